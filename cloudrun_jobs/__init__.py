@@ -1,0 +1,42 @@
+"""Django management commands as Google Cloud Run jobs."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .command import CloudRunJobs
+    from .exceptions import CloudRunJobsError, InvalidArguments, JobCancelled, JobFailed
+    from .operations import MockOperation, Operation
+
+# Imported when first asked for: INSTALLED_APPS imports this package before settings and models are ready.
+_HOMES = {
+    "CloudRunJobs": "command",
+    "CloudRunJobsError": "exceptions",
+    "InvalidArguments": "exceptions",
+    "JobCancelled": "exceptions",
+    "JobFailed": "exceptions",
+    "MockOperation": "operations",
+    "Operation": "operations",
+}
+
+__all__ = [
+    "CloudRunJobs",
+    "CloudRunJobsError",
+    "InvalidArguments",
+    "JobCancelled",
+    "JobFailed",
+    "MockOperation",
+    "Operation",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f".{_HOMES[name]}", __name__), name)
+
+
+def __dir__() -> list[str]:
+    return __all__

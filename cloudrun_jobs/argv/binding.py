@@ -1,0 +1,159 @@
+"""Which value belongs to which argument of the command's parser, sub-commands included."""
+
+from __future__ import annotations
+
+from argparse import (
+    PARSER,
+    REMAINDER,
+    SUPPRESS,
+    Action,
+    ArgumentParser,
+    FileType,
+    _HelpAction,
+    _SubParsersAction,
+    _VersionAction,
+)
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from ..exceptions import InvalidArguments, did_you_mean
+
+SEVERAL = ("*", "+", REMAINDER, PARSER)
+
+# manage.py takes these two for itself wherever they stand before `--`.
+MANAGE_OPTIONS = {"--settings": "DJANGO_SETTINGS_MODULE", "--pythonpath": "PYTHONPATH"}
+
+
+@dataclass(frozen=True, slots=True)
+class Level:
+    """A parser, the values for its own arguments by `dest`, and the sub-command chosen below it."""
+
+    parser: ArgumentParser
+    values: dict[str, Any] = field(default_factory=dict)
+    subcommand: str | None = None
+
+    def actions(self, dest: str) -> list[Action]:
+        return [action for action in _named(self.parser) if action.dest == dest]
+
+    def positionals(self) -> list[Action]:
+        return _positionals(self.parser)
+
+
+def bind(parser: ArgumentParser, args: Sequence[Any], options: Mapping[str, Any]) -> list[Level]:
+    """Return the levels from the command's parser down to the last sub-command's."""
+    levels, unknown, surplus = _bind(parser, list(args), dict(options))
+    if unknown:
+        _refuse_unknown(unknown, [name for level in levels for name in _names(level.parser)])
+    if surplus:
+        takes = sum(len(level.positionals()) for level in levels)
+        raise InvalidArguments(
+            f"Expected at most {takes} positional argument(s), got {len(surplus)} more.",
+            hint="Options are passed by name; a positional that takes several, but is not last, takes a list.",
+        )
+    return levels
+
+
+def _bind(
+    parser: ArgumentParser, args: list[Any], options: dict[str, Any]
+) -> tuple[list[Level], dict[str, Any], list[Any]]:
+    values, args = _bind_positionals(_positionals(parser), args)
+    below: list[Level] = []
+    subcommand, args = _subcommand(parser, args, options)
+    if subcommand is not None:
+        # argparse lets a sub-command's option win over one of the same dest above it.
+        below, options, args = _bind(_subparser(parser, subcommand), args, options)
+    named, options = _bind_names(parser, options)
+    if twice := sorted(values.keys() & named.keys()):
+        raise InvalidArguments(f"Got {twice[0]!r} by position and by name.")
+    return [Level(parser, values | named, subcommand), *below], options, args
+
+
+def _bind_positionals(actions: list[Action], args: list[Any]) -> tuple[dict[str, Any], list[Any]]:
+    """Give each positional one argument; the last takes all that are left if it takes several."""
+    values: dict[str, Any] = {}
+    for action in actions:
+        if not args:
+            break
+        flat = takes_several(action) and action is actions[-1] and not isinstance(args[0], list | tuple)
+        count = len(args) if flat else 1
+        values[action.dest] = args[:count] if flat else args[0]
+        args = args[count:]
+    return values, args
+
+
+def _bind_names(parser: ArgumentParser, options: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    names = _names(parser)
+    mine: dict[str, Any] = {}
+    for name in [name for name in options if name in names]:
+        if names[name] in mine:
+            raise InvalidArguments(f"Got {names[name]!r} twice, once as {name!r}.")
+        mine[names[name]] = options[name]
+    return mine, {name: value for name, value in options.items() if name not in names}
+
+
+def _subcommand(parser: ArgumentParser, args: list[Any], options: dict[str, Any]) -> tuple[str | None, list[Any]]:
+    """Take the sub-command's name from the options or from the next argument."""
+    action = _subparsers(parser)
+    if action is None:
+        return None, args
+    if action.dest != SUPPRESS and action.dest in options:
+        return options.pop(action.dest), args
+    return (args[0], args[1:]) if args else (None, args)
+
+
+def _subparser(parser: ArgumentParser, name: str) -> ArgumentParser:
+    action = _subparsers(parser)
+    choices: dict[str, ArgumentParser] = dict(action.choices or {}) if action else {}
+    if not isinstance(name, str) or name not in choices:
+        hint = did_you_mean(str(name), choices)
+        raise InvalidArguments(f"{name!r} is not a sub-command.", hint=hint)
+    return choices[name]
+
+
+def _subparsers(parser: ArgumentParser) -> _SubParsersAction[ArgumentParser] | None:
+    return next((action for action in parser._actions if isinstance(action, _SubParsersAction)), None)
+
+
+def _named(parser: ArgumentParser) -> list[Action]:
+    """The arguments a caller may give; argparse has no public list of them."""
+    unwanted = (_HelpAction, _VersionAction, _SubParsersAction)
+    return [action for action in parser._actions if not isinstance(action, unwanted)]
+
+
+def _positionals(parser: ArgumentParser) -> list[Action]:
+    return [action for action in _named(parser) if not action.option_strings]
+
+
+def _names(parser: ArgumentParser) -> dict[str, str]:
+    """Every name an argument answers to, as keyword: its dest, and its options as `call_command` spells them."""
+    actions = [action for action in _named(parser) if not belongs_to_manage(action)]
+    spelled = {
+        option.lstrip(parser.prefix_chars).replace("-", "_"): action.dest
+        for action in actions
+        for option in action.option_strings
+        if len(option) > 2
+    }
+    return spelled | {action.dest: action.dest for action in actions}
+
+
+def belongs_to_manage(action: Action) -> bool:
+    """Say whether `manage.py` itself would take this option."""
+    return not MANAGE_OPTIONS.keys().isdisjoint(action.option_strings)
+
+
+def takes_several(action: Action) -> bool:
+    """Say whether one use of this argument takes a list of values."""
+    return action.nargs in SEVERAL or isinstance(action.nargs, int)
+
+
+def opens_file(action: Action) -> bool:
+    return isinstance(action.type, FileType)
+
+
+def _refuse_unknown(unknown: Mapping[str, Any], known: Sequence[str]) -> None:
+    name = next(iter(unknown))
+    if variable := MANAGE_OPTIONS.get(f"--{name}"):
+        hint = f"Set {variable} in the job's environment."
+        raise InvalidArguments(f"{name!r} is an option of manage.py, not of a job.", hint=hint)
+    raise InvalidArguments(f"Unknown option {name!r}.", hint=did_you_mean(name, known))

@@ -1,0 +1,30 @@
+"""What a container of Cloud Run and a process of Linux can be given."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from ..exceptions import InvalidArguments
+
+MAX_ARGUMENTS = 1000  # https://cloud.google.com/run/quotas: arguments per container.
+MAX_STRING = 128 * 1024 - 1  # execve(2): MAX_ARG_STRLEN, less the closing NUL.
+MAX_TOTAL = 2 * 1024 * 1024 - 128 * 1024  # ARG_MAX of an 8 MiB stack, less what the image's own environment takes.
+POINTER = 8
+
+
+def check_limits(argv: Sequence[str], environment: Mapping[str, str]) -> None:
+    """Raise `InvalidArguments` if no container could be started with these."""
+    if len(argv) > MAX_ARGUMENTS:
+        hint = "Pass a query or a file's name instead of the items."
+        raise InvalidArguments(f"Expected at most {MAX_ARGUMENTS} arguments, got {len(argv)}.", hint=hint)
+    strings = [*argv, *(f"{name}={value}" for name, value in environment.items())]
+    sizes = [len(string.encode()) for string in strings]
+    hint = "Put the data where the job can fetch it, and pass its name."
+    if max(sizes, default=0) > MAX_STRING:
+        raise InvalidArguments(
+            f"Expected arguments of at most {MAX_STRING} bytes, got one of {max(sizes)}.", hint=hint
+        )
+    if (total := sum(sizes) + (1 + POINTER) * len(sizes)) > MAX_TOTAL:
+        raise InvalidArguments(
+            f"Expected arguments and environment of at most {MAX_TOTAL} bytes, got {total}.", hint=hint
+        )

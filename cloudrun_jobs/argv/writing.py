@@ -1,0 +1,202 @@
+"""Bound values to arguments, in the forms that no other parser can misread."""
+
+from __future__ import annotations
+
+import re
+from argparse import (
+    OPTIONAL,
+    PARSER,
+    REMAINDER,
+    Action,
+    ArgumentParser,
+    BooleanOptionalAction,
+    _AppendAction,
+    _AppendConstAction,
+    _CountAction,
+    _ExtendAction,
+)
+from collections.abc import Sequence
+from itertools import chain
+from reprlib import repr as shortened
+from typing import Any
+
+from ..exceptions import InvalidArguments
+from .binding import Level, opens_file, takes_several
+from .values import text_of
+
+# One use of an option: "--day=2026-01-02", "--force", or an option and its list as arguments of their own.
+Use = list[str]
+
+
+def write(levels: Sequence[Level]) -> list[str]:
+    """Return the arguments for all levels, each level's options before its positionals."""
+    return list(chain.from_iterable(_write_level(level) for level in levels))
+
+
+def _write_level(level: Level) -> list[str]:
+    positionals = _write_positionals(level)
+    tokens = [*_write_options(level), *positionals]
+    prefixes = level.parser.fromfile_prefix_chars or ""
+    if from_file := [token for token in tokens if token[:1] and token[0] in prefixes]:
+        raise InvalidArguments(
+            f"The command's parser would read {shortened(from_file[0])} as a file of arguments."
+        )
+    return tokens if level.subcommand is None else [*tokens, level.subcommand]
+
+
+def _write_options(level: Level) -> list[str]:
+    positional = {action.dest for action in level.positionals()}
+    options = [
+        _write_option(level.parser, level.actions(dest), value)
+        for dest, value in level.values.items()
+        if dest not in positional
+    ]
+    # A list without an end would swallow a sub-command; what follows it here ends it.
+    options.sort(key=_has_end)
+    return list(chain.from_iterable(options))
+
+
+def _has_end(tokens: list[str]) -> bool:
+    return bool(tokens) and tokens[-1].startswith("-") and "=" in tokens[-1]
+
+
+def _write_option(parser: ArgumentParser, actions: list[Action], value: Any) -> list[str]:
+    default = parser.get_default(actions[0].dest)
+    if value is None and default is None:
+        return []
+    if any(opens_file(action) for action in actions):
+        hint = "Declare type=pathlib.Path and open the file in run(): the container has files of its own."
+        raise InvalidArguments(f"{actions[0].dest}: argparse.FileType opens the file here.", hint=hint)
+    if isinstance(actions[0], _AppendAction | _AppendConstAction):
+        uses = _write_list(parser, actions, value, default)
+    elif isinstance(actions[0], _CountAction):
+        uses = _write_count(actions[0], value, default)
+    else:
+        uses = _write_one(parser, actions, value, default)
+    return list(chain.from_iterable(uses))
+
+
+def _write_one(parser: ArgumentParser, actions: list[Action], value: Any, default: Any) -> list[Use]:
+    for action in actions:
+        if flag := _flag(action, value):
+            return [[flag]]
+    if valued := [action for action in actions if action.nargs != 0 and value is not None]:
+        return [_use(parser, valued[0], value)]
+    if _equals(value, default):
+        return []
+    sayable = sorted({repr(action.const) for action in actions if action.const is not None} | {repr(default)})
+    raise InvalidArguments(
+        f"{actions[0].dest}: expected {' or '.join(sayable)}, got {shortened(value)}.",
+        hint="Leave it out to get the default.",
+    )
+
+
+def _flag(action: Action, value: Any) -> str | None:
+    """Return the option that by itself stands for this value."""
+    if isinstance(action, BooleanOptionalAction):
+        negative = [option for option in action.option_strings if option.startswith("--no-")]
+        positive = [option for option in action.option_strings if option not in negative]
+        return next(iter({True: positive, False: negative}[value]), None) if isinstance(value, bool) else None
+    alone = action.nargs == 0 or action.nargs == OPTIONAL
+    return _name(action) if alone and action.const is not None and _equals(value, action.const) else None
+
+
+def _equals(value: Any, other: Any) -> bool:
+    """Compare without taking 1 for True."""
+    return isinstance(value, bool) == isinstance(other, bool) and bool(value == other)
+
+
+def _use(parser: ArgumentParser, action: Action, value: Any) -> Use:
+    if not takes_several(action):
+        return [f"{_name(action)}={text_of(value, action)}"]
+    texts = _texts(action, value)
+    if action.nargs == REMAINDER:
+        raise InvalidArguments(f"{action.dest}: an option that takes all the rest cannot be bounded.")
+    if len(texts) == 1:
+        return [f"{_name(action)}={texts[0]}"]
+    _refuse_dashes(parser, action, texts)
+    return [_name(action), *texts]
+
+
+def _write_list(parser: ArgumentParser, actions: list[Action], value: Any, default: Any) -> list[Use]:
+    if not isinstance(value, list | tuple):
+        raise _not_a_list(actions[0], value)
+    start = list(default or ())
+    if list(value[: len(start)]) != start:
+        hint = "argparse adds to the default: begin with it, or declare default=None."
+        raise InvalidArguments(f"{actions[0].dest}: expected a list that begins with {start!r}.", hint=hint)
+    rest = list(value[len(start) :])
+    if isinstance(actions[0], _ExtendAction):
+        return _write_extension(parser, actions[0], rest, required=not start)
+    return [_write_element(parser, actions, element) for element in rest]
+
+
+def _write_extension(parser: ArgumentParser, action: Action, items: list[Any], *, required: bool) -> list[Use]:
+    """Repeat the option, so that each use holds one value and a dash in front of it does no harm."""
+    if not items:
+        return [[_name(action)]] if required else []
+    size = action.nargs if isinstance(action.nargs, int) else 1
+    return [_use(parser, action, items[start : start + size]) for start in range(0, len(items), size)]
+
+
+def _write_element(parser: ArgumentParser, actions: list[Action], element: Any) -> Use:
+    for action in actions:
+        if isinstance(action, _AppendConstAction) and _equals(element, action.const):
+            return [_name(action)]
+    valued = [action for action in actions if not isinstance(action, _AppendConstAction)]
+    if not valued:
+        known = ", ".join(repr(action.const) for action in actions)
+        raise InvalidArguments(f"{actions[0].dest}: expected {known}, got {shortened(element)}.")
+    return _use(parser, valued[0], element)
+
+
+def _write_count(action: Action, value: Any, default: Any) -> list[Use]:
+    least = default or 0
+    if not isinstance(value, int) or isinstance(value, bool) or value < least:
+        raise InvalidArguments(f"{action.dest}: expected a count from {least} up, got {shortened(value)}.")
+    # A thousand arguments are the limit anyway; a million of them need not be built to be refused.
+    return [[_name(action)]] * min(value - least, 10_000)
+
+
+def _write_positionals(level: Level) -> list[str]:
+    actions = [action for action in level.positionals() if level.values.get(action.dest) is not None]
+    texts = [(action, text) for action in actions for text in _positional_texts(action, level.values[action.dest])]
+    # argparse hands `--` on to a sub-command and to a REMAINDER, as one of their arguments.
+    bare = level.subcommand is not None or any(action.nargs in (REMAINDER, PARSER) for action in actions)
+    if bare:
+        for action, text in texts:
+            _refuse_dashes(level.parser, action, [text])
+    return [*(["--"] if texts and not bare else []), *(text for _, text in texts)]
+
+
+def _positional_texts(action: Action, value: Any) -> list[str]:
+    if opens_file(action):
+        raise InvalidArguments(f"{action.dest}: argparse.FileType opens the file here.")
+    return _texts(action, value) if takes_several(action) else [text_of(value, action)]
+
+
+def _texts(action: Action, value: Any) -> list[str]:
+    if not isinstance(value, list | tuple):
+        raise _not_a_list(action, value)
+    return [text_of(item, action) for item in value]
+
+
+def _not_a_list(action: Action, value: Any) -> InvalidArguments:
+    return InvalidArguments(
+        f"{action.dest}: expected a list or a tuple, got {type(value).__name__} {shortened(value)}.",
+        hint="Pass [value] for one value, list(values) for several.",
+    )
+
+
+def _refuse_dashes(parser: ArgumentParser, action: Action, texts: list[str]) -> None:
+    for text in texts:
+        if text[:1] and text[0] in parser.prefix_chars and not re.fullmatch(r"-\d+|-\d*\.\d+", text):
+            raise InvalidArguments(
+                f"{action.dest}: {shortened(text)} begins with {text[0]!r} and would be read as an option.",
+                hint="Declare the option with action='append', which takes any value.",
+            )
+
+
+def _name(action: Action) -> str:
+    """The option's first long name: the one that reads best in the console."""
+    return next((option for option in action.option_strings if len(option) > 2), action.option_strings[0])

@@ -1,0 +1,36 @@
+"""How a request to run a job is carried out: in this process, or by Cloud Run."""
+
+from __future__ import annotations
+
+import inspect
+
+from django.utils.module_loading import import_string
+
+from .. import conf
+from ..exceptions import InvalidSettings, did_you_mean
+from .base import Backend, Request
+
+__all__ = ["Backend", "Request", "current"]
+
+
+def current() -> Backend:
+    """Return the backend in force, or raise `InvalidSettings`."""
+    settings = conf.load()
+    backend = _import(settings.backend)
+    known = [name for name in inspect.signature(backend).parameters if name != "settings"]
+    for option in settings.options:
+        if option not in known:
+            hint = did_you_mean(str(option), known)
+            where = "CLOUDRUN_JOBS['OPTIONS']"
+            raise InvalidSettings(f"{where}: {backend.__name__} has no option {option!r}.", hint=hint)
+    return backend(settings, **settings.options)
+
+
+def _import(path: str) -> type[Backend]:
+    try:
+        backend = import_string(path)
+    except ImportError as error:
+        raise InvalidSettings(f"CLOUDRUN_JOBS['BACKEND']: {error}.") from error
+    if not (isinstance(backend, type) and issubclass(backend, Backend)):
+        raise InvalidSettings(f"CLOUDRUN_JOBS['BACKEND']: {path} is not a subclass of Backend.")
+    return backend

@@ -1,0 +1,57 @@
+"""One client of each kind per process, kept while it lives."""
+
+from __future__ import annotations
+
+import os
+from threading import Lock
+from typing import Any
+
+import grpc
+from google.cloud.run_v2.services.executions import ExecutionsClient
+from google.cloud.run_v2.services.executions.transports import ExecutionsGrpcTransport
+from google.cloud.run_v2.services.jobs import JobsClient
+from google.cloud.run_v2.services.jobs.transports import JobsGrpcTransport
+
+_clients: dict[tuple[type, str | None], Any] = {}
+_inherited: list[dict[tuple[type, str | None], Any]] = []
+_lock = Lock()
+
+
+def jobs(endpoint: str | None) -> JobsClient:
+    """Return this process's client of the Jobs service."""
+    client: JobsClient = _client(JobsClient, JobsGrpcTransport, endpoint)
+    return client
+
+
+def executions(endpoint: str | None) -> ExecutionsClient:
+    """Return this process's client of the Executions service."""
+    client: ExecutionsClient = _client(ExecutionsClient, ExecutionsGrpcTransport, endpoint)
+    return client
+
+
+def _client(kind: type, transport: type, endpoint: str | None) -> Any:
+    with _lock:
+        if (kind, endpoint) not in _clients:
+            _clients[kind, endpoint] = _connect(kind, transport, endpoint)
+        return _clients[kind, endpoint]
+
+
+def _connect(kind: type, transport: type, endpoint: str | None) -> Any:
+    if endpoint is None:
+        return kind()
+    return kind(transport=transport(channel=grpc.insecure_channel(endpoint)))
+
+
+def _forget_inherited() -> None:
+    """In a forked child, set the parent's clients aside, unclosed, so that new ones are made.
+
+    A call on an inherited channel hangs past its own timeout if another thread of the parent was in one at the
+    fork, and closing or collecting the channel may hang as well: it is kept, for ever, and never touched.
+    """
+    global _lock
+    _inherited.append(dict(_clients))
+    _clients.clear()
+    _lock = Lock()
+
+
+os.register_at_fork(after_in_child=_forget_inherited)

@@ -1,0 +1,97 @@
+"""System checks: what is wrong with the settings and the jobs, told before anything runs.
+
+The ids are for ever: one that is no longer used is not given to another check.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from difflib import get_close_matches
+from typing import Any
+
+from django.apps import AppConfig
+from django.core.checks import CheckMessage, Error, Warning, register  # noqa: A004
+
+from . import backends, conf, context
+from .command import CloudRunJobs
+from .exceptions import InvalidJob, InvalidSettings
+from .registry import job_commands
+from .spec import DECLARATIONS, resource_name
+
+TAG = "cloudrun_jobs"
+
+
+@register(TAG)
+def check_settings(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[CheckMessage]:
+    """Check `settings.CLOUDRUN_JOBS` and the backend it names."""
+    try:
+        return list(backends.current().check())
+    except InvalidSettings as error:
+        return [Error(error.args[0], hint=error.hint or None, id="cloudrun_jobs.E001")]
+
+
+@register(TAG)
+def check_jobs(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[CheckMessage]:
+    """Check every job's declaration, and that no two jobs share a name in the cloud."""
+    # Importing all commands costs what a container, which runs one of them, need not pay.
+    if context.in_container():
+        return []
+    try:
+        jobs = list(job_commands())
+    except ImportError as error:
+        hint = "Whether it is a job is not known, so sync would stop here too."
+        return [Error(f"A management command cannot be imported: {error}", hint=hint, id="cloudrun_jobs.E012")]
+    try:
+        messages = [message for job in jobs for message in _check_job(job)]
+        return [*messages, *_check_names(jobs)]
+    except InvalidSettings:
+        return []  # check_settings tells it.
+
+
+@register(TAG, deploy=True)
+def check_deployment(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[CheckMessage]:
+    """Warn if production would run its jobs inside of requests."""
+    try:
+        environment = conf.load().environment
+    except InvalidSettings:
+        return []
+    if environment not in conf.INLINE_ENVIRONMENTS:
+        return []
+    return [
+        Warning(
+            f"The environment is {environment!r}: delay() runs jobs in the process that calls it.",
+            hint="Set CLOUDRUN_JOBS['ENVIRONMENT'], or CLOUDRUN_JOBS_ENVIRONMENT in the environment.",
+            id="cloudrun_jobs.W004",
+        )
+    ]
+
+
+def _check_job(job: CloudRunJobs) -> Iterator[CheckMessage]:
+    try:
+        job.spec  # noqa: B018  (built to be checked)
+    except InvalidJob as error:
+        for problem in error.problems:
+            yield Error(f"{error.command}: {problem}", hint=problem.hint or None, obj=type(job), id=problem.id)
+    for attribute in vars(type(job)):
+        if not hasattr(CloudRunJobs, attribute) and attribute not in DECLARATIONS:
+            yield from _check_spelling(job, attribute)
+
+
+def _check_spelling(job: CloudRunJobs, attribute: str) -> Iterator[CheckMessage]:
+    if close := get_close_matches(attribute, DECLARATIONS, n=1, cutoff=0.8):
+        yield Warning(
+            f"{job.command_name}: {attribute!r} declares nothing.",
+            hint=f"Did you mean {close[0]!r}?",
+            obj=type(job),
+            id="cloudrun_jobs.W005",
+        )
+
+
+def _check_names(jobs: Sequence[CloudRunJobs]) -> Iterator[CheckMessage]:
+    first: dict[str, str] = {}
+    for job in jobs:
+        name = resource_name(job.command_name, conf.load().environment)
+        other = first.setdefault(name, job.command_name)
+        if other != job.command_name:
+            words = f"{other} and {job.command_name} would both be the Cloud Run job {name!r}."
+            yield Error(words, hint="Rename one of the commands.", id="cloudrun_jobs.E007")

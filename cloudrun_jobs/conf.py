@@ -1,0 +1,89 @@
+"""The one reader of `settings.CLOUDRUN_JOBS`.
+
+Read anew each time, so that `override_settings` just works. A variable `CLOUDRUN_JOBS_<KEY>` of the process's
+environment wins over the dictionary, because that is how a container is configured.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from django.conf import settings
+
+from .exceptions import InvalidSettings, did_you_mean
+
+RUN_ID_VARIABLE = "CLOUDRUN_JOBS_RUN_ID"
+INLINE_ENVIRONMENTS = frozenset({"local", "test"})
+INLINE_BACKEND = "cloudrun_jobs.backends.inline.InlineBackend"
+CLOUDRUN_BACKEND = "cloudrun_jobs.backends.cloudrun.CloudRunBackend"
+
+# Region and project become part of URLs that carry our credentials, so nothing else may hide in them.
+PATTERNS = {
+    "ENVIRONMENT": (re.compile(r"[a-z]([a-z0-9-]*[a-z0-9])?"), "lower-case letters, digits and hyphens"),
+    "PROJECT": (re.compile(r"([a-z0-9.-]+:)?[a-z][a-z0-9-]*[a-z0-9]"), "a project id such as 'acme-prod'"),
+    "REGION": (re.compile(r"[a-z]+-[a-z]+[0-9]+"), "a region such as 'asia-northeast1'"),
+    "BACKEND": (re.compile(r"\w+(\.\w+)+"), "the dotted path of a backend class"),
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """The values in force."""
+
+    environment: str = "local"  # "local" and "test" run inline; also the suffix of job names.
+    project: str = ""
+    region: str = ""
+    backend: str = ""
+    options: Mapping[str, Any] = field(default_factory=dict)  # Keyword arguments of the backend.
+    defaults: Mapping[str, Any] = field(default_factory=dict)  # Declarations for jobs that make none.
+
+    def __post_init__(self) -> None:
+        if not self.backend:
+            inline = self.environment in INLINE_ENVIRONMENTS
+            object.__setattr__(self, "backend", INLINE_BACKEND if inline else CLOUDRUN_BACKEND)
+
+
+KEYS = frozenset(name.upper() for name in Settings.__dataclass_fields__)
+MAPPINGS = frozenset({"OPTIONS", "DEFAULTS"})
+
+
+def load() -> Settings:
+    """Return the settings in force, or raise `InvalidSettings` with the key at fault."""
+    configured = getattr(settings, "CLOUDRUN_JOBS", {})
+    if not isinstance(configured, Mapping):
+        raise InvalidSettings(f"CLOUDRUN_JOBS: expected a dictionary, got {type(configured).__name__}.")
+    for key in configured:
+        if key not in KEYS:
+            raise InvalidSettings(f"CLOUDRUN_JOBS: unknown key {key!r}.", hint=did_you_mean(str(key), KEYS))
+    values = {f"CLOUDRUN_JOBS[{key!r}]": (key, value) for key, value in configured.items()}
+    values |= {f"CLOUDRUN_JOBS_{key}": (key, value) for key, value in _from_environment()}
+    return Settings(**{key.lower(): _valid(where, key, value) for where, (key, value) in values.items()})
+
+
+def _from_environment() -> list[tuple[str, Any]]:
+    """The keys set as variables; those that are dictionaries are written as JSON objects."""
+    given = [(key, os.environ[f"CLOUDRUN_JOBS_{key}"]) for key in KEYS if f"CLOUDRUN_JOBS_{key}" in os.environ]
+    return [(key, _from_json(key, value) if key in MAPPINGS else value) for key, value in given]
+
+
+def _from_json(key: str, text: str) -> Any:
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError as error:
+        raise InvalidSettings(f"CLOUDRUN_JOBS_{key}: expected a JSON object; {error}.") from None
+
+
+def _valid(where: str, key: str, value: Any) -> Any:
+    if key in MAPPINGS:
+        if not isinstance(value, Mapping):
+            raise InvalidSettings(f"{where}: expected a dictionary, got {type(value).__name__}.")
+        return dict(value)
+    pattern, expected = PATTERNS[key]
+    if not isinstance(value, str) or not pattern.fullmatch(value):
+        raise InvalidSettings(f"{where}: expected {expected}, got {value!r}.")
+    return value

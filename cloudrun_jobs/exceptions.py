@@ -1,0 +1,121 @@
+"""Everything that can go wrong, as one tree of errors.
+
+CloudRunJobsError
+├── InvalidSettings          settings.CLOUDRUN_JOBS cannot be used as it is
+├── InvalidSchedule          Cloud Scheduler would refuse this expression
+├── InvalidJob               Cloud Run would refuse this declaration
+├── InvalidArguments         what delay() was given cannot reach run()
+├── InvalidResult            what run() returned cannot be said in JSON
+├── ServiceError             a Google service did not do what was asked
+│   ├── AccessDenied         ... for want of a permission, or of credentials
+│   ├── JobNotDeployed       ... because Cloud Run has no such job
+│   ├── QuotaExhausted       ... because a quota ran out
+│   └── OutcomeUnknown       ... or it did: no answer came
+└── JobFailed                the execution ended, and not every task succeeded
+    └── JobCancelled         ... because somebody cancelled it
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from difflib import get_close_matches
+
+from django.core.exceptions import ImproperlyConfigured
+
+
+class CloudRunJobsError(Exception):
+    """The base of this package's errors: what was expected, what came, and in `hint` what to do."""
+
+    def __init__(self, message: str, *, hint: str = "") -> None:
+        super().__init__(message)
+        self.hint = hint
+
+    def __str__(self) -> str:
+        return " ".join(filter(None, (super().__str__(), self.hint)))
+
+
+class InvalidSettings(CloudRunJobsError, ImproperlyConfigured):
+    """`settings.CLOUDRUN_JOBS`, or a variable that stands for one of its keys, cannot be used."""
+
+
+class InvalidSchedule(CloudRunJobsError):
+    """Cloud Scheduler would refuse this expression."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Problem:
+    """One fault of a job's declaration."""
+
+    attribute: str
+    expected: str
+    got: object
+    hint: str = ""
+    id: str = "cloudrun_jobs.E006"  # The system check that reports it.
+
+    def __str__(self) -> str:
+        return f"{self.attribute}: expected {self.expected}, got {self.got!r}."
+
+
+class InvalidJob(CloudRunJobsError):
+    """A declaration that Cloud Run or Cloud Scheduler would refuse, with all its faults."""
+
+    def __init__(self, command: str, problems: Sequence[Problem]) -> None:
+        faults = (" ".join(filter(None, (str(problem), problem.hint))) for problem in problems)
+        super().__init__(f"{command}: {' '.join(faults)}")
+        self.command = command
+        self.problems = tuple(problems)
+
+    def __reduce__(self) -> tuple[type[InvalidJob], tuple[str, Sequence[Problem]]]:
+        return type(self), (self.command, self.problems)
+
+
+class InvalidArguments(CloudRunJobsError):
+    """What `delay()` was given cannot reach `run()` unchanged, or the command would refuse it."""
+
+
+class InvalidResult(CloudRunJobsError):
+    """`run()` returned a value that JSON cannot say."""
+
+
+class ServiceError(CloudRunJobsError):
+    """A Google service did not do what was asked; nothing was started."""
+
+
+class AccessDenied(ServiceError):
+    """The caller lacks a permission, or has no credentials."""
+
+
+class JobNotDeployed(ServiceError):
+    """Cloud Run has no job of this name in this project and region."""
+
+
+class QuotaExhausted(ServiceError):
+    """A quota of the project ran out."""
+
+
+class OutcomeUnknown(ServiceError):
+    """No answer came: the execution may have been started all the same."""
+
+
+class JobFailed(CloudRunJobsError):
+    """The execution ended, and not every task of it succeeded.
+
+    `code` is the exit status where one is known.
+    """
+
+    def __init__(self, message: str, *, code: int | None = None, hint: str = "") -> None:
+        super().__init__(message, hint=hint)
+        self.code = code
+
+
+class JobCancelled(JobFailed):
+    """Somebody cancelled the execution."""
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """Return "Did you mean 'this'?" where a known word is near, else the known words."""
+    names = sorted(known)
+    if close := get_close_matches(word, names, n=1):
+        return f"Did you mean {close[0]!r}?"
+    return f"Known: {', '.join(names)}." if names else ""

@@ -1,0 +1,214 @@
+"""What `delay()` returns: a handle on one execution, in the shape of `google.api_core.operation.Operation`."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from threading import Event
+from typing import Any
+
+from .exceptions import JobCancelled
+
+
+class Operation(ABC):
+    """A handle on one execution.
+
+    It has the members of `google.api_core.operation.Operation`, and four more: `execution_name`, `run_id`,
+    `console_url` and `logs_url`. Unlike there, `result()` waits for as long as it takes unless told otherwise,
+    and an execution that was cancelled, or of which one task failed, raises.
+    """
+
+    run_id: str  # A UUID, ours: the execution's container finds it in CLOUDRUN_JOBS_RUN_ID.
+
+    @property
+    @abstractmethod
+    def operation(self) -> Any:
+        """The long-running operation as the service gave it; `operation.name` is its name."""
+
+    @property
+    @abstractmethod
+    def metadata(self) -> Any:
+        """The `google.cloud.run_v2.Execution` as last seen: its counts, times and conditions."""
+
+    @property
+    @abstractmethod
+    def execution_name(self) -> str:
+        """The full name: `projects/P/locations/L/jobs/J/executions/E`."""
+
+    @property
+    @abstractmethod
+    def console_url(self) -> str:
+        """The execution's page in the Google Cloud console; empty for a run in this process."""
+
+    @property
+    @abstractmethod
+    def logs_url(self) -> str:
+        """The execution's logs in the Google Cloud console; empty for a run in this process."""
+
+    @abstractmethod
+    def done(self, retry: Any = None) -> bool:
+        """Ask once whether the execution has ended."""
+
+    @abstractmethod
+    def running(self) -> bool:
+        """Ask once whether the execution has yet to end."""
+
+    @abstractmethod
+    def result(self, timeout: float | None = None, retry: Any = None, polling: Any = None) -> Any:
+        """Wait for the end, then return what `run()` returned, in its JSON form.
+
+        Raises `JobFailed` or `JobCancelled` unless every task succeeded, and `TimeoutError` if `timeout`
+        seconds pass first.
+        """
+
+    @abstractmethod
+    def exception(self, timeout: float | None = None) -> BaseException | None:
+        """Wait like `result()`, then return what that would raise, or None."""
+
+    @abstractmethod
+    def cancel(self) -> bool:
+        """Cancel the execution; return False if it had ended before."""
+
+    @abstractmethod
+    def cancelled(self) -> bool:
+        """Say whether the execution was cancelled."""
+
+    @abstractmethod
+    def add_done_callback(self, fn: Callable[[Any], object]) -> None:
+        """Call `fn(operation)` once the execution has ended, maybe in another thread."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MockExecution:
+    """An execution that ran in this process, under the names of `google.cloud.run_v2.Execution`."""
+
+    name: str
+    uid: str
+    job: str
+    create_time: datetime
+    start_time: datetime
+    completion_time: datetime | None = None
+    task_count: int = 1
+    parallelism: int = 1
+    running_count: int = 0
+    succeeded_count: int = 0
+    failed_count: int = 0
+    cancelled_count: int = 0
+    retried_count: int = 0
+    reconciling: bool = False
+    log_uri: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MockLongRunningOperation:
+    """The part of `google.longrunning.Operation` that people read."""
+
+    name: str
+    done: bool
+
+
+class MockOperation(Operation):
+    """The handle on a run in this process.
+
+    `delay()` returns it finished in the environments "local" and "test". A test of one's own may make one that
+    is still running, and end it with `set_result()` or `set_exception()`.
+    """
+
+    def __init__(self, job: str, run_id: str) -> None:
+        self.run_id = run_id
+        self._job = job
+        self._started = datetime.now(UTC)
+        self._ended: datetime | None = None
+        self._result: Any = None
+        self._exception: BaseException | None = None
+        self._cancelled = False
+        self._finished = Event()
+        self._callbacks: list[Callable[[Any], object]] = []
+
+    def __repr__(self) -> str:
+        return f"<MockOperation {self.execution_name} {'done' if self._finished.is_set() else 'running'}>"
+
+    @property
+    def operation(self) -> MockLongRunningOperation:
+        name = f"projects/local/locations/local/operations/{self.run_id}"
+        return MockLongRunningOperation(name=name, done=self._finished.is_set())
+
+    @property
+    def metadata(self) -> MockExecution:
+        ended, failed = self._finished.is_set(), self._exception is not None and not self._cancelled
+        return MockExecution(
+            name=self.execution_name,
+            uid=self.run_id,
+            job=self._job,
+            create_time=self._started,
+            start_time=self._started,
+            completion_time=self._ended,
+            running_count=int(not ended),
+            succeeded_count=int(ended and self._exception is None and not self._cancelled),
+            failed_count=int(failed),
+            cancelled_count=int(self._cancelled),
+            reconciling=not ended,
+        )
+
+    @property
+    def execution_name(self) -> str:
+        job = f"projects/local/locations/local/jobs/{self._job}"
+        return f"{job}/executions/{self._job}-{self.run_id[:5]}"
+
+    @property
+    def console_url(self) -> str:
+        return ""
+
+    @property
+    def logs_url(self) -> str:
+        return ""
+
+    def done(self, retry: Any = None) -> bool:
+        return self._finished.is_set()
+
+    def running(self) -> bool:
+        return not self.done()
+
+    def result(self, timeout: float | None = None, retry: Any = None, polling: Any = None) -> Any:
+        if error := self.exception(timeout):
+            raise error
+        return self._result
+
+    def exception(self, timeout: float | None = None) -> BaseException | None:
+        if not self._finished.wait(timeout):
+            raise TimeoutError(f"{self._job} did not end within {timeout} seconds.")
+        return self._exception
+
+    def cancel(self) -> bool:
+        if self.done():
+            return False
+        self._cancelled = True
+        self.set_exception(JobCancelled(f"{self.execution_name} was cancelled."))
+        return True
+
+    def cancelled(self) -> bool:
+        return self._cancelled
+
+    def add_done_callback(self, fn: Callable[[Any], object]) -> None:
+        if self.done():
+            fn(self)
+        else:
+            self._callbacks.append(fn)
+
+    def set_result(self, result: Any) -> None:
+        """End the run with what `run()` returned."""
+        self._result = result
+        self._finish()
+
+    def set_exception(self, exception: BaseException) -> None:
+        """End the run with an error."""
+        self._exception = exception
+        self._finish()
+
+    def _finish(self) -> None:
+        self._ended = datetime.now(UTC)
+        self._finished.set()
+        for callback in self._callbacks:
+            callback(self)
