@@ -63,19 +63,17 @@ def _check_text(text: str, action: Action) -> None:
         raise InvalidArguments(f"{action.dest}: a process cannot be given NUL.", hint="Take it out.")
     if not text.isascii() and any("\ud800" <= character <= "\udfff" for character in text):
         raise InvalidArguments(f"{action.dest}: lone surrogates have no UTF-8.", hint="Decode the text anew.")
-    if text == "--" and _loses_double_dash():
-        hint = "Spell it differently, or run Python 3.13."
+    if text == "--" and (not action.option_strings or _loses_double_dash()):
+        hint = "Spell it differently."
         raise InvalidArguments(f"{action.dest}: this Python's argparse loses the value '--'.", hint=hint)
 
 
 @cache
 def _loses_double_dash() -> bool:
-    """Try it: CPython 3.12 and before turn `--x=--` into [] and drop a positional `--`."""
+    """Try it: CPython 3.12.1 turns `--option=--` into []. As a positional, no version keeps it everywhere."""
     parser = ArgumentParser()
     parser.add_argument("--option")
-    parser.add_argument("positional", nargs="*")
-    parsed = parser.parse_args(["--option=--", "--", "a", "--"])
-    return bool(parsed.option != "--" or parsed.positional != ["a", "--"])
+    return bool(parser.parse_args(["--option=--"]).option != "--")
 
 
 def _refuse(action: Action, value: Any) -> None:
@@ -83,6 +81,7 @@ def _refuse(action: Action, value: Any) -> None:
         dict: "Pass JSON text, or the parts as options of their own.",
         bool: "Declare the option with action='store_true' or BooleanOptionalAction.",
         bytes: "Pass text.",
+        list: "This option takes one value; action='append' takes several.",
     }
     hint = next((hint for kind, hint in hints.items() if isinstance(value, kind)), "Pass its key or its text.")
     raise InvalidArguments(

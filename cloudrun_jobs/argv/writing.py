@@ -52,12 +52,12 @@ def _write_options(level: Level) -> list[str]:
         if dest not in positional
     ]
     # A list without an end would swallow a sub-command; what follows it here ends it.
-    options.sort(key=_has_end)
+    options.sort(key=lambda tokens: _has_end(tokens, level.parser.prefix_chars))
     return list(chain.from_iterable(options))
 
 
-def _has_end(tokens: list[str]) -> bool:
-    return bool(tokens) and tokens[-1].startswith("-") and "=" in tokens[-1]
+def _has_end(tokens: list[str], prefixes: str) -> bool:
+    return bool(tokens) and tokens[-1].startswith(tuple(prefixes)) and "=" in tokens[-1]
 
 
 def _write_option(parser: ArgumentParser, actions: list[Action], value: Any) -> list[str]:
