@@ -34,7 +34,7 @@ def listens(port: int) -> bool:
 def test_a_worker_forked_with_a_call_in_flight_can_send(
     cloud_run: CloudRun, tmp_path: Path, worker_class: str
 ) -> None:
-    """Under `gunicorn --preload` a worker makes a client of its own; the inherited one may hang for ever."""
+    """Under `gunicorn --preload` every request is answered, though a call was in flight at the fork."""
     in_flight, port = tmp_path / "in-flight", free_port()
     cloud_run.hold, cloud_run.on_request = Event(), in_flight.touch
     command = [sys.executable, "-m", "gunicorn", "--preload", "--workers=2", f"--worker-class={worker_class}"]
@@ -61,3 +61,25 @@ def test_a_worker_forked_with_a_call_in_flight_can_send(
     assert {answer.rpartition(b"/")[2] for answer in answers} == {b"echo-production-abcde"}
     of_the_parent, *of_workers = cloud_run.peers
     assert of_the_parent not in of_workers
+
+
+FORK = """
+import os, sys, weakref
+from cloudrun_jobs.backends.cloudrun import clients
+
+parents = clients.jobs("127.0.0.1:1")
+kept = weakref.ref(parents)
+number = id(parents)
+del parents
+child = os.fork()
+if child == 0:
+    os._exit(0 if id(clients.jobs("127.0.0.1:1")) != number and kept() is not None else 1)
+sys.exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+"""
+
+
+def test_a_forked_child_drops_the_client_unclosed() -> None:
+    """The child gets another client, and its parent's is neither closed nor collected."""
+    forked = subprocess.run([sys.executable, "-W", "ignore", "-c", FORK], cwd=REPOSITORY, timeout=60, check=False)
+
+    assert forked.returncode == 0
