@@ -33,7 +33,11 @@ def test_the_jobs_of_this_suite_are_in_order() -> None:
     ],
 )
 def test_a_fault_of_a_job_is_told(
-    monkeypatch: pytest.MonkeyPatch, attribute: str, value: Any, id: str, message: str  # noqa: A002
+    monkeypatch: pytest.MonkeyPatch,
+    attribute: str,
+    value: Any,
+    id: str,
+    message: str,  # noqa: A002
 ) -> None:
     """Each fault has its id, the command's name and a hint where there is one."""
     monkeypatch.setattr(echo.Command, attribute, value, raising=False)
