@@ -2,6 +2,14 @@
 
 from __future__ import annotations
 
-from django.urls import URLPattern
+from django.contrib.auth.views import LoginView, LogoutView
+from django.urls import path
 
-urlpatterns: list[URLPattern] = []
+from rates import views
+
+urlpatterns = [
+    path("", views.latest, name="latest"),
+    path("collect/", views.collect, name="collect"),
+    path("login/", LoginView.as_view(next_page="latest"), name="login"),
+    path("logout/", LogoutView.as_view(next_page="latest"), name="logout"),
+]
