@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 
 # Here and not in pytest's configuration: processes that tests start need it too.
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "example_project"))
+# Whatever environment a test puts its process into, the example's settings load there.
+os.environ.setdefault("EXAMPLE_SECRET_KEY", "only for tests")
 
 from example import settings as example
 

@@ -47,6 +47,13 @@ def test_collects(source: Path) -> None:
     }
 
 
+def test_rates_say_what_they_are() -> None:
+    """A rate reads as a sentence, without the zeros that the column adds."""
+    rate = Rate(date=date(2026, 10, 30), currency="IDR", value=Decimal("20000.500000"))
+
+    assert str(rate) == "2026-10-30: 1 EUR = 20000.5 IDR"
+
+
 def test_counts_what_changed(pack: Pack) -> None:
     """A corrected rate is updated, a new one created, and the others are neither."""
     collect(source=pack(THREE_DAYS.replace("1.9558", "N/A")))

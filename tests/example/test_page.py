@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 from django.contrib.auth.models import User
-from django.test import Client
+from django.test import Client, RequestFactory
+from django.utils.module_loading import import_string
 from pytest_django.fixtures import Settings
 
 from cloudrun_jobs.backends import Request
@@ -42,6 +43,13 @@ def test_page_lists_the_newest_day(client: Client) -> None:
     assert "30 October 2026" in page
     assert "<span>IDR</span> <span>20000</span>" in page
     assert "USD</span>" not in page
+
+
+def test_servers_get_the_page(rf: RequestFactory) -> None:
+    """What gunicorn loads as `example.wsgi:application` answers with the page."""
+    application = import_string("example.wsgi.application")
+
+    assert "No rates yet." in application.get_response(rf.get("/")).text
 
 
 def test_page_is_only_read(client: Client) -> None:
