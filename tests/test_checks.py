@@ -23,7 +23,7 @@ def test_the_jobs_of_this_suite_are_in_order() -> None:
 
 
 @pytest.mark.parametrize(
-    ("attribute", "value", "id", "message"),
+    ("attribute", "value", "code", "message"),
     [
         ("schedule", "@daily", "cloudrun_jobs.E004", "echo: schedule: expected None or a Cloud Scheduler"),
         ("time_zone", "Asia/Tokio", "cloudrun_jobs.E005", "echo: time_zone"),
@@ -36,16 +36,16 @@ def test_a_fault_of_a_job_is_told(
     monkeypatch: pytest.MonkeyPatch,
     attribute: str,
     value: Any,
-    id: str,
-    message: str,  # noqa: A002
+    code: str,
+    message: str,
 ) -> None:
     """Each fault has its id, the command's name and a hint where there is one."""
     monkeypatch.setattr(echo.Command, attribute, value, raising=False)
 
     found = run_checks()
 
-    assert set(found) == {id}
-    assert found[id].msg.startswith(message)
+    assert set(found) == {code}
+    assert found[code].msg.startswith(message)
 
 
 def test_the_schedules_hint_is_the_fix(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -24,7 +24,7 @@ Code = grpc.StatusCode
 ANSWERS = [
     (Code.PERMISSION_DENIED, AccessDenied, r"run\.jobs\.run and run\.jobs\.runWithOverrides .*WithOverrides\)"),
     (Code.UNAUTHENTICATED, AccessDenied, r"gcloud auth application-default login"),
-    (Code.NOT_FOUND, JobNotDeployed, r"gcloud run jobs create echo-production --project acme --region asia-\S+ --image IMAGE --command python,manage.py"),
+    (Code.NOT_FOUND, JobNotDeployed, r"create echo-production --project acme --region asia-\S+ --image IMAGE --command python,manage\.py"),
     (Code.RESOURCE_EXHAUSTED, QuotaExhausted, r"a quota ran out\. said so"),
     (Code.INVALID_ARGUMENT, ServiceError, r"refused\. said so"),
     (Code.UNAVAILABLE, OutcomeUnknown, r"no answer\. said so.* Is a server running at 127"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from datetime import date
 from typing import Any
 from uuid import UUID
@@ -90,6 +91,14 @@ def test_every_request_has_an_id_of_its_own(cloud_run: CloudRun) -> None:
     first, second = echo.Command().delay(), echo.Command().delay()
 
     assert first.run_id != second.run_id
+
+
+def test_what_was_sent_is_logged(cloud_run: CloudRun, caplog: pytest.LogCaptureFixture) -> None:
+    """The log says which execution a request became."""
+    with caplog.at_level(logging.INFO, "cloudrun_jobs"):
+        operation = echo.Command().delay()
+
+    assert caplog.messages == [f"Job echo-production was sent as {operation.execution_name}"]
 
 
 def test_the_call_has_a_deadline(cloud_run: CloudRun, settings: Settings) -> None:
