@@ -29,7 +29,6 @@ def python(title: str, session: str) -> None:
     import django
 
     sys.path.insert(0, str(Path(MANAGE).parent))
-    os.environ["DJANGO_SETTINGS_MODULE"] = "example.settings"
     django.setup()
     print(f"\n==> {title}\n$ python example_project/manage.py shell", flush=True)
     names: dict[str, object] = {}
@@ -39,6 +38,7 @@ def python(title: str, session: str) -> None:
 
 
 if __name__ == "__main__":
+    os.environ["DJANGO_SETTINGS_MODULE"] = "example.settings"
     manage("The database", "migrate", "--verbosity=0")
     manage("The job, as a command, on the whole history", "collect_rates")
     python("The job, by .delay(), from Python", SESSION)

@@ -21,10 +21,14 @@ from tests.jobs.management.commands import echo
 from .server import CloudRun
 
 Code = grpc.StatusCode
+CREATE = (
+    r"gcloud run jobs create echo-production --project acme --region asia-northeast1 --image IMAGE"
+    r" --command python,manage\.py"
+)
 ANSWERS = [
     (Code.PERMISSION_DENIED, AccessDenied, r"run\.jobs\.run and run\.jobs\.runWithOverrides .*WithOverrides\)"),
     (Code.UNAUTHENTICATED, AccessDenied, r"gcloud auth application-default login"),
-    (Code.NOT_FOUND, JobNotDeployed, r"create echo-production --project acme --region asia-\S+ --image IMAGE --command python,manage\.py"),
+    (Code.NOT_FOUND, JobNotDeployed, CREATE),
     (Code.RESOURCE_EXHAUSTED, QuotaExhausted, r"a quota ran out\. said so"),
     (Code.INVALID_ARGUMENT, ServiceError, r"refused\. said so"),
     (Code.UNAVAILABLE, OutcomeUnknown, r"no answer\. said so.* Is a server running at 127"),
