@@ -121,6 +121,20 @@ def test_delay_inside_of_a_command_line_run_does_not_exit(monkeypatch: pytest.Mo
     assert "invalid int value: 'x'" in str(caught[0])
 
 
+def test_choices_that_change_are_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An argument that the parser of an earlier call would refuse is taken if today's takes it."""
+
+    def add_arguments(self: CloudRunJobs, parser: Any) -> None:
+        parser.add_argument("ending", choices=choices)
+
+    monkeypatch.setattr(outcome.Command, "add_arguments", add_arguments)
+    choices = ["text"]
+    outcome.Command().delay("text")
+    choices = ["none"]
+
+    assert outcome.Command().delay("none").result() is None
+
+
 def test_a_class_that_manage_py_would_not_run_is_refused() -> None:
     """A container runs the class that manage.py finds; any other is refused with the rule."""
 
