@@ -74,7 +74,7 @@ def tests(session: nox.Session, django: str) -> None:
 def demo(session: nox.Session) -> None:
     """The example's job on the whole history of the European Central Bank's reference rates."""
     install(session, NEWEST[1])
-    session.run("python", "example_project/demo.py")
+    session.run("python", "example_project/demo.py", env={"PYTHONUNBUFFERED": "1"})
 
 
 @nox.session(python=NEWEST[0])
