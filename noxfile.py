@@ -82,3 +82,10 @@ def bench(session: nox.Session) -> None:
     """The benchmarks, as ratios."""
     install(session, NEWEST[1])
     session.run("python", "-m", "benchmarks", *session.posargs)
+
+
+@nox.session(python=NEWEST[0])
+def containers(session: nox.Session) -> None:
+    """DockerfileServer, built with buildah and run with runc: as root, on Debian."""
+    install(session, NEWEST[1])
+    session.run("pytest", "-q", "-s", "-m", "containers", "tests/containers", *session.posargs)
