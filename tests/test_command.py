@@ -17,8 +17,10 @@ from django.test import override_settings
 
 from cloudrun_jobs import CloudRunJobs, InvalidArguments, JobFailed, MockOperation
 from cloudrun_jobs.exceptions import InvalidJob, InvalidResult
+from cloudrun_jobs.registry import find_jobs
 from cloudrun_jobs.signals import job_delayed, job_finished, job_started
-from tests.jobs.management.commands import echo, everything, outcome
+from tests.jobs.base import NightlyJob
+from tests.jobs.management.commands import echo, everything, nightly, outcome
 
 
 def test_delay_runs_the_job_and_returns_it_finished() -> None:
@@ -271,3 +273,18 @@ def test_the_package_names_are_lazy_and_complete() -> None:
     with pytest.raises(AttributeError, match="no attribute 'Nothing'"):
         cloudrun_jobs.Nothing  # noqa: B018
     assert sys.modules["cloudrun_jobs"] is cloudrun_jobs
+
+
+def test_an_abstract_class_outside_of_the_commands_is_welcome() -> None:
+    """A job inherits declarations and run(), and only the command itself is a job."""
+    command = nightly.Command()
+
+    assert (command.spec.schedule, command.spec.max_retries) == ("0 3 * * *", 1)
+    assert command.delay().result() == "worked"
+    assert [job.command_name for job in find_jobs().jobs if isinstance(job, NightlyJob)] == ["nightly"]
+
+
+def test_an_abstract_class_itself_cannot_be_sent() -> None:
+    """What manage.py does not know is no job."""
+    with pytest.raises(InvalidArguments, match="no command of this name"):
+        NightlyJob().delay()
