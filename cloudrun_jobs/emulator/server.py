@@ -14,8 +14,10 @@ from cloudrun_jobs.emulator.engine.core import Engine
 from cloudrun_jobs.emulator.engine.course import Platform
 from cloudrun_jobs.emulator.engine.secrets import Secrets
 from cloudrun_jobs.emulator.engine.store import Store
+from cloudrun_jobs.emulator.faces.controls import BEGINNING, CERTIFICATES, DISCOVERY, KEYS, Controls
 from cloudrun_jobs.emulator.faces.grpc_face import GrpcFace, PortInUse
 from cloudrun_jobs.emulator.faces.http_face import HttpFace
+from cloudrun_jobs.emulator.faces.knative import face as knative
 from cloudrun_jobs.emulator.faces.rest_face import RestFace
 from cloudrun_jobs.emulator.faults import Faults
 from cloudrun_jobs.emulator.iam import Iam
@@ -32,6 +34,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from types import TracebackType
 
+    from cloudrun_jobs.emulator.service import Caller
     from cloudrun_jobs.emulator.web import Request, Response
 
 
@@ -54,7 +57,7 @@ class Emulator:
         platform = Platform(config, self.clock, self._spawner, self.logs, Secrets(config.secrets), self.faults)
         self._engine = Engine(platform, iam, Store())
         self._service = Service(methods(self._engine, self.scheduler, self.logs), self.faults, iam)
-        self._application = Application(RestFace(self._service), self.tokens, {})
+        self._application = Application(RestFace(self._service), self.tokens, self._pages())
         self._http = HttpFace(self._application)
         self._grpc = GrpcFace(self._service, self.tokens)
 
@@ -73,6 +76,11 @@ class Emulator:
         """The Google clients, connected to this emulator."""
         return Clients(self.grpc)
 
+    @property
+    def guardian_pid(self) -> int:
+        """The process that owns those of all tasks."""
+        return self._spawner.guardian_pid
+
     def prune(self, execution: str) -> None:
         """Drop a finished execution by its name, as if it had grown old."""
         self._engine.executions.prune(execution)
@@ -85,6 +93,16 @@ class Emulator:
     def on_delivery(self, uri: str, answer: Callable[[Request], Response]) -> None:
         """Have a function answer what Cloud Scheduler delivers to this URI."""
         self._courier.functions[uri] = answer
+
+    def _pages(self) -> dict[str, Callable[[Request, Caller], Response]]:
+        controls = Controls(self)
+        return {
+            knative.BEGINNING: knative.KnativeFace(self._service, self._engine.executions).respond,
+            BEGINNING: controls.respond,
+            CERTIFICATES: controls.certificates,
+            KEYS: controls.keys,
+            DISCOVERY: controls.discovery,
+        }
 
     def start(self) -> Self:
         self._http.start(self.config.port)

@@ -55,6 +55,15 @@ class Tokens:
             return None
         return self._accounts.get(token) or _subject(token)
 
+    def public_keys(self) -> dict[str, str]:
+        """The public key in PEM by its id, as google-auth asks for it."""
+        pem = (
+            self._private_key()
+            .public_key()
+            .public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo)
+        )
+        return {KEY_ID: pem.decode()}
+
     def keys(self) -> dict[str, Any]:
         """The public key as a JSON Web Key Set."""
         numbers = self._private_key().public_key().public_numbers()

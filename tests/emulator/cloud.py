@@ -29,7 +29,7 @@ def eventually(look: Callable[[], Any], within: float = PATIENCE) -> Any:
     return found
 
 
-def job(*command: str, retries: int = 0, timeout: timedelta | None = None, **template: Any) -> run_v2.Job:
+def job(*command: str, retries: int = 0, timeout: timedelta | str | None = None, **template: Any) -> run_v2.Job:
     """A job of one container that runs this command."""
     container = run_v2.Container(image=template.pop("image", "app"), command=list(command))
     container.env = [run_v2.EnvVar(name=k, value=v) for k, v in template.pop("env", {}).items()]

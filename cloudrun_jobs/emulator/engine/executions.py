@@ -118,6 +118,15 @@ class Executions:
             raise missing("EXECUTION", names.short(name), names.place_of(name))
         return record
 
+    def full_name(self, place: names.Place, short: str) -> str:
+        """The name of an execution whose job is not said, as v1 has them."""
+        pattern = f"{place.job('-')}/executions/{short}"
+        with self._store.changed:
+            for name in self._store.executions:
+                if names.matches(pattern, name):
+                    return name
+        raise missing("EXECUTION", short, place)
+
     def prune(self, name: str) -> None:
         """Drop a finished execution as if it had grown old."""
         with self._store.changed:

@@ -79,7 +79,9 @@ class Courier:
     def deliver(self, job: scheduler_v1.Job, scheduled: datetime | None) -> Result:
         target = job.http_target
         url = urlsplit(target.uri)
-        request = self._request(job, scheduled)
+        headers = self._headers(job, scheduled)
+        verb = scheduler_v1.HttpMethod(target.http_method).name
+        request = Request.to(verb, target.uri, headers, _body(target))
         if target.uri in self.functions:
             return Result.of(self.functions[target.uri](request).status)
         if _is_cloud_run(url.hostname or ""):
@@ -88,14 +90,12 @@ class Courier:
             debug = f"The emulator delivers to this machine and to {RUN_API} only, not to {url.hostname}."
             return Result(0, "PERMISSION_DENIED", debug)
         deadline = self.clock.real_seconds(job.attempt_deadline.total_seconds())
-        return self._send(request, url, deadline)
+        return _send(url, request, headers, deadline)
 
-    def _request(self, job: scheduler_v1.Job, scheduled: datetime | None) -> Request:
+    def _headers(self, job: scheduler_v1.Job, scheduled: datetime | None) -> dict[str, str]:
         target = job.http_target
-        verb = scheduler_v1.HttpMethod(target.http_method).name
-        body = target.body if verb in WITH_BODY else b""
         headers = {name: value for name, value in target.headers.items() if name.lower() != "content-length"}
-        if body:
+        if _body(target):
             headers.setdefault("Content-Type", "application/octet-stream")
         headers["User-Agent"] = "Google-Cloud-Scheduler"
         headers["X-CloudScheduler"] = "true"
@@ -103,7 +103,7 @@ class Courier:
         if scheduled is not None:
             headers["X-CloudScheduler-ScheduleTime"] = scheduled.isoformat().replace("+00:00", "Z")
         headers.update(self._authorization(target))
-        return Request.to(verb, target.uri, headers, body)
+        return headers
 
     def _authorization(self, target: scheduler_v1.HttpTarget) -> dict[str, str]:
         if target.oauth_token.service_account_email:
@@ -115,22 +115,26 @@ class Courier:
             return {}
         return {"Authorization": f"Bearer {token}"}
 
-    @staticmethod
-    def _send(request: Request, url: SplitResult, deadline: float) -> Result:
-        kind = http.client.HTTPSConnection if url.scheme == "https" else http.client.HTTPConnection
-        connection = kind(url.netloc, timeout=deadline)
-        try:
-            path = urlunsplit(("", "", url.path or "/", url.query, ""))
-            connection.request(request.verb, path, request.body or None, dict(request.headers))
-            response = connection.getresponse()
-            response.read()
-            return Result.of(response.status)
-        except TimeoutError:
-            return Result(0, "DEADLINE_EXCEEDED", "URL_TIMEOUT. The attempt deadline was exceeded.")
-        except (OSError, http.client.HTTPException) as error:
-            return Result(0, "UNAVAILABLE", f"URL_UNREACHABLE. {error}")
-        finally:
-            connection.close()
+
+def _body(target: scheduler_v1.HttpTarget) -> bytes:
+    return bytes(target.body) if scheduler_v1.HttpMethod(target.http_method).name in WITH_BODY else b""
+
+
+def _send(url: SplitResult, request: Request, headers: dict[str, str], deadline: float) -> Result:
+    kind = http.client.HTTPSConnection if url.scheme == "https" else http.client.HTTPConnection
+    connection = kind(url.netloc, timeout=deadline)
+    try:
+        path = urlunsplit(("", "", url.path or "/", url.query, ""))
+        connection.request(request.verb, path, request.body or None, headers)
+        response = connection.getresponse()
+        response.read()
+        return Result.of(response.status)
+    except TimeoutError:
+        return Result(0, "DEADLINE_EXCEEDED", "URL_TIMEOUT. The attempt deadline was exceeded.")
+    except (OSError, http.client.HTTPException) as error:
+        return Result(0, "UNAVAILABLE", f"URL_UNREACHABLE. {error}")
+    finally:
+        connection.close()
 
 
 def is_loopback(host: str) -> bool:
