@@ -20,12 +20,14 @@ if TYPE_CHECKING:
 class Application:
     rest: RestFace
     tokens: Tokens
-    pages: dict[str, Callable[[Request, Caller], Response]]  # By the beginning of the path.
+    # By path; one that ends with a slash stands for all paths that begin so, but for "/" itself.
+    pages: dict[str, Callable[[Request, Caller], Response]]
 
     def respond(self, request: Request) -> Response:
         caller = Caller(self.tokens.principal(request.headers.get("authorization", "")) or ANONYMOUS)
-        for beginning, answer in self.pages.items():
-            if request.path.startswith(beginning):
+        for path, answer in self.pages.items():
+            begins = path != "/" and path.endswith("/") and request.path.startswith(path)
+            if begins or request.path == path:
                 return answer(request, caller)
         return self.rest.respond(request, caller)
 

@@ -7,6 +7,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, Self
 
 from cloudrun_jobs.emulator.application import Application
+from cloudrun_jobs.emulator.archive import Archive
 from cloudrun_jobs.emulator.clients import Clients
 from cloudrun_jobs.emulator.clock import Clock
 from cloudrun_jobs.emulator.config import Config
@@ -18,6 +19,7 @@ from cloudrun_jobs.emulator.faces.controls import BEGINNING, CERTIFICATES, DISCO
 from cloudrun_jobs.emulator.faces.grpc_face import GrpcFace, PortInUse
 from cloudrun_jobs.emulator.faces.http_face import HttpFace
 from cloudrun_jobs.emulator.faces.knative import face as knative
+from cloudrun_jobs.emulator.faces.page import EXECUTION, Page
 from cloudrun_jobs.emulator.faces.rest_face import RestFace
 from cloudrun_jobs.emulator.faults import Faults
 from cloudrun_jobs.emulator.iam import Iam
@@ -28,6 +30,7 @@ from cloudrun_jobs.emulator.scheduler.delivery import Courier
 from cloudrun_jobs.emulator.scheduler.jobs import ScheduledJobs
 from cloudrun_jobs.emulator.scheduler.logs import DeliveryLog
 from cloudrun_jobs.emulator.service import Service
+from cloudrun_jobs.emulator.state import State
 from cloudrun_jobs.emulator.tokens import Tokens
 
 if TYPE_CHECKING:
@@ -51,12 +54,15 @@ class Emulator:
         self.logs = LogStore(self.clock)
         self.tokens = Tokens()
         iam = Iam(config.iam)
+        self._state: State | None = None
         self._courier = Courier(self.clock, self.tokens, lambda request: self._application.deliver(request))
         self.scheduler = ScheduledJobs(self.clock, self._courier, DeliveryLog(self.logs), self.faults)
         self._spawner = Spawner()
         platform = Platform(config, self.clock, self._spawner, self.logs, Secrets(config.secrets), self.faults)
         self._engine = Engine(platform, iam, Store())
         self._service = Service(methods(self._engine, self.scheduler, self.logs), self.faults, iam)
+        if config.state is not None:
+            self._restore(State(config.state))
         self._application = Application(RestFace(self._service), self.tokens, self._pages())
         self._http = HttpFace(self._application)
         self._grpc = GrpcFace(self._service, self.tokens)
@@ -94,9 +100,20 @@ class Emulator:
         """Have a function answer what Cloud Scheduler delivers to this URI."""
         self._courier.functions[uri] = answer
 
+    def _restore(self, state: State) -> None:
+        """Take up what was kept, and keep what changes from now on."""
+        archive = Archive(state)
+        archive.restore(self._engine.store, self.scheduler, self.clock.now())
+        self._engine.store.keep, self._engine.store.forget = archive.keep, archive.forget
+        self.scheduler.keep, self.scheduler.forget = archive.keep_scheduled, archive.forget_scheduled
+        self._state = state
+
     def _pages(self) -> dict[str, Callable[[Request, Caller], Response]]:
         controls = Controls(self)
+        page = Page(self._engine, self.scheduler, self.logs)
         return {
+            "/": page.overview,
+            EXECUTION: page.execution,
             knative.BEGINNING: knative.KnativeFace(self._service, self._engine.executions).respond,
             BEGINNING: controls.respond,
             CERTIFICATES: controls.certificates,
@@ -126,6 +143,8 @@ class Emulator:
         self._grpc.stop()
         self._http.stop()
         self._spawner.close()
+        if self._state is not None:
+            self._state.close()
 
     def __enter__(self) -> Self:
         return self.start()

@@ -49,6 +49,7 @@ class Executions:
         self._store.executions[name] = self._store.operations[operation] = record
         job.execution_count += 1
         refer(job, execution, Status.EXECUTION_RUNNING)
+        self._store.keep(job)
         record.course = Course(record, self._store, self._platform, self._settled)
         self._store.keep(record)
         record.course.begin()
@@ -183,6 +184,7 @@ class Executions:
         if job is not None and reference is not None and reference.name == names.short(record.execution.name):
             refer(job, record.execution, _status(record.execution))
             job.latest_created_execution.completion_time = record.execution.completion_time
+            self._store.keep(job)
         if record.deleted:
             return
         self._store.keep(record)
