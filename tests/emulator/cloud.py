@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import threading
 import time
 from dataclasses import dataclass
@@ -79,10 +78,6 @@ class Cloud:
         """The lines that tasks wrote."""
         name = f"projects/acme/logs/run.googleapis.com%2F{stream}"
         return [entry.text_payload for entry in self.emulator.logs.all() if entry.log_name == name]
-
-    def printed(self) -> Any:
-        """What the one line of output says in JSON, printed as a text."""
-        return json.loads("".join(self.output()))
 
 
 def condition(resource: Any, type_: str = "Completed") -> run_v2.Condition:

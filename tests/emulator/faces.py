@@ -120,9 +120,9 @@ class GcloudFace:
 
     def create(self, job_id: str, job: run_v2.Job) -> None:
         container = job.template.template.containers[0]
-        options = [f"--image={container.image}", f"--command={container.command[0]}"]
+        options = [f"--image={container.image}", f"--command={','.join(container.command)}"]
         # gcloud splits at commas; another separator leaves those of the script alone.
-        options.append(f"--args=^|^{'|'.join(container.command[1:])}")
+        options.append(f"--args=^|^{'|'.join(container.args)}")
         options.append(f"--tasks={job.template.task_count or 1}")
         options.append(f"--max-retries={job.template.template.max_retries}")
         self._gcloud("run", "jobs", "create", job_id, *options)

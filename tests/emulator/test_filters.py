@@ -81,7 +81,7 @@ def test_does_not_match(entry, text):
 
 
 @pytest.mark.parametrize(
-    "text", ["(", "a=", "a=b)", "=x", "severity>=LOUD", "timestamp>yesterday", "severity:x", "AND"]
+    "text", ["(", "a=", "a=b)", "=x", "severity>=LOUD", "timestamp>yesterday", "severity:x", "AND", 'a=~"("']
 )
 def test_malformed(text):
     """What cannot be parsed is refused."""

@@ -5,8 +5,15 @@ from __future__ import annotations
 import pytest
 
 from tests.emulator import faces
-from tests.emulator.cloud import eventually, script
+from tests.emulator.cloud import eventually, job
 from tests.emulator.gcloud import NEEDS_GCLOUD
+
+
+def script(text, **options):
+    """A job whose command is the shell, so that overrides can replace what the shell is to do."""
+    declared = job("/bin/sh", **options)
+    declared.template.template.containers[0].args = ["-c", text]
+    return declared
 
 
 @pytest.fixture(
@@ -24,11 +31,8 @@ def face(request, emulator, tmp_path):
 
 def test_success(face, cloud):
     """A job is created, run with overrides, and succeeds."""
-    face.create("work", script('echo "$0 $A"', task_count=2))
+    face.create("work", script("echo declared", task_count=2))
     container = {"args": ["-c", "echo given $A"], "env": [{"name": "A", "value": "1"}]}
-    created = cloud.emulator.clients.jobs.get_job(name="projects/acme/locations/europe-west4/jobs/work")
-    if not created.template.template.containers[0].args:
-        container["args"] = ["given"]
     ending = face.ending(face.run("work", {"container_overrides": [container], "task_count": 3}))
 
     assert (ending.succeeded, ending.failed, ending.cancelled) == (3, 0, 0)

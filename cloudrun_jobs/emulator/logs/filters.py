@@ -33,6 +33,7 @@ COMPARISONS: dict[str, Callable[[Any, Any], bool]] = {
     ">=": operator.ge,
 }
 OPERATORS = {*COMPARISONS, "!=", ":", "=~", "!~"}
+KEYWORDS = {("word", "AND"), ("word", "OR")}
 SNAKE = re.compile(r"(?<=[a-z0-9])([A-Z])")
 
 
@@ -113,7 +114,7 @@ class _Parser:
 
     def _comparison(self) -> Predicate:
         kind, text = self._next()
-        if kind not in ("word", "string"):
+        if kind not in ("word", "string") or (kind, text) in KEYWORDS:
             raise MalformedFilter(f"expected a field or a text, got {text!r}")
         path = self._path(kind, text)
         if self._peek[0] != "sign" or self._peek[1] not in OPERATORS:
@@ -139,6 +140,8 @@ def _compare(path: list[str], sign: str, value: str) -> Predicate:
         return _by(lambda entry: entry.severity, sign, _severity(value))
     if path in (["timestamp"], ["receiveTimestamp"]):
         return _by(lambda entry: entry.timestamp.ToDatetime(UTC), sign, _instant(value))
+    if sign in ("=~", "!~"):
+        _check_pattern(value)
     if sign in ("!=", "!~"):
         same = _compare(path, "=" if sign == "!=" else "=~", value)
         return lambda entry: not same(entry)
@@ -204,6 +207,13 @@ def _severity(value: str) -> int:
         return int(value) if value.isdecimal() else int(log_severity_pb2.LogSeverity.Value(value.upper()))
     except ValueError as error:
         raise MalformedFilter(f"{value!r} is not a severity") from error
+
+
+def _check_pattern(value: str) -> None:
+    try:
+        re.compile(value)
+    except (re.error, RecursionError) as error:
+        raise MalformedFilter(f"{value!r} is not a regular expression: {error}") from error
 
 
 def _instant(value: str) -> datetime:
