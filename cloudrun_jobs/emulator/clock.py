@@ -100,7 +100,7 @@ class Clock:
 
     def soon(self, action: Callable[[], None]) -> None:
         """Do it now, in another thread, whether or not the clock moves."""
-        self._pool.submit(self._fire, Timer(0, 0, action))
+        self._hand_over(Timer(0, 0, action))
 
     def real_seconds(self, seconds: float) -> float:
         """How long a virtual duration takes outside; as long as it says while the clock stands still."""
@@ -147,7 +147,7 @@ class Clock:
                 if self._stopped:
                     return
             if timer is not None:
-                self._pool.submit(self._fire, timer)
+                self._hand_over(timer)
 
     def _wait(self) -> Timer | None:
         self._drop_cancelled()
@@ -162,6 +162,11 @@ class Clock:
             self._changed.wait(min(left, 3600))
             return None
         return heapq.heappop(self._timers)
+
+    def _hand_over(self, timer: Timer) -> None:
+        """Do it in another thread; what goes wrong there is logged, with a traceback, by `concurrent.futures`."""
+        future = self._pool.submit(self._fire, timer)
+        future.add_done_callback(lambda done: None if done.cancelled() else done.result())
 
     @staticmethod
     def _fire(timer: Timer) -> None:

@@ -137,6 +137,7 @@ class Emulator:
         """Stop serving, and end every task."""
         if "clients" in vars(self):
             self.clients.close()
+        self._courier.close()
         self.clock.stop()
         self._service.close()
         self._engine.close()

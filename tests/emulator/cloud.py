@@ -80,6 +80,11 @@ class Cloud:
         return [entry.text_payload for entry in self.emulator.logs.all() if entry.log_name == name]
 
 
+def job_of(execution: run_v2.Execution) -> str:
+    """The full name of the job; the execution itself holds the short one."""
+    return execution.name.partition("/executions/")[0]
+
+
 def condition(resource: Any, type_: str = "Completed") -> run_v2.Condition:
     return next(found for found in resource.conditions if found.type_ == type_)
 

@@ -16,7 +16,7 @@ from google.cloud.run_v2.services.jobs.transports import JobsGrpcAsyncIOTranspor
 from google.cloud.run_v2.services.tasks.transports import TasksGrpcAsyncIOTransport
 
 from tests.emulator.cloud import PLACE, condition, eventually
-from tests.emulator.gcloud import Gcloud
+from tests.emulator.gcloud_cli import Gcloud
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import json
 import sys
-from datetime import timedelta
 
 import pytest
 from google.api_core import exceptions
 from google.cloud import run_v2
+from google.protobuf import duration_pb2
 
 from cloudrun_jobs.emulator import Emulator
-from tests.emulator.cloud import PLACE, Cloud, condition, eventually, job, script
+from tests.emulator.cloud import PLACE, Cloud, condition, eventually, job, job_of, script
 
 PRINT_ENVIRONMENT = "import json, os; print(json.dumps(dict(os.environ)))"
 
@@ -36,6 +36,15 @@ def test_environment(cloud):
     assert environment["CLOUD_RUN_JOB"] == "work"
     assert environment["CLOUD_RUN_EXECUTION"] == execution.name.rpartition("/")[2]
     assert environment["CLOUD_RUN_TASK_COUNT"] == "1"
+
+
+def test_parents_are_short(cloud):
+    """An execution names its job, and a task its job and execution, by their short ids."""
+    execution = cloud.finish(script("exit 0"))
+    [task] = cloud.tasks(execution.name)
+
+    assert execution.job == task.job == "work"
+    assert task.execution == execution.name.rpartition("/")[2]
 
 
 def test_args_are_replaced_and_env_is_merged(cloud):
@@ -123,7 +132,7 @@ def test_wait_operation_gives_up(cloud):
     client = cloud.emulator.clients.jobs
     operation = cloud.start(script("sleep 30")).operation
 
-    answer = client.wait_operation({"name": operation.name, "timeout": timedelta(seconds=0.2)})
+    answer = client.wait_operation({"name": operation.name, "timeout": duration_pb2.Duration(nanos=200_000_000)})
 
     # The gRPC client hands this answer out undecoded.
     assert type(operation).FromString(answer).done is False
@@ -182,7 +191,7 @@ def test_deleted_job(cloud):
     """Deleting a job takes its executions with it, running or not."""
     operation = cloud.start(script("sleep 60"))
     cloud.running(operation.metadata.name)
-    cloud.emulator.clients.jobs.delete_job(name=operation.metadata.job).result()
+    cloud.emulator.clients.jobs.delete_job(name=job_of(operation.metadata)).result()
 
     with pytest.raises(exceptions.NotFound):
         cloud.execution(operation.metadata.name)
@@ -191,9 +200,9 @@ def test_deleted_job(cloud):
 def test_listing_is_newest_first_and_paged(cloud):
     """Executions are listed newest first, page by page."""
     first = cloud.finish(script("exit 0"))
-    second = cloud.emulator.clients.jobs.run_job(name=first.job).metadata
+    second = cloud.emulator.clients.jobs.run_job(name=job_of(first)).metadata
 
-    request = run_v2.ListExecutionsRequest(parent=first.job, page_size=1)
+    request = run_v2.ListExecutionsRequest(parent=job_of(first), page_size=1)
     listed = [execution.name for execution in cloud.emulator.clients.executions.list_executions(request)]
 
     assert listed == [second.name, first.name]
@@ -205,9 +214,9 @@ def test_retention():
         cloud = Cloud(emulator)
         oldest = cloud.finish(script("exit 0"))
         for _ in range(2):
-            cloud.outcome(emulator.clients.jobs.run_job(name=oldest.job).metadata.name)
+            cloud.outcome(emulator.clients.jobs.run_job(name=job_of(oldest)).metadata.name)
 
-        assert len(list(emulator.clients.executions.list_executions(parent=oldest.job))) == 2
+        assert len(list(emulator.clients.executions.list_executions(parent=job_of(oldest)))) == 2
         with pytest.raises(exceptions.NotFound):
             cloud.execution(oldest.name)
 

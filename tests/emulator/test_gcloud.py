@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from tests.emulator.cloud import PLACE, eventually, script
-from tests.emulator.gcloud import NEEDS_GCLOUD, REGION, Gcloud
+from tests.emulator.cloud import PLACE, eventually, job_of, script
+from tests.emulator.gcloud_cli import NEEDS_GCLOUD, REGION, Gcloud
 
 pytestmark = NEEDS_GCLOUD
 AT = f"--location={REGION}"
@@ -50,7 +50,7 @@ def test_executions(gcloud, cloud):
     gcloud("run", "jobs", "executions", "delete", listed["metadata"]["name"])
 
     assert execution.name.endswith(listed["metadata"]["name"])
-    assert list(cloud.emulator.clients.executions.list_executions(parent=execution.job)) == []
+    assert list(cloud.emulator.clients.executions.list_executions(parent=job_of(execution))) == []
 
 
 def test_scheduler(gcloud, cloud):

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import shutil
 import socket
+import subprocess
 
 import pytest
 import requests
+from google.api_core import exceptions
 from google.auth.credentials import AnonymousCredentials
 from google.cloud import logging as cloud_logging
+from google.cloud.logging_v2.types import LogEntry
 
 from tests.emulator.cloud import PLACE, eventually, script
 
@@ -210,6 +214,31 @@ def test_handwritten_logging_client(cloud):
     assert [entry.payload for entry in client.list_entries(filter_="severity>=ERROR")] == ["three"]
 
     client.close()
+
+
+def test_logging_over_grpc(cloud):
+    """The generated Logging client writes entries and lists them in order."""
+    client = cloud.emulator.clients.logging
+    entries = [LogEntry(text_payload=text, resource={"type": "global"}) for text in ("one", "two")]
+    client.write_log_entries(log_name="projects/acme/logs/own", entries=entries)
+    listed = client.list_log_entries(
+        resource_names=["projects/acme"], filter="resource.type=global", order_by="timestamp desc"
+    )
+
+    assert [entry.text_payload for entry in listed] == ["two", "one"]
+    with pytest.raises(exceptions.InvalidArgument, match="Unparseable filter"):
+        client.list_log_entries(resource_names=["projects/acme"], filter="(")
+
+
+@pytest.mark.skipif(shutil.which("chromium") is None, reason="chromium is not installed")
+def test_page_in_a_browser(emulator, cloud):
+    """A real browser shows the execution and what it says."""
+    execution = cloud.finish(script("exit 3"))
+    options = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking", "--dump-dom"]
+    done = subprocess.run(["chromium", *options, emulator.http], capture_output=True, text=True, timeout=60)
+
+    assert execution.name.rpartition("/")[2] in done.stdout
+    assert '<span class="failed">failed</span>' in done.stdout
 
 
 def test_ready_before_the_first_call(http):

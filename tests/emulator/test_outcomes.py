@@ -9,7 +9,7 @@ import pytest
 from google.api_core import exceptions
 from google.cloud import run_v2
 
-from tests.emulator.cloud import condition, script
+from tests.emulator.cloud import condition, job_of, script
 
 State = run_v2.Condition.State
 Reason = run_v2.Condition.ExecutionReason
@@ -169,7 +169,7 @@ def test_command_that_does_not_exist(cloud):
     """A container whose command is missing fails as a shell would, and the log says why."""
     operation = cloud.start(script("", retries=0))
     operation.result()
-    job = cloud.emulator.clients.jobs.get_job(name=operation.metadata.job)
+    job = cloud.emulator.clients.jobs.get_job(name=job_of(operation.metadata))
     job.template.template.containers[0].command = ["/nowhere/to/be/found"]
     cloud.emulator.clients.jobs.update_job(job=job)
 
@@ -196,7 +196,7 @@ def test_reference_of_the_job(cloud):
     """A job points at its newest execution and how that ended."""
     execution = cloud.finish(script("exit 1"))
 
-    job = cloud.emulator.clients.jobs.get_job(name=execution.job)
+    job = cloud.emulator.clients.jobs.get_job(name=job_of(execution))
     assert job.execution_count == 1
     assert job.latest_created_execution.name == execution.name.rpartition("/")[2]
     status = run_v2.ExecutionReference.CompletionStatus.EXECUTION_FAILED

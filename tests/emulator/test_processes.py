@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from cloudrun_jobs.emulator import Emulator
-from tests.emulator.cloud import Cloud, eventually, job, script
+from tests.emulator.cloud import Cloud, eventually, job, job_of, script
 
 ON_LINUX = pytest.mark.skipif(sys.platform != "linux", reason="other systems do not hand orphans on")
 
@@ -104,7 +104,7 @@ def test_lost_guardian(cloud):
     assert cloud.outcome(operation.metadata.name).failed_count == 1
     assert not alive(int(pid))
 
-    again = cloud.emulator.clients.jobs.run_job(name=operation.metadata.job)
+    again = cloud.emulator.clients.jobs.run_job(name=job_of(operation.metadata))
     cloud.outcome(again.metadata.name)
 
     assert any("restart the emulator" in line for line in cloud.output("varlog%2Fsystem"))

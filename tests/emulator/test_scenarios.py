@@ -6,7 +6,7 @@ import pytest
 
 from tests.emulator import faces
 from tests.emulator.cloud import eventually, job
-from tests.emulator.gcloud import NEEDS_GCLOUD
+from tests.emulator.gcloud_cli import NEEDS_GCLOUD
 
 
 def script(text, **options):

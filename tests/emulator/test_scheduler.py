@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import threading
+import time
 from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, HTTPServer
 
@@ -15,6 +16,7 @@ from google.auth import jwt
 from google.cloud import scheduler_v1
 from google.protobuf import field_mask_pb2
 
+from cloudrun_jobs.emulator import Emulator
 from cloudrun_jobs.emulator.web import Response
 from tests.emulator.cloud import PLACE, eventually, script
 
@@ -359,6 +361,28 @@ def test_attempt_deadline(emulator, scheduler):
         scheduler.run_job(name=job.name)
 
         assert eventually(lambda: scheduler.get_job(name=job.name).status.code) == 4
+
+
+def test_stop_during_a_delivery():
+    """An emulator that is stopped does not wait for a target that does not answer."""
+    with receiving(silent=True) as (uri, received):
+        with Emulator() as emulator:
+            name = declare(emulator.clients.scheduler, uri=uri).name
+            emulator.clients.scheduler.run_job(name=name)
+            eventually(lambda: list(received))
+            begun = time.monotonic()
+
+        assert time.monotonic() - begun < 10
+
+
+def test_failing_function(emulator, scheduler, caplog):
+    """What goes wrong in a function that is delivered to is not lost, though it runs in another thread."""
+    emulator.on_delivery(HOOK, lambda _: 1 // 0)
+    scheduler.run_job(name=declare(scheduler).name)
+
+    eventually(lambda: "ZeroDivisionError" in caplog.text)
+
+    assert "integer" in caplog.text
 
 
 def test_logs(emulator, scheduler, hook):

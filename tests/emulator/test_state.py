@@ -7,7 +7,7 @@ from google.api_core import exceptions
 from google.cloud import scheduler_v1
 
 from cloudrun_jobs.emulator import Emulator
-from tests.emulator.cloud import PLACE, Cloud, condition, script
+from tests.emulator.cloud import PLACE, Cloud, condition, job_of, script
 
 
 def test_jobs_and_executions(tmp_path):
@@ -20,7 +20,7 @@ def test_jobs_and_executions(tmp_path):
 
         assert cloud.execution(before.name) == before
         assert [task.last_attempt_result.exit_code for task in cloud.tasks(before.name)] == [3, 3]
-        assert emulator.clients.jobs.get_job(name=before.job).execution_count == 1
+        assert emulator.clients.jobs.get_job(name=job_of(before)).execution_count == 1
         operations = emulator.clients.jobs.transport.operations_client
         assert operations.get_operation(operation.operation.name).error.code == 10
 
@@ -56,6 +56,6 @@ def test_deleted_job(tmp_path):
     """What was deleted stays away."""
     with Emulator(state=tmp_path) as emulator:
         execution = Cloud(emulator).finish(script("exit 0"))
-        emulator.clients.jobs.delete_job(name=execution.job)
+        emulator.clients.jobs.delete_job(name=job_of(execution))
     with Emulator(state=tmp_path) as emulator, pytest.raises(exceptions.NotFound):
         Cloud(emulator).execution(execution.name)

@@ -140,7 +140,7 @@ def _environment(
         "HOME": str(Path.home()),
         **{name: os.environ[name] for name in pass_env if name in os.environ},
         **{variable.name: secret(variable) for variable in container.env},
-        "CLOUD_RUN_JOB": names.short(execution.job),
+        "CLOUD_RUN_JOB": execution.job,
         "CLOUD_RUN_EXECUTION": names.short(execution.name),
         "CLOUD_RUN_TASK_INDEX": str(index),
         "CLOUD_RUN_TASK_ATTEMPT": str(number),

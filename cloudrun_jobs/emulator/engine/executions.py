@@ -167,7 +167,8 @@ class Executions:
             annotations={**job.annotations, **template.annotations},
             create_time=now,
             update_time=now,
-            job=job.name,
+            # The short id: Airflow, for one, puts it into names.
+            job=names.short(job.name),
             parallelism=min(template.parallelism, template.task_count),
             task_count=template.task_count,
             template=template.template,
@@ -179,7 +180,7 @@ class Executions:
         return execution
 
     def _settled(self, record: Record) -> None:
-        job = self._store.jobs.get(record.execution.job)
+        job = self._store.jobs.get(names.parent(record.execution.name))
         reference = job.latest_created_execution if job is not None else None
         if job is not None and reference is not None and reference.name == names.short(record.execution.name):
             refer(job, record.execution, _status(record.execution))
@@ -188,7 +189,7 @@ class Executions:
         if record.deleted:
             return
         self._store.keep(record)
-        done = [other for other in self._store.executions_of(record.execution.job) if other.done]
+        done = [other for other in self._store.executions_of(names.parent(record.execution.name)) if other.done]
         for old in done[: max(len(done) - self._platform.config.retention, 0)]:
             self._store.drop_execution(old.execution.name)
 
@@ -207,7 +208,7 @@ def _tasks(execution: run_v2.Execution) -> list[run_v2.Task]:
         labels=execution.labels,
         annotations=execution.annotations,
         job=execution.job,
-        execution=execution.name,
+        execution=names.short(execution.name),
         containers=execution.template.containers,
         volumes=execution.template.volumes,
         max_retries=execution.template.max_retries,

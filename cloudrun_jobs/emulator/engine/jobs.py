@@ -154,8 +154,9 @@ def _complete_task(template: run_v2.TaskTemplate) -> None:
     if "max_retries" not in template:
         template.max_retries = DEFAULT_RETRIES
     for container in template.containers:
-        for key, value in DEFAULT_LIMITS.items():
-            container.resources.limits.setdefault(key, value)
+        # Looked at first: some releases of protobuf answer setdefault() with an empty text.
+        for key in DEFAULT_LIMITS.keys() - container.resources.limits.keys():
+            container.resources.limits[key] = DEFAULT_LIMITS[key]
 
 
 def refer(job: run_v2.Job, execution: run_v2.Execution, status: Any) -> None:

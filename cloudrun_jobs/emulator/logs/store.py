@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from cloudrun_jobs.emulator.clock import Clock
 
-KEPT = 200_000
+KEPT = 50_000
 MAX_PAGE = 1000
 # The raw message: entries are made by the ten thousand, and proto-plus takes ten times as long over each.
 Entry: Any = LogEntry.pb()

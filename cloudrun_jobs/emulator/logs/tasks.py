@@ -71,7 +71,7 @@ def base_entry(execution: run_v2.Execution) -> Any:
     entry.resource.type = "cloud_run_job"
     entry.resource.labels["project_id"] = place.project
     entry.resource.labels["location"] = place.region
-    entry.resource.labels["job_name"] = names.short(execution.job)
+    entry.resource.labels["job_name"] = execution.job
     entry.labels[f"{LABEL}execution_name"] = names.short(execution.name)
     return entry
 

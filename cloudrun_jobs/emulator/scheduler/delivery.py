@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import ipaddress
+import socket
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -75,6 +77,7 @@ class Courier:
     cloud_run: Answer
     issuer: str = ""
     functions: dict[str, Answer] = field(default_factory=dict)
+    _open: set[http.client.HTTPConnection] = field(default_factory=set)
 
     def deliver(self, job: scheduler_v1.Job, scheduled: datetime | None) -> Result:
         target = job.http_target
@@ -90,7 +93,21 @@ class Courier:
             debug = f"The emulator delivers to this machine and to {RUN_API} only, not to {url.hostname}."
             return Result(0, "PERMISSION_DENIED", debug)
         deadline = self.clock.real_seconds(job.attempt_deadline.total_seconds())
-        return _send(url, request, headers, deadline)
+        kind = http.client.HTTPSConnection if url.scheme == "https" else http.client.HTTPConnection
+        connection = kind(url.netloc, timeout=deadline)
+        self._open.add(connection)
+        try:
+            return _send(connection, url, request, headers)
+        finally:
+            self._open.discard(connection)
+            connection.close()
+
+    def close(self) -> None:
+        """Break off the deliveries that wait for an answer."""
+        for connection in list(self._open):
+            with contextlib.suppress(OSError, AttributeError):
+                # Closing alone would not wake the thread that reads.
+                connection.sock.shutdown(socket.SHUT_RDWR)
 
     def _headers(self, job: scheduler_v1.Job, scheduled: datetime | None) -> dict[str, str]:
         target = job.http_target
@@ -120,9 +137,9 @@ def _body(target: scheduler_v1.HttpTarget) -> bytes:
     return bytes(target.body) if scheduler_v1.HttpMethod(target.http_method).name in WITH_BODY else b""
 
 
-def _send(url: SplitResult, request: Request, headers: dict[str, str], deadline: float) -> Result:
-    kind = http.client.HTTPSConnection if url.scheme == "https" else http.client.HTTPConnection
-    connection = kind(url.netloc, timeout=deadline)
+def _send(
+    connection: http.client.HTTPConnection, url: SplitResult, request: Request, headers: dict[str, str]
+) -> Result:
     try:
         path = urlunsplit(("", "", url.path or "/", url.query, ""))
         connection.request(request.verb, path, request.body or None, headers)
@@ -133,8 +150,6 @@ def _send(url: SplitResult, request: Request, headers: dict[str, str], deadline:
         return Result(0, "DEADLINE_EXCEEDED", "URL_TIMEOUT. The attempt deadline was exceeded.")
     except (OSError, http.client.HTTPException) as error:
         return Result(0, "UNAVAILABLE", f"URL_UNREACHABLE. {error}")
-    finally:
-        connection.close()
 
 
 def is_loopback(host: str) -> bool:

@@ -41,7 +41,7 @@ def job(resource: run_v2.Job) -> dict[str, Any]:
 
 
 def execution(resource: run_v2.Execution) -> dict[str, Any]:
-    job_id = names.short(resource.job)
+    job_id = resource.job
     v1 = _resource("Execution", resource, resource.labels, {f"{PREFIX}job": job_id})
     v1["metadata"]["annotations"][f"{PREFIX}creator"] = resource.creator
     v1["spec"] = {
@@ -66,8 +66,8 @@ def execution(resource: run_v2.Execution) -> dict[str, Any]:
 
 def task(resource: run_v2.Task) -> dict[str, Any]:
     own = {
-        f"{PREFIX}job": names.short(resource.job),
-        f"{PREFIX}execution": names.short(resource.execution),
+        f"{PREFIX}job": resource.job,
+        f"{PREFIX}execution": resource.execution,
         f"{PREFIX}taskIndex": str(resource.index),
     }
     v1 = _resource("Task", resource, resource.labels, own)

@@ -1,4 +1,4 @@
-"""The real gcloud, pointed at an emulator as its HTTP proxy."""
+"""The real gcloud as a command, pointed at an emulator as its HTTP proxy."""
 
 from __future__ import annotations
 
