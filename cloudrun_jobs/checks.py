@@ -5,7 +5,7 @@ The ids are for ever: one that is no longer used is not given to another check.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from difflib import get_close_matches
 from typing import Any
 
@@ -39,7 +39,7 @@ def check_jobs(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[C
     found = find_jobs()
     messages: list[CheckMessage] = [_unreadable(name, error) for name, error in found.unreadable.items()]
     try:
-        messages += [message for job in found.jobs for message in _check_job(job)]
+        messages += [message for name, job in found.jobs.items() for message in _check_job(name, job)]
         messages += _check_names(found.jobs)
     except InvalidSettings:
         pass  # check_settings tells it.
@@ -70,7 +70,11 @@ def _unreadable(name: str, error: Exception) -> CheckMessage:
     return Warning(words, hint=f"{type(error).__name__}: {error}", id="cloudrun_jobs.W006")
 
 
-def _check_job(job: CloudRunJobs) -> Iterator[CheckMessage]:
+def _check_job(name: str, job: CloudRunJobs) -> Iterator[CheckMessage]:
+    if job.command_name != name:
+        words = f"{name}: its Command is the one of {type(job).__module__}, under whose name it would run."
+        yield Error(words, hint="Derive one: `class Command(Base): pass`.", obj=type(job), id="cloudrun_jobs.E013")
+        return
     try:
         job.spec  # noqa: B018  (built to be checked)
     except InvalidJob as error:
@@ -91,11 +95,11 @@ def _check_spelling(job: CloudRunJobs, attribute: str) -> Iterator[CheckMessage]
         )
 
 
-def _check_names(jobs: Sequence[CloudRunJobs]) -> Iterator[CheckMessage]:
+def _check_names(commands: Iterable[str]) -> Iterator[CheckMessage]:
     first: dict[str, str] = {}
-    for job in jobs:
-        name = resource_name(job.command_name, conf.load().environment)
-        other = first.setdefault(name, job.command_name)
-        if other != job.command_name:
-            words = f"{other} and {job.command_name} would both be the Cloud Run job {name!r}."
+    for command in commands:
+        name = resource_name(command, conf.load().environment)
+        other = first.setdefault(name, command)
+        if other != command:
+            words = f"{other} and {command} would both be the Cloud Run job {name!r}."
             yield Error(words, hint="Rename one of the commands.", id="cloudrun_jobs.E007")

@@ -12,7 +12,6 @@ from functools import partial
 from inspect import iscoroutinefunction
 from typing import Any, ClassVar
 from uuid import uuid4
-from weakref import WeakKeyDictionary
 
 from asgiref.sync import sync_to_async
 from django.core.management import get_commands
@@ -27,9 +26,6 @@ from .signals import job_delayed, job_finished, job_started
 from .spec import DECLARATIONS, JobSpec, declare
 
 COMMANDS = ".management.commands."
-
-# To make a parser costs more than all the rest of delay() together, so each class keeps its last.
-_parsers: WeakKeyDictionary[type, CommandParser] = WeakKeyDictionary()
 
 
 class CloudRunJobs(BaseCommand):
@@ -148,32 +144,24 @@ class CloudRunJobs(BaseCommand):
         spec, name, run_id = self.spec, self.command_name, str(uuid4())
         self._check_that_manage_finds_it()
         try:
-            argv = [name, *self._serialise(args, options)]
+            argv = [name, *arguments.serialise(self._parser(), args, options)]
             arguments.check_limits(argv, {**spec.env_vars, conf.RUN_ID_VARIABLE: run_id})
         except InvalidArguments as error:
             raise InvalidArguments(f"{name}: {error.args[0]}", hint=error.hint) from None
         work = partial(self._run_here, argv[1:])
         return backends.Request(spec=spec, argv=tuple(argv), run_id=run_id, work=work)
 
-    def _serialise(self, args: tuple[Any, ...], options: dict[str, Any]) -> list[str]:
-        """Write the arguments with the class's last parser, and with a new one if that does not take them."""
-        if kept := _parsers.get(type(self)):
-            try:
-                return arguments.serialise(kept, args, options)
-            except InvalidArguments:
-                pass  # Choices may come from the database: only a new parser knows today's.
-        parser = _parsers[type(self)] = self._parser()
-        return arguments.serialise(parser, args, options)
-
     def _run_here(self, argv: list[str]) -> Any:
         """Run the job in this process and return its result, by the road `manage.py` takes."""
         worker = copy.copy(self)
-        options = {**arguments.parse(self._parser(), argv), "skip_checks": True}
+        options = arguments.parse(self._parser(), argv)
+        if "skip_checks" in options:
+            options["skip_checks"] = True  # As call_command does: the caller's process has been checked.
         try:
             worker.execute(*options.pop("args", ()), **options)
         except SystemExit as leaving:
             if code := exit_status(leaving.code):
-                words = f"{self.command_name}: run() left by sys.exit({leaving.code!r})."
+                words = f"{self.command_name}: run() left by sys.exit() with {leaving.code!r}."
                 raise JobFailed(words, code=code) from leaving
         return worker._result
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, date, datetime
 from decimal import Decimal
 from io import StringIO
@@ -80,7 +81,7 @@ def test_an_exception_reaches_the_caller_as_it_is() -> None:
 @pytest.mark.parametrize(("ending", "code"), [("exit", 3), ("exit 256", 1), ("exit text", 1)])
 def test_leaving_by_sys_exit_is_a_failure(ending: str, code: int) -> None:
     """sys.exit(n) with any n but 0 is never a successful operation, nor the end of the caller."""
-    with pytest.raises(JobFailed, match=r"outcome: run\(\) left by sys\.exit") as failure:
+    with pytest.raises(JobFailed, match=r"outcome: run\(\) left by sys\.exit\(\)") as failure:
         outcome.Command().delay(ending)
 
     assert failure.value.code == code
@@ -135,6 +136,22 @@ def test_choices_that_change_are_taken(monkeypatch: pytest.MonkeyPatch) -> None:
     choices = ["none"]
 
     assert outcome.Command().delay("none").result() is None
+
+
+def test_inline_runs_check_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The caller's process has been checked when it started; a request need not check it again."""
+    monkeypatch.setattr(echo.Command, "check", lambda self, **kwargs: pytest.fail("checked"))
+
+    assert echo.Command().delay().done()
+
+
+def test_one_instance_serves_many_threads() -> None:
+    """Each call of delay() has its own result, whoever shares the command."""
+    command = echo.Command()
+    with ThreadPoolExecutor(8) as pool:
+        operations = list(pool.map(lambda number: command.delay(partner=number), range(50)))
+
+    assert [operation.result()["partner"] for operation in operations] == list(range(50))
 
 
 def test_a_class_that_manage_py_would_not_run_is_refused() -> None:
@@ -281,7 +298,7 @@ def test_an_abstract_class_outside_of_the_commands_is_welcome() -> None:
 
     assert (command.spec.schedule, command.spec.max_retries) == ("0 3 * * *", 1)
     assert command.delay().result() == "worked"
-    assert [job.command_name for job in find_jobs().jobs if isinstance(job, NightlyJob)] == ["nightly"]
+    assert [name for name, job in find_jobs().jobs.items() if isinstance(job, NightlyJob)] == ["nightly"]
 
 
 def test_an_abstract_class_itself_cannot_be_sent() -> None:
