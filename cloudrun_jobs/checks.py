@@ -15,7 +15,7 @@ from django.core.checks import CheckMessage, Error, Warning, register  # noqa: A
 from . import backends, conf, context
 from .command import CloudRunJobs
 from .exceptions import InvalidJob, InvalidSettings
-from .registry import job_commands
+from .registry import find_jobs
 from .spec import DECLARATIONS, resource_name
 
 TAG = "cloudrun_jobs"
@@ -36,16 +36,14 @@ def check_jobs(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[C
     # Importing all commands costs what a container, which runs one of them, need not pay.
     if context.in_container():
         return []
+    found = find_jobs()
+    messages: list[CheckMessage] = [_unreadable(name, error) for name, error in found.unreadable.items()]
     try:
-        jobs = list(job_commands())
-    except ImportError as error:
-        hint = "Whether it is a job is not known, so sync would stop here too."
-        return [Error(f"A management command cannot be imported: {error}", hint=hint, id="cloudrun_jobs.E012")]
-    try:
-        messages = [message for job in jobs for message in _check_job(job)]
-        return [*messages, *_check_names(jobs)]
+        messages += [message for job in found.jobs for message in _check_job(job)]
+        messages += _check_names(found.jobs)
     except InvalidSettings:
-        return []  # check_settings tells it.
+        pass  # check_settings tells it.
+    return messages
 
 
 @register(TAG, deploy=True)
@@ -64,6 +62,12 @@ def check_deployment(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> 
             id="cloudrun_jobs.W004",
         )
     ]
+
+
+def _unreadable(name: str, error: Exception) -> CheckMessage:
+    # A warning: the command may be another app's, and its missing library of no use here.
+    words = f"The management command {name!r} cannot be imported, so it is not known whether it is a job."
+    return Warning(words, hint=f"{type(error).__name__}: {error}", id="cloudrun_jobs.W006")
 
 
 def _check_job(job: CloudRunJobs) -> Iterator[CheckMessage]:

@@ -12,6 +12,7 @@ from functools import partial
 from inspect import iscoroutinefunction
 from typing import Any, ClassVar
 from uuid import uuid4
+from weakref import WeakKeyDictionary
 
 from asgiref.sync import sync_to_async
 from django.core.management import get_commands
@@ -26,6 +27,9 @@ from .signals import job_delayed, job_finished, job_started
 from .spec import DECLARATIONS, JobSpec, declare
 
 COMMANDS = ".management.commands."
+
+# To make a parser costs more than all the rest of delay() together, so each class keeps its last.
+_parsers: WeakKeyDictionary[type, CommandParser] = WeakKeyDictionary()
 
 
 class CloudRunJobs(BaseCommand):
@@ -144,12 +148,22 @@ class CloudRunJobs(BaseCommand):
         spec, name, run_id = self.spec, self.command_name, str(uuid4())
         self._check_that_manage_finds_it()
         try:
-            argv = [name, *arguments.serialise(self._parser(), args, options)]
+            argv = [name, *self._serialise(args, options)]
             arguments.check_limits(argv, {**spec.env_vars, conf.RUN_ID_VARIABLE: run_id})
         except InvalidArguments as error:
             raise InvalidArguments(f"{name}: {error.args[0]}", hint=error.hint) from None
         work = partial(self._run_here, argv[1:])
         return backends.Request(spec=spec, argv=tuple(argv), run_id=run_id, work=work)
+
+    def _serialise(self, args: tuple[Any, ...], options: dict[str, Any]) -> list[str]:
+        """Write the arguments with the class's last parser, and with a new one if that does not take them."""
+        if kept := _parsers.get(type(self)):
+            try:
+                return arguments.serialise(kept, args, options)
+            except InvalidArguments:
+                pass  # Choices may come from the database: only a new parser knows today's.
+        parser = _parsers[type(self)] = self._parser()
+        return arguments.serialise(parser, args, options)
 
     def _run_here(self, argv: list[str]) -> Any:
         """Run the job in this process and return its result, by the road `manage.py` takes."""

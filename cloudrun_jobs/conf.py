@@ -24,10 +24,10 @@ CLOUDRUN_BACKEND = "cloudrun_jobs.backends.cloudrun.CloudRunBackend"
 
 # Region and project become part of URLs that carry our credentials, so nothing else may hide in them.
 PATTERNS = {
-    "ENVIRONMENT": (re.compile(r"[a-z]([a-z0-9-]*[a-z0-9])?"), "lower-case letters, digits and hyphens"),
-    "PROJECT": (re.compile(r"([a-z0-9.-]+:)?[a-z][a-z0-9-]*[a-z0-9]"), "a project id such as 'acme-prod'"),
-    "REGION": (re.compile(r"[a-z]+-[a-z]+[0-9]+"), "a region such as 'asia-northeast1'"),
-    "BACKEND": (re.compile(r"\w+(\.\w+)+"), "the dotted path of a backend class"),
+    "ENVIRONMENT": (r"[a-z]([a-z0-9-]*[a-z0-9])?", "lower-case letters, digits and hyphens"),
+    "PROJECT": (r"([a-z0-9.-]+:)?[a-z][a-z0-9-]*[a-z0-9]", "a project id such as 'acme-prod'"),
+    "REGION": (r"[a-z]+-[a-z]+[0-9]+", "a region such as 'asia-northeast1'"),
+    "BACKEND": (r"\w+(\.\w+)+", "the dotted path of a backend class"),
 }
 
 
@@ -84,6 +84,6 @@ def _valid(where: str, key: str, value: Any) -> Any:
             raise InvalidSettings(f"{where}: expected a dictionary, got {type(value).__name__}.")
         return dict(value)
     pattern, expected = PATTERNS[key]
-    if not isinstance(value, str) or not pattern.fullmatch(value):
+    if not isinstance(value, str) or not re.fullmatch(pattern, value):
         raise InvalidSettings(f"{where}: expected {expected}, got {value!r}.")
     return value

@@ -112,14 +112,15 @@ _INTERVAL = (
     rf"every (?:minute|hour|[1-9]\d{{0,4}} (?:minutes?|mins?|hours?))"
     rf"(?: synchronized| from {_TIME} to {_TIME})?(?: on {_list_of(_DAY)})?"
 )
-_ENGLISH = re.compile(
+# Compiled when first used: few processes validate such a schedule, all import this module.
+_ENGLISH = (
     rf"{_INTERVAL}|every {_DAYS}{_OF}? {_TIME}|{_list_of(_ORDINAL)} {_DAYS}{_OF} {_TIME}"
     rf"|{_list_of(_DATE)}{_OF} {_TIME}"
 )
 
 
 def _validate_english(expression: str) -> None:
-    if not _ENGLISH.fullmatch(expression):
+    if not re.fullmatch(_ENGLISH, expression):
         raise InvalidSchedule(
             "Not one of Cloud Scheduler's English-like schedules.",
             hint="Examples: 'every 5 minutes', 'every mon,wed 09:00', '1st monday of month 12:00'.",

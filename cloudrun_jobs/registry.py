@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from dataclasses import dataclass, field
 from importlib import import_module
 
 from django.core.management import get_commands
@@ -10,15 +10,26 @@ from django.core.management import get_commands
 from .command import CloudRunJobs
 
 
-def job_commands() -> Iterator[CloudRunJobs]:
-    """Yield a new instance of each command that is a job, by name.
+@dataclass(frozen=True, slots=True)
+class Found:
+    """The jobs, a new instance of each, and the commands of which it is not known whether they are jobs."""
 
-    Lets the error of a module that cannot be imported through: whether it holds a job is unknown.
-    """
+    jobs: list[CloudRunJobs] = field(default_factory=list)
+    unreadable: dict[str, Exception] = field(default_factory=dict)  # By name: what importing it raised.
+
+
+def find_jobs() -> Found:
+    """Import every management command but Django's own, and return those that are jobs, by name."""
+    found = Found()
     for name, app in sorted(get_commands().items()):
-        if not isinstance(app, str) or app.startswith("django.") or app == "django":
+        if not isinstance(app, str) or app.partition(".")[0] == "django":
             continue
-        module = import_module(f"{app}.management.commands.{name}")
+        try:
+            module = import_module(f"{app}.management.commands.{name}")
+        except Exception as error:  # noqa: BLE001  (a module may raise anything while it is imported)
+            found.unreadable[name] = error
+            continue
         command = getattr(module, "Command", None)
         if isinstance(command, type) and issubclass(command, CloudRunJobs):
-            yield command()
+            found.jobs.append(command())
+    return found

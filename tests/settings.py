@@ -2,8 +2,23 @@
 
 from __future__ import annotations
 
+import os
+import sys
+from pathlib import Path
+
+# Here and not in pytest's configuration: processes that tests start need it too.
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "example_project"))
+# Whatever environment a test puts its process into, the example's settings load there.
+os.environ.setdefault("EXAMPLE_SECRET_KEY", "only for tests")
+
+from example import settings as example
+
 SECRET_KEY = "only for tests"
-INSTALLED_APPS = ["cloudrun_jobs", "tests.jobs"]
+INSTALLED_APPS = [*example.INSTALLED_APPS, "tests.jobs"]
+MIDDLEWARE = example.MIDDLEWARE
+TEMPLATES = example.TEMPLATES
+ROOT_URLCONF = example.ROOT_URLCONF
+STATIC_URL = example.STATIC_URL
 DATABASES = {"default": {"ENGINE": "django.db.backends.sqlite3", "NAME": ":memory:"}}
 TIME_ZONE = "Asia/Tokyo"
 USE_TZ = True

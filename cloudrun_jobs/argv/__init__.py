@@ -51,7 +51,7 @@ def _compare(level: Level, parsed: Mapping[str, Any]) -> None:
     for dest, given in level.values.items():
         arrived = parsed.get(dest)
         if not arrives_as(given, arrived):
-            raise InvalidArguments(
-                f"{dest}: {shortened(given)} would arrive as {shortened(arrived)}.",
-                hint="Pass a value that the option's type= makes of its own text.",
-            )
+            hint = "Leave it out, or pass None."
+            if arrived is not None:
+                hint = "Pass a value that the option's type= makes of its own text."
+            raise InvalidArguments(f"{dest}: {shortened(given)} would arrive as {shortened(arrived)}.", hint=hint)

@@ -42,7 +42,7 @@ REFUSED = [
     ({"nargs": 2}, ["a", "-b"], "'-b' begins with '-' and would be read as an option"),
     ({"nargs": argparse.REMAINDER}, ["a"], "cannot be bounded"),
     ({"action": "append"}, "abc", "expected a list or a tuple"),
-    ({"action": "append"}, [], "would arrive as None"),
+    ({"action": "append"}, [], "would arrive as None. Leave it out, or pass None."),
     ({"action": "append", "default": ["x"]}, ["y"], "expected a list that begins with ['x']"),
     ({"action": "append_const", "const": 1}, [2], "expected 1, got 2"),
     ({"action": "store_true"}, "yes", "expected False or True, got 'yes'"),

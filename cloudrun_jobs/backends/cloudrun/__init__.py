@@ -6,7 +6,6 @@ The only package that imports Google's clients, and only when one is first used:
 
 from __future__ import annotations
 
-import ipaddress
 from typing import TYPE_CHECKING
 
 from ...conf import Settings
@@ -59,6 +58,8 @@ def _check_loopback(endpoint: object) -> None:
 def _is_loopback(host: str) -> bool:
     if host == "localhost":
         return True
+    import ipaddress  # Of no use to a container, which has no endpoint.
+
     try:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:

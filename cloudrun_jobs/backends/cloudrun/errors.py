@@ -50,5 +50,5 @@ def _how_to_create(resource: str) -> str:
     _, project, _, region, _, job, *_ = resource.split("/")
     return (
         f"Create it: gcloud run jobs create {job} --project {project} --region {region} --image IMAGE"
-        " --command python --args manage.py"
+        " --command python,manage.py"
     )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import os
 from typing import Any
 
 from django.core.management.base import CommandParser
@@ -18,4 +20,7 @@ class Command(CloudRunJobs):
         parser.add_argument("--note")
 
     def run(self, *args: Any, **options: Any) -> dict[str, Any]:
-        return {name: options[name] for name in ("words", "partner", "note")}
+        arrived = {name: options[name] for name in ("words", "partner", "note")}
+        if "ECHO_TO_STDOUT" in os.environ:
+            self.stdout.write(json.dumps(arrived))
+        return arrived

@@ -1,0 +1,12 @@
+"""Run the benchmarks, or those named: `python -m benchmarks startup sending`."""
+
+from __future__ import annotations
+
+import sys
+
+from . import sending, startup
+
+BENCHMARKS = {"startup": startup.main, "sending": sending.main}
+
+for name in sys.argv[1:] or BENCHMARKS:
+    BENCHMARKS[name]()

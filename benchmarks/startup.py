@@ -1,0 +1,84 @@
+"""What `manage.py <job>` costs before its work begins, against a plain command of a plain project."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from .measuring import Seconds, interleaved, report
+
+ROUNDS = 25
+CONTAINER = {
+    "CLOUD_RUN_JOB": "noop-production",
+    "CLOUD_RUN_EXECUTION": "noop-production-x7k2p",
+    "CLOUD_RUN_TASK_INDEX": "0",
+    "CLOUD_RUN_TASK_ATTEMPT": "0",
+    "CLOUD_RUN_TASK_COUNT": "1",
+    "CLOUDRUN_JOBS_ENVIRONMENT": "production",
+    "CLOUDRUN_JOBS_PROJECT": "acme",
+    "CLOUDRUN_JOBS_REGION": "asia-northeast1",
+}
+MANAGE = """
+import os, sys
+from django.core.management import execute_from_command_line
+os.environ["DJANGO_SETTINGS_MODULE"] = "settings"
+execute_from_command_line(sys.argv)
+"""
+SETTINGS = """
+SECRET_KEY = "x"
+INSTALLED_APPS = {apps}
+DATABASES = {{"default": {{"ENGINE": "django.db.backends.sqlite3", "NAME": "db.sqlite3"}}}}
+"""
+COMMAND = """
+import time
+from {module} import {base}
+class Command({base}):
+    def {method}(self, *args, **options):
+        print(time.monotonic())
+"""
+
+
+def make_project(directory: Path, apps: list[str], module: str, base: str, method: str) -> Path:
+    """Write a project with one command, which tells when its work begins; return its manage.py."""
+    commands = directory / "app/management/commands"
+    commands.mkdir(parents=True)
+    (directory / "settings.py").write_text(SETTINGS.format(apps=apps))
+    (commands / "noop.py").write_text(COMMAND.format(module=module, base=base, method=method))
+    manage = directory / "manage.py"
+    manage.write_text(MANAGE)
+    return manage
+
+
+def start(manage: Path) -> Seconds:
+    """Run the command; return the time from before its process to the first line of its work."""
+    before = time.monotonic()
+    output = subprocess.run(
+        [sys.executable, str(manage), "noop"],
+        env={**os.environ, **CONTAINER},
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout
+    return float(output) - before
+
+
+def main() -> None:
+    with TemporaryDirectory() as directory:
+        plain = make_project(
+            Path(directory, "plain"), ["app"], "django.core.management.base", "BaseCommand", "handle"
+        )
+        job = make_project(
+            Path(directory, "job"), ["cloudrun_jobs", "app"], "cloudrun_jobs", "CloudRunJobs", "run"
+        )
+        sides = {
+            "plain command, project without cloudrun_jobs": lambda: start(plain),
+            "the same once more (noise)": lambda: start(plain),
+            "CloudRunJobs": lambda: start(job),
+        }
+        interleaved(sides, 2)  # Writes bytecode.
+        title = f"From `manage.py noop` to the first line of the work ({ROUNDS} rounds; at most 1.05)"
+        report(title, interleaved(sides, ROUNDS), base=next(iter(sides)))

@@ -1,0 +1,1 @@
+"""The example project: settings, addresses and the WSGI application."""

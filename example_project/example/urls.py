@@ -1,0 +1,15 @@
+"""The example's addresses."""
+
+from __future__ import annotations
+
+from django.contrib.auth.views import LoginView, LogoutView
+from django.urls import path
+
+from rates import views
+
+urlpatterns = [
+    path("", views.latest, name="latest"),
+    path("collect/", views.collect, name="collect"),
+    path("login/", LoginView.as_view(next_page="latest"), name="login"),
+    path("logout/", LogoutView.as_view(next_page="latest"), name="logout"),
+]

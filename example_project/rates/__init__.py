@@ -1,0 +1,1 @@
+"""Euro reference rates: collected by a job, shown on a page."""

@@ -1,0 +1,91 @@
+"""What `make` runs: each session in an environment of its own, from locked requirements."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+from pathlib import Path
+
+import nox
+
+# Interpreters that pyenv keeps answer to their full name only with their directory on the path.
+PYENV = sorted((Path.home() / ".pyenv/versions").glob("3.1*/bin"))
+os.environ["PATH"] = os.pathsep.join([os.environ["PATH"], *map(str, PYENV)])
+
+# Django, and the oldest and newest Python 3 it supports.
+SUPPORTED = {"5.2": (11, 14), "6.0": (12, 14), "6.1": (12, 15)}
+
+nox.options.default_venv_backend = "uv"
+nox.options.error_on_missing_interpreters = True
+nox.options.reuse_existing_virtualenvs = True
+nox.options.sessions = ["lint", "tests"]
+
+
+def pythons() -> list[int]:
+    """The minor versions of Python 3 found on this machine, from 3.11 up."""
+    here = sys.version_info[1]
+    return [minor for minor in range(11, 16) if minor == here or shutil.which(f"python3.{minor}")]
+
+
+def supported(django: str, minor: int) -> bool:
+    oldest, newest = SUPPORTED[django]
+    return oldest <= minor <= newest
+
+
+def pairs() -> list[tuple[str, str]]:
+    """The oldest and the newest pair of Python and Django that this machine has, or all with ALL_PAIRS=1."""
+    found = [(f"3.{minor}", django) for minor in pythons() for django in SUPPORTED if supported(django, minor)]
+    return found if os.environ.get("ALL_PAIRS") else sorted({found[0], found[-1]})
+
+
+PAIRS = pairs()
+OLDEST, NEWEST = PAIRS[0], PAIRS[-1]
+
+
+def install(session: nox.Session, django: str) -> None:
+    session.install("--quiet", "--require-hashes", "-r", f"requirements/django{django.replace('.', '')}.txt")
+    session.install("--quiet", "--no-deps", "--editable", ".")
+
+
+@nox.session(python=NEWEST[0])
+def lint(session: nox.Session) -> None:
+    """Style, types and import rules."""
+    install(session, NEWEST[1])
+    session.run("ruff", "check", "--quiet")
+    session.run("ruff", "format", "--check", "--quiet")
+    session.run("mypy")
+    session.run("lint-imports", silent=True)
+
+
+@nox.session
+@nox.parametrize(("python", "django"), PAIRS, ids=[f"{python}-django{django}" for python, django in PAIRS])
+def tests(session: nox.Session, django: str) -> None:
+    """The whole suite, in random order, with coverage of lines and branches."""
+    install(session, django)
+    session.run("coverage", "erase")
+    session.run("coverage", "run", "-m", "pytest", "-q", "-n", "2", *session.posargs)
+    session.run("coverage", "combine", "--quiet")
+    if not session.posargs:
+        session.run("coverage", "report", "--fail-under=97")
+
+
+@nox.session(python=NEWEST[0])
+def demo(session: nox.Session) -> None:
+    """The example's job on the whole history of the European Central Bank's reference rates."""
+    install(session, NEWEST[1])
+    session.run("python", "example_project/demo.py", env={"PYTHONUNBUFFERED": "1"})
+
+
+@nox.session(python=NEWEST[0])
+def bench(session: nox.Session) -> None:
+    """The benchmarks, as ratios."""
+    install(session, NEWEST[1])
+    session.run("python", "-m", "benchmarks", *session.posargs)
+
+
+@nox.session(python=NEWEST[0])
+def containers(session: nox.Session) -> None:
+    """DockerfileServer, built with buildah and run with runc: as root, on Debian."""
+    install(session, NEWEST[1])
+    session.run("pytest", "-q", "-s", "-m", "containers", "tests/containers", *session.posargs)

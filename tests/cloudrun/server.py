@@ -1,0 +1,97 @@
+"""A real gRPC server that stands in for Cloud Run: it keeps what arrives and answers what a test tells it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from threading import Event
+from typing import Any
+
+import grpc
+from google.cloud import run_v2
+from google.longrunning import operations_pb2
+
+SERVICE = "google.cloud.run.v2"
+
+
+class CloudRun:
+    """What arrived, and what is answered. An `error` is (code, words) and is answered instead."""
+
+    def __init__(self) -> None:
+        self.requests: list[run_v2.RunJobRequest] = []
+        self.deadlines: list[float] = []
+        self.peers: list[str] = []  # The connection each request came by.
+        self.cancelled: list[str] = []
+        self.execution = run_v2.Execution(task_count=1)
+        self.errors: list[tuple[grpc.StatusCode, str]] = []
+        self.polls = 0
+        self.hold: Event | None = None  # While it is not set, the first RunJob gets no answer.
+        self.on_request: Callable[[], object] = bool
+        self.endpoint = ""
+
+    def run_job(self, request: run_v2.RunJobRequest, context: grpc.ServicerContext) -> operations_pb2.Operation:
+        self.requests.append(request)
+        self.deadlines.append(context.time_remaining())
+        self.peers.append(context.peer())
+        self.on_request()
+        if self.hold is not None and len(self.requests) == 1:
+            self.hold.wait(60)
+        self._refuse(context)
+        job = request.name.rpartition("/")[2]
+        self.execution.name = f"{request.name}/executions/{job}-abcde"
+        operation = operations_pb2.Operation(name="projects/p/locations/r/operations/1")
+        operation.metadata.Pack(run_v2.Execution.pb(self.execution))
+        return operation
+
+    def get_execution(self, request: Any, context: grpc.ServicerContext) -> run_v2.Execution:
+        self.polls += 1
+        self._refuse(context)
+        return self.execution
+
+    def cancel_execution(self, request: Any, context: grpc.ServicerContext) -> operations_pb2.Operation:
+        self._refuse(context)
+        self.cancelled.append(request.name)
+        return operations_pb2.Operation(name="projects/p/locations/r/operations/2")
+
+    def _refuse(self, context: grpc.ServicerContext) -> None:
+        if self.errors:
+            context.abort(*self.errors.pop(0))
+
+
+@contextmanager
+def serve() -> Iterator[CloudRun]:
+    """Run the server on a free port of this machine."""
+    cloud_run = CloudRun()
+    server = grpc.server(ThreadPoolExecutor(8))
+    server.add_generic_rpc_handlers(
+        [
+            _service("Jobs", RunJob=(cloud_run.run_job, run_v2.RunJobRequest)),
+            _service(
+                "Executions",
+                GetExecution=(cloud_run.get_execution, run_v2.GetExecutionRequest),
+                CancelExecution=(cloud_run.cancel_execution, run_v2.CancelExecutionRequest),
+            ),
+        ]
+    )
+    cloud_run.endpoint = f"127.0.0.1:{server.add_insecure_port('127.0.0.1:0')}"
+    server.start()
+    try:
+        yield cloud_run
+    finally:
+        server.stop(None)
+
+
+def _service(name: str, **methods: tuple[Callable[..., Any], Any]) -> grpc.GenericRpcHandler:
+    handlers = {
+        method: grpc.unary_unary_rpc_method_handler(
+            call, request_deserializer=message.deserialize, response_serializer=_serialise
+        )
+        for method, (call, message) in methods.items()
+    }
+    return grpc.method_handlers_generic_handler(f"{SERVICE}.{name}", handlers)
+
+
+def _serialise(message: Any) -> bytes:
+    raw = message if isinstance(message, operations_pb2.Operation) else type(message).pb(message)
+    return bytes(raw.SerializeToString())

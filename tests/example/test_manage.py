@@ -1,0 +1,90 @@
+"""The example as a project of its own: its manage.py, as processes."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from .conftest import THREE_DAYS, Pack
+
+MANAGE = Path(__file__).resolve().parents[2] / "example_project" / "manage.py"
+CLOUD = {
+    "CLOUDRUN_JOBS_ENVIRONMENT": "production",
+    "CLOUDRUN_JOBS_PROJECT": "acme",
+    "CLOUDRUN_JOBS_REGION": "asia-northeast1",
+    "EXAMPLE_SECRET_KEY": "a long one for the test of the checks: 0123456789 abcdefghijklmnop",
+    "EXAMPLE_ALLOWED_HOSTS": "rates.example",
+}
+
+Manage = Callable[..., subprocess.CompletedProcess[str]]
+
+
+@pytest.fixture
+def manage(tmp_path: Path) -> Manage:
+    """Return a function that runs manage.py from elsewhere, with a database of its own."""
+    ours = ("DJANGO_", "EXAMPLE_", "CLOUDRUN_JOBS_")
+    environ = {name: value for name, value in os.environ.items() if not name.startswith(ours)}
+    environ["EXAMPLE_DATABASE"] = str(tmp_path / "example.sqlite3")
+
+    def manage(*argv: object, **variables: str) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, MANAGE, *map(str, argv)]
+        return subprocess.run(
+            command, cwd=tmp_path, env=environ | variables, capture_output=True, text=True, check=False
+        )
+
+    return manage
+
+
+def test_collects(manage: Manage, source: Path) -> None:
+    """From an empty directory: migrate, collect, and collect again."""
+    migrated = manage("migrate", "--verbosity=0")
+    first, second = (manage("collect_rates", f"--source={source}") for _ in range(2))
+
+    assert (migrated.returncode, migrated.stderr) == (0, "")
+    assert first.returncode == second.returncode == 0
+    assert "7 rates: 7 new, 0 different.\nDone.\n" in first.stdout
+    assert "7 rates: 0 new, 0 different.\nDone.\n" in second.stdout
+
+
+def test_bad_source_fails_the_process(manage: Manage, pack: Pack) -> None:
+    """Cloud Run sees a failure, people see a sentence and no traceback."""
+    source = pack(THREE_DAYS.replace("175.92", "many"))
+    manage("migrate", "--verbosity=0")
+    ended = manage("collect_rates", "--source", source)
+
+    assert ended.returncode == 1
+    assert f"CommandError: {source}: eurofxref-hist.csv, line 3: JPY: expected N/A or a number" in ended.stderr
+    assert "Traceback" not in ended.stderr
+
+
+def test_checks_are_clean(manage: Manage) -> None:
+    """Neither the settings nor the job's declaration give cause for a warning."""
+    checked = manage("check", "--fail-level=WARNING")
+
+    assert checked.returncode == 0, checked.stderr
+
+
+def test_checks_of_a_deployment_are_clean(manage: Manage) -> None:
+    """Configured as in the cloud, nothing that a deployment needs is missing."""
+    checked = manage("check", "--deploy", "--fail-level=WARNING", **CLOUD)
+
+    assert checked.returncode == 0, checked.stderr
+
+
+def test_migrations_are_complete(manage: Manage) -> None:
+    """The models say nothing that the migrations do not."""
+    assert manage("makemigrations", "--check", "--dry-run").returncode == 0
+
+
+@pytest.mark.parametrize("closing", [{"EXAMPLE_DEBUG": "0"}, {"CLOUDRUN_JOBS_ENVIRONMENT": "production"}])
+def test_local_secret_key_is_refused_elsewhere(manage: Manage, closing: dict[str, str]) -> None:
+    """The key that everybody can read is for one's own machine, in DEBUG."""
+    refused = manage("check", **closing)
+
+    assert refused.returncode != 0
+    assert "Outside DEBUG the variable EXAMPLE_SECRET_KEY is required." in refused.stderr

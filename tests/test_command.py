@@ -1,0 +1,290 @@
+"""`CloudRunJobs` inline: the job runs in the caller's process, by the road it would take in a container."""
+
+from __future__ import annotations
+
+import sys
+from datetime import UTC, date, datetime
+from decimal import Decimal
+from io import StringIO
+from typing import Any
+from uuid import UUID
+
+import pytest
+from asgiref.sync import async_to_sync
+from django.core.management import call_command
+from django.core.management.base import CommandError
+from django.test import override_settings
+
+from cloudrun_jobs import CloudRunJobs, InvalidArguments, JobFailed, MockOperation
+from cloudrun_jobs.exceptions import InvalidJob, InvalidResult
+from cloudrun_jobs.registry import find_jobs
+from cloudrun_jobs.signals import job_delayed, job_finished, job_started
+from tests.jobs.base import NightlyJob
+from tests.jobs.management.commands import echo, everything, nightly, outcome
+
+
+def test_delay_runs_the_job_and_returns_it_finished() -> None:
+    """In the environment "test" the work is done when delay() returns."""
+    operation = echo.Command().delay("a", partner=7)
+
+    assert isinstance(operation, MockOperation)
+    assert operation.done()
+    assert operation.result() == {"words": ["a"], "partner": 7, "note": None}
+
+
+def test_adelay_runs_the_job_too() -> None:
+    """Async code awaits adelay()."""
+    assert async_to_sync(echo.Command().adelay)(partner="7").result()["partner"] == 7
+
+
+def test_values_go_through_the_parser_inline_too() -> None:
+    """A number for a text option arrives as text, a date as what the option's type makes of it."""
+    result = everything.Command().delay("x", day=date(2026, 1, 2), tag=["-a"]).result()
+
+    assert (result["day"], result["tag"]) == ("2026-01-02", ["-a"])
+
+
+@pytest.mark.parametrize(
+    ("value", "json"),
+    [
+        (datetime(2026, 1, 2, tzinfo=UTC), "2026-01-02T00:00:00Z"),
+        (Decimal("1.50"), "1.50"),
+        (UUID(int=1), "00000000-0000-0000-0000-000000000001"),
+        ((1, 2), [1, 2]),
+        ({1: date(2026, 1, 2)}, {"1": "2026-01-02"}),
+        (None, None),
+    ],
+)
+def test_the_result_has_its_json_form(monkeypatch: pytest.MonkeyPatch, value: Any, json: Any) -> None:
+    """What run() returns comes back as JSON would bring it, as on the road through the cloud."""
+    monkeypatch.setitem(outcome.ENDINGS, "none", lambda: value)
+
+    assert outcome.Command().delay("none").result() == json
+
+
+@pytest.mark.parametrize("ending", ["set", "nan"])
+def test_a_result_that_json_cannot_say_is_an_error(ending: str) -> None:
+    """A set, or NaN, is refused with what would do instead."""
+    with pytest.raises(InvalidResult, match=r"outcome: run\(\) returned what JSON cannot say.*Return None, text"):
+        outcome.Command().delay(ending)
+
+
+def test_an_exception_reaches_the_caller_as_it_is() -> None:
+    """An inline job's error is not wrapped."""
+    with pytest.raises(ZeroDivisionError):
+        outcome.Command().delay("error")
+    with pytest.raises(CommandError, match="bad input"):
+        outcome.Command().delay("command error")
+
+
+@pytest.mark.parametrize(("ending", "code"), [("exit", 3), ("exit 256", 1), ("exit text", 1)])
+def test_leaving_by_sys_exit_is_a_failure(ending: str, code: int) -> None:
+    """sys.exit(n) with any n but 0 is never a successful operation, nor the end of the caller."""
+    with pytest.raises(JobFailed, match=r"outcome: run\(\) left by sys\.exit") as failure:
+        outcome.Command().delay(ending)
+
+    assert failure.value.code == code
+
+
+def test_leaving_by_sys_exit_0_is_a_success() -> None:
+    """sys.exit(0) ends a job well, without a result."""
+    assert outcome.Command().delay("exit 0").result() is None
+
+
+def test_call_command_and_a_text_result() -> None:
+    """A job is an ordinary command: call_command runs it, and a text result is printed."""
+    stdout = StringIO()
+
+    assert call_command("outcome", "text", stdout=stdout) == "all done"
+    assert stdout.getvalue() == "all done\n"
+
+
+def test_a_result_that_is_no_text_is_not_printed() -> None:
+    """Django prints text only; a dictionary is the operation's result and no output."""
+    stdout = StringIO()
+    call_command("echo", stdout=stdout)
+
+    assert stdout.getvalue() == ""
+
+
+def test_delay_inside_of_a_command_line_run_does_not_exit(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A job started by manage.py that sends itself with bad arguments gets an error, not SystemExit."""
+    caught: list[Exception] = []
+
+    def run(self: CloudRunJobs, *args: Any, **options: Any) -> None:
+        try:
+            self.delay(partner="x")
+        except InvalidArguments as error:
+            caught.append(error)
+
+    monkeypatch.setattr(echo.Command, "run", run)
+    echo.Command().run_from_argv(["manage.py", "echo", "--skip-checks"])
+
+    assert "invalid int value: 'x'" in str(caught[0])
+
+
+def test_choices_that_change_are_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An argument that the parser of an earlier call would refuse is taken if today's takes it."""
+
+    def add_arguments(self: CloudRunJobs, parser: Any) -> None:
+        parser.add_argument("ending", choices=choices)
+
+    monkeypatch.setattr(outcome.Command, "add_arguments", add_arguments)
+    choices = ["text"]
+    outcome.Command().delay("text")
+    choices = ["none"]
+
+    assert outcome.Command().delay("none").result() is None
+
+
+def test_a_class_that_manage_py_would_not_run_is_refused() -> None:
+    """A container runs the class that manage.py finds; any other is refused with the rule."""
+
+    class Other(echo.Command):
+        pass
+
+    with pytest.raises(InvalidArguments, match=r"would not run this class.*A job is the class named Command in"):
+        Other().delay()
+
+
+def test_a_class_beside_the_command_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Only the class named Command of its module is run by manage.py."""
+
+    class Second(CloudRunJobs):
+        __module__ = echo.__name__
+
+        def run(self, *args: Any, **options: Any) -> None: ...
+
+    monkeypatch.setattr(echo, "Second", Second, raising=False)
+
+    with pytest.raises(InvalidArguments, match=r"but tests\.jobs\.management\.commands\.echo\.Command"):
+        Second().delay()
+
+
+@pytest.mark.parametrize(
+    ("attributes", "message"),
+    [
+        ({"handle": lambda self: None}, "handle: expected only run() overridden"),
+        ({"run": CloudRunJobs.run}, "run: expected a method run(self, *args, **options)"),
+        ({"timeout": 0}, "timeout: expected whole seconds"),
+    ],
+)
+def test_a_bad_class_is_an_error_at_first_use(
+    monkeypatch: pytest.MonkeyPatch, attributes: dict[str, Any], message: str
+) -> None:
+    """What a system check finds, delay() refuses as well."""
+    for name, value in attributes.items():
+        monkeypatch.setattr(echo.Command, name, value, raising=False)
+
+    with pytest.raises(InvalidJob) as refusal:
+        echo.Command().delay()
+
+    assert str(refusal.value).startswith("echo: ")
+    assert message in str(refusal.value)
+
+
+def test_an_async_run_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A coroutine nobody awaits would be a success that did nothing."""
+
+    async def run(self: CloudRunJobs, *args: Any, **options: Any) -> None: ...
+
+    monkeypatch.setattr(echo.Command, "run", run)
+
+    with pytest.raises(InvalidJob, match="async_to_sync"):
+        echo.Command().delay()
+
+
+def test_the_base_class_itself_has_no_run() -> None:
+    """A class without run() says so when it is run."""
+    with pytest.raises(NotImplementedError, match=r"has no run\(\)"):
+        CloudRunJobs().run()
+
+
+def test_abbreviated_options_are_refused() -> None:
+    """`--pyth=x` is not taken for `--pythonpath=x` by a job's parser."""
+    with pytest.raises(CommandError, match="unrecognized arguments: --pyth=x"):
+        echo.Command().create_parser("manage.py", "echo").parse_args(["--pyth=x"])
+
+
+def test_signals_tell_what_happens() -> None:
+    """Sending, start and end are signals; a receiver that fails harms nothing."""
+    told: list[tuple[str, dict[str, Any]]] = []
+
+    def receiver(sender: type, signal: Any, **kwargs: Any) -> None:
+        told.append((next(name for name, s in names.items() if s is signal), kwargs))
+        raise RuntimeError
+
+    names = {"delayed": job_delayed, "started": job_started, "finished": job_finished}
+    for signal in names.values():
+        signal.connect(receiver, sender=outcome.Command)
+    try:
+        operation = outcome.Command().delay("none")
+        with pytest.raises(ZeroDivisionError):
+            outcome.Command().delay("error")
+    finally:
+        for signal in names.values():
+            signal.disconnect(receiver, sender=outcome.Command)
+
+    assert [name for name, _ in told] == ["started", "finished", "delayed", "started", "finished"]
+    assert told[1][1]["error"] is None
+    assert told[2][1]["operation"] is operation
+    assert isinstance(told[4][1]["error"], ZeroDivisionError)
+
+
+def test_the_job_knows_its_task(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In a container the signals carry what Cloud Run says about the task."""
+    for name, value in {
+        "CLOUD_RUN_JOB": "echo-production",
+        "CLOUD_RUN_EXECUTION": "echo-production-x7k2p",
+        "CLOUD_RUN_TASK_INDEX": "2",
+        "CLOUD_RUN_TASK_ATTEMPT": "1",
+        "CLOUD_RUN_TASK_COUNT": "3",
+        "CLOUDRUN_JOBS_RUN_ID": "a-run",
+    }.items():
+        monkeypatch.setenv(name, value)
+    tasks: list[Any] = []
+
+    def receiver(task: Any, **kwargs: Any) -> None:
+        tasks.append(task)
+
+    job_started.connect(receiver)
+    try:
+        call_command("outcome", "none")
+    finally:
+        job_started.disconnect(receiver)
+
+    task = tasks[0]
+    assert (task.job, task.execution, task.run_id) == ("echo-production", "echo-production-x7k2p", "a-run")
+    assert (task.index, task.attempt, task.count) == (2, 1, 3)
+
+
+@override_settings(CLOUDRUN_JOBS={"ENVIRONMENT": "production"})
+def test_manage_py_runs_the_job_here_in_every_environment() -> None:
+    """Called as a command, a job always runs in this process, with no backend asked."""
+    assert call_command("outcome", "text", stdout=StringIO()) == "all done"
+
+
+def test_the_package_names_are_lazy_and_complete() -> None:
+    """`from cloudrun_jobs import X` works for each public name, and no other."""
+    import cloudrun_jobs
+
+    assert sorted(cloudrun_jobs.__all__) == cloudrun_jobs.__all__ == dir(cloudrun_jobs)
+    assert all(getattr(cloudrun_jobs, name).__name__ == name for name in cloudrun_jobs.__all__)
+    with pytest.raises(AttributeError, match="no attribute 'Nothing'"):
+        cloudrun_jobs.Nothing  # noqa: B018
+    assert sys.modules["cloudrun_jobs"] is cloudrun_jobs
+
+
+def test_an_abstract_class_outside_of_the_commands_is_welcome() -> None:
+    """A job inherits declarations and run(), and only the command itself is a job."""
+    command = nightly.Command()
+
+    assert (command.spec.schedule, command.spec.max_retries) == ("0 3 * * *", 1)
+    assert command.delay().result() == "worked"
+    assert [job.command_name for job in find_jobs().jobs if isinstance(job, NightlyJob)] == ["nightly"]
+
+
+def test_an_abstract_class_itself_cannot_be_sent() -> None:
+    """What manage.py does not know is no job."""
+    with pytest.raises(InvalidArguments, match="no command of this name"):
+        NightlyJob().delay()

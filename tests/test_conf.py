@@ -1,0 +1,88 @@
+"""The settings: one dictionary, the environment over it, and nothing unknown in either."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from pytest_django import Settings
+
+from cloudrun_jobs import backends, conf
+from cloudrun_jobs.backends.cloudrun import CloudRunBackend
+from cloudrun_jobs.backends.inline import InlineBackend
+from cloudrun_jobs.exceptions import InvalidSettings
+
+CLOUD = {"PROJECT": "acme", "REGION": "asia-northeast1"}
+
+
+@pytest.mark.parametrize(
+    ("environment", "backend"),
+    [("local", InlineBackend), ("test", InlineBackend), ("production", CloudRunBackend), ("dev", CloudRunBackend)],
+)
+def test_the_environment_chooses_the_backend(settings: Settings, environment: str, backend: type) -> None:
+    """Only "local" and "test" run inline."""
+    settings.CLOUDRUN_JOBS = {**CLOUD, "ENVIRONMENT": environment}
+
+    assert type(backends.current()) is backend
+
+
+def test_nothing_need_be_set(settings: Settings) -> None:
+    """A project without CLOUDRUN_JOBS is a local one."""
+    del settings.CLOUDRUN_JOBS
+
+    assert conf.load() == conf.Settings(environment="local")
+
+
+def test_variables_win_over_the_dictionary(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A container is configured by its environment."""
+    settings.CLOUDRUN_JOBS = {"ENVIRONMENT": "staging", "PROJECT": "acme"}
+    monkeypatch.setenv("CLOUDRUN_JOBS_ENVIRONMENT", "production")
+    monkeypatch.setenv("CLOUDRUN_JOBS_DEFAULTS", '{"timeout": 60}')
+
+    loaded = conf.load()
+
+    assert (loaded.environment, loaded.project, loaded.defaults) == ("production", "acme", {"timeout": 60})
+
+
+@pytest.mark.parametrize(
+    ("configured", "message"),
+    [
+        ("x", "CLOUDRUN_JOBS: expected a dictionary, got str."),
+        ({"ENVIROMENT": "x"}, "unknown key 'ENVIROMENT'. Did you mean 'ENVIRONMENT'?"),
+        ({1: "x"}, "unknown key 1"),
+        ({"OPTIONS": None}, "CLOUDRUN_JOBS['OPTIONS']: expected a dictionary, got NoneType."),
+        ({"ENVIRONMENT": "Prod"}, "expected lower-case letters, digits and hyphens, got 'Prod'."),
+        ({"ENVIRONMENT": ""}, "CLOUDRUN_JOBS['ENVIRONMENT']"),
+        ({"REGION": "evil.example/#"}, "CLOUDRUN_JOBS['REGION']: expected a region such as 'asia-northeast1'"),
+        ({"PROJECT": "a/../b"}, "CLOUDRUN_JOBS['PROJECT']: expected a project id"),
+        ({"PROJECT": 7}, "CLOUDRUN_JOBS['PROJECT']"),
+        ({"BACKEND": "nowhere.Backend"}, "CLOUDRUN_JOBS['BACKEND']: No module named 'nowhere'"),
+        ({"BACKEND": "nowhere"}, "expected the dotted path of a backend class"),
+        ({"BACKEND": "cloudrun_jobs.conf.load"}, "cloudrun_jobs.conf.load is not a subclass of Backend."),
+        ({"OPTIONS": {"endpoint": "x"}}, "InlineBackend has no option 'endpoint'."),
+    ],
+)
+def test_settings_that_cannot_be_used(settings: Settings, configured: Any, message: str) -> None:
+    """The error names the key, what was expected and what came."""
+    settings.CLOUDRUN_JOBS = configured
+
+    with pytest.raises(InvalidSettings) as refusal:
+        backends.current()
+
+    assert message in str(refusal.value)
+
+
+def test_variables_that_cannot_be_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A variable's fault is told by the variable's name."""
+    monkeypatch.setenv("CLOUDRUN_JOBS_OPTIONS", "{endpoint}")
+
+    with pytest.raises(InvalidSettings, match="CLOUDRUN_JOBS_OPTIONS: expected a JSON object"):
+        conf.load()
+
+
+@pytest.mark.parametrize("project", ["acme", "acme-prod-7", "example.com:acme"])
+def test_projects_of_every_kind(settings: Settings, project: str) -> None:
+    """Ordinary and domain-scoped projects are taken."""
+    settings.CLOUDRUN_JOBS = {"PROJECT": project}
+
+    assert conf.load().project == project

@@ -1,0 +1,139 @@
+"""A real `manage.py` process: what a container runs."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cloudrun_jobs import CloudRunJobs
+from tests.jobs.management.commands import echo
+
+MANAGE = Path(__file__).with_name("manage.py")
+CONTAINER = {
+    "CLOUD_RUN_JOB": "echo-production",
+    "CLOUD_RUN_EXECUTION": "echo-production-x7k2p",
+    "CLOUD_RUN_TASK_INDEX": "0",
+    "CLOUD_RUN_TASK_ATTEMPT": "0",
+    "CLOUD_RUN_TASK_COUNT": "1",
+}
+
+
+def manage(*argv: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, str(MANAGE), *argv],
+        env={**os.environ, **CONTAINER, **environment},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
+def arguments_of(job: CloudRunJobs, *args: Any, **options: Any) -> tuple[str, ...]:
+    """What the container of this call would be started with."""
+    return job._request(args, options).argv
+
+
+@pytest.fixture
+def evil(tmp_path: Path) -> Path:
+    """A settings module that leaves a mark if it is imported."""
+    (tmp_path / "evil.py").write_text("import pathlib; pathlib.Path(__file__).with_name('mark').touch()")
+    return tmp_path
+
+
+@pytest.mark.parametrize("road", ["option", "positional", "abbreviated", "two values"])
+def test_no_value_becomes_an_option_of_manage_py(evil: Path, road: str) -> None:
+    """`--settings=evil` and `--pythonpath=/x` arrive as the data they are, and nothing of them is imported."""
+    attack = ["--settings=evil", f"--pythonpath={evil}"]
+    if road == "abbreviated":
+        attack = ["--sett=evil", f"--pyth={evil}"]
+    calls = {"option": ((), {"note": " ".join(attack)}), "two values": ((), {"note": attack[0]})}
+    args, options = calls.get(road, (attack, {}))
+    done = manage(*arguments_of(echo.Command(), *args, **options), ECHO_TO_STDOUT="1")
+
+    assert (done.returncode, done.stderr) == (0, "")
+    arrived = json.loads(done.stdout)
+    assert (arrived["words"], arrived["note"]) == (list(args), options.get("note"))
+    assert not (evil / "mark").exists()
+
+
+def test_the_attack_works_where_values_are_written_carelessly(evil: Path) -> None:
+    """The proof above proves something: the same values, spelt as two arguments, are taken by manage.py."""
+    manage("echo", "--note", "--settings=evil", f"--pythonpath={evil}")
+
+    assert (evil / "mark").exists()
+
+
+@pytest.mark.parametrize(
+    ("ending", "code"),
+    [
+        ("text", 0),
+        ("exit 0", 0),
+        ("error", 1),
+        ("set", 1),
+        ("exit", 3),
+        ("exit 256", 1),
+        ("exit text", 1),
+        ("command error", 1),
+        ("command error 0", 1),
+        ("oops", 2),
+    ],
+)
+def test_the_exit_status_tells_the_truth(ending: str, code: int) -> None:
+    """A job that failed in any way exits non-zero, so that Cloud Run retries it and alerts fire."""
+    assert manage("outcome", "--", ending).returncode == code
+
+
+def test_a_text_result_is_printed() -> None:
+    """As with any command of Django's."""
+    assert manage("outcome", "--", "text").stdout == "all done\n"
+
+
+@pytest.mark.parametrize("environment", ["local", "production"])
+def test_a_job_starts_without_google_grpc_or_redis(environment: str) -> None:
+    """The road of `manage.py <job>` imports none of the heavy libraries, in any environment."""
+    done = manage(
+        "imports",
+        CLOUDRUN_JOBS_ENVIRONMENT=environment,
+        CLOUDRUN_JOBS_PROJECT="acme",
+        CLOUDRUN_JOBS_REGION="asia-northeast1",
+    )
+
+    modules = done.stdout.split()
+    assert "cloudrun_jobs.command" in modules
+    assert [name for name in modules if name.partition(".")[0] in {"google", "grpc", "redis", "croniter"}] == []
+
+
+def test_checking_a_cloud_backend_imports_no_google_client() -> None:
+    """System checks stay quick where the cloud is configured."""
+    code = (
+        "import django, sys; django.setup()\n"
+        "from django.core.checks import run_checks; assert not run_checks()\n"
+        "print(*sys.modules)"
+    )
+    environment = {
+        **os.environ,
+        "DJANGO_SETTINGS_MODULE": "tests.settings",
+        "CLOUDRUN_JOBS_ENVIRONMENT": "production",
+        "CLOUDRUN_JOBS_PROJECT": "acme",
+        "CLOUDRUN_JOBS_REGION": "asia-northeast1",
+    }
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=MANAGE.parents[1],
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    )
+
+    modules = done.stdout.split()
+    assert "cloudrun_jobs.backends.cloudrun" in modules
+    assert [name for name in modules if name.partition(".")[0] in {"google", "grpc"}] == []

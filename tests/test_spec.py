@@ -1,0 +1,148 @@
+"""A declaration becomes a frozen value, or an error that names every fault."""
+
+from __future__ import annotations
+
+import pickle
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pytest_django import Settings
+
+from cloudrun_jobs.exceptions import InvalidJob, InvalidSettings
+from cloudrun_jobs.spec import DECLARATIONS, MAX_NAME, declare, resource_name
+
+VALID: list[dict[str, Any]] = [
+    {"timeout": 1},
+    {"timeout": timedelta(hours=168)},
+    {"max_retries": 10},
+    {"parallelism": None},
+    {"tasks": 10_000, "task_parallelism": 10_000},
+    {"cpu": 8, "memory": "32Gi"},
+    {"cpu": 0.5},
+    {"cpu": "80m", "memory": "128Mi"},
+    {"cpu": "4", "memory": "3G"},
+    {"time_zone": "Asia/Seoul", "schedule": "0 9 * * 1-5"},
+    {"service_account": "jobs@acme.iam.gserviceaccount.com"},
+    {"secrets": {"KEY": "partner-key", "OLD": "partner-key:3", "NEW": "partner-key:latest"}},
+    {"env_vars": {"LANG": "ko_KR.UTF-8"}},
+]
+INVALID: list[tuple[dict[str, Any], str]] = [
+    ({"timeout": 0}, "timeout: expected whole seconds from 1 to 604800 (168 hours), or a timedelta, got"),
+    ({"timeout": timedelta(hours=169)}, "timeout"),
+    ({"timeout": timedelta(milliseconds=1500)}, "timeout"),
+    ({"timeout": True}, "timeout"),
+    ({"timeout": 10**30}, "timeout"),
+    ({"timeout": "600"}, "timeout"),
+    ({"max_retries": 11}, "max_retries: expected a whole number from 0 to 10, got 11."),
+    ({"max_retries": None}, "max_retries"),
+    ({"parallelism": 0}, "parallelism: expected None (no limit) or a whole number from 1 to 1000, got 0."),
+    ({"tasks": 10_001}, "tasks"),
+    ({"tasks": True}, "tasks"),
+    ({"task_parallelism": 2}, "task_parallelism: expected at most tasks (1), got 2. parallelism is the number"),
+    ({"cpu": "9"}, "cpu: expected 0.08 to 8 CPUs"),
+    ({"cpu": "two"}, "cpu"),
+    ({"memory": "512"}, "memory: expected an amount such as '512Mi'"),
+    ({"memory": "8Gi"}, "memory: expected 128Mi to 4096Mi with 1 CPU, got '8Gi'."),
+    ({"cpu": 4, "memory": "1Gi"}, "memory: expected 2048Mi to 16384Mi with 4 CPU"),
+    ({"schedule": "@daily"}, "schedule: expected None or a Cloud Scheduler expression, got '@daily'."),
+    ({"schedule": 5}, "schedule"),
+    ({"schedule": ""}, "Expected 5 fields"),
+    ({"time_zone": "Asia/Tokio"}, "time_zone: expected a time zone of the tz database"),
+    ({"time_zone": "../etc/passwd"}, "time_zone"),
+    ({"time_zone": "Asia"}, "time_zone"),
+    ({"time_zone": None}, "time_zone"),
+    ({"service_account": "jobs"}, "service_account"),
+    ({"secrets": {"KEY": "projects/p/secrets/key"}}, "secrets['KEY']: expected the name of a secret"),
+    ({"secrets": ["KEY"]}, "secrets: expected a dictionary of text"),
+    ({"env_vars": {"KEY": 1}}, "env_vars: expected a dictionary of text"),
+    ({"env_vars": {"1KEY": "x"}}, "letters, digits and underscores"),
+    ({"env_vars": {"K_SERVICE": "x"}}, "keep for themselves"),
+    ({"env_vars": {"PORT": "x"}}, "keep for themselves"),
+    ({"env_vars": {"CLOUDRUN_JOBS_RUN_ID": "x"}}, "keep for themselves"),
+    ({"env_vars": {"KEY": "é" * 16_385}}, "at most 32768 bytes"),
+    ({"env_vars": {"KEY": "x"}, "secrets": {"KEY": "x"}}, "no name that secrets has too, got ['KEY']"),
+    ({"env_vars": {f"V{n}": "" for n in range(1000)}}, "fewer than 1000 variables"),
+]
+
+
+@pytest.mark.parametrize("declared", VALID, ids=str)
+def test_what_cloud_run_takes_is_taken(declared: dict[str, Any]) -> None:
+    """The bounds themselves, and every way to write a value, are valid."""
+    declare("refresh_token", declared)
+
+
+@pytest.mark.parametrize(("declared", "message"), INVALID, ids=str)
+def test_what_cloud_run_would_refuse_is_refused(declared: dict[str, Any], message: str) -> None:
+    """The error names the command, the attribute, what was expected and what came."""
+    with pytest.raises(InvalidJob) as refusal:
+        declare("refresh_token", declared)
+
+    assert str(refusal.value).startswith("refresh_token: ")
+    assert message in str(refusal.value)
+
+
+def test_every_fault_is_told_at_once() -> None:
+    """Three bad values are three problems of one error, which survives pickling."""
+    with pytest.raises(InvalidJob) as refusal:
+        declare("refresh_token", {"timeout": 0, "tasks": 0, "cpu": "9"})
+
+    assert [problem.attribute for problem in refusal.value.problems] == ["timeout", "tasks", "cpu"]
+    assert pickle.loads(pickle.dumps(refusal.value)).problems == refusal.value.problems
+
+
+def test_values_that_may_be_secret_are_not_shown() -> None:
+    """A secret's value pasted where its name belongs does not end in the error."""
+    with pytest.raises(InvalidJob) as refusal:
+        declare("x", {"secrets": {"KEY": "hunter2!"}, "env_vars": {"A": 1}})
+
+    assert "hunter2" not in str(refusal.value)
+
+
+ANYTHING = st.none() | st.booleans() | st.integers() | st.floats() | st.text() | st.binary() | st.timedeltas()
+
+
+@given(ANYTHING | st.lists(ANYTHING) | st.dictionaries(st.text() | st.integers(), ANYTHING))
+def test_no_value_whatsoever_breaks_the_validation(value: Any) -> None:
+    """Anything at all is either valid or an InvalidJob, for every attribute."""
+    for attribute in DECLARATIONS:
+        try:
+            declare("x", {attribute: value})
+        except InvalidJob:
+            continue
+
+
+def test_declarations_stand_over_the_defaults_of_the_settings(settings: Settings) -> None:
+    """The class wins over DEFAULTS, and DEFAULTS over Cloud Run's own."""
+    settings.CLOUDRUN_JOBS = {"DEFAULTS": {"timeout": 60, "max_retries": 3}}
+
+    spec = declare("x_y", {"timeout": 90})
+
+    assert (spec.timeout, spec.max_retries, spec.time_zone) == (timedelta(seconds=90), 3, "Asia/Tokyo")
+    assert (spec.name, spec.command) == ("x-y-local", "x_y")
+
+
+def test_an_unknown_default_is_refused(settings: Settings) -> None:
+    """A misspelt key of DEFAULTS is not silently without effect."""
+    settings.CLOUDRUN_JOBS = {"DEFAULTS": {"timout": 60}}
+
+    with pytest.raises(InvalidSettings, match=r"unknown key 'timout'\. Did you mean 'timeout'\?"):
+        declare("x", {})
+
+
+@pytest.mark.parametrize("command", ["Großes", "_x", "9lives", "x.y", "Daily"])
+def test_a_command_that_cannot_name_a_job_is_refused(command: str) -> None:
+    """Cloud Run's names have lower-case letters, digits and hyphens."""
+    with pytest.raises(InvalidJob, match="name: expected a module name of lower-case letters"):
+        declare(command, {})
+
+
+def test_a_long_name_is_shortened_and_stays_apart() -> None:
+    """Beyond Cloud Run's limit the end becomes a hash, the same one each time."""
+    name, other = resource_name("x" * 80, "production"), resource_name("x" * 81, "production")
+
+    assert len(name) <= MAX_NAME
+    assert name != other
+    assert name == resource_name("x" * 80, "production")
