@@ -61,8 +61,6 @@ class Emulator:
         platform = Platform(config, self.clock, self._spawner, self.logs, Secrets(config.secrets), self.faults)
         self._engine = Engine(platform, iam, Store())
         self._service = Service(methods(self._engine, self.scheduler, self.logs), self.faults, iam)
-        if config.state is not None:
-            self._restore(State(config.state))
         self._application = Application(RestFace(self._service), self.tokens, self._pages())
         self._http = HttpFace(self._application)
         self._grpc = GrpcFace(self._service, self.tokens)
@@ -122,16 +120,29 @@ class Emulator:
         }
 
     def start(self) -> Self:
+        if self.config.state is not None:
+            self._restore(State(self.config.state))
+        try:
+            self._listen()
+        except PortInUse:
+            self._close_state()
+            raise
+        self._courier.issuer = self.http
+        self._spawner.open()
+        self.clock.start()
+        return self
+
+    def _listen(self) -> None:
         self._http.start(self.config.port)
         try:
             self._grpc.start(self.config.grpc_port)
         except PortInUse:
             self._http.stop()
             raise
-        self._courier.issuer = self.http
-        self._spawner.open()
-        self.clock.start()
-        return self
+
+    def _close_state(self) -> None:
+        if self._state is not None:
+            self._state.close()
 
     def stop(self) -> None:
         """Stop serving, and end every task."""
@@ -144,8 +155,7 @@ class Emulator:
         self._grpc.stop()
         self._http.stop()
         self._spawner.close()
-        if self._state is not None:
-            self._state.close()
+        self._close_state()
 
     def __enter__(self) -> Self:
         return self.start()

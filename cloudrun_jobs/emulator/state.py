@@ -6,6 +6,8 @@ import sqlite3
 import threading
 from typing import TYPE_CHECKING, Any
 
+from cloudrun_jobs.emulator.config import InvalidConfiguration
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
@@ -17,15 +19,14 @@ class State:
     """Messages by name, in the order in which they were first kept."""
 
     def __init__(self, directory: Path) -> None:
-        directory.mkdir(parents=True, exist_ok=True)
         self._lock = threading.Lock()
-        self._database = sqlite3.connect(
-            directory / "emulator.sqlite3", check_same_thread=False, isolation_level=None
-        )
-        self._database.execute("PRAGMA journal_mode = WAL")
-        # What counts is to survive the end of this process, not that of the machine.
-        self._database.execute("PRAGMA synchronous = OFF")
-        self._database.execute(SCHEMA)
+        try:
+            directory.mkdir(parents=True, exist_ok=True)
+            self._database = _open(directory / "emulator.sqlite3")
+        except (OSError, sqlite3.Error) as error:
+            raise InvalidConfiguration(
+                f"expected a directory for the state at {str(directory)!r} that no other emulator uses: {error}"
+            ) from error
 
     def keep(self, kind: str, name: str, body: bytes) -> None:
         with self._lock:
@@ -47,3 +48,18 @@ class State:
     def close(self) -> None:
         with self._lock:
             self._database.close()
+
+
+def _open(path: Path) -> sqlite3.Connection:
+    database = sqlite3.connect(path, check_same_thread=False, isolation_level=None, timeout=0.5)
+    try:
+        # One emulator at a time: two would each hold the other's executions for interrupted.
+        database.execute("PRAGMA locking_mode = EXCLUSIVE")
+        database.execute("PRAGMA journal_mode = WAL")
+        # What counts is to survive the end of this process, not that of the machine.
+        database.execute("PRAGMA synchronous = OFF")
+        database.execute(SCHEMA)
+    except sqlite3.Error:
+        database.close()
+        raise
+    return database

@@ -97,7 +97,7 @@ def test_grpc_port_in_use():
         done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, timeout=60)
 
     assert done.returncode == 1
-    assert done.stderr.splitlines()[-1].startswith(f"cloudrun_emulator: port {port} is in use")
+    assert done.stderr == f"cloudrun_emulator: port {port} is in use; choose another, or 0 for any free one\n"
 
 
 @pytest.mark.parametrize(
@@ -106,6 +106,7 @@ def test_grpc_port_in_use():
         (["--image", "app"], "expected --image NAME=DIR, got 'app'"),
         (["--image", "app=/nowhere"], "expected a directory for 'app', got '/nowhere'"),
         (["--grace", "-1"], "expected a grace of 0 s or more, got -1.0"),
+        (["--state", "/dev/null"], "expected a directory for the state at '/dev/null'"),
         (["--secrets", "/nowhere.json"], "expected a readable JSON file at '/nowhere.json'"),
     ],
 )

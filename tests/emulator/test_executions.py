@@ -171,6 +171,17 @@ def test_cancel_lets_tasks_clean_up(cloud):
     assert cloud.output() == ["hi", "bye"]
 
 
+def test_cancel_of_a_task_that_timed_out(cloud):
+    """A task that is cancelled while it is ended for its time limit is not tried again."""
+    stubborn = script("echo up; trap '' TERM; while :; do sleep 0.1; done", retries=3, timeout="1s")
+    operation = cloud.start(stubborn)
+    eventually(lambda: any("maximum timeout" in line for line in cloud.output("varlog%2Fsystem")))
+    cloud.emulator.clients.executions.cancel_execution(name=operation.metadata.name)
+
+    assert cloud.outcome(operation.metadata.name).cancelled_count == 1
+    assert cloud.output() == ["up"]
+
+
 def test_deleted_execution(cloud):
     """A deleted execution is stopped and gone; its operation still answers, without an error."""
     operation = cloud.start(script("sleep 60"))
@@ -296,6 +307,28 @@ def test_secret(tmp_path):
         cloud.finish(declared)
 
         assert cloud.output() == ["s3cret"]
+
+
+def test_secret_in_the_environment(cloud, monkeypatch):
+    """A secret that is in no file is looked up in the emulator's environment."""
+    monkeypatch.setenv("CLOUDRUN_EMULATOR_SECRET_DB_PASSWORD", "s3cret")
+    declared = script("echo $PASSWORD")
+    key = run_v2.SecretKeySelector(secret="projects/acme/secrets/db-password", version="3")
+    source = run_v2.EnvVarSource(secret_key_ref=key)
+    declared.template.template.containers[0].env = [run_v2.EnvVar(name="PASSWORD", value_source=source)]
+    cloud.finish(declared)
+
+    assert cloud.output() == ["s3cret"]
+
+
+def test_passed_environment(monkeypatch):
+    """A task gets those variables of the emulator's environment that it is told to pass on."""
+    monkeypatch.setenv("DATABASE_URL", "postgres://")
+    with Emulator(pass_env=("DATABASE_URL", "NOT_SET")) as emulator:
+        cloud = Cloud(emulator)
+        cloud.finish(script('echo "$DATABASE_URL ${NOT_SET-unset}"'))
+
+        assert cloud.output() == ["postgres:// unset"]
 
 
 def test_structured_output(cloud):

@@ -88,6 +88,15 @@ def test_headers(emulator, scheduler, hook):
     assert request.headers["x-own"] == "1"
 
 
+def test_schedule_in_words(emulator, scheduler, hook):
+    """A schedule in words is delivered when it says, without a schedule time in the headers."""
+    declare(scheduler, schedule="every 30 minutes")
+    emulator.clock.advance(timedelta(hours=1))
+
+    assert len(hook.requests) == 2
+    assert "x-cloudscheduler-scheduletime" not in hook.requests[0].headers
+
+
 def test_defaults(scheduler):
     """What a job does not say is filled in, and it is enabled and knows when it is due."""
     job = declare(scheduler)

@@ -7,6 +7,8 @@ from google.api_core import exceptions
 from google.cloud import scheduler_v1
 
 from cloudrun_jobs.emulator import Emulator
+from cloudrun_jobs.emulator.config import InvalidConfiguration
+from cloudrun_jobs.emulator.faces.grpc_face import PortInUse
 from tests.emulator.cloud import PLACE, Cloud, condition, job_of, script
 
 
@@ -50,6 +52,21 @@ def test_scheduler_jobs(tmp_path):
         states = {job.name[-1]: job.state.name for job in emulator.clients.scheduler.list_jobs(parent=PLACE)}
 
         assert states == {"a": "ENABLED", "b": "PAUSED"}
+
+
+def test_one_emulator_at_a_time(tmp_path):
+    """A directory that another emulator uses is refused."""
+    with Emulator(state=tmp_path), pytest.raises(InvalidConfiguration, match="no other emulator uses"):
+        Emulator(state=tmp_path).start()
+
+
+def test_port_in_use_lets_go_of_the_state(tmp_path):
+    """An emulator that cannot listen leaves the directory to the next."""
+    with Emulator() as first, pytest.raises(PortInUse):
+        Emulator(state=tmp_path, port=int(first.http.rpartition(":")[2])).start()
+
+    with Emulator(state=tmp_path) as second:
+        assert second.http
 
 
 def test_deleted_job(tmp_path):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from collections import defaultdict
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
@@ -32,16 +33,13 @@ class GrpcFace:
         self.port = 0
 
     def start(self, port: int) -> None:
+        _check_free(port)
         self._pool = ThreadPoolExecutor(THREADS, "emulator-grpc")
         # With SO_REUSEPORT a second emulator on the same port would take half the calls.
         options = [("grpc.so_reuseport", 0), ("grpc.max_receive_message_length", MAX_MESSAGE)]
         self._server = grpc.server(self._pool, options=options)
         self._server.add_generic_rpc_handlers(self._handlers())
-        try:
-            self.port = self._server.add_insecure_port(f"127.0.0.1:{port}")
-        except RuntimeError as error:
-            self._pool.shutdown()
-            raise PortInUse(f"port {port} is in use; choose another, or 0 for any free one") from error
+        self.port = self._server.add_insecure_port(f"127.0.0.1:{port}")
         self._server.start()
 
     def stop(self) -> None:
@@ -70,6 +68,14 @@ class GrpcFace:
     def _caller(self, context: Any) -> Caller:
         metadata = dict(context.invocation_metadata())
         return Caller(self._tokens.principal(str(metadata.get("authorization", ""))) or ANONYMOUS)
+
+
+def _check_free(port: int) -> None:
+    """Refuse a port that is taken before gRPC tries it, which would write about it at length."""
+    try:
+        socket.create_server(("127.0.0.1", port)).close()
+    except OSError as error:
+        raise PortInUse(f"port {port} is in use; choose another, or 0 for any free one") from error
 
 
 def _deserializer(request_class: Any) -> Callable[[bytes], Any]:

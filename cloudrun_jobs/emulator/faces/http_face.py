@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socketserver
+import sys
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, Protocol
@@ -30,6 +31,11 @@ class _Server(ThreadingHTTPServer):
         socketserver.TCPServer.server_bind(self)
         self.server_name, self.server_port = "localhost", self.server_address[1]
 
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Say nothing of clients that went away; anything else is a fault of ours."""
+        if not isinstance(sys.exception(), ConnectionError):
+            super().handle_error(request, client_address)
+
 
 class _Exchange(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
@@ -41,21 +47,24 @@ class _Exchange(BaseHTTPRequestHandler):
     server: _Server
 
     def _answer(self) -> None:
-        refusal = self._refusal()
-        if refusal is not None:
+        unreadable = self._unreadable()
+        if unreadable is not None:
             self.close_connection = True
-            self._send(refusal)
+            self._send(unreadable)
             return
+        # Read also when the answer is a refusal: to close on what was sent would lose the answer on its way.
         body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
-        headers = dict(self.headers.items())
-        self._send(self.server.application.respond(Request.to(self.command, self.path, headers, body)))
+        self._send(self._strangers() or self.server.application.respond(self._request(body)))
+
+    def _request(self, body: bytes) -> Request:
+        return Request.to(self.command, self.path, dict(self.headers.items()), body)
 
     do_GET = do_POST = do_PUT = do_PATCH = do_DELETE = do_HEAD = _answer  # noqa: N815 - names of the base class
 
     def log_message(self, format: str, *args: Any) -> None:  # noqa: A002
         """Say nothing: the log entries of tasks are what people come to read."""
 
-    def _refusal(self) -> Response | None:
+    def _unreadable(self) -> Response | None:
         length = self.headers.get("Content-Length") or "0"
         if self.headers.get("Transfer-Encoding"):
             return _error(411, "Chunked requests are not accepted; send a Content-Length.")
@@ -63,7 +72,7 @@ class _Exchange(BaseHTTPRequestHandler):
             return _error(400, "Content-Length must be a number.")
         if int(length) > MAX_BODY:
             return _error(413, f"The body is longer than {MAX_BODY} bytes.")
-        return self._strangers()
+        return None
 
     def _strangers(self) -> Response | None:
         """Refuse what a page of another site could send: whoever is answered here can run programs."""

@@ -172,15 +172,13 @@ class Guardian:
 
     def reap(self, *, block: bool = False) -> None:
         """Collect what has exited; with a main process goes all that it left behind, as in a container."""
-        flags = os.WEXITED | os.WNOWAIT | (0 if block else os.WNOHANG)
-        while (found := _peek(flags)) is not None:
-            attempt = self.attempts.get(found)
+        while (found := _exited(block=block)) is not None:
+            pid, code = found
+            attempt = self.attempts.get(pid)
             if attempt is not None:
-                # Before it is reaped, for until then its number cannot become another group's.
-                _kill_group(found, signal.SIGKILL)
-            _, status = os.waitpid(found, 0)
-            if attempt is not None:
-                self.bury(attempt, os.waitstatus_to_exitcode(status))
+                # While anything is left in the group, its number cannot become another's.
+                _kill_group(pid, signal.SIGKILL)
+                self.bury(attempt, code)
             if block:
                 return
 
@@ -199,12 +197,12 @@ def _spawn(argv: list[str], cwd: str, env: dict[str, str], out: int, err: int) -
     )
 
 
-def _peek(flags: int) -> int | None:
+def _exited(*, block: bool) -> tuple[int, int] | None:
     try:
-        found = os.waitid(os.P_ALL, 0, flags)
+        pid, status = os.waitpid(-1, 0 if block else os.WNOHANG)
     except ChildProcessError:
         return None
-    return None if found is None else found.si_pid
+    return (pid, os.waitstatus_to_exitcode(status)) if pid else None
 
 
 def _kill_group(pid: int, number: int) -> None:

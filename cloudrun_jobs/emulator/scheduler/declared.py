@@ -66,16 +66,14 @@ def schedule_of(job: scheduler_v1.Job) -> Schedule:
     except (KeyError, ValueError, OSError) as error:
         raise invalid(INVALID_SCHEDULE) from error
     try:
-        return english.parse(job.schedule, zone) if job.schedule[:1].isalpha() else _cron_or_english(job, zone)
+        return english.parse(job.schedule, zone) if is_in_words(job) else cron.parse(job.schedule, zone)
     except cron.InvalidSchedule as error:
         raise invalid(INVALID_SCHEDULE) from error
 
 
-def _cron_or_english(job: scheduler_v1.Job, zone: ZoneInfo) -> Schedule:
+def is_in_words(job: scheduler_v1.Job) -> bool:
     # "1,3 of jan 12:34" begins like cron.
-    if " of " in job.schedule:
-        return english.parse(job.schedule, zone)
-    return cron.parse(job.schedule, zone)
+    return job.schedule[:1].isalpha() or " of " in job.schedule
 
 
 def _check_target(job: scheduler_v1.Job) -> None:

@@ -16,6 +16,7 @@ from google.rpc import status_pb2
 
 from cloudrun_jobs.emulator import names
 from cloudrun_jobs.emulator.errors import ServiceError
+from cloudrun_jobs.emulator.scheduler.declared import is_in_words
 from cloudrun_jobs.emulator.web import Request, Response
 
 if TYPE_CHECKING:
@@ -117,7 +118,8 @@ class Courier:
         headers["User-Agent"] = "Google-Cloud-Scheduler"
         headers["X-CloudScheduler"] = "true"
         headers["X-CloudScheduler-JobName"] = names.short(job.name)
-        if scheduled is not None:
+        # Schedules in words have no time to tell, says the API's definition.
+        if scheduled is not None and not is_in_words(job):
             headers["X-CloudScheduler-ScheduleTime"] = scheduled.isoformat().replace("+00:00", "Z")
         headers.update(self._authorization(target))
         return headers
