@@ -89,3 +89,11 @@ def containers(session: nox.Session) -> None:
     """DockerfileServer, built with buildah and run with runc: as root, on Debian."""
     install(session, NEWEST[1])
     session.run("pytest", "-q", "-s", "-m", "containers", "tests/containers", *session.posargs)
+
+
+@nox.session(python=NEWEST[0])
+def clients(session: nox.Session) -> None:
+    """Airflow's Cloud Run operator, in an environment of its own, against the emulator."""
+    session.install("--quiet", "apache-airflow-providers-google")
+    emulator = Path(".nox") / "lint" / "bin" / "python"
+    session.run("python", "tests/emulator/airflow_client.py", str(emulator.absolute()), *session.posargs)
