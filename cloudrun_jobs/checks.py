@@ -25,8 +25,9 @@ TAG = "cloudrun_jobs"
 def check_settings(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[CheckMessage]:
     """Check `settings.CLOUDRUN_JOBS` and the backend it names."""
     try:
+        conf.load()
         # A container that only runs its job sends none, so need not know where jobs are.
-        return [] if context.in_container() and conf.load() else list(backends.current().check())
+        return [] if context.in_container() else list(backends.current().check())
     except InvalidSettings as error:
         return [Error(error.args[0], hint=error.hint or None, id="cloudrun_jobs.E001")]
 

@@ -84,7 +84,7 @@ def create_job(emulator: Emulator) -> None:
     )
     template = run_v2.ExecutionTemplate(template=run_v2.TaskTemplate(containers=[container], max_retries=0))
     print(f"\n==> A Cloud Run on this machine, and the job on it\ncreated {PLACE}/jobs/{JOB}", flush=True)
-    emulator.clients.jobs.create_job(parent=PLACE, job=run_v2.Job(template=template), job_id=JOB).result(30)
+    emulator.clients.jobs.create_job(parent=PLACE, job=run_v2.Job(template=template), job_id=JOB)
 
 
 def show_logs(emulator: Emulator) -> None:
