@@ -12,4 +12,8 @@ class CloudRunJobsConfig(AppConfig):
     verbose_name = "Cloud Run Jobs"
 
     def ready(self) -> None:
-        from . import checks, logs  # noqa: F401
+        from . import context, logs  # noqa: F401
+
+        # A container runs one job: it has no use for checks of all the others, and pays for each import.
+        if not context.in_container():
+            from . import checks  # noqa: F401

@@ -12,7 +12,7 @@ from typing import Any
 from django.apps import AppConfig
 from django.core.checks import CheckMessage, Error, Warning, register  # noqa: A004
 
-from . import backends, conf, context
+from . import backends, conf
 from .command import CloudRunJobs
 from .exceptions import InvalidJob, InvalidSettings
 from .registry import find_jobs
@@ -25,9 +25,7 @@ TAG = "cloudrun_jobs"
 def check_settings(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[CheckMessage]:
     """Check `settings.CLOUDRUN_JOBS` and the backend it names."""
     try:
-        conf.load()
-        # A container that only runs its job sends none, so need not know where jobs are.
-        return [] if context.in_container() else list(backends.current().check())
+        return list(backends.current().check())
     except InvalidSettings as error:
         return [Error(error.args[0], hint=error.hint or None, id="cloudrun_jobs.E001")]
 
@@ -35,9 +33,6 @@ def check_settings(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> li
 @register(TAG)
 def check_jobs(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[CheckMessage]:
     """Check every job's declaration, and that no two jobs share a name in the cloud."""
-    # Importing all commands costs what a container, which runs one of them, need not pay.
-    if context.in_container():
-        return []
     found = find_jobs()
     messages: list[CheckMessage] = [_unreadable(name, error) for name, error in found.unreadable.items()]
     try:

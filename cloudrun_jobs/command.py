@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Mapping
 from datetime import timedelta
 from functools import partial
 from inspect import iscoroutinefunction
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 from uuid import uuid4
 
 from asgiref.sync import sync_to_async
@@ -21,9 +21,11 @@ from django.core.serializers.json import DjangoJSONEncoder
 from . import argv as arguments
 from . import backends, conf, context
 from .exceptions import InvalidArguments, InvalidJob, InvalidResult, JobFailed, Problem
-from .operations import Operation
 from .signals import job_delayed, job_finished, job_started
 from .spec import DECLARATIONS, JobSpec, declare
+
+if TYPE_CHECKING:
+    from .operations import Operation
 
 COMMANDS = ".management.commands."
 

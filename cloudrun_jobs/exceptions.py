@@ -19,7 +19,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from difflib import get_close_matches
 
 from django.core.exceptions import ImproperlyConfigured
 
@@ -115,6 +114,8 @@ class JobCancelled(JobFailed):
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:
     """Return "Did you mean 'this'?" where a known word is near, else the known words."""
+    from difflib import get_close_matches  # Costs a millisecond that a run without mistakes need not pay.
+
     names = sorted(known)
     if close := get_close_matches(word, names, n=1):
         return f"Did you mean {close[0]!r}?"

@@ -7,14 +7,16 @@ argument of a job: arguments may be personal data.
 from __future__ import annotations
 
 import logging
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from django.dispatch import receiver
 
 from .context import TaskContext
-from .operations import MockOperation, Operation
 from .signals import job_delayed, job_finished, job_started
 from .spec import JobSpec
+
+if TYPE_CHECKING:
+    from .operations import Operation
 
 logger = logging.getLogger("cloudrun_jobs")
 
@@ -22,10 +24,10 @@ logger = logging.getLogger("cloudrun_jobs")
 @receiver(job_delayed, dispatch_uid="cloudrun_jobs.logs")
 def log_job_delayed(sender: type, spec: JobSpec, operation: Operation, **kwargs: Any) -> None:
     data = {"action": "job_delayed", "job": spec.name, "run_id": operation.run_id}
-    if isinstance(operation, MockOperation):
-        logger.info("Job %s ran in this process", spec.name, extra=data)
-    else:
+    if operation.console_url:
         logger.info("Job %s was sent as %s", spec.name, operation.execution_name, extra=data)
+    else:
+        logger.info("Job %s ran in this process", spec.name, extra=data)
 
 
 @receiver(job_started, dispatch_uid="cloudrun_jobs.logs")

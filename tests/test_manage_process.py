@@ -123,6 +123,7 @@ def test_a_job_starts_without_google_grpc_or_redis(environment: str) -> None:
     modules = done.stdout.split()
     assert "cloudrun_jobs.command" in modules
     assert [name for name in modules if name.partition(".")[0] in {"google", "grpc", "redis", "croniter"}] == []
+    assert not {"cloudrun_jobs.checks", "cloudrun_jobs.registry"} & set(modules)
 
 
 def test_checking_a_cloud_backend_imports_no_google_client() -> None:

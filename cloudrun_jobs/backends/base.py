@@ -5,13 +5,15 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from django.core.checks import CheckMessage
 
 from ..conf import RUN_ID_VARIABLE, Settings
-from ..operations import Operation
 from ..spec import JobSpec
+
+if TYPE_CHECKING:  # Of no use to a container that sends nothing.
+    from ..operations import Operation
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
