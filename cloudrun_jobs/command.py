@@ -18,14 +18,16 @@ from django.core.management import get_commands
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.core.serializers.json import DjangoJSONEncoder
 
-from . import argv as arguments
-from . import backends, conf, context
+from . import conf, context
 from .exceptions import InvalidArguments, InvalidJob, InvalidResult, JobFailed, Problem
 from .signals import job_delayed, job_finished, job_started
 from .spec import DECLARATIONS, JobSpec, declare
 
 if TYPE_CHECKING:
+    from .backends import Request
     from .operations import Operation
+
+# Whatever sends a job is imported when it is used: a process that runs one, in a container, mostly sends none.
 
 COMMANDS = ".management.commands."
 
@@ -93,6 +95,8 @@ class CloudRunJobs(BaseCommand):
         Raises `InvalidArguments` for what the command would not take or could not get unchanged, and one of
         the `ServiceError`s if Cloud Run did not take the request.
         """
+        from . import backends
+
         request = self._request(args, options)
         operation = backends.current().start(request)
         job_delayed.send_robust(type(self), spec=request.spec, operation=operation)
@@ -142,7 +146,10 @@ class CloudRunJobs(BaseCommand):
             seconds = time.monotonic() - started
             job_finished.send_robust(type(self), spec=spec, task=task, seconds=seconds, error=error)
 
-    def _request(self, args: tuple[Any, ...], options: dict[str, Any]) -> backends.Request:
+    def _request(self, args: tuple[Any, ...], options: dict[str, Any]) -> Request:
+        from . import argv as arguments
+        from .backends import Request
+
         spec, name, run_id = self.spec, self.command_name, str(uuid4())
         self._check_that_manage_finds_it()
         try:
@@ -151,12 +158,14 @@ class CloudRunJobs(BaseCommand):
         except InvalidArguments as error:
             raise InvalidArguments(f"{name}: {error.args[0]}", hint=error.hint) from None
         work = partial(self._run_here, argv[1:])
-        return backends.Request(spec=spec, argv=tuple(argv), run_id=run_id, work=work)
+        return Request(spec=spec, argv=tuple(argv), run_id=run_id, work=work)
 
     def _run_here(self, argv: list[str]) -> Any:
         """Run the job in this process and return its result, by the road `manage.py` takes."""
         worker = copy.copy(self)
-        options = arguments.parse(self._parser(), argv)
+        from .argv import parse
+
+        options = parse(self._parser(), argv)
         if "skip_checks" in options:
             options["skip_checks"] = True  # As call_command does: the caller's process has been checked.
         try:
