@@ -54,8 +54,10 @@ def fields(draw, least, most, names=()):
 def expressions(draw):
     month_days = draw(fields(1, 31))
     week_days = draw(fields(0, 6, cron.DAYS))
-    # With both given, the service does not say what a step over every day means.
-    if month_days.startswith("*") or week_days.startswith("*"):
+    # With both given, the service does not say what a step over every day means, and croniter takes a list
+    # of all days for none given.
+    month_days_read, week_days_read = (croniter(f"0 0 {month_days} * {week_days}").expanded[n] for n in (2, 4))
+    if "*" in f"{month_days}{week_days}" or ["*"] in (month_days_read, week_days_read):
         month_days, week_days = draw(st.sampled_from([(month_days, "*"), ("*", week_days)]))
     return " ".join(
         [draw(fields(0, 59)), draw(fields(0, 23)), month_days, draw(fields(1, 12, cron.MONTHS)), week_days]
