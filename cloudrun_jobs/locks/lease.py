@@ -20,6 +20,7 @@ from .clock import clock
 
 RENEWALS = 6  # In the time of a lease.
 MARGIN = 1 / 8  # Of a lease: how much earlier than the server the holder takes it for ended.
+GRACE = 1 / 12  # Of a lease: how long a holder that lost it may clean up.
 
 
 class Watcher(Protocol):
@@ -68,6 +69,11 @@ class Lease:
     def deadline(self) -> float:
         """The moment of the monotonic clock from which the lock is not held without another renewal."""
         return self._deadline
+
+    @property
+    def last_moment(self) -> float:
+        """The moment by which a holder that lost the lock must have ended: others may have it soon after."""
+        return self._deadline + self._claim.ttl * GRACE
 
     def check(self) -> None:
         """Raise `LeaseLost` unless the lock is held. Asks nobody: it costs nothing."""

@@ -38,7 +38,7 @@ def wait(
     """
     started, delay, announced = time.monotonic(), initial_delay, False
     while True:
-        answer = _ask(claim, PATIENCE if timeout is None else min(PATIENCE, _left(started, timeout)))
+        answer = ask(claim, PATIENCE if timeout is None else min(PATIENCE, _left(started, timeout)))
         if isinstance(answer, Lease):
             return answer
         left = None if timeout is None else _left(started, timeout)
@@ -52,7 +52,7 @@ def wait(
         delay = min(delay * GROWTH, max_delay)
 
 
-def _ask(claim: Claim, patience: float) -> Lease | Sequence[Holder]:
+def ask(claim: Claim, patience: float) -> Lease | Sequence[Holder]:
     """Ask until there is an answer, for at most so many seconds."""
     started, delay, unknown = time.monotonic(), FIRST_RETRY, False
     while True:
