@@ -84,6 +84,12 @@ class LocalLocks(LockBackend):
             return _tokens.get((grant.lock, grant.slot)) == grant.token
 
 
+def forget() -> None:
+    """Forget all leases, as a new process would: for tests, between one and the next."""
+    with _mutex:
+        _leases.clear()
+
+
 def _live(key: str, slot: int, now: float) -> Leased | None:
     leased = _leases.get((key, slot))
     return leased if leased and leased.until > now else None

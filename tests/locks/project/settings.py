@@ -1,0 +1,23 @@
+"""The settings of a worker: the parent's databases and locks, from its environment."""
+
+from __future__ import annotations
+
+import json
+import os
+
+from tests.servers import sql
+
+given = json.loads(os.environ["WORKER_SETTINGS"])
+if any(database["ENGINE"].endswith("mysql") for database in given["DATABASES"].values()):
+    sql.mariadb_settings(0)
+
+SECRET_KEY = "only for tests"
+INSTALLED_APPS = ["cloudrun_jobs", "tests.locks.project"]
+DATABASES = given["DATABASES"]
+USE_TZ = True
+CLOUDRUN_JOBS = {
+    "ENVIRONMENT": "staging",
+    "PROJECT": "acme",
+    "REGION": "asia-northeast1",
+    "LOCKS": given["LOCKS"],
+}
