@@ -111,8 +111,9 @@ def _renew(number: int, frame: FrameType | None) -> None:
 
 
 def _resume(number: int, frame: FrameType | None) -> None:
-    """Look at the clock first: the process may have been stopped for longer than its lease."""
+    """Look at the clock first, then ask: the process may have been stopped for any time."""
     for interrupt in _watched:
         for lease in interrupt.leases:
             lease.tick()
         interrupt.tell()
+    _renew(number, frame)
