@@ -10,11 +10,11 @@ from difflib import get_close_matches
 from typing import Any
 
 from django.apps import AppConfig
-from django.core.checks import CheckMessage, Error, Warning, register  # noqa: A004
+from django.core.checks import CheckMessage, Error, Tags, Warning, register  # noqa: A004
 
-from . import backends, conf, context
+from . import backends, conf, context, locks
 from .command import CloudRunJobs
-from .exceptions import InvalidJob, InvalidSettings
+from .exceptions import InvalidJob, InvalidSettings, LockError
 from .registry import job_commands
 from .spec import DECLARATIONS, resource_name
 
@@ -28,6 +28,40 @@ def check_settings(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> li
         return list(backends.current().check())
     except InvalidSettings as error:
         return [Error(error.args[0], hint=error.hint or None, id="cloudrun_jobs.E001")]
+
+
+@register(TAG)
+def check_locks(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[CheckMessage]:
+    """Check the locks' backend, and that it reaches as far as the jobs do."""
+    try:
+        backend, environment = locks.current(), conf.load().environment
+    except InvalidSettings as error:
+        return [Error(error.args[0], hint=error.hint or None, id="cloudrun_jobs.E013")]
+    messages = list(backend.check())
+    if not backend.is_shared and environment not in conf.INLINE_ENVIRONMENTS:
+        messages.append(
+            Error(
+                f"The environment is {environment!r}, and {type(backend).__name__} keeps locks in one process.",
+                hint="Use cloudrun_jobs.locks.database.DatabaseLocks or cloudrun_jobs.locks.redis.RedisLocks.",
+                id="cloudrun_jobs.E014",
+            )
+        )
+    return messages
+
+
+@register(Tags.database)
+def check_lock_server(
+    app_configs: Sequence[AppConfig] | None, databases: Sequence[str] | None = None, **kwargs: Any
+) -> list[CheckMessage]:
+    """Ask the server that keeps the locks, where servers may be asked: `manage.py check --database default`."""
+    if not databases:
+        return []
+    try:
+        return list(locks.current().inspect())
+    except InvalidSettings:
+        return []  # check_locks tells it.
+    except LockError as error:
+        return [Warning(error.args[0], hint=error.hint or None, id="cloudrun_jobs.W015")]
 
 
 @register(TAG)

@@ -52,10 +52,16 @@ def _build(path: object, options: object, settings: conf.Settings) -> LockBacken
     backend = _import(path)
     if not isinstance(options, Mapping):
         raise InvalidSettings(f"CLOUDRUN_JOBS['LOCKS']['OPTIONS']: expected a dictionary, got {options!r}.")
-    known = _options(backend)
+    known, where = _options(backend), "CLOUDRUN_JOBS['LOCKS']['OPTIONS']"
+    for name, parameter in inspect.signature(backend).parameters.items():
+        if (
+            parameter.kind is parameter.KEYWORD_ONLY
+            and parameter.default is parameter.empty
+            and name not in options
+        ):
+            raise InvalidSettings(f"{where}: {backend.__name__} needs the option {name!r}.")
     for option in options:
         if option not in known:
-            where = "CLOUDRUN_JOBS['LOCKS']['OPTIONS']"
             hint = did_you_mean(str(option), known)
             raise InvalidSettings(f"{where}: {backend.__name__} has no option {option!r}.", hint=hint)
     return backend(settings, **options)

@@ -112,7 +112,7 @@ class RedisLocks(LockBackend):
                 socket_connect_timeout=timeout,
                 retry=Retry(NoBackoff(), 0),  # Done here, where a lost answer is told from a refusal.
             )
-        except ValueError as error:
+        except (ValueError, AttributeError) as error:
             raise InvalidSettings(f"CLOUDRUN_JOBS['LOCKS']['OPTIONS']['url']: {error}.") from None
         self._acquire, self._renew = self.client.register_script(ACQUIRE), self.client.register_script(RENEW)
         self._release, self._settle = self.client.register_script(RELEASE), self.client.register_script(SETTLE)
