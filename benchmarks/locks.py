@@ -6,6 +6,7 @@ Ratios to redis-py's `Lock`; medians of interleaved rounds. Servers are started 
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import os
 import statistics
@@ -66,7 +67,7 @@ def _round(places: dict[str, Any], seconds: float) -> dict[str, dict[str, float]
 
 def _overlaps(workers: list[dict[str, Any]]) -> int:
     held = sorted(tuple(interval) for worker in workers for interval in worker["held"])
-    return sum(later[0] < earlier[1] for earlier, later in zip(held, held[1:], strict=False))
+    return sum(later[0] < earlier[1] for earlier, later in itertools.pairwise(held))
 
 
 def _worker(places: dict[str, Any], work: str, system: str, seconds: float) -> Any:

@@ -5,6 +5,7 @@ The ids are for ever: one that is no longer used is not given to another check.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator, Sequence
 from difflib import get_close_matches
 from typing import Any
@@ -54,7 +55,8 @@ def check_lock_server(
     app_configs: Sequence[AppConfig] | None, databases: Sequence[str] | None = None, **kwargs: Any
 ) -> list[CheckMessage]:
     """Ask the server that keeps the locks, where servers may be asked: `manage.py check --database default`."""
-    if not databases:
+    # Before the first `migrate` the tables are missing, and it is being run.
+    if not databases or sys.argv[1:2] == ["migrate"]:
         return []
     try:
         return list(locks.current().inspect())

@@ -32,7 +32,7 @@ def current() -> LockBackend:
             )
     path = settings.locks.get("BACKEND") or _default(settings)
     options = settings.locks.get("OPTIONS", {})
-    identity = repr((path, options, settings.environment))
+    identity = repr((path, options, settings.project, settings.environment))
     if identity not in _built:
         _built[identity] = _build(path, options, settings)
     return _built[identity]

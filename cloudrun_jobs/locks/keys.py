@@ -8,12 +8,14 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import date, datetime, time
 from decimal import Decimal
+from functools import lru_cache
 from hashlib import sha256
 from pathlib import PurePath
 from typing import Any
 from uuid import UUID
 
 from .. import conf
+from ..conf import Settings
 
 PREFIX = "crj1"  # Another way to compute keys gets another number.
 MAX_LABEL = 120
@@ -41,16 +43,24 @@ class LockName:
         return LockName(key=f"{self.key}/{path}", label=f"{self.label} {label}")
 
 
-def named(name: str) -> LockName:
+def named(name: str, settings: Settings | None = None) -> LockName:
     """Return the name of a lock of the user's own."""
     if not isinstance(name, str) or not name:
         raise ValueError(f"A lock's name: expected text, got {name!r}.")
-    return LockName(key=_key(name, ["name", name]), label=_printable(name))
+    settings = settings or conf.load()
+    return _named(name, settings.project, settings.environment)
+
+
+@lru_cache(maxsize=1000)
+def _named(name: str, project: str, environment: str) -> LockName:
+    return LockName(key=_key(name, ["name", name], project, environment), label=_printable(name))
 
 
 def for_job(command: str) -> LockName:
     """Return the name of the lock that counts a job's executions."""
-    return LockName(key=_key(command, ["job", command]), label=_printable(command))
+    settings = conf.load()
+    key = _key(command, ["job", command], settings.project, settings.environment)
+    return LockName(key=key, label=_printable(command))
 
 
 def for_arguments(command: str, selected: object) -> LockName:
@@ -59,20 +69,24 @@ def for_arguments(command: str, selected: object) -> LockName:
     The arguments go into a hash: they may be personal data. Raises `TypeError` or `ValueError` for a value
     that JSON cannot say.
     """
-    key = _key(command, ["arguments", command, selected])
+    settings = conf.load()
+    key = _key(command, ["arguments", command, selected], settings.project, settings.environment)
     return LockName(key=key, label=f"{_printable(command)}#{key[-8:]}")
 
 
 def prefix() -> str:
     """Return what all keys of this project and environment begin with."""
     settings = conf.load()
-    return f"{PREFIX}:{_digest([settings.project, settings.environment])[:8]}:"
+    return _prefix(settings.project, settings.environment)
 
 
-def _key(readable: str, identity: list[object]) -> str:
-    settings = conf.load()
-    digest = _digest([settings.project, settings.environment, *identity])
-    return f"{prefix()}{re.sub(r'[^a-z0-9_-]+', '-', readable.lower())[:60]}:{digest[:32]}"
+def _prefix(project: str, environment: str) -> str:
+    return f"{PREFIX}:{_digest([project, environment])[:8]}:"
+
+
+def _key(readable: str, identity: list[object], project: str, environment: str) -> str:
+    digest = _digest([project, environment, *identity])
+    return f"{_prefix(project, environment)}{re.sub(r'[^a-z0-9_-]+', '-', readable.lower())[:60]}:{digest[:32]}"
 
 
 def _digest(identity: list[object]) -> str:

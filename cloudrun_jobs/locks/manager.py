@@ -112,4 +112,5 @@ class LockManager:
         if self._lease is not None and not self._lease.lost.is_set():
             hint = "Release it first, or take another slot with another LockManager."
             raise LockMisused(f"This thread holds the lock {self.name!r} already.", hint=hint)
-        return SlotClaim(backend.current(), keys.named(self.name), self.parallelism, new_owner())
+        keeper = backend.current()
+        return SlotClaim(keeper, keys.named(self.name, keeper.settings), self.parallelism, new_owner())

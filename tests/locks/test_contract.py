@@ -224,3 +224,14 @@ def _race(locks: LockBackend, name: LockName, threads: int) -> list[Grant]:
         thread.join(20)
     assert len(answers) == threads
     return [answer for answer in answers if isinstance(answer, Grant)]
+
+
+def test_the_statement_decides_whatever_was_read_before(locks, name, monkeypatch):
+    """A database that reads nothing of the first holder still does not give the slot to the second."""
+    if not hasattr(locks, "dialect"):
+        pytest.skip("It decides in the operation that reads.")
+    taken(locks.acquire(name, 1, owner("a"), TTL))
+    monkeypatch.setattr(locks, "_rows", lambda *condition: [])
+
+    for missing in (True, False):
+        assert locks._take(name, 0, owner("b"), TTL, missing=missing) is None

@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -72,7 +72,15 @@ class Journal:
     databases: dict[str, Any]
     workers: list[Worker] = field(default_factory=list)
 
-    def start(self, *argv: str, execution: str = "a", index: int = 0, attempt: int = 0, count: int = 1) -> Worker:
+    def start(
+        self,
+        *argv: str,
+        execution: str = "a",
+        index: int = 0,
+        attempt: int = 0,
+        count: int = 1,
+        prefix: Sequence[str] = (),
+    ) -> Worker:
         """Start a task, without waiting for anything."""
         environment = {
             **os.environ,
@@ -80,6 +88,7 @@ class Journal:
             "PYTHONPATH": str(ROOT),
             "WORKER_SETTINGS": json.dumps({"DATABASES": self.databases, "LOCKS": self.locks}),
             "WORKER_JOURNAL": str(self.path),
+            "DONT_FAKE_MONOTONIC": "1",  # For faketime: the journal's clock is all processes' own.
         }
         if execution:
             environment |= {
@@ -88,7 +97,7 @@ class Journal:
                 "CLOUD_RUN_TASK_ATTEMPT": str(attempt),
                 "CLOUD_RUN_TASK_COUNT": str(count),
             }
-        command = [sys.executable, "-m", "django", *argv]
+        command = [*prefix, sys.executable, "-m", "django", *argv]
         pipe = subprocess.PIPE
         process = subprocess.Popen(command, env=environment, cwd=ROOT, stdout=pipe, stderr=pipe, text=True)
         self.workers.append(Worker(process, self))

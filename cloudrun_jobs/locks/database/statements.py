@@ -81,27 +81,28 @@ class PostgreSQL(Dialect):
 
     def __init__(self) -> None:
         super().__init__()
-        takeable = TAKEABLE.format(
-            now=self.now, holder="EXCLUDED.holder", index="EXCLUDED.task_index", attempt="EXCLUDED.attempt"
-        )
+        takeable = TAKEABLE.format(now=self.now, holder="%(holder)s", index="%(index)s", attempt="%(attempt)s")
         # The wait for a fenced transaction must be short, and only the transaction's own setting passes a pooler.
+        patience = "WITH patience AS MATERIALIZED (SELECT set_config('lock_timeout', '2000', true))"
         self._take = self._in_words(f"""
-            WITH patience AS MATERIALIZED (SELECT set_config('lock_timeout', '2000', true)),
-            taken AS (
+            {patience}, taken AS (
+                UPDATE {SLOTS} SET label = %(label)s, holder = %(holder)s, task_index = %(index)s,
+                    attempt = %(attempt)s, nonce = %(nonce)s, acquired_us = {{now}}, expires_us = {{now}} + %(ttl)s
+                FROM patience WHERE id = %(id)s AND {takeable} RETURNING id
+            )
+            UPDATE {TOKENS} SET token = GREATEST(token + 1, {{now}}) FROM taken WHERE {TOKENS}.id = taken.id
+            RETURNING token""")
+        self._make = self._in_words(f"""
+            {patience}, made AS (
                 INSERT INTO {SLOTS} ({COLUMNS}, acquired_us, expires_us)
                 SELECT %(id)s, %(lock)s, %(slot)s, %(label)s, %(holder)s, %(index)s, %(attempt)s, %(nonce)s,
                     {{now}}, {{now}} + %(ttl)s FROM patience
-                ON CONFLICT (id) DO UPDATE SET label = EXCLUDED.label, holder = EXCLUDED.holder,
-                    task_index = EXCLUDED.task_index, attempt = EXCLUDED.attempt, nonce = EXCLUDED.nonce,
-                    acquired_us = EXCLUDED.acquired_us, expires_us = EXCLUDED.expires_us
-                WHERE {takeable}
-                RETURNING id
+                ON CONFLICT (id) DO NOTHING RETURNING id
             )
-            INSERT INTO {TOKENS} (id, token) SELECT id, {{now}} FROM taken
-            ON CONFLICT (id) DO UPDATE SET token = GREATEST({TOKENS}.token + 1, EXCLUDED.token) RETURNING token""")
+            INSERT INTO {TOKENS} (id, token) SELECT id, {{now}} FROM made RETURNING token""")
 
     def take(self, cursor: CursorWrapper, row: dict[str, Any]) -> int | None:
-        cursor.execute(self._take, row)
+        cursor.execute(self._make if row["missing"] else self._take, row)
         taken = cursor.fetchone()
         return taken[0] if taken else None
 
