@@ -12,7 +12,6 @@ import pytest
 from tests.locks.conftest import path_and_options
 from tests.locks.test_processes import journal_for
 from tests.locks.workers import ROOT, database_settings, until
-from tests.servers.process import need
 
 PROCESSES = 32
 ROUNDS = 200 if os.environ.get("HYPOTHESIS_PROFILE") == "thorough" else 25
@@ -49,18 +48,17 @@ def test_one_wins_each_round(kind, request):
 @pytest.mark.parametrize("kind", ["redis", "postgres"])
 def test_a_wrong_clock_changes_nothing(kind, request, tmp_path):
     """A holder an hour ahead and a contender an hour behind: only the server's clock counts."""
-    faketime = need("faketime")
     journal = journal_for(kind, request, tmp_path, lease=2)
     shop = f"--shop={request.node.name}"
     try:
-        first = journal.start("work", shop, prefix=[faketime, "-f", "+1h"])
+        first = journal.start("work", shop, ahead=3600)
         until(lambda: journal.entries())
-        duplicate = journal.start("work", shop, execution="b", prefix=[faketime, "-f", "-1h"])
+        duplicate = journal.start("work", shop, execution="b", ahead=-3600)
         status, words = duplicate.ends()
         assert status == 0, words
         assert {entry["execution"] for entry in journal.entries()} == {"a"}
         first.kill()
-        retry = journal.start("work", shop, "--seconds=0", attempt=1, prefix=[faketime, "-f", "-1h"])
+        retry = journal.start("work", shop, "--seconds=0", attempt=1, ahead=-3600)
         status, words = retry.ends()
         assert status == 0, words
         assert {entry["attempt"] for entry in journal.entries()} == {"0", "1"}

@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -79,7 +79,7 @@ class Journal:
         index: int = 0,
         attempt: int = 0,
         count: int = 1,
-        prefix: Sequence[str] = (),
+        ahead: float = 0,
     ) -> Worker:
         """Start a task, without waiting for anything."""
         environment = {
@@ -88,7 +88,7 @@ class Journal:
             "PYTHONPATH": str(ROOT),
             "WORKER_SETTINGS": json.dumps({"DATABASES": self.databases, "LOCKS": self.locks}),
             "WORKER_JOURNAL": str(self.path),
-            "DONT_FAKE_MONOTONIC": "1",  # For faketime: the journal's clock is all processes' own.
+            "WORKER_CLOCK_AHEAD": str(ahead),
         }
         if execution:
             environment |= {
@@ -97,7 +97,7 @@ class Journal:
                 "CLOUD_RUN_TASK_ATTEMPT": str(attempt),
                 "CLOUD_RUN_TASK_COUNT": str(count),
             }
-        command = [*prefix, sys.executable, "-m", "django", *argv]
+        command = [sys.executable, "-m", "django", *argv]
         pipe = subprocess.PIPE
         process = subprocess.Popen(command, env=environment, cwd=ROOT, stdout=pipe, stderr=pipe, text=True)
         self.workers.append(Worker(process, self))

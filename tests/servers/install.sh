@@ -1,7 +1,7 @@
 #!/bin/sh
 # Install the servers that no wheel brings, where this is Debian and we are root. Elsewhere their tests skip.
 set -eu
-packages="mariadb-server-core pgbouncer faketime"
+packages="mariadb-server-core pgbouncer"
 if [ "$(id -u)" -ne 0 ] || ! command -v apt-get >/dev/null; then
   echo "Not root on Debian: install $packages yourself, or their tests are skipped." >&2
   exit 0
