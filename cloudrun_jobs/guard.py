@@ -55,20 +55,26 @@ def locked(job: CloudRunJobs, spec: JobSpec, options: Mapping[str, Any]) -> Iter
     """
     outer, leases = _held.get(), dict[str, Lease]()
     finished = _is_last_attempt(spec)
-    try:
-        if not _take(job, spec, options, outer, leases):
-            yield None
-            return
-        reset = _held.set({**outer, **leases})
+    with interrupts.handled():
         try:
-            with interrupts.watching(tuple(leases.values())):
+            if not _take(job, spec, options, outer, leases):
+                yield None
+                return
+            with _holding({**outer, **leases}), interrupts.watching(tuple(leases.values())):
                 yield tuple({**leases, **outer}.values())
             finished = True
         finally:
-            _held.reset(reset)
+            for lease in reversed(leases.values()):
+                _give_back(lease, finished=finished)
+
+
+@contextmanager
+def _holding(leases: Mapping[str, Lease]) -> Iterator[None]:
+    reset = _held.set(leases)
+    try:
+        yield
     finally:
-        for lease in reversed(leases.values()):
-            _give_back(lease, finished=finished)
+        _held.reset(reset)
 
 
 def wanted(job: CloudRunJobs, spec: JobSpec, options: Mapping[str, Any]) -> Iterator[Wanted]:

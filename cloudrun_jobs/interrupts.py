@@ -26,14 +26,24 @@ _watched: list[Interrupt] = []
 
 
 @contextmanager
+def handled() -> Iterator[None]:
+    """Handle the signals while the block runs, so that SIGTERM ends it in order."""
+    previous = _install() if _in_main_thread() else {}
+    try:
+        yield
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
+
+
+@contextmanager
 def watching(leases: Sequence[Lease]) -> Iterator[None]:
-    """Interrupt the block when one of the leases is lost or the process is to end."""
-    if threading.current_thread() is not threading.main_thread():
+    """Interrupt the block when one of the leases is lost."""
+    if not _in_main_thread():
         yield
         return
     interrupt = Interrupt(leases)
     _watched.append(interrupt)
-    previous = _install()
     try:
         for lease in leases:
             lease.watch(interrupt)
@@ -43,8 +53,6 @@ def watching(leases: Sequence[Lease]) -> Iterator[None]:
         _watched.remove(interrupt)
         if not _watched:
             faulthandler.cancel_dump_traceback_later()
-        for number, handler in previous.items():
-            signal.signal(number, handler)
 
 
 class Interrupt:
@@ -59,7 +67,8 @@ class Interrupt:
 
     def lost(self, lease: Lease) -> None:
         # A real signal: it ends a sleep or a read at once, as nothing that Python has between threads does.
-        signal.pthread_kill(threading.main_thread().ident or 0, LOSS)
+        if signal.getsignal(LOSS) is _tell:
+            signal.pthread_kill(threading.main_thread().ident or 0, LOSS)
 
     def wind_up(self) -> None:
         """Set the time at which a process that does not let go of its lost lock is ended.
@@ -77,6 +86,10 @@ class Interrupt:
             self._told = True
             for lease in self.leases:
                 lease.check()
+
+
+def _in_main_thread() -> bool:
+    return threading.current_thread() is threading.main_thread()
 
 
 def _install() -> dict[signal.Signals, signal.Handlers]:

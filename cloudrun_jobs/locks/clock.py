@@ -24,7 +24,7 @@ class Clock:
 
     def __init__(self) -> None:
         self._watched: set[Timed] = set()
-        self._changed = threading.Condition(threading.Lock())
+        self._changed = threading.Condition()  # On a lock that a signal handler may take once more.
         self._wakes_at = -math.inf  # No thread yet.
 
     def watch(self, timed: Timed) -> None:

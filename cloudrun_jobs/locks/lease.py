@@ -51,7 +51,7 @@ class Lease:
         self.lost = threading.Event()
         self._claim = claim
         self._process = os.getpid()
-        self._mutex = threading.Lock()
+        self._mutex = threading.RLock()  # Signal handlers come here too, in the midst of the main thread's work.
         self._released = False
         self._reason = ""
         self._watcher: Watcher | None = None
