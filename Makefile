@@ -3,7 +3,7 @@ PYTHON ?= $(shell for python in python3.13 python3.12 python3.11 python3 python;
 	$$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$python && break; done)
 NOX = .venv/bin/python -m nox --no-error-on-external-run
 
-.PHONY: demo test lint test-pair bench lock clean
+.PHONY: demo test lint test-pair test-clients test-containers bench lock clean
 
 demo: .venv/ready
 	@$(NOX) --session demo
@@ -17,6 +17,14 @@ lint: .venv/ready
 # One pair of Python and Django: make test-pair PAIR=3.12-django6.0
 test-pair: .venv/ready
 	@ALL_PAIRS=1 $(NOX) --session "tests($(PAIR))"
+
+# Drives the emulator with programs that nobody here wrote: Airflow.
+test-clients: .venv/ready
+	@$(NOX) --session lint clients
+
+# Builds DockerfileServer and runs it: root on Debian.
+test-containers: .venv/ready
+	@$(NOX) --session containers
 
 bench: .venv/ready
 	@$(NOX) --session bench

@@ -74,7 +74,7 @@ def tests(session: nox.Session, django: str) -> None:
 def demo(session: nox.Session) -> None:
     """The example's job on the whole history of the European Central Bank's reference rates."""
     install(session, NEWEST[1])
-    session.run("python", "example_project/demo.py")
+    session.run("python", "example_project/demo.py", env={"PYTHONUNBUFFERED": "1"})
 
 
 @nox.session(python=NEWEST[0])
@@ -82,3 +82,18 @@ def bench(session: nox.Session) -> None:
     """The benchmarks, as ratios."""
     install(session, NEWEST[1])
     session.run("python", "-m", "benchmarks", *session.posargs)
+
+
+@nox.session(python=NEWEST[0])
+def containers(session: nox.Session) -> None:
+    """DockerfileServer, built with buildah and run with runc: as root, on Debian."""
+    install(session, NEWEST[1])
+    session.run("pytest", "-q", "-s", "-m", "containers", "tests/containers", *session.posargs)
+
+
+@nox.session(python=NEWEST[0])
+def clients(session: nox.Session) -> None:
+    """Airflow's Cloud Run operator, in an environment of its own, against the emulator."""
+    session.install("--quiet", "apache-airflow-providers-google")
+    emulator = Path(".nox") / "lint" / "bin" / "python"
+    session.run("python", "tests/emulator/airflow_client.py", str(emulator.absolute()), *session.posargs)

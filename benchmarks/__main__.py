@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import sys
 
-from . import sending, startup
+from . import emulator, sending, startup
 
-BENCHMARKS = {"startup": startup.main, "sending": sending.main}
+BENCHMARKS = {"startup": startup.main, "sending": sending.main, "emulator": lambda: emulator.main([])}
 
 for name in sys.argv[1:] or BENCHMARKS:
     BENCHMARKS[name]()

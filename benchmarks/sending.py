@@ -2,33 +2,32 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
+from typing import TYPE_CHECKING
 from uuid import uuid4
 
 from .measuring import interleaved, report, timed
 
+if TYPE_CHECKING:
+    from google.cloud import run_v2
+
 ROUNDS = 400
-SERVER = """
-import sys
-from tests.cloudrun.server import serve
-with serve() as server:
-    print(server.endpoint, flush=True)
-    sys.stdin.read()
-"""
-JOB = "projects/acme/locations/asia-northeast1/jobs/echo-production"
+PLACE = "projects/acme/locations/asia-northeast1"
+JOB = f"{PLACE}/jobs/echo-production"
 
 
 def main() -> None:
-    server = subprocess.Popen(
-        [sys.executable, "-c", SERVER], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-    )
-    assert server.stdout is not None
-    try:
-        measure(server.stdout.readline().strip())
-    finally:
-        server.kill()
+    """Measure against the emulator: a server that does with each request what Cloud Run does."""
+    command = [sys.executable, "-m", "cloudrun_jobs.emulator", "--port=0", "--grpc-port=0", "--json"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:
+        assert server.stdout is not None
+        try:
+            measure(json.loads(server.stdout.readline())["grpc"])
+        finally:
+            server.terminate()
 
 
 def measure(endpoint: str) -> None:
@@ -58,6 +57,7 @@ def measure(endpoint: str) -> None:
         return client.run_job(run_v2.RunJobRequest(name=JOB, overrides=overrides), timeout=30).metadata.name
 
     kept = client()
+    create_job(kept)
     sides = {
         "JobsClient.run_job, kept client": lambda: timed(lambda: run_job(kept)),
         "the same once more (noise)": lambda: timed(lambda: run_job(kept)),
@@ -65,5 +65,18 @@ def measure(endpoint: str) -> None:
         "a view that makes a client per call": lambda: timed(lambda: run_job(client())),
     }
     interleaved(sides, 20)
-    title = f"Sending a job to a server on this machine ({ROUNDS} rounds; delay() at most 1.15)"
-    report(title, interleaved(sides, ROUNDS), base=next(iter(sides)))
+    medians = interleaved(sides, ROUNDS)
+    report(
+        f"Sending a job to the emulator ({ROUNDS} rounds; delay() at most 1.15)", medians, base=next(iter(sides))
+    )
+    report("The same, against delay()", medians, base="delay()")
+
+
+def create_job(client: run_v2.JobsClient) -> None:
+    """Create the job that is sent, with the least a task can do."""
+    from google.cloud import run_v2
+
+    container = run_v2.Container(image="bench", command=["/bin/true"])
+    task = run_v2.TaskTemplate(containers=[container], max_retries=0)
+    job = run_v2.Job(template=run_v2.ExecutionTemplate(template=task))
+    client.create_job(parent=PLACE, job=job, job_id="echo-production").result(30)

@@ -6,7 +6,7 @@ The ids are for ever: one that is no longer used is not given to another check.
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from difflib import get_close_matches
 from typing import Any
 
@@ -16,7 +16,7 @@ from django.core.checks import CheckMessage, Error, Tags, Warning, register  # n
 from . import backends, conf, context, locks
 from .command import CloudRunJobs
 from .exceptions import InvalidJob, InvalidSettings, LockError
-from .registry import job_commands
+from .registry import find_jobs
 from .spec import DECLARATIONS, resource_name
 
 TAG = "cloudrun_jobs"
@@ -26,7 +26,8 @@ TAG = "cloudrun_jobs"
 def check_settings(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[CheckMessage]:
     """Check `settings.CLOUDRUN_JOBS` and the backend it names."""
     try:
-        return list(backends.current().check())
+        # A container that only runs its job sends none, so need not know where jobs are.
+        return [] if context.in_container() and conf.load() else list(backends.current().check())
     except InvalidSettings as error:
         return [Error(error.args[0], hint=error.hint or None, id="cloudrun_jobs.E001")]
 
@@ -37,14 +38,14 @@ def check_locks(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[
     try:
         backend, environment = locks.current(), conf.load().environment
     except InvalidSettings as error:
-        return [Error(error.args[0], hint=error.hint or None, id="cloudrun_jobs.E013")]
+        return [Error(error.args[0], hint=error.hint or None, id="cloudrun_jobs.E020")]
     messages = list(backend.check())
     if not backend.is_shared and environment not in conf.INLINE_ENVIRONMENTS:
         messages.append(
             Error(
                 f"The environment is {environment!r}, and {type(backend).__name__} keeps locks in one process.",
                 hint="Use cloudrun_jobs.locks.database.DatabaseLocks or cloudrun_jobs.locks.redis.RedisLocks.",
-                id="cloudrun_jobs.E014",
+                id="cloudrun_jobs.E021",
             )
         )
     return messages
@@ -63,7 +64,7 @@ def check_lock_server(
     except InvalidSettings:
         return []  # check_locks tells it.
     except LockError as error:
-        return [Warning(error.args[0], hint=error.hint or None, id="cloudrun_jobs.W015")]
+        return [Warning(error.args[0], hint=error.hint or None, id="cloudrun_jobs.W022")]
 
 
 @register(TAG)
@@ -72,16 +73,14 @@ def check_jobs(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[C
     # Importing all commands costs what a container, which runs one of them, need not pay.
     if context.in_container():
         return []
+    found = find_jobs()
+    messages: list[CheckMessage] = [_unreadable(name, error) for name, error in found.unreadable.items()]
     try:
-        jobs = list(job_commands())
-    except ImportError as error:
-        hint = "Whether it is a job is not known, so sync would stop here too."
-        return [Error(f"A management command cannot be imported: {error}", hint=hint, id="cloudrun_jobs.E012")]
-    try:
-        messages = [message for job in jobs for message in _check_job(job)]
-        return [*messages, *_check_names(jobs)]
+        messages += [message for name, job in found.jobs.items() for message in _check_job(name, job)]
+        messages += _check_names(found.jobs)
     except InvalidSettings:
-        return []  # check_settings tells it.
+        pass  # check_settings tells it.
+    return messages
 
 
 @register(TAG, deploy=True)
@@ -102,7 +101,17 @@ def check_deployment(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> 
     ]
 
 
-def _check_job(job: CloudRunJobs) -> Iterator[CheckMessage]:
+def _unreadable(name: str, error: Exception) -> CheckMessage:
+    # A warning: the command may be another app's, and its missing library of no use here.
+    words = f"The management command {name!r} cannot be imported, so it is not known whether it is a job."
+    return Warning(words, hint=f"{type(error).__name__}: {error}", id="cloudrun_jobs.W006")
+
+
+def _check_job(name: str, job: CloudRunJobs) -> Iterator[CheckMessage]:
+    if job.command_name != name:
+        words = f"{name}: its Command is the one of {type(job).__module__}, under whose name it would run."
+        yield Error(words, hint="Derive one: `class Command(Base): pass`.", obj=type(job), id="cloudrun_jobs.E013")
+        return
     try:
         job.spec  # noqa: B018  (built to be checked)
     except InvalidJob as error:
@@ -123,11 +132,11 @@ def _check_spelling(job: CloudRunJobs, attribute: str) -> Iterator[CheckMessage]
         )
 
 
-def _check_names(jobs: Sequence[CloudRunJobs]) -> Iterator[CheckMessage]:
+def _check_names(commands: Iterable[str]) -> Iterator[CheckMessage]:
     first: dict[str, str] = {}
-    for job in jobs:
-        name = resource_name(job.command_name, conf.load().environment)
-        other = first.setdefault(name, job.command_name)
-        if other != job.command_name:
-            words = f"{other} and {job.command_name} would both be the Cloud Run job {name!r}."
+    for command in commands:
+        name = resource_name(command, conf.load().environment)
+        other = first.setdefault(name, command)
+        if other != command:
+            words = f"{other} and {command} would both be the Cloud Run job {name!r}."
             yield Error(words, hint="Rename one of the commands.", id="cloudrun_jobs.E007")

@@ -221,12 +221,14 @@ class CloudRunJobs(BaseCommand):
     def _run_here(self, argv: list[str]) -> Any:
         """Run the job in this process and return its result, by the road `manage.py` takes."""
         worker = copy.copy(self)
-        options = {**arguments.parse(self._parser(), argv), "skip_checks": True}
+        options = arguments.parse(self._parser(), argv)
+        if "skip_checks" in options:
+            options["skip_checks"] = True  # As call_command does: the caller's process has been checked.
         try:
             worker.execute(*options.pop("args", ()), **options)
         except SystemExit as leaving:
             if code := exit_status(leaving.code):
-                words = f"{self.command_name}: run() left by sys.exit({leaving.code!r})."
+                words = f"{self.command_name}: run() left by sys.exit() with {leaving.code!r}."
                 raise JobFailed(words, code=code) from leaving
         return worker._result
 

@@ -9,14 +9,16 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Any
 
 from django.conf import settings
 
 from .exceptions import InvalidSettings, did_you_mean
 
+PREFIX = "CLOUDRUN_JOBS_"
 RUN_ID_VARIABLE = "CLOUDRUN_JOBS_RUN_ID"
 INLINE_ENVIRONMENTS = frozenset({"local", "test"})
 INLINE_BACKEND = "cloudrun_jobs.backends.inline.InlineBackend"
@@ -62,14 +64,20 @@ def load() -> Settings:
         if key not in KEYS:
             raise InvalidSettings(f"CLOUDRUN_JOBS: unknown key {key!r}.", hint=did_you_mean(str(key), KEYS))
     values = {f"CLOUDRUN_JOBS[{key!r}]": (key, value) for key, value in configured.items()}
-    values |= {f"CLOUDRUN_JOBS_{key}": (key, value) for key, value in _from_environment()}
+    values |= {f"{PREFIX}{key}": (key, value) for key, value in _from_environment()}
     return Settings(**{key.lower(): _valid(where, key, value) for where, (key, value) in values.items()})
 
 
-def _from_environment() -> list[tuple[str, Any]]:
+def _from_environment() -> Iterator[tuple[str, Any]]:
     """The keys set as variables; those that are dictionaries are written as JSON objects."""
-    given = [(key, os.environ[f"CLOUDRUN_JOBS_{key}"]) for key in KEYS if f"CLOUDRUN_JOBS_{key}" in os.environ]
-    return [(key, _from_json(key, value) if key in MAPPINGS else value) for key, value in given]
+    for name, value in os.environ.items():
+        if name.startswith(PREFIX) and name != RUN_ID_VARIABLE:
+            key = name.removeprefix(PREFIX)
+            # A misspelt ENVIRONMENT would have production run its jobs inside of requests.
+            if key not in KEYS:
+                hint = did_you_mean(name, [PREFIX + known for known in KEYS])
+                raise InvalidSettings(f"{name}: unknown variable of this package.", hint=hint)
+            yield key, _from_json(key, value) if key in MAPPINGS else value
 
 
 def _from_json(key: str, text: str) -> Any:
@@ -83,7 +91,7 @@ def _valid(where: str, key: str, value: Any) -> Any:
     if key in MAPPINGS:
         if not isinstance(value, Mapping):
             raise InvalidSettings(f"{where}: expected a dictionary, got {type(value).__name__}.")
-        return dict(value)
+        return MappingProxyType(dict(value))
     pattern, expected = PATTERNS[key]
     if not isinstance(value, str) or not re.fullmatch(pattern, value):
         raise InvalidSettings(f"{where}: expected {expected}, got {value!r}.")

@@ -38,7 +38,7 @@ class Field:
             return self.names.index(text) + self.low
         if text.upper() in self.names:
             raise InvalidSchedule(f"{self.name}: names are upper case.", hint=f"Write {text.upper()!r}.")
-        if not re.fullmatch(r"[0-9]+", text) or not self.low <= int(text) <= self.high:
+        if not re.fullmatch(r"[0-9]{1,2}", text) or not self.low <= int(text) <= self.high:
             raise InvalidSchedule(f"{self.name}: expected {self.low}-{self.high}, got {text!r}.")
         return int(text)
 
@@ -58,7 +58,7 @@ def validate(expression: str) -> None:
         raise InvalidSchedule("Cloud Scheduler has no macros.", hint=f"Write {MACROS[expression]!r}.")
     if "every" in expression or ":" in expression:
         return _validate_english(expression)
-    parts = expression.split()
+    parts = expression.split(" ")  # Whether other white space is accepted is not documented.
     if len(parts) != len(FIELDS):
         names = ", ".join(field.name for field in FIELDS)
         raise InvalidSchedule(f"Expected 5 fields ({names}), got {len(parts)}.")
@@ -99,7 +99,7 @@ _MONTH = (
     r"|sep(?:tember)?|oct(?:ober)?|nov(?:ember)?|dec(?:ember)?)"
 )
 _ORDINAL = r"(?:first|second|third|fourth|fifth|[1-5](?:st|nd|rd|th))"
-_DATE = r"(?:[12]?\d|3[01])(?:st|nd|rd|th)?"
+_DATE = r"(?:[1-9]|[12]\d|3[01])(?:st|nd|rd|th)?"
 
 
 def _list_of(item: str) -> str:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
+from concurrent.futures import Future
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from threading import Event
 from typing import Any
 
 from .exceptions import JobCancelled
@@ -121,23 +121,20 @@ class MockOperation(Operation):
         self._job = job
         self._started = datetime.now(UTC)
         self._ended: datetime | None = None
-        self._result: Any = None
-        self._exception: BaseException | None = None
-        self._cancelled = False
-        self._finished = Event()
-        self._callbacks: list[Callable[[Any], object]] = []
+        self._future: Future[Any] = Future()  # Ends once, and calls callbacks as it should.
 
     def __repr__(self) -> str:
-        return f"<MockOperation {self.execution_name} {'done' if self._finished.is_set() else 'running'}>"
+        return f"<MockOperation {self.execution_name} {'done' if self.done() else 'running'}>"
 
     @property
     def operation(self) -> MockLongRunningOperation:
         name = f"projects/local/locations/local/operations/{self.run_id}"
-        return MockLongRunningOperation(name=name, done=self._finished.is_set())
+        return MockLongRunningOperation(name=name, done=self.done())
 
     @property
     def metadata(self) -> MockExecution:
-        ended, failed = self._finished.is_set(), self._exception is not None and not self._cancelled
+        ended, cancelled = self.done(), self.cancelled()
+        failed = ended and not cancelled and self._future.exception() is not None
         return MockExecution(
             name=self.execution_name,
             uid=self.run_id,
@@ -146,9 +143,9 @@ class MockOperation(Operation):
             start_time=self._started,
             completion_time=self._ended,
             running_count=int(not ended),
-            succeeded_count=int(ended and self._exception is None and not self._cancelled),
+            succeeded_count=int(ended and not failed and not cancelled),
             failed_count=int(failed),
-            cancelled_count=int(self._cancelled),
+            cancelled_count=int(cancelled),
             reconciling=not ended,
         )
 
@@ -166,49 +163,35 @@ class MockOperation(Operation):
         return ""
 
     def done(self, retry: Any = None) -> bool:
-        return self._finished.is_set()
+        return self._future.done()
 
     def running(self) -> bool:
         return not self.done()
 
     def result(self, timeout: float | None = None, retry: Any = None, polling: Any = None) -> Any:
-        if error := self.exception(timeout):
-            raise error
-        return self._result
+        return self._future.result(timeout)
 
     def exception(self, timeout: float | None = None) -> BaseException | None:
-        if not self._finished.wait(timeout):
-            raise TimeoutError(f"{self._job} did not end within {timeout} seconds.")
-        return self._exception
+        return self._future.exception(timeout)
 
     def cancel(self) -> bool:
         if self.done():
             return False
-        self._cancelled = True
         self.set_exception(JobCancelled(f"{self.execution_name} was cancelled."))
         return True
 
     def cancelled(self) -> bool:
-        return self._cancelled
+        return self.done() and isinstance(self._future.exception(), JobCancelled)
 
     def add_done_callback(self, fn: Callable[[Any], object]) -> None:
-        if self.done():
-            fn(self)
-        else:
-            self._callbacks.append(fn)
+        self._future.add_done_callback(lambda future: fn(self))
 
     def set_result(self, result: Any) -> None:
-        """End the run with what `run()` returned."""
-        self._result = result
-        self._finish()
+        """End the run with what `run()` returned. It ends once: then `InvalidStateError` is raised."""
+        self._ended = datetime.now(UTC)
+        self._future.set_result(result)
 
     def set_exception(self, exception: BaseException) -> None:
-        """End the run with an error."""
-        self._exception = exception
-        self._finish()
-
-    def _finish(self) -> None:
+        """End the run with an error. It ends once: then `InvalidStateError` is raised."""
         self._ended = datetime.now(UTC)
-        self._finished.set()
-        for callback in self._callbacks:
-            callback(self)
+        self._future.set_exception(exception)

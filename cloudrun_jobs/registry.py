@@ -3,22 +3,52 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass, field
 from importlib import import_module
+from importlib.util import find_spec
+from pathlib import Path
 
 from django.core.management import get_commands
 
 from .command import CloudRunJobs
 
 
-def job_commands() -> Iterator[CloudRunJobs]:
-    """Yield a new instance of each command that is a job, by name.
+@dataclass(frozen=True, slots=True)
+class Found:
+    """The jobs by name, a new instance of each, and what could not be imported, so may be a job or not."""
 
-    Lets the error of a module that cannot be imported through: whether it holds a job is unknown.
-    """
+    jobs: dict[str, CloudRunJobs] = field(default_factory=dict)
+    unreadable: dict[str, Exception] = field(default_factory=dict)  # By name: what importing it raised.
+
+
+def find_jobs() -> Found:
+    """Import the management commands that may be jobs, and return those that are."""
+    found = Found()
+    for name, module in _candidates():
+        try:
+            command = getattr(import_module(module), "Command", None)
+            if isinstance(command, type) and issubclass(command, CloudRunJobs):
+                found.jobs[name] = command()
+        except Exception as error:  # noqa: BLE001  (a module may raise anything while it is imported)
+            found.unreadable[name] = error
+    return found
+
+
+def _candidates() -> Iterator[tuple[str, str]]:
     for name, app in sorted(get_commands().items()):
-        if not isinstance(app, str) or app.startswith("django.") or app == "django":
-            continue
-        module = import_module(f"{app}.management.commands.{name}")
-        command = getattr(module, "Command", None)
-        if isinstance(command, type) and issubclass(command, CloudRunJobs):
-            yield command()
+        module = f"{app}.management.commands.{name}"
+        if isinstance(app, str) and _may_be_job(module):
+            yield name, module
+
+
+def _may_be_job(module: str) -> bool:
+    """Say whether to import a command: of an installed package, only if its source speaks of jobs.
+
+    Importing a stranger's command can do harm: debugsqlshell of django-debug-toolbar changes how all SQL is run.
+    """
+    spec = find_spec(module)
+    if spec is None or spec.origin is None:
+        return True  # Let the import say what is wrong.
+    source = Path(spec.origin)
+    installed = not {"site-packages", "dist-packages"}.isdisjoint(source.parts)
+    return not installed or "cloudrun" in source.read_text(errors="replace").lower()

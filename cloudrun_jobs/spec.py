@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, fields
 from datetime import timedelta
 from decimal import Decimal
 from hashlib import sha256
+from types import MappingProxyType
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -27,8 +28,9 @@ MAX_VARIABLE_SIZE = 32_768
 OVERLAPS = ("skip", "wait", "fail", "allow")
 LOCK_SCOPES = ("execution", "task")
 
-# The most memory that Cloud Run gives to so many CPUs, and the least it demands: CPUs, least, most, in MiB.
-MEMORY_FOR_CPU = ((1, 128, 4096), (2, 128, 8192), (4, 2048, 16_384), (8, 4096, 32_768))
+# The least memory that Cloud Run demands with so many CPUs, and the most it gives: CPUs, least, most, in MiB.
+MEMORY_FOR_CPU = ((1, 512, 4096), (2, 512, 8192), (4, 2048, 16_384), (6, 4096, 24_576), (8, 4096, 32_768))
+LEAST_MEMORY_BELOW_ONE_CPU = 128
 MEMORY_UNITS = {
     "Mi": Decimal(1),
     "Gi": Decimal(1024),
@@ -57,12 +59,16 @@ class JobSpec:
     cpu: str = "1"
     memory: str = "512Mi"
     service_account: str | None = None
-    secrets: Mapping[str, str] = field(default_factory=dict)  # Variable -> "secret" or "secret:version".
-    env_vars: Mapping[str, str] = field(default_factory=dict)
+    secrets: Mapping[str, str] = field(
+        default_factory=dict, hash=False
+    )  # Variable -> "secret" or "secret:version".
+    env_vars: Mapping[str, str] = field(default_factory=dict, hash=False)
 
     def __post_init__(self) -> None:
         if problems := [problem for rule in RULES for problem in rule(self)]:
             raise InvalidJob(self.command, problems)
+        for name in ("secrets", "env_vars"):
+            object.__setattr__(self, name, MappingProxyType(dict(getattr(self, name))))
 
     @property
     def name(self) -> str:
@@ -148,12 +154,19 @@ def _check_schedule(spec: JobSpec) -> Iterator[Problem]:
 
 
 def _check_time_zone(spec: JobSpec) -> Iterator[Problem]:
-    try:
-        ZoneInfo(spec.time_zone)
-    except (KeyError, ValueError, TypeError, AttributeError, OSError):
-        # Each stands for one way to be no zone: unknown, a path, a number, None, a directory.
+    if not _is_time_zone(spec.time_zone):
         expected = "a time zone of the tz database such as 'Asia/Tokyo'"
         yield Problem(attribute="time_zone", expected=expected, got=spec.time_zone, id="cloudrun_jobs.E005")
+
+
+def _is_time_zone(name: object) -> bool:
+    # Files that lie beside the zones, and mean another thing on every machine, or in every second.
+    if not isinstance(name, str) or re.match(r"(localtime|posixrules|Factory)$|posix/|right/", name):
+        return False
+    try:
+        return bool(ZoneInfo(name))
+    except (KeyError, ValueError, OSError):  # Unknown, a path, a directory.
+        return False
 
 
 def _check_timeout(spec: JobSpec) -> Iterator[Problem]:
@@ -203,11 +216,12 @@ def _check_locks(spec: JobSpec) -> Iterator[Problem]:
 def _check_resources(spec: JobSpec) -> Iterator[Problem]:
     cpus, memory = _cpus(spec.cpu), _mebibytes(spec.memory)
     if cpus is None:
-        yield Problem(attribute="cpu", expected="0.08 to 8 CPUs such as 2, '0.5' or '500m'", got=spec.cpu)
+        yield Problem(attribute="cpu", expected="0.08 to 1, 2, 4, 6 or 8 CPUs such as 2 or '500m'", got=spec.cpu)
     if memory is None:
         yield Problem(attribute="memory", expected="an amount such as '512Mi' or '2Gi'", got=spec.memory)
     if cpus is not None and memory is not None:
         least, most = next((least, most) for cpu, least, most in MEMORY_FOR_CPU if cpus <= cpu)
+        least = least if cpus >= 1 else LEAST_MEMORY_BELOW_ONE_CPU
         if not least <= memory <= most:
             expected = f"{least}Mi to {most}Mi with {spec.cpu} CPU"
             yield Problem(attribute="memory", expected=expected, got=spec.memory)
@@ -218,7 +232,7 @@ def _cpus(text: object) -> Decimal | None:
     if match is None:
         return None
     cpus = Decimal(match[1]) / (1000 if match[2] else 1)
-    return cpus if Decimal("0.08") <= cpus <= 8 else None
+    return cpus if Decimal("0.08") <= cpus <= 1 or cpus in (2, 4, 6, 8) else None
 
 
 def _mebibytes(text: object) -> Decimal | None:
@@ -252,15 +266,15 @@ def _check_variable_names(attribute: str, variables: Mapping[str, str]) -> Itera
         elif re.match(r"CLOUD_RUN_|K_|X_GOOGLE_|PORT$", name) or name == conf.RUN_ID_VARIABLE:
             expected = "a name that Cloud Run and this package do not keep for themselves"
             yield Problem(attribute=attribute, expected=expected, got=name)
-        elif len(value.encode("utf-8", "surrogatepass")) > MAX_VARIABLE_SIZE:
-            yield Problem(attribute=f"{attribute}[{name!r}]", expected="at most 32768 bytes", got=len(value))
+        elif (size := len(value.encode("utf-8", "surrogatepass"))) > MAX_VARIABLE_SIZE:
+            yield Problem(attribute=f"{attribute}[{name!r}]", expected="at most 32768 bytes", got=size)
         elif attribute == "secrets" and not re.fullmatch(r"[\w-]{1,255}(:(latest|[0-9]+))?", value):
             expected = "the name of a secret in Secret Manager, such as 'api-key' or 'api-key:3'"
             yield Problem(attribute=f"secrets[{name!r}]", expected=expected, got="<hidden>")
 
 
 def _check_variables_together(spec: JobSpec) -> Iterator[Problem]:
-    if both := sorted(spec.env_vars.keys() & spec.secrets.keys()):
+    if both := sorted(spec.env_vars.keys() & spec.secrets.keys(), key=str):
         yield Problem(attribute="env_vars", expected="no name that secrets has too", got=both)
     if (count := len(spec.env_vars) + len(spec.secrets)) >= MAX_VARIABLES:
         expected = f"fewer than {MAX_VARIABLES} variables together with secrets"

@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 from django.core import checks
+from django.core.management import get_commands
 from pytest_django import Settings
 
 from cloudrun_jobs.checks import TAG
-from tests.jobs.management.commands import echo, outcome
+from tests.jobs.management.commands import echo
+
+ROOT = Path(__file__).parents[1]
 
 
 def run_checks(*, deploy: bool = False) -> dict[str | None, checks.CheckMessage]:
@@ -55,12 +63,50 @@ def test_the_schedules_hint_is_the_fix(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "Write '0 0 * * *'." in str(run_checks()["cloudrun_jobs.E004"].hint)
 
 
-def test_two_jobs_of_one_name_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Commands that differ only in what Cloud Run's names lose would be one job."""
-    monkeypatch.setattr(outcome.Command, "command_name", "echo_")
-    monkeypatch.setattr(echo.Command, "command_name", "echo-")
+@pytest.fixture
+def _untidy(settings: Settings) -> Iterator[None]:
+    """Install an app of commands that are not as they should be."""
+    settings.INSTALLED_APPS = [*settings.INSTALLED_APPS, "tests.untidy"]
+    get_commands.cache_clear()
+    yield
+    get_commands.cache_clear()
 
-    assert "would both be the Cloud Run job 'echo--test'" in run_checks()["cloudrun_jobs.E007"].msg
+
+@pytest.mark.usefixtures("_untidy")
+def test_what_is_wrong_between_commands_is_told() -> None:
+    """A name for two jobs, a class under another name, a module that cannot be imported: each is told."""
+    found = run_checks()
+
+    assert set(found) == {"cloudrun_jobs.E007", "cloudrun_jobs.E013", "cloudrun_jobs.W006"}
+    assert "would both be the Cloud Run job 'twin-job-test'" in found["cloudrun_jobs.E007"].msg
+    assert (
+        "renamed: its Command is the one of tests.jobs.management.commands.echo" in found["cloudrun_jobs.E013"].msg
+    )
+    assert "'broken' cannot be imported" in found["cloudrun_jobs.W006"].msg
+    assert found["cloudrun_jobs.W006"].hint == "RuntimeError: no library for this"
+
+
+@pytest.mark.usefixtures("_untidy")
+def test_a_command_that_cannot_be_imported_hides_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The jobs beside it are checked all the same."""
+    monkeypatch.setattr(echo.Command, "timeout", 0, raising=False)
+
+    assert {"cloudrun_jobs.W006", "cloudrun_jobs.E006"} <= set(run_checks())
+
+
+def test_strangers_commands_are_not_imported() -> None:
+    """A command of an installed package that does not speak of jobs is left alone: importing it may do harm."""
+    code = (
+        "import django, sys; django.setup()\n"
+        "from django.core.checks import run_checks; run_checks()\n"
+        "print(*(name for name in sys.modules if name.startswith('django.contrib.') and '.commands.' in name))"
+    )
+    environment = {**os.environ, "DJANGO_SETTINGS_MODULE": "tests.settings"}
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, env=environment, capture_output=True, text=True, check=True
+    )
+
+    assert done.stdout.split() == []
 
 
 def test_bad_settings_are_one_message(settings: Settings) -> None:
@@ -71,15 +117,6 @@ def test_bad_settings_are_one_message(settings: Settings) -> None:
 
     assert set(found) == {"cloudrun_jobs.E001"}
     assert found["cloudrun_jobs.E001"].hint == "Did you mean 'ENVIRONMENT'?"
-
-
-def test_a_command_that_cannot_be_imported_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whether a broken module holds a job is not known, so it is an error."""
-    monkeypatch.setattr(
-        "cloudrun_jobs.registry.get_commands", lambda: {"broken": "tests.jobs", "check": "django.core"}
-    )
-
-    assert "tests.jobs.management.commands.broken" in run_checks()["cloudrun_jobs.E012"].msg
 
 
 def test_production_that_runs_inline_is_told(settings: Settings) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, date, datetime
 from decimal import Decimal
 from io import StringIO
@@ -17,8 +18,10 @@ from django.test import override_settings
 
 from cloudrun_jobs import CloudRunJobs, InvalidArguments, JobFailed, MockOperation
 from cloudrun_jobs.exceptions import InvalidJob, InvalidResult
+from cloudrun_jobs.registry import find_jobs
 from cloudrun_jobs.signals import job_delayed, job_finished, job_started
-from tests.jobs.management.commands import echo, everything, outcome
+from tests.jobs.base import NightlyJob
+from tests.jobs.management.commands import echo, everything, nightly, outcome
 
 
 def test_delay_runs_the_job_and_returns_it_finished() -> None:
@@ -78,7 +81,7 @@ def test_an_exception_reaches_the_caller_as_it_is() -> None:
 @pytest.mark.parametrize(("ending", "code"), [("exit", 3), ("exit 256", 1), ("exit text", 1)])
 def test_leaving_by_sys_exit_is_a_failure(ending: str, code: int) -> None:
     """sys.exit(n) with any n but 0 is never a successful operation, nor the end of the caller."""
-    with pytest.raises(JobFailed, match=r"outcome: run\(\) left by sys\.exit") as failure:
+    with pytest.raises(JobFailed, match=r"outcome: run\(\) left by sys\.exit\(\)") as failure:
         outcome.Command().delay(ending)
 
     assert failure.value.code == code
@@ -119,6 +122,36 @@ def test_delay_inside_of_a_command_line_run_does_not_exit(monkeypatch: pytest.Mo
     echo.Command().run_from_argv(["manage.py", "echo", "--skip-checks"])
 
     assert "invalid int value: 'x'" in str(caught[0])
+
+
+def test_choices_that_change_are_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An argument that the parser of an earlier call would refuse is taken if today's takes it."""
+
+    def add_arguments(self: CloudRunJobs, parser: Any) -> None:
+        parser.add_argument("ending", choices=choices)
+
+    monkeypatch.setattr(outcome.Command, "add_arguments", add_arguments)
+    choices = ["text"]
+    outcome.Command().delay("text")
+    choices = ["none"]
+
+    assert outcome.Command().delay("none").result() is None
+
+
+def test_inline_runs_check_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The caller's process has been checked when it started; a request need not check it again."""
+    monkeypatch.setattr(echo.Command, "check", lambda self, **kwargs: pytest.fail("checked"))
+
+    assert echo.Command().delay().done()
+
+
+def test_one_instance_serves_many_threads() -> None:
+    """Each call of delay() has its own result, whoever shares the command."""
+    command = echo.Command()
+    with ThreadPoolExecutor(8) as pool:
+        operations = list(pool.map(lambda number: command.delay(partner=number), range(50)))
+
+    assert [operation.result()["partner"] for operation in operations] == list(range(50))
 
 
 def test_a_class_that_manage_py_would_not_run_is_refused() -> None:
@@ -257,3 +290,18 @@ def test_the_package_names_are_lazy_and_complete() -> None:
     with pytest.raises(AttributeError, match="no attribute 'Nothing'"):
         cloudrun_jobs.Nothing  # noqa: B018
     assert sys.modules["cloudrun_jobs"] is cloudrun_jobs
+
+
+def test_an_abstract_class_outside_of_the_commands_is_welcome() -> None:
+    """A job inherits declarations and run(), and only the command itself is a job."""
+    command = nightly.Command()
+
+    assert (command.spec.schedule, command.spec.max_retries) == ("0 3 * * *", 1)
+    assert command.delay().result() == "worked"
+    assert [name for name, job in find_jobs().jobs.items() if isinstance(job, NightlyJob)] == ["nightly"]
+
+
+def test_an_abstract_class_itself_cannot_be_sent() -> None:
+    """What manage.py does not know is no job."""
+    with pytest.raises(InvalidArguments, match="no command of this name"):
+        NightlyJob().delay()

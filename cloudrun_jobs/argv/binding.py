@@ -57,6 +57,7 @@ def bind(parser: ArgumentParser, args: Sequence[Any], options: Mapping[str, Any]
 def _bind(
     parser: ArgumentParser, args: list[Any], options: dict[str, Any]
 ) -> tuple[list[Level], dict[str, Any], list[Any]]:
+    _refuse_shared_dest(_positionals(parser))
     values, args = _bind_positionals(_positionals(parser), args)
     below: list[Level] = []
     subcommand, args = _subcommand(parser, args, options)
@@ -80,6 +81,12 @@ def _bind_positionals(actions: list[Action], args: list[Any]) -> tuple[dict[str,
         values[action.dest] = args[:count] if flat else args[0]
         args = args[count:]
     return values, args
+
+
+def _refuse_shared_dest(actions: list[Action]) -> None:
+    dests = [action.dest for action in actions]
+    if shared := next((dest for dest in dests if dests.count(dest) > 1), None):
+        raise InvalidArguments(f"Two positionals are both called {shared!r}, so one of them cannot be given.")
 
 
 def _bind_names(parser: ArgumentParser, options: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -132,7 +139,8 @@ def _names(parser: ArgumentParser) -> dict[str, str]:
         option.lstrip(parser.prefix_chars).replace("-", "_"): action.dest
         for action in actions
         for option in action.option_strings
-        if len(option) > 2
+        # "--no-x" names the opposite of its dest, and "-x" nothing that a reader of the call would know.
+        if action.nargs != 0 and len(option) > 2
     }
     return spelled | {action.dest: action.dest for action in actions}
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from argparse import Action, ArgumentParser
-from collections.abc import Mapping, Set
+from collections.abc import Iterator, Mapping, Set
 from datetime import date, time
 from decimal import Decimal
 from enum import Enum
@@ -14,6 +14,8 @@ from reprlib import repr as shortened
 from typing import Any
 from uuid import UUID
 
+from django.utils.functional import Promise
+
 from ..exceptions import InvalidArguments
 
 PLAIN = (str, int, float, Decimal, date, time, UUID, PurePath)
@@ -21,40 +23,87 @@ PLAIN = (str, int, float, Decimal, date, time, UUID, PurePath)
 
 def text_of(value: Any, action: Action) -> str:
     """Return the text that stands for `value` on the command line, or raise `InvalidArguments`."""
-    plain = value.value if isinstance(value, Enum) else value
+    plain = _plain(value, action)
     if isinstance(plain, Mapping | Set | bytes | bytearray | list | tuple) or plain is None:
         _refuse(action, value)
-    if not _is_plain(plain) and action.type is None:
+    if action.type is None and (isinstance(plain, bool) or not isinstance(plain, PLAIN)):
         _refuse(action, value)
-    text = _spell(plain)
+    try:
+        text = _spell(plain)
+    except ValueError as error:  # A number of more digits than Python writes.
+        raise InvalidArguments(f"{action.dest}: {error}.") from None
     _check_text(text, action)
     return text
 
 
-def arrives_as(given: Any, arrived: Any) -> bool:
-    """Say whether what was parsed is what was given.
+def check_place(action: Action, given: Any, arrived: Any) -> None:
+    """Raise `InvalidArguments` unless the texts of the value given are those that its argument would get."""
+    expected, got = list(_texts(given, action)), list(_texts(arrived, action))
+    if expected != got:
+        raise InvalidArguments(
+            f"{action.dest}: {shortened(given)} would arrive as {shortened(arrived)}.",
+            hint="On the command line it cannot be told apart from the arguments beside it: pass those too.",
+        )
 
-    A text stands for whatever the option's type makes of it, and an option without a type takes anything as
-    text.
-    """
+
+def check_arrival(action: Action, given: Any, arrived: Any) -> None:
+    """Raise `InvalidArguments` unless what was parsed equals what was given."""
+    if not _arrives_as(given, arrived):
+        raise InvalidArguments(
+            f"{action.dest}: {shortened(given)} would arrive as {shortened(arrived)}.",
+            hint="Leave it out, or pass None."
+            if arrived is None or arrived == action.default
+            else "Pass a value that the option's type= makes of its own text.",
+        )
+
+
+def _arrives_as(given: Any, arrived: Any) -> bool:
+    """A text stands for whatever the option's type makes of it; an option of text takes anything as text."""
     if isinstance(given, list | tuple) and isinstance(arrived, list | tuple):
-        return len(given) == len(arrived) and all(map(arrives_as, given, arrived))
-    given = given.value if isinstance(given, Enum) and not isinstance(arrived, Enum) else given
-    if isinstance(arrived, str):
+        return len(given) == len(arrived) and all(map(_arrives_as, given, arrived))
+    if isinstance(given, Promise):
+        given = str(given)
+    if isinstance(given, Enum) and not isinstance(arrived, Enum):
+        given = given.value
+    if isinstance(arrived, str) and not isinstance(given, str):
         return bool(arrived == _spell(given))
     same_not_a_number = given != given and arrived != arrived
     return isinstance(given, str) or bool(given == arrived) or same_not_a_number
 
 
-def _is_plain(value: Any) -> bool:
-    return isinstance(value, PLAIN) and not isinstance(value, bool)
+def _texts(value: Any, action: Action) -> Iterator[str]:
+    if isinstance(value, list | tuple):
+        for item in value:
+            yield from _texts(item, action)
+    elif value is not None:
+        yield _spell(_plain(value, action))
+
+
+def _plain(value: Any, action: Action) -> Any:
+    """Take lazy text and members of enumerations for what they stand for."""
+    if isinstance(value, Promise):
+        return str(value)
+    if isinstance(value, Enum):
+        return value.name if _is_read_as(value, value.name, action) else value.value
+    return value
+
+
+def _is_read_as(value: Any, text: str, action: Action) -> bool:
+    try:
+        return callable(action.type) and bool(action.type(text) == value)
+    except Exception:  # noqa: BLE001  (types raise what they like for text they do not take)
+        return False
 
 
 def _spell(value: Any) -> str:
+    """Write a value as its type does, whatever a subclass prints: NumPy's 1.5 calls itself np.float64(1.5)."""
+    if isinstance(value, bool):
+        return str(value)
+    for kind in (str, int, float):
+        if issubclass(type(value), kind):  # Not isinstance: a lazy object claims to be what it will become.
+            return str.__str__(value) if kind is str else kind.__repr__(value)
     if isinstance(value, date | time):
         return value.isoformat()
-    if isinstance(value, float):
-        return repr(value)
     return os.fspath(value) if isinstance(value, PurePath) else str(value)
 
 

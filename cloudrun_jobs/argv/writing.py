@@ -7,6 +7,7 @@ from argparse import (
     OPTIONAL,
     PARSER,
     REMAINDER,
+    SUPPRESS,
     Action,
     ArgumentParser,
     BooleanOptionalAction,
@@ -16,32 +17,47 @@ from argparse import (
     _ExtendAction,
 )
 from collections.abc import Sequence
+from dataclasses import dataclass
 from itertools import chain
 from reprlib import repr as shortened
 from typing import Any
 
 from ..exceptions import InvalidArguments
-from .binding import Level, opens_file, takes_several
+from .binding import SEVERAL, Level, opens_file, takes_several
 from .values import text_of
 
 # One use of an option: "--day=2026-01-02", "--force", or an option and its list as arguments of their own.
 Use = list[str]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Option:
+    """All uses of the options of one dest; `open` if argparse would take what follows for more of the last."""
+
+    dest: str
+    tokens: list[str]
+    open: bool
+
+
 def write(levels: Sequence[Level]) -> list[str]:
     """Return the arguments for all levels, each level's options before its positionals."""
-    return list(chain.from_iterable(_write_level(level) for level in levels))
-
-
-def _write_level(level: Level) -> list[str]:
-    positionals = _write_positionals(level)
-    tokens = [*_write_options(level), *positionals]
-    prefixes = level.parser.fromfile_prefix_chars or ""
-    if from_file := [token for token in tokens if token[:1] and token[0] in prefixes]:
+    argv = list(chain.from_iterable(_write_level(level) for level in levels))
+    # The command's parser sees those of its sub-commands as well.
+    prefixes = "".join(level.parser.fromfile_prefix_chars or "" for level in levels)
+    if from_file := [argument for argument in argv if argument[:1] and argument[0] in prefixes]:
         raise InvalidArguments(
             f"The command's parser would read {shortened(from_file[0])} as a file of arguments."
         )
-    return tokens if level.subcommand is None else [*tokens, level.subcommand]
+    return argv
+
+
+def _write_level(level: Level) -> list[str]:
+    tokens = [*_write_options(level), *_write_positionals(level)]
+    if level.subcommand is None:
+        return tokens
+    if level.subcommand.startswith(tuple(level.parser.prefix_chars)):
+        raise InvalidArguments(f"The sub-command {level.subcommand!r} would be read as an option.")
+    return [*tokens, level.subcommand]
 
 
 def _write_options(level: Level) -> list[str]:
@@ -51,29 +67,42 @@ def _write_options(level: Level) -> list[str]:
         for dest, value in level.values.items()
         if dest not in positional
     ]
-    # A list without an end would swallow a sub-command; what follows it here ends it.
-    options.sort(key=lambda tokens: _has_end(tokens, level.parser.prefix_chars))
-    return list(chain.from_iterable(options))
+    # A list without an end would swallow a sub-command; an option after it ends it.
+    options.sort(key=lambda option: option.open, reverse=True)
+    if options and options[-1].open and level.subcommand is not None:
+        raise InvalidArguments(
+            f"{options[-1].dest}: would take the sub-command {level.subcommand!r} for one of its values.",
+            hint="Declare the option with action='append'.",
+        )
+    return list(chain.from_iterable(option.tokens for option in options))
 
 
-def _has_end(tokens: list[str], prefixes: str) -> bool:
-    return bool(tokens) and tokens[-1].startswith(tuple(prefixes)) and "=" in tokens[-1]
-
-
-def _write_option(parser: ArgumentParser, actions: list[Action], value: Any) -> list[str]:
+def _write_option(parser: ArgumentParser, actions: list[Action], value: Any) -> Option:
     default = parser.get_default(actions[0].dest)
-    if value is None and default is None:
-        return []
+    default = None if default == SUPPRESS else default
+    uses = [] if value is None and default is None else _uses(parser, actions, value, default)
+    return Option(
+        dest=actions[0].dest,
+        tokens=list(chain.from_iterable(uses)),
+        open=bool(uses) and _is_open(uses[-1], actions),
+    )
+
+
+def _is_open(use: Use, actions: list[Action]) -> bool:
+    if len(use) == 1 and "=" in use[0]:
+        return False
+    return any(_name(action) == use[0] and action.nargs in (OPTIONAL, *SEVERAL) for action in actions)
+
+
+def _uses(parser: ArgumentParser, actions: list[Action], value: Any, default: Any) -> list[Use]:
     if any(opens_file(action) for action in actions):
         hint = "Declare type=pathlib.Path and open the file in run(): the container has files of its own."
         raise InvalidArguments(f"{actions[0].dest}: argparse.FileType opens the file here.", hint=hint)
     if isinstance(actions[0], _AppendAction | _AppendConstAction):
-        uses = _write_list(parser, actions, value, default)
-    elif isinstance(actions[0], _CountAction):
-        uses = _write_count(actions[0], value, default)
-    else:
-        uses = _write_one(parser, actions, value, default)
-    return list(chain.from_iterable(uses))
+        return _write_list(parser, actions, value, default)
+    if isinstance(actions[0], _CountAction):
+        return _write_count(actions[0], value, default)
+    return _write_one(parser, actions, value, default)
 
 
 def _write_one(parser: ArgumentParser, actions: list[Action], value: Any, default: Any) -> list[Use]:
@@ -121,7 +150,7 @@ def _use(parser: ArgumentParser, action: Action, value: Any) -> Use:
 def _write_list(parser: ArgumentParser, actions: list[Action], value: Any, default: Any) -> list[Use]:
     if not isinstance(value, list | tuple):
         raise _not_a_list(actions[0], value)
-    start = list(default or ())
+    start = list(default) if isinstance(default, list | tuple) else []
     if list(value[: len(start)]) != start:
         hint = "argparse adds to the default: begin with it, or declare default=None."
         raise InvalidArguments(f"{actions[0].dest}: expected a list that begins with {start!r}.", hint=hint)
@@ -151,7 +180,7 @@ def _write_element(parser: ArgumentParser, actions: list[Action], element: Any) 
 
 
 def _write_count(action: Action, value: Any, default: Any) -> list[Use]:
-    least = default or 0
+    least = default if isinstance(default, int) else 0
     if not isinstance(value, int) or isinstance(value, bool) or value < least:
         raise InvalidArguments(f"{action.dest}: expected a count from {least} up, got {shortened(value)}.")
     # A thousand arguments are the limit anyway; a million of them need not be built to be refused.

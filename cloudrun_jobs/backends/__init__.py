@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+from functools import cache
 
 from django.utils.module_loading import import_string
 
@@ -17,13 +18,20 @@ def current() -> Backend:
     """Return the backend in force, or raise `InvalidSettings`."""
     settings = conf.load()
     backend = _import(settings.backend)
-    known = [name for name in inspect.signature(backend).parameters if name != "settings"]
+    inline = settings.backend == conf.INLINE_BACKEND
+    # One dictionary serves all environments: inline, the cloud's options are checked and not used.
+    known = _options(_import(conf.CLOUDRUN_BACKEND) if inline else backend)
     for option in settings.options:
         if option not in known:
             hint = did_you_mean(str(option), known)
             where = "CLOUDRUN_JOBS['OPTIONS']"
             raise InvalidSettings(f"{where}: {backend.__name__} has no option {option!r}.", hint=hint)
-    return backend(settings, **settings.options)
+    return backend(settings, **({} if inline else settings.options))
+
+
+@cache
+def _options(backend: type[Backend]) -> list[str]:
+    return [name for name in inspect.signature(backend).parameters if name != "settings"]
 
 
 def _import(path: str) -> type[Backend]:

@@ -155,7 +155,7 @@ class RedisLocks(LockBackend):
             yield Warning(
                 f"{self} may evict locks: its maxmemory-policy is {policy!r}.",
                 hint="Set maxmemory-policy to noeviction, or keep the locks in a server of their own.",
-                id="cloudrun_jobs.W013",
+                id="cloudrun_jobs.W020",
             )
 
     def close(self) -> None:

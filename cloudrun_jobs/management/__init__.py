@@ -1,0 +1,3 @@
+"""The management commands of the app."""
+
+from __future__ import annotations

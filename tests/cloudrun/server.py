@@ -46,10 +46,12 @@ class CloudRun:
 
     def get_execution(self, request: Any, context: grpc.ServicerContext) -> run_v2.Execution:
         self.polls += 1
+        self.deadlines.append(context.time_remaining())
         self._refuse(context)
         return self.execution
 
     def cancel_execution(self, request: Any, context: grpc.ServicerContext) -> operations_pb2.Operation:
+        self.deadlines.append(context.time_remaining())
         self._refuse(context)
         self.cancelled.append(request.name)
         return operations_pb2.Operation(name="projects/p/locations/r/operations/2")

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import grpc
 import pytest
-from google.auth.exceptions import DefaultCredentialsError
 from pytest_django import Settings
 
-from cloudrun_jobs.backends.cloudrun import clients
 from cloudrun_jobs.exceptions import (
     AccessDenied,
     InvalidSettings,
@@ -35,6 +35,9 @@ ANSWERS = [
     (Code.DEADLINE_EXCEEDED, OutcomeUnknown, r"no answer"),
     (Code.INTERNAL, OutcomeUnknown, r"no answer"),
     (Code.ABORTED, OutcomeUnknown, r"no answer"),
+    (Code.CANCELLED, OutcomeUnknown, r"It may have been started: look before repeating"),
+    (Code.UNKNOWN, OutcomeUnknown, r"no answer"),
+    (Code.UNIMPLEMENTED, ServiceError, r"refused"),
 ]
 
 
@@ -53,17 +56,39 @@ def test_an_answer_becomes_an_error_of_ours(
     assert len(cloud_run.requests) == 1
 
 
-def test_without_credentials_nothing_is_sent(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_credentials_nothing_is_sent(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     """A process that has no Google credentials is told how to get some."""
     settings.CLOUDRUN_JOBS = {"ENVIRONMENT": "production", "PROJECT": "acme", "REGION": "asia-northeast1"}
-
-    def refuse(*args: object) -> None:
-        raise DefaultCredentialsError("Your default credentials were not found.")
-
-    monkeypatch.setattr(clients, "_connect", refuse)
+    monkeypatch.setenv("NO_GCE_CHECK", "true")  # Asks no metadata server: there is none here.
+    monkeypatch.setenv("CLOUDSDK_CONFIG", str(tmp_path))
+    monkeypatch.delenv("GOOGLE_APPLICATION_CREDENTIALS", raising=False)
 
     with pytest.raises(AccessDenied, match=r"no valid credentials.*gcloud auth"):
         echo.Command().delay()
+
+
+READS = [
+    (Code.PERMISSION_DENIED, AccessDenied, r"Grant run\.executions\.cancel \(roles/run\.developer\)"),
+    (Code.NOT_FOUND, ServiceError, r"executions/echo-production-abcde: refused"),
+    (Code.RESOURCE_EXHAUSTED, QuotaExhausted, r"Try later\.$"),
+    (Code.INTERNAL, ServiceError, r"no answer"),
+]
+
+
+@pytest.mark.parametrize(("code", "kind", "message"), READS)
+def test_an_error_of_cancel_speaks_of_the_execution(
+    cloud_run: CloudRun, code: Code, kind: type[ServiceError], message: str
+) -> None:
+    """What is said of sending a job is not said of a call that starts nothing."""
+    operation = echo.Command().delay()
+    cloud_run.errors = [(code, "said so")]
+
+    with pytest.raises(kind, match=message) as raised:
+        operation.cancel()
+
+    assert type(raised.value) is kind
 
 
 @pytest.mark.parametrize(

@@ -123,6 +123,31 @@ def test_polling_outlives_an_outage(cloud_run: CloudRun) -> None:
     assert cloud_run.polls == 3
 
 
+def test_done_asks_once(cloud_run: CloudRun) -> None:
+    """One question is one call, and an error that may pass leaves the execution running."""
+    operation = echo.Command().delay()
+    cloud_run.errors = [(grpc.StatusCode.UNAVAILABLE, "try again")]
+
+    assert operation.done() is False
+    assert cloud_run.polls == 1
+
+
+def test_waiting_has_no_end_of_its_own(cloud_run: CloudRun) -> None:
+    """Google's polling gives up after 900 seconds; a task may take a week."""
+    assert echo.Command().delay()._polling.timeout is None  # type: ignore[attr-defined]
+
+
+def test_a_callback_is_called_when_polling_is_refused(cloud_run: CloudRun) -> None:
+    """An error that waiting cannot outlive ends it, and who waits is told."""
+    called = Event()
+    operation = echo.Command().delay()
+    cloud_run.errors = [(grpc.StatusCode.PERMISSION_DENIED, "no")]
+    operation.add_done_callback(lambda done: called.set())
+
+    assert called.wait(30)
+    assert isinstance(operation.exception(), AccessDenied)
+
+
 def test_a_deleted_execution_has_failed(cloud_run: CloudRun) -> None:
     """An execution that Cloud Run no longer knows is not waited for."""
     operation = echo.Command().delay()

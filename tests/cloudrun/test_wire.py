@@ -62,18 +62,15 @@ def test_the_request_that_arrives(
     assert UUID(operation.run_id).version == 4
 
 
-@pytest.mark.parametrize(("command", "args", "options", "argv"), CALLS)
+@pytest.mark.parametrize(
+    ("command", "args", "options", "argv"), [call for call in CALLS if call[0] is not outcome.Command]
+)
 def test_the_arguments_mean_the_same_inline(
     command: type[CloudRunJobs], args: tuple[Any, ...], options: dict[str, Any], argv: list[str]
 ) -> None:
     """Parsed as a container would, the arguments give run() what the inline road gives it."""
-    job = command()
-    parsed = vars(job.create_parser("manage.py", argv[0]).parse_args(argv[1:]))
-    if command is outcome.Command:
-        assert parsed["ending"] == args[0]
-        return
-
     inline = command().delay(*args, **options).result()
+    parsed = vars(command().create_parser("manage.py", argv[0]).parse_args(argv[1:]))
 
     assert inline == {name: json.loads(json.dumps(parsed[name], cls=DjangoJSONEncoder)) for name in inline}
 
@@ -99,15 +96,35 @@ def test_what_was_sent_is_logged(cloud_run: CloudRun, caplog: pytest.LogCaptureF
         operation = echo.Command().delay()
 
     assert caplog.messages == [f"Job echo-production was sent as {operation.execution_name}"]
+    assert caplog.records[0].__dict__["run_id"] == operation.run_id
 
 
 def test_the_call_has_a_deadline(cloud_run: CloudRun, settings: Settings) -> None:
-    """RunJob is sent with an explicit time-out; Google's client has none by default."""
+    """Every call has an explicit time-out; Google's client has none by default."""
     options = {"endpoint": cloud_run.endpoint, "rpc_timeout": 7}
     settings.CLOUDRUN_JOBS = {**settings.CLOUDRUN_JOBS, "OPTIONS": options}
+    operation = echo.Command().delay()
+    operation.done()
+    operation.cancel()
+
+    assert len(cloud_run.deadlines) == 3
+    assert all(0 < left < 8 for left in cloud_run.deadlines)
+
+
+def test_a_process_keeps_one_client(cloud_run: CloudRun) -> None:
+    """Two requests come by one connection: a client per call costs many times the call."""
+    echo.Command().delay()
     echo.Command().delay()
 
-    assert 0 < cloud_run.deadlines[0] <= 7
+    assert len(set(cloud_run.peers)) == 1
+
+
+def test_more_than_a_container_can_be_given_is_not_sent(cloud_run: CloudRun) -> None:
+    """The limits hold at delay()."""
+    with pytest.raises(InvalidArguments, match="echo: Expected at most 1000 arguments, got 1002"):
+        echo.Command().delay(*["x"] * 1000)
+
+    assert cloud_run.requests == []
 
 
 def test_async_code_can_send_too(cloud_run: CloudRun) -> None:

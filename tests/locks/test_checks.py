@@ -35,7 +35,7 @@ def test_a_database_in_memory_is_no_wider_than_a_process(settings):
 
     configure(settings, "staging")
 
-    assert [message.id for message in check_locks(None)] == ["cloudrun_jobs.E014"]
+    assert [message.id for message in check_locks(None)] == ["cloudrun_jobs.E021"]
 
 
 def test_the_default_is_the_default_database(settings, monkeypatch):
@@ -73,7 +73,7 @@ def test_bad_settings_are_named(settings, locks, words):
 
     (message,) = check_locks(None)
 
-    assert message.id == "cloudrun_jobs.E013"
+    assert message.id == "cloudrun_jobs.E020"
     assert words in message.msg
 
 
@@ -82,7 +82,7 @@ def test_the_server_is_asked_only_where_that_is_wanted(settings, redis_url):
     configure(settings, BACKEND=REDIS, OPTIONS={"url": "redis://127.0.0.1:1/0"})
     assert check_lock_server(None) == []
 
-    assert [message.id for message in check_lock_server(None, databases=["default"])] == ["cloudrun_jobs.W015"]
+    assert [message.id for message in check_lock_server(None, databases=["default"])] == ["cloudrun_jobs.W022"]
 
     configure(settings, BACKEND=REDIS, OPTIONS={"url": redis_url})
     assert check_lock_server(None, databases=["default"]) == []

@@ -240,7 +240,7 @@ def test_a_redis_that_evicts_is_warned_of(own_redis, policy):
 
     (warning,) = backend.inspect()
 
-    assert warning.id == "cloudrun_jobs.W013"
+    assert warning.id == "cloudrun_jobs.W020"
     assert policy in warning.msg
     backend.close()
 
@@ -298,7 +298,7 @@ def test_a_database_without_tables_says_what_to_run(tmp_path):
     connections["bare"].close()
     backend.close()
 
-    assert warning.id == "cloudrun_jobs.W014"
+    assert warning.id == "cloudrun_jobs.W021"
 
 
 def test_the_errors_are_what_their_users_catch():

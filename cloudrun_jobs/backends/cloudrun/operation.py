@@ -7,33 +7,31 @@ counts tasks, because the operation of a cancelled execution ends without an err
 
 from __future__ import annotations
 
-from threading import RLock
+from collections.abc import Callable
+from threading import RLock, Thread
 from typing import TYPE_CHECKING, Any
 
 from google.api_core import exceptions as api
 from google.api_core.future.polling import DEFAULT_POLLING, PollingFuture
 from google.api_core.operation import Operation as GoogleOperation
-from google.api_core.retry import Retry, if_exception_type
+from google.api_core.retry import Retry
 from google.cloud.run_v2 import Condition, Execution
 from google.longrunning.operations_pb2 import Operation as LongRunningOperation
 
-from ...exceptions import JobCancelled, JobFailed
+from ...exceptions import JobCancelled, JobFailed, ServiceError
 from ...operations import Operation
 from . import clients
-from .errors import translated
+from .errors import Call, translated
 
 if TYPE_CHECKING:
     from . import CloudRunBackend
 
 POLLING = DEFAULT_POLLING.with_timeout(None)
 
-# The clients of Cloud Run retry nothing by themselves. Reading twice does no harm.
-RETRY_READ = Retry(
-    predicate=if_exception_type(
-        api.ServiceUnavailable, api.DeadlineExceeded, api.InternalServerError, api.TooManyRequests
-    ),
-    timeout=600,
-)
+# After these the next poll may see more: they say nothing of the execution.
+PASSING = (api.ServiceUnavailable, api.DeadlineExceeded, api.InternalServerError, api.TooManyRequests)
+GET = Call(permission="run.executions.get", role="roles/run.viewer")
+CANCEL = Call(permission="run.executions.cancel", role="roles/run.developer")
 ENDED = (Condition.State.CONDITION_SUCCEEDED, Condition.State.CONDITION_FAILED)
 CANCELLED = (Condition.ExecutionReason.CANCELLED, Condition.ExecutionReason.CANCELLING)
 
@@ -75,10 +73,9 @@ class CloudRunOperation(PollingFuture, Operation):
         return str(self._execution.log_uri)
 
     def done(self, retry: Retry | None = None) -> bool:
-        with self._lock:
-            if not self._result_set:
-                self._refresh(retry or RETRY_READ)
-            return bool(self._result_set)
+        if not self._result_set:
+            self._look(retry)
+        return bool(self._result_set)
 
     def result(
         self, timeout: float | None = None, retry: Retry | None = None, polling: Retry | None = None
@@ -91,7 +88,7 @@ class CloudRunOperation(PollingFuture, Operation):
 
     def cancel(self) -> bool:
         client = clients.executions(self._endpoint)
-        with translated(self.execution_name, "run.executions.cancel", endpoint=self._endpoint):
+        with translated(self.execution_name, CANCEL, endpoint=self._endpoint):
             try:
                 client.cancel_execution(name=self.execution_name, timeout=self._rpc_timeout)
             except api.FailedPrecondition:
@@ -101,24 +98,48 @@ class CloudRunOperation(PollingFuture, Operation):
     def cancelled(self) -> bool:
         return self.done() and isinstance(self._exception, JobCancelled)
 
-    def _refresh(self, retry: Retry) -> None:
+    def add_done_callback(self, fn: Callable[[Any], object]) -> None:
+        with self._lock:
+            if not self._result_set:
+                self._done_callbacks.append(fn)
+                if self._polling_thread is None:
+                    self._polling_thread = Thread(target=self._wait_for_callbacks, daemon=True)
+                    self._polling_thread.start()
+                return
+        fn(self)
+
+    def _wait_for_callbacks(self) -> None:
+        """Wait for the end; an error that polling cannot outlive ends it too, so that callbacks are called."""
+        try:
+            self.exception()
+        except ServiceError as error:
+            self._end(error)
+
+    def _look(self, retry: Retry | None) -> None:
+        """Read the execution once. An error that may pass leaves it running: the next poll reads it again."""
         client = clients.executions(self._endpoint)
-        with translated(self.execution_name, "run.executions.get (roles/run.viewer)", endpoint=self._endpoint):
+        with translated(self.execution_name, GET, endpoint=self._endpoint):
             try:
                 execution = client.get_execution(name=self.execution_name, retry=retry, timeout=self._rpc_timeout)
+            except PASSING:
+                return
             except api.NotFound:
-                self.set_exception(JobFailed(f"{self.execution_name}: deleted before its outcome was read."))
+                self._end(JobFailed(f"{self.execution_name}: deleted before its outcome was read."))
                 return
         self._execution = execution
         if has_ended(execution):
-            self._settle(execution)
+            self._end(failure(execution))
 
-    def _settle(self, execution: Execution) -> None:
-        if error := failure(execution):
-            self.set_exception(error)
-        else:
-            # The service knows no results; the run's record will.
-            self.set_result(None)
+    def _end(self, error: Exception | None) -> None:
+        """Settle the outcome, once, whichever thread saw it first."""
+        with self._lock:
+            if self._result_set:
+                return
+            if error:
+                self.set_exception(error)
+            else:
+                # The service knows no results; the run's record will.
+                self.set_result(None)
 
 
 def has_ended(execution: Execution) -> bool:

@@ -8,19 +8,23 @@ from google.cloud import run_v2
 
 from ..base import Request
 from . import clients
-from .errors import translated
+from .errors import Call, translated
 from .operation import CloudRunOperation
 
 if TYPE_CHECKING:
     from . import CloudRunBackend
 
-PERMISSIONS = "run.jobs.run and run.jobs.runWithOverrides (roles/run.jobsExecutorWithOverrides)"
+RUN = Call(
+    permission="run.jobs.run and run.jobs.runWithOverrides",
+    role="roles/run.jobsExecutorWithOverrides",
+    starts=True,
+)
 
 
 def run_job(backend: CloudRunBackend, request: Request) -> CloudRunOperation:
     """Send the request once. RunJob is not idempotent, so nothing here repeats it."""
     message = run_job_request(backend.settings.project, backend.settings.region, request)
-    with translated(message.name, PERMISSIONS, endpoint=backend.endpoint):
+    with translated(message.name, RUN, endpoint=backend.endpoint):
         operation = clients.jobs(backend.endpoint).run_job(message, timeout=backend.rpc_timeout)
     return CloudRunOperation(operation, request.run_id, backend)
 

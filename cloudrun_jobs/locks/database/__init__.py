@@ -127,7 +127,7 @@ class DatabaseLocks(LockBackend):
             yield Warning(
                 f"The database {self.using!r} has no tables for the locks, so no job can run.",
                 hint=f"Run `manage.py migrate cloudrun_jobs --database {self.using}`.",
-                id="cloudrun_jobs.W014",
+                id="cloudrun_jobs.W021",
             )
 
     def close(self) -> None:

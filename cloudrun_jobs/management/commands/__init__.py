@@ -1,0 +1,3 @@
+"""One module per management command."""
+
+from __future__ import annotations

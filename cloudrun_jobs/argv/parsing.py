@@ -1,0 +1,56 @@
+"""Arguments to options, by the command's parser."""
+
+from __future__ import annotations
+
+from argparse import Action, ArgumentParser
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from django.core.management.base import CommandError
+
+from ..exceptions import InvalidArguments
+
+
+def parse(parser: ArgumentParser, argv: Sequence[str]) -> dict[str, Any]:
+    """Return the options that `parser` makes of the arguments; raise nothing but `InvalidArguments`."""
+    try:
+        return vars(parser.parse_args(argv))
+    except CommandError as error:
+        raise InvalidArguments(str(error).removeprefix("Error: ")) from None
+    except SystemExit:
+        raise InvalidArguments("The command's parser ended the process while it read its arguments.") from None
+    except Exception as error:
+        # A type= or an Action of the command's own may raise anything; in the container it would as well.
+        raise InvalidArguments(f"The command's parser raised {type(error).__name__}: {error}") from error
+
+
+def parse_texts(parsers: Sequence[ArgumentParser], argv: Sequence[str]) -> dict[str, Any]:
+    """Return which text goes to which option, before any `type` makes something else of it.
+
+    The first of `parsers` is the command's, the others are those of the sub-commands in use.
+    """
+    with _without_types(parsers):
+        return parse(parsers[0], argv)
+
+
+@contextmanager
+def _without_types(parsers: Sequence[ArgumentParser]) -> Iterator[None]:
+    # argparse applies types and checks choices in two methods that it looks up on the parser.
+    overrides = {"_get_value": _as_it_is, "_check_value": _unchecked}
+    for parser in parsers:
+        vars(parser).update(overrides)
+    try:
+        yield
+    finally:
+        for parser in parsers:
+            for name in overrides:
+                del vars(parser)[name]
+
+
+def _as_it_is(action: Action, text: str) -> str:
+    return text
+
+
+def _unchecked(action: Action, value: Any) -> None:
+    """Take any choice."""

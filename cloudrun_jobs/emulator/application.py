@@ -1,0 +1,39 @@
+"""Which face answers which path of the HTTP port."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from cloudrun_jobs.emulator.errors import ServiceError
+from cloudrun_jobs.emulator.service import ANONYMOUS, Caller
+from cloudrun_jobs.emulator.web import Request, Response
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from cloudrun_jobs.emulator.faces.rest_face import RestFace
+    from cloudrun_jobs.emulator.tokens import Tokens
+
+
+@dataclass(slots=True)
+class Application:
+    rest: RestFace
+    tokens: Tokens
+    # By path; one that ends with a slash stands for all paths that begin so, but for "/" itself.
+    pages: dict[str, Callable[[Request, Caller], Response]]
+
+    def respond(self, request: Request) -> Response:
+        caller = Caller(self.tokens.principal(request.headers.get("authorization", "")) or ANONYMOUS)
+        for path, answer in self.pages.items():
+            begins = path != "/" and path.endswith("/") and request.path.startswith(path)
+            if begins or request.path == path:
+                return answer(request, caller)
+        return self.rest.respond(request, caller)
+
+    def deliver(self, request: Request) -> Response:
+        """Answer Cloud Scheduler, which must bring an OAuth token as it must to any Google API."""
+        if self.tokens.principal(request.headers.get("authorization", "")) is None:
+            error = ServiceError("UNAUTHENTICATED", "Request is missing required authentication credential.")
+            return Response(error.http_status, error.body())
+        return self.respond(request)

@@ -1,0 +1,93 @@
+"""The command line: options in, one line out when the emulator is ready, until it is told to stop."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import signal
+import sys
+import threading
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from cloudrun_jobs.emulator.config import Config, InvalidConfiguration, read_json
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("--port", type=int, default=8085, help="port of HTTP; 0 takes any free one (default: 8085)")
+    add("--grpc-port", type=int, default=8086, help="port of gRPC; 0 takes any free one (default: 8086)")
+    add("--json", action="store_true", help="print one line of JSON with the addresses once it is ready")
+    add(
+        "--image",
+        action="append",
+        default=[],
+        metavar="NAME=DIR",
+        help="run a container image in a directory",
+    )
+    add("--directory", type=Path, default=Path.cwd(), help="where other images run (default: the current one)")
+    add("--grace", type=float, default=10.0, help="seconds between SIGTERM and SIGKILL (default: 10)")
+    add("--max-parallelism", type=int, help="tasks at once of a job that sets no limit")
+    add("--enforce-memory", action="store_true", help="end tasks that use more memory than their job may")
+    add("--pass-env", action="append", default=[], metavar="NAME", help="hand a variable on to every task")
+    add("--state", type=Path, metavar="DIR", help="keep everything here, to go on after a restart")
+    add("--secrets", type=Path, metavar="FILE", help="a JSON object of values by secret id or id:version")
+    add("--iam", type=Path, metavar="FILE", help="check callers against a policy in JSON")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser("cloudrun_emulator", description="A local Cloud Run and Cloud Scheduler.")
+    add_arguments(parser)
+    return run(vars(parser.parse_args(argv)))
+
+
+def run(options: dict[str, Any]) -> int:
+    """Serve until SIGINT or SIGTERM; 1 and one line on stderr if that cannot be."""
+    stopped = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: stopped.set())
+    try:
+        _serve(options, stopped)
+    except (InvalidConfiguration, OSError) as error:
+        sys.stderr.write(f"cloudrun_emulator: {error}\n")
+        return 1
+    return 0
+
+
+def _serve(options: dict[str, Any], stopped: threading.Event) -> None:
+    settings = _settings(options)
+    # Here, so that --help and mistakes need not wait for the Google clients to be imported.
+    from cloudrun_jobs.emulator.server import Emulator
+
+    with Emulator(**settings) as emulator:
+        ready = {"grpc": emulator.grpc, "http": emulator.http}
+        text = json.dumps(ready) if options["json"] else f"Ready: gRPC {emulator.grpc}, HTTP {emulator.http}"
+        sys.stdout.write(f"{text}\n")
+        sys.stdout.flush()
+        stopped.wait()
+
+
+def _settings(options: dict[str, Any]) -> dict[str, Any]:
+    """The options as `Config` takes them."""
+    settings: dict[str, Any] = {
+        name: options[name]
+        for name in ("port", "grpc_port", "directory", "grace", "max_parallelism", "enforce_memory", "state")
+        if options[name] is not None
+    }
+    settings["pass_env"] = tuple(options["pass_env"])
+    settings["images"] = dict(_image(text) for text in options["image"])
+    for name in ("secrets", "iam"):
+        if options[name] is not None:
+            settings[name] = read_json(options[name])
+    Config(**settings)
+    return settings
+
+
+def _image(text: str) -> tuple[str, Path]:
+    name, equals, directory = text.partition("=")
+    if not (name and equals and directory):
+        raise InvalidConfiguration(f"expected --image NAME=DIR, got {text!r}")
+    return name, Path(directory)

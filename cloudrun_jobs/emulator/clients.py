@@ -1,0 +1,46 @@
+"""The Google clients, connected to an emulator: for tests that need no more than to call it."""
+
+from __future__ import annotations
+
+from functools import cached_property
+
+import grpc
+from google.cloud import run_v2, scheduler_v1
+from google.cloud.logging_v2.services.logging_service_v2 import LoggingServiceV2Client
+from google.cloud.logging_v2.services.logging_service_v2.transports import LoggingServiceV2GrpcTransport
+from google.cloud.run_v2.services.executions.transports import ExecutionsGrpcTransport
+from google.cloud.run_v2.services.jobs.transports import JobsGrpcTransport
+from google.cloud.run_v2.services.tasks.transports import TasksGrpcTransport
+from google.cloud.scheduler_v1.services.cloud_scheduler.transports import CloudSchedulerGrpcTransport
+
+
+class Clients:
+    """One of each, over one channel."""
+
+    def __init__(self, address: str) -> None:
+        self._channel = grpc.insecure_channel(address)
+
+    @cached_property
+    def jobs(self) -> run_v2.JobsClient:
+        return run_v2.JobsClient(transport=JobsGrpcTransport(channel=self._channel))
+
+    @cached_property
+    def executions(self) -> run_v2.ExecutionsClient:
+        return run_v2.ExecutionsClient(transport=ExecutionsGrpcTransport(channel=self._channel))
+
+    @cached_property
+    def tasks(self) -> run_v2.TasksClient:
+        return run_v2.TasksClient(transport=TasksGrpcTransport(channel=self._channel))
+
+    @cached_property
+    def scheduler(self) -> scheduler_v1.CloudSchedulerClient:
+        transport = CloudSchedulerGrpcTransport(channel=self._channel)
+        return scheduler_v1.CloudSchedulerClient(transport=transport)
+
+    @cached_property
+    def logging(self) -> LoggingServiceV2Client:
+        transport = LoggingServiceV2GrpcTransport(channel=self._channel)
+        return LoggingServiceV2Client(transport=transport)
+
+    def close(self) -> None:
+        self._channel.close()

@@ -1,0 +1,175 @@
+"""A clock that can be frozen, advanced and scaled; everything timed in the emulator waits on it."""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+@dataclass(order=True, slots=True)
+class Timer:
+    """Something to do at an instant of the clock; cancelled by `cancel`."""
+
+    due: float
+    order: int
+    action: Callable[[], None] | None = field(compare=False)
+
+    def cancel(self) -> None:
+        self.action = None
+
+
+class Clock:
+    """Virtual time: real time unless told otherwise.
+
+    A frozen clock moves only by `advance`, which runs what falls due in order, each at its own instant and
+    in the calling thread: a month of ticks is as long as the work they cause.
+    """
+
+    def __init__(self) -> None:
+        self._changed = threading.Condition(threading.RLock())
+        self._advancing = threading.Lock()
+        self._timers: list[Timer] = []
+        self._order = itertools.count()
+        self._scale = 1.0
+        self._virtual = time.time()
+        self._real = time.monotonic()
+        self._stopped = False
+        self._pool = ThreadPoolExecutor(16, "emulator-timer")
+        self._thread = threading.Thread(target=self._run, name="emulator-clock", daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def stop(self) -> None:
+        with self._changed:
+            self._stopped = True
+            self._timers.clear()
+            self._changed.notify_all()
+        if self._thread.is_alive():
+            self._thread.join()
+        self._pool.shutdown(cancel_futures=True)
+
+    def now(self) -> datetime:
+        return EPOCH + timedelta(seconds=self.seconds())
+
+    def seconds(self) -> float:
+        with self._changed:
+            return self._virtual + (time.monotonic() - self._real) * self._scale
+
+    @property
+    def frozen(self) -> bool:
+        return self._scale == 0
+
+    def freeze(self, at: datetime | None = None) -> None:
+        """Stop the clock, at another instant if one is given."""
+        self._set(0.0, at)
+
+    def scale(self, factor: float) -> None:
+        """Let time pass `factor` times as fast as it does outside; 1 is real speed."""
+        if factor <= 0:
+            raise ValueError(f"expected a factor above 0, got {factor}; freeze() stops the clock")
+        self._set(factor, None)
+
+    def advance(self, by: timedelta | float) -> None:
+        """Move on by a duration, doing on the way all that falls due."""
+        seconds = by.total_seconds() if isinstance(by, timedelta) else float(by)
+        if seconds < 0:
+            raise ValueError(f"expected a duration of 0 or more, got {seconds} s: time does not go back")
+        with self._advancing:
+            end = self.seconds() + seconds
+            while (timer := self._next_due(end)) is not None:
+                self._fire(timer)
+            self._jump(end)
+
+    def call_at(self, instant: datetime, action: Callable[[], None]) -> Timer:
+        return self._add((instant - EPOCH).total_seconds(), action)
+
+    def call_later(self, seconds: float, action: Callable[[], None]) -> Timer:
+        return self._add(self.seconds() + seconds, action)
+
+    def soon(self, action: Callable[[], None]) -> None:
+        """Do it now, in another thread, whether or not the clock moves."""
+        self._hand_over(Timer(0, 0, action))
+
+    def real_seconds(self, seconds: float) -> float:
+        """How long a virtual duration takes outside; as long as it says while the clock stands still."""
+        return seconds / (self._scale or 1.0)
+
+    def _add(self, due: float, action: Callable[[], None]) -> Timer:
+        with self._changed:
+            timer = Timer(due, next(self._order), action)
+            heapq.heappush(self._timers, timer)
+            if self._timers[0] is timer:
+                self._changed.notify_all()
+            return timer
+
+    def _set(self, scale: float, at: datetime | None) -> None:
+        with self._changed:
+            self._virtual = self.seconds() if at is None else (at - EPOCH).total_seconds()
+            self._real = time.monotonic()
+            self._scale = scale
+            self._changed.notify_all()
+
+    def _jump(self, to: float) -> None:
+        with self._changed:
+            self._virtual = max(to, self.seconds())
+            self._real = time.monotonic()
+            self._changed.notify_all()
+
+    def _next_due(self, end: float) -> Timer | None:
+        with self._changed:
+            self._drop_cancelled()
+            if not self._timers or self._timers[0].due > end:
+                return None
+            timer = heapq.heappop(self._timers)
+            self._jump(timer.due)
+            return timer
+
+    def _drop_cancelled(self) -> None:
+        while self._timers and self._timers[0].action is None:
+            heapq.heappop(self._timers)
+
+    def _run(self) -> None:
+        while True:
+            with self._changed:
+                timer = self._wait()
+                if self._stopped:
+                    return
+            if timer is not None:
+                self._hand_over(timer)
+
+    def _wait(self) -> Timer | None:
+        self._drop_cancelled()
+        if self._stopped:
+            return None
+        if self.frozen or not self._timers:
+            self._changed.wait()
+            return None
+        left = (self._timers[0].due - self.seconds()) / self._scale
+        if left > 0:
+            # A condition refuses to wait longer than a lock can: an hour at a time is as good.
+            self._changed.wait(min(left, 3600))
+            return None
+        return heapq.heappop(self._timers)
+
+    def _hand_over(self, timer: Timer) -> None:
+        """Do it in another thread; what goes wrong there is logged, with a traceback, by `concurrent.futures`."""
+        future = self._pool.submit(self._fire, timer)
+        future.add_done_callback(lambda done: None if done.cancelled() else done.result())
+
+    @staticmethod
+    def _fire(timer: Timer) -> None:
+        action, timer.action = timer.action, None
+        if action is not None:
+            action()

@@ -1,0 +1,64 @@
+"""How an emulator is set up: frozen values, checked when they are made."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+
+class InvalidConfiguration(ValueError):
+    """An option of the emulator cannot be used as it stands."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Config:
+    """The options of an emulator; `Emulator` and the command line take the same."""
+
+    port: int = 0  # Of HTTP. 0 takes any free one.
+    grpc_port: int = 0
+    directory: Path = field(default_factory=Path.cwd)  # Where images that are not mapped run.
+    images: Mapping[str, Path] = field(default_factory=dict)
+    grace: float = 10.0  # Seconds between SIGTERM and SIGKILL.
+    max_parallelism: int = max(4, 2 * (os.cpu_count() or 1))  # What a parallelism of 0 amounts to here.
+    enforce_memory: bool = False
+    pass_env: tuple[str, ...] = ()  # Names that tasks take over from the environment of the emulator.
+    retention: int = 1000  # Finished executions kept per job.
+    state: Path | None = None
+    secrets: Mapping[str, str] = field(default_factory=dict)
+    iam: Mapping[str, Any] | None = None
+
+    def __post_init__(self) -> None:
+        if self.grace < 0:
+            raise InvalidConfiguration(f"expected a grace of 0 s or more, got {self.grace}")
+        if self.max_parallelism < 1:
+            raise InvalidConfiguration(f"expected a max_parallelism of 1 or more, got {self.max_parallelism}")
+        for name, directory in {"directory": self.directory, **self.images}.items():
+            if not directory.is_dir():
+                raise InvalidConfiguration(f"expected a directory for {name!r}, got {str(directory)!r}")
+
+    def directory_of(self, image: str) -> Path:
+        """The directory that stands in for a container image, found with and without the image's tag."""
+        without_digest = image.partition("@")[0]
+        head, colon, tag = without_digest.rpartition(":")
+        untagged = head if colon and "/" not in tag else without_digest
+        return self.images.get(image) or self.images.get(untagged) or self.directory
+
+
+def bin_directory(directory: Path) -> Path:
+    """Where the ``python`` of an image is: its own virtual environment, or the emulator's."""
+    own = directory / ".venv" / "bin"
+    return own if (own / "python").exists() else Path(sys.executable).parent
+
+
+def read_json(path: Path) -> Any:
+    try:
+        return json.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        raise InvalidConfiguration(f"expected a readable JSON file at {str(path)!r}: {error}") from error

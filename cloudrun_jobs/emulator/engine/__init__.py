@@ -1,0 +1,3 @@
+"""What Cloud Run does: jobs, executions, tasks and operations, with local processes for containers."""
+
+from __future__ import annotations

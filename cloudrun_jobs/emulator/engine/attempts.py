@@ -1,0 +1,148 @@
+"""One attempt of a task: the program it runs, its time limit, and the account of how it ended."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+from cloudrun_jobs.emulator import limits, names
+from cloudrun_jobs.emulator.config import Config, bin_directory
+from cloudrun_jobs.emulator.engine.outcomes import Kind, Outcome
+from cloudrun_jobs.emulator.processes.spawner import Program, Spawner
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from google.cloud import run_v2
+
+    from cloudrun_jobs.emulator.clock import Clock, Timer
+    from cloudrun_jobs.emulator.logs.tasks import TaskLog
+
+MARKS = ("CLOUD_RUN_EXECUTION", "CLOUD_RUN_TASK_INDEX", "CLOUD_RUN_TASK_ATTEMPT")
+
+
+class Owner(Protocol):
+    """Who is told how the attempt goes."""
+
+    def attempt_started(self, attempt: Attempt) -> None: ...
+    def attempt_ended(self, attempt: Attempt, outcome: Outcome) -> None: ...
+
+
+@dataclass(slots=True, eq=False)
+class Attempt:
+    """A process under way. It hears from the spawner, and tells its owner."""
+
+    owner: Owner
+    index: int
+    number: int
+    timeout: float
+    log: TaskLog
+    clock: Clock
+    spawner: Spawner
+    grace: float
+    ended_as: Kind | None = None  # Decided by us, before the process ends.
+    doomed: Kind | None = None  # A fault: how it will end as soon as it has started.
+    key: int = 0
+    timer: Timer | None = field(default=None)
+
+    def start(self, program: Program) -> None:
+        self.key = self.spawner.start(program, self)
+
+    def started(self) -> None:
+        self.owner.attempt_started(self)
+        self.timer = self.clock.call_later(self.timeout, self.time_out)
+        if self.doomed is not None:
+            self.end(self.doomed, grace=0)
+
+    def wrote(self, stream: str, line: str) -> None:
+        self.log.line(stream, line)
+
+    def dropped(self, lines: int) -> None:
+        self.log.system(f"The emulator kept the first lines of this output and dropped {lines} more.", "WARNING")
+
+    def refused(self, reason: str) -> None:
+        self.log.system(f"Application failed to start: {reason}", "ERROR")
+        # 127 is what a shell, and with it a container, answers for a command that is not there.
+        self._finish(Outcome(Kind.EXITED, 127))
+
+    def exited(self, code: int, memory: int) -> None:
+        if memory:
+            self.ended_as = Kind.OUT_OF_MEMORY
+            self.log.out_of_memory(memory)
+        self._finish(Outcome(self.ended_as, code) if self.ended_as else Outcome.of_exit(code))
+
+    def time_out(self) -> None:
+        self.log.system(
+            f"Terminating task because it has reached the maximum timeout of {self.timeout:g} seconds.",
+            "ERROR",
+        )
+        self.end(Kind.TIMED_OUT, grace=self.grace)
+
+    def end(self, kind: Kind, *, grace: float) -> None:
+        """Have the process stopped; the first reason given is the one that counts."""
+        self.ended_as = self.ended_as or kind
+        self.spawner.stop(self.key, grace=grace)
+
+    def _finish(self, outcome: Outcome) -> None:
+        if self.timer is not None:
+            self.timer.cancel()
+        line = outcome.system_line()
+        if line is not None:
+            self.log.system(line, "WARNING" if outcome.code else "INFO")
+        self.owner.attempt_ended(self, outcome)
+
+
+def program(
+    execution: run_v2.Execution,
+    index: int,
+    number: int,
+    config: Config,
+    secret: Callable[[run_v2.EnvVar], str],
+) -> Program:
+    """What stands in for the container of an attempt."""
+    container = execution.template.containers[0]
+    directory = config.directory_of(container.image)
+    working = directory / container.working_dir if container.working_dir else directory
+    return Program(
+        argv=_argv(container, directory),
+        cwd=str(working if working.is_dir() else directory),
+        env=_environment(execution, container, index, number, directory, config.pass_env, secret),
+        marks=MARKS,
+        memory=limits.memory_bytes(container) if config.enforce_memory else 0,
+    )
+
+
+def _argv(container: run_v2.Container, directory: Path) -> list[str]:
+    command = list(container.command)
+    if not command and (directory / "manage.py").exists():
+        # An image brings an entry point of its own; that of a Django project is taken to be this.
+        command = ["python", "manage.py"]
+    argv = [*command, *container.args]
+    if argv and "/" not in argv[0]:
+        inside = bin_directory(directory) / argv[0]
+        return [str(inside), *argv[1:]] if inside.exists() else argv
+    return argv
+
+
+def _environment(
+    execution: run_v2.Execution,
+    container: run_v2.Container,
+    index: int,
+    number: int,
+    directory: Path,
+    pass_env: tuple[str, ...],
+    secret: Callable[[run_v2.EnvVar], str],
+) -> Mapping[str, str]:
+    return {
+        "PATH": f"{bin_directory(directory)}:/usr/local/bin:/usr/bin:/bin",
+        "HOME": str(Path.home()),
+        **{name: os.environ[name] for name in pass_env if name in os.environ},
+        **{variable.name: secret(variable) for variable in container.env},
+        "CLOUD_RUN_JOB": execution.job,
+        "CLOUD_RUN_EXECUTION": names.short(execution.name),
+        "CLOUD_RUN_TASK_INDEX": str(index),
+        "CLOUD_RUN_TASK_ATTEMPT": str(number),
+        "CLOUD_RUN_TASK_COUNT": str(execution.task_count),
+    }

@@ -1,0 +1,63 @@
+"""The conditions of an execution or a task, and the sentences in them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from google.cloud import run_v2
+
+if TYPE_CHECKING:
+    from collections.abc import MutableSequence
+    from datetime import datetime
+
+# The members of proto-plus enumerations are integers to type checkers.
+State = run_v2.Condition.State
+
+PENDING, RUNNING = State.CONDITION_PENDING, State.CONDITION_RECONCILING
+FAILED, SUCCEEDED = State.CONDITION_FAILED, State.CONDITION_SUCCEEDED
+
+WAITING_TO_START = "Waiting for execution to start."
+WAITING_TO_COMPLETE = "Waiting for execution to complete."
+PROVISIONED = "Provisioned imported containers."
+CANCELLED = "Cancelled by user."
+CANCELLING = "Cancelling execution."
+
+
+def put(
+    conditions: MutableSequence[run_v2.Condition],
+    type_: str,
+    state: int,
+    now: datetime,
+    message: str = "",
+    **reason: object,
+) -> None:
+    """Set the condition of this type, keeping the order in which they first appeared."""
+    condition = run_v2.Condition(type_=type_, state=state, message=message, last_transition_time=now, **reason)
+    for position, existing in enumerate(conditions):
+        if existing.type_ == type_:
+            conditions[position] = condition
+            return
+    conditions.append(condition)
+
+
+def find(conditions: MutableSequence[run_v2.Condition], type_: str) -> run_v2.Condition | None:
+    return next((condition for condition in conditions if condition.type_ == type_), None)
+
+
+def imported(seconds: float) -> str:
+    return f"Imported container image in {took(seconds)}."
+
+
+def started(seconds: float) -> str:
+    return f"Started deployed execution in {took(seconds)}."
+
+
+def completed(seconds: float) -> str:
+    return f"Execution completed successfully in {took(seconds)}."
+
+
+def took(seconds: float) -> str:
+    """A duration as the service writes it: ``9.8s``, ``2m49.01s``."""
+    minutes, rest = divmod(max(round(seconds, 2), 0.0), 60)
+    text = f"{rest:.2f}".rstrip("0").rstrip(".") + "s"
+    return f"{int(minutes)}m{text}" if minutes else text

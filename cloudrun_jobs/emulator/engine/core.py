@@ -1,0 +1,42 @@
+"""The engine: one store, and the resources that live in it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from google.iam.v1 import iam_policy_pb2
+
+from cloudrun_jobs.emulator.engine.executions import Executions
+from cloudrun_jobs.emulator.engine.jobs import Jobs
+from cloudrun_jobs.emulator.engine.operations import Operations
+
+if TYPE_CHECKING:
+    from cloudrun_jobs.emulator.engine.course import Platform
+    from cloudrun_jobs.emulator.engine.store import Store
+    from cloudrun_jobs.emulator.iam import Iam
+
+
+class Engine:
+    def __init__(self, platform: Platform, iam: Iam, store: Store) -> None:
+        self.store = store
+        self._iam = iam
+        self.executions = Executions(store, platform)
+        self.jobs = Jobs(store, platform.clock, self.executions.start_by_token)
+        self.operations = Operations(store)
+
+    def test_permissions(self, request: Any, caller: Any) -> Any:
+        held = [name for name in request.permissions if self._iam.allows(caller.principal, name)]
+        return iam_policy_pb2.TestIamPermissionsResponse(permissions=held)
+
+    def signal(self, execution_name: str, number: int) -> None:
+        """Send a signal to every running task of an execution."""
+        with self.store.changed:
+            course = self.executions.existing(execution_name).course
+            if course is not None:
+                course.signal(number)
+
+    def close(self) -> None:
+        """Let go of those who wait for an operation."""
+        with self.store.changed:
+            self.store.closed = True
+            self.store.changed.notify_all()

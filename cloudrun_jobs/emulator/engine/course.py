@@ -1,0 +1,232 @@
+"""The course of one execution: its tasks are started, tried again, cancelled, counted, and it is settled."""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from google.cloud import run_v2
+from google.rpc import status_pb2
+
+from cloudrun_jobs.emulator import names
+from cloudrun_jobs.emulator.engine import attempts, conditions
+from cloudrun_jobs.emulator.engine.attempts import Attempt
+from cloudrun_jobs.emulator.engine.outcomes import Kind, Outcome
+from cloudrun_jobs.emulator.engine.secrets import MissingSecret, Secrets
+from cloudrun_jobs.emulator.logs.tasks import TaskLog
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from cloudrun_jobs.emulator.clock import Clock, Timer
+    from cloudrun_jobs.emulator.config import Config
+    from cloudrun_jobs.emulator.engine.store import Record, Store
+    from cloudrun_jobs.emulator.faults import Faults
+    from cloudrun_jobs.emulator.logs.store import LogStore
+    from cloudrun_jobs.emulator.processes.spawner import Spawner
+
+Reason = run_v2.Condition.ExecutionReason
+CommonReason = run_v2.Condition.CommonReason
+
+
+@dataclass(frozen=True, slots=True)
+class Platform:
+    """What every execution runs on."""
+
+    config: Config
+    clock: Clock
+    spawner: Spawner
+    logs: LogStore
+    secrets: Secrets
+    faults: Faults
+
+
+@dataclass(slots=True, eq=False)
+class Course:
+    """An execution under way. Its methods run under the store's lock."""
+
+    record: Record
+    store: Store
+    platform: Platform
+    settled: Callable[[Record], None]
+    waiting: deque[tuple[int, int]] = field(default_factory=deque)  # Index and attempt number.
+    running: dict[int, Attempt] = field(default_factory=dict)
+    failure: tuple[Outcome, str] | None = None
+    cancelled: bool = False
+    cold_start: Timer | None = None
+
+    @property
+    def execution(self) -> run_v2.Execution:
+        return self.record.execution
+
+    def begin(self) -> None:
+        self.waiting.extend((index, 0) for index in range(self.execution.task_count))
+        delay = self.platform.faults.take_cold_start()
+        if delay:
+            self.cold_start = self.platform.clock.call_later(delay, self._warm)
+        else:
+            self._provision()
+
+    def cancel(self) -> None:
+        """Drop what waits and stop what runs."""
+        self.cancelled = True
+        if self.cold_start is not None:
+            self.cold_start.cancel()
+        self._say("Completed", conditions.RUNNING, conditions.CANCELLING, execution_reason=Reason.CANCELLING)
+        for index, _ in self.waiting:
+            self._finish_task(index, Outcome(Kind.CANCELLED))
+        self.waiting.clear()
+        for attempt in self.running.values():
+            attempt.end(Kind.CANCELLED, grace=self.platform.config.grace)
+        self._settle_when_done()
+
+    def signal(self, number: int) -> None:
+        for attempt in self.running.values():
+            self.platform.spawner.signal(attempt.key, number)
+
+    def attempt_started(self, attempt: Attempt) -> None:
+        with self.store.changed:
+            now = self.platform.clock.now()
+            task = self.record.tasks[attempt.index]
+            if not task.start_time:
+                task.start_time = now
+            conditions.put(task.conditions, "Started", conditions.SUCCEEDED, now)
+            if not self.execution.start_time:
+                self._mark_started()
+
+    def attempt_ended(self, attempt: Attempt, outcome: Outcome) -> None:
+        with self.store.changed:
+            del self.running[attempt.index]
+            self.execution.running_count -= 1
+            task = self.record.tasks[attempt.index]
+            task.last_attempt_result = outcome.result()
+            if outcome.kind is Kind.INFRASTRUCTURE and not self.cancelled:
+                self.waiting.appendleft((attempt.index, attempt.number))
+            elif self._may_retry(outcome, task):
+                self._retry(attempt, task)
+            else:
+                self._finish_task(attempt.index, outcome)
+            self._fill()
+            self._settle_when_done()
+
+    def _warm(self) -> None:
+        with self.store.changed:
+            if not self.cancelled:
+                self._provision()
+
+    def _provision(self) -> None:
+        now = self.platform.clock.now()
+        try:
+            for variable in self.execution.template.containers[0].env:
+                self.platform.secrets.value(variable, self.execution.name)
+        except MissingSecret as error:
+            self._refuse(str(error))
+            return
+        waited = (now - self.execution.create_time).total_seconds()
+        self._say("ResourcesAvailable", conditions.SUCCEEDED, conditions.PROVISIONED)
+        self._say("ContainerReady", conditions.SUCCEEDED, conditions.imported(waited))
+        self._fill()
+
+    def _refuse(self, message: str) -> None:
+        """Fail before any task could start."""
+        reason = CommonReason.SECRETS_ACCESS_CHECK_FAILED
+        self._say("ContainerReady", conditions.FAILED, message, reason=reason)
+        self._say("Completed", conditions.FAILED, message, reason=reason)
+        self.record.error = status_pb2.Status(code=9, message=message)
+        self.waiting.clear()
+        self._end()
+
+    def _fill(self) -> None:
+        width = self.execution.parallelism or self.platform.config.max_parallelism
+        while self.waiting and len(self.running) < width:
+            self._start(*self.waiting.popleft())
+
+    def _start(self, index: int, number: int) -> None:
+        platform, task = self.platform, self.record.tasks[index]
+        attempt = Attempt(
+            owner=self,
+            index=index,
+            number=number,
+            timeout=self.execution.template.timeout.total_seconds(),
+            log=TaskLog(platform.logs, self.execution, index, number, platform.clock),
+            clock=platform.clock,
+            spawner=platform.spawner,
+            grace=platform.config.grace,
+            doomed=platform.faults.take_doom(),
+        )
+        task.scheduled_time = platform.clock.now()
+        self.running[index] = attempt
+        self.execution.running_count += 1
+        attempt.start(attempts.program(self.execution, index, number, platform.config, self._secret))
+
+    def _secret(self, variable: run_v2.EnvVar) -> str:
+        return self.platform.secrets.value(variable, self.execution.name)
+
+    def _may_retry(self, outcome: Outcome, task: run_v2.Task) -> bool:
+        failed = outcome.kind in (Kind.EXITED, Kind.TIMED_OUT, Kind.OUT_OF_MEMORY)
+        return failed and not self.cancelled and task.retried < task.max_retries
+
+    def _retry(self, attempt: Attempt, task: run_v2.Task) -> None:
+        # The count is of tasks that were retried, not of retries.
+        self.execution.retried_count += 0 if task.retried else 1
+        task.retried += 1
+        self.waiting.appendleft((attempt.index, attempt.number + 1))
+
+    def _finish_task(self, index: int, outcome: Outcome) -> None:
+        now, task = self.platform.clock.now(), self.record.tasks[index]
+        task.completion_time = task.update_time = now
+        if outcome.kind is Kind.SUCCEEDED:
+            self.execution.succeeded_count += 1
+            conditions.put(task.conditions, "Completed", conditions.SUCCEEDED, now)
+            return
+        if self.cancelled:
+            self.execution.cancelled_count += 1
+            sentence, reason = conditions.CANCELLED, Reason.CANCELLED
+        else:
+            self.execution.failed_count += 1
+            sentence, reason = outcome.sentence(names.short(task.name)), _reason(outcome)
+            self.failure = self.failure or (outcome, sentence)
+        conditions.put(task.conditions, "Completed", conditions.FAILED, now, sentence, execution_reason=reason)
+
+    def _mark_started(self) -> None:
+        now = self.platform.clock.now()
+        waited = (now - self.execution.create_time).total_seconds()
+        self.execution.start_time = now
+        self._say("Started", conditions.SUCCEEDED, conditions.started(waited))
+        self._say("Completed", conditions.RUNNING, conditions.WAITING_TO_COMPLETE)
+        self.store.changed.notify_all()
+
+    def _settle_when_done(self) -> None:
+        if not self.waiting and not self.running and not self.record.done:
+            self._conclude()
+            self._end()
+
+    def _conclude(self) -> None:
+        if self.cancelled:
+            # The operation of a cancelled execution ends without an error.
+            self._say("Completed", conditions.FAILED, conditions.CANCELLED, execution_reason=Reason.CANCELLED)
+        elif self.failure is not None:
+            outcome, sentence = self.failure
+            self._say("Completed", conditions.FAILED, sentence, execution_reason=_reason(outcome))
+            self.record.error = status_pb2.Status(code=outcome.number, message=sentence)
+        else:
+            took = (self.platform.clock.now() - self.execution.create_time).total_seconds()
+            self._say("Completed", conditions.SUCCEEDED, conditions.completed(took))
+
+    def _end(self) -> None:
+        self.execution.completion_time = self.platform.clock.now()
+        self.execution.reconciling = False
+        self.execution.observed_generation = self.execution.generation
+        self.record.course = None
+        self.settled(self.record)
+        self.store.changed.notify_all()
+
+    def _say(self, type_: str, state: int, message: str, **reason: object) -> None:
+        now = self.platform.clock.now()
+        self.execution.update_time = now
+        conditions.put(self.execution.conditions, type_, state, now, message, **reason)
+
+
+def _reason(outcome: Outcome) -> int:
+    return Reason.NON_ZERO_EXIT_CODE if outcome.kind is Kind.EXITED else Reason.EXECUTION_REASON_UNDEFINED

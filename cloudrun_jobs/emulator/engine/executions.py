@@ -1,0 +1,239 @@
+"""Executions and their tasks: started, read, cancelled, deleted, and dropped when they are too many."""
+
+from __future__ import annotations
+
+import uuid
+from datetime import timedelta
+
+from google.cloud import run_v2
+from google.longrunning import operations_pb2
+
+from cloudrun_jobs.emulator import names
+from cloudrun_jobs.emulator.engine import conditions, operations, overrides
+from cloudrun_jobs.emulator.engine.course import Course, Platform
+from cloudrun_jobs.emulator.engine.jobs import refer
+from cloudrun_jobs.emulator.engine.store import Record, Store, checked, page, random_id
+from cloudrun_jobs.emulator.errors import failed_precondition, missing
+
+Status = run_v2.ExecutionReference.CompletionStatus
+LOG_URI = "https://console.cloud.google.com/logs/viewer?project={project}&advancedFilter={filter}"
+
+
+class Executions:
+    def __init__(self, store: Store, platform: Platform) -> None:
+        self._store = store
+        self._platform = platform
+
+    def run(self, request: run_v2.RunJobRequest, principal: str) -> operations_pb2.Operation:
+        with self._store.changed:
+            job = self._job(request.name)
+            template = overrides.applied(job, request.overrides)
+            name = operations.new_name(names.place_of(job.name))
+            if request.validate_only:
+                # Seen on the service: an unfinished operation, which cannot be fetched.
+                return operations_pb2.Operation(name=name)
+            return operations.of_execution(self.start(job, template, name, principal), name)
+
+    def start(
+        self,
+        job: run_v2.Job,
+        template: run_v2.ExecutionTemplate,
+        operation: str,
+        principal: str,
+        token: str = "",
+    ) -> Record:
+        """Create an execution and begin its course. A token instead of chance makes up its name."""
+        name = f"{job.name}/executions/{names.short(job.name)}-{token or random_id()}"
+        execution = self._new(job, template, name, principal)
+        record = Record(execution, _tasks(execution), [operation])
+        self._store.executions[name] = self._store.operations[operation] = record
+        job.execution_count += 1
+        refer(job, execution, Status.EXECUTION_RUNNING)
+        self._store.keep(job)
+        record.course = Course(record, self._store, self._platform, self._settled)
+        self._store.keep(record)
+        record.course.begin()
+        return record
+
+    def start_by_token(self, job: run_v2.Job) -> None:
+        """Start what a job's execution token names, unless that has been started before."""
+        token = job.start_execution_token or job.run_execution_token
+        name = f"{job.name}/executions/{names.short(job.name)}-{token}"
+        if token and name not in self._store.executions:
+            operation = operations.new_name(names.place_of(job.name))
+            self.start(job, job.template, operation, job.last_modifier, token)
+
+    def get(self, request: run_v2.GetExecutionRequest) -> run_v2.Execution:
+        with self._store.changed:
+            return run_v2.Execution(self.existing(request.name).execution)
+
+    def listed(self, request: run_v2.ListExecutionsRequest) -> run_v2.ListExecutionsResponse:
+        pattern = f"{checked(request.parent, 'jobs')}/executions/-"
+        with self._store.changed:
+            newest_first = reversed(self._store.executions.items())
+            ours = [record.execution for name, record in newest_first if names.matches(pattern, name)]
+            executions, token = page(ours, request.page_size, request.page_token)
+            return run_v2.ListExecutionsResponse(executions=executions, next_page_token=token)
+
+    def cancel(self, request: run_v2.CancelExecutionRequest) -> operations_pb2.Operation:
+        with self._store.changed:
+            record = self.existing(request.name)
+            if record.course is None or record.course.cancelled:
+                raise failed_precondition(
+                    f"Execution '{names.short(request.name)}' cannot be cancelled because it is not running."
+                )
+            if not request.validate_only:
+                record.course.cancel()
+            return self._operation_on(record)
+
+    def delete(self, request: run_v2.DeleteExecutionRequest) -> operations_pb2.Operation:
+        with self._store.changed:
+            record = self.existing(request.name)
+            if not request.validate_only:
+                record.deleted = True
+                record.execution.delete_time = self._platform.clock.now()
+                record.execution.expire_time = self._platform.clock.now() + timedelta(days=30)
+                del self._store.executions[request.name]
+                self._store.forget(request.name)
+                if record.course is not None:
+                    record.course.cancel()
+            return self._operation_on(record)
+
+    def get_task(self, request: run_v2.GetTaskRequest) -> run_v2.Task:
+        name = checked(request.name, "jobs", "executions", "tasks")
+        with self._store.changed:
+            for task in self._tasks_of(names.parent(name)):
+                if task.name == name:
+                    return run_v2.Task(task)
+        raise missing("TASK", names.short(name), names.place_of(name))
+
+    def list_tasks(self, request: run_v2.ListTasksRequest) -> run_v2.ListTasksResponse:
+        parent = checked(request.parent, "jobs", "executions")
+        with self._store.changed:
+            tasks, token = page(self._tasks_of(parent), request.page_size, request.page_token)
+            return run_v2.ListTasksResponse(tasks=tasks, next_page_token=token)
+
+    def existing(self, name: str) -> Record:
+        record = self._store.executions.get(checked(name, "jobs", "executions"))
+        if record is None:
+            raise missing("EXECUTION", names.short(name), names.place_of(name))
+        return record
+
+    def full_name(self, place: names.Place, short: str) -> str:
+        """The name of an execution whose job is not said, as v1 has them."""
+        pattern = f"{place.job('-')}/executions/{short}"
+        with self._store.changed:
+            for name in self._store.executions:
+                if names.matches(pattern, name):
+                    return name
+        raise missing("EXECUTION", short, place)
+
+    def prune(self, name: str) -> None:
+        """Drop a finished execution as if it had grown old."""
+        with self._store.changed:
+            if not self.existing(name).done:
+                raise failed_precondition(f"Execution '{names.short(name)}' is running.")
+            self._store.drop_execution(name)
+
+    def _job(self, name: str) -> run_v2.Job:
+        job = self._store.jobs.get(checked(name, "jobs"))
+        if job is None:
+            raise missing("JOB", names.short(name), names.place_of(name))
+        return job
+
+    def _tasks_of(self, pattern: str) -> list[run_v2.Task]:
+        if "-" in pattern.split("/"):
+            records = [r for name, r in self._store.executions.items() if names.matches(pattern, name)]
+            return [task for record in records for task in record.tasks]
+        return self.existing(pattern).tasks
+
+    def _operation_on(self, record: Record) -> operations_pb2.Operation:
+        """A second operation on an execution: like its first, it is done when the execution is."""
+        name = operations.new_name(names.place_of(record.execution.name))
+        self._store.operations[name] = record
+        record.operations.append(name)
+        return operations.of_execution(record, name)
+
+    def _new(
+        self, job: run_v2.Job, template: run_v2.ExecutionTemplate, name: str, principal: str
+    ) -> run_v2.Execution:
+        now = self._platform.clock.now()
+        execution = run_v2.Execution(
+            name=name,
+            uid=str(uuid.uuid4()),
+            creator=principal,
+            generation=1,
+            labels={**job.labels, **template.labels},
+            annotations={**job.annotations, **template.annotations},
+            create_time=now,
+            update_time=now,
+            # The short id: Airflow, for one, puts it into names.
+            job=names.short(job.name),
+            parallelism=min(template.parallelism, template.task_count),
+            task_count=template.task_count,
+            template=template.template,
+            reconciling=True,
+            log_uri=_log_uri(name),
+            etag=f'"{uuid.uuid4().hex[:16]}"',
+        )
+        conditions.put(execution.conditions, "Completed", conditions.PENDING, now, conditions.WAITING_TO_START)
+        return execution
+
+    def _settled(self, record: Record) -> None:
+        job = self._store.jobs.get(names.parent(record.execution.name))
+        reference = job.latest_created_execution if job is not None else None
+        if job is not None and reference is not None and reference.name == names.short(record.execution.name):
+            refer(job, record.execution, _status(record.execution))
+            job.latest_created_execution.completion_time = record.execution.completion_time
+            self._store.keep(job)
+        if record.deleted:
+            return
+        self._store.keep(record)
+        done = [other for other in self._store.executions_of(names.parent(record.execution.name)) if other.done]
+        for old in done[: max(len(done) - self._platform.config.retention, 0)]:
+            self._store.drop_execution(old.execution.name)
+
+
+def _status(execution: run_v2.Execution) -> int:
+    if execution.succeeded_count == execution.task_count:
+        return Status.EXECUTION_SUCCEEDED
+    return Status.EXECUTION_CANCELLED if execution.cancelled_count else Status.EXECUTION_FAILED
+
+
+def _tasks(execution: run_v2.Execution) -> list[run_v2.Task]:
+    task = run_v2.Task(
+        generation=1,
+        observed_generation=1,
+        create_time=execution.create_time,
+        labels=execution.labels,
+        annotations=execution.annotations,
+        job=execution.job,
+        execution=names.short(execution.name),
+        containers=execution.template.containers,
+        volumes=execution.template.volumes,
+        max_retries=execution.template.max_retries,
+        timeout=execution.template.timeout,
+        service_account=execution.template.service_account,
+        execution_environment=execution.template.execution_environment,
+    )
+    return [_numbered(task, execution, index) for index in range(execution.task_count)]
+
+
+def _numbered(task: run_v2.Task, execution: run_v2.Execution, index: int) -> run_v2.Task:
+    copy = run_v2.Task(task)
+    pb = run_v2.Task.pb(copy)  # Ten times as fast as through proto-plus, for up to 10 000 tasks.
+    pb.index = index
+    pb.name = f"{execution.name}/tasks/{names.short(execution.name)}-task{index}"
+    pb.uid = str(uuid.uuid4())
+    pb.log_uri = f"{execution.log_uri}%0Alabels.%22run.googleapis.com/task_index%22%3D%22{index}%22"
+    return copy
+
+
+def _log_uri(name: str) -> str:
+    place = names.place_of(name)
+    wanted = (
+        f"resource.type%3D%22cloud_run_job%22%0Aresource.labels.job_name%3D%22{name.split('/')[5]}%22%0A"
+        f"resource.labels.location%3D%22{place.region}%22%0A"
+        f"labels.%22run.googleapis.com/execution_name%22%3D%22{names.short(name)}%22"
+    )
+    return LOG_URI.format(project=place.project, filter=wanted)

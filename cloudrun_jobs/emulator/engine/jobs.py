@@ -1,0 +1,166 @@
+"""Job resources: created, read, changed and deleted; an execution token on one starts it."""
+
+from __future__ import annotations
+
+import uuid
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+from google.cloud import run_v2
+from google.iam.v1 import iam_policy_pb2, policy_pb2
+
+from cloudrun_jobs.emulator import limits, names
+from cloudrun_jobs.emulator.engine import conditions, operations
+from cloudrun_jobs.emulator.engine.store import Store, checked, page
+from cloudrun_jobs.emulator.errors import already_exists, invalid, missing
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from google.longrunning import operations_pb2
+
+    from cloudrun_jobs.emulator.clock import Clock
+
+DEFAULT_TIMEOUT = timedelta(seconds=600)
+DEFAULT_RETRIES = 3
+DEFAULT_LIMITS = {"cpu": "1000m", "memory": "512Mi"}
+# What an update takes over from the job it changes, for the caller cannot set it.
+KEPT = ("name", "uid", "create_time", "creator", "execution_count", "latest_created_execution")
+LEAST = run_v2.ExecutionReference.CompletionStatus
+
+
+class Jobs:
+    def __init__(self, store: Store, clock: Clock, start: Callable[[run_v2.Job], None]) -> None:
+        self._store = store
+        self._clock = clock
+        self._start = start  # Runs a job whose execution token asks for it.
+
+    def create(self, request: run_v2.CreateJobRequest, principal: str) -> operations_pb2.Operation:
+        place = names.place_of(checked(request.parent))
+        limits.check_job_id(request.job_id)
+        job = completed(request.job, place.job(request.job_id))
+        limits.check_job(job)
+        with self._store.changed:
+            if job.name in self._store.jobs:
+                raise already_exists(request.job_id)
+            job.uid, job.creator, job.create_time = str(uuid.uuid4()), principal, self._clock.now()
+            self._stamp(job, principal, generation=1)
+            return self._put(job, validate_only=request.validate_only)
+
+    def get(self, request: run_v2.GetJobRequest) -> run_v2.Job:
+        with self._store.changed:
+            return run_v2.Job(self.existing(request.name))
+
+    def listed(self, request: run_v2.ListJobsRequest) -> run_v2.ListJobsResponse:
+        place = names.place_of(checked(request.parent))
+        with self._store.changed:
+            # gcloud lists over all regions at once, with "-" for the region.
+            ours = [job for name, job in self._store.jobs.items() if names.matches(place.job("-"), name)]
+            jobs, token = page(sorted(ours, key=lambda job: job.name), request.page_size, request.page_token)
+            return run_v2.ListJobsResponse(jobs=jobs, next_page_token=token)
+
+    def update(self, request: run_v2.UpdateJobRequest, principal: str) -> operations_pb2.Operation:
+        name = checked(request.job.name, "jobs")
+        with self._store.changed:
+            if name not in self._store.jobs and request.allow_missing:
+                create = run_v2.CreateJobRequest(
+                    parent=str(names.place_of(name)),
+                    job=request.job,
+                    job_id=names.short(name),
+                    validate_only=request.validate_only,
+                )
+                return self.create(create, principal)
+            old, job = self.existing(name), completed(request.job, name)
+            limits.check_job(job)
+            for field in KEPT:
+                setattr(job, field, getattr(old, field))
+            self._stamp(job, principal, generation=old.generation + 1)
+            return self._put(job, validate_only=request.validate_only)
+
+    def delete(self, request: run_v2.DeleteJobRequest) -> operations_pb2.Operation:
+        with self._store.changed:
+            job = run_v2.Job(self.existing(request.name))
+            job.delete_time, job.expire_time = self._clock.now(), self._clock.now() + timedelta(days=30)
+            operation = operations.finished(operations.new_name(names.place_of(job.name)), job)
+            if not request.validate_only:
+                self._store.operations[operation.name] = operation
+                self._remove(job.name)
+            return operation
+
+    def get_iam_policy(self, request: iam_policy_pb2.GetIamPolicyRequest) -> policy_pb2.Policy:
+        with self._store.changed:
+            self.existing(request.resource)
+            return self._store.policies.get(request.resource, policy_pb2.Policy(etag=b"ACAB"))
+
+    def set_iam_policy(self, request: iam_policy_pb2.SetIamPolicyRequest) -> policy_pb2.Policy:
+        with self._store.changed:
+            self.existing(request.resource)
+            policy = self._store.policies[request.resource] = policy_pb2.Policy()
+            policy.CopyFrom(request.policy)
+            policy.etag = uuid.uuid4().bytes[:8]
+            return policy
+
+    def existing(self, name: str) -> run_v2.Job:
+        job = self._store.jobs.get(checked(name, "jobs"))
+        if job is None:
+            raise missing("JOB", names.short(name), names.place_of(name))
+        return job
+
+    def _stamp(self, job: run_v2.Job, principal: str, *, generation: int) -> None:
+        now = self._clock.now()
+        job.generation = job.observed_generation = generation
+        job.update_time, job.last_modifier, job.etag = now, principal, f'"{uuid.uuid4().hex[:16]}"'
+        job.terminal_condition = run_v2.Condition(
+            type_="Ready", state=conditions.SUCCEEDED, last_transition_time=now
+        )
+
+    def _put(self, job: run_v2.Job, *, validate_only: bool) -> operations_pb2.Operation:
+        operation = operations.finished(operations.new_name(names.place_of(job.name)), job)
+        if validate_only:
+            return operation
+        self._store.jobs[job.name] = job
+        self._store.operations[operation.name] = operation
+        self._store.keep(job)
+        self._start(job)
+        return operation
+
+    def _remove(self, job_name: str) -> None:
+        for record in self._store.executions_of(job_name):
+            record.deleted = True
+            if record.course is not None:
+                record.course.cancel()
+            del self._store.executions[record.execution.name]
+            self._store.forget(record.execution.name)
+        self._store.policies.pop(job_name, None)
+        del self._store.jobs[job_name]
+        self._store.forget(job_name)
+
+
+def completed(given: run_v2.Job, name: str) -> run_v2.Job:
+    """The job as the service keeps it: defaults filled in, and without what only the service sets."""
+    if given.name not in ("", name):
+        raise invalid(f"Violation in Job.name: got {given.name!r}, expected it to be empty or {name!r}.")
+    job = run_v2.Job(given)
+    job.name, job.reconciling = name, False
+    job.conditions, job.template.task_count = [], job.template.task_count or 1
+    _complete_task(job.template.template)
+    return job
+
+
+def _complete_task(template: run_v2.TaskTemplate) -> None:
+    if not template.timeout:
+        template.timeout = DEFAULT_TIMEOUT
+    # A oneof: 0 retries and none given are different things.
+    if "max_retries" not in template:
+        template.max_retries = DEFAULT_RETRIES
+    for container in template.containers:
+        # Looked at first: some releases of protobuf answer setdefault() with an empty text.
+        for key in DEFAULT_LIMITS.keys() - container.resources.limits.keys():
+            container.resources.limits[key] = DEFAULT_LIMITS[key]
+
+
+def refer(job: run_v2.Job, execution: run_v2.Execution, status: Any) -> None:
+    """Have the job point at its newest execution."""
+    job.latest_created_execution = run_v2.ExecutionReference(
+        name=names.short(execution.name), create_time=execution.create_time, completion_status=status
+    )

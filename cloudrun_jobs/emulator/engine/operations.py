@@ -1,0 +1,83 @@
+"""Long-running operations: the account of a request that is kept up to date while its work goes on."""
+
+from __future__ import annotations
+
+import time
+import uuid
+from typing import Any
+
+from google.longrunning import operations_pb2
+from google.protobuf import empty_pb2
+
+from cloudrun_jobs.emulator import names
+from cloudrun_jobs.emulator.engine.store import Record, Store, checked, page
+from cloudrun_jobs.emulator.errors import missing
+
+LONGEST_WAIT = 600.0
+
+
+def new_name(place: names.Place) -> str:
+    return place.operation(str(uuid.uuid4()))
+
+
+def finished(name: str, message: Any) -> operations_pb2.Operation:
+    """The operation of work that was done at once."""
+    operation = operations_pb2.Operation(name=name, done=True)
+    pb = type(message).pb(message)
+    operation.metadata.Pack(pb)
+    operation.response.Pack(pb)
+    return operation
+
+
+def of_execution(record: Record, name: str) -> operations_pb2.Operation:
+    """An operation on an execution as that stands: its metadata is the execution itself."""
+    operation = operations_pb2.Operation(name=name, done=record.done)
+    pb = type(record.execution).pb(record.execution)
+    operation.metadata.Pack(pb)
+    if record.done and record.error is not None:
+        operation.error.CopyFrom(record.error)
+    elif record.done:
+        operation.response.Pack(pb)
+    return operation
+
+
+class Operations:
+    def __init__(self, store: Store) -> None:
+        self._store = store
+
+    def get(self, request: operations_pb2.GetOperationRequest) -> operations_pb2.Operation:
+        with self._store.changed:
+            return self._render(request.name)
+
+    def listed(self, request: operations_pb2.ListOperationsRequest) -> operations_pb2.ListOperationsResponse:
+        place = str(names.place_of(checked(request.name)))
+        with self._store.changed:
+            ours = [name for name in self._store.operations if name.startswith(f"{place}/")]
+            chosen, token = page(reversed(ours), request.page_size, request.page_token)
+            operations = [self._render(name) for name in chosen]
+        return operations_pb2.ListOperationsResponse(operations=operations, next_page_token=token)
+
+    def wait(self, request: operations_pb2.WaitOperationRequest) -> operations_pb2.Operation:
+        """Answer when the operation is done, or unfinished when the time asked for is over."""
+        wanted = request.timeout.ToNanoseconds() / 1e9 if request.HasField("timeout") else LONGEST_WAIT
+        deadline = time.monotonic() + min(wanted, LONGEST_WAIT)
+        with self._store.changed:
+            while not (operation := self._render(request.name)).done:
+                left = deadline - time.monotonic()
+                if left <= 0 or self._store.closed:
+                    break
+                self._store.changed.wait(left)
+            return operation
+
+    def delete(self, request: operations_pb2.DeleteOperationRequest) -> Any:
+        """Forget the operation. The work goes on."""
+        with self._store.changed:
+            self._render(request.name)
+            del self._store.operations[request.name]
+        return empty_pb2.Empty()
+
+    def _render(self, name: str) -> operations_pb2.Operation:
+        entry = self._store.operations.get(checked(name, "operations"))
+        if entry is None:
+            raise missing("OPERATION", names.short(name), names.place_of(name))
+        return of_execution(entry, name) if isinstance(entry, Record) else entry

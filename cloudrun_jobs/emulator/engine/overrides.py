@@ -1,0 +1,46 @@
+"""What RunJob's overrides make of a job's template: arguments replace, environment merges by name."""
+
+from __future__ import annotations
+
+from google.cloud import run_v2
+
+from cloudrun_jobs.emulator import limits
+from cloudrun_jobs.emulator.errors import invalid
+
+Overrides = run_v2.RunJobRequest.Overrides
+ContainerOverride = run_v2.RunJobRequest.Overrides.ContainerOverride
+
+
+def applied(job: run_v2.Job, overrides: Overrides) -> run_v2.ExecutionTemplate:
+    """The effective template of one execution."""
+    template = run_v2.ExecutionTemplate(job.template)
+    if overrides.task_count:
+        limits.check_task_count(overrides.task_count)
+        template.task_count = overrides.task_count
+    if overrides.timeout:
+        limits.check_timeout(overrides.timeout.total_seconds())
+        template.template.timeout = overrides.timeout
+    for override in overrides.container_overrides:
+        _apply(_container(template.template, override.name), override)
+    return template
+
+
+def _container(template: run_v2.TaskTemplate, name: str) -> run_v2.Container:
+    for container in template.containers:
+        if container.name == name:
+            return container
+    # The name of an only container is not compared: jobs made by gcloud do not name theirs.
+    if len(template.containers) == 1:
+        return template.containers[0]
+    raise invalid(f"Container override for {name!r} matches no container of the job.")
+
+
+def _apply(container: run_v2.Container, override: ContainerOverride) -> None:
+    if override.clear_args and override.args:
+        raise invalid("Violation in container_overrides: args must be empty when clear_args is true.")
+    limits.check_args(override.args)
+    limits.check_env(override.env)
+    if override.args or override.clear_args:
+        container.args = list(override.args)
+    merged = {variable.name: variable for variable in [*container.env, *override.env]}
+    container.env = list(merged.values())

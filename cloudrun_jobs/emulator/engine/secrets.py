@@ -1,0 +1,43 @@
+"""The values of secrets that a job's environment refers to."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from cloudrun_jobs.emulator import names
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from google.cloud import run_v2
+
+PREFIX = "CLOUDRUN_EMULATOR_SECRET_"
+
+
+class MissingSecret(LookupError):
+    """The environment of a job refers to a secret that does not exist."""
+
+
+@dataclass(frozen=True, slots=True)
+class Secrets:
+    """Values by secret id, or by ``id:version``; what is not among them may be in the environment."""
+
+    values: Mapping[str, str]
+
+    def value(self, variable: run_v2.EnvVar, resource: str) -> str:
+        """The value of an environment variable, looked up where it is not written down."""
+        reference = variable.value_source.secret_key_ref
+        if not reference.secret:
+            return variable.value
+        secret, version = names.short(reference.secret), reference.version or "latest"
+        for key in (f"{secret}:{version}", secret):
+            if key in self.values:
+                return self.values[key]
+        try:
+            return os.environ[PREFIX + secret.upper().replace("-", "_")]
+        except KeyError:
+            project = names.place_of(resource).project
+            message = f"Secret projects/{project}/secrets/{secret}/versions/{version} was not found"
+            raise MissingSecret(message) from None

@@ -1,0 +1,86 @@
+"""Everything the engine knows, under one lock: its messages are those that go over the wire."""
+
+from __future__ import annotations
+
+import secrets
+import string
+import threading
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from cloudrun_jobs.emulator import names
+from cloudrun_jobs.emulator.errors import invalid
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from google.cloud import run_v2
+    from google.iam.v1 import policy_pb2
+    from google.longrunning import operations_pb2
+
+    from cloudrun_jobs.emulator.engine.course import Course
+
+LETTERS = string.ascii_lowercase + string.digits
+MAX_PAGE = 1000
+T = TypeVar("T")
+
+
+@dataclass(slots=True)
+class Record:
+    """An execution with its tasks, and its course while it has one."""
+
+    execution: run_v2.Execution
+    tasks: list[run_v2.Task]
+    operations: list[str]  # The first is RunJob's; a cancel and a delete add theirs.
+    error: Any = None  # google.rpc.Status of the operation, once it failed.
+    course: Course | None = None
+    deleted: bool = False
+
+    @property
+    def done(self) -> bool:
+        return self.course is None
+
+
+@dataclass(slots=True)
+class Store:
+    jobs: dict[str, run_v2.Job] = field(default_factory=dict)
+    policies: dict[str, policy_pb2.Policy] = field(default_factory=dict)
+    executions: dict[str, Record] = field(default_factory=dict)
+    operations: dict[str, Record | operations_pb2.Operation] = field(default_factory=dict)
+    # Held for every change; notified when an execution starts or ends.
+    changed: threading.Condition = field(default_factory=lambda: threading.Condition(threading.RLock()))
+    closed: bool = False  # Nobody waits any longer.
+    # Called with what changed, to keep it beyond this process.
+    keep: Callable[[run_v2.Job | Record], None] = lambda _: None
+    forget: Callable[[str], None] = lambda _: None
+
+    def executions_of(self, job_name: str) -> list[Record]:
+        prefix = f"{job_name}/executions/"
+        return [record for name, record in self.executions.items() if name.startswith(prefix)]
+
+    def drop_execution(self, name: str) -> None:
+        record = self.executions.pop(name)
+        for operation in record.operations:
+            self.operations.pop(operation, None)
+        self.forget(name)
+
+
+def random_id(length: int = 5) -> str:
+    return "".join(secrets.choice(LETTERS) for _ in range(length))
+
+
+def page(items: Iterable[T], page_size: int, page_token: str, most: int = MAX_PAGE) -> tuple[list[T], str]:
+    """One page of a list, and the token of the next, which is where it begins."""
+    if page_size < 0 or (page_token and not page_token.isdecimal()):
+        raise invalid(f"Invalid page_size {page_size} or page_token {page_token!r}.")
+    start, everything = int(page_token or 0), list(items)
+    end = start + min(page_size or most, most)
+    return everything[start:end], str(end) if end < len(everything) else ""
+
+
+def checked(name: str, *collections: str) -> str:
+    """The name, or INVALID_ARGUMENT when it is not of this shape."""
+    try:
+        return names.check(name, *collections)
+    except names.MalformedName as error:
+        raise invalid(f"Invalid resource name: {error}.") from error

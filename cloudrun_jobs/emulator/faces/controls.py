@@ -1,0 +1,81 @@
+"""The controls over HTTP, for those who drive an emulator in another process: faults, the clock, tokens, keys."""
+
+from __future__ import annotations
+
+import json
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+from cloudrun_jobs.emulator.errors import ServiceError
+from cloudrun_jobs.emulator.faults import UnknownFault
+from cloudrun_jobs.emulator.web import Request, Response
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from cloudrun_jobs.emulator.server import Emulator
+    from cloudrun_jobs.emulator.service import Caller
+
+BEGINNING = "/_emulator/"
+CERTIFICATES = "/oauth2/v1/certs"
+KEYS = "/oauth2/v3/certs"
+DISCOVERY = "/.well-known/openid-configuration"
+
+
+class Controls:
+    def __init__(self, emulator: Emulator) -> None:
+        self._emulator = emulator
+        self._handles: dict[str, Callable[[dict[str, Any]], Any]] = {
+            "GET faults": lambda _: emulator.faults.pending(),
+            "POST faults": lambda body: emulator.faults.plan(**body),
+            "DELETE faults": lambda _: emulator.faults.clear(),
+            "GET clock": lambda _: self._clock(),
+            "POST clock": self._set_clock,
+            "POST prune": lambda body: emulator.prune(body["execution"]),
+            "POST maintain": lambda body: emulator.maintain(**body),
+            "POST token": lambda body: {"access_token": emulator.tokens.access_token(body["email"])},
+        }
+
+    def respond(self, request: Request, _: Caller) -> Response:
+        handle = self._handles.get(f"{request.verb} {request.path.removeprefix(BEGINNING)}")
+        if handle is None:
+            return _error(404, f"There is no control {request.verb} {request.path}.")
+        try:
+            return Response.json(handle(json.loads(request.body or b"{}")) or {})
+        except ServiceError as error:
+            return Response(error.http_status, error.body())
+        except UnknownFault as error:
+            return _error(400, str(error))
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
+            return _error(400, f"The control {request.path} cannot be used like this: {error}")
+
+    def certificates(self, _: Request, __: Caller) -> Response:
+        return Response.json(self._emulator.tokens.public_keys())
+
+    def keys(self, _: Request, __: Caller) -> Response:
+        return Response.json(self._emulator.tokens.keys())
+
+    def discovery(self, _: Request, __: Caller) -> Response:
+        """Where verifiers of OIDC tokens find the keys."""
+        issuer = self._emulator.http
+        return Response.json({"issuer": issuer, "jwks_uri": issuer + KEYS})
+
+    def _clock(self) -> dict[str, Any]:
+        clock = self._emulator.clock
+        return {"now": clock.now().isoformat(), "frozen": clock.frozen}
+
+    def _set_clock(self, body: dict[str, Any]) -> dict[str, Any]:
+        """Freeze, where it stands or at an instant; or advance by seconds; or scale by a factor."""
+        clock = self._emulator.clock
+        if "freeze" in body:
+            at = body["freeze"]
+            clock.freeze(datetime.fromisoformat(at) if isinstance(at, str) else None)
+        elif "advance" in body:
+            clock.advance(float(body["advance"]))
+        else:
+            clock.scale(float(body["scale"]))
+        return self._clock()
+
+
+def _error(status: int, message: str) -> Response:
+    return Response.json({"error": {"code": status, "message": message}}, status)

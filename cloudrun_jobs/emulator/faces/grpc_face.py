@@ -1,0 +1,86 @@
+"""gRPC: the protocol of the Python, Go and Java clients."""
+
+from __future__ import annotations
+
+import socket
+from collections import defaultdict
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, Any
+
+import grpc
+
+from cloudrun_jobs.emulator.errors import ServiceError
+from cloudrun_jobs.emulator.service import ANONYMOUS, Caller, Method, Service, raw, raw_class
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from cloudrun_jobs.emulator.tokens import Tokens
+
+# Waiting for an operation takes a thread for as long as it lasts.
+THREADS = 128
+MAX_MESSAGE = 64 * 1024 * 1024
+
+
+class PortInUse(OSError):
+    """Another program listens on the port."""
+
+
+class GrpcFace:
+    def __init__(self, service: Service, tokens: Tokens) -> None:
+        self._service = service
+        self._tokens = tokens
+        self.port = 0
+
+    def start(self, port: int) -> None:
+        _check_free(port)
+        self._pool = ThreadPoolExecutor(THREADS, "emulator-grpc")
+        # With SO_REUSEPORT a second emulator on the same port would take half the calls.
+        options = [("grpc.so_reuseport", 0), ("grpc.max_receive_message_length", MAX_MESSAGE)]
+        self._server = grpc.server(self._pool, options=options)
+        self._server.add_generic_rpc_handlers(self._handlers())
+        self.port = self._server.add_insecure_port(f"127.0.0.1:{port}")
+        self._server.start()
+
+    def stop(self) -> None:
+        self._server.stop(grace=0.2).wait()
+        self._pool.shutdown()
+
+    def _handlers(self) -> list[Any]:
+        services: dict[str, dict[str, Any]] = defaultdict(dict)
+        for method in self._service.methods.values():
+            services[method.service][method.rpc] = grpc.unary_unary_rpc_method_handler(
+                self._answer(method),
+                request_deserializer=_deserializer(method.request),
+                response_serializer=lambda message: raw(message).SerializeToString(),
+            )
+        return [grpc.method_handlers_generic_handler(name, rpcs) for name, rpcs in services.items()]
+
+    def _answer(self, method: Method) -> Callable[[Any, Any], Any]:
+        def answer(request: Any, context: Any) -> Any:
+            try:
+                return self._service.call(method.key, request, self._caller(context))
+            except ServiceError as error:
+                context.abort(error.grpc_code, error.message)
+
+        return answer
+
+    def _caller(self, context: Any) -> Caller:
+        metadata = dict(context.invocation_metadata())
+        return Caller(self._tokens.principal(str(metadata.get("authorization", ""))) or ANONYMOUS)
+
+
+def _check_free(port: int) -> None:
+    """Refuse a port that is taken before gRPC tries it, which would write about it at length."""
+    try:
+        socket.create_server(("127.0.0.1", port)).close()
+    except OSError as error:
+        raise PortInUse(f"port {port} is in use; choose another, or 0 for any free one") from error
+
+
+def _deserializer(request_class: Any) -> Callable[[bytes], Any]:
+    """Bytes to a message; of proto-plus when the client's own types are."""
+    parse = raw_class(request_class).FromString
+    if not hasattr(request_class, "wrap"):
+        return parse  # type: ignore[no-any-return]
+    return lambda data: request_class.wrap(parse(data))

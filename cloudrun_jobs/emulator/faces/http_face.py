@@ -1,0 +1,129 @@
+"""HTTP: one port for REST, the v1 API of gcloud, the page and the controls, as a server or as a proxy."""
+
+from __future__ import annotations
+
+import socketserver
+import sys
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any, Protocol
+from urllib.parse import urlsplit
+
+from cloudrun_jobs.emulator.faces.grpc_face import PortInUse
+from cloudrun_jobs.emulator.scheduler.delivery import is_loopback
+from cloudrun_jobs.emulator.web import Request, Response
+
+MAX_BODY = 64 * 1024 * 1024
+IDLE = 60.0  # Seconds that a connection may say nothing.
+
+
+class Application(Protocol):
+    def respond(self, request: Request) -> Response: ...
+
+
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+    request_queue_size = 128
+    application: Application
+
+    def server_bind(self) -> None:
+        # The base class looks its own name up in the DNS, which can take long and serves nothing here.
+        socketserver.TCPServer.server_bind(self)
+        self.server_name, self.server_port = "localhost", self.server_address[1]
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Say nothing of clients that went away; anything else is a fault of ours."""
+        if not isinstance(sys.exception(), ConnectionError):
+            super().handle_error(request, client_address)
+
+
+class _Exchange(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    server_version = "cloudrun-emulator"
+    sys_version = ""
+    timeout = IDLE
+    # An answer is written in two parts; without this the second waits for the first to be acknowledged.
+    disable_nagle_algorithm = True
+    server: _Server
+
+    def _answer(self) -> None:
+        unreadable = self._unreadable()
+        if unreadable is not None:
+            self.close_connection = True
+            self._send(unreadable)
+            return
+        # Read also when the answer is a refusal: to close on what was sent would lose the answer on its way.
+        body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        self._send(self._strangers() or self.server.application.respond(self._request(body)))
+
+    def _request(self, body: bytes) -> Request:
+        return Request.to(self.command, self.path, dict(self.headers.items()), body)
+
+    do_GET = do_POST = do_PUT = do_PATCH = do_DELETE = do_HEAD = _answer  # noqa: N815 - names of the base class
+
+    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002
+        """Say nothing: the log entries of tasks are what people come to read."""
+
+    def _unreadable(self) -> Response | None:
+        length = self.headers.get("Content-Length") or "0"
+        if self.headers.get("Transfer-Encoding"):
+            return _error(411, "Chunked requests are not accepted; send a Content-Length.")
+        if not length.isdecimal():
+            return _error(400, "Content-Length must be a number.")
+        if int(length) > MAX_BODY:
+            return _error(413, f"The body is longer than {MAX_BODY} bytes.")
+        return None
+
+    def _strangers(self) -> Response | None:
+        """Refuse what a page of another site could send: whoever is answered here can run programs."""
+        target = urlsplit(self.path)
+        host = target.netloc or self.headers.get("Host", "")
+        try:
+            name = urlsplit(f"//{host}").hostname or ""
+        except ValueError:
+            return _error(400, "The Host header cannot be read.")
+        # .test and .localhost belong to nobody; googleapis.com is how a proxy is asked for Google.
+        if not (is_loopback(name) or name.endswith((".googleapis.com", ".test"))):
+            return _error(403, f"The emulator does not answer for the host {name!r}.")
+        origin = self.headers.get("Origin")
+        if origin is not None and urlsplit(origin).netloc != host:
+            return _error(403, f"The emulator does not answer pages of {origin!r}.")
+        return None
+
+    def _send(self, response: Response) -> None:
+        self.send_response(response.status)
+        self.send_header("Content-Type", response.content_type)
+        self.send_header("Content-Length", str(len(response.body)))
+        self.end_headers()
+        if self.command != "HEAD":
+            self.wfile.write(response.body)
+
+
+class HttpFace:
+    def __init__(self, application: Application) -> None:
+        self._application = application
+        self.port = 0
+
+    def start(self, port: int) -> None:
+        try:
+            self._server = _Server(("127.0.0.1", port), _Exchange)
+        except OSError as error:
+            raise PortInUse(f"port {port} is in use; choose another, or 0 for any free one") from error
+        self._server.application = self._application
+        self.port = int(self._server.server_address[1])
+        self._thread = threading.Thread(
+            target=self._server.serve_forever,
+            kwargs={"poll_interval": 0.05},
+            name="emulator-http",
+            daemon=True,
+        )
+        self._thread.start()
+
+    def stop(self) -> None:
+        self._server.shutdown()
+        self._thread.join()
+        self._server.server_close()
+
+
+def _error(status: int, message: str) -> Response:
+    return Response.json({"error": {"code": status, "message": message}}, status)

@@ -1,0 +1,162 @@
+"""What is declared, translated between v1 and v2: jobs, task templates and containers, there and back."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+
+from google.cloud import run_v2
+
+from cloudrun_jobs.emulator.errors import invalid
+
+CLIENT_NAME, CLIENT_VERSION = "run.googleapis.com/client-name", "run.googleapis.com/client-version"
+# Set by the service on what it hands out; ignored when it comes back in an update.
+SYSTEM = ("run.googleapis.com/creator", "run.googleapis.com/lastModifier", "run.googleapis.com/operation-id")
+LOCATION = "cloud.googleapis.com/location"
+
+
+def job_to_v2(v1: dict[str, Any]) -> run_v2.Job:
+    """A job of gcloud's as the engine takes it; INVALID_ARGUMENT where it has not the shape of one."""
+    try:
+        return _job_to_v2(v1)
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise invalid(f"Invalid JSON payload received. The job cannot be read: {error!r}.") from error
+
+
+def _job_to_v2(v1: dict[str, Any]) -> run_v2.Job:
+    metadata, spec = v1.get("metadata", {}), v1["spec"]["template"]
+    annotations = dict(metadata.get("annotations", {}))
+    labels = {key: value for key, value in metadata.get("labels", {}).items() if key != LOCATION}
+    job = run_v2.Job(
+        client=annotations.pop(CLIENT_NAME, ""),
+        client_version=annotations.pop(CLIENT_VERSION, ""),
+        labels=labels,
+        annotations={key: value for key, value in annotations.items() if key not in SYSTEM},
+        template=_template_to_v2(spec),
+    )
+    for field in ("startExecutionToken", "runExecutionToken"):
+        if field in v1["spec"]:
+            name = "start_execution_token" if field.startswith("start") else "run_execution_token"
+            setattr(job, name, v1["spec"][field])
+    return job
+
+
+def _template_to_v2(v1: dict[str, Any]) -> run_v2.ExecutionTemplate:
+    metadata, spec = v1.get("metadata", {}), v1["spec"]
+    return run_v2.ExecutionTemplate(
+        labels=metadata.get("labels", {}),
+        annotations=metadata.get("annotations", {}),
+        parallelism=int(spec.get("parallelism", 0)),
+        task_count=int(spec.get("taskCount", 0)),
+        template=_task_to_v2(spec["template"]["spec"]),
+    )
+
+
+def _task_to_v2(v1: dict[str, Any]) -> run_v2.TaskTemplate:
+    task = run_v2.TaskTemplate(
+        containers=[_container_to_v2(container) for container in v1.get("containers", [])],
+        service_account=v1.get("serviceAccountName", ""),
+    )
+    if "maxRetries" in v1:
+        task.max_retries = int(v1["maxRetries"])
+    if "timeoutSeconds" in v1:
+        task.timeout = timedelta(seconds=int(v1["timeoutSeconds"]))
+    return task
+
+
+def _container_to_v2(v1: dict[str, Any]) -> run_v2.Container:
+    return run_v2.Container(
+        name=v1.get("name", ""),
+        image=v1.get("image", ""),
+        command=v1.get("command", []),
+        args=v1.get("args", []),
+        env=[variable_to_v2(variable) for variable in v1.get("env", [])],
+        working_dir=v1.get("workingDir", ""),
+        resources=run_v2.ResourceRequirements(limits=v1.get("resources", {}).get("limits", {})),
+    )
+
+
+def variable_to_v2(v1: dict[str, Any]) -> run_v2.EnvVar:
+    reference = v1.get("valueFrom", {}).get("secretKeyRef")
+    if reference is None:
+        return run_v2.EnvVar(name=v1["name"], value=v1.get("value", ""))
+    # In v1 the secret is the name, and its version the key.
+    selector = run_v2.SecretKeySelector(secret=reference["name"], version=reference["key"])
+    return run_v2.EnvVar(name=v1["name"], value_source=run_v2.EnvVarSource(secret_key_ref=selector))
+
+
+def overrides_to_v2(v1: dict[str, Any]) -> run_v2.RunJobRequest.Overrides:
+    """What ``gcloud run jobs execute`` changes for one execution."""
+    try:
+        containers = [
+            run_v2.RunJobRequest.Overrides.ContainerOverride(
+                name=container.get("name", ""),
+                args=container.get("args", []),
+                env=[variable_to_v2(variable) for variable in container.get("env", [])],
+                clear_args=container.get("clearArgs", False),
+            )
+            for container in v1.get("containerOverrides", [])
+        ]
+        overrides = run_v2.RunJobRequest.Overrides(
+            container_overrides=containers, task_count=int(v1.get("taskCount", 0))
+        )
+        if "timeoutSeconds" in v1:
+            overrides.timeout = timedelta(seconds=int(v1["timeoutSeconds"]))
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise invalid(f"Invalid JSON payload received. The overrides cannot be read: {error!r}.") from error
+    return overrides
+
+
+def job_spec_to_v1(job: run_v2.Job) -> dict[str, Any]:
+    """The ``spec`` of a job."""
+    template = job.template
+    spec: dict[str, Any] = {
+        "template": {
+            # gcloud fails on a template without metadata, even empty ones.
+            "metadata": {"labels": dict(template.labels), "annotations": dict(template.annotations)},
+            "spec": {
+                "parallelism": template.parallelism,
+                "taskCount": template.task_count,
+                "template": {"spec": task_spec_to_v1(template.template)},
+            },
+        }
+    }
+    if job.start_execution_token:
+        spec["startExecutionToken"] = job.start_execution_token
+    if job.run_execution_token:
+        spec["runExecutionToken"] = job.run_execution_token
+    return spec
+
+
+def task_spec_to_v1(task: run_v2.TaskTemplate | run_v2.Task) -> dict[str, Any]:
+    spec: dict[str, Any] = {
+        "containers": [_container_to_v1(container) for container in task.containers],
+        "serviceAccountName": task.service_account,
+    }
+    if isinstance(task, run_v2.Task) or "max_retries" in task:
+        spec["maxRetries"] = task.max_retries
+    if task.timeout:
+        # A 64-bit number, and so a text in JSON.
+        spec["timeoutSeconds"] = str(int(task.timeout.total_seconds()))
+    return spec
+
+
+def _container_to_v1(container: run_v2.Container) -> dict[str, Any]:
+    v1: dict[str, Any] = {
+        "name": container.name,
+        "image": container.image,
+        "command": list(container.command),
+        "args": list(container.args),
+        "env": [_variable_to_v1(variable) for variable in container.env],
+        "workingDir": container.working_dir,
+        "resources": {"limits": dict(container.resources.limits)},
+    }
+    return {key: value for key, value in v1.items() if value or key in ("image", "resources")}
+
+
+def _variable_to_v1(variable: run_v2.EnvVar) -> dict[str, Any]:
+    reference = variable.value_source.secret_key_ref
+    if not reference.secret:
+        return {"name": variable.name, "value": variable.value}
+    key = {"name": reference.secret, "key": reference.version}
+    return {"name": variable.name, "valueFrom": {"secretKeyRef": key}}

@@ -1,0 +1,137 @@
+"""REST: the same calls as gRPC, by the http rules that the clients carry."""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote
+
+from google.protobuf import json_format
+from google.protobuf.descriptor import FieldDescriptor
+
+from cloudrun_jobs.emulator.errors import ServiceError, invalid
+from cloudrun_jobs.emulator.service import Caller, Method, Service, raw, raw_class
+from cloudrun_jobs.emulator.web import Request, Response
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+VARIABLE = re.compile(r"\{([a-z_.]+)=([^}]+)\}")
+# Parameters of the transport, not of the method.
+COMMON = ("alt", "key", "prettyPrint", "quotaUser", "fields")
+UNKNOWN_NAME = re.compile(r'has no field named "([^"]+)"')
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """One http rule, ready to be matched."""
+
+    verb: str
+    pattern: re.Pattern[str]
+    variables: tuple[str, ...]
+    body: str
+    method: Method
+
+
+class RestFace:
+    def __init__(self, service: Service) -> None:
+        self._service = service
+        rules = [rule for method in service.methods.values() for rule in _rules(method)]
+        # Those that end in a custom verb first: in the others, ":verb" would pass for a part of the id.
+        self._rules = sorted(rules, key=lambda rule: ":" not in rule.pattern.pattern)
+
+    def respond(self, request: Request, caller: Caller) -> Response:
+        try:
+            rule, values = self._find(request)
+            message = _message(rule, values, request)
+            answer = raw(self._service.call(rule.method.key, message, caller))
+        except ServiceError as error:
+            return Response(error.http_status, error.body())
+        numbers = "enum-encoding=int" in request.argument("$alt")
+        return Response(200, json_format.MessageToJson(answer, use_integers_for_enums=numbers).encode())
+
+    def _find(self, request: Request) -> tuple[Rule, list[str]]:
+        for rule in self._rules:
+            match = rule.pattern.fullmatch(request.path)
+            if match is not None and rule.verb == request.verb:
+                return rule, [unquote(value) for value in match.groups()]
+        raise ServiceError("NOT_FOUND", f"The requested URL {request.path} was not found on this server.")
+
+
+def _rules(method: Method) -> Iterator[Rule]:
+    for route in method.routes:
+        pattern, variables, rest = "", [], route.uri
+        while match := VARIABLE.search(rest):
+            pattern += re.escape(rest[: match.start()]) + "(" + match[2].replace("*", "[^/]+") + ")"
+            variables.append(match[1])
+            rest = rest[match.end() :]
+        compiled = re.compile(pattern + re.escape(rest))
+        yield Rule(route.verb.upper(), compiled, tuple(variables), route.body, method)
+
+
+def _message(rule: Rule, values: list[str], request: Request) -> Any:
+    """The request message: from the body, the query and the path, the last having the last word."""
+    message_class = rule.method.request
+    pb = raw_class(message_class)()
+    fields: dict[str, Any] = _body(rule.body, request)
+    for name, value in request.query:
+        if not name.startswith("$") and name not in COMMON:
+            _put(fields, name, _typed(pb.DESCRIPTOR, name, value))
+    try:
+        json_format.ParseDict(fields, pb)
+    except (json_format.ParseError, RecursionError) as error:
+        raise invalid(_explain(error)) from error
+    for path, value in zip(rule.variables, values, strict=True):
+        _set(pb, path, value)
+    return message_class.wrap(pb) if hasattr(message_class, "wrap") else pb
+
+
+def _body(place: str, request: Request) -> dict[str, Any]:
+    if not place or not request.body:
+        return {}
+    try:
+        content = json.loads(request.body)
+    except (ValueError, RecursionError) as error:
+        raise invalid(f"Invalid JSON payload received. {error}") from error
+    if not isinstance(content, dict):
+        raise invalid("Invalid JSON payload received. Expected an object.")
+    return content if place == "*" else {place: content}
+
+
+def _put(fields: dict[str, Any], name: str, value: Any) -> None:
+    """Put a parameter such as ``job.name`` where it belongs; one given again makes a list."""
+    *parents, last = name.split(".")
+    for parent in parents:
+        fields = fields.setdefault(parent, {})
+    if last in fields and isinstance(value, str):
+        earlier = fields[last]
+        value = [*(earlier if isinstance(earlier, list) else [earlier]), value]
+    fields[last] = value
+
+
+def _typed(descriptor: Any, name: str, value: str) -> Any:
+    """A query says true; JSON needs it as a boolean. All else may stay a string."""
+    for part in name.split("."):
+        field = descriptor.fields_by_camelcase_name.get(part) or descriptor.fields_by_name.get(part)
+        if field is None:
+            return value
+        descriptor = field.message_type
+    if field.type == FieldDescriptor.TYPE_BOOL and value.lower() in ("true", "false"):
+        return value.lower() == "true"
+    return value
+
+
+def _set(pb: Any, path: str, value: str) -> None:
+    *parents, last = path.split(".")
+    for parent in parents:
+        pb = getattr(pb, parent)
+    setattr(pb, last, value)
+
+
+def _explain(error: Exception) -> str:
+    unknown = UNKNOWN_NAME.search(str(error))
+    if unknown is not None:
+        return f'Invalid JSON payload received. Unknown name "{unknown[1]}": Cannot find field.'
+    return f"Invalid JSON payload received. {error}"

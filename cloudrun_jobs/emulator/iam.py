@@ -1,0 +1,109 @@
+"""Who may do what, when a policy is given: the roles of jobs, and the permissions that calls need."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from cloudrun_jobs.emulator.config import InvalidConfiguration
+from cloudrun_jobs.emulator.errors import ServiceError, permission_denied
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+PERMISSIONS = {
+    "Jobs.CreateJob": "run.jobs.create",
+    "Jobs.GetJob": "run.jobs.get",
+    "Jobs.ListJobs": "run.jobs.list",
+    "Jobs.UpdateJob": "run.jobs.update",
+    "Jobs.DeleteJob": "run.jobs.delete",
+    "Jobs.RunJob": "run.jobs.run",
+    "Jobs.GetIamPolicy": "run.jobs.getIamPolicy",
+    "Jobs.SetIamPolicy": "run.jobs.setIamPolicy",
+    "Executions.GetExecution": "run.executions.get",
+    "Executions.ListExecutions": "run.executions.list",
+    "Executions.DeleteExecution": "run.executions.delete",
+    "Executions.CancelExecution": "run.executions.cancel",
+    "Tasks.GetTask": "run.tasks.get",
+    "Tasks.ListTasks": "run.tasks.list",
+    "Operations.GetOperation": "run.operations.get",
+    "Operations.WaitOperation": "run.operations.get",
+    "Operations.ListOperations": "run.operations.list",
+    "Operations.DeleteOperation": "run.operations.delete",
+    "CloudScheduler.ListJobs": "cloudscheduler.jobs.list",
+    "CloudScheduler.GetJob": "cloudscheduler.jobs.get",
+    "CloudScheduler.CreateJob": "cloudscheduler.jobs.create",
+    "CloudScheduler.UpdateJob": "cloudscheduler.jobs.update",
+    "CloudScheduler.DeleteJob": "cloudscheduler.jobs.delete",
+    "CloudScheduler.PauseJob": "cloudscheduler.jobs.pause",
+    "CloudScheduler.ResumeJob": "cloudscheduler.jobs.enable",
+    "CloudScheduler.RunJob": "cloudscheduler.jobs.run",
+    "LoggingServiceV2.WriteLogEntries": "logging.logEntries.create",
+    "LoggingServiceV2.ListLogEntries": "logging.logEntries.list",
+}
+OVERRIDES = "run.jobs.runWithOverrides"
+RUN = frozenset(name for name in PERMISSIONS.values() if name.startswith("run.")) | {OVERRIDES}
+VIEW = frozenset(name for name in RUN if name.endswith((".get", ".list")))
+ROLES: Mapping[str, frozenset[str]] = {
+    "roles/run.invoker": frozenset({"run.jobs.run"}),
+    "roles/run.jobsExecutor": frozenset({"run.jobs.run", "run.executions.cancel"}),
+    "roles/run.jobsExecutorWithOverrides": frozenset({"run.jobs.run", OVERRIDES, "run.executions.cancel"}),
+    "roles/run.viewer": VIEW,
+    "roles/run.developer": RUN - {"run.jobs.setIamPolicy"},
+    "roles/run.admin": RUN,
+    "roles/cloudscheduler.admin": frozenset(n for n in PERMISSIONS.values() if n.startswith("cloudscheduler.")),
+    "roles/logging.viewer": frozenset({"logging.logEntries.list"}),
+    "roles/logging.logWriter": frozenset({"logging.logEntries.create"}),
+    "roles/owner": frozenset(PERMISSIONS.values()) | {OVERRIDES},
+}
+PREFIXES = ("serviceAccount:", "user:", "")
+
+
+class Iam:
+    """A policy as ``gcloud projects get-iam-policy`` prints it; None allows everything.
+
+    A binding names a role, or one permission in its place.
+    """
+
+    def __init__(self, policy: Mapping[str, Any] | None) -> None:
+        self._open = policy is None
+        self._grants: dict[str, set[str]] = {}
+        for binding in (policy or {}).get("bindings", []):
+            self._grant(binding)
+
+    def check(self, method: str, request: Any, principal: str) -> None:
+        """Refuse a call that the policy does not allow."""
+        if self._open or method not in PERMISSIONS:
+            return
+        if principal == "anonymous":
+            raise ServiceError(
+                "UNAUTHENTICATED",
+                "Request is missing required authentication credential. Expected OAuth 2 access token, "
+                "login cookie or other valid authentication credential.",
+            )
+        needed = [PERMISSIONS[method]]
+        if method == "Jobs.RunJob" and "overrides" in request:
+            needed.append(OVERRIDES)
+        for permission in needed:
+            if not self.allows(principal, permission):
+                raise permission_denied(permission, _resource(request))
+
+    def allows(self, principal: str, permission: str) -> bool:
+        if self._open:
+            return True
+        members = {f"{prefix}{principal}" for prefix in PREFIXES} | {"allUsers"}
+        return any(permission in self._grants.get(member, ()) for member in members)
+
+    def _grant(self, binding: Mapping[str, Any]) -> None:
+        role = binding.get("role", "")
+        if role not in ROLES and not role.startswith(("run.", "cloudscheduler.", "logging.")):
+            raise InvalidConfiguration(f"expected a permission or a role among {', '.join(ROLES)}, got {role!r}")
+        for member in binding.get("members", []):
+            self._grants.setdefault(member, set()).update(ROLES.get(role, {role}))
+
+
+def _resource(request: Any) -> str:
+    for field in ("name", "parent", "resource"):
+        value = getattr(request, field, "")
+        if value:
+            return str(value)
+    return str(getattr(getattr(request, "job", None), "name", "the project"))

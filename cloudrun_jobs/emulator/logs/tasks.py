@@ -1,0 +1,119 @@
+"""The log of one attempt: its lines as entries with the resource and labels that Cloud Run gives them."""
+
+from __future__ import annotations
+
+import json
+import uuid
+from typing import TYPE_CHECKING, Any
+
+from google.logging.type import log_severity_pb2
+from google.protobuf import json_format
+
+from cloudrun_jobs.emulator import limits, names
+from cloudrun_jobs.emulator.logs.store import Entry, LogStore
+
+if TYPE_CHECKING:
+    from google.cloud import run_v2
+
+    from cloudrun_jobs.emulator.clock import Clock
+
+LABEL = "run.googleapis.com/"
+
+
+class TaskLog:
+    def __init__(
+        self, store: LogStore, execution: run_v2.Execution, index: int, attempt: int, clock: Clock
+    ) -> None:
+        self._store = store
+        self._clock = clock
+        self._limit = limits.memory_bytes(execution.template.containers[0])
+        self._base = base_entry(execution)
+        self._base.labels[f"{LABEL}task_index"] = str(index)
+        self._base.labels[f"{LABEL}task_attempt"] = str(attempt)
+        self._base.labels["instanceId"] = uuid.uuid4().hex
+
+    def line(self, stream: str, line: str) -> None:
+        """A line of output: an object in JSON becomes a structured entry."""
+        entry = self._entry(stream)
+        fields = _json_object(line)
+        if fields is None:
+            entry.text_payload = line
+        else:
+            _structure(entry, fields)
+        self._store.add(entry)
+
+    def system(self, message: str, severity: str = "INFO") -> None:
+        """What the platform says about the task."""
+        entry = self._entry("varlog%2Fsystem")
+        entry.text_payload = message
+        entry.severity = log_severity_pb2.LogSeverity.Value(severity)
+        self._store.add(entry)
+
+    def out_of_memory(self, used: int) -> None:
+        mib = 1 << 20
+        self.system(
+            f"Memory limit of {self._limit // mib} MiB exceeded with {used // mib} MiB used. "
+            "Consider increasing the memory limit.",
+            "ERROR",
+        )
+
+    def _entry(self, log: str) -> Any:
+        entry = Entry()
+        entry.CopyFrom(self._base)
+        entry.log_name += log
+        return entry
+
+
+def base_entry(execution: run_v2.Execution) -> Any:
+    """What all entries of an execution share; the name of the log is to be completed."""
+    place = names.place_of(execution.name)
+    entry = Entry(log_name=f"projects/{place.project}/logs/run.googleapis.com%2F")
+    entry.resource.type = "cloud_run_job"
+    entry.resource.labels["project_id"] = place.project
+    entry.resource.labels["location"] = place.region
+    entry.resource.labels["job_name"] = execution.job
+    entry.labels[f"{LABEL}execution_name"] = names.short(execution.name)
+    return entry
+
+
+def _json_object(line: str) -> dict[str, Any] | None:
+    if not line.startswith("{"):
+        return None
+    try:
+        fields = json.loads(line)
+    except (ValueError, RecursionError):
+        return None
+    return fields if isinstance(fields, dict) else None
+
+
+def _structure(entry: Any, fields: dict[str, Any]) -> None:
+    """Lift out of the object what has a place of its own in an entry; the rest is the payload.
+
+    https://cloud.google.com/logging/docs/structured-logging#structured_logging_special_fields
+    """
+    entry.severity = _severity(fields.pop("severity", "DEFAULT"))
+    for key, value in _object(fields.pop("logging.googleapis.com/labels", {})).items():
+        entry.labels[key] = str(value)
+    entry.trace = str(fields.pop("logging.googleapis.com/trace", ""))
+    entry.span_id = str(fields.pop("logging.googleapis.com/spanId", ""))
+    if "logging.googleapis.com/insertId" in fields:
+        entry.insert_id = str(fields.pop("logging.googleapis.com/insertId"))
+    if set(fields) == {"message"} and isinstance(fields["message"], str):
+        entry.text_payload = fields["message"]
+        return
+    try:
+        json_format.ParseDict(fields, entry.json_payload)
+    except (json_format.ParseError, RecursionError):
+        # Such as a number beyond a double, or nesting beyond protobuf's: the text is all that can be kept.
+        entry.text_payload = json.dumps(fields)
+
+
+def _object(value: Any) -> dict[str, Any]:
+    return value if isinstance(value, dict) else {}
+
+
+def _severity(name: Any) -> int:
+    try:
+        return int(log_severity_pb2.LogSeverity.Value(str(name).upper()))
+    except ValueError:
+        return 0

@@ -1,0 +1,120 @@
+"""The RPCs that the emulator answers. Their http rules are those in the clients' own REST transports."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any
+
+from google.cloud import run_v2, scheduler_v1
+from google.cloud.logging_v2.types import ListLogEntriesRequest, WriteLogEntriesRequest
+from google.cloud.run_v2.services.executions.transports.rest_base import _BaseExecutionsRestTransport
+from google.cloud.run_v2.services.jobs.transports.rest_base import _BaseJobsRestTransport
+from google.cloud.run_v2.services.tasks.transports.rest_base import _BaseTasksRestTransport
+from google.cloud.scheduler_v1.services.cloud_scheduler.transports.rest_base import (
+    _BaseCloudSchedulerRestTransport,
+)
+from google.iam.v1 import iam_policy_pb2
+from google.longrunning import operations_pb2
+
+from cloudrun_jobs.emulator.service import Caller, Method, Route
+
+if TYPE_CHECKING:
+    from cloudrun_jobs.emulator.engine.core import Engine
+    from cloudrun_jobs.emulator.logs.store import LogStore
+    from cloudrun_jobs.emulator.scheduler.jobs import ScheduledJobs
+
+RUN = "google.cloud.run.v2"
+SCHEDULER = "google.cloud.scheduler.v1.CloudScheduler"
+LOGGING = "google.logging.v2.LoggingServiceV2"
+OPERATIONS = "google.longrunning.Operations"
+
+Handle = Callable[[Any, Caller], Any]
+
+
+def methods(engine: Engine, scheduler: ScheduledJobs, logs: LogStore) -> list[Method]:
+    return [
+        *_jobs(engine),
+        *_executions(engine),
+        *_operations(engine),
+        *_scheduler(scheduler),
+        *_logging(logs),
+    ]
+
+
+def _jobs(engine: Engine) -> Iterator[Method]:
+    jobs = engine.jobs
+    table: list[tuple[str, Any, Handle]] = [
+        ("CreateJob", run_v2.CreateJobRequest, lambda r, c: jobs.create(r, c.principal)),
+        ("GetJob", run_v2.GetJobRequest, _plain(jobs.get)),
+        ("ListJobs", run_v2.ListJobsRequest, _plain(jobs.listed)),
+        ("UpdateJob", run_v2.UpdateJobRequest, lambda r, c: jobs.update(r, c.principal)),
+        ("DeleteJob", run_v2.DeleteJobRequest, _plain(jobs.delete)),
+        ("RunJob", run_v2.RunJobRequest, lambda r, c: engine.executions.run(r, c.principal)),
+        ("GetIamPolicy", iam_policy_pb2.GetIamPolicyRequest, _plain(jobs.get_iam_policy)),
+        ("SetIamPolicy", iam_policy_pb2.SetIamPolicyRequest, _plain(jobs.set_iam_policy)),
+        ("TestIamPermissions", iam_policy_pb2.TestIamPermissionsRequest, engine.test_permissions),
+    ]
+    for rpc, request, handle in table:
+        yield Method(f"{RUN}.Jobs", rpc, request, handle, _routes(_BaseJobsRestTransport, rpc))
+
+
+def _executions(engine: Engine) -> Iterator[Method]:
+    executions = engine.executions
+    table: list[tuple[str, Any, Handle]] = [
+        ("GetExecution", run_v2.GetExecutionRequest, _plain(executions.get)),
+        ("ListExecutions", run_v2.ListExecutionsRequest, _plain(executions.listed)),
+        ("DeleteExecution", run_v2.DeleteExecutionRequest, _plain(executions.delete)),
+        ("CancelExecution", run_v2.CancelExecutionRequest, _plain(executions.cancel)),
+    ]
+    for rpc, request, handle in table:
+        yield Method(f"{RUN}.Executions", rpc, request, handle, _routes(_BaseExecutionsRestTransport, rpc))
+    tasks: list[tuple[str, Any, Handle]] = [
+        ("GetTask", run_v2.GetTaskRequest, _plain(executions.get_task)),
+        ("ListTasks", run_v2.ListTasksRequest, _plain(executions.list_tasks)),
+    ]
+    for rpc, request, handle in tasks:
+        yield Method(f"{RUN}.Tasks", rpc, request, handle, _routes(_BaseTasksRestTransport, rpc))
+
+
+def _operations(engine: Engine) -> Iterator[Method]:
+    operations = engine.operations
+    table: list[tuple[str, Any, Handle]] = [
+        ("GetOperation", operations_pb2.GetOperationRequest, _plain(operations.get)),
+        ("ListOperations", operations_pb2.ListOperationsRequest, _plain(operations.listed)),
+        ("WaitOperation", operations_pb2.WaitOperationRequest, _plain(operations.wait)),
+        ("DeleteOperation", operations_pb2.DeleteOperationRequest, _plain(operations.delete)),
+    ]
+    for rpc, request, handle in table:
+        yield Method(OPERATIONS, rpc, request, handle, _routes(_BaseJobsRestTransport, rpc))
+
+
+def _scheduler(scheduler: ScheduledJobs) -> Iterator[Method]:
+    table: list[tuple[str, Any, Handle]] = [
+        ("ListJobs", scheduler_v1.ListJobsRequest, _plain(scheduler.listed)),
+        ("GetJob", scheduler_v1.GetJobRequest, _plain(scheduler.get)),
+        ("CreateJob", scheduler_v1.CreateJobRequest, _plain(scheduler.create)),
+        ("UpdateJob", scheduler_v1.UpdateJobRequest, _plain(scheduler.update)),
+        ("DeleteJob", scheduler_v1.DeleteJobRequest, _plain(scheduler.delete)),
+        ("PauseJob", scheduler_v1.PauseJobRequest, _plain(scheduler.pause)),
+        ("ResumeJob", scheduler_v1.ResumeJobRequest, _plain(scheduler.resume)),
+        ("RunJob", scheduler_v1.RunJobRequest, _plain(scheduler.run)),
+    ]
+    for rpc, request, handle in table:
+        yield Method(SCHEDULER, rpc, request, handle, _routes(_BaseCloudSchedulerRestTransport, rpc))
+
+
+def _logging(logs: LogStore) -> Iterator[Method]:
+    # The Logging client has no REST transport to take these from.
+    write, read = Route("post", "/v2/entries:write", "*"), Route("post", "/v2/entries:list", "*")
+    yield Method(LOGGING, "WriteLogEntries", WriteLogEntriesRequest, _plain(logs.write), [write])
+    yield Method(LOGGING, "ListLogEntries", ListLogEntriesRequest, _plain(logs.listed), [read])
+
+
+def _plain(handle: Callable[[Any], Any]) -> Handle:
+    """Work that is the same whoever asks for it."""
+    return lambda request, _: handle(request)
+
+
+def _routes(transport: Any, rpc: str) -> list[Route]:
+    options = getattr(transport, f"_Base{rpc}")._get_http_options()
+    return [Route(option["method"], option["uri"], option.get("body", "")) for option in options]

@@ -1,0 +1,287 @@
+"""The program that owns every task's processes, so that none outlives the emulator.
+
+It runs in a process and session of its own, with the standard library only, and is told what to do over a
+socket. A socket closes however its other end dies, SIGKILL included, which neither PR_SET_PDEATHSIG (bound
+to the thread that spawned, and not inherited by grandchildren) nor an exit handler can promise. Spawning
+here also means that no process is forked from one that uses gRPC, whose children can hang or abort.
+"""
+
+from __future__ import annotations
+
+import array
+import ctypes
+import json
+import os
+import selectors
+import signal
+import socket
+import subprocess
+import sys
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+PR_SET_CHILD_SUBREAPER = 36
+MEMORY_POLL = 0.05
+HEADER = 4
+PAGE = os.sysconf("SC_PAGESIZE")
+
+
+@dataclass(slots=True)
+class Attempt:
+    """A running main process, which leads a process group of the same number."""
+
+    key: int
+    process: subprocess.Popen[bytes]
+    marks: frozenset[bytes]  # What its environment holds: how children that left the group are known.
+    memory: int = 0
+    used: int = 0
+    kill_at: float = field(default=float("inf"))
+
+    @property
+    def pid(self) -> int:
+        return self.process.pid
+
+
+class Guardian:
+    def __init__(self, line: socket.socket) -> None:
+        self.line = line
+        self.outbox = b""
+        self.attempts: dict[int, Attempt] = {}
+        self.by_key: dict[int, Attempt] = {}
+        self.open = True
+        self.selector = selectors.DefaultSelector()
+        self.wakeup, wake = os.pipe()
+        for end in (self.wakeup, wake):
+            os.set_blocking(end, False)
+        signal.set_wakeup_fd(wake)
+        signal.signal(signal.SIGCHLD, lambda *_: None)
+        # Not SIG_IGN, which tasks would inherit.
+        signal.signal(signal.SIGINT, lambda *_: None)
+        self.selector.register(line, selectors.EVENT_READ)
+        self.selector.register(self.wakeup, selectors.EVENT_READ)
+
+    def run(self) -> None:
+        while self.open:
+            self.turn()
+        for attempt in self.attempts.values():
+            _kill_group(attempt.pid, signal.SIGKILL)
+        while self.attempts:
+            self.reap(block=True)
+        for stray in _children():
+            _kill(stray)
+
+    def turn(self) -> None:
+        for key, _ in self.selector.select(self.patience()):
+            if key.fileobj is self.line:
+                self.listen()
+            else:
+                os.read(self.wakeup, 4096)
+        self.reap()
+        self.check_memory()
+        self.kill_overdue()
+        self.flush()
+
+    def patience(self) -> float | None:
+        due = [attempt.kill_at - time.monotonic() for attempt in self.attempts.values()]
+        polls = [MEMORY_POLL for attempt in self.attempts.values() if attempt.memory]
+        nearest = min([*due, *polls], default=float("inf"))
+        return None if nearest == float("inf") else max(nearest, 0.0)
+
+    def listen(self) -> None:
+        """Obey one message: four bytes of length, with any file descriptors attached, then JSON."""
+        header, fds = _receive_with_fds(self.line)
+        body = _receive(self.line, int.from_bytes(header, "big")) if len(header) == HEADER else b""
+        if not body:
+            self.open = False
+            return
+        message = json.loads(body)
+        getattr(self, "do_" + message.pop("do"))(fds=fds, **message)
+
+    def tell(self, **message: Any) -> None:
+        self.outbox += json.dumps(message).encode() + b"\n"
+
+    def flush(self) -> None:
+        """Send what fits. Never block: the emulator may itself be waiting to be read."""
+        if self.outbox and self.open:
+            try:
+                sent = self.line.send(self.outbox, socket.MSG_DONTWAIT)
+            except BlockingIOError:
+                sent = 0
+            except ConnectionError:
+                self.open = False
+                return
+            self.outbox = self.outbox[sent:]
+        events = selectors.EVENT_READ | (selectors.EVENT_WRITE if self.outbox else 0)
+        self.selector.modify(self.line, events)
+
+    def do_start(
+        self,
+        *,
+        key: int,
+        argv: list[str],
+        cwd: str,
+        env: dict[str, str],
+        memory: int,
+        marks: list[str],
+        fds: list[int],
+    ) -> None:
+        try:
+            process = _spawn(argv, cwd, env, *fds)
+        except (OSError, ValueError) as error:
+            self.tell(key=key, event="refused", reason=str(error))
+            return
+        finally:
+            for fd in fds:
+                os.close(fd)
+        attempt = Attempt(key, process, frozenset(f"{name}={env[name]}".encode() for name in marks), memory)
+        self.attempts[process.pid] = self.by_key[key] = attempt
+        self.tell(key=key, event="started", pid=process.pid)
+
+    def do_stop(self, *, key: int, grace: float, fds: list[int]) -> None:
+        attempt = self.by_key.get(key)
+        if attempt is not None:
+            _kill_group(attempt.pid, signal.SIGTERM if grace else signal.SIGKILL)
+            # A process stopped by SIGTSTP sees SIGTERM only once it goes on.
+            _kill_group(attempt.pid, signal.SIGCONT)
+            attempt.kill_at = min(attempt.kill_at, time.monotonic() + grace)
+
+    def do_signal(self, *, key: int, number: int, fds: list[int]) -> None:
+        attempt = self.by_key.get(key)
+        if attempt is not None:
+            _kill_group(attempt.pid, number)
+
+    def kill_overdue(self) -> None:
+        now = time.monotonic()
+        for attempt in self.attempts.values():
+            if attempt.kill_at <= now:
+                attempt.kill_at = float("inf")
+                _kill_group(attempt.pid, signal.SIGKILL)
+
+    def check_memory(self) -> None:
+        for attempt in self.attempts.values():
+            if attempt.memory and not attempt.used:
+                used = sum(_resident(pid) for pid in _family(attempt.pid))
+                if used > attempt.memory:
+                    attempt.used = used
+                    _kill_group(attempt.pid, signal.SIGKILL)
+
+    def reap(self, *, block: bool = False) -> None:
+        """Collect what has exited; with a main process goes all that it left behind, as in a container."""
+        while (found := _exited(block=block)) is not None:
+            pid, code = found
+            attempt = self.attempts.get(pid)
+            if attempt is not None:
+                # While anything is left in the group, its number cannot become another's.
+                _kill_group(pid, signal.SIGKILL)
+                self.bury(attempt, code)
+            if block:
+                return
+
+    def bury(self, attempt: Attempt, code: int) -> None:
+        attempt.process.returncode = code
+        del self.attempts[attempt.pid], self.by_key[attempt.key]
+        for stray in _children() - self.attempts.keys():
+            if not self.attempts or attempt.marks <= _environment(stray):
+                _kill(stray)
+        self.tell(key=attempt.key, event="exited", code=code, used=attempt.used)
+
+
+def _spawn(argv: list[str], cwd: str, env: dict[str, str], out: int, err: int) -> subprocess.Popen[bytes]:
+    return subprocess.Popen(  # noqa: S603 - running what the job says is the point
+        argv, cwd=cwd, env=env, stdin=subprocess.DEVNULL, stdout=out, stderr=err, start_new_session=True
+    )
+
+
+def _exited(*, block: bool) -> tuple[int, int] | None:
+    try:
+        pid, status = os.waitpid(-1, 0 if block else os.WNOHANG)
+    except ChildProcessError:
+        return None
+    return (pid, os.waitstatus_to_exitcode(status)) if pid else None
+
+
+def _kill_group(pid: int, number: int) -> None:
+    try:
+        os.killpg(pid, number)
+    except (ProcessLookupError, PermissionError):
+        # Gone already; macOS says "not permitted" of a group that holds only zombies.
+        return
+
+
+def _kill(pid: int) -> None:
+    try:
+        os.kill(pid, signal.SIGKILL)
+    except ProcessLookupError:
+        return
+
+
+def _children(pid: int | None = None) -> set[int]:
+    """The children of a process, ours by default; none where the kernel does not list them."""
+    children: set[int] = set()
+    for task in Path(f"/proc/{pid or 'self'}/task").glob("*/children"):
+        try:
+            children.update(map(int, task.read_text().split()))
+        except OSError:
+            continue
+    return children
+
+
+def _family(pid: int) -> Iterator[int]:
+    yield pid
+    for child in _children(pid):
+        yield from _family(child)
+
+
+def _resident(pid: int) -> int:
+    try:
+        return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * PAGE
+    except OSError:
+        return 0
+
+
+def _environment(pid: int) -> frozenset[bytes]:
+    try:
+        return frozenset(Path(f"/proc/{pid}/environ").read_bytes().split(b"\0"))
+    except OSError:
+        return frozenset()
+
+
+def _receive_with_fds(line: socket.socket) -> tuple[bytes, list[int]]:
+    fds = array.array("i")
+    try:
+        data, ancillary, _, _ = line.recvmsg(HEADER, socket.CMSG_SPACE(2 * fds.itemsize))
+    except ConnectionError:
+        return b"", []
+    for level, kind, content in ancillary:
+        if (level, kind) == (socket.SOL_SOCKET, socket.SCM_RIGHTS):
+            fds.frombytes(content[: len(content) - len(content) % fds.itemsize])
+    if data:
+        data += _receive(line, HEADER - len(data))
+    return data, list(fds)
+
+
+def _receive(line: socket.socket, size: int) -> bytes:
+    data = b""
+    while len(data) < size:
+        chunk = line.recv(min(size - len(data), 1 << 20))
+        if not chunk:
+            return b""
+        data += chunk
+    return data
+
+
+def _adopt_orphans() -> None:
+    """Have processes whose parent died handed to us, not to init, so that they can be found and ended."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+
+
+if __name__ == "__main__":
+    _adopt_orphans()
+    with socket.socket(fileno=int(sys.argv[1])) as line:
+        Guardian(line).run()

@@ -1,0 +1,233 @@
+"""Scheduler jobs: declared, paused, resumed, and delivered at least once when they are due."""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from google.cloud import scheduler_v1
+from google.protobuf import empty_pb2, field_mask_pb2
+
+from cloudrun_jobs.emulator import names
+from cloudrun_jobs.emulator.engine.store import checked, page, random_id
+from cloudrun_jobs.emulator.errors import ServiceError, failed_precondition, invalid
+from cloudrun_jobs.emulator.scheduler import retries
+from cloudrun_jobs.emulator.scheduler.declared import check, completed, schedule_of
+from cloudrun_jobs.emulator.scheduler.delivery import LOST, Courier, Result
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, MutableMapping
+    from datetime import datetime
+
+    from cloudrun_jobs.emulator.clock import Clock, Timer
+    from cloudrun_jobs.emulator.faults import Faults
+    from cloudrun_jobs.emulator.scheduler.calendar import Schedule
+    from cloudrun_jobs.emulator.scheduler.logs import DeliveryLog
+
+State = scheduler_v1.Job.State
+MAX_PAGE = 500
+# Only the service sets these; an update cannot.
+KEPT = ("state", "status", "schedule_time", "last_attempt_time")
+
+
+@dataclass(slots=True, eq=False)
+class Entry:
+    """A job with its schedule understood, and the timer of what it does next."""
+
+    job: scheduler_v1.Job
+    schedule: Schedule
+    timer: Timer | None = None
+    busy: bool = False  # A tick is being delivered, or waits to be tried again.
+
+
+@dataclass(slots=True, eq=False)
+class Delivery:
+    """One tick on its way: the attempts share the time that it was scheduled for."""
+
+    entry: Entry
+    scheduled: datetime | None
+    begun: datetime
+    manual: bool
+    retries: int = 0
+
+
+@dataclass(slots=True)
+class ScheduledJobs:
+    clock: Clock
+    courier: Courier
+    log: DeliveryLog
+    faults: Faults
+    keep: Callable[[scheduler_v1.Job], None] = lambda _: None
+    forget: Callable[[str], None] = lambda _: None
+    entries: MutableMapping[str, Entry] = field(default_factory=dict)
+    _lock: threading.RLock = field(default_factory=threading.RLock)
+
+    def create(self, request: scheduler_v1.CreateJobRequest) -> scheduler_v1.Job:
+        place = names.place_of(checked(request.parent))
+        job = completed(request.job)
+        job.name = checked(job.name or place.job(random_id(20)), "jobs")
+        if names.place_of(job.name) != place:
+            raise invalid(f"Job name must begin with {place}/jobs/, got {job.name!r}.")
+        check(job)
+        with self._lock:
+            if job.name in self.entries:
+                raise ServiceError("ALREADY_EXISTS", f"Job [{job.name}] already exists.")
+            job.state = State(State.ENABLED)
+            return self._put(Entry(job, schedule_of(job)))
+
+    def restore(self, job: scheduler_v1.Job) -> None:
+        """Take up a job that was kept from before."""
+        with self._lock:
+            entry = self.entries[job.name] = Entry(job, schedule_of(job))
+            self._arm(entry)
+
+    def get(self, request: scheduler_v1.GetJobRequest) -> scheduler_v1.Job:
+        with self._lock:
+            return scheduler_v1.Job(self._existing(request.name).job)
+
+    def listed(self, request: scheduler_v1.ListJobsRequest) -> scheduler_v1.ListJobsResponse:
+        pattern = names.place_of(checked(request.parent)).job("-")
+        with self._lock:
+            ours = [self.entries[name].job for name in sorted(self.entries) if names.matches(pattern, name)]
+            jobs, token = page(ours, request.page_size, request.page_token, MAX_PAGE)
+            return scheduler_v1.ListJobsResponse(jobs=jobs, next_page_token=token)
+
+    def update(self, request: scheduler_v1.UpdateJobRequest) -> scheduler_v1.Job:
+        with self._lock:
+            entry = self._existing(request.job.name)
+            job = completed(_masked(request, entry.job))
+            for name in KEPT:
+                setattr(job, name, getattr(entry.job, name))
+            check(job)
+            schedule = schedule_of(job)
+            entry.job, entry.schedule = job, schedule
+            return self._put(entry)
+
+    def delete(self, request: scheduler_v1.DeleteJobRequest) -> Any:
+        with self._lock:
+            entry = self._existing(request.name)
+            _disarm(entry)
+            del self.entries[request.name]
+            self.forget(request.name)
+        return empty_pb2.Empty()
+
+    def pause(self, request: scheduler_v1.PauseJobRequest) -> scheduler_v1.Job:
+        return self._turn(request.name, State.ENABLED, State.PAUSED)
+
+    def resume(self, request: scheduler_v1.ResumeJobRequest) -> scheduler_v1.Job:
+        return self._turn(request.name, State.PAUSED, State.ENABLED)
+
+    def run(self, request: scheduler_v1.RunJobRequest) -> scheduler_v1.Job:
+        """Deliver now, even a job that is paused or on its way; the answer does not wait for it."""
+        with self._lock:
+            entry = self._existing(request.name)
+            scheduled = entry.schedule.next_after(self.clock.now())
+            delivery = Delivery(entry, scheduled, self.clock.now(), manual=True)
+            job = scheduler_v1.Job(entry.job)
+        self.clock.soon(lambda: self._attempt(delivery))
+        return job
+
+    def _turn(self, name: str, expected: int, state: int) -> scheduler_v1.Job:
+        with self._lock:
+            entry = self._existing(name)
+            if entry.job.state != expected:
+                raise failed_precondition(
+                    f"Job must be {State(expected).name}, but is {State(entry.job.state).name}."
+                )
+            entry.job.state = State(state)
+            return self._put(entry)
+
+    def _existing(self, name: str) -> Entry:
+        entry = self.entries.get(checked(name, "jobs"))
+        if entry is None:
+            raise ServiceError("NOT_FOUND", "Job not found.")
+        return entry
+
+    def _put(self, entry: Entry) -> scheduler_v1.Job:
+        entry.job.user_update_time = self.clock.now()
+        self.entries[entry.job.name] = entry
+        if not entry.busy:
+            self._arm(entry)
+        self.keep(entry.job)
+        return scheduler_v1.Job(entry.job)
+
+    def _arm(self, entry: Entry) -> None:
+        """Wait for the next time that the job is due; a tick that is still on its way swallows others."""
+        _disarm(entry)
+        due = entry.schedule.next_after(self.clock.now())
+        pb = scheduler_v1.Job.pb(entry.job)
+        if entry.job.state != State.ENABLED or due is None:
+            pb.ClearField("schedule_time")
+            return
+        pb.schedule_time.FromDatetime(due)
+        entry.timer = self.clock.call_at(due, lambda: self._tick(entry, due))
+
+    def _tick(self, entry: Entry, due: datetime) -> None:
+        with self._lock:
+            if entry.job.state != State.ENABLED or entry.job.name not in self.entries:
+                return
+            entry.busy = True
+            delivery = Delivery(entry, due, self.clock.now(), manual=False)
+        self._attempt(delivery)
+
+    def _attempt(self, delivery: Delivery) -> None:
+        with self._lock:
+            job = scheduler_v1.Job(delivery.entry.job)
+        result = self._deliver(job, delivery.scheduled)
+        with self._lock:
+            self._account(delivery, result)
+
+    def _deliver(self, job: scheduler_v1.Job, scheduled: datetime | None) -> Result:
+        self.log.started(job, scheduled)
+        result = self.courier.deliver(job, scheduled)
+        if self.faults.take_double_delivery():
+            result = self.courier.deliver(job, scheduled)
+        if self.faults.take_lost_answer():
+            result = LOST
+        self.log.finished(job, result)
+        return result
+
+    def _account(self, delivery: Delivery, result: Result) -> None:
+        entry, now = delivery.entry, self.clock.now()
+        pb = scheduler_v1.Job.pb(entry.job)
+        pb.last_attempt_time.FromDatetime(now)
+        pb.status.CopyFrom(result.as_status())
+        known = entry.job.name in self.entries
+        if known and not result.acknowledged and self._try_again(delivery, now):
+            return
+        if not delivery.manual:
+            entry.busy = False
+        if known:
+            if not entry.busy:
+                self._arm(entry)
+            self.keep(entry.job)
+
+    def _try_again(self, delivery: Delivery, now: datetime) -> bool:
+        config = delivery.entry.job.retry_config
+        if not retries.wanted(config, delivery.retries, delivery.begun, now):
+            return False
+        wait = retries.backoff(config, delivery.retries)
+        delivery.retries += 1
+        self.clock.call_later(wait.total_seconds(), lambda: self._attempt(delivery))
+        return True
+
+
+def _masked(request: scheduler_v1.UpdateJobRequest, old: scheduler_v1.Job) -> scheduler_v1.Job:
+    """The job after an update: only what the mask names is taken over. gcloud sends defaults for the rest."""
+    if not request.update_mask.paths:
+        return request.job
+    job = scheduler_v1.Job(old)
+    mask = field_mask_pb2.FieldMask(paths=request.update_mask.paths)
+    if not mask.IsValidForDescriptor(scheduler_v1.Job.pb().DESCRIPTOR):
+        raise invalid(f"Invalid update_mask: {', '.join(mask.paths)}.")
+    source, target = scheduler_v1.Job.pb(request.job), scheduler_v1.Job.pb(job)
+    mask.MergeMessage(source, target, replace_message_field=True, replace_repeated_field=True)
+    job.name = old.name
+    return job
+
+
+def _disarm(entry: Entry) -> None:
+    if entry.timer is not None:
+        entry.timer.cancel()
+        entry.timer = None

@@ -1,0 +1,28 @@
+"""When a delivery that failed is tried again."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from datetime import datetime, timedelta
+
+    from google.cloud import scheduler_v1
+
+
+def backoff(config: scheduler_v1.RetryConfig, retry: int) -> timedelta:
+    """The wait before a retry, the first being 0: doubled so many times, then longer by the same each time.
+
+    From a minimum of 10 s with 3 doublings: 10, 20, 40, 80, 160, 240 … up to the maximum.
+    """
+    least: timedelta = config.min_backoff_duration
+    most: timedelta = config.max_backoff_duration
+    doubled = min(retry, config.max_doublings)
+    wait: timedelta = least * 2**doubled * (retry - doubled + 1)
+    return min(wait, most)
+
+
+def wanted(config: scheduler_v1.RetryConfig, retries: int, first_attempt: datetime, now: datetime) -> bool:
+    """Whether to try again: with both limits given, until both are reached."""
+    within_duration = bool(config.max_retry_duration) and now - first_attempt < config.max_retry_duration
+    return retries < config.retry_count or within_duration

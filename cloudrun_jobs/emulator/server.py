@@ -1,0 +1,166 @@
+"""An emulator as an object: started and stopped, with its clock, its faults and its logs at hand."""
+
+from __future__ import annotations
+
+import signal
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, Self
+
+from cloudrun_jobs.emulator.application import Application
+from cloudrun_jobs.emulator.archive import Archive
+from cloudrun_jobs.emulator.clients import Clients
+from cloudrun_jobs.emulator.clock import Clock
+from cloudrun_jobs.emulator.config import Config
+from cloudrun_jobs.emulator.engine.core import Engine
+from cloudrun_jobs.emulator.engine.course import Platform
+from cloudrun_jobs.emulator.engine.secrets import Secrets
+from cloudrun_jobs.emulator.engine.store import Store
+from cloudrun_jobs.emulator.faces.controls import BEGINNING, CERTIFICATES, DISCOVERY, KEYS, Controls
+from cloudrun_jobs.emulator.faces.grpc_face import GrpcFace, PortInUse
+from cloudrun_jobs.emulator.faces.http_face import HttpFace
+from cloudrun_jobs.emulator.faces.knative import face as knative
+from cloudrun_jobs.emulator.faces.page import EXECUTION, Page
+from cloudrun_jobs.emulator.faces.rest_face import RestFace
+from cloudrun_jobs.emulator.faults import Faults
+from cloudrun_jobs.emulator.iam import Iam
+from cloudrun_jobs.emulator.logs.store import LogStore
+from cloudrun_jobs.emulator.methods import methods
+from cloudrun_jobs.emulator.processes.spawner import Spawner
+from cloudrun_jobs.emulator.scheduler.delivery import Courier
+from cloudrun_jobs.emulator.scheduler.jobs import ScheduledJobs
+from cloudrun_jobs.emulator.scheduler.logs import DeliveryLog
+from cloudrun_jobs.emulator.service import Service
+from cloudrun_jobs.emulator.state import State
+from cloudrun_jobs.emulator.tokens import Tokens
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from types import TracebackType
+
+    from cloudrun_jobs.emulator.service import Caller
+    from cloudrun_jobs.emulator.web import Request, Response
+
+
+class Emulator:
+    """A local Cloud Run and Cloud Scheduler. Use it as a context manager, or `start` and `stop` it.
+
+    The options are those of `Config`: ``Emulator(grace=1.0, images={"app": Path("app")})``.
+    """
+
+    def __init__(self, **options: Any) -> None:
+        self.config = config = Config(**options)
+        self.clock = Clock()
+        self.faults = Faults()
+        self.logs = LogStore(self.clock)
+        self.tokens = Tokens()
+        iam = Iam(config.iam)
+        self._state: State | None = None
+        self._courier = Courier(self.clock, self.tokens, lambda request: self._application.deliver(request))
+        self.scheduler = ScheduledJobs(self.clock, self._courier, DeliveryLog(self.logs), self.faults)
+        self._spawner = Spawner()
+        platform = Platform(config, self.clock, self._spawner, self.logs, Secrets(config.secrets), self.faults)
+        self._engine = Engine(platform, iam, Store())
+        self._service = Service(methods(self._engine, self.scheduler, self.logs), self.faults, iam)
+        self._application = Application(RestFace(self._service), self.tokens, self._pages())
+        self._http = HttpFace(self._application)
+        self._grpc = GrpcFace(self._service, self.tokens)
+
+    @property
+    def grpc(self) -> str:
+        """Where gRPC is served, as ``127.0.0.1:PORT``."""
+        return f"127.0.0.1:{self._grpc.port}"
+
+    @property
+    def http(self) -> str:
+        """Where HTTP is served, as ``http://127.0.0.1:PORT``."""
+        return f"http://127.0.0.1:{self._http.port}"
+
+    @cached_property
+    def clients(self) -> Clients:
+        """The Google clients, connected to this emulator."""
+        return Clients(self.grpc)
+
+    @property
+    def guardian_pid(self) -> int:
+        """The process that owns those of all tasks."""
+        return self._spawner.guardian_pid
+
+    def prune(self, execution: str) -> None:
+        """Drop a finished execution by its name, as if it had grown old."""
+        self._engine.executions.prune(execution)
+
+    def maintain(self, execution: str, seconds: float = 10.0) -> None:
+        """Announce a move to another machine to the tasks of an execution: SIGTSTP, and SIGCONT after it."""
+        self._engine.signal(execution, signal.SIGTSTP)
+        self.clock.call_later(seconds, lambda: self._engine.signal(execution, signal.SIGCONT))
+
+    def on_delivery(self, uri: str, answer: Callable[[Request], Response]) -> None:
+        """Have a function answer what Cloud Scheduler delivers to this URI."""
+        self._courier.functions[uri] = answer
+
+    def _restore(self, state: State) -> None:
+        """Take up what was kept, and keep what changes from now on."""
+        archive = Archive(state)
+        archive.restore(self._engine.store, self.scheduler, self.clock.now())
+        self._engine.store.keep, self._engine.store.forget = archive.keep, archive.forget
+        self.scheduler.keep, self.scheduler.forget = archive.keep_scheduled, archive.forget_scheduled
+        self._state = state
+
+    def _pages(self) -> dict[str, Callable[[Request, Caller], Response]]:
+        controls = Controls(self)
+        page = Page(self._engine, self.scheduler, self.logs)
+        return {
+            "/": page.overview,
+            EXECUTION: page.execution,
+            knative.BEGINNING: knative.KnativeFace(self._service, self._engine.executions).respond,
+            BEGINNING: controls.respond,
+            CERTIFICATES: controls.certificates,
+            KEYS: controls.keys,
+            DISCOVERY: controls.discovery,
+        }
+
+    def start(self) -> Self:
+        if self.config.state is not None:
+            self._restore(State(self.config.state))
+        try:
+            self._listen()
+        except PortInUse:
+            self._close_state()
+            raise
+        self._courier.issuer = self.http
+        self._spawner.open()
+        self.clock.start()
+        return self
+
+    def _listen(self) -> None:
+        self._http.start(self.config.port)
+        try:
+            self._grpc.start(self.config.grpc_port)
+        except PortInUse:
+            self._http.stop()
+            raise
+
+    def _close_state(self) -> None:
+        if self._state is not None:
+            self._state.close()
+
+    def stop(self) -> None:
+        """Stop serving, and end every task."""
+        if "clients" in vars(self):
+            self.clients.close()
+        self._courier.close()
+        self.clock.stop()
+        self._service.close()
+        self._engine.close()
+        self._grpc.stop()
+        self._http.stop()
+        self._spawner.close()
+        self._close_state()
+
+    def __enter__(self) -> Self:
+        return self.start()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.stop()

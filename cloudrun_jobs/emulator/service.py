@@ -1,0 +1,79 @@
+"""The one road of every call, whichever protocol it came in: permission, faults, the work, faults again."""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from cloudrun_jobs.emulator.faults import Faults
+    from cloudrun_jobs.emulator.iam import Iam
+
+ANONYMOUS = "anonymous"
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """Who calls, as the bearer token says."""
+
+    principal: str = ANONYMOUS
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """An http rule: ``{job.name=projects/*/locations/*/jobs/*}`` in the URI fills a field of the request."""
+
+    verb: str
+    uri: str
+    body: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Method:
+    """An RPC: what goes in, what comes out, and who does the work."""
+
+    service: str
+    rpc: str
+    request: Any  # A message class, of proto-plus or plain protobuf.
+    handle: Callable[[Any, Caller], Any]
+    routes: Sequence[Route] = ()
+
+    @property
+    def key(self) -> str:
+        """How plans and permissions call it: ``Jobs.RunJob``."""
+        return f"{self.service.rpartition('.')[2]}.{self.rpc}"
+
+
+class Service:
+    def __init__(self, methods: Sequence[Method], faults: Faults, iam: Iam) -> None:
+        self.methods: Mapping[str, Method] = {method.key: method for method in methods}
+        self._faults = faults
+        self._iam = iam
+        self._closing = threading.Event()
+        faults.methods = frozenset(self.methods)
+
+    def call(self, key: str, request: Any, caller: Caller) -> Any:
+        self._iam.check(key, request, caller.principal)
+        self._faults.before(key)
+        late = self._faults.late_by(key)
+        response = self.methods[key].handle(request, caller)
+        if late:
+            self._closing.wait(late)
+        self._faults.after(key)
+        return response
+
+    def close(self) -> None:
+        """Let go of the callers whom a fault keeps waiting."""
+        self._closing.set()
+
+
+def raw(message: Any) -> Any:
+    """The protobuf message inside one of proto-plus, or the message itself."""
+    return type(message).pb(message) if hasattr(type(message), "pb") else message
+
+
+def raw_class(message_class: Any) -> Any:
+    return message_class.pb() if hasattr(message_class, "pb") else message_class

@@ -1,0 +1,47 @@
+#!/bin/sh
+# One image, two roles: `web` (or nothing) serves, any other arguments are a management command: a job.
+set -eu
+here=$(dirname "$0")
+
+if [ "${1-web}" != web ]; then
+  exec "$here/run_django_command.sh" "$@"
+fi
+
+stopping=
+trap 'stopping=yes' TERM INT
+
+run=${TMPDIR:-/tmp}/server # The one place written to, so that the root file system can be read-only.
+mkdir -p "$run"
+sed -e "s|\${PORT}|${PORT:-8080}|g" -e "s|\${STATIC_ROOT}|$STATIC_ROOT|g" -e "s|\${RUN}|$run|g" \
+  "$here/nginx/nginx.conf.template" >"$run/nginx.conf"
+
+# More of gunicorn's settings come in WEB_CONCURRENCY and GUNICORN_CMD_ARGS. Cloud Run limits a request's time.
+gunicorn --bind "unix:$run/gunicorn.sock" --no-control-socket --threads 8 --timeout 0 --graceful-timeout 2 \
+  "$WSGI_APPLICATION" &
+gunicorn=$!
+nginx -e stderr -p "$run" -c "$run/nginx.conf" &
+nginx=$!
+
+both_live() {
+  kill -0 "$gunicorn" 2>/dev/null && kill -0 "$nginx" 2>/dev/null
+}
+
+# sh cannot wait for the first of two, and `wait`, unlike `sleep`, lets the trap act at once.
+while [ -z "$stopping" ] && both_live; do
+  sleep 1 &
+  wait $! || true
+done
+
+status=0
+[ -n "$stopping" ] || {
+  echo "entrypoint: nginx or gunicorn has ended; ending the container so that it is restarted." >&2
+  status=1
+}
+
+# nginx finishes the requests it has, then gunicorn has none: at most 6 s (nginx.conf) and 2 s, of Cloud Run's 10.
+trap '' TERM INT
+kill -s QUIT "$nginx" 2>/dev/null || true
+wait "$nginx" || true
+kill -s TERM "$gunicorn" 2>/dev/null || true
+wait "$gunicorn" || true
+exit "$status"

@@ -1,0 +1,121 @@
+"""Airflow's own Cloud Run hook and operator against an emulator, in a virtual environment of their own.
+
+Install ``apache-airflow-providers-google`` there, and name the Python that has the emulator:
+``python tests/emulator/airflow_client.py /path/to/python``. It is a program and not a test module, for
+Airflow and Django do not go well into one environment.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import os
+import subprocess
+import sys
+import tempfile
+from unittest import mock
+
+PROJECT, REGION = "acme", "europe-west4"
+TASK = {"image": "app", "command": ["/bin/sh"], "args": ["-c", "exit 0"]}
+JOB = {"template": {"template": {"containers": [TASK], "max_retries": 0}}}
+
+
+@contextlib.contextmanager
+def emulator(python):
+    """An emulator in its own process; gives its HTTP address."""
+    command = [python, "-m", "cloudrun_jobs.emulator", "--port", "0", "--grpc-port", "0", "--json", "--grace", "1"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            yield json.loads(process.stdout.readline())["http"]
+        finally:
+            process.terminate()
+
+
+@contextlib.contextmanager
+def connected(address):
+    """Airflow as it is, but for where it calls and with which credentials."""
+    from airflow.providers.google.cloud.hooks.cloud_run import CloudRunHook
+    from google.auth.credentials import AnonymousCredentials
+
+    with (
+        mock.patch.object(CloudRunHook, "__init__", without_connection(CloudRunHook.__init__)),
+        mock.patch.object(CloudRunHook, "get_credentials", return_value=AnonymousCredentials()),
+        mock.patch.object(CloudRunHook, "is_default_universe", return_value=True),
+        mock.patch.object(CloudRunHook, "_get_api_endpoint", return_value=address),
+        mock.patch.object(CloudRunHook, "get_client_options", client_options),
+    ):
+        yield
+
+
+def without_connection(original):
+    """A hook that does not look for a connection in Airflow's database, and speaks REST."""
+
+    def init(self, gcp_conn_id="google_cloud_default", impersonation_chain=None, transport=None, **kwargs):
+        with mock.patch("airflow.providers.google.common.hooks.base_google.GoogleBaseHook.get_connection"):
+            original(self, gcp_conn_id=gcp_conn_id, impersonation_chain=None, transport="rest", **kwargs)
+
+    return init
+
+
+def client_options(_, api_endpoint_override=None, **__):
+    from google.api_core.client_options import ClientOptions
+
+    return ClientOptions(api_endpoint=api_endpoint_override)
+
+
+def execute(job_name, overrides=None):
+    from airflow.providers.google.cloud.operators.cloud_run import CloudRunExecuteJobOperator
+
+    operator = CloudRunExecuteJobOperator(
+        task_id="run", project_id=PROJECT, region=REGION, job_name=job_name, overrides=overrides, deferrable=False
+    )
+    return operator.execute({"ti": mock.MagicMock(), "task_instance": mock.MagicMock()})
+
+
+def failure(job_name, overrides):
+    """What Airflow says about a run that fails."""
+    from airflow.providers.common.compat.sdk import AirflowException
+
+    try:
+        execute(job_name, overrides)
+    except AirflowException as error:
+        return f"{error} {error.__cause__}"
+    raise AssertionError("a task that exits 3 passed for a success")
+
+
+def say(*words):
+    sys.stdout.write(" ".join(map(str, words)) + "\n")
+
+
+def main(python):
+    from airflow.providers.google.cloud.hooks.cloud_run import CloudRunHook
+
+    with emulator(python) as address, connected(address):
+        hook = CloudRunHook()
+        created = hook.create_job(job_name="work", job=JOB, region=REGION, project_id=PROJECT)
+        assert created.name == f"projects/{PROJECT}/locations/{REGION}/jobs/work"
+        say("created", created.name)
+
+        listed = [job.name for job in hook.list_jobs(region=REGION, project_id=PROJECT)]
+        assert listed == [created.name]
+        say("listed", len(listed))
+
+        done = execute("work", {"container_overrides": [{"args": ["-c", "exit 0"]}], "task_count": 2})
+        assert done["execution_count"] == 1
+        say("executed", done["latest_created_execution"]["name"])
+
+        message = failure("work", {"container_overrides": [{"args": ["-c", "exit 3"]}]})
+        assert "exit code: 3" in message
+        say("failed as it should")
+
+        hook.delete_job(job_name="work", region=REGION, project_id=PROJECT)
+        assert list(hook.list_jobs(region=REGION, project_id=PROJECT)) == []
+        say("deleted")
+
+
+if __name__ == "__main__":
+    logging.disable(logging.INFO)
+    with tempfile.TemporaryDirectory() as home:
+        os.environ["AIRFLOW_HOME"] = home
+        main(sys.argv[1])

@@ -1,0 +1,97 @@
+"""Jobs to run on an emulator, and how to wait for what they do."""
+
+from __future__ import annotations
+
+import threading
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from google.cloud import run_v2
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from datetime import timedelta
+
+    from cloudrun_jobs.emulator import Emulator
+
+PLACE = "projects/acme/locations/europe-west4"
+PATIENCE = 30.0
+
+
+def eventually(look: Callable[[], Any], within: float = PATIENCE) -> Any:
+    """What `look` finds, asked again and again until it finds something."""
+    deadline, pause = time.monotonic() + within, threading.Event()
+    while not (found := look()):
+        assert time.monotonic() < deadline, f"nothing within {within} s"
+        pause.wait(0.02)
+    return found
+
+
+def job(*command: str, retries: int = 0, timeout: timedelta | str | None = None, **template: Any) -> run_v2.Job:
+    """A job of one container that runs this command."""
+    container = run_v2.Container(image=template.pop("image", "app"), command=list(command))
+    container.env = [run_v2.EnvVar(name=k, value=v) for k, v in template.pop("env", {}).items()]
+    task = run_v2.TaskTemplate(containers=[container], max_retries=retries)
+    if timeout is not None:
+        task.timeout = timeout
+    return run_v2.Job(template=run_v2.ExecutionTemplate(template=task, **template))
+
+
+def script(text: str, **options: Any) -> run_v2.Job:
+    """A job that runs a shell script."""
+    return job("/bin/sh", "-c", text, **options)
+
+
+@dataclass
+class Cloud:
+    """An emulator seen through its gRPC clients."""
+
+    emulator: Emulator
+
+    def create(self, declared: run_v2.Job, job_id: str = "work") -> run_v2.Job:
+        return self.emulator.clients.jobs.create_job(parent=PLACE, job=declared, job_id=job_id).result()
+
+    def start(self, declared: run_v2.Job, job_id: str = "work", **overrides: Any) -> Any:
+        """Create the job, run it, and return the operation."""
+        name = self.create(declared, job_id).name
+        return self.emulator.clients.jobs.run_job(run_v2.RunJobRequest(name=name, overrides=overrides or None))
+
+    def finish(self, declared: run_v2.Job, job_id: str = "work", **overrides: Any) -> run_v2.Execution:
+        """Create the job, run it, and return its execution when that is over, however it went."""
+        return self.outcome(self.start(declared, job_id, **overrides).metadata.name)
+
+    def execution(self, name: str) -> run_v2.Execution:
+        return self.emulator.clients.executions.get_execution(name=name)
+
+    def outcome(self, name: str) -> run_v2.Execution:
+        return eventually(lambda: _if_done(self.execution(name)))
+
+    def running(self, name: str) -> run_v2.Execution:
+        """The execution as soon as its first task runs."""
+        return eventually(lambda: _if_started(self.execution(name)))
+
+    def tasks(self, name: str) -> list[run_v2.Task]:
+        return list(self.emulator.clients.tasks.list_tasks(parent=name))
+
+    def output(self, stream: str = "stdout") -> list[str]:
+        """The lines that tasks wrote."""
+        name = f"projects/acme/logs/run.googleapis.com%2F{stream}"
+        return [entry.text_payload for entry in self.emulator.logs.all() if entry.log_name == name]
+
+
+def job_of(execution: run_v2.Execution) -> str:
+    """The full name of the job; the execution itself holds the short one."""
+    return execution.name.partition("/executions/")[0]
+
+
+def condition(resource: Any, type_: str = "Completed") -> run_v2.Condition:
+    return next(found for found in resource.conditions if found.type_ == type_)
+
+
+def _if_done(execution: run_v2.Execution) -> run_v2.Execution | None:
+    return execution if execution.completion_time else None
+
+
+def _if_started(execution: run_v2.Execution) -> run_v2.Execution | None:
+    return execution if execution.start_time else None

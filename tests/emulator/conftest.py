@@ -1,0 +1,20 @@
+"""An emulator for every test that asks for one."""
+
+from __future__ import annotations
+
+import pytest
+
+from cloudrun_jobs.testing.emulator import cloudrun_emulator, cloudrun_emulator_options
+from tests.emulator.cloud import Cloud
+
+__all__ = ["cloudrun_emulator", "cloudrun_emulator_options"]
+
+
+@pytest.fixture
+def emulator(cloudrun_emulator):
+    return cloudrun_emulator
+
+
+@pytest.fixture
+def cloud(cloudrun_emulator):
+    return Cloud(cloudrun_emulator)

@@ -1,0 +1,201 @@
+"""The four ways to reach an emulator, each behind the same few verbs."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol
+
+import grpc
+from google.api_core import exceptions
+from google.auth.credentials import AnonymousCredentials
+from google.cloud import run_v2
+from google.cloud.run_v2.services.executions.transports import ExecutionsGrpcAsyncIOTransport
+from google.cloud.run_v2.services.jobs.transports import JobsGrpcAsyncIOTransport
+from google.cloud.run_v2.services.tasks.transports import TasksGrpcAsyncIOTransport
+
+from tests.emulator.cloud import PLACE, condition, eventually
+from tests.emulator.gcloud_cli import Gcloud
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from cloudrun_jobs.emulator import Emulator
+
+
+@dataclass(frozen=True)
+class Ending:
+    """How an execution ended, in what all faces can tell."""
+
+    succeeded: int
+    failed: int
+    cancelled: int
+    message: str
+
+
+class Face(Protocol):
+    def create(self, job_id: str, job: run_v2.Job) -> None: ...
+    def run(self, job_id: str, overrides: dict[str, Any] | None = None) -> str: ...
+    def ending(self, execution: str) -> Ending: ...
+    def cancel(self, execution: str) -> None: ...
+    def exit_codes(self, execution: str) -> list[int]: ...
+    def jobs(self) -> list[str]: ...
+    def delete(self, job_id: str) -> None: ...
+    def refusal(self, job_id: str) -> str: ...
+
+
+class Clients:
+    """The Python clients, over whichever transport; `_call` knows how to await."""
+
+    def __init__(self, jobs: Any, executions: Any, tasks: Any) -> None:
+        self._jobs, self._executions, self._tasks = jobs, executions, tasks
+
+    def _call(self, method: Any, *args: Any, **kwargs: Any) -> Any:
+        return method(*args, **kwargs)
+
+    def _all(self, method: Any, **kwargs: Any) -> list[Any]:
+        return list(method(**kwargs))
+
+    def create(self, job_id: str, job: run_v2.Job) -> None:
+        self._call(self._jobs.create_job, parent=PLACE, job=job, job_id=job_id)
+
+    def run(self, job_id: str, overrides: dict[str, Any] | None = None) -> str:
+        request = run_v2.RunJobRequest(name=f"{PLACE}/jobs/{job_id}", overrides=overrides)
+        return self._call(self._jobs.run_job, request).metadata.name
+
+    def ending(self, execution: str) -> Ending:
+        def done():
+            found = self._call(self._executions.get_execution, name=execution)
+            return found if found.completion_time else None
+
+        found = eventually(done)
+        counts = (found.succeeded_count, found.failed_count, found.cancelled_count)
+        return Ending(*counts, condition(found).message)
+
+    def cancel(self, execution: str) -> None:
+        self._call(self._executions.cancel_execution, name=execution)
+
+    def exit_codes(self, execution: str) -> list[int]:
+        return [task.last_attempt_result.exit_code for task in self._all(self._tasks.list_tasks, parent=execution)]
+
+    def jobs(self) -> list[str]:
+        return [job.name.rpartition("/")[2] for job in self._all(self._jobs.list_jobs, parent=PLACE)]
+
+    def delete(self, job_id: str) -> None:
+        self._call(self._jobs.delete_job, name=f"{PLACE}/jobs/{job_id}")
+
+    def refusal(self, job_id: str) -> str:
+        """What is said when a job that does not exist is run."""
+        try:
+            self.run(job_id)
+        except exceptions.NotFound as error:
+            return error.message.removeprefix(
+                f"POST http://{error.message.partition('//')[2].partition(': ')[0]}: "
+            )
+        raise AssertionError("the job exists")
+
+
+class AsyncClients(Clients):
+    def __init__(self, loop: asyncio.Runner, *clients: Any) -> None:
+        super().__init__(*clients)
+        self._loop = loop
+
+    def _call(self, method: Any, *args: Any, **kwargs: Any) -> Any:
+        async def call():
+            return await method(*args, **kwargs)
+
+        return self._loop.run(call())
+
+    def _all(self, method: Any, **kwargs: Any) -> list[Any]:
+        async def call():
+            return [item async for item in await method(**kwargs)]
+
+        return self._loop.run(call())
+
+
+class GcloudFace:
+    def __init__(self, gcloud: Gcloud) -> None:
+        self._gcloud = gcloud
+
+    def create(self, job_id: str, job: run_v2.Job) -> None:
+        container = job.template.template.containers[0]
+        options = [f"--image={container.image}", f"--command={','.join(container.command)}"]
+        # gcloud splits at commas; another separator leaves those of the script alone.
+        options.append(f"--args=^|^{'|'.join(container.args)}")
+        options.append(f"--tasks={job.template.task_count or 1}")
+        options.append(f"--max-retries={job.template.template.max_retries}")
+        self._gcloud("run", "jobs", "create", job_id, *options)
+
+    def run(self, job_id: str, overrides: dict[str, Any] | None = None) -> str:
+        options = []
+        for container in (overrides or {}).get("container_overrides", []):
+            options.append(f"--args=^|^{'|'.join(container['args'])}")
+            options.append(f"--update-env-vars={','.join(v['name'] + '=' + v['value'] for v in container['env'])}")
+        if overrides and "task_count" in overrides:
+            options.append(f"--tasks={overrides['task_count']}")
+        return self._gcloud("run", "jobs", "execute", job_id, "--async", *options)["metadata"]["name"]
+
+    def ending(self, execution: str) -> Ending:
+        def done():
+            found = self._gcloud("run", "jobs", "executions", "describe", execution)["status"]
+            return found if "completionTime" in found else None
+
+        found = eventually(done)
+        counts = (found.get(f"{kind}Count", 0) for kind in ("succeeded", "failed", "cancelled"))
+        messages = {one["type"]: one["message"] for one in found["conditions"]}
+        return Ending(*counts, messages["Completed"])
+
+    def cancel(self, execution: str) -> None:
+        self._gcloud("run", "jobs", "executions", "cancel", execution)
+
+    def exit_codes(self, execution: str) -> list[int]:
+        tasks = self._gcloud("run", "jobs", "executions", "tasks", "list", f"--execution={execution}")
+        results = {task["status"]["index"]: task["status"].get("lastAttemptResult", {}) for task in tasks}
+        return [results[index].get("exitCode", 0) for index in sorted(results)]
+
+    def jobs(self) -> list[str]:
+        return [job["metadata"]["name"] for job in self._gcloud("run", "jobs", "list")]
+
+    def delete(self, job_id: str) -> None:
+        self._gcloud("run", "jobs", "delete", job_id)
+
+    def refusal(self, job_id: str) -> str:
+        return self._gcloud("run", "jobs", "execute", job_id, succeeds=False)
+
+
+@contextlib.contextmanager
+def over_grpc(emulator: Emulator, _: Path):
+    yield Clients(emulator.clients.jobs, emulator.clients.executions, emulator.clients.tasks)
+
+
+@contextlib.contextmanager
+def over_async_grpc(emulator: Emulator, _: Path):
+    with asyncio.Runner() as loop:
+
+        async def connect():
+            channel = grpc.aio.insecure_channel(emulator.grpc)
+            jobs = run_v2.JobsAsyncClient(transport=JobsGrpcAsyncIOTransport(channel=channel))
+            executions = run_v2.ExecutionsAsyncClient(transport=ExecutionsGrpcAsyncIOTransport(channel=channel))
+            tasks = run_v2.TasksAsyncClient(transport=TasksGrpcAsyncIOTransport(channel=channel))
+            return channel, (jobs, executions, tasks)
+
+        channel, clients = loop.run(connect())
+        yield AsyncClients(loop, *clients)
+        loop.run(channel.close())
+
+
+@contextlib.contextmanager
+def over_rest(emulator: Emulator, _: Path):
+    options = {"credentials": AnonymousCredentials(), "client_options": {"api_endpoint": emulator.http}}
+    kinds = (run_v2.JobsClient, run_v2.ExecutionsClient, run_v2.TasksClient)
+    with contextlib.ExitStack() as stack:
+        clients = [kind(transport="rest", **options) for kind in kinds]
+        for client in clients:
+            stack.callback(client.transport.close)
+        yield Clients(*clients)
+
+
+@contextlib.contextmanager
+def over_gcloud(emulator: Emulator, directory: Path):
+    yield GcloudFace(Gcloud(emulator.http, directory))

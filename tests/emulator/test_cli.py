@@ -1,0 +1,146 @@
+"""The command line, as its own process."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import grpc
+import pytest
+from google.cloud import run_v2
+
+from cloudrun_jobs.emulator.clients import Clients
+from tests.emulator.cloud import PLACE, eventually, script
+from tests.emulator.test_processes import alive
+
+ROOT = Path(__file__).parents[2]
+COMMAND = [sys.executable, "-m", "cloudrun_jobs.emulator", "--port", "0", "--grpc-port", "0", "--json"]
+
+
+@contextlib.contextmanager
+def serving(*options, command=COMMAND, **environment):
+    """An emulator as a process, and the addresses that its one line names."""
+    with subprocess.Popen(
+        [*command, *options], stdout=subprocess.PIPE, text=True, cwd=ROOT, env={**os.environ, **environment}
+    ) as process:
+        try:
+            yield process, json.loads(process.stdout.readline())
+        finally:
+            process.kill()
+
+
+def start_task(address, tmp_path):
+    """Start a task that does not want to end; return its process id."""
+    clients = Clients(address)
+    written = tmp_path / "pid"
+    declared = script(f"trap '' TERM HUP INT; echo $$ > {written}; while :; do sleep 1; done")
+    name = clients.jobs.create_job(parent=PLACE, job=declared, job_id="stubborn").result().name
+    clients.jobs.run_job(name=name)
+    pid = eventually(lambda: written.exists() and written.read_text().strip())
+    clients.close()
+    return int(pid)
+
+
+def test_ready_line():
+    """One line of JSON says where it serves, and it serves there by then."""
+    with serving() as (_, addresses):
+        assert set(addresses) == {"grpc", "http"}
+        assert addresses["http"].startswith("http://127.0.0.1:")
+        channel = grpc.insecure_channel(addresses["grpc"])
+        grpc.channel_ready_future(channel).result(timeout=10)
+        channel.close()
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_stopped_by_a_signal(number, tmp_path):
+    """Ctrl-C stops it with success, and ends every task."""
+    with serving() as (process, addresses):
+        pid = start_task(addresses["grpc"], tmp_path)
+        process.send_signal(number)
+
+        assert process.wait(timeout=20) == 0
+        assert not alive(pid)
+
+
+def test_killed(tmp_path):
+    """After SIGKILL of the emulator none of its tasks is left."""
+    with serving() as (process, addresses):
+        pid = start_task(addresses["grpc"], tmp_path)
+        process.kill()
+        eventually(lambda: not alive(pid))
+
+    assert not alive(pid)
+
+
+def test_port_in_use():
+    """A port that is taken is one line on stderr."""
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        command = [*COMMAND[:3], "--port", port, "--grpc-port", "0"]
+        done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, timeout=60)
+
+    assert done.returncode == 1
+    assert done.stderr == f"cloudrun_emulator: port {port} is in use; choose another, or 0 for any free one\n"
+
+
+def test_grpc_port_in_use():
+    """So is one that is taken from gRPC."""
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        command = [*COMMAND[:3], "--port", "0", "--grpc-port", port]
+        done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, timeout=60)
+
+    assert done.returncode == 1
+    assert done.stderr == f"cloudrun_emulator: port {port} is in use; choose another, or 0 for any free one\n"
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--image", "app"], "expected --image NAME=DIR, got 'app'"),
+        (["--image", "app=/nowhere"], "expected a directory for 'app', got '/nowhere'"),
+        (["--grace", "-1"], "expected a grace of 0 s or more, got -1.0"),
+        (["--state", "/dev/null"], "expected a directory for the state at '/dev/null'"),
+        (["--secrets", "/nowhere.json"], "expected a readable JSON file at '/nowhere.json'"),
+    ],
+)
+def test_wrong_option(options, message):
+    """An option that cannot be used is one line that says what was expected."""
+    done = subprocess.run([*COMMAND, *options], capture_output=True, text=True, cwd=ROOT, timeout=60)
+
+    assert done.returncode == 1
+    assert done.stderr.startswith(f"cloudrun_emulator: {message}")
+    assert done.stderr.count("\n") == 1
+
+
+def test_without_django():
+    """The emulator starts where Django cannot be imported."""
+    block = (
+        "import sys; sys.modules['django'] = None; from cloudrun_jobs.emulator.cli import main; sys.exit(main())"
+    )
+    command = [sys.executable, "-c", block, *COMMAND[3:]]
+    with serving(command=command) as (_, addresses):
+        clients = Clients(addresses["grpc"])
+
+        assert list(clients.jobs.list_jobs(parent=PLACE)) == []
+
+        clients.close()
+
+
+def test_management_command():
+    """manage.py cloudrun_emulator is the same emulator."""
+    command = [sys.executable, "-m", "django", "cloudrun_emulator", *COMMAND[3:]]
+    with serving(command=command, DJANGO_SETTINGS_MODULE="tests.settings") as (process, addresses):
+        clients = Clients(addresses["grpc"])
+        with pytest.raises(Exception, match="does not exist"):
+            clients.jobs.get_job(run_v2.GetJobRequest(name=f"{PLACE}/jobs/none"))
+        clients.close()
+        process.send_signal(signal.SIGINT)
+
+        assert process.wait(timeout=20) == 0

@@ -1,0 +1,349 @@
+"""Executions: what they run, how many tasks at once, and what becomes of them."""
+
+from __future__ import annotations
+
+import json
+import sys
+
+import pytest
+from google.api_core import exceptions
+from google.cloud import run_v2
+from google.protobuf import duration_pb2
+
+from cloudrun_jobs.emulator import Emulator
+from tests.emulator.cloud import PLACE, Cloud, condition, eventually, job, job_of, script
+
+PRINT_ENVIRONMENT = "import json, os; print(json.dumps(dict(os.environ)))"
+
+
+def test_environment(cloud):
+    """A task sees the job's variables, those of Cloud Run, and nothing of the emulator's own."""
+    execution = cloud.finish(job(sys.executable, "-c", PRINT_ENVIRONMENT, env={"GREETING": "hello"}))
+
+    [line] = [entry for entry in cloud.emulator.logs.all() if entry.HasField("json_payload")]
+    environment = dict(line.json_payload)
+    assert environment.pop("PATH").endswith(":/usr/local/bin:/usr/bin:/bin")
+    assert {name for name in environment if not name.startswith("LC_")} == {
+        "HOME",
+        "GREETING",
+        "CLOUD_RUN_JOB",
+        "CLOUD_RUN_EXECUTION",
+        "CLOUD_RUN_TASK_INDEX",
+        "CLOUD_RUN_TASK_ATTEMPT",
+        "CLOUD_RUN_TASK_COUNT",
+    }
+    assert environment["GREETING"] == "hello"
+    assert environment["CLOUD_RUN_JOB"] == "work"
+    assert environment["CLOUD_RUN_EXECUTION"] == execution.name.rpartition("/")[2]
+    assert environment["CLOUD_RUN_TASK_COUNT"] == "1"
+
+
+def test_parents_are_short(cloud):
+    """An execution names its job, and a task its job and execution, by their short ids."""
+    execution = cloud.finish(script("exit 0"))
+    [task] = cloud.tasks(execution.name)
+
+    assert execution.job == task.job == "work"
+    assert task.execution == execution.name.rpartition("/")[2]
+
+
+def test_args_are_replaced_and_env_is_merged(cloud):
+    """Overrides replace the arguments and merge the environment by name."""
+    declared = job("/bin/sh", "-c", 'echo "$A $B $0"', env={"A": "1", "B": "2"})
+    declared.template.template.containers[0].args = ["declared"]
+    container = {"args": ["given"], "env": [{"name": "B", "value": "3"}]}
+
+    execution = cloud.finish(declared, container_overrides=[container])
+
+    assert cloud.output() == ["1 3 given"]
+    assert list(execution.template.containers[0].args) == ["given"]
+
+
+def test_clear_args(cloud):
+    """An override can also take all arguments away."""
+    declared = script('echo "$0"')
+    declared.template.template.containers[0].args = ["declared"]
+
+    cloud.finish(declared, container_overrides=[{"clear_args": True}])
+
+    assert cloud.output() == ["/bin/sh"]
+
+
+def test_override_of_an_unknown_container(cloud):
+    """The name of a container override counts only when there is more than one container."""
+    declared = script("exit 0")
+    declared.template.template.containers = [
+        run_v2.Container(name="main", image="a", command=["/bin/true"]),
+        run_v2.Container(name="side", image="b"),
+    ]
+
+    with pytest.raises(exceptions.InvalidArgument, match="matches no container"):
+        cloud.start(declared, container_overrides=[{"name": "other"}])
+
+
+def test_task_count_and_timeout_overrides(cloud):
+    """An execution can have more tasks and another time limit than its job."""
+    execution = cloud.finish(script("exit 0"), task_count=3, timeout="30s")
+
+    assert execution.succeeded_count == 3
+    assert execution.template.timeout.total_seconds() == 30
+
+
+def test_every_task_has_its_index(cloud):
+    """The tasks of an execution are numbered from 0."""
+    execution = cloud.finish(script("echo $CLOUD_RUN_TASK_INDEX", task_count=5))
+
+    assert sorted(cloud.output()) == ["0", "1", "2", "3", "4"]
+    assert [task.index for task in cloud.tasks(execution.name)] == [0, 1, 2, 3, 4]
+    assert cloud.tasks(execution.name)[4].name.endswith("-task4")
+
+
+def test_parallelism(cloud, tmp_path):
+    """No more tasks run at once than the job's parallelism."""
+    wait = f"mkdir {tmp_path}/$$; ls {tmp_path} | wc -l; sleep 0.1; rmdir {tmp_path}/$$"
+
+    cloud.finish(script(wait, task_count=6, parallelism=2))
+
+    assert {int(line) for line in cloud.output()} <= {1, 2}
+
+
+def test_operation_follows_the_execution(cloud):
+    """The metadata of an unfinished operation is the execution as it stands."""
+    operation = cloud.start(script("sleep 30"))
+    cloud.running(operation.metadata.name)
+
+    assert not operation.done()
+    assert operation.metadata.running_count == 1
+    assert condition(operation.metadata).message == "Waiting for execution to complete."
+
+
+def test_wait_operation(cloud):
+    """Waiting for an operation ends when it is done, long before the time given."""
+    operation = cloud.start(script("sleep 0.3")).operation
+    operations = cloud.emulator.clients.jobs.transport.operations_client
+
+    eventually(lambda: operations.get_operation(operation.name).done)
+
+    assert operation.name in [found.name for found in operations.list_operations(PLACE, "")]
+
+
+def test_wait_operation_gives_up(cloud):
+    """Waiting ends with an unfinished operation when the time given is over."""
+    client = cloud.emulator.clients.jobs
+    operation = cloud.start(script("sleep 30")).operation
+
+    answer = client.wait_operation({"name": operation.name, "timeout": duration_pb2.Duration(nanos=200_000_000)})
+
+    # The gRPC client hands this answer out undecoded.
+    assert type(operation).FromString(answer).done is False
+
+
+def test_deleted_operation(cloud):
+    """An operation that was deleted is not found, and its work goes on."""
+    operation = cloud.start(script("sleep 0.2"))
+    operations = cloud.emulator.clients.jobs.transport.operations_client
+    operations.delete_operation(operation.operation.name)
+
+    with pytest.raises(exceptions.NotFound):
+        operations.get_operation(operation.operation.name)
+
+    assert cloud.outcome(operation.metadata.name).succeeded_count == 1
+
+
+def test_cancel_after_the_end(cloud):
+    """An execution that is over cannot be cancelled."""
+    execution = cloud.finish(script("exit 0"))
+
+    with pytest.raises(exceptions.FailedPrecondition) as raised:
+        cloud.emulator.clients.executions.cancel_execution(name=execution.name)
+
+    short = execution.name.rpartition("/")[2]
+    assert raised.value.message == f"Execution '{short}' cannot be cancelled because it is not running."
+
+
+def test_cancel_lets_tasks_clean_up(cloud):
+    """A cancelled task gets SIGTERM and time to end."""
+    operation = cloud.start(script("trap 'echo bye; exit 0' TERM; echo hi; sleep 60 & wait", retries=3))
+    eventually(lambda: cloud.output() == ["hi"])
+    cloud.emulator.clients.executions.cancel_execution(name=operation.metadata.name)
+
+    assert cloud.outcome(operation.metadata.name).cancelled_count == 1
+    assert cloud.output() == ["hi", "bye"]
+
+
+def test_cancel_of_a_task_that_timed_out(cloud):
+    """A task that is cancelled while it is ended for its time limit is not tried again."""
+    stubborn = script("echo up; trap '' TERM; while :; do sleep 0.1; done", retries=3, timeout="1s")
+    operation = cloud.start(stubborn)
+    eventually(lambda: any("maximum timeout" in line for line in cloud.output("varlog%2Fsystem")))
+    cloud.emulator.clients.executions.cancel_execution(name=operation.metadata.name)
+
+    assert cloud.outcome(operation.metadata.name).cancelled_count == 1
+    assert cloud.output() == ["up"]
+
+
+def test_deleted_execution(cloud):
+    """A deleted execution is stopped and gone; its operation still answers, without an error."""
+    operation = cloud.start(script("sleep 60"))
+    cloud.running(operation.metadata.name)
+    cloud.emulator.clients.executions.delete_execution(name=operation.metadata.name)
+
+    with pytest.raises(exceptions.NotFound) as raised:
+        cloud.execution(operation.metadata.name)
+
+    short = operation.metadata.name.rpartition("/")[2]
+    assert raised.value.message == (
+        f"Resource '{short}' of kind 'EXECUTION' in region 'europe-west4' in project 'acme' does not exist."
+    )
+    assert operation.result().delete_time
+
+
+def test_deleted_job(cloud):
+    """Deleting a job takes its executions with it, running or not."""
+    operation = cloud.start(script("sleep 60"))
+    cloud.running(operation.metadata.name)
+    cloud.emulator.clients.jobs.delete_job(name=job_of(operation.metadata)).result()
+
+    with pytest.raises(exceptions.NotFound):
+        cloud.execution(operation.metadata.name)
+
+
+def test_listing_is_newest_first_and_paged(cloud):
+    """Executions are listed newest first, page by page."""
+    first = cloud.finish(script("exit 0"))
+    second = cloud.emulator.clients.jobs.run_job(name=job_of(first)).metadata
+
+    request = run_v2.ListExecutionsRequest(parent=job_of(first), page_size=1)
+    listed = [execution.name for execution in cloud.emulator.clients.executions.list_executions(request)]
+
+    assert listed == [second.name, first.name]
+
+
+def test_retention():
+    """Beyond the number that is kept, the oldest finished executions of a job are dropped."""
+    with Emulator(retention=2) as emulator:
+        cloud = Cloud(emulator)
+        oldest = cloud.finish(script("exit 0"))
+        for _ in range(2):
+            cloud.outcome(emulator.clients.jobs.run_job(name=job_of(oldest)).metadata.name)
+
+        assert len(list(emulator.clients.executions.list_executions(parent=job_of(oldest)))) == 2
+        with pytest.raises(exceptions.NotFound):
+            cloud.execution(oldest.name)
+
+
+def test_prune(cloud):
+    """A finished execution can be made to disappear, as old ones do."""
+    execution = cloud.finish(script("exit 0"))
+    cloud.emulator.prune(execution.name)
+
+    with pytest.raises(exceptions.NotFound):
+        cloud.execution(execution.name)
+
+
+@pytest.mark.parametrize("field", ["start_execution_token", "run_execution_token"])
+def test_execution_token(cloud, field):
+    """An execution token starts an execution of that name, once."""
+    declared = script("exit 0")
+    setattr(declared, field, "first")
+    created = cloud.create(declared)
+    cloud.emulator.clients.jobs.update_job(job=created).result()
+
+    assert cloud.outcome(f"{created.name}/executions/work-first").succeeded_count == 1
+    assert len(list(cloud.emulator.clients.executions.list_executions(parent=created.name))) == 1
+
+
+def test_validate_only(cloud):
+    """A request to validate only starts nothing and names an operation that cannot be fetched."""
+    created = cloud.create(script("exit 0"))
+    client = cloud.emulator.clients.jobs
+    operation = client.run_job(run_v2.RunJobRequest(name=created.name, validate_only=True))
+
+    with pytest.raises(exceptions.NotFound):
+        client.transport.operations_client.get_operation(operation.operation.name)
+
+    assert list(cloud.emulator.clients.executions.list_executions(parent=created.name)) == []
+
+
+def test_maintenance(cloud):
+    """A task under maintenance is told by SIGTSTP, and goes on by SIGCONT."""
+    told = "trap 'echo stop' TSTP; trap 'echo cont; exit 0' CONT; echo up; while :; do sleep 0.05; done"
+    operation = cloud.start(script(told))
+    eventually(lambda: cloud.output() == ["up"])
+    cloud.emulator.maintain(operation.metadata.name, seconds=0.3)
+
+    assert cloud.outcome(operation.metadata.name).succeeded_count == 1
+    assert cloud.output() == ["up", "stop", "cont"]
+
+
+def test_image_directory(tmp_path):
+    """An image name stands for a directory, with or without the tag."""
+    with Emulator(images={"europe-docker.pkg.dev/acme/app": tmp_path}) as emulator:
+        cloud = Cloud(emulator)
+        cloud.finish(script("pwd", image="europe-docker.pkg.dev/acme/app:v1"))
+
+        assert cloud.output() == [str(tmp_path)]
+
+
+def test_entry_point_of_a_django_project(tmp_path):
+    """An image without a command runs manage.py of its directory."""
+    (tmp_path / "manage.py").write_text("import sys; print(sys.argv[1:])")
+    declared = job(image="app")
+    declared.template.template.containers[0].args = ["refresh", "--partner=7"]
+    with Emulator(images={"app": tmp_path}) as emulator:
+        cloud = Cloud(emulator)
+        cloud.finish(declared)
+
+        assert cloud.output() == ["['refresh', '--partner=7']"]
+
+
+def test_secret(tmp_path):
+    """A variable that refers to a secret holds the secret's value."""
+    declared = script("echo $TOKEN")
+    source = run_v2.EnvVarSource(secret_key_ref=run_v2.SecretKeySelector(secret="token", version="latest"))
+    declared.template.template.containers[0].env = [run_v2.EnvVar(name="TOKEN", value_source=source)]
+    with Emulator(secrets={"token": "s3cret"}) as emulator:
+        cloud = Cloud(emulator)
+        cloud.finish(declared)
+
+        assert cloud.output() == ["s3cret"]
+
+
+def test_secret_in_the_environment(cloud, monkeypatch):
+    """A secret that is in no file is looked up in the emulator's environment."""
+    monkeypatch.setenv("CLOUDRUN_EMULATOR_SECRET_DB_PASSWORD", "s3cret")
+    declared = script("echo $PASSWORD")
+    key = run_v2.SecretKeySelector(secret="projects/acme/secrets/db-password", version="3")
+    source = run_v2.EnvVarSource(secret_key_ref=key)
+    declared.template.template.containers[0].env = [run_v2.EnvVar(name="PASSWORD", value_source=source)]
+    cloud.finish(declared)
+
+    assert cloud.output() == ["s3cret"]
+
+
+def test_passed_environment(monkeypatch):
+    """A task gets those variables of the emulator's environment that it is told to pass on."""
+    monkeypatch.setenv("DATABASE_URL", "postgres://")
+    with Emulator(pass_env=("DATABASE_URL", "NOT_SET")) as emulator:
+        cloud = Cloud(emulator)
+        cloud.finish(script('echo "$DATABASE_URL ${NOT_SET-unset}"'))
+
+        assert cloud.output() == ["postgres:// unset"]
+
+
+def test_structured_output(cloud):
+    """A line that is an object in JSON becomes a structured entry with the severity it names."""
+    line = json.dumps({"severity": "WARNING", "message": "look", "rows": 3})
+    execution = cloud.finish(script(f"echo '{line}'"))
+
+    [entry] = [found for found in cloud.emulator.logs.all() if found.HasField("json_payload")]
+    assert dict(entry.json_payload) == {"message": "look", "rows": 3.0}
+    assert entry.severity == 400
+    assert entry.resource.type == "cloud_run_job"
+    assert dict(entry.resource.labels) == {
+        "project_id": "acme",
+        "location": "europe-west4",
+        "job_name": "work",
+    }
+    assert entry.labels["run.googleapis.com/execution_name"] == execution.name.rpartition("/")[2]
+    assert entry.labels["run.googleapis.com/task_index"] == "0"

@@ -1,0 +1,246 @@
+"""The HTTP port: REST, controls, the page, and what it refuses."""
+
+from __future__ import annotations
+
+import shutil
+import socket
+import subprocess
+
+import pytest
+import requests
+from google.api_core import exceptions
+from google.auth.credentials import AnonymousCredentials
+from google.cloud import logging as cloud_logging
+from google.cloud.logging_v2.types import LogEntry
+
+from tests.emulator.cloud import PLACE, eventually, script
+
+JOBS = f"/v2/{PLACE}/jobs"
+BODY = {"template": {"template": {"containers": [{"image": "app", "command": ["/bin/true"]}], "maxRetries": 0}}}
+
+
+@pytest.fixture
+def http(emulator):
+    """Calls the port: a verb, a path, and what requests takes."""
+    with requests.Session() as session:
+        yield lambda verb, path, **kw: session.request(verb, emulator.http + path, timeout=10, **kw)
+
+
+def test_unknown_field(http):
+    """A field that does not exist is named, as the service does."""
+    answer = http("POST", f"{JOBS}?jobId=work", json={"templat": {}})
+
+    assert answer.status_code == 400
+    message = 'Invalid JSON payload received. Unknown name "templat": Cannot find field.'
+    assert answer.json()["error"] == {"code": 400, "message": message, "status": "INVALID_ARGUMENT"}
+
+
+@pytest.mark.parametrize(
+    "body", [b"{", b"[]", b"\xff", b"[" * 100_000, b'{"template": 3}', b'{"template": null, "x": {}}']
+)
+def test_malformed_body(http, body):
+    """A body that is not what the method takes is refused, and the port goes on answering."""
+    assert http("POST", f"{JOBS}?jobId=work", data=body).status_code == 400
+    assert http("GET", JOBS).json() == {}
+
+
+def test_unknown_path(http):
+    """A path that no method has is not found."""
+    answer = http("GET", "/v2/nothing")
+
+    assert answer.status_code == 404
+    assert answer.json()["error"]["status"] == "NOT_FOUND"
+
+
+def test_validate_only_in_the_query(http):
+    """A boolean in the query is understood: nothing is created."""
+    assert http("POST", f"{JOBS}?jobId=work&validateOnly=true", json=BODY).json()["done"] is True
+    assert http("GET", JOBS).json() == {}
+
+
+def test_enumerations_as_numbers(http):
+    """Clients that ask for numbers in place of names get them."""
+    http("POST", f"{JOBS}?jobId=work", json=BODY)
+    names = http("GET", f"{JOBS}/work").json()
+    numbers = http("GET", f"{JOBS}/work?$alt=json;enum-encoding=int").json()
+
+    assert names["terminalCondition"]["state"] == "CONDITION_SUCCEEDED"
+    assert numbers["terminalCondition"]["state"] == 4
+
+
+@pytest.mark.parametrize("host", ["evil.example.com", "169.254.1.1", "127.0.0.1.example.com", "["])
+def test_strange_host(http, host):
+    """Another host's name in the Host header is refused: a page could have it point here."""
+    assert http("GET", JOBS, headers={"Host": host}).status_code in (400, 403)
+
+
+def test_strange_origin(http):
+    """A page of another site cannot start anything."""
+    answer = http("POST", f"{JOBS}?jobId=work", json=BODY, headers={"Origin": "https://evil.example.com"})
+
+    assert answer.status_code == 403
+    assert http("GET", JOBS).json() == {}
+
+
+@pytest.mark.parametrize("host", ["localhost:1", "europe-west4-run.googleapis.com", "run.test", "[::1]:80"])
+def test_known_host(http, host):
+    """Names of this machine, of Google's APIs and those that belong to nobody are answered."""
+    assert http("GET", JOBS, headers={"Host": host}).status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("request_head", "status"),
+    [
+        (b"POST /x HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n", b"411"),
+        (b"POST /x HTTP/1.1\r\nHost: localhost\r\nContent-Length: x\r\n\r\n", b"400"),
+        (b"POST /x HTTP/1.1\r\nHost: localhost\r\nContent-Length: 99999999999\r\n\r\n", b"413"),
+        (b"NONSENSE\r\n\r\n", b"400"),
+    ],
+)
+def test_malformed_request(emulator, request_head, status):
+    """A request that cannot be read is answered with its status."""
+    address = ("127.0.0.1", int(emulator.http.rpartition(":")[2]))
+    with socket.create_connection(address, timeout=10) as connection:
+        connection.sendall(request_head)
+
+        assert status in connection.recv(200)
+
+
+def test_half_open_connections(emulator, http):
+    """Connections that say nothing, or half of something, keep nobody from being answered."""
+    address = ("127.0.0.1", int(emulator.http.rpartition(":")[2]))
+    silent = [socket.create_connection(address) for _ in range(30)]
+    for connection in silent[:15]:
+        connection.sendall(b"POST /v2 HTTP/1.1\r\nContent-Le")
+
+    assert http("GET", JOBS).status_code == 200
+
+    for connection in silent:
+        connection.close()
+
+
+def test_garbage_on_the_grpc_port(cloud):
+    """Bytes that are not gRPC do not disturb those who speak it."""
+    host, port = cloud.emulator.grpc.split(":")
+    with socket.create_connection((host, int(port))) as connection:
+        connection.sendall(b"\x00" * 1000)
+
+        assert cloud.create(script("exit 0")).name
+
+
+def test_control_of_faults(http, cloud):
+    """Faults can be planned, seen and dropped over HTTP."""
+    plan = {"what": "fail", "method": "Jobs.GetJob", "code": "ABORTED", "times": None}
+    http("POST", "/_emulator/faults", json=plan)
+
+    assert http("GET", "/_emulator/faults").json() == [{"what": "fail", "method": "Jobs.GetJob", "times": None}]
+    assert http("GET", f"{JOBS}/work").status_code == 409
+
+    http("DELETE", "/_emulator/faults")
+
+    assert http("GET", f"{JOBS}/work").status_code == 404
+
+
+@pytest.mark.parametrize(
+    ("control", "body"),
+    [
+        ("faults", {"what": "nonsense"}),
+        ("faults", {"what": "fail", "method": "Jobs.Nonsense"}),
+        ("faults", {"what": "fail", "method": "Jobs.GetJob", "code": "NONSENSE"}),
+        ("faults", {"what": "fail", "nonsense": 1}),
+        ("faults", []),
+        ("clock", {}),
+        ("clock", {"advance": -1}),
+        ("prune", {"execution": "nonsense"}),
+    ],
+)
+def test_wrong_control(http, control, body):
+    """A control that is used wrongly says so."""
+    answer = http("POST", f"/_emulator/{control}", json=body)
+
+    assert answer.status_code == 400
+    assert answer.json()["error"]["message"]
+
+
+def test_control_of_the_clock(http):
+    """The clock can be frozen and advanced over HTTP."""
+    http("POST", "/_emulator/clock", json={"freeze": "2026-03-01T12:00:00+00:00"})
+    answer = http("POST", "/_emulator/clock", json={"advance": 90}).json()
+
+    assert answer == {"now": "2026-03-01T12:01:30+00:00", "frozen": True}
+
+
+def test_keys_are_discoverable(http, emulator):
+    """Verifiers find the keys by OpenID discovery."""
+    found = http("GET", "/.well-known/openid-configuration").json()
+
+    assert found["issuer"] == emulator.http
+    assert requests.get(found["jwks_uri"], timeout=10).json()["keys"][0]["kty"] == "RSA"
+
+
+def test_page(http, cloud):
+    """The page shows jobs, executions, tasks and output, with nothing in them taken for HTML."""
+    execution = cloud.finish(script("echo '<script>alert(1)</script>'"))
+    overview = http("GET", "/")
+    detail = http("GET", f"/executions/{execution.name}")
+
+    assert overview.headers["Content-Type"] == "text/html; charset=utf-8"
+    assert f'href="/executions/{execution.name}"' in overview.text
+    assert '<meta http-equiv="refresh"' in overview.text
+    assert "&lt;script&gt;alert(1)&lt;/script&gt;" in detail.text
+    assert "<script" not in overview.text + detail.text
+
+
+def test_page_of_a_missing_execution(http):
+    """The page of an execution that is gone says so."""
+    assert http("GET", "/executions/none").status_code == 404
+
+
+def test_handwritten_logging_client(cloud):
+    """The Logging client over HTTP writes entries and finds those of a job."""
+    execution = cloud.finish(script("echo one; echo two >&2"))
+    client = cloud_logging.Client(
+        project="acme",
+        credentials=AnonymousCredentials(),
+        _use_grpc=False,
+        client_options={"api_endpoint": cloud.emulator.http},
+    )
+    client.logger("own").log_text("three", severity="ERROR")
+    wanted = (
+        f'labels."run.googleapis.com/execution_name"="{execution.name.rpartition("/")[2]}" AND logName:"stdout"'
+    )
+
+    assert [entry.payload for entry in client.list_entries(filter_=wanted)] == ["one"]
+    assert [entry.payload for entry in client.list_entries(filter_="severity>=ERROR")] == ["three"]
+
+    client.close()
+
+
+def test_logging_over_grpc(cloud):
+    """The generated Logging client writes entries and lists them in order."""
+    client = cloud.emulator.clients.logging
+    entries = [LogEntry(text_payload=text, resource={"type": "global"}) for text in ("one", "two")]
+    client.write_log_entries(log_name="projects/acme/logs/own", entries=entries)
+    listed = client.list_log_entries(
+        resource_names=["projects/acme"], filter="resource.type=global", order_by="timestamp desc"
+    )
+
+    assert [entry.text_payload for entry in listed] == ["two", "one"]
+    with pytest.raises(exceptions.InvalidArgument, match="Unparseable filter"):
+        client.list_log_entries(resource_names=["projects/acme"], filter="(")
+
+
+@pytest.mark.skipif(shutil.which("chromium") is None, reason="chromium is not installed")
+def test_page_in_a_browser(emulator, cloud):
+    """A real browser shows the execution and what it says."""
+    execution = cloud.finish(script("exit 3"))
+    options = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking", "--dump-dom"]
+    done = subprocess.run(["chromium", *options, emulator.http], capture_output=True, text=True, timeout=60)
+
+    assert execution.name.rpartition("/")[2] in done.stdout
+    assert '<span class="failed">failed</span>' in done.stdout
+
+
+def test_ready_before_the_first_call(http):
+    """The port answers as soon as the emulator has started."""
+    assert eventually(lambda: http("GET", "/").status_code == 200)

@@ -1,0 +1,203 @@
+"""How executions end: the operation, the conditions and the counts of every outcome."""
+
+from __future__ import annotations
+
+import signal
+from datetime import timedelta
+
+import pytest
+from google.api_core import exceptions
+from google.cloud import run_v2
+
+from tests.emulator.cloud import condition, job_of, script
+
+State = run_v2.Condition.State
+Reason = run_v2.Condition.ExecutionReason
+
+
+def test_success(cloud):
+    """An execution whose tasks all exit 0 succeeds, and its operation answers with it."""
+    execution = cloud.start(script("exit 0", task_count=2)).result()
+
+    assert execution.succeeded_count == execution.task_count == 2
+    assert condition(execution).state == State.CONDITION_SUCCEEDED
+    assert condition(execution).message.startswith("Execution completed successfully in ")
+
+
+def test_conditions_of_a_success(cloud):
+    """A finished execution says that it was provisioned, imported, started and completed."""
+    execution = cloud.finish(script("exit 0"))
+
+    messages = {found.type_: found.message for found in execution.conditions}
+    assert set(messages) == {"Completed", "ResourcesAvailable", "ContainerReady", "Started"}
+    assert messages["ResourcesAvailable"] == "Provisioned imported containers."
+    assert messages["ContainerReady"].startswith("Imported container image in ")
+    assert messages["Started"].startswith("Started deployed execution in ")
+
+
+def test_exit_code(cloud):
+    """A task that exits with a code other than 0 fails the operation with ABORTED and names the code."""
+    operation = cloud.start(script("exit 3"))
+
+    with pytest.raises(exceptions.Aborted) as raised:
+        operation.result()
+
+    task_id = f"{operation.metadata.name.rpartition('/')[2]}-task0"
+    sentence = f"Task {task_id} failed with exit code: 3 and message: The container exited with an error."
+    assert raised.value.message == sentence
+    assert condition(operation.metadata).message == sentence
+    assert condition(operation.metadata).execution_reason == Reason.NON_ZERO_EXIT_CODE
+    assert operation.metadata.failed_count == 1
+
+
+def test_exit_code_of_the_task(cloud):
+    """The result of a task's last attempt holds its exit code and status."""
+    execution = cloud.finish(script("exit 3"))
+
+    [task] = cloud.tasks(execution.name)
+    assert task.last_attempt_result.exit_code == 3
+    assert task.last_attempt_result.status.code == 10
+    assert task.last_attempt_result.status.message == "The container exited with an error."
+
+
+@pytest.mark.parametrize(
+    "number",
+    [n for n in signal.valid_signals() if n not in {signal.SIGCHLD, signal.SIGCONT, signal.SIGURG, signal.SIGWINCH,
+     signal.SIGSTOP, signal.SIGTSTP, signal.SIGTTIN, signal.SIGTTOU}][:31],
+)  # fmt: skip
+def test_signal(cloud, number):
+    """A task that ends by a signal reports it, and no exit code with it."""
+    execution = cloud.finish(script(f"ulimit -c 0; kill -{int(number)} $$; sleep 30"))
+
+    [task] = cloud.tasks(execution.name)
+    assert task.last_attempt_result.term_signal == number
+    assert task.last_attempt_result.exit_code == 0
+    assert f"Container terminated on signal {int(number)}." in cloud.output("varlog%2Fsystem")
+
+
+def test_timeout(cloud):
+    """An attempt that takes too long fails the operation with DEADLINE_EXCEEDED."""
+    operation = cloud.start(script("sleep 60", timeout=timedelta(seconds=1)))
+
+    with pytest.raises(
+        exceptions.DeadlineExceeded, match="exit code: 0 and message: The configured timeout was reached"
+    ):
+        operation.result()
+
+    assert operation.metadata.failed_count == 1
+    assert condition(operation.metadata).execution_reason == Reason.EXECUTION_REASON_UNDEFINED
+
+
+def test_timeout_is_logged(cloud):
+    """The platform logs why it ends a task that takes too long."""
+    cloud.finish(script("sleep 60", timeout=timedelta(seconds=1)))
+
+    line = "Terminating task because it has reached the maximum timeout of 1 seconds."
+    assert line in cloud.output("varlog%2Fsystem")
+
+
+def test_timeout_gives_time_to_clean_up(cloud):
+    """A task that takes too long gets SIGTERM first, and may still write."""
+    cloud.finish(script("trap 'echo bye; exit 0' TERM; sleep 60 & wait", timeout=timedelta(seconds=1)))
+
+    assert cloud.output() == ["bye"]
+
+
+def test_task_that_ignores_sigterm(cloud):
+    """A task that ignores SIGTERM is killed when its grace is over."""
+    execution = cloud.finish(script("trap '' TERM; while :; do sleep 1; done", timeout=timedelta(seconds=1)))
+
+    assert execution.failed_count == 1
+
+
+def test_forced_out_of_memory(cloud):
+    """An attempt that is made to run out of memory is reported as one that did."""
+    cloud.emulator.faults.out_of_memory()
+    operation = cloud.start(script("sleep 60"))
+
+    with pytest.raises(exceptions.GoogleAPICallError, match="The configured memory limit was reached"):
+        operation.result()
+
+
+def test_cancelled_operation_has_no_error(cloud):
+    """The operation of a cancelled execution succeeds; only the counts tell what happened."""
+    operation = cloud.start(script("sleep 60", task_count=2, parallelism=1))
+    cloud.running(operation.metadata.name)
+    cloud.emulator.clients.executions.cancel_execution(name=operation.metadata.name)
+
+    execution = operation.result()
+
+    assert (execution.succeeded_count, execution.cancelled_count, execution.failed_count) == (0, 2, 0)
+    assert condition(execution).state == State.CONDITION_FAILED
+    assert condition(execution).message == "Cancelled by user."
+    assert condition(execution).execution_reason == Reason.CANCELLED
+
+
+def test_other_tasks_go_on_when_one_fails(cloud):
+    """An execution fails only after all its tasks were tried."""
+    execution = cloud.finish(script("exit $((CLOUD_RUN_TASK_INDEX == 0))", task_count=4, parallelism=1))
+
+    assert (execution.succeeded_count, execution.failed_count) == (3, 1)
+
+
+def test_retries(cloud):
+    """A task that fails is started again with the next attempt number, and counted once however often."""
+    execution = cloud.finish(script("echo $CLOUD_RUN_TASK_ATTEMPT; exit 1", retries=2))
+
+    assert cloud.output() == ["0", "1", "2"]
+    assert (execution.retried_count, execution.failed_count) == (1, 1)
+    assert cloud.tasks(execution.name)[0].retried == 2
+
+
+def test_retry_that_succeeds(cloud):
+    """A task that succeeds on a later attempt succeeds."""
+    execution = cloud.finish(script("exit $((CLOUD_RUN_TASK_ATTEMPT < 1))", retries=3))
+
+    assert (execution.succeeded_count, execution.retried_count) == (1, 1)
+
+
+def test_infrastructure_retry(cloud):
+    """A task whose machine goes away starts again even with no retries left, and that is not counted."""
+    cloud.emulator.faults.infrastructure_retry()
+    execution = cloud.finish(script("sleep 0.2"))
+
+    assert (execution.succeeded_count, execution.retried_count) == (1, 0)
+    assert cloud.tasks(execution.name)[0].retried == 0
+
+
+def test_command_that_does_not_exist(cloud):
+    """A container whose command is missing fails as a shell would, and the log says why."""
+    operation = cloud.start(script("", retries=0))
+    operation.result()
+    job = cloud.emulator.clients.jobs.get_job(name=job_of(operation.metadata))
+    job.template.template.containers[0].command = ["/nowhere/to/be/found"]
+    cloud.emulator.clients.jobs.update_job(job=job)
+
+    with pytest.raises(exceptions.Aborted, match="exit code: 127"):
+        cloud.emulator.clients.jobs.run_job(name=job.name).result()
+
+    assert any("failed to start" in line for line in cloud.output("varlog%2Fsystem"))
+
+
+def test_missing_secret(cloud):
+    """An execution whose environment refers to an unknown secret fails before any task starts."""
+    declared = script("exit 0")
+    source = run_v2.EnvVarSource(secret_key_ref=run_v2.SecretKeySelector(secret="nowhere", version="latest"))
+    declared.template.template.containers[0].env = [run_v2.EnvVar(name="TOKEN", value_source=source)]
+
+    execution = cloud.finish(declared)
+
+    assert condition(execution).message == "Secret projects/acme/secrets/nowhere/versions/latest was not found"
+    assert condition(execution).reason == run_v2.Condition.CommonReason.SECRETS_ACCESS_CHECK_FAILED
+    assert not execution.start_time
+
+
+def test_reference_of_the_job(cloud):
+    """A job points at its newest execution and how that ended."""
+    execution = cloud.finish(script("exit 1"))
+
+    job = cloud.emulator.clients.jobs.get_job(name=job_of(execution))
+    assert job.execution_count == 1
+    assert job.latest_created_execution.name == execution.name.rpartition("/")[2]
+    status = run_v2.ExecutionReference.CompletionStatus.EXECUTION_FAILED
+    assert job.latest_created_execution.completion_status == status

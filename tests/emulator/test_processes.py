@@ -1,0 +1,117 @@
+"""Tasks that misbehave, and that nothing of them is left when they or the emulator end."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from pathlib import Path
+
+import pytest
+
+from cloudrun_jobs.emulator import Emulator
+from tests.emulator.cloud import Cloud, eventually, job, job_of, script
+
+ON_LINUX = pytest.mark.skipif(sys.platform != "linux", reason="other systems do not hand orphans on")
+
+
+def alive(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().split()[2] != "Z"
+    except OSError:
+        return False
+
+
+def test_children_end_with_their_task(cloud):
+    """What a task leaves running in the background ends when the task does."""
+    cloud.finish(script("sleep 300 & echo $!"))
+    [pid] = cloud.output()
+
+    eventually(lambda: not alive(int(pid)))
+
+    assert not alive(int(pid))
+
+
+@ON_LINUX
+def test_daemons_end_with_their_task(cloud):
+    """A child that leaves the task's process group ends with the task too, and only that task's."""
+    other = cloud.start(script("sleep 300"), "other")
+    cloud.running(other.metadata.name)
+    cloud.finish(script("setsid sh -c 'echo $$; exec sleep 300' & sleep 0.3"))
+    [pid] = cloud.output()
+
+    eventually(lambda: not alive(int(pid)))
+
+    assert cloud.execution(other.metadata.name).running_count == 1
+
+
+def test_closed_output(cloud):
+    """A task that closes its output is followed to its end."""
+    execution = cloud.finish(script("exec >&- 2>&-; sleep 0.3; exit 5"))
+
+    assert cloud.tasks(execution.name)[0].last_attempt_result.exit_code == 5
+
+
+def test_output_without_end(cloud):
+    """Of a gigabyte of output the beginning is kept; the emulator answers meanwhile and does not grow."""
+    write = "import os; line = b'x' * 65535 + b'\\n'\nfor _ in range(16384): os.write(1, line)"
+    operation = cloud.start(job(sys.executable, "-c", write))
+    cloud.running(operation.metadata.name)
+
+    assert cloud.execution(operation.metadata.name).running_count == 1
+    assert cloud.outcome(operation.metadata.name).succeeded_count == 1
+    assert sum(map(len, cloud.output())) < 10 * 1024 * 1024
+    assert any("dropped" in line for line in cloud.output("varlog%2Fsystem"))
+
+
+def test_line_without_end(cloud):
+    """Output that is not text, and has no end of line, is kept all the same."""
+    cloud.finish(script(r"printf 'a\377b'"))
+
+    assert cloud.output() == ["a\ufffdb"]
+
+
+def test_memory_limit():
+    """With memory enforced, a task that uses more than its job may is ended with the service's message."""
+    declared = job(sys.executable, "-c", "x = b'x' * (200 << 20); import time; time.sleep(60)")
+    declared.template.template.containers[0].resources.limits = {"memory": "64Mi"}
+    with Emulator(enforce_memory=True) as emulator:
+        cloud = Cloud(emulator)
+        execution = cloud.finish(declared)
+
+        [task] = cloud.tasks(execution.name)
+        assert task.last_attempt_result.status.message == "The configured memory limit was reached."
+        [line] = cloud.output("varlog%2Fsystem")
+        assert line.startswith("Memory limit of 64 MiB exceeded with ")
+
+
+def test_stop_ends_every_task():
+    """Nothing runs any more when stop() returns."""
+    with Emulator() as emulator:
+        cloud = Cloud(emulator)
+        cloud.start(script("trap '' TERM; echo $$; while :; do sleep 1; done", task_count=3))
+        pids = eventually(lambda: cloud.output() if len(cloud.output()) == 3 else None)
+
+    assert [pid for pid in pids if alive(int(pid))] == []
+
+
+def test_lost_guardian(cloud):
+    """When the guardian is killed, its tasks end, their execution fails, and a new one says what to do."""
+    operation = cloud.start(script("echo $$; sleep 300"))
+    [pid] = eventually(cloud.output)
+    os.kill(cloud.emulator.guardian_pid, signal.SIGKILL)
+
+    assert cloud.outcome(operation.metadata.name).failed_count == 1
+    assert not alive(int(pid))
+
+    again = cloud.emulator.clients.jobs.run_job(name=job_of(operation.metadata))
+    cloud.outcome(again.metadata.name)
+
+    assert any("restart the emulator" in line for line in cloud.output("varlog%2Fsystem"))
+
+
+def test_many_tasks(cloud):
+    """A wide execution starts, counts and ends every task."""
+    execution = cloud.finish(job("/bin/true", task_count=200, parallelism=20))
+
+    assert execution.succeeded_count == 200

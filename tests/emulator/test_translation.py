@@ -1,0 +1,82 @@
+"""Between v1 and v2: what is declared comes through unchanged, there and back."""
+
+from __future__ import annotations
+
+import json
+from datetime import timedelta
+
+import pytest
+from google.cloud import run_v2
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cloudrun_jobs.emulator.errors import ServiceError
+from cloudrun_jobs.emulator.faces.knative import specs
+
+words = st.text(st.characters(codec="utf-8", exclude_characters="\0"), max_size=12)
+names = st.from_regex(r"[a-z]{1,8}", fullmatch=True)
+secrets = st.builds(run_v2.SecretKeySelector, secret=names, version=names)
+references = st.builds(run_v2.EnvVarSource, secret_key_ref=secrets)
+variables = st.one_of(
+    st.builds(run_v2.EnvVar, name=names, value=words),
+    st.builds(run_v2.EnvVar, name=names, value_source=references),
+)
+containers = st.builds(
+    run_v2.Container,
+    name=names,
+    image=words,
+    command=st.lists(words, max_size=3),
+    args=st.lists(words, max_size=3),
+    env=st.lists(variables, max_size=3),
+    working_dir=words,
+    resources=st.builds(run_v2.ResourceRequirements, limits=st.dictionaries(names, names, max_size=2)),
+)
+tasks = st.builds(
+    run_v2.TaskTemplate,
+    containers=st.lists(containers, max_size=2),
+    max_retries=st.integers(0, 10),
+    timeout=st.integers(1, 604_800).map(lambda seconds: timedelta(seconds=seconds)),
+    service_account=words,
+)
+jobs = st.builds(
+    run_v2.Job,
+    client=names,
+    client_version=names,
+    labels=st.dictionaries(names, words, max_size=2),
+    annotations=st.dictionaries(names, words, max_size=2),
+    template=st.builds(
+        run_v2.ExecutionTemplate,
+        parallelism=st.integers(0, 100),
+        task_count=st.integers(0, 10_000),
+        labels=st.dictionaries(names, words, max_size=2),
+        annotations=st.dictionaries(names, words, max_size=2),
+        template=tasks,
+    ),
+)
+
+
+@given(jobs)
+def test_round_trip(job):
+    """A job of v2 that goes through v1, over the wire, is the same job."""
+    annotations = {**job.annotations, specs.CLIENT_NAME: job.client, specs.CLIENT_VERSION: job.client_version}
+    v1 = {"metadata": {"labels": dict(job.labels), "annotations": annotations}, "spec": specs.job_spec_to_v1(job)}
+
+    assert specs.job_to_v2(json.loads(json.dumps(v1))) == job
+
+
+@pytest.mark.parametrize(
+    "v1",
+    [
+        {},
+        {"spec": 1},
+        {"spec": {"template": {"spec": {"template": {"spec": {"containers": [1]}}}}}},
+        {"spec": {"template": {"spec": {"taskCount": "many", "template": {"spec": {}}}}}},
+        {"spec": {"template": {"spec": {"template": {"spec": {"containers": [{"env": [{}]}]}}}}}},
+    ],
+)
+def test_malformed_job(v1):
+    """What has not the shape of a job is refused with INVALID_ARGUMENT."""
+    with pytest.raises(ServiceError, match="cannot be read") as raised:
+        specs.job_to_v2(v1)
+
+    assert raised.value.code == "INVALID_ARGUMENT"
