@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
 from cloudrun_jobs.conf import Settings
+from cloudrun_jobs.exceptions import LockError
 from cloudrun_jobs.locks.base import LockBackend
+from cloudrun_jobs.locks.clock import clock
 from cloudrun_jobs.locks.database import DatabaseLocks
 from cloudrun_jobs.locks.local import LocalLocks
 from cloudrun_jobs.locks.redis import RedisLocks
@@ -42,6 +45,14 @@ def _open_database(django_db_blocker: Any) -> Iterator[None]:
     """Locks use connections of their own, so no test of theirs can be undone by a rollback."""
     with django_db_blocker.unblock():
         yield
+        _release_what_is_held()
+
+
+def _release_what_is_held() -> None:
+    """A lease that a test leaves would go on being renewed."""
+    for lease in list(clock._watched):
+        with contextlib.suppress(LockError):
+            lease.release()
 
 
 @pytest.fixture(params=KINDS)

@@ -270,6 +270,7 @@ def test_the_jobs_own_transaction_does_not_concern_its_locks(journal, shop):
 @pytest.mark.parametrize("kind", ["postgres", "mariadb", "sqlite"])
 def test_no_write_of_a_stale_holder_passes_the_fence(journal, shop, kind):
     """Stopped in front of the fence and overtaken, it writes nothing more when it comes back."""
+    journal.locks["OPTIONS"]["lease"] = 20
     with connections[kind].cursor() as cursor:
         cursor.execute("DROP TABLE IF EXISTS fenced_writes")
         cursor.execute("CREATE TABLE fenced_writes (token BIGINT, execution VARCHAR(100))")
