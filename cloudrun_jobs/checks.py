@@ -36,19 +36,32 @@ def check_settings(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> li
 def check_locks(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[CheckMessage]:
     """Check the locks' backend, and that it reaches as far as the jobs do."""
     try:
-        backend, environment = locks.current(), conf.load().environment
+        conf.load()
+    except InvalidSettings:
+        return []  # check_settings tells it.
+    try:
+        backend = locks.current()
     except InvalidSettings as error:
         return [Error(error.args[0], hint=error.hint or None, id="cloudrun_jobs.E020")]
-    messages = list(backend.check())
-    if not backend.is_shared and environment not in conf.INLINE_ENVIRONMENTS:
-        messages.append(
-            Error(
-                f"The environment is {environment!r}, and {type(backend).__name__} keeps locks in one process.",
-                hint="Use cloudrun_jobs.locks.database.DatabaseLocks or cloudrun_jobs.locks.redis.RedisLocks.",
-                id="cloudrun_jobs.E021",
-            )
+    return list(backend.check())
+
+
+@register(TAG, deploy=True)
+def check_reach_of_locks(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[CheckMessage]:
+    """Find locks that containers would not share."""
+    try:
+        backend, environment = locks.current(), conf.load().environment
+    except InvalidSettings:
+        return []  # check_locks and check_settings tell it.
+    if backend.is_shared or environment in conf.INLINE_ENVIRONMENTS:
+        return []
+    return [
+        Error(
+            f"The environment is {environment!r}, and {type(backend).__name__} keeps locks in one process.",
+            hint="Use cloudrun_jobs.locks.database.DatabaseLocks or cloudrun_jobs.locks.redis.RedisLocks.",
+            id="cloudrun_jobs.E021",
         )
-    return messages
+    ]
 
 
 @register(Tags.database)
