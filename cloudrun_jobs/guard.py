@@ -60,12 +60,24 @@ def locked(job: CloudRunJobs, spec: JobSpec, options: Mapping[str, Any]) -> Iter
             if not _take(job, spec, options, outer, leases):
                 yield None
                 return
-            with _holding({**outer, **leases}), interrupts.watching(tuple(leases.values())):
+            own = tuple(leases.values())
+            with _holding({**outer, **leases}), interrupts.watching(own), _blaming_a_loss(own):
                 yield tuple({**leases, **outer}.values())
             finished = True
         finally:
             for lease in reversed(leases.values()):
                 _give_back(lease, finished=finished)
+
+
+@contextmanager
+def _blaming_a_loss(leases: Sequence[Lease]) -> Iterator[None]:
+    """Raise `LeaseLost` for an error that followed from it, as when it broke off a driver's conversation."""
+    try:
+        yield
+    except Exception:
+        if any(lease.lost.is_set() for lease in leases):
+            check(leases)
+        raise
 
 
 @contextmanager
