@@ -10,6 +10,7 @@ class CloudRunJobsConfig(AppConfig):
 
     name = "cloudrun_jobs"
     verbose_name = "Cloud Run Jobs"
+    default_auto_field = "django.db.models.BigAutoField"
 
     def ready(self) -> None:
         from . import context, logs  # noqa: F401

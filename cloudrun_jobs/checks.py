@@ -5,16 +5,17 @@ The ids are for ever: one that is no longer used is not given to another check.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable, Iterator, Sequence
 from difflib import get_close_matches
 from typing import Any
 
 from django.apps import AppConfig
-from django.core.checks import CheckMessage, Error, Warning, register  # noqa: A004
+from django.core.checks import CheckMessage, Error, Tags, Warning, register  # noqa: A004
 
-from . import backends, conf
+from . import backends, conf, locks
 from .command import CloudRunJobs
-from .exceptions import InvalidJob, InvalidSettings
+from .exceptions import InvalidJob, InvalidSettings, LockError
 from .registry import find_jobs
 from .spec import DECLARATIONS, resource_name
 
@@ -28,6 +29,54 @@ def check_settings(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> li
         return list(backends.current().check())
     except InvalidSettings as error:
         return [Error(error.args[0], hint=error.hint or None, id="cloudrun_jobs.E001")]
+
+
+@register(TAG)
+def check_locks(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[CheckMessage]:
+    """Check the locks' backend, and that it reaches as far as the jobs do."""
+    try:
+        conf.load()
+    except InvalidSettings:
+        return []  # check_settings tells it.
+    try:
+        backend = locks.current()
+    except InvalidSettings as error:
+        return [Error(error.args[0], hint=error.hint or None, id="cloudrun_jobs.E020")]
+    return list(backend.check())
+
+
+@register(TAG, deploy=True)
+def check_reach_of_locks(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[CheckMessage]:
+    """Find locks that containers would not share."""
+    try:
+        backend, environment = locks.current(), conf.load().environment
+    except InvalidSettings:
+        return []  # check_locks and check_settings tell it.
+    if backend.is_shared or environment in conf.INLINE_ENVIRONMENTS:
+        return []
+    return [
+        Error(
+            f"The environment is {environment!r}, and {type(backend).__name__} keeps locks in one process.",
+            hint="Use cloudrun_jobs.locks.database.DatabaseLocks or cloudrun_jobs.locks.redis.RedisLocks.",
+            id="cloudrun_jobs.E021",
+        )
+    ]
+
+
+@register(Tags.database)
+def check_lock_server(
+    app_configs: Sequence[AppConfig] | None, databases: Sequence[str] | None = None, **kwargs: Any
+) -> list[CheckMessage]:
+    """Ask the server that keeps the locks, where servers may be asked: `manage.py check --database default`."""
+    # Before the first `migrate` the tables are missing, and it is being run.
+    if not databases or sys.argv[1:2] == ["migrate"]:
+        return []
+    try:
+        return list(locks.current().inspect())
+    except InvalidSettings:
+        return []  # check_locks tells it.
+    except LockError as error:
+        return [Warning(error.args[0], hint=error.hint or None, id="cloudrun_jobs.W022")]
 
 
 @register(TAG)

@@ -6,7 +6,8 @@ import copy
 import json
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from datetime import timedelta
 from functools import partial
 from inspect import iscoroutinefunction
@@ -18,18 +19,29 @@ from django.core.management import get_commands
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.core.serializers.json import DjangoJSONEncoder
 
-from . import conf, context
-from .exceptions import InvalidArguments, InvalidJob, InvalidResult, JobFailed, Problem
+from . import conf, context, guard
+from .exceptions import (
+    InvalidArguments,
+    InvalidJob,
+    InvalidResult,
+    JobFailed,
+    LeaseLost,
+    LockError,
+    LockMisused,
+    Problem,
+)
 from .signals import job_delayed, job_finished, job_started
 from .spec import DECLARATIONS, JobSpec, declare
 
 if TYPE_CHECKING:
     from .backends import Request
+    from .locks import Lease
     from .operations import Operation
 
 # Whatever sends a job is imported when it is used: a process that runs one, in a container, mostly sends none.
 
 COMMANDS = ".management.commands."
+NOT_STARTED = 75  # EX_TEMPFAIL: nothing is wrong with the job; try again.
 
 
 class CloudRunJobs(BaseCommand):
@@ -69,6 +81,21 @@ class CloudRunJobs(BaseCommand):
     # Tasks of one execution that run at once: what Cloud Run calls parallelism. Default: None, as many as can.
     task_parallelism: ClassVar[int | None]
 
+    # What a run does while the same run, the job with the same options, is under way: "skip" ends at once with
+    # status 0, "wait" waits, "fail" raises, "allow" runs beside it. Default: "skip".
+    overlap: ClassVar[str]
+
+    # The options that make two runs the same; see also `get_lock_key()`. Default: None, all of them.
+    lock_args: ClassVar[Sequence[str] | None]
+
+    # How long a run waits for a lock, in seconds or as a timedelta; the wait is part of its `timeout`. Then it
+    # ends with status 75, which Cloud Run counts as a failure to retry. Default: 600.
+    lock_timeout: ClassVar[float | timedelta]
+
+    # Whether an execution holds the locks until all of its tasks are done, "execution", or each task takes locks
+    # that only the same task of another execution wants, "task". Default: "execution".
+    lock_scope: ClassVar[str]
+
     # CPUs and memory of a task: "2" or "500m", "512Mi" or "2Gi". Default: "1" and "512Mi".
     cpu: ClassVar[str | float]
     memory: ClassVar[str]
@@ -84,6 +111,24 @@ class CloudRunJobs(BaseCommand):
     def run(self, *args: Any, **options: Any) -> Any:
         """Do the work. Return None or something JSON can say; Django's encoder takes dates, decimals, UUIDs."""
         raise NotImplementedError(f"{type(self).__module__}.Command has no run().")
+
+    def get_lock_key(self, **options: Any) -> Any:
+        """Return what makes two runs of this job the same, as something JSON can say.
+
+        `options` are the job's own, parsed, without Django's. Here: those that `lock_args` names, or all.
+        """
+        return guard.select(self.command_name, self.spec.lock_args, options)
+
+    @property
+    def lease(self) -> Lease:
+        """The lock this run holds: its `token`, `idempotency_key()` and `transaction()`."""
+        if not self._leases:
+            raise LockMisused(f"{self.command_name}: this run holds no lock.")
+        return self._leases[0]
+
+    def check_lease(self) -> None:
+        """Raise `LeaseLost` if a lock of this run is no longer its own. Costs nothing; call it in loops."""
+        guard.check(self._leases)
 
     def delay(self, *args: Any, **options: Any) -> Operation:
         """Start an execution and return a handle on it.
@@ -132,9 +177,28 @@ class CloudRunJobs(BaseCommand):
         return self._result if isinstance(self._result, str) else None
 
     _result: Any = None
+    _leases: Sequence[Lease] = ()
 
     def _perform(self, args: tuple[Any, ...], options: dict[str, Any]) -> Any:
-        spec, task, started = self.spec, context.current(), time.monotonic()
+        spec = self.spec
+        with self._told_to_the_shell(), guard.locked(self, spec, {**options, "args": args}) as leases:
+            if leases is None:
+                return None
+            self._leases = leases
+            return self._work(spec, args, options)
+
+    @contextmanager
+    def _told_to_the_shell(self) -> Iterator[None]:
+        """Where `manage.py` runs this, say in a line and a status of its own that a lock was not to be had."""
+        try:
+            yield
+        except (LockError, LeaseLost) as error:
+            if not self._called_from_command_line:  # type: ignore[attr-defined]  # set by BaseCommand
+                raise
+            raise CommandError(str(error), returncode=NOT_STARTED) from error
+
+    def _work(self, spec: JobSpec, args: tuple[Any, ...], options: dict[str, Any]) -> Any:
+        task, started = context.current(), time.monotonic()
         error: BaseException | None = None
         job_started.send_robust(type(self), spec=spec, task=task)
         try:
@@ -152,8 +216,10 @@ class CloudRunJobs(BaseCommand):
 
         spec, name, run_id = self.spec, self.command_name, str(uuid4())
         self._check_that_manage_finds_it()
+        parser = self._parser()
         try:
-            argv = [name, *arguments.serialise(self._parser(), args, options)]
+            argv = [name, *arguments.serialise(parser, args, options)]
+            guard.check_arguments(self, spec, arguments.parse(parser, argv[1:]))
             arguments.check_limits(argv, {**spec.env_vars, conf.RUN_ID_VARIABLE: run_id})
         except InvalidArguments as error:
             raise InvalidArguments(f"{name}: {error.args[0]}", hint=error.hint) from None
@@ -162,9 +228,9 @@ class CloudRunJobs(BaseCommand):
 
     def _run_here(self, argv: list[str]) -> Any:
         """Run the job in this process and return its result, by the road `manage.py` takes."""
-        worker = copy.copy(self)
         from .argv import parse
 
+        worker = copy.copy(self)
         options = parse(self._parser(), argv)
         if "skip_checks" in options:
             options["skip_checks"] = True  # As call_command does: the caller's process has been checked.

@@ -42,6 +42,7 @@ class Settings:
     region: str = ""
     backend: str = ""
     options: Mapping[str, Any] = field(default_factory=dict)  # Keyword arguments of the backend.
+    locks: Mapping[str, Any] = field(default_factory=dict)  # BACKEND and OPTIONS of the locks.
     defaults: Mapping[str, Any] = field(default_factory=dict)  # Declarations for jobs that make none.
 
     def __post_init__(self) -> None:
@@ -51,7 +52,7 @@ class Settings:
 
 
 KEYS = frozenset(name.upper() for name in Settings.__dataclass_fields__)
-MAPPINGS = frozenset({"OPTIONS", "DEFAULTS"})
+MAPPINGS = frozenset({"OPTIONS", "LOCKS", "DEFAULTS"})
 
 
 def load() -> Settings:

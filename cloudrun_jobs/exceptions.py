@@ -11,8 +11,16 @@ CloudRunJobsError
 │   ├── JobNotDeployed       ... because Cloud Run has no such job
 │   ├── QuotaExhausted       ... because a quota ran out
 │   └── OutcomeUnknown       ... or it did: no answer came
+├── LockError                a lock cannot be had, or is not used as it should be
+│   ├── LockTimeout          ... others held it for as long as the caller would wait
+│   ├── LockUnavailable      ... its server did not say who holds it
+│   │   └── LockUnknown      ... nor whether this caller does now: an answer was lost
+│   ├── LockTablesMissing    ... its database was not migrated
+│   └── LockMisused          ... it is not this caller's to use
 └── JobFailed                the execution ended, and not every task succeeded
     └── JobCancelled         ... because somebody cancelled it
+
+LeaseLost stands apart, under BaseException: work must not go on because somewhere stands `except Exception`.
 """
 
 from __future__ import annotations
@@ -95,6 +103,52 @@ class QuotaExhausted(ServiceError):
 
 class OutcomeUnknown(ServiceError):
     """No answer came: the execution may have been started all the same."""
+
+
+class LockError(CloudRunJobsError):
+    """A lock cannot be had, or is not used as it should be."""
+
+
+class LockTimeout(LockError, TimeoutError):
+    """Others held the lock for as long as the caller would wait.
+
+    `lock` is its name; `holders` are the `Holder`s seen last.
+    """
+
+    def __init__(self, message: str, *, lock: str = "", holders: Sequence[object] = (), hint: str = "") -> None:
+        super().__init__(message, hint=hint)
+        self.lock = lock
+        self.holders = tuple(holders)
+
+
+class LockUnavailable(LockError):
+    """The server that keeps the locks did not say who holds this one; nothing was taken."""
+
+
+class LockUnknown(LockUnavailable):
+    """An answer was lost: the lock may be this caller's, and then nobody else's until its lease ends."""
+
+
+class LockTablesMissing(LockError, ImproperlyConfigured):
+    """The database that keeps the locks was not migrated."""
+
+
+class LockMisused(LockError):
+    """The lock is not this caller's: released already, taken in another thread, or before a fork."""
+
+
+class LeaseLost(BaseException):
+    """The lock is no longer held, though the work under it has not ended.
+
+    Not an `Exception`, so that a loop which catches these ends all the same.
+    """
+
+    def __init__(self, message: str, *, hint: str = "") -> None:
+        super().__init__(message)
+        self.hint = hint
+
+    def __str__(self) -> str:
+        return " ".join(filter(None, (super().__str__(), self.hint)))
 
 
 class JobFailed(CloudRunJobsError):

@@ -7,15 +7,17 @@ argument of a job: arguments may be personal data.
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from django.dispatch import receiver
 
 from .context import TaskContext
-from .signals import job_delayed, job_finished, job_started
+from .signals import job_delayed, job_finished, job_skipped, job_started, job_waiting, lease_lost, lease_troubled
 from .spec import JobSpec
 
 if TYPE_CHECKING:
+    from .locks import Holder, Lease
     from .operations import Operation
 
 logger = logging.getLogger("cloudrun_jobs")
@@ -52,6 +54,36 @@ def log_job_finished(
         extra = {"action": "job_failed", "error": type(error).__name__, **data}
         words = "Job %s failed after %.1fs with %s%s"
         logger.error(words, spec.name, seconds, type(error).__name__, _which(task), extra=extra)
+
+
+@receiver(job_waiting, dispatch_uid="cloudrun_jobs.logs")
+def log_job_waiting(sender: type, spec: JobSpec, lock: str, holders: Sequence[Holder], **kwargs: Any) -> None:
+    extra = {"action": "job_waiting", "job": spec.name, "lock": lock}
+    logger.warning("Job %s waits for the lock %s, held by %s", spec.name, lock, _who(holders), extra=extra)
+
+
+@receiver(job_skipped, dispatch_uid="cloudrun_jobs.logs")
+def log_job_skipped(
+    sender: type, spec: JobSpec, task: TaskContext | None, lock: str, holders: Sequence[Holder], **kwargs: Any
+) -> None:
+    extra = {"action": "job_skipped", "lock": lock, **_data(spec, task)}
+    logger.warning("Job %s was skipped: %s is held by %s", spec.name, lock, _who(holders), extra=extra)
+
+
+@receiver(lease_troubled, dispatch_uid="cloudrun_jobs.logs")
+def log_lease_troubled(sender: type, lease: Lease, error: Exception, **kwargs: Any) -> None:
+    extra = {"action": "lease_troubled", "lock": lease.name, "token": lease.token}
+    logger.warning("Lock %s: its server could not be told: %s", lease.name, error, extra=extra)
+
+
+@receiver(lease_lost, dispatch_uid="cloudrun_jobs.logs")
+def log_lease_lost(sender: type, lease: Lease, reason: str, **kwargs: Any) -> None:
+    extra = {"action": "lease_lost", "lock": lease.name, "token": lease.token}
+    logger.error("Lock %s is lost: %s", lease.name, reason, extra=extra)
+
+
+def _who(holders: Sequence[Holder]) -> str:
+    return "; ".join(map(str, holders)) or "others"
 
 
 def _which(task: TaskContext | None) -> str:

@@ -15,3 +15,16 @@ job_started = Signal()
 
 # run() ended. Arguments: spec, task, seconds (float), error (what run() raised, or None).
 job_finished = Signal()
+
+# A run waits for a lock. Arguments: spec, lock (its name), holders (of `locks.Holder`).
+job_waiting = Signal()
+
+# A run stepped aside because the same job runs already. Arguments: spec, task, lock, holders.
+job_skipped = Signal()
+
+# A renewal or a release did not reach the server that keeps the locks. The sender is `locks.Lease`.
+# Arguments: lease, error.
+lease_troubled = Signal()
+
+# A lock is no longer held while its work goes on. The sender is `locks.Lease`. Arguments: lease, reason (str).
+lease_lost = Signal()

@@ -25,6 +25,9 @@ MAX_NAME = 63
 MAX_VARIABLES = 1000
 MAX_VARIABLE_SIZE = 32_768
 
+OVERLAPS = ("skip", "wait", "fail", "allow")
+LOCK_SCOPES = ("execution", "task")
+
 # The least memory that Cloud Run demands with so many CPUs, and the most it gives: CPUs, least, most, in MiB.
 MEMORY_FOR_CPU = ((1, 512, 4096), (2, 512, 8192), (4, 2048, 16_384), (6, 4096, 24_576), (8, 4096, 32_768))
 LEAST_MEMORY_BELOW_ONE_CPU = 128
@@ -49,6 +52,10 @@ class JobSpec:
     max_retries: int = 0  # Of each task. Cloud Run's own default is 3.
     tasks: int = 1
     task_parallelism: int | None = None  # Tasks at once within an execution; None: as many as possible.
+    overlap: str = "skip"  # What a run does while the same run is under way.
+    lock_args: tuple[str, ...] | None = None  # The options that make two runs the same; None: all.
+    lock_timeout: timedelta = timedelta(minutes=10)  # How long a run waits for a lock.
+    lock_scope: str = "execution"  # Who holds a lock: an execution with all of its tasks, or each task.
     cpu: str = "1"
     memory: str = "512Mi"
     service_account: str | None = None
@@ -110,7 +117,16 @@ def _text(value: object) -> object:
     return str(value) if isinstance(value, int | float) and not isinstance(value, bool) else value
 
 
-NORMALISERS: dict[str, Callable[[object], object]] = {"timeout": _seconds, "cpu": _text}
+def _names(value: object) -> object:
+    return tuple(value) if isinstance(value, list) else value
+
+
+NORMALISERS: dict[str, Callable[[object], object]] = {
+    "timeout": _seconds,
+    "lock_timeout": _seconds,
+    "lock_args": _names,
+    "cpu": _text,
+}
 
 
 def _check_name(spec: JobSpec) -> Iterator[Problem]:
@@ -181,6 +197,20 @@ def _check_task_parallelism(spec: JobSpec) -> Iterator[Problem]:
         expected = f"at most tasks ({tasks})"
         hint = "parallelism is the number of executions at once; task_parallelism that of tasks in one."
         yield Problem(attribute="task_parallelism", expected=expected, got=at_once, hint=hint)
+
+
+def _check_locks(spec: JobSpec) -> Iterator[Problem]:
+    for attribute, known in (("overlap", OVERLAPS), ("lock_scope", LOCK_SCOPES)):
+        value = getattr(spec, attribute)
+        if value not in known:
+            hint = did_you_mean(value, known) if isinstance(value, str) else ""
+            yield Problem(attribute=attribute, expected=f"one of {', '.join(known)}", got=value, hint=hint)
+    wait = spec.lock_timeout
+    if not isinstance(wait, timedelta) or not timedelta(0) <= wait <= MAX_TIMEOUT:
+        yield Problem(attribute="lock_timeout", expected="seconds from 0 to 604800, or a timedelta", got=wait)
+    names = spec.lock_args
+    if names is not None and not (isinstance(names, tuple) and all(isinstance(name, str) for name in names)):
+        yield Problem(attribute="lock_args", expected="None or a tuple of the names of options", got=names)
 
 
 def _check_resources(spec: JobSpec) -> Iterator[Problem]:
@@ -258,6 +288,7 @@ RULES = (
     _check_timeout,
     _check_numbers,
     _check_task_parallelism,
+    _check_locks,
     _check_resources,
     _check_service_account,
     _check_variables,

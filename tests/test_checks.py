@@ -123,5 +123,10 @@ def test_production_that_runs_inline_is_told(settings: Settings) -> None:
     """`check --deploy` warns where delay() would run jobs inside of requests."""
     assert set(run_checks(deploy=True)) == {"cloudrun_jobs.W004"}
 
-    settings.CLOUDRUN_JOBS = {"ENVIRONMENT": "production", "PROJECT": "acme", "REGION": "asia-northeast1"}
+    settings.CLOUDRUN_JOBS = {
+        "ENVIRONMENT": "production",
+        "PROJECT": "acme",
+        "REGION": "asia-northeast1",
+        "LOCKS": {"BACKEND": "cloudrun_jobs.locks.database.DatabaseLocks"},
+    }
     assert run_checks(deploy=True) == {}

@@ -1,0 +1,130 @@
+"""One process of the benchmark of the locks; it is told what to do in the variable BENCHMARK."""
+
+from __future__ import annotations
+
+import json
+import os
+import statistics
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+TOLD = json.loads(os.environ["BENCHMARK"])
+KEY = "benchmark"
+
+
+def configure() -> None:
+    from django.conf import settings
+
+    system, places = TOLD["system"], TOLD["places"]
+    if system == "mariadb":
+        from tests.servers import sql
+
+        sql.mariadb_settings(0)
+    sqlite = {"ENGINE": "django.db.backends.sqlite3", "NAME": ":memory:"}
+    keeper = (
+        ("redis.RedisLocks", {"url": places["redis"]}) if "redis" in system else ("database.DatabaseLocks", {})
+    )
+    settings.configure(
+        SECRET_KEY="benchmark",
+        INSTALLED_APPS=["cloudrun_jobs", "tests.jobs"],
+        DATABASES={"default": places.get(system) if system in {"postgres", "mariadb"} else sqlite},
+        CLOUDRUN_JOBS={
+            "ENVIRONMENT": "staging",
+            "LOCKS": {"BACKEND": f"cloudrun_jobs.locks.{keeper[0]}", "OPTIONS": keeper[1]},
+        },
+        USE_TZ=True,
+    )
+    import django
+
+    django.setup()
+
+
+def locker(key: str) -> tuple[Callable[[], object], Callable[[], object]]:
+    """Return how to try to take the lock, and how to give it back."""
+    if TOLD["system"] == "redis-py":
+        from redis import Redis
+
+        lock = Redis.from_url(TOLD["places"]["redis"]).lock(key, timeout=120)
+        return lambda: lock.acquire(blocking=False), lock.release
+    from cloudrun_jobs.locks import LockManager
+
+    manager = LockManager(key)
+    return manager.try_lock, lambda: manager.release_lock(raise_exception=True)
+
+
+def cycle() -> dict[str, Any]:
+    """Take and give back, alone."""
+    acquire, release = locker(f"{KEY} {os.getpid()}")
+    times, ends = [], time.perf_counter() + TOLD["seconds"]
+    while (began := time.perf_counter()) < ends:
+        assert acquire()
+        release()
+        times.append(time.perf_counter() - began)
+    return {"p50": statistics.median(times)}
+
+
+def contend() -> dict[str, Any]:
+    """Try to take what all others try to take; the winner keeps it for a moment."""
+    acquire, release = locker(KEY)
+    if acquire():
+        release()  # Connected.
+    time.sleep(max(0, TOLD["at"] - time.time()))
+    refused, held, ends = 0, [], time.monotonic() + TOLD["seconds"]
+    while time.monotonic() < ends:
+        if not acquire():
+            refused += 1
+            continue
+        began = time.monotonic()
+        time.sleep(0.02)
+        held.append([began, time.monotonic()])
+        release()
+    return {"tries": refused / TOLD["seconds"], "held": held}
+
+
+def job() -> dict[str, Any]:
+    """Run a job that does nothing, with its locks and without."""
+    from django.core.management import call_command
+
+    from cloudrun_jobs.locks import current
+    from tests.jobs.management.commands import echo
+
+    backend, operations = current(), 0
+
+    def counted(operation: Callable[..., Any]) -> Callable[..., Any]:
+        def call(*args: Any) -> Any:
+            nonlocal operations
+            operations += 1
+            return operation(*args)
+
+        return call
+
+    def run() -> float:
+        began = time.perf_counter()
+        for _ in range(20):
+            call_command("echo")
+        return (time.perf_counter() - began) / 20 * 1000
+
+    run()
+    with_locks = run()
+    for name in ("acquire", "renew", "release"):
+        setattr(backend, name, counted(getattr(backend, name)))
+    call_command("echo")
+    echo.Command.overlap, echo.Command.parallelism = "allow", None
+    return {"with": with_locks, "without": run(), "operations": operations}
+
+
+def migrate() -> dict[str, Any]:
+    from django.core.management import call_command
+
+    call_command("migrate", "cloudrun_jobs", verbosity=0)
+    return {}
+
+
+if __name__ == "__main__":
+    configure()
+    print(json.dumps({"cycle": cycle, "contend": contend, "job": job, "migrate": migrate}[TOLD["work"]]()))

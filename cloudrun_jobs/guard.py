@@ -1,0 +1,185 @@
+"""What stands around a job's `run()`: its locks, taken before, kept meanwhile, given back after."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from . import context, interrupts, locks
+from .exceptions import InvalidArguments, InvalidJob, LockUnavailable, Problem, did_you_mean
+from .locks import Holder, Lease, keys, waiting
+from .locks.claims import Claim, SlotClaim, TaskClaim
+from .locks.owner import new_owner
+from .signals import job_skipped, job_waiting, lease_troubled
+from .spec import JobSpec
+
+if TYPE_CHECKING:
+    from .command import CloudRunJobs
+
+# Every command has these; they say how it speaks, not what it works on.
+DJANGOS_OPTIONS = frozenset(
+    {
+        "verbosity",
+        "settings",
+        "pythonpath",
+        "traceback",
+        "no_color",
+        "force_color",
+        "skip_checks",
+        "stdout",
+        "stderr",
+    }
+)
+
+# The locks held around this code, by key: a job that calls itself must not wait for itself.
+_held: ContextVar[Mapping[str, Lease]] = ContextVar("cloudrun_jobs_held", default={})  # noqa: B039  (never changed)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wanted:
+    """A lock that a run needs, and what it does while others hold it: "skip", "wait" or "fail"."""
+
+    name: keys.LockName
+    slots: int
+    policy: str
+
+
+@contextmanager
+def locked(job: CloudRunJobs, spec: JobSpec, options: Mapping[str, Any]) -> Iterator[tuple[Lease, ...] | None]:
+    """Hold the job's locks while the block runs; give None, holding nothing, if the run is to be skipped.
+
+    Raises `LockTimeout` and `LockUnavailable` before the block, and `LeaseLost` in it.
+    """
+    outer, leases = _held.get(), dict[str, Lease]()
+    finished = _is_last_attempt(spec)
+    with interrupts.handled():
+        try:
+            if not _take(job, spec, options, outer, leases):
+                yield None
+                return
+            own = tuple(leases.values())
+            with _holding({**outer, **leases}), interrupts.watching(own), _blaming_a_loss(own):
+                yield tuple({**leases, **outer}.values())
+            finished = True
+        finally:
+            for lease in reversed(leases.values()):
+                _give_back(lease, finished=finished)
+
+
+@contextmanager
+def _blaming_a_loss(leases: Sequence[Lease]) -> Iterator[None]:
+    """Raise `LeaseLost` for an error that followed from it, as when it broke off a driver's conversation."""
+    try:
+        yield
+    except Exception:
+        if any(lease.lost.is_set() for lease in leases):
+            check(leases)
+        raise
+
+
+@contextmanager
+def _holding(leases: Mapping[str, Lease]) -> Iterator[None]:
+    reset = _held.set(leases)
+    try:
+        yield
+    finally:
+        _held.reset(reset)
+
+
+def wanted(job: CloudRunJobs, spec: JobSpec, options: Mapping[str, Any]) -> Iterator[Wanted]:
+    """Yield the locks that a run with these options needs, in the order in which all runs take them."""
+    if spec.overlap != "allow":
+        yield Wanted(name=_same_run(job, options), slots=1, policy=spec.overlap)
+    if spec.parallelism is not None:
+        yield Wanted(name=keys.for_job(spec.command), slots=spec.parallelism, policy="wait")
+
+
+def check_arguments(job: CloudRunJobs, spec: JobSpec, options: Mapping[str, Any]) -> None:
+    """Raise `InvalidArguments` or `InvalidJob` where a run with these options could not name its locks."""
+    tuple(wanted(job, spec, options))
+
+
+def select(command: str, lock_args: Sequence[str] | None, options: Mapping[str, Any]) -> dict[str, Any]:
+    """Return those of the options that tell one run from another."""
+    if lock_args is None:
+        return dict(options)
+    for name in lock_args:
+        if name not in options:
+            hint = did_you_mean(name, options)
+            problem = Problem(attribute="lock_args", expected="names of the job's options", got=name, hint=hint)
+            raise InvalidJob(command, [problem])
+    return {name: options[name] for name in lock_args}
+
+
+def _same_run(job: CloudRunJobs, options: Mapping[str, Any]) -> keys.LockName:
+    own = {name: value for name, value in options.items() if name not in DJANGOS_OPTIONS}
+    try:
+        return keys.for_arguments(job.command_name, job.get_lock_key(**own))
+    except (TypeError, ValueError) as error:
+        raise InvalidArguments(
+            f"{job.command_name}: its lock cannot be named after these options: {error}.",
+            hint="Name in lock_args the options that matter, or return plain values from get_lock_key().",
+        ) from error
+
+
+def _take(
+    job: CloudRunJobs,
+    spec: JobSpec,
+    options: Mapping[str, Any],
+    outer: Mapping[str, Lease],
+    leases: dict[str, Lease],
+) -> bool:
+    """Take the locks into `leases`; return False if the run is to be skipped."""
+    for want in wanted(job, spec, options):
+        if want.name.key in outer:
+            continue
+        answer = _ask(job, spec, want)
+        if not isinstance(answer, Lease):
+            task = context.current()
+            job_skipped.send_robust(type(job), spec=spec, task=task, lock=want.name.label, holders=answer)
+            return False
+        leases[want.name.key] = answer
+    return True
+
+
+def _ask(job: CloudRunJobs, spec: JobSpec, want: Wanted) -> Lease | Sequence[Holder]:
+    claim = _claim(spec, want)
+    if want.policy == "skip":
+        return waiting.ask(claim, waiting.PATIENCE)
+
+    def announce(holders: Sequence[Holder]) -> None:
+        job_waiting.send_robust(type(job), spec=spec, lock=want.name.label, holders=holders)
+
+    timeout = spec.lock_timeout.total_seconds() if want.policy == "wait" else 0
+    return waiting.wait(claim, timeout=timeout, initial_delay=1.0, max_delay=30.0, announce=announce)
+
+
+def _claim(spec: JobSpec, want: Wanted) -> Claim:
+    task, backend, owner = context.current(), locks.current(), new_owner()
+    if task is None or task.count == 1:
+        return SlotClaim(backend, want.name, want.slots, owner)
+    if spec.lock_scope == "task":
+        return SlotClaim(backend, want.name.part(f"{task.index}", f"[{task.index}]"), want.slots, owner)
+    return TaskClaim(backend, want.name, want.slots, owner, task.count)
+
+
+def _is_last_attempt(spec: JobSpec) -> bool:
+    task = context.current()
+    return task is None or task.attempt >= spec.max_retries
+
+
+def _give_back(lease: Lease, *, finished: bool) -> None:
+    """Release a lock. That its server cannot be told does not make a failure of work that is done."""
+    try:
+        lease.release(finished=finished)
+    except LockUnavailable as error:
+        lease_troubled.send_robust(Lease, lease=lease, error=error)
+
+
+def check(leases: Sequence[Lease]) -> None:
+    """Raise `LeaseLost` unless all of them are held."""
+    for lease in leases:
+        lease.check()

@@ -1,0 +1,220 @@
+"""Locks in the project's own database: PostgreSQL, MySQL, MariaDB or SQLite.
+
+An acquisition reads who holds the slots, then takes one that looks free in a statement that decides anew.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, TypeVar
+
+from django.core.checks import CheckMessage, Error, Warning  # noqa: A004
+from django.db import (
+    DatabaseError,
+    IntegrityError,
+    InterfaceError,
+    OperationalError,
+    ProgrammingError,
+    connections,
+)
+from django.db.backends.utils import CursorWrapper
+from django.utils.functional import cached_property
+
+from ...conf import INLINE_ENVIRONMENTS, Settings
+from ...exceptions import InvalidSettings, LockMisused, LockTablesMissing, LockUnavailable, LockUnknown
+from ..base import Grant, Holder, LockBackend, Owner
+from ..keys import LockName
+from .lending import Connections
+from .rows import Row
+from .statements import DIALECTS, SLOTS, TASKS, Dialect
+
+T = TypeVar("T")
+
+RACES = 3  # How often a slot that looked free may turn out to be taken before they all count as held.
+
+
+class DatabaseLocks(LockBackend):
+    """Keeps locks in the database `using`, over connections of its own."""
+
+    def __init__(self, settings: Settings, *, using: str = "default", **options: Any) -> None:
+        super().__init__(settings, **options)
+        if using not in connections:
+            hint = f"Databases: {', '.join(connections)}."
+            raise InvalidSettings(f"CLOUDRUN_JOBS['LOCKS']['OPTIONS']['using']: no database {using!r}.", hint=hint)
+        self.using = using
+        # Inline, nothing may stay open: a test database cannot be dropped while somebody is connected.
+        keep = settings.environment not in INLINE_ENVIRONMENTS
+        self._connections = Connections(using, keep=keep, prepare=lambda cursor: self.dialect.prepare(cursor))
+
+    @cached_property
+    def dialect(self) -> Dialect:
+        """The statements for this server."""
+        vendor = connections[self.using].vendor
+        if vendor not in DIALECTS:
+            raise InvalidSettings(
+                f"CLOUDRUN_JOBS['LOCKS']: {vendor} keeps no locks.",
+                hint=f"Use one of {', '.join(DIALECTS)}, or cloudrun_jobs.locks.redis.RedisLocks.",
+            )
+        return DIALECTS[vendor]()
+
+    def acquire(self, name: LockName, slots: int, owner: Owner, ttl: float) -> Grant | Sequence[Holder]:
+        rows: list[Row] = []
+        for _ in range(RACES):
+            rows = self._rows("s.lock_key = %s AND s.slot < %s", name.key, slots)
+            if granted := next((row for row in rows if row.live and row.nonce == owner.nonce), None):
+                grant = granted.grant()
+                if self.renew(grant, ttl):
+                    return grant
+                continue
+            slot = _takeable(rows, slots, owner)
+            if slot is None:
+                break
+            missing = slot not in {row.slot for row in rows}
+            token = self._take(name, slot, owner, ttl, missing=missing)
+            if token is not None:
+                return Grant(lock=name.key, slot=slot, nonce=owner.nonce, token=token)
+        return [row.holder() for row in rows if row.live]
+
+    def renew(self, grant: Grant, ttl: float) -> bool:
+        return self._changed(self.dialect.renew, _own(grant) | {"ttl": _us(ttl)})
+
+    def release(self, grant: Grant) -> bool:
+        return self._changed(self.dialect.release, _own(grant))
+
+    def settle(self, grant: Grant, index: int, count: int) -> None:
+        slot = (_id(grant.lock, grant.slot), grant.token)
+        try:
+            insert = f"INSERT INTO {TASKS} (slot_id, token, task_index) VALUES (%s, %s, %s)"
+            self._run(lambda cursor: cursor.execute(insert, [*slot, index]))
+        except IntegrityError:
+            pass  # Noted before, and the answer was lost.
+        if self._run(lambda cursor: _count_tasks(cursor, slot)) >= count:
+            self.release(grant)
+            delete = f"DELETE FROM {TASKS} WHERE slot_id = %s AND token <= %s"
+            self._run(lambda cursor: cursor.execute(delete, slot))
+
+    def holders(self, prefix: str) -> Sequence[Holder]:
+        rows = self._rows("s.lock_key LIKE %s", f"{prefix}%")
+        return sorted((row.holder() for row in rows if row.live), key=lambda holder: (holder.label, holder.slot))
+
+    def free(self, lock: str) -> Sequence[Holder]:
+        rows = [row for row in self._rows("s.lock_key = %s OR s.lock_key LIKE %s", lock, f"{lock}/%") if row.live]
+        for row in rows:
+            self._changed(self.dialect.free, [_id(row.lock, row.slot)])
+        return [row.holder() for row in rows]
+
+    def fence(self, grant: Grant, using: str) -> bool:
+        if using != self.using:
+            raise LockMisused(
+                f"The lock lives in the database {self.using!r}, so cannot fence writes to {using!r}."
+            )
+        with connections[using].cursor() as cursor:
+            cursor.execute(self.dialect.fence, [_id(grant.lock, grant.slot)])
+            row = cursor.fetchone()
+        return row is not None and row[0] == grant.token
+
+    def check(self) -> Iterable[CheckMessage]:
+        try:
+            self.dialect  # noqa: B018  (chosen to be checked)
+        except InvalidSettings as error:
+            yield Error(error.args[0], hint=error.hint, id="cloudrun_jobs.E001")
+
+    def inspect(self) -> Iterable[CheckMessage]:
+        connection = connections[self.using]
+        with connection.cursor() as cursor:
+            missing = SLOTS not in connection.introspection.table_names(cursor)
+        if missing:
+            yield Warning(
+                f"The database {self.using!r} has no tables for the locks, so no job can run.",
+                hint=f"Run `manage.py migrate cloudrun_jobs --database {self.using}`.",
+                id="cloudrun_jobs.W021",
+            )
+
+    def close(self) -> None:
+        self._connections.close()
+
+    def _take(self, name: LockName, slot: int, owner: Owner, ttl: float, *, missing: bool) -> int | None:
+        row = {
+            "id": _id(name.key, slot),
+            "lock": name.key,
+            "slot": slot,
+            "label": name.label,
+            "holder": owner.holder,
+            "index": owner.index,
+            "attempt": owner.attempt,
+            "nonce": owner.nonce,
+            "ttl": _us(ttl),
+            "missing": missing,
+        }
+        return self._run(lambda cursor: self.dialect.try_take(cursor, row))
+
+    def _rows(self, condition: str, *values: str | int) -> list[Row]:
+        statement = f"{self.dialect.read} WHERE {condition} ORDER BY s.slot"
+        return [Row(*columns) for columns in self._run(lambda cursor: _fetch(cursor, statement, values))]
+
+    def _changed(self, statement: str, values: Any) -> bool:
+        return self._run(lambda cursor: _execute(cursor, statement, values)) > 0
+
+    def _run(self, statement: Callable[[CursorWrapper], T]) -> T:
+        """Run a statement, and once more on another connection when this one died of something."""
+        try:
+            with self._connections.lend() as cursor:
+                return statement(cursor)
+        except (OperationalError, InterfaceError, ProgrammingError) as error:
+            self._refuse(error)
+        try:
+            with self._connections.lend() as cursor:
+                return statement(cursor)
+        except (OperationalError, InterfaceError, LockUnavailable) as error:
+            words = f"The database {self.using!r} did not answer, and what it did is not known: {error}"
+            raise LockUnknown(words) from error
+
+    def _refuse(self, error: DatabaseError | InterfaceError) -> None:
+        """Raise what is known of an error after which it would be no use to try again."""
+        if self.dialect.lacks_table(error):
+            raise LockTablesMissing(
+                f"The database {self.using!r} has no tables for the locks.",
+                hint=f"Run `manage.py migrate cloudrun_jobs --database {self.using}`.",
+            ) from error
+        if isinstance(error, ProgrammingError):
+            raise error
+        if self.dialect.is_busy(error):
+            words = f"The database {self.using!r} is being written to by others, who do not let go: {error}."
+            raise LockUnavailable(words) from error
+
+
+def _takeable(rows: Sequence[Row], slots: int, owner: Owner) -> int | None:
+    """Prefer the slot of the task's earlier attempt: another would leave that one to its lease."""
+    live = {row.slot for row in rows if row.live}
+    takeover = (row.slot for row in rows if row.live and row.may_pass_to(owner))
+    free = (slot for slot in range(slots) if slot not in live)
+    return next(takeover, next(free, None))
+
+
+def _fetch(cursor: CursorWrapper, statement: str, values: Sequence[str | int]) -> list[tuple[Any, ...]]:
+    cursor.execute(statement, values)
+    return list(cursor.fetchall())
+
+
+def _execute(cursor: CursorWrapper, statement: str, values: Any) -> int:
+    cursor.execute(statement, values)
+    changed: int = cursor.rowcount
+    return changed
+
+
+def _count_tasks(cursor: CursorWrapper, slot: tuple[str, int]) -> int:
+    cursor.execute(f"SELECT COUNT(*) FROM {TASKS} WHERE slot_id = %s AND token = %s", slot)
+    count: int = cursor.fetchone()[0]
+    return count
+
+
+def _own(grant: Grant) -> dict[str, object]:
+    return {"id": _id(grant.lock, grant.slot), "nonce": grant.nonce, "token": grant.token}
+
+
+def _id(lock: str, slot: int) -> str:
+    return f"{lock}:{slot}"
+
+
+def _us(seconds: float) -> int:
+    return round(seconds * 1e6)

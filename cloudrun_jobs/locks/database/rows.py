@@ -1,0 +1,49 @@
+"""A slot as the database tells it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ..base import Grant, Holder, Owner, moment
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """The columns of `Dialect.read`, in their order."""
+
+    lock: str
+    slot: int
+    label: str
+    owner: str
+    index: int
+    attempt: int
+    nonce: str
+    token: int
+    acquired_us: int
+    expires_us: int
+    now_us: int
+
+    @property
+    def live(self) -> bool:
+        """Whether the lease had not ended when the server read it."""
+        return self.expires_us > self.now_us
+
+    def may_pass_to(self, owner: Owner) -> bool:
+        """Say whether this is the lease of an earlier attempt of the same task."""
+        return (self.owner, self.index) == (owner.holder, owner.index) and self.attempt < owner.attempt
+
+    def grant(self) -> Grant:
+        return Grant(lock=self.lock, slot=self.slot, nonce=self.nonce, token=self.token)
+
+    def holder(self) -> Holder:
+        return Holder(
+            lock=self.lock,
+            label=self.label,
+            slot=self.slot,
+            holder=self.owner,
+            index=self.index,
+            attempt=self.attempt,
+            token=self.token,
+            since=moment(self.acquired_us),
+            until=moment(self.expires_us),
+        )

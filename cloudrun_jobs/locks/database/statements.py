@@ -1,0 +1,191 @@
+"""The statements, in the dialects of the servers. Whether a slot may be taken is decided in one statement.
+
+`{now}` is the server's clock in microseconds since 1970.
+"""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+from django.db import Error, OperationalError
+from django.db.backends.utils import CursorWrapper
+
+from ...models import LockSlot, LockTask, LockToken
+
+SLOTS, TOKENS, TASKS = (model._meta.db_table for model in (LockSlot, LockToken, LockTask))
+
+COLUMNS = "id, lock_key, slot, label, holder, task_index, attempt, nonce"
+TAKEABLE = (
+    f"({SLOTS}.expires_us <= {{now}} OR "
+    f"({SLOTS}.holder = {{holder}} AND {SLOTS}.task_index = {{index}} AND {SLOTS}.attempt < {{attempt}}))"
+)
+OWN = f"""
+    WHERE id = %(id)s AND nonce = %(nonce)s AND expires_us > {{now}}
+    AND EXISTS (SELECT 1 FROM {TOKENS} WHERE {TOKENS}.id = %(id)s AND token = %(token)s)"""
+
+
+class Dialect:
+    """What all servers say alike."""
+
+    now: ClassVar[str]
+    share: ClassVar[str] = "FOR SHARE"  # Keeps a row from being changed until the transaction ends.
+    gave_way: ClassVar[frozenset[object]] = frozenset()  # The codes of a wait for a row that was given up.
+    no_table: ClassVar[object] = None
+
+    def __init__(self) -> None:
+        self.read = self._in_words(
+            f"SELECT s.lock_key, s.slot, s.label, s.holder, s.task_index, s.attempt, s.nonce, t.token, "
+            f"s.acquired_us, s.expires_us, {{now}} FROM {SLOTS} s JOIN {TOKENS} t ON t.id = s.id"
+        )
+        self.renew = self._in_words(f"UPDATE {SLOTS} SET expires_us = {{now}} + %(ttl)s {OWN}")
+        self.release = self._in_words(f"UPDATE {SLOTS} SET expires_us = {{now}} {OWN}")
+        self.free = self._in_words(
+            f"UPDATE {SLOTS} SET expires_us = {{now}} WHERE id = %s AND expires_us > {{now}}"
+        )
+        self.fence = f"SELECT token FROM {TOKENS} WHERE id = %s {self.share}"
+
+    def prepare(self, cursor: CursorWrapper) -> None:
+        """Set up a new connection."""
+
+    def take(self, cursor: CursorWrapper, row: dict[str, Any]) -> int | None:
+        """Take a slot and return its new token, or None if another holds it."""
+        raise NotImplementedError
+
+    def try_take(self, cursor: CursorWrapper, row: dict[str, Any]) -> int | None:
+        """Take a slot like `take()`, or return None if others would not let go of it."""
+        try:
+            return self.take(cursor, row)
+        except OperationalError as error:
+            if _code(error) in self.gave_way:
+                return None  # A fenced transaction of the holder has not ended, or others were faster.
+            raise
+
+    def lacks_table(self, error: Error) -> bool:
+        """Say whether the server has no such table."""
+        return _code(error) == self.no_table
+
+    def is_busy(self, error: Error) -> bool:
+        """Say whether the server did nothing, because others were writing."""
+        return False
+
+    def _in_words(self, statement: str) -> str:
+        return statement.replace("{now}", self.now)
+
+
+class PostgreSQL(Dialect):
+    """One statement for slot and token. No state of a session: a pooler may change it between statements."""
+
+    now = "(EXTRACT(EPOCH FROM clock_timestamp()) * 1000000)::bigint"
+    gave_way = frozenset({"55P03", "40P01", "40001"})  # A lock timeout, a deadlock, a conflict.
+    no_table = "42P01"
+
+    def __init__(self) -> None:
+        super().__init__()
+        takeable = TAKEABLE.format(now=self.now, holder="%(holder)s", index="%(index)s", attempt="%(attempt)s")
+        # The wait for a fenced transaction must be short, and only the transaction's own setting passes a pooler.
+        patience = "WITH patience AS MATERIALIZED (SELECT set_config('lock_timeout', '2000', true))"
+        self._take = self._in_words(f"""
+            {patience}, taken AS (
+                UPDATE {SLOTS} SET label = %(label)s, holder = %(holder)s, task_index = %(index)s,
+                    attempt = %(attempt)s, nonce = %(nonce)s, acquired_us = {{now}}, expires_us = {{now}} + %(ttl)s
+                FROM patience WHERE id = %(id)s AND {takeable} RETURNING id
+            )
+            UPDATE {TOKENS} SET token = GREATEST(token + 1, {{now}}) FROM taken WHERE {TOKENS}.id = taken.id
+            RETURNING token""")
+        self._make = self._in_words(f"""
+            {patience}, made AS (
+                INSERT INTO {SLOTS} ({COLUMNS}, acquired_us, expires_us)
+                SELECT %(id)s, %(lock)s, %(slot)s, %(label)s, %(holder)s, %(index)s, %(attempt)s, %(nonce)s,
+                    {{now}}, {{now}} + %(ttl)s FROM patience
+                ON CONFLICT (id) DO NOTHING RETURNING id
+            )
+            INSERT INTO {TOKENS} (id, token) SELECT id, {{now}} FROM made RETURNING token""")
+
+    def take(self, cursor: CursorWrapper, row: dict[str, Any]) -> int | None:
+        cursor.execute(self._make if row["missing"] else self._take, row)
+        taken = cursor.fetchone()
+        return taken[0] if taken else None
+
+
+class MySQL(Dialect):
+    """One statement over both tables, which takes no insert: missing rows are made before it, as free ones."""
+
+    # The statement's start, not the session's time zone. A wait for a row makes a lease shorter, never longer.
+    now = "TIMESTAMPDIFF(MICROSECOND, '1970-01-01', UTC_TIMESTAMP(6))"
+    share = "LOCK IN SHARE MODE"  # MariaDB has no FOR SHARE.
+    gave_way = frozenset({1205, 1213})  # A lock wait timeout, a deadlock.
+    no_table = 1146
+
+    def __init__(self) -> None:
+        super().__init__()
+        takeable = TAKEABLE.format(now=self.now, holder="%(holder)s", index="%(index)s", attempt="%(attempt)s")
+        self._make_slot = f"""
+            INSERT IGNORE INTO {SLOTS} ({COLUMNS}, acquired_us, expires_us)
+            VALUES (%(id)s, %(lock)s, %(slot)s, '', '', 0, 0, '', 0, 0)"""
+        self._make_token = f"INSERT IGNORE INTO {TOKENS} (id, token) VALUES (%(id)s, 0)"
+        self._take = self._in_words(f"""
+            UPDATE {SLOTS} JOIN {TOKENS} ON {TOKENS}.id = {SLOTS}.id
+            SET label = %(label)s, holder = %(holder)s, task_index = %(index)s, attempt = %(attempt)s,
+                nonce = %(nonce)s, acquired_us = {{now}}, expires_us = {{now}} + %(ttl)s,
+                token = LAST_INSERT_ID(GREATEST(token + 1, {{now}}))
+            WHERE {SLOTS}.id = %(id)s AND {takeable}""")
+
+    def prepare(self, cursor: CursorWrapper) -> None:
+        cursor.execute("SET SESSION innodb_lock_wait_timeout = 2")
+
+    def take(self, cursor: CursorWrapper, row: dict[str, Any]) -> int | None:
+        if row["missing"]:
+            cursor.execute(self._make_slot, row)
+            cursor.execute(self._make_token, row)
+        cursor.execute(self._take, row)
+        return cursor.lastrowid if cursor.rowcount else None
+
+
+class SQLite(Dialect):
+    """A transaction that writes from its beginning: there is one writer at a time in any case."""
+
+    now = "CAST((julianday('now') - 2440587.5) * 86400000000 AS INTEGER)"
+    share = ""  # A reader's view is its own; a write after a foreign one fails.
+
+    def __init__(self) -> None:
+        super().__init__()
+        takeable = TAKEABLE.format(
+            now=self.now, holder="excluded.holder", index="excluded.task_index", attempt="excluded.attempt"
+        )
+        self._take = self._in_words(f"""
+            INSERT INTO {SLOTS} ({COLUMNS}, acquired_us, expires_us)
+            VALUES (%(id)s, %(lock)s, %(slot)s, %(label)s, %(holder)s, %(index)s, %(attempt)s, %(nonce)s,
+                {{now}}, {{now}} + %(ttl)s)
+            ON CONFLICT (id) DO UPDATE SET label = excluded.label, holder = excluded.holder,
+                task_index = excluded.task_index, attempt = excluded.attempt, nonce = excluded.nonce,
+                acquired_us = excluded.acquired_us, expires_us = excluded.expires_us
+            WHERE {takeable}""")
+        self._count = self._in_words(f"""
+            INSERT INTO {TOKENS} (id, token) VALUES (%(id)s, {{now}})
+            ON CONFLICT (id) DO UPDATE SET token = max(token + 1, excluded.token)""")
+
+    def take(self, cursor: CursorWrapper, row: dict[str, Any]) -> int | None:
+        cursor.execute("BEGIN IMMEDIATE")
+        cursor.execute(self._take, row)
+        taken = cursor.rowcount > 0
+        if taken:
+            cursor.execute(self._count, row)
+        cursor.execute(f"SELECT token FROM {TOKENS} WHERE id = %(id)s", row)
+        token: int = cursor.fetchone()[0]
+        cursor.execute("COMMIT")
+        return token if taken else None
+
+    def lacks_table(self, error: Error) -> bool:
+        return str(error).startswith("no such table")
+
+    def is_busy(self, error: Error) -> bool:
+        return "is locked" in str(error)
+
+
+def _code(error: Error) -> object:
+    """Return the server's own number of an error: PostgreSQL's is the driver's, MySQL's comes first."""
+    cause = error.__cause__
+    return getattr(cause, "sqlstate", None) or getattr(cause, "pgcode", None) or next(iter(error.args), None)
+
+
+DIALECTS: dict[str, type[Dialect]] = {"postgresql": PostgreSQL, "mysql": MySQL, "sqlite": SQLite}

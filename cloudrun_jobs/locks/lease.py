@@ -1,0 +1,203 @@
+"""A lock that is held: renewed in the background until it is released or lost."""
+
+from __future__ import annotations
+
+import os
+import random
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Protocol
+
+from django.db import transaction
+
+from .. import context
+from ..exceptions import LeaseLost, LockMisused, LockUnavailable
+from ..signals import lease_lost, lease_troubled
+from .claims import Claim
+from .clock import clock
+
+RENEWALS = 6  # In the time of a lease.
+MARGIN = 1 / 8  # Of a lease: how much earlier than the server the holder takes it for ended.
+GRACE = 1 / 12  # Of a lease: how long a holder that lost it may clean up.
+
+
+class Watcher(Protocol):
+    """Who wants to know how a lease fares. Called in threads of the lease."""
+
+    def renewed(self, lease: Lease) -> None:
+        """The lease's deadline has moved."""
+
+    def lost(self, lease: Lease) -> None:
+        """The lease was lost."""
+
+
+class Lease:
+    """A lock that is held.
+
+    It is renewed in the background. `lost` is set, and `check()` raises, as soon as it may no longer be this
+    process's: when the server says so, or when no renewal was confirmed for most of the lease. `token` grows
+    with each holder of the lock, so that what you write to can refuse one that was overtaken.
+
+    `check()`, `token` and `lost` may be used in any thread of the process.
+    """
+
+    def __init__(self, claim: Claim, sent: float) -> None:
+        """Hold what `claim` has taken with a request that was sent at that moment of the monotonic clock."""
+        self.name = claim.name.label
+        self.slot = claim.grant.slot
+        self.token = claim.grant.token
+        self.lost = threading.Event()
+        self._claim = claim
+        self._process = os.getpid()
+        self._mutex = threading.RLock()  # Signal handlers come here too, in the midst of the main thread's work.
+        self._released = False
+        self._reason = ""
+        self._watcher: Watcher | None = None
+        self._wake = threading.Event()
+        self._keeper: threading.Thread | None = None
+        self._deadline = sent + claim.ttl * (1 - MARGIN)
+        self._first_renewal = sent + _pause(claim.ttl)
+        clock.watch(self)
+
+    def __repr__(self) -> str:
+        state = "released" if self._released else "lost" if self.lost.is_set() else "held"
+        return f"<Lease {self.name!r} slot {self.slot}, token {self.token}: {state}>"
+
+    @property
+    def deadline(self) -> float:
+        """The moment of the monotonic clock from which the lock is not held without another renewal."""
+        return self._deadline
+
+    @property
+    def last_moment(self) -> float:
+        """The moment by which a holder that lost the lock must have ended: others may have it soon after."""
+        return self._deadline + self._claim.ttl * GRACE
+
+    def check(self) -> None:
+        """Raise `LeaseLost` unless the lock is held. Asks nobody: it costs nothing."""
+        self._check_use()
+        if time.monotonic() >= self._deadline:
+            self.tick()
+        if self.lost.is_set():
+            raise LeaseLost(f"The lock {self.name!r} is lost: {self._reason}.")
+
+    def idempotency_key(self, step: str) -> str:
+        """Return a text that is the same in each attempt of this work, for services that know such keys."""
+        task = context.current()
+        if task is None:
+            return f"{self.name}:{self.token}:{step}"
+        return f"{task.run_id or task.execution}:{task.index}:{step}"
+
+    @contextmanager
+    def transaction(self, using: str = "default") -> Iterator[None]:
+        """Open a transaction in which nothing is written if another has taken the lock; then raise `LeaseLost`.
+
+        Until it ends nobody can take the lock: keep it short. The lock must be kept in the database `using`.
+        """
+        with transaction.atomic(using):
+            self.check()
+            if not self._claim.backend.fence(self._claim.grant, using):
+                self.lose("another holder has taken it")
+                self.check()
+            yield
+
+    def release(self, *, finished: bool = True) -> bool:
+        """Give the lock back; return False if it was lost before.
+
+        With `finished=False` a task of several keeps its execution's lock for its next attempt. Raises
+        `LockMisused` the second time, and `LockUnavailable`: the lease then ends by itself.
+        """
+        self._check_use()
+        with self._mutex:
+            self._released = True
+        clock.forget(self)
+        self._wake.set()
+        return self._claim.release(finished=finished)
+
+    def watch(self, watcher: Watcher) -> None:
+        """Tell how the lease fares from now on, and at once if it is lost."""
+        self._watcher = watcher
+        if self.lost.is_set():
+            watcher.lost(self)
+
+    def renew_soon(self) -> None:
+        """Renew now rather than when it is time."""
+        self._start_keeper()
+        self._wake.set()
+
+    def lose(self, reason: str) -> None:
+        """Take the lock for lost; what is said first counts."""
+        with self._mutex:
+            if self._released or self.lost.is_set():
+                return
+            self._reason = reason
+            self.lost.set()
+        clock.forget(self)
+        self._wake.set()
+        lease_lost.send_robust(type(self), lease=self, reason=reason)
+        if self._watcher:
+            self._watcher.lost(self)
+
+    def due(self) -> float:
+        """Return when the clock has to look after this lease."""
+        return self._deadline if self._keeper else min(self._first_renewal, self._deadline)
+
+    def tick(self) -> None:
+        """Start to renew when it is time, or take the lock for lost when it is too late."""
+        if time.monotonic() >= self._deadline:
+            self.lose(f"no renewal was confirmed for {self._claim.ttl * (1 - MARGIN):.3g} seconds")
+        else:
+            self._start_keeper()
+
+    def _start_keeper(self) -> None:
+        with self._mutex:
+            if self._keeper or self._over:
+                return
+            self._keeper = threading.Thread(
+                target=self._keep, name=f"cloudrun_jobs-lease-{self.name}", daemon=True
+            )
+        self._keeper.start()
+
+    @property
+    def _over(self) -> bool:
+        return self._released or self.lost.is_set()
+
+    def _keep(self) -> None:
+        """Renew until it is over. A thread of each lease's own: one that hangs harms no other lease."""
+        pause = 0.0
+        while not self._wake.wait(pause) or not self._over:
+            self._wake.clear()
+            pause = _pause(self._claim.ttl) if self._renew() else _pause(self._claim.ttl) / 4
+            if self._over:
+                return
+
+    def _renew(self) -> bool:
+        # Counted from before the request: the server may have extended the lease the moment it was sent.
+        sent = time.monotonic()
+        try:
+            confirmed = self._claim.renew()
+        except LockUnavailable as error:
+            lease_troubled.send_robust(type(self), lease=self, error=error)
+            return False
+        if not confirmed:
+            self.lose("its server says that it has ended, was freed by hand, or is another's; or it lost its data")
+        elif time.monotonic() < self._deadline:
+            self._deadline = sent + self._claim.ttl * (1 - MARGIN)
+            if self._watcher:
+                self._watcher.renewed(self)
+        return True
+
+    def _check_use(self) -> None:
+        if os.getpid() != self._process:
+            raise LockMisused(
+                f"The lock {self.name!r} is held by process {self._process}, not by its child {os.getpid()}.",
+                hint="Take locks after the fork.",
+            )
+        if self._released:
+            raise LockMisused(f"The lock {self.name!r} was released before.")
+
+
+def _pause(ttl: float) -> float:
+    return ttl / RENEWALS * random.uniform(0.9, 1.1)  # noqa: S311  (spreads load, hides nothing)

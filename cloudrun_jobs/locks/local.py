@@ -1,0 +1,136 @@
+"""Locks between the threads of one process, for tests and for a database that is no wider than a process."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from .base import Grant, Holder, LockBackend, Owner, moment
+from .keys import LockName
+
+
+@dataclass(slots=True, kw_only=True)
+class Leased:
+    """A slot's lease, in seconds of the monotonic clock."""
+
+    label: str
+    owner: Owner
+    token: int
+    since: float
+    until: float
+    done: set[int] = field(default_factory=set)
+
+
+# Shared by all instances, as one server would be.
+_leases: dict[tuple[str, int], Leased] = {}
+_tokens: dict[tuple[str, int], int] = {}
+_mutex = threading.Lock()
+
+
+class LocalLocks(LockBackend):
+    """Keeps locks in this process's memory."""
+
+    is_shared = False
+
+    def acquire(self, name: LockName, slots: int, owner: Owner, ttl: float) -> Grant | Sequence[Holder]:
+        with _mutex:
+            now = time.monotonic()
+            live = {slot: leased for slot in range(slots) if (leased := _live(name.key, slot, now))}
+            if (slot := _granted_before(live, owner)) is not None:
+                live[slot].until = now + ttl
+            elif (slot := _takeable(live, slots, owner)) is not None:
+                _take(name, slot, owner, ttl)
+            else:
+                return [_holder(name.key, slot, leased) for slot, leased in live.items()]
+            return Grant(lock=name.key, slot=slot, nonce=owner.nonce, token=_tokens[name.key, slot])
+
+    def renew(self, grant: Grant, ttl: float) -> bool:
+        with _mutex:
+            if leased := _own(grant):
+                leased.until = time.monotonic() + ttl
+            return leased is not None
+
+    def release(self, grant: Grant) -> bool:
+        with _mutex:
+            return _own(grant) is not None and _leases.pop((grant.lock, grant.slot), None) is not None
+
+    def settle(self, grant: Grant, index: int, count: int) -> None:
+        with _mutex:
+            if leased := _own(grant):
+                leased.done.add(index)
+                if len(leased.done) >= count:
+                    del _leases[grant.lock, grant.slot]
+
+    def holders(self, prefix: str) -> Sequence[Holder]:
+        with _mutex:
+            now = time.monotonic()
+            keys = sorted(key for key in _leases if key[0].startswith(prefix))
+            return [_holder(*key, leased) for key in keys if (leased := _live(*key, now))]
+
+    def free(self, lock: str) -> Sequence[Holder]:
+        with _mutex:
+            now = time.monotonic()
+            keys = sorted(key for key in _leases if key[0] == lock or key[0].startswith(f"{lock}/"))
+            freed = [_holder(*key, leased) for key in keys if (leased := _live(*key, now))]
+            for key in keys:
+                del _leases[key]
+            return freed
+
+    def fence(self, grant: Grant, using: str) -> bool:
+        """Compare tokens. No other process can take the lock, and a test has the database for itself."""
+        with _mutex:
+            return _tokens.get((grant.lock, grant.slot)) == grant.token
+
+
+def forget() -> None:
+    """Forget all leases, as a new process would: for tests, between one and the next."""
+    with _mutex:
+        _leases.clear()
+
+
+def _live(key: str, slot: int, now: float) -> Leased | None:
+    leased = _leases.get((key, slot))
+    return leased if leased and leased.until > now else None
+
+
+def _own(grant: Grant) -> Leased | None:
+    leased = _live(grant.lock, grant.slot, time.monotonic())
+    return leased if leased and (leased.owner.nonce, leased.token) == (grant.nonce, grant.token) else None
+
+
+def _granted_before(live: dict[int, Leased], owner: Owner) -> int | None:
+    return next((slot for slot, leased in live.items() if leased.owner.nonce == owner.nonce), None)
+
+
+def _takeable(live: dict[int, Leased], slots: int, owner: Owner) -> int | None:
+    """Prefer the slot of the task's earlier attempt: another would leave that one to its lease."""
+    takeover = (slot for slot, leased in live.items() if _succeeds(owner, leased.owner))
+    free = (slot for slot in range(slots) if slot not in live)
+    return next(takeover, next(free, None))
+
+
+def _succeeds(owner: Owner, other: Owner) -> bool:
+    return (owner.holder, owner.index) == (other.holder, other.index) and owner.attempt > other.attempt
+
+
+def _take(name: LockName, slot: int, owner: Owner, ttl: float) -> None:
+    key, now = (name.key, slot), time.monotonic()
+    _tokens[key] = max(_tokens.get(key, 0) + 1, time.time_ns() // 1000)
+    _leases[key] = Leased(label=name.label, owner=owner, token=_tokens[key], since=now, until=now + ttl)
+
+
+def _holder(key: str, slot: int, leased: Leased) -> Holder:
+    offset = time.time() - time.monotonic()
+    return Holder(
+        lock=key,
+        label=leased.label,
+        slot=slot,
+        holder=leased.owner.holder,
+        index=leased.owner.index,
+        attempt=leased.owner.attempt,
+        token=leased.token,
+        since=moment((leased.since + offset) * 1e6),
+        until=moment((leased.until + offset) * 1e6),
+    )

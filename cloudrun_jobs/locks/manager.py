@@ -1,0 +1,116 @@
+"""`LockManager`: locks for everybody's code."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+from ..exceptions import LockMisused, LockUnavailable
+from ..signals import lease_troubled
+from . import backend, keys
+from .base import Holder
+from .claims import SlotClaim
+from .lease import Lease
+from .owner import new_owner
+from .waiting import try_once, wait
+
+
+class LockManager:
+    """A lock by name, that at most `parallelism` holders have at once, in all processes of this environment.
+
+        with LockManager("monthly-report").lock(timeout=60) as lease:
+            ...
+
+    It may be shared between threads; each holds a lease of its own. Where the lock is kept is said by
+    `CLOUDRUN_JOBS["LOCKS"]`.
+    """
+
+    def __init__(self, name: str, parallelism: int = 1) -> None:
+        if isinstance(parallelism, bool) or not isinstance(parallelism, int) or not 1 <= parallelism <= 1000:
+            raise ValueError(f"parallelism: expected a whole number from 1 to 1000, got {parallelism!r}.")
+        keys.named(name)  # Raises for what can be no name.
+        self.name = name
+        self.parallelism = parallelism
+        self._mine = threading.local()
+
+    def __repr__(self) -> str:
+        return f"LockManager({self.name!r}, parallelism={self.parallelism})"
+
+    @contextmanager
+    def lock(
+        self, timeout: float | None = 600, initial_delay: float = 1.0, max_delay: float = 30.0
+    ) -> Iterator[Lease]:
+        """Hold the lock while the block runs; see `await_lock()`.
+
+        Raises `LeaseLost` at the block's end if the lock was lost before.
+        """
+        lease = self.await_lock(timeout, initial_delay, max_delay)
+        try:
+            yield lease
+            if self._lease is lease:
+                lease.check()
+        finally:
+            if self._lease is lease:
+                self.release_lock()
+
+    def await_lock(
+        self, timeout: float | None = 600, initial_delay: float = 1.0, max_delay: float = 30.0
+    ) -> Lease:
+        """Wait for the lock and take it, until `release_lock()`.
+
+        Asks again after `initial_delay` seconds, then after pauses that grow by half up to `max_delay`. Raises
+        `LockTimeout` after `timeout` seconds, None waiting for ever, and `LockUnavailable` if the server that
+        keeps the locks is away for more than half a minute.
+        """
+        for name, value in (("timeout", timeout), ("initial_delay", initial_delay), ("max_delay", max_delay)):
+            if not (value is None and name == "timeout") and not (isinstance(value, int | float) and value >= 0):
+                raise ValueError(f"{name}: expected seconds, 0 or more, got {value!r}.")
+        claim = self._claim()
+        self._lease = wait(claim, timeout=timeout, initial_delay=initial_delay, max_delay=max_delay)
+        return self._lease
+
+    def try_lock(self) -> Lease | None:
+        """Take the lock if it is free, until `release_lock()`. Raises `LockUnavailable`."""
+        answer = try_once(self._claim())
+        self._lease = answer if isinstance(answer, Lease) else None
+        return self._lease
+
+    def release_lock(self, raise_exception: bool = False) -> bool:
+        """Give the lock back; return whether it was still held.
+
+        With `raise_exception`, raises `LockMisused` if this thread does not hold the lock, and `LockUnavailable`
+        if the server cannot be told; the lease then ends by itself.
+        """
+        lease, self._lease = self._lease, None
+        if lease is None:
+            if raise_exception:
+                hint = "Each thread has leases of its own, and a lock is released once."
+                raise LockMisused(f"This thread does not hold the lock {self.name!r}.", hint=hint)
+            return False
+        try:
+            return lease.release()
+        except LockUnavailable as error:
+            if raise_exception:
+                raise
+            lease_troubled.send_robust(type(lease), lease=lease, error=error)
+            return False
+
+    def holders(self) -> Sequence[Holder]:
+        """Return who holds the lock."""
+        return backend.current().holders(keys.named(self.name).key)
+
+    @property
+    def _lease(self) -> Lease | None:
+        return getattr(self._mine, "lease", None)
+
+    @_lease.setter
+    def _lease(self, lease: Lease | None) -> None:
+        self._mine.lease = lease
+
+    def _claim(self) -> SlotClaim:
+        if self._lease is not None and not self._lease.lost.is_set():
+            hint = "Release it first, or take another slot with another LockManager."
+            raise LockMisused(f"This thread holds the lock {self.name!r} already.", hint=hint)
+        keeper = backend.current()
+        return SlotClaim(keeper, keys.named(self.name, keeper.settings), self.parallelism, new_owner())

@@ -1,0 +1,265 @@
+"""Locks in Redis or Valkey: one script per operation, leases by the server's own expiry.
+
+A slot is a hash that expires with its lease, so that renewing and releasing need no memory of a server that is
+full. The token outlives it, in a key of its own, and is at least the server's clock in microseconds: it grows
+even when the server has lost its data.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
+from typing import Any
+
+from django.core.checks import CheckMessage, Warning  # noqa: A004
+from redis import Redis, exceptions
+from redis.backoff import NoBackoff
+from redis.commands.core import Script
+from redis.retry import Retry
+
+from ..conf import Settings
+from ..exceptions import InvalidSettings, LockUnavailable, LockUnknown
+from .base import Grant, Holder, LockBackend, Owner, moment
+from .keys import LockName
+
+KEEP_TOKENS_MS = 24 * 3600 * 1000
+
+ACQUIRE = """
+local held, free, takeover = {}, nil, nil
+for i = 2, #KEYS do
+  local lease = redis.call('HMGET', KEYS[i], 'nonce', 'token', 'holder', 'index', 'attempt', 'label', 'since')
+  if not lease[1] then
+    free = free or i
+  elseif lease[1] == ARGV[6] then
+    redis.call('PEXPIRE', KEYS[i], ARGV[1])
+    return {1, i - 2, lease[2]}
+  else
+    if lease[3] == ARGV[3] and lease[4] == ARGV[4] and tonumber(lease[5]) < tonumber(ARGV[5]) then
+      takeover = takeover or i
+    end
+    held[#held + 1] = {i - 2, redis.call('PTTL', KEYS[i]), unpack(lease, 2)}
+  end
+end
+local time = redis.call('TIME')
+local now = time[1] * 1000000 + time[2]
+local i = takeover or free
+if not i then
+  return {0, string.format('%.0f', now), held}
+end
+local since = string.format('%.0f', now)
+local token = string.format('%.0f', math.max((tonumber(redis.call('GET', KEYS[1])) or 0) + 1, now))
+redis.call('SET', KEYS[1], token, 'PX', ARGV[1] + ARGV[7])
+redis.call('HSET', KEYS[i], 'label', ARGV[2], 'holder', ARGV[3], 'index', ARGV[4], 'attempt', ARGV[5],
+  'nonce', ARGV[6], 'token', token, 'since', since)
+redis.call('PEXPIRE', KEYS[i], ARGV[1])
+return {1, i - 2, token}
+"""
+
+IS_OWN = """
+local lease = redis.call('HMGET', KEYS[2], 'nonce', 'token')
+if lease[1] ~= ARGV[1] or lease[2] ~= ARGV[2] then return 0 end
+"""
+
+RENEW = f"""{IS_OWN}
+redis.call('PEXPIRE', KEYS[1], ARGV[3] + ARGV[4])
+return redis.call('PEXPIRE', KEYS[2], ARGV[3])
+"""
+
+RELEASE = f"{IS_OWN} return redis.call('DEL', KEYS[2])"
+
+SETTLE = f"""{IS_OWN}
+redis.call('SADD', KEYS[3], ARGV[3])
+if redis.call('SCARD', KEYS[3]) < tonumber(ARGV[4]) then
+  redis.call('PEXPIRE', KEYS[3], ARGV[5])
+  return 0
+end
+return redis.call('DEL', KEYS[2], KEYS[3])
+"""
+
+# What a server says when it will not serve, and what that means.
+REFUSALS: tuple[tuple[type[Exception] | None, str, str], ...] = (
+    (exceptions.OutOfMemoryError, "OOM", "is full: it reached maxmemory and may not evict. Give it more memory"),
+    (exceptions.ReadOnlyError, "READONLY", "is a read-only replica. Give the address of the primary"),
+    (exceptions.MasterDownError, "MASTERDOWN", "is a replica that lost its primary"),
+    (exceptions.BusyLoadingError, "LOADING", "is still loading its data"),
+    (exceptions.AuthenticationError, "NOAUTH", "wants another user or password. Put them into the URL"),
+    (exceptions.AuthenticationError, "WRONGPASS", "wants another user or password. Put them into the URL"),
+    (exceptions.NoPermissionError, "NOPERM", "does not let this user do it. Allow scripts and keys crj1:*"),
+    (exceptions.MovedError, "MOVED", "is one of a cluster's. Give the address of a server that stands alone"),
+    (exceptions.ClusterDownError, "CLUSTERDOWN", "belongs to a cluster that is down"),
+    (None, "MISCONF", "cannot save to its disk, so takes no writes"),
+    (None, "NOREPLICAS", "has fewer replicas than it demands"),
+)
+
+
+class RedisLocks(LockBackend):
+    """Keeps locks in a Redis, 6 or newer, or a Valkey.
+
+    `url` as redis-py takes it: `redis://`, `rediss://` for TLS, `unix://`. With `wait_replicas`, a lock is only
+    given once so many replicas know of it; without, a failover can give it away twice.
+    """
+
+    def __init__(self, settings: Settings, *, url: str, wait_replicas: int = 0, **options: Any) -> None:
+        super().__init__(settings, **options)
+        self.wait_replicas = wait_replicas
+        timeout = min(5.0, self.lease / 4)
+        self._timeout = timeout
+        try:
+            self.client: Redis = Redis.from_url(
+                url,
+                decode_responses=True,
+                socket_timeout=timeout,
+                socket_connect_timeout=timeout,
+                retry=Retry(NoBackoff(), 0),  # Done here, where a lost answer is told from a refusal.
+            )
+        except (ValueError, AttributeError) as error:
+            raise InvalidSettings(f"CLOUDRUN_JOBS['LOCKS']['OPTIONS']['url']: {error}.") from None
+        self._acquire, self._renew = self.client.register_script(ACQUIRE), self.client.register_script(RENEW)
+        self._release, self._settle = self.client.register_script(RELEASE), self.client.register_script(SETTLE)
+
+    def acquire(self, name: LockName, slots: int, owner: Owner, ttl: float) -> Grant | Sequence[Holder]:
+        keys = [_key(name.key, "token"), *(_key(name.key, slot) for slot in range(slots))]
+        who = [name.label, owner.holder, owner.index, owner.attempt, owner.nonce]
+        won, what, detail = self._run(self._acquire, keys, [_ms(ttl), *who, KEEP_TOKENS_MS])
+        if not won:
+            return [_holder(name.key, int(what), *lease) for lease in detail]
+        grant = Grant(lock=name.key, slot=what, nonce=owner.nonce, token=int(detail))
+        self._wait_for_replicas(grant)
+        return grant
+
+    def renew(self, grant: Grant, ttl: float) -> bool:
+        arguments = [grant.nonce, grant.token, _ms(ttl), KEEP_TOKENS_MS]
+        return bool(self._run(self._renew, _keys(grant), arguments))
+
+    def release(self, grant: Grant) -> bool:
+        return bool(self._run(self._release, _keys(grant), [grant.nonce, grant.token]))
+
+    def settle(self, grant: Grant, index: int, count: int) -> None:
+        keys = [*_keys(grant), _key(grant.lock, f"{grant.slot}:done:{grant.token}")]
+        self._run(self._settle, keys, [grant.nonce, grant.token, index, count, KEEP_TOKENS_MS])
+
+    def holders(self, prefix: str) -> Sequence[Holder]:
+        found = self._read_all(self._slots(prefix))
+        return sorted(found, key=lambda holder: (holder.label, holder.slot))
+
+    def free(self, lock: str) -> Sequence[Holder]:
+        keys = self._slots(f"{lock}}}:") + self._slots(f"{lock}}}/")
+        found = self._read_all(keys)
+        if keys:
+            self._call(lambda: self.client.delete(*keys))
+        return found
+
+    def inspect(self) -> Iterable[CheckMessage]:
+        policy = self._call(lambda: self.client.info("memory")).get("maxmemory_policy", "noeviction")
+        if policy != "noeviction":
+            yield Warning(
+                f"{self} may evict locks: its maxmemory-policy is {policy!r}.",
+                hint="Set maxmemory-policy to noeviction, or keep the locks in a server of their own.",
+                id="cloudrun_jobs.W020",
+            )
+
+    def close(self) -> None:
+        self.client.close()
+
+    def __str__(self) -> str:
+        """Name the server, without the password that its URL may hold."""
+        given = self.client.connection_pool.connection_kwargs
+        where = given.get("path") or f"{given.get('host', 'localhost')}:{given.get('port', 6379)}"
+        return f"Redis at {where}/{given.get('db') or 0}"
+
+    def _slots(self, prefix: str) -> list[str]:
+        found = self._call(lambda: sorted(self.client.scan_iter(f"{{{prefix}*", count=1000)))
+        return [key for key in found if key.rpartition(":")[2].isdigit() and ":done:" not in key]
+
+    def _read_all(self, keys: Sequence[str]) -> list[Holder]:
+        return [holder for key in keys if (holder := self._call(partial(self._read, key)))]
+
+    def _read(self, key: str) -> Holder | None:
+        with self.client.pipeline() as pipe:
+            pipe.time()
+            pipe.pttl(key)
+            pipe.hmget(key, "token", "holder", "index", "attempt", "label", "since")
+            (seconds, microseconds), left, lease = pipe.execute()
+        lock, _, slot = key.rpartition(":")
+        lock = lock.replace("{", "").replace("}", "")
+        return _holder(lock, seconds * 10**6 + microseconds, int(slot), left, *lease) if lease[0] else None
+
+    def _wait_for_replicas(self, grant: Grant) -> None:
+        if not self.wait_replicas:
+            return
+        # WAIT speaks of its connection's last write, so that connection writes the lease once more.
+        with self.client.pipeline(transaction=False) as pipe:
+            self._renew(_keys(grant), [grant.nonce, grant.token, _ms(self.lease), KEEP_TOKENS_MS], client=pipe)
+            pipe.wait(self.wait_replicas, _ms(self._timeout / 2))
+            confirmed = self._call(pipe.execute)[-1]
+        if confirmed < self.wait_replicas:
+            self.release(grant)
+            words = (
+                f"{confirmed} of {self.wait_replicas} replicas of {self} confirmed the lock, so it was given back."
+            )
+            raise LockUnavailable(words)
+
+    def _run(self, script: Script, keys: list[str], arguments: list[Any]) -> Any:
+        return self._call(lambda: script(keys, arguments))
+
+    def _call(self, request: Callable[[], Any]) -> Any:
+        """Send a request, and once more on another connection when this one died of something."""
+        try:
+            return request()
+        except (exceptions.ConnectionError, exceptions.TimeoutError) as first:
+            if _was_refused(first):
+                raise self._unavailable(first) from first
+        except exceptions.RedisError as error:
+            raise self._unavailable(error) from error
+        try:
+            return request()
+        except exceptions.RedisError as error:
+            raise LockUnknown(f"{self} did not answer, and what it did is not known: {error}.") from error
+
+    def _unavailable(self, error: exceptions.RedisError) -> LockUnavailable:
+        for kind, word, meaning in REFUSALS:
+            if (kind and isinstance(error, kind)) or word in str(error):
+                return LockUnavailable(f"{self} {meaning}. It said: {error}")
+        return LockUnavailable(f"{self} did not do as asked: {error}")
+
+
+def _was_refused(error: BaseException | None) -> bool:
+    """Say whether the server cannot have carried out the request."""
+    if isinstance(
+        error, exceptions.AuthenticationError | exceptions.BusyLoadingError | exceptions.MasterDownError
+    ):
+        return True
+    while error is not None:
+        if isinstance(error, ConnectionRefusedError | FileNotFoundError):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
+
+
+def _key(lock: str, part: object) -> str:
+    """Put the lock's key in braces: a cluster keeps together what they say. A task's path comes after them."""
+    parent, slash, path = lock.partition("/")
+    return f"{{{parent}}}{slash}{path}:{part}"
+
+
+def _keys(grant: Grant) -> list[str]:
+    return [_key(grant.lock, "token"), _key(grant.lock, grant.slot)]
+
+
+def _ms(seconds: float) -> int:
+    return max(1, round(seconds * 1000))
+
+
+def _holder(lock: str, now: int, slot: int, left: int, token: str, *who: str) -> Holder:
+    holder, index, attempt, label, since = who
+    return Holder(
+        lock=lock,
+        label=label,
+        slot=slot,
+        holder=holder,
+        index=int(index),
+        attempt=int(attempt),
+        token=int(token),
+        since=moment(int(since)),
+        until=moment(now + max(left, 0) * 1000),
+    )

@@ -1,0 +1,1 @@
+"""The promise of the locks, against real servers."""

@@ -1,0 +1,62 @@
+"""The backends under test: one parameter for each server that keeps locks."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from cloudrun_jobs.conf import Settings
+from cloudrun_jobs.exceptions import LockError
+from cloudrun_jobs.locks.base import LockBackend
+from cloudrun_jobs.locks.clock import clock
+from cloudrun_jobs.locks.database import DatabaseLocks
+from cloudrun_jobs.locks.local import LocalLocks
+from cloudrun_jobs.locks.redis import RedisLocks
+from tests.servers.fixtures import *  # noqa: F403
+
+KINDS = ("redis", "valkey", "postgres", "pgbouncer", "mariadb", "sqlite", "local")
+SETTINGS = Settings(environment="production")
+
+
+def path_and_options(kind: str, request: pytest.FixtureRequest) -> tuple[str, dict[str, Any]]:
+    """Return what `LOCKS` of the settings says for this kind of server."""
+    if kind == "local":
+        return "cloudrun_jobs.locks.local.LocalLocks", {}
+    if kind in {"redis", "valkey"}:
+        return "cloudrun_jobs.locks.redis.RedisLocks", {"url": request.getfixturevalue(f"{kind}_url")}
+    return "cloudrun_jobs.locks.database.DatabaseLocks", {"using": request.getfixturevalue(kind)}
+
+
+def build(kind: str, request: pytest.FixtureRequest, **options: Any) -> LockBackend:
+    """Build the backend of this kind."""
+    classes = {
+        "cloudrun_jobs.locks.local.LocalLocks": LocalLocks,
+        "cloudrun_jobs.locks.redis.RedisLocks": RedisLocks,
+    }
+    path, given = path_and_options(kind, request)
+    return classes.get(path, DatabaseLocks)(SETTINGS, **given, **options)
+
+
+@pytest.fixture(autouse=True)
+def _open_database(django_db_blocker: Any) -> Iterator[None]:
+    """Locks use connections of their own, so no test of theirs can be undone by a rollback."""
+    with django_db_blocker.unblock():
+        yield
+        _release_what_is_held()
+
+
+def _release_what_is_held() -> None:
+    """A lease that a test leaves would go on being renewed."""
+    for lease in list(clock._watched):
+        with contextlib.suppress(LockError):
+            lease.release()
+
+
+@pytest.fixture(params=KINDS)
+def locks(request: pytest.FixtureRequest) -> Iterator[LockBackend]:
+    backend = build(request.param, request, lease=1)
+    yield backend
+    backend.close()

@@ -1,0 +1,13 @@
+"""The same work, as often at once as declared, one after the other."""
+
+from __future__ import annotations
+
+from . import work
+
+
+class Command(work.Command):
+    """A job that two executions may run at once."""
+
+    help = "Work for some seconds, at most twice at once"
+    overlap = "allow"
+    parallelism = 2

@@ -1,0 +1,113 @@
+"""Works for a while under its locks, and writes into a journal when it held them."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from django.core.management import call_command
+from django.core.management.base import CommandParser
+from django.db import DatabaseError, connection, transaction
+
+from cloudrun_jobs import CloudRunJobs
+
+
+class Command(CloudRunJobs):
+    """The job of the fault tests."""
+
+    help = "Work for some seconds"
+    max_retries = 3
+    lock_args = ("shop",)
+    lock_timeout = 30
+    parallelism = None
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        parser.add_argument("--shop", default="one")
+        parser.add_argument("--seconds", type=float, default=60)
+        parser.add_argument("--how", default="plainly")
+
+    def run(self, *args: Any, **options: Any) -> None:
+        self.note("begin")
+        try:
+            getattr(self, options["how"])(options)
+        except BaseException as error:
+            self.note("end", error=type(error).__name__)
+            raise
+        self.note("end", error=None)
+
+    def note(self, what: str, **more: object) -> None:
+        """Write a line; the monotonic clock is the same for all processes of a machine."""
+        entry = {
+            "what": what,
+            "at": time.monotonic(),
+            "pid": os.getpid(),
+            "token": self.lease.token if self._leases else None,
+            "execution": os.environ.get("CLOUD_RUN_EXECUTION", ""),
+            "attempt": os.environ.get("CLOUD_RUN_TASK_ATTEMPT", ""),
+            **more,
+        }
+        with Path(os.environ["WORKER_JOURNAL"]).open("a") as journal:
+            journal.write(json.dumps(entry) + "\n")
+
+    def plainly(self, options: dict[str, Any]) -> None:
+        """Work in small steps, each under a lock that was looked at."""
+        ends = time.monotonic() + options["seconds"]
+        while time.monotonic() < ends:
+            self.check_lease()
+            self.note("work")
+            time.sleep(0.02)
+
+    def asleep(self, options: dict[str, Any]) -> None:
+        """Never look at the lock."""
+        time.sleep(options["seconds"])
+
+    def stubbornly(self, options: dict[str, Any]) -> None:
+        """Take every error for a passing one."""
+        while True:
+            with contextlib.suppress(Exception):
+                time.sleep(0.01)
+
+    def deaf(self, options: dict[str, Any]) -> None:
+        """Hold the interpreter's lock for longer than any lease."""
+        self.note("deaf")
+        re.match(r"(a+)+$", "a" * 60 + "b")
+
+    def nested(self, options: dict[str, Any]) -> None:
+        """Call itself, which must not wait for itself."""
+        call_command("work", how="asleep", seconds=0, shop=options["shop"])
+        self.check_lease()
+        self.note("still held")
+
+    def inherited(self, options: dict[str, Any]) -> None:
+        """Start itself as another process with this one's environment."""
+        child = [sys.executable, "-m", "django", "work", f"--shop={options['shop']}", "--seconds=0"]
+        done = subprocess.run(child, check=False, capture_output=True, text=True)
+        self.note("child", code=done.returncode, words=done.stderr)
+
+    def atomic(self, options: dict[str, Any]) -> None:
+        """Do everything in one transaction, which then fails."""
+        with contextlib.suppress(ZeroDivisionError), transaction.atomic():
+            with contextlib.suppress(DatabaseError), connection.cursor() as cursor:
+                cursor.execute("SELECT nothing FROM nowhere")
+            self.plainly(options)
+            raise ZeroDivisionError
+
+    def fenced(self, options: dict[str, Any]) -> None:
+        """Write through the fence, stopping the process in front of it when told to."""
+        while True:
+            self.note("before the fence")
+            if Path(os.environ["WORKER_JOURNAL"]).with_suffix(".stop").exists():
+                os.kill(os.getpid(), 19)
+            with self.lease.transaction(), connection.cursor() as cursor:
+                cursor.execute(
+                    "INSERT INTO fenced_writes (token, execution) VALUES (%s, %s)",
+                    [self.lease.token, os.environ["CLOUD_RUN_EXECUTION"]],
+                )
+            time.sleep(0.02)

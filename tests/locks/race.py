@@ -1,0 +1,53 @@
+"""Processes that all ask at the same moment, again and again: python -m tests.locks.race PROCESSES ROUNDS."""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import sys
+from typing import Any
+
+import django
+
+
+def main(processes: int, rounds: int) -> None:
+    """Print, for each round, what each process was told."""
+    fork = multiprocessing.get_context("fork")
+    barrier, answers = fork.Barrier(processes), fork.Queue()
+    runners = [fork.Process(target=run, args=(barrier, answers, rounds)) for _ in range(processes)]
+    for runner in runners:
+        runner.start()
+    told = [answers.get(timeout=120) for _ in runners]
+    for runner in runners:
+        runner.join(20)
+    print(json.dumps([[answer[number] for answer in told] for number in range(rounds)]))
+
+
+def run(barrier: Any, answers: Any, rounds: int) -> None:
+    """Ask once in each round, all processes together."""
+    told = []
+    for number in range(rounds):
+        barrier.wait(60)
+        told.append(ask(f"race {number % 3}"))
+        barrier.wait(60)
+        if told[-1]["won"]:
+            told[-1]["manager"].release_lock(raise_exception=True)
+    answers.put([{key: value for key, value in one.items() if key != "manager"} for one in told])
+
+
+def ask(name: str) -> dict[str, Any]:
+    """Take the lock, or learn who has it."""
+    from cloudrun_jobs.exceptions import LockTimeout
+    from cloudrun_jobs.locks import LockManager
+
+    manager = LockManager(name)
+    try:
+        lease = manager.await_lock(timeout=0)
+    except LockTimeout as error:
+        return {"won": False, "name": name, "holders": [holder.token for holder in error.holders]}
+    return {"won": True, "name": name, "token": lease.token, "manager": manager}
+
+
+if __name__ == "__main__":
+    django.setup()
+    main(*map(int, sys.argv[1:]))

@@ -1,0 +1,134 @@
+"""What the system checks say about the locks, and what the verbs show and mend."""
+
+from __future__ import annotations
+
+import json
+import re
+from uuid import uuid4
+
+import pytest
+from django.core.management import CommandError, call_command
+
+from cloudrun_jobs.checks import check_lock_server, check_locks, check_reach_of_locks
+from cloudrun_jobs.locks import LockManager, current
+from cloudrun_jobs.locks.database import DatabaseLocks
+from cloudrun_jobs.locks.local import LocalLocks
+from tests.locks.conftest import path_and_options
+
+REDIS = "cloudrun_jobs.locks.redis.RedisLocks"
+
+
+def configure(settings, environment="staging", **locks):
+    settings.CLOUDRUN_JOBS = {"ENVIRONMENT": environment, "LOCKS": locks}
+
+
+def test_tests_keep_their_locks_in_memory():
+    """A TestCase is one transaction, and many tests have no database."""
+    assert type(current()) is LocalLocks
+    assert check_locks(None) == []
+
+
+def test_a_database_in_memory_is_no_wider_than_a_process(settings):
+    """So its locks need not be either, in `local`; a deployment check says it of other environments."""
+    configure(settings, "local")
+    assert type(current()) is LocalLocks
+    assert check_reach_of_locks(None) == []
+
+    configure(settings, "staging")
+
+    assert [message.id for message in check_reach_of_locks(None)] == ["cloudrun_jobs.E021"]
+
+
+def test_the_default_is_the_default_database(settings, monkeypatch):
+    """Nothing else is needed."""
+    configure(settings)
+    from django.db import connections
+
+    monkeypatch.setattr(connections["default"], "is_in_memory_db", lambda: False, raising=False)
+
+    assert type(current()) is DatabaseLocks
+
+
+@pytest.mark.parametrize(
+    ("locks", "words"),
+    [
+        ({"BACKEN": "x"}, "unknown key 'BACKEN'"),
+        ({"BACKEND": "cloudrun_jobs.locks.nowhere.Locks"}, "nowhere"),
+        ({"BACKEND": "cloudrun_jobs.conf.Settings"}, "not a subclass of LockBackend"),
+        ({"BACKEND": 3}, "LOCKS"),
+        ({"BACKEND": REDIS, "OPTIONS": {"url": "redis://x", "lese": 3}}, "has no option 'lese'"),
+        ({"BACKEND": REDIS, "OPTIONS": {}}, "url"),
+        ({"BACKEND": REDIS, "OPTIONS": {"url": "http://x"}}, "url"),
+        ({"BACKEND": REDIS, "OPTIONS": {"url": None}}, "url"),
+        ({"BACKEND": REDIS, "OPTIONS": {"url": "redis://x", "lease": 0}}, "lease of 1 to 3600"),
+        (
+            {"OPTIONS": {"using": "elsewhere"}, "BACKEND": "cloudrun_jobs.locks.database.DatabaseLocks"},
+            "elsewhere",
+        ),
+        ({"OPTIONS": []}, "expected a dictionary"),
+    ],
+)
+def test_bad_settings_are_named(settings, locks, words):
+    """As an error of the system check, not as a traceback."""
+    configure(settings, **locks)
+
+    (message,) = check_locks(None)
+
+    assert message.id == "cloudrun_jobs.E020"
+    assert words in message.msg
+
+
+def test_the_server_is_asked_only_where_that_is_wanted(settings, redis_url):
+    """`check` alone touches no server; `check --database` tells what it finds."""
+    configure(settings, BACKEND=REDIS, OPTIONS={"url": "redis://127.0.0.1:1/0"})
+    assert check_lock_server(None) == []
+
+    assert [message.id for message in check_lock_server(None, databases=["default"])] == ["cloudrun_jobs.W022"]
+
+    configure(settings, BACKEND=REDIS, OPTIONS={"url": redis_url})
+    assert check_lock_server(None, databases=["default"]) == []
+
+
+@pytest.fixture(params=["redis", "sqlite", "local"])
+def held(request, settings):
+    """A lock that is held, and its manager."""
+    path, options = path_and_options(request.param, request)
+    configure(settings, "test", BACKEND=path, OPTIONS=options)
+    manager = LockManager(f"verb {uuid4()}")
+    manager.await_lock()
+    return manager
+
+
+def test_locks_shows_who_holds_which(held, capsys):
+    """For people a table, for machines JSON."""
+    call_command("cloudrun_jobs", "locks")
+    table = capsys.readouterr().out
+    call_command("cloudrun_jobs", "locks", "--json")
+    found = json.loads(capsys.readouterr().out)
+
+    (holder,) = [one for one in found if one["label"] == held.name]
+    assert holder["holder"].startswith("local:")
+    assert re.search(rf"{held.name} +0 +{holder['token']}", table)
+    assert holder["holder"] in table
+
+
+def test_unlock_refuses_a_live_lease_and_frees_it_by_force(held, capsys):
+    """Who frees the lock of a job that runs has to say so."""
+    with pytest.raises(CommandError, match=r"is held by local:.*add --force"):
+        call_command("cloudrun_jobs", "unlock", held.name)
+    assert held.holders()
+
+    call_command("cloudrun_jobs", "unlock", held.name, "--force")
+
+    assert not held.holders()
+    assert "freed" in capsys.readouterr().out
+    call_command("cloudrun_jobs", "unlock", held.name)
+    assert "nobody holds it" in capsys.readouterr().out
+
+
+def test_a_verb_says_when_the_server_is_away(settings):
+    """In one line, with a status that is not zero."""
+    configure(settings, BACKEND=REDIS, OPTIONS={"url": "redis://127.0.0.1:1/0"})
+
+    with pytest.raises(CommandError, match="did not do as asked"):
+        call_command("cloudrun_jobs", "locks")

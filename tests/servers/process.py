@@ -1,0 +1,98 @@
+"""A server as a process of the test run: started on a free port, killed, started again, stopped."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import pytest
+
+START_SECONDS = 60
+
+
+def free_port() -> int:
+    """Return a port of the loopback interface that nobody listens on."""
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        return found.getsockname()[1]
+
+
+def need(program: str) -> str:
+    """Return where a program is, or skip: except in CI, where a missing server is a failure."""
+    found = shutil.which(program, path=f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin")
+    if found is None:
+        words = f"{program} is not installed; run tests/servers/install.sh as root"
+        if os.environ.get("CI"):
+            pytest.fail(words)
+        pytest.skip(words)
+    return found
+
+
+def as_nobody() -> dict[str, object]:
+    """Return the arguments of `subprocess` with which root starts a server that refuses to run as root."""
+    return {"user": "nobody", "group": "nogroup", "extra_groups": []} if os.geteuid() == 0 else {}
+
+
+def directory() -> Path:
+    """Return a new directory that the servers' user may write to."""
+    path = Path(tempfile.mkdtemp(prefix="cloudrun_jobs-"))
+    if os.geteuid() == 0:
+        shutil.chown(path, "nobody", "nogroup")
+    return path
+
+
+def run(*command: str | Path) -> None:
+    """Run a server's set-up program to its end."""
+    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd="/", **as_nobody())
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+class Server:
+    """A server, and how to see that it answers."""
+
+    def __init__(
+        self, command: Sequence[str | Path], home: Path, port: int, answers: Callable[[], object]
+    ) -> None:
+        self.command = [str(part) for part in command]
+        self.home = home
+        self.port = port
+        self._answers = answers
+        self.start()
+
+    def start(self) -> None:
+        """Start it and wait until it answers."""
+        with (self.home / "log").open("ab") as log:
+            self.process = subprocess.Popen(self.command, stdout=log, stderr=log, cwd="/", **as_nobody())
+        deadline = time.monotonic() + START_SECONDS
+        while not self._is_up():
+            assert self.process.poll() is None, (self.home / "log").read_text()
+            assert time.monotonic() < deadline, (self.home / "log").read_text()
+            time.sleep(0.02)
+
+    def _is_up(self) -> bool:
+        try:
+            self._answers()
+        except Exception:  # noqa: BLE001  (each driver has errors of its own for a server that is not up yet)
+            return False
+        return True
+
+    def kill(self) -> None:
+        """End it at once, with whatever it has not written."""
+        self.process.kill()
+        self.process.wait()
+
+    def stop(self) -> None:
+        """End it in order, and remove its files."""
+        self.process.send_signal(signal.SIGTERM)
+        try:
+            self.process.wait(10)
+        except subprocess.TimeoutExpired:
+            self.kill()
+        shutil.rmtree(self.home, ignore_errors=True)
