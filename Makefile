@@ -3,13 +3,18 @@ PYTHON ?= $(shell for python in python3.13 python3.12 python3.11 python3 python;
 	$$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$python && break; done)
 NOX = .venv/bin/python -m nox --no-error-on-external-run
 
-.PHONY: demo test lint test-pair test-clients test-containers bench lock clean
+.PHONY: servers demo test lint test-pair test-faults soak test-clients test-containers bench lock clean
 
 demo: .venv/ready
 	@$(NOX) --session demo
 
-test: .venv/ready
+test: .venv/ready servers
 	@$(NOX) --session lint tests
+
+# Servers that no wheel brings: installed as root on Debian, else their tests say that they skip.
+servers:
+	@echo "==> Servers for the tests"
+	@sh tests/servers/install.sh
 
 lint: .venv/ready
 	@$(NOX) --session lint
@@ -17,6 +22,13 @@ lint: .venv/ready
 # One pair of Python and Django: make test-pair PAIR=3.12-django6.0
 test-pair: .venv/ready
 	@ALL_PAIRS=1 $(NOX) --session "tests($(PAIR))"
+
+# Kills, stops and cuts off what locks live on, for minutes.
+test-faults: .venv/ready servers
+	@$(NOX) --session faults
+
+soak: .venv/ready servers
+	@$(NOX) --session soak
 
 # Drives the emulator with programs that nobody here wrote: Airflow.
 test-clients: .venv/ready

@@ -71,6 +71,20 @@ def tests(session: nox.Session, django: str) -> None:
 
 
 @nox.session(python=NEWEST[0])
+def faults(session: nox.Session) -> None:
+    """What locks promise while processes and servers are killed, stopped, cut off and restarted."""
+    install(session, NEWEST[1])
+    session.run("pytest", "-q", "-m", "faults", "tests/locks", *session.posargs)
+
+
+@nox.session(python=NEWEST[0])
+def soak(session: nox.Session) -> None:
+    """Ten minutes of a nemesis on each kind of lock; `-- --seconds 60 --kind redis` for less."""
+    install(session, NEWEST[1])
+    session.run("python", "-m", "tests.locks.soak", *(session.posargs or ["--seconds", "600"]))
+
+
+@nox.session(python=NEWEST[0])
 def demo(session: nox.Session) -> None:
     """The example's job on the whole history of the European Central Bank's reference rates."""
     install(session, NEWEST[1])

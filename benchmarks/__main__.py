@@ -4,9 +4,14 @@ from __future__ import annotations
 
 import sys
 
-from . import emulator, sending, startup
+from . import emulator, locks, sending, startup
 
-BENCHMARKS = {"startup": startup.main, "sending": sending.main, "emulator": lambda: emulator.main([])}
+BENCHMARKS = {
+    "startup": startup.main,
+    "sending": sending.main,
+    "emulator": lambda: emulator.main([]),
+    "locks": lambda: locks.main([]),
+}
 
 for name in sys.argv[1:] or BENCHMARKS:
     BENCHMARKS[name]()

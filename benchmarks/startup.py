@@ -12,6 +12,7 @@ from tempfile import TemporaryDirectory
 from .measuring import Seconds, interleaved, report
 
 ROUNDS = 25
+MODELS = ["django.contrib.auth", "django.contrib.contenttypes"]  # As almost every project has.
 CONTAINER = {
     "CLOUD_RUN_JOB": "noop-production",
     "CLOUD_RUN_EXECUTION": "noop-production-x7k2p",
@@ -33,10 +34,12 @@ SECRET_KEY = "x"
 INSTALLED_APPS = {apps}
 DATABASES = {{"default": {{"ENGINE": "django.db.backends.sqlite3", "NAME": "db.sqlite3"}}}}
 """
+# Without locks: what their statements cost is measured apart, in benchmarks/locks.py.
 COMMAND = """
 import time
 from {module} import {base}
 class Command({base}):
+    parallelism, overlap = None, "allow"
     def {method}(self, *args, **options):
         print(time.monotonic())
 """
@@ -69,10 +72,10 @@ def start(manage: Path) -> Seconds:
 def main() -> None:
     with TemporaryDirectory() as directory:
         plain = make_project(
-            Path(directory, "plain"), ["app"], "django.core.management.base", "BaseCommand", "handle"
+            Path(directory, "plain"), [*MODELS, "app"], "django.core.management.base", "BaseCommand", "handle"
         )
         job = make_project(
-            Path(directory, "job"), ["cloudrun_jobs", "app"], "cloudrun_jobs", "CloudRunJobs", "run"
+            Path(directory, "job"), [*MODELS, "cloudrun_jobs", "app"], "cloudrun_jobs", "CloudRunJobs", "run"
         )
         sides = {
             "plain command, project without cloudrun_jobs": lambda: start(plain),

@@ -25,6 +25,8 @@ from tests.servers import redis, sql
 from tests.servers.process import Server
 from tests.servers.proxy import FaultProxy
 
+pytestmark = pytest.mark.faults
+
 SETTINGS = Settings(environment="production")
 LEASE = 1.5
 

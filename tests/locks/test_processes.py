@@ -14,6 +14,8 @@ from django.db import connections
 from tests.locks.conftest import path_and_options
 from tests.locks.workers import Journal, database_settings, until
 
+pytestmark = pytest.mark.faults
+
 LEASE = 2.0
 BOTH = pytest.mark.parametrize("kind", ["redis", "postgres"])
 

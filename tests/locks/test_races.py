@@ -13,6 +13,8 @@ from tests.locks.conftest import path_and_options
 from tests.locks.test_processes import journal_for
 from tests.locks.workers import ROOT, database_settings, until
 
+pytestmark = pytest.mark.faults
+
 PROCESSES = 32
 ROUNDS = 200 if os.environ.get("HYPOTHESIS_PROFILE") == "thorough" else 25
 

@@ -8,6 +8,8 @@ import pytest
 
 from tests.locks.soak import soak
 
+pytestmark = pytest.mark.faults
+
 
 @pytest.mark.parametrize("kind", ["redis", "postgres"])
 def test_the_history_is_good(kind):

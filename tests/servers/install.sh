@@ -1,7 +1,7 @@
 #!/bin/sh
-# Install the servers that no wheel brings, where this is Debian and we are root. Elsewhere their tests skip.
+# Install what the tests need and no wheel brings, where this is Debian and we are root. Elsewhere those tests skip.
 set -eu
-packages="mariadb-server-core pgbouncer"
+packages="mariadb-server-core pgbouncer nginx-light chromium fonts-dejavu-core"
 if [ "$(id -u)" -ne 0 ] || ! command -v apt-get >/dev/null; then
   echo "Not root on Debian: install $packages yourself, or their tests are skipped." >&2
   exit 0
@@ -9,5 +9,5 @@ fi
 # shellcheck disable=SC2086  # One word per package.
 if ! dpkg -s $packages >/dev/null 2>&1; then
   apt-get update -qq
-  apt-get install -y -qq --no-install-recommends $packages
+  DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $packages >/dev/null
 fi
