@@ -126,4 +126,4 @@ def _report(rounds: list[dict[str, dict[str, float]]], cost: dict[str, Any]) -> 
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())
