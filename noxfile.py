@@ -67,7 +67,7 @@ def tests(session: nox.Session, django: str) -> None:
     session.run("coverage", "run", "-m", "pytest", "-q", "-n", "2", *session.posargs)
     session.run("coverage", "combine", "--quiet")
     if not session.posargs:
-        session.run("coverage", "report", "--fail-under=97")
+        session.run("coverage", "report", "--fail-under=95")
 
 
 @nox.session(python=NEWEST[0])
