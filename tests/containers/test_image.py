@@ -166,6 +166,7 @@ def test_example_s_job_runs(run: Run, data: list[str]) -> None:
 
 def test_example_s_job_fails(run: Run, data: list[str]) -> None:
     """A job that cannot do its work ends non-zero and says why."""
+    run("migrate", "--noinput", options=[*CLOUD, *data])
     failed = run("collect_rates", "--source=/nowhere.zip", options=[*CLOUD, *data])
 
     assert failed.returncode == 1
