@@ -59,10 +59,12 @@ class Contained:
         """Signal the namespace's first process, as Cloud Run does."""
         os.kill(self._first(), signal.SIGTERM)
 
-    def running(self, name: str) -> int:
-        """Return the pid, as seen from here, of the first process's child that has this name, or 0."""
-        named = [pid for pid in _children(self._first()) if _name(pid) == name]
-        return named[0] if named else 0
+    def running(self, name: str) -> int | None:
+        """Return the pid, as seen from here, of the first process's child that has this name, or None.
+
+        Not 0, which to `os.kill` is the whole group of the caller.
+        """
+        return next((pid for pid in _children(self._first()) if _name(pid) == name), None)
 
     def end(self, *, seconds: float = 30) -> tuple[int, str]:
         """Wait for it, and return the exit code and what is left of the output."""
@@ -257,7 +259,7 @@ def test_sigterm_ends_within_ten_seconds(serve: Serve, hold: Hold) -> None:
 def test_death_of_either_ends_the_container(serve: Serve, name: str) -> None:
     """When nginx or gunicorn dies the other is stopped and the container fails, so that it is started anew."""
     web, url = serve()
-    os.kill(web.running(name), signal.SIGKILL)
+    os.kill(wait_for(lambda: web.running(name)), signal.SIGKILL)
     code, output = web.end()
 
     assert code == 1
