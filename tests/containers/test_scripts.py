@@ -60,11 +60,11 @@ class Contained:
         os.kill(self._first(), signal.SIGTERM)
 
     def running(self, name: str) -> int | None:
-        """Return the pid, as seen from here, of the first process's child that has this name, or None.
+        """Return the pid, as seen from here, of the first process's child that runs this program, or None.
 
         Not 0, which to `os.kill` is the whole group of the caller.
         """
-        return next((pid for pid in _children(self._first()) if _name(pid) == name), None)
+        return next((pid for pid in _children(self._first()) if _is(pid, name)), None)
 
     def end(self, *, seconds: float = 30) -> tuple[int, str]:
         """Wait for it, and return the exit code and what is left of the output."""
@@ -83,8 +83,9 @@ def _children(pid: int) -> list[int]:
     return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
 
 
-def _name(pid: int) -> str:
-    return Path(f"/proc/{pid}/comm").read_text().strip()
+def _is(pid: int, program: str) -> bool:
+    """Look at the whole command line: from a path with a space, a script's process is called python."""
+    return program in Path(f"/proc/{pid}/cmdline").read_text()
 
 
 @pytest.fixture(scope="session")

@@ -60,8 +60,9 @@ class Guardian:
             os.set_blocking(end, False)
         signal.set_wakeup_fd(wake)
         signal.signal(signal.SIGCHLD, lambda *_: None)
-        # Not SIG_IGN, which tasks would inherit.
-        signal.signal(signal.SIGINT, lambda *_: None)
+        # Not SIG_IGN, which tasks would inherit, as they would what nohup or a shell's & made of these.
+        for number in (signal.SIGINT, signal.SIGHUP, signal.SIGQUIT):
+            signal.signal(number, lambda *_: None)
         self.selector.register(line, selectors.EVENT_READ)
         self.selector.register(self.wakeup, selectors.EVENT_READ)
 
