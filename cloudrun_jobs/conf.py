@@ -19,7 +19,13 @@ from django.conf import settings
 from .exceptions import InvalidSettings, did_you_mean
 
 PREFIX = "CLOUDRUN_JOBS_"
-RUN_ID_VARIABLE = "CLOUDRUN_JOBS_RUN_ID"
+
+# What the app itself tells a container, in variables of its own: no settings.
+RUN_ID_VARIABLE = "CLOUDRUN_JOBS_RUN_ID"  # Which request the execution answers.
+SCHEDULE_VARIABLE = "CLOUDRUN_JOBS_SCHEDULE"  # Which entry of Cloud Scheduler started it: "entry|cron|time zone".
+RESERVED_VARIABLE = "CLOUDRUN_JOBS_RESERVED_FOR"  # The time a reservation was made for, in ISO 8601.
+TOLD_VARIABLES = frozenset({RUN_ID_VARIABLE, SCHEDULE_VARIABLE, RESERVED_VARIABLE})
+
 INLINE_ENVIRONMENTS = frozenset({"local", "test"})
 INLINE_BACKEND = "cloudrun_jobs.backends.inline.InlineBackend"
 CLOUDRUN_BACKEND = "cloudrun_jobs.backends.cloudrun.CloudRunBackend"
@@ -71,7 +77,7 @@ def load() -> Settings:
 def _from_environment() -> Iterator[tuple[str, Any]]:
     """The keys set as variables; those that are dictionaries are written as JSON objects."""
     for name, value in os.environ.items():
-        if name.startswith(PREFIX) and name != RUN_ID_VARIABLE:
+        if name.startswith(PREFIX) and name not in TOLD_VARIABLES:
             key = name.removeprefix(PREFIX)
             # A misspelt ENVIRONMENT would have production run its jobs inside of requests.
             if key not in KEYS:

@@ -263,7 +263,7 @@ def _check_variable_names(attribute: str, variables: Mapping[str, str]) -> Itera
     for name, value in variables.items():
         if not isinstance(name, str) or not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name):
             yield Problem(attribute=attribute, expected="letters, digits and underscores as name", got=name)
-        elif re.match(r"CLOUD_RUN_|K_|X_GOOGLE_|PORT$", name) or name == conf.RUN_ID_VARIABLE:
+        elif re.match(r"CLOUD_RUN_|K_|X_GOOGLE_|PORT$", name) or name in conf.TOLD_VARIABLES:
             expected = "a name that Cloud Run and this package do not keep for themselves"
             yield Problem(attribute=attribute, expected=expected, got=name)
         elif (size := len(value.encode("utf-8", "surrogatepass"))) > MAX_VARIABLE_SIZE:
