@@ -3,45 +3,26 @@
 from __future__ import annotations
 
 import copy
-import json
-import sys
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from datetime import timedelta
-from functools import partial
 from inspect import iscoroutinefunction
 from typing import TYPE_CHECKING, Any, ClassVar
-from uuid import uuid4
 
 from asgiref.sync import sync_to_async
-from django.core.management import get_commands
-from django.core.management.base import BaseCommand, CommandError, CommandParser
-from django.core.serializers.json import DjangoJSONEncoder
+from django.core.management.base import BaseCommand, CommandParser
 
-from . import conf, context, guard
-from .exceptions import (
-    InvalidArguments,
-    InvalidJob,
-    InvalidResult,
-    JobFailed,
-    LeaseLost,
-    LockError,
-    LockMisused,
-    Problem,
-)
-from .signals import job_delayed, job_finished, job_started
+from . import guard
+from .exceptions import InvalidJob, LockMisused, Problem
+from .perform import perform
 from .spec import DECLARATIONS, JobSpec, declare
 
 if TYPE_CHECKING:
-    from .backends import Request
     from .locks import Lease
+    from .models import JobRun
     from .operations import Operation
+    from .runs.attempts import Attempt
 
 # Whatever sends a job is imported when it is used: a process that runs one, in a container, mostly sends none.
-
-COMMANDS = ".management.commands."
-NOT_STARTED = 75  # EX_TEMPFAIL: nothing is wrong with the job; try again.
 
 
 class CloudRunJobs(BaseCommand):
@@ -130,22 +111,28 @@ class CloudRunJobs(BaseCommand):
         """Raise `LeaseLost` if a lock of this run is no longer its own. Costs nothing; call it in loops."""
         guard.check(self._leases)
 
-    def delay(self, *args: Any, **options: Any) -> Operation:
+    def delay(self, *args: Any, idempotency_key: str | None = None, **options: Any) -> Operation:
         """Start an execution and return a handle on it.
 
         `args` fill the command's positionals, `options` its options, by `dest`. Both take the way through the
         command's own parser, wherever the job will run. In the environments "local" and "test" the job runs now,
-        in this process; what it raises reaches the caller. Elsewhere Cloud Run starts it, with the same arguments.
+        in this process; what it raises reaches the caller. Elsewhere the request is recorded in the caller's
+        transaction, and Cloud Run is asked to run the job, with the same arguments, when that is committed.
 
-        Raises `InvalidArguments` for what the command would not take or could not get unchanged, and one of
-        the `ServiceError`s if Cloud Run did not take the request.
+        With an `idempotency_key`, of at most 200 characters, the same key gives the same run.
+
+        Raises `InvalidArguments` for what the command would not take or could not get unchanged, and, outside of
+        a transaction, one of the `ServiceError`s if Cloud Run did not take the request.
         """
-        from . import backends
+        from .delay import delay
 
-        request = self._request(args, options)
-        operation = backends.current().start(request)
-        job_delayed.send_robust(type(self), spec=request.spec, operation=operation)
-        return operation
+        return delay(self, args, options, key=idempotency_key)
+
+    def delay_argv(self, argv: Sequence[str]) -> Operation:
+        """Start an execution with arguments as they follow the command's name; see `delay()`."""
+        from .delay import delay_argv
+
+        return delay_argv(self, argv)
 
     async def adelay(self, *args: Any, **options: Any) -> Operation:
         """Start an execution from async code; see `delay()`."""
@@ -171,95 +158,28 @@ class CloudRunJobs(BaseCommand):
         """Create the parser, without abbreviations: `--sett=x` must not be taken for `--settings=x`."""
         return super().create_parser(prog_name, subcommand, **{"allow_abbrev": False, **kwargs})
 
-    def handle(self, *args: Any, **options: Any) -> str | None:
-        """Run the job. Not to be overridden: implement `run()`."""
-        self._result = self._perform(args, options)
-        return self._result if isinstance(self._result, str) else None
-
-    _result: Any = None
-    _leases: Sequence[Lease] = ()
-
-    def _perform(self, args: tuple[Any, ...], options: dict[str, Any]) -> Any:
-        spec = self.spec
-        with self._told_to_the_shell(), guard.locked(self, spec, {**options, "args": args}) as leases:
-            if leases is None:
-                return None
-            self._leases = leases
-            return self._work(spec, args, options)
-
-    @contextmanager
-    def _told_to_the_shell(self) -> Iterator[None]:
-        """Where `manage.py` runs this, say in a line and a status of its own that a lock was not to be had."""
-        try:
-            yield
-        except (LockError, LeaseLost) as error:
-            if not self._called_from_command_line:  # type: ignore[attr-defined]  # set by BaseCommand
-                raise
-            raise CommandError(str(error), returncode=NOT_STARTED) from error
-
-    def _work(self, spec: JobSpec, args: tuple[Any, ...], options: dict[str, Any]) -> Any:
-        task, started = context.current(), time.monotonic()
-        error: BaseException | None = None
-        job_started.send_robust(type(self), spec=spec, task=task)
-        try:
-            return _in_json(self.command_name, self.run(*args, **options))
-        except BaseException as raised:
-            error = _kept_failing(raised)
-            raise
-        finally:
-            seconds = time.monotonic() - started
-            job_finished.send_robust(type(self), spec=spec, task=task, seconds=seconds, error=error)
-
-    def _request(self, args: tuple[Any, ...], options: dict[str, Any]) -> Request:
-        from . import argv as arguments
-        from .backends import Request
-
-        spec, name, run_id = self.spec, self.command_name, str(uuid4())
-        self._check_that_manage_finds_it()
-        parser = self._parser()
-        try:
-            argv = [name, *arguments.serialise(parser, args, options)]
-            guard.check_arguments(self, spec, arguments.parse(parser, argv[1:]))
-            arguments.check_limits(argv, {**spec.env_vars, conf.RUN_ID_VARIABLE: run_id})
-        except InvalidArguments as error:
-            raise InvalidArguments(f"{name}: {error.args[0]}", hint=error.hint) from None
-        work = partial(self._run_here, argv[1:])
-        return Request(spec=spec, argv=tuple(argv), run_id=run_id, work=work)
-
-    def _run_here(self, argv: list[str]) -> Any:
-        """Run the job in this process and return its result, by the road `manage.py` takes."""
-        from .argv import parse
-
-        worker = copy.copy(self)
-        options = parse(self._parser(), argv)
-        if "skip_checks" in options:
-            options["skip_checks"] = True  # As call_command does: the caller's process has been checked.
-        try:
-            worker.execute(*options.pop("args", ()), **options)
-        except SystemExit as leaving:
-            if code := exit_status(leaving.code):
-                words = f"{self.command_name}: run() left by sys.exit() with {leaving.code!r}."
-                raise JobFailed(words, code=code) from leaving
-        return worker._result
-
     def _parser(self) -> CommandParser:
-        """The command's parser, raising its errors even where `manage.py` runs this very command."""
+        """Return the command's parser, raising its errors even where `manage.py` runs this very command."""
         caller = copy.copy(self)
         caller._called_from_command_line = False  # type: ignore[attr-defined]  # set by BaseCommand
         return caller.create_parser("manage.py", self.command_name)
 
-    def _check_that_manage_finds_it(self) -> None:
-        cls, name = type(self), self.command_name
-        app = get_commands().get(name)
-        if (
-            f"{app}{COMMANDS}{name}" != cls.__module__
-            or getattr(sys.modules[cls.__module__], "Command", None) is not cls
-        ):
-            found = f"{app}{COMMANDS}{name}.Command" if app else "no command of this name"
-            raise InvalidArguments(
-                f"{cls.__module__}.{cls.__qualname__}: `manage.py {name}` would not run this class, but {found}.",
-                hint="A job is the class named Command in <installed app>/management/commands/<name>.py.",
-            )
+    def operation(self, run: JobRun) -> Operation:
+        """Return the handle on an earlier run of this job."""
+        from . import backends
+
+        return backends.current().operation(run)
+
+    def handle(self, *args: Any, **options: Any) -> str | None:
+        """Run the job. Not to be overridden: implement `run()`."""
+        self._result = perform(self, args, options, run_id=self._run_id)
+        return self._result if isinstance(self._result, str) else None
+
+    # Of the run under way in this instance.
+    _result: Any = None
+    _run_id: str = ""
+    _leases: Sequence[Lease] = ()
+    _attempt: Attempt | None = None
 
 
 def problems(cls: type[CloudRunJobs]) -> Iterator[Problem]:
@@ -293,35 +213,3 @@ def problems(cls: type[CloudRunJobs]) -> Iterator[Problem]:
 
 def _where(function: Callable[..., Any]) -> str:
     return f"{function.__module__}.{function.__qualname__}"
-
-
-def exit_status(code: object) -> int:
-    """Return the status a process ends with after `sys.exit(code)`, and 1 where that byte would lie.
-
-    A status is one byte, so `sys.exit(256)` ends as 0, and Cloud Run would show a success.
-    """
-    if code is None:
-        return 0
-    return (code & 0xFF or int(code != 0)) if isinstance(code, int) else 1
-
-
-def _kept_failing(error: BaseException) -> BaseException | None:
-    """Give an error that would end the process with status 0 another; return None for a success."""
-    if isinstance(error, SystemExit):
-        if not exit_status(error.code):
-            return None
-        error.code = exit_status(error.code) if isinstance(error.code, int) else error.code
-    if isinstance(error, CommandError):
-        error.returncode = exit_status(error.returncode) or 1
-    return error
-
-
-def _in_json(command: str, result: Any) -> Any:
-    """Return what the result becomes on its way through JSON."""
-    try:
-        return json.loads(json.dumps(result, cls=DjangoJSONEncoder, allow_nan=False))
-    except (TypeError, ValueError) as error:
-        raise InvalidResult(
-            f"{command}: run() returned what JSON cannot say: {error}.",
-            hint="Return None, text, numbers, dates, or lists and dictionaries of them.",
-        ) from error

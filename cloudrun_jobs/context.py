@@ -22,6 +22,7 @@ class TaskContext:
     attempt: int  # Counts from 0; a retry is one more.
     count: int  # Tasks in the execution.
     run_id: str  # Empty when nobody called delay(): a schedule's tick, or a person at the console.
+    schedule: str = ""  # "entry|cron|time zone" of the schedule that started it; empty for a person.
 
 
 def current(environ: Mapping[str, str] = os.environ) -> TaskContext | None:
@@ -35,6 +36,7 @@ def current(environ: Mapping[str, str] = os.environ) -> TaskContext | None:
         attempt=int(environ.get("CLOUD_RUN_TASK_ATTEMPT", "0")),
         count=int(environ.get("CLOUD_RUN_TASK_COUNT", "1")),
         run_id=environ.get(conf.RUN_ID_VARIABLE, ""),
+        schedule=environ.get(conf.SCHEDULE_VARIABLE, ""),
     )
 
 

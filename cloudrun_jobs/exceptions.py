@@ -10,7 +10,10 @@ CloudRunJobsError
 │   ├── AccessDenied         ... for want of a permission, or of credentials
 │   ├── JobNotDeployed       ... because Cloud Run has no such job
 │   ├── QuotaExhausted       ... because a quota ran out
-│   └── OutcomeUnknown       ... or it did: no answer came
+│   └── ServiceUnavailable   ... or did not answer
+│       └── OutcomeUnknown   ... and may have started what it was asked to
+├── InvalidRunId             a container was told to do a run whose id is none
+├── RecordUnavailable        the database that keeps the records of the runs does not answer
 ├── LockError                a lock cannot be had, or is not used as it should be
 │   ├── LockTimeout          ... others held it for as long as the caller would wait
 │   ├── LockUnavailable      ... its server did not say who holds it
@@ -20,7 +23,8 @@ CloudRunJobsError
 └── JobFailed                the execution ended, and not every task succeeded
     └── JobCancelled         ... because somebody cancelled it
 
-LeaseLost stands apart, under BaseException: work must not go on because somewhere stands `except Exception`.
+LeaseLost and JobInterrupted stand apart, under BaseException: work must not go on because somewhere stands
+`except Exception`.
 """
 
 from __future__ import annotations
@@ -29,6 +33,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from django.core.exceptions import ImproperlyConfigured
+
+TERMINATED = 128 + 15  # What a shell reports of a process that SIGTERM ended.
 
 
 class CloudRunJobsError(Exception):
@@ -101,8 +107,20 @@ class QuotaExhausted(ServiceError):
     """A quota of the project ran out."""
 
 
-class OutcomeUnknown(ServiceError):
+class ServiceUnavailable(ServiceError):
+    """The service did not answer."""
+
+
+class OutcomeUnknown(ServiceUnavailable):
     """No answer came: the execution may have been started all the same."""
+
+
+class InvalidRunId(CloudRunJobsError):
+    """The container was told to do a run, by an id that is none."""
+
+
+class RecordUnavailable(CloudRunJobsError):
+    """The database that keeps the records of the runs does not answer."""
 
 
 class LockError(CloudRunJobsError):
@@ -149,6 +167,20 @@ class LeaseLost(BaseException):
 
     def __str__(self) -> str:
         return " ".join(filter(None, (super().__str__(), self.hint)))
+
+
+class JobInterrupted(SystemExit):
+    """SIGTERM came: Cloud Run ends the task, because it was cancelled or its `timeout` is over.
+
+    Raised in `run()`, which has eight seconds to clean up. `reason` is "timeout" or "cancelled".
+    """
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(TERMINATED)
+        self.reason = reason
+
+    def __str__(self) -> str:
+        return f"Interrupted by SIGTERM: {self.reason}."
 
 
 class JobFailed(CloudRunJobsError):

@@ -13,7 +13,7 @@ from .exceptions import InvalidArguments, InvalidJob, LockUnavailable, Problem, 
 from .locks import Holder, Lease, keys, waiting
 from .locks.claims import Claim, SlotClaim, TaskClaim
 from .locks.owner import new_owner
-from .signals import job_skipped, job_waiting, lease_troubled
+from .signals import job_waiting, lease_troubled
 from .spec import JobSpec
 
 if TYPE_CHECKING:
@@ -47,9 +47,17 @@ class Wanted:
     policy: str
 
 
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """The run is to be skipped: others hold a lock it needs."""
+
+    lock: str
+    holders: Sequence[Holder]
+
+
 @contextmanager
-def locked(job: CloudRunJobs, spec: JobSpec, options: Mapping[str, Any]) -> Iterator[tuple[Lease, ...] | None]:
-    """Hold the job's locks while the block runs; give None, holding nothing, if the run is to be skipped.
+def locked(job: CloudRunJobs, spec: JobSpec, options: Mapping[str, Any]) -> Iterator[tuple[Lease, ...] | Refusal]:
+    """Hold the job's locks while the block runs; give a refusal, holding nothing, if the run is to be skipped.
 
     Raises `LockTimeout` and `LockUnavailable` before the block, and `LeaseLost` in it.
     """
@@ -57,8 +65,8 @@ def locked(job: CloudRunJobs, spec: JobSpec, options: Mapping[str, Any]) -> Iter
     finished = _is_last_attempt(spec)
     with interrupts.handled():
         try:
-            if not _take(job, spec, options, outer, leases):
-                yield None
+            if refusal := _take(job, spec, options, outer, leases):
+                yield refusal
                 return
             own = tuple(leases.values())
             with _holding({**outer, **leases}), interrupts.watching(own), _blaming_a_loss(own):
@@ -131,18 +139,16 @@ def _take(
     options: Mapping[str, Any],
     outer: Mapping[str, Lease],
     leases: dict[str, Lease],
-) -> bool:
-    """Take the locks into `leases`; return False if the run is to be skipped."""
+) -> Refusal | None:
+    """Take the locks into `leases`, or return why the run is to be skipped."""
     for want in wanted(job, spec, options):
         if want.name.key in outer:
             continue
         answer = _ask(job, spec, want)
         if not isinstance(answer, Lease):
-            task = context.current()
-            job_skipped.send_robust(type(job), spec=spec, task=task, lock=want.name.label, holders=answer)
-            return False
+            return Refusal(want.name.label, answer)
         leases[want.name.key] = answer
-    return True
+    return None
 
 
 def _ask(job: CloudRunJobs, spec: JobSpec, want: Wanted) -> Lease | Sequence[Holder]:

@@ -7,15 +7,35 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+from django.apps import apps
 
 from .exceptions import JobCancelled
+
+if TYPE_CHECKING:
+    from .models import JobRun
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Observation:
+    """What a service says of an execution at one moment."""
+
+    status: str | None  # "succeeded", "failed", "cancelled" or "lost"; None while it goes on.
+    reason: str = ""  # A word that stays: "timeout", "exit_code".
+    message: str = ""  # The service's own words.
+    image: str = ""
+    task_count: int = 1
+    succeeded_count: int = 0
+    failed_count: int = 0
+    cancelled_count: int = 0
+    retried_count: int = 0
 
 
 class Operation(ABC):
     """A handle on one execution.
 
-    It has the members of `google.api_core.operation.Operation`, and four more: `execution_name`, `run_id`,
+    It has the members of `google.api_core.operation.Operation`, and five more: `run_id`, `run`, `execution_name`,
     `console_url` and `logs_url`. Unlike there, `result()` waits for as long as it takes unless told otherwise,
     and an execution that was cancelled, or of which one task failed, raises.
     """
@@ -23,9 +43,15 @@ class Operation(ABC):
     run_id: str  # A UUID, ours: the execution's container finds it in CLOUDRUN_JOBS_RUN_ID.
 
     @property
+    def run(self) -> JobRun:
+        """The run's record, as it is now."""
+        found: JobRun = apps.get_model("cloudrun_jobs", "JobRun").objects.get(pk=self.run_id)
+        return found
+
+    @property
     @abstractmethod
     def operation(self) -> Any:
-        """The long-running operation as the service gave it; `operation.name` is its name."""
+        """The long-running operation as the service gave it to this process; `operation.name` is its name."""
 
     @property
     @abstractmethod
@@ -35,7 +61,7 @@ class Operation(ABC):
     @property
     @abstractmethod
     def execution_name(self) -> str:
-        """The full name: `projects/P/locations/L/jobs/J/executions/E`."""
+        """The full name: `projects/P/locations/L/jobs/J/executions/E`; empty until the request was sent."""
 
     @property
     @abstractmethod

@@ -7,19 +7,41 @@ from __future__ import annotations
 
 from django.dispatch import Signal
 
-# An execution was asked for. Arguments: spec (JobSpec), operation (Operation).
+# An execution was asked for. Arguments: spec (JobSpec), run (JobRun), operation (Operation).
 job_delayed = Signal()
 
-# run() is about to be called. Arguments: spec (JobSpec), task (TaskContext or None outside Cloud Run).
+# run() is about to be called. Arguments: spec, run, task (TaskContext or None outside Cloud Run).
 job_started = Signal()
 
-# run() ended. Arguments: spec, task, seconds (float), error (what run() raised, or None).
+# run() got on, at most once a second. Arguments: spec, run, task, done (int), total (int or None), text.
+job_progressed = Signal()
+
+# run() ended. Arguments: spec, run, task, seconds (float), error (what run() raised, or None).
 job_finished = Signal()
+
+# An execution stepped aside because its run is another's, or ended before. Arguments: spec, run, task.
+job_duplicated = Signal()
+
+# A request was not sent and will be later. The sender is `models.JobRun`. Arguments: run, error.
+run_postponed = Signal()
+
+# A run's request was given up. The sender is `models.JobRun`. Arguments: run, error.
+run_refused = Signal()
+
+# A container found no record of its run and made one. The sender is `models.JobRun`. Arguments: run.
+run_restored = Signal()
+
+# A run's record could not be written while its work goes on, or is done. The sender is `models.JobRun`.
+# Arguments: run, error.
+run_troubled = Signal()
+
+# A run was ended from outside of its container. The sender is `models.JobRun`. Arguments: run.
+run_settled = Signal()
 
 # A run waits for a lock. Arguments: spec, lock (its name), holders (of `locks.Holder`).
 job_waiting = Signal()
 
-# A run stepped aside because the same job runs already. Arguments: spec, task, lock, holders.
+# A run stepped aside because the same job runs already. Arguments: spec, run, task, lock, holders.
 job_skipped = Signal()
 
 # A renewal or a release did not reach the server that keeps the locks. The sender is `locks.Lease`.

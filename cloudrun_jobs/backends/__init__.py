@@ -9,9 +9,9 @@ from django.utils.module_loading import import_string
 
 from .. import conf
 from ..exceptions import InvalidSettings, did_you_mean
-from .base import Backend, Request
+from .base import Backend, InProcessBackend, RemoteBackend, Request
 
-__all__ = ["Backend", "Request", "current"]
+__all__ = ["Backend", "InProcessBackend", "RemoteBackend", "Request", "current"]
 
 
 def current() -> Backend:

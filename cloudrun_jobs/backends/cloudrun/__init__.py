@@ -10,20 +10,32 @@ from typing import TYPE_CHECKING
 
 from ...conf import Settings
 from ...exceptions import InvalidSettings
-from ..base import Backend, Request
+from ..base import RemoteBackend, Request
 
 if TYPE_CHECKING:
+    from ...models import JobRun
+    from ...operations import Observation
     from .operation import CloudRunOperation
 
 
-class CloudRunBackend(Backend):
+class CloudRunBackend(RemoteBackend):
     """Calls `JobsClient.run_job` with the arguments of this one execution.
 
     Options: `endpoint`, the "host:port" of a server on this machine that stands in for Google's, spoken to
-    without encryption or credentials; `rpc_timeout`, the seconds after which a call that got no answer gives up.
+    without encryption or credentials; `rpc_timeout`, the seconds after which a call that got no answer gives up;
+    `send_deadline`, the seconds after which `delay()` does; `runs_per_minute`, how many executions a process
+    starts at most, below the project's quota of "Job run requests per minute per region".
     """
 
-    def __init__(self, settings: Settings, *, endpoint: str | None = None, rpc_timeout: float = 30.0) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        endpoint: str | None = None,
+        rpc_timeout: float = 30.0,
+        send_deadline: float = 20.0,
+        runs_per_minute: int = 50,
+    ) -> None:
         super().__init__(settings)
         for key, value in (("PROJECT", settings.project), ("REGION", settings.region)):
             if not value:
@@ -31,18 +43,49 @@ class CloudRunBackend(Backend):
                 raise InvalidSettings(f"CLOUDRUN_JOBS[{key!r}]: required by CloudRunBackend, not set.", hint=hint)
         if endpoint is not None:
             _check_loopback(endpoint)
-        if not isinstance(rpc_timeout, int | float) or not 0 < rpc_timeout <= 600:
-            raise InvalidSettings(
-                f"CLOUDRUN_JOBS['OPTIONS']['rpc_timeout']: expected 0 to 600 seconds, got {rpc_timeout!r}."
-            )
+        for option, value in (
+            ("rpc_timeout", rpc_timeout),
+            ("send_deadline", send_deadline),
+            ("runs_per_minute", runs_per_minute),
+        ):
+            _check_number(option, value)
         self.endpoint = endpoint
         self.rpc_timeout = rpc_timeout
+        self.send_deadline = send_deadline
+        self.runs_per_minute = int(runs_per_minute)
 
-    def start(self, request: Request) -> CloudRunOperation:
+    def start(self, request: Request, *, timeout: float) -> CloudRunOperation:
         """Ask Cloud Run for an execution; its service keeps it once this returns."""
         from .sending import run_job
 
-        return run_job(self, request)
+        return run_job(self, request, timeout)
+
+    def find(self, request: Request) -> CloudRunOperation | None:
+        """Look for an execution that was started for the request, though no answer said so."""
+        from .sending import find_execution
+
+        return find_execution(self, request)
+
+    def operation(self, run: JobRun) -> CloudRunOperation:
+        """Return the handle on a run's execution, which may not be there yet."""
+        from google.cloud.run_v2 import Execution
+
+        from .operation import CloudRunOperation
+
+        execution = Execution(name=run.execution_name, log_uri=run.log_uri)
+        return CloudRunOperation(str(run.pk), self, execution=execution)
+
+    def observe(self, run: JobRun) -> Observation:
+        """Ask Cloud Run what became of a run's execution."""
+        return self.operation(run).observe()
+
+
+def _check_number(option: str, value: object) -> None:
+    """All of them are limits that nobody sets beyond ten thousand."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 1 <= value <= 10_000:
+        raise InvalidSettings(
+            f"CLOUDRUN_JOBS['OPTIONS'][{option!r}]: expected a number from 1 to 10000, got {value!r}."
+        )
 
 
 def _check_loopback(endpoint: object) -> None:

@@ -9,7 +9,14 @@ from dataclasses import dataclass
 from google.api_core import exceptions as api
 from google.auth.exceptions import GoogleAuthError
 
-from ...exceptions import AccessDenied, JobNotDeployed, OutcomeUnknown, QuotaExhausted, ServiceError
+from ...exceptions import (
+    AccessDenied,
+    JobNotDeployed,
+    OutcomeUnknown,
+    QuotaExhausted,
+    ServiceError,
+    ServiceUnavailable,
+)
 
 # After these the service may have done what was asked.
 UNCERTAIN = (api.ServerError, api.Aborted, api.Cancelled, api.RetryError)
@@ -58,7 +65,7 @@ def _no_answer(words: str, call: Call, endpoint: str | None) -> ServiceError:
     where = f"Is a server running at {endpoint}?" if endpoint else ""
     if call.starts:
         return OutcomeUnknown(words, hint=f"{where} It may have been started: look before repeating.".strip())
-    return ServiceError(words, hint=where)
+    return ServiceUnavailable(words, hint=where)
 
 
 def _how_to_create(resource: str) -> str:

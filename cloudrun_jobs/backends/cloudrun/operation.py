@@ -1,8 +1,8 @@
 """A handle on an execution of Cloud Run that tells the truth about its outcome.
 
 Built on google-api-core's own polling future, with three differences. It polls the Execution, because operations
-live outside the job and a role on the job does not cover them. It does not give up after 900 seconds. And it
-counts tasks, because the operation of a cancelled execution ends without an error.
+live outside the job and a role on the job does not cover them. It does not give up after 900 seconds. And it has
+a run's record beside it, which knows the result.
 """
 
 from __future__ import annotations
@@ -11,17 +11,19 @@ from collections.abc import Callable
 from threading import RLock, Thread
 from typing import TYPE_CHECKING, Any
 
+from django.db import connections
 from google.api_core import exceptions as api
 from google.api_core.future.polling import DEFAULT_POLLING, PollingFuture
-from google.api_core.operation import Operation as GoogleOperation
 from google.api_core.retry import Retry
-from google.cloud.run_v2 import Condition, Execution
+from google.cloud.run_v2 import Execution
 from google.longrunning.operations_pb2 import Operation as LongRunningOperation
 
-from ...exceptions import JobCancelled, JobFailed, ServiceError
-from ...operations import Operation
+from ...exceptions import JobCancelled, JobFailed, QuotaExhausted, ServiceError, ServiceUnavailable
+from ...models import JobRun, Status
+from ...operations import Observation, Operation
 from . import clients
 from .errors import Call, translated
+from .outcome import failure, observed
 
 if TYPE_CHECKING:
     from . import CloudRunBackend
@@ -29,29 +31,34 @@ if TYPE_CHECKING:
 POLLING = DEFAULT_POLLING.with_timeout(None)
 
 # After these the next poll may see more: they say nothing of the execution.
-PASSING = (api.ServiceUnavailable, api.DeadlineExceeded, api.InternalServerError, api.TooManyRequests)
+PASSING = (ServiceUnavailable, QuotaExhausted)
 GET = Call(permission="run.executions.get", role="roles/run.viewer")
 CANCEL = Call(permission="run.executions.cancel", role="roles/run.developer")
-ENDED = (Condition.State.CONDITION_SUCCEEDED, Condition.State.CONDITION_FAILED)
-CANCELLED = (Condition.ExecutionReason.CANCELLED, Condition.ExecutionReason.CANCELLING)
 
 
 class CloudRunOperation(PollingFuture, Operation):
     """What `delay()` returns outside the environments "local" and "test"."""
 
-    def __init__(self, operation: GoogleOperation, run_id: str, backend: CloudRunBackend) -> None:
+    def __init__(
+        self,
+        run_id: str,
+        backend: CloudRunBackend,
+        *,
+        execution: Execution | None = None,
+        operation: LongRunningOperation | None = None,
+    ) -> None:
         super().__init__(polling=POLLING)
         self.run_id = run_id
-        self._operation: LongRunningOperation = operation.operation
-        self._execution: Execution = operation.metadata
+        self._execution = execution or Execution()
+        self._operation = operation
         self._endpoint, self._rpc_timeout = backend.endpoint, backend.rpc_timeout
         self._lock = RLock()
 
     def __repr__(self) -> str:
-        return f"<CloudRunOperation {self.execution_name}>"
+        return f"<CloudRunOperation {self._execution.name or self.run_id}>"
 
     @property
-    def operation(self) -> LongRunningOperation:
+    def operation(self) -> LongRunningOperation | None:
         return self._operation
 
     @property
@@ -60,10 +67,14 @@ class CloudRunOperation(PollingFuture, Operation):
 
     @property
     def execution_name(self) -> str:
+        if not self._execution.name:
+            self._learn()
         return str(self._execution.name)
 
     @property
     def console_url(self) -> str:
+        if not self.execution_name:
+            return ""
         _, project, _, region, _, _, _, execution = self.execution_name.split("/")
         page = "https://console.cloud.google.com/run/jobs/executions/details"
         return f"{page}/{region}/{execution}?project={project}"
@@ -87,6 +98,8 @@ class CloudRunOperation(PollingFuture, Operation):
         return error
 
     def cancel(self) -> bool:
+        if not self.execution_name:
+            return JobRun.objects.get(pk=self.run_id).cancel()
         client = clients.executions(self._endpoint)
         with translated(self.execution_name, CANCEL, endpoint=self._endpoint):
             try:
@@ -108,57 +121,66 @@ class CloudRunOperation(PollingFuture, Operation):
                 return
         fn(self)
 
+    def observe(self, retry: Retry | None = None) -> Observation:
+        """Ask once what became of the execution; one that Cloud Run does not know is lost."""
+        client = clients.executions(self._endpoint)
+        with translated(self.execution_name, GET, endpoint=self._endpoint):
+            try:
+                name = self.execution_name
+                self._execution = client.get_execution(name=name, retry=retry, timeout=self._rpc_timeout)
+            except api.NotFound:
+                return Observation(status="lost", reason="deleted", message="Cloud Run has no such execution.")
+        return observed(self._execution)
+
     def _wait_for_callbacks(self) -> None:
         """Wait for the end; an error that polling cannot outlive ends it too, so that callbacks are called."""
         try:
             self.exception()
         except ServiceError as error:
             self._end(error)
+        finally:
+            connections.close_all()  # This thread's.
+
+    def _learn(self) -> None:
+        """Ask the record which execution it is: the request may have been sent by now, or given up."""
+        if run := JobRun.objects.filter(pk=self.run_id).first():
+            self._execution = Execution(name=run.execution_name, log_uri=run.log_uri)
+            if run.is_finished and not run.execution_name:
+                self._end(_told(run))
 
     def _look(self, retry: Retry | None) -> None:
         """Read the execution once. An error that may pass leaves it running: the next poll reads it again."""
-        client = clients.executions(self._endpoint)
-        with translated(self.execution_name, GET, endpoint=self._endpoint):
-            try:
-                execution = client.get_execution(name=self.execution_name, retry=retry, timeout=self._rpc_timeout)
-            except PASSING:
-                return
-            except api.NotFound:
-                self._end(JobFailed(f"{self.execution_name}: deleted before its outcome was read."))
-                return
-        self._execution = execution
-        if has_ended(execution):
-            self._end(failure(execution))
+        if not self.execution_name:
+            return
+        try:
+            seen = self.observe(retry)
+        except PASSING:
+            return
+        if seen.status is not None:
+            self._end(self._settled(seen))
 
-    def _end(self, error: Exception | None) -> None:
+    def _settled(self, seen: Observation) -> JobRun | Exception:
+        """Bring the record in line with what was seen; return it for a success, else what went wrong."""
+        run = JobRun.objects.filter(pk=self.run_id).first() or JobRun(pk=self.run_id)
+        run.settle(seen)
+        if seen.status == Status.LOST:
+            return _told(run) if run.is_finished else JobFailed(f"{self.execution_name}: deleted.")
+        return failure(self._execution) or run
+
+    def _end(self, outcome: JobRun | Exception) -> None:
         """Settle the outcome, once, whichever thread saw it first."""
         with self._lock:
             if self._result_set:
                 return
-            if error:
-                self.set_exception(error)
+            if isinstance(outcome, Exception):
+                self.set_exception(outcome)
             else:
-                # The service knows no results; the run's record will.
-                self.set_result(None)
+                self.set_result(outcome.result)
 
 
-def has_ended(execution: Execution) -> bool:
-    """Say whether all is over. An execution whose image is missing fails without a completion time."""
-    return bool(execution.completion_time) or _completed(execution).state in ENDED
-
-
-def failure(execution: Execution) -> JobFailed | None:
-    """Return what went wrong with an execution that ended, or None if every task of it succeeded."""
-    if execution.task_count and execution.succeeded_count == execution.task_count:
-        return None
-    completed = _completed(execution)
-    words = f"{execution.name}: {execution.succeeded_count} of {execution.task_count} tasks succeeded."
-    hint = " ".join(filter(None, (completed.message, execution.log_uri and f"Logs: {execution.log_uri}")))
-    if execution.cancelled_count or completed.execution_reason in CANCELLED:
-        return JobCancelled(words, hint=hint)
-    return JobFailed(words, hint=hint)
-
-
-def _completed(execution: Execution) -> Condition:
-    """The condition that tells how it ended; their order is not stable, and it may be missing at first."""
-    return next((condition for condition in execution.conditions if condition.type_ == "Completed"), Condition())
+def _told(run: JobRun) -> JobRun | Exception:
+    """Return what the record says of a run that no execution can be asked about."""
+    if run.status in {Status.SUCCEEDED, Status.SKIPPED}:
+        return run
+    words = f"{run}: {run.get_status_display()}. {run.error_message}".strip()
+    return (JobCancelled if run.status == Status.CANCELLED else JobFailed)(words)

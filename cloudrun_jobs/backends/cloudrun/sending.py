@@ -1,4 +1,4 @@
-"""The one call that starts an execution."""
+"""The one call that starts an execution, and the one that finds it again."""
 
 from __future__ import annotations
 
@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING
 
 from google.cloud import run_v2
 
+from ...conf import RUN_ID_VARIABLE
 from ..base import Request
-from . import clients
+from . import clients, quota
 from .errors import Call, translated
 from .operation import CloudRunOperation
 
@@ -19,21 +20,43 @@ RUN = Call(
     role="roles/run.jobsExecutorWithOverrides",
     starts=True,
 )
+LIST = Call(permission="run.executions.list", role="roles/run.viewer")
 
 
-def run_job(backend: CloudRunBackend, request: Request) -> CloudRunOperation:
+def run_job(backend: CloudRunBackend, request: Request, timeout: float) -> CloudRunOperation:
     """Send the request once. RunJob is not idempotent, so nothing here repeats it."""
-    message = run_job_request(backend.settings.project, backend.settings.region, request)
+    message = run_job_request(_name(backend, request), request)
+    quota.wait_turn(backend.runs_per_minute)
     with translated(message.name, RUN, endpoint=backend.endpoint):
-        operation = clients.jobs(backend.endpoint).run_job(message, timeout=backend.rpc_timeout)
-    return CloudRunOperation(operation, request.run_id, backend)
+        sent = clients.jobs(backend.endpoint).run_job(message, timeout=min(timeout, backend.rpc_timeout))
+    return CloudRunOperation(request.run_id, backend, execution=sent.metadata, operation=sent.operation)
 
 
-def run_job_request(project: str, region: str, request: Request) -> run_v2.RunJobRequest:
+def find_execution(backend: CloudRunBackend, request: Request) -> CloudRunOperation | None:
+    """Look through the job's executions, the newest first, for the one that was told the run's id."""
+    name = _name(backend, request)
+    with translated(name, LIST, endpoint=backend.endpoint):
+        client = clients.executions(backend.endpoint)
+        for execution in client.list_executions(parent=name, timeout=backend.rpc_timeout):
+            if request.run_id in _run_ids(execution):
+                return CloudRunOperation(request.run_id, backend, execution=execution)
+    return None
+
+
+def run_job_request(name: str, request: Request) -> run_v2.RunJobRequest:
     """Build the message: arguments replace those of the job, variables are added to its own."""
     variables = [run_v2.EnvVar(name=name, value=value) for name, value in request.environment.items()]
     override = run_v2.RunJobRequest.Overrides.ContainerOverride(args=request.argv, env=variables)
     return run_v2.RunJobRequest(
-        name=f"projects/{project}/locations/{region}/jobs/{request.spec.name}",
-        overrides=run_v2.RunJobRequest.Overrides(container_overrides=[override]),
+        name=name, overrides=run_v2.RunJobRequest.Overrides(container_overrides=[override])
     )
+
+
+def _name(backend: CloudRunBackend, request: Request) -> str:
+    return f"projects/{backend.settings.project}/locations/{backend.settings.region}/jobs/{request.job}"
+
+
+def _run_ids(execution: run_v2.Execution) -> list[str]:
+    # An execution keeps the template as it was overridden for it.
+    containers = execution.template.containers
+    return [env.value for container in containers for env in container.env if env.name == RUN_ID_VARIABLE]

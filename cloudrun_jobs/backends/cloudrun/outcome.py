@@ -1,0 +1,76 @@
+"""What an execution of Cloud Run says of its own end.
+
+Tasks are counted, because the long-running operation of a cancelled execution ends without an error.
+"""
+
+from __future__ import annotations
+
+from google.cloud.run_v2 import Condition, Execution
+
+from ...exceptions import JobCancelled, JobFailed
+from ...operations import Observation
+
+ENDED = (Condition.State.CONDITION_SUCCEEDED, Condition.State.CONDITION_FAILED)
+CANCELLED = (Condition.ExecutionReason.CANCELLED, Condition.ExecutionReason.CANCELLING)
+
+# What the words of the Completed condition come down to; it has a code for the exit status alone.
+REASONS = {"timeout was reached": "timeout", "memory limit was reached": "out_of_memory"}
+
+
+def has_ended(execution: Execution) -> bool:
+    """Say whether all is over. An execution whose image is missing fails without a completion time."""
+    return bool(execution.completion_time) or _completed(execution).state in ENDED
+
+
+def failure(execution: Execution) -> JobFailed | None:
+    """Return what went wrong with an execution that ended, or None if every task of it succeeded."""
+    if _succeeded(execution):
+        return None
+    words = f"{execution.name}: {execution.succeeded_count} of {execution.task_count} tasks succeeded."
+    logs = execution.log_uri and f"Logs: {execution.log_uri}"
+    hint = " ".join(filter(None, (_completed(execution).message, logs)))
+    return (JobCancelled if _was_cancelled(execution) else JobFailed)(words, hint=hint)
+
+
+def observed(execution: Execution) -> Observation:
+    """Return what the execution says, in this package's words."""
+    containers = execution.template.containers
+    return Observation(
+        status=_status(execution) if has_ended(execution) else None,
+        reason=_reason(execution),
+        message="" if _succeeded(execution) else _completed(execution).message,
+        image=containers[0].image if containers else "",
+        task_count=execution.task_count,
+        succeeded_count=execution.succeeded_count,
+        failed_count=execution.failed_count,
+        cancelled_count=execution.cancelled_count,
+        retried_count=execution.retried_count,
+    )
+
+
+def _status(execution: Execution) -> str:
+    if _succeeded(execution):
+        return "succeeded"
+    return "cancelled" if _was_cancelled(execution) else "failed"
+
+
+def _reason(execution: Execution) -> str:
+    if _succeeded(execution):
+        return ""
+    if _was_cancelled(execution):
+        return "cancelled"
+    message = _completed(execution).message
+    return next((reason for words, reason in REASONS.items() if words in message), "failed")
+
+
+def _succeeded(execution: Execution) -> bool:
+    return bool(execution.task_count) and execution.succeeded_count == execution.task_count
+
+
+def _was_cancelled(execution: Execution) -> bool:
+    return bool(execution.cancelled_count) or _completed(execution).execution_reason in CANCELLED
+
+
+def _completed(execution: Execution) -> Condition:
+    """The condition that tells how it ended; their order is not stable, and it may be missing at first."""
+    return next((condition for condition in execution.conditions if condition.type_ == "Completed"), Condition())

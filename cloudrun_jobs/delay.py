@@ -1,0 +1,111 @@
+"""From a call of `delay()` to a request that is recorded, and carried out here or sent."""
+
+from __future__ import annotations
+
+import copy
+import sys
+from collections.abc import Mapping, Sequence
+from functools import partial
+from typing import TYPE_CHECKING, Any, cast
+from uuid import uuid4
+
+from django.core.management import get_commands
+
+from . import argv as arguments
+from . import backends, guard
+from .backends import InProcessBackend, RemoteBackend, Request
+from .exceptions import InvalidArguments, JobFailed
+from .models import JobRun, Trigger
+from .runs import requests
+from .runs.endings import exit_status
+from .signals import job_delayed
+from .spec import JobSpec
+
+if TYPE_CHECKING:
+    from .command import CloudRunJobs
+    from .operations import Operation
+
+COMMANDS = ".management.commands."
+
+
+def delay(
+    job: CloudRunJobs, args: Sequence[Any], options: Mapping[str, Any], *, key: str | None = None
+) -> Operation:
+    """Run the job with these arguments, here or in the cloud."""
+    spec, parser = job.spec, job._parser()
+    _check_that_manage_finds_it(job)
+    try:
+        written = arguments.serialise(parser, args, options)
+    except InvalidArguments as error:
+        raise _about(job, error) from None
+    return delay_argv(job, written, spec=spec, key=key)
+
+
+def delay_argv(
+    job: CloudRunJobs,
+    argv: Sequence[str],
+    *,
+    spec: JobSpec | None = None,
+    key: str | None = None,
+    trigger: Trigger = Trigger.DELAY,
+) -> Operation:
+    """Run the job with arguments as they follow its name."""
+    spec, backend = spec or job.spec, backends.current()
+    request = Request(job=spec.name, argv=(spec.command, *argv), run_id=str(uuid4()))
+    _check(job, spec, request)
+    run = requests.record(request, environment=spec.environment, trigger=trigger, key=key)
+    if str(run.pk) != request.run_id:
+        return backend.operation(run)  # Asked for before, under the same key.
+    operation = _carry_out(job, backend, run, request)
+    job_delayed.send_robust(type(job), spec=spec, run=run, operation=operation)
+    return operation
+
+
+def _carry_out(job: CloudRunJobs, backend: backends.Backend, run: JobRun, request: Request) -> Operation:
+    if backend.is_remote:
+        return requests.dispatch(cast(RemoteBackend, backend), run, request)
+    work = partial(_run_here, job, request)
+    return cast(InProcessBackend, backend).perform(request, work)
+
+
+def _check(job: CloudRunJobs, spec: JobSpec, request: Request) -> None:
+    """Refuse here what would fail in the container."""
+    try:
+        guard.check_arguments(job, spec, arguments.parse(job._parser(), request.argv[1:]))
+        arguments.check_limits(request.argv, {**spec.env_vars, **request.environment})
+    except InvalidArguments as error:
+        raise _about(job, error) from None
+
+
+def _about(job: CloudRunJobs, error: InvalidArguments) -> InvalidArguments:
+    return InvalidArguments(f"{job.command_name}: {error.args[0]}", hint=error.hint)
+
+
+def _run_here(job: CloudRunJobs, request: Request) -> Any:
+    """Run the job in this process and return its result, by the road `manage.py` takes."""
+    worker = copy.copy(job)
+    worker._run_id = request.run_id
+    options = arguments.parse(job._parser(), request.argv[1:])
+    if "skip_checks" in options:
+        options["skip_checks"] = True  # As call_command does: the caller's process has been checked.
+    try:
+        worker.execute(*options.pop("args", ()), **options)
+    except SystemExit as leaving:
+        if code := exit_status(leaving.code):
+            words = f"{job.command_name}: run() left by sys.exit() with {leaving.code!r}."
+            raise JobFailed(words, code=code) from leaving
+    return worker._result
+
+
+def _check_that_manage_finds_it(job: CloudRunJobs) -> None:
+    cls, name = type(job), job.command_name
+    app = get_commands().get(name)
+    if (
+        f"{app}{COMMANDS}{name}" != cls.__module__
+        or getattr(sys.modules[cls.__module__], "Command", None) is not cls
+    ):
+        found = f"{app}{COMMANDS}{name}.Command" if app else "no command of this name"
+        raise InvalidArguments(
+            f"{cls.__module__}.{cls.__qualname__}: `manage.py {name}` would not run this class, but {found}.",
+            hint="A job is the class named Command in <installed app>/management/commands/<name>.py.",
+        )

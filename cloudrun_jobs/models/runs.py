@@ -1,0 +1,278 @@
+"""The record of each run, from the request to the outcome.
+
+A run moves from status to status by one conditional UPDATE each, so that of two processes that know different
+things only the one that may move it does. Times are the database server's: no machine's clock is trusted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from typing import TYPE_CHECKING, Any
+from uuid import UUID, uuid4
+
+from django.core.serializers.json import DjangoJSONEncoder
+from django.db import models, router
+from django.db.models import Case, F, Q, Value, When
+from django.db.models.functions import Coalesce, Now
+
+from ..exceptions import CloudRunJobsError
+from ..spec import resource_name
+
+if TYPE_CHECKING:
+    from ..command import CloudRunJobs
+    from ..operations import Observation, Operation
+
+
+class Status(models.TextChoices):
+    """Where a run is."""
+
+    PENDING = "pending", "pending"  # Recorded; Cloud Run does not have it yet.
+    SENT = "sent", "sent"  # Cloud Run has it; its container has not begun.
+    RUNNING = "running", "running"
+    SUCCEEDED = "succeeded", "succeeded"  # Every task did.
+    FAILED = "failed", "failed"
+    CANCELLED = "cancelled", "cancelled"
+    SKIPPED = "skipped", "skipped"  # It stepped aside: the same run was under way.
+    LOST = "lost", "lost"  # Nobody can say any more what became of it.
+
+
+UNFINISHED = frozenset({Status.PENDING, Status.SENT, Status.RUNNING})
+FINISHED = frozenset(Status) - UNFINISHED
+
+# Where a run may come from, by where it goes. A failed attempt that is tried again brings a failed run back;
+# what was given up for lost may turn up after all.
+SOURCES: Mapping[Status, Collection[Status]] = {
+    Status.PENDING: (),
+    Status.SENT: (Status.PENDING,),
+    Status.RUNNING: (Status.PENDING, Status.SENT, Status.RUNNING, Status.FAILED, Status.LOST),
+    Status.SUCCEEDED: (Status.SENT, Status.RUNNING, Status.LOST),
+    Status.FAILED: (*UNFINISHED, Status.LOST),
+    Status.CANCELLED: (*UNFINISHED, Status.LOST),
+    Status.SKIPPED: (*UNFINISHED, Status.LOST),
+    Status.LOST: tuple(UNFINISHED),
+}
+
+
+class Trigger(models.TextChoices):
+    """What a run goes back to."""
+
+    DELAY = "delay", "delay()"
+    RESERVE = "reserve", "reserve()"
+    SCHEDULE = "schedule", "its schedule"
+    MANUAL = "manual", "by hand"
+    HTTP = "http", "HTTP"
+
+
+class JobRunQuerySet(models.QuerySet["JobRun"]):
+    """Runs, by what people ask for."""
+
+    def for_command(self, command: str | type[CloudRunJobs]) -> JobRunQuerySet:
+        """Return the runs of one job, given its class or its name."""
+        name = command if isinstance(command, str) else command.__module__.rpartition(".")[2]
+        return self.filter(command=name)
+
+    def running(self) -> JobRunQuerySet:
+        """Return the runs that have not ended, those included that have not begun."""
+        return self.filter(status__in=UNFINISHED)
+
+    def failed(self) -> JobRunQuerySet:
+        """Return the runs that failed or were lost."""
+        return self.filter(status__in=(Status.FAILED, Status.LOST))
+
+
+class JobRunManager(models.Manager.from_queryset(JobRunQuerySet)):  # type: ignore[misc]  # made at run time
+    """Asks the database that is written to: a replica may not know yet what was recorded a moment ago."""
+
+    def get_queryset(self) -> JobRunQuerySet:
+        queryset: JobRunQuerySet = super().get_queryset().using(router.db_for_write(self.model))
+        return queryset
+
+
+class JobRun(models.Model):
+    """One run of a job."""
+
+    id = models.UUIDField(primary_key=True, default=uuid4, editable=False)
+    command = models.CharField(max_length=150)
+    argv = models.JSONField(null=True)  # What follows `manage.py`; null where that cannot say it.
+    environment = models.CharField(max_length=63)
+    trigger = models.CharField(max_length=10, choices=Trigger)
+    requested_by = models.CharField(max_length=200, blank=True)
+    idempotency_key = models.CharField(max_length=200, null=True)  # noqa: DJ001  (nulls are not unique)
+    schedule = models.CharField(max_length=200, null=True)  # noqa: DJ001  (the entry of Cloud Scheduler)
+    scheduled_for = models.DateTimeField(null=True)
+
+    status = models.CharField(max_length=10, choices=Status, default=Status.PENDING)
+    reason = models.CharField(max_length=40, blank=True)  # Why it has this status, in a word that stays.
+    created_at = models.DateTimeField(db_default=Now())
+    sent_at = models.DateTimeField(null=True)
+    started_at = models.DateTimeField(null=True)
+    finished_at = models.DateTimeField(null=True)
+    cancel_requested_at = models.DateTimeField(null=True)
+    sending_until = models.DateTimeField(null=True)  # A process that looks after what was left behind sends it.
+
+    execution = models.CharField(max_length=100, null=True, unique=True)  # noqa: DJ001  (the short name)
+    execution_name = models.CharField(max_length=300, blank=True)
+    log_uri = models.TextField(blank=True)
+    image = models.TextField(blank=True)
+    task_count = models.PositiveIntegerField(default=1)
+    succeeded_count = models.PositiveIntegerField(default=0)
+    failed_count = models.PositiveIntegerField(default=0)
+    cancelled_count = models.PositiveIntegerField(default=0)
+    retried_count = models.PositiveIntegerField(default=0)
+
+    result = models.JSONField(null=True, encoder=DjangoJSONEncoder)  # Of several tasks: a list, by index.
+    error_class = models.CharField(max_length=200, blank=True)
+    error_message = models.TextField(blank=True)
+    traceback = models.TextField(blank=True)  # For staff: it may show what users must not see.
+
+    objects = JobRunManager()
+
+    class Meta:
+        get_latest_by = "created_at"
+        indexes = [
+            models.Index(fields=["-created_at"], name="cloudrun_jobs_run_latest"),
+            models.Index(fields=["command", "-created_at"], name="cloudrun_jobs_run_command"),
+            models.Index(fields=["status", "created_at"], name="cloudrun_jobs_run_status"),
+        ]
+        constraints = [
+            models.UniqueConstraint(
+                fields=["command", "environment", "idempotency_key"], name="cloudrun_jobs_one_run_per_key"
+            ),
+            models.UniqueConstraint(fields=["schedule", "scheduled_for"], name="cloudrun_jobs_one_run_per_tick"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.command} {self.id}"
+
+    @property
+    def job(self) -> str:
+        """The name of its Cloud Run Job."""
+        return resource_name(self.command, self.environment)
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether it has ended, as far as is known here; see `refresh()`."""
+        return self.status in FINISHED
+
+    @property
+    def operation(self) -> Operation:
+        """The handle on its execution, as `delay()` returns it."""
+        return self._command().operation(self)
+
+    def refresh(self) -> JobRun:
+        """Read the row again, after asking Cloud Run about a run that should have an outcome by now."""
+        self.refresh_from_db()
+        if not self.is_finished and self.execution_name:
+            self.operation.done()
+            self.refresh_from_db()
+        return self
+
+    def cancel(self) -> bool:
+        """Cancel it; return False if it had ended before. One that waits to be sent is not sent any more."""
+        if self.move(Status.CANCELLED, self._still(Status.PENDING), finished_at=Now(), reason="cancelled"):
+            return True
+        self.write(self._still(Status.SENT, Status.RUNNING), cancel_requested_at=Now())
+        self.refresh_from_db()
+        return bool(not self.is_finished and self.execution_name and self.operation.cancel())
+
+    def rerun(self) -> Operation:
+        """Start the same job with the same arguments again, as a run of its own."""
+        if self.argv is None:
+            hint = "Call delay() of the command with the values you want."
+            raise CloudRunJobsError(f"{self}: its arguments were not recorded, so cannot be repeated.", hint=hint)
+        return self._command().delay_argv(self.argv[1:])
+
+    def move(self, to: Status, condition: Q | None = None, **values: Any) -> bool:
+        """Bring it to another status, and set fields, if its row may still go there; say whether it did."""
+        return self.write(Q(status__in=SOURCES[to]) & (condition or Q()), status=to, **values)
+
+    def write(self, condition: Q, **values: Any) -> bool:
+        """Set fields, here and in its row, if the row meets the condition; say whether it did."""
+        written = bool(JobRun.objects.filter(condition, pk=self.pk).update(**values))
+        for name, value in values.items() if written else ():
+            # What the server computes is read from it when it is asked for.
+            self.__dict__.pop(name, None) if hasattr(value, "resolve_expression") else setattr(self, name, value)
+        return written
+
+    def sent(self, operation: Operation) -> bool:
+        """Note which execution answers the request, unless its container or another sender named one before."""
+        return self.write(
+            Q(execution=None) | Q(execution=short_name(operation.execution_name)),
+            status=Case(When(status=Status.PENDING, then=Value(Status.SENT)), default=F("status")),
+            execution=short_name(operation.execution_name),
+            execution_name=operation.execution_name,
+            log_uri=operation.logs_url,
+            sent_at=Coalesce(F("sent_at"), Now()),
+            sending_until=None,
+        )
+
+    def settle(self, seen: Observation) -> bool:
+        """End it as the service says its execution ended, unless its own container told before."""
+        if seen.status is None:
+            return False
+        return self.move(
+            Status(seen.status),
+            finished_at=Now(),
+            reason=seen.reason,
+            error_message=seen.message,
+            image=seen.image,
+            task_count=seen.task_count,
+            succeeded_count=seen.succeeded_count,
+            failed_count=seen.failed_count,
+            cancelled_count=seen.cancelled_count,
+            retried_count=seen.retried_count,
+        )
+
+    def _still(self, *statuses: Status) -> Q:
+        return Q(status__in=statuses)
+
+    def _command(self) -> CloudRunJobs:
+        """Return the command, found as `manage.py` finds it."""
+        from django.core.management import (  # A web server has no other use for it.
+            get_commands,
+            load_command_class,
+        )
+
+        app = get_commands().get(self.command)
+        if app is None:
+            raise CloudRunJobsError(f"{self}: there is no command {self.command!r} any more.")
+        command: CloudRunJobs = load_command_class(app, self.command)
+        return command
+
+
+class TaskRun(models.Model):
+    """What became of one task of a run, by its latest attempt."""
+
+    run = models.ForeignKey(JobRun, on_delete=models.CASCADE, related_name="tasks")
+    index = models.PositiveIntegerField()
+    attempt = models.PositiveIntegerField(default=0)
+    worker = models.UUIDField()  # The process: an answer that was lost is known by it, and a dead one's voice.
+    status = models.CharField(max_length=10, choices=Status, default=Status.RUNNING)
+    reason = models.CharField(max_length=40, blank=True)
+    exit_code = models.SmallIntegerField(null=True)
+    result = models.JSONField(null=True, encoder=DjangoJSONEncoder)
+    started_at = models.DateTimeField(db_default=Now())
+    finished_at = models.DateTimeField(null=True)
+    heartbeat_at = models.DateTimeField(db_default=Now())
+    progress_done = models.BigIntegerField(null=True)
+    progress_total = models.BigIntegerField(null=True)
+    progress_text = models.CharField(max_length=200, blank=True)
+
+    class Meta:
+        constraints = [models.UniqueConstraint(fields=["run", "index"], name="cloudrun_jobs_one_row_per_task")]
+
+    def __str__(self) -> str:
+        return f"{self.run_id}[{self.index}]"
+
+
+def short_name(execution_name: str) -> str:
+    """Return what Cloud Run tells a container its execution is called."""
+    return execution_name.rpartition("/")[2]
+
+
+def is_run_id(text: str) -> bool:
+    """Say whether a text is a run's id, in the form in which ids are sent."""
+    try:
+        return str(UUID(text)) == text.lower()
+    except ValueError:
+        return False

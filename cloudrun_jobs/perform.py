@@ -1,0 +1,133 @@
+"""What is done around a job's `run()`: its record is claimed, its locks are taken, its end is told."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from django.core.management.base import CommandError
+
+from . import context, guard
+from .exceptions import (
+    InvalidArguments,
+    InvalidRunId,
+    JobCancelled,
+    JobFailed,
+    LeaseLost,
+    LockError,
+    RecordUnavailable,
+)
+from .models import Status
+from .runs.attempts import Attempt, attempted, within_another
+from .runs.claims import Start, Taken
+from .runs.endings import NOT_STARTED, exit_status
+from .runs.results import in_json
+from .signals import job_duplicated, job_finished, job_skipped, job_started
+from .spec import JobSpec
+
+if TYPE_CHECKING:
+    from .command import CloudRunJobs
+
+NOT_UNDERSTOOD = 2  # As argparse ends for arguments that it does not understand.
+
+
+def perform(job: CloudRunJobs, args: tuple[Any, ...], options: dict[str, Any], *, run_id: str = "") -> Any:
+    """Run the job, and return its result in JSON form; None if it stepped aside.
+
+    `run_id` is the run's, where this process has recorded a request for it.
+    """
+    spec = job.spec
+    start = _start(job, spec, args, options, run_id)
+    with _told_to_the_shell(job), attempted(start, spec) as attempt:
+        if isinstance(attempt, Taken):
+            return _step_aside(job, spec, attempt, is_request=bool(run_id))
+        job._attempt = attempt
+        with guard.locked(job, spec, {**options, "args": args}) as leases:
+            if isinstance(leases, guard.Refusal):
+                return _skip(job, spec, attempt, leases)
+            job._leases = leases
+            attempt.result = _work(job, spec, attempt, args, options)
+        return attempt.result
+
+
+def _start(
+    job: CloudRunJobs, spec: JobSpec, args: tuple[Any, ...], options: Mapping[str, Any], run_id: str
+) -> Start:
+    return Start(
+        command=spec.command,
+        environment=spec.environment,
+        argv=None if run_id else _argv(job, args, options),
+        # A job that another one calls is no part of the execution.
+        task=None if run_id or within_another() else context.current(),
+        run_id=run_id,
+    )
+
+
+def _argv(job: CloudRunJobs, args: tuple[Any, ...], options: Mapping[str, Any]) -> list[str] | None:
+    """Return what follows `manage.py`, or would; None if it cannot be said in arguments."""
+    if job._called_from_command_line:  # type: ignore[attr-defined]  # set by BaseCommand
+        return sys.argv[1:]
+    from .argv import serialise  # Of no use to a container.
+
+    own = {name: value for name, value in options.items() if name not in guard.DJANGOS_OPTIONS}
+    try:
+        return [job.command_name, *serialise(job._parser(), args, own)]
+    except InvalidArguments:
+        return None
+
+
+def _step_aside(job: CloudRunJobs, spec: JobSpec, taken: Taken, *, is_request: bool) -> None:
+    """Leave the run to whom it belongs. Only who asked for it in this process expects a result."""
+    job_duplicated.send_robust(type(job), spec=spec, run=taken.run, task=context.current())
+    if is_request:
+        words = f"{taken.run}: {taken.run.get_status_display()} before it began."
+        raise JobCancelled(words) if taken.run.status == Status.CANCELLED else JobFailed(words)
+
+
+def _skip(job: CloudRunJobs, spec: JobSpec, attempt: Attempt, refusal: guard.Refusal) -> None:
+    """Leave the work to whom it is that holds the lock."""
+    attempt.skip(refusal.lock, refusal.holders)
+    values = {"run": attempt.run, "task": context.current(), "lock": refusal.lock, "holders": refusal.holders}
+    job_skipped.send_robust(type(job), spec=spec, **values)
+
+
+@contextmanager
+def _told_to_the_shell(job: CloudRunJobs) -> Iterator[None]:
+    """Where `manage.py` runs this, say in a line, and in the status, what kept the job from being done."""
+    try:
+        yield
+    except (LockError, LeaseLost, RecordUnavailable, InvalidRunId) as error:
+        if not job._called_from_command_line:  # type: ignore[attr-defined]  # set by BaseCommand
+            raise
+        status = NOT_UNDERSTOOD if isinstance(error, InvalidRunId) else NOT_STARTED
+        raise CommandError(str(error), returncode=status) from error
+
+
+def _work(
+    job: CloudRunJobs, spec: JobSpec, attempt: Attempt, args: tuple[Any, ...], options: dict[str, Any]
+) -> Any:
+    task, started = context.current(), time.monotonic()
+    error: BaseException | None = None
+    job_started.send_robust(type(job), spec=spec, run=attempt.run, task=task)
+    try:
+        return in_json(spec.command, job.run(*args, **options))
+    except BaseException as raised:
+        error = _kept_failing(raised)
+        raise
+    finally:
+        seconds = time.monotonic() - started
+        job_finished.send_robust(type(job), spec=spec, run=attempt.run, task=task, seconds=seconds, error=error)
+
+
+def _kept_failing(error: BaseException) -> BaseException | None:
+    """Give an error that would end the process with status 0 another; return None for a success."""
+    if isinstance(error, SystemExit):
+        if not exit_status(error.code):
+            return None
+        error.code = exit_status(error.code) if isinstance(error.code, int) else error.code
+    if isinstance(error, CommandError):
+        error.returncode = exit_status(error.returncode) or 1
+    return error

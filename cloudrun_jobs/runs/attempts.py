@@ -1,0 +1,207 @@
+"""One attempt of one task of a run, as the process that makes it records it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import Any
+from uuid import UUID, uuid4
+
+from django.db import Error, IntegrityError
+from django.db.models import Count, F, Q
+from django.db.models.functions import Now
+
+from ..context import TaskContext
+from ..exceptions import JobInterrupted, RecordUnavailable
+from ..models import JobRun, Status, TaskRun
+from ..models.runs import FINISHED
+from ..signals import run_troubled
+from ..spec import JobSpec
+from . import patience
+from .claims import Start, Taken, claim, insert
+from .endings import Ending, ending
+from .pulse import Pulse
+
+# For how many seconds a start waits for the database, then an end, and an end that SIGKILL follows.
+TO_START, TO_END, TO_END_SOON = 30.0, 60.0, 4.0
+
+# Tasks that no further attempt has anything to do for.
+DONE = (Status.SUCCEEDED, Status.SKIPPED, Status.CANCELLED)
+
+# The attempt that this code is part of: a job that another calls is a run of its own.
+_current: ContextVar[Attempt | None] = ContextVar("cloudrun_jobs_attempt", default=None)
+
+
+class Attempt:
+    """What this process does of a run. `result` is what `run()` returned, in JSON form."""
+
+    def __init__(self, run: JobRun, task: TaskRun, *, tasks: int, retries: bool) -> None:
+        self.run = run
+        self.result: Any = None
+        self.pulse = Pulse(task)
+        self._task = task
+        self._tasks = tasks
+        self._retries = retries  # Whether Cloud Run tries again if this attempt fails.
+        self._pid = os.getpid()
+        self._ended: Ending | None = None
+
+    def skip(self, lock: str, holders: Sequence[object]) -> None:
+        """End it without work: the lock is held by others."""
+        words = f"{lock} is held by {'; '.join(map(str, holders)) or 'others'}"
+        self._ended = Ending(status=Status.SKIPPED, reason="lock_held", error_message=words)
+
+    def end(self, error: BaseException | None) -> None:
+        """Record how it ended. That this cannot be done makes no failure of work that was."""
+        if os.getpid() != self._pid:
+            return  # A fork of the job's process leaves by the same door.
+        ended = self._ended or ending(error)
+        seconds = TO_END_SOON if isinstance(error, JobInterrupted) else TO_END
+        progress = self.pulse.stop()
+        try:
+            patience.insist(lambda: self._record(ended, progress), seconds=seconds)
+        except (RecordUnavailable, Error) as failed:
+            run_troubled.send_robust(JobRun, run=self.run, error=failed)
+
+    def _record(self, ended: Ending, progress: dict[str, object]) -> None:
+        if not self._write_task(ended, progress):
+            if TaskRun.objects.using(patience.alias()).filter(pk=self._task.pk).exists():
+                return  # A later attempt took over; what this one thinks is of no use any more.
+            self._restore()
+        if ended.may_be_retried and self._retries:
+            self.run.write(Q(status=Status.RUNNING), retried_count=F("retried_count") + 1)
+        elif self._tasks == 1 or ended.status == Status.SKIPPED:
+            self._end_run(ended)
+        else:
+            self._end_with_the_others(ended)
+
+    def _write_task(self, ended: Ending, progress: dict[str, object]) -> bool:
+        mine = TaskRun.objects.using(patience.alias()).filter(pk=self._task.pk, worker=self._task.worker)
+        return bool(
+            mine.update(
+                status=ended.status,
+                reason=ended.reason,
+                exit_code=ended.exit_code,
+                result=self.result,
+                finished_at=Now(),
+                **progress,
+            )
+        )
+
+    def _restore(self) -> None:
+        """Make the rows again that somebody deleted while the work went on."""
+        if not JobRun.objects.filter(pk=self.run.pk).exists():
+            self.run.status = Status.RUNNING
+            insert(self.run)
+            run_troubled.send_robust(JobRun, run=self.run, error=LookupError("its record had been deleted"))
+        self._task.pk = None
+        insert(self._task)
+
+    def _end_run(self, ended: Ending) -> None:
+        self.run.move(
+            ended.status,
+            finished_at=Now(),
+            reason=ended.reason,
+            result=self.result,
+            succeeded_count=int(ended.status == Status.SUCCEEDED),
+            failed_count=int(ended.status == Status.FAILED),
+            cancelled_count=int(ended.status == Status.CANCELLED),
+            **_error(ended),
+        )
+
+    def _end_with_the_others(self, ended: Ending) -> None:
+        """Count what is done. The last task to end ends the run; of two that are last, both may."""
+        if ended.error_class:
+            self.run.write(Q(status=Status.RUNNING, error_class=""), **_error(ended))
+        tasks = TaskRun.objects.using(patience.alias()).filter(run=self.run.pk)
+        counts: dict[str, int] = dict(tasks.values_list("status").annotate(Count("pk")).order_by())
+        values = {
+            f"{status}_count": counts.get(status, 0)
+            for status in (Status.SUCCEEDED, Status.FAILED, Status.CANCELLED)
+        }
+        if sum(counts.get(status, 0) for status in FINISHED) < self._tasks:
+            self.run.write(Q(status=Status.RUNNING), **values)
+            return
+        status = next((s for s in (Status.CANCELLED, Status.FAILED) if counts.get(s)), Status.SUCCEEDED)
+        results = list(tasks.order_by("index").values_list("result", flat=True))
+        reason = "" if status == Status.SUCCEEDED else ended.reason or "task"
+        self.run.move(status, finished_at=Now(), reason=reason, result=results, **values)
+
+
+def _error(ended: Ending) -> dict[str, str]:
+    return {
+        "error_class": ended.error_class,
+        "error_message": ended.error_message,
+        "traceback": ended.traceback,
+    }
+
+
+@contextmanager
+def attempted(start: Start, spec: JobSpec) -> Iterator[Attempt | Taken]:
+    """Claim the run and record how the block ends; give `Taken` if the run is not this process's to do.
+
+    Raises `RecordUnavailable` and `InvalidRunId` before the block.
+    """
+    worker = uuid4()
+    claimed = patience.insist(lambda: _claim(start, spec, worker), seconds=TO_START)
+    if isinstance(claimed, Taken):
+        yield claimed
+        return
+    reset = _current.set(claimed)
+    claimed.pulse.start()
+    error: BaseException | None = None
+    try:
+        yield claimed
+    except BaseException as raised:
+        error = raised
+        raise
+    finally:
+        _current.reset(reset)
+        claimed.end(error)
+
+
+def within_another() -> bool:
+    """Say whether this code is part of a run already."""
+    return _current.get() is not None
+
+
+def _claim(start: Start, spec: JobSpec, worker: UUID) -> Attempt | Taken:
+    run = claim(start)
+    if isinstance(run, Taken):
+        return run
+    # Outside of an execution, or in one that is another command's, there is one task, and one attempt.
+    task = start.task if run.execution else None
+    row = _claim_task(run, task, worker)
+    if row is None:
+        return Taken(run)
+    retries = task is not None and task.attempt < spec.max_retries
+    return Attempt(run, row, tasks=task.count if task else 1, retries=retries)
+
+
+def _claim_task(run: JobRun, task: TaskContext | None, worker: UUID) -> TaskRun | None:
+    """Make the task's row, or take it over from an earlier attempt; return None if it is another process's."""
+    index, attempt = (task.index, task.attempt) if task else (0, 0)
+    row = TaskRun(run=run, index=index, attempt=attempt, worker=worker)
+    try:
+        insert(row)
+    except IntegrityError:
+        return _take_over(row)
+    return row
+
+
+def _take_over(row: TaskRun) -> TaskRun | None:
+    """Take over from an attempt that ended badly or is silent, or from this one's own lost answer."""
+    tasks = TaskRun.objects.using(patience.alias()).filter(run=row.run_id, index=row.index)
+    unfinished = tasks.filter(Q(attempt__lt=row.attempt) | Q(worker=row.worker)).exclude(status__in=DONE)
+    taken = unfinished.update(
+        attempt=row.attempt,
+        worker=row.worker,
+        status=Status.RUNNING,
+        reason="",
+        exit_code=None,
+        started_at=Now(),
+        finished_at=None,
+        heartbeat_at=Now(),
+    )
+    return tasks.get() if taken else None

@@ -1,0 +1,147 @@
+"""Whose run it is: the record this process works on, made or taken over by one statement each."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from django.db import IntegrityError, transaction
+from django.db.models import F, Q
+from django.db.models.functions import Coalesce, Now
+
+from .. import conf
+from ..context import TaskContext
+from ..exceptions import InvalidRunId
+from ..models import JobRun, Status, Trigger
+from ..models.runs import is_run_id
+from ..signals import run_restored
+from . import patience
+from .asking import asker
+from .ticks import tick
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Start:
+    """How this process came to run a job."""
+
+    command: str
+    environment: str
+    argv: list[str] | None
+    task: TaskContext | None = None  # None outside Cloud Run, and for a job that another job calls.
+    run_id: str = ""  # Of a request that this very process made.
+
+
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """The run is not this process's: another execution has it, or it ended before."""
+
+    run: JobRun
+
+
+def claim(start: Start) -> JobRun | Taken:
+    """Return the run that this process is to do. Raises `InvalidRunId`."""
+    if start.run_id:
+        return _answer(start, UUID(start.run_id), execution=None)
+    task = start.task
+    if task is None:
+        return _record(start)
+    if not task.run_id:
+        return _without_request(start, task)
+    if not is_run_id(task.run_id):
+        words = f"{conf.RUN_ID_VARIABLE}: expected the UUID of a run, got {task.run_id[:100]!r}."
+        raise InvalidRunId(words, hint="delay() sets it; leave it out to start a run of its own.")
+    return _answer(start, UUID(task.run_id), execution=task.execution)
+
+
+def _answer(start: Start, run_id: UUID, *, execution: str | None) -> JobRun | Taken:
+    """Take the run that was asked for, unless another execution has."""
+    untaken = Q(execution=None, status__in=(Status.PENDING, Status.SENT))
+    mine = Q(execution=execution) if execution else Q(pk__in=())
+    if JobRun(pk=run_id).move(Status.RUNNING, Q(untaken | mine, command=start.command), **_running(execution)):
+        return JobRun.objects.get(pk=run_id)
+    found = JobRun.objects.filter(pk=run_id).first()
+    if found is None:
+        return _restore(start, run_id, execution)
+    return Taken(found) if found.command == start.command else _record(start)
+
+
+def _running(execution: str | None) -> dict[str, Any]:
+    started = Coalesce(F("started_at"), Now())
+    return {"execution": execution, "started_at": started, "finished_at": None, "reason": ""}
+
+
+def _restore(start: Start, run_id: UUID, execution: str | None) -> JobRun | Taken:
+    """Make the row again that was pruned, or is not in the backup that was restored."""
+    try:
+        run = _record(start, pk=run_id, execution=execution, trigger=Trigger.DELAY)
+    except IntegrityError:  # Another task of the execution made it.
+        return _answer(start, run_id, execution=execution)
+    run_restored.send_robust(JobRun, run=run)
+    return run
+
+
+def _without_request(start: Start, task: TaskContext) -> JobRun | Taken:
+    """Make the run of an execution that a schedule started, or a person at the console."""
+    trigger = Trigger.SCHEDULE if task.schedule else Trigger.MANUAL
+    try:
+        run: JobRun | Taken = _record(start, execution=task.execution, trigger=trigger)
+    except IntegrityError:  # Another task of the execution made it, or an earlier attempt of this one.
+        run = _answer(start, JobRun.objects.get(execution=task.execution).pk, execution=task.execution)
+    if isinstance(run, Taken) or trigger == Trigger.MANUAL or run.schedule:
+        return run
+    return _book(run, *tick(task.schedule, run.created_at))
+
+
+def _book(run: JobRun, entry: str, due: datetime | None) -> JobRun | Taken:
+    """Note which tick of the schedule this is, and leave it to the execution that did so first."""
+    try:
+        with _savepoint():
+            run.write(Q(), schedule=entry, scheduled_for=due)
+    except IntegrityError:
+        first = JobRun.objects.get(schedule=entry, scheduled_for=due)
+        words = f"The tick of {due:%F %T %Z} is the run of {first.execution}."
+        run.move(Status.SKIPPED, reason="same_tick", error_message=words, finished_at=Now())
+        return Taken(first)
+    return run
+
+
+def _record(start: Start, **values: Any) -> JobRun:
+    """Insert a run that begins now."""
+    run = JobRun(
+        **{
+            "command": start.command,
+            "environment": start.environment,
+            "argv": start.argv,
+            "trigger": Trigger.MANUAL,
+            "requested_by": asker(),
+            "status": Status.RUNNING,
+            "task_count": start.task.count if start.task else 1,
+            "started_at": Now(),
+            **values,
+        }
+    )
+    insert(run)
+    return run
+
+
+def insert(row: Any) -> None:
+    """Insert a row, so that a conflict does not spoil the transaction it may be in."""
+    with _savepoint():
+        row.save(force_insert=True)
+    for field in row._meta.concrete_fields:
+        # What the server computed is read from it when it is asked for.
+        if hasattr(row.__dict__.get(field.attname), "resolve_expression"):
+            del row.__dict__[field.attname]
+
+
+@contextmanager
+def _savepoint() -> Iterator[None]:
+    if not patience.in_transaction():
+        yield
+        return
+    with transaction.atomic(using=patience.alias()):
+        yield

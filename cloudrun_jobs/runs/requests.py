@@ -1,0 +1,138 @@
+"""From the request to the execution: recorded first, sent once the caller's transaction is committed.
+
+RunJob is not idempotent. After an answer that leaves open whether it started something, the execution that
+carries the run's id is looked for before it is asked again.
+"""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Mapping
+from functools import partial
+from typing import Any
+
+from django.db import Error, IntegrityError, transaction
+from django.db.models import Q
+from django.db.models.functions import Now
+
+from ..backends import RemoteBackend, Request
+from ..exceptions import (
+    InvalidArguments,
+    OutcomeUnknown,
+    QuotaExhausted,
+    RecordUnavailable,
+    ServiceError,
+    ServiceUnavailable,
+)
+from ..models import JobRun, Status
+from ..operations import Operation
+from ..signals import run_postponed, run_refused, run_troubled
+from . import patience
+from .asking import asker
+from .claims import insert
+
+# What a later try may bring to a good end. The others will be refused the next time, too.
+PASSING = (ServiceUnavailable, QuotaExhausted)
+FIRST_WAIT, LONGEST_WAIT = 0.5, 8.0
+
+
+def record(request: Request, *, environment: str, trigger: str, key: str | None = None, **values: Any) -> JobRun:
+    """Insert the run, in the caller's transaction; return the earlier one if the key was used before."""
+    run = JobRun(
+        id=request.run_id,
+        command=request.argv[0],
+        argv=list(request.argv),
+        environment=environment,
+        trigger=trigger,
+        requested_by=asker(),
+        idempotency_key=key,
+        **values,
+    )
+    try:
+        insert(run)
+    except IntegrityError:
+        if key is None:
+            raise
+        return _earlier(run)
+    return run
+
+
+def _earlier(run: JobRun) -> JobRun:
+    earlier = JobRun.objects.get(
+        command=run.command, environment=run.environment, idempotency_key=run.idempotency_key
+    )
+    if earlier.argv != run.argv:
+        words = f"{run.command}: idempotency_key {run.idempotency_key!r} was used with other arguments"
+        raise InvalidArguments(f"{words}, for run {earlier.pk}.", hint="Make the key of what tells runs apart.")
+    return earlier
+
+
+def dispatch(backend: RemoteBackend, run: JobRun, request: Request) -> Operation:
+    """Send the request when the caller's transaction is committed, or now outside of one."""
+    if not patience.in_transaction():
+        return send(backend, run, request)
+    # Robust: what goes wrong here must not keep the other receivers of the commit from being called.
+    transaction.on_commit(partial(_after_commit, backend, run, request), using=patience.alias(), robust=True)
+    return backend.operation(run)
+
+
+def send(backend: RemoteBackend, run: JobRun, request: Request) -> Operation:
+    """Send the request; raise a `ServiceError`, and record the run as failed, if that cannot be done."""
+    try:
+        operation = _start(backend, request)
+    except ServiceError as error:
+        refuse(run, error)
+        raise
+    note_sent(run, operation)
+    return operation
+
+
+def _after_commit(backend: RemoteBackend, run: JobRun, request: Request) -> None:
+    """Send the request where there is nobody left to tell of a failure."""
+    try:
+        sent = _start(backend, request)
+    except PASSING as error:
+        run_postponed.send_robust(JobRun, run=run, error=error)
+    except ServiceError as error:
+        refuse(run, error)
+    else:
+        note_sent(run, sent)
+
+
+def _start(backend: RemoteBackend, request: Request) -> Operation:
+    """Start the execution, within the deadline; after an unclear answer, look for it before asking again."""
+    deadline, wait, unclear = time.monotonic() + backend.send_deadline, FIRST_WAIT, False
+    while True:
+        try:
+            if unclear and (found := backend.find(request)):
+                return found
+            unclear = False
+            return backend.start(request, timeout=max(deadline - time.monotonic(), 1.0))
+        except PASSING as error:
+            unclear = unclear or isinstance(error, OutcomeUnknown)
+            pause = wait * random.uniform(0.5, 1.0)  # noqa: S311  (jitter)
+            if time.monotonic() + pause > deadline:
+                raise
+        time.sleep(pause)
+        wait = min(wait * 2, LONGEST_WAIT)
+
+
+def note_sent(run: JobRun, operation: Operation) -> None:
+    """Record which execution it is. The execution's own claim tells as much, if this cannot be written."""
+    try:
+        patience.insist(lambda: run.sent(operation), seconds=5)
+    except (RecordUnavailable, Error) as error:
+        run_troubled.send_robust(JobRun, run=run, error=error)
+
+
+def refuse(run: JobRun, error: ServiceError) -> None:
+    """Record that it was not sent and will not be."""
+    values: Mapping[str, Any] = {
+        "finished_at": Now(),
+        "reason": "not_sent",
+        "error_class": type(error).__name__,
+        "error_message": str(error),
+    }
+    if patience.insist(lambda: run.move(Status.FAILED, Q(status=Status.PENDING), **values), seconds=5):
+        run_refused.send_robust(JobRun, run=run, error=error)

@@ -1,0 +1,23 @@
+"""Which tick of which schedule started an execution.
+
+Cloud Scheduler delivers a tick at least once, and its headers do not reach the container. So the time from one
+due time to the next is one tick, and one run.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+
+from .. import cron
+
+EARLY = timedelta(seconds=5)  # A delivery does not come before its time, but clocks differ.
+
+
+def tick(schedule: str, started: datetime) -> tuple[str, datetime | None]:
+    """Return the entry of Cloud Scheduler and the due time, from "entry|cron|time zone" and the execution's start.
+
+    The time is None where it cannot be computed, as for the English-like schedules.
+    """
+    entry, _, rest = schedule.partition("|")
+    expression, _, zone = rest.partition("|")
+    return entry, cron.last_time(expression, zone, started + EARLY) if zone else None
