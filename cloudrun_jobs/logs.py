@@ -13,21 +13,38 @@ from typing import TYPE_CHECKING, Any
 from django.dispatch import receiver
 
 from .context import TaskContext
-from .signals import job_delayed, job_finished, job_skipped, job_started, job_waiting, lease_lost, lease_troubled
+from .signals import (
+    job_delayed,
+    job_duplicated,
+    job_finished,
+    job_skipped,
+    job_started,
+    job_waiting,
+    lease_lost,
+    lease_troubled,
+    run_postponed,
+    run_refused,
+    run_restored,
+    run_settled,
+    run_troubled,
+)
 from .spec import JobSpec
 
 if TYPE_CHECKING:
     from .locks import Holder, Lease
+    from .models import JobRun
     from .operations import Operation
 
 logger = logging.getLogger("cloudrun_jobs")
 
 
 @receiver(job_delayed, dispatch_uid="cloudrun_jobs.logs")
-def log_job_delayed(sender: type, spec: JobSpec, operation: Operation, **kwargs: Any) -> None:
-    data = {"action": "job_delayed", "job": spec.name, "run_id": operation.run_id}
-    if operation.console_url:
+def log_job_delayed(sender: type, spec: JobSpec, run: JobRun, operation: Operation, **kwargs: Any) -> None:
+    data = {"action": "job_delayed", "job": spec.name, "run_id": str(run.pk)}
+    if run.execution_name:
         logger.info("Job %s was sent as %s", spec.name, operation.execution_name, extra=data)
+    elif run.status == "pending":
+        logger.info("Job %s will be sent when the transaction is committed", spec.name, extra=data)
     else:
         logger.info("Job %s ran in this process", spec.name, extra=data)
 
@@ -70,6 +87,43 @@ def log_job_skipped(
     logger.warning("Job %s was skipped: %s is held by %s", spec.name, lock, _who(holders), extra=extra)
 
 
+@receiver(job_duplicated, dispatch_uid="cloudrun_jobs.logs")
+def log_job_duplicated(sender: type, spec: JobSpec, run: JobRun, task: TaskContext | None, **kwargs: Any) -> None:
+    extra = {"action": "job_duplicated", **_data(spec, task)}
+    words = "Job %s stepped aside: its run %s is %s%s"
+    whose = f", the work of {run.execution}" if run.execution else ""
+    logger.warning(words, spec.name, run.pk, run.status, whose, extra=extra)
+
+
+@receiver(run_postponed, dispatch_uid="cloudrun_jobs.logs")
+def log_run_postponed(sender: type, run: JobRun, error: Exception, **kwargs: Any) -> None:
+    words = "Run %s was not sent yet, `manage.py cloudrun_jobs reconcile` will: %s"
+    logger.warning(words, run, error, extra=_about(run, "run_postponed"))
+
+
+@receiver(run_refused, dispatch_uid="cloudrun_jobs.logs")
+def log_run_refused(sender: type, run: JobRun, error: Exception, **kwargs: Any) -> None:
+    logger.error("Run %s was not sent: %s", run, error, extra=_about(run, "run_refused"))
+
+
+@receiver(run_restored, dispatch_uid="cloudrun_jobs.logs")
+def log_run_restored(sender: type, run: JobRun, **kwargs: Any) -> None:
+    logger.warning("Run %s had no record; one was made", run, extra=_about(run, "run_restored"))
+
+
+@receiver(run_troubled, dispatch_uid="cloudrun_jobs.logs")
+def log_run_troubled(sender: type, run: JobRun, error: Exception, **kwargs: Any) -> None:
+    words = "Run %s: its record could not be written: %s"
+    logger.error(words, run, error, extra=_about(run, "run_troubled"))
+
+
+@receiver(run_settled, dispatch_uid="cloudrun_jobs.logs")
+def log_run_settled(sender: type, run: JobRun, **kwargs: Any) -> None:
+    level = logging.INFO if run.status == "succeeded" else logging.ERROR
+    words = "Run %s %s (%s): found by looking after it"
+    logger.log(level, words, run, run.status, run.reason or "done", extra=_about(run, "run_settled"))
+
+
 @receiver(lease_troubled, dispatch_uid="cloudrun_jobs.logs")
 def log_lease_troubled(sender: type, lease: Lease, error: Exception, **kwargs: Any) -> None:
     extra = {"action": "lease_troubled", "lock": lease.name, "token": lease.token}
@@ -89,6 +143,10 @@ def _who(holders: Sequence[Holder]) -> str:
 def _which(task: TaskContext | None) -> str:
     """Name the attempt where there can be several."""
     return f" (task {task.index} of {task.count}, attempt {task.attempt})" if task else ""
+
+
+def _about(run: JobRun, action: str) -> dict[str, Any]:
+    return {"action": action, "job": run.job, "run_id": str(run.pk), "execution": run.execution}
 
 
 def _data(spec: JobSpec, task: TaskContext | None) -> dict[str, Any]:

@@ -17,6 +17,11 @@ settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "default"))
 
 
 @pytest.fixture(autouse=True)
+def _records(db: None) -> None:
+    """Every run is recorded, in a transaction that is rolled back when the test ends."""
+
+
+@pytest.fixture(autouse=True)
 def _free_locks() -> Iterator[None]:
     """A test that plays one of several tasks leaves the lock to the others, who never come."""
     yield

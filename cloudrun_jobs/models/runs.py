@@ -7,7 +7,7 @@ things only the one that may move it does. Times are the database server's: no m
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 from uuid import UUID, uuid4
 
 from django.core.serializers.json import DjangoJSONEncoder
@@ -39,6 +39,8 @@ class Status(models.TextChoices):
 UNFINISHED = frozenset({Status.PENDING, Status.SENT, Status.RUNNING})
 FINISHED = frozenset(Status) - UNFINISHED
 
+ALWAYS = Q()
+
 # Where a run may come from, by where it goes. A failed attempt that is tried again brings a failed run back;
 # what was given up for lost may turn up after all.
 SOURCES: Mapping[Status, Collection[Status]] = {
@@ -63,6 +65,16 @@ class Trigger(models.TextChoices):
     HTTP = "http", "HTTP"
 
 
+Row = TypeVar("Row", bound=models.Model, covariant=True)
+
+
+class PrimaryManager(models.Manager[Row]):
+    """Asks the database that is written to: a replica may not know yet what was recorded a moment ago."""
+
+    def get_queryset(self) -> models.QuerySet[Row]:
+        return super().get_queryset().using(router.db_for_write(self.model))
+
+
 class JobRunQuerySet(models.QuerySet["JobRun"]):
     """Runs, by what people ask for."""
 
@@ -80,12 +92,7 @@ class JobRunQuerySet(models.QuerySet["JobRun"]):
         return self.filter(status__in=(Status.FAILED, Status.LOST))
 
 
-class JobRunManager(models.Manager.from_queryset(JobRunQuerySet)):  # type: ignore[misc]  # made at run time
-    """Asks the database that is written to: a replica may not know yet what was recorded a moment ago."""
-
-    def get_queryset(self) -> JobRunQuerySet:
-        queryset: JobRunQuerySet = super().get_queryset().using(router.db_for_write(self.model))
-        return queryset
+JobRunManager = PrimaryManager.from_queryset(JobRunQuerySet)
 
 
 class JobRun(models.Model):
@@ -182,11 +189,11 @@ class JobRun(models.Model):
             raise CloudRunJobsError(f"{self}: its arguments were not recorded, so cannot be repeated.", hint=hint)
         return self._command().delay_argv(self.argv[1:])
 
-    def move(self, to: Status, condition: Q | None = None, **values: Any) -> bool:
+    def move(self, to: Status, condition: Q = ALWAYS, /, **values: Any) -> bool:
         """Bring it to another status, and set fields, if its row may still go there; say whether it did."""
-        return self.write(Q(status__in=SOURCES[to]) & (condition or Q()), status=to, **values)
+        return self.write(Q(status__in=SOURCES[to]) & condition, status=to, **values)
 
-    def write(self, condition: Q, **values: Any) -> bool:
+    def write(self, condition: Q, /, **values: Any) -> bool:
         """Set fields, here and in its row, if the row meets the condition; say whether it did."""
         written = bool(JobRun.objects.filter(condition, pk=self.pk).update(**values))
         for name, value in values.items() if written else ():
@@ -236,8 +243,7 @@ class JobRun(models.Model):
         app = get_commands().get(self.command)
         if app is None:
             raise CloudRunJobsError(f"{self}: there is no command {self.command!r} any more.")
-        command: CloudRunJobs = load_command_class(app, self.command)
-        return command
+        return cast("CloudRunJobs", load_command_class(app, self.command))
 
 
 class TaskRun(models.Model):
@@ -257,6 +263,8 @@ class TaskRun(models.Model):
     progress_done = models.BigIntegerField(null=True)
     progress_total = models.BigIntegerField(null=True)
     progress_text = models.CharField(max_length=200, blank=True)
+
+    objects = PrimaryManager()
 
     class Meta:
         constraints = [models.UniqueConstraint(fields=["run", "index"], name="cloudrun_jobs_one_row_per_task")]

@@ -1,3 +1,3 @@
-"""The life of a run: requested, sent, claimed, kept alive, ended; and looked after, when somebody died meanwhile."""
+"""The life of a run: requested, sent, claimed, kept alive, ended; looked after, when somebody died."""
 
 from __future__ import annotations

@@ -66,7 +66,7 @@ class Attempt:
 
     def _record(self, ended: Ending, progress: dict[str, object]) -> None:
         if not self._write_task(ended, progress):
-            if TaskRun.objects.using(patience.alias()).filter(pk=self._task.pk).exists():
+            if TaskRun.objects.filter(pk=self._task.pk).exists():
                 return  # A later attempt took over; what this one thinks is of no use any more.
             self._restore()
         if ended.may_be_retried and self._retries:
@@ -77,7 +77,7 @@ class Attempt:
             self._end_with_the_others(ended)
 
     def _write_task(self, ended: Ending, progress: dict[str, object]) -> bool:
-        mine = TaskRun.objects.using(patience.alias()).filter(pk=self._task.pk, worker=self._task.worker)
+        mine = TaskRun.objects.filter(pk=self._task.pk, worker=self._task.worker)
         return bool(
             mine.update(
                 status=ended.status,
@@ -114,7 +114,7 @@ class Attempt:
         """Count what is done. The last task to end ends the run; of two that are last, both may."""
         if ended.error_class:
             self.run.write(Q(status=Status.RUNNING, error_class=""), **_error(ended))
-        tasks = TaskRun.objects.using(patience.alias()).filter(run=self.run.pk)
+        tasks = TaskRun.objects.filter(run=self.run.pk)
         counts: dict[str, int] = dict(tasks.values_list("status").annotate(Count("pk")).order_by())
         values = {
             f"{status}_count": counts.get(status, 0)
@@ -192,7 +192,7 @@ def _claim_task(run: JobRun, task: TaskContext | None, worker: UUID) -> TaskRun 
 
 def _take_over(row: TaskRun) -> TaskRun | None:
     """Take over from an attempt that ended badly or is silent, or from this one's own lost answer."""
-    tasks = TaskRun.objects.using(patience.alias()).filter(run=row.run_id, index=row.index)
+    tasks = TaskRun.objects.filter(run=row.run_id, index=row.index)
     unfinished = tasks.filter(Q(attempt__lt=row.attempt) | Q(worker=row.worker)).exclude(status__in=DONE)
     taken = unfinished.update(
         attempt=row.attempt,

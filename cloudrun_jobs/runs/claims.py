@@ -58,9 +58,10 @@ def claim(start: Start) -> JobRun | Taken:
 
 
 def _answer(start: Start, run_id: UUID, *, execution: str | None) -> JobRun | Taken:
-    """Take the run that was asked for, unless another execution has."""
+    """Take the run that was asked for, unless another execution has. May be repeated after a lost answer."""
     untaken = Q(execution=None, status__in=(Status.PENDING, Status.SENT))
-    mine = Q(execution=execution) if execution else Q(pk__in=())
+    # What this process asked for itself nobody else knows of.
+    mine = Q(execution=execution) if execution else Q(execution=None, status=Status.RUNNING)
     if JobRun(pk=run_id).move(Status.RUNNING, Q(untaken | mine, command=start.command), **_running(execution)):
         return JobRun.objects.get(pk=run_id)
     found = JobRun.objects.filter(pk=run_id).first()

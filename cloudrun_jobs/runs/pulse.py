@@ -57,7 +57,7 @@ class Pulse:
             connections.close_all()  # This thread's.
 
     def _write(self) -> None:
-        mine = TaskRun.objects.using(patience.alias()).filter(pk=self._task.pk, worker=self._task.worker)
+        mine = TaskRun.objects.filter(pk=self._task.pk, worker=self._task.worker)
         try:
             mine.update(heartbeat_at=Now(), **self._progress)
         except Error:

@@ -11,7 +11,7 @@ from .server import CloudRun, serve
 
 
 @pytest.fixture
-def cloud_run(settings: Settings) -> Iterator[CloudRun]:
+def cloud_run(settings: Settings, transactional_db: None) -> Iterator[CloudRun]:
     """Serve on loopback, with the environment "production" pointed at it."""
     with serve() as server:
         settings.CLOUDRUN_JOBS = {

@@ -41,6 +41,11 @@ def build(kind: str, request: pytest.FixtureRequest, **options: Any) -> LockBack
 
 
 @pytest.fixture(autouse=True)
+def _records() -> None:
+    """Nothing here is rolled back."""
+
+
+@pytest.fixture(autouse=True)
 def _open_database(django_db_blocker: Any) -> Iterator[None]:
     """Locks use connections of their own, so no test of theirs can be undone by a rollback."""
     with django_db_blocker.unblock():

@@ -43,12 +43,9 @@ class CloudRunBackend(RemoteBackend):
                 raise InvalidSettings(f"CLOUDRUN_JOBS[{key!r}]: required by CloudRunBackend, not set.", hint=hint)
         if endpoint is not None:
             _check_loopback(endpoint)
-        for option, value in (
-            ("rpc_timeout", rpc_timeout),
-            ("send_deadline", send_deadline),
-            ("runs_per_minute", runs_per_minute),
-        ):
-            _check_number(option, value)
+        _check_number("rpc_timeout", rpc_timeout)
+        _check_number("send_deadline", send_deadline)
+        _check_number("runs_per_minute", runs_per_minute)
         self.endpoint = endpoint
         self.rpc_timeout = rpc_timeout
         self.send_deadline = send_deadline
