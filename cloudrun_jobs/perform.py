@@ -6,6 +6,7 @@ import sys
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from django.core.management.base import CommandError
@@ -25,6 +26,7 @@ from .runs.attempts import Attempt, attempted, within_another
 from .runs.claims import Start, Taken
 from .runs.endings import NOT_STARTED, exit_status
 from .runs.results import in_json
+from .shield import exposed
 from .signals import job_duplicated, job_finished, job_skipped, job_started
 from .spec import JobSpec
 
@@ -113,7 +115,7 @@ def _work(
     error: BaseException | None = None
     job_started.send_robust(type(job), spec=spec, run=attempt.run, task=task)
     try:
-        return in_json(spec.command, job.run(*args, **options))
+        return in_json(spec.command, exposed(partial(job.run, *args, **options)))
     except BaseException as raised:
         error = _kept_failing(raised)
         raise
