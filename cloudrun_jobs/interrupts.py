@@ -20,29 +20,38 @@ from functools import partial
 from types import FrameType
 from typing import NoReturn
 
+from django.db import connections
+
 from . import context
+from .exceptions import JobInterrupted
 from .locks import Lease
 from .shield import exposed, shield, when_exposed
 
 LOSS = signal.SIGUSR1
-TERMINATED = 128 + signal.SIGTERM
 
+# Cloud Run's clock for a task began before ours.
+CLOSE = 15.0
+
+_handling: list[Interrupt] = []
 _watched: list[Interrupt] = []
 _arming = threading.Lock()
 
 
 @contextmanager
-def handled() -> Iterator[Interrupt]:
+def handled(timeout: float | None = None) -> Iterator[Interrupt]:
     """Handle the signals while the block runs, so that what is `exposed()` in it ends in order.
 
     Leases that the block takes are to be given back in it: until then a process that hangs is in others' way.
+    `timeout` is how many seconds Cloud Run gives the block.
     """
-    interrupt = Interrupt()
+    interrupt = Interrupt(timeout)
     with shield():
         previous = _install() if _in_main_thread() else {}
+        _handling.append(interrupt)
         try:
             yield interrupt
         finally:
+            _handling.remove(interrupt)
             interrupt.forget()
             for number, handler in previous.items():
                 signal.signal(number, handler)
@@ -72,8 +81,10 @@ def _wind_up() -> None:
 class Interrupt:
     """Tells the main thread, once, that a lease was lost, and ends the process if it does not listen."""
 
-    def __init__(self) -> None:
+    def __init__(self, timeout: float | None = None) -> None:
         self.leases: Sequence[Lease] = ()
+        self.terminated_at: float | None = None  # When SIGTERM came, by the monotonic clock.
+        self.out_of_time = time.monotonic() + timeout - CLOSE if timeout else None
         self._told = False
 
     def watch(self, leases: Sequence[Lease]) -> None:
@@ -99,6 +110,11 @@ class Interrupt:
         # A real signal: it ends a sleep or a read at once, as nothing that Python has between threads does.
         if signal.getsignal(LOSS) is _tell:
             signal.pthread_kill(threading.main_thread().ident or 0, LOSS)
+
+    def interrupted(self) -> JobInterrupted:
+        """Say why SIGTERM came, as far as it can be known here: Cloud Run sends it for either reason."""
+        over = self.out_of_time and self.terminated_at and self.out_of_time <= self.terminated_at
+        return JobInterrupted("timeout" if over else "cancelled")
 
     def tell(self) -> None:
         """Raise `LeaseLost` in the main thread if it was not told yet."""
@@ -129,11 +145,16 @@ def _install() -> dict[signal.Signals, signal.Handlers]:
 
 
 def _terminate(number: int, frame: FrameType | None) -> None:
+    """Interrupt the job; once, so that a second signal does not break off what it does to clean up."""
+    if any(interrupt.terminated_at for interrupt in _handling):
+        return
+    for interrupt in _handling:
+        interrupt.terminated_at = time.monotonic()
     when_exposed(_leave)
 
 
 def _leave() -> NoReturn:
-    sys.exit(TERMINATED)
+    raise _handling[0].interrupted()
 
 
 def _tell(number: int, frame: FrameType | None) -> None:
@@ -152,6 +173,11 @@ def _renew(number: int, frame: FrameType | None) -> None:
 
 
 def _resume(number: int, frame: FrameType | None) -> None:
-    """Renew, but look at the clock before the job goes on: the process may have been stopped for any time."""
+    """Renew, but look at the clock before the job goes on: the process may have been stopped for any time.
+
+    Its connections may be dead by now. Django finds out before it uses one for the next time.
+    """
+    for connection in connections.all(initialized_only=True):
+        connection.health_check_enabled, connection.health_check_done = True, False
     _renew(number, frame)
     when_exposed(_tell_all)

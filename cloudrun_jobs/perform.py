@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from django.core.management.base import CommandError
 
-from . import context, guard
+from . import context, guard, interrupts
 from .exceptions import (
     InvalidArguments,
     InvalidRunId,
@@ -43,7 +43,11 @@ def perform(job: CloudRunJobs, args: tuple[Any, ...], options: dict[str, Any], *
     """
     spec = job.spec
     start = _start(job, spec, args, options, run_id)
-    with _told_to_the_shell(job), attempted(start, spec) as attempt:
+    with (
+        _told_to_the_shell(job),
+        interrupts.handled(spec.timeout.total_seconds()) as interrupt,
+        attempted(start, spec, interrupt) as attempt,
+    ):
         if isinstance(attempt, Taken):
             return _step_aside(job, spec, attempt, is_request=bool(run_id))
         job._attempt = attempt

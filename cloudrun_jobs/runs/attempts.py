@@ -14,7 +14,8 @@ from django.db.models import Count, F, Q
 from django.db.models.functions import Now
 
 from ..context import TaskContext
-from ..exceptions import JobInterrupted, RecordUnavailable
+from ..exceptions import TERMINATED, JobInterrupted, RecordUnavailable
+from ..interrupts import Interrupt
 from ..models import JobRun, Status, TaskRun
 from ..models.runs import FINISHED
 from ..signals import run_troubled
@@ -51,6 +52,16 @@ class Attempt:
         """End it without work: the lock is held by others."""
         words = f"{lock} is held by {'; '.join(map(str, holders)) or 'others'}"
         self._ended = Ending(status=Status.SKIPPED, reason="lock_held", error_message=words)
+
+    def cut_off(self, interrupt: Interrupt) -> None:
+        """Record the end of a job that did not heed SIGTERM, and end the process before SIGKILL does.
+
+        Called in the pulse's thread: the main one may never come back.
+        """
+        try:
+            self._record(ending(interrupt.interrupted()), {})
+        finally:
+            os._exit(TERMINATED)
 
     def end(self, error: BaseException | None) -> None:
         """Record how it ended. That this cannot be done makes no failure of work that was."""
@@ -138,7 +149,7 @@ def _error(ended: Ending) -> dict[str, str]:
 
 
 @contextmanager
-def attempted(start: Start, spec: JobSpec) -> Iterator[Attempt | Taken]:
+def attempted(start: Start, spec: JobSpec, interrupt: Interrupt) -> Iterator[Attempt | Taken]:
     """Claim the run and record how the block ends; give `Taken` if the run is not this process's to do.
 
     Raises `RecordUnavailable` and `InvalidRunId` before the block.
@@ -149,7 +160,7 @@ def attempted(start: Start, spec: JobSpec) -> Iterator[Attempt | Taken]:
         yield claimed
         return
     reset = _current.set(claimed)
-    claimed.pulse.start()
+    claimed.pulse.start(interrupt, claimed.cut_off)
     error: BaseException | None = None
     try:
         yield claimed

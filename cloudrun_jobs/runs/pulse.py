@@ -6,15 +6,20 @@ On a connection of its own: what a job writes inside of its transaction nobody s
 from __future__ import annotations
 
 import threading
+import time
+from collections.abc import Callable
 
 from django.db import Error, connections
 from django.db.models.functions import Now
 
+from .. import context
+from ..interrupts import Interrupt
 from ..models import TaskRun
 from . import patience
 
 BEAT = 20.0  # Seconds. Who looks after dead jobs waits for several of these.
 PROGRESS = 1.0  # Seconds between two writes of how far it is.
+CLEANING_UP = 8.0  # Seconds that a job has after SIGTERM. Cloud Run sends SIGKILL after ten.
 
 
 class Pulse:
@@ -23,19 +28,23 @@ class Pulse:
     def __init__(self, task: TaskRun) -> None:
         self._task = task
         self._progress: dict[str, object] = {}
-        self._news, self._stopped = threading.Event(), threading.Event()
+        self._is_new = False
+        self._stopped = threading.Event()
         self._thread: threading.Thread | None = None
 
-    def start(self) -> None:
-        """Start the thread, except in a transaction, where nobody else sees the row anyway."""
+    def start(self, interrupt: Interrupt, cut_off: Callable[[Interrupt], None]) -> None:
+        """Start the thread, except in a transaction, where nobody else sees the row anyway.
+
+        `cut_off` is called in it if a job in a container goes on long after SIGTERM.
+        """
         if not patience.in_transaction():
-            self._thread = threading.Thread(target=self._beat, name="cloudrun_jobs pulse", daemon=True)
+            work = (interrupt, cut_off)
+            self._thread = threading.Thread(target=self._beat, args=work, name="cloudrun_jobs", daemon=True)
             self._thread.start()
 
     def stop(self) -> dict[str, object]:
         """End the thread and return the progress made last, for the row."""
         self._stopped.set()
-        self._news.set()
         if self._thread is not None:
             self._thread.join(timeout=PROGRESS)
         return self._progress
@@ -43,20 +52,24 @@ class Pulse:
     def note(self, done: int, total: int | None, text: str) -> None:
         """Have the thread write how far the job is."""
         self._progress = {"progress_done": done, "progress_total": total, "progress_text": text}
-        self._news.set()
+        self._is_new = True
 
-    def _beat(self) -> None:
+    def _beat(self, interrupt: Interrupt, cut_off: Callable[[Interrupt], None]) -> None:
+        written = time.monotonic()
         try:
-            while not self._stopped.is_set():
-                if self._news.wait(BEAT):
-                    self._news.clear()
-                    self._stopped.wait(PROGRESS)  # What comes in this time goes into the same write.
-                if not self._stopped.is_set():
+            # It looks around every second: the handler of a signal must not wake a thread, but may leave a note.
+            while not self._stopped.wait(PROGRESS):
+                now = time.monotonic()
+                if context.in_container() and now - (interrupt.terminated_at or now) > CLEANING_UP:
+                    cut_off(interrupt)
+                if self._is_new or now - written >= BEAT:
                     self._write()
+                    written = now
         finally:
             connections.close_all()  # This thread's.
 
     def _write(self) -> None:
+        self._is_new = False
         mine = TaskRun.objects.filter(pk=self._task.pk, worker=self._task.worker)
         try:
             mine.update(heartbeat_at=Now(), **self._progress)
