@@ -146,15 +146,15 @@ def _install() -> dict[signal.Signals, signal.Handlers]:
 
 def _terminate(number: int, frame: FrameType | None) -> None:
     """Interrupt the job; once, so that a second signal does not break off what it does to clean up."""
-    if any(interrupt.terminated_at for interrupt in _handling):
+    if not _handling or any(interrupt.terminated_at for interrupt in _handling):
         return
     for interrupt in _handling:
         interrupt.terminated_at = time.monotonic()
-    when_exposed(_leave)
+    when_exposed(partial(_leave, _handling[0].interrupted()))
 
 
-def _leave() -> NoReturn:
-    raise _handling[0].interrupted()
+def _leave(interrupted: JobInterrupted) -> NoReturn:
+    raise interrupted
 
 
 def _tell(number: int, frame: FrameType | None) -> None:
@@ -178,6 +178,7 @@ def _resume(number: int, frame: FrameType | None) -> None:
     Its connections may be dead by now. Django finds out before it uses one for the next time.
     """
     for connection in connections.all(initialized_only=True):
-        connection.health_check_enabled, connection.health_check_done = True, False
+        connection.health_check_enabled = True  # type: ignore[attr-defined]  # missing in the stubs
+        connection.health_check_done = False  # type: ignore[attr-defined]  # missing in the stubs
     _renew(number, frame)
     when_exposed(_tell_all)

@@ -217,7 +217,7 @@ class JobRun(models.Model):
         """End it as the service says its execution ended, unless its own container told before."""
         if seen.status is None:
             return False
-        return self.move(
+        settled = self.move(
             Status(seen.status),
             finished_at=Now(),
             reason=seen.reason,
@@ -229,6 +229,10 @@ class JobRun(models.Model):
             cancelled_count=seen.cancelled_count,
             retried_count=seen.retried_count,
         )
+        if settled:
+            left = TaskRun.objects.filter(run=self.pk, status=Status.RUNNING)
+            left.update(status=seen.status, reason=seen.reason, finished_at=Now())
+        return settled
 
     def _still(self, *statuses: Status) -> Q:
         return Q(status__in=statuses)

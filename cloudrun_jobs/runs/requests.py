@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
@@ -88,29 +88,42 @@ def send(backend: RemoteBackend, run: JobRun, request: Request) -> Operation:
     return operation
 
 
+def send_again(backend: RemoteBackend, run: JobRun, request: Request) -> str:
+    """Send the request where there is nobody left to tell of a failure; return what became of it.
+
+    Whoever tried before may have died at any step, so its execution is looked for first.
+    """
+    return _quietly(run, partial(_start, backend, request, is_unclear=True))
+
+
 def _after_commit(backend: RemoteBackend, run: JobRun, request: Request) -> None:
-    """Send the request where there is nobody left to tell of a failure."""
+    _quietly(run, partial(_start, backend, request))
+
+
+def _quietly(run: JobRun, start: Callable[[], Operation]) -> str:
     try:
-        sent = _start(backend, request)
+        operation = start()
     except PASSING as error:
         run_postponed.send_robust(JobRun, run=run, error=error)
+        return "postponed"
     except ServiceError as error:
         refuse(run, error)
-    else:
-        note_sent(run, sent)
+        return "refused"
+    note_sent(run, operation)
+    return "sent"
 
 
-def _start(backend: RemoteBackend, request: Request) -> Operation:
+def _start(backend: RemoteBackend, request: Request, *, is_unclear: bool = False) -> Operation:
     """Start the execution, within the deadline; after an unclear answer, look for it before asking again."""
-    deadline, wait, unclear = time.monotonic() + backend.send_deadline, FIRST_WAIT, False
+    deadline, wait = time.monotonic() + backend.send_deadline, FIRST_WAIT
     while True:
         try:
-            if unclear and (found := backend.find(request)):
+            if is_unclear and (found := backend.find(request)):
                 return found
-            unclear = False
+            is_unclear = False
             return backend.start(request, timeout=max(deadline - time.monotonic(), 1.0))
         except PASSING as error:
-            unclear = unclear or isinstance(error, OutcomeUnknown)
+            is_unclear = is_unclear or isinstance(error, OutcomeUnknown)
             pause = wait * random.uniform(0.5, 1.0)  # noqa: S311  (jitter)
             if time.monotonic() + pause > deadline:
                 raise

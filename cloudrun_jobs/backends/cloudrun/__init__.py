@@ -69,12 +69,17 @@ class CloudRunBackend(RemoteBackend):
 
         from .operation import CloudRunOperation
 
-        execution = Execution(name=run.execution_name, log_uri=run.log_uri)
+        execution = Execution(name=run.execution_name or self._name(run), log_uri=run.log_uri)
         return CloudRunOperation(str(run.pk), self, execution=execution)
 
     def observe(self, run: JobRun) -> Observation:
         """Ask Cloud Run what became of a run's execution."""
         return self.operation(run).observe()
+
+    def _name(self, run: JobRun) -> str:
+        """Return the full name of an execution that nobody of us started, and that told its short one."""
+        place = f"projects/{self.settings.project}/locations/{self.settings.region}"
+        return f"{place}/jobs/{run.job}/executions/{run.execution}" if run.execution else ""
 
 
 def _check_number(option: str, value: object) -> None:

@@ -4,6 +4,6 @@ from __future__ import annotations
 
 from types import ModuleType
 
-from . import locks, unlock
+from . import locks, reconcile, unlock
 
-VERBS: dict[str, ModuleType] = {"locks": locks, "unlock": unlock}
+VERBS: dict[str, ModuleType] = {"locks": locks, "reconcile": reconcile, "unlock": unlock}

@@ -1,0 +1,23 @@
+"""Brings the records of the runs in line with what is the case."""
+
+from __future__ import annotations
+
+from argparse import ArgumentParser
+from typing import Any
+
+from django.core.management.base import BaseCommand
+
+from ...backends import current
+from ...runs.reconciling import reconcile
+
+HELP = "Send the runs that were not sent, and end those whose execution has ended without a word."
+
+
+def add_arguments(parser: ArgumentParser) -> None:
+    """Take no arguments."""
+
+
+def run(command: BaseCommand, **options: Any) -> None:
+    done = reconcile(current())
+    counts = ", ".join(f"{count} {what}" for what, count in sorted(done.items()))
+    command.stdout.write(f"{counts}." if counts else "Nothing to do.")
