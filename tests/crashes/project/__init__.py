@@ -1,0 +1,3 @@
+"""A project whose processes die where a test says."""
+
+from __future__ import annotations

@@ -1,0 +1,3 @@
+"""The job."""
+
+from __future__ import annotations
