@@ -19,7 +19,7 @@ from django.db.models.functions import Now
 
 from cloudrun_jobs import backends
 from cloudrun_jobs.emulator import Emulator
-from cloudrun_jobs.models import JobRun, TaskRun
+from cloudrun_jobs.models import JobRun, LockSlot, TaskRun
 from cloudrun_jobs.runs.reconciling import reconcile
 from cloudrun_jobs.testing.emulator import cloudrun_emulator, cloudrun_emulator_options
 from tests.emulator.cloud import PLACE, eventually, job
@@ -128,6 +128,7 @@ def scene(
     }
     with django_db_blocker.unblock():
         JobRun.objects.all().delete()
+        LockSlot.objects.using("postgres").update(expires_us=0)  # What the dead of other tests hold.
         scene = Scene(cloudrun_emulator, tmp_path, environment)
         yield scene
         for sender in scene.senders:
