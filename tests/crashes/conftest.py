@@ -37,11 +37,14 @@ from tests.crashes.project.management.commands.work import Command
 AGES = timedelta(minutes=10)
 
 
-class ToPostgres:
+@dataclass(frozen=True)
+class To:
     """The app's tables are in a database that other processes reach."""
 
+    alias: str
+
     def db_for_read(self, model: type, **hints: Any) -> str:
-        return "postgres"
+        return self.alias
 
     db_for_write = db_for_read
 
@@ -51,15 +54,16 @@ class Scene:
     """What the tests do, and what they see."""
 
     emulator: Emulator
+    database: str
     folder: Path
     environment: dict[str, str]
     senders: list[subprocess.Popen[str]] = field(default_factory=list)
 
     def deploy(self, **variables: str) -> None:
         """Create the job; its containers get these variables."""
-        retries = int(variables.get("RETRIES", "0"))
-        command = (sys.executable, "-m", "django")
-        declared = job(*command, retries=retries, env={**self.environment, **variables})
+        retries, timeout = int(variables.get("RETRIES", "0")), variables.get("TIMEOUT", "600")
+        command, env = (sys.executable, "-m", "django"), {**self.environment, **variables}
+        declared = job(*command, retries=retries, timeout=f"{timeout}s", env=env)
         self.emulator.clients.jobs.create_job(parent=PLACE, job=declared, job_id="work-production").result()
 
     def send(self, script: str) -> subprocess.Popen[str]:
@@ -94,8 +98,17 @@ class Scene:
         TaskRun.objects.update(heartbeat_at=past)
         return reconcile(backends.current())
 
+    def clear(self) -> None:
+        """Forget all runs, and what the dead hold."""
+        JobRun.objects.all().delete()
+        LockSlot.objects.using(self.database).update(expires_us=0)
+        (self.folder / "journal").unlink(missing_ok=True)
+
     def journal(self) -> list[str]:
-        """Return a line for each time that work was done."""
+        """Return a line for each time that work was done: its number, and the execution."""
+        return [line for line in self.lines() if line != "over"]
+
+    def lines(self) -> list[str]:
         path = self.folder / "journal"
         return path.read_text().splitlines() if path.exists() else []
 
@@ -108,18 +121,23 @@ def _records() -> None:
     """Nothing here is rolled back."""
 
 
+@pytest.fixture(scope="session")
+def database(postgres: str) -> str:
+    return postgres
+
+
 @pytest.fixture
 def scene(
-    cloudrun_emulator: Emulator, postgres: str, tmp_path: Path, settings: Any, django_db_blocker: Any
+    cloudrun_emulator: Emulator, database: str, tmp_path: Path, settings: Any, django_db_blocker: Any
 ) -> Iterator[Scene]:
-    settings.DATABASE_ROUTERS = [ToPostgres()]
+    settings.DATABASE_ROUTERS = [To(database)]
     settings.CLOUDRUN_JOBS = {
         "ENVIRONMENT": "production",
         "PROJECT": "acme",
         "REGION": "europe-west4",
         "OPTIONS": {"endpoint": cloudrun_emulator.grpc, "runs_per_minute": 10_000, "send_deadline": 5},
     }
-    told = {"database": database_settings("postgres"), "endpoint": cloudrun_emulator.grpc}
+    told = {"database": database_settings(database), "endpoint": cloudrun_emulator.grpc}
     environment = {
         "PYTHONPATH": str(ROOT),
         "DJANGO_SETTINGS_MODULE": "tests.crashes.project.settings",
@@ -127,11 +145,10 @@ def scene(
         "JOURNAL": str(tmp_path / "journal"),
     }
     with django_db_blocker.unblock():
-        JobRun.objects.all().delete()
-        LockSlot.objects.using("postgres").update(expires_us=0)  # What the dead of other tests hold.
-        scene = Scene(cloudrun_emulator, tmp_path, environment)
+        scene = Scene(cloudrun_emulator, database, tmp_path, environment)
+        scene.clear()
         yield scene
         for sender in scene.senders:
             sender.kill()
             sender.communicate()
-        connections["postgres"].close()
+        connections[database].close()

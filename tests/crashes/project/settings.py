@@ -21,5 +21,5 @@ CLOUDRUN_JOBS = {
     "ENVIRONMENT": "production",
     "PROJECT": "acme",
     "REGION": "europe-west4",
-    "OPTIONS": {"endpoint": given["endpoint"], "runs_per_minute": 10_000},
+    "OPTIONS": {"endpoint": given["endpoint"], "runs_per_minute": 10_000, "send_deadline": 2},
 }
