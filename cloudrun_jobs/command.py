@@ -31,7 +31,7 @@ from .exceptions import (
     Problem,
 )
 from .signals import job_delayed, job_finished, job_started
-from .spec import DECLARATIONS, JobSpec, declare
+from .spec import DECLARATIONS, JobSpec, Schedule, declare
 
 if TYPE_CHECKING:
     from .backends import Request
@@ -59,11 +59,21 @@ class CloudRunJobs(BaseCommand):
     An attribute that is not declared takes its value from `CLOUDRUN_JOBS["DEFAULTS"]`, or the one named here.
     """
 
-    # When it runs by itself, in Cloud Scheduler's dialect: "0 9 * * 1-5", "every 5 minutes". Default: never.
-    schedule: ClassVar[str | None]
+    # When it runs by itself, in Cloud Scheduler's dialect: "0 9 * * 1-5", "every 5 minutes"; or a list of
+    # `Schedule(...)`, each with arguments and a time zone of its own. Default: never.
+    schedule: ClassVar[str | Schedule | Sequence[str | Schedule] | None]
 
     # The time zone of `schedule`. Default: settings.TIME_ZONE.
     time_zone: ClassVar[str]
+
+    # What a schedule starts: an execution of the job, "job", or the command inside the web service at
+    # OPTIONS["service_url"], "service". This version makes the entry; the service's side is yet to come.
+    target: ClassVar[str]
+
+    # How often and for how long Cloud Scheduler tries again to deliver, as {"retry_count": 3}, by the names of its
+    # RetryConfig, durations in seconds or as timedelta; and how long it waits for an answer. Default: its own.
+    retry_config: ClassVar[Mapping[str, int | timedelta] | None]
+    attempt_deadline: ClassVar[int | timedelta | None]
 
     # Executions of this job that may run at once; None: any number. Not what Cloud Run calls parallelism,
     # which is `task_parallelism` here. Default: 1.
@@ -102,6 +112,22 @@ class CloudRunJobs(BaseCommand):
 
     # The e-mail address of the service account it runs as. Default: the project's.
     service_account: ClassVar[str | None]
+
+    # The container: its image, and what stands before the command's name in it. Defaults: that of
+    # `sync_cloudrun_jobs --image`, and ["python", "manage.py"].
+    image: ClassVar[str | None]
+    entrypoint: ClassVar[Sequence[str]]
+
+    # The options of an execution that is given none, such as one started at the console. Default: none.
+    args: ClassVar[Mapping[str, Any]]
+
+    # What it is connected to: {"network": "default", "subnetwork": "jobs", "egress": "all-traffic"} or
+    # {"connector": ...}; Cloud SQL instances as ["project:region:instance"], mounted in /cloudsql. Default: none.
+    vpc: ClassVar[Mapping[str, Any] | None]
+    cloud_sql: ClassVar[Sequence[str]]
+
+    # Labels of the Cloud Run Job. Default: none.
+    labels: ClassVar[Mapping[str, str]]
 
     # Variables of its environment: plain ones, and ones filled from Secret Manager, as
     # {"API_KEY": "partner-api-key"} or, with a version, {"API_KEY": "partner-api-key:3"}. Default: none.
@@ -211,22 +237,30 @@ class CloudRunJobs(BaseCommand):
             job_finished.send_robust(type(self), spec=spec, task=task, seconds=seconds, error=error)
 
     def _request(self, args: tuple[Any, ...], options: dict[str, Any]) -> Request:
-        from . import argv as arguments
         from .backends import Request
 
-        spec, name, run_id = self.spec, self.command_name, str(uuid4())
+        spec, run_id = self.spec, str(uuid4())
         self._check_that_manage_finds_it()
+        argv = self._argv(spec, args, options, {conf.RUN_ID_VARIABLE: run_id})
+        work = partial(self._run_here, argv[1:])
+        return Request(spec=spec, argv=argv, run_id=run_id, work=work)
+
+    def _argv(
+        self, spec: JobSpec, args: Sequence[Any], options: Mapping[str, Any], told: Mapping[str, str]
+    ) -> tuple[str, ...]:
+        """Return what is passed to `manage.py`, where the container is `told` something as well."""
+        from . import argv as arguments
+
         parser = self._parser()
         try:
-            argv = [name, *arguments.serialise(parser, args, options)]
+            argv = [spec.command, *arguments.serialise(parser, args, options)]
             guard.check_arguments(self, spec, arguments.parse(parser, argv[1:]))
-            arguments.check_limits(argv, {**spec.env_vars, conf.RUN_ID_VARIABLE: run_id})
+            arguments.check_limits(argv, {**spec.env_vars, **told})
         except InvalidArguments as error:
-            raise InvalidArguments(f"{name}: {error.args[0]}", hint=error.hint) from None
-        work = partial(self._run_here, argv[1:])
-        return Request(spec=spec, argv=tuple(argv), run_id=run_id, work=work)
+            raise InvalidArguments(f"{spec.command}: {error.args[0]}", hint=error.hint) from None
+        return tuple(argv)
 
-    def _run_here(self, argv: list[str]) -> Any:
+    def _run_here(self, argv: Sequence[str]) -> Any:
         """Run the job in this process and return its result, by the road `manage.py` takes."""
         from .argv import parse
 

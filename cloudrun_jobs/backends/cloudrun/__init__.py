@@ -6,24 +6,40 @@ The only package that imports Google's clients, and only when one is first used:
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
+from ... import conf
 from ...conf import Settings
 from ...exceptions import InvalidSettings
 from ..base import Backend, Request
 
 if TYPE_CHECKING:
     from .operation import CloudRunOperation
+    from .schedules import Schedules
 
 
 class CloudRunBackend(Backend):
     """Calls `JobsClient.run_job` with the arguments of this one execution.
 
     Options: `endpoint`, the "host:port" of a server on this machine that stands in for Google's, spoken to
-    without encryption or credentials; `rpc_timeout`, the seconds after which a call that got no answer gives up.
+    without encryption or credentials; `rpc_timeout`, the seconds after which a call that got no answer gives up;
+    `service_account`, which jobs run as that name none; `scheduler_service_account`, which Cloud Scheduler starts
+    them as; `scheduler_region`, if it does not serve REGION; `service_url`, of the web service, for commands that
+    run there.
     """
 
-    def __init__(self, settings: Settings, *, endpoint: str | None = None, rpc_timeout: float = 30.0) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        endpoint: str | None = None,
+        rpc_timeout: float = 30.0,
+        service_account: str | None = None,
+        scheduler_service_account: str | None = None,
+        scheduler_region: str | None = None,
+        service_url: str | None = None,
+    ) -> None:
         super().__init__(settings)
         for key, value in (("PROJECT", settings.project), ("REGION", settings.region)):
             if not value:
@@ -37,12 +53,38 @@ class CloudRunBackend(Backend):
             )
         self.endpoint = endpoint
         self.rpc_timeout = rpc_timeout
+        self.service_account = _text("service_account", service_account)
+        self.scheduler_service_account = _text("scheduler_service_account", scheduler_service_account)
+        self.scheduler_region = _text("scheduler_region", scheduler_region)
+        self.service_url = _text("service_url", service_url)
 
     def start(self, request: Request) -> CloudRunOperation:
         """Ask Cloud Run for an execution; its service keeps it once this returns."""
         from .sending import run_job
 
         return run_job(self, request)
+
+    def schedules(self) -> Schedules:
+        """Return the entries of Cloud Scheduler."""
+        from .schedules import Schedules
+
+        return Schedules(self)
+
+
+TEXTS = {
+    "service_account": (r"[\w.+-]+@[\w.-]+", "the e-mail address of a service account"),
+    "scheduler_service_account": (r"[\w.+-]+@[\w.-]+", "the e-mail address of a service account"),
+    "scheduler_region": conf.PATTERNS["REGION"],
+    "service_url": (r"https://[\w.-]+(:[0-9]+)?/?", "a URL such as 'https://web-abc123.a.run.app'"),
+}
+
+
+def _text(option: str, value: str | None) -> str | None:
+    """Return an option's value, checked."""
+    pattern, expected = TEXTS[option]
+    if value is not None and not (isinstance(value, str) and re.fullmatch(pattern, value)):
+        raise InvalidSettings(f"CLOUDRUN_JOBS['OPTIONS'][{option!r}]: expected {expected}, got {value!r}.")
+    return value
 
 
 def _check_loopback(endpoint: object) -> None:
