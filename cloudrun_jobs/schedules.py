@@ -100,6 +100,6 @@ def _summary(spec: JobSpec, schedule: Schedule) -> str:
     words = [schedule.cron, zone]
     if due := cron.next_time(schedule.cron, zone, datetime.now(UTC)):
         words.append(f"next {due.astimezone(ZoneInfo(zone)):%a %d %b %Y %H:%M}")
-    if not spec.name.startswith(spec.command.replace("_", "-")):
+    if spec.is_shortened:
         words.append(f"(named {spec.name}: shortened to 63 characters)")
     return "  ".join(words)

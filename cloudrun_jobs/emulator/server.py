@@ -34,6 +34,7 @@ from cloudrun_jobs.emulator.state import State
 from cloudrun_jobs.emulator.tokens import Tokens
 
 if TYPE_CHECKING:
+    from collections import Counter
     from collections.abc import Callable
     from types import TracebackType
 
@@ -79,6 +80,11 @@ class Emulator:
     def clients(self) -> Clients:
         """The Google clients, connected to this emulator."""
         return Clients(self.grpc)
+
+    @property
+    def calls(self) -> Counter[str]:
+        """How many calls came of each method, ``Jobs.RunJob``; `clear()` it to count from here."""
+        return self._service.calls
 
     @property
     def guardian_pid(self) -> int:

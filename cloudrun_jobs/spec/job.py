@@ -69,6 +69,11 @@ class JobSpec:
         return resource_name(self.command, self.environment)
 
     @property
+    def is_shortened(self) -> bool:
+        """Whether that name had to be shortened, and ends in a hash."""
+        return self.name != full_name(self.command, self.environment)
+
+    @property
     def schedules(self) -> tuple[Schedule, ...]:
         """When it runs by itself, each with its time zone, and its name unless it is the only one."""
         if self.schedule is None:
@@ -101,11 +106,15 @@ def declare(command: str, declared: Mapping[str, Any]) -> JobSpec:
 
 def resource_name(command: str, environment: str) -> str:
     """Return the Cloud Run name of a command's job; beyond 63 characters its end becomes a hash."""
-    name = f"{command.replace('_', '-')}-{environment}"
+    name = full_name(command, environment)
     if len(name) <= MAX_NAME:
         return name
     digest = sha256(name.encode()).hexdigest()[:8]
     return f"{name[: MAX_NAME - len(digest) - 1].rstrip('-')}-{digest}"
+
+
+def full_name(command: str, environment: str) -> str:
+    return f"{command.replace('_', '-')}-{environment}"
 
 
 def _seconds(value: object) -> object:
