@@ -140,7 +140,7 @@ def _check_schedule(job: CloudRunJobs, schedule: Schedule) -> Iterator[CheckMess
     """Check what the expression means, and that the command takes what the schedule gives it."""
     who, zone = f"{job.command_name}: the schedule {schedule.cron!r}", str(schedule.time_zone)
     try:
-        schedules.arguments(job, schedule)
+        schedules.passed(job, schedule)
     except InvalidArguments as error:
         words = f"{who} cannot start it. {error.args[0]}"
         hint = error.hint or "Give it arguments: schedule = [Schedule('...', args={...})]."

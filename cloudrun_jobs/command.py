@@ -237,30 +237,22 @@ class CloudRunJobs(BaseCommand):
             job_finished.send_robust(type(self), spec=spec, task=task, seconds=seconds, error=error)
 
     def _request(self, args: tuple[Any, ...], options: dict[str, Any]) -> Request:
+        from . import argv as arguments
         from .backends import Request
 
-        spec, run_id = self.spec, str(uuid4())
+        spec, name, run_id = self.spec, self.command_name, str(uuid4())
         self._check_that_manage_finds_it()
-        argv = self._argv(spec, args, options, {conf.RUN_ID_VARIABLE: run_id})
-        work = partial(self._run_here, argv[1:])
-        return Request(spec=spec, argv=argv, run_id=run_id, work=work)
-
-    def _argv(
-        self, spec: JobSpec, args: Sequence[Any], options: Mapping[str, Any], told: Mapping[str, str]
-    ) -> tuple[str, ...]:
-        """Return what is passed to `manage.py`, where the container is `told` something as well."""
-        from . import argv as arguments
-
         parser = self._parser()
         try:
-            argv = [spec.command, *arguments.serialise(parser, args, options)]
+            argv = [name, *arguments.serialise(parser, args, options)]
             guard.check_arguments(self, spec, arguments.parse(parser, argv[1:]))
-            arguments.check_limits(argv, {**spec.env_vars, **told})
+            arguments.check_limits(argv, {**spec.env_vars, conf.RUN_ID_VARIABLE: run_id})
         except InvalidArguments as error:
-            raise InvalidArguments(f"{spec.command}: {error.args[0]}", hint=error.hint) from None
-        return tuple(argv)
+            raise InvalidArguments(f"{name}: {error.args[0]}", hint=error.hint) from None
+        work = partial(self._run_here, argv[1:])
+        return Request(spec=spec, argv=tuple(argv), run_id=run_id, work=work)
 
-    def _run_here(self, argv: Sequence[str]) -> Any:
+    def _run_here(self, argv: list[str]) -> Any:
         """Run the job in this process and return its result, by the road `manage.py` takes."""
         from .argv import parse
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from zoneinfo import ZoneInfo
 
 from . import conf, cron
+from .arguments import arguments
 from .backends.cloudrun import entries
 from .command import CloudRunJobs
 from .exceptions import InvalidSettings
@@ -23,9 +24,10 @@ def declared(jobs: Iterable[CloudRunJobs], backend: CloudRunBackend) -> list[Dec
     return [_entry(job, schedule, backend) for job in jobs for schedule in job.spec.schedules]
 
 
-def arguments(job: CloudRunJobs, schedule: Schedule) -> tuple[str, ...]:
+def passed(job: CloudRunJobs, schedule: Schedule) -> tuple[str, ...]:
     """Return what a schedule passes to `manage.py`, the command's name first."""
-    return job._argv(job.spec, (), schedule.args, {conf.SCHEDULE_VARIABLE: tick(job.spec, schedule)})
+    spec = job.spec
+    return arguments(job, spec, schedule.args, {conf.SCHEDULE_VARIABLE: tick(spec, schedule)})
 
 
 def entry_id(spec: JobSpec, schedule: Schedule) -> str:
@@ -46,7 +48,7 @@ def _entry(job: CloudRunJobs, schedule: Schedule, backend: CloudRunBackend) -> D
         **_target(spec, backend),
         "method": "POST",
         "content_type": "application/json",
-        "args": arguments(job, schedule),
+        "args": passed(job, schedule),
         "tick": tick(spec, schedule),
         "to_service": spec.target == "service",
         **optional,

@@ -38,6 +38,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from types import TracebackType
 
+    from google.cloud import run_v2
+
     from cloudrun_jobs.emulator.service import Caller
     from cloudrun_jobs.emulator.web import Request, Response
 
@@ -80,6 +82,11 @@ class Emulator:
     def clients(self) -> Clients:
         """The Google clients, connected to this emulator."""
         return Clients(self.grpc)
+
+    @property
+    def services(self) -> dict[str, run_v2.Service]:
+        """The services that can be read, by full name; put there what a test needs."""
+        return self._engine.services.kept
 
     @property
     def calls(self) -> Counter[str]:

@@ -48,6 +48,9 @@ class SyncCommand(BaseCommand):
         """Return what these jobs declare."""
         raise NotImplementedError
 
+    def check_plan(self, todo: Plan) -> None:
+        """Refuse a plan that cannot be carried out, before any of it is."""
+
     def execute(self, *args: Any, **options: Any) -> str | None:
         """Do as other commands do, but let a failure of the system checks not look like drift."""
         try:
@@ -73,6 +76,7 @@ class SyncCommand(BaseCommand):
             commands=options["commands"],
             prune=options["prune"],
         )
+        self.check_plan(todo)
         if options["dry_run"] or options["check"]:
             self._show(todo, options)
         else:

@@ -51,3 +51,13 @@ def sync_schedules(options: dict[str, Any], emulator: Emulator, _only_these_jobs
         return sync("sync_cloudrun_schedules", emulator, *args)
 
     return call
+
+
+@pytest.fixture
+def sync_jobs(options: dict[str, Any], emulator: Emulator, _only_these_jobs: None) -> Sync:
+    """Call `sync_cloudrun_jobs`, for one command unless others are named."""
+
+    def call(*args: str, commands: tuple[str, ...] = ("--command", "echo")) -> Synced:
+        return sync("sync_cloudrun_jobs", emulator, *args, *commands)
+
+    return call

@@ -15,6 +15,7 @@ from ...exceptions import InvalidSettings
 from ..base import Backend, Request
 
 if TYPE_CHECKING:
+    from .jobs import Jobs
     from .operation import CloudRunOperation
     from .schedules import Schedules
 
@@ -63,6 +64,12 @@ class CloudRunBackend(Backend):
         from .sending import run_job
 
         return run_job(self, request)
+
+    def jobs(self) -> Jobs:
+        """Return the Cloud Run Jobs."""
+        from .jobs import Jobs
+
+        return Jobs(self)
 
     def schedules(self) -> Schedules:
         """Return the entries of Cloud Scheduler."""

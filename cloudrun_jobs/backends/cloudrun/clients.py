@@ -13,6 +13,7 @@ from google.cloud.run_v2.services.jobs import JobsClient
 from google.cloud.run_v2.services.jobs.transports import JobsGrpcTransport
 
 if TYPE_CHECKING:
+    from google.cloud.run_v2.services.services import ServicesClient
     from google.cloud.scheduler_v1.services.cloud_scheduler import CloudSchedulerClient
 
 _clients: dict[tuple[type, str | None], Any] = {}
@@ -29,6 +30,15 @@ def jobs(endpoint: str | None) -> JobsClient:
 def executions(endpoint: str | None) -> ExecutionsClient:
     """Return this process's client of the Executions service."""
     client: ExecutionsClient = _client(ExecutionsClient, ExecutionsGrpcTransport, endpoint)
+    return client
+
+
+def services(endpoint: str | None) -> ServicesClient:
+    """Return this process's client of the Services service."""
+    from google.cloud.run_v2.services.services import ServicesClient
+    from google.cloud.run_v2.services.services.transports import ServicesGrpcTransport
+
+    client: ServicesClient = _client(ServicesClient, ServicesGrpcTransport, endpoint)
     return client
 
 

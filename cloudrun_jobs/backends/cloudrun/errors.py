@@ -57,12 +57,17 @@ def _translate(error: Exception, resource: str, call: Call, endpoint: str | None
         case api.TooManyRequests() | api.RetryError(cause=api.TooManyRequests()):
             hint = "Nothing was started; try later." if call.starts else "Try later."
             return QuotaExhausted(f"{resource}: a quota ran out. {said}", hint=hint)
+        case _ if hint := _hint(error, call):
+            return ServiceError(f"{resource}: refused. {said}", hint=hint)
         case api.MethodNotImplemented():
             pass  # A server that cannot has not.
         case _ if isinstance(error, UNCERTAIN):
             return _no_answer(f"{resource}: no answer. {said}", call, endpoint)
-    hint = next((hint for kind, hint in call.hints.items() if isinstance(error, kind)), "")
-    return ServiceError(f"{resource}: refused. {said}", hint=hint)
+    return ServiceError(f"{resource}: refused. {said}")
+
+
+def _hint(error: Exception, call: Call) -> str:
+    return next((hint for kind, hint in call.hints.items() if isinstance(error, kind)), "")
 
 
 def _how_to_grant(call: Call) -> str:
