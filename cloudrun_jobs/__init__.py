@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from .command import CloudRunJobs
     from .exceptions import CloudRunJobsError, InvalidArguments, JobCancelled, JobFailed
     from .operations import MockOperation, Operation
+    from .spec import Schedule
 
 # Imported when first asked for: INSTALLED_APPS imports this package before settings and models are ready.
 _HOMES = {
@@ -19,6 +20,7 @@ _HOMES = {
     "JobFailed": "exceptions",
     "MockOperation": "operations",
     "Operation": "operations",
+    "Schedule": "spec",
 }
 
 __all__ = [
@@ -29,6 +31,7 @@ __all__ = [
     "JobFailed",
     "MockOperation",
     "Operation",
+    "Schedule",
 ]
 
 

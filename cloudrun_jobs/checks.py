@@ -7,17 +7,19 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterable, Iterator, Sequence
+from datetime import UTC, datetime
 from difflib import get_close_matches
 from typing import Any
+from zoneinfo import ZoneInfo
 
 from django.apps import AppConfig
 from django.core.checks import CheckMessage, Error, Tags, Warning, register  # noqa: A004
 
-from . import backends, conf, locks
+from . import backends, conf, cron, locks, schedules
 from .command import CloudRunJobs
-from .exceptions import InvalidJob, InvalidSettings, LockError
+from .exceptions import InvalidArguments, InvalidJob, InvalidSettings, LockError
 from .registry import find_jobs
-from .spec import DECLARATIONS, resource_name
+from .spec import DECLARATIONS, Schedule, resource_name
 
 TAG = "cloudrun_jobs"
 
@@ -126,9 +128,31 @@ def _check_job(name: str, job: CloudRunJobs) -> Iterator[CheckMessage]:
     except InvalidJob as error:
         for problem in error.problems:
             yield Error(f"{error.command}: {problem}", hint=problem.hint or None, obj=type(job), id=problem.id)
+    else:
+        for schedule in job.spec.schedules:
+            yield from _check_schedule(job, schedule)
     for attribute in vars(type(job)):
         if not hasattr(CloudRunJobs, attribute) and attribute not in DECLARATIONS:
             yield from _check_spelling(job, attribute)
+
+
+def _check_schedule(job: CloudRunJobs, schedule: Schedule) -> Iterator[CheckMessage]:
+    """Check what the expression means, and that the command takes what the schedule gives it."""
+    who, zone = f"{job.command_name}: the schedule {schedule.cron!r}", str(schedule.time_zone)
+    try:
+        schedules.passed(job, schedule)
+    except InvalidArguments as error:
+        words = f"{who} cannot start it. {error.args[0]}"
+        hint = error.hint or "Give it arguments: schedule = [Schedule('...', args={...})]."
+        yield Error(words, hint=hint, obj=type(job), id="cloudrun_jobs.E009")
+    if change := cron.next_disturbance(schedule.cron, zone, datetime.now(UTC)):
+        day = f"{change.astimezone(ZoneInfo(zone)):%d %b %Y}"
+        words = f"{who} names a time that {zone} skips or repeats, next on {day}."
+        hint = "Cloud Scheduler does not promise what it does then: choose another hour, or the zone Etc/UTC."
+        yield Warning(words, hint=hint, obj=type(job), id="cloudrun_jobs.W001")
+    if cron.names_both_days(schedule.cron):
+        words = f"{who} names days of the month and of the week: it runs on both, not only where they meet."
+        yield Warning(words, hint="Put '*' for one of the two.", obj=type(job), id="cloudrun_jobs.W002")
 
 
 def _check_spelling(job: CloudRunJobs, attribute: str) -> Iterator[CheckMessage]:

@@ -14,7 +14,7 @@ from django.core.management.base import BaseCommand, CommandParser
 from . import guard
 from .exceptions import InvalidJob, LockMisused, Problem
 from .perform import perform
-from .spec import DECLARATIONS, JobSpec, declare
+from .spec import DECLARATIONS, JobSpec, Schedule, declare
 
 if TYPE_CHECKING:
     from .locks import Lease
@@ -40,11 +40,21 @@ class CloudRunJobs(BaseCommand):
     An attribute that is not declared takes its value from `CLOUDRUN_JOBS["DEFAULTS"]`, or the one named here.
     """
 
-    # When it runs by itself, in Cloud Scheduler's dialect: "0 9 * * 1-5", "every 5 minutes". Default: never.
-    schedule: ClassVar[str | None]
+    # When it runs by itself, in Cloud Scheduler's dialect: "0 9 * * 1-5", "every 5 minutes"; or a list of
+    # `Schedule(...)`, each with arguments and a time zone of its own. Default: never.
+    schedule: ClassVar[str | Schedule | Sequence[str | Schedule] | None]
 
     # The time zone of `schedule`. Default: settings.TIME_ZONE.
     time_zone: ClassVar[str]
+
+    # What a schedule starts: an execution of the job, "job", or the command inside the web service at
+    # OPTIONS["service_url"], "service". This version makes the entry; the service's side is yet to come.
+    target: ClassVar[str]
+
+    # How often and for how long Cloud Scheduler tries again to deliver, as {"retry_count": 3}, by the names of its
+    # RetryConfig, durations in seconds or as timedelta; and how long it waits for an answer. Default: its own.
+    retry_config: ClassVar[Mapping[str, int | timedelta] | None]
+    attempt_deadline: ClassVar[int | timedelta | None]
 
     # Executions of this job that may run at once; None: any number. Not what Cloud Run calls parallelism,
     # which is `task_parallelism` here. Default: 1.
@@ -83,6 +93,22 @@ class CloudRunJobs(BaseCommand):
 
     # The e-mail address of the service account it runs as. Default: the project's.
     service_account: ClassVar[str | None]
+
+    # The container: its image, and what stands before the command's name in it. Defaults: that of
+    # `sync_cloudrun_jobs --image`, and ["python", "manage.py"].
+    image: ClassVar[str | None]
+    entrypoint: ClassVar[Sequence[str]]
+
+    # The options of an execution that is given none, such as one started at the console. Default: none.
+    args: ClassVar[Mapping[str, Any]]
+
+    # What it is connected to: {"network": "default", "subnetwork": "jobs", "egress": "all-traffic"} or
+    # {"connector": ...}; Cloud SQL instances as ["project:region:instance"], mounted in /cloudsql. Default: none.
+    vpc: ClassVar[Mapping[str, Any] | None]
+    cloud_sql: ClassVar[Sequence[str]]
+
+    # Labels of the Cloud Run Job. Default: none.
+    labels: ClassVar[Mapping[str, str]]
 
     # Variables of its environment: plain ones, and ones filled from Secret Manager, as
     # {"API_KEY": "partner-api-key"} or, with a version, {"API_KEY": "partner-api-key:3"}. Default: none.

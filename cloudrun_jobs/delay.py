@@ -11,8 +11,9 @@ from uuid import uuid4
 
 from django.core.management import get_commands
 
-from . import argv as arguments
-from . import backends, guard
+from . import backends, conf
+from .arguments import arguments, checked
+from .argv import parse
 from .backends import InProcessBackend, RemoteBackend, Request
 from .exceptions import InvalidArguments, JobFailed
 from .models import JobRun, Trigger
@@ -32,28 +33,22 @@ def delay(
     job: CloudRunJobs, args: Sequence[Any], options: Mapping[str, Any], *, key: str | None = None
 ) -> Operation:
     """Run the job with these arguments, here or in the cloud."""
-    spec, parser = job.spec, job._parser()
+    spec, run_id = job.spec, str(uuid4())
     _check_that_manage_finds_it(job)
-    try:
-        written = arguments.serialise(parser, args, options)
-    except InvalidArguments as error:
-        raise _about(job, error) from None
-    return delay_argv(job, written, spec=spec, key=key)
+    written = arguments(job, spec, args, options, {conf.RUN_ID_VARIABLE: run_id})
+    return _ask(job, spec, Request(job=spec.name, argv=written, run_id=run_id), key)
 
 
-def delay_argv(
-    job: CloudRunJobs,
-    argv: Sequence[str],
-    *,
-    spec: JobSpec | None = None,
-    key: str | None = None,
-    trigger: Trigger = Trigger.DELAY,
-) -> Operation:
+def delay_argv(job: CloudRunJobs, argv: Sequence[str]) -> Operation:
     """Run the job with arguments as they follow its name."""
-    spec, backend = spec or job.spec, backends.current()
-    request = Request(job=spec.name, argv=(spec.command, *argv), run_id=str(uuid4()))
-    _check(job, spec, request)
-    run = requests.record(request, environment=spec.environment, trigger=trigger, key=key)
+    spec, run_id = job.spec, str(uuid4())
+    written = checked(job, spec, (spec.command, *argv), {conf.RUN_ID_VARIABLE: run_id})
+    return _ask(job, spec, Request(job=spec.name, argv=written, run_id=run_id), key=None)
+
+
+def _ask(job: CloudRunJobs, spec: JobSpec, request: Request, key: str | None) -> Operation:
+    backend = backends.current()
+    run = requests.record(request, environment=spec.environment, trigger=Trigger.DELAY, key=key)
     if str(run.pk) != request.run_id:
         return backend.operation(run)  # Asked for before, under the same key.
     operation = _carry_out(job, backend, run, request)
@@ -68,24 +63,11 @@ def _carry_out(job: CloudRunJobs, backend: backends.Backend, run: JobRun, reques
     return cast(InProcessBackend, backend).perform(request, work)
 
 
-def _check(job: CloudRunJobs, spec: JobSpec, request: Request) -> None:
-    """Refuse here what would fail in the container."""
-    try:
-        guard.check_arguments(job, spec, arguments.parse(job._parser(), request.argv[1:]))
-        arguments.check_limits(request.argv, {**spec.env_vars, **request.environment})
-    except InvalidArguments as error:
-        raise _about(job, error) from None
-
-
-def _about(job: CloudRunJobs, error: InvalidArguments) -> InvalidArguments:
-    return InvalidArguments(f"{job.command_name}: {error.args[0]}", hint=error.hint)
-
-
 def _run_here(job: CloudRunJobs, request: Request) -> Any:
     """Run the job in this process and return its result, by the road `manage.py` takes."""
     worker = copy.copy(job)
     worker._run_id = request.run_id
-    options = arguments.parse(job._parser(), request.argv[1:])
+    options = parse(job._parser(), request.argv[1:])
     if "skip_checks" in options:
         options["skip_checks"] = True  # As call_command does: the caller's process has been checked.
     try:

@@ -14,8 +14,9 @@ from django.core import checks
 from django.core.management import get_commands
 from pytest_django import Settings
 
+from cloudrun_jobs import Schedule
 from cloudrun_jobs.checks import TAG
-from tests.jobs.management.commands import echo
+from tests.jobs.management.commands import echo, everything
 
 ROOT = Path(__file__).parents[1]
 
@@ -54,6 +55,62 @@ def test_a_fault_of_a_job_is_told(
 
     assert set(found) == {code}
     assert found[code].msg.startswith(message)
+
+
+@pytest.mark.parametrize(
+    ("schedule", "code", "message"),
+    [
+        ("0 0 1 * MON", "cloudrun_jobs.W002", "echo: the schedule '0 0 1 * MON' names days of the month and of"),
+        (
+            Schedule("30 2 * * *", time_zone="Europe/Zurich"),
+            "cloudrun_jobs.W001",
+            "echo: the schedule '30 2 * * *' names a time that Europe/Zurich skips or repeats, next on ",
+        ),
+        (
+            [Schedule("0 0 * * *", args={"partnr": 1})],
+            "cloudrun_jobs.E009",
+            "echo: the schedule '0 0 * * *' cannot start it. echo: Unknown option 'partnr'.",
+        ),
+        ([Schedule("0 0 L * *")], "cloudrun_jobs.E004", "echo: schedule[0]: expected"),
+    ],
+)
+def test_a_doubtful_schedule_is_told(
+    monkeypatch: pytest.MonkeyPatch, schedule: Any, code: str, message: str
+) -> None:
+    """What Cloud Scheduler would take, but hardly as it was meant, is told."""
+    monkeypatch.setattr(echo.Command, "schedule", schedule, raising=False)
+
+    found = run_checks()
+
+    assert set(found) == {code}
+    assert found[code].msg.startswith(message)
+
+
+@pytest.mark.parametrize(
+    "schedule",
+    [
+        Schedule("0 2 * * *", time_zone="Asia/Tokyo"),
+        Schedule("*/5 * * * *", time_zone="Europe/Zurich"),
+        Schedule("0 3 * * *", time_zone="Europe/Zurich"),
+        Schedule("every day 02:30", time_zone="Europe/Zurich"),
+        Schedule("0 0 * * *", args={"words": ["a"], "partner": 7}),
+    ],
+)
+def test_a_sound_schedule_is_not_told(monkeypatch: pytest.MonkeyPatch, schedule: Schedule) -> None:
+    """Zones without changes, schedules of every hour, and the first hour after a change are in order."""
+    monkeypatch.setattr(echo.Command, "schedule", schedule, raising=False)
+
+    assert run_checks() == {}
+
+
+def test_a_required_argument_needs_a_value_in_the_schedule(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A schedule that gives the command less than it requires would fail every night."""
+    monkeypatch.setattr(everything.Command, "schedule", "0 0 * * *", raising=False)
+
+    message = run_checks()["cloudrun_jobs.E009"]
+
+    assert "the following arguments are required: source" in message.msg
+    assert message.hint == "Give it arguments: schedule = [Schedule('...', args={...})]."
 
 
 def test_the_schedules_hint_is_the_fix(monkeypatch: pytest.MonkeyPatch) -> None:

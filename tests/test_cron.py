@@ -203,6 +203,29 @@ def test_a_leap_day_is_found_years_away() -> None:
     assert cron.next_time("0 0 29 2 *", "Etc/UTC", SPRING) == datetime(2028, 2, 29, tzinfo=UTC)
 
 
+@pytest.mark.parametrize(
+    ("expression", "zone", "change"),
+    [
+        ("30 2 * * *", "Europe/Zurich", "2026-10-25T01:00"),
+        ("0 2 * * *", "Europe/Zurich", "2026-10-25T01:00"),
+        ("59 1 * * *", "Europe/Zurich", None),
+        ("0 3 * * *", "Europe/Zurich", None),
+        ("30 1 * * *", "America/New_York", "2026-11-01T06:00"),
+        ("30 2 * * *", "America/New_York", "2027-03-14T07:00"),
+        ("0 0 * * *", "Asia/Beirut", "2027-03-27T22:00"),
+        ("45 1 * * *", "Australia/Lord_Howe", "2027-04-03T15:00"),
+        ("*/5 * * * *", "Europe/Zurich", None),
+        ("30 2 * * *", "Asia/Tokyo", None),
+        ("every day 02:30", "Europe/Zurich", None),
+    ],
+)
+def test_a_change_of_the_clocks_that_matters_is_found(expression: str, zone: str, change: str | None) -> None:
+    """It is the next one whose skipped or repeated time the schedule names."""
+    found = cron.next_disturbance(expression, zone, datetime(2026, 6, 1, 12, 30, tzinfo=UTC))
+
+    assert found == (change and datetime.fromisoformat(f"{change}+00:00"))
+
+
 CHANGES = [
     ("Europe/Zurich", SPRING),
     ("Europe/Zurich", AUTUMN),

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from pytest_django import Settings
 
 from cloudrun_jobs.exceptions import InvalidJob, InvalidSettings
-from cloudrun_jobs.spec import DECLARATIONS, MAX_NAME, declare, resource_name
+from cloudrun_jobs.spec import DECLARATIONS, MAX_NAME, Schedule, declare, resource_name
 
 VALID: list[dict[str, Any]] = [
     {"timeout": 1},
@@ -28,6 +28,16 @@ VALID: list[dict[str, Any]] = [
     {"service_account": "jobs@acme.iam.gserviceaccount.com"},
     {"secrets": {"KEY": "partner-key", "OLD": "partner-key:3", "NEW": "partner-key:latest"}},
     {"env_vars": {"LANG": "ko_KR.UTF-8"}},
+    {"schedule": []},
+    {"schedule": Schedule("0 0 * * *", name="night")},
+    {"schedule": ["every 5 minutes", Schedule("0 0 * * *", args={"partner": 7}, time_zone="Asia/Seoul")]},
+    {"target": "service", "attempt_deadline": 30, "retry_config": {"retry_count": 5, "max_doublings": 0}},
+    {"retry_config": {"min_backoff_duration": 5, "max_backoff_duration": timedelta(hours=1)}},
+    {"image": "europe-docker.pkg.dev/acme/app/app@sha256:00", "entrypoint": ["/bin/app"], "args": {"x": 1}},
+    {"vpc": {"connector": "main", "egress": "all-traffic"}},
+    {"vpc": {"network": "default", "subnetwork": "jobs", "tags": ["a"], "egress": "private-ranges-only"}},
+    {"cloud_sql": ["acme:asia-northeast1:main", "example.com:acme:asia-northeast1:main"]},
+    {"labels": {"team": "billing", "empty": ""}},
 ]
 INVALID: list[tuple[dict[str, Any], str]] = [
     ({"timeout": 0}, "timeout: expected whole seconds from 1 to 604800 (168 hours), or a timedelta, got"),
@@ -54,6 +64,35 @@ INVALID: list[tuple[dict[str, Any], str]] = [
     ({"schedule": "@daily"}, "schedule: expected None or a Cloud Scheduler expression, got '@daily'."),
     ({"schedule": 5}, "schedule"),
     ({"schedule": ""}, "Expected 5 fields"),
+    ({"schedule": ["0 0 * * *", ""]}, "schedule[1]: expected None or a Cloud Scheduler expression"),
+    ({"schedule": [5]}, "schedule[0]: expected None, a Cloud Scheduler expression, or a list of Schedule"),
+    ({"schedule": [Schedule("0 0 31 2 *")]}, "It never runs"),
+    ({"schedule": Schedule("0 0 * * *", time_zone="Asia/Tokio")}, "schedule.time_zone: expected a time zone"),
+    ({"schedule": [Schedule("0 0 * * *", args=["x"])]}, "schedule[0].args: expected a dictionary"),
+    ({"schedule": [Schedule("0 0 * * *", name="a b")]}, "schedule[0].name: expected letters"),
+    ({"schedule": [Schedule("0 0 * * *", name="reserved-1")]}, "not beginning with 'reserved'"),
+    ({"schedule": [Schedule("0 0 * * *", name="2"), "0 0 * * *"]}, "a name of its own for each Schedule"),
+    ({"target": "jobs"}, "target: expected 'job' or 'service', got 'jobs'. Did you mean 'job'?"),
+    ({"attempt_deadline": 10}, "attempt_deadline: expected None or 15 to 1800 seconds"),
+    ({"retry_config": 3}, "retry_config: expected None or a dictionary"),
+    ({"retry_config": {"retries": 3}}, "retry_config: expected keys among retry_count"),
+    ({"retry_config": {"retry_count": 6}}, "retry_config['retry_count']: expected a whole number from 0 to 5"),
+    ({"retry_config": {"min_backoff_duration": -1}}, "retry_config['min_backoff_duration']: expected seconds"),
+    ({"image": ""}, "image: expected None or the name of an image"),
+    ({"entrypoint": []}, "entrypoint: expected a list of text"),
+    ({"entrypoint": "python"}, "entrypoint: expected a list of text"),
+    ({"args": ["x"]}, "args: expected a dictionary of options"),
+    ({"vpc": {}}, "vpc: expected a dictionary with keys among connector"),
+    ({"vpc": {"conector": "x"}}, "vpc: expected a known key, got 'conector'. Did you mean 'connector'?"),
+    ({"vpc": {"connector": "x", "network": "y"}}, "vpc: expected a connector, or a network and subnetwork"),
+    ({"vpc": {"network": ""}}, "vpc['network']: expected a name"),
+    ({"vpc": {"network": "x", "egress": "all"}}, "vpc['egress']: expected private-ranges-only or all-traffic"),
+    ({"vpc": {"network": "x", "tags": "y"}}, "vpc['tags']: expected a list of network tags"),
+    ({"cloud_sql": ["main"]}, "cloud_sql: expected a list of Cloud SQL instances"),
+    ({"cloud_sql": "p:r:i"}, "cloud_sql: expected a list of Cloud SQL instances"),
+    ({"labels": ["x"]}, "labels: expected a dictionary"),
+    ({"labels": {"Team": "x"}}, "labels: expected names of lower-case letters"),
+    ({"labels": {"team": "X"}}, "labels['team']: expected lower-case letters"),
     ({"time_zone": "Asia/Tokio"}, "time_zone: expected a time zone of the tz database"),
     ({"time_zone": "../etc/passwd"}, "time_zone"),
     ({"time_zone": "Asia"}, "time_zone"),
@@ -117,6 +156,28 @@ def test_no_value_whatsoever_breaks_the_validation(value: Any) -> None:
             declare("x", {attribute: value})
         except InvalidJob:
             continue
+
+
+def test_each_schedule_knows_its_zone_and_its_name() -> None:
+    """The job's zone is that of schedules without one; in a list, each has a name or a number."""
+    listed = ["0 1 * * *", Schedule("0 2 * * *", name="two", time_zone="Asia/Seoul"), "0 3 * * *"]
+    several = declare("x", {"schedule": listed, "time_zone": "Etc/UTC"}).schedules
+    single = declare("x", {"schedule": "0 1 * * *"}).schedules
+
+    assert [(each.cron, each.time_zone, each.name) for each in several] == [
+        ("0 1 * * *", "Etc/UTC", "1"),
+        ("0 2 * * *", "Asia/Seoul", "two"),
+        ("0 3 * * *", "Etc/UTC", "3"),
+    ]
+    assert single == (Schedule("0 1 * * *", time_zone="Asia/Tokyo"),)
+    assert declare("x", {}).schedules == ()
+
+
+def test_it_is_known_what_was_declared(settings: Settings) -> None:
+    """A value of the class or of DEFAULTS is told apart from our own default."""
+    settings.CLOUDRUN_JOBS = {"DEFAULTS": {"cpu": 2}}
+
+    assert declare("x", {"memory": "2Gi"}).declared == {"cpu", "memory"}
 
 
 def test_a_spec_cannot_be_changed() -> None:

@@ -19,6 +19,7 @@ PERMISSIONS = {
     "Jobs.RunJob": "run.jobs.run",
     "Jobs.GetIamPolicy": "run.jobs.getIamPolicy",
     "Jobs.SetIamPolicy": "run.jobs.setIamPolicy",
+    "Services.GetService": "run.services.get",
     "Executions.GetExecution": "run.executions.get",
     "Executions.ListExecutions": "run.executions.list",
     "Executions.DeleteExecution": "run.executions.delete",

@@ -9,6 +9,7 @@ from google.cloud import run_v2, scheduler_v1
 from google.cloud.logging_v2.types import ListLogEntriesRequest, WriteLogEntriesRequest
 from google.cloud.run_v2.services.executions.transports.rest_base import _BaseExecutionsRestTransport
 from google.cloud.run_v2.services.jobs.transports.rest_base import _BaseJobsRestTransport
+from google.cloud.run_v2.services.services.transports.rest_base import _BaseServicesRestTransport
 from google.cloud.run_v2.services.tasks.transports.rest_base import _BaseTasksRestTransport
 from google.cloud.scheduler_v1.services.cloud_scheduler.transports.rest_base import (
     _BaseCloudSchedulerRestTransport,
@@ -56,6 +57,8 @@ def _jobs(engine: Engine) -> Iterator[Method]:
     ]
     for rpc, request, handle in table:
         yield Method(f"{RUN}.Jobs", rpc, request, handle, _routes(_BaseJobsRestTransport, rpc))
+    get, routes = _plain(engine.services.get), _routes(_BaseServicesRestTransport, "GetService")
+    yield Method(f"{RUN}.Services", "GetService", run_v2.GetServiceRequest, get, routes)
 
 
 def _executions(engine: Engine) -> Iterator[Method]:

@@ -34,8 +34,11 @@ from cloudrun_jobs.emulator.state import State
 from cloudrun_jobs.emulator.tokens import Tokens
 
 if TYPE_CHECKING:
+    from collections import Counter
     from collections.abc import Callable
     from types import TracebackType
+
+    from google.cloud import run_v2
 
     from cloudrun_jobs.emulator.service import Caller
     from cloudrun_jobs.emulator.web import Request, Response
@@ -79,6 +82,16 @@ class Emulator:
     def clients(self) -> Clients:
         """The Google clients, connected to this emulator."""
         return Clients(self.grpc)
+
+    @property
+    def services(self) -> dict[str, run_v2.Service]:
+        """The services that can be read, by full name; put there what a test needs."""
+        return self._engine.services.kept
+
+    @property
+    def calls(self) -> Counter[str]:
+        """How many calls came of each method, ``Jobs.RunJob``; `clear()` it to count from here."""
+        return self._service.calls
 
     @property
     def guardian_pid(self) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -53,9 +54,13 @@ class Service:
         self._faults = faults
         self._iam = iam
         self._closing = threading.Event()
+        self._counting = threading.Lock()
+        self.calls: Counter[str] = Counter()
         faults.methods = frozenset(self.methods)
 
     def call(self, key: str, request: Any, caller: Caller) -> Any:
+        with self._counting:
+            self.calls[key] += 1
         self._iam.check(key, request, caller.principal)
         self._faults.before(key)
         late = self._faults.late_by(key)

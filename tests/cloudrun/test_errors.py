@@ -21,10 +21,7 @@ from tests.jobs.management.commands import echo
 from .server import CloudRun
 
 Code = grpc.StatusCode
-CREATE = (
-    r"gcloud run jobs create echo-production --project acme --region asia-northeast1 --image IMAGE"
-    r" --command python,manage\.py"
-)
+CREATE = r"Create it: manage\.py sync_cloudrun_jobs --image IMAGE"
 ANSWERS = [
     (Code.PERMISSION_DENIED, AccessDenied, r"run\.jobs\.run and run\.jobs\.runWithOverrides .*WithOverrides\)"),
     (Code.UNAUTHENTICATED, AccessDenied, r"gcloud auth application-default login"),

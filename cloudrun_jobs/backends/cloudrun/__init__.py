@@ -6,8 +6,10 @@ The only package that imports Google's clients, and only when one is first used:
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
+from ... import conf
 from ...conf import Settings
 from ...exceptions import InvalidSettings
 from ..base import RemoteBackend, Request
@@ -15,7 +17,9 @@ from ..base import RemoteBackend, Request
 if TYPE_CHECKING:
     from ...models import JobRun
     from ...operations import Observation
+    from .jobs import Jobs
     from .operation import CloudRunOperation
+    from .schedules import Schedules
 
 
 class CloudRunBackend(RemoteBackend):
@@ -25,6 +29,9 @@ class CloudRunBackend(RemoteBackend):
     without encryption or credentials; `rpc_timeout`, the seconds after which a call that got no answer gives up;
     `send_deadline`, the seconds after which `delay()` does; `runs_per_minute`, how many executions a process
     starts at most, below the project's quota of "Job run requests per minute per region".
+    `service_account`, which jobs run as that name none; `scheduler_service_account`, which Cloud Scheduler starts
+    them as; `scheduler_region`, if it does not serve REGION; `service_url`, of the web service, for commands that
+    run there.
     """
 
     def __init__(
@@ -35,6 +42,10 @@ class CloudRunBackend(RemoteBackend):
         rpc_timeout: float = 30.0,
         send_deadline: float = 20.0,
         runs_per_minute: int = 50,
+        service_account: str | None = None,
+        scheduler_service_account: str | None = None,
+        scheduler_region: str | None = None,
+        service_url: str | None = None,
     ) -> None:
         super().__init__(settings)
         for key, value in (("PROJECT", settings.project), ("REGION", settings.region)):
@@ -50,6 +61,10 @@ class CloudRunBackend(RemoteBackend):
         self.rpc_timeout = rpc_timeout
         self.send_deadline = send_deadline
         self.runs_per_minute = int(runs_per_minute)
+        self.service_account = _text("service_account", service_account)
+        self.scheduler_service_account = _text("scheduler_service_account", scheduler_service_account)
+        self.scheduler_region = _text("scheduler_region", scheduler_region)
+        self.service_url = _text("service_url", service_url)
 
     def start(self, request: Request, *, timeout: float) -> CloudRunOperation:
         """Ask Cloud Run for an execution; its service keeps it once this returns."""
@@ -81,6 +96,18 @@ class CloudRunBackend(RemoteBackend):
         place = f"projects/{self.settings.project}/locations/{self.settings.region}"
         return f"{place}/jobs/{run.job}/executions/{run.execution}" if run.execution else ""
 
+    def jobs(self) -> Jobs:
+        """Return the Cloud Run Jobs."""
+        from .jobs import Jobs
+
+        return Jobs(self)
+
+    def schedules(self) -> Schedules:
+        """Return the entries of Cloud Scheduler."""
+        from .schedules import Schedules
+
+        return Schedules(self)
+
 
 def _check_number(option: str, value: object) -> None:
     """All of them are limits that nobody sets beyond ten thousand."""
@@ -88,6 +115,22 @@ def _check_number(option: str, value: object) -> None:
         raise InvalidSettings(
             f"CLOUDRUN_JOBS['OPTIONS'][{option!r}]: expected a number from 1 to 10000, got {value!r}."
         )
+
+
+TEXTS = {
+    "service_account": (r"[\w.+-]+@[\w.-]+", "the e-mail address of a service account"),
+    "scheduler_service_account": (r"[\w.+-]+@[\w.-]+", "the e-mail address of a service account"),
+    "scheduler_region": conf.PATTERNS["REGION"],
+    "service_url": (r"https://[\w.-]+(:[0-9]+)?/?", "a URL such as 'https://web-abc123.a.run.app'"),
+}
+
+
+def _text(option: str, value: str | None) -> str | None:
+    """Return an option's value, checked."""
+    pattern, expected = TEXTS[option]
+    if value is not None and not (isinstance(value, str) and re.fullmatch(pattern, value)):
+        raise InvalidSettings(f"CLOUDRUN_JOBS['OPTIONS'][{option!r}]: expected {expected}, got {value!r}.")
+    return value
 
 
 def _check_loopback(endpoint: object) -> None:

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import os
 from threading import Lock
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import grpc
 from google.cloud.run_v2.services.executions import ExecutionsClient
 from google.cloud.run_v2.services.executions.transports import ExecutionsGrpcTransport
 from google.cloud.run_v2.services.jobs import JobsClient
 from google.cloud.run_v2.services.jobs.transports import JobsGrpcTransport
+
+if TYPE_CHECKING:
+    from google.cloud.run_v2.services.services import ServicesClient
+    from google.cloud.scheduler_v1.services.cloud_scheduler import CloudSchedulerClient
 
 _clients: dict[tuple[type, str | None], Any] = {}
 _inherited: list[dict[tuple[type, str | None], Any]] = []
@@ -26,6 +30,25 @@ def jobs(endpoint: str | None) -> JobsClient:
 def executions(endpoint: str | None) -> ExecutionsClient:
     """Return this process's client of the Executions service."""
     client: ExecutionsClient = _client(ExecutionsClient, ExecutionsGrpcTransport, endpoint)
+    return client
+
+
+def services(endpoint: str | None) -> ServicesClient:
+    """Return this process's client of the Services service."""
+    from google.cloud.run_v2.services.services import ServicesClient
+    from google.cloud.run_v2.services.services.transports import ServicesGrpcTransport
+
+    client: ServicesClient = _client(ServicesClient, ServicesGrpcTransport, endpoint)
+    return client
+
+
+def scheduler(endpoint: str | None) -> CloudSchedulerClient:
+    """Return this process's client of Cloud Scheduler."""
+    # Of no use to a process that only sends jobs.
+    from google.cloud.scheduler_v1.services.cloud_scheduler import CloudSchedulerClient
+    from google.cloud.scheduler_v1.services.cloud_scheduler.transports import CloudSchedulerGrpcTransport
+
+    client: CloudSchedulerClient = _client(CloudSchedulerClient, CloudSchedulerGrpcTransport, endpoint)
     return client
 
 

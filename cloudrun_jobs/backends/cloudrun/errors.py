@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from google.api_core import exceptions as api
 from google.auth.exceptions import GoogleAuthError
@@ -18,17 +18,27 @@ from ...exceptions import (
     ServiceUnavailable,
 )
 
+# So Google says of a service that the project did not enable.
+DISABLED = "has not been used in project"
+
+HOW_TO_CREATE = "Create it: manage.py sync_cloudrun_jobs --image IMAGE"
+
 # After these the service may have done what was asked.
 UNCERTAIN = (api.ServerError, api.Aborted, api.Cancelled, api.RetryError)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Call:
-    """What a call needs, and whether it starts an execution: that alone must not be repeated blindly."""
+    """What a call needs, and whether it starts an execution: that alone must not be repeated blindly.
+
+    `hints` say what to do after a refusal that means something in this call.
+    """
 
     permission: str
     role: str
+    also: str = ""  # What else it needs, on something else.
     starts: bool = False
+    hints: Mapping[type[Exception], str] = field(default_factory=dict)
 
 
 @contextmanager
@@ -44,16 +54,18 @@ def _translate(error: Exception, resource: str, call: Call, endpoint: str | None
     said = getattr(error, "message", None) or str(error)
     match error:
         case api.Forbidden():
-            hint = f"Grant {call.permission} ({call.role}) on it to the identity this process runs as."
+            hint = _how_to_grant(call) if DISABLED not in said else "Enable it with `gcloud services enable`."
             return AccessDenied(f"{resource}: permission denied. {said}", hint=hint)
         case GoogleAuthError() | api.Unauthorized():
             hint = "Attach a service account to the workload, or run `gcloud auth application-default login`."
             return AccessDenied(f"{resource}: no valid credentials. {said}", hint=hint)
         case api.NotFound() if call.starts:
-            return JobNotDeployed(f"{resource}: Cloud Run has no such job. {said}", hint=_how_to_create(resource))
-        case api.TooManyRequests():
+            return JobNotDeployed(f"{resource}: Cloud Run has no such job. {said}", hint=HOW_TO_CREATE)
+        case api.TooManyRequests() | api.RetryError(cause=api.TooManyRequests()):
             hint = "Nothing was started; try later." if call.starts else "Try later."
             return QuotaExhausted(f"{resource}: a quota ran out. {said}", hint=hint)
+        case _ if hint := _hint(error, call):
+            return ServiceError(f"{resource}: refused. {said}", hint=hint)
         case api.MethodNotImplemented():
             pass  # A server that cannot has not.
         case _ if isinstance(error, UNCERTAIN):
@@ -61,16 +73,17 @@ def _translate(error: Exception, resource: str, call: Call, endpoint: str | None
     return ServiceError(f"{resource}: refused. {said}")
 
 
+def _hint(error: Exception, call: Call) -> str:
+    return next((hint for kind, hint in call.hints.items() if isinstance(error, kind)), "")
+
+
+def _how_to_grant(call: Call) -> str:
+    also = f", and {call.also}" if call.also else ""
+    return f"Grant {call.permission} ({call.role}) on it{also} to the identity this process runs as."
+
+
 def _no_answer(words: str, call: Call, endpoint: str | None) -> ServiceError:
     where = f"Is a server running at {endpoint}?" if endpoint else ""
     if call.starts:
         return OutcomeUnknown(words, hint=f"{where} It may have been started: look before repeating.".strip())
     return ServiceUnavailable(words, hint=where)
-
-
-def _how_to_create(resource: str) -> str:
-    _, project, _, region, _, job = resource.split("/")
-    return (
-        f"Create it: gcloud run jobs create {job} --project {project} --region {region} --image IMAGE"
-        " --command python,manage.py"
-    )

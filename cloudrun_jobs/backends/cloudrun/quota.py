@@ -1,7 +1,4 @@
-"""Keeps this process below the number of executions that a project may start in a minute.
-
-Ten thousand calls of `delay()` then wait for one another, where Cloud Run would refuse most of them.
-"""
+"""Keeps a process below a number of calls per minute, which is how Google counts them, and waits beyond it."""
 
 from __future__ import annotations
 
@@ -9,25 +6,42 @@ import time
 from collections import deque
 from threading import Lock
 
+from google.api_core.exceptions import ServiceUnavailable, TooManyRequests
+from google.api_core.retry import Retry, if_exception_type
+
 MINUTE = 60.0
 
-_starts: deque[float] = deque()
-_lock = Lock()
+# A refusal for want of quota did nothing, so even what must not be done twice may be asked for again.
+WRITING = Retry(if_exception_type(TooManyRequests), initial=1.0, multiplier=2.0, maximum=20.0, timeout=90.0)
+READING = Retry(
+    if_exception_type(TooManyRequests, ServiceUnavailable),
+    initial=0.2,
+    multiplier=2.0,
+    maximum=20.0,
+    timeout=90.0,
+)
 
 
-def wait_turn(per_minute: int) -> None:
-    """Return when fewer than so many turns were taken in the last minute."""
-    while (wait := _take(per_minute)) > 0:
-        time.sleep(wait)
+class Quota:
+    """So many turns in any minute: those who come later wait."""
 
+    def __init__(self, per_minute: int) -> None:
+        self.per_minute = per_minute
+        self._taken: deque[float] = deque()
+        self._lock = Lock()
 
-def _take(per_minute: int) -> float:
-    """Take a turn and return 0, or return how many seconds there is none."""
-    now = time.monotonic()
-    with _lock:
-        while _starts and _starts[0] <= now - MINUTE:
-            _starts.popleft()
-        if len(_starts) < per_minute:
-            _starts.append(now)
-            return 0.0
-        return _starts[-per_minute] + MINUTE - now
+    def wait_turn(self) -> None:
+        """Return when fewer than so many turns were taken in the last minute."""
+        while (wait := self._take()) > 0:
+            time.sleep(wait)
+
+    def _take(self) -> float:
+        """Take a turn and return 0, or return in how many seconds there is one."""
+        now = time.monotonic()
+        with self._lock:
+            while self._taken and self._taken[0] <= now - MINUTE:
+                self._taken.popleft()
+            if len(self._taken) < self.per_minute:
+                self._taken.append(now)
+                return 0.0
+            return self._taken[0] + MINUTE - now

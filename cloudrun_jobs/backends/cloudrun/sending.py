@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from functools import cache
 from typing import TYPE_CHECKING
 
 from google.cloud import run_v2
 
 from ...conf import RUN_ID_VARIABLE
 from ..base import Request
-from . import clients, quota
+from . import clients
 from .errors import Call, translated
 from .operation import CloudRunOperation
+from .quota import Quota
 
 if TYPE_CHECKING:
     from . import CloudRunBackend
@@ -26,7 +28,7 @@ LIST = Call(permission="run.executions.list", role="roles/run.viewer")
 def run_job(backend: CloudRunBackend, request: Request, timeout: float) -> CloudRunOperation:
     """Send the request once. RunJob is not idempotent, so nothing here repeats it."""
     message = run_job_request(_name(backend, request), request)
-    quota.wait_turn(backend.runs_per_minute)
+    _turns(backend.runs_per_minute).wait_turn()
     with translated(message.name, RUN, endpoint=backend.endpoint):
         sent = clients.jobs(backend.endpoint).run_job(message, timeout=min(timeout, backend.rpc_timeout))
     return CloudRunOperation(request.run_id, backend, execution=sent.metadata, operation=sent.operation)
@@ -41,6 +43,12 @@ def find_execution(backend: CloudRunBackend, request: Request) -> CloudRunOperat
             if request.run_id in _run_ids(execution):
                 return CloudRunOperation(request.run_id, backend, execution=execution)
     return None
+
+
+@cache
+def _turns(per_minute: int) -> Quota:
+    """Return this process's turns: ten thousand calls of `delay()` wait for one another, and are not refused."""
+    return Quota(per_minute)
 
 
 def run_job_request(name: str, request: Request) -> run_v2.RunJobRequest:

@@ -9,6 +9,7 @@ from google.iam.v1 import iam_policy_pb2
 from cloudrun_jobs.emulator.engine.executions import Executions
 from cloudrun_jobs.emulator.engine.jobs import Jobs
 from cloudrun_jobs.emulator.engine.operations import Operations
+from cloudrun_jobs.emulator.engine.services import Services
 
 if TYPE_CHECKING:
     from cloudrun_jobs.emulator.engine.course import Platform
@@ -23,6 +24,7 @@ class Engine:
         self.executions = Executions(store, platform)
         self.jobs = Jobs(store, platform.clock, self.executions.start_by_token)
         self.operations = Operations(store)
+        self.services = Services()
 
     def test_permissions(self, request: Any, caller: Any) -> Any:
         held = [name for name in request.permissions if self._iam.allows(caller.principal, name)]

@@ -1,0 +1,43 @@
+"""What a container of a job is started with, checked where it is asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from . import argv, guard
+from .exceptions import InvalidArguments
+from .spec import JobSpec
+
+if TYPE_CHECKING:
+    from .command import CloudRunJobs
+
+
+def arguments(
+    job: CloudRunJobs, spec: JobSpec, args: Sequence[Any], options: Mapping[str, Any], told: Mapping[str, str]
+) -> tuple[str, ...]:
+    """Return what follows `manage.py`, for a container that is `told` these variables as well.
+
+    Raises `InvalidArguments` for what the command would not take, or could not get unchanged.
+    """
+    try:
+        written = argv.serialise(job._parser(), args, options)
+    except InvalidArguments as error:
+        raise _about(spec, error) from None
+    return checked(job, spec, (spec.command, *written), told)
+
+
+def checked(
+    job: CloudRunJobs, spec: JobSpec, written: tuple[str, ...], told: Mapping[str, str]
+) -> tuple[str, ...]:
+    """Return the arguments unless they would fail in the container."""
+    try:
+        guard.check_arguments(job, spec, argv.parse(job._parser(), written[1:]))
+        argv.check_limits(written, {**spec.env_vars, **told})
+    except InvalidArguments as error:
+        raise _about(spec, error) from None
+    return written
+
+
+def _about(spec: JobSpec, error: InvalidArguments) -> InvalidArguments:
+    return InvalidArguments(f"{spec.command}: {error.args[0]}", hint=error.hint)

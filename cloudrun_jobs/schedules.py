@@ -1,0 +1,107 @@
+"""The schedules that jobs declare, as entries of Cloud Scheduler."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any
+from zoneinfo import ZoneInfo
+
+from . import conf, cron
+from .arguments import arguments
+from .backends.cloudrun import entries
+from .command import CloudRunJobs
+from .exceptions import InvalidSettings
+from .plans import Declared, Mark
+from .spec import JobSpec, Schedule
+
+if TYPE_CHECKING:
+    from .backends.cloudrun import CloudRunBackend
+
+
+def declared(jobs: Iterable[CloudRunJobs], backend: CloudRunBackend) -> list[Declared]:
+    """Return the entries of these jobs; raises `InvalidArguments` for arguments that one would not take."""
+    return [_entry(job, schedule, backend) for job in jobs for schedule in job.spec.schedules]
+
+
+def passed(job: CloudRunJobs, schedule: Schedule) -> tuple[str, ...]:
+    """Return what a schedule passes to `manage.py`, the command's name first."""
+    spec = job.spec
+    return arguments(job, spec, (), schedule.args, {conf.SCHEDULE_VARIABLE: tick(spec, schedule)})
+
+
+def entry_id(spec: JobSpec, schedule: Schedule) -> str:
+    return f"{spec.name}-{schedule.name}" if schedule.name else spec.name
+
+
+def tick(spec: JobSpec, schedule: Schedule) -> str:
+    """Return what an execution is told of the schedule that started it."""
+    return f"{entry_id(spec, schedule)}|{schedule.cron}|{schedule.time_zone}"
+
+
+def _entry(job: CloudRunJobs, schedule: Schedule, backend: CloudRunBackend) -> Declared:
+    spec = job.spec
+    optional = dict(_delivery(spec))
+    fields = {
+        "schedule": schedule.cron,
+        "time_zone": schedule.time_zone,
+        **_target(spec, backend),
+        "method": "POST",
+        "content_type": "application/json",
+        "args": passed(job, schedule),
+        "tick": tick(spec, schedule),
+        "to_service": spec.target == "service",
+        **optional,
+    }
+    mark = Mark(environment=spec.environment, command=spec.command, fields=tuple(sorted(optional)))
+    return Declared(
+        id=entry_id(spec, schedule),
+        label=f"{spec.command} [{schedule.name}]" if schedule.name else spec.command,
+        mark=mark,
+        fields=fields,
+        summary=_summary(spec, schedule),
+        summarised=frozenset({"schedule", "time_zone"}),
+    )
+
+
+def _delivery(spec: JobSpec) -> Iterator[tuple[str, Any]]:
+    """Yield what is only written if it is declared."""
+    if spec.attempt_deadline is not None:
+        yield "attempt_deadline", spec.attempt_deadline
+    for name, value in (spec.retry_config or {}).items():
+        # Durations may be declared in seconds.
+        yield name, timedelta(seconds=value) if name.endswith("duration") and isinstance(value, int) else value
+
+
+def _target(spec: JobSpec, backend: CloudRunBackend) -> dict[str, Any]:
+    account = backend.scheduler_service_account or backend.service_account or spec.service_account
+    if account is None:
+        raise InvalidSettings(
+            f"{spec.command}: no service account for Cloud Scheduler to start it as.",
+            hint="Set CLOUDRUN_JOBS['OPTIONS']['scheduler_service_account'].",
+        )
+    if spec.target == "service":
+        return _service_target(spec, backend, account)
+    settings = backend.settings
+    url = entries.job_url(settings.project, settings.region, spec.name)
+    return {"url": url, "token": entries.Token(account)}
+
+
+def _service_target(spec: JobSpec, backend: CloudRunBackend, account: str) -> dict[str, Any]:
+    if backend.service_url is None:
+        raise InvalidSettings(
+            f"{spec.command}: runs in the web service, whose URL is not known.",
+            hint="Set CLOUDRUN_JOBS['OPTIONS']['service_url'].",
+        )
+    url = entries.service_url(backend.service_url, spec.command)
+    return {"url": url, "token": entries.Token(account, backend.service_url.rstrip("/"))}
+
+
+def _summary(spec: JobSpec, schedule: Schedule) -> str:
+    zone = schedule.time_zone or spec.time_zone
+    words = [schedule.cron, zone]
+    if due := cron.next_time(schedule.cron, zone, datetime.now(UTC)):
+        words.append(f"next {due.astimezone(ZoneInfo(zone)):%a %d %b %Y %H:%M}")
+    if spec.is_shortened:
+        words.append(f"(named {spec.name}: shortened to 63 characters)")
+    return "  ".join(words)

@@ -1,0 +1,18 @@
+"""What a job declares: `JobSpec`, and how it is made of a class and the settings."""
+
+from __future__ import annotations
+
+from .job import DECLARATIONS, MAX_NAME, JobSpec, declare, resource_name
+from .resources import canonical_cpu, canonical_memory
+from .schedule import Schedule
+
+__all__ = [
+    "DECLARATIONS",
+    "MAX_NAME",
+    "JobSpec",
+    "Schedule",
+    "canonical_cpu",
+    "canonical_memory",
+    "declare",
+    "resource_name",
+]

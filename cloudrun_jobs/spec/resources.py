@@ -1,0 +1,65 @@
+"""CPUs and memory: what Cloud Run gives, and amounts that may be written in several ways.
+
+The ranges are at https://cloud.google.com/run/docs/configuring/jobs/memory-limits
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from decimal import Decimal
+
+from ..exceptions import Problem
+
+# The least memory that Cloud Run demands with so many CPUs, and the most it gives: CPUs, least, most, in MiB.
+MEMORY_FOR_CPU = ((1, 512, 4096), (2, 512, 8192), (4, 2048, 16_384), (6, 4096, 24_576), (8, 4096, 32_768))
+LEAST_MEMORY_BELOW_ONE_CPU = 128
+MEMORY_UNITS = {
+    "Mi": Decimal(1),
+    "Gi": Decimal(1024),
+    "M": Decimal(10**6) / 2**20,
+    "G": Decimal(10**9) / 2**20,
+}
+
+
+def check_resources(cpu: object, memory: object) -> Iterator[Problem]:
+    cpus, mebibytes = _cpus(cpu), _mebibytes(memory)
+    if cpus is None:
+        yield Problem(attribute="cpu", expected="0.08 to 1, 2, 4, 6 or 8 CPUs such as 2 or '500m'", got=cpu)
+    if mebibytes is None:
+        yield Problem(attribute="memory", expected="an amount such as '512Mi' or '2Gi'", got=memory)
+    if cpus is not None and mebibytes is not None:
+        least, most = next((least, most) for most_cpus, least, most in MEMORY_FOR_CPU if cpus <= most_cpus)
+        least = least if cpus >= 1 else LEAST_MEMORY_BELOW_ONE_CPU
+        if not least <= mebibytes <= most:
+            expected = f"{least}Mi to {most}Mi with {cpu} CPU"
+            yield Problem(attribute="memory", expected=expected, got=memory)
+
+
+def _cpus(text: object) -> Decimal | None:
+    match = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?)(m?)", text) if isinstance(text, str) else None
+    if match is None:
+        return None
+    cpus = Decimal(match[1]) / (1000 if match[2] else 1)
+    return cpus if Decimal("0.08") <= cpus <= 1 or cpus in (2, 4, 6, 8) else None
+
+
+def _mebibytes(text: object) -> Decimal | None:
+    match = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?)(Mi|Gi|M|G)", text) if isinstance(text, str) else None
+    return Decimal(match[1]) * MEMORY_UNITS[match[2]] if match else None
+
+
+def canonical_cpu(text: str) -> str:
+    """Write an amount of CPU in the one way: "1000m" is "1", "0.5" is "500m"."""
+    cpus = _cpus(text)
+    if cpus is None:
+        return text
+    return str(int(cpus)) if cpus == int(cpus) else f"{(cpus * 1000).normalize():f}m"
+
+
+def canonical_memory(text: str) -> str:
+    """Write an amount of memory in the one way: "2048Mi" is "2Gi"."""
+    mebibytes = _mebibytes(text)
+    if mebibytes is None or mebibytes != int(mebibytes):
+        return text
+    return f"{int(mebibytes)}Mi" if mebibytes % 1024 else f"{int(mebibytes) // 1024}Gi"

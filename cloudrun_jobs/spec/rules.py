@@ -1,0 +1,119 @@
+"""What Cloud Run and this package demand of a declaration.
+
+The ranges are Cloud Run's: https://cloud.google.com/run/quotas and the references of `Job` and `TaskTemplate`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+from ..exceptions import Problem, did_you_mean
+from .kinds import is_options, is_texts, is_whole_number
+from .network import check_network
+from .resources import check_resources
+from .schedule import check_delivery, check_schedules, check_time_zone
+from .variables import check_variables
+
+if TYPE_CHECKING:
+    from .job import JobSpec
+
+MAX_TIMEOUT = timedelta(hours=168)
+OVERLAPS = ("skip", "wait", "fail", "allow")
+LOCK_SCOPES = ("execution", "task")
+
+
+def _check_name(spec: JobSpec) -> Iterator[Problem]:
+    if not re.fullmatch(r"[a-z][a-z0-9-]*[a-z0-9]", spec.name):
+        yield Problem(
+            attribute="name",
+            expected="a module name of lower-case letters, digits and underscores, beginning with a letter",
+            got=spec.command,
+            id="cloudrun_jobs.E007",
+        )
+
+
+def _check_timeout(spec: JobSpec) -> Iterator[Problem]:
+    value = spec.timeout
+    if isinstance(value, timedelta) and timedelta(seconds=1) <= value <= MAX_TIMEOUT and not value.microseconds:
+        return
+    yield Problem(
+        attribute="timeout", expected="whole seconds from 1 to 604800 (168 hours), or a timedelta", got=value
+    )
+
+
+def _check_numbers(spec: JobSpec) -> Iterator[Problem]:
+    for attribute, low, high, none in (
+        ("parallelism", 1, 1000, "None (no limit) or "),
+        ("max_retries", 0, 10, ""),
+        ("tasks", 1, 10_000, ""),
+        ("task_parallelism", 1, 10_000, "None (as many as possible) or "),
+    ):
+        value = getattr(spec, attribute)
+        if (none and value is None) or (is_whole_number(value) and low <= value <= high):
+            continue
+        yield Problem(attribute=attribute, expected=f"{none}a whole number from {low} to {high}", got=value)
+
+
+def _check_task_parallelism(spec: JobSpec) -> Iterator[Problem]:
+    tasks, at_once = spec.tasks, spec.task_parallelism
+    if is_whole_number(tasks) and isinstance(at_once, int) and at_once > tasks >= 1:
+        expected = f"at most tasks ({tasks})"
+        hint = "parallelism is the number of executions at once; task_parallelism that of tasks in one."
+        yield Problem(attribute="task_parallelism", expected=expected, got=at_once, hint=hint)
+
+
+def _check_locks(spec: JobSpec) -> Iterator[Problem]:
+    for attribute, known in (("overlap", OVERLAPS), ("lock_scope", LOCK_SCOPES)):
+        value = getattr(spec, attribute)
+        if value not in known:
+            hint = did_you_mean(value, known) if isinstance(value, str) else ""
+            yield Problem(attribute=attribute, expected=f"one of {', '.join(known)}", got=value, hint=hint)
+    wait = spec.lock_timeout
+    if not isinstance(wait, timedelta) or not timedelta(0) <= wait <= MAX_TIMEOUT:
+        yield Problem(attribute="lock_timeout", expected="seconds from 0 to 604800, or a timedelta", got=wait)
+    names = spec.lock_args
+    if names is not None and not is_texts(names):
+        yield Problem(attribute="lock_args", expected="None or a tuple of the names of options", got=names)
+
+
+def _check_resources(spec: JobSpec) -> Iterator[Problem]:
+    return check_resources(spec.cpu, spec.memory)
+
+
+def _check_service_account(spec: JobSpec) -> Iterator[Problem]:
+    value = spec.service_account
+    if value is not None and not (isinstance(value, str) and re.fullmatch(r"[\w.+-]+@[\w.-]+", value)):
+        expected = "the e-mail address of a service account"
+        yield Problem(attribute="service_account", expected=expected, got=value)
+
+
+def _check_container(spec: JobSpec) -> Iterator[Problem]:
+    image, entrypoint = spec.image, spec.entrypoint
+    if image is not None and not (isinstance(image, str) and re.fullmatch(r"\S+", image)):
+        yield Problem(attribute="image", expected="None or the name of an image", got=image)
+    if not is_texts(entrypoint) or not entrypoint or not all(entrypoint):
+        expected = "a list of text such as ['python', 'manage.py']"
+        yield Problem(attribute="entrypoint", expected=expected, got=entrypoint)
+    if not is_options(spec.args):
+        expected = "a dictionary of options, as delay() takes them by name"
+        yield Problem(attribute="args", expected=expected, got=spec.args)
+
+
+RULES = (
+    _check_name,
+    check_schedules,
+    check_time_zone,
+    check_delivery,
+    _check_timeout,
+    _check_numbers,
+    _check_task_parallelism,
+    _check_locks,
+    _check_resources,
+    _check_service_account,
+    _check_container,
+    check_variables,
+    check_network,
+)

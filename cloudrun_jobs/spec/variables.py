@@ -1,0 +1,50 @@
+"""The rules of a job's environment: plain variables, and those filled from Secret Manager."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING
+
+from .. import conf
+from ..exceptions import Problem
+
+if TYPE_CHECKING:
+    from .job import JobSpec
+
+MAX_VARIABLES = 1000
+MAX_VARIABLE_SIZE = 32_768
+
+
+def check_variables(spec: JobSpec) -> Iterator[Problem]:
+    for attribute in ("env_vars", "secrets"):
+        value = getattr(spec, attribute)
+        if not isinstance(value, Mapping) or not all(isinstance(v, str) for v in value.values()):
+            # Never show the value: it may be what should have been a secret.
+            kind = type(value).__name__
+            yield Problem(attribute=attribute, expected="a dictionary of text", got=f"<{kind}>")
+            return
+        yield from _check_variable_names(attribute, value)
+    yield from _check_variables_together(spec)
+
+
+def _check_variable_names(attribute: str, variables: Mapping[str, str]) -> Iterator[Problem]:
+    for name, value in variables.items():
+        if not isinstance(name, str) or not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name):
+            yield Problem(attribute=attribute, expected="letters, digits and underscores as name", got=name)
+        elif re.match(r"CLOUD_RUN_|K_|X_GOOGLE_|PORT$", name) or name in conf.TOLD_VARIABLES:
+            expected = "a name that Cloud Run and this package do not keep for themselves"
+            yield Problem(attribute=attribute, expected=expected, got=name)
+        elif (size := len(value.encode("utf-8", "surrogatepass"))) > MAX_VARIABLE_SIZE:
+            yield Problem(attribute=f"{attribute}[{name!r}]", expected="at most 32768 bytes", got=size)
+        elif attribute == "secrets" and not re.fullmatch(r"[\w-]{1,255}(:(latest|[0-9]+))?", value):
+            expected = "the name of a secret in Secret Manager, such as 'api-key' or 'api-key:3'"
+            yield Problem(attribute=f"secrets[{name!r}]", expected=expected, got="<hidden>")
+
+
+def _check_variables_together(spec: JobSpec) -> Iterator[Problem]:
+    if both := sorted(spec.env_vars.keys() & spec.secrets.keys(), key=str):
+        yield Problem(attribute="env_vars", expected="no name that secrets has too", got=both)
+    if (count := len(spec.env_vars) + len(spec.secrets)) >= MAX_VARIABLES:
+        expected = f"fewer than {MAX_VARIABLES} variables together with secrets"
+        yield Problem(attribute="env_vars", expected=expected, got=count)

@@ -1,0 +1,54 @@
+"""Calling a command, and what came of it."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+from io import StringIO
+from typing import Any
+
+from django.core.management import call_command
+from django.core.management.base import CommandError
+
+from cloudrun_jobs.emulator import Emulator
+
+REGION = "europe-west4"
+PLACE = f"projects/acme/locations/{REGION}"
+ACCOUNT = "scheduler@acme.iam.gserviceaccount.com"
+
+
+@dataclass(frozen=True)
+class Synced:
+    """The lines on stdout, the words on stderr and in the error, the exit status, and the calls it took."""
+
+    lines: list[str]
+    words: str
+    status: int
+    calls: Counter[str]
+
+    @property
+    def data(self) -> Any:
+        return json.loads("\n".join(self.lines))
+
+
+Sync = Callable[..., Synced]
+
+
+class Terminal(StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def sync(command: str, emulator: Emulator, *args: str, stderr: StringIO | None = None) -> Synced:
+    stdout, stderr, status, words = StringIO(), stderr or StringIO(), 0, ""
+    emulator.calls.clear()
+    try:
+        call_command(command, *args, stdout=stdout, stderr=stderr)
+    except CommandError as error:
+        status, words = error.returncode, str(error)
+    except SystemExit as leaving:
+        status = int(leaving.code or 0)
+    lines = [line.strip() for line in stdout.getvalue().splitlines()]
+    return Synced(lines, stderr.getvalue() + words, status, Counter(emulator.calls))
