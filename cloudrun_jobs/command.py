@@ -30,6 +30,7 @@ from .exceptions import (
     LockMisused,
     Problem,
 )
+from .shield import exposed
 from .signals import job_delayed, job_finished, job_started
 from .spec import DECLARATIONS, JobSpec, declare
 
@@ -202,7 +203,7 @@ class CloudRunJobs(BaseCommand):
         error: BaseException | None = None
         job_started.send_robust(type(self), spec=spec, task=task)
         try:
-            return _in_json(self.command_name, self.run(*args, **options))
+            return _in_json(self.command_name, exposed(partial(self.run, *args, **options)))
         except BaseException as raised:
             error = _kept_failing(raised)
             raise

@@ -51,17 +51,18 @@ class Wanted:
 def locked(job: CloudRunJobs, spec: JobSpec, options: Mapping[str, Any]) -> Iterator[tuple[Lease, ...] | None]:
     """Hold the job's locks while the block runs; give None, holding nothing, if the run is to be skipped.
 
-    Raises `LockTimeout` and `LockUnavailable` before the block, and `LeaseLost` in it.
+    Raises `LockTimeout` and `LockUnavailable` before the block, and `LeaseLost` in what is exposed in it.
     """
     outer, leases = _held.get(), dict[str, Lease]()
     finished = _is_last_attempt(spec)
-    with interrupts.handled():
+    with interrupts.handled() as interrupt:
         try:
             if not _take(job, spec, options, outer, leases):
                 yield None
                 return
             own = tuple(leases.values())
-            with _holding({**outer, **leases}), interrupts.watching(own), _blaming_a_loss(own):
+            interrupt.watch(own)
+            with _holding({**outer, **leases}), _blaming_a_loss(own):
                 yield tuple({**leases, **outer}.values())
             finished = True
         finally:
@@ -148,13 +149,20 @@ def _take(
 def _ask(job: CloudRunJobs, spec: JobSpec, want: Wanted) -> Lease | Sequence[Holder]:
     claim = _claim(spec, want)
     if want.policy == "skip":
-        return waiting.ask(claim, waiting.PATIENCE)
+        return waiting.ask(claim, waiting.PATIENCE, interrupts.sleep)
 
     def announce(holders: Sequence[Holder]) -> None:
         job_waiting.send_robust(type(job), spec=spec, lock=want.name.label, holders=holders)
 
     timeout = spec.lock_timeout.total_seconds() if want.policy == "wait" else 0
-    return waiting.wait(claim, timeout=timeout, initial_delay=1.0, max_delay=30.0, announce=announce)
+    return waiting.wait(
+        claim,
+        timeout=timeout,
+        initial_delay=1.0,
+        max_delay=30.0,
+        announce=announce,
+        sleep=interrupts.sleep,
+    )
 
 
 def _claim(spec: JobSpec, want: Wanted) -> Claim:

@@ -3,6 +3,8 @@
 Cloud Run sends SIGTERM ten seconds before it kills a task, and SIGTSTP and SIGCONT around moving one to another
 machine: https://cloud.google.com/run/docs/container-contract#jobs-shutdown. Signals are Python's main thread's:
 a job in another thread learns of a loss by `check_lease()`.
+
+A handler raises in `run()` and in waits, and nowhere else: never while locks are taken or given back.
 """
 
 from __future__ import annotations
@@ -14,78 +16,96 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from types import FrameType
+from typing import NoReturn
 
 from . import context
 from .locks import Lease
+from .shield import exposed, shield, when_exposed
 
 LOSS = signal.SIGUSR1
 TERMINATED = 128 + signal.SIGTERM
 
 _watched: list[Interrupt] = []
+_arming = threading.Lock()
 
 
 @contextmanager
-def handled() -> Iterator[None]:
-    """Handle the signals while the block runs, so that SIGTERM ends it in order."""
-    previous = _install() if _in_main_thread() else {}
-    try:
-        yield
-    finally:
-        for number, handler in previous.items():
-            signal.signal(number, handler)
+def handled() -> Iterator[Interrupt]:
+    """Handle the signals while the block runs, so that what is `exposed()` in it ends in order.
+
+    Leases that the block takes are to be given back in it: until then a process that hangs is in others' way.
+    """
+    interrupt = Interrupt()
+    with shield():
+        previous = _install() if _in_main_thread() else {}
+        try:
+            yield interrupt
+        finally:
+            interrupt.forget()
+            for number, handler in previous.items():
+                signal.signal(number, handler)
 
 
-@contextmanager
-def watching(leases: Sequence[Lease]) -> Iterator[None]:
-    """Interrupt the block when one of the leases is lost."""
-    if not _in_main_thread():
-        yield
-        return
-    interrupt = Interrupt(leases)
-    _watched.append(interrupt)
-    try:
-        for lease in leases:
-            lease.watch(interrupt)
-        interrupt.wind_up()
-        yield
-    finally:
-        _watched.remove(interrupt)
-        if not _watched:
+def sleep(seconds: float) -> None:
+    """Sleep until a signal says otherwise."""
+    exposed(partial(time.sleep, seconds))
+
+
+def _wind_up() -> None:
+    """Set the time at which a process that does not let go of its lost lock is ended.
+
+    By a thread in C, which needs no interpreter lock: a regular expression may hold that for minutes. Not
+    outside of containers: there the process may be somebody's server.
+    """
+    with _arming:
+        leases = [lease for interrupt in _watched for lease in interrupt.leases]
+        if not leases:
             faulthandler.cancel_dump_traceback_later()
+        elif context.in_container() and sys.__stderr__ is not None:
+            left = min(lease.last_moment for lease in leases) - time.monotonic()
+            # By its number: to flush the stream would wait for who writes to it.
+            faulthandler.dump_traceback_later(max(left, 0.001), exit=True, file=sys.__stderr__.fileno())
 
 
 class Interrupt:
     """Tells the main thread, once, that a lease was lost, and ends the process if it does not listen."""
 
-    def __init__(self, leases: Sequence[Lease]) -> None:
-        self.leases = leases
+    def __init__(self) -> None:
+        self.leases: Sequence[Lease] = ()
         self._told = False
 
+    def watch(self, leases: Sequence[Lease]) -> None:
+        """Raise in what is exposed when one of the leases is lost, and see that the process ends in time."""
+        if not _in_main_thread():
+            return
+        self.leases = leases
+        _watched.append(self)
+        for lease in leases:
+            lease.watch(self)
+        _wind_up()
+
+    def forget(self) -> None:
+        """Watch no longer."""
+        if self in _watched:
+            _watched.remove(self)
+            _wind_up()
+
     def renewed(self, lease: Lease) -> None:
-        self.wind_up()
+        _wind_up()
 
     def lost(self, lease: Lease) -> None:
         # A real signal: it ends a sleep or a read at once, as nothing that Python has between threads does.
         if signal.getsignal(LOSS) is _tell:
             signal.pthread_kill(threading.main_thread().ident or 0, LOSS)
 
-    def wind_up(self) -> None:
-        """Set the time at which a process that does not let go of its lost lock is ended.
-
-        By a thread in C, which needs no interpreter lock: a regular expression may hold that for minutes. Not
-        outside of containers: there the process may be somebody's server.
-        """
-        if context.in_container() and self.leases and sys.__stderr__ is not None:
-            left = min(lease.last_moment for lease in self.leases) - time.monotonic()
-            faulthandler.dump_traceback_later(max(left, 0.001), exit=True, file=sys.__stderr__)
-
     def tell(self) -> None:
         """Raise `LeaseLost` in the main thread if it was not told yet."""
-        if not self._told and any(lease.lost.is_set() for lease in self.leases):
+        lost = next((lease for lease in self.leases if lease.is_gone), None)
+        if lost and not self._told:
             self._told = True
-            for lease in self.leases:
-                lease.check()
+            raise lost.loss
 
 
 def _in_main_thread() -> bool:
@@ -109,10 +129,18 @@ def _install() -> dict[signal.Signals, signal.Handlers]:
 
 
 def _terminate(number: int, frame: FrameType | None) -> None:
+    when_exposed(_leave)
+
+
+def _leave() -> NoReturn:
     sys.exit(TERMINATED)
 
 
 def _tell(number: int, frame: FrameType | None) -> None:
+    when_exposed(_tell_all)
+
+
+def _tell_all() -> None:
     for interrupt in _watched:
         interrupt.tell()
 
@@ -124,9 +152,6 @@ def _renew(number: int, frame: FrameType | None) -> None:
 
 
 def _resume(number: int, frame: FrameType | None) -> None:
-    """Look at the clock first, then ask: the process may have been stopped for any time."""
-    for interrupt in _watched:
-        for lease in interrupt.leases:
-            lease.tick()
-        interrupt.tell()
+    """Renew, but look at the clock before the job goes on: the process may have been stopped for any time."""
     _renew(number, frame)
+    when_exposed(_tell_all)

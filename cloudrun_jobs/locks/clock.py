@@ -1,4 +1,7 @@
-"""One thread in a process that watches all leases' times, and does nothing that could make it late."""
+"""One thread in a process that watches all leases' times, and does nothing that could make it late.
+
+It is told of changes without any lock, so that a signal handler may tell it, and cannot leave one held.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +9,8 @@ import math
 import os
 import threading
 import time
+from contextlib import suppress
+from queue import Empty, SimpleQueue
 from typing import Protocol
 
 
@@ -23,39 +28,50 @@ class Clock:
     """Calls `tick()` of what it watches when it is due."""
 
     def __init__(self) -> None:
-        self._watched: set[Timed] = set()
-        self._changed = threading.Condition()  # On a lock that a signal handler may take once more.
-        self._wakes_at = -math.inf  # No thread yet.
+        self._watched: dict[Timed, None] = {}
+        self._alarm: SimpleQueue[None] = SimpleQueue()  # Its put() may interrupt itself.
+        self._wakes_at = math.inf
+        self._starting = threading.Lock()
+        self._thread: threading.Thread | None = None
 
     def watch(self, timed: Timed) -> None:
         """Watch from now on."""
-        with self._changed:
-            self._watched.add(timed)
-            if self._wakes_at == -math.inf:
-                self._wakes_at = time.monotonic()
-                threading.Thread(target=self._run, name="cloudrun_jobs-clock", daemon=True).start()
-            elif timed.due() < self._wakes_at:
-                self._changed.notify()
+        self._watched[timed] = None
+        if self._thread is None:
+            self._start()
+        elif timed.due() < self._wakes_at:
+            self.look()
 
     def forget(self, timed: Timed) -> None:
         """Watch no longer."""
         # No notice: a thread woken for nothing costs less than one woken at each release.
-        with self._changed:
-            self._watched.discard(timed)
+        self._watched.pop(timed, None)
+
+    def look(self) -> None:
+        """See at once what is due."""
+        self._alarm.put(None)
+
+    def _start(self) -> None:
+        with self._starting:
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._run, name="cloudrun_jobs-clock", daemon=True)
+                self._thread.start()
 
     def _run(self) -> None:
         while True:
-            for timed in self._due():
-                timed.tick()
-
-    def _due(self) -> list[Timed]:
-        with self._changed:
-            self._wakes_at = min((timed.due() for timed in self._watched), default=math.inf)
-            seconds = self._wakes_at - time.monotonic()
-            if seconds > 0:
-                self._changed.wait(None if seconds == math.inf else min(seconds, threading.TIMEOUT_MAX))
+            self._sleep()
             now = time.monotonic()
-            return [timed for timed in self._watched if timed.due() <= now]
+            for timed in list(self._watched):
+                if timed.due() <= now:
+                    timed.tick()
+
+    def _sleep(self) -> None:
+        # Before looking: who comes while it looks must think that it will sleep for too long.
+        self._wakes_at = math.inf
+        self._wakes_at = min((timed.due() for timed in list(self._watched)), default=math.inf)
+        seconds = max(0.0, self._wakes_at - time.monotonic())
+        with suppress(Empty):
+            self._alarm.get(timeout=None if seconds == math.inf else min(seconds, threading.TIMEOUT_MAX))
 
 
 clock = Clock()

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import math
 import os
 import random
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from queue import Empty, SimpleQueue
 from typing import Protocol
 
 from django.db import transaction
 
 from .. import context
 from ..exceptions import LeaseLost, LockMisused, LockUnavailable
+from ..shield import shielded
 from ..signals import lease_lost, lease_troubled
 from .claims import Claim
 from .clock import clock
@@ -51,11 +54,11 @@ class Lease:
         self.lost = threading.Event()
         self._claim = claim
         self._process = os.getpid()
-        self._mutex = threading.RLock()  # Signal handlers come here too, in the midst of the main thread's work.
+        self._mutex = threading.Lock()
         self._released = False
         self._reason = ""
         self._watcher: Watcher | None = None
-        self._wake = threading.Event()
+        self._alarm: SimpleQueue[None] = SimpleQueue()  # Wakes the keeper.
         self._keeper: threading.Thread | None = None
         self._deadline = sent + claim.ttl * (1 - MARGIN)
         self._first_renewal = sent + _pause(claim.ttl)
@@ -79,9 +82,23 @@ class Lease:
         """Raise `LeaseLost` unless the lock is held. Asks nobody: it costs nothing."""
         self._check_use()
         if time.monotonic() >= self._deadline:
-            self.tick()
+            self.lose(self._too_late)
         if self.lost.is_set():
-            raise LeaseLost(f"The lock {self.name!r} is lost: {self._reason}.")
+            raise self.loss
+
+    @property
+    def is_gone(self) -> bool:
+        """Whether the lock is lost, or is now. Takes no locks and tells nobody: for signal handlers."""
+        return self.lost.is_set() or (not self._released and time.monotonic() >= self._deadline)
+
+    @property
+    def loss(self) -> LeaseLost:
+        """The error that says why the lock is lost."""
+        return LeaseLost(f"The lock {self.name!r} is lost: {self._reason or self._too_late}.")
+
+    @property
+    def _too_late(self) -> str:
+        return f"no renewal was confirmed for {self._claim.ttl * (1 - MARGIN):.3g} seconds"
 
     def idempotency_key(self, step: str) -> str:
         """Return a text that is the same in each attempt of this work, for services that know such keys."""
@@ -103,6 +120,7 @@ class Lease:
                 self.check()
             yield
 
+    @shielded
     def release(self, *, finished: bool = True) -> bool:
         """Give the lock back; return False if it was lost before.
 
@@ -112,8 +130,7 @@ class Lease:
         self._check_use()
         with self._mutex:
             self._released = True
-        clock.forget(self)
-        self._wake.set()
+        self._stop()
         return self._claim.release(finished=finished)
 
     def watch(self, watcher: Watcher) -> None:
@@ -123,10 +140,12 @@ class Lease:
             watcher.lost(self)
 
     def renew_soon(self) -> None:
-        """Renew now rather than when it is time."""
-        self._start_keeper()
-        self._wake.set()
+        """Renew now rather than when it is time. Takes no locks: for signal handlers."""
+        self._first_renewal = -math.inf
+        self._alarm.put(None)
+        clock.look()
 
+    @shielded
     def lose(self, reason: str) -> None:
         """Take the lock for lost; what is said first counts."""
         with self._mutex:
@@ -134,8 +153,7 @@ class Lease:
                 return
             self._reason = reason
             self.lost.set()
-        clock.forget(self)
-        self._wake.set()
+        self._stop()
         lease_lost.send_robust(type(self), lease=self, reason=reason)
         if self._watcher:
             self._watcher.lost(self)
@@ -147,18 +165,16 @@ class Lease:
     def tick(self) -> None:
         """Start to renew when it is time, or take the lock for lost when it is too late."""
         if time.monotonic() >= self._deadline:
-            self.lose(f"no renewal was confirmed for {self._claim.ttl * (1 - MARGIN):.3g} seconds")
-        else:
-            self._start_keeper()
-
-    def _start_keeper(self) -> None:
-        with self._mutex:
-            if self._keeper or self._over:
-                return
+            self.lose(self._too_late)
+        elif self._keeper is None:
             self._keeper = threading.Thread(
                 target=self._keep, name=f"cloudrun_jobs-lease-{self.name}", daemon=True
             )
-        self._keeper.start()
+            self._keeper.start()
+
+    def _stop(self) -> None:
+        clock.forget(self)
+        self._alarm.put(None)
 
     @property
     def _over(self) -> bool:
@@ -166,12 +182,10 @@ class Lease:
 
     def _keep(self) -> None:
         """Renew until it is over. A thread of each lease's own: one that hangs harms no other lease."""
-        pause = 0.0
-        while not self._wake.wait(pause) or not self._over:
-            self._wake.clear()
+        while not self._over:
             pause = _pause(self._claim.ttl) if self._renew() else _pause(self._claim.ttl) / 4
-            if self._over:
-                return
+            with suppress(Empty):
+                self._alarm.get(timeout=pause)
 
     def _renew(self) -> bool:
         # Counted from before the request: the server may have extended the lease the moment it was sent.

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Sequence
 
 from ..exceptions import LockTimeout, LockUnavailable, LockUnknown
+from ..shield import shielded
 from .base import Holder
 from .claims import Claim
 from .lease import Lease
@@ -16,6 +17,7 @@ PATIENCE = 30.0  # Seconds that a server may be away.
 FIRST_RETRY = 0.1  # Seconds.
 
 
+@shielded
 def try_once(claim: Claim) -> Lease | Sequence[Holder]:
     """Ask once for the lock."""
     sent = time.monotonic()
@@ -30,6 +32,7 @@ def wait(
     initial_delay: float,
     max_delay: float,
     announce: Callable[[Sequence[Holder]], None] = lambda holders: None,
+    sleep: Callable[[float], None] = time.sleep,
 ) -> Lease:
     """Ask until the lock is given, or raise `LockTimeout` after so many seconds; None waits for ever.
 
@@ -38,7 +41,7 @@ def wait(
     """
     started, delay, announced = time.monotonic(), initial_delay, False
     while True:
-        answer = ask(claim, PATIENCE if timeout is None else min(PATIENCE, _left(started, timeout)))
+        answer = ask(claim, PATIENCE if timeout is None else min(PATIENCE, _left(started, timeout)), sleep)
         if isinstance(answer, Lease):
             return answer
         left = None if timeout is None else _left(started, timeout)
@@ -48,11 +51,11 @@ def wait(
             announce(answer)
             announced = True
         pause = delay * random.uniform(0.5, 1.0)  # noqa: S311  (spreads load, hides nothing)
-        time.sleep(pause if left is None else min(pause, left))
+        sleep(pause if left is None else min(pause, left))
         delay = min(delay * GROWTH, max_delay)
 
 
-def ask(claim: Claim, patience: float) -> Lease | Sequence[Holder]:
+def ask(claim: Claim, patience: float, sleep: Callable[[float], None] = time.sleep) -> Lease | Sequence[Holder]:
     """Ask until there is an answer, for at most so many seconds."""
     started, delay, unknown = time.monotonic(), FIRST_RETRY, False
     while True:
@@ -63,7 +66,7 @@ def ask(claim: Claim, patience: float) -> Lease | Sequence[Holder]:
             left = _left(started, patience)
             if left == 0:
                 raise (LockUnknown if unknown else LockUnavailable)(f"{claim.name.label}: {error}") from error
-        time.sleep(min(left, delay * random.uniform(0.5, 1.0)))  # noqa: S311
+        sleep(min(left, delay * random.uniform(0.5, 1.0)))  # noqa: S311
         delay *= GROWTH
 
 
