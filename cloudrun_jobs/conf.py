@@ -76,13 +76,14 @@ def load() -> Settings:
 
 def _from_environment() -> Iterator[tuple[str, Any]]:
     """The keys set as variables; those that are dictionaries are written as JSON objects."""
-    for name, value in os.environ.items():
+    for name in os.environ:
         if name.startswith(PREFIX) and name not in TOLD_VARIABLES:
             key = name.removeprefix(PREFIX)
             # A misspelt ENVIRONMENT would have production run its jobs inside of requests.
             if key not in KEYS:
                 hint = did_you_mean(name, [PREFIX + known for known in KEYS])
                 raise InvalidSettings(f"{name}: unknown variable of this package.", hint=hint)
+            value = os.environ[name]
             yield key, _from_json(key, value) if key in MAPPINGS else value
 
 

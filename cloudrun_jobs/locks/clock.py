@@ -29,8 +29,8 @@ class Clock:
 
     def __init__(self) -> None:
         self._watched: dict[Timed, None] = {}
-        self._alarm: SimpleQueue[None] = SimpleQueue()  # Its put() may interrupt itself.
-        self._wakes_at = math.inf
+        self._alarm: SimpleQueue[float] = SimpleQueue()  # Its put() may interrupt itself.
+        self._wakes_at = self._announced = math.inf
         self._starting = threading.Lock()
         self._thread: threading.Thread | None = None
 
@@ -39,8 +39,8 @@ class Clock:
         self._watched[timed] = None
         if self._thread is None:
             self._start()
-        elif timed.due() < self._wakes_at:
-            self.look()
+        elif (due := timed.due()) < self._wakes_at:
+            self._alarm.put(due)
 
     def forget(self, timed: Timed) -> None:
         """Watch no longer."""
@@ -49,7 +49,7 @@ class Clock:
 
     def look(self) -> None:
         """See at once what is due."""
-        self._alarm.put(None)
+        self._alarm.put(math.inf)
 
     def _start(self) -> None:
         with self._starting:
@@ -68,10 +68,14 @@ class Clock:
     def _sleep(self) -> None:
         # Before looking: who comes while it looks must think that it will sleep for too long.
         self._wakes_at = math.inf
-        self._wakes_at = min((timed.due() for timed in list(self._watched)), default=math.inf)
+        # What was announced may be over, and the next of its kind be on its way: it need not wake anybody.
+        self._wakes_at = min([self._announced, *(timed.due() for timed in list(self._watched))])
         seconds = max(0.0, self._wakes_at - time.monotonic())
+        self._announced = math.inf
         with suppress(Empty):
-            self._alarm.get(timeout=None if seconds == math.inf else min(seconds, threading.TIMEOUT_MAX))
+            self._announced = self._alarm.get(
+                timeout=None if seconds == math.inf else min(seconds, threading.TIMEOUT_MAX)
+            )
 
 
 clock = Clock()

@@ -7,14 +7,15 @@ even when the server has lost its data.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
+from hashlib import sha1
 from typing import Any
 
 from django.core.checks import CheckMessage, Warning  # noqa: A004
-from redis import Redis, exceptions
+from redis import Connection, Redis, exceptions
 from redis.backoff import NoBackoff
-from redis.commands.core import Script
 from redis.retry import Retry
 
 from ..conf import Settings
@@ -24,7 +25,16 @@ from .keys import LockName
 
 KEEP_TOKENS_MS = 24 * 3600 * 1000
 
-ACQUIRE = """
+
+class Script:
+    """A script, and the digest under which the server knows it once it has run."""
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+        self.sha = sha1(text.encode(), usedforsecurity=False).hexdigest()
+
+
+ACQUIRE = Script("""
 local held, free, takeover = {}, nil, nil
 for i = 2, #KEYS do
   local lease = redis.call('HMGET', KEYS[i], 'nonce', 'token', 'holder', 'index', 'attempt', 'label', 'since')
@@ -53,28 +63,28 @@ redis.call('HSET', KEYS[i], 'label', ARGV[2], 'holder', ARGV[3], 'index', ARGV[4
   'nonce', ARGV[6], 'token', token, 'since', since)
 redis.call('PEXPIRE', KEYS[i], ARGV[1])
 return {1, i - 2, token}
-"""
+""")
 
 IS_OWN = """
 local lease = redis.call('HMGET', KEYS[2], 'nonce', 'token')
 if lease[1] ~= ARGV[1] or lease[2] ~= ARGV[2] then return 0 end
 """
 
-RENEW = f"""{IS_OWN}
+RENEW = Script(f"""{IS_OWN}
 redis.call('PEXPIRE', KEYS[1], ARGV[3] + ARGV[4])
 return redis.call('PEXPIRE', KEYS[2], ARGV[3])
-"""
+""")
 
-RELEASE = f"{IS_OWN} return redis.call('DEL', KEYS[2])"
+RELEASE = Script(f"{IS_OWN} return redis.call('DEL', KEYS[2])")
 
-SETTLE = f"""{IS_OWN}
+SETTLE = Script(f"""{IS_OWN}
 redis.call('SADD', KEYS[3], ARGV[3])
 if redis.call('SCARD', KEYS[3]) < tonumber(ARGV[4]) then
   redis.call('PEXPIRE', KEYS[3], ARGV[5])
   return 0
 end
 return redis.call('DEL', KEYS[2], KEYS[3])
-"""
+""")
 
 # What a server says when it will not serve, and what that means.
 REFUSALS: tuple[tuple[type[Exception] | None, str, str], ...] = (
@@ -114,13 +124,12 @@ class RedisLocks(LockBackend):
             )
         except (ValueError, AttributeError) as error:
             raise InvalidSettings(f"CLOUDRUN_JOBS['LOCKS']['OPTIONS']['url']: {error}.") from None
-        self._acquire, self._renew = self.client.register_script(ACQUIRE), self.client.register_script(RENEW)
-        self._release, self._settle = self.client.register_script(RELEASE), self.client.register_script(SETTLE)
+        self._idle: deque[Connection] = deque()
 
     def acquire(self, name: LockName, slots: int, owner: Owner, ttl: float) -> Grant | Sequence[Holder]:
         keys = [_key(name.key, "token"), *(_key(name.key, slot) for slot in range(slots))]
         who = [name.label, owner.holder, owner.index, owner.attempt, owner.nonce]
-        won, what, detail = self._run(self._acquire, keys, [_ms(ttl), *who, KEEP_TOKENS_MS])
+        won, what, detail = self._run(ACQUIRE, keys, [_ms(ttl), *who, KEEP_TOKENS_MS])
         if not won:
             return [_holder(name.key, int(what), *lease) for lease in detail]
         grant = Grant(lock=name.key, slot=what, nonce=owner.nonce, token=int(detail))
@@ -129,14 +138,14 @@ class RedisLocks(LockBackend):
 
     def renew(self, grant: Grant, ttl: float) -> bool:
         arguments = [grant.nonce, grant.token, _ms(ttl), KEEP_TOKENS_MS]
-        return bool(self._run(self._renew, _keys(grant), arguments))
+        return bool(self._run(RENEW, _keys(grant), arguments))
 
     def release(self, grant: Grant) -> bool:
-        return bool(self._run(self._release, _keys(grant), [grant.nonce, grant.token]))
+        return bool(self._run(RELEASE, _keys(grant), [grant.nonce, grant.token]))
 
     def settle(self, grant: Grant, index: int, count: int) -> None:
         keys = [*_keys(grant), _key(grant.lock, f"{grant.slot}:done:{grant.token}")]
-        self._run(self._settle, keys, [grant.nonce, grant.token, index, count, KEEP_TOKENS_MS])
+        self._run(SETTLE, keys, [grant.nonce, grant.token, index, count, KEEP_TOKENS_MS])
 
     def holders(self, prefix: str) -> Sequence[Holder]:
         found = self._read_all(self._slots(prefix))
@@ -159,7 +168,14 @@ class RedisLocks(LockBackend):
             )
 
     def close(self) -> None:
+        self._forget_connections()
         self.client.close()
+
+    def _forget_connections(self) -> None:
+        while self._idle:
+            connection = self._idle.pop()
+            connection.disconnect()
+            self.client.connection_pool.release(connection)
 
     def __str__(self) -> str:
         """Name the server, without the password that its URL may hold."""
@@ -189,7 +205,7 @@ class RedisLocks(LockBackend):
             return
         # WAIT speaks of its connection's last write, so that connection writes the lease once more.
         with self.client.pipeline(transaction=False) as pipe:
-            self._renew(_keys(grant), [grant.nonce, grant.token, _ms(self.lease), KEEP_TOKENS_MS], client=pipe)
+            pipe.eval(RENEW.text, 2, *_keys(grant), grant.nonce, grant.token, _ms(self.lease), KEEP_TOKENS_MS)
             pipe.wait(self.wait_replicas, _ms(self._timeout / 2))
             confirmed = self._call(pipe.execute)[-1]
         if confirmed < self.wait_replicas:
@@ -200,7 +216,19 @@ class RedisLocks(LockBackend):
             raise LockUnavailable(words)
 
     def _run(self, script: Script, keys: list[str], arguments: list[Any]) -> Any:
-        return self._call(lambda: script(keys, arguments))
+        return self._call(partial(self._send, script, len(keys), *keys, *arguments))
+
+    def _send(self, script: Script, *arguments: Any) -> Any:
+        """Run a script on a connection that stays here: the pool's checks cost as much as an answer."""
+        connection = self._idle.pop() if self._idle else self.client.connection_pool.get_connection()
+        try:
+            answer = _answer(connection, script, arguments)
+        except BaseException:
+            connection.disconnect()
+            self.client.connection_pool.release(connection)
+            raise
+        self._idle.append(connection)
+        return answer
 
     def _call(self, request: Callable[[], Any]) -> Any:
         """Send a request, and once more on another connection when this one died of something."""
@@ -211,6 +239,7 @@ class RedisLocks(LockBackend):
                 raise self._unavailable(first) from first
         except exceptions.RedisError as error:
             raise self._unavailable(error) from error
+        self._forget_connections()  # They may have died of the same.
         try:
             return request()
         except exceptions.RedisError as error:
@@ -221,6 +250,15 @@ class RedisLocks(LockBackend):
             if (kind and isinstance(error, kind)) or word in str(error):
                 return LockUnavailable(f"{self} {meaning}. It said: {error}")
         return LockUnavailable(f"{self} did not do as asked: {error}")
+
+
+def _answer(connection: Connection, script: Script, arguments: Sequence[Any]) -> Any:
+    try:
+        connection.send_command("EVALSHA", script.sha, *arguments)
+        return connection.read_response()
+    except exceptions.NoScriptError:
+        connection.send_command("EVAL", script.text, *arguments)
+        return connection.read_response()
 
 
 def _was_refused(error: BaseException | None) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Iterator
 from uuid import uuid4
@@ -112,6 +113,25 @@ def test_connections_that_die_are_replaced_within_one_renewal(behind_proxy):
     for _ in range(3):
         proxy.cut()
         assert asked.renew()
+    asked.release(finished=True)
+
+
+def test_all_connections_that_die_together_are_replaced(behind_proxy):
+    """The second try does not go out on another connection that died of the same."""
+    backend, proxy, _ = behind_proxy
+    asked = claim(backend)
+    asked.ttl = 30.0
+    assert asked.take() is None
+    proxy.lag = 0.3
+    renewals = [threading.Thread(target=asked.renew) for _ in range(3)]
+    for renewal in renewals:
+        renewal.start()
+    for renewal in renewals:
+        renewal.join(20)
+    proxy.lag = 0
+    proxy.cut()
+
+    assert asked.renew()
     asked.release(finished=True)
 
 

@@ -162,6 +162,7 @@ class DatabaseLocks(LockBackend):
                 return statement(cursor)
         except (OperationalError, InterfaceError, ProgrammingError) as error:
             self._refuse(error)
+        self._connections.close()  # Others may have died of the same.
         try:
             with self._connections.lend() as cursor:
                 return statement(cursor)
