@@ -231,7 +231,8 @@ def test_the_statement_decides_whatever_was_read_before(locks, name, monkeypatch
     if not hasattr(locks, "dialect"):
         pytest.skip("It decides in the operation that reads.")
     taken(locks.acquire(name, 1, owner("a"), TTL))
-    monkeypatch.setattr(locks, "_rows", lambda *condition: [])
+    (held,) = locks._rows("lock_key = %s", name.key)
 
-    for missing in (True, False):
-        assert locks._take(name, 0, owner("b"), TTL, missing=missing) is None
+    for read in ([], [replace(held, expires_us=0)]):
+        monkeypatch.setattr(locks, "_rows", lambda *condition, read=read: read)
+        assert refused_by(locks.acquire(name, 1, owner("b"), TTL)) == []
