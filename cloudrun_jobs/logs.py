@@ -13,7 +13,16 @@ from typing import TYPE_CHECKING, Any
 from django.dispatch import receiver
 
 from .context import TaskContext
-from .signals import job_delayed, job_finished, job_skipped, job_started, job_waiting, lease_lost, lease_troubled
+from .signals import (
+    job_delayed,
+    job_finished,
+    job_skipped,
+    job_started,
+    job_unlocked,
+    job_waiting,
+    lease_lost,
+    lease_troubled,
+)
 from .spec import JobSpec
 
 if TYPE_CHECKING:
@@ -68,6 +77,14 @@ def log_job_skipped(
 ) -> None:
     extra = {"action": "job_skipped", "lock": lock, **_data(spec, task)}
     logger.warning("Job %s was skipped: %s is held by %s", spec.name, lock, _who(holders), extra=extra)
+
+
+@receiver(job_unlocked, dispatch_uid="cloudrun_jobs.logs")
+def log_job_unlocked(
+    sender: type, spec: JobSpec, task: TaskContext | None, lock: str, error: Exception, **kwargs: Any
+) -> None:
+    extra = {"action": "job_unlocked", "lock": lock, **_data(spec, task)}
+    logger.error("Job %s runs without its lock %s: %s", spec.name, lock, error, extra=extra)
 
 
 @receiver(lease_troubled, dispatch_uid="cloudrun_jobs.logs")

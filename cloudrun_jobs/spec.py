@@ -27,6 +27,8 @@ MAX_VARIABLE_SIZE = 32_768
 
 OVERLAPS = ("skip", "wait", "fail", "allow")
 LOCK_SCOPES = ("execution", "task")
+BACKEND_ERRORS = ("fail", "run")
+HEARTBEATS = ("thread", "process")
 
 # The least memory that Cloud Run demands with so many CPUs, and the most it gives: CPUs, least, most, in MiB.
 MEMORY_FOR_CPU = ((1, 512, 4096), (2, 512, 8192), (4, 2048, 16_384), (6, 4096, 24_576), (8, 4096, 32_768))
@@ -56,6 +58,8 @@ class JobSpec:
     lock_args: tuple[str, ...] | None = None  # The options that make two runs the same; None: all.
     lock_timeout: timedelta = timedelta(minutes=10)  # How long a run waits for a lock.
     lock_scope: str = "execution"  # Who holds a lock: an execution with all of its tasks, or each task.
+    on_backend_error: str = "fail"  # What a run does when the server of the locks is away.
+    heartbeat: str = "thread"  # What renews the locks while the job runs: a thread, or another process.
     cpu: str = "1"
     memory: str = "512Mi"
     service_account: str | None = None
@@ -200,7 +204,12 @@ def _check_task_parallelism(spec: JobSpec) -> Iterator[Problem]:
 
 
 def _check_locks(spec: JobSpec) -> Iterator[Problem]:
-    for attribute, known in (("overlap", OVERLAPS), ("lock_scope", LOCK_SCOPES)):
+    for attribute, known in (
+        ("overlap", OVERLAPS),
+        ("lock_scope", LOCK_SCOPES),
+        ("on_backend_error", BACKEND_ERRORS),
+        ("heartbeat", HEARTBEATS),
+    ):
         value = getattr(spec, attribute)
         if value not in known:
             hint = did_you_mean(value, known) if isinstance(value, str) else ""

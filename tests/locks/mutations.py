@@ -64,7 +64,7 @@ MUTATIONS = (
         "if False:\n            self.lose(",
     ),
     ("a loss that the server tells is a loss", "local", LEASE, "if not confirmed:", "if False:"),
-    ("leases are renewed", "local", LEASE, "confirmed = self._claim.renew()", "confirmed = True"),
+    ("leases are renewed", "local", LEASE, "confirmed = self.claim.renew()", "confirmed = True"),
 )
 
 

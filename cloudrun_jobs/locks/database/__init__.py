@@ -7,6 +7,7 @@ that refuses without waiting, it comes first: a lock is mostly free, or was not 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from datetime import timedelta
 from typing import Any, TypeVar
 
 from django.core.checks import CheckMessage, Error, Warning  # noqa: A004
@@ -121,6 +122,10 @@ class DatabaseLocks(LockBackend):
             cursor.execute(self.dialect.fence, [_id(grant.lock, grant.slot)])
             row = cursor.fetchone()
         return row is not None and row[0] == grant.token
+
+    def prune(self, older_than: timedelta) -> int:
+        age = _us(older_than.total_seconds())
+        return self._run(lambda cursor: self.dialect.prune(cursor, age))
 
     def check(self) -> Iterable[CheckMessage]:
         try:

@@ -43,6 +43,12 @@ class Dialect:
         self.free = self._in_words(
             f"UPDATE {SLOTS} SET expires_us = {{now}} WHERE id = %s AND expires_us > {{now}}"
         )
+        # A slot that is made anew begins with the clock's token: one that is ahead of the clock has to stay.
+        self._old = self._in_words(f"{SLOTS}.expires_us < {{now}} - %(age)s AND {SLOTS}.token < {{now}} - %(age)s")
+        self._prune_tasks = (
+            f"DELETE FROM {TASKS} WHERE NOT EXISTS "
+            f"(SELECT 1 FROM {SLOTS} s WHERE s.id = {TASKS}.slot_id AND s.token = {TASKS}.token)"
+        )
         self.fence = f"SELECT token FROM {TOKENS} WHERE id = %s {self.share}"
 
     def prepare(self, cursor: CursorWrapper) -> None:
@@ -60,6 +66,16 @@ class Dialect:
             if _code(error) in self.gave_way:
                 return None  # A fenced transaction of the holder has not ended, or others were faster.
             raise
+
+    def prune(self, cursor: CursorWrapper, age: int) -> int:
+        """Delete what has not been held for so many microseconds; return how many slots."""
+        deleted = self.prune_slots(cursor, {"age": age})
+        cursor.execute(self._prune_tasks)
+        return deleted
+
+    def prune_slots(self, cursor: CursorWrapper, values: dict[str, int]) -> int:
+        """Delete slots and their tokens together, as they are made."""
+        raise NotImplementedError
 
     def lacks_table(self, error: Error) -> bool:
         """Say whether the server has no such table."""
@@ -109,6 +125,15 @@ class PostgreSQL(Dialect):
         taken = cursor.fetchone()
         return taken[0] if taken else None
 
+    def prune_slots(self, cursor: CursorWrapper, values: dict[str, int]) -> int:
+        cursor.execute(
+            f"WITH gone AS (DELETE FROM {SLOTS} WHERE {self._old} RETURNING id) "
+            f"DELETE FROM {TOKENS} USING gone WHERE {TOKENS}.id = gone.id",
+            values,
+        )
+        deleted: int = cursor.rowcount
+        return deleted
+
 
 class MySQL(Dialect):
     """One statement over both tables, which takes no insert: missing rows are made before it, as free ones."""
@@ -144,6 +169,14 @@ class MySQL(Dialect):
         cursor.execute(self._take, row)
         return cursor.lastrowid if cursor.rowcount else None
 
+    def prune_slots(self, cursor: CursorWrapper, values: dict[str, int]) -> int:
+        cursor.execute(
+            f"DELETE {SLOTS}, {TOKENS} FROM {SLOTS} JOIN {TOKENS} ON {TOKENS}.id = {SLOTS}.id WHERE {self._old}",
+            values,
+        )
+        deleted: int = cursor.rowcount
+        return deleted // 2  # It counts the rows of both tables.
+
 
 class SQLite(Dialect):
     """A transaction that writes from its beginning: there is one writer at a time in any case."""
@@ -175,6 +208,14 @@ class SQLite(Dialect):
             cursor.execute(self._note, {**row, "token": taken[0]})
         cursor.execute("COMMIT")
         return taken[0] if taken else None
+
+    def prune_slots(self, cursor: CursorWrapper, values: dict[str, int]) -> int:
+        cursor.execute("BEGIN IMMEDIATE")
+        cursor.execute(f"DELETE FROM {SLOTS} WHERE {self._old}", values)
+        deleted: int = cursor.rowcount
+        cursor.execute(f"DELETE FROM {TOKENS} WHERE id NOT IN (SELECT id FROM {SLOTS})")
+        cursor.execute("COMMIT")
+        return deleted
 
     def lacks_table(self, error: Error) -> bool:
         return str(error).startswith("no such table")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import json
 import os
 import re
@@ -78,6 +79,11 @@ class Command(CloudRunJobs):
         """Hold the interpreter's lock for longer than any lease."""
         self.note("deaf")
         re.match(r"(a+)+$", "a" * 60 + "b")
+
+    def holding(self, options: dict[str, Any]) -> None:
+        """Hold the interpreter's lock for so many seconds, then look at the lease."""
+        ctypes.PyDLL(None).sleep(int(options["seconds"]))
+        self.check_lease()
 
     def nested(self, options: dict[str, Any]) -> None:
         """Call itself, which must not wait for itself."""
