@@ -11,6 +11,7 @@ import json
 import math
 import mmap
 import os
+import resource
 import select
 import signal
 import struct
@@ -155,7 +156,13 @@ def serve(orders: dict[str, Any], memory: mmap.mmap, backend: LockBackend, paren
         if any(lease.lost.is_set() for lease in leases):
             ends = min(ends, *(lease.last_moment for lease in leases))
         if now >= ends and orders["may_kill"]:
-            os.kill(parent, signal.SIGKILL)
+            _end(parent)
+
+
+def _end(parent: int) -> None:
+    os.kill(parent, signal.SIGKILL)
+    # Process 1 of a container gets no signal that it does not handle, but for the kernel's own.
+    resource.prlimit(parent, resource.RLIMIT_CPU, (1, 1))
 
 
 def main(memory: int) -> None:
@@ -167,7 +174,7 @@ def main(memory: int) -> None:
     apps.populate(["cloudrun_jobs"])
     from .backend import current
 
-    with suppress(KeyboardInterrupt):
+    with suppress(ProcessLookupError):  # Whom it was to end had ended.
         serve(orders, mmap.mmap(memory, 0), current(), parent)
 
 

@@ -55,12 +55,24 @@ def test_a_lease_outlives_deafness(journal, shop):
 def test_a_deaf_holder_that_lost_its_lease_is_killed(journal, shop):
     """By the process that renews it, which alone can know."""
     journal.locks["OPTIONS"]["lease"] = 6
-    first = journal.start("deafly", shop, "--how=holding", "--seconds=50")
+    first = journal.start("deafly", shop, "--how=deaf")
     journal.free(first)
     freed = time.monotonic()
 
     assert first.ends()[0] == -signal.SIGKILL
     assert time.monotonic() - freed < 6 + 2
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="Only root makes process 1 of a new namespace.")
+def test_a_deaf_process_1_that_lost_its_lease_is_ended(journal, shop):
+    """It gets no SIGKILL from its child, and ends all the same."""
+    journal.locks["OPTIONS"]["lease"] = 6
+    first = journal.start("deafly", shop, "--how=deaf", inside=("unshare", "--pid", "--fork", "--mount-proc"))
+    journal.free_token(until(journal.entries)[0]["token"])
+    freed = time.monotonic()
+
+    assert first.ends()[0] != 0
+    assert time.monotonic() - freed < 6 + 4
 
 
 def test_a_holder_that_hears_is_told_of_the_loss(journal, shop):
