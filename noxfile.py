@@ -61,13 +61,15 @@ def lint(session: nox.Session) -> None:
 @nox.session
 @nox.parametrize(("python", "django"), PAIRS, ids=[f"{python}-django{django}" for python, django in PAIRS])
 def tests(session: nox.Session, django: str) -> None:
-    """The whole suite, in random order, with coverage of lines and branches."""
+    """The whole suite, in random order, with coverage of lines and branches; the long faults with one pair."""
     install(session, django)
     session.run("coverage", "erase")
     session.run("coverage", "run", "-m", "pytest", "-q", "-n", "2", *session.posargs)
     session.run("coverage", "combine", "--quiet")
     if not session.posargs:
         session.run("coverage", "report", "--fail-under=95")
+        if (session.python, django) == NEWEST:
+            session.run("pytest", "-q", "-n", "2", "-m", "faults", "tests/locks")
 
 
 @nox.session(python=NEWEST[0])

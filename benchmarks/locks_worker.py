@@ -57,6 +57,29 @@ def locker(key: str) -> tuple[Callable[[], object], Callable[[], object]]:
     return manager.try_lock, lambda: manager.release_lock(raise_exception=True)
 
 
+def floor() -> dict[str, Any]:
+    """Ask the server twice for nothing: what no lock can be faster than."""
+    ask, times, ends = asker(), [], time.perf_counter() + TOLD["seconds"]
+    while (began := time.perf_counter()) < ends:
+        ask()
+        ask()
+        times.append(time.perf_counter() - began)
+    return {"p50": statistics.median(times)}
+
+
+def asker() -> Callable[[], object]:
+    """Return a question that costs the server nothing, by the same client as the locks'."""
+    if "redis" in TOLD["system"]:
+        from redis import Redis
+
+        client = Redis.from_url(TOLD["places"]["redis"])
+        return lambda: client.eval("return 1", 0)
+    from django.db import connection
+
+    cursor = connection.cursor()
+    return lambda: cursor.execute("SELECT 1")
+
+
 def cycle() -> dict[str, Any]:
     """Take and give back, alone."""
     acquire, release = locker(f"{KEY} {os.getpid()}")
@@ -127,4 +150,8 @@ def migrate() -> dict[str, Any]:
 
 if __name__ == "__main__":
     configure()
-    print(json.dumps({"cycle": cycle, "contend": contend, "job": job, "migrate": migrate}[TOLD["work"]]()))
+    print(
+        json.dumps(
+            {"floor": floor, "cycle": cycle, "contend": contend, "job": job, "migrate": migrate}[TOLD["work"]]()
+        )
+    )

@@ -87,6 +87,14 @@ class CloudRunJobs(BaseCommand):
     # that only the same task of another execution wants, "task". Default: "execution".
     lock_scope: ClassVar[str]
 
+    # What a run does when the server that keeps the locks is away for half a minute: "fail" ends with status 75,
+    # "run" logs an error and runs without them, for work that may be done twice. Default: "fail".
+    on_backend_error: ClassVar[str]
+
+    # What renews the locks meanwhile: a "thread", or a "process" of its own for code that keeps Python's threads
+    # from running for a minute, as a regular expression or a big sort can. Default: "thread".
+    heartbeat: ClassVar[str]
+
     # CPUs and memory of a task: "2" or "500m", "512Mi" or "2Gi". Default: "1" and "512Mi".
     cpu: ClassVar[str | float]
     memory: ClassVar[str]

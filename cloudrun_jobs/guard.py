@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -13,7 +14,7 @@ from .exceptions import InvalidArguments, InvalidJob, LockUnavailable, Problem, 
 from .locks import Holder, Lease, keys, waiting
 from .locks.claims import Claim, SlotClaim, TaskClaim
 from .locks.owner import new_owner
-from .signals import job_waiting, lease_troubled
+from .signals import job_unlocked, job_waiting, lease_troubled
 from .spec import JobSpec
 
 if TYPE_CHECKING:
@@ -69,13 +70,30 @@ def locked(job: CloudRunJobs, spec: JobSpec, options: Mapping[str, Any]) -> Iter
                 yield refusal
                 return
             own = tuple(leases.values())
-            interrupt.watch(own)
-            with _holding({**outer, **leases}), _blaming_a_loss(own):
+            with _renewed(own, spec), _holding({**outer, **leases}), _blaming_a_loss(own):
+                interrupt.watch(own)
                 yield tuple({**leases, **outer}.values())
             finished = True
         finally:
             for lease in reversed(leases.values()):
                 _give_back(lease, finished=finished)
+
+
+@contextmanager
+def _renewed(leases: Sequence[Lease], spec: JobSpec) -> Iterator[None]:
+    """Have the leases renewed by another process while the block runs, if the job asks for that."""
+    # Locks in this process's memory are out of another one's reach.
+    if spec.heartbeat == "thread" or not leases or not locks.current().is_shared:
+        yield
+        return
+    from .locks.deputy import Deputy
+
+    until = time.monotonic() + spec.timeout.total_seconds()
+    deputy = Deputy(leases, until, wake=interrupts.LOSS if interrupts.listens() else None)
+    try:
+        yield
+    finally:
+        deputy.dismiss()
 
 
 @contextmanager
@@ -146,13 +164,27 @@ def _take(
         if want.name.key in outer:
             continue
         answer = _ask(job, spec, want)
+        if answer is None:
+            continue
         if not isinstance(answer, Lease):
             return Refusal(want.name.label, answer)
         leases[want.name.key] = answer
     return None
 
 
-def _ask(job: CloudRunJobs, spec: JobSpec, want: Wanted) -> Lease | Sequence[Holder]:
+def _ask(job: CloudRunJobs, spec: JobSpec, want: Wanted) -> Lease | Sequence[Holder] | None:
+    """Return the lock or who holds it; None if its server is away and the job runs all the same."""
+    try:
+        return _ask_server(job, spec, want)
+    except LockUnavailable as error:
+        if spec.on_backend_error == "fail":
+            raise
+        task = context.current()
+        job_unlocked.send_robust(type(job), spec=spec, task=task, lock=want.name.label, error=error)
+        return None
+
+
+def _ask_server(job: CloudRunJobs, spec: JobSpec, want: Wanted) -> Lease | Sequence[Holder]:
     claim = _claim(spec, want)
     if want.policy == "skip":
         return waiting.ask(claim, waiting.PATIENCE, interrupts.sleep)

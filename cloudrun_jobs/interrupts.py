@@ -25,6 +25,7 @@ from django.db import connections
 from . import context
 from .exceptions import JobInterrupted
 from .locks import Lease
+from .locks.clock import clock
 from .shield import exposed, shield, when_exposed
 
 LOSS = signal.SIGUSR1
@@ -55,6 +56,11 @@ def handled(timeout: float | None = None) -> Iterator[Interrupt]:
             interrupt.forget()
             for number, handler in previous.items():
                 signal.signal(number, handler)
+
+
+def listens() -> bool:
+    """Say whether the signal of a loss would find its handler."""
+    return signal.getsignal(LOSS) is _tell
 
 
 def sleep(seconds: float) -> None:
@@ -108,7 +114,7 @@ class Interrupt:
 
     def lost(self, lease: Lease) -> None:
         # A real signal: it ends a sleep or a read at once, as nothing that Python has between threads does.
-        if signal.getsignal(LOSS) is _tell:
+        if listens():
             signal.pthread_kill(threading.main_thread().ident or 0, LOSS)
 
     def interrupted(self) -> JobInterrupted:
@@ -158,6 +164,7 @@ def _leave(interrupted: JobInterrupted) -> NoReturn:
 
 
 def _tell(number: int, frame: FrameType | None) -> None:
+    clock.look()  # A deputy may have sent it.
     when_exposed(_tell_all)
 
 

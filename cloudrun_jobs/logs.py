@@ -19,6 +19,7 @@ from .signals import (
     job_finished,
     job_skipped,
     job_started,
+    job_unlocked,
     job_waiting,
     lease_lost,
     lease_troubled,
@@ -122,6 +123,14 @@ def log_run_settled(sender: type, run: JobRun, **kwargs: Any) -> None:
     level = logging.INFO if run.status == "succeeded" else logging.ERROR
     words = "Run %s %s (%s): found by looking after it"
     logger.log(level, words, run, run.status, run.reason or "done", extra=_about(run, "run_settled"))
+
+
+@receiver(job_unlocked, dispatch_uid="cloudrun_jobs.logs")
+def log_job_unlocked(
+    sender: type, spec: JobSpec, task: TaskContext | None, lock: str, error: Exception, **kwargs: Any
+) -> None:
+    extra = {"action": "job_unlocked", "lock": lock, **_data(spec, task)}
+    logger.error("Job %s runs without its lock %s: %s", spec.name, lock, error, extra=extra)
 
 
 @receiver(lease_troubled, dispatch_uid="cloudrun_jobs.logs")

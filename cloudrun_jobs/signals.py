@@ -44,6 +44,9 @@ job_waiting = Signal()
 # A run stepped aside because the same job runs already. Arguments: spec, run, task, lock, holders.
 job_skipped = Signal()
 
+# A run goes on without a lock whose server is away. Arguments: spec, task, lock, error.
+job_unlocked = Signal()
+
 # A renewal or a release did not reach the server that keeps the locks. The sender is `locks.Lease`.
 # Arguments: lease, error.
 lease_troubled = Signal()

@@ -28,9 +28,13 @@ class Claim(ABC):
     def take(self) -> Sequence[Holder] | None:
         """Take the lock, or return who holds it."""
 
+    def kept(self) -> Sequence[tuple[Grant, float]]:
+        """Return what is to be renewed, and for how long each time."""
+        return [(self.grant, self.ttl)]
+
     def renew(self) -> bool:
         """Extend the lease; return False if it had ended."""
-        return self.backend.renew(self.grant, self.ttl)
+        return all(self.backend.renew(grant, ttl) for grant, ttl in self.kept())
 
     def release(self, *, finished: bool) -> bool:
         """Give the lock back; return False if it was lost before."""
@@ -72,8 +76,8 @@ class TaskClaim(Claim):
         self._shared, self.grant = shared, own
         return None
 
-    def renew(self) -> bool:
-        return super().renew() and self.backend.renew(self._shared, self._grace)
+    def kept(self) -> Sequence[tuple[Grant, float]]:
+        return [*super().kept(), (self._shared, self._grace)]
 
     def release(self, *, finished: bool) -> bool:
         released = super().release(finished=finished)

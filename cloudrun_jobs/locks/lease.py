@@ -7,7 +7,7 @@ import os
 import random
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from queue import Empty, SimpleQueue
 from typing import Protocol
@@ -23,6 +23,7 @@ from .clock import clock
 
 RENEWALS = 6  # In the time of a lease.
 MARGIN = 1 / 8  # Of a lease: how much earlier than the server the holder takes it for ended.
+GONE = -math.inf  # The deadline of a lease that its deputy has lost.
 GRACE = 1 / 12  # Of a lease: how long a holder that lost it may clean up.
 
 
@@ -52,7 +53,7 @@ class Lease:
         self.slot = claim.grant.slot
         self.token = claim.grant.token
         self.lost = threading.Event()
-        self._claim = claim
+        self.claim = claim
         self._process = os.getpid()
         self._mutex = threading.Lock()
         self._released = False
@@ -62,6 +63,8 @@ class Lease:
         self._keeper: threading.Thread | None = None
         self._deadline = sent + claim.ttl * (1 - MARGIN)
         self._first_renewal = sent + _pause(claim.ttl)
+        self._deputys_deadline: Callable[[], float] | None = None
+        self._deputys_end = 0.0
         clock.watch(self)
 
     def __repr__(self) -> str:
@@ -71,17 +74,23 @@ class Lease:
     @property
     def deadline(self) -> float:
         """The moment of the monotonic clock from which the lock is not held without another renewal."""
-        return self._deadline
+        if self._deputys_deadline is None:
+            return self._deadline
+        told = self._deputys_deadline()
+        return told if told == GONE else max(told, self._deadline)
 
     @property
     def last_moment(self) -> float:
         """The moment by which a holder that lost the lock must have ended: others may have it soon after."""
-        return self._deadline + self._claim.ttl * GRACE
+        if self._deputys_deadline:
+            # Nobody here can say it in time that the lease was renewed. The deputy ends a holder that lost it.
+            return self._deputys_end + self.claim.ttl
+        return self._deadline + self.claim.ttl * GRACE
 
     def check(self) -> None:
         """Raise `LeaseLost` unless the lock is held. Asks nobody: it costs nothing."""
         self._check_use()
-        if time.monotonic() >= self._deadline:
+        if time.monotonic() >= self.deadline:
             self.lose(self._too_late)
         if self.lost.is_set():
             raise self.loss
@@ -89,7 +98,7 @@ class Lease:
     @property
     def is_gone(self) -> bool:
         """Whether the lock is lost, or is now. Takes no locks and tells nobody: for signal handlers."""
-        return self.lost.is_set() or (not self._released and time.monotonic() >= self._deadline)
+        return self.lost.is_set() or (not self._released and time.monotonic() >= self.deadline)
 
     @property
     def loss(self) -> LeaseLost:
@@ -98,7 +107,9 @@ class Lease:
 
     @property
     def _too_late(self) -> str:
-        return f"no renewal was confirmed for {self._claim.ttl * (1 - MARGIN):.3g} seconds"
+        if self.deadline == GONE:
+            return "the process that renews it says so, and why"
+        return f"no renewal was confirmed for {self.claim.ttl * (1 - MARGIN):.3g} seconds"
 
     def idempotency_key(self, step: str) -> str:
         """Return a text that is the same in each attempt of this work, for services that know such keys."""
@@ -115,7 +126,7 @@ class Lease:
         """
         with transaction.atomic(using):
             self.check()
-            if not self._claim.backend.fence(self._claim.grant, using):
+            if not self.claim.backend.fence(self.claim.grant, using):
                 self.lose("another holder has taken it")
                 self.check()
             yield
@@ -131,13 +142,18 @@ class Lease:
         with self._mutex:
             self._released = True
         self._stop()
-        return self._claim.release(finished=finished)
+        return self.claim.release(finished=finished)
 
     def watch(self, watcher: Watcher) -> None:
         """Tell how the lease fares from now on, and at once if it is lost."""
         self._watcher = watcher
         if self.lost.is_set():
             watcher.lost(self)
+
+    def entrust(self, deadline: Callable[[], float], until: float) -> None:
+        """Leave it to a deputy to renew until then, who tells the deadline; renew here if that does not move."""
+        self._deputys_deadline, self._deputys_end = deadline, until
+        self._first_renewal = math.inf
 
     def renew_soon(self) -> None:
         """Renew now rather than when it is time. Takes no locks: for signal handlers."""
@@ -160,11 +176,14 @@ class Lease:
 
     def due(self) -> float:
         """Return when the clock has to look after this lease."""
-        return self._deadline if self._keeper else min(self._first_renewal, self._deadline)
+        if self._keeper:
+            return self.deadline
+        idle = self.claim.ttl / 2 if self._deputys_deadline else 0
+        return min(self._first_renewal, self.deadline - idle)
 
     def tick(self) -> None:
         """Start to renew when it is time, or take the lock for lost when it is too late."""
-        if time.monotonic() >= self._deadline:
+        if time.monotonic() >= self.deadline:
             self.lose(self._too_late)
         elif self._keeper is None:
             self._keeper = threading.Thread(
@@ -183,7 +202,7 @@ class Lease:
     def _keep(self) -> None:
         """Renew until it is over. A thread of each lease's own: one that hangs harms no other lease."""
         while not self._over:
-            pause = _pause(self._claim.ttl) if self._renew() else _pause(self._claim.ttl) / 4
+            pause = _pause(self.claim.ttl) if self._renew() else _pause(self.claim.ttl) / 4
             with suppress(Empty):
                 self._alarm.get(timeout=pause)
 
@@ -191,14 +210,14 @@ class Lease:
         # Counted from before the request: the server may have extended the lease the moment it was sent.
         sent = time.monotonic()
         try:
-            confirmed = self._claim.renew()
+            confirmed = self.claim.renew()
         except LockUnavailable as error:
             lease_troubled.send_robust(type(self), lease=self, error=error)
             return False
         if not confirmed:
             self.lose("its server says that it has ended, was freed by hand, or is another's; or it lost its data")
-        elif time.monotonic() < self._deadline:
-            self._deadline = sent + self._claim.ttl * (1 - MARGIN)
+        elif time.monotonic() < self.deadline:
+            self._deadline = sent + self.claim.ttl * (1 - MARGIN)
             if self._watcher:
                 self._watcher.renewed(self)
         return True

@@ -22,6 +22,7 @@ class Migration(migrations.Migration):
                 ("task_index", models.PositiveIntegerField()),
                 ("attempt", models.PositiveIntegerField()),
                 ("nonce", models.CharField(max_length=255)),
+                ("token", models.BigIntegerField()),
                 ("acquired_us", models.BigIntegerField()),
                 ("expires_us", models.BigIntegerField()),
             ],

@@ -20,6 +20,7 @@ class LockSlot(models.Model):
     task_index = models.PositiveIntegerField()
     attempt = models.PositiveIntegerField()
     nonce = models.CharField(max_length=255)
+    token = models.BigIntegerField()
     acquired_us = models.BigIntegerField()
     expires_us = models.BigIntegerField()
 
@@ -28,7 +29,7 @@ class LockSlot(models.Model):
 
 
 class LockToken(models.Model):
-    """The fencing token of a slot.
+    """The fencing token of a slot once more, for the fence.
 
     Apart from the slot, because `Lease.transaction()` locks this row: a heartbeat must not wait for that.
     """

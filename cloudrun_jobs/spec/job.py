@@ -41,6 +41,8 @@ class JobSpec:
     lock_args: tuple[str, ...] | None = None  # The options that make two runs the same; None: all.
     lock_timeout: timedelta = timedelta(minutes=10)  # How long a run waits for a lock.
     lock_scope: str = "execution"  # Who holds a lock: an execution with all of its tasks, or each task.
+    on_backend_error: str = "fail"  # What a run does when the server of the locks is away.
+    heartbeat: str = "thread"  # What renews the locks while the job runs: a thread, or another process.
     cpu: str = "1"
     memory: str = "512Mi"
     service_account: str | None = None

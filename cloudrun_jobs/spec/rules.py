@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 MAX_TIMEOUT = timedelta(hours=168)
 OVERLAPS = ("skip", "wait", "fail", "allow")
 LOCK_SCOPES = ("execution", "task")
+BACKEND_ERRORS = ("fail", "run")
+HEARTBEATS = ("thread", "process")
 
 
 def _check_name(spec: JobSpec) -> Iterator[Problem]:
@@ -66,7 +68,12 @@ def _check_task_parallelism(spec: JobSpec) -> Iterator[Problem]:
 
 
 def _check_locks(spec: JobSpec) -> Iterator[Problem]:
-    for attribute, known in (("overlap", OVERLAPS), ("lock_scope", LOCK_SCOPES)):
+    for attribute, known in (
+        ("overlap", OVERLAPS),
+        ("lock_scope", LOCK_SCOPES),
+        ("on_backend_error", BACKEND_ERRORS),
+        ("heartbeat", HEARTBEATS),
+    ):
         value = getattr(spec, attribute)
         if value not in known:
             hint = did_you_mean(value, known) if isinstance(value, str) else ""

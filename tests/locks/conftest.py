@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,8 +16,10 @@ from cloudrun_jobs.locks.clock import clock
 from cloudrun_jobs.locks.database import DatabaseLocks
 from cloudrun_jobs.locks.local import LocalLocks
 from cloudrun_jobs.locks.redis import RedisLocks
+from tests.locks.workers import Journal, database_settings
 from tests.servers.fixtures import *  # noqa: F403
 
+JOB_LEASE = 2.0  # Of jobs in processes of their own.
 KINDS = ("redis", "valkey", "postgres", "pgbouncer", "mariadb", "sqlite", "local")
 SETTINGS = Settings(environment="production")
 
@@ -38,6 +41,34 @@ def build(kind: str, request: pytest.FixtureRequest, **options: Any) -> LockBack
     }
     path, given = path_and_options(kind, request)
     return classes.get(path, DatabaseLocks)(SETTINGS, **given, **options)
+
+
+def journal_for(kind: str, request: pytest.FixtureRequest, tmp_path: Path, **options: Any) -> Journal:
+    path, given = path_and_options(kind, request)
+    database: dict[str, Any] = {"ENGINE": "django.db.backends.sqlite3", "NAME": str(tmp_path / "db")}
+    if "using" in given:
+        database = database_settings(given.pop("using"))
+    locks = {"BACKEND": path, "OPTIONS": {**given, "lease": JOB_LEASE, **options}}
+    return Journal(tmp_path / "journal", locks, {"default": database})
+
+
+@pytest.fixture
+def kind() -> str:
+    """What keeps the locks, unless the test says otherwise: what does by default."""
+    return "postgres"
+
+
+@pytest.fixture
+def shop(request: pytest.FixtureRequest) -> str:
+    """A name for the work of one test alone: the servers outlive it."""
+    return f"--shop={request.node.name}"
+
+
+@pytest.fixture
+def journal(kind: str, request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Journal]:
+    found = journal_for(kind, request, tmp_path)
+    yield found
+    found.stop()
 
 
 @pytest.fixture(autouse=True)

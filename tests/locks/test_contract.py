@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from dataclasses import replace
+from datetime import timedelta
 from uuid import uuid4
 
 import pytest
@@ -182,6 +183,65 @@ def test_freeing_ends_the_leases_of_a_lock_and_of_the_tasks_below_it(locks, name
     assert locks.holders(name.key) == []
 
 
+def test_pruning_forgets_only_what_nobody_holds(locks, name):
+    """Live leases stay, and so does what ended a moment ago."""
+    ended_now = taken(locks.acquire(name, 3, owner("a"), TTL))
+    live = taken(locks.acquire(name, 3, owner("b"), TTL))
+    assert locks.release(ended_now)
+
+    locks.prune(timedelta(days=1))
+    assert rows_of(locks, name) in ({0, 1}, None)
+
+    locks.prune(timedelta(0))
+    assert rows_of(locks, name) in ({1}, None)
+    assert locks.renew(live, TTL)
+
+
+def test_tokens_grow_beyond_pruning(locks, name):
+    """Who takes a lock that was forgotten gets a greater token than its last holder; that one's proves nothing."""
+    first = taken(locks.acquire(name, 1, owner("a"), TTL))
+    locks.release(first)
+
+    locks.prune(timedelta(0))
+    second = taken(locks.acquire(name, 1, owner("b"), TTL))
+
+    assert second.token > first.token
+    assert not locks.renew(first, TTL)
+    assert not locks.release(first)
+
+
+def test_pruning_leaves_a_token_that_is_ahead_of_the_clock(locks, name):
+    """After the server's clock was set back, a slot made anew would begin with a smaller token."""
+    first = taken(locks.acquire(name, 1, owner("a"), TTL))
+    if not hasattr(locks, "dialect"):
+        pytest.skip("It forgets by itself.")
+    ahead = first.token + 10**9
+    for table in ("lockslot", "locktoken"):
+        update = f"UPDATE cloudrun_jobs_{table} SET token = %s WHERE id = %s"
+        locks._run(lambda cursor, update=update: cursor.execute(update, [ahead, f"{name.key}:0"]))
+    locks.free(name.key)
+
+    locks.prune(timedelta(0))
+
+    assert taken(locks.acquire(name, 1, owner("b"), TTL)).token > ahead
+
+
+def test_pruning_keeps_what_tasks_of_a_running_execution_have_done(locks, name):
+    """However long ago that was; and forgets it when the slot has changed hands."""
+    grant = taken(locks.acquire(name, 1, owner("a"), TTL))
+    locks.settle(grant, 0, 2)
+
+    locks.prune(timedelta(0))
+    locks.settle(grant, 1, 2)
+
+    assert not locks.holders(name.key)
+
+
+def rows_of(locks: LockBackend, name: LockName) -> set[int] | None:
+    """Return the slots that a database has rows for."""
+    return {row.slot for row in locks._rows("lock_key = %s", name.key)} if hasattr(locks, "dialect") else None
+
+
 def test_locks_do_not_meet(locks, name):
     """Another name is another lock."""
     taken(locks.acquire(name, 1, owner("a"), TTL))
@@ -231,7 +291,8 @@ def test_the_statement_decides_whatever_was_read_before(locks, name, monkeypatch
     if not hasattr(locks, "dialect"):
         pytest.skip("It decides in the operation that reads.")
     taken(locks.acquire(name, 1, owner("a"), TTL))
-    monkeypatch.setattr(locks, "_rows", lambda *condition: [])
+    (held,) = locks._rows("lock_key = %s", name.key)
 
-    for missing in (True, False):
-        assert locks._take(name, 0, owner("b"), TTL, missing=missing) is None
+    for read in ([], [replace(held, expires_us=0)]):
+        monkeypatch.setattr(locks, "_rows", lambda *condition, read=read: read)
+        assert refused_by(locks.acquire(name, 1, owner("b"), TTL)) == []

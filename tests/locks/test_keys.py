@@ -106,6 +106,8 @@ def test_a_lock_argument_that_is_no_option_is_refused(monkeypatch):
         ("overlap", "maybe"),
         ("overlap", None),
         ("lock_scope", "world"),
+        ("on_backend_error", "skip"),
+        ("heartbeat", "fork"),
         ("lock_timeout", -1),
         ("lock_timeout", "1h"),
         ("lock_args", "partner"),

@@ -125,7 +125,7 @@ def _outlive_the_lock(manager: LockManager) -> None:
 def test_the_lease_of_a_process_that_stopped_is_lost_by_its_own_clock(manager):
     """When no renewal is confirmed, the holder gives up before the server gives the lock to others."""
     lease = manager.await_lock()
-    lease._claim.renew = _raise_unavailable
+    lease.claim.renew = _raise_unavailable
     assert lease.lost.wait(2 * LEASE)
 
     assert [holder.token for holder in manager.holders()] == [lease.token]
@@ -141,7 +141,7 @@ def test_a_lost_lock_can_be_taken_again(manager):
     """A manager whose lease was lost may ask for another."""
     lease = manager.await_lock()
     lease.lose("for this test")
-    lease._claim.release(finished=True)
+    lease.claim.release(finished=True)
 
     assert manager.await_lock(timeout=5, initial_delay=0.05).token > lease.token
 

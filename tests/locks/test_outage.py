@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import threading
 import time
 from collections.abc import Iterator
@@ -288,6 +289,27 @@ def test_a_lock_that_no_replica_confirms_is_given_back(own_redis):
 
     assert not backend.holders(asked.name.key)
     backend.close()
+
+
+def test_a_stalled_replica_confirms_nothing(own_redis):
+    """While it is stopped no lock is given, and none is left behind; when it goes on, it is."""
+    replica = redis.start(redis.redis_program(), "--replicaof", "127.0.0.1", str(own_redis.port))
+    with Redis(port=replica.port) as client:
+        until(lambda: client.info("replication")["master_link_status"] == "up")
+    backend = RedisLocks(SETTINGS, url=redis.url(own_redis), wait_replicas=1, lease=LEASE)
+    asked = claim(backend)
+    assert asked.take() is None
+    assert asked.release(finished=True)
+    replica.process.send_signal(signal.SIGSTOP)
+
+    with pytest.raises(LockUnavailable, match="0 of 1 replicas"):
+        asked.take()
+
+    assert not backend.holders(asked.name.key)
+    replica.process.send_signal(signal.SIGCONT)
+    assert isinstance(waiting.ask(claim(backend, asked.name.label), 20), Lease)
+    backend.close()
+    replica.stop()
 
 
 def test_a_missing_password_is_named_and_a_given_one_is_not_shown():

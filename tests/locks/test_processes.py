@@ -2,52 +2,21 @@
 
 from __future__ import annotations
 
-import json
 import signal
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from django.db import connections
 
-from tests.locks.conftest import path_and_options
-from tests.locks.workers import Journal, Worker, database_settings, until
+from tests.locks.conftest import JOB_LEASE
+from tests.locks.workers import Journal, until
 from tests.servers.proxy import FaultProxy
 
 pytestmark = pytest.mark.faults
 
-LEASE = 2.0
 BOTH = pytest.mark.parametrize("kind", ["redis", "postgres"])
-
-
-def journal_for(kind: str, request: pytest.FixtureRequest, tmp_path: Path, **options: Any) -> Journal:
-    path, given = path_and_options(kind, request)
-    database: dict[str, Any] = {"ENGINE": "django.db.backends.sqlite3", "NAME": str(tmp_path / "db")}
-    if "using" in given:
-        database = database_settings(given.pop("using"))
-    locks = {"BACKEND": path, "OPTIONS": {**given, "lease": LEASE, **options}}
-    return Journal(tmp_path / "journal", locks, {"default": database})
-
-
-@pytest.fixture
-def kind() -> str:
-    """What keeps the locks, unless the test says otherwise: what does by default."""
-    return "postgres"
-
-
-@pytest.fixture
-def shop(request: pytest.FixtureRequest) -> str:
-    """A name for the work of one test alone: the servers outlive it."""
-    return f"--shop={request.node.name}"
-
-
-@pytest.fixture
-def journal(kind: str, request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Journal]:
-    found = journal_for(kind, request, tmp_path)
-    yield found
-    found.stop()
 
 
 @BOTH
@@ -165,7 +134,7 @@ def test_moving_to_another_machine_is_survived(journal, shop):
 def test_a_job_that_catches_every_exception_still_ends(journal, shop):
     """LeaseLost is no Exception, so `except Exception` does not hold it up."""
     first = journal.start("work", shop, "--how=stubbornly")
-    _free(journal, first)
+    journal.free(first)
 
     status, words = first.ends()
 
@@ -179,7 +148,7 @@ def test_a_job_that_holds_the_interpreter_is_ended_in_time(journal, shop):
 
     assert first.ends()[0] != 0
 
-    assert time.monotonic() - deaf_since < LEASE + 0.5
+    assert time.monotonic() - deaf_since < JOB_LEASE + 0.5
 
 
 def test_a_process_that_cannot_give_its_lost_lock_back_is_ended(journal, shop, postgres_server):
@@ -193,17 +162,9 @@ def test_a_process_that_cannot_give_its_lost_lock_back_is_ended(journal, shop, p
     assert first.ends()[0] == 1
 
     assert first.saw("end")["error"] == "LeaseLost"
-    assert time.monotonic() - first.saw("end")["at"] < LEASE
+    assert time.monotonic() - first.saw("end")["at"] < JOB_LEASE
     proxy.silent = False
     proxy.close()
-
-
-def _free(journal: Journal, worker: Worker) -> None:
-    # By its token: the server still holds leases of other tests' executions, which were killed.
-    token = worker.works()["token"]
-    holders = json.loads(journal.start("cloudrun_jobs", "locks", "--json").ends()[1])
-    name = next(holder["lock"] for holder in holders if holder["token"] == token)
-    assert journal.start("cloudrun_jobs", "unlock", name, "--force").ends()[0] == 0
 
 
 def test_a_job_that_calls_itself_does_not_wait_for_itself(journal, shop):

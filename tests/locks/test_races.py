@@ -9,8 +9,7 @@ import sys
 
 import pytest
 
-from tests.locks.conftest import path_and_options
-from tests.locks.test_processes import journal_for
+from tests.locks.conftest import journal_for, path_and_options
 from tests.locks.workers import ROOT, database_settings, until
 
 pytestmark = pytest.mark.faults

@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -80,6 +80,7 @@ class Journal:
         attempt: int = 0,
         count: int = 1,
         ahead: float = 0,
+        inside: Sequence[str] = (),
     ) -> Worker:
         """Start a task, without waiting for anything."""
         environment = {
@@ -97,11 +98,22 @@ class Journal:
                 "CLOUD_RUN_TASK_ATTEMPT": str(attempt),
                 "CLOUD_RUN_TASK_COUNT": str(count),
             }
-        command = [sys.executable, "-m", "django", *argv]
+        command = [*inside, sys.executable, "-m", "django", *argv]
         pipe = subprocess.PIPE
         process = subprocess.Popen(command, env=environment, cwd=ROOT, stdout=pipe, stderr=pipe, text=True)
         self.workers.append(Worker(process, self))
         return self.workers[-1]
+
+    def free(self, worker: Worker) -> None:
+        """Free a worker's lock by hand."""
+        # By its token: the server still holds leases of other tests' executions, which were killed.
+        self.free_token(worker.works()["token"])
+
+    def free_token(self, token: int) -> None:
+        """Free the lock that has this token."""
+        holders = json.loads(self.start("cloudrun_jobs", "locks", "--json").ends()[1])
+        name = next(holder["lock"] for holder in holders if holder["token"] == token)
+        assert self.start("cloudrun_jobs", "unlock", name, "--force").ends()[0] == 0
 
     def entries(self) -> list[dict[str, Any]]:
         lines = self.path.read_text().splitlines() if self.path.exists() else []

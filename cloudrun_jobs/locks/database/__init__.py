@@ -1,11 +1,13 @@
 """Locks in the project's own database: PostgreSQL, MySQL, MariaDB or SQLite.
 
-An acquisition reads who holds the slots, then takes one that looks free in a statement that decides anew.
+An acquisition reads who holds the slots, then takes one that looks free in a statement that decides anew. Where
+that refuses without waiting, it comes first: a lock is mostly free, or was not the last time.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from datetime import timedelta
 from typing import Any, TypeVar
 
 from django.core.checks import CheckMessage, Error, Warning  # noqa: A004
@@ -42,6 +44,7 @@ class DatabaseLocks(LockBackend):
             hint = f"Databases: {', '.join(connections)}."
             raise InvalidSettings(f"CLOUDRUN_JOBS['LOCKS']['OPTIONS']['using']: no database {using!r}.", hint=hint)
         self.using = using
+        self._refused = ""  # The lock that was not to be had last: who asks again looks before trying to take it.
         # Inline, nothing may stay open: a test database cannot be dropped while somebody is connected.
         keep = settings.environment not in INLINE_ENVIRONMENTS
         self._connections = Connections(using, keep=keep, prepare=lambda cursor: self.dialect.prepare(cursor))
@@ -58,9 +61,14 @@ class DatabaseLocks(LockBackend):
         return DIALECTS[vendor]()
 
     def acquire(self, name: LockName, slots: int, owner: Owner, ttl: float) -> Grant | Sequence[Holder]:
+        asked = _asked(name, owner, ttl)
+        if slots == 1 and self.dialect.refuses_at_once and name.key != self._refused:
+            token = self._take(asked, 0, missing=False)
+            if token is not None:
+                return Grant(lock=name.key, slot=0, nonce=owner.nonce, token=token)
         rows: list[Row] = []
         for _ in range(RACES):
-            rows = self._rows("s.lock_key = %s AND s.slot < %s", name.key, slots)
+            rows = self._rows("lock_key = %s AND slot < %s", name.key, slots)
             if granted := next((row for row in rows if row.live and row.nonce == owner.nonce), None):
                 grant = granted.grant()
                 if self.renew(grant, ttl):
@@ -70,9 +78,11 @@ class DatabaseLocks(LockBackend):
             if slot is None:
                 break
             missing = slot not in {row.slot for row in rows}
-            token = self._take(name, slot, owner, ttl, missing=missing)
+            token = self._take(asked, slot, missing=missing)
             if token is not None:
+                self._refused = ""
                 return Grant(lock=name.key, slot=slot, nonce=owner.nonce, token=token)
+        self._refused = name.key
         return [row.holder() for row in rows if row.live]
 
     def renew(self, grant: Grant, ttl: float) -> bool:
@@ -94,11 +104,11 @@ class DatabaseLocks(LockBackend):
             self._run(lambda cursor: cursor.execute(delete, slot))
 
     def holders(self, prefix: str) -> Sequence[Holder]:
-        rows = self._rows("s.lock_key LIKE %s", f"{prefix}%")
+        rows = self._rows("lock_key LIKE %s", f"{prefix}%")
         return sorted((row.holder() for row in rows if row.live), key=lambda holder: (holder.label, holder.slot))
 
     def free(self, lock: str) -> Sequence[Holder]:
-        rows = [row for row in self._rows("s.lock_key = %s OR s.lock_key LIKE %s", lock, f"{lock}/%") if row.live]
+        rows = [row for row in self._rows("lock_key = %s OR lock_key LIKE %s", lock, f"{lock}/%") if row.live]
         for row in rows:
             self._changed(self.dialect.free, [_id(row.lock, row.slot)])
         return [row.holder() for row in rows]
@@ -112,6 +122,10 @@ class DatabaseLocks(LockBackend):
             cursor.execute(self.dialect.fence, [_id(grant.lock, grant.slot)])
             row = cursor.fetchone()
         return row is not None and row[0] == grant.token
+
+    def prune(self, older_than: timedelta) -> int:
+        age = _us(older_than.total_seconds())
+        return self._run(lambda cursor: self.dialect.prune(cursor, age))
 
     def check(self) -> Iterable[CheckMessage]:
         try:
@@ -133,23 +147,12 @@ class DatabaseLocks(LockBackend):
     def close(self) -> None:
         self._connections.close()
 
-    def _take(self, name: LockName, slot: int, owner: Owner, ttl: float, *, missing: bool) -> int | None:
-        row = {
-            "id": _id(name.key, slot),
-            "lock": name.key,
-            "slot": slot,
-            "label": name.label,
-            "holder": owner.holder,
-            "index": owner.index,
-            "attempt": owner.attempt,
-            "nonce": owner.nonce,
-            "ttl": _us(ttl),
-            "missing": missing,
-        }
+    def _take(self, asked: dict[str, Any], slot: int, *, missing: bool) -> int | None:
+        row = {**asked, "id": _id(asked["lock"], slot), "slot": slot, "missing": missing}
         return self._run(lambda cursor: self.dialect.try_take(cursor, row))
 
     def _rows(self, condition: str, *values: str | int) -> list[Row]:
-        statement = f"{self.dialect.read} WHERE {condition} ORDER BY s.slot"
+        statement = f"{self.dialect.read} WHERE {condition} ORDER BY slot"
         return [Row(*columns) for columns in self._run(lambda cursor: _fetch(cursor, statement, values))]
 
     def _changed(self, statement: str, values: Any) -> bool:
@@ -182,6 +185,18 @@ class DatabaseLocks(LockBackend):
         if self.dialect.is_busy(error):
             words = f"The database {self.using!r} is being written to by others, who do not let go: {error}."
             raise LockUnavailable(words) from error
+
+
+def _asked(name: LockName, owner: Owner, ttl: float) -> dict[str, Any]:
+    return {
+        "lock": name.key,
+        "label": name.label,
+        "holder": owner.holder,
+        "index": owner.index,
+        "attempt": owner.attempt,
+        "nonce": owner.nonce,
+        "ttl": _us(ttl),
+    }
 
 
 def _takeable(rows: Sequence[Row], slots: int, owner: Owner) -> int | None:

@@ -34,37 +34,36 @@ class Connections:
         self._alias = alias
         self._keep = keep
         self._prepare = prepare
-        self._idle: deque[BaseDatabaseWrapper] = deque()
+        self._idle: deque[tuple[BaseDatabaseWrapper, CursorWrapper]] = deque()
 
     @contextmanager
     def lend(self) -> Iterator[CursorWrapper]:
         """Lend a cursor on a connection that is idle, or on a new one; one that was in trouble is closed."""
-        connection = self._idle.pop() if self._idle else self._connect()
+        connection, cursor = self._idle.pop() if self._idle else self._connect()
         try:
-            with connection.cursor() as cursor:
-                yield cursor
+            yield cursor
         except BaseException:
             connection.close()
             raise
         if self._keep:
-            self._idle.append(connection)
+            self._idle.append((connection, cursor))
         else:
             connection.close()
 
     def close(self) -> None:
         """Close the connections that nobody uses now."""
         while self._idle:
-            self._idle.pop().close()
+            self._idle.pop()[0].close()
 
-    def _connect(self) -> BaseDatabaseWrapper:
+    def _connect(self) -> tuple[BaseDatabaseWrapper, CursorWrapper]:
         connection = self._new()
         try:
-            with connection.cursor() as cursor:
-                self._prepare(cursor)
+            cursor = connection.cursor()
+            self._prepare(cursor)
         except Error as error:
             words = f"The database {self._alias!r}, which keeps the locks, took no connection: {error}"
             raise LockUnavailable(words) from error
-        return connection
+        return connection, cursor
 
     def _new(self) -> BaseDatabaseWrapper:
         # Read anew: a test runner exchanges the database's name.

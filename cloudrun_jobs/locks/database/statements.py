@@ -14,14 +14,12 @@ from ...models import LockSlot, LockTask, LockToken
 
 SLOTS, TOKENS, TASKS = (model._meta.db_table for model in (LockSlot, LockToken, LockTask))
 
-COLUMNS = "id, lock_key, slot, label, holder, task_index, attempt, nonce"
+COLUMNS = "id, lock_key, slot, label, holder, task_index, attempt, nonce, token"
 TAKEABLE = (
     f"({SLOTS}.expires_us <= {{now}} OR "
     f"({SLOTS}.holder = {{holder}} AND {SLOTS}.task_index = {{index}} AND {SLOTS}.attempt < {{attempt}}))"
 )
-OWN = f"""
-    WHERE id = %(id)s AND nonce = %(nonce)s AND expires_us > {{now}}
-    AND EXISTS (SELECT 1 FROM {TOKENS} WHERE {TOKENS}.id = %(id)s AND token = %(token)s)"""
+OWN = "WHERE id = %(id)s AND nonce = %(nonce)s AND token = %(token)s AND expires_us > {now}"
 
 
 class Dialect:
@@ -32,15 +30,24 @@ class Dialect:
     gave_way: ClassVar[frozenset[object]] = frozenset()  # The codes of a wait for a row that was given up.
     no_table: ClassVar[object] = None
 
+    # Does an attempt to take what is held wait for nobody? Then it may come before the look at who holds it.
+    refuses_at_once: ClassVar[bool] = False
+
     def __init__(self) -> None:
         self.read = self._in_words(
-            f"SELECT s.lock_key, s.slot, s.label, s.holder, s.task_index, s.attempt, s.nonce, t.token, "
-            f"s.acquired_us, s.expires_us, {{now}} FROM {SLOTS} s JOIN {TOKENS} t ON t.id = s.id"
+            "SELECT lock_key, slot, label, holder, task_index, attempt, nonce, token, acquired_us, expires_us, "
+            f"{{now}} FROM {SLOTS}"
         )
         self.renew = self._in_words(f"UPDATE {SLOTS} SET expires_us = {{now}} + %(ttl)s {OWN}")
         self.release = self._in_words(f"UPDATE {SLOTS} SET expires_us = {{now}} {OWN}")
         self.free = self._in_words(
             f"UPDATE {SLOTS} SET expires_us = {{now}} WHERE id = %s AND expires_us > {{now}}"
+        )
+        # A slot that is made anew begins with the clock's token: one that is ahead of the clock has to stay.
+        self._old = self._in_words(f"{SLOTS}.expires_us < {{now}} - %(age)s AND {SLOTS}.token < {{now}} - %(age)s")
+        self._prune_tasks = (
+            f"DELETE FROM {TASKS} WHERE NOT EXISTS "
+            f"(SELECT 1 FROM {SLOTS} s WHERE s.id = {TASKS}.slot_id AND s.token = {TASKS}.token)"
         )
         self.fence = f"SELECT token FROM {TOKENS} WHERE id = %s {self.share}"
 
@@ -60,6 +67,16 @@ class Dialect:
                 return None  # A fenced transaction of the holder has not ended, or others were faster.
             raise
 
+    def prune(self, cursor: CursorWrapper, age: int) -> int:
+        """Delete what has not been held for so many microseconds; return how many slots."""
+        deleted = self.prune_slots(cursor, {"age": age})
+        cursor.execute(self._prune_tasks)
+        return deleted
+
+    def prune_slots(self, cursor: CursorWrapper, values: dict[str, int]) -> int:
+        """Delete slots and their tokens together, as they are made."""
+        raise NotImplementedError
+
     def lacks_table(self, error: Error) -> bool:
         """Say whether the server has no such table."""
         return _code(error) == self.no_table
@@ -78,6 +95,7 @@ class PostgreSQL(Dialect):
     now = "(EXTRACT(EPOCH FROM clock_timestamp()) * 1000000)::bigint"
     gave_way = frozenset({"55P03", "40P01", "40001"})  # A lock timeout, a deadlock, a conflict.
     no_table = "42P01"
+    refuses_at_once = True
 
     def __init__(self) -> None:
         super().__init__()
@@ -87,24 +105,34 @@ class PostgreSQL(Dialect):
         self._take = self._in_words(f"""
             {patience}, taken AS (
                 UPDATE {SLOTS} SET label = %(label)s, holder = %(holder)s, task_index = %(index)s,
-                    attempt = %(attempt)s, nonce = %(nonce)s, acquired_us = {{now}}, expires_us = {{now}} + %(ttl)s
-                FROM patience WHERE id = %(id)s AND {takeable} RETURNING id
+                    attempt = %(attempt)s, nonce = %(nonce)s, token = GREATEST(token + 1, {{now}}),
+                    acquired_us = {{now}}, expires_us = {{now}} + %(ttl)s
+                FROM patience WHERE id = %(id)s AND {takeable} RETURNING id, token
             )
-            UPDATE {TOKENS} SET token = GREATEST(token + 1, {{now}}) FROM taken WHERE {TOKENS}.id = taken.id
-            RETURNING token""")
+            UPDATE {TOKENS} SET token = taken.token FROM taken WHERE {TOKENS}.id = taken.id
+            RETURNING taken.token""")
         self._make = self._in_words(f"""
             {patience}, made AS (
                 INSERT INTO {SLOTS} ({COLUMNS}, acquired_us, expires_us)
                 SELECT %(id)s, %(lock)s, %(slot)s, %(label)s, %(holder)s, %(index)s, %(attempt)s, %(nonce)s,
-                    {{now}}, {{now}} + %(ttl)s FROM patience
-                ON CONFLICT (id) DO NOTHING RETURNING id
+                    {{now}}, {{now}}, {{now}} + %(ttl)s FROM patience
+                ON CONFLICT (id) DO NOTHING RETURNING id, token
             )
-            INSERT INTO {TOKENS} (id, token) SELECT id, {{now}} FROM made RETURNING token""")
+            INSERT INTO {TOKENS} (id, token) SELECT id, token FROM made RETURNING token""")
 
     def take(self, cursor: CursorWrapper, row: dict[str, Any]) -> int | None:
         cursor.execute(self._make if row["missing"] else self._take, row)
         taken = cursor.fetchone()
         return taken[0] if taken else None
+
+    def prune_slots(self, cursor: CursorWrapper, values: dict[str, int]) -> int:
+        cursor.execute(
+            f"WITH gone AS (DELETE FROM {SLOTS} WHERE {self._old} RETURNING id) "
+            f"DELETE FROM {TOKENS} USING gone WHERE {TOKENS}.id = gone.id",
+            values,
+        )
+        deleted: int = cursor.rowcount
+        return deleted
 
 
 class MySQL(Dialect):
@@ -121,13 +149,14 @@ class MySQL(Dialect):
         takeable = TAKEABLE.format(now=self.now, holder="%(holder)s", index="%(index)s", attempt="%(attempt)s")
         self._make_slot = f"""
             INSERT IGNORE INTO {SLOTS} ({COLUMNS}, acquired_us, expires_us)
-            VALUES (%(id)s, %(lock)s, %(slot)s, '', '', 0, 0, '', 0, 0)"""
+            VALUES (%(id)s, %(lock)s, %(slot)s, '', '', 0, 0, '', 0, 0, 0)"""
         self._make_token = f"INSERT IGNORE INTO {TOKENS} (id, token) VALUES (%(id)s, 0)"
         self._take = self._in_words(f"""
             UPDATE {SLOTS} JOIN {TOKENS} ON {TOKENS}.id = {SLOTS}.id
             SET label = %(label)s, holder = %(holder)s, task_index = %(index)s, attempt = %(attempt)s,
                 nonce = %(nonce)s, acquired_us = {{now}}, expires_us = {{now}} + %(ttl)s,
-                token = LAST_INSERT_ID(GREATEST(token + 1, {{now}}))
+                {SLOTS}.token = LAST_INSERT_ID(GREATEST({SLOTS}.token + 1, {{now}})),
+                {TOKENS}.token = GREATEST({TOKENS}.token + 1, {{now}})
             WHERE {SLOTS}.id = %(id)s AND {takeable}""")
 
     def prepare(self, cursor: CursorWrapper) -> None:
@@ -139,6 +168,14 @@ class MySQL(Dialect):
             cursor.execute(self._make_token, row)
         cursor.execute(self._take, row)
         return cursor.lastrowid if cursor.rowcount else None
+
+    def prune_slots(self, cursor: CursorWrapper, values: dict[str, int]) -> int:
+        cursor.execute(
+            f"DELETE {SLOTS}, {TOKENS} FROM {SLOTS} JOIN {TOKENS} ON {TOKENS}.id = {SLOTS}.id WHERE {self._old}",
+            values,
+        )
+        deleted: int = cursor.rowcount
+        return deleted // 2  # It counts the rows of both tables.
 
 
 class SQLite(Dialect):
@@ -155,25 +192,30 @@ class SQLite(Dialect):
         self._take = self._in_words(f"""
             INSERT INTO {SLOTS} ({COLUMNS}, acquired_us, expires_us)
             VALUES (%(id)s, %(lock)s, %(slot)s, %(label)s, %(holder)s, %(index)s, %(attempt)s, %(nonce)s,
-                {{now}}, {{now}} + %(ttl)s)
+                {{now}}, {{now}}, {{now}} + %(ttl)s)
             ON CONFLICT (id) DO UPDATE SET label = excluded.label, holder = excluded.holder,
                 task_index = excluded.task_index, attempt = excluded.attempt, nonce = excluded.nonce,
+                token = max({SLOTS}.token + 1, excluded.token),
                 acquired_us = excluded.acquired_us, expires_us = excluded.expires_us
-            WHERE {takeable}""")
-        self._count = self._in_words(f"""
-            INSERT INTO {TOKENS} (id, token) VALUES (%(id)s, {{now}})
-            ON CONFLICT (id) DO UPDATE SET token = max(token + 1, excluded.token)""")
+            WHERE {takeable} RETURNING token""")
+        self._note = f"INSERT OR REPLACE INTO {TOKENS} (id, token) VALUES (%(id)s, %(token)s)"
 
     def take(self, cursor: CursorWrapper, row: dict[str, Any]) -> int | None:
         cursor.execute("BEGIN IMMEDIATE")
         cursor.execute(self._take, row)
-        taken = cursor.rowcount > 0
+        taken = cursor.fetchone()
         if taken:
-            cursor.execute(self._count, row)
-        cursor.execute(f"SELECT token FROM {TOKENS} WHERE id = %(id)s", row)
-        token: int = cursor.fetchone()[0]
+            cursor.execute(self._note, {**row, "token": taken[0]})
         cursor.execute("COMMIT")
-        return token if taken else None
+        return taken[0] if taken else None
+
+    def prune_slots(self, cursor: CursorWrapper, values: dict[str, int]) -> int:
+        cursor.execute("BEGIN IMMEDIATE")
+        cursor.execute(f"DELETE FROM {SLOTS} WHERE {self._old}", values)
+        deleted: int = cursor.rowcount
+        cursor.execute(f"DELETE FROM {TOKENS} WHERE id NOT IN (SELECT id FROM {SLOTS})")
+        cursor.execute("COMMIT")
+        return deleted
 
     def lacks_table(self, error: Error) -> bool:
         return str(error).startswith("no such table")

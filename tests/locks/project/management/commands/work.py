@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import json
 import os
-import re
 import subprocess
 import sys
 import time
@@ -77,7 +77,12 @@ class Command(CloudRunJobs):
     def deaf(self, options: dict[str, Any]) -> None:
         """Hold the interpreter's lock for longer than any lease."""
         self.note("deaf")
-        re.match(r"(a+)+$", "a" * 60 + "b")
+        sum(range(10**12))  # Looks at no signal either, as a regular expression would.
+
+    def holding(self, options: dict[str, Any]) -> None:
+        """Hold the interpreter's lock for so many seconds, then look at the lease."""
+        ctypes.PyDLL(None).sleep(int(options["seconds"]))
+        self.check_lease()
 
     def nested(self, options: dict[str, Any]) -> None:
         """Call itself, which must not wait for itself."""

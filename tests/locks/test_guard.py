@@ -1,0 +1,133 @@
+"""What a run does when its locks are held, or when nobody can say whether they are."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+import pytest
+from django.core.management import call_command
+
+from cloudrun_jobs.exceptions import LockMisused, LockTimeout, LockUnavailable
+from cloudrun_jobs.locks import current, keys, waiting
+from cloudrun_jobs.locks.base import Grant, Owner
+from cloudrun_jobs.locks.local import LocalLocks
+from tests.jobs.management.commands.echo import Command
+
+OTHER = Owner(holder="echo-test-other", nonce="other")
+OPTIONS = {"words": [], "partner": None, "note": None}
+
+
+@pytest.fixture
+def ran(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """What `run()` found, each time it was called."""
+    found: list[Any] = []
+    monkeypatch.setattr(Command, "run", lambda self, *args, **options: found.append(self._leases))
+    return found
+
+
+@pytest.fixture
+def held() -> Grant:
+    """The same run, under way in another execution."""
+    name = keys.for_arguments("echo", {**OPTIONS, "args": []})
+    grant = current().acquire(name, 1, OTHER, 60)
+    assert isinstance(grant, Grant)
+    return grant
+
+
+def declare(monkeypatch: pytest.MonkeyPatch, **attributes: Any) -> None:
+    for name, value in attributes.items():
+        monkeypatch.setattr(Command, name, value, raising=False)
+
+
+def test_the_same_run_is_skipped(ran, held, caplog):
+    """It ends without an error, and the log says who holds the lock."""
+    with caplog.at_level(logging.WARNING):
+        call_command("echo")
+
+    assert ran == []
+    assert "was skipped" in caplog.text
+    assert "held by echo-test-other (task 0)" in caplog.text
+
+
+def test_another_run_is_none_of_its_business(ran, held, monkeypatch):
+    """With other options it is not the same run."""
+    declare(monkeypatch, parallelism=2)
+
+    call_command("echo", partner=7)
+
+    assert len(ran) == 1
+
+
+@pytest.mark.parametrize("declared", [{"overlap": "fail"}, {"overlap": "wait", "lock_timeout": 0}])
+def test_the_same_run_fails(ran, held, monkeypatch, declared):
+    """At once, or when it has waited for as long as declared."""
+    declare(monkeypatch, **declared)
+
+    with pytest.raises(LockTimeout, match="held by echo-test-other"):
+        call_command("echo")
+
+    assert ran == []
+
+
+def test_the_same_run_runs_beside_the_other(ran, held, monkeypatch):
+    """With overlap = "allow"."""
+    declare(monkeypatch, overlap="allow")
+
+    call_command("echo")
+
+    assert len(ran) == 1
+
+
+class Away(LocalLocks):
+    """A server that does not answer."""
+
+    def acquire(self, *args: Any) -> Any:
+        raise LockUnavailable("away for this test")
+
+
+@pytest.fixture
+def away(settings: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    settings.CLOUDRUN_JOBS = {"ENVIRONMENT": "test", "LOCKS": {"BACKEND": f"{__name__}.Away"}}
+    monkeypatch.setattr(waiting, "PATIENCE", 0)
+
+
+@pytest.mark.usefixtures("away")
+def test_nothing_is_started_while_the_server_is_away(ran):
+    """Unless declared otherwise: that the lock is free is not known."""
+    with pytest.raises(LockUnavailable, match="away for this test"):
+        call_command("echo")
+
+    assert ran == []
+
+
+@pytest.mark.usefixtures("away")
+def test_a_job_may_run_without_its_locks(ran, monkeypatch, caplog):
+    """Where that was declared, with an error in the log for each lock."""
+    declare(monkeypatch, on_backend_error="run")
+
+    call_command("echo")
+
+    assert ran == [()]
+    errors = [record for record in caplog.records if record.levelno == logging.ERROR]
+    assert [record.action for record in errors] == ["job_unlocked"] * 2
+    assert "runs without its lock echo" in errors[0].getMessage()
+
+
+@pytest.mark.usefixtures("away")
+def test_a_job_without_its_locks_has_no_lease(monkeypatch):
+    """Asking for it says so; looking at nothing costs nothing."""
+    declare(monkeypatch, on_backend_error="run")
+    monkeypatch.setattr(Command, "run", lambda self, *args, **options: self.check_lease() or self.lease)
+
+    with pytest.raises(LockMisused, match="holds no lock"):
+        call_command("echo")
+
+
+def test_a_held_lock_is_not_an_outage(ran, held, monkeypatch):
+    """A job that may run without its locks is skipped all the same while another holds them."""
+    declare(monkeypatch, on_backend_error="run")
+
+    call_command("echo")
+
+    assert ran == []
