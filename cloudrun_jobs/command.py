@@ -6,7 +6,7 @@ import copy
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import timedelta
 from inspect import iscoroutinefunction
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 from asgiref.sync import sync_to_async
 from django.core.management.base import BaseCommand, CommandParser
@@ -17,9 +17,11 @@ from .perform import perform
 from .spec import DECLARATIONS, JobSpec, Schedule, declare
 
 if TYPE_CHECKING:
+    from .backends import RemoteBackend
     from .locks import Lease
     from .models import JobRun
     from .operations import Operation
+    from .reservation import At
     from .runs.attempts import Attempt
 
 # Whatever sends a job is imported when it is used: a process that runs one, in a container, mostly sends none.
@@ -162,6 +164,18 @@ class CloudRunJobs(BaseCommand):
 
         return delay(self, args, options, key=idempotency_key)
 
+    def reserve(self, at: At, *args: Any, **options: Any) -> Operation:
+        """Start an execution once, at a time to come, and return a handle on it.
+
+        `at` is an aware datetime, a timedelta, or seconds from now; the first whole minute from then on counts,
+        at least half a minute ahead. The rest is as for `delay()`: in "local" and "test" the job runs now.
+
+        Raises `InvalidArguments` for a time that is past, or as far away as the next time of this date, too.
+        """
+        from .delay import reserve
+
+        return reserve(self, at, args, options)
+
     def delay_argv(self, argv: Sequence[str]) -> Operation:
         """Start an execution with arguments as they follow the command's name; see `delay()`."""
         from .delay import delay_argv
@@ -203,6 +217,13 @@ class CloudRunJobs(BaseCommand):
         from . import backends
 
         return backends.current().operation(run)
+
+    def release(self, run: JobRun) -> bool:
+        """Delete what a reserved run waits in, which it needs no more; say whether that is done."""
+        from . import backends
+        from .runs.reserving import release
+
+        return release(cast("RemoteBackend", backends.current()), run)
 
     def handle(self, *args: Any, **options: Any) -> str | None:
         """Run the job. Not to be overridden: implement `run()`."""

@@ -22,6 +22,7 @@ class TaskContext:
     attempt: int  # Counts from 0; a retry is one more.
     count: int  # Tasks in the execution.
     run_id: str  # Empty when nobody called delay(): a schedule's tick, or a person at the console.
+    reserved_for: str = ""  # When a reserved run was due, in ISO 8601.
     schedule: str = ""  # "entry|cron|time zone" of the schedule that started it; empty for a person.
 
 
@@ -36,6 +37,7 @@ def current(environ: Mapping[str, str] = os.environ) -> TaskContext | None:
         attempt=int(environ.get("CLOUD_RUN_TASK_ATTEMPT", "0")),
         count=int(environ.get("CLOUD_RUN_TASK_COUNT", "1")),
         run_id=environ.get(conf.RUN_ID_VARIABLE, ""),
+        reserved_for=environ.get(conf.RESERVED_VARIABLE, ""),
         schedule=environ.get(conf.SCHEDULE_VARIABLE, ""),
     )
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, cast
 from uuid import uuid4
 
 from django.core.management import get_commands
+from django.utils import timezone
 
 from . import backends, conf
 from .arguments import arguments, checked
@@ -17,8 +18,10 @@ from .argv import parse
 from .backends import InProcessBackend, RemoteBackend, Request
 from .exceptions import InvalidArguments, JobFailed
 from .models import JobRun, Trigger
+from .reservation import At, moment, reservation
 from .runs import requests
 from .runs.endings import exit_status
+from .runs.reserving import arrange, told
 from .signals import job_delayed
 from .spec import JobSpec
 
@@ -44,6 +47,25 @@ def delay_argv(job: CloudRunJobs, argv: Sequence[str]) -> Operation:
     spec, run_id = job.spec, str(uuid4())
     written = checked(job, spec, (spec.command, *argv), {conf.RUN_ID_VARIABLE: run_id})
     return _ask(job, spec, Request(job=spec.name, argv=written, run_id=run_id), key=None)
+
+
+def reserve(job: CloudRunJobs, at: At, args: Sequence[Any], options: Mapping[str, Any]) -> Operation:
+    """Run the job with these arguments at that time in the cloud, and now if it is run here."""
+    spec, run_id, backend, now = job.spec, str(uuid4()), backends.current(), timezone.now()
+    _check_that_manage_finds_it(job)
+    reserved = reservation(moment(at, now), spec.time_zone, now)
+    backend.check_reserving()
+    written = arguments(job, spec, args, options, {conf.RUN_ID_VARIABLE: run_id, **told(reserved)})
+    request = Request(job=spec.name, argv=written, run_id=run_id, told=told(reserved))
+    run = requests.record(
+        request, environment=spec.environment, trigger=Trigger.RESERVE, scheduled_for=reserved.at
+    )
+    if backend.is_remote:
+        operation = arrange(cast(RemoteBackend, backend), run, request, reserved)
+    else:
+        operation = _carry_out(job, backend, run, request)
+    job_delayed.send_robust(type(job), spec=spec, run=run, operation=operation)
+    return operation
 
 
 def _ask(job: CloudRunJobs, spec: JobSpec, request: Request, key: str | None) -> Operation:

@@ -44,6 +44,8 @@ def log_job_delayed(sender: type, spec: JobSpec, run: JobRun, operation: Operati
     data = {"action": "job_delayed", "job": spec.name, "run_id": str(run.pk)}
     if run.execution_name:
         logger.info("Job %s was sent as %s", spec.name, operation.execution_name, extra=data)
+    elif run.status == "pending" and run.scheduled_for:
+        logger.info("Job %s is reserved for %s", spec.name, run.scheduled_for.isoformat(), extra=data)
     elif run.status == "pending":
         logger.info("Job %s will be sent when the transaction is committed", spec.name, extra=data)
     else:

@@ -21,7 +21,7 @@ from .exceptions import (
     LockError,
     RecordUnavailable,
 )
-from .models import Status
+from .models import JobRun, Status
 from .runs.attempts import Attempt, attempted, within_another
 from .runs.claims import Start, Taken
 from .runs.endings import NOT_STARTED, exit_status
@@ -45,9 +45,11 @@ def perform(job: CloudRunJobs, args: tuple[Any, ...], options: dict[str, Any], *
     start = _start(job, spec, args, options, run_id)
     with (
         _told_to_the_shell(job),
+        _released(job) as released,
         interrupts.handled(spec.timeout.total_seconds()) as interrupt,
         attempted(start, spec, interrupt) as attempt,
     ):
+        released.append(attempt.run)
         if isinstance(attempt, Taken):
             return _step_aside(job, spec, attempt, is_request=bool(run_id))
         job._attempt = attempt
@@ -57,6 +59,18 @@ def perform(job: CloudRunJobs, args: tuple[Any, ...], options: dict[str, Any], *
             job._leases = leases
             attempt.result = _work(job, spec, attempt, args, options)
         return attempt.result
+
+
+@contextmanager
+def _released(job: CloudRunJobs) -> Iterator[list[JobRun]]:
+    """Delete what started the runs of the list in this container, if it was made for one of them alone."""
+    runs: list[JobRun] = []
+    try:
+        yield runs
+    finally:
+        for run in runs:
+            if run.is_reserved and context.in_container():
+                job.release(run)
 
 
 def _start(

@@ -14,6 +14,7 @@ from ..conf import RUN_ID_VARIABLE, Settings
 if TYPE_CHECKING:  # Of no use to a container that sends nothing.
     from ..models import JobRun
     from ..operations import Observation, Operation
+    from ..reservation import Reservation
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,6 +45,9 @@ class Backend(ABC):
     def operation(self, run: JobRun) -> Operation:
         """Return the handle on a run, whether it was sent yet or not."""
 
+    def check_reserving(self) -> None:  # noqa: B027  (in this process, nothing is)
+        """Raise `InvalidSettings` if something is missing that a reservation needs."""
+
     def check(self) -> Iterable[CheckMessage]:
         """Return system check messages about this backend's configuration."""
         return []
@@ -72,6 +76,17 @@ class RemoteBackend(Backend):
     @abstractmethod
     def find(self, request: Request) -> Operation | None:
         """Return the execution that carries the run's id, if there is one. Raises one of the `ServiceError`s."""
+
+    @abstractmethod
+    def reserve(self, request: Request, reservation: Reservation, *, timeout: float) -> str:
+        """Have an execution started at that time; return what `unreserve()` wants, or nothing if it is past.
+
+        May be repeated after a lost answer. Raises one of the `ServiceError`s.
+        """
+
+    @abstractmethod
+    def unreserve(self, entry: str) -> None:
+        """Have it started no more. Raises one of the `ServiceError`s."""
 
     @abstractmethod
     def observe(self, run: JobRun) -> Observation:

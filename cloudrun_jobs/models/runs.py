@@ -162,6 +162,11 @@ class JobRun(models.Model):
         return self.status in FINISHED
 
     @property
+    def is_reserved(self) -> bool:
+        """Whether something waits to start it, which has to be deleted once it has begun or will not."""
+        return self.trigger == Trigger.RESERVE and self.schedule is not None
+
+    @property
     def operation(self) -> Operation:
         """The handle on its execution, as `delay()` returns it."""
         return self._command().operation(self)
@@ -177,6 +182,8 @@ class JobRun(models.Model):
     def cancel(self) -> bool:
         """Cancel it; return False if it had ended before. One that waits to be sent is not sent any more."""
         if self.move(Status.CANCELLED, self._still(Status.PENDING), finished_at=Now(), reason="cancelled"):
+            if self.is_reserved:
+                self._command().release(self)
             return True
         self.write(self._still(Status.SENT, Status.RUNNING), cancel_requested_at=Now())
         self.refresh_from_db()

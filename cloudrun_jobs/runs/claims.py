@@ -21,7 +21,7 @@ from ..models.runs import is_run_id
 from ..signals import run_restored
 from . import patience
 from .asking import asker
-from .ticks import tick
+from .ticks import is_over, tick
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,6 +51,8 @@ def claim(start: Start) -> JobRun | Taken:
         return _record(start)
     if not task.run_id:
         return _without_request(start, task)
+    if is_over(task.reserved_for):
+        return Taken(JobRun.objects.filter(pk=task.run_id).first() or JobRun(command=start.command))
     if not is_run_id(task.run_id):
         words = f"{conf.RUN_ID_VARIABLE}: expected the UUID of a run, got {task.run_id[:100]!r}."
         raise InvalidRunId(words, hint="delay() sets it; leave it out to start a run of its own.")

@@ -8,19 +8,24 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
-from datetime import timedelta
+from dataclasses import replace
+from datetime import datetime, timedelta
 from typing import cast
 
 from django.db.models import Exists, OuterRef, Q, QuerySet
 from django.db.models.functions import Now
+from django.utils import timezone
 
 from .. import conf
 from ..backends import Backend, RemoteBackend, Request
 from ..exceptions import ServiceError
-from ..models import JobRun, Status, TaskRun
+from ..models import JobRun, Status, TaskRun, Trigger
+from ..models.runs import FINISHED
 from ..operations import Observation
+from ..reservation import reservation
 from ..signals import run_settled, run_troubled
-from . import requests
+from . import requests, reserving
+from .ticks import LATEST
 
 UNSENT = timedelta(minutes=1)  # Older than any `delay()` that still tries.
 SENDING = timedelta(minutes=2)  # For so long a run is this process's to send.
@@ -33,7 +38,9 @@ def reconcile(backend: Backend) -> Counter[str]:
     """Bring the environment's runs in line with what is the case; return how many went where."""
     done: Counter[str] = Counter()
     if backend.is_remote:
-        done.update(requests.send_again(cast(RemoteBackend, backend), run, _request(run)) for run in _unsent())
+        remote = cast(RemoteBackend, backend)
+        done.update(requests.send_again(remote, run, _request(run)) for run in _unsent())
+        done.update(_settle_reservation(remote, run) for run in _reservations())
     done.update(_look_after(backend, run) for run in _silent().iterator())
     return done
 
@@ -53,6 +60,34 @@ def _unsent() -> Iterator[JobRun]:
     for run in _ours().filter(left).order_by("created_at").iterator():
         if run.write(left, sending_until=Now() + SENDING):
             yield run
+
+
+def _reservations() -> Iterator[JobRun]:
+    """Yield the reserved runs with something left to do: to book, to give up, to delete the entry of."""
+    reserved = _ours().filter(trigger=Trigger.RESERVE)
+    unbooked = Q(status=Status.PENDING, schedule=None, created_at__lt=Now() - UNSENT)
+    late = Q(status=Status.PENDING, scheduled_for__lt=Now() - LATEST)
+    over = Q(status__in=FINISHED) & ~Q(schedule=None)
+    yield from reserved.filter(unbooked | late | over).iterator()
+
+
+def _settle_reservation(backend: RemoteBackend, run: JobRun) -> str:
+    now, due = timezone.now(), cast(datetime, run.scheduled_for)
+    if run.status == Status.PENDING and due < now - LATEST:
+        run.move(Status.LOST, finished_at=Now(), reason="never_started")
+        run_settled.send_robust(JobRun, run=run)
+    elif run.status == Status.PENDING:
+        return _book(backend, run, due, now)
+    return run.status if reserving.release(backend, run) else "unknown"
+
+
+def _book(backend: RemoteBackend, run: JobRun, due: datetime, now: datetime) -> str:
+    """Make the entry that was not made; of a run whose time came meanwhile, send the request."""
+    if due <= now:
+        return requests.send_again(backend, run, _request(run))
+    booked = reservation(due, "Etc/UTC", now)
+    request = replace(_request(run), told=reserving.told(booked))
+    return reserving.book_quietly(backend, run, request, booked)
 
 
 def _silent() -> QuerySet[JobRun]:

@@ -10,7 +10,7 @@ import random
 import time
 from collections.abc import Callable, Mapping
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
 from django.db import Error, IntegrityError, transaction
 from django.db.models import Q
@@ -34,6 +34,8 @@ from .claims import insert
 
 # What a later try may bring to a good end. The others will be refused the next time, too.
 PASSING = (ServiceUnavailable, QuotaExhausted)
+Answer = TypeVar("Answer")
+
 FIRST_WAIT, LONGEST_WAIT = 0.5, 8.0
 
 
@@ -114,16 +116,29 @@ def _quietly(run: JobRun, start: Callable[[], Operation]) -> str:
 
 
 def _start(backend: RemoteBackend, request: Request, *, is_unclear: bool = False) -> Operation:
-    """Start the execution, within the deadline; after an unclear answer, look for it before asking again."""
-    deadline, wait = time.monotonic() + backend.send_deadline, FIRST_WAIT
+    """Start the execution; after an unclear answer, look for it before asking again."""
+
+    def step(timeout: float) -> Operation:
+        nonlocal is_unclear
+        if is_unclear and (found := backend.find(request)):
+            return found
+        is_unclear = False
+        try:
+            return backend.start(request, timeout=timeout)
+        except OutcomeUnknown:
+            is_unclear = True
+            raise
+
+    return persevere(step, backend.send_deadline)
+
+
+def persevere(step: Callable[[float], Answer], seconds: float) -> Answer:
+    """Take a step that may be taken again, given how many seconds are left, until it is taken or they are over."""
+    deadline, wait = time.monotonic() + seconds, FIRST_WAIT
     while True:
         try:
-            if is_unclear and (found := backend.find(request)):
-                return found
-            is_unclear = False
-            return backend.start(request, timeout=max(deadline - time.monotonic(), 1.0))
-        except PASSING as error:
-            is_unclear = is_unclear or isinstance(error, OutcomeUnknown)
+            return step(max(deadline - time.monotonic(), 1.0))
+        except PASSING:
             pause = wait * random.uniform(0.5, 1.0)  # noqa: S311  (jitter)
             if time.monotonic() + pause > deadline:
                 raise

@@ -1,4 +1,4 @@
-"""Which tick of which schedule started an execution.
+"""Which tick of which schedule started an execution, and whether it comes too late.
 
 Cloud Scheduler delivers a tick at least once, and its headers do not reach the container. So the time from one
 due time to the next is one tick, and one run.
@@ -6,9 +6,12 @@ due time to the next is one tick, and one run.
 
 from __future__ import annotations
 
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 
 from .. import cron
+
+# A run that has not begun so long after its reserved time never will.
+LATEST = timedelta(hours=24)
 
 EARLY = timedelta(seconds=5)  # A delivery does not come before its time, but clocks differ.
 
@@ -21,3 +24,8 @@ def tick(schedule: str, started: datetime) -> tuple[str, datetime | None]:
     entry, _, rest = schedule.partition("|")
     expression, _, zone = rest.partition("|")
     return entry, cron.last_time(expression, zone, started + EARLY) if zone else None
+
+
+def is_over(reserved_for: str) -> bool:
+    """Say whether a container that was told this time has come too late to begin: a schedule has no year."""
+    return bool(reserved_for) and datetime.now(UTC) > datetime.fromisoformat(reserved_for) + LATEST

@@ -17,6 +17,7 @@ from ..base import RemoteBackend, Request
 if TYPE_CHECKING:
     from ...models import JobRun
     from ...operations import Observation
+    from ...reservation import Reservation
     from .jobs import Jobs
     from .operation import CloudRunOperation
     from .schedules import Schedules
@@ -77,6 +78,37 @@ class CloudRunBackend(RemoteBackend):
         from .sending import find_execution
 
         return find_execution(self, request)
+
+    def reserve(self, request: Request, reservation: Reservation, *, timeout: float) -> str:
+        """Make an entry of Cloud Scheduler that is due once."""
+        from .reservations import reserve
+
+        return reserve(self, request, reservation, timeout=min(timeout, self.rpc_timeout))
+
+    def unreserve(self, entry: str) -> None:
+        """Delete that entry."""
+        from .reservations import unreserve
+
+        unreserve(self, entry)
+
+    def check_reserving(self) -> None:
+        """Raise `InvalidSettings` unless there is an account for Cloud Scheduler."""
+        self.reserving_account()
+
+    def reserving_account(self) -> str:
+        """Return the service account as which Cloud Scheduler starts reserved runs, or raise."""
+        account = self.scheduler_service_account or self.service_account
+        if account is None:
+            raise InvalidSettings(
+                "reserve(): no service account for Cloud Scheduler to start the run as.",
+                hint="Set CLOUDRUN_JOBS['OPTIONS']['scheduler_service_account'].",
+            )
+        return account
+
+    @property
+    def scheduler_parent(self) -> str:
+        """Where the entries of Cloud Scheduler are."""
+        return f"projects/{self.settings.project}/locations/{self.scheduler_region or self.settings.region}"
 
     def operation(self, run: JobRun) -> CloudRunOperation:
         """Return the handle on a run's execution, which may not be there yet."""

@@ -86,8 +86,7 @@ class Schedules:
     """The entries of one project and region; a store of `plans`."""
 
     def __init__(self, backend: CloudRunBackend) -> None:
-        region = backend.scheduler_region or backend.settings.region
-        self.parent = f"projects/{backend.settings.project}/locations/{region}"
+        self.parent = backend.scheduler_parent
         self._backend = backend
         self._quota = Quota(WRITES_PER_MINUTE)
 
