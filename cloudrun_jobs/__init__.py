@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from .exceptions import CloudRunJobsError, InvalidArguments, JobCancelled, JobFailed
     from .operations import MockOperation, Operation
     from .spec import Schedule
+    from .runs.asking import asked_by
 
 # Imported when first asked for: INSTALLED_APPS imports this package before settings and models are ready.
 _HOMES = {
@@ -21,6 +22,7 @@ _HOMES = {
     "MockOperation": "operations",
     "Operation": "operations",
     "Schedule": "spec",
+    "asked_by": "runs.asking",
 }
 
 __all__ = [
@@ -32,6 +34,7 @@ __all__ = [
     "MockOperation",
     "Operation",
     "Schedule",
+    "asked_by",
 ]
 
 
