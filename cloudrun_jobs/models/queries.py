@@ -65,7 +65,7 @@ class JobRunQuerySet(models.QuerySet["JobRun"]):
         rows = list(self.newest_first().values_list("status", *last)[:newest])
         success, *failures = rows[0][1:] if rows else (None,)
         return Stats(
-            counts=Counter(Status(row[0]) for row in rows),
+            counts=dict(Counter(Status(row[0]) for row in rows)),
             last_success=success,
             last_failure=max(filter(None, failures), default=None),
         )

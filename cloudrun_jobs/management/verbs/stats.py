@@ -34,5 +34,5 @@ def run(command: BaseCommand, **options: Any) -> None:
 
 
 def _row(job: str, stats: Stats) -> tuple[str, ...]:
-    counts = ", ".join(f"{stats.counts[status]} {status}" for status in Status if stats.counts.get(status))
+    counts = ", ".join(f"{stats.counts[status]} {status}" for status in Status if status in stats.counts)
     return job, moment(stats.last_success), moment(stats.last_failure), counts
