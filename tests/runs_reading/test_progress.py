@@ -61,7 +61,7 @@ def test_the_record_is_written_while_the_job_runs(database: str, tmp_path: Path)
     """The progress told is in the record while the job goes on, though it tells no more."""
     with start(database, "walk", "3", f"--until={tmp_path / 'go on'}") as process:
         run = wait_for(JobRun.objects.first)
-        progress = wait_for(lambda: run.progress)
+        progress = wait_for(lambda: run.progress, seconds=15)  # Sooner than the heartbeat comes anyway.
         status = JobRun.objects.get().status
         (tmp_path / "go on").touch()
 
@@ -203,7 +203,7 @@ def test_outside_of_a_run_nobody_listens(told: list[dict[str, Any]], db: None) -
     assert told == []
 
 
-def test_after_a_run_outside_of_one(database: str) -> None:
+def test_after_a_run_outside_of_one(database: str, told: list[dict[str, Any]]) -> None:
     """The same object that told outside of a run tells inside of one, and the other way around."""
     command = walk.Command()
     command.progress(9)
@@ -211,3 +211,4 @@ def test_after_a_run_outside_of_one(database: str) -> None:
     command.progress(9)
 
     assert JobRun.objects.get().progress == Progress(2, 2, "step 2")
+    assert [values["done"] for values in told] == [1, 2]
