@@ -9,8 +9,8 @@ if TYPE_CHECKING:
     from .command import CloudRunJobs
     from .exceptions import CloudRunJobsError, InvalidArguments, JobCancelled, JobFailed
     from .operations import MockOperation, Operation
-    from .spec import Schedule
     from .runs.asking import asked_by
+    from .spec import Schedule
 
 # Imported when first asked for: INSTALLED_APPS imports this package before settings and models are ready.
 _HOMES = {
