@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from .command import CloudRunJobs
     from .exceptions import CloudRunJobsError, InvalidArguments, JobCancelled, JobFailed
     from .operations import MockOperation, Operation
+    from .runs.asking import asked_by
     from .spec import Schedule
 
 # Imported when first asked for: INSTALLED_APPS imports this package before settings and models are ready.
@@ -21,6 +22,7 @@ _HOMES = {
     "MockOperation": "operations",
     "Operation": "operations",
     "Schedule": "spec",
+    "asked_by": "runs.asking",
 }
 
 __all__ = [
@@ -32,6 +34,7 @@ __all__ = [
     "MockOperation",
     "Operation",
     "Schedule",
+    "asked_by",
 ]
 
 

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from .locks import Lease
     from .models import JobRun
     from .operations import Operation
+    from .progress import Telling
     from .reservation import At
     from .runs.attempts import Attempt
 
@@ -147,6 +148,23 @@ class CloudRunJobs(BaseCommand):
         """Raise `LeaseLost` if a lock of this run is no longer its own. Costs nothing; call it in loops."""
         guard.check(self._leases)
 
+    def progress(self, done: int, total: int | None = None, text: str = "") -> None:
+        """Tell how far `run()` is: `done` of `total`, and in a few words what it is at. Call it in loops.
+
+            for number, invoice in enumerate(invoices, start=1):
+                self.progress(number, len(invoices), invoice.customer.name)
+
+        It is shown on a terminal, and at most once a second written to the run's record and the log. A total
+        that turns out too small grows with `done`. Outside of a run nothing is shown or written.
+
+        Raises `InvalidProgress` for what is no count: a fraction, or a negative number.
+        """
+        if self._telling is None:
+            from .progress import Telling
+
+            self._telling = Telling(self)
+        self._telling.tell(done, total, text)
+
     def delay(self, *args: Any, idempotency_key: str | None = None, **options: Any) -> Operation:
         """Start an execution and return a handle on it.
 
@@ -235,6 +253,8 @@ class CloudRunJobs(BaseCommand):
     _run_id: str = ""
     _leases: Sequence[Lease] = ()
     _attempt: Attempt | None = None
+    _telling: Telling | None = None
+    _verbosity = 1
 
 
 def problems(cls: type[CloudRunJobs]) -> Iterator[Problem]:

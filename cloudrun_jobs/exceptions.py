@@ -6,6 +6,7 @@ CloudRunJobsError
 ├── InvalidJob               Cloud Run would refuse this declaration
 ├── InvalidArguments         what delay() was given cannot reach run()
 ├── InvalidResult            what run() returned cannot be said in JSON
+├── InvalidProgress          what progress() was given is no count
 ├── ServiceError             a Google service did not do what was asked
 │   ├── AccessDenied         ... for want of a permission, or of credentials
 │   ├── JobNotDeployed       ... because Cloud Run has no such job
@@ -89,6 +90,10 @@ class InvalidArguments(CloudRunJobsError):
 
 class InvalidResult(CloudRunJobsError):
     """`run()` returned a value that JSON cannot say."""
+
+
+class InvalidProgress(CloudRunJobsError, ValueError):
+    """What `progress()` was given is no count."""
 
 
 class ServiceError(CloudRunJobsError):

@@ -6,17 +6,21 @@ argument of a job: arguments may be personal data.
 
 from __future__ import annotations
 
+import json
 import logging
+import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from django.dispatch import receiver
 
-from .context import TaskContext
+from .context import TaskContext, in_container
+from .models import Progress
 from .signals import (
     job_delayed,
     job_duplicated,
     job_finished,
+    job_progressed,
     job_skipped,
     job_started,
     job_unlocked,
@@ -55,6 +59,29 @@ def log_job_delayed(sender: type, spec: JobSpec, run: JobRun, operation: Operati
 @receiver(job_started, dispatch_uid="cloudrun_jobs.logs")
 def log_job_started(sender: type, spec: JobSpec, task: TaskContext | None, **kwargs: Any) -> None:
     logger.info("Job %s started%s", spec.name, _which(task), extra={"action": "job_started", **_data(spec, task)})
+
+
+@receiver(job_progressed, dispatch_uid="cloudrun_jobs.logs")
+def log_job_progressed(
+    sender: type,
+    spec: JobSpec,
+    run: JobRun,
+    task: TaskContext | None,
+    done: int,
+    total: int | None,
+    text: str,
+    **kwargs: Any,
+) -> None:
+    data = {**_data(spec, task), "action": "job_progressed", "run_id": str(run.pk)}
+    data |= {"done": done, "total": total, "text": text}
+    message = f"Job {spec.name} is at {Progress(done, total, text)}{_which(task)}"
+    if logger.isEnabledFor(logging.INFO):
+        logger.info("%s", message, extra=data)
+    elif in_container():
+        # Where the project's logging leaves it out, who looks at a container's log wants to see it all the same.
+        # Cloud Logging makes an entry with fields of a line of JSON.
+        sys.stdout.write(json.dumps({"severity": "INFO", "message": message, **data}) + "\n")
+        sys.stdout.flush()
 
 
 @receiver(job_finished, dispatch_uid="cloudrun_jobs.logs")

@@ -52,7 +52,7 @@ def perform(job: CloudRunJobs, args: tuple[Any, ...], options: dict[str, Any], *
         released.append(attempt.run)
         if isinstance(attempt, Taken):
             return _step_aside(job, spec, attempt, is_request=bool(run_id))
-        job._attempt = attempt
+        job._attempt, job._telling, job._verbosity = attempt, None, options.get("verbosity", 1)
         with guard.locked(job, spec, {**options, "args": args}) as leases:
             if isinstance(leases, guard.Refusal):
                 return _skip(job, spec, attempt, leases)
@@ -138,8 +138,16 @@ def _work(
         error = _kept_failing(raised)
         raise
     finally:
+        _stop_telling(job)
         seconds = time.monotonic() - started
         job_finished.send_robust(type(job), spec=spec, run=attempt.run, task=task, seconds=seconds, error=error)
+
+
+def _stop_telling(job: CloudRunJobs) -> None:
+    """Tell the progress made last. What is told after this belongs to no run."""
+    if job._telling is not None:
+        job._telling.stop()
+    job._telling = job._attempt = None
 
 
 def _kept_failing(error: BaseException) -> BaseException | None:

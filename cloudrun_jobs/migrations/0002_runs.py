@@ -83,6 +83,7 @@ class Migration(migrations.Migration):
                 "indexes": [
                     models.Index(fields=["-created_at"], name="cloudrun_jobs_run_latest"),
                     models.Index(fields=["command", "-created_at"], name="cloudrun_jobs_run_command"),
+                    models.Index(fields=["command", "status", "-finished_at"], name="cloudrun_jobs_run_outcome"),
                     models.Index(fields=["status", "created_at"], name="cloudrun_jobs_run_status"),
                 ],
                 "constraints": [

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from .figures import Progress, Stats
 from .locks import LockSlot, LockTask, LockToken
-from .runs import JobRun, Status, TaskRun, Trigger
+from .runs import JobRun, TaskRun, Trigger
+from .statuses import Status
 
-__all__ = ["JobRun", "LockSlot", "LockTask", "LockToken", "Status", "TaskRun", "Trigger"]
+__all__ = ["JobRun", "LockSlot", "LockTask", "LockToken", "Progress", "Stats", "Status", "TaskRun", "Trigger"]

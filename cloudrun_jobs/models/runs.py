@@ -6,53 +6,25 @@ things only the one that may move it does. Times are the database server's: no m
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
-from typing import TYPE_CHECKING, Any, TypeVar, cast
+from typing import TYPE_CHECKING, Any, cast
 from uuid import UUID, uuid4
 
 from django.core.serializers.json import DjangoJSONEncoder
-from django.db import models, router
+from django.db import models
 from django.db.models import Case, F, Q, Value, When
 from django.db.models.functions import Coalesce, Now
 
 from ..exceptions import CloudRunJobsError
 from ..spec import resource_name
+from .figures import Progress
+from .queries import JobRunQuerySet, PrimaryManager
+from .statuses import FINISHED, SOURCES, Status
 
 if TYPE_CHECKING:
     from ..command import CloudRunJobs
     from ..operations import Observation, Operation
 
-
-class Status(models.TextChoices):
-    """Where a run is."""
-
-    PENDING = "pending", "pending"  # Recorded; Cloud Run does not have it yet.
-    SENT = "sent", "sent"  # Cloud Run has it; its container has not begun.
-    RUNNING = "running", "running"
-    SUCCEEDED = "succeeded", "succeeded"  # Every task did.
-    FAILED = "failed", "failed"
-    CANCELLED = "cancelled", "cancelled"
-    SKIPPED = "skipped", "skipped"  # It stepped aside: the same run was under way.
-    LOST = "lost", "lost"  # Nobody can say any more what became of it.
-
-
-UNFINISHED = frozenset({Status.PENDING, Status.SENT, Status.RUNNING})
-FINISHED = frozenset(Status) - UNFINISHED
-
 ALWAYS = Q()
-
-# Where a run may come from, by where it goes. A failed attempt that is tried again brings a failed run back;
-# what was given up for lost may turn up after all.
-SOURCES: Mapping[Status, Collection[Status]] = {
-    Status.PENDING: (),
-    Status.SENT: (Status.PENDING,),
-    Status.RUNNING: (Status.PENDING, Status.SENT, Status.RUNNING, Status.FAILED, Status.LOST),
-    Status.SUCCEEDED: (Status.SENT, Status.RUNNING, Status.LOST),
-    Status.FAILED: (*UNFINISHED, Status.LOST),
-    Status.CANCELLED: (*UNFINISHED, Status.LOST),
-    Status.SKIPPED: (*UNFINISHED, Status.LOST),
-    Status.LOST: tuple(UNFINISHED),
-}
 
 
 class Trigger(models.TextChoices):
@@ -63,33 +35,6 @@ class Trigger(models.TextChoices):
     SCHEDULE = "schedule", "its schedule"
     MANUAL = "manual", "by hand"
     HTTP = "http", "HTTP"
-
-
-Row = TypeVar("Row", bound=models.Model, covariant=True)
-
-
-class PrimaryManager(models.Manager[Row]):
-    """Asks the database that is written to: a replica may not know yet what was recorded a moment ago."""
-
-    def get_queryset(self) -> models.QuerySet[Row]:
-        return super().get_queryset().using(router.db_for_write(self.model))
-
-
-class JobRunQuerySet(models.QuerySet["JobRun"]):
-    """Runs, by what people ask for."""
-
-    def for_command(self, command: str | type[CloudRunJobs]) -> JobRunQuerySet:
-        """Return the runs of one job, given its class or its name."""
-        name = command if isinstance(command, str) else command.__module__.rpartition(".")[2]
-        return self.filter(command=name)
-
-    def running(self) -> JobRunQuerySet:
-        """Return the runs that have not ended, those included that have not begun."""
-        return self.filter(status__in=UNFINISHED)
-
-    def failed(self) -> JobRunQuerySet:
-        """Return the runs that failed or were lost."""
-        return self.filter(status__in=(Status.FAILED, Status.LOST))
 
 
 JobRunManager = PrimaryManager.from_queryset(JobRunQuerySet)
@@ -139,6 +84,7 @@ class JobRun(models.Model):
         indexes = [
             models.Index(fields=["-created_at"], name="cloudrun_jobs_run_latest"),
             models.Index(fields=["command", "-created_at"], name="cloudrun_jobs_run_command"),
+            models.Index(fields=["command", "status", "-finished_at"], name="cloudrun_jobs_run_outcome"),
             models.Index(fields=["status", "created_at"], name="cloudrun_jobs_run_status"),
         ]
         constraints = [
@@ -170,6 +116,13 @@ class JobRun(models.Model):
     def operation(self) -> Operation:
         """The handle on its execution, as `delay()` returns it."""
         return self._command().operation(self)
+
+    @property
+    def progress(self) -> Progress | None:
+        """How far it is, by what its tasks told last; None if they told nothing."""
+        tasks = TaskRun.objects.filter(run=self.pk).order_by("heartbeat_at")
+        told = [progress for task in tasks.defer("result") if (progress := task.progress)]
+        return Progress.together(told, of=self.task_count)
 
     def refresh(self) -> JobRun:
         """Read the row again, after asking Cloud Run about a run that should have an outcome by now."""
@@ -282,6 +235,13 @@ class TaskRun(models.Model):
 
     def __str__(self) -> str:
         return f"{self.run_id}[{self.index}]"
+
+    @property
+    def progress(self) -> Progress | None:
+        """How far it is, by what it told last; None if it told nothing."""
+        if self.progress_done is None:
+            return None
+        return Progress(self.progress_done, self.progress_total, self.progress_text)
 
 
 def short_name(execution_name: str) -> str:

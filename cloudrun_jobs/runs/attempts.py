@@ -17,7 +17,7 @@ from ..context import TaskContext
 from ..exceptions import TERMINATED, JobInterrupted, RecordUnavailable
 from ..interrupts import Interrupt
 from ..models import JobRun, Status, TaskRun
-from ..models.runs import FINISHED
+from ..models.statuses import FINISHED
 from ..signals import run_troubled
 from ..spec import JobSpec
 from . import patience

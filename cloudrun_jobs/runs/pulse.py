@@ -70,7 +70,8 @@ class Pulse:
 
     def _write(self) -> None:
         self._is_new = False
-        mine = TaskRun.objects.filter(pk=self._task.pk, worker=self._task.worker)
+        # Not once it has ended: `stop()` does not wait for ever, and this would come after the end.
+        mine = TaskRun.objects.filter(pk=self._task.pk, worker=self._task.worker, finished_at=None)
         try:
             mine.update(heartbeat_at=Now(), **self._progress)
         except Error:

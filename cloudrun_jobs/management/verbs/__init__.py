@@ -4,6 +4,14 @@ from __future__ import annotations
 
 from types import ModuleType
 
-from . import locks, reconcile, unlock
+from . import locks, prune, reconcile, runs, show, stats, unlock
 
-VERBS: dict[str, ModuleType] = {"locks": locks, "reconcile": reconcile, "unlock": unlock}
+VERBS: dict[str, ModuleType] = {
+    "locks": locks,
+    "prune": prune,
+    "reconcile": reconcile,
+    "runs": runs,
+    "show": show,
+    "stats": stats,
+    "unlock": unlock,
+}

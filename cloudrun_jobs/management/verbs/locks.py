@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from argparse import ArgumentParser
-from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -12,6 +11,7 @@ from django.core.management.base import BaseCommand, CommandError
 
 from ...exceptions import LockError
 from ...locks import Holder, current, keys
+from .table import table
 
 HELP = "Show who holds which lock, since when and until when."
 
@@ -31,15 +31,8 @@ def run(command: BaseCommand, **options: Any) -> None:
     if options["json"]:
         command.stdout.write(json.dumps([asdict(holder) for holder in holders], default=str, ensure_ascii=False))
     else:
-        command.stdout.write(_table(holders) if holders else "No lock is held.")
-
-
-def _table(holders: Sequence[Holder]) -> str:
-    rows = [("LOCK", "SLOT", "TOKEN", "HOLDER"), *(_row(holder) for holder in holders)]
-    widths = [max(len(row[column]) for row in rows) for column in range(3)]
-    return "\n".join(
-        "  ".join((*(cell.ljust(width) for cell, width in zip(row, widths, strict=False)), row[3])) for row in rows
-    )
+        rows = [("LOCK", "SLOT", "TOKEN", "HOLDER"), *map(_row, holders)]
+        command.stdout.write(table(*rows) if holders else "No lock is held.")
 
 
 def _row(holder: Holder) -> tuple[str, str, str, str]:

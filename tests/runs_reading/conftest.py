@@ -1,0 +1,72 @@
+"""The databases that keep records of runs, and ways to fill them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from uuid import uuid4
+
+import pytest
+from pytest_django import Settings
+
+from cloudrun_jobs.models import JobRun, Status, TaskRun
+from tests.servers.fixtures import *  # noqa: F403
+
+DATABASES = ("postgres", "mariadb", "sqlite")
+Record = Callable[..., list[JobRun]]
+
+
+class Router:
+    """Sends the app's tables to the database under test."""
+
+    alias = "default"
+
+    def db_for_read(self, model: Any, **hints: Any) -> str:
+        return self.alias
+
+    db_for_write = db_for_read
+
+
+@pytest.fixture(autouse=True)
+def _records() -> None:
+    """Nothing here is rolled back."""
+
+
+@pytest.fixture(params=DATABASES)
+def database(request: pytest.FixtureRequest, settings: Settings, django_db_blocker: Any) -> Iterator[str]:
+    """Keep the records in a real server's database, without any at first."""
+    alias = request.getfixturevalue(request.param)
+    router = Router()
+    router.alias = alias
+    settings.DATABASE_ROUTERS = [router]
+    with django_db_blocker.unblock():
+        yield alias
+        TaskRun.objects.all().delete()
+        JobRun.objects.all().delete()
+
+
+@pytest.fixture
+def record(database: str) -> Record:
+    """Insert runs, a minute apart, the last one so many days old."""
+
+    def insert(command: str, status: Status, *, days: float = 0, count: int = 1, **values: Any) -> list[JobRun]:
+        last = datetime.now(UTC) - timedelta(days=days)
+        times = [last - timedelta(minutes=minutes) for minutes in range(count)]
+        finished = status not in {Status.PENDING, Status.SENT, Status.RUNNING}
+        runs = JobRun.objects.bulk_create(
+            JobRun(
+                command=command,
+                environment="test",
+                trigger="delay",
+                status=status,
+                **{"created_at": time, "started_at": time, "finished_at": time if finished else None, **values},
+            )
+            for time in times
+        )
+        TaskRun.objects.bulk_create(
+            TaskRun(run=run, index=0, worker=uuid4(), status=status, started_at=run.created_at) for run in runs
+        )
+        return runs
+
+    return insert
