@@ -20,7 +20,7 @@ from .. import conf
 from ..backends import Backend, RemoteBackend, Request
 from ..exceptions import ServiceError
 from ..models import JobRun, Status, TaskRun, Trigger
-from ..models.runs import FINISHED
+from ..models.statuses import FINISHED
 from ..operations import Observation
 from ..reservation import reservation
 from ..signals import run_settled, run_troubled

@@ -34,6 +34,11 @@ import django, os, signal
 django.setup()
 from tests.crashes.project.management.commands.work import Command
 """
+OPTIONS = {
+    "runs_per_minute": 10_000,
+    "send_deadline": 5,
+    "service_account": "jobs@acme.iam.gserviceaccount.com",
+}
 AGES = timedelta(minutes=10)
 
 
@@ -135,7 +140,7 @@ def scene(
         "ENVIRONMENT": "production",
         "PROJECT": "acme",
         "REGION": "europe-west4",
-        "OPTIONS": {"endpoint": cloudrun_emulator.grpc, "runs_per_minute": 10_000, "send_deadline": 5},
+        "OPTIONS": {"endpoint": cloudrun_emulator.grpc, **OPTIONS},
     }
     told = {"database": database_settings(database), "endpoint": cloudrun_emulator.grpc}
     environment = {

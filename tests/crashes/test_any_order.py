@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, rule, run_state_machine_as_test
 
 from cloudrun_jobs.models import JobRun, Status
-from cloudrun_jobs.models.runs import UNFINISHED
+from cloudrun_jobs.models.statuses import UNFINISHED
 from tests.emulator.cloud import PLACE, eventually, job
 
 from .conftest import PROGRAM, Scene

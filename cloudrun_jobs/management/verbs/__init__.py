@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from types import ModuleType
 
-from . import locks, prune, reconcile, runs, show, stats, unlock
+from . import locks, prune, reconcile, reservations, runs, show, stats, unlock
 
 VERBS: dict[str, ModuleType] = {
     "locks": locks,
     "prune": prune,
     "reconcile": reconcile,
+    "reservations": reservations,
     "runs": runs,
     "show": show,
     "stats": stats,

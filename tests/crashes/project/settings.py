@@ -21,5 +21,10 @@ CLOUDRUN_JOBS = {
     "ENVIRONMENT": "production",
     "PROJECT": "acme",
     "REGION": "europe-west4",
-    "OPTIONS": {"endpoint": given["endpoint"], "runs_per_minute": 10_000, "send_deadline": 2},
+    "OPTIONS": {
+        "endpoint": given["endpoint"],
+        "runs_per_minute": 10_000,
+        "send_deadline": 2,
+        "service_account": "jobs@acme.iam.gserviceaccount.com",
+    },
 }

@@ -26,6 +26,7 @@ Attempt._record = _recorded
 
 
 class Command(CloudRunJobs):
+    schedule = "0 * * * *"
     max_retries = int(os.environ.get("RETRIES", "0"))
     timeout = int(os.environ.get("TIMEOUT", "600"))
 

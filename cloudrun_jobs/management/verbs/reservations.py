@@ -1,0 +1,45 @@
+"""Shows the runs that wait for their time."""
+
+from __future__ import annotations
+
+import json
+from argparse import ArgumentParser
+from typing import Any
+
+from django.core.management.base import BaseCommand
+from django.utils import timezone
+
+from ...models import JobRun, Status, Trigger
+from .table import table
+
+HELP = "Show the runs that reserve() made and whose time has not come."
+
+
+def add_arguments(parser: ArgumentParser) -> None:
+    parser.add_argument("--json", action="store_true", help="For machines.")
+
+
+def run(command: BaseCommand, **options: Any) -> None:
+    waiting = JobRun.objects.filter(trigger=Trigger.RESERVE, status=Status.PENDING).order_by("scheduled_for")
+    if options["json"]:
+        command.stdout.write(json.dumps([_data(run) for run in waiting], ensure_ascii=False))
+        return
+    rows = [_row(run) for run in waiting]
+    heads = ("WHEN", "COMMAND", "RUN", "WHO ASKED", "ENTRY")
+    command.stdout.write(table(heads, *rows) if rows else "Nothing is reserved.")
+
+
+def _row(run: JobRun) -> tuple[str, ...]:
+    when = f"{timezone.localtime(run.scheduled_for):%F %H:%M %Z}"
+    return when, run.command, str(run.pk), run.requested_by, run.schedule or "(not made yet)"
+
+
+def _data(run: JobRun) -> dict[str, Any]:
+    return {
+        "run": str(run.pk),
+        "command": run.command,
+        "argv": run.argv,
+        "scheduled_for": run.scheduled_for and run.scheduled_for.isoformat(),
+        "requested_by": run.requested_by,
+        "entry": run.schedule,
+    }
