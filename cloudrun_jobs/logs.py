@@ -44,7 +44,7 @@ def log_job_delayed(sender: type, spec: JobSpec, run: JobRun, operation: Operati
     data = {"action": "job_delayed", "job": spec.name, "run_id": str(run.pk)}
     if run.execution_name:
         logger.info("Job %s was sent as %s", spec.name, operation.execution_name, extra=data)
-    elif run.status == "pending":
+    elif not run.is_finished:
         logger.info("Job %s will be sent when the transaction is committed", spec.name, extra=data)
     else:
         logger.info("Job %s ran in this process", spec.name, extra=data)

@@ -25,7 +25,9 @@ class CloudRun:
         self.cancelled: list[str] = []
         self.execution = run_v2.Execution(task_count=1)
         self.errors: list[tuple[grpc.StatusCode, str]] = []
+        self.started: list[run_v2.Execution] = []  # What a search finds.
         self.polls = 0
+        self.searches = 0
         self.hold: Event | None = None  # While it is not set, the first RunJob gets no answer.
         self.on_request: Callable[[], object] = bool
         self.endpoint = ""
@@ -56,6 +58,10 @@ class CloudRun:
         self.cancelled.append(request.name)
         return operations_pb2.Operation(name="projects/p/locations/r/operations/2")
 
+    def list_executions(self, request: Any, context: grpc.ServicerContext) -> run_v2.ListExecutionsResponse:
+        self.searches += 1
+        return run_v2.ListExecutionsResponse(executions=self.started)
+
     def _refuse(self, context: grpc.ServicerContext) -> None:
         if self.errors:
             context.abort(*self.errors.pop(0))
@@ -72,6 +78,7 @@ def serve() -> Iterator[CloudRun]:
             _service(
                 "Executions",
                 GetExecution=(cloud_run.get_execution, run_v2.GetExecutionRequest),
+                ListExecutions=(cloud_run.list_executions, run_v2.ListExecutionsRequest),
                 CancelExecution=(cloud_run.cancel_execution, run_v2.CancelExecutionRequest),
             ),
         ]
