@@ -34,6 +34,8 @@ DONE = (Status.SUCCEEDED, Status.SKIPPED, Status.CANCELLED)
 # What a run of several tasks comes to: the first of these that one of them came to.
 WORST_FIRST = (Status.CANCELLED, Status.FAILED, Status.SUCCEEDED, Status.SKIPPED)
 
+NO_ERROR = {"error_class": "", "error_message": "", "traceback": ""}
+
 # The attempt that this code is part of: a job that another calls is a run of its own.
 _current: ContextVar[Attempt | None] = ContextVar("cloudrun_jobs_attempt", default=None)
 
@@ -88,7 +90,8 @@ class Attempt:
             self._restore()
             self._write_task(ended, progress)
         if ended.may_be_retried and self._retries:
-            self.run.write(Q(status=Status.RUNNING), retried_count=F("retried_count") + 1)
+            # The error stays if nobody tries again: the job may be deployed with fewer retries than it declares.
+            self.run.write(Q(status=Status.RUNNING), retried_count=F("retried_count") + 1, **_error(ended))
         elif self._tasks == 1:
             self._end_run(ended)
         else:
@@ -135,7 +138,7 @@ class Attempt:
             self.run.write(Q(status=Status.RUNNING, error_class=""), **_error(ended))
         tasks = TaskRun.objects.filter(run=self.run.pk)
         counts: dict[str, int] = dict(tasks.values_list("status").annotate(Count("pk")).order_by())
-        values = {
+        values: dict[str, Any] = {
             f"{status}_count": counts.get(status, 0)
             for status in (Status.SUCCEEDED, Status.FAILED, Status.CANCELLED)
         }
@@ -145,6 +148,8 @@ class Attempt:
         status = next(s for s in WORST_FIRST if counts.get(s))
         results = list(tasks.order_by("index").values_list("result", flat=True))
         reason = "" if status == Status.SUCCEEDED else ended.reason or "task"
+        if status == Status.SUCCEEDED:
+            values |= NO_ERROR
         self.run.move(status, finished_at=Now(), reason=reason, result=results, **values)
 
 

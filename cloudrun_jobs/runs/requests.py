@@ -31,6 +31,7 @@ from ..signals import run_postponed, run_refused, run_troubled
 from . import patience
 from .asking import asker
 from .claims import insert
+from .idempotency import kept
 
 # What a later try may bring to a good end. The others will be refused the next time, too.
 PASSING = (ServiceUnavailable, QuotaExhausted)
@@ -46,7 +47,7 @@ def record(request: Request, *, environment: str, trigger: str, key: str | None 
         environment=environment,
         trigger=trigger,
         requested_by=asker(),
-        idempotency_key=key,
+        idempotency_key=None if key is None else kept(request.argv[0], key),
         **values,
     )
     try:
@@ -54,16 +55,16 @@ def record(request: Request, *, environment: str, trigger: str, key: str | None 
     except IntegrityError:
         if key is None:
             raise
-        return _earlier(run)
+        return _earlier(run, key)
     return run
 
 
-def _earlier(run: JobRun) -> JobRun:
+def _earlier(run: JobRun, key: str) -> JobRun:
     earlier = JobRun.objects.get(
         command=run.command, environment=run.environment, idempotency_key=run.idempotency_key
     )
     if earlier.argv != run.argv:
-        words = f"{run.command}: idempotency_key {run.idempotency_key!r} was used with other arguments"
+        words = f"{run.command}: idempotency_key {key!r} was used with other arguments"
         raise InvalidArguments(f"{words}, for run {earlier.pk}.", hint="Make the key of what tells runs apart.")
     return earlier
 

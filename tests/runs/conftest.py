@@ -20,6 +20,7 @@ from cloudrun_jobs.interrupts import Interrupt
 from cloudrun_jobs.models import JobRun, Trigger
 from cloudrun_jobs.runs.attempts import Attempt, attempted
 from cloudrun_jobs.runs.claims import Start, Taken
+from tests.cloudrun.server import CloudRun, serve
 from tests.jobs.management.commands import echo, outcome
 from tests.servers.fixtures import *  # noqa: F403
 
@@ -57,6 +58,16 @@ def database(request: pytest.FixtureRequest, settings: Settings, django_db_block
         with suppress(Error):
             connections[alias].close()
         del connections[alias]
+
+
+@pytest.fixture
+def cloud(settings: Settings) -> Iterator[CloudRun]:
+    """Send the runs to a stand-in for Cloud Run."""
+    with serve() as server:
+        options = {"endpoint": server.endpoint, "send_deadline": 1, "runs_per_minute": 10_000}
+        place = {"PROJECT": "acme", "REGION": "europe-west4"}
+        settings.CLOUDRUN_JOBS = {"ENVIRONMENT": "production", **place, "OPTIONS": options}
+        yield server
 
 
 @dataclass

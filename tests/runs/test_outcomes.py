@@ -293,6 +293,21 @@ def test_a_failed_task_fails_the_run(failing: int) -> None:
     assert run.result == [None if index == failing else index for index in range(3)]
 
 
+def test_a_task_that_succeeds_at_last_leaves_no_error() -> None:
+    """With several tasks too: what an earlier attempt raised is no news of a run that succeeded."""
+    run = request("outcome")
+    with suppress(ValueError), begin(run, command="outcome", count=2):
+        raise ValueError("no")
+    run.refresh_from_db()
+    assert (run.status, run.error_class) == (Status.RUNNING, "ValueError")
+
+    for index in range(2):
+        with begin(run, command="outcome", count=2, index=index, attempt=1):
+            pass
+    run.refresh_from_db()
+    assert (run.status, run.error_class, run.traceback) == (Status.SUCCEEDED, "", "")
+
+
 @pytest.mark.parametrize("skipping", [0, 1, 2])
 def test_a_task_that_steps_aside_ends_nothing_for_the_others(skipping: int) -> None:
     """With locks of their own, one task may find its work under way elsewhere; the run is what the others do."""
