@@ -12,7 +12,7 @@ from uuid import uuid4
 from django.core.management import get_commands
 
 from . import backends, conf
-from .arguments import arguments, checked
+from .arguments import arguments, checked, takes_a_key
 from .argv import parse
 from .backends import InProcessBackend, RemoteBackend, Request
 from .exceptions import InvalidArguments, JobFailed
@@ -35,6 +35,9 @@ def delay(
     """Run the job with these arguments, here or in the cloud."""
     spec, run_id = job.spec, str(uuid4())
     _check_that_manage_finds_it(job)
+    if key is not None and takes_a_key(job):
+        words = f"{spec.command}: delay() has an argument idempotency_key of its own, and so has the command."
+        raise InvalidArguments(words, hint="Rename the command's option.")
     written = arguments(job, spec, args, options, {conf.RUN_ID_VARIABLE: run_id})
     return _ask(job, spec, Request(job=spec.name, argv=written, run_id=run_id), key)
 
