@@ -98,7 +98,9 @@ def send_again(backend: RemoteBackend, run: JobRun, request: Request) -> str:
 
 
 def _after_commit(backend: RemoteBackend, run: JobRun, request: Request) -> None:
-    _quietly(run, partial(_start, backend, request))
+    # Cancelled in the very transaction, it is not sent.
+    if JobRun.objects.filter(pk=run.pk, status=Status.PENDING).exists():
+        _quietly(run, partial(_start, backend, request))
 
 
 def _quietly(run: JobRun, start: Callable[[], Operation]) -> str:

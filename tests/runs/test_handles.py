@@ -80,7 +80,7 @@ def test_a_failure_in_the_container_is_raised_here(emulated: Cloud) -> None:
 
 
 def test_cancelling_what_waits_for_the_commit(cloud: CloudRun, database: str) -> None:
-    """There is no execution to cancel yet: the run is, and its container would step aside."""
+    """There is no execution to cancel yet, and there will be none."""
     with transaction.atomic(using=database):
         operation = echo.Command().delay()
 
@@ -89,6 +89,8 @@ def test_cancelling_what_waits_for_the_commit(cloud: CloudRun, database: str) ->
 
     run = operation.run
     assert (run.status, run.reason) == (Status.CANCELLED, "cancelled")
+    assert isinstance(operation.exception(), JobCancelled)
+    assert cloud.requests == []
     assert run.finished_at is not None
 
 
