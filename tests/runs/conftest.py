@@ -17,7 +17,7 @@ from pytest_django import Settings
 from cloudrun_jobs import CloudRunJobs
 from cloudrun_jobs.context import TaskContext
 from cloudrun_jobs.interrupts import Interrupt
-from cloudrun_jobs.models import JobRun, Trigger
+from cloudrun_jobs.models import JobRun, LockSlot, Trigger
 from cloudrun_jobs.runs.attempts import Attempt, attempted
 from cloudrun_jobs.runs.claims import Start, Taken
 from tests.cloudrun.server import CloudRun, serve
@@ -53,6 +53,7 @@ def database(request: pytest.FixtureRequest, settings: Settings, django_db_block
     with django_db_blocker.unblock():
         settings.DATABASE_ROUTERS = [ToOne(alias)]
         JobRun.objects.all().delete()
+        LockSlot.objects.all().delete()  # What a container failed with is its retry's, for a while.
         yield alias
         # A test may have left it in any state; the next one gets another.
         with suppress(Error):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from typing import Any
@@ -323,15 +322,12 @@ def test_keys_that_look_alike_are_two(cloud: CloudRun, other: str) -> None:
 
 
 @pytest.fixture
-def _empty_minute(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Begin a minute, of half a second, in which nothing was started yet."""
+def _short_minute(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have a minute last half a second."""
     monkeypatch.setattr(quota, "MINUTE", 0.5)
-    quota._starts.clear()
-    yield
-    quota._starts.clear()
 
 
-@pytest.mark.usefixtures("_empty_minute")
+@pytest.mark.usefixtures("_short_minute")
 def test_more_than_the_quota_waits(cloud: CloudRun, settings: Settings) -> None:
     """Seven requests at two a minute are seven executions and no error, and take three minutes."""
     options = {**settings.CLOUDRUN_JOBS["OPTIONS"], "runs_per_minute": 2}
