@@ -39,5 +39,10 @@ def checked(
     return written
 
 
+def takes_a_key(job: CloudRunJobs) -> bool:
+    """Say whether the command has an option named as the one that delay() keeps to itself."""
+    return any(action.dest == "idempotency_key" for action in job._parser()._actions)
+
+
 def _about(spec: JobSpec, error: InvalidArguments) -> InvalidArguments:
     return InvalidArguments(f"{spec.command}: {error.args[0]}", hint=error.hint)

@@ -16,6 +16,7 @@ from django.apps import AppConfig
 from django.core.checks import CheckMessage, Error, Tags, Warning, register  # noqa: A004
 
 from . import backends, conf, cron, locks, schedules
+from .arguments import takes_a_key
 from .command import CloudRunJobs
 from .exceptions import InvalidArguments, InvalidJob, InvalidSettings, LockError
 from .registry import find_jobs
@@ -129,11 +130,22 @@ def _check_job(name: str, job: CloudRunJobs) -> Iterator[CheckMessage]:
         for problem in error.problems:
             yield Error(f"{error.command}: {problem}", hint=problem.hint or None, obj=type(job), id=problem.id)
     else:
+        yield from _check_options(job)
         for schedule in job.spec.schedules:
             yield from _check_schedule(job, schedule)
     for attribute in vars(type(job)):
         if not hasattr(CloudRunJobs, attribute) and attribute not in DECLARATIONS:
             yield from _check_spelling(job, attribute)
+
+
+def _check_options(job: CloudRunJobs) -> Iterator[CheckMessage]:
+    try:
+        takes = takes_a_key(job)
+    except Exception:  # noqa: BLE001  (its own code, which may ask a database that is not there yet)
+        return
+    if takes:
+        words = f"{job.command_name}: delay() has an argument idempotency_key of its own, and so has the command."
+        yield Error(words, hint="Rename the command's option.", obj=type(job), id="cloudrun_jobs.E014")
 
 
 def _check_schedule(job: CloudRunJobs, schedule: Schedule) -> Iterator[CheckMessage]:

@@ -13,7 +13,7 @@ from django.core.management import get_commands
 from django.utils import timezone
 
 from . import backends, conf
-from .arguments import arguments, checked
+from .arguments import arguments, checked, takes_a_key
 from .argv import parse
 from .backends import InProcessBackend, RemoteBackend, Request
 from .exceptions import InvalidArguments, JobFailed
@@ -38,6 +38,9 @@ def delay(
     """Run the job with these arguments, here or in the cloud."""
     spec, run_id = job.spec, str(uuid4())
     _check_that_manage_finds_it(job)
+    if key is not None and takes_a_key(job):
+        words = f"{spec.command}: delay() has an argument idempotency_key of its own, and so has the command."
+        raise InvalidArguments(words, hint="Rename the command's option.")
     written = arguments(job, spec, args, options, {conf.RUN_ID_VARIABLE: run_id})
     return _ask(job, spec, Request(job=spec.name, argv=written, run_id=run_id), key)
 
@@ -73,30 +76,33 @@ def _ask(job: CloudRunJobs, spec: JobSpec, request: Request, key: str | None) ->
     run = requests.record(request, environment=spec.environment, trigger=Trigger.DELAY, key=key)
     if str(run.pk) != request.run_id:
         return backend.operation(run)  # Asked for before, under the same key.
-    operation = _carry_out(job, backend, run, request)
+    operation, run = _carry_out(job, backend, run, request)
     job_delayed.send_robust(type(job), spec=spec, run=run, operation=operation)
     return operation
 
 
-def _carry_out(job: CloudRunJobs, backend: backends.Backend, run: JobRun, request: Request) -> Operation:
+def _carry_out(
+    job: CloudRunJobs, backend: backends.Backend, run: JobRun, request: Request
+) -> tuple[Operation, JobRun]:
+    """Return the handle and the run as it is afterwards."""
     if backend.is_remote:
-        return requests.dispatch(cast(RemoteBackend, backend), run, request)
-    work = partial(_run_here, job, request)
-    return cast(InProcessBackend, backend).perform(request, work)
-
-
-def _run_here(job: CloudRunJobs, request: Request) -> Any:
-    """Run the job in this process and return its result, by the road `manage.py` takes."""
+        return requests.dispatch(cast(RemoteBackend, backend), run, request), run
     worker = copy.copy(job)
-    worker._run_id = request.run_id
-    options = parse(job._parser(), request.argv[1:])
+    worker._run_id, worker._attempt = request.run_id, None
+    operation = cast(InProcessBackend, backend).perform(request, partial(_run_here, worker, request))
+    return operation, worker._attempt.run if worker._attempt else run
+
+
+def _run_here(worker: CloudRunJobs, request: Request) -> Any:
+    """Run the job in this process and return its result, by the road `manage.py` takes."""
+    options = parse(worker._parser(), request.argv[1:])
     if "skip_checks" in options:
         options["skip_checks"] = True  # As call_command does: the caller's process has been checked.
     try:
         worker.execute(*options.pop("args", ()), **options)
     except SystemExit as leaving:
         if code := exit_status(leaving.code):
-            words = f"{job.command_name}: run() left by sys.exit() with {leaving.code!r}."
+            words = f"{worker.command_name}: run() left by sys.exit() with {leaving.code!r}."
             raise JobFailed(words, code=code) from leaving
     return worker._result
 

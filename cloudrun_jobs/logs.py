@@ -50,7 +50,7 @@ def log_job_delayed(sender: type, spec: JobSpec, run: JobRun, operation: Operati
         logger.info("Job %s was sent as %s", spec.name, operation.execution_name, extra=data)
     elif run.status == "pending" and run.scheduled_for:
         logger.info("Job %s is reserved for %s", spec.name, run.scheduled_for.isoformat(), extra=data)
-    elif run.status == "pending":
+    elif not run.is_finished:
         logger.info("Job %s will be sent when the transaction is committed", spec.name, extra=data)
     else:
         logger.info("Job %s ran in this process", spec.name, extra=data)

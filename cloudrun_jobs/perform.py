@@ -24,7 +24,7 @@ from .exceptions import (
 from .models import JobRun, Status
 from .runs.attempts import Attempt, attempted, within_another
 from .runs.claims import Start, Taken
-from .runs.endings import NOT_STARTED, exit_status
+from .runs.endings import NOT_STARTED, exit_status, storable
 from .runs.results import in_json
 from .shield import exposed
 from .signals import job_duplicated, job_finished, job_skipped, job_started
@@ -87,9 +87,9 @@ def _start(
 
 
 def _argv(job: CloudRunJobs, args: tuple[Any, ...], options: Mapping[str, Any]) -> list[str] | None:
-    """Return what follows `manage.py`, or would; None if it cannot be said in arguments."""
+    """Return what follows `manage.py`, or would; None if it cannot be said in arguments, or kept."""
     if job._called_from_command_line:  # type: ignore[attr-defined]  # set by BaseCommand
-        return sys.argv[1:]
+        return sys.argv[1:] if all(storable(word) == word for word in sys.argv[1:]) else None
     from .argv import serialise  # Of no use to a container.
 
     own = {name: value for name, value in options.items() if name not in guard.DJANGOS_OPTIONS}

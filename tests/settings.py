@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import tempfile
 from pathlib import Path
 
 # Here and not in pytest's configuration: processes that tests start need it too.
@@ -19,7 +20,15 @@ MIDDLEWARE = example.MIDDLEWARE
 TEMPLATES = example.TEMPLATES
 ROOT_URLCONF = example.ROOT_URLCONF
 STATIC_URL = example.STATIC_URL
-DATABASES = {"default": {"ENGINE": "django.db.backends.sqlite3", "NAME": ":memory:"}}
+# A file: threads have connections of their own. That it survives a power cut is of no use here.
+DATABASES = {
+    "default": {
+        "ENGINE": "django.db.backends.sqlite3",
+        "NAME": os.environ.get("TESTS_DATABASE", ":memory:"),
+        "OPTIONS": {"transaction_mode": "IMMEDIATE", "timeout": 20, "init_command": "PRAGMA synchronous=OFF"},
+        "TEST": {"NAME": str(Path(tempfile.gettempdir()) / f"cloudrun_jobs-{os.getpid()}.sqlite3")},
+    }
+}
 TIME_ZONE = "Asia/Tokyo"
 USE_TZ = True
 CLOUDRUN_JOBS = {"ENVIRONMENT": "test"}

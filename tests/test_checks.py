@@ -12,9 +12,10 @@ from typing import Any
 import pytest
 from django.core import checks
 from django.core.management import get_commands
+from django.core.management.base import CommandParser
 from pytest_django import Settings
 
-from cloudrun_jobs import Schedule
+from cloudrun_jobs import InvalidArguments, Schedule
 from cloudrun_jobs.checks import TAG
 from tests.jobs.management.commands import echo, everything
 
@@ -118,6 +119,41 @@ def test_the_schedules_hint_is_the_fix(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(echo.Command, "schedule", "@daily", raising=False)
 
     assert "Write '0 0 * * *'." in str(run_checks()["cloudrun_jobs.E004"].hint)
+
+
+@pytest.fixture
+def _keyed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A job that declares an option of the name that delay() has."""
+
+    def add_arguments(self: echo.Command, parser: CommandParser) -> None:
+        parser.add_argument("--idempotency-key")
+
+    monkeypatch.setattr(echo.Command, "add_arguments", add_arguments)
+    monkeypatch.setattr(echo.Command, "run", lambda self, **options: options["idempotency_key"])
+
+
+@pytest.mark.usefixtures("_keyed")
+def test_an_option_that_delay_keeps_to_itself_is_told() -> None:
+    """Nobody could give it to the job, and some would think they had."""
+    found = run_checks()
+
+    assert set(found) == {"cloudrun_jobs.E014"}
+    assert found["cloudrun_jobs.E014"].msg.startswith("echo: delay() has an argument idempotency_key of its own")
+
+
+@pytest.mark.usefixtures("_keyed")
+def test_a_key_that_could_be_the_jobs_is_refused() -> None:
+    """delay() does not guess whose it is; without one there is nothing to guess."""
+    assert echo.Command().delay().result() is None
+    with pytest.raises(InvalidArguments, match=r"delay\(\) has an argument idempotency_key of its own.* Rename"):
+        echo.Command().delay(idempotency_key="x")
+
+
+def test_arguments_that_cannot_be_read_now_are_no_fault(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Choices may come from a table that the `migrate` whose checks these are has yet to make."""
+    monkeypatch.setattr(echo.Command, "add_arguments", lambda self, parser: 1 / 0)
+
+    assert run_checks() == {}
 
 
 @pytest.fixture

@@ -14,14 +14,18 @@ import pytest
 from asgiref.sync import async_to_sync
 from django.core.management import call_command
 from django.core.management.base import CommandError
+from django.db import connection
 from django.test import override_settings
 
-from cloudrun_jobs import CloudRunJobs, InvalidArguments, JobFailed, MockOperation
+from cloudrun_jobs import CloudRunJobs, InvalidArguments, JobFailed, MockOperation, Operation
 from cloudrun_jobs.exceptions import InvalidJob, InvalidResult
 from cloudrun_jobs.registry import find_jobs
 from cloudrun_jobs.signals import job_delayed, job_finished, job_started
 from tests.jobs.base import NightlyJob
 from tests.jobs.management.commands import echo, everything, nightly, outcome
+
+LOCAL_LOCKS = "cloudrun_jobs.locks.local.LocalLocks"
+RUN_ID = "7d0a6f1e-5f2f-4b3c-9a51-0c6f3f0f8f11"
 
 
 def test_delay_runs_the_job_and_returns_it_finished() -> None:
@@ -145,11 +149,19 @@ def test_inline_runs_check_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     assert echo.Command().delay().done()
 
 
+@pytest.mark.usefixtures("transactional_db")
 def test_one_instance_serves_many_threads() -> None:
     """Each call of delay() has its own result, whoever shares the command."""
     command = echo.Command()
+
+    def delay(number: int) -> Operation:
+        try:
+            return command.delay(partner=number)
+        finally:
+            connection.close()  # This thread's.
+
     with ThreadPoolExecutor(8) as pool:
-        operations = list(pool.map(lambda number: command.delay(partner=number), range(50)))
+        operations = list(pool.map(delay, range(50)))
 
     assert [operation.result()["partner"] for operation in operations] == list(range(50))
 
@@ -256,7 +268,7 @@ def test_the_job_knows_its_task(monkeypatch: pytest.MonkeyPatch) -> None:
         "CLOUD_RUN_TASK_INDEX": "2",
         "CLOUD_RUN_TASK_ATTEMPT": "1",
         "CLOUD_RUN_TASK_COUNT": "3",
-        "CLOUDRUN_JOBS_RUN_ID": "a-run",
+        "CLOUDRUN_JOBS_RUN_ID": RUN_ID,
     }.items():
         monkeypatch.setenv(name, value)
     tasks: list[Any] = []
@@ -271,11 +283,11 @@ def test_the_job_knows_its_task(monkeypatch: pytest.MonkeyPatch) -> None:
         job_started.disconnect(receiver)
 
     task = tasks[0]
-    assert (task.job, task.execution, task.run_id) == ("echo-production", "echo-production-x7k2p", "a-run")
+    assert (task.job, task.execution, task.run_id) == ("echo-production", "echo-production-x7k2p", RUN_ID)
     assert (task.index, task.attempt, task.count) == (2, 1, 3)
 
 
-@override_settings(CLOUDRUN_JOBS={"ENVIRONMENT": "production"})
+@override_settings(CLOUDRUN_JOBS={"ENVIRONMENT": "production", "LOCKS": {"BACKEND": LOCAL_LOCKS}})
 def test_manage_py_runs_the_job_here_in_every_environment() -> None:
     """Called as a command, a job always runs in this process, with no backend asked."""
     assert call_command("outcome", "text", stdout=StringIO()) == "all done"

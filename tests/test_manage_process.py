@@ -12,9 +12,12 @@ from typing import Any
 import pytest
 
 from cloudrun_jobs import CloudRunJobs
+from cloudrun_jobs.argv import serialise
 from tests.jobs.management.commands import echo
 
 MANAGE = Path(__file__).with_name("manage.py")
+pytestmark = pytest.mark.usefixtures("process_database")
+
 CONTAINER = {
     "CLOUD_RUN_JOB": "echo-production",
     "CLOUD_RUN_EXECUTION": "echo-production-x7k2p",
@@ -37,7 +40,7 @@ def manage(*argv: str, **environment: str) -> subprocess.CompletedProcess[str]:
 
 def arguments_of(job: CloudRunJobs, *args: Any, **options: Any) -> tuple[str, ...]:
     """What the container of this call would be started with."""
-    return job._request(args, options).argv
+    return (job.command_name, *serialise(job._parser(), args, options))
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ from ..exceptions import InvalidArguments
 
 MAX_ARGUMENTS = 1000  # https://cloud.google.com/run/quotas: arguments per container.
 MAX_STRING = 128 * 1024 - 1  # execve(2): MAX_ARG_STRLEN, less the closing NUL.
-MAX_TOTAL = 2 * 1024 * 1024 - 128 * 1024  # ARG_MAX of an 8 MiB stack, less what the image's own environment takes.
+MAX_TOTAL = 1024 * 1024  # Half of execve(2)'s ARG_MAX: the image's own environment takes of it too.
 POINTER = 8
 
 

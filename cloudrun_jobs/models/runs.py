@@ -49,7 +49,7 @@ class JobRun(models.Model):
     environment = models.CharField(max_length=63)
     trigger = models.CharField(max_length=10, choices=Trigger)
     requested_by = models.CharField(max_length=200, blank=True)
-    idempotency_key = models.CharField(max_length=200, null=True)  # noqa: DJ001  (nulls are not unique)
+    idempotency_key = models.CharField(max_length=200, null=True)  # noqa: DJ001  (with a digest; nulls are not unique)
     schedule = models.CharField(max_length=200, null=True)  # noqa: DJ001  (the entry of Cloud Scheduler)
     scheduled_for = models.DateTimeField(null=True)
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from typing import Any
 from uuid import UUID, uuid4
 
 from django.db import Error, IntegrityError
-from django.db.models import Count, F, Q
+from django.db.models import Count, F, Model, Q
 from django.db.models.functions import Now
 
 from ..context import TaskContext
@@ -31,6 +31,11 @@ TO_START, TO_END, TO_END_SOON = 30.0, 60.0, 4.0
 # Tasks that no further attempt has anything to do for.
 DONE = (Status.SUCCEEDED, Status.SKIPPED, Status.CANCELLED)
 
+# What a run of several tasks comes to: the first of these that one of them came to.
+WORST_FIRST = (Status.CANCELLED, Status.FAILED, Status.SUCCEEDED, Status.SKIPPED)
+
+NO_ERROR = {"error_class": "", "error_message": "", "traceback": ""}
+
 # The attempt that this code is part of: a job that another calls is a run of its own.
 _current: ContextVar[Attempt | None] = ContextVar("cloudrun_jobs_attempt", default=None)
 
@@ -46,6 +51,7 @@ class Attempt:
         self._tasks = tasks
         self._retries = retries  # Whether Cloud Run tries again if this attempt fails.
         self._pid = os.getpid()
+        self._in_transaction = patience.in_transaction()  # The caller's.
         self._ended: Ending | None = None
 
     def skip(self, lock: str, holders: Sequence[object]) -> None:
@@ -70,6 +76,8 @@ class Attempt:
         ended = self._ended or ending(error)
         seconds = TO_END_SOON if isinstance(error, JobInterrupted) else TO_END
         progress = self.pulse.stop()
+        if not self._in_transaction:
+            patience.abandon_transaction()
         try:
             patience.insist(lambda: self._record(ended, progress), seconds=seconds)
         except (RecordUnavailable, Error) as failed:
@@ -80,9 +88,11 @@ class Attempt:
             if TaskRun.objects.filter(pk=self._task.pk).exists():
                 return  # A later attempt took over; what this one thinks is of no use any more.
             self._restore()
+            self._write_task(ended, progress)
         if ended.may_be_retried and self._retries:
-            self.run.write(Q(status=Status.RUNNING), retried_count=F("retried_count") + 1)
-        elif self._tasks == 1 or ended.status == Status.SKIPPED:
+            # The error stays if nobody tries again: the job may be deployed with fewer retries than it declares.
+            self.run.write(Q(status=Status.RUNNING), retried_count=F("retried_count") + 1, **_error(ended))
+        elif self._tasks == 1:
             self._end_run(ended)
         else:
             self._end_with_the_others(ended)
@@ -103,10 +113,11 @@ class Attempt:
     def _restore(self) -> None:
         """Make the rows again that somebody deleted while the work went on."""
         if not JobRun.objects.filter(pk=self.run.pk).exists():
-            self.run.status = Status.RUNNING
-            insert(self.run)
+            self.run = JobRun(**{"started_at": Now(), **_known(self.run), "status": Status.RUNNING})
+            with suppress(IntegrityError):  # Another task of the execution made it.
+                insert(self.run)
             run_troubled.send_robust(JobRun, run=self.run, error=LookupError("its record had been deleted"))
-        self._task.pk = None
+        self._task = TaskRun(**{**_known(self._task), "id": None})
         insert(self._task)
 
     def _end_run(self, ended: Ending) -> None:
@@ -127,17 +138,25 @@ class Attempt:
             self.run.write(Q(status=Status.RUNNING, error_class=""), **_error(ended))
         tasks = TaskRun.objects.filter(run=self.run.pk)
         counts: dict[str, int] = dict(tasks.values_list("status").annotate(Count("pk")).order_by())
-        values = {
+        values: dict[str, Any] = {
             f"{status}_count": counts.get(status, 0)
             for status in (Status.SUCCEEDED, Status.FAILED, Status.CANCELLED)
         }
         if sum(counts.get(status, 0) for status in FINISHED) < self._tasks:
             self.run.write(Q(status=Status.RUNNING), **values)
             return
-        status = next((s for s in (Status.CANCELLED, Status.FAILED) if counts.get(s)), Status.SUCCEEDED)
+        status = next(s for s in WORST_FIRST if counts.get(s))
         results = list(tasks.order_by("index").values_list("result", flat=True))
         reason = "" if status == Status.SUCCEEDED else ended.reason or "task"
+        if status == Status.SUCCEEDED:
+            values |= NO_ERROR
         self.run.move(status, finished_at=Now(), reason=reason, result=results, **values)
+
+
+def _known(row: Model) -> dict[str, Any]:
+    """Return the fields of a row that were read from it, or written to it by this process."""
+    names = (field.attname for field in row._meta.concrete_fields)
+    return {name: row.__dict__[name] for name in names if name in row.__dict__}
 
 
 def _error(ended: Ending) -> dict[str, str]:

@@ -64,7 +64,9 @@ def _answer(start: Start, run_id: UUID, *, execution: str | None) -> JobRun | Ta
     untaken = Q(execution=None, status__in=(Status.PENDING, Status.SENT))
     # What this process asked for itself nobody else knows of.
     mine = Q(execution=execution) if execution else Q(execution=None, status=Status.RUNNING)
-    if JobRun(pk=run_id).move(Status.RUNNING, Q(untaken | mine, command=start.command), **_running(execution)):
+    if JobRun(pk=run_id).move(
+        Status.RUNNING, Q(untaken | mine, command=start.command), **_running(start, execution)
+    ):
         return JobRun.objects.get(pk=run_id)
     found = JobRun.objects.filter(pk=run_id).first()
     if found is None:
@@ -72,9 +74,14 @@ def _answer(start: Start, run_id: UUID, *, execution: str | None) -> JobRun | Ta
     return Taken(found) if found.command == start.command else _record(start)
 
 
-def _running(execution: str | None) -> dict[str, Any]:
-    started = Coalesce(F("started_at"), Now())
-    return {"execution": execution, "started_at": started, "finished_at": None, "reason": ""}
+def _running(start: Start, execution: str | None) -> dict[str, Any]:
+    return {
+        "execution": execution,
+        "task_count": start.task.count if start.task else 1,
+        "started_at": Coalesce(F("started_at"), Now()),
+        "finished_at": None,
+        "reason": "",
+    }
 
 
 def _restore(start: Start, run_id: UUID, execution: str | None) -> JobRun | Taken:

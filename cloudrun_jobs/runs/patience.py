@@ -27,6 +27,14 @@ def in_transaction() -> bool:
     return connections[alias()].in_atomic_block
 
 
+def abandon_transaction() -> None:
+    """Roll back a transaction that a job began and left open: what is written in it would never be committed."""
+    connection = connections[alias()]
+    if connection.in_atomic_block:
+        connection.close()
+        connection.connect()  # Forgets that there was one, as closing does not.
+
+
 def insist(work: Callable[[], Answer], *, seconds: float) -> Answer:
     """Do it, again and again for so long, each time on a new connection; raise `RecordUnavailable` in the end.
 

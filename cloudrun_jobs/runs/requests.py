@@ -31,6 +31,7 @@ from ..signals import run_postponed, run_refused, run_troubled
 from . import patience
 from .asking import asker
 from .claims import insert
+from .idempotency import kept
 
 # What a later try may bring to a good end. The others will be refused the next time, too.
 PASSING = (ServiceUnavailable, QuotaExhausted)
@@ -48,7 +49,7 @@ def record(request: Request, *, environment: str, trigger: str, key: str | None 
         environment=environment,
         trigger=trigger,
         requested_by=asker(),
-        idempotency_key=key,
+        idempotency_key=None if key is None else kept(request.argv[0], key),
         **values,
     )
     try:
@@ -56,16 +57,16 @@ def record(request: Request, *, environment: str, trigger: str, key: str | None 
     except IntegrityError:
         if key is None:
             raise
-        return _earlier(run)
+        return _earlier(run, key)
     return run
 
 
-def _earlier(run: JobRun) -> JobRun:
+def _earlier(run: JobRun, key: str) -> JobRun:
     earlier = JobRun.objects.get(
         command=run.command, environment=run.environment, idempotency_key=run.idempotency_key
     )
     if earlier.argv != run.argv:
-        words = f"{run.command}: idempotency_key {run.idempotency_key!r} was used with other arguments"
+        words = f"{run.command}: idempotency_key {key!r} was used with other arguments"
         raise InvalidArguments(f"{words}, for run {earlier.pk}.", hint="Make the key of what tells runs apart.")
     return earlier
 
@@ -99,7 +100,9 @@ def send_again(backend: RemoteBackend, run: JobRun, request: Request) -> str:
 
 
 def _after_commit(backend: RemoteBackend, run: JobRun, request: Request) -> None:
-    _quietly(run, partial(_start, backend, request))
+    # Cancelled in the very transaction, it is not sent.
+    if JobRun.objects.filter(pk=run.pk, status=Status.PENDING).exists():
+        _quietly(run, partial(_start, backend, request))
 
 
 def _quietly(run: JobRun, start: Callable[[], Operation]) -> str:

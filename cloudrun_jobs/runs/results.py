@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Iterable
 from typing import Any
 
 from django.core.serializers.json import DjangoJSONEncoder
@@ -11,6 +12,7 @@ from django.core.serializers.json import DjangoJSONEncoder
 from ..exceptions import InvalidResult
 
 MAX_RESULT = 2**20  # Bytes.
+MAX_DEPTH = 30  # MariaDB reads 32 levels of JSON at most, and the results of several tasks stand in a list.
 
 # PostgreSQL keeps no NUL: an odd number of backslashes before "u0000" is one, an even number is text.
 NUL = re.compile(r"(?<!\\)(?:\\\\)*\\u0000")
@@ -20,7 +22,8 @@ def in_json(command: str, result: Any) -> Any:
     """Return what the result becomes on its way through JSON. Raises `InvalidResult`."""
     try:
         text = json.dumps(result, cls=DjangoJSONEncoder, allow_nan=False)
-        size = len(json.dumps(json.loads(text), ensure_ascii=False).encode())
+        value = json.loads(text)
+        size = len(json.dumps(value, ensure_ascii=False).encode())
     except (TypeError, ValueError, RecursionError) as error:
         raise InvalidResult(
             f"{command}: run() returned what JSON cannot say: {error}.",
@@ -29,7 +32,24 @@ def in_json(command: str, result: Any) -> Any:
     if NUL.search(text):
         hint = "Remove it: databases keep text without NUL."
         raise InvalidResult(f"{command}: run() returned text with a NUL character.", hint=hint)
+    if _is_deeper(value, MAX_DEPTH):
+        hint = "Return it flat, or as text."
+        raise InvalidResult(f"{command}: expected a result of at most {MAX_DEPTH} levels, got more.", hint=hint)
     if size > MAX_RESULT:
         hint = "Store the data where it belongs, and return its name."
         raise InvalidResult(f"{command}: expected a result of at most {MAX_RESULT} bytes, got {size}.", hint=hint)
-    return json.loads(text)
+    return value
+
+
+def _is_deeper(value: Any, depth: int) -> bool:
+    """Say whether lists and dictionaries are nested deeper, without a recursion that could be too deep itself."""
+    level = [value]
+    for _ in range(depth):
+        level = [child for item in level for child in _children(item)]
+    return any(isinstance(item, list | dict) for item in level)
+
+
+def _children(item: Any) -> Iterable[Any]:
+    if isinstance(item, dict):
+        return item.values()
+    return item if isinstance(item, list) else ()

@@ -222,8 +222,8 @@ def test_a_parser_that_exits_raises_instead() -> None:
         (["x"] * 1001, {}, "at most 1000 arguments, got 1001"),
         (["x" * (MAX_STRING + 1)], {}, f"got one of {MAX_STRING + 1}"),
         (["é" * (MAX_STRING // 2 + 1)], {}, "bytes"),
-        (["x" * 100_000] * 20, {}, f"at most {MAX_TOTAL} bytes"),
-        (["x" * 100_000] * 10, {f"V{n}": "y" * 32_768 for n in range(32)}, f"at most {MAX_TOTAL} bytes"),
+        (["x" * 100_000] * 11, {}, f"at most {MAX_TOTAL} bytes, got 1100099"),
+        (["x" * 100_000] * 5, {f"V{n}": "y" * 32_768 for n in range(32)}, f"at most {MAX_TOTAL} bytes"),
     ],
 )
 def test_more_than_a_container_can_be_given_is_refused(
@@ -234,3 +234,11 @@ def test_more_than_a_container_can_be_given_is_refused(
         check_limits(argv, environment)
 
     assert message in str(refusal.value)
+
+
+def test_a_mebibyte_of_arguments_is_taken() -> None:
+    """The limit is on what the process is given: each text with its closing NUL and its pointer."""
+    assert MAX_TOTAL == 2**20
+    check_limits(["x" * (2**16 - 9)] * 16, {})
+    with pytest.raises(InvalidArguments, match=f"got {MAX_TOTAL + 1}"):
+        check_limits([*["x" * (2**16 - 9)] * 15, "x" * (2**16 - 8)], {})

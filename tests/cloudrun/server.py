@@ -25,7 +25,11 @@ class CloudRun:
         self.cancelled: list[str] = []
         self.execution = run_v2.Execution(task_count=1)
         self.errors: list[tuple[grpc.StatusCode, str]] = []
+        self.started: list[run_v2.Execution] = []  # What a search finds.
+        self.errors_after: list[tuple[grpc.StatusCode, str]] = []  # Of a RunJob that was carried out.
+        self.errors_of_searches: list[tuple[grpc.StatusCode, str]] = []
         self.polls = 0
+        self.searches = 0
         self.hold: Event | None = None  # While it is not set, the first RunJob gets no answer.
         self.on_request: Callable[[], object] = bool
         self.endpoint = ""
@@ -39,7 +43,10 @@ class CloudRun:
             self.hold.wait(60)
         self._refuse(context)
         job = request.name.rpartition("/")[2]
-        self.execution.name = f"{request.name}/executions/{job}-abcde"
+        number = "abcde" if len(self.requests) == 1 else f"{len(self.requests):05}"
+        self.execution.name = f"{request.name}/executions/{job}-{number}"
+        self._keep(request)
+        self._refuse(context, self.errors_after)
         operation = operations_pb2.Operation(name="projects/p/locations/r/operations/1")
         operation.metadata.Pack(run_v2.Execution.pb(self.execution))
         return operation
@@ -56,9 +63,22 @@ class CloudRun:
         self.cancelled.append(request.name)
         return operations_pb2.Operation(name="projects/p/locations/r/operations/2")
 
-    def _refuse(self, context: grpc.ServicerContext) -> None:
-        if self.errors:
-            context.abort(*self.errors.pop(0))
+    def list_executions(self, request: Any, context: grpc.ServicerContext) -> run_v2.ListExecutionsResponse:
+        self.searches += 1
+        self._refuse(context, self.errors_of_searches)
+        return run_v2.ListExecutionsResponse(executions=self.started)
+
+    def _keep(self, request: run_v2.RunJobRequest) -> None:
+        """Have searches find the execution, with the variables it was told."""
+        env = request.overrides.container_overrides[0].env
+        template = run_v2.TaskTemplate(containers=[run_v2.Container(env=env)])
+        self.started.append(run_v2.Execution(name=self.execution.name, task_count=1, template=template))
+
+    def _refuse(
+        self, context: grpc.ServicerContext, errors: list[tuple[grpc.StatusCode, str]] | None = None
+    ) -> None:
+        if errors := self.errors if errors is None else errors:
+            context.abort(*errors.pop(0))
 
 
 @contextmanager
@@ -72,6 +92,7 @@ def serve() -> Iterator[CloudRun]:
             _service(
                 "Executions",
                 GetExecution=(cloud_run.get_execution, run_v2.GetExecutionRequest),
+                ListExecutions=(cloud_run.list_executions, run_v2.ListExecutionsRequest),
                 CancelExecution=(cloud_run.cancel_execution, run_v2.CancelExecutionRequest),
             ),
         ]

@@ -30,6 +30,7 @@ def listens(port: int) -> bool:
         return caller.connect_ex(("127.0.0.1", port)) == 0
 
 
+@pytest.mark.usefixtures("process_database")
 @pytest.mark.parametrize("worker_class", ["sync", "gthread"])
 def test_a_worker_forked_with_a_call_in_flight_can_send(
     cloud_run: CloudRun, tmp_path: Path, worker_class: str
@@ -58,7 +59,7 @@ def test_a_worker_forked_with_a_call_in_flight_can_send(
         gunicorn.terminate()
         gunicorn.wait(30)
 
-    assert {answer.rpartition(b"/")[2] for answer in answers} == {b"echo-production-abcde"}
+    assert len({answer.rpartition(b"/")[2] for answer in answers if b"/echo-production-" in answer}) == 4
     of_the_parent, *of_workers = cloud_run.peers
     assert of_the_parent not in of_workers
 

@@ -153,7 +153,7 @@ def test_a_deleted_execution_has_failed(cloud_run: CloudRun) -> None:
     operation = echo.Command().delay()
     cloud_run.errors = [(grpc.StatusCode.NOT_FOUND, "Resource 'x' of kind 'EXECUTION' does not exist.")]
 
-    with pytest.raises(JobFailed, match="deleted before its outcome was read"):
+    with pytest.raises(JobFailed, match=r"lost\. Cloud Run has no such execution"):
         operation.result()
 
 

@@ -98,12 +98,12 @@ def _namespaces() -> None:
 
 
 @pytest.fixture
-def start(_namespaces: None) -> Iterator[Start]:
+def start(_namespaces: None, process_database: Path) -> Iterator[Start]:
     """Start the entrypoint; kill at the end what a failed test left."""
     started: list[Contained] = []
 
     def start(*arguments: str, **environment: str) -> Contained:
-        started.append(Contained(*arguments, **environment))
+        started.append(Contained(*arguments, TESTS_DATABASE=str(process_database), **environment))
         return started[-1]
 
     yield start

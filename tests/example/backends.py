@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from cloudrun_jobs.backends import Backend, Request
+from cloudrun_jobs.backends import RemoteBackend, Request
 from cloudrun_jobs.exceptions import JobNotDeployed
-from cloudrun_jobs.operations import MockOperation
+from cloudrun_jobs.models import JobRun
+from cloudrun_jobs.operations import MockOperation, Observation
 
 
 class StartedOperation(MockOperation):
@@ -15,14 +16,23 @@ class StartedOperation(MockOperation):
         return "https://console.example/executions?project=acme&id=x7k2p"
 
 
-class RecordingBackend(Backend):
+class RecordingBackend(RemoteBackend):
     requests: ClassVar[list[Request]] = []
 
-    def start(self, request: Request) -> StartedOperation:
+    def start(self, request: Request, *, timeout: float) -> StartedOperation:
         self.requests.append(request)
-        return StartedOperation(request.spec.name, request.run_id)
+        return StartedOperation(request.job, request.run_id)
+
+    def find(self, request: Request) -> None:
+        return None
+
+    def operation(self, run: JobRun) -> StartedOperation:
+        return StartedOperation(run.job, str(run.pk))
+
+    def observe(self, run: JobRun) -> Observation:
+        return Observation(status=None)
 
 
-class RefusingBackend(Backend):
-    def start(self, request: Request) -> StartedOperation:
-        raise JobNotDeployed(f"{request.spec.name}: <no such job>.", hint="Create it.")
+class RefusingBackend(RecordingBackend):
+    def start(self, request: Request, *, timeout: float) -> StartedOperation:
+        raise JobNotDeployed(f"{request.job}: <no such job>.", hint="Create it.")

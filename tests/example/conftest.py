@@ -42,7 +42,7 @@ def source(pack: Pack) -> Path:
 
 
 @pytest.fixture
-def cloud(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> list[Request]:
+def cloud(settings: Settings, monkeypatch: pytest.MonkeyPatch, transactional_db: None) -> list[Request]:
     """Send jobs to the stand-in for Cloud Run, and return the requests that it gets."""
     path = "tests.example.backends.RecordingBackend"
     settings.CLOUDRUN_JOBS = {"ENVIRONMENT": "production", "BACKEND": path}

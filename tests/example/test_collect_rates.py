@@ -181,7 +181,7 @@ def test_cloud_gets_the_same_arguments(cloud: list[Request]) -> None:
     Command().delay(since=date(2026, 10, 29), currency=["USD", "JPY"], dry_run=True)
 
     (request,) = cloud
-    assert request.spec.name == "collect-rates-production"
+    assert request.job == "collect-rates-production"
     assert request.argv[0] == "collect_rates"
     assert sorted(request.argv[1:]) == ["--currency=JPY", "--currency=USD", "--dry-run", "--since=2026-10-29"]
 

@@ -136,6 +136,7 @@ def test_errors_of_the_job_are_messages(staff: Client) -> None:
     assert "The source has no currency &#x27;USB&#x27;. Did you mean &#x27;USD&#x27;?" in answer.text
 
 
+@pytest.mark.usefixtures("transactional_db")
 def test_errors_of_the_cloud_are_messages(staff: Client, settings: Settings) -> None:
     """An error of the service is a sentence on the page, escaped, with the remedy."""
     path = "tests.example.backends.RefusingBackend"

@@ -1,0 +1,152 @@
+"""The databases that keep records, and a process that plays a container."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, suppress
+from dataclasses import dataclass
+from importlib import import_module
+from typing import Any
+from uuid import uuid4
+
+import pytest
+from django.db import Error, connections
+from pytest_django import Settings
+
+from cloudrun_jobs import CloudRunJobs
+from cloudrun_jobs.context import TaskContext
+from cloudrun_jobs.interrupts import Interrupt
+from cloudrun_jobs.models import JobRun, LockSlot, Trigger
+from cloudrun_jobs.runs.attempts import Attempt, attempted
+from cloudrun_jobs.runs.claims import Start, Taken
+from tests.cloudrun.server import CloudRun, serve
+from tests.jobs.management.commands import echo, outcome
+from tests.servers.fixtures import *  # noqa: F403
+
+KINDS = ("postgres", "mariadb", "sqlite")
+EXECUTION = "echo-test-x7k2p"
+OTHER = "echo-test-q4w8z"
+
+
+class ToOne:
+    """Sends the app's tables to one database."""
+
+    def __init__(self, alias: str) -> None:
+        self.alias = alias
+
+    def db_for_read(self, model: type, **hints: Any) -> str:
+        return self.alias
+
+    db_for_write = db_for_read
+
+
+@pytest.fixture(autouse=True)
+def _records() -> None:
+    """Nothing here is rolled back: threads and other processes see what is written."""
+
+
+@pytest.fixture(params=KINDS, autouse=True)
+def database(request: pytest.FixtureRequest, settings: Settings, django_db_blocker: Any) -> Iterator[str]:
+    """Keep the records in each kind of database in turn."""
+    alias: str = request.getfixturevalue(request.param)
+    with django_db_blocker.unblock():
+        settings.DATABASE_ROUTERS = [ToOne(alias)]
+        JobRun.objects.all().delete()
+        LockSlot.objects.all().delete()  # What a container failed with is its retry's, for a while.
+        yield alias
+        # A test may have left it in any state; the next one gets another.
+        with suppress(Error):
+            connections[alias].close()
+        del connections[alias]
+
+
+@pytest.fixture
+def cloud(settings: Settings) -> Iterator[CloudRun]:
+    """Send the runs to a stand-in for Cloud Run."""
+    with serve() as server:
+        options = {"endpoint": server.endpoint, "send_deadline": 1, "runs_per_minute": 10_000}
+        place = {"PROJECT": "acme", "REGION": "europe-west4"}
+        settings.CLOUDRUN_JOBS = {"ENVIRONMENT": "production", **place, "OPTIONS": options}
+        yield server
+
+
+@dataclass
+class Container:
+    """Plays one: what Cloud Run puts into the environment, and what it sees of the process."""
+
+    monkeypatch: pytest.MonkeyPatch
+
+    def environment(
+        self,
+        *,
+        run_id: str = "",
+        execution: str = EXECUTION,
+        index: int = 0,
+        attempt: int = 0,
+        count: int = 1,
+        schedule: str = "",
+    ) -> None:
+        for name, value in {
+            "CLOUD_RUN_EXECUTION": execution,
+            "CLOUD_RUN_TASK_INDEX": str(index),
+            "CLOUD_RUN_TASK_ATTEMPT": str(attempt),
+            "CLOUD_RUN_TASK_COUNT": str(count),
+            "CLOUDRUN_JOBS_RUN_ID": run_id,
+            "CLOUDRUN_JOBS_SCHEDULE": schedule,
+        }.items():
+            self.monkeypatch.setenv(name, value)
+
+    def run(self, *argv: str, **told: Any) -> int:
+        """Run `manage.py` with these arguments, and return the exit status."""
+        self.environment(**told)
+        self.monkeypatch.setattr(sys, "argv", ["manage.py", *argv])
+        module = import_module(f"tests.jobs.management.commands.{argv[0]}")
+        command: CloudRunJobs = module.Command()
+        try:
+            command.run_from_argv(["manage.py", argv[0], "--skip-checks", *argv[1:]])
+        except SystemExit as leaving:
+            return leaving.code if isinstance(leaving.code, int) else int(leaving.code is not None)
+        except KeyboardInterrupt:
+            return 130
+        except Exception:  # noqa: BLE001  (as the interpreter ends for any)
+            return 1
+        return 0
+
+
+@pytest.fixture
+def container(monkeypatch: pytest.MonkeyPatch) -> Container:
+    return Container(monkeypatch)
+
+
+def request(command: str = "echo", **values: Any) -> JobRun:
+    """Record a request that was not sent yet."""
+    fields = {"argv": [command], "environment": "test", "trigger": Trigger.DELAY, **values}
+    return JobRun.objects.create(command=command, **fields)
+
+
+def begin(
+    run: JobRun | None,
+    *,
+    execution: str = EXECUTION,
+    index: int = 0,
+    attempt: int = 0,
+    count: int = 1,
+    command: str = "echo",
+) -> AbstractContextManager[Attempt | Taken]:
+    """Do what a process does around the work; `outcome` has two retries, `echo` none."""
+    task = TaskContext(
+        job=f"{command}-test",
+        execution=execution,
+        index=index,
+        attempt=attempt,
+        count=count,
+        run_id=str(run.pk) if run else "",
+    )
+    spec = {"echo": echo.Command, "outcome": outcome.Command}[command]().spec
+    start = Start(command=command, environment="test", argv=[command], task=task)
+    return attempted(start, spec, Interrupt())
+
+
+def some_id() -> str:
+    return str(uuid4())

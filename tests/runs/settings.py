@@ -1,0 +1,18 @@
+"""The settings of a container: the test's database, from the environment."""
+
+from __future__ import annotations
+
+import json
+import os
+
+from tests.servers import sql
+
+database = json.loads(os.environ["RUNS_DATABASE"])
+if database["ENGINE"].endswith("mysql"):
+    sql.mariadb_settings(0)  # PyMySQL answers to the name of mysqlclient.
+
+SECRET_KEY = "only for tests"
+INSTALLED_APPS = ["cloudrun_jobs", "tests.jobs"]
+DATABASES = {"default": database}
+USE_TZ = True
+CLOUDRUN_JOBS = {"ENVIRONMENT": "production"}

@@ -1,0 +1,275 @@
+"""What `delay()` returns, and what a run's record can be asked to do."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+from django.core.exceptions import ObjectDoesNotExist
+from django.db import connections, transaction
+from google.cloud import run_v2
+from pytest_django import Settings
+
+from cloudrun_jobs import JobCancelled, JobFailed
+from cloudrun_jobs.emulator import Emulator
+from cloudrun_jobs.exceptions import CloudRunJobsError
+from cloudrun_jobs.models import JobRun, Status, Trigger
+from cloudrun_jobs.testing.emulator import cloudrun_emulator, cloudrun_emulator_options
+from tests.cloudrun.server import CloudRun
+from tests.emulator.cloud import PLACE, Cloud, job
+from tests.jobs.management.commands import echo, outcome
+from tests.locks.workers import database_settings
+
+from .conftest import EXECUTION, Container, request
+
+__all__ = ["cloudrun_emulator", "cloudrun_emulator_options"]
+
+ROOT = Path(__file__).resolve().parents[2]
+NAME = f"{PLACE}/jobs/echo-production/executions/{EXECUTION}"
+
+
+@pytest.fixture
+def emulated(cloudrun_emulator: Emulator, settings: Settings, database: str) -> Iterator[Cloud]:
+    """Run the jobs of this suite in real processes, on the database under test."""
+    options = {"endpoint": cloudrun_emulator.grpc, "runs_per_minute": 10_000}
+    place = {"PROJECT": "acme", "REGION": "europe-west4"}
+    settings.CLOUDRUN_JOBS = {"ENVIRONMENT": "production", **place, "OPTIONS": options}
+    variables = {
+        "PYTHONPATH": str(ROOT),
+        "DJANGO_SETTINGS_MODULE": "tests.runs.settings",
+        "RUNS_DATABASE": json.dumps(database_settings(database)),
+    }
+    cloud = Cloud(cloudrun_emulator)
+    cloud.create(job(sys.executable, "-m", "django", env=variables), "echo-production")
+    cloud.create(job(sys.executable, "-m", "django", env=variables, task_count=3), "outcome-production")
+    return cloud
+
+
+def test_the_result_comes_from_the_container(emulated: Cloud) -> None:
+    """What run() returned in another process is what result() returns here."""
+    operation = echo.Command().delay("日本語", partner=7)
+
+    assert operation.result(timeout=60) == {"words": ["日本語"], "partner": 7, "note": None}
+    run = operation.run
+    assert (run.status, run.result) == (Status.SUCCEEDED, operation.result())
+    assert (run.execution_name, run.tasks.get().exit_code) == (operation.execution_name, 0)
+
+
+def test_the_results_of_tasks_are_a_list(emulated: Cloud) -> None:
+    """Each task of the execution works, and none is a silent no-op."""
+    operation = outcome.Command().delay("text")
+
+    assert operation.result(timeout=60) == ["all done"] * 3
+    assert (operation.run.task_count, operation.run.succeeded_count) == (3, 3)
+
+
+def test_a_failure_in_the_container_is_raised_here(emulated: Cloud) -> None:
+    """The record knows what the container raised, though the job was deployed with fewer retries than declared."""
+    operation = outcome.Command().delay("exit")
+
+    with pytest.raises(JobFailed):
+        operation.result(timeout=120)
+    run = operation.run
+    assert (run.status, run.error_class) == (Status.FAILED, "SystemExit")
+    assert set(run.tasks.values_list("exit_code", flat=True)) == {3}
+
+
+def test_cancelling_what_waits_for_the_commit(cloud: CloudRun, database: str) -> None:
+    """There is no execution to cancel yet, and there will be none."""
+    with transaction.atomic(using=database):
+        operation = echo.Command().delay()
+
+        assert operation.cancel()
+        assert not operation.cancel()
+
+    run = operation.run
+    assert (run.status, run.reason) == (Status.CANCELLED, "cancelled")
+    assert isinstance(operation.exception(), JobCancelled)
+    assert cloud.requests == []
+    assert run.finished_at is not None
+
+
+def test_a_cancelled_run_is_not_sent_later(cloud: CloudRun) -> None:
+    """One that waits to be sent is not sent any more, and its handle raises."""
+    run = request(environment="production")
+
+    assert run.cancel()
+    assert isinstance(run.operation.exception(), JobCancelled)
+    assert cloud.requests == []
+
+
+def test_cancelling_a_run_cancels_its_execution(cloud: CloudRun) -> None:
+    """The row says that it was asked for; how it ended is said when it has."""
+    run = echo.Command().delay().run
+
+    assert run.cancel()
+    assert cloud.cancelled == [run.execution_name]
+    run.refresh_from_db()
+    assert (run.status, run.cancel_requested_at is None) == (Status.SENT, False)
+
+
+@pytest.mark.parametrize("status", [Status.SUCCEEDED, Status.FAILED, Status.SKIPPED, Status.LOST])
+def test_what_has_ended_is_not_cancelled(cloud: CloudRun, status: Status) -> None:
+    """A success stays a success, and nobody is asked."""
+    run = request(status=status, execution_name=NAME, execution=EXECUTION, environment="production")
+
+    assert run.cancel() is False
+    run.refresh_from_db()
+    assert (run.status, run.cancel_requested_at) == (status, None)
+    assert cloud.cancelled == []
+
+
+def test_cancel_by_one_who_believes_it_pending(cloud: CloudRun) -> None:
+    """The row decides, not what an old object remembers."""
+    run = request(environment="production")
+    JobRun.objects.update(status=Status.SUCCEEDED)
+
+    assert run.cancel() is False
+    assert JobRun.objects.get().status == Status.SUCCEEDED
+
+
+def test_rerun_is_a_run_of_its_own(cloud: CloudRun) -> None:
+    """The same arguments, a new id."""
+    run = echo.Command().delay("--odd", partner=7).run
+    again = run.rerun().run
+
+    assert again.pk != run.pk
+    assert again.argv == run.argv == ["echo", "--partner=7", "--", "--odd"]
+    assert [list(one.overrides.container_overrides[0].args) for one in cloud.requests] == [run.argv] * 2
+
+
+def test_rerun_of_an_inline_run() -> None:
+    """It runs here again."""
+    run = echo.Command().delay(partner=7).run
+
+    assert run.rerun().result() == {"words": [], "partner": 7, "note": None}
+    assert JobRun.objects.count() == 2
+
+
+def test_rerun_needs_the_arguments() -> None:
+    """A run whose arguments could not be kept cannot be repeated, and says what to do."""
+    run = request(argv=None)
+
+    with pytest.raises(CloudRunJobsError, match=r"its arguments were not recorded.*Call delay\(\)"):
+        run.rerun()
+
+
+def test_a_command_that_is_gone_is_named() -> None:
+    """A record outlives its command."""
+    run = request("gone")
+
+    with pytest.raises(CloudRunJobsError, match="there is no command 'gone' any more"):
+        run.rerun()
+
+
+def test_refresh_asks_about_a_run_under_way(cloud: CloudRun) -> None:
+    """What nobody told the record, Cloud Run knows."""
+    run = echo.Command().delay().run
+    cloud.execution = run_v2.Execution(
+        name=run.execution_name,
+        task_count=1,
+        failed_count=1,
+        completion_time="2026-01-02T00:00:00Z",
+        conditions=[
+            run_v2.Condition(
+                type_="Completed",
+                state=run_v2.Condition.State.CONDITION_FAILED,
+                message="The configured timeout was reached.",
+            )
+        ],
+    )
+
+    assert run.refresh().status == Status.FAILED
+    assert (run.reason, run.failed_count) == ("timeout", 1)
+    assert run.error_message == "The configured timeout was reached."
+
+
+def test_refresh_of_what_has_ended_asks_nobody(cloud: CloudRun) -> None:
+    """The record knows already."""
+    run = request(status=Status.SUCCEEDED, execution_name=NAME, environment="production")
+
+    assert run.refresh().status == Status.SUCCEEDED
+    assert cloud.polls == 0
+
+
+def test_the_container_knows_better_than_the_service(cloud: CloudRun, container: Container) -> None:
+    """A run that its own container ended keeps its error; the service's words do not overwrite it."""
+    operation = outcome.Command().delay("error")
+    run_id, execution = operation.run_id, operation.run.execution
+    container.run("outcome", "error", run_id=run_id, execution=execution, attempt=2)
+    cloud.execution.failed_count = 1
+    cloud.execution.completion_time = "2026-01-02T00:00:00Z"
+
+    assert isinstance(operation.exception(), JobFailed)
+    assert (operation.run.error_class, operation.run.status) == ("ZeroDivisionError", Status.FAILED)
+
+
+def test_a_handle_without_a_record(cloud: CloudRun) -> None:
+    """Asking for the record of a run that was pruned raises; the outcome is still known."""
+    operation = echo.Command().delay()
+    JobRun.objects.all().delete()
+    cloud.execution.succeeded_count = 1
+    cloud.execution.completion_time = "2026-01-02T00:00:00Z"
+
+    with pytest.raises(ObjectDoesNotExist):
+        operation.run  # noqa: B018  (asked for)
+    assert operation.result() is None
+
+
+@pytest.mark.parametrize(
+    ("status", "raised"),
+    [
+        (Status.SUCCEEDED, None),
+        (Status.SKIPPED, None),
+        (Status.CANCELLED, JobCancelled),
+        (Status.FAILED, JobFailed),
+        (Status.LOST, JobFailed),
+    ],
+)
+def test_the_handle_on_an_earlier_inline_run(status: Status, raised: type[Exception] | None) -> None:
+    """Its outcome is the record's."""
+    operation = request(status=status).operation
+
+    assert operation.done()
+    assert type(operation.exception()) is (raised or type(None))
+
+
+def test_the_lists() -> None:
+    """Runs by what people ask for."""
+    done = request(status=Status.SUCCEEDED)
+    failed = request("outcome", status=Status.FAILED)
+    lost = request("outcome", status=Status.LOST)
+    waiting = request("outcome")
+
+    assert list(JobRun.objects.for_command(echo.Command)) == [done]
+    assert list(JobRun.objects.for_command("echo")) == [done]
+    assert list(JobRun.objects.running()) == [waiting]
+    assert set(JobRun.objects.failed()) == {failed, lost}
+    assert JobRun.objects.for_command("outcome").latest() == waiting
+
+
+def test_two_runs_of_the_same_work_do_it_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two requests for one piece of work are two runs, of which the second is skipped while the first works."""
+    second: list[Any] = []
+
+    def run(self: echo.Command, **options: Any) -> None:
+        monkeypatch.setattr(echo.Command, "run", lambda self, **options: pytest.fail("worked"))
+        with ThreadPoolExecutor(1) as pool:
+            second.append(pool.submit(delay).result())
+
+    def delay() -> JobRun:
+        try:
+            return echo.Command().delay(partner=7).run
+        finally:
+            connections.close_all()  # This thread's.
+
+    monkeypatch.setattr(echo.Command, "run", run)
+    first = echo.Command().delay(partner=7).run
+
+    assert (first.status, second[0].status, second[0].reason) == (Status.SUCCEEDED, Status.SKIPPED, "lock_held")
+    assert first.trigger == second[0].trigger == Trigger.DELAY
