@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import sys
 
-from . import emulator, locks, sending, startup
+from . import emulator, locks, sending, startup, sync
 
 BENCHMARKS = {
     "startup": startup.main,
     "sending": sending.main,
     "emulator": lambda: emulator.main([]),
     "locks": lambda: locks.main([]),
+    "sync": lambda: sync.main([]),
 }
 
 for name in sys.argv[1:] or BENCHMARKS:

@@ -350,15 +350,15 @@ def test_a_command_that_cannot_be_imported_stops_the_sync(sync_schedules: Sync, 
 
 
 def test_arguments_that_the_command_refuses_stop_the_sync(
-    sync_schedules: Sync, monkeypatch: pytest.MonkeyPatch
+    sync_schedules: Sync, emulator: Emulator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """An unknown option, or a missing one, is told before anything is asked of the cloud."""
     monkeypatch.setattr(everything.Command, "schedule", "0 0 * * *", raising=False)
-    missing = sync_schedules()
+    missing = sync("sync_cloudrun_schedules", emulator, skip_checks=False)
     monkeypatch.setattr(everything.Command, "schedule", [Schedule("0 0 * * *", args={"sorce": "x"})])
     unknown = sync_schedules()
 
-    assert "everything: the following arguments are required: source" in missing.words
+    assert "the following arguments are required: source" in missing.words
     assert "everything: Unknown option 'sorce'. Did you mean 'source'?" in unknown.words
     assert (missing.status, unknown.status) == (2, 2)
     assert missing.calls + unknown.calls == {}
