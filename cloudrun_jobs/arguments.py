@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from argparse import ArgumentParser
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -20,19 +21,24 @@ def arguments(
 
     Raises `InvalidArguments` for what the command would not take, or could not get unchanged.
     """
+    parser = job._parser()
     try:
-        written = argv.serialise(job._parser(), args, options)
+        written = argv.serialise(parser, args, options)
     except InvalidArguments as error:
         raise _about(spec, error) from None
-    return checked(job, spec, (spec.command, *written), told)
+    return checked(job, spec, (spec.command, *written), told, parser)
 
 
 def checked(
-    job: CloudRunJobs, spec: JobSpec, written: tuple[str, ...], told: Mapping[str, str]
+    job: CloudRunJobs,
+    spec: JobSpec,
+    written: tuple[str, ...],
+    told: Mapping[str, str],
+    parser: ArgumentParser | None = None,
 ) -> tuple[str, ...]:
     """Return the arguments unless they would fail in the container."""
     try:
-        guard.check_arguments(job, spec, argv.parse(job._parser(), written[1:]))
+        guard.check_arguments(job, spec, argv.parse(parser or job._parser(), written[1:]))
         argv.check_limits(written, {**spec.env_vars, **told})
     except InvalidArguments as error:
         raise _about(spec, error) from None

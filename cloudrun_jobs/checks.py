@@ -6,9 +6,10 @@ The ids are for ever: one that is no longer used is not given to another check.
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 from difflib import get_close_matches
+from functools import partial
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -16,11 +17,11 @@ from django.apps import AppConfig
 from django.core.checks import CheckMessage, Error, Tags, Warning, register  # noqa: A004
 
 from . import backends, conf, cron, locks, schedules
-from .arguments import takes_a_key
+from .arguments import arguments, takes_a_key
 from .command import CloudRunJobs
 from .exceptions import InvalidArguments, InvalidJob, InvalidSettings, LockError
 from .registry import find_jobs
-from .spec import DECLARATIONS, Schedule, resource_name
+from .spec import DECLARATIONS, JobSpec, Schedule, resource_name
 
 TAG = "cloudrun_jobs"
 
@@ -131,8 +132,7 @@ def _check_job(name: str, job: CloudRunJobs) -> Iterator[CheckMessage]:
             yield Error(f"{error.command}: {problem}", hint=problem.hint or None, obj=type(job), id=problem.id)
     else:
         yield from _check_options(job)
-        for schedule in job.spec.schedules:
-            yield from _check_schedule(job, schedule)
+        yield from _check_starts(job, job.spec)
     for attribute in vars(type(job)):
         if not hasattr(CloudRunJobs, attribute) and attribute not in DECLARATIONS:
             yield from _check_spelling(job, attribute)
@@ -148,15 +148,20 @@ def _check_options(job: CloudRunJobs) -> Iterator[CheckMessage]:
         yield Error(words, hint="Rename the command's option.", obj=type(job), id="cloudrun_jobs.E014")
 
 
-def _check_schedule(job: CloudRunJobs, schedule: Schedule) -> Iterator[CheckMessage]:
+def _check_starts(job: CloudRunJobs, spec: JobSpec) -> Iterator[CheckMessage]:
+    """Check the ways in which it is started without `delay()`."""
+    for schedule in spec.schedules:
+        yield from _check_schedule(job, spec, schedule)
+    if spec.args:
+        yield from _check_arguments(job, "args", partial(arguments, job, spec, (), spec.args, {}))
+
+
+def _check_schedule(job: CloudRunJobs, spec: JobSpec, schedule: Schedule) -> Iterator[CheckMessage]:
     """Check what the expression means, and that the command takes what the schedule gives it."""
     who, zone = f"{job.command_name}: the schedule {schedule.cron!r}", str(schedule.time_zone)
-    try:
-        schedules.passed(job, schedule)
-    except InvalidArguments as error:
-        words = f"{who} cannot start it. {error.args[0]}"
-        hint = error.hint or "Give it arguments: schedule = [Schedule('...', args={...})]."
-        yield Error(words, hint=hint, obj=type(job), id="cloudrun_jobs.E009")
+    yield from _check_arguments(
+        job, f"the schedule {schedule.cron!r}", partial(schedules.checked, job, spec, schedule)
+    )
     if change := cron.next_disturbance(schedule.cron, zone, datetime.now(UTC)):
         day = f"{change.astimezone(ZoneInfo(zone)):%d %b %Y}"
         words = f"{who} names a time that {zone} skips or repeats, next on {day}."
@@ -165,6 +170,16 @@ def _check_schedule(job: CloudRunJobs, schedule: Schedule) -> Iterator[CheckMess
     if cron.names_both_days(schedule.cron):
         words = f"{who} names days of the month and of the week: it runs on both, not only where they meet."
         yield Warning(words, hint="Put '*' for one of the two.", obj=type(job), id="cloudrun_jobs.W002")
+
+
+def _check_arguments(job: CloudRunJobs, what: str, check: Callable[[], object]) -> Iterator[CheckMessage]:
+    try:
+        check()
+    except InvalidArguments as error:
+        who = f"{job.command_name}: "
+        words = f"{who}{what} cannot start it. {error.args[0].removeprefix(who)}"
+        hint = error.hint or "Give it arguments: schedule = [Schedule('...', args={...})]."
+        yield Error(words, hint=hint, obj=type(job), id="cloudrun_jobs.E009")
 
 
 def _check_spelling(job: CloudRunJobs, attribute: str) -> Iterator[CheckMessage]:

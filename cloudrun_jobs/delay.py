@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 from uuid import uuid4
@@ -42,54 +42,57 @@ def delay(
         words = f"{spec.command}: delay() has an argument idempotency_key of its own, and so has the command."
         raise InvalidArguments(words, hint="Rename the command's option.")
     written = arguments(job, spec, args, options, {conf.RUN_ID_VARIABLE: run_id})
-    return _ask(job, spec, Request(job=spec.name, argv=written, run_id=run_id), key)
+    return _ask(job, spec, Request(job=spec.name, argv=written, run_id=run_id), key=key)
 
 
 def delay_argv(job: CloudRunJobs, argv: Sequence[str]) -> Operation:
     """Run the job with arguments as they follow its name."""
     spec, run_id = job.spec, str(uuid4())
     written = checked(job, spec, (spec.command, *argv), {conf.RUN_ID_VARIABLE: run_id})
-    return _ask(job, spec, Request(job=spec.name, argv=written, run_id=run_id), key=None)
+    return _ask(job, spec, Request(job=spec.name, argv=written, run_id=run_id))
 
 
 def reserve(job: CloudRunJobs, at: At, args: Sequence[Any], options: Mapping[str, Any]) -> Operation:
     """Run the job with these arguments at that time in the cloud, and now if it is run here."""
-    spec, run_id, backend, now = job.spec, str(uuid4()), backends.current(), timezone.now()
+    spec, run_id, now = job.spec, str(uuid4()), timezone.now()
     _check_that_manage_finds_it(job)
     reserved = reservation(moment(at, now), spec.time_zone, now)
-    backend.check_reserving()
+    backends.current().check_reserving()
     written = arguments(job, spec, args, options, {conf.RUN_ID_VARIABLE: run_id, **told(reserved)})
     request = Request(job=spec.name, argv=written, run_id=run_id, told=told(reserved))
-    run = requests.record(
-        request, environment=spec.environment, trigger=Trigger.RESERVE, scheduled_for=reserved.at
-    )
-    if backend.is_remote:
-        operation = arrange(cast(RemoteBackend, backend), run, request, reserved)
-    else:
-        operation = _carry_out(job, backend, run, request)
-    job_delayed.send_robust(type(job), spec=spec, run=run, operation=operation)
-    return operation
+    send = partial(arrange, reservation=reserved)
+    return _ask(job, spec, request, send, trigger=Trigger.RESERVE, scheduled_for=reserved.at)
 
 
-def _ask(job: CloudRunJobs, spec: JobSpec, request: Request, key: str | None) -> Operation:
+def _ask(
+    job: CloudRunJobs,
+    spec: JobSpec,
+    request: Request,
+    send: Callable[[RemoteBackend, JobRun, Request], Operation] = requests.dispatch,
+    *,
+    trigger: Trigger = Trigger.DELAY,
+    **values: Any,
+) -> Operation:
+    """Record the request, and carry it out: in this process, or by `send`."""
     backend = backends.current()
-    run = requests.record(request, environment=spec.environment, trigger=Trigger.DELAY, key=key)
+    run = requests.record(request, environment=spec.environment, trigger=trigger, **values)
     if str(run.pk) != request.run_id:
         return backend.operation(run)  # Asked for before, under the same key.
-    operation, run = _carry_out(job, backend, run, request)
+    if backend.is_remote:
+        operation = send(cast(RemoteBackend, backend), run, request)
+    else:
+        operation, run = _carry_out(job, cast(InProcessBackend, backend), run, request)
     job_delayed.send_robust(type(job), spec=spec, run=run, operation=operation)
     return operation
 
 
 def _carry_out(
-    job: CloudRunJobs, backend: backends.Backend, run: JobRun, request: Request
+    job: CloudRunJobs, backend: InProcessBackend, run: JobRun, request: Request
 ) -> tuple[Operation, JobRun]:
     """Return the handle and the run as it is afterwards."""
-    if backend.is_remote:
-        return requests.dispatch(cast(RemoteBackend, backend), run, request), run
     worker = copy.copy(job)
     worker._run_id, worker._attempt = request.run_id, None
-    operation = cast(InProcessBackend, backend).perform(request, partial(_run_here, worker, request))
+    operation = backend.perform(request, partial(_run_here, worker, request))
     return operation, worker._attempt.run if worker._attempt else run
 
 

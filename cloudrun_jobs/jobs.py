@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from . import conf
@@ -37,7 +38,9 @@ def _job(job: CloudRunJobs, backend: CloudRunBackend, image: str | None, service
         **optional,
     }
     mark = Mark(environment=spec.environment, command=spec.command, fields=tuple(sorted(optional)))
-    return Declared(id=spec.name, label=spec.command, mark=mark, fields=fields, summary=_summary(spec, fields))
+    return Declared(
+        id=spec.name, label=spec.command, mark=mark, fields=fields, summary=partial(_summary, spec, fields)
+    )
 
 
 def _always(job: CloudRunJobs, spec: JobSpec, image: str | None) -> Iterator[tuple[str, Any]]:

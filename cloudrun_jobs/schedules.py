@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import TYPE_CHECKING, Any
 from zoneinfo import ZoneInfo
 
@@ -21,12 +22,18 @@ if TYPE_CHECKING:
 
 def declared(jobs: Iterable[CloudRunJobs], backend: CloudRunBackend) -> list[Declared]:
     """Return the entries of these jobs; raises `InvalidArguments` for arguments that one would not take."""
-    return [_entry(job, schedule, backend) for job in jobs for schedule in job.spec.schedules]
+    return [entry for job in jobs for entry in _entries(job, job.spec, backend)]
 
 
-def passed(job: CloudRunJobs, schedule: Schedule) -> tuple[str, ...]:
+def passed(job: CloudRunJobs, spec: JobSpec, schedule: Schedule) -> tuple[str, ...]:
     """Return what a schedule passes to `manage.py`, the command's name first."""
-    spec = job.spec
+    if not schedule.args:
+        return (spec.command,)  # Whether that suffices, the system checks have asked.
+    return checked(job, spec, schedule)
+
+
+def checked(job: CloudRunJobs, spec: JobSpec, schedule: Schedule) -> tuple[str, ...]:
+    """Return the same; raise `InvalidArguments` if the command does not take what the schedule gives it."""
     return arguments(job, spec, (), schedule.args, {conf.SCHEDULE_VARIABLE: tick(spec, schedule)})
 
 
@@ -39,8 +46,12 @@ def tick(spec: JobSpec, schedule: Schedule) -> str:
     return f"{entry_id(spec, schedule)}|{schedule.cron}|{schedule.time_zone}"
 
 
-def _entry(job: CloudRunJobs, schedule: Schedule, backend: CloudRunBackend) -> Declared:
-    spec = job.spec
+def _entries(job: CloudRunJobs, spec: JobSpec, backend: CloudRunBackend) -> Iterator[Declared]:
+    for schedule in spec.schedules:
+        yield _entry(spec, schedule, passed(job, spec, schedule), backend)
+
+
+def _entry(spec: JobSpec, schedule: Schedule, args: tuple[str, ...], backend: CloudRunBackend) -> Declared:
     optional = dict(_delivery(spec))
     fields = {
         "schedule": schedule.cron,
@@ -48,7 +59,7 @@ def _entry(job: CloudRunJobs, schedule: Schedule, backend: CloudRunBackend) -> D
         **_target(spec, backend),
         "method": "POST",
         "content_type": "application/json",
-        "args": passed(job, schedule),
+        "args": args,
         "tick": tick(spec, schedule),
         "to_service": spec.target == "service",
         **optional,
@@ -59,7 +70,7 @@ def _entry(job: CloudRunJobs, schedule: Schedule, backend: CloudRunBackend) -> D
         label=f"{spec.command} [{schedule.name}]" if schedule.name else spec.command,
         mark=mark,
         fields=fields,
-        summary=_summary(spec, schedule),
+        summary=partial(_summary, spec, schedule),
         summarised=frozenset({"schedule", "time_zone"}),
     )
 

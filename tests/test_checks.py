@@ -70,7 +70,7 @@ def test_a_fault_of_a_job_is_told(
         (
             [Schedule("0 0 * * *", args={"partnr": 1})],
             "cloudrun_jobs.E009",
-            "echo: the schedule '0 0 * * *' cannot start it. echo: Unknown option 'partnr'.",
+            "echo: the schedule '0 0 * * *' cannot start it. Unknown option 'partnr'.",
         ),
         ([Schedule("0 0 L * *")], "cloudrun_jobs.E004", "echo: schedule[0]: expected"),
     ],
@@ -112,6 +112,13 @@ def test_a_required_argument_needs_a_value_in_the_schedule(monkeypatch: pytest.M
 
     assert "the following arguments are required: source" in message.msg
     assert message.hint == "Give it arguments: schedule = [Schedule('...', args={...})]."
+
+
+def test_default_arguments_are_checked(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What an execution is given that nobody gave arguments must start it."""
+    monkeypatch.setattr(echo.Command, "args", {"partnr": 7}, raising=False)
+
+    assert run_checks()["cloudrun_jobs.E009"].msg == "echo: args cannot start it. Unknown option 'partnr'."
 
 
 def test_the_schedules_hint_is_the_fix(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -25,7 +25,7 @@ class Declared:
     label: str  # What people call it.
     mark: Mark
     fields: Mapping[str, Any]  # Without the mark.
-    summary: str = ""  # Told of a new one, or of one whose fields of `summarised` change.
+    summary: Callable[[], str] = str  # Told of a new one, or of one whose fields of `summarised` change.
     summarised: frozenset[str] = frozenset()
 
 

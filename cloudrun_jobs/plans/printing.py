@@ -52,11 +52,11 @@ def _told(change: Change, plan: Plan) -> str:
         return f"(no command declares it; {'deleted' if plan.prune else 'will be deleted with --prune'})"
     declared = change.declared
     if change.action == "create":
-        return declared.summary if declared else ""
+        return declared.summary() if declared else ""
     told = [field for field in change.fields if field.name not in CONSEQUENCES] or change.fields
     parts = [_told_field(field) for field in told]
     if declared and not declared.summarised.isdisjoint(field.name for field in told):
-        parts.append(declared.summary)
+        parts.append(declared.summary())
     if change.is_paused:
         parts.append("(paused by hand; left paused)")
     return "  ".join(parts)

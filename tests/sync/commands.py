@@ -41,11 +41,13 @@ class Terminal(StringIO):
         return True
 
 
-def sync(command: str, emulator: Emulator, *args: str, stderr: StringIO | None = None) -> Synced:
+def sync(
+    command: str, emulator: Emulator, *args: str, stderr: StringIO | None = None, skip_checks: bool = True
+) -> Synced:
     stdout, stderr, status, words = StringIO(), stderr or StringIO(), 0, ""
     emulator.calls.clear()
     try:
-        call_command(command, *args, stdout=stdout, stderr=stderr)
+        call_command(command, *args, stdout=stdout, stderr=stderr, skip_checks=skip_checks)
     except CommandError as error:
         status, words = error.returncode, str(error)
     except SystemExit as leaving:

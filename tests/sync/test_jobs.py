@@ -342,6 +342,17 @@ def test_sidecars_are_refused(sync_jobs: Sync, emulator: Emulator) -> None:
     assert synced.calls == {"Services.GetService": 1}
 
 
+def test_a_job_that_is_not_ready_is_said(sync_jobs: Sync, emulator: Emulator) -> None:
+    """What Cloud Run found wrong after the last sync, such as a missing image, is told at this one."""
+    sync_jobs("--image", "app:1")
+    condition = run_v2.Condition(
+        type_="Ready", state=run_v2.Condition.State.CONDITION_FAILED, message="Image 'app:1' not found."
+    )
+    emulator._engine.store.jobs[ECHO].terminal_condition = condition
+
+    assert "! echo: not ready: Image 'app:1' not found." in sync_jobs("--image", "app:1").words
+
+
 def test_an_unknown_service_is_said(sync_jobs: Sync) -> None:
     """The error names it."""
     synced = sync_jobs("--image", "app:1", "--from-service", "wep")

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -206,6 +210,17 @@ def test_prune_deletes_only_what_is_ours(sync_schedules: Sync, emulator: Emulato
     assert len(entries(emulator)) == 5
 
 
+def test_an_entry_whose_update_failed_is_written_again(sync_schedules: Sync, emulator: Emulator) -> None:
+    """What is left of it is not known, so that all of it is sent; it is told."""
+    sync_schedules()
+    emulator.scheduler.entries[NIGHTLY].job.state = scheduler_v1.Job.State.UPDATE_FAILED
+
+    synced = sync_schedules()
+
+    assert synced.calls["CloudScheduler.UpdateJob"] == 1
+    assert "! nightly: its last update failed, and is made again" in synced.words
+
+
 def test_an_entry_of_our_name_is_adopted(sync_schedules: Sync, emulator: Emulator) -> None:
     """One that was made by hand becomes what the code declares, and is marked."""
     make_entry(emulator, "nightly-production")
@@ -350,15 +365,15 @@ def test_a_command_that_cannot_be_imported_stops_the_sync(sync_schedules: Sync, 
 
 
 def test_arguments_that_the_command_refuses_stop_the_sync(
-    sync_schedules: Sync, monkeypatch: pytest.MonkeyPatch
+    sync_schedules: Sync, emulator: Emulator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """An unknown option, or a missing one, is told before anything is asked of the cloud."""
     monkeypatch.setattr(everything.Command, "schedule", "0 0 * * *", raising=False)
-    missing = sync_schedules()
+    missing = sync("sync_cloudrun_schedules", emulator, skip_checks=False)
     monkeypatch.setattr(everything.Command, "schedule", [Schedule("0 0 * * *", args={"sorce": "x"})])
     unknown = sync_schedules()
 
-    assert "everything: the following arguments are required: source" in missing.words
+    assert "the following arguments are required: source" in missing.words
     assert "everything: Unknown option 'sorce'. Did you mean 'source'?" in unknown.words
     assert (missing.status, unknown.status) == (2, 2)
     assert missing.calls + unknown.calls == {}
@@ -564,6 +579,31 @@ def test_the_services_url_is_asked_for(sync_schedules: Sync, monkeypatch: pytest
     monkeypatch.setattr(nightly.Command, "target", "service", raising=False)
 
     assert "OPTIONS']['service_url']" in sync_schedules().words
+
+
+MANAGE = Path(__file__).parents[1] / "manage.py"
+
+
+def manage(emulator: Emulator, **variables: str) -> int:
+    """Run `manage.py sync_cloudrun_schedules --check` as CI does, and return its exit status."""
+    options = {"endpoint": emulator.grpc, "scheduler_service_account": ACCOUNT}
+    environment = {
+        "CLOUDRUN_JOBS_ENVIRONMENT": "production",
+        "CLOUDRUN_JOBS_PROJECT": "acme",
+        "CLOUDRUN_JOBS_REGION": REGION,
+        "CLOUDRUN_JOBS_OPTIONS": json.dumps(options),
+        **variables,
+    }
+    command = [sys.executable, str(MANAGE), "sync_cloudrun_schedules", "--check"]
+    return subprocess.run(command, env={**os.environ, **environment}, capture_output=True, check=False).returncode
+
+
+def test_the_exit_status_is_that_of_the_process(emulator: Emulator) -> None:
+    """1 is drift and nothing else: a project that fails its system checks ends with 2."""
+    drift = manage(emulator)
+    faulty = manage(emulator, CLOUDRUN_JOBS_DEFAULTS=json.dumps({"timeout": 0}))
+
+    assert (drift, faulty) == (1, 2)
 
 
 def test_no_answer_is_said(sync_schedules: Sync, options: dict[str, Any]) -> None:

@@ -19,7 +19,7 @@ from ...exceptions import CloudRunJobsError, ServiceError
 from ...plans import Change, Found, Mark
 from . import clients, fields
 from .errors import Call, translated
-from .quota import READING, WRITING, Quota
+from .quota import WHEN_EXHAUSTED, Quota
 
 if TYPE_CHECKING:
     from google.api_core.operation import Operation
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from . import CloudRunBackend
 
 PAGE_SIZE = 500
-WRITES_PER_MINUTE = 170  # Of 180, or of 60 in newer projects, where more of them are refused and tried again.
+WRITES_PER_MINUTE = 180  # Or 60 in newer projects, where those beyond it are refused, and tried again.
 ANNOTATION = "cloudrun-jobs/managed"
 DEVELOPER, ACT_AS = "roles/run.developer", "roles/iam.serviceAccountUser on the job's service account"
 CHANGED = "It was {} since the jobs were listed; run the sync again."
@@ -55,7 +55,7 @@ class Jobs:
         """Return all jobs, whoever made them, with one call a page."""
         request = ListJobsRequest(parent=self.parent, page_size=PAGE_SIZE)
         with translated(self.parent, LIST, endpoint=self._backend.endpoint):
-            jobs = self._client().list_jobs(request, retry=READING, timeout=self._backend.rpc_timeout)
+            jobs = self._client().list_jobs(request, retry=WHEN_EXHAUSTED, timeout=self._backend.rpc_timeout)
             return [_found(job) for job in jobs]
 
     def create(self, change: Change) -> str:
@@ -90,7 +90,7 @@ class Jobs:
         full_name = f"{self.parent}/services/{name}"
         client, request = clients.services(self._backend.endpoint), GetServiceRequest(name=full_name)
         with translated(full_name, GET_SERVICE, endpoint=self._backend.endpoint):
-            service = client.get_service(request, retry=READING, timeout=self._backend.rpc_timeout)
+            service = client.get_service(request, retry=WHEN_EXHAUSTED, timeout=self._backend.rpc_timeout)
         if (count := len(service.template.containers)) != 1:
             raise CloudRunJobsError(
                 f"The service {name!r} has {count} containers, and sidecars cannot be copied.",
@@ -102,7 +102,7 @@ class Jobs:
         self._quota.wait_turn()
         with translated(self._name(change), call, endpoint=self._backend.endpoint):
             operation: Operation = getattr(self._client(), method)(
-                request, retry=WRITING, timeout=self._backend.rpc_timeout
+                request, retry=WHEN_EXHAUSTED, timeout=self._backend.rpc_timeout
             )
         # What goes wrong later is told by the job itself, at the next sync: waiting would cost a call each.
         if operation.operation.HasField("error"):

@@ -6,20 +6,13 @@ import time
 from collections import deque
 from threading import Lock
 
-from google.api_core.exceptions import ServiceUnavailable, TooManyRequests
+from google.api_core.exceptions import TooManyRequests
 from google.api_core.retry import Retry, if_exception_type
 
 MINUTE = 60.0
 
 # A refusal for want of quota did nothing, so even what must not be done twice may be asked for again.
-WRITING = Retry(if_exception_type(TooManyRequests), initial=1.0, multiplier=2.0, maximum=20.0, timeout=90.0)
-READING = Retry(
-    if_exception_type(TooManyRequests, ServiceUnavailable),
-    initial=0.2,
-    multiplier=2.0,
-    maximum=20.0,
-    timeout=90.0,
-)
+WHEN_EXHAUSTED = Retry(if_exception_type(TooManyRequests), initial=1.0, multiplier=2.0, maximum=20.0, timeout=90.0)
 
 
 class Quota:

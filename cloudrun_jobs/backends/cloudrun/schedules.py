@@ -25,13 +25,13 @@ from ...plans import Change, Found, Mark
 from . import clients, entries
 from .entries import Token
 from .errors import Call, translated
-from .quota import READING, WRITING, Quota
+from .quota import WHEN_EXHAUSTED, Quota
 
 if TYPE_CHECKING:
     from . import CloudRunBackend
 
 PAGE_SIZE = 500
-WRITES_PER_MINUTE = 450  # Of 500, https://cloud.google.com/scheduler/quotas: others write as well.
+WRITES_PER_MINUTE = 500  # https://cloud.google.com/scheduler/quotas
 ELSEWHERE = (
     "Does Cloud Scheduler serve this region? `gcloud scheduler locations list` names those it does: put one into"
     " CLOUDRUN_JOBS['OPTIONS']['scheduler_region']."
@@ -94,7 +94,7 @@ class Schedules:
         """Return all entries, whoever made them, with one call for each 500."""
         request = ListJobsRequest(parent=self.parent, page_size=PAGE_SIZE)
         with translated(self.parent, LIST, endpoint=self._backend.endpoint):
-            jobs = self._client().list_jobs(request, retry=READING, timeout=self._backend.rpc_timeout)
+            jobs = self._client().list_jobs(request, retry=WHEN_EXHAUSTED, timeout=self._backend.rpc_timeout)
             return [_found(job) for job in jobs]
 
     def create(self, change: Change) -> str:
@@ -121,7 +121,7 @@ class Schedules:
     def _write(self, method: str, request: Any, name: str, call: Call) -> None:
         self._quota.wait_turn()
         with translated(name, call, endpoint=self._backend.endpoint):
-            getattr(self._client(), method)(request, retry=WRITING, timeout=self._backend.rpc_timeout)
+            getattr(self._client(), method)(request, retry=WHEN_EXHAUSTED, timeout=self._backend.rpc_timeout)
 
     def _client(self) -> Any:
         return clients.scheduler(self._backend.endpoint)
