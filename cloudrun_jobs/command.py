@@ -215,10 +215,16 @@ class CloudRunJobs(BaseCommand):
         """What the class declares, checked; raises `InvalidJob`."""
         if found := list(problems(type(self))):
             raise InvalidJob(self.command_name, found)
+        return declare(self.command_name, self._declared())
+
+    @property
+    def is_wanted(self) -> bool:
+        """Whether the project has this job: what is not wanted is neither synced nor checked."""
+        return True
+
+    def _declared(self) -> dict[str, Any]:
         cls = type(self)
-        return declare(
-            self.command_name, {name: getattr(cls, name) for name in DECLARATIONS if hasattr(cls, name)}
-        )
+        return {name: getattr(cls, name) for name in DECLARATIONS if hasattr(cls, name)}
 
     def create_parser(self, prog_name: str, subcommand: str, **kwargs: Any) -> CommandParser:
         """Create the parser, without abbreviations: `--sett=x` must not be taken for `--settings=x`."""

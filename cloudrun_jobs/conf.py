@@ -50,6 +50,7 @@ class Settings:
     options: Mapping[str, Any] = field(default_factory=dict)  # Keyword arguments of the backend.
     locks: Mapping[str, Any] = field(default_factory=dict)  # BACKEND and OPTIONS of the locks.
     defaults: Mapping[str, Any] = field(default_factory=dict)  # Declarations for jobs that make none.
+    reconcile: Mapping[str, Any] = field(default_factory=dict)  # Declarations of the job that looks after runs.
 
     def __post_init__(self) -> None:
         if not self.backend:
@@ -58,7 +59,7 @@ class Settings:
 
 
 KEYS = frozenset(name.upper() for name in Settings.__dataclass_fields__)
-MAPPINGS = frozenset({"OPTIONS", "LOCKS", "DEFAULTS"})
+MAPPINGS = frozenset({"OPTIONS", "LOCKS", "DEFAULTS", "RECONCILE"})
 
 
 def load() -> Settings:

@@ -28,10 +28,15 @@ def find_jobs() -> Found:
         try:
             command = getattr(import_module(module), "Command", None)
             if isinstance(command, type) and issubclass(command, CloudRunJobs):
-                found.jobs[name] = command()
+                _add(found, name, command())
         except Exception as error:  # noqa: BLE001  (a module may raise anything while it is imported)
             found.unreadable[name] = error
     return found
+
+
+def _add(found: Found, name: str, job: CloudRunJobs) -> None:
+    if job.is_wanted:
+        found.jobs[name] = job
 
 
 def _candidates() -> Iterator[tuple[str, str]]:

@@ -1,0 +1,38 @@
+"""`manage.py cloudrun_jobs reconcile` as a job, for a schedule of its own.
+
+The project has it if the settings say so: CLOUDRUN_JOBS["RECONCILE"] = {"schedule": "*/5 * * * *"}.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ... import backends, conf
+from ...command import CloudRunJobs
+from ...exceptions import InvalidSettings, did_you_mean
+from ...runs.reconciling import reconcile
+from ...spec import DECLARATIONS
+
+
+class Command(CloudRunJobs):
+    help = "Send the runs that were not sent, and end those whose execution has ended without a word."
+    timeout = 300
+
+    @property
+    def is_wanted(self) -> bool:
+        """Whether the settings declare it; what is wrong with them, a check of their own tells."""
+        try:
+            return bool(conf.load().reconcile)
+        except InvalidSettings:
+            return False
+
+    def run(self, *args: Any, **options: Any) -> dict[str, int]:
+        return dict(reconcile(backends.current()))
+
+    def _declared(self) -> dict[str, Any]:
+        declared = conf.load().reconcile
+        for key in declared:
+            if key not in DECLARATIONS:
+                hint = did_you_mean(str(key), DECLARATIONS)
+                raise InvalidSettings(f"CLOUDRUN_JOBS['RECONCILE']: unknown key {key!r}.", hint=hint)
+        return {**super()._declared(), **declared}

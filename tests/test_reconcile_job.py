@@ -1,0 +1,43 @@
+"""The job that looks after the runs, as the settings declare it."""
+
+from __future__ import annotations
+
+import pytest
+from pytest_django import Settings
+
+from cloudrun_jobs.exceptions import InvalidSettings
+from cloudrun_jobs.management.commands.reconcile_cloudrun_runs import Command
+from cloudrun_jobs.models import JobRun, Status
+from cloudrun_jobs.registry import find_jobs
+
+
+def test_a_project_that_declares_nothing_does_not_have_it() -> None:
+    """Nothing is deployed that nobody asked for."""
+    assert "reconcile_cloudrun_runs" not in find_jobs().jobs
+
+
+def test_the_settings_declare_its_schedule(settings: Settings) -> None:
+    """It is a job like the others, with what RECONCILE says over its own declarations."""
+    settings.CLOUDRUN_JOBS = {"ENVIRONMENT": "test", "RECONCILE": {"schedule": "*/5 * * * *", "max_retries": 1}}
+    spec = find_jobs().jobs["reconcile_cloudrun_runs"].spec
+
+    assert ([schedule.cron for schedule in spec.schedules], spec.max_retries) == (["*/5 * * * *"], 1)
+    assert spec.timeout.total_seconds() == 300
+
+
+def test_an_unknown_declaration_is_refused(settings: Settings) -> None:
+    """The settings' key is named, and the word that is near."""
+    settings.CLOUDRUN_JOBS = {"ENVIRONMENT": "test", "RECONCILE": {"shedule": "*/5 * * * *"}}
+
+    with pytest.raises(InvalidSettings, match=r"RECONCILE.*shedule.*Did you mean 'schedule'"):
+        Command().spec  # noqa: B018
+
+
+def test_it_ends_what_died(settings: Settings) -> None:
+    """A run whose process ended without a word is lost; its own is not."""
+    died = JobRun.objects.create(command="echo", environment="test", trigger="manual", status=Status.RUNNING)
+    JobRun.objects.update(started_at="2026-01-01T00:00:00Z")
+
+    assert Command().delay().result() == {"lost": 1}
+    died.refresh_from_db()
+    assert (died.status, died.reason) == (Status.LOST, "process_died")
