@@ -12,6 +12,7 @@ from django.db import connection
 from hypothesis import HealthCheck, settings
 
 from cloudrun_jobs.locks import local
+from tests.servers.fixtures import *  # noqa: F403
 
 # A loaded machine is slow, not wrong: no deadlines. CI looks at more examples than a developer waits for.
 settings.register_profile("default", deadline=None, max_examples=60, suppress_health_check=[HealthCheck.too_slow])

@@ -24,7 +24,7 @@ from cloudrun_jobs.runs.reconciling import reconcile
 from cloudrun_jobs.testing.emulator import cloudrun_emulator, cloudrun_emulator_options
 from tests.emulator.cloud import PLACE, eventually, job
 from tests.locks.workers import database_settings
-from tests.servers.fixtures import *  # noqa: F403
+from tests.servers.routing import To
 
 __all__ = ["cloudrun_emulator", "cloudrun_emulator_options"]
 
@@ -40,18 +40,6 @@ OPTIONS = {
     "service_account": "jobs@acme.iam.gserviceaccount.com",
 }
 AGES = timedelta(minutes=10)
-
-
-@dataclass(frozen=True)
-class To:
-    """The app's tables are in a database that other processes reach."""
-
-    alias: str
-
-    def db_for_read(self, model: type, **hints: Any) -> str:
-        return self.alias
-
-    db_for_write = db_for_read
 
 
 @dataclass

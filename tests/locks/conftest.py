@@ -17,7 +17,6 @@ from cloudrun_jobs.locks.database import DatabaseLocks
 from cloudrun_jobs.locks.local import LocalLocks
 from cloudrun_jobs.locks.redis import RedisLocks
 from tests.locks.workers import Journal, database_settings
-from tests.servers.fixtures import *  # noqa: F403
 
 JOB_LEASE = 2.0  # Of jobs in processes of their own.
 KINDS = ("redis", "valkey", "postgres", "pgbouncer", "mariadb", "sqlite", "local")

@@ -22,23 +22,11 @@ from cloudrun_jobs.runs.attempts import Attempt, attempted
 from cloudrun_jobs.runs.claims import Start, Taken
 from tests.cloudrun.server import CloudRun, serve
 from tests.jobs.management.commands import echo, outcome
-from tests.servers.fixtures import *  # noqa: F403
+from tests.servers.routing import To
 
 KINDS = ("postgres", "mariadb", "sqlite")
 EXECUTION = "echo-test-x7k2p"
 OTHER = "echo-test-q4w8z"
-
-
-class ToOne:
-    """Sends the app's tables to one database."""
-
-    def __init__(self, alias: str) -> None:
-        self.alias = alias
-
-    def db_for_read(self, model: type, **hints: Any) -> str:
-        return self.alias
-
-    db_for_write = db_for_read
 
 
 @pytest.fixture(autouse=True)
@@ -51,7 +39,7 @@ def database(request: pytest.FixtureRequest, settings: Settings, django_db_block
     """Keep the records in each kind of database in turn."""
     alias: str = request.getfixturevalue(request.param)
     with django_db_blocker.unblock():
-        settings.DATABASE_ROUTERS = [ToOne(alias)]
+        settings.DATABASE_ROUTERS = [To(alias)]
         JobRun.objects.all().delete()
         LockSlot.objects.all().delete()  # What a container failed with is its retry's, for a while.
         yield alias

@@ -11,21 +11,10 @@ import pytest
 from pytest_django import Settings
 
 from cloudrun_jobs.models import JobRun, Status, TaskRun
-from tests.servers.fixtures import *  # noqa: F403
+from tests.servers.routing import To
 
 DATABASES = ("postgres", "mariadb", "sqlite")
 Record = Callable[..., list[JobRun]]
-
-
-class Router:
-    """Sends the app's tables to the database under test."""
-
-    alias = "default"
-
-    def db_for_read(self, model: Any, **hints: Any) -> str:
-        return self.alias
-
-    db_for_write = db_for_read
 
 
 @pytest.fixture(autouse=True)
@@ -37,9 +26,7 @@ def _records() -> None:
 def database(request: pytest.FixtureRequest, settings: Settings, django_db_blocker: Any) -> Iterator[str]:
     """Keep the records in a real server's database, without any at first."""
     alias = request.getfixturevalue(request.param)
-    router = Router()
-    router.alias = alias
-    settings.DATABASE_ROUTERS = [router]
+    settings.DATABASE_ROUTERS = [To(alias)]
     with django_db_blocker.unblock():
         yield alias
         TaskRun.objects.all().delete()
