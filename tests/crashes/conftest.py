@@ -19,12 +19,12 @@ from django.db.models.functions import Now
 
 from cloudrun_jobs import backends
 from cloudrun_jobs.emulator import Emulator
-from cloudrun_jobs.models import JobRun, LockSlot, TaskRun
+from cloudrun_jobs.models import JobRun, TaskRun
 from cloudrun_jobs.runs.reconciling import reconcile
 from cloudrun_jobs.testing.emulator import cloudrun_emulator, cloudrun_emulator_options
 from tests.emulator.cloud import PLACE, eventually, job
 from tests.locks.workers import database_settings
-from tests.servers.routing import To
+from tests.servers.routing import forget, records_in
 
 __all__ = ["cloudrun_emulator", "cloudrun_emulator_options"]
 
@@ -93,8 +93,7 @@ class Scene:
 
     def clear(self) -> None:
         """Forget all runs, and what the dead hold."""
-        JobRun.objects.all().delete()
-        LockSlot.objects.using(self.database).update(expires_us=0)
+        forget(self.database)
         (self.folder / "journal").unlink(missing_ok=True)
 
     def journal(self) -> list[str]:
@@ -123,7 +122,6 @@ def database(postgres: str) -> str:
 def scene(
     cloudrun_emulator: Emulator, database: str, tmp_path: Path, settings: Any, django_db_blocker: Any
 ) -> Iterator[Scene]:
-    settings.DATABASE_ROUTERS = [To(database)]
     settings.CLOUDRUN_JOBS = {
         "ENVIRONMENT": "production",
         "PROJECT": "acme",
@@ -137,9 +135,8 @@ def scene(
         "CRASH_SETTINGS": json.dumps(told),
         "JOURNAL": str(tmp_path / "journal"),
     }
-    with django_db_blocker.unblock():
+    with records_in(database, settings, django_db_blocker):
         scene = Scene(cloudrun_emulator, database, tmp_path, environment)
-        scene.clear()
         yield scene
         for sender in scene.senders:
             sender.kill()

@@ -17,12 +17,12 @@ from pytest_django import Settings
 from cloudrun_jobs import CloudRunJobs
 from cloudrun_jobs.context import TaskContext
 from cloudrun_jobs.interrupts import Interrupt
-from cloudrun_jobs.models import JobRun, LockSlot, Trigger
+from cloudrun_jobs.models import JobRun, Trigger
 from cloudrun_jobs.runs.attempts import Attempt, attempted
 from cloudrun_jobs.runs.claims import Start, Taken
 from tests.cloudrun.server import CloudRun, serve
 from tests.jobs.management.commands import echo, outcome
-from tests.servers.routing import To
+from tests.servers.routing import records_in
 
 KINDS = ("postgres", "mariadb", "sqlite")
 EXECUTION = "echo-test-x7k2p"
@@ -38,10 +38,7 @@ def _records() -> None:
 def database(request: pytest.FixtureRequest, settings: Settings, django_db_blocker: Any) -> Iterator[str]:
     """Keep the records in each kind of database in turn."""
     alias: str = request.getfixturevalue(request.param)
-    with django_db_blocker.unblock():
-        settings.DATABASE_ROUTERS = [To(alias)]
-        JobRun.objects.all().delete()
-        LockSlot.objects.all().delete()  # What a container failed with is its retry's, for a while.
+    with records_in(alias, settings, django_db_blocker):
         yield alias
         # A test may have left it in any state; the next one gets another.
         with suppress(Error):

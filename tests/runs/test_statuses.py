@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cloudrun_jobs.models import JobRun, Status
-from cloudrun_jobs.models.runs import FINISHED, SOURCES, UNFINISHED
+from cloudrun_jobs.models.statuses import FINISHED, SOURCES, UNFINISHED
 from cloudrun_jobs.operations import Observation
 
 from .conftest import request

@@ -11,7 +11,7 @@ import pytest
 from pytest_django import Settings
 
 from cloudrun_jobs.models import JobRun, Status, TaskRun
-from tests.servers.routing import To
+from tests.servers.routing import records_in
 
 DATABASES = ("postgres", "mariadb", "sqlite")
 Record = Callable[..., list[JobRun]]
@@ -26,11 +26,8 @@ def _records() -> None:
 def database(request: pytest.FixtureRequest, settings: Settings, django_db_blocker: Any) -> Iterator[str]:
     """Keep the records in a real server's database, without any at first."""
     alias = request.getfixturevalue(request.param)
-    settings.DATABASE_ROUTERS = [To(alias)]
-    with django_db_blocker.unblock():
+    with records_in(alias, settings, django_db_blocker):
         yield alias
-        TaskRun.objects.all().delete()
-        JobRun.objects.all().delete()
 
 
 @pytest.fixture

@@ -1,9 +1,15 @@
-"""Sends the app's tables to one of the databases under test."""
+"""Keeps the app's tables in one of the databases under test."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
+
+from pytest_django import Settings
+
+from cloudrun_jobs.models import JobRun, LockSlot
 
 
 @dataclass(frozen=True)
@@ -16,3 +22,18 @@ class To:
         return self.alias
 
     db_for_write = db_for_read
+
+
+@contextmanager
+def records_in(alias: str, settings: Settings, blocker: Any) -> Iterator[None]:
+    """Keep the records in this database while the block runs, without any that other tests left."""
+    settings.DATABASE_ROUTERS = [To(alias)]
+    with blocker.unblock():
+        forget(alias)
+        yield
+
+
+def forget(alias: str) -> None:
+    """Delete all records, and end what the dead hold."""
+    JobRun.objects.using(alias).all().delete()
+    LockSlot.objects.using(alias).update(expires_us=0)
