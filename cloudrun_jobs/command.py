@@ -259,6 +259,7 @@ class CloudRunJobs(BaseCommand):
     _run_id: str = ""
     _leases: Sequence[Lease] = ()
     _attempt: Attempt | None = None
+    _run: JobRun
     _telling: Telling | None = None
     _verbosity = 1
 

@@ -91,9 +91,9 @@ def _carry_out(
 ) -> tuple[Operation, JobRun]:
     """Return the handle and the run as it is afterwards."""
     worker = copy.copy(job)
-    worker._run_id, worker._attempt = request.run_id, None
+    worker._run_id, worker._run = request.run_id, run
     operation = backend.perform(request, partial(_run_here, worker, request))
-    return operation, worker._attempt.run if worker._attempt else run
+    return operation, worker._run
 
 
 def _run_here(worker: CloudRunJobs, request: Request) -> Any:

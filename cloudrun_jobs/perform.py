@@ -50,6 +50,7 @@ def perform(job: CloudRunJobs, args: tuple[Any, ...], options: dict[str, Any], *
         attempted(start, spec, interrupt) as attempt,
     ):
         released.append(attempt.run)
+        job._run = attempt.run
         if isinstance(attempt, Taken):
             return _step_aside(job, spec, attempt, is_request=bool(run_id))
         job._attempt, job._telling, job._verbosity = attempt, None, options.get("verbosity", 1)
