@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from django.core.checks import CheckMessage
 
 from ..conf import RUN_ID_VARIABLE, Settings
+from ..exceptions import InvalidSettings
 
 if TYPE_CHECKING:  # Of no use to a container that sends nothing.
     from ..models import JobRun
@@ -77,16 +78,20 @@ class RemoteBackend(Backend):
     def find(self, request: Request) -> Operation | None:
         """Return the execution that carries the run's id, if there is one. Raises one of the `ServiceError`s."""
 
-    @abstractmethod
+    def check_reserving(self) -> None:
+        """Raise `InvalidSettings` if something is missing that a reservation needs."""
+        raise InvalidSettings(f"{type(self).__name__} cannot reserve runs for a time.")
+
     def reserve(self, request: Request, reservation: Reservation, *, timeout: float) -> str:
         """Have an execution started at that time; return what `unreserve()` wants, or nothing if it is past.
 
         May be repeated after a lost answer. Raises one of the `ServiceError`s.
         """
+        raise NotImplementedError(f"{type(self).__name__} has no reserve().")
 
-    @abstractmethod
     def unreserve(self, entry: str) -> None:
         """Have it started no more. Raises one of the `ServiceError`s."""
+        raise NotImplementedError(f"{type(self).__name__} has no unreserve().")
 
     @abstractmethod
     def observe(self, run: JobRun) -> Observation:

@@ -12,7 +12,7 @@ from uuid import UUID, uuid4
 from django.core.serializers.json import DjangoJSONEncoder
 from django.db import models
 from django.db.models import Case, F, Q, Value, When
-from django.db.models.functions import Coalesce, Now
+from django.db.models.functions import Coalesce, Now, NullIf
 
 from ..exceptions import CloudRunJobsError
 from ..spec import resource_name
@@ -181,7 +181,8 @@ class JobRun(models.Model):
             Status(seen.status),
             finished_at=Now(),
             reason=seen.reason,
-            error_message=seen.message,
+            # What the container said itself tells more.
+            error_message=Coalesce(NullIf(F("error_message"), Value("")), Value(seen.message)),
             image=seen.image,
             task_count=seen.task_count,
             succeeded_count=seen.succeeded_count,

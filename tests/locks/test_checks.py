@@ -28,8 +28,11 @@ def test_tests_keep_their_locks_in_memory():
     assert check_locks(None) == []
 
 
-def test_a_database_in_memory_is_no_wider_than_a_process(settings):
+def test_a_database_in_memory_is_no_wider_than_a_process(settings, monkeypatch):
     """So its locks need not be either, in `local`; a deployment check says it of other environments."""
+    from django.db import connections
+
+    monkeypatch.setitem(connections["default"].settings_dict, "NAME", ":memory:")
     configure(settings, "local")
     assert type(current()) is LocalLocks
     assert check_reach_of_locks(None) == []
