@@ -51,11 +51,11 @@ def claim(start: Start) -> JobRun | Taken:
         return _record(start)
     if not task.run_id:
         return _without_request(start, task)
-    if is_over(task.reserved_for):
-        return Taken(JobRun.objects.filter(pk=task.run_id).first() or JobRun(command=start.command))
     if not is_run_id(task.run_id):
         words = f"{conf.RUN_ID_VARIABLE}: expected the UUID of a run, got {task.run_id[:100]!r}."
         raise InvalidRunId(words, hint="delay() sets it; leave it out to start a run of its own.")
+    if is_over(task.reserved_for):
+        return Taken(_found(task.run_id) or JobRun(pk=task.run_id, command=start.command, status=Status.LOST))
     return _answer(start, UUID(task.run_id), execution=task.execution)
 
 
@@ -68,10 +68,14 @@ def _answer(start: Start, run_id: UUID, *, execution: str | None) -> JobRun | Ta
         Status.RUNNING, Q(untaken | mine, command=start.command), **_running(start, execution)
     ):
         return JobRun.objects.get(pk=run_id)
-    found = JobRun.objects.filter(pk=run_id).first()
+    found = _found(run_id)
     if found is None:
         return _restore(start, run_id, execution)
     return Taken(found) if found.command == start.command else _record(start)
+
+
+def _found(run_id: UUID | str) -> JobRun | None:
+    return JobRun.objects.filter(pk=run_id).first()
 
 
 def _running(start: Start, execution: str | None) -> dict[str, Any]:

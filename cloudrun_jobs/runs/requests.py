@@ -151,10 +151,16 @@ def persevere(step: Callable[[float], Answer], seconds: float) -> Answer:
 
 def note_sent(run: JobRun, operation: Operation) -> None:
     """Record which execution it is. The execution's own claim tells as much, if this cannot be written."""
+    _write(run, lambda: run.sent(operation))
+
+
+def _write(run: JobRun, work: Callable[[], bool]) -> bool:
+    """Write to the record; that this cannot be done must not hide what there was to write."""
     try:
-        patience.insist(lambda: run.sent(operation), seconds=5)
+        return patience.insist(work, seconds=5)
     except (RecordUnavailable, Error) as error:
         run_troubled.send_robust(JobRun, run=run, error=error)
+        return False
 
 
 def refuse(run: JobRun, error: ServiceError) -> None:
@@ -165,5 +171,5 @@ def refuse(run: JobRun, error: ServiceError) -> None:
         "error_class": type(error).__name__,
         "error_message": str(error),
     }
-    if patience.insist(lambda: run.move(Status.FAILED, Q(status=Status.PENDING), **values), seconds=5):
+    if _write(run, lambda: run.move(Status.FAILED, Q(status=Status.PENDING), **values)):
         run_refused.send_robust(JobRun, run=run, error=error)
