@@ -51,7 +51,7 @@ class Failures(RuleBasedStateMachine):
 
     def _sender(self) -> subprocess.Popen[str]:
         pipe = subprocess.PIPE
-        environment = {**os.environ, **self.scene.environment}
+        environment = {**os.environ, **self.scene.environment, "SEND_DEADLINE": "2"}
         program = ["python", "-c", PROGRAM + SENDER]
         sender = subprocess.Popen(program, env=environment, stdin=pipe, stdout=pipe, text=True)
         self.scene.senders.append(sender)

@@ -9,7 +9,7 @@ from typing import Any
 from django.db.models.functions import Now
 
 from cloudrun_jobs.models import JobRun, Status, Trigger
-from tests.emulator.cloud import PLACE
+from tests.emulator.cloud import PLACE, eventually
 
 from .conftest import Scene
 
@@ -68,6 +68,8 @@ def test_a_reservation_delivered_twice_is_one_run(scene: Scene) -> None:
     reserve(scene)
     scene.emulator.faults.double_delivery()
     pass_by(scene, minutes=12)
+    eventually(lambda: len(scene.executions()) == 2)
+    scene.over()
 
     assert (len(scene.executions()), len(scene.journal()), scene.statuses()) == (2, 1, [Status.SUCCEEDED])
 
@@ -191,6 +193,7 @@ def test_a_tick_that_arrives_twice_is_one_run(scene: Scene) -> None:
     assert syncing.wait(60) == 0, syncing.communicate()
     scene.emulator.faults.double_delivery()
     scene.emulator.clients.scheduler.run_job(name=entries(scene)[0].name)
+    eventually(lambda: len(scene.executions()) == 2)
     scene.over()
     again = JobRun.objects.get(status=Status.SKIPPED)
 

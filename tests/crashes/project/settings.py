@@ -24,7 +24,7 @@ CLOUDRUN_JOBS = {
     "OPTIONS": {
         "endpoint": given["endpoint"],
         "runs_per_minute": 10_000,
-        "send_deadline": 2,
+        "send_deadline": float(os.environ.get("SEND_DEADLINE", "20")),
         "service_account": "jobs@acme.iam.gserviceaccount.com",
     },
 }
