@@ -14,6 +14,7 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 from django.apps import AppConfig
+from django.conf import settings
 from django.core.checks import CheckMessage, Error, Tags, Warning, register  # noqa: A004
 
 from . import backends, conf, cron, locks, schedules
@@ -33,6 +34,15 @@ def check_settings(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> li
         return list(backends.current().check())
     except InvalidSettings as error:
         return [Error(error.args[0], hint=error.hint or None, id="cloudrun_jobs.E001")]
+
+
+@register(TAG)
+def check_time_zones(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[CheckMessage]:
+    """Refuse local times in the database: the records' are compared with the server's clock, in UTC."""
+    if settings.USE_TZ:
+        return []
+    words = "USE_TZ is False: the records of the runs need times with a zone."
+    return [Error(words, hint="Set USE_TZ = True, as Django does by default.", id="cloudrun_jobs.E015")]
 
 
 @register(TAG)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 from uuid import uuid4
@@ -16,7 +17,7 @@ from . import backends, conf
 from .arguments import arguments, checked, takes_a_key
 from .argv import parse
 from .backends import InProcessBackend, RemoteBackend, Request
-from .exceptions import InvalidArguments, JobFailed
+from .exceptions import InvalidArguments, JobFailed, JobInterrupted
 from .models import JobRun, Trigger
 from .reservation import At, moment, reservation
 from .runs import requests
@@ -75,9 +76,10 @@ def _ask(
 ) -> Operation:
     """Record the request, and carry it out: in this process, or by `send`."""
     backend = backends.current()
-    run = requests.record(request, environment=spec.environment, trigger=trigger, **values)
-    if str(run.pk) != request.run_id:
+    run, is_to_send = requests.record(request, environment=spec.environment, trigger=trigger, **values)
+    if not is_to_send:
         return backend.operation(run)  # Asked for before, under the same key.
+    request = replace(request, run_id=str(run.pk))
     if backend.is_remote:
         operation = send(cast(RemoteBackend, backend), run, request)
     else:
@@ -103,6 +105,8 @@ def _run_here(worker: CloudRunJobs, request: Request) -> Any:
         options["skip_checks"] = True  # As call_command does: the caller's process has been checked.
     try:
         worker.execute(*options.pop("args", ()), **options)
+    except JobInterrupted:
+        raise  # Meant for the whole process.
     except SystemExit as leaving:
         if code := exit_status(leaving.code):
             words = f"{worker.command_name}: run() left by sys.exit() with {leaving.code!r}."

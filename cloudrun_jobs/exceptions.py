@@ -15,6 +15,7 @@ CloudRunJobsError
 │       └── OutcomeUnknown   ... and may have started what it was asked to
 ├── InvalidRunId             a container was told to do a run whose id is none
 ├── RecordUnavailable        the database that keeps the records of the runs does not answer
+├── RecordTablesMissing      ... or was not migrated
 ├── LockError                a lock cannot be had, or is not used as it should be
 │   ├── LockTimeout          ... others held it for as long as the caller would wait
 │   ├── LockUnavailable      ... its server did not say who holds it
@@ -126,6 +127,10 @@ class InvalidRunId(CloudRunJobsError):
 
 class RecordUnavailable(CloudRunJobsError):
     """The database that keeps the records of the runs does not answer."""
+
+
+class RecordTablesMissing(CloudRunJobsError, ImproperlyConfigured):
+    """The database that keeps the records of the runs was not migrated."""
 
 
 class LockError(CloudRunJobsError):

@@ -10,15 +10,18 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from django.core.management.base import CommandError
+from django.db import Error
 
 from . import context, guard, interrupts
 from .exceptions import (
+    CloudRunJobsError,
     InvalidArguments,
     InvalidRunId,
     JobCancelled,
     JobFailed,
     LeaseLost,
     LockError,
+    RecordTablesMissing,
     RecordUnavailable,
 )
 from .models import JobRun, Status
@@ -27,7 +30,7 @@ from .runs.claims import Start, Taken
 from .runs.endings import NOT_STARTED, exit_status, storable
 from .runs.results import in_json
 from .shield import exposed
-from .signals import job_duplicated, job_finished, job_skipped, job_started
+from .signals import job_duplicated, job_finished, job_skipped, job_started, run_troubled
 from .spec import JobSpec
 
 if TYPE_CHECKING:
@@ -71,7 +74,15 @@ def _released(job: CloudRunJobs) -> Iterator[list[JobRun]]:
     finally:
         for run in runs:
             if run.is_reserved and context.in_container():
-                job.release(run)
+                _release(job, run)
+
+
+def _release(job: CloudRunJobs, run: JobRun) -> None:
+    """Delete it if that can be done: who looks after the runs does it otherwise."""
+    try:
+        job.release(run)
+    except (CloudRunJobsError, Error) as error:
+        run_troubled.send_robust(JobRun, run=run, error=error)
 
 
 def _start(
@@ -120,7 +131,7 @@ def _told_to_the_shell(job: CloudRunJobs) -> Iterator[None]:
     """Where `manage.py` runs this, say in a line, and in the status, what kept the job from being done."""
     try:
         yield
-    except (LockError, LeaseLost, RecordUnavailable, InvalidRunId) as error:
+    except (LockError, LeaseLost, RecordUnavailable, RecordTablesMissing, InvalidRunId) as error:
         if not job._called_from_command_line:  # type: ignore[attr-defined]  # set by BaseCommand
             raise
         status = NOT_UNDERSTOOD if isinstance(error, InvalidRunId) else NOT_STARTED

@@ -70,6 +70,10 @@ class RemoteBackend(Backend):
     # For how many seconds a request that got no clear answer is tried again.
     send_deadline = 20.0
 
+    def wait_turn(self) -> float:
+        """Return when this process may start another execution, after how many seconds."""
+        return 0.0
+
     @abstractmethod
     def start(self, request: Request, *, timeout: float) -> Operation:
         """Start an execution, once, and return its handle. Raises one of the `ServiceError`s."""

@@ -6,8 +6,9 @@ import uuid
 
 import django.core.serializers.json
 import django.db.models.deletion
-import django.db.models.functions.datetime
 from django.db import migrations, models
+
+import cloudrun_jobs.models.clock
 
 
 class Migration(migrations.Migration):
@@ -58,7 +59,7 @@ class Migration(migrations.Migration):
                     ),
                 ),
                 ("reason", models.CharField(blank=True, max_length=40)),
-                ("created_at", models.DateTimeField(db_default=django.db.models.functions.datetime.Now())),
+                ("created_at", models.DateTimeField(db_default=cloudrun_jobs.models.clock.Now())),
                 ("sent_at", models.DateTimeField(null=True)),
                 ("started_at", models.DateTimeField(null=True)),
                 ("finished_at", models.DateTimeField(null=True)),
@@ -126,9 +127,9 @@ class Migration(migrations.Migration):
                 ("reason", models.CharField(blank=True, max_length=40)),
                 ("exit_code", models.SmallIntegerField(null=True)),
                 ("result", models.JSONField(encoder=django.core.serializers.json.DjangoJSONEncoder, null=True)),
-                ("started_at", models.DateTimeField(db_default=django.db.models.functions.datetime.Now())),
+                ("started_at", models.DateTimeField(db_default=cloudrun_jobs.models.clock.Now())),
                 ("finished_at", models.DateTimeField(null=True)),
-                ("heartbeat_at", models.DateTimeField(db_default=django.db.models.functions.datetime.Now())),
+                ("heartbeat_at", models.DateTimeField(db_default=cloudrun_jobs.models.clock.Now())),
                 ("progress_done", models.BigIntegerField(null=True)),
                 ("progress_total", models.BigIntegerField(null=True)),
                 ("progress_text", models.CharField(blank=True, max_length=200)),

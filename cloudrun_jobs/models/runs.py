@@ -6,16 +6,18 @@ things only the one that may move it does. Times are the database server's: no m
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 from uuid import UUID, uuid4
 
 from django.core.serializers.json import DjangoJSONEncoder
-from django.db import models
+from django.db import models, router, transaction
 from django.db.models import Case, F, Q, Value, When
-from django.db.models.functions import Coalesce, Now, NullIf
+from django.db.models.functions import Coalesce, NullIf
 
 from ..exceptions import CloudRunJobsError
 from ..spec import resource_name
+from .clock import Now
 from .figures import Progress
 from .queries import JobRunQuerySet, PrimaryManager
 from .statuses import FINISHED, SOURCES, Status
@@ -127,7 +129,7 @@ class JobRun(models.Model):
     def refresh(self) -> JobRun:
         """Read the row again, after asking Cloud Run about a run that should have an outcome by now."""
         self.refresh_from_db()
-        if not self.is_finished and self.execution_name:
+        if not self.is_finished and self.execution:
             self.operation.done()
             self.refresh_from_db()
         return self
@@ -136,11 +138,12 @@ class JobRun(models.Model):
         """Cancel it; return False if it had ended before. One that waits to be sent is not sent any more."""
         if self.move(Status.CANCELLED, self._still(Status.PENDING), finished_at=Now(), reason="cancelled"):
             if self.is_reserved:
-                self._command().release(self)
+                release = partial(self._command().release, self)
+                transaction.on_commit(release, using=router.db_for_write(JobRun), robust=True)
             return True
         self.write(self._still(Status.SENT, Status.RUNNING), cancel_requested_at=Now())
         self.refresh_from_db()
-        return bool(not self.is_finished and self.execution_name and self.operation.cancel())
+        return bool(not self.is_finished and self.execution and self.operation.cancel())
 
     def rerun(self) -> Operation:
         """Start the same job with the same arguments again, as a run of its own."""
@@ -173,12 +176,16 @@ class JobRun(models.Model):
             sending_until=None,
         )
 
-    def settle(self, seen: Observation) -> bool:
-        """End it as the service says its execution ended, unless its own container told before."""
+    def settle(self, seen: Observation, execution: str | None) -> bool:
+        """End it as the service says its execution ended, unless its own container told before.
+
+        `execution` is the short name of the one that was seen: another one's end is not the run's.
+        """
         if seen.status is None:
             return False
         settled = self.move(
             Status(seen.status),
+            Q(execution=execution) | Q(execution=None),
             finished_at=Now(),
             reason=seen.reason,
             # What the container said itself tells more.

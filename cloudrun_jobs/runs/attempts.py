@@ -5,18 +5,18 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
-from contextvars import ContextVar
+from dataclasses import replace
 from typing import Any
 from uuid import UUID, uuid4
 
 from django.db import Error, IntegrityError
 from django.db.models import Count, F, Model, Q
-from django.db.models.functions import Now
 
 from ..context import TaskContext
 from ..exceptions import TERMINATED, JobInterrupted, RecordUnavailable
 from ..interrupts import Interrupt
 from ..models import JobRun, Status, TaskRun
+from ..models.clock import Now
 from ..models.statuses import FINISHED
 from ..signals import run_troubled
 from ..spec import JobSpec
@@ -36,8 +36,8 @@ WORST_FIRST = (Status.CANCELLED, Status.FAILED, Status.SUCCEEDED, Status.SKIPPED
 
 NO_ERROR = {"error_class": "", "error_message": "", "traceback": ""}
 
-# The attempt that this code is part of: a job that another calls is a run of its own.
-_current: ContextVar[Attempt | None] = ContextVar("cloudrun_jobs_attempt", default=None)
+# The attempts of this process, whichever thread makes them: a job that another calls is a run of its own.
+_under_way: list[Attempt] = []
 
 
 class Attempt:
@@ -53,6 +53,7 @@ class Attempt:
         self._pid = os.getpid()
         self._in_transaction = patience.in_transaction()  # The caller's.
         self._ended: Ending | None = None
+        self._is_ending = False
 
     def skip(self, lock: str, holders: Sequence[object]) -> None:
         """End it without work: the lock is held by others."""
@@ -64,6 +65,8 @@ class Attempt:
 
         Called in the pulse's thread: the main one may never come back.
         """
+        if self._is_ending:
+            return
         try:
             self._record(ending(interrupt.interrupted()), {})
         finally:
@@ -73,6 +76,7 @@ class Attempt:
         """Record how it ended. That this cannot be done makes no failure of work that was."""
         if os.getpid() != self._pid:
             return  # A fork of the job's process leaves by the same door.
+        self._is_ending = True
         ended = self._ended or ending(error)
         seconds = TO_END_SOON if isinstance(error, JobInterrupted) else TO_END
         progress = self.pulse.stop()
@@ -84,12 +88,15 @@ class Attempt:
             run_troubled.send_robust(JobRun, run=self.run, error=failed)
 
     def _record(self, ended: Ending, progress: dict[str, object]) -> None:
-        if not self._write_task(ended, progress):
+        if ended.reason == "timeout" and self._was_cancelled():
+            ended = replace(ended, status=Status.CANCELLED, reason="cancelled")
+        goes_on = ended.may_be_retried and self._retries
+        if not self._write_task(ended, progress, goes_on=goes_on):
             if TaskRun.objects.filter(pk=self._task.pk).exists():
                 return  # A later attempt took over; what this one thinks is of no use any more.
             self._restore()
-            self._write_task(ended, progress)
-        if ended.may_be_retried and self._retries:
+            self._write_task(ended, progress, goes_on=goes_on)
+        if goes_on:
             # The error stays if nobody tries again: the job may be deployed with fewer retries than it declares.
             self.run.write(Q(status=Status.RUNNING), retried_count=F("retried_count") + 1, **_error(ended))
         elif self._tasks == 1:
@@ -97,15 +104,19 @@ class Attempt:
         else:
             self._end_with_the_others(ended)
 
-    def _write_task(self, ended: Ending, progress: dict[str, object]) -> bool:
+    def _was_cancelled(self) -> bool:
+        """Say whether somebody cancelled the run here: SIGTERM does not tell why it comes."""
+        return JobRun.objects.filter(pk=self.run.pk).exclude(cancel_requested_at=None).exists()
+
+    def _write_task(self, ended: Ending, progress: dict[str, object], *, goes_on: bool) -> bool:
         mine = TaskRun.objects.filter(pk=self._task.pk, worker=self._task.worker)
         return bool(
             mine.update(
-                status=ended.status,
+                status=Status.RUNNING if goes_on else ended.status,
                 reason=ended.reason,
                 exit_code=ended.exit_code,
                 result=self.result,
-                finished_at=Now(),
+                finished_at=None if goes_on else Now(),
                 **progress,
             )
         )
@@ -178,7 +189,7 @@ def attempted(start: Start, spec: JobSpec, interrupt: Interrupt) -> Iterator[Att
     if isinstance(claimed, Taken):
         yield claimed
         return
-    reset = _current.set(claimed)
+    _under_way.append(claimed)
     claimed.pulse.start(interrupt, claimed.cut_off)
     error: BaseException | None = None
     try:
@@ -187,13 +198,13 @@ def attempted(start: Start, spec: JobSpec, interrupt: Interrupt) -> Iterator[Att
         error = raised
         raise
     finally:
-        _current.reset(reset)
+        _under_way.remove(claimed)
         claimed.end(error)
 
 
 def within_another() -> bool:
     """Say whether this code is part of a run already."""
-    return _current.get() is not None
+    return bool(_under_way)
 
 
 def _claim(start: Start, spec: JobSpec, worker: UUID) -> Attempt | Taken:

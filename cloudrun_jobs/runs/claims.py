@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -11,12 +11,13 @@ from uuid import UUID
 
 from django.db import IntegrityError, transaction
 from django.db.models import F, Q
-from django.db.models.functions import Coalesce, Now
+from django.db.models.functions import Coalesce
 
 from .. import conf
 from ..context import TaskContext
 from ..exceptions import InvalidRunId
 from ..models import JobRun, Status, Trigger
+from ..models.clock import Now
 from ..models.runs import is_run_id
 from ..signals import run_restored
 from . import patience
@@ -54,8 +55,8 @@ def claim(start: Start) -> JobRun | Taken:
     if not is_run_id(task.run_id):
         words = f"{conf.RUN_ID_VARIABLE}: expected the UUID of a run, got {task.run_id[:100]!r}."
         raise InvalidRunId(words, hint="delay() sets it; leave it out to start a run of its own.")
-    if is_over(task.reserved_for):
-        return Taken(_found(task.run_id) or JobRun(pk=task.run_id, command=start.command, status=Status.LOST))
+    if is_over(task.reserved_for) and (late := _not_begun(start, task)):
+        return Taken(late)
     return _answer(start, UUID(task.run_id), execution=task.execution)
 
 
@@ -74,6 +75,12 @@ def _answer(start: Start, run_id: UUID, *, execution: str | None) -> JobRun | Ta
     return Taken(found) if found.command == start.command else _record(start)
 
 
+def _not_begun(start: Start, task: TaskContext) -> JobRun | None:
+    """Return the run if it has no record any more, or waits; a retry of one that has begun is never too late."""
+    run = _found(task.run_id) or JobRun(pk=task.run_id, command=start.command, status=Status.LOST)
+    return run if run.status in {Status.PENDING, Status.LOST} else None
+
+
 def _found(run_id: UUID | str) -> JobRun | None:
     return JobRun.objects.filter(pk=run_id).first()
 
@@ -81,11 +88,21 @@ def _found(run_id: UUID | str) -> JobRun | None:
 def _running(start: Start, execution: str | None) -> dict[str, Any]:
     return {
         "execution": execution,
+        **_full_name(start, execution),
         "task_count": start.task.count if start.task else 1,
         "started_at": Coalesce(F("started_at"), Now()),
         "finished_at": None,
         "reason": "",
     }
+
+
+def _full_name(start: Start, execution: str | None) -> dict[str, str]:
+    """Return the name by which the service knows the execution, where the settings say what Cloud Run does not."""
+    settings = conf.load()
+    if not (execution and start.task and settings.project and settings.region):
+        return {}
+    place = f"projects/{settings.project}/locations/{settings.region}"
+    return {"execution_name": f"{place}/jobs/{start.task.job}/executions/{execution}"}
 
 
 def _restore(start: Start, run_id: UUID, execution: str | None) -> JobRun | Taken:
@@ -105,7 +122,8 @@ def _without_request(start: Start, task: TaskContext) -> JobRun | Taken:
         run: JobRun | Taken = _record(start, execution=task.execution, trigger=trigger)
     except IntegrityError:  # Another task of the execution made it, or an earlier attempt of this one.
         run = _answer(start, JobRun.objects.get(execution=task.execution).pk, execution=task.execution)
-    if isinstance(run, Taken) or trigger == Trigger.MANUAL or run.schedule:
+    # Without an execution it is not this one's run, but that of another command in the same container.
+    if isinstance(run, Taken) or trigger == Trigger.MANUAL or run.schedule or not run.execution:
         return run
     return _book(run, *tick(task.schedule, run.created_at))
 
@@ -117,6 +135,8 @@ def _book(run: JobRun, entry: str, due: datetime | None) -> JobRun | Taken:
             run.write(Q(), schedule=entry, scheduled_for=due)
     except IntegrityError:
         first = JobRun.objects.get(schedule=entry, scheduled_for=due)
+        if first.status in {Status.FAILED, Status.CANCELLED, Status.LOST}:
+            return run  # Its work is not done: somebody who starts it again wants it done.
         words = f"The tick of {due:%F %T %Z} is the run of {first.execution}."
         run.move(Status.SKIPPED, reason="same_tick", error_message=words, finished_at=Now())
         return Taken(first)
@@ -135,6 +155,7 @@ def _record(start: Start, **values: Any) -> JobRun:
             "status": Status.RUNNING,
             "task_count": start.task.count if start.task else 1,
             "started_at": Now(),
+            **_full_name(start, values.get("execution")),
             **values,
         }
     )
@@ -142,9 +163,9 @@ def _record(start: Start, **values: Any) -> JobRun:
     return run
 
 
-def insert(row: Any) -> None:
+def insert(row: Any, *, may_conflict: bool = True) -> None:
     """Insert a row, so that a conflict does not spoil the transaction it may be in."""
-    with _savepoint():
+    with _savepoint() if may_conflict else nullcontext():
         row.save(force_insert=True)
     for field in row._meta.concrete_fields:
         # What the server computed is read from it when it is asked for.

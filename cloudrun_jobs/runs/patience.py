@@ -6,9 +6,17 @@ import time
 from collections.abc import Callable
 from typing import TypeVar
 
-from django.db import DEFAULT_DB_ALIAS, InterfaceError, OperationalError, connections, router
+from django.db import (
+    DEFAULT_DB_ALIAS,
+    Error,
+    InterfaceError,
+    OperationalError,
+    ProgrammingError,
+    connections,
+    router,
+)
 
-from ..exceptions import RecordUnavailable
+from ..exceptions import RecordTablesMissing, RecordUnavailable
 from ..models import JobRun
 
 Answer = TypeVar("Answer")
@@ -23,16 +31,34 @@ def alias() -> str:
 
 
 def in_transaction() -> bool:
-    """Say whether the caller is in a transaction of that database."""
-    return connections[alias()].in_atomic_block
+    """Say whether the caller is in a transaction of that database, or has switched autocommit off."""
+    connection = connections[alias()]
+    return connection.in_atomic_block or (connection.connection is not None and not connection.get_autocommit())
 
 
 def abandon_transaction() -> None:
     """Roll back a transaction that a job began and left open: what is written in it would never be committed."""
-    connection = connections[alias()]
-    if connection.in_atomic_block:
-        connection.close()
-        connection.connect()  # Forgets that there was one, as closing does not.
+    if in_transaction():
+        connections[alias()].close()
+        connections[alias()].connect()  # Forgets that there was one, as closing does not.
+
+
+def explained(work: Callable[[], Answer]) -> Answer:
+    """Do it; raise `RecordTablesMissing` where that is why it cannot be done."""
+    try:
+        return work()
+    except (OperationalError, ProgrammingError) as error:
+        if _tables_are_missing():
+            words = f"The database {alias()!r} has no tables for the records of the runs."
+            raise RecordTablesMissing(words, hint="Make them: manage.py migrate cloudrun_jobs.") from error
+        raise
+
+
+def _tables_are_missing() -> bool:
+    try:
+        return JobRun._meta.db_table not in connections[alias()].introspection.table_names()
+    except Error:
+        return False  # Nobody can say.
 
 
 def insist(work: Callable[[], Answer], *, seconds: float) -> Answer:
@@ -41,13 +67,11 @@ def insist(work: Callable[[], Answer], *, seconds: float) -> Answer:
     In a transaction it is done once: what was done before in it would be gone.
     """
     connection, deadline, wait = connections[alias()], time.monotonic() + seconds, FIRST_WAIT
-    if connection.in_atomic_block:
-        return work()
-    if connection.connection is not None and not connection.get_autocommit():
-        connection.close()  # The job switched it off, and what is written would never be committed.
+    if in_transaction():
+        return explained(work)
     while True:
         try:
-            return work()
+            return explained(work)
         except (OperationalError, InterfaceError) as error:
             connection.close()
             if time.monotonic() + wait > deadline:

@@ -6,9 +6,9 @@ from datetime import timedelta
 
 from django.db import transaction
 from django.db.models import QuerySet
-from django.db.models.functions import Now
 
 from ..models import JobRun
+from ..models.clock import Now
 from ..models.statuses import FINISHED
 from . import patience
 

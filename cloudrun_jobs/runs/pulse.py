@@ -10,11 +10,11 @@ import time
 from collections.abc import Callable
 
 from django.db import Error, connections
-from django.db.models.functions import Now
 
 from .. import context
 from ..interrupts import Interrupt
 from ..models import TaskRun
+from ..models.clock import Now
 from . import patience
 
 BEAT = 20.0  # Seconds. Who looks after dead jobs waits for several of these.

@@ -7,19 +7,21 @@ nothing about a run: it is asked about again the next time. Locks are not touche
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from datetime import datetime, timedelta
+from functools import partial
 from typing import cast
 
+from django.db import Error
 from django.db.models import Exists, OuterRef, Q, QuerySet
-from django.db.models.functions import Now
 from django.utils import timezone
 
 from .. import conf
 from ..backends import Backend, RemoteBackend, Request
-from ..exceptions import ServiceError
+from ..exceptions import AccessDenied, CloudRunJobsError
 from ..models import JobRun, Status, TaskRun, Trigger
+from ..models.clock import Now
 from ..models.statuses import FINISHED
 from ..operations import Observation
 from ..reservation import reservation
@@ -27,9 +29,10 @@ from ..signals import run_settled, run_troubled
 from . import requests, reserving
 from .ticks import LATEST
 
-UNSENT = timedelta(minutes=1)  # Older than any `delay()` that still tries.
-SENDING = timedelta(minutes=2)  # For so long a run is this process's to send.
 SILENT = timedelta(minutes=2)  # Six heartbeats.
+
+# What a run comes to that cannot be looked after: because this process may not, or for a while.
+DENIED, UNKNOWN = "denied", "unknown"
 
 ALONE = Observation(status=Status.LOST, reason="process_died", message="Its process ended without a word.")
 
@@ -39,10 +42,20 @@ def reconcile(backend: Backend) -> Counter[str]:
     done: Counter[str] = Counter()
     if backend.is_remote:
         remote = cast(RemoteBackend, backend)
-        done.update(requests.send_again(remote, run, _request(run)) for run in _unsent())
-        done.update(_settle_reservation(remote, run) for run in _reservations())
-    done.update(_look_after(backend, run) for run in _silent().iterator())
+        done.update(_each(_unsent(), partial(_send, remote)))
+        done.update(_each(_reservations(), partial(_settle_reservation, remote)))
+    done.update(_each(_silent(), partial(_look_after, backend)))
     return done
+
+
+def _each(runs: QuerySet[JobRun], work: Callable[[JobRun], str]) -> Iterable[str]:
+    """Do it to each run, the oldest first; what goes wrong with one does not concern the others."""
+    for run in runs.order_by("created_at").iterator():
+        try:
+            yield work(run)
+        except (CloudRunJobsError, Error) as error:
+            run_troubled.send_robust(JobRun, run=run, error=error)
+            yield DENIED if isinstance(error, AccessDenied) else UNKNOWN
 
 
 def _ours() -> QuerySet[JobRun]:
@@ -53,41 +66,47 @@ def _request(run: JobRun) -> Request:
     return Request(job=run.job, argv=tuple(run.argv or ()), run_id=str(run.pk))
 
 
-def _unsent() -> Iterator[JobRun]:
-    """Yield the runs that nobody sends, each to one process only."""
-    left = Q(status=Status.PENDING, scheduled_for=None, created_at__lt=Now() - UNSENT)
-    left &= Q(sending_until=None) | Q(sending_until__lt=Now())
-    for run in _ours().filter(left).order_by("created_at").iterator():
-        if run.write(left, sending_until=Now() + SENDING):
-            yield run
+def _nobodys() -> Q:
+    """The runs whose sender is dead, or has long given up."""
+    left = Q(sending_until=None) | Q(sending_until__lt=Now())
+    return Q(left, status=Status.PENDING, schedule=None)
 
 
-def _reservations() -> Iterator[JobRun]:
-    """Yield the reserved runs with something left to do: to book, to give up, to delete the entry of."""
-    reserved = _ours().filter(trigger=Trigger.RESERVE)
-    unbooked = Q(status=Status.PENDING, schedule=None, created_at__lt=Now() - UNSENT)
+def _unsent() -> QuerySet[JobRun]:
+    return _ours().filter(_nobodys(), scheduled_for=None)
+
+
+def _send(backend: RemoteBackend, run: JobRun) -> str:
+    if not run.write(_nobodys(), sending_until=Now() + requests.SENDING):
+        return "another's"
+    return requests.send_again(backend, run, _request(run))
+
+
+def _reservations() -> QuerySet[JobRun]:
+    """Return the reserved runs with something left to do: to book, to give up, to delete the entry of."""
     late = Q(status=Status.PENDING, scheduled_for__lt=Now() - LATEST)
     over = Q(status__in=FINISHED) & ~Q(schedule=None)
-    yield from reserved.filter(unbooked | late | over).iterator()
+    return _ours().filter(_nobodys() | late | over, trigger=Trigger.RESERVE)
 
 
 def _settle_reservation(backend: RemoteBackend, run: JobRun) -> str:
     now, due = timezone.now(), cast(datetime, run.scheduled_for)
-    if run.status == Status.PENDING and due < now - LATEST:
-        run.move(Status.LOST, finished_at=Now(), reason="never_started")
-        run_settled.send_robust(JobRun, run=run)
-    elif run.status == Status.PENDING:
+    if run.status == Status.PENDING and due >= now - LATEST:
         return _book(backend, run, due, now)
-    return run.status if reserving.release(backend, run) else "unknown"
+    if run.status == Status.PENDING and run.move(Status.LOST, finished_at=Now(), reason="never_started"):
+        run_settled.send_robust(JobRun, run=run)
+    return run.status if reserving.release(backend, run) else UNKNOWN
 
 
 def _book(backend: RemoteBackend, run: JobRun, due: datetime, now: datetime) -> str:
     """Make the entry that was not made; of a run whose time came meanwhile, send the request."""
     if due <= now:
-        return requests.send_again(backend, run, _request(run))
+        return _send(backend, run)
+    if not run.write(_nobodys(), sending_until=Now() + requests.SENDING):
+        return "another's"
     booked = reservation(due, "Etc/UTC", now)
     request = replace(_request(run), told=reserving.told(booked))
-    return reserving.book_quietly(backend, run, request, booked)
+    return reserving.book_later(backend, run, request, booked)
 
 
 def _silent() -> QuerySet[JobRun]:
@@ -100,12 +119,8 @@ def _silent() -> QuerySet[JobRun]:
 
 def _look_after(backend: Backend, run: JobRun) -> str:
     """Ask what became of a run, and end it if it has ended."""
-    try:
-        seen = cast(RemoteBackend, backend).observe(run) if backend.is_remote and run.execution else ALONE
-    except ServiceError as error:
-        run_troubled.send_robust(JobRun, run=run, error=error)
-        return "unknown"
-    if not run.settle(seen):
+    seen = cast(RemoteBackend, backend).observe(run) if backend.is_remote and run.execution else ALONE
+    if not run.settle(seen, run.execution):
         return "under way"
     run_settled.send_robust(JobRun, run=run)
     return run.status

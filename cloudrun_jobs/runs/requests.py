@@ -9,12 +9,12 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Callable, Mapping
+from datetime import timedelta
 from functools import partial
 from typing import Any, TypeVar
 
 from django.db import Error, IntegrityError, transaction
 from django.db.models import Q
-from django.db.models.functions import Now
 
 from ..backends import RemoteBackend, Request
 from ..exceptions import (
@@ -26,6 +26,7 @@ from ..exceptions import (
     ServiceUnavailable,
 )
 from ..models import JobRun, Status
+from ..models.clock import Now
 from ..operations import Operation
 from ..signals import run_postponed, run_refused, run_troubled
 from . import patience
@@ -39,9 +40,19 @@ Answer = TypeVar("Answer")
 
 FIRST_WAIT, LONGEST_WAIT = 0.5, 8.0
 
+SENDING = timedelta(minutes=2)  # For so long a run is its sender's to send. Then others look after it.
+LONG = 30.0  # Seconds after which a sender makes sure that it still is.
 
-def record(request: Request, *, environment: str, trigger: str, key: str | None = None, **values: Any) -> JobRun:
-    """Insert the run, in the caller's transaction; return the earlier one if the key was used before."""
+NOT_SENT = "not_sent"
+
+
+def record(
+    request: Request, *, environment: str, trigger: str, key: str | None = None, **values: Any
+) -> tuple[JobRun, bool]:
+    """Insert the run, in the caller's transaction, and say whether it is this caller's to send.
+
+    It is not if the key was used before: then the run is the earlier one.
+    """
     run = JobRun(
         id=request.run_id,
         command=request.argv[0],
@@ -50,25 +61,29 @@ def record(request: Request, *, environment: str, trigger: str, key: str | None 
         trigger=trigger,
         requested_by=asker(),
         idempotency_key=None if key is None else kept(request.argv[0], key),
+        sending_until=Now() + SENDING,
         **values,
     )
     try:
-        insert(run)
+        patience.explained(partial(insert, run, may_conflict=key is not None))
     except IntegrityError:
         if key is None:
             raise
         return _earlier(run, key)
-    return run
+    return run, True
 
 
-def _earlier(run: JobRun, key: str) -> JobRun:
+def _earlier(run: JobRun, key: str) -> tuple[JobRun, bool]:
+    """Return the run of the same key; one that was not sent is to be sent now, by the first who asks again."""
     earlier = JobRun.objects.get(
         command=run.command, environment=run.environment, idempotency_key=run.idempotency_key
     )
     if earlier.argv != run.argv:
         words = f"{run.command}: idempotency_key {key!r} was used with other arguments"
         raise InvalidArguments(f"{words}, for run {earlier.pk}.", hint="Make the key of what tells runs apart.")
-    return earlier
+    again = {"status": Status.PENDING, "reason": "", "finished_at": None, "error_class": "", "error_message": ""}
+    refused = Q(status=Status.FAILED, reason=NOT_SENT, execution=None)
+    return earlier, earlier.write(refused, **again, sending_until=Now() + SENDING)
 
 
 def dispatch(backend: RemoteBackend, run: JobRun, request: Request) -> Operation:
@@ -83,12 +98,22 @@ def dispatch(backend: RemoteBackend, run: JobRun, request: Request) -> Operation
 def send(backend: RemoteBackend, run: JobRun, request: Request) -> Operation:
     """Send the request; raise a `ServiceError`, and record the run as failed, if that cannot be done."""
     try:
-        operation = _start(backend, request)
+        operation = _start(backend, run, request)
     except ServiceError as error:
-        refuse(run, error)
-        raise
+        begun = None if refuse(run, error) else _begun(run)
+        if begun is None:
+            raise
+        return backend.operation(begun)
     note_sent(run, operation)
     return operation
+
+
+def _begun(run: JobRun) -> JobRun | None:
+    """Return the run if an execution has claimed it, though no answer said that there is one."""
+    try:
+        return JobRun.objects.filter(pk=run.pk).exclude(execution=None).first()
+    except Error:
+        return None
 
 
 def send_again(backend: RemoteBackend, run: JobRun, request: Request) -> str:
@@ -96,29 +121,37 @@ def send_again(backend: RemoteBackend, run: JobRun, request: Request) -> str:
 
     Whoever tried before may have died at any step, so its execution is looked for first.
     """
-    return _quietly(run, partial(_start, backend, request, is_unclear=True))
+    return quietly(run, partial(_send_anyhow, backend, run, request, is_unclear=True))
 
 
 def _after_commit(backend: RemoteBackend, run: JobRun, request: Request) -> None:
-    # Cancelled in the very transaction, it is not sent.
-    if JobRun.objects.filter(pk=run.pk, status=Status.PENDING).exists():
-        _quietly(run, partial(_start, backend, request))
+    if lease(run):
+        quietly(run, partial(_send_anyhow, backend, run, request))
 
 
-def _quietly(run: JobRun, start: Callable[[], Operation]) -> str:
+def _send_anyhow(backend: RemoteBackend, run: JobRun, request: Request, *, is_unclear: bool = False) -> str:
+    note_sent(run, _start(backend, run, request, is_unclear=is_unclear))
+    return "sent"
+
+
+def quietly(run: JobRun, work: Callable[[], str]) -> str:
+    """Do it where there is nobody left to tell of a failure; return what became of the run."""
     try:
-        operation = start()
+        return work()
     except PASSING as error:
         run_postponed.send_robust(JobRun, run=run, error=error)
         return "postponed"
     except ServiceError as error:
         refuse(run, error)
         return "refused"
-    note_sent(run, operation)
-    return "sent"
 
 
-def _start(backend: RemoteBackend, request: Request, *, is_unclear: bool = False) -> Operation:
+def lease(run: JobRun) -> bool:
+    """Take it on oneself to send the run, for a while; say whether there is anything left to send."""
+    return run.write(Q(status=Status.PENDING), sending_until=Now() + SENDING)
+
+
+def _start(backend: RemoteBackend, run: JobRun, request: Request, *, is_unclear: bool = False) -> Operation:
     """Start the execution; after an unclear answer, look for it before asking again."""
 
     def step(timeout: float) -> Operation:
@@ -126,6 +159,9 @@ def _start(backend: RemoteBackend, request: Request, *, is_unclear: bool = False
         if is_unclear and (found := backend.find(request)):
             return found
         is_unclear = False
+        # Others may have sent it, or somebody cancelled it, while this process waited for its turn.
+        if backend.wait_turn() > LONG and not lease(run):
+            return backend.operation(run)
         try:
             return backend.start(request, timeout=timeout)
         except OutcomeUnknown:
@@ -163,13 +199,15 @@ def _write(run: JobRun, work: Callable[[], bool]) -> bool:
         return False
 
 
-def refuse(run: JobRun, error: ServiceError) -> None:
-    """Record that it was not sent and will not be."""
+def refuse(run: JobRun, error: ServiceError) -> bool:
+    """Record that it was not sent and will not be; say whether that is so."""
     values: Mapping[str, Any] = {
         "finished_at": Now(),
-        "reason": "not_sent",
+        "reason": NOT_SENT,
         "error_class": type(error).__name__,
         "error_message": str(error),
     }
-    if _write(run, lambda: run.move(Status.FAILED, Q(status=Status.PENDING), **values)):
+    refused = _write(run, lambda: run.move(Status.FAILED, Q(status=Status.PENDING), **values))
+    if refused:
         run_refused.send_robust(JobRun, run=run, error=error)
+    return refused

@@ -13,9 +13,9 @@ from ..exceptions import ServiceError
 from ..models import JobRun, Status
 from ..operations import Operation
 from ..reservation import Reservation
-from ..signals import run_postponed, run_troubled
+from ..signals import run_troubled
 from . import patience
-from .requests import PASSING, persevere, refuse, send
+from .requests import lease, persevere, quietly, refuse, send, send_again
 
 
 def told(reservation: Reservation) -> dict[str, str]:
@@ -25,42 +25,44 @@ def told(reservation: Reservation) -> dict[str, str]:
 
 def arrange(backend: RemoteBackend, run: JobRun, request: Request, reservation: Reservation) -> Operation:
     """Have the run started at its time, once the caller's transaction is committed."""
-    if not patience.in_transaction():
-        try:
-            book(backend, run, request, reservation)
-        except ServiceError as error:
-            refuse(run, error)
-            raise
+    if patience.in_transaction():
+        hook = partial(_after_commit, backend, run, request, reservation)
+        transaction.on_commit(hook, using=patience.alias(), robust=True)
         return backend.operation(run)
-    hook = partial(book_quietly, backend, run, request, reservation)
-    transaction.on_commit(hook, using=patience.alias(), robust=True)
-    return backend.operation(run)
-
-
-def book(backend: RemoteBackend, run: JobRun, request: Request, reservation: Reservation) -> None:
-    """Make the entry; send the run now if its time is past."""
-    step = partial(_reserve, backend, request, reservation)
-    if entry := persevere(step, backend.send_deadline):
-        run.write(Q(status=Status.PENDING), schedule=entry, sending_until=None)
-    else:
-        send(backend, run, request)
-
-
-def _reserve(backend: RemoteBackend, request: Request, reservation: Reservation, timeout: float) -> str:
-    return backend.reserve(request, reservation, timeout=timeout)
-
-
-def book_quietly(backend: RemoteBackend, run: JobRun, request: Request, reservation: Reservation) -> str:
-    """Make the entry where there is nobody left to tell of a failure; return what became of it."""
     try:
-        book(backend, run, request, reservation)
-    except PASSING as error:
-        run_postponed.send_robust(JobRun, run=run, error=error)
-        return "postponed"
+        is_booked = _book(backend, run, request, reservation)
     except ServiceError as error:
         refuse(run, error)
-        return "refused"
-    return "reserved"
+        raise
+    return backend.operation(run) if is_booked else send(backend, run, request)
+
+
+def _after_commit(backend: RemoteBackend, run: JobRun, request: Request, reservation: Reservation) -> None:
+    if lease(run):
+        book_later(backend, run, request, reservation)
+
+
+def book_later(backend: RemoteBackend, run: JobRun, request: Request, reservation: Reservation) -> str:
+    """Make the entry where there is nobody left to tell of a failure; return what became of the run."""
+
+    def book() -> str:
+        if _book(backend, run, request, reservation):
+            return "reserved"
+        return send_again(backend, run, request)
+
+    return quietly(run, book)
+
+
+def _book(backend: RemoteBackend, run: JobRun, request: Request, reservation: Reservation) -> bool:
+    """Make the entry; return False if its time had passed by then. Of a run cancelled meanwhile, none stays."""
+
+    def step(timeout: float) -> str:
+        return backend.reserve(request, reservation, timeout=timeout)
+
+    entry = persevere(step, backend.send_deadline)
+    if entry and not run.write(Q(status=Status.PENDING), schedule=entry, sending_until=None):
+        backend.unreserve(entry)
+    return bool(entry)
 
 
 def release(backend: RemoteBackend, run: JobRun) -> bool:

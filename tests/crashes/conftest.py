@@ -86,6 +86,7 @@ class Scene:
         """Let ten minutes pass in the records, and reconcile them."""
         past = Now() - AGES
         JobRun.objects.update(created_at=past)
+        JobRun.objects.exclude(sending_until=None).update(sending_until=past)
         JobRun.objects.exclude(sent_at=None).update(sent_at=past)
         JobRun.objects.exclude(started_at=None).update(started_at=past)
         TaskRun.objects.update(heartbeat_at=past)

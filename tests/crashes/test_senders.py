@@ -92,7 +92,7 @@ def test_two_who_look_after_runs_do_no_harm(scene: Scene) -> None:
     """An unsent run is sent by one of them."""
     scene.deploy()
     scene.send(IN_A_TRANSACTION).wait(60)
-    JobRun.objects.update(created_at="2026-01-01T00:00:00Z")
+    JobRun.objects.update(sending_until="2026-01-01T00:00:00Z")
     reconcile = "from django.core.management import call_command; call_command('cloudrun_jobs', 'reconcile')"
     for process in [scene.send(reconcile) for _ in range(2)]:
         assert process.wait(60) == 0, process.communicate()

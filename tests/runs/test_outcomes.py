@@ -244,8 +244,8 @@ def test_a_failed_attempt_with_retries_left_is_no_failed_run(container: Containe
         seen.append((run.status, run.retried_count, run.tasks.get().status))
 
     assert seen == [
-        (Status.RUNNING, 1, Status.FAILED),
-        (Status.RUNNING, 2, Status.FAILED),
+        (Status.RUNNING, 1, Status.RUNNING),
+        (Status.RUNNING, 2, Status.RUNNING),
         (Status.FAILED, 2, Status.FAILED),
     ]
 

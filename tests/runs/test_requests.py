@@ -139,7 +139,7 @@ def test_another_hook_that_fails_before_loses_nothing(cloud: CloudRun, database:
     with suppress(RollBack), transaction.atomic(using=database):
         transaction.on_commit(fail, using=database)
         echo.Command().delay()
-    JobRun.objects.update(created_at=LONG_AGO)
+    JobRun.objects.update(sending_until=LONG_AGO)
 
     assert cloud.requests == []
     assert reconcile(current()) == {"sent": 1}
@@ -155,7 +155,7 @@ def test_a_failure_reaches_the_caller(cloud: CloudRun, error: tuple[Code, str], 
     cloud.errors = [error] * 20
     with pytest.raises(kind):
         echo.Command().delay()
-    JobRun.objects.update(created_at=LONG_AGO)
+    JobRun.objects.update(sending_until=LONG_AGO)
 
     run = JobRun.objects.get()
     assert (run.status, run.reason, run.error_class) == (Status.FAILED, "not_sent", kind.__name__)
@@ -171,7 +171,7 @@ def test_a_failure_after_the_commit_that_may_pass_is_postponed(
     cloud.errors = [UNAVAILABLE] * 20
     with caplog.at_level(logging.WARNING, "cloudrun_jobs"), transaction.atomic(using=database):
         operation = echo.Command().delay()
-    JobRun.objects.update(created_at=LONG_AGO)
+    JobRun.objects.update(sending_until=LONG_AGO)
 
     assert [record.__dict__["action"] for record in caplog.records] == ["run_postponed"]
     assert operation.run.status == Status.PENDING

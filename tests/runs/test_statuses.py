@@ -65,7 +65,7 @@ def test_what_a_service_says_does_not_overrule_the_container(status: Status, see
     """A run that ended by itself is not settled from outside."""
     run = request(status=status)
 
-    assert run.settle(Observation(status=seen)) is False
+    assert run.settle(Observation(status=seen), run.execution) is False
     run.refresh_from_db()
     assert run.status == status
 
@@ -74,6 +74,6 @@ def test_an_execution_that_goes_on_settles_nothing() -> None:
     """An observation without an end changes nothing."""
     run = request(status=Status.RUNNING)
 
-    assert run.settle(Observation(status=None)) is False
+    assert run.settle(Observation(status=None), run.execution) is False
     run.refresh_from_db()
     assert (run.status, run.finished_at) == (Status.RUNNING, None)

@@ -7,6 +7,7 @@ The only package that imports Google's clients, and only when one is first used:
 from __future__ import annotations
 
 import re
+import time
 from typing import TYPE_CHECKING
 
 from ... import conf
@@ -66,6 +67,14 @@ class CloudRunBackend(RemoteBackend):
         self.scheduler_service_account = _text("scheduler_service_account", scheduler_service_account)
         self.scheduler_region = _text("scheduler_region", scheduler_region)
         self.service_url = _text("service_url", service_url)
+
+    def wait_turn(self) -> float:
+        """Wait while this process has started as many executions in the last minute as it may."""
+        from .sending import turns
+
+        before = time.monotonic()
+        turns(self.runs_per_minute).wait_turn()
+        return time.monotonic() - before
 
     def start(self, request: Request, *, timeout: float) -> CloudRunOperation:
         """Ask Cloud Run for an execution; its service keeps it once this returns."""

@@ -30,6 +30,9 @@ if TYPE_CHECKING:
 
 POLLING = DEFAULT_POLLING.with_timeout(None)
 
+# A run that stepped aside for another one has not failed.
+GOOD = (Status.SUCCEEDED, Status.SKIPPED)
+
 # After these the next poll may see more: they say nothing of the execution.
 PASSING = (ServiceUnavailable, QuotaExhausted)
 GET = Call(permission="run.executions.get", role="roles/run.viewer")
@@ -143,7 +146,10 @@ class CloudRunOperation(PollingFuture, Operation):
 
     def _learn(self) -> None:
         """Ask the record which execution it is: the request may have been sent by now, or given up."""
-        if run := JobRun.objects.filter(pk=self.run_id).first():
+        run = JobRun.objects.filter(pk=self.run_id).first()
+        if run is None:
+            self._end(JobFailed(f"Run {self.run_id}: its record was deleted before it was sent."))
+        else:
             self._execution = Execution(name=run.execution_name, log_uri=run.log_uri)
             if run.is_finished and not run.execution_name:
                 self._end(_told(run))
@@ -156,15 +162,24 @@ class CloudRunOperation(PollingFuture, Operation):
             seen = self.observe(retry)
         except PASSING:
             return
-        if seen.status is not None:
-            self._end(self._settled(seen))
+        if seen.status is not None and (outcome := self._settled(seen)):
+            self._end(outcome)
 
-    def _settled(self, seen: Observation) -> JobRun | Exception:
-        """Bring the record in line with what was seen; return it for a success, else what went wrong."""
+    def _settled(self, seen: Observation) -> JobRun | Exception | None:
+        """Bring the record in line with what was seen; return it for a success, else what went wrong.
+
+        None if the execution stepped aside for another one, which is followed from then on.
+        """
         run = JobRun.objects.filter(pk=self.run_id).first() or JobRun(pk=self.run_id)
-        run.settle(seen)
+        place, _, name = self.execution_name.rpartition("/")
+        if run.execution and run.execution != name:
+            self._execution = Execution(name=f"{place}/{run.execution}")
+            return None
+        run.settle(seen, name)
+        if run.is_finished and run.status not in GOOD:
+            return failure(self._execution) or _told(run)
         if seen.status == Status.LOST:
-            return _told(run) if run.is_finished else JobFailed(f"{self.execution_name}: deleted.")
+            return run if run.status in GOOD else JobFailed(f"{self.execution_name}: deleted.")
         return failure(self._execution) or run
 
     def _end(self, outcome: JobRun | Exception) -> None:
@@ -180,7 +195,7 @@ class CloudRunOperation(PollingFuture, Operation):
 
 def _told(run: JobRun) -> JobRun | Exception:
     """Return what the record says of a run that no execution can be asked about."""
-    if run.status in {Status.SUCCEEDED, Status.SKIPPED}:
+    if run.status in GOOD:
         return run
     words = f"{run}: {run.get_status_display()}. {run.error_message}".strip()
     return (JobCancelled if run.status == Status.CANCELLED else JobFailed)(words)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from functools import cache
 from typing import TYPE_CHECKING
 
@@ -28,7 +29,6 @@ LIST = Call(permission="run.executions.list", role="roles/run.viewer")
 def run_job(backend: CloudRunBackend, request: Request, timeout: float) -> CloudRunOperation:
     """Send the request once. RunJob is not idempotent, so nothing here repeats it."""
     message = run_job_request(_name(backend, request), request)
-    _turns(backend.runs_per_minute).wait_turn()
     with translated(message.name, RUN, endpoint=backend.endpoint):
         sent = clients.jobs(backend.endpoint).run_job(message, timeout=min(timeout, backend.rpc_timeout))
     return CloudRunOperation(request.run_id, backend, execution=sent.metadata, operation=sent.operation)
@@ -46,9 +46,13 @@ def find_execution(backend: CloudRunBackend, request: Request) -> CloudRunOperat
 
 
 @cache
-def _turns(per_minute: int) -> Quota:
+def turns(per_minute: int) -> Quota:
     """Return this process's turns: ten thousand calls of `delay()` wait for one another, and are not refused."""
     return Quota(per_minute)
+
+
+# Its lock may be held by a thread that a forked child does not have.
+os.register_at_fork(after_in_child=turns.cache_clear)
 
 
 def run_job_request(name: str, request: Request) -> run_v2.RunJobRequest:

@@ -7,10 +7,12 @@ from __future__ import annotations
 
 from typing import Any
 
+from django.core.management.base import CommandError
+
 from ... import backends, conf
 from ...command import CloudRunJobs
 from ...exceptions import InvalidSettings, did_you_mean
-from ...runs.reconciling import reconcile
+from ...runs.reconciling import DENIED, reconcile
 from ...spec import DECLARATIONS
 
 
@@ -27,7 +29,10 @@ class Command(CloudRunJobs):
             return False
 
     def run(self, *args: Any, **options: Any) -> dict[str, int]:
-        return dict(reconcile(backends.current()))
+        done = reconcile(backends.current())
+        if done[DENIED]:
+            raise CommandError(f"Some runs could not be looked after for want of a permission: {dict(done)}.")
+        return dict(done)
 
     def _declared(self) -> dict[str, Any]:
         declared = conf.load().reconcile

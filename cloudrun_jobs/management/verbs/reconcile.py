@@ -5,10 +5,10 @@ from __future__ import annotations
 from argparse import ArgumentParser
 from typing import Any
 
-from django.core.management.base import BaseCommand
+from django.core.management.base import BaseCommand, CommandError
 
 from ...backends import current
-from ...runs.reconciling import reconcile
+from ...runs.reconciling import DENIED, reconcile
 
 HELP = "Send the runs that were not sent, and end those whose execution has ended without a word."
 
@@ -21,3 +21,5 @@ def run(command: BaseCommand, **options: Any) -> None:
     done = reconcile(current())
     counts = ", ".join(f"{count} {what}" for what, count in sorted(done.items()))
     command.stdout.write(f"{counts}." if counts else "Nothing to do.")
+    if done[DENIED]:
+        raise CommandError("Some runs could not be looked after for want of a permission: see the log.")
