@@ -30,7 +30,7 @@ test-faults: .venv/ready servers
 soak: .venv/ready servers
 	@$(NOX) --session soak
 
-# Drives the emulator with programs that nobody here wrote: Airflow.
+# Drives the emulator with Airflow, and has Terraform judge what is exported for it.
 test-clients: .venv/ready
 	@$(NOX) --session lint clients
 

@@ -109,7 +109,20 @@ def containers(session: nox.Session) -> None:
 
 @nox.session(python=NEWEST[0])
 def clients(session: nox.Session) -> None:
-    """Airflow's Cloud Run operator, in an environment of its own, against the emulator."""
+    """Programs that nobody here wrote, whose packages are in an environment of their own.
+
+    Airflow's Cloud Run operator against the emulator; Terraform, if it is installed, with a stand-in for Google's
+    provider.
+    """
     session.install("--quiet", "apache-airflow-providers-google")
-    emulator = Path(".nox") / "lint" / "bin" / "python"
-    session.run("python", "tests/emulator/airflow_client.py", str(emulator.absolute()), *session.posargs)
+    ours = Path(".nox", "lint", "bin", "python").absolute()
+    session.run("python", "tests/emulator/airflow_client.py", str(ours), *session.posargs)
+    # tf runs a provider, and the other has the arguments of Google's.
+    directory = Path(session.create_tmp(), "terraform")
+    python = directory / "bin" / "python"
+    session.run("uv", "venv", "--quiet", "--clear", str(directory), external=True)
+    install = ("uv", "pip", "install", "--quiet", "--python", str(python))
+    session.run(*install, "tf==1.2.0", external=True)
+    session.run(*install, "--no-deps", "cdktf-cdktf-provider-google==16.12.1", external=True)
+    env = {"TESTS_TERRAFORM_PYTHON": str(python.absolute())}
+    session.run(str(ours), "-m", "pytest", "tests/export/test_terraform.py", env=env, external=True)

@@ -10,6 +10,8 @@ from ..backends.cloudrun.values import Secret
 from ..exceptions import CloudRunJobsError
 from ..plans import Declared, refuse_twins
 
+INTERFACE = ("network", "subnetwork", "tags")  # What of a VPC is an interface of the job in it.
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Declarations:

@@ -7,7 +7,7 @@ from typing import Any
 
 from ..backends.cloudrun.values import ANNOTATION, Secret
 from ..plans import Declared, Hidden
-from .declarations import present, under
+from .declarations import INTERFACE, present, under
 
 PREFIX = "run.googleapis.com/"
 
@@ -64,7 +64,7 @@ def _variable(name: str, value: Hidden | Secret) -> dict[str, Any]:
 
 def _annotations(declared: Declared) -> dict[str, str]:
     vpc = under(declared.fields, "vpc")
-    interface = {name: vpc[name] for name in ("network", "subnetwork", "tags") if vpc.get(name)}
+    interface = {name: vpc[name] for name in INTERFACE if vpc.get(name)}
     found = {
         "cloudsql-instances": ",".join(sorted(under(declared.fields, "cloud_sql"))),
         "vpc-access-connector": vpc.get("connector", ""),

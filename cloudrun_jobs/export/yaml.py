@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import Any
 
 from . import knative
@@ -22,21 +22,24 @@ def text(declarations: Declarations) -> str:
     return "---\n".join(written(knative.job(job, declarations.region)) for job in declarations.jobs)
 
 
-def written(document: Mapping[str, Any]) -> str:
+def written(document: dict[str, Any]) -> str:
     return "".join(f"{line}\n" for line in _lines(document))
 
 
 def _lines(value: Any) -> Iterator[str]:
-    if isinstance(value, Mapping):
-        for name, item in value.items():
-            yield from _entry(name, item)
-    else:
-        for item in value:
-            yield from _item(item)
+    match value:
+        case dict() if value:
+            for name, item in value.items():
+                yield from _entry(name, item)
+        case list() if value:
+            for item in value:
+                yield from _item(item)
+        case _:
+            yield _scalar(value)
 
 
 def _entry(name: str, value: Any) -> Iterator[str]:
-    if isinstance(value, Mapping | list) and value:
+    if isinstance(value, dict | list) and value:
         yield f"{_scalar(name)}:"
         yield from (f"  {line}" for line in _lines(value))
     else:
@@ -44,9 +47,9 @@ def _entry(name: str, value: Any) -> Iterator[str]:
 
 
 def _item(value: Any) -> Iterator[str]:
-    lines = _lines(value) if isinstance(value, Mapping | list) else iter((_scalar(value),))
-    yield f"- {next(lines)}"
-    yield from (f"  {line}" for line in lines)
+    first, *others = _lines(value)
+    yield f"- {first}"
+    yield from (f"  {line}" for line in others)
 
 
 def _scalar(value: Any) -> str:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from ...backends.cloudrun.values import ANNOTATION, Secret
 from ...plans import Declared, Hidden
-from ..declarations import Declarations, present, under
+from ..declarations import INTERFACE, Declarations, present, under
 from ..durations import seconds
 
 if TYPE_CHECKING:
@@ -41,8 +41,8 @@ def _task(job: Declared, accounts: Accounts) -> dict[str, Any]:
         timeout=seconds(fields["timeout"]),
         max_retries=fields["max_retries"],
         service_account=accounts.email(account) if account else None,
-        containers=_container(job),
-        volumes={"name": VOLUME, "cloud_sql_instance": {"instances": instances}} if instances else None,
+        containers=[_container(job)],
+        volumes=[{"name": VOLUME, "cloud_sql_instance": {"instances": instances}}] if instances else None,
         vpc_access=_vpc(under(fields, "vpc")),
     )
 
@@ -68,12 +68,9 @@ def _variable(name: str, value: Hidden | Secret) -> dict[str, Any]:
 
 
 def _vpc(vpc: dict[str, Any]) -> dict[str, Any]:
+    interface = {name: vpc[name] for name in INTERFACE if vpc.get(name)}
     return present(
         connector=vpc.get("connector"),
         egress=vpc.get("egress", "").upper().replace("-", "_"),
-        network_interfaces=present(
-            network=vpc.get("network"),
-            subnetwork=vpc.get("subnetwork"),
-            tags=list(vpc.get("tags", ())),
-        ),
+        network_interfaces=[interface] if interface else None,
     )

@@ -36,8 +36,8 @@ def to_v2(annotations: dict[str, str], task: run_v2.TaskTemplate) -> None:
     if instances := annotations.get(CLOUD_SQL):
         sockets = run_v2.CloudSqlInstance(instances=instances.split(","))
         task.volumes = [*task.volumes, run_v2.Volume(name=VOLUME, cloud_sql_instance=sockets)]
-        for container in task.containers[:1]:
-            container.volume_mounts = [run_v2.VolumeMount(name=VOLUME, mount_path=SOCKETS)]
+        if task.containers:
+            task.containers[0].volume_mounts = [run_v2.VolumeMount(name=VOLUME, mount_path=SOCKETS)]
 
 
 def to_v1(task: run_v2.TaskTemplate) -> dict[str, str]:
