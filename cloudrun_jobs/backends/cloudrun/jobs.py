@@ -47,7 +47,7 @@ GET_SERVICE = Call(permission="run.services.get", role="roles/run.viewer")
 
 class Jobs:
     def __init__(self, backend: CloudRunBackend) -> None:
-        self.parent = f"projects/{backend.settings.project}/locations/{backend.settings.region}"
+        self.parent = backend.place
         self._backend = backend
         self._quota = Quota(WRITES_PER_MINUTE)
 
