@@ -186,7 +186,7 @@ class CloudRunJobs(BaseCommand):
         """Start an execution once, at a time to come, and return a handle on it.
 
         `at` is an aware datetime, a timedelta, or seconds from now. Cloud Scheduler starts it in the first whole
-        minute from then on that is at least half a minute ahead, Cloud Tasks in the first whole second.
+        minute from then on that is at least half a minute ahead, Cloud Tasks at that very time.
         The rest is as for `delay()`: in "local" and "test" the job runs now.
 
         Raises `InvalidArguments` for a time that is past, too, or further away than can be reserved: the next time

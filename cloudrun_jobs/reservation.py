@@ -1,6 +1,6 @@
 """When a reserved run is due, as the service that starts it can say it.
 
-An entry of Cloud Scheduler says it to the minute, and without a year; a task of Cloud Tasks to the second.
+An entry of Cloud Scheduler says it to the minute, and without a year; a task of Cloud Tasks exactly.
 """
 
 from __future__ import annotations
@@ -18,7 +18,6 @@ from .exceptions import InvalidArguments
 
 At: TypeAlias = datetime | timedelta | float
 
-SECOND = timedelta(seconds=1)
 MINUTE = timedelta(minutes=1)
 
 # The values of OPTIONS["reservations"].
@@ -36,7 +35,7 @@ ZONES_OF_LAST_RESORT = ("Etc/UTC",)  # Where no time comes twice, and none is sk
 class Reservation:
     """A moment in UTC, and, for Cloud Scheduler, the schedule that is due then and not before."""
 
-    at: datetime  # A whole second, and with a schedule a whole minute.
+    at: datetime  # With a schedule, a whole minute.
     cron: str = ""
     time_zone: str = ""
 
@@ -79,12 +78,11 @@ def _task(time: datetime, now: datetime) -> Reservation:
             f"reserve(): expected a time within 30 days, got {time.isoformat()}.",
             hint="Cloud Tasks keeps a task no longer: reserve it later, or with Cloud Scheduler.",
         )
-    return Reservation(at=_rounded_up(time, time.replace(microsecond=0), SECOND))
+    return Reservation(at=time)
 
 
 def _schedule(time: datetime, time_zone: str, now: datetime) -> Reservation:
-    soonest = max(time, now + NOTICE)
-    at = _rounded_up(soonest, soonest.replace(second=0, microsecond=0), MINUTE)
+    at = _minute(max(time, now + NOTICE))
     for zone in (time_zone, *ZONES_OF_LAST_RESORT):
         wall = at.astimezone(ZoneInfo(zone))
         expression = f"{wall.minute} {wall.hour} {wall.day} {wall.month} *"
@@ -96,5 +94,6 @@ def _schedule(time: datetime, time_zone: str, now: datetime) -> Reservation:
     )
 
 
-def _rounded_up(time: datetime, whole: datetime, unit: timedelta) -> datetime:
-    return whole if whole == time else whole + unit
+def _minute(time: datetime) -> datetime:
+    whole = time.replace(second=0, microsecond=0)
+    return whole if whole == time else whole + MINUTE
