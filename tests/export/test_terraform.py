@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from cloudrun_jobs import Schedule
 from cloudrun_jobs.emulator import Emulator
 from cloudrun_jobs.export.terraform.expressions import Expression, escaped
 from tests.sync.commands import ACCOUNT, Sync
@@ -124,8 +125,9 @@ def test_nothing_secret_is_in_it(export: Export) -> None:
 
 
 @pytest.mark.usefixtures("everything")
-def test_order(export: Export) -> None:
+def test_order(export: Export, monkeypatch: pytest.MonkeyPatch) -> None:
     """It is the same each time, and what is alike is sorted by name: a diff shows what changed."""
+    declare(monkeypatch, schedule=[Schedule("0 9 * * *", name="late"), Schedule("0 1 * * *", name="early")])
     document = export("terraform", *IMAGE, commands=())
 
     kinds = [list(found) for found in resources(document).values()]
