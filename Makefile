@@ -32,7 +32,7 @@ soak: .venv/ready servers
 
 # Drives the emulator with Airflow, and has Terraform judge what is exported for it.
 test-clients: .venv/ready
-	@$(NOX) --session lint clients
+	@$(NOX) --session lint clients terraform
 
 # Builds DockerfileServer and runs it: root on Debian.
 test-containers: .venv/ready

@@ -109,20 +109,18 @@ def containers(session: nox.Session) -> None:
 
 @nox.session(python=NEWEST[0])
 def clients(session: nox.Session) -> None:
-    """Programs that nobody here wrote, whose packages are in an environment of their own.
-
-    Airflow's Cloud Run operator against the emulator; Terraform, if it is installed, with a stand-in for Google's
-    provider.
-    """
+    """Airflow's Cloud Run operator, in an environment of its own, against the emulator."""
     session.install("--quiet", "apache-airflow-providers-google")
-    ours = Path(".nox", "lint", "bin", "python").absolute()
-    session.run("python", "tests/emulator/airflow_client.py", str(ours), *session.posargs)
-    # tf runs a provider, and the other has the arguments of Google's.
-    directory = Path(session.create_tmp(), "terraform")
-    python = directory / "bin" / "python"
-    session.run("uv", "venv", "--quiet", "--clear", str(directory), external=True)
-    install = ("uv", "pip", "install", "--quiet", "--python", str(python))
-    session.run(*install, "tf==1.2.0", external=True)
-    session.run(*install, "--no-deps", "cdktf-cdktf-provider-google==16.12.1", external=True)
-    env = {"TESTS_TERRAFORM_PYTHON": str(python.absolute())}
-    session.run(str(ours), "-m", "pytest", "tests/export/test_terraform.py", env=env, external=True)
+    emulator = Path(".nox") / "lint" / "bin" / "python"
+    session.run("python", "tests/emulator/airflow_client.py", str(emulator.absolute()), *session.posargs)
+
+
+@nox.session(python=NEWEST[0])
+def terraform(session: nox.Session) -> None:
+    """Terraform, if it is installed, with what stands in for Google's provider in an environment of its own."""
+    session.install("--quiet", "tf==1.2.0")
+    # For the arguments of the provider.
+    session.install("--quiet", "--no-deps", "cdktf-cdktf-provider-google==16.12.1")
+    tests = Path(".nox") / "lint" / "bin" / "python"
+    env = {"TESTS_TERRAFORM_PYTHON": str(Path(session.bin).absolute() / "python")}
+    session.run(str(tests.absolute()), "-m", "pytest", "tests/export/test_terraform.py", env=env, external=True)
