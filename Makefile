@@ -30,9 +30,9 @@ test-faults: .venv/ready servers
 soak: .venv/ready servers
 	@$(NOX) --session soak
 
-# Drives the emulator with programs that nobody here wrote: Airflow.
+# Drives the emulator with Airflow, and has Terraform judge what is exported for it.
 test-clients: .venv/ready
-	@$(NOX) --session lint clients
+	@$(NOX) --session lint clients terraform
 
 # Builds DockerfileServer and runs it: root on Debian.
 test-containers: .venv/ready

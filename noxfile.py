@@ -113,3 +113,14 @@ def clients(session: nox.Session) -> None:
     session.install("--quiet", "apache-airflow-providers-google")
     emulator = Path(".nox") / "lint" / "bin" / "python"
     session.run("python", "tests/emulator/airflow_client.py", str(emulator.absolute()), *session.posargs)
+
+
+@nox.session(python=NEWEST[0])
+def terraform(session: nox.Session) -> None:
+    """Terraform, if it is installed, with what stands in for Google's provider in an environment of its own."""
+    session.install("--quiet", "tf==1.2.0")
+    # For the arguments of the provider.
+    session.install("--quiet", "--no-deps", "cdktf-cdktf-provider-google==16.12.1")
+    tests = Path(".nox") / "lint" / "bin" / "python"
+    env = {"TESTS_TERRAFORM_PYTHON": str(Path(session.bin).absolute() / "python")}
+    session.run(str(tests.absolute()), "-m", "pytest", "tests/export/test_terraform.py", env=env, external=True)

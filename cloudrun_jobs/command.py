@@ -185,10 +185,12 @@ class CloudRunJobs(BaseCommand):
     def reserve(self, at: At, *args: Any, **options: Any) -> Operation:
         """Start an execution once, at a time to come, and return a handle on it.
 
-        `at` is an aware datetime, a timedelta, or seconds from now; the first whole minute from then on counts,
-        at least half a minute ahead. The rest is as for `delay()`: in "local" and "test" the job runs now.
+        `at` is an aware datetime, a timedelta, or seconds from now. Cloud Scheduler starts it in the first whole
+        minute from then on that is at least half a minute ahead, Cloud Tasks at that very time.
+        The rest is as for `delay()`: in "local" and "test" the job runs now.
 
-        Raises `InvalidArguments` for a time that is past, or as far away as the next time of this date, too.
+        Raises `InvalidArguments` for a time that is past, too, or further away than can be reserved: the next time
+        of this date, or, with Cloud Tasks, 30 days.
         """
         from .delay import reserve
 

@@ -1,4 +1,7 @@
-"""When a reserved run is due, as an entry of Cloud Scheduler can say it: to the minute, and without a year."""
+"""When a reserved run is due, as the service that starts it can say it.
+
+An entry of Cloud Scheduler says it to the minute, and without a year; a task of Cloud Tasks exactly.
+"""
 
 from __future__ import annotations
 
@@ -10,12 +13,17 @@ from zoneinfo import ZoneInfo
 from django.conf import settings
 from django.utils import timezone
 
-from . import cron
+from . import conf, cron
 from .exceptions import InvalidArguments
 
 At: TypeAlias = datetime | timedelta | float
 
 MINUTE = timedelta(minutes=1)
+
+# The values of OPTIONS["reservations"].
+CLOUD_SCHEDULER, CLOUD_TASKS = "cloud_scheduler", "cloud_tasks"
+
+LONGEST = timedelta(days=30)  # That Cloud Tasks keeps a task.
 
 # An entry must be there before its minute begins, or it is first due a year later.
 NOTICE = timedelta(seconds=30)
@@ -25,11 +33,11 @@ ZONES_OF_LAST_RESORT = ("Etc/UTC",)  # Where no time comes twice, and none is sk
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reservation:
-    """A moment, and the schedule that is due then, and not before."""
+    """A moment in UTC, and, for Cloud Scheduler, the schedule that is due then and not before."""
 
-    at: datetime  # In UTC, a whole minute.
-    cron: str
-    time_zone: str
+    at: datetime  # With a schedule, a whole minute.
+    cron: str = ""
+    time_zone: str = ""
 
 
 def moment(at: At, now: datetime) -> datetime:
@@ -57,7 +65,23 @@ def _aware(at: datetime) -> datetime:
 
 
 def reservation(time: datetime, time_zone: str, now: datetime) -> Reservation:
-    """Return the first minute that is not before the time, as a schedule. Raises `InvalidArguments`."""
+    """Return the first moment that is not before the time and can be reserved. Raises `InvalidArguments`."""
+    # Here too where the job runs in this process: what would be refused in the cloud is.
+    if conf.load().options.get("reservations") == CLOUD_TASKS:
+        return _task(time, now)
+    return _schedule(time, time_zone, now)
+
+
+def _task(time: datetime, now: datetime) -> Reservation:
+    if time > now + LONGEST:
+        raise InvalidArguments(
+            f"reserve(): expected a time within 30 days, got {time.isoformat()}.",
+            hint="Cloud Tasks keeps a task no longer: reserve it later, or with Cloud Scheduler.",
+        )
+    return Reservation(at=time)
+
+
+def _schedule(time: datetime, time_zone: str, now: datetime) -> Reservation:
     at = _minute(max(time, now + NOTICE))
     for zone in (time_zone, *ZONES_OF_LAST_RESORT):
         wall = at.astimezone(ZoneInfo(zone))

@@ -9,15 +9,14 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser, SystemCheckError
 
-from cloudrun_jobs import backends, conf
 from cloudrun_jobs.backends.cloudrun import CloudRunBackend
 from cloudrun_jobs.command import CloudRunJobs
-from cloudrun_jobs.exceptions import CloudRunJobsError, ServiceError, did_you_mean
+from cloudrun_jobs.exceptions import CloudRunJobsError, ServiceError
+from cloudrun_jobs.management.choosing import ERROR, add_commands, chosen, cloud
 from cloudrun_jobs.management.progress import Progress
 from cloudrun_jobs.plans import Change, Declared, Plan, Store, apply, as_data, as_lines, plan, summary
-from cloudrun_jobs.registry import find_jobs
 
-DRIFT, ERROR = 1, 2
+DRIFT = 1
 
 
 class SyncCommand(BaseCommand):
@@ -29,14 +28,7 @@ class SyncCommand(BaseCommand):
         mode.add_argument("--check", action="store_true", help="As --dry-run; end with status 1 if there is any.")
         parser.add_argument("--prune", action="store_true", help="Delete what no command declares any more.")
         parser.add_argument("--json", action="store_true", help="For machines.")
-        parser.add_argument(
-            "--command",
-            action="extend",
-            nargs="+",
-            dest="commands",
-            metavar="NAME",
-            help="Look at these commands alone.",
-        )
+        add_commands(parser)
 
     def store(self, backend: CloudRunBackend) -> Store:
         """Return where the declared things are kept."""
@@ -66,8 +58,8 @@ class SyncCommand(BaseCommand):
             raise CommandError(str(error), returncode=ERROR) from error
 
     def _sync(self, options: dict[str, Any]) -> None:
-        backend = _cloud()
-        jobs = _jobs(options["commands"])
+        backend = cloud()
+        jobs = chosen(options["commands"])
         store = self.store(backend)
         todo = plan(
             self.declared(jobs, backend, options),
@@ -142,32 +134,6 @@ class SyncCommand(BaseCommand):
     def _say(self, words: str) -> None:
         """Write words to stderr, where they are not mixed up with data, and not in the colour of an error."""
         self.stderr.write(words, str)
-
-
-def _cloud() -> CloudRunBackend:
-    backend = backends.current()
-    if isinstance(backend, CloudRunBackend):
-        return backend
-    environment = conf.load().environment
-    raise CommandError(
-        f"The environment is {environment!r}: it has no jobs and no schedules in the cloud. Set"
-        " CLOUDRUN_JOBS['ENVIRONMENT'], or CLOUDRUN_JOBS_ENVIRONMENT in the environment.",
-        returncode=ERROR,
-    )
-
-
-def _jobs(commands: Sequence[str] | None) -> list[CloudRunJobs]:
-    """Return the jobs, or those asked for; a command that may be one of them and cannot be read stops all."""
-    found = find_jobs()
-    for name, error in found.unreadable.items():
-        if commands is None or name in commands:
-            words = f"{name}: cannot be imported, so nothing was changed. {type(error).__name__}: {error}"
-            raise CommandError(words, returncode=ERROR) from error
-    for name in commands or ():
-        if name not in found.jobs:
-            hint = did_you_mean(name, found.jobs)
-            raise CommandError(f"{name!r} is not a Cloud Run job. {hint}", returncode=ERROR)
-    return [job for name, job in found.jobs.items() if commands is None or name in commands]
 
 
 def _count(number: int) -> str:

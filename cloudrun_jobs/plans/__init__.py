@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from .applying import Store, apply
 from .mark import RESERVATION, Mark
-from .planning import Change, Declared, FieldChange, Found, Hidden, Plan, plan
+from .planning import Change, Declared, FieldChange, Found, Hidden, Plan, plan, refuse_twins
 from .printing import as_data, as_lines, summary
 
 __all__ = [
@@ -25,5 +25,6 @@ __all__ = [
     "as_data",
     "as_lines",
     "plan",
+    "refuse_twins",
     "summary",
 ]

@@ -94,7 +94,7 @@ def plan(
 ) -> Plan:
     """Compare. With `commands`, orphans are looked for among those of these commands alone."""
     existing = {item.id: item for item in found}
-    _refuse_twins(declared)
+    refuse_twins(declared)
     pairs = [(item, existing.get(item.id)) for item in declared]
     _refuse_others(pairs, environment)
     changes = [change for item, old in pairs if (change := _change(item, old))]
@@ -110,7 +110,8 @@ def plan(
     )
 
 
-def _refuse_twins(declared: Sequence[Declared]) -> None:
+def refuse_twins(declared: Sequence[Declared]) -> None:
+    """Raise if two of them would be one."""
     first: dict[str, Declared] = {}
     for item in declared:
         if (other := first.setdefault(item.id, item)) is not item:

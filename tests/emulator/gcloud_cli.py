@@ -26,14 +26,15 @@ class Gcloud:
     def __call__(self, *args: str, succeeds: bool = True) -> Any:
         """Run it and return what it printed in JSON; with `succeeds` false, what it wrote on stderr."""
         done = subprocess.run(
-            ["gcloud", *args, "--format=json"], capture_output=True, text=True, timeout=90, env=self._environment()
+            ["gcloud", *args, "--format=json"], capture_output=True, text=True, timeout=90, env=self.environment()
         )
         assert (done.returncode == 0) is succeeds, done.stderr
         if not succeeds:
             return done.stderr
         return json.loads(done.stdout) if done.stdout.strip() else None
 
-    def _environment(self) -> dict[str, str]:
+    def environment(self) -> dict[str, str]:
+        """The variables of a process that calls it."""
         port = self.http.rpartition(":")[2]
         settings = {
             "CLOUDSDK_CONFIG": str(self.directory),

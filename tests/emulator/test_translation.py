@@ -64,6 +64,38 @@ def test_round_trip(job):
     assert specs.job_to_v2(json.loads(json.dumps(v1))) == job
 
 
+INTERFACE = {"network": "default", "subnetwork": "jobs", "tags": ["a", "b"]}
+SOCKETS = {
+    "name": "cloudsql",
+    "cloud_sql_instance": {"instances": ["acme:europe-west4:main", "acme:europe-west4:logs"]},
+}
+MOUNTED = {"image": "app", "volume_mounts": [{"name": "cloudsql", "mount_path": "/cloudsql"}]}
+
+
+@pytest.mark.parametrize(
+    "task",
+    [
+        {"vpc_access": {"network_interfaces": [INTERFACE], "egress": "ALL_TRAFFIC"}},
+        {"vpc_access": {"network_interfaces": [{"network": "default"}]}},
+        {"vpc_access": {"connector": "projects/acme/locations/europe-west4/connectors/main"}},
+        {"vpc_access": {"egress": "PRIVATE_RANGES_ONLY"}},
+        {"volumes": [SOCKETS], "containers": [MOUNTED]},
+    ],
+)
+def test_networks_and_databases(task):
+    """What is an annotation in v1 is a field in v2, and none of both."""
+    job = run_v2.Job(template={"template": task})
+    v1 = specs.job_spec_to_v1(job)
+    again = specs.job_to_v2({"spec": v1})
+
+    assert again.template.annotations == {}
+    assert again.template.template.vpc_access == job.template.template.vpc_access
+    assert again.template.template.volumes == job.template.template.volumes
+    assert [container.volume_mounts for container in again.template.template.containers] == [
+        container.volume_mounts for container in job.template.template.containers
+    ]
+
+
 @pytest.mark.parametrize(
     "v1",
     [

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import re
 import time
+from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
 from ... import conf
 from ...conf import Settings
 from ...exceptions import InvalidSettings
+from ...reservation import CLOUD_SCHEDULER, CLOUD_TASKS
 from ..base import RemoteBackend, Request
 
 if TYPE_CHECKING:
@@ -33,7 +35,8 @@ class CloudRunBackend(RemoteBackend):
     starts at most, below the project's quota of "Job run requests per minute per region".
     `service_account`, which jobs run as that name none; `scheduler_service_account`, which Cloud Scheduler starts
     them as; `scheduler_region`, if it does not serve REGION; `service_url`, of the web service, for commands that
-    run there.
+    run there. `reservations`, which service keeps what `reserve()` makes, "cloud_scheduler" or "cloud_tasks";
+    `tasks_queue`, the name of the queue of Cloud Tasks, in REGION.
     """
 
     def __init__(
@@ -48,6 +51,8 @@ class CloudRunBackend(RemoteBackend):
         scheduler_service_account: str | None = None,
         scheduler_region: str | None = None,
         service_url: str | None = None,
+        reservations: str = CLOUD_SCHEDULER,
+        tasks_queue: str | None = None,
     ) -> None:
         super().__init__(settings)
         for key, value in (("PROJECT", settings.project), ("REGION", settings.region)):
@@ -67,6 +72,12 @@ class CloudRunBackend(RemoteBackend):
         self.scheduler_service_account = _text("scheduler_service_account", scheduler_service_account)
         self.scheduler_region = _text("scheduler_region", scheduler_region)
         self.service_url = _text("service_url", service_url)
+        self.reservations = _text("reservations", reservations)
+        self.tasks_queue = _text("tasks_queue", tasks_queue)
+        if reservations == CLOUD_TASKS and tasks_queue is None:
+            hint = "Create one: gcloud tasks queues create NAME --location=REGION"
+            words = "CLOUDRUN_JOBS['OPTIONS']['tasks_queue']: required for Cloud Tasks, not set."
+            raise InvalidSettings(words, hint=hint)
 
     def wait_turn(self) -> float:
         """Wait while this process has started as many executions in the last minute as it may."""
@@ -89,30 +100,44 @@ class CloudRunBackend(RemoteBackend):
         return find_execution(self, request)
 
     def reserve(self, request: Request, reservation: Reservation, *, timeout: float) -> str:
-        """Make an entry of Cloud Scheduler that is due once."""
-        from .reservations import reserve
+        """Make an entry of Cloud Scheduler that is due once, or a task."""
+        if self.reservations == CLOUD_TASKS:
+            from .tasks import reserve
+        else:
+            from .reservations import reserve
 
         return reserve(self, request, reservation, timeout=min(timeout, self.rpc_timeout))
 
     def unreserve(self, entry: str) -> None:
-        """Delete that entry."""
-        from .reservations import unreserve
+        """Delete it, wherever it was made: of the two names, a task's alone has parts."""
+        if "/" in entry:
+            from .tasks import unreserve
+        else:
+            from .reservations import unreserve
 
         unreserve(self, entry)
 
     def check_reserving(self) -> None:
-        """Raise `InvalidSettings` unless there is an account for Cloud Scheduler."""
+        """Raise `InvalidSettings` unless there are an account to start runs as, and a client if it is an extra."""
         self.reserving_account()
+        if self.reservations == CLOUD_TASKS and find_spec("google.cloud.tasks_v2") is None:
+            hint = 'pip install "django-cloudrun-jobs[tasks]"'
+            raise InvalidSettings("reserve(): google-cloud-tasks is not installed.", hint=hint)
 
     def reserving_account(self) -> str:
-        """Return the service account as which Cloud Scheduler starts reserved runs, or raise."""
+        """Return the service account as which reserved runs are started, or raise."""
         account = self.scheduler_service_account or self.service_account
         if account is None:
             raise InvalidSettings(
-                "reserve(): no service account for Cloud Scheduler to start the run as.",
+                "reserve(): no service account to start the run as.",
                 hint="Set CLOUDRUN_JOBS['OPTIONS']['scheduler_service_account'].",
             )
         return account
+
+    @property
+    def place(self) -> str:
+        """Where the jobs are, and the queue of Cloud Tasks."""
+        return f"projects/{self.settings.project}/locations/{self.settings.region}"
 
     @property
     def scheduler_parent(self) -> str:
@@ -134,8 +159,7 @@ class CloudRunBackend(RemoteBackend):
 
     def _name(self, run: JobRun) -> str:
         """Return the full name of an execution that nobody of us started, and that told its short one."""
-        place = f"projects/{self.settings.project}/locations/{self.settings.region}"
-        return f"{place}/jobs/{run.job}/executions/{run.execution}" if run.execution else ""
+        return f"{self.place}/jobs/{run.job}/executions/{run.execution}" if run.execution else ""
 
     def jobs(self) -> Jobs:
         """Return the Cloud Run Jobs."""
@@ -162,6 +186,8 @@ TEXTS = {
     "service_account": (r"[\w.+-]+@[\w.-]+", "the e-mail address of a service account"),
     "scheduler_service_account": (r"[\w.+-]+@[\w.-]+", "the e-mail address of a service account"),
     "scheduler_region": conf.PATTERNS["REGION"],
+    "reservations": (f"{CLOUD_SCHEDULER}|{CLOUD_TASKS}", f"{CLOUD_SCHEDULER!r} or {CLOUD_TASKS!r}"),
+    "tasks_queue": (r"[A-Za-z0-9-]{1,100}", "the name of a queue: letters, digits and hyphens"),
     "service_url": (r"https://[\w.-]+(:[0-9]+)?/?", "a URL such as 'https://web-abc123.a.run.app'"),
 }
 

@@ -15,6 +15,7 @@ from google.cloud.run_v2.services.jobs.transports import JobsGrpcTransport
 if TYPE_CHECKING:
     from google.cloud.run_v2.services.services import ServicesClient
     from google.cloud.scheduler_v1.services.cloud_scheduler import CloudSchedulerClient
+    from google.cloud.tasks_v2.services.cloud_tasks import CloudTasksClient
 
 _clients: dict[tuple[type, str | None], Any] = {}
 _inherited: list[dict[tuple[type, str | None], Any]] = []
@@ -49,6 +50,15 @@ def scheduler(endpoint: str | None) -> CloudSchedulerClient:
     from google.cloud.scheduler_v1.services.cloud_scheduler.transports import CloudSchedulerGrpcTransport
 
     client: CloudSchedulerClient = _client(CloudSchedulerClient, CloudSchedulerGrpcTransport, endpoint)
+    return client
+
+
+def tasks(endpoint: str | None) -> CloudTasksClient:
+    """Return this process's client of Cloud Tasks."""
+    from google.cloud.tasks_v2.services.cloud_tasks import CloudTasksClient
+    from google.cloud.tasks_v2.services.cloud_tasks.transports import CloudTasksGrpcTransport
+
+    client: CloudTasksClient = _client(CloudTasksClient, CloudTasksGrpcTransport, endpoint)
     return client
 
 

@@ -20,6 +20,7 @@ from ...plans import Change, Found, Mark
 from . import clients, fields
 from .errors import Call, translated
 from .quota import WHEN_EXHAUSTED, Quota
+from .values import ANNOTATION
 
 if TYPE_CHECKING:
     from google.api_core.operation import Operation
@@ -28,7 +29,6 @@ if TYPE_CHECKING:
 
 PAGE_SIZE = 500
 WRITES_PER_MINUTE = 180  # Or 60 in newer projects, where those beyond it are refused, and tried again.
-ANNOTATION = "cloudrun-jobs/managed"
 DEVELOPER, ACT_AS = "roles/run.developer", "roles/iam.serviceAccountUser on the job's service account"
 CHANGED = "It was {} since the jobs were listed; run the sync again."
 LIST = Call(permission="run.jobs.list", role="roles/run.viewer")
@@ -47,7 +47,7 @@ GET_SERVICE = Call(permission="run.services.get", role="roles/run.viewer")
 
 class Jobs:
     def __init__(self, backend: CloudRunBackend) -> None:
-        self.parent = f"projects/{backend.settings.project}/locations/{backend.settings.region}"
+        self.parent = backend.place
         self._backend = backend
         self._quota = Quota(WRITES_PER_MINUTE)
 

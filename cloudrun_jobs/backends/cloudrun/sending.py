@@ -65,7 +65,7 @@ def run_job_request(name: str, request: Request) -> run_v2.RunJobRequest:
 
 
 def _name(backend: CloudRunBackend, request: Request) -> str:
-    return f"projects/{backend.settings.project}/locations/{backend.settings.region}/jobs/{request.job}"
+    return f"{backend.place}/jobs/{request.job}"
 
 
 def _run_ids(execution: run_v2.Execution) -> list[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+ANNOTATION = "cloudrun-jobs/managed"  # Of a job: holds our mark.
 CLOUD_SQL = "/cloudsql"  # Where the sockets of instances are, by convention of Google's own tools.
 
 

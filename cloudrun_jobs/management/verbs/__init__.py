@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from types import ModuleType
 
-from . import locks, prune, reconcile, reservations, runs, show, stats, unlock
+from . import export, locks, prune, reconcile, reservations, runs, show, stats, unlock
 
 VERBS: dict[str, ModuleType] = {
+    "export": export,
     "locks": locks,
     "prune": prune,
     "reconcile": reconcile,

@@ -7,10 +7,10 @@ from argparse import ArgumentParser
 from typing import Any
 
 from django.core.management.base import BaseCommand
-from django.utils import timezone
 
 from ...models import JobRun, Status, Trigger
 from .table import table
+from .words import moment
 
 HELP = "Show the runs that reserve() made and whose time has not come."
 
@@ -30,8 +30,7 @@ def run(command: BaseCommand, **options: Any) -> None:
 
 
 def _row(run: JobRun) -> tuple[str, ...]:
-    when = f"{timezone.localtime(run.scheduled_for):%F %H:%M %Z}"
-    return when, run.command, str(run.pk), run.requested_by, run.schedule or "(not made yet)"
+    return moment(run.scheduled_for), run.command, str(run.pk), run.requested_by, run.schedule or "(not made yet)"
 
 
 def _data(run: JobRun) -> dict[str, Any]:

@@ -26,5 +26,6 @@ CLOUDRUN_JOBS = {
         "runs_per_minute": 10_000,
         "send_deadline": float(os.environ.get("SEND_DEADLINE", "20")),
         "service_account": "jobs@acme.iam.gserviceaccount.com",
+        **given.get("options", {}),
     },
 }

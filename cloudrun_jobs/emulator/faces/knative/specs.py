@@ -8,6 +8,7 @@ from typing import Any
 from google.cloud import run_v2
 
 from cloudrun_jobs.emulator.errors import invalid
+from cloudrun_jobs.emulator.faces.knative import surroundings
 
 CLIENT_NAME, CLIENT_VERSION = "run.googleapis.com/client-name", "run.googleapis.com/client-version"
 # Set by the service on what it hands out; ignored when it comes back in an update.
@@ -25,13 +26,13 @@ def job_to_v2(v1: dict[str, Any]) -> run_v2.Job:
 
 def _job_to_v2(v1: dict[str, Any]) -> run_v2.Job:
     metadata, spec = v1.get("metadata", {}), v1["spec"]["template"]
-    annotations = dict(metadata.get("annotations", {}))
+    own = dict(metadata.get("annotations", {}))
     labels = {key: value for key, value in metadata.get("labels", {}).items() if key != LOCATION}
     job = run_v2.Job(
-        client=annotations.pop(CLIENT_NAME, ""),
-        client_version=annotations.pop(CLIENT_VERSION, ""),
+        client=own.pop(CLIENT_NAME, ""),
+        client_version=own.pop(CLIENT_VERSION, ""),
         labels=labels,
-        annotations={key: value for key, value in annotations.items() if key not in SYSTEM},
+        annotations={key: value for key, value in own.items() if key not in SYSTEM},
         template=_template_to_v2(spec),
     )
     for field in ("startExecutionToken", "runExecutionToken"):
@@ -43,12 +44,15 @@ def _job_to_v2(v1: dict[str, Any]) -> run_v2.Job:
 
 def _template_to_v2(v1: dict[str, Any]) -> run_v2.ExecutionTemplate:
     metadata, spec = v1.get("metadata", {}), v1["spec"]
+    declared = metadata.get("annotations", {})
+    task = _task_to_v2(spec["template"]["spec"])
+    surroundings.to_v2(declared, task)
     return run_v2.ExecutionTemplate(
         labels=metadata.get("labels", {}),
-        annotations=metadata.get("annotations", {}),
+        annotations=surroundings.others(declared),
         parallelism=int(spec.get("parallelism", 0)),
         task_count=int(spec.get("taskCount", 0)),
-        template=_task_to_v2(spec["template"]["spec"]),
+        template=task,
     )
 
 
@@ -113,7 +117,10 @@ def job_spec_to_v1(job: run_v2.Job) -> dict[str, Any]:
     spec: dict[str, Any] = {
         "template": {
             # gcloud fails on a template without metadata, even empty ones.
-            "metadata": {"labels": dict(template.labels), "annotations": dict(template.annotations)},
+            "metadata": {
+                "labels": dict(template.labels),
+                "annotations": {**template.annotations, **surroundings.to_v1(template.template)},
+            },
             "spec": {
                 "parallelism": template.parallelism,
                 "taskCount": template.task_count,

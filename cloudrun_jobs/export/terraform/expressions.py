@@ -1,0 +1,26 @@
+"""Text that Terraform is to take as it is, and text that it is to evaluate."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+
+class Expression(str):
+    """Text with "${...}" in it that is meant."""
+
+    __slots__ = ()
+
+
+def escaped(value: Any) -> Any:
+    """Return a value in which only expressions are evaluated."""
+    match value:
+        case Expression():
+            return str(value)
+        case str():
+            return re.sub(r"([$%])\{", r"\1\1{", value)
+        case dict():
+            return {escaped(name): escaped(item) for name, item in value.items()}
+        case list() | tuple():
+            return [escaped(item) for item in value]
+    return value

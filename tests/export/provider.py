@@ -1,0 +1,117 @@
+"""A provider of Terraform with the arguments of Google's and nothing behind them: enough for `terraform validate`.
+
+A program. Run by a Python that has the packages tf and cdktf-cdktf-provider-google: the arguments, their types and
+which are required are read from the source of the latter, which is generated from the provider's own schema.
+"""
+
+from __future__ import annotations
+
+import ast
+import importlib.util
+import re
+import sys
+from pathlib import Path
+
+from tf.iface import Provider, Resource
+from tf.runner import run_provider
+from tf.schema import Attribute, Block, NestedBlock, NestMode, Schema
+from tf.types import Bool, List, Map, Number, String, TfType
+
+RESOURCES = {
+    "cloud_run_v2_job": "CloudRunV2Job",
+    "cloud_run_v2_job_iam_member": "CloudRunV2JobIamMember",
+    "cloud_scheduler_job": "CloudSchedulerJob",
+    "secret_manager_secret_iam_member": "SecretManagerSecretIamMember",
+    "service_account": "ServiceAccount",
+}
+# Arguments that Terraform gives every resource by itself.
+META = {"connection", "count", "depends_on", "for_each", "lifecycle", "provider", "provisioners"}
+# What the service fills in, and others refer to.
+COMPUTED = {"service_account": ("email",)}
+
+
+class AnyNumber(NestedBlock):
+    """A list of blocks, where the package knows sets and single ones."""
+
+    def to_pb(self):
+        block = super().to_pb()
+        block.nesting = block.LIST
+        return block
+
+
+def read(module: str) -> dict[str, ast.FunctionDef]:
+    """Return the constructors of a module's classes."""
+    directory = Path(importlib.util.find_spec("cdktf_cdktf_provider_google").origin).parent
+    tree = ast.parse((directory / module / "__init__.py").read_text())
+    return {
+        node.name: function
+        for node in tree.body
+        if isinstance(node, ast.ClassDef)
+        for function in node.body
+        if isinstance(function, ast.FunctionDef) and function.name == "__init__"
+    }
+
+
+def fields(classes: dict[str, ast.FunctionDef], name: str) -> tuple[list[Attribute], list[NestedBlock]]:
+    attributes, blocks = [], []
+    arguments = classes[name].args
+    for argument, default in zip(arguments.kwonlyargs, arguments.kw_defaults, strict=True):
+        if argument.arg in META:
+            continue
+        annotation, required = ast.unparse(argument.annotation), default is None
+        if found := re.search(rf"'({name}\w+)'", annotation):
+            inner = Block(*fields(classes, found[1]))
+            blocks.append(AnyNumber(argument.arg, NestMode.Set, inner, min_items=int(required)))
+        else:
+            kind = kind_of(annotation)
+            attributes.append(
+                Attribute(argument.arg, kind, required=required, optional=not required, computed=not required)
+            )
+    return attributes, blocks
+
+
+def kind_of(annotation: str) -> TfType:
+    if "Mapping[" in annotation:
+        return Map(String())
+    if "Sequence[" in annotation:
+        return List(String())
+    if "builtins.bool" in annotation:
+        return Bool()
+    return Number() if "jsii.Number" in annotation else String()
+
+
+def resource(module: str, name: str) -> type[Resource]:
+    attributes, blocks = fields(read(module), name)
+    attributes += [Attribute(computed, String(), computed=True) for computed in COMPUTED.get(module, ())]
+    schema = Schema(attributes=attributes, block_types=blocks)
+    methods = dict.fromkeys(("create", "read", "update", "delete", "plan"), lambda *args: None)
+    methods["get_name"] = staticmethod(lambda: module)
+    methods["get_schema"] = staticmethod(lambda: schema)
+    methods["validate"] = methods["__init__"] = lambda *args: None
+    return type(name, (Resource,), methods)
+
+
+class Google(Provider):
+    def full_name(self) -> str:
+        return "hashicorp/google"
+
+    def get_model_prefix(self) -> str:
+        return "google_"
+
+    def get_provider_schema(self, diags):
+        return Schema()
+
+    def get_data_sources(self):
+        return []
+
+    def get_resources(self):
+        return [resource(*item) for item in RESOURCES.items()]
+
+    def validate_config(self, diags, config):
+        pass
+
+    configure_provider = validate_config
+
+
+if __name__ == "__main__":
+    run_provider(Google(), sys.argv)
