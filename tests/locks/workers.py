@@ -111,6 +111,10 @@ class Journal:
         self.workers.append(Worker(process, self))
         return self.workers[-1]
 
+    def enough(self) -> None:
+        """Tell those that work in small steps to come to an end."""
+        Path(f"{self.path}.enough").touch()
+
     def entries(self) -> list[dict[str, Any]]:
         lines = self.path.read_text().splitlines() if self.path.exists() else []
         return [json.loads(line) for line in lines]
