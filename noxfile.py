@@ -69,14 +69,14 @@ def tests(session: nox.Session, django: str) -> None:
     if not session.posargs:
         session.run("coverage", "report", "--fail-under=95")
         if (session.python, django) == NEWEST:
-            session.run("pytest", "-q", "-n", "2", "-m", "faults", "tests/locks")
+            session.run("pytest", "-q", "-n", "2", "-m", "faults", "tests/locks", "tests/crashes")
 
 
 @nox.session(python=NEWEST[0])
 def faults(session: nox.Session) -> None:
     """What locks promise while processes and servers are killed, stopped, cut off and restarted."""
     install(session, NEWEST[1])
-    session.run("pytest", "-q", "-m", "faults", "tests/locks", *session.posargs)
+    session.run("pytest", "-q", "-m", "faults", "tests/locks", "tests/crashes", *session.posargs)
 
 
 @nox.session(python=NEWEST[0])

@@ -82,8 +82,8 @@ def locked(job: CloudRunJobs, spec: JobSpec, options: Mapping[str, Any]) -> Iter
 @contextmanager
 def _renewed(leases: Sequence[Lease], spec: JobSpec) -> Iterator[None]:
     """Have the leases renewed by another process while the block runs, if the job asks for that."""
-    # Locks in this process's memory are out of another one's reach.
-    if spec.heartbeat == "thread" or not leases or not locks.current().is_shared:
+    # What another process does not see it cannot renew.
+    if spec.heartbeat == "thread" or not leases or locks.current().is_private():
         yield
         return
     from .locks.deputy import Deputy

@@ -7,6 +7,7 @@ import os
 from collections.abc import Mapping
 from typing import Any
 
+from django.core.signals import setting_changed
 from django.db import connections
 from django.utils.module_loading import import_string
 
@@ -17,6 +18,9 @@ from .base import LockBackend
 DATABASE = "cloudrun_jobs.locks.database.DatabaseLocks"
 LOCAL = "cloudrun_jobs.locks.local.LocalLocks"
 KEYS = frozenset({"BACKEND", "OPTIONS"})
+
+# Another object whenever settings may have changed: whoever keeps a backend looks at it before use.
+era = object()
 
 _built: dict[str, LockBackend] = {}
 _inherited: list[dict[str, LockBackend]] = []
@@ -83,10 +87,17 @@ def _import(path: Any) -> type[LockBackend]:
     return backend
 
 
+def _begin_era(**kwargs: object) -> None:
+    global era
+    era = object()
+
+
 def _forget_inherited() -> None:
+    _begin_era()
     # Kept, not closed: closing would say goodbye on sockets that the parent goes on using.
     _inherited.append(dict(_built))
     _built.clear()
 
 
+setting_changed.connect(_begin_era, dispatch_uid="cloudrun_jobs.locks")
 os.register_at_fork(after_in_child=_forget_inherited)

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from ..exceptions import LockMisused, LockUnavailable
 from ..signals import lease_troubled
 from . import backend, keys
-from .base import Holder
+from .base import Holder, LockBackend
 from .claims import SlotClaim
 from .lease import Lease
 from .owner import new_owner
@@ -33,6 +33,7 @@ class LockManager:
         self.name = name
         self.parallelism = parallelism
         self._mine = threading.local()
+        self._kept: tuple[object, LockBackend] | None = None
 
     def __repr__(self) -> str:
         return f"LockManager({self.name!r}, parallelism={self.parallelism})"
@@ -112,5 +113,11 @@ class LockManager:
         if self._lease is not None and not self._lease.lost.is_set():
             hint = "Release it first, or take another slot with another LockManager."
             raise LockMisused(f"This thread holds the lock {self.name!r} already.", hint=hint)
-        keeper = backend.current()
+        keeper = self._keeper()
         return SlotClaim(keeper, keys.named(self.name, keeper.settings), self.parallelism, new_owner())
+
+    def _keeper(self) -> LockBackend:
+        # To read the settings each time would take a third of a try.
+        if self._kept is None or self._kept[0] is not backend.era:
+            self._kept = (backend.era, backend.current())
+        return self._kept[1]

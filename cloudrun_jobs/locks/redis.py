@@ -7,6 +7,7 @@ even when the server has lost its data.
 
 from __future__ import annotations
 
+import json
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
@@ -42,7 +43,7 @@ for i = 2, #KEYS do
     free = free or i
   elseif lease[1] == ARGV[6] then
     redis.call('PEXPIRE', KEYS[i], ARGV[1])
-    return {1, i - 2, lease[2]}
+    return {i - 2, lease[2]}
   else
     if lease[3] == ARGV[3] and lease[4] == ARGV[4] and tonumber(lease[5]) < tonumber(ARGV[5]) then
       takeover = takeover or i
@@ -54,7 +55,7 @@ local time = redis.call('TIME')
 local now = time[1] * 1000000 + time[2]
 local i = takeover or free
 if not i then
-  return {0, string.format('%.0f', now), held}
+  return cjson.encode({string.format('%.0f', now), held})  -- One text: its parts would be parsed one by one.
 end
 local since = string.format('%.0f', now)
 local token = string.format('%.0f', math.max((tonumber(redis.call('GET', KEYS[1])) or 0) + 1, now))
@@ -62,7 +63,7 @@ redis.call('SET', KEYS[1], token, 'PX', ARGV[1] + ARGV[7])
 redis.call('HSET', KEYS[i], 'label', ARGV[2], 'holder', ARGV[3], 'index', ARGV[4], 'attempt', ARGV[5],
   'nonce', ARGV[6], 'token', token, 'since', since)
 redis.call('PEXPIRE', KEYS[i], ARGV[1])
-return {1, i - 2, token}
+return {i - 2, token}
 """)
 
 IS_OWN = """
@@ -129,10 +130,12 @@ class RedisLocks(LockBackend):
     def acquire(self, name: LockName, slots: int, owner: Owner, ttl: float) -> Grant | Sequence[Holder]:
         keys = [_key(name.key, "token"), *(_key(name.key, slot) for slot in range(slots))]
         who = [name.label, owner.holder, owner.index, owner.attempt, owner.nonce]
-        won, what, detail = self._run(ACQUIRE, keys, [_ms(ttl), *who, KEEP_TOKENS_MS])
-        if not won:
-            return [_holder(name.key, int(what), *lease) for lease in detail]
-        grant = Grant(lock=name.key, slot=what, nonce=owner.nonce, token=int(detail))
+        answer = self._run(ACQUIRE, keys, [_ms(ttl), *who, KEEP_TOKENS_MS])
+        if isinstance(answer, str):
+            now, held = json.loads(answer)
+            return [_holder(name.key, int(now), *lease) for lease in held]
+        slot, token = answer
+        grant = Grant(lock=name.key, slot=slot, nonce=owner.nonce, token=int(token))
         self._wait_for_replicas(grant)
         return grant
 

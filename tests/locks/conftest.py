@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import shutil
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,12 +13,14 @@ import pytest
 
 from cloudrun_jobs.conf import Settings
 from cloudrun_jobs.exceptions import LockError
-from cloudrun_jobs.locks.base import LockBackend
+from cloudrun_jobs.locks.base import Grant, LockBackend, Owner
 from cloudrun_jobs.locks.clock import clock
 from cloudrun_jobs.locks.database import DatabaseLocks
+from cloudrun_jobs.locks.keys import LockName
 from cloudrun_jobs.locks.local import LocalLocks
 from cloudrun_jobs.locks.redis import RedisLocks
 from tests.locks.workers import Journal, database_settings
+from tests.servers.fixtures import add_database
 
 JOB_LEASE = 2.0  # Of jobs in processes of their own.
 KINDS = ("redis", "valkey", "postgres", "pgbouncer", "mariadb", "sqlite", "local")
@@ -43,10 +47,13 @@ def build(kind: str, request: pytest.FixtureRequest, **options: Any) -> LockBack
 
 
 def journal_for(kind: str, request: pytest.FixtureRequest, tmp_path: Path, **options: Any) -> Journal:
+    """Return a journal of workers that keep their locks there, and their records there too or in a file."""
     path, given = path_and_options(kind, request)
-    database: dict[str, Any] = {"ENGINE": "django.db.backends.sqlite3", "NAME": str(tmp_path / "db")}
     if "using" in given:
         database = database_settings(given.pop("using"))
+    else:
+        database = {"ENGINE": "django.db.backends.sqlite3", "NAME": str(tmp_path / "db")}
+        shutil.copyfile(request.getfixturevalue("no_records"), database["NAME"])
     locks = {"BACKEND": path, "OPTIONS": {**given, "lease": JOB_LEASE, **options}}
     return Journal(tmp_path / "journal", locks, {"default": database})
 
@@ -61,6 +68,41 @@ def kind() -> str:
 def shop(request: pytest.FixtureRequest) -> str:
     """A name for the work of one test alone: the servers outlive it."""
     return f"--shop={request.node.name}"
+
+
+@pytest.fixture(scope="session")
+def no_records(tmp_path_factory: pytest.TempPathFactory, django_db_setup: None, django_db_blocker: Any) -> Path:
+    """Return an SQLite database with the app's tables, to be copied."""
+    path = tmp_path_factory.mktemp("no_records") / "db"
+    with django_db_blocker.unblock():
+        add_database("no_records", {"ENGINE": "django.db.backends.sqlite3", "NAME": str(path)})
+    return path
+
+
+@dataclass
+class Keeper:
+    """Reaches the workers' locks from here, without the seconds that starting a process takes."""
+
+    backend: LockBackend
+
+    def lock_of(self, token: int) -> LockName:
+        # By its token: the server still holds leases of other tests' executions, which were killed.
+        holder = next(holder for holder in self.backend.holders("crj1:") if holder.token == token)
+        return LockName(key=holder.lock, label=holder.label)
+
+    def free(self, token: int) -> None:
+        assert self.backend.free(self.lock_of(token).key)
+
+    def refuses(self, lock: LockName) -> bool:
+        """Say whether another execution would not get the lock."""
+        return not isinstance(self.backend.acquire(lock, 1, Owner(holder="another", nonce="another"), 1), Grant)
+
+
+@pytest.fixture
+def keeper(kind: str, request: pytest.FixtureRequest) -> Iterator[Keeper]:
+    backend = build(kind, request)
+    yield Keeper(backend)
+    backend.close()
 
 
 @pytest.fixture

@@ -43,7 +43,7 @@ MUTATIONS = (
     ("a repeated request is known", "sqlite", DATABASE, "row.nonce == owner.nonce", "False"),
     ("a later attempt takes over", "sqlite", DATABASE, "row.live and row.may_pass_to(owner)", "False"),
     ("only the holder renews and releases", "sqlite", STATEMENTS, "AND nonce = %(nonce)s ", ""),
-    ("an ended lease is not renewed", "sqlite", STATEMENTS, ' AND expires_us > {now}"', '"'),
+    ("an ended lease is not renewed", "sqlite", STATEMENTS, ' AND expires_us > {{now}}"', '"'),
     ("an old token does not renew", "sqlite", STATEMENTS, " AND token = %(token)s", ""),
     ("tokens grow", "sqlite", STATEMENTS, "max({SLOTS}.token + 1, excluded.token)", "{SLOTS}.token"),
     (

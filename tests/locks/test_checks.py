@@ -8,6 +8,7 @@ from uuid import uuid4
 
 import pytest
 from django.core.management import CommandError, call_command
+from django.db import connections
 
 from cloudrun_jobs.checks import check_lock_server, check_locks, check_reach_of_locks
 from cloudrun_jobs.locks import LockManager, current
@@ -30,8 +31,6 @@ def test_tests_keep_their_locks_in_memory():
 
 def test_a_database_in_memory_is_no_wider_than_a_process(settings, monkeypatch):
     """So its locks need not be either, in `local`; a deployment check says it of other environments."""
-    from django.db import connections
-
     monkeypatch.setitem(connections["default"].settings_dict, "NAME", ":memory:")
     configure(settings, "local")
     assert type(current()) is LocalLocks
@@ -45,8 +44,6 @@ def test_a_database_in_memory_is_no_wider_than_a_process(settings, monkeypatch):
 def test_the_default_is_the_default_database(settings, monkeypatch):
     """Nothing else is needed."""
     configure(settings)
-    from django.db import connections
-
     monkeypatch.setattr(connections["default"], "is_in_memory_db", lambda: False, raising=False)
 
     assert type(current()) is DatabaseLocks

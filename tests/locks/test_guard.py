@@ -14,6 +14,8 @@ from cloudrun_jobs.locks.base import Grant, Owner
 from cloudrun_jobs.locks.local import LocalLocks
 from tests.jobs.management.commands.echo import Command
 
+pytestmark = pytest.mark.django_db
+
 OTHER = Owner(holder="echo-test-other", nonce="other")
 OPTIONS = {"words": [], "partner": None, "note": None}
 

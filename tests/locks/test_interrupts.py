@@ -22,6 +22,8 @@ from cloudrun_jobs.locks.local import LocalLocks
 from tests.jobs.management.commands.echo import Command
 from tests.locks.workers import until
 
+pytestmark = pytest.mark.django_db
+
 
 class Alarm(BaseException):
     """What the handler of these tests raises."""

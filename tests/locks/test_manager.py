@@ -206,6 +206,33 @@ def _use_in_child(lease: Any, manager: LockManager, pipe: Any) -> None:
         pipe.send(str(error))
 
 
+def test_a_manager_follows_the_settings(settings):
+    """One that a module keeps asks the backend that is in force now."""
+    manager = LockManager("follows")
+    manager.try_lock()
+    settings.CLOUDRUN_JOBS = {"ENVIRONMENT": "local", "LOCKS": {"BACKEND": "cloudrun_jobs.locks.local.LocalLocks"}}
+
+    assert manager._keeper() is current()
+    manager.release_lock()
+    assert manager.try_lock()
+    manager.release_lock()
+
+
+@pytest.mark.filterwarnings("ignore:.*use of fork.*:DeprecationWarning")
+def test_a_manager_takes_no_connections_into_a_fork():
+    """The child's asks a backend of its own."""
+    manager = LockManager("forked")
+    keeper = manager._keeper()
+    pipe, childs = multiprocessing.Pipe()
+    fork = multiprocessing.get_context("fork")
+    child = fork.Process(target=lambda: childs.send(manager._keeper() is keeper))
+    child.start()
+
+    assert pipe.poll(20)
+    assert pipe.recv() is False
+    child.join(20)
+
+
 @pytest.mark.parametrize("parallelism", [0, -1, 1.5, True, None, 1001, "2"])
 def test_an_impossible_parallelism_is_refused(parallelism):
     """Said when the manager is made, with what came."""

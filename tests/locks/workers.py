@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 from django.db import connections
 
@@ -71,6 +72,12 @@ class Journal:
     locks: dict[str, Any]
     databases: dict[str, Any]
     workers: list[Worker] = field(default_factory=list)
+    # An execution is done once: servers outlive a test, so the next one's have other names.
+    prefix: str = field(default_factory=lambda: uuid4().hex[:8])
+
+    def start_another(self, *argv: str, **options: Any) -> Worker:
+        """Start an execution that was not there before."""
+        return self.start(*argv, execution=f"another-{len(self.workers)}", **options)
 
     def start(
         self,
@@ -93,7 +100,7 @@ class Journal:
         }
         if execution:
             environment |= {
-                "CLOUD_RUN_EXECUTION": execution,
+                "CLOUD_RUN_EXECUTION": f"{self.prefix}-{execution}",
                 "CLOUD_RUN_TASK_INDEX": str(index),
                 "CLOUD_RUN_TASK_ATTEMPT": str(attempt),
                 "CLOUD_RUN_TASK_COUNT": str(count),
@@ -104,16 +111,9 @@ class Journal:
         self.workers.append(Worker(process, self))
         return self.workers[-1]
 
-    def free(self, worker: Worker) -> None:
-        """Free a worker's lock by hand."""
-        # By its token: the server still holds leases of other tests' executions, which were killed.
-        self.free_token(worker.works()["token"])
-
-    def free_token(self, token: int) -> None:
-        """Free the lock that has this token."""
-        holders = json.loads(self.start("cloudrun_jobs", "locks", "--json").ends()[1])
-        name = next(holder["lock"] for holder in holders if holder["token"] == token)
-        assert self.start("cloudrun_jobs", "unlock", name, "--force").ends()[0] == 0
+    def enough(self) -> None:
+        """Tell those that work in small steps to come to an end."""
+        Path(f"{self.path}.enough").touch()
 
     def entries(self) -> list[dict[str, Any]]:
         lines = self.path.read_text().splitlines() if self.path.exists() else []

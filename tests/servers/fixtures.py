@@ -20,7 +20,10 @@ from .process import Server
 
 
 def add_database(alias: str, settings: dict[str, Any]) -> str:
-    """Make a database known to Django, and migrate the app's tables in it."""
+    """Make a database known to Django, and migrate the app's tables in it.
+
+    Not before the suite's own are made: Django would make one for each alias that it knows by then.
+    """
     connections.settings[alias] = {**connections.settings["default"], "TEST": {}, "OPTIONS": {}, **settings}
     call_command("migrate", "cloudrun_jobs", database=alias, verbosity=0)
     connections[alias].close()
@@ -54,7 +57,7 @@ def postgres_server() -> Iterator[Server]:
 
 
 @pytest.fixture(scope="session")
-def postgres(request: pytest.FixtureRequest, django_db_blocker: Any) -> str:
+def postgres(request: pytest.FixtureRequest, django_db_setup: None, django_db_blocker: Any) -> str:
     given = os.environ.get("TEST_DATABASE_URL")
     settings = _from_url(given) if given else None
     with django_db_blocker.unblock():
@@ -80,13 +83,13 @@ def mariadb_server() -> Iterator[Server]:
 
 
 @pytest.fixture(scope="session")
-def mariadb(mariadb_server: Server, django_db_blocker: Any) -> str:
+def mariadb(mariadb_server: Server, django_db_setup: None, django_db_blocker: Any) -> str:
     with django_db_blocker.unblock():
         return add_database("mariadb", sql.mariadb_settings(mariadb_server.port))
 
 
 @pytest.fixture(scope="session")
-def sqlite(tmp_path_factory: pytest.TempPathFactory, django_db_blocker: Any) -> str:
+def sqlite(tmp_path_factory: pytest.TempPathFactory, django_db_setup: None, django_db_blocker: Any) -> str:
     path: Path = tmp_path_factory.mktemp("sqlite") / "locks.sqlite3"
     with django_db_blocker.unblock():
         return add_database("sqlite", {"ENGINE": "django.db.backends.sqlite3", "NAME": str(path)})

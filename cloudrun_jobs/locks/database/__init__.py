@@ -2,11 +2,14 @@
 
 An acquisition reads who holds the slots, then takes one that looks free in a statement that decides anew. Where
 that refuses without waiting, it comes first: a lock is mostly free, or was not the last time.
+
+The statements go over connections of their own, except on SQLite in a transaction of the caller's; see `joining`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from datetime import timedelta
 from typing import Any, TypeVar
 
@@ -19,13 +22,16 @@ from django.db import (
     ProgrammingError,
     connections,
 )
+from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.backends.utils import CursorWrapper
+from django.db.transaction import TransactionManagementError
 from django.utils.functional import cached_property
 
 from ...conf import INLINE_ENVIRONMENTS, Settings
 from ...exceptions import InvalidSettings, LockMisused, LockTablesMissing, LockUnavailable, LockUnknown
 from ..base import Grant, Holder, LockBackend, Owner
 from ..keys import LockName
+from .joining import Joined
 from .lending import Connections
 from .rows import Row
 from .statements import DIALECTS, SLOTS, TASKS, Dialect
@@ -48,6 +54,7 @@ class DatabaseLocks(LockBackend):
         # Inline, nothing may stay open: a test database cannot be dropped while somebody is connected.
         keep = settings.environment not in INLINE_ENVIRONMENTS
         self._connections = Connections(using, keep=keep, prepare=lambda cursor: self.dialect.prepare(cursor))
+        self._joined = Joined(using)
 
     @cached_property
     def dialect(self) -> Dialect:
@@ -62,10 +69,9 @@ class DatabaseLocks(LockBackend):
 
     def acquire(self, name: LockName, slots: int, owner: Owner, ttl: float) -> Grant | Sequence[Holder]:
         asked = _asked(name, owner, ttl)
-        if slots == 1 and self.dialect.refuses_at_once and name.key != self._refused:
-            token = self._take(asked, 0, missing=False)
-            if token is not None:
-                return Grant(lock=name.key, slot=0, nonce=owner.nonce, token=token)
+        looks_free = slots == 1 and self.dialect.refuses_at_once and name.key != self._refused
+        if looks_free and (grant := self._take(asked, 0, missing=False)):
+            return grant
         rows: list[Row] = []
         for _ in range(RACES):
             rows = self._rows("lock_key = %s AND slot < %s", name.key, slots)
@@ -78,17 +84,17 @@ class DatabaseLocks(LockBackend):
             if slot is None:
                 break
             missing = slot not in {row.slot for row in rows}
-            token = self._take(asked, slot, missing=missing)
-            if token is not None:
+            if grant := self._take(asked, slot, missing=missing):
                 self._refused = ""
-                return Grant(lock=name.key, slot=slot, nonce=owner.nonce, token=token)
+                return grant
         self._refused = name.key
         return [row.holder() for row in rows if row.live]
 
     def renew(self, grant: Grant, ttl: float) -> bool:
-        return self._changed(self.dialect.renew, _own(grant) | {"ttl": _us(ttl)})
+        return grant in self._joined or self._changed(self.dialect.renew, _own(grant) | {"ttl": _us(ttl)})
 
     def release(self, grant: Grant) -> bool:
+        self._joined.forget(grant)
         return self._changed(self.dialect.release, _own(grant))
 
     def settle(self, grant: Grant, index: int, count: int) -> None:
@@ -144,12 +150,30 @@ class DatabaseLocks(LockBackend):
                 id="cloudrun_jobs.W021",
             )
 
+    def is_private(self) -> bool:
+        return self._joins() is not None
+
     def close(self) -> None:
         self._connections.close()
 
-    def _take(self, asked: dict[str, Any], slot: int, *, missing: bool) -> int | None:
+    def _take(self, asked: dict[str, Any], slot: int, *, missing: bool) -> Grant | None:
         row = {**asked, "id": _id(asked["lock"], slot), "slot": slot, "missing": missing}
-        return self._run(lambda cursor: self.dialect.try_take(cursor, row))
+        token = self._run(lambda cursor: self.dialect.try_take(cursor, row))
+        if token is None:
+            return None
+        grant = Grant(lock=asked["lock"], slot=slot, nonce=asked["nonce"], token=token)
+        if self._joins():
+            self._joined.add(grant, lambda: self._revive(grant, asked["ttl"]))
+        return grant
+
+    def _revive(self, grant: Grant, ttl: int) -> None:
+        """Let a lease begin with the commit: its transaction may have lasted for longer."""
+        with suppress(LockUnavailable):  # Its holder will ask as well, and say so.
+            self._changed(self.dialect.revive, _own(grant) | {"ttl": ttl})
+
+    def _joins(self) -> BaseDatabaseWrapper | None:
+        """Return the caller's connection if this thread's statements are part of its transaction."""
+        return self._joined.connection if self.dialect.has_one_writer else None
 
     def _rows(self, condition: str, *values: str | int) -> list[Row]:
         statement = f"{self.dialect.read} WHERE {condition} ORDER BY slot"
@@ -160,6 +184,8 @@ class DatabaseLocks(LockBackend):
 
     def _run(self, statement: Callable[[CursorWrapper], T]) -> T:
         """Run a statement, and once more on another connection when this one died of something."""
+        if connection := self._joins():
+            return self._run_in(connection, statement)
         try:
             with self._connections.lend() as cursor:
                 return statement(cursor)
@@ -172,6 +198,17 @@ class DatabaseLocks(LockBackend):
         except (OperationalError, InterfaceError, LockUnavailable) as error:
             words = f"The database {self.using!r} did not answer, and what it did is not known: {error}"
             raise LockUnknown(words) from error
+
+    def _run_in(self, connection: BaseDatabaseWrapper, statement: Callable[[CursorWrapper], T]) -> T:
+        """Run a statement in the caller's transaction, which nobody could repeat."""
+        try:
+            with connection.cursor() as cursor:
+                return statement(cursor)
+        except TransactionManagementError as error:
+            raise LockUnavailable(f"The transaction of which the lock is part is broken: {error}") from error
+        except OperationalError as error:
+            self._refuse(error)
+            raise LockUnavailable(f"The database {self.using!r} did not do as asked: {error}") from error
 
     def _refuse(self, error: DatabaseError | InterfaceError) -> None:
         """Raise what is known of an error after which it would be no use to try again."""

@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, ClassVar
 
 from django.db import Error, OperationalError
@@ -19,7 +21,8 @@ TAKEABLE = (
     f"({SLOTS}.expires_us <= {{now}} OR "
     f"({SLOTS}.holder = {{holder}} AND {SLOTS}.task_index = {{index}} AND {SLOTS}.attempt < {{attempt}}))"
 )
-OWN = "WHERE id = %(id)s AND nonce = %(nonce)s AND token = %(token)s AND expires_us > {now}"
+SAME = "WHERE id = %(id)s AND nonce = %(nonce)s AND token = %(token)s"
+OWN = f"{SAME} AND expires_us > {{now}}"
 
 
 class Dialect:
@@ -33,12 +36,16 @@ class Dialect:
     # Does an attempt to take what is held wait for nobody? Then it may come before the look at who holds it.
     refuses_at_once: ClassVar[bool] = False
 
+    # Does a transaction that has written keep everybody else from writing, also to other rows?
+    has_one_writer: ClassVar[bool] = False
+
     def __init__(self) -> None:
         self.read = self._in_words(
             "SELECT lock_key, slot, label, holder, task_index, attempt, nonce, token, acquired_us, expires_us, "
             f"{{now}} FROM {SLOTS}"
         )
         self.renew = self._in_words(f"UPDATE {SLOTS} SET expires_us = {{now}} + %(ttl)s {OWN}")
+        self.revive = self._in_words(f"UPDATE {SLOTS} SET expires_us = {{now}} + %(ttl)s {SAME}")
         self.release = self._in_words(f"UPDATE {SLOTS} SET expires_us = {{now}} {OWN}")
         self.free = self._in_words(
             f"UPDATE {SLOTS} SET expires_us = {{now}} WHERE id = %s AND expires_us > {{now}}"
@@ -183,6 +190,7 @@ class SQLite(Dialect):
 
     now = "CAST((julianday('now') - 2440587.5) * 86400000000 AS INTEGER)"
     share = ""  # A reader's view is its own; a write after a foreign one fails.
+    has_one_writer = True
 
     def __init__(self) -> None:
         super().__init__()
@@ -201,20 +209,18 @@ class SQLite(Dialect):
         self._note = f"INSERT OR REPLACE INTO {TOKENS} (id, token) VALUES (%(id)s, %(token)s)"
 
     def take(self, cursor: CursorWrapper, row: dict[str, Any]) -> int | None:
-        cursor.execute("BEGIN IMMEDIATE")
-        cursor.execute(self._take, row)
-        taken = cursor.fetchone()
-        if taken:
-            cursor.execute(self._note, {**row, "token": taken[0]})
-        cursor.execute("COMMIT")
+        with _written_at_once(cursor):
+            cursor.execute(self._take, row)
+            taken = cursor.fetchone()
+            if taken:
+                cursor.execute(self._note, {**row, "token": taken[0]})
         return taken[0] if taken else None
 
     def prune_slots(self, cursor: CursorWrapper, values: dict[str, int]) -> int:
-        cursor.execute("BEGIN IMMEDIATE")
-        cursor.execute(f"DELETE FROM {SLOTS} WHERE {self._old}", values)
-        deleted: int = cursor.rowcount
-        cursor.execute(f"DELETE FROM {TOKENS} WHERE id NOT IN (SELECT id FROM {SLOTS})")
-        cursor.execute("COMMIT")
+        with _written_at_once(cursor):
+            cursor.execute(f"DELETE FROM {SLOTS} WHERE {self._old}", values)
+            deleted: int = cursor.rowcount
+            cursor.execute(f"DELETE FROM {TOKENS} WHERE id NOT IN (SELECT id FROM {SLOTS})")
         return deleted
 
     def lacks_table(self, error: Error) -> bool:
@@ -222,6 +228,17 @@ class SQLite(Dialect):
 
     def is_busy(self, error: Error) -> bool:
         return "is locked" in str(error)
+
+
+@contextmanager
+def _written_at_once(cursor: CursorWrapper) -> Iterator[None]:
+    """Run statements as one, on a connection that is in a transaction or not. One that fails is closed."""
+    if cursor.db.in_atomic_block:
+        yield
+        return
+    cursor.execute("BEGIN IMMEDIATE")
+    yield
+    cursor.execute("COMMIT")
 
 
 def _code(error: Error) -> object:
