@@ -22,7 +22,7 @@ from .arguments import arguments, takes_a_key
 from .command import CloudRunJobs
 from .exceptions import InvalidArguments, InvalidJob, InvalidSettings, LockError
 from .registry import find_jobs
-from .spec import DECLARATIONS, JobSpec, Schedule, resource_name
+from .spec import DECLARATIONS, JobSpec, Schedule, check_declarations, resource_name
 
 TAG = "cloudrun_jobs"
 
@@ -31,6 +31,7 @@ TAG = "cloudrun_jobs"
 def check_settings(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[CheckMessage]:
     """Check `settings.CLOUDRUN_JOBS` and the backend it names."""
     try:
+        check_declarations("DEFAULTS", conf.load().defaults)
         return list(backends.current().check())
     except InvalidSettings as error:
         return [Error(error.args[0], hint=error.hint or None, id="cloudrun_jobs.E001")]

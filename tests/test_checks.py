@@ -17,7 +17,7 @@ from django.db import OperationalError
 from pytest_django import Settings
 
 from cloudrun_jobs import InvalidArguments, Schedule
-from cloudrun_jobs.checks import TAG
+from cloudrun_jobs.checks import TAG, check_settings, check_time_zones
 from tests.jobs.management.commands import echo, everything
 
 ROOT = Path(__file__).parents[1]
@@ -243,3 +243,19 @@ def test_production_that_runs_inline_is_told(settings: Settings) -> None:
         "LOCKS": {"BACKEND": "cloudrun_jobs.locks.database.DatabaseLocks"},
     }
     assert run_checks(deploy=True) == {}
+
+
+def test_a_misspelt_default_is_told(settings: Settings) -> None:
+    """By the check, before a job meets it."""
+    settings.CLOUDRUN_JOBS = {"ENVIRONMENT": "test", "DEFAULTS": {"max_retry": 1}}
+
+    assert [(message.id, message.hint) for message in check_settings(None)] == [
+        ("cloudrun_jobs.E001", "Did you mean 'max_retries'?")
+    ]
+
+
+def test_local_times_are_refused(settings: Settings) -> None:
+    """The records' times are compared with the database server's."""
+    settings.USE_TZ = False
+
+    assert [message.id for message in check_time_zones(None)] == ["cloudrun_jobs.E015"]

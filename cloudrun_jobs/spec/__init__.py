@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .job import DECLARATIONS, MAX_NAME, JobSpec, declare, resource_name
+from .job import DECLARATIONS, MAX_NAME, JobSpec, check_declarations, declare, resource_name
 from .resources import canonical_cpu, canonical_memory
 from .schedule import Schedule
 
@@ -13,6 +13,7 @@ __all__ = [
     "Schedule",
     "canonical_cpu",
     "canonical_memory",
+    "check_declarations",
     "declare",
     "resource_name",
 ]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, fields
 from datetime import timedelta
 from hashlib import sha256
@@ -94,16 +94,21 @@ DECLARATIONS = tuple(f.name for f in fields(JobSpec) if f.name not in {"command"
 def declare(command: str, declared: Mapping[str, Any]) -> JobSpec:
     """Build the spec of a command from what its class declares, over `DEFAULTS`, over our own defaults."""
     settings = conf.load()
-    for key in settings.defaults:
-        if key not in DECLARATIONS:
-            hint = did_you_mean(str(key), DECLARATIONS)
-            raise InvalidSettings(f"CLOUDRUN_JOBS['DEFAULTS']: unknown key {key!r}.", hint=hint)
+    check_declarations("DEFAULTS", settings.defaults)
     values = {"time_zone": django_settings.TIME_ZONE, **settings.defaults, **declared}
     for name, normalise in NORMALISERS.items():
         if name in values:
             values[name] = normalise(values[name])
     explicit = frozenset({*settings.defaults, *declared})
     return JobSpec(command=command, environment=settings.environment, declared=explicit, **values)
+
+
+def check_declarations(key: str, declared: Iterable[str]) -> None:
+    """Raise `InvalidSettings` for what is no declaration, in a dictionary of the settings."""
+    for name in declared:
+        if name not in DECLARATIONS:
+            hint = did_you_mean(str(name), DECLARATIONS)
+            raise InvalidSettings(f"CLOUDRUN_JOBS[{key!r}]: unknown key {name!r}.", hint=hint)
 
 
 def resource_name(command: str, environment: str) -> str:

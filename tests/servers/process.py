@@ -35,9 +35,13 @@ def need(program: str) -> str:
     return found
 
 
-def as_nobody() -> dict[str, object]:
-    """Return the arguments of `subprocess` with which root starts a server that refuses to run as root."""
-    return {"user": "nobody", "group": "nogroup", "extra_groups": []} if os.geteuid() == 0 else {}
+def as_nobody() -> list[str]:
+    """Return what root puts in front of the command of a server that refuses to run as root.
+
+    Not the arguments of `subprocess`: with these it forks, which gRPC does not bear while it is in use here.
+    """
+    user = ["setpriv", "--reuid=nobody", "--regid=nogroup", "--clear-groups", "--"]
+    return user if os.geteuid() == 0 else []
 
 
 def directory() -> Path:
@@ -50,7 +54,7 @@ def directory() -> Path:
 
 def run(*command: str | Path) -> None:
     """Run a server's set-up program to its end."""
-    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd="/", **as_nobody())
+    done = subprocess.run([*as_nobody(), *command], capture_output=True, text=True, check=False, cwd="/")
     assert done.returncode == 0, done.stdout + done.stderr
 
 
@@ -69,7 +73,7 @@ class Server:
     def start(self) -> None:
         """Start it and wait until it answers."""
         with (self.home / "log").open("ab") as log:
-            self.process = subprocess.Popen(self.command, stdout=log, stderr=log, cwd="/", **as_nobody())
+            self.process = subprocess.Popen([*as_nobody(), *self.command], stdout=log, stderr=log, cwd="/")
         deadline = time.monotonic() + START_SECONDS
         while not self._is_up():
             assert self.process.poll() is None, (self.home / "log").read_text()

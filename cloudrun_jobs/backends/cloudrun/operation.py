@@ -176,10 +176,10 @@ class CloudRunOperation(PollingFuture, Operation):
             self._execution = Execution(name=f"{place}/{run.execution}")
             return None
         run.settle(seen, name)
-        if run.is_finished and run.status not in GOOD:
-            return failure(self._execution) or _told(run)
         if seen.status == Status.LOST:
-            return run if run.status in GOOD else JobFailed(f"{self.execution_name}: deleted.")
+            return _told(run) if run.is_finished else JobFailed(f"{self.execution_name}: deleted.")
+        if run.is_finished and run.status not in GOOD:
+            return _in_its_words(failure(self._execution), run)
         return failure(self._execution) or run
 
     def _end(self, outcome: JobRun | Exception) -> None:
@@ -191,6 +191,14 @@ class CloudRunOperation(PollingFuture, Operation):
                 self.set_exception(outcome)
             else:
                 self.set_result(outcome.result)
+
+
+def _in_its_words(failed: JobFailed | None, run: JobRun) -> Exception | JobRun:
+    """Return what the service says of a failure, with what the job said itself."""
+    if failed is None:
+        return _told(run)
+    said = f" {run.error_class}: {run.error_message}" if run.error_class else ""
+    return type(failed)(f"{failed.args[0]}{said}", hint=failed.hint)
 
 
 def _told(run: JobRun) -> JobRun | Exception:

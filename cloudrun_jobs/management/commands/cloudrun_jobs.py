@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
-from django.core.management.base import BaseCommand, CommandParser
+from django.core.management.base import BaseCommand, CommandError, CommandParser
 
+from ...exceptions import CloudRunJobsError
+from ...runs import patience
 from ..verbs import VERBS
 
 
@@ -20,4 +23,7 @@ class Command(BaseCommand):
             subparser.set_defaults(verb=verb)
 
     def handle(self, *args: Any, **options: Any) -> None:
-        options["verb"].run(self, **options)
+        try:
+            patience.explained(partial(options["verb"].run, self, **options))
+        except CloudRunJobsError as error:
+            raise CommandError(str(error)) from error

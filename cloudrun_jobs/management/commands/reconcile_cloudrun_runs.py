@@ -11,9 +11,9 @@ from django.core.management.base import CommandError
 
 from ... import backends, conf
 from ...command import CloudRunJobs
-from ...exceptions import InvalidSettings, did_you_mean
+from ...exceptions import InvalidSettings
 from ...runs.reconciling import DENIED, reconcile
-from ...spec import DECLARATIONS
+from ...spec import check_declarations
 
 
 class Command(CloudRunJobs):
@@ -36,8 +36,5 @@ class Command(CloudRunJobs):
 
     def _declared(self) -> dict[str, Any]:
         declared = conf.load().reconcile
-        for key in declared:
-            if key not in DECLARATIONS:
-                hint = did_you_mean(str(key), DECLARATIONS)
-                raise InvalidSettings(f"CLOUDRUN_JOBS['RECONCILE']: unknown key {key!r}.", hint=hint)
+        check_declarations("RECONCILE", declared)
         return {**super()._declared(), **declared}

@@ -1,0 +1,49 @@
+"""What people are told who forgot `migrate`."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.jobs.management.commands import echo
+
+ROOT = Path(__file__).parent.parent
+
+
+@pytest.fixture
+def empty(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TESTS_DATABASE", str(tmp_path / "empty.sqlite3"))
+    monkeypatch.setenv("DJANGO_SETTINGS_MODULE", "tests.settings")
+
+
+@pytest.mark.parametrize(
+    ("argv", "status"),
+    [
+        (["echo"], 75),
+        (["cloudrun_jobs", "runs"], 1),
+        (["cloudrun_jobs", "stats"], 1),
+        (["cloudrun_jobs", "reconcile"], 1),
+        (["cloudrun_jobs", "reservations"], 1),
+        (["cloudrun_jobs", "prune"], 1),
+    ],
+)
+def test_a_command_says_what_to_do(empty: None, argv: list[str], status: int) -> None:
+    """At once, in one line that names the command."""
+    done = subprocess.run(
+        [sys.executable, "-m", "django", *argv], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+
+    assert (done.returncode, "Traceback" in done.stderr) == (status, False)
+    assert "manage.py migrate cloudrun_jobs" in done.stderr
+
+
+def test_delay_says_what_to_do(empty: None) -> None:
+    """In Python too."""
+    script = f"import django; django.setup(); from {echo.__name__} import Command; Command().delay()"
+    done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=False)
+
+    assert "RecordTablesMissing" in done.stderr
+    assert "manage.py migrate cloudrun_jobs" in done.stderr
