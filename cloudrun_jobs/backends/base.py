@@ -79,7 +79,7 @@ class RemoteBackend(Backend):
         """Start an execution, once, and return its handle. Raises one of the `ServiceError`s."""
 
     @abstractmethod
-    def find(self, request: Request) -> Operation | None:
+    def find(self, request: Request, *, timeout: float) -> Operation | None:
         """Return the execution that carries the run's id, if there is one. Raises one of the `ServiceError`s."""
 
     def check_reserving(self) -> None:

@@ -156,7 +156,7 @@ def _start(backend: RemoteBackend, run: JobRun, request: Request, *, is_unclear:
 
     def step(timeout: float) -> Operation:
         nonlocal is_unclear
-        if is_unclear and (found := backend.find(request)):
+        if is_unclear and (found := backend.find(request, timeout=timeout)):
             return found
         is_unclear = False
         # Others may have sent it, or somebody cancelled it, while this process waited for its turn.

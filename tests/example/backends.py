@@ -23,7 +23,7 @@ class RecordingBackend(RemoteBackend):
         self.requests.append(request)
         return StartedOperation(request.job, request.run_id)
 
-    def find(self, request: Request) -> None:
+    def find(self, request: Request, *, timeout: float) -> None:
         return None
 
     def operation(self, run: JobRun) -> StartedOperation:

@@ -93,11 +93,11 @@ class CloudRunBackend(RemoteBackend):
 
         return run_job(self, request, timeout)
 
-    def find(self, request: Request) -> CloudRunOperation | None:
+    def find(self, request: Request, *, timeout: float) -> CloudRunOperation | None:
         """Look for an execution that was started for the request, though no answer said so."""
         from .sending import find_execution
 
-        return find_execution(self, request)
+        return find_execution(self, request, min(timeout, self.rpc_timeout))
 
     def reserve(self, request: Request, reservation: Reservation, *, timeout: float) -> str:
         """Make an entry of Cloud Scheduler that is due once, or a task."""

@@ -34,12 +34,12 @@ def run_job(backend: CloudRunBackend, request: Request, timeout: float) -> Cloud
     return CloudRunOperation(request.run_id, backend, execution=sent.metadata, operation=sent.operation)
 
 
-def find_execution(backend: CloudRunBackend, request: Request) -> CloudRunOperation | None:
+def find_execution(backend: CloudRunBackend, request: Request, timeout: float) -> CloudRunOperation | None:
     """Look through the job's executions, the newest first, for the one that was told the run's id."""
     name = _name(backend, request)
     with translated(name, LIST, endpoint=backend.endpoint):
         client = clients.executions(backend.endpoint)
-        for execution in client.list_executions(parent=name, timeout=backend.rpc_timeout):
+        for execution in client.list_executions(parent=name, timeout=timeout):
             if request.run_id in _run_ids(execution):
                 return CloudRunOperation(request.run_id, backend, execution=execution)
     return None
