@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from google.api_core.exceptions import AlreadyExists, NotFound
 from google.cloud.scheduler_v1.types import CreateJobRequest, HttpMethod, HttpTarget, Job, OAuthToken
 
-from ...exceptions import ServiceError
 from ...plans import RESERVATION, Mark
 from ...reservation import MINUTE, Reservation
 from ..base import Request
@@ -40,12 +40,8 @@ def reserve(backend: CloudRunBackend, request: Request, reservation: Reservation
 def unreserve(backend: CloudRunBackend, entry: str) -> None:
     """Delete the entry, if it is still there."""
     name = f"{backend.scheduler_parent}/jobs/{entry}"
-    try:
-        with translated(name, DELETE, endpoint=backend.endpoint):
-            clients.scheduler(backend.endpoint).delete_job(name=name, timeout=backend.rpc_timeout)
-    except ServiceError as error:
-        if not isinstance(error.__cause__, NotFound):
-            raise
+    with translated(name, DELETE, endpoint=backend.endpoint), suppress(NotFound):
+        clients.scheduler(backend.endpoint).delete_job(name=name, timeout=backend.rpc_timeout)
 
 
 def _job(backend: CloudRunBackend, request: Request, reservation: Reservation) -> Job:

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 from google.api_core.exceptions import AlreadyExists, NotFound
 from google.cloud.tasks_v2.types import CreateTaskRequest, HttpMethod, HttpRequest, OAuthToken, Task
 
-from ...exceptions import ServiceError
 from ...reservation import Reservation
 from ..base import Request
 from . import clients, entries
@@ -46,12 +45,8 @@ def reserve(backend: CloudRunBackend, request: Request, reservation: Reservation
 def unreserve(backend: CloudRunBackend, entry: str) -> None:
     """Delete the task, if it is still there."""
     name = f"{backend.place}/{entry}"
-    try:
-        with translated(name, DELETE, endpoint=backend.endpoint):
-            clients.tasks(backend.endpoint).delete_task(name=name, timeout=backend.rpc_timeout)
-    except ServiceError as error:
-        if not isinstance(error.__cause__, NotFound):
-            raise
+    with translated(name, DELETE, endpoint=backend.endpoint), suppress(NotFound):
+        clients.tasks(backend.endpoint).delete_task(name=name, timeout=backend.rpc_timeout)
 
 
 def _task(backend: CloudRunBackend, request: Request, reservation: Reservation, entry: str) -> Task:
