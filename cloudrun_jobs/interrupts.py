@@ -15,7 +15,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from functools import partial
 from types import FrameType
 from typing import NoReturn
@@ -24,6 +24,7 @@ from django.db import connections
 
 from . import context
 from .exceptions import JobInterrupted
+from .knocking import Knocker
 from .locks import Lease
 from .locks.clock import clock
 from .shield import exposed, shield, when_exposed
@@ -35,6 +36,7 @@ CLOSE = 15.0
 
 _handling: list[Interrupt] = []
 _watched: list[Interrupt] = []
+_knockers: list[Knocker] = []
 _arming = threading.Lock()
 
 
@@ -46,16 +48,13 @@ def handled(timeout: float | None = None) -> Iterator[Interrupt]:
     `timeout` is how many seconds Cloud Run gives the block.
     """
     interrupt = Interrupt(timeout)
-    with shield():
-        previous = _install() if _in_main_thread() else {}
+    with shield(), _installed() if _in_main_thread() and not _knockers else nullcontext():
         _handling.append(interrupt)
         try:
             yield interrupt
         finally:
             _handling.remove(interrupt)
             interrupt.forget()
-            for number, handler in previous.items():
-                signal.signal(number, handler)
 
 
 def listens() -> bool:
@@ -114,8 +113,7 @@ class Interrupt:
 
     def lost(self, lease: Lease) -> None:
         # A real signal: it ends a sleep or a read at once, as nothing that Python has between threads does.
-        if listens():
-            signal.pthread_kill(threading.main_thread().ident or 0, LOSS)
+        _knock()
 
     def interrupted(self) -> JobInterrupted:
         """Say why SIGTERM came, as far as it can be known here: Cloud Run sends it for either reason."""
@@ -134,20 +132,35 @@ def _in_main_thread() -> bool:
     return threading.current_thread() is threading.main_thread()
 
 
-def _install() -> dict[signal.Signals, signal.Handlers]:
-    """Set our handlers where nobody has others; return what is to be set again afterwards."""
+def _knock() -> None:
+    if listens():
+        signal.pthread_kill(threading.main_thread().ident or 0, LOSS)
+
+
+@contextmanager
+def _installed() -> Iterator[None]:
+    ours = _install()
+    try:
+        with Knocker(ours, _knock) as knocker:
+            _knockers.append(knocker)
+            yield
+    finally:
+        _knockers.clear()
+        for number in ours:
+            signal.signal(number, signal.SIG_DFL)
+
+
+def _install() -> set[signal.Signals]:
+    """Set our handlers where nobody has others; return for which signals, to be taken back afterwards."""
     handlers = {signal.SIGTERM: _terminate, LOSS: _tell, signal.SIGCONT: _resume}
     if context.in_container():
         # Outside, it is somebody's Ctrl-Z, and they want the process to stop.
         handlers[signal.SIGTSTP] = _renew
-    previous: dict[signal.Signals, signal.Handlers] = {}
-    for number, handler in handlers.items():
-        if signal.getsignal(number) == signal.SIG_DFL:
-            signal.signal(number, handler)
-            previous[number] = signal.SIG_DFL
+    free = {number for number in handlers if signal.getsignal(number) == signal.SIG_DFL}
+    for number in free:
+        signal.signal(number, handlers[number])
     # Stays: one that is still under way must not meet the default, which kills.
-    previous.pop(LOSS, None)
-    return previous
+    return free - {LOSS}
 
 
 def _terminate(number: int, frame: FrameType | None) -> None:
@@ -164,6 +177,8 @@ def _leave(interrupted: JobInterrupted) -> NoReturn:
 
 
 def _tell(number: int, frame: FrameType | None) -> None:
+    for knocker in _knockers:
+        knocker.answer()
     clock.look()  # A deputy may have sent it.
     when_exposed(_tell_all)
 

@@ -1,0 +1,67 @@
+"""Sees that the handler of a signal runs, though the signal came just before the main thread went to sleep.
+
+Python only notes a signal; the main thread runs its handler when it next looks. If the note is made between that
+look and a system call, or while the kernel has another thread take the signal, nothing ends the call: SIGTERM waits
+until an hour's `time.sleep()` is over. But its number is written to `signal.set_wakeup_fd()` at once. A thread
+reads that, and knocks at the main thread until it has answered.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from collections.abc import Callable, Iterable
+from typing import Self
+
+PAUSE = 0.05  # Seconds between two knocks.
+STOP = 0  # The number of no signal.
+
+
+class Knocker:
+    """Calls `knock` for each signal of `numbers`, again and again until its handler has called `answer()`.
+
+    For the main thread, while the block runs. `knock` sends a signal that is none of the numbers.
+    """
+
+    def __init__(self, numbers: Iterable[int], knock: Callable[[], None]) -> None:
+        self._numbers = set(numbers)
+        self._knock = knock
+        self._knocked = self._answered = 0
+        self._over = threading.Event()
+        self._ear, self._mouth = os.pipe()
+        os.set_blocking(self._mouth, False)
+
+    def __enter__(self) -> Self:
+        """Hear of signals from now on, unless somebody else does: an event loop."""
+        theirs = signal.set_wakeup_fd(self._mouth, warn_on_full_buffer=False)
+        if theirs != -1:
+            signal.set_wakeup_fd(theirs)
+        threading.Thread(target=self._listen, name="cloudrun_jobs signals", daemon=True).start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        ours = signal.set_wakeup_fd(-1)
+        if ours != self._mouth:
+            signal.set_wakeup_fd(ours)
+        self._over.set()
+        # A process that was forked off may hold this end, too, so that to close ours would not be noticed.
+        os.write(self._mouth, bytes([STOP]))
+        os.close(self._mouth)
+
+    def answer(self) -> None:
+        """Say, in the main thread, that handlers run."""
+        self._answered = self._knocked
+
+    def _listen(self) -> None:
+        while STOP not in (numbers := os.read(self._ear, 100)):
+            if self._numbers.intersection(numbers):
+                self._insist()
+        os.close(self._ear)
+
+    def _insist(self) -> None:
+        self._knocked += 1
+        while self._answered < self._knocked:
+            self._knock()
+            if self._over.wait(PAUSE):
+                return

@@ -1,0 +1,100 @@
+"""Signals that no system call is ended by: the job is interrupted all the same, and others' handlers are left alone."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+from cloudrun_jobs import interrupts
+from cloudrun_jobs.exceptions import JobInterrupted
+from cloudrun_jobs.shield import exposed
+from tests.locks.workers import until
+
+SLEEP = Path(f"/proc/self/task/{threading.main_thread().native_id}/wchan")
+LONG = 40.0
+
+pytestmark = pytest.mark.skipif(not SLEEP.exists(), reason="says by /proc what a thread waits for")
+
+
+def _sleeps() -> bool:
+    return "nanosleep" in SLEEP.read_text()
+
+
+def _signal_unnoticed(number: int) -> None:
+    """Have this thread take a signal of the process while the main thread sleeps."""
+    until(_sleeps)
+    signal.pthread_kill(threading.get_ident(), number)
+
+
+@pytest.fixture
+def unnoticed() -> Iterator[threading.Thread]:
+    """A thread that takes SIGTERM once the main thread sleeps."""
+    thread = threading.Thread(target=_signal_unnoticed, args=[signal.SIGTERM])
+    yield thread
+    thread.join()
+
+
+def test_a_signal_that_another_thread_takes_ends_the_sleep(unnoticed):
+    """Python notes it, and would not act on it until the sleep is over."""
+    began = time.monotonic()
+    with interrupts.handled(), pytest.raises(JobInterrupted):
+        unnoticed.start()
+        exposed(partial(time.sleep, LONG))
+
+    assert time.monotonic() - began < LONG
+
+
+def test_an_event_loop_keeps_its_own_ear():
+    """Whoever hears of signals already goes on to; signals that end a call are acted on without us."""
+    ear, mouth = os.pipe()
+    os.set_blocking(mouth, False)
+    signal.set_wakeup_fd(mouth)
+    try:
+        with interrupts.handled(), pytest.raises(JobInterrupted):
+            exposed(partial(os.kill, os.getpid(), signal.SIGTERM))
+    finally:
+        assert signal.set_wakeup_fd(-1) == mouth
+    assert os.read(ear, 1) == bytes([signal.SIGTERM])
+
+
+def test_a_job_in_a_job_hears_with_the_same_ear(unnoticed):
+    """And when it has ended, the outer one is still interrupted."""
+    began = time.monotonic()
+    with interrupts.handled(), pytest.raises(JobInterrupted):
+        with interrupts.handled():
+            pass
+        unnoticed.start()
+        exposed(partial(time.sleep, LONG))
+
+    assert time.monotonic() - began < LONG
+
+
+def test_nothing_is_left_when_it_ends():
+    """Neither the thread, nor its pipe, nor the ear."""
+    before = len(os.listdir("/proc/self/fd"))
+    with interrupts.handled():
+        assert len(os.listdir("/proc/self/fd")) == before + 2
+
+    until(lambda: len(os.listdir("/proc/self/fd")) == before)
+    assert signal.set_wakeup_fd(-1) == -1
+    until(lambda: "cloudrun_jobs signals" not in {thread.name for thread in threading.enumerate()})
+
+
+def test_a_handler_that_the_job_sets_for_itself_is_not_knocked_at():
+    """SIGUSR1 is then the job's, and hears of nothing that is not for it."""
+    heard = []
+    with interrupts.handled(), pytest.raises(JobInterrupted):
+        previous = signal.signal(interrupts.LOSS, lambda number, frame: heard.append(number))
+        try:
+            exposed(partial(os.kill, os.getpid(), signal.SIGTERM))
+        finally:
+            signal.signal(interrupts.LOSS, previous)
+
+    assert not heard
