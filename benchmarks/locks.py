@@ -9,6 +9,7 @@ import argparse
 import itertools
 import json
 import os
+import random
 import statistics
 import subprocess
 import sys
@@ -30,7 +31,7 @@ def main(argv: list[str] | None = None) -> int:
     options = parser.parse_args(argv)
     servers, places = _start()
     try:
-        rounds = [_round(places, options.seconds) for _ in range(options.rounds)]
+        rounds = [_round(places, options.seconds, number) for number in range(options.rounds)]
         cost = _cost_of_a_job(places)
     finally:
         for server in servers:
@@ -52,9 +53,10 @@ def _start() -> tuple[list[Any], dict[str, Any]]:
     return servers, places
 
 
-def _round(places: dict[str, Any], seconds: float) -> dict[str, dict[str, float]]:
+def _round(places: dict[str, Any], seconds: float, number: int) -> dict[str, dict[str, float]]:
+    print(f"round {number + 1}", file=sys.stderr, flush=True)  # It takes the better part of a minute.
     found = {}
-    for system in SYSTEMS:
+    for system in random.sample(SYSTEMS, len(SYSTEMS)):
         alone = _worker(places, "cycle", system, seconds)
         together = _workers(places, "contend", system, seconds)
         found[system] = {
@@ -72,19 +74,31 @@ def _overlaps(workers: list[dict[str, Any]]) -> int:
 
 
 def _worker(places: dict[str, Any], work: str, system: str, seconds: float) -> Any:
-    return _finish(_begin(places, work, system, seconds, time.time()))
+    return _finish(_begin(places, work, system, seconds))
 
 
 def _workers(places: dict[str, Any], work: str, system: str, seconds: float) -> list[Any]:
-    at = time.time() + 6  # All begin together, once all have started.
-    return [_finish(one) for one in [_begin(places, work, system, seconds, at) for _ in range(CONTENDERS)]]
+    workers = [_begin(places, work, system, seconds) for _ in range(CONTENDERS)]
+    for worker in workers:
+        assert worker.stdout
+        worker.stdout.readline()  # It is connected.
+    at = time.time() + 0.5  # All begin together.
+    for worker in workers:
+        _tell(worker, at)
+    return [_finish(worker) for worker in workers]
 
 
-def _begin(places: dict[str, Any], work: str, system: str, seconds: float, at: float) -> subprocess.Popen[str]:
-    arguments = json.dumps({"places": places, "work": work, "system": system, "seconds": seconds, "at": at})
+def _begin(places: dict[str, Any], work: str, system: str, seconds: float) -> subprocess.Popen[str]:
+    arguments = json.dumps({"places": places, "work": work, "system": system, "seconds": seconds})
     command = [sys.executable, "-m", "benchmarks.locks_worker"]
-    environment = {**os.environ, "BENCHMARK": arguments}
-    return subprocess.Popen(command, env=environment, cwd=ROOT, stdout=subprocess.PIPE, text=True)
+    environment, pipe = {**os.environ, "BENCHMARK": arguments}, subprocess.PIPE
+    return subprocess.Popen(command, env=environment, cwd=ROOT, stdin=pipe, stdout=pipe, text=True)
+
+
+def _tell(worker: subprocess.Popen[str], at: float) -> None:
+    assert worker.stdin
+    worker.stdin.write(f"{at}\n")
+    worker.stdin.flush()
 
 
 def _finish(process: subprocess.Popen[str]) -> Any:

@@ -1,9 +1,9 @@
 """Sees that the handler of a signal runs, though the signal came just before the main thread went to sleep.
 
 Python only notes a signal; the main thread runs its handler when it next looks. If the note is made between that
-look and a system call, or while the kernel has another thread take the signal, nothing ends the call: SIGTERM waits
-until an hour's `time.sleep()` is over. But its number is written to `signal.set_wakeup_fd()` at once. A thread
-reads that, and knocks at the main thread until it has answered.
+look and a system call, or while the kernel has another thread take the signal, nothing ends the call: SIGTERM
+waits until an hour's `time.sleep()` is over. But its number is written to `signal.set_wakeup_fd()` at once. A
+thread reads that, and knocks at the main thread until it has answered.
 """
 
 from __future__ import annotations

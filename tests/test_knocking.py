@@ -1,4 +1,4 @@
-"""Signals that no system call is ended by: the job is interrupted all the same, and others' handlers are left alone."""
+"""Signals that end no system call: the job is interrupted all the same, and others' handlers are left alone."""
 
 from __future__ import annotations
 
@@ -33,6 +33,15 @@ def _signal_unnoticed(number: int) -> None:
     signal.pthread_kill(threading.get_ident(), number)
 
 
+def _is_interrupted(unnoticed: threading.Thread) -> None:
+    began = time.monotonic()
+    unnoticed.start()
+    with pytest.raises(JobInterrupted):
+        exposed(partial(time.sleep, LONG))
+
+    assert time.monotonic() - began < LONG
+
+
 @pytest.fixture
 def unnoticed() -> Iterator[threading.Thread]:
     """A thread that takes SIGTERM once the main thread sleeps."""
@@ -43,12 +52,8 @@ def unnoticed() -> Iterator[threading.Thread]:
 
 def test_a_signal_that_another_thread_takes_ends_the_sleep(unnoticed):
     """Python notes it, and would not act on it until the sleep is over."""
-    began = time.monotonic()
-    with interrupts.handled(), pytest.raises(JobInterrupted):
-        unnoticed.start()
-        exposed(partial(time.sleep, LONG))
-
-    assert time.monotonic() - began < LONG
+    with interrupts.handled():
+        _is_interrupted(unnoticed)
 
 
 def test_an_event_loop_keeps_its_own_ear():
@@ -66,35 +71,34 @@ def test_an_event_loop_keeps_its_own_ear():
 
 def test_a_job_in_a_job_hears_with_the_same_ear(unnoticed):
     """And when it has ended, the outer one is still interrupted."""
-    began = time.monotonic()
-    with interrupts.handled(), pytest.raises(JobInterrupted):
+    with interrupts.handled():
         with interrupts.handled():
             pass
-        unnoticed.start()
-        exposed(partial(time.sleep, LONG))
-
-    assert time.monotonic() - began < LONG
+        _is_interrupted(unnoticed)
 
 
 def test_nothing_is_left_when_it_ends():
     """Neither the thread, nor its pipe, nor the ear."""
-    before = len(os.listdir("/proc/self/fd"))
+    before = _open_files()
     with interrupts.handled():
-        assert len(os.listdir("/proc/self/fd")) == before + 2
+        assert _open_files() == before + 2
 
-    until(lambda: len(os.listdir("/proc/self/fd")) == before)
+    until(lambda: _open_files() == before)
     assert signal.set_wakeup_fd(-1) == -1
     until(lambda: "cloudrun_jobs signals" not in {thread.name for thread in threading.enumerate()})
+
+
+def _open_files() -> int:
+    return len(list(Path("/proc/self/fd").iterdir()))
 
 
 def test_a_handler_that_the_job_sets_for_itself_is_not_knocked_at():
     """SIGUSR1 is then the job's, and hears of nothing that is not for it."""
     heard = []
-    with interrupts.handled(), pytest.raises(JobInterrupted):
+    with interrupts.handled():
         previous = signal.signal(interrupts.LOSS, lambda number, frame: heard.append(number))
-        try:
+        with pytest.raises(JobInterrupted):
             exposed(partial(os.kill, os.getpid(), signal.SIGTERM))
-        finally:
-            signal.signal(interrupts.LOSS, previous)
+        signal.signal(interrupts.LOSS, previous)
 
     assert not heard

@@ -28,7 +28,7 @@ class Owner:
     new for each request of a lock: who repeats it after a lost answer is known by it.
     """
 
-    holder: str  # The execution, or "local:host:process:uuid" outside Cloud Run.
+    holder: str  # The execution, or "local:host:process:random" outside Cloud Run.
     nonce: str
     index: int = 0
     attempt: int = 0

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import os
+import secrets
 import socket
 from functools import cache
-from uuid import uuid4
 
 from .. import context
 from .base import Owner
@@ -15,11 +15,11 @@ def new_owner() -> Owner:
     """Return this process as the owner of one new request."""
     task = context.current()
     if task is None:
-        return Owner(holder=_process(os.getpid()), nonce=uuid4().hex)
-    return Owner(holder=task.execution, index=task.index, attempt=task.attempt, nonce=uuid4().hex)
+        return Owner(holder=_process(os.getpid()), nonce=secrets.token_hex(16))
+    return Owner(holder=task.execution, index=task.index, attempt=task.attempt, nonce=secrets.token_hex(16))
 
 
 @cache
 def _process(pid: int) -> str:
-    # The UUID: process numbers come again, and all containers' are alike.
-    return f"local:{socket.gethostname()[:100]}:{pid}:{uuid4().hex[:12]}"
+    # The random part: process numbers come again, and all containers' are alike.
+    return f"local:{socket.gethostname()[:100]}:{pid}:{secrets.token_hex(6)}"

@@ -35,7 +35,9 @@ class Script:
         self.sha = sha1(text.encode(), usedforsecurity=False).hexdigest()
 
 
-ACQUIRE = Script("""
+ACQUIRE = Script(
+    f"local KEEP_TOKENS_MS = {KEEP_TOKENS_MS}"
+    + """
 local held, free, takeover = {}, nil, nil
 for i = 2, #KEYS do
   local lease = redis.call('HMGET', KEYS[i], 'nonce', 'token', 'holder', 'index', 'attempt', 'label', 'since')
@@ -52,19 +54,20 @@ for i = 2, #KEYS do
   end
 end
 local time = redis.call('TIME')
-local now = time[1] * 1000000 + time[2]
 local i = takeover or free
 if not i then
-  return cjson.encode({string.format('%.0f', now), held})  -- One text: its parts would be parsed one by one.
+  return cjson.encode({time[1], time[2], held})  -- One text: its parts would be parsed one by one.
 end
+local now = time[1] * 1000000 + time[2]
 local since = string.format('%.0f', now)
 local token = string.format('%.0f', math.max((tonumber(redis.call('GET', KEYS[1])) or 0) + 1, now))
-redis.call('SET', KEYS[1], token, 'PX', ARGV[1] + ARGV[7])
+redis.call('SET', KEYS[1], token, 'PX', ARGV[1] + KEEP_TOKENS_MS)
 redis.call('HSET', KEYS[i], 'label', ARGV[2], 'holder', ARGV[3], 'index', ARGV[4], 'attempt', ARGV[5],
   'nonce', ARGV[6], 'token', token, 'since', since)
 redis.call('PEXPIRE', KEYS[i], ARGV[1])
 return {i - 2, token}
-""")
+"""
+)
 
 IS_OWN = """
 local lease = redis.call('HMGET', KEYS[2], 'nonce', 'token')
@@ -72,7 +75,7 @@ if lease[1] ~= ARGV[1] or lease[2] ~= ARGV[2] then return 0 end
 """
 
 RENEW = Script(f"""{IS_OWN}
-redis.call('PEXPIRE', KEYS[1], ARGV[3] + ARGV[4])
+redis.call('PEXPIRE', KEYS[1], ARGV[3] + {KEEP_TOKENS_MS})
 return redis.call('PEXPIRE', KEYS[2], ARGV[3])
 """)
 
@@ -81,7 +84,7 @@ RELEASE = Script(f"{IS_OWN} return redis.call('DEL', KEYS[2])")
 SETTLE = Script(f"""{IS_OWN}
 redis.call('SADD', KEYS[3], ARGV[3])
 if redis.call('SCARD', KEYS[3]) < tonumber(ARGV[4]) then
-  redis.call('PEXPIRE', KEYS[3], ARGV[5])
+  redis.call('PEXPIRE', KEYS[3], {KEEP_TOKENS_MS})
   return 0
 end
 return redis.call('DEL', KEYS[2], KEYS[3])
@@ -130,25 +133,25 @@ class RedisLocks(LockBackend):
     def acquire(self, name: LockName, slots: int, owner: Owner, ttl: float) -> Grant | Sequence[Holder]:
         keys = [_key(name.key, "token"), *(_key(name.key, slot) for slot in range(slots))]
         who = [name.label, owner.holder, owner.index, owner.attempt, owner.nonce]
-        answer = self._run(ACQUIRE, keys, [_ms(ttl), *who, KEEP_TOKENS_MS])
+        answer = self._run(ACQUIRE, keys, [_ms(ttl), *who])
         if isinstance(answer, str):
-            now, held = json.loads(answer)
-            return [_holder(name.key, int(now), *lease) for lease in held]
+            seconds, microseconds, held = json.loads(answer)
+            now = int(seconds) * 10**6 + int(microseconds)
+            return [_holder(name.key, now, *lease) for lease in held]
         slot, token = answer
         grant = Grant(lock=name.key, slot=slot, nonce=owner.nonce, token=int(token))
         self._wait_for_replicas(grant)
         return grant
 
     def renew(self, grant: Grant, ttl: float) -> bool:
-        arguments = [grant.nonce, grant.token, _ms(ttl), KEEP_TOKENS_MS]
-        return bool(self._run(RENEW, _keys(grant), arguments))
+        return bool(self._run(RENEW, _keys(grant), [grant.nonce, grant.token, _ms(ttl)]))
 
     def release(self, grant: Grant) -> bool:
         return bool(self._run(RELEASE, _keys(grant), [grant.nonce, grant.token]))
 
     def settle(self, grant: Grant, index: int, count: int) -> None:
         keys = [*_keys(grant), _key(grant.lock, f"{grant.slot}:done:{grant.token}")]
-        self._run(SETTLE, keys, [grant.nonce, grant.token, index, count, KEEP_TOKENS_MS])
+        self._run(SETTLE, keys, [grant.nonce, grant.token, index, count])
 
     def holders(self, prefix: str) -> Sequence[Holder]:
         found = self._read_all(self._slots(prefix))
@@ -208,7 +211,7 @@ class RedisLocks(LockBackend):
             return
         # WAIT speaks of its connection's last write, so that connection writes the lease once more.
         with self.client.pipeline(transaction=False) as pipe:
-            pipe.eval(RENEW.text, 2, *_keys(grant), grant.nonce, grant.token, _ms(self.lease), KEEP_TOKENS_MS)
+            pipe.eval(RENEW.text, 2, *_keys(grant), grant.nonce, grant.token, _ms(self.lease))
             pipe.wait(self.wait_replicas, _ms(self._timeout / 2))
             confirmed = self._call(pipe.execute)[-1]
         if confirmed < self.wait_replicas:

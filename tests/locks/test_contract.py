@@ -239,7 +239,11 @@ def test_pruning_keeps_what_tasks_of_a_running_execution_have_done(locks, name):
 
 def rows_of(locks: LockBackend, name: LockName) -> set[int] | None:
     """Return the slots that a database has rows for."""
-    return {row.slot for row in locks._rows("lock_key = %s", name.key)} if hasattr(locks, "dialect") else None
+    return (
+        {row.slot for row in locks._rows("lock_key = %(key)s", key=name.key)}
+        if hasattr(locks, "dialect")
+        else None
+    )
 
 
 def test_locks_do_not_meet(locks, name):
@@ -291,8 +295,8 @@ def test_the_statement_decides_whatever_was_read_before(locks, name, monkeypatch
     if not hasattr(locks, "dialect"):
         pytest.skip("It decides in the operation that reads.")
     taken(locks.acquire(name, 1, owner("a"), TTL))
-    (held,) = locks._rows("lock_key = %s", name.key)
+    (held,) = locks._look(name, 1)
 
-    for read in ([], [replace(held, expires_us=0)]):
-        monkeypatch.setattr(locks, "_rows", lambda *condition, read=read: read)
+    for read in ([], [held._replace(expires_us=0)]):
+        monkeypatch.setattr(locks, "_look", lambda *asked, read=read: read)
         assert refused_by(locks.acquire(name, 1, owner("b"), TTL)) == []

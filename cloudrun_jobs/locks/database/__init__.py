@@ -8,7 +8,7 @@ The statements go over connections of their own, except on SQLite in a transacti
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from datetime import timedelta
 from typing import Any, TypeVar
@@ -33,6 +33,7 @@ from ..base import Grant, Holder, LockBackend, Owner
 from ..keys import LockName
 from .joining import Joined
 from .lending import Connections
+from .prepared import Statement
 from .rows import Row
 from .statements import DIALECTS, SLOTS, TASKS, Dialect
 
@@ -74,7 +75,7 @@ class DatabaseLocks(LockBackend):
             return grant
         rows: list[Row] = []
         for _ in range(RACES):
-            rows = self._rows("lock_key = %s AND slot < %s", name.key, slots)
+            rows = self._look(name, slots)
             if granted := next((row for row in rows if row.live and row.nonce == owner.nonce), None):
                 grant = granted.grant()
                 if self.renew(grant, ttl):
@@ -110,13 +111,14 @@ class DatabaseLocks(LockBackend):
             self._run(lambda cursor: cursor.execute(delete, slot))
 
     def holders(self, prefix: str) -> Sequence[Holder]:
-        rows = self._rows("lock_key LIKE %s", f"{prefix}%")
+        rows = self._rows("lock_key LIKE %(keys)s", keys=f"{prefix}%")
         return sorted((row.holder() for row in rows if row.live), key=lambda holder: (holder.label, holder.slot))
 
     def free(self, lock: str) -> Sequence[Holder]:
-        rows = [row for row in self._rows("lock_key = %s OR lock_key LIKE %s", lock, f"{lock}/%") if row.live]
+        found = self._rows("lock_key = %(lock)s OR lock_key LIKE %(parts)s", lock=lock, parts=f"{lock}/%")
+        rows = [row for row in found if row.live]
         for row in rows:
-            self._changed(self.dialect.free, [_id(row.lock, row.slot)])
+            self._changed(self.dialect.free, {"id": _id(row.lock, row.slot)})
         return [row.holder() for row in rows]
 
     def fence(self, grant: Grant, using: str) -> bool:
@@ -175,11 +177,16 @@ class DatabaseLocks(LockBackend):
         """Return the caller's connection if this thread's statements are part of its transaction."""
         return self._joined.connection if self.dialect.has_one_writer else None
 
-    def _rows(self, condition: str, *values: str | int) -> list[Row]:
-        statement = f"{self.dialect.read} WHERE {condition} ORDER BY slot"
-        return [Row(*columns) for columns in self._run(lambda cursor: _fetch(cursor, statement, values))]
+    def _look(self, name: LockName, slots: int) -> list[Row]:
+        if slots == 1:  # Mostly: and by its primary key a row is found with half of the planning.
+            return self._run(lambda cursor: _fetch(cursor, self.dialect.look, {"id": _id(name.key, 0)}))
+        return self._rows("lock_key = %(lock)s AND slot < %(slots)s ORDER BY slot", lock=name.key, slots=slots)
 
-    def _changed(self, statement: str, values: Any) -> bool:
+    def _rows(self, condition: str, **values: str | int) -> list[Row]:
+        statement = Statement(f"{self.dialect.read} WHERE {condition}")
+        return self._run(lambda cursor: _fetch(cursor, statement, values))
+
+    def _changed(self, statement: Statement, values: Mapping[str, object]) -> bool:
         return self._run(lambda cursor: _execute(cursor, statement, values)) > 0
 
     def _run(self, statement: Callable[[CursorWrapper], T]) -> T:
@@ -244,13 +251,13 @@ def _takeable(rows: Sequence[Row], slots: int, owner: Owner) -> int | None:
     return next(takeover, next(free, None))
 
 
-def _fetch(cursor: CursorWrapper, statement: str, values: Sequence[str | int]) -> list[tuple[Any, ...]]:
-    cursor.execute(statement, values)
-    return list(cursor.fetchall())
+def _fetch(cursor: CursorWrapper, statement: Statement, values: Mapping[str, object]) -> list[Row]:
+    statement.run(cursor, values)
+    return list(map(Row._make, cursor.fetchall()))
 
 
-def _execute(cursor: CursorWrapper, statement: str, values: Any) -> int:
-    cursor.execute(statement, values)
+def _execute(cursor: CursorWrapper, statement: Statement, values: Mapping[str, object]) -> int:
+    statement.run(cursor, values)
     changed: int = cursor.rowcount
     return changed
 

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from ..base import Grant, Holder, Owner, moment
 
 
-@dataclass(frozen=True, slots=True)
-class Row:
+class Row(NamedTuple):
     """The columns of `Dialect.read`, in their order."""
 
     lock: str
     slot: int
     label: str
     owner: str
-    index: int
+    task_index: int
     attempt: int
     nonce: str
     token: int
@@ -30,7 +29,7 @@ class Row:
 
     def may_pass_to(self, owner: Owner) -> bool:
         """Say whether this is the lease of an earlier attempt of the same task."""
-        return (self.owner, self.index) == (owner.holder, owner.index) and self.attempt < owner.attempt
+        return (self.owner, self.task_index) == (owner.holder, owner.index) and self.attempt < owner.attempt
 
     def grant(self) -> Grant:
         return Grant(lock=self.lock, slot=self.slot, nonce=self.nonce, token=self.token)
@@ -41,7 +40,7 @@ class Row:
             label=self.label,
             slot=self.slot,
             holder=self.owner,
-            index=self.index,
+            index=self.task_index,
             attempt=self.attempt,
             token=self.token,
             since=moment(self.acquired_us),

@@ -13,6 +13,7 @@ from django.db import Error, OperationalError
 from django.db.backends.utils import CursorWrapper
 
 from ...models import LockSlot, LockTask, LockToken
+from .prepared import Prepared, Statement, code
 
 SLOTS, TOKENS, TASKS = (model._meta.db_table for model in (LockSlot, LockToken, LockTask))
 
@@ -29,6 +30,7 @@ class Dialect:
     """What all servers say alike."""
 
     now: ClassVar[str]
+    statement: ClassVar[type[Statement]] = Statement
     share: ClassVar[str] = "FOR SHARE"  # Keeps a row from being changed until the transaction ends.
     gave_way: ClassVar[frozenset[object]] = frozenset()  # The codes of a wait for a row that was given up.
     no_table: ClassVar[object] = None
@@ -44,11 +46,12 @@ class Dialect:
             "SELECT lock_key, slot, label, holder, task_index, attempt, nonce, token, acquired_us, expires_us, "
             f"{{now}} FROM {SLOTS}"
         )
-        self.renew = self._in_words(f"UPDATE {SLOTS} SET expires_us = {{now}} + %(ttl)s {OWN}")
-        self.revive = self._in_words(f"UPDATE {SLOTS} SET expires_us = {{now}} + %(ttl)s {SAME}")
-        self.release = self._in_words(f"UPDATE {SLOTS} SET expires_us = {{now}} {OWN}")
-        self.free = self._in_words(
-            f"UPDATE {SLOTS} SET expires_us = {{now}} WHERE id = %s AND expires_us > {{now}}"
+        self.look = self._statement(f"{self.read} WHERE id = %(id)s")
+        self.renew = self._statement(f"UPDATE {SLOTS} SET expires_us = {{now}} + %(ttl)s {OWN}")
+        self.revive = self._statement(f"UPDATE {SLOTS} SET expires_us = {{now}} + %(ttl)s {SAME}")
+        self.release = self._statement(f"UPDATE {SLOTS} SET expires_us = {{now}} {OWN}")
+        self.free = self._statement(
+            f"UPDATE {SLOTS} SET expires_us = {{now}} WHERE id = %(id)s AND expires_us > {{now}}"
         )
         # A slot that is made anew begins with the clock's token: one that is ahead of the clock has to stay.
         self._old = self._in_words(f"{SLOTS}.expires_us < {{now}} - %(age)s AND {SLOTS}.token < {{now}} - %(age)s")
@@ -70,7 +73,7 @@ class Dialect:
         try:
             return self.take(cursor, row)
         except OperationalError as error:
-            if _code(error) in self.gave_way:
+            if code(error) in self.gave_way:
                 return None  # A fenced transaction of the holder has not ended, or others were faster.
             raise
 
@@ -86,20 +89,25 @@ class Dialect:
 
     def lacks_table(self, error: Error) -> bool:
         """Say whether the server has no such table."""
-        return _code(error) == self.no_table
+        return code(error) == self.no_table
 
     def is_busy(self, error: Error) -> bool:
         """Say whether the server did nothing, because others were writing."""
         return False
+
+    def _statement(self, text: str) -> Statement:
+        return self.statement(self._in_words(text))
 
     def _in_words(self, statement: str) -> str:
         return statement.replace("{now}", self.now)
 
 
 class PostgreSQL(Dialect):
-    """One statement for slot and token. No state of a session: a pooler may change it between statements."""
+    """One statement for slot and token. Of a session's state only plans: a pooler may change it at any time."""
 
-    now = "(EXTRACT(EPOCH FROM clock_timestamp()) * 1000000)::bigint"
+    # EXTRACT would count in decimals, which takes longer than to find the row. A double is good to a microsecond.
+    now = "(date_part('epoch', clock_timestamp()) * 1000000)::bigint"
+    statement = Prepared
     gave_way = frozenset({"55P03", "40P01", "40001"})  # A lock timeout, a deadlock, a conflict.
     no_table = "42P01"
     refuses_at_once = True
@@ -109,7 +117,7 @@ class PostgreSQL(Dialect):
         takeable = TAKEABLE.format(now=self.now, holder="%(holder)s", index="%(index)s", attempt="%(attempt)s")
         # The wait for a fenced transaction must be short, and only the transaction's own setting passes a pooler.
         patience = "WITH patience AS MATERIALIZED (SELECT set_config('lock_timeout', '2000', true))"
-        self._take = self._in_words(f"""
+        self._take = self._statement(f"""
             {patience}, taken AS (
                 UPDATE {SLOTS} SET label = %(label)s, holder = %(holder)s, task_index = %(index)s,
                     attempt = %(attempt)s, nonce = %(nonce)s, token = GREATEST(token + 1, {{now}}),
@@ -128,7 +136,10 @@ class PostgreSQL(Dialect):
             INSERT INTO {TOKENS} (id, token) SELECT id, token FROM made RETURNING token""")
 
     def take(self, cursor: CursorWrapper, row: dict[str, Any]) -> int | None:
-        cursor.execute(self._make if row["missing"] else self._take, row)
+        if row["missing"]:
+            cursor.execute(self._make, row)
+        else:
+            self._take.run(cursor, row)
         taken = cursor.fetchone()
         return taken[0] if taken else None
 
@@ -239,12 +250,6 @@ def _written_at_once(cursor: CursorWrapper) -> Iterator[None]:
     cursor.execute("BEGIN IMMEDIATE")
     yield
     cursor.execute("COMMIT")
-
-
-def _code(error: Error) -> object:
-    """Return the server's own number of an error: PostgreSQL's is the driver's, MySQL's comes first."""
-    cause = error.__cause__
-    return getattr(cause, "sqlstate", None) or getattr(cause, "pgcode", None) or next(iter(error.args), None)
 
 
 DIALECTS: dict[str, type[Dialect]] = {"postgresql": PostgreSQL, "mysql": MySQL, "sqlite": SQLite}
