@@ -37,7 +37,7 @@ class Script:
 
 ACQUIRE = Script(
     f"local KEEP_TOKENS_MS = {KEEP_TOKENS_MS}"
-    + """
+    """
 local held, free, takeover = {}, nil, nil
 for i = 2, #KEYS do
   local lease = redis.call('HMGET', KEYS[i], 'nonce', 'token', 'holder', 'index', 'attempt', 'label', 'since')

@@ -253,7 +253,7 @@ def _takeable(rows: Sequence[Row], slots: int, owner: Owner) -> int | None:
 
 def _fetch(cursor: CursorWrapper, statement: Statement, values: Mapping[str, object]) -> list[Row]:
     statement.run(cursor, values)
-    return list(map(Row._make, cursor.fetchall()))
+    return list(map(Row._make, cursor))
 
 
 def _execute(cursor: CursorWrapper, statement: Statement, values: Mapping[str, object]) -> int:
