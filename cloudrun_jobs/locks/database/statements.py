@@ -140,7 +140,7 @@ class PostgreSQL(Dialect):
             cursor.execute(self._make, row)
         else:
             self._take.run(cursor, row)
-        taken = next(iter(cursor), None)
+        taken = cursor.fetchone()
         return taken[0] if taken else None
 
     def prune_slots(self, cursor: CursorWrapper, values: dict[str, int]) -> int:
