@@ -117,9 +117,10 @@ def test_nobody_else_takes_over(locks, name, other):
 
 def test_a_lease_ends_by_itself(locks, name):
     """When nobody renews, the next execution gets the lock after the lease, and not before."""
-    first = taken(locks.acquire(name, 1, owner("a"), SHORT))
+    first = taken(locks.acquire(name, 1, owner("a"), TTL))
     assert refused_by(locks.acquire(name, 1, owner("b"), TTL)) == ["a"]
 
+    locks.renew(first, SHORT)
     ended(locks, name)
 
     assert not locks.renew(first, TTL)
@@ -129,7 +130,7 @@ def test_a_lease_ends_by_itself(locks, name):
 
 def test_renewal_extends_the_lease(locks, name):
     """A lease that is renewed outlives the time it was first given for."""
-    grant = taken(locks.acquire(name, 1, owner("a"), SHORT))
+    grant = taken(locks.acquire(name, 1, owner("a"), TTL / 3))
     short = locks.holders(name.key)[0].until
 
     assert locks.renew(grant, TTL)
