@@ -63,15 +63,15 @@ def lint(session: nox.Session) -> None:
 def tests(session: nox.Session, django: str) -> None:
     """The whole suite, in random order; with the newest pair coverage, gcloud and the long faults, too."""
     install(session, django)
-    is_newest = (session.python, django) == NEWEST
-    # gcloud brings a Python of its own and takes seconds for each call: once is enough.
-    chosen = session.posargs or ([] if is_newest else ["-k", "not gcloud"])
+    if session.posargs or (session.python, django) != NEWEST:
+        # gcloud brings a Python of its own and takes seconds for each call: once is enough.
+        session.run("pytest", "-q", "-n", "2", *(session.posargs or ["-k", "not gcloud"]))
+        return
     session.run("coverage", "erase")
-    session.run("coverage", "run", "-m", "pytest", "-q", "-n", "2", *chosen)
+    session.run("coverage", "run", "-m", "pytest", "-q", "-n", "2")
     session.run("coverage", "combine", "--quiet")
-    if is_newest and not session.posargs:
-        session.run("coverage", "report", "--fail-under=95")
-        session.run("pytest", "-q", "-n", "2", "-m", "faults", "tests/locks", "tests/crashes")
+    session.run("coverage", "report", "--fail-under=95")
+    session.run("pytest", "-q", "-n", "2", "-m", "faults", "tests/locks", "tests/crashes")
 
 
 @nox.session(python=NEWEST[0])
