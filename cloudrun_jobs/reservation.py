@@ -76,7 +76,7 @@ def _task(time: datetime, now: datetime) -> Reservation:
     if time > now + LONGEST:
         raise InvalidArguments(
             f"reserve(): expected a time within 30 days, got {time.isoformat()}.",
-            hint="Cloud Tasks keeps a task no longer: reserve it later, or with Cloud Scheduler.",
+            hint="Cloud Tasks keeps a task no longer. Call reserve() nearer to that time, or use Cloud Scheduler.",
         )
     return Reservation(at=time)
 
@@ -90,7 +90,7 @@ def _schedule(time: datetime, time_zone: str, now: datetime) -> Reservation:
             return Reservation(at=at, cron=expression, time_zone=zone)
     raise InvalidArguments(
         f"reserve(): expected a time within a year, got {at.isoformat()}.",
-        hint="A schedule names no year, so this one would be due sooner: reserve it later.",
+        hint="A schedule names no year, so it would be due a year too soon. Call reserve() nearer to that time.",
     )
 
 

@@ -107,6 +107,10 @@ class LockBackend(ABC):
     def free(self, lock: str) -> Sequence[Holder]:
         """End the leases of a lock and of the tasks below it, and return whose they were."""
 
+    @abstractmethod
+    def remembers(self, lock: str) -> bool:
+        """Say whether this key is that of a lock which was taken once, and not so long ago as to be forgotten."""
+
     def fence(self, grant: Grant, using: str) -> bool:
         """Keep others from taking the lock while the transaction on `using` lasts; return False if one has."""
         raise LockMisused(

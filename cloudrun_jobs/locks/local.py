@@ -78,6 +78,10 @@ class LocalLocks(LockBackend):
                 del _leases[key]
             return freed
 
+    def remembers(self, lock: str) -> bool:
+        with _mutex:
+            return any(key == lock for key, _ in _tokens)
+
     def fence(self, grant: Grant, using: str) -> bool:
         """Compare tokens. No other process can take the lock, and a test has the database for itself."""
         with _mutex:

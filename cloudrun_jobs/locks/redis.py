@@ -164,6 +164,9 @@ class RedisLocks(LockBackend):
             self._call(lambda: self.client.delete(*keys))
         return found
 
+    def remembers(self, lock: str) -> bool:
+        return bool(self._call(lambda: self.client.exists(_key(lock, "token"))))
+
     def inspect(self) -> Iterable[CheckMessage]:
         policy = self._call(lambda: self.client.info("memory")).get("maxmemory_policy", "noeviction")
         if policy != "noeviction":

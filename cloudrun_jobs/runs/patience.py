@@ -50,7 +50,8 @@ def explained(work: Callable[[], Answer]) -> Answer:
     except (OperationalError, ProgrammingError) as error:
         if _tables_are_missing():
             words = f"The database {alias()!r} has no tables for the records of the runs."
-            raise RecordTablesMissing(words, hint="Make them: manage.py migrate cloudrun_jobs.") from error
+            hint = f"Run `manage.py migrate cloudrun_jobs --database {alias()}`."
+            raise RecordTablesMissing(words, hint=hint) from error
         raise
 
 

@@ -14,7 +14,7 @@ from functools import partial
 from typing import cast
 
 from django.db import Error
-from django.db.models import Exists, OuterRef, Q, QuerySet
+from django.db.models import Count, Exists, Max, OuterRef, Q, QuerySet
 from django.utils import timezone
 
 from .. import conf
@@ -46,6 +46,13 @@ def reconcile(backend: Backend) -> Counter[str]:
         done.update(_each(_reservations(), partial(_settle_reservation, remote)))
     done.update(_each(_silent(), partial(_look_after, backend)))
     return done
+
+
+def being_sent() -> tuple[int, datetime | None]:
+    """Return how many runs are their senders' alone to send, and until when the last of them is."""
+    theirs = _ours().filter(status=Status.PENDING, schedule=None, sending_until__gte=Now())
+    found = theirs.aggregate(count=Count("pk"), until=Max("sending_until"))
+    return found["count"], found["until"]
 
 
 def _each(runs: QuerySet[JobRun], work: Callable[[JobRun], str]) -> Iterable[str]:

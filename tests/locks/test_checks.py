@@ -108,6 +108,7 @@ def test_locks_shows_who_holds_which(held, capsys):
 
     (holder,) = [one for one in found if one["label"] == held.name]
     assert holder["holder"].startswith("local:")
+    assert re.fullmatch(r"\d{4}-\d\d-\d\dT[\d:.]+Z", holder["until"])
     assert re.search(rf"{held.name} +0 +{holder['token']}", table)
     assert holder["holder"] in table
 
@@ -124,6 +125,20 @@ def test_unlock_refuses_a_live_lease_and_frees_it_by_force(held, capsys):
     assert "freed" in capsys.readouterr().out
     call_command("cloudrun_jobs", "unlock", held.name)
     assert "nobody holds it" in capsys.readouterr().out
+
+
+def test_unlock_tells_a_lock_that_is_free_from_a_name_that_is_none(held, capsys):
+    """A misspelt name is an error, and the lock that is near is named; that of a job is known before it ran."""
+    with pytest.raises(CommandError, match=f"There is no lock '{held.name}s'. Did you mean '{held.name}'"):
+        call_command("cloudrun_jobs", "unlock", f"{held.name}s")
+
+    with pytest.raises(CommandError, match=r"There is no lock 'nosuch'\. `manage\.py cloudrun_jobs locks`"):
+        call_command("cloudrun_jobs", "unlock", "nosuch")
+
+    held.release_lock()
+    call_command("cloudrun_jobs", "unlock", held.name)
+    call_command("cloudrun_jobs", "unlock", "echo")
+    assert capsys.readouterr().out == f"{held.name}: nobody holds it.\necho: nobody holds it.\n"
 
 
 def test_a_verb_says_when_the_server_is_away(settings):

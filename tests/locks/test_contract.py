@@ -55,6 +55,17 @@ def test_a_second_holder_is_refused_and_told_who_holds_it(locks, name):
     assert 0 < (holder.until - holder.since).total_seconds() <= TTL + 1
 
 
+def test_a_lock_is_remembered(locks, name):
+    """One that was taken once, held or free; no other."""
+    assert locks.remembers(name.key) is False
+
+    grant = taken(locks.acquire(name, 1, owner("a"), TTL))
+    assert locks.remembers(name.key) is True
+
+    locks.release(grant)
+    assert locks.remembers(name.key) is True
+
+
 def test_release_frees_the_slot_and_the_token_grows(locks, name):
     """The next holder's token is greater than the last one's."""
     first = taken(locks.acquire(name, 1, owner("a"), TTL))

@@ -171,6 +171,22 @@ def test_one_run_does_not_stop_the_looking_after_of_others(
     assert set(JobRun.objects.values_list("status", flat=True)) == {Status.SENT, Status.FAILED}
 
 
+def test_reconcile_tells_of_runs_that_are_their_senders(
+    cloud: CloudRun, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """For two minutes nobody knows a dead sender from a slow one; after that the run is sent."""
+    JobRun.objects.all().delete()
+    run = request("echo", environment="production", sending_until=datetime(2100, 1, 2, 3, 4, tzinfo=UTC))
+    call_command("cloudrun_jobs", "reconcile")
+    words = "1 not sent yet, left to the sender until 2100-01-02 12:04:00 JST. Then run this again.\n"
+
+    assert capsys.readouterr() == ("Nothing to do.\n", words)
+
+    JobRun.objects.filter(pk=run.pk).update(sending_until=LONG_AGO)
+    call_command("cloudrun_jobs", "reconcile")
+    assert capsys.readouterr() == ("1 sent.\n", "")
+
+
 def test_a_run_of_a_schedule_can_be_cancelled(cloud: CloudRun, container: Container) -> None:
     """The execution that nobody here asked for is known by the name that it told."""
     run = request("echo", environment="production", status=Status.RUNNING, execution=EXECUTION)

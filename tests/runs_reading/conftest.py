@@ -42,9 +42,14 @@ def record(database: str) -> Record:
             JobRun(
                 command=command,
                 environment="test",
-                trigger="delay",
                 status=status,
-                **{"created_at": time, "started_at": time, "finished_at": time if finished else None, **values},
+                **{
+                    "trigger": "delay",
+                    "created_at": time,
+                    "started_at": time,
+                    "finished_at": time if finished else None,
+                    **values,
+                },
             )
             for time in times
         )

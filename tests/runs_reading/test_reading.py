@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+from datetime import UTC, datetime
 from typing import Any
 from uuid import uuid4
 
@@ -125,6 +127,36 @@ def test_nothing_to_list(database: str, capsys: pytest.CaptureFixture[str]) -> N
     call_command("cloudrun_jobs", "runs", "echo")
 
     assert capsys.readouterr() == ("", "No such run is recorded.\n")
+
+
+def test_reservations(record: Record, capsys: pytest.CaptureFixture[str]) -> None:
+    """Those that wait are listed with the time they are due, in the columns of the other lists; and as JSON."""
+    call_command("cloudrun_jobs", "reservations")
+    assert capsys.readouterr() == ("", "Nothing is reserved.\n")
+
+    due = datetime(2027, 1, 2, 3, 4, tzinfo=UTC)
+    (run,) = record("echo", Status.PENDING, trigger="reserve", scheduled_for=due, requested_by="ada")
+
+    head, line = printed(capsys, "reservations")
+    assert head.split("  ")[0] == "RUN"
+    assert line.startswith(f"{run.pk}  echo  2027-01-02 12:04:00 JST  ada")
+    (found,) = as_json(capsys, "reservations")
+    assert (found["run"], found["scheduled_for"]) == (str(run.pk), "2027-01-02T03:04:00Z")
+
+
+def test_a_job_is_no_run(record: Record) -> None:
+    """Who asks to be shown a job is told how to list its runs."""
+    record("echo", Status.SUCCEEDED)
+
+    with pytest.raises(CommandError, match=re.escape("`manage.py cloudrun_jobs runs echo` shows")):
+        call_command("cloudrun_jobs", "show", "echo")
+
+
+def test_a_reason_that_says_no_more_is_left_out(record: Record, capsys: pytest.CaptureFixture[str]) -> None:
+    """A cancelled run is not cancelled for being cancelled."""
+    record("echo", Status.CANCELLED, reason="cancelled")
+
+    assert "cancelled (" not in "".join(printed(capsys, "runs"))
 
 
 def test_misspelt_job(record: Record) -> None:

@@ -51,7 +51,7 @@ def translated(resource: str, call: Call, *, endpoint: str | None) -> Iterator[N
 
 
 def _translate(error: Exception, resource: str, call: Call, endpoint: str | None) -> ServiceError:
-    said = getattr(error, "message", None) or str(error)
+    said = _sentence(getattr(error, "message", None) or str(error))
     match error:
         case api.Forbidden():
             hint = _how_to_grant(call) if DISABLED not in said else "Enable it with `gcloud services enable`."
@@ -71,6 +71,11 @@ def _translate(error: Exception, resource: str, call: Call, endpoint: str | None
         case _ if isinstance(error, UNCERTAIN):
             return _no_answer(f"{resource}: no answer. {said}", call, endpoint)
     return ServiceError(f"{resource}: refused. {said}")
+
+
+def _sentence(words: str) -> str:
+    """Return them with a full stop: Google's messages have one or not, and more is said after them."""
+    return words if words.endswith((".", "!", "?")) else f"{words}."
 
 
 def _hint(error: Exception, call: Call) -> str:

@@ -121,6 +121,9 @@ class DatabaseLocks(LockBackend):
             self._changed(self.dialect.free, {"id": _id(row.lock, row.slot)})
         return [row.holder() for row in rows]
 
+    def remembers(self, lock: str) -> bool:
+        return bool(self._rows("lock_key = %(lock)s", lock=lock))
+
     def fence(self, grant: Grant, using: str) -> bool:
         if using != self.using:
             raise LockMisused(

@@ -8,6 +8,7 @@ from dataclasses import asdict
 from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError
+from django.core.serializers.json import DjangoJSONEncoder
 
 from ...exceptions import LockError
 from ...locks import Holder, current, keys
@@ -29,10 +30,12 @@ def run(command: BaseCommand, **options: Any) -> None:
     for warning in warnings:
         command.stderr.write(str(warning))
     if options["json"]:
-        command.stdout.write(json.dumps([asdict(holder) for holder in holders], default=str, ensure_ascii=False))
+        data = [asdict(holder) for holder in holders]
+        command.stdout.write(json.dumps(data, cls=DjangoJSONEncoder, ensure_ascii=False))
+    elif holders:
+        command.stdout.write(table(("LOCK", "SLOT", "TOKEN", "HOLDER"), *map(_row, holders)))
     else:
-        rows = [("LOCK", "SLOT", "TOKEN", "HOLDER"), *map(_row, holders)]
-        command.stdout.write(table(*rows) if holders else "No lock is held.")
+        command.stderr.write("No lock is held.", str)
 
 
 def _row(holder: Holder) -> tuple[str, str, str, str]:

@@ -8,7 +8,8 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandError
 
 from ...backends import current
-from ...runs.reconciling import DENIED, reconcile
+from ...runs.reconciling import DENIED, being_sent, reconcile
+from .words import moment
 
 HELP = "Send the runs that were not sent, and end those whose execution has ended without a word."
 
@@ -21,5 +22,10 @@ def run(command: BaseCommand, **options: Any) -> None:
     done = reconcile(current())
     counts = ", ".join(f"{count} {what}" for what, count in sorted(done.items()))
     command.stdout.write(f"{counts}." if counts else "Nothing to do.")
+    waiting, until = being_sent()
+    if waiting:
+        # Before that nobody can tell a sender that is slow from one that is dead.
+        words = f"{waiting} not sent yet, left to the sender until {moment(until)}. Then run this again."
+        command.stderr.write(words, str)
     if done[DENIED]:
         raise CommandError("Some runs could not be looked after for want of a permission: see the log.")

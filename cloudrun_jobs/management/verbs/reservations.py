@@ -7,6 +7,7 @@ from argparse import ArgumentParser
 from typing import Any
 
 from django.core.management.base import BaseCommand
+from django.core.serializers.json import DjangoJSONEncoder
 
 from ...models import JobRun, Status, Trigger
 from .table import table
@@ -22,15 +23,16 @@ def add_arguments(parser: ArgumentParser) -> None:
 def run(command: BaseCommand, **options: Any) -> None:
     waiting = JobRun.objects.filter(trigger=Trigger.RESERVE, status=Status.PENDING).order_by("scheduled_for")
     if options["json"]:
-        command.stdout.write(json.dumps([_data(run) for run in waiting], ensure_ascii=False))
-        return
-    rows = [_row(run) for run in waiting]
-    heads = ("WHEN", "COMMAND", "RUN", "WHO ASKED", "ENTRY")
-    command.stdout.write(table(heads, *rows) if rows else "Nothing is reserved.")
+        data = [_data(run) for run in waiting]
+        command.stdout.write(json.dumps(data, cls=DjangoJSONEncoder, ensure_ascii=False))
+    elif rows := [_row(run) for run in waiting]:
+        command.stdout.write(table(("RUN", "JOB", "DUE", "ASKED BY", "ENTRY"), *rows))
+    else:
+        command.stderr.write("Nothing is reserved.", str)
 
 
 def _row(run: JobRun) -> tuple[str, ...]:
-    return moment(run.scheduled_for), run.command, str(run.pk), run.requested_by, run.schedule or "(not made yet)"
+    return str(run.pk), run.command, moment(run.scheduled_for), run.requested_by, run.schedule or "(not made yet)"
 
 
 def _data(run: JobRun) -> dict[str, Any]:
@@ -38,7 +40,7 @@ def _data(run: JobRun) -> dict[str, Any]:
         "run": str(run.pk),
         "command": run.command,
         "argv": run.argv,
-        "scheduled_for": run.scheduled_for and run.scheduled_for.isoformat(),
+        "scheduled_for": run.scheduled_for,
         "requested_by": run.requested_by,
         "entry": run.schedule,
     }

@@ -63,6 +63,5 @@ def _asked_for(options: dict[str, Any]) -> Any:
 
 
 def _row(run: JobRun) -> tuple[str, ...]:
-    status = f"{run.status} ({run.reason})" if run.reason else run.status
     who = run.requested_by or run.get_trigger_display()
-    return str(run.pk), run.command, status, words.moment(run.created_at), words.took(run), who
+    return str(run.pk), run.command, words.status(run), words.moment(run.created_at), words.took(run), who

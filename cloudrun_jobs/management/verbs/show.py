@@ -15,7 +15,7 @@ from django.core.serializers.json import DjangoJSONEncoder
 from ...models import JobRun
 from ...models.runs import is_run_id, short_name
 from .table import table
-from .words import moment, took
+from .words import moment, status, took
 
 HELP = "Show one run."
 
@@ -42,14 +42,15 @@ def _find(name: str) -> JobRun:
     runs = JobRun.objects.filter(pk=name) if is_run_id(name) else JobRun.objects.filter(execution=short_name(name))
     if found := runs.first():
         return found
-    raise CommandError(f"No run {name!r} is recorded. `manage.py cloudrun_jobs runs` shows which are.")
+    of_job = f" {name}" if JobRun.objects.for_command(name).exists() else ""
+    raise CommandError(f"No run {name!r} is recorded. `manage.py cloudrun_jobs runs{of_job}` shows which are.")
 
 
 def _facts(run: JobRun) -> Iterator[tuple[str, str]]:
     yield "Run", str(run.pk)
     yield "Job", run.job
     yield "Command line", shlex.join(run.argv) if run.argv else ""
-    yield "Status", f"{run.status} ({run.reason})" if run.reason else run.status
+    yield "Status", status(run)
     yield "Error", ": ".join(filter(None, (run.error_class, run.error_message)))
     yield "Asked for by", ", ".join(filter(None, (run.requested_by, run.get_trigger_display())))
     yield "Scheduled for", moment(run.scheduled_for)

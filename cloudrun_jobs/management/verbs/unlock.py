@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from argparse import ArgumentParser
+from collections.abc import Sequence
+from difflib import get_close_matches
 from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError
 
 from ...exceptions import LockError
-from ...locks import current, keys
+from ...locks import Holder, current, keys
+from ...registry import find_jobs
 
 HELP = "Free a lock whose holder is known to be gone."
 
@@ -19,17 +22,33 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 
 def run(command: BaseCommand, **options: Any) -> None:
-    name, backend = options["name"], current()
     try:
-        held = [holder for holder in backend.holders(keys.prefix()) if name in {holder.label, holder.lock}]
-        if not held:
-            command.stdout.write(f"{name}: nobody holds it.")
-            return
-        if not options["force"]:
-            who = "; ".join(map(str, held))
-            raise CommandError(f"{name} is held by {who}. If that is dead, add --force.")
-        for lock in {holder.lock for holder in held}:
-            backend.free(lock)
+        words = _unlock(options["name"], force=options["force"])
     except LockError as error:
         raise CommandError(str(error)) from error
-    command.stdout.write(f"{name}: freed.")
+    command.stdout.write(words)
+
+
+def _unlock(name: str, *, force: bool) -> str:
+    holders = current().holders(keys.prefix())
+    held = [holder for holder in holders if name in {holder.label, holder.lock}]
+    if not held:
+        _refuse_unknown(name, holders)
+        return f"{name}: nobody holds it."
+    if not force:
+        who = "; ".join(map(str, held))
+        raise CommandError(f"{name} is held by {who}. If that is dead, add --force.")
+    for lock in {holder.lock for holder in held}:
+        current().free(lock)
+    return f"{name}: freed."
+
+
+def _refuse_unknown(name: str, holders: Sequence[Holder]) -> None:
+    """Refuse what is no lock, so that a misspelt name is not taken for one that is free."""
+    backend = current()
+    if any(backend.remembers(key) for key in (name, keys.named(name).key)):
+        return
+    if name.partition("#")[0] not in find_jobs().jobs:
+        close = get_close_matches(name, {holder.label for holder in holders}, n=1)
+        hint = f"Did you mean {close[0]!r}?" if close else "`manage.py cloudrun_jobs locks` shows which are held."
+        raise CommandError(f"There is no lock {name!r}. {hint}")

@@ -1,4 +1,4 @@
-"""How times are written for people."""
+"""How a run is told of to people."""
 
 from __future__ import annotations
 
@@ -21,3 +21,8 @@ def took(run: JobRun) -> str:
     if run.started_at is None or run.finished_at is None:
         return "-"
     return str(timedelta(seconds=round((run.finished_at - run.started_at).total_seconds())))
+
+
+def status(run: JobRun) -> str:
+    """Return a run's status, with the reason where that says more."""
+    return f"{run.status} ({run.reason})" if run.reason not in {"", run.status} else run.status
