@@ -47,7 +47,12 @@ def checked(
 
 def takes_a_key(job: CloudRunJobs) -> bool:
     """Say whether the command has an option named as the one that delay() keeps to itself."""
-    return any(action.dest == "idempotency_key" for action in job._parser()._actions)
+    return "idempotency_key" in option_names(job)
+
+
+def option_names(job: CloudRunJobs) -> frozenset[str]:
+    """Return the names by which `run()` may get options, those of sub-commands included."""
+    return argv.dests(job._parser()) | {"args"}
 
 
 def _about(spec: JobSpec, error: InvalidArguments) -> InvalidArguments:

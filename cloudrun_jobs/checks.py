@@ -18,9 +18,10 @@ from django.conf import settings
 from django.core.checks import CheckMessage, Error, Tags, Warning, register  # noqa: A004
 
 from . import backends, conf, cron, locks, schedules
-from .arguments import arguments, takes_a_key
+from .arguments import arguments, option_names
 from .command import CloudRunJobs
-from .exceptions import InvalidArguments, InvalidJob, InvalidSettings, LockError
+from .exceptions import InvalidArguments, InvalidJob, InvalidSettings, LockError, did_you_mean
+from .guard import DJANGOS_OPTIONS
 from .registry import find_jobs
 from .spec import DECLARATIONS, JobSpec, Schedule, check_declarations, resource_name
 
@@ -30,11 +31,15 @@ TAG = "cloudrun_jobs"
 @register(TAG)
 def check_settings(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[CheckMessage]:
     """Check `settings.CLOUDRUN_JOBS` and the backend it names."""
+    unread = [
+        Warning(f"settings.{name} is read by nobody.", hint=hint, id="cloudrun_jobs.W007")
+        for name, hint in conf.unread()
+    ]
     try:
         check_declarations("DEFAULTS", conf.load().defaults)
-        return list(backends.current().check())
+        return [*unread, *backends.current().check()]
     except InvalidSettings as error:
-        return [Error(error.args[0], hint=error.hint or None, id="cloudrun_jobs.E001")]
+        return [*unread, Error(error.args[0], hint=error.hint or None, id="cloudrun_jobs.E001")]
 
 
 @register(TAG)
@@ -94,6 +99,20 @@ def check_lock_server(
         return [Warning(error.args[0], hint=error.hint or None, id="cloudrun_jobs.W022")]
 
 
+@register(Tags.database)
+def check_record_tables(
+    app_configs: Sequence[AppConfig] | None, databases: Sequence[str] | None = None, **kwargs: Any
+) -> list[CheckMessage]:
+    """Find records without tables, where servers may be asked."""
+    from .runs import patience
+
+    database = patience.alias()
+    if database not in (databases or ()) or sys.argv[1:2] == ["migrate"] or not patience.tables_are_missing():
+        return []
+    words = f"The database {database!r} has no tables for the records of the runs, so no job can run."
+    return [Warning(words, hint=patience.how_to_migrate(), id="cloudrun_jobs.W023")]
+
+
 @register(TAG)
 def check_jobs(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[CheckMessage]:
     """Check every job's declaration, and that no two jobs share a name in the cloud."""
@@ -151,10 +170,14 @@ def _check_job(name: str, job: CloudRunJobs) -> Iterator[CheckMessage]:
 
 def _check_options(job: CloudRunJobs) -> Iterator[CheckMessage]:
     try:
-        takes = takes_a_key(job)
+        names = option_names(job)
     except Exception:  # noqa: BLE001  (its own code, which may ask a database that is not there yet)
         return
-    if takes:
+    for name in set(job.spec.lock_args or ()) - names:
+        hint = did_you_mean(name, names - DJANGOS_OPTIONS)
+        words = f"{job.command_name}: lock_args: expected names of its options, got {name!r}."
+        yield Error(words, hint=hint, obj=type(job), id="cloudrun_jobs.E006")
+    if "idempotency_key" in names:
         words = f"{job.command_name}: delay() has an argument idempotency_key of its own, and so has the command."
         yield Error(words, hint="Rename the command's option.", obj=type(job), id="cloudrun_jobs.E014")
 

@@ -5,14 +5,14 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import timedelta
-from inspect import iscoroutinefunction
+from inspect import CO_VARKEYWORDS, iscoroutinefunction, isgeneratorfunction, signature
 from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 from asgiref.sync import sync_to_async
 from django.core.management.base import BaseCommand, CommandParser
 
 from . import guard
-from .exceptions import InvalidJob, LockMisused, Problem
+from .exceptions import Described, InvalidJob, LockMisused, Problem
 from .perform import perform
 from .spec import DECLARATIONS, JobSpec, Schedule, declare
 
@@ -266,6 +266,9 @@ class CloudRunJobs(BaseCommand):
     _verbosity = 1
 
 
+RUN = "a method run(self, *args, **options)"
+
+
 def problems(cls: type[CloudRunJobs]) -> Iterator[Problem]:
     """Yield what is wrong with how a class implements a job, its declared values apart."""
     if cls.handle is not CloudRunJobs.handle:
@@ -277,22 +280,26 @@ def problems(cls: type[CloudRunJobs]) -> Iterator[Problem]:
             hint=hint,
             id="cloudrun_jobs.E008",
         )
-    if cls.run is CloudRunJobs.run:
-        yield Problem(
-            attribute="run",
-            expected="a method run(self, *args, **options)",
-            got=None,
-            id="cloudrun_jobs.E011",
-        )
-    if iscoroutinefunction(cls.run):
-        hint = "Call the coroutine in it with asgiref.sync.async_to_sync."
-        yield Problem(
-            attribute="run",
-            expected="an ordinary method",
-            got=_where(cls.run),
-            hint=hint,
-            id="cloudrun_jobs.E011",
-        )
+    yield from _run_problems(cls.run)
+
+
+def _run_problems(run: Callable[..., Any]) -> Iterator[Problem]:
+    expected, got, hint = "an ordinary method", "", ""
+    if run is CloudRunJobs.run:
+        expected, got = RUN, "none"
+    elif iscoroutinefunction(run):
+        got, hint = "a coroutine function", "Call the coroutine in it with asgiref.sync.async_to_sync."
+    elif isgeneratorfunction(run):
+        got, hint = "a generator, which nobody would loop over", "Loop over it in run()."
+    elif not _takes_options(run):
+        expected, got = RUN, f"run{signature(run)}"
+    if got:
+        yield Problem(attribute="run", expected=expected, got=Described(got), hint=hint, id="cloudrun_jobs.E011")
+
+
+def _takes_options(function: Callable[..., Any]) -> bool:
+    code = getattr(function, "__code__", None)  # Of something that is no plain function nothing is known.
+    return code is None or bool(code.co_flags & CO_VARKEYWORDS)
 
 
 def _where(function: Callable[..., Any]) -> str:

@@ -75,6 +75,29 @@ def load() -> Settings:
     return Settings(**{key.lower(): _valid(where, key, value) for where, (key, value) in values.items()})
 
 
+def place(key: str, *below: str) -> str:
+    """Name the place of a value, for an error: in the dictionary, or in the variable that wins over it."""
+    name = f"{PREFIX}{key}"
+    return (name if name in os.environ else f"CLOUDRUN_JOBS[{key!r}]") + "".join(f"[{part!r}]" for part in below)
+
+
+def unread() -> Iterator[tuple[str, str]]:
+    """Yield the settings that look like this package's and are not, and what to do about each."""
+    from difflib import get_close_matches  # Costs a millisecond, and only the system checks ask.
+
+    names = [name for name in dir(settings) if name != "CLOUDRUN_JOBS"]
+    for name in names:
+        key = name.removeprefix(PREFIX)
+        if name.startswith(PREFIX) and key in KEYS:
+            yield (
+                name,
+                f"Write CLOUDRUN_JOBS = {{{key!r}: ...}}. It is the process's environment that has variables.",
+            )
+    if not hasattr(settings, "CLOUDRUN_JOBS"):
+        for name in get_close_matches("CLOUDRUN_JOBS", names, cutoff=0.8):
+            yield name, "Did you mean 'CLOUDRUN_JOBS'?"
+
+
 def _from_environment() -> Iterator[tuple[str, Any]]:
     """The keys set as variables; those that are dictionaries are written as JSON objects."""
     for name in os.environ:

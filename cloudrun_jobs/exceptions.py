@@ -33,6 +33,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 
 from django.core.exceptions import ImproperlyConfigured
 
@@ -69,7 +70,20 @@ class Problem:
     id: str = "cloudrun_jobs.E006"  # The system check that reports it.
 
     def __str__(self) -> str:
-        return f"{self.attribute}: expected {self.expected}, got {self.got!r}."
+        return f"{self.attribute}: expected {self.expected}, got {_shown(self.got)}."
+
+
+class Described(str):
+    """Stands in a `Problem` for a value that is not shown, or better told in words."""
+
+    __slots__ = ()
+
+
+def _shown(got: object) -> str:
+    if isinstance(got, Described):
+        return str(got)
+    # A declaration of seconds has become one of these, and is told as the other.
+    return f"{got.total_seconds():.15g} seconds" if isinstance(got, timedelta) else repr(got)
 
 
 class InvalidJob(CloudRunJobsError):
@@ -210,9 +224,13 @@ class JobCancelled(JobFailed):
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:
     """Return "Did you mean 'this'?" where a known word is near, else the known words."""
+    names = sorted(known)
+    return near(word, names) or (f"Known: {', '.join(names)}." if names else "")
+
+
+def near(word: str, known: Iterable[str]) -> str:
+    """Return "Did you mean 'this'?" where a known word is near, for words of which there are too many to name."""
     from difflib import get_close_matches  # Costs a millisecond that a run without mistakes need not pay.
 
-    names = sorted(known)
-    if close := get_close_matches(word, names, n=1):
-        return f"Did you mean {close[0]!r}?"
-    return f"Known: {', '.join(names)}." if names else ""
+    close = get_close_matches(word, sorted(known), n=1)
+    return f"Did you mean {close[0]!r}?" if close else ""

@@ -89,7 +89,7 @@ def _target(spec: JobSpec, backend: CloudRunBackend) -> dict[str, Any]:
     if account is None:
         raise InvalidSettings(
             f"{spec.command}: no service account for Cloud Scheduler to start it as.",
-            hint="Set CLOUDRUN_JOBS['OPTIONS']['scheduler_service_account'].",
+            hint=f"Set {conf.place('OPTIONS', 'scheduler_service_account')}.",
         )
     if spec.target == "service":
         return _service_target(spec, backend, account)
@@ -102,7 +102,7 @@ def _service_target(spec: JobSpec, backend: CloudRunBackend, account: str) -> di
     if backend.service_url is None:
         raise InvalidSettings(
             f"{spec.command}: runs in the web service, whose URL is not known.",
-            hint="Set CLOUDRUN_JOBS['OPTIONS']['service_url'].",
+            hint=f"Set {conf.place('OPTIONS', 'service_url')}.",
         )
     url = entries.service_url(backend.service_url, spec.command)
     return {"url": url, "token": entries.Token(account, backend.service_url.rstrip("/"))}

@@ -245,6 +245,35 @@ def test_production_that_runs_inline_is_told(settings: Settings) -> None:
     assert run_checks(deploy=True) == {}
 
 
+@pytest.mark.parametrize(
+    ("name", "hint"),
+    [
+        ("CLOUDRUN_JOB", "Did you mean 'CLOUDRUN_JOBS'?"),
+        ("CLOUDRUN_JOBS_PROJECT", "CLOUDRUN_JOBS = {'PROJECT': ...}"),
+    ],
+)
+def test_a_setting_that_nobody_reads_is_told(settings: Settings, name: str, hint: str) -> None:
+    """A project whose dictionary has another name would run its jobs inside of requests."""
+    setattr(settings, name, {"ENVIRONMENT": "production"})
+    del settings.CLOUDRUN_JOBS
+
+    (message,) = check_settings(None)
+
+    assert (message.id, message.msg) == ("cloudrun_jobs.W007", f"settings.{name} is read by nobody.")
+    assert message.hint is not None
+    assert hint in message.hint
+
+
+def test_options_that_are_none_make_no_lock(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A misspelt name in lock_args would be found by the first run."""
+    monkeypatch.setattr(everything.Command, "lock_args", ("sorce", "args"), raising=False)
+
+    found = run_checks()["cloudrun_jobs.E006"]
+
+    assert found.msg == "everything: lock_args: expected names of its options, got 'sorce'."
+    assert found.hint == "Did you mean 'source'?"
+
+
 def test_a_misspelt_default_is_told(settings: Settings) -> None:
     """By the check, before a job meets it."""
     settings.CLOUDRUN_JOBS = {"ENVIRONMENT": "test", "DEFAULTS": {"max_retry": 1}}

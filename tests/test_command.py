@@ -195,6 +195,8 @@ def test_a_class_beside_the_command_is_refused(monkeypatch: pytest.MonkeyPatch) 
     [
         ({"handle": lambda self: None}, "handle: expected only run() overridden"),
         ({"run": CloudRunJobs.run}, "run: expected a method run(self, *args, **options)"),
+        ({"run": lambda self: None}, "run: expected a method run(self, *args, **options), got run(self)."),
+        ({"run": lambda self, **options: (yield)}, "run: expected an ordinary method, got a generator"),
         ({"timeout": 0}, "timeout: expected whole seconds"),
     ],
 )

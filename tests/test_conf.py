@@ -80,6 +80,35 @@ def test_variables_that_cannot_be_used(monkeypatch: pytest.MonkeyPatch) -> None:
         conf.load()
 
 
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("OPTIONS", '{"endpiont": "x"}', "CLOUDRUN_JOBS_OPTIONS: CloudRunBackend has no option 'endpiont'"),
+        ("OPTIONS", '{"endpoint": "x"}', "CLOUDRUN_JOBS_OPTIONS['endpoint']: expected 'host:port'"),
+        ("BACKEND", "nowhere.Backend", "CLOUDRUN_JOBS_BACKEND: No module named 'nowhere'"),
+    ],
+)
+def test_a_fault_in_a_variable_is_told_as_the_variables(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch, name: str, value: str, message: str
+) -> None:
+    """Who looks into the dictionary would find nothing."""
+    settings.CLOUDRUN_JOBS = {**CLOUD, "ENVIRONMENT": "production"}
+    monkeypatch.setenv(f"CLOUDRUN_JOBS_{name}", value)
+
+    with pytest.raises(InvalidSettings) as refusal:
+        backends.current()
+
+    assert message in str(refusal.value)
+
+
+def test_what_the_cloud_needs_is_told_at_once(settings: Settings) -> None:
+    """The project and the region in one message."""
+    settings.CLOUDRUN_JOBS = {"ENVIRONMENT": "production"}
+
+    with pytest.raises(InvalidSettings, match=r"\['PROJECT'\] and CLOUDRUN_JOBS\['REGION'\]: required"):
+        backends.current()
+
+
 def test_a_misspelt_variable_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     """With its ENVIRONMENT misspelt, production would run jobs inside of requests and say nothing."""
     monkeypatch.setenv("CLOUDRUN_JOBS_ENVIROMENT", "production")

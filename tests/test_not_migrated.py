@@ -40,6 +40,15 @@ def test_a_command_says_what_to_do(empty: None, argv: list[str], status: int) ->
     assert "manage.py migrate cloudrun_jobs" in done.stderr
 
 
+def test_the_check_of_the_database_says_what_to_do(empty: None) -> None:
+    """Of the records as of the locks, where the database may be asked."""
+    check = [sys.executable, "-m", "django", "check", "--database=default"]
+    done = subprocess.run(check, cwd=ROOT, capture_output=True, text=True, check=True)
+
+    assert "W023) The database 'default' has no tables for the records of the runs" in done.stderr
+    assert "Run `manage.py migrate cloudrun_jobs --database default`." in done.stderr
+
+
 def test_delay_says_what_to_do(empty: None) -> None:
     """In Python too."""
     script = f"import django; django.setup(); from {echo.__name__} import Command; Command().delay()"

@@ -40,9 +40,12 @@ VALID: list[dict[str, Any]] = [
     {"labels": {"team": "billing", "empty": ""}},
 ]
 INVALID: list[tuple[dict[str, Any], str]] = [
-    ({"timeout": 0}, "timeout: expected whole seconds from 1 to 604800 (168 hours), or a timedelta, got"),
+    (
+        {"timeout": 0},
+        "timeout: expected whole seconds from 1 to 604800 (168 hours), or a timedelta, got 0 seconds.",
+    ),
     ({"timeout": timedelta(hours=169)}, "timeout"),
-    ({"timeout": timedelta(milliseconds=1500)}, "timeout"),
+    ({"timeout": timedelta(milliseconds=1500)}, "got 1.5 seconds."),
     ({"timeout": True}, "timeout"),
     ({"timeout": 10**30}, "timeout"),
     ({"timeout": "600"}, "timeout"),
@@ -75,7 +78,10 @@ INVALID: list[tuple[dict[str, Any], str]] = [
     ({"target": "jobs"}, "target: expected 'job' or 'service', got 'jobs'. Did you mean 'job'?"),
     ({"attempt_deadline": 10}, "attempt_deadline: expected None or 15 to 1800 seconds"),
     ({"retry_config": 3}, "retry_config: expected None or a dictionary"),
-    ({"retry_config": {"retries": 3}}, "retry_config: expected keys among retry_count"),
+    (
+        {"retry_config": {"retry_cnt": 3}},
+        "retry_config: expected a known key, got 'retry_cnt'. Did you mean 'retry_count'?",
+    ),
     ({"retry_config": {"retry_count": 6}}, "retry_config['retry_count']: expected a whole number from 0 to 5"),
     ({"retry_config": {"min_backoff_duration": -1}}, "retry_config['min_backoff_duration']: expected seconds"),
     ({"image": ""}, "image: expected None or the name of an image"),
@@ -99,8 +105,8 @@ INVALID: list[tuple[dict[str, Any], str]] = [
     ({"time_zone": None}, "time_zone"),
     ({"service_account": "jobs"}, "service_account"),
     ({"secrets": {"KEY": "projects/p/secrets/key"}}, "secrets['KEY']: expected the name of a secret"),
-    ({"secrets": ["KEY"]}, "secrets: expected a dictionary of text"),
-    ({"env_vars": {"KEY": 1}}, "env_vars: expected a dictionary of text"),
+    ({"secrets": ["KEY"]}, "secrets: expected a dictionary, got list."),
+    ({"env_vars": {"KEY": 1}}, "env_vars['KEY']: expected text, got int."),
     ({"env_vars": {"1KEY": "x"}}, "letters, digits and underscores"),
     ({"env_vars": {"K_SERVICE": "x"}}, "keep for themselves"),
     ({"env_vars": {"PORT": "x"}}, "keep for themselves"),
@@ -200,6 +206,20 @@ def test_declarations_stand_over_the_defaults_of_the_settings(settings: Settings
 
     assert (spec.timeout, spec.max_retries, spec.time_zone) == (timedelta(seconds=90), 3, "Asia/Tokyo")
     assert (spec.name, spec.command) == ("x-y-local", "x_y")
+
+
+def test_a_fault_of_a_default_is_told_with_its_place(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who reads of a class what it does not say is told where it stands; what the class says is its own."""
+    settings.CLOUDRUN_JOBS = {"DEFAULTS": {"time_zone": "Asia/Tokio", "tasks": 0}}
+    with pytest.raises(InvalidJob) as refusal:
+        declare("x", {"tasks": -1})
+    zone, tasks = refusal.value.problems
+    assert zone.hint == "Did you mean 'Asia/Tokyo'? It is from CLOUDRUN_JOBS['DEFAULTS']."
+    assert tasks.hint == ""
+
+    monkeypatch.setenv("CLOUDRUN_JOBS_DEFAULTS", '{"vpc": {"x": 1}}')
+    with pytest.raises(InvalidJob, match=r"It is from CLOUDRUN_JOBS_DEFAULTS\."):
+        declare("x", {})
 
 
 def test_an_unknown_default_is_refused(settings: Settings) -> None:

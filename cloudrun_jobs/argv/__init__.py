@@ -11,13 +11,13 @@ from argparse import ArgumentParser
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from .binding import Level, bind
+from .binding import Level, bind, dests
 from .limits import check_limits
 from .parsing import parse, parse_texts
 from .values import check_arrival, check_place
 from .writing import write
 
-__all__ = ["check_limits", "parse", "serialise"]
+__all__ = ["check_limits", "dests", "parse", "serialise"]
 
 
 def serialise(parser: ArgumentParser, args: Sequence[Any], options: Mapping[str, Any]) -> list[str]:

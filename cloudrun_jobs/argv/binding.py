@@ -17,7 +17,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from ..exceptions import InvalidArguments, did_you_mean
+from django.core.management.base import BaseCommand
+
+from ..exceptions import InvalidArguments, did_you_mean, near
 
 SEVERAL = ("*", "+", REMAINDER, PARSER)
 
@@ -46,11 +48,7 @@ def bind(parser: ArgumentParser, args: Sequence[Any], options: Mapping[str, Any]
     if unknown:
         _refuse_unknown(unknown, [name for level in levels for name in _names(level.parser)])
     if surplus:
-        takes = sum(len(level.positionals()) for level in levels)
-        raise InvalidArguments(
-            f"Expected at most {takes} positional argument(s), got {len(surplus)} more.",
-            hint="Options are passed by name; a positional that takes several, but is not last, takes a list.",
-        )
+        _refuse_surplus(len(surplus), takes=sum(len(level.positionals()) for level in levels))
     return levels
 
 
@@ -145,6 +143,13 @@ def _names(parser: ArgumentParser) -> dict[str, str]:
     return spelled | {action.dest: action.dest for action in actions}
 
 
+def dests(parser: ArgumentParser) -> frozenset[str]:
+    """Return the names under which parsing may leave something, in sub-commands too."""
+    action = _subparsers(parser)
+    below: list[ArgumentParser] = list((action.choices or {}).values()) if action else []
+    return frozenset({other.dest for other in parser._actions} | {*parser._defaults}).union(*map(dests, below))
+
+
 def belongs_to_manage(action: Action) -> bool:
     """Say whether `manage.py` itself would take this option."""
     return not MANAGE_OPTIONS.keys().isdisjoint(action.option_strings)
@@ -164,4 +169,15 @@ def _refuse_unknown(unknown: Mapping[str, Any], known: Sequence[str]) -> None:
     if variable := MANAGE_OPTIONS.get(f"--{name}"):
         hint = f"Set {variable} in the job's environment."
         raise InvalidArguments(f"{name!r} is an option of manage.py, not of a job.", hint=hint)
-    raise InvalidArguments(f"Unknown option {name!r}.", hint=did_you_mean(name, known))
+    # Those that every command has are of no use to who looks for one of this command's.
+    own = sorted({*known} - dests(BaseCommand().create_parser("manage.py", "")))
+    raise InvalidArguments(f"Unknown option {name!r}.", hint=near(name, known) or did_you_mean(name, own))
+
+
+def _refuse_surplus(surplus: int, *, takes: int) -> None:
+    if not takes:
+        expected, hint = "no argument by position", "Pass options by name."
+    else:
+        expected = f"at most {takes} argument{'s' * (takes > 1)} by position"
+        hint = "Options are passed by name; a positional that takes several, but is not last, takes a list."
+    raise InvalidArguments(f"Expected {expected}, got {takes + surplus}.", hint=hint)

@@ -24,7 +24,7 @@ def current() -> Backend:
     for option in settings.options:
         if option not in known:
             hint = did_you_mean(str(option), known)
-            where = "CLOUDRUN_JOBS['OPTIONS']"
+            where = conf.place("OPTIONS")
             raise InvalidSettings(f"{where}: {backend.__name__} has no option {option!r}.", hint=hint)
     return backend(settings, **({} if inline else settings.options))
 
@@ -38,7 +38,7 @@ def _import(path: str) -> type[Backend]:
     try:
         backend = import_string(path)
     except ImportError as error:
-        raise InvalidSettings(f"CLOUDRUN_JOBS['BACKEND']: {error}.") from error
+        raise InvalidSettings(f"{conf.place('BACKEND')}: {error}.") from error
     if not (isinstance(backend, type) and issubclass(backend, Backend)):
-        raise InvalidSettings(f"CLOUDRUN_JOBS['BACKEND']: {path} is not a subclass of Backend.")
+        raise InvalidSettings(f"{conf.place('BACKEND')}: {path} is not a subclass of Backend.")
     return backend

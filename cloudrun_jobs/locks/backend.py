@@ -32,7 +32,7 @@ def current() -> LockBackend:
     for key in settings.locks:
         if key not in KEYS:
             raise InvalidSettings(
-                f"CLOUDRUN_JOBS['LOCKS']: unknown key {key!r}.", hint=did_you_mean(str(key), KEYS)
+                f"{conf.place('LOCKS')}: unknown key {key!r}.", hint=did_you_mean(str(key), KEYS)
             )
     path = settings.locks.get("BACKEND") or _default(settings)
     options = settings.locks.get("OPTIONS", {})
@@ -55,8 +55,8 @@ def _default(settings: conf.Settings) -> str:
 def _build(path: object, options: object, settings: conf.Settings) -> LockBackend:
     backend = _import(path)
     if not isinstance(options, Mapping):
-        raise InvalidSettings(f"CLOUDRUN_JOBS['LOCKS']['OPTIONS']: expected a dictionary, got {options!r}.")
-    known, where = _options(backend), "CLOUDRUN_JOBS['LOCKS']['OPTIONS']"
+        raise InvalidSettings(f"{conf.place('LOCKS', 'OPTIONS')}: expected a dictionary, got {options!r}.")
+    known, where = _options(backend), conf.place("LOCKS", "OPTIONS")
     for name, parameter in inspect.signature(backend).parameters.items():
         if (
             parameter.kind is parameter.KEYWORD_ONLY
@@ -81,9 +81,9 @@ def _import(path: Any) -> type[LockBackend]:
         backend = import_string(path)
     except (ImportError, AttributeError) as error:
         hint = "Install the extra: pip install 'django-cloudrun-jobs[redis]'." if "'redis'" in str(error) else ""
-        raise InvalidSettings(f"CLOUDRUN_JOBS['LOCKS']['BACKEND']: {error}.", hint=hint) from error
+        raise InvalidSettings(f"{conf.place('LOCKS', 'BACKEND')}: {error}.", hint=hint) from error
     if not (isinstance(backend, type) and issubclass(backend, LockBackend)):
-        raise InvalidSettings(f"CLOUDRUN_JOBS['LOCKS']['BACKEND']: {path} is not a subclass of LockBackend.")
+        raise InvalidSettings(f"{conf.place('LOCKS', 'BACKEND')}: {path} is not a subclass of LockBackend.")
     return backend
 
 

@@ -13,6 +13,7 @@ from datetime import UTC, datetime, timedelta
 
 from django.core.checks import CheckMessage
 
+from .. import conf
 from ..conf import Settings
 from ..exceptions import InvalidSettings, LockMisused
 from .keys import LockName
@@ -75,7 +76,7 @@ class LockBackend(ABC):
     def __init__(self, settings: Settings, *, lease: float = 120.0) -> None:
         if isinstance(lease, bool) or not isinstance(lease, int | float) or not 1 <= lease <= 3600:
             words = f"expected a lease of 1 to 3600 seconds, got {lease!r}."
-            raise InvalidSettings(f"CLOUDRUN_JOBS['LOCKS']['OPTIONS']: {words}")
+            raise InvalidSettings(f"{conf.place('LOCKS', 'OPTIONS')}: {words}")
         self.settings = settings
         self.lease = float(lease)
 

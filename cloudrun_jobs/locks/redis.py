@@ -19,6 +19,7 @@ from redis import Connection, Redis, exceptions
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
+from .. import conf
 from ..conf import Settings
 from ..exceptions import InvalidSettings, LockUnavailable, LockUnknown
 from .base import Grant, Holder, LockBackend, Owner, moment
@@ -127,7 +128,7 @@ class RedisLocks(LockBackend):
                 retry=Retry(NoBackoff(), 0),  # Done here, where a lost answer is told from a refusal.
             )
         except (ValueError, AttributeError) as error:
-            raise InvalidSettings(f"CLOUDRUN_JOBS['LOCKS']['OPTIONS']['url']: {error}.") from None
+            raise InvalidSettings(f"{conf.place('LOCKS', 'OPTIONS', 'url')}: {error}.") from None
         self._idle: deque[Connection] = deque()
 
     def acquire(self, name: LockName, slots: int, owner: Owner, ttl: float) -> Grant | Sequence[Holder]:

@@ -17,6 +17,7 @@ def kept(command: str, key: object) -> str:
     Some compare text without its case, accents and last spaces, so it ends with a digest.
     """
     if not isinstance(key, str) or not 1 <= len(key) <= MAX_LENGTH or storable(key) != key:
-        words = f"{command}: expected an idempotency_key of 1 to {MAX_LENGTH} characters, got {key!r:.100}."
+        got = f"{key!r:.100}" if isinstance(key, str) else f"{type(key).__name__} {key!r:.100}"
+        words = f"{command}: expected an idempotency_key of 1 to {MAX_LENGTH} characters of text, got {got}."
         raise InvalidArguments(words, hint="Make it of what tells runs apart, without NUL.")
     return f"{key[: MAX_LENGTH - DIGITS - 1]} {sha256(key.encode()).hexdigest()[:DIGITS]}"

@@ -48,14 +48,17 @@ def explained(work: Callable[[], Answer]) -> Answer:
     try:
         return work()
     except (OperationalError, ProgrammingError) as error:
-        if _tables_are_missing():
+        if tables_are_missing():
             words = f"The database {alias()!r} has no tables for the records of the runs."
-            hint = f"Run `manage.py migrate cloudrun_jobs --database {alias()}`."
-            raise RecordTablesMissing(words, hint=hint) from error
+            raise RecordTablesMissing(words, hint=how_to_migrate()) from error
         raise
 
 
-def _tables_are_missing() -> bool:
+def how_to_migrate() -> str:
+    return f"Run `manage.py migrate cloudrun_jobs --database {alias()}`."
+
+
+def tables_are_missing() -> bool:
     try:
         return JobRun._meta.db_table not in connections[alias()].introspection.table_names()
     except Error:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field, fields
+import re
+from collections.abc import Callable, Iterable, Mapping, Set
+from dataclasses import dataclass, field, fields, replace
 from datetime import timedelta
 from hashlib import sha256
 from types import MappingProxyType
@@ -12,7 +13,7 @@ from typing import Any
 from django.conf import settings as django_settings
 
 from .. import conf
-from ..exceptions import InvalidJob, InvalidSettings, did_you_mean
+from ..exceptions import InvalidJob, InvalidSettings, Problem, did_you_mean
 from .kinds import is_whole_number
 from .rules import RULES
 from .schedule import Schedule
@@ -100,7 +101,18 @@ def declare(command: str, declared: Mapping[str, Any]) -> JobSpec:
         if name in values:
             values[name] = normalise(values[name])
     explicit = frozenset({*settings.defaults, *declared})
-    return JobSpec(command=command, environment=settings.environment, declared=explicit, **values)
+    try:
+        return JobSpec(command=command, environment=settings.environment, declared=explicit, **values)
+    except InvalidJob as error:
+        inherited = settings.defaults.keys() - declared.keys()
+        raise InvalidJob(command, [_traced(problem, inherited) for problem in error.problems]) from None
+
+
+def _traced(problem: Problem, inherited: Set[str]) -> Problem:
+    """Say of a fault that is not the class's where it is."""
+    if re.split(r"\W", problem.attribute)[0] not in inherited:
+        return problem
+    return replace(problem, hint=f"{problem.hint} It is from {conf.place('DEFAULTS')}.".strip())
 
 
 def check_declarations(key: str, declared: Iterable[str]) -> None:
@@ -108,7 +120,7 @@ def check_declarations(key: str, declared: Iterable[str]) -> None:
     for name in declared:
         if name not in DECLARATIONS:
             hint = did_you_mean(str(name), DECLARATIONS)
-            raise InvalidSettings(f"CLOUDRUN_JOBS[{key!r}]: unknown key {name!r}.", hint=hint)
+            raise InvalidSettings(f"{conf.place(key)}: unknown key {name!r}.", hint=hint)
 
 
 def resource_name(command: str, environment: str) -> str:

@@ -9,10 +9,10 @@ from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
-from zoneinfo import ZoneInfo
+from zoneinfo import ZoneInfo, available_timezones
 
 from .. import cron
-from ..exceptions import InvalidSchedule, Problem, did_you_mean
+from ..exceptions import Described, InvalidSchedule, Problem, did_you_mean, near
 from .kinds import is_options, is_whole_number
 
 if TYPE_CHECKING:
@@ -108,7 +108,8 @@ def _check_names(declared: tuple[object, ...]) -> Iterator[Problem]:
         for number, schedule in enumerate(schedules, start=1)
     )
     if twice := [name for name, count in names.items() if count > 1]:
-        yield Problem(attribute="schedule", expected="a name of its own for each Schedule", got=twice)
+        got = Described(f"{twice[0]!r} more than once")
+        yield Problem(attribute="schedule", expected="a name of its own for each Schedule", got=got)
 
 
 def check_time_zone(spec: JobSpec) -> Iterator[Problem]:
@@ -118,7 +119,8 @@ def check_time_zone(spec: JobSpec) -> Iterator[Problem]:
 def _check_zone(attribute: str, name: object) -> Iterator[Problem]:
     if not _is_time_zone(name):
         expected = "a time zone of the tz database such as 'Asia/Tokyo'"
-        yield Problem(attribute=attribute, expected=expected, got=name, id="cloudrun_jobs.E005")
+        hint = near(name, available_timezones()) if isinstance(name, str) else ""
+        yield Problem(attribute=attribute, expected=expected, got=name, hint=hint, id="cloudrun_jobs.E005")
 
 
 def _is_time_zone(name: object) -> bool:
@@ -149,8 +151,8 @@ def _check_retries(config: object) -> Iterator[Problem]:
     known = (*RETRY_COUNTS, *RETRY_DURATIONS)
     for key, value in config.items():
         if key not in known:
-            expected = f"keys among {', '.join(known)}"
-            yield Problem(attribute="retry_config", expected=expected, got=key)
+            hint = did_you_mean(str(key), known)
+            yield Problem(attribute="retry_config", expected="a known key", got=key, hint=hint)
         elif key in RETRY_COUNTS and not (is_whole_number(value) and 0 <= value <= RETRY_COUNTS[key]):
             expected = f"a whole number from 0 to {RETRY_COUNTS[key]}"
             yield Problem(attribute=f"retry_config[{key!r}]", expected=expected, got=value)

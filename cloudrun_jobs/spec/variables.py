@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
 
 from .. import conf
-from ..exceptions import Problem
+from ..exceptions import Described, Problem
 
 if TYPE_CHECKING:
     from .job import JobSpec
@@ -19,10 +19,13 @@ MAX_VARIABLE_SIZE = 32_768
 def check_variables(spec: JobSpec) -> Iterator[Problem]:
     for attribute in ("env_vars", "secrets"):
         value = getattr(spec, attribute)
-        if not isinstance(value, Mapping) or not all(isinstance(v, str) for v in value.values()):
-            # Never show the value: it may be what should have been a secret.
-            kind = type(value).__name__
-            yield Problem(attribute=attribute, expected="a dictionary of text", got=f"<{kind}>")
+        # Never show a value: it may be what should have been a secret.
+        if not isinstance(value, Mapping):
+            yield Problem(attribute=attribute, expected="a dictionary", got=_kind(value))
+            return
+        if other := [name for name in value if not isinstance(value[name], str)]:
+            name = other[0]
+            yield Problem(attribute=f"{attribute}[{name!r}]", expected="text", got=_kind(value[name]))
             return
         yield from _check_variable_names(attribute, value)
     yield from _check_variables_together(spec)
@@ -39,7 +42,11 @@ def _check_variable_names(attribute: str, variables: Mapping[str, str]) -> Itera
             yield Problem(attribute=f"{attribute}[{name!r}]", expected="at most 32768 bytes", got=size)
         elif attribute == "secrets" and not re.fullmatch(r"[\w-]{1,255}(:(latest|[0-9]+))?", value):
             expected = "the name of a secret in Secret Manager, such as 'api-key' or 'api-key:3'"
-            yield Problem(attribute=f"secrets[{name!r}]", expected=expected, got="<hidden>")
+            yield Problem(attribute=f"secrets[{name!r}]", expected=expected, got=Described("something else"))
+
+
+def _kind(value: object) -> Described:
+    return Described(type(value).__name__)
 
 
 def _check_variables_together(spec: JobSpec) -> Iterator[Problem]:

@@ -9,6 +9,7 @@ from enum import Enum
 from typing import Any
 
 import pytest
+from django.core.management.base import BaseCommand
 
 from cloudrun_jobs import InvalidArguments
 from cloudrun_jobs.argv import check_limits, parse, serialise
@@ -128,12 +129,32 @@ def test_options_answer_to_their_name_on_the_command_line() -> None:
     assert serialise(parser, [], {"since_day": "x"}) == serialise(parser, [], {"start": "x"}) == ["--since-day=x"]
 
 
+def test_a_command_without_positionals_takes_none() -> None:
+    """Who gives an option by position is told so."""
+    parser = make_parser()
+    parser.add_argument("--partner")
+
+    with pytest.raises(
+        InvalidArguments, match=r"Expected no argument by position, got 1\. Pass options by name\."
+    ):
+        serialise(parser, [7], {})
+
+
+def test_what_is_known_is_the_commands_own() -> None:
+    """Of no use to who looks for it are the options that every command has."""
+    parser = BaseCommand().create_parser("manage.py", "x")
+    parser.add_argument("--partner")
+
+    with pytest.raises(InvalidArguments, match=r"Unknown option 'zzz'\. Known: partner\."):
+        serialise(parser, [], {"zzz": 1})
+
+
 @pytest.mark.parametrize(
     ("args", "options", "message"),
     [
         (["a"], {"word": "b"}, "Got 'word' by position and by name"),
         ([], {"word": "a", "start": "x", "since": "y"}, "Got 'start' twice"),
-        (["a", "b", "c"], {}, "Expected at most 1 positional argument(s), got 2 more"),
+        (["a", "b", "c"], {}, "Expected at most 1 argument by position, got 3"),
         ([], {}, "the following arguments are required: word"),
         (["a"], {"one": 1, "two": 2}, "not allowed with argument"),
         ([["a"]], {}, "This option takes one value"),

@@ -30,7 +30,7 @@ ANSWERS = [
     (Code.NOT_FOUND, JobNotDeployed, CREATE),
     (Code.RESOURCE_EXHAUSTED, QuotaExhausted, r"a quota ran out\. said so"),
     (Code.INVALID_ARGUMENT, ServiceError, r"refused\. said so"),
-    (Code.UNAVAILABLE, OutcomeUnknown, r"no answer\. said so.* Is a server running at 127"),
+    (Code.UNAVAILABLE, OutcomeUnknown, r"no answer\. said so\. Is a server running at 127"),
     (Code.DEADLINE_EXCEEDED, OutcomeUnknown, r"no answer"),
     (Code.INTERNAL, OutcomeUnknown, r"no answer"),
     (Code.ABORTED, OutcomeUnknown, r"no answer"),

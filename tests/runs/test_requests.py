@@ -306,7 +306,9 @@ def test_a_key_for_other_arguments_is_refused(cloud: CloudRun) -> None:
 @pytest.mark.parametrize("key", ["", "x" * 201, "a\0b", "\ud800", 7], ids=["empty", "long", "nul", "half", "int"])
 def test_a_key_that_cannot_be_kept_is_refused(cloud: CloudRun, key: Any) -> None:
     """By every database, before anything is recorded or sent."""
-    with pytest.raises(InvalidArguments, match="echo: expected an idempotency_key of 1 to 200 characters, got"):
+    with pytest.raises(
+        InvalidArguments, match="echo: expected an idempotency_key of 1 to 200 characters of text, got"
+    ):
         echo.Command().delay(idempotency_key=key)
     assert (cloud.requests, JobRun.objects.count()) == ([], 0)
 

@@ -55,10 +55,7 @@ class CloudRunBackend(RemoteBackend):
         tasks_queue: str | None = None,
     ) -> None:
         super().__init__(settings)
-        for key, value in (("PROJECT", settings.project), ("REGION", settings.region)):
-            if not value:
-                hint = f"Set it there, or CLOUDRUN_JOBS_{key} in the environment."
-                raise InvalidSettings(f"CLOUDRUN_JOBS[{key!r}]: required by CloudRunBackend, not set.", hint=hint)
+        _check_place(settings)
         if endpoint is not None:
             _check_loopback(endpoint)
         _check_number("rpc_timeout", rpc_timeout)
@@ -76,7 +73,7 @@ class CloudRunBackend(RemoteBackend):
         self.tasks_queue = _text("tasks_queue", tasks_queue)
         if reservations == CLOUD_TASKS and tasks_queue is None:
             hint = "Create one: gcloud tasks queues create NAME --location=REGION"
-            words = "CLOUDRUN_JOBS['OPTIONS']['tasks_queue']: required for Cloud Tasks, not set."
+            words = f"{conf.place('OPTIONS', 'tasks_queue')}: required for Cloud Tasks, not set."
             raise InvalidSettings(words, hint=hint)
 
     def wait_turn(self) -> float:
@@ -130,7 +127,7 @@ class CloudRunBackend(RemoteBackend):
         if account is None:
             raise InvalidSettings(
                 "reserve(): no service account to start the run as.",
-                hint="Set CLOUDRUN_JOBS['OPTIONS']['scheduler_service_account'].",
+                hint=f"Set {conf.place('OPTIONS', 'scheduler_service_account')}.",
             )
         return account
 
@@ -174,11 +171,20 @@ class CloudRunBackend(RemoteBackend):
         return Schedules(self)
 
 
+def _check_place(settings: conf.Settings) -> None:
+    missing = [key for key, value in (("PROJECT", settings.project), ("REGION", settings.region)) if not value]
+    if missing:
+        where = " and ".join(f"CLOUDRUN_JOBS[{key!r}]" for key in missing)
+        variables = " and ".join(f"{conf.PREFIX}{key}" for key in missing)
+        hint = f"Set them there, or as {variables} in the environment."
+        raise InvalidSettings(f"{where}: required by CloudRunBackend, not set.", hint=hint)
+
+
 def _check_number(option: str, value: object) -> None:
     """All of them are limits that nobody sets beyond ten thousand."""
     if isinstance(value, bool) or not isinstance(value, int | float) or not 1 <= value <= 10_000:
         raise InvalidSettings(
-            f"CLOUDRUN_JOBS['OPTIONS'][{option!r}]: expected a number from 1 to 10000, got {value!r}."
+            f"{conf.place('OPTIONS', option)}: expected a number from 1 to 10000, got {value!r}."
         )
 
 
@@ -196,7 +202,7 @@ def _text(option: str, value: str | None) -> str | None:
     """Return an option's value, checked."""
     pattern, expected = TEXTS[option]
     if value is not None and not (isinstance(value, str) and re.fullmatch(pattern, value)):
-        raise InvalidSettings(f"CLOUDRUN_JOBS['OPTIONS'][{option!r}]: expected {expected}, got {value!r}.")
+        raise InvalidSettings(f"{conf.place('OPTIONS', option)}: expected {expected}, got {value!r}.")
     return value
 
 
@@ -205,8 +211,8 @@ def _check_loopback(endpoint: object) -> None:
     host, _, port = str(endpoint).rpartition(":")
     if not port.isdecimal() or not _is_loopback(host.strip("[]")):
         raise InvalidSettings(
-            f"CLOUDRUN_JOBS['OPTIONS']['endpoint']: expected 'host:port' of this machine, got {endpoint!r}.",
-            hint="Example: '127.0.0.1:8085'. Leave it out for the real service.",
+            f"{conf.place('OPTIONS', 'endpoint')}: expected 'host:port' of this machine, got {endpoint!r}.",
+            hint="Example: '127.0.0.1:8086'. Leave it out for the real service.",
         )
 
 

@@ -27,6 +27,7 @@ from django.db.backends.utils import CursorWrapper
 from django.db.transaction import TransactionManagementError
 from django.utils.functional import cached_property
 
+from ... import conf
 from ...conf import INLINE_ENVIRONMENTS, Settings
 from ...exceptions import InvalidSettings, LockMisused, LockTablesMissing, LockUnavailable, LockUnknown
 from ..base import Grant, Holder, LockBackend, Owner
@@ -49,7 +50,7 @@ class DatabaseLocks(LockBackend):
         super().__init__(settings, **options)
         if using not in connections:
             hint = f"Databases: {', '.join(connections)}."
-            raise InvalidSettings(f"CLOUDRUN_JOBS['LOCKS']['OPTIONS']['using']: no database {using!r}.", hint=hint)
+            raise InvalidSettings(f"{conf.place('LOCKS', 'OPTIONS', 'using')}: no database {using!r}.", hint=hint)
         self.using = using
         self._refused = ""  # The lock that was not to be had last: who asks again looks before trying to take it.
         # Inline, nothing may stay open: a test database cannot be dropped while somebody is connected.
@@ -63,7 +64,7 @@ class DatabaseLocks(LockBackend):
         vendor = connections[self.using].vendor
         if vendor not in DIALECTS:
             raise InvalidSettings(
-                f"CLOUDRUN_JOBS['LOCKS']: {vendor} keeps no locks.",
+                f"{conf.place('LOCKS')}: {vendor} keeps no locks.",
                 hint=f"Use one of {', '.join(DIALECTS)}, or cloudrun_jobs.locks.redis.RedisLocks.",
             )
         return DIALECTS[vendor]()

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from argparse import ArgumentParser
 from collections.abc import Sequence
-from difflib import get_close_matches
 from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError
 
-from ...exceptions import LockError
+from ...exceptions import LockError, near
 from ...locks import Holder, current, keys
 from ...registry import find_jobs
 
@@ -49,6 +48,6 @@ def _refuse_unknown(name: str, holders: Sequence[Holder]) -> None:
     if any(backend.remembers(key) for key in (name, keys.named(name).key)):
         return
     if name.partition("#")[0] not in find_jobs().jobs:
-        close = get_close_matches(name, {holder.label for holder in holders}, n=1)
-        hint = f"Did you mean {close[0]!r}?" if close else "`manage.py cloudrun_jobs locks` shows which are held."
-        raise CommandError(f"There is no lock {name!r}. {hint}")
+        hint = near(name, {holder.label for holder in holders})
+        which = "`manage.py cloudrun_jobs locks` shows which are held."
+        raise CommandError(f"There is no lock {name!r}. {hint or which}")
