@@ -81,7 +81,7 @@ class SyncCommand(BaseCommand):
             for line, change in as_lines(todo):
                 self.stdout.write(f"  {self._coloured(line, change)}")
             self._tell_rest(todo)
-            self._say(f"{_count(len(todo.to_apply))}. {_what_next(todo)}".rstrip())
+            self._say(_what_next(todo))
         if options["check"] and todo.has_drift:
             sys.exit(DRIFT)
 
@@ -142,5 +142,6 @@ def _count(number: int) -> str:
 
 def _what_next(todo: Plan) -> str:
     if todo.to_apply:
-        return "Run it without --dry-run and --check to apply."
-    return "Run it with --prune to delete what no command declares." if todo.orphans else ""
+        return f"{_count(len(todo.to_apply))}. Run it without --dry-run and --check to apply."
+    orphans = " Run it with --prune to delete what no command declares." if todo.orphans else ""
+    return f"Nothing to change.{orphans}"

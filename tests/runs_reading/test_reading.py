@@ -159,6 +159,19 @@ def test_a_reason_that_says_no_more_is_left_out(record: Record, capsys: pytest.C
     assert "cancelled (" not in "".join(printed(capsys, "runs"))
 
 
+@pytest.mark.parametrize(
+    ("verb", "nothing"), [("runs", []), ("stats", {}), ("reservations", []), ("locks", [])], ids=str
+)
+def test_nothing_to_tell_a_machine(
+    database: str, capsys: pytest.CaptureFixture[str], verb: str, nothing: object
+) -> None:
+    """It is JSON all the same, and nothing else is said."""
+    call_command("cloudrun_jobs", verb, "--json")
+    out, err = capsys.readouterr()
+
+    assert (json.loads(out), err) == (nothing, "")
+
+
 def test_misspelt_job(record: Record) -> None:
     """A job that neither exists nor ever ran is a mistake, and a near name is offered."""
     record("nightly", Status.SUCCEEDED)

@@ -252,6 +252,8 @@ def test_a_dry_run_and_a_check_write_nothing(sync_schedules: Sync, emulator: Emu
     assert dry.lines == checked.lines
     assert dry.words == "1 change. Run it without --dry-run and --check to apply.\n"
     assert dry.calls + checked.calls == {"CloudScheduler.ListJobs": 2}
+    sync_schedules()
+    assert sync_schedules("--check").words == "Nothing to change.\n"
 
 
 def test_json_is_for_machines(sync_schedules: Sync, monkeypatch: pytest.MonkeyPatch) -> None:
