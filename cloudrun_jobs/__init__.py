@@ -41,7 +41,19 @@ __all__ = [
 def __getattr__(name: str) -> Any:
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    _check_installed()
     return getattr(import_module(f".{_HOMES[name]}", __name__), name)
+
+
+def _check_installed() -> None:
+    """Say it before Django does, of a model that nobody here has heard of."""
+    from django.apps import apps
+
+    if apps.apps_ready and not apps.is_installed(__name__):
+        from .exceptions import InvalidSettings
+
+        hint = f"Add it, and run `manage.py migrate {__name__}`."
+        raise InvalidSettings(f"{__name__!r} is not in INSTALLED_APPS.", hint=hint)
 
 
 def __dir__() -> list[str]:

@@ -1,4 +1,4 @@
-"""What people are told who forgot `migrate`."""
+"""What people are told who forgot `migrate`, or to install the app."""
 
 from __future__ import annotations
 
@@ -56,3 +56,12 @@ def test_delay_says_what_to_do(empty: None) -> None:
 
     assert "RecordTablesMissing" in done.stderr
     assert "manage.py migrate cloudrun_jobs" in done.stderr
+
+
+def test_who_did_not_install_the_app_is_told() -> None:
+    """Not by Django, of a model that they have never heard of."""
+    script = "from django.conf import settings; settings.configure(); import django; django.setup();"
+    script += "from cloudrun_jobs import CloudRunJobs"
+    done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=False)
+
+    assert "InvalidSettings: 'cloudrun_jobs' is not in INSTALLED_APPS. Add it, and run `manage.py" in done.stderr

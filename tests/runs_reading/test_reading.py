@@ -12,9 +12,11 @@ import pytest
 from django.core.management import CommandError, call_command
 from django.db import connections
 from django.test.utils import CaptureQueriesContext
+from pytest_django import Settings
 
 from cloudrun_jobs.models import JobRun, Progress, Status, TaskRun
 from tests.jobs.management.commands import echo
+from tests.servers.routing import To
 
 from .conftest import Record
 
@@ -170,6 +172,18 @@ def test_nothing_to_tell_a_machine(
     out, err = capsys.readouterr()
 
     assert (json.loads(out), err) == (nothing, "")
+
+
+def test_a_database_that_is_away(settings: Settings, django_db_blocker: Any) -> None:
+    """A verb says so in a line, without a traceback."""
+    nowhere = {**connections.settings["default"], "ENGINE": "django.db.backends.sqlite3", "NAME": "/nowhere/db"}
+    connections.settings["nowhere"] = nowhere
+    settings.DATABASE_ROUTERS = [To("nowhere")]
+
+    with django_db_blocker.unblock(), pytest.raises(CommandError, match="'nowhere' did not do as asked: unable"):
+        call_command("cloudrun_jobs", "runs")
+
+    del connections["nowhere"], connections.settings["nowhere"]
 
 
 def test_misspelt_job(record: Record) -> None:

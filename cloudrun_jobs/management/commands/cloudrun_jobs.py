@@ -6,6 +6,7 @@ from functools import partial
 from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.db import InterfaceError, OperationalError
 
 from ...exceptions import CloudRunJobsError
 from ...runs import patience
@@ -27,3 +28,5 @@ class Command(BaseCommand):
             patience.explained(partial(options["verb"].run, self, **options))
         except CloudRunJobsError as error:
             raise CommandError(str(error)) from error
+        except (OperationalError, InterfaceError) as error:
+            raise CommandError(f"The database {patience.alias()!r} did not do as asked: {error}") from error
