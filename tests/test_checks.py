@@ -39,6 +39,7 @@ def test_the_jobs_of_this_suite_are_in_order() -> None:
         ("schedule", "@daily", "cloudrun_jobs.E004", "echo: schedule: expected None or a Cloud Scheduler"),
         ("time_zone", "Asia/Tokio", "cloudrun_jobs.E005", "echo: time_zone"),
         ("timeout", 0, "cloudrun_jobs.E006", "echo: timeout"),
+        ("overlap", "x", "cloudrun_jobs.E006", "echo: overlap: expected one of skip, wait, fail, allow, got 'x'."),
         ("handle", lambda self: None, "cloudrun_jobs.E008", "echo: handle"),
         ("max_retrys", 3, "cloudrun_jobs.W005", "echo: 'max_retrys' declares nothing."),
     ],

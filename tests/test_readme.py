@@ -49,13 +49,14 @@ def run(directory: Path, script: str) -> str:
         ["bash", "-euc", script.replace("pip install", ": pip install")],
         cwd=directory,
         env=environment(),
-        capture_output=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
         text=True,
         timeout=120,
         check=False,
     )
 
-    assert done.returncode == 0, done.stderr
+    assert done.returncode == 0, done.stdout
     return done.stdout
 
 

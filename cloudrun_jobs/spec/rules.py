@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
-from ..exceptions import Problem, did_you_mean
+from ..exceptions import Problem, near
 from .kinds import is_options, is_texts, is_whole_number
 from .network import check_network
 from .resources import check_resources
@@ -76,7 +76,7 @@ def _check_locks(spec: JobSpec) -> Iterator[Problem]:
     ):
         value = getattr(spec, attribute)
         if value not in known:
-            hint = did_you_mean(value, known) if isinstance(value, str) else ""
+            hint = near(value, known) if isinstance(value, str) else ""
             yield Problem(attribute=attribute, expected=f"one of {', '.join(known)}", got=value, hint=hint)
     wait = spec.lock_timeout
     if not isinstance(wait, timedelta) or not timedelta(0) <= wait <= MAX_TIMEOUT:

@@ -135,7 +135,7 @@ def _is_time_zone(name: object) -> bool:
 
 def check_delivery(spec: JobSpec) -> Iterator[Problem]:
     if spec.target not in TARGETS:
-        hint = did_you_mean(spec.target, TARGETS) if isinstance(spec.target, str) else ""
+        hint = near(spec.target, TARGETS) if isinstance(spec.target, str) else ""
         yield Problem(attribute="target", expected="'job' or 'service'", got=spec.target, hint=hint)
     deadline = spec.attempt_deadline
     if deadline is not None and not (isinstance(deadline, timedelta) and DEADLINES[0] <= deadline <= DEADLINES[1]):
