@@ -151,7 +151,7 @@ def test_errors_of_the_settings_are_messages(staff: Client, settings: Settings) 
     """Settings that lack the project are told on the page."""
     settings.CLOUDRUN_JOBS = {"ENVIRONMENT": "production"}
 
-    assert "CLOUDRUN_JOBS[&#x27;PROJECT&#x27;]: required" in submit(staff).text
+    assert "CLOUDRUN_JOBS[&#x27;REGION&#x27;]: required" in submit(staff).text
 
 
 def test_login_page_leads_back(client: Client) -> None:
