@@ -27,7 +27,7 @@ from .exceptions import JobInterrupted
 from .knocking import Knocker
 from .locks import Lease
 from .locks.clock import clock
-from .shield import exposed, shield, when_exposed
+from .shield import exposed, forget, shield, when_exposed
 
 LOSS = signal.SIGUSR1
 
@@ -115,6 +115,17 @@ class Interrupt:
         # A real signal: it ends a sleep or a read at once, as nothing that Python has between threads does.
         _knock()
 
+    def let_end(self) -> None:
+        """Have the process end with the status it has by now, though SIGTERM came or comes: the work is over.
+
+        It stays deaf in a container alone: elsewhere somebody may have to end one that does not end by itself.
+        """
+        if _handling != [self] or not _in_main_thread():
+            return  # The work around this one is not over.
+        if context.in_container() and signal.getsignal(signal.SIGTERM) is _terminate:
+            signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        forget()
+
     def interrupted(self) -> JobInterrupted:
         """Say why SIGTERM came, as far as it can be known here: Cloud Run sends it for either reason."""
         over = self.out_of_time and self.terminated_at and self.out_of_time <= self.terminated_at
@@ -147,7 +158,8 @@ def _installed() -> Iterator[None]:
     finally:
         _knockers.clear()
         for number in ours:
-            signal.signal(number, signal.SIG_DFL)
+            if signal.getsignal(number) is not signal.SIG_IGN:  # `let_end()` did so.
+                signal.signal(number, signal.SIG_DFL)
 
 
 def _install() -> set[signal.Signals]:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from django.core.management.base import CommandError
 from django.db import Error
+from django.dispatch import Signal
 
 from . import context, guard, interrupts
 from .exceptions import (
@@ -50,6 +51,7 @@ def perform(job: CloudRunJobs, args: tuple[Any, ...], options: dict[str, Any], *
         _told_to_the_shell(job),
         _released(job) as released,
         interrupts.handled(spec.timeout.total_seconds()) as interrupt,
+        _told_at_last(job, interrupt) as at_last,
         attempted(start, spec, interrupt) as attempt,
     ):
         released.append(attempt.run)
@@ -59,9 +61,9 @@ def perform(job: CloudRunJobs, args: tuple[Any, ...], options: dict[str, Any], *
         job._attempt, job._telling, job._verbosity = attempt, None, options.get("verbosity", 1)
         with guard.locked(job, spec, {**options, "args": args}) as leases:
             if isinstance(leases, guard.Refusal):
-                return _skip(job, spec, attempt, leases)
+                return _skip(job, spec, attempt, leases, at_last)
             job._leases = leases
-            attempt.result = _work(job, spec, attempt, args, options)
+            attempt.succeed(_work(job, spec, attempt, args, options, at_last))
         return attempt.result
 
 
@@ -83,6 +85,17 @@ def _release(job: CloudRunJobs, run: JobRun) -> None:
         job.release(run)
     except (CloudRunJobsError, Error) as error:
         run_troubled.send_robust(JobRun, run=run, error=error)
+
+
+@contextmanager
+def _told_at_last(job: CloudRunJobs, interrupt: interrupts.Interrupt) -> Iterator[ExitStack]:
+    """Give what is called once the record says how the run ended. `manage.py` ends with the status of that."""
+    try:
+        with ExitStack() as at_last:
+            yield at_last
+    finally:
+        if job._called_from_command_line:  # type: ignore[attr-defined]  # set by BaseCommand
+            interrupt.let_end()
 
 
 def _start(
@@ -113,17 +126,16 @@ def _argv(job: CloudRunJobs, args: tuple[Any, ...], options: Mapping[str, Any]) 
 
 def _step_aside(job: CloudRunJobs, spec: JobSpec, taken: Taken, *, is_request: bool) -> None:
     """Leave the run to whom it belongs. Only who asked for it in this process expects a result."""
-    job_duplicated.send_robust(type(job), spec=spec, run=taken.run, task=context.current())
+    _tell(job_duplicated, job, spec, taken)
     if is_request:
         words = f"{taken.run}: {taken.run.get_status_display()} before it began."
         raise JobCancelled(words) if taken.run.status == Status.CANCELLED else JobFailed(words)
 
 
-def _skip(job: CloudRunJobs, spec: JobSpec, attempt: Attempt, refusal: guard.Refusal) -> None:
+def _skip(job: CloudRunJobs, spec: JobSpec, attempt: Attempt, refusal: guard.Refusal, at_last: ExitStack) -> None:
     """Leave the work to whom it is that holds the lock."""
     attempt.skip(refusal.lock, refusal.holders)
-    values = {"run": attempt.run, "task": context.current(), "lock": refusal.lock, "holders": refusal.holders}
-    job_skipped.send_robust(type(job), spec=spec, **values)
+    at_last.callback(_tell, job_skipped, job, spec, attempt, lock=refusal.lock, holders=refusal.holders)
 
 
 @contextmanager
@@ -139,11 +151,16 @@ def _told_to_the_shell(job: CloudRunJobs) -> Iterator[None]:
 
 
 def _work(
-    job: CloudRunJobs, spec: JobSpec, attempt: Attempt, args: tuple[Any, ...], options: dict[str, Any]
+    job: CloudRunJobs,
+    spec: JobSpec,
+    attempt: Attempt,
+    args: tuple[Any, ...],
+    options: dict[str, Any],
+    at_last: ExitStack,
 ) -> Any:
-    task, started = context.current(), time.monotonic()
+    started = time.monotonic()
     error: BaseException | None = None
-    job_started.send_robust(type(job), spec=spec, run=attempt.run, task=task)
+    _tell(job_started, job, spec, attempt)
     try:
         return in_json(spec.command, exposed(partial(job.run, *args, **options)))
     except BaseException as raised:
@@ -152,7 +169,13 @@ def _work(
     finally:
         _stop_telling(job)
         seconds = time.monotonic() - started
-        job_finished.send_robust(type(job), spec=spec, run=attempt.run, task=task, seconds=seconds, error=error)
+        at_last.callback(_tell, job_finished, job, spec, attempt, seconds=seconds, error=error)
+
+
+def _tell(signal: Signal, job: CloudRunJobs, spec: JobSpec, attempt: Attempt | Taken, **values: Any) -> None:
+    """Send a signal of the job with its run as that is by now."""
+    job._run = attempt.run
+    signal.send_robust(type(job), spec=spec, run=attempt.run, task=context.current(), **values)
 
 
 def _stop_telling(job: CloudRunJobs) -> None:

@@ -72,6 +72,11 @@ def when_exposed(act: Callable[[], None]) -> None:
         _this.kept.append(act)
 
 
+def forget() -> None:
+    """Do nothing of what waits for the end of this thread's shields."""
+    _this.kept.clear()
+
+
 def _act() -> None:
     while _this.kept and not _this.depth:
         _this.kept.pop(0)()

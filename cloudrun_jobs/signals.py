@@ -16,7 +16,8 @@ job_started = Signal()
 # run() got on, at most once a second. Arguments: spec, run, task, done (int), total (int or None), text.
 job_progressed = Signal()
 
-# run() ended. Arguments: spec, run, task, seconds (float), error (what run() raised, or None).
+# run() ended, its locks are given back, and its record says how it ended, or `run` alone where that could not be
+# written. Arguments: spec, run, task, seconds (float, of run() alone), error (what run() raised, or None).
 job_finished = Signal()
 
 # An execution stepped aside because its run is another's, or ended before. Arguments: spec, run, task.
@@ -41,7 +42,8 @@ run_settled = Signal()
 # A run waits for a lock. Arguments: spec, lock (its name), holders (of `locks.Holder`).
 job_waiting = Signal()
 
-# A run stepped aside because the same job runs already. Arguments: spec, run, task, lock, holders.
+# A run stepped aside because the same job runs already, as its record says. Arguments: spec, run, task, lock,
+# holders.
 job_skipped = Signal()
 
 # A run goes on without a lock whose server is away. Arguments: spec, task, lock, error.

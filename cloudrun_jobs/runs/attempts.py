@@ -13,7 +13,7 @@ from django.db import Error, IntegrityError
 from django.db.models import Count, F, Model, Q
 
 from ..context import TaskContext
-from ..exceptions import TERMINATED, JobInterrupted, RecordUnavailable
+from ..exceptions import JobInterrupted, RecordUnavailable
 from ..interrupts import Interrupt
 from ..models import JobRun, Status, TaskRun
 from ..models.clock import Now
@@ -60,6 +60,11 @@ class Attempt:
         words = f"{lock} is held by {'; '.join(map(str, holders)) or 'others'}"
         self._ended = Ending(status=Status.SKIPPED, reason="lock_held", error_message=words)
 
+    def succeed(self, result: Any) -> None:
+        """Note what `run()` returned: the work is done, whatever comes before the record says so."""
+        self.result = result
+        self._ended = Ending(status=Status.SUCCEEDED)
+
     def cut_off(self, interrupt: Interrupt) -> None:
         """Record the end of a job that did not heed SIGTERM, and end the process before SIGKILL does.
 
@@ -67,10 +72,11 @@ class Attempt:
         """
         if self._is_ending:
             return
+        ended = self._ended or ending(interrupt.interrupted())
         try:
-            self._record(ending(interrupt.interrupted()), {})
+            self._record(ended, {})
         finally:
-            os._exit(TERMINATED)
+            os._exit(ended.exit_code)
 
     def end(self, error: BaseException | None) -> None:
         """Record how it ended. That this cannot be done makes no failure of work that was."""
@@ -85,12 +91,24 @@ class Attempt:
         try:
             patience.insist(lambda: self._record(ended, progress), seconds=seconds)
         except (RecordUnavailable, Error) as failed:
+            self._say_at_least(ended)
             run_troubled.send_robust(JobRun, run=self.run, error=failed)
+
+    def _say_at_least(self, ended: Ending) -> None:
+        """Let the object say what the row does not, as far as this one attempt decides it."""
+        values: dict[str, Any] = _error(ended)
+        if self._tasks == 1 and not self._goes_on(ended):
+            values |= {"status": ended.status, "reason": ended.reason, "result": self.result}
+        for name, value in values.items():
+            setattr(self.run, name, value)
+
+    def _goes_on(self, ended: Ending) -> bool:
+        return ended.may_be_retried and self._retries
 
     def _record(self, ended: Ending, progress: dict[str, object]) -> None:
         if ended.reason == "timeout" and self._was_cancelled():
             ended = replace(ended, status=Status.CANCELLED, reason="cancelled")
-        goes_on = ended.may_be_retried and self._retries
+        goes_on = self._goes_on(ended)
         if not self._write_task(ended, progress, goes_on=goes_on):
             if TaskRun.objects.filter(pk=self._task.pk).exists():
                 return  # A later attempt took over; what this one thinks is of no use any more.
@@ -132,9 +150,8 @@ class Attempt:
         insert(self._task)
 
     def _end_run(self, ended: Ending) -> None:
-        self.run.move(
+        self._move(
             ended.status,
-            finished_at=Now(),
             reason=ended.reason,
             result=self.result,
             succeeded_count=int(ended.status == Status.SUCCEEDED),
@@ -161,7 +178,12 @@ class Attempt:
         reason = "" if status == Status.SUCCEEDED else ended.reason or "task"
         if status == Status.SUCCEEDED:
             values |= NO_ERROR
-        self.run.move(status, finished_at=Now(), reason=reason, result=results, **values)
+        self._move(status, reason=reason, result=results, **values)
+
+    def _move(self, to: Status, **values: Any) -> None:
+        """End the run, or see how somebody else did."""
+        if not self.run.move(to, finished_at=Now(), **values):
+            self.run = JobRun.objects.filter(pk=self.run.pk).first() or self.run
 
 
 def _known(row: Model) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, suppress
@@ -96,6 +97,8 @@ class Container:
             return 130
         except Exception:  # noqa: BLE001  (as the interpreter ends for any)
             return 1
+        finally:
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)  # It is gone, and deaf to it no more.
         return 0
 
 

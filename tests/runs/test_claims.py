@@ -157,7 +157,7 @@ def test_a_zombie_writes_nothing() -> None:
     with suppress(ZeroDivisionError), begin(run, command="outcome"):
         with begin(run, command="outcome", attempt=1) as later:
             assert isinstance(later, Attempt)
-            later.result = "of the later"
+            later.succeed("of the later")
         raise ZeroDivisionError
 
     run.refresh_from_db()

@@ -171,7 +171,7 @@ def test_a_deep_result_of_several_tasks_is_kept(depth: int) -> None:
     for index in range(2):
         with begin(run, index=index, count=2) as attempt:
             assert isinstance(attempt, Attempt)
-            attempt.result = nested(depth)
+            attempt.succeed(nested(depth))
 
     run.refresh_from_db()
     assert (run.status, run.result) == (Status.SUCCEEDED, [nested(depth)] * 2)
@@ -264,7 +264,7 @@ def finish(run: JobRun, index: int, result: Any) -> None:
         assert isinstance(attempt, Attempt)
         if isinstance(result, Exception):
             raise result
-        attempt.result = result
+        attempt.succeed(result)
 
 
 def test_a_run_ends_with_its_last_task() -> None:
