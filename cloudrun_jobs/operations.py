@@ -32,6 +32,10 @@ class Observation:
     retried_count: int = 0
 
 
+# Of a run whose process nobody can be asked about.
+DIED = Observation(status="lost", reason="process_died", message="Its process ended without a word.")
+
+
 class Operation(ABC):
     """A handle on one execution.
 

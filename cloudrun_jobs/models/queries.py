@@ -4,17 +4,25 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
+from datetime import timedelta
 from typing import TYPE_CHECKING, TypeVar
 
 from django.db import models, router
-from django.db.models import Subquery
+from django.db.models import Q, Subquery
 
+from .clock import Now
 from .figures import Stats
 from .statuses import UNFINISHED, Status
 
 if TYPE_CHECKING:
     from ..command import CloudRunJobs
     from .runs import JobRun  # noqa: F401  (of the annotations)
+
+SILENT = timedelta(minutes=2)  # Six heartbeats.
+HEARD_BY = 30.0  # Seconds in which a process that lives is heard, if the database is there to hear it.
+
+# The requests whose sender is dead, or has long given up.
+UNSENT = Q(Q(sending_until=None) | Q(sending_until__lt=Now()), status=Status.PENDING, schedule=None)
 
 Row = TypeVar("Row", bound=models.Model, covariant=True)
 
@@ -41,6 +49,16 @@ class JobRunQuerySet(models.QuerySet["JobRun"]):
     def failed(self) -> JobRunQuerySet:
         """Return the runs that failed or were lost."""
         return self.filter(status__in=(Status.FAILED, Status.LOST))
+
+    def unsent(self) -> JobRunQuerySet:
+        """Return the requests whose sender is dead, or has long given up."""
+        return self.filter(UNSENT)
+
+    def silent(self) -> JobRunQuerySet:
+        """Return the runs under way of which no task has been heard lately."""
+        since = Now() - SILENT
+        under_way = Q(status=Status.SENT, sent_at__lt=since) | Q(status=Status.RUNNING, started_at__lt=since)
+        return self.filter(under_way).exclude(tasks__heartbeat_at__gt=since)
 
     def newest_first(self) -> JobRunQuerySet:
         """Return the runs in the order of lists of them."""

@@ -74,7 +74,9 @@ class JobRun(models.Model):
     cancelled_count = models.PositiveIntegerField(default=0)
     retried_count = models.PositiveIntegerField(default=0)
 
-    result = models.JSONField(null=True, encoder=DjangoJSONEncoder)  # Of several tasks: a list, by index.
+    result = models.JSONField(
+        null=True, encoder=DjangoJSONEncoder
+    )  # Of several tasks: a list, by index; see `returned`.
     error_class = models.CharField(max_length=200, blank=True)
     error_message = models.TextField(blank=True)
     traceback = models.TextField(blank=True)  # For staff: it may show what users must not see.
@@ -125,6 +127,13 @@ class JobRun(models.Model):
         tasks = TaskRun.objects.filter(run=self.pk).order_by("heartbeat_at")
         told = [progress for task in tasks.defer("result") if (progress := task.progress)]
         return Progress.together(told, of=self.task_count)
+
+    @property
+    def returned(self) -> Any:
+        """What `run()` returned; of several tasks a list, by index, also where that is too long for `result`."""
+        if self.result is not None or self.task_count == 1:
+            return self.result
+        return list(TaskRun.objects.filter(run=self.pk).order_by("index").values_list("result", flat=True))
 
     def refresh(self) -> JobRun:
         """Read the row again, after asking Cloud Run about a run that should have an outcome by now."""

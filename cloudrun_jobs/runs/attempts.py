@@ -24,6 +24,7 @@ from . import patience
 from .claims import Start, Taken, claim, insert
 from .endings import Ending, ending
 from .pulse import Pulse
+from .results import together
 
 # For how many seconds a start waits for the database, then an end, and an end that SIGKILL follows.
 TO_START, TO_END, TO_END_SOON = 30.0, 60.0, 4.0
@@ -174,11 +175,10 @@ class Attempt:
             self.run.write(Q(status=Status.RUNNING), **values)
             return
         status = next(s for s in WORST_FIRST if counts.get(s))
-        results = list(tasks.order_by("index").values_list("result", flat=True))
         reason = "" if status == Status.SUCCEEDED else ended.reason or "task"
         if status == Status.SUCCEEDED:
             values |= NO_ERROR
-        self._move(status, reason=reason, result=results, **values)
+        self._move(status, reason=reason, result=together(tasks), **values)
 
     def _move(self, to: Status, **values: Any) -> None:
         """End the run, or see how somebody else did."""

@@ -6,35 +6,35 @@ nothing about a run: it is asked about again the next time. Locks are not touche
 
 from __future__ import annotations
 
+import time
 from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import replace
-from datetime import datetime, timedelta
+from datetime import datetime
 from functools import partial
 from typing import cast
 
 from django.db import Error
-from django.db.models import Count, Exists, Max, OuterRef, Q, QuerySet
+from django.db.models import Count, Max, Q, QuerySet
 from django.utils import timezone
 
 from .. import conf
 from ..backends import Backend, RemoteBackend, Request
 from ..exceptions import AccessDenied, CloudRunJobsError
-from ..models import JobRun, Status, TaskRun, Trigger
+from ..models import JobRun, Status, Trigger
 from ..models.clock import Now
+from ..models.queries import HEARD_BY, UNSENT, JobRunQuerySet
 from ..models.statuses import FINISHED
-from ..operations import Observation
+from ..operations import DIED, Observation
 from ..reservation import reservation
 from ..signals import run_settled, run_troubled
 from . import requests, reserving
 from .ticks import LATEST
 
-SILENT = timedelta(minutes=2)  # Six heartbeats.
+LOOKS = 1.0  # Seconds between two looks at whether somebody is heard.
 
 # What a run comes to that cannot be looked after: because this process may not, or for a while.
 DENIED, UNKNOWN = "denied", "unknown"
-
-ALONE = Observation(status=Status.LOST, reason="process_died", message="Its process ended without a word.")
 
 
 def reconcile(backend: Backend) -> Counter[str]:
@@ -42,9 +42,10 @@ def reconcile(backend: Backend) -> Counter[str]:
     done: Counter[str] = Counter()
     if backend.is_remote:
         remote = cast(RemoteBackend, backend)
-        done.update(_each(_unsent(), partial(_send, remote)))
+        done.update(_each(_ours().unsent().filter(scheduled_for=None), partial(_send, remote)))
         done.update(_each(_reservations(), partial(_settle_reservation, remote)))
-    done.update(_each(_silent(), partial(_look_after, backend)))
+        done.update(_each(_ours().silent().exclude(execution=None), partial(_look_after, remote)))
+    done.update(_each(_dead(_alone(backend)), partial(_settle, seen=DIED)))
     return done
 
 
@@ -65,7 +66,7 @@ def _each(runs: QuerySet[JobRun], work: Callable[[JobRun], str]) -> Iterable[str
             yield DENIED if isinstance(error, AccessDenied) else UNKNOWN
 
 
-def _ours() -> QuerySet[JobRun]:
+def _ours() -> JobRunQuerySet:
     return JobRun.objects.filter(environment=conf.load().environment)
 
 
@@ -73,18 +74,8 @@ def _request(run: JobRun) -> Request:
     return Request(job=run.job, argv=tuple(run.argv or ()), run_id=str(run.pk))
 
 
-def _nobodys() -> Q:
-    """The runs whose sender is dead, or has long given up."""
-    left = Q(sending_until=None) | Q(sending_until__lt=Now())
-    return Q(left, status=Status.PENDING, schedule=None)
-
-
-def _unsent() -> QuerySet[JobRun]:
-    return _ours().filter(_nobodys(), scheduled_for=None)
-
-
 def _send(backend: RemoteBackend, run: JobRun) -> str:
-    if not run.write(_nobodys(), sending_until=Now() + requests.SENDING):
+    if not run.write(UNSENT, sending_until=Now() + requests.SENDING):
         return "another's"
     return requests.send_again(backend, run, _request(run))
 
@@ -93,7 +84,7 @@ def _reservations() -> QuerySet[JobRun]:
     """Return the reserved runs with something left to do: to book, to give up, to delete the entry of."""
     late = Q(status=Status.PENDING, scheduled_for__lt=Now() - LATEST)
     over = Q(status__in=FINISHED) & ~Q(schedule=None)
-    return _ours().filter(_nobodys() | late | over, trigger=Trigger.RESERVE)
+    return _ours().filter(UNSENT | late | over, trigger=Trigger.RESERVE)
 
 
 def _settle_reservation(backend: RemoteBackend, run: JobRun) -> str:
@@ -109,25 +100,35 @@ def _book(backend: RemoteBackend, run: JobRun, due: datetime, now: datetime) -> 
     """Make the entry that was not made; of a run whose time came meanwhile, send the request."""
     if due <= now:
         return _send(backend, run)
-    if not run.write(_nobodys(), sending_until=Now() + requests.SENDING):
+    if not run.write(UNSENT, sending_until=Now() + requests.SENDING):
         return "another's"
     booked = reservation(due, "Etc/UTC", now)
     request = replace(_request(run), told=reserving.told(booked))
     return reserving.book_later(backend, run, request, booked)
 
 
-def _silent() -> QuerySet[JobRun]:
-    """Return the runs under way of which no task has been heard lately."""
-    heard = TaskRun.objects.filter(run=OuterRef("pk"), heartbeat_at__gt=Now() - SILENT)
-    sent = Q(status=Status.SENT, sent_at__lt=Now() - SILENT)
-    begun = Q(status=Status.RUNNING, started_at__lt=Now() - SILENT)
-    return _ours().filter(sent | begun).exclude(Exists(heard))
-
-
-def _look_after(backend: Backend, run: JobRun) -> str:
+def _look_after(backend: RemoteBackend, run: JobRun) -> str:
     """Ask what became of a run, and end it if it has ended."""
-    seen = cast(RemoteBackend, backend).observe(run) if backend.is_remote and run.execution else ALONE
+    return _settle(run, backend.observe(run))
+
+
+def _settle(run: JobRun, seen: Observation) -> str:
     if not run.settle(seen, run.execution):
         return "under way"
     run_settled.send_robust(JobRun, run=run)
     return run.status
+
+
+def _alone(backend: Backend) -> JobRunQuerySet:
+    """Return the silent runs of which nobody can be asked but they themselves."""
+    if backend.is_remote:
+        return _ours().silent().filter(execution=None)
+    return _ours().silent() | _ours().unsent()
+
+
+def _dead(alone: JobRunQuerySet) -> JobRunQuerySet:
+    """Return those that stay silent while somebody listens: it may have been the database that was away."""
+    until = time.monotonic() + HEARD_BY
+    while (silent := list(alone.values_list("pk", flat=True))) and time.monotonic() < until:
+        time.sleep(LOOKS)
+    return alone.filter(pk__in=silent)

@@ -8,10 +8,13 @@ from collections.abc import Iterable
 from typing import Any
 
 from django.core.serializers.json import DjangoJSONEncoder
+from django.db.models import QuerySet, Sum, TextField
+from django.db.models.functions import Cast, Length
 
 from ..exceptions import InvalidResult
+from ..models import TaskRun
 
-MAX_RESULT = 2**20  # Bytes.
+MAX_RESULT = 2**20  # Bytes of one task's result, and of all of a run's together in its row.
 MAX_DEPTH = 30  # MariaDB reads 32 levels of JSON at most, and the results of several tasks stand in a list.
 
 # PostgreSQL keeps no NUL: an odd number of backslashes before "u0000" is one, an even number is text.
@@ -39,6 +42,14 @@ def in_json(command: str, result: Any) -> Any:
         hint = "Store the data where it belongs, and return its name."
         raise InvalidResult(f"{command}: expected a result of at most {MAX_RESULT} bytes, got {size}.", hint=hint)
     return value
+
+
+def together(tasks: QuerySet[TaskRun]) -> list[Any] | None:
+    """Return what tasks returned, by index; None where it is too long for one row, and stands in theirs alone."""
+    length = Length(Cast("result", TextField()))  # As the database writes them: nobody reads a gigabyte to know.
+    if (tasks.aggregate(length=Sum(length))["length"] or 0) > MAX_RESULT:
+        return None
+    return list(tasks.order_by("index").values_list("result", flat=True))
 
 
 def _is_deeper(value: Any, depth: int) -> bool:

@@ -15,4 +15,4 @@ SECRET_KEY = "only for tests"
 INSTALLED_APPS = ["cloudrun_jobs", "tests.jobs"]
 DATABASES = {"default": database}
 USE_TZ = True
-CLOUDRUN_JOBS = {"ENVIRONMENT": "production"}
+CLOUDRUN_JOBS = {"ENVIRONMENT": os.environ.get("RUNS_ENVIRONMENT", "production")}

@@ -280,6 +280,19 @@ def test_a_run_ends_with_its_last_task() -> None:
     assert run.result == ["of 0", "of 1", "of 2"]
 
 
+@pytest.mark.parametrize(("length", "is_kept"), [(MIB // 3 - 100, True), (MIB // 3, False)])
+def test_results_that_are_long_together_stay_with_their_tasks(length: int, is_kept: bool) -> None:
+    """A thousand tasks do not make a row of a gigabyte; who asks for what was returned gets it all the same."""
+    run, results = request(), ["x" * length] * 3
+    for index, result in enumerate(results):
+        finish(run, index, result)
+
+    run.refresh_from_db()
+    assert (run.status, run.result) == (Status.SUCCEEDED, results if is_kept else None)
+    assert run.returned == results
+    assert run.operation.result() == results
+
+
 @pytest.mark.parametrize("failing", [0, 1, 2])
 def test_a_failed_task_fails_the_run(failing: int) -> None:
     """Whichever it is, first or last; what the others returned is kept."""

@@ -190,7 +190,7 @@ class CloudRunOperation(PollingFuture, Operation):
             if isinstance(outcome, Exception):
                 self.set_exception(outcome)
             else:
-                self.set_result(outcome.result)
+                self.set_result(outcome.returned)
 
 
 def _in_its_words(failed: JobFailed | None, run: JobRun) -> Exception | JobRun:
