@@ -3,7 +3,7 @@ PYTHON ?= $(shell for python in python3.13 python3.12 python3.11 python3 python;
 	$$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$python && break; done)
 NOX = .venv/bin/python -m nox --no-error-on-external-run
 
-.PHONY: servers demo test lint test-pair test-faults soak test-clients test-containers bench lock clean
+.PHONY: servers demo test lint test-pair test-faults soak mutations test-clients test-containers bench lock clean
 
 demo: .venv/ready
 	@$(NOX) --session demo
@@ -29,6 +29,10 @@ test-faults: .venv/ready servers
 
 soak: .venv/ready servers
 	@$(NOX) --session soak
+
+# Removes each rule of the locks and of the records, and sees a test fail.
+mutations: .venv/ready servers
+	@$(NOX) --session mutations
 
 # Drives the emulator with Airflow, and has Terraform judge what is exported for it.
 test-clients: .venv/ready

@@ -89,6 +89,14 @@ def soak(session: nox.Session) -> None:
 
 
 @nox.session(python=NEWEST[0])
+def mutations(session: nox.Session) -> None:
+    """Removes each rule of the locks and of the records and sees a test fail; `-- words` for some of them."""
+    install(session, NEWEST[1])
+    for rules in ("locks", "runs"):
+        session.run("python", "-m", f"tests.{rules}.mutations", *session.posargs)
+
+
+@nox.session(python=NEWEST[0])
 def demo(session: nox.Session) -> None:
     """The example's job on the whole history of the European Central Bank's reference rates."""
     install(session, NEWEST[1])

@@ -1,23 +1,20 @@
 """Removes the rules of the locks one by one and sees a test fail each time: `python -m tests.locks.mutations`.
 
-Each is removed in a copy of the package, against which the contract and the model run.
+Against each copy run the contract and the model; with words, only the rules that have one of them are removed.
 """
 
 from __future__ import annotations
 
-import shutil
-import subprocess
 import sys
-import tempfile
-from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[2]
-TESTS = ["tests/locks/test_contract.py", "tests/locks/test_model.py", "tests/locks/test_manager.py"]
+from tests.mutating import Mutation, main
+
+TESTS = ("locks/test_contract", "locks/test_model", "locks/test_manager")
 REDIS, LOCAL = "locks/redis.py", "locks/local.py"
 STATEMENTS, DATABASE, LEASE = "locks/database/statements.py", "locks/database/__init__.py", "locks/lease.py"
 
 # The rule, the backend whose tests run, the file, the words to replace, the words instead.
-MUTATIONS = (
+RULES = (
     (
         "a live lease keeps others out",
         "redis",
@@ -84,31 +81,10 @@ MUTATIONS = (
     ("leases are renewed", "local", LEASE, "confirmed = self.claim.renew()", "confirmed = True"),
 )
 
-
-def survives(rule: str, kind: str, path: str, old: str, new: str) -> bool:
-    """Say whether the tests pass without the rule."""
-    with tempfile.TemporaryDirectory() as home:
-        copy = Path(home)
-        for name in ("cloudrun_jobs", "tests", "example_project"):
-            shutil.copytree(ROOT / name, copy / name, ignore=shutil.ignore_patterns("__pycache__"))
-        shutil.copy(ROOT / "pyproject.toml", copy)
-        target = copy / "cloudrun_jobs" / path
-        text = target.read_text()
-        assert old in text, f"{rule}: {path} has no {old!r}"
-        target.write_text(text.replace(old, new))
-        command = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", "-k", kind, *TESTS]
-        return subprocess.run(command, cwd=copy, capture_output=True, check=False, timeout=300).returncode == 0
-
-
-def main() -> int:
-    """Try them all; the status is 1 if one makes no test fail."""
-    survivors = []
-    for mutation in MUTATIONS:
-        alive = survives(*mutation)
-        print(f"{'SURVIVED' if alive else 'caught  '}  {mutation[1]:8} {mutation[0]}", flush=True)
-        survivors += [mutation] * alive
-    return int(bool(survivors))
-
+MUTATIONS = [
+    Mutation(rule=rule, only=kind, path=path, old=old, new=new, tests=TESTS)
+    for rule, kind, path, old, new in RULES
+]
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(MUTATIONS, sys.argv[1:]))

@@ -17,6 +17,7 @@ import pytest
 from django.core.management import call_command
 from django.db import Error, connections
 
+from cloudrun_jobs.exceptions import JobInterrupted
 from cloudrun_jobs.interrupts import Interrupt
 from cloudrun_jobs.models import JobRun, Status, TaskRun
 from cloudrun_jobs.runs.attempts import Attempt
@@ -208,3 +209,31 @@ def test_work_that_is_done_is_not_cut_off(monkeypatch: pytest.MonkeyPatch) -> No
         seen = JobRun.objects.get()
 
     assert (left, seen.status, seen.result) == ([0], Status.SUCCEEDED, "done")
+
+
+def test_a_second_sigterm_does_not_break_off_the_cleaning_up(
+    container: Container, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The job is interrupted once, and has its eight seconds."""
+    cleaned: list[str] = []
+
+    def run(self: echo.Command, **options: Any) -> None:
+        try:
+            signal.raise_signal(signal.SIGTERM)
+        finally:
+            signal.raise_signal(signal.SIGTERM)
+            cleaned.append("up")
+
+    monkeypatch.setattr(echo.Command, "run", run)
+
+    assert container.run("echo") == 143
+    assert cleaned == ["up"]
+
+
+def test_sigterm_in_an_inline_job_is_for_the_whole_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who called delay() does not get a failed job to handle, but is to end."""
+    monkeypatch.setattr(echo.Command, "run", lambda self, **options: signal.raise_signal(signal.SIGTERM))
+
+    with pytest.raises(JobInterrupted):
+        echo.Command().delay()
+    assert JobRun.objects.get().status == Status.CANCELLED

@@ -4,25 +4,29 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 from threading import Thread
+from typing import Any
 
 import grpc
 import pytest
 from django.core.management import call_command
-from django.db import transaction
+from django.db import OperationalError, connections, transaction
 from django.db.models import Q
 
 from cloudrun_jobs.backends import current
 from cloudrun_jobs.exceptions import AccessDenied, JobFailed, JobInterrupted, QuotaExhausted
 from cloudrun_jobs.models import JobRun, Status, TaskRun
 from cloudrun_jobs.models.clock import Now
-from cloudrun_jobs.operations import Observation
-from cloudrun_jobs.runs.attempts import within_another
+from cloudrun_jobs.operations import Observation, Operation
+from cloudrun_jobs.runs.attempts import Attempt, within_another
+from cloudrun_jobs.runs.claims import Taken
+from cloudrun_jobs.runs.reconciling import reconcile
 from tests.cloudrun.server import CloudRun
 from tests.jobs.management.commands import echo
 
 from .conftest import EXECUTION, OTHER, Container, begin, request
 
 LONG_AGO = "2026-01-01T00:00:00Z"
+PLACE = "projects/acme/locations/europe-west4/jobs/echo-test/executions"
 
 
 def test_another_executions_end_is_not_the_runs() -> None:
@@ -214,3 +218,100 @@ def test_a_cancelled_task_is_not_told_as_out_of_time(container: Container) -> No
 
     assert (JobRun.objects.get().status, JobRun.objects.get().reason) == (Status.CANCELLED, "cancelled")
     assert TaskRun.objects.get().status == Status.CANCELLED
+
+
+def answered(name: str) -> Operation:
+    """Return the handle on an execution, as the service's answer gives it."""
+    return current().operation(JobRun(command="echo", execution=name, execution_name=f"{PLACE}/{name}"))
+
+
+def test_an_answer_does_not_take_a_run_from_who_has_claimed_it(cloud: CloudRun) -> None:
+    """An execution that was started twice may claim its run before the answer about the other one is there."""
+    run = request(status=Status.RUNNING, execution=OTHER)
+
+    assert run.sent(answered(EXECUTION)) is False
+    assert JobRun.objects.get().execution == OTHER
+
+
+def test_an_answer_does_not_stop_a_run_that_has_begun(cloud: CloudRun) -> None:
+    """A container may be faster than the answer about it: the run gets its name and goes on."""
+    run = request(status=Status.RUNNING, execution=EXECUTION)
+
+    assert run.sent(answered(EXECUTION)) is True
+    run.refresh_from_db()
+    assert (run.status, run.execution_name) == (Status.RUNNING, f"{PLACE}/{EXECUTION}")
+
+
+def test_a_run_that_was_sent_is_its_executions() -> None:
+    """Another execution that is told the same run steps aside, though it comes first."""
+    run = request(status=Status.SENT, execution=EXECUTION)
+    with begin(run, execution=OTHER) as other, begin(run) as own:
+        assert isinstance(other, Taken)
+        assert isinstance(own, Attempt)
+
+
+def test_what_the_container_said_is_kept() -> None:
+    """The service's words on its end do not replace the error of the job."""
+    run = request(status=Status.RUNNING, execution=EXECUTION, error_message="no such invoice")
+    run.settle(Observation(status="failed", reason="exit_code", message="The container exited with 1."), EXECUTION)
+
+    run.refresh_from_db()
+    assert (run.status, run.error_message) == (Status.FAILED, "no such invoice")
+
+
+def test_a_retry_keeps_the_time_of_the_start() -> None:
+    """A run began when its first attempt did."""
+    run = request("outcome")
+    with pytest.raises(LookupError), begin(run, command="outcome"):
+        raise LookupError
+    JobRun.objects.update(started_at=LONG_AGO)
+    with begin(run, command="outcome", attempt=1):
+        pass
+
+    assert JobRun.objects.get().started_at.isoformat() == "2026-01-01T00:00:00+00:00"
+
+
+def test_a_claim_whose_answer_was_lost_is_known(database: str) -> None:
+    """The database did what it was asked to, and the connection broke: it is this process's task all the same."""
+    lost: list[str] = []
+
+    def lose(execute: Any, sql: str, *args: Any) -> Any:
+        answer = execute(sql, *args)
+        if sql.startswith("INSERT") and "taskrun" in sql and not lost:
+            lost.append(sql)
+            raise OperationalError("the answer was lost")
+        return answer
+
+    run = request()
+    with connections[database].execute_wrapper(lose), begin(run) as attempt:
+        assert isinstance(attempt, Attempt)
+
+    assert (len(lost), JobRun.objects.get().status, TaskRun.objects.count()) == (1, Status.SUCCEEDED, 1)
+
+
+def test_of_two_who_look_after_runs_each_sends_what_the_other_did_not(
+    cloud: CloudRun, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What one has found unsent may be the other's by the time it comes to it."""
+    start, counted = type(current()).start, []
+    for _ in range(2):
+        request(environment="production", sending_until=LONG_AGO)
+
+    def starts(backend: Any, asked: Any, **options: Any) -> Any:
+        monkeypatch.setattr(type(backend), "start", start)
+        counted.append(reconcile(backend))
+        return start(backend, asked, **options)
+
+    monkeypatch.setattr(type(current()), "start", starts)
+    counted.append(reconcile(current()))
+
+    assert counted == [{"sent": 1}, {"sent": 1, "another's": 1}]
+    assert len(cloud.requests) == 2
+
+
+def test_another_environments_runs_are_let_be(cloud: CloudRun) -> None:
+    """Two environments may share a database: each looks after its own."""
+    request(environment="staging", sending_until=LONG_AGO)
+
+    assert reconcile(current()) == {}
+    assert cloud.requests == []

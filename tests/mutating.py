@@ -1,0 +1,64 @@
+"""Removes rules of the package one by one, each in a copy of it, and sees a test fail each time."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+COPIED = ("cloudrun_jobs", "tests", "example_project")
+LONGEST = 300  # Seconds; tests that hang without the rule have noticed, too.
+
+
+@dataclass(frozen=True, kw_only=True)
+class Mutation:
+    """A rule, and how the package looks without it."""
+
+    rule: str
+    path: str  # In the package.
+    old: str
+    new: str
+    tests: Sequence[str]  # The files that should notice, in tests/.
+    only: str = ""  # What pytest's -k takes: a kind of server, or the names of tests.
+
+    def apply(self, package: Path) -> None:
+        """Remove the rule from this copy of the package."""
+        file = package / self.path
+        file.write_text(file.read_text().replace(self.old, self.new))
+
+    def is_caught(self) -> bool:
+        """Say whether the tests fail without the rule."""
+        with tempfile.TemporaryDirectory() as home:
+            copy = Path(home)
+            for name in COPIED:
+                shutil.copytree(ROOT / name, copy / name, ignore=shutil.ignore_patterns("__pycache__"))
+            shutil.copy(ROOT / "pyproject.toml", copy)
+            self.apply(copy / "cloudrun_jobs")
+            return not self._pass(copy)
+
+    def _pass(self, copy: Path) -> bool:
+        files = [f"tests/{name}.py" for name in self.tests]
+        command = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", "-k", self.only, *files]
+        try:
+            done = subprocess.run(command, cwd=copy, capture_output=True, check=False, timeout=LONGEST)
+        except subprocess.TimeoutExpired:
+            return False
+        assert done.returncode in {0, 1}, done.stdout.decode()  # Not for want of tests.
+        return done.returncode == 0
+
+
+def main(mutations: Iterable[Mutation], words: Collection[str]) -> int:
+    """Try those whose rule has one of the words, or all; the status is 1 if one makes no test fail."""
+    survivors = 0
+    for mutation in mutations:
+        if words and not any(word in mutation.rule for word in words):
+            continue
+        caught = mutation.is_caught()
+        survivors += not caught
+        print(f"{'caught  ' if caught else 'SURVIVED'}  {mutation.only:10.10} {mutation.rule}", flush=True)
+    return int(bool(survivors))

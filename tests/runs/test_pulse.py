@@ -1,0 +1,61 @@
+"""The heartbeat: by the server's clock, from the first moment to the last, and not after."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+import time_machine
+
+from cloudrun_jobs.models import JobRun, TaskRun
+from cloudrun_jobs.models.clock import Now
+from cloudrun_jobs.runs import pulse
+from cloudrun_jobs.runs.attempts import Attempt
+from tests.waiting import wait_for
+
+from .conftest import begin, request
+
+LONG_AGO = datetime(2026, 1, 1, tzinfo=UTC)
+HOUR = timedelta(hours=1)
+
+
+@pytest.fixture
+def _fast(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have a heart that beats five times a second."""
+    monkeypatch.setattr(pulse, "PROGRESS", 0.05)
+    monkeypatch.setattr(pulse, "BEAT", 0.2)
+
+
+@pytest.mark.usefixtures("_fast")
+def test_a_heart_beats_without_progress() -> None:
+    """A job that tells nothing is heard all the same."""
+    with begin(request()):
+        TaskRun.objects.update(heartbeat_at=LONG_AGO)
+
+        assert wait_for(lambda: TaskRun.objects.exclude(heartbeat_at=LONG_AGO).first())
+
+
+@pytest.mark.usefixtures("_fast")
+@pytest.mark.parametrize("ahead", [HOUR, -HOUR])
+def test_heartbeats_are_the_servers_time(ahead: timedelta) -> None:
+    """A machine whose clock is an hour off is not taken for dead, nor for alive when it is not."""
+    with time_machine.travel(datetime.now(UTC) + ahead), begin(request()):
+        TaskRun.objects.update(heartbeat_at=LONG_AGO)
+        wait_for(lambda: TaskRun.objects.exclude(heartbeat_at=LONG_AGO).first())
+
+        now = Now()
+        near = TaskRun.objects.filter(heartbeat_at__gt=now - HOUR / 2, heartbeat_at__lt=now + HOUR / 2)
+        assert near.exists()
+
+
+def test_no_beat_comes_after_the_end() -> None:
+    """One that was under way when the job ended does not overwrite what was told last."""
+    with begin(request()) as attempt:
+        assert isinstance(attempt, Attempt)
+        attempt.pulse.note(9, 9, "last")
+    TaskRun.objects.update(heartbeat_at=LONG_AGO)
+    attempt.pulse.note(1, 9, "late")
+    attempt.pulse._write()
+
+    assert TaskRun.objects.get().heartbeat_at == LONG_AGO
+    assert str(JobRun.objects.get().progress) == "9 of 9: last"
