@@ -37,6 +37,7 @@ CLOSE = 15.0
 _handling: list[Interrupt] = []
 _watched: list[Interrupt] = []
 _knockers: list[Knocker] = []
+_deaf: set[signal.Signals] = set()  # To these `let_end()` has made the process.
 _arming = threading.Lock()
 
 
@@ -124,6 +125,7 @@ class Interrupt:
             return  # The work around this one is not over.
         if context.in_container() and signal.getsignal(signal.SIGTERM) is _terminate:
             signal.signal(signal.SIGTERM, signal.SIG_IGN)
+            _deaf.add(signal.SIGTERM)
         forget()
 
     def interrupted(self) -> JobInterrupted:
@@ -168,11 +170,17 @@ def _install() -> set[signal.Signals]:
     if context.in_container():
         # Outside, it is somebody's Ctrl-Z, and they want the process to stop.
         handlers[signal.SIGTSTP] = _renew
-    free = {number for number in handlers if signal.getsignal(number) == signal.SIG_DFL}
+    free = {number for number in handlers if _is_free(number)}
     for number in free:
         signal.signal(number, handlers[number])
     # Stays: one that is still under way must not meet the default, which kills.
     return free - {LOSS}
+
+
+def _is_free(number: signal.Signals) -> bool:
+    """Say whether nobody has set what the signal does; a process may run a second job after its first."""
+    handler = signal.getsignal(number)
+    return handler == signal.SIG_DFL or (handler == signal.SIG_IGN and number in _deaf)
 
 
 def _terminate(number: int, frame: FrameType | None) -> None:

@@ -154,7 +154,7 @@ class MockOperation(Operation):
         self._future: Future[Any] = Future()  # Ends once, and calls callbacks as it should.
 
     def __repr__(self) -> str:
-        return f"<MockOperation {self.execution_name} {'done' if self.done() else 'running'}>"
+        return f"<MockOperation {self.execution_name} {'done' if self._future.done() else 'running'}>"
 
     @property
     def operation(self) -> MockLongRunningOperation:

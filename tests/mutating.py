@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import subprocess
 import sys
@@ -31,25 +32,26 @@ class Mutation:
         file = package / self.path
         file.write_text(file.read_text().replace(self.old, self.new))
 
-    def is_caught(self) -> bool:
-        """Say whether the tests fail without the rule."""
+    def noticed_by(self) -> str:
+        """Return the test that fails without the rule; nothing if all pass."""
         with tempfile.TemporaryDirectory() as home:
             copy = Path(home)
             for name in COPIED:
                 shutil.copytree(ROOT / name, copy / name, ignore=shutil.ignore_patterns("__pycache__"))
             shutil.copy(ROOT / "pyproject.toml", copy)
             self.apply(copy / "cloudrun_jobs")
-            return not self._pass(copy)
+            return self._failure(copy)
 
-    def _pass(self, copy: Path) -> bool:
+    def _failure(self, copy: Path) -> str:
         files = [f"tests/{name}.py" for name in self.tests]
         command = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", "-k", self.only, *files]
         try:
-            done = subprocess.run(command, cwd=copy, capture_output=True, check=False, timeout=LONGEST)
+            done = subprocess.run(command, cwd=copy, capture_output=True, text=True, check=False, timeout=LONGEST)
         except subprocess.TimeoutExpired:
-            return False
-        assert done.returncode in {0, 1}, done.stdout.decode()  # Not for want of tests.
-        return done.returncode == 0
+            return "one that hangs"
+        assert done.returncode in {0, 1}, done.stdout  # Not for want of tests.
+        failed = re.search(r"^(?:FAILED|ERROR) \S*::(\w+)", done.stdout, re.MULTILINE)
+        return failed[1] if failed else ""
 
 
 def main(mutations: Iterable[Mutation], words: Collection[str]) -> int:
@@ -58,7 +60,7 @@ def main(mutations: Iterable[Mutation], words: Collection[str]) -> int:
     for mutation in mutations:
         if words and not any(word in mutation.rule for word in words):
             continue
-        caught = mutation.is_caught()
-        survivors += not caught
-        print(f"{'caught  ' if caught else 'SURVIVED'}  {mutation.only:10.10} {mutation.rule}", flush=True)
+        test = mutation.noticed_by()
+        survivors += not test
+        print(f"{'caught  ' if test else 'SURVIVED'}  {mutation.only:10.10} {mutation.rule:60} {test}", flush=True)
     return int(bool(survivors))

@@ -17,6 +17,7 @@ import pytest
 from django.core.management import call_command
 from django.db import Error, connections
 
+from cloudrun_jobs import interrupts
 from cloudrun_jobs.exceptions import JobInterrupted
 from cloudrun_jobs.interrupts import Interrupt
 from cloudrun_jobs.models import JobRun, Status, TaskRun
@@ -237,3 +238,16 @@ def test_sigterm_in_an_inline_job_is_for_the_whole_process(monkeypatch: pytest.M
     with pytest.raises(JobInterrupted):
         echo.Command().delay()
     assert JobRun.objects.get().status == Status.CANCELLED
+
+
+def test_a_process_that_runs_another_job_hears_again(
+    container: Container, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Deaf is what ends; a script may run a second job after the first."""
+    monkeypatch.setattr(echo.Command, "run", lambda self, **options: signal.raise_signal(signal.SIGTERM))
+    container.environment()
+    with interrupts.handled() as interrupt:
+        interrupt.let_end()
+
+    assert signal.getsignal(signal.SIGTERM) == signal.SIG_IGN
+    assert container.run("echo") == 143
