@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import subprocess
+import sys
 from contextlib import suppress
 from typing import ClassVar
 
@@ -52,7 +53,7 @@ class Failures(RuleBasedStateMachine):
     def _sender(self) -> subprocess.Popen[str]:
         pipe = subprocess.PIPE
         environment = {**os.environ, **self.scene.environment, "SEND_DEADLINE": "2"}
-        program = ["python", "-c", PROGRAM + SENDER]
+        program = [sys.executable, "-c", PROGRAM + SENDER]
         sender = subprocess.Popen(program, env=environment, stdin=pipe, stdout=pipe, text=True)
         self.scene.senders.append(sender)
         return sender
@@ -149,7 +150,7 @@ class Failures(RuleBasedStateMachine):
 
 
 def deploy(scene: Scene) -> None:
-    declared = job("python", "-m", "django", retries=1, env={**scene.environment, "RETRIES": "1"})
+    declared = job(sys.executable, "-m", "django", retries=1, env={**scene.environment, "RETRIES": "1"})
     scene.emulator.clients.jobs.create_job(parent=PLACE, job=declared, job_id="work-production").result()
 
 

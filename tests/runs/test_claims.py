@@ -144,6 +144,17 @@ def test_a_task_that_succeeded_is_not_done_again() -> None:
         assert isinstance(again, Taken)
 
 
+def test_a_task_that_is_done_is_not_done_again_for_the_others_sake() -> None:
+    """While other tasks of the run go on, too."""
+    run = request()
+    with begin(run, count=2):
+        pass
+    with begin(run, count=2, attempt=1) as again:
+        assert isinstance(again, Taken)
+
+    assert JobRun.objects.get().status == Status.RUNNING
+
+
 def test_an_earlier_attempt_does_not_come_back() -> None:
     """Attempts count upwards: what was delivered late steps aside."""
     run = request("outcome")
@@ -162,7 +173,8 @@ def test_a_zombie_writes_nothing() -> None:
 
     run.refresh_from_db()
     assert (run.status, run.result, run.error_class) == (Status.SUCCEEDED, "of the later", "")
-    assert run.tasks.get().attempt == 1
+    task = run.tasks.get()
+    assert (task.attempt, task.status, task.result) == (1, Status.SUCCEEDED, "of the later")
 
 
 @pytest.mark.parametrize("run_id", ["1", "not a uuid", "{7d0a6f1e-5f2f-4b3c-9a51-0c6f3f0f8f11}", "7" * 32])
@@ -211,6 +223,24 @@ def test_a_job_that_a_job_calls_has_a_run_of_its_own(
     assert list(runs.values_list("command", "status", "execution")) == [
         ("echo", Status.SUCCEEDED, EXECUTION),
         ("outcome", Status.SUCCEEDED, None),
+    ]
+
+
+def test_a_job_that_calls_itself_has_a_run_each_time(
+    container: Container, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The execution is the outer one's, though both are the same command."""
+
+    def run(self: echo.Command, *args: object, partner: int | None, **options: object) -> int:
+        return partner or call_command("echo", "--partner=7") or 1
+
+    monkeypatch.setattr(echo.Command, "run", run)
+
+    assert container.run("echo") == 0
+    runs = JobRun.objects.order_by("created_at")
+    assert list(runs.values_list("status", "execution", "result")) == [
+        (Status.SUCCEEDED, EXECUTION, 1),
+        (Status.SUCCEEDED, None, 7),
     ]
 
 
