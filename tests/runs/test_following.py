@@ -139,7 +139,7 @@ def test_the_process_that_works_is_killed(database: str, settings: Settings) -> 
 
     run_settled.connect(hear)
     with pytest.raises(JobFailed, match="process_died: Its process ended without a word"):
-        operation.result()
+        operation.result(timeout=30)
     run_settled.disconnect(hear)
     assert (JobRun.objects.get().status, TaskRun.objects.get().status) == (Status.LOST, Status.LOST)
     assert settled == [Status.LOST]
@@ -150,7 +150,7 @@ def test_the_process_that_asked_died_before_it_began() -> None:
     """A request that nobody carries out is given up by who waits for it."""
     run = request(sending_until=LONG_AGO)
 
-    assert isinstance(run.operation.exception(), JobFailed)
+    assert isinstance(run.operation.exception(timeout=30), JobFailed)
     assert JobRun.objects.get().status == Status.LOST
 
 

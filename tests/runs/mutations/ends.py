@@ -66,6 +66,14 @@ RULES = [
         "runs/test_outcomes",
     ),
     rule(
+        "after an error of the database comes a new connection",
+        "runs/patience.py",
+        "            connection.close()",
+        "            pass",
+        "crashes/test_database",
+        only="restarts_under",
+    ),
+    rule(
         "a transaction that was left open is abandoned",
         ATTEMPTS,
         "            patience.abandon_transaction()",
@@ -141,6 +149,14 @@ RULES = [
         "    except JobInterrupted:\n        raise  # Meant for the whole process.\n",
         "",
         "runs/test_ends",
+    ),
+    rule(
+        "a signal that ends no call is knocked for",
+        "knocking.py",
+        "                self._insist()",
+        "                pass",
+        "test_knocking",
+        only="another_thread_takes",
     ),
     rule(
         "an event loop keeps its ear for signals",

@@ -139,7 +139,7 @@ RULES = [
         "and self._is_dead(run) and",
         "and False and",
         "runs/test_following",
-        only="sqlite and not killed",
+        only="sqlite and asked_died",
     ),
     rule(
         "another environment's runs are let be",
