@@ -24,6 +24,7 @@ from tests.servers.process import Server
 
 LEASE = 1.5
 EXECUTIONS = 4
+KINDS = ("redis", "postgres", "mariadb", "sqlite")
 
 
 class Nemesis:
@@ -180,9 +181,9 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seconds", type=float, default=600)
     parser.add_argument("--seed", type=int, default=random.randrange(10**6))
-    parser.add_argument("--kind", action="append", choices=["redis", "postgres", "mariadb", "sqlite"])
+    parser.add_argument("--kind", action="append", choices=KINDS)
     options = parser.parse_args()
-    bad = [soak(kind, options.seconds, options.seed) for kind in options.kind or ["redis", "postgres"]]
+    bad = [soak(kind, options.seconds, options.seed) for kind in options.kind or KINDS]
     return int(any(bad))
 
 
