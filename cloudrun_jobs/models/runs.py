@@ -6,13 +6,14 @@ things only the one that may move it does. Times are the database server's: no m
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 from uuid import UUID, uuid4
 
 from django.core.serializers.json import DjangoJSONEncoder
 from django.db import models, router, transaction
-from django.db.models import Case, F, Q, Value, When
+from django.db.models import F, Q, Value
 from django.db.models.functions import Coalesce, NullIf
 
 from ..exceptions import CloudRunJobsError
@@ -176,15 +177,19 @@ class JobRun(models.Model):
 
     def sent(self, operation: Operation) -> bool:
         """Note which execution answers the request, unless its container or another sender named one before."""
-        return self.write(
-            Q(execution=None) | Q(execution=short_name(operation.execution_name)),
-            status=Case(When(status=Status.PENDING, then=Value(Status.SENT)), default=F("status")),
-            execution=short_name(operation.execution_name),
-            execution_name=operation.execution_name,
-            log_uri=operation.logs_url,
-            sent_at=Coalesce(F("sent_at"), Now()),
-            sending_until=None,
-        )
+        name = operation.execution_name
+        noted = {
+            "execution": short_name(name),
+            "execution_name": name,
+            "log_uri": operation.logs_url,
+            "sending_until": None,
+        }
+        return self.move(Status.SENT, sent_at=Now(), **noted) or self._sent_before(noted)
+
+    def _sent_before(self, noted: Mapping[str, Any]) -> bool:
+        """Note the same of a run that is beyond that, but keep where it is, which is then read from the row."""
+        same = Q(execution=None) | Q(execution=noted["execution"])
+        return self.write(same, status=F("status"), sent_at=Coalesce(F("sent_at"), Now()), **noted)
 
     def settle(self, seen: Observation, execution: str | None) -> bool:
         """End it as the service says its execution ended, unless its own container told before.
