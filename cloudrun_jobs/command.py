@@ -5,11 +5,12 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import timedelta
+from functools import partial
 from inspect import CO_VARKEYWORDS, iscoroutinefunction, isgeneratorfunction, signature
 from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 from asgiref.sync import sync_to_async
-from django.core.management.base import BaseCommand, CommandParser
+from django.core.management.base import BaseCommand, CommandParser, DjangoHelpFormatter
 
 from . import guard
 from .exceptions import Described, InvalidJob, LockMisused, Problem
@@ -24,6 +25,9 @@ if TYPE_CHECKING:
     from .progress import Telling
     from .reservation import At
     from .runs.attempts import Attempt
+
+# argparse makes a formatter for each argument added, which asks how wide the terminal is unless it is told.
+NARROW = partial(DjangoHelpFormatter, width=80)
 
 # Whatever sends a job is imported when it is used: a process that runs one, in a container, mostly sends none.
 
@@ -230,12 +234,13 @@ class CloudRunJobs(BaseCommand):
 
     def create_parser(self, prog_name: str, subcommand: str, **kwargs: Any) -> CommandParser:
         """Create the parser, without abbreviations: `--sett=x` must not be taken for `--settings=x`."""
-        return super().create_parser(prog_name, subcommand, **{"allow_abbrev": False, **kwargs})
+        return super().create_parser(prog_name, subcommand, **{**self._parser_options, **kwargs})
 
     def _parser(self) -> CommandParser:
         """Return the command's parser, raising its errors even where `manage.py` runs this very command."""
         caller = copy.copy(self)
         caller._called_from_command_line = False  # type: ignore[attr-defined]  # set by BaseCommand
+        caller._parser_options = {**self._parser_options, "formatter_class": NARROW}
         return caller.create_parser("manage.py", self.command_name)
 
     def operation(self, run: JobRun) -> Operation:
@@ -255,6 +260,8 @@ class CloudRunJobs(BaseCommand):
         """Run the job. Not to be overridden: implement `run()`."""
         self._result = perform(self, args, options, run_id=self._run_id)
         return self._result if isinstance(self._result, str) else None
+
+    _parser_options: Mapping[str, Any] = {"allow_abbrev": False}
 
     # Of the run under way in this instance.
     _result: Any = None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from functools import cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from google.cloud import run_v2
 
@@ -57,11 +57,11 @@ os.register_at_fork(after_in_child=turns.cache_clear)
 
 def run_job_request(name: str, request: Request) -> run_v2.RunJobRequest:
     """Build the message: arguments replace those of the job, variables are added to its own."""
-    variables = [run_v2.EnvVar(name=name, value=value) for name, value in request.environment.items()]
-    override = run_v2.RunJobRequest.Overrides.ContainerOverride(args=request.argv, env=variables)
-    return run_v2.RunJobRequest(
-        name=name, overrides=run_v2.RunJobRequest.Overrides(container_overrides=[override])
-    )
+    variables = [{"name": name, "value": value} for name, value in request.environment.items()]
+    overrides = {"container_overrides": [{"args": request.argv, "env": variables}]}
+    # The plain message, wrapped: proto-plus takes five times as long to make the parts.
+    message = run_v2.RunJobRequest.pb()(name=name, overrides=overrides)
+    return cast("run_v2.RunJobRequest", run_v2.RunJobRequest.wrap(message))
 
 
 def _name(backend: CloudRunBackend, request: Request) -> str:
