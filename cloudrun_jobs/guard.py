@@ -6,19 +6,20 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from . import context, interrupts, locks
+from . import context, interrupts
 from .exceptions import InvalidArguments, InvalidJob, LockUnavailable, Problem, did_you_mean
-from .locks import Holder, Lease, keys, waiting
-from .locks.claims import Claim, SlotClaim, TaskClaim
-from .locks.owner import new_owner
 from .signals import job_unlocked, job_waiting, lease_troubled
 from .spec import JobSpec
 
 if TYPE_CHECKING:
     from .command import CloudRunJobs
+    from .locks import Holder, Lease
+    from .locks.claims import Claim
+    from .locks.keys import LockName
+
+# What takes locks is imported when one is wanted: a job without any does not pay for it.
 
 # Every command has these; they say how it speaks, not what it works on.
 DJANGOS_OPTIONS = frozenset(
@@ -39,17 +40,15 @@ DJANGOS_OPTIONS = frozenset(
 _held: ContextVar[Mapping[str, Lease]] = ContextVar("cloudrun_jobs_held", default={})  # noqa: B039  (never changed)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Wanted:
+class Wanted(NamedTuple):
     """A lock that a run needs, and what it does while others hold it: "skip", "wait" or "fail"."""
 
-    name: keys.LockName
+    name: LockName
     slots: int
     policy: str
 
 
-@dataclass(frozen=True, slots=True)
-class Refusal:
+class Refusal(NamedTuple):
     """The run is to be skipped: others hold a lock it needs."""
 
     lock: str
@@ -62,8 +61,8 @@ def locked(job: CloudRunJobs, spec: JobSpec, options: Mapping[str, Any]) -> Iter
 
     Raises `LockTimeout` and `LockUnavailable` before the block, and `LeaseLost` in what is exposed in it.
     """
-    outer, leases = _held.get(), dict[str, Lease]()
-    finished = _is_last_attempt(spec)
+    leases: dict[str, Lease] = {}
+    outer, finished = _held.get(), _is_last_attempt(spec)
     with interrupts.handled() as interrupt:
         try:
             if refusal := _take(job, spec, options, outer, leases):
@@ -83,7 +82,7 @@ def locked(job: CloudRunJobs, spec: JobSpec, options: Mapping[str, Any]) -> Iter
 def _renewed(leases: Sequence[Lease], spec: JobSpec) -> Iterator[None]:
     """Have the leases renewed by another process while the block runs, if the job asks for that."""
     # What another process does not see it cannot renew.
-    if spec.heartbeat == "thread" or not leases or locks.current().is_private():
+    if spec.heartbeat == "thread" or not leases or leases[0].claim.backend.is_private():
         yield
         return
     from .locks.deputy import Deputy
@@ -121,7 +120,7 @@ def wanted(job: CloudRunJobs, spec: JobSpec, options: Mapping[str, Any]) -> Iter
     if spec.overlap != "allow":
         yield Wanted(name=_same_run(job, options), slots=1, policy=spec.overlap)
     if spec.parallelism is not None:
-        yield Wanted(name=keys.for_job(spec.command), slots=spec.parallelism, policy="wait")
+        yield Wanted(name=_same_job(spec), slots=spec.parallelism, policy="wait")
 
 
 def check_arguments(job: CloudRunJobs, spec: JobSpec, options: Mapping[str, Any]) -> None:
@@ -141,7 +140,15 @@ def select(command: str, lock_args: Sequence[str] | None, options: Mapping[str, 
     return {name: options[name] for name in lock_args}
 
 
-def _same_run(job: CloudRunJobs, options: Mapping[str, Any]) -> keys.LockName:
+def _same_job(spec: JobSpec) -> LockName:
+    from .locks import keys
+
+    return keys.for_job(spec.command)
+
+
+def _same_run(job: CloudRunJobs, options: Mapping[str, Any]) -> LockName:
+    from .locks import keys
+
     own = {name: value for name, value in options.items() if name not in DJANGOS_OPTIONS}
     try:
         return keys.for_arguments(job.command_name, job.get_lock_key(**own))
@@ -166,7 +173,7 @@ def _take(
         answer = _ask(job, spec, want)
         if answer is None:
             continue
-        if not isinstance(answer, Lease):
+        if isinstance(answer, Sequence):
             return Refusal(want.name.label, answer)
         leases[want.name.key] = answer
     return None
@@ -185,6 +192,8 @@ def _ask(job: CloudRunJobs, spec: JobSpec, want: Wanted) -> Lease | Sequence[Hol
 
 
 def _ask_server(job: CloudRunJobs, spec: JobSpec, want: Wanted) -> Lease | Sequence[Holder]:
+    from .locks import waiting
+
     claim = _claim(spec, want)
     if want.policy == "skip":
         return waiting.ask(claim, waiting.PATIENCE, interrupts.sleep)
@@ -204,7 +213,11 @@ def _ask_server(job: CloudRunJobs, spec: JobSpec, want: Wanted) -> Lease | Seque
 
 
 def _claim(spec: JobSpec, want: Wanted) -> Claim:
-    task, backend, owner = context.current(), locks.current(), new_owner()
+    from .locks import current
+    from .locks.claims import SlotClaim, TaskClaim
+    from .locks.owner import new_owner
+
+    task, backend, owner = context.current(), current(), new_owner()
     if task is None or task.count == 1:
         return SlotClaim(backend, want.name, want.slots, owner)
     if spec.lock_scope == "task":
@@ -222,7 +235,7 @@ def _give_back(lease: Lease, *, finished: bool) -> None:
     try:
         lease.release(finished=finished)
     except LockUnavailable as error:
-        lease_troubled.send_robust(Lease, lease=lease, error=error)
+        lease_troubled.send_robust(type(lease), lease=lease, error=error)
 
 
 def check(leases: Sequence[Lease]) -> None:

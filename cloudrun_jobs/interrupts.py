@@ -18,16 +18,18 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from functools import partial
 from types import FrameType
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 from django.db import connections
 
 from . import context
 from .exceptions import JobInterrupted
 from .knocking import Knocker
-from .locks import Lease
 from .locks.clock import clock
 from .shield import exposed, forget, shield, when_exposed
+
+if TYPE_CHECKING:
+    from .locks import Lease
 
 LOSS = signal.SIGUSR1
 

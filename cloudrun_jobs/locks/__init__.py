@@ -5,9 +5,32 @@
 
 from __future__ import annotations
 
-from .backend import current
-from .base import Holder, LockBackend
-from .lease import Lease
-from .manager import LockManager
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .backend import current
+    from .base import Holder, LockBackend
+    from .lease import Lease
+    from .manager import LockManager
+
+# Imported when first asked for: the start of a job that takes no locks does not pay for them.
+_HOMES = {
+    "Holder": "base",
+    "Lease": "lease",
+    "LockBackend": "base",
+    "LockManager": "manager",
+    "current": "backend",
+}
 
 __all__ = ["Holder", "Lease", "LockBackend", "LockManager", "current"]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f".{_HOMES[name]}", __name__), name)
+
+
+def __dir__() -> list[str]:
+    return __all__

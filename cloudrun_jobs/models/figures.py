@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime
+from typing import NamedTuple
 
 from .statuses import Status
 
 
-@dataclass(frozen=True, slots=True)
-class Progress:
+class Progress(NamedTuple):
     """How far a job is."""
 
     done: int
@@ -32,8 +31,7 @@ class Progress:
         return f"{count}: {self.text}" if self.text else count
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Stats:
+class Stats(NamedTuple):
     """How a job fares."""
 
     counts: Mapping[Status, int]  # Of its newest runs; statuses that none of them has are left out.

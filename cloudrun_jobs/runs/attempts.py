@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import replace
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -108,7 +107,7 @@ class Attempt:
 
     def _record(self, ended: Ending, progress: dict[str, object]) -> None:
         if ended.reason == "timeout" and self._was_cancelled():
-            ended = replace(ended, status=Status.CANCELLED, reason="cancelled")
+            ended = ended._replace(status=Status.CANCELLED, reason="cancelled")
         goes_on = self._goes_on(ended)
         if not self._write_task(ended, progress, goes_on=goes_on):
             if TaskRun.objects.filter(pk=self._task.pk).exists():

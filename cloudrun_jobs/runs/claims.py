@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, NamedTuple
 from uuid import UUID
 
 from django.db import IntegrityError, transaction
@@ -25,8 +24,7 @@ from .asking import asker
 from .ticks import is_over, tick
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Start:
+class Start(NamedTuple):
     """How this process came to run a job."""
 
     command: str
@@ -36,8 +34,7 @@ class Start:
     run_id: str = ""  # Of a request that this very process made.
 
 
-@dataclass(frozen=True, slots=True)
-class Taken:
+class Taken(NamedTuple):
     """The run is not this process's: another execution has it, or it ended before."""
 
     run: JobRun

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import traceback
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from django.core.management.base import CommandError
 
@@ -15,8 +15,7 @@ MAX_MESSAGE = 10_000
 MAX_TRACEBACK = 100_000
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Ending:
+class Ending(NamedTuple):
     """What is recorded of an attempt that ended."""
 
     status: Status

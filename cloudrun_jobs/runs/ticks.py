@@ -8,8 +8,6 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 
-from .. import cron
-
 # A run that has not begun so long after its reserved time never will.
 LATEST = timedelta(hours=24)
 
@@ -21,9 +19,11 @@ def tick(schedule: str, started: datetime) -> tuple[str, datetime | None]:
 
     The time is None where it cannot be computed, as for the English-like schedules.
     """
+    from ..cron import last_time  # A run that no schedule started does not pay for it.
+
     entry, _, rest = schedule.partition("|")
     expression, _, zone = rest.partition("|")
-    return entry, cron.last_time(expression, zone, started + EARLY) if zone else None
+    return entry, last_time(expression, zone, started + EARLY) if zone else None
 
 
 def is_over(reserved_for: str) -> bool:

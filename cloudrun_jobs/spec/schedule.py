@@ -11,7 +11,6 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 from zoneinfo import ZoneInfo, available_timezones
 
-from .. import cron
 from ..exceptions import Described, InvalidSchedule, Problem, did_you_mean, near
 from .kinds import is_options, is_whole_number
 
@@ -89,10 +88,12 @@ def _check_schedule(attribute: str, declared: object) -> Iterator[Problem]:
 
 
 def _check_cron(attribute: str, expression: object) -> Iterator[Problem]:
+    from ..cron import validate  # A job without a schedule does not pay for it.
+
     hint = ""
     if isinstance(expression, str):
         try:
-            cron.validate(expression)
+            validate(expression)
         except InvalidSchedule as error:
             hint = str(error)
         else:

@@ -6,7 +6,6 @@ import json
 import shlex
 from argparse import ArgumentParser
 from collections.abc import Iterator
-from dataclasses import asdict
 from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError
@@ -76,5 +75,5 @@ def _json(run: JobRun, *, traceback: bool) -> str:
         del facts["traceback"]
     progress = run.progress
     return json.dumps(
-        {**facts, "progress": progress and asdict(progress)}, cls=DjangoJSONEncoder, ensure_ascii=False
+        {**facts, "progress": progress and progress._asdict()}, cls=DjangoJSONEncoder, ensure_ascii=False
     )

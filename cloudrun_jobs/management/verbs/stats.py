@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from argparse import ArgumentParser
-from dataclasses import asdict
 from typing import Any
 
 from django.core.management.base import BaseCommand
@@ -24,7 +23,7 @@ def add_arguments(parser: ArgumentParser) -> None:
 def run(command: BaseCommand, **options: Any) -> None:
     stats = JobRun.objects.stats()
     if options["json"]:
-        jobs = {job: asdict(figures) for job, figures in stats.items()}
+        jobs = {job: figures._asdict() for job, figures in stats.items()}
         command.stdout.write(json.dumps(jobs, cls=DjangoJSONEncoder, ensure_ascii=False))
     elif stats:
         rows = [_row(job, figures) for job, figures in stats.items()]
