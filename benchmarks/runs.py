@@ -17,6 +17,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+from .secured import secured
+
 ROOT = Path(__file__).resolve().parent.parent
 RIVAL = "django-tasks-google==0.6.0"  # Wants Django 6.1 and Python 3.12.
 ROUNDS, CALLS = 7, 150
@@ -31,7 +33,13 @@ def main() -> None:
         os.environ["BENCHMARK_DATABASES"] = json.dumps(_databases(sql.postgres_settings(postgres.port)))
         with _emulator() as endpoint, TemporaryDirectory() as directory:
             os.environ["BENCHMARK_ENDPOINT"] = endpoint
-            _against_the_rival(_rival(Path(directory)))
+            rival = _rival(Path(directory))
+            _worker("prepare")
+            _run(rival, ROOT / "benchmarks/runs_rival.py", "0")
+            _against_the_rival(rival, "without TLS or credentials")
+            with secured(endpoint) as environment:
+                os.environ |= environment
+                _against_the_rival(rival, "with TLS and a token")
         _worker("count")
         _worker("read")
     finally:
@@ -69,15 +77,13 @@ def _rival(directory: Path) -> Path:
     return python
 
 
-def _against_the_rival(rival: Path) -> None:
-    _worker("prepare")
-    _run(rival, ROOT / "benchmarks/runs_rival.py", "0")
+def _against_the_rival(rival: Path, how: str) -> None:
     sides: dict[str, Callable[[], Any]] = {
         "delay()": lambda: _worker("delay", str(CALLS)),
         "enqueue()": lambda: _run(rival, ROOT / "benchmarks/runs_rival.py", str(CALLS)),
     }
     rounds = [{name: json.loads(side()) for name, side in sides.items()} for _ in range(ROUNDS)]
-    print(f"\nA request with its row, p50 of {CALLS} calls, medians of {ROUNDS} rounds in turn (ratio at least 2)")
+    print(f"\nA request with its row, {how}: p50 of {CALLS} calls, medians of {ROUNDS} rounds (ratio at least 2)")
     for what in ("whole", "beside run_job"):
         ours, theirs = (statistics.median(one[name][what] for one in rounds) for name in sides)
         ratio = statistics.median(one["enqueue()"][what] / one["delay()"][what] for one in rounds)

@@ -43,11 +43,14 @@ waited = 0.0
 
 
 class LocalClient(Client):
-    """Google's client, made for each call as theirs is, but of the emulator: without TLS and credentials."""
+    """Google's client, made for each call as theirs is, but of the emulator."""
 
     def __init__(self) -> None:
-        channel = grpc.insecure_channel(os.environ["BENCHMARK_ENDPOINT"])
-        super().__init__(transport=JobsGrpcTransport(channel=channel))
+        if secured := os.environ.get("BENCHMARK_SECURED"):
+            super().__init__(client_options={"api_endpoint": secured})
+        else:
+            channel = grpc.insecure_channel(os.environ["BENCHMARK_ENDPOINT"])
+            super().__init__(transport=JobsGrpcTransport(channel=channel))
 
     def run_job(self, *args: object, **kwargs: object) -> object:
         global waited

@@ -15,7 +15,8 @@ import django
 from django.conf import settings
 
 DATABASES = json.loads(os.environ["BENCHMARK_DATABASES"])
-OPTIONS = {"endpoint": os.environ.get("BENCHMARK_ENDPOINT"), "runs_per_minute": 10_000}
+SECURED = os.environ.get("BENCHMARK_SECURED")
+OPTIONS = {"endpoint": None if SECURED else os.environ.get("BENCHMARK_ENDPOINT"), "runs_per_minute": 10_000}
 CLOUD = {"ENVIRONMENT": "production", "PROJECT": "acme", "REGION": "asia-northeast1", "OPTIONS": OPTIONS}
 settings.configure(
     SECRET_KEY="x",
@@ -72,6 +73,8 @@ def delay() -> None:
     """Time `delay()`, and how much of it is not the call of Google's client."""
     from google.cloud.run_v2.services.jobs import JobsClient
 
+    from cloudrun_jobs.backends.cloudrun import clients
+
     waited, run_job = [0.0], JobsClient.run_job
 
     def timed_run_job(*args: Any, **kwargs: Any) -> Any:
@@ -82,6 +85,8 @@ def delay() -> None:
             waited[0] = time.perf_counter() - start
 
     JobsClient.run_job = timed_run_job
+    if SECURED:
+        clients.JobsClient = partial(JobsClient, client_options={"api_endpoint": SECURED})
 
     def call() -> tuple[float, float]:
         seconds = timed(lambda: Command().delay(steps=7).execution_name)
