@@ -21,7 +21,7 @@ from ..spec import resource_name
 from .clock import Now
 from .figures import Progress
 from .queries import JobRunQuerySet, PrimaryManager
-from .statuses import FINISHED, SOURCES, Status
+from .statuses import BARRED, FINISHED, Status
 
 if TYPE_CHECKING:
     from ..command import CloudRunJobs
@@ -165,7 +165,7 @@ class JobRun(models.Model):
 
     def move(self, to: Status, condition: Q = ALWAYS, /, **values: Any) -> bool:
         """Bring it to another status, and set fields, if its row may still go there; say whether it did."""
-        return self.write(Q(status__in=SOURCES[to]) & condition, status=to, **values)
+        return self.write(~Q(status__in=BARRED[to]) & condition, status=to, **values)
 
     def write(self, condition: Q, /, **values: Any) -> bool:
         """Set fields, here and in its row, if the row meets the condition; say whether it did."""

@@ -35,3 +35,9 @@ SOURCES: Mapping[Status, Collection[Status]] = {
     Status.SKIPPED: (*UNFINISHED, Status.LOST),
     Status.LOST: tuple(UNFINISHED),
 }
+
+# Where it may not come from. A statement for one run says it so: by the statuses it may come from, PostgreSQL
+# would look for it in the index of them, where each run that was pending has left a dead entry.
+BARRED: Mapping[Status, Collection[Status]] = {
+    to: tuple(status for status in Status if status not in sources) for to, sources in SOURCES.items()
+}

@@ -2,21 +2,30 @@
 
 from __future__ import annotations
 
+import re
 from itertools import product
 
 import pytest
+from django.db import connections
+from django.test.utils import CaptureQueriesContext
 from hypothesis import given
 from hypothesis import strategies as st
 
 from cloudrun_jobs.models import JobRun, Status
 from cloudrun_jobs.models.statuses import FINISHED, SOURCES, UNFINISHED
 from cloudrun_jobs.operations import Observation
+from cloudrun_jobs.runs import patience
 
 from .conftest import request
 
 # What may still change once a run has ended: a failed attempt is tried again, a lost container turns up.
 REVIVALS = {(Status.FAILED, Status.RUNNING)} | {
     (Status.LOST, to) for to in (Status.RUNNING, Status.SUCCEEDED, Status.FAILED, Status.CANCELLED, Status.SKIPPED)
+}
+ANALYZE = {
+    "postgresql": "ANALYZE cloudrun_jobs_jobrun",
+    "mysql": "ANALYZE TABLE cloudrun_jobs_jobrun",
+    "sqlite": "ANALYZE cloudrun_jobs_jobrun",
 }
 MOVES = list(product(Status, Status))
 
@@ -31,6 +40,21 @@ def test_every_move_is_allowed_or_refused(source: Status, to: Status) -> None:
     assert (run.status, run.reason) == ((to, "told") if allowed else (source, ""))
     stored = JobRun.objects.get()
     assert (stored.status, stored.reason) == (run.status, run.reason)
+
+
+def test_a_run_is_looked_for_by_its_id() -> None:
+    """Not by the status it leaves, of which an index may have many dead entries."""
+    JobRun.objects.bulk_create(JobRun(command="echo", status=Status.SUCCEEDED) for _ in range(2_000))
+    connection = connections[patience.alias()]
+    with CaptureQueriesContext(connection) as captured:
+        assert request().move(Status.SENT)
+
+    with connection.cursor() as cursor:
+        cursor.execute(ANALYZE[connection.vendor])
+        cursor.execute(f"{connection.ops.explain_query_prefix()} {captured[-1]['sql']}")
+        assert not re.search(
+            r"(using (index )?|, ')cloudrun_jobs_run_status", str(cursor.fetchall()), re.IGNORECASE
+        )
 
 
 def test_what_has_ended_stays_ended() -> None:
