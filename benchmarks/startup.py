@@ -74,7 +74,7 @@ def start(manage: Path) -> Seconds:
     before = time.monotonic()
     output = subprocess.run(
         [sys.executable, str(manage), "noop"],
-        env={**os.environ, **CONTAINER, "CLOUD_RUN_EXECUTION": execution},
+        env={**os.environ, **CONTAINER, "CLOUD_RUN_EXECUTION": execution, "PYTHONDONTWRITEBYTECODE": ""},
         capture_output=True,
         text=True,
         check=True,
