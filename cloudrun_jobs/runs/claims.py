@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import nullcontext
 from datetime import datetime
+from functools import partial
 from typing import Any, NamedTuple
 from uuid import UUID
 
-from django.db import IntegrityError, transaction
+from django.db import IntegrityError
 from django.db.models import F, Q
 from django.db.models.functions import Coalesce
 
@@ -21,6 +21,7 @@ from ..models.runs import is_run_id
 from ..signals import run_restored
 from . import patience
 from .asking import asker
+from .naming import naming
 from .ticks import is_over, tick
 
 
@@ -62,9 +63,9 @@ def _answer(start: Start, run_id: UUID, *, execution: str | None) -> JobRun | Ta
     untaken = Q(execution=None, status__in=(Status.PENDING, Status.SENT))
     # What this process asked for itself nobody else knows of.
     mine = Q(execution=execution) if execution else Q(execution=None, status=Status.RUNNING)
-    if JobRun(pk=run_id).move(
-        Status.RUNNING, Q(untaken | mine, command=start.command), **_running(start, execution)
-    ):
+    free = Q(untaken | mine, command=start.command)
+    move = partial(JobRun(pk=run_id).move, Status.RUNNING, free, **_running(start, execution))
+    if naming(execution, move):
         return JobRun.objects.get(pk=run_id)
     found = _found(run_id)
     if found is None:
@@ -105,7 +106,7 @@ def _full_name(start: Start, execution: str | None) -> dict[str, str]:
 def _restore(start: Start, run_id: UUID, execution: str | None) -> JobRun | Taken:
     """Make the row again that was pruned, or is not in the backup that was restored."""
     try:
-        run = _record(start, pk=run_id, execution=execution, trigger=Trigger.DELAY)
+        run = naming(execution, partial(_record, start, pk=run_id, execution=execution, trigger=Trigger.DELAY))
     except IntegrityError:  # Another task of the execution made it.
         return _answer(start, run_id, execution=execution)
     run_restored.send_robust(JobRun, run=run)
@@ -115,8 +116,9 @@ def _restore(start: Start, run_id: UUID, execution: str | None) -> JobRun | Take
 def _without_request(start: Start, task: TaskContext) -> JobRun | Taken:
     """Make the run of an execution that a schedule started, or a person at the console."""
     trigger = Trigger.SCHEDULE if task.schedule else Trigger.MANUAL
+    record = partial(_record, start, execution=task.execution, trigger=trigger)
     try:
-        run: JobRun | Taken = _record(start, execution=task.execution, trigger=trigger)
+        run: JobRun | Taken = naming(task.execution, record)
     except IntegrityError:  # Another task of the execution made it, or an earlier attempt of this one.
         run = _answer(start, JobRun.objects.get(execution=task.execution).pk, execution=task.execution)
     # Without an execution it is not this one's run, but that of another command in the same container.
@@ -128,7 +130,7 @@ def _without_request(start: Start, task: TaskContext) -> JobRun | Taken:
 def _book(run: JobRun, entry: str, due: datetime | None) -> JobRun | Taken:
     """Note which tick of the schedule this is, and leave it to the execution that did so first."""
     try:
-        with _savepoint():
+        with patience.savepoint():
             run.write(Q(), schedule=entry, scheduled_for=due)
     except IntegrityError:
         first = JobRun.objects.get(schedule=entry, scheduled_for=due)
@@ -162,18 +164,9 @@ def _record(start: Start, **values: Any) -> JobRun:
 
 def insert(row: Any, *, may_conflict: bool = True) -> None:
     """Insert a row, so that a conflict does not spoil the transaction it may be in."""
-    with _savepoint() if may_conflict else nullcontext():
+    with patience.savepoint() if may_conflict else nullcontext():
         row.save(force_insert=True)
     for field in row._meta.concrete_fields:
         # What the server computed is read from it when it is asked for.
         if hasattr(row.__dict__.get(field.attname), "resolve_expression"):
             del row.__dict__[field.attname]
-
-
-@contextmanager
-def _savepoint() -> Iterator[None]:
-    if not patience.in_transaction():
-        yield
-        return
-    with transaction.atomic(using=patience.alias()):
-        yield

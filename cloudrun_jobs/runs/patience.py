@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import TypeVar
 
 from django.db import (
@@ -14,6 +15,7 @@ from django.db import (
     ProgrammingError,
     connections,
     router,
+    transaction,
 )
 
 from ..exceptions import RecordTablesMissing, RecordUnavailable
@@ -34,6 +36,16 @@ def in_transaction() -> bool:
     """Say whether the caller is in a transaction of that database, or has switched autocommit off."""
     connection = connections[alias()]
     return connection.in_atomic_block or (connection.connection is not None and not connection.get_autocommit())
+
+
+@contextmanager
+def savepoint() -> Iterator[None]:
+    """Let a statement that the database refuses not spoil the transaction that the block may be in."""
+    if not in_transaction():
+        yield
+        return
+    with transaction.atomic(using=alias()):
+        yield
 
 
 def abandon_transaction() -> None:

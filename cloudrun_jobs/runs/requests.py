@@ -27,12 +27,14 @@ from ..exceptions import (
 )
 from ..models import JobRun, Status
 from ..models.clock import Now
+from ..models.runs import short_name
 from ..operations import Operation
 from ..signals import run_postponed, run_refused, run_troubled
 from . import patience
 from .asking import asker
 from .claims import insert
 from .idempotency import kept
+from .naming import naming
 
 # What a later try may bring to a good end. The others will be refused the next time, too.
 PASSING = (ServiceUnavailable, QuotaExhausted)
@@ -187,7 +189,7 @@ def persevere(step: Callable[[float], Answer], seconds: float) -> Answer:
 
 def note_sent(run: JobRun, operation: Operation) -> None:
     """Record which execution it is. The execution's own claim tells as much, if this cannot be written."""
-    _write(run, lambda: run.sent(operation))
+    _write(run, partial(naming, short_name(operation.execution_name), partial(run.sent, operation)))
 
 
 def _write(run: JobRun, work: Callable[[], bool]) -> bool:
