@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -37,6 +37,8 @@ from .spec import JobSpec
 if TYPE_CHECKING:
     from .command import CloudRunJobs
 
+Tell = Callable[..., object]  # Sends a signal of the job that runs, with these values.
+
 NOT_UNDERSTOOD = 2  # As argparse ends for arguments that it does not understand.
 
 
@@ -56,14 +58,16 @@ def perform(job: CloudRunJobs, args: tuple[Any, ...], options: dict[str, Any], *
     ):
         released.append(attempt.run)
         job._run = attempt.run
+        tell = partial(_tell, job, spec, attempt)
+        tell_at_last = partial(at_last.callback, tell)
         if isinstance(attempt, Taken):
-            return _step_aside(job, spec, attempt, is_request=bool(run_id))
+            return _step_aside(attempt, tell, is_request=bool(run_id))
         job._attempt, job._telling, job._verbosity = attempt, None, options.get("verbosity", 1)
         with guard.locked(job, spec, {**options, "args": args}) as leases:
             if isinstance(leases, guard.Refusal):
-                return _skip(job, spec, attempt, leases, at_last)
+                return _skip(attempt, leases, tell_at_last)
             job._leases = leases
-            attempt.succeed(_work(job, spec, attempt, args, options, at_last))
+            attempt.succeed(_work(job, partial(job.run, *args, **options), tell, tell_at_last))
         return attempt.result
 
 
@@ -124,18 +128,18 @@ def _argv(job: CloudRunJobs, args: tuple[Any, ...], options: Mapping[str, Any]) 
         return None
 
 
-def _step_aside(job: CloudRunJobs, spec: JobSpec, taken: Taken, *, is_request: bool) -> None:
+def _step_aside(taken: Taken, tell: Tell, *, is_request: bool) -> None:
     """Leave the run to whom it belongs. Only who asked for it in this process expects a result."""
-    _tell(job_duplicated, job, spec, taken)
+    tell(job_duplicated)
     if is_request:
         words = f"{taken.run}: {taken.run.get_status_display()} before it began."
         raise JobCancelled(words) if taken.run.status == Status.CANCELLED else JobFailed(words)
 
 
-def _skip(job: CloudRunJobs, spec: JobSpec, attempt: Attempt, refusal: guard.Refusal, at_last: ExitStack) -> None:
+def _skip(attempt: Attempt, refusal: guard.Refusal, tell_at_last: Tell) -> None:
     """Leave the work to whom it is that holds the lock."""
     attempt.skip(refusal.lock, refusal.holders)
-    at_last.callback(_tell, job_skipped, job, spec, attempt, lock=refusal.lock, holders=refusal.holders)
+    tell_at_last(job_skipped, lock=refusal.lock, holders=refusal.holders)
 
 
 @contextmanager
@@ -150,29 +154,22 @@ def _told_to_the_shell(job: CloudRunJobs) -> Iterator[None]:
         raise CommandError(str(error), returncode=status) from error
 
 
-def _work(
-    job: CloudRunJobs,
-    spec: JobSpec,
-    attempt: Attempt,
-    args: tuple[Any, ...],
-    options: dict[str, Any],
-    at_last: ExitStack,
-) -> Any:
+def _work(job: CloudRunJobs, run: Callable[[], Any], tell: Tell, tell_at_last: Tell) -> Any:
     started = time.monotonic()
     error: BaseException | None = None
-    _tell(job_started, job, spec, attempt)
+    tell(job_started)
     try:
-        return in_json(spec.command, exposed(partial(job.run, *args, **options)))
+        return in_json(job.command_name, exposed(run))
     except BaseException as raised:
         error = _kept_failing(raised)
         raise
     finally:
         _stop_telling(job)
         seconds = time.monotonic() - started
-        at_last.callback(_tell, job_finished, job, spec, attempt, seconds=seconds, error=error)
+        tell_at_last(job_finished, seconds=seconds, error=error)
 
 
-def _tell(signal: Signal, job: CloudRunJobs, spec: JobSpec, attempt: Attempt | Taken, **values: Any) -> None:
+def _tell(job: CloudRunJobs, spec: JobSpec, attempt: Attempt | Taken, signal: Signal, **values: Any) -> None:
     """Send a signal of the job with its run as that is by now."""
     job._run = attempt.run
     signal.send_robust(type(job), spec=spec, run=attempt.run, task=context.current(), **values)

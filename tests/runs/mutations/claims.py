@@ -11,9 +11,23 @@ ATTEMPTS = "runs/attempts.py"
 
 RULES = [
     rule(
+        "a name that is given again is the later execution's",
+        "runs/naming.py",
+        "if not _given_up(execution):",
+        "if True:",
+        "runs/test_naming",
+    ),
+    rule(
+        "the name of a run that has just ended is its own",
+        "runs/naming.py",
+        ", finished_at__lt=Now() - OVER",
+        "",
+        "runs/test_naming",
+    ),
+    rule(
         "a run goes only where it may",
         ROWS,
-        "Q(status__in=SOURCES[to]) & condition",
+        "~Q(status__in=BARRED[to]) & condition",
         "condition",
         "runs/test_statuses",
     ),
@@ -49,15 +63,15 @@ RULES = [
     rule(
         "an answer does not take a run from who has claimed it",
         ROWS,
-        "Q(execution=None) | Q(execution=short_name(operation.execution_name)),",
-        "ALWAYS,",
+        'Q(execution=None) | Q(execution=noted["execution"])',
+        "ALWAYS",
         "runs/test_truth",
     ),
     rule(
         "an answer does not stop a run that has begun",
         ROWS,
-        'Case(When(status=Status.PENDING, then=Value(Status.SENT)), default=F("status"))',
-        "Status.SENT",
+        'status=F("status"), sent_at=',
+        "status=Status.SENT, sent_at=",
         "runs/test_truth",
     ),
     rule(

@@ -118,8 +118,8 @@ RULES = [
     rule(
         "the end is told when the record says so",
         "perform.py",
-        "at_last.callback(_tell, job_finished, job,",
-        "_tell(job_finished, job,",
+        "tell_at_last(job_finished,",
+        "tell(job_finished,",
         "runs/test_ends",
     ),
     rule(
