@@ -7,9 +7,11 @@ the holder moves that moment. All operations may be repeated after a lost answer
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import cached_property
+from typing import Any
 
 from django.core.checks import CheckMessage
 
@@ -62,6 +64,26 @@ class Holder:
     def __str__(self) -> str:
         retry = f", attempt {self.attempt}" if self.attempt else ""
         return f"{self.holder} (task {self.index}{retry}) since {self.since:%F %T}, until {self.until:%F %T} UTC"
+
+
+class Holders(Sequence[Holder]):
+    """Who holds a lock, put together when somebody asks: few who are refused do."""
+
+    def __init__(self, tell: Callable[[], Iterable[Holder]]) -> None:
+        self._tell = tell
+
+    @cached_property
+    def _told(self) -> Sequence[Holder]:
+        return tuple(self._tell())
+
+    def __getitem__(self, index: Any) -> Any:
+        return self._told[index]
+
+    def __len__(self) -> int:
+        return len(self._told)
+
+    def __repr__(self) -> str:
+        return repr(self._told)
 
 
 class LockBackend(ABC):

@@ -22,7 +22,7 @@ from redis.retry import Retry
 from .. import conf
 from ..conf import Settings
 from ..exceptions import InvalidSettings, LockUnavailable, LockUnknown
-from .base import Grant, Holder, LockBackend, Owner, moment
+from .base import Grant, Holder, Holders, LockBackend, Owner, moment
 from .keys import LockName
 
 KEEP_TOKENS_MS = 24 * 3600 * 1000
@@ -136,9 +136,7 @@ class RedisLocks(LockBackend):
         who = [name.label, owner.holder, owner.index, owner.attempt, owner.nonce]
         answer = self._run(ACQUIRE, keys, [_ms(ttl), *who])
         if isinstance(answer, str):
-            seconds, microseconds, held = json.loads(answer)
-            now = int(seconds) * 10**6 + int(microseconds)
-            return [_holder(name.key, now, *lease) for lease in held]
+            return Holders(partial(_told, name.key, answer))
         slot, token = answer
         grant = Grant(lock=name.key, slot=slot, nonce=owner.nonce, token=int(token))
         self._wait_for_replicas(grant)
@@ -296,6 +294,12 @@ def _keys(grant: Grant) -> list[str]:
 
 def _ms(seconds: float) -> int:
     return max(1, round(seconds * 1000))
+
+
+def _told(lock: str, answer: str) -> list[Holder]:
+    seconds, microseconds, held = json.loads(answer)
+    now = int(seconds) * 10**6 + int(microseconds)
+    return [_holder(lock, now, *lease) for lease in held]
 
 
 def _holder(lock: str, now: int, slot: int, left: int, token: str, *who: str) -> Holder:

@@ -30,7 +30,7 @@ from django.utils.functional import cached_property
 from ... import conf
 from ...conf import INLINE_ENVIRONMENTS, Settings
 from ...exceptions import InvalidSettings, LockMisused, LockTablesMissing, LockUnavailable, LockUnknown
-from ..base import Grant, Holder, LockBackend, Owner
+from ..base import Grant, Holder, Holders, LockBackend, Owner
 from ..keys import LockName
 from .joining import Joined
 from .lending import Connections
@@ -90,7 +90,7 @@ class DatabaseLocks(LockBackend):
                 self._refused = ""
                 return grant
         self._refused = name.key
-        return [row.holder() for row in rows if row.live]
+        return Holders(lambda: (row.holder() for row in rows if row.live))
 
     def renew(self, grant: Grant, ttl: float) -> bool:
         return grant in self._joined or self._changed(self.dialect.renew, _own(grant) | {"ttl": _us(ttl)})
