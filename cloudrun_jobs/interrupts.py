@@ -24,6 +24,7 @@ from django.db import connections
 
 from . import context
 from .exceptions import JobInterrupted
+from .halfway import close_connections
 from .knocking import Knocker
 from .locks.clock import clock
 from .shield import exposed, forget, shield, when_exposed
@@ -140,6 +141,7 @@ class Interrupt:
         lost = next((lease for lease in self.leases if lease.is_gone), None)
         if lost and not self._told:
             self._told = True
+            close_connections()
             raise lost.loss
 
 
@@ -195,6 +197,7 @@ def _terminate(number: int, frame: FrameType | None) -> None:
 
 
 def _leave(interrupted: JobInterrupted) -> NoReturn:
+    close_connections()
     raise interrupted
 
 

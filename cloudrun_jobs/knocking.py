@@ -14,7 +14,7 @@ import threading
 from collections.abc import Callable, Iterable
 from typing import Self
 
-PAUSE = 0.05  # Seconds between two knocks.
+PAUSE = 0.5  # Seconds between two knocks. psycopg looks at signals after a tenth of a second without any.
 STOP = 0  # The number of no signal.
 
 

@@ -24,7 +24,14 @@ HELD = 12  # Seconds for which the interpreter's lock is held.
 def deputy_of(worker: Worker) -> int:
     """Wait until the process that renews is there, and return its number."""
     children = Path(f"/proc/{worker.process.pid}/task/{worker.process.pid}/children")
-    return int(until(lambda: children.read_text().split())[0])
+    pid = int(until(lambda: children.read_text().split())[0])
+    # Until it is another program, it is its parent once more.
+    until(
+        lambda: (
+            Path(f"/proc/{pid}/cmdline").read_bytes() != Path(f"/proc/{worker.process.pid}/cmdline").read_bytes()
+        )
+    )
+    return pid
 
 
 def is_gone(pid: int) -> bool:

@@ -159,6 +159,14 @@ RULES = [
         only="another_thread_takes",
     ),
     rule(
+        "a question that is broken off is not answered later",
+        "halfway.py",
+        "                connection.close()",
+        "                pass",
+        "test_halfway",
+        only="mariadb",
+    ),
+    rule(
         "an event loop keeps its ear for signals",
         "knocking.py",
         "        if theirs != -1:",
