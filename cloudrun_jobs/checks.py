@@ -32,7 +32,7 @@ TAG = "cloudrun_jobs"
 def check_settings(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[CheckMessage]:
     """Check `settings.CLOUDRUN_JOBS` and the backend it names."""
     unread = [
-        Warning(f"settings.{name} is read by nobody.", hint=hint, id="cloudrun_jobs.W007")
+        Warning(f"settings.{name} is not read by cloudrun_jobs.", hint=hint, id="cloudrun_jobs.W007")
         for name, hint in conf.unread()
     ]
     try:
@@ -173,7 +173,7 @@ def _check_options(job: CloudRunJobs) -> Iterator[CheckMessage]:
         names = option_names(job)
     except Exception:  # noqa: BLE001  (its own code, which may ask a database that is not there yet)
         return
-    for name in set(job.spec.lock_args or ()) - names:
+    for name in sorted({*(job.spec.lock_args or ())} - (names - DJANGOS_OPTIONS)):
         hint = did_you_mean(name, names - DJANGOS_OPTIONS)
         words = f"{job.command_name}: lock_args: expected names of its options, got {name!r}."
         yield Error(words, hint=hint, obj=type(job), id="cloudrun_jobs.E006")

@@ -6,7 +6,7 @@ import copy
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import timedelta
 from functools import partial
-from inspect import CO_VARKEYWORDS, iscoroutinefunction, isgeneratorfunction, signature
+from inspect import CO_VARKEYWORDS, isasyncgenfunction, iscoroutinefunction, isgeneratorfunction, signature
 from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 from asgiref.sync import sync_to_async
@@ -296,7 +296,7 @@ def _run_problems(run: Callable[..., Any]) -> Iterator[Problem]:
         expected, got = RUN, "none"
     elif iscoroutinefunction(run):
         got, hint = "a coroutine function", "Call the coroutine in it with asgiref.sync.async_to_sync."
-    elif isgeneratorfunction(run):
+    elif isgeneratorfunction(run) or isasyncgenfunction(run):
         got, hint = "a generator, which nobody would loop over", "Loop over it in run()."
     elif not _takes_options(run):
         expected, got = RUN, f"run{signature(run)}"

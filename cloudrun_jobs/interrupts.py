@@ -10,6 +10,7 @@ A handler raises in `run()` and in waits, and nowhere else: never while locks ar
 from __future__ import annotations
 
 import faulthandler
+import os
 import signal
 import sys
 import threading
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from .locks import Lease
 
 LOSS = signal.SIGUSR1
+HEARD = (signal.SIGTERM, signal.SIGCONT, signal.SIGTSTP)
 
 # Cloud Run's clock for a task began before ours.
 CLOSE = 15.0
@@ -52,10 +54,11 @@ def handled(timeout: float | None = None) -> Iterator[Interrupt]:
     `timeout` is how many seconds Cloud Run gives the block.
     """
     interrupt = Interrupt(timeout)
-    with shield(), _installed() if _in_main_thread() and not _knockers else nullcontext():
+    with shield():
         _handling.append(interrupt)
         try:
-            yield interrupt
+            with _installed() if _in_main_thread() and not _knockers else nullcontext():
+                yield interrupt
         finally:
             _handling.remove(interrupt)
             interrupt.forget()
@@ -149,22 +152,25 @@ def _in_main_thread() -> bool:
     return threading.current_thread() is threading.main_thread()
 
 
-def _knock() -> None:
-    if listens():
-        signal.pthread_kill(threading.main_thread().ident or 0, LOSS)
+def _knock() -> bool:
+    """Send the main thread the signal of a loss, which makes it look around; say whether that could be done."""
+    if not listens():
+        return False
+    signal.pthread_kill(threading.main_thread().ident or 0, LOSS)
+    return True
 
 
 @contextmanager
 def _installed() -> Iterator[None]:
     ours = _install()
     try:
-        with Knocker(ours, _knock) as knocker:
+        with Knocker(HEARD, _knock) as knocker:
             _knockers.append(knocker)
             yield
     finally:
         _knockers.clear()
         for number in ours:
-            if signal.getsignal(number) is not signal.SIG_IGN:  # `let_end()` did so.
+            if number not in _deaf:
                 signal.signal(number, signal.SIG_DFL)
 
 
@@ -229,3 +235,28 @@ def _resume(number: int, frame: FrameType | None) -> None:
         connection.health_check_done = False  # type: ignore[attr-defined]  # missing in the stubs
     _renew(number, frame)
     when_exposed(_tell_all)
+
+
+def _before_fork() -> None:
+    """Let no thread in C be left behind: a child that ends would have faulthandler wait for it for ever."""
+    _arming.acquire()
+    if _watched:
+        faulthandler.cancel_dump_traceback_later()
+
+
+def _in_parent() -> None:
+    _arming.release()
+    if _watched:
+        _wind_up()
+
+
+def _in_child() -> None:
+    """Leave the leases, and the hearing of signals, to the process that this one was forked from."""
+    _arming.release()
+    _watched.clear()
+    for knocker in _knockers:
+        knocker.abandon()
+    _knockers.clear()
+
+
+os.register_at_fork(before=_before_fork, after_in_parent=_in_parent, after_in_child=_in_child)

@@ -12,6 +12,7 @@ import os
 import signal
 import threading
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from typing import Self
 
 PAUSE = 0.5  # Seconds between two knocks. psycopg looks at signals after a tenth of a second without any.
@@ -21,14 +22,16 @@ STOP = 0  # The number of no signal.
 class Knocker:
     """Calls `knock` for each signal of `numbers`, again and again until its handler has called `answer()`.
 
-    For the main thread, while the block runs. `knock` sends a signal that is none of the numbers.
+    For the main thread, while the block runs. `knock` sends a signal that is none of the numbers, or returns
+    False if nobody would answer it.
     """
 
-    def __init__(self, numbers: Iterable[int], knock: Callable[[], None]) -> None:
+    def __init__(self, numbers: Iterable[int], knock: Callable[[], bool]) -> None:
         self._numbers = set(numbers)
         self._knock = knock
         self._knocked = self._answered = 0
         self._over = threading.Event()
+        self._process = os.getpid()
         self._ear, self._mouth = os.pipe()
         os.set_blocking(self._mouth, False)
 
@@ -41,13 +44,25 @@ class Knocker:
         return self
 
     def __exit__(self, *error: object) -> None:
+        if os.getpid() != self._process:
+            return  # A fork leaves by the same door, and has been told by `abandon()`.
+        self._hear_no_more()
+        self._over.set()
+        # A process that was forked off may hold this end, too, so that to close ours would not be noticed.
+        with suppress(BlockingIOError):
+            os.write(self._mouth, bytes([STOP]))
+        os.close(self._mouth)
+
+    def abandon(self) -> None:
+        """Leave it to the parent, whose pipe it is. For a process that was forked off."""
+        self._hear_no_more()
+        os.close(self._mouth)
+        os.close(self._ear)
+
+    def _hear_no_more(self) -> None:
         ours = signal.set_wakeup_fd(-1)
         if ours != self._mouth:
             signal.set_wakeup_fd(ours)
-        self._over.set()
-        # A process that was forked off may hold this end, too, so that to close ours would not be noticed.
-        os.write(self._mouth, bytes([STOP]))
-        os.close(self._mouth)
 
     def answer(self) -> None:
         """Say, in the main thread, that handlers run."""
@@ -61,7 +76,6 @@ class Knocker:
 
     def _insist(self) -> None:
         self._knocked += 1
-        while self._answered < self._knocked:
-            self._knock()
+        while self._answered < self._knocked and self._knock():
             if self._over.wait(PAUSE):
                 return

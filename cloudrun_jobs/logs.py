@@ -150,7 +150,7 @@ def log_run_troubled(sender: type, run: JobRun, error: Exception, **kwargs: Any)
 @receiver(run_settled, dispatch_uid="cloudrun_jobs.logs")
 def log_run_settled(sender: type, run: JobRun, **kwargs: Any) -> None:
     level = logging.INFO if run.status == "succeeded" else logging.ERROR
-    words = "Run %s %s (%s), as reconcile found"
+    words = "Run %s %s (%s), as was found later"
     logger.log(level, words, run, run.status, run.reason or "done", extra=_about(run, "run_settled"))
 
 

@@ -57,9 +57,10 @@ class Mutation:
 def main(mutations: Iterable[Mutation], words: Collection[str]) -> int:
     """Try those whose rule has one of the words, or all; the status is 1 if one makes no test fail."""
     survivors = 0
-    for mutation in mutations:
-        if words and not any(word in mutation.rule for word in words):
-            continue
+    chosen = [one for one in mutations if not words or any(word in one.rule for word in words)]
+    if not chosen:
+        sys.exit(f"No rule has one of the words {', '.join(words)}.")
+    for mutation in chosen:
         test = mutation.noticed_by()
         survivors += not test
         print(f"{'caught  ' if test else 'SURVIVED'}  {mutation.only:10.10} {mutation.rule:60} {test}", flush=True)

@@ -260,7 +260,7 @@ def test_a_setting_that_nobody_reads_is_told(settings: Settings, name: str, hint
 
     (message,) = check_settings(None)
 
-    assert (message.id, message.msg) == ("cloudrun_jobs.W007", f"settings.{name} is read by nobody.")
+    assert (message.id, message.msg) == ("cloudrun_jobs.W007", f"settings.{name} is not read by cloudrun_jobs.")
     assert message.hint is not None
     assert hint in message.hint
 
@@ -273,6 +273,13 @@ def test_options_that_are_none_make_no_lock(monkeypatch: pytest.MonkeyPatch) -> 
 
     assert found.msg == "everything: lock_args: expected names of its options, got 'sorce'."
     assert found.hint == "Did you mean 'source'?"
+
+
+def test_options_that_every_command_has_make_no_lock(monkeypatch: pytest.MonkeyPatch) -> None:
+    """They say how a command speaks; the run would refuse them."""
+    monkeypatch.setattr(everything.Command, "lock_args", ("verbosity",), raising=False)
+
+    assert "got 'verbosity'" in run_checks()["cloudrun_jobs.E006"].msg
 
 
 def test_a_misspelt_default_is_told(settings: Settings) -> None:

@@ -14,6 +14,7 @@ import pytest
 
 from cloudrun_jobs import interrupts
 from cloudrun_jobs.exceptions import JobInterrupted
+from cloudrun_jobs.knocking import Knocker
 from cloudrun_jobs.shield import exposed
 from tests.locks.workers import until
 
@@ -75,6 +76,36 @@ def test_a_job_in_a_job_hears_with_the_same_ear(unnoticed):
         with interrupts.handled():
             pass
         _is_interrupted(unnoticed)
+
+
+@pytest.mark.filterwarnings("ignore:.*use of fork.*:DeprecationWarning")
+def test_a_child_leaves_the_hearing_to_its_parent(unnoticed):
+    """It goes out by the same door; after that, signals that end no call are heard of as before."""
+    handling = interrupts.handled()
+    handling.__enter__()
+    child = os.fork()
+    if not child:
+        handling.__exit__(None, None, None)
+        os._exit(0)
+
+    assert os.waitpid(child, 0)[1] == 0
+    _is_interrupted(unnoticed)
+    handling.__exit__(None, None, None)
+
+
+@pytest.mark.parametrize("moment", ["__enter__", "__exit__"])
+def test_a_signal_while_the_handlers_are_set_is_kept(monkeypatch, moment):
+    """From the first handler on there is a job to interrupt, and until the last is taken back."""
+    original = getattr(Knocker, moment)
+
+    def signalled(self, *args):
+        os.kill(os.getpid(), signal.SIGTERM)
+        return original(self, *args)
+
+    monkeypatch.setattr(Knocker, moment, signalled)
+
+    with pytest.raises(JobInterrupted), interrupts.handled():
+        exposed(lambda: None)
 
 
 def test_nothing_is_left_when_it_ends():

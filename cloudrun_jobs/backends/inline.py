@@ -11,6 +11,7 @@ from typing import Any
 
 from django.db import connections
 
+from .. import conf
 from ..exceptions import JobCancelled, JobFailed
 from ..models import JobRun, Status
 from ..models.queries import HEARD_BY
@@ -58,7 +59,8 @@ class FollowingOperation(MockOperation):
 
     def cancel(self) -> bool:
         """Take back a run that has not begun; nothing stops one that works in another thread."""
-        return JobRun.objects.get(pk=self.run_id).cancel()
+        run = JobRun.objects.filter(pk=self.run_id, status=Status.PENDING).first()
+        return run is not None and run.cancel()
 
     def add_done_callback(self, fn: Callable[[Any], object]) -> None:
         super().add_done_callback(fn)
@@ -84,8 +86,10 @@ class FollowingOperation(MockOperation):
             self.end_as(run)
 
     def _is_dead(self, run: JobRun) -> bool:
-        this = JobRun.objects.filter(pk=run.pk)
-        if not (this.silent() | this.unsent()).exists():
+        # About one with an execution others can be asked, and a transaction may not see what is told meanwhile.
+        this = JobRun.objects.filter(pk=run.pk, environment=conf.load().environment, execution=None)
+        in_transaction = connections[this.db].in_atomic_block
+        if in_transaction or not (this.silent() | this.unsent()).exists():
             self._silent_since = None
             return False
         self._silent_since = self._silent_since or time.monotonic()

@@ -134,8 +134,8 @@ class JobRun(models.Model):
         """What `run()` returned; of several tasks a list, by index, also where that is too long for `result`."""
         if self.result is not None or self.task_count == 1:
             return self.result
-        told = TaskRun.objects.filter(run=self.pk).order_by("index").values_list("result", flat=True)
-        return list(told) or None
+        told = dict(TaskRun.objects.filter(run=self.pk).values_list("index", "result"))
+        return [told.get(index) for index in range(self.task_count)] if told else None
 
     def refresh(self) -> JobRun:
         """Read the row again, after asking Cloud Run about a run that should have an outcome by now."""

@@ -107,8 +107,10 @@ def _restore(start: Start, run_id: UUID, execution: str | None) -> JobRun | Take
     """Make the row again that was pruned, or is not in the backup that was restored."""
     try:
         run = naming(execution, partial(_record, start, pk=run_id, execution=execution, trigger=Trigger.DELAY))
-    except IntegrityError:  # Another task of the execution made it.
-        return _answer(start, run_id, execution=execution)
+    except IntegrityError:
+        if _found(run_id) is None:
+            raise
+        return _answer(start, run_id, execution=execution)  # Another task of the execution made it.
     run_restored.send_robust(JobRun, run=run)
     return run
 

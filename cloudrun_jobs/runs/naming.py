@@ -39,4 +39,4 @@ def naming(execution: str | None, work: Callable[[], T]) -> T:
 
 def _given_up(execution: str) -> bool:
     earlier = JobRun.objects.filter(execution=execution, finished_at__lt=Now() - OVER)
-    return bool(earlier.update(execution=None))
+    return bool(earlier.update(execution=None, execution_name=""))

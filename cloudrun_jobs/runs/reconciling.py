@@ -129,6 +129,8 @@ def _alone(backend: Backend) -> JobRunQuerySet:
 def _dead(alone: JobRunQuerySet) -> JobRunQuerySet:
     """Return those that stay silent while somebody listens: it may have been the database that was away."""
     until = time.monotonic() + HEARD_BY
-    while (silent := list(alone.values_list("pk", flat=True))) and time.monotonic() < until:
+    silent = set(alone.values_list("pk", flat=True))
+    while silent and time.monotonic() < until:
         time.sleep(LOOKS)
+        silent &= set(alone.values_list("pk", flat=True))
     return alone.filter(pk__in=silent)

@@ -189,7 +189,8 @@ def persevere(step: Callable[[float], Answer], seconds: float) -> Answer:
 
 def note_sent(run: JobRun, operation: Operation) -> None:
     """Record which execution it is. The execution's own claim tells as much, if this cannot be written."""
-    _write(run, partial(naming, short_name(operation.execution_name), partial(run.sent, operation)))
+    if operation.execution_name:
+        _write(run, partial(naming, short_name(operation.execution_name), partial(run.sent, operation)))
 
 
 def _write(run: JobRun, work: Callable[[], bool]) -> bool:

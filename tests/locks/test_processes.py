@@ -98,6 +98,17 @@ def test_an_earlier_attempt_that_comes_back_ends_by_itself(journal, shop):
     assert retry.process.poll() is None
 
 
+def test_a_child_does_not_end_its_parents_job(journal, shop):
+    """It goes out by the same door, where it gives back nothing that is its parent's, and waits for nobody."""
+    first = journal.start("work", shop, "--how=forking")
+
+    status, words = first.ends()
+
+    assert status == 0, words
+    assert first.saw("child")
+    assert _comes_in(journal, shop)
+
+
 def test_terminating_releases(journal, shop):
     """SIGTERM ends the job with a status that is not zero, and the lock is free at once."""
     journal.locks["OPTIONS"]["lease"] = 600

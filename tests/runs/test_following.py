@@ -11,14 +11,16 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from pathlib import Path
 from threading import Event, Timer
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from django.db import connections
+from django.db import connections, transaction
 from pytest_django import Settings
 
-from cloudrun_jobs import JobCancelled, JobFailed
+from cloudrun_jobs import JobCancelled, JobFailed, conf
 from cloudrun_jobs.backends import current, inline
+from cloudrun_jobs.backends.inline import InlineBackend
 from cloudrun_jobs.models import JobRun, Status, TaskRun
 from cloudrun_jobs.models.clock import Now
 from cloudrun_jobs.runs import reconciling
@@ -172,6 +174,29 @@ def test_who_is_heard_again_is_not_given_up_by_who_waits(monkeypatch: pytest.Mon
     assert JobRun.objects.get().status == Status.RUNNING
 
 
+@pytest.mark.usefixtures("_impatient")
+@pytest.mark.parametrize("values", [{"environment": "production"}, {"execution": "echo-test-x7k2p"}])
+def test_a_run_that_others_know_about_is_not_given_up(values: dict[str, str]) -> None:
+    """Another environment's, or one of an execution: Cloud Run may have it wait for long before it begins."""
+    operation = InlineBackend(conf.load()).operation(silent(**values))
+
+    with pytest.raises(TimeoutError):
+        operation.result(timeout=0.5)
+
+    assert JobRun.objects.get().status == Status.RUNNING
+
+
+@pytest.mark.usefixtures("_impatient")
+def test_a_run_is_not_given_up_in_a_transaction(database: str) -> None:
+    """It may not see what is told meanwhile."""
+    operation = silent().operation
+
+    with transaction.atomic(using=database), pytest.raises(TimeoutError):
+        operation.result(timeout=0.5)
+
+    assert JobRun.objects.get().status == Status.RUNNING
+
+
 def silent(**values: Any) -> JobRun:
     """Record a run that began long ago, and of which nothing was heard since."""
     run = request(status=Status.RUNNING, started_at=LONG_AGO, **values)
@@ -203,6 +228,16 @@ def test_a_database_that_was_away_is_no_silence(cloud: CloudRun, database: str) 
     timer.join()
     run.refresh_from_db()
     assert run.status == Status.RUNNING
+
+
+def test_a_run_that_falls_silent_later_is_listened_to_as_long(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Only who was silent at each look is given up."""
+    seen = iter([[1, 2], [1, 3], [1]])
+    monkeypatch.setattr(reconciling, "LOOKS", 0)
+    monkeypatch.setattr(reconciling.time, "monotonic", iter([0.0, 1.0, 2.0, 100.0]).__next__)
+    alone = SimpleNamespace(values_list=lambda *a, **k: next(seen), filter=lambda pk__in: pk__in)
+
+    assert reconciling._dead(alone) == {1}
 
 
 @pytest.mark.usefixtures("_impatient")

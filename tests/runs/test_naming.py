@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from cloudrun_jobs.models import JobRun, Status
 from cloudrun_jobs.models.clock import Now
+from cloudrun_jobs.runs.requests import note_sent
 from cloudrun_jobs.signals import run_troubled
 from tests.cloudrun.server import CloudRun
 from tests.jobs.management.commands import echo
@@ -23,15 +25,17 @@ def earlier() -> JobRun:
 
 
 def _ended(*, ago: timedelta, execution: str = EXECUTION) -> JobRun:
-    return request(status=Status.SUCCEEDED, execution=execution, finished_at=Now() - ago)
+    full = f"projects/p/locations/l/jobs/echo-test/executions/{execution}"
+    return request(status=Status.SUCCEEDED, execution=execution, execution_name=full, finished_at=Now() - ago)
 
 
 def test_a_start_that_nobody_asked_for_is_a_run_of_its_own(earlier: JobRun, container: Container) -> None:
-    """It works, and has the name; the earlier run keeps all but that."""
+    """It works, and has the name; the earlier run keeps all but that, and does not lead to the later execution."""
     assert container.run("echo") == 0
 
     assert JobRun.objects.get(execution=EXECUTION).pk != earlier.pk
-    assert JobRun.objects.get(pk=earlier.pk).status == Status.SUCCEEDED
+    earlier.refresh_from_db()
+    assert (earlier.status, earlier.execution, earlier.execution_name) == (Status.SUCCEEDED, None, "")
 
 
 @pytest.mark.parametrize("is_recorded", [True, False])
@@ -60,6 +64,15 @@ def test_the_name_of_a_run_that_ended_just_now_is_its_own(container: Container) 
     assert container.run("echo") == 0
 
     assert JobRun.objects.get().pk == latest.pk
+
+
+def test_no_name_is_no_name() -> None:
+    """The handle on a run that was cancelled in time names no execution."""
+    run = request()
+    note_sent(run, SimpleNamespace(execution_name=""))
+
+    run.refresh_from_db()
+    assert (run.status, run.execution) == (Status.PENDING, None)
 
 
 def test_two_runs_under_way_never_have_one_name(cloud: CloudRun) -> None:

@@ -280,6 +280,14 @@ def test_a_run_ends_with_its_last_task() -> None:
     assert run.result == ["of 0", "of 1", "of 2"]
 
 
+def test_what_tasks_returned_stands_at_their_index() -> None:
+    """Also where some have not told yet."""
+    run = request(task_count=3)
+    TaskRun.objects.create(run=run, index=2, worker=run.pk, result="of 2")
+
+    assert run.returned == [None, None, "of 2"]
+
+
 @pytest.mark.parametrize(("length", "is_kept"), [(MIB // 3 - 100, True), (MIB // 3, False)])
 def test_results_that_are_long_together_stay_with_their_tasks(length: int, is_kept: bool) -> None:
     """A thousand tasks do not make a row of a gigabyte; who asks for what was returned gets it all the same."""
