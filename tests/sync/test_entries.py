@@ -35,11 +35,9 @@ def test_any_body_can_be_read(body: bytes) -> None:
     """What somebody else wrote breaks nothing; it reads as what would be written, or as not ours."""
     found = read_body(body)
 
-    assert (
-        found["to_service"] is None
-        or written(tick_body(found["args"], found["tick"], to_service=found["to_service"]))
-        == json.dumps(json.loads(body), ensure_ascii=False).encode()
-    )
+    if found["to_service"] is not None:
+        again = written(tick_body(found["args"], found["tick"], to_service=found["to_service"]))
+        assert json.loads(again) == json.loads(body)
 
 
 @pytest.mark.parametrize(
