@@ -75,9 +75,8 @@ class JobRun(models.Model):
     cancelled_count = models.PositiveIntegerField(default=0)
     retried_count = models.PositiveIntegerField(default=0)
 
-    result = models.JSONField(
-        null=True, encoder=DjangoJSONEncoder
-    )  # Of several tasks: a list, by index; see `returned`.
+    # Of several tasks: a list, by index; see `returned`.
+    result = models.JSONField(null=True, encoder=DjangoJSONEncoder)
     error_class = models.CharField(max_length=200, blank=True)
     error_message = models.TextField(blank=True)
     traceback = models.TextField(blank=True)  # For staff: it may show what users must not see.

@@ -14,7 +14,7 @@ from django.db.models.functions import Cast, Length
 from ..exceptions import InvalidResult
 from ..models import TaskRun
 
-MAX_RESULT = 2**20  # Bytes of one task's result, and of all of a run's together in its row.
+MAX_RESULT = 2**20  # Bytes of one task's result, and characters of all of a run's together in its row.
 MAX_DEPTH = 30  # MariaDB reads 32 levels of JSON at most, and the results of several tasks stand in a list.
 
 # PostgreSQL keeps no NUL: an odd number of backslashes before "u0000" is one, an even number is text.
