@@ -40,14 +40,14 @@ class Side:
     """Schedules or jobs: what is declared, where it is kept, and how the peers would bring it up to date."""
 
     def __init__(self, emulator, backend, commands, *, schedules):
-        from cloudrun_jobs import jobs as jobs_declared
-        from cloudrun_jobs import schedules as schedules_declared
+        from cloudrun_jobs.deploy import jobs as jobs_declared
+        from cloudrun_jobs.deploy import schedules as schedules_declared
 
         self.emulator, self.backend, self.commands, self.schedules = emulator, backend, commands, schedules
         self.declared = (schedules_declared if schedules else jobs_declared).declared
 
     def sync(self):
-        from cloudrun_jobs.plans import apply, plan
+        from cloudrun_jobs.deploy.plan import apply, plan
 
         store = self.backend.schedules() if self.schedules else self.backend.jobs()
         declared = self.declared(self.commands, self.backend)
@@ -61,7 +61,7 @@ class Side:
             client.update_job(job=client.get_job(name=name))
 
     def names(self):
-        from cloudrun_jobs.plans import Change
+        from cloudrun_jobs.deploy.plan import Change
 
         store = self.backend.schedules() if self.schedules else self.backend.jobs()
         return [store._name(Change(action="update", id=found.id, label="")) for found in store.listed()]

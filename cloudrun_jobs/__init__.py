@@ -6,11 +6,11 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .command import CloudRunJobs
-    from .exceptions import CloudRunJobsError, InvalidArguments, JobCancelled, JobFailed
-    from .operations import MockOperation, Operation
-    from .runs.asking import asked_by
-    from .spec import Schedule
+    from cloudrun_jobs.command import CloudRunJobs
+    from cloudrun_jobs.exceptions import CloudRunJobsError, InvalidArguments, JobCancelled, JobFailed
+    from cloudrun_jobs.operations import MockOperation, Operation
+    from cloudrun_jobs.runs.requester import requested_by
+    from cloudrun_jobs.spec import Schedule
 
 # Imported when first asked for: INSTALLED_APPS imports this package before settings and models are ready.
 _HOMES = {
@@ -22,7 +22,7 @@ _HOMES = {
     "MockOperation": "operations",
     "Operation": "operations",
     "Schedule": "spec",
-    "asked_by": "runs.asking",
+    "requested_by": "runs.asking",
 }
 
 __all__ = [
@@ -34,7 +34,7 @@ __all__ = [
     "MockOperation",
     "Operation",
     "Schedule",
-    "asked_by",
+    "requested_by",
 ]
 
 
@@ -50,7 +50,7 @@ def _check_installed() -> None:
     from django.apps import apps
 
     if apps.apps_ready and not apps.is_installed(__name__):
-        from .exceptions import InvalidSettings
+        from cloudrun_jobs.exceptions import InvalidSettings
 
         hint = f"Add it, and run `manage.py migrate {__name__}`."
         raise InvalidSettings(f"{__name__!r} is not in INSTALLED_APPS.", hint=hint)

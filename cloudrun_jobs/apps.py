@@ -13,8 +13,8 @@ class CloudRunJobsConfig(AppConfig):
     default_auto_field = "django.db.models.BigAutoField"
 
     def ready(self) -> None:
-        from . import context, logs  # noqa: F401
+        from cloudrun_jobs import environ, logs  # noqa: F401
 
         # A container runs one job: it has no use for checks of all the others, and pays for each import.
-        if not context.in_container():
-            from . import checks  # noqa: F401
+        if not environ.in_container():
+            from cloudrun_jobs import checks  # noqa: F401

@@ -17,13 +17,14 @@ from django.apps import AppConfig
 from django.conf import settings
 from django.core.checks import CheckMessage, Error, Tags, Warning, register  # noqa: A004
 
-from . import backends, conf, cron, locks, schedules
-from .arguments import arguments, option_names
-from .command import CloudRunJobs
-from .exceptions import InvalidArguments, InvalidJob, InvalidSettings, LockError, did_you_mean
-from .guard import DJANGOS_OPTIONS
-from .registry import find_jobs
-from .spec import DECLARATIONS, JobSpec, Schedule, check_declarations, resource_name
+from cloudrun_jobs import backends, conf, cron, locks
+from cloudrun_jobs.command import CloudRunJobs
+from cloudrun_jobs.command_line import arguments, option_names
+from cloudrun_jobs.deploy import schedules
+from cloudrun_jobs.exceptions import InvalidArguments, InvalidJob, InvalidSettings, LockError, did_you_mean
+from cloudrun_jobs.execution.locking import DJANGO_OPTIONS
+from cloudrun_jobs.registry import find_jobs
+from cloudrun_jobs.spec import DECLARATIONS, JobSpec, Schedule, check_declarations, resource_name
 
 TAG = "cloudrun_jobs"
 
@@ -33,7 +34,7 @@ def check_settings(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> li
     """Check `settings.CLOUDRUN_JOBS` and the backend it names."""
     unread = [
         Warning(f"settings.{name} is not read by cloudrun_jobs.", hint=hint, id="cloudrun_jobs.W007")
-        for name, hint in conf.unread()
+        for name, hint in conf.unrecognised_settings()
     ]
     try:
         check_declarations("DEFAULTS", conf.load().defaults)
@@ -104,13 +105,13 @@ def check_record_tables(
     app_configs: Sequence[AppConfig] | None, databases: Sequence[str] | None = None, **kwargs: Any
 ) -> list[CheckMessage]:
     """Find records without tables, where servers may be asked."""
-    from .runs import patience
+    from cloudrun_jobs.runs import database
 
-    database = patience.alias()
-    if database not in (databases or ()) or sys.argv[1:2] == ["migrate"] or not patience.tables_are_missing():
+    alias = database.database_alias()
+    if alias not in (databases or ()) or sys.argv[1:2] == ["migrate"] or not database.tables_are_missing():
         return []
-    words = f"The database {database!r} has no tables for the records of the runs, so no job can run."
-    return [Warning(words, hint=patience.how_to_migrate(), id="cloudrun_jobs.W023")]
+    words = f"The database {alias!r} has no tables for the records of the runs, so no job can run."
+    return [Warning(words, hint=database.migrate_hint(), id="cloudrun_jobs.W023")]
 
 
 @register(TAG)
@@ -173,8 +174,8 @@ def _check_options(job: CloudRunJobs) -> Iterator[CheckMessage]:
         names = option_names(job)
     except Exception:  # noqa: BLE001  (its own code, which may ask a database that is not there yet)
         return
-    for name in sorted({*(job.spec.lock_args or ())} - (names - DJANGOS_OPTIONS)):
-        hint = did_you_mean(name, names - DJANGOS_OPTIONS)
+    for name in sorted({*(job.spec.lock_args or ())} - (names - DJANGO_OPTIONS)):
+        hint = did_you_mean(name, names - DJANGO_OPTIONS)
         words = f"{job.command_name}: lock_args: expected names of its options, got {name!r}."
         yield Error(words, hint=hint, obj=type(job), id="cloudrun_jobs.E006")
     if "idempotency_key" in names:
@@ -196,7 +197,7 @@ def _check_schedule(job: CloudRunJobs, spec: JobSpec, schedule: Schedule) -> Ite
     yield from _check_arguments(
         job, f"the schedule {schedule.cron!r}", partial(schedules.checked, job, spec, schedule)
     )
-    if change := cron.next_disturbance(schedule.cron, zone, datetime.now(UTC)):
+    if change := cron.next_dst_conflict(schedule.cron, zone, datetime.now(UTC)):
         day = f"{change.astimezone(ZoneInfo(zone)):%d %b %Y}"
         words = f"{who} names a time that {zone} skips or repeats, next on {day}."
         hint = "Cloud Scheduler does not promise what it does then: choose another hour, or the zone Etc/UTC."

@@ -12,19 +12,19 @@ from typing import TYPE_CHECKING, Any, ClassVar, cast
 from asgiref.sync import sync_to_async
 from django.core.management.base import BaseCommand, CommandParser, DjangoHelpFormatter
 
-from . import guard
-from .exceptions import Described, InvalidJob, LockMisused, Problem
-from .perform import perform
-from .spec import DECLARATIONS, JobSpec, Schedule, declare
+from cloudrun_jobs.exceptions import DeclarationError, InvalidJob, LockMisused, Verbatim
+from cloudrun_jobs.execution import locking
+from cloudrun_jobs.execution.runner import run_job
+from cloudrun_jobs.spec import DECLARATIONS, JobSpec, Schedule, declare
 
 if TYPE_CHECKING:
-    from .backends import RemoteBackend
-    from .locks import Lease
-    from .models import JobRun
-    from .operations import Operation
-    from .progress import Telling
-    from .reservation import At
-    from .runs.attempts import Attempt
+    from cloudrun_jobs.backends import RemoteBackend
+    from cloudrun_jobs.execution.attempt import Attempt
+    from cloudrun_jobs.execution.progress import ProgressReporter
+    from cloudrun_jobs.locks import Lease
+    from cloudrun_jobs.models import JobRun
+    from cloudrun_jobs.operations import Operation
+    from cloudrun_jobs.spec.reservation import At
 
 # argparse makes a formatter for each argument added, which asks how wide the terminal is unless it is told.
 NARROW = partial(DjangoHelpFormatter, width=80)
@@ -96,7 +96,7 @@ class CloudRunJobs(BaseCommand):
 
     # What a run does when the server that keeps the locks is away for half a minute: "fail" ends with status 75,
     # "run" logs an error and runs without them, for work that may be done twice. Default: "fail".
-    on_backend_error: ClassVar[str]
+    on_lock_error: ClassVar[str]
 
     # What renews the locks meanwhile: a "thread", or a "process" of its own for code that keeps Python's threads
     # from running for a minute, as a regular expression or a big sort can. Default: "thread".
@@ -139,7 +139,7 @@ class CloudRunJobs(BaseCommand):
 
         `options` are the job's own, parsed, without Django's. Here: those that `lock_args` names, or all.
         """
-        return guard.select(self.command_name, self.spec.lock_args, options)
+        return locking.lock_arguments(self.command_name, self.spec.lock_args, options)
 
     @property
     def lease(self) -> Lease:
@@ -150,7 +150,7 @@ class CloudRunJobs(BaseCommand):
 
     def check_lease(self) -> None:
         """Raise `LeaseLost` if a lock of this run is no longer its own. Costs nothing; call it in loops."""
-        guard.check(self._leases)
+        locking.check_leases(self._leases)
 
     def progress(self, done: int, total: int | None = None, text: str = "") -> None:
         """Tell how far `run()` is: `done` of `total`, and in a few words what it is at. Call it in loops.
@@ -164,9 +164,9 @@ class CloudRunJobs(BaseCommand):
         Raises `InvalidProgress` for what is no count: a fraction, or a negative number.
         """
         if self._telling is None:
-            from .progress import Telling
+            from cloudrun_jobs.execution.progress import ProgressReporter
 
-            self._telling = Telling(self)
+            self._telling = ProgressReporter(self)
         self._telling.tell(done, total, text)
 
     def delay(self, *args: Any, idempotency_key: str | None = None, **options: Any) -> Operation:
@@ -182,7 +182,7 @@ class CloudRunJobs(BaseCommand):
         Raises `InvalidArguments` for what the command would not take or could not get unchanged, and, outside of
         a transaction, one of the `ServiceError`s if Cloud Run did not take the request.
         """
-        from .delay import delay
+        from cloudrun_jobs.enqueue import delay
 
         return delay(self, args, options, key=idempotency_key)
 
@@ -196,13 +196,13 @@ class CloudRunJobs(BaseCommand):
         Raises `InvalidArguments` for a time that is past, too, or further away than can be reserved: the next time
         of this date, or, with Cloud Tasks, 30 days.
         """
-        from .delay import reserve
+        from cloudrun_jobs.enqueue import reserve
 
         return reserve(self, at, args, options)
 
     def delay_argv(self, argv: Sequence[str]) -> Operation:
         """Start an execution with arguments as they follow the command's name; see `delay()`."""
-        from .delay import delay_argv
+        from cloudrun_jobs.enqueue import delay_argv
 
         return delay_argv(self, argv)
 
@@ -224,7 +224,7 @@ class CloudRunJobs(BaseCommand):
         return declare(self.command_name, self._declared())
 
     @property
-    def is_wanted(self) -> bool:
+    def is_enabled(self) -> bool:
         """Whether the project has this job: what is not wanted is neither synced nor checked."""
         return True
 
@@ -245,20 +245,20 @@ class CloudRunJobs(BaseCommand):
 
     def operation(self, run: JobRun) -> Operation:
         """Return the handle on an earlier run of this job."""
-        from . import backends
+        from cloudrun_jobs import backends
 
         return backends.current().operation(run)
 
     def release(self, run: JobRun) -> bool:
         """Delete what a reserved run waits in, which it needs no more; say whether that is done."""
-        from . import backends
-        from .runs.reserving import release
+        from cloudrun_jobs import backends
+        from cloudrun_jobs.runs.reservations import release
 
         return release(cast("RemoteBackend", backends.current()), run)
 
     def handle(self, *args: Any, **options: Any) -> str | None:
         """Run the job. Not to be overridden: implement `run()`."""
-        self._result = perform(self, args, options, run_id=self._run_id)
+        self._result = run_job(self, args, options, run_id=self._run_id)
         return self._result if isinstance(self._result, str) else None
 
     _parser_options: Mapping[str, Any] = {"allow_abbrev": False}
@@ -269,18 +269,18 @@ class CloudRunJobs(BaseCommand):
     _leases: Sequence[Lease] = ()
     _attempt: Attempt | None = None
     _run: JobRun
-    _telling: Telling | None = None
+    _telling: ProgressReporter | None = None
     _verbosity = 1
 
 
 RUN = "a method run(self, *args, **options)"
 
 
-def problems(cls: type[CloudRunJobs]) -> Iterator[Problem]:
+def problems(cls: type[CloudRunJobs]) -> Iterator[DeclarationError]:
     """Yield what is wrong with how a class implements a job, its declared values apart."""
     if cls.handle is not CloudRunJobs.handle:
         hint = "Rename handle() to run(): handle() does what must be done around it."
-        yield Problem(
+        yield DeclarationError(
             attribute="handle",
             expected="only run() overridden",
             got=_where(cls.handle),
@@ -290,7 +290,7 @@ def problems(cls: type[CloudRunJobs]) -> Iterator[Problem]:
     yield from _run_problems(cls.run)
 
 
-def _run_problems(run: Callable[..., Any]) -> Iterator[Problem]:
+def _run_problems(run: Callable[..., Any]) -> Iterator[DeclarationError]:
     expected, got, hint = "an ordinary method", "", ""
     if run is CloudRunJobs.run:
         expected, got = RUN, "none"
@@ -301,7 +301,9 @@ def _run_problems(run: Callable[..., Any]) -> Iterator[Problem]:
     elif not _takes_options(run):
         expected, got = RUN, f"run{signature(run)}"
     if got:
-        yield Problem(attribute="run", expected=expected, got=Described(got), hint=hint, id="cloudrun_jobs.E011")
+        yield DeclarationError(
+            attribute="run", expected=expected, got=Verbatim(got), hint=hint, id="cloudrun_jobs.E011"
+        )
 
 
 def _takes_options(function: Callable[..., Any]) -> bool:

@@ -16,7 +16,7 @@ from typing import Any
 
 from django.conf import settings
 
-from .exceptions import InvalidSettings, did_you_mean
+from cloudrun_jobs.exceptions import InvalidSettings, did_you_mean
 
 PREFIX = "CLOUDRUN_JOBS_"
 
@@ -24,7 +24,7 @@ PREFIX = "CLOUDRUN_JOBS_"
 RUN_ID_VARIABLE = "CLOUDRUN_JOBS_RUN_ID"  # Which request the execution answers.
 SCHEDULE_VARIABLE = "CLOUDRUN_JOBS_SCHEDULE"  # Which entry of Cloud Scheduler started it: "entry|cron|time zone".
 RESERVED_VARIABLE = "CLOUDRUN_JOBS_RESERVED_FOR"  # The time a reservation was made for, in ISO 8601.
-TOLD_VARIABLES = frozenset({RUN_ID_VARIABLE, SCHEDULE_VARIABLE, RESERVED_VARIABLE})
+EXECUTION_VARIABLES = frozenset({RUN_ID_VARIABLE, SCHEDULE_VARIABLE, RESERVED_VARIABLE})
 
 INLINE_ENVIRONMENTS = frozenset({"local", "test"})
 INLINE_BACKEND = "cloudrun_jobs.backends.inline.InlineBackend"
@@ -75,13 +75,13 @@ def load() -> Settings:
     return Settings(**{key.lower(): _valid(where, key, value) for where, (key, value) in values.items()})
 
 
-def place(key: str, *below: str) -> str:
+def setting_name(key: str, *below: str) -> str:
     """Name the place of a value, for an error: in the dictionary, or in the variable that wins over it."""
     name = f"{PREFIX}{key}"
     return (name if name in os.environ else f"CLOUDRUN_JOBS[{key!r}]") + "".join(f"[{part!r}]" for part in below)
 
 
-def unread() -> Iterator[tuple[str, str]]:
+def unrecognised_settings() -> Iterator[tuple[str, str]]:
     """Yield the settings that look like this package's and are not, and what to do about each."""
     from difflib import get_close_matches  # Costs a millisecond, and only the system checks ask.
 
@@ -101,7 +101,7 @@ def unread() -> Iterator[tuple[str, str]]:
 def _from_environment() -> Iterator[tuple[str, Any]]:
     """The keys set as variables; those that are dictionaries are written as JSON objects."""
     for name in os.environ:
-        if name.startswith(PREFIX) and name not in TOLD_VARIABLES:
+        if name.startswith(PREFIX) and name not in EXECUTION_VARIABLES:
             key = name.removeprefix(PREFIX)
             # A misspelt ENVIRONMENT would have production run its jobs inside of requests.
             if key not in KEYS:

@@ -60,7 +60,7 @@ class InvalidSchedule(CloudRunJobsError):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Problem:
+class DeclarationError:
     """One fault of a job's declaration."""
 
     attribute: str
@@ -73,14 +73,14 @@ class Problem:
         return f"{self.attribute}: expected {self.expected}, got {_shown(self.got)}."
 
 
-class Described(str):
+class Verbatim(str):
     """Stands in a `Problem` for a value that is not shown, or better told in words."""
 
     __slots__ = ()
 
 
 def _shown(got: object) -> str:
-    if isinstance(got, Described):
+    if isinstance(got, Verbatim):
         return str(got)
     # A declaration of seconds has become one of these, and is told as the other.
     return f"{got.total_seconds():.15g} seconds" if isinstance(got, timedelta) else repr(got)
@@ -89,13 +89,13 @@ def _shown(got: object) -> str:
 class InvalidJob(CloudRunJobsError):
     """A declaration that Cloud Run or Cloud Scheduler would refuse, with all its faults."""
 
-    def __init__(self, command: str, problems: Sequence[Problem]) -> None:
+    def __init__(self, command: str, problems: Sequence[DeclarationError]) -> None:
         faults = (" ".join(filter(None, (str(problem), problem.hint))) for problem in problems)
         super().__init__(f"{command}: {' '.join(faults)}")
         self.command = command
         self.problems = tuple(problems)
 
-    def __reduce__(self) -> tuple[type[InvalidJob], tuple[str, Sequence[Problem]]]:
+    def __reduce__(self) -> tuple[type[InvalidJob], tuple[str, Sequence[DeclarationError]]]:
         return type(self), (self.command, self.problems)
 
 
@@ -225,10 +225,10 @@ class JobCancelled(JobFailed):
 def did_you_mean(word: str, known: Iterable[str]) -> str:
     """Return "Did you mean 'this'?" where a known word is near, else the known words."""
     names = sorted(known)
-    return near(word, names) or (f"Known: {', '.join(names)}." if names else "")
+    return closest(word, names) or (f"Known: {', '.join(names)}." if names else "")
 
 
-def near(word: str, known: Iterable[str]) -> str:
+def closest(word: str, known: Iterable[str]) -> str:
     """Return "Did you mean 'this'?" where a known word is near, for words of which there are too many to name."""
     from difflib import get_close_matches  # Costs a millisecond that a run without mistakes need not pay.
 

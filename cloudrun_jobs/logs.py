@@ -14,31 +14,31 @@ from typing import TYPE_CHECKING, Any
 
 from django.dispatch import receiver
 
-from .context import TaskContext, in_container
-from .models import Progress
-from .signals import (
+from cloudrun_jobs.environ import CloudRunTask, in_container
+from cloudrun_jobs.models import Progress
+from cloudrun_jobs.signals import (
+    dispatch_failed,
+    dispatch_postponed,
+    execution_superseded,
     job_delayed,
-    job_duplicated,
     job_finished,
     job_progressed,
     job_skipped,
     job_started,
-    job_unlocked,
     job_waiting,
     lease_lost,
-    lease_troubled,
-    run_postponed,
-    run_refused,
-    run_restored,
-    run_settled,
-    run_troubled,
+    lease_renewal_failed,
+    lock_bypassed,
+    run_reconciled,
+    run_record_failed,
+    run_recreated,
 )
-from .spec import JobSpec
+from cloudrun_jobs.spec import JobSpec
 
 if TYPE_CHECKING:
-    from .locks import Holder, Lease
-    from .models import JobRun
-    from .operations import Operation
+    from cloudrun_jobs.locks import Holder, Lease
+    from cloudrun_jobs.models import JobRun
+    from cloudrun_jobs.operations import Operation
 
 logger = logging.getLogger("cloudrun_jobs")
 
@@ -57,7 +57,7 @@ def log_job_delayed(sender: type, spec: JobSpec, run: JobRun, operation: Operati
 
 
 @receiver(job_started, dispatch_uid="cloudrun_jobs.logs")
-def log_job_started(sender: type, spec: JobSpec, task: TaskContext | None, **kwargs: Any) -> None:
+def log_job_started(sender: type, spec: JobSpec, task: CloudRunTask | None, **kwargs: Any) -> None:
     logger.info("Job %s started%s", spec.name, _which(task), extra={"action": "job_started", **_data(spec, task)})
 
 
@@ -66,7 +66,7 @@ def log_job_progressed(
     sender: type,
     spec: JobSpec,
     run: JobRun,
-    task: TaskContext | None,
+    task: CloudRunTask | None,
     done: int,
     total: int | None,
     text: str,
@@ -88,7 +88,7 @@ def log_job_progressed(
 def log_job_finished(
     sender: type,
     spec: JobSpec,
-    task: TaskContext | None,
+    task: CloudRunTask | None,
     seconds: float,
     error: BaseException | None,
     **kwargs: Any,
@@ -111,60 +111,62 @@ def log_job_waiting(sender: type, spec: JobSpec, lock: str, holders: Sequence[Ho
 
 @receiver(job_skipped, dispatch_uid="cloudrun_jobs.logs")
 def log_job_skipped(
-    sender: type, spec: JobSpec, task: TaskContext | None, lock: str, holders: Sequence[Holder], **kwargs: Any
+    sender: type, spec: JobSpec, task: CloudRunTask | None, lock: str, holders: Sequence[Holder], **kwargs: Any
 ) -> None:
     extra = {"action": "job_skipped", "lock": lock, **_data(spec, task)}
     logger.warning("Job %s was skipped: %s is held by %s", spec.name, lock, _who(holders), extra=extra)
 
 
-@receiver(job_duplicated, dispatch_uid="cloudrun_jobs.logs")
-def log_job_duplicated(sender: type, spec: JobSpec, run: JobRun, task: TaskContext | None, **kwargs: Any) -> None:
-    extra = {"action": "job_duplicated", **_data(spec, task)}
+@receiver(execution_superseded, dispatch_uid="cloudrun_jobs.logs")
+def log_execution_superseded(
+    sender: type, spec: JobSpec, run: JobRun, task: CloudRunTask | None, **kwargs: Any
+) -> None:
+    extra = {"action": "execution_superseded", **_data(spec, task)}
     words = "Job %s stepped aside: its run %s is %s%s"
     whose = f", the work of {run.execution}" if run.execution else ""
     logger.warning(words, spec.name, run.pk, run.status, whose, extra=extra)
 
 
-@receiver(run_postponed, dispatch_uid="cloudrun_jobs.logs")
-def log_run_postponed(sender: type, run: JobRun, error: Exception, **kwargs: Any) -> None:
+@receiver(dispatch_postponed, dispatch_uid="cloudrun_jobs.logs")
+def log_dispatch_postponed(sender: type, run: JobRun, error: Exception, **kwargs: Any) -> None:
     words = "Run %s was not sent yet, `manage.py cloudrun_jobs reconcile` will: %s"
-    logger.warning(words, run, error, extra=_about(run, "run_postponed"))
+    logger.warning(words, run, error, extra=_about(run, "dispatch_postponed"))
 
 
-@receiver(run_refused, dispatch_uid="cloudrun_jobs.logs")
-def log_run_refused(sender: type, run: JobRun, error: Exception, **kwargs: Any) -> None:
-    logger.error("Run %s was not sent: %s", run, error, extra=_about(run, "run_refused"))
+@receiver(dispatch_failed, dispatch_uid="cloudrun_jobs.logs")
+def log_dispatch_failed(sender: type, run: JobRun, error: Exception, **kwargs: Any) -> None:
+    logger.error("Run %s was not sent: %s", run, error, extra=_about(run, "dispatch_failed"))
 
 
-@receiver(run_restored, dispatch_uid="cloudrun_jobs.logs")
-def log_run_restored(sender: type, run: JobRun, **kwargs: Any) -> None:
-    logger.warning("Run %s had no record; one was made", run, extra=_about(run, "run_restored"))
+@receiver(run_recreated, dispatch_uid="cloudrun_jobs.logs")
+def log_run_recreated(sender: type, run: JobRun, **kwargs: Any) -> None:
+    logger.warning("Run %s had no record; one was made", run, extra=_about(run, "run_recreated"))
 
 
-@receiver(run_troubled, dispatch_uid="cloudrun_jobs.logs")
-def log_run_troubled(sender: type, run: JobRun, error: Exception, **kwargs: Any) -> None:
+@receiver(run_record_failed, dispatch_uid="cloudrun_jobs.logs")
+def log_run_record_failed(sender: type, run: JobRun, error: Exception, **kwargs: Any) -> None:
     words = "Run %s: its record could not be written: %s"
-    logger.error(words, run, error, extra=_about(run, "run_troubled"))
+    logger.error(words, run, error, extra=_about(run, "run_record_failed"))
 
 
-@receiver(run_settled, dispatch_uid="cloudrun_jobs.logs")
-def log_run_settled(sender: type, run: JobRun, **kwargs: Any) -> None:
+@receiver(run_reconciled, dispatch_uid="cloudrun_jobs.logs")
+def log_run_reconciled(sender: type, run: JobRun, **kwargs: Any) -> None:
     level = logging.INFO if run.status == "succeeded" else logging.ERROR
     words = "Run %s %s (%s), as was found later"
-    logger.log(level, words, run, run.status, run.reason or "done", extra=_about(run, "run_settled"))
+    logger.log(level, words, run, run.status, run.reason or "done", extra=_about(run, "run_reconciled"))
 
 
-@receiver(job_unlocked, dispatch_uid="cloudrun_jobs.logs")
-def log_job_unlocked(
-    sender: type, spec: JobSpec, task: TaskContext | None, lock: str, error: Exception, **kwargs: Any
+@receiver(lock_bypassed, dispatch_uid="cloudrun_jobs.logs")
+def log_lock_bypassed(
+    sender: type, spec: JobSpec, task: CloudRunTask | None, lock: str, error: Exception, **kwargs: Any
 ) -> None:
-    extra = {"action": "job_unlocked", "lock": lock, **_data(spec, task)}
+    extra = {"action": "lock_bypassed", "lock": lock, **_data(spec, task)}
     logger.error("Job %s runs without its lock %s: %s", spec.name, lock, error, extra=extra)
 
 
-@receiver(lease_troubled, dispatch_uid="cloudrun_jobs.logs")
-def log_lease_troubled(sender: type, lease: Lease, error: Exception, **kwargs: Any) -> None:
-    extra = {"action": "lease_troubled", "lock": lease.name, "token": lease.token}
+@receiver(lease_renewal_failed, dispatch_uid="cloudrun_jobs.logs")
+def log_lease_renewal_failed(sender: type, lease: Lease, error: Exception, **kwargs: Any) -> None:
+    extra = {"action": "lease_renewal_failed", "lock": lease.name, "token": lease.token}
     logger.warning("Lock %s: its server could not be told: %s", lease.name, error, extra=extra)
 
 
@@ -178,7 +180,7 @@ def _who(holders: Sequence[Holder]) -> str:
     return "; ".join(map(str, holders)) or "others"
 
 
-def _which(task: TaskContext | None) -> str:
+def _which(task: CloudRunTask | None) -> str:
     """Name the attempt where there can be several."""
     return f" (task {task.index} of {task.count}, attempt {task.attempt})" if task else ""
 
@@ -187,7 +189,7 @@ def _about(run: JobRun, action: str) -> dict[str, Any]:
     return {"action": action, "job": run.job, "run_id": str(run.pk), "execution": run.execution}
 
 
-def _data(spec: JobSpec, task: TaskContext | None) -> dict[str, Any]:
+def _data(spec: JobSpec, task: CloudRunTask | None) -> dict[str, Any]:
     if task is None:
         return {"job": spec.name}
     return {

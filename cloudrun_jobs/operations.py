@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING, Any
 
 from django.apps import apps
 
-from .exceptions import JobCancelled
+from cloudrun_jobs.exceptions import JobCancelled
 
 if TYPE_CHECKING:
-    from .models import JobRun
+    from cloudrun_jobs.models import JobRun
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Observation:
+class ExecutionState:
     """What a service says of an execution at one moment."""
 
     status: str | None  # "succeeded", "failed", "cancelled" or "lost"; None while it goes on.
@@ -33,7 +33,7 @@ class Observation:
 
 
 # Of a run whose process nobody can be asked about.
-DIED = Observation(status="lost", reason="process_died", message="Its process ended without a word.")
+PROCESS_DIED = ExecutionState(status="lost", reason="process_died", message="Its process ended without a word.")
 
 
 class Operation(ABC):

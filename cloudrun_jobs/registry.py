@@ -10,20 +10,20 @@ from pathlib import Path
 
 from django.core.management import get_commands
 
-from .command import CloudRunJobs
+from cloudrun_jobs.command import CloudRunJobs
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class FoundJobs:
     """The jobs by name, a new instance of each, and what could not be imported, so may be a job or not."""
 
     jobs: dict[str, CloudRunJobs] = field(default_factory=dict)
     unreadable: dict[str, Exception] = field(default_factory=dict)  # By name: what importing it raised.
 
 
-def find_jobs() -> Found:
+def find_jobs() -> FoundJobs:
     """Import the management commands that may be jobs, and return those that are."""
-    found = Found()
+    found = FoundJobs()
     for name, module in _candidates():
         try:
             command = getattr(import_module(module), "Command", None)
@@ -34,8 +34,8 @@ def find_jobs() -> Found:
     return found
 
 
-def _add(found: Found, name: str, job: CloudRunJobs) -> None:
-    if job.is_wanted:
+def _add(found: FoundJobs, name: str, job: CloudRunJobs) -> None:
+    if job.is_enabled:
         found.jobs[name] = job
 
 

@@ -10,7 +10,7 @@ from django.dispatch import Signal
 # An execution was asked for. Arguments: spec (JobSpec), run (JobRun), operation (Operation).
 job_delayed = Signal()
 
-# run() is about to be called. Arguments: spec, run, task (TaskContext or None outside Cloud Run).
+# run() is about to be called. Arguments: spec, run, task (CloudRunTask or None outside Cloud Run).
 job_started = Signal()
 
 # run() got on, at most once a second. Arguments: spec, run, task, done (int), total (int or None), text.
@@ -21,23 +21,23 @@ job_progressed = Signal()
 job_finished = Signal()
 
 # An execution stepped aside because its run is another's, or ended before. Arguments: spec, run, task.
-job_duplicated = Signal()
+execution_superseded = Signal()
 
 # A request was not sent and will be later. The sender is `models.JobRun`. Arguments: run, error.
-run_postponed = Signal()
+dispatch_postponed = Signal()
 
 # A run's request was given up. The sender is `models.JobRun`. Arguments: run, error.
-run_refused = Signal()
+dispatch_failed = Signal()
 
 # A container found no record of its run and made one. The sender is `models.JobRun`. Arguments: run.
-run_restored = Signal()
+run_recreated = Signal()
 
 # A run's record could not be written while its work goes on, or is done. The sender is `models.JobRun`.
 # Arguments: run, error.
-run_troubled = Signal()
+run_record_failed = Signal()
 
 # A run was ended from outside of its container. The sender is `models.JobRun`. Arguments: run.
-run_settled = Signal()
+run_reconciled = Signal()
 
 # A run waits for a lock. Arguments: spec, lock (its name), holders (of `locks.Holder`).
 job_waiting = Signal()
@@ -47,11 +47,11 @@ job_waiting = Signal()
 job_skipped = Signal()
 
 # A run goes on without a lock whose server is away. Arguments: spec, task, lock, error.
-job_unlocked = Signal()
+lock_bypassed = Signal()
 
 # A renewal or a release did not reach the server that keeps the locks. The sender is `locks.Lease`.
 # Arguments: lease, error.
-lease_troubled = Signal()
+lease_renewal_failed = Signal()
 
 # A lock is no longer held while its work goes on. The sender is `locks.Lease`. Arguments: lease, reason (str).
 lease_lost = Signal()

@@ -180,7 +180,7 @@ def test_arguments_that_cannot_be_read_now_are_no_fault(monkeypatch: pytest.Monk
 @pytest.fixture
 def _untidy(settings: Settings) -> Iterator[None]:
     """Install an app of commands that are not as they should be."""
-    settings.INSTALLED_APPS = [*settings.INSTALLED_APPS, "tests.untidy"]
+    settings.INSTALLED_APPS = [*settings.INSTALLED_APPS, "tests.invalid_commands"]
     get_commands.cache_clear()
     yield
     get_commands.cache_clear()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tests.locks.mutations import MUTATIONS as OF_LOCKS
-from tests.mutating import ROOT, Mutation
+from tests.mutation import ROOT, Mutation
 from tests.runs.mutations import MUTATIONS as OF_RUNS
 
 

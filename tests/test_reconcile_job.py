@@ -9,7 +9,7 @@ from cloudrun_jobs.exceptions import InvalidSettings
 from cloudrun_jobs.management.commands.reconcile_cloudrun_runs import Command
 from cloudrun_jobs.models import JobRun, Status
 from cloudrun_jobs.registry import find_jobs
-from cloudrun_jobs.runs import reconciling
+from cloudrun_jobs.runs import reconcile
 
 
 def test_a_project_that_declares_nothing_does_not_have_it() -> None:
@@ -36,7 +36,7 @@ def test_an_unknown_declaration_is_refused(settings: Settings) -> None:
 
 def test_it_ends_what_died(monkeypatch: pytest.MonkeyPatch) -> None:
     """A run whose process ended without a word is lost; its own is not."""
-    monkeypatch.setattr(reconciling, "HEARD_BY", 0)
+    monkeypatch.setattr(reconcile, "HEARD_BY", 0)
     died = JobRun.objects.create(command="echo", environment="test", trigger="manual", status=Status.RUNNING)
     JobRun.objects.update(started_at="2026-01-01T00:00:00Z")
 

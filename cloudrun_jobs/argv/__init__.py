@@ -11,11 +11,11 @@ from argparse import ArgumentParser
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from .binding import Level, bind, dests
-from .limits import check_limits
-from .parsing import parse, parse_texts
-from .values import check_arrival, check_place
-from .writing import write
+from cloudrun_jobs.argv.binding import Level, bind, dests
+from cloudrun_jobs.argv.limits import check_limits
+from cloudrun_jobs.argv.parsing import parse, parse_texts
+from cloudrun_jobs.argv.values import check_arrival, check_place
+from cloudrun_jobs.argv.writing import write
 
 __all__ = ["check_limits", "dests", "parse", "serialise"]
 

@@ -19,7 +19,7 @@ from typing import Any
 
 from django.core.management.base import BaseCommand
 
-from ..exceptions import InvalidArguments, did_you_mean, near
+from cloudrun_jobs.exceptions import InvalidArguments, closest, did_you_mean
 
 SEVERAL = ("*", "+", REMAINDER, PARSER)
 
@@ -171,7 +171,7 @@ def _refuse_unknown(unknown: Mapping[str, Any], known: Sequence[str]) -> None:
         raise InvalidArguments(f"{name!r} is an option of manage.py, not of a job.", hint=hint)
     # Those that every command has are of no use to who looks for one of this command's.
     own = sorted({*known} - dests(BaseCommand().create_parser("manage.py", "")))
-    raise InvalidArguments(f"Unknown option {name!r}.", hint=near(name, known) or did_you_mean(name, own))
+    raise InvalidArguments(f"Unknown option {name!r}.", hint=closest(name, known) or did_you_mean(name, own))
 
 
 def _refuse_surplus(surplus: int, *, takes: int) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from ..exceptions import InvalidArguments
+from cloudrun_jobs.exceptions import InvalidArguments
 
 MAX_ARGUMENTS = 1000  # https://cloud.google.com/run/quotas: arguments per container.
 MAX_STRING = 128 * 1024 - 1  # execve(2): MAX_ARG_STRLEN, less the closing NUL.

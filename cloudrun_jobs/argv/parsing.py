@@ -9,7 +9,7 @@ from typing import Any
 
 from django.core.management.base import CommandError
 
-from ..exceptions import InvalidArguments
+from cloudrun_jobs.exceptions import InvalidArguments
 
 
 def parse(parser: ArgumentParser, argv: Sequence[str]) -> dict[str, Any]:

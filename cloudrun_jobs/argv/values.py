@@ -16,7 +16,7 @@ from uuid import UUID
 
 from django.utils.functional import Promise
 
-from ..exceptions import InvalidArguments
+from cloudrun_jobs.exceptions import InvalidArguments
 
 PLAIN = (str, int, float, Decimal, date, time, UUID, PurePath)
 

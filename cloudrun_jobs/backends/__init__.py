@@ -7,9 +7,9 @@ from functools import cache
 
 from django.utils.module_loading import import_string
 
-from .. import conf
-from ..exceptions import InvalidSettings, did_you_mean
-from .base import Backend, InProcessBackend, RemoteBackend, Request
+from cloudrun_jobs import conf
+from cloudrun_jobs.backends.base import Backend, InProcessBackend, RemoteBackend, Request
+from cloudrun_jobs.exceptions import InvalidSettings, did_you_mean
 
 __all__ = ["Backend", "InProcessBackend", "RemoteBackend", "Request", "current"]
 
@@ -24,7 +24,7 @@ def current() -> Backend:
     for option in settings.options:
         if option not in known:
             hint = did_you_mean(str(option), known)
-            where = conf.place("OPTIONS")
+            where = conf.setting_name("OPTIONS")
             raise InvalidSettings(f"{where}: {backend.__name__} has no option {option!r}.", hint=hint)
     return backend(settings, **({} if inline else settings.options))
 
@@ -38,7 +38,7 @@ def _import(path: str) -> type[Backend]:
     try:
         backend = import_string(path)
     except ImportError as error:
-        raise InvalidSettings(f"{conf.place('BACKEND')}: {error}.") from error
+        raise InvalidSettings(f"{conf.setting_name('BACKEND')}: {error}.") from error
     if not (isinstance(backend, type) and issubclass(backend, Backend)):
-        raise InvalidSettings(f"{conf.place('BACKEND')}: {path} is not a subclass of Backend.")
+        raise InvalidSettings(f"{conf.setting_name('BACKEND')}: {path} is not a subclass of Backend.")
     return backend

@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 from django.core.checks import CheckMessage
 
-from ..conf import RUN_ID_VARIABLE, Settings
-from ..exceptions import InvalidSettings
+from cloudrun_jobs.conf import RUN_ID_VARIABLE, Settings
+from cloudrun_jobs.exceptions import InvalidSettings
 
 if TYPE_CHECKING:  # Of no use to a container that sends nothing.
-    from ..models import JobRun
-    from ..operations import Observation, Operation
-    from ..reservation import Reservation
+    from cloudrun_jobs.models import JobRun
+    from cloudrun_jobs.operations import ExecutionState, Operation
+    from cloudrun_jobs.spec.reservation import Reservation
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -98,5 +98,5 @@ class RemoteBackend(Backend):
         raise NotImplementedError(f"{type(self).__name__} has no unreserve().")
 
     @abstractmethod
-    def observe(self, run: JobRun) -> Observation:
+    def get_state(self, run: JobRun) -> ExecutionState:
         """Ask what became of a run's execution. Raises one of the `ServiceError`s, which says nothing of it."""

@@ -11,13 +11,13 @@ from typing import Any
 
 from django.db import connections
 
-from .. import conf
-from ..exceptions import JobCancelled, JobFailed
-from ..models import JobRun, Status
-from ..models.queries import HEARD_BY
-from ..operations import DIED, MockOperation
-from ..signals import run_settled
-from .base import InProcessBackend, Request
+from cloudrun_jobs import conf
+from cloudrun_jobs.backends.base import InProcessBackend, Request
+from cloudrun_jobs.exceptions import JobCancelled, JobFailed
+from cloudrun_jobs.models import JobRun, Status
+from cloudrun_jobs.models.querysets import LIVENESS_GRACE_SECONDS
+from cloudrun_jobs.operations import PROCESS_DIED, MockOperation
+from cloudrun_jobs.signals import run_reconciled
 
 FIRST_PAUSE, LONGEST_PAUSE = 0.05, 2.0  # Seconds between two looks at the record.
 
@@ -33,13 +33,13 @@ class InlineBackend(InProcessBackend):
 
     def operation(self, run: JobRun) -> MockOperation:
         """Return a handle that has ended as the run did, or follows it to its end."""
-        operation = FollowingOperation(run.job, str(run.pk))
+        operation = PollingOperation(run.job, str(run.pk))
         if run.is_finished:
             operation.end_as(run)
         return operation
 
 
-class FollowingOperation(MockOperation):
+class PollingOperation(MockOperation):
     """The handle on a run that another thread, or another process, does: its record tells how it ends."""
 
     _silent_since: float | None = None
@@ -71,7 +71,7 @@ class FollowingOperation(MockOperation):
         """End as the run did."""
         with suppress(InvalidStateError):  # Another thread saw it, too.
             if run.status in {Status.SUCCEEDED, Status.SKIPPED}:
-                self.set_result(run.returned)
+                self.set_result(run.return_value)
             else:
                 self.set_exception(_failure(run))
 
@@ -80,8 +80,8 @@ class FollowingOperation(MockOperation):
         run = JobRun.objects.filter(pk=self.run_id).first()
         if run is None:
             self.end_as(JobRun(pk=self.run_id, command=self._job, status=Status.LOST, reason="deleted"))
-        elif not run.is_finished and self._is_dead(run) and run.settle(DIED, run.execution):
-            run_settled.send_robust(JobRun, run=run)
+        elif not run.is_finished and self._is_dead(run) and run.apply_state(PROCESS_DIED, run.execution):
+            run_reconciled.send_robust(JobRun, run=run)
         if run and run.is_finished:
             self.end_as(run)
 
@@ -93,7 +93,7 @@ class FollowingOperation(MockOperation):
             self._silent_since = None
             return False
         self._silent_since = self._silent_since or time.monotonic()
-        return time.monotonic() - self._silent_since >= HEARD_BY
+        return time.monotonic() - self._silent_since >= LIVENESS_GRACE_SECONDS
 
     def _wait(self, timeout: float | None) -> None:
         deadline, pause = time.monotonic() + (timeout or 0), FIRST_PAUSE

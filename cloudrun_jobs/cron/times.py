@@ -12,7 +12,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 from zoneinfo import ZoneInfo
 
-from .dialect import FIELDS, is_english, is_hourly, validate
+from cloudrun_jobs.cron.dialect import FIELDS, is_english, is_hourly, validate
 
 
 def next_time(expression: str, time_zone: str, after: datetime) -> datetime | None:

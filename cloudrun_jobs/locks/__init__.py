@@ -9,10 +9,10 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .backend import current
-    from .base import Holder, LockBackend
-    from .lease import Lease
-    from .manager import LockManager
+    from cloudrun_jobs.locks.base import Holder, LockBackend
+    from cloudrun_jobs.locks.configured import current
+    from cloudrun_jobs.locks.lease import Lease
+    from cloudrun_jobs.locks.manager import LockManager
 
 # Imported when first asked for: the start of a job that takes no locks does not pay for them.
 _HOMES = {

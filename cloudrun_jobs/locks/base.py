@@ -15,10 +15,10 @@ from typing import Any
 
 from django.core.checks import CheckMessage
 
-from .. import conf
-from ..conf import Settings
-from ..exceptions import InvalidSettings, LockMisused
-from .keys import LockName
+from cloudrun_jobs import conf
+from cloudrun_jobs.conf import Settings
+from cloudrun_jobs.exceptions import InvalidSettings, LockMisused
+from cloudrun_jobs.locks.names import LockName
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -98,7 +98,7 @@ class LockBackend(ABC):
     def __init__(self, settings: Settings, *, lease: float = 120.0) -> None:
         if isinstance(lease, bool) or not isinstance(lease, int | float) or not 1 <= lease <= 3600:
             words = f"expected a lease of 1 to 3600 seconds, got {lease!r}."
-            raise InvalidSettings(f"{conf.place('LOCKS', 'OPTIONS')}: {words}")
+            raise InvalidSettings(f"{conf.setting_name('LOCKS', 'OPTIONS')}: {words}")
         self.settings = settings
         self.lease = float(lease)
 
@@ -119,7 +119,7 @@ class LockBackend(ABC):
         """End the lease; return False if it had ended, or is another's."""
 
     @abstractmethod
-    def settle(self, grant: Grant, index: int, count: int) -> None:
+    def complete_task(self, grant: Grant, index: int, count: int) -> None:
         """Note that task `index` is done; end the lease with the last of `count`."""
 
     @abstractmethod
@@ -127,11 +127,11 @@ class LockBackend(ABC):
         """Return who holds the locks whose keys begin with `prefix`, by name and slot."""
 
     @abstractmethod
-    def free(self, lock: str) -> Sequence[Holder]:
+    def force_release(self, lock: str) -> Sequence[Holder]:
         """End the leases of a lock and of the tasks below it, and return whose they were."""
 
     @abstractmethod
-    def remembers(self, lock: str) -> bool:
+    def exists(self, lock: str) -> bool:
         """Say whether this key is that of a lock which was taken once, and not so long ago as to be forgotten."""
 
     def fence(self, grant: Grant, using: str) -> bool:
@@ -141,7 +141,7 @@ class LockBackend(ABC):
             hint="Compare lease.token in the statement itself: UPDATE ... WHERE token <= the lease's.",
         )
 
-    def is_private(self) -> bool:
+    def is_uncommitted(self) -> bool:
         """Say whether locks that this thread takes now are for this process alone to see, until a commit."""
         return not self.is_shared
 

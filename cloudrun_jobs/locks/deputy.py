@@ -25,12 +25,12 @@ from dataclasses import asdict
 from functools import partial
 from typing import IO, Any
 
-from .. import context
-from ..exceptions import InvalidSettings
-from .base import Grant, LockBackend, Owner
-from .claims import Claim
-from .keys import LockName
-from .lease import GONE, MARGIN, Lease
+from cloudrun_jobs import environ
+from cloudrun_jobs.exceptions import InvalidSettings
+from cloudrun_jobs.locks.base import Grant, LockBackend, Owner
+from cloudrun_jobs.locks.lease import GONE, MARGIN, Lease
+from cloudrun_jobs.locks.names import LockName
+from cloudrun_jobs.locks.requests import LockRequest
 
 MODULE = "cloudrun_jobs.locks.deputy"
 LOOK = 1.0  # Seconds between two looks at whether the parent is still there.
@@ -91,11 +91,11 @@ def _start(memory: int) -> tuple[subprocess.Popen[bytes], int]:
     return process, pipe
 
 
-def _orders(claims: Sequence[Claim], until: float, wake: int | None) -> bytes:
+def _orders(claims: Sequence[LockRequest], until: float, wake: int | None) -> bytes:
     orders = {
         "until": until,
         "wake": wake,
-        "may_kill": context.in_container(),
+        "may_kill": environ.in_container(),
         "claims": [
             {"label": claim.name.label, "kept": [[asdict(grant), ttl] for grant, ttl in claim.kept()]}
             for claim in claims
@@ -104,7 +104,7 @@ def _orders(claims: Sequence[Claim], until: float, wake: int | None) -> bytes:
     return json.dumps(orders).encode() + b"\n"
 
 
-class Entrusted(Claim):
+class Entrusted(LockRequest):
     """In the other process: what is to be renewed of a claim that was made in the first."""
 
     def __init__(self, backend: LockBackend, label: str, kept: Sequence[tuple[Grant, float]]) -> None:
@@ -152,9 +152,9 @@ def serve(orders: dict[str, Any], memory: mmap.mmap, backend: LockBackend, paren
         now = time.monotonic()
         if now >= orders["until"]:
             for lease in leases:
-                lease.lose("the task's time is up")
+                lease.mark_lost("the task's time is up")
         if any(lease.lost.is_set() for lease in leases):
-            ends = min(ends, *(lease.last_moment for lease in leases))
+            ends = min(ends, *(lease.kill_deadline for lease in leases))
         if now >= ends and orders["may_kill"]:
             _end(parent)
 
@@ -172,7 +172,7 @@ def main(memory: int) -> None:
     from django.apps import apps
 
     apps.populate(["cloudrun_jobs"])
-    from .backend import current
+    from cloudrun_jobs.locks.configured import current
 
     with suppress(ProcessLookupError):  # Whom it was to end had ended.
         serve(orders, mmap.mmap(memory, 0), current(), parent)

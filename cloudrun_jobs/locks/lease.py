@@ -14,12 +14,12 @@ from typing import Protocol
 
 from django.db import transaction
 
-from .. import context
-from ..exceptions import LeaseLost, LockMisused, LockUnavailable
-from ..shield import shielded
-from ..signals import lease_lost, lease_troubled
-from .claims import Claim
-from .clock import clock
+from cloudrun_jobs import environ
+from cloudrun_jobs.exceptions import LeaseLost, LockMisused, LockUnavailable
+from cloudrun_jobs.locks.requests import LockRequest
+from cloudrun_jobs.locks.timer import timer
+from cloudrun_jobs.process.deferral import uninterruptible
+from cloudrun_jobs.signals import lease_lost, lease_renewal_failed
 
 RENEWALS = 6  # In the time of a lease.
 MARGIN = 1 / 8  # Of a lease: how much earlier than the server the holder takes it for ended.
@@ -47,7 +47,7 @@ class Lease:
     `check()`, `token` and `lost` may be used in any thread of the process.
     """
 
-    def __init__(self, claim: Claim, sent: float) -> None:
+    def __init__(self, claim: LockRequest, sent: float) -> None:
         """Hold what `claim` has taken with a request that was sent at that moment of the monotonic clock."""
         self.name = claim.name.label
         self.slot = claim.grant.slot
@@ -65,7 +65,7 @@ class Lease:
         self._first_renewal = sent + _pause(claim.ttl)
         self._deputys_deadline: Callable[[], float] | None = None
         self._deputys_end = 0.0
-        clock.watch(self)
+        timer.watch(self)
 
     def __repr__(self) -> str:
         state = "released" if self._released else "lost" if self.lost.is_set() else "held"
@@ -80,7 +80,7 @@ class Lease:
         return told if told == GONE else max(told, self._deadline)
 
     @property
-    def last_moment(self) -> float:
+    def kill_deadline(self) -> float:
         """The moment by which a holder that lost the lock must have ended: others may have it soon after."""
         if self._deputys_deadline:
             # Nobody here can say it in time that the lease was renewed. The deputy ends a holder that lost it.
@@ -91,17 +91,17 @@ class Lease:
         """Raise `LeaseLost` unless the lock is held. Asks nobody: it costs nothing."""
         self._check_use()
         if time.monotonic() >= self.deadline:
-            self.lose(self._too_late)
+            self.mark_lost(self._too_late)
         if self.lost.is_set():
-            raise self.loss
+            raise self.lost_error
 
     @property
-    def is_gone(self) -> bool:
+    def has_expired(self) -> bool:
         """Whether the lock is lost, or is now. Takes no locks and tells nobody: for signal handlers."""
         return self.lost.is_set() or (not self._released and time.monotonic() >= self.deadline)
 
     @property
-    def loss(self) -> LeaseLost:
+    def lost_error(self) -> LeaseLost:
         """The error that says why the lock is lost."""
         return LeaseLost(f"The lock {self.name!r} is lost: {self._reason or self._too_late}.")
 
@@ -113,7 +113,7 @@ class Lease:
 
     def idempotency_key(self, step: str) -> str:
         """Return a text that is the same in each attempt of this work, for services that know such keys."""
-        task = context.current()
+        task = environ.current_task()
         if task is None:
             return f"{self.name}:{self.token}:{step}"
         return f"{task.run_id or task.execution}:{task.index}:{step}"
@@ -127,11 +127,11 @@ class Lease:
         with transaction.atomic(using):
             self.check()
             if not self.claim.backend.fence(self.claim.grant, using):
-                self.lose("another holder has taken it")
+                self.mark_lost("another holder has taken it")
                 self.check()
             yield
 
-    @shielded
+    @uninterruptible
     def release(self, *, finished: bool = True) -> bool:
         """Give the lock back; return False if it was lost before.
 
@@ -159,10 +159,10 @@ class Lease:
         """Renew now rather than when it is time. Takes no locks: for signal handlers."""
         self._first_renewal = -math.inf
         self._alarm.put(None)
-        clock.look()
+        timer.wake()
 
-    @shielded
-    def lose(self, reason: str) -> None:
+    @uninterruptible
+    def mark_lost(self, reason: str) -> None:
         """Take the lock for lost; what is said first counts."""
         with self._mutex:
             if self._released or self.lost.is_set():
@@ -174,17 +174,17 @@ class Lease:
         if self._watcher:
             self._watcher.lost(self)
 
-    def due(self) -> float:
+    def next_deadline(self) -> float:
         """Return when the clock has to look after this lease."""
         if self._keeper:
             return self.deadline
         idle = self.claim.ttl / 2 if self._deputys_deadline else 0
         return min(self._first_renewal, self.deadline - idle)
 
-    def tick(self) -> None:
+    def on_deadline(self) -> None:
         """Start to renew when it is time, or take the lock for lost when it is too late."""
         if time.monotonic() >= self.deadline:
-            self.lose(self._too_late)
+            self.mark_lost(self._too_late)
         elif self._keeper is None:
             self._keeper = threading.Thread(
                 target=self._keep, name=f"cloudrun_jobs-lease-{self.name}", daemon=True
@@ -192,7 +192,7 @@ class Lease:
             self._keeper.start()
 
     def _stop(self) -> None:
-        clock.forget(self)
+        timer.forget(self)
         self._alarm.put(None)
 
     @property
@@ -212,10 +212,12 @@ class Lease:
         try:
             confirmed = self.claim.renew()
         except LockUnavailable as error:
-            lease_troubled.send_robust(type(self), lease=self, error=error)
+            lease_renewal_failed.send_robust(type(self), lease=self, error=error)
             return False
         if not confirmed:
-            self.lose("its server says that it has ended, was freed by hand, or is another's; or it lost its data")
+            self.mark_lost(
+                "its server says that it has ended, was freed by hand, or is another's; or it lost its data"
+            )
         elif time.monotonic() < self.deadline:
             self._deadline = sent + self.claim.ttl * (1 - MARGIN)
             if self._watcher:

@@ -7,8 +7,8 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from .base import Grant, Holder, LockBackend, Owner, moment
-from .keys import LockName
+from cloudrun_jobs.locks.base import Grant, Holder, LockBackend, Owner, moment
+from cloudrun_jobs.locks.names import LockName
 
 
 @dataclass(slots=True, kw_only=True)
@@ -56,7 +56,7 @@ class LocalLocks(LockBackend):
         with _mutex:
             return _own(grant) is not None and _leases.pop((grant.lock, grant.slot), None) is not None
 
-    def settle(self, grant: Grant, index: int, count: int) -> None:
+    def complete_task(self, grant: Grant, index: int, count: int) -> None:
         with _mutex:
             if leased := _own(grant):
                 leased.done.add(index)
@@ -69,7 +69,7 @@ class LocalLocks(LockBackend):
             keys = sorted(key for key in _leases if key[0].startswith(prefix))
             return [_holder(*key, leased) for key in keys if (leased := _live(*key, now))]
 
-    def free(self, lock: str) -> Sequence[Holder]:
+    def force_release(self, lock: str) -> Sequence[Holder]:
         with _mutex:
             now = time.monotonic()
             keys = sorted(key for key in _leases if key[0] == lock or key[0].startswith(f"{lock}/"))
@@ -78,7 +78,7 @@ class LocalLocks(LockBackend):
                 del _leases[key]
             return freed
 
-    def remembers(self, lock: str) -> bool:
+    def exists(self, lock: str) -> bool:
         with _mutex:
             return any(key == lock for key, _ in _tokens)
 

@@ -6,14 +6,14 @@ import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
-from ..exceptions import LockMisused, LockUnavailable
-from ..signals import lease_troubled
-from . import backend, keys
-from .base import Holder, LockBackend
-from .claims import SlotClaim
-from .lease import Lease
-from .owner import new_owner
-from .waiting import try_once, wait
+from cloudrun_jobs.exceptions import LockMisused, LockUnavailable
+from cloudrun_jobs.locks import configured, names
+from cloudrun_jobs.locks.acquire import try_once, wait_for_lock
+from cloudrun_jobs.locks.base import Holder, LockBackend
+from cloudrun_jobs.locks.lease import Lease
+from cloudrun_jobs.locks.owner import new_owner
+from cloudrun_jobs.locks.requests import SlotRequest
+from cloudrun_jobs.signals import lease_renewal_failed
 
 
 class LockManager:
@@ -29,7 +29,7 @@ class LockManager:
     def __init__(self, name: str, parallelism: int = 1) -> None:
         if isinstance(parallelism, bool) or not isinstance(parallelism, int) or not 1 <= parallelism <= 1000:
             raise ValueError(f"parallelism: expected a whole number from 1 to 1000, got {parallelism!r}.")
-        keys.named(name)  # Raises for what can be no name.
+        names.lock_name(name)  # Raises for what can be no name.
         self.name = name
         self.parallelism = parallelism
         self._mine = threading.local()
@@ -68,7 +68,7 @@ class LockManager:
             if not (value is None and name == "timeout") and not (isinstance(value, int | float) and value >= 0):
                 raise ValueError(f"{name}: expected seconds, 0 or more, got {value!r}.")
         claim = self._claim()
-        self._lease = wait(claim, timeout=timeout, initial_delay=initial_delay, max_delay=max_delay)
+        self._lease = wait_for_lock(claim, timeout=timeout, initial_delay=initial_delay, max_delay=max_delay)
         return self._lease
 
     def try_lock(self) -> Lease | None:
@@ -94,12 +94,12 @@ class LockManager:
         except LockUnavailable as error:
             if raise_exception:
                 raise
-            lease_troubled.send_robust(type(lease), lease=lease, error=error)
+            lease_renewal_failed.send_robust(type(lease), lease=lease, error=error)
             return False
 
     def holders(self) -> Sequence[Holder]:
         """Return who holds the lock."""
-        return backend.current().holders(keys.named(self.name).key)
+        return configured.current().holders(names.lock_name(self.name).key)
 
     @property
     def _lease(self) -> Lease | None:
@@ -109,15 +109,15 @@ class LockManager:
     def _lease(self, lease: Lease | None) -> None:
         self._mine.lease = lease
 
-    def _claim(self) -> SlotClaim:
+    def _claim(self) -> SlotRequest:
         if self._lease is not None and not self._lease.lost.is_set():
             hint = "Release it first, or take another slot with another LockManager."
             raise LockMisused(f"This thread holds the lock {self.name!r} already.", hint=hint)
         keeper = self._keeper()
-        return SlotClaim(keeper, keys.named(self.name, keeper.settings), self.parallelism, new_owner())
+        return SlotRequest(keeper, names.lock_name(self.name, keeper.settings), self.parallelism, new_owner())
 
     def _keeper(self) -> LockBackend:
         # To read the settings each time would take a third of a try.
-        if self._kept is None or self._kept[0] is not backend.era:
-            self._kept = (backend.era, backend.current())
+        if self._kept is None or self._kept[0] is not configured.settings_generation:
+            self._kept = (configured.settings_generation, configured.current())
         return self._kept[1]

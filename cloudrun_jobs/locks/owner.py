@@ -7,13 +7,13 @@ import secrets
 import socket
 from functools import cache
 
-from .. import context
-from .base import Owner
+from cloudrun_jobs import environ
+from cloudrun_jobs.locks.base import Owner
 
 
 def new_owner() -> Owner:
     """Return this process as the owner of one new request."""
-    task = context.current()
+    task = environ.current_task()
     if task is None:
         return Owner(holder=_process(os.getpid()), nonce=secrets.token_hex(16))
     return Owner(holder=task.execution, index=task.index, attempt=task.attempt, nonce=secrets.token_hex(16))

@@ -19,11 +19,11 @@ from redis import Connection, Redis, exceptions
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from .. import conf
-from ..conf import Settings
-from ..exceptions import InvalidSettings, LockUnavailable, LockUnknown
-from .base import Grant, Holder, Holders, LockBackend, Owner, moment
-from .keys import LockName
+from cloudrun_jobs import conf
+from cloudrun_jobs.conf import Settings
+from cloudrun_jobs.exceptions import InvalidSettings, LockUnavailable, LockUnknown
+from cloudrun_jobs.locks.base import Grant, Holder, Holders, LockBackend, Owner, moment
+from cloudrun_jobs.locks.names import LockName
 
 KEEP_TOKENS_MS = 24 * 3600 * 1000
 
@@ -82,7 +82,7 @@ return redis.call('PEXPIRE', KEYS[2], ARGV[3])
 
 RELEASE = Script(f"{IS_OWN} return redis.call('DEL', KEYS[2])")
 
-SETTLE = Script(f"""{IS_OWN}
+COMPLETE_TASK = Script(f"""{IS_OWN}
 redis.call('SADD', KEYS[3], ARGV[3])
 if redis.call('SCARD', KEYS[3]) < tonumber(ARGV[4]) then
   redis.call('PEXPIRE', KEYS[3], {KEEP_TOKENS_MS})
@@ -128,7 +128,7 @@ class RedisLocks(LockBackend):
                 retry=Retry(NoBackoff(), 0),  # Done here, where a lost answer is told from a refusal.
             )
         except (ValueError, AttributeError) as error:
-            raise InvalidSettings(f"{conf.place('LOCKS', 'OPTIONS', 'url')}: {error}.") from None
+            raise InvalidSettings(f"{conf.setting_name('LOCKS', 'OPTIONS', 'url')}: {error}.") from None
         self._idle: deque[Connection] = deque()
 
     def acquire(self, name: LockName, slots: int, owner: Owner, ttl: float) -> Grant | Sequence[Holder]:
@@ -148,22 +148,22 @@ class RedisLocks(LockBackend):
     def release(self, grant: Grant) -> bool:
         return bool(self._run(RELEASE, _keys(grant), [grant.nonce, grant.token]))
 
-    def settle(self, grant: Grant, index: int, count: int) -> None:
+    def complete_task(self, grant: Grant, index: int, count: int) -> None:
         keys = [*_keys(grant), _key(grant.lock, f"{grant.slot}:done:{grant.token}")]
-        self._run(SETTLE, keys, [grant.nonce, grant.token, index, count])
+        self._run(COMPLETE_TASK, keys, [grant.nonce, grant.token, index, count])
 
     def holders(self, prefix: str) -> Sequence[Holder]:
         found = self._read_all(self._slots(prefix))
         return sorted(found, key=lambda holder: (holder.label, holder.slot))
 
-    def free(self, lock: str) -> Sequence[Holder]:
+    def force_release(self, lock: str) -> Sequence[Holder]:
         keys = self._slots(f"{lock}}}:") + self._slots(f"{lock}}}/")
         found = self._read_all(keys)
         if keys:
             self._call(lambda: self.client.delete(*keys))
         return found
 
-    def remembers(self, lock: str) -> bool:
+    def exists(self, lock: str) -> bool:
         return bool(self._call(lambda: self.client.exists(_key(lock, "token"))))
 
     def inspect(self) -> Iterable[CheckMessage]:

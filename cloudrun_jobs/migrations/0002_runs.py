@@ -8,7 +8,7 @@ import django.core.serializers.json
 import django.db.models.deletion
 from django.db import migrations, models
 
-import cloudrun_jobs.models.clock
+import cloudrun_jobs.models.functions
 
 
 class Migration(migrations.Migration):
@@ -59,7 +59,7 @@ class Migration(migrations.Migration):
                     ),
                 ),
                 ("reason", models.CharField(blank=True, max_length=40)),
-                ("created_at", models.DateTimeField(db_default=cloudrun_jobs.models.clock.Now())),
+                ("created_at", models.DateTimeField(db_default=cloudrun_jobs.models.functions.Now())),
                 ("sent_at", models.DateTimeField(null=True)),
                 ("started_at", models.DateTimeField(null=True)),
                 ("finished_at", models.DateTimeField(null=True)),
@@ -127,9 +127,9 @@ class Migration(migrations.Migration):
                 ("reason", models.CharField(blank=True, max_length=40)),
                 ("exit_code", models.SmallIntegerField(null=True)),
                 ("result", models.JSONField(encoder=django.core.serializers.json.DjangoJSONEncoder, null=True)),
-                ("started_at", models.DateTimeField(db_default=cloudrun_jobs.models.clock.Now())),
+                ("started_at", models.DateTimeField(db_default=cloudrun_jobs.models.functions.Now())),
                 ("finished_at", models.DateTimeField(null=True)),
-                ("heartbeat_at", models.DateTimeField(db_default=cloudrun_jobs.models.clock.Now())),
+                ("heartbeat_at", models.DateTimeField(db_default=cloudrun_jobs.models.functions.Now())),
                 ("progress_done", models.BigIntegerField(null=True)),
                 ("progress_total", models.BigIntegerField(null=True)),
                 ("progress_text", models.CharField(blank=True, max_length=200)),

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from .figures import Progress, Stats
-from .locks import LockSlot, LockTask, LockToken
-from .runs import JobRun, TaskRun, Trigger
-from .statuses import Status
+from cloudrun_jobs.models.locks import LockSlot, LockTask, LockToken
+from cloudrun_jobs.models.runs import JobRun, TaskRun, Trigger
+from cloudrun_jobs.models.statuses import Status
+from cloudrun_jobs.models.values import Progress, Stats
 
 __all__ = ["JobRun", "LockSlot", "LockTask", "LockToken", "Progress", "Stats", "Status", "TaskRun", "Trigger"]

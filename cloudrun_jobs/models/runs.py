@@ -16,16 +16,16 @@ from django.db import models, router, transaction
 from django.db.models import F, Q, Value
 from django.db.models.functions import Coalesce, NullIf
 
-from ..exceptions import CloudRunJobsError
-from ..spec import resource_name
-from .clock import Now
-from .figures import Progress
-from .queries import JobRunQuerySet, PrimaryManager
-from .statuses import BARRED, FINISHED, Status
+from cloudrun_jobs.exceptions import CloudRunJobsError
+from cloudrun_jobs.models.functions import Now
+from cloudrun_jobs.models.querysets import JobRunQuerySet, PrimaryManager
+from cloudrun_jobs.models.statuses import FINISHED, FORBIDDEN_SOURCES, Status
+from cloudrun_jobs.models.values import Progress
+from cloudrun_jobs.spec import resource_name
 
 if TYPE_CHECKING:
-    from ..command import CloudRunJobs
-    from ..operations import Observation, Operation
+    from cloudrun_jobs.command import CloudRunJobs
+    from cloudrun_jobs.operations import ExecutionState, Operation
 
 ALWAYS = Q()
 
@@ -126,10 +126,10 @@ class JobRun(models.Model):
         """How far it is, by what its tasks told last; None if they told nothing."""
         tasks = TaskRun.objects.filter(run=self.pk).order_by("heartbeat_at")
         told = [progress for task in tasks.defer("result") if (progress := task.progress)]
-        return Progress.together(told, of=self.task_count)
+        return Progress.combined(told, of=self.task_count)
 
     @property
-    def returned(self) -> Any:
+    def return_value(self) -> Any:
         """What `run()` returned; of several tasks a list, by index, also where that is too long for `result`."""
         if self.result is not None or self.task_count == 1:
             return self.result
@@ -146,12 +146,14 @@ class JobRun(models.Model):
 
     def cancel(self) -> bool:
         """Cancel it; return False if it had ended before. One that waits to be sent is not sent any more."""
-        if self.move(Status.CANCELLED, self._still(Status.PENDING), finished_at=Now(), reason="cancelled"):
+        if self.transition(
+            Status.CANCELLED, self._status_in(Status.PENDING), finished_at=Now(), reason="cancelled"
+        ):
             if self.is_reserved:
                 release = partial(self._command().release, self)
                 transaction.on_commit(release, using=router.db_for_write(JobRun), robust=True)
             return True
-        self.write(self._still(Status.SENT, Status.RUNNING), cancel_requested_at=Now())
+        self.update_if(self._status_in(Status.SENT, Status.RUNNING), cancel_requested_at=Now())
         self.refresh_from_db()
         return bool(not self.is_finished and self.execution and self.operation.cancel())
 
@@ -162,11 +164,11 @@ class JobRun(models.Model):
             raise CloudRunJobsError(f"{self}: its arguments were not recorded, so cannot be repeated.", hint=hint)
         return self._command().delay_argv(self.argv[1:])
 
-    def move(self, to: Status, condition: Q = ALWAYS, /, **values: Any) -> bool:
+    def transition(self, to: Status, condition: Q = ALWAYS, /, **values: Any) -> bool:
         """Bring it to another status, and set fields, if its row may still go there; say whether it did."""
-        return self.write(~Q(status__in=BARRED[to]) & condition, status=to, **values)
+        return self.update_if(~Q(status__in=FORBIDDEN_SOURCES[to]) & condition, status=to, **values)
 
-    def write(self, condition: Q, /, **values: Any) -> bool:
+    def update_if(self, condition: Q, /, **values: Any) -> bool:
         """Set fields, here and in its row, if the row meets the condition; say whether it did."""
         written = bool(JobRun.objects.filter(condition, pk=self.pk).update(**values))
         for name, value in values.items() if written else ():
@@ -174,7 +176,7 @@ class JobRun(models.Model):
             self.__dict__.pop(name, None) if hasattr(value, "resolve_expression") else setattr(self, name, value)
         return written
 
-    def sent(self, operation: Operation) -> bool:
+    def mark_sent(self, operation: Operation) -> bool:
         """Note which execution answers the request, unless its container or another sender named one before."""
         name = operation.execution_name
         noted = {
@@ -183,21 +185,21 @@ class JobRun(models.Model):
             "log_uri": operation.logs_url,
             "sending_until": None,
         }
-        return self.move(Status.SENT, sent_at=Now(), **noted) or self._sent_before(noted)
+        return self.transition(Status.SENT, sent_at=Now(), **noted) or self._mark_sent_late(noted)
 
-    def _sent_before(self, noted: Mapping[str, Any]) -> bool:
+    def _mark_sent_late(self, noted: Mapping[str, Any]) -> bool:
         """Note the same of a run that is beyond that, but keep where it is, which is then read from the row."""
         same = Q(execution=None) | Q(execution=noted["execution"])
-        return self.write(same, status=F("status"), sent_at=Coalesce(F("sent_at"), Now()), **noted)
+        return self.update_if(same, status=F("status"), sent_at=Coalesce(F("sent_at"), Now()), **noted)
 
-    def settle(self, seen: Observation, execution: str | None) -> bool:
+    def apply_state(self, seen: ExecutionState, execution: str | None) -> bool:
         """End it as the service says its execution ended, unless its own container told before.
 
         `execution` is the short name of the one that was seen: another one's end is not the run's.
         """
         if seen.status is None:
             return False
-        settled = self.move(
+        settled = self.transition(
             Status(seen.status),
             Q(execution=execution) | Q(execution=None),
             finished_at=Now(),
@@ -216,7 +218,7 @@ class JobRun(models.Model):
             left.update(status=seen.status, reason=seen.reason, finished_at=Now())
         return settled
 
-    def _still(self, *statuses: Status) -> Q:
+    def _status_in(self, *statuses: Status) -> Q:
         return Q(status__in=statuses)
 
     def _command(self) -> CloudRunJobs:

@@ -25,7 +25,7 @@ FINISHED = frozenset(Status) - UNFINISHED
 
 # Where a run may come from, by where it goes. A failed attempt that is tried again brings a failed run back;
 # what was given up for lost may turn up after all.
-SOURCES: Mapping[Status, Collection[Status]] = {
+ALLOWED_SOURCES: Mapping[Status, Collection[Status]] = {
     Status.PENDING: (),
     Status.SENT: (Status.PENDING,),
     Status.RUNNING: (Status.PENDING, Status.SENT, Status.RUNNING, Status.FAILED, Status.LOST),
@@ -38,6 +38,6 @@ SOURCES: Mapping[Status, Collection[Status]] = {
 
 # Where it may not come from. A statement for one run says it so: by the statuses it may come from, PostgreSQL
 # would look for it in the index of them, where each run that was pending has left a dead entry.
-BARRED: Mapping[Status, Collection[Status]] = {
-    to: tuple(status for status in Status if status not in sources) for to, sources in SOURCES.items()
+FORBIDDEN_SOURCES: Mapping[Status, Collection[Status]] = {
+    to: tuple(status for status in Status if status not in sources) for to, sources in ALLOWED_SOURCES.items()
 }

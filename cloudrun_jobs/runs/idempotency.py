@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from hashlib import sha256
 
-from ..exceptions import InvalidArguments
-from .endings import storable
+from cloudrun_jobs.exceptions import InvalidArguments
+from cloudrun_jobs.execution.outcome import storable
 
 MAX_LENGTH = 200
 DIGITS = 32
 
 
-def kept(command: str, key: object) -> str:
+def storage_key(command: str, key: object) -> str:
     """Return what tells the key from all others in every database. Raises `InvalidArguments`.
 
     Some compare text without its case, accents and last spaces, so it ends with a digest.

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from .job import DECLARATIONS, MAX_NAME, JobSpec, check_declarations, declare, resource_name
-from .resources import canonical_cpu, canonical_memory
-from .schedule import Schedule
+from cloudrun_jobs.spec.job import DECLARATIONS, MAX_NAME, JobSpec, check_declarations, declare, resource_name
+from cloudrun_jobs.spec.resources import canonical_cpu, canonical_memory
+from cloudrun_jobs.spec.schedule import Schedule
 
 __all__ = [
     "DECLARATIONS",

@@ -12,11 +12,11 @@ from typing import Any
 
 from django.conf import settings as django_settings
 
-from .. import conf
-from ..exceptions import InvalidJob, InvalidSettings, Problem, did_you_mean
-from .kinds import is_whole_number
-from .rules import RULES
-from .schedule import Schedule
+from cloudrun_jobs import conf
+from cloudrun_jobs.exceptions import DeclarationError, InvalidJob, InvalidSettings, did_you_mean
+from cloudrun_jobs.spec.rules import RULES
+from cloudrun_jobs.spec.schedule import Schedule
+from cloudrun_jobs.spec.type_checks import is_whole_number
 
 MAX_NAME = 63
 FROZEN = ("secrets", "env_vars", "args", "labels", "vpc", "retry_config")
@@ -42,7 +42,7 @@ class JobSpec:
     lock_args: tuple[str, ...] | None = None  # The options that make two runs the same; None: all.
     lock_timeout: timedelta = timedelta(minutes=10)  # How long a run waits for a lock.
     lock_scope: str = "execution"  # Who holds a lock: an execution with all of its tasks, or each task.
-    on_backend_error: str = "fail"  # What a run does when the server of the locks is away.
+    on_lock_error: str = "fail"  # What a run does when the server of the locks is away.
     heartbeat: str = "thread"  # What renews the locks while the job runs: a thread, or another process.
     cpu: str = "1"
     memory: str = "512Mi"
@@ -108,11 +108,11 @@ def declare(command: str, declared: Mapping[str, Any]) -> JobSpec:
         raise InvalidJob(command, [_traced(problem, inherited) for problem in error.problems]) from None
 
 
-def _traced(problem: Problem, inherited: Set[str]) -> Problem:
+def _traced(problem: DeclarationError, inherited: Set[str]) -> DeclarationError:
     """Say of a fault that is not the class's where it is."""
     if re.split(r"\W", problem.attribute)[0] not in inherited:
         return problem
-    return replace(problem, hint=f"{problem.hint} It is from {conf.place('DEFAULTS')}.".strip())
+    return replace(problem, hint=f"{problem.hint} It is from {conf.setting_name('DEFAULTS')}.".strip())
 
 
 def check_declarations(key: str, declared: Iterable[str]) -> None:
@@ -120,7 +120,7 @@ def check_declarations(key: str, declared: Iterable[str]) -> None:
     for name in declared:
         if name not in DECLARATIONS:
             hint = did_you_mean(str(name), DECLARATIONS)
-            raise InvalidSettings(f"{conf.place(key)}: unknown key {name!r}.", hint=hint)
+            raise InvalidSettings(f"{conf.setting_name(key)}: unknown key {name!r}.", hint=hint)
 
 
 def resource_name(command: str, environment: str) -> str:

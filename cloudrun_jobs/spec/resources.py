@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterator
 from decimal import Decimal
 
-from ..exceptions import Problem
+from cloudrun_jobs.exceptions import DeclarationError
 
 # The least memory that Cloud Run demands with so many CPUs, and the most it gives: CPUs, least, most, in MiB.
 MEMORY_FOR_CPU = ((1, 512, 4096), (2, 512, 8192), (4, 2048, 16_384), (6, 4096, 24_576), (8, 4096, 32_768))
@@ -22,18 +22,20 @@ MEMORY_UNITS = {
 }
 
 
-def check_resources(cpu: object, memory: object) -> Iterator[Problem]:
+def check_resources(cpu: object, memory: object) -> Iterator[DeclarationError]:
     cpus, mebibytes = _cpus(cpu), _mebibytes(memory)
     if cpus is None:
-        yield Problem(attribute="cpu", expected="0.08 to 1, 2, 4, 6 or 8 CPUs such as 2 or '500m'", got=cpu)
+        yield DeclarationError(
+            attribute="cpu", expected="0.08 to 1, 2, 4, 6 or 8 CPUs such as 2 or '500m'", got=cpu
+        )
     if mebibytes is None:
-        yield Problem(attribute="memory", expected="an amount such as '512Mi' or '2Gi'", got=memory)
+        yield DeclarationError(attribute="memory", expected="an amount such as '512Mi' or '2Gi'", got=memory)
     if cpus is not None and mebibytes is not None:
         least, most = next((least, most) for most_cpus, least, most in MEMORY_FOR_CPU if cpus <= most_cpus)
         least = least if cpus >= 1 else LEAST_MEMORY_BELOW_ONE_CPU
         if not least <= mebibytes <= most:
             expected = f"{least}Mi to {most}Mi with {cpu} CPU"
-            yield Problem(attribute="memory", expected=expected, got=memory)
+            yield DeclarationError(attribute="memory", expected=expected, got=memory)
 
 
 def _cpus(text: object) -> Decimal | None:

@@ -10,26 +10,26 @@ from collections.abc import Iterator
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
-from ..exceptions import Problem, near
-from .kinds import is_options, is_texts, is_whole_number
-from .network import check_network
-from .resources import check_resources
-from .schedule import check_delivery, check_schedules, check_time_zone
-from .variables import check_variables
+from cloudrun_jobs.exceptions import DeclarationError, closest
+from cloudrun_jobs.spec.network import check_network
+from cloudrun_jobs.spec.resources import check_resources
+from cloudrun_jobs.spec.schedule import check_delivery, check_schedules, check_time_zone
+from cloudrun_jobs.spec.type_checks import is_options, is_texts, is_whole_number
+from cloudrun_jobs.spec.variables import check_variables
 
 if TYPE_CHECKING:
-    from .job import JobSpec
+    from cloudrun_jobs.spec.job import JobSpec
 
 MAX_TIMEOUT = timedelta(hours=168)
 OVERLAPS = ("skip", "wait", "fail", "allow")
 LOCK_SCOPES = ("execution", "task")
-BACKEND_ERRORS = ("fail", "run")
+LOCK_ERROR_POLICIES = ("fail", "run")
 HEARTBEATS = ("thread", "process")
 
 
-def _check_name(spec: JobSpec) -> Iterator[Problem]:
+def _check_name(spec: JobSpec) -> Iterator[DeclarationError]:
     if not re.fullmatch(r"[a-z][a-z0-9-]*[a-z0-9]", spec.name):
-        yield Problem(
+        yield DeclarationError(
             attribute="name",
             expected="a module name of lower-case letters, digits and underscores, beginning with a letter",
             got=spec.command,
@@ -37,16 +37,16 @@ def _check_name(spec: JobSpec) -> Iterator[Problem]:
         )
 
 
-def _check_timeout(spec: JobSpec) -> Iterator[Problem]:
+def _check_timeout(spec: JobSpec) -> Iterator[DeclarationError]:
     value = spec.timeout
     if isinstance(value, timedelta) and timedelta(seconds=1) <= value <= MAX_TIMEOUT and not value.microseconds:
         return
-    yield Problem(
+    yield DeclarationError(
         attribute="timeout", expected="whole seconds from 1 to 604800 (168 hours), or a timedelta", got=value
     )
 
 
-def _check_numbers(spec: JobSpec) -> Iterator[Problem]:
+def _check_numbers(spec: JobSpec) -> Iterator[DeclarationError]:
     for attribute, low, high, none in (
         ("parallelism", 1, 1000, "None (no limit) or "),
         ("max_retries", 0, 10, ""),
@@ -56,57 +56,65 @@ def _check_numbers(spec: JobSpec) -> Iterator[Problem]:
         value = getattr(spec, attribute)
         if (none and value is None) or (is_whole_number(value) and low <= value <= high):
             continue
-        yield Problem(attribute=attribute, expected=f"{none}a whole number from {low} to {high}", got=value)
+        yield DeclarationError(
+            attribute=attribute, expected=f"{none}a whole number from {low} to {high}", got=value
+        )
 
 
-def _check_task_parallelism(spec: JobSpec) -> Iterator[Problem]:
+def _check_task_parallelism(spec: JobSpec) -> Iterator[DeclarationError]:
     tasks, at_once = spec.tasks, spec.task_parallelism
     if is_whole_number(tasks) and isinstance(at_once, int) and at_once > tasks >= 1:
         expected = f"at most tasks ({tasks})"
         hint = "parallelism is the number of executions at once; task_parallelism that of tasks in one."
-        yield Problem(attribute="task_parallelism", expected=expected, got=at_once, hint=hint)
+        yield DeclarationError(attribute="task_parallelism", expected=expected, got=at_once, hint=hint)
 
 
-def _check_locks(spec: JobSpec) -> Iterator[Problem]:
+def _check_locks(spec: JobSpec) -> Iterator[DeclarationError]:
     for attribute, known in (
         ("overlap", OVERLAPS),
         ("lock_scope", LOCK_SCOPES),
-        ("on_backend_error", BACKEND_ERRORS),
+        ("on_lock_error", LOCK_ERROR_POLICIES),
         ("heartbeat", HEARTBEATS),
     ):
         value = getattr(spec, attribute)
         if value not in known:
-            hint = near(value, known) if isinstance(value, str) else ""
-            yield Problem(attribute=attribute, expected=f"one of {', '.join(known)}", got=value, hint=hint)
+            hint = closest(value, known) if isinstance(value, str) else ""
+            yield DeclarationError(
+                attribute=attribute, expected=f"one of {', '.join(known)}", got=value, hint=hint
+            )
     wait = spec.lock_timeout
     if not isinstance(wait, timedelta) or not timedelta(0) <= wait <= MAX_TIMEOUT:
-        yield Problem(attribute="lock_timeout", expected="seconds from 0 to 604800, or a timedelta", got=wait)
+        yield DeclarationError(
+            attribute="lock_timeout", expected="seconds from 0 to 604800, or a timedelta", got=wait
+        )
     names = spec.lock_args
     if names is not None and not is_texts(names):
-        yield Problem(attribute="lock_args", expected="None or a tuple of the names of options", got=names)
+        yield DeclarationError(
+            attribute="lock_args", expected="None or a tuple of the names of options", got=names
+        )
 
 
-def _check_resources(spec: JobSpec) -> Iterator[Problem]:
+def _check_resources(spec: JobSpec) -> Iterator[DeclarationError]:
     return check_resources(spec.cpu, spec.memory)
 
 
-def _check_service_account(spec: JobSpec) -> Iterator[Problem]:
+def _check_service_account(spec: JobSpec) -> Iterator[DeclarationError]:
     value = spec.service_account
     if value is not None and not (isinstance(value, str) and re.fullmatch(r"[\w.+-]+@[\w.-]+", value)):
         expected = "the e-mail address of a service account"
-        yield Problem(attribute="service_account", expected=expected, got=value)
+        yield DeclarationError(attribute="service_account", expected=expected, got=value)
 
 
-def _check_container(spec: JobSpec) -> Iterator[Problem]:
+def _check_container(spec: JobSpec) -> Iterator[DeclarationError]:
     image, entrypoint = spec.image, spec.entrypoint
     if image is not None and not (isinstance(image, str) and re.fullmatch(r"\S+", image)):
-        yield Problem(attribute="image", expected="None or the name of an image", got=image)
+        yield DeclarationError(attribute="image", expected="None or the name of an image", got=image)
     if not is_texts(entrypoint) or not entrypoint or not all(entrypoint):
         expected = "a list of text such as ['python', 'manage.py']"
-        yield Problem(attribute="entrypoint", expected=expected, got=entrypoint)
+        yield DeclarationError(attribute="entrypoint", expected=expected, got=entrypoint)
     if not is_options(spec.args):
         expected = "a dictionary of options, as delay() takes them by name"
-        yield Problem(attribute="args", expected=expected, got=spec.args)
+        yield DeclarationError(attribute="args", expected=expected, got=spec.args)
 
 
 RULES = (

@@ -11,11 +11,11 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 from zoneinfo import ZoneInfo, available_timezones
 
-from ..exceptions import Described, InvalidSchedule, Problem, did_you_mean, near
-from .kinds import is_options, is_whole_number
+from cloudrun_jobs.exceptions import DeclarationError, InvalidSchedule, Verbatim, closest, did_you_mean
+from cloudrun_jobs.spec.type_checks import is_options, is_whole_number
 
 if TYPE_CHECKING:
-    from .job import JobSpec
+    from cloudrun_jobs.spec.job import JobSpec
 
 TARGETS = ("job", "service")
 DEADLINES = (timedelta(seconds=15), timedelta(minutes=30))
@@ -58,7 +58,7 @@ class Schedule:
         return replace(self, time_zone=self.time_zone or time_zone, name=self.name or name)
 
 
-def check_schedules(spec: JobSpec) -> Iterator[Problem]:
+def check_schedules(spec: JobSpec) -> Iterator[DeclarationError]:
     if spec.schedule is None:
         return
     if not isinstance(spec.schedule, tuple):
@@ -69,10 +69,10 @@ def check_schedules(spec: JobSpec) -> Iterator[Problem]:
     yield from _check_names(spec.schedule)
 
 
-def _check_schedule(attribute: str, declared: object) -> Iterator[Problem]:
+def _check_schedule(attribute: str, declared: object) -> Iterator[DeclarationError]:
     if not isinstance(declared, str | Schedule):
         expected = "None, a Cloud Scheduler expression, or a list of Schedule(...)"
-        yield Problem(attribute=attribute, expected=expected, got=declared, id="cloudrun_jobs.E004")
+        yield DeclarationError(attribute=attribute, expected=expected, got=declared, id="cloudrun_jobs.E004")
         return
     schedule = Schedule.of(declared)
     yield from _check_cron(attribute, schedule.cron)
@@ -80,15 +80,15 @@ def _check_schedule(attribute: str, declared: object) -> Iterator[Problem]:
         yield from _check_zone(f"{attribute}.time_zone", schedule.time_zone)
     if not is_options(schedule.args):
         expected = "a dictionary of options, as delay() takes them by name"
-        yield Problem(attribute=f"{attribute}.args", expected=expected, got=schedule.args)
+        yield DeclarationError(attribute=f"{attribute}.args", expected=expected, got=schedule.args)
     name = schedule.name
     if name is not None and not (isinstance(name, str) and re.fullmatch(NAME, name)):
         expected = "letters, digits, hyphens and underscores, not beginning with 'reserved'"
-        yield Problem(attribute=f"{attribute}.name", expected=expected, got=name)
+        yield DeclarationError(attribute=f"{attribute}.name", expected=expected, got=name)
 
 
-def _check_cron(attribute: str, expression: object) -> Iterator[Problem]:
-    from ..cron import validate  # A job without a schedule does not pay for it.
+def _check_cron(attribute: str, expression: object) -> Iterator[DeclarationError]:
+    from cloudrun_jobs.cron import validate  # A job without a schedule does not pay for it.
 
     hint = ""
     if isinstance(expression, str):
@@ -99,29 +99,33 @@ def _check_cron(attribute: str, expression: object) -> Iterator[Problem]:
         else:
             return
     expected = "None or a Cloud Scheduler expression"
-    yield Problem(attribute=attribute, expected=expected, got=expression, hint=hint, id="cloudrun_jobs.E004")
+    yield DeclarationError(
+        attribute=attribute, expected=expected, got=expression, hint=hint, id="cloudrun_jobs.E004"
+    )
 
 
-def _check_names(declared: tuple[object, ...]) -> Iterator[Problem]:
+def _check_names(declared: tuple[object, ...]) -> Iterator[DeclarationError]:
     schedules = [item if isinstance(item, Schedule) else None for item in declared]
     names = Counter(
         str(schedule.name if schedule and schedule.name else number)
         for number, schedule in enumerate(schedules, start=1)
     )
     if twice := [name for name, count in names.items() if count > 1]:
-        got = Described(f"{twice[0]!r} more than once")
-        yield Problem(attribute="schedule", expected="a name of its own for each Schedule", got=got)
+        got = Verbatim(f"{twice[0]!r} more than once")
+        yield DeclarationError(attribute="schedule", expected="a name of its own for each Schedule", got=got)
 
 
-def check_time_zone(spec: JobSpec) -> Iterator[Problem]:
+def check_time_zone(spec: JobSpec) -> Iterator[DeclarationError]:
     return _check_zone("time_zone", spec.time_zone)
 
 
-def _check_zone(attribute: str, name: object) -> Iterator[Problem]:
+def _check_zone(attribute: str, name: object) -> Iterator[DeclarationError]:
     if not _is_time_zone(name):
         expected = "a time zone of the tz database such as 'Asia/Tokyo'"
-        hint = near(name, available_timezones()) if isinstance(name, str) else ""
-        yield Problem(attribute=attribute, expected=expected, got=name, hint=hint, id="cloudrun_jobs.E005")
+        hint = closest(name, available_timezones()) if isinstance(name, str) else ""
+        yield DeclarationError(
+            attribute=attribute, expected=expected, got=name, hint=hint, id="cloudrun_jobs.E005"
+        )
 
 
 def _is_time_zone(name: object) -> bool:
@@ -134,31 +138,33 @@ def _is_time_zone(name: object) -> bool:
         return False
 
 
-def check_delivery(spec: JobSpec) -> Iterator[Problem]:
+def check_delivery(spec: JobSpec) -> Iterator[DeclarationError]:
     if spec.target not in TARGETS:
-        hint = near(spec.target, TARGETS) if isinstance(spec.target, str) else ""
-        yield Problem(attribute="target", expected="'job' or 'service'", got=spec.target, hint=hint)
+        hint = closest(spec.target, TARGETS) if isinstance(spec.target, str) else ""
+        yield DeclarationError(attribute="target", expected="'job' or 'service'", got=spec.target, hint=hint)
     deadline = spec.attempt_deadline
     if deadline is not None and not (isinstance(deadline, timedelta) and DEADLINES[0] <= deadline <= DEADLINES[1]):
-        yield Problem(attribute="attempt_deadline", expected="None or 15 to 1800 seconds", got=deadline)
+        yield DeclarationError(attribute="attempt_deadline", expected="None or 15 to 1800 seconds", got=deadline)
     if spec.retry_config is not None:
         yield from _check_retries(spec.retry_config)
 
 
-def _check_retries(config: object) -> Iterator[Problem]:
+def _check_retries(config: object) -> Iterator[DeclarationError]:
     if not isinstance(config, Mapping):
-        yield Problem(attribute="retry_config", expected="None or a dictionary", got=config)
+        yield DeclarationError(attribute="retry_config", expected="None or a dictionary", got=config)
         return
     known = (*RETRY_COUNTS, *RETRY_DURATIONS)
     for key, value in config.items():
         if key not in known:
             hint = did_you_mean(str(key), known)
-            yield Problem(attribute="retry_config", expected="a known key", got=key, hint=hint)
+            yield DeclarationError(attribute="retry_config", expected="a known key", got=key, hint=hint)
         elif key in RETRY_COUNTS and not (is_whole_number(value) and 0 <= value <= RETRY_COUNTS[key]):
             expected = f"a whole number from 0 to {RETRY_COUNTS[key]}"
-            yield Problem(attribute=f"retry_config[{key!r}]", expected=expected, got=value)
+            yield DeclarationError(attribute=f"retry_config[{key!r}]", expected=expected, got=value)
         elif key in RETRY_DURATIONS and not _is_duration(value):
-            yield Problem(attribute=f"retry_config[{key!r}]", expected="seconds, or a timedelta", got=value)
+            yield DeclarationError(
+                attribute=f"retry_config[{key!r}]", expected="seconds, or a timedelta", got=value
+            )
 
 
 def _is_duration(value: object) -> bool:

@@ -6,52 +6,56 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
 
-from .. import conf
-from ..exceptions import Described, Problem
+from cloudrun_jobs import conf
+from cloudrun_jobs.exceptions import DeclarationError, Verbatim
 
 if TYPE_CHECKING:
-    from .job import JobSpec
+    from cloudrun_jobs.spec.job import JobSpec
 
 MAX_VARIABLES = 1000
 MAX_VARIABLE_SIZE = 32_768
 
 
-def check_variables(spec: JobSpec) -> Iterator[Problem]:
+def check_variables(spec: JobSpec) -> Iterator[DeclarationError]:
     for attribute in ("env_vars", "secrets"):
         value = getattr(spec, attribute)
         # Never show a value: it may be what should have been a secret.
         if not isinstance(value, Mapping):
-            yield Problem(attribute=attribute, expected="a dictionary", got=_kind(value))
+            yield DeclarationError(attribute=attribute, expected="a dictionary", got=_kind(value))
             return
         if other := [name for name in value if not isinstance(value[name], str)]:
             name = other[0]
-            yield Problem(attribute=f"{attribute}[{name!r}]", expected="text", got=_kind(value[name]))
+            yield DeclarationError(attribute=f"{attribute}[{name!r}]", expected="text", got=_kind(value[name]))
             return
         yield from _check_variable_names(attribute, value)
     yield from _check_variables_together(spec)
 
 
-def _check_variable_names(attribute: str, variables: Mapping[str, str]) -> Iterator[Problem]:
+def _check_variable_names(attribute: str, variables: Mapping[str, str]) -> Iterator[DeclarationError]:
     for name, value in variables.items():
         if not isinstance(name, str) or not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name):
-            yield Problem(attribute=attribute, expected="letters, digits and underscores as name", got=name)
-        elif re.match(r"CLOUD_RUN_|K_|X_GOOGLE_|PORT$", name) or name in conf.TOLD_VARIABLES:
+            yield DeclarationError(
+                attribute=attribute, expected="letters, digits and underscores as name", got=name
+            )
+        elif re.match(r"CLOUD_RUN_|K_|X_GOOGLE_|PORT$", name) or name in conf.EXECUTION_VARIABLES:
             expected = "a name that Cloud Run and this package do not keep for themselves"
-            yield Problem(attribute=attribute, expected=expected, got=name)
+            yield DeclarationError(attribute=attribute, expected=expected, got=name)
         elif (size := len(value.encode("utf-8", "surrogatepass"))) > MAX_VARIABLE_SIZE:
-            yield Problem(attribute=f"{attribute}[{name!r}]", expected="at most 32768 bytes", got=size)
+            yield DeclarationError(attribute=f"{attribute}[{name!r}]", expected="at most 32768 bytes", got=size)
         elif attribute == "secrets" and not re.fullmatch(r"[\w-]{1,255}(:(latest|[0-9]+))?", value):
             expected = "the name of a secret in Secret Manager, such as 'api-key' or 'api-key:3'"
-            yield Problem(attribute=f"secrets[{name!r}]", expected=expected, got=Described("something else"))
+            yield DeclarationError(
+                attribute=f"secrets[{name!r}]", expected=expected, got=Verbatim("something else")
+            )
 
 
-def _kind(value: object) -> Described:
-    return Described(type(value).__name__)
+def _kind(value: object) -> Verbatim:
+    return Verbatim(type(value).__name__)
 
 
-def _check_variables_together(spec: JobSpec) -> Iterator[Problem]:
+def _check_variables_together(spec: JobSpec) -> Iterator[DeclarationError]:
     if both := sorted(spec.env_vars.keys() & spec.secrets.keys(), key=str):
-        yield Problem(attribute="env_vars", expected="no name that secrets has too", got=both)
+        yield DeclarationError(attribute="env_vars", expected="no name that secrets has too", got=both)
     if (count := len(spec.env_vars) + len(spec.secrets)) >= MAX_VARIABLES:
         expected = f"fewer than {MAX_VARIABLES} variables together with secrets"
-        yield Problem(attribute="env_vars", expected=expected, got=count)
+        yield DeclarationError(attribute="env_vars", expected=expected, got=count)

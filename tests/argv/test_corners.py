@@ -17,8 +17,7 @@ from django.utils.translation import gettext_lazy
 
 from cloudrun_jobs import InvalidArguments
 from cloudrun_jobs.argv import parse, serialise
-
-from .parsers import make_parser, manage_parser
+from tests.argv.parsers import make_parser, manage_parser
 
 
 class Size(Enum):

@@ -14,8 +14,7 @@ from django.core.management.base import BaseCommand
 from cloudrun_jobs import InvalidArguments
 from cloudrun_jobs.argv import check_limits, parse, serialise
 from cloudrun_jobs.argv.limits import MAX_STRING, MAX_TOTAL
-
-from .parsers import make_parser
+from tests.argv.parsers import make_parser
 
 
 class Size(Enum):

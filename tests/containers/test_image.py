@@ -14,8 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from ..waiting import wait_for
-from .web import answers, free_port, get
+from tests.containers.web import answers, free_port, get
+from tests.waiting import wait_for
 
 pytestmark = pytest.mark.containers
 

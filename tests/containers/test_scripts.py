@@ -21,8 +21,8 @@ from urllib.parse import quote
 
 import pytest
 
-from ..waiting import wait_for
-from .web import answers, free_port, get, refuses
+from tests.containers.web import answers, free_port, get, refuses
+from tests.waiting import wait_for
 
 ROOT = Path(__file__).parents[2]
 ENTRYPOINT = ROOT / "docker/server/entrypoint.sh"

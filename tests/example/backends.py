@@ -7,7 +7,7 @@ from typing import ClassVar
 from cloudrun_jobs.backends import RemoteBackend, Request
 from cloudrun_jobs.exceptions import JobNotDeployed
 from cloudrun_jobs.models import JobRun
-from cloudrun_jobs.operations import MockOperation, Observation
+from cloudrun_jobs.operations import ExecutionState, MockOperation
 
 
 class StartedOperation(MockOperation):
@@ -29,8 +29,8 @@ class RecordingBackend(RemoteBackend):
     def operation(self, run: JobRun) -> StartedOperation:
         return StartedOperation(run.job, str(run.pk))
 
-    def observe(self, run: JobRun) -> Observation:
-        return Observation(status=None)
+    def get_state(self, run: JobRun) -> ExecutionState:
+        return ExecutionState(status=None)
 
 
 class RefusingBackend(RecordingBackend):

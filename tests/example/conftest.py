@@ -10,8 +10,7 @@ import pytest
 from pytest_django.fixtures import Settings
 
 from cloudrun_jobs.backends import Request
-
-from .backends import RecordingBackend
+from tests.example.backends import RecordingBackend
 
 Pack = Callable[..., Path]
 

@@ -19,8 +19,7 @@ from cloudrun_jobs.backends import Request
 from rates.management.commands import collect_rates
 from rates.management.commands.collect_rates import Command
 from rates.models import Rate
-
-from .conftest import THREE_DAYS, Pack
+from tests.example.conftest import THREE_DAYS, Pack
 
 pytestmark = pytest.mark.django_db
 

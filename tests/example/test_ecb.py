@@ -17,8 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rates import ecb
-
-from .conftest import THREE_DAYS, Pack
+from tests.example.conftest import THREE_DAYS, Pack
 
 
 def real_lines(count: int) -> str:

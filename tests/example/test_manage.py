@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from .conftest import THREE_DAYS, Pack
+from tests.example.conftest import THREE_DAYS, Pack
 
 MANAGE = Path(__file__).resolve().parents[2] / "example_project" / "manage.py"
 CLOUD = {

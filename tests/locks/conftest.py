@@ -14,11 +14,11 @@ import pytest
 from cloudrun_jobs.conf import Settings
 from cloudrun_jobs.exceptions import LockError
 from cloudrun_jobs.locks.base import Grant, LockBackend, Owner
-from cloudrun_jobs.locks.clock import clock
 from cloudrun_jobs.locks.database import DatabaseLocks
-from cloudrun_jobs.locks.keys import LockName
 from cloudrun_jobs.locks.local import LocalLocks
+from cloudrun_jobs.locks.names import LockName
 from cloudrun_jobs.locks.redis import RedisLocks
+from cloudrun_jobs.locks.timer import timer
 from tests.locks.workers import Journal, database_settings
 from tests.servers.fixtures import add_database
 
@@ -91,7 +91,7 @@ class Keeper:
         return LockName(key=holder.lock, label=holder.label)
 
     def free(self, token: int) -> None:
-        assert self.backend.free(self.lock_of(token).key)
+        assert self.backend.force_release(self.lock_of(token).key)
 
     def refuses(self, lock: LockName) -> bool:
         """Say whether another execution would not get the lock."""
@@ -127,7 +127,7 @@ def _open_database(django_db_blocker: Any) -> Iterator[None]:
 
 def _release_what_is_held() -> None:
     """A lease that a test leaves would go on being renewed."""
-    for lease in list(clock._watched):
+    for lease in list(timer._watched):
         with contextlib.suppress(LockError):
             lease.release()
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import sys
 
-from tests.mutating import Mutation, main
+from tests.mutation import Mutation, main
 
 TESTS = ("locks/test_contract", "locks/test_model", "locks/test_manager")
 REDIS, LOCAL = "locks/redis.py", "locks/local.py"
@@ -74,8 +74,8 @@ RULES = (
         "a holder gives up by its own clock",
         "local",
         LEASE,
-        "if time.monotonic() >= self.deadline:\n            self.lose(",
-        "if False:\n            self.lose(",
+        "if time.monotonic() >= self.deadline:\n            self.mark_lost(",
+        "if False:\n            self.mark_lost(",
     ),
     ("a loss that the server tells is a loss", "local", LEASE, "if not confirmed:", "if False:"),
     ("leases are renewed", "local", LEASE, "confirmed = self.claim.renew()", "confirmed = True"),

@@ -10,9 +10,9 @@ from uuid import uuid4
 
 import pytest
 
-from cloudrun_jobs.locks import keys
+from cloudrun_jobs.locks import names
 from cloudrun_jobs.locks.base import Grant, LockBackend, Owner
-from cloudrun_jobs.locks.keys import LockName
+from cloudrun_jobs.locks.names import LockName
 
 TTL = 30.0
 SHORT = 0.3
@@ -20,7 +20,7 @@ SHORT = 0.3
 
 @pytest.fixture
 def name() -> LockName:
-    return keys.named(f"contract {uuid4()}")
+    return names.lock_name(f"contract {uuid4()}")
 
 
 def owner(execution: str = "a", index: int = 0, attempt: int = 0) -> Owner:
@@ -57,13 +57,13 @@ def test_a_second_holder_is_refused_and_told_who_holds_it(locks, name):
 
 def test_a_lock_is_remembered(locks, name):
     """One that was taken once, held or free; no other."""
-    assert locks.remembers(name.key) is False
+    assert locks.exists(name.key) is False
 
     grant = taken(locks.acquire(name, 1, owner("a"), TTL))
-    assert locks.remembers(name.key) is True
+    assert locks.exists(name.key) is True
 
     locks.release(grant)
-    assert locks.remembers(name.key) is True
+    assert locks.exists(name.key) is True
 
 
 def test_release_frees_the_slot_and_the_token_grows(locks, name):
@@ -109,7 +109,7 @@ def test_a_retry_takes_its_predecessors_slot_rather_than_a_free_one(locks, name)
     """Otherwise the dead attempt's slot would stay taken until its lease ends."""
     taken(locks.acquire(name, 2, owner("b"), TTL))
     first = taken(locks.acquire(name, 2, owner("a"), TTL))
-    assert locks.free(name.key)
+    assert locks.force_release(name.key)
     taken(locks.acquire(name, 2, owner("b"), TTL))
     first = taken(locks.acquire(name, 3, owner("a"), TTL))
 
@@ -174,11 +174,11 @@ def test_as_many_holders_as_slots(locks, name):
 def test_tasks_settle_their_executions_slot(locks, name):
     """The slot is free with the last task's end; telling an end twice counts once."""
     grant = taken(locks.acquire(name, 1, owner("a"), TTL))
-    locks.settle(grant, 0, 2)
-    locks.settle(grant, 0, 2)
+    locks.complete_task(grant, 0, 2)
+    locks.complete_task(grant, 0, 2)
     assert refused_by(locks.acquire(name, 1, owner("b"), TTL)) == ["a"]
 
-    locks.settle(grant, 1, 2)
+    locks.complete_task(grant, 1, 2)
 
     taken(locks.acquire(name, 1, owner("b"), TTL))
 
@@ -188,7 +188,7 @@ def test_freeing_ends_the_leases_of_a_lock_and_of_the_tasks_below_it(locks, name
     grant = taken(locks.acquire(name, 2, owner("a"), TTL))
     below = taken(locks.acquire(name.part("0/3", "[3]"), 1, owner("a", index=3), TTL))
 
-    assert [holder.holder for holder in locks.free(name.key)] == ["a", "a"]
+    assert [holder.holder for holder in locks.force_release(name.key)] == ["a", "a"]
 
     assert not locks.renew(grant, TTL)
     assert not locks.renew(below, TTL)
@@ -231,7 +231,7 @@ def test_pruning_leaves_a_token_that_is_ahead_of_the_clock(locks, name):
     for table in ("lockslot", "locktoken"):
         update = f"UPDATE cloudrun_jobs_{table} SET token = %s WHERE id = %s"
         locks._run(lambda cursor, update=update: cursor.execute(update, [ahead, f"{name.key}:0"]))
-    locks.free(name.key)
+    locks.force_release(name.key)
 
     locks.prune(timedelta(0))
 
@@ -241,10 +241,10 @@ def test_pruning_leaves_a_token_that_is_ahead_of_the_clock(locks, name):
 def test_pruning_keeps_what_tasks_of_a_running_execution_have_done(locks, name):
     """However long ago that was; and forgets it when the slot has changed hands."""
     grant = taken(locks.acquire(name, 1, owner("a"), TTL))
-    locks.settle(grant, 0, 2)
+    locks.complete_task(grant, 0, 2)
 
     locks.prune(timedelta(0))
-    locks.settle(grant, 1, 2)
+    locks.complete_task(grant, 1, 2)
 
     assert not locks.holders(name.key)
 
@@ -262,12 +262,12 @@ def test_locks_do_not_meet(locks, name):
     """Another name is another lock."""
     taken(locks.acquire(name, 1, owner("a"), TTL))
 
-    taken(locks.acquire(keys.named(f"{name.label} "), 1, owner("b"), TTL))
+    taken(locks.acquire(names.lock_name(f"{name.label} "), 1, owner("b"), TTL))
 
 
 def test_names_of_any_script(locks):
     """What a person named the lock comes back as they wrote it, or escaped."""
-    name = keys.named(f"夜間バッチ 🔒 \x00 {uuid4()} {'長' * 500}")
+    name = names.lock_name(f"夜間バッチ 🔒 \x00 {uuid4()} {'長' * 500}")
     taken(locks.acquire(name, 1, owner("a"), TTL))
 
     assert locks.holders(name.key)[0].label == name.label

@@ -34,7 +34,7 @@ def deputy_of(worker: Worker) -> int:
     return pid
 
 
-def is_gone(pid: int) -> bool:
+def has_expired(pid: int) -> bool:
     path = Path(f"/proc/{pid}/stat")
     return not path.exists() or ") Z " in path.read_text()
 
@@ -60,7 +60,7 @@ def test_a_deaf_holder_that_lost_its_lease_is_killed(journal, keeper, shop):
     """By the process that renews it, which alone can know."""
     journal.locks["OPTIONS"]["lease"] = 6
     first = journal.start("deafly", shop, "--how=deaf")
-    keeper.free(first.works()["token"])
+    keeper.force_release(first.works()["token"])
     freed = time.monotonic()
 
     assert first.ends()[0] == -signal.SIGKILL
@@ -72,7 +72,7 @@ def test_a_deaf_process_1_that_lost_its_lease_is_ended(journal, keeper, shop):
     """It gets no SIGKILL from its child, and ends all the same."""
     journal.locks["OPTIONS"]["lease"] = 6
     first = journal.start("deafly", shop, "--how=deaf", inside=("unshare", "--pid", "--fork", "--mount-proc"))
-    keeper.free(until(journal.entries)[0]["token"])
+    keeper.force_release(until(journal.entries)[0]["token"])
     freed = time.monotonic()
 
     assert first.ends()[0] != 0
@@ -84,7 +84,7 @@ def test_a_holder_that_hears_is_told_of_the_loss(journal, keeper, shop):
     journal.locks["OPTIONS"]["lease"] = 30  # Before half of it is over the other process is there
     first = journal.start("deafly", shop, "--how=asleep")
     deputy = deputy_of(first)
-    keeper.free(first.works()["token"])
+    keeper.force_release(first.works()["token"])
 
     status, words = first.ends()
 

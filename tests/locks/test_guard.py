@@ -9,7 +9,7 @@ import pytest
 from django.core.management import call_command
 
 from cloudrun_jobs.exceptions import LockMisused, LockTimeout, LockUnavailable
-from cloudrun_jobs.locks import current, keys, waiting
+from cloudrun_jobs.locks import acquire, current, names
 from cloudrun_jobs.locks.base import Grant, Owner
 from cloudrun_jobs.locks.local import LocalLocks
 from tests.jobs.management.commands.echo import Command
@@ -31,7 +31,7 @@ def ran(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
 @pytest.fixture
 def held() -> Grant:
     """The same run, under way in another execution."""
-    name = keys.for_arguments("echo", {**OPTIONS, "args": []})
+    name = names.for_arguments("echo", {**OPTIONS, "args": []})
     grant = current().acquire(name, 1, OTHER, 60)
     assert isinstance(grant, Grant)
     return grant
@@ -91,7 +91,7 @@ class Away(LocalLocks):
 @pytest.fixture
 def away(settings: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     settings.CLOUDRUN_JOBS = {"ENVIRONMENT": "test", "LOCKS": {"BACKEND": f"{__name__}.Away"}}
-    monkeypatch.setattr(waiting, "PATIENCE", 0)
+    monkeypatch.setattr(acquire, "PATIENCE", 0)
 
 
 @pytest.mark.usefixtures("away")
@@ -106,20 +106,20 @@ def test_nothing_is_started_while_the_server_is_away(ran):
 @pytest.mark.usefixtures("away")
 def test_a_job_may_run_without_its_locks(ran, monkeypatch, caplog):
     """Where that was declared, with an error in the log for each lock."""
-    declare(monkeypatch, on_backend_error="run")
+    declare(monkeypatch, on_lock_error="run")
 
     call_command("echo")
 
     assert ran == [()]
     errors = [record for record in caplog.records if record.levelno == logging.ERROR]
-    assert [record.action for record in errors] == ["job_unlocked"] * 2
+    assert [record.action for record in errors] == ["lock_bypassed"] * 2
     assert "runs without its lock echo" in errors[0].getMessage()
 
 
 @pytest.mark.usefixtures("away")
 def test_a_job_without_its_locks_has_no_lease(monkeypatch):
     """Asking for it says so; looking at nothing costs nothing."""
-    declare(monkeypatch, on_backend_error="run")
+    declare(monkeypatch, on_lock_error="run")
     monkeypatch.setattr(Command, "run", lambda self, *args, **options: self.check_lease() or self.lease)
 
     with pytest.raises(LockMisused, match="holds no lock"):
@@ -128,7 +128,7 @@ def test_a_job_without_its_locks_has_no_lease(monkeypatch):
 
 def test_a_held_lock_is_not_an_outage(ran, held, monkeypatch):
     """A job that may run without its locks is skipped all the same while another holds them."""
-    declare(monkeypatch, on_backend_error="run")
+    declare(monkeypatch, on_lock_error="run")
 
     call_command("echo")
 

@@ -15,11 +15,11 @@ import coverage
 import pytest
 from django.core.management import call_command
 
-from cloudrun_jobs import shield
 from cloudrun_jobs.exceptions import LeaseLost, LockMisused
 from cloudrun_jobs.locks import LockManager, current
-from cloudrun_jobs.locks.clock import clock
 from cloudrun_jobs.locks.local import LocalLocks
+from cloudrun_jobs.locks.timer import timer
+from cloudrun_jobs.process import deferral
 from tests.jobs.management.commands.echo import Command
 from tests.locks.workers import until
 
@@ -37,7 +37,7 @@ def _raise() -> None:
 @pytest.fixture
 def alarm() -> Iterator[Callable[[], None]]:
     """Sends a signal whose handler raises where it may."""
-    previous = signal.signal(signal.SIGALRM, lambda number, frame: shield.when_exposed(_raise))
+    previous = signal.signal(signal.SIGALRM, lambda number, frame: deferral.call_or_defer(_raise))
     yield lambda: signal.raise_signal(signal.SIGALRM)
     signal.setitimer(signal.ITIMER_REAL, 0)
     signal.signal(signal.SIGALRM, previous)
@@ -53,16 +53,16 @@ def test_a_shield_is_not_broken_off(alarm):
     """What the signal would have raised comes at the end of the outermost shield, once."""
     done = []
 
-    @shield.shielded
+    @deferral.uninterruptible
     def work() -> None:
-        shield.shielded(alarm)()
+        deferral.uninterruptible(alarm)()
         done.append("after the inner shield")
 
     with pytest.raises(Alarm):
         work()
 
     assert done == ["after the inner shield"]
-    shield.shielded(lambda: None)()
+    deferral.uninterruptible(lambda: None)()
 
 
 @pytest.mark.parametrize("before", [True, False])
@@ -70,12 +70,12 @@ def test_what_is_exposed_in_a_shield_is_broken_off(alarm, before):
     """Before it begins if the signal came before, and else in its midst; after it, the shield is whole again."""
     done = []
 
-    @shield.shielded
+    @deferral.uninterruptible
     def work() -> None:
         if before:
             alarm()
         with contextlib.suppress(Alarm):
-            shield.exposed(pytest.fail if before else alarm)
+            deferral.interruptible(pytest.fail if before else alarm)
             done.append("not broken off")
         alarm()
         done.append("whole again")
@@ -91,7 +91,7 @@ def test_another_threads_shield_keeps_nothing_from_the_main_thread(alarm):
     shielded, over = threading.Event(), threading.Event()
 
     def wait() -> None:
-        with shield.shield():
+        with deferral.defer_interrupts():
             shielded.set()
             over.wait(20)
 
@@ -194,13 +194,13 @@ def test_terminated_while_it_gives_its_locks_back(terminated):
 def test_a_loss_that_is_told_while_locks_are_taken_comes_before_the_work(monkeypatch):
     """The job raises `LeaseLost` instead of beginning."""
     monkeypatch.setattr(Command, "run", lambda self, *args, **options: pytest.fail("began"))
-    watch = clock.watch
+    watch = timer.watch
 
     def lose(lease: Any) -> None:
         watch(lease)
-        lease.lose("for this test")
+        lease.mark_lost("for this test")
 
-    monkeypatch.setattr(clock, "watch", lose)
+    monkeypatch.setattr(timer, "watch", lose)
 
     with pytest.raises(LeaseLost, match="for this test"):
         call_command("echo")

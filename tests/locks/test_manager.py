@@ -118,7 +118,7 @@ def test_losing_the_lock_ends_the_block(manager):
 
 def _outlive_the_lock(manager: LockManager) -> None:
     with manager.lock() as lease:
-        current().free(manager.holders()[0].lock)
+        current().force_release(manager.holders()[0].lock)
         assert lease.lost.wait(2 * LEASE)
 
 
@@ -140,7 +140,7 @@ def _raise_unavailable() -> bool:
 def test_a_lost_lock_can_be_taken_again(manager):
     """A manager whose lease was lost may ask for another."""
     lease = manager.await_lock()
-    lease.lose("for this test")
+    lease.mark_lost("for this test")
     lease.claim.release(finished=True)
 
     assert manager.await_lock(timeout=5, initial_delay=0.05).token > lease.token

@@ -20,7 +20,7 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from cloudrun_jobs.locks import keys
+from cloudrun_jobs.locks import names
 from cloudrun_jobs.locks.base import Grant, LockBackend, Owner
 from tests.locks.conftest import KINDS, build
 
@@ -45,7 +45,7 @@ class Model(RuleBasedStateMachine):
 
     @initialize()
     def begin(self) -> None:
-        self.name = keys.named(f"model {uuid4()}")
+        self.name = names.lock_name(f"model {uuid4()}")
         self.slots = [Slot() for _ in range(SLOTS)]
 
     @rule(
@@ -119,7 +119,7 @@ class Model(RuleBasedStateMachine):
     @precondition(lambda self: any(slot.owner for slot in self.slots))
     @rule()
     def free(self) -> None:
-        self.backend.free(self.name.key)
+        self.backend.force_release(self.name.key)
         for slot in self.slots:
             slot.owner = None
 

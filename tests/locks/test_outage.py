@@ -15,13 +15,13 @@ from redis import Redis
 from cloudrun_jobs import exceptions
 from cloudrun_jobs.conf import Settings
 from cloudrun_jobs.exceptions import LeaseLost, LockTablesMissing, LockUnavailable, LockUnknown
-from cloudrun_jobs.locks import keys, waiting
+from cloudrun_jobs.locks import acquire, names
 from cloudrun_jobs.locks.base import LockBackend
-from cloudrun_jobs.locks.claims import SlotClaim
 from cloudrun_jobs.locks.database import DatabaseLocks
 from cloudrun_jobs.locks.lease import Lease
 from cloudrun_jobs.locks.owner import new_owner
 from cloudrun_jobs.locks.redis import RedisLocks
+from cloudrun_jobs.locks.requests import SlotRequest
 from tests.locks.workers import until
 from tests.servers import redis, sql
 from tests.servers.process import Server
@@ -59,12 +59,12 @@ def behind_proxy(request: pytest.FixtureRequest) -> Iterator[tuple[LockBackend, 
         backend.close()
 
 
-def claim(backend: LockBackend, name: str | None = None, slots: int = 1) -> SlotClaim:
-    return SlotClaim(backend, keys.named(name or f"outage {uuid4()}"), slots, new_owner())
+def claim(backend: LockBackend, name: str | None = None, slots: int = 1) -> SlotRequest:
+    return SlotRequest(backend, names.lock_name(name or f"outage {uuid4()}"), slots, new_owner())
 
 
-def held(asked: SlotClaim) -> Lease:
-    answer = waiting.ask(asked, 5)
+def held(asked: SlotRequest) -> Lease:
+    answer = acquire.acquire_or_holders(asked, 5)
     assert isinstance(answer, Lease), answer
     return answer
 
@@ -175,7 +175,7 @@ def test_a_server_that_is_away_is_unavailable_not_held(behind_proxy):
     proxy.set_away(True)
 
     with pytest.raises(LockUnavailable) as caught:
-        waiting.ask(claim(backend), 0.3)
+        acquire.acquire_or_holders(claim(backend), 0.3)
 
     assert not isinstance(caught.value, LockUnknown)
     proxy.set_away(False)
@@ -188,7 +188,7 @@ def test_an_unanswered_request_is_unknown(behind_proxy):
     proxy.lose_replies = 1000
 
     with pytest.raises(LockUnavailable):
-        waiting.ask(claim(backend), 0.5)
+        acquire.acquire_or_holders(claim(backend), 0.5)
 
     proxy.lose_replies = 0
     assert direct.holders("crj1:") is not None
@@ -307,7 +307,7 @@ def test_a_stalled_replica_confirms_nothing(own_redis):
 
     assert not backend.holders(asked.name.key)
     replica.process.send_signal(signal.SIGCONT)
-    assert isinstance(waiting.ask(claim(backend, asked.name.label), 20), Lease)
+    assert isinstance(acquire.acquire_or_holders(claim(backend, asked.name.label), 20), Lease)
     backend.close()
     replica.stop()
 
@@ -336,7 +336,7 @@ def test_a_database_without_tables_says_what_to_run(tmp_path):
     }
     backend = DatabaseLocks(SETTINGS, using="bare")
     with pytest.raises(LockTablesMissing, match=r"manage\.py migrate cloudrun_jobs --database bare"):
-        waiting.ask(claim(backend), 20)
+        acquire.acquire_or_holders(claim(backend), 20)
 
     (warning,) = backend.inspect()
     connections["bare"].close()

@@ -12,7 +12,7 @@ from django.db import DatabaseError
 from cloudrun_jobs.locks.base import Grant, Owner
 from cloudrun_jobs.locks.database import DatabaseLocks
 from cloudrun_jobs.locks.database.prepared import Prepared
-from cloudrun_jobs.locks.keys import named
+from cloudrun_jobs.locks.names import lock_name
 from tests.locks.conftest import SETTINGS
 
 OFTEN = 10
@@ -28,7 +28,7 @@ def locks(kind: str, request: pytest.FixtureRequest) -> Iterator[DatabaseLocks]:
 
 def _use(locks: DatabaseLocks) -> None:
     """Take, be refused, renew and release, often."""
-    name = named(f"prepared {uuid4()}", SETTINGS)
+    name = lock_name(f"prepared {uuid4()}", SETTINGS)
     for time in range(OFTEN):
         grant = locks.acquire(name, 1, Owner(holder="a", nonce=f"a{time}"), TTL)
         assert isinstance(grant, Grant)
@@ -54,7 +54,7 @@ def _plans(locks: DatabaseLocks) -> list[Any]:
 
 def test_what_comes_often_is_planned_once(locks):
     """The four statements of a lock's life; a job that takes one lock once leaves no plan."""
-    grant = locks.acquire(named(f"once {uuid4()}", SETTINGS), 1, Owner(holder="a", nonce="a"), TTL)
+    grant = locks.acquire(lock_name(f"once {uuid4()}", SETTINGS), 1, Owner(holder="a", nonce="a"), TTL)
     locks.release(grant)
     assert not _plans(locks)
 

@@ -138,7 +138,7 @@ def test_moving_to_another_machine_is_survived(journal, shop):
 def test_a_job_that_catches_every_exception_still_ends(journal, keeper, shop):
     """LeaseLost is no Exception, so `except Exception` does not hold it up."""
     first = journal.start("work", shop, "--how=stubbornly")
-    keeper.free(first.works()["token"])
+    keeper.force_release(first.works()["token"])
 
     status, words = first.ends()
 

@@ -16,12 +16,12 @@ from django.db import Error, connections
 from pytest_django import Settings
 
 from cloudrun_jobs import CloudRunJobs
-from cloudrun_jobs.context import TaskContext
-from cloudrun_jobs.interrupts import Interrupt
+from cloudrun_jobs.environ import CloudRunTask
+from cloudrun_jobs.execution.attempt import Attempt, record_attempt
+from cloudrun_jobs.execution.claim import AlreadyClaimed, Invocation
+from cloudrun_jobs.execution.interrupts import Interrupt
 from cloudrun_jobs.models import JobRun, Trigger
-from cloudrun_jobs.runs.attempts import Attempt, attempted
-from cloudrun_jobs.runs.claims import Start, Taken
-from tests.cloudrun.server import CloudRun, serve
+from tests.backends.server import CloudRun, serve
 from tests.jobs.management.commands import echo, outcome
 from tests.servers.routing import records_in
 
@@ -121,9 +121,9 @@ def begin(
     attempt: int = 0,
     count: int = 1,
     command: str = "echo",
-) -> AbstractContextManager[Attempt | Taken]:
+) -> AbstractContextManager[Attempt | AlreadyClaimed]:
     """Do what a process does around the work; `outcome` has two retries, `echo` none."""
-    task = TaskContext(
+    task = CloudRunTask(
         job=f"{command}-test",
         execution=execution,
         index=index,
@@ -132,8 +132,8 @@ def begin(
         run_id=str(run.pk) if run else "",
     )
     spec = {"echo": echo.Command, "outcome": outcome.Command}[command]().spec
-    start = Start(command=command, environment="test", argv=[command], task=task)
-    return attempted(start, spec, Interrupt())
+    start = Invocation(command=command, environment="test", argv=[command], task=task)
+    return record_attempt(start, spec, Interrupt())
 
 
 def some_id() -> str:

@@ -14,13 +14,12 @@ import pytest
 from django.core.management import call_command
 from django.db import connections
 
+from cloudrun_jobs.execution.attempt import Attempt
+from cloudrun_jobs.execution.claim import AlreadyClaimed
 from cloudrun_jobs.models import JobRun, Status, TaskRun, Trigger
-from cloudrun_jobs.runs.attempts import Attempt
-from cloudrun_jobs.runs.claims import Taken
-from cloudrun_jobs.signals import job_duplicated
+from cloudrun_jobs.signals import execution_superseded
 from tests.jobs.management.commands import echo
-
-from .conftest import EXECUTION, OTHER, Container, begin, request, some_id
+from tests.runs.conftest import EXECUTION, OTHER, Container, begin, request, some_id
 
 TICK = "echo-nightly|0 3 * * *|Asia/Tokyo"
 
@@ -41,9 +40,9 @@ def duplicates() -> Iterator[list[JobRun]]:
     def receiver(run: JobRun, **kwargs: object) -> None:
         runs.append(run)
 
-    job_duplicated.connect(receiver)
+    execution_superseded.connect(receiver)
     yield runs
-    job_duplicated.disconnect(receiver)
+    execution_superseded.disconnect(receiver)
 
 
 def test_the_first_execution_does_the_run(
@@ -66,7 +65,7 @@ def test_a_second_execution_steps_aside_while_the_first_works() -> None:
 
     with begin(run) as first, begin(run, execution=OTHER) as second:
         assert isinstance(first, Attempt)
-        assert isinstance(second, Taken)
+        assert isinstance(second, AlreadyClaimed)
 
     run.refresh_from_db()
     assert (run.status, run.execution) == (Status.SUCCEEDED, EXECUTION)
@@ -87,7 +86,7 @@ def test_of_many_that_claim_at_once_one_works(database: str) -> None:
     with ThreadPoolExecutor(6) as pool:
         claimed = Counter(pool.map(claim, range(6)))
 
-    assert claimed == {Attempt: 1, Taken: 5}
+    assert claimed == {Attempt: 1, AlreadyClaimed: 5}
     assert TaskRun.objects.get().status == Status.SUCCEEDED
 
 
@@ -141,7 +140,7 @@ def test_a_task_that_succeeded_is_not_done_again() -> None:
     with begin(run):
         pass
     with begin(run, attempt=1) as again:
-        assert isinstance(again, Taken)
+        assert isinstance(again, AlreadyClaimed)
 
 
 def test_a_task_that_is_done_is_not_done_again_for_the_others_sake() -> None:
@@ -150,7 +149,7 @@ def test_a_task_that_is_done_is_not_done_again_for_the_others_sake() -> None:
     with begin(run, count=2):
         pass
     with begin(run, count=2, attempt=1) as again:
-        assert isinstance(again, Taken)
+        assert isinstance(again, AlreadyClaimed)
 
     assert JobRun.objects.get().status == Status.RUNNING
 
@@ -159,7 +158,7 @@ def test_an_earlier_attempt_does_not_come_back() -> None:
     """Attempts count upwards: what was delivered late steps aside."""
     run = request("outcome")
     with begin(run, command="outcome", attempt=1), begin(run, command="outcome", attempt=0) as late:
-        assert isinstance(late, Taken)
+        assert isinstance(late, AlreadyClaimed)
 
 
 def test_a_zombie_writes_nothing() -> None:
@@ -198,7 +197,7 @@ def test_a_run_without_a_row_gets_one(
     run = JobRun.objects.get()
     assert (str(run.pk), run.status, run.trigger) == (run_id, Status.SUCCEEDED, Trigger.DELAY)
     assert (run.argv, run.execution, worked) == (["echo", "--partner=7"], EXECUTION, ["worked"])
-    assert [record.__dict__["action"] for record in caplog.records] == ["run_restored"]
+    assert [record.__dict__["action"] for record in caplog.records] == ["run_recreated"]
 
 
 def test_another_commands_run_is_left_alone(container: Container, worked: list[str]) -> None:

@@ -17,16 +17,15 @@ import pytest
 from django.core.management import call_command
 from django.db import Error, connections
 
-from cloudrun_jobs import interrupts
 from cloudrun_jobs.exceptions import JobInterrupted
-from cloudrun_jobs.interrupts import Interrupt
+from cloudrun_jobs.execution import interrupts
+from cloudrun_jobs.execution.attempt import Attempt
+from cloudrun_jobs.execution.interrupts import Interrupt
 from cloudrun_jobs.models import JobRun, Status, TaskRun
-from cloudrun_jobs.runs.attempts import Attempt
 from cloudrun_jobs.signals import job_finished, job_skipped
 from tests.jobs.management.commands import echo, outcome
 from tests.locks.workers import database_settings
-
-from .conftest import EXECUTION, Container, begin, request
+from tests.runs.conftest import EXECUTION, Container, begin, request
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -35,7 +34,7 @@ TERMINATED = """
 import atexit, os, signal, sys
 import django
 django.setup()
-from cloudrun_jobs.runs.attempts import Attempt
+from cloudrun_jobs.execution.attempt import Attempt
 from django.core.management import execute_from_command_line
 
 def terminate():
@@ -186,7 +185,7 @@ def test_an_end_that_cannot_be_recorded_is_told(
     assert (heard["status"], heard["stored"], heard["error"]) == (Status.SUCCEEDED, Status.RUNNING, None)
     assert heard["run"].result == {"words": [], "partner": 7, "note": None}
     actions = [record.__dict__["action"] for record in caplog.records]
-    assert actions == ["job_started", "run_troubled", "job_finished", "job_delayed"]
+    assert actions == ["job_started", "run_record_failed", "job_finished", "job_delayed"]
 
 
 def test_an_end_that_another_gave_it_is_told(told: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -206,7 +205,7 @@ def test_work_that_is_done_is_not_cut_off(monkeypatch: pytest.MonkeyPatch) -> No
     with begin(run) as attempt:
         assert isinstance(attempt, Attempt)
         attempt.succeed("done")
-        attempt.cut_off(Interrupt())
+        attempt.terminate(Interrupt())
         seen = JobRun.objects.get()
 
     assert (left, seen.status, seen.result) == ([0], Status.SUCCEEDED, "done")
@@ -246,8 +245,8 @@ def test_a_process_that_runs_another_job_hears_again(
     """Deaf is what ends; a script may run a second job after the first."""
     monkeypatch.setattr(echo.Command, "run", lambda self, **options: signal.raise_signal(signal.SIGTERM))
     container.environment()
-    with interrupts.handled() as interrupt:
-        interrupt.let_end()
+    with interrupts.handle_signals() as interrupt:
+        interrupt.ignore_further_signals()
 
     assert signal.getsignal(signal.SIGTERM) == signal.SIG_IGN
     assert container.run("echo") == 143

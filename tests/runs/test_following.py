@@ -22,14 +22,13 @@ from cloudrun_jobs import JobCancelled, JobFailed, conf
 from cloudrun_jobs.backends import current, inline
 from cloudrun_jobs.backends.inline import InlineBackend
 from cloudrun_jobs.models import JobRun, Status, TaskRun
-from cloudrun_jobs.models.clock import Now
-from cloudrun_jobs.runs import reconciling
-from cloudrun_jobs.signals import run_settled
-from tests.cloudrun.server import CloudRun
+from cloudrun_jobs.models.functions import Now
+from cloudrun_jobs.runs import reconcile
+from cloudrun_jobs.signals import run_reconciled
+from tests.backends.server import CloudRun
 from tests.jobs.management.commands import echo
 from tests.locks.workers import database_settings
-
-from .conftest import request
+from tests.runs.conftest import request
 
 ROOT = Path(__file__).resolve().parents[2]
 LONG_AGO = datetime(2026, 1, 1, tzinfo=UTC)
@@ -49,8 +48,8 @@ Command().delay(partner=7, idempotency_key="once")
 def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Have who listens for a silent process do so for a moment."""
     monkeypatch.setattr(inline, "HEARD_BY", 0.2)
-    monkeypatch.setattr(reconciling, "HEARD_BY", 0.2)
-    monkeypatch.setattr(reconciling, "LOOKS", 0.05)
+    monkeypatch.setattr(reconcile, "HEARD_BY", 0.2)
+    monkeypatch.setattr(reconcile, "LOOKS", 0.05)
 
 
 @pytest.fixture
@@ -139,10 +138,10 @@ def test_the_process_that_works_is_killed(database: str, settings: Settings) -> 
     def hear(run: JobRun, **values: Any) -> None:
         settled.append(run.status)
 
-    run_settled.connect(hear)
+    run_reconciled.connect(hear)
     with pytest.raises(JobFailed, match="process_died: Its process ended without a word"):
         operation.result(timeout=30)
-    run_settled.disconnect(hear)
+    run_reconciled.disconnect(hear)
     assert (JobRun.objects.get().status, TaskRun.objects.get().status) == (Status.LOST, Status.LOST)
     assert settled == [Status.LOST]
 
@@ -209,8 +208,8 @@ def test_a_run_that_stays_silent_is_lost(cloud: CloudRun) -> None:
     """Without an execution there is nobody to ask."""
     silent(environment="production")
 
-    assert reconciling.reconcile(current()) == {"lost": 1}
-    assert reconciling.reconcile(current()) == {}
+    assert reconcile.reconcile(current()) == {"lost": 1}
+    assert reconcile.reconcile(current()) == {}
 
 
 def test_a_database_that_was_away_is_no_silence(cloud: CloudRun, database: str) -> None:
@@ -224,7 +223,7 @@ def test_a_database_that_was_away_is_no_silence(cloud: CloudRun, database: str) 
     timer = Timer(0.5, beat)
     timer.start()
 
-    assert reconciling.reconcile(current()) == {}
+    assert reconcile.reconcile(current()) == {}
     timer.join()
     run.refresh_from_db()
     assert run.status == Status.RUNNING
@@ -233,11 +232,11 @@ def test_a_database_that_was_away_is_no_silence(cloud: CloudRun, database: str) 
 def test_a_run_that_falls_silent_later_is_listened_to_as_long(monkeypatch: pytest.MonkeyPatch) -> None:
     """Only who was silent at each look is given up."""
     seen = iter([[1, 2], [1, 3], [1]])
-    monkeypatch.setattr(reconciling, "LOOKS", 0)
-    monkeypatch.setattr(reconciling.time, "monotonic", iter([0.0, 1.0, 2.0, 100.0]).__next__)
+    monkeypatch.setattr(reconcile, "LOOKS", 0)
+    monkeypatch.setattr(reconcile.time, "monotonic", iter([0.0, 1.0, 2.0, 100.0]).__next__)
     alone = SimpleNamespace(values_list=lambda *a, **k: next(seen), filter=lambda pk__in: pk__in)
 
-    assert reconciling._dead(alone) == {1}
+    assert reconcile._dead(alone) == {1}
 
 
 @pytest.mark.usefixtures("_impatient")
@@ -246,4 +245,4 @@ def test_requests_that_died_in_this_process_are_lost() -> None:
     request(sending_until=LONG_AGO)
     request(sending_until=datetime.now(UTC).replace(year=2100))
 
-    assert reconciling.reconcile(current()) == {"lost": 1}
+    assert reconcile.reconcile(current()) == {"lost": 1}

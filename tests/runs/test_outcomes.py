@@ -16,11 +16,10 @@ from django.core.management.base import CommandError
 from django.db import connections, models, transaction
 
 from cloudrun_jobs.exceptions import LeaseLost, LockTimeout
+from cloudrun_jobs.execution.attempt import Attempt
 from cloudrun_jobs.models import JobRun, Status, TaskRun
-from cloudrun_jobs.runs.attempts import Attempt
 from tests.jobs.management.commands import echo, outcome
-
-from .conftest import Container, begin, request
+from tests.runs.conftest import Container, begin, request
 
 MIB = 2**20
 
@@ -285,7 +284,7 @@ def test_what_tasks_returned_stands_at_their_index() -> None:
     run = request(task_count=3)
     TaskRun.objects.create(run=run, index=2, worker=run.pk, result="of 2")
 
-    assert run.returned == [None, None, "of 2"]
+    assert run.return_value == [None, None, "of 2"]
 
 
 @pytest.mark.parametrize(("length", "is_kept"), [(MIB // 3 - 100, True), (MIB // 3, False)])
@@ -297,7 +296,7 @@ def test_results_that_are_long_together_stay_with_their_tasks(length: int, is_ke
 
     run.refresh_from_db()
     assert (run.status, run.result) == (Status.SUCCEEDED, results if is_kept else None)
-    assert run.returned == results
+    assert run.return_value == results
     assert run.operation.result() == results
 
 

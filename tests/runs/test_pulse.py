@@ -7,13 +7,12 @@ from datetime import UTC, datetime, timedelta
 import pytest
 import time_machine
 
+from cloudrun_jobs.execution import heartbeat
+from cloudrun_jobs.execution.attempt import Attempt
 from cloudrun_jobs.models import JobRun, TaskRun
-from cloudrun_jobs.models.clock import Now
-from cloudrun_jobs.runs import pulse
-from cloudrun_jobs.runs.attempts import Attempt
+from cloudrun_jobs.models.functions import Now
+from tests.runs.conftest import begin, request
 from tests.waiting import wait_for
-
-from .conftest import begin, request
 
 LONG_AGO = datetime(2026, 1, 1, tzinfo=UTC)
 HOUR = timedelta(hours=1)
@@ -22,8 +21,8 @@ HOUR = timedelta(hours=1)
 @pytest.fixture
 def _fast(monkeypatch: pytest.MonkeyPatch) -> None:
     """Have a heart that beats five times a second."""
-    monkeypatch.setattr(pulse, "PROGRESS", 0.05)
-    monkeypatch.setattr(pulse, "BEAT", 0.2)
+    monkeypatch.setattr(heartbeat, "PROGRESS", 0.05)
+    monkeypatch.setattr(heartbeat, "BEAT", 0.2)
 
 
 @pytest.mark.usefixtures("_fast")
@@ -52,10 +51,10 @@ def test_no_beat_comes_after_the_end() -> None:
     """One that was under way when the job ended does not overwrite what was told last."""
     with begin(request()) as attempt:
         assert isinstance(attempt, Attempt)
-        attempt.pulse.note(9, 9, "last")
+        attempt.heartbeat.note(9, 9, "last")
     TaskRun.objects.update(heartbeat_at=LONG_AGO)
-    attempt.pulse.note(1, 9, "late")
-    attempt.pulse._write()
+    attempt.heartbeat.note(1, 9, "late")
+    attempt.heartbeat._write()
 
     assert TaskRun.objects.get().heartbeat_at == LONG_AGO
     assert str(JobRun.objects.get().progress) == "9 of 9: last"

@@ -12,11 +12,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cloudrun_jobs.models import JobRun, Status
-from cloudrun_jobs.models.statuses import FINISHED, SOURCES, UNFINISHED
-from cloudrun_jobs.operations import Observation
-from cloudrun_jobs.runs import patience
-
-from .conftest import request
+from cloudrun_jobs.models.statuses import ALLOWED_SOURCES, FINISHED, UNFINISHED
+from cloudrun_jobs.operations import ExecutionState
+from cloudrun_jobs.runs import database
+from tests.runs.conftest import request
 
 # What may still change once a run has ended: a failed attempt is tried again, a lost container turns up.
 REVIVALS = {(Status.FAILED, Status.RUNNING)} | {
@@ -34,9 +33,9 @@ MOVES = list(product(Status, Status))
 def test_every_move_is_allowed_or_refused(source: Status, to: Status) -> None:
     """The row moves if it may; if not, neither the row nor the object says that it did."""
     run = request(status=source)
-    allowed = source in SOURCES[to]
+    allowed = source in ALLOWED_SOURCES[to]
 
-    assert run.move(to, reason="told") is allowed
+    assert run.transition(to, reason="told") is allowed
     assert (run.status, run.reason) == ((to, "told") if allowed else (source, ""))
     stored = JobRun.objects.get()
     assert (stored.status, stored.reason) == (run.status, run.reason)
@@ -45,7 +44,7 @@ def test_every_move_is_allowed_or_refused(source: Status, to: Status) -> None:
 def test_a_run_is_looked_for_by_its_id() -> None:
     """Not by the status it leaves, of which an index may have many dead entries."""
     JobRun.objects.bulk_create(JobRun(command="echo", status=Status.SUCCEEDED) for _ in range(2_000))
-    connection = connections[patience.alias()]
+    connection = connections[database.database_alias()]
     with CaptureQueriesContext(connection) as captured:
         assert request().move(Status.SENT)
 
@@ -59,13 +58,15 @@ def test_a_run_is_looked_for_by_its_id() -> None:
 
 def test_what_has_ended_stays_ended() -> None:
     """But for the moves that are documented."""
-    assert {(source, to) for source, to in MOVES if source in FINISHED and source in SOURCES[to]} == REVIVALS
+    assert {
+        (source, to) for source, to in MOVES if source in FINISHED and source in ALLOWED_SOURCES[to]
+    } == REVIVALS
 
 
 def test_nothing_goes_back_to_pending() -> None:
     """What was sent is not sent again."""
-    assert SOURCES[Status.PENDING] == ()
-    assert set(SOURCES[Status.SENT]) == {Status.PENDING}
+    assert ALLOWED_SOURCES[Status.PENDING] == ()
+    assert set(ALLOWED_SOURCES[Status.SENT]) == {Status.PENDING}
     assert set(Status) == FINISHED | UNFINISHED
 
 
@@ -76,7 +77,7 @@ def test_any_sequence_of_moves_by_two_processes(moves: list[tuple[Status, int]])
     objects = [run, JobRun.objects.get(pk=run.pk)]
     status = Status.PENDING
     for to, which in moves:
-        allowed = status in SOURCES[to]
+        allowed = status in ALLOWED_SOURCES[to]
         status = to if allowed else status
 
         assert objects[which].move(to) is allowed
@@ -89,7 +90,7 @@ def test_what_a_service_says_does_not_overrule_the_container(status: Status, see
     """A run that ended by itself is not settled from outside."""
     run = request(status=status)
 
-    assert run.settle(Observation(status=seen), run.execution) is False
+    assert run.apply_state(ExecutionState(status=seen), run.execution) is False
     run.refresh_from_db()
     assert run.status == status
 
@@ -98,6 +99,6 @@ def test_an_execution_that_goes_on_settles_nothing() -> None:
     """An observation without an end changes nothing."""
     run = request(status=Status.RUNNING)
 
-    assert run.settle(Observation(status=None), run.execution) is False
+    assert run.apply_state(ExecutionState(status=None), run.execution) is False
     run.refresh_from_db()
     assert (run.status, run.finished_at) == (Status.RUNNING, None)

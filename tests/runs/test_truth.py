@@ -14,16 +14,15 @@ from django.db.models import Q
 
 from cloudrun_jobs.backends import current
 from cloudrun_jobs.exceptions import AccessDenied, JobFailed, JobInterrupted, QuotaExhausted
+from cloudrun_jobs.execution.attempt import Attempt, is_nested
+from cloudrun_jobs.execution.claim import AlreadyClaimed
 from cloudrun_jobs.models import JobRun, Status, TaskRun
-from cloudrun_jobs.models.clock import Now
-from cloudrun_jobs.operations import Observation, Operation
-from cloudrun_jobs.runs.attempts import Attempt, within_another
-from cloudrun_jobs.runs.claims import Taken
-from cloudrun_jobs.runs.reconciling import reconcile
-from tests.cloudrun.server import CloudRun
+from cloudrun_jobs.models.functions import Now
+from cloudrun_jobs.operations import ExecutionState, Operation
+from cloudrun_jobs.runs.reconcile import reconcile
+from tests.backends.server import CloudRun
 from tests.jobs.management.commands import echo
-
-from .conftest import EXECUTION, OTHER, Container, begin, request
+from tests.runs.conftest import EXECUTION, OTHER, Container, begin, request
 
 LONG_AGO = "2026-01-01T00:00:00Z"
 PLACE = "projects/acme/locations/europe-west4/jobs/echo-test/executions"
@@ -33,7 +32,7 @@ def test_another_executions_end_is_not_the_runs() -> None:
     """An execution that stepped aside succeeded; the one that works may yet fail."""
     run = request(status=Status.RUNNING, execution=EXECUTION)
 
-    assert run.settle(Observation(status="succeeded"), OTHER) is False
+    assert run.apply_state(ExecutionState(status="succeeded"), OTHER) is False
     assert JobRun.objects.get().status == Status.RUNNING
 
 
@@ -122,7 +121,7 @@ def test_a_job_that_calls_jobs_in_threads() -> None:
     """They are runs of their own, as one that it calls itself is."""
     seen = []
     with begin(request()):
-        thread = Thread(target=lambda: seen.append(within_another()))
+        thread = Thread(target=lambda: seen.append(is_nested()))
         thread.start()
         thread.join()
 
@@ -163,10 +162,10 @@ def test_one_run_does_not_stop_the_looking_after_of_others(
     for execution in (EXECUTION, OTHER):
         request("echo", environment="production", status=Status.SENT, execution=execution, sent_at=LONG_AGO)
 
-    def denied(backend: object, run: JobRun) -> Observation:
+    def denied(backend: object, run: JobRun) -> ExecutionState:
         if run.execution == EXECUTION:
             raise AccessDenied("no")
-        return Observation(status="failed", reason="exit_code")
+        return ExecutionState(status="failed", reason="exit_code")
 
     monkeypatch.setattr(type(current()), "observe", denied)
     with pytest.raises(Exception, match="want of a permission"):
@@ -203,7 +202,7 @@ def test_times_are_utc_in_any_session() -> None:
     """MySQL's own clock is its session's."""
     before = datetime.now(UTC) - timedelta(minutes=1)
     run = request()
-    run.write(Q(), started_at=Now())
+    run.update_if(Q(), started_at=Now())
 
     assert before < JobRun.objects.get().started_at < datetime.now(UTC) + timedelta(minutes=1)
     assert before < JobRun.objects.get().created_at < datetime.now(UTC) + timedelta(minutes=1)
@@ -229,7 +228,7 @@ def test_an_answer_does_not_take_a_run_from_who_has_claimed_it(cloud: CloudRun) 
     """An execution that was started twice may claim its run before the answer about the other one is there."""
     run = request(status=Status.RUNNING, execution=OTHER)
 
-    assert run.sent(answered(EXECUTION)) is False
+    assert run.mark_sent(answered(EXECUTION)) is False
     assert JobRun.objects.get().execution == OTHER
 
 
@@ -237,7 +236,7 @@ def test_an_answer_does_not_stop_a_run_that_has_begun(cloud: CloudRun) -> None:
     """A container may be faster than the answer about it: the run gets its name and goes on."""
     run = request(status=Status.RUNNING, execution=EXECUTION)
 
-    assert run.sent(answered(EXECUTION)) is True
+    assert run.mark_sent(answered(EXECUTION)) is True
     run.refresh_from_db()
     assert (run.status, run.execution_name) == (Status.RUNNING, f"{PLACE}/{EXECUTION}")
 
@@ -246,14 +245,16 @@ def test_a_run_that_was_sent_is_its_executions() -> None:
     """Another execution that is told the same run steps aside, though it comes first."""
     run = request(status=Status.SENT, execution=EXECUTION)
     with begin(run, execution=OTHER) as other, begin(run) as own:
-        assert isinstance(other, Taken)
+        assert isinstance(other, AlreadyClaimed)
         assert isinstance(own, Attempt)
 
 
 def test_what_the_container_said_is_kept() -> None:
     """The service's words on its end do not replace the error of the job."""
     run = request(status=Status.RUNNING, execution=EXECUTION, error_message="no such invoice")
-    run.settle(Observation(status="failed", reason="exit_code", message="The container exited with 1."), EXECUTION)
+    run.apply_state(
+        ExecutionState(status="failed", reason="exit_code", message="The container exited with 1."), EXECUTION
+    )
 
     run.refresh_from_db()
     assert (run.status, run.error_message) == (Status.FAILED, "no such invoice")

@@ -15,8 +15,8 @@ import pytest
 from django.core.management import call_command
 from django.db import connections
 
-from . import redis, sql
-from .process import Server
+from tests.servers import redis, sql
+from tests.servers.process import Server
 
 
 def add_database(alias: str, settings: dict[str, Any]) -> str:

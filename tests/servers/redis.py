@@ -6,7 +6,7 @@ from pathlib import Path
 
 from redis import Redis
 
-from .process import Server, directory, free_port
+from tests.servers.process import Server, directory, free_port
 
 
 def redis_program() -> str:

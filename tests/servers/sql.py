@@ -8,7 +8,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from .process import Server, directory, free_port, need, run
+from tests.servers.process import Server, directory, free_port, need, run
 
 
 def postgres() -> Server:

@@ -11,19 +11,19 @@ import time
 from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
-from ... import conf
-from ...conf import Settings
-from ...exceptions import InvalidSettings
-from ...reservation import CLOUD_SCHEDULER, CLOUD_TASKS
-from ..base import RemoteBackend, Request
+from cloudrun_jobs import conf
+from cloudrun_jobs.backends.base import RemoteBackend, Request
+from cloudrun_jobs.conf import Settings
+from cloudrun_jobs.exceptions import InvalidSettings
+from cloudrun_jobs.spec.reservation import CLOUD_SCHEDULER, CLOUD_TASKS
 
 if TYPE_CHECKING:
-    from ...models import JobRun
-    from ...operations import Observation
-    from ...reservation import Reservation
-    from .jobs import Jobs
-    from .operation import CloudRunOperation
-    from .schedules import Schedules
+    from cloudrun_jobs.backends.cloudrun.operation import CloudRunOperation
+    from cloudrun_jobs.deploy.cloudrun.jobs import Jobs
+    from cloudrun_jobs.deploy.cloudrun.schedules import Schedules
+    from cloudrun_jobs.models import JobRun
+    from cloudrun_jobs.operations import ExecutionState
+    from cloudrun_jobs.spec.reservation import Reservation
 
 
 class CloudRunBackend(RemoteBackend):
@@ -73,12 +73,12 @@ class CloudRunBackend(RemoteBackend):
         self.tasks_queue = _text("tasks_queue", tasks_queue)
         if reservations == CLOUD_TASKS and tasks_queue is None:
             hint = "Create one: gcloud tasks queues create NAME --location=REGION"
-            words = f"{conf.place('OPTIONS', 'tasks_queue')}: required for Cloud Tasks, not set."
+            words = f"{conf.setting_name('OPTIONS', 'tasks_queue')}: required for Cloud Tasks, not set."
             raise InvalidSettings(words, hint=hint)
 
     def wait_turn(self) -> float:
         """Wait while this process has started as many executions in the last minute as it may."""
-        from .sending import turns
+        from cloudrun_jobs.backends.cloudrun.executions import turns
 
         before = time.monotonic()
         turns(self.runs_per_minute).wait_turn()
@@ -86,31 +86,31 @@ class CloudRunBackend(RemoteBackend):
 
     def start(self, request: Request, *, timeout: float) -> CloudRunOperation:
         """Ask Cloud Run for an execution; its service keeps it once this returns."""
-        from .sending import run_job
+        from cloudrun_jobs.backends.cloudrun.executions import run_job
 
         return run_job(self, request, timeout)
 
     def find(self, request: Request, *, timeout: float) -> CloudRunOperation | None:
         """Look for an execution that was started for the request, though no answer said so."""
-        from .sending import find_execution
+        from cloudrun_jobs.backends.cloudrun.executions import find_execution
 
         return find_execution(self, request, min(timeout, self.rpc_timeout))
 
     def reserve(self, request: Request, reservation: Reservation, *, timeout: float) -> str:
         """Make an entry of Cloud Scheduler that is due once, or a task."""
         if self.reservations == CLOUD_TASKS:
-            from .tasks import reserve
+            from cloudrun_jobs.backends.cloudrun.tasks_reservations import reserve
         else:
-            from .reservations import reserve
+            from cloudrun_jobs.backends.cloudrun.reservations import reserve
 
         return reserve(self, request, reservation, timeout=min(timeout, self.rpc_timeout))
 
     def unreserve(self, entry: str) -> None:
         """Delete it, wherever it was made: of the two names, a task's alone has parts."""
         if "/" in entry:
-            from .tasks import unreserve
+            from cloudrun_jobs.backends.cloudrun.tasks_reservations import unreserve
         else:
-            from .reservations import unreserve
+            from cloudrun_jobs.backends.cloudrun.reservations import unreserve
 
         unreserve(self, entry)
 
@@ -127,7 +127,7 @@ class CloudRunBackend(RemoteBackend):
         if account is None:
             raise InvalidSettings(
                 "reserve(): no service account to start the run as.",
-                hint=f"Set {conf.place('OPTIONS', 'scheduler_service_account')}.",
+                hint=f"Set {conf.setting_name('OPTIONS', 'scheduler_service_account')}.",
             )
         return account
 
@@ -145,14 +145,14 @@ class CloudRunBackend(RemoteBackend):
         """Return the handle on a run's execution, which may not be there yet."""
         from google.cloud.run_v2 import Execution
 
-        from .operation import CloudRunOperation
+        from cloudrun_jobs.backends.cloudrun.operation import CloudRunOperation
 
         execution = Execution(name=run.execution_name or self._name(run), log_uri=run.log_uri)
         return CloudRunOperation(str(run.pk), self, execution=execution)
 
-    def observe(self, run: JobRun) -> Observation:
+    def get_state(self, run: JobRun) -> ExecutionState:
         """Ask Cloud Run what became of a run's execution."""
-        return self.operation(run).observe()
+        return self.operation(run).get_state()
 
     def _name(self, run: JobRun) -> str:
         """Return the full name of an execution that nobody of us started, and that told its short one."""
@@ -160,13 +160,13 @@ class CloudRunBackend(RemoteBackend):
 
     def jobs(self) -> Jobs:
         """Return the Cloud Run Jobs."""
-        from .jobs import Jobs
+        from cloudrun_jobs.deploy.cloudrun.jobs import Jobs
 
         return Jobs(self)
 
     def schedules(self) -> Schedules:
         """Return the entries of Cloud Scheduler."""
-        from .schedules import Schedules
+        from cloudrun_jobs.deploy.cloudrun.schedules import Schedules
 
         return Schedules(self)
 
@@ -184,7 +184,7 @@ def _check_number(option: str, value: object) -> None:
     """All of them are limits that nobody sets beyond ten thousand."""
     if isinstance(value, bool) or not isinstance(value, int | float) or not 1 <= value <= 10_000:
         raise InvalidSettings(
-            f"{conf.place('OPTIONS', option)}: expected a number from 1 to 10000, got {value!r}."
+            f"{conf.setting_name('OPTIONS', option)}: expected a number from 1 to 10000, got {value!r}."
         )
 
 
@@ -202,7 +202,7 @@ def _text(option: str, value: str | None) -> str | None:
     """Return an option's value, checked."""
     pattern, expected = TEXTS[option]
     if value is not None and not (isinstance(value, str) and re.fullmatch(pattern, value)):
-        raise InvalidSettings(f"{conf.place('OPTIONS', option)}: expected {expected}, got {value!r}.")
+        raise InvalidSettings(f"{conf.setting_name('OPTIONS', option)}: expected {expected}, got {value!r}.")
     return value
 
 
@@ -211,7 +211,7 @@ def _check_loopback(endpoint: object) -> None:
     host, _, port = str(endpoint).rpartition(":")
     if not port.isdecimal() or not _is_loopback(host.strip("[]")):
         raise InvalidSettings(
-            f"{conf.place('OPTIONS', 'endpoint')}: expected 'host:port' of this machine, got {endpoint!r}.",
+            f"{conf.setting_name('OPTIONS', 'endpoint')}: expected 'host:port' of this machine, got {endpoint!r}.",
             hint="Example: '127.0.0.1:8086'. Leave it out for the real service.",
         )
 

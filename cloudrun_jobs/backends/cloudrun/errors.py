@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from google.api_core import exceptions as api
 from google.auth.exceptions import GoogleAuthError
 
-from ...exceptions import (
+from cloudrun_jobs.exceptions import (
     AccessDenied,
     JobNotDeployed,
     OutcomeUnknown,
@@ -28,7 +28,7 @@ UNCERTAIN = (api.ServerError, api.Aborted, api.Cancelled, api.RetryError)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Call:
+class ApiMethod:
     """What a call needs, and whether it starts an execution: that alone must not be repeated blindly.
 
     `hints` say what to do after a refusal that means something in this call.
@@ -42,7 +42,7 @@ class Call:
 
 
 @contextmanager
-def translated(resource: str, call: Call, *, endpoint: str | None) -> Iterator[None]:
+def translate_errors(resource: str, call: ApiMethod, *, endpoint: str | None) -> Iterator[None]:
     """Turn what a call about `resource` raises into this package's errors."""
     try:
         yield
@@ -50,7 +50,7 @@ def translated(resource: str, call: Call, *, endpoint: str | None) -> Iterator[N
         raise _translate(error, resource, call, endpoint) from error
 
 
-def _translate(error: Exception, resource: str, call: Call, endpoint: str | None) -> ServiceError:
+def _translate(error: Exception, resource: str, call: ApiMethod, endpoint: str | None) -> ServiceError:
     said = _sentence(getattr(error, "message", None) or str(error))
     match error:
         case api.Forbidden():
@@ -78,16 +78,16 @@ def _sentence(words: str) -> str:
     return words if words.endswith((".", "!", "?")) else f"{words}."
 
 
-def _hint(error: Exception, call: Call) -> str:
+def _hint(error: Exception, call: ApiMethod) -> str:
     return next((hint for kind, hint in call.hints.items() if isinstance(error, kind)), "")
 
 
-def _how_to_grant(call: Call) -> str:
+def _how_to_grant(call: ApiMethod) -> str:
     also = f", and {call.also}" if call.also else ""
     return f"Grant {call.permission} ({call.role}) on it{also} to the identity this process runs as."
 
 
-def _no_answer(words: str, call: Call, endpoint: str | None) -> ServiceError:
+def _no_answer(words: str, call: ApiMethod, endpoint: str | None) -> ServiceError:
     where = f"Is a server running at {endpoint}?" if endpoint else ""
     if call.starts:
         return OutcomeUnknown(words, hint=f"{where} It may have been started: look before repeating.".strip())

@@ -18,15 +18,15 @@ from google.api_core.retry import Retry
 from google.cloud.run_v2 import Execution
 from google.longrunning.operations_pb2 import Operation as LongRunningOperation
 
-from ...exceptions import JobCancelled, JobFailed, QuotaExhausted, ServiceError, ServiceUnavailable
-from ...models import JobRun, Status
-from ...operations import Observation, Operation
-from . import clients
-from .errors import Call, translated
-from .outcome import failure, observed
+from cloudrun_jobs.backends.cloudrun import clients
+from cloudrun_jobs.backends.cloudrun.errors import ApiMethod, translate_errors
+from cloudrun_jobs.backends.cloudrun.outcome import failure, observed
+from cloudrun_jobs.exceptions import JobCancelled, JobFailed, QuotaExhausted, ServiceError, ServiceUnavailable
+from cloudrun_jobs.models import JobRun, Status
+from cloudrun_jobs.operations import ExecutionState, Operation
 
 if TYPE_CHECKING:
-    from . import CloudRunBackend
+    from cloudrun_jobs.backends.cloudrun import CloudRunBackend
 
 POLLING = DEFAULT_POLLING.with_timeout(None)
 
@@ -35,8 +35,8 @@ GOOD = (Status.SUCCEEDED, Status.SKIPPED)
 
 # After these the next poll may see more: they say nothing of the execution.
 PASSING = (ServiceUnavailable, QuotaExhausted)
-GET = Call(permission="run.executions.get", role="roles/run.viewer")
-CANCEL = Call(permission="run.executions.cancel", role="roles/run.developer")
+GET = ApiMethod(permission="run.executions.get", role="roles/run.viewer")
+CANCEL = ApiMethod(permission="run.executions.cancel", role="roles/run.developer")
 
 
 class CloudRunOperation(PollingFuture, Operation):
@@ -104,7 +104,7 @@ class CloudRunOperation(PollingFuture, Operation):
         if not self.execution_name:
             return JobRun.objects.get(pk=self.run_id).cancel()
         client = clients.executions(self._endpoint)
-        with translated(self.execution_name, CANCEL, endpoint=self._endpoint):
+        with translate_errors(self.execution_name, CANCEL, endpoint=self._endpoint):
             try:
                 client.cancel_execution(name=self.execution_name, timeout=self._rpc_timeout)
             except api.FailedPrecondition:
@@ -124,15 +124,15 @@ class CloudRunOperation(PollingFuture, Operation):
                 return
         fn(self)
 
-    def observe(self, retry: Retry | None = None) -> Observation:
+    def get_state(self, retry: Retry | None = None) -> ExecutionState:
         """Ask once what became of the execution; one that Cloud Run does not know is lost."""
         client = clients.executions(self._endpoint)
-        with translated(self.execution_name, GET, endpoint=self._endpoint):
+        with translate_errors(self.execution_name, GET, endpoint=self._endpoint):
             try:
                 name = self.execution_name
                 self._execution = client.get_execution(name=name, retry=retry, timeout=self._rpc_timeout)
             except api.NotFound:
-                return Observation(status="lost", reason="deleted", message="Cloud Run has no such execution.")
+                return ExecutionState(status="lost", reason="deleted", message="Cloud Run has no such execution.")
         return observed(self._execution)
 
     def _wait_for_callbacks(self) -> None:
@@ -159,13 +159,13 @@ class CloudRunOperation(PollingFuture, Operation):
         if not self.execution_name:
             return
         try:
-            seen = self.observe(retry)
+            seen = self.get_state(retry)
         except PASSING:
             return
         if seen.status is not None and (outcome := self._settled(seen)):
             self._end(outcome)
 
-    def _settled(self, seen: Observation) -> JobRun | Exception | None:
+    def _settled(self, seen: ExecutionState) -> JobRun | Exception | None:
         """Bring the record in line with what was seen; return it for a success, else what went wrong.
 
         None if the execution stepped aside for another one, which is followed from then on.
@@ -175,7 +175,7 @@ class CloudRunOperation(PollingFuture, Operation):
         if run.execution and run.execution != name:
             self._execution = Execution(name=f"{place}/{run.execution}")
             return None
-        run.settle(seen, name)
+        run.apply_state(seen, name)
         if seen.status == Status.LOST:
             return _told(run) if run.is_finished else JobFailed(f"{self.execution_name}: deleted.")
         if run.is_finished and run.status not in GOOD:
@@ -190,7 +190,7 @@ class CloudRunOperation(PollingFuture, Operation):
             if isinstance(outcome, Exception):
                 self.set_exception(outcome)
             else:
-                self.set_result(outcome.returned)
+                self.set_result(outcome.return_value)
 
 
 def _in_its_words(failed: JobFailed | None, run: JobRun) -> Exception | JobRun:

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from google.cloud.run_v2 import Condition, Execution
 
-from ...exceptions import JobCancelled, JobFailed
-from ...operations import Observation
+from cloudrun_jobs.exceptions import JobCancelled, JobFailed
+from cloudrun_jobs.operations import ExecutionState
 
 ENDED = (Condition.State.CONDITION_SUCCEEDED, Condition.State.CONDITION_FAILED)
 CANCELLED = (Condition.ExecutionReason.CANCELLED, Condition.ExecutionReason.CANCELLING)
@@ -32,10 +32,10 @@ def failure(execution: Execution) -> JobFailed | None:
     return (JobCancelled if _was_cancelled(execution) else JobFailed)(words, hint=hint)
 
 
-def observed(execution: Execution) -> Observation:
+def observed(execution: Execution) -> ExecutionState:
     """Return what the execution says, in this package's words."""
     containers = execution.template.containers
-    return Observation(
+    return ExecutionState(
         status=_status(execution) if has_ended(execution) else None,
         reason=_reason(execution),
         message="" if _succeeded(execution) else _completed(execution).message,

@@ -8,15 +8,15 @@ from typing import TYPE_CHECKING
 from google.api_core.exceptions import AlreadyExists, NotFound
 from google.cloud.scheduler_v1.types import CreateJobRequest, HttpMethod, HttpTarget, Job, OAuthToken
 
-from ...plans import RESERVATION, Mark
-from ...reservation import MINUTE, Reservation
-from ..base import Request
-from . import clients, entries
-from .errors import translated
-from .schedules import CREATE, DELETE
+from cloudrun_jobs.backends.base import Request
+from cloudrun_jobs.backends.cloudrun import clients, targets
+from cloudrun_jobs.backends.cloudrun.errors import translate_errors
+from cloudrun_jobs.deploy.cloudrun.schedules import CREATE, DELETE
+from cloudrun_jobs.deploy.plan import RESERVATION, OwnershipLabel
+from cloudrun_jobs.spec.reservation import MINUTE, Reservation
 
 if TYPE_CHECKING:
-    from . import CloudRunBackend
+    from cloudrun_jobs.backends.cloudrun import CloudRunBackend
 
 
 def reserve(backend: CloudRunBackend, request: Request, reservation: Reservation, *, timeout: float) -> str:
@@ -26,7 +26,7 @@ def reserve(backend: CloudRunBackend, request: Request, reservation: Reservation
     """
     job = _job(backend, request, reservation)
     client = clients.scheduler(backend.endpoint)
-    with translated(job.name, CREATE, endpoint=backend.endpoint):
+    with translate_errors(job.name, CREATE, endpoint=backend.endpoint):
         try:
             made = client.create_job(CreateJobRequest(parent=backend.scheduler_parent, job=job), timeout=timeout)
         except AlreadyExists:
@@ -40,18 +40,18 @@ def reserve(backend: CloudRunBackend, request: Request, reservation: Reservation
 def unreserve(backend: CloudRunBackend, entry: str) -> None:
     """Delete the entry, if it is still there."""
     name = f"{backend.scheduler_parent}/jobs/{entry}"
-    with translated(name, DELETE, endpoint=backend.endpoint), suppress(NotFound):
+    with translate_errors(name, DELETE, endpoint=backend.endpoint), suppress(NotFound):
         clients.scheduler(backend.endpoint).delete_job(name=name, timeout=backend.rpc_timeout)
 
 
 def _job(backend: CloudRunBackend, request: Request, reservation: Reservation) -> Job:
-    mark = Mark(environment=backend.settings.environment, command=request.argv[0], kind=RESERVATION)
+    mark = OwnershipLabel(environment=backend.settings.environment, command=request.argv[0], kind=RESERVATION)
     settings = backend.settings
     target = HttpTarget(
-        uri=entries.job_url(settings.project, settings.region, request.job),
+        uri=targets.job_url(settings.project, settings.region, request.job),
         http_method=HttpMethod.POST,
         headers={"Content-Type": "application/json"},
-        body=entries.written(entries.job_body(request.argv, request.environment)),
+        body=targets.encode_body(targets.job_body(request.argv, request.environment)),
         oauth_token=OAuthToken(service_account_email=backend.reserving_account()),
     )
     return Job(

@@ -27,16 +27,16 @@ from django.db.backends.utils import CursorWrapper
 from django.db.transaction import TransactionManagementError
 from django.utils.functional import cached_property
 
-from ... import conf
-from ...conf import INLINE_ENVIRONMENTS, Settings
-from ...exceptions import InvalidSettings, LockMisused, LockTablesMissing, LockUnavailable, LockUnknown
-from ..base import Grant, Holder, Holders, LockBackend, Owner
-from ..keys import LockName
-from .joining import Joined
-from .lending import Connections
-from .prepared import Statement
-from .rows import Row
-from .statements import DIALECTS, SLOTS, TASKS, Dialect
+from cloudrun_jobs import conf
+from cloudrun_jobs.conf import INLINE_ENVIRONMENTS, Settings
+from cloudrun_jobs.exceptions import InvalidSettings, LockMisused, LockTablesMissing, LockUnavailable, LockUnknown
+from cloudrun_jobs.locks.base import Grant, Holder, Holders, LockBackend, Owner
+from cloudrun_jobs.locks.database.dialects import DIALECTS, SLOTS, TASKS, Dialect
+from cloudrun_jobs.locks.database.pool import ConnectionPool
+from cloudrun_jobs.locks.database.prepared import Statement
+from cloudrun_jobs.locks.database.rows import Row
+from cloudrun_jobs.locks.database.transactions import TransactionalLeases
+from cloudrun_jobs.locks.names import LockName
 
 T = TypeVar("T")
 
@@ -50,13 +50,15 @@ class DatabaseLocks(LockBackend):
         super().__init__(settings, **options)
         if using not in connections:
             hint = f"Databases: {', '.join(connections)}."
-            raise InvalidSettings(f"{conf.place('LOCKS', 'OPTIONS', 'using')}: no database {using!r}.", hint=hint)
+            raise InvalidSettings(
+                f"{conf.setting_name('LOCKS', 'OPTIONS', 'using')}: no database {using!r}.", hint=hint
+            )
         self.using = using
         self._refused = ""  # The lock that was not to be had last: who asks again looks before trying to take it.
         # Inline, nothing may stay open: a test database cannot be dropped while somebody is connected.
         keep = settings.environment not in INLINE_ENVIRONMENTS
-        self._connections = Connections(using, keep=keep, prepare=lambda cursor: self.dialect.prepare(cursor))
-        self._joined = Joined(using)
+        self._connections = ConnectionPool(using, keep=keep, prepare=lambda cursor: self.dialect.prepare(cursor))
+        self._joined = TransactionalLeases(using)
 
     @cached_property
     def dialect(self) -> Dialect:
@@ -64,7 +66,7 @@ class DatabaseLocks(LockBackend):
         vendor = connections[self.using].vendor
         if vendor not in DIALECTS:
             raise InvalidSettings(
-                f"{conf.place('LOCKS')}: {vendor} keeps no locks.",
+                f"{conf.setting_name('LOCKS')}: {vendor} keeps no locks.",
                 hint=f"Use one of {', '.join(DIALECTS)}, or cloudrun_jobs.locks.redis.RedisLocks.",
             )
         return DIALECTS[vendor]()
@@ -99,7 +101,7 @@ class DatabaseLocks(LockBackend):
         self._joined.forget(grant)
         return self._changed(self.dialect.release, _own(grant))
 
-    def settle(self, grant: Grant, index: int, count: int) -> None:
+    def complete_task(self, grant: Grant, index: int, count: int) -> None:
         slot = (_id(grant.lock, grant.slot), grant.token)
         try:
             insert = f"INSERT INTO {TASKS} (slot_id, token, task_index) VALUES (%s, %s, %s)"
@@ -115,14 +117,14 @@ class DatabaseLocks(LockBackend):
         rows = self._rows("lock_key LIKE %(keys)s", keys=f"{prefix}%")
         return sorted((row.holder() for row in rows if row.live), key=lambda holder: (holder.label, holder.slot))
 
-    def free(self, lock: str) -> Sequence[Holder]:
+    def force_release(self, lock: str) -> Sequence[Holder]:
         found = self._rows("lock_key = %(lock)s OR lock_key LIKE %(parts)s", lock=lock, parts=f"{lock}/%")
         rows = [row for row in found if row.live]
         for row in rows:
             self._changed(self.dialect.free, {"id": _id(row.lock, row.slot)})
         return [row.holder() for row in rows]
 
-    def remembers(self, lock: str) -> bool:
+    def exists(self, lock: str) -> bool:
         return bool(self._rows("lock_key = %(lock)s", lock=lock))
 
     def fence(self, grant: Grant, using: str) -> bool:
@@ -156,7 +158,7 @@ class DatabaseLocks(LockBackend):
                 id="cloudrun_jobs.W021",
             )
 
-    def is_private(self) -> bool:
+    def is_uncommitted(self) -> bool:
         return self._joins() is not None
 
     def close(self) -> None:

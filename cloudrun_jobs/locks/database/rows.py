@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from ..base import Grant, Holder, Owner, moment
+from cloudrun_jobs.locks.base import Grant, Holder, Owner, moment
 
 
 class Row(NamedTuple):

@@ -8,9 +8,9 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.db import InterfaceError, OperationalError
 
-from ...exceptions import CloudRunJobsError
-from ...runs import patience
-from ..verbs import VERBS
+from cloudrun_jobs.exceptions import CloudRunJobsError
+from cloudrun_jobs.management.subcommands import VERBS
+from cloudrun_jobs.runs import database
 
 
 class Command(BaseCommand):
@@ -25,8 +25,10 @@ class Command(BaseCommand):
 
     def handle(self, *args: Any, **options: Any) -> None:
         try:
-            patience.explained(partial(options["verb"].run, self, **options))
+            database.with_migration_hint(partial(options["verb"].run, self, **options))
         except CloudRunJobsError as error:
             raise CommandError(str(error)) from error
         except (OperationalError, InterfaceError) as error:
-            raise CommandError(f"The database {patience.alias()!r} did not do as asked: {error}") from error
+            raise CommandError(
+                f"The database {database.database_alias()!r} did not do as asked: {error}"
+            ) from error

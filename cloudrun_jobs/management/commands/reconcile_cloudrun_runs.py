@@ -9,11 +9,11 @@ from typing import Any
 
 from django.core.management.base import CommandError
 
-from ... import backends, conf
-from ...command import CloudRunJobs
-from ...exceptions import InvalidSettings
-from ...runs.reconciling import DENIED, reconcile
-from ...spec import check_declarations
+from cloudrun_jobs import backends, conf
+from cloudrun_jobs.command import CloudRunJobs
+from cloudrun_jobs.exceptions import InvalidSettings
+from cloudrun_jobs.runs.reconcile import DENIED, reconcile
+from cloudrun_jobs.spec import check_declarations
 
 
 class Command(CloudRunJobs):
@@ -21,7 +21,7 @@ class Command(CloudRunJobs):
     timeout = 300
 
     @property
-    def is_wanted(self) -> bool:
+    def is_enabled(self) -> bool:
         """Whether the settings declare it; what is wrong with them, a check of their own tells."""
         try:
             return bool(conf.load().reconcile)

@@ -7,12 +7,12 @@ from typing import Any
 
 from django.core.management.base import CommandParser
 
-from cloudrun_jobs import jobs as declarations
 from cloudrun_jobs.backends.cloudrun import CloudRunBackend
 from cloudrun_jobs.command import CloudRunJobs
+from cloudrun_jobs.deploy import jobs as declarations
+from cloudrun_jobs.deploy.plan import Desired, Plan, Store
 from cloudrun_jobs.exceptions import CloudRunJobsError
-from cloudrun_jobs.management.syncing import SyncCommand
-from cloudrun_jobs.plans import Declared, Plan, Store
+from cloudrun_jobs.management.sync import SyncCommand
 
 
 class Command(SyncCommand):
@@ -32,7 +32,7 @@ class Command(SyncCommand):
 
     def declared(
         self, jobs: Sequence[CloudRunJobs], backend: CloudRunBackend, options: dict[str, Any]
-    ) -> list[Declared]:
+    ) -> list[Desired]:
         name = options["from_service"]
         service = backend.jobs().of_service(name) if name else None
         return declarations.declared(jobs, backend, image=options["image"], service=service)

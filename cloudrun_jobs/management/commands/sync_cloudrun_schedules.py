@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from cloudrun_jobs import schedules
 from cloudrun_jobs.backends.cloudrun import CloudRunBackend
 from cloudrun_jobs.command import CloudRunJobs
-from cloudrun_jobs.management.syncing import SyncCommand
-from cloudrun_jobs.plans import Declared, Store
+from cloudrun_jobs.deploy import schedules
+from cloudrun_jobs.deploy.plan import Desired, Store
+from cloudrun_jobs.management.sync import SyncCommand
 
 
 class Command(SyncCommand):
@@ -20,5 +20,5 @@ class Command(SyncCommand):
 
     def declared(
         self, jobs: Sequence[CloudRunJobs], backend: CloudRunBackend, options: dict[str, Any]
-    ) -> list[Declared]:
+    ) -> list[Desired]:
         return schedules.declared(jobs, backend)

@@ -5,6 +5,6 @@ With words, only the rules that have one of them are removed.
 
 from __future__ import annotations
 
-from . import claims, ends, requests
+from tests.runs.mutations import claims, ends, requests
 
 MUTATIONS = [*claims.RULES, *ends.RULES, *requests.RULES]

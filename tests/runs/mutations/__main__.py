@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import sys
 
-from tests.mutating import main
-
-from . import MUTATIONS
+from tests.mutation import main
+from tests.runs.mutations import MUTATIONS
 
 sys.exit(main(MUTATIONS, sys.argv[1:]))

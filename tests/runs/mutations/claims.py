@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .rule import rule
+from tests.runs.mutations.rule import rule
 
 ROWS = "models/runs.py"
 STATUSES = "models/statuses.py"

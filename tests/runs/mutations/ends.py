@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .rule import rule
+from tests.runs.mutations.rule import rule
 
 QUERIES = "models/queries.py"
 ATTEMPTS = "runs/attempts.py"
@@ -90,8 +90,8 @@ RULES = [
     rule(
         "an end that another gave the run is seen",
         ATTEMPTS,
-        "        if not self.run.move(to, finished_at=Now(), **values):",
-        "        if self.run.move(to, finished_at=Now(), **values) and False:",
+        "        if not self.run.transition(to, finished_at=Now(), **values):",
+        "        if self.run.transition(to, finished_at=Now(), **values) and False:",
         "runs/test_ends",
     ),
     rule(
@@ -125,7 +125,7 @@ RULES = [
     rule(
         "SIGTERM after the work changes no status",
         "perform.py",
-        "            interrupt.let_end()",
+        "            interrupt.ignore_further_signals()",
         "            pass",
         "runs/test_ends",
     ),
@@ -177,7 +177,7 @@ RULES = [
     rule(
         "a job that is deaf to SIGTERM is recorded before SIGKILL",
         PULSE,
-        "                    cut_off(interrupt)",
+        "                    terminate(interrupt)",
         "                    pass",
         "crashes/test_database",
         only="does_not_heed",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .rule import rule
+from tests.runs.mutations.rule import rule
 
 QUERIES = "models/queries.py"
 CLAIMS = "runs/claims.py"
@@ -86,15 +86,15 @@ RULES = [
     rule(
         "what may pass is postponed",
         REQUESTS,
-        '        run_postponed.send_robust(JobRun, run=run, error=error)\n        return "postponed"',
+        '        dispatch_postponed.send_robust(JobRun, run=run, error=error)\n        return "postponed"',
         '        refuse(run, error)\n        return "refused"',
         "runs/test_requests",
     ),
     rule(
         "a request that was carried out is not refused",
         REQUESTS,
-        "run.move(Status.FAILED, Q(status=Status.PENDING), **values)",
-        "run.move(Status.FAILED, **values)",
+        "run.transition(Status.FAILED, Q(status=Status.PENDING), **values)",
+        "run.transition(Status.FAILED, **values)",
         "runs/test_truth",
     ),
     rule(
@@ -107,22 +107,22 @@ RULES = [
     rule(
         "of two who look after a run one sends it",
         RECONCILING,
-        "    if not run.write(UNSENT, sending_until=Now() + requests.SENDING):",
+        "    if not run.update_if(UNSENT, sending_until=Now() + requests.SENDING):",
         "    if False:",
         "runs/test_truth",
     ),
     rule(
         "an error of the service says nothing of a run",
         RECONCILING,
-        "            run_troubled.send_robust(JobRun, run=run, error=error)",
-        "            run.move(Status.FAILED)",
+        "            run_record_failed.send_robust(JobRun, run=run, error=error)",
+        "            run.transition(Status.FAILED)",
         "runs/test_truth",
     ),
     rule(
         "an execution that is gone did not fail",
         "backends/cloudrun/operation.py",
-        'Observation(status="lost", reason="deleted"',
-        'Observation(status="failed", reason="deleted"',
+        'ExecutionState(status="lost", reason="deleted"',
+        'ExecutionState(status="failed", reason="deleted"',
         "crashes/test_containers",
         only="is_gone",
     ),

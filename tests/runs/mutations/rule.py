@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.mutating import Mutation
+from tests.mutation import Mutation
 
 
 def rule(words: str, path: str, old: str, new: str, *tests: str, only: str = "sqlite") -> Mutation:

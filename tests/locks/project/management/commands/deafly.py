@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from . import work
+from tests.locks.project.management.commands import work
 
 
 class Command(work.Command):

@@ -1,0 +1,41 @@
+"""A Terraform document in JSON, to be put beside others: the provider, and where it logs in, are theirs."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from cloudrun_jobs.deploy.export.declarations import Declarations
+from cloudrun_jobs.deploy.export.terraform import access, jobs, schedules
+from cloudrun_jobs.deploy.export.terraform.expressions import escaped
+
+CALLERS = {
+    "type": "set(string)",
+    "default": [],
+    "description": "Who calls delay() or cancels runs, such as serviceAccount:web@acme.iam.gserviceaccount.com",
+}
+
+
+def text(declarations: Declarations) -> str:
+    return f"{json.dumps(document(declarations), ensure_ascii=False, indent=2)}\n"
+
+
+def document(declarations: Declarations) -> dict[str, Any]:
+    """Return it by kind of resource, then by name; in the same order every time."""
+    accounts = access.Accounts(declarations)
+    resources = {
+        "google_service_account": accounts.resources(),
+        "google_secret_manager_secret_iam_member": access.secret_members(declarations, accounts),
+        "google_cloud_run_v2_job": {
+            job.id: jobs.resource(job, declarations, accounts) for job in declarations.jobs
+        },
+        "google_cloud_run_v2_job_iam_member": access.job_members(declarations, accounts),
+        "google_cloud_scheduler_job": {
+            schedule.id: schedules.resource(schedule, declarations, accounts)
+            for schedule in declarations.schedules
+        },
+    }
+    return {
+        "variable": {access.CALLERS: CALLERS},
+        "resource": {kind: escaped(found) for kind, found in resources.items() if found},
+    }

@@ -1,0 +1,91 @@
+"""How an attempt ended, told from what `run()` raised."""
+
+from __future__ import annotations
+
+import traceback
+from typing import NamedTuple
+
+from django.core.management.base import CommandError
+
+from cloudrun_jobs.exceptions import JobInterrupted, LeaseLost, LockError
+from cloudrun_jobs.models import Status
+
+NOT_STARTED = 75  # EX_TEMPFAIL: nothing is wrong with the job; try again.
+MAX_MESSAGE = 10_000
+MAX_TRACEBACK = 100_000
+
+
+class Outcome(NamedTuple):
+    """What is recorded of an attempt that ended."""
+
+    status: Status
+    exit_code: int = 0
+    reason: str = ""
+    error_class: str = ""
+    error_message: str = ""
+    traceback: str = ""
+
+    @property
+    def may_be_retried(self) -> bool:
+        """Whether Cloud Run starts another attempt of the task, if it has one left."""
+        return self.status == Status.FAILED
+
+
+def outcome_of(error: BaseException | None) -> Outcome:
+    """Return what an attempt comes to that raised this, or nothing."""
+    match error:
+        case None:
+            return Outcome(status=Status.SUCCEEDED)
+        case JobInterrupted():
+            status = Status.FAILED if error.reason == "timeout" else Status.CANCELLED
+            return _with(error, status, error.reason, exit_code_of(error.code))
+        case SystemExit():
+            code = exit_code_of(error.code)
+            return _with(error, Status.FAILED, "exit_code", code) if code else Outcome(status=Status.SUCCEEDED)
+        case KeyboardInterrupt():
+            return _with(error, Status.CANCELLED, "keyboard", 130)
+        case LeaseLost():
+            return _with(error, Status.FAILED, "lock_lost", NOT_STARTED)
+        case LockError():
+            return _with(error, Status.FAILED, "lock", NOT_STARTED)
+        case CommandError():
+            return _with(error, Status.FAILED, "error", exit_code_of(error.returncode) or 1)
+    return _with(error, Status.FAILED, "error", 1)
+
+
+def exit_code_of(code: object) -> int:
+    """Return the status a process ends with after `sys.exit(code)`, and 1 where that byte would lie.
+
+    A status is one byte, so `sys.exit(256)` ends as 0, and Cloud Run would show a success.
+    """
+    if code is None:
+        return 0
+    return (code & 0xFF or int(code != 0)) if isinstance(code, int) else 1
+
+
+def _with(error: BaseException, status: Status, reason: str, code: int) -> Outcome:
+    return Outcome(
+        status=status,
+        exit_code=code,
+        reason=reason,
+        error_class=storable(type(error).__name__)[:200],
+        error_message=_message(error),
+        traceback=_traceback(error),
+    )
+
+
+def _message(error: BaseException) -> str:
+    try:
+        return storable(str(error))[:MAX_MESSAGE]
+    except Exception as failed:  # noqa: BLE001  (an error's own __str__ may raise anything)
+        return f"str() of it raised {type(failed).__name__}."
+
+
+def _traceback(error: BaseException) -> str:
+    # Its end tells more than its beginning.
+    return storable("".join(traceback.format_exception(error)))[-MAX_TRACEBACK:]
+
+
+def storable(text: str) -> str:
+    """Return the text with what databases refuse, NUL and half surrogates, written out."""
+    return text.replace("\0", "\\x00").encode(errors="backslashreplace").decode()

@@ -1,0 +1,255 @@
+"""The statements, in the dialects of the servers. Whether a slot may be taken is decided in one statement.
+
+`{now}` is the server's clock in microseconds since 1970.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, ClassVar
+
+from django.db import Error, OperationalError
+from django.db.backends.utils import CursorWrapper
+
+from cloudrun_jobs.locks.database.prepared import Prepared, Statement, code
+from cloudrun_jobs.models import LockSlot, LockTask, LockToken
+
+SLOTS, TOKENS, TASKS = (model._meta.db_table for model in (LockSlot, LockToken, LockTask))
+
+COLUMNS = "id, lock_key, slot, label, holder, task_index, attempt, nonce, token"
+TAKEABLE = (
+    f"({SLOTS}.expires_us <= {{now}} OR "
+    f"({SLOTS}.holder = {{holder}} AND {SLOTS}.task_index = {{index}} AND {SLOTS}.attempt < {{attempt}}))"
+)
+SAME = "WHERE id = %(id)s AND nonce = %(nonce)s AND token = %(token)s"
+OWN = f"{SAME} AND expires_us > {{now}}"
+
+
+class Dialect:
+    """What all servers say alike."""
+
+    now: ClassVar[str]
+    statement: ClassVar[type[Statement]] = Statement
+    share: ClassVar[str] = "FOR SHARE"  # Keeps a row from being changed until the transaction ends.
+    gave_way: ClassVar[frozenset[object]] = frozenset()  # The codes of a wait for a row that was given up.
+    no_table: ClassVar[object] = None
+
+    # Does an attempt to take what is held wait for nobody? Then it may come before the look at who holds it.
+    refuses_at_once: ClassVar[bool] = False
+
+    # Does a transaction that has written keep everybody else from writing, also to other rows?
+    has_one_writer: ClassVar[bool] = False
+
+    def __init__(self) -> None:
+        self.read = self._in_words(
+            "SELECT lock_key, slot, label, holder, task_index, attempt, nonce, token, acquired_us, expires_us, "
+            f"{{now}} FROM {SLOTS}"
+        )
+        self.look = self._statement(f"{self.read} WHERE id = %(id)s")
+        self.renew = self._statement(f"UPDATE {SLOTS} SET expires_us = {{now}} + %(ttl)s {OWN}")
+        self.revive = self._statement(f"UPDATE {SLOTS} SET expires_us = {{now}} + %(ttl)s {SAME}")
+        self.release = self._statement(f"UPDATE {SLOTS} SET expires_us = {{now}} {OWN}")
+        self.free = self._statement(
+            f"UPDATE {SLOTS} SET expires_us = {{now}} WHERE id = %(id)s AND expires_us > {{now}}"
+        )
+        # A slot that is made anew begins with the clock's token: one that is ahead of the clock has to stay.
+        self._old = self._in_words(f"{SLOTS}.expires_us < {{now}} - %(age)s AND {SLOTS}.token < {{now}} - %(age)s")
+        self._prune_tasks = (
+            f"DELETE FROM {TASKS} WHERE NOT EXISTS "
+            f"(SELECT 1 FROM {SLOTS} s WHERE s.id = {TASKS}.slot_id AND s.token = {TASKS}.token)"
+        )
+        self.fence = f"SELECT token FROM {TOKENS} WHERE id = %s {self.share}"
+
+    def prepare(self, cursor: CursorWrapper) -> None:
+        """Set up a new connection."""
+
+    def take(self, cursor: CursorWrapper, row: dict[str, Any]) -> int | None:
+        """Take a slot and return its new token, or None if another holds it."""
+        raise NotImplementedError
+
+    def try_take(self, cursor: CursorWrapper, row: dict[str, Any]) -> int | None:
+        """Take a slot like `take()`, or return None if others would not let go of it."""
+        try:
+            return self.take(cursor, row)
+        except OperationalError as error:
+            if code(error) in self.gave_way:
+                return None  # A fenced transaction of the holder has not ended, or others were faster.
+            raise
+
+    def prune(self, cursor: CursorWrapper, age: int) -> int:
+        """Delete what has not been held for so many microseconds; return how many slots."""
+        deleted = self.prune_slots(cursor, {"age": age})
+        cursor.execute(self._prune_tasks)
+        return deleted
+
+    def prune_slots(self, cursor: CursorWrapper, values: dict[str, int]) -> int:
+        """Delete slots and their tokens together, as they are made."""
+        raise NotImplementedError
+
+    def lacks_table(self, error: Error) -> bool:
+        """Say whether the server has no such table."""
+        return code(error) == self.no_table
+
+    def is_busy(self, error: Error) -> bool:
+        """Say whether the server did nothing, because others were writing."""
+        return False
+
+    def _statement(self, text: str) -> Statement:
+        return self.statement(self._in_words(text))
+
+    def _in_words(self, statement: str) -> str:
+        return statement.replace("{now}", self.now)
+
+
+class PostgreSQL(Dialect):
+    """One statement for slot and token. Of a session's state only plans: a pooler may change it at any time."""
+
+    # EXTRACT would count in decimals, which takes longer than to find the row. A double is good to a microsecond.
+    now = "(date_part('epoch', clock_timestamp()) * 1000000)::bigint"
+    statement = Prepared
+    gave_way = frozenset({"55P03", "40P01", "40001"})  # A lock timeout, a deadlock, a conflict.
+    no_table = "42P01"
+    refuses_at_once = True
+
+    def __init__(self) -> None:
+        super().__init__()
+        takeable = TAKEABLE.format(now=self.now, holder="%(holder)s", index="%(index)s", attempt="%(attempt)s")
+        # The wait for a fenced transaction must be short, and only the transaction's own setting passes a pooler.
+        patience = "WITH patience AS MATERIALIZED (SELECT set_config('lock_timeout', '2000', true))"
+        self._take = self._statement(f"""
+            {patience}, taken AS (
+                UPDATE {SLOTS} SET label = %(label)s, holder = %(holder)s, task_index = %(index)s,
+                    attempt = %(attempt)s, nonce = %(nonce)s, token = GREATEST(token + 1, {{now}}),
+                    acquired_us = {{now}}, expires_us = {{now}} + %(ttl)s
+                FROM patience WHERE id = %(id)s AND {takeable} RETURNING id, token
+            )
+            UPDATE {TOKENS} SET token = taken.token FROM taken WHERE {TOKENS}.id = taken.id
+            RETURNING taken.token""")
+        self._make = self._in_words(f"""
+            {patience}, made AS (
+                INSERT INTO {SLOTS} ({COLUMNS}, acquired_us, expires_us)
+                SELECT %(id)s, %(lock)s, %(slot)s, %(label)s, %(holder)s, %(index)s, %(attempt)s, %(nonce)s,
+                    {{now}}, {{now}}, {{now}} + %(ttl)s FROM patience
+                ON CONFLICT (id) DO NOTHING RETURNING id, token
+            )
+            INSERT INTO {TOKENS} (id, token) SELECT id, token FROM made RETURNING token""")
+
+    def take(self, cursor: CursorWrapper, row: dict[str, Any]) -> int | None:
+        if row["missing"]:
+            cursor.execute(self._make, row)
+        else:
+            self._take.run(cursor, row)
+        taken = cursor.fetchone()
+        return taken[0] if taken else None
+
+    def prune_slots(self, cursor: CursorWrapper, values: dict[str, int]) -> int:
+        cursor.execute(
+            f"WITH gone AS (DELETE FROM {SLOTS} WHERE {self._old} RETURNING id) "
+            f"DELETE FROM {TOKENS} USING gone WHERE {TOKENS}.id = gone.id",
+            values,
+        )
+        deleted: int = cursor.rowcount
+        return deleted
+
+
+class MySQL(Dialect):
+    """One statement over both tables, which takes no insert: missing rows are made before it, as free ones."""
+
+    # The statement's start, not the session's time zone. A wait for a row makes a lease shorter, never longer.
+    now = "TIMESTAMPDIFF(MICROSECOND, '1970-01-01', UTC_TIMESTAMP(6))"
+    share = "LOCK IN SHARE MODE"  # MariaDB has no FOR SHARE.
+    gave_way = frozenset({1205, 1213})  # A lock wait timeout, a deadlock.
+    no_table = 1146
+
+    def __init__(self) -> None:
+        super().__init__()
+        takeable = TAKEABLE.format(now=self.now, holder="%(holder)s", index="%(index)s", attempt="%(attempt)s")
+        self._make_slot = f"""
+            INSERT IGNORE INTO {SLOTS} ({COLUMNS}, acquired_us, expires_us)
+            VALUES (%(id)s, %(lock)s, %(slot)s, '', '', 0, 0, '', 0, 0, 0)"""
+        self._make_token = f"INSERT IGNORE INTO {TOKENS} (id, token) VALUES (%(id)s, 0)"
+        self._take = self._in_words(f"""
+            UPDATE {SLOTS} JOIN {TOKENS} ON {TOKENS}.id = {SLOTS}.id
+            SET label = %(label)s, holder = %(holder)s, task_index = %(index)s, attempt = %(attempt)s,
+                nonce = %(nonce)s, acquired_us = {{now}}, expires_us = {{now}} + %(ttl)s,
+                {SLOTS}.token = LAST_INSERT_ID(GREATEST({SLOTS}.token + 1, {{now}})),
+                {TOKENS}.token = GREATEST({TOKENS}.token + 1, {{now}})
+            WHERE {SLOTS}.id = %(id)s AND {takeable}""")
+
+    def prepare(self, cursor: CursorWrapper) -> None:
+        cursor.execute("SET SESSION innodb_lock_wait_timeout = 2")
+
+    def take(self, cursor: CursorWrapper, row: dict[str, Any]) -> int | None:
+        if row["missing"]:
+            cursor.execute(self._make_slot, row)
+            cursor.execute(self._make_token, row)
+        cursor.execute(self._take, row)
+        return cursor.lastrowid if cursor.rowcount else None
+
+    def prune_slots(self, cursor: CursorWrapper, values: dict[str, int]) -> int:
+        cursor.execute(
+            f"DELETE {SLOTS}, {TOKENS} FROM {SLOTS} JOIN {TOKENS} ON {TOKENS}.id = {SLOTS}.id WHERE {self._old}",
+            values,
+        )
+        deleted: int = cursor.rowcount
+        return deleted // 2  # It counts the rows of both tables.
+
+
+class SQLite(Dialect):
+    """A transaction that writes from its beginning: there is one writer at a time in any case."""
+
+    now = "CAST((julianday('now') - 2440587.5) * 86400000000 AS INTEGER)"
+    share = ""  # A reader's view is its own; a write after a foreign one fails.
+    has_one_writer = True
+
+    def __init__(self) -> None:
+        super().__init__()
+        takeable = TAKEABLE.format(
+            now=self.now, holder="excluded.holder", index="excluded.task_index", attempt="excluded.attempt"
+        )
+        self._take = self._in_words(f"""
+            INSERT INTO {SLOTS} ({COLUMNS}, acquired_us, expires_us)
+            VALUES (%(id)s, %(lock)s, %(slot)s, %(label)s, %(holder)s, %(index)s, %(attempt)s, %(nonce)s,
+                {{now}}, {{now}}, {{now}} + %(ttl)s)
+            ON CONFLICT (id) DO UPDATE SET label = excluded.label, holder = excluded.holder,
+                task_index = excluded.task_index, attempt = excluded.attempt, nonce = excluded.nonce,
+                token = max({SLOTS}.token + 1, excluded.token),
+                acquired_us = excluded.acquired_us, expires_us = excluded.expires_us
+            WHERE {takeable} RETURNING token""")
+        self._note = f"INSERT OR REPLACE INTO {TOKENS} (id, token) VALUES (%(id)s, %(token)s)"
+
+    def take(self, cursor: CursorWrapper, row: dict[str, Any]) -> int | None:
+        with _written_at_once(cursor):
+            cursor.execute(self._take, row)
+            taken = cursor.fetchone()
+            if taken:
+                cursor.execute(self._note, {**row, "token": taken[0]})
+        return taken[0] if taken else None
+
+    def prune_slots(self, cursor: CursorWrapper, values: dict[str, int]) -> int:
+        with _written_at_once(cursor):
+            cursor.execute(f"DELETE FROM {SLOTS} WHERE {self._old}", values)
+            deleted: int = cursor.rowcount
+            cursor.execute(f"DELETE FROM {TOKENS} WHERE id NOT IN (SELECT id FROM {SLOTS})")
+        return deleted
+
+    def lacks_table(self, error: Error) -> bool:
+        return str(error).startswith("no such table")
+
+    def is_busy(self, error: Error) -> bool:
+        return "is locked" in str(error)
+
+
+@contextmanager
+def _written_at_once(cursor: CursorWrapper) -> Iterator[None]:
+    """Run statements as one, on a connection that is in a transaction or not. One that fails is closed."""
+    if cursor.db.in_atomic_block:
+        yield
+        return
+    cursor.execute("BEGIN IMMEDIATE")
+    yield
+    cursor.execute("COMMIT")
+
+
+DIALECTS: dict[str, type[Dialect]] = {"postgresql": PostgreSQL, "mysql": MySQL, "sqlite": SQLite}

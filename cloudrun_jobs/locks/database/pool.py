@@ -1,0 +1,79 @@
+"""Connections of the locks' own, in autocommit, outside of every transaction of the application.
+
+A lock taken inside of the caller's transaction would be invisible to others until it commits, keep them waiting
+for as long as the job runs, and be undone with it.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections import deque
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from django.db import Error, connections
+from django.db.backends.base.base import BaseDatabaseWrapper
+from django.db.backends.utils import CursorWrapper
+from django.db.utils import load_backend
+
+from cloudrun_jobs.exceptions import LockUnavailable
+
+# What a driver of this vendor takes, so that no statement outlasts a lease: connecting, then answering.
+LIMITS: dict[str, dict[str, Any]] = {
+    "postgresql": {"connect_timeout": 5, "tcp_user_timeout": 5000, "keepalives_idle": 5, "keepalives_interval": 2},
+    "mysql": {"connect_timeout": 5, "read_timeout": 5},
+    "sqlite": {"timeout": 5},
+}
+
+
+class ConnectionPool:
+    """Lends connections to one database, each to one thread at a time."""
+
+    def __init__(self, alias: str, *, keep: bool, prepare: Callable[[CursorWrapper], None]) -> None:
+        self._alias = alias
+        self._keep = keep
+        self._prepare = prepare
+        self._idle: deque[tuple[BaseDatabaseWrapper, CursorWrapper]] = deque()
+
+    @contextmanager
+    def lend(self) -> Iterator[CursorWrapper]:
+        """Lend a cursor on a connection that is idle, or on a new one; one that was in trouble is closed."""
+        connection, cursor = self._idle.pop() if self._idle else self._connect()
+        try:
+            yield cursor
+        except BaseException:
+            connection.close()
+            raise
+        if self._keep:
+            self._idle.append((connection, cursor))
+        else:
+            connection.close()
+
+    def close(self) -> None:
+        """Close the connections that nobody uses now."""
+        while self._idle:
+            self._idle.pop()[0].close()
+
+    def _connect(self) -> tuple[BaseDatabaseWrapper, CursorWrapper]:
+        connection = self._new()
+        try:
+            cursor = connection.cursor()
+            self._prepare(cursor)
+        except Error as error:
+            words = f"The database {self._alias!r}, which keeps the locks, took no connection: {error}"
+            raise LockUnavailable(words) from error
+        return connection, cursor
+
+    def _new(self) -> BaseDatabaseWrapper:
+        # Read anew: a test runner exchanges the database's name.
+        settings = copy.deepcopy(connections[self._alias].settings_dict)
+        vendor = connections[self._alias].vendor
+        given = {name: value for name, value in settings.get("OPTIONS", {}).items() if name != "pool"}
+        settings["OPTIONS"] = {**LIMITS.get(vendor, {}), **given}
+        if vendor == "postgresql":
+            settings["OPTIONS"].pop("server_side_binding", None)
+        settings |= {"AUTOCOMMIT": True, "ATOMIC_REQUESTS": False, "CONN_HEALTH_CHECKS": False}
+        connection: BaseDatabaseWrapper = load_backend(settings["ENGINE"]).DatabaseWrapper(settings, self._alias)
+        connection.inc_thread_sharing()
+        return connection

@@ -1,0 +1,120 @@
+"""Under which key a lock is kept: short, ASCII, and different wherever two locks must not meet."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import date, datetime, time
+from decimal import Decimal
+from functools import lru_cache
+from hashlib import sha256
+from pathlib import PurePath
+from typing import Any
+from uuid import UUID
+
+from cloudrun_jobs import conf
+from cloudrun_jobs.conf import Settings
+
+PREFIX = "crj1"  # Another way to compute keys gets another number.
+MAX_LABEL = 120
+
+# How values that options commonly have are said in JSON.
+SPELLINGS: dict[type, Callable[[Any], object]] = {
+    datetime: datetime.isoformat,
+    date: date.isoformat,
+    time: time.isoformat,
+    Decimal: str,
+    UUID: str,
+    PurePath: str,
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LockName:
+    """A lock's key, and the name people know it by."""
+
+    key: str
+    label: str
+
+    def part(self, path: str, label: str) -> LockName:
+        """Return the name of a lock below this one."""
+        return LockName(key=f"{self.key}/{path}", label=f"{self.label} {label}")
+
+
+def lock_name(name: str, settings: Settings | None = None) -> LockName:
+    """Return the name of a lock of the user's own."""
+    if not isinstance(name, str) or not name:
+        raise ValueError(f"A lock's name: expected text, got {name!r}.")
+    settings = settings or conf.load()
+    return _named(name, settings.project, settings.environment)
+
+
+@lru_cache(maxsize=1000)
+def _named(name: str, project: str, environment: str) -> LockName:
+    return LockName(key=_key(name, ["name", name], project, environment), label=_printable(name))
+
+
+def for_job(command: str) -> LockName:
+    """Return the name of the lock that counts a job's executions."""
+    settings = conf.load()
+    key = _key(command, ["job", command], settings.project, settings.environment)
+    return LockName(key=key, label=_printable(command))
+
+
+def for_arguments(command: str, selected: object) -> LockName:
+    """Return the name of the lock of a job with these arguments.
+
+    The arguments go into a hash: they may be personal data. Raises `TypeError` or `ValueError` for a value
+    that JSON cannot say.
+    """
+    settings = conf.load()
+    key = _key(command, ["arguments", command, selected], settings.project, settings.environment)
+    return LockName(key=key, label=f"{_printable(command)}#{key[-8:]}")
+
+
+def prefix() -> str:
+    """Return what all keys of this project and environment begin with."""
+    settings = conf.load()
+    return _prefix(settings.project, settings.environment)
+
+
+def _prefix(project: str, environment: str) -> str:
+    return f"{PREFIX}:{_digest([project, environment])[:8]}:"
+
+
+def _key(readable: str, identity: list[object], project: str, environment: str) -> str:
+    digest = _digest([project, environment, *identity])
+    return f"{_prefix(project, environment)}{re.sub(r'[^a-z0-9_-]+', '-', readable.lower())[:60]}:{digest[:32]}"
+
+
+def _digest(identity: list[object]) -> str:
+    text = json.dumps(_sorted(identity), default=_in_json, allow_nan=False)
+    return sha256(text.encode()).hexdigest()
+
+
+def _sorted(value: Any) -> Any:
+    """Write mappings as sorted pairs: JSON would take the key 1 for the key "1"."""
+    if isinstance(value, Mapping):
+        pairs = [[_sorted(key), _sorted(item)] for key, item in value.items()]
+        return {"pairs": sorted(pairs, key=lambda pair: json.dumps(pair, default=_in_json))}
+    if isinstance(value, list | tuple):
+        return [_sorted(item) for item in value]
+    if isinstance(value, set | frozenset):
+        return {"set": sorted((_sorted(item) for item in value), key=lambda i: json.dumps(i, default=_in_json))}
+    return value
+
+
+def _in_json(value: object) -> object:
+    for kind, spell in SPELLINGS.items():
+        if isinstance(value, kind):
+            return {kind.__name__: spell(value)}
+    raise TypeError(f"JSON cannot say {value!r}")
+
+
+def _printable(name: str) -> str:
+    """Escape what a terminal, or a database of three-byte UTF-8, would not take."""
+    escaped = (c if c.isprintable() and c <= "\uffff" else c.encode("unicode_escape").decode() for c in name)
+    text = "".join(escaped)
+    return text if len(text) <= MAX_LABEL else f"{text[: MAX_LABEL - 1]}…"

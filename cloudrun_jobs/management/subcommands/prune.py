@@ -1,0 +1,40 @@
+"""Deletes the records of old runs."""
+
+from __future__ import annotations
+
+from argparse import ArgumentParser, ArgumentTypeError
+from datetime import timedelta
+from typing import Any
+
+from django.core.management.base import BaseCommand
+
+from cloudrun_jobs.management.subcommands.table import table
+from cloudrun_jobs.models import JobRun
+from cloudrun_jobs.runs import prune
+
+HELP = "Delete the records of runs that ended long ago."
+
+
+def add_arguments(parser: ArgumentParser) -> None:
+    parser.add_argument("--days", type=_count, default=30, help="How long ago they ended. Default: 30.")
+    parser.add_argument("--keep", type=_count, default=100, help="Newest runs of each job to keep. Default: 100.")
+    parser.add_argument("--dry-run", action="store_true", help="Show how many they are; delete nothing.")
+
+
+def run(command: BaseCommand, **options: Any) -> None:
+    age, counts = timedelta(days=options["days"]), dict[str, int]()
+    for job in JobRun.objects.commands():
+        runs = prune.prunable(job, age=age, keep=options["keep"])
+        counts[job] = runs.count() if options["dry_run"] else prune.delete(runs)
+    rows = [(job, str(count)) for job, count in counts.items() if count]
+    if rows:
+        command.stdout.write(table(("JOB", "RUNS"), *rows))
+    words = "would be deleted. Run without --dry-run to delete them" if options["dry_run"] else "deleted"
+    command.stderr.write(f"{sum(counts.values())} runs {words}.", str)
+
+
+def _count(text: str) -> int:
+    number = int(text) if text.isascii() and text.isdigit() and len(text) < 6 else -1  # A timedelta holds this.
+    if number < 0:
+        raise ArgumentTypeError(f"expected a whole number from 0 to 99999, got {text!r}")
+    return number

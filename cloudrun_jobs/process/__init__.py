@@ -1,0 +1,3 @@
+"""Signal-safe primitives of a process. They know nothing of jobs."""
+
+from __future__ import annotations

@@ -1,0 +1,40 @@
+"""Conversations with a database that an exception out of a signal handler breaks off halfway.
+
+The question is asked and the answer not read, and the next one on that connection would take it for its own:
+PyMySQL does, psycopg refuses to go on. So the connection is closed, and Django opens another when it needs one.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterator
+from contextlib import suppress
+
+from django.db import Error
+from django.db.backends.base.base import BaseDatabaseWrapper
+from django.db.backends.utils import CursorWrapper
+from django.db.utils import DatabaseErrorWrapper
+
+
+def close_connections_in_use() -> None:
+    """Close those that the code under way is using. For signal handlers that are about to raise."""
+    for connection in _in_use():
+        # SQLite's answers come in one piece, or not at all.
+        if connection.vendor != "sqlite":
+            # PyMySQL cannot close what it is reading from. Django forgets it all the same, so it is closed later.
+            with suppress(Error, RuntimeError):
+                connection.close()
+
+
+def _in_use() -> Iterator[BaseDatabaseWrapper]:
+    frame = inspect.currentframe()
+    while frame is not None:
+        if frame.f_globals.get("__name__", "").startswith("django.db."):
+            match frame.f_locals.get("self"):
+                case BaseDatabaseWrapper() as connection:
+                    yield connection
+                case CursorWrapper() as cursor:
+                    yield cursor.db
+                case DatabaseErrorWrapper() as errors:
+                    yield errors.wrapper  # type: ignore[attr-defined]  # missing in the stubs
+        frame = frame.f_back

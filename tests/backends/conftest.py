@@ -1,0 +1,23 @@
+"""A stand-in for Cloud Run, and settings that send everything to it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+from pytest_django import Settings
+
+from tests.backends.server import CloudRun, serve
+
+
+@pytest.fixture
+def cloud_run(settings: Settings, transactional_db: None) -> Iterator[CloudRun]:
+    """Serve on loopback, with the environment "production" pointed at it."""
+    with serve() as server:
+        settings.CLOUDRUN_JOBS = {
+            "ENVIRONMENT": "production",
+            "PROJECT": "acme",
+            "REGION": "asia-northeast1",
+            "OPTIONS": {"endpoint": server.endpoint, "send_deadline": 1, "runs_per_minute": 10_000},
+        }
+        yield server

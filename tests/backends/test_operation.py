@@ -1,0 +1,208 @@
+"""The handle on an execution tells the truth about its outcome."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from threading import Event
+from typing import Any
+
+import grpc
+import pytest
+from google.cloud import run_v2
+
+from cloudrun_jobs import JobCancelled, JobFailed
+from cloudrun_jobs.exceptions import AccessDenied
+from tests.backends.server import CloudRun
+from tests.jobs.management.commands import echo
+
+State = run_v2.Condition.State
+Reason = run_v2.Condition.ExecutionReason
+ENDED = datetime(2026, 1, 2, tzinfo=UTC)
+LOGS = "https://console.cloud.google.com/logs?x"
+
+
+def completed(state: Any, message: str = "", reason: Any = None) -> run_v2.Condition:
+    return run_v2.Condition(type_="Completed", state=state, message=message, execution_reason=reason)
+
+
+def test_an_execution_that_runs_is_not_done(cloud_run: CloudRun) -> None:
+    """While Cloud Run works the handle says so, and waiting gives up at the caller's time-out."""
+    operation = echo.Command().delay()
+
+    assert (operation.done(), operation.running(), operation.cancelled()) == (False, True, False)
+    with pytest.raises(TimeoutError):
+        operation.result(timeout=0)
+
+
+def test_success_is_that_every_task_succeeded(cloud_run: CloudRun) -> None:
+    """An execution of which all tasks succeeded has a result and no exception."""
+    cloud_run.execution = run_v2.Execution(
+        task_count=3,
+        succeeded_count=3,
+        completion_time=ENDED,
+        conditions=[completed(State.CONDITION_SUCCEEDED)],
+    )
+    operation = echo.Command().delay()
+
+    assert operation.result() is None
+    assert operation.exception() is None
+    assert operation.metadata.succeeded_count == 3
+
+
+def test_one_failed_task_is_a_failure(cloud_run: CloudRun) -> None:
+    """With two of three tasks succeeded the handle raises, with Cloud Run's words and the way to the logs."""
+    message = "Task x-task0 failed with exit code: 1"
+    cloud_run.execution = run_v2.Execution(
+        task_count=3,
+        succeeded_count=2,
+        failed_count=1,
+        completion_time=ENDED,
+        log_uri=LOGS,
+        conditions=[
+            run_v2.Condition(type_="Started", state=State.CONDITION_SUCCEEDED),
+            completed(State.CONDITION_FAILED, message),
+        ],
+    )
+    operation = echo.Command().delay()
+
+    with pytest.raises(JobFailed, match=r"2 of 3 tasks succeeded\. Task x-task0 failed.* Logs: https"):
+        operation.result()
+    assert not operation.cancelled()
+    assert operation.logs_url == LOGS
+
+
+@pytest.mark.parametrize(
+    "execution",
+    [
+        run_v2.Execution(task_count=2, succeeded_count=1, cancelled_count=1, completion_time=ENDED),
+        run_v2.Execution(
+            task_count=1,
+            completion_time=ENDED,
+            conditions=[completed(State.CONDITION_FAILED, "Cancelled by user.", Reason.CANCELLED)],
+        ),
+    ],
+    ids=["by its count", "by its reason"],
+)
+def test_a_cancelled_execution_is_no_success(cloud_run: CloudRun, execution: run_v2.Execution) -> None:
+    """Google's operation ends without an error when cancelled; ours raises."""
+    cloud_run.execution = execution
+    operation = echo.Command().delay()
+
+    assert isinstance(operation.exception(), JobCancelled)
+    assert operation.cancelled()
+
+
+def test_an_image_that_is_missing_is_an_end(cloud_run: CloudRun) -> None:
+    """An execution that fails before it starts has no completion time, and still ends."""
+    cloud_run.execution = run_v2.Execution(
+        task_count=1, conditions=[completed(State.CONDITION_FAILED, "Image 'x' not found.")]
+    )
+
+    with pytest.raises(JobFailed, match="Image 'x' not found"):
+        echo.Command().delay().result()
+
+
+def test_an_execution_without_tasks_is_no_success(cloud_run: CloudRun) -> None:
+    """Zero of zero tasks is not all of them."""
+    cloud_run.execution = run_v2.Execution(completion_time=ENDED)
+
+    assert isinstance(echo.Command().delay().exception(), JobFailed)
+
+
+def test_polling_outlives_an_outage(cloud_run: CloudRun) -> None:
+    """Errors that pass are not taken for the job's end."""
+    cloud_run.execution = run_v2.Execution(task_count=1, succeeded_count=1, completion_time=ENDED)
+    operation = echo.Command().delay()
+    cloud_run.errors = [
+        (grpc.StatusCode.UNAVAILABLE, "try again"),
+        (grpc.StatusCode.RESOURCE_EXHAUSTED, "too many reads"),
+    ]
+
+    assert operation.result() is None
+    assert cloud_run.polls == 3
+
+
+def test_done_asks_once(cloud_run: CloudRun) -> None:
+    """One question is one call, and an error that may pass leaves the execution running."""
+    operation = echo.Command().delay()
+    cloud_run.errors = [(grpc.StatusCode.UNAVAILABLE, "try again")]
+
+    assert operation.done() is False
+    assert cloud_run.polls == 1
+
+
+def test_waiting_has_no_end_of_its_own(cloud_run: CloudRun) -> None:
+    """Google's polling gives up after 900 seconds; a task may take a week."""
+    assert echo.Command().delay()._polling.timeout is None  # type: ignore[attr-defined]
+
+
+def test_a_callback_is_called_when_polling_is_refused(cloud_run: CloudRun) -> None:
+    """An error that waiting cannot outlive ends it, and who waits is told."""
+    called = Event()
+    operation = echo.Command().delay()
+    cloud_run.errors = [(grpc.StatusCode.PERMISSION_DENIED, "no")]
+    operation.add_done_callback(lambda done: called.set())
+
+    assert called.wait(30)
+    assert isinstance(operation.exception(), AccessDenied)
+
+
+def test_a_deleted_execution_has_failed(cloud_run: CloudRun) -> None:
+    """An execution that Cloud Run no longer knows is not waited for."""
+    operation = echo.Command().delay()
+    cloud_run.errors = [(grpc.StatusCode.NOT_FOUND, "Resource 'x' of kind 'EXECUTION' does not exist.")]
+
+    with pytest.raises(JobFailed, match=r"lost\. Cloud Run has no such execution"):
+        operation.result()
+
+
+def test_polling_without_permission_names_it(cloud_run: CloudRun) -> None:
+    """A caller that may start a job but not read its execution is told what it lacks."""
+    operation = echo.Command().delay()
+    cloud_run.errors = [(grpc.StatusCode.PERMISSION_DENIED, "no")]
+
+    with pytest.raises(AccessDenied, match=r"run\.executions\.get"):
+        operation.done()
+
+
+def test_cancel_cancels_the_execution(cloud_run: CloudRun) -> None:
+    """cancel() is a request about the execution, by its full name."""
+    operation = echo.Command().delay()
+
+    assert operation.cancel()
+    assert cloud_run.cancelled == [operation.execution_name]
+
+
+def test_cancelling_what_has_ended_returns_false(cloud_run: CloudRun) -> None:
+    """As with Google's own operation, cancelling too late is no error."""
+    operation = echo.Command().delay()
+    cloud_run.errors = [(grpc.StatusCode.FAILED_PRECONDITION, "cannot be cancelled because it is not running.")]
+
+    assert operation.cancel() is False
+
+
+def test_a_callback_is_called_at_the_end(cloud_run: CloudRun) -> None:
+    """A callback gets the handle, whether added before or after the end."""
+    called = Event()
+    seen: list[Any] = []
+    operation = echo.Command().delay()
+    cloud_run.execution = run_v2.Execution(
+        name=operation.execution_name, task_count=1, succeeded_count=1, completion_time=ENDED
+    )
+    operation.add_done_callback(lambda done: (seen.append(done), called.set()))
+
+    assert called.wait(30)
+    operation.add_done_callback(seen.append)
+    assert seen == [operation, operation]
+
+
+def test_the_handle_names_its_execution(cloud_run: CloudRun) -> None:
+    """The names and addresses are those of the console."""
+    operation = echo.Command().delay()
+
+    assert operation.operation.name == "projects/p/locations/r/operations/1"
+    assert repr(operation) == f"<CloudRunOperation {operation.execution_name}>"
+    assert operation.console_url == (
+        "https://console.cloud.google.com/run/jobs/executions/details"
+        "/asia-northeast1/echo-production-abcde?project=acme"
+    )

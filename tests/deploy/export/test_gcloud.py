@@ -1,0 +1,112 @@
+"""The real gcloud makes of an export what the sync would have made."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cloudrun_jobs import Schedule
+from cloudrun_jobs.emulator import Emulator
+from tests.deploy.commands import Sync
+from tests.deploy.export.conftest import Export, declare
+from tests.emulator.gcloud_cli import NEEDS_GCLOUD, Gcloud
+
+pytestmark = NEEDS_GCLOUD
+ONLY = ("--command", "echo")
+
+
+def run(script: str, gcloud: Gcloud) -> None:
+    """Run it as a user would, with the gcloud of their PATH."""
+    done = subprocess.run(
+        ["sh"], input=script, capture_output=True, text=True, timeout=120, env=gcloud.environment()
+    )
+    assert done.returncode == 0, done.stderr
+
+
+def drift(sync_jobs: Sync, sync_schedules: Sync) -> list[Any]:
+    """Return what the syncs would still change."""
+    return [sync_jobs("--check").lines, sync_schedules("--check", *ONLY).lines]
+
+
+NONE = [["= 1 unchanged"], ["= 2 unchanged"]]
+
+
+@pytest.mark.usefixtures("everything")
+def test_a_script_leaves_nothing_to_sync(
+    export: Export, gcloud: Gcloud, sync_jobs: Sync, sync_schedules: Sync
+) -> None:
+    """What the script made is what the code declares, the mark included."""
+    run(export("gcloud", "--image", "app:1"), gcloud)
+
+    assert drift(sync_jobs, sync_schedules) == NONE
+
+
+@pytest.mark.usefixtures("everything")
+def test_a_script_changes_what_is_there(
+    export: Export, gcloud: Gcloud, sync_jobs: Sync, sync_schedules: Sync, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Jobs and entries that exist are made what the code declares now."""
+    sync_jobs("--image", "app:0")
+    sync_schedules(*ONLY)
+    later = [Schedule("0 10 * * 1-5"), Schedule("every 6 minutes", name="often")]
+    declare(monkeypatch, tasks=7, attempt_deadline=40, schedule=later)
+    run(export("gcloud", "--image", "app:1"), gcloud)
+
+    assert drift(sync_jobs, sync_schedules) == NONE
+
+
+def test_a_connector(export: Export, gcloud: Gcloud, sync_jobs: Sync, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A connector is a network in other words."""
+    declare(monkeypatch, vpc={"connector": "main", "egress": "private-ranges-only"})
+    run(export("gcloud", "--image", "app:1"), gcloud)
+
+    assert sync_jobs("--check").lines == ["= 1 unchanged"]
+
+
+@pytest.mark.usefixtures("everything")
+def test_a_document_leaves_nothing_to_sync(
+    export: Export, gcloud: Gcloud, sync_jobs: Sync, tmp_path: Path
+) -> None:
+    """`gcloud run jobs replace` takes the YAML as it is, whatever region is configured."""
+    path = tmp_path / "job.yaml"
+    path.write_text(export("yaml", "--image", "app:1"))
+    gcloud("run", "jobs", "replace", str(path))
+
+    assert sync_jobs("--check").lines == ["= 1 unchanged"]
+
+
+def test_entries_of_the_web_service(
+    export: Export,
+    options: dict[str, Any],
+    gcloud: Gcloud,
+    sync_schedules: Sync,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """They call its URL, with a token for it."""
+    options["service_url"] = "https://web.example.com"
+    declare(monkeypatch, schedule="0 9 * * *", target="service")
+    run(export("gcloud", "--image", "app:1"), gcloud)
+
+    assert sync_schedules("--check", *ONLY).lines == ["= 1 unchanged"]
+
+
+def test_paused_by_hand_stays_paused(
+    export: Export,
+    gcloud: Gcloud,
+    emulator: Emulator,
+    sync_schedules: Sync,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Who paused an entry decides when it goes on."""
+    declare(monkeypatch, schedule="0 9 * * *")
+    sync_schedules(*ONLY)
+    [entry] = emulator.clients.scheduler.list_jobs(parent="projects/acme/locations/europe-west4")
+    emulator.clients.scheduler.pause_job(name=entry.name)
+    declare(monkeypatch, schedule="0 10 * * *")
+    run(export("gcloud", "--image", "app:1"), gcloud)
+
+    after = emulator.clients.scheduler.get_job(name=entry.name)
+    assert (after.schedule, after.state.name) == ("0 10 * * *", "PAUSED")

@@ -1,0 +1,58 @@
+"""A job that leaves a line in a journal, and can be killed around it."""
+
+from __future__ import annotations
+
+import os
+import time
+from contextlib import nullcontext, suppress
+from pathlib import Path
+from typing import Any
+
+from cloudrun_jobs import CloudRunJobs
+from cloudrun_jobs.exceptions import JobInterrupted
+from cloudrun_jobs.execution.attempt import Attempt
+from tests.faults.project import death
+
+record = Attempt._record
+
+
+def _recorded(attempt: Attempt, *args: Any) -> None:
+    death.here("after run()")
+    record(attempt, *args)
+    death.here("after the outcome")
+
+
+Attempt._record = _recorded
+
+
+class Command(CloudRunJobs):
+    schedule = "0 * * * *"
+    max_retries = int(os.environ.get("RETRIES", "0"))
+    timeout = int(os.environ.get("TIMEOUT", "600"))
+
+    def add_arguments(self, parser: Any) -> None:
+        parser.add_argument("--number", type=int, default=0)
+        parser.add_argument("--wait-for", default="")
+        parser.add_argument("--deaf", action="store_true")
+
+    def execute(self, *args: Any, **options: Any) -> Any:
+        death.here("before the claim")
+        return super().execute(*args, **options)
+
+    def get_lock_key(self, **options: Any) -> Any:
+        death.here("after the claim")
+        return super().get_lock_key(**options)
+
+    def run(self, *args: Any, **options: Any) -> dict[str, int]:
+        death.here("in run()")
+        _write(f"{options['number']} {os.environ['CLOUD_RUN_EXECUTION']}")
+        while options["wait_for"] and not Path(options["wait_for"]).exists():
+            with suppress(JobInterrupted) if options["deaf"] else nullcontext():
+                time.sleep(0.01)
+        _write("over")
+        return {"number": options["number"]}
+
+
+def _write(line: str) -> None:
+    with Path(os.environ["JOURNAL"]).open("a") as journal:
+        journal.write(f"{line}\n")

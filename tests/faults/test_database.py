@@ -1,0 +1,103 @@
+"""The database goes away under a job, and what SIGTERM does to one."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from django.db import connections
+
+from cloudrun_jobs.models import JobRun, Status
+from tests.emulator.cloud import eventually
+from tests.faults.conftest import Scene
+from tests.faults.test_containers import delay
+from tests.servers import sql
+from tests.servers.fixtures import add_database
+from tests.servers.process import Server
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[Server]:
+    """A server that no other test is on."""
+    server = sql.postgres()
+    yield server
+    server.stop()
+
+
+@pytest.fixture(scope="module")
+def database(server: Server, django_db_blocker: Any) -> str:
+    with django_db_blocker.unblock():
+        return add_database("away", sql.postgres_settings(server.port))
+
+
+def take_away(server: Server) -> None:
+    """Cut all connections, as a failover does."""
+    server.process.send_signal(signal.SIGQUIT)
+    server.process.wait(30)
+    connections["away"].close()
+
+
+def test_a_database_that_restarts_under_a_job(scene: Scene, server: Server) -> None:
+    """The job goes on, and its end is recorded on a new connection."""
+    scene.deploy()
+    run = delay(scene, f"wait_for={str(scene.folder / 'go')!r}")
+    eventually(scene.journal)
+    take_away(server)
+    server.start()
+    (scene.folder / "go").touch()
+    scene.over()
+
+    run.refresh_from_db()
+    assert (run.status, run.result) == (Status.SUCCEEDED, {"number": 1})
+
+
+def test_a_database_that_is_away_when_a_job_ends(scene: Scene, server: Server) -> None:
+    """The job waits for it with what is to be recorded."""
+    scene.deploy()
+    run = delay(scene, f"wait_for={str(scene.folder / 'go')!r}")
+    eventually(scene.journal)
+    take_away(server)
+    (scene.folder / "go").touch()
+    eventually(lambda: "over" in scene.lines())
+    server.start()
+    scene.over()
+
+    run.refresh_from_db()
+    assert run.status == Status.SUCCEEDED
+
+
+def test_a_timeout_is_told(scene: Scene) -> None:
+    """A job that Cloud Run ends because its time is over has failed for that reason."""
+    scene.deploy(TIMEOUT="2")
+    run = delay(scene, "wait_for='/never'")
+    scene.over()
+
+    run.refresh_from_db()
+    assert (run.status, run.reason, run.error_class) == (Status.FAILED, "timeout", "JobInterrupted")
+
+
+@pytest.mark.parametrize("cloudrun_emulator_options", [{"grace": 10.0}])
+def test_a_job_that_does_not_heed_sigterm(scene: Scene) -> None:
+    """Its end is recorded before SIGKILL comes."""
+    scene.deploy()
+    run = delay(scene, "wait_for='/never'", "deaf=True")
+    eventually(scene.journal)
+    scene.emulator.clients.executions.cancel_execution(name=scene.executions()[0].name)
+    scene.over()
+
+    run.refresh_from_db()
+    assert (run.status, run.reason) == (Status.CANCELLED, "cancelled")
+
+
+def test_maintenance_is_survived(scene: Scene) -> None:
+    """A job that is stopped, moved and continued goes on, on connections that answer."""
+    scene.deploy()
+    run = delay(scene, f"wait_for={str(scene.folder / 'go')!r}")
+    eventually(scene.journal)
+    scene.emulator.maintain(scene.executions()[0].name, 1)
+    (scene.folder / "go").touch()
+    scene.over()
+
+    assert JobRun.objects.get(pk=run.pk).status == Status.SUCCEEDED

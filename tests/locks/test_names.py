@@ -1,0 +1,122 @@
+"""The keys of locks: equal where the work is the same, different wherever it is not."""
+
+from __future__ import annotations
+
+import re
+from datetime import date, datetime
+from decimal import Decimal
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cloudrun_jobs.exceptions import InvalidArguments, InvalidJob
+from cloudrun_jobs.locks import names
+from tests.jobs.management.commands import echo
+
+values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text() | st.floats(allow_nan=False, allow_infinity=False),
+    lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
+    max_leaves=8,
+)
+
+
+@given(st.dictionaries(st.text(), values))
+def test_the_order_of_options_does_not_matter(options):
+    """Two dictionaries that are equal name one lock."""
+    turned = dict(reversed(options.items()))
+
+    assert names.for_arguments("job", options) == names.for_arguments("job", turned)
+
+
+@given(st.text(min_size=1))
+def test_keys_are_short_ascii_and_known(name):
+    """Whatever the name: a database's index and a Redis pattern take the key."""
+    found = names.lock_name(name)
+
+    assert re.fullmatch(r"crj1:[0-9a-f]{8}:[a-z0-9_-]{1,60}:[0-9a-f]{32}", found.key)
+    assert len(found.label) <= 121
+    assert found.label.isprintable()
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ({"a": 1}, {"a": "1"}),
+        ({"a": 1}, {"a": True}),
+        ({"a": None}, {}),
+        ({"a": None}, {"a": "None"}),
+        ({"a": [1, 2]}, {"a": [2, 1]}),
+        ({1: "x"}, {"1": "x"}),
+        ({"a": "é"}, {"a": "e\u0301"}),
+        ({"a": Decimal("1.0")}, {"a": Decimal("1.00")}),
+        ({"a": date(2026, 1, 1)}, {"a": "2026-01-01"}),
+        ({"a": datetime(2026, 1, 1, 0, 0, 0, 1)}, {"a": datetime(2026, 1, 1, 0, 0, 0, 2)}),  # noqa: DTZ001
+        ({"a": "x" * 10_000}, {"a": "x" * 9_999 + "y"}),
+    ],
+)
+def test_other_arguments_are_another_lock(one, other):
+    """However alike they look."""
+    assert names.for_arguments("job", one) != names.for_arguments("job", other)
+
+
+def test_names_jobs_and_arguments_do_not_meet():
+    """A user's lock may be named like a job."""
+    found = {names.lock_name("job").key, names.for_job("job").key, names.for_arguments("job", {}).key}
+
+    assert len(found) == 3
+
+
+@pytest.mark.parametrize("change", [{"PROJECT": "other"}, {"ENVIRONMENT": "staging"}])
+def test_projects_and_environments_do_not_meet(settings, change):
+    """One Redis may serve several."""
+    before = names.lock_name("x").key
+    settings.CLOUDRUN_JOBS = {"ENVIRONMENT": "test", **change}
+
+    assert names.lock_name("x").key != before
+
+
+def test_an_argument_does_not_show_in_its_key_or_label():
+    """It may be personal data."""
+    found = names.for_arguments("job", {"name": "hunter2"})
+
+    assert "hunter2" not in found.key + found.label
+
+
+def test_an_option_that_json_cannot_say_is_refused_by_delay(monkeypatch):
+    """In the caller, before anything is paid for."""
+    monkeypatch.setattr(echo.Command, "get_lock_key", lambda self, **options: object())
+
+    with pytest.raises(InvalidArguments, match="get_lock_key"):
+        echo.Command().delay()
+
+
+def test_a_lock_argument_that_is_no_option_is_refused(monkeypatch):
+    """With the name that was meant."""
+    monkeypatch.setattr(echo.Command, "lock_args", ("partnr",), raising=False)
+
+    with pytest.raises(InvalidJob, match="Did you mean 'partner'"):
+        echo.Command().delay()
+
+
+@pytest.mark.parametrize(
+    ("attribute", "value"),
+    [
+        ("overlap", "maybe"),
+        ("overlap", None),
+        ("lock_scope", "world"),
+        ("on_lock_error", "skip"),
+        ("heartbeat", "fork"),
+        ("lock_timeout", -1),
+        ("lock_timeout", "1h"),
+        ("lock_args", "partner"),
+        ("lock_args", [1]),
+    ],
+)
+def test_an_impossible_declaration_is_refused(monkeypatch, attribute: str, value: Any):
+    """With the attribute, what was expected and what came."""
+    monkeypatch.setattr(echo.Command, attribute, value, raising=False)
+
+    with pytest.raises(InvalidJob, match=f"{attribute}: expected"):
+        echo.Command().spec  # noqa: B018

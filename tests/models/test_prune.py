@@ -1,0 +1,123 @@
+"""Old records are deleted; the newest of each job, and runs under way, never."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+import pytest
+from django.core.management import CommandError, call_command
+from django.db import connections
+from django.test.utils import CaptureQueriesContext
+
+from cloudrun_jobs.models import JobRun, Status, TaskRun
+from cloudrun_jobs.runs import prune
+from tests.models.conftest import Record
+
+
+def prune(*options: str) -> None:
+    call_command("cloudrun_jobs", "prune", *options)
+
+
+def counts() -> dict[str, int]:
+    return {job: JobRun.objects.for_command(job).count() for job in JobRun.objects.commands()}
+
+
+def test_what_ended_long_ago_is_deleted_with_its_tasks(record: Record, capsys: pytest.CaptureFixture[str]) -> None:
+    """Runs that ended before so many days are deleted with their tasks, and counted by job."""
+    record("old", Status.SUCCEEDED, days=40, count=3)
+    record("old", Status.SUCCEEDED, days=20, count=2)
+    record("ancient", Status.FAILED, days=400)
+
+    prune("--days=30", "--keep=0")
+
+    assert counts() == {"old": 2}
+    assert TaskRun.objects.count() == 2
+    printed = capsys.readouterr()
+    assert printed.out.splitlines() == ["JOB      RUNS", "ancient  1", "old      3"]
+    assert printed.err == "4 runs deleted.\n"
+
+
+def test_the_newest_of_each_job_stay(record: Record) -> None:
+    """However old they are, the newest of each job stay."""
+    record("rare", Status.SUCCEEDED, days=900, count=3)
+    record("frequent", Status.SUCCEEDED, days=100, count=8)
+
+    prune("--keep=5")
+
+    assert counts() == {"rare": 3, "frequent": 5}
+
+
+def test_which_of_them_stay(record: Record) -> None:
+    """The newest are those created last, runs under way included."""
+    old = record("job", Status.FAILED, days=50, count=4)
+    record("job", Status.RUNNING, days=1)
+
+    prune("--keep=2")
+
+    assert set(JobRun.objects.filter(status=Status.FAILED)) == {old[0]}
+
+
+@pytest.mark.parametrize("status", [Status.PENDING, Status.SENT, Status.RUNNING])
+def test_runs_under_way_stay(record: Record, status: Status) -> None:
+    """A run that has not ended stays, however long ago it was asked for."""
+    record("slow", status, days=500, count=2)
+
+    prune("--keep=0", "--days=0")
+
+    assert counts() == {"slow": 2}
+
+
+def test_a_run_counts_from_its_end(record: Record) -> None:
+    """A run of many days that has just ended is not old."""
+    recent = record("slow", Status.SUCCEEDED)[0].finished_at
+    record("slow", Status.SUCCEEDED, days=500, finished_at=recent)
+
+    prune("--keep=0")
+
+    assert counts() == {"slow": 2}
+
+
+def test_dry_run_deletes_nothing(record: Record, capsys: pytest.CaptureFixture[str]) -> None:
+    """With --dry-run it shows how many would go, and none goes."""
+    record("old", Status.LOST, days=40, count=3)
+
+    prune("--keep=1", "--dry-run")
+
+    assert counts() == {"old": 3}
+    printed = capsys.readouterr()
+    assert printed.out.splitlines() == ["JOB  RUNS", "old  2"]
+    assert printed.err == "2 runs would be deleted. Run without --dry-run to delete them.\n"
+
+
+def test_batches(record: Record, monkeypatch: pytest.MonkeyPatch, database: str) -> None:
+    """Many are deleted in several short transactions, and what they hold is not read."""
+    monkeypatch.setattr(prune, "BATCH", 10)
+    record("old", Status.SUCCEEDED, days=40, count=25, traceback="x" * 1000)
+    runs = prune.prunable("old", age=timedelta(days=30), keep=0)
+
+    with CaptureQueriesContext(connections[database]) as queries:
+        deleted = prune.delete(runs)
+
+    assert deleted == 25
+    assert counts() == {}
+    assert len([query for query in queries if "LIMIT 10" in query["sql"]]) == 4
+    assert not [query for query in queries if "traceback" in query["sql"]]
+
+
+@pytest.mark.parametrize("option", ["--days=-1", "--days=x", "--keep=-3", "--keep=1.5", "--days=9999999"])
+def test_bad_numbers_are_refused(database: str, option: str) -> None:
+    """What is no count is refused, with what was expected."""
+    with pytest.raises(CommandError, match="expected a whole number from 0 to 99999"):
+        prune(option)
+
+
+def test_a_run_that_comes_back_meanwhile_stays(record: Record) -> None:
+    """A failed run that is tried again before its batch is deleted is not deleted."""
+    run, other = record("old", Status.FAILED, days=40, count=2)
+    runs = prune.prunable("old", age=timedelta(days=30), keep=0)
+    run.transition(Status.RUNNING, finished_at=None)
+
+    deleted = prune.delete(runs)
+
+    assert (deleted, set(JobRun.objects.all())) == (1, {run})
+    assert other not in JobRun.objects.all()
