@@ -22,7 +22,7 @@ _HOMES = {
     "MockOperation": "operations",
     "Operation": "operations",
     "Schedule": "spec",
-    "requested_by": "runs.asking",
+    "requested_by": "runs.requester",
 }
 
 __all__ = [

@@ -36,7 +36,7 @@ def test_an_unknown_declaration_is_refused(settings: Settings) -> None:
 
 def test_it_ends_what_died(monkeypatch: pytest.MonkeyPatch) -> None:
     """A run whose process ended without a word is lost; its own is not."""
-    monkeypatch.setattr(reconcile, "HEARD_BY", 0)
+    monkeypatch.setattr(reconcile, "LIVENESS_GRACE_SECONDS", 0)
     died = JobRun.objects.create(command="echo", environment="test", trigger="manual", status=Status.RUNNING)
     JobRun.objects.update(started_at="2026-01-01T00:00:00Z")
 

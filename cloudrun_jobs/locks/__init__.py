@@ -20,7 +20,7 @@ _HOMES = {
     "Lease": "lease",
     "LockBackend": "base",
     "LockManager": "manager",
-    "current": "backend",
+    "current": "configured",
 }
 
 __all__ = ["Holder", "Lease", "LockBackend", "LockManager", "current"]

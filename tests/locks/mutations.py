@@ -11,7 +11,7 @@ from tests.mutation import Mutation, main
 
 TESTS = ("locks/test_contract", "locks/test_model", "locks/test_manager")
 REDIS, LOCAL = "locks/redis.py", "locks/local.py"
-STATEMENTS, DATABASE, LEASE = "locks/database/statements.py", "locks/database/__init__.py", "locks/lease.py"
+STATEMENTS, DATABASE, LEASE = "locks/database/dialects.py", "locks/database/__init__.py", "locks/lease.py"
 
 # The rule, the backend whose tests run, the file, the words to replace, the words instead.
 RULES = (

@@ -47,8 +47,8 @@ Command().delay(partner=7, idempotency_key="once")
 @pytest.fixture
 def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Have who listens for a silent process do so for a moment."""
-    monkeypatch.setattr(inline, "HEARD_BY", 0.2)
-    monkeypatch.setattr(reconcile, "HEARD_BY", 0.2)
+    monkeypatch.setattr(inline, "LIVENESS_GRACE_SECONDS", 0.2)
+    monkeypatch.setattr(reconcile, "LIVENESS_GRACE_SECONDS", 0.2)
     monkeypatch.setattr(reconcile, "LOOKS", 0.05)
 
 
@@ -165,7 +165,7 @@ def test_the_record_is_deleted() -> None:
 
 def test_who_is_heard_again_is_not_given_up_by_who_waits(monkeypatch: pytest.MonkeyPatch) -> None:
     """Silence counts from when it is listened to, without a sound between."""
-    monkeypatch.setattr(inline, "HEARD_BY", 0)
+    monkeypatch.setattr(inline, "LIVENESS_GRACE_SECONDS", 0)
     run = request(status=Status.RUNNING, started_at=LONG_AGO)
     TaskRun.objects.create(run=run, index=0, worker=run.pk)
 

@@ -22,7 +22,7 @@ HOUR = timedelta(hours=1)
 def _fast(monkeypatch: pytest.MonkeyPatch) -> None:
     """Have a heart that beats five times a second."""
     monkeypatch.setattr(heartbeat, "PROGRESS", 0.05)
-    monkeypatch.setattr(heartbeat, "BEAT", 0.2)
+    monkeypatch.setattr(heartbeat, "HEARTBEAT_INTERVAL", 0.2)
 
 
 @pytest.mark.usefixtures("_fast")

@@ -167,7 +167,7 @@ def test_one_run_does_not_stop_the_looking_after_of_others(
             raise AccessDenied("no")
         return ExecutionState(status="failed", reason="exit_code")
 
-    monkeypatch.setattr(type(current()), "observe", denied)
+    monkeypatch.setattr(type(current()), "get_state", denied)
     with pytest.raises(Exception, match="want of a permission"):
         call_command("cloudrun_jobs", "reconcile")
 

@@ -1,7 +1,7 @@
 #!/bin/sh
 # Install what the tests need and no wheel brings, where this is Debian and we are root. Elsewhere those tests skip.
 set -eu
-packages="mariadb-server-core pgbouncer nginx-light chromium fonts-dejavu-core"
+packages="mariadb-server-core mariadb-client-core pgbouncer nginx-light chromium fonts-dejavu-core"
 if [ "$(id -u)" -ne 0 ] || ! command -v apt-get >/dev/null; then
   echo "Not root on Debian: install $packages yourself, or their tests are skipped." >&2
   exit 0

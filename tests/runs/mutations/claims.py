@@ -6,23 +6,23 @@ from tests.runs.mutations.rule import rule
 
 ROWS = "models/runs.py"
 STATUSES = "models/statuses.py"
-CLAIMS = "runs/claims.py"
-ATTEMPTS = "runs/attempts.py"
+CLAIMS = "execution/claim.py"
+ATTEMPTS = "execution/attempt.py"
 
 RULES = [
     rule(
         "a name that is given again is the later execution's",
-        "runs/naming.py",
+        "runs/execution_names.py",
         "if not _given_up(execution):",
         "if True:",
-        "runs/test_naming",
+        "runs/test_execution_names",
     ),
     rule(
         "the name of a run that has just ended is its own",
-        "runs/naming.py",
+        "runs/execution_names.py",
         ", finished_at__lt=Now() - OVER",
         "",
-        "runs/test_naming",
+        "runs/test_execution_names",
     ),
     rule(
         "a run goes only where it may",
@@ -97,7 +97,7 @@ RULES = [
     ),
     rule(
         "the server's clock is UTC in any session",
-        "models/clock.py",
+        "models/functions.py",
         "UTC_TIMESTAMP(6)",
         "CURRENT_TIMESTAMP(6)",
         "runs/test_truth",
@@ -169,7 +169,7 @@ RULES = [
     ),
     rule(
         "a job that a job calls is no part of the execution",
-        "perform.py",
+        "execution/runner.py",
         "task=None if run_id or within_another() else context.current()",
         "task=context.current()",
         "runs/test_claims",

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from tests.runs.mutations.rule import rule
 
-QUERIES = "models/queries.py"
-ATTEMPTS = "runs/attempts.py"
-PULSE = "runs/pulse.py"
+QUERIES = "models/querysets.py"
+ATTEMPTS = "execution/attempt.py"
+PULSE = "execution/heartbeat.py"
 
 RULES = [
     rule(
@@ -67,10 +67,10 @@ RULES = [
     ),
     rule(
         "after an error of the database comes a new connection",
-        "runs/patience.py",
+        "runs/database.py",
         "            connection.close()",
         "            pass",
-        "crashes/test_database",
+        "faults/test_database",
         only="restarts_under",
     ),
     rule(
@@ -103,42 +103,42 @@ RULES = [
     ),
     rule(
         "results that are long together stay with the tasks",
-        "runs/results.py",
+        "execution/results.py",
         '["length"] or 0) > MAX_RESULT:',
         '["length"] or 0) < 0:',
         "runs/test_outcomes",
     ),
     rule(
         "a status that ends as 0 is none",
-        "runs/endings.py",
+        "execution/outcome.py",
         "(code & 0xFF or int(code != 0))",
         "code & 0xFF",
         "runs/test_outcomes",
     ),
     rule(
         "the end is told when the record says so",
-        "perform.py",
+        "execution/runner.py",
         "tell_at_last(job_finished,",
         "tell(job_finished,",
         "runs/test_ends",
     ),
     rule(
         "SIGTERM after the work changes no status",
-        "perform.py",
+        "execution/runner.py",
         "            interrupt.ignore_further_signals()",
         "            pass",
         "runs/test_ends",
     ),
     rule(
         "SIGTERM after an inner job's work is for the outer one",
-        "interrupts.py",
+        "execution/interrupts.py",
         "if _handling != [self] or not",
         "if not",
         "runs/test_ends",
     ),
     rule(
         "a second SIGTERM does not break off the cleaning up",
-        "interrupts.py",
+        "execution/interrupts.py",
         "if not _handling or any(interrupt.terminated_at for interrupt in _handling):",
         "if not _handling:",
         "runs/test_ends",
@@ -155,7 +155,7 @@ RULES = [
         "knocking.py",
         "                self._insist()",
         "                pass",
-        "test_knocking",
+        "process/test_wakeup",
         only="another_thread_takes",
     ),
     rule(
@@ -163,7 +163,7 @@ RULES = [
         "halfway.py",
         "                connection.close()",
         "                pass",
-        "test_halfway",
+        "process/test_connections",
         only="mariadb",
     ),
     rule(
@@ -171,7 +171,7 @@ RULES = [
         "knocking.py",
         "        if theirs != -1:",
         "        if False:",
-        "test_knocking",
+        "process/test_wakeup",
         only="event_loop",
     ),
     rule(
@@ -179,7 +179,7 @@ RULES = [
         PULSE,
         "                    terminate(interrupt)",
         "                    pass",
-        "crashes/test_database",
+        "faults/test_database",
         only="does_not_heed",
     ),
     rule(

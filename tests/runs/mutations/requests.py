@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from tests.runs.mutations.rule import rule
 
-QUERIES = "models/queries.py"
-CLAIMS = "runs/claims.py"
-REQUESTS = "runs/requests.py"
-RECONCILING = "runs/reconciling.py"
-RESERVING = "runs/reserving.py"
+QUERIES = "models/querysets.py"
+CLAIMS = "execution/claim.py"
+REQUESTS = "runs/dispatch.py"
+RECONCILING = "runs/reconcile.py"
+RESERVING = "runs/reservations.py"
 
 RULES = [
     rule(
@@ -16,7 +16,7 @@ RULES = [
         REQUESTS,
         "    if not patience.in_transaction():\n        return send(",
         "    if True:\n        return send(",
-        "runs/test_requests",
+        "runs/test_dispatch",
     ),
     rule(
         "what was cancelled before the commit is not sent",
@@ -30,21 +30,21 @@ RULES = [
         REQUESTS,
         "        if is_unclear and (found",
         "        if False and (found",
-        "runs/test_requests",
+        "runs/test_dispatch",
     ),
     rule(
         "only an unclear answer is looked after",
         REQUESTS,
         "        except OutcomeUnknown:\n            is_unclear = True",
         "        except OutcomeUnknown:\n            is_unclear = False",
-        "runs/test_requests",
+        "runs/test_dispatch",
     ),
     rule(
         "an unsent run's execution is looked for first",
         REQUESTS,
         "_send_anyhow, backend, run, request, is_unclear=True)",
         "_send_anyhow, backend, run, request)",
-        "crashes/test_senders",
+        "faults/test_senders",
         only="without_a_record",
     ),
     rule(
@@ -52,21 +52,21 @@ RULES = [
         REQUESTS,
         "None if key is None else kept(request.argv[0], key)",
         "None",
-        "runs/test_requests",
+        "runs/test_dispatch",
     ),
     rule(
         "a key's run is not done again",
         "delay.py",
         "    if not is_to_send:",
         "    if False:",
-        "runs/test_requests",
+        "runs/test_dispatch",
     ),
     rule(
         "a key for other arguments is refused",
         REQUESTS,
         "if earlier.argv != run.argv:",
         "if False:",
-        "runs/test_requests",
+        "runs/test_dispatch",
     ),
     rule(
         "a key's run that is sent at last keeps its id",
@@ -80,7 +80,7 @@ RULES = [
         "runs/idempotency.py",
         'f"{key[: MAX_LENGTH - DIGITS - 1]} {sha256(key.encode()).hexdigest()[:DIGITS]}"',
         "key",
-        "runs/test_requests",
+        "runs/test_dispatch",
         only="mariadb",
     ),
     rule(
@@ -88,7 +88,7 @@ RULES = [
         REQUESTS,
         '        dispatch_postponed.send_robust(JobRun, run=run, error=error)\n        return "postponed"',
         '        refuse(run, error)\n        return "refused"',
-        "runs/test_requests",
+        "runs/test_dispatch",
     ),
     rule(
         "a request that was carried out is not refused",
@@ -123,7 +123,7 @@ RULES = [
         "backends/cloudrun/operation.py",
         'ExecutionState(status="lost", reason="deleted"',
         'ExecutionState(status="failed", reason="deleted"',
-        "crashes/test_containers",
+        "faults/test_containers",
         only="is_gone",
     ),
     rule(
@@ -150,10 +150,10 @@ RULES = [
     ),
     rule(
         "a reservation that was begun is deleted",
-        "perform.py",
+        "execution/runner.py",
         "            if run.is_reserved and context.in_container():",
         "            if False:",
-        "crashes/test_reservations",
+        "faults/test_reservations",
         only="begins_at_its_time",
     ),
     rule(
@@ -161,7 +161,7 @@ RULES = [
         RESERVING,
         "            backend.unreserve(run.schedule)\n",
         "            pass\n",
-        "crashes/test_reservations",
+        "faults/test_reservations",
         only="cancelled_reservation_is_deleted",
     ),
     rule(
@@ -169,14 +169,14 @@ RULES = [
         CLAIMS,
         "if is_over(task.reserved_for) and (late",
         "if False and (late",
-        "crashes/test_reservations",
+        "faults/test_reservations",
         only="year_late",
     ),
     rule(
         "the newest runs of a job are kept",
-        "runs/pruning.py",
+        "runs/prune.py",
         "old.filter(created_at__lt=oldest_kept) if oldest_kept else old.none()",
         "old",
-        "runs_reading/test_prune",
+        "models/test_prune",
     ),
 ]
