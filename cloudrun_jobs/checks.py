@@ -19,12 +19,13 @@ from django.core.checks import CheckMessage, Error, Tags, Warning, register  # n
 
 from cloudrun_jobs import backends, conf, cron, locks
 from cloudrun_jobs.command import CloudRunJobs
-from cloudrun_jobs.command_line import arguments, option_names
+from cloudrun_jobs.command_line import build, option_names
 from cloudrun_jobs.deploy import schedules
-from cloudrun_jobs.exceptions import InvalidArguments, InvalidJob, InvalidSettings, LockError, did_you_mean
-from cloudrun_jobs.execution.locking import DJANGO_OPTIONS
+from cloudrun_jobs.exceptions import InvalidArguments, InvalidJob, InvalidSettings, LockError
+from cloudrun_jobs.locks.policy import DJANGO_OPTIONS
 from cloudrun_jobs.registry import find_jobs
 from cloudrun_jobs.spec import DECLARATIONS, JobSpec, Schedule, check_declarations, resource_name
+from cloudrun_jobs.suggestions import did_you_mean
 
 TAG = "cloudrun_jobs"
 
@@ -188,7 +189,7 @@ def _check_starts(job: CloudRunJobs, spec: JobSpec) -> Iterator[CheckMessage]:
     for schedule in spec.schedules:
         yield from _check_schedule(job, spec, schedule)
     if spec.args:
-        yield from _check_arguments(job, "args", partial(arguments, job, spec, (), spec.args, {}))
+        yield from _check_arguments(job, "args", partial(build, job, (), spec.args, {}))
 
 
 def _check_schedule(job: CloudRunJobs, spec: JobSpec, schedule: Schedule) -> Iterator[CheckMessage]:

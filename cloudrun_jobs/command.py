@@ -2,34 +2,27 @@
 
 from __future__ import annotations
 
-import copy
+import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import timedelta
-from functools import partial
+from functools import cache
 from inspect import CO_VARKEYWORDS, isasyncgenfunction, iscoroutinefunction, isgeneratorfunction, signature
-from typing import TYPE_CHECKING, Any, ClassVar, cast
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from asgiref.sync import sync_to_async
 from django.core.management.base import BaseCommand, CommandParser, DjangoHelpFormatter
 
 from cloudrun_jobs.exceptions import DeclarationError, InvalidJob, LockMisused, Verbatim
-from cloudrun_jobs.execution import locking
-from cloudrun_jobs.execution.runner import run_job
 from cloudrun_jobs.spec import DECLARATIONS, JobSpec, Schedule, declare
 
 if TYPE_CHECKING:
-    from cloudrun_jobs.backends import RemoteBackend
-    from cloudrun_jobs.execution.attempt import Attempt
-    from cloudrun_jobs.execution.progress import ProgressReporter
+    from cloudrun_jobs.execution.active import ActiveRun
     from cloudrun_jobs.locks import Lease
-    from cloudrun_jobs.models import JobRun
     from cloudrun_jobs.operations import Operation
     from cloudrun_jobs.spec.reservation import At
 
-# argparse makes a formatter for each argument added, which asks how wide the terminal is unless it is told.
-NARROW = partial(DjangoHelpFormatter, width=80)
-
-# Whatever sends a job is imported when it is used: a process that runs one, in a container, mostly sends none.
+# Everything that runs or submits a job is imported when it is used: this module is imported before the app registry
+# is ready, by the children of `multiprocessing` for one, so neither it nor its imports may load models.
 
 
 class CloudRunJobs(BaseCommand):
@@ -139,18 +132,21 @@ class CloudRunJobs(BaseCommand):
 
         `options` are the job's own, parsed, without Django's. Here: those that `lock_args` names, or all.
         """
-        return locking.lock_arguments(self.command_name, self.spec.lock_args, options)
+        from cloudrun_jobs.locks.policy import lock_arguments
+
+        return lock_arguments(self.command_name, self.spec.lock_args, options)
 
     @property
     def lease(self) -> Lease:
         """The lock this run holds: its `token`, `idempotency_key()` and `transaction()`."""
-        if not self._leases:
+        if self._active is None or not self._active.leases:
             raise LockMisused(f"{self.command_name}: this run holds no lock.")
-        return self._leases[0]
+        return self._active.leases[0]
 
     def check_lease(self) -> None:
-        """Raise `LeaseLost` if a lock of this run is no longer its own. Costs nothing; call it in loops."""
-        locking.check_leases(self._leases)
+        """Raise `LeaseLost` if the run has lost one of its locks. Costs nothing; call it in loops."""
+        for lease in self._active.leases if self._active else ():
+            lease.check()
 
     def progress(self, done: int, total: int | None = None, text: str = "") -> None:
         """Tell how far `run()` is: `done` of `total`, and in a few words what it is at. Call it in loops.
@@ -163,11 +159,9 @@ class CloudRunJobs(BaseCommand):
 
         Raises `InvalidProgress` for what is no count: a fraction, or a negative number.
         """
-        if self._telling is None:
-            from cloudrun_jobs.execution.progress import ProgressReporter
+        from cloudrun_jobs.execution.progress import report
 
-            self._telling = ProgressReporter(self)
-        self._telling.tell(done, total, text)
+        report(self, done, total, text)
 
     def delay(self, *args: Any, idempotency_key: str | None = None, **options: Any) -> Operation:
         """Start an execution and return a handle on it.
@@ -234,43 +228,29 @@ class CloudRunJobs(BaseCommand):
 
     def create_parser(self, prog_name: str, subcommand: str, **kwargs: Any) -> CommandParser:
         """Create the parser, without abbreviations: `--sett=x` must not be taken for `--settings=x`."""
-        return super().create_parser(prog_name, subcommand, **{**self._parser_options, **kwargs})
-
-    def _parser(self) -> CommandParser:
-        """Return the command's parser, raising its errors even where `manage.py` runs this very command."""
-        caller = copy.copy(self)
-        caller._called_from_command_line = False  # type: ignore[attr-defined]  # set by BaseCommand
-        caller._parser_options = {**self._parser_options, "formatter_class": NARROW}
-        return caller.create_parser("manage.py", self.command_name)
-
-    def operation(self, run: JobRun) -> Operation:
-        """Return the handle on an earlier run of this job."""
-        from cloudrun_jobs import backends
-
-        return backends.current().operation(run)
-
-    def release(self, run: JobRun) -> bool:
-        """Delete what a reserved run waits in, which it needs no more; say whether that is done."""
-        from cloudrun_jobs import backends
-        from cloudrun_jobs.runs.reservations import release
-
-        return release(cast("RemoteBackend", backends.current()), run)
+        options = {"allow_abbrev": False, "formatter_class": _HelpFormatter, **kwargs}
+        return super().create_parser(prog_name, subcommand, **options)
 
     def handle(self, *args: Any, **options: Any) -> str | None:
         """Run the job. Not to be overridden: implement `run()`."""
-        self._result = run_job(self, args, options, run_id=self._run_id)
-        return self._result if isinstance(self._result, str) else None
+        from cloudrun_jobs.execution.runner import run_job
 
-    _parser_options: Mapping[str, Any] = {"allow_abbrev": False}
+        result = run_job(self, args, options)
+        return result if isinstance(result, str) else None
 
-    # Of the run under way in this instance.
-    _result: Any = None
-    _run_id: str = ""
-    _leases: Sequence[Lease] = ()
-    _attempt: Attempt | None = None
-    _run: JobRun
-    _telling: ProgressReporter | None = None
-    _verbosity = 1
+    _active: ActiveRun | None = None
+
+
+class _HelpFormatter(DjangoHelpFormatter):
+    """Django's formatter, which asks for the terminal's width once: argparse makes one for each argument added."""
+
+    def __init__(self, prog: str, **kwargs: Any) -> None:
+        super().__init__(prog, **{"width": _terminal_width(), **kwargs})
+
+
+@cache
+def _terminal_width() -> int:
+    return shutil.get_terminal_size().columns - 2  # As argparse has it.
 
 
 RUN = "a method run(self, *args, **options)"

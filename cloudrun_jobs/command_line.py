@@ -1,4 +1,4 @@
-"""What a container of a job is started with, checked where it is asked for."""
+"""Build and validate the arguments that a container of a job is started with."""
 
 from __future__ import annotations
 
@@ -8,53 +8,50 @@ from typing import TYPE_CHECKING, Any
 
 from cloudrun_jobs import argv
 from cloudrun_jobs.exceptions import InvalidArguments
-from cloudrun_jobs.execution import locking
-from cloudrun_jobs.spec import JobSpec
+from cloudrun_jobs.locks.policy import required_locks
 
 if TYPE_CHECKING:
-    from cloudrun_jobs.command import CloudRunJobs
+    from cloudrun_jobs.spec.command import JobCommand
 
 
-def arguments(
-    job: CloudRunJobs, spec: JobSpec, args: Sequence[Any], options: Mapping[str, Any], told: Mapping[str, str]
+def build(
+    job: JobCommand, args: Sequence[Any], options: Mapping[str, Any], env: Mapping[str, str]
 ) -> tuple[str, ...]:
-    """Return what follows `manage.py`, for a container that is `told` these variables as well.
+    """Return what follows `manage.py`, for a container that gets `env` in addition to the job's own variables.
 
-    Raises `InvalidArguments` for what the command would not take, or could not get unchanged.
+    Raises `InvalidArguments` for what the command would not take, or would not get unchanged.
     """
-    parser = job._parser()
+    parser = argv.parser_of(job)
     try:
-        written = argv.serialise(parser, args, options)
+        arguments = argv.serialise(parser, args, options)
     except InvalidArguments as error:
-        raise _about(spec, error) from None
-    return checked(job, spec, (spec.command, *written), told, parser)
+        raise _for_command(job, error) from None
+    return validate(job, (job.command_name, *arguments), env, parser)
 
 
-def checked(
-    job: CloudRunJobs,
-    spec: JobSpec,
-    written: tuple[str, ...],
-    told: Mapping[str, str],
-    parser: ArgumentParser | None = None,
+def validate(
+    job: JobCommand, arguments: tuple[str, ...], env: Mapping[str, str], parser: ArgumentParser | None = None
 ) -> tuple[str, ...]:
-    """Return the arguments unless they would fail in the container."""
+    """Return the arguments unless they would fail in the container; then raise `InvalidArguments`."""
+    spec = job.spec
     try:
-        locking.check_arguments(job, spec, argv.parse(parser or job._parser(), written[1:]))
-        argv.check_limits(written, {**spec.env_vars, **told})
+        options = argv.parse(parser or argv.parser_of(job), arguments[1:])
+        tuple(required_locks(spec, options, job.get_lock_key))
+        argv.check_limits(arguments, {**spec.env_vars, **env})
     except InvalidArguments as error:
-        raise _about(spec, error) from None
-    return written
+        raise _for_command(job, error) from None
+    return arguments
 
 
-def takes_a_key(job: CloudRunJobs) -> bool:
-    """Say whether the command has an option named as the one that delay() keeps to itself."""
+def has_idempotency_key_option(job: JobCommand) -> bool:
+    """Return True if the command has an option with the name of `delay()`'s own parameter."""
     return "idempotency_key" in option_names(job)
 
 
-def option_names(job: CloudRunJobs) -> frozenset[str]:
-    """Return the names by which `run()` may get options, those of sub-commands included."""
-    return argv.dests(job._parser()) | {"args"}
+def option_names(job: JobCommand) -> frozenset[str]:
+    """Return the names of the options that `run()` may get, those of sub-commands included."""
+    return argv.dests(argv.parser_of(job)) | {"args"}
 
 
-def _about(spec: JobSpec, error: InvalidArguments) -> InvalidArguments:
-    return InvalidArguments(f"{spec.command}: {error.args[0]}", hint=error.hint)
+def _for_command(job: JobCommand, error: InvalidArguments) -> InvalidArguments:
+    return InvalidArguments(f"{job.command_name}: {error.args[0]}", hint=error.hint)

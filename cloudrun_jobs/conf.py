@@ -16,15 +16,13 @@ from typing import Any
 
 from django.conf import settings
 
-from cloudrun_jobs.exceptions import InvalidSettings, did_you_mean
+from cloudrun_jobs.exceptions import InvalidSettings
+from cloudrun_jobs.suggestions import did_you_mean
 
 PREFIX = "CLOUDRUN_JOBS_"
 
-# What the app itself tells a container, in variables of its own: no settings.
-RUN_ID_VARIABLE = "CLOUDRUN_JOBS_RUN_ID"  # Which request the execution answers.
-SCHEDULE_VARIABLE = "CLOUDRUN_JOBS_SCHEDULE"  # Which entry of Cloud Scheduler started it: "entry|cron|time zone".
-RESERVED_VARIABLE = "CLOUDRUN_JOBS_RESERVED_FOR"  # The time a reservation was made for, in ISO 8601.
-EXECUTION_VARIABLES = frozenset({RUN_ID_VARIABLE, SCHEDULE_VARIABLE, RESERVED_VARIABLE})
+# Variables with the same prefix that a container gets with a run; see `environ`.
+EXECUTION_KEYS = ("RUN_ID", "SCHEDULE", "RESERVED_FOR")
 
 INLINE_ENVIRONMENTS = frozenset({"local", "test"})
 INLINE_BACKEND = "cloudrun_jobs.backends.inline.InlineBackend"
@@ -101,8 +99,7 @@ def unrecognised_settings() -> Iterator[tuple[str, str]]:
 def _from_environment() -> Iterator[tuple[str, Any]]:
     """The keys set as variables; those that are dictionaries are written as JSON objects."""
     for name in os.environ:
-        if name.startswith(PREFIX) and name not in EXECUTION_VARIABLES:
-            key = name.removeprefix(PREFIX)
+        if name.startswith(PREFIX) and (key := name.removeprefix(PREFIX)) not in EXECUTION_KEYS:
             # A misspelt ENVIRONMENT would have production run its jobs inside of requests.
             if key not in KEYS:
                 hint = did_you_mean(name, [PREFIX + known for known in KEYS])

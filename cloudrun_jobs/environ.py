@@ -9,7 +9,12 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from cloudrun_jobs import conf
+from cloudrun_jobs.conf import EXECUTION_KEYS, PREFIX
+
+# The run id; "<Scheduler job>|<cron>|<time zone>" of the schedule; and a reservation's time in ISO 8601.
+RUN_ID_VARIABLE, SCHEDULE_VARIABLE, RESERVED_VARIABLE = EXECUTION_VARIABLES = tuple(
+    PREFIX + key for key in EXECUTION_KEYS
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,9 +41,9 @@ def current_task(environ: Mapping[str, str] = os.environ) -> CloudRunTask | None
         index=int(environ.get("CLOUD_RUN_TASK_INDEX", "0")),
         attempt=int(environ.get("CLOUD_RUN_TASK_ATTEMPT", "0")),
         count=int(environ.get("CLOUD_RUN_TASK_COUNT", "1")),
-        run_id=environ.get(conf.RUN_ID_VARIABLE, ""),
-        reserved_for=environ.get(conf.RESERVED_VARIABLE, ""),
-        schedule=environ.get(conf.SCHEDULE_VARIABLE, ""),
+        run_id=environ.get(RUN_ID_VARIABLE, ""),
+        reserved_for=environ.get(RESERVED_VARIABLE, ""),
+        schedule=environ.get(SCHEDULE_VARIABLE, ""),
     )
 
 

@@ -31,7 +31,7 @@ LeaseLost and JobInterrupted stand apart, under BaseException: work must not go 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 
@@ -220,17 +220,3 @@ class JobFailed(CloudRunJobsError):
 
 class JobCancelled(JobFailed):
     """Somebody cancelled the execution."""
-
-
-def did_you_mean(word: str, known: Iterable[str]) -> str:
-    """Return "Did you mean 'this'?" where a known word is near, else the known words."""
-    names = sorted(known)
-    return closest(word, names) or (f"Known: {', '.join(names)}." if names else "")
-
-
-def closest(word: str, known: Iterable[str]) -> str:
-    """Return "Did you mean 'this'?" where a known word is near, for words of which there are too many to name."""
-    from difflib import get_close_matches  # Costs a millisecond that a run without mistakes need not pay.
-
-    close = get_close_matches(word, sorted(known), n=1)
-    return f"Did you mean {close[0]!r}?" if close else ""

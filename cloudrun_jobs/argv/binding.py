@@ -19,7 +19,8 @@ from typing import Any
 
 from django.core.management.base import BaseCommand
 
-from cloudrun_jobs.exceptions import InvalidArguments, closest, did_you_mean
+from cloudrun_jobs.exceptions import InvalidArguments
+from cloudrun_jobs.suggestions import closest, did_you_mean
 
 SEVERAL = ("*", "+", REMAINDER, PARSER)
 

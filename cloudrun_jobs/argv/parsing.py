@@ -2,14 +2,31 @@
 
 from __future__ import annotations
 
+import copy
 from argparse import Action, ArgumentParser
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Protocol
 
-from django.core.management.base import CommandError
+from django.core.management.base import CommandError, CommandParser
 
 from cloudrun_jobs.exceptions import InvalidArguments
+
+
+class Parsable(Protocol):
+    """A command that has a parser."""
+
+    @property
+    def command_name(self) -> str: ...
+
+    def create_parser(self, prog_name: str, subcommand: str, **kwargs: Any) -> CommandParser: ...
+
+
+def parser_of(command: Parsable) -> CommandParser:
+    """Return the command's parser, which raises its errors even where `manage.py` runs this very command."""
+    caller = copy.copy(command)
+    vars(caller)["_called_from_command_line"] = False  # BaseCommand's own attribute.
+    return caller.create_parser("manage.py", command.command_name)
 
 
 def parse(parser: ArgumentParser, argv: Sequence[str]) -> dict[str, Any]:

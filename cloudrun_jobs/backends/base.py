@@ -1,4 +1,4 @@
-"""What every backend can do."""
+"""The interface of a backend: submit a run, and ask for its state."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from django.core.checks import CheckMessage
 
-from cloudrun_jobs.conf import RUN_ID_VARIABLE, Settings
+from cloudrun_jobs.conf import Settings
+from cloudrun_jobs.environ import RUN_ID_VARIABLE
 from cloudrun_jobs.exceptions import InvalidSettings
 
 if TYPE_CHECKING:  # Of no use to a container that sends nothing.
@@ -22,81 +23,73 @@ if TYPE_CHECKING:  # Of no use to a container that sends nothing.
 class Request:
     """One request to run a job, checked and complete."""
 
-    job: str  # The Cloud Run Job.
+    job: str  # The name of the Cloud Run Job.
     argv: tuple[str, ...]  # What follows `manage.py`: the command's name, then its arguments.
     run_id: str
-    told: Mapping[str, str] = field(default_factory=dict)  # What else the container is told, in variables.
+    extra_env: Mapping[str, str] = field(default_factory=dict)  # Environment variables beside the run's id.
+    work: Callable[[], Any] | None = None  # Runs the job in this process and returns its result in JSON form.
 
     @property
-    def environment(self) -> dict[str, str]:
-        """The variables the execution gets beside those of its job."""
-        return {RUN_ID_VARIABLE: self.run_id, **self.told}
+    def env(self) -> dict[str, str]:
+        """The environment variables that the execution gets in addition to those of its job."""
+        return {RUN_ID_VARIABLE: self.run_id, **self.extra_env}
 
 
 class Backend(ABC):
-    """A way to run jobs. `OPTIONS` of the settings arrive as keyword arguments; others are refused."""
+    """A way to run jobs. `OPTIONS` of the settings arrive as keyword arguments; unknown ones are refused."""
 
-    # Do runs go on in another process, which finds their record only once it is committed?
-    is_remote = False
+    # Does submit() run the job in the calling process, before it returns?
+    runs_in_process = False
+
+    # Can the backend start a run at a given time?
+    supports_reserve = False
+
+    # For how many seconds a request without a clear answer is repeated.
+    send_deadline = 20.0
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
 
     @abstractmethod
-    def operation(self, run: JobRun) -> Operation:
-        """Return the handle on a run, whether it was sent yet or not."""
+    def submit(self, run: JobRun, request: Request, *, timeout: float | None = None) -> Operation:
+        """Start the run, once, and return its handle; give up after `timeout` seconds.
 
-    def check_reserving(self) -> None:  # noqa: B027  (in this process, nothing is)
-        """Raise `InvalidSettings` if something is missing that a reservation needs."""
+        Raises one of the `ServiceError`s. A backend that runs in process calls `request.work`; what that raises
+        reaches the caller.
+        """
+
+    @abstractmethod
+    def operation(self, run: JobRun) -> Operation:
+        """Return the handle on a run, submitted or not."""
+
+    def get_state(self, run: JobRun) -> ExecutionState:
+        """Return the state of a run's execution. Raises one of the `ServiceError`s if it is unknown."""
+        raise NotImplementedError(f"{type(self).__name__} has no get_state().")
+
+    def find(self, request: Request, *, timeout: float) -> Operation | None:
+        """Return the execution that carries the run's id, if there is one. Raises one of the `ServiceError`s."""
+        return None
+
+    def wait_for_quota(self) -> float:
+        """Wait until this process may start another execution; return the seconds waited."""
+        return 0.0
+
+    def check_reserve(self) -> None:
+        """Raise `InvalidSettings` if something that `reserve()` needs is missing."""
+        if not self.supports_reserve:
+            raise InvalidSettings(f"{type(self).__name__} cannot start a run at a given time.")
+
+    def reserve(self, request: Request, reservation: Reservation, *, timeout: float) -> str:
+        """Have the run started at that time; return the key for `unreserve()`, or "" if the time has passed.
+
+        Idempotent. Raises one of the `ServiceError`s.
+        """
+        raise NotImplementedError(f"{type(self).__name__} has no reserve().")
+
+    def unreserve(self, key: str) -> None:
+        """Delete the reservation. Idempotent. Raises one of the `ServiceError`s."""
+        raise NotImplementedError(f"{type(self).__name__} has no unreserve().")
 
     def check(self) -> Iterable[CheckMessage]:
         """Return system check messages about this backend's configuration."""
         return []
-
-
-class InProcessBackend(Backend):
-    """A way to run jobs in the process that asks for them."""
-
-    @abstractmethod
-    def perform(self, request: Request, work: Callable[[], Any]) -> Operation:
-        """Call `work`, which runs the job and returns its result in JSON form, and return a finished handle."""
-
-
-class RemoteBackend(Backend):
-    """A way to run jobs elsewhere. It is told what to start, and asked what became of it."""
-
-    is_remote = True
-
-    # For how many seconds a request that got no clear answer is tried again.
-    send_deadline = 20.0
-
-    def wait_turn(self) -> float:
-        """Return when this process may start another execution, after how many seconds."""
-        return 0.0
-
-    @abstractmethod
-    def start(self, request: Request, *, timeout: float) -> Operation:
-        """Start an execution, once, and return its handle. Raises one of the `ServiceError`s."""
-
-    @abstractmethod
-    def find(self, request: Request, *, timeout: float) -> Operation | None:
-        """Return the execution that carries the run's id, if there is one. Raises one of the `ServiceError`s."""
-
-    def check_reserving(self) -> None:
-        """Raise `InvalidSettings` if something is missing that a reservation needs."""
-        raise InvalidSettings(f"{type(self).__name__} cannot reserve runs for a time.")
-
-    def reserve(self, request: Request, reservation: Reservation, *, timeout: float) -> str:
-        """Have an execution started at that time; return what `unreserve()` wants, or nothing if it is past.
-
-        May be repeated after a lost answer. Raises one of the `ServiceError`s.
-        """
-        raise NotImplementedError(f"{type(self).__name__} has no reserve().")
-
-    def unreserve(self, entry: str) -> None:
-        """Have it started no more. Raises one of the `ServiceError`s."""
-        raise NotImplementedError(f"{type(self).__name__} has no unreserve().")
-
-    @abstractmethod
-    def get_state(self, run: JobRun) -> ExecutionState:
-        """Ask what became of a run's execution. Raises one of the `ServiceError`s, which says nothing of it."""

@@ -12,7 +12,7 @@ from typing import Any
 from django.db import connections
 
 from cloudrun_jobs import conf
-from cloudrun_jobs.backends.base import InProcessBackend, Request
+from cloudrun_jobs.backends.base import Backend, Request
 from cloudrun_jobs.exceptions import JobCancelled, JobFailed
 from cloudrun_jobs.models import JobRun, Status
 from cloudrun_jobs.models.querysets import LIVENESS_GRACE_SECONDS
@@ -22,13 +22,15 @@ from cloudrun_jobs.signals import run_reconciled
 FIRST_PAUSE, LONGEST_PAUSE = 0.05, 2.0  # Seconds between two looks at the record.
 
 
-class InlineBackend(InProcessBackend):
+class InlineBackend(Backend):
     """For the environments "local" and "test": no cloud, no waiting, the same road through the arguments."""
 
-    def perform(self, request: Request, work: Callable[[], Any]) -> MockOperation:
-        """Run the job; what it raises reaches the caller as it is."""
+    runs_in_process = True
+    supports_reserve = True  # It starts the run at once.
+
+    def submit(self, run: JobRun, request: Request, *, timeout: float | None = None) -> MockOperation:
         operation = MockOperation(request.job, request.run_id)
-        operation.set_result(work())
+        operation.set_result(request.work() if request.work else None)
         return operation
 
     def operation(self, run: JobRun) -> MockOperation:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from cloudrun_jobs import conf
 from cloudrun_jobs.command import CloudRunJobs
-from cloudrun_jobs.command_line import arguments
+from cloudrun_jobs.command_line import build
 from cloudrun_jobs.deploy.cloudrun.field_values import CLOUD_SQL, Secret
 from cloudrun_jobs.deploy.plan import Desired, OwnershipLabel, Redacted
 from cloudrun_jobs.spec import JobSpec, canonical_cpu, canonical_memory
@@ -50,7 +50,7 @@ def _always(job: CloudRunJobs, spec: JobSpec, image: str | None) -> Iterator[tup
         yield "image", wanted
     yield "entrypoint", spec.entrypoint
     # What a command requires may be known to its callers alone: only declared arguments must suffice.
-    yield "args", arguments(job, spec, (), spec.args, {}) if spec.args else (spec.command,)
+    yield "args", build(job, (), spec.args, {}) if spec.args else (spec.command,)
     yield "timeout", spec.timeout
     yield "max_retries", spec.max_retries
     yield "tasks", spec.tasks

@@ -8,10 +8,10 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 from zoneinfo import ZoneInfo
 
-from cloudrun_jobs import conf, cron
+from cloudrun_jobs import conf, cron, environ
 from cloudrun_jobs.backends.cloudrun import targets
 from cloudrun_jobs.command import CloudRunJobs
-from cloudrun_jobs.command_line import arguments
+from cloudrun_jobs.command_line import build
 from cloudrun_jobs.deploy.plan import Desired, OwnershipLabel
 from cloudrun_jobs.exceptions import InvalidSettings
 from cloudrun_jobs.spec import JobSpec, Schedule
@@ -34,7 +34,7 @@ def passed(job: CloudRunJobs, spec: JobSpec, schedule: Schedule) -> tuple[str, .
 
 def checked(job: CloudRunJobs, spec: JobSpec, schedule: Schedule) -> tuple[str, ...]:
     """Return the same; raise `InvalidArguments` if the command does not take what the schedule gives it."""
-    return arguments(job, spec, (), schedule.args, {conf.SCHEDULE_VARIABLE: tick(spec, schedule)})
+    return build(job, (), schedule.args, {environ.SCHEDULE_VARIABLE: tick(spec, schedule)})
 
 
 def entry_id(spec: JobSpec, schedule: Schedule) -> str:

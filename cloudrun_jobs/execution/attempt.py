@@ -13,7 +13,7 @@ from django.db.models import Count, F, Model, Q
 
 from cloudrun_jobs.environ import CloudRunTask
 from cloudrun_jobs.exceptions import JobInterrupted, RecordUnavailable
-from cloudrun_jobs.execution.claim import AlreadyClaimed, Invocation, claim, insert
+from cloudrun_jobs.execution.claim import AlreadyClaimed, Invocation, claim
 from cloudrun_jobs.execution.heartbeat import Heartbeat
 from cloudrun_jobs.execution.interrupts import Interrupt
 from cloudrun_jobs.execution.outcome import Outcome, outcome_of
@@ -22,6 +22,7 @@ from cloudrun_jobs.models import JobRun, Status, TaskRun
 from cloudrun_jobs.models.functions import Now
 from cloudrun_jobs.models.statuses import FINISHED
 from cloudrun_jobs.runs import database
+from cloudrun_jobs.runs.database import insert
 from cloudrun_jobs.signals import run_record_failed
 from cloudrun_jobs.spec import JobSpec
 

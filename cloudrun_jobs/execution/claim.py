@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import nullcontext
 from datetime import datetime
 from functools import partial
 from typing import Any, NamedTuple
@@ -13,12 +12,13 @@ from django.db.models import F, Q
 from django.db.models.functions import Coalesce
 
 from cloudrun_jobs import conf
-from cloudrun_jobs.environ import CloudRunTask
+from cloudrun_jobs.environ import RUN_ID_VARIABLE, CloudRunTask
 from cloudrun_jobs.exceptions import InvalidRunId
 from cloudrun_jobs.models import JobRun, Status, Trigger
 from cloudrun_jobs.models.functions import Now
 from cloudrun_jobs.models.runs import is_run_id
 from cloudrun_jobs.runs import database
+from cloudrun_jobs.runs.database import insert
 from cloudrun_jobs.runs.execution_names import assign_execution_name
 from cloudrun_jobs.runs.requester import current_requester
 from cloudrun_jobs.signals import run_recreated
@@ -51,7 +51,7 @@ def claim(start: Invocation) -> JobRun | AlreadyClaimed:
     if not task.run_id:
         return _without_request(start, task)
     if not is_run_id(task.run_id):
-        words = f"{conf.RUN_ID_VARIABLE}: expected the UUID of a run, got {task.run_id[:100]!r}."
+        words = f"{RUN_ID_VARIABLE}: expected the UUID of a run, got {task.run_id[:100]!r}."
         raise InvalidRunId(words, hint="delay() sets it; leave it out to start a run of its own.")
     if is_over(task.reserved_for) and (late := _not_begun(start, task)):
         return AlreadyClaimed(late)
@@ -164,13 +164,3 @@ def _record(start: Invocation, **values: Any) -> JobRun:
     )
     insert(run)
     return run
-
-
-def insert(row: Any, *, may_conflict: bool = True) -> None:
-    """Insert a row, so that a conflict does not spoil the transaction it may be in."""
-    with database.savepoint() if may_conflict else nullcontext():
-        row.save(force_insert=True)
-    for field in row._meta.concrete_fields:
-        # What the server computed is read from it when it is asked for.
-        if hasattr(row.__dict__.get(field.attname), "resolve_expression"):
-            del row.__dict__[field.attname]

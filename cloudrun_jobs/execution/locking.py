@@ -9,44 +9,21 @@ from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from cloudrun_jobs import environ
-from cloudrun_jobs.exceptions import DeclarationError, InvalidArguments, InvalidJob, LockUnavailable, did_you_mean
+from cloudrun_jobs.exceptions import LockUnavailable
 from cloudrun_jobs.execution import interrupts
 from cloudrun_jobs.signals import job_waiting, lease_renewal_failed, lock_bypassed
 from cloudrun_jobs.spec import JobSpec
 
 if TYPE_CHECKING:
-    from cloudrun_jobs.command import CloudRunJobs
     from cloudrun_jobs.locks import Holder, Lease
-    from cloudrun_jobs.locks.names import LockName
+    from cloudrun_jobs.locks.policy import RequiredLock
     from cloudrun_jobs.locks.requests import LockRequest
+    from cloudrun_jobs.spec.command import JobCommand
 
 # What takes locks is imported when one is wanted: a job without any does not pay for it.
 
-# Every command has these; they say how it speaks, not what it works on.
-DJANGO_OPTIONS = frozenset(
-    {
-        "verbosity",
-        "settings",
-        "pythonpath",
-        "traceback",
-        "no_color",
-        "force_color",
-        "skip_checks",
-        "stdout",
-        "stderr",
-    }
-)
-
 # The locks held around this code, by key: a job that calls itself must not wait for itself.
 _held: ContextVar[Mapping[str, Lease]] = ContextVar("cloudrun_jobs_held", default={})  # noqa: B039  (never changed)
-
-
-class RequiredLock(NamedTuple):
-    """A lock that a run needs, and what it does while others hold it: "skip", "wait" or "fail"."""
-
-    name: LockName
-    slots: int
-    policy: str
 
 
 class LockSkipped(NamedTuple):
@@ -58,7 +35,7 @@ class LockSkipped(NamedTuple):
 
 @contextmanager
 def hold_locks(
-    job: CloudRunJobs, spec: JobSpec, options: Mapping[str, Any]
+    job: JobCommand, spec: JobSpec, options: Mapping[str, Any]
 ) -> Iterator[tuple[Lease, ...] | LockSkipped]:
     """Hold the job's locks while the block runs; give a refusal, holding nothing, if the run is to be skipped.
 
@@ -118,61 +95,17 @@ def _holding(leases: Mapping[str, Lease]) -> Iterator[None]:
         _held.reset(reset)
 
 
-def required_locks(job: CloudRunJobs, spec: JobSpec, options: Mapping[str, Any]) -> Iterator[RequiredLock]:
-    """Yield the locks that a run with these options needs, in the order in which all runs take them."""
-    if spec.overlap != "allow":
-        yield RequiredLock(name=_same_run(job, options), slots=1, policy=spec.overlap)
-    if spec.parallelism is not None:
-        yield RequiredLock(name=_same_job(spec), slots=spec.parallelism, policy="wait")
-
-
-def check_arguments(job: CloudRunJobs, spec: JobSpec, options: Mapping[str, Any]) -> None:
-    """Raise `InvalidArguments` or `InvalidJob` where a run with these options could not name its locks."""
-    tuple(required_locks(job, spec, options))
-
-
-def lock_arguments(command: str, lock_args: Sequence[str] | None, options: Mapping[str, Any]) -> dict[str, Any]:
-    """Return those of the options that tell one run from another."""
-    if lock_args is None:
-        return dict(options)
-    for name in lock_args:
-        if name not in options:
-            hint = did_you_mean(name, options)
-            problem = DeclarationError(
-                attribute="lock_args", expected="names of the job's options", got=name, hint=hint
-            )
-            raise InvalidJob(command, [problem])
-    return {name: options[name] for name in lock_args}
-
-
-def _same_job(spec: JobSpec) -> LockName:
-    from cloudrun_jobs.locks import names
-
-    return names.for_job(spec.command)
-
-
-def _same_run(job: CloudRunJobs, options: Mapping[str, Any]) -> LockName:
-    from cloudrun_jobs.locks import names
-
-    own = {name: value for name, value in options.items() if name not in DJANGO_OPTIONS}
-    try:
-        return names.for_arguments(job.command_name, job.get_lock_key(**own))
-    except (TypeError, ValueError) as error:
-        raise InvalidArguments(
-            f"{job.command_name}: its lock cannot be named after these options: {error}.",
-            hint="Name in lock_args the options that matter, or return plain values from get_lock_key().",
-        ) from error
-
-
 def _take(
-    job: CloudRunJobs,
+    job: JobCommand,
     spec: JobSpec,
     options: Mapping[str, Any],
     outer: Mapping[str, Lease],
     leases: dict[str, Lease],
 ) -> LockSkipped | None:
     """Take the locks into `leases`, or return why the run is to be skipped."""
-    for want in required_locks(job, spec, options):
+    from cloudrun_jobs.locks.policy import required_locks
+
+    for want in required_locks(spec, options, job.get_lock_key):
         if want.name.key in outer:
             continue
         answer = _ask(job, spec, want)
@@ -184,7 +117,7 @@ def _take(
     return None
 
 
-def _ask(job: CloudRunJobs, spec: JobSpec, want: RequiredLock) -> Lease | Sequence[Holder] | None:
+def _ask(job: JobCommand, spec: JobSpec, want: RequiredLock) -> Lease | Sequence[Holder] | None:
     """Return the lock or who holds it; None if its server is away and the job runs all the same."""
     try:
         return _ask_server(job, spec, want)
@@ -196,7 +129,7 @@ def _ask(job: CloudRunJobs, spec: JobSpec, want: RequiredLock) -> Lease | Sequen
         return None
 
 
-def _ask_server(job: CloudRunJobs, spec: JobSpec, want: RequiredLock) -> Lease | Sequence[Holder]:
+def _ask_server(job: JobCommand, spec: JobSpec, want: RequiredLock) -> Lease | Sequence[Holder]:
     from cloudrun_jobs.locks import acquire
 
     claim = _claim(spec, want)

@@ -9,6 +9,7 @@ from django.core.management.base import CommandError
 
 from cloudrun_jobs.exceptions import JobInterrupted, LeaseLost, LockError
 from cloudrun_jobs.models import Status
+from cloudrun_jobs.models.values import storable
 
 NOT_STARTED = 75  # EX_TEMPFAIL: nothing is wrong with the job; try again.
 MAX_MESSAGE = 10_000
@@ -84,8 +85,3 @@ def _message(error: BaseException) -> str:
 def _traceback(error: BaseException) -> str:
     # Its end tells more than its beginning.
     return storable("".join(traceback.format_exception(error)))[-MAX_TRACEBACK:]
-
-
-def storable(text: str) -> str:
-    """Return the text with what databases refuse, NUL and half surrogates, written out."""
-    return text.replace("\0", "\\x00").encode(errors="backslashreplace").decode()

@@ -1,4 +1,4 @@
-"""How far a job is, told while it runs: to its record, to the log, and on a terminal."""
+"""Report how far a job is: to its record, to the log and on a terminal."""
 
 from __future__ import annotations
 
@@ -9,51 +9,62 @@ from typing import TYPE_CHECKING
 
 from cloudrun_jobs import environ
 from cloudrun_jobs.exceptions import InvalidProgress
-from cloudrun_jobs.execution.outcome import storable
 from cloudrun_jobs.models import Progress
+from cloudrun_jobs.models.values import storable
 from cloudrun_jobs.signals import job_progressed
 from cloudrun_jobs.terminal import ProgressBar
 
 if TYPE_CHECKING:
-    from cloudrun_jobs.command import CloudRunJobs
+    from cloudrun_jobs.execution.active import ActiveRun
+    from cloudrun_jobs.execution.attempt import Attempt
+    from cloudrun_jobs.spec.command import JobCommand
 
-PAUSE = 1.0  # Seconds between two signals.
-MOST = 2**63 - 1  # What a column of the database holds.
+SIGNAL_INTERVAL = 1.0  # Seconds between two signals.
+MAX_COUNT = 2**63 - 1  # The largest number of a database column.
 MAX_TEXT = 200
 
 
+def report(job: JobCommand, done: int, total: int | None, text: str) -> None:
+    """Report the progress of the job's run; outside of a run, only check the values. Raises `InvalidProgress`."""
+    progress = _checked(done, total, text)
+    active: ActiveRun | None = job._active
+    if active is None or active.attempt is None:
+        return
+    if active.progress is None:
+        active.progress = ProgressReporter(job, active.attempt, verbosity=active.verbosity)
+    active.progress.report(progress)
+
+
 class ProgressReporter:
-    """What one run tells, from its first `progress()` to its end. Outside of a run, nobody listens."""
+    """Reports the progress of one run, from its first `progress()` to its end."""
 
-    def __init__(self, job: CloudRunJobs) -> None:
-        self._job, self._attempt = job, job._attempt
-        self._untold: Progress | None = None
-        self._told_at = -PAUSE
-        self._bar = ProgressBar(job.stderr) if self._attempt and _is_watched(job) else None
+    def __init__(self, job: JobCommand, attempt: Attempt, *, verbosity: int) -> None:
+        self._job, self._attempt = job, attempt
+        self._pending: Progress | None = None
+        self._signalled_at = -SIGNAL_INTERVAL
+        visible = verbosity > 0 and job.stderr.isatty() and os.environ.get("TERM") != "dumb"
+        self._bar = ProgressBar(job.stderr) if visible else None
 
-    def tell(self, done: int, total: int | None, text: str) -> None:
-        """Tell where the job is, to those who have not just been told."""
-        progress = _checked(done, total, text)
-        if self._attempt is None:
-            return
+    def report(self, progress: Progress) -> None:
+        """Pass the progress on to the heartbeat, to the signal's receivers and to the terminal."""
         self._attempt.heartbeat.note(progress.done, progress.total, progress.text)
-        self._untold = progress
-        if time.monotonic() - self._told_at >= PAUSE:
+        self._pending = progress
+        if time.monotonic() - self._signalled_at >= SIGNAL_INTERVAL:
             self._signal()
         if self._bar:
             self._bar.draw(progress)
 
     def stop(self) -> None:
-        """Tell what came last, and take the bar away."""
+        """Send the latest progress and erase the bar."""
         self._signal()
         if self._bar:
             self._bar.erase()
 
     def _signal(self) -> None:
-        progress, self._untold = self._untold, None
-        if self._attempt is None or progress is None:
+        progress, self._pending = self._pending, None
+        if progress is None:
             return
-        self._told_at = time.monotonic()
+        self._signalled_at = time.monotonic()
         job_progressed.send_robust(
             type(self._job),
             spec=self._job.spec,
@@ -65,12 +76,8 @@ class ProgressReporter:
         )
 
 
-def _is_watched(job: CloudRunJobs) -> bool:
-    return job._verbosity > 0 and job.stderr.isatty() and os.environ.get("TERM") != "dumb"
-
-
 def _checked(done: int, total: int | None, text: str) -> Progress:
-    """Return it in a form that can be kept. A total is an estimate: that it was too small breaks no job."""
+    """Return it in a form that can be stored. A total is an estimate: one that is too small is raised, not refused."""
     done = _count("done", done)
     total = None if total is None else max(_count("total", total), done)
     return Progress(done, total, storable(str(text))[:MAX_TEXT])
@@ -81,7 +88,7 @@ def _count(name: str, value: int) -> int:
         number = index(value)  # Also of numpy's numbers.
     except TypeError:
         number = -1
-    if 0 <= number <= MOST:
+    if 0 <= number <= MAX_COUNT:
         return number
     hint = "Count what is done: rows, files, bytes."
     raise InvalidProgress(f"progress(): expected {name} to be a whole number from 0 up, got {value!r}.", hint=hint)

@@ -12,8 +12,9 @@ from django.db import connections
 from django.utils.module_loading import import_string
 
 from cloudrun_jobs import conf
-from cloudrun_jobs.exceptions import InvalidSettings, did_you_mean
+from cloudrun_jobs.exceptions import InvalidSettings
 from cloudrun_jobs.locks.base import LockBackend
+from cloudrun_jobs.suggestions import did_you_mean
 
 DATABASE = "cloudrun_jobs.locks.database.DatabaseLocks"
 LOCAL = "cloudrun_jobs.locks.local.LocalLocks"

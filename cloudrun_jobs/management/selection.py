@@ -10,8 +10,8 @@ from django.core.management.base import CommandError
 from cloudrun_jobs import backends, conf
 from cloudrun_jobs.backends.cloudrun import CloudRunBackend
 from cloudrun_jobs.command import CloudRunJobs
-from cloudrun_jobs.exceptions import did_you_mean
 from cloudrun_jobs.registry import find_jobs
+from cloudrun_jobs.suggestions import did_you_mean
 
 ERROR = 2
 

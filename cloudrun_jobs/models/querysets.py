@@ -15,7 +15,6 @@ from cloudrun_jobs.models.statuses import UNFINISHED, Status
 from cloudrun_jobs.models.values import Stats
 
 if TYPE_CHECKING:
-    from cloudrun_jobs.command import CloudRunJobs
     from cloudrun_jobs.models.runs import JobRun  # noqa: F401  (of the annotations)
 
 HEARTBEAT_TIMEOUT = timedelta(minutes=2)  # Six heartbeats.
@@ -39,7 +38,7 @@ class PrimaryManager(models.Manager[Row]):
 class JobRunQuerySet(models.QuerySet["JobRun"]):
     """Runs, by what people ask for."""
 
-    def for_command(self, command: str | type[CloudRunJobs]) -> JobRunQuerySet:
+    def for_command(self, command: str | type) -> JobRunQuerySet:
         """Return the runs of one job, given its class or its name."""
         name = command if isinstance(command, str) else command.__module__.rpartition(".")[2]
         return self.filter(command=name)

@@ -7,16 +7,16 @@ things only the one that may move it does. Times are the database server's: no m
 from __future__ import annotations
 
 from collections.abc import Mapping
-from functools import partial
-from typing import TYPE_CHECKING, Any, cast
+from importlib import import_module
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
 from uuid import UUID, uuid4
 
 from django.core.serializers.json import DjangoJSONEncoder
-from django.db import models, router, transaction
+from django.db import models
 from django.db.models import F, Q, Value
 from django.db.models.functions import Coalesce, NullIf
 
-from cloudrun_jobs.exceptions import CloudRunJobsError
 from cloudrun_jobs.models.functions import Now
 from cloudrun_jobs.models.querysets import JobRunQuerySet, PrimaryManager
 from cloudrun_jobs.models.statuses import FINISHED, FORBIDDEN_SOURCES, Status
@@ -24,7 +24,6 @@ from cloudrun_jobs.models.values import Progress
 from cloudrun_jobs.spec import resource_name
 
 if TYPE_CHECKING:
-    from cloudrun_jobs.command import CloudRunJobs
     from cloudrun_jobs.operations import ExecutionState, Operation
 
 ALWAYS = Q()
@@ -119,7 +118,8 @@ class JobRun(models.Model):
     @property
     def operation(self) -> Operation:
         """The handle on its execution, as `delay()` returns it."""
-        return self._command().operation(self)
+        handle: Operation = _handle().operation(self)
+        return handle
 
     @property
     def progress(self) -> Progress | None:
@@ -138,31 +138,18 @@ class JobRun(models.Model):
 
     def refresh(self) -> JobRun:
         """Read the row again, after asking Cloud Run about a run that should have an outcome by now."""
-        self.refresh_from_db()
-        if not self.is_finished and self.execution:
-            self.operation.done()
-            self.refresh_from_db()
-        return self
+        run: JobRun = _handle().refresh(self)
+        return run
 
     def cancel(self) -> bool:
-        """Cancel it; return False if it had ended before. One that waits to be sent is not sent any more."""
-        if self.transition(
-            Status.CANCELLED, self._status_in(Status.PENDING), finished_at=Now(), reason="cancelled"
-        ):
-            if self.is_reserved:
-                release = partial(self._command().release, self)
-                transaction.on_commit(release, using=router.db_for_write(JobRun), robust=True)
-            return True
-        self.update_if(self._status_in(Status.SENT, Status.RUNNING), cancel_requested_at=Now())
-        self.refresh_from_db()
-        return bool(not self.is_finished and self.execution and self.operation.cancel())
+        """Cancel it; return False if it had ended before. A pending run is not dispatched any more."""
+        cancelled: bool = _handle().cancel(self)
+        return cancelled
 
     def rerun(self) -> Operation:
         """Start the same job with the same arguments again, as a run of its own."""
-        if self.argv is None:
-            hint = "Call delay() of the command with the values you want."
-            raise CloudRunJobsError(f"{self}: its arguments were not recorded, so cannot be repeated.", hint=hint)
-        return self._command().delay_argv(self.argv[1:])
+        operation: Operation = _handle().rerun(self)
+        return operation
 
     def transition(self, to: Status, condition: Q = ALWAYS, /, **values: Any) -> bool:
         """Bring it to another status, and set fields, if its row may still go there; say whether it did."""
@@ -218,20 +205,10 @@ class JobRun(models.Model):
             left.update(status=seen.status, reason=seen.reason, finished_at=Now())
         return settled
 
-    def _status_in(self, *statuses: Status) -> Q:
-        return Q(status__in=statuses)
 
-    def _command(self) -> CloudRunJobs:
-        """Return the command, found as `manage.py` finds it."""
-        from django.core.management import (  # A web server has no other use for it.
-            get_commands,
-            load_command_class,
-        )
-
-        app = get_commands().get(self.command)
-        if app is None:
-            raise CloudRunJobsError(f"{self}: there is no command {self.command!r} any more.")
-        return cast("CloudRunJobs", load_command_class(app, self.command))
+def _handle() -> ModuleType:
+    """Return `runs.handle`, by name: the layer of the records knows no backend, and few processes need one."""
+    return import_module("cloudrun_jobs.runs.handle")
 
 
 class TaskRun(models.Model):

@@ -37,3 +37,8 @@ class Stats(NamedTuple):
     counts: Mapping[Status, int]  # Of its newest runs; statuses that none of them has are left out.
     last_success: datetime | None  # When the latest run that succeeded ended, however long ago.
     last_failure: datetime | None  # The same of a run that failed or was lost.
+
+
+def storable(text: str) -> str:
+    """Return the text with what databases refuse, NUL and half surrogates, written out."""
+    return text.replace("\0", "\\x00").encode(errors="backslashreplace").decode()

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from typing import TypeVar
+from contextlib import contextmanager, nullcontext
+from typing import Any, TypeVar
 
 from django.db import (
     DEFAULT_DB_ALIAS,
@@ -95,3 +95,13 @@ def retry_until_available(work: Callable[[], Answer], *, seconds: float) -> Answ
                 raise RecordUnavailable(words) from error
         time.sleep(wait)
         wait = min(wait * 2, LONGEST_WAIT)
+
+
+def insert(row: Any, *, may_conflict: bool = True) -> None:
+    """Insert a row, so that a conflict does not spoil the transaction it may be in."""
+    with savepoint() if may_conflict else nullcontext():
+        row.save(force_insert=True)
+    for field in row._meta.concrete_fields:
+        # What the server computed is read from it when it is asked for.
+        if hasattr(row.__dict__.get(field.attname), "resolve_expression"):
+            del row.__dict__[field.attname]

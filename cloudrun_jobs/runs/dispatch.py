@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 from django.db import Error, IntegrityError, transaction
 from django.db.models import Q
 
-from cloudrun_jobs.backends import RemoteBackend, Request
+from cloudrun_jobs.backends import Backend, Request
 from cloudrun_jobs.exceptions import (
     InvalidArguments,
     OutcomeUnknown,
@@ -25,12 +25,12 @@ from cloudrun_jobs.exceptions import (
     ServiceError,
     ServiceUnavailable,
 )
-from cloudrun_jobs.execution.claim import insert
 from cloudrun_jobs.models import JobRun, Status
 from cloudrun_jobs.models.functions import Now
 from cloudrun_jobs.models.runs import short_name
 from cloudrun_jobs.operations import Operation
 from cloudrun_jobs.runs import database
+from cloudrun_jobs.runs.database import insert
 from cloudrun_jobs.runs.execution_names import assign_execution_name
 from cloudrun_jobs.runs.idempotency import storage_key
 from cloudrun_jobs.runs.requester import current_requester
@@ -88,7 +88,7 @@ def _earlier(run: JobRun, key: str) -> tuple[JobRun, bool]:
     return earlier, earlier.update_if(refused, **again, sending_until=Now() + DISPATCH_LEASE)
 
 
-def dispatch(backend: RemoteBackend, run: JobRun, request: Request) -> Operation:
+def dispatch(backend: Backend, run: JobRun, request: Request) -> Operation:
     """Send the request when the caller's transaction is committed, or now outside of one."""
     if not database.in_transaction():
         return send(backend, run, request)
@@ -99,7 +99,7 @@ def dispatch(backend: RemoteBackend, run: JobRun, request: Request) -> Operation
     return backend.operation(run)
 
 
-def send(backend: RemoteBackend, run: JobRun, request: Request) -> Operation:
+def send(backend: Backend, run: JobRun, request: Request) -> Operation:
     """Send the request; raise a `ServiceError`, and record the run as failed, if that cannot be done."""
     try:
         operation = _start(backend, run, request)
@@ -120,7 +120,7 @@ def _begun(run: JobRun) -> JobRun | None:
         return None
 
 
-def redispatch(backend: RemoteBackend, run: JobRun, request: Request) -> str:
+def redispatch(backend: Backend, run: JobRun, request: Request) -> str:
     """Send the request where there is nobody left to tell of a failure; return what became of it.
 
     Whoever tried before may have died at any step, so its execution is looked for first.
@@ -128,12 +128,12 @@ def redispatch(backend: RemoteBackend, run: JobRun, request: Request) -> str:
     return log_dispatch_errors(run, partial(_send_anyhow, backend, run, request, is_unclear=True))
 
 
-def _after_commit(backend: RemoteBackend, run: JobRun, request: Request) -> None:
+def _after_commit(backend: Backend, run: JobRun, request: Request) -> None:
     if claim_dispatch(run):
         log_dispatch_errors(run, partial(_send_anyhow, backend, run, request))
 
 
-def _send_anyhow(backend: RemoteBackend, run: JobRun, request: Request, *, is_unclear: bool = False) -> str:
+def _send_anyhow(backend: Backend, run: JobRun, request: Request, *, is_unclear: bool = False) -> str:
     record_dispatched(run, _start(backend, run, request, is_unclear=is_unclear))
     return "sent"
 
@@ -155,7 +155,7 @@ def claim_dispatch(run: JobRun) -> bool:
     return run.update_if(Q(status=Status.PENDING), sending_until=Now() + DISPATCH_LEASE)
 
 
-def _start(backend: RemoteBackend, run: JobRun, request: Request, *, is_unclear: bool = False) -> Operation:
+def _start(backend: Backend, run: JobRun, request: Request, *, is_unclear: bool = False) -> Operation:
     """Start the execution; after an unclear answer, look for it before asking again."""
 
     def step(timeout: float) -> Operation:
@@ -164,10 +164,10 @@ def _start(backend: RemoteBackend, run: JobRun, request: Request, *, is_unclear:
             return found
         is_unclear = False
         # Others may have sent it, or somebody cancelled it, while this process waited for its turn.
-        if backend.wait_turn() > DISPATCH_LEASE_REFRESH_SECONDS and not claim_dispatch(run):
+        if backend.wait_for_quota() > DISPATCH_LEASE_REFRESH_SECONDS and not claim_dispatch(run):
             return backend.operation(run)
         try:
-            return backend.start(request, timeout=timeout)
+            return backend.submit(run, request, timeout=timeout)
         except OutcomeUnknown:
             is_unclear = True
             raise

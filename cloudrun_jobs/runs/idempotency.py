@@ -5,7 +5,7 @@ from __future__ import annotations
 from hashlib import sha256
 
 from cloudrun_jobs.exceptions import InvalidArguments
-from cloudrun_jobs.execution.outcome import storable
+from cloudrun_jobs.models.values import storable
 
 MAX_LENGTH = 200
 DIGITS = 32

@@ -19,7 +19,7 @@ from django.db.models import Count, Max, Q, QuerySet
 from django.utils import timezone
 
 from cloudrun_jobs import conf
-from cloudrun_jobs.backends import Backend, RemoteBackend, Request
+from cloudrun_jobs.backends import Backend, Request
 from cloudrun_jobs.exceptions import AccessDenied, CloudRunJobsError
 from cloudrun_jobs.models import JobRun, Status, Trigger
 from cloudrun_jobs.models.functions import Now
@@ -40,8 +40,8 @@ DENIED, UNKNOWN = "denied", "unknown"
 def reconcile(backend: Backend) -> Counter[str]:
     """Bring the environment's runs in line with what is the case; return how many went where."""
     done: Counter[str] = Counter()
-    if backend.is_remote:
-        remote = cast(RemoteBackend, backend)
+    if not backend.runs_in_process:
+        remote = backend
         done.update(_each(_ours().unsent().filter(scheduled_for=None), partial(_send, remote)))
         done.update(_each(_reservations(), partial(_settle_reservation, remote)))
         done.update(_each(_ours().silent().exclude(execution=None), partial(_look_after, remote)))
@@ -74,7 +74,7 @@ def _request(run: JobRun) -> Request:
     return Request(job=run.job, argv=tuple(run.argv or ()), run_id=str(run.pk))
 
 
-def _send(backend: RemoteBackend, run: JobRun) -> str:
+def _send(backend: Backend, run: JobRun) -> str:
     if not run.update_if(UNSENT, sending_until=Now() + dispatch.DISPATCH_LEASE):
         return "another's"
     return dispatch.redispatch(backend, run, _request(run))
@@ -87,7 +87,7 @@ def _reservations() -> QuerySet[JobRun]:
     return _ours().filter(UNSENT | late | over, trigger=Trigger.RESERVE)
 
 
-def _settle_reservation(backend: RemoteBackend, run: JobRun) -> str:
+def _settle_reservation(backend: Backend, run: JobRun) -> str:
     now, due = timezone.now(), cast(datetime, run.scheduled_for)
     if run.status == Status.PENDING and due >= now - MAX_RESERVATION_DELAY:
         return _book(backend, run, due, now)
@@ -96,18 +96,18 @@ def _settle_reservation(backend: RemoteBackend, run: JobRun) -> str:
     return run.status if reservations.release(backend, run) else UNKNOWN
 
 
-def _book(backend: RemoteBackend, run: JobRun, due: datetime, now: datetime) -> str:
+def _book(backend: Backend, run: JobRun, due: datetime, now: datetime) -> str:
     """Make the entry that was not made; of a run whose time came meanwhile, send the request."""
     if due <= now:
         return _send(backend, run)
     if not run.update_if(UNSENT, sending_until=Now() + dispatch.DISPATCH_LEASE):
         return "another's"
     booked = reservation_at(due, "Etc/UTC", now)
-    request = replace(_request(run), told=reservations.reservation_env(booked))
+    request = replace(_request(run), extra_env=reservations.reservation_env(booked))
     return reservations.book_later(backend, run, request, booked)
 
 
-def _look_after(backend: RemoteBackend, run: JobRun) -> str:
+def _look_after(backend: Backend, run: JobRun) -> str:
     """Ask what became of a run, and end it if it has ended."""
     return _settle(run, backend.get_state(run))
 
@@ -121,7 +121,7 @@ def _settle(run: JobRun, seen: ExecutionState) -> str:
 
 def _alone(backend: Backend) -> JobRunQuerySet:
     """Return the silent runs of which nobody can be asked but they themselves."""
-    if backend.is_remote:
+    if not backend.runs_in_process:
         return _ours().silent().filter(execution=None)
     return _ours().silent() | _ours().unsent()
 

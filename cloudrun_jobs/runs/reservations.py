@@ -7,8 +7,8 @@ from functools import partial
 from django.db import transaction
 from django.db.models import Q
 
-from cloudrun_jobs.backends import RemoteBackend, Request
-from cloudrun_jobs.conf import RESERVED_VARIABLE
+from cloudrun_jobs.backends import Backend, Request
+from cloudrun_jobs.environ import RESERVED_VARIABLE
 from cloudrun_jobs.exceptions import ServiceError
 from cloudrun_jobs.models import JobRun, Status
 from cloudrun_jobs.operations import Operation
@@ -30,7 +30,7 @@ def reservation_env(reservation: Reservation) -> dict[str, str]:
     return {RESERVED_VARIABLE: reservation.at.isoformat()}
 
 
-def arrange(backend: RemoteBackend, run: JobRun, request: Request, reservation: Reservation) -> Operation:
+def arrange(backend: Backend, run: JobRun, request: Request, reservation: Reservation) -> Operation:
     """Have the run started at its time, once the caller's transaction is committed."""
     if database.in_transaction():
         hook = partial(_after_commit, backend, run, request, reservation)
@@ -44,12 +44,12 @@ def arrange(backend: RemoteBackend, run: JobRun, request: Request, reservation: 
     return backend.operation(run) if is_booked else send(backend, run, request)
 
 
-def _after_commit(backend: RemoteBackend, run: JobRun, request: Request, reservation: Reservation) -> None:
+def _after_commit(backend: Backend, run: JobRun, request: Request, reservation: Reservation) -> None:
     if claim_dispatch(run):
         book_later(backend, run, request, reservation)
 
 
-def book_later(backend: RemoteBackend, run: JobRun, request: Request, reservation: Reservation) -> str:
+def book_later(backend: Backend, run: JobRun, request: Request, reservation: Reservation) -> str:
     """Make the entry where there is nobody left to tell of a failure; return what became of the run."""
 
     def book() -> str:
@@ -60,7 +60,7 @@ def book_later(backend: RemoteBackend, run: JobRun, request: Request, reservatio
     return log_dispatch_errors(run, book)
 
 
-def _book(backend: RemoteBackend, run: JobRun, request: Request, reservation: Reservation) -> bool:
+def _book(backend: Backend, run: JobRun, request: Request, reservation: Reservation) -> bool:
     """Make the entry; return False if its time had passed by then. Of a run cancelled meanwhile, none stays."""
 
     def step(timeout: float) -> str:
@@ -72,7 +72,7 @@ def _book(backend: RemoteBackend, run: JobRun, request: Request, reservation: Re
     return bool(entry)
 
 
-def release(backend: RemoteBackend, run: JobRun) -> bool:
+def release(backend: Backend, run: JobRun) -> bool:
     """Delete the entry of a run that needs it no more; say whether that is done."""
     try:
         if run.schedule:

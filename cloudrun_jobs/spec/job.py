@@ -13,10 +13,11 @@ from typing import Any
 from django.conf import settings as django_settings
 
 from cloudrun_jobs import conf
-from cloudrun_jobs.exceptions import DeclarationError, InvalidJob, InvalidSettings, did_you_mean
+from cloudrun_jobs.exceptions import DeclarationError, InvalidJob, InvalidSettings
 from cloudrun_jobs.spec.rules import RULES
 from cloudrun_jobs.spec.schedule import Schedule
 from cloudrun_jobs.spec.type_checks import is_whole_number
+from cloudrun_jobs.suggestions import did_you_mean
 
 MAX_NAME = 63
 FROZEN = ("secrets", "env_vars", "args", "labels", "vpc", "retry_config")

@@ -6,8 +6,9 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
 
-from cloudrun_jobs.exceptions import DeclarationError, did_you_mean
+from cloudrun_jobs.exceptions import DeclarationError
 from cloudrun_jobs.spec.type_checks import is_texts
+from cloudrun_jobs.suggestions import did_you_mean
 
 if TYPE_CHECKING:
     from cloudrun_jobs.spec.job import JobSpec

@@ -10,12 +10,13 @@ from collections.abc import Iterator
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
-from cloudrun_jobs.exceptions import DeclarationError, closest
+from cloudrun_jobs.exceptions import DeclarationError
 from cloudrun_jobs.spec.network import check_network
 from cloudrun_jobs.spec.resources import check_resources
 from cloudrun_jobs.spec.schedule import check_delivery, check_schedules, check_time_zone
 from cloudrun_jobs.spec.type_checks import is_options, is_texts, is_whole_number
 from cloudrun_jobs.spec.variables import check_variables
+from cloudrun_jobs.suggestions import closest
 
 if TYPE_CHECKING:
     from cloudrun_jobs.spec.job import JobSpec

@@ -11,8 +11,9 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 from zoneinfo import ZoneInfo, available_timezones
 
-from cloudrun_jobs.exceptions import DeclarationError, InvalidSchedule, Verbatim, closest, did_you_mean
+from cloudrun_jobs.exceptions import DeclarationError, InvalidSchedule, Verbatim
 from cloudrun_jobs.spec.type_checks import is_options, is_whole_number
+from cloudrun_jobs.suggestions import closest, did_you_mean
 
 if TYPE_CHECKING:
     from cloudrun_jobs.spec.job import JobSpec

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
 
-from cloudrun_jobs import conf
+from cloudrun_jobs import environ
 from cloudrun_jobs.exceptions import DeclarationError, Verbatim
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ def _check_variable_names(attribute: str, variables: Mapping[str, str]) -> Itera
             yield DeclarationError(
                 attribute=attribute, expected="letters, digits and underscores as name", got=name
             )
-        elif re.match(r"CLOUD_RUN_|K_|X_GOOGLE_|PORT$", name) or name in conf.EXECUTION_VARIABLES:
+        elif re.match(r"CLOUD_RUN_|K_|X_GOOGLE_|PORT$", name) or name in environ.EXECUTION_VARIABLES:
             expected = "a name that Cloud Run and this package do not keep for themselves"
             yield DeclarationError(attribute=attribute, expected=expected, got=name)
         elif (size := len(value.encode("utf-8", "surrogatepass"))) > MAX_VARIABLE_SIZE:

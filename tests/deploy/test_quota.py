@@ -35,7 +35,7 @@ def test_no_minute_has_more_than_its_quota(clock: Clock) -> None:
     """A thousand turns at 500 a minute: 500 at once, the others a minute later."""
     turns, taken = Quota(per_minute=500), []
     for _ in range(1000):
-        turns.wait_turn()
+        turns.wait_for_quota()
         taken.append(clock.now)
 
     assert (taken[0], taken[499], taken[500], taken[999]) == (0.0, 0.0, 60.0, 60.0)
@@ -44,13 +44,13 @@ def test_no_minute_has_more_than_its_quota(clock: Clock) -> None:
 def test_turns_come_back_one_by_one(clock: Clock) -> None:
     """A turn is free again a minute after it was taken, not at the next full minute."""
     turns = Quota(per_minute=2)
-    turns.wait_turn()
+    turns.wait_for_quota()
     clock.now = 50.0
-    turns.wait_turn()
-    turns.wait_turn()
+    turns.wait_for_quota()
+    turns.wait_for_quota()
     assert clock.now == 60.0
 
-    turns.wait_turn()
+    turns.wait_for_quota()
     assert clock.now == 110.0
 
 

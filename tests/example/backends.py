@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from cloudrun_jobs.backends import RemoteBackend, Request
+from cloudrun_jobs.backends import Backend, Request
 from cloudrun_jobs.exceptions import JobNotDeployed
 from cloudrun_jobs.models import JobRun
 from cloudrun_jobs.operations import ExecutionState, MockOperation
@@ -16,10 +16,10 @@ class StartedOperation(MockOperation):
         return "https://console.example/executions?project=acme&id=x7k2p"
 
 
-class RecordingBackend(RemoteBackend):
+class RecordingBackend(Backend):
     requests: ClassVar[list[Request]] = []
 
-    def start(self, request: Request, *, timeout: float) -> StartedOperation:
+    def submit(self, run: JobRun, request: Request, *, timeout: float | None = None) -> StartedOperation:
         self.requests.append(request)
         return StartedOperation(request.job, request.run_id)
 
@@ -34,5 +34,5 @@ class RecordingBackend(RemoteBackend):
 
 
 class RefusingBackend(RecordingBackend):
-    def start(self, request: Request, *, timeout: float) -> StartedOperation:
+    def submit(self, run: JobRun, request: Request, *, timeout: float | None = None) -> StartedOperation:
         raise JobNotDeployed(f"{request.job}: <no such job>.", hint="Create it.")

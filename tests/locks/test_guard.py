@@ -91,7 +91,7 @@ class Away(LocalLocks):
 @pytest.fixture
 def away(settings: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     settings.CLOUDRUN_JOBS = {"ENVIRONMENT": "test", "LOCKS": {"BACKEND": f"{__name__}.Away"}}
-    monkeypatch.setattr(acquire, "PATIENCE", 0)
+    monkeypatch.setattr(acquire, "SERVER_OUTAGE_LIMIT", 0)
 
 
 @pytest.mark.usefixtures("away")

@@ -84,7 +84,7 @@ def test_signal_each_time_for_who_tells_seldom(
     database: str, told: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A job that tells less often than the signal may be sent has each of them sent, and none twice."""
-    monkeypatch.setattr(progress, "PAUSE", 0)
+    monkeypatch.setattr(progress, "SIGNAL_INTERVAL", 0)
 
     walk.Command().delay(steps=4)
 

@@ -10,7 +10,7 @@ from django.db import connections
 from django.test.utils import CaptureQueriesContext
 
 from cloudrun_jobs.models import JobRun, Status, TaskRun
-from cloudrun_jobs.runs import prune
+from cloudrun_jobs.runs import prune as pruning
 from tests.models.conftest import Record
 
 
@@ -91,12 +91,12 @@ def test_dry_run_deletes_nothing(record: Record, capsys: pytest.CaptureFixture[s
 
 def test_batches(record: Record, monkeypatch: pytest.MonkeyPatch, database: str) -> None:
     """Many are deleted in several short transactions, and what they hold is not read."""
-    monkeypatch.setattr(prune, "BATCH", 10)
+    monkeypatch.setattr(pruning, "BATCH", 10)
     record("old", Status.SUCCEEDED, days=40, count=25, traceback="x" * 1000)
-    runs = prune.prunable("old", age=timedelta(days=30), keep=0)
+    runs = pruning.prunable("old", age=timedelta(days=30), keep=0)
 
     with CaptureQueriesContext(connections[database]) as queries:
-        deleted = prune.delete(runs)
+        deleted = pruning.delete(runs)
 
     assert deleted == 25
     assert counts() == {}
@@ -114,10 +114,10 @@ def test_bad_numbers_are_refused(database: str, option: str) -> None:
 def test_a_run_that_comes_back_meanwhile_stays(record: Record) -> None:
     """A failed run that is tried again before its batch is deleted is not deleted."""
     run, other = record("old", Status.FAILED, days=40, count=2)
-    runs = prune.prunable("old", age=timedelta(days=30), keep=0)
+    runs = pruning.prunable("old", age=timedelta(days=30), keep=0)
     run.transition(Status.RUNNING, finished_at=None)
 
-    deleted = prune.delete(runs)
+    deleted = pruning.delete(runs)
 
     assert (deleted, set(JobRun.objects.all())) == (1, {run})
     assert other not in JobRun.objects.all()

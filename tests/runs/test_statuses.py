@@ -46,7 +46,7 @@ def test_a_run_is_looked_for_by_its_id() -> None:
     JobRun.objects.bulk_create(JobRun(command="echo", status=Status.SUCCEEDED) for _ in range(2_000))
     connection = connections[database.database_alias()]
     with CaptureQueriesContext(connection) as captured:
-        assert request().move(Status.SENT)
+        assert request().transition(Status.SENT)
 
     with connection.cursor() as cursor:
         cursor.execute(ANALYZE[connection.vendor])
@@ -80,7 +80,7 @@ def test_any_sequence_of_moves_by_two_processes(moves: list[tuple[Status, int]])
         allowed = status in ALLOWED_SOURCES[to]
         status = to if allowed else status
 
-        assert objects[which].move(to) is allowed
+        assert objects[which].transition(to) is allowed
         assert JobRun.objects.get(pk=run.pk).status == status
 
 

@@ -149,7 +149,7 @@ def test_a_request_that_was_carried_out_is_no_failure(cloud: CloudRun, monkeypat
         JobRun.objects.update(status=Status.RUNNING, execution=EXECUTION)
         raise QuotaExhausted("no answer")
 
-    monkeypatch.setattr(type(current()), "start", claims)
+    monkeypatch.setattr(type(current()), "submit", claims)
 
     assert echo.Command().delay().execution_name.endswith(EXECUTION)
     assert JobRun.objects.get().status == Status.RUNNING
@@ -299,11 +299,11 @@ def test_of_two_who_look_after_runs_each_sends_what_the_other_did_not(
         request(environment="production", sending_until=LONG_AGO)
 
     def starts(backend: Any, asked: Any, **options: Any) -> Any:
-        monkeypatch.setattr(type(backend), "start", start)
+        monkeypatch.setattr(type(backend), "submit", start)
         counted.append(reconcile(backend))
         return start(backend, asked, **options)
 
-    monkeypatch.setattr(type(current()), "start", starts)
+    monkeypatch.setattr(type(current()), "submit", starts)
     counted.append(reconcile(current()))
 
     assert counted == [{"sent": 1}, {"sent": 1, "another's": 1}]

@@ -12,7 +12,7 @@ from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
 from cloudrun_jobs import conf
-from cloudrun_jobs.backends.base import RemoteBackend, Request
+from cloudrun_jobs.backends.base import Backend, Request
 from cloudrun_jobs.conf import Settings
 from cloudrun_jobs.exceptions import InvalidSettings
 from cloudrun_jobs.spec.reservation import CLOUD_SCHEDULER, CLOUD_TASKS
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from cloudrun_jobs.spec.reservation import Reservation
 
 
-class CloudRunBackend(RemoteBackend):
+class CloudRunBackend(Backend):
     """Calls `JobsClient.run_job` with the arguments of this one execution.
 
     Options: `endpoint`, the "host:port" of a server on this machine that stands in for Google's, spoken to
@@ -38,6 +38,8 @@ class CloudRunBackend(RemoteBackend):
     run there. `reservations`, which service keeps what `reserve()` makes, "cloud_scheduler" or "cloud_tasks";
     `tasks_queue`, the name of the queue of Cloud Tasks, in REGION.
     """
+
+    supports_reserve = True
 
     def __init__(
         self,
@@ -76,19 +78,19 @@ class CloudRunBackend(RemoteBackend):
             words = f"{conf.setting_name('OPTIONS', 'tasks_queue')}: required for Cloud Tasks, not set."
             raise InvalidSettings(words, hint=hint)
 
-    def wait_turn(self) -> float:
+    def wait_for_quota(self) -> float:
         """Wait while this process has started as many executions in the last minute as it may."""
         from cloudrun_jobs.backends.cloudrun.executions import turns
 
         before = time.monotonic()
-        turns(self.runs_per_minute).wait_turn()
+        turns(self.runs_per_minute).wait_for_quota()
         return time.monotonic() - before
 
-    def start(self, request: Request, *, timeout: float) -> CloudRunOperation:
-        """Ask Cloud Run for an execution; its service keeps it once this returns."""
+    def submit(self, run: JobRun, request: Request, *, timeout: float | None = None) -> CloudRunOperation:
+        """Start an execution. It exists in Cloud Run once this returns."""
         from cloudrun_jobs.backends.cloudrun.executions import run_job
 
-        return run_job(self, request, timeout)
+        return run_job(self, request, min(timeout or self.rpc_timeout, self.rpc_timeout))
 
     def find(self, request: Request, *, timeout: float) -> CloudRunOperation | None:
         """Look for an execution that was started for the request, though no answer said so."""
@@ -114,7 +116,7 @@ class CloudRunBackend(RemoteBackend):
 
         unreserve(self, entry)
 
-    def check_reserving(self) -> None:
+    def check_reserve(self) -> None:
         """Raise `InvalidSettings` unless there are an account to start runs as, and a client if it is an extra."""
         self.reserving_account()
         if self.reservations == CLOUD_TASKS and find_spec("google.cloud.tasks_v2") is None:

@@ -13,7 +13,7 @@ from cloudrun_jobs.backends.cloudrun import clients
 from cloudrun_jobs.backends.cloudrun.errors import ApiMethod, translate_errors
 from cloudrun_jobs.backends.cloudrun.operation import CloudRunOperation
 from cloudrun_jobs.backends.cloudrun.quota import Quota
-from cloudrun_jobs.conf import RUN_ID_VARIABLE
+from cloudrun_jobs.environ import RUN_ID_VARIABLE
 
 if TYPE_CHECKING:
     from cloudrun_jobs.backends.cloudrun import CloudRunBackend
@@ -30,7 +30,7 @@ def run_job(backend: CloudRunBackend, request: Request, timeout: float) -> Cloud
     """Send the request once. RunJob is not idempotent, so nothing here repeats it."""
     message = run_job_request(_name(backend, request), request)
     with translate_errors(message.name, RUN, endpoint=backend.endpoint):
-        sent = clients.jobs(backend.endpoint).run_job(message, timeout=min(timeout, backend.rpc_timeout))
+        sent = clients.jobs(backend.endpoint).run_job(message, timeout=timeout)
     return CloudRunOperation(request.run_id, backend, execution=sent.metadata, operation=sent.operation)
 
 
@@ -57,7 +57,7 @@ os.register_at_fork(after_in_child=turns.cache_clear)
 
 def run_job_request(name: str, request: Request) -> run_v2.RunJobRequest:
     """Build the message: arguments replace those of the job, variables are added to its own."""
-    variables = [{"name": name, "value": value} for name, value in request.environment.items()]
+    variables = [{"name": name, "value": value} for name, value in request.env.items()]
     overrides = {"container_overrides": [{"args": request.argv, "env": variables}]}
     # The plain message, wrapped: proto-plus takes five times as long to make the parts.
     message = run_v2.RunJobRequest.pb()(name=name, overrides=overrides)

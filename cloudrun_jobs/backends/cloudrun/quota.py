@@ -23,7 +23,7 @@ class Quota:
         self._taken: deque[float] = deque()
         self._lock = Lock()
 
-    def wait_turn(self) -> None:
+    def wait_for_quota(self) -> None:
         """Return when fewer than so many turns were taken in the last minute."""
         while (wait := self._take()) > 0:
             time.sleep(wait)

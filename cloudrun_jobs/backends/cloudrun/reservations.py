@@ -51,7 +51,7 @@ def _job(backend: CloudRunBackend, request: Request, reservation: Reservation) -
         uri=targets.job_url(settings.project, settings.region, request.job),
         http_method=HttpMethod.POST,
         headers={"Content-Type": "application/json"},
-        body=targets.encode_body(targets.job_body(request.argv, request.environment)),
+        body=targets.encode_body(targets.job_body(request.argv, request.env)),
         oauth_token=OAuthToken(service_account_email=backend.reserving_account()),
     )
     return Job(

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from cloudrun_jobs.conf import SCHEDULE_VARIABLE
+from cloudrun_jobs.environ import SCHEDULE_VARIABLE
 
 # Under the service's URL, for commands whose `target` is "service".
 SERVICE_PATH = "/cloudrun_jobs/run/"

@@ -55,7 +55,7 @@ def _task(backend: CloudRunBackend, request: Request, reservation: Reservation, 
         url=targets.job_url(settings.project, settings.region, request.job),
         http_method=HttpMethod.POST,
         headers={"Content-Type": "application/json"},
-        body=targets.encode_body(targets.job_body(request.argv, request.environment)),
+        body=targets.encode_body(targets.job_body(request.argv, request.env)),
         oauth_token=OAuthToken(service_account_email=backend.reserving_account()),
     )
     return Task(

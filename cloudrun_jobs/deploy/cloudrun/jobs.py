@@ -100,7 +100,7 @@ class Jobs:
         return fields.of_service(service)
 
     def _write(self, method: str, request: Any, change: Change, call: ApiMethod) -> Operation:
-        self._quota.wait_turn()
+        self._quota.wait_for_quota()
         with translate_errors(self._name(change), call, endpoint=self._backend.endpoint):
             operation: Operation = getattr(self._client(), method)(
                 request, retry=WHEN_EXHAUSTED, timeout=self._backend.rpc_timeout

@@ -119,7 +119,7 @@ class Schedules:
         return ""
 
     def _write(self, method: str, request: Any, name: str, call: ApiMethod) -> None:
-        self._quota.wait_turn()
+        self._quota.wait_for_quota()
         with translate_errors(name, call, endpoint=self._backend.endpoint):
             getattr(self._client(), method)(request, retry=WHEN_EXHAUSTED, timeout=self._backend.rpc_timeout)
 

@@ -10,10 +10,10 @@ from django.core.management import get_commands
 from django.core.management.base import BaseCommand, CommandError
 from django.core.serializers.json import DjangoJSONEncoder
 
-from cloudrun_jobs.exceptions import did_you_mean
 from cloudrun_jobs.management.subcommands import words
 from cloudrun_jobs.management.subcommands.table import table
 from cloudrun_jobs.models import JobRun
+from cloudrun_jobs.suggestions import did_you_mean
 
 HELP = "Show the latest runs."
 FIELDS = (

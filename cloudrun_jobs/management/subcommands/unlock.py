@@ -8,9 +8,10 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError
 
-from cloudrun_jobs.exceptions import LockError, closest
+from cloudrun_jobs.exceptions import LockError
 from cloudrun_jobs.locks import Holder, current, names
 from cloudrun_jobs.registry import find_jobs
+from cloudrun_jobs.suggestions import closest
 
 HELP = "Free a lock whose holder is known to be gone."
 

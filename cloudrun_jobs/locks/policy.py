@@ -1,0 +1,72 @@
+"""Which locks a run needs, and the keys they have."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+from cloudrun_jobs.exceptions import DeclarationError, InvalidArguments, InvalidJob
+from cloudrun_jobs.locks import names
+from cloudrun_jobs.locks.names import LockName
+from cloudrun_jobs.spec.job import JobSpec
+from cloudrun_jobs.suggestions import did_you_mean
+
+# Options that every command has; they do not tell one run from another.
+DJANGO_OPTIONS = frozenset(
+    {
+        "verbosity",
+        "settings",
+        "pythonpath",
+        "traceback",
+        "no_color",
+        "force_color",
+        "skip_checks",
+        "stdout",
+        "stderr",
+    }
+)
+
+
+class RequiredLock(NamedTuple):
+    """A lock that a run needs, and what the run does while the lock is held: "skip", "wait" or "fail"."""
+
+    name: LockName
+    slots: int
+    policy: str
+
+
+def required_locks(
+    spec: JobSpec, options: Mapping[str, Any], get_lock_key: Callable[..., Any]
+) -> Iterator[RequiredLock]:
+    """Yield the locks that a run with these options needs, in the order in which every run takes them.
+
+    Raises `InvalidArguments` or `InvalidJob` if the options cannot be made into a key.
+    """
+    if spec.overlap != "allow":
+        own = {name: value for name, value in options.items() if name not in DJANGO_OPTIONS}
+        yield RequiredLock(_arguments_lock(spec.command, own, get_lock_key), slots=1, policy=spec.overlap)
+    if spec.parallelism is not None:
+        yield RequiredLock(names.for_job(spec.command), slots=spec.parallelism, policy="wait")
+
+
+def lock_arguments(command: str, lock_args: Sequence[str] | None, options: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the options that tell one run from another. Raises `InvalidJob`."""
+    if lock_args is None:
+        return dict(options)
+    for name in lock_args:
+        if name not in options:
+            hint = did_you_mean(name, options)
+            expected = "names of the job's options"
+            error = DeclarationError(attribute="lock_args", expected=expected, got=name, hint=hint)
+            raise InvalidJob(command, [error])
+    return {name: options[name] for name in lock_args}
+
+
+def _arguments_lock(command: str, options: Mapping[str, Any], get_lock_key: Callable[..., Any]) -> LockName:
+    try:
+        return names.for_arguments(command, get_lock_key(**options))
+    except (TypeError, ValueError) as error:
+        raise InvalidArguments(
+            f"{command}: the lock's key cannot be made of these options: {error}.",
+            hint="List in lock_args the options that matter, or return plain values from get_lock_key().",
+        ) from error

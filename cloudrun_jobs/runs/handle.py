@@ -1,0 +1,61 @@
+"""Act on the execution behind a run's record, through the configured backend.
+
+The command's code may be gone by then: only `rerun()` needs it.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+
+from django.core.management import get_commands, load_command_class
+from django.db import transaction
+from django.db.models import Q
+
+from cloudrun_jobs import backends
+from cloudrun_jobs.exceptions import CloudRunJobsError
+from cloudrun_jobs.models import JobRun, Status
+from cloudrun_jobs.models.functions import Now
+from cloudrun_jobs.operations import Operation
+from cloudrun_jobs.runs import reservations
+from cloudrun_jobs.runs.database import database_alias
+
+
+def operation(run: JobRun) -> Operation:
+    """Return the handle on the run's execution, as `delay()` returns it."""
+    return backends.current().operation(run)
+
+
+def refresh(run: JobRun) -> JobRun:
+    """Read the row again, after asking the backend about a run that should have an outcome by now."""
+    run.refresh_from_db()
+    if not run.is_finished and run.execution:
+        operation(run).done()
+        run.refresh_from_db()
+    return run
+
+
+def cancel(run: JobRun) -> bool:
+    """Cancel the run; return False if it had ended before. A pending run is not dispatched any more."""
+    if run.transition(Status.CANCELLED, Q(status=Status.PENDING), finished_at=Now(), reason="cancelled"):
+        if run.is_reserved:
+            release = partial(reservations.release, backends.current(), run)
+            transaction.on_commit(release, using=database_alias(), robust=True)
+        return True
+    run.update_if(Q(status__in=(Status.SENT, Status.RUNNING)), cancel_requested_at=Now())
+    run.refresh_from_db()
+    return bool(not run.is_finished and run.execution and operation(run).cancel())
+
+
+def rerun(run: JobRun) -> Operation:
+    """Start the same job with the same arguments again, as a run of its own."""
+    if run.argv is None:
+        hint = "Call delay() of the command with the values you want."
+        raise CloudRunJobsError(f"{run}: its arguments were not recorded, so cannot be repeated.", hint=hint)
+    app = get_commands().get(run.command)
+    command = load_command_class(app, run.command) if app else None
+    delay_argv = getattr(command, "delay_argv", None)
+    if delay_argv is None:
+        found = "there is no such command" if app is None else "it is no Cloud Run job"
+        raise CloudRunJobsError(f"{run}: cannot be repeated, {found} any more.")
+    started: Operation = delay_argv(run.argv[1:])
+    return started

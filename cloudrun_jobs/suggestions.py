@@ -1,0 +1,19 @@
+"""Suggest the word that a misspelt one was meant to be."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """Return "Did you mean 'this'?" if a known word is close, else the list of known words."""
+    names = sorted(known)
+    return closest(word, names) or (f"Known: {', '.join(names)}." if names else "")
+
+
+def closest(word: str, known: Iterable[str]) -> str:
+    """Return "Did you mean 'this'?" if a known word is close; for sets of words that are too long to list."""
+    from difflib import get_close_matches  # Costs a millisecond that a run without mistakes need not pay.
+
+    close = get_close_matches(word, sorted(known), n=1)
+    return f"Did you mean {close[0]!r}?" if close else ""
