@@ -12,13 +12,13 @@ from cloudrun_jobs.emulator.web import Request, Response
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from cloudrun_jobs.emulator.faces.rest_face import RestFace
+    from cloudrun_jobs.emulator.frontends.rest_frontend import RestFrontend
     from cloudrun_jobs.emulator.tokens import Tokens
 
 
 @dataclass(slots=True)
 class Application:
-    rest: RestFace
+    rest: RestFrontend
     tokens: Tokens
     # By path; one that ends with a slash stands for all paths that begin so, but for "/" itself.
     pages: dict[str, Callable[[Request, Caller], Response]]

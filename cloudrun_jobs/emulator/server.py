@@ -7,26 +7,26 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, Self
 
 from cloudrun_jobs.emulator.application import Application
-from cloudrun_jobs.emulator.archive import Archive
 from cloudrun_jobs.emulator.clients import Clients
 from cloudrun_jobs.emulator.clock import Clock
 from cloudrun_jobs.emulator.config import Config
 from cloudrun_jobs.emulator.engine.core import Engine
-from cloudrun_jobs.emulator.engine.course import Platform
+from cloudrun_jobs.emulator.engine.lifecycle import Platform
 from cloudrun_jobs.emulator.engine.secrets import Secrets
 from cloudrun_jobs.emulator.engine.store import Store
-from cloudrun_jobs.emulator.faces.controls import BEGINNING, CERTIFICATES, DISCOVERY, KEYS, Controls
-from cloudrun_jobs.emulator.faces.grpc_face import GrpcFace, PortInUse
-from cloudrun_jobs.emulator.faces.http_face import HttpFace
-from cloudrun_jobs.emulator.faces.knative import face as knative
-from cloudrun_jobs.emulator.faces.page import EXECUTION, Page
-from cloudrun_jobs.emulator.faces.rest_face import RestFace
 from cloudrun_jobs.emulator.faults import Faults
+from cloudrun_jobs.emulator.frontends.admin_api import BEGINNING, CERTIFICATES, DISCOVERY, KEYS, AdminApi
+from cloudrun_jobs.emulator.frontends.console import EXECUTION, Page
+from cloudrun_jobs.emulator.frontends.grpc_frontend import GrpcFrontend, PortInUse
+from cloudrun_jobs.emulator.frontends.http_frontend import HttpFrontend
+from cloudrun_jobs.emulator.frontends.knative import frontend as knative
+from cloudrun_jobs.emulator.frontends.rest_frontend import RestFrontend
 from cloudrun_jobs.emulator.iam import Iam
 from cloudrun_jobs.emulator.logs.store import LogStore
 from cloudrun_jobs.emulator.methods import methods
+from cloudrun_jobs.emulator.persistence import Persistence
 from cloudrun_jobs.emulator.processes.spawner import Spawner
-from cloudrun_jobs.emulator.scheduler.delivery import Courier
+from cloudrun_jobs.emulator.scheduler.delivery import HttpDelivery
 from cloudrun_jobs.emulator.scheduler.jobs import ScheduledJobs
 from cloudrun_jobs.emulator.scheduler.logs import DeliveryLog
 from cloudrun_jobs.emulator.service import Service
@@ -58,15 +58,17 @@ class Emulator:
         self.tokens = Tokens()
         iam = Iam(config.iam)
         self._state: State | None = None
-        self._courier = Courier(self.clock, self.tokens, lambda request: self._application.deliver(request))
-        self.scheduler = ScheduledJobs(self.clock, self._courier, DeliveryLog(self.logs), self.faults)
+        self._http_delivery = HttpDelivery(
+            self.clock, self.tokens, lambda request: self._application.deliver(request)
+        )
+        self.scheduler = ScheduledJobs(self.clock, self._http_delivery, DeliveryLog(self.logs), self.faults)
         self._spawner = Spawner()
         platform = Platform(config, self.clock, self._spawner, self.logs, Secrets(config.secrets), self.faults)
         self._engine = Engine(platform, iam, Store())
         self._service = Service(methods(self._engine, self.scheduler, self.logs), self.faults, iam)
-        self._application = Application(RestFace(self._service), self.tokens, self._pages())
-        self._http = HttpFace(self._application)
-        self._grpc = GrpcFace(self._service, self.tokens)
+        self._application = Application(RestFrontend(self._service), self.tokens, self._pages())
+        self._http = HttpFrontend(self._application)
+        self._grpc = GrpcFrontend(self._service, self.tokens)
 
     @property
     def grpc(self) -> str:
@@ -94,9 +96,9 @@ class Emulator:
         return self._service.calls
 
     @property
-    def guardian_pid(self) -> int:
+    def supervisor_pid(self) -> int:
         """The process that owns those of all tasks."""
-        return self._spawner.guardian_pid
+        return self._spawner.supervisor_pid
 
     def prune(self, execution: str) -> None:
         """Drop a finished execution by its name, as if it had grown old."""
@@ -109,27 +111,27 @@ class Emulator:
 
     def on_delivery(self, uri: str, answer: Callable[[Request], Response]) -> None:
         """Have a function answer what Cloud Scheduler delivers to this URI."""
-        self._courier.functions[uri] = answer
+        self._http_delivery.functions[uri] = answer
 
     def _restore(self, state: State) -> None:
         """Take up what was kept, and keep what changes from now on."""
-        archive = Archive(state)
-        archive.restore(self._engine.store, self.scheduler, self.clock.now())
-        self._engine.store.keep, self._engine.store.forget = archive.keep, archive.forget
-        self.scheduler.keep, self.scheduler.forget = archive.keep_scheduled, archive.forget_scheduled
+        persistence = Persistence(state)
+        persistence.restore(self._engine.store, self.scheduler, self.clock.now())
+        self._engine.store.keep, self._engine.store.forget = persistence.keep, persistence.forget
+        self.scheduler.keep, self.scheduler.forget = persistence.keep_scheduled, persistence.forget_scheduled
         self._state = state
 
     def _pages(self) -> dict[str, Callable[[Request, Caller], Response]]:
-        controls = Controls(self)
+        admin_api = AdminApi(self)
         page = Page(self._engine, self.scheduler, self.logs)
         return {
             "/": page.overview,
             EXECUTION: page.execution,
-            knative.BEGINNING: knative.KnativeFace(self._service, self._engine.executions).respond,
-            BEGINNING: controls.respond,
-            CERTIFICATES: controls.certificates,
-            KEYS: controls.keys,
-            DISCOVERY: controls.discovery,
+            knative.BEGINNING: knative.KnativeFrontend(self._service, self._engine.executions).respond,
+            BEGINNING: admin_api.respond,
+            CERTIFICATES: admin_api.certificates,
+            KEYS: admin_api.keys,
+            DISCOVERY: admin_api.discovery,
         }
 
     def start(self) -> Self:
@@ -140,7 +142,7 @@ class Emulator:
         except PortInUse:
             self._close_state()
             raise
-        self._courier.issuer = self.http
+        self._http_delivery.issuer = self.http
         self._spawner.open()
         self.clock.start()
         return self
@@ -161,7 +163,7 @@ class Emulator:
         """Stop serving, and end every task."""
         if "clients" in vars(self):
             self.clients.close()
-        self._courier.close()
+        self._http_delivery.close()
         self.clock.stop()
         self._service.close()
         self._engine.close()

@@ -96,10 +96,10 @@ def test_stop_ends_every_task():
 
 
 def test_lost_guardian(cloud):
-    """When the guardian is killed, its tasks end, their execution fails, and a new one says what to do."""
+    """When the supervisor is killed, its tasks end, their execution fails, and a new one says what to do."""
     operation = cloud.start(script("echo $$; sleep 300"))
     [pid] = eventually(cloud.output)
-    os.kill(cloud.emulator.guardian_pid, signal.SIGKILL)
+    os.kill(cloud.emulator.supervisor_pid, signal.SIGKILL)
 
     assert cloud.outcome(operation.metadata.name).failed_count == 1
     assert not alive(int(pid))

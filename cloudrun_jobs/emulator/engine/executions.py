@@ -10,8 +10,8 @@ from google.longrunning import operations_pb2
 
 from cloudrun_jobs.emulator import names
 from cloudrun_jobs.emulator.engine import conditions, operations, overrides
-from cloudrun_jobs.emulator.engine.course import Course, Platform
 from cloudrun_jobs.emulator.engine.jobs import refer
+from cloudrun_jobs.emulator.engine.lifecycle import ExecutionLifecycle, Platform
 from cloudrun_jobs.emulator.engine.store import Record, Store, checked, page, random_id
 from cloudrun_jobs.emulator.errors import failed_precondition, missing
 
@@ -50,9 +50,9 @@ class Executions:
         job.execution_count += 1
         refer(job, execution, Status.EXECUTION_RUNNING)
         self._store.keep(job)
-        record.course = Course(record, self._store, self._platform, self._settled)
+        record.lifecycle = ExecutionLifecycle(record, self._store, self._platform, self._settled)
         self._store.keep(record)
-        record.course.begin()
+        record.lifecycle.begin()
         return record
 
     def start_by_token(self, job: run_v2.Job) -> None:
@@ -78,12 +78,12 @@ class Executions:
     def cancel(self, request: run_v2.CancelExecutionRequest) -> operations_pb2.Operation:
         with self._store.changed:
             record = self.existing(request.name)
-            if record.course is None or record.course.cancelled:
+            if record.lifecycle is None or record.lifecycle.cancelled:
                 raise failed_precondition(
                     f"Execution '{names.short(request.name)}' cannot be cancelled because it is not running."
                 )
             if not request.validate_only:
-                record.course.cancel()
+                record.lifecycle.cancel()
             return self._operation_on(record)
 
     def delete(self, request: run_v2.DeleteExecutionRequest) -> operations_pb2.Operation:
@@ -95,8 +95,8 @@ class Executions:
                 record.execution.expire_time = self._platform.clock.now() + timedelta(days=30)
                 del self._store.executions[request.name]
                 self._store.forget(request.name)
-                if record.course is not None:
-                    record.course.cancel()
+                if record.lifecycle is not None:
+                    record.lifecycle.cancel()
             return self._operation_on(record)
 
     def get_task(self, request: run_v2.GetTaskRequest) -> run_v2.Task:

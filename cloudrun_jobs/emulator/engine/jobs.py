@@ -127,8 +127,8 @@ class Jobs:
     def _remove(self, job_name: str) -> None:
         for record in self._store.executions_of(job_name):
             record.deleted = True
-            if record.course is not None:
-                record.course.cancel()
+            if record.lifecycle is not None:
+                record.lifecycle.cancel()
             del self._store.executions[record.execution.name]
             self._store.forget(record.execution.name)
         self._store.policies.pop(job_name, None)

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from google.iam.v1 import policy_pb2
     from google.longrunning import operations_pb2
 
-    from cloudrun_jobs.emulator.engine.course import Course
+    from cloudrun_jobs.emulator.engine.lifecycle import ExecutionLifecycle
 
 LETTERS = string.ascii_lowercase + string.digits
 MAX_PAGE = 1000
@@ -33,12 +33,12 @@ class Record:
     tasks: list[run_v2.Task]
     operations: list[str]  # The first is RunJob's; a cancel and a delete add theirs.
     error: Any = None  # google.rpc.Status of the operation, once it failed.
-    course: Course | None = None
+    lifecycle: ExecutionLifecycle | None = None
     deleted: bool = False
 
     @property
     def done(self) -> bool:
-        return self.course is None
+        return self.lifecycle is None
 
 
 @dataclass(slots=True)

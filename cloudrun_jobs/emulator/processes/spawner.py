@@ -1,4 +1,4 @@
-"""The emulator's end of the line to the guardian: it starts processes, and hears how they fare."""
+"""The emulator's end of the line to the supervisor: it starts processes, and hears how they fare."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from cloudrun_jobs.emulator.processes.output import Stream
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-GUARDIAN = Path(__file__).with_name("guardian.py")
+SUPERVISOR_SCRIPT = Path(__file__).with_name("supervisor.py")
 DRAIN = 1.0  # Seconds that output may take to end after its process did.
 
 
@@ -61,7 +61,7 @@ class Process:
 
 
 class Spawner:
-    """One thread that owns the line to the guardian and all pipes, so that nothing of it needs a lock."""
+    """One thread that owns the line to the supervisor and all pipes, so that nothing of it needs a lock."""
 
     def __init__(self) -> None:
         self._keys = itertools.count(1)
@@ -72,11 +72,11 @@ class Spawner:
         self._guarded = True
 
     def open(self) -> None:
-        """Start the guardian and the thread that talks to it."""
+        """Start the supervisor and the thread that talks to it."""
         self._line, theirs = socket.socketpair()
         # In a session of its own: Ctrl-C in the terminal must reach the emulator alone.
-        self._guardian = subprocess.Popen(  # noqa: S603
-            [sys.executable, "-I", "-S", str(GUARDIAN), str(theirs.fileno())],
+        self._supervisor = subprocess.Popen(  # noqa: S603
+            [sys.executable, "-I", "-S", str(SUPERVISOR_SCRIPT), str(theirs.fileno())],
             pass_fds=[theirs.fileno()],
             start_new_session=True,
             stdin=subprocess.DEVNULL,
@@ -92,8 +92,8 @@ class Spawner:
         self._thread.start()
 
     @property
-    def guardian_pid(self) -> int:
-        return self._guardian.pid
+    def supervisor_pid(self) -> int:
+        return self._supervisor.pid
 
     def start(self, program: Program, listener: Listener) -> int:
         key = next(self._keys)
@@ -112,7 +112,7 @@ class Spawner:
         if not self._stopping:
             self._order(self._quit)
             self._thread.join()
-            self._guardian.wait()
+            self._supervisor.wait()
             os.close(self._wake)
 
     def _order(self, order: Callable[[], None]) -> None:
@@ -130,7 +130,7 @@ class Spawner:
             while not self._stopping:
                 self._turn()
         finally:
-            # Also when a listener failed: closing the line is what ends the guardian and its processes.
+            # Also when a listener failed: closing the line is what ends the supervisor and its processes.
             self._shut()
 
     def _turn(self) -> None:
@@ -157,7 +157,7 @@ class Spawner:
     def _start(self, key: int, program: Program, listener: Listener) -> None:
         process = self._processes[key] = Process(key, listener)
         if not self._guarded:
-            self._end(process, lambda: listener.refused("the guardian process was killed; restart the emulator"))
+            self._end(process, lambda: listener.refused("the supervisor process was killed; restart the emulator"))
             return
         ends = [self._pipe(process, name) for name in ("stdout", "stderr")]
         order = {
@@ -203,7 +203,7 @@ class Spawner:
             socket.send_fds(self._line, [len(body).to_bytes(4, "big")], fds)
             self._line.sendall(body)
         except ConnectionError:
-            self._lose_guardian()
+            self._lose_supervisor()
 
     def _hear(self) -> None:
         try:
@@ -211,7 +211,7 @@ class Spawner:
         except ConnectionError:
             data = b""
         if not data:
-            self._lose_guardian()
+            self._lose_supervisor()
             return
         *lines, self._inbox = (self._inbox + data).split(b"\n")
         for line in lines:
@@ -240,8 +240,8 @@ class Spawner:
                 del self._processes[process.key]
                 process.ending()
 
-    def _lose_guardian(self) -> None:
-        """The guardian died, which only a stranger's signal can do: end what it can no longer watch."""
+    def _lose_supervisor(self) -> None:
+        """The supervisor died, which only a stranger's signal can do: end what it can no longer watch."""
         if not self._guarded:
             return
         self._guarded = False

@@ -16,7 +16,7 @@ from google.rpc import status_pb2
 
 from cloudrun_jobs.emulator import names
 from cloudrun_jobs.emulator.errors import ServiceError
-from cloudrun_jobs.emulator.scheduler.declared import is_in_words
+from cloudrun_jobs.emulator.scheduler.validation import is_in_words
 from cloudrun_jobs.emulator.web import Request, Response
 
 if TYPE_CHECKING:
@@ -70,7 +70,7 @@ LOST = Result(0, "UNAVAILABLE", "URL_UNREACHABLE. The answer was lost on the way
 
 
 @dataclass(slots=True)
-class Courier:
+class HttpDelivery:
     """Makes the requests: to Cloud Run within the emulator, to functions by URI, to this machine, nowhere else."""
 
     clock: Clock

@@ -13,8 +13,8 @@ from cloudrun_jobs.emulator import names
 from cloudrun_jobs.emulator.engine.store import checked, page, random_id
 from cloudrun_jobs.emulator.errors import ServiceError, failed_precondition, invalid
 from cloudrun_jobs.emulator.scheduler import retries
-from cloudrun_jobs.emulator.scheduler.declared import check, completed, schedule_of
-from cloudrun_jobs.emulator.scheduler.delivery import LOST, Courier, Result
+from cloudrun_jobs.emulator.scheduler.delivery import LOST, HttpDelivery, Result
+from cloudrun_jobs.emulator.scheduler.validation import check, completed, schedule_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, MutableMapping
@@ -55,7 +55,7 @@ class Delivery:
 @dataclass(slots=True)
 class ScheduledJobs:
     clock: Clock
-    courier: Courier
+    http_delivery: HttpDelivery
     log: DeliveryLog
     faults: Faults
     keep: Callable[[scheduler_v1.Job], None] = lambda _: None
@@ -180,9 +180,9 @@ class ScheduledJobs:
 
     def _deliver(self, job: scheduler_v1.Job, scheduled: datetime | None) -> Result:
         self.log.started(job, scheduled)
-        result = self.courier.deliver(job, scheduled)
+        result = self.http_delivery.deliver(job, scheduled)
         if self.faults.take_double_delivery():
-            result = self.courier.deliver(job, scheduled)
+            result = self.http_delivery.deliver(job, scheduled)
         if self.faults.take_lost_answer():
             result = LOST
         self.log.finished(job, result)

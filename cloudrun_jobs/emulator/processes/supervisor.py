@@ -47,7 +47,7 @@ class Attempt:
         return self.process.pid
 
 
-class Guardian:
+class Supervisor:
     def __init__(self, line: socket.socket) -> None:
         self.line = line
         self.outbox = b""
@@ -285,4 +285,4 @@ def _adopt_orphans() -> None:
 if __name__ == "__main__":
     _adopt_orphans()
     with socket.socket(fileno=int(sys.argv[1])) as line:
-        Guardian(line).run()
+        Supervisor(line).run()

@@ -22,7 +22,7 @@ KEYS = "/oauth2/v3/certs"
 DISCOVERY = "/.well-known/openid-configuration"
 
 
-class Controls:
+class AdminApi:
     def __init__(self, emulator: Emulator) -> None:
         self._emulator = emulator
         self._handles: dict[str, Callable[[dict[str, Any]], Any]] = {

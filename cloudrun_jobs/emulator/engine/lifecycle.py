@@ -43,7 +43,7 @@ class Platform:
 
 
 @dataclass(slots=True, eq=False)
-class Course:
+class ExecutionLifecycle:
     """An execution under way. Its methods run under the store's lock."""
 
     record: Record
@@ -218,7 +218,7 @@ class Course:
         self.execution.completion_time = self.platform.clock.now()
         self.execution.reconciling = False
         self.execution.observed_generation = self.execution.generation
-        self.record.course = None
+        self.record.lifecycle = None
         self.settled(self.record)
         self.store.changed.notify_all()
 

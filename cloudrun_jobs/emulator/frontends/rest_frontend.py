@@ -35,7 +35,7 @@ class Rule:
     method: Method
 
 
-class RestFace:
+class RestFrontend:
     def __init__(self, service: Service) -> None:
         self._service = service
         rules = [rule for method in service.methods.values() for rule in _rules(method)]

@@ -11,7 +11,7 @@ CLOUD_SQL = "run.googleapis.com/cloudsql-instances"
 CONNECTOR = "run.googleapis.com/vpc-access-connector"
 EGRESS = "run.googleapis.com/vpc-access-egress"
 INTERFACES = "run.googleapis.com/network-interfaces"
-OURS = (CLOUD_SQL, CONNECTOR, EGRESS, INTERFACES)
+FIELD_ANNOTATIONS = (CLOUD_SQL, CONNECTOR, EGRESS, INTERFACES)
 SOCKETS = "/cloudsql"
 VOLUME = "cloudsql"
 EGRESSES = {
@@ -21,11 +21,11 @@ EGRESSES = {
 }
 
 
-def others(annotations: dict[str, str]) -> dict[str, str]:
-    return {name: value for name, value in annotations.items() if name not in OURS}
+def other_annotations(annotations: dict[str, str]) -> dict[str, str]:
+    return {name: value for name, value in annotations.items() if name not in FIELD_ANNOTATIONS}
 
 
-def to_v2(annotations: dict[str, str], task: run_v2.TaskTemplate) -> None:
+def annotations_to_v2(annotations: dict[str, str], task: run_v2.TaskTemplate) -> None:
     """Set the fields that the annotations stand for."""
     if EGRESS in annotations or CONNECTOR in annotations or INTERFACES in annotations:
         task.vpc_access = run_v2.VpcAccess(
@@ -40,7 +40,7 @@ def to_v2(annotations: dict[str, str], task: run_v2.TaskTemplate) -> None:
             task.containers[0].volume_mounts = [run_v2.VolumeMount(name=VOLUME, mount_path=SOCKETS)]
 
 
-def to_v1(task: run_v2.TaskTemplate) -> dict[str, str]:
+def annotations_to_v1(task: run_v2.TaskTemplate) -> dict[str, str]:
     """The annotations that the fields are."""
     access = task.vpc_access
     instances = [name for volume in task.volumes for name in volume.cloud_sql_instance.instances]

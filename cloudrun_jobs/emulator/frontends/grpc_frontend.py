@@ -26,7 +26,7 @@ class PortInUse(OSError):
     """Another program listens on the port."""
 
 
-class GrpcFace:
+class GrpcFrontend:
     def __init__(self, service: Service, tokens: Tokens) -> None:
         self._service = service
         self._tokens = tokens

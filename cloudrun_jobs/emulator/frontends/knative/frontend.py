@@ -10,7 +10,7 @@ from google.cloud import run_v2
 
 from cloudrun_jobs.emulator import names
 from cloudrun_jobs.emulator.errors import ServiceError, invalid
-from cloudrun_jobs.emulator.faces.knative import resources, specs
+from cloudrun_jobs.emulator.frontends.knative import resources, specs
 from cloudrun_jobs.emulator.web import Request, Response
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ SELECTOR = re.compile(r"run\.googleapis\.com/(job|execution) *=+ *([a-z0-9-]+)")
 ANYWHERE = "-"
 
 
-class KnativeFace:
+class KnativeFrontend:
     def __init__(self, service: Service, executions: Executions) -> None:
         self._service = service
         self._executions = executions

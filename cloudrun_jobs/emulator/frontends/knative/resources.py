@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from google.cloud import run_v2
 
 from cloudrun_jobs.emulator import names
-from cloudrun_jobs.emulator.faces.knative import specs
+from cloudrun_jobs.emulator.frontends.knative import specs
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

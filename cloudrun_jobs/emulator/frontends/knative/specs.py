@@ -8,7 +8,11 @@ from typing import Any
 from google.cloud import run_v2
 
 from cloudrun_jobs.emulator.errors import invalid
-from cloudrun_jobs.emulator.faces.knative import surroundings
+from cloudrun_jobs.emulator.frontends.knative.annotations import (
+    annotations_to_v1,
+    annotations_to_v2,
+    other_annotations,
+)
 
 CLIENT_NAME, CLIENT_VERSION = "run.googleapis.com/client-name", "run.googleapis.com/client-version"
 # Set by the service on what it hands out; ignored when it comes back in an update.
@@ -46,10 +50,10 @@ def _template_to_v2(v1: dict[str, Any]) -> run_v2.ExecutionTemplate:
     metadata, spec = v1.get("metadata", {}), v1["spec"]
     declared = metadata.get("annotations", {})
     task = _task_to_v2(spec["template"]["spec"])
-    surroundings.to_v2(declared, task)
+    annotations_to_v2(declared, task)
     return run_v2.ExecutionTemplate(
         labels=metadata.get("labels", {}),
-        annotations=surroundings.others(declared),
+        annotations=other_annotations(declared),
         parallelism=int(spec.get("parallelism", 0)),
         task_count=int(spec.get("taskCount", 0)),
         template=task,
@@ -119,7 +123,7 @@ def job_spec_to_v1(job: run_v2.Job) -> dict[str, Any]:
             # gcloud fails on a template without metadata, even empty ones.
             "metadata": {
                 "labels": dict(template.labels),
-                "annotations": {**template.annotations, **surroundings.to_v1(template.template)},
+                "annotations": {**template.annotations, **annotations_to_v1(template.template)},
             },
             "spec": {
                 "parallelism": template.parallelism,

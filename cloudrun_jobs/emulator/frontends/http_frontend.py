@@ -9,7 +9,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, Protocol
 from urllib.parse import urlsplit
 
-from cloudrun_jobs.emulator.faces.grpc_face import PortInUse
+from cloudrun_jobs.emulator.frontends.grpc_frontend import PortInUse
 from cloudrun_jobs.emulator.scheduler.delivery import is_loopback
 from cloudrun_jobs.emulator.web import Request, Response
 
@@ -99,7 +99,7 @@ class _Exchange(BaseHTTPRequestHandler):
             self.wfile.write(response.body)
 
 
-class HttpFace:
+class HttpFrontend:
     def __init__(self, application: Application) -> None:
         self._application = application
         self.port = 0

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cloudrun_jobs.emulator.errors import ServiceError
-from cloudrun_jobs.emulator.faces.knative import specs
+from cloudrun_jobs.emulator.frontends.knative import specs
 
 words = st.text(st.characters(codec="utf-8", exclude_characters="\0"), max_size=12)
 names = st.from_regex(r"[a-z]{1,8}", fullmatch=True)

@@ -22,7 +22,7 @@ INTERRUPTED = "The emulator stopped while this execution was running."
 UNAVAILABLE = 14
 
 
-class Archive:
+class Persistence:
     def __init__(self, state: State) -> None:
         self._state = state
 
