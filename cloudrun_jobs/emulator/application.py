@@ -21,14 +21,14 @@ class Application:
     rest: RestFrontend
     tokens: Tokens
     # By path; one that ends with a slash stands for all paths that begin so, but for "/" itself.
-    pages: dict[str, Callable[[Request, Caller], Response]]
+    handlers: dict[str, Callable[[Request, Caller], Response]]
 
     def respond(self, request: Request) -> Response:
         caller = Caller(self.tokens.principal(request.headers.get("authorization", "")) or ANONYMOUS)
-        for path, answer in self.pages.items():
-            begins = path != "/" and path.endswith("/") and request.path.startswith(path)
-            if begins or request.path == path:
-                return answer(request, caller)
+        for path, handler in self.handlers.items():
+            is_prefix = path != "/" and path.endswith("/") and request.path.startswith(path)
+            if is_prefix or request.path == path:
+                return handler(request, caller)
         return self.rest.respond(request, caller)
 
     def deliver(self, request: Request) -> Response:

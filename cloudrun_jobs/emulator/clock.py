@@ -90,7 +90,7 @@ class Clock:
             end = self.seconds() + seconds
             while (timer := self._next_due(end)) is not None:
                 self._fire(timer)
-            self._jump(end)
+            self._move_to(end)
 
     def call_at(self, instant: datetime, action: Callable[[], None]) -> Timer:
         return self._add((instant - EPOCH).total_seconds(), action)
@@ -98,9 +98,9 @@ class Clock:
     def call_later(self, seconds: float, action: Callable[[], None]) -> Timer:
         return self._add(self.seconds() + seconds, action)
 
-    def soon(self, action: Callable[[], None]) -> None:
+    def call_soon(self, action: Callable[[], None]) -> None:
         """Do it now, in another thread, whether or not the clock moves."""
-        self._hand_over(Timer(0, 0, action))
+        self._submit(Timer(0, 0, action))
 
     def real_seconds(self, seconds: float) -> float:
         """How long a virtual duration takes outside; as long as it says while the clock stands still."""
@@ -121,7 +121,7 @@ class Clock:
             self._scale = scale
             self._changed.notify_all()
 
-    def _jump(self, to: float) -> None:
+    def _move_to(self, to: float) -> None:
         with self._changed:
             self._virtual = max(to, self.seconds())
             self._real = time.monotonic()
@@ -133,7 +133,7 @@ class Clock:
             if not self._timers or self._timers[0].due > end:
                 return None
             timer = heapq.heappop(self._timers)
-            self._jump(timer.due)
+            self._move_to(timer.due)
             return timer
 
     def _drop_cancelled(self) -> None:
@@ -147,7 +147,7 @@ class Clock:
                 if self._stopped:
                     return
             if timer is not None:
-                self._hand_over(timer)
+                self._submit(timer)
 
     def _wait(self) -> Timer | None:
         self._drop_cancelled()
@@ -156,14 +156,14 @@ class Clock:
         if self.frozen or not self._timers:
             self._changed.wait()
             return None
-        left = (self._timers[0].due - self.seconds()) / self._scale
-        if left > 0:
+        remaining = (self._timers[0].due - self.seconds()) / self._scale
+        if remaining > 0:
             # A condition refuses to wait longer than a lock can: an hour at a time is as good.
-            self._changed.wait(min(left, 3600))
+            self._changed.wait(min(remaining, 3600))
             return None
         return heapq.heappop(self._timers)
 
-    def _hand_over(self, timer: Timer) -> None:
+    def _submit(self, timer: Timer) -> None:
         """Do it in another thread; what goes wrong there is logged, with a traceback, by `concurrent.futures`."""
         future = self._pool.submit(self._fire, timer)
         future.add_done_callback(lambda done: None if done.cancelled() else done.result())

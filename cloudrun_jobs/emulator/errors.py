@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import grpc
 
 if TYPE_CHECKING:
-    from cloudrun_jobs.emulator.names import Place
+    from cloudrun_jobs.emulator.names import Location
 
 HTTP_STATUS = {
     "CANCELLED": 499,
@@ -67,11 +67,11 @@ def failed_precondition(message: str) -> ServiceError:
     return ServiceError("FAILED_PRECONDITION", message)
 
 
-def missing(kind: str, resource_id: str, place: Place) -> ServiceError:
+def missing(kind: str, resource_id: str, location: Location) -> ServiceError:
     return ServiceError(
         "NOT_FOUND",
-        f"Resource '{resource_id}' of kind '{kind}' in region '{place.region}' "
-        f"in project '{place.project}' does not exist.",
+        f"Resource '{resource_id}' of kind '{kind}' in region '{location.region}' "
+        f"in project '{location.project}' does not exist.",
     )
 
 

@@ -9,12 +9,12 @@ from typing import Any, Literal
 from cloudrun_jobs.emulator.engine.outcomes import Kind
 from cloudrun_jobs.emulator.errors import ServiceError, quota_exceeded
 
-What = Literal[
-    "fail", "fail_after", "delay", "exhaust", "cold_start", "double_delivery", "lose_answer", "out_of_memory",
+FaultKind = Literal[
+    "fail", "fail_after", "delay", "exhaust", "cold_start", "double_delivery", "lose_response", "out_of_memory",
     "infrastructure_retry",
 ]  # fmt: skip
-FOR_A_METHOD = ("fail", "fail_after", "delay", "exhaust")
-EVERYWHERE = ("cold_start", "double_delivery", "lose_answer", "out_of_memory", "infrastructure_retry")
+METHOD_FAULTS = ("fail", "fail_after", "delay", "exhaust")
+OTHER_FAULTS = ("cold_start", "double_delivery", "lose_response", "out_of_memory", "infrastructure_retry")
 
 
 class UnknownFault(ValueError):
@@ -25,7 +25,7 @@ class UnknownFault(ValueError):
 class Fault:
     """One plan: what goes wrong, where, and how many times still (None: every time)."""
 
-    what: What
+    what: FaultKind
     method: str
     times: int | None
     seconds: float
@@ -35,12 +35,12 @@ class Fault:
 class Faults:
     """The plans. A method is a service and an RPC, ``Jobs.RunJob``; ``*`` is every method.
 
-    Every plan is for one time unless `times` says otherwise; None is for ever.
+    Every fault is for one time unless `times` says otherwise; None is for ever.
     """
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._plans: list[Fault] = []
+        self._faults: list[Fault] = []
         self.methods: frozenset[str] = frozenset()
 
     def fail(
@@ -79,9 +79,9 @@ class Faults:
         """Have Cloud Scheduler deliver the next tick twice."""
         self._add("double_delivery", "", times)
 
-    def lose_answer(self, times: int | None = 1) -> None:
+    def lose_response(self, times: int | None = 1) -> None:
         """Have Cloud Scheduler miss the answer to its next delivery, and count it as failed."""
-        self._add("lose_answer", "", times)
+        self._add("lose_response", "", times)
 
     def out_of_memory(self, times: int | None = 1) -> None:
         """End the next attempt as one that used more memory than it may."""
@@ -93,12 +93,14 @@ class Faults:
 
     def clear(self) -> None:
         with self._lock:
-            self._plans.clear()
+            self._faults.clear()
 
     def plan(self, what: str, **options: Any) -> None:
         """Add a plan by its name: what the HTTP control API does."""
-        if what not in (*FOR_A_METHOD, *EVERYWHERE):
-            raise UnknownFault(f"expected a fault among {', '.join((*FOR_A_METHOD, *EVERYWHERE))}; got {what!r}")
+        if what not in (*METHOD_FAULTS, *OTHER_FAULTS):
+            raise UnknownFault(
+                f"expected a fault among {', '.join((*METHOD_FAULTS, *OTHER_FAULTS))}; got {what!r}"
+            )
         try:
             getattr(self, what)(**options)
         except TypeError as error:
@@ -106,35 +108,35 @@ class Faults:
 
     def pending(self) -> list[dict[str, Any]]:
         with self._lock:
-            return [{"what": p.what, "method": p.method, "times": p.times} for p in self._plans]
+            return [{"what": fault.what, "method": fault.method, "times": fault.times} for fault in self._faults]
 
-    def before(self, method: str) -> None:
+    def raise_before(self, method: str) -> None:
         """Called before the work of a method is done."""
         for what in ("fail", "exhaust"):
-            plan = self._take(what, method)
-            if plan is not None and plan.error is not None:
-                raise plan.error
+            fault = self._take(what, method)
+            if fault is not None and fault.error is not None:
+                raise fault.error
 
-    def late_by(self, method: str) -> float:
-        plan = self._take("delay", method)
-        return 0.0 if plan is None else plan.seconds
+    def take_delay(self, method: str) -> float:
+        fault = self._take("delay", method)
+        return 0.0 if fault is None else fault.seconds
 
-    def after(self, method: str) -> None:
-        plan = self._take("fail_after", method)
-        if plan is not None and plan.error is not None:
-            raise plan.error
+    def raise_after(self, method: str) -> None:
+        fault = self._take("fail_after", method)
+        if fault is not None and fault.error is not None:
+            raise fault.error
 
     def take_cold_start(self) -> float:
-        plan = self._take("cold_start")
-        return 0.0 if plan is None else plan.seconds
+        fault = self._take("cold_start")
+        return 0.0 if fault is None else fault.seconds
 
     def take_double_delivery(self) -> bool:
         return self._take("double_delivery") is not None
 
-    def take_lost_answer(self) -> bool:
-        return self._take("lose_answer") is not None
+    def take_lost_response(self) -> bool:
+        return self._take("lose_response") is not None
 
-    def take_doom(self) -> Kind | None:
+    def take_forced_end(self) -> Kind | None:
         """How the attempt that is about to start must end, if a plan says so."""
         if self._take("out_of_memory") is not None:
             return Kind.OUT_OF_MEMORY
@@ -142,27 +144,27 @@ class Faults:
 
     def _add(
         self,
-        what: What,
+        what: FaultKind,
         method: str,
         times: int | None,
         seconds: float = 0,
         error: ServiceError | None = None,
     ) -> None:
-        if what in FOR_A_METHOD and method != "*" and method not in self.methods:
+        if what in METHOD_FAULTS and method != "*" and method not in self.methods:
             raise UnknownFault(f"expected a method among {', '.join(sorted(self.methods))}; got {method!r}")
         with self._lock:
-            self._plans.append(Fault(what, method, times, seconds, error))
+            self._faults.append(Fault(what, method, times, seconds, error))
 
     def _take(self, what: str, method: str = "") -> Fault | None:
         with self._lock:
-            for plan in self._plans:
-                if plan.what == what and plan.method in ("*", method):
-                    return self._use(plan)
+            for fault in self._faults:
+                if fault.what == what and fault.method in ("*", method):
+                    return self._use(fault)
         return None
 
-    def _use(self, plan: Fault) -> Fault:
-        if plan.times is not None:
-            plan.times -= 1
-            if plan.times <= 0:
-                self._plans.remove(plan)
-        return plan
+    def _use(self, fault: Fault) -> Fault:
+        if fault.times is not None:
+            fault.times -= 1
+            if fault.times <= 0:
+                self._faults.remove(fault)
+        return fault

@@ -10,7 +10,7 @@ class MalformedName(ValueError):
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class Location:
     """A project and a region: where every resource lives."""
 
     project: str
@@ -26,17 +26,17 @@ class Place:
         return f"{self}/operations/{operation_id}"
 
 
-def place_of(name: str) -> Place:
-    """The place in any resource name."""
+def location_of(name: str) -> Location:
+    """The location in any resource name."""
     parts = name.split("/")
     if len(parts) < 4 or parts[0] != "projects" or parts[2] != "locations" or not (parts[1] and parts[3]):
         raise MalformedName(f"expected projects/PROJECT/locations/REGION…, got {name!r}")
-    return Place(parts[1], parts[3])
+    return Location(parts[1], parts[3])
 
 
 def check(name: str, *collections: str) -> str:
-    """Refuse a name that is not a place followed by exactly these collections."""
-    place_of(name)
+    """Refuse a name that is not a location followed by exactly these collections."""
+    location_of(name)
     parts = name.split("/")[4:]
     if tuple(parts[::2]) != collections or len(parts) != 2 * len(collections) or not all(parts):
         shape = "".join(f"/{collection}/ID" for collection in collections)

@@ -15,8 +15,14 @@ from cloudrun_jobs.emulator.engine.lifecycle import Platform
 from cloudrun_jobs.emulator.engine.secrets import Secrets
 from cloudrun_jobs.emulator.engine.store import Store
 from cloudrun_jobs.emulator.faults import Faults
-from cloudrun_jobs.emulator.frontends.admin_api import BEGINNING, CERTIFICATES, DISCOVERY, KEYS, AdminApi
-from cloudrun_jobs.emulator.frontends.console import EXECUTION, Page
+from cloudrun_jobs.emulator.frontends.admin_api import (
+    CERTIFICATES_PATH,
+    DISCOVERY_PATH,
+    KEYS_PATH,
+    PATH_PREFIX,
+    AdminApi,
+)
+from cloudrun_jobs.emulator.frontends.console import EXECUTION_PREFIX, Console
 from cloudrun_jobs.emulator.frontends.grpc_frontend import GrpcFrontend, PortInUse
 from cloudrun_jobs.emulator.frontends.http_frontend import HttpFrontend
 from cloudrun_jobs.emulator.frontends.knative import frontend as knative
@@ -66,7 +72,7 @@ class Emulator:
         platform = Platform(config, self.clock, self._spawner, self.logs, Secrets(config.secrets), self.faults)
         self._engine = Engine(platform, iam, Store())
         self._service = Service(methods(self._engine, self.scheduler, self.logs), self.faults, iam)
-        self._application = Application(RestFrontend(self._service), self.tokens, self._pages())
+        self._application = Application(RestFrontend(self._service), self.tokens, self._handlers())
         self._http = HttpFrontend(self._application)
         self._grpc = GrpcFrontend(self._service, self.tokens)
 
@@ -88,7 +94,7 @@ class Emulator:
     @property
     def services(self) -> dict[str, run_v2.Service]:
         """The services that can be read, by full name; put there what a test needs."""
-        return self._engine.services.kept
+        return self._engine.services.by_name
 
     @property
     def calls(self) -> Counter[str]:
@@ -111,27 +117,27 @@ class Emulator:
 
     def on_delivery(self, uri: str, answer: Callable[[Request], Response]) -> None:
         """Have a function answer what Cloud Scheduler delivers to this URI."""
-        self._http_delivery.functions[uri] = answer
+        self._http_delivery.handlers[uri] = answer
 
     def _restore(self, state: State) -> None:
         """Take up what was kept, and keep what changes from now on."""
         persistence = Persistence(state)
         persistence.restore(self._engine.store, self.scheduler, self.clock.now())
-        self._engine.store.keep, self._engine.store.forget = persistence.keep, persistence.forget
-        self.scheduler.keep, self.scheduler.forget = persistence.keep_scheduled, persistence.forget_scheduled
+        self._engine.store.save, self._engine.store.remove = persistence.save, persistence.remove
+        self.scheduler.save, self.scheduler.remove = persistence.save_scheduled, persistence.remove_scheduled
         self._state = state
 
-    def _pages(self) -> dict[str, Callable[[Request, Caller], Response]]:
+    def _handlers(self) -> dict[str, Callable[[Request, Caller], Response]]:
         admin_api = AdminApi(self)
-        page = Page(self._engine, self.scheduler, self.logs)
+        console = Console(self._engine, self.scheduler, self.logs)
         return {
-            "/": page.overview,
-            EXECUTION: page.execution,
-            knative.BEGINNING: knative.KnativeFrontend(self._service, self._engine.executions).respond,
-            BEGINNING: admin_api.respond,
-            CERTIFICATES: admin_api.certificates,
-            KEYS: admin_api.keys,
-            DISCOVERY: admin_api.discovery,
+            "/": console.overview,
+            EXECUTION_PREFIX: console.execution,
+            knative.PATH_PREFIX: knative.KnativeFrontend(self._service, self._engine.executions).respond,
+            PATH_PREFIX: admin_api.respond,
+            CERTIFICATES_PATH: admin_api.certificates,
+            KEYS_PATH: admin_api.keys,
+            DISCOVERY_PATH: admin_api.discovery,
         }
 
     def start(self) -> Self:

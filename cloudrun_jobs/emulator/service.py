@@ -54,20 +54,20 @@ class Service:
         self._faults = faults
         self._iam = iam
         self._closing = threading.Event()
-        self._counting = threading.Lock()
+        self._calls_lock = threading.Lock()
         self.calls: Counter[str] = Counter()
         faults.methods = frozenset(self.methods)
 
     def call(self, key: str, request: Any, caller: Caller) -> Any:
-        with self._counting:
+        with self._calls_lock:
             self.calls[key] += 1
         self._iam.check(key, request, caller.principal)
-        self._faults.before(key)
-        late = self._faults.late_by(key)
+        self._faults.raise_before(key)
+        delay = self._faults.take_delay(key)
         response = self.methods[key].handle(request, caller)
-        if late:
-            self._closing.wait(late)
-        self._faults.after(key)
+        if delay:
+            self._closing.wait(delay)
+        self._faults.raise_after(key)
         return response
 
     def close(self) -> None:

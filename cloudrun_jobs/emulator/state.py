@@ -28,18 +28,18 @@ class State:
                 f"expected a directory for the state at {str(directory)!r} that no other emulator uses: {error}"
             ) from error
 
-    def keep(self, kind: str, name: str, body: bytes) -> None:
+    def save(self, kind: str, name: str, body: bytes) -> None:
         with self._lock:
             self._database.execute(
                 "INSERT INTO messages VALUES (?, ?, ?) ON CONFLICT (name) DO UPDATE SET body = excluded.body",
                 (name, kind, body),
             )
 
-    def forget(self, name: str) -> None:
+    def remove(self, name: str) -> None:
         with self._lock:
             self._database.execute("DELETE FROM messages WHERE name = ?", (name,))
 
-    def read(self, kind: str) -> Iterator[Any]:
+    def load(self, kind: str) -> Iterator[Any]:
         with self._lock:
             query = "SELECT body FROM messages WHERE kind = ? ORDER BY rowid"
             rows = self._database.execute(query, (kind,)).fetchall()

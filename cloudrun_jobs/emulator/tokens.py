@@ -14,7 +14,7 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 from google.auth import crypt, jwt
 
-LIFETIME = 3600
+ID_TOKEN_LIFETIME = 3600  # seconds
 KEY_ID = "emulator"
 
 
@@ -44,7 +44,7 @@ class Tokens:
             "email": email,
             "email_verified": True,
             "iat": now,
-            "exp": now + LIFETIME,
+            "exp": now + ID_TOKEN_LIFETIME,
         }
         return bytes(jwt.encode(self._signer(), claims)).decode()  # type: ignore[no-untyped-call]
 
@@ -53,7 +53,7 @@ class Tokens:
         scheme, _, token = authorization.partition(" ")
         if scheme.lower() != "bearer":
             return None
-        return self._accounts.get(token) or _subject(token)
+        return self._accounts.get(token) or _jwt_issuer(token)
 
     def public_keys(self) -> dict[str, str]:
         """The public key in PEM by its id, as google-auth asks for it."""
@@ -93,7 +93,7 @@ class Tokens:
             return self._key
 
 
-def _subject(token: str) -> str | None:
+def _jwt_issuer(token: str) -> str | None:
     """The account in a JWT that clients sign themselves. The signature is not checked: nobody is kept out."""
     try:
         payload = token.split(".")[1]

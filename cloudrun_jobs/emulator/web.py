@@ -21,13 +21,13 @@ class Request:
     body: bytes = b""
 
     @classmethod
-    def to(cls, verb: str, url: str, headers: Mapping[str, str], body: bytes) -> Request:
+    def from_url(cls, verb: str, url: str, headers: Mapping[str, str], body: bytes) -> Request:
         parts = urlsplit(url)
         query = tuple(parse_qsl(parts.query, keep_blank_values=True))
         lower = {name.lower(): value for name, value in headers.items()}
         return cls(verb, parts.path or "/", parts.netloc or lower.get("host", ""), query, lower, body)
 
-    def argument(self, name: str, default: str = "") -> str:
+    def parameter(self, name: str, default: str = "") -> str:
         return dict(self.query).get(name, default)
 
 

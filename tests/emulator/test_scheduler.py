@@ -299,7 +299,7 @@ def test_doubled_delivery(emulator, scheduler, hook):
 
 def test_lost_answer(emulator, scheduler, hook):
     """An answer that is lost counts as a failure, and the delivery is made again."""
-    emulator.faults.lose_answer()
+    emulator.faults.lose_response()
     declare(scheduler, retry_config={"retry_count": 1})
     emulator.clock.advance(timedelta(hours=1, seconds=10))
 

@@ -23,7 +23,7 @@ CANCELLED = "Cancelled by user."
 CANCELLING = "Cancelling execution."
 
 
-def put(
+def set_condition(
     conditions: MutableSequence[run_v2.Condition],
     type_: str,
     state: int,
@@ -44,19 +44,19 @@ def find(conditions: MutableSequence[run_v2.Condition], type_: str) -> run_v2.Co
     return next((condition for condition in conditions if condition.type_ == type_), None)
 
 
-def imported(seconds: float) -> str:
-    return f"Imported container image in {took(seconds)}."
+def imported_message(seconds: float) -> str:
+    return f"Imported container image in {format_duration(seconds)}."
 
 
-def started(seconds: float) -> str:
-    return f"Started deployed execution in {took(seconds)}."
+def started_message(seconds: float) -> str:
+    return f"Started deployed execution in {format_duration(seconds)}."
 
 
-def completed(seconds: float) -> str:
-    return f"Execution completed successfully in {took(seconds)}."
+def completed_message(seconds: float) -> str:
+    return f"Execution completed successfully in {format_duration(seconds)}."
 
 
-def took(seconds: float) -> str:
+def format_duration(seconds: float) -> str:
     """A duration as the service writes it: ``9.8s``, ``2m49.01s``."""
     minutes, rest = divmod(max(round(seconds, 2), 0.0), 60)
     text = f"{rest:.2f}".rstrip("0").rstrip(".") + "s"

@@ -10,9 +10,9 @@ from google.longrunning import operations_pb2
 
 from cloudrun_jobs.emulator import names
 from cloudrun_jobs.emulator.engine import conditions, operations, overrides
-from cloudrun_jobs.emulator.engine.jobs import refer
+from cloudrun_jobs.emulator.engine.jobs import set_latest_execution
 from cloudrun_jobs.emulator.engine.lifecycle import ExecutionLifecycle, Platform
-from cloudrun_jobs.emulator.engine.store import Record, Store, checked, page, random_id
+from cloudrun_jobs.emulator.engine.store import Record, Store, paginate, random_id, validated
 from cloudrun_jobs.emulator.errors import failed_precondition, missing
 
 Status = run_v2.ExecutionReference.CompletionStatus
@@ -27,8 +27,8 @@ class Executions:
     def run(self, request: run_v2.RunJobRequest, principal: str) -> operations_pb2.Operation:
         with self._store.changed:
             job = self._job(request.name)
-            template = overrides.applied(job, request.overrides)
-            name = operations.new_name(names.place_of(job.name))
+            template = overrides.apply(job, request.overrides)
+            name = operations.new_name(names.location_of(job.name))
             if request.validate_only:
                 # Seen on the service: an unfinished operation, which cannot be fetched.
                 return operations_pb2.Operation(name=name)
@@ -48,10 +48,10 @@ class Executions:
         record = Record(execution, _tasks(execution), [operation])
         self._store.executions[name] = self._store.operations[operation] = record
         job.execution_count += 1
-        refer(job, execution, Status.EXECUTION_RUNNING)
-        self._store.keep(job)
-        record.lifecycle = ExecutionLifecycle(record, self._store, self._platform, self._settled)
-        self._store.keep(record)
+        set_latest_execution(job, execution, Status.EXECUTION_RUNNING)
+        self._store.save(job)
+        record.lifecycle = ExecutionLifecycle(record, self._store, self._platform, self._on_completed)
+        self._store.save(record)
         record.lifecycle.begin()
         return record
 
@@ -60,7 +60,7 @@ class Executions:
         token = job.start_execution_token or job.run_execution_token
         name = f"{job.name}/executions/{names.short(job.name)}-{token}"
         if token and name not in self._store.executions:
-            operation = operations.new_name(names.place_of(job.name))
+            operation = operations.new_name(names.location_of(job.name))
             self.start(job, job.template, operation, job.last_modifier, token)
 
     def get(self, request: run_v2.GetExecutionRequest) -> run_v2.Execution:
@@ -68,11 +68,11 @@ class Executions:
             return run_v2.Execution(self.existing(request.name).execution)
 
     def listed(self, request: run_v2.ListExecutionsRequest) -> run_v2.ListExecutionsResponse:
-        pattern = f"{checked(request.parent, 'jobs')}/executions/-"
+        pattern = f"{validated(request.parent, 'jobs')}/executions/-"
         with self._store.changed:
             newest_first = reversed(self._store.executions.items())
             ours = [record.execution for name, record in newest_first if names.matches(pattern, name)]
-            executions, token = page(ours, request.page_size, request.page_token)
+            executions, token = paginate(ours, request.page_size, request.page_token)
             return run_v2.ListExecutionsResponse(executions=executions, next_page_token=token)
 
     def cancel(self, request: run_v2.CancelExecutionRequest) -> operations_pb2.Operation:
@@ -94,39 +94,39 @@ class Executions:
                 record.execution.delete_time = self._platform.clock.now()
                 record.execution.expire_time = self._platform.clock.now() + timedelta(days=30)
                 del self._store.executions[request.name]
-                self._store.forget(request.name)
+                self._store.remove(request.name)
                 if record.lifecycle is not None:
                     record.lifecycle.cancel()
             return self._operation_on(record)
 
     def get_task(self, request: run_v2.GetTaskRequest) -> run_v2.Task:
-        name = checked(request.name, "jobs", "executions", "tasks")
+        name = validated(request.name, "jobs", "executions", "tasks")
         with self._store.changed:
             for task in self._tasks_of(names.parent(name)):
                 if task.name == name:
                     return run_v2.Task(task)
-        raise missing("TASK", names.short(name), names.place_of(name))
+        raise missing("TASK", names.short(name), names.location_of(name))
 
     def list_tasks(self, request: run_v2.ListTasksRequest) -> run_v2.ListTasksResponse:
-        parent = checked(request.parent, "jobs", "executions")
+        parent = validated(request.parent, "jobs", "executions")
         with self._store.changed:
-            tasks, token = page(self._tasks_of(parent), request.page_size, request.page_token)
+            tasks, token = paginate(self._tasks_of(parent), request.page_size, request.page_token)
             return run_v2.ListTasksResponse(tasks=tasks, next_page_token=token)
 
     def existing(self, name: str) -> Record:
-        record = self._store.executions.get(checked(name, "jobs", "executions"))
+        record = self._store.executions.get(validated(name, "jobs", "executions"))
         if record is None:
-            raise missing("EXECUTION", names.short(name), names.place_of(name))
+            raise missing("EXECUTION", names.short(name), names.location_of(name))
         return record
 
-    def full_name(self, place: names.Place, short: str) -> str:
+    def full_name(self, location: names.Location, short: str) -> str:
         """The name of an execution whose job is not said, as v1 has them."""
-        pattern = f"{place.job('-')}/executions/{short}"
+        pattern = f"{location.job('-')}/executions/{short}"
         with self._store.changed:
             for name in self._store.executions:
                 if names.matches(pattern, name):
                     return name
-        raise missing("EXECUTION", short, place)
+        raise missing("EXECUTION", short, location)
 
     def prune(self, name: str) -> None:
         """Drop a finished execution as if it had grown old."""
@@ -136,9 +136,9 @@ class Executions:
             self._store.drop_execution(name)
 
     def _job(self, name: str) -> run_v2.Job:
-        job = self._store.jobs.get(checked(name, "jobs"))
+        job = self._store.jobs.get(validated(name, "jobs"))
         if job is None:
-            raise missing("JOB", names.short(name), names.place_of(name))
+            raise missing("JOB", names.short(name), names.location_of(name))
         return job
 
     def _tasks_of(self, pattern: str) -> list[run_v2.Task]:
@@ -149,7 +149,7 @@ class Executions:
 
     def _operation_on(self, record: Record) -> operations_pb2.Operation:
         """A second operation on an execution: like its first, it is done when the execution is."""
-        name = operations.new_name(names.place_of(record.execution.name))
+        name = operations.new_name(names.location_of(record.execution.name))
         self._store.operations[name] = record
         record.operations.append(name)
         return operations.of_execution(record, name)
@@ -176,19 +176,21 @@ class Executions:
             log_uri=_log_uri(name),
             etag=f'"{uuid.uuid4().hex[:16]}"',
         )
-        conditions.put(execution.conditions, "Completed", conditions.PENDING, now, conditions.WAITING_TO_START)
+        conditions.set_condition(
+            execution.conditions, "Completed", conditions.PENDING, now, conditions.WAITING_TO_START
+        )
         return execution
 
-    def _settled(self, record: Record) -> None:
+    def _on_completed(self, record: Record) -> None:
         job = self._store.jobs.get(names.parent(record.execution.name))
         reference = job.latest_created_execution if job is not None else None
         if job is not None and reference is not None and reference.name == names.short(record.execution.name):
-            refer(job, record.execution, _status(record.execution))
+            set_latest_execution(job, record.execution, _status(record.execution))
             job.latest_created_execution.completion_time = record.execution.completion_time
-            self._store.keep(job)
+            self._store.save(job)
         if record.deleted:
             return
-        self._store.keep(record)
+        self._store.save(record)
         done = [other for other in self._store.executions_of(names.parent(record.execution.name)) if other.done]
         for old in done[: max(len(done) - self._platform.config.retention, 0)]:
             self._store.drop_execution(old.execution.name)
@@ -230,10 +232,10 @@ def _numbered(task: run_v2.Task, execution: run_v2.Execution, index: int) -> run
 
 
 def _log_uri(name: str) -> str:
-    place = names.place_of(name)
+    location = names.location_of(name)
     wanted = (
         f"resource.type%3D%22cloud_run_job%22%0Aresource.labels.job_name%3D%22{name.split('/')[5]}%22%0A"
-        f"resource.labels.location%3D%22{place.region}%22%0A"
+        f"resource.labels.location%3D%22{location.region}%22%0A"
         f"labels.%22run.googleapis.com/execution_name%22%3D%22{names.short(name)}%22"
     )
-    return LOG_URI.format(project=place.project, filter=wanted)
+    return LOG_URI.format(project=location.project, filter=wanted)

@@ -10,14 +10,14 @@ from google.longrunning import operations_pb2
 from google.protobuf import empty_pb2
 
 from cloudrun_jobs.emulator import names
-from cloudrun_jobs.emulator.engine.store import Record, Store, checked, page
+from cloudrun_jobs.emulator.engine.store import Record, Store, paginate, validated
 from cloudrun_jobs.emulator.errors import missing
 
-LONGEST_WAIT = 600.0
+MAX_WAIT = 600.0  # seconds
 
 
-def new_name(place: names.Place) -> str:
-    return place.operation(str(uuid.uuid4()))
+def new_name(location: names.Location) -> str:
+    return location.operation(str(uuid.uuid4()))
 
 
 def finished(name: str, message: Any) -> operations_pb2.Operation:
@@ -50,23 +50,23 @@ class Operations:
             return self._render(request.name)
 
     def listed(self, request: operations_pb2.ListOperationsRequest) -> operations_pb2.ListOperationsResponse:
-        place = str(names.place_of(checked(request.name)))
+        location = str(names.location_of(validated(request.name)))
         with self._store.changed:
-            ours = [name for name in self._store.operations if name.startswith(f"{place}/")]
-            chosen, token = page(reversed(ours), request.page_size, request.page_token)
-            operations = [self._render(name) for name in chosen]
+            ours = [name for name in self._store.operations if name.startswith(f"{location}/")]
+            selected, token = paginate(reversed(ours), request.page_size, request.page_token)
+            operations = [self._render(name) for name in selected]
         return operations_pb2.ListOperationsResponse(operations=operations, next_page_token=token)
 
     def wait(self, request: operations_pb2.WaitOperationRequest) -> operations_pb2.Operation:
         """Answer when the operation is done, or unfinished when the time asked for is over."""
-        wanted = request.timeout.ToNanoseconds() / 1e9 if request.HasField("timeout") else LONGEST_WAIT
-        deadline = time.monotonic() + min(wanted, LONGEST_WAIT)
+        timeout = request.timeout.ToNanoseconds() / 1e9 if request.HasField("timeout") else MAX_WAIT
+        deadline = time.monotonic() + min(timeout, MAX_WAIT)
         with self._store.changed:
             while not (operation := self._render(request.name)).done:
-                left = deadline - time.monotonic()
-                if left <= 0 or self._store.closed:
+                remaining = deadline - time.monotonic()
+                if remaining <= 0 or self._store.closed:
                     break
-                self._store.changed.wait(left)
+                self._store.changed.wait(remaining)
             return operation
 
     def delete(self, request: operations_pb2.DeleteOperationRequest) -> Any:
@@ -77,7 +77,7 @@ class Operations:
         return empty_pb2.Empty()
 
     def _render(self, name: str) -> operations_pb2.Operation:
-        entry = self._store.operations.get(checked(name, "operations"))
+        entry = self._store.operations.get(validated(name, "operations"))
         if entry is None:
-            raise missing("OPERATION", names.short(name), names.place_of(name))
+            raise missing("OPERATION", names.short(name), names.location_of(name))
         return of_execution(entry, name) if isinstance(entry, Record) else entry

@@ -20,11 +20,15 @@ class Kind(enum.Enum):
     INFRASTRUCTURE = "infrastructure"  # The machine under it went away: tried again without counting as a retry.
 
 
-EXITED = "The container exited with an error."
-TIMED_OUT = "The configured timeout was reached."
-OUT_OF_MEMORY = "The configured memory limit was reached."
+EXITED_MESSAGE = "The container exited with an error."
+TIMED_OUT_MESSAGE = "The configured timeout was reached."
+OUT_OF_MEMORY_MESSAGE = "The configured memory limit was reached."
 
-MESSAGES = {Kind.EXITED: EXITED, Kind.TIMED_OUT: TIMED_OUT, Kind.OUT_OF_MEMORY: OUT_OF_MEMORY}
+MESSAGES = {
+    Kind.EXITED: EXITED_MESSAGE,
+    Kind.TIMED_OUT: TIMED_OUT_MESSAGE,
+    Kind.OUT_OF_MEMORY: OUT_OF_MEMORY_MESSAGE,
+}
 CODES = {Kind.EXITED: "ABORTED", Kind.TIMED_OUT: "DEADLINE_EXCEEDED", Kind.OUT_OF_MEMORY: "ABORTED"}
 
 
@@ -67,11 +71,11 @@ class Outcome:
     def number(self) -> int:
         return ServiceError(CODES.get(self.kind, "CANCELLED"), self.message).number
 
-    def sentence(self, task_id: str) -> str:
+    def failure_message(self, task_id: str) -> str:
         """What the execution's condition and the operation's error say."""
         return f"Task {task_id} failed with exit code: {self.exit_code} and message: {self.message}"
 
-    def system_line(self) -> str | None:
+    def log_line(self) -> str | None:
         """What the platform itself logs about an ending, if anything."""
         if self.kind is Kind.EXITED and self.code > 0:
             return f"Container called exit({self.code})."

@@ -11,7 +11,7 @@ Overrides = run_v2.RunJobRequest.Overrides
 ContainerOverride = run_v2.RunJobRequest.Overrides.ContainerOverride
 
 
-def applied(job: run_v2.Job, overrides: Overrides) -> run_v2.ExecutionTemplate:
+def apply(job: run_v2.Job, overrides: Overrides) -> run_v2.ExecutionTemplate:
     """The effective template of one execution."""
     template = run_v2.ExecutionTemplate(job.template)
     if overrides.task_count:
@@ -21,7 +21,7 @@ def applied(job: run_v2.Job, overrides: Overrides) -> run_v2.ExecutionTemplate:
         limits.check_timeout(overrides.timeout.total_seconds())
         template.template.timeout = overrides.timeout
     for override in overrides.container_overrides:
-        _apply(_container(template.template, override.name), override)
+        _apply_to_container(_container(template.template, override.name), override)
     return template
 
 
@@ -35,7 +35,7 @@ def _container(template: run_v2.TaskTemplate, name: str) -> run_v2.Container:
     raise invalid(f"Container override for {name!r} matches no container of the job.")
 
 
-def _apply(container: run_v2.Container, override: ContainerOverride) -> None:
+def _apply_to_container(container: run_v2.Container, override: ContainerOverride) -> None:
     if override.clear_args and override.args:
         raise invalid("Violation in container_overrides: args must be empty when clear_args is true.")
     limits.check_args(override.args)

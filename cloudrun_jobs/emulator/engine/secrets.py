@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from google.cloud import run_v2
 
-PREFIX = "CLOUDRUN_EMULATOR_SECRET_"
+ENV_PREFIX = "CLOUDRUN_EMULATOR_SECRET_"
 
 
 class MissingSecret(LookupError):
@@ -36,8 +36,8 @@ class Secrets:
             if key in self.values:
                 return self.values[key]
         try:
-            return os.environ[PREFIX + secret.upper().replace("-", "_")]
+            return os.environ[ENV_PREFIX + secret.upper().replace("-", "_")]
         except KeyError:
-            project = names.place_of(resource).project
+            project = names.location_of(resource).project
             message = f"Secret projects/{project}/secrets/{secret}/versions/{version} was not found"
             raise MissingSecret(message) from None

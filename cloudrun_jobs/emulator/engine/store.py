@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 
     from cloudrun_jobs.emulator.engine.lifecycle import ExecutionLifecycle
 
-LETTERS = string.ascii_lowercase + string.digits
-MAX_PAGE = 1000
+ID_CHARACTERS = string.ascii_lowercase + string.digits
+MAX_PAGE_SIZE = 1000
 T = TypeVar("T")
 
 
@@ -51,8 +51,8 @@ class Store:
     changed: threading.Condition = field(default_factory=lambda: threading.Condition(threading.RLock()))
     closed: bool = False  # Nobody waits any longer.
     # Called with what changed, to keep it beyond this process.
-    keep: Callable[[run_v2.Job | Record], None] = lambda _: None
-    forget: Callable[[str], None] = lambda _: None
+    save: Callable[[run_v2.Job | Record], None] = lambda _: None
+    remove: Callable[[str], None] = lambda _: None
 
     def executions_of(self, job_name: str) -> list[Record]:
         prefix = f"{job_name}/executions/"
@@ -62,23 +62,25 @@ class Store:
         record = self.executions.pop(name)
         for operation in record.operations:
             self.operations.pop(operation, None)
-        self.forget(name)
+        self.remove(name)
 
 
 def random_id(length: int = 5) -> str:
-    return "".join(secrets.choice(LETTERS) for _ in range(length))
+    return "".join(secrets.choice(ID_CHARACTERS) for _ in range(length))
 
 
-def page(items: Iterable[T], page_size: int, page_token: str, most: int = MAX_PAGE) -> tuple[list[T], str]:
+def paginate(
+    items: Iterable[T], page_size: int, page_token: str, maximum: int = MAX_PAGE_SIZE
+) -> tuple[list[T], str]:
     """One page of a list, and the token of the next, which is where it begins."""
     if page_size < 0 or (page_token and not page_token.isdecimal()):
         raise invalid(f"Invalid page_size {page_size} or page_token {page_token!r}.")
     start, everything = int(page_token or 0), list(items)
-    end = start + min(page_size or most, most)
+    end = start + min(page_size or maximum, maximum)
     return everything[start:end], str(end) if end < len(everything) else ""
 
 
-def checked(name: str, *collections: str) -> str:
+def validated(name: str, *collections: str) -> str:
     """The name, or INVALID_ARGUMENT when it is not of this shape."""
     try:
         return names.check(name, *collections)

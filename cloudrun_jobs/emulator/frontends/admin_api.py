@@ -16,16 +16,16 @@ if TYPE_CHECKING:
     from cloudrun_jobs.emulator.server import Emulator
     from cloudrun_jobs.emulator.service import Caller
 
-BEGINNING = "/_emulator/"
-CERTIFICATES = "/oauth2/v1/certs"
-KEYS = "/oauth2/v3/certs"
-DISCOVERY = "/.well-known/openid-configuration"
+PATH_PREFIX = "/_emulator/"
+CERTIFICATES_PATH = "/oauth2/v1/certs"
+KEYS_PATH = "/oauth2/v3/certs"
+DISCOVERY_PATH = "/.well-known/openid-configuration"
 
 
 class AdminApi:
     def __init__(self, emulator: Emulator) -> None:
         self._emulator = emulator
-        self._handles: dict[str, Callable[[dict[str, Any]], Any]] = {
+        self._handlers: dict[str, Callable[[dict[str, Any]], Any]] = {
             "GET faults": lambda _: emulator.faults.pending(),
             "POST faults": lambda body: emulator.faults.plan(**body),
             "DELETE faults": lambda _: emulator.faults.clear(),
@@ -37,11 +37,11 @@ class AdminApi:
         }
 
     def respond(self, request: Request, _: Caller) -> Response:
-        handle = self._handles.get(f"{request.verb} {request.path.removeprefix(BEGINNING)}")
-        if handle is None:
+        handler = self._handlers.get(f"{request.verb} {request.path.removeprefix(PATH_PREFIX)}")
+        if handler is None:
             return _error(404, f"There is no control {request.verb} {request.path}.")
         try:
-            return Response.json(handle(json.loads(request.body or b"{}")) or {})
+            return Response.json(handler(json.loads(request.body or b"{}")) or {})
         except ServiceError as error:
             return Response(error.http_status, error.body())
         except UnknownFault as error:
@@ -58,7 +58,7 @@ class AdminApi:
     def discovery(self, _: Request, __: Caller) -> Response:
         """Where verifiers of OIDC tokens find the keys."""
         issuer = self._emulator.http
-        return Response.json({"issuer": issuer, "jwks_uri": issuer + KEYS})
+        return Response.json({"issuer": issuer, "jwks_uri": issuer + KEYS_PATH})
 
     def _clock(self) -> dict[str, Any]:
         clock = self._emulator.clock

@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from cloudrun_jobs.emulator.tokens import Tokens
 
 # Waiting for an operation takes a thread for as long as it lasts.
-THREADS = 128
-MAX_MESSAGE = 64 * 1024 * 1024
+MAX_THREADS = 128
+MAX_MESSAGE_BYTES = 64 * 1024 * 1024
 
 
 class PortInUse(OSError):
@@ -34,9 +34,9 @@ class GrpcFrontend:
 
     def start(self, port: int) -> None:
         _check_free(port)
-        self._pool = ThreadPoolExecutor(THREADS, "emulator-grpc")
+        self._pool = ThreadPoolExecutor(MAX_THREADS, "emulator-grpc")
         # With SO_REUSEPORT a second emulator on the same port would take half the calls.
-        options = [("grpc.so_reuseport", 0), ("grpc.max_receive_message_length", MAX_MESSAGE)]
+        options = [("grpc.so_reuseport", 0), ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES)]
         self._server = grpc.server(self._pool, options=options)
         self._server.add_generic_rpc_handlers(self._handlers())
         self.port = self._server.add_insecure_port(f"127.0.0.1:{port}")
@@ -50,20 +50,20 @@ class GrpcFrontend:
         services: dict[str, dict[str, Any]] = defaultdict(dict)
         for method in self._service.methods.values():
             services[method.service][method.rpc] = grpc.unary_unary_rpc_method_handler(
-                self._answer(method),
+                self._handler(method),
                 request_deserializer=_deserializer(method.request),
                 response_serializer=lambda message: raw(message).SerializeToString(),
             )
         return [grpc.method_handlers_generic_handler(name, rpcs) for name, rpcs in services.items()]
 
-    def _answer(self, method: Method) -> Callable[[Any, Any], Any]:
-        def answer(request: Any, context: Any) -> Any:
+    def _handler(self, method: Method) -> Callable[[Any, Any], Any]:
+        def handle(request: Any, context: Any) -> Any:
             try:
                 return self._service.call(method.key, request, self._caller(context))
             except ServiceError as error:
                 context.abort(error.grpc_code, error.message)
 
-        return answer
+        return handle
 
     def _caller(self, context: Any) -> Caller:
         metadata = dict(context.invocation_metadata())

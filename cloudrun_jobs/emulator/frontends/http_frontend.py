@@ -13,7 +13,7 @@ from cloudrun_jobs.emulator.frontends.grpc_frontend import PortInUse
 from cloudrun_jobs.emulator.scheduler.delivery import is_loopback
 from cloudrun_jobs.emulator.web import Request, Response
 
-MAX_BODY = 64 * 1024 * 1024
+MAX_BODY_BYTES = 64 * 1024 * 1024
 IDLE = 60.0  # Seconds that a connection may say nothing.
 
 
@@ -37,7 +37,7 @@ class _Server(ThreadingHTTPServer):
             super().handle_error(request, client_address)
 
 
-class _Exchange(BaseHTTPRequestHandler):
+class _RequestHandler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     server_version = "cloudrun-emulator"
     sys_version = ""
@@ -46,35 +46,35 @@ class _Exchange(BaseHTTPRequestHandler):
     disable_nagle_algorithm = True
     server: _Server
 
-    def _answer(self) -> None:
-        unreadable = self._unreadable()
-        if unreadable is not None:
+    def _handle(self) -> None:
+        rejection = self._reject_unreadable()
+        if rejection is not None:
             self.close_connection = True
-            self._send(unreadable)
+            self._send(rejection)
             return
         # Read also when the answer is a refusal: to close on what was sent would lose the answer on its way.
         body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
-        self._send(self._strangers() or self.server.application.respond(self._request(body)))
+        self._send(self._reject_cross_origin() or self.server.application.respond(self._request(body)))
 
     def _request(self, body: bytes) -> Request:
-        return Request.to(self.command, self.path, dict(self.headers.items()), body)
+        return Request.from_url(self.command, self.path, dict(self.headers.items()), body)
 
-    do_GET = do_POST = do_PUT = do_PATCH = do_DELETE = do_HEAD = _answer  # noqa: N815 - names of the base class
+    do_GET = do_POST = do_PUT = do_PATCH = do_DELETE = do_HEAD = _handle  # noqa: N815 - names of the base class
 
     def log_message(self, format: str, *args: Any) -> None:  # noqa: A002
         """Say nothing: the log entries of tasks are what people come to read."""
 
-    def _unreadable(self) -> Response | None:
+    def _reject_unreadable(self) -> Response | None:
         length = self.headers.get("Content-Length") or "0"
         if self.headers.get("Transfer-Encoding"):
             return _error(411, "Chunked requests are not accepted; send a Content-Length.")
         if not length.isdecimal():
             return _error(400, "Content-Length must be a number.")
-        if int(length) > MAX_BODY:
-            return _error(413, f"The body is longer than {MAX_BODY} bytes.")
+        if int(length) > MAX_BODY_BYTES:
+            return _error(413, f"The body is longer than {MAX_BODY_BYTES} bytes.")
         return None
 
-    def _strangers(self) -> Response | None:
+    def _reject_cross_origin(self) -> Response | None:
         """Refuse what a page of another site could send: whoever is answered here can run programs."""
         target = urlsplit(self.path)
         host = target.netloc or self.headers.get("Host", "")
@@ -106,7 +106,7 @@ class HttpFrontend:
 
     def start(self, port: int) -> None:
         try:
-            self._server = _Server(("127.0.0.1", port), _Exchange)
+            self._server = _Server(("127.0.0.1", port), _RequestHandler)
         except OSError as error:
             raise PortInUse(f"port {port} is in use; choose another, or 0 for any free one") from error
         self._server.application = self._application

@@ -49,7 +49,7 @@ class RestFrontend:
             answer = raw(self._service.call(rule.method.key, message, caller))
         except ServiceError as error:
             return Response(error.http_status, error.body())
-        numbers = "enum-encoding=int" in request.argument("$alt")
+        numbers = "enum-encoding=int" in request.parameter("$alt")
         return Response(200, json_format.MessageToJson(answer, use_integers_for_enums=numbers).encode())
 
     def _find(self, request: Request) -> tuple[Rule, list[str]]:

@@ -41,7 +41,7 @@ def compile_filter(text: str) -> Predicate:
     """A function that tells whether an entry matches."""
     if not text.strip():
         return lambda _: True
-    return _Parser(_tokens(text)).everything()
+    return _Parser(_tokens(text)).parse()
 
 
 def _tokens(text: str) -> list[tuple[str, str]]:
@@ -68,8 +68,8 @@ class _Parser:
         self._tokens = [*tokens, ("end", "")]
         self._at = 0
 
-    def everything(self) -> Predicate:
-        predicate = self._any()
+    def parse(self) -> Predicate:
+        predicate = self._or()
         if self._peek[0] != "end":
             raise MalformedFilter(f"unexpected {self._peek[1]!r}")
         return predicate
@@ -82,31 +82,31 @@ class _Parser:
         self._at += 1
         return self._tokens[self._at - 1]
 
-    def _take(self, *wanted: tuple[str, str]) -> bool:
-        if self._peek in wanted:
+    def _take(self, *expected: tuple[str, str]) -> bool:
+        if self._peek in expected:
             self._at += 1
             return True
         return False
 
-    def _any(self) -> Predicate:
-        choices = [self._every()]
+    def _or(self) -> Predicate:
+        choices = [self._and()]
         while self._take(("word", "OR")):
-            choices.append(self._every())
+            choices.append(self._and())
         return choices[0] if len(choices) == 1 else lambda entry: any(choice(entry) for choice in choices)
 
-    def _every(self) -> Predicate:
-        parts = [self._one()]
+    def _and(self) -> Predicate:
+        parts = [self._term()]
         while self._peek[0] != "end" and self._peek not in (("word", "OR"), ("sign", ")")):
             self._take(("word", "AND"))
-            parts.append(self._one())
+            parts.append(self._term())
         return parts[0] if len(parts) == 1 else lambda entry: all(part(entry) for part in parts)
 
-    def _one(self) -> Predicate:
+    def _term(self) -> Predicate:
         if self._take(("word", "NOT"), ("word", "-")):
-            denied = self._one()
-            return lambda entry: not denied(entry)
+            negated = self._term()
+            return lambda entry: not negated(entry)
         if self._take(("sign", "(")):
-            inner = self._any()
+            inner = self._or()
             if not self._take(("sign", ")")):
                 raise MalformedFilter(f"expected ')', got {self._peek[1]!r}")
             return inner
@@ -137,9 +137,9 @@ class _Parser:
 
 def _compare(path: list[str], sign: str, value: str) -> Predicate:
     if path == ["severity"]:
-        return _by(lambda entry: entry.severity, sign, _severity(value))
+        return _compare_key(lambda entry: entry.severity, sign, _severity(value))
     if path in (["timestamp"], ["receiveTimestamp"]):
-        return _by(lambda entry: entry.timestamp.ToDatetime(UTC), sign, _instant(value))
+        return _compare_key(lambda entry: entry.timestamp.ToDatetime(UTC), sign, _instant(value))
     if sign in ("=~", "!~"):
         _check_pattern(value)
     if sign in ("!=", "!~"):
@@ -148,7 +148,7 @@ def _compare(path: list[str], sign: str, value: str) -> Predicate:
     return lambda entry: _holds(_lookup(entry, path), sign, value)
 
 
-def _by(key: Callable[[Any], Any], sign: str, value: Any) -> Predicate:
+def _compare_key(key: Callable[[Any], Any], sign: str, value: Any) -> Predicate:
     if sign == "!=":
         return lambda entry: bool(key(entry) != value)
     if sign not in COMPARISONS:

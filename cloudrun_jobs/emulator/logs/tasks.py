@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from cloudrun_jobs.emulator.clock import Clock
 
-LABEL = "run.googleapis.com/"
+LABEL_PREFIX = "run.googleapis.com/"
 
 
 class TaskLog:
@@ -28,8 +28,8 @@ class TaskLog:
         self._clock = clock
         self._limit = limits.memory_bytes(execution.template.containers[0])
         self._base = base_entry(execution)
-        self._base.labels[f"{LABEL}task_index"] = str(index)
-        self._base.labels[f"{LABEL}task_attempt"] = str(attempt)
+        self._base.labels[f"{LABEL_PREFIX}task_index"] = str(index)
+        self._base.labels[f"{LABEL_PREFIX}task_attempt"] = str(attempt)
         self._base.labels["instanceId"] = uuid.uuid4().hex
 
     def line(self, stream: str, line: str) -> None:
@@ -66,13 +66,13 @@ class TaskLog:
 
 def base_entry(execution: run_v2.Execution) -> Any:
     """What all entries of an execution share; the name of the log is to be completed."""
-    place = names.place_of(execution.name)
-    entry = Entry(log_name=f"projects/{place.project}/logs/run.googleapis.com%2F")
+    location = names.location_of(execution.name)
+    entry = Entry(log_name=f"projects/{location.project}/logs/run.googleapis.com%2F")
     entry.resource.type = "cloud_run_job"
-    entry.resource.labels["project_id"] = place.project
-    entry.resource.labels["location"] = place.region
+    entry.resource.labels["project_id"] = location.project
+    entry.resource.labels["location"] = location.region
     entry.resource.labels["job_name"] = execution.job
-    entry.labels[f"{LABEL}execution_name"] = names.short(execution.name)
+    entry.labels[f"{LABEL_PREFIX}execution_name"] = names.short(execution.name)
     return entry
 
 
@@ -87,7 +87,7 @@ def _json_object(line: str) -> dict[str, Any] | None:
 
 
 def _structure(entry: Any, fields: dict[str, Any]) -> None:
-    """Lift out of the object what has a place of its own in an entry; the rest is the payload.
+    """Lift out of the object what has a location of its own in an entry; the rest is the payload.
 
     https://cloud.google.com/logging/docs/structured-logging#structured_logging_special_fields
     """

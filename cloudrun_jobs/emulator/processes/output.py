@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-CHUNK = 1 << 18
-LONGEST_LINE = 256 * 1024  # Cloud Logging refuses entries above 256 KiB.
-KEPT_BYTES = (
+CHUNK_BYTES = 1 << 18
+MAX_LINE_BYTES = 256 * 1024  # Cloud Logging refuses entries above 256 KiB.
+MAX_BYTES = (
     8 * 1024 * 1024
 )  # Per stream of an attempt: a task may write without end, the emulator may not grow so.
-KEPT_LINES = 20_000
+MAX_LINES = 20_000
 
 
 class Stream:
@@ -23,14 +23,14 @@ class Stream:
         self.fd = fd
         self.dropped = 0
         self._write = write
-        self._rest = b""
+        self._incomplete_line = b""
         self._bytes = 0
         self._lines = 0
 
     def read(self) -> bool:
         """Take what there is; false at the end of the stream."""
-        chunk = os.read(self.fd, CHUNK)
-        if self._bytes >= KEPT_BYTES or self._lines >= KEPT_LINES:
+        chunk = os.read(self.fd, CHUNK_BYTES)
+        if self._bytes >= MAX_BYTES or self._lines >= MAX_LINES:
             self.dropped += chunk.count(b"\n")
             return bool(chunk)
         self._bytes += len(chunk)
@@ -39,20 +39,20 @@ class Stream:
 
     def close(self) -> None:
         os.close(self.fd)
-        if self._rest:
-            self._emit(self._rest)
-            self._rest = b""
+        if self._incomplete_line:
+            self._emit(self._incomplete_line)
+            self._incomplete_line = b""
 
     def _split(self, chunk: bytes) -> None:
-        *lines, self._rest = (self._rest + chunk).split(b"\n")
-        room = KEPT_LINES - self._lines
-        self.dropped += max(len(lines) - room, 0)
-        for line in lines[:room]:
+        *lines, self._incomplete_line = (self._incomplete_line + chunk).split(b"\n")
+        capacity = MAX_LINES - self._lines
+        self.dropped += max(len(lines) - capacity, 0)
+        for line in lines[:capacity]:
             self._emit(line)
-        if len(self._rest) > LONGEST_LINE:
-            self._emit(self._rest)
-            self._rest = b""
+        if len(self._incomplete_line) > MAX_LINE_BYTES:
+            self._emit(self._incomplete_line)
+            self._incomplete_line = b""
 
     def _emit(self, line: bytes) -> None:
         self._lines += 1
-        self._write(line[:LONGEST_LINE].decode(errors="replace").rstrip("\r"))
+        self._write(line[:MAX_LINE_BYTES].decode(errors="replace").rstrip("\r"))

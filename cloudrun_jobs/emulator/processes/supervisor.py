@@ -26,9 +26,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 PR_SET_CHILD_SUBREAPER = 36
-MEMORY_POLL = 0.05
-HEADER = 4
-PAGE = os.sysconf("SC_PAGESIZE")
+MEMORY_POLL_INTERVAL = 0.05  # seconds
+HEADER_BYTES = 4
+PAGE_BYTES = os.sysconf("SC_PAGESIZE")
 
 
 @dataclass(slots=True)
@@ -37,7 +37,7 @@ class Attempt:
 
     key: int
     process: subprocess.Popen[bytes]
-    marks: frozenset[bytes]  # What its environment holds: how children that left the group are known.
+    identity: frozenset[bytes]  # What its environment holds: how children that left the group are known.
     memory: int = 0
     used: int = 0
     kill_at: float = field(default=float("inf"))
@@ -48,77 +48,77 @@ class Attempt:
 
 
 class Supervisor:
-    def __init__(self, line: socket.socket) -> None:
-        self.line = line
-        self.outbox = b""
+    def __init__(self, connection: socket.socket) -> None:
+        self.connection = connection
+        self.send_buffer = b""
         self.attempts: dict[int, Attempt] = {}
         self.by_key: dict[int, Attempt] = {}
-        self.open = True
+        self.connected = True
         self.selector = selectors.DefaultSelector()
-        self.wakeup, wake = os.pipe()
-        for end in (self.wakeup, wake):
-            os.set_blocking(end, False)
-        signal.set_wakeup_fd(wake)
+        self.wakeup_read, wakeup_write = os.pipe()
+        for fd in (self.wakeup_read, wakeup_write):
+            os.set_blocking(fd, False)
+        signal.set_wakeup_fd(wakeup_write)
         signal.signal(signal.SIGCHLD, lambda *_: None)
         # Not SIG_IGN, which tasks would inherit, as they would what nohup or a shell's & made of these.
         for number in (signal.SIGINT, signal.SIGHUP, signal.SIGQUIT):
             signal.signal(number, lambda *_: None)
-        self.selector.register(line, selectors.EVENT_READ)
-        self.selector.register(self.wakeup, selectors.EVENT_READ)
+        self.selector.register(connection, selectors.EVENT_READ)
+        self.selector.register(self.wakeup_read, selectors.EVENT_READ)
 
     def run(self) -> None:
-        while self.open:
-            self.turn()
+        while self.connected:
+            self.run_once()
         for attempt in self.attempts.values():
             _kill_group(attempt.pid, signal.SIGKILL)
         while self.attempts:
-            self.reap(block=True)
-        for stray in _children():
-            _kill(stray)
+            self.collect_exited(block=True)
+        for orphan in _children():
+            _kill(orphan)
 
-    def turn(self) -> None:
-        for key, _ in self.selector.select(self.patience()):
-            if key.fileobj is self.line:
-                self.listen()
+    def run_once(self) -> None:
+        for key, _ in self.selector.select(self.timeout()):
+            if key.fileobj is self.connection:
+                self.receive()
             else:
-                os.read(self.wakeup, 4096)
-        self.reap()
+                os.read(self.wakeup_read, 4096)
+        self.collect_exited()
         self.check_memory()
         self.kill_overdue()
         self.flush()
 
-    def patience(self) -> float | None:
+    def timeout(self) -> float | None:
         due = [attempt.kill_at - time.monotonic() for attempt in self.attempts.values()]
-        polls = [MEMORY_POLL for attempt in self.attempts.values() if attempt.memory]
+        polls = [MEMORY_POLL_INTERVAL for attempt in self.attempts.values() if attempt.memory]
         nearest = min([*due, *polls], default=float("inf"))
         return None if nearest == float("inf") else max(nearest, 0.0)
 
-    def listen(self) -> None:
+    def receive(self) -> None:
         """Obey one message: four bytes of length, with any file descriptors attached, then JSON."""
-        header, fds = _receive_with_fds(self.line)
-        body = _receive(self.line, int.from_bytes(header, "big")) if len(header) == HEADER else b""
+        header, fds = _receive_with_fds(self.connection)
+        body = _receive(self.connection, int.from_bytes(header, "big")) if len(header) == HEADER_BYTES else b""
         if not body:
-            self.open = False
+            self.connected = False
             return
         message = json.loads(body)
-        getattr(self, "do_" + message.pop("do"))(fds=fds, **message)
+        getattr(self, "do_" + message.pop("command"))(fds=fds, **message)
 
-    def tell(self, **message: Any) -> None:
-        self.outbox += json.dumps(message).encode() + b"\n"
+    def report(self, **message: Any) -> None:
+        self.send_buffer += json.dumps(message).encode() + b"\n"
 
     def flush(self) -> None:
         """Send what fits. Never block: the emulator may itself be waiting to be read."""
-        if self.outbox and self.open:
+        if self.send_buffer and self.connected:
             try:
-                sent = self.line.send(self.outbox, socket.MSG_DONTWAIT)
+                sent = self.connection.send(self.send_buffer, socket.MSG_DONTWAIT)
             except BlockingIOError:
                 sent = 0
             except ConnectionError:
-                self.open = False
+                self.connected = False
                 return
-            self.outbox = self.outbox[sent:]
-        events = selectors.EVENT_READ | (selectors.EVENT_WRITE if self.outbox else 0)
-        self.selector.modify(self.line, events)
+            self.send_buffer = self.send_buffer[sent:]
+        events = selectors.EVENT_READ | (selectors.EVENT_WRITE if self.send_buffer else 0)
+        self.selector.modify(self.connection, events)
 
     def do_start(
         self,
@@ -128,20 +128,20 @@ class Supervisor:
         cwd: str,
         env: dict[str, str],
         memory: int,
-        marks: list[str],
+        identity: list[str],
         fds: list[int],
     ) -> None:
         try:
             process = _spawn(argv, cwd, env, *fds)
         except (OSError, ValueError) as error:
-            self.tell(key=key, event="refused", reason=str(error))
+            self.report(key=key, event="start_failed", reason=str(error))
             return
         finally:
             for fd in fds:
                 os.close(fd)
-        attempt = Attempt(key, process, frozenset(f"{name}={env[name]}".encode() for name in marks), memory)
+        attempt = Attempt(key, process, frozenset(f"{name}={env[name]}".encode() for name in identity), memory)
         self.attempts[process.pid] = self.by_key[key] = attempt
-        self.tell(key=key, event="started", pid=process.pid)
+        self.report(key=key, event="started", pid=process.pid)
 
     def do_stop(self, *, key: int, grace: float, fds: list[int]) -> None:
         attempt = self.by_key.get(key)
@@ -166,12 +166,12 @@ class Supervisor:
     def check_memory(self) -> None:
         for attempt in self.attempts.values():
             if attempt.memory and not attempt.used:
-                used = sum(_resident(pid) for pid in _family(attempt.pid))
+                used = sum(_resident_bytes(pid) for pid in _process_tree(attempt.pid))
                 if used > attempt.memory:
                     attempt.used = used
                     _kill_group(attempt.pid, signal.SIGKILL)
 
-    def reap(self, *, block: bool = False) -> None:
+    def collect_exited(self, *, block: bool = False) -> None:
         """Collect what has exited; with a main process goes all that it left behind, as in a container."""
         while (found := _exited(block=block)) is not None:
             pid, code = found
@@ -179,17 +179,17 @@ class Supervisor:
             if attempt is not None:
                 # While anything is left in the group, its number cannot become another's.
                 _kill_group(pid, signal.SIGKILL)
-                self.bury(attempt, code)
+                self.reap(attempt, code)
             if block:
                 return
 
-    def bury(self, attempt: Attempt, code: int) -> None:
+    def reap(self, attempt: Attempt, code: int) -> None:
         attempt.process.returncode = code
         del self.attempts[attempt.pid], self.by_key[attempt.key]
-        for stray in _children() - self.attempts.keys():
-            if not self.attempts or attempt.marks <= _environment(stray):
-                _kill(stray)
-        self.tell(key=attempt.key, event="exited", code=code, used=attempt.used)
+        for orphan in _children() - self.attempts.keys():
+            if not self.attempts or attempt.identity <= _environment(orphan):
+                _kill(orphan)
+        self.report(key=attempt.key, event="exited", code=code, used=attempt.used)
 
 
 def _spawn(argv: list[str], cwd: str, env: dict[str, str], out: int, err: int) -> subprocess.Popen[bytes]:
@@ -232,15 +232,15 @@ def _children(pid: int | None = None) -> set[int]:
     return children
 
 
-def _family(pid: int) -> Iterator[int]:
+def _process_tree(pid: int) -> Iterator[int]:
     yield pid
     for child in _children(pid):
-        yield from _family(child)
+        yield from _process_tree(child)
 
 
-def _resident(pid: int) -> int:
+def _resident_bytes(pid: int) -> int:
     try:
-        return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * PAGE
+        return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * PAGE_BYTES
     except OSError:
         return 0
 
@@ -252,24 +252,24 @@ def _environment(pid: int) -> frozenset[bytes]:
         return frozenset()
 
 
-def _receive_with_fds(line: socket.socket) -> tuple[bytes, list[int]]:
+def _receive_with_fds(connection: socket.socket) -> tuple[bytes, list[int]]:
     fds = array.array("i")
     try:
-        data, ancillary, _, _ = line.recvmsg(HEADER, socket.CMSG_SPACE(2 * fds.itemsize))
+        data, ancillary, _, _ = connection.recvmsg(HEADER_BYTES, socket.CMSG_SPACE(2 * fds.itemsize))
     except ConnectionError:
         return b"", []
     for level, kind, content in ancillary:
         if (level, kind) == (socket.SOL_SOCKET, socket.SCM_RIGHTS):
             fds.frombytes(content[: len(content) - len(content) % fds.itemsize])
     if data:
-        data += _receive(line, HEADER - len(data))
+        data += _receive(connection, HEADER_BYTES - len(data))
     return data, list(fds)
 
 
-def _receive(line: socket.socket, size: int) -> bytes:
+def _receive(connection: socket.socket, size: int) -> bytes:
     data = b""
     while len(data) < size:
-        chunk = line.recv(min(size - len(data), 1 << 20))
+        chunk = connection.recv(min(size - len(data), 1 << 20))
         if not chunk:
             return b""
         data += chunk
@@ -284,5 +284,5 @@ def _adopt_orphans() -> None:
 
 if __name__ == "__main__":
     _adopt_orphans()
-    with socket.socket(fileno=int(sys.argv[1])) as line:
-        Supervisor(line).run()
+    with socket.socket(fileno=int(sys.argv[1])) as connection:
+        Supervisor(connection).run()

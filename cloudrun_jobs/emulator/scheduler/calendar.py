@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from zoneinfo import ZoneInfo
 
 # The 29th of February may be eight years away, around a century that is no leap year.
-HORIZON = timedelta(days=8 * 366)
+SEARCH_HORIZON = timedelta(days=8 * 366)
 
 
 class Schedule(Protocol):
@@ -35,7 +35,7 @@ class Calendar:
 
     def next_after(self, instant: datetime) -> datetime | None:
         day = instant.astimezone(self.zone).date()
-        last = day + HORIZON
+        last = day + SEARCH_HORIZON
         while day <= last:
             if self.on(day):
                 instants = _instants(self.times, day, self.zone)

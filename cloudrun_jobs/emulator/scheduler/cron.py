@@ -29,8 +29,8 @@ class Field:
     """One of the five fields: its range, and the names that stand for its numbers."""
 
     name: str
-    least: int
-    most: int
+    minimum: int
+    maximum: int
     names: tuple[str, ...] = ()
 
     def parse(self, text: str) -> frozenset[int]:
@@ -44,7 +44,7 @@ class Field:
         if first == "*":
             if last is not None:
                 raise InvalidSchedule(f"expected no range after * in the {self.name}, got {text!r}")
-            return self._stepped(self.least, self.most, step)
+            return self._stepped(self.minimum, self.maximum, step)
         if last is None and step is not None:
             raise InvalidSchedule(f"expected a range or * before the step in the {self.name}, got {text!r}")
         return self._stepped(self._number(first), self._number(last or first), step)
@@ -52,15 +52,15 @@ class Field:
     def _stepped(self, first: int, last: int, step: str | None) -> range:
         if first > last:
             raise InvalidSchedule(f"expected a range that rises in the {self.name}, got {first}-{last}")
-        if step is not None and not 1 <= int(step) <= self.most:
-            raise InvalidSchedule(f"expected a step between 1 and {self.most} in the {self.name}, got {step}")
+        if step is not None and not 1 <= int(step) <= self.maximum:
+            raise InvalidSchedule(f"expected a step between 1 and {self.maximum} in the {self.name}, got {step}")
         return range(first, last + 1, int(step or 1))
 
     def _number(self, text: str) -> int:
         if text in self.names:
-            return self.names.index(text) + self.least
-        if not text.isdecimal() or not self.least <= int(text) <= self.most:
-            raise InvalidSchedule(f"expected {self.least} to {self.most} in the {self.name}, got {text!r}")
+            return self.names.index(text) + self.minimum
+        if not text.isdecimal() or not self.minimum <= int(text) <= self.maximum:
+            raise InvalidSchedule(f"expected {self.minimum} to {self.maximum} in the {self.name}, got {text!r}")
         return int(text)
 
 

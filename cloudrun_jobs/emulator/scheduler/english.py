@@ -23,7 +23,7 @@ ORDINALS = ("first", "second", "third", "fourth", "fifth")
 EVERY_MONTH = frozenset(range(1, 13))
 EVERY_DAY = frozenset(range(7))
 # The month of a quarter is its first.
-QUARTERS = frozenset({1, 4, 7, 10})
+QUARTER_MONTHS = frozenset({1, 4, 7, 10})
 
 INTERVAL = re.compile(r"every (?:(\d+) )?(minutes?|mins?|hours?)(?: on (\S+))?")
 DAILY = re.compile(r"every (\S+) (\d{1,2}:\d{2})")
@@ -99,7 +99,7 @@ def _months(text: str) -> frozenset[int]:
     if text == "month":
         return EVERY_MONTH
     if text == "quarter":
-        return QUARTERS
+        return QUARTER_MONTHS
     return frozenset(_index(word, MONTHS) + 1 for word in text.split(","))
 
 
@@ -120,9 +120,9 @@ def _ordinal(word: str) -> int:
     return _number(re.sub(r"(st|nd|rd|th)$", "", word), 1, 5)
 
 
-def _number(text: str, least: int, most: int) -> int:
-    if not text.isdecimal() or not least <= int(text) <= most:
-        raise InvalidSchedule(f"expected {least} to {most}, got {text!r}")
+def _number(text: str, minimum: int, maximum: int) -> int:
+    if not text.isdecimal() or not minimum <= int(text) <= maximum:
+        raise InvalidSchedule(f"expected {minimum} to {maximum}, got {text!r}")
     return int(text)
 
 

@@ -15,14 +15,14 @@ def backoff(config: scheduler_v1.RetryConfig, retry: int) -> timedelta:
 
     From a minimum of 10 s with 3 doublings: 10, 20, 40, 80, 160, 240 … up to the maximum.
     """
-    least: timedelta = config.min_backoff_duration
-    most: timedelta = config.max_backoff_duration
+    minimum: timedelta = config.min_backoff_duration
+    maximum: timedelta = config.max_backoff_duration
     doubled = min(retry, config.max_doublings)
-    wait: timedelta = least * 2**doubled * (retry - doubled + 1)
-    return min(wait, most)
+    wait: timedelta = minimum * 2**doubled * (retry - doubled + 1)
+    return min(wait, maximum)
 
 
-def wanted(config: scheduler_v1.RetryConfig, retries: int, first_attempt: datetime, now: datetime) -> bool:
+def should_retry(config: scheduler_v1.RetryConfig, retries: int, first_attempt: datetime, now: datetime) -> bool:
     """Whether to try again: with both limits given, until both are reached."""
     within_duration = bool(config.max_retry_duration) and now - first_attempt < config.max_retry_duration
     return retries < config.retry_count or within_duration

@@ -7,14 +7,14 @@ from typing import Any
 
 from google.cloud import run_v2
 
-CLOUD_SQL = "run.googleapis.com/cloudsql-instances"
-CONNECTOR = "run.googleapis.com/vpc-access-connector"
-EGRESS = "run.googleapis.com/vpc-access-egress"
-INTERFACES = "run.googleapis.com/network-interfaces"
-FIELD_ANNOTATIONS = (CLOUD_SQL, CONNECTOR, EGRESS, INTERFACES)
-SOCKETS = "/cloudsql"
-VOLUME = "cloudsql"
-EGRESSES = {
+CLOUD_SQL_INSTANCES = "run.googleapis.com/cloudsql-instances"
+VPC_CONNECTOR = "run.googleapis.com/vpc-access-connector"
+VPC_EGRESS = "run.googleapis.com/vpc-access-egress"
+NETWORK_INTERFACES = "run.googleapis.com/network-interfaces"
+FIELD_ANNOTATIONS = (CLOUD_SQL_INSTANCES, VPC_CONNECTOR, VPC_EGRESS, NETWORK_INTERFACES)
+CLOUD_SQL_MOUNT_PATH = "/cloudsql"
+CLOUD_SQL_VOLUME = "cloudsql"
+EGRESS_SETTINGS = {
     "all-traffic": run_v2.VpcAccess.VpcEgress.ALL_TRAFFIC,
     "all": run_v2.VpcAccess.VpcEgress.ALL_TRAFFIC,
     "private-ranges-only": run_v2.VpcAccess.VpcEgress.PRIVATE_RANGES_ONLY,
@@ -27,17 +27,19 @@ def other_annotations(annotations: dict[str, str]) -> dict[str, str]:
 
 def annotations_to_v2(annotations: dict[str, str], task: run_v2.TaskTemplate) -> None:
     """Set the fields that the annotations stand for."""
-    if EGRESS in annotations or CONNECTOR in annotations or INTERFACES in annotations:
+    if VPC_EGRESS in annotations or VPC_CONNECTOR in annotations or NETWORK_INTERFACES in annotations:
         task.vpc_access = run_v2.VpcAccess(
-            connector=annotations.get(CONNECTOR, ""),
-            egress=EGRESSES.get(annotations.get(EGRESS, ""), 0),
-            network_interfaces=json.loads(annotations.get(INTERFACES, "[]")),
+            connector=annotations.get(VPC_CONNECTOR, ""),
+            egress=EGRESS_SETTINGS.get(annotations.get(VPC_EGRESS, ""), 0),
+            network_interfaces=json.loads(annotations.get(NETWORK_INTERFACES, "[]")),
         )
-    if instances := annotations.get(CLOUD_SQL):
+    if instances := annotations.get(CLOUD_SQL_INSTANCES):
         sockets = run_v2.CloudSqlInstance(instances=instances.split(","))
-        task.volumes = [*task.volumes, run_v2.Volume(name=VOLUME, cloud_sql_instance=sockets)]
+        task.volumes = [*task.volumes, run_v2.Volume(name=CLOUD_SQL_VOLUME, cloud_sql_instance=sockets)]
         if task.containers:
-            task.containers[0].volume_mounts = [run_v2.VolumeMount(name=VOLUME, mount_path=SOCKETS)]
+            task.containers[0].volume_mounts = [
+                run_v2.VolumeMount(name=CLOUD_SQL_VOLUME, mount_path=CLOUD_SQL_MOUNT_PATH)
+            ]
 
 
 def annotations_to_v1(task: run_v2.TaskTemplate) -> dict[str, str]:
@@ -45,10 +47,10 @@ def annotations_to_v1(task: run_v2.TaskTemplate) -> dict[str, str]:
     access = task.vpc_access
     instances = [name for volume in task.volumes for name in volume.cloud_sql_instance.instances]
     found = {
-        CLOUD_SQL: ",".join(instances),
-        CONNECTOR: access.connector,
-        EGRESS: next((name for name, value in EGRESSES.items() if value == access.egress), ""),
-        INTERFACES: json.dumps(interfaces) if (interfaces := _interfaces(access)) else "",
+        CLOUD_SQL_INSTANCES: ",".join(instances),
+        VPC_CONNECTOR: access.connector,
+        VPC_EGRESS: next((name for name, value in EGRESS_SETTINGS.items() if value == access.egress), ""),
+        NETWORK_INTERFACES: json.dumps(interfaces) if (interfaces := _interfaces(access)) else "",
     }
     return {name: value for name, value in found.items() if value}
 

@@ -16,8 +16,12 @@ from cloudrun_jobs.emulator.frontends.knative.annotations import (
 
 CLIENT_NAME, CLIENT_VERSION = "run.googleapis.com/client-name", "run.googleapis.com/client-version"
 # Set by the service on what it hands out; ignored when it comes back in an update.
-SYSTEM = ("run.googleapis.com/creator", "run.googleapis.com/lastModifier", "run.googleapis.com/operation-id")
-LOCATION = "cloud.googleapis.com/location"
+SERVICE_SET_ANNOTATIONS = (
+    "run.googleapis.com/creator",
+    "run.googleapis.com/lastModifier",
+    "run.googleapis.com/operation-id",
+)
+LOCATION_LABEL = "cloud.googleapis.com/location"
 
 
 def job_to_v2(v1: dict[str, Any]) -> run_v2.Job:
@@ -31,12 +35,12 @@ def job_to_v2(v1: dict[str, Any]) -> run_v2.Job:
 def _job_to_v2(v1: dict[str, Any]) -> run_v2.Job:
     metadata, spec = v1.get("metadata", {}), v1["spec"]["template"]
     own = dict(metadata.get("annotations", {}))
-    labels = {key: value for key, value in metadata.get("labels", {}).items() if key != LOCATION}
+    labels = {key: value for key, value in metadata.get("labels", {}).items() if key != LOCATION_LABEL}
     job = run_v2.Job(
         client=own.pop(CLIENT_NAME, ""),
         client_version=own.pop(CLIENT_VERSION, ""),
         labels=labels,
-        annotations={key: value for key, value in own.items() if key not in SYSTEM},
+        annotations={key: value for key, value in own.items() if key not in SERVICE_SET_ANNOTATIONS},
         template=_template_to_v2(spec),
     )
     for field in ("startExecutionToken", "runExecutionToken"):
