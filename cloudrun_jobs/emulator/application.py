@@ -1,4 +1,4 @@
-"""Which face answers which path of the HTTP port."""
+"""Route HTTP requests to the frontend that serves their path."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 class Application:
     rest: RestFrontend
     tokens: Tokens
-    # By path; one that ends with a slash stands for all paths that begin so, but for "/" itself.
+    # By path. A path that ends with a slash, except "/" itself, matches every path below it.
     handlers: dict[str, Callable[[Request, Caller], Response]]
 
     def respond(self, request: Request) -> Response:
@@ -32,7 +32,7 @@ class Application:
         return self.rest.respond(request, caller)
 
     def deliver(self, request: Request) -> Response:
-        """Answer Cloud Scheduler, which must bring an OAuth token as it must to any Google API."""
+        """Handle a delivery from Cloud Scheduler; like any Google API, require an OAuth token."""
         if self.tokens.principal(request.headers.get("authorization", "")) is None:
             error = ServiceError("UNAUTHENTICATED", "Request is missing required authentication credential.")
             return Response(error.http_status, error.body())

@@ -1,4 +1,4 @@
-"""A clock that can be frozen, advanced and scaled; everything timed in the emulator waits on it."""
+"""A clock that can be frozen, advanced and scaled. All timed work in the emulator waits on it."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 @dataclass(order=True, slots=True)
 class Timer:
-    """Something to do at an instant of the clock; cancelled by `cancel`."""
+    """An action to run at an instant of the clock; `cancel` drops it."""
 
     due: float
     order: int
@@ -30,10 +30,10 @@ class Timer:
 
 
 class Clock:
-    """Virtual time: real time unless told otherwise.
+    """Virtual time, which follows real time until it is frozen or scaled.
 
-    A frozen clock moves only by `advance`, which runs what falls due in order, each at its own instant and
-    in the calling thread: a month of ticks is as long as the work they cause.
+    A frozen clock moves only by `advance`, which fires due timers in order, each at its own instant and in the
+    calling thread: a month of ticks takes only as long as the work they cause.
     """
 
     def __init__(self) -> None:
@@ -72,17 +72,17 @@ class Clock:
         return self._scale == 0
 
     def freeze(self, at: datetime | None = None) -> None:
-        """Stop the clock, at another instant if one is given."""
+        """Stop the clock at its current instant, or at `at`."""
         self._set(0.0, at)
 
     def scale(self, factor: float) -> None:
-        """Let time pass `factor` times as fast as it does outside; 1 is real speed."""
+        """Run the clock `factor` times as fast as real time."""
         if factor <= 0:
             raise ValueError(f"expected a factor above 0, got {factor}; freeze() stops the clock")
         self._set(factor, None)
 
     def advance(self, by: timedelta | float) -> None:
-        """Move on by a duration, doing on the way all that falls due."""
+        """Move the clock forward by a duration (or seconds) and fire every timer that falls due."""
         seconds = by.total_seconds() if isinstance(by, timedelta) else float(by)
         if seconds < 0:
             raise ValueError(f"expected a duration of 0 or more, got {seconds} s: time does not go back")
@@ -99,11 +99,11 @@ class Clock:
         return self._add(self.seconds() + seconds, action)
 
     def call_soon(self, action: Callable[[], None]) -> None:
-        """Do it now, in another thread, whether or not the clock moves."""
+        """Run the action in another thread now, even if the clock is frozen."""
         self._submit(Timer(0, 0, action))
 
     def real_seconds(self, seconds: float) -> float:
-        """How long a virtual duration takes outside; as long as it says while the clock stands still."""
+        """Convert a virtual duration to real seconds. On a frozen clock the two are equal."""
         return seconds / (self._scale or 1.0)
 
     def _add(self, due: float, action: Callable[[], None]) -> Timer:
@@ -158,13 +158,13 @@ class Clock:
             return None
         remaining = (self._timers[0].due - self.seconds()) / self._scale
         if remaining > 0:
-            # A condition refuses to wait longer than a lock can: an hour at a time is as good.
+            # A condition cannot wait longer than threading.TIMEOUT_MAX, so wait at most an hour at a time.
             self._changed.wait(min(remaining, 3600))
             return None
         return heapq.heappop(self._timers)
 
     def _submit(self, timer: Timer) -> None:
-        """Do it in another thread; what goes wrong there is logged, with a traceback, by `concurrent.futures`."""
+        """Fire the timer in another thread; `concurrent.futures` logs exceptions with a traceback."""
         future = self._pool.submit(self._fire, timer)
         future.add_done_callback(lambda done: None if done.cancelled() else done.result())
 

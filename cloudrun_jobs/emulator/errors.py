@@ -1,4 +1,4 @@
-"""What the emulated services answer when they refuse, in the words of the real ones."""
+"""The errors of the emulated services, with the messages of the real ones."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ HTTP_STATUS = {
 
 
 class ServiceError(Exception):
-    """An RPC that failed, with the status every face translates into its own protocol."""
+    """An RPC that failed. Each frontend translates the status into its own protocol."""
 
     def __init__(self, code: str, message: str) -> None:
         if code not in HTTP_STATUS:
@@ -47,7 +47,7 @@ class ServiceError(Exception):
 
     @property
     def number(self) -> int:
-        """The canonical number of the status, as ``google.rpc.Status`` carries it."""
+        """The canonical number of the status, as in ``google.rpc.Status``."""
         return int(self.grpc_code.value[0])
 
     @property
@@ -67,7 +67,7 @@ def failed_precondition(message: str) -> ServiceError:
     return ServiceError("FAILED_PRECONDITION", message)
 
 
-def missing(kind: str, resource_id: str, location: Location) -> ServiceError:
+def not_found(kind: str, resource_id: str, location: Location) -> ServiceError:
     return ServiceError(
         "NOT_FOUND",
         f"Resource '{resource_id}' of kind '{kind}' in region '{location.region}' "

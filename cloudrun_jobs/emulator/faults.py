@@ -1,4 +1,4 @@
-"""Faults on demand: what the emulator is told to do wrong, and how often."""
+"""Fault injection: make calls, deliveries and task attempts fail a given number of times."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ OTHER_FAULTS = ("cold_start", "double_delivery", "lose_response", "out_of_memory
 
 
 class UnknownFault(ValueError):
-    """There is no fault of this description."""
+    """The fault or its method does not exist."""
 
 
 @dataclass(slots=True)
 class Fault:
-    """One plan: what goes wrong, where, and how many times still (None: every time)."""
+    """One planned fault. `times` is the remaining number of uses; None is unlimited."""
 
     what: FaultKind
     method: str
@@ -33,9 +33,9 @@ class Fault:
 
 
 class Faults:
-    """The plans. A method is a service and an RPC, ``Jobs.RunJob``; ``*`` is every method.
+    """The planned faults. A method is a service and an RPC, ``Jobs.RunJob``; ``*`` is every method.
 
-    Every fault is for one time unless `times` says otherwise; None is for ever.
+    `times` is how often a fault occurs; None is unlimited.
     """
 
     def __init__(self) -> None:
@@ -50,7 +50,7 @@ class Faults:
         message: str = "The service is unavailable.",
         times: int | None = 1,
     ) -> None:
-        """Refuse a call before anything is done."""
+        """Fail a call before the work is done."""
         self._add("fail", method, times, error=ServiceError(code, message))
 
     def fail_after(
@@ -60,35 +60,35 @@ class Faults:
         message: str = "The connection was lost.",
         times: int | None = 1,
     ) -> None:
-        """Do the work, then answer with an error: the caller cannot know."""
+        """Do the work, then return an error: an ambiguous failure."""
         self._add("fail_after", method, times, error=ServiceError(code, message))
 
     def delay(self, method: str, seconds: float, times: int | None = None) -> None:
-        """Answer late, by this many real seconds; the work is done before."""
+        """Do the work, then delay the response by this many real seconds."""
         self._add("delay", method, times, seconds)
 
     def exhaust(self, method: str, times: int | None = 1) -> None:
-        """Answer that the quota is exhausted."""
+        """Fail a call with the error of an exhausted quota."""
         self._add("exhaust", method, times, error=quota_exceeded(method))
 
     def cold_start(self, seconds: float, times: int | None = 1) -> None:
-        """Have the next execution wait, by the emulator's clock, before its first task starts."""
+        """Delay the first task of the next execution by this many seconds of the emulator's clock."""
         self._add("cold_start", "", times, seconds)
 
     def double_delivery(self, times: int | None = 1) -> None:
-        """Have Cloud Scheduler deliver the next tick twice."""
+        """Deliver the next tick of Cloud Scheduler twice."""
         self._add("double_delivery", "", times)
 
     def lose_response(self, times: int | None = 1) -> None:
-        """Have Cloud Scheduler miss the answer to its next delivery, and count it as failed."""
+        """Lose the response to Cloud Scheduler's next delivery, which then counts as failed."""
         self._add("lose_response", "", times)
 
     def out_of_memory(self, times: int | None = 1) -> None:
-        """End the next attempt as one that used more memory than it may."""
+        """Kill the next attempt as if it had exceeded its memory limit."""
         self._add("out_of_memory", "", times)
 
     def infrastructure_retry(self, times: int | None = 1) -> None:
-        """Kill the next attempt as soon as it runs and start it again, without counting a retry."""
+        """Kill the next attempt when it has started and run it again, without counting a retry."""
         self._add("infrastructure_retry", "", times)
 
     def clear(self) -> None:
@@ -96,7 +96,7 @@ class Faults:
             self._faults.clear()
 
     def plan(self, what: str, **options: Any) -> None:
-        """Add a plan by its name: what the HTTP control API does."""
+        """Plan a fault by its name, for the admin API."""
         if what not in (*METHOD_FAULTS, *OTHER_FAULTS):
             raise UnknownFault(
                 f"expected a fault among {', '.join((*METHOD_FAULTS, *OTHER_FAULTS))}; got {what!r}"
@@ -111,7 +111,7 @@ class Faults:
             return [{"what": fault.what, "method": fault.method, "times": fault.times} for fault in self._faults]
 
     def raise_before(self, method: str) -> None:
-        """Called before the work of a method is done."""
+        """Raise the planned error, if any, before the work of a method."""
         for what in ("fail", "exhaust"):
             fault = self._take(what, method)
             if fault is not None and fault.error is not None:
@@ -137,7 +137,7 @@ class Faults:
         return self._take("lose_response") is not None
 
     def take_forced_end(self) -> Kind | None:
-        """How the attempt that is about to start must end, if a plan says so."""
+        """Return how the next attempt must end, or None if no fault is planned."""
         if self._take("out_of_memory") is not None:
             return Kind.OUT_OF_MEMORY
         return Kind.INFRASTRUCTURE if self._take("infrastructure_retry") is not None else None

@@ -1,4 +1,4 @@
-"""Who may do what, when a policy is given: the roles of jobs, and the permissions that calls need."""
+"""Check callers against an IAM policy: the permission of each method, and the roles that grant it."""
 
 from __future__ import annotations
 
@@ -64,9 +64,9 @@ MEMBER_PREFIXES = ("serviceAccount:", "user:", "")
 
 
 class Iam:
-    """A policy as ``gcloud projects get-iam-policy`` prints it; None allows everything.
+    """An IAM policy in the format of ``gcloud projects get-iam-policy``; None allows everything.
 
-    A binding names a role, or one permission in its place.
+    The role of a binding may also be a single permission.
     """
 
     def __init__(self, policy: Mapping[str, Any] | None) -> None:
@@ -76,7 +76,7 @@ class Iam:
             self._grant(binding)
 
     def check(self, method: str, request: Any, principal: str) -> None:
-        """Refuse a call that the policy does not allow."""
+        """Raise PERMISSION_DENIED or UNAUTHENTICATED if the policy does not allow the call."""
         if self._allows_everything or method not in PERMISSIONS:
             return
         if principal == "anonymous":

@@ -1,4 +1,4 @@
-"""The limits of Cloud Run that a job or an override can break, checked as the service checks them.
+"""Check jobs and overrides against the limits of Cloud Run.
 
 https://cloud.google.com/run/quotas
 """
@@ -37,7 +37,7 @@ def check_job_id(job_id: str) -> None:
 
 
 def check_job(job: run_v2.Job) -> None:
-    """Refuse a job that the service would refuse."""
+    """Raise INVALID_ARGUMENT for a job that the service would reject."""
     template = job.template.template
     if not template.containers:
         raise invalid("Violation in Job.template.template.containers: a job needs at least one container.")
@@ -91,7 +91,7 @@ def check_env(env: Iterable[run_v2.EnvVar]) -> None:
 
 
 def memory_bytes(container: run_v2.Container) -> int:
-    """The memory limit of a container in bytes."""
+    """Return the memory limit of a container in bytes."""
     text = container.resources.limits.get("memory", "512Mi")
     match = QUANTITY.fullmatch(text)
     if match is None:

@@ -1,4 +1,4 @@
-"""What is stored from one start to the next, and how it is taken up again."""
+"""Save jobs, executions and scheduler jobs, and restore them at the next start."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ class Persistence:
 
 
 def interrupt(record: Record, now: datetime) -> None:
-    """Settle an execution whose processes ended with the emulator that ran them."""
+    """Fail an execution whose processes ended with the emulator that ran them."""
     execution = record.execution
     unfinished = [task for task in record.tasks if not task.completion_time]
     for task in unfinished:

@@ -1,4 +1,4 @@
-"""An emulator as an object: started and stopped, with its clock, its faults and its logs at hand."""
+"""The `Emulator`: start and stop the services, and control their clock, faults and logs."""
 
 from __future__ import annotations
 
@@ -78,12 +78,12 @@ class Emulator:
 
     @property
     def grpc(self) -> str:
-        """Where gRPC is served, as ``127.0.0.1:PORT``."""
+        """The gRPC address, ``127.0.0.1:PORT``."""
         return f"127.0.0.1:{self._grpc.port}"
 
     @property
     def http(self) -> str:
-        """Where HTTP is served, as ``http://127.0.0.1:PORT``."""
+        """The HTTP address, ``http://127.0.0.1:PORT``."""
         return f"http://127.0.0.1:{self._http.port}"
 
     @cached_property
@@ -93,34 +93,34 @@ class Emulator:
 
     @property
     def services(self) -> dict[str, run_v2.Service]:
-        """The services that can be read, by full name; put there what a test needs."""
+        """The services that GetService returns, by full name. Add the services that a test needs."""
         return self._engine.services.by_name
 
     @property
     def calls(self) -> Counter[str]:
-        """How many calls came of each method, ``Jobs.RunJob``; `clear()` it to count from here."""
+        """The number of calls per method, ``Jobs.RunJob``. Call `clear()` on it to restart the count."""
         return self._service.calls
 
     @property
     def supervisor_pid(self) -> int:
-        """The process that owns those of all tasks."""
+        """The id of the process that owns the processes of all tasks."""
         return self._spawner.supervisor_pid
 
     def prune(self, execution: str) -> None:
-        """Drop a finished execution by its name, as if it had grown old."""
+        """Drop a finished execution by name, as the service does when its retention ends."""
         self._engine.executions.prune(execution)
 
     def maintain(self, execution: str, seconds: float = 10.0) -> None:
-        """Announce a move to another machine to the tasks of an execution: SIGTSTP, and SIGCONT after it."""
+        """Simulate maintenance of the machine: send SIGTSTP to the execution's tasks, and SIGCONT afterwards."""
         self._engine.signal(execution, signal.SIGTSTP)
         self.clock.call_later(seconds, lambda: self._engine.signal(execution, signal.SIGCONT))
 
-    def on_delivery(self, uri: str, answer: Callable[[Request], Response]) -> None:
-        """Have a function answer what Cloud Scheduler delivers to this URI."""
-        self._http_delivery.handlers[uri] = answer
+    def on_delivery(self, uri: str, handler: Callable[[Request], Response]) -> None:
+        """Handle Cloud Scheduler's deliveries to this URI with a function."""
+        self._http_delivery.handlers[uri] = handler
 
     def _restore(self, state: State) -> None:
-        """Take up what was kept, and keep what changes from now on."""
+        """Restore the saved state, and save changes from now on."""
         persistence = Persistence(state)
         persistence.restore(self._engine.store, self.scheduler, self.clock.now())
         self._engine.store.save, self._engine.store.remove = persistence.save, persistence.remove
@@ -166,7 +166,7 @@ class Emulator:
             self._state.close()
 
     def stop(self) -> None:
-        """Stop serving, and end every task."""
+        """Stop serving and kill every task."""
         if "clients" in vars(self):
             self.clients.close()
         self._http_delivery.close()

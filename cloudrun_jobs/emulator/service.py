@@ -1,4 +1,4 @@
-"""The one road of every call, whichever protocol it came in: permission, faults, the work, faults again."""
+"""Dispatch every call, from any frontend: check the permission, inject faults, do the work."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ ANONYMOUS = "anonymous"
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """Who calls, as the bearer token says."""
+    """The caller of an RPC, identified by the bearer token."""
 
     principal: str = ANONYMOUS
 
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """An http rule: ``{job.name=projects/*/locations/*/jobs/*}`` in the URI fills a field of the request."""
+    """An HTTP rule: ``{job.name=projects/*/locations/*/jobs/*}`` in the URI sets a field of the request."""
 
     verb: str
     uri: str
@@ -34,17 +34,17 @@ class Route:
 
 @dataclass(frozen=True, slots=True)
 class Method:
-    """An RPC: what goes in, what comes out, and who does the work."""
+    """An RPC: its request class, its handler and its HTTP rules."""
 
     service: str
     rpc: str
-    request: Any  # A message class, of proto-plus or plain protobuf.
+    request: Any  # A message class of proto-plus or plain protobuf.
     handle: Callable[[Any, Caller], Any]
     routes: Sequence[Route] = ()
 
     @property
     def key(self) -> str:
-        """How plans and permissions call it: ``Jobs.RunJob``."""
+        """The name used by faults and permissions: ``Jobs.RunJob``."""
         return f"{self.service.rpartition('.')[2]}.{self.rpc}"
 
 
@@ -71,12 +71,12 @@ class Service:
         return response
 
     def close(self) -> None:
-        """Let go of the callers whom a fault keeps waiting."""
+        """Release the calls that a fault delays."""
         self._closing.set()
 
 
 def raw(message: Any) -> Any:
-    """The protobuf message inside one of proto-plus, or the message itself."""
+    """Return the protobuf message inside a proto-plus message, or the message itself."""
     return type(message).pb(message) if hasattr(type(message), "pb") else message
 
 

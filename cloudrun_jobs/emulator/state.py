@@ -1,4 +1,4 @@
-"""What survives a restart: jobs, executions and scheduler jobs in a SQLite file, each as its own message."""
+"""Store serialised messages in a SQLite file that survives a restart."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ SCHEMA = "CREATE TABLE IF NOT EXISTS messages (name TEXT PRIMARY KEY, kind TEXT 
 
 
 class State:
-    """Messages by name, in the order in which they were first kept."""
+    """Messages by name, in the order in which they were first saved."""
 
     def __init__(self, directory: Path) -> None:
         self._lock = threading.Lock()
@@ -53,10 +53,10 @@ class State:
 def _open(path: Path) -> sqlite3.Connection:
     database = sqlite3.connect(path, check_same_thread=False, isolation_level=None, timeout=0.5)
     try:
-        # One emulator at a time: two would each hold the other's executions for interrupted.
+        # One emulator at a time: a second one would mark the running executions of the first as interrupted.
         database.execute("PRAGMA locking_mode = EXCLUSIVE")
         database.execute("PRAGMA journal_mode = WAL")
-        # What counts is to survive the end of this process, not that of the machine.
+        # The file must survive a crash of this process, not of the machine.
         database.execute("PRAGMA synchronous = OFF")
         database.execute(SCHEMA)
     except sqlite3.Error:

@@ -1,4 +1,4 @@
-"""A request and a response of HTTP, as every face that speaks it passes them around."""
+"""HTTP requests and responses, shared by the HTTP frontends and Cloud Scheduler's deliveries."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 @dataclass(frozen=True, slots=True)
 class Request:
     verb: str  # In upper case.
-    path: str  # As sent, with what is escaped in it.
+    path: str  # As sent, still percent-encoded.
     host: str = ""
     query: tuple[tuple[str, str], ...] = ()
     headers: Mapping[str, str] = field(default_factory=dict)  # Names in lower case.

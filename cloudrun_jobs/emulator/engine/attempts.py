@@ -1,4 +1,4 @@
-"""One attempt of a task: the program it runs, its time limit, and the account of how it ended."""
+"""Run one attempt of a task: build its program, enforce its timeout and report its outcome."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ IDENTITY_VARIABLES = ("CLOUD_RUN_EXECUTION", "CLOUD_RUN_TASK_INDEX", "CLOUD_RUN_
 
 
 class AttemptListener(Protocol):
-    """Who is told how the attempt goes."""
+    """Receives the events of an attempt."""
 
     def attempt_started(self, attempt: Attempt) -> None: ...
     def attempt_ended(self, attempt: Attempt, outcome: Outcome) -> None: ...
@@ -32,7 +32,7 @@ class AttemptListener(Protocol):
 
 @dataclass(slots=True, eq=False)
 class Attempt:
-    """A process under way. It hears from the spawner, and tells its owner."""
+    """A running process. It receives the spawner's events and reports to its listener."""
 
     listener: AttemptListener
     index: int
@@ -42,8 +42,8 @@ class Attempt:
     clock: Clock
     spawner: Spawner
     grace: float
-    end_reason: Kind | None = None  # Decided by us, before the process ends.
-    forced_end: Kind | None = None  # A fault: how it will end as soon as it has started.
+    end_reason: Kind | None = None  # Set when the emulator stops the process.
+    forced_end: Kind | None = None  # A planned fault that ends the attempt when it has started.
     key: int = 0
     timer: Timer | None = field(default=None)
 
@@ -64,7 +64,7 @@ class Attempt:
 
     def start_failed(self, reason: str) -> None:
         self.log.system(f"Application failed to start: {reason}", "ERROR")
-        # 127 is what a shell, and with it a container, answers for a command that is not there.
+        # A shell, and so a container, exits with 127 if the command does not exist.
         self._finish(Outcome(Kind.EXITED, 127))
 
     def exited(self, code: int, memory: int) -> None:
@@ -81,7 +81,7 @@ class Attempt:
         self.end(Kind.TIMED_OUT, grace=self.grace)
 
     def end(self, kind: Kind, *, grace: float) -> None:
-        """Have the process stopped; the first reason given is the one that counts."""
+        """Stop the process. The first reason given is the one reported."""
         self.end_reason = self.end_reason or kind
         self.spawner.stop(self.key, grace=grace)
 
@@ -101,7 +101,7 @@ def program(
     config: Config,
     secret: Callable[[run_v2.EnvVar], str],
 ) -> Program:
-    """What stands in for the container of an attempt."""
+    """Return the program that replaces the container of an attempt."""
     container = execution.template.containers[0]
     directory = config.directory_of(container.image)
     working = directory / container.working_dir if container.working_dir else directory
@@ -117,7 +117,7 @@ def program(
 def _argv(container: run_v2.Container, directory: Path) -> list[str]:
     command = list(container.command)
     if not command and (directory / "manage.py").exists():
-        # An image brings an entry point of its own; that of a Django project is taken to be this.
+        # An image has its own entry point; assume that of a Django project.
         command = ["python", "manage.py"]
     argv = [*command, *container.args]
     if argv and "/" not in argv[0]:

@@ -1,4 +1,4 @@
-"""The conditions of an execution or a task, and the sentences in them."""
+"""The conditions of an execution or a task, and their messages."""
 
 from __future__ import annotations
 
@@ -31,17 +31,13 @@ def set_condition(
     message: str = "",
     **reason: object,
 ) -> None:
-    """Set the condition of this type, keeping the order in which they first appeared."""
+    """Set the condition of this type, keeping the order of first appearance."""
     condition = run_v2.Condition(type_=type_, state=state, message=message, last_transition_time=now, **reason)
     for position, existing in enumerate(conditions):
         if existing.type_ == type_:
             conditions[position] = condition
             return
     conditions.append(condition)
-
-
-def find(conditions: MutableSequence[run_v2.Condition], type_: str) -> run_v2.Condition | None:
-    return next((condition for condition in conditions if condition.type_ == type_), None)
 
 
 def imported_message(seconds: float) -> str:
@@ -57,7 +53,7 @@ def completed_message(seconds: float) -> str:
 
 
 def format_duration(seconds: float) -> str:
-    """A duration as the service writes it: ``9.8s``, ``2m49.01s``."""
+    """Format a duration as the service does: ``9.8s``, ``2m49.01s``."""
     minutes, rest = divmod(max(round(seconds, 2), 0.0), 60)
     text = f"{rest:.2f}".rstrip("0").rstrip(".") + "s"
     return f"{int(minutes)}m{text}" if minutes else text

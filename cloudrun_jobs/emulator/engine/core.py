@@ -1,4 +1,4 @@
-"""The engine: one store, and the resources that live in it."""
+"""The engine: one store and its resources."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class Engine:
                 lifecycle.signal(number)
 
     def close(self) -> None:
-        """Let go of those who wait for an operation."""
+        """Release the calls that wait for an operation."""
         with self.store.changed:
             self.store.closed = True
             self.store.changed.notify_all()

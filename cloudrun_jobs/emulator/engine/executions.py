@@ -1,4 +1,4 @@
-"""Executions and their tasks: started, read, cancelled, deleted, and dropped when they are too many."""
+"""Start, read, cancel and delete executions and their tasks, and prune old executions."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from cloudrun_jobs.emulator.engine import conditions, operations, overrides
 from cloudrun_jobs.emulator.engine.jobs import set_latest_execution
 from cloudrun_jobs.emulator.engine.lifecycle import ExecutionLifecycle, Platform
 from cloudrun_jobs.emulator.engine.store import Record, Store, paginate, random_id, validated
-from cloudrun_jobs.emulator.errors import failed_precondition, missing
+from cloudrun_jobs.emulator.errors import failed_precondition, not_found
 
 Status = run_v2.ExecutionReference.CompletionStatus
 LOG_URI = "https://console.cloud.google.com/logs/viewer?project={project}&advancedFilter={filter}"
@@ -30,7 +30,7 @@ class Executions:
             template = overrides.apply(job, request.overrides)
             name = operations.new_name(names.location_of(job.name))
             if request.validate_only:
-                # Seen on the service: an unfinished operation, which cannot be fetched.
+                # Observed on the service: an unfinished operation that cannot be fetched.
                 return operations_pb2.Operation(name=name)
             return operations.of_execution(self.start(job, template, name, principal), name)
 
@@ -42,7 +42,7 @@ class Executions:
         principal: str,
         token: str = "",
     ) -> Record:
-        """Create an execution and begin its course. A token instead of chance makes up its name."""
+        """Create and start an execution. Its name ends with the token, or with a random id."""
         name = f"{job.name}/executions/{names.short(job.name)}-{token or random_id()}"
         execution = self._new(job, template, name, principal)
         record = Record(execution, _tasks(execution), [operation])
@@ -56,7 +56,7 @@ class Executions:
         return record
 
     def start_by_token(self, job: run_v2.Job) -> None:
-        """Start what a job's execution token names, unless that has been started before."""
+        """Start the execution that a job's execution token names, unless it exists."""
         token = job.start_execution_token or job.run_execution_token
         name = f"{job.name}/executions/{names.short(job.name)}-{token}"
         if token and name not in self._store.executions:
@@ -71,8 +71,8 @@ class Executions:
         pattern = f"{validated(request.parent, 'jobs')}/executions/-"
         with self._store.changed:
             newest_first = reversed(self._store.executions.items())
-            ours = [record.execution for name, record in newest_first if names.matches(pattern, name)]
-            executions, token = paginate(ours, request.page_size, request.page_token)
+            matching = [record.execution for name, record in newest_first if names.matches(pattern, name)]
+            executions, token = paginate(matching, request.page_size, request.page_token)
             return run_v2.ListExecutionsResponse(executions=executions, next_page_token=token)
 
     def cancel(self, request: run_v2.CancelExecutionRequest) -> operations_pb2.Operation:
@@ -105,7 +105,7 @@ class Executions:
             for task in self._tasks_of(names.parent(name)):
                 if task.name == name:
                     return run_v2.Task(task)
-        raise missing("TASK", names.short(name), names.location_of(name))
+        raise not_found("TASK", names.short(name), names.location_of(name))
 
     def list_tasks(self, request: run_v2.ListTasksRequest) -> run_v2.ListTasksResponse:
         parent = validated(request.parent, "jobs", "executions")
@@ -116,20 +116,20 @@ class Executions:
     def existing(self, name: str) -> Record:
         record = self._store.executions.get(validated(name, "jobs", "executions"))
         if record is None:
-            raise missing("EXECUTION", names.short(name), names.location_of(name))
+            raise not_found("EXECUTION", names.short(name), names.location_of(name))
         return record
 
     def full_name(self, location: names.Location, short: str) -> str:
-        """The name of an execution whose job is not said, as v1 has them."""
+        """Return the full name of an execution from its short id, which v1 uses without the job."""
         pattern = f"{location.job('-')}/executions/{short}"
         with self._store.changed:
             for name in self._store.executions:
                 if names.matches(pattern, name):
                     return name
-        raise missing("EXECUTION", short, location)
+        raise not_found("EXECUTION", short, location)
 
     def prune(self, name: str) -> None:
-        """Drop a finished execution as if it had grown old."""
+        """Drop a finished execution, as at the end of its retention."""
         with self._store.changed:
             if not self.existing(name).done:
                 raise failed_precondition(f"Execution '{names.short(name)}' is running.")
@@ -138,7 +138,7 @@ class Executions:
     def _job(self, name: str) -> run_v2.Job:
         job = self._store.jobs.get(validated(name, "jobs"))
         if job is None:
-            raise missing("JOB", names.short(name), names.location_of(name))
+            raise not_found("JOB", names.short(name), names.location_of(name))
         return job
 
     def _tasks_of(self, pattern: str) -> list[run_v2.Task]:
@@ -148,7 +148,7 @@ class Executions:
         return self.existing(pattern).tasks
 
     def _operation_on(self, record: Record) -> operations_pb2.Operation:
-        """A second operation on an execution: like its first, it is done when the execution is."""
+        """Add an operation on an execution; like the first, it is done when the execution is."""
         name = operations.new_name(names.location_of(record.execution.name))
         self._store.operations[name] = record
         record.operations.append(name)
@@ -167,7 +167,7 @@ class Executions:
             annotations={**job.annotations, **template.annotations},
             create_time=now,
             update_time=now,
-            # The short id: Airflow, for one, puts it into names.
+            # The short id: clients such as Airflow build names from it.
             job=names.short(job.name),
             parallelism=min(template.parallelism, template.task_count),
             task_count=template.task_count,
@@ -233,9 +233,9 @@ def _numbered(task: run_v2.Task, execution: run_v2.Execution, index: int) -> run
 
 def _log_uri(name: str) -> str:
     location = names.location_of(name)
-    wanted = (
+    log_filter = (
         f"resource.type%3D%22cloud_run_job%22%0Aresource.labels.job_name%3D%22{name.split('/')[5]}%22%0A"
         f"resource.labels.location%3D%22{location.region}%22%0A"
         f"labels.%22run.googleapis.com/execution_name%22%3D%22{names.short(name)}%22"
     )
-    return LOG_URI.format(project=location.project, filter=wanted)
+    return LOG_URI.format(project=location.project, filter=log_filter)

@@ -1,4 +1,4 @@
-"""Job resources: created, read, changed and deleted; an execution token on one starts it."""
+"""Create, read, update and delete job resources; start a job that has an execution token."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from google.iam.v1 import iam_policy_pb2, policy_pb2
 from cloudrun_jobs.emulator import limits, names
 from cloudrun_jobs.emulator.engine import conditions, operations
 from cloudrun_jobs.emulator.engine.store import Store, paginate, validated
-from cloudrun_jobs.emulator.errors import already_exists, invalid, missing
+from cloudrun_jobs.emulator.errors import already_exists, invalid, not_found
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -24,16 +24,15 @@ if TYPE_CHECKING:
 DEFAULT_TIMEOUT = timedelta(seconds=600)
 DEFAULT_RETRIES = 3
 DEFAULT_LIMITS = {"cpu": "1000m", "memory": "512Mi"}
-# What an update takes over from the job it changes, for the caller cannot set it.
+# An update keeps these fields, which callers cannot set.
 SERVICE_SET_FIELDS = ("name", "uid", "create_time", "creator", "execution_count", "latest_created_execution")
-LEAST = run_v2.ExecutionReference.CompletionStatus
 
 
 class Jobs:
     def __init__(self, store: Store, clock: Clock, start: Callable[[run_v2.Job], None]) -> None:
         self._store = store
         self._clock = clock
-        self._start = start  # Runs a job whose execution token asks for it.
+        self._start = start  # Runs a job that has an execution token.
 
     def create(self, request: run_v2.CreateJobRequest, principal: str) -> operations_pb2.Operation:
         location = names.location_of(validated(request.parent))
@@ -54,9 +53,9 @@ class Jobs:
     def listed(self, request: run_v2.ListJobsRequest) -> run_v2.ListJobsResponse:
         location = names.location_of(validated(request.parent))
         with self._store.changed:
-            # gcloud lists over all regions at once, with "-" for the region.
-            ours = [job for name, job in self._store.jobs.items() if names.matches(location.job("-"), name)]
-            jobs, token = paginate(sorted(ours, key=lambda job: job.name), request.page_size, request.page_token)
+            # gcloud lists the jobs of all regions at once, with "-" for the region.
+            found = [job for name, job in self._store.jobs.items() if names.matches(location.job("-"), name)]
+            jobs, token = paginate(sorted(found, key=lambda job: job.name), request.page_size, request.page_token)
             return run_v2.ListJobsResponse(jobs=jobs, next_page_token=token)
 
     def update(self, request: run_v2.UpdateJobRequest, principal: str) -> operations_pb2.Operation:
@@ -103,7 +102,7 @@ class Jobs:
     def existing(self, name: str) -> run_v2.Job:
         job = self._store.jobs.get(validated(name, "jobs"))
         if job is None:
-            raise missing("JOB", names.short(name), names.location_of(name))
+            raise not_found("JOB", names.short(name), names.location_of(name))
         return job
 
     def _stamp(self, job: run_v2.Job, principal: str, *, generation: int) -> None:
@@ -137,7 +136,7 @@ class Jobs:
 
 
 def with_defaults(given: run_v2.Job, name: str) -> run_v2.Job:
-    """The job as the service keeps it: defaults filled in, and without what only the service sets."""
+    """Return the job as the service stores it: with defaults, and without fields that only the service sets."""
     if given.name not in ("", name):
         raise invalid(f"Violation in Job.name: got {given.name!r}, expected it to be empty or {name!r}.")
     job = run_v2.Job(given)
@@ -150,17 +149,17 @@ def with_defaults(given: run_v2.Job, name: str) -> run_v2.Job:
 def _set_task_defaults(template: run_v2.TaskTemplate) -> None:
     if not template.timeout:
         template.timeout = DEFAULT_TIMEOUT
-    # A oneof: 0 retries and none given are different things.
+    # A oneof: an explicit 0 differs from no value.
     if "max_retries" not in template:
         template.max_retries = DEFAULT_RETRIES
     for container in template.containers:
-        # Looked at first: some releases of protobuf answer setdefault() with an empty text.
+        # Some releases of protobuf return an empty text from setdefault(), so test for the keys first.
         for key in DEFAULT_LIMITS.keys() - container.resources.limits.keys():
             container.resources.limits[key] = DEFAULT_LIMITS[key]
 
 
 def set_latest_execution(job: run_v2.Job, execution: run_v2.Execution, status: Any) -> None:
-    """Have the job point at its newest execution."""
+    """Set the job's reference to its newest execution."""
     job.latest_created_execution = run_v2.ExecutionReference(
         name=names.short(execution.name), create_time=execution.create_time, completion_status=status
     )

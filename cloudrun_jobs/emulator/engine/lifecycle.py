@@ -1,4 +1,4 @@
-"""The course of one execution: its tasks are started, tried again, cancelled, counted, and it is settled."""
+"""The lifecycle of one execution: start, retry, cancel and count its tasks, and set its outcome."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ CommonReason = run_v2.Condition.CommonReason
 
 @dataclass(frozen=True, slots=True)
 class Platform:
-    """What every execution runs on."""
+    """The services shared by all executions."""
 
     config: Config
     clock: Clock
@@ -44,7 +44,7 @@ class Platform:
 
 @dataclass(slots=True, eq=False)
 class ExecutionLifecycle:
-    """An execution under way. Its methods run under the store's lock."""
+    """An unfinished execution. Its methods run under the store's lock."""
 
     record: Record
     store: Store
@@ -69,7 +69,7 @@ class ExecutionLifecycle:
             self._provision()
 
     def cancel(self) -> None:
-        """Drop what waits and stop what runs."""
+        """Drop the waiting tasks and stop the running ones."""
         self.cancelled = True
         if self.cold_start is not None:
             self.cold_start.cancel()
@@ -131,7 +131,7 @@ class ExecutionLifecycle:
         self._start_waiting_tasks()
 
     def _fail_before_start(self, message: str) -> None:
-        """Fail before any task could start."""
+        """Fail the execution before any task starts."""
         reason = CommonReason.SECRETS_ACCESS_CHECK_FAILED
         self._set_condition("ContainerReady", conditions.FAILED, message, reason=reason)
         self._set_condition("Completed", conditions.FAILED, message, reason=reason)
@@ -170,7 +170,7 @@ class ExecutionLifecycle:
         return failed and not self.cancelled and task.retried < task.max_retries
 
     def _retry(self, attempt: Attempt, task: run_v2.Task) -> None:
-        # The count is of tasks that were retried, not of retries.
+        # retried_count counts tasks that were retried, not retries.
         self.execution.retried_count += 0 if task.retried else 1
         task.retried += 1
         self.waiting.appendleft((attempt.index, attempt.number + 1))
@@ -219,8 +219,8 @@ class ExecutionLifecycle:
             )
             self.record.error = status_pb2.Status(code=outcome.number, message=message)
         else:
-            took = (self.platform.clock.now() - self.execution.create_time).total_seconds()
-            self._set_condition("Completed", conditions.SUCCEEDED, conditions.completed_message(took))
+            elapsed = (self.platform.clock.now() - self.execution.create_time).total_seconds()
+            self._set_condition("Completed", conditions.SUCCEEDED, conditions.completed_message(elapsed))
 
     def _complete(self) -> None:
         self.execution.completion_time = self.platform.clock.now()

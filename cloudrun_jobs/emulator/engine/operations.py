@@ -1,4 +1,4 @@
-"""Long-running operations: the account of a request that is kept up to date while its work goes on."""
+"""Long-running operations: the state of a request that is still in progress."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from google.protobuf import empty_pb2
 
 from cloudrun_jobs.emulator import names
 from cloudrun_jobs.emulator.engine.store import Record, Store, paginate, validated
-from cloudrun_jobs.emulator.errors import missing
+from cloudrun_jobs.emulator.errors import not_found
 
 MAX_WAIT = 600.0  # seconds
 
@@ -21,7 +21,7 @@ def new_name(location: names.Location) -> str:
 
 
 def finished(name: str, message: Any) -> operations_pb2.Operation:
-    """The operation of work that was done at once."""
+    """Return an operation that is already done."""
     operation = operations_pb2.Operation(name=name, done=True)
     pb = type(message).pb(message)
     operation.metadata.Pack(pb)
@@ -30,7 +30,7 @@ def finished(name: str, message: Any) -> operations_pb2.Operation:
 
 
 def of_execution(record: Record, name: str) -> operations_pb2.Operation:
-    """An operation on an execution as that stands: its metadata is the execution itself."""
+    """Return an operation on an execution in its current state; its metadata is the execution."""
     operation = operations_pb2.Operation(name=name, done=record.done)
     pb = type(record.execution).pb(record.execution)
     operation.metadata.Pack(pb)
@@ -52,13 +52,13 @@ class Operations:
     def listed(self, request: operations_pb2.ListOperationsRequest) -> operations_pb2.ListOperationsResponse:
         location = str(names.location_of(validated(request.name)))
         with self._store.changed:
-            ours = [name for name in self._store.operations if name.startswith(f"{location}/")]
-            selected, token = paginate(reversed(ours), request.page_size, request.page_token)
+            matching = [name for name in self._store.operations if name.startswith(f"{location}/")]
+            selected, token = paginate(reversed(matching), request.page_size, request.page_token)
             operations = [self._render(name) for name in selected]
         return operations_pb2.ListOperationsResponse(operations=operations, next_page_token=token)
 
     def wait(self, request: operations_pb2.WaitOperationRequest) -> operations_pb2.Operation:
-        """Answer when the operation is done, or unfinished when the time asked for is over."""
+        """Return the operation when it is done, or unfinished after the requested timeout."""
         timeout = request.timeout.ToNanoseconds() / 1e9 if request.HasField("timeout") else MAX_WAIT
         deadline = time.monotonic() + min(timeout, MAX_WAIT)
         with self._store.changed:
@@ -70,7 +70,7 @@ class Operations:
             return operation
 
     def delete(self, request: operations_pb2.DeleteOperationRequest) -> Any:
-        """Forget the operation. The work goes on."""
+        """Delete the operation. Its work continues."""
         with self._store.changed:
             self._render(request.name)
             del self._store.operations[request.name]
@@ -79,5 +79,5 @@ class Operations:
     def _render(self, name: str) -> operations_pb2.Operation:
         entry = self._store.operations.get(validated(name, "operations"))
         if entry is None:
-            raise missing("OPERATION", names.short(name), names.location_of(name))
+            raise not_found("OPERATION", names.short(name), names.location_of(name))
         return of_execution(entry, name) if isinstance(entry, Record) else entry

@@ -1,4 +1,4 @@
-"""What RunJob's overrides make of a job's template: arguments replace, environment merges by name."""
+"""Apply RunJob's overrides to a job's template: arguments are replaced, variables merged by name."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ ContainerOverride = run_v2.RunJobRequest.Overrides.ContainerOverride
 
 
 def apply(job: run_v2.Job, overrides: Overrides) -> run_v2.ExecutionTemplate:
-    """The effective template of one execution."""
+    """Return the effective template of one execution."""
     template = run_v2.ExecutionTemplate(job.template)
     if overrides.task_count:
         limits.check_task_count(overrides.task_count)
@@ -29,7 +29,7 @@ def _container(template: run_v2.TaskTemplate, name: str) -> run_v2.Container:
     for container in template.containers:
         if container.name == name:
             return container
-    # The name of an only container is not compared: jobs made by gcloud do not name theirs.
+    # The name of a single container is not compared: gcloud creates jobs with unnamed containers.
     if len(template.containers) == 1:
         return template.containers[0]
     raise invalid(f"Container override for {name!r} matches no container of the job.")

@@ -1,4 +1,4 @@
-"""The values of secrets that a job's environment refers to."""
+"""Look up the values of secrets that a job's environment refers to."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ class MissingSecret(LookupError):
 
 @dataclass(frozen=True, slots=True)
 class Secrets:
-    """Values by secret id, or by ``id:version``; what is not among them may be in the environment."""
+    """Secret values by id or ``id:version``, with the emulator's environment as the fallback."""
 
     values: Mapping[str, str]
 
     def value(self, variable: run_v2.EnvVar, resource: str) -> str:
-        """The value of an environment variable, looked up where it is not written down."""
+        """Return the value of a variable, looked up if it refers to a secret."""
         reference = variable.value_source.secret_key_ref
         if not reference.secret:
             return variable.value

@@ -1,3 +1,3 @@
-"""The protocols that the emulator is reached by; thin, over one service."""
+"""The frontends: thin protocol layers over one service."""
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The controls over HTTP, for those who drive an emulator in another process: faults, the clock, tokens, keys."""
+"""The HTTP admin API: control the faults, clock and tokens of an emulator in another process, and publish keys."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class AdminApi:
     def respond(self, request: Request, _: Caller) -> Response:
         handler = self._handlers.get(f"{request.verb} {request.path.removeprefix(PATH_PREFIX)}")
         if handler is None:
-            return _error(404, f"There is no control {request.verb} {request.path}.")
+            return _error(404, f"The admin API has no endpoint {request.verb} {request.path}.")
         try:
             return Response.json(handler(json.loads(request.body or b"{}")) or {})
         except ServiceError as error:
@@ -47,7 +47,7 @@ class AdminApi:
         except UnknownFault as error:
             return _error(400, str(error))
         except (AttributeError, KeyError, TypeError, ValueError) as error:
-            return _error(400, f"The control {request.path} cannot be used like this: {error}")
+            return _error(400, f"The request to {request.path} is invalid: {error}")
 
     def certificates(self, _: Request, __: Caller) -> Response:
         return Response.json(self._emulator.tokens.public_keys())
@@ -56,7 +56,7 @@ class AdminApi:
         return Response.json(self._emulator.tokens.keys())
 
     def discovery(self, _: Request, __: Caller) -> Response:
-        """Where verifiers of OIDC tokens find the keys."""
+        """Return the OpenID configuration, which points verifiers of OIDC tokens to the keys."""
         issuer = self._emulator.http
         return Response.json({"issuer": issuer, "jwks_uri": issuer + KEYS_PATH})
 
@@ -65,7 +65,7 @@ class AdminApi:
         return {"now": clock.now().isoformat(), "frozen": clock.frozen}
 
     def _set_clock(self, body: dict[str, Any]) -> dict[str, Any]:
-        """Freeze, where it stands or at an instant; or advance by seconds; or scale by a factor."""
+        """Freeze the clock now or at an instant, advance it by seconds, or scale it by a factor."""
         clock = self._emulator.clock
         if "freeze" in body:
             at = body["freeze"]

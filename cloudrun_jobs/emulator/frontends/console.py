@@ -1,4 +1,4 @@
-"""The page at ``/``: jobs, executions, tasks and logs in plain HTML, refreshed by itself."""
+"""The web console at ``/``: jobs, executions, tasks and logs in plain HTML that refreshes itself."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from cloudrun_jobs.emulator.service import Caller
 
 EXECUTION_PREFIX = "/executions/"
-MAX_ROWS = 50  # The newest executions.
-MAX_LINES = 200  # The newest lines of output.
+MAX_ROWS = 50  # Newest executions, or first tasks.
+MAX_LINES = 200  # Newest lines of output.
 HTML_HEAD = """<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><meta http-equiv="refresh" content="2">
 <meta name="viewport" content="width=device-width, initial-scale=1"><title>{title}</title>
@@ -55,12 +55,12 @@ class Console:
         return _html("Cloud Run emulator", f"{body}<h2>Schedules</h2>{schedules}")
 
     def execution(self, request: Request, _: Caller) -> Response:
-        """The tasks and the output of one execution, which the path names in full."""
+        """Show the tasks and the output of the execution whose full name is in the path."""
         name = request.path.removeprefix(EXECUTION_PREFIX)
         with self._engine.store.changed:
             record = self._engine.store.executions.get(name)
             if record is None:
-                return _html("Not found", "<h1>There is no such execution.</h1>", 404)
+                return _html("Not found", "<h1>This execution does not exist.</h1>", 404)
             summary = _table(("Execution", "State", "Tasks", "Created", "Message"), [_execution(record.execution)])
             tasks = _table(("Task", "State", "Retried", "Message"), map(_task, record.tasks[:MAX_ROWS]))
         title = escape(names.short(name))
@@ -68,8 +68,9 @@ class Console:
         return _html(title, f"{body}<pre>{self._output(names.short(name))}</pre>")
 
     def _output(self, execution_id: str) -> str:
-        ours = [e for e in self._logs.all() if e.labels.get("run.googleapis.com/execution_name") == execution_id]
-        return "\n".join(escape(_log_line(entry)) for entry in ours[-MAX_LINES:])
+        label = "run.googleapis.com/execution_name"
+        entries = [entry for entry in self._logs.all() if entry.labels.get(label) == execution_id]
+        return "\n".join(escape(_log_line(entry)) for entry in entries[-MAX_LINES:])
 
 
 def _job(job: run_v2.Job) -> Sequence[str]:
@@ -97,8 +98,8 @@ def _scheduled(job: Any) -> Sequence[str]:
 
 
 def _state(resource: run_v2.Execution | run_v2.Task) -> str:
-    word = _state_name(resource)
-    return f'<span class="{word}">{word}</span>'
+    state = _state_name(resource)
+    return f'<span class="{state}">{state}</span>'
 
 
 def _state_name(resource: run_v2.Execution | run_v2.Task) -> str:
@@ -123,7 +124,7 @@ def _log_line(entry: Any) -> str:
 
 
 def _table(headings: Iterable[str], rows: Iterable[Sequence[str]]) -> str:
-    """A table. The cells are HTML already."""
+    """Render a table from cells that are already HTML."""
     body = "".join("<tr>" + "".join(f"<td>{cell}</td>" for cell in row) + "</tr>" for row in rows)
     if not body:
         return "<p>None yet.</p>"

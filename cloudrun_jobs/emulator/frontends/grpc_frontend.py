@@ -1,4 +1,4 @@
-"""gRPC: the protocol of the Python, Go and Java clients."""
+"""The gRPC frontend, for the Python, Go and Java clients."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from cloudrun_jobs.emulator.tokens import Tokens
 
-# Waiting for an operation takes a thread for as long as it lasts.
+# WaitOperation occupies a thread until it returns.
 MAX_THREADS = 128
 MAX_MESSAGE_BYTES = 64 * 1024 * 1024
 
@@ -35,7 +35,7 @@ class GrpcFrontend:
     def start(self, port: int) -> None:
         _check_free(port)
         self._pool = ThreadPoolExecutor(MAX_THREADS, "emulator-grpc")
-        # With SO_REUSEPORT a second emulator on the same port would take half the calls.
+        # With SO_REUSEPORT, a second emulator on the same port would receive half of the calls.
         options = [("grpc.so_reuseport", 0), ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES)]
         self._server = grpc.server(self._pool, options=options)
         self._server.add_generic_rpc_handlers(self._handlers())
@@ -71,7 +71,7 @@ class GrpcFrontend:
 
 
 def _check_free(port: int) -> None:
-    """Refuse a port that is taken before gRPC tries it, which would write about it at length."""
+    """Raise `PortInUse` before gRPC tries the port, because gRPC logs such failures at length."""
     try:
         socket.create_server(("127.0.0.1", port)).close()
     except OSError as error:
@@ -79,7 +79,7 @@ def _check_free(port: int) -> None:
 
 
 def _deserializer(request_class: Any) -> Callable[[bytes], Any]:
-    """Bytes to a message; of proto-plus when the client's own types are."""
+    """Return a parser of request bytes, which produces proto-plus messages where the client uses them."""
     parse = raw_class(request_class).FromString
     if not hasattr(request_class, "wrap"):
         return parse  # type: ignore[no-any-return]

@@ -1,6 +1,6 @@
-"""The part of the Logging query language that clients of jobs use.
+"""The subset of the Logging query language that clients of jobs use.
 
-Comparisons of a field (``= != < <= > >= : =~ !~``), a bare word or string for any text, ``AND``, ``OR``,
+Comparisons of a field (``= != < <= > >= : =~ !~``), a bare word or string that matches any field, ``AND``, ``OR``,
 ``NOT``, ``-`` and parentheses. https://cloud.google.com/logging/docs/view/logging-query-language
 """
 
@@ -19,7 +19,7 @@ Predicate = Callable[[Any], bool]
 
 
 class MalformedFilter(ValueError):
-    """The filter cannot be parsed; the message says at which word."""
+    """The filter cannot be parsed; the message names the position."""
 
 
 TOKEN = re.compile(
@@ -38,7 +38,7 @@ SNAKE = re.compile(r"(?<=[a-z0-9])([A-Z])")
 
 
 def compile_filter(text: str) -> Predicate:
-    """A function that tells whether an entry matches."""
+    """Return a function that returns True if an entry matches the filter."""
     if not text.strip():
         return lambda _: True
     return _Parser(_tokens(text)).parse()
@@ -62,7 +62,7 @@ def _unquoted(text: str) -> str:
 
 
 class _Parser:
-    """By descent: OR binds less than AND, which may be left out."""
+    """A recursive descent parser. AND binds tighter than OR, and is optional."""
 
     def __init__(self, tokens: list[tuple[str, str]]) -> None:
         self._tokens = [*tokens, ("end", "")]
@@ -126,7 +126,7 @@ class _Parser:
         return _compare(path, sign, value)
 
     def _path(self, kind: str, text: str) -> list[str]:
-        """A field's path. Parts in quotes, as in ``labels."a/b"``, come as tokens of their own."""
+        """Return a field's path. Quoted parts, as in ``labels."a/b"``, are separate tokens."""
         path = [text] if kind == "string" else text.split(".")
         while path[-1] == "" and self._peek[0] == "string":
             path[-1] = self._next()[1]
@@ -167,7 +167,7 @@ def _holds(found: Any, sign: str, value: str) -> bool:
         return _number(value) is not None and COMPARISONS[sign](found, _number(value))
     if isinstance(found, bool):
         return COMPARISONS[sign](str(found).lower(), value.lower())
-    # Equality of texts does not mind upper and lower case.
+    # Comparisons of texts ignore case.
     return COMPARISONS[sign](str(found).lower(), value.lower())
 
 
@@ -179,7 +179,7 @@ def _lookup(entry: Any, path: list[str]) -> Any:
         if hasattr(found, "DESCRIPTOR"):
             found = getattr(found, SNAKE.sub(r"_\1", part).lower(), None)
         else:
-            # A map, whose keys may hold dots.
+            # A map, whose keys may contain dots.
             return found.get(".".join(path[position:])) if hasattr(found, "get") else None
     return found
 

@@ -1,4 +1,4 @@
-"""The log entries, oldest first, with an end to how many are kept."""
+"""Store and list log entries, oldest first, up to a maximum number."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 MAX_ENTRIES = 50_000
 MAX_PAGE_SIZE = 1000
-# The raw message: entries are made by the ten thousand, and proto-plus takes ten times as long over each.
+# The raw message: there are many thousands of entries, and proto-plus takes ten times as long for each.
 Entry: Any = LogEntry.pb()
 
 
@@ -37,7 +37,7 @@ class LogStore:
         self._entries: deque[Any] = deque(maxlen=MAX_ENTRIES)
 
     def add(self, entry: Any) -> None:
-        """Keep an entry, given the time and the id that it lacks."""
+        """Store an entry, adding a timestamp and an id if it has none."""
         now = self._clock.now()
         with self._lock:
             entry.receive_timestamp.FromDatetime(now)
@@ -48,7 +48,7 @@ class LogStore:
             self._entries.append(entry)
 
     def write(self, request: WriteLogEntriesRequest) -> WriteLogEntriesResponse:
-        """Keep the entries of a client, with what the request says of all of them."""
+        """Store the entries of a client, with the defaults that the request gives for all of them."""
         pb = WriteLogEntriesRequest.pb(request)
         entries = [self._merged(entry, pb) for entry in pb.entries]
         if not request.dry_run:
@@ -96,7 +96,7 @@ def _compiled(text: str) -> Callable[[Any], bool]:
 def _project_prefixes(request: ListLogEntriesRequest) -> tuple[str, ...]:
     if not request.resource_names:
         raise invalid("resource_names must name at least one project.")
-    # Views and buckets are not told apart: what counts is the project at the beginning.
+    # Views and buckets are ignored; only the project at the start of the name matters.
     return tuple("/".join(name.split("/")[:2]) + "/" for name in request.resource_names)
 
 
@@ -116,5 +116,5 @@ def _newest_first(order_by: str) -> bool:
 
 def _start(page_token: str) -> int:
     if page_token and not page_token.isdecimal():
-        raise invalid("page_token is not one that was given out.")
+        raise invalid("page_token must be the next_page_token of an earlier response.")
     return int(page_token or 0)

@@ -1,4 +1,4 @@
-"""What a process writes, cut into lines, with an end to how much of it is kept."""
+"""Split the output of a process into lines, up to a maximum size."""
 
 from __future__ import annotations
 
@@ -10,14 +10,13 @@ if TYPE_CHECKING:
 
 CHUNK_BYTES = 1 << 18
 MAX_LINE_BYTES = 256 * 1024  # Cloud Logging refuses entries above 256 KiB.
-MAX_BYTES = (
-    8 * 1024 * 1024
-)  # Per stream of an attempt: a task may write without end, the emulator may not grow so.
+# Per stream of an attempt: the output of a task is unbounded, the emulator's memory is not.
+MAX_BYTES = 8 * 1024 * 1024
 MAX_LINES = 20_000
 
 
 class Stream:
-    """One of the output streams of a process; `read` is called when there is something to read."""
+    """An output stream of a process. Call `read` when the file descriptor is readable."""
 
     def __init__(self, fd: int, write: Callable[[str], None]) -> None:
         self.fd = fd
@@ -28,7 +27,7 @@ class Stream:
         self._lines = 0
 
     def read(self) -> bool:
-        """Take what there is; false at the end of the stream."""
+        """Read the available output; return False at the end of the stream."""
         chunk = os.read(self.fd, CHUNK_BYTES)
         if self._bytes >= MAX_BYTES or self._lines >= MAX_LINES:
             self.dropped += chunk.count(b"\n")

@@ -1,4 +1,4 @@
-"""The emulator's end of the line to the supervisor: it starts processes, and hears how they fare."""
+"""Start and stop processes through the supervisor, and report their events to listeners."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ DRAIN_TIMEOUT = 1.0  # seconds that output may still arrive after its process ha
 
 
 class ProcessListener(Protocol):
-    """Whoever started a process; called on the spawner's one thread, in the command things happened."""
+    """Receives the events of a process, in order, on the spawner's thread."""
 
     def started(self) -> None: ...
     def wrote(self, stream: str, line: str) -> None: ...
@@ -39,7 +39,7 @@ class ProcessListener(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Program:
-    """What to run, where, with which environment, and what names in it tell this attempt from others."""
+    """A program to run. `identity` names the variables of `env` that identify the attempt."""
 
     argv: Sequence[str]
     cwd: str
@@ -50,7 +50,7 @@ class Program:
 
 @dataclass(slots=True)
 class Process:
-    """A process started by the spawner; the streams are open until it is done."""
+    """A process and its open output streams."""
 
     key: int
     listener: ProcessListener
@@ -61,7 +61,7 @@ class Process:
 
 
 class Spawner:
-    """One thread that owns the line to the supervisor and all pipes, so that nothing of it needs a lock."""
+    """Owns the connection to the supervisor and all pipes. Only its thread uses them, so they need no lock."""
 
     def __init__(self) -> None:
         self._keys = itertools.count(1)
@@ -72,16 +72,16 @@ class Spawner:
         self._supervised = True
 
     def open(self) -> None:
-        """Start the supervisor and the thread that talks to it."""
-        self._connection, theirs = socket.socketpair()
-        # In a session of its own: Ctrl-C in the terminal must reach the emulator alone.
+        """Start the supervisor and the spawner's thread."""
+        self._connection, supervisor_end = socket.socketpair()
+        # In its own session, so that Ctrl-C in the terminal reaches only the emulator.
         self._supervisor = subprocess.Popen(  # noqa: S603
-            [sys.executable, "-I", "-S", str(SUPERVISOR_SCRIPT), str(theirs.fileno())],
-            pass_fds=[theirs.fileno()],
+            [sys.executable, "-I", "-S", str(SUPERVISOR_SCRIPT), str(supervisor_end.fileno())],
+            pass_fds=[supervisor_end.fileno()],
             start_new_session=True,
             stdin=subprocess.DEVNULL,
         )
-        theirs.close()
+        supervisor_end.close()
         self._selector = selectors.DefaultSelector()
         self._wakeup_read, self._wakeup_write = os.pipe()
         os.set_blocking(self._wakeup_read, False)
@@ -101,14 +101,14 @@ class Spawner:
         return key
 
     def stop(self, key: int, *, grace: float) -> None:
-        """SIGTERM now, SIGKILL after the grace; without grace, SIGKILL at once."""
+        """Send SIGTERM, and SIGKILL after the grace period (seconds); with a grace of 0, send SIGKILL at once."""
         self._submit(partial(self._send, {"command": "stop", "key": key, "grace": grace}))
 
     def signal(self, key: int, number: int) -> None:
         self._submit(partial(self._send, {"command": "signal", "key": key, "number": int(number)}))
 
     def close(self) -> None:
-        """End every process and wait until none is left."""
+        """Kill every process and wait for the supervisor to exit."""
         if not self._stopping:
             self._submit(self._request_stop)
             self._thread.join()
@@ -120,7 +120,7 @@ class Spawner:
         try:
             os.write(self._wakeup_write, b"!")
         except BlockingIOError:
-            return  # The pipe is full of wake-ups already.
+            return  # The pipe is full, so the thread wakes up anyway.
 
     def _request_stop(self) -> None:
         self._stopping = True
@@ -130,7 +130,7 @@ class Spawner:
             while not self._stopping:
                 self._run_once()
         finally:
-            # Also when a listener failed: closing the line is what ends the supervisor and its processes.
+            # Also after an exception in a listener: closing the connection ends the supervisor and its processes.
             self._close_all()
 
     def _run_once(self) -> None:
@@ -161,7 +161,7 @@ class Spawner:
                 process, lambda: listener.start_failed("the supervisor process was killed; restart the emulator")
             )
             return
-        ends = [self._pipe(process, name) for name in ("stdout", "stderr")]
+        write_fds = [self._pipe(process, name) for name in ("stdout", "stderr")]
         command = {
             "command": "start",
             "key": key,
@@ -171,16 +171,16 @@ class Spawner:
             "memory": program.memory,
             "identity": list(program.identity),
         }
-        self._send(command, ends)
-        for end in ends:
-            os.close(end)
+        self._send(command, write_fds)
+        for fd in write_fds:
+            os.close(fd)
 
     def _pipe(self, process: Process, name: str) -> int:
-        ours, theirs = os.pipe()
-        stream = Stream(ours, lambda line: process.listener.wrote(name, line))
+        read_fd, write_fd = os.pipe()
+        stream = Stream(read_fd, lambda line: process.listener.wrote(name, line))
         process.streams.append(stream)
-        self._selector.register(ours, selectors.EVENT_READ, lambda: self._read(process, stream))
-        return theirs
+        self._selector.register(read_fd, selectors.EVENT_READ, lambda: self._read(process, stream))
+        return write_fd
 
     def _read(self, process: Process, stream: Stream) -> None:
         if stream in process.streams and not stream.read():
@@ -230,7 +230,7 @@ class Spawner:
             self._end(process, lambda: process.listener.exited(event["code"], event["used"]))
 
     def _end(self, process: Process, on_end: Callable[[], None]) -> None:
-        """Tell how a process ended, but only after all that it wrote."""
+        """Call `on_end` once all output of the process has been read."""
         process.on_end = on_end
         process.drain_deadline = time.monotonic() + DRAIN_TIMEOUT
 
@@ -243,7 +243,7 @@ class Spawner:
                 process.on_end()
 
     def _on_supervisor_lost(self) -> None:
-        """The supervisor died, which only a stranger's signal can do: end what it can no longer watch."""
+        """Kill every process after the supervisor died, which only a signal from outside can cause."""
         if not self._supervised:
             return
         self._supervised = False

@@ -1,9 +1,9 @@
-"""The program that owns every task's processes, so that none outlives the emulator.
+"""Own the processes of all tasks, so that none outlives the emulator.
 
-It runs in a process and session of its own, with the standard library only, and is told what to do over a
-socket. A socket closes however its other end dies, SIGKILL included, which neither PR_SET_PDEATHSIG (bound
-to the thread that spawned, and not inherited by grandchildren) nor an exit handler can promise. Spawning
-here also means that no process is forked from one that uses gRPC, whose children can hang or abort.
+The supervisor is a program that uses only the standard library, runs in its own process and session, and receives
+commands over a socket. The socket closes however the emulator dies, even by SIGKILL; neither PR_SET_PDEATHSIG
+(bound to the spawning thread, and not inherited by grandchildren) nor an exit handler guarantees that. Spawning
+here also avoids forking a process that uses gRPC, whose children can hang or abort.
 """
 
 from __future__ import annotations
@@ -33,11 +33,11 @@ PAGE_BYTES = os.sysconf("SC_PAGESIZE")
 
 @dataclass(slots=True)
 class Attempt:
-    """A running main process, which leads a process group of the same number."""
+    """A running main process, the leader of a process group with the same id."""
 
     key: int
     process: subprocess.Popen[bytes]
-    identity: frozenset[bytes]  # What its environment holds: how children that left the group are known.
+    identity: frozenset[bytes]  # NAME=value pairs in the environment, also of children that left the group.
     memory: int = 0
     used: int = 0
     kill_at: float = field(default=float("inf"))
@@ -60,7 +60,7 @@ class Supervisor:
             os.set_blocking(fd, False)
         signal.set_wakeup_fd(wakeup_write)
         signal.signal(signal.SIGCHLD, lambda *_: None)
-        # Not SIG_IGN, which tasks would inherit, as they would what nohup or a shell's & made of these.
+        # Tasks would inherit SIG_IGN, also if it was set by nohup or by a shell's &, but do not inherit a handler.
         for number in (signal.SIGINT, signal.SIGHUP, signal.SIGQUIT):
             signal.signal(number, lambda *_: None)
         self.selector.register(connection, selectors.EVENT_READ)
@@ -94,7 +94,7 @@ class Supervisor:
         return None if nearest == float("inf") else max(nearest, 0.0)
 
     def receive(self) -> None:
-        """Obey one message: four bytes of length, with any file descriptors attached, then JSON."""
+        """Execute one command: four bytes of length, with file descriptors attached, then JSON."""
         header, fds = _receive_with_fds(self.connection)
         body = _receive(self.connection, int.from_bytes(header, "big")) if len(header) == HEADER_BYTES else b""
         if not body:
@@ -107,7 +107,7 @@ class Supervisor:
         self.send_buffer += json.dumps(message).encode() + b"\n"
 
     def flush(self) -> None:
-        """Send what fits. Never block: the emulator may itself be waiting to be read."""
+        """Send without blocking: the emulator may itself be blocked on a write to this process."""
         if self.send_buffer and self.connected:
             try:
                 sent = self.connection.send(self.send_buffer, socket.MSG_DONTWAIT)
@@ -147,7 +147,7 @@ class Supervisor:
         attempt = self.by_key.get(key)
         if attempt is not None:
             _kill_group(attempt.pid, signal.SIGTERM if grace else signal.SIGKILL)
-            # A process stopped by SIGTSTP sees SIGTERM only once it goes on.
+            # A process stopped by SIGTSTP handles SIGTERM only after SIGCONT.
             _kill_group(attempt.pid, signal.SIGCONT)
             attempt.kill_at = min(attempt.kill_at, time.monotonic() + grace)
 
@@ -172,12 +172,12 @@ class Supervisor:
                     _kill_group(attempt.pid, signal.SIGKILL)
 
     def collect_exited(self, *, block: bool = False) -> None:
-        """Collect what has exited; with a main process goes all that it left behind, as in a container."""
+        """Collect exited processes. When a main process exits, kill its descendants, as a container does."""
         while (found := _exited(block=block)) is not None:
             pid, code = found
             attempt = self.attempts.get(pid)
             if attempt is not None:
-                # While anything is left in the group, its number cannot become another's.
+                # The group's id cannot be reused while the group has members.
                 _kill_group(pid, signal.SIGKILL)
                 self.reap(attempt, code)
             if block:
@@ -210,7 +210,7 @@ def _kill_group(pid: int, number: int) -> None:
     try:
         os.killpg(pid, number)
     except (ProcessLookupError, PermissionError):
-        # Gone already; macOS says "not permitted" of a group that holds only zombies.
+        # The group is gone; macOS reports "not permitted" for a group of zombies.
         return
 
 
@@ -222,7 +222,7 @@ def _kill(pid: int) -> None:
 
 
 def _children(pid: int | None = None) -> set[int]:
-    """The children of a process, ours by default; none where the kernel does not list them."""
+    """Return the children of a process (default: this one); empty if the kernel does not list them."""
     children: set[int] = set()
     for task in Path(f"/proc/{pid or 'self'}/task").glob("*/children"):
         try:
@@ -277,7 +277,7 @@ def _receive(connection: socket.socket, size: int) -> bytes:
 
 
 def _adopt_orphans() -> None:
-    """Have processes whose parent died handed to us, not to init, so that they can be found and ended."""
+    """Become the parent of orphaned descendants, in place of init, so that they can be found and killed."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
 

@@ -1,4 +1,4 @@
-"""One attempt to deliver a job to its target: the request that Cloud Scheduler makes, and what came of it."""
+"""Deliver a scheduler job to its HTTP target, as Cloud Scheduler does, and return the result."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 RUN_API_HOST = "run.googleapis.com"
 METHODS_WITH_BODY = ("POST", "PUT", "PATCH")
-# What the service makes of an HTTP status; other codes above 299 are UNKNOWN.
+# The status code for an HTTP status; all others above 299 are UNKNOWN.
 CODE_BY_HTTP_STATUS = {
     400: "INVALID_ARGUMENT",
     401: "UNAUTHENTICATED",
@@ -45,7 +45,7 @@ Handler = Callable[[Request], Response]
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """The HTTP status that came back, or why none did."""
+    """The HTTP status of the response, or the reason why there is none."""
 
     status: int = 0
     code: str = "OK"
@@ -66,12 +66,12 @@ class Result:
         return cls(status, code, f"URL_CRAWLED. Original HTTP response code number = {status}")
 
 
-LOST_RESPONSE = Result(0, "UNAVAILABLE", "URL_UNREACHABLE. The answer was lost on the way.")
+LOST_RESPONSE = Result(0, "UNAVAILABLE", "URL_UNREACHABLE. The response was lost.")
 
 
 @dataclass(slots=True)
 class HttpDelivery:
-    """Makes the requests: to Cloud Run within the emulator, to handlers by URI, to this machine, nowhere else."""
+    """Sends requests to the emulator's Cloud Run, to registered handlers and to this machine only."""
 
     clock: Clock
     tokens: Tokens
@@ -91,7 +91,7 @@ class HttpDelivery:
         if _is_cloud_run(url.hostname or ""):
             return Result.of(self.cloud_run(request).status)
         if not is_loopback(url.hostname or ""):
-            debug = f"The emulator delivers to this machine and to {RUN_API_HOST} only, not to {url.hostname}."
+            debug = f"The emulator delivers only to this machine and to {RUN_API_HOST}, not to {url.hostname}."
             return Result(0, "PERMISSION_DENIED", debug)
         deadline = self.clock.real_seconds(job.attempt_deadline.total_seconds())
         kind = http.client.HTTPSConnection if url.scheme == "https" else http.client.HTTPConnection
@@ -104,10 +104,10 @@ class HttpDelivery:
             connection.close()
 
     def close(self) -> None:
-        """Break off the deliveries that wait for an answer."""
+        """Abort the deliveries that wait for a response."""
         for connection in list(self._open):
             with contextlib.suppress(OSError, AttributeError):
-                # Closing alone would not wake the thread that reads.
+                # Closing alone would not wake up the reading thread.
                 connection.sock.shutdown(socket.SHUT_RDWR)
 
     def _headers(self, job: scheduler_v1.Job, scheduled: datetime | None) -> dict[str, str]:
@@ -118,7 +118,7 @@ class HttpDelivery:
         headers["User-Agent"] = "Google-Cloud-Scheduler"
         headers["X-CloudScheduler"] = "true"
         headers["X-CloudScheduler-JobName"] = names.short(job.name)
-        # Schedules in words have no time to tell, says the API's definition.
+        # By the API's definition, English-like schedules have no schedule time.
         if scheduled is not None and not is_english_like(job):
             headers["X-CloudScheduler-ScheduleTime"] = scheduled.isoformat().replace("+00:00", "Z")
         headers.update(self._authorization(target))

@@ -1,4 +1,4 @@
-"""Scheduler jobs: declared, paused, resumed, and delivered at least once when they are due."""
+"""Scheduler jobs: create, update, pause and resume them, and deliver them at least once when due."""
 
 from __future__ import annotations
 
@@ -27,23 +27,23 @@ if TYPE_CHECKING:
 
 State = scheduler_v1.Job.State
 MAX_PAGE_SIZE = 500
-# Only the service sets these; an update cannot.
+# An update keeps these fields, which callers cannot set.
 SERVICE_SET_FIELDS = ("state", "status", "schedule_time", "last_attempt_time")
 
 
 @dataclass(slots=True, eq=False)
 class Entry:
-    """A job with its schedule understood, and the timer of what it does next."""
+    """A job with its parsed schedule and the timer of its next tick."""
 
     job: scheduler_v1.Job
     schedule: Schedule
     timer: Timer | None = None
-    busy: bool = False  # A tick is being delivered, or waits to be tried again.
+    busy: bool = False  # A tick is being delivered or waits for a retry.
 
 
 @dataclass(slots=True, eq=False)
 class Delivery:
-    """One tick on its way: the attempts share the time that it was scheduled for."""
+    """The delivery of one tick. All attempts share the scheduled time."""
 
     entry: Entry
     scheduled: datetime | None
@@ -77,7 +77,7 @@ class ScheduledJobs:
             return self._put(Entry(job, schedule_of(job)))
 
     def restore(self, job: scheduler_v1.Job) -> None:
-        """Take up a job that was kept from before."""
+        """Add a job that was saved by an earlier emulator."""
         with self._lock:
             entry = self.entries[job.name] = Entry(job, schedule_of(job))
             self._arm(entry)
@@ -89,8 +89,8 @@ class ScheduledJobs:
     def listed(self, request: scheduler_v1.ListJobsRequest) -> scheduler_v1.ListJobsResponse:
         pattern = names.location_of(validated(request.parent)).job("-")
         with self._lock:
-            ours = [self.entries[name].job for name in sorted(self.entries) if names.matches(pattern, name)]
-            jobs, token = paginate(ours, request.page_size, request.page_token, MAX_PAGE_SIZE)
+            found = [self.entries[name].job for name in sorted(self.entries) if names.matches(pattern, name)]
+            jobs, token = paginate(found, request.page_size, request.page_token, MAX_PAGE_SIZE)
             return scheduler_v1.ListJobsResponse(jobs=jobs, next_page_token=token)
 
     def update(self, request: scheduler_v1.UpdateJobRequest) -> scheduler_v1.Job:
@@ -119,7 +119,7 @@ class ScheduledJobs:
         return self._set_state(request.name, State.PAUSED, State.ENABLED)
 
     def run(self, request: scheduler_v1.RunJobRequest) -> scheduler_v1.Job:
-        """Deliver now, even a job that is paused or on its way; the answer does not wait for it."""
+        """Deliver the job now, even if it is paused or busy; return without waiting for the delivery."""
         with self._lock:
             entry = self._existing(request.name)
             scheduled = entry.schedule.next_after(self.clock.now())
@@ -153,7 +153,7 @@ class ScheduledJobs:
         return scheduler_v1.Job(entry.job)
 
     def _arm(self, entry: Entry) -> None:
-        """Wait for the next time that the job is due; a tick that is still on its way swallows others."""
+        """Set the timer for the next tick. Ticks that fall due while another is being delivered are skipped."""
         _disarm(entry)
         due = entry.schedule.next_after(self.clock.now())
         pb = scheduler_v1.Job.pb(entry.job)
@@ -214,7 +214,7 @@ class ScheduledJobs:
 
 
 def _masked(request: scheduler_v1.UpdateJobRequest, old: scheduler_v1.Job) -> scheduler_v1.Job:
-    """The job after an update: only what the mask names is taken over. gcloud sends defaults for the rest."""
+    """Return the job with the fields of the update mask replaced; gcloud sends defaults for the others."""
     if not request.update_mask.paths:
         return request.job
     job = scheduler_v1.Job(old)

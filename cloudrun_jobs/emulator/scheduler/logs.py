@@ -1,4 +1,4 @@
-"""What Cloud Scheduler logs about its deliveries."""
+"""Write the log entries of Cloud Scheduler's deliveries."""
 
 from __future__ import annotations
 

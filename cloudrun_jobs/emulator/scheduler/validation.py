@@ -1,4 +1,4 @@
-"""A scheduler job as it is declared: its defaults, its limits, and its schedule understood."""
+"""Validate scheduler jobs: set defaults, check limits and parse the schedule."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ INVALID_SCHEDULE_MESSAGE = "Schedule or time zone is invalid."
 
 
 def with_defaults(given: scheduler_v1.Job) -> scheduler_v1.Job:
-    """The job with the defaults that the service fills in."""
+    """Return the job with the service's defaults."""
     job = scheduler_v1.Job(given)
     job.time_zone = job.time_zone or "Etc/UTC"
     job.attempt_deadline = job.attempt_deadline or DEFAULT_ATTEMPT_DEADLINE
@@ -45,7 +45,7 @@ def with_defaults(given: scheduler_v1.Job) -> scheduler_v1.Job:
 
 
 def check(job: scheduler_v1.Job) -> None:
-    """Refuse a job that the service would refuse."""
+    """Raise INVALID_ARGUMENT for a job that the service would reject."""
     if not JOB_ID.fullmatch(names.short(job.name)):
         raise invalid(f"Job name must end with an id of the form {JOB_ID.pattern}, got {names.short(job.name)!r}.")
     if len(job.description) > MAX_DESCRIPTION_LENGTH:
@@ -60,7 +60,7 @@ def check(job: scheduler_v1.Job) -> None:
 
 
 def schedule_of(job: scheduler_v1.Job) -> Schedule:
-    """The schedule, in either of the two dialects."""
+    """Parse the schedule of a job, in either of the two dialects."""
     try:
         zone = ZoneInfo(job.time_zone)
     except (KeyError, ValueError, OSError) as error:
@@ -72,7 +72,7 @@ def schedule_of(job: scheduler_v1.Job) -> Schedule:
 
 
 def is_english_like(job: scheduler_v1.Job) -> bool:
-    # "1,3 of jan 12:34" begins like cron.
+    # "1,3 of jan 12:34" starts like a cron expression.
     return job.schedule[:1].isalpha() or " of " in job.schedule
 
 

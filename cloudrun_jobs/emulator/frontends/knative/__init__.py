@@ -1,3 +1,3 @@
-"""The v1 API, in the shape of Knative: what ``gcloud run jobs`` speaks."""
+"""The Knative-style v1 API, which ``gcloud run jobs`` uses."""
 
 from __future__ import annotations

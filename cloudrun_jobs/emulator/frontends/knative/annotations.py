@@ -1,4 +1,4 @@
-"""Networks and databases: in v1 annotations of the execution's template, in v2 fields of the task's."""
+"""Translate networks and databases between v1, where they are annotations, and v2, where they are fields."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def other_annotations(annotations: dict[str, str]) -> dict[str, str]:
 
 
 def annotations_to_v2(annotations: dict[str, str], task: run_v2.TaskTemplate) -> None:
-    """Set the fields that the annotations stand for."""
+    """Set the fields of the task that the annotations describe."""
     if VPC_EGRESS in annotations or VPC_CONNECTOR in annotations or NETWORK_INTERFACES in annotations:
         task.vpc_access = run_v2.VpcAccess(
             connector=annotations.get(VPC_CONNECTOR, ""),
@@ -43,7 +43,7 @@ def annotations_to_v2(annotations: dict[str, str], task: run_v2.TaskTemplate) ->
 
 
 def annotations_to_v1(task: run_v2.TaskTemplate) -> dict[str, str]:
-    """The annotations that the fields are."""
+    """Return the annotations that describe the task's fields."""
     access = task.vpc_access
     instances = [name for volume in task.volumes for name in volume.cloud_sql_instance.instances]
     found = {

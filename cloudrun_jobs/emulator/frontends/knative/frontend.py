@@ -1,4 +1,4 @@
-"""The paths of the v1 API, each answered by a call of v2."""
+"""The v1 frontend: translate each request into a call of v2."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ class KnativeFrontend:
         overrides = _content(request).get("overrides")
         if overrides:
             run.overrides = specs.overrides_to_v2(overrides)
-        # v1 answers with the execution where v2 answers with an operation.
+        # v1 returns the execution, v2 an operation.
         return resources.execution(_execution_of(self._service.call("Jobs.RunJob", run, caller)))
 
     def _get_execution(self, location: names.Location, short: str, _: Request, caller: Caller) -> dict[str, Any]:
@@ -138,7 +138,7 @@ class KnativeFrontend:
 
 
 def _region(host: str) -> str:
-    """The region is in the host: ``europe-west4-run.googleapis.com``; without one it is all of them."""
+    """Return the region in the host, ``europe-west4-run.googleapis.com``, or ``-`` for all regions."""
     match = HOST.fullmatch(host)
     return (match["region"] if match else None) or ANY_ID
 

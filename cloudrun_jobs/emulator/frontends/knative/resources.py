@@ -1,4 +1,4 @@
-"""Jobs, executions and tasks as v1 shows them, with their metadata and status."""
+"""Render jobs, executions and tasks as v1 resources, with their metadata and status."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ def task(resource: run_v2.Task) -> dict[str, Any]:
         lastAttemptResult=_result(resource.last_attempt_result),
         logUri=resource.log_uri,
     )
-    # gcloud needs the index of the first task too, which is 0.
+    # gcloud needs the index even if it is 0.
     v1["status"]["index"] = resource.index
     return v1
 
@@ -116,7 +116,7 @@ def _conditions(conditions: Iterable[run_v2.Condition]) -> list[dict[str, Any]]:
 
 
 def _reason(condition: run_v2.Condition) -> str:
-    """Without the reason ``Cancelled``, gcloud takes a cancel for one that failed."""
+    """Return the reason of a condition. Without ``Cancelled``, gcloud reports that a cancel failed."""
     if condition.execution_reason != ExecutionReason.EXECUTION_REASON_UNDEFINED:
         return _camel(ExecutionReason(condition.execution_reason).name)
     if condition.reason != CommonReason.COMMON_REASON_UNDEFINED:
