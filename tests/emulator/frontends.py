@@ -1,4 +1,4 @@
-"""The four ways to reach an emulator, each behind the same few verbs."""
+"""The four clients of an emulator (gRPC, async gRPC, REST, gcloud) behind one interface."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Outcome:
-    """How an execution ended, in what all frontends can tell."""
+    """The outcome of an execution, in the fields that all frontends report."""
 
     succeeded: int
     failed: int
@@ -46,7 +46,7 @@ class Frontend(Protocol):
 
 
 class Clients:
-    """The Python clients, over whichever transport; `_call` knows how to await."""
+    """The Python clients, over any transport. Subclasses override `_call` to await."""
 
     def __init__(self, jobs: Any, executions: Any, tasks: Any) -> None:
         self._jobs, self._executions, self._tasks = jobs, executions, tasks
@@ -86,7 +86,7 @@ class Clients:
         self._call(self._jobs.delete_job, name=f"{PLACE}/jobs/{job_id}")
 
     def error_message(self, job_id: str) -> str:
-        """What is said when a job that does not exist is run."""
+        """Return the error message of running a job that does not exist."""
         try:
             self.run(job_id)
         except exceptions.NotFound as error:
@@ -121,7 +121,7 @@ class GcloudFrontend:
     def create(self, job_id: str, job: run_v2.Job) -> None:
         container = job.template.template.containers[0]
         options = [f"--image={container.image}", f"--command={','.join(container.command)}"]
-        # gcloud splits at commas; another separator leaves those of the script alone.
+        # gcloud splits at commas; use another separator, because scripts may contain commas.
         options.append(f"--args=^|^{'|'.join(container.args)}")
         options.append(f"--tasks={job.template.task_count or 1}")
         options.append(f"--max-retries={job.template.template.max_retries}")

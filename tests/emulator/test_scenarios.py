@@ -1,4 +1,4 @@
-"""The same scenarios through all four frontends, with the same expectations."""
+"""The same scenarios over all four clients, with the same expectations."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from tests.emulator.gcloud_cli import NEEDS_GCLOUD
 
 
 def script(text, **options):
-    """A job whose command is the shell, so that overrides can replace what the shell is to do."""
+    """Return a job whose command is the shell, so that overrides can replace the script."""
     declared = job("/bin/sh", **options)
     declared.template.template.containers[0].args = ["-c", text]
     return declared
@@ -29,7 +29,7 @@ def frontend(request, emulator, tmp_path):
         yield frontend
 
 
-def test_success(frontend, cloud):
+def test_job_runs_with_overrides(frontend, cloud):
     """A job is created, run with overrides, and succeeds."""
     frontend.create("work", script("echo declared", task_count=2))
     container = {"args": ["-c", "echo given $A"], "env": [{"name": "A", "value": "1"}]}
@@ -40,8 +40,8 @@ def test_success(frontend, cloud):
     assert cloud.output() == ["given 1"] * 3
 
 
-def test_failure(frontend):
-    """A task that exits with an error fails the execution, in the service's words."""
+def test_exit_code_fails_the_execution(frontend):
+    """A non-zero exit code fails the execution with the service's message."""
     frontend.create("work", script("exit 3"))
     execution = frontend.run("work")
     outcome = frontend.outcome(execution)
@@ -53,7 +53,7 @@ def test_failure(frontend):
     assert frontend.exit_codes(execution) == [3]
 
 
-def test_cancel(frontend, cloud):
+def test_running_execution_is_cancelled(frontend, cloud):
     """A running execution is cancelled."""
     frontend.create("work", script("echo up; sleep 60"))
     execution = frontend.run("work")
@@ -65,12 +65,12 @@ def test_cancel(frontend, cloud):
     assert outcome.message == "Cancelled by user."
 
 
-def test_missing_job(frontend):
-    """To run a job that does not exist fails, and names it."""
+def test_missing_job_is_reported(frontend):
+    """Running a missing job fails with an error that names it."""
     assert "none" in frontend.error_message("none")
 
 
-def test_delete(frontend):
+def test_job_is_listed_until_deleted(frontend):
     """A job is listed until it is deleted."""
     frontend.create("work", script("exit 0"))
 
