@@ -132,10 +132,10 @@ def test_wait_operation_times_out(cloud):
     client = cloud.emulator.clients.jobs
     operation = cloud.start(script("sleep 30")).operation
 
-    answer = client.wait_operation({"name": operation.name, "timeout": duration_pb2.Duration(nanos=200_000_000)})
+    response = client.wait_operation({"name": operation.name, "timeout": duration_pb2.Duration(nanos=200_000_000)})
 
     # The gRPC client returns this response undecoded.
-    assert type(operation).FromString(answer).done is False
+    assert type(operation).FromString(response).done is False
 
 
 def test_deleted_operation_keeps_its_work(cloud):

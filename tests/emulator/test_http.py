@@ -28,11 +28,11 @@ def http(emulator):
 
 def test_unknown_field_is_named(http):
     """The error about an unknown field names the field, as the service does."""
-    answer = http("POST", f"{JOBS}?jobId=work", json={"templat": {}})
+    response = http("POST", f"{JOBS}?jobId=work", json={"templat": {}})
 
-    assert answer.status_code == 400
+    assert response.status_code == 400
     message = 'Invalid JSON payload received. Unknown name "templat": Cannot find field.'
-    assert answer.json()["error"] == {"code": 400, "message": message, "status": "INVALID_ARGUMENT"}
+    assert response.json()["error"] == {"code": 400, "message": message, "status": "INVALID_ARGUMENT"}
 
 
 @pytest.mark.parametrize(
@@ -46,10 +46,10 @@ def test_malformed_body_is_rejected(http, body):
 
 def test_unknown_path_is_not_found(http):
     """A path without a method returns 404."""
-    answer = http("GET", "/v2/nothing")
+    response = http("GET", "/v2/nothing")
 
-    assert answer.status_code == 404
-    assert answer.json()["error"]["status"] == "NOT_FOUND"
+    assert response.status_code == 404
+    assert response.json()["error"]["status"] == "NOT_FOUND"
 
 
 def test_query_boolean_is_parsed(http):
@@ -76,9 +76,9 @@ def test_foreign_host_is_rejected(http, host):
 
 def test_cross_origin_request_is_rejected(http):
     """A cross-origin request is rejected and changes nothing."""
-    answer = http("POST", f"{JOBS}?jobId=work", json=BODY, headers={"Origin": "https://evil.example.com"})
+    response = http("POST", f"{JOBS}?jobId=work", json=BODY, headers={"Origin": "https://evil.example.com"})
 
-    assert answer.status_code == 403
+    assert response.status_code == 403
     assert http("GET", JOBS).json() == {}
 
 
@@ -156,18 +156,18 @@ def test_admin_api_controls_faults(http, cloud):
 )
 def test_invalid_admin_request_is_rejected(http, endpoint, body):
     """An invalid request to the admin API returns 400 with a message."""
-    answer = http("POST", f"/_emulator/{endpoint}", json=body)
+    response = http("POST", f"/_emulator/{endpoint}", json=body)
 
-    assert answer.status_code == 400
-    assert answer.json()["error"]["message"]
+    assert response.status_code == 400
+    assert response.json()["error"]["message"]
 
 
 def test_admin_api_controls_the_clock(http):
     """The clock can be frozen and advanced over HTTP."""
     http("POST", "/_emulator/clock", json={"freeze": "2026-03-01T12:00:00+00:00"})
-    answer = http("POST", "/_emulator/clock", json={"advance": 90}).json()
+    response = http("POST", "/_emulator/clock", json={"advance": 90}).json()
 
-    assert answer == {"now": "2026-03-01T12:01:30+00:00", "frozen": True}
+    assert response == {"now": "2026-03-01T12:01:30+00:00", "frozen": True}
 
 
 def test_keys_are_discoverable(http, emulator):

@@ -256,9 +256,9 @@ def test_no_retry_by_default(emulator, scheduler, hook):
     emulator.clock.advance(timedelta(minutes=90))
 
     assert len(hook.requests) == 1
-    kept = scheduler.get_job(name=job.name)
-    assert kept.status.code == 14
-    assert kept.last_attempt_time == NOON + timedelta(hours=1)
+    stored = scheduler.get_job(name=job.name)
+    assert stored.status.code == 14
+    assert stored.last_attempt_time == NOON + timedelta(hours=1)
 
 
 def test_retries_back_off(emulator, scheduler, hook):

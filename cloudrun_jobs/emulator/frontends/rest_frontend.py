@@ -46,11 +46,11 @@ class RestFrontend:
         try:
             rule, values = self._find(request)
             message = _message(rule, values, request)
-            answer = raw(self._service.call(rule.method.key, message, caller))
+            response = raw(self._service.call(rule.method.key, message, caller))
         except ServiceError as error:
             return Response(error.http_status, error.body())
         numbers = "enum-encoding=int" in request.parameter("$alt")
-        return Response(200, json_format.MessageToJson(answer, use_integers_for_enums=numbers).encode())
+        return Response(200, json_format.MessageToJson(response, use_integers_for_enums=numbers).encode())
 
     def _find(self, request: Request) -> tuple[Rule, list[str]]:
         for rule in self._rules:

@@ -230,7 +230,7 @@ class Spawner:
             self._end(process, lambda: process.listener.exited(event["code"], event["used"]))
 
     def _end(self, process: Process, on_end: Callable[[], None]) -> None:
-        """Call `on_end` once all output of the process has been read."""
+        """Call `on_end` when all output of the process has been read, or after DRAIN_TIMEOUT."""
         process.on_end = on_end
         process.drain_deadline = time.monotonic() + DRAIN_TIMEOUT
 

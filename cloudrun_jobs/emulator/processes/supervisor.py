@@ -193,7 +193,7 @@ class Supervisor:
 
 
 def _spawn(argv: list[str], cwd: str, env: dict[str, str], out: int, err: int) -> subprocess.Popen[bytes]:
-    return subprocess.Popen(  # noqa: S603 - running what the job says is the point
+    return subprocess.Popen(  # noqa: S603 - running the command of a job is the purpose
         argv, cwd=cwd, env=env, stdin=subprocess.DEVNULL, stdout=out, stderr=err, start_new_session=True
     )
 
