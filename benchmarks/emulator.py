@@ -1,7 +1,7 @@
-"""How fast the emulator is: RPCs, executions, wide executions against xargs, a year of ticks, and its memory.
+"""Measure the emulator: RPCs, executions, wide executions against xargs, a year of ticks, and memory.
 
-Run ``python -m benchmarks.emulator``, or name the measurements to take. Times are those of one machine; the
-ratios are what can be compared.
+Run ``python -m benchmarks.emulator``, with the names of the measurements to take (default: all). Times depend on
+the machine; ratios can be compared.
 """
 
 from __future__ import annotations
@@ -31,28 +31,28 @@ def create(emulator, *command, job_id="work", **template):
 
 
 def wait(emulator, operation):
-    """Wait on the server, not by polling."""
+    """Wait with WaitOperation instead of polling."""
     client = emulator.clients.jobs
     while not type(operation.operation).FromString(client.wait_operation({"name": operation.operation.name})).done:
         continue
 
 
-def resident():
+def resident_mib():
     return int(Path("/proc/self/statm").read_text().split()[1]) * 4096 / 2**20
 
 
 def median_ms(call, times=300):
     call()
-    taken = []
+    durations = []
     for _ in range(times):
-        begun = time.perf_counter()
+        started = time.perf_counter()
         call()
-        taken.append((time.perf_counter() - begun) * 1000)
-    return round(statistics.median(taken), 2)
+        durations.append((time.perf_counter() - started) * 1000)
+    return round(statistics.median(durations), 2)
 
 
 def rpc():
-    """Milliseconds (median) of GetJob, of RunJob, and of nothing but the transport."""
+    """Median milliseconds of GetJob and RunJob, and their ratio."""
     with Emulator() as emulator:
         name = create(emulator, "/bin/true")
         jobs = emulator.clients.jobs
@@ -62,43 +62,43 @@ def rpc():
 
 
 def executions():
-    """Executions of one ``/bin/true`` each per second, one after the other, and against a bare spawn."""
+    """Sequential executions of ``/bin/true`` per second, and the ratio to ``subprocess.run``."""
     count = 200
     with Emulator() as emulator:
         name = create(emulator, "/bin/true")
-        begun = time.perf_counter()
+        started = time.perf_counter()
         for _ in range(count):
             wait(emulator, emulator.clients.jobs.run_job(name=name))
-        emulated = time.perf_counter() - begun
-    begun = time.perf_counter()
+        emulated = time.perf_counter() - started
+    started = time.perf_counter()
     for _ in range(count):
         subprocess.run(["/bin/true"], check=True)
-    bare = time.perf_counter() - begun
+    bare = time.perf_counter() - started
     return {"executions_per_second": round(count / emulated), "ratio_to_subprocess_run": round(emulated / bare, 1)}
 
 
 def wide(command=("/bin/sh", "-c", "sleep 0.05")):
-    """1 000 tasks, 50 at once, against ``xargs -P50`` of the same command: the ratio of their times."""
+    """1 000 tasks, 50 at once, against ``xargs -P50`` with the same command."""
     xargs = ["xargs", "-P50", "-I{}", *command]
     numbers = "\n".join(map(str, range(1000)))
-    begun = time.perf_counter()
+    started = time.perf_counter()
     subprocess.run(xargs, input=numbers, text=True, check=True)
-    bare = time.perf_counter() - begun
+    bare = time.perf_counter() - started
     with Emulator() as emulator:
         name = create(emulator, *command, task_count=1000, parallelism=50)
-        begun = time.perf_counter()
+        started = time.perf_counter()
         wait(emulator, emulator.clients.jobs.run_job(name=name))
-        emulated = time.perf_counter() - begun
+        emulated = time.perf_counter() - started
     return {"emulator_s": round(emulated, 2), "xargs_s": round(bare, 2), "ratio": round(emulated / bare, 2)}
 
 
 def wide_python():
-    """The same with a Python interpreter for a task."""
+    """`wide` with a Python interpreter as the task."""
     return wide((sys.executable, "-S", "-c", "pass"))
 
 
 def wide_true():
-    """The same with ``/bin/true``, where all the time is the platform's own."""
+    """`wide` with ``/bin/true``, which measures only the overhead of the platform."""
     return wide(("/bin/true",))
 
 
@@ -110,26 +110,26 @@ def year():
         emulator.on_delivery(HOOK, lambda _: delivered.append(None) or Response(200))
         job = scheduler_v1.Job(name=f"{PLACE}/jobs/tick", schedule="* * * * *", http_target={"uri": HOOK})
         emulator.clients.scheduler.create_job(parent=PLACE, job=job)
-        begun = time.perf_counter()
+        started = time.perf_counter()
         emulator.clock.advance(timedelta(days=365))
-        took = time.perf_counter() - begun
+        elapsed = time.perf_counter() - started
     return {
         "ticks": len(delivered),
-        "seconds": round(took, 1),
-        "microseconds_per_tick": round(took / len(delivered) * 1e6),
+        "seconds": round(elapsed, 1),
+        "microseconds_per_tick": round(elapsed / len(delivered) * 1e6),
     }
 
 
 def memory():
-    """MiB that 10 000 executions add, of which the last 1 000 are kept."""
+    """MiB that 10 000 executions add, with the last 1 000 kept."""
     with Emulator() as emulator:
         name = create(emulator, "/bin/true")
-        start = resident()
+        start = resident_mib()
         for _ in range(200):
             for operation in [emulator.clients.jobs.run_job(name=name) for _ in range(50)]:
                 wait(emulator, operation)
         kept = len(list(emulator.clients.executions.list_executions(parent=name)))
-        return {"before_mib": round(start), "added_mib": round(resident() - start), "executions_kept": kept}
+        return {"before_mib": round(start), "added_mib": round(resident_mib() - start), "executions_kept": kept}
 
 
 MEASUREMENTS = {m.__name__: m for m in (rpc, executions, wide, wide_python, wide_true, year, memory)}

@@ -1,4 +1,4 @@
-"""``python -m cloudrun_jobs.emulator``: the emulator without Django."""
+"""Run the emulator without Django: ``python -m cloudrun_jobs.emulator``."""
 
 from __future__ import annotations
 

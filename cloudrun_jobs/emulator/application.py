@@ -1,4 +1,4 @@
-"""Which face answers which path of the HTTP port."""
+"""Route HTTP requests to the frontend that serves their path."""
 
 from __future__ import annotations
 
@@ -12,27 +12,27 @@ from cloudrun_jobs.emulator.web import Request, Response
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from cloudrun_jobs.emulator.faces.rest_face import RestFace
+    from cloudrun_jobs.emulator.frontends.rest_frontend import RestFrontend
     from cloudrun_jobs.emulator.tokens import Tokens
 
 
 @dataclass(slots=True)
 class Application:
-    rest: RestFace
+    rest: RestFrontend
     tokens: Tokens
-    # By path; one that ends with a slash stands for all paths that begin so, but for "/" itself.
-    pages: dict[str, Callable[[Request, Caller], Response]]
+    # By path. A path that ends with a slash, except "/" itself, matches every path below it.
+    handlers: dict[str, Callable[[Request, Caller], Response]]
 
     def respond(self, request: Request) -> Response:
         caller = Caller(self.tokens.principal(request.headers.get("authorization", "")) or ANONYMOUS)
-        for path, answer in self.pages.items():
-            begins = path != "/" and path.endswith("/") and request.path.startswith(path)
-            if begins or request.path == path:
-                return answer(request, caller)
+        for path, handler in self.handlers.items():
+            is_prefix = path != "/" and path.endswith("/") and request.path.startswith(path)
+            if is_prefix or request.path == path:
+                return handler(request, caller)
         return self.rest.respond(request, caller)
 
     def deliver(self, request: Request) -> Response:
-        """Answer Cloud Scheduler, which must bring an OAuth token as it must to any Google API."""
+        """Handle a delivery from Cloud Scheduler; like any Google API, require an OAuth token."""
         if self.tokens.principal(request.headers.get("authorization", "")) is None:
             error = ServiceError("UNAUTHENTICATED", "Request is missing required authentication credential.")
             return Response(error.http_status, error.body())

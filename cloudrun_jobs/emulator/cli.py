@@ -1,4 +1,4 @@
-"""The command line: options in, one line out when the emulator is ready, until it is told to stop."""
+"""The command line: parse the options, print one line when ready, and serve until SIGINT or SIGTERM."""
 
 from __future__ import annotations
 
@@ -18,24 +18,24 @@ if TYPE_CHECKING:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
-    add("--port", type=int, default=8085, help="port of HTTP; 0 takes any free one (default: 8085)")
-    add("--grpc-port", type=int, default=8086, help="port of gRPC; 0 takes any free one (default: 8086)")
-    add("--json", action="store_true", help="print one line of JSON with the addresses once it is ready")
+    add("--port", type=int, default=8085, help="HTTP port; 0 chooses a free port (default: 8085)")
+    add("--grpc-port", type=int, default=8086, help="gRPC port; 0 chooses a free port (default: 8086)")
+    add("--json", action="store_true", help="print the addresses as one line of JSON when ready")
     add(
         "--image",
         action="append",
         default=[],
         metavar="NAME=DIR",
-        help="run a container image in a directory",
+        help="run this container image in a directory; repeatable",
     )
-    add("--directory", type=Path, default=Path.cwd(), help="where other images run (default: the current one)")
+    add("--directory", type=Path, default=Path.cwd(), help="directory of all other images (default: current)")
     add("--grace", type=float, default=10.0, help="seconds between SIGTERM and SIGKILL (default: 10)")
-    add("--max-parallelism", type=int, help="tasks at once of a job that sets no limit")
-    add("--enforce-memory", action="store_true", help="end tasks that use more memory than their job may")
-    add("--pass-env", action="append", default=[], metavar="NAME", help="hand a variable on to every task")
-    add("--state", type=Path, metavar="DIR", help="keep everything here, to go on after a restart")
-    add("--secrets", type=Path, metavar="FILE", help="a JSON object of values by secret id or id:version")
-    add("--iam", type=Path, metavar="FILE", help="check callers against a policy in JSON")
+    add("--max-parallelism", type=int, help="maximum concurrent tasks of a job without a parallelism limit")
+    add("--enforce-memory", action="store_true", help="kill tasks that exceed their job's memory limit")
+    add("--pass-env", action="append", default=[], metavar="NAME", help="pass this environment variable to tasks")
+    add("--state", type=Path, metavar="DIR", help="keep jobs, executions and schedules here across restarts")
+    add("--secrets", type=Path, metavar="FILE", help="JSON object of secret values by id or id:version")
+    add("--iam", type=Path, metavar="FILE", help="check callers against this JSON IAM policy")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -45,7 +45,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def run(options: dict[str, Any]) -> int:
-    """Serve until SIGINT or SIGTERM; 1 and one line on stderr if that cannot be."""
+    """Serve until SIGINT or SIGTERM; write one line to stderr and return 1 if the emulator cannot start."""
     stopped = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stopped.set())
@@ -59,7 +59,7 @@ def run(options: dict[str, Any]) -> int:
 
 def _serve(options: dict[str, Any], stopped: threading.Event) -> None:
     settings = _settings(options)
-    # Here, so that --help and mistakes need not wait for the Google clients to be imported.
+    # Imported late: --help and invalid options do not need the Google clients, which take most of a second.
     from cloudrun_jobs.emulator.server import Emulator
 
     with Emulator(**settings) as emulator:
@@ -71,7 +71,7 @@ def _serve(options: dict[str, Any], stopped: threading.Event) -> None:
 
 
 def _settings(options: dict[str, Any]) -> dict[str, Any]:
-    """The options as `Config` takes them."""
+    """Convert command line options to the arguments of `Config`."""
     settings: dict[str, Any] = {
         name: options[name]
         for name in ("port", "grpc_port", "directory", "grace", "max_parallelism", "enforce_memory", "state")

@@ -1,4 +1,4 @@
-"""The Google clients, connected to an emulator: for tests that need no more than to call it."""
+"""The Google clients, connected to an emulator."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from google.cloud.scheduler_v1.services.cloud_scheduler.transports import CloudS
 
 
 class Clients:
-    """One of each, over one channel."""
+    """One client per service, over one channel."""
 
     def __init__(self, address: str) -> None:
         self._channel = grpc.insecure_channel(address)

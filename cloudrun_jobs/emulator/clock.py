@@ -1,4 +1,4 @@
-"""A clock that can be frozen, advanced and scaled; everything timed in the emulator waits on it."""
+"""A clock that can be frozen, advanced and scaled. All timed work in the emulator waits on it."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 @dataclass(order=True, slots=True)
 class Timer:
-    """Something to do at an instant of the clock; cancelled by `cancel`."""
+    """An action to run at an instant of the clock; `cancel` drops it."""
 
     due: float
     order: int
@@ -30,10 +30,10 @@ class Timer:
 
 
 class Clock:
-    """Virtual time: real time unless told otherwise.
+    """Virtual time, which follows real time until it is frozen or scaled.
 
-    A frozen clock moves only by `advance`, which runs what falls due in order, each at its own instant and
-    in the calling thread: a month of ticks is as long as the work they cause.
+    A frozen clock moves only by `advance`, which fires due timers in order, each at its own instant and in the
+    calling thread: a month of ticks takes only as long as the work they cause.
     """
 
     def __init__(self) -> None:
@@ -72,17 +72,17 @@ class Clock:
         return self._scale == 0
 
     def freeze(self, at: datetime | None = None) -> None:
-        """Stop the clock, at another instant if one is given."""
+        """Stop the clock at its current instant, or at `at`."""
         self._set(0.0, at)
 
     def scale(self, factor: float) -> None:
-        """Let time pass `factor` times as fast as it does outside; 1 is real speed."""
+        """Run the clock `factor` times as fast as real time."""
         if factor <= 0:
             raise ValueError(f"expected a factor above 0, got {factor}; freeze() stops the clock")
         self._set(factor, None)
 
     def advance(self, by: timedelta | float) -> None:
-        """Move on by a duration, doing on the way all that falls due."""
+        """Move the clock forward by a duration (or seconds) and fire every timer that falls due."""
         seconds = by.total_seconds() if isinstance(by, timedelta) else float(by)
         if seconds < 0:
             raise ValueError(f"expected a duration of 0 or more, got {seconds} s: time does not go back")
@@ -90,7 +90,7 @@ class Clock:
             end = self.seconds() + seconds
             while (timer := self._next_due(end)) is not None:
                 self._fire(timer)
-            self._jump(end)
+            self._move_to(end)
 
     def call_at(self, instant: datetime, action: Callable[[], None]) -> Timer:
         return self._add((instant - EPOCH).total_seconds(), action)
@@ -98,12 +98,12 @@ class Clock:
     def call_later(self, seconds: float, action: Callable[[], None]) -> Timer:
         return self._add(self.seconds() + seconds, action)
 
-    def soon(self, action: Callable[[], None]) -> None:
-        """Do it now, in another thread, whether or not the clock moves."""
-        self._hand_over(Timer(0, 0, action))
+    def call_soon(self, action: Callable[[], None]) -> None:
+        """Run the action in another thread now, even if the clock is frozen."""
+        self._submit(Timer(0, 0, action))
 
     def real_seconds(self, seconds: float) -> float:
-        """How long a virtual duration takes outside; as long as it says while the clock stands still."""
+        """Convert a virtual duration to real seconds. On a frozen clock the two are equal."""
         return seconds / (self._scale or 1.0)
 
     def _add(self, due: float, action: Callable[[], None]) -> Timer:
@@ -121,7 +121,7 @@ class Clock:
             self._scale = scale
             self._changed.notify_all()
 
-    def _jump(self, to: float) -> None:
+    def _move_to(self, to: float) -> None:
         with self._changed:
             self._virtual = max(to, self.seconds())
             self._real = time.monotonic()
@@ -133,7 +133,7 @@ class Clock:
             if not self._timers or self._timers[0].due > end:
                 return None
             timer = heapq.heappop(self._timers)
-            self._jump(timer.due)
+            self._move_to(timer.due)
             return timer
 
     def _drop_cancelled(self) -> None:
@@ -147,7 +147,7 @@ class Clock:
                 if self._stopped:
                     return
             if timer is not None:
-                self._hand_over(timer)
+                self._submit(timer)
 
     def _wait(self) -> Timer | None:
         self._drop_cancelled()
@@ -156,15 +156,15 @@ class Clock:
         if self.frozen or not self._timers:
             self._changed.wait()
             return None
-        left = (self._timers[0].due - self.seconds()) / self._scale
-        if left > 0:
-            # A condition refuses to wait longer than a lock can: an hour at a time is as good.
-            self._changed.wait(min(left, 3600))
+        remaining = (self._timers[0].due - self.seconds()) / self._scale
+        if remaining > 0:
+            # A condition cannot wait longer than threading.TIMEOUT_MAX, so wait at most an hour at a time.
+            self._changed.wait(min(remaining, 3600))
             return None
         return heapq.heappop(self._timers)
 
-    def _hand_over(self, timer: Timer) -> None:
-        """Do it in another thread; what goes wrong there is logged, with a traceback, by `concurrent.futures`."""
+    def _submit(self, timer: Timer) -> None:
+        """Fire the timer in another thread; `concurrent.futures` logs exceptions with a traceback."""
         future = self._pool.submit(self._fire, timer)
         future.add_done_callback(lambda done: None if done.cancelled() else done.result())
 

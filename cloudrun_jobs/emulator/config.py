@@ -1,4 +1,4 @@
-"""How an emulator is set up: frozen values, checked when they are made."""
+"""The options of an emulator: frozen values, validated on creation."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ if TYPE_CHECKING:
 
 
 class InvalidConfiguration(ValueError):
-    """An option of the emulator cannot be used as it stands."""
+    """An option of the emulator is invalid."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Config:
-    """The options of an emulator; `Emulator` and the command line take the same."""
+    """The options of an emulator, shared by `Emulator` and the command line."""
 
-    port: int = 0  # Of HTTP. 0 takes any free one.
+    port: int = 0  # HTTP port; 0 chooses a free port.
     grpc_port: int = 0
-    directory: Path = field(default_factory=Path.cwd)  # Where images that are not mapped run.
+    directory: Path = field(default_factory=Path.cwd)  # Working directory of images without an entry in `images`.
     images: Mapping[str, Path] = field(default_factory=dict)
     grace: float = 10.0  # Seconds between SIGTERM and SIGKILL.
-    max_parallelism: int = max(4, 2 * (os.cpu_count() or 1))  # What a parallelism of 0 amounts to here.
+    max_parallelism: int = max(4, 2 * (os.cpu_count() or 1))  # Used for jobs with parallelism 0.
     enforce_memory: bool = False
-    pass_env: tuple[str, ...] = ()  # Names that tasks take over from the environment of the emulator.
+    pass_env: tuple[str, ...] = ()  # Names of variables passed from the emulator's environment to tasks.
     retention: int = 1000  # Finished executions kept per job.
     state: Path | None = None
     secrets: Mapping[str, str] = field(default_factory=dict)
@@ -44,7 +44,7 @@ class Config:
                 raise InvalidConfiguration(f"expected a directory for {name!r}, got {str(directory)!r}")
 
     def directory_of(self, image: str) -> Path:
-        """The directory that stands in for a container image, found with and without the image's tag."""
+        """Return the directory for a container image, looked up with and without the image's tag."""
         without_digest = image.partition("@")[0]
         head, colon, tag = without_digest.rpartition(":")
         untagged = head if colon and "/" not in tag else without_digest
@@ -52,7 +52,7 @@ class Config:
 
 
 def bin_directory(directory: Path) -> Path:
-    """Where the ``python`` of an image is: its own virtual environment, or the emulator's."""
+    """Return the directory of the image's ``python``: its own virtual environment, or the emulator's."""
     own = directory / ".venv" / "bin"
     return own if (own / "python").exists() else Path(sys.executable).parent
 

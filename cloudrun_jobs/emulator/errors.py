@@ -1,4 +1,4 @@
-"""What the emulated services answer when they refuse, in the words of the real ones."""
+"""The errors of the emulated services, with the messages of the real ones."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import grpc
 
 if TYPE_CHECKING:
-    from cloudrun_jobs.emulator.names import Place
+    from cloudrun_jobs.emulator.names import Location
 
 HTTP_STATUS = {
     "CANCELLED": 499,
@@ -31,7 +31,7 @@ HTTP_STATUS = {
 
 
 class ServiceError(Exception):
-    """An RPC that failed, with the status every face translates into its own protocol."""
+    """An RPC that failed. Each frontend translates the status into its own protocol."""
 
     def __init__(self, code: str, message: str) -> None:
         if code not in HTTP_STATUS:
@@ -47,7 +47,7 @@ class ServiceError(Exception):
 
     @property
     def number(self) -> int:
-        """The canonical number of the status, as ``google.rpc.Status`` carries it."""
+        """The canonical number of the status, as in ``google.rpc.Status``."""
         return int(self.grpc_code.value[0])
 
     @property
@@ -67,11 +67,11 @@ def failed_precondition(message: str) -> ServiceError:
     return ServiceError("FAILED_PRECONDITION", message)
 
 
-def missing(kind: str, resource_id: str, place: Place) -> ServiceError:
+def not_found(kind: str, resource_id: str, location: Location) -> ServiceError:
     return ServiceError(
         "NOT_FOUND",
-        f"Resource '{resource_id}' of kind '{kind}' in region '{place.region}' "
-        f"in project '{place.project}' does not exist.",
+        f"Resource '{resource_id}' of kind '{kind}' in region '{location.region}' "
+        f"in project '{location.project}' does not exist.",
     )
 
 

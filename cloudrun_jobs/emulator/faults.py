@@ -1,4 +1,4 @@
-"""Faults on demand: what the emulator is told to do wrong, and how often."""
+"""Fault injection: make calls, deliveries and task attempts fail a given number of times."""
 
 from __future__ import annotations
 
@@ -9,23 +9,23 @@ from typing import Any, Literal
 from cloudrun_jobs.emulator.engine.outcomes import Kind
 from cloudrun_jobs.emulator.errors import ServiceError, quota_exceeded
 
-What = Literal[
-    "fail", "fail_after", "delay", "exhaust", "cold_start", "double_delivery", "lose_answer", "out_of_memory",
+FaultKind = Literal[
+    "fail", "fail_after", "delay", "exhaust", "cold_start", "double_delivery", "lose_response", "out_of_memory",
     "infrastructure_retry",
 ]  # fmt: skip
-FOR_A_METHOD = ("fail", "fail_after", "delay", "exhaust")
-EVERYWHERE = ("cold_start", "double_delivery", "lose_answer", "out_of_memory", "infrastructure_retry")
+METHOD_FAULTS = ("fail", "fail_after", "delay", "exhaust")
+OTHER_FAULTS = ("cold_start", "double_delivery", "lose_response", "out_of_memory", "infrastructure_retry")
 
 
 class UnknownFault(ValueError):
-    """There is no fault of this description."""
+    """The fault or its method does not exist."""
 
 
 @dataclass(slots=True)
 class Fault:
-    """One plan: what goes wrong, where, and how many times still (None: every time)."""
+    """One planned fault. `times` is the remaining number of uses; None is unlimited."""
 
-    what: What
+    what: FaultKind
     method: str
     times: int | None
     seconds: float
@@ -33,14 +33,14 @@ class Fault:
 
 
 class Faults:
-    """The plans. A method is a service and an RPC, ``Jobs.RunJob``; ``*`` is every method.
+    """The planned faults. A method is a service and an RPC, ``Jobs.RunJob``; ``*`` is every method.
 
-    Every plan is for one time unless `times` says otherwise; None is for ever.
+    `times` is how often a fault occurs; None is unlimited.
     """
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._plans: list[Fault] = []
+        self._faults: list[Fault] = []
         self.methods: frozenset[str] = frozenset()
 
     def fail(
@@ -50,7 +50,7 @@ class Faults:
         message: str = "The service is unavailable.",
         times: int | None = 1,
     ) -> None:
-        """Refuse a call before anything is done."""
+        """Fail a call before the work is done."""
         self._add("fail", method, times, error=ServiceError(code, message))
 
     def fail_after(
@@ -60,45 +60,47 @@ class Faults:
         message: str = "The connection was lost.",
         times: int | None = 1,
     ) -> None:
-        """Do the work, then answer with an error: the caller cannot know."""
+        """Do the work, then return an error: an ambiguous failure."""
         self._add("fail_after", method, times, error=ServiceError(code, message))
 
     def delay(self, method: str, seconds: float, times: int | None = None) -> None:
-        """Answer late, by this many real seconds; the work is done before."""
+        """Do the work, then delay the response by this many real seconds."""
         self._add("delay", method, times, seconds)
 
     def exhaust(self, method: str, times: int | None = 1) -> None:
-        """Answer that the quota is exhausted."""
+        """Fail a call with the error of an exhausted quota."""
         self._add("exhaust", method, times, error=quota_exceeded(method))
 
     def cold_start(self, seconds: float, times: int | None = 1) -> None:
-        """Have the next execution wait, by the emulator's clock, before its first task starts."""
+        """Delay the first task of the next execution by this many seconds of the emulator's clock."""
         self._add("cold_start", "", times, seconds)
 
     def double_delivery(self, times: int | None = 1) -> None:
-        """Have Cloud Scheduler deliver the next tick twice."""
+        """Deliver the next tick of Cloud Scheduler twice."""
         self._add("double_delivery", "", times)
 
-    def lose_answer(self, times: int | None = 1) -> None:
-        """Have Cloud Scheduler miss the answer to its next delivery, and count it as failed."""
-        self._add("lose_answer", "", times)
+    def lose_response(self, times: int | None = 1) -> None:
+        """Lose the response to Cloud Scheduler's next delivery, which then counts as failed."""
+        self._add("lose_response", "", times)
 
     def out_of_memory(self, times: int | None = 1) -> None:
-        """End the next attempt as one that used more memory than it may."""
+        """Kill the next attempt as if it had exceeded its memory limit."""
         self._add("out_of_memory", "", times)
 
     def infrastructure_retry(self, times: int | None = 1) -> None:
-        """Kill the next attempt as soon as it runs and start it again, without counting a retry."""
+        """Kill the next attempt when it has started and run it again, without counting a retry."""
         self._add("infrastructure_retry", "", times)
 
     def clear(self) -> None:
         with self._lock:
-            self._plans.clear()
+            self._faults.clear()
 
     def plan(self, what: str, **options: Any) -> None:
-        """Add a plan by its name: what the HTTP control API does."""
-        if what not in (*FOR_A_METHOD, *EVERYWHERE):
-            raise UnknownFault(f"expected a fault among {', '.join((*FOR_A_METHOD, *EVERYWHERE))}; got {what!r}")
+        """Plan a fault by its name, for the admin API."""
+        if what not in (*METHOD_FAULTS, *OTHER_FAULTS):
+            raise UnknownFault(
+                f"expected a fault among {', '.join((*METHOD_FAULTS, *OTHER_FAULTS))}; got {what!r}"
+            )
         try:
             getattr(self, what)(**options)
         except TypeError as error:
@@ -106,63 +108,63 @@ class Faults:
 
     def pending(self) -> list[dict[str, Any]]:
         with self._lock:
-            return [{"what": p.what, "method": p.method, "times": p.times} for p in self._plans]
+            return [{"what": fault.what, "method": fault.method, "times": fault.times} for fault in self._faults]
 
-    def before(self, method: str) -> None:
-        """Called before the work of a method is done."""
+    def raise_before(self, method: str) -> None:
+        """Raise the planned error, if any, before the work of a method."""
         for what in ("fail", "exhaust"):
-            plan = self._take(what, method)
-            if plan is not None and plan.error is not None:
-                raise plan.error
+            fault = self._take(what, method)
+            if fault is not None and fault.error is not None:
+                raise fault.error
 
-    def late_by(self, method: str) -> float:
-        plan = self._take("delay", method)
-        return 0.0 if plan is None else plan.seconds
+    def take_delay(self, method: str) -> float:
+        fault = self._take("delay", method)
+        return 0.0 if fault is None else fault.seconds
 
-    def after(self, method: str) -> None:
-        plan = self._take("fail_after", method)
-        if plan is not None and plan.error is not None:
-            raise plan.error
+    def raise_after(self, method: str) -> None:
+        fault = self._take("fail_after", method)
+        if fault is not None and fault.error is not None:
+            raise fault.error
 
     def take_cold_start(self) -> float:
-        plan = self._take("cold_start")
-        return 0.0 if plan is None else plan.seconds
+        fault = self._take("cold_start")
+        return 0.0 if fault is None else fault.seconds
 
     def take_double_delivery(self) -> bool:
         return self._take("double_delivery") is not None
 
-    def take_lost_answer(self) -> bool:
-        return self._take("lose_answer") is not None
+    def take_lost_response(self) -> bool:
+        return self._take("lose_response") is not None
 
-    def take_doom(self) -> Kind | None:
-        """How the attempt that is about to start must end, if a plan says so."""
+    def take_forced_end(self) -> Kind | None:
+        """Return how the next attempt must end, or None if no fault is planned."""
         if self._take("out_of_memory") is not None:
             return Kind.OUT_OF_MEMORY
         return Kind.INFRASTRUCTURE if self._take("infrastructure_retry") is not None else None
 
     def _add(
         self,
-        what: What,
+        what: FaultKind,
         method: str,
         times: int | None,
         seconds: float = 0,
         error: ServiceError | None = None,
     ) -> None:
-        if what in FOR_A_METHOD and method != "*" and method not in self.methods:
+        if what in METHOD_FAULTS and method != "*" and method not in self.methods:
             raise UnknownFault(f"expected a method among {', '.join(sorted(self.methods))}; got {method!r}")
         with self._lock:
-            self._plans.append(Fault(what, method, times, seconds, error))
+            self._faults.append(Fault(what, method, times, seconds, error))
 
     def _take(self, what: str, method: str = "") -> Fault | None:
         with self._lock:
-            for plan in self._plans:
-                if plan.what == what and plan.method in ("*", method):
-                    return self._use(plan)
+            for fault in self._faults:
+                if fault.what == what and fault.method in ("*", method):
+                    return self._use(fault)
         return None
 
-    def _use(self, plan: Fault) -> Fault:
-        if plan.times is not None:
-            plan.times -= 1
-            if plan.times <= 0:
-                self._plans.remove(plan)
-        return plan
+    def _use(self, fault: Fault) -> Fault:
+        if fault.times is not None:
+            fault.times -= 1
+            if fault.times <= 0:
+                self._faults.remove(fault)
+        return fault

@@ -1,4 +1,4 @@
-"""Who may do what, when a policy is given: the roles of jobs, and the permissions that calls need."""
+"""Check callers against an IAM policy: the permission of each method, and the roles that grant it."""
 
 from __future__ import annotations
 
@@ -41,39 +41,43 @@ PERMISSIONS = {
     "LoggingServiceV2.WriteLogEntries": "logging.logEntries.create",
     "LoggingServiceV2.ListLogEntries": "logging.logEntries.list",
 }
-OVERRIDES = "run.jobs.runWithOverrides"
-RUN = frozenset(name for name in PERMISSIONS.values() if name.startswith("run.")) | {OVERRIDES}
-VIEW = frozenset(name for name in RUN if name.endswith((".get", ".list")))
+RUN_WITH_OVERRIDES = "run.jobs.runWithOverrides"
+RUN_PERMISSIONS = frozenset(name for name in PERMISSIONS.values() if name.startswith("run.")) | {
+    RUN_WITH_OVERRIDES
+}
+VIEW_PERMISSIONS = frozenset(name for name in RUN_PERMISSIONS if name.endswith((".get", ".list")))
 ROLES: Mapping[str, frozenset[str]] = {
     "roles/run.invoker": frozenset({"run.jobs.run"}),
     "roles/run.jobsExecutor": frozenset({"run.jobs.run", "run.executions.cancel"}),
-    "roles/run.jobsExecutorWithOverrides": frozenset({"run.jobs.run", OVERRIDES, "run.executions.cancel"}),
-    "roles/run.viewer": VIEW,
-    "roles/run.developer": RUN - {"run.jobs.setIamPolicy"},
-    "roles/run.admin": RUN,
+    "roles/run.jobsExecutorWithOverrides": frozenset(
+        {"run.jobs.run", RUN_WITH_OVERRIDES, "run.executions.cancel"}
+    ),
+    "roles/run.viewer": VIEW_PERMISSIONS,
+    "roles/run.developer": RUN_PERMISSIONS - {"run.jobs.setIamPolicy"},
+    "roles/run.admin": RUN_PERMISSIONS,
     "roles/cloudscheduler.admin": frozenset(n for n in PERMISSIONS.values() if n.startswith("cloudscheduler.")),
     "roles/logging.viewer": frozenset({"logging.logEntries.list"}),
     "roles/logging.logWriter": frozenset({"logging.logEntries.create"}),
-    "roles/owner": frozenset(PERMISSIONS.values()) | {OVERRIDES},
+    "roles/owner": frozenset(PERMISSIONS.values()) | {RUN_WITH_OVERRIDES},
 }
-PREFIXES = ("serviceAccount:", "user:", "")
+MEMBER_PREFIXES = ("serviceAccount:", "user:", "")
 
 
 class Iam:
-    """A policy as ``gcloud projects get-iam-policy`` prints it; None allows everything.
+    """An IAM policy in the format of ``gcloud projects get-iam-policy``; None allows everything.
 
-    A binding names a role, or one permission in its place.
+    The role of a binding may also be a single permission.
     """
 
     def __init__(self, policy: Mapping[str, Any] | None) -> None:
-        self._open = policy is None
+        self._allows_everything = policy is None
         self._grants: dict[str, set[str]] = {}
         for binding in (policy or {}).get("bindings", []):
             self._grant(binding)
 
     def check(self, method: str, request: Any, principal: str) -> None:
-        """Refuse a call that the policy does not allow."""
-        if self._open or method not in PERMISSIONS:
+        """Raise PERMISSION_DENIED or UNAUTHENTICATED if the policy does not allow the call."""
+        if self._allows_everything or method not in PERMISSIONS:
             return
         if principal == "anonymous":
             raise ServiceError(
@@ -83,15 +87,15 @@ class Iam:
             )
         needed = [PERMISSIONS[method]]
         if method == "Jobs.RunJob" and "overrides" in request:
-            needed.append(OVERRIDES)
+            needed.append(RUN_WITH_OVERRIDES)
         for permission in needed:
             if not self.allows(principal, permission):
                 raise permission_denied(permission, _resource(request))
 
     def allows(self, principal: str, permission: str) -> bool:
-        if self._open:
+        if self._allows_everything:
             return True
-        members = {f"{prefix}{principal}" for prefix in PREFIXES} | {"allUsers"}
+        members = {f"{prefix}{principal}" for prefix in MEMBER_PREFIXES} | {"allUsers"}
         return any(permission in self._grants.get(member, ()) for member in members)
 
     def _grant(self, binding: Mapping[str, Any]) -> None:

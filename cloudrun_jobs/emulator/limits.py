@@ -1,4 +1,4 @@
-"""The limits of Cloud Run that a job or an override can break, checked as the service checks them.
+"""Check jobs and overrides against the limits of Cloud Run.
 
 https://cloud.google.com/run/quotas
 """
@@ -16,19 +16,19 @@ if TYPE_CHECKING:
     from google.cloud import run_v2
 
 JOB_ID = re.compile(r"[a-z](?:[-a-z0-9]*[a-z0-9])?")
-MAX_ID = 63
+MAX_JOB_ID_LENGTH = 63
 MAX_TASKS = 10_000
-MAX_TIMEOUT = 168 * 3600
+MAX_TIMEOUT_SECONDS = 168 * 3600
 MAX_RETRIES = 10
 MAX_ARGS = MAX_ENV = 1000
-MAX_ENV_LENGTH = 32_768
+MAX_ENV_BYTES = 32_768
 RESERVED_ENV = re.compile(r"PORT|K_.*|CLOUD_RUN_.*|X_GOOGLE_.*")
-UNITS = {"": 1, "k": 10**3, "M": 10**6, "G": 10**9, "Ki": 2**10, "Mi": 2**20, "Gi": 2**30}
+UNIT_BYTES = {"": 1, "k": 10**3, "M": 10**6, "G": 10**9, "Ki": 2**10, "Mi": 2**20, "Gi": 2**30}
 QUANTITY = re.compile(r"(\d+(?:\.\d+)?)(k|M|G|Ki|Mi|Gi)?")
 
 
 def check_job_id(job_id: str) -> None:
-    if not JOB_ID.fullmatch(job_id) or len(job_id) > MAX_ID:
+    if not JOB_ID.fullmatch(job_id) or len(job_id) > MAX_JOB_ID_LENGTH:
         raise invalid(
             f"Violation in CreateJobRequest.job_id: got {job_id!r}, but a job id must use only lowercase "
             "letters, digits and hyphens, must begin with a letter, may not end with a hyphen, and must be "
@@ -37,7 +37,7 @@ def check_job_id(job_id: str) -> None:
 
 
 def check_job(job: run_v2.Job) -> None:
-    """Refuse a job that the service would refuse."""
+    """Raise INVALID_ARGUMENT for a job that the service would reject."""
     template = job.template.template
     if not template.containers:
         raise invalid("Violation in Job.template.template.containers: a job needs at least one container.")
@@ -49,7 +49,7 @@ def check_job(job: run_v2.Job) -> None:
         raise _out_of_range("parallelism", job.template.parallelism, "between 0 and task_count")
     for container in template.containers:
         check_container(container)
-    _check_token(job)
+    _check_execution_token(job)
 
 
 def check_container(container: run_v2.Container) -> None:
@@ -66,8 +66,8 @@ def check_task_count(count: int) -> None:
 
 
 def check_timeout(seconds: float) -> None:
-    if not 1 <= seconds <= MAX_TIMEOUT:
-        raise _out_of_range("timeout", f"{seconds:g}s", f"between 1s and {MAX_TIMEOUT}s")
+    if not 1 <= seconds <= MAX_TIMEOUT_SECONDS:
+        raise _out_of_range("timeout", f"{seconds:g}s", f"between 1s and {MAX_TIMEOUT_SECONDS}s")
 
 
 def check_args(args: Iterable[str]) -> None:
@@ -91,18 +91,18 @@ def check_env(env: Iterable[run_v2.EnvVar]) -> None:
 
 
 def memory_bytes(container: run_v2.Container) -> int:
-    """The memory limit of a container in bytes."""
+    """Return the memory limit of a container in bytes."""
     text = container.resources.limits.get("memory", "512Mi")
     match = QUANTITY.fullmatch(text)
     if match is None:
         raise invalid(f"Invalid value specified for memory: {text!r} is not a quantity such as 512Mi.")
-    return int(float(match[1]) * UNITS[match[2] or ""])
+    return int(float(match[1]) * UNIT_BYTES[match[2] or ""])
 
 
 def _check_variable(variable: run_v2.EnvVar) -> None:
     if not variable.name or "=" in variable.name or "\0" in variable.name:
         raise invalid(f"Violation in env: {variable.name!r} is not the name of an environment variable.")
-    if len(variable.name) > MAX_ENV_LENGTH or len(variable.value.encode()) > MAX_ENV_LENGTH:
+    if len(variable.name) > MAX_ENV_BYTES or len(variable.value.encode()) > MAX_ENV_BYTES:
         raise invalid(
             f"Violation in env: the name and the value of {variable.name[:60]!r} may be 32768 bytes long."
         )
@@ -110,9 +110,9 @@ def _check_variable(variable: run_v2.EnvVar) -> None:
         raise invalid(f"Violation in env: the value of {variable.name!r} holds a NUL byte.")
 
 
-def _check_token(job: run_v2.Job) -> None:
+def _check_execution_token(job: run_v2.Job) -> None:
     token = job.start_execution_token or job.run_execution_token
-    if token and len(job.name.rpartition("/")[2]) + len(token) >= MAX_ID:
+    if token and len(job.name.rpartition("/")[2]) + len(token) >= MAX_JOB_ID_LENGTH:
         raise invalid(
             "Violation in Job: the job id and the execution token together must be less than 63 characters."
         )

@@ -1,4 +1,4 @@
-"""The RPCs that the emulator answers. Their http rules are those in the clients' own REST transports."""
+"""The RPCs that the emulator serves. Their HTTP rules come from the clients' own REST transports."""
 
 from __future__ import annotations
 
@@ -107,14 +107,14 @@ def _scheduler(scheduler: ScheduledJobs) -> Iterator[Method]:
 
 
 def _logging(logs: LogStore) -> Iterator[Method]:
-    # The Logging client has no REST transport to take these from.
+    # The Logging client has no REST transport with these rules.
     write, read = Route("post", "/v2/entries:write", "*"), Route("post", "/v2/entries:list", "*")
     yield Method(LOGGING, "WriteLogEntries", WriteLogEntriesRequest, _plain(logs.write), [write])
     yield Method(LOGGING, "ListLogEntries", ListLogEntriesRequest, _plain(logs.listed), [read])
 
 
 def _plain(handle: Callable[[Any], Any]) -> Handle:
-    """Work that is the same whoever asks for it."""
+    """Adapt a handler that does not depend on the caller."""
     return lambda request, _: handle(request)
 
 

@@ -1,4 +1,4 @@
-"""Resource names: ``projects/P/locations/R/jobs/J/executions/E/tasks/T`` taken apart and put together."""
+"""Parse and build resource names: ``projects/P/locations/R/jobs/J/executions/E/tasks/T``."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ from dataclasses import dataclass
 
 
 class MalformedName(ValueError):
-    """The text is not the resource name that the method asks for."""
+    """The text is not a resource name of the expected form."""
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
-    """A project and a region: where every resource lives."""
+class Location:
+    """A project and a region, the parent of every resource."""
 
     project: str
     region: str
@@ -26,17 +26,17 @@ class Place:
         return f"{self}/operations/{operation_id}"
 
 
-def place_of(name: str) -> Place:
-    """The place in any resource name."""
+def location_of(name: str) -> Location:
+    """Return the location in any resource name."""
     parts = name.split("/")
     if len(parts) < 4 or parts[0] != "projects" or parts[2] != "locations" or not (parts[1] and parts[3]):
         raise MalformedName(f"expected projects/PROJECT/locations/REGION…, got {name!r}")
-    return Place(parts[1], parts[3])
+    return Location(parts[1], parts[3])
 
 
 def check(name: str, *collections: str) -> str:
-    """Refuse a name that is not a place followed by exactly these collections."""
-    place_of(name)
+    """Return the name if it is a location followed by exactly these collections, else raise `MalformedName`."""
+    location_of(name)
     parts = name.split("/")[4:]
     if tuple(parts[::2]) != collections or len(parts) != 2 * len(collections) or not all(parts):
         shape = "".join(f"/{collection}/ID" for collection in collections)
@@ -45,16 +45,16 @@ def check(name: str, *collections: str) -> str:
 
 
 def short(name: str) -> str:
-    """The last part of a name: what Cloud Run calls the id."""
+    """Return the last part of a name, which Cloud Run calls the id."""
     return name.rpartition("/")[2]
 
 
 def parent(name: str) -> str:
-    """The resource that this one belongs to: of an execution, its job."""
+    """Return the name of the parent resource: the job of an execution."""
     return name.rsplit("/", 2)[0]
 
 
 def matches(pattern: str, name: str) -> bool:
-    """Whether a parent, which may hold ``-`` for any id, covers a name."""
-    wanted, got = pattern.split("/"), name.split("/")
-    return len(wanted) == len(got) and all(w in ("-", g) for w, g in zip(wanted, got, strict=True))
+    """Return True if the name matches the pattern, in which ``-`` stands for any id."""
+    expected, got = pattern.split("/"), name.split("/")
+    return len(expected) == len(got) and all(e in ("-", g) for e, g in zip(expected, got, strict=True))

@@ -1,4 +1,4 @@
-"""An emulator as an object: started and stopped, with its clock, its faults and its logs at hand."""
+"""The `Emulator`: start and stop the services, and control their clock, faults and logs."""
 
 from __future__ import annotations
 
@@ -7,26 +7,32 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, Self
 
 from cloudrun_jobs.emulator.application import Application
-from cloudrun_jobs.emulator.archive import Archive
 from cloudrun_jobs.emulator.clients import Clients
 from cloudrun_jobs.emulator.clock import Clock
 from cloudrun_jobs.emulator.config import Config
 from cloudrun_jobs.emulator.engine.core import Engine
-from cloudrun_jobs.emulator.engine.course import Platform
+from cloudrun_jobs.emulator.engine.lifecycle import Platform
 from cloudrun_jobs.emulator.engine.secrets import Secrets
 from cloudrun_jobs.emulator.engine.store import Store
-from cloudrun_jobs.emulator.faces.controls import BEGINNING, CERTIFICATES, DISCOVERY, KEYS, Controls
-from cloudrun_jobs.emulator.faces.grpc_face import GrpcFace, PortInUse
-from cloudrun_jobs.emulator.faces.http_face import HttpFace
-from cloudrun_jobs.emulator.faces.knative import face as knative
-from cloudrun_jobs.emulator.faces.page import EXECUTION, Page
-from cloudrun_jobs.emulator.faces.rest_face import RestFace
 from cloudrun_jobs.emulator.faults import Faults
+from cloudrun_jobs.emulator.frontends.admin_api import (
+    CERTIFICATES_PATH,
+    DISCOVERY_PATH,
+    KEYS_PATH,
+    PATH_PREFIX,
+    AdminApi,
+)
+from cloudrun_jobs.emulator.frontends.console import EXECUTION_PREFIX, Console
+from cloudrun_jobs.emulator.frontends.grpc_frontend import GrpcFrontend, PortInUse
+from cloudrun_jobs.emulator.frontends.http_frontend import HttpFrontend
+from cloudrun_jobs.emulator.frontends.knative import frontend as knative
+from cloudrun_jobs.emulator.frontends.rest_frontend import RestFrontend
 from cloudrun_jobs.emulator.iam import Iam
 from cloudrun_jobs.emulator.logs.store import LogStore
 from cloudrun_jobs.emulator.methods import methods
+from cloudrun_jobs.emulator.persistence import Persistence
 from cloudrun_jobs.emulator.processes.spawner import Spawner
-from cloudrun_jobs.emulator.scheduler.delivery import Courier
+from cloudrun_jobs.emulator.scheduler.delivery import HttpDelivery
 from cloudrun_jobs.emulator.scheduler.jobs import ScheduledJobs
 from cloudrun_jobs.emulator.scheduler.logs import DeliveryLog
 from cloudrun_jobs.emulator.service import Service
@@ -58,24 +64,26 @@ class Emulator:
         self.tokens = Tokens()
         iam = Iam(config.iam)
         self._state: State | None = None
-        self._courier = Courier(self.clock, self.tokens, lambda request: self._application.deliver(request))
-        self.scheduler = ScheduledJobs(self.clock, self._courier, DeliveryLog(self.logs), self.faults)
+        self._http_delivery = HttpDelivery(
+            self.clock, self.tokens, lambda request: self._application.deliver(request)
+        )
+        self.scheduler = ScheduledJobs(self.clock, self._http_delivery, DeliveryLog(self.logs), self.faults)
         self._spawner = Spawner()
         platform = Platform(config, self.clock, self._spawner, self.logs, Secrets(config.secrets), self.faults)
         self._engine = Engine(platform, iam, Store())
         self._service = Service(methods(self._engine, self.scheduler, self.logs), self.faults, iam)
-        self._application = Application(RestFace(self._service), self.tokens, self._pages())
-        self._http = HttpFace(self._application)
-        self._grpc = GrpcFace(self._service, self.tokens)
+        self._application = Application(RestFrontend(self._service), self.tokens, self._handlers())
+        self._http = HttpFrontend(self._application)
+        self._grpc = GrpcFrontend(self._service, self.tokens)
 
     @property
     def grpc(self) -> str:
-        """Where gRPC is served, as ``127.0.0.1:PORT``."""
+        """The gRPC address, ``127.0.0.1:PORT``."""
         return f"127.0.0.1:{self._grpc.port}"
 
     @property
     def http(self) -> str:
-        """Where HTTP is served, as ``http://127.0.0.1:PORT``."""
+        """The HTTP address, ``http://127.0.0.1:PORT``."""
         return f"http://127.0.0.1:{self._http.port}"
 
     @cached_property
@@ -85,51 +93,51 @@ class Emulator:
 
     @property
     def services(self) -> dict[str, run_v2.Service]:
-        """The services that can be read, by full name; put there what a test needs."""
-        return self._engine.services.kept
+        """The services that GetService returns, by full name. Add the services that a test needs."""
+        return self._engine.services.by_name
 
     @property
     def calls(self) -> Counter[str]:
-        """How many calls came of each method, ``Jobs.RunJob``; `clear()` it to count from here."""
+        """The number of calls per method, ``Jobs.RunJob``. Call `clear()` on it to restart the count."""
         return self._service.calls
 
     @property
-    def guardian_pid(self) -> int:
-        """The process that owns those of all tasks."""
-        return self._spawner.guardian_pid
+    def supervisor_pid(self) -> int:
+        """The id of the process that owns the processes of all tasks."""
+        return self._spawner.supervisor_pid
 
     def prune(self, execution: str) -> None:
-        """Drop a finished execution by its name, as if it had grown old."""
+        """Drop a finished execution by name, as the service does when its retention ends."""
         self._engine.executions.prune(execution)
 
     def maintain(self, execution: str, seconds: float = 10.0) -> None:
-        """Announce a move to another machine to the tasks of an execution: SIGTSTP, and SIGCONT after it."""
+        """Simulate maintenance of the machine: send SIGTSTP to the execution's tasks, and SIGCONT afterwards."""
         self._engine.signal(execution, signal.SIGTSTP)
         self.clock.call_later(seconds, lambda: self._engine.signal(execution, signal.SIGCONT))
 
-    def on_delivery(self, uri: str, answer: Callable[[Request], Response]) -> None:
-        """Have a function answer what Cloud Scheduler delivers to this URI."""
-        self._courier.functions[uri] = answer
+    def on_delivery(self, uri: str, handler: Callable[[Request], Response]) -> None:
+        """Handle Cloud Scheduler's deliveries to this URI with a function."""
+        self._http_delivery.handlers[uri] = handler
 
     def _restore(self, state: State) -> None:
-        """Take up what was kept, and keep what changes from now on."""
-        archive = Archive(state)
-        archive.restore(self._engine.store, self.scheduler, self.clock.now())
-        self._engine.store.keep, self._engine.store.forget = archive.keep, archive.forget
-        self.scheduler.keep, self.scheduler.forget = archive.keep_scheduled, archive.forget_scheduled
+        """Restore the saved state, and save changes from now on."""
+        persistence = Persistence(state)
+        persistence.restore(self._engine.store, self.scheduler, self.clock.now())
+        self._engine.store.save, self._engine.store.remove = persistence.save, persistence.remove
+        self.scheduler.save, self.scheduler.remove = persistence.save_scheduled, persistence.remove_scheduled
         self._state = state
 
-    def _pages(self) -> dict[str, Callable[[Request, Caller], Response]]:
-        controls = Controls(self)
-        page = Page(self._engine, self.scheduler, self.logs)
+    def _handlers(self) -> dict[str, Callable[[Request, Caller], Response]]:
+        admin_api = AdminApi(self)
+        console = Console(self._engine, self.scheduler, self.logs)
         return {
-            "/": page.overview,
-            EXECUTION: page.execution,
-            knative.BEGINNING: knative.KnativeFace(self._service, self._engine.executions).respond,
-            BEGINNING: controls.respond,
-            CERTIFICATES: controls.certificates,
-            KEYS: controls.keys,
-            DISCOVERY: controls.discovery,
+            "/": console.overview,
+            EXECUTION_PREFIX: console.execution,
+            knative.PATH_PREFIX: knative.KnativeFrontend(self._service, self._engine.executions).respond,
+            PATH_PREFIX: admin_api.respond,
+            CERTIFICATES_PATH: admin_api.certificates,
+            KEYS_PATH: admin_api.keys,
+            DISCOVERY_PATH: admin_api.discovery,
         }
 
     def start(self) -> Self:
@@ -140,7 +148,7 @@ class Emulator:
         except PortInUse:
             self._close_state()
             raise
-        self._courier.issuer = self.http
+        self._http_delivery.issuer = self.http
         self._spawner.open()
         self.clock.start()
         return self
@@ -158,10 +166,10 @@ class Emulator:
             self._state.close()
 
     def stop(self) -> None:
-        """Stop serving, and end every task."""
+        """Stop serving and kill every task."""
         if "clients" in vars(self):
             self.clients.close()
-        self._courier.close()
+        self._http_delivery.close()
         self.clock.stop()
         self._service.close()
         self._engine.close()

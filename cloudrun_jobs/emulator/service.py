@@ -1,4 +1,4 @@
-"""The one road of every call, whichever protocol it came in: permission, faults, the work, faults again."""
+"""Dispatch every call, from any frontend: check the permission, inject faults, do the work."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ ANONYMOUS = "anonymous"
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """Who calls, as the bearer token says."""
+    """The caller of an RPC, identified by the bearer token."""
 
     principal: str = ANONYMOUS
 
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """An http rule: ``{job.name=projects/*/locations/*/jobs/*}`` in the URI fills a field of the request."""
+    """An HTTP rule: ``{job.name=projects/*/locations/*/jobs/*}`` in the URI sets a field of the request."""
 
     verb: str
     uri: str
@@ -34,17 +34,17 @@ class Route:
 
 @dataclass(frozen=True, slots=True)
 class Method:
-    """An RPC: what goes in, what comes out, and who does the work."""
+    """An RPC: its request class, its handler and its HTTP rules."""
 
     service: str
     rpc: str
-    request: Any  # A message class, of proto-plus or plain protobuf.
+    request: Any  # A message class of proto-plus or plain protobuf.
     handle: Callable[[Any, Caller], Any]
     routes: Sequence[Route] = ()
 
     @property
     def key(self) -> str:
-        """How plans and permissions call it: ``Jobs.RunJob``."""
+        """The name used by faults and permissions: ``Jobs.RunJob``."""
         return f"{self.service.rpartition('.')[2]}.{self.rpc}"
 
 
@@ -54,29 +54,29 @@ class Service:
         self._faults = faults
         self._iam = iam
         self._closing = threading.Event()
-        self._counting = threading.Lock()
+        self._calls_lock = threading.Lock()
         self.calls: Counter[str] = Counter()
         faults.methods = frozenset(self.methods)
 
     def call(self, key: str, request: Any, caller: Caller) -> Any:
-        with self._counting:
+        with self._calls_lock:
             self.calls[key] += 1
         self._iam.check(key, request, caller.principal)
-        self._faults.before(key)
-        late = self._faults.late_by(key)
+        self._faults.raise_before(key)
+        delay = self._faults.take_delay(key)
         response = self.methods[key].handle(request, caller)
-        if late:
-            self._closing.wait(late)
-        self._faults.after(key)
+        if delay:
+            self._closing.wait(delay)
+        self._faults.raise_after(key)
         return response
 
     def close(self) -> None:
-        """Let go of the callers whom a fault keeps waiting."""
+        """Release the calls that a fault delays."""
         self._closing.set()
 
 
 def raw(message: Any) -> Any:
-    """The protobuf message inside one of proto-plus, or the message itself."""
+    """Return the protobuf message inside a proto-plus message, or the message itself."""
     return type(message).pb(message) if hasattr(type(message), "pb") else message
 
 

@@ -1,4 +1,4 @@
-"""What survives a restart: jobs, executions and scheduler jobs in a SQLite file, each as its own message."""
+"""Store serialised messages in a SQLite file that survives a restart."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ SCHEMA = "CREATE TABLE IF NOT EXISTS messages (name TEXT PRIMARY KEY, kind TEXT 
 
 
 class State:
-    """Messages by name, in the order in which they were first kept."""
+    """Messages by name, in the order in which they were first saved."""
 
     def __init__(self, directory: Path) -> None:
         self._lock = threading.Lock()
@@ -28,18 +28,18 @@ class State:
                 f"expected a directory for the state at {str(directory)!r} that no other emulator uses: {error}"
             ) from error
 
-    def keep(self, kind: str, name: str, body: bytes) -> None:
+    def save(self, kind: str, name: str, body: bytes) -> None:
         with self._lock:
             self._database.execute(
                 "INSERT INTO messages VALUES (?, ?, ?) ON CONFLICT (name) DO UPDATE SET body = excluded.body",
                 (name, kind, body),
             )
 
-    def forget(self, name: str) -> None:
+    def remove(self, name: str) -> None:
         with self._lock:
             self._database.execute("DELETE FROM messages WHERE name = ?", (name,))
 
-    def read(self, kind: str) -> Iterator[Any]:
+    def load(self, kind: str) -> Iterator[Any]:
         with self._lock:
             query = "SELECT body FROM messages WHERE kind = ? ORDER BY rowid"
             rows = self._database.execute(query, (kind,)).fetchall()
@@ -53,10 +53,10 @@ class State:
 def _open(path: Path) -> sqlite3.Connection:
     database = sqlite3.connect(path, check_same_thread=False, isolation_level=None, timeout=0.5)
     try:
-        # One emulator at a time: two would each hold the other's executions for interrupted.
+        # One emulator at a time: a second one would mark the running executions of the first as interrupted.
         database.execute("PRAGMA locking_mode = EXCLUSIVE")
         database.execute("PRAGMA journal_mode = WAL")
-        # What counts is to survive the end of this process, not that of the machine.
+        # The file must survive a crash of this process, not of the machine.
         database.execute("PRAGMA synchronous = OFF")
         database.execute(SCHEMA)
     except sqlite3.Error:

@@ -1,4 +1,4 @@
-"""The tokens that callers bring, and those that Cloud Scheduler attaches, signed by a key published here."""
+"""Identify callers by their tokens, and issue the tokens of Cloud Scheduler, signed by a published key."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 from google.auth import crypt, jwt
 
-LIFETIME = 3600
+ID_TOKEN_LIFETIME = 3600  # seconds
 KEY_ID = "emulator"
 
 
@@ -26,7 +26,7 @@ class Tokens:
         self._lock = threading.Lock()
 
     def access_token(self, email: str) -> str:
-        """The OAuth access token of an account. It is opaque, as Google's are."""
+        """Return the OAuth access token of an account; it is opaque, like Google's."""
         with self._lock:
             if email not in self._issued:
                 self._issued[email] = f"ya29.emulator-{secrets.token_urlsafe(24)}"
@@ -34,7 +34,7 @@ class Tokens:
             return self._issued[email]
 
     def id_token(self, email: str, audience: str, issuer: str) -> str:
-        """An OIDC token with the claims of one that Google signs for a service account."""
+        """Return an OIDC token with the claims that Google signs for a service account."""
         now = int(time.time())
         claims = {
             "iss": issuer,
@@ -44,19 +44,19 @@ class Tokens:
             "email": email,
             "email_verified": True,
             "iat": now,
-            "exp": now + LIFETIME,
+            "exp": now + ID_TOKEN_LIFETIME,
         }
         return bytes(jwt.encode(self._signer(), claims)).decode()  # type: ignore[no-untyped-call]
 
     def principal(self, authorization: str) -> str | None:
-        """Whom an ``Authorization`` header speaks for; None when it speaks for nobody we know."""
+        """Return the account of an ``Authorization`` header, or None if the token is unknown."""
         scheme, _, token = authorization.partition(" ")
         if scheme.lower() != "bearer":
             return None
-        return self._accounts.get(token) or _subject(token)
+        return self._accounts.get(token) or _jwt_issuer(token)
 
     def public_keys(self) -> dict[str, str]:
-        """The public key in PEM by its id, as google-auth asks for it."""
+        """Return the public key in PEM by its id, the format that google-auth expects."""
         pem = (
             self._private_key()
             .public_key()
@@ -65,7 +65,7 @@ class Tokens:
         return {KEY_ID: pem.decode()}
 
     def keys(self) -> dict[str, Any]:
-        """The public key as a JSON Web Key Set."""
+        """Return the public key as a JSON Web Key Set."""
         numbers = self._private_key().public_key().public_numbers()
         key = {
             "kty": "RSA",
@@ -87,14 +87,14 @@ class Tokens:
 
     def _private_key(self) -> rsa.RSAPrivateKey:
         with self._lock:
-            # Made when first needed: it takes a tenth of a second, which most tests need not spend.
+            # Generated on first use: it takes a tenth of a second, and most tests do not need it.
             if self._key is None:
                 self._key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
             return self._key
 
 
-def _subject(token: str) -> str | None:
-    """The account in a JWT that clients sign themselves. The signature is not checked: nobody is kept out."""
+def _jwt_issuer(token: str) -> str | None:
+    """Return the issuer of a self-signed JWT. The signature is not verified: the emulator trusts every caller."""
     try:
         payload = token.split(".")[1]
         claims = json.loads(base64.urlsafe_b64decode(payload + "=" * (-len(payload) % 4)))

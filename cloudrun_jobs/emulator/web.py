@@ -1,4 +1,4 @@
-"""A request and a response of HTTP, as every face that speaks it passes them around."""
+"""HTTP requests and responses, shared by the HTTP frontends and Cloud Scheduler's deliveries."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ if TYPE_CHECKING:
 @dataclass(frozen=True, slots=True)
 class Request:
     verb: str  # In upper case.
-    path: str  # As sent, with what is escaped in it.
+    path: str  # As sent, still percent-encoded.
     host: str = ""
     query: tuple[tuple[str, str], ...] = ()
     headers: Mapping[str, str] = field(default_factory=dict)  # Names in lower case.
     body: bytes = b""
 
     @classmethod
-    def to(cls, verb: str, url: str, headers: Mapping[str, str], body: bytes) -> Request:
+    def from_url(cls, verb: str, url: str, headers: Mapping[str, str], body: bytes) -> Request:
         parts = urlsplit(url)
         query = tuple(parse_qsl(parts.query, keep_blank_values=True))
         lower = {name.lower(): value for name, value in headers.items()}
         return cls(verb, parts.path or "/", parts.netloc or lower.get("host", ""), query, lower, body)
 
-    def argument(self, name: str, default: str = "") -> str:
+    def parameter(self, name: str, default: str = "") -> str:
         return dict(self.query).get(name, default)
 
 

@@ -1,8 +1,8 @@
-"""Airflow's own Cloud Run hook and operator against an emulator, in a virtual environment of their own.
+"""Run Airflow's Cloud Run hook and operator against an emulator, in a separate virtual environment.
 
-Install ``apache-airflow-providers-google`` there, and name the Python that has the emulator:
-``python tests/emulator/airflow_client.py /path/to/python``. It is a program and not a test module, for
-Airflow and Django do not go well into one environment.
+Install ``apache-airflow-providers-google`` there, and pass the Python that has the emulator:
+``python tests/emulator/airflow_client.py /path/to/python``. This is a program and not a test module, because
+Airflow and Django conflict in one environment.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ JOB = {"template": {"template": {"containers": [TASK], "max_retries": 0}}}
 
 @contextlib.contextmanager
 def emulator(python):
-    """An emulator in its own process; gives its HTTP address."""
+    """Run an emulator in its own process; yield its HTTP address."""
     command = [python, "-m", "cloudrun_jobs.emulator", "--port", "0", "--grpc-port", "0", "--json", "--grace", "1"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         try:
@@ -34,7 +34,7 @@ def emulator(python):
 
 @contextlib.contextmanager
 def connected(address):
-    """Airflow as it is, but for where it calls and with which credentials."""
+    """Replace only the endpoint and the credentials of Airflow's hook."""
     from airflow.providers.google.cloud.hooks.cloud_run import CloudRunHook
     from google.auth.credentials import AnonymousCredentials
 
@@ -49,7 +49,7 @@ def connected(address):
 
 
 def without_connection(original):
-    """A hook that does not look for a connection in Airflow's database, and speaks REST."""
+    """Return a hook constructor that skips the connection in Airflow's database and uses REST."""
 
     def init(self, gcp_conn_id="google_cloud_default", impersonation_chain=None, transport=None, **kwargs):
         with mock.patch("airflow.providers.google.common.hooks.base_google.GoogleBaseHook.get_connection"):
@@ -74,18 +74,18 @@ def execute(job_name, overrides=None):
 
 
 def failure(job_name, overrides):
-    """What Airflow says about a run that fails."""
+    """Return Airflow's error message for a failing run."""
     from airflow.providers.common.compat.sdk import AirflowException
 
     try:
         execute(job_name, overrides)
     except AirflowException as error:
         return f"{error} {error.__cause__}"
-    raise AssertionError("a task that exits 3 passed for a success")
+    raise AssertionError("expected a task that exits 3 to fail")
 
 
-def say(*words):
-    sys.stdout.write(" ".join(map(str, words)) + "\n")
+def report(*values):
+    sys.stdout.write(" ".join(map(str, values)) + "\n")
 
 
 def main(python):
@@ -95,23 +95,23 @@ def main(python):
         hook = CloudRunHook()
         created = hook.create_job(job_name="work", job=JOB, region=REGION, project_id=PROJECT)
         assert created.name == f"projects/{PROJECT}/locations/{REGION}/jobs/work"
-        say("created", created.name)
+        report("created", created.name)
 
         listed = [job.name for job in hook.list_jobs(region=REGION, project_id=PROJECT)]
         assert listed == [created.name]
-        say("listed", len(listed))
+        report("listed", len(listed))
 
         done = execute("work", {"container_overrides": [{"args": ["-c", "exit 0"]}], "task_count": 2})
         assert done["execution_count"] == 1
-        say("executed", done["latest_created_execution"]["name"])
+        report("executed", done["latest_created_execution"]["name"])
 
         message = failure("work", {"container_overrides": [{"args": ["-c", "exit 3"]}]})
         assert "exit code: 3" in message
-        say("failed as it should")
+        report("failed as expected")
 
         hook.delete_job(job_name="work", region=REGION, project_id=PROJECT)
         assert list(hook.list_jobs(region=REGION, project_id=PROJECT)) == []
-        say("deleted")
+        report("deleted")
 
 
 if __name__ == "__main__":

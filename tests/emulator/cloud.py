@@ -1,8 +1,7 @@
-"""Jobs to run on an emulator, and how to wait for what they do."""
+"""Declare and run jobs on an emulator, and wait for their outcome."""
 
 from __future__ import annotations
 
-import threading
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -16,20 +15,20 @@ if TYPE_CHECKING:
     from cloudrun_jobs.emulator import Emulator
 
 PLACE = "projects/acme/locations/europe-west4"
-PATIENCE = 30.0
+DEFAULT_TIMEOUT = 30.0  # seconds
 
 
-def eventually(look: Callable[[], Any], within: float = PATIENCE) -> Any:
-    """What `look` finds, asked again and again until it finds something."""
-    deadline, pause = time.monotonic() + within, threading.Event()
-    while not (found := look()):
-        assert time.monotonic() < deadline, f"nothing within {within} s"
-        pause.wait(0.02)
-    return found
+def eventually(probe: Callable[[], Any], timeout: float = DEFAULT_TIMEOUT) -> Any:
+    """Poll `probe` until its result is true, and return the result."""
+    deadline = time.monotonic() + timeout
+    while not (result := probe()):
+        assert time.monotonic() < deadline, f"no result within {timeout} s"
+        time.sleep(0.02)
+    return result
 
 
 def job(*command: str, retries: int = 0, timeout: timedelta | str | None = None, **template: Any) -> run_v2.Job:
-    """A job of one container that runs this command."""
+    """Return a job with one container that runs this command."""
     container = run_v2.Container(image=template.pop("image", "app"), command=list(command))
     container.env = [run_v2.EnvVar(name=k, value=v) for k, v in template.pop("env", {}).items()]
     task = run_v2.TaskTemplate(containers=[container], max_retries=retries)
@@ -39,13 +38,13 @@ def job(*command: str, retries: int = 0, timeout: timedelta | str | None = None,
 
 
 def script(text: str, **options: Any) -> run_v2.Job:
-    """A job that runs a shell script."""
+    """Return a job that runs a shell script."""
     return job("/bin/sh", "-c", text, **options)
 
 
 @dataclass
 class Cloud:
-    """An emulator seen through its gRPC clients."""
+    """An emulator, accessed through its gRPC clients."""
 
     emulator: Emulator
 
@@ -58,7 +57,7 @@ class Cloud:
         return self.emulator.clients.jobs.run_job(run_v2.RunJobRequest(name=name, overrides=overrides or None))
 
     def finish(self, declared: run_v2.Job, job_id: str = "work", **overrides: Any) -> run_v2.Execution:
-        """Create the job, run it, and return its execution when that is over, however it went."""
+        """Create the job, run it, and return its execution when it has finished, successfully or not."""
         return self.outcome(self.start(declared, job_id, **overrides).metadata.name)
 
     def execution(self, name: str) -> run_v2.Execution:
@@ -68,20 +67,20 @@ class Cloud:
         return eventually(lambda: _if_done(self.execution(name)))
 
     def running(self, name: str) -> run_v2.Execution:
-        """The execution as soon as its first task runs."""
+        """Return the execution when its first task runs."""
         return eventually(lambda: _if_started(self.execution(name)))
 
     def tasks(self, name: str) -> list[run_v2.Task]:
         return list(self.emulator.clients.tasks.list_tasks(parent=name))
 
     def output(self, stream: str = "stdout") -> list[str]:
-        """The lines that tasks wrote."""
+        """Return the lines that tasks wrote."""
         name = f"projects/acme/logs/run.googleapis.com%2F{stream}"
         return [entry.text_payload for entry in self.emulator.logs.all() if entry.log_name == name]
 
 
 def job_of(execution: run_v2.Execution) -> str:
-    """The full name of the job; the execution itself holds the short one."""
+    """Return the full name of the job; the execution's own field is the short id."""
     return execution.name.partition("/executions/")[0]
 
 

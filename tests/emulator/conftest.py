@@ -1,4 +1,4 @@
-"""An emulator for every test that asks for one."""
+"""Fixtures: an emulator per test, and its gRPC clients."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The real gcloud as a command, pointed at an emulator as its HTTP proxy."""
+"""Run the real gcloud, with an emulator as its HTTP proxy."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ NEEDS_GCLOUD = pytest.mark.skipif(shutil.which("gcloud") is None, reason="gcloud
 
 @dataclass
 class Gcloud:
-    """Calls gcloud with a configuration of its own."""
+    """Calls gcloud with a separate configuration."""
 
     http: str
     directory: Path
 
     def __call__(self, *args: str, succeeds: bool = True) -> Any:
-        """Run it and return what it printed in JSON; with `succeeds` false, what it wrote on stderr."""
+        """Run gcloud and return its JSON output; if `succeeds` is false, return stderr."""
         done = subprocess.run(
             ["gcloud", *args, "--format=json"], capture_output=True, text=True, timeout=90, env=self.environment()
         )
@@ -34,7 +34,7 @@ class Gcloud:
         return json.loads(done.stdout) if done.stdout.strip() else None
 
     def environment(self) -> dict[str, str]:
-        """The variables of a process that calls it."""
+        """Return the environment for gcloud."""
         port = self.http.rpartition(":")[2]
         settings = {
             "CLOUDSDK_CONFIG": str(self.directory),
@@ -44,7 +44,7 @@ class Gcloud:
             "CLOUDSDK_CORE_DISABLE_USAGE_REPORTING": "1",
             "CLOUDSDK_COMPONENT_MANAGER_DISABLE_UPDATE_CHECK": "1",
             "CLOUDSDK_RUN_REGION": REGION,
-            # Regional calls put the region in front of the host, so only a proxy can receive them.
+            # Regional calls prefix the host with the region, so only a proxy can receive them.
             "CLOUDSDK_API_ENDPOINT_OVERRIDES_RUN": "http://run.googleapis.com/",
             "CLOUDSDK_API_ENDPOINT_OVERRIDES_CLOUDSCHEDULER": "http://cloudscheduler.googleapis.com/",
             "CLOUDSDK_API_ENDPOINT_OVERRIDES_LOGGING": "http://logging.googleapis.com/",

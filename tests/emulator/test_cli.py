@@ -1,4 +1,4 @@
-"""The command line, as its own process."""
+"""The command line, run as a process."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ COMMAND = [sys.executable, "-m", "cloudrun_jobs.emulator", "--port", "0", "--grp
 
 @contextlib.contextmanager
 def serving(*options, command=COMMAND, **environment):
-    """An emulator as a process, and the addresses that its one line names."""
+    """Run an emulator as a process; yield the process and the addresses that it prints."""
     with subprocess.Popen(
         [*command, *options], stdout=subprocess.PIPE, text=True, cwd=ROOT, env={**os.environ, **environment}
     ) as process:
@@ -36,7 +36,7 @@ def serving(*options, command=COMMAND, **environment):
 
 
 def start_task(address, tmp_path):
-    """Start a task that does not want to end; return its process id."""
+    """Start a task that ignores SIGTERM; return its process id."""
     clients = Clients(address)
     written = tmp_path / "pid"
     declared = script(f"trap '' TERM HUP INT; echo $$ > {written}; while :; do sleep 1; done")
@@ -47,8 +47,8 @@ def start_task(address, tmp_path):
     return int(pid)
 
 
-def test_ready_line():
-    """One line of JSON says where it serves, and it serves there by then."""
+def test_ready_line_names_serving_addresses():
+    """The emulator prints one line of JSON with the addresses that it already serves."""
     with serving() as (_, addresses):
         assert set(addresses) == {"grpc", "http"}
         assert addresses["http"].startswith("http://127.0.0.1:")
@@ -58,8 +58,8 @@ def test_ready_line():
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_stopped_by_a_signal(number, tmp_path):
-    """Ctrl-C stops it with success, and ends every task."""
+def test_signal_stops_emulator_and_tasks(number, tmp_path):
+    """SIGINT and SIGTERM stop the emulator with exit status 0 and kill every task."""
     with serving() as (process, addresses):
         pid = start_task(addresses["grpc"], tmp_path)
         process.send_signal(number)
@@ -68,8 +68,8 @@ def test_stopped_by_a_signal(number, tmp_path):
         assert not alive(pid)
 
 
-def test_killed(tmp_path):
-    """After SIGKILL of the emulator none of its tasks is left."""
+def test_sigkill_leaves_no_tasks(tmp_path):
+    """After SIGKILL of the emulator, none of its tasks is left."""
     with serving() as (process, addresses):
         pid = start_task(addresses["grpc"], tmp_path)
         process.kill()
@@ -78,8 +78,8 @@ def test_killed(tmp_path):
     assert not alive(pid)
 
 
-def test_port_in_use():
-    """A port that is taken is one line on stderr."""
+def test_used_port_is_reported():
+    """A used HTTP port is reported in one line on stderr."""
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = str(taken.getsockname()[1])
         command = [*COMMAND[:3], "--port", port, "--grpc-port", "0"]
@@ -89,8 +89,8 @@ def test_port_in_use():
     assert done.stderr == f"cloudrun_emulator: port {port} is in use; choose another, or 0 for any free one\n"
 
 
-def test_grpc_port_in_use():
-    """So is one that is taken from gRPC."""
+def test_used_grpc_port_is_reported():
+    """A used gRPC port is reported in one line on stderr."""
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = str(taken.getsockname()[1])
         command = [*COMMAND[:3], "--port", "0", "--grpc-port", port]
@@ -110,8 +110,8 @@ def test_grpc_port_in_use():
         (["--secrets", "/nowhere.json"], "expected a readable JSON file at '/nowhere.json'"),
     ],
 )
-def test_wrong_option(options, message):
-    """An option that cannot be used is one line that says what was expected."""
+def test_invalid_option_is_reported(options, message):
+    """An invalid option is reported in one line that names the expected value."""
     done = subprocess.run([*COMMAND, *options], capture_output=True, text=True, cwd=ROOT, timeout=60)
 
     assert done.returncode == 1
@@ -119,7 +119,7 @@ def test_wrong_option(options, message):
     assert done.stderr.count("\n") == 1
 
 
-def test_without_django():
+def test_runs_without_django():
     """The emulator starts where Django cannot be imported."""
     block = (
         "import sys; sys.modules['django'] = None; from cloudrun_jobs.emulator.cli import main; sys.exit(main())"
@@ -133,8 +133,8 @@ def test_without_django():
         clients.close()
 
 
-def test_management_command():
-    """manage.py cloudrun_emulator is the same emulator."""
+def test_management_command_serves_emulator():
+    """``manage.py cloudrun_emulator`` serves the same emulator."""
     command = [sys.executable, "-m", "django", "cloudrun_emulator", *COMMAND[3:]]
     with serving(command=command, DJANGO_SETTINGS_MODULE="tests.settings") as (process, addresses):
         clients = Clients(addresses["grpc"])

@@ -1,4 +1,4 @@
-"""The clock that everything timed waits on."""
+"""The emulator's clock."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ def clock():
     clock.stop()
 
 
-def test_frozen(clock):
-    """A frozen clock stands where it was put."""
+def test_frozen_clock_stands_still(clock):
+    """A frozen clock keeps the instant that it was set to."""
     clock.freeze(NOON)
 
     assert clock.now() == clock.now() == NOON
 
 
-def test_advance_does_what_falls_due_in_order(clock):
-    """Everything due on the way is done at its own instant, in order, also what that adds."""
+def test_advance_fires_due_timers_in_order(clock):
+    """Timers fire in order, each at its own instant, including timers added by other timers."""
     clock.freeze(NOON)
     seen = []
     clock.call_later(20, lambda: seen.append(clock.now()))
@@ -41,8 +41,8 @@ def test_advance_does_what_falls_due_in_order(clock):
     assert clock.now() == NOON + timedelta(seconds=30)
 
 
-def test_cancelled_timer(clock):
-    """A timer that was cancelled does nothing."""
+def test_cancelled_timer_does_not_fire(clock):
+    """A cancelled timer does not fire."""
     clock.freeze(NOON)
     seen = []
     clock.call_later(1, lambda: seen.append(1)).cancel()
@@ -51,8 +51,8 @@ def test_cancelled_timer(clock):
     assert seen == []
 
 
-def test_scaled(clock):
-    """On a scaled clock an hour passes in a moment."""
+def test_scaled_clock_runs_faster(clock):
+    """On a scaled clock, an hour passes in a fraction of a second."""
     clock.scale(36_000)
     done = threading.Event()
     clock.call_later(3600, done.set)
@@ -60,16 +60,16 @@ def test_scaled(clock):
     assert done.wait(10)
 
 
-def test_unfrozen(clock):
-    """A clock that is given a speed again goes on from where it stood."""
+def test_unfrozen_clock_continues(clock):
+    """A scaled clock continues from the instant at which it was frozen."""
     clock.freeze(NOON)
     clock.scale(1)
 
     assert timedelta(0) <= clock.now() - NOON < timedelta(minutes=5)
 
 
-def test_no_way_back(clock):
-    """The clock cannot be set back by advancing, nor be slowed to a stop by scaling."""
+def test_clock_never_goes_back(clock):
+    """`advance` rejects negative durations, and `scale` rejects a factor of 0."""
     with pytest.raises(ValueError, match="expected a duration of 0 or more"):
         clock.advance(-1)
     with pytest.raises(ValueError, match="expected a factor above 0"):

@@ -1,4 +1,4 @@
-"""Executions: what they run, how many tasks at once, and what becomes of them."""
+"""Executions: their programs, environment, parallelism, cancellation and retention."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from tests.emulator.cloud import PLACE, Cloud, condition, eventually, job, job_o
 PRINT_ENVIRONMENT = "import json, os; print(json.dumps(dict(os.environ)))"
 
 
-def test_environment(cloud):
-    """A task sees the job's variables, those of Cloud Run, and nothing of the emulator's own."""
+def test_task_environment(cloud):
+    """A task gets the job's variables and those of Cloud Run, but not those of the emulator."""
     execution = cloud.finish(job(sys.executable, "-c", PRINT_ENVIRONMENT, env={"GREETING": "hello"}))
 
     [line] = [entry for entry in cloud.emulator.logs.all() if entry.HasField("json_payload")]
@@ -38,7 +38,7 @@ def test_environment(cloud):
     assert environment["CLOUD_RUN_TASK_COUNT"] == "1"
 
 
-def test_parents_are_short(cloud):
+def test_parents_are_short_ids(cloud):
     """An execution names its job, and a task its job and execution, by their short ids."""
     execution = cloud.finish(script("exit 0"))
     [task] = cloud.tasks(execution.name)
@@ -59,8 +59,8 @@ def test_args_are_replaced_and_env_is_merged(cloud):
     assert list(execution.template.containers[0].args) == ["given"]
 
 
-def test_clear_args(cloud):
-    """An override can also take all arguments away."""
+def test_clear_args_removes_arguments(cloud):
+    """An override can remove all arguments."""
     declared = script('echo "$0"')
     declared.template.template.containers[0].args = ["declared"]
 
@@ -69,8 +69,8 @@ def test_clear_args(cloud):
     assert cloud.output() == ["/bin/sh"]
 
 
-def test_override_of_an_unknown_container(cloud):
-    """The name of a container override counts only when there is more than one container."""
+def test_override_of_unknown_container_is_rejected(cloud):
+    """With more than one container, an override must name one of them."""
     declared = script("exit 0")
     declared.template.template.containers = [
         run_v2.Container(name="main", image="a", command=["/bin/true"]),
@@ -81,15 +81,15 @@ def test_override_of_an_unknown_container(cloud):
         cloud.start(declared, container_overrides=[{"name": "other"}])
 
 
-def test_task_count_and_timeout_overrides(cloud):
-    """An execution can have more tasks and another time limit than its job."""
+def test_task_count_and_timeout_can_be_overridden(cloud):
+    """Overrides can change the task count and the timeout of an execution."""
     execution = cloud.finish(script("exit 0"), task_count=3, timeout="30s")
 
     assert execution.succeeded_count == 3
     assert execution.template.timeout.total_seconds() == 30
 
 
-def test_every_task_has_its_index(cloud):
+def test_tasks_are_numbered_from_zero(cloud):
     """The tasks of an execution are numbered from 0."""
     execution = cloud.finish(script("echo $CLOUD_RUN_TASK_INDEX", task_count=5))
 
@@ -98,8 +98,8 @@ def test_every_task_has_its_index(cloud):
     assert cloud.tasks(execution.name)[4].name.endswith("-task4")
 
 
-def test_parallelism(cloud, tmp_path):
-    """No more tasks run at once than the job's parallelism."""
+def test_parallelism_limits_concurrent_tasks(cloud, tmp_path):
+    """At most `parallelism` tasks of an execution run at once."""
     wait = f"mkdir {tmp_path}/$$; ls {tmp_path} | wc -l; sleep 0.1; rmdir {tmp_path}/$$"
 
     cloud.finish(script(wait, task_count=6, parallelism=2))
@@ -108,7 +108,7 @@ def test_parallelism(cloud, tmp_path):
 
 
 def test_operation_follows_the_execution(cloud):
-    """The metadata of an unfinished operation is the execution as it stands."""
+    """The metadata of an unfinished operation is the execution in its current state."""
     operation = cloud.start(script("sleep 30"))
     cloud.running(operation.metadata.name)
 
@@ -117,8 +117,8 @@ def test_operation_follows_the_execution(cloud):
     assert condition(operation.metadata).message == "Waiting for execution to complete."
 
 
-def test_wait_operation(cloud):
-    """Waiting for an operation ends when it is done, long before the time given."""
+def test_operation_is_polled_and_listed(cloud):
+    """An operation can be polled until it is done, and is listed."""
     operation = cloud.start(script("sleep 0.3")).operation
     operations = cloud.emulator.clients.jobs.transport.operations_client
 
@@ -127,19 +127,19 @@ def test_wait_operation(cloud):
     assert operation.name in [found.name for found in operations.list_operations(PLACE, "")]
 
 
-def test_wait_operation_gives_up(cloud):
-    """Waiting ends with an unfinished operation when the time given is over."""
+def test_wait_operation_times_out(cloud):
+    """WaitOperation returns an unfinished operation after the requested timeout."""
     client = cloud.emulator.clients.jobs
     operation = cloud.start(script("sleep 30")).operation
 
-    answer = client.wait_operation({"name": operation.name, "timeout": duration_pb2.Duration(nanos=200_000_000)})
+    response = client.wait_operation({"name": operation.name, "timeout": duration_pb2.Duration(nanos=200_000_000)})
 
-    # The gRPC client hands this answer out undecoded.
-    assert type(operation).FromString(answer).done is False
+    # The gRPC client returns this response undecoded.
+    assert type(operation).FromString(response).done is False
 
 
-def test_deleted_operation(cloud):
-    """An operation that was deleted is not found, and its work goes on."""
+def test_deleted_operation_keeps_its_work(cloud):
+    """A deleted operation is not found, and its execution continues."""
     operation = cloud.start(script("sleep 0.2"))
     operations = cloud.emulator.clients.jobs.transport.operations_client
     operations.delete_operation(operation.operation.name)
@@ -150,8 +150,8 @@ def test_deleted_operation(cloud):
     assert cloud.outcome(operation.metadata.name).succeeded_count == 1
 
 
-def test_cancel_after_the_end(cloud):
-    """An execution that is over cannot be cancelled."""
+def test_finished_execution_cannot_be_cancelled(cloud):
+    """A finished execution cannot be cancelled."""
     execution = cloud.finish(script("exit 0"))
 
     with pytest.raises(exceptions.FailedPrecondition) as raised:
@@ -162,7 +162,7 @@ def test_cancel_after_the_end(cloud):
 
 
 def test_cancel_lets_tasks_clean_up(cloud):
-    """A cancelled task gets SIGTERM and time to end."""
+    """A cancelled task gets SIGTERM and a grace period."""
     operation = cloud.start(script("trap 'echo bye; exit 0' TERM; echo hi; sleep 60 & wait", retries=3))
     eventually(lambda: cloud.output() == ["hi"])
     cloud.emulator.clients.executions.cancel_execution(name=operation.metadata.name)
@@ -171,8 +171,8 @@ def test_cancel_lets_tasks_clean_up(cloud):
     assert cloud.output() == ["hi", "bye"]
 
 
-def test_cancel_of_a_task_that_timed_out(cloud):
-    """A task that is cancelled while it is ended for its time limit is not tried again."""
+def test_cancelled_task_is_not_retried_after_timeout(cloud):
+    """A task that is cancelled during its timeout's grace period is not retried."""
     stubborn = script("echo up; trap '' TERM; while :; do sleep 0.1; done", retries=3, timeout="1s")
     operation = cloud.start(stubborn)
     eventually(lambda: any("maximum timeout" in line for line in cloud.output("varlog%2Fsystem")))
@@ -182,8 +182,8 @@ def test_cancel_of_a_task_that_timed_out(cloud):
     assert cloud.output() == ["up"]
 
 
-def test_deleted_execution(cloud):
-    """A deleted execution is stopped and gone; its operation still answers, without an error."""
+def test_deleted_execution_is_stopped(cloud):
+    """A deleted execution is stopped and not found; its operation completes without an error."""
     operation = cloud.start(script("sleep 60"))
     cloud.running(operation.metadata.name)
     cloud.emulator.clients.executions.delete_execution(name=operation.metadata.name)
@@ -198,8 +198,8 @@ def test_deleted_execution(cloud):
     assert operation.result().delete_time
 
 
-def test_deleted_job(cloud):
-    """Deleting a job takes its executions with it, running or not."""
+def test_deleting_a_job_deletes_its_executions(cloud):
+    """Deleting a job deletes its executions, including running ones."""
     operation = cloud.start(script("sleep 60"))
     cloud.running(operation.metadata.name)
     cloud.emulator.clients.jobs.delete_job(name=job_of(operation.metadata)).result()
@@ -219,8 +219,8 @@ def test_listing_is_newest_first_and_paged(cloud):
     assert listed == [second.name, first.name]
 
 
-def test_retention():
-    """Beyond the number that is kept, the oldest finished executions of a job are dropped."""
+def test_retention_drops_oldest_executions():
+    """Beyond the retention limit, the oldest finished executions of a job are dropped."""
     with Emulator(retention=2) as emulator:
         cloud = Cloud(emulator)
         oldest = cloud.finish(script("exit 0"))
@@ -232,8 +232,8 @@ def test_retention():
             cloud.execution(oldest.name)
 
 
-def test_prune(cloud):
-    """A finished execution can be made to disappear, as old ones do."""
+def test_prune_drops_a_finished_execution(cloud):
+    """`prune` drops a finished execution."""
     execution = cloud.finish(script("exit 0"))
     cloud.emulator.prune(execution.name)
 
@@ -242,8 +242,8 @@ def test_prune(cloud):
 
 
 @pytest.mark.parametrize("field", ["start_execution_token", "run_execution_token"])
-def test_execution_token(cloud, field):
-    """An execution token starts an execution of that name, once."""
+def test_execution_token_starts_one_execution(cloud, field):
+    """An execution token starts one execution with that name."""
     declared = script("exit 0")
     setattr(declared, field, "first")
     created = cloud.create(declared)
@@ -253,8 +253,8 @@ def test_execution_token(cloud, field):
     assert len(list(cloud.emulator.clients.executions.list_executions(parent=created.name))) == 1
 
 
-def test_validate_only(cloud):
-    """A request to validate only starts nothing and names an operation that cannot be fetched."""
+def test_validate_only_starts_nothing(cloud):
+    """A `validate_only` request starts nothing, and its operation cannot be fetched."""
     created = cloud.create(script("exit 0"))
     client = cloud.emulator.clients.jobs
     operation = client.run_job(run_v2.RunJobRequest(name=created.name, validate_only=True))
@@ -265,10 +265,10 @@ def test_validate_only(cloud):
     assert list(cloud.emulator.clients.executions.list_executions(parent=created.name)) == []
 
 
-def test_maintenance(cloud):
-    """A task under maintenance is told by SIGTSTP, and goes on by SIGCONT."""
-    told = "trap 'echo stop' TSTP; trap 'echo cont; exit 0' CONT; echo up; while :; do sleep 0.05; done"
-    operation = cloud.start(script(told))
+def test_maintenance_sends_sigtstp_and_sigcont(cloud):
+    """Maintenance sends SIGTSTP to a task, and SIGCONT afterwards."""
+    command = "trap 'echo stop' TSTP; trap 'echo cont; exit 0' CONT; echo up; while :; do sleep 0.05; done"
+    operation = cloud.start(script(command))
     eventually(lambda: cloud.output() == ["up"])
     cloud.emulator.maintain(operation.metadata.name, seconds=0.3)
 
@@ -276,8 +276,8 @@ def test_maintenance(cloud):
     assert cloud.output() == ["up", "stop", "cont"]
 
 
-def test_image_directory(tmp_path):
-    """An image name stands for a directory, with or without the tag."""
+def test_image_runs_in_its_directory(tmp_path):
+    """An image runs in its directory, which is found with or without the tag."""
     with Emulator(images={"europe-docker.pkg.dev/acme/app": tmp_path}) as emulator:
         cloud = Cloud(emulator)
         cloud.finish(script("pwd", image="europe-docker.pkg.dev/acme/app:v1"))
@@ -285,8 +285,8 @@ def test_image_directory(tmp_path):
         assert cloud.output() == [str(tmp_path)]
 
 
-def test_entry_point_of_a_django_project(tmp_path):
-    """An image without a command runs manage.py of its directory."""
+def test_image_without_command_runs_manage_py(tmp_path):
+    """An image without a command runs the manage.py in its directory."""
     (tmp_path / "manage.py").write_text("import sys; print(sys.argv[1:])")
     declared = job(image="app")
     declared.template.template.containers[0].args = ["refresh", "--partner=7"]
@@ -297,7 +297,7 @@ def test_entry_point_of_a_django_project(tmp_path):
         assert cloud.output() == ["['refresh', '--partner=7']"]
 
 
-def test_secret(tmp_path):
+def test_secret_is_in_the_environment(tmp_path):
     """A variable that refers to a secret holds the secret's value."""
     declared = script("echo $TOKEN")
     source = run_v2.EnvVarSource(secret_key_ref=run_v2.SecretKeySelector(secret="token", version="latest"))
@@ -309,8 +309,8 @@ def test_secret(tmp_path):
         assert cloud.output() == ["s3cret"]
 
 
-def test_secret_in_the_environment(cloud, monkeypatch):
-    """A secret that is in no file is looked up in the emulator's environment."""
+def test_secret_falls_back_to_emulator_environment(cloud, monkeypatch):
+    """A secret without a configured value is looked up in the emulator's environment."""
     monkeypatch.setenv("CLOUDRUN_EMULATOR_SECRET_DB_PASSWORD", "s3cret")
     declared = script("echo $PASSWORD")
     key = run_v2.SecretKeySelector(secret="projects/acme/secrets/db-password", version="3")
@@ -321,8 +321,8 @@ def test_secret_in_the_environment(cloud, monkeypatch):
     assert cloud.output() == ["s3cret"]
 
 
-def test_passed_environment(monkeypatch):
-    """A task gets those variables of the emulator's environment that it is told to pass on."""
+def test_pass_env_passes_variables(monkeypatch):
+    """`pass_env` passes variables of the emulator's environment to tasks."""
     monkeypatch.setenv("DATABASE_URL", "postgres://")
     with Emulator(pass_env=("DATABASE_URL", "NOT_SET")) as emulator:
         cloud = Cloud(emulator)
@@ -331,8 +331,8 @@ def test_passed_environment(monkeypatch):
         assert cloud.output() == ["postgres:// unset"]
 
 
-def test_structured_output(cloud):
-    """A line that is an object in JSON becomes a structured entry with the severity it names."""
+def test_json_line_becomes_structured_entry(cloud):
+    """A line with a JSON object becomes a structured entry with the object's severity."""
     line = json.dumps({"severity": "WARNING", "message": "look", "rows": 3})
     execution = cloud.finish(script(f"echo '{line}'"))
 

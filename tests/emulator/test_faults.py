@@ -1,4 +1,4 @@
-"""Faults on demand, as the real clients see them."""
+"""Fault injection, tested with the real clients."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ def count(cloud, job_name):
     return len(list(cloud.emulator.clients.executions.list_executions(parent=job_name)))
 
 
-def test_failure_before(cloud):
-    """A call that fails before its work leaves nothing behind, and the next one works."""
+def test_fail_does_no_work(cloud):
+    """`fail` prevents the work; the next call succeeds."""
     created = cloud.create(script("exit 0"))
     cloud.emulator.faults.fail("Jobs.RunJob")
 
@@ -28,8 +28,8 @@ def test_failure_before(cloud):
     assert cloud.emulator.clients.jobs.run_job(name=created.name).result().succeeded_count == 1
 
 
-def test_failure_after(cloud):
-    """A RunJob whose answer is lost has started an execution all the same."""
+def test_fail_after_does_the_work(cloud):
+    """A RunJob with `fail_after` starts an execution."""
     created = cloud.create(script("exit 0"))
     cloud.emulator.faults.fail_after("Jobs.RunJob", code="INTERNAL")
 
@@ -39,8 +39,8 @@ def test_failure_after(cloud):
     assert count(cloud, created.name) == 1
 
 
-def test_latency_beyond_the_deadline(cloud):
-    """A RunJob that answers too late has started an execution too."""
+def test_delayed_call_does_the_work(cloud):
+    """A RunJob that responds after the client's deadline has started an execution."""
     created = cloud.create(script("exit 0"))
     cloud.emulator.faults.delay("Jobs.RunJob", seconds=1.0, times=1)
 
@@ -50,8 +50,8 @@ def test_latency_beyond_the_deadline(cloud):
     assert count(cloud, created.name) == 1
 
 
-def test_quota(cloud):
-    """An exhausted quota answers RESOURCE_EXHAUSTED in the words of the service."""
+def test_exhausted_quota_is_reported(cloud):
+    """An exhausted quota fails with RESOURCE_EXHAUSTED and the message of the service."""
     created = cloud.create(script("exit 0"))
     cloud.emulator.faults.exhaust("Jobs.RunJob")
 
@@ -59,8 +59,8 @@ def test_quota(cloud):
         cloud.emulator.clients.jobs.run_job(name=created.name)
 
 
-def test_times(cloud):
-    """A plan holds as often as it says."""
+def test_times_limits_a_fault(cloud):
+    """A fault occurs `times` times."""
     created = cloud.create(script("exit 0"))
     cloud.emulator.faults.fail("Jobs.GetJob", times=2)
     get = cloud.emulator.clients.jobs.get_job
@@ -72,8 +72,8 @@ def test_times(cloud):
     assert get(name=created.name).name == created.name
 
 
-def test_flaky_polls_are_survived(cloud):
-    """The client's own polling of an operation gets over a service that is away for a moment."""
+def test_client_survives_failed_polls(cloud):
+    """The client's polling of an operation survives transient errors."""
     operation = cloud.start(script("sleep 0.2"))
     cloud.emulator.faults.fail("Operations.GetOperation", times=2)
 
@@ -81,7 +81,7 @@ def test_flaky_polls_are_survived(cloud):
 
 
 def test_cold_start_waits_for_the_clock(cloud):
-    """A slow cold start lasts as long as the emulator's clock says."""
+    """A cold start lasts for its duration on the emulator's clock."""
     cloud.emulator.clock.freeze()
     cloud.emulator.faults.cold_start(90)
     operation = cloud.start(script("exit 0"))
@@ -95,27 +95,27 @@ def test_cold_start_waits_for_the_clock(cloud):
     assert started.message == "Started deployed execution in 1m30s."
 
 
-def test_unknown_method(cloud):
-    """A plan for a method that does not exist is refused, and the message lists those that do."""
+def test_unknown_method_is_rejected(cloud):
+    """A fault for an unknown method is rejected with a list of the known methods."""
     with pytest.raises(UnknownFault, match=r"Jobs\.RunJob"):
         cloud.emulator.faults.fail("Jobs.Run")
 
 
-def test_cleared(cloud):
-    """Plans that were not used can be dropped."""
+def test_clear_drops_faults(cloud):
+    """`clear` drops planned faults."""
     cloud.emulator.faults.fail("*", times=None)
     cloud.emulator.faults.clear()
 
     assert cloud.create(script("exit 0")).name
 
 
-def test_task_timeout_on_the_frozen_clock(cloud):
-    """The time limit of a task runs on the emulator's clock: a week passes at once."""
+def test_task_timeout_follows_frozen_clock(cloud):
+    """A task's timeout follows the emulator's clock: a week passes at once."""
     cloud.emulator.clock.freeze()
     operation = cloud.start(script("sleep 60", timeout="604800s"))
     cloud.running(operation.metadata.name)
-    begun = time.monotonic()
+    started = time.monotonic()
     cloud.emulator.clock.advance(604800)
 
     assert cloud.outcome(operation.metadata.name).failed_count == 1
-    assert time.monotonic() - begun < 20
+    assert time.monotonic() - started < 20

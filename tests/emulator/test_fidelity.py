@@ -1,4 +1,4 @@
-"""The table of what the emulator does, held to the tests that it names."""
+"""Check the tables in docs/emulator-fidelity.md against the tests that they name."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ LINES = [
 
 
 @pytest.mark.parametrize("line", LINES)
-def test_line(line):
-    """Every line has a source that is explained, and a test that exists."""
+def test_row_has_source_and_test(line):
+    """Every row has a known source and an existing test."""
     row = ROW.match(line)
 
     assert row is not None
@@ -26,7 +26,7 @@ def test_line(line):
 
 
 def test_every_source_is_explained():
-    """The page explains the four sources that the lines use."""
+    """The page explains the four sources."""
     text = TABLE.read_text()
 
     for source in ("documented", "observed", "inferred", "unknown"):

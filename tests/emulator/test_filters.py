@@ -1,4 +1,4 @@
-"""The part of the Logging query language that is understood."""
+"""The supported subset of the Logging query language."""
 
 from __future__ import annotations
 
@@ -54,8 +54,8 @@ def entry():
         "severity>=INFO -- as seen by people\nAND done",
     ],
 )
-def test_matches(entry, text):
-    """The entry matches."""
+def test_filter_matches(entry, text):
+    """The filter matches the entry."""
     assert compile_filter(text)(entry)
 
 
@@ -75,23 +75,23 @@ def test_matches(entry, text):
         "resource.type=cloud_run_job AND severity>=ERROR",
     ],
 )
-def test_does_not_match(entry, text):
-    """The entry does not match."""
+def test_filter_does_not_match(entry, text):
+    """The filter does not match the entry."""
     assert not compile_filter(text)(entry)
 
 
 @pytest.mark.parametrize(
     "text", ["(", "a=", "a=b)", "=x", "severity>=LOUD", "timestamp>yesterday", "severity:x", "AND", 'a=~"("']
 )
-def test_malformed(text):
-    """What cannot be parsed is refused."""
+def test_malformed_filter_is_rejected(text):
+    """A malformed filter is rejected."""
     with pytest.raises(MalformedFilter):
         compile_filter(text)
 
 
 @given(st.text(alphabet='ab.=<>!:~()"\\ \n-*1', max_size=25))
-def test_anything_is_parsed_or_refused(text):
-    """No text makes the parser fail in another way than by refusing it."""
+def test_any_text_is_parsed_or_rejected(text):
+    """The parser accepts or rejects any text; it never fails in another way."""
     try:
         compile_filter(text)(Entry(text_payload="ab"))
     except MalformedFilter:

@@ -1,4 +1,4 @@
-"""The real gcloud, for what only it does."""
+"""Behaviour that only the real gcloud exercises."""
 
 from __future__ import annotations
 
@@ -16,23 +16,23 @@ def gcloud(emulator, tmp_path):
     return Gcloud(emulator.http, tmp_path)
 
 
-def test_waiting_for_success(gcloud, cloud):
-    """gcloud waits for an execution and returns it."""
+def test_execute_waits_for_success(gcloud, cloud):
+    """``execute --wait`` waits for an execution and returns it."""
     cloud.create(script("exit 0"))
     execution = gcloud("run", "jobs", "execute", "work", "--wait")
 
     assert execution["metadata"]["name"].startswith("work-")
 
 
-def test_waiting_for_a_failure(gcloud, cloud):
-    """gcloud tells when the execution that it waits for fails."""
+def test_execute_reports_failure(gcloud, cloud):
+    """``execute --wait`` reports a failed execution."""
     cloud.create(script("exit 3"))
 
     assert "The execution failed" in gcloud("run", "jobs", "execute", "work", "--wait", succeeds=False)
 
 
-def test_update(gcloud, cloud):
-    """gcloud reads a job, changes it and writes it back whole."""
+def test_update_writes_the_whole_job(gcloud, cloud):
+    """gcloud reads a job, changes it and writes the whole job back."""
     cloud.create(script("exit 0", env={"A": "1"}))
     gcloud("run", "jobs", "update", "work", "--update-env-vars=B=2", "--tasks=3", "--task-timeout=5m")
     job = cloud.emulator.clients.jobs.get_job(name=f"{PLACE}/jobs/work")
@@ -43,7 +43,7 @@ def test_update(gcloud, cloud):
     assert job.template.template.timeout.total_seconds() == 300
 
 
-def test_executions(gcloud, cloud):
+def test_executions_are_listed_and_deleted(gcloud, cloud):
     """gcloud lists the executions of a job and deletes one."""
     execution = cloud.finish(script("exit 0"))
     [listed] = gcloud("run", "jobs", "executions", "list", "--job=work")
@@ -53,8 +53,8 @@ def test_executions(gcloud, cloud):
     assert list(cloud.emulator.clients.executions.list_executions(parent=job_of(execution))) == []
 
 
-def test_scheduler(gcloud, cloud):
-    """gcloud schedules a job of Cloud Run, changes only the schedule, and has it run now."""
+def test_scheduler_job_is_created_updated_and_run(gcloud, cloud):
+    """gcloud creates a scheduler job for a Cloud Run job, updates only its schedule, and runs it."""
     cloud.create(script("echo up"))
     uri = f"--uri=https://run.googleapis.com/v2/{PLACE}/jobs/work:run"
     account = "--oauth-service-account-email=jobs@acme.iam.gserviceaccount.com"
@@ -69,10 +69,10 @@ def test_scheduler(gcloud, cloud):
     assert eventually(cloud.output) == ["up"]
 
 
-def test_logs(gcloud, cloud):
-    """gcloud reads what a job wrote."""
+def test_logs_are_read_with_a_filter(gcloud, cloud):
+    """gcloud reads the output of a job with a filter."""
     cloud.finish(script("echo one; echo two >&2"))
-    wanted = "resource.type=cloud_run_job AND resource.labels.job_name=work AND logName:stderr"
-    [entry] = gcloud("logging", "read", wanted)
+    log_filter = "resource.type=cloud_run_job AND resource.labels.job_name=work AND logName:stderr"
+    [entry] = gcloud("logging", "read", log_filter)
 
     assert entry["textPayload"] == "two"

@@ -1,4 +1,4 @@
-"""The HTTP port: REST, controls, the page, and what it refuses."""
+"""The HTTP port: REST, the admin API, the console, logging, and rejected requests."""
 
 from __future__ import annotations
 
@@ -21,45 +21,45 @@ BODY = {"template": {"template": {"containers": [{"image": "app", "command": ["/
 
 @pytest.fixture
 def http(emulator):
-    """Calls the port: a verb, a path, and what requests takes."""
+    """A function that sends a request: verb, path and keyword arguments of requests."""
     with requests.Session() as session:
         yield lambda verb, path, **kw: session.request(verb, emulator.http + path, timeout=10, **kw)
 
 
-def test_unknown_field(http):
-    """A field that does not exist is named, as the service does."""
-    answer = http("POST", f"{JOBS}?jobId=work", json={"templat": {}})
+def test_unknown_field_is_named(http):
+    """The error about an unknown field names the field, as the service does."""
+    response = http("POST", f"{JOBS}?jobId=work", json={"templat": {}})
 
-    assert answer.status_code == 400
+    assert response.status_code == 400
     message = 'Invalid JSON payload received. Unknown name "templat": Cannot find field.'
-    assert answer.json()["error"] == {"code": 400, "message": message, "status": "INVALID_ARGUMENT"}
+    assert response.json()["error"] == {"code": 400, "message": message, "status": "INVALID_ARGUMENT"}
 
 
 @pytest.mark.parametrize(
     "body", [b"{", b"[]", b"\xff", b"[" * 100_000, b'{"template": 3}', b'{"template": null, "x": {}}']
 )
-def test_malformed_body(http, body):
-    """A body that is not what the method takes is refused, and the port goes on answering."""
+def test_malformed_body_is_rejected(http, body):
+    """A malformed body is rejected, and the port keeps responding."""
     assert http("POST", f"{JOBS}?jobId=work", data=body).status_code == 400
     assert http("GET", JOBS).json() == {}
 
 
-def test_unknown_path(http):
-    """A path that no method has is not found."""
-    answer = http("GET", "/v2/nothing")
+def test_unknown_path_is_not_found(http):
+    """A path without a method returns 404."""
+    response = http("GET", "/v2/nothing")
 
-    assert answer.status_code == 404
-    assert answer.json()["error"]["status"] == "NOT_FOUND"
+    assert response.status_code == 404
+    assert response.json()["error"]["status"] == "NOT_FOUND"
 
 
-def test_validate_only_in_the_query(http):
-    """A boolean in the query is understood: nothing is created."""
+def test_query_boolean_is_parsed(http):
+    """A boolean in the query is parsed: with ``validateOnly=true``, no job is created."""
     assert http("POST", f"{JOBS}?jobId=work&validateOnly=true", json=BODY).json()["done"] is True
     assert http("GET", JOBS).json() == {}
 
 
 def test_enumerations_as_numbers(http):
-    """Clients that ask for numbers in place of names get them."""
+    """Enumerations are returned as numbers on request."""
     http("POST", f"{JOBS}?jobId=work", json=BODY)
     names = http("GET", f"{JOBS}/work").json()
     numbers = http("GET", f"{JOBS}/work?$alt=json;enum-encoding=int").json()
@@ -69,22 +69,22 @@ def test_enumerations_as_numbers(http):
 
 
 @pytest.mark.parametrize("host", ["evil.example.com", "169.254.1.1", "127.0.0.1.example.com", "["])
-def test_strange_host(http, host):
-    """Another host's name in the Host header is refused: a page could have it point here."""
+def test_foreign_host_is_rejected(http, host):
+    """A foreign Host header is rejected: by DNS rebinding, a web page could send one."""
     assert http("GET", JOBS, headers={"Host": host}).status_code in (400, 403)
 
 
-def test_strange_origin(http):
-    """A page of another site cannot start anything."""
-    answer = http("POST", f"{JOBS}?jobId=work", json=BODY, headers={"Origin": "https://evil.example.com"})
+def test_cross_origin_request_is_rejected(http):
+    """A cross-origin request is rejected and changes nothing."""
+    response = http("POST", f"{JOBS}?jobId=work", json=BODY, headers={"Origin": "https://evil.example.com"})
 
-    assert answer.status_code == 403
+    assert response.status_code == 403
     assert http("GET", JOBS).json() == {}
 
 
 @pytest.mark.parametrize("host", ["localhost:1", "europe-west4-run.googleapis.com", "run.test", "[::1]:80"])
-def test_known_host(http, host):
-    """Names of this machine, of Google's APIs and those that belong to nobody are answered."""
+def test_known_host_is_accepted(http, host):
+    """Hosts of this machine, of Google's APIs and reserved test names are accepted."""
     assert http("GET", JOBS, headers={"Host": host}).status_code == 200
 
 
@@ -97,8 +97,8 @@ def test_known_host(http, host):
         (b"NONSENSE\r\n\r\n", b"400"),
     ],
 )
-def test_malformed_request(emulator, request_head, status):
-    """A request that cannot be read is answered with its status."""
+def test_malformed_request_is_rejected(emulator, request_head, status):
+    """A malformed HTTP request is rejected with the matching status."""
     address = ("127.0.0.1", int(emulator.http.rpartition(":")[2]))
     with socket.create_connection(address, timeout=10) as connection:
         connection.sendall(request_head)
@@ -106,21 +106,21 @@ def test_malformed_request(emulator, request_head, status):
         assert status in connection.recv(200)
 
 
-def test_half_open_connections(emulator, http):
-    """Connections that say nothing, or half of something, keep nobody from being answered."""
+def test_idle_connections_do_not_block(emulator, http):
+    """Idle connections and incomplete requests do not block other requests."""
     address = ("127.0.0.1", int(emulator.http.rpartition(":")[2]))
-    silent = [socket.create_connection(address) for _ in range(30)]
-    for connection in silent[:15]:
+    idle = [socket.create_connection(address) for _ in range(30)]
+    for connection in idle[:15]:
         connection.sendall(b"POST /v2 HTTP/1.1\r\nContent-Le")
 
     assert http("GET", JOBS).status_code == 200
 
-    for connection in silent:
+    for connection in idle:
         connection.close()
 
 
-def test_garbage_on_the_grpc_port(cloud):
-    """Bytes that are not gRPC do not disturb those who speak it."""
+def test_garbage_on_grpc_port_is_ignored(cloud):
+    """Bytes that are not gRPC do not disturb gRPC clients."""
     host, port = cloud.emulator.grpc.split(":")
     with socket.create_connection((host, int(port))) as connection:
         connection.sendall(b"\x00" * 1000)
@@ -128,10 +128,10 @@ def test_garbage_on_the_grpc_port(cloud):
         assert cloud.create(script("exit 0")).name
 
 
-def test_control_of_faults(http, cloud):
-    """Faults can be planned, seen and dropped over HTTP."""
-    plan = {"what": "fail", "method": "Jobs.GetJob", "code": "ABORTED", "times": None}
-    http("POST", "/_emulator/faults", json=plan)
+def test_admin_api_controls_faults(http, cloud):
+    """Faults can be planned, listed and cleared over HTTP."""
+    fault = {"what": "fail", "method": "Jobs.GetJob", "code": "ABORTED", "times": None}
+    http("POST", "/_emulator/faults", json=fault)
 
     assert http("GET", "/_emulator/faults").json() == [{"what": "fail", "method": "Jobs.GetJob", "times": None}]
     assert http("GET", f"{JOBS}/work").status_code == 409
@@ -142,7 +142,7 @@ def test_control_of_faults(http, cloud):
 
 
 @pytest.mark.parametrize(
-    ("control", "body"),
+    ("endpoint", "body"),
     [
         ("faults", {"what": "nonsense"}),
         ("faults", {"what": "fail", "method": "Jobs.Nonsense"}),
@@ -154,32 +154,32 @@ def test_control_of_faults(http, cloud):
         ("prune", {"execution": "nonsense"}),
     ],
 )
-def test_wrong_control(http, control, body):
-    """A control that is used wrongly says so."""
-    answer = http("POST", f"/_emulator/{control}", json=body)
+def test_invalid_admin_request_is_rejected(http, endpoint, body):
+    """An invalid request to the admin API returns 400 with a message."""
+    response = http("POST", f"/_emulator/{endpoint}", json=body)
 
-    assert answer.status_code == 400
-    assert answer.json()["error"]["message"]
+    assert response.status_code == 400
+    assert response.json()["error"]["message"]
 
 
-def test_control_of_the_clock(http):
+def test_admin_api_controls_the_clock(http):
     """The clock can be frozen and advanced over HTTP."""
     http("POST", "/_emulator/clock", json={"freeze": "2026-03-01T12:00:00+00:00"})
-    answer = http("POST", "/_emulator/clock", json={"advance": 90}).json()
+    response = http("POST", "/_emulator/clock", json={"advance": 90}).json()
 
-    assert answer == {"now": "2026-03-01T12:01:30+00:00", "frozen": True}
+    assert response == {"now": "2026-03-01T12:01:30+00:00", "frozen": True}
 
 
 def test_keys_are_discoverable(http, emulator):
-    """Verifiers find the keys by OpenID discovery."""
+    """The public keys are found by OpenID discovery."""
     found = http("GET", "/.well-known/openid-configuration").json()
 
     assert found["issuer"] == emulator.http
     assert requests.get(found["jwks_uri"], timeout=10).json()["keys"][0]["kty"] == "RSA"
 
 
-def test_page(http, cloud):
-    """The page shows jobs, executions, tasks and output, with nothing in them taken for HTML."""
+def test_console_escapes_html(http, cloud):
+    """The console shows jobs, executions, tasks and output, all escaped."""
     execution = cloud.finish(script("echo '<script>alert(1)</script>'"))
     overview = http("GET", "/")
     detail = http("GET", f"/executions/{execution.name}")
@@ -191,13 +191,13 @@ def test_page(http, cloud):
     assert "<script" not in overview.text + detail.text
 
 
-def test_page_of_a_missing_execution(http):
-    """The page of an execution that is gone says so."""
+def test_console_of_missing_execution_is_not_found(http):
+    """The console returns 404 for an execution that does not exist."""
     assert http("GET", "/executions/none").status_code == 404
 
 
-def test_handwritten_logging_client(cloud):
-    """The Logging client over HTTP writes entries and finds those of a job."""
+def test_logging_client_over_http(cloud):
+    """The handwritten Logging client, over HTTP, writes entries and lists those of an execution."""
     execution = cloud.finish(script("echo one; echo two >&2"))
     client = cloud_logging.Client(
         project="acme",
@@ -206,17 +206,17 @@ def test_handwritten_logging_client(cloud):
         client_options={"api_endpoint": cloud.emulator.http},
     )
     client.logger("own").log_text("three", severity="ERROR")
-    wanted = (
+    log_filter = (
         f'labels."run.googleapis.com/execution_name"="{execution.name.rpartition("/")[2]}" AND logName:"stdout"'
     )
 
-    assert [entry.payload for entry in client.list_entries(filter_=wanted)] == ["one"]
+    assert [entry.payload for entry in client.list_entries(filter_=log_filter)] == ["one"]
     assert [entry.payload for entry in client.list_entries(filter_="severity>=ERROR")] == ["three"]
 
     client.close()
 
 
-def test_logging_over_grpc(cloud):
+def test_logging_client_over_grpc(cloud):
     """The generated Logging client writes entries and lists them in order."""
     client = cloud.emulator.clients.logging
     entries = [LogEntry(text_payload=text, resource={"type": "global"}) for text in ("one", "two")]
@@ -231,8 +231,8 @@ def test_logging_over_grpc(cloud):
 
 
 @pytest.mark.skipif(shutil.which("chromium") is None, reason="chromium is not installed")
-def test_page_in_a_browser(emulator, cloud):
-    """A real browser shows the execution and what it says."""
+def test_console_in_a_browser(emulator, cloud):
+    """A real browser renders the execution and its state."""
     execution = cloud.finish(script("exit 3"))
     options = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking", "--dump-dom"]
     done = subprocess.run(["chromium", *options, emulator.http], capture_output=True, text=True, timeout=60)
@@ -241,6 +241,6 @@ def test_page_in_a_browser(emulator, cloud):
     assert '<span class="failed">failed</span>' in done.stdout
 
 
-def test_ready_before_the_first_call(http):
-    """The port answers as soon as the emulator has started."""
+def test_port_responds_after_start(http):
+    """The port responds once the emulator has started."""
     assert eventually(lambda: http("GET", "/").status_code == 200)

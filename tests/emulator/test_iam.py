@@ -1,4 +1,4 @@
-"""Who may call what, when a policy says so."""
+"""Permission checks with an IAM policy."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def cloudrun_emulator_options():
 
 
 class Caller:
-    """A client that calls in somebody's name."""
+    """A client that sends the access token of an account."""
 
     def __init__(self, emulator, email):
         self.client = run_v2.JobsClient(transport=JobsGrpcTransport(channel=grpc.insecure_channel(emulator.grpc)))
@@ -41,34 +41,34 @@ class Caller:
 
 
 @pytest.fixture
-def calling(emulator):
+def client_for(emulator):
     callers = []
 
-    def calling(account):
+    def client_for(account):
         email = account if "@" in account else f"{account}@acme.iam.gserviceaccount.com"
         callers.append(Caller(emulator, email))
         return callers[-1]
 
-    yield calling
+    yield client_for
     for caller in callers:
         caller.client.transport.close()
 
 
 @pytest.fixture
-def name(calling):
+def name(client_for):
     request = {"parent": PLACE, "job_id": "work", "job": script("exit 0")}
-    return calling("owner@example.com")("create_job", request).metadata.name
+    return client_for("owner@example.com")("create_job", request).metadata.name
 
 
-def test_anonymous(cloud):
-    """Without a token nothing is answered."""
+def test_anonymous_call_is_rejected(cloud):
+    """A call without a token is rejected."""
     with pytest.raises(exceptions.Unauthenticated):
         cloud.emulator.clients.jobs.list_jobs(parent=PLACE)
 
 
-def test_invoker(calling, name):
-    """The invoker may run a job as it is, but neither change it for one execution nor read it."""
-    invoker = calling("invoker")
+def test_invoker_can_only_run_jobs(client_for, name):
+    """The invoker may run a job without overrides, but not with overrides, and may not read it."""
+    invoker = client_for("invoker")
     overrides = {"task_count": 2}
 
     assert invoker("run_job", {"name": name}).metadata.name
@@ -79,18 +79,18 @@ def test_invoker(calling, name):
         invoker("get_job", {"name": name})
 
 
-def test_executor_with_overrides(calling, name):
-    """The role for overrides is enough to start an execution with some, and not to poll its operation."""
-    executor = calling("executor")
+def test_executor_can_override_but_not_poll(client_for, name):
+    """The role for overrides may start an execution with overrides, but not poll its operation."""
+    executor = client_for("executor")
     operation = executor("run_job", {"name": name, "overrides": {"task_count": 2}})
 
     with pytest.raises(exceptions.PermissionDenied, match=r"run\.operations\.get"):
         executor("get_operation", {"name": operation.operation.name})
 
-    assert calling("invoker")("get_operation", {"name": operation.operation.name}).name
+    assert client_for("invoker")("get_operation", {"name": operation.operation.name}).name
 
 
-def test_unknown_role(tmp_path):
-    """A role that the emulator does not know is refused at the start."""
+def test_unknown_role_is_rejected(tmp_path):
+    """A policy with an unknown role is rejected."""
     with pytest.raises(InvalidConfiguration, match="roles/nonsense"):
         Emulator(iam={"bindings": [{"role": "roles/nonsense", "members": []}]})

@@ -1,4 +1,4 @@
-"""What Cloud Run refuses, and in which words."""
+"""Requests that Cloud Run rejects, and the error messages."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from tests.emulator.cloud import PLACE, script
 
 
 def changed(**fields):
-    """A job with one thing about its container, its task or its template that may be wrong."""
+    """Return a job with changed fields of its container (c_), task (t_) or execution template (e_)."""
     declared = script("exit 0")
     for path, value in fields.items():
         target = {"c": declared.template.template.containers[0], "t": declared.template.template}
@@ -24,14 +24,14 @@ def variables(**values):
 
 
 @pytest.mark.parametrize("job_id", ["", "Job", "1job", "job-", "job_a", "j" * 64, "jöb"])
-def test_job_id(cloud, job_id):
-    """A job id is lower case, begins with a letter, ends with no hyphen and is less than 64 long."""
+def test_invalid_job_id_is_rejected(cloud, job_id):
+    """A job id is lower case, starts with a letter, does not end with a hyphen and has at most 63 characters."""
     with pytest.raises(exceptions.InvalidArgument, match="job_id"):
         cloud.create(script("exit 0"), job_id)
 
 
 @pytest.mark.parametrize("job_id", ["a", "a-1", "j" * 63])
-def test_good_job_id(cloud, job_id):
+def test_valid_job_id_is_accepted(cloud, job_id):
     """The longest and the shortest job ids are accepted."""
     assert cloud.create(script("exit 0"), job_id).name == f"{PLACE}/jobs/{job_id}"
 
@@ -54,8 +54,8 @@ def test_good_job_id(cloud, job_id):
         ({"c_env": variables(**{"A=B": "x"})}, "not the name of an environment variable"),
     ],
 )
-def test_job(cloud, wrong, message):
-    """A job beyond a limit is refused, with the field and what was expected."""
+def test_job_beyond_a_limit_is_rejected(cloud, wrong, message):
+    """A job beyond a limit is rejected; the message names the field and the expected value."""
     with pytest.raises(exceptions.InvalidArgument, match=message):
         cloud.create(changed(**wrong))
 
@@ -70,14 +70,14 @@ def test_job(cloud, wrong, message):
         ({"container_overrides": [{"args": ["x"], "clear_args": True}]}, "clear_args"),
     ],
 )
-def test_overrides(cloud, overrides, message):
-    """Overrides are held to the same limits."""
+def test_overrides_beyond_a_limit_are_rejected(cloud, overrides, message):
+    """Overrides have the same limits."""
     with pytest.raises(exceptions.InvalidArgument, match=message):
         cloud.start(script("exit 0"), **overrides)
 
 
-def test_defaults(cloud):
-    """What a job does not say is filled in: one task, ten minutes, three retries."""
+def test_job_defaults_are_set(cloud):
+    """Unset fields get defaults: one task, ten minutes, three retries."""
     declared = script("exit 0")
     template = run_v2.TaskTemplate(containers=declared.template.template.containers)
     created = cloud.create(run_v2.Job(template=run_v2.ExecutionTemplate(template=template)))
@@ -88,12 +88,12 @@ def test_defaults(cloud):
     assert dict(created.template.template.containers[0].resources.limits) == {"cpu": "1000m", "memory": "512Mi"}
 
 
-def test_no_retries_are_not_the_default(cloud):
-    """A job that says 0 retries keeps them."""
+def test_zero_retries_are_kept(cloud):
+    """An explicit 0 for retries is kept."""
     assert cloud.create(script("exit 0", retries=0)).template.template.max_retries == 0
 
 
-def test_already_exists(cloud):
+def test_job_id_is_unique(cloud):
     """A job id can be used once."""
     cloud.create(script("exit 0"))
 
@@ -103,8 +103,8 @@ def test_already_exists(cloud):
     assert raised.value.message == "Resource 'work' already exists."
 
 
-def test_not_found(cloud):
-    """A job that is not there is described by kind, region and project."""
+def test_missing_job_is_not_found(cloud):
+    """The error about a missing job names kind, region and project."""
     with pytest.raises(exceptions.NotFound) as raised:
         cloud.emulator.clients.jobs.run_job(name=f"{PLACE}/jobs/none")
 
@@ -113,13 +113,13 @@ def test_not_found(cloud):
     )
 
 
-def test_malformed_name(cloud):
-    """A name that is not one of a job is INVALID_ARGUMENT."""
+def test_malformed_name_is_rejected(cloud):
+    """A malformed job name is rejected with INVALID_ARGUMENT."""
     with pytest.raises(exceptions.InvalidArgument, match="Invalid resource name"):
         cloud.emulator.clients.jobs.get_job(name="jobs/none")
 
 
-def test_update_keeps_what_the_service_sets(cloud):
+def test_update_keeps_service_set_fields(cloud):
     """An update changes the template and the generation, and keeps the identity."""
     created = cloud.create(script("exit 0"))
     updated = cloud.emulator.clients.jobs.update_job(
@@ -131,8 +131,8 @@ def test_update_keeps_what_the_service_sets(cloud):
     assert updated.etag != created.etag
 
 
-def test_update_of_a_missing_job(cloud):
-    """An update creates a job that is missing only when it is allowed to."""
+def test_allow_missing_creates_the_job(cloud):
+    """An update creates a missing job only with `allow_missing`."""
     job = run_v2.Job(name=f"{PLACE}/jobs/new", template=script("exit 0").template)
     update = cloud.emulator.clients.jobs.update_job
 
@@ -144,8 +144,8 @@ def test_update_of_a_missing_job(cloud):
     assert created.generation == 1
 
 
-def test_iam_policy_of_a_job(cloud):
-    """The policy of a job is kept, and every permission is held while nothing is checked."""
+def test_job_policy_is_stored_but_not_checked(cloud):
+    """A job's policy is stored; without a configured policy, every permission is granted."""
     name = cloud.create(script("exit 0")).name
     jobs = cloud.emulator.clients.jobs
     binding = {"role": "roles/run.invoker", "members": ["user:a@example.com"]}

@@ -1,4 +1,4 @@
-"""How executions end: the operation, the conditions and the counts of every outcome."""
+"""The outcomes of executions: operations, conditions and counts."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ State = run_v2.Condition.State
 Reason = run_v2.Condition.ExecutionReason
 
 
-def test_success(cloud):
-    """An execution whose tasks all exit 0 succeeds, and its operation answers with it."""
+def test_success_completes_the_operation(cloud):
+    """If all tasks exit 0, the execution succeeds and is the result of the operation."""
     execution = cloud.start(script("exit 0", task_count=2)).result()
 
     assert execution.succeeded_count == execution.task_count == 2
@@ -25,7 +25,7 @@ def test_success(cloud):
 
 
 def test_conditions_of_a_success(cloud):
-    """A finished execution says that it was provisioned, imported, started and completed."""
+    """A successful execution has conditions for provisioning, import, start and completion."""
     execution = cloud.finish(script("exit 0"))
 
     messages = {found.type_: found.message for found in execution.conditions}
@@ -35,23 +35,23 @@ def test_conditions_of_a_success(cloud):
     assert messages["Started"].startswith("Started deployed execution in ")
 
 
-def test_exit_code(cloud):
-    """A task that exits with a code other than 0 fails the operation with ABORTED and names the code."""
+def test_exit_code_fails_the_operation(cloud):
+    """A non-zero exit code fails the operation with ABORTED; the message names the code."""
     operation = cloud.start(script("exit 3"))
 
     with pytest.raises(exceptions.Aborted) as raised:
         operation.result()
 
     task_id = f"{operation.metadata.name.rpartition('/')[2]}-task0"
-    sentence = f"Task {task_id} failed with exit code: 3 and message: The container exited with an error."
-    assert raised.value.message == sentence
-    assert condition(operation.metadata).message == sentence
+    message = f"Task {task_id} failed with exit code: 3 and message: The container exited with an error."
+    assert raised.value.message == message
+    assert condition(operation.metadata).message == message
     assert condition(operation.metadata).execution_reason == Reason.NON_ZERO_EXIT_CODE
     assert operation.metadata.failed_count == 1
 
 
-def test_exit_code_of_the_task(cloud):
-    """The result of a task's last attempt holds its exit code and status."""
+def test_task_reports_exit_code(cloud):
+    """The last attempt's result contains the exit code and the status."""
     execution = cloud.finish(script("exit 3"))
 
     [task] = cloud.tasks(execution.name)
@@ -65,8 +65,8 @@ def test_exit_code_of_the_task(cloud):
     [n for n in signal.valid_signals() if n not in {signal.SIGCHLD, signal.SIGCONT, signal.SIGURG, signal.SIGWINCH,
      signal.SIGSTOP, signal.SIGTSTP, signal.SIGTTIN, signal.SIGTTOU}][:31],
 )  # fmt: skip
-def test_signal(cloud, number):
-    """A task that ends by a signal reports it, and no exit code with it."""
+def test_task_reports_signal(cloud, number):
+    """A task killed by a signal reports the signal and exit code 0."""
     execution = cloud.finish(script(f"ulimit -c 0; kill -{int(number)} $$; sleep 30"))
 
     [task] = cloud.tasks(execution.name)
@@ -75,8 +75,8 @@ def test_signal(cloud, number):
     assert f"Container terminated on signal {int(number)}." in cloud.output("varlog%2Fsystem")
 
 
-def test_timeout(cloud):
-    """An attempt that takes too long fails the operation with DEADLINE_EXCEEDED."""
+def test_timeout_fails_the_operation(cloud):
+    """An attempt that exceeds the timeout fails the operation with DEADLINE_EXCEEDED."""
     operation = cloud.start(script("sleep 60", timeout=timedelta(seconds=1)))
 
     with pytest.raises(
@@ -89,7 +89,7 @@ def test_timeout(cloud):
 
 
 def test_timeout_is_logged(cloud):
-    """The platform logs why it ends a task that takes too long."""
+    """The platform logs that it terminates a task at its timeout."""
     cloud.finish(script("sleep 60", timeout=timedelta(seconds=1)))
 
     line = "Terminating task because it has reached the maximum timeout of 1 seconds."
@@ -97,21 +97,21 @@ def test_timeout_is_logged(cloud):
 
 
 def test_timeout_gives_time_to_clean_up(cloud):
-    """A task that takes too long gets SIGTERM first, and may still write."""
+    """At its timeout, a task gets SIGTERM and can still write output."""
     cloud.finish(script("trap 'echo bye; exit 0' TERM; sleep 60 & wait", timeout=timedelta(seconds=1)))
 
     assert cloud.output() == ["bye"]
 
 
-def test_task_that_ignores_sigterm(cloud):
-    """A task that ignores SIGTERM is killed when its grace is over."""
+def test_task_that_ignores_sigterm_is_killed(cloud):
+    """A task that ignores SIGTERM is killed after the grace period."""
     execution = cloud.finish(script("trap '' TERM; while :; do sleep 1; done", timeout=timedelta(seconds=1)))
 
     assert execution.failed_count == 1
 
 
-def test_forced_out_of_memory(cloud):
-    """An attempt that is made to run out of memory is reported as one that did."""
+def test_out_of_memory_fails_the_operation(cloud):
+    """The fault `out_of_memory` is reported as an exceeded memory limit."""
     cloud.emulator.faults.out_of_memory()
     operation = cloud.start(script("sleep 60"))
 
@@ -120,7 +120,7 @@ def test_forced_out_of_memory(cloud):
 
 
 def test_cancelled_operation_has_no_error(cloud):
-    """The operation of a cancelled execution succeeds; only the counts tell what happened."""
+    """The operation of a cancelled execution has no error; only the counts show the cancellation."""
     operation = cloud.start(script("sleep 60", task_count=2, parallelism=1))
     cloud.running(operation.metadata.name)
     cloud.emulator.clients.executions.cancel_execution(name=operation.metadata.name)
@@ -133,15 +133,15 @@ def test_cancelled_operation_has_no_error(cloud):
     assert condition(execution).execution_reason == Reason.CANCELLED
 
 
-def test_other_tasks_go_on_when_one_fails(cloud):
-    """An execution fails only after all its tasks were tried."""
+def test_other_tasks_continue_when_one_fails(cloud):
+    """An execution fails only after all of its tasks have run."""
     execution = cloud.finish(script("exit $((CLOUD_RUN_TASK_INDEX == 0))", task_count=4, parallelism=1))
 
     assert (execution.succeeded_count, execution.failed_count) == (3, 1)
 
 
-def test_retries(cloud):
-    """A task that fails is started again with the next attempt number, and counted once however often."""
+def test_retries_count_tasks(cloud):
+    """A failed task is retried with the next attempt number; `retried_count` counts it once."""
     execution = cloud.finish(script("echo $CLOUD_RUN_TASK_ATTEMPT; exit 1", retries=2))
 
     assert cloud.output() == ["0", "1", "2"]
@@ -149,15 +149,15 @@ def test_retries(cloud):
     assert cloud.tasks(execution.name)[0].retried == 2
 
 
-def test_retry_that_succeeds(cloud):
-    """A task that succeeds on a later attempt succeeds."""
+def test_successful_retry_succeeds(cloud):
+    """A task that succeeds on a retry has succeeded."""
     execution = cloud.finish(script("exit $((CLOUD_RUN_TASK_ATTEMPT < 1))", retries=3))
 
     assert (execution.succeeded_count, execution.retried_count) == (1, 1)
 
 
-def test_infrastructure_retry(cloud):
-    """A task whose machine goes away starts again even with no retries left, and that is not counted."""
+def test_infrastructure_retry_is_not_counted(cloud):
+    """A task whose machine fails is restarted even without retries left, and not counted as retried."""
     cloud.emulator.faults.infrastructure_retry()
     execution = cloud.finish(script("sleep 0.2"))
 
@@ -165,8 +165,8 @@ def test_infrastructure_retry(cloud):
     assert cloud.tasks(execution.name)[0].retried == 0
 
 
-def test_command_that_does_not_exist(cloud):
-    """A container whose command is missing fails as a shell would, and the log says why."""
+def test_missing_command_exits_with_127(cloud):
+    """A missing command fails with exit code 127, as in a shell, and the reason is logged."""
     operation = cloud.start(script("", retries=0))
     operation.result()
     job = cloud.emulator.clients.jobs.get_job(name=job_of(operation.metadata))
@@ -179,8 +179,8 @@ def test_command_that_does_not_exist(cloud):
     assert any("failed to start" in line for line in cloud.output("varlog%2Fsystem"))
 
 
-def test_missing_secret(cloud):
-    """An execution whose environment refers to an unknown secret fails before any task starts."""
+def test_missing_secret_fails_the_execution(cloud):
+    """An execution that refers to a missing secret fails before any task starts."""
     declared = script("exit 0")
     source = run_v2.EnvVarSource(secret_key_ref=run_v2.SecretKeySelector(secret="nowhere", version="latest"))
     declared.template.template.containers[0].env = [run_v2.EnvVar(name="TOKEN", value_source=source)]
@@ -192,8 +192,8 @@ def test_missing_secret(cloud):
     assert not execution.start_time
 
 
-def test_reference_of_the_job(cloud):
-    """A job points at its newest execution and how that ended."""
+def test_job_refers_to_its_newest_execution(cloud):
+    """A job refers to its newest execution and that execution's outcome."""
     execution = cloud.finish(script("exit 1"))
 
     job = cloud.emulator.clients.jobs.get_job(name=job_of(execution))

@@ -1,4 +1,4 @@
-"""Tasks that misbehave, and that nothing of them is left when they or the emulator end."""
+"""Misbehaving tasks, and the cleanup of their processes."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import pytest
 from cloudrun_jobs.emulator import Emulator
 from tests.emulator.cloud import Cloud, eventually, job, job_of, script
 
-ON_LINUX = pytest.mark.skipif(sys.platform != "linux", reason="other systems do not hand orphans on")
+ON_LINUX = pytest.mark.skipif(sys.platform != "linux", reason="needs a child subreaper")
 
 
 def alive(pid: int) -> bool:
@@ -23,7 +23,7 @@ def alive(pid: int) -> bool:
 
 
 def test_children_end_with_their_task(cloud):
-    """What a task leaves running in the background ends when the task does."""
+    """Background children of a task are killed when the task ends."""
     cloud.finish(script("sleep 300 & echo $!"))
     [pid] = cloud.output()
 
@@ -34,7 +34,7 @@ def test_children_end_with_their_task(cloud):
 
 @ON_LINUX
 def test_daemons_end_with_their_task(cloud):
-    """A child that leaves the task's process group ends with the task too, and only that task's."""
+    """A child that left the task's process group is killed with its task, but not with another one."""
     other = cloud.start(script("sleep 300"), "other")
     cloud.running(other.metadata.name)
     cloud.finish(script("setsid sh -c 'echo $$; exec sleep 300' & sleep 0.3"))
@@ -45,15 +45,15 @@ def test_daemons_end_with_their_task(cloud):
     assert cloud.execution(other.metadata.name).running_count == 1
 
 
-def test_closed_output(cloud):
-    """A task that closes its output is followed to its end."""
+def test_task_may_close_its_output(cloud):
+    """A task that closes its output still reports its exit code."""
     execution = cloud.finish(script("exec >&- 2>&-; sleep 0.3; exit 5"))
 
     assert cloud.tasks(execution.name)[0].last_attempt_result.exit_code == 5
 
 
-def test_output_without_end(cloud):
-    """Of a gigabyte of output the beginning is kept; the emulator answers meanwhile and does not grow."""
+def test_unbounded_output_is_truncated(cloud):
+    """A gigabyte of output is truncated; meanwhile the emulator responds and its memory stays bounded."""
     write = "import os; line = b'x' * 65535 + b'\\n'\nfor _ in range(16384): os.write(1, line)"
     operation = cloud.start(job(sys.executable, "-c", write))
     cloud.running(operation.metadata.name)
@@ -64,15 +64,15 @@ def test_output_without_end(cloud):
     assert any("dropped" in line for line in cloud.output("varlog%2Fsystem"))
 
 
-def test_line_without_end(cloud):
-    """Output that is not text, and has no end of line, is kept all the same."""
+def test_undecodable_output_is_kept(cloud):
+    """Output that is not valid UTF-8 and has no newline is kept."""
     cloud.finish(script(r"printf 'a\377b'"))
 
     assert cloud.output() == ["a\ufffdb"]
 
 
-def test_memory_limit():
-    """With memory enforced, a task that uses more than its job may is ended with the service's message."""
+def test_memory_limit_is_enforced():
+    """With `enforce_memory`, a task beyond its memory limit is killed and reports the service's message."""
     declared = job(sys.executable, "-c", "x = b'x' * (200 << 20); import time; time.sleep(60)")
     declared.template.template.containers[0].resources.limits = {"memory": "64Mi"}
     with Emulator(enforce_memory=True) as emulator:
@@ -85,8 +85,8 @@ def test_memory_limit():
         assert line.startswith("Memory limit of 64 MiB exceeded with ")
 
 
-def test_stop_ends_every_task():
-    """Nothing runs any more when stop() returns."""
+def test_stop_kills_every_task():
+    """When stop() returns, no task is running."""
     with Emulator() as emulator:
         cloud = Cloud(emulator)
         cloud.start(script("trap '' TERM; echo $$; while :; do sleep 1; done", task_count=3))
@@ -95,11 +95,11 @@ def test_stop_ends_every_task():
     assert [pid for pid in pids if alive(int(pid))] == []
 
 
-def test_lost_guardian(cloud):
-    """When the guardian is killed, its tasks end, their execution fails, and a new one says what to do."""
+def test_killed_supervisor_fails_executions(cloud):
+    """If the supervisor is killed, its tasks end, their execution fails, and the next one logs what to do."""
     operation = cloud.start(script("echo $$; sleep 300"))
     [pid] = eventually(cloud.output)
-    os.kill(cloud.emulator.guardian_pid, signal.SIGKILL)
+    os.kill(cloud.emulator.supervisor_pid, signal.SIGKILL)
 
     assert cloud.outcome(operation.metadata.name).failed_count == 1
     assert not alive(int(pid))
@@ -110,8 +110,8 @@ def test_lost_guardian(cloud):
     assert any("restart the emulator" in line for line in cloud.output("varlog%2Fsystem"))
 
 
-def test_many_tasks(cloud):
-    """A wide execution starts, counts and ends every task."""
+def test_wide_execution_completes(cloud):
+    """A wide execution runs and counts every task."""
     execution = cloud.finish(job("/bin/true", task_count=200, parallelism=20))
 
     assert execution.succeeded_count == 200

@@ -1,4 +1,4 @@
-"""Cloud Scheduler: declared, due, delivered, tried again, paused and resumed."""
+"""Cloud Scheduler: validation, schedules, deliveries, retries, pause and resume."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ RUN = f"https://run.googleapis.com/v2/{PLACE}/jobs/work:run"
 
 
 class Hook:
-    """Something to deliver to, which answers as it is told and remembers what came."""
+    """A delivery handler that returns the given statuses and records the requests."""
 
     def __init__(self, *statuses):
         self.statuses = list(statuses)
@@ -63,8 +63,8 @@ def executions(cloud):
     return list(cloud.emulator.clients.executions.list_executions(parent=f"{PLACE}/jobs/work"))
 
 
-def test_month_of_ticks(emulator, scheduler, hook):
-    """A month of an hourly schedule is delivered at once on a frozen clock, each at its own time."""
+def test_month_of_ticks_is_delivered(emulator, scheduler, hook):
+    """On a frozen clock, a month of hourly ticks is delivered at once, each with its own schedule time."""
     declare(scheduler)
     emulator.clock.advance(timedelta(days=31))
 
@@ -73,8 +73,8 @@ def test_month_of_ticks(emulator, scheduler, hook):
     assert when[0] == "2026-03-01T13:00:00Z"
 
 
-def test_headers(emulator, scheduler, hook):
-    """A delivery says that it is one of Cloud Scheduler's, of which job and for when."""
+def test_delivery_headers(emulator, scheduler, hook):
+    """A delivery has Cloud Scheduler's headers and the target's own."""
     declare(scheduler, headers={"X-Own": "1", "User-Agent": "mine"}, body=b"{}")
     emulator.clock.advance(timedelta(hours=1))
 
@@ -88,8 +88,8 @@ def test_headers(emulator, scheduler, hook):
     assert request.headers["x-own"] == "1"
 
 
-def test_schedule_in_words(emulator, scheduler, hook):
-    """A schedule in words is delivered when it says, without a schedule time in the headers."""
+def test_english_like_schedule_has_no_schedule_time(emulator, scheduler, hook):
+    """An English-like schedule is delivered on time, without a schedule time in the headers."""
     declare(scheduler, schedule="every 30 minutes")
     emulator.clock.advance(timedelta(hours=1))
 
@@ -97,8 +97,8 @@ def test_schedule_in_words(emulator, scheduler, hook):
     assert "x-cloudscheduler-scheduletime" not in hook.requests[0].headers
 
 
-def test_defaults(scheduler):
-    """What a job does not say is filled in, and it is enabled and knows when it is due."""
+def test_scheduler_job_defaults_are_set(scheduler):
+    """Unset fields get defaults; a new job is enabled and has a next schedule time."""
     job = declare(scheduler)
 
     assert job.state == State.ENABLED
@@ -110,16 +110,16 @@ def test_defaults(scheduler):
     assert job.retry_config.max_doublings == 5
 
 
-def test_time_zone(scheduler):
-    """A schedule runs by the clocks of its time zone."""
+def test_schedule_follows_time_zone(scheduler):
+    """A schedule follows the wall-clock time of its time zone."""
     job = declare(scheduler, schedule="0 9 * * *", time_zone="Asia/Tokyo")
 
     assert job.schedule_time == datetime(2026, 3, 2, 0, 0, tzinfo=UTC)
 
 
 @pytest.mark.parametrize(("schedule", "zone"), [("", "utc"), ("* * * * * *", ""), ("0 9 * * *", "Mars/Olympus")])
-def test_invalid_schedule(scheduler, schedule, zone):
-    """A schedule or a time zone that cannot be read is refused in one sentence."""
+def test_invalid_schedule_is_rejected(scheduler, schedule, zone):
+    """An invalid schedule or time zone is rejected with the service's message."""
     with pytest.raises(exceptions.InvalidArgument) as raised:
         declare(scheduler, schedule=schedule, time_zone=zone)
 
@@ -138,14 +138,14 @@ def test_invalid_schedule(scheduler, schedule, zone):
         ({"headers": {"X": "x" * 82_000}}, "headers"),
     ],
 )
-def test_limits(scheduler, fields, message):
-    """A job beyond a limit is refused with the name of the field."""
+def test_job_beyond_a_limit_is_rejected(scheduler, fields, message):
+    """A job beyond a limit is rejected; the message names the field."""
     with pytest.raises(exceptions.InvalidArgument, match=message):
         declare(scheduler, **fields)
 
 
-def test_paused(emulator, scheduler, hook):
-    """A paused job is not delivered, and goes on from now when it is resumed."""
+def test_paused_job_is_not_delivered(emulator, scheduler, hook):
+    """A paused job is not delivered; when resumed, it continues with the next tick."""
     job = declare(scheduler)
     scheduler.pause_job(name=job.name)
     emulator.clock.advance(timedelta(hours=5))
@@ -172,8 +172,8 @@ def test_pause_and_resume_need_the_other_state(scheduler):
         scheduler.pause_job(name=name)
 
 
-def test_run_now(scheduler, hook):
-    """A job can be delivered now, even a paused one; the clock need not move."""
+def test_paused_job_can_be_run_now(scheduler, hook):
+    """A job can be run now, even if it is paused and the clock is frozen."""
     name = declare(scheduler).name
     scheduler.pause_job(name=name)
     scheduler.run_job(name=name)
@@ -182,8 +182,8 @@ def test_run_now(scheduler, hook):
     assert request.headers["x-cloudscheduler-scheduletime"] == "2026-03-01T13:00:00Z"
 
 
-def test_update_mask(scheduler):
-    """An update changes what its mask names, and nothing else that the request holds."""
+def test_update_mask_limits_the_update(scheduler):
+    """An update changes only the fields that its mask names."""
     job = declare(scheduler, description="keep", headers={"X-Own": "1"})
     new = scheduler_v1.Job(name=job.name, schedule="30 * * * *", description="drop", http_target={"uri": RUN})
     mask = field_mask_pb2.FieldMask(paths=["schedule"])
@@ -194,7 +194,7 @@ def test_update_mask(scheduler):
 
 
 def test_update_mask_replaces_headers(scheduler):
-    """Headers named in a mask replace those that were there."""
+    """Headers named in the mask replace the existing headers."""
     job = declare(scheduler, headers={"X-Old": "1"})
     new = scheduler_v1.Job(name=job.name, http_target={"headers": {"X-New": "2"}})
     mask = field_mask_pb2.FieldMask(paths=["http_target.headers"])
@@ -204,8 +204,8 @@ def test_update_mask_replaces_headers(scheduler):
     assert updated.http_target.uri == HOOK
 
 
-def test_unknown_update_mask(scheduler):
-    """A mask that names no field of a job is refused."""
+def test_unknown_update_mask_is_rejected(scheduler):
+    """A mask with an unknown field is rejected."""
     job = declare(scheduler)
     mask = field_mask_pb2.FieldMask(paths=["nonsense"])
 
@@ -214,15 +214,15 @@ def test_unknown_update_mask(scheduler):
 
 
 def test_update_keeps_a_pause(scheduler):
-    """An update does not resume a job that somebody paused."""
+    """An update does not resume a paused job."""
     job = declare(scheduler)
     scheduler.pause_job(name=job.name)
 
     assert scheduler.update_job(job=job).state == State.PAUSED
 
 
-def test_deleted(emulator, scheduler, hook):
-    """A deleted job is gone and not delivered."""
+def test_deleted_job_is_not_delivered(emulator, scheduler, hook):
+    """A deleted job is not found and not delivered."""
     job = declare(scheduler)
     scheduler.delete_job(name=job.name)
     emulator.clock.advance(timedelta(hours=2))
@@ -232,7 +232,7 @@ def test_deleted(emulator, scheduler, hook):
         scheduler.get_job(name=job.name)
 
 
-def test_names_are_unique(scheduler):
+def test_job_id_is_unique(scheduler):
     """A job id can be used once."""
     declare(scheduler)
 
@@ -240,7 +240,7 @@ def test_names_are_unique(scheduler):
         declare(scheduler)
 
 
-def test_list(scheduler):
+def test_jobs_are_listed_by_name(scheduler):
     """Jobs are listed by name, page by page."""
     for job_id in ("b", "a", "c"):
         declare(scheduler, job_id)
@@ -250,19 +250,19 @@ def test_list(scheduler):
 
 
 def test_no_retry_by_default(emulator, scheduler, hook):
-    """Without a retry count a delivery that fails is not tried again, and the job keeps its status."""
+    """Without a retry count, a failed delivery is not retried, and the job stores its status."""
     hook.statuses = [503]
     job = declare(scheduler)
     emulator.clock.advance(timedelta(minutes=90))
 
     assert len(hook.requests) == 1
-    kept = scheduler.get_job(name=job.name)
-    assert kept.status.code == 14
-    assert kept.last_attempt_time == NOON + timedelta(hours=1)
+    stored = scheduler.get_job(name=job.name)
+    assert stored.status.code == 14
+    assert stored.last_attempt_time == NOON + timedelta(hours=1)
 
 
 def test_retries_back_off(emulator, scheduler, hook):
-    """A delivery that fails is tried again after 10, 20, 40 … seconds, for the same scheduled time."""
+    """A failed delivery is retried after 10, 20, 40 … seconds, with the same schedule time."""
     hook.statuses = [500] * 6
     seen = []
     emulator.on_delivery(HOOK, lambda request: seen.append(emulator.clock.now()) or hook(request))
@@ -276,8 +276,8 @@ def test_retries_back_off(emulator, scheduler, hook):
     assert len({request.headers["x-cloudscheduler-scheduletime"] for request in hook.requests}) == 1
 
 
-def test_retries_swallow_the_next_tick(emulator, scheduler, hook):
-    """While a tick is tried again, the ticks that fall due are not delivered."""
+def test_retries_skip_the_next_tick(emulator, scheduler, hook):
+    """Ticks that fall due while an earlier tick is retried are not delivered."""
     hook.statuses = [500, 500]
     config = {"retry_count": 2, "min_backoff_duration": timedelta(minutes=2)}
     declare(scheduler, schedule="* * * * *", retry_config=config)
@@ -287,8 +287,8 @@ def test_retries_swallow_the_next_tick(emulator, scheduler, hook):
     assert when == ["12:01", "12:01", "12:01", "12:08"]
 
 
-def test_doubled_delivery(emulator, scheduler, hook):
-    """At least once can mean twice, for the same time."""
+def test_double_delivery_repeats_a_tick(emulator, scheduler, hook):
+    """`double_delivery` delivers the same tick twice."""
     emulator.faults.double_delivery()
     declare(scheduler)
     emulator.clock.advance(timedelta(hours=2))
@@ -297,17 +297,17 @@ def test_doubled_delivery(emulator, scheduler, hook):
     assert when == ["13:00", "13:00", "14:00"]
 
 
-def test_lost_answer(emulator, scheduler, hook):
-    """An answer that is lost counts as a failure, and the delivery is made again."""
-    emulator.faults.lose_answer()
+def test_lost_response_is_retried(emulator, scheduler, hook):
+    """A lost response counts as a failure, and the delivery is retried."""
+    emulator.faults.lose_response()
     declare(scheduler, retry_config={"retry_count": 1})
     emulator.clock.advance(timedelta(hours=1, seconds=10))
 
     assert len(hook.requests) == 2
 
 
-def test_cloud_run_target(cloud, scheduler):
-    """A job of Cloud Run is started by a delivery to its API, with the overrides in the body."""
+def test_delivery_starts_cloud_run_job(cloud, scheduler):
+    """A delivery to the Cloud Run API starts a job, with the overrides in the body."""
     cloud.create(script('echo "$0"'))
     body = b'{"overrides": {"containerOverrides": [{"args": ["from-scheduler"]}]}}'
     job = declare(scheduler, uri=RUN, body=body, oauth_token={"service_account_email": ACCOUNT})
@@ -321,7 +321,7 @@ def test_cloud_run_target(cloud, scheduler):
 
 
 def test_cloud_run_needs_a_token(cloud, scheduler):
-    """Without an OAuth token Cloud Run refuses the delivery."""
+    """Cloud Run rejects a delivery without an OAuth token."""
     cloud.create(script("exit 0"))
     job = declare(scheduler, uri=RUN)
     cloud.emulator.clock.advance(timedelta(hours=1))
@@ -330,8 +330,8 @@ def test_cloud_run_needs_a_token(cloud, scheduler):
     assert scheduler.get_job(name=job.name).status.code == 16
 
 
-def test_missing_cloud_run_job(emulator, scheduler):
-    """A delivery to a job that does not exist leaves NOT_FOUND as the status."""
+def test_missing_cloud_run_job_sets_not_found(emulator, scheduler):
+    """A delivery to a missing job sets the status to NOT_FOUND."""
     job = declare(scheduler, uri=RUN, oauth_token={"service_account_email": ACCOUNT})
     emulator.clock.advance(timedelta(hours=1))
 
@@ -339,7 +339,7 @@ def test_missing_cloud_run_job(emulator, scheduler):
 
 
 def test_other_hosts_are_not_called(emulator, scheduler):
-    """The emulator delivers to this machine only: another host is refused and the log says so."""
+    """The emulator delivers only to this machine: other hosts are rejected, and the reason is logged."""
     job = declare(scheduler, uri="https://example.com/")
     emulator.clock.advance(timedelta(hours=1))
 
@@ -348,9 +348,9 @@ def test_other_hosts_are_not_called(emulator, scheduler):
     assert "not to example.com" in finished.json_payload["debugInfo"]
 
 
-def test_oidc_to_this_machine(emulator, scheduler):
-    """A target on this machine gets an OIDC token that the published key verifies."""
-    with receiving() as (uri, received):
+def test_local_target_gets_an_oidc_token(emulator, scheduler):
+    """A target on this machine gets an OIDC token that verifies with the published key."""
+    with local_server() as (uri, received):
         declare(scheduler, uri=f"{uri}/hook?x=1", oidc_token={"service_account_email": ACCOUNT, "audience": "me"})
         emulator.clock.advance(timedelta(hours=1))
         [(path, headers)] = received
@@ -362,30 +362,30 @@ def test_oidc_to_this_machine(emulator, scheduler):
     assert claims["iss"] == emulator.http
 
 
-def test_attempt_deadline(emulator, scheduler):
-    """A target that does not answer within the deadline fails the attempt with DEADLINE_EXCEEDED."""
+def test_attempt_deadline_fails_the_attempt(emulator, scheduler):
+    """An attempt that exceeds its deadline fails with DEADLINE_EXCEEDED."""
     emulator.clock.scale(60)
-    with receiving(silent=True) as (uri, _):
+    with local_server(silent=True) as (uri, _):
         job = declare(scheduler, uri=uri, attempt_deadline=timedelta(seconds=15))
         scheduler.run_job(name=job.name)
 
         assert eventually(lambda: scheduler.get_job(name=job.name).status.code) == 4
 
 
-def test_stop_during_a_delivery():
-    """An emulator that is stopped does not wait for a target that does not answer."""
-    with receiving(silent=True) as (uri, received):
+def test_stop_aborts_a_delivery():
+    """Stopping the emulator does not wait for a target that does not respond."""
+    with local_server(silent=True) as (uri, received):
         with Emulator() as emulator:
             name = declare(emulator.clients.scheduler, uri=uri).name
             emulator.clients.scheduler.run_job(name=name)
             eventually(lambda: list(received))
-            begun = time.monotonic()
+            stopping = time.monotonic()
 
-        assert time.monotonic() - begun < 10
+        assert time.monotonic() - stopping < 10
 
 
-def test_failing_function(emulator, scheduler, caplog):
-    """What goes wrong in a function that is delivered to is not lost, though it runs in another thread."""
+def test_failing_handler_is_logged(emulator, scheduler, caplog):
+    """An exception in a delivery handler, which runs in another thread, is logged."""
     emulator.on_delivery(HOOK, lambda _: 1 // 0)
     scheduler.run_job(name=declare(scheduler).name)
 
@@ -394,8 +394,8 @@ def test_failing_function(emulator, scheduler, caplog):
     assert "integer" in caplog.text
 
 
-def test_logs(emulator, scheduler, hook):
-    """Each attempt is logged when it starts and when it is finished."""
+def test_delivery_attempts_are_logged(emulator, scheduler, hook):
+    """Each attempt is logged at its start and its end."""
     declare(scheduler)
     emulator.clock.advance(timedelta(hours=1))
 
@@ -406,15 +406,15 @@ def test_logs(emulator, scheduler, hook):
 
 
 @contextlib.contextmanager
-def receiving(*, silent=False):
-    """A server on this machine that notes what it gets, and answers unless it is silent."""
-    received, over = [], threading.Event()
+def local_server(*, silent=False):
+    """Run a server on this machine that records requests, and responds unless it is silent."""
+    received, stopped = [], threading.Event()
 
     class Receiver(BaseHTTPRequestHandler):
         def do_POST(self):
             received.append((self.path, dict(self.headers)))
             if silent:
-                over.wait(30)
+                stopped.wait(30)
             self.send_response(204)
             self.end_headers()
 
@@ -427,6 +427,6 @@ def receiving(*, silent=False):
         try:
             yield f"http://127.0.0.1:{server.server_port}", received
         finally:
-            over.set()
+            stopped.set()
             server.shutdown()
             thread.join()

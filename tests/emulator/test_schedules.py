@@ -1,4 +1,4 @@
-"""The two dialects of Cloud Scheduler, held against another implementation where they have one in common."""
+"""The two schedule dialects of Cloud Scheduler; the common subset of cron is compared with croniter."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def times(schedule, count, start=START):
 
 @st.composite
 def fields(draw, least, most, names=()):
-    """A field that both dialects read alike."""
+    """A field that both implementations parse alike."""
 
     def number():
         value = draw(st.integers(least, most))
@@ -41,7 +41,7 @@ def fields(draw, least, most, names=()):
             return f"*/{draw(st.integers(1, most))}"
         if kind == "*":
             return "*"
-        # croniter 7 takes a range of one for every value.
+        # croniter 7 parses a range of one value as every value.
         first = draw(st.integers(least, most - 1))
         last = draw(st.integers(first + 1, most))
         return f"{first}-{last}" + (f"/{draw(st.integers(1, most))}" if kind == "stepped range" else "")
@@ -54,8 +54,8 @@ def fields(draw, least, most, names=()):
 def expressions(draw):
     month_days = draw(fields(1, 31))
     week_days = draw(fields(0, 6, cron.DAYS))
-    # With both given, the service does not say what a step over every day means, and croniter takes a list
-    # of all days for none given.
+    # If both fields are set, the service does not document the meaning of a step over every day, and croniter
+    # ignores a field that lists all days.
     month_days_read, week_days_read = (croniter(f"0 0 {month_days} * {week_days}").expanded[n] for n in (2, 4))
     if "*" in f"{month_days}{week_days}" or ["*"] in (month_days_read, week_days_read):
         month_days, week_days = draw(st.sampled_from([(month_days, "*"), ("*", week_days)]))
@@ -65,20 +65,20 @@ def expressions(draw):
 
 
 @given(expressions(), st.datetimes(datetime(2020, 1, 1), datetime(2040, 1, 1)))  # noqa: DTZ001
-def test_against_croniter(expression, start):
-    """In UTC, expressions of the common subset are due when croniter says."""
+def test_cron_agrees_with_croniter(expression, start):
+    """In UTC, croniter computes the same due times for expressions of the common subset."""
     start = start.replace(microsecond=0, tzinfo=UTC)
-    mine = cron.parse(expression, UTC_ZONE).next_after(start)
-    if mine is None:
+    due = cron.parse(expression, UTC_ZONE).next_after(start)
+    if due is None:
         return
-    theirs = croniter(expression, start, max_years_between_matches=9).get_next(datetime)
+    expected = croniter(expression, start, max_years_between_matches=9).get_next(datetime)
 
-    assert mine == theirs, expression
+    assert due == expected, expression
 
 
 @given(st.text(alphabet="0123456789*/,-LW#?RSUNMOJA @", max_size=20))
-def test_anything_is_parsed_or_refused(text):
-    """No text makes the parser fail in another way than by refusing it."""
+def test_any_text_is_parsed_or_rejected(text):
+    """The parser accepts or rejects any text; it never fails in another way."""
     try:
         schedule = cron.parse(text, UTC_ZONE)
     except cron.InvalidSchedule:
@@ -94,48 +94,48 @@ def test_anything_is_parsed_or_refused(text):
      "? * * * *", "5/15 * * * *", "22-2 * * * *", "0 0 * * mon", "0 0 1 jan *", "*/61 * * * *", "*/0 * * * *",
      "1, * * * *", "-1 * * * *", "1-2-3 * * * *", "*-5 * * * *", "0 0 * * MONDAY", "1.5 * * * *"],
 )  # fmt: skip
-def test_refused(expression):
-    """What other crons add, and what is out of range, is refused."""
+def test_unsupported_cron_is_rejected(expression):
+    """Extensions of other cron dialects and values out of range are rejected."""
     with pytest.raises(cron.InvalidSchedule):
         cron.parse(expression, UTC_ZONE)
 
 
 def test_seven_is_sunday():
-    """0, 7 and SUN are the same day, also at the end of a range."""
+    """0, 7 and SUN are the same day, including at the end of a range."""
     days = [times(cron.parse(f"0 0 * * {day}", UTC_ZONE), 3) for day in ("0", "7", "SUN")]
 
     assert days[0] == days[1] == days[2]
     assert times(cron.parse("0 0 * * 6-7", UTC_ZONE), 2) == [START + timedelta(days=6), START + timedelta(days=7)]
 
 
-def test_day_of_month_or_of_week():
-    """With both given, either is enough."""
+def test_day_of_month_or_day_of_week_matches():
+    """If both fields are set, a day needs to match only one of them."""
     due = times(cron.parse("0 0 3 * SAT", UTC_ZONE), 3)
 
     assert [instant.day for instant in due] == [3, 7, 14]
 
 
-def test_never():
-    """An expression can be valid and never due."""
+def test_schedule_may_never_be_due():
+    """A valid expression may never be due."""
     assert cron.parse("0 0 31 2 *", UTC_ZONE).next_after(START) is None
 
 
 def test_leap_day_across_a_century():
-    """The 29th of February is found eight years ahead."""
+    """29 February is found eight years ahead."""
     due = cron.parse("0 0 29 2 *", UTC_ZONE).next_after(datetime(2096, 3, 1, tzinfo=UTC))
 
     assert due == datetime(2104, 2, 29, tzinfo=UTC)
 
 
-def test_time_that_is_skipped():
-    """A wall clock time that a change of the clocks skips does not occur that day."""
+def test_skipped_time_is_not_due():
+    """A wall-clock time that a DST change skips is not due that day."""
     due = times(cron.parse("30 2 * * *", ZURICH), 2, datetime(2026, 3, 28, 12, tzinfo=UTC))
 
     assert due[0] == datetime(2026, 3, 30, 0, 30, tzinfo=UTC)
 
 
-def test_time_that_occurs_twice():
-    """A wall clock time that occurs twice is due twice."""
+def test_repeated_time_is_due_twice():
+    """A wall-clock time that occurs twice is due twice."""
     due = times(cron.parse("30 2 * * *", ZURICH), 2, datetime(2026, 10, 24, 12, tzinfo=UTC))
 
     assert due == [datetime(2026, 10, 25, 0, 30, tzinfo=UTC), datetime(2026, 10, 25, 1, 30, tzinfo=UTC)]
@@ -158,8 +158,8 @@ def test_time_that_occurs_twice():
         ("Every Monday 09:00", "2026-03-02T09:00"),
     ],
 )
-def test_in_words(words, first):
-    """The schedules in words of the documentation are due when they say."""
+def test_english_like_schedule_is_due(words, first):
+    """The English-like schedules of the documentation are due at the documented times."""
     due = english.parse(words, UTC_ZONE).next_after(START)
 
     assert due == datetime.fromisoformat(f"{first}+00:00")
@@ -170,7 +170,7 @@ def test_in_words(words, first):
     ["every", "every 0 minutes", "every blue moon", "every day 25:00", "6th mon of jan 9:00", "32 of jan 9:00",
      "every monday", "daily"],
 )  # fmt: skip
-def test_words_refused(words):
-    """Other words are refused."""
+def test_invalid_english_like_schedule_is_rejected(words):
+    """Any other text is rejected."""
     with pytest.raises(cron.InvalidSchedule):
         english.parse(words, UTC_ZONE)

@@ -1,4 +1,4 @@
-"""What survives a restart."""
+"""State that survives a restart."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from google.cloud import scheduler_v1
 
 from cloudrun_jobs.emulator import Emulator
 from cloudrun_jobs.emulator.config import InvalidConfiguration
-from cloudrun_jobs.emulator.faces.grpc_face import PortInUse
+from cloudrun_jobs.emulator.frontends.grpc_frontend import PortInUse
 from tests.emulator.cloud import PLACE, Cloud, condition, job_of, script
 
 
-def test_jobs_and_executions(tmp_path):
-    """Jobs, finished executions, their tasks and operations are there again after a restart."""
+def test_jobs_and_executions_are_restored(tmp_path):
+    """Jobs, finished executions, their tasks and operations are restored after a restart."""
     with Emulator(state=tmp_path) as emulator:
         operation = Cloud(emulator).start(script("exit 3", task_count=2))
         before = Cloud(emulator).outcome(operation.metadata.name)
@@ -27,8 +27,8 @@ def test_jobs_and_executions(tmp_path):
         assert operations.get_operation(operation.operation.name).error.code == 10
 
 
-def test_interrupted_execution(tmp_path):
-    """An execution that ran when the emulator stopped has failed, and says why."""
+def test_interrupted_execution_has_failed(tmp_path):
+    """An execution that was running when the emulator stopped has failed, with a message that explains it."""
     with Emulator(state=tmp_path, grace=0.2) as emulator:
         name = Cloud(emulator).start(script("sleep 60", task_count=2, parallelism=1)).metadata.name
         Cloud(emulator).running(name)
@@ -39,8 +39,8 @@ def test_interrupted_execution(tmp_path):
         assert condition(execution).message == "The emulator stopped while this execution was running."
 
 
-def test_scheduler_jobs(tmp_path):
-    """Scheduler jobs are there again, those that were paused still paused."""
+def test_scheduler_jobs_are_restored(tmp_path):
+    """Scheduler jobs are restored, including their pause."""
     target = {"uri": "http://127.0.0.1/"}
     with Emulator(state=tmp_path) as emulator:
         for job_id in ("a", "b", "c"):
@@ -54,14 +54,14 @@ def test_scheduler_jobs(tmp_path):
         assert states == {"a": "ENABLED", "b": "PAUSED"}
 
 
-def test_one_emulator_at_a_time(tmp_path):
-    """A directory that another emulator uses is refused."""
+def test_used_state_directory_is_rejected(tmp_path):
+    """A directory that another emulator uses is rejected."""
     with Emulator(state=tmp_path), pytest.raises(InvalidConfiguration, match="no other emulator uses"):
         Emulator(state=tmp_path).start()
 
 
-def test_port_in_use_lets_go_of_the_state(tmp_path):
-    """An emulator that cannot listen leaves the directory to the next."""
+def test_port_in_use_releases_the_state(tmp_path):
+    """An emulator that cannot listen releases its state directory."""
     with Emulator() as first, pytest.raises(PortInUse):
         Emulator(state=tmp_path, port=int(first.http.rpartition(":")[2])).start()
 
@@ -69,8 +69,8 @@ def test_port_in_use_lets_go_of_the_state(tmp_path):
         assert second.http
 
 
-def test_deleted_job(tmp_path):
-    """What was deleted stays away."""
+def test_deleted_job_is_not_restored(tmp_path):
+    """Deleted resources are not restored."""
     with Emulator(state=tmp_path) as emulator:
         execution = Cloud(emulator).finish(script("exit 0"))
         emulator.clients.jobs.delete_job(name=job_of(execution))

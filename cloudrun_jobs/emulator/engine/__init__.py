@@ -1,3 +1,3 @@
-"""What Cloud Run does: jobs, executions, tasks and operations, with local processes for containers."""
+"""The Cloud Run engine: jobs, executions, tasks and operations, with local processes as containers."""
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""One attempt of a task: the program it runs, its time limit, and the account of how it ended."""
+"""Run one attempt of a task: build its program, enforce its timeout and report its outcome."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ if TYPE_CHECKING:
     from cloudrun_jobs.emulator.clock import Clock, Timer
     from cloudrun_jobs.emulator.logs.tasks import TaskLog
 
-MARKS = ("CLOUD_RUN_EXECUTION", "CLOUD_RUN_TASK_INDEX", "CLOUD_RUN_TASK_ATTEMPT")
+IDENTITY_VARIABLES = ("CLOUD_RUN_EXECUTION", "CLOUD_RUN_TASK_INDEX", "CLOUD_RUN_TASK_ATTEMPT")
 
 
-class Owner(Protocol):
-    """Who is told how the attempt goes."""
+class AttemptListener(Protocol):
+    """Receives the events of an attempt."""
 
     def attempt_started(self, attempt: Attempt) -> None: ...
     def attempt_ended(self, attempt: Attempt, outcome: Outcome) -> None: ...
@@ -32,9 +32,9 @@ class Owner(Protocol):
 
 @dataclass(slots=True, eq=False)
 class Attempt:
-    """A process under way. It hears from the spawner, and tells its owner."""
+    """A running process. It receives the spawner's events and reports to its listener."""
 
-    owner: Owner
+    listener: AttemptListener
     index: int
     number: int
     timeout: float
@@ -42,8 +42,8 @@ class Attempt:
     clock: Clock
     spawner: Spawner
     grace: float
-    ended_as: Kind | None = None  # Decided by us, before the process ends.
-    doomed: Kind | None = None  # A fault: how it will end as soon as it has started.
+    end_reason: Kind | None = None  # Set when the emulator stops the process.
+    forced_end: Kind | None = None  # A planned fault that ends the attempt when it has started.
     key: int = 0
     timer: Timer | None = field(default=None)
 
@@ -51,10 +51,10 @@ class Attempt:
         self.key = self.spawner.start(program, self)
 
     def started(self) -> None:
-        self.owner.attempt_started(self)
-        self.timer = self.clock.call_later(self.timeout, self.time_out)
-        if self.doomed is not None:
-            self.end(self.doomed, grace=0)
+        self.listener.attempt_started(self)
+        self.timer = self.clock.call_later(self.timeout, self.on_timeout)
+        if self.forced_end is not None:
+            self.end(self.forced_end, grace=0)
 
     def wrote(self, stream: str, line: str) -> None:
         self.log.line(stream, line)
@@ -62,18 +62,18 @@ class Attempt:
     def dropped(self, lines: int) -> None:
         self.log.system(f"The emulator kept the first lines of this output and dropped {lines} more.", "WARNING")
 
-    def refused(self, reason: str) -> None:
+    def start_failed(self, reason: str) -> None:
         self.log.system(f"Application failed to start: {reason}", "ERROR")
-        # 127 is what a shell, and with it a container, answers for a command that is not there.
+        # A shell, and so a container, exits with 127 if the command does not exist.
         self._finish(Outcome(Kind.EXITED, 127))
 
     def exited(self, code: int, memory: int) -> None:
         if memory:
-            self.ended_as = Kind.OUT_OF_MEMORY
+            self.end_reason = Kind.OUT_OF_MEMORY
             self.log.out_of_memory(memory)
-        self._finish(Outcome(self.ended_as, code) if self.ended_as else Outcome.of_exit(code))
+        self._finish(Outcome(self.end_reason, code) if self.end_reason else Outcome.of_exit(code))
 
-    def time_out(self) -> None:
+    def on_timeout(self) -> None:
         self.log.system(
             f"Terminating task because it has reached the maximum timeout of {self.timeout:g} seconds.",
             "ERROR",
@@ -81,17 +81,17 @@ class Attempt:
         self.end(Kind.TIMED_OUT, grace=self.grace)
 
     def end(self, kind: Kind, *, grace: float) -> None:
-        """Have the process stopped; the first reason given is the one that counts."""
-        self.ended_as = self.ended_as or kind
+        """Stop the process. The first reason given is the one reported."""
+        self.end_reason = self.end_reason or kind
         self.spawner.stop(self.key, grace=grace)
 
     def _finish(self, outcome: Outcome) -> None:
         if self.timer is not None:
             self.timer.cancel()
-        line = outcome.system_line()
+        line = outcome.log_line()
         if line is not None:
             self.log.system(line, "WARNING" if outcome.code else "INFO")
-        self.owner.attempt_ended(self, outcome)
+        self.listener.attempt_ended(self, outcome)
 
 
 def program(
@@ -101,7 +101,7 @@ def program(
     config: Config,
     secret: Callable[[run_v2.EnvVar], str],
 ) -> Program:
-    """What stands in for the container of an attempt."""
+    """Return the program that replaces the container of an attempt."""
     container = execution.template.containers[0]
     directory = config.directory_of(container.image)
     working = directory / container.working_dir if container.working_dir else directory
@@ -109,7 +109,7 @@ def program(
         argv=_argv(container, directory),
         cwd=str(working if working.is_dir() else directory),
         env=_environment(execution, container, index, number, directory, config.pass_env, secret),
-        marks=MARKS,
+        identity=IDENTITY_VARIABLES,
         memory=limits.memory_bytes(container) if config.enforce_memory else 0,
     )
 
@@ -117,7 +117,7 @@ def program(
 def _argv(container: run_v2.Container, directory: Path) -> list[str]:
     command = list(container.command)
     if not command and (directory / "manage.py").exists():
-        # An image brings an entry point of its own; that of a Django project is taken to be this.
+        # An image has its own entry point; assume that of a Django project.
         command = ["python", "manage.py"]
     argv = [*command, *container.args]
     if argv and "/" not in argv[0]:

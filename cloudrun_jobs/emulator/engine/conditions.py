@@ -1,4 +1,4 @@
-"""The conditions of an execution or a task, and the sentences in them."""
+"""The conditions of an execution or a task, and their messages."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ CANCELLED = "Cancelled by user."
 CANCELLING = "Cancelling execution."
 
 
-def put(
+def set_condition(
     conditions: MutableSequence[run_v2.Condition],
     type_: str,
     state: int,
@@ -31,7 +31,7 @@ def put(
     message: str = "",
     **reason: object,
 ) -> None:
-    """Set the condition of this type, keeping the order in which they first appeared."""
+    """Set the condition of this type, keeping the order of first appearance."""
     condition = run_v2.Condition(type_=type_, state=state, message=message, last_transition_time=now, **reason)
     for position, existing in enumerate(conditions):
         if existing.type_ == type_:
@@ -40,24 +40,20 @@ def put(
     conditions.append(condition)
 
 
-def find(conditions: MutableSequence[run_v2.Condition], type_: str) -> run_v2.Condition | None:
-    return next((condition for condition in conditions if condition.type_ == type_), None)
+def imported_message(seconds: float) -> str:
+    return f"Imported container image in {format_duration(seconds)}."
 
 
-def imported(seconds: float) -> str:
-    return f"Imported container image in {took(seconds)}."
+def started_message(seconds: float) -> str:
+    return f"Started deployed execution in {format_duration(seconds)}."
 
 
-def started(seconds: float) -> str:
-    return f"Started deployed execution in {took(seconds)}."
+def completed_message(seconds: float) -> str:
+    return f"Execution completed successfully in {format_duration(seconds)}."
 
 
-def completed(seconds: float) -> str:
-    return f"Execution completed successfully in {took(seconds)}."
-
-
-def took(seconds: float) -> str:
-    """A duration as the service writes it: ``9.8s``, ``2m49.01s``."""
+def format_duration(seconds: float) -> str:
+    """Format a duration as the service does: ``9.8s``, ``2m49.01s``."""
     minutes, rest = divmod(max(round(seconds, 2), 0.0), 60)
     text = f"{rest:.2f}".rstrip("0").rstrip(".") + "s"
     return f"{int(minutes)}m{text}" if minutes else text

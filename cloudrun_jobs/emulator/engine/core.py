@@ -1,4 +1,4 @@
-"""The engine: one store, and the resources that live in it."""
+"""The engine: one store and its resources."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from cloudrun_jobs.emulator.engine.operations import Operations
 from cloudrun_jobs.emulator.engine.services import Services
 
 if TYPE_CHECKING:
-    from cloudrun_jobs.emulator.engine.course import Platform
+    from cloudrun_jobs.emulator.engine.lifecycle import Platform
     from cloudrun_jobs.emulator.engine.store import Store
     from cloudrun_jobs.emulator.iam import Iam
 
@@ -33,12 +33,12 @@ class Engine:
     def signal(self, execution_name: str, number: int) -> None:
         """Send a signal to every running task of an execution."""
         with self.store.changed:
-            course = self.executions.existing(execution_name).course
-            if course is not None:
-                course.signal(number)
+            lifecycle = self.executions.existing(execution_name).lifecycle
+            if lifecycle is not None:
+                lifecycle.signal(number)
 
     def close(self) -> None:
-        """Let go of those who wait for an operation."""
+        """Release the calls that wait for an operation."""
         with self.store.changed:
             self.store.closed = True
             self.store.changed.notify_all()

@@ -1,4 +1,4 @@
-"""Executions and their tasks: started, read, cancelled, deleted, and dropped when they are too many."""
+"""Start, read, cancel and delete executions and their tasks, and prune old executions."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from google.longrunning import operations_pb2
 
 from cloudrun_jobs.emulator import names
 from cloudrun_jobs.emulator.engine import conditions, operations, overrides
-from cloudrun_jobs.emulator.engine.course import Course, Platform
-from cloudrun_jobs.emulator.engine.jobs import refer
-from cloudrun_jobs.emulator.engine.store import Record, Store, checked, page, random_id
-from cloudrun_jobs.emulator.errors import failed_precondition, missing
+from cloudrun_jobs.emulator.engine.jobs import set_latest_execution
+from cloudrun_jobs.emulator.engine.lifecycle import ExecutionLifecycle, Platform
+from cloudrun_jobs.emulator.engine.store import Record, Store, paginate, random_id, validated
+from cloudrun_jobs.emulator.errors import failed_precondition, not_found
 
 Status = run_v2.ExecutionReference.CompletionStatus
 LOG_URI = "https://console.cloud.google.com/logs/viewer?project={project}&advancedFilter={filter}"
@@ -27,10 +27,10 @@ class Executions:
     def run(self, request: run_v2.RunJobRequest, principal: str) -> operations_pb2.Operation:
         with self._store.changed:
             job = self._job(request.name)
-            template = overrides.applied(job, request.overrides)
-            name = operations.new_name(names.place_of(job.name))
+            template = overrides.apply(job, request.overrides)
+            name = operations.new_name(names.location_of(job.name))
             if request.validate_only:
-                # Seen on the service: an unfinished operation, which cannot be fetched.
+                # Observed on the service: an unfinished operation that cannot be fetched.
                 return operations_pb2.Operation(name=name)
             return operations.of_execution(self.start(job, template, name, principal), name)
 
@@ -42,25 +42,25 @@ class Executions:
         principal: str,
         token: str = "",
     ) -> Record:
-        """Create an execution and begin its course. A token instead of chance makes up its name."""
+        """Create and start an execution. Its name ends with the token, or with a random id."""
         name = f"{job.name}/executions/{names.short(job.name)}-{token or random_id()}"
         execution = self._new(job, template, name, principal)
         record = Record(execution, _tasks(execution), [operation])
         self._store.executions[name] = self._store.operations[operation] = record
         job.execution_count += 1
-        refer(job, execution, Status.EXECUTION_RUNNING)
-        self._store.keep(job)
-        record.course = Course(record, self._store, self._platform, self._settled)
-        self._store.keep(record)
-        record.course.begin()
+        set_latest_execution(job, execution, Status.EXECUTION_RUNNING)
+        self._store.save(job)
+        record.lifecycle = ExecutionLifecycle(record, self._store, self._platform, self._on_completed)
+        self._store.save(record)
+        record.lifecycle.begin()
         return record
 
     def start_by_token(self, job: run_v2.Job) -> None:
-        """Start what a job's execution token names, unless that has been started before."""
+        """Start the execution that a job's execution token names, unless it exists."""
         token = job.start_execution_token or job.run_execution_token
         name = f"{job.name}/executions/{names.short(job.name)}-{token}"
         if token and name not in self._store.executions:
-            operation = operations.new_name(names.place_of(job.name))
+            operation = operations.new_name(names.location_of(job.name))
             self.start(job, job.template, operation, job.last_modifier, token)
 
     def get(self, request: run_v2.GetExecutionRequest) -> run_v2.Execution:
@@ -68,22 +68,22 @@ class Executions:
             return run_v2.Execution(self.existing(request.name).execution)
 
     def listed(self, request: run_v2.ListExecutionsRequest) -> run_v2.ListExecutionsResponse:
-        pattern = f"{checked(request.parent, 'jobs')}/executions/-"
+        pattern = f"{validated(request.parent, 'jobs')}/executions/-"
         with self._store.changed:
             newest_first = reversed(self._store.executions.items())
-            ours = [record.execution for name, record in newest_first if names.matches(pattern, name)]
-            executions, token = page(ours, request.page_size, request.page_token)
+            matching = [record.execution for name, record in newest_first if names.matches(pattern, name)]
+            executions, token = paginate(matching, request.page_size, request.page_token)
             return run_v2.ListExecutionsResponse(executions=executions, next_page_token=token)
 
     def cancel(self, request: run_v2.CancelExecutionRequest) -> operations_pb2.Operation:
         with self._store.changed:
             record = self.existing(request.name)
-            if record.course is None or record.course.cancelled:
+            if record.lifecycle is None or record.lifecycle.cancelled:
                 raise failed_precondition(
                     f"Execution '{names.short(request.name)}' cannot be cancelled because it is not running."
                 )
             if not request.validate_only:
-                record.course.cancel()
+                record.lifecycle.cancel()
             return self._operation_on(record)
 
     def delete(self, request: run_v2.DeleteExecutionRequest) -> operations_pb2.Operation:
@@ -94,51 +94,51 @@ class Executions:
                 record.execution.delete_time = self._platform.clock.now()
                 record.execution.expire_time = self._platform.clock.now() + timedelta(days=30)
                 del self._store.executions[request.name]
-                self._store.forget(request.name)
-                if record.course is not None:
-                    record.course.cancel()
+                self._store.remove(request.name)
+                if record.lifecycle is not None:
+                    record.lifecycle.cancel()
             return self._operation_on(record)
 
     def get_task(self, request: run_v2.GetTaskRequest) -> run_v2.Task:
-        name = checked(request.name, "jobs", "executions", "tasks")
+        name = validated(request.name, "jobs", "executions", "tasks")
         with self._store.changed:
             for task in self._tasks_of(names.parent(name)):
                 if task.name == name:
                     return run_v2.Task(task)
-        raise missing("TASK", names.short(name), names.place_of(name))
+        raise not_found("TASK", names.short(name), names.location_of(name))
 
     def list_tasks(self, request: run_v2.ListTasksRequest) -> run_v2.ListTasksResponse:
-        parent = checked(request.parent, "jobs", "executions")
+        parent = validated(request.parent, "jobs", "executions")
         with self._store.changed:
-            tasks, token = page(self._tasks_of(parent), request.page_size, request.page_token)
+            tasks, token = paginate(self._tasks_of(parent), request.page_size, request.page_token)
             return run_v2.ListTasksResponse(tasks=tasks, next_page_token=token)
 
     def existing(self, name: str) -> Record:
-        record = self._store.executions.get(checked(name, "jobs", "executions"))
+        record = self._store.executions.get(validated(name, "jobs", "executions"))
         if record is None:
-            raise missing("EXECUTION", names.short(name), names.place_of(name))
+            raise not_found("EXECUTION", names.short(name), names.location_of(name))
         return record
 
-    def full_name(self, place: names.Place, short: str) -> str:
-        """The name of an execution whose job is not said, as v1 has them."""
-        pattern = f"{place.job('-')}/executions/{short}"
+    def full_name(self, location: names.Location, short: str) -> str:
+        """Return the full name of an execution from its short id, which v1 uses without the job."""
+        pattern = f"{location.job('-')}/executions/{short}"
         with self._store.changed:
             for name in self._store.executions:
                 if names.matches(pattern, name):
                     return name
-        raise missing("EXECUTION", short, place)
+        raise not_found("EXECUTION", short, location)
 
     def prune(self, name: str) -> None:
-        """Drop a finished execution as if it had grown old."""
+        """Drop a finished execution, as at the end of its retention."""
         with self._store.changed:
             if not self.existing(name).done:
                 raise failed_precondition(f"Execution '{names.short(name)}' is running.")
             self._store.drop_execution(name)
 
     def _job(self, name: str) -> run_v2.Job:
-        job = self._store.jobs.get(checked(name, "jobs"))
+        job = self._store.jobs.get(validated(name, "jobs"))
         if job is None:
-            raise missing("JOB", names.short(name), names.place_of(name))
+            raise not_found("JOB", names.short(name), names.location_of(name))
         return job
 
     def _tasks_of(self, pattern: str) -> list[run_v2.Task]:
@@ -148,8 +148,8 @@ class Executions:
         return self.existing(pattern).tasks
 
     def _operation_on(self, record: Record) -> operations_pb2.Operation:
-        """A second operation on an execution: like its first, it is done when the execution is."""
-        name = operations.new_name(names.place_of(record.execution.name))
+        """Add an operation on an execution; like the first, it is done when the execution is."""
+        name = operations.new_name(names.location_of(record.execution.name))
         self._store.operations[name] = record
         record.operations.append(name)
         return operations.of_execution(record, name)
@@ -167,7 +167,7 @@ class Executions:
             annotations={**job.annotations, **template.annotations},
             create_time=now,
             update_time=now,
-            # The short id: Airflow, for one, puts it into names.
+            # The short id: clients such as Airflow build names from it.
             job=names.short(job.name),
             parallelism=min(template.parallelism, template.task_count),
             task_count=template.task_count,
@@ -176,19 +176,21 @@ class Executions:
             log_uri=_log_uri(name),
             etag=f'"{uuid.uuid4().hex[:16]}"',
         )
-        conditions.put(execution.conditions, "Completed", conditions.PENDING, now, conditions.WAITING_TO_START)
+        conditions.set_condition(
+            execution.conditions, "Completed", conditions.PENDING, now, conditions.WAITING_TO_START
+        )
         return execution
 
-    def _settled(self, record: Record) -> None:
+    def _on_completed(self, record: Record) -> None:
         job = self._store.jobs.get(names.parent(record.execution.name))
         reference = job.latest_created_execution if job is not None else None
         if job is not None and reference is not None and reference.name == names.short(record.execution.name):
-            refer(job, record.execution, _status(record.execution))
+            set_latest_execution(job, record.execution, _status(record.execution))
             job.latest_created_execution.completion_time = record.execution.completion_time
-            self._store.keep(job)
+            self._store.save(job)
         if record.deleted:
             return
-        self._store.keep(record)
+        self._store.save(record)
         done = [other for other in self._store.executions_of(names.parent(record.execution.name)) if other.done]
         for old in done[: max(len(done) - self._platform.config.retention, 0)]:
             self._store.drop_execution(old.execution.name)
@@ -230,10 +232,10 @@ def _numbered(task: run_v2.Task, execution: run_v2.Execution, index: int) -> run
 
 
 def _log_uri(name: str) -> str:
-    place = names.place_of(name)
-    wanted = (
+    location = names.location_of(name)
+    log_filter = (
         f"resource.type%3D%22cloud_run_job%22%0Aresource.labels.job_name%3D%22{name.split('/')[5]}%22%0A"
-        f"resource.labels.location%3D%22{place.region}%22%0A"
+        f"resource.labels.location%3D%22{location.region}%22%0A"
         f"labels.%22run.googleapis.com/execution_name%22%3D%22{names.short(name)}%22"
     )
-    return LOG_URI.format(project=place.project, filter=wanted)
+    return LOG_URI.format(project=location.project, filter=log_filter)

@@ -1,4 +1,4 @@
-"""Job resources: created, read, changed and deleted; an execution token on one starts it."""
+"""Create, read, update and delete job resources; start a job that has an execution token."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from google.iam.v1 import iam_policy_pb2, policy_pb2
 
 from cloudrun_jobs.emulator import limits, names
 from cloudrun_jobs.emulator.engine import conditions, operations
-from cloudrun_jobs.emulator.engine.store import Store, checked, page
-from cloudrun_jobs.emulator.errors import already_exists, invalid, missing
+from cloudrun_jobs.emulator.engine.store import Store, paginate, validated
+from cloudrun_jobs.emulator.errors import already_exists, invalid, not_found
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -24,21 +24,20 @@ if TYPE_CHECKING:
 DEFAULT_TIMEOUT = timedelta(seconds=600)
 DEFAULT_RETRIES = 3
 DEFAULT_LIMITS = {"cpu": "1000m", "memory": "512Mi"}
-# What an update takes over from the job it changes, for the caller cannot set it.
-KEPT = ("name", "uid", "create_time", "creator", "execution_count", "latest_created_execution")
-LEAST = run_v2.ExecutionReference.CompletionStatus
+# An update keeps these fields, which callers cannot set.
+SERVICE_SET_FIELDS = ("name", "uid", "create_time", "creator", "execution_count", "latest_created_execution")
 
 
 class Jobs:
     def __init__(self, store: Store, clock: Clock, start: Callable[[run_v2.Job], None]) -> None:
         self._store = store
         self._clock = clock
-        self._start = start  # Runs a job whose execution token asks for it.
+        self._start = start  # Runs a job that has an execution token.
 
     def create(self, request: run_v2.CreateJobRequest, principal: str) -> operations_pb2.Operation:
-        place = names.place_of(checked(request.parent))
+        location = names.location_of(validated(request.parent))
         limits.check_job_id(request.job_id)
-        job = completed(request.job, place.job(request.job_id))
+        job = with_defaults(request.job, location.job(request.job_id))
         limits.check_job(job)
         with self._store.changed:
             if job.name in self._store.jobs:
@@ -52,27 +51,27 @@ class Jobs:
             return run_v2.Job(self.existing(request.name))
 
     def listed(self, request: run_v2.ListJobsRequest) -> run_v2.ListJobsResponse:
-        place = names.place_of(checked(request.parent))
+        location = names.location_of(validated(request.parent))
         with self._store.changed:
-            # gcloud lists over all regions at once, with "-" for the region.
-            ours = [job for name, job in self._store.jobs.items() if names.matches(place.job("-"), name)]
-            jobs, token = page(sorted(ours, key=lambda job: job.name), request.page_size, request.page_token)
+            # gcloud lists the jobs of all regions at once, with "-" for the region.
+            found = [job for name, job in self._store.jobs.items() if names.matches(location.job("-"), name)]
+            jobs, token = paginate(sorted(found, key=lambda job: job.name), request.page_size, request.page_token)
             return run_v2.ListJobsResponse(jobs=jobs, next_page_token=token)
 
     def update(self, request: run_v2.UpdateJobRequest, principal: str) -> operations_pb2.Operation:
-        name = checked(request.job.name, "jobs")
+        name = validated(request.job.name, "jobs")
         with self._store.changed:
             if name not in self._store.jobs and request.allow_missing:
                 create = run_v2.CreateJobRequest(
-                    parent=str(names.place_of(name)),
+                    parent=str(names.location_of(name)),
                     job=request.job,
                     job_id=names.short(name),
                     validate_only=request.validate_only,
                 )
                 return self.create(create, principal)
-            old, job = self.existing(name), completed(request.job, name)
+            old, job = self.existing(name), with_defaults(request.job, name)
             limits.check_job(job)
-            for field in KEPT:
+            for field in SERVICE_SET_FIELDS:
                 setattr(job, field, getattr(old, field))
             self._stamp(job, principal, generation=old.generation + 1)
             return self._put(job, validate_only=request.validate_only)
@@ -81,7 +80,7 @@ class Jobs:
         with self._store.changed:
             job = run_v2.Job(self.existing(request.name))
             job.delete_time, job.expire_time = self._clock.now(), self._clock.now() + timedelta(days=30)
-            operation = operations.finished(operations.new_name(names.place_of(job.name)), job)
+            operation = operations.finished(operations.new_name(names.location_of(job.name)), job)
             if not request.validate_only:
                 self._store.operations[operation.name] = operation
                 self._remove(job.name)
@@ -101,9 +100,9 @@ class Jobs:
             return policy
 
     def existing(self, name: str) -> run_v2.Job:
-        job = self._store.jobs.get(checked(name, "jobs"))
+        job = self._store.jobs.get(validated(name, "jobs"))
         if job is None:
-            raise missing("JOB", names.short(name), names.place_of(name))
+            raise not_found("JOB", names.short(name), names.location_of(name))
         return job
 
     def _stamp(self, job: run_v2.Job, principal: str, *, generation: int) -> None:
@@ -115,52 +114,52 @@ class Jobs:
         )
 
     def _put(self, job: run_v2.Job, *, validate_only: bool) -> operations_pb2.Operation:
-        operation = operations.finished(operations.new_name(names.place_of(job.name)), job)
+        operation = operations.finished(operations.new_name(names.location_of(job.name)), job)
         if validate_only:
             return operation
         self._store.jobs[job.name] = job
         self._store.operations[operation.name] = operation
-        self._store.keep(job)
+        self._store.save(job)
         self._start(job)
         return operation
 
     def _remove(self, job_name: str) -> None:
         for record in self._store.executions_of(job_name):
             record.deleted = True
-            if record.course is not None:
-                record.course.cancel()
+            if record.lifecycle is not None:
+                record.lifecycle.cancel()
             del self._store.executions[record.execution.name]
-            self._store.forget(record.execution.name)
+            self._store.remove(record.execution.name)
         self._store.policies.pop(job_name, None)
         del self._store.jobs[job_name]
-        self._store.forget(job_name)
+        self._store.remove(job_name)
 
 
-def completed(given: run_v2.Job, name: str) -> run_v2.Job:
-    """The job as the service keeps it: defaults filled in, and without what only the service sets."""
+def with_defaults(given: run_v2.Job, name: str) -> run_v2.Job:
+    """Return the job as the service stores it: with defaults, and without fields that only the service sets."""
     if given.name not in ("", name):
         raise invalid(f"Violation in Job.name: got {given.name!r}, expected it to be empty or {name!r}.")
     job = run_v2.Job(given)
     job.name, job.reconciling = name, False
     job.conditions, job.template.task_count = [], job.template.task_count or 1
-    _complete_task(job.template.template)
+    _set_task_defaults(job.template.template)
     return job
 
 
-def _complete_task(template: run_v2.TaskTemplate) -> None:
+def _set_task_defaults(template: run_v2.TaskTemplate) -> None:
     if not template.timeout:
         template.timeout = DEFAULT_TIMEOUT
-    # A oneof: 0 retries and none given are different things.
+    # A oneof: an explicit 0 differs from no value.
     if "max_retries" not in template:
         template.max_retries = DEFAULT_RETRIES
     for container in template.containers:
-        # Looked at first: some releases of protobuf answer setdefault() with an empty text.
+        # Some releases of protobuf return an empty text from setdefault(), so test for the keys first.
         for key in DEFAULT_LIMITS.keys() - container.resources.limits.keys():
             container.resources.limits[key] = DEFAULT_LIMITS[key]
 
 
-def refer(job: run_v2.Job, execution: run_v2.Execution, status: Any) -> None:
-    """Have the job point at its newest execution."""
+def set_latest_execution(job: run_v2.Job, execution: run_v2.Execution, status: Any) -> None:
+    """Set the job's reference to its newest execution."""
     job.latest_created_execution = run_v2.ExecutionReference(
         name=names.short(execution.name), create_time=execution.create_time, completion_status=status
     )

@@ -1,4 +1,4 @@
-"""Long-running operations: the account of a request that is kept up to date while its work goes on."""
+"""Long-running operations: the state of a request that is still in progress."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ from google.longrunning import operations_pb2
 from google.protobuf import empty_pb2
 
 from cloudrun_jobs.emulator import names
-from cloudrun_jobs.emulator.engine.store import Record, Store, checked, page
-from cloudrun_jobs.emulator.errors import missing
+from cloudrun_jobs.emulator.engine.store import Record, Store, paginate, validated
+from cloudrun_jobs.emulator.errors import not_found
 
-LONGEST_WAIT = 600.0
+MAX_WAIT = 600.0  # seconds
 
 
-def new_name(place: names.Place) -> str:
-    return place.operation(str(uuid.uuid4()))
+def new_name(location: names.Location) -> str:
+    return location.operation(str(uuid.uuid4()))
 
 
 def finished(name: str, message: Any) -> operations_pb2.Operation:
-    """The operation of work that was done at once."""
+    """Return an operation that is already done."""
     operation = operations_pb2.Operation(name=name, done=True)
     pb = type(message).pb(message)
     operation.metadata.Pack(pb)
@@ -30,7 +30,7 @@ def finished(name: str, message: Any) -> operations_pb2.Operation:
 
 
 def of_execution(record: Record, name: str) -> operations_pb2.Operation:
-    """An operation on an execution as that stands: its metadata is the execution itself."""
+    """Return an operation on an execution in its current state; its metadata is the execution."""
     operation = operations_pb2.Operation(name=name, done=record.done)
     pb = type(record.execution).pb(record.execution)
     operation.metadata.Pack(pb)
@@ -50,34 +50,34 @@ class Operations:
             return self._render(request.name)
 
     def listed(self, request: operations_pb2.ListOperationsRequest) -> operations_pb2.ListOperationsResponse:
-        place = str(names.place_of(checked(request.name)))
+        location = str(names.location_of(validated(request.name)))
         with self._store.changed:
-            ours = [name for name in self._store.operations if name.startswith(f"{place}/")]
-            chosen, token = page(reversed(ours), request.page_size, request.page_token)
-            operations = [self._render(name) for name in chosen]
+            matching = [name for name in self._store.operations if name.startswith(f"{location}/")]
+            selected, token = paginate(reversed(matching), request.page_size, request.page_token)
+            operations = [self._render(name) for name in selected]
         return operations_pb2.ListOperationsResponse(operations=operations, next_page_token=token)
 
     def wait(self, request: operations_pb2.WaitOperationRequest) -> operations_pb2.Operation:
-        """Answer when the operation is done, or unfinished when the time asked for is over."""
-        wanted = request.timeout.ToNanoseconds() / 1e9 if request.HasField("timeout") else LONGEST_WAIT
-        deadline = time.monotonic() + min(wanted, LONGEST_WAIT)
+        """Return the operation when it is done, or unfinished after the requested timeout."""
+        timeout = request.timeout.ToNanoseconds() / 1e9 if request.HasField("timeout") else MAX_WAIT
+        deadline = time.monotonic() + min(timeout, MAX_WAIT)
         with self._store.changed:
             while not (operation := self._render(request.name)).done:
-                left = deadline - time.monotonic()
-                if left <= 0 or self._store.closed:
+                remaining = deadline - time.monotonic()
+                if remaining <= 0 or self._store.closed:
                     break
-                self._store.changed.wait(left)
+                self._store.changed.wait(remaining)
             return operation
 
     def delete(self, request: operations_pb2.DeleteOperationRequest) -> Any:
-        """Forget the operation. The work goes on."""
+        """Delete the operation. Its work continues."""
         with self._store.changed:
             self._render(request.name)
             del self._store.operations[request.name]
         return empty_pb2.Empty()
 
     def _render(self, name: str) -> operations_pb2.Operation:
-        entry = self._store.operations.get(checked(name, "operations"))
+        entry = self._store.operations.get(validated(name, "operations"))
         if entry is None:
-            raise missing("OPERATION", names.short(name), names.place_of(name))
+            raise not_found("OPERATION", names.short(name), names.location_of(name))
         return of_execution(entry, name) if isinstance(entry, Record) else entry

@@ -1,4 +1,4 @@
-"""How an attempt ended, and what the service says about it."""
+"""The outcome of an attempt, and the service's messages about it."""
 
 from __future__ import annotations
 
@@ -13,24 +13,28 @@ from cloudrun_jobs.emulator.errors import ServiceError
 
 class Kind(enum.Enum):
     SUCCEEDED = "succeeded"
-    EXITED = "exited"  # With a code other than 0, or by a signal of its own making.
+    EXITED = "exited"  # With a code other than 0, or by a signal that the emulator did not send.
     TIMED_OUT = "timed out"
     OUT_OF_MEMORY = "out of memory"
     CANCELLED = "cancelled"
-    INFRASTRUCTURE = "infrastructure"  # The machine under it went away: tried again without counting as a retry.
+    INFRASTRUCTURE = "infrastructure"  # The machine failed; restarting the task does not count as a retry.
 
 
-EXITED = "The container exited with an error."
-TIMED_OUT = "The configured timeout was reached."
-OUT_OF_MEMORY = "The configured memory limit was reached."
+EXITED_MESSAGE = "The container exited with an error."
+TIMED_OUT_MESSAGE = "The configured timeout was reached."
+OUT_OF_MEMORY_MESSAGE = "The configured memory limit was reached."
 
-MESSAGES = {Kind.EXITED: EXITED, Kind.TIMED_OUT: TIMED_OUT, Kind.OUT_OF_MEMORY: OUT_OF_MEMORY}
+MESSAGES = {
+    Kind.EXITED: EXITED_MESSAGE,
+    Kind.TIMED_OUT: TIMED_OUT_MESSAGE,
+    Kind.OUT_OF_MEMORY: OUT_OF_MEMORY_MESSAGE,
+}
 CODES = {Kind.EXITED: "ABORTED", Kind.TIMED_OUT: "DEADLINE_EXCEEDED", Kind.OUT_OF_MEMORY: "ABORTED"}
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """How one attempt ended; a negative code is the signal that ended it, as in `subprocess`."""
+    """The outcome of one attempt. A negative code is the signal that ended it, as in `subprocess`."""
 
     kind: Kind
     code: int = 0
@@ -41,7 +45,7 @@ class Outcome:
 
     @property
     def exit_code(self) -> int:
-        """The exit code that is reported: 0 unless the container itself chose another."""
+        """The reported exit code: 0 unless the container itself exited with another."""
         return self.code if self.kind is Kind.EXITED and self.code > 0 else 0
 
     @property
@@ -67,12 +71,12 @@ class Outcome:
     def number(self) -> int:
         return ServiceError(CODES.get(self.kind, "CANCELLED"), self.message).number
 
-    def sentence(self, task_id: str) -> str:
-        """What the execution's condition and the operation's error say."""
+    def failure_message(self, task_id: str) -> str:
+        """Return the message of the execution's condition and the operation's error."""
         return f"Task {task_id} failed with exit code: {self.exit_code} and message: {self.message}"
 
-    def system_line(self) -> str | None:
-        """What the platform itself logs about an ending, if anything."""
+    def log_line(self) -> str | None:
+        """Return the platform's log line for this outcome, or None."""
         if self.kind is Kind.EXITED and self.code > 0:
             return f"Container called exit({self.code})."
         if self.kind is Kind.EXITED:

@@ -1,4 +1,4 @@
-"""What RunJob's overrides make of a job's template: arguments replace, environment merges by name."""
+"""Apply RunJob's overrides to a job's template: arguments are replaced, variables merged by name."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ Overrides = run_v2.RunJobRequest.Overrides
 ContainerOverride = run_v2.RunJobRequest.Overrides.ContainerOverride
 
 
-def applied(job: run_v2.Job, overrides: Overrides) -> run_v2.ExecutionTemplate:
-    """The effective template of one execution."""
+def apply(job: run_v2.Job, overrides: Overrides) -> run_v2.ExecutionTemplate:
+    """Return the effective template of one execution."""
     template = run_v2.ExecutionTemplate(job.template)
     if overrides.task_count:
         limits.check_task_count(overrides.task_count)
@@ -21,7 +21,7 @@ def applied(job: run_v2.Job, overrides: Overrides) -> run_v2.ExecutionTemplate:
         limits.check_timeout(overrides.timeout.total_seconds())
         template.template.timeout = overrides.timeout
     for override in overrides.container_overrides:
-        _apply(_container(template.template, override.name), override)
+        _apply_to_container(_container(template.template, override.name), override)
     return template
 
 
@@ -29,13 +29,13 @@ def _container(template: run_v2.TaskTemplate, name: str) -> run_v2.Container:
     for container in template.containers:
         if container.name == name:
             return container
-    # The name of an only container is not compared: jobs made by gcloud do not name theirs.
+    # The name of a single container is not compared: gcloud creates jobs with unnamed containers.
     if len(template.containers) == 1:
         return template.containers[0]
     raise invalid(f"Container override for {name!r} matches no container of the job.")
 
 
-def _apply(container: run_v2.Container, override: ContainerOverride) -> None:
+def _apply_to_container(container: run_v2.Container, override: ContainerOverride) -> None:
     if override.clear_args and override.args:
         raise invalid("Violation in container_overrides: args must be empty when clear_args is true.")
     limits.check_args(override.args)

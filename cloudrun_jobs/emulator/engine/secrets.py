@@ -1,4 +1,4 @@
-"""The values of secrets that a job's environment refers to."""
+"""Look up the values of secrets that a job's environment refers to."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from google.cloud import run_v2
 
-PREFIX = "CLOUDRUN_EMULATOR_SECRET_"
+ENV_PREFIX = "CLOUDRUN_EMULATOR_SECRET_"
 
 
 class MissingSecret(LookupError):
@@ -22,12 +22,12 @@ class MissingSecret(LookupError):
 
 @dataclass(frozen=True, slots=True)
 class Secrets:
-    """Values by secret id, or by ``id:version``; what is not among them may be in the environment."""
+    """Secret values by id or ``id:version``, with the emulator's environment as the fallback."""
 
     values: Mapping[str, str]
 
     def value(self, variable: run_v2.EnvVar, resource: str) -> str:
-        """The value of an environment variable, looked up where it is not written down."""
+        """Return the value of a variable, looked up if it refers to a secret."""
         reference = variable.value_source.secret_key_ref
         if not reference.secret:
             return variable.value
@@ -36,8 +36,8 @@ class Secrets:
             if key in self.values:
                 return self.values[key]
         try:
-            return os.environ[PREFIX + secret.upper().replace("-", "_")]
+            return os.environ[ENV_PREFIX + secret.upper().replace("-", "_")]
         except KeyError:
-            project = names.place_of(resource).project
+            project = names.location_of(resource).project
             message = f"Secret projects/{project}/secrets/{secret}/versions/{version} was not found"
             raise MissingSecret(message) from None

@@ -1,20 +1,20 @@
-"""Services: kept to be read, as a tool does that copies from one what a job needs. They serve nothing."""
+"""Service resources that can only be read, for tools that copy a service's settings to a job."""
 
 from __future__ import annotations
 
 from google.cloud import run_v2
 
 from cloudrun_jobs.emulator import names
-from cloudrun_jobs.emulator.engine.store import checked
-from cloudrun_jobs.emulator.errors import missing
+from cloudrun_jobs.emulator.engine.store import validated
+from cloudrun_jobs.emulator.errors import not_found
 
 
 class Services:
     def __init__(self) -> None:
-        self.kept: dict[str, run_v2.Service] = {}
+        self.by_name: dict[str, run_v2.Service] = {}
 
     def get(self, request: run_v2.GetServiceRequest) -> run_v2.Service:
-        service = self.kept.get(checked(request.name, "services"))
+        service = self.by_name.get(validated(request.name, "services"))
         if service is None:
-            raise missing("SERVICE", names.short(request.name), names.place_of(request.name))
+            raise not_found("SERVICE", names.short(request.name), names.location_of(request.name))
         return run_v2.Service(service)

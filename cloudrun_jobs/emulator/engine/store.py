@@ -1,4 +1,4 @@
-"""Everything the engine knows, under one lock: its messages are those that go over the wire."""
+"""The engine's state, under one lock. Resources are stored as the messages of the wire protocol."""
 
 from __future__ import annotations
 
@@ -18,27 +18,27 @@ if TYPE_CHECKING:
     from google.iam.v1 import policy_pb2
     from google.longrunning import operations_pb2
 
-    from cloudrun_jobs.emulator.engine.course import Course
+    from cloudrun_jobs.emulator.engine.lifecycle import ExecutionLifecycle
 
-LETTERS = string.ascii_lowercase + string.digits
-MAX_PAGE = 1000
+ID_CHARACTERS = string.ascii_lowercase + string.digits
+MAX_PAGE_SIZE = 1000
 T = TypeVar("T")
 
 
 @dataclass(slots=True)
 class Record:
-    """An execution with its tasks, and its course while it has one."""
+    """An execution with its tasks, and its lifecycle until it is done."""
 
     execution: run_v2.Execution
     tasks: list[run_v2.Task]
-    operations: list[str]  # The first is RunJob's; a cancel and a delete add theirs.
-    error: Any = None  # google.rpc.Status of the operation, once it failed.
-    course: Course | None = None
+    operations: list[str]  # The first is RunJob's; CancelExecution and DeleteExecution add theirs.
+    error: Any = None  # google.rpc.Status of a failed operation.
+    lifecycle: ExecutionLifecycle | None = None
     deleted: bool = False
 
     @property
     def done(self) -> bool:
-        return self.course is None
+        return self.lifecycle is None
 
 
 @dataclass(slots=True)
@@ -49,10 +49,10 @@ class Store:
     operations: dict[str, Record | operations_pb2.Operation] = field(default_factory=dict)
     # Held for every change; notified when an execution starts or ends.
     changed: threading.Condition = field(default_factory=lambda: threading.Condition(threading.RLock()))
-    closed: bool = False  # Nobody waits any longer.
-    # Called with what changed, to keep it beyond this process.
-    keep: Callable[[run_v2.Job | Record], None] = lambda _: None
-    forget: Callable[[str], None] = lambda _: None
+    closed: bool = False  # Calls that wait for an operation return.
+    # Called with each changed resource, to persist it.
+    save: Callable[[run_v2.Job | Record], None] = lambda _: None
+    remove: Callable[[str], None] = lambda _: None
 
     def executions_of(self, job_name: str) -> list[Record]:
         prefix = f"{job_name}/executions/"
@@ -62,24 +62,26 @@ class Store:
         record = self.executions.pop(name)
         for operation in record.operations:
             self.operations.pop(operation, None)
-        self.forget(name)
+        self.remove(name)
 
 
 def random_id(length: int = 5) -> str:
-    return "".join(secrets.choice(LETTERS) for _ in range(length))
+    return "".join(secrets.choice(ID_CHARACTERS) for _ in range(length))
 
 
-def page(items: Iterable[T], page_size: int, page_token: str, most: int = MAX_PAGE) -> tuple[list[T], str]:
-    """One page of a list, and the token of the next, which is where it begins."""
+def paginate(
+    items: Iterable[T], page_size: int, page_token: str, maximum: int = MAX_PAGE_SIZE
+) -> tuple[list[T], str]:
+    """Return one page of a list and the token of the next page, which is its start index."""
     if page_size < 0 or (page_token and not page_token.isdecimal()):
         raise invalid(f"Invalid page_size {page_size} or page_token {page_token!r}.")
-    start, everything = int(page_token or 0), list(items)
-    end = start + min(page_size or most, most)
-    return everything[start:end], str(end) if end < len(everything) else ""
+    start, all_items = int(page_token or 0), list(items)
+    end = start + min(page_size or maximum, maximum)
+    return all_items[start:end], str(end) if end < len(all_items) else ""
 
 
-def checked(name: str, *collections: str) -> str:
-    """The name, or INVALID_ARGUMENT when it is not of this shape."""
+def validated(name: str, *collections: str) -> str:
+    """Return the name, or raise INVALID_ARGUMENT if it does not have this form."""
     try:
         return names.check(name, *collections)
     except names.MalformedName as error:

@@ -1,3 +1,3 @@
-"""What Cloud Logging keeps of tasks and deliveries, and how it is asked for."""
+"""Cloud Logging: the log entries of tasks and deliveries, and their filter language."""
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""The part of the Logging query language that clients of jobs use.
+"""The subset of the Logging query language that clients of jobs use.
 
-Comparisons of a field (``= != < <= > >= : =~ !~``), a bare word or string for any text, ``AND``, ``OR``,
+Comparisons of a field (``= != < <= > >= : =~ !~``), a bare word or string that matches any field, ``AND``, ``OR``,
 ``NOT``, ``-`` and parentheses. https://cloud.google.com/logging/docs/view/logging-query-language
 """
 
@@ -19,7 +19,7 @@ Predicate = Callable[[Any], bool]
 
 
 class MalformedFilter(ValueError):
-    """The filter cannot be parsed; the message says at which word."""
+    """The filter cannot be parsed; the message names the position."""
 
 
 TOKEN = re.compile(
@@ -38,10 +38,10 @@ SNAKE = re.compile(r"(?<=[a-z0-9])([A-Z])")
 
 
 def compile_filter(text: str) -> Predicate:
-    """A function that tells whether an entry matches."""
+    """Return a function that returns True if an entry matches the filter."""
     if not text.strip():
         return lambda _: True
-    return _Parser(_tokens(text)).everything()
+    return _Parser(_tokens(text)).parse()
 
 
 def _tokens(text: str) -> list[tuple[str, str]]:
@@ -62,14 +62,14 @@ def _unquoted(text: str) -> str:
 
 
 class _Parser:
-    """By descent: OR binds less than AND, which may be left out."""
+    """A recursive descent parser. AND binds tighter than OR, and is optional."""
 
     def __init__(self, tokens: list[tuple[str, str]]) -> None:
         self._tokens = [*tokens, ("end", "")]
         self._at = 0
 
-    def everything(self) -> Predicate:
-        predicate = self._any()
+    def parse(self) -> Predicate:
+        predicate = self._or()
         if self._peek[0] != "end":
             raise MalformedFilter(f"unexpected {self._peek[1]!r}")
         return predicate
@@ -82,31 +82,31 @@ class _Parser:
         self._at += 1
         return self._tokens[self._at - 1]
 
-    def _take(self, *wanted: tuple[str, str]) -> bool:
-        if self._peek in wanted:
+    def _take(self, *expected: tuple[str, str]) -> bool:
+        if self._peek in expected:
             self._at += 1
             return True
         return False
 
-    def _any(self) -> Predicate:
-        choices = [self._every()]
+    def _or(self) -> Predicate:
+        choices = [self._and()]
         while self._take(("word", "OR")):
-            choices.append(self._every())
+            choices.append(self._and())
         return choices[0] if len(choices) == 1 else lambda entry: any(choice(entry) for choice in choices)
 
-    def _every(self) -> Predicate:
-        parts = [self._one()]
+    def _and(self) -> Predicate:
+        parts = [self._term()]
         while self._peek[0] != "end" and self._peek not in (("word", "OR"), ("sign", ")")):
             self._take(("word", "AND"))
-            parts.append(self._one())
+            parts.append(self._term())
         return parts[0] if len(parts) == 1 else lambda entry: all(part(entry) for part in parts)
 
-    def _one(self) -> Predicate:
+    def _term(self) -> Predicate:
         if self._take(("word", "NOT"), ("word", "-")):
-            denied = self._one()
-            return lambda entry: not denied(entry)
+            negated = self._term()
+            return lambda entry: not negated(entry)
         if self._take(("sign", "(")):
-            inner = self._any()
+            inner = self._or()
             if not self._take(("sign", ")")):
                 raise MalformedFilter(f"expected ')', got {self._peek[1]!r}")
             return inner
@@ -126,7 +126,7 @@ class _Parser:
         return _compare(path, sign, value)
 
     def _path(self, kind: str, text: str) -> list[str]:
-        """A field's path. Parts in quotes, as in ``labels."a/b"``, come as tokens of their own."""
+        """Return a field's path. Quoted parts, as in ``labels."a/b"``, are separate tokens."""
         path = [text] if kind == "string" else text.split(".")
         while path[-1] == "" and self._peek[0] == "string":
             path[-1] = self._next()[1]
@@ -137,9 +137,9 @@ class _Parser:
 
 def _compare(path: list[str], sign: str, value: str) -> Predicate:
     if path == ["severity"]:
-        return _by(lambda entry: entry.severity, sign, _severity(value))
+        return _compare_key(lambda entry: entry.severity, sign, _severity(value))
     if path in (["timestamp"], ["receiveTimestamp"]):
-        return _by(lambda entry: entry.timestamp.ToDatetime(UTC), sign, _instant(value))
+        return _compare_key(lambda entry: entry.timestamp.ToDatetime(UTC), sign, _instant(value))
     if sign in ("=~", "!~"):
         _check_pattern(value)
     if sign in ("!=", "!~"):
@@ -148,7 +148,7 @@ def _compare(path: list[str], sign: str, value: str) -> Predicate:
     return lambda entry: _holds(_lookup(entry, path), sign, value)
 
 
-def _by(key: Callable[[Any], Any], sign: str, value: Any) -> Predicate:
+def _compare_key(key: Callable[[Any], Any], sign: str, value: Any) -> Predicate:
     if sign == "!=":
         return lambda entry: bool(key(entry) != value)
     if sign not in COMPARISONS:
@@ -167,7 +167,7 @@ def _holds(found: Any, sign: str, value: str) -> bool:
         return _number(value) is not None and COMPARISONS[sign](found, _number(value))
     if isinstance(found, bool):
         return COMPARISONS[sign](str(found).lower(), value.lower())
-    # Equality of texts does not mind upper and lower case.
+    # Comparisons of texts ignore case.
     return COMPARISONS[sign](str(found).lower(), value.lower())
 
 
@@ -179,7 +179,7 @@ def _lookup(entry: Any, path: list[str]) -> Any:
         if hasattr(found, "DESCRIPTOR"):
             found = getattr(found, SNAKE.sub(r"_\1", part).lower(), None)
         else:
-            # A map, whose keys may hold dots.
+            # A map, whose keys may contain dots.
             return found.get(".".join(path[position:])) if hasattr(found, "get") else None
     return found
 

@@ -1,4 +1,4 @@
-"""The log entries, oldest first, with an end to how many are kept."""
+"""Store and list log entries, oldest first, up to a maximum number."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ if TYPE_CHECKING:
 
     from cloudrun_jobs.emulator.clock import Clock
 
-KEPT = 50_000
-MAX_PAGE = 1000
-# The raw message: entries are made by the ten thousand, and proto-plus takes ten times as long over each.
+MAX_ENTRIES = 50_000
+MAX_PAGE_SIZE = 1000
+# The raw message: there are many thousands of entries, and proto-plus takes ten times as long for each.
 Entry: Any = LogEntry.pb()
 
 
@@ -34,10 +34,10 @@ class LogStore:
         self._clock = clock
         self._lock = threading.Lock()
         self._ids = itertools.count(1)
-        self._entries: deque[Any] = deque(maxlen=KEPT)
+        self._entries: deque[Any] = deque(maxlen=MAX_ENTRIES)
 
     def add(self, entry: Any) -> None:
-        """Keep an entry, given the time and the id that it lacks."""
+        """Store an entry, adding a timestamp and an id if it has none."""
         now = self._clock.now()
         with self._lock:
             entry.receive_timestamp.FromDatetime(now)
@@ -48,7 +48,7 @@ class LogStore:
             self._entries.append(entry)
 
     def write(self, request: WriteLogEntriesRequest) -> WriteLogEntriesResponse:
-        """Keep the entries of a client, with what the request says of all of them."""
+        """Store the entries of a client, with the defaults that the request gives for all of them."""
         pb = WriteLogEntriesRequest.pb(request)
         entries = [self._merged(entry, pb) for entry in pb.entries]
         if not request.dry_run:
@@ -58,12 +58,12 @@ class LogStore:
 
     def listed(self, request: ListLogEntriesRequest) -> ListLogEntriesResponse:
         matches = _compiled(request.filter)
-        wanted = _resources(request)
+        projects = _project_prefixes(request)
         with self._lock:
-            found = [entry for entry in self._entries if _belongs(entry, wanted) and matches(entry)]
-        found.sort(key=_when, reverse=_newest_first(request.order_by))
+            found = [entry for entry in self._entries if _belongs(entry, projects) and matches(entry)]
+        found.sort(key=_sort_key, reverse=_newest_first(request.order_by))
         start = _start(request.page_token)
-        end = start + min(request.page_size or MAX_PAGE, MAX_PAGE)
+        end = start + min(request.page_size or MAX_PAGE_SIZE, MAX_PAGE_SIZE)
         token = str(end) if end < len(found) else ""
         return ListLogEntriesResponse(entries=found[start:end], next_page_token=token)
 
@@ -93,10 +93,10 @@ def _compiled(text: str) -> Callable[[Any], bool]:
         raise invalid(f"Unparseable filter: {error}") from error
 
 
-def _resources(request: ListLogEntriesRequest) -> tuple[str, ...]:
+def _project_prefixes(request: ListLogEntriesRequest) -> tuple[str, ...]:
     if not request.resource_names:
         raise invalid("resource_names must name at least one project.")
-    # Views and buckets are not told apart: what counts is the project at the beginning.
+    # Views and buckets are ignored; only the project at the start of the name matters.
     return tuple("/".join(name.split("/")[:2]) + "/" for name in request.resource_names)
 
 
@@ -104,7 +104,7 @@ def _belongs(entry: Any, projects: tuple[str, ...]) -> bool:
     return str(entry.log_name).startswith(projects)
 
 
-def _when(entry: Any) -> tuple[int, int]:
+def _sort_key(entry: Any) -> tuple[int, int]:
     return entry.timestamp.seconds, entry.timestamp.nanos
 
 
@@ -116,5 +116,5 @@ def _newest_first(order_by: str) -> bool:
 
 def _start(page_token: str) -> int:
     if page_token and not page_token.isdecimal():
-        raise invalid("page_token is not one that was given out.")
+        raise invalid("page_token must be the next_page_token of an earlier response.")
     return int(page_token or 0)

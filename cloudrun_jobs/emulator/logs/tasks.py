@@ -1,4 +1,4 @@
-"""The log of one attempt: its lines as entries with the resource and labels that Cloud Run gives them."""
+"""Write the log entries of one attempt, with the resource and labels that Cloud Run sets."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from cloudrun_jobs.emulator.clock import Clock
 
-LABEL = "run.googleapis.com/"
+LABEL_PREFIX = "run.googleapis.com/"
 
 
 class TaskLog:
@@ -28,12 +28,12 @@ class TaskLog:
         self._clock = clock
         self._limit = limits.memory_bytes(execution.template.containers[0])
         self._base = base_entry(execution)
-        self._base.labels[f"{LABEL}task_index"] = str(index)
-        self._base.labels[f"{LABEL}task_attempt"] = str(attempt)
+        self._base.labels[f"{LABEL_PREFIX}task_index"] = str(index)
+        self._base.labels[f"{LABEL_PREFIX}task_attempt"] = str(attempt)
         self._base.labels["instanceId"] = uuid.uuid4().hex
 
     def line(self, stream: str, line: str) -> None:
-        """A line of output: an object in JSON becomes a structured entry."""
+        """Log a line of output; a JSON object becomes a structured entry."""
         entry = self._entry(stream)
         fields = _json_object(line)
         if fields is None:
@@ -43,7 +43,7 @@ class TaskLog:
         self._store.add(entry)
 
     def system(self, message: str, severity: str = "INFO") -> None:
-        """What the platform says about the task."""
+        """Log a message of the platform about the task."""
         entry = self._entry("varlog%2Fsystem")
         entry.text_payload = message
         entry.severity = log_severity_pb2.LogSeverity.Value(severity)
@@ -65,14 +65,14 @@ class TaskLog:
 
 
 def base_entry(execution: run_v2.Execution) -> Any:
-    """What all entries of an execution share; the name of the log is to be completed."""
-    place = names.place_of(execution.name)
-    entry = Entry(log_name=f"projects/{place.project}/logs/run.googleapis.com%2F")
+    """Return an entry with the fields shared by all entries of an execution; its log name is a prefix."""
+    location = names.location_of(execution.name)
+    entry = Entry(log_name=f"projects/{location.project}/logs/run.googleapis.com%2F")
     entry.resource.type = "cloud_run_job"
-    entry.resource.labels["project_id"] = place.project
-    entry.resource.labels["location"] = place.region
+    entry.resource.labels["project_id"] = location.project
+    entry.resource.labels["location"] = location.region
     entry.resource.labels["job_name"] = execution.job
-    entry.labels[f"{LABEL}execution_name"] = names.short(execution.name)
+    entry.labels[f"{LABEL_PREFIX}execution_name"] = names.short(execution.name)
     return entry
 
 
@@ -87,7 +87,7 @@ def _json_object(line: str) -> dict[str, Any] | None:
 
 
 def _structure(entry: Any, fields: dict[str, Any]) -> None:
-    """Lift out of the object what has a place of its own in an entry; the rest is the payload.
+    """Move the object's special fields to the fields of the entry; the rest is the payload.
 
     https://cloud.google.com/logging/docs/structured-logging#structured_logging_special_fields
     """
@@ -104,7 +104,7 @@ def _structure(entry: Any, fields: dict[str, Any]) -> None:
     try:
         json_format.ParseDict(fields, entry.json_payload)
     except (json_format.ParseError, RecursionError):
-        # Such as a number beyond a double, or nesting beyond protobuf's: the text is all that can be kept.
+        # For example, a number beyond the range of a double, or too deep nesting: store the text.
         entry.text_payload = json.dumps(fields)
 
 

@@ -1,3 +1,3 @@
-"""Task attempts as local processes: a guardian that owns them, and the emulator's end of the line to it."""
+"""Run task attempts as local processes, owned by a supervisor process that the spawner controls."""
 
 from __future__ import annotations

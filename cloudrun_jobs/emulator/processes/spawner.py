@@ -1,4 +1,4 @@
-"""The emulator's end of the line to the guardian: it starts processes, and hears how they fare."""
+"""Start and stop processes through the supervisor, and report their events to listeners."""
 
 from __future__ import annotations
 
@@ -23,162 +23,164 @@ from cloudrun_jobs.emulator.processes.output import Stream
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-GUARDIAN = Path(__file__).with_name("guardian.py")
-DRAIN = 1.0  # Seconds that output may take to end after its process did.
+SUPERVISOR_SCRIPT = Path(__file__).with_name("supervisor.py")
+DRAIN_TIMEOUT = 1.0  # seconds that output may still arrive after its process has exited
 
 
-class Listener(Protocol):
-    """Whoever started a process; called on the spawner's one thread, in the order things happened."""
+class ProcessListener(Protocol):
+    """Receives the events of a process, in order, on the spawner's thread."""
 
     def started(self) -> None: ...
     def wrote(self, stream: str, line: str) -> None: ...
     def dropped(self, lines: int) -> None: ...
-    def refused(self, reason: str) -> None: ...
+    def start_failed(self, reason: str) -> None: ...
     def exited(self, code: int, memory: int) -> None: ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Program:
-    """What to run, where, with which environment, and what names in it tell this attempt from others."""
+    """A program to run. `identity` names the variables of `env` that identify the attempt."""
 
     argv: Sequence[str]
     cwd: str
     env: Mapping[str, str]
-    marks: Sequence[str]
+    identity: Sequence[str]
     memory: int = 0
 
 
 @dataclass(slots=True)
 class Process:
-    """A process started by the spawner; the streams are open until it is done."""
+    """A process and its open output streams."""
 
     key: int
-    listener: Listener
+    listener: ProcessListener
     pid: int = 0
     streams: list[Stream] = field(default_factory=list)
-    ending: Callable[[], None] | None = None
-    drain_until: float = float("inf")
+    on_end: Callable[[], None] | None = None
+    drain_deadline: float = float("inf")
 
 
 class Spawner:
-    """One thread that owns the line to the guardian and all pipes, so that nothing of it needs a lock."""
+    """Owns the connection to the supervisor and all pipes. Only its thread uses them, so they need no lock."""
 
     def __init__(self) -> None:
         self._keys = itertools.count(1)
         self._processes: dict[int, Process] = {}
-        self._orders: deque[Callable[[], None]] = deque()
-        self._inbox = b""
+        self._calls: deque[Callable[[], None]] = deque()
+        self._receive_buffer = b""
         self._stopping = False
-        self._guarded = True
+        self._supervised = True
 
     def open(self) -> None:
-        """Start the guardian and the thread that talks to it."""
-        self._line, theirs = socket.socketpair()
-        # In a session of its own: Ctrl-C in the terminal must reach the emulator alone.
-        self._guardian = subprocess.Popen(  # noqa: S603
-            [sys.executable, "-I", "-S", str(GUARDIAN), str(theirs.fileno())],
-            pass_fds=[theirs.fileno()],
+        """Start the supervisor and the spawner's thread."""
+        self._connection, supervisor_end = socket.socketpair()
+        # In its own session, so that Ctrl-C in the terminal reaches only the emulator.
+        self._supervisor = subprocess.Popen(  # noqa: S603
+            [sys.executable, "-I", "-S", str(SUPERVISOR_SCRIPT), str(supervisor_end.fileno())],
+            pass_fds=[supervisor_end.fileno()],
             start_new_session=True,
             stdin=subprocess.DEVNULL,
         )
-        theirs.close()
+        supervisor_end.close()
         self._selector = selectors.DefaultSelector()
-        self._wakeup, self._wake = os.pipe()
-        os.set_blocking(self._wakeup, False)
-        os.set_blocking(self._wake, False)
-        self._selector.register(self._line, selectors.EVENT_READ, self._hear)
-        self._selector.register(self._wakeup, selectors.EVENT_READ, self._awake)
+        self._wakeup_read, self._wakeup_write = os.pipe()
+        os.set_blocking(self._wakeup_read, False)
+        os.set_blocking(self._wakeup_write, False)
+        self._selector.register(self._connection, selectors.EVENT_READ, self._receive)
+        self._selector.register(self._wakeup_read, selectors.EVENT_READ, self._run_submitted)
         self._thread = threading.Thread(target=self._run, name="emulator-spawner", daemon=True)
         self._thread.start()
 
     @property
-    def guardian_pid(self) -> int:
-        return self._guardian.pid
+    def supervisor_pid(self) -> int:
+        return self._supervisor.pid
 
-    def start(self, program: Program, listener: Listener) -> int:
+    def start(self, program: Program, listener: ProcessListener) -> int:
         key = next(self._keys)
-        self._order(lambda: self._start(key, program, listener))
+        self._submit(lambda: self._start(key, program, listener))
         return key
 
     def stop(self, key: int, *, grace: float) -> None:
-        """SIGTERM now, SIGKILL after the grace; without grace, SIGKILL at once."""
-        self._order(partial(self._send, {"do": "stop", "key": key, "grace": grace}))
+        """Send SIGTERM, and SIGKILL after the grace period (seconds); with a grace of 0, send SIGKILL at once."""
+        self._submit(partial(self._send, {"command": "stop", "key": key, "grace": grace}))
 
     def signal(self, key: int, number: int) -> None:
-        self._order(partial(self._send, {"do": "signal", "key": key, "number": int(number)}))
+        self._submit(partial(self._send, {"command": "signal", "key": key, "number": int(number)}))
 
     def close(self) -> None:
-        """End every process and wait until none is left."""
+        """Kill every process and wait for the supervisor to exit."""
         if not self._stopping:
-            self._order(self._quit)
+            self._submit(self._request_stop)
             self._thread.join()
-            self._guardian.wait()
-            os.close(self._wake)
+            self._supervisor.wait()
+            os.close(self._wakeup_write)
 
-    def _order(self, order: Callable[[], None]) -> None:
-        self._orders.append(order)
+    def _submit(self, call: Callable[[], None]) -> None:
+        self._calls.append(call)
         try:
-            os.write(self._wake, b"!")
+            os.write(self._wakeup_write, b"!")
         except BlockingIOError:
-            return  # The pipe is full of wake-ups already.
+            return  # The pipe is full, so the thread wakes up anyway.
 
-    def _quit(self) -> None:
+    def _request_stop(self) -> None:
         self._stopping = True
 
     def _run(self) -> None:
         try:
             while not self._stopping:
-                self._turn()
+                self._run_once()
         finally:
-            # Also when a listener failed: closing the line is what ends the guardian and its processes.
-            self._shut()
+            # Also after an exception in a listener: closing the connection ends the supervisor and its processes.
+            self._close_all()
 
-    def _turn(self) -> None:
-        waiting = [p.drain_until for p in self._processes.values() if p.ending is not None]
-        patience = max(min(waiting) - time.monotonic(), 0.0) if waiting else None
-        for key, _ in self._selector.select(patience):
+    def _run_once(self) -> None:
+        waiting = [p.drain_deadline for p in self._processes.values() if p.on_end is not None]
+        timeout = max(min(waiting) - time.monotonic(), 0.0) if waiting else None
+        for key, _ in self._selector.select(timeout):
             key.data()
         self._finish_drained()
 
-    def _shut(self) -> None:
+    def _close_all(self) -> None:
         for process in self._processes.values():
             self._close_streams(process)
         for key in list(self._selector.get_map().values()):
             self._selector.unregister(key.fileobj)
         self._selector.close()
-        self._line.close()
-        os.close(self._wakeup)
+        self._connection.close()
+        os.close(self._wakeup_read)
 
-    def _awake(self) -> None:
-        os.read(self._wakeup, 1 << 16)
-        while self._orders and not self._stopping:
-            self._orders.popleft()()
+    def _run_submitted(self) -> None:
+        os.read(self._wakeup_read, 1 << 16)
+        while self._calls and not self._stopping:
+            self._calls.popleft()()
 
-    def _start(self, key: int, program: Program, listener: Listener) -> None:
+    def _start(self, key: int, program: Program, listener: ProcessListener) -> None:
         process = self._processes[key] = Process(key, listener)
-        if not self._guarded:
-            self._end(process, lambda: listener.refused("the guardian process was killed; restart the emulator"))
+        if not self._supervised:
+            self._end(
+                process, lambda: listener.start_failed("the supervisor process was killed; restart the emulator")
+            )
             return
-        ends = [self._pipe(process, name) for name in ("stdout", "stderr")]
-        order = {
-            "do": "start",
+        write_fds = [self._pipe(process, name) for name in ("stdout", "stderr")]
+        command = {
+            "command": "start",
             "key": key,
             "argv": list(program.argv),
             "cwd": program.cwd,
             "env": dict(program.env),
             "memory": program.memory,
-            "marks": list(program.marks),
+            "identity": list(program.identity),
         }
-        self._send(order, ends)
-        for end in ends:
-            os.close(end)
+        self._send(command, write_fds)
+        for fd in write_fds:
+            os.close(fd)
 
     def _pipe(self, process: Process, name: str) -> int:
-        ours, theirs = os.pipe()
-        stream = Stream(ours, lambda line: process.listener.wrote(name, line))
+        read_fd, write_fd = os.pipe()
+        stream = Stream(read_fd, lambda line: process.listener.wrote(name, line))
         process.streams.append(stream)
-        self._selector.register(ours, selectors.EVENT_READ, lambda: self._read(process, stream))
-        return theirs
+        self._selector.register(read_fd, selectors.EVENT_READ, lambda: self._read(process, stream))
+        return write_fd
 
     def _read(self, process: Process, stream: Stream) -> None:
         if stream in process.streams and not stream.read():
@@ -195,57 +197,57 @@ class Spawner:
         for stream in list(process.streams):
             self._close_stream(process, stream)
 
-    def _send(self, order: Mapping[str, Any], fds: Sequence[int] = ()) -> None:
-        if not self._guarded:
+    def _send(self, command: Mapping[str, Any], fds: Sequence[int] = ()) -> None:
+        if not self._supervised:
             return
-        body = json.dumps(order).encode()
+        body = json.dumps(command).encode()
         try:
-            socket.send_fds(self._line, [len(body).to_bytes(4, "big")], fds)
-            self._line.sendall(body)
+            socket.send_fds(self._connection, [len(body).to_bytes(4, "big")], fds)
+            self._connection.sendall(body)
         except ConnectionError:
-            self._lose_guardian()
+            self._on_supervisor_lost()
 
-    def _hear(self) -> None:
+    def _receive(self) -> None:
         try:
-            data = self._line.recv(1 << 16)
+            data = self._connection.recv(1 << 16)
         except ConnectionError:
             data = b""
         if not data:
-            self._lose_guardian()
+            self._on_supervisor_lost()
             return
-        *lines, self._inbox = (self._inbox + data).split(b"\n")
+        *lines, self._receive_buffer = (self._receive_buffer + data).split(b"\n")
         for line in lines:
-            self._obey(json.loads(line))
+            self._handle_event(json.loads(line))
 
-    def _obey(self, news: dict[str, Any]) -> None:
-        process = self._processes[news["key"]]
-        if news["event"] == "started":
-            process.pid = news["pid"]
+    def _handle_event(self, event: dict[str, Any]) -> None:
+        process = self._processes[event["key"]]
+        if event["event"] == "started":
+            process.pid = event["pid"]
             process.listener.started()
-        elif news["event"] == "refused":
-            self._end(process, lambda: process.listener.refused(news["reason"]))
+        elif event["event"] == "start_failed":
+            self._end(process, lambda: process.listener.start_failed(event["reason"]))
         else:
-            self._end(process, lambda: process.listener.exited(news["code"], news["used"]))
+            self._end(process, lambda: process.listener.exited(event["code"], event["used"]))
 
-    def _end(self, process: Process, ending: Callable[[], None]) -> None:
-        """Tell how a process ended, but only after all that it wrote."""
-        process.ending = ending
-        process.drain_until = time.monotonic() + DRAIN
+    def _end(self, process: Process, on_end: Callable[[], None]) -> None:
+        """Call `on_end` when all output of the process has been read, or after DRAIN_TIMEOUT."""
+        process.on_end = on_end
+        process.drain_deadline = time.monotonic() + DRAIN_TIMEOUT
 
     def _finish_drained(self) -> None:
         now = time.monotonic()
-        for process in [p for p in self._processes.values() if p.ending is not None]:
-            if process.ending is not None and (not process.streams or process.drain_until <= now):
+        for process in [p for p in self._processes.values() if p.on_end is not None]:
+            if process.on_end is not None and (not process.streams or process.drain_deadline <= now):
                 self._close_streams(process)
                 del self._processes[process.key]
-                process.ending()
+                process.on_end()
 
-    def _lose_guardian(self) -> None:
-        """The guardian died, which only a stranger's signal can do: end what it can no longer watch."""
-        if not self._guarded:
+    def _on_supervisor_lost(self) -> None:
+        """Kill every process after the supervisor died, which only a signal from outside can cause."""
+        if not self._supervised:
             return
-        self._guarded = False
-        self._selector.unregister(self._line)
+        self._supervised = False
+        self._selector.unregister(self._connection)
         for process in self._processes.values():
             if process.pid:
                 _kill_group(process.pid)

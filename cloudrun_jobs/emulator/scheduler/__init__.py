@@ -1,3 +1,3 @@
-"""What Cloud Scheduler does: jobs with a schedule, and deliveries to their targets."""
+"""Cloud Scheduler: scheduler jobs and deliveries to their targets."""
 
 from __future__ import annotations

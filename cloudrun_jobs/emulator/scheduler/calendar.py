@@ -1,7 +1,7 @@
-"""When a schedule is due: days that match and times of day, by the clocks on the wall of a time zone.
+"""Compute when a schedule is due, from matching days and wall-clock times in a time zone.
 
-A time that a change of the clocks skips does not occur, and one that occurs twice is due twice. The service
-promises neither ("may observe execution anomalies"), so nothing should be built on it.
+A time that a DST change skips does not occur, and a time that occurs twice is due twice. The service guarantees
+neither ("may observe execution anomalies"), so do not rely on it.
 """
 
 from __future__ import annotations
@@ -16,18 +16,18 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from zoneinfo import ZoneInfo
 
-# The 29th of February may be eight years away, around a century that is no leap year.
-HORIZON = timedelta(days=8 * 366)
+# The next 29 February can be eight years away, around a century that is not a leap year.
+SEARCH_HORIZON = timedelta(days=8 * 366)
 
 
 class Schedule(Protocol):
     def next_after(self, instant: datetime) -> datetime | None:
-        """The first instant later than this one, or None when there is none."""
+        """Return the first due instant after this one, or None if the schedule is never due."""
 
 
 @dataclass(frozen=True)
 class Calendar:
-    """Certain times of day on certain days."""
+    """Times of day on the days that `on` selects."""
 
     on: Callable[[date], bool]
     times: tuple[time, ...]
@@ -35,7 +35,7 @@ class Calendar:
 
     def next_after(self, instant: datetime) -> datetime | None:
         day = instant.astimezone(self.zone).date()
-        last = day + HORIZON
+        last = day + SEARCH_HORIZON
         while day <= last:
             if self.on(day):
                 instants = _instants(self.times, day, self.zone)
@@ -48,7 +48,7 @@ class Calendar:
 
 @dataclass(frozen=True)
 class Interval:
-    """Again and again after the same time."""
+    """A fixed interval."""
 
     every: timedelta
 
@@ -62,7 +62,7 @@ def _instants(times: tuple[time, ...], day: date, zone: ZoneInfo) -> tuple[datet
 
 
 def _occurrences(local: datetime, zone: ZoneInfo) -> Iterator[datetime]:
-    """The instants at which clocks on the wall show a time: mostly one, none in a gap, two in an overlap."""
+    """Yield the instants of a wall-clock time: usually one, none in a DST gap, two in an overlap."""
     for fold in (0, 1):
         instant = local.replace(tzinfo=zone, fold=fold).astimezone(UTC)
         if instant.astimezone(zone).replace(tzinfo=None) == local:

@@ -1,4 +1,4 @@
-"""The cron expressions of Cloud Scheduler, read as strictly as there.
+"""Parse the cron expressions of Cloud Scheduler, as strictly as the service.
 
 https://cloud.google.com/scheduler/docs/configuring/cron-job-schedules
 """
@@ -21,16 +21,16 @@ PART = re.compile(r"(?P<first>\*|[0-9A-Z]+)(?:-(?P<last>[0-9A-Z]+))?(?:/(?P<step
 
 
 class InvalidSchedule(ValueError):
-    """The expression is not of Cloud Scheduler's dialect."""
+    """The expression is not valid in Cloud Scheduler's dialect."""
 
 
 @dataclass(frozen=True)
 class Field:
-    """One of the five fields: its range, and the names that stand for its numbers."""
+    """One of the five fields: its range, and the names for its numbers."""
 
     name: str
-    least: int
-    most: int
+    minimum: int
+    maximum: int
     names: tuple[str, ...] = ()
 
     def parse(self, text: str) -> frozenset[int]:
@@ -44,23 +44,23 @@ class Field:
         if first == "*":
             if last is not None:
                 raise InvalidSchedule(f"expected no range after * in the {self.name}, got {text!r}")
-            return self._stepped(self.least, self.most, step)
+            return self._stepped(self.minimum, self.maximum, step)
         if last is None and step is not None:
             raise InvalidSchedule(f"expected a range or * before the step in the {self.name}, got {text!r}")
         return self._stepped(self._number(first), self._number(last or first), step)
 
     def _stepped(self, first: int, last: int, step: str | None) -> range:
         if first > last:
-            raise InvalidSchedule(f"expected a range that rises in the {self.name}, got {first}-{last}")
-        if step is not None and not 1 <= int(step) <= self.most:
-            raise InvalidSchedule(f"expected a step between 1 and {self.most} in the {self.name}, got {step}")
+            raise InvalidSchedule(f"expected an ascending range in the {self.name}, got {first}-{last}")
+        if step is not None and not 1 <= int(step) <= self.maximum:
+            raise InvalidSchedule(f"expected a step between 1 and {self.maximum} in the {self.name}, got {step}")
         return range(first, last + 1, int(step or 1))
 
     def _number(self, text: str) -> int:
         if text in self.names:
-            return self.names.index(text) + self.least
-        if not text.isdecimal() or not self.least <= int(text) <= self.most:
-            raise InvalidSchedule(f"expected {self.least} to {self.most} in the {self.name}, got {text!r}")
+            return self.names.index(text) + self.minimum
+        if not text.isdecimal() or not self.minimum <= int(text) <= self.maximum:
+            raise InvalidSchedule(f"expected {self.minimum} to {self.maximum} in the {self.name}, got {text!r}")
         return int(text)
 
 
@@ -72,7 +72,7 @@ FIELDS = (MINUTE, HOUR, DAY_OF_MONTH, MONTH, DAY_OF_WEEK)
 
 @dataclass(frozen=True)
 class Days:
-    """The days that an expression names: of the month or of the week, unless one of the two is ``*``."""
+    """Select days by month, and by day of the month or of the week; None for a field that is ``*``."""
 
     months: frozenset[int]
     of_month: frozenset[int] | None
@@ -90,7 +90,7 @@ class Days:
 
 
 def parse(expression: str, zone: ZoneInfo) -> Calendar:
-    """When the expression is due, or `InvalidSchedule`."""
+    """Return the calendar of an expression, or raise `InvalidSchedule`."""
     texts = expression.split()
     if len(texts) != len(FIELDS):
         raise InvalidSchedule(f"expected five fields, got {len(texts)} in {expression!r}")

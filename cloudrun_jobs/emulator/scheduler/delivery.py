@@ -1,4 +1,4 @@
-"""One attempt to deliver a job to its target: the request that Cloud Scheduler makes, and what came of it."""
+"""Deliver a scheduler job to its HTTP target, as Cloud Scheduler does, and return the result."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from google.rpc import status_pb2
 
 from cloudrun_jobs.emulator import names
 from cloudrun_jobs.emulator.errors import ServiceError
-from cloudrun_jobs.emulator.scheduler.declared import is_in_words
+from cloudrun_jobs.emulator.scheduler.validation import is_english_like
 from cloudrun_jobs.emulator.web import Request, Response
 
 if TYPE_CHECKING:
@@ -25,10 +25,10 @@ if TYPE_CHECKING:
     from cloudrun_jobs.emulator.clock import Clock
     from cloudrun_jobs.emulator.tokens import Tokens
 
-RUN_API = "run.googleapis.com"
-WITH_BODY = ("POST", "PUT", "PATCH")
-# What the service makes of an HTTP status; other codes above 299 are UNKNOWN.
-CODES = {
+RUN_API_HOST = "run.googleapis.com"
+METHODS_WITH_BODY = ("POST", "PUT", "PATCH")
+# The status code for an HTTP status; all others above 299 are UNKNOWN.
+CODE_BY_HTTP_STATUS = {
     400: "INVALID_ARGUMENT",
     401: "UNAUTHENTICATED",
     403: "PERMISSION_DENIED",
@@ -40,12 +40,12 @@ CODES = {
     504: "DEADLINE_EXCEEDED",
 }
 
-Answer = Callable[[Request], Response]
+Handler = Callable[[Request], Response]
 
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """The HTTP status that came back, or why none did."""
+    """The HTTP status of the response, or the reason why there is none."""
 
     status: int = 0
     code: str = "OK"
@@ -62,22 +62,22 @@ class Result:
 
     @classmethod
     def of(cls, status: int) -> Result:
-        code = "OK" if 200 <= status <= 299 else CODES.get(status, "UNKNOWN")
+        code = "OK" if 200 <= status <= 299 else CODE_BY_HTTP_STATUS.get(status, "UNKNOWN")
         return cls(status, code, f"URL_CRAWLED. Original HTTP response code number = {status}")
 
 
-LOST = Result(0, "UNAVAILABLE", "URL_UNREACHABLE. The answer was lost on the way.")
+LOST_RESPONSE = Result(0, "UNAVAILABLE", "URL_UNREACHABLE. The response was lost.")
 
 
 @dataclass(slots=True)
-class Courier:
-    """Makes the requests: to Cloud Run within the emulator, to functions by URI, to this machine, nowhere else."""
+class HttpDelivery:
+    """Sends requests to the emulator's Cloud Run, to registered handlers and to this machine only."""
 
     clock: Clock
     tokens: Tokens
-    cloud_run: Answer
+    cloud_run: Handler
     issuer: str = ""
-    functions: dict[str, Answer] = field(default_factory=dict)
+    handlers: dict[str, Handler] = field(default_factory=dict)
     _open: set[http.client.HTTPConnection] = field(default_factory=set)
 
     def deliver(self, job: scheduler_v1.Job, scheduled: datetime | None) -> Result:
@@ -85,13 +85,13 @@ class Courier:
         url = urlsplit(target.uri)
         headers = self._headers(job, scheduled)
         verb = scheduler_v1.HttpMethod(target.http_method).name
-        request = Request.to(verb, target.uri, headers, _body(target))
-        if target.uri in self.functions:
-            return Result.of(self.functions[target.uri](request).status)
+        request = Request.from_url(verb, target.uri, headers, _body(target))
+        if target.uri in self.handlers:
+            return Result.of(self.handlers[target.uri](request).status)
         if _is_cloud_run(url.hostname or ""):
             return Result.of(self.cloud_run(request).status)
         if not is_loopback(url.hostname or ""):
-            debug = f"The emulator delivers to this machine and to {RUN_API} only, not to {url.hostname}."
+            debug = f"The emulator delivers only to this machine and to {RUN_API_HOST}, not to {url.hostname}."
             return Result(0, "PERMISSION_DENIED", debug)
         deadline = self.clock.real_seconds(job.attempt_deadline.total_seconds())
         kind = http.client.HTTPSConnection if url.scheme == "https" else http.client.HTTPConnection
@@ -104,10 +104,10 @@ class Courier:
             connection.close()
 
     def close(self) -> None:
-        """Break off the deliveries that wait for an answer."""
+        """Abort the deliveries that wait for a response."""
         for connection in list(self._open):
             with contextlib.suppress(OSError, AttributeError):
-                # Closing alone would not wake the thread that reads.
+                # Closing alone would not wake up the reading thread.
                 connection.sock.shutdown(socket.SHUT_RDWR)
 
     def _headers(self, job: scheduler_v1.Job, scheduled: datetime | None) -> dict[str, str]:
@@ -118,8 +118,8 @@ class Courier:
         headers["User-Agent"] = "Google-Cloud-Scheduler"
         headers["X-CloudScheduler"] = "true"
         headers["X-CloudScheduler-JobName"] = names.short(job.name)
-        # Schedules in words have no time to tell, says the API's definition.
-        if scheduled is not None and not is_in_words(job):
+        # By the API's definition, English-like schedules have no schedule time.
+        if scheduled is not None and not is_english_like(job):
             headers["X-CloudScheduler-ScheduleTime"] = scheduled.isoformat().replace("+00:00", "Z")
         headers.update(self._authorization(target))
         return headers
@@ -136,7 +136,7 @@ class Courier:
 
 
 def _body(target: scheduler_v1.HttpTarget) -> bytes:
-    return bytes(target.body) if scheduler_v1.HttpMethod(target.http_method).name in WITH_BODY else b""
+    return bytes(target.body) if scheduler_v1.HttpMethod(target.http_method).name in METHODS_WITH_BODY else b""
 
 
 def _send(
@@ -164,4 +164,4 @@ def is_loopback(host: str) -> bool:
 
 
 def _is_cloud_run(host: str) -> bool:
-    return host == RUN_API or host.endswith(f"-{RUN_API}")
+    return host == RUN_API_HOST or host.endswith(f"-{RUN_API_HOST}")

@@ -1,4 +1,4 @@
-"""The schedules in words that Cloud Scheduler took over from App Engine: ``every monday 09:00``.
+"""Parse the English-like schedules that Cloud Scheduler inherits from App Engine: ``every monday 09:00``.
 
 https://cloud.google.com/appengine/docs/standard/scheduling-jobs-with-cron-yaml
 """
@@ -22,8 +22,8 @@ DAYS = ("sunday", "monday", "tuesday", "wednesday", "thursday", "friday", "satur
 ORDINALS = ("first", "second", "third", "fourth", "fifth")
 EVERY_MONTH = frozenset(range(1, 13))
 EVERY_DAY = frozenset(range(7))
-# The month of a quarter is its first.
-QUARTERS = frozenset({1, 4, 7, 10})
+# The first month of each quarter.
+QUARTER_MONTHS = frozenset({1, 4, 7, 10})
 
 INTERVAL = re.compile(r"every (?:(\d+) )?(minutes?|mins?|hours?)(?: on (\S+))?")
 DAILY = re.compile(r"every (\S+) (\d{1,2}:\d{2})")
@@ -32,7 +32,7 @@ MONTHLY = re.compile(r"(?:every )?(\S+) (?:(\S+) )?of (\S+) (\d{1,2}:\d{2})")
 
 @dataclass(frozen=True)
 class NthDays:
-    """The first Sunday, the second and third Tuesday … of certain months."""
+    """Ordinal weekdays of some months: the first Sunday, the second and third Tuesday …"""
 
     months: frozenset[int]
     weekdays: frozenset[int]
@@ -45,7 +45,7 @@ class NthDays:
 
 @dataclass(frozen=True)
 class MonthDays:
-    """Certain days of certain months."""
+    """Days of some months."""
 
     months: frozenset[int]
     days: frozenset[int]
@@ -55,7 +55,7 @@ class MonthDays:
 
 
 def parse(text: str, zone: ZoneInfo) -> Schedule:
-    """When the words say it is due, or `InvalidSchedule`."""
+    """Return the schedule of an English-like expression, or raise `InvalidSchedule`."""
     words = re.sub(r",\s+", ",", " ".join(text.lower().split()))
     if match := INTERVAL.fullmatch(words):
         return _interval(match, zone)
@@ -74,7 +74,7 @@ def _interval(match: re.Match[str], zone: ZoneInfo) -> Schedule:
         raise InvalidSchedule("expected an interval of a minute or more, got 0")
     if match[3] is None:
         return Interval(timedelta(minutes=minutes))
-    # Bound to days, an interval is counted from midnight.
+    # On selected days, an interval is counted from midnight.
     times = tuple(time(*divmod(minute, 60)) for minute in range(0, 24 * 60, minutes))
     return Calendar(_any_week(_weekdays(match[3])), times, zone)
 
@@ -99,7 +99,7 @@ def _months(text: str) -> frozenset[int]:
     if text == "month":
         return EVERY_MONTH
     if text == "quarter":
-        return QUARTERS
+        return QUARTER_MONTHS
     return frozenset(_index(word, MONTHS) + 1 for word in text.split(","))
 
 
@@ -120,9 +120,9 @@ def _ordinal(word: str) -> int:
     return _number(re.sub(r"(st|nd|rd|th)$", "", word), 1, 5)
 
 
-def _number(text: str, least: int, most: int) -> int:
-    if not text.isdecimal() or not least <= int(text) <= most:
-        raise InvalidSchedule(f"expected {least} to {most}, got {text!r}")
+def _number(text: str, minimum: int, maximum: int) -> int:
+    if not text.isdecimal() or not minimum <= int(text) <= maximum:
+        raise InvalidSchedule(f"expected {minimum} to {maximum}, got {text!r}")
     return int(text)
 
 

@@ -1,4 +1,4 @@
-"""Scheduler jobs: declared, paused, resumed, and delivered at least once when they are due."""
+"""Scheduler jobs: create, update, pause and resume them, and deliver them at least once when due."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from google.cloud import scheduler_v1
 from google.protobuf import empty_pb2, field_mask_pb2
 
 from cloudrun_jobs.emulator import names
-from cloudrun_jobs.emulator.engine.store import checked, page, random_id
+from cloudrun_jobs.emulator.engine.store import paginate, random_id, validated
 from cloudrun_jobs.emulator.errors import ServiceError, failed_precondition, invalid
 from cloudrun_jobs.emulator.scheduler import retries
-from cloudrun_jobs.emulator.scheduler.declared import check, completed, schedule_of
-from cloudrun_jobs.emulator.scheduler.delivery import LOST, Courier, Result
+from cloudrun_jobs.emulator.scheduler.delivery import LOST_RESPONSE, HttpDelivery, Result
+from cloudrun_jobs.emulator.scheduler.validation import check, schedule_of, with_defaults
 
 if TYPE_CHECKING:
     from collections.abc import Callable, MutableMapping
@@ -26,28 +26,28 @@ if TYPE_CHECKING:
     from cloudrun_jobs.emulator.scheduler.logs import DeliveryLog
 
 State = scheduler_v1.Job.State
-MAX_PAGE = 500
-# Only the service sets these; an update cannot.
-KEPT = ("state", "status", "schedule_time", "last_attempt_time")
+MAX_PAGE_SIZE = 500
+# An update keeps these fields, which callers cannot set.
+SERVICE_SET_FIELDS = ("state", "status", "schedule_time", "last_attempt_time")
 
 
 @dataclass(slots=True, eq=False)
 class Entry:
-    """A job with its schedule understood, and the timer of what it does next."""
+    """A job with its parsed schedule and the timer of its next tick."""
 
     job: scheduler_v1.Job
     schedule: Schedule
     timer: Timer | None = None
-    busy: bool = False  # A tick is being delivered, or waits to be tried again.
+    busy: bool = False  # A tick is being delivered or waits for a retry.
 
 
 @dataclass(slots=True, eq=False)
 class Delivery:
-    """One tick on its way: the attempts share the time that it was scheduled for."""
+    """The delivery of one tick. All attempts share the scheduled time."""
 
     entry: Entry
     scheduled: datetime | None
-    begun: datetime
+    started: datetime
     manual: bool
     retries: int = 0
 
@@ -55,20 +55,20 @@ class Delivery:
 @dataclass(slots=True)
 class ScheduledJobs:
     clock: Clock
-    courier: Courier
+    http_delivery: HttpDelivery
     log: DeliveryLog
     faults: Faults
-    keep: Callable[[scheduler_v1.Job], None] = lambda _: None
-    forget: Callable[[str], None] = lambda _: None
+    save: Callable[[scheduler_v1.Job], None] = lambda _: None
+    remove: Callable[[str], None] = lambda _: None
     entries: MutableMapping[str, Entry] = field(default_factory=dict)
     _lock: threading.RLock = field(default_factory=threading.RLock)
 
     def create(self, request: scheduler_v1.CreateJobRequest) -> scheduler_v1.Job:
-        place = names.place_of(checked(request.parent))
-        job = completed(request.job)
-        job.name = checked(job.name or place.job(random_id(20)), "jobs")
-        if names.place_of(job.name) != place:
-            raise invalid(f"Job name must begin with {place}/jobs/, got {job.name!r}.")
+        location = names.location_of(validated(request.parent))
+        job = with_defaults(request.job)
+        job.name = validated(job.name or location.job(random_id(20)), "jobs")
+        if names.location_of(job.name) != location:
+            raise invalid(f"Job name must begin with {location}/jobs/, got {job.name!r}.")
         check(job)
         with self._lock:
             if job.name in self.entries:
@@ -77,7 +77,7 @@ class ScheduledJobs:
             return self._put(Entry(job, schedule_of(job)))
 
     def restore(self, job: scheduler_v1.Job) -> None:
-        """Take up a job that was kept from before."""
+        """Add a job that was saved by an earlier emulator."""
         with self._lock:
             entry = self.entries[job.name] = Entry(job, schedule_of(job))
             self._arm(entry)
@@ -87,17 +87,17 @@ class ScheduledJobs:
             return scheduler_v1.Job(self._existing(request.name).job)
 
     def listed(self, request: scheduler_v1.ListJobsRequest) -> scheduler_v1.ListJobsResponse:
-        pattern = names.place_of(checked(request.parent)).job("-")
+        pattern = names.location_of(validated(request.parent)).job("-")
         with self._lock:
-            ours = [self.entries[name].job for name in sorted(self.entries) if names.matches(pattern, name)]
-            jobs, token = page(ours, request.page_size, request.page_token, MAX_PAGE)
+            found = [self.entries[name].job for name in sorted(self.entries) if names.matches(pattern, name)]
+            jobs, token = paginate(found, request.page_size, request.page_token, MAX_PAGE_SIZE)
             return scheduler_v1.ListJobsResponse(jobs=jobs, next_page_token=token)
 
     def update(self, request: scheduler_v1.UpdateJobRequest) -> scheduler_v1.Job:
         with self._lock:
             entry = self._existing(request.job.name)
-            job = completed(_masked(request, entry.job))
-            for name in KEPT:
+            job = with_defaults(_masked(request, entry.job))
+            for name in SERVICE_SET_FIELDS:
                 setattr(job, name, getattr(entry.job, name))
             check(job)
             schedule = schedule_of(job)
@@ -109,26 +109,26 @@ class ScheduledJobs:
             entry = self._existing(request.name)
             _disarm(entry)
             del self.entries[request.name]
-            self.forget(request.name)
+            self.remove(request.name)
         return empty_pb2.Empty()
 
     def pause(self, request: scheduler_v1.PauseJobRequest) -> scheduler_v1.Job:
-        return self._turn(request.name, State.ENABLED, State.PAUSED)
+        return self._set_state(request.name, State.ENABLED, State.PAUSED)
 
     def resume(self, request: scheduler_v1.ResumeJobRequest) -> scheduler_v1.Job:
-        return self._turn(request.name, State.PAUSED, State.ENABLED)
+        return self._set_state(request.name, State.PAUSED, State.ENABLED)
 
     def run(self, request: scheduler_v1.RunJobRequest) -> scheduler_v1.Job:
-        """Deliver now, even a job that is paused or on its way; the answer does not wait for it."""
+        """Deliver the job now, even if it is paused or busy; return without waiting for the delivery."""
         with self._lock:
             entry = self._existing(request.name)
             scheduled = entry.schedule.next_after(self.clock.now())
             delivery = Delivery(entry, scheduled, self.clock.now(), manual=True)
             job = scheduler_v1.Job(entry.job)
-        self.clock.soon(lambda: self._attempt(delivery))
+        self.clock.call_soon(lambda: self._attempt(delivery))
         return job
 
-    def _turn(self, name: str, expected: int, state: int) -> scheduler_v1.Job:
+    def _set_state(self, name: str, expected: int, state: int) -> scheduler_v1.Job:
         with self._lock:
             entry = self._existing(name)
             if entry.job.state != expected:
@@ -139,7 +139,7 @@ class ScheduledJobs:
             return self._put(entry)
 
     def _existing(self, name: str) -> Entry:
-        entry = self.entries.get(checked(name, "jobs"))
+        entry = self.entries.get(validated(name, "jobs"))
         if entry is None:
             raise ServiceError("NOT_FOUND", "Job not found.")
         return entry
@@ -149,11 +149,11 @@ class ScheduledJobs:
         self.entries[entry.job.name] = entry
         if not entry.busy:
             self._arm(entry)
-        self.keep(entry.job)
+        self.save(entry.job)
         return scheduler_v1.Job(entry.job)
 
     def _arm(self, entry: Entry) -> None:
-        """Wait for the next time that the job is due; a tick that is still on its way swallows others."""
+        """Set the timer for the next tick. Ticks that fall due while another is being delivered are skipped."""
         _disarm(entry)
         due = entry.schedule.next_after(self.clock.now())
         pb = scheduler_v1.Job.pb(entry.job)
@@ -176,36 +176,36 @@ class ScheduledJobs:
             job = scheduler_v1.Job(delivery.entry.job)
         result = self._deliver(job, delivery.scheduled)
         with self._lock:
-            self._account(delivery, result)
+            self._record(delivery, result)
 
     def _deliver(self, job: scheduler_v1.Job, scheduled: datetime | None) -> Result:
         self.log.started(job, scheduled)
-        result = self.courier.deliver(job, scheduled)
+        result = self.http_delivery.deliver(job, scheduled)
         if self.faults.take_double_delivery():
-            result = self.courier.deliver(job, scheduled)
-        if self.faults.take_lost_answer():
-            result = LOST
+            result = self.http_delivery.deliver(job, scheduled)
+        if self.faults.take_lost_response():
+            result = LOST_RESPONSE
         self.log.finished(job, result)
         return result
 
-    def _account(self, delivery: Delivery, result: Result) -> None:
+    def _record(self, delivery: Delivery, result: Result) -> None:
         entry, now = delivery.entry, self.clock.now()
         pb = scheduler_v1.Job.pb(entry.job)
         pb.last_attempt_time.FromDatetime(now)
         pb.status.CopyFrom(result.as_status())
         known = entry.job.name in self.entries
-        if known and not result.acknowledged and self._try_again(delivery, now):
+        if known and not result.acknowledged and self._retry(delivery, now):
             return
         if not delivery.manual:
             entry.busy = False
         if known:
             if not entry.busy:
                 self._arm(entry)
-            self.keep(entry.job)
+            self.save(entry.job)
 
-    def _try_again(self, delivery: Delivery, now: datetime) -> bool:
+    def _retry(self, delivery: Delivery, now: datetime) -> bool:
         config = delivery.entry.job.retry_config
-        if not retries.wanted(config, delivery.retries, delivery.begun, now):
+        if not retries.should_retry(config, delivery.retries, delivery.started, now):
             return False
         wait = retries.backoff(config, delivery.retries)
         delivery.retries += 1
@@ -214,7 +214,7 @@ class ScheduledJobs:
 
 
 def _masked(request: scheduler_v1.UpdateJobRequest, old: scheduler_v1.Job) -> scheduler_v1.Job:
-    """The job after an update: only what the mask names is taken over. gcloud sends defaults for the rest."""
+    """Return the job with the fields of the update mask replaced; gcloud sends defaults for the others."""
     if not request.update_mask.paths:
         return request.job
     job = scheduler_v1.Job(old)

@@ -1,4 +1,4 @@
-"""What Cloud Scheduler logs about its deliveries."""
+"""Write the log entries of Cloud Scheduler's deliveries."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from cloudrun_jobs.emulator.scheduler.delivery import Result
 
-TYPE = "type.googleapis.com/google.cloud.scheduler.logging."
+TYPE_PREFIX = "type.googleapis.com/google.cloud.scheduler.logging."
 
 
 class DeliveryLog:
@@ -41,13 +41,13 @@ class DeliveryLog:
 
 
 def _entry(job: scheduler_v1.Job, kind: str) -> Any:
-    place = names.place_of(job.name)
-    entry = Entry(log_name=f"projects/{place.project}/logs/cloudscheduler.googleapis.com%2Fexecutions")
+    location = names.location_of(job.name)
+    entry = Entry(log_name=f"projects/{location.project}/logs/cloudscheduler.googleapis.com%2Fexecutions")
     entry.resource.type = "cloud_scheduler_job"
-    entry.resource.labels["project_id"] = place.project
-    entry.resource.labels["location"] = place.region
+    entry.resource.labels["project_id"] = location.project
+    entry.resource.labels["location"] = location.region
     entry.resource.labels["job_id"] = names.short(job.name)
-    entry.json_payload["@type"] = TYPE + kind
+    entry.json_payload["@type"] = TYPE_PREFIX + kind
     entry.json_payload["jobName"] = job.name
     entry.json_payload["targetType"] = "HTTP"
     entry.json_payload["url"] = job.http_target.uri

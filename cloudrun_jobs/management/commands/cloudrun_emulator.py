@@ -1,4 +1,4 @@
-"""``manage.py cloudrun_emulator``: the local Cloud Run and Cloud Scheduler."""
+"""Run the emulator: ``manage.py cloudrun_emulator``."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ if TYPE_CHECKING:
 
 
 class Command(BaseCommand):
-    help = "Serve a local Cloud Run and Cloud Scheduler that the Google clients and gcloud can talk to"
-    # The tasks are processes of their own, which check what they need.
+    help = "Serve a local Cloud Run and Cloud Scheduler for the Google clients and gcloud"
+    # Tasks run in their own processes, which run the system checks that they need.
     requires_system_checks = []
 
     def add_arguments(self, parser: ArgumentParser) -> None:

@@ -1,4 +1,4 @@
-"""The course of one execution: its tasks are started, tried again, cancelled, counted, and it is settled."""
+"""The lifecycle of one execution: start, retry, cancel and count its tasks, and set its outcome."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ CommonReason = run_v2.Condition.CommonReason
 
 @dataclass(frozen=True, slots=True)
 class Platform:
-    """What every execution runs on."""
+    """The services shared by all executions."""
 
     config: Config
     clock: Clock
@@ -43,13 +43,13 @@ class Platform:
 
 
 @dataclass(slots=True, eq=False)
-class Course:
-    """An execution under way. Its methods run under the store's lock."""
+class ExecutionLifecycle:
+    """An unfinished execution. Its methods run under the store's lock."""
 
     record: Record
     store: Store
     platform: Platform
-    settled: Callable[[Record], None]
+    on_completed: Callable[[Record], None]
     waiting: deque[tuple[int, int]] = field(default_factory=deque)  # Index and attempt number.
     running: dict[int, Attempt] = field(default_factory=dict)
     failure: tuple[Outcome, str] | None = None
@@ -64,22 +64,24 @@ class Course:
         self.waiting.extend((index, 0) for index in range(self.execution.task_count))
         delay = self.platform.faults.take_cold_start()
         if delay:
-            self.cold_start = self.platform.clock.call_later(delay, self._warm)
+            self.cold_start = self.platform.clock.call_later(delay, self._end_cold_start)
         else:
             self._provision()
 
     def cancel(self) -> None:
-        """Drop what waits and stop what runs."""
+        """Drop the waiting tasks and stop the running ones."""
         self.cancelled = True
         if self.cold_start is not None:
             self.cold_start.cancel()
-        self._say("Completed", conditions.RUNNING, conditions.CANCELLING, execution_reason=Reason.CANCELLING)
+        self._set_condition(
+            "Completed", conditions.RUNNING, conditions.CANCELLING, execution_reason=Reason.CANCELLING
+        )
         for index, _ in self.waiting:
             self._finish_task(index, Outcome(Kind.CANCELLED))
         self.waiting.clear()
         for attempt in self.running.values():
             attempt.end(Kind.CANCELLED, grace=self.platform.config.grace)
-        self._settle_when_done()
+        self._complete_when_done()
 
     def signal(self, number: int) -> None:
         for attempt in self.running.values():
@@ -91,7 +93,7 @@ class Course:
             task = self.record.tasks[attempt.index]
             if not task.start_time:
                 task.start_time = now
-            conditions.put(task.conditions, "Started", conditions.SUCCEEDED, now)
+            conditions.set_condition(task.conditions, "Started", conditions.SUCCEEDED, now)
             if not self.execution.start_time:
                 self._mark_started()
 
@@ -107,10 +109,10 @@ class Course:
                 self._retry(attempt, task)
             else:
                 self._finish_task(attempt.index, outcome)
-            self._fill()
-            self._settle_when_done()
+            self._start_waiting_tasks()
+            self._complete_when_done()
 
-    def _warm(self) -> None:
+    def _end_cold_start(self) -> None:
         with self.store.changed:
             if not self.cancelled:
                 self._provision()
@@ -121,31 +123,31 @@ class Course:
             for variable in self.execution.template.containers[0].env:
                 self.platform.secrets.value(variable, self.execution.name)
         except MissingSecret as error:
-            self._refuse(str(error))
+            self._fail_before_start(str(error))
             return
         waited = (now - self.execution.create_time).total_seconds()
-        self._say("ResourcesAvailable", conditions.SUCCEEDED, conditions.PROVISIONED)
-        self._say("ContainerReady", conditions.SUCCEEDED, conditions.imported(waited))
-        self._fill()
+        self._set_condition("ResourcesAvailable", conditions.SUCCEEDED, conditions.PROVISIONED)
+        self._set_condition("ContainerReady", conditions.SUCCEEDED, conditions.imported_message(waited))
+        self._start_waiting_tasks()
 
-    def _refuse(self, message: str) -> None:
-        """Fail before any task could start."""
+    def _fail_before_start(self, message: str) -> None:
+        """Fail the execution before any task starts."""
         reason = CommonReason.SECRETS_ACCESS_CHECK_FAILED
-        self._say("ContainerReady", conditions.FAILED, message, reason=reason)
-        self._say("Completed", conditions.FAILED, message, reason=reason)
+        self._set_condition("ContainerReady", conditions.FAILED, message, reason=reason)
+        self._set_condition("Completed", conditions.FAILED, message, reason=reason)
         self.record.error = status_pb2.Status(code=9, message=message)
         self.waiting.clear()
-        self._end()
+        self._complete()
 
-    def _fill(self) -> None:
-        width = self.execution.parallelism or self.platform.config.max_parallelism
-        while self.waiting and len(self.running) < width:
+    def _start_waiting_tasks(self) -> None:
+        limit = self.execution.parallelism or self.platform.config.max_parallelism
+        while self.waiting and len(self.running) < limit:
             self._start(*self.waiting.popleft())
 
     def _start(self, index: int, number: int) -> None:
         platform, task = self.platform, self.record.tasks[index]
         attempt = Attempt(
-            owner=self,
+            listener=self,
             index=index,
             number=number,
             timeout=self.execution.template.timeout.total_seconds(),
@@ -153,7 +155,7 @@ class Course:
             clock=platform.clock,
             spawner=platform.spawner,
             grace=platform.config.grace,
-            doomed=platform.faults.take_doom(),
+            forced_end=platform.faults.take_forced_end(),
         )
         task.scheduled_time = platform.clock.now()
         self.running[index] = attempt
@@ -168,7 +170,7 @@ class Course:
         return failed and not self.cancelled and task.retried < task.max_retries
 
     def _retry(self, attempt: Attempt, task: run_v2.Task) -> None:
-        # The count is of tasks that were retried, not of retries.
+        # retried_count counts tasks that were retried, not retries.
         self.execution.retried_count += 0 if task.retried else 1
         task.retried += 1
         self.waiting.appendleft((attempt.index, attempt.number + 1))
@@ -178,55 +180,61 @@ class Course:
         task.completion_time = task.update_time = now
         if outcome.kind is Kind.SUCCEEDED:
             self.execution.succeeded_count += 1
-            conditions.put(task.conditions, "Completed", conditions.SUCCEEDED, now)
+            conditions.set_condition(task.conditions, "Completed", conditions.SUCCEEDED, now)
             return
         if self.cancelled:
             self.execution.cancelled_count += 1
-            sentence, reason = conditions.CANCELLED, Reason.CANCELLED
+            message, reason = conditions.CANCELLED, Reason.CANCELLED
         else:
             self.execution.failed_count += 1
-            sentence, reason = outcome.sentence(names.short(task.name)), _reason(outcome)
-            self.failure = self.failure or (outcome, sentence)
-        conditions.put(task.conditions, "Completed", conditions.FAILED, now, sentence, execution_reason=reason)
+            message, reason = outcome.failure_message(names.short(task.name)), _execution_reason(outcome)
+            self.failure = self.failure or (outcome, message)
+        conditions.set_condition(
+            task.conditions, "Completed", conditions.FAILED, now, message, execution_reason=reason
+        )
 
     def _mark_started(self) -> None:
         now = self.platform.clock.now()
         waited = (now - self.execution.create_time).total_seconds()
         self.execution.start_time = now
-        self._say("Started", conditions.SUCCEEDED, conditions.started(waited))
-        self._say("Completed", conditions.RUNNING, conditions.WAITING_TO_COMPLETE)
+        self._set_condition("Started", conditions.SUCCEEDED, conditions.started_message(waited))
+        self._set_condition("Completed", conditions.RUNNING, conditions.WAITING_TO_COMPLETE)
         self.store.changed.notify_all()
 
-    def _settle_when_done(self) -> None:
+    def _complete_when_done(self) -> None:
         if not self.waiting and not self.running and not self.record.done:
-            self._conclude()
-            self._end()
+            self._set_outcome()
+            self._complete()
 
-    def _conclude(self) -> None:
+    def _set_outcome(self) -> None:
         if self.cancelled:
             # The operation of a cancelled execution ends without an error.
-            self._say("Completed", conditions.FAILED, conditions.CANCELLED, execution_reason=Reason.CANCELLED)
+            self._set_condition(
+                "Completed", conditions.FAILED, conditions.CANCELLED, execution_reason=Reason.CANCELLED
+            )
         elif self.failure is not None:
-            outcome, sentence = self.failure
-            self._say("Completed", conditions.FAILED, sentence, execution_reason=_reason(outcome))
-            self.record.error = status_pb2.Status(code=outcome.number, message=sentence)
+            outcome, message = self.failure
+            self._set_condition(
+                "Completed", conditions.FAILED, message, execution_reason=_execution_reason(outcome)
+            )
+            self.record.error = status_pb2.Status(code=outcome.number, message=message)
         else:
-            took = (self.platform.clock.now() - self.execution.create_time).total_seconds()
-            self._say("Completed", conditions.SUCCEEDED, conditions.completed(took))
+            elapsed = (self.platform.clock.now() - self.execution.create_time).total_seconds()
+            self._set_condition("Completed", conditions.SUCCEEDED, conditions.completed_message(elapsed))
 
-    def _end(self) -> None:
+    def _complete(self) -> None:
         self.execution.completion_time = self.platform.clock.now()
         self.execution.reconciling = False
         self.execution.observed_generation = self.execution.generation
-        self.record.course = None
-        self.settled(self.record)
+        self.record.lifecycle = None
+        self.on_completed(self.record)
         self.store.changed.notify_all()
 
-    def _say(self, type_: str, state: int, message: str, **reason: object) -> None:
+    def _set_condition(self, type_: str, state: int, message: str, **reason: object) -> None:
         now = self.platform.clock.now()
         self.execution.update_time = now
-        conditions.put(self.execution.conditions, type_, state, now, message, **reason)
+        conditions.set_condition(self.execution.conditions, type_, state, now, message, **reason)
 
 
-def _reason(outcome: Outcome) -> int:
+def _execution_reason(outcome: Outcome) -> int:
     return Reason.NON_ZERO_EXIT_CODE if outcome.kind is Kind.EXITED else Reason.EXECUTION_REASON_UNDEFINED

@@ -1,4 +1,4 @@
-"""The controls over HTTP, for those who drive an emulator in another process: faults, the clock, tokens, keys."""
+"""The HTTP admin API: control the faults, clock and tokens of an emulator in another process, and publish keys."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ if TYPE_CHECKING:
     from cloudrun_jobs.emulator.server import Emulator
     from cloudrun_jobs.emulator.service import Caller
 
-BEGINNING = "/_emulator/"
-CERTIFICATES = "/oauth2/v1/certs"
-KEYS = "/oauth2/v3/certs"
-DISCOVERY = "/.well-known/openid-configuration"
+PATH_PREFIX = "/_emulator/"
+CERTIFICATES_PATH = "/oauth2/v1/certs"
+KEYS_PATH = "/oauth2/v3/certs"
+DISCOVERY_PATH = "/.well-known/openid-configuration"
 
 
-class Controls:
+class AdminApi:
     def __init__(self, emulator: Emulator) -> None:
         self._emulator = emulator
-        self._handles: dict[str, Callable[[dict[str, Any]], Any]] = {
+        self._handlers: dict[str, Callable[[dict[str, Any]], Any]] = {
             "GET faults": lambda _: emulator.faults.pending(),
             "POST faults": lambda body: emulator.faults.plan(**body),
             "DELETE faults": lambda _: emulator.faults.clear(),
@@ -37,17 +37,17 @@ class Controls:
         }
 
     def respond(self, request: Request, _: Caller) -> Response:
-        handle = self._handles.get(f"{request.verb} {request.path.removeprefix(BEGINNING)}")
-        if handle is None:
-            return _error(404, f"There is no control {request.verb} {request.path}.")
+        handler = self._handlers.get(f"{request.verb} {request.path.removeprefix(PATH_PREFIX)}")
+        if handler is None:
+            return _error(404, f"The admin API has no endpoint {request.verb} {request.path}.")
         try:
-            return Response.json(handle(json.loads(request.body or b"{}")) or {})
+            return Response.json(handler(json.loads(request.body or b"{}")) or {})
         except ServiceError as error:
             return Response(error.http_status, error.body())
         except UnknownFault as error:
             return _error(400, str(error))
         except (AttributeError, KeyError, TypeError, ValueError) as error:
-            return _error(400, f"The control {request.path} cannot be used like this: {error}")
+            return _error(400, f"The request to {request.path} is invalid: {error}")
 
     def certificates(self, _: Request, __: Caller) -> Response:
         return Response.json(self._emulator.tokens.public_keys())
@@ -56,16 +56,16 @@ class Controls:
         return Response.json(self._emulator.tokens.keys())
 
     def discovery(self, _: Request, __: Caller) -> Response:
-        """Where verifiers of OIDC tokens find the keys."""
+        """Return the OpenID configuration, which points verifiers of OIDC tokens to the keys."""
         issuer = self._emulator.http
-        return Response.json({"issuer": issuer, "jwks_uri": issuer + KEYS})
+        return Response.json({"issuer": issuer, "jwks_uri": issuer + KEYS_PATH})
 
     def _clock(self) -> dict[str, Any]:
         clock = self._emulator.clock
         return {"now": clock.now().isoformat(), "frozen": clock.frozen}
 
     def _set_clock(self, body: dict[str, Any]) -> dict[str, Any]:
-        """Freeze, where it stands or at an instant; or advance by seconds; or scale by a factor."""
+        """Freeze the clock now or at an instant, advance it by seconds, or scale it by a factor."""
         clock = self._emulator.clock
         if "freeze" in body:
             at = body["freeze"]

@@ -1,4 +1,4 @@
-"""Jobs, executions and tasks as v1 shows them, with their metadata and status."""
+"""Render jobs, executions and tasks as v1 resources, with their metadata and status."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING, Any
 from google.cloud import run_v2
 
 from cloudrun_jobs.emulator import names
-from cloudrun_jobs.emulator.faces.knative import specs
+from cloudrun_jobs.emulator.frontends.knative import specs
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
     from datetime import datetime
 
-API = "run.googleapis.com/v1"
-PREFIX = "run.googleapis.com/"
+API_VERSION = "run.googleapis.com/v1"
+ANNOTATION_PREFIX = "run.googleapis.com/"
 State = run_v2.Condition.State
 STATUS = {State.CONDITION_SUCCEEDED: "True", State.CONDITION_FAILED: "False"}
 ExecutionReason = run_v2.Condition.ExecutionReason
@@ -24,8 +24,8 @@ CommonReason = run_v2.Condition.CommonReason
 def job(resource: run_v2.Job) -> dict[str, Any]:
     v1 = _resource("Job", resource, resource.labels, {})
     annotations = v1["metadata"]["annotations"]
-    annotations[f"{PREFIX}creator"] = resource.creator
-    annotations[f"{PREFIX}lastModifier"] = resource.last_modifier
+    annotations[f"{ANNOTATION_PREFIX}creator"] = resource.creator
+    annotations[f"{ANNOTATION_PREFIX}lastModifier"] = resource.last_modifier
     if resource.client:
         annotations[specs.CLIENT_NAME] = resource.client
     if resource.client_version:
@@ -42,14 +42,14 @@ def job(resource: run_v2.Job) -> dict[str, Any]:
 
 def execution(resource: run_v2.Execution) -> dict[str, Any]:
     job_id = resource.job
-    v1 = _resource("Execution", resource, resource.labels, {f"{PREFIX}job": job_id})
-    v1["metadata"]["annotations"][f"{PREFIX}creator"] = resource.creator
+    v1 = _resource("Execution", resource, resource.labels, {f"{ANNOTATION_PREFIX}job": job_id})
+    v1["metadata"]["annotations"][f"{ANNOTATION_PREFIX}creator"] = resource.creator
     v1["spec"] = {
         "parallelism": resource.parallelism,
         "taskCount": resource.task_count,
         "template": {"spec": specs.task_spec_to_v1(resource.template)},
     }
-    v1["status"] = _present(
+    v1["status"] = _without_empty(
         observedGeneration=resource.observed_generation,
         conditions=_conditions(resource.conditions),
         startTime=_time(resource.start_time),
@@ -66,13 +66,13 @@ def execution(resource: run_v2.Execution) -> dict[str, Any]:
 
 def task(resource: run_v2.Task) -> dict[str, Any]:
     own = {
-        f"{PREFIX}job": resource.job,
-        f"{PREFIX}execution": resource.execution,
-        f"{PREFIX}taskIndex": str(resource.index),
+        f"{ANNOTATION_PREFIX}job": resource.job,
+        f"{ANNOTATION_PREFIX}execution": resource.execution,
+        f"{ANNOTATION_PREFIX}taskIndex": str(resource.index),
     }
     v1 = _resource("Task", resource, resource.labels, own)
     v1["spec"] = specs.task_spec_to_v1(resource)
-    v1["status"] = _present(
+    v1["status"] = _without_empty(
         observedGeneration=resource.observed_generation,
         conditions=_conditions(resource.conditions),
         index=resource.index,
@@ -82,29 +82,29 @@ def task(resource: run_v2.Task) -> dict[str, Any]:
         lastAttemptResult=_result(resource.last_attempt_result),
         logUri=resource.log_uri,
     )
-    # gcloud needs the index of the first task too, which is 0.
+    # gcloud needs the index even if it is 0.
     v1["status"]["index"] = resource.index
     return v1
 
 
 def _resource(kind: str, resource: Any, labels: Any, own_labels: dict[str, str]) -> dict[str, Any]:
-    place = names.place_of(resource.name)
+    location = names.location_of(resource.name)
     metadata = {
         "name": names.short(resource.name),
-        "namespace": place.project,
+        "namespace": location.project,
         "uid": resource.uid,
         "generation": resource.generation,
         "resourceVersion": resource.etag.strip('"'),
         "creationTimestamp": _time(resource.create_time),
-        "labels": {**labels, **own_labels, specs.LOCATION: place.region},
+        "labels": {**labels, **own_labels, specs.LOCATION_LABEL: location.region},
         "annotations": dict(resource.annotations),
     }
-    return {"apiVersion": API, "kind": kind, "metadata": metadata}
+    return {"apiVersion": API_VERSION, "kind": kind, "metadata": metadata}
 
 
 def _conditions(conditions: Iterable[run_v2.Condition]) -> list[dict[str, Any]]:
     return [
-        _present(
+        _without_empty(
             type=condition.type_,
             status=STATUS.get(condition.state, "Unknown"),
             reason=_reason(condition),
@@ -116,7 +116,7 @@ def _conditions(conditions: Iterable[run_v2.Condition]) -> list[dict[str, Any]]:
 
 
 def _reason(condition: run_v2.Condition) -> str:
-    """Without the reason ``Cancelled``, gcloud takes a cancel for one that failed."""
+    """Return the reason of a condition. Without ``Cancelled``, gcloud reports that a cancel failed."""
     if condition.execution_reason != ExecutionReason.EXECUTION_REASON_UNDEFINED:
         return _camel(ExecutionReason(condition.execution_reason).name)
     if condition.reason != CommonReason.COMMON_REASON_UNDEFINED:
@@ -131,7 +131,7 @@ def _camel(name: str) -> str:
 def _reference(reference: run_v2.ExecutionReference) -> dict[str, Any]:
     if not reference.name:
         return {}
-    return _present(
+    return _without_empty(
         name=reference.name,
         creationTimestamp=_time(reference.create_time),
         completionTimestamp=_time(reference.completion_time),
@@ -140,13 +140,13 @@ def _reference(reference: run_v2.ExecutionReference) -> dict[str, Any]:
 
 
 def _result(result: run_v2.TaskAttemptResult) -> dict[str, Any]:
-    status = _present(code=result.status.code, message=result.status.message)
-    return _present(exitCode=result.exit_code, termSignal=result.term_signal, status=status)
+    status = _without_empty(code=result.status.code, message=result.status.message)
+    return _without_empty(exitCode=result.exit_code, termSignal=result.term_signal, status=status)
 
 
 def _time(instant: datetime | None) -> str:
     return instant.isoformat().replace("+00:00", "Z") if instant else ""
 
 
-def _present(**fields: Any) -> dict[str, Any]:
+def _without_empty(**fields: Any) -> dict[str, Any]:
     return {name: value for name, value in fields.items() if value}

@@ -1,4 +1,4 @@
-"""HTTP: one port for REST, the v1 API of gcloud, the page and the controls, as a server or as a proxy."""
+"""The HTTP frontend: serve REST, gcloud's v1 API, the console and the admin API on one port, also as a proxy."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, Protocol
 from urllib.parse import urlsplit
 
-from cloudrun_jobs.emulator.faces.grpc_face import PortInUse
+from cloudrun_jobs.emulator.frontends.grpc_frontend import PortInUse
 from cloudrun_jobs.emulator.scheduler.delivery import is_loopback
 from cloudrun_jobs.emulator.web import Request, Response
 
-MAX_BODY = 64 * 1024 * 1024
-IDLE = 60.0  # Seconds that a connection may say nothing.
+MAX_BODY_BYTES = 64 * 1024 * 1024
+IDLE_TIMEOUT = 60.0  # seconds
 
 
 class Application(Protocol):
@@ -27,67 +27,67 @@ class _Server(ThreadingHTTPServer):
     application: Application
 
     def server_bind(self) -> None:
-        # The base class looks its own name up in the DNS, which can take long and serves nothing here.
+        # The base class looks up the host's name in the DNS, which can be slow and is not needed.
         socketserver.TCPServer.server_bind(self)
         self.server_name, self.server_port = "localhost", self.server_address[1]
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """Say nothing of clients that went away; anything else is a fault of ours."""
+        """Ignore clients that disconnected; report every other error, which is a bug of the emulator."""
         if not isinstance(sys.exception(), ConnectionError):
             super().handle_error(request, client_address)
 
 
-class _Exchange(BaseHTTPRequestHandler):
+class _RequestHandler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     server_version = "cloudrun-emulator"
     sys_version = ""
-    timeout = IDLE
-    # An answer is written in two parts; without this the second waits for the first to be acknowledged.
+    timeout = IDLE_TIMEOUT
+    # A response is written in two parts; Nagle's algorithm would delay the second until the first is acknowledged.
     disable_nagle_algorithm = True
     server: _Server
 
-    def _answer(self) -> None:
-        unreadable = self._unreadable()
-        if unreadable is not None:
+    def _handle(self) -> None:
+        rejection = self._reject_unreadable()
+        if rejection is not None:
             self.close_connection = True
-            self._send(unreadable)
+            self._send(rejection)
             return
-        # Read also when the answer is a refusal: to close on what was sent would lose the answer on its way.
+        # Read the body even of a rejected request: closing a connection with unread data can drop the response.
         body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
-        self._send(self._strangers() or self.server.application.respond(self._request(body)))
+        self._send(self._reject_cross_origin() or self.server.application.respond(self._request(body)))
 
     def _request(self, body: bytes) -> Request:
-        return Request.to(self.command, self.path, dict(self.headers.items()), body)
+        return Request.from_url(self.command, self.path, dict(self.headers.items()), body)
 
-    do_GET = do_POST = do_PUT = do_PATCH = do_DELETE = do_HEAD = _answer  # noqa: N815 - names of the base class
+    do_GET = do_POST = do_PUT = do_PATCH = do_DELETE = do_HEAD = _handle  # noqa: N815 - names of the base class
 
     def log_message(self, format: str, *args: Any) -> None:  # noqa: A002
-        """Say nothing: the log entries of tasks are what people come to read."""
+        """Log no requests, so that they do not drown the output of tasks."""
 
-    def _unreadable(self) -> Response | None:
+    def _reject_unreadable(self) -> Response | None:
         length = self.headers.get("Content-Length") or "0"
         if self.headers.get("Transfer-Encoding"):
             return _error(411, "Chunked requests are not accepted; send a Content-Length.")
         if not length.isdecimal():
             return _error(400, "Content-Length must be a number.")
-        if int(length) > MAX_BODY:
-            return _error(413, f"The body is longer than {MAX_BODY} bytes.")
+        if int(length) > MAX_BODY_BYTES:
+            return _error(413, f"The body is longer than {MAX_BODY_BYTES} bytes.")
         return None
 
-    def _strangers(self) -> Response | None:
-        """Refuse what a page of another site could send: whoever is answered here can run programs."""
+    def _reject_cross_origin(self) -> Response | None:
+        """Reject cross-origin requests and foreign Host headers: any accepted request can run programs."""
         target = urlsplit(self.path)
         host = target.netloc or self.headers.get("Host", "")
         try:
             name = urlsplit(f"//{host}").hostname or ""
         except ValueError:
             return _error(400, "The Host header cannot be read.")
-        # .test and .localhost belong to nobody; googleapis.com is how a proxy is asked for Google.
+        # .test and .localhost are reserved names; a proxy receives requests for googleapis.com.
         if not (is_loopback(name) or name.endswith((".googleapis.com", ".test"))):
-            return _error(403, f"The emulator does not answer for the host {name!r}.")
+            return _error(403, f"The emulator does not serve the host {name!r}.")
         origin = self.headers.get("Origin")
         if origin is not None and urlsplit(origin).netloc != host:
-            return _error(403, f"The emulator does not answer pages of {origin!r}.")
+            return _error(403, f"The emulator rejects cross-origin requests; the origin is {origin!r}.")
         return None
 
     def _send(self, response: Response) -> None:
@@ -99,14 +99,14 @@ class _Exchange(BaseHTTPRequestHandler):
             self.wfile.write(response.body)
 
 
-class HttpFace:
+class HttpFrontend:
     def __init__(self, application: Application) -> None:
         self._application = application
         self.port = 0
 
     def start(self, port: int) -> None:
         try:
-            self._server = _Server(("127.0.0.1", port), _Exchange)
+            self._server = _Server(("127.0.0.1", port), _RequestHandler)
         except OSError as error:
             raise PortInUse(f"port {port} is in use; choose another, or 0 for any free one") from error
         self._server.application = self._application

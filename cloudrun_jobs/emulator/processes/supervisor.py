@@ -1,9 +1,9 @@
-"""The program that owns every task's processes, so that none outlives the emulator.
+"""Own the processes of all tasks, so that none outlives the emulator.
 
-It runs in a process and session of its own, with the standard library only, and is told what to do over a
-socket. A socket closes however its other end dies, SIGKILL included, which neither PR_SET_PDEATHSIG (bound
-to the thread that spawned, and not inherited by grandchildren) nor an exit handler can promise. Spawning
-here also means that no process is forked from one that uses gRPC, whose children can hang or abort.
+The supervisor is a program that uses only the standard library, runs in its own process and session, and receives
+commands over a socket. The socket closes however the emulator dies, even by SIGKILL; neither PR_SET_PDEATHSIG
+(bound to the spawning thread, and not inherited by grandchildren) nor an exit handler guarantees that. Spawning
+here also avoids forking a process that uses gRPC, whose children can hang or abort.
 """
 
 from __future__ import annotations
@@ -26,18 +26,18 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 PR_SET_CHILD_SUBREAPER = 36
-MEMORY_POLL = 0.05
-HEADER = 4
-PAGE = os.sysconf("SC_PAGESIZE")
+MEMORY_POLL_INTERVAL = 0.05  # seconds
+HEADER_BYTES = 4
+PAGE_BYTES = os.sysconf("SC_PAGESIZE")
 
 
 @dataclass(slots=True)
 class Attempt:
-    """A running main process, which leads a process group of the same number."""
+    """A running main process, the leader of a process group with the same id."""
 
     key: int
     process: subprocess.Popen[bytes]
-    marks: frozenset[bytes]  # What its environment holds: how children that left the group are known.
+    identity: frozenset[bytes]  # NAME=value pairs in the environment, also of children that left the group.
     memory: int = 0
     used: int = 0
     kill_at: float = field(default=float("inf"))
@@ -47,78 +47,78 @@ class Attempt:
         return self.process.pid
 
 
-class Guardian:
-    def __init__(self, line: socket.socket) -> None:
-        self.line = line
-        self.outbox = b""
+class Supervisor:
+    def __init__(self, connection: socket.socket) -> None:
+        self.connection = connection
+        self.send_buffer = b""
         self.attempts: dict[int, Attempt] = {}
         self.by_key: dict[int, Attempt] = {}
-        self.open = True
+        self.connected = True
         self.selector = selectors.DefaultSelector()
-        self.wakeup, wake = os.pipe()
-        for end in (self.wakeup, wake):
-            os.set_blocking(end, False)
-        signal.set_wakeup_fd(wake)
+        self.wakeup_read, wakeup_write = os.pipe()
+        for fd in (self.wakeup_read, wakeup_write):
+            os.set_blocking(fd, False)
+        signal.set_wakeup_fd(wakeup_write)
         signal.signal(signal.SIGCHLD, lambda *_: None)
-        # Not SIG_IGN, which tasks would inherit, as they would what nohup or a shell's & made of these.
+        # Tasks would inherit SIG_IGN, also if it was set by nohup or by a shell's &, but do not inherit a handler.
         for number in (signal.SIGINT, signal.SIGHUP, signal.SIGQUIT):
             signal.signal(number, lambda *_: None)
-        self.selector.register(line, selectors.EVENT_READ)
-        self.selector.register(self.wakeup, selectors.EVENT_READ)
+        self.selector.register(connection, selectors.EVENT_READ)
+        self.selector.register(self.wakeup_read, selectors.EVENT_READ)
 
     def run(self) -> None:
-        while self.open:
-            self.turn()
+        while self.connected:
+            self.run_once()
         for attempt in self.attempts.values():
             _kill_group(attempt.pid, signal.SIGKILL)
         while self.attempts:
-            self.reap(block=True)
-        for stray in _children():
-            _kill(stray)
+            self.collect_exited(block=True)
+        for orphan in _children():
+            _kill(orphan)
 
-    def turn(self) -> None:
-        for key, _ in self.selector.select(self.patience()):
-            if key.fileobj is self.line:
-                self.listen()
+    def run_once(self) -> None:
+        for key, _ in self.selector.select(self.timeout()):
+            if key.fileobj is self.connection:
+                self.receive()
             else:
-                os.read(self.wakeup, 4096)
-        self.reap()
+                os.read(self.wakeup_read, 4096)
+        self.collect_exited()
         self.check_memory()
         self.kill_overdue()
         self.flush()
 
-    def patience(self) -> float | None:
+    def timeout(self) -> float | None:
         due = [attempt.kill_at - time.monotonic() for attempt in self.attempts.values()]
-        polls = [MEMORY_POLL for attempt in self.attempts.values() if attempt.memory]
+        polls = [MEMORY_POLL_INTERVAL for attempt in self.attempts.values() if attempt.memory]
         nearest = min([*due, *polls], default=float("inf"))
         return None if nearest == float("inf") else max(nearest, 0.0)
 
-    def listen(self) -> None:
-        """Obey one message: four bytes of length, with any file descriptors attached, then JSON."""
-        header, fds = _receive_with_fds(self.line)
-        body = _receive(self.line, int.from_bytes(header, "big")) if len(header) == HEADER else b""
+    def receive(self) -> None:
+        """Execute one command: four bytes of length, with file descriptors attached, then JSON."""
+        header, fds = _receive_with_fds(self.connection)
+        body = _receive(self.connection, int.from_bytes(header, "big")) if len(header) == HEADER_BYTES else b""
         if not body:
-            self.open = False
+            self.connected = False
             return
         message = json.loads(body)
-        getattr(self, "do_" + message.pop("do"))(fds=fds, **message)
+        getattr(self, "do_" + message.pop("command"))(fds=fds, **message)
 
-    def tell(self, **message: Any) -> None:
-        self.outbox += json.dumps(message).encode() + b"\n"
+    def report(self, **message: Any) -> None:
+        self.send_buffer += json.dumps(message).encode() + b"\n"
 
     def flush(self) -> None:
-        """Send what fits. Never block: the emulator may itself be waiting to be read."""
-        if self.outbox and self.open:
+        """Send without blocking: the emulator may itself be blocked on a write to this process."""
+        if self.send_buffer and self.connected:
             try:
-                sent = self.line.send(self.outbox, socket.MSG_DONTWAIT)
+                sent = self.connection.send(self.send_buffer, socket.MSG_DONTWAIT)
             except BlockingIOError:
                 sent = 0
             except ConnectionError:
-                self.open = False
+                self.connected = False
                 return
-            self.outbox = self.outbox[sent:]
-        events = selectors.EVENT_READ | (selectors.EVENT_WRITE if self.outbox else 0)
-        self.selector.modify(self.line, events)
+            self.send_buffer = self.send_buffer[sent:]
+        events = selectors.EVENT_READ | (selectors.EVENT_WRITE if self.send_buffer else 0)
+        self.selector.modify(self.connection, events)
 
     def do_start(
         self,
@@ -128,26 +128,26 @@ class Guardian:
         cwd: str,
         env: dict[str, str],
         memory: int,
-        marks: list[str],
+        identity: list[str],
         fds: list[int],
     ) -> None:
         try:
             process = _spawn(argv, cwd, env, *fds)
         except (OSError, ValueError) as error:
-            self.tell(key=key, event="refused", reason=str(error))
+            self.report(key=key, event="start_failed", reason=str(error))
             return
         finally:
             for fd in fds:
                 os.close(fd)
-        attempt = Attempt(key, process, frozenset(f"{name}={env[name]}".encode() for name in marks), memory)
+        attempt = Attempt(key, process, frozenset(f"{name}={env[name]}".encode() for name in identity), memory)
         self.attempts[process.pid] = self.by_key[key] = attempt
-        self.tell(key=key, event="started", pid=process.pid)
+        self.report(key=key, event="started", pid=process.pid)
 
     def do_stop(self, *, key: int, grace: float, fds: list[int]) -> None:
         attempt = self.by_key.get(key)
         if attempt is not None:
             _kill_group(attempt.pid, signal.SIGTERM if grace else signal.SIGKILL)
-            # A process stopped by SIGTSTP sees SIGTERM only once it goes on.
+            # A process stopped by SIGTSTP handles SIGTERM only after SIGCONT.
             _kill_group(attempt.pid, signal.SIGCONT)
             attempt.kill_at = min(attempt.kill_at, time.monotonic() + grace)
 
@@ -166,34 +166,34 @@ class Guardian:
     def check_memory(self) -> None:
         for attempt in self.attempts.values():
             if attempt.memory and not attempt.used:
-                used = sum(_resident(pid) for pid in _family(attempt.pid))
+                used = sum(_resident_bytes(pid) for pid in _process_tree(attempt.pid))
                 if used > attempt.memory:
                     attempt.used = used
                     _kill_group(attempt.pid, signal.SIGKILL)
 
-    def reap(self, *, block: bool = False) -> None:
-        """Collect what has exited; with a main process goes all that it left behind, as in a container."""
+    def collect_exited(self, *, block: bool = False) -> None:
+        """Collect exited processes. When a main process exits, kill its descendants, as a container does."""
         while (found := _exited(block=block)) is not None:
             pid, code = found
             attempt = self.attempts.get(pid)
             if attempt is not None:
-                # While anything is left in the group, its number cannot become another's.
+                # The group's id cannot be reused while the group has members.
                 _kill_group(pid, signal.SIGKILL)
-                self.bury(attempt, code)
+                self.reap(attempt, code)
             if block:
                 return
 
-    def bury(self, attempt: Attempt, code: int) -> None:
+    def reap(self, attempt: Attempt, code: int) -> None:
         attempt.process.returncode = code
         del self.attempts[attempt.pid], self.by_key[attempt.key]
-        for stray in _children() - self.attempts.keys():
-            if not self.attempts or attempt.marks <= _environment(stray):
-                _kill(stray)
-        self.tell(key=attempt.key, event="exited", code=code, used=attempt.used)
+        for orphan in _children() - self.attempts.keys():
+            if not self.attempts or attempt.identity <= _environment(orphan):
+                _kill(orphan)
+        self.report(key=attempt.key, event="exited", code=code, used=attempt.used)
 
 
 def _spawn(argv: list[str], cwd: str, env: dict[str, str], out: int, err: int) -> subprocess.Popen[bytes]:
-    return subprocess.Popen(  # noqa: S603 - running what the job says is the point
+    return subprocess.Popen(  # noqa: S603 - running the command of a job is the purpose
         argv, cwd=cwd, env=env, stdin=subprocess.DEVNULL, stdout=out, stderr=err, start_new_session=True
     )
 
@@ -210,7 +210,7 @@ def _kill_group(pid: int, number: int) -> None:
     try:
         os.killpg(pid, number)
     except (ProcessLookupError, PermissionError):
-        # Gone already; macOS says "not permitted" of a group that holds only zombies.
+        # The group is gone; macOS reports "not permitted" for a group of zombies.
         return
 
 
@@ -222,7 +222,7 @@ def _kill(pid: int) -> None:
 
 
 def _children(pid: int | None = None) -> set[int]:
-    """The children of a process, ours by default; none where the kernel does not list them."""
+    """Return the children of a process (default: this one); empty if the kernel does not list them."""
     children: set[int] = set()
     for task in Path(f"/proc/{pid or 'self'}/task").glob("*/children"):
         try:
@@ -232,15 +232,15 @@ def _children(pid: int | None = None) -> set[int]:
     return children
 
 
-def _family(pid: int) -> Iterator[int]:
+def _process_tree(pid: int) -> Iterator[int]:
     yield pid
     for child in _children(pid):
-        yield from _family(child)
+        yield from _process_tree(child)
 
 
-def _resident(pid: int) -> int:
+def _resident_bytes(pid: int) -> int:
     try:
-        return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * PAGE
+        return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * PAGE_BYTES
     except OSError:
         return 0
 
@@ -252,24 +252,24 @@ def _environment(pid: int) -> frozenset[bytes]:
         return frozenset()
 
 
-def _receive_with_fds(line: socket.socket) -> tuple[bytes, list[int]]:
+def _receive_with_fds(connection: socket.socket) -> tuple[bytes, list[int]]:
     fds = array.array("i")
     try:
-        data, ancillary, _, _ = line.recvmsg(HEADER, socket.CMSG_SPACE(2 * fds.itemsize))
+        data, ancillary, _, _ = connection.recvmsg(HEADER_BYTES, socket.CMSG_SPACE(2 * fds.itemsize))
     except ConnectionError:
         return b"", []
     for level, kind, content in ancillary:
         if (level, kind) == (socket.SOL_SOCKET, socket.SCM_RIGHTS):
             fds.frombytes(content[: len(content) - len(content) % fds.itemsize])
     if data:
-        data += _receive(line, HEADER - len(data))
+        data += _receive(connection, HEADER_BYTES - len(data))
     return data, list(fds)
 
 
-def _receive(line: socket.socket, size: int) -> bytes:
+def _receive(connection: socket.socket, size: int) -> bytes:
     data = b""
     while len(data) < size:
-        chunk = line.recv(min(size - len(data), 1 << 20))
+        chunk = connection.recv(min(size - len(data), 1 << 20))
         if not chunk:
             return b""
         data += chunk
@@ -277,12 +277,12 @@ def _receive(line: socket.socket, size: int) -> bytes:
 
 
 def _adopt_orphans() -> None:
-    """Have processes whose parent died handed to us, not to init, so that they can be found and ended."""
+    """Become the parent of orphaned descendants, in place of init, so that they can be found and killed."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
 
 
 if __name__ == "__main__":
     _adopt_orphans()
-    with socket.socket(fileno=int(sys.argv[1])) as line:
-        Guardian(line).run()
+    with socket.socket(fileno=int(sys.argv[1])) as connection:
+        Supervisor(connection).run()

@@ -1,4 +1,4 @@
-"""The page at ``/``: jobs, executions, tasks and logs in plain HTML, refreshed by itself."""
+"""The web console at ``/``: jobs, executions, tasks and logs in plain HTML that refreshes itself."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ if TYPE_CHECKING:
     from cloudrun_jobs.emulator.scheduler.jobs import ScheduledJobs
     from cloudrun_jobs.emulator.service import Caller
 
-EXECUTION = "/executions/"
-SHOWN = 50  # The newest executions.
-LINES = 200  # The newest lines of output.
-HEAD = """<!doctype html>
+EXECUTION_PREFIX = "/executions/"
+MAX_ROWS = 50  # Newest executions, or first tasks.
+MAX_LINES = 200  # Newest lines of output.
+HTML_HEAD = """<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><meta http-equiv="refresh" content="2">
 <meta name="viewport" content="width=device-width, initial-scale=1"><title>{title}</title>
 <style>
@@ -35,7 +35,7 @@ a {{ color: #0b57d0 }}
 """
 
 
-class Page:
+class Console:
     def __init__(self, engine: Engine, scheduler: ScheduledJobs, logs: LogStore) -> None:
         self._engine = engine
         self._scheduler = scheduler
@@ -43,50 +43,51 @@ class Page:
 
     def overview(self, _: Request, __: Caller) -> Response:
         with self._engine.store.changed:
-            jobs = _table(("Job", "Place", "Executions", "Image"), map(_job, self._engine.store.jobs.values()))
-            newest = list(self._engine.store.executions.values())[: -SHOWN - 1 : -1]
+            jobs = _table(("Job", "Location", "Executions", "Image"), map(_job, self._engine.store.jobs.values()))
+            newest = list(self._engine.store.executions.values())[: -MAX_ROWS - 1 : -1]
             executions = _table(
-                ("Execution", "State", "Tasks", "Created", "Says"),
+                ("Execution", "State", "Tasks", "Created", "Message"),
                 (_execution(record.execution) for record in newest),
             )
         scheduled = [_scheduled(entry.job) for entry in list(self._scheduler.entries.values())]
-        schedules = _table(("Schedule", "State", "When", "Next"), scheduled)
+        schedules = _table(("Scheduler job", "State", "Schedule", "Next"), scheduled)
         body = f"<h1>Cloud Run emulator</h1><h2>Jobs</h2>{jobs}<h2>Executions</h2>{executions}"
         return _html("Cloud Run emulator", f"{body}<h2>Schedules</h2>{schedules}")
 
     def execution(self, request: Request, _: Caller) -> Response:
-        """The tasks and the output of one execution, which the path names in full."""
-        name = request.path.removeprefix(EXECUTION)
+        """Show the tasks and the output of the execution whose full name is in the path."""
+        name = request.path.removeprefix(EXECUTION_PREFIX)
         with self._engine.store.changed:
             record = self._engine.store.executions.get(name)
             if record is None:
-                return _html("Not found", "<h1>There is no such execution.</h1>", 404)
-            summary = _table(("Execution", "State", "Tasks", "Created", "Says"), [_execution(record.execution)])
-            tasks = _table(("Task", "State", "Retried", "Says"), map(_task, record.tasks[:SHOWN]))
+                return _html("Not found", "<h1>This execution does not exist.</h1>", 404)
+            summary = _table(("Execution", "State", "Tasks", "Created", "Message"), [_execution(record.execution)])
+            tasks = _table(("Task", "State", "Retried", "Message"), map(_task, record.tasks[:MAX_ROWS]))
         title = escape(names.short(name))
         body = f'<p><a href="/">All</a></p><h1>{title}</h1>{summary}<h2>Tasks</h2>{tasks}<h2>Output</h2>'
         return _html(title, f"{body}<pre>{self._output(names.short(name))}</pre>")
 
     def _output(self, execution_id: str) -> str:
-        ours = [e for e in self._logs.all() if e.labels.get("run.googleapis.com/execution_name") == execution_id]
-        return "\n".join(escape(_line(entry)) for entry in ours[-LINES:])
+        label = "run.googleapis.com/execution_name"
+        entries = [entry for entry in self._logs.all() if entry.labels.get(label) == execution_id]
+        return "\n".join(escape(_log_line(entry)) for entry in entries[-MAX_LINES:])
 
 
 def _job(job: run_v2.Job) -> Sequence[str]:
     images = ", ".join(container.image for container in job.template.template.containers)
-    cells = (names.short(job.name), str(names.place_of(job.name)), job.execution_count, images)
+    cells = (names.short(job.name), str(names.location_of(job.name)), job.execution_count, images)
     return [escape(str(cell)) for cell in cells]
 
 
 def _execution(execution: run_v2.Execution) -> Sequence[str]:
     counts = f"{execution.succeeded_count} of {execution.task_count} succeeded"
-    link = f'<a href="{EXECUTION}{escape(execution.name)}">{escape(names.short(execution.name))}</a>'
+    link = f'<a href="{EXECUTION_PREFIX}{escape(execution.name)}">{escape(names.short(execution.name))}</a>'
     created = escape(f"{execution.create_time:%Y-%m-%d %H:%M:%S}")
-    return [link, _state(execution), counts, created, escape(_says(execution))]
+    return [link, _state(execution), counts, created, escape(_message(execution))]
 
 
 def _task(task: run_v2.Task) -> Sequence[str]:
-    return [escape(str(task.index)), _state(task), escape(str(task.retried)), escape(_says(task))]
+    return [escape(str(task.index)), _state(task), escape(str(task.retried)), escape(_message(task))]
 
 
 def _scheduled(job: Any) -> Sequence[str]:
@@ -97,11 +98,11 @@ def _scheduled(job: Any) -> Sequence[str]:
 
 
 def _state(resource: run_v2.Execution | run_v2.Task) -> str:
-    word = _word(resource)
-    return f'<span class="{word}">{word}</span>'
+    state = _state_name(resource)
+    return f'<span class="{state}">{state}</span>'
 
 
-def _word(resource: run_v2.Execution | run_v2.Task) -> str:
+def _state_name(resource: run_v2.Execution | run_v2.Task) -> str:
     if not resource.completion_time:
         return "running" if resource.start_time else "waiting"
     completed = next((c for c in resource.conditions if c.type_ == "Completed"), run_v2.Condition())
@@ -111,11 +112,11 @@ def _word(resource: run_v2.Execution | run_v2.Task) -> str:
     return "cancelled" if cancelled else "failed"
 
 
-def _says(resource: run_v2.Execution | run_v2.Task) -> str:
+def _message(resource: run_v2.Execution | run_v2.Task) -> str:
     return next((condition.message for condition in resource.conditions if condition.type_ == "Completed"), "")
 
 
-def _line(entry: Any) -> str:
+def _log_line(entry: Any) -> str:
     payload = entry.text_payload or str(dict(entry.json_payload))
     return (
         f"{entry.timestamp.ToDatetime():%H:%M:%S} task {entry.labels['run.googleapis.com/task_index']}  {payload}"
@@ -123,7 +124,7 @@ def _line(entry: Any) -> str:
 
 
 def _table(headings: Iterable[str], rows: Iterable[Sequence[str]]) -> str:
-    """A table. The cells are HTML already."""
+    """Render a table from cells that are already HTML."""
     body = "".join("<tr>" + "".join(f"<td>{cell}</td>" for cell in row) + "</tr>" for row in rows)
     if not body:
         return "<p>None yet.</p>"
@@ -132,5 +133,5 @@ def _table(headings: Iterable[str], rows: Iterable[Sequence[str]]) -> str:
 
 
 def _html(title: str, body: str, status: int = 200) -> Response:
-    page = f"{HEAD.format(title=title)}{body}</body></html>\n"
+    page = f"{HTML_HEAD.format(title=title)}{body}</body></html>\n"
     return Response(status, page.encode(), "text/html; charset=utf-8")

@@ -1,4 +1,4 @@
-"""REST: the same calls as gRPC, by the http rules that the clients carry."""
+"""The REST frontend: the same calls as gRPC, mapped by the clients' own HTTP rules."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ UNKNOWN_NAME = re.compile(r'has no field named "([^"]+)"')
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """One http rule, ready to be matched."""
+    """One compiled HTTP rule."""
 
     verb: str
     pattern: re.Pattern[str]
@@ -35,22 +35,22 @@ class Rule:
     method: Method
 
 
-class RestFace:
+class RestFrontend:
     def __init__(self, service: Service) -> None:
         self._service = service
         rules = [rule for method in service.methods.values() for rule in _rules(method)]
-        # Those that end in a custom verb first: in the others, ":verb" would pass for a part of the id.
+        # Rules with a custom verb come first: the other patterns would match ":verb" as part of the id.
         self._rules = sorted(rules, key=lambda rule: ":" not in rule.pattern.pattern)
 
     def respond(self, request: Request, caller: Caller) -> Response:
         try:
             rule, values = self._find(request)
             message = _message(rule, values, request)
-            answer = raw(self._service.call(rule.method.key, message, caller))
+            response = raw(self._service.call(rule.method.key, message, caller))
         except ServiceError as error:
             return Response(error.http_status, error.body())
-        numbers = "enum-encoding=int" in request.argument("$alt")
-        return Response(200, json_format.MessageToJson(answer, use_integers_for_enums=numbers).encode())
+        numbers = "enum-encoding=int" in request.parameter("$alt")
+        return Response(200, json_format.MessageToJson(response, use_integers_for_enums=numbers).encode())
 
     def _find(self, request: Request) -> tuple[Rule, list[str]]:
         for rule in self._rules:
@@ -72,7 +72,7 @@ def _rules(method: Method) -> Iterator[Rule]:
 
 
 def _message(rule: Rule, values: list[str], request: Request) -> Any:
-    """The request message: from the body, the query and the path, the last having the last word."""
+    """Build the request message from the body, the query and the path; the path takes precedence."""
     message_class = rule.method.request
     pb = raw_class(message_class)()
     fields: dict[str, Any] = _body(rule.body, request)
@@ -88,8 +88,8 @@ def _message(rule: Rule, values: list[str], request: Request) -> Any:
     return message_class.wrap(pb) if hasattr(message_class, "wrap") else pb
 
 
-def _body(place: str, request: Request) -> dict[str, Any]:
-    if not place or not request.body:
+def _body(field: str, request: Request) -> dict[str, Any]:
+    if not field or not request.body:
         return {}
     try:
         content = json.loads(request.body)
@@ -97,11 +97,11 @@ def _body(place: str, request: Request) -> dict[str, Any]:
         raise invalid(f"Invalid JSON payload received. {error}") from error
     if not isinstance(content, dict):
         raise invalid("Invalid JSON payload received. Expected an object.")
-    return content if place == "*" else {place: content}
+    return content if field == "*" else {field: content}
 
 
 def _put(fields: dict[str, Any], name: str, value: Any) -> None:
-    """Put a parameter such as ``job.name`` where it belongs; one given again makes a list."""
+    """Set a nested field such as ``job.name``; a repeated parameter becomes a list."""
     *parents, last = name.split(".")
     for parent in parents:
         fields = fields.setdefault(parent, {})
@@ -112,7 +112,7 @@ def _put(fields: dict[str, Any], name: str, value: Any) -> None:
 
 
 def _typed(descriptor: Any, name: str, value: str) -> Any:
-    """A query says true; JSON needs it as a boolean. All else may stay a string."""
+    """Convert the text of a boolean field to a boolean, as JSON requires. Other values stay strings."""
     for part in name.split("."):
         field = descriptor.fields_by_camelcase_name.get(part) or descriptor.fields_by_name.get(part)
         if field is None:

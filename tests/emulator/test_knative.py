@@ -1,4 +1,4 @@
-"""Between v1 and v2: what is declared comes through unchanged, there and back."""
+"""Translation between v1 and v2 preserves the job."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cloudrun_jobs.emulator.errors import ServiceError
-from cloudrun_jobs.emulator.faces.knative import specs
+from cloudrun_jobs.emulator.frontends.knative import specs
 
 words = st.text(st.characters(codec="utf-8", exclude_characters="\0"), max_size=12)
 names = st.from_regex(r"[a-z]{1,8}", fullmatch=True)
@@ -56,8 +56,8 @@ jobs = st.builds(
 
 
 @given(jobs)
-def test_round_trip(job):
-    """A job of v2 that goes through v1, over the wire, is the same job."""
+def test_job_survives_round_trip(job):
+    """A v2 job translated to v1 JSON and back is unchanged."""
     annotations = {**job.annotations, specs.CLIENT_NAME: job.client, specs.CLIENT_VERSION: job.client_version}
     v1 = {"metadata": {"labels": dict(job.labels), "annotations": annotations}, "spec": specs.job_spec_to_v1(job)}
 
@@ -82,8 +82,8 @@ MOUNTED = {"image": "app", "volume_mounts": [{"name": "cloudsql", "mount_path": 
         {"volumes": [SOCKETS], "containers": [MOUNTED]},
     ],
 )
-def test_networks_and_databases(task):
-    """What is an annotation in v1 is a field in v2, and none of both."""
+def test_annotations_become_fields(task):
+    """Networks and databases are annotations in v1 and fields in v2, never both."""
     job = run_v2.Job(template={"template": task})
     v1 = specs.job_spec_to_v1(job)
     again = specs.job_to_v2({"spec": v1})
@@ -106,8 +106,8 @@ def test_networks_and_databases(task):
         {"spec": {"template": {"spec": {"template": {"spec": {"containers": [{"env": [{}]}]}}}}}},
     ],
 )
-def test_malformed_job(v1):
-    """What has not the shape of a job is refused with INVALID_ARGUMENT."""
+def test_malformed_job_is_rejected(v1):
+    """A malformed job is rejected with INVALID_ARGUMENT."""
     with pytest.raises(ServiceError, match="cannot be read") as raised:
         specs.job_to_v2(v1)
 

@@ -1,4 +1,4 @@
-"""gRPC: the protocol of the Python, Go and Java clients."""
+"""The gRPC frontend, for the Python, Go and Java clients."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ if TYPE_CHECKING:
 
     from cloudrun_jobs.emulator.tokens import Tokens
 
-# Waiting for an operation takes a thread for as long as it lasts.
-THREADS = 128
-MAX_MESSAGE = 64 * 1024 * 1024
+# WaitOperation occupies a thread until it returns.
+MAX_THREADS = 128
+MAX_MESSAGE_BYTES = 64 * 1024 * 1024
 
 
 class PortInUse(OSError):
     """Another program listens on the port."""
 
 
-class GrpcFace:
+class GrpcFrontend:
     def __init__(self, service: Service, tokens: Tokens) -> None:
         self._service = service
         self._tokens = tokens
@@ -34,9 +34,9 @@ class GrpcFace:
 
     def start(self, port: int) -> None:
         _check_free(port)
-        self._pool = ThreadPoolExecutor(THREADS, "emulator-grpc")
-        # With SO_REUSEPORT a second emulator on the same port would take half the calls.
-        options = [("grpc.so_reuseport", 0), ("grpc.max_receive_message_length", MAX_MESSAGE)]
+        self._pool = ThreadPoolExecutor(MAX_THREADS, "emulator-grpc")
+        # With SO_REUSEPORT, a second emulator on the same port would receive half of the calls.
+        options = [("grpc.so_reuseport", 0), ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES)]
         self._server = grpc.server(self._pool, options=options)
         self._server.add_generic_rpc_handlers(self._handlers())
         self.port = self._server.add_insecure_port(f"127.0.0.1:{port}")
@@ -50,20 +50,20 @@ class GrpcFace:
         services: dict[str, dict[str, Any]] = defaultdict(dict)
         for method in self._service.methods.values():
             services[method.service][method.rpc] = grpc.unary_unary_rpc_method_handler(
-                self._answer(method),
+                self._handler(method),
                 request_deserializer=_deserializer(method.request),
                 response_serializer=lambda message: raw(message).SerializeToString(),
             )
         return [grpc.method_handlers_generic_handler(name, rpcs) for name, rpcs in services.items()]
 
-    def _answer(self, method: Method) -> Callable[[Any, Any], Any]:
-        def answer(request: Any, context: Any) -> Any:
+    def _handler(self, method: Method) -> Callable[[Any, Any], Any]:
+        def handle(request: Any, context: Any) -> Any:
             try:
                 return self._service.call(method.key, request, self._caller(context))
             except ServiceError as error:
                 context.abort(error.grpc_code, error.message)
 
-        return answer
+        return handle
 
     def _caller(self, context: Any) -> Caller:
         metadata = dict(context.invocation_metadata())
@@ -71,7 +71,7 @@ class GrpcFace:
 
 
 def _check_free(port: int) -> None:
-    """Refuse a port that is taken before gRPC tries it, which would write about it at length."""
+    """Raise `PortInUse` before gRPC tries the port, because gRPC logs such failures at length."""
     try:
         socket.create_server(("127.0.0.1", port)).close()
     except OSError as error:
@@ -79,7 +79,7 @@ def _check_free(port: int) -> None:
 
 
 def _deserializer(request_class: Any) -> Callable[[bytes], Any]:
-    """Bytes to a message; of proto-plus when the client's own types are."""
+    """Return a parser of request bytes, which produces proto-plus messages where the client uses them."""
     parse = raw_class(request_class).FromString
     if not hasattr(request_class, "wrap"):
         return parse  # type: ignore[no-any-return]

@@ -1,4 +1,4 @@
-"""A scheduler job as it is declared: its defaults, its limits, and its schedule understood."""
+"""Validate scheduler jobs: set defaults, check limits and parse the schedule."""
 
 from __future__ import annotations
 
@@ -18,22 +18,22 @@ if TYPE_CHECKING:
     from cloudrun_jobs.emulator.scheduler.calendar import Schedule
 
 JOB_ID = re.compile(r"[A-Za-z0-9_-]{1,500}")
-MAX_DESCRIPTION = 500
-MAX_URL = 2083
-MAX_SIZE = 1 << 20
-MAX_HEADERS = 80 * 1024
+MAX_DESCRIPTION_LENGTH = 500
+MAX_URL_LENGTH = 2083
+MAX_JOB_BYTES = 1 << 20
+MAX_HEADER_BYTES = 80 * 1024
 MAX_RETRIES = 5
-DEADLINES = (timedelta(seconds=15), timedelta(minutes=30))
-DEFAULT_DEADLINE = timedelta(minutes=3)
-BODY = (scheduler_v1.HttpMethod.POST, scheduler_v1.HttpMethod.PUT, scheduler_v1.HttpMethod.PATCH)
-INVALID_SCHEDULE = "Schedule or time zone is invalid."
+MIN_ATTEMPT_DEADLINE, MAX_ATTEMPT_DEADLINE = timedelta(seconds=15), timedelta(minutes=30)
+DEFAULT_ATTEMPT_DEADLINE = timedelta(minutes=3)
+METHODS_WITH_BODY = (scheduler_v1.HttpMethod.POST, scheduler_v1.HttpMethod.PUT, scheduler_v1.HttpMethod.PATCH)
+INVALID_SCHEDULE_MESSAGE = "Schedule or time zone is invalid."
 
 
-def completed(given: scheduler_v1.Job) -> scheduler_v1.Job:
-    """The job with the defaults that the service fills in."""
+def with_defaults(given: scheduler_v1.Job) -> scheduler_v1.Job:
+    """Return the job with the service's defaults."""
     job = scheduler_v1.Job(given)
     job.time_zone = job.time_zone or "Etc/UTC"
-    job.attempt_deadline = job.attempt_deadline or DEFAULT_DEADLINE
+    job.attempt_deadline = job.attempt_deadline or DEFAULT_ATTEMPT_DEADLINE
     if job.http_target.http_method == scheduler_v1.HttpMethod.HTTP_METHOD_UNSPECIFIED:
         job.http_target.http_method = scheduler_v1.HttpMethod(scheduler_v1.HttpMethod.POST)
     retry = job.retry_config
@@ -45,34 +45,34 @@ def completed(given: scheduler_v1.Job) -> scheduler_v1.Job:
 
 
 def check(job: scheduler_v1.Job) -> None:
-    """Refuse a job that the service would refuse."""
+    """Raise INVALID_ARGUMENT for a job that the service would reject."""
     if not JOB_ID.fullmatch(names.short(job.name)):
         raise invalid(f"Job name must end with an id of the form {JOB_ID.pattern}, got {names.short(job.name)!r}.")
-    if len(job.description) > MAX_DESCRIPTION:
-        raise invalid(f"Job.description must be at most {MAX_DESCRIPTION} characters long.")
-    if not DEADLINES[0] <= job.attempt_deadline <= DEADLINES[1]:
+    if len(job.description) > MAX_DESCRIPTION_LENGTH:
+        raise invalid(f"Job.description must be at most {MAX_DESCRIPTION_LENGTH} characters long.")
+    if not MIN_ATTEMPT_DEADLINE <= job.attempt_deadline <= MAX_ATTEMPT_DEADLINE:
         raise invalid("Job.attempt_deadline must be between 15s and 1800s.")
     if not 0 <= job.retry_config.retry_count <= MAX_RETRIES:
         raise invalid(f"Job.retry_config.retry_count must be between 0 and {MAX_RETRIES}.")
     _check_target(job)
-    if scheduler_v1.Job.pb(job).ByteSize() > MAX_SIZE:
+    if scheduler_v1.Job.pb(job).ByteSize() > MAX_JOB_BYTES:
         raise invalid("Job size must be at most 1 MB.")
 
 
 def schedule_of(job: scheduler_v1.Job) -> Schedule:
-    """The schedule, in either of the two dialects."""
+    """Parse the schedule of a job, in either of the two dialects."""
     try:
         zone = ZoneInfo(job.time_zone)
     except (KeyError, ValueError, OSError) as error:
-        raise invalid(INVALID_SCHEDULE) from error
+        raise invalid(INVALID_SCHEDULE_MESSAGE) from error
     try:
-        return english.parse(job.schedule, zone) if is_in_words(job) else cron.parse(job.schedule, zone)
+        return english.parse(job.schedule, zone) if is_english_like(job) else cron.parse(job.schedule, zone)
     except cron.InvalidSchedule as error:
-        raise invalid(INVALID_SCHEDULE) from error
+        raise invalid(INVALID_SCHEDULE_MESSAGE) from error
 
 
-def is_in_words(job: scheduler_v1.Job) -> bool:
-    # "1,3 of jan 12:34" begins like cron.
+def is_english_like(job: scheduler_v1.Job) -> bool:
+    # "1,3 of jan 12:34" starts like a cron expression.
     return job.schedule[:1].isalpha() or " of " in job.schedule
 
 
@@ -81,9 +81,9 @@ def _check_target(job: scheduler_v1.Job) -> None:
         raise invalid("Job.target must be an http_target: the emulator has no Pub/Sub and no App Engine.")
     target = job.http_target
     url = urlsplit(target.uri)
-    if url.scheme not in ("http", "https") or not url.hostname or len(target.uri) > MAX_URL:
-        raise invalid(f"Job.http_target.uri must be an http or https URL of at most {MAX_URL} characters.")
-    if target.body and target.http_method not in BODY:
+    if url.scheme not in ("http", "https") or not url.hostname or len(target.uri) > MAX_URL_LENGTH:
+        raise invalid(f"Job.http_target.uri must be an http or https URL of at most {MAX_URL_LENGTH} characters.")
+    if target.body and target.http_method not in METHODS_WITH_BODY:
         raise invalid("Job.http_target.body is allowed only with the methods POST, PUT and PATCH.")
-    if sum(len(name) + len(value) for name, value in target.headers.items()) > MAX_HEADERS:
+    if sum(len(name) + len(value) for name, value in target.headers.items()) > MAX_HEADER_BYTES:
         raise invalid("Job.http_target.headers must be less than 80KB in total.")

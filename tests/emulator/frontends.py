@@ -1,4 +1,4 @@
-"""The four ways to reach an emulator, each behind the same few verbs."""
+"""The four clients of an emulator (gRPC, async gRPC, REST, gcloud) behind one interface."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Ending:
-    """How an execution ended, in what all faces can tell."""
+class Outcome:
+    """The outcome of an execution, in the fields that all frontends report."""
 
     succeeded: int
     failed: int
@@ -34,19 +34,19 @@ class Ending:
     message: str
 
 
-class Face(Protocol):
+class Frontend(Protocol):
     def create(self, job_id: str, job: run_v2.Job) -> None: ...
     def run(self, job_id: str, overrides: dict[str, Any] | None = None) -> str: ...
-    def ending(self, execution: str) -> Ending: ...
+    def outcome(self, execution: str) -> Outcome: ...
     def cancel(self, execution: str) -> None: ...
     def exit_codes(self, execution: str) -> list[int]: ...
     def jobs(self) -> list[str]: ...
     def delete(self, job_id: str) -> None: ...
-    def refusal(self, job_id: str) -> str: ...
+    def error_message(self, job_id: str) -> str: ...
 
 
 class Clients:
-    """The Python clients, over whichever transport; `_call` knows how to await."""
+    """The Python clients, over any transport. Subclasses override `_call` to await."""
 
     def __init__(self, jobs: Any, executions: Any, tasks: Any) -> None:
         self._jobs, self._executions, self._tasks = jobs, executions, tasks
@@ -64,14 +64,14 @@ class Clients:
         request = run_v2.RunJobRequest(name=f"{PLACE}/jobs/{job_id}", overrides=overrides)
         return self._call(self._jobs.run_job, request).metadata.name
 
-    def ending(self, execution: str) -> Ending:
+    def outcome(self, execution: str) -> Outcome:
         def done():
             found = self._call(self._executions.get_execution, name=execution)
             return found if found.completion_time else None
 
         found = eventually(done)
         counts = (found.succeeded_count, found.failed_count, found.cancelled_count)
-        return Ending(*counts, condition(found).message)
+        return Outcome(*counts, condition(found).message)
 
     def cancel(self, execution: str) -> None:
         self._call(self._executions.cancel_execution, name=execution)
@@ -85,8 +85,8 @@ class Clients:
     def delete(self, job_id: str) -> None:
         self._call(self._jobs.delete_job, name=f"{PLACE}/jobs/{job_id}")
 
-    def refusal(self, job_id: str) -> str:
-        """What is said when a job that does not exist is run."""
+    def error_message(self, job_id: str) -> str:
+        """Return the error message of running a job that does not exist."""
         try:
             self.run(job_id)
         except exceptions.NotFound as error:
@@ -114,14 +114,14 @@ class AsyncClients(Clients):
         return self._loop.run(call())
 
 
-class GcloudFace:
+class GcloudFrontend:
     def __init__(self, gcloud: Gcloud) -> None:
         self._gcloud = gcloud
 
     def create(self, job_id: str, job: run_v2.Job) -> None:
         container = job.template.template.containers[0]
         options = [f"--image={container.image}", f"--command={','.join(container.command)}"]
-        # gcloud splits at commas; another separator leaves those of the script alone.
+        # gcloud splits at commas; use another separator, because scripts may contain commas.
         options.append(f"--args=^|^{'|'.join(container.args)}")
         options.append(f"--tasks={job.template.task_count or 1}")
         options.append(f"--max-retries={job.template.template.max_retries}")
@@ -136,7 +136,7 @@ class GcloudFace:
             options.append(f"--tasks={overrides['task_count']}")
         return self._gcloud("run", "jobs", "execute", job_id, "--async", *options)["metadata"]["name"]
 
-    def ending(self, execution: str) -> Ending:
+    def outcome(self, execution: str) -> Outcome:
         def done():
             found = self._gcloud("run", "jobs", "executions", "describe", execution)["status"]
             return found if "completionTime" in found else None
@@ -144,7 +144,7 @@ class GcloudFace:
         found = eventually(done)
         counts = (found.get(f"{kind}Count", 0) for kind in ("succeeded", "failed", "cancelled"))
         messages = {one["type"]: one["message"] for one in found["conditions"]}
-        return Ending(*counts, messages["Completed"])
+        return Outcome(*counts, messages["Completed"])
 
     def cancel(self, execution: str) -> None:
         self._gcloud("run", "jobs", "executions", "cancel", execution)
@@ -160,7 +160,7 @@ class GcloudFace:
     def delete(self, job_id: str) -> None:
         self._gcloud("run", "jobs", "delete", job_id)
 
-    def refusal(self, job_id: str) -> str:
+    def error_message(self, job_id: str) -> str:
         return self._gcloud("run", "jobs", "execute", job_id, succeeds=False)
 
 
@@ -198,4 +198,4 @@ def over_rest(emulator: Emulator, _: Path):
 
 @contextlib.contextmanager
 def over_gcloud(emulator: Emulator, directory: Path):
-    yield GcloudFace(Gcloud(emulator.http, directory))
+    yield GcloudFrontend(Gcloud(emulator.http, directory))

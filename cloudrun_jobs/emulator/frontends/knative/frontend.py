@@ -1,4 +1,4 @@
-"""The paths of the v1 API, each answered by a call of v2."""
+"""The v1 frontend: translate each request into a call of v2."""
 
 from __future__ import annotations
 
@@ -10,114 +10,118 @@ from google.cloud import run_v2
 
 from cloudrun_jobs.emulator import names
 from cloudrun_jobs.emulator.errors import ServiceError, invalid
-from cloudrun_jobs.emulator.faces.knative import resources, specs
+from cloudrun_jobs.emulator.frontends.knative import resources, specs
 from cloudrun_jobs.emulator.web import Request, Response
 
 if TYPE_CHECKING:
     from cloudrun_jobs.emulator.engine.executions import Executions
     from cloudrun_jobs.emulator.service import Caller, Service
 
-BEGINNING = "/apis/run.googleapis.com/v1/namespaces/"
+PATH_PREFIX = "/apis/run.googleapis.com/v1/namespaces/"
 PATH = re.compile(
-    BEGINNING + r"(?P<project>[^/]+)/(?P<kind>jobs|executions|tasks)(?:/(?P<id>[^/:]+))?(?::(?P<verb>\w+))?"
+    PATH_PREFIX + r"(?P<project>[^/]+)/(?P<kind>jobs|executions|tasks)(?:/(?P<id>[^/:]+))?(?::(?P<verb>\w+))?"
 )
 HOST = re.compile(r"(?:(?P<region>[a-z0-9-]+)-)?run\.[a-z.]+(?::\d+)?")
 SELECTOR = re.compile(r"run\.googleapis\.com/(job|execution) *=+ *([a-z0-9-]+)")
-ANYWHERE = "-"
+ANY_ID = "-"
 
 
-class KnativeFace:
+class KnativeFrontend:
     def __init__(self, service: Service, executions: Executions) -> None:
         self._service = service
         self._executions = executions
 
     def respond(self, request: Request, caller: Caller) -> Response:
         try:
-            return Response.json(self._answer(request, caller))
+            return Response.json(self._call(request, caller))
         except ServiceError as error:
             return Response(error.http_status, error.body())
 
-    def _answer(self, request: Request, caller: Caller) -> dict[str, Any]:
+    def _call(self, request: Request, caller: Caller) -> dict[str, Any]:
         match = PATH.fullmatch(request.path)
         if match is None:
             raise _not_found(request)
-        place = names.Place(match["project"], _region(request.host))
+        location = names.Location(match["project"], _region(request.host))
         call = f"{request.verb} {match['kind']}"
         call += ("/ID" if match["id"] else "") + (f":{match['verb']}" if match["verb"] else "")
-        handle = self._HANDLES.get(call)
-        if handle is None:
+        handler = self._HANDLERS.get(call)
+        if handler is None:
             raise _not_found(request)
-        return handle(self, place, match["id"] or "", request, caller)
+        return handler(self, location, match["id"] or "", request, caller)
 
-    def _create(self, place: names.Place, _: str, request: Request, caller: Caller) -> dict[str, Any]:
+    def _create(self, location: names.Location, _: str, request: Request, caller: Caller) -> dict[str, Any]:
         v1 = _content(request)
         job = run_v2.CreateJobRequest(
-            parent=str(place), job=specs.job_to_v2(v1), job_id=str(v1.get("metadata", {}).get("name", ""))
+            parent=str(location), job=specs.job_to_v2(v1), job_id=str(v1.get("metadata", {}).get("name", ""))
         )
         return resources.job(_job_of(self._service.call("Jobs.CreateJob", job, caller)))
 
-    def _replace(self, place: names.Place, job_id: str, request: Request, caller: Caller) -> dict[str, Any]:
+    def _replace(self, location: names.Location, job_id: str, request: Request, caller: Caller) -> dict[str, Any]:
         job = specs.job_to_v2(_content(request))
-        job.name = place.job(job_id)
+        job.name = location.job(job_id)
         update = run_v2.UpdateJobRequest(job=job)
         return resources.job(_job_of(self._service.call("Jobs.UpdateJob", update, caller)))
 
-    def _get(self, place: names.Place, job_id: str, _: Request, caller: Caller) -> dict[str, Any]:
-        request = run_v2.GetJobRequest(name=place.job(job_id))
+    def _get(self, location: names.Location, job_id: str, _: Request, caller: Caller) -> dict[str, Any]:
+        request = run_v2.GetJobRequest(name=location.job(job_id))
         return resources.job(self._service.call("Jobs.GetJob", request, caller))
 
-    def _list(self, place: names.Place, _: str, request: Request, caller: Caller) -> dict[str, Any]:
-        listing = run_v2.ListJobsRequest(parent=str(place), **_paging(request))
+    def _list(self, location: names.Location, _: str, request: Request, caller: Caller) -> dict[str, Any]:
+        listing = run_v2.ListJobsRequest(parent=str(location), **_paging(request))
         page = self._service.call("Jobs.ListJobs", listing, caller)
         return _page("JobList", [resources.job(job) for job in page.jobs], page.next_page_token)
 
-    def _delete(self, place: names.Place, job_id: str, _: Request, caller: Caller) -> dict[str, Any]:
-        self._service.call("Jobs.DeleteJob", run_v2.DeleteJobRequest(name=place.job(job_id)), caller)
+    def _delete(self, location: names.Location, job_id: str, _: Request, caller: Caller) -> dict[str, Any]:
+        self._service.call("Jobs.DeleteJob", run_v2.DeleteJobRequest(name=location.job(job_id)), caller)
         return {"status": "Success"}
 
-    def _run(self, place: names.Place, job_id: str, request: Request, caller: Caller) -> dict[str, Any]:
-        run = run_v2.RunJobRequest(name=place.job(job_id))
+    def _run(self, location: names.Location, job_id: str, request: Request, caller: Caller) -> dict[str, Any]:
+        run = run_v2.RunJobRequest(name=location.job(job_id))
         overrides = _content(request).get("overrides")
         if overrides:
             run.overrides = specs.overrides_to_v2(overrides)
-        # v1 answers with the execution where v2 answers with an operation.
+        # v1 returns the execution, v2 an operation.
         return resources.execution(_execution_of(self._service.call("Jobs.RunJob", run, caller)))
 
-    def _get_execution(self, place: names.Place, short: str, _: Request, caller: Caller) -> dict[str, Any]:
-        request = run_v2.GetExecutionRequest(name=self._executions.full_name(place, short))
+    def _get_execution(self, location: names.Location, short: str, _: Request, caller: Caller) -> dict[str, Any]:
+        request = run_v2.GetExecutionRequest(name=self._executions.full_name(location, short))
         return resources.execution(self._service.call("Executions.GetExecution", request, caller))
 
-    def _list_executions(self, place: names.Place, _: str, request: Request, caller: Caller) -> dict[str, Any]:
-        job_id = _selected(request).get("job", ANYWHERE)
-        listing = run_v2.ListExecutionsRequest(parent=place.job(job_id), **_paging(request))
+    def _list_executions(
+        self, location: names.Location, _: str, request: Request, caller: Caller
+    ) -> dict[str, Any]:
+        job_id = _selected(request).get("job", ANY_ID)
+        listing = run_v2.ListExecutionsRequest(parent=location.job(job_id), **_paging(request))
         page = self._service.call("Executions.ListExecutions", listing, caller)
         return _page("ExecutionList", [resources.execution(e) for e in page.executions], page.next_page_token)
 
-    def _cancel(self, place: names.Place, short: str, _: Request, caller: Caller) -> dict[str, Any]:
-        request = run_v2.CancelExecutionRequest(name=self._executions.full_name(place, short))
+    def _cancel(self, location: names.Location, short: str, _: Request, caller: Caller) -> dict[str, Any]:
+        request = run_v2.CancelExecutionRequest(name=self._executions.full_name(location, short))
         return resources.execution(
             _execution_of(self._service.call("Executions.CancelExecution", request, caller))
         )
 
-    def _delete_execution(self, place: names.Place, short: str, _: Request, caller: Caller) -> dict[str, Any]:
-        request = run_v2.DeleteExecutionRequest(name=self._executions.full_name(place, short))
+    def _delete_execution(
+        self, location: names.Location, short: str, _: Request, caller: Caller
+    ) -> dict[str, Any]:
+        request = run_v2.DeleteExecutionRequest(name=self._executions.full_name(location, short))
         self._service.call("Executions.DeleteExecution", request, caller)
         return {"status": "Success"}
 
-    def _get_task(self, place: names.Place, short: str, _: Request, caller: Caller) -> dict[str, Any]:
-        execution = self._executions.full_name(place, short.rpartition("-task")[0])
+    def _get_task(self, location: names.Location, short: str, _: Request, caller: Caller) -> dict[str, Any]:
+        execution = self._executions.full_name(location, short.rpartition("-task")[0])
         request = run_v2.GetTaskRequest(name=f"{execution}/tasks/{short}")
         return resources.task(self._service.call("Tasks.GetTask", request, caller))
 
-    def _list_tasks(self, place: names.Place, _: str, request: Request, caller: Caller) -> dict[str, Any]:
+    def _list_tasks(self, location: names.Location, _: str, request: Request, caller: Caller) -> dict[str, Any]:
         selected = _selected(request).get("execution")
-        anywhere = f"{place.job(ANYWHERE)}/executions/-"
-        parent = self._executions.full_name(place, selected) if selected else anywhere
+        any_execution = f"{location.job(ANY_ID)}/executions/-"
+        parent = self._executions.full_name(location, selected) if selected else any_execution
         listing = run_v2.ListTasksRequest(parent=parent, **_paging(request))
         page = self._service.call("Tasks.ListTasks", listing, caller)
         return _page("TaskList", [resources.task(task) for task in page.tasks], page.next_page_token)
 
-    _HANDLES = {
+    _HANDLERS = {
         "POST jobs": _create,
         "GET jobs": _list,
         "GET jobs/ID": _get,
@@ -134,26 +138,26 @@ class KnativeFace:
 
 
 def _region(host: str) -> str:
-    """The region is in the host: ``europe-west4-run.googleapis.com``; without one it is all of them."""
+    """Return the region in the host, ``europe-west4-run.googleapis.com``, or ``-`` for all regions."""
     match = HOST.fullmatch(host)
-    return (match["region"] if match else None) or ANYWHERE
+    return (match["region"] if match else None) or ANY_ID
 
 
 def _selected(request: Request) -> dict[str, str]:
-    return dict(SELECTOR.findall(request.argument("labelSelector")))
+    return dict(SELECTOR.findall(request.parameter("labelSelector")))
 
 
 def _paging(request: Request) -> dict[str, Any]:
-    limit = request.argument("limit", "0")
+    limit = request.parameter("limit", "0")
     if not limit.isdecimal():
         raise invalid(f"Invalid value at 'limit': {limit!r}.")
-    return {"page_size": int(limit), "page_token": request.argument("continue")}
+    return {"page_size": int(limit), "page_token": request.parameter("continue")}
 
 
 def _page(kind: str, items: list[dict[str, Any]], token: str) -> dict[str, Any]:
     # gcloud fails on a list without metadata.
     metadata = {"continue": token} if token else {}
-    return {"apiVersion": resources.API, "kind": kind, "metadata": metadata, "items": items}
+    return {"apiVersion": resources.API_VERSION, "kind": kind, "metadata": metadata, "items": items}
 
 
 def _content(request: Request) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""What is declared, translated between v1 and v2: jobs, task templates and containers, there and back."""
+"""Translate the specs of jobs, task templates and containers between v1 and v2."""
 
 from __future__ import annotations
 
@@ -8,16 +8,24 @@ from typing import Any
 from google.cloud import run_v2
 
 from cloudrun_jobs.emulator.errors import invalid
-from cloudrun_jobs.emulator.faces.knative import surroundings
+from cloudrun_jobs.emulator.frontends.knative.annotations import (
+    annotations_to_v1,
+    annotations_to_v2,
+    other_annotations,
+)
 
 CLIENT_NAME, CLIENT_VERSION = "run.googleapis.com/client-name", "run.googleapis.com/client-version"
-# Set by the service on what it hands out; ignored when it comes back in an update.
-SYSTEM = ("run.googleapis.com/creator", "run.googleapis.com/lastModifier", "run.googleapis.com/operation-id")
-LOCATION = "cloud.googleapis.com/location"
+# The service sets these annotations on the jobs it returns, and ignores them in an update.
+SERVICE_SET_ANNOTATIONS = (
+    "run.googleapis.com/creator",
+    "run.googleapis.com/lastModifier",
+    "run.googleapis.com/operation-id",
+)
+LOCATION_LABEL = "cloud.googleapis.com/location"
 
 
 def job_to_v2(v1: dict[str, Any]) -> run_v2.Job:
-    """A job of gcloud's as the engine takes it; INVALID_ARGUMENT where it has not the shape of one."""
+    """Translate a v1 job to v2, or raise INVALID_ARGUMENT if it is malformed."""
     try:
         return _job_to_v2(v1)
     except (AttributeError, KeyError, TypeError, ValueError) as error:
@@ -26,13 +34,13 @@ def job_to_v2(v1: dict[str, Any]) -> run_v2.Job:
 
 def _job_to_v2(v1: dict[str, Any]) -> run_v2.Job:
     metadata, spec = v1.get("metadata", {}), v1["spec"]["template"]
-    own = dict(metadata.get("annotations", {}))
-    labels = {key: value for key, value in metadata.get("labels", {}).items() if key != LOCATION}
+    annotations = dict(metadata.get("annotations", {}))
+    labels = {key: value for key, value in metadata.get("labels", {}).items() if key != LOCATION_LABEL}
     job = run_v2.Job(
-        client=own.pop(CLIENT_NAME, ""),
-        client_version=own.pop(CLIENT_VERSION, ""),
+        client=annotations.pop(CLIENT_NAME, ""),
+        client_version=annotations.pop(CLIENT_VERSION, ""),
         labels=labels,
-        annotations={key: value for key, value in own.items() if key not in SYSTEM},
+        annotations={key: value for key, value in annotations.items() if key not in SERVICE_SET_ANNOTATIONS},
         template=_template_to_v2(spec),
     )
     for field in ("startExecutionToken", "runExecutionToken"):
@@ -44,12 +52,12 @@ def _job_to_v2(v1: dict[str, Any]) -> run_v2.Job:
 
 def _template_to_v2(v1: dict[str, Any]) -> run_v2.ExecutionTemplate:
     metadata, spec = v1.get("metadata", {}), v1["spec"]
-    declared = metadata.get("annotations", {})
+    annotations = metadata.get("annotations", {})
     task = _task_to_v2(spec["template"]["spec"])
-    surroundings.to_v2(declared, task)
+    annotations_to_v2(annotations, task)
     return run_v2.ExecutionTemplate(
         labels=metadata.get("labels", {}),
-        annotations=surroundings.others(declared),
+        annotations=other_annotations(annotations),
         parallelism=int(spec.get("parallelism", 0)),
         task_count=int(spec.get("taskCount", 0)),
         template=task,
@@ -84,13 +92,13 @@ def variable_to_v2(v1: dict[str, Any]) -> run_v2.EnvVar:
     reference = v1.get("valueFrom", {}).get("secretKeyRef")
     if reference is None:
         return run_v2.EnvVar(name=v1["name"], value=v1.get("value", ""))
-    # In v1 the secret is the name, and its version the key.
+    # In v1, `name` is the secret and `key` its version.
     selector = run_v2.SecretKeySelector(secret=reference["name"], version=reference["key"])
     return run_v2.EnvVar(name=v1["name"], value_source=run_v2.EnvVarSource(secret_key_ref=selector))
 
 
 def overrides_to_v2(v1: dict[str, Any]) -> run_v2.RunJobRequest.Overrides:
-    """What ``gcloud run jobs execute`` changes for one execution."""
+    """Translate the overrides of ``gcloud run jobs execute`` to v2."""
     try:
         containers = [
             run_v2.RunJobRequest.Overrides.ContainerOverride(
@@ -112,14 +120,14 @@ def overrides_to_v2(v1: dict[str, Any]) -> run_v2.RunJobRequest.Overrides:
 
 
 def job_spec_to_v1(job: run_v2.Job) -> dict[str, Any]:
-    """The ``spec`` of a job."""
+    """Return the v1 ``spec`` of a job."""
     template = job.template
     spec: dict[str, Any] = {
         "template": {
-            # gcloud fails on a template without metadata, even empty ones.
+            # gcloud fails on a template without metadata, even if they would be empty.
             "metadata": {
                 "labels": dict(template.labels),
-                "annotations": {**template.annotations, **surroundings.to_v1(template.template)},
+                "annotations": {**template.annotations, **annotations_to_v1(template.template)},
             },
             "spec": {
                 "parallelism": template.parallelism,
@@ -143,7 +151,7 @@ def task_spec_to_v1(task: run_v2.TaskTemplate | run_v2.Task) -> dict[str, Any]:
     if isinstance(task, run_v2.Task) or "max_retries" in task:
         spec["maxRetries"] = task.max_retries
     if task.timeout:
-        # A 64-bit number, and so a text in JSON.
+        # Protobuf's JSON format writes a 64-bit number as a string.
         spec["timeoutSeconds"] = str(int(task.timeout.total_seconds()))
     return spec
 

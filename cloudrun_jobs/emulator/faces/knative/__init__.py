@@ -1,3 +1,0 @@
-"""The v1 API, in the shape of Knative: what ``gcloud run jobs`` speaks."""
-
-from __future__ import annotations

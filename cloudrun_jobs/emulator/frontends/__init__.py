@@ -1,0 +1,3 @@
+"""The frontends: thin protocol layers over one service."""
+
+from __future__ import annotations
