@@ -229,7 +229,7 @@ def test_bytecode_is_ready(run: Run) -> None:
 
 
 def test_image_holds_the_code_alone(run: Run) -> None:
-    """The image has the package and the example, and no data of the developer's who built it."""
+    """The image has the package and the example, and no data from the developer's checkout."""
     found = run("/app", options=["--entrypoint", "find"]).stdout.splitlines()
 
     assert [path for path in found if path.count("/") == 2] == ["/app/cloudrun_jobs", "/app/example_project"]
