@@ -106,7 +106,7 @@ def wheel(session: nox.Session) -> None:
 
 @nox.session(python=NEWEST[0], reuse_venv=False)
 def installed(session: nox.Session) -> None:
-    """The wheel in dist/, installed: first alone, in a new project, then with its extras, under a part of the suite."""
+    """The wheel in dist/, installed: alone in a new project, then with its extras under a part of the suite."""
     (built,) = Path("dist").resolve().glob("*.whl")
     lock = ["--quiet", "--constraint", locked(NEWEST[1])]
     session.install(*lock, f"django-cloudrun-jobs @ {built.as_uri()}")
@@ -119,12 +119,13 @@ def installed(session: nox.Session) -> None:
         shutil.copytree(name, copy / name, ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copy("pyproject.toml", copy)
     with session.chdir(copy):
-        session.run("python", "-m", "pytest", "-q", "-n", "2", "-m", "not containers and not faults", "tests/package", "tests/argv")
+        pytest = ("python", "-m", "pytest", "-q", "-n", "2", "-m", "not containers and not faults")
+        session.run(*pytest, "tests/package", "tests/argv")
 
 
 @nox.session(python=NEWEST[0])
 def faults(session: nox.Session) -> None:
-    """The guarantees of locks and records while processes and servers are killed, stopped, cut off and restarted."""
+    """What locks and records guarantee while processes and servers are killed, stopped and cut off."""
     install(session, NEWEST[1])
     session.run("pytest", "-q", "-n", "2", "-m", "faults", *session.posargs)
 
@@ -181,4 +182,6 @@ def terraform(session: nox.Session) -> None:
     session.install("--quiet", "--no-deps", "cdktf-cdktf-provider-google==16.12.1")
     tests = Path(".nox") / "lint" / "bin" / "python"
     env = {"TESTS_TERRAFORM_PYTHON": str(Path(session.bin).absolute() / "python")}
-    session.run(str(tests.absolute()), "-m", "pytest", "tests/export/test_terraform.py", env=env, external=True)
+    session.run(
+        str(tests.absolute()), "-m", "pytest", "-q", "tests/export/test_terraform.py", env=env, external=True
+    )
