@@ -28,7 +28,7 @@ def need(program: str) -> str:
     """Return the path of a program, or skip the test; in CI a missing server is a failure."""
     found = shutil.which(program, path=f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin")
     if found is None:
-        message = f"{program} is not installed: run tests/servers/install.sh as root"
+        message = f"{program} is not installed: see tests/servers/install.sh"
         if os.environ.get("CI"):
             pytest.fail(message)
         pytest.skip(message)

