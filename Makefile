@@ -1,15 +1,17 @@
 # Python 3.11 or newer, git and make are all that is needed.
-PYTHON ?= $(shell for python in python3.13 python3.12 python3.11 python3 python; do \
+PYTHON ?= $(shell for python in python3.14 python3.13 python3.12 python3.11 python3 python; do \
 	$$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$python && break; done)
 NOX = .venv/bin/python -m nox --no-error-on-external-run
 
-.PHONY: servers demo test lint test-pair test-faults soak mutations test-clients test-containers bench lock clean
+.PHONY: servers demo test lint test-oldest test-pair test-faults test-wheel wheel soak mutations test-clients \
+	test-containers bench lock clean
 
 demo: .venv/ready
 	@$(NOX) --session demo
 
+# Style, types, the suite on the newest Python and Django that PATH has, and the wheel: minutes, before every push.
 test: .venv/ready servers
-	@$(NOX) --session lint tests
+	@$(NOX) --session lint tests wheel installed
 
 # Servers that no wheel brings: installed as root on Debian, else their tests say that they skip.
 servers:
@@ -19,22 +21,33 @@ servers:
 lint: .venv/ready
 	@$(NOX) --session lint
 
-# One pair of Python and Django: make test-pair PAIR=3.12-django6.0
-test-pair: .venv/ready
-	@ALL_PAIRS=1 $(NOX) --session "tests($(PAIR))"
+test-oldest: .venv/ready servers
+	@$(NOX) --session oldest
 
-# Kills, stops and cuts off what locks live on, for minutes.
+# One pair of Python and Django: make test-pair PAIR=3.12-django6.0
+test-pair: .venv/ready servers
+	@$(NOX) --session "pair($(PAIR))"
+
+# Kills, stops and cuts off the processes and servers that locks and records depend on, for minutes.
 test-faults: .venv/ready servers
 	@$(NOX) --session faults
+
+# Builds the sdist and the wheel into dist/, and checks the wheel's contents.
+wheel: .venv/ready
+	@$(NOX) --session wheel
+
+# Tests the wheel in dist/, installed in an environment of its own.
+test-wheel: .venv/ready
+	@$(NOX) --session installed
 
 soak: .venv/ready servers
 	@$(NOX) --session soak
 
-# Removes each rule of the locks and of the records, and sees a test fail.
+# Removes each rule of the locks and of the records, and expects a test to fail.
 mutations: .venv/ready servers
 	@$(NOX) --session mutations
 
-# Drives the emulator with Airflow, and has Terraform judge what is exported for it.
+# Drives the emulator with Airflow, and validates what is exported for Terraform with Terraform.
 test-clients: .venv/ready
 	@$(NOX) --session lint clients terraform
 
@@ -49,7 +62,7 @@ lock: .venv/ready
 	@PATH="$(CURDIR)/.venv/bin:$$PATH" requirements/compile.sh
 
 clean:
-	rm -rf .venv .nox
+	rm -rf .venv .nox dist
 
 .venv/ready: requirements/tools.txt
 	@test -n "$(PYTHON)" || { echo "No Python 3.11 or newer was found. Name one: make PYTHON=/path/to/python $(MAKECMDGOALS)" >&2; exit 1; }

@@ -4,28 +4,33 @@ from __future__ import annotations
 
 import os
 import shutil
+import subprocess
 import sys
 from pathlib import Path
 
 import nox
 
-# Interpreters that pyenv keeps answer to their full name only with their directory on the path.
-PYENV = sorted((Path.home() / ".pyenv/versions").glob("3.1*/bin"))
-os.environ["PATH"] = os.pathsep.join([os.environ["PATH"], *map(str, PYENV)])
-
 # Django, and the oldest and newest Python 3 it supports.
 SUPPORTED = {"5.2": (11, 14), "6.0": (12, 14), "6.1": (12, 15)}
+UV = str(Path(sys.executable).with_name("uv"))
 
 nox.options.default_venv_backend = "uv"
+nox.options.download_python = "never"
 nox.options.error_on_missing_interpreters = True
 nox.options.reuse_existing_virtualenvs = True
 nox.options.sessions = ["lint", "tests"]
 
 
 def pythons() -> list[int]:
-    """The minor versions of Python 3 found on this machine, from 3.11 up."""
+    """Return the minor versions of Python 3 that PATH has, from 3.11 up."""
     here = sys.version_info[1]
-    return [minor for minor in range(11, 16) if minor == here or shutil.which(f"python3.{minor}")]
+    return [minor for minor in range(11, 16) if minor == here or starts(f"python3.{minor}")]
+
+
+def starts(program: str) -> bool:
+    """Return True if PATH has a program of this name that starts: a shim of pyenv's may not."""
+    found = filter(None, (shutil.which(program, path=folder) for folder in os.get_exec_path()))
+    return any(subprocess.run([path, "-c", ""], capture_output=True).returncode == 0 for path in found)
 
 
 def supported(django: str, minor: int) -> bool:
@@ -33,18 +38,17 @@ def supported(django: str, minor: int) -> bool:
     return oldest <= minor <= newest
 
 
-def pairs() -> list[tuple[str, str]]:
-    """The oldest and the newest pair of Python and Django that this machine has, or all with ALL_PAIRS=1."""
-    found = [(f"3.{minor}", django) for minor in pythons() for django in SUPPORTED if supported(django, minor)]
-    return found if os.environ.get("ALL_PAIRS") else sorted({found[0], found[-1]})
-
-
-PAIRS = pairs()
+# The pairs of Python and Django that this machine has, from the oldest to the newest.
+PAIRS = [(f"3.{minor}", django) for minor in pythons() for django in SUPPORTED if supported(django, minor)]
 OLDEST, NEWEST = PAIRS[0], PAIRS[-1]
 
 
+def locked(django: str) -> str:
+    return f"requirements/django{django.replace('.', '')}.txt"
+
+
 def install(session: nox.Session, django: str) -> None:
-    session.install("--quiet", "--require-hashes", "-r", f"requirements/django{django.replace('.', '')}.txt")
+    session.install("--quiet", "--require-hashes", "-r", locked(django))
     session.install("--quiet", "--no-deps", "--editable", ".")
 
 
@@ -58,27 +62,72 @@ def lint(session: nox.Session) -> None:
     session.run("lint-imports", silent=True)
 
 
-@nox.session
-@nox.parametrize(("python", "django"), PAIRS, ids=[f"{python}-django{django}" for python, django in PAIRS])
-def tests(session: nox.Session, django: str) -> None:
-    """The whole suite, in random order; with the newest pair coverage, gcloud and the long faults, too."""
-    install(session, django)
-    if session.posargs or (session.python, django) != NEWEST:
-        # gcloud brings a Python of its own and takes seconds for each call: once is enough.
-        session.run("pytest", "-q", "-n", "2", *(session.posargs or ["-k", "not gcloud"]))
+@nox.session(python=NEWEST[0])
+def tests(session: nox.Session) -> None:
+    """The whole suite on the newest pair, in random order, with coverage; `-- tests/argv` for a part of it."""
+    install(session, NEWEST[1])
+    if session.posargs:
+        session.run("pytest", "-q", "-n", "2", *session.posargs)
         return
     session.run("coverage", "erase")
     session.run("coverage", "run", "-m", "pytest", "-q", "-n", "2")
     session.run("coverage", "combine", "--quiet")
     session.run("coverage", "report", "--fail-under=95")
-    session.run("pytest", "-q", "-n", "2", "-m", "faults", "tests/locks", "tests/crashes")
+
+
+def suite(session: nox.Session, django: str) -> None:
+    """Run all tests but gcloud's, which takes seconds for each call and brings its own Python to every pair."""
+    install(session, django)
+    session.run("pytest", "-q", "-n", "2", *(session.posargs or ["-k", "not gcloud"]))
+
+
+@nox.session
+@nox.parametrize(("python", "django"), PAIRS, ids=[f"{python}-django{django}" for python, django in PAIRS])
+def pair(session: nox.Session, django: str) -> None:
+    """The suite on one pair."""
+    suite(session, django)
+
+
+@nox.session(python=OLDEST[0])
+def oldest(session: nox.Session) -> None:
+    """The suite on the oldest pair."""
+    if OLDEST == NEWEST:
+        session.skip(f"Python {OLDEST[0]} with Django {OLDEST[1]} is the only pair here: see the tests session")
+    suite(session, OLDEST[1])
+
+
+@nox.session(venv_backend="none")
+def wheel(session: nox.Session) -> None:
+    """The sdist and, from it, the wheel: built once, into dist/, and checked for what it holds."""
+    shutil.rmtree("dist", ignore_errors=True)
+    session.run(UV, "build", "--quiet")
+    session.run(sys.executable, "tests/package/contents.py", *map(str, Path("dist").glob("*.whl")))
+
+
+@nox.session(python=NEWEST[0], reuse_venv=False)
+def installed(session: nox.Session) -> None:
+    """The wheel in dist/, installed: alone in a new project, then with its extras under a part of the suite."""
+    (built,) = Path("dist").resolve().glob("*.whl")
+    lock = ["--quiet", "--constraint", locked(NEWEST[1])]
+    session.install(*lock, f"django-cloudrun-jobs @ {built.as_uri()}")
+    session.run("python", "-P", "tests/package/new_project.py")
+    session.install(*lock, f"django-cloudrun-jobs[dev,emulator] @ {built.as_uri()}")
+    # In a copy, which has no package beside the tests.
+    copy = Path(session.create_tmp()) / "suite"
+    shutil.rmtree(copy, ignore_errors=True)
+    for name in ("tests", "example_project"):
+        shutil.copytree(name, copy / name, ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copy("pyproject.toml", copy)
+    with session.chdir(copy):
+        pytest = ("python", "-m", "pytest", "-q", "-n", "2", "-m", "not containers and not faults")
+        session.run(*pytest, "tests/package", "tests/argv")
 
 
 @nox.session(python=NEWEST[0])
 def faults(session: nox.Session) -> None:
-    """What locks promise while processes and servers are killed, stopped, cut off and restarted."""
+    """What locks and records guarantee while processes and servers are killed, stopped and cut off."""
     install(session, NEWEST[1])
-    session.run("pytest", "-q", "-m", "faults", "tests/locks", "tests/crashes", *session.posargs)
+    session.run("pytest", "-q", "-n", "2", "-m", "faults", *session.posargs)
 
 
 @nox.session(python=NEWEST[0])
@@ -133,4 +182,6 @@ def terraform(session: nox.Session) -> None:
     session.install("--quiet", "--no-deps", "cdktf-cdktf-provider-google==16.12.1")
     tests = Path(".nox") / "lint" / "bin" / "python"
     env = {"TESTS_TERRAFORM_PYTHON": str(Path(session.bin).absolute() / "python")}
-    session.run(str(tests.absolute()), "-m", "pytest", "tests/export/test_terraform.py", env=env, external=True)
+    session.run(
+        str(tests.absolute()), "-m", "pytest", "-q", "tests/deploy/export/test_terraform.py", env=env, external=True
+    )

@@ -44,6 +44,6 @@ def process_database(migrated: Path, tmp_path: Path, monkeypatch: pytest.MonkeyP
 
 @pytest.fixture(autouse=True)
 def _free_locks() -> Iterator[None]:
-    """A test that plays one of several tasks leaves the lock to the others, who never come."""
+    """Release the locks that a test left to the other tasks of its execution."""
     yield
     local.forget()

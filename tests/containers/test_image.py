@@ -27,7 +27,6 @@ STRICT = [
     # A container's usual limits are higher than what a root without CAP_SYS_RESOURCE may set.
     *("--ulimit", "nofile=1024:1024", "--ulimit", "nproc=4096:4096"),
 ]
-STAND_IN = ["-v", f"{PROJECT}:/app/example_project:ro"]
 CLOUD = [
     *("-e", "CLOUDRUN_JOBS_ENVIRONMENT=production", "-e", "CLOUDRUN_JOBS_PROJECT=acme"),
     *("-e", "CLOUDRUN_JOBS_REGION=europe-west4", "-e", "EXAMPLE_SECRET_KEY=only for tests"),
@@ -123,24 +122,33 @@ def data(tmp_path: Path) -> list[str]:
     return ["-v", f"{tmp_path}:/data"]
 
 
-def test_arguments_reach_an_ordinary_user_s_first_process(run: Run) -> None:
+@pytest.fixture
+def stand_in(run: Run, data: list[str]) -> list[str]:
+    """Options that put the stand-in project, its database migrated, in the place of the example."""
+    options = [*data, "-v", f"{PROJECT}:/app/example_project:ro", "-e", "TESTS_DATABASE=/data/standin.sqlite3"]
+    migrated = run("migrate", "--noinput", options=options)
+    assert migrated.returncode == 0, migrated.stderr
+    return options
+
+
+def test_arguments_reach_an_ordinary_user_s_first_process(run: Run, stand_in: list[str]) -> None:
     """The job's Python is process 1 of the container, is not root, and gets its arguments as they are."""
     arguments = ["--note=two\nlines", "--", "", "two words", "--settings=evil", "日本語"]
-    told = json.loads(run("arrive", *arguments, options=STAND_IN).stdout)
+    arrived = json.loads(run("arrive", *arguments, options=stand_in).stdout)
 
-    assert (told["pid"], told["uid"]) == (1, 10001)
-    assert told["arguments"] == arguments
+    assert (arrived["pid"], arrived["uid"]) == (1, 10001)
+    assert arrived["arguments"] == arguments
 
 
 @pytest.mark.parametrize("code", [0, 7])
-def test_exit_code_is_kept(run: Run, code: int) -> None:
-    """What the job ends with, the container ends with."""
-    assert run("leave", str(code), options=STAND_IN).returncode == code
+def test_exit_code_is_kept(run: Run, stand_in: list[str], code: int) -> None:
+    """The container ends with the exit code of the job."""
+    assert run("leave", str(code), options=stand_in).returncode == code
 
 
-def test_sigterm_reaches_the_job(start: Start, stop: Callable[[str], None]) -> None:
-    """The container's SIGTERM is the job's, and the exit code of its handler is the container's."""
-    container, name = start("leave", "--at-sigterm", "7", options=[*STAND_IN, "--network", "none"])
+def test_sigterm_reaches_the_job(start: Start, stand_in: list[str], stop: Callable[[str], None]) -> None:
+    """The job gets the container's SIGTERM, and the container ends with its handler's exit code."""
+    container, name = start("leave", "--at-sigterm", "7", options=[*stand_in, "--network", "none"])
     assert container.stdout is not None
 
     assert container.stdout.readline() == "pid 1\n"
@@ -202,8 +210,17 @@ def test_web_role_that_cannot_start_fails(run: Run) -> None:
 
 def test_bytecode_is_ready(run: Run) -> None:
     """No module of the project or of a library is compiled when a job starts."""
-    options = ["--entrypoint", "python", "-e", "PYTHONVERBOSE=1"]
-    imported = run("-c", "import cloudrun_jobs.command, rates.ecb, google.cloud.run_v2", options=options)
+    options = [
+        *CLOUD,
+        "--entrypoint",
+        "python",
+        "-e",
+        "PYTHONVERBOSE=1",
+        "-e",
+        "DJANGO_SETTINGS_MODULE=example.settings",
+    ]
+    modules = "cloudrun_jobs.command, rates.ecb, google.cloud.run_v2"
+    imported = run("-c", f"import django; django.setup(); import {modules}", options=options)
     sources = [line for line in imported.stderr.splitlines() if line.startswith("# code object from")]
 
     assert imported.returncode == 0, imported.stderr
@@ -212,7 +229,7 @@ def test_bytecode_is_ready(run: Run) -> None:
 
 
 def test_image_holds_the_code_alone(run: Run) -> None:
-    """The image has the package and the example, and no data of the developer's who built it."""
+    """The image has the package and the example, and no data from the developer's checkout."""
     found = run("/app", options=["--entrypoint", "find"]).stdout.splitlines()
 
     assert [path for path in found if path.count("/") == 2] == ["/app/cloudrun_jobs", "/app/example_project"]

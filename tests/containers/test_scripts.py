@@ -235,7 +235,7 @@ def hold(writable: Path) -> Iterator[Hold]:
 
 
 def test_sigterm_lets_a_request_finish(serve: Serve, hold: Hold) -> None:
-    """After SIGTERM nobody new is served, and who is being served gets the whole answer."""
+    """After SIGTERM new connections are refused, and a request in progress gets the whole response."""
     web, url = serve()
     asker, pipe = hold(url)
     web.terminate()

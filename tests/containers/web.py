@@ -26,7 +26,7 @@ def get(url: str, **headers: str) -> tuple[int, str, str]:
 
 
 def answers(url: str) -> bool:
-    """Say whether the page is there; nginx answers 502 while gunicorn is not yet."""
+    """Return True if the page is served; nginx answers 502 until gunicorn is up."""
     try:
         return get(url)[0] == 200
     except OSError:
@@ -34,7 +34,7 @@ def answers(url: str) -> bool:
 
 
 def refuses(url: str) -> bool:
-    """Say whether nobody listens there."""
+    """Return True if the server refuses connections."""
     host, _, port = url.removeprefix("http://").partition(":")
     with socket.socket() as caller:
         return caller.connect_ex((host, int(port))) != 0

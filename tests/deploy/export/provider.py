@@ -11,6 +11,7 @@ import importlib.util
 import re
 import sys
 from pathlib import Path
+from typing import Any
 
 from tf.iface import Provider, Resource
 from tf.runner import run_provider
@@ -26,14 +27,14 @@ RESOURCES = {
 }
 # Arguments that Terraform gives every resource by itself.
 META = {"connection", "count", "depends_on", "for_each", "lifecycle", "provider", "provisioners"}
-# What the service fills in, and others refer to.
+# Computed by the service, and referred to by other resources.
 COMPUTED = {"service_account": ("email",)}
 
 
 class AnyNumber(NestedBlock):
     """A list of blocks, where the package knows sets and single ones."""
 
-    def to_pb(self):
+    def to_pb(self) -> Any:
         block = super().to_pb()
         block.nesting = block.LIST
         return block
@@ -41,8 +42,9 @@ class AnyNumber(NestedBlock):
 
 def read(module: str) -> dict[str, ast.FunctionDef]:
     """Return the constructors of a module's classes."""
-    directory = Path(importlib.util.find_spec("cdktf_cdktf_provider_google").origin).parent
-    tree = ast.parse((directory / module / "__init__.py").read_text())
+    package = importlib.util.find_spec("cdktf_cdktf_provider_google")
+    assert package is not None
+    tree = ast.parse((Path(str(package.origin)).parent / module / "__init__.py").read_text())
     return {
         node.name: function
         for node in tree.body
@@ -58,6 +60,7 @@ def fields(classes: dict[str, ast.FunctionDef], name: str) -> tuple[list[Attribu
     for argument, default in zip(arguments.kwonlyargs, arguments.kw_defaults, strict=True):
         if argument.arg in META:
             continue
+        assert argument.annotation is not None
         annotation, required = ast.unparse(argument.annotation), default is None
         if found := re.search(rf"'({name}\w+)'", annotation):
             inner = Block(*fields(classes, found[1]))
@@ -84,10 +87,10 @@ def resource(module: str, name: str) -> type[Resource]:
     attributes, blocks = fields(read(module), name)
     attributes += [Attribute(computed, String(), computed=True) for computed in COMPUTED.get(module, ())]
     schema = Schema(attributes=attributes, block_types=blocks)
-    methods = dict.fromkeys(("create", "read", "update", "delete", "plan"), lambda *args: None)
+    names = ("create", "read", "update", "delete", "plan", "validate", "__init__")
+    methods: dict[str, Any] = dict.fromkeys(names, lambda *args: None)
     methods["get_name"] = staticmethod(lambda: module)
     methods["get_schema"] = staticmethod(lambda: schema)
-    methods["validate"] = methods["__init__"] = lambda *args: None
     return type(name, (Resource,), methods)
 
 
@@ -98,16 +101,16 @@ class Google(Provider):
     def get_model_prefix(self) -> str:
         return "google_"
 
-    def get_provider_schema(self, diags):
+    def get_provider_schema(self, diags: Any) -> Schema:
         return Schema()
 
-    def get_data_sources(self):
+    def get_data_sources(self) -> list[type[Any]]:
         return []
 
-    def get_resources(self):
+    def get_resources(self) -> list[type[Resource]]:
         return [resource(*item) for item in RESOURCES.items()]
 
-    def validate_config(self, diags, config):
+    def validate_config(self, diags: Any, config: Any) -> None:
         pass
 
     configure_provider = validate_config

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shlex
 import shutil
 import subprocess
 from pathlib import Path
@@ -76,7 +77,8 @@ def terraform(directory: Path, *args: str) -> subprocess.CompletedProcess[str]:
 def install_provider(directory: Path) -> None:
     """Have Terraform in this directory take our stand-in for Google's provider."""
     program = directory / "terraform-provider-google"
-    program.write_text(f'#!/bin/sh\nexec {PROVIDER} {Path(__file__).parent / "provider.py"} "$@"\n')
+    command = shlex.join([PROVIDER, str(Path(__file__).with_name("provider.py"))])
+    program.write_text(f'#!/bin/sh\nexec {command} "$@"\n')
     program.chmod(0o755)
     overrides = f'dev_overrides {{\n"hashicorp/google" = "{directory}"\n}}'
     (directory / "terraform.rc").write_text(f"provider_installation {{\n{overrides}\ndirect {{}}\n}}\n")

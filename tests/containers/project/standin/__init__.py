@@ -1,1 +1,1 @@
-"""A project for the container's scripts: jobs that tell what reached them, pages that can be held open."""
+"""A project for the container's scripts: jobs that print what reached them, pages that can be held open."""

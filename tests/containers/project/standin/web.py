@@ -13,12 +13,12 @@ os.environ.setdefault("DJANGO_SETTINGS_MODULE", "standin.settings")
 
 
 def about(request: HttpRequest) -> JsonResponse:
-    """Tell who asked, as the page sees it."""
+    """Return the scheme and the host of the request."""
     return JsonResponse({"scheme": request.scheme, "host": request.get_host()})
 
 
 def held(request: HttpRequest) -> HttpResponse:
-    """Answer when somebody has written the answer into the named pipe."""
+    """Respond with the text that is written into the named pipe."""
     return HttpResponse(Path(request.GET["pipe"]).read_text())
 
 

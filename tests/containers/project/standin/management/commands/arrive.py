@@ -1,4 +1,4 @@
-"""Tells what arrived in the process."""
+"""Prints what arrived in the process."""
 
 from __future__ import annotations
 
@@ -20,5 +20,5 @@ class Command(CloudRunJobs):
         parser.add_argument("--note")
 
     def run(self, *args: Any, **options: Any) -> None:
-        told = {"arguments": sys.argv[2:], "words": options["words"], "note": options["note"]}
-        self.stdout.write(json.dumps({**told, "pid": os.getpid(), "uid": os.getuid()}))
+        arrived = {"arguments": sys.argv[2:], "words": options["words"], "note": options["note"]}
+        self.stdout.write(json.dumps({**arrived, "pid": os.getpid(), "uid": os.getuid()}))

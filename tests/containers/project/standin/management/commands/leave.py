@@ -1,4 +1,4 @@
-"""Ends with the exit code it is told, at once or when SIGTERM comes."""
+"""Ends with the exit code of its argument, at once or after SIGTERM."""
 
 from __future__ import annotations
 
