@@ -183,5 +183,11 @@ def terraform(session: nox.Session) -> None:
     tests = Path(".nox") / "lint" / "bin" / "python"
     env = {"TESTS_TERRAFORM_PYTHON": str(Path(session.bin).absolute() / "python")}
     session.run(
-        str(tests.absolute()), "-m", "pytest", "-q", "tests/deploy/export/test_terraform.py", env=env, external=True
+        str(tests.absolute()),
+        "-m",
+        "pytest",
+        "-q",
+        "tests/deploy/export/test_terraform.py",
+        env=env,
+        external=True,
     )

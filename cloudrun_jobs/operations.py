@@ -7,14 +7,11 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from django.apps import apps
 
 from cloudrun_jobs.exceptions import JobCancelled
-
-if TYPE_CHECKING:
-    from cloudrun_jobs.models import JobRun
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,10 +44,9 @@ class Operation(ABC):
     run_id: str  # A UUID, ours: the execution's container finds it in CLOUDRUN_JOBS_RUN_ID.
 
     @property
-    def run(self) -> JobRun:
-        """The run's record, as it is now."""
-        found: JobRun = apps.get_model("cloudrun_jobs", "JobRun").objects.get(pk=self.run_id)
-        return found
+    def run(self) -> Any:
+        """The run's record as it is now: a `models.JobRun`, which this layer does not import."""
+        return apps.get_model("cloudrun_jobs", "JobRun").objects.get(pk=self.run_id)
 
     @property
     @abstractmethod
