@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 
-from . import emulator, locks, runs, sending, startup, sync
+from benchmarks import emulator, locks, runs, sending, startup, sync
 
 BENCHMARKS = {
     "startup": startup.main,

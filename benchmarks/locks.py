@@ -1,4 +1,4 @@
-"""What a lock costs, against redis-py's own in the same run: python -m benchmarks.locks.
+"""Compare the cost of a lock with redis-py's own in the same run: python -m benchmarks.locks.
 
 Ratios to redis-py's `Lock`; medians of interleaved rounds. Servers are started for it, as in the tests.
 """
@@ -20,11 +20,11 @@ from typing import Any
 ROOT = Path(__file__).resolve().parent.parent
 CONTENDERS = 16
 SYSTEMS = ("redis-py", "redis", "postgres", "mariadb")
-BARS = {"redis": (1.5, 1.0), "postgres": (4.0, 0.7)}  # p50 at most, refused tries per second at least.
+LIMITS = {"redis": (1.5, 1.0), "postgres": (4.0, 0.7)}  # p50 at most, refused tries per second at least.
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run the rounds and print the ratios; return 1 if one misses its bar."""
+    """Run the rounds and print the ratios; return 1 if one misses its limit."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--seconds", type=float, default=1.0, help="Of each measurement.")
@@ -54,7 +54,7 @@ def _start() -> tuple[list[Any], dict[str, Any]]:
 
 
 def _round(places: dict[str, Any], seconds: float, number: int) -> dict[str, dict[str, float]]:
-    print(f"round {number + 1}", file=sys.stderr, flush=True)  # It takes the better part of a minute.
+    print(f"round {number + 1}", file=sys.stderr, flush=True)  # A round takes most of a minute.
     found = {}
     for system in random.sample(SYSTEMS, len(SYSTEMS)):
         alone = _worker(places, "cycle", system, seconds)
@@ -84,7 +84,7 @@ def _workers(places: dict[str, Any], work: str, system: str, seconds: float) -> 
         worker.stdout.readline()  # It is connected.
     at = time.time() + 0.5  # All begin together.
     for worker in workers:
-        _tell(worker, at)
+        _send_start_time(worker, at)
     return [_finish(worker) for worker in workers]
 
 
@@ -95,7 +95,7 @@ def _begin(places: dict[str, Any], work: str, system: str, seconds: float) -> su
     return subprocess.Popen(command, env=environment, cwd=ROOT, stdin=pipe, stdout=pipe, text=True)
 
 
-def _tell(worker: subprocess.Popen[str], at: float) -> None:
+def _send_start_time(worker: subprocess.Popen[str], at: float) -> None:
     assert worker.stdin
     worker.stdin.write(f"{at}\n")
     worker.stdin.flush()
@@ -121,9 +121,9 @@ def _report(rounds: list[dict[str, dict[str, float]]], cost: dict[str, Any]) -> 
 
     missed = 0
     print(f"{len(rounds)} interleaved rounds; ratios to redis-py's Lock, medians")
-    print(f"{'':10}  acquire+release p50   two questions   refused tries/s of {CONTENDERS}   overlaps")
+    print(f"{'':10}  acquire+release p50   two requests   refused tries/s of {CONTENDERS}   overlaps")
     for system in SYSTEMS:
-        most, least = BARS.get(system, (float("inf"), 0.0))
+        most, least = LIMITS.get(system, (float("inf"), 0.0))
         p50, tries = ratio(system, "p50"), ratio(system, "tries")
         overlaps = sum(found[system]["overlaps"] for found in rounds)
         misses = p50 > most or tries < least or (overlaps > 0 and system != "redis-py")

@@ -1,4 +1,4 @@
-"""One process of the benchmark of the locks; it is told what to do in the variable BENCHMARK."""
+"""One process of the lock benchmark, configured by the environment variable BENCHMARK."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-TOLD = json.loads(os.environ["BENCHMARK"])
+CONFIG = json.loads(os.environ["BENCHMARK"])
 KEY = "benchmark"
 
 
 def configure() -> None:
     from django.conf import settings
 
-    system, places = TOLD["system"], TOLD["places"]
+    system, places = CONFIG["system"], CONFIG["places"]
     if system == "mariadb":
         from tests.servers import sql
 
@@ -44,12 +44,12 @@ def configure() -> None:
     django.setup()
 
 
-def locker(key: str) -> tuple[Callable[[], object], Callable[[], object]]:
-    """Return how to try to take the lock, and how to give it back."""
-    if TOLD["system"] == "redis-py":
+def lock_functions(key: str) -> tuple[Callable[[], object], Callable[[], object]]:
+    """Return a function that tries to acquire the lock, and one that releases it."""
+    if CONFIG["system"] == "redis-py":
         from redis import Redis
 
-        lock = Redis.from_url(TOLD["places"]["redis"]).lock(key, timeout=120)
+        lock = Redis.from_url(CONFIG["places"]["redis"]).lock(key, timeout=120)
         return lambda: lock.acquire(blocking=False), lock.release
     from cloudrun_jobs.locks import LockManager
 
@@ -58,21 +58,21 @@ def locker(key: str) -> tuple[Callable[[], object], Callable[[], object]]:
 
 
 def floor() -> dict[str, Any]:
-    """Ask the server twice for nothing: what no lock can be faster than."""
-    ask, times, ends = asker(), [], time.perf_counter() + TOLD["seconds"]
+    """Send the server two empty requests: the lower bound for any lock."""
+    request, times, ends = empty_request(), [], time.perf_counter() + CONFIG["seconds"]
     while (began := time.perf_counter()) < ends:
-        ask()
-        ask()
+        request()
+        request()
         times.append(time.perf_counter() - began)
     return {"p50": statistics.median(times)}
 
 
-def asker() -> Callable[[], object]:
-    """Return a question that costs the server nothing, by the same client as the locks'."""
-    if "redis" in TOLD["system"]:
+def empty_request() -> Callable[[], object]:
+    """Return a request that costs the server nothing, over the same client as the locks."""
+    if "redis" in CONFIG["system"]:
         from redis import Redis
 
-        client = Redis.from_url(TOLD["places"]["redis"])
+        client = Redis.from_url(CONFIG["places"]["redis"])
         return lambda: client.eval("return 1", 0)
     from django.db import connection
 
@@ -81,9 +81,9 @@ def asker() -> Callable[[], object]:
 
 
 def cycle() -> dict[str, Any]:
-    """Take and give back, alone."""
-    acquire, release = locker(f"{KEY} {os.getpid()}")
-    times, ends = [], time.perf_counter() + TOLD["seconds"]
+    """Acquire and release without contention."""
+    acquire, release = lock_functions(f"{KEY} {os.getpid()}")
+    times, ends = [], time.perf_counter() + CONFIG["seconds"]
     while (began := time.perf_counter()) < ends:
         assert acquire()
         release()
@@ -92,13 +92,13 @@ def cycle() -> dict[str, Any]:
 
 
 def contend() -> dict[str, Any]:
-    """Try to take what all others try to take; the winner keeps it for a moment."""
-    acquire, release = locker(KEY)
+    """Compete for one lock; the winner holds it for 20 ms."""
+    acquire, release = lock_functions(KEY)
     if acquire():
         release()  # Connected.
     print("connected", flush=True)
     time.sleep(max(0, float(input()) - time.time()))
-    refused, held, ends = 0, [], time.monotonic() + TOLD["seconds"]
+    refused, held, ends = 0, [], time.monotonic() + CONFIG["seconds"]
     while time.monotonic() < ends:
         if not acquire():
             refused += 1
@@ -107,7 +107,7 @@ def contend() -> dict[str, Any]:
         time.sleep(0.02)
         held.append([began, time.monotonic()])
         release()
-    return {"tries": refused / TOLD["seconds"], "held": held}
+    return {"tries": refused / CONFIG["seconds"], "held": held}
 
 
 def job() -> dict[str, Any]:
@@ -117,7 +117,7 @@ def job() -> dict[str, Any]:
     from cloudrun_jobs.locks import current
     from tests.jobs.management.commands import echo
 
-    if TOLD["system"] == "redis":
+    if CONFIG["system"] == "redis":
         migrate()  # Its records are in an SQLite of this process's own.
     backend, operations = current(), 0
 
@@ -155,6 +155,6 @@ if __name__ == "__main__":
     configure()
     print(
         json.dumps(
-            {"floor": floor, "cycle": cycle, "contend": contend, "job": job, "migrate": migrate}[TOLD["work"]]()
+            {"floor": floor, "cycle": cycle, "contend": contend, "job": job, "migrate": migrate}[CONFIG["work"]]()
         )
     )

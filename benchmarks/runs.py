@@ -1,6 +1,6 @@
-"""What the records of runs cost: `delay()` against django-tasks-google's `enqueue()`, and lists of a million.
+"""Measure the run records: `delay()` against django-tasks-google's `enqueue()`, and lists of a million runs.
 
-Both send to the same emulator and write to the same PostgreSQL, each from processes of its own, in turn.
+Both send to the same emulator and write to the same PostgreSQL, from separate processes, in turn.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from .secured import secured
+from benchmarks.secured import secured
 
 ROOT = Path(__file__).resolve().parent.parent
-RIVAL = "django-tasks-google==0.6.0"  # Wants Django 6.1 and Python 3.12.
+RIVAL = "django-tasks-google==0.6.0"  # Needs Django 6.1 and Python 3.12.
 ROUNDS, CALLS = 7, 150
 SIZES = (1_000, 1_000_000)
 

@@ -1,4 +1,4 @@
-"""The work of benchmarks/runs.py that needs Django: python -m benchmarks.runs_worker WORK [CALLS]."""
+"""Do the work of benchmarks/runs.py that needs Django: python -m benchmarks.runs_worker WORK [CALLS]."""
 
 from __future__ import annotations
 
@@ -33,10 +33,10 @@ from django.db import connection, connections  # noqa: E402
 from cloudrun_jobs.models import JobRun  # noqa: E402
 from tests.jobs.management.commands.walk import Command  # noqa: E402
 
-from .measuring import timed  # noqa: E402
+from benchmarks.measuring import timed  # noqa: E402
 
 READINGS = 300
-# Ten jobs. The first never fails, the second has not succeeded since long ago: the worst to be looked up.
+# Ten jobs. The first never fails, the second last succeeded long ago: the worst case for the query.
 FILL = """
 INSERT INTO cloudrun_jobs_jobrun
   (id, command, environment, trigger, requested_by, status, reason, created_at, started_at, finished_at,
@@ -70,7 +70,7 @@ def prepare() -> None:
 
 
 def delay() -> None:
-    """Time `delay()`, and how much of it is not the call of Google's client."""
+    """Time `delay()`, as a whole and without the call of Google's client."""
     from google.cloud.run_v2.services.jobs import JobsClient
 
     from cloudrun_jobs.backends.cloudrun import clients
@@ -106,11 +106,11 @@ def count() -> None:
     from cloudrun_jobs.backends.cloudrun import CloudRunBackend
     from cloudrun_jobs.backends.cloudrun.operation import CloudRunOperation
 
-    def start(backend: Any, request: Any, **rest: Any) -> CloudRunOperation:
+    def submit(backend: Any, run: Any, request: Any, **rest: Any) -> CloudRunOperation:
         name = f"projects/acme/locations/a/jobs/b/executions/{request.run_id}"
         return CloudRunOperation(request.run_id, backend, execution=Execution(name=name))
 
-    CloudRunBackend.start = start
+    CloudRunBackend.submit = submit
     call_command("migrate", verbosity=0)
     print(f"\nQueries of delay(): {_queries(lambda: Command().delay(steps=7))} (at most 2)")
     settings.CLOUDRUN_JOBS = {"ENVIRONMENT": "local"}
@@ -131,7 +131,7 @@ def _queries(work: Callable[[], object]) -> int:
 
 
 def read() -> None:
-    """Time what a page of runs asks, with few runs and with many, in turn."""
+    """Time the queries of a page of runs, with few runs and with many, in turn."""
     small, large = (name for name in DATABASES if name.startswith("runs_"))
     for name in (small, large):
         rows = int(name.rpartition("_")[2])
@@ -146,11 +146,11 @@ def read() -> None:
         "stats": lambda db: JobRun.objects.using(db).stats(),
     }
     print(f"\nReading, p95 of {READINGS}: {small} against {large} rows of 10 jobs (ratio at most 2)")
-    for what, ask in readings.items():
+    for what, query in readings.items():
         times: dict[str, list[float]] = {small: [], large: []}
         for _ in range(READINGS):
             for name, seconds in times.items():
-                seconds.append(timed(partial(ask, name)))
+                seconds.append(timed(partial(query, name)))
         few, many = (statistics.quantiles(seconds[10:], n=20)[-1] for seconds in times.values())
         print(f"  {what:20} {few * 1000:7.2f} ms {many * 1000:7.2f} ms   {many / few:5.2f}")
 

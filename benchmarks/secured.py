@@ -1,4 +1,4 @@
-"""What Google asks of every caller, in front of the emulator: TLS, and a token of the metadata server."""
+"""Put TLS and a metadata server's token in front of the emulator, as Google requires of every caller."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ METADATA = {
 
 @contextmanager
 def secured(endpoint: str) -> Iterator[dict[str, str]]:
-    """Serve the endpoint's gRPC by TLS while the block runs; give the environment in which clients find it."""
+    """Serve the endpoint's gRPC over TLS while the block runs; yield the environment in which clients find it."""
     with TemporaryDirectory() as directory, _metadata() as metadata:
         certificate, key = _certificate(Path(directory))
         with _tls(endpoint, certificate, key) as address:
@@ -103,4 +103,4 @@ class _Metadata(BaseHTTPRequestHandler):
         self.wfile.write(body)
 
     def log_message(self, *args: object) -> None:
-        """Say nothing."""
+        """Log nothing."""

@@ -1,4 +1,4 @@
-"""What `delay()` costs on the cloudrun backend, against the bare call of Google's client."""
+"""Compare `delay()` on the Cloud Run backend with a bare call of Google's client."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 from uuid import uuid4
 
-from .measuring import interleaved, report, timed
+from benchmarks.measuring import interleaved, report, timed
 
 if TYPE_CHECKING:
     from google.cloud import run_v2
@@ -21,7 +21,7 @@ JOB = f"{PLACE}/jobs/echo-production"
 
 
 def main() -> None:
-    """Measure against the emulator: a server that does with each request what Cloud Run does."""
+    """Measure against the emulator."""
     command = [sys.executable, "-m", "cloudrun_jobs.emulator", "--port=0", "--grpc-port=0", "--json"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:
         assert server.stdout is not None
@@ -85,7 +85,7 @@ def _measure(endpoint: str, directory: str) -> None:
 
 
 def create_job(client: run_v2.JobsClient) -> None:
-    """Create the job that is sent, with the least a task can do."""
+    """Create the job, with a task that does nothing."""
     from google.cloud import run_v2
 
     container = run_v2.Container(image="bench", command=["/bin/true"])

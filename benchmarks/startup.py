@@ -1,4 +1,4 @@
-"""What `manage.py <job>` costs before its work begins, against a plain command of a plain project."""
+"""Compare the start of `manage.py <job>` with that of a plain command in a plain project."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ SECRET_KEY = "x"
 INSTALLED_APPS = {apps}
 DATABASES = {{"default": {{"ENGINE": "django.db.backends.sqlite3", "NAME": {directory!r} + "/db.sqlite3"}}}}
 """
-# Without locks: what their statements cost is measured apart, in benchmarks/locks.py.
+# Without locks: benchmarks/locks.py measures their statements.
 COMMAND = """
 import time
 from {module} import {base}
@@ -44,7 +44,7 @@ class Command({base}):
     def {method}(self, *args, **options):
         print(time.monotonic())
 """
-# What a job records before its work begins are two rows.
+# A job writes two rows before its work begins.
 TWO_ROWS = """
 import time
 from django.contrib.contenttypes.models import ContentType
