@@ -1,7 +1,7 @@
 """Compare this checkout with another one: python -m benchmarks.compare OTHER_CHECKOUT [WORK ...].
 
 Each round runs both checkouts in turn, in new processes, against the same servers. The ratio is the median over
-the rounds the rounds, of this checkout's time to the other's.
+the rounds of this checkout's time to the other's.
 """
 
 from __future__ import annotations

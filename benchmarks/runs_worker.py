@@ -30,10 +30,9 @@ django.setup()
 from django.core.management import call_command  # noqa: E402
 from django.db import connection, connections  # noqa: E402
 
+from benchmarks.measuring import timed  # noqa: E402
 from cloudrun_jobs.models import JobRun  # noqa: E402
 from tests.jobs.management.commands.walk import Command  # noqa: E402
-
-from benchmarks.measuring import timed  # noqa: E402
 
 READINGS = 300
 # Ten jobs. The first never fails, the second last succeeded long ago: the worst case for the query.
