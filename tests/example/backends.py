@@ -1,4 +1,4 @@
-"""Stand-ins for Cloud Run: one that takes every request, one that takes none."""
+"""Backends in place of Cloud Run: one accepts every request, one rejects every request."""
 
 from __future__ import annotations
 
