@@ -33,6 +33,6 @@ class RecordingBackend(Backend):
         return ExecutionState(status=None)
 
 
-class RefusingBackend(RecordingBackend):
+class RejectingBackend(RecordingBackend):
     def submit(self, run: JobRun, request: Request, *, timeout: float | None = None) -> StartedOperation:
         raise JobNotDeployed(f"{request.job}: <no such job>.", hint="Create it.")

@@ -118,10 +118,10 @@ def test_one_currency_is_still_a_list(source: Path) -> None:
 )
 def test_unknown_currency_suggests(source: Path, code: str, hint: str) -> None:
     """A currency that the source lacks is an error that suggests similar ones."""
-    with pytest.raises(CommandError) as refused:
+    with pytest.raises(CommandError) as raised:
         collect(source=source, currency=["USD", code])
 
-    assert str(refused.value) == f"The source has no currency {code!r}. {hint}"
+    assert str(raised.value) == f"The source has no currency {code!r}. {hint}"
     assert stored() == set()
 
 
@@ -136,10 +136,10 @@ def test_bad_line_writes_nothing(pack: Pack) -> None:
     """If the last line is invalid, the first is not stored either."""
     source = pack(THREE_DAYS.replace("1.9558", "-1.9558"))
 
-    with pytest.raises(CommandError) as refused:
+    with pytest.raises(CommandError) as raised:
         collect(source=source)
 
-    assert str(refused.value) == (
+    assert str(raised.value) == (
         f"{source}: eurofxref-hist.csv, line 4: BGN: expected N/A or a number above 0"
         " with at most 9 digits before and 6 after the point, got '-1.9558'."
     )

@@ -103,11 +103,11 @@ def test_invalid_line_is_rejected(pack: Pack, before: str, after: str, line: int
     """The error names the file, the line, what was expected and what was found."""
     path = pack(THREE_DAYS.replace(before, after, 1))
 
-    with pytest.raises(ecb.BadSource) as refused:
+    with pytest.raises(ecb.BadSource) as raised:
         ecb.read(path)
 
-    assert str(refused.value).startswith(f"{path}: eurofxref-hist.csv, line {line}: ")
-    assert expected in str(refused.value)
+    assert str(raised.value).startswith(f"{path}: eurofxref-hist.csv, line {line}: ")
+    assert expected in str(raised.value)
 
 
 def test_invalid_utf8_is_rejected(pack: Pack) -> None:

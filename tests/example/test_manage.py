@@ -84,7 +84,7 @@ def test_migrations_are_complete(manage: Manage) -> None:
 @pytest.mark.parametrize("closing", [{"EXAMPLE_DEBUG": "0"}, {"CLOUDRUN_JOBS_ENVIRONMENT": "production"}])
 def test_local_secret_key_is_rejected_outside_debug(manage: Manage, closing: dict[str, str]) -> None:
     """The public key works only on a development machine in DEBUG."""
-    refused = manage("check", **closing)
+    result = manage("check", **closing)
 
-    assert refused.returncode != 0
-    assert "Outside DEBUG the variable EXAMPLE_SECRET_KEY is required." in refused.stderr
+    assert result.returncode != 0
+    assert "Outside DEBUG the variable EXAMPLE_SECRET_KEY is required." in result.stderr

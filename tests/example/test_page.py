@@ -139,7 +139,7 @@ def test_error_of_the_job_is_shown(staff: Client) -> None:
 @pytest.mark.usefixtures("transactional_db")
 def test_error_of_the_service_is_shown(staff: Client, settings: Settings) -> None:
     """The page shows an error of the service and its hint, escaped."""
-    path = "tests.example.backends.RefusingBackend"
+    path = "tests.example.backends.RejectingBackend"
     settings.CLOUDRUN_JOBS = {"ENVIRONMENT": "production", "BACKEND": path}
     answer = submit(staff)
 
