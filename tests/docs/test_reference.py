@@ -45,10 +45,10 @@ def options(backend: type) -> set[str]:
 
 
 def exception_names() -> set[str]:
+    """Return the public classes of the module `exceptions` that can be raised."""
     classes = inspect.getmembers(exceptions, inspect.isclass)
-    return {
-        name for name, cls in classes if issubclass(cls, BaseException) and cls.__module__ == exceptions.__name__
-    }
+    own = [(name, cls) for name, cls in classes if cls.__module__ == exceptions.__name__ and name[0] != "_"]
+    return {name for name, cls in own if issubclass(cls, BaseException)}
 
 
 CHECKS = found(r"\bcloudrun_jobs\.[EW]\d{3}\b")
