@@ -1,4 +1,4 @@
-"""What `make demo` shows: the job by manage.py, by .delay() from Python, and on a Cloud Run of this machine."""
+"""The demo of `make demo`: run the job with manage.py, with .delay() inline, and on the emulator."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from cloudrun_jobs.emulator import Emulator
 
 PROJECT = Path(__file__).parent
 JOB = "collect-rates-production"
-PLACE = "projects/acme/locations/asia-northeast1"
+PARENT = "projects/acme/locations/asia-northeast1"
 
-HERE = """
+INLINE_SESSION = """
 from datetime import date
 from rates.management.commands.collect_rates import Command
 operation = Command().delay(since=date(2026, 1, 1), currency=["JPY", "KRW"])
 operation.done()
 operation.result()
 """
-IN_THE_CLOUD = """
+EMULATOR_SESSION = """
 from rates.management.commands.collect_rates import Command
 operation = Command().delay(currency=["JPY", "KRW"])
 operation.execution_name
@@ -34,20 +34,20 @@ operation.metadata.succeeded_count, operation.metadata.task_count
 
 
 def manage(title: str, *argv: str) -> None:
-    """Run manage.py as a person would type it."""
+    """Print and run a manage.py command."""
     print(f"\n==> {title}\n$ python example_project/manage.py {' '.join(argv)}", flush=True)
     subprocess.run([sys.executable, str(PROJECT / "manage.py"), *argv], check=True)
 
 
-def python(title: str, session: str, environment: Mapping[str, str]) -> None:
-    """Type the lines at a Python prompt."""
+def run_session(title: str, session: str, environment: Mapping[str, str]) -> None:
+    """Run the lines of a Python session in a process of their own."""
     print(f"\n==> {title}", flush=True)
     environment = {**os.environ, **environment, "PYTHONPATH": str(PROJECT)}
     subprocess.run([sys.executable, __file__, session], env=environment, check=True)
 
 
-def type_in(session: str) -> None:
-    """Run the lines of a session one by one, showing each."""
+def replay(session: str) -> None:
+    """Print and execute the lines of a session one by one."""
     import django
 
     django.setup()
@@ -57,8 +57,8 @@ def type_in(session: str) -> None:
         exec(compile(line, "<demo>", "single"), names)
 
 
-def production(emulator: Emulator) -> dict[str, str]:
-    """The variables of a production that is on this machine."""
+def production_environment(emulator: Emulator) -> dict[str, str]:
+    """Return the environment variables of a production that runs on the emulator."""
     return {
         "CLOUDRUN_JOBS_ENVIRONMENT": "production",
         "CLOUDRUN_JOBS_PROJECT": "acme",
@@ -69,7 +69,7 @@ def production(emulator: Emulator) -> dict[str, str]:
 
 
 def create_job(emulator: Emulator) -> None:
-    """Create the job as a deployment would, with Google's own client."""
+    """Create the Cloud Run Job with Google's client, as a deployment does."""
     variables = {
         "CLOUDRUN_JOBS_ENVIRONMENT": "production",
         "EXAMPLE_SECRET_KEY": "only for the demonstration",
@@ -83,12 +83,12 @@ def create_job(emulator: Emulator) -> None:
         env=[run_v2.EnvVar(name=name, value=value) for name, value in variables.items()],
     )
     template = run_v2.ExecutionTemplate(template=run_v2.TaskTemplate(containers=[container], max_retries=0))
-    print(f"\n==> A Cloud Run on this machine, and the job on it\ncreated {PLACE}/jobs/{JOB}", flush=True)
-    emulator.clients.jobs.create_job(parent=PLACE, job=run_v2.Job(template=template), job_id=JOB)
+    print(f"\n==> The emulator, and the job on it\ncreated {PARENT}/jobs/{JOB}", flush=True)
+    emulator.clients.jobs.create_job(parent=PARENT, job=run_v2.Job(template=template), job_id=JOB)
 
 
 def show_logs(emulator: Emulator) -> None:
-    """Print what the job wrote, which Cloud Run keeps as log entries."""
+    """Print the log entries of the job."""
     print("\n==> Its logs", flush=True)
     for entry in emulator.logs.all():
         print(entry.text_payload, flush=True)
@@ -97,18 +97,22 @@ def show_logs(emulator: Emulator) -> None:
 def main() -> None:
     os.environ["DJANGO_SETTINGS_MODULE"] = "example.settings"
     manage("The database", "migrate", "--verbosity=0")
-    manage("The job, as a command, on the whole history", "collect_rates")
-    python("The job, by .delay(), from Python: it runs here", HERE, {})
+    manage("The job, as a command, on all published rates", "collect_rates")
+    run_session("The job, with .delay() from Python: it runs inline", INLINE_SESSION, {})
     with Emulator(directory=PROJECT) as emulator:
         create_job(emulator)
         try:
-            python("The same call in production: it runs there", IN_THE_CLOUD, production(emulator))
+            run_session(
+                "The same call in production: it runs on the emulator",
+                EMULATOR_SESSION,
+                production_environment(emulator),
+            )
         finally:
             show_logs(emulator)
 
 
 if __name__ == "__main__":
     if sys.argv[1:]:
-        type_in(sys.argv[1])
+        replay(sys.argv[1])
     else:
         main()

@@ -1,5 +1,5 @@
 #!/usr/bin/env python
-"""Runs the example's management commands, from any directory."""
+"""Run the example's management commands, from any directory."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The README's commands do what it says, block by block, in a fresh project."""
+"""The README's commands print what it shows, it is short, and the links of all pages resolve."""
 
 from __future__ import annotations
 
@@ -13,13 +13,19 @@ from pathlib import Path
 
 import pytest
 
-README = Path(__file__).parents[1] / "README.md"
+ROOT = Path(__file__).parents[1]
+README = ROOT / "README.md"
+PAGES = [*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")]
 BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+CODE = re.compile(r"^```.*?^```$", re.MULTILINE | re.DOTALL)
+LINK = re.compile(r"\]\((?!https?:)([^)#\s]*)(?:#([^)\s]+))?\)")
+HEADING = re.compile(r"^#+ (.+)$", re.MULTILINE)
 WHEN = re.compile(r"next .*|\d{4}-\d\d-\d\d \d\d:\d\d:\d\d")
+MAX_PROSE = 900  # Words.
 
 
 def test_the_demo_prints_what_the_readme_shows(tmp_path: Path) -> None:
-    """On an empty database, each line shown is printed, in that order."""
+    """On an empty database, the demo prints each line shown, in that order."""
     done = subprocess.run(
         [sys.executable, "example_project/demo.py"],
         cwd=README.parent,
@@ -37,6 +43,33 @@ def test_the_demo_prints_what_the_readme_shows(tmp_path: Path) -> None:
     assert [line for line in lines if not any(other.endswith(line) for other in printed)] == []
 
 
+def prose(page: Path) -> str:
+    """Return the page without its code blocks."""
+    return CODE.sub("", page.read_text())
+
+
+def anchors(page: Path) -> set[str]:
+    """Return the anchors of the page's headings, as GitHub derives them."""
+    headings = HEADING.findall(prose(page))
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+def test_the_readme_is_short() -> None:
+    """A reader with five minutes gets through it: code blocks are not counted."""
+    words = [word for word in prose(README).split() if re.search(r"\w", word)]
+
+    assert len(words) <= MAX_PROSE
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_relative_links_resolve(page: Path) -> None:
+    """Each relative link leads to a file, and its anchor to a heading in it."""
+    links = [(page.parent / path if path else page, anchor) for path, anchor in LINK.findall(prose(page))]
+
+    assert [target for target, _ in links if not target.exists()] == []
+    assert [(target, anchor) for target, anchor in links if anchor and anchor not in anchors(target)] == []
+
+
 def blocks(title: str) -> list[tuple[str, str]]:
     """The code blocks of the section, with their languages."""
     section = README.read_text().partition(f"\n## {title}\n")[2].partition("\n## ")[0]
@@ -44,7 +77,7 @@ def blocks(title: str) -> list[tuple[str, str]]:
 
 
 def run(directory: Path, script: str) -> str:
-    """Run shell lines as a reader would; the package itself is installed already."""
+    """Run shell lines in the directory; the package itself is already installed."""
     done = subprocess.run(
         ["bash", "-euc", script.replace("pip install", ": pip install")],
         cwd=directory,
@@ -67,7 +100,7 @@ def environment() -> dict[str, str]:
 
 @contextmanager
 def emulator(project: Path) -> Iterator[str]:
-    """Serve one as the README does, but on free ports, and give its address."""
+    """Run the emulator on free ports and yield its gRPC address."""
     argv = [sys.executable, "manage.py", "cloudrun_emulator", "--port=0", "--grpc-port=0", "--json"]
     with subprocess.Popen(argv, cwd=project, env=environment(), stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
@@ -79,7 +112,7 @@ def emulator(project: Path) -> Iterator[str]:
 
 @pytest.fixture
 def project(tmp_path: Path) -> Path:
-    """The project of the quickstart: each file goes where its first line says, each output is as shown."""
+    """Build the project of the quickstart: the first line of a file is its path, each output is as shown."""
     project, output = tmp_path / "mysite", ""
     for language, text in blocks("Quickstart"):
         if language == "sh":
@@ -94,13 +127,13 @@ def project(tmp_path: Path) -> Path:
 
 
 def test_the_readme_works_in_a_fresh_project(project: Path) -> None:
-    """After the quickstart, the job runs on the emulator, by the commands shown, which print what is shown."""
-    shells = [text for language, text in blocks("A Cloud Run on your own machine") if language == "sh"]
-    shown = [text for language, text in blocks("A Cloud Run on your own machine") if language == "text"]
+    """After the quickstart, the commands of the emulator section print what the README shows."""
+    shells = [text for language, text in blocks("Run it on the emulator") if language == "sh"]
+    shown = [text for language, text in blocks("Run it on the emulator") if language == "text"]
     with emulator(project) as address:
-        place, *scripts = (shell.replace("127.0.0.1:8086", address) for shell in shells[1:])
-        exports = "".join(line for line in place.splitlines(keepends=True) if line.startswith("export "))
-        outputs = [run(project, place), *(run(project, exports + script) for script in scripts)]
+        first, *scripts = (shell.replace("127.0.0.1:8086", address) for shell in shells[1:])
+        exports = "".join(line for line in first.splitlines(keepends=True) if line.startswith("export "))
+        outputs = [run(project, first), *(run(project, exports + script) for script in scripts)]
 
     assert [WHEN.sub("…", output) for output in outputs] == [WHEN.sub("…", text) for text in shown]
     assert [language for language, _ in blocks("Quickstart")].count("text") == 4

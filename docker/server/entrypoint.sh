@@ -1,5 +1,5 @@
 #!/bin/sh
-# One image, two roles: `web` (or nothing) serves, any other arguments are a management command: a job.
+# Start the web role for `web` or no arguments; otherwise run the arguments as a management command, a job.
 set -eu
 here=$(dirname "$0")
 
@@ -10,12 +10,12 @@ fi
 stopping=
 trap 'stopping=yes' TERM INT
 
-run=${TMPDIR:-/tmp}/server # The one place written to, so that the root file system can be read-only.
+run=${TMPDIR:-/tmp}/server # The only writable directory: the root file system can be read-only.
 mkdir -p "$run"
 sed -e "s|\${PORT}|${PORT:-8080}|g" -e "s|\${STATIC_ROOT}|$STATIC_ROOT|g" -e "s|\${RUN}|$run|g" \
   "$here/nginx/nginx.conf.template" >"$run/nginx.conf"
 
-# More of gunicorn's settings come in WEB_CONCURRENCY and GUNICORN_CMD_ARGS. Cloud Run limits a request's time.
+# gunicorn also reads WEB_CONCURRENCY and GUNICORN_CMD_ARGS. --timeout 0: Cloud Run limits the time of a request.
 gunicorn --bind "unix:$run/gunicorn.sock" --no-control-socket --threads 8 --timeout 0 --graceful-timeout 2 \
   "$WSGI_APPLICATION" &
 gunicorn=$!
@@ -26,7 +26,7 @@ both_live() {
   kill -0 "$gunicorn" 2>/dev/null && kill -0 "$nginx" 2>/dev/null
 }
 
-# sh cannot wait for the first of two, and `wait`, unlike `sleep`, lets the trap act at once.
+# sh cannot wait for the first of two processes. A trap interrupts `wait` at once, but not `sleep`.
 while [ -z "$stopping" ] && both_live; do
   sleep 1 &
   wait $! || true
@@ -34,11 +34,11 @@ done
 
 status=0
 [ -n "$stopping" ] || {
-  echo "entrypoint: nginx or gunicorn has ended; ending the container so that it is restarted." >&2
+  echo "entrypoint: nginx or gunicorn exited; stopping the container so that it is restarted." >&2
   status=1
 }
 
-# nginx finishes the requests it has, then gunicorn has none: at most 6 s (nginx.conf) and 2 s, of Cloud Run's 10.
+# nginx finishes its requests in at most 6 s (nginx.conf), then gunicorn stops in 2 s; Cloud Run allows 10 s.
 trap '' TERM INT
 kill -s QUIT "$nginx" 2>/dev/null || true
 wait "$nginx" || true

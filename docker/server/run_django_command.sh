@@ -1,4 +1,4 @@
 #!/bin/sh
-# Run a management command as the very process that Cloud Run sends SIGTERM to and whose exit code it reads.
+# Run a management command as process 1: it receives SIGTERM, and its exit code is the container's.
 set -eu
 exec python manage.py "$@"

@@ -1,1 +1,1 @@
-"""The example project: settings, addresses and the WSGI application."""
+"""The example project: settings, URLs and the WSGI application."""

@@ -1,7 +1,6 @@
-"""Settings of the example: open on one's own machine, closed everywhere else.
+"""Settings of the example: open on a development machine, closed everywhere else.
 
-One's own machine is where `CLOUDRUN_JOBS_ENVIRONMENT` is "local" or not set; `EXAMPLE_DEBUG=0` closes it there
-too.
+A development machine is one where `CLOUDRUN_JOBS_ENVIRONMENT` is "local" or not set, and `EXAMPLE_DEBUG` is not 0.
 """
 
 from __future__ import annotations
@@ -15,12 +14,12 @@ BASE_DIR = Path(__file__).resolve().parent.parent
 ENVIRONMENT = os.environ.get("CLOUDRUN_JOBS_ENVIRONMENT", "local")
 
 DEBUG = os.environ.get("EXAMPLE_DEBUG", "1" if ENVIRONMENT == "local" else "0") == "1"
-LOCAL_SECRET_KEY = "django-insecure-for-this-machine-alone: everybody can read it"
+LOCAL_SECRET_KEY = "django-insecure-for-this-machine-alone: it is public"
 SECRET_KEY = os.environ.get("EXAMPLE_SECRET_KEY") or (LOCAL_SECRET_KEY if DEBUG else "")
 if not SECRET_KEY:
     raise ImproperlyConfigured("Outside DEBUG the variable EXAMPLE_SECRET_KEY is required.")
 
-# Without any, Django answers to the names of this machine, and only in DEBUG.
+# If empty, Django accepts the names of this machine, and only in DEBUG.
 ALLOWED_HOSTS = list(filter(None, os.environ.get("EXAMPLE_ALLOWED_HOSTS", "").split(",")))
 
 CLOUDRUN_JOBS = {"ENVIRONMENT": ENVIRONMENT}
@@ -63,8 +62,8 @@ DATABASES = {
     "default": {
         "ENGINE": "django.db.backends.sqlite3",
         "NAME": os.environ.get("EXAMPLE_DATABASE", BASE_DIR / "db.sqlite3"),
-        # A transaction that reads first and writes later fails at once if another writes in between;
-        # one that begins as a writer waits its turn.
+        # A transaction that reads first and writes later fails if another one writes in between. With IMMEDIATE
+        # it takes the write lock when it begins, and waits for it.
         "OPTIONS": {"transaction_mode": "IMMEDIATE", "timeout": 20},
     }
 }
@@ -79,12 +78,12 @@ TIME_ZONE = "UTC"
 USE_TZ = True
 
 STATIC_URL = "static/"
-STATIC_ROOT = BASE_DIR / "staticfiles"  # Filled by collectstatic; nginx serves it in the container.
+STATIC_ROOT = BASE_DIR / "staticfiles"  # Written by collectstatic; nginx serves it in the container.
 
-# Cloud Run speaks TLS with the browser, and says so in this header, which it does not let a browser set.
+# Cloud Run terminates TLS and sets this header; it overwrites the one of a browser.
 SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https")
 SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = not DEBUG
-# Cloud Run itself redirects from http; strict transport security is up to the owner of the domain.
+# Cloud Run redirects from http. Strict transport security is a decision of the domain's owner.
 SILENCED_SYSTEM_CHECKS = ["security.W004", "security.W008"]
 
 LOGGING = {

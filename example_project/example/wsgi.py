@@ -1,4 +1,4 @@
-"""The WSGI application, as gunicorn is told: `example.wsgi:application`."""
+"""The WSGI application, for gunicorn: `example.wsgi:application`."""
 
 from __future__ import annotations
 

@@ -1,11 +1,11 @@
-"""The European Central Bank's history of euro reference rates: one CSV in a zip, read strictly.
+"""Read the European Central Bank's history of euro reference rates: one CSV file in a zip.
 
-A line a day, a column a currency, "N/A" where there was no rate, and a comma at the end of each line:
+One line per day, one column per currency, "N/A" for a missing rate, and a comma at the end of each line:
 
     Date,USD,JPY,BGN,
     2026-10-30,1.1172,175.68,N/A,
 
-What is not exactly that is refused, because a rate that is silently wrong costs more than one that is missing.
+Any deviation is an error, because a wrong rate costs more than a missing one.
 """
 
 from __future__ import annotations
@@ -30,14 +30,14 @@ DAY = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
 CURRENCY = re.compile(r"[A-Z]{3}")
 NUMBER = re.compile(rf"[0-9]{{1,{INTEGER_DIGITS}}}(\.[0-9]{{1,{DECIMAL_PLACES}}})?")
 
-# What zipfile raises for archives that are damaged, encrypted, or packed in a way it does not know.
+# Errors of zipfile for archives that are damaged, encrypted, or compressed by an unknown method.
 UNREADABLE = (BadZipFile, EOFError, LZMAError, RuntimeError, ValueError, zlib.error)
 
 Rates = dict[str, Decimal]  # Units of each currency per euro.
 
 
 class BadSource(Exception):
-    """A source is not what the bank publishes: where, what was expected, what came."""
+    """A source deviates from the bank's format. The message says where, what was expected and what was found."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +64,7 @@ def read(path: Path) -> History:
 
 def parse(text: str, name: str) -> History:
     """Return the history in the text of a CSV, or raise `BadSource` with this name and the line."""
-    # No quotes: the bank writes none, and without them a record is a line and its number is right.
+    # The bank writes no quotes. Without quotes, one record is one line, and line numbers are correct.
     reader = csv.reader(StringIO(text, newline=""), quoting=csv.QUOTE_NONE, strict=True)
     try:
         currencies = _parse_header(next(reader, []))
@@ -76,7 +76,7 @@ def parse(text: str, name: str) -> History:
 def parse_day(text: str) -> date:
     """Return the date written as 2026-01-31, or raise `BadSource`."""
     try:
-        # date.fromisoformat() alone would take week numbers too.
+        # date.fromisoformat() alone would also accept week numbers.
         if DAY.fullmatch(text):
             return date.fromisoformat(text)
     except ValueError:
@@ -137,7 +137,7 @@ def _parse_days(rows: Iterable[Sequence[str]], currencies: Sequence[str]) -> dic
 
 
 def _parse_row(row: Sequence[str], currencies: Sequence[str]) -> tuple[date, Rates]:
-    # A date, the rates, and the nothing after the last comma: what tells a whole line from a cut one.
+    # The date, the rates, and an empty column after the last comma: without it the line is truncated.
     columns = 1 + len(currencies) + 1
     if len(row) != columns or row[-1]:
         got = f"{len(row)} columns" if len(row) != columns else f"{shortened(row[-1])} in the last"

@@ -9,7 +9,7 @@ from django import forms
 
 
 class CollectForm(forms.Form):
-    """What the page lets people choose. Not the source: that would let them read files of the server."""
+    """The options of the page. Without `source`, which would expose files of the server."""
 
     since = forms.DateField(required=False, widget=forms.DateInput(attrs={"type": "date"}))
     currencies = forms.CharField(
@@ -22,7 +22,7 @@ class CollectForm(forms.Form):
     def clean_currencies(self) -> list[str]:
         codes = re.findall(r"[^\s,;]+", self.cleaned_data["currencies"].upper())
         for code in codes:
-            # Told here, it costs no execution that would fail.
+            # An error here costs no execution.
             if not re.fullmatch(r"[A-Z]{3}", code):
                 raise forms.ValidationError(f"Expected codes of three letters such as USD, got {code!r}.")
         return codes

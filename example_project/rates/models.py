@@ -1,4 +1,4 @@
-"""What has been collected."""
+"""The collected rates."""
 
 from __future__ import annotations
 
@@ -8,17 +8,17 @@ from . import ecb
 
 
 class Rate(models.Model):
-    """What one euro was worth in one currency on one day."""
+    """The value of one euro in one currency on one day."""
 
     date = models.DateField()
     currency = models.CharField(max_length=3)  # ISO 4217.
-    # Fifteen digits are what SQLite, which keeps a double, gives back unchanged.
+    # SQLite stores a double, which preserves fifteen digits.
     value = models.DecimalField(
         max_digits=ecb.INTEGER_DIGITS + ecb.DECIMAL_PLACES, decimal_places=ecb.DECIMAL_PLACES
     )
 
     class Meta:
-        # Its index also finds the newest day, and the rates of a day in the order of the page.
+        # Its index also serves the queries for the newest day and for the rates of one day.
         constraints = [models.UniqueConstraint(fields=["date", "currency"], name="one_rate_a_day")]
 
     def __str__(self) -> str:
@@ -26,5 +26,5 @@ class Rate(models.Model):
 
     @property
     def written(self) -> str:
-        """The value as the bank writes it: no zeros at the end, no exponent."""
+        """The value as the bank writes it, without trailing zeros and exponent."""
         return f"{self.value.normalize():f}"

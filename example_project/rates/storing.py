@@ -1,4 +1,4 @@
-"""Writes rates into the database, and only those that are new or differ."""
+"""Write new and changed rates to the database."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from .models import Rate
 
 @dataclass(frozen=True, slots=True)
 class Changes:
-    """What must be written for the database to hold the rates it was compared with."""
+    """The rows to write so that the database holds the given rates."""
 
     created: list[Rate] = field(default_factory=list)
     updated: list[Rate] = field(default_factory=list)
 
 
 def compare(days: dict[date, Rates]) -> Changes:
-    """Find out what the database lacks or has differently."""
+    """Return the rates that are missing in the database or differ from it."""
     rows = Rate.objects.filter(date__in=days).values_list("date", "currency", "value")
     stored = {(day, currency): value for day, currency, value in rows}
     changes = Changes()
@@ -34,8 +34,8 @@ def compare(days: dict[date, Rates]) -> Changes:
 
 
 def write(changes: Changes) -> None:
-    """Write what `compare()` found, in one statement per batch."""
-    # MySQL finds the violated constraint by itself, and Django refuses to name it there.
+    """Write the changes, in one statement per batch."""
+    # MySQL determines the violated constraint itself, and Django accepts no fields for it there.
     named = connection.features.supports_update_conflicts_with_target
     Rate.objects.bulk_create(
         [*changes.created, *changes.updated],

@@ -1,4 +1,4 @@
-"""The page of the latest rates, and the form on it that starts the job."""
+"""The page with the latest rates and the form that starts the job."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def latest(request: HttpRequest) -> HttpResponse:
 
 @require_POST
 def collect(request: HttpRequest) -> HttpResponse:
-    """Start the job, and tell on the page what came of it."""
+    """Start the job and show the outcome on the page."""
     if not _may_collect(request.user):
         raise PermissionDenied
     form = CollectForm(request.POST)
@@ -55,12 +55,12 @@ def _page(request: HttpRequest, form: CollectForm, status: int = 200) -> HttpRes
 
 
 def _may_collect(user: User | AnonymousUser) -> bool:
-    """The job costs work: staff may start it, and on one's own machine anybody."""
+    """Return True for staff, and for every user in DEBUG."""
     return settings.DEBUG or (user.is_active and user.is_staff)
 
 
 def _outcome(operation: Operation) -> str:
     if operation.console_url:
-        words = 'Started on Cloud Run as <a href="{}">{}</a>.'
-        return format_html(words, operation.console_url, operation.execution_name)
+        message = 'Started on Cloud Run as <a href="{}">{}</a>.'
+        return format_html(message, operation.console_url, operation.execution_name)
     return "Collected: {processed} rates read, {created} new, {updated} different.".format_map(operation.result())

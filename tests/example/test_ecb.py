@@ -1,4 +1,4 @@
-"""Reading the bank's zip: exactly as published, or not at all."""
+"""The reader of the bank's zip: it accepts the published format and rejects everything else."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from tests.example.conftest import THREE_DAYS, Pack
 
 
 def real_lines(count: int) -> str:
-    """The header and the first lines of the real file."""
+    """Return the header and the first lines of the real file."""
     with ZipFile(CURRENCY_FILE) as archive:
         lines = archive.read("eurofxref-hist.csv").decode().splitlines(keepends=True)
     return "".join(lines[: count + 1])
@@ -31,7 +31,7 @@ REAL = real_lines(4)
 
 
 def naive(text: str) -> dict[date, dict[str, Decimal]]:
-    """Read by splitting: right for whatever the strict reader lets through."""
+    """Parse by splitting lines: correct for every text that the strict reader accepts."""
     header, *lines = [line.rstrip("\r").split(",") for line in re.split("\r\n|\n|\r", text) if line]
     return {
         date.fromisoformat(line[0]): {
@@ -43,8 +43,8 @@ def naive(text: str) -> dict[date, dict[str, Decimal]]:
     }
 
 
-def test_reads_what_is_there(source: Path) -> None:
-    """Each day has the currencies that had a rate on it, as exact decimals."""
+def test_reads_exact_rates(source: Path) -> None:
+    """Each day has its currencies with a rate, as exact decimals."""
     history = ecb.read(source)
 
     assert history.currencies == ("USD", "JPY", "BGN")
@@ -56,8 +56,8 @@ def test_reads_what_is_there(source: Path) -> None:
 
 
 @pytest.mark.parametrize("end", ["\r\n", "\n"])
-def test_takes_either_line_ending(end: str) -> None:
-    """Lines may end as on any system."""
+def test_accepts_either_line_ending(end: str) -> None:
+    """Lines may end with LF or CRLF."""
     assert ecb.parse(THREE_DAYS.replace("\n", end), "a.csv") == ecb.parse(THREE_DAYS, "a.csv")
 
 
@@ -99,53 +99,53 @@ def test_takes_either_line_ending(end: str) -> None:
         ("175.92", "1" * 200_000, 3, "field larger than field limit"),
     ],
 )
-def test_refuses_a_bad_line(pack: Pack, before: str, after: str, line: int, expected: str) -> None:
-    """What is not as published is refused, with the file, the line, what was expected and what came."""
+def test_invalid_line_is_rejected(pack: Pack, before: str, after: str, line: int, expected: str) -> None:
+    """The error names the file, the line, what was expected and what was found."""
     path = pack(THREE_DAYS.replace(before, after, 1))
 
-    with pytest.raises(ecb.BadSource) as refused:
+    with pytest.raises(ecb.BadSource) as raised:
         ecb.read(path)
 
-    assert str(refused.value).startswith(f"{path}: eurofxref-hist.csv, line {line}: ")
-    assert expected in str(refused.value)
+    assert str(raised.value).startswith(f"{path}: eurofxref-hist.csv, line {line}: ")
+    assert expected in str(raised.value)
 
 
-def test_refuses_what_is_not_text(pack: Pack) -> None:
-    """A byte that is no UTF-8 is told with its line."""
+def test_invalid_utf8_is_rejected(pack: Pack) -> None:
+    """The error names the line of the invalid byte."""
     path = pack(THREE_DAYS.encode().replace(b"175.92", b"\xff"))
 
     with pytest.raises(ecb.BadSource, match=r"eurofxref-hist.csv, line 3: expected UTF-8, got b'\\xff'"):
         ecb.read(path)
 
 
-def test_refuses_a_missing_file(tmp_path: Path) -> None:
-    """A path where nothing is."""
+def test_missing_file_is_rejected(tmp_path: Path) -> None:
+    """A path without a file is an error."""
     with pytest.raises(ecb.BadSource, match=r"none.zip: expected a readable zip file, got: No such file"):
         ecb.read(tmp_path / "none.zip")
 
 
-def test_refuses_a_directory(tmp_path: Path) -> None:
-    """A path where a directory is."""
+def test_directory_is_rejected(tmp_path: Path) -> None:
+    """The path of a directory is an error."""
     with pytest.raises(ecb.BadSource, match="expected a readable zip file, got: Is a directory"):
         ecb.read(tmp_path)
 
 
-def test_refuses_what_is_no_zip(tmp_path: Path) -> None:
-    """The CSV itself, unpacked, is not taken."""
+def test_unpacked_csv_is_rejected(tmp_path: Path) -> None:
+    """A CSV file outside a zip is an error."""
     (tmp_path / "rates.csv").write_text(THREE_DAYS)
 
     with pytest.raises(ecb.BadSource, match=r"rates.csv: expected a whole zip file, got: File is not a zip file"):
         ecb.read(tmp_path / "rates.csv")
 
 
-def test_refuses_a_zip_without_csv(pack: Pack) -> None:
-    """A zip of something else names what is in it."""
+def test_zip_without_csv_is_rejected(pack: Pack) -> None:
+    """The error names the files in the zip."""
     with pytest.raises(ecb.BadSource, match=r"rates.zip: expected one .csv in the zip, got \['readme.txt'\]"):
         ecb.read(pack("hello", name="readme.txt"))
 
 
-def test_refuses_a_zip_of_two(source: Path) -> None:
-    """Which of two CSVs is meant is not guessed."""
+def test_zip_with_two_csvs_is_rejected(source: Path) -> None:
+    """A zip with two CSV files is ambiguous."""
     with ZipFile(source, "a") as archive:
         archive.writestr("more.csv", THREE_DAYS)
 
@@ -154,8 +154,8 @@ def test_refuses_a_zip_of_two(source: Path) -> None:
 
 
 @given(data=st.data())
-def test_refuses_a_truncated_zip(data: st.DataObject) -> None:
-    """The real zip, cut anywhere, is refused with its name."""
+def test_truncated_zip_is_rejected(data: st.DataObject) -> None:
+    """The real zip, truncated anywhere, is an error that names the file."""
     whole = Path(CURRENCY_FILE).read_bytes()
     length = data.draw(st.integers(0, len(whole) - 1))
 
@@ -167,17 +167,17 @@ def test_refuses_a_truncated_zip(data: st.DataObject) -> None:
 
 
 def outcome(read: Callable[[], ecb.History]) -> ecb.History | str:
-    """Return the history, or the words with which it was refused."""
+    """Return the history, or the message of the error."""
     try:
         return read()
-    except ecb.BadSource as refused:
-        return str(refused)
+    except ecb.BadSource as error:
+        return str(error)
 
 
 @pytest.mark.parametrize("packing", [ZIP_STORED, ZIP_DEFLATED, ZIP_BZIP2, ZIP_LZMA])
 @given(places=st.lists(st.tuples(st.integers(0, 10_000), st.integers(0, 255)), min_size=1, max_size=4))
-def test_a_damaged_zip_is_refused_or_harmless(packing: int, places: list[tuple[int, int]]) -> None:
-    """Bytes changed anywhere in the archive are noticed, unless they say nothing about the rates."""
+def test_damaged_zip_is_rejected_or_harmless(packing: int, places: list[tuple[int, int]]) -> None:
+    """A changed byte in the archive is an error, unless it does not affect the rates."""
     with TemporaryDirectory() as directory:
         path = Path(directory, "damaged.zip")
         with ZipFile(path, "w", packing) as archive:
@@ -193,7 +193,7 @@ def test_a_damaged_zip_is_refused_or_harmless(packing: int, places: list[tuple[i
 
 @st.composite
 def corrupted(draw: st.DrawFn) -> str:
-    """The real lines with a few places overwritten, cut out or added to."""
+    """Generate the real lines with a few places overwritten, removed or extended."""
     text = REAL
     for _ in range(draw(st.integers(1, 3))):
         start = draw(st.integers(0, len(text)))
@@ -203,9 +203,9 @@ def corrupted(draw: st.DrawFn) -> str:
 
 
 @given(text=corrupted())
-def test_a_corrupted_csv_is_refused_or_read_right(text: str) -> None:
-    """Whatever happens to the text, it is refused with file and line, or read as anybody would read it."""
+def test_corrupted_csv_is_rejected_or_read_correctly(text: str) -> None:
+    """A corrupted text is an error with file and line, or is parsed like the simple parser does."""
     read = outcome(partial(ecb.parse, text, "a.csv"))
-    refusal = re.compile(r"a\.csv, line \d+: (\w{3}: )?expected ")
+    error = re.compile(r"a\.csv, line \d+: (\w{3}: )?expected ")
 
-    assert refusal.match(read) if isinstance(read, str) else read.days == naive(text)
+    assert error.match(read) if isinstance(read, str) else read.days == naive(text)

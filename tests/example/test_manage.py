@@ -1,4 +1,4 @@
-"""The example as a project of its own: its manage.py, as processes."""
+"""The example's manage.py, run as a process."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ Manage = Callable[..., subprocess.CompletedProcess[str]]
 
 @pytest.fixture
 def manage(tmp_path: Path) -> Manage:
-    """Return a function that runs manage.py from elsewhere, with a database of its own."""
-    ours = ("DJANGO_", "EXAMPLE_", "CLOUDRUN_JOBS_")
-    environ = {name: value for name, value in os.environ.items() if not name.startswith(ours)}
+    """Return a function that runs manage.py from another directory, with its own database."""
+    prefixes = ("DJANGO_", "EXAMPLE_", "CLOUDRUN_JOBS_")
+    environ = {name: value for name, value in os.environ.items() if not name.startswith(prefixes)}
     environ["EXAMPLE_DATABASE"] = str(tmp_path / "example.sqlite3")
 
     def manage(*argv: object, **variables: str) -> subprocess.CompletedProcess[str]:
@@ -40,8 +40,8 @@ def manage(tmp_path: Path) -> Manage:
     return manage
 
 
-def test_collects(manage: Manage, source: Path) -> None:
-    """From an empty directory: migrate, collect, and collect again."""
+def test_collects_twice(manage: Manage, source: Path) -> None:
+    """The first collection creates all rates, the second one none."""
     migrated = manage("migrate", "--verbosity=0")
     first, second = (manage("collect_rates", f"--source={source}") for _ in range(2))
 
@@ -52,7 +52,7 @@ def test_collects(manage: Manage, source: Path) -> None:
 
 
 def test_bad_source_fails_the_process(manage: Manage, pack: Pack) -> None:
-    """Cloud Run sees a failure, people see a sentence and no traceback."""
+    """The process exits 1 and prints one line without a traceback."""
     source = pack(THREE_DAYS.replace("175.92", "many"))
     manage("migrate", "--verbosity=0")
     ended = manage("collect_rates", "--source", source)
@@ -63,28 +63,28 @@ def test_bad_source_fails_the_process(manage: Manage, pack: Pack) -> None:
 
 
 def test_checks_are_clean(manage: Manage) -> None:
-    """Neither the settings nor the job's declaration give cause for a warning."""
+    """The settings and the job's declaration cause no warning."""
     checked = manage("check", "--fail-level=WARNING")
 
     assert checked.returncode == 0, checked.stderr
 
 
 def test_checks_of_a_deployment_are_clean(manage: Manage) -> None:
-    """Configured as in the cloud, nothing that a deployment needs is missing."""
+    """With the configuration of the cloud, the deployment checks report nothing."""
     checked = manage("check", "--deploy", "--fail-level=WARNING", **CLOUD)
 
     assert checked.returncode == 0, checked.stderr
 
 
 def test_migrations_are_complete(manage: Manage) -> None:
-    """The models say nothing that the migrations do not."""
+    """The migrations match the models."""
     assert manage("makemigrations", "--check", "--dry-run").returncode == 0
 
 
 @pytest.mark.parametrize("closing", [{"EXAMPLE_DEBUG": "0"}, {"CLOUDRUN_JOBS_ENVIRONMENT": "production"}])
-def test_local_secret_key_is_refused_elsewhere(manage: Manage, closing: dict[str, str]) -> None:
-    """The key that everybody can read is for one's own machine, in DEBUG."""
-    refused = manage("check", **closing)
+def test_local_secret_key_is_rejected_outside_debug(manage: Manage, closing: dict[str, str]) -> None:
+    """The public key works only on a development machine in DEBUG."""
+    result = manage("check", **closing)
 
-    assert refused.returncode != 0
-    assert "Outside DEBUG the variable EXAMPLE_SECRET_KEY is required." in refused.stderr
+    assert result.returncode != 0
+    assert "Outside DEBUG the variable EXAMPLE_SECRET_KEY is required." in result.stderr

