@@ -44,7 +44,7 @@ class JobSpec:
     lock_timeout: timedelta = timedelta(minutes=10)  # How long a run waits for a lock.
     lock_scope: str = "execution"  # Who holds a lock: an execution with all of its tasks, or each task.
     on_lock_error: str = "fail"  # What a run does when the server of the locks is away.
-    heartbeat: str = "thread"  # What renews the locks while the job runs: a thread, or another process.
+    lock_lease: timedelta | None = None  # The lease of the job's locks; None: that of the lock backend.
     cpu: str = "1"
     memory: str = "512Mi"
     service_account: str | None = None
@@ -155,6 +155,7 @@ def _names(value: object) -> object:
 NORMALISERS: dict[str, Callable[[object], object]] = {
     "timeout": _seconds,
     "lock_timeout": _seconds,
+    "lock_lease": _seconds,
     "attempt_deadline": _seconds,
     "lock_args": _names,
     "schedule": _names,

@@ -25,7 +25,7 @@ MAX_TIMEOUT = timedelta(hours=168)
 OVERLAPS = ("skip", "wait", "fail", "allow")
 LOCK_SCOPES = ("execution", "task")
 LOCK_ERROR_POLICIES = ("fail", "run")
-HEARTBEATS = ("thread", "process")
+MIN_LOCK_LEASE, MAX_LOCK_LEASE = timedelta(minutes=2), timedelta(hours=1)
 
 
 def _check_name(spec: JobSpec) -> Iterator[DeclarationError]:
@@ -75,7 +75,6 @@ def _check_locks(spec: JobSpec) -> Iterator[DeclarationError]:
         ("overlap", OVERLAPS),
         ("lock_scope", LOCK_SCOPES),
         ("on_lock_error", LOCK_ERROR_POLICIES),
-        ("heartbeat", HEARTBEATS),
     ):
         value = getattr(spec, attribute)
         if value not in known:
@@ -87,6 +86,11 @@ def _check_locks(spec: JobSpec) -> Iterator[DeclarationError]:
     if not isinstance(wait, timedelta) or not timedelta(0) <= wait <= MAX_TIMEOUT:
         yield DeclarationError(
             attribute="lock_timeout", expected="seconds from 0 to 604800, or a timedelta", got=wait
+        )
+    lease = spec.lock_lease
+    if lease is not None and not (isinstance(lease, timedelta) and MIN_LOCK_LEASE <= lease <= MAX_LOCK_LEASE):
+        yield DeclarationError(
+            attribute="lock_lease", expected="None or seconds from 120 to 3600, or a timedelta", got=lease
         )
     names = spec.lock_args
     if names is not None and not is_texts(names):
