@@ -18,6 +18,7 @@ from pytest_django import Settings
 
 from cloudrun_jobs import InvalidArguments, Schedule
 from cloudrun_jobs.checks import TAG, check_settings, check_time_zones
+from cloudrun_jobs.command import problems
 from tests.jobs.management.commands import echo, everything
 
 ROOT = Path(__file__).parents[1]
@@ -41,7 +42,7 @@ def test_the_jobs_of_this_suite_are_in_order() -> None:
         ("timeout", 0, "cloudrun_jobs.E006", "echo: timeout"),
         ("overlap", "x", "cloudrun_jobs.E006", "echo: overlap: expected one of skip, wait, fail, allow, got 'x'."),
         ("handle", lambda self: None, "cloudrun_jobs.E008", "echo: handle"),
-        ("max_retrys", 3, "cloudrun_jobs.W005", "echo: 'max_retrys' declares nothing."),
+        ("max_retrys", 3, "cloudrun_jobs.W005", "echo: 'max_retrys' is no declaration."),
     ],
 )
 def test_a_fault_of_a_job_is_told(
@@ -58,6 +59,57 @@ def test_a_fault_of_a_job_is_told(
 
     assert set(found) == {code}
     assert found[code].msg.startswith(message)
+
+
+@pytest.mark.parametrize("name", ["execute", "delay", "lease", "check_lease", "command_name", "spec", "_active"])
+def test_names_of_the_base_class_are_reserved(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    """A command that redefines what CloudRunJobs uses is reported, and delay() refuses it."""
+    monkeypatch.setattr(echo.Command, name, None, raising=False)
+
+    assert [problem.id for problem in problems(echo.Command)] == ["cloudrun_jobs.E016"]
+
+
+def test_reserved_name_is_reported_with_its_class(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The message names the method, and the hint what to do."""
+    monkeypatch.setattr(echo.Command, "delay", lambda self: None)
+
+    found = run_checks()
+
+    assert set(found) == {"cloudrun_jobs.E016"}
+    assert found["cloudrun_jobs.E016"].hint == "Rename it."
+    assert found["cloudrun_jobs.E016"].msg == (
+        "echo: delay: expected a name that CloudRunJobs does not use, "
+        "got tests.jobs.management.commands.echo.Command.delay."
+    )
+
+
+def test_reserved_name_of_a_mixin_is_reported() -> None:
+    """A mixin in front of CloudRunJobs replaces its method, too."""
+
+    class Mixin:
+        def handle(self) -> None: ...
+
+        def progress(self) -> None: ...
+
+    class Command(Mixin, echo.Command):
+        """Inherits the names."""
+
+    assert [(problem.attribute, problem.id) for problem in problems(Command)] == [
+        ("handle", "cloudrun_jobs.E008"),
+        ("progress", "cloudrun_jobs.E016"),
+    ]
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["release", "operation", "send", "cancel", "_release", "_declared", "add_arguments", "check", "create_parser"],
+)
+def test_other_names_are_free(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    """A command's own methods, and Django's that may be overridden, have any name."""
+    method = getattr(echo.Command, name, lambda self: None)
+    monkeypatch.setattr(echo.Command, name, method, raising=False)
+
+    assert run_checks() == {}
 
 
 @pytest.mark.parametrize(
@@ -113,7 +165,7 @@ def test_a_required_argument_needs_a_value_in_the_schedule(monkeypatch: pytest.M
     message = run_checks()["cloudrun_jobs.E009"]
 
     assert "the following arguments are required: source" in message.msg
-    assert message.hint == "Give it arguments: schedule = [Schedule('...', args={...})]."
+    assert message.hint == "Declare arguments: schedule = [Schedule('...', args={...})]."
 
 
 def test_a_parser_that_cannot_be_made_yet_breaks_no_check(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -159,14 +211,14 @@ def test_an_option_that_delay_keeps_to_itself_is_told() -> None:
     found = run_checks()
 
     assert set(found) == {"cloudrun_jobs.E014"}
-    assert found["cloudrun_jobs.E014"].msg.startswith("echo: delay() has an argument idempotency_key of its own")
+    assert found["cloudrun_jobs.E014"].msg.startswith("echo: idempotency_key is a parameter of delay()")
 
 
 @pytest.mark.usefixtures("_keyed")
 def test_a_key_that_could_be_the_jobs_is_refused() -> None:
     """delay() does not guess whose it is; without one there is nothing to guess."""
     assert echo.Command().delay().result() is None
-    with pytest.raises(InvalidArguments, match=r"delay\(\) has an argument idempotency_key of its own.* Rename"):
+    with pytest.raises(InvalidArguments, match=r"idempotency_key is a parameter of delay\(\).* Rename"):
         echo.Command().delay(idempotency_key="x")
 
 
@@ -193,9 +245,7 @@ def test_what_is_wrong_between_commands_is_told() -> None:
 
     assert set(found) == {"cloudrun_jobs.E007", "cloudrun_jobs.E013", "cloudrun_jobs.W006"}
     assert "would both be the Cloud Run job 'twin-job-test'" in found["cloudrun_jobs.E007"].msg
-    assert (
-        "renamed: its Command is the one of tests.jobs.management.commands.echo" in found["cloudrun_jobs.E013"].msg
-    )
+    assert "renamed: its Command is that of tests.jobs.management.commands.echo" in found["cloudrun_jobs.E013"].msg
     assert "'broken' cannot be imported" in found["cloudrun_jobs.W006"].msg
     assert found["cloudrun_jobs.W006"].hint == "RuntimeError: no library for this"
 

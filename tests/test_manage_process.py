@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from cloudrun_jobs import CloudRunJobs
-from cloudrun_jobs.argv import serialise
+from cloudrun_jobs.argv import parser_of, serialise
 from tests.jobs.management.commands import echo
 
 MANAGE = Path(__file__).with_name("manage.py")
@@ -40,7 +40,7 @@ def manage(*argv: str, **environment: str) -> subprocess.CompletedProcess[str]:
 
 def arguments_of(job: CloudRunJobs, *args: Any, **options: Any) -> tuple[str, ...]:
     """What the container of this call would be started with."""
-    return (job.command_name, *serialise(job._parser(), args, options))
+    return (job.command_name, *serialise(parser_of(job), args, options))
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""The rules of what a job is connected to, and of the labels it bears."""
+"""Validators of a job's network and database connections, and of its labels."""
 
 from __future__ import annotations
 
@@ -31,9 +31,8 @@ def check_network(spec: JobSpec) -> Iterator[DeclarationError]:
 
 def _check_vpc(vpc: object) -> Iterator[DeclarationError]:
     if not isinstance(vpc, Mapping) or not vpc:
-        yield DeclarationError(
-            attribute="vpc", expected=f"a dictionary with keys among {', '.join(VPC_KEYS)}", got=vpc
-        )
+        expected = f"a dictionary with keys among {', '.join(VPC_KEYS)}"
+        yield DeclarationError(attribute="vpc", expected=expected, got=vpc)
         return
     for key, value in vpc.items():
         yield from _check_vpc_key(key, value)
@@ -56,9 +55,8 @@ def _check_vpc_key(key: object, value: object) -> Iterator[DeclarationError]:
 
 def _check_labels(labels: object) -> Iterator[DeclarationError]:
     if not isinstance(labels, Mapping) or len(labels) > MAX_LABELS:
-        yield DeclarationError(
-            attribute="labels", expected=f"a dictionary of at most {MAX_LABELS} labels", got=labels
-        )
+        expected = f"a dictionary of at most {MAX_LABELS} labels"
+        yield DeclarationError(attribute="labels", expected=expected, got=labels)
         return
     for key, value in labels.items():
         if not isinstance(key, str) or not re.fullmatch(r"[a-z][a-z0-9_-]{0,62}", key):

@@ -1,17 +1,17 @@
-"""When a job runs by itself: the value, and the rules of the attributes that are about schedules."""
+"""When a job runs by itself: `Schedule`, and the validators of the attributes about schedules."""
 
 from __future__ import annotations
 
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 from zoneinfo import ZoneInfo, available_timezones
 
 from cloudrun_jobs.exceptions import DeclarationError, InvalidSchedule, Verbatim
+from cloudrun_jobs.spec.frozen import Frozen
 from cloudrun_jobs.spec.type_checks import is_options, is_whole_number
 from cloudrun_jobs.suggestions import closest, did_you_mean
 
@@ -19,44 +19,56 @@ if TYPE_CHECKING:
     from cloudrun_jobs.spec.job import JobSpec
 
 TARGETS = ("job", "service")
-DEADLINES = (timedelta(seconds=15), timedelta(minutes=30))
-RETRY_COUNTS = {"retry_count": 5, "max_doublings": 1000}  # And the most of each.
-RETRY_DURATIONS = ("max_retry_duration", "min_backoff_duration", "max_backoff_duration")
+MIN_ATTEMPT_DEADLINE, MAX_ATTEMPT_DEADLINE = timedelta(seconds=15), timedelta(minutes=30)
+MAX_RETRY_DURATION = timedelta(days=365)
 
-# "<job>-reserved-…" are the entries of reservations.
+# The fields of Cloud Scheduler's RetryConfig: those that are counts, with their maximum, and durations.
+MAX_RETRY_COUNTS = {"retry_count": 5, "max_doublings": 1000}
+RETRY_DURATIONS = ("max_retry_duration", "min_backoff_duration", "max_backoff_duration")
+RETRY_FIELDS = (*MAX_RETRY_COUNTS, *RETRY_DURATIONS)
+
+# The Scheduler jobs of reservations are named "<job>-reserved-...".
 NAME = r"(?!reserved)[A-Za-z0-9][A-Za-z0-9_-]{0,99}"
 
 
-@dataclass(frozen=True, slots=True)
-class Schedule:
-    """One of several times a job runs, or one with arguments:
+class Schedule(Frozen):
+    """One of several times at which a job runs, or one with arguments:
 
         schedule = [
             Schedule("0 9 * * 1-5", args={"partner": 7}),
             Schedule("0 12 * * SAT", time_zone="Asia/Seoul", args={"partner": 8}, name="weekend"),
         ]
 
-    `args` are options as `delay()` takes them by name. `name` tells it from the others of the list, in the name of
-    its entry in Cloud Scheduler; without one its number does.
+    Validated with the job: an exception while a module is imported would hide the job from the system checks.
     """
 
-    # Checked with the job and not here: an error while a module is imported would hide the job from the checks.
+    #: The expression, in Cloud Scheduler's dialect.
     cron: str
-    time_zone: str | None = field(default=None, kw_only=True)
-    args: Mapping[str, Any] = field(default_factory=dict, kw_only=True, hash=False)
-    name: str | None = field(default=None, kw_only=True)
+    #: Its time zone. Default: None, the job's `time_zone`.
+    time_zone: str | None
+    #: The job's options, as `delay()` takes them by name. Default: none.
+    args: Mapping[str, Any]
+    #: What distinguishes it in its list, and ends the name of its Scheduler job. Default: None, its number.
+    name: str | None
 
-    def __post_init__(self) -> None:
-        if isinstance(self.args, Mapping):
-            object.__setattr__(self, "args", MappingProxyType(dict(self.args)))
+    def __init__(
+        self,
+        cron: str,
+        *,
+        time_zone: str | None = None,
+        args: Mapping[str, Any] = MappingProxyType({}),
+        name: str | None = None,
+    ) -> None:
+        args = MappingProxyType(dict(args)) if isinstance(args, Mapping) else args
+        vars(self).update(cron=cron, time_zone=time_zone, args=args, name=name)
 
     @classmethod
     def of(cls, declared: str | Schedule) -> Schedule:
         return declared if isinstance(declared, Schedule) else cls(declared)
 
     def completed(self, time_zone: str, name: str | None = None) -> Schedule:
-        """Return it with what the job and its place in the list give it."""
-        return replace(self, time_zone=self.time_zone or time_zone, name=self.name or name)
+        """Return the schedule with the job's time zone and its number in the list in place of None."""
+        return Schedule(self.cron, time_zone=self.time_zone or time_zone, args=self.args, name=self.name or name)
 
 
 def check_schedules(spec: JobSpec) -> Iterator[DeclarationError]:
@@ -72,8 +84,8 @@ def check_schedules(spec: JobSpec) -> Iterator[DeclarationError]:
 
 def _check_schedule(attribute: str, declared: object) -> Iterator[DeclarationError]:
     if not isinstance(declared, str | Schedule):
-        expected = "None, a Cloud Scheduler expression, or a list of Schedule(...)"
-        yield DeclarationError(attribute=attribute, expected=expected, got=declared, id="cloudrun_jobs.E004")
+        expected, check = "None, a Cloud Scheduler expression, or a list of Schedule(...)", "cloudrun_jobs.E004"
+        yield DeclarationError(attribute=attribute, expected=expected, got=declared, id=check)
         return
     schedule = Schedule.of(declared)
     yield from _check_cron(attribute, schedule.cron)
@@ -89,7 +101,7 @@ def _check_schedule(attribute: str, declared: object) -> Iterator[DeclarationErr
 
 
 def _check_cron(attribute: str, expression: object) -> Iterator[DeclarationError]:
-    from cloudrun_jobs.cron import validate  # A job without a schedule does not pay for it.
+    from cloudrun_jobs.cron import validate  # A job without a schedule does not need it.
 
     hint = ""
     if isinstance(expression, str):
@@ -99,10 +111,8 @@ def _check_cron(attribute: str, expression: object) -> Iterator[DeclarationError
             hint = str(error)
         else:
             return
-    expected = "None or a Cloud Scheduler expression"
-    yield DeclarationError(
-        attribute=attribute, expected=expected, got=expression, hint=hint, id="cloudrun_jobs.E004"
-    )
+    expected, check = "None or a Cloud Scheduler expression", "cloudrun_jobs.E004"
+    yield DeclarationError(attribute=attribute, expected=expected, got=expression, hint=hint, id=check)
 
 
 def _check_names(declared: tuple[object, ...]) -> Iterator[DeclarationError]:
@@ -111,9 +121,9 @@ def _check_names(declared: tuple[object, ...]) -> Iterator[DeclarationError]:
         str(schedule.name if schedule and schedule.name else number)
         for number, schedule in enumerate(schedules, start=1)
     )
-    if twice := [name for name, count in names.items() if count > 1]:
-        got = Verbatim(f"{twice[0]!r} more than once")
-        yield DeclarationError(attribute="schedule", expected="a name of its own for each Schedule", got=got)
+    if duplicates := [name for name, count in names.items() if count > 1]:
+        got = Verbatim(f"{duplicates[0]!r} more than once")
+        yield DeclarationError(attribute="schedule", expected="a different name for each Schedule", got=got)
 
 
 def check_time_zone(spec: JobSpec) -> Iterator[DeclarationError]:
@@ -122,15 +132,13 @@ def check_time_zone(spec: JobSpec) -> Iterator[DeclarationError]:
 
 def _check_zone(attribute: str, name: object) -> Iterator[DeclarationError]:
     if not _is_time_zone(name):
-        expected = "a time zone of the tz database such as 'Asia/Tokyo'"
+        expected, check = "a time zone of the tz database such as 'Asia/Tokyo'", "cloudrun_jobs.E005"
         hint = closest(name, available_timezones()) if isinstance(name, str) else ""
-        yield DeclarationError(
-            attribute=attribute, expected=expected, got=name, hint=hint, id="cloudrun_jobs.E005"
-        )
+        yield DeclarationError(attribute=attribute, expected=expected, got=name, hint=hint, id=check)
 
 
 def _is_time_zone(name: object) -> bool:
-    # Files that lie beside the zones, and mean another thing on every machine, or in every second.
+    # Files beside the zones whose meaning depends on the machine, or that count leap seconds.
     if not isinstance(name, str) or re.match(r"(localtime|posixrules|Factory)$|posix/|right/", name):
         return False
     try:
@@ -143,8 +151,8 @@ def check_delivery(spec: JobSpec) -> Iterator[DeclarationError]:
     if spec.target not in TARGETS:
         hint = closest(spec.target, TARGETS) if isinstance(spec.target, str) else ""
         yield DeclarationError(attribute="target", expected="'job' or 'service'", got=spec.target, hint=hint)
-    deadline = spec.attempt_deadline
-    if deadline is not None and not (isinstance(deadline, timedelta) and DEADLINES[0] <= deadline <= DEADLINES[1]):
+    deadline, low, high = spec.attempt_deadline, MIN_ATTEMPT_DEADLINE, MAX_ATTEMPT_DEADLINE
+    if deadline is not None and not (isinstance(deadline, timedelta) and low <= deadline <= high):
         yield DeclarationError(attribute="attempt_deadline", expected="None or 15 to 1800 seconds", got=deadline)
     if spec.retry_config is not None:
         yield from _check_retries(spec.retry_config)
@@ -154,21 +162,20 @@ def _check_retries(config: object) -> Iterator[DeclarationError]:
     if not isinstance(config, Mapping):
         yield DeclarationError(attribute="retry_config", expected="None or a dictionary", got=config)
         return
-    known = (*RETRY_COUNTS, *RETRY_DURATIONS)
     for key, value in config.items():
-        if key not in known:
-            hint = did_you_mean(str(key), known)
+        where = f"retry_config[{key!r}]"
+        if key not in RETRY_FIELDS:
+            hint = did_you_mean(str(key), RETRY_FIELDS)
             yield DeclarationError(attribute="retry_config", expected="a known key", got=key, hint=hint)
-        elif key in RETRY_COUNTS and not (is_whole_number(value) and 0 <= value <= RETRY_COUNTS[key]):
-            expected = f"a whole number from 0 to {RETRY_COUNTS[key]}"
-            yield DeclarationError(attribute=f"retry_config[{key!r}]", expected=expected, got=value)
-        elif key in RETRY_DURATIONS and not _is_duration(value):
-            yield DeclarationError(
-                attribute=f"retry_config[{key!r}]", expected="seconds, or a timedelta", got=value
-            )
+        elif key in RETRY_DURATIONS:
+            if not _is_duration(value):
+                yield DeclarationError(attribute=where, expected="seconds, or a timedelta", got=value)
+        elif not (is_whole_number(value) and 0 <= value <= MAX_RETRY_COUNTS[key]):
+            expected = f"a whole number from 0 to {MAX_RETRY_COUNTS[key]}"
+            yield DeclarationError(attribute=where, expected=expected, got=value)
 
 
 def _is_duration(value: object) -> bool:
     if isinstance(value, timedelta):
-        return timedelta(0) <= value <= timedelta(days=365)
-    return isinstance(value, int) and is_whole_number(value) and 0 <= value <= 365 * 86_400
+        return timedelta(0) <= value <= MAX_RETRY_DURATION
+    return isinstance(value, int) and is_whole_number(value) and 0 <= value <= MAX_RETRY_DURATION.total_seconds()

@@ -1,4 +1,4 @@
-"""The kinds of values that several rules ask for."""
+"""Type checks shared by the validators."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What Cloud Run and this package demand of a declaration.
+"""The validators of a declaration.
 
 The ranges are Cloud Run's: https://cloud.google.com/run/quotas and the references of `Job` and `TaskTemplate`.
 """
@@ -22,44 +22,41 @@ if TYPE_CHECKING:
     from cloudrun_jobs.spec.job import JobSpec
 
 MAX_TIMEOUT = timedelta(hours=168)
-OVERLAPS = ("skip", "wait", "fail", "allow")
-LOCK_SCOPES = ("execution", "task")
-LOCK_ERROR_POLICIES = ("fail", "run")
 MIN_LOCK_LEASE, MAX_LOCK_LEASE = timedelta(minutes=2), timedelta(hours=1)
+
+# Integers: the minimum, the maximum, and what None means where it is allowed.
+RANGES = {
+    "parallelism": (1, 1000, "None (no limit) or "),
+    "max_retries": (0, 10, ""),
+    "tasks": (1, 10_000, ""),
+    "task_parallelism": (1, 10_000, "None (as many as possible) or "),
+}
+CHOICES = {
+    "overlap": ("skip", "wait", "fail", "allow"),
+    "lock_scope": ("execution", "task"),
+    "on_lock_error": ("fail", "run"),
+}
 
 
 def _check_name(spec: JobSpec) -> Iterator[DeclarationError]:
     if not re.fullmatch(r"[a-z][a-z0-9-]*[a-z0-9]", spec.name):
-        yield DeclarationError(
-            attribute="name",
-            expected="a module name of lower-case letters, digits and underscores, beginning with a letter",
-            got=spec.command,
-            id="cloudrun_jobs.E007",
-        )
+        expected = "a module name of lower-case letters, digits and underscores, beginning with a letter"
+        yield DeclarationError(attribute="name", expected=expected, got=spec.command, id="cloudrun_jobs.E007")
 
 
 def _check_timeout(spec: JobSpec) -> Iterator[DeclarationError]:
     value = spec.timeout
-    if isinstance(value, timedelta) and timedelta(seconds=1) <= value <= MAX_TIMEOUT and not value.microseconds:
-        return
-    yield DeclarationError(
-        attribute="timeout", expected="whole seconds from 1 to 604800 (168 hours), or a timedelta", got=value
-    )
+    if not _is_duration(value, timedelta(seconds=1), MAX_TIMEOUT) or value.microseconds:
+        expected = "whole seconds from 1 to 604800 (168 hours), or a timedelta"
+        yield DeclarationError(attribute="timeout", expected=expected, got=value)
 
 
-def _check_numbers(spec: JobSpec) -> Iterator[DeclarationError]:
-    for attribute, low, high, none in (
-        ("parallelism", 1, 1000, "None (no limit) or "),
-        ("max_retries", 0, 10, ""),
-        ("tasks", 1, 10_000, ""),
-        ("task_parallelism", 1, 10_000, "None (as many as possible) or "),
-    ):
+def _check_ranges(spec: JobSpec) -> Iterator[DeclarationError]:
+    for attribute, (low, high, none) in RANGES.items():
         value = getattr(spec, attribute)
-        if (none and value is None) or (is_whole_number(value) and low <= value <= high):
-            continue
-        yield DeclarationError(
-            attribute=attribute, expected=f"{none}a whole number from {low} to {high}", got=value
-        )
+        if not (none and value is None) and not (is_whole_number(value) and low <= value <= high):
+            expected = f"{none}a whole number from {low} to {high}"
+            yield DeclarationError(attribute=attribute, expected=expected, got=value)
 
 
 def _check_task_parallelism(spec: JobSpec) -> Iterator[DeclarationError]:
@@ -70,33 +67,28 @@ def _check_task_parallelism(spec: JobSpec) -> Iterator[DeclarationError]:
         yield DeclarationError(attribute="task_parallelism", expected=expected, got=at_once, hint=hint)
 
 
-def _check_locks(spec: JobSpec) -> Iterator[DeclarationError]:
-    for attribute, known in (
-        ("overlap", OVERLAPS),
-        ("lock_scope", LOCK_SCOPES),
-        ("on_lock_error", LOCK_ERROR_POLICIES),
-    ):
+def _check_choices(spec: JobSpec) -> Iterator[DeclarationError]:
+    for attribute, known in CHOICES.items():
         value = getattr(spec, attribute)
         if value not in known:
-            hint = closest(value, known) if isinstance(value, str) else ""
-            yield DeclarationError(
-                attribute=attribute, expected=f"one of {', '.join(known)}", got=value, hint=hint
-            )
-    wait = spec.lock_timeout
-    if not isinstance(wait, timedelta) or not timedelta(0) <= wait <= MAX_TIMEOUT:
-        yield DeclarationError(
-            attribute="lock_timeout", expected="seconds from 0 to 604800, or a timedelta", got=wait
-        )
-    lease = spec.lock_lease
-    if lease is not None and not (isinstance(lease, timedelta) and MIN_LOCK_LEASE <= lease <= MAX_LOCK_LEASE):
-        yield DeclarationError(
-            attribute="lock_lease", expected="None or seconds from 120 to 3600, or a timedelta", got=lease
-        )
-    names = spec.lock_args
-    if names is not None and not is_texts(names):
-        yield DeclarationError(
-            attribute="lock_args", expected="None or a tuple of the names of options", got=names
-        )
+            expected, hint = f"one of {', '.join(known)}", closest(value, known) if isinstance(value, str) else ""
+            yield DeclarationError(attribute=attribute, expected=expected, got=value, hint=hint)
+
+
+def _check_locks(spec: JobSpec) -> Iterator[DeclarationError]:
+    if not _is_duration(spec.lock_timeout, timedelta(0), MAX_TIMEOUT):
+        expected = "seconds from 0 to 604800, or a timedelta"
+        yield DeclarationError(attribute="lock_timeout", expected=expected, got=spec.lock_timeout)
+    if spec.lock_lease is not None and not _is_duration(spec.lock_lease, MIN_LOCK_LEASE, MAX_LOCK_LEASE):
+        expected = "None or seconds from 120 to 3600, or a timedelta"
+        yield DeclarationError(attribute="lock_lease", expected=expected, got=spec.lock_lease)
+    if spec.lock_args is not None and not is_texts(spec.lock_args):
+        expected = "None or a tuple of the names of options"
+        yield DeclarationError(attribute="lock_args", expected=expected, got=spec.lock_args)
+
+
+def _is_duration(value: object, low: timedelta, high: timedelta) -> bool:
+    return isinstance(value, timedelta) and low <= value <= high
 
 
 def _check_resources(spec: JobSpec) -> Iterator[DeclarationError]:
@@ -122,14 +114,15 @@ def _check_container(spec: JobSpec) -> Iterator[DeclarationError]:
         yield DeclarationError(attribute="args", expected=expected, got=spec.args)
 
 
-RULES = (
+VALIDATORS = (
     _check_name,
     check_schedules,
     check_time_zone,
     check_delivery,
     _check_timeout,
-    _check_numbers,
+    _check_ranges,
     _check_task_parallelism,
+    _check_choices,
     _check_locks,
     _check_resources,
     _check_service_account,
