@@ -26,7 +26,7 @@ def test_a_failure_is_an_error(caplog: pytest.LogCaptureFixture) -> None:
         outcome.Command().delay("error")
 
     record = caplog.records[-1]
-    assert (record.levelname, record.__dict__["action"]) == ("ERROR", "job_failed")
+    assert (record.levelname, record.__dict__["action"]) == ("ERROR", "job_finished")
     assert "failed after 0.0s with ZeroDivisionError" in record.getMessage()
 
 

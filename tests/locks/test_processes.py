@@ -202,7 +202,7 @@ def test_a_subprocess_with_the_same_environment_is_refused(journal, shop):
     child = worker.saw("child")
     assert child is not None
     assert child["code"] == 0
-    assert "stepped aside" in child["words"]
+    assert "is superseded" in child["words"]
     assert sum(entry["what"] == "begin" for entry in journal.entries()) == 1
 
 
