@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import multiprocessing
 import os
 import subprocess
 import sys
@@ -127,6 +128,31 @@ def test_a_job_starts_without_google_grpc_or_redis(environment: str) -> None:
     assert "cloudrun_jobs.command" in modules
     assert [name for name in modules if name.partition(".")[0] in {"google", "grpc", "redis", "croniter"}] == []
     assert not {"cloudrun_jobs.checks", "cloudrun_jobs.registry"} & set(modules)
+
+
+@pytest.mark.parametrize("start_method", multiprocessing.get_all_start_methods())
+@pytest.mark.parametrize("pool", ["Pool", "ProcessPoolExecutor"])
+def test_job_uses_worker_processes(pool: str, start_method: str) -> None:
+    """The worker function may be in the command's module, which a worker imports without django.setup()."""
+    done = manage("workers", pool, start_method)
+
+    assert (done.returncode, done.stdout, done.stderr) == (0, "[0, 1, 4, 9]\n", "")
+
+
+def test_importing_a_job_loads_no_models() -> None:
+    """A job's module can be imported before the app registry is ready."""
+    code = "import sys, tests.jobs.management.commands.workers; print('cloudrun_jobs.models' in sys.modules)"
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=MANAGE.parents[1],
+        env={**os.environ, "DJANGO_SETTINGS_MODULE": "tests.settings"},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    )
+
+    assert done.stdout == "False\n"
 
 
 def test_checking_a_cloud_backend_imports_no_google_client() -> None:
