@@ -299,8 +299,8 @@ def test_the_package_names_are_lazy_and_complete() -> None:
     """`from cloudrun_jobs import X` works for each public name, and no other."""
     import cloudrun_jobs
 
-    assert sorted(cloudrun_jobs.__all__) == cloudrun_jobs.__all__ == dir(cloudrun_jobs)
-    assert all(getattr(cloudrun_jobs, name).__name__ == name for name in cloudrun_jobs.__all__)
+    assert sorted(cloudrun_jobs._MODULES) == cloudrun_jobs.__all__ == dir(cloudrun_jobs)
+    assert [getattr(cloudrun_jobs, name).__name__ for name in cloudrun_jobs.__all__] == cloudrun_jobs.__all__
     with pytest.raises(AttributeError, match="no attribute 'Nothing'"):
         cloudrun_jobs.Nothing  # noqa: B018
     assert sys.modules["cloudrun_jobs"] is cloudrun_jobs

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import logging
 
 import pytest
+from django.core.management import call_command
 
+from cloudrun_jobs import logs, signals
 from tests.jobs.management.commands import echo, outcome
 
 
@@ -51,3 +54,35 @@ def test_arguments_are_not_logged(caplog: pytest.LogCaptureFixture) -> None:
 
     assert "hunter2" not in caplog.text
     assert all("hunter2" not in str(record.__dict__) for record in caplog.records)
+
+
+def test_progress_is_a_json_line_in_a_container(
+    capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where the project's logging drops INFO, a container writes a line that Cloud Logging reads."""
+    monkeypatch.setenv("CLOUD_RUN_EXECUTION", "echo-production-x7k2p")
+    caplog.set_level(logging.WARNING, "cloudrun_jobs")
+    monkeypatch.setattr(echo.Command, "run", lambda self, **options: self.progress(1, 3, "Zürich\n"))
+    call_command("echo")
+
+    line = json.loads(capsys.readouterr().out)
+    assert line.pop("run_id")
+    assert line == {
+        "severity": "INFO",
+        "message": "Job echo-test is at 1 of 3: Zürich\n (task 0 of 1, attempt 0)",
+        "action": "job_progressed",
+        "job": "echo-test",
+        "execution": "echo-production-x7k2p",
+        "task_index": 0,
+        "task_attempt": 0,
+        "done": 1,
+        "total": 3,
+        "text": "Zürich\n",
+    }
+
+
+@pytest.mark.parametrize("name", [name for name, value in vars(signals).items() if type(value) is signals.Signal])
+def test_every_signal_is_logged(name: str) -> None:
+    """Each signal has a receiver named after it."""
+    assert callable(getattr(logs, f"log_{name}"))
+    assert getattr(signals, name).has_listeners()
