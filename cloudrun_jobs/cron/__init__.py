@@ -1,4 +1,4 @@
-"""Cloud Scheduler's schedules: which it accepts, and when they are due."""
+"""Cloud Scheduler's schedules: validation and due times."""
 
 from __future__ import annotations
 

@@ -81,7 +81,7 @@ def default_list(parser: CommandParser) -> None:
 
 
 ASTRAY: list[tuple[Callable[[CommandParser], None], tuple[Any, ...], dict[str, Any], str]] = [
-    (two_optional, (), {"b": "5"}, "b: '5' would arrive as None. On the command line it cannot be told apart"),
+    (two_optional, (), {"b": "5"}, "b: '5' would arrive as None. The command line cannot separate it"),
     (two_optional, (), {"b": 5}, "b: 5 would arrive as None"),
     (list_then_list, (["a"], ["b"]), {}, "would arrive as ['a', 'b']"),
     (overwritten, ("add",), {"x": "7"}, "x: '7' would arrive as 5"),

@@ -13,7 +13,7 @@ from django.core.management.base import BaseCommand
 
 from cloudrun_jobs import InvalidArguments
 from cloudrun_jobs.argv import check_limits, parse, serialise
-from cloudrun_jobs.argv.limits import MAX_STRING, MAX_TOTAL
+from cloudrun_jobs.argv.limits import MAX_STRING_BYTES, MAX_TOTAL_BYTES
 from tests.argv.parsers import make_parser
 
 
@@ -40,7 +40,7 @@ REFUSED = [
     ({"nargs": "+"}, "abc", "expected a list or a tuple, got str 'abc'"),
     ({"nargs": 2}, ["a"], "expected 2 arguments"),
     ({"nargs": 2}, ["a", "-b"], "'-b' begins with '-' and would be read as an option"),
-    ({"nargs": argparse.REMAINDER}, ["a"], "cannot be bounded"),
+    ({"nargs": argparse.REMAINDER}, ["a"], "nargs=REMAINDER has no end"),
     ({"action": "append"}, "abc", "expected a list or a tuple"),
     ({"action": "append"}, [], "would arrive as None. Leave it out, or pass None."),
     ({"action": "append", "default": ["x"]}, ["y"], "expected a list that begins with ['x']"),
@@ -240,10 +240,10 @@ def test_a_parser_that_exits_raises_instead() -> None:
     ("argv", "environment", "message"),
     [
         (["x"] * 1001, {}, "at most 1000 arguments, got 1001"),
-        (["x" * (MAX_STRING + 1)], {}, f"got one of {MAX_STRING + 1}"),
-        (["é" * (MAX_STRING // 2 + 1)], {}, "bytes"),
-        (["x" * 100_000] * 11, {}, f"at most {MAX_TOTAL} bytes, got 1100099"),
-        (["x" * 100_000] * 5, {f"V{n}": "y" * 32_768 for n in range(32)}, f"at most {MAX_TOTAL} bytes"),
+        (["x" * (MAX_STRING_BYTES + 1)], {}, f"got one of {MAX_STRING_BYTES + 1}"),
+        (["é" * (MAX_STRING_BYTES // 2 + 1)], {}, "bytes"),
+        (["x" * 100_000] * 11, {}, f"at most {MAX_TOTAL_BYTES} bytes, got 1100099"),
+        (["x" * 100_000] * 5, {f"V{n}": "y" * 32_768 for n in range(32)}, f"at most {MAX_TOTAL_BYTES} bytes"),
     ],
 )
 def test_more_than_a_container_can_be_given_is_refused(
@@ -258,7 +258,7 @@ def test_more_than_a_container_can_be_given_is_refused(
 
 def test_a_mebibyte_of_arguments_is_taken() -> None:
     """The limit is on what the process is given: each text with its closing NUL and its pointer."""
-    assert MAX_TOTAL == 2**20
+    assert MAX_TOTAL_BYTES == 2**20
     check_limits(["x" * (2**16 - 9)] * 16, {})
-    with pytest.raises(InvalidArguments, match=f"got {MAX_TOTAL + 1}"):
+    with pytest.raises(InvalidArguments, match=f"got {MAX_TOTAL_BYTES + 1}"):
         check_limits([*["x" * (2**16 - 9)] * 15, "x" * (2**16 - 8)], {})
