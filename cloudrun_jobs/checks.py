@@ -75,13 +75,9 @@ def check_reach_of_locks(app_configs: Sequence[AppConfig] | None, **kwargs: Any)
         return []  # check_locks or check_settings reports it.
     if backend.is_shared or environment in conf.INLINE_ENVIRONMENTS:
         return []
-    return [
-        Error(
-            f"The environment is {environment!r}, and {type(backend).__name__} keeps locks in one process.",
-            hint="Use cloudrun_jobs.locks.database.DatabaseLocks or cloudrun_jobs.locks.redis.RedisLocks.",
-            id="cloudrun_jobs.E021",
-        )
-    ]
+    message = f"The environment is {environment!r}, and {type(backend).__name__} keeps locks in one process."
+    hint = "Use cloudrun_jobs.locks.database.DatabaseLocks or cloudrun_jobs.locks.redis.RedisLocks."
+    return [Error(message, hint=hint, id="cloudrun_jobs.E021")]
 
 
 @register(Tags.database)
@@ -133,16 +129,12 @@ def check_deployment(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> 
     try:
         environment = conf.load().environment
     except InvalidSettings:
-        return []
+        return []  # check_settings reports it.
     if environment not in conf.INLINE_ENVIRONMENTS:
         return []
-    return [
-        Warning(
-            f"The environment is {environment!r}: delay() runs jobs in the process that calls it.",
-            hint="Set CLOUDRUN_JOBS['ENVIRONMENT'], or CLOUDRUN_JOBS_ENVIRONMENT in the environment.",
-            id="cloudrun_jobs.W004",
-        )
-    ]
+    message = f"The environment is {environment!r}: delay() runs jobs in the process that calls it."
+    hint = "Set CLOUDRUN_JOBS['ENVIRONMENT'], or the environment variable CLOUDRUN_JOBS_ENVIRONMENT."
+    return [Warning(message, hint=hint, id="cloudrun_jobs.W004")]
 
 
 def _error(error: CloudRunJobsError, check: str, level: type[Error | Warning] = Error) -> CheckMessage:
@@ -170,9 +162,10 @@ def _check_job(name: str, job: CloudRunJobs) -> Iterator[CheckMessage]:
     else:
         yield from _check_options(job, spec)
         yield from _check_starts(job, spec)
-    for attribute in vars(type(job)):
-        if not hasattr(CloudRunJobs, attribute) and attribute not in DECLARATIONS:
-            yield from _check_spelling(job, attribute)
+    for attribute in vars(type(job)).keys() - {*DECLARATIONS, *dir(CloudRunJobs)}:
+        if close := get_close_matches(attribute, DECLARATIONS, n=1, cutoff=0.8):
+            message = f"{name}: {attribute!r} is no declaration."
+            yield Warning(message, hint=f"Did you mean {close[0]!r}?", obj=type(job), id="cloudrun_jobs.W005")
 
 
 def _check_options(job: CloudRunJobs, spec: JobSpec) -> Iterator[CheckMessage]:
@@ -221,16 +214,6 @@ def _check_arguments(job: CloudRunJobs, what: str, check: Callable[[], object]) 
         yield Error(message, hint=hint, obj=type(job), id="cloudrun_jobs.E009")
     except Exception:  # noqa: BLE001  (the command's parser may query a database without tables)
         return
-
-
-def _check_spelling(job: CloudRunJobs, attribute: str) -> Iterator[CheckMessage]:
-    if close := get_close_matches(attribute, DECLARATIONS, n=1, cutoff=0.8):
-        yield Warning(
-            f"{job.command_name}: {attribute!r} is no declaration.",
-            hint=f"Did you mean {close[0]!r}?",
-            obj=type(job),
-            id="cloudrun_jobs.W005",
-        )
 
 
 def _check_names(commands: Iterable[str]) -> Iterator[CheckMessage]:

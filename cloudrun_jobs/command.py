@@ -285,7 +285,7 @@ def _reserved(name: str, where: str) -> DeclarationError:
     else:
         expected, check = "a name that CloudRunJobs does not use", "cloudrun_jobs.E016"
         hint = "Rename it, or implement run() in its place." if name == "execute" else "Rename it."
-    return DeclarationError(attribute=name, expected=expected, got=Verbatim(where), hint=hint, id=check)
+    return DeclarationError(name, expected, Verbatim(where), hint, check)
 
 
 def _run_problems(run: Callable[..., Any]) -> Iterator[DeclarationError]:
@@ -299,8 +299,7 @@ def _run_problems(run: Callable[..., Any]) -> Iterator[DeclarationError]:
     elif not _takes_options(run):
         expected, got = RUN, f"run{signature(run)}"
     if got:
-        got = Verbatim(got)
-        yield DeclarationError(attribute="run", expected=expected, got=got, hint=hint, id="cloudrun_jobs.E011")
+        yield DeclarationError("run", expected, Verbatim(got), hint, id="cloudrun_jobs.E011")
 
 
 def _takes_options(function: Callable[..., Any]) -> bool:

@@ -10,7 +10,7 @@ import logging
 import sys
 from collections.abc import Sequence
 from functools import cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from django.dispatch import receiver
 
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from cloudrun_jobs.operations import Operation
 
 UID = "cloudrun_jobs.logs"
+Task: TypeAlias = CloudRunTask | None
 
 logger = logging.getLogger("cloudrun_jobs")
 
@@ -43,20 +44,13 @@ def log_job_delayed(sender: type, spec: JobSpec, run: JobRun, operation: Operati
 
 
 @receiver(signals.job_started, dispatch_uid=UID)
-def log_job_started(sender: type, spec: JobSpec, task: CloudRunTask | None, **kwargs: Any) -> None:
+def log_job_started(sender: type, spec: JobSpec, task: Task, **kwargs: Any) -> None:
     logger.info("Job %s started%s", spec.name, _attempt(task), extra=_extra("job_started", spec, task))
 
 
 @receiver(signals.job_progressed, dispatch_uid=UID)
 def log_job_progressed(
-    sender: type,
-    spec: JobSpec,
-    run: JobRun,
-    task: CloudRunTask | None,
-    done: int,
-    total: int | None,
-    text: str,
-    **kwargs: Any,
+    sender: type, spec: JobSpec, run: JobRun, task: Task, done: int, total: int | None, text: str, **kwargs: Any
 ) -> None:
     progress = {"run_id": str(run.pk), "done": done, "total": total, "text": text}
     extra = _extra("job_progressed", spec, task) | progress
@@ -80,12 +74,7 @@ def _json_formatter() -> logging.Formatter:
 
 @receiver(signals.job_finished, dispatch_uid=UID)
 def log_job_finished(
-    sender: type,
-    spec: JobSpec,
-    task: CloudRunTask | None,
-    seconds: float,
-    error: BaseException | None,
-    **kwargs: Any,
+    sender: type, spec: JobSpec, task: Task, seconds: float, error: BaseException | None, **kwargs: Any
 ) -> None:
     extra = _extra("job_finished", spec, task) | {"seconds": round(seconds, 3)}
     if error is None:
@@ -103,16 +92,14 @@ def log_job_waiting(sender: type, spec: JobSpec, lock: str, holders: Sequence[Ho
 
 @receiver(signals.job_skipped, dispatch_uid=UID)
 def log_job_skipped(
-    sender: type, spec: JobSpec, task: CloudRunTask | None, lock: str, holders: Sequence[Holder], **kwargs: Any
+    sender: type, spec: JobSpec, task: Task, lock: str, holders: Sequence[Holder], **kwargs: Any
 ) -> None:
     extra = _extra("job_skipped", spec, task) | {"lock": lock}
     logger.warning("Job %s was skipped: the lock %s is held by %s", spec.name, lock, _names(holders), extra=extra)
 
 
 @receiver(signals.execution_superseded, dispatch_uid=UID)
-def log_execution_superseded(
-    sender: type, spec: JobSpec, run: JobRun, task: CloudRunTask | None, **kwargs: Any
-) -> None:
+def log_execution_superseded(sender: type, spec: JobSpec, run: JobRun, task: Task, **kwargs: Any) -> None:
     by = f" in execution {run.execution}" if run.execution else ""
     extra = _extra("execution_superseded", spec, task)
     logger.warning("Job %s is superseded: its run %s is %s%s", spec.name, run.pk, run.status, by, extra=extra)
@@ -147,9 +134,7 @@ def log_run_reconciled(sender: type, run: JobRun, **kwargs: Any) -> None:
 
 
 @receiver(signals.lock_bypassed, dispatch_uid=UID)
-def log_lock_bypassed(
-    sender: type, spec: JobSpec, task: CloudRunTask | None, lock: str, error: Exception, **kwargs: Any
-) -> None:
+def log_lock_bypassed(sender: type, spec: JobSpec, task: Task, lock: str, error: Exception, **kwargs: Any) -> None:
     extra = _extra("lock_bypassed", spec, task) | {"lock": lock}
     logger.error("Job %s runs without its lock %s: %s", spec.name, lock, error, extra=extra)
 
@@ -170,7 +155,7 @@ def _names(holders: Sequence[Holder]) -> str:
     return "; ".join(map(str, holders)) or "another holder"
 
 
-def _attempt(task: CloudRunTask | None) -> str:
+def _attempt(task: Task) -> str:
     """Name the attempt where there can be several."""
     return f" (task {task.index} of {task.count}, attempt {task.attempt})" if task else ""
 
@@ -179,7 +164,7 @@ def _run_extra(action: str, run: JobRun) -> dict[str, Any]:
     return {"action": action, "job": run.job, "run_id": str(run.pk), "execution": run.execution}
 
 
-def _extra(action: str, spec: JobSpec, task: CloudRunTask | None) -> dict[str, Any]:
+def _extra(action: str, spec: JobSpec, task: Task) -> dict[str, Any]:
     extra: dict[str, Any] = {"action": action, "job": spec.name}
     if task:
         extra |= {"run_id": task.run_id, "execution": task.execution}

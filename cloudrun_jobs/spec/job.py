@@ -147,9 +147,7 @@ def _full_name(command: str, environment: str) -> str:
 
 def _seconds(value: object) -> object:
     # Beyond a year nothing is valid, and far beyond it timedelta itself overflows.
-    if isinstance(value, int) and is_whole_number(value) and abs(value) < 10**8:
-        return timedelta(seconds=value)
-    return value
+    return timedelta(seconds=value) if is_whole_number(value) and abs(value) < 10**8 else value
 
 
 def _text(value: object) -> object:

@@ -25,16 +25,14 @@ MEMORY_UNITS = {
 def check_resources(cpu: object, memory: object) -> Iterator[DeclarationError]:
     cpus, mebibytes = _cpus(cpu), _mebibytes(memory)
     if cpus is None:
-        expected = "0.08 to 1, 2, 4, 6 or 8 CPUs such as 2 or '500m'"
-        yield DeclarationError(attribute="cpu", expected=expected, got=cpu)
+        yield DeclarationError("cpu", "0.08 to 1, 2, 4, 6 or 8 CPUs such as 2 or '500m'", cpu)
     if mebibytes is None:
-        yield DeclarationError(attribute="memory", expected="an amount such as '512Mi' or '2Gi'", got=memory)
+        yield DeclarationError("memory", "an amount such as '512Mi' or '2Gi'", memory)
     if cpus is not None and mebibytes is not None:
         low, high = next((low, high) for max_cpus, low, high in MEMORY_FOR_CPU if cpus <= max_cpus)
         low = low if cpus >= 1 else MIN_MEMORY_BELOW_ONE_CPU
         if not low <= mebibytes <= high:
-            expected = f"{low}Mi to {high}Mi with {cpu} CPU"
-            yield DeclarationError(attribute="memory", expected=expected, got=memory)
+            yield DeclarationError("memory", f"{low}Mi to {high}Mi with {cpu} CPU", memory)
 
 
 def _cpus(text: object) -> Decimal | None:

@@ -12,7 +12,7 @@ from zoneinfo import ZoneInfo, available_timezones
 
 from cloudrun_jobs.exceptions import DeclarationError, InvalidSchedule, Verbatim
 from cloudrun_jobs.spec.frozen import Frozen
-from cloudrun_jobs.spec.type_checks import is_options, is_whole_number
+from cloudrun_jobs.spec.type_checks import is_duration, is_options, is_text, is_whole_number
 from cloudrun_jobs.suggestions import closest, did_you_mean
 
 if TYPE_CHECKING:
@@ -79,13 +79,19 @@ def check_schedules(spec: JobSpec) -> Iterator[DeclarationError]:
         return
     for number, schedule in enumerate(spec.schedule):
         yield from _check_schedule(f"schedule[{number}]", schedule)
-    yield from _check_names(spec.schedule)
+    names = Counter(
+        str(item.name if isinstance(item, Schedule) and item.name else number)
+        for number, item in enumerate(spec.schedule, start=1)
+    )
+    if duplicates := [name for name, count in names.items() if count > 1]:
+        got = Verbatim(f"{duplicates[0]!r} more than once")
+        yield DeclarationError("schedule", "a different name for each Schedule", got)
 
 
 def _check_schedule(attribute: str, declared: object) -> Iterator[DeclarationError]:
     if not isinstance(declared, str | Schedule):
-        expected, check = "None, a Cloud Scheduler expression, or a list of Schedule(...)", "cloudrun_jobs.E004"
-        yield DeclarationError(attribute=attribute, expected=expected, got=declared, id=check)
+        expected = "None, a Cloud Scheduler expression, or a list of Schedule(...)"
+        yield DeclarationError(attribute, expected, declared, id="cloudrun_jobs.E004")
         return
     schedule = Schedule.of(declared)
     yield from _check_cron(attribute, schedule.cron)
@@ -93,37 +99,24 @@ def _check_schedule(attribute: str, declared: object) -> Iterator[DeclarationErr
         yield from _check_zone(f"{attribute}.time_zone", schedule.time_zone)
     if not is_options(schedule.args):
         expected = "a dictionary of options, as delay() takes them by name"
-        yield DeclarationError(attribute=f"{attribute}.args", expected=expected, got=schedule.args)
-    name = schedule.name
-    if name is not None and not (isinstance(name, str) and re.fullmatch(NAME, name)):
+        yield DeclarationError(f"{attribute}.args", expected, schedule.args)
+    if schedule.name is not None and not is_text(schedule.name, NAME):
         expected = "letters, digits, hyphens and underscores, not beginning with 'reserved'"
-        yield DeclarationError(attribute=f"{attribute}.name", expected=expected, got=name)
+        yield DeclarationError(f"{attribute}.name", expected, schedule.name)
 
 
 def _check_cron(attribute: str, expression: object) -> Iterator[DeclarationError]:
     from cloudrun_jobs.cron import validate  # A job without a schedule does not need it.
 
     hint = ""
-    if isinstance(expression, str):
-        try:
+    try:
+        if isinstance(expression, str):
             validate(expression)
-        except InvalidSchedule as error:
-            hint = str(error)
-        else:
             return
-    expected, check = "None or a Cloud Scheduler expression", "cloudrun_jobs.E004"
-    yield DeclarationError(attribute=attribute, expected=expected, got=expression, hint=hint, id=check)
-
-
-def _check_names(declared: tuple[object, ...]) -> Iterator[DeclarationError]:
-    schedules = [item if isinstance(item, Schedule) else None for item in declared]
-    names = Counter(
-        str(schedule.name if schedule and schedule.name else number)
-        for number, schedule in enumerate(schedules, start=1)
-    )
-    if duplicates := [name for name, count in names.items() if count > 1]:
-        got = Verbatim(f"{duplicates[0]!r} more than once")
-        yield DeclarationError(attribute="schedule", expected="a different name for each Schedule", got=got)
+    except InvalidSchedule as error:
+        hint = str(error)
+    expected = "None or a Cloud Scheduler expression"
+    yield DeclarationError(attribute, expected, expression, hint, id="cloudrun_jobs.E004")
 
 
 def check_time_zone(spec: JobSpec) -> Iterator[DeclarationError]:
@@ -132,9 +125,9 @@ def check_time_zone(spec: JobSpec) -> Iterator[DeclarationError]:
 
 def _check_zone(attribute: str, name: object) -> Iterator[DeclarationError]:
     if not _is_time_zone(name):
-        expected, check = "a time zone of the tz database such as 'Asia/Tokyo'", "cloudrun_jobs.E005"
         hint = closest(name, available_timezones()) if isinstance(name, str) else ""
-        yield DeclarationError(attribute=attribute, expected=expected, got=name, hint=hint, id=check)
+        expected = "a time zone of the tz database such as 'Asia/Tokyo'"
+        yield DeclarationError(attribute, expected, name, hint, id="cloudrun_jobs.E005")
 
 
 def _is_time_zone(name: object) -> bool:
@@ -148,34 +141,31 @@ def _is_time_zone(name: object) -> bool:
 
 
 def check_delivery(spec: JobSpec) -> Iterator[DeclarationError]:
-    if spec.target not in TARGETS:
-        hint = closest(spec.target, TARGETS) if isinstance(spec.target, str) else ""
-        yield DeclarationError(attribute="target", expected="'job' or 'service'", got=spec.target, hint=hint)
-    deadline, low, high = spec.attempt_deadline, MIN_ATTEMPT_DEADLINE, MAX_ATTEMPT_DEADLINE
-    if deadline is not None and not (isinstance(deadline, timedelta) and low <= deadline <= high):
-        yield DeclarationError(attribute="attempt_deadline", expected="None or 15 to 1800 seconds", got=deadline)
-    if spec.retry_config is not None:
-        yield from _check_retries(spec.retry_config)
+    target, deadline, config = spec.target, spec.attempt_deadline, spec.retry_config
+    if target not in TARGETS:
+        hint = closest(target, TARGETS) if isinstance(target, str) else ""
+        yield DeclarationError("target", "'job' or 'service'", target, hint)
+    if deadline is not None and not is_duration(deadline, MIN_ATTEMPT_DEADLINE, MAX_ATTEMPT_DEADLINE):
+        yield DeclarationError("attempt_deadline", "None or 15 to 1800 seconds", deadline)
+    if isinstance(config, Mapping):
+        for key, value in config.items():
+            yield from _check_retry_field(key, value)
+    elif config is not None:
+        yield DeclarationError("retry_config", "None or a dictionary", config)
 
 
-def _check_retries(config: object) -> Iterator[DeclarationError]:
-    if not isinstance(config, Mapping):
-        yield DeclarationError(attribute="retry_config", expected="None or a dictionary", got=config)
-        return
-    for key, value in config.items():
-        where = f"retry_config[{key!r}]"
-        if key not in RETRY_FIELDS:
-            hint = did_you_mean(str(key), RETRY_FIELDS)
-            yield DeclarationError(attribute="retry_config", expected="a known key", got=key, hint=hint)
-        elif key in RETRY_DURATIONS:
-            if not _is_duration(value):
-                yield DeclarationError(attribute=where, expected="seconds, or a timedelta", got=value)
-        elif not (is_whole_number(value) and 0 <= value <= MAX_RETRY_COUNTS[key]):
-            expected = f"a whole number from 0 to {MAX_RETRY_COUNTS[key]}"
-            yield DeclarationError(attribute=where, expected=expected, got=value)
+def _check_retry_field(key: Any, value: object) -> Iterator[DeclarationError]:
+    where = f"retry_config[{key!r}]"
+    if key not in RETRY_FIELDS:
+        yield DeclarationError("retry_config", "a known key", key, did_you_mean(str(key), RETRY_FIELDS))
+    elif key in RETRY_DURATIONS:
+        if not _is_retry_duration(value):
+            yield DeclarationError(where, "seconds, or a timedelta", value)
+    elif not (is_whole_number(value) and 0 <= value <= MAX_RETRY_COUNTS[key]):
+        yield DeclarationError(where, f"a whole number from 0 to {MAX_RETRY_COUNTS[key]}", value)
 
 
-def _is_duration(value: object) -> bool:
+def _is_retry_duration(value: object) -> bool:
     if isinstance(value, timedelta):
-        return timedelta(0) <= value <= MAX_RETRY_DURATION
-    return isinstance(value, int) and is_whole_number(value) and 0 <= value <= MAX_RETRY_DURATION.total_seconds()
+        return is_duration(value, timedelta(0), MAX_RETRY_DURATION)
+    return is_whole_number(value) and 0 <= value <= MAX_RETRY_DURATION.total_seconds()
