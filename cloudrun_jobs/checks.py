@@ -162,7 +162,7 @@ def _check_job(name: str, job: CloudRunJobs) -> Iterator[CheckMessage]:
     else:
         yield from _check_options(job, spec)
         yield from _check_starts(job, spec)
-    for attribute in vars(type(job)).keys() - {*DECLARATIONS, *dir(CloudRunJobs)}:
+    for attribute in sorted(vars(type(job)).keys() - {*DECLARATIONS, *dir(CloudRunJobs)}):
         if close := get_close_matches(attribute, DECLARATIONS, n=1, cutoff=0.8):
             message = f"{name}: {attribute!r} is no declaration."
             yield Warning(message, hint=f"Did you mean {close[0]!r}?", obj=type(job), id="cloudrun_jobs.W005")

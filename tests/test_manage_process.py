@@ -19,6 +19,9 @@ from tests.jobs.management.commands import echo
 MANAGE = Path(__file__).with_name("manage.py")
 pytestmark = pytest.mark.usefixtures("process_database")
 
+# Modules that a container does not need to run a job.
+NOT_FOR_A_RUN = {"argv", "checks", "command_line", "cron", "deploy", "enqueue", "registry", "spec.reservation"}
+
 CONTAINER = {
     "CLOUD_RUN_JOB": "echo-production",
     "CLOUD_RUN_EXECUTION": "echo-production-x7k2p",
@@ -127,7 +130,8 @@ def test_a_job_starts_without_google_grpc_or_redis(environment: str) -> None:
     modules = done.stdout.split()
     assert "cloudrun_jobs.command" in modules
     assert [name for name in modules if name.partition(".")[0] in {"google", "grpc", "redis", "croniter"}] == []
-    assert not {"cloudrun_jobs.checks", "cloudrun_jobs.registry"} & set(modules)
+    assert not {f"cloudrun_jobs.{name}" for name in NOT_FOR_A_RUN} & set(modules)
+    assert "pythonjsonlogger" not in modules
 
 
 @pytest.mark.parametrize("start_method", multiprocessing.get_all_start_methods())
