@@ -1,4 +1,4 @@
-"""Log the signals of the package, as receivers: no other module words a log line.
+"""Log the signals of the package, in receivers: no other module logs.
 
 The logger is `cloudrun_jobs`. `record.action` is the signal's name. A job's arguments are not logged: they may be
 personal data.

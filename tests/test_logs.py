@@ -1,4 +1,4 @@
-"""The log: a sentence for people, a verb for machines, and no arguments."""
+"""Log lines: a message, an action, and no arguments."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from cloudrun_jobs import logs, signals
 from tests.jobs.management.commands import echo, outcome
 
 
-def test_a_run_is_logged_with_stable_verbs(caplog: pytest.LogCaptureFixture) -> None:
-    """Each record has its action beside its sentence."""
+def test_action_is_the_signals_name(caplog: pytest.LogCaptureFixture) -> None:
+    """Each record has its action beside its message."""
     with caplog.at_level(logging.INFO, "cloudrun_jobs"):
         echo.Command().delay()
 
@@ -23,8 +23,8 @@ def test_a_run_is_logged_with_stable_verbs(caplog: pytest.LogCaptureFixture) -> 
     assert caplog.records[2].getMessage() == "Job echo-test ran in this process"
 
 
-def test_a_failure_is_an_error(caplog: pytest.LogCaptureFixture) -> None:
-    """A job that raised is logged at ERROR, with the class of what it raised."""
+def test_failure_is_logged_as_error(caplog: pytest.LogCaptureFixture) -> None:
+    """A job that raised is logged at ERROR, with the class of the exception."""
     with caplog.at_level(logging.INFO, "cloudrun_jobs"), pytest.raises(ZeroDivisionError):
         outcome.Command().delay("error")
 
@@ -33,10 +33,10 @@ def test_a_failure_is_an_error(caplog: pytest.LogCaptureFixture) -> None:
     assert "failed after 0.0s with ZeroDivisionError" in record.getMessage()
 
 
-def test_the_attempt_is_named_in_a_container(
+def test_attempt_is_named_in_a_container(
     caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Lines of several tasks and retries can be told apart."""
+    """The lines of tasks and retries are distinguishable."""
     monkeypatch.setenv("CLOUD_RUN_EXECUTION", "echo-production-x7k2p")
     monkeypatch.setenv("CLOUD_RUN_TASK_INDEX", "2")
     monkeypatch.setenv("CLOUD_RUN_TASK_COUNT", "3")

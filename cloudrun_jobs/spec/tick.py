@@ -17,7 +17,7 @@ SEPARATOR = "|"  # Neither in names of Scheduler jobs, nor in expressions, nor i
 
 
 class ScheduleTick(NamedTuple):
-    """A schedule, as a container is told which one started it."""
+    """The schedule that started an execution, in the environment of its container."""
 
     scheduler_job: str
     cron: str
