@@ -79,9 +79,9 @@ class Operation(ABC):
     def done(self, retry: Any = None) -> bool:
         """Return True if the execution has ended; one request."""
 
-    @abstractmethod
     def running(self) -> bool:
         """Return True if the execution has not ended; one request."""
+        return not self.done()
 
     @abstractmethod
     def result(self, timeout: float | None = None, retry: Any = None, polling: Any = None) -> Any:
@@ -191,9 +191,6 @@ class MockOperation(Operation):
 
     def done(self, retry: Any = None) -> bool:
         return self._future.done()
-
-    def running(self) -> bool:
-        return not self.done()
 
     def result(self, timeout: float | None = None, retry: Any = None, polling: Any = None) -> Any:
         return self._future.result(timeout)
