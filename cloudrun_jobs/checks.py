@@ -39,6 +39,7 @@ def check_settings(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> li
     ]
     try:
         check_declarations("DEFAULTS", conf.load().defaults)
+        check_declarations("RECONCILE", conf.load().reconcile)
         return [*warnings, *backends.current().check()]
     except InvalidSettings as error:
         return [*warnings, _error(error, "cloudrun_jobs.E001")]

@@ -332,9 +332,10 @@ def test_django_options_in_lock_args_are_reported(monkeypatch: pytest.MonkeyPatc
     assert "got 'verbosity'" in run_checks()["cloudrun_jobs.E006"].msg
 
 
-def test_misspelt_default_is_reported(settings: Settings) -> None:
+@pytest.mark.parametrize("key", ["DEFAULTS", "RECONCILE"])
+def test_misspelt_declaration_in_the_settings_is_reported(settings: Settings, key: str) -> None:
     """The check reports it before a job uses it."""
-    settings.CLOUDRUN_JOBS = {"ENVIRONMENT": "test", "DEFAULTS": {"max_retry": 1}}
+    settings.CLOUDRUN_JOBS = {"ENVIRONMENT": "test", key: {"max_retry": 1}}
 
     assert [(message.id, message.hint) for message in check_settings(None)] == [
         ("cloudrun_jobs.E001", "Did you mean 'max_retries'?")

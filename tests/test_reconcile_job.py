@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from pytest_django import Settings
 
-from cloudrun_jobs.exceptions import InvalidSettings
+from cloudrun_jobs.exceptions import InvalidJob, InvalidSettings
 from cloudrun_jobs.management.commands.reconcile_cloudrun_runs import Command
 from cloudrun_jobs.models import JobRun, Status
 from cloudrun_jobs.registry import find_jobs
@@ -31,6 +31,14 @@ def test_unknown_declaration_is_refused(settings: Settings) -> None:
     settings.CLOUDRUN_JOBS = {"ENVIRONMENT": "test", "RECONCILE": {"shedule": "*/5 * * * *"}}
 
     with pytest.raises(InvalidSettings, match=r"RECONCILE.*shedule.*Did you mean 'schedule'"):
+        Command().spec  # noqa: B018
+
+
+def test_invalid_declaration_is_reported_with_its_setting(settings: Settings) -> None:
+    """The hint names RECONCILE."""
+    settings.CLOUDRUN_JOBS = {"ENVIRONMENT": "test", "RECONCILE": {"tasks": 0}}
+
+    with pytest.raises(InvalidJob, match=r"tasks: .*It is from CLOUDRUN_JOBS\['RECONCILE'\]\."):
         Command().spec  # noqa: B018
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_left
-from datetime import UTC, datetime, time, timedelta
+from datetime import UTC, datetime, time, timedelta, tzinfo
 from functools import lru_cache
 from itertools import pairwise
 from zoneinfo import ZoneInfo
@@ -33,18 +33,18 @@ def _changes(zone: ZoneInfo, after: datetime) -> tuple[tuple[datetime, datetime,
     """Return the DST changes of a year, each with the span of local time that it skips or repeats."""
     days = [after + timedelta(days=number) for number in range(367)]
     return tuple(
-        _change(zone, day) for day, next_day in pairwise(days) if _offset(day, zone) != _offset(next_day, zone)
+        _change(zone, day) for day, next_day in pairwise(days) if offset(day, zone) != offset(next_day, zone)
     )
 
 
 def _change(zone: ZoneInfo, day: datetime) -> tuple[datetime, datetime, datetime]:
-    before = _offset(day, zone)
+    before = offset(day, zone)
     minutes = range(24 * 60 + 1)
-    first = bisect_left(minutes, True, key=lambda minute: _offset(day + timedelta(minutes=minute), zone) != before)
+    first = bisect_left(minutes, True, key=lambda minute: offset(day + timedelta(minutes=minute), zone) != before)
     at = day + timedelta(minutes=first)
-    after, local = _offset(at, zone), at.replace(tzinfo=None)
+    after, local = offset(at, zone), at.replace(tzinfo=None)
     return at, local + min(before, after), local + max(before, after)
 
 
-def _offset(moment: datetime, zone: ZoneInfo) -> timedelta:
+def offset(moment: datetime, zone: tzinfo | None) -> timedelta:
     return moment.astimezone(zone).utcoffset() or timedelta()

@@ -13,6 +13,7 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 from cloudrun_jobs.cron.dialect import FIELDS, is_english, is_hourly, validate
+from cloudrun_jobs.cron.dst import offset
 
 
 def next_time(expression: str, time_zone: str, after: datetime) -> datetime | None:
@@ -69,9 +70,8 @@ def _beside(local: datetime, direction: str) -> datetime:
 
 def _change_near(local: datetime) -> timedelta:
     """Return by how much the UTC offset changes within a day of the time."""
-    day = timedelta(days=1)
-    earlier, later = ((local.astimezone(UTC) + step).astimezone(local.tzinfo) for step in (-day, day))
-    return abs((later.utcoffset() or timedelta()) - (earlier.utcoffset() or timedelta()))
+    now, day = local.astimezone(UTC), timedelta(days=1)
+    return abs(offset(now + day, local.tzinfo) - offset(now - day, local.tzinfo))
 
 
 def _to_utc(local: datetime, *, in_gap: bool) -> datetime | None:
