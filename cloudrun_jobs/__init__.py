@@ -7,18 +7,29 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from cloudrun_jobs.command import CloudRunJobs
-    from cloudrun_jobs.exceptions import CloudRunJobsError, InvalidArguments, JobCancelled, JobFailed
+    from cloudrun_jobs.exceptions import (
+        CloudRunJobsError,
+        InvalidArguments,
+        JobCancelled,
+        JobFailed,
+        JobInterrupted,
+        LeaseLost,
+    )
+    from cloudrun_jobs.locks import LockManager
     from cloudrun_jobs.operations import MockOperation, Operation
     from cloudrun_jobs.runs.requester import requested_by
     from cloudrun_jobs.spec import Schedule
 
-# Imported when first asked for: INSTALLED_APPS imports this package before settings and models are ready.
-_HOMES = {
+# Imported on first access: INSTALLED_APPS imports this package before settings and models are ready.
+_MODULES = {
     "CloudRunJobs": "command",
     "CloudRunJobsError": "exceptions",
     "InvalidArguments": "exceptions",
     "JobCancelled": "exceptions",
     "JobFailed": "exceptions",
+    "JobInterrupted": "exceptions",
+    "LeaseLost": "exceptions",
+    "LockManager": "locks",
     "MockOperation": "operations",
     "Operation": "operations",
     "Schedule": "spec",
@@ -31,6 +42,9 @@ __all__ = [
     "InvalidArguments",
     "JobCancelled",
     "JobFailed",
+    "JobInterrupted",
+    "LeaseLost",
+    "LockManager",
     "MockOperation",
     "Operation",
     "Schedule",
@@ -39,20 +53,20 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
+    if name not in _MODULES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     _check_installed()
-    return getattr(import_module(f".{_HOMES[name]}", __name__), name)
+    return getattr(import_module(f".{_MODULES[name]}", __name__), name)
 
 
 def _check_installed() -> None:
-    """Say it before Django does, of a model that nobody here has heard of."""
+    """Raise before Django does with a confusing message about an unknown model."""
     from django.apps import apps
 
     if apps.apps_ready and not apps.is_installed(__name__):
         from cloudrun_jobs.exceptions import InvalidSettings
 
-        hint = f"Add it, and run `manage.py migrate {__name__}`."
+        hint = f"Add it and run `manage.py migrate {__name__}`."
         raise InvalidSettings(f"{__name__!r} is not in INSTALLED_APPS.", hint=hint)
 
 

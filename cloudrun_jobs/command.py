@@ -21,14 +21,14 @@ if TYPE_CHECKING:
     from cloudrun_jobs.operations import Operation
     from cloudrun_jobs.spec.reservation import At
 
-# Everything that runs or submits a job is imported when it is used: this module is imported before the app registry
-# is ready, by the children of `multiprocessing` for one, so neither it nor its imports may load models.
+# A child of `multiprocessing` imports this module without `django.setup()`, so nothing it imports may load models:
+# what runs or submits a job is imported when it is used.
 
 
 class CloudRunJobs(BaseCommand):
     """A management command that is a Cloud Run job.
 
-    Declare what the job is with the attributes below, implement `run()`, and call the job with `delay()`:
+    Declare the job with the attributes below, implement `run()`, and start executions with `delay()`:
 
         class Command(CloudRunJobs):
             schedule = "0 */12 * * *"
@@ -37,100 +37,112 @@ class CloudRunJobs(BaseCommand):
             def run(self, *args, **options):
                 return {"refreshed": 3}
 
-    An attribute that is not declared takes its value from `CLOUDRUN_JOBS["DEFAULTS"]`, or the one named here.
+    An attribute that is not declared gets its value from `CLOUDRUN_JOBS["DEFAULTS"]`, or the default named here.
     """
 
-    # When it runs by itself, in Cloud Scheduler's dialect: "0 9 * * 1-5", "every 5 minutes"; or a list of
-    # `Schedule(...)`, each with arguments and a time zone of its own. Default: never.
+    #: When Cloud Scheduler starts the job, in its own cron dialect: "0 9 * * 1-5", "every 5 minutes"; or a list of
+    #: `Schedule(...)`, each with its own arguments and time zone. Default: None, never.
     schedule: ClassVar[str | Schedule | Sequence[str | Schedule] | None]
 
-    # The time zone of `schedule`. Default: settings.TIME_ZONE.
+    #: The time zone of `schedule`. Default: settings.TIME_ZONE.
     time_zone: ClassVar[str]
 
-    # What a schedule starts: an execution of the job, "job", or the command inside the web service at
-    # OPTIONS["service_url"], "service". This version makes the entry; the service's side is yet to come.
+    #: What a schedule starts: "job", an execution, or "service", the command inside the web service at
+    #: OPTIONS["service_url"]. This version creates the Scheduler job only; the service's endpoint is to come.
     target: ClassVar[str]
 
-    # How often and for how long Cloud Scheduler tries again to deliver, as {"retry_count": 3}, by the names of its
-    # RetryConfig, durations in seconds or as timedelta; and how long it waits for an answer. Default: its own.
+    #: How Cloud Scheduler retries a failed delivery, by the field names of its RetryConfig: {"retry_count": 3}.
+    #: Durations are seconds or a timedelta. Default: Cloud Scheduler's own.
     retry_config: ClassVar[Mapping[str, int | timedelta] | None]
+
+    #: How long Cloud Scheduler waits for the response to a delivery, in seconds or a timedelta. Default: its own.
     attempt_deadline: ClassVar[int | timedelta | None]
 
-    # Executions of this job that may run at once; None: any number. Not what Cloud Run calls parallelism,
-    # which is `task_parallelism` here. Default: 1.
+    #: Executions of this job that may run at once; Cloud Run uses the word for tasks at once inside one execution,
+    #: which is `task_parallelism` here. None: no limit. Default: 1.
     parallelism: ClassVar[int | None]
 
-    # How long one attempt of one task may take, in seconds or as a timedelta. Default: 600.
+    #: How long one attempt of one task may take, in seconds or as a timedelta. Default: 600.
     timeout: ClassVar[int | timedelta]
 
-    # How often Cloud Run tries a failed task again, 0 to 10. Default: 0 (Cloud Run's own is 3).
+    #: How often Cloud Run retries a failed task, 0 to 10. Default: 0 (Cloud Run's own is 3).
     max_retries: ClassVar[int]
 
-    # Containers per execution, each with its own CLOUD_RUN_TASK_INDEX. Default: 1.
+    #: Containers per execution, each with its own CLOUD_RUN_TASK_INDEX. Default: 1.
     tasks: ClassVar[int]
 
-    # Tasks of one execution that run at once: what Cloud Run calls parallelism. Default: None, as many as can.
+    #: Tasks at once inside one execution: what Cloud Run calls parallelism, unlike `parallelism` here.
+    #: Default: None, as many as possible.
     task_parallelism: ClassVar[int | None]
 
-    # What a run does while the same run, the job with the same options, is under way: "skip" ends at once with
-    # status 0, "wait" waits, "fail" raises, "allow" runs beside it. Default: "skip".
+    #: What a run does while the same run, the job with the same options, is in progress: "skip" exits with
+    #: status 0, "wait" waits, "fail" raises, "allow" runs beside it. Default: "skip".
     overlap: ClassVar[str]
 
-    # The options that make two runs the same; see also `get_lock_key()`. Default: None, all of them.
+    #: The options that make two runs the same; see also `get_lock_key()`. Default: None, all of them.
     lock_args: ClassVar[Sequence[str] | None]
 
-    # How long a run waits for a lock, in seconds or as a timedelta; the wait is part of its `timeout`. Then it
-    # ends with status 75, which Cloud Run counts as a failure to retry. Default: 600.
+    #: How long a run waits for a lock, in seconds or as a timedelta; the wait counts towards `timeout`. Then it
+    #: exits with status 75, which Cloud Run counts as a failure to retry. Default: 600.
     lock_timeout: ClassVar[float | timedelta]
 
-    # Whether an execution holds the locks until all of its tasks are done, "execution", or each task takes locks
-    # that only the same task of another execution wants, "task". Default: "execution".
+    #: What holds the locks: "execution", until all of its tasks are done; or "task", each task on its own, which
+    #: excludes only the same task of another execution. Default: "execution".
     lock_scope: ClassVar[str]
 
-    # What a run does when the server that keeps the locks is away for half a minute: "fail" ends with status 75,
-    # "run" logs an error and runs without them, for work that may be done twice. Default: "fail".
+    #: What a run does if the lock server is unavailable for 30 seconds: "fail" exits with status 75, "run" logs an
+    #: error and runs without the locks, for work that may be done twice. Default: "fail".
     on_lock_error: ClassVar[str]
 
-    # What renews the locks meanwhile: a "thread", or a "process" of its own for code that keeps Python's threads
-    # from running for a minute, as a regular expression or a big sort can. Default: "thread".
-    heartbeat: ClassVar[str]
+    #: How long the locks are held without a renewal: 120 to 3600 seconds, or a timedelta. A thread renews them six
+    #: times in that time, and cannot while code holds the GIL: a job that does so for minutes, as a regular
+    #: expression or a big sort can, declares a longer lease. A retry of the same task takes over at once, whatever
+    #: the lease; only other executions wait for it, after a final failure. Default: None, the backend's lease.
+    lock_lease: ClassVar[float | timedelta | None]
 
-    # CPUs and memory of a task: "2" or "500m", "512Mi" or "2Gi". Default: "1" and "512Mi".
+    #: CPUs of a task: 2, "2" or "500m". Default: "1".
     cpu: ClassVar[str | float]
+
+    #: Memory of a task: "512Mi" or "2Gi". Default: "512Mi".
     memory: ClassVar[str]
 
-    # The e-mail address of the service account it runs as. Default: the project's.
+    #: The e-mail address of the service account that the job runs as. Default: the project's.
     service_account: ClassVar[str | None]
 
-    # The container: its image, and what stands before the command's name in it. Defaults: that of
-    # `sync_cloudrun_jobs --image`, and ["python", "manage.py"].
+    #: The container image. Default: that of `sync_cloudrun_jobs --image`.
     image: ClassVar[str | None]
+
+    #: What precedes the command's name in the container. Default: ["python", "manage.py"].
     entrypoint: ClassVar[Sequence[str]]
 
-    # The options of an execution that is given none, such as one started at the console. Default: none.
+    #: The options of an execution that is started without any, such as from the console. Default: none.
     args: ClassVar[Mapping[str, Any]]
 
-    # What it is connected to: {"network": "default", "subnetwork": "jobs", "egress": "all-traffic"} or
-    # {"connector": ...}; Cloud SQL instances as ["project:region:instance"], mounted in /cloudsql. Default: none.
+    #: The network: {"network": "default", "subnetwork": "jobs", "egress": "all-traffic"} or {"connector": ...}.
+    #: Default: None.
     vpc: ClassVar[Mapping[str, Any] | None]
+
+    #: Cloud SQL instances, mounted in /cloudsql: ["project:region:instance"]. Default: none.
     cloud_sql: ClassVar[Sequence[str]]
 
-    # Labels of the Cloud Run Job. Default: none.
+    #: Labels of the Cloud Run Job. Default: none.
     labels: ClassVar[Mapping[str, str]]
 
-    # Variables of its environment: plain ones, and ones filled from Secret Manager, as
-    # {"API_KEY": "partner-api-key"} or, with a version, {"API_KEY": "partner-api-key:3"}. Default: none.
+    #: Environment variables of the container. Default: none.
     env_vars: ClassVar[Mapping[str, str]]
+
+    #: Environment variables filled from Secret Manager: {"API_KEY": "partner-api-key"}, or with a version,
+    #: {"API_KEY": "partner-api-key:3"}. Default: none.
     secrets: ClassVar[Mapping[str, str]]
 
     def run(self, *args: Any, **options: Any) -> Any:
-        """Do the work. Return None or something JSON can say; Django's encoder takes dates, decimals, UUIDs."""
+        """Do the work. Return None or a value that Django's JSON encoder takes: dates, decimals and UUIDs too."""
         raise NotImplementedError(f"{type(self).__module__}.Command has no run().")
 
     def get_lock_key(self, **options: Any) -> Any:
-        """Return what makes two runs of this job the same, as something JSON can say.
+        """Return what makes two runs of this job the same, as a JSON value.
 
-        `options` are the job's own, parsed, without Django's. Here: those that `lock_args` names, or all.
+        `options` are the job's own, parsed, without Django's. By default those that `lock_args` names, or all.
         """
         from cloudrun_jobs.locks.policy import lock_arguments
 
@@ -138,26 +150,26 @@ class CloudRunJobs(BaseCommand):
 
     @property
     def lease(self) -> Lease:
-        """The lock this run holds: its `token`, `idempotency_key()` and `transaction()`."""
+        """The lock this run holds: its `token`, `idempotency_key()` and `transaction()`. Raises `LockMisused`."""
         if self._active is None or not self._active.leases:
             raise LockMisused(f"{self.command_name}: this run holds no lock.")
         return self._active.leases[0]
 
     def check_lease(self) -> None:
-        """Raise `LeaseLost` if the run has lost one of its locks. Costs nothing; call it in loops."""
+        """Raise `LeaseLost` if the run has lost one of its locks. No I/O; call it in loops."""
         for lease in self._active.leases if self._active else ():
             lease.check()
 
     def progress(self, done: int, total: int | None = None, text: str = "") -> None:
-        """Tell how far `run()` is: `done` of `total`, and in a few words what it is at. Call it in loops.
+        """Report the progress of `run()`: `done` of `total`, and the current item in a few words. Use it in loops.
 
             for number, invoice in enumerate(invoices, start=1):
                 self.progress(number, len(invoices), invoice.customer.name)
 
-        It is shown on a terminal, and at most once a second written to the run's record and the log. A total
-        that turns out too small grows with `done`. Outside of a run nothing is shown or written.
+        A terminal shows it; the run's record and the log get it at most once a second. A total that is too small
+        grows with `done`. Outside of a run nothing is shown or written.
 
-        Raises `InvalidProgress` for what is no count: a fraction, or a negative number.
+        Raises `InvalidProgress` for a fraction or a negative number.
         """
         from cloudrun_jobs.execution.progress import report
 
@@ -166,36 +178,36 @@ class CloudRunJobs(BaseCommand):
     def delay(self, *args: Any, idempotency_key: str | None = None, **options: Any) -> Operation:
         """Start an execution and return a handle on it.
 
-        `args` fill the command's positionals, `options` its options, by `dest`. Both take the way through the
-        command's own parser, wherever the job will run. In the environments "local" and "test" the job runs now,
-        in this process; what it raises reaches the caller. Elsewhere the request is recorded in the caller's
-        transaction, and Cloud Run is asked to run the job, with the same arguments, when that is committed.
+        `args` fill the command's positionals, `options` its options, by `dest`. The command's own parser validates
+        both, wherever the job will run. In the environments "local" and "test" the job runs now, in this process,
+        and its exception reaches the caller. Elsewhere the request is recorded in the caller's transaction, and
+        sent to Cloud Run when that commits.
 
-        With an `idempotency_key`, of at most 200 characters, the same key gives the same run.
+        An `idempotency_key` has at most 200 characters; the same key returns the same run.
 
-        Raises `InvalidArguments` for what the command would not take or could not get unchanged, and, outside of
-        a transaction, one of the `ServiceError`s if Cloud Run did not take the request.
+        Raises `InvalidArguments` if the command would not take the arguments, or not get them unchanged; and,
+        outside of a transaction, a `ServiceError` if Cloud Run did not accept the request.
         """
         from cloudrun_jobs.enqueue import delay
 
         return delay(self, args, options, key=idempotency_key)
 
     def reserve(self, at: At, *args: Any, **options: Any) -> Operation:
-        """Start an execution once, at a time to come, and return a handle on it.
+        """Start an execution once, at a future time, and return a handle on it.
 
-        `at` is an aware datetime, a timedelta, or seconds from now. Cloud Scheduler starts it in the first whole
-        minute from then on that is at least half a minute ahead, Cloud Tasks at that very time.
-        The rest is as for `delay()`: in "local" and "test" the job runs now.
+        `at` is an aware datetime, a timedelta, or seconds from now. Cloud Scheduler starts the execution in the
+        first whole minute from `at` on that is at least 30 seconds ahead; Cloud Tasks starts it exactly at `at`.
+        Otherwise like `delay()`: in "local" and "test" the job runs now.
 
-        Raises `InvalidArguments` for a time that is past, too, or further away than can be reserved: the next time
-        of this date, or, with Cloud Tasks, 30 days.
+        Raises `InvalidArguments` also for a time that is past, or beyond what the service can hold: a year with
+        Cloud Scheduler, 30 days with Cloud Tasks.
         """
         from cloudrun_jobs.enqueue import reserve
 
         return reserve(self, at, args, options)
 
     def delay_argv(self, argv: Sequence[str]) -> Operation:
-        """Start an execution with arguments as they follow the command's name; see `delay()`."""
+        """Start an execution with command-line arguments, as they follow the command's name; see `delay()`."""
         from cloudrun_jobs.enqueue import delay_argv
 
         return delay_argv(self, argv)
@@ -207,24 +219,22 @@ class CloudRunJobs(BaseCommand):
 
     @property
     def command_name(self) -> str:
-        """The name `manage.py` knows it by."""
+        """The name of the command for `manage.py`."""
         return type(self).__module__.rpartition(".")[2]
 
     @property
     def spec(self) -> JobSpec:
-        """What the class declares, checked; raises `InvalidJob`."""
-        if found := list(problems(type(self))):
+        """The validated declarations of the class. Raises `InvalidJob`."""
+        cls = type(self)
+        if found := list(problems(cls)):
             raise InvalidJob(self.command_name, found)
-        return declare(self.command_name, self._declared())
+        declared = {name: getattr(cls, name) for name in DECLARATIONS if hasattr(cls, name)}
+        return declare(self.command_name, declared)
 
     @property
     def is_enabled(self) -> bool:
-        """Whether the project has this job: what is not wanted is neither synced nor checked."""
+        """True if the project has this job; override it to hide the job from sync and from the system checks."""
         return True
-
-    def _declared(self) -> dict[str, Any]:
-        cls = type(self)
-        return {name: getattr(cls, name) for name in DECLARATIONS if hasattr(cls, name)}
 
     def create_parser(self, prog_name: str, subcommand: str, **kwargs: Any) -> CommandParser:
         """Create the parser, without abbreviations: `--sett=x` must not be taken for `--settings=x`."""
@@ -242,7 +252,7 @@ class CloudRunJobs(BaseCommand):
 
 
 class _HelpFormatter(DjangoHelpFormatter):
-    """Django's formatter, which asks for the terminal's width once: argparse makes one for each argument added."""
+    """Django's formatter with a cached terminal width: argparse creates one formatter per argument."""
 
     def __init__(self, prog: str, **kwargs: Any) -> None:
         super().__init__(prog, **{"width": _terminal_width(), **kwargs})
@@ -255,19 +265,27 @@ def _terminal_width() -> int:
 
 RUN = "a method run(self, *args, **options)"
 
+# What a command may override, and what it may not: Django calls `execute()`, all else is `CloudRunJobs`' own.
+OVERRIDABLE = {"run", "get_lock_key", "is_enabled", "create_parser", *DECLARATIONS}
+RESERVED = {"execute", *(name for name in vars(CloudRunJobs) if not name.startswith("__"))} - OVERRIDABLE
+
 
 def problems(cls: type[CloudRunJobs]) -> Iterator[DeclarationError]:
     """Yield what is wrong with how a class implements a job, its declared values apart."""
-    if cls.handle is not CloudRunJobs.handle:
-        hint = "Rename handle() to run(): handle() does what must be done around it."
-        yield DeclarationError(
-            attribute="handle",
-            expected="only run() overridden",
-            got=_where(cls.handle),
-            hint=hint,
-            id="cloudrun_jobs.E008",
-        )
+    for base in cls.__mro__[: cls.__mro__.index(CloudRunJobs)]:
+        for name in sorted(RESERVED & vars(base).keys()):
+            yield _reserved(name, f"{base.__module__}.{base.__qualname__}.{name}")
     yield from _run_problems(cls.run)
+
+
+def _reserved(name: str, where: str) -> DeclarationError:
+    if name == "handle":
+        expected, check = "only run() overridden", "cloudrun_jobs.E008"
+        hint = "Rename handle() to run(): CloudRunJobs implements handle()."
+    else:
+        expected, check = "a name that CloudRunJobs does not use", "cloudrun_jobs.E016"
+        hint = "Rename it, or implement run() in its place." if name == "execute" else "Rename it."
+    return DeclarationError(name, expected, Verbatim(where), hint, check)
 
 
 def _run_problems(run: Callable[..., Any]) -> Iterator[DeclarationError]:
@@ -277,19 +295,13 @@ def _run_problems(run: Callable[..., Any]) -> Iterator[DeclarationError]:
     elif iscoroutinefunction(run):
         got, hint = "a coroutine function", "Call the coroutine in it with asgiref.sync.async_to_sync."
     elif isgeneratorfunction(run) or isasyncgenfunction(run):
-        got, hint = "a generator, which nobody would loop over", "Loop over it in run()."
+        got, hint = "a generator, which is never iterated", "Iterate over it in run()."
     elif not _takes_options(run):
         expected, got = RUN, f"run{signature(run)}"
     if got:
-        yield DeclarationError(
-            attribute="run", expected=expected, got=Verbatim(got), hint=hint, id="cloudrun_jobs.E011"
-        )
+        yield DeclarationError("run", expected, Verbatim(got), hint, id="cloudrun_jobs.E011")
 
 
 def _takes_options(function: Callable[..., Any]) -> bool:
-    code = getattr(function, "__code__", None)  # Of something that is no plain function nothing is known.
+    code = getattr(function, "__code__", None)  # A callable without one cannot be inspected, and is accepted.
     return code is None or bool(code.co_flags & CO_VARKEYWORDS)
-
-
-def _where(function: Callable[..., Any]) -> str:
-    return f"{function.__module__}.{function.__qualname__}"

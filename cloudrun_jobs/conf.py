@@ -1,7 +1,7 @@
 """The one reader of `settings.CLOUDRUN_JOBS`.
 
-Read anew each time, so that `override_settings` just works. A variable `CLOUDRUN_JOBS_<KEY>` of the process's
-environment wins over the dictionary, because that is how a container is configured.
+The settings are read on every call, so that `override_settings` just works. An environment variable
+`CLOUDRUN_JOBS_<KEY>` wins over the dictionary, because that is how a container is configured.
 """
 
 from __future__ import annotations
@@ -10,9 +10,8 @@ import json
 import os
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import Any
+from typing import Any, NamedTuple
 
 from django.conf import settings
 
@@ -21,14 +20,15 @@ from cloudrun_jobs.suggestions import did_you_mean
 
 PREFIX = "CLOUDRUN_JOBS_"
 
-# Variables with the same prefix that a container gets with a run; see `environ`.
+# Variables with the same prefix that describe the run of a container; see `environ`.
 EXECUTION_KEYS = ("RUN_ID", "SCHEDULE", "RESERVED_FOR")
 
 INLINE_ENVIRONMENTS = frozenset({"local", "test"})
 INLINE_BACKEND = "cloudrun_jobs.backends.inline.InlineBackend"
 CLOUDRUN_BACKEND = "cloudrun_jobs.backends.cloudrun.CloudRunBackend"
+RECONCILE_COMMAND = "reconcile_cloudrun_runs"  # Declared by the settings, and enabled if they do.
 
-# Region and project become part of URLs that carry our credentials, so nothing else may hide in them.
+# Region and project become part of URLs that carry our credentials, so they must not contain anything else.
 PATTERNS = {
     "ENVIRONMENT": (r"[a-z]([a-z0-9-]*[a-z0-9])?", "lower-case letters, digits and hyphens"),
     "PROJECT": (r"([a-z0-9.-]+:)?[a-z][a-z0-9-]*[a-z0-9]", "a project id such as 'acme-prod'"),
@@ -37,31 +37,25 @@ PATTERNS = {
 }
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Settings:
+class Settings(NamedTuple):
     """The values in force."""
 
     environment: str = "local"  # "local" and "test" run inline; also the suffix of job names.
     project: str = ""
     region: str = ""
-    backend: str = ""
-    options: Mapping[str, Any] = field(default_factory=dict)  # Keyword arguments of the backend.
-    locks: Mapping[str, Any] = field(default_factory=dict)  # BACKEND and OPTIONS of the locks.
-    defaults: Mapping[str, Any] = field(default_factory=dict)  # Declarations for jobs that make none.
-    reconcile: Mapping[str, Any] = field(default_factory=dict)  # Declarations of the job that looks after runs.
-
-    def __post_init__(self) -> None:
-        if not self.backend:
-            inline = self.environment in INLINE_ENVIRONMENTS
-            object.__setattr__(self, "backend", INLINE_BACKEND if inline else CLOUDRUN_BACKEND)
+    backend: str = INLINE_BACKEND
+    options: Mapping[str, Any] = MappingProxyType({})  # Keyword arguments of the backend.
+    locks: Mapping[str, Any] = MappingProxyType({})  # BACKEND and OPTIONS of the locks.
+    defaults: Mapping[str, Any] = MappingProxyType({})  # Declarations for jobs that make none.
+    reconcile: Mapping[str, Any] = MappingProxyType({})  # Declarations of RECONCILE_COMMAND.
 
 
-KEYS = frozenset(name.upper() for name in Settings.__dataclass_fields__)
+KEYS = frozenset(name.upper() for name in Settings._fields)
 MAPPINGS = frozenset({"OPTIONS", "LOCKS", "DEFAULTS", "RECONCILE"})
 
 
 def load() -> Settings:
-    """Return the settings in force, or raise `InvalidSettings` with the key at fault."""
+    """Return the settings in force. Raises `InvalidSettings`, naming the key."""
     configured = getattr(settings, "CLOUDRUN_JOBS", {})
     if not isinstance(configured, Mapping):
         raise InvalidSettings(f"CLOUDRUN_JOBS: expected a dictionary, got {type(configured).__name__}.")
@@ -70,34 +64,33 @@ def load() -> Settings:
             raise InvalidSettings(f"CLOUDRUN_JOBS: unknown key {key!r}.", hint=did_you_mean(str(key), KEYS))
     values = {f"CLOUDRUN_JOBS[{key!r}]": (key, value) for key, value in configured.items()}
     values |= {f"{PREFIX}{key}": (key, value) for key, value in _from_environment()}
-    return Settings(**{key.lower(): _valid(where, key, value) for where, (key, value) in values.items()})
+    valid = {key.lower(): _valid(where, key, value) for where, (key, value) in values.items()}
+    inline = valid.get("environment", "local") in INLINE_ENVIRONMENTS
+    return Settings(**{"backend": INLINE_BACKEND if inline else CLOUDRUN_BACKEND, **valid})
 
 
 def setting_name(key: str, *below: str) -> str:
-    """Name the place of a value, for an error: in the dictionary, or in the variable that wins over it."""
+    """Return the name of a setting for a message: the dictionary's, or the variable's that wins over it."""
     name = f"{PREFIX}{key}"
     return (name if name in os.environ else f"CLOUDRUN_JOBS[{key!r}]") + "".join(f"[{part!r}]" for part in below)
 
 
 def unrecognised_settings() -> Iterator[tuple[str, str]]:
-    """Yield the settings that look like this package's and are not, and what to do about each."""
-    from difflib import get_close_matches  # Costs a millisecond, and only the system checks ask.
+    """Yield the names of settings that look like this package's and are not, each with a hint."""
+    from difflib import get_close_matches  # Takes a millisecond, and only the system checks need it.
 
     names = [name for name in dir(settings) if name != "CLOUDRUN_JOBS"]
     for name in names:
         key = name.removeprefix(PREFIX)
         if name.startswith(PREFIX) and key in KEYS:
-            yield (
-                name,
-                f"Write CLOUDRUN_JOBS = {{{key!r}: ...}}. It is the process's environment that has variables.",
-            )
+            yield name, f"Write CLOUDRUN_JOBS = {{{key!r}: ...}}; {name} is the name of an environment variable."
     if not hasattr(settings, "CLOUDRUN_JOBS"):
         for name in get_close_matches("CLOUDRUN_JOBS", names, cutoff=0.8):
             yield name, "Did you mean 'CLOUDRUN_JOBS'?"
 
 
 def _from_environment() -> Iterator[tuple[str, Any]]:
-    """The keys set as variables; those that are dictionaries are written as JSON objects."""
+    """Yield the keys set as environment variables; dictionaries are JSON objects there."""
     for name in os.environ:
         if name.startswith(PREFIX) and (key := name.removeprefix(PREFIX)) not in EXECUTION_KEYS:
             # A misspelt ENVIRONMENT would have production run its jobs inside of requests.

@@ -1,4 +1,4 @@
-"""Where this process runs: which task of which execution, as Cloud Run tells a container.
+"""Which task of which execution this process is, from the environment variables of its container.
 
 The variables are those of https://cloud.google.com/run/docs/container-contract#jobs-env-vars.
 """
@@ -7,32 +7,39 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from cloudrun_jobs.conf import EXECUTION_KEYS, PREFIX
 
-# The run id; "<Scheduler job>|<cron>|<time zone>" of the schedule; and a reservation's time in ISO 8601.
+# The run id; the schedule, an encoded `ScheduleTick`; and the time of a reservation in ISO 8601.
 RUN_ID_VARIABLE, SCHEDULE_VARIABLE, RESERVED_VARIABLE = EXECUTION_VARIABLES = tuple(
     PREFIX + key for key in EXECUTION_KEYS
 )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CloudRunTask:
+class CloudRunTask(NamedTuple):
     """One attempt of one task of an execution."""
 
+    #: The name of the Cloud Run Job.
     job: str
-    execution: str  # The short name, such as "refresh-token-production-x7k2p".
-    index: int  # Counts from 0.
-    attempt: int  # Counts from 0; a retry is one more.
-    count: int  # Tasks in the execution.
-    run_id: str  # Empty when nobody called delay(): a schedule's tick, or a person at the console.
-    reserved_for: str = ""  # When a reserved run was due, in ISO 8601.
-    schedule: str = ""  # "entry|cron|time zone" of the schedule that started it; empty for a person.
+    #: The short name of the execution, such as "refresh-token-production-x7k2p".
+    execution: str
+    #: The number of the task, from 0.
+    index: int  # type: ignore[assignment]  # hides a tuple's method
+    #: The number of the attempt, from 0; a retry is one more.
+    attempt: int
+    #: Tasks in the execution.
+    count: int  # type: ignore[assignment]  # hides a tuple's method
+    #: The UUID of the run; empty for an execution that a schedule or a person at the console started.
+    run_id: str
+    #: The time of a reserved run, in ISO 8601; empty for other runs.
+    reserved_for: str = ""
+    #: The schedule that started the execution, as `ScheduleTick.encode()` writes it; empty for other runs.
+    schedule: str = ""
 
 
 def current_task(environ: Mapping[str, str] = os.environ) -> CloudRunTask | None:
-    """Return the task this process works for, or None outside Cloud Run."""
+    """Return the task of this process, or None outside Cloud Run."""
     if not in_container(environ):
         return None
     return CloudRunTask(
@@ -48,5 +55,5 @@ def current_task(environ: Mapping[str, str] = os.environ) -> CloudRunTask | None
 
 
 def in_container(environ: Mapping[str, str] = os.environ) -> bool:
-    """Say whether Cloud Run started this process."""
+    """Return True if Cloud Run started this process."""
     return bool(environ.get("CLOUD_RUN_EXECUTION"))

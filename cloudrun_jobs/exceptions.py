@@ -1,47 +1,49 @@
-"""Everything that can go wrong, as one tree of errors.
+"""The package's exceptions.
 
 CloudRunJobsError
-├── InvalidSettings          settings.CLOUDRUN_JOBS cannot be used as it is
-├── InvalidSchedule          Cloud Scheduler would refuse this expression
-├── InvalidJob               Cloud Run would refuse this declaration
-├── InvalidArguments         what delay() was given cannot reach run()
-├── InvalidResult            what run() returned cannot be said in JSON
-├── InvalidProgress          what progress() was given is no count
-├── ServiceError             a Google service did not do what was asked
-│   ├── AccessDenied         ... for want of a permission, or of credentials
-│   ├── JobNotDeployed       ... because Cloud Run has no such job
-│   ├── QuotaExhausted       ... because a quota ran out
-│   └── ServiceUnavailable   ... or did not answer
-│       └── OutcomeUnknown   ... and may have started what it was asked to
-├── InvalidRunId             a container was told to do a run whose id is none
-├── RecordUnavailable        the database that keeps the records of the runs does not answer
-├── RecordTablesMissing      ... or was not migrated
-├── LockError                a lock cannot be had, or is not used as it should be
-│   ├── LockTimeout          ... others held it for as long as the caller would wait
-│   ├── LockUnavailable      ... its server did not say who holds it
-│   │   └── LockUnknown      ... nor whether this caller does now: an answer was lost
-│   ├── LockTablesMissing    ... its database was not migrated
-│   └── LockMisused          ... it is not this caller's to use
+├── InvalidSettings          settings.CLOUDRUN_JOBS is invalid
+├── InvalidSchedule          Cloud Scheduler would reject the expression
+├── InvalidJob               Cloud Run would reject the declaration
+├── InvalidArguments         the arguments of delay() cannot reach run()
+├── InvalidResult            run() returned a value without a JSON form
+├── InvalidProgress          progress() got a value that is no count
+├── ServiceError             a Google service rejected a request
+│   ├── AccessDenied         a permission or the credentials are missing
+│   ├── JobNotDeployed       Cloud Run has no such job
+│   ├── QuotaExhausted       a quota is exhausted
+│   └── ServiceUnavailable   the service did not respond
+│       └── OutcomeUnknown   the response was lost: the execution may have started
+├── InvalidRunId             the run id of a container is not a UUID
+├── RecordUnavailable        the database of the run records is unavailable
+├── RecordTablesMissing      the database of the run records is not migrated
+├── LockError                a lock cannot be acquired, or is misused
+│   ├── LockTimeout          other holders kept the lock for the whole timeout
+│   ├── LockUnavailable      the lock server is unavailable
+│   │   └── LockUnknown      the response was lost: the caller may hold the lock
+│   ├── LockTablesMissing    the lock database is not migrated
+│   └── LockMisused          the caller does not hold the lock
 └── JobFailed                the execution ended, and not every task succeeded
-    └── JobCancelled         ... because somebody cancelled it
+    └── JobCancelled         the execution was cancelled
 
-LeaseLost and JobInterrupted stand apart, under BaseException: work must not go on because somewhere stands
-`except Exception`.
+LeaseLost and JobInterrupted derive from BaseException: `except Exception` in a job must not keep it running.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import timedelta
+from typing import NamedTuple
 
 from django.core.exceptions import ImproperlyConfigured
 
-TERMINATED = 128 + 15  # What a shell reports of a process that SIGTERM ended.
+TERMINATED = 128 + 15  # The shell's exit status of a process that SIGTERM ended.
 
 
-class CloudRunJobsError(Exception):
-    """The base of this package's errors: what was expected, what came, and in `hint` what to do."""
+class _Hinted(BaseException):
+    """An exception whose text is its message and its hint."""
+
+    #: What to do, as a sentence; may be empty.
+    hint: str
 
     def __init__(self, message: str, *, hint: str = "") -> None:
         super().__init__(message)
@@ -51,16 +53,19 @@ class CloudRunJobsError(Exception):
         return " ".join(filter(None, (super().__str__(), self.hint)))
 
 
+class CloudRunJobsError(_Hinted, Exception):
+    """The base of this package's errors. The message names what was expected and what came."""
+
+
 class InvalidSettings(CloudRunJobsError, ImproperlyConfigured):
-    """`settings.CLOUDRUN_JOBS`, or a variable that stands for one of its keys, cannot be used."""
+    """`settings.CLOUDRUN_JOBS`, or an environment variable that stands for one of its keys, is invalid."""
 
 
 class InvalidSchedule(CloudRunJobsError):
-    """Cloud Scheduler would refuse this expression."""
+    """Cloud Scheduler would reject the expression."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DeclarationError:
+class DeclarationError(NamedTuple):
     """One fault of a job's declaration."""
 
     attribute: str
@@ -70,24 +75,29 @@ class DeclarationError:
     id: str = "cloudrun_jobs.E006"  # The system check that reports it.
 
     def __str__(self) -> str:
-        return f"{self.attribute}: expected {self.expected}, got {_shown(self.got)}."
+        return f"{self.attribute}: expected {self.expected}, got {_format(self.got)}."
 
 
 class Verbatim(str):
-    """Stands in a `Problem` for a value that is not shown, or better told in words."""
+    """Text that a `DeclarationError` shows as it is, in place of a value."""
 
     __slots__ = ()
 
 
-def _shown(got: object) -> str:
+def _format(got: object) -> str:
     if isinstance(got, Verbatim):
         return str(got)
-    # A declaration of seconds has become one of these, and is told as the other.
+    # A declaration in seconds has been normalised to a timedelta.
     return f"{got.total_seconds():.15g} seconds" if isinstance(got, timedelta) else repr(got)
 
 
 class InvalidJob(CloudRunJobsError):
-    """A declaration that Cloud Run or Cloud Scheduler would refuse, with all its faults."""
+    """Cloud Run or Cloud Scheduler would reject the declaration of a job."""
+
+    #: The name of the command.
+    command: str
+    #: All faults of the declaration.
+    problems: tuple[DeclarationError, ...]
 
     def __init__(self, command: str, problems: Sequence[DeclarationError]) -> None:
         faults = (" ".join(filter(None, (str(problem), problem.hint))) for problem in problems)
@@ -100,19 +110,19 @@ class InvalidJob(CloudRunJobsError):
 
 
 class InvalidArguments(CloudRunJobsError):
-    """What `delay()` was given cannot reach `run()` unchanged, or the command would refuse it."""
+    """The command would reject the arguments of `delay()`, or get other values than the caller passed."""
 
 
 class InvalidResult(CloudRunJobsError):
-    """`run()` returned a value that JSON cannot say."""
+    """`run()` returned a value without a JSON form."""
 
 
 class InvalidProgress(CloudRunJobsError, ValueError):
-    """What `progress()` was given is no count."""
+    """`progress()` got a value that is no count."""
 
 
 class ServiceError(CloudRunJobsError):
-    """A Google service did not do what was asked; nothing was started."""
+    """A Google service rejected a request; no execution started."""
 
 
 class AccessDenied(ServiceError):
@@ -124,38 +134,40 @@ class JobNotDeployed(ServiceError):
 
 
 class QuotaExhausted(ServiceError):
-    """A quota of the project ran out."""
+    """A quota of the project is exhausted."""
 
 
 class ServiceUnavailable(ServiceError):
-    """The service did not answer."""
+    """The service did not respond."""
 
 
 class OutcomeUnknown(ServiceUnavailable):
-    """No answer came: the execution may have been started all the same."""
+    """The response was lost: the execution may have started."""
 
 
 class InvalidRunId(CloudRunJobsError):
-    """The container was told to do a run, by an id that is none."""
+    """The run id in the container's environment is not a UUID."""
 
 
 class RecordUnavailable(CloudRunJobsError):
-    """The database that keeps the records of the runs does not answer."""
+    """The database of the run records is unavailable."""
 
 
 class RecordTablesMissing(CloudRunJobsError, ImproperlyConfigured):
-    """The database that keeps the records of the runs was not migrated."""
+    """The database of the run records is not migrated."""
 
 
 class LockError(CloudRunJobsError):
-    """A lock cannot be had, or is not used as it should be."""
+    """A lock cannot be acquired, or is misused."""
 
 
 class LockTimeout(LockError, TimeoutError):
-    """Others held the lock for as long as the caller would wait.
+    """Other holders kept the lock for as long as the caller would wait."""
 
-    `lock` is its name; `holders` are the `Holder`s seen last.
-    """
+    #: The name of the lock.
+    lock: str
+    #: The `Holder`s seen last.
+    holders: tuple[object, ...]
 
     def __init__(self, message: str, *, lock: str = "", holders: Sequence[object] = (), hint: str = "") -> None:
         super().__init__(message, hint=hint)
@@ -164,40 +176,36 @@ class LockTimeout(LockError, TimeoutError):
 
 
 class LockUnavailable(LockError):
-    """The server that keeps the locks did not say who holds this one; nothing was taken."""
+    """The lock server is unavailable; the lock was not acquired."""
 
 
 class LockUnknown(LockUnavailable):
-    """An answer was lost: the lock may be this caller's, and then nobody else's until its lease ends."""
+    """The response was lost: the caller may hold the lock until the lease ends."""
 
 
 class LockTablesMissing(LockError, ImproperlyConfigured):
-    """The database that keeps the locks was not migrated."""
+    """The database of the locks is not migrated."""
 
 
 class LockMisused(LockError):
-    """The lock is not this caller's: released already, taken in another thread, or before a fork."""
+    """The caller does not hold the lock: it was released, or acquired in another thread or before a fork."""
 
 
-class LeaseLost(BaseException):
-    """The lock is no longer held, though the work under it has not ended.
+class LeaseLost(_Hinted):
+    """The lock is no longer held, and the work under it has not ended.
 
-    Not an `Exception`, so that a loop which catches these ends all the same.
+    Not an `Exception`, so that it also ends a loop that catches those.
     """
-
-    def __init__(self, message: str, *, hint: str = "") -> None:
-        super().__init__(message)
-        self.hint = hint
-
-    def __str__(self) -> str:
-        return " ".join(filter(None, (super().__str__(), self.hint)))
 
 
 class JobInterrupted(SystemExit):
-    """SIGTERM came: Cloud Run ends the task, because it was cancelled or its `timeout` is over.
+    """Cloud Run sent SIGTERM, because the task was cancelled or its `timeout` is over.
 
-    Raised in `run()`, which has eight seconds to clean up. `reason` is "timeout" or "cancelled".
+    Raised in `run()`, which has eight seconds to clean up.
     """
+
+    #: "timeout" or "cancelled".
+    reason: str
 
     def __init__(self, reason: str) -> None:
         super().__init__(TERMINATED)
@@ -208,10 +216,10 @@ class JobInterrupted(SystemExit):
 
 
 class JobFailed(CloudRunJobsError):
-    """The execution ended, and not every task of it succeeded.
+    """The execution ended, and not every task of it succeeded."""
 
-    `code` is the exit status where one is known.
-    """
+    #: The exit status, where it is known.
+    code: int | None
 
     def __init__(self, message: str, *, code: int | None = None, hint: str = "") -> None:
         super().__init__(message, hint=hint)
@@ -219,4 +227,4 @@ class JobFailed(CloudRunJobsError):
 
 
 class JobCancelled(JobFailed):
-    """Somebody cancelled the execution."""
+    """The execution was cancelled."""

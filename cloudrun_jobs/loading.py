@@ -1,4 +1,4 @@
-"""Load a class by its dotted path and check the options it is given: the one loader for every kind of backend."""
+"""Load a class by its dotted path and check its options: the one loader for every kind of backend."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from cloudrun_jobs.suggestions import did_you_mean
 def import_backend(path: object, base: type, *, setting: str) -> Any:
     """Return the subclass of `base` at a dotted path. Raises `InvalidSettings`, naming the setting."""
     try:
-        backend = import_string(path)  # type: ignore[arg-type]  # a path that is no text raises what is caught
+        backend = import_string(path)  # type: ignore[arg-type]  # any other type raises AttributeError
     except (ImportError, AttributeError) as error:
         hint = "Install the extra: pip install 'django-cloudrun-jobs[redis]'." if "'redis'" in str(error) else ""
         raise InvalidSettings(f"{setting}: {error}.", hint=hint) from error
@@ -26,7 +26,7 @@ def import_backend(path: object, base: type, *, setting: str) -> Any:
 
 
 def check_options(backend: type, options: object, *, setting: str) -> Mapping[str, Any]:
-    """Return the options. Raises `InvalidSettings` for an unknown option, and for a required one that is missing."""
+    """Return the options. Raises `InvalidSettings` for unknown options, and for required ones that are missing."""
     if not isinstance(options, Mapping):
         raise InvalidSettings(f"{setting}: expected a dictionary, got {options!r}.")
     parameters = _parameters(backend)

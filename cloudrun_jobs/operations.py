@@ -16,11 +16,11 @@ from cloudrun_jobs.exceptions import JobCancelled
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ExecutionState:
-    """What a service says of an execution at one moment."""
+    """The state of an execution at one moment, as the service reports it."""
 
-    status: str | None  # "succeeded", "failed", "cancelled" or "lost"; None while it goes on.
-    reason: str = ""  # A word that stays: "timeout", "exit_code".
-    message: str = ""  # The service's own words.
+    status: str | None  # "succeeded", "failed", "cancelled" or "lost"; None while it is running.
+    reason: str = ""  # A stable identifier: "timeout", "exit_code".
+    message: str = ""  # The service's own text.
     image: str = ""
     task_count: int = 1
     succeeded_count: int = 0
@@ -29,19 +29,21 @@ class ExecutionState:
     retried_count: int = 0
 
 
-# Of a run whose process nobody can be asked about.
-PROCESS_DIED = ExecutionState(status="lost", reason="process_died", message="Its process ended without a word.")
+PROCESS_DIED = ExecutionState(
+    status="lost", reason="process_died", message="The process ended without recording an outcome."
+)
 
 
 class Operation(ABC):
     """A handle on one execution.
 
     It has the members of `google.api_core.operation.Operation`, and five more: `run_id`, `run`, `execution_name`,
-    `console_url` and `logs_url`. Unlike there, `result()` waits for as long as it takes unless told otherwise,
-    and an execution that was cancelled, or of which one task failed, raises.
+    `console_url` and `logs_url`. Unlike Google's, `result()` has no time limit by default, and raises for an
+    execution that was cancelled or of which one task failed.
     """
 
-    run_id: str  # A UUID, ours: the execution's container finds it in CLOUDRUN_JOBS_RUN_ID.
+    #: The UUID of the run; the execution's container reads it from CLOUDRUN_JOBS_RUN_ID.
+    run_id: str
 
     @property
     def run(self) -> Any:
@@ -51,7 +53,7 @@ class Operation(ABC):
     @property
     @abstractmethod
     def operation(self) -> Any:
-        """The long-running operation as the service gave it to this process; `operation.name` is its name."""
+        """The long-running operation that the service returned to this process; `operation.name` is its name."""
 
     @property
     @abstractmethod
@@ -61,7 +63,7 @@ class Operation(ABC):
     @property
     @abstractmethod
     def execution_name(self) -> str:
-        """The full name: `projects/P/locations/L/jobs/J/executions/E`; empty until the request was sent."""
+        """The full name: `projects/P/locations/L/jobs/J/executions/E`; empty until the request is dispatched."""
 
     @property
     @abstractmethod
@@ -75,40 +77,39 @@ class Operation(ABC):
 
     @abstractmethod
     def done(self, retry: Any = None) -> bool:
-        """Ask once whether the execution has ended."""
+        """Return True if the execution has ended; one request."""
 
-    @abstractmethod
     def running(self) -> bool:
-        """Ask once whether the execution has yet to end."""
+        """Return True if the execution has not ended; one request."""
+        return not self.done()
 
     @abstractmethod
     def result(self, timeout: float | None = None, retry: Any = None, polling: Any = None) -> Any:
         """Wait for the end, then return what `run()` returned, in its JSON form.
 
-        Raises `JobFailed` or `JobCancelled` unless every task succeeded, and `TimeoutError` if `timeout`
-        seconds pass first.
+        Raises `JobFailed` or `JobCancelled` unless every task succeeded; `TimeoutError` after `timeout` seconds.
         """
 
     @abstractmethod
     def exception(self, timeout: float | None = None) -> BaseException | None:
-        """Wait like `result()`, then return what that would raise, or None."""
+        """Wait like `result()`, then return the exception that it would raise, or None."""
 
     @abstractmethod
     def cancel(self) -> bool:
-        """Cancel the execution; return False if it had ended before."""
+        """Cancel the execution; return False if it had ended."""
 
     @abstractmethod
     def cancelled(self) -> bool:
-        """Say whether the execution was cancelled."""
+        """Return True if the execution was cancelled."""
 
     @abstractmethod
     def add_done_callback(self, fn: Callable[[Any], object]) -> None:
-        """Call `fn(operation)` once the execution has ended, maybe in another thread."""
+        """Call `fn(operation)` when the execution has ended, possibly in another thread."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MockExecution:
-    """An execution that ran in this process, under the names of `google.cloud.run_v2.Execution`."""
+    """An execution in this process, with the field names of `google.cloud.run_v2.Execution`."""
 
     name: str
     uid: str
@@ -129,7 +130,7 @@ class MockExecution:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MockLongRunningOperation:
-    """The part of `google.longrunning.Operation` that people read."""
+    """The commonly read fields of `google.longrunning.Operation`."""
 
     name: str
     done: bool
@@ -138,8 +139,8 @@ class MockLongRunningOperation:
 class MockOperation(Operation):
     """The handle on a run in this process.
 
-    `delay()` returns it finished in the environments "local" and "test". A test of one's own may make one that
-    is still running, and end it with `set_result()` or `set_exception()`.
+    In the environments "local" and "test" `delay()` returns it finished. Your tests may create a running one, and
+    end it with `set_result()` or `set_exception()`.
     """
 
     def __init__(self, job: str, run_id: str) -> None:
@@ -147,7 +148,7 @@ class MockOperation(Operation):
         self._job = job
         self._started = datetime.now(UTC)
         self._ended: datetime | None = None
-        self._future: Future[Any] = Future()  # Ends once, and calls callbacks as it should.
+        self._future: Future[Any] = Future()  # Ends once, and calls the callbacks.
 
     def __repr__(self) -> str:
         return f"<MockOperation {self.execution_name} {'done' if self._future.done() else 'running'}>"
@@ -191,9 +192,6 @@ class MockOperation(Operation):
     def done(self, retry: Any = None) -> bool:
         return self._future.done()
 
-    def running(self) -> bool:
-        return not self.done()
-
     def result(self, timeout: float | None = None, retry: Any = None, polling: Any = None) -> Any:
         return self._future.result(timeout)
 
@@ -213,11 +211,11 @@ class MockOperation(Operation):
         self._future.add_done_callback(lambda future: fn(self))
 
     def set_result(self, result: Any) -> None:
-        """End the run with what `run()` returned. It ends once: then `InvalidStateError` is raised."""
+        """End the run with what `run()` returned. Raises `InvalidStateError` if it has ended."""
         self._ended = datetime.now(UTC)
         self._future.set_result(result)
 
     def set_exception(self, exception: BaseException) -> None:
-        """End the run with an error. It ends once: then `InvalidStateError` is raised."""
+        """End the run with an error. Raises `InvalidStateError` if it has ended."""
         self._ended = datetime.now(UTC)
         self._future.set_exception(exception)

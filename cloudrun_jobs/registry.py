@@ -1,4 +1,4 @@
-"""Finds every job command of the installed apps."""
+"""Find every job command of the installed apps."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from cloudrun_jobs.command import CloudRunJobs
 
 @dataclass(frozen=True, slots=True)
 class FoundJobs:
-    """The jobs by name, a new instance of each, and what could not be imported, so may be a job or not."""
+    """The jobs by name, each a new instance, and the exceptions of the commands that cannot be imported."""
 
     jobs: dict[str, CloudRunJobs] = field(default_factory=dict)
-    unreadable: dict[str, Exception] = field(default_factory=dict)  # By name: what importing it raised.
+    unreadable: dict[str, Exception] = field(default_factory=dict)
 
 
 def find_jobs() -> FoundJobs:
@@ -28,15 +28,12 @@ def find_jobs() -> FoundJobs:
         try:
             command = getattr(import_module(module), "Command", None)
             if isinstance(command, type) and issubclass(command, CloudRunJobs):
-                _add(found, name, command())
+                job = command()
+                if job.is_enabled:
+                    found.jobs[name] = job
         except Exception as error:  # noqa: BLE001  (a module may raise anything while it is imported)
             found.unreadable[name] = error
     return found
-
-
-def _add(found: FoundJobs, name: str, job: CloudRunJobs) -> None:
-    if job.is_enabled:
-        found.jobs[name] = job
 
 
 def _candidates() -> Iterator[tuple[str, str]]:
@@ -47,13 +44,13 @@ def _candidates() -> Iterator[tuple[str, str]]:
 
 
 def _may_be_job(module: str) -> bool:
-    """Say whether to import a command: of an installed package, only if its source speaks of jobs.
+    """Return True if a command's source is the project's own, or mentions Cloud Run.
 
-    Importing a stranger's command can do harm: debugsqlshell of django-debug-toolbar changes how all SQL is run.
+    Importing a command has side effects: debugsqlshell of django-debug-toolbar changes how all SQL is run.
     """
     spec = find_spec(module)
     if spec is None or spec.origin is None:
-        return True  # Let the import say what is wrong.
+        return True  # The import raises the error.
     source = Path(spec.origin)
     installed = not {"site-packages", "dist-packages"}.isdisjoint(source.parts)
     return not installed or "cloudrun" in source.read_text(errors="replace").lower()

@@ -1,4 +1,4 @@
-"""Suggest the word that a misspelt one was meant to be."""
+"""Suggest a known word for a misspelt one."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
 
 
 def closest(word: str, known: Iterable[str]) -> str:
-    """Return "Did you mean 'this'?" if a known word is close; for sets of words that are too long to list."""
-    from difflib import get_close_matches  # Costs a millisecond that a run without mistakes need not pay.
+    """Return "Did you mean 'this'?" if a known word is close, else nothing: for sets too long to list."""
+    from difflib import get_close_matches  # Takes a millisecond, and only a mistake needs it.
 
     close = get_close_matches(word, sorted(known), n=1)
     return f"Did you mean {close[0]!r}?" if close else ""

@@ -1,4 +1,4 @@
-"""System checks tell what is wrong before anything runs."""
+"""System checks report faults before anything runs."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from pytest_django import Settings
 
 from cloudrun_jobs import InvalidArguments, Schedule
 from cloudrun_jobs.checks import TAG, check_settings, check_time_zones
+from cloudrun_jobs.command import problems
 from tests.jobs.management.commands import echo, everything
 
 ROOT = Path(__file__).parents[1]
@@ -28,7 +29,7 @@ def run_checks(*, deploy: bool = False) -> dict[str | None, checks.CheckMessage]
     return {message.id: message for message in messages}
 
 
-def test_the_jobs_of_this_suite_are_in_order() -> None:
+def test_valid_jobs_give_no_message() -> None:
     """Sound declarations give no message."""
     assert run_checks() == {}
 
@@ -41,10 +42,10 @@ def test_the_jobs_of_this_suite_are_in_order() -> None:
         ("timeout", 0, "cloudrun_jobs.E006", "echo: timeout"),
         ("overlap", "x", "cloudrun_jobs.E006", "echo: overlap: expected one of skip, wait, fail, allow, got 'x'."),
         ("handle", lambda self: None, "cloudrun_jobs.E008", "echo: handle"),
-        ("max_retrys", 3, "cloudrun_jobs.W005", "echo: 'max_retrys' declares nothing."),
+        ("max_retrys", 3, "cloudrun_jobs.W005", "echo: 'max_retrys' is no declaration."),
     ],
 )
-def test_a_fault_of_a_job_is_told(
+def test_invalid_job_is_reported(
     monkeypatch: pytest.MonkeyPatch,
     attribute: str,
     value: Any,
@@ -58,6 +59,57 @@ def test_a_fault_of_a_job_is_told(
 
     assert set(found) == {code}
     assert found[code].msg.startswith(message)
+
+
+@pytest.mark.parametrize("name", ["execute", "delay", "lease", "check_lease", "command_name", "spec", "_active"])
+def test_names_of_the_base_class_are_reserved(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    """A command that redefines what CloudRunJobs uses is reported, and delay() refuses it."""
+    monkeypatch.setattr(echo.Command, name, None, raising=False)
+
+    assert [problem.id for problem in problems(echo.Command)] == ["cloudrun_jobs.E016"]
+
+
+def test_reserved_name_is_reported_with_its_class(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The message names the method, and the hint what to do."""
+    monkeypatch.setattr(echo.Command, "delay", lambda self: None)
+
+    found = run_checks()
+
+    assert set(found) == {"cloudrun_jobs.E016"}
+    assert found["cloudrun_jobs.E016"].hint == "Rename it."
+    assert found["cloudrun_jobs.E016"].msg == (
+        "echo: delay: expected a name that CloudRunJobs does not use, "
+        "got tests.jobs.management.commands.echo.Command.delay."
+    )
+
+
+def test_reserved_name_of_a_mixin_is_reported() -> None:
+    """A mixin in front of CloudRunJobs replaces its method, too."""
+
+    class Mixin:
+        def handle(self) -> None: ...
+
+        def progress(self) -> None: ...
+
+    class Command(Mixin, echo.Command):
+        """Inherits the names."""
+
+    assert [(problem.attribute, problem.id) for problem in problems(Command)] == [
+        ("handle", "cloudrun_jobs.E008"),
+        ("progress", "cloudrun_jobs.E016"),
+    ]
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["release", "operation", "send", "cancel", "_release", "_declared", "add_arguments", "check", "create_parser"],
+)
+def test_other_names_are_free(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    """A command's own methods, and Django's that may be overridden, have any name."""
+    method = getattr(echo.Command, name, lambda self: None)
+    monkeypatch.setattr(echo.Command, name, method, raising=False)
+
+    assert run_checks() == {}
 
 
 @pytest.mark.parametrize(
@@ -77,10 +129,10 @@ def test_a_fault_of_a_job_is_told(
         ([Schedule("0 0 L * *")], "cloudrun_jobs.E004", "echo: schedule[0]: expected"),
     ],
 )
-def test_a_doubtful_schedule_is_told(
+def test_doubtful_schedule_is_reported(
     monkeypatch: pytest.MonkeyPatch, schedule: Any, code: str, message: str
 ) -> None:
-    """What Cloud Scheduler would take, but hardly as it was meant, is told."""
+    """A schedule that Cloud Scheduler accepts, but probably with another meaning, gives a warning."""
     monkeypatch.setattr(echo.Command, "schedule", schedule, raising=False)
 
     found = run_checks()
@@ -99,25 +151,25 @@ def test_a_doubtful_schedule_is_told(
         Schedule("0 0 * * *", args={"words": ["a"], "partner": 7}),
     ],
 )
-def test_a_sound_schedule_is_not_told(monkeypatch: pytest.MonkeyPatch, schedule: Schedule) -> None:
-    """Zones without changes, schedules of every hour, and the first hour after a change are in order."""
+def test_valid_schedule_gives_no_message(monkeypatch: pytest.MonkeyPatch, schedule: Schedule) -> None:
+    """Zones without DST, schedules of every hour, and the first hour after a change are valid."""
     monkeypatch.setattr(echo.Command, "schedule", schedule, raising=False)
 
     assert run_checks() == {}
 
 
-def test_a_required_argument_needs_a_value_in_the_schedule(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_required_argument_needs_a_value_in_the_schedule(monkeypatch: pytest.MonkeyPatch) -> None:
     """A schedule that gives the command less than it requires would fail every night."""
     monkeypatch.setattr(everything.Command, "schedule", "0 0 * * *", raising=False)
 
     message = run_checks()["cloudrun_jobs.E009"]
 
     assert "the following arguments are required: source" in message.msg
-    assert message.hint == "Give it arguments: schedule = [Schedule('...', args={...})]."
+    assert message.hint == "Declare arguments: schedule = [Schedule('...', args={...})]."
 
 
-def test_a_parser_that_cannot_be_made_yet_breaks_no_check(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A command whose choices come from tables that are not there yet must not keep them from being made."""
+def test_parser_without_its_tables_breaks_no_check(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The checks of `migrate` run before the tables exist from which a command has its choices."""
 
     def ask(self: Any, parser: Any) -> None:
         raise OperationalError("no such table")
@@ -129,14 +181,14 @@ def test_a_parser_that_cannot_be_made_yet_breaks_no_check(monkeypatch: pytest.Mo
 
 
 def test_default_arguments_are_checked(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What an execution is given that nobody gave arguments must start it."""
+    """The default arguments must start an execution."""
     monkeypatch.setattr(echo.Command, "args", {"partnr": 7}, raising=False)
 
     assert run_checks()["cloudrun_jobs.E009"].msg == "echo: args cannot start it. Unknown option 'partnr'."
 
 
-def test_the_schedules_hint_is_the_fix(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The message of a bad schedule says what to write."""
+def test_schedules_hint_is_the_fix(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The hint of an invalid schedule is the fix."""
     monkeypatch.setattr(echo.Command, "schedule", "@daily", raising=False)
 
     assert "Write '0 0 * * *'." in str(run_checks()["cloudrun_jobs.E004"].hint)
@@ -154,24 +206,24 @@ def _keyed(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("_keyed")
-def test_an_option_that_delay_keeps_to_itself_is_told() -> None:
-    """Nobody could give it to the job, and some would think they had."""
+def test_idempotency_key_option_is_reported() -> None:
+    """delay() has a parameter of that name, so the option could not be passed."""
     found = run_checks()
 
     assert set(found) == {"cloudrun_jobs.E014"}
-    assert found["cloudrun_jobs.E014"].msg.startswith("echo: delay() has an argument idempotency_key of its own")
+    assert found["cloudrun_jobs.E014"].msg.startswith("echo: idempotency_key is a parameter of delay()")
 
 
 @pytest.mark.usefixtures("_keyed")
-def test_a_key_that_could_be_the_jobs_is_refused() -> None:
-    """delay() does not guess whose it is; without one there is nothing to guess."""
+def test_ambiguous_idempotency_key_is_refused() -> None:
+    """delay() refuses a key that may be the option's; without a key it runs the job."""
     assert echo.Command().delay().result() is None
-    with pytest.raises(InvalidArguments, match=r"delay\(\) has an argument idempotency_key of its own.* Rename"):
+    with pytest.raises(InvalidArguments, match=r"idempotency_key is a parameter of delay\(\).* Rename"):
         echo.Command().delay(idempotency_key="x")
 
 
-def test_arguments_that_cannot_be_read_now_are_no_fault(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Choices may come from a table that the `migrate` whose checks these are has yet to make."""
+def test_failing_add_arguments_breaks_no_check(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Choices may come from a table that `migrate` has yet to create."""
     monkeypatch.setattr(echo.Command, "add_arguments", lambda self, parser: 1 / 0)
 
     assert run_checks() == {}
@@ -187,29 +239,27 @@ def _untidy(settings: Settings) -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("_untidy")
-def test_what_is_wrong_between_commands_is_told() -> None:
-    """A name for two jobs, a class under another name, a module that cannot be imported: each is told."""
+def test_conflicts_between_commands_are_reported() -> None:
+    """Two jobs with one name, a class under another name and an unimportable module are reported."""
     found = run_checks()
 
     assert set(found) == {"cloudrun_jobs.E007", "cloudrun_jobs.E013", "cloudrun_jobs.W006"}
     assert "would both be the Cloud Run job 'twin-job-test'" in found["cloudrun_jobs.E007"].msg
-    assert (
-        "renamed: its Command is the one of tests.jobs.management.commands.echo" in found["cloudrun_jobs.E013"].msg
-    )
+    assert "renamed: its Command is that of tests.jobs.management.commands.echo" in found["cloudrun_jobs.E013"].msg
     assert "'broken' cannot be imported" in found["cloudrun_jobs.W006"].msg
     assert found["cloudrun_jobs.W006"].hint == "RuntimeError: no library for this"
 
 
 @pytest.mark.usefixtures("_untidy")
-def test_a_command_that_cannot_be_imported_hides_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The jobs beside it are checked all the same."""
+def test_unimportable_command_hides_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The other jobs are checked."""
     monkeypatch.setattr(echo.Command, "timeout", 0, raising=False)
 
     assert {"cloudrun_jobs.W006", "cloudrun_jobs.E006"} <= set(run_checks())
 
 
-def test_strangers_commands_are_not_imported() -> None:
-    """A command of an installed package that does not speak of jobs is left alone: importing it may do harm."""
+def test_commands_of_other_packages_are_not_imported() -> None:
+    """A command of an installed package that does not mention jobs is not imported: it may have side effects."""
     code = (
         "import django, sys; django.setup()\n"
         "from django.core.checks import run_checks; run_checks()\n"
@@ -224,7 +274,7 @@ def test_strangers_commands_are_not_imported() -> None:
 
 
 def test_bad_settings_are_one_message(settings: Settings) -> None:
-    """A fault of the settings is told once, not once for each job."""
+    """Invalid settings are reported once, not for each job."""
     settings.CLOUDRUN_JOBS = {"ENVIROMENT": "x"}
 
     found = run_checks(deploy=True)
@@ -233,8 +283,8 @@ def test_bad_settings_are_one_message(settings: Settings) -> None:
     assert found["cloudrun_jobs.E001"].hint == "Did you mean 'ENVIRONMENT'?"
 
 
-def test_production_that_runs_inline_is_told(settings: Settings) -> None:
-    """`check --deploy` warns where delay() would run jobs inside of requests."""
+def test_inline_environment_is_reported_on_deploy(settings: Settings) -> None:
+    """`check --deploy` warns if delay() would run jobs in the web process."""
     assert set(run_checks(deploy=True)) == {"cloudrun_jobs.W004"}
 
     settings.CLOUDRUN_JOBS = {
@@ -253,8 +303,8 @@ def test_production_that_runs_inline_is_told(settings: Settings) -> None:
         ("CLOUDRUN_JOBS_PROJECT", "CLOUDRUN_JOBS = {'PROJECT': ...}"),
     ],
 )
-def test_a_setting_that_nobody_reads_is_told(settings: Settings, name: str, hint: str) -> None:
-    """A project whose dictionary has another name would run its jobs inside of requests."""
+def test_unrecognised_setting_is_reported(settings: Settings, name: str, hint: str) -> None:
+    """A project whose dictionary has another name would run its jobs in the web process."""
     setattr(settings, name, {"ENVIRONMENT": "production"})
     del settings.CLOUDRUN_JOBS
 
@@ -265,8 +315,8 @@ def test_a_setting_that_nobody_reads_is_told(settings: Settings, name: str, hint
     assert hint in message.hint
 
 
-def test_options_that_are_none_make_no_lock(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A misspelt name in lock_args would be found by the first run."""
+def test_unknown_lock_args_are_reported(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Otherwise the first run would find a misspelt name in lock_args."""
     monkeypatch.setattr(everything.Command, "lock_args", ("sorce", "args"), raising=False)
 
     found = run_checks()["cloudrun_jobs.E006"]
@@ -275,16 +325,17 @@ def test_options_that_are_none_make_no_lock(monkeypatch: pytest.MonkeyPatch) -> 
     assert found.hint == "Did you mean 'source'?"
 
 
-def test_options_that_every_command_has_make_no_lock(monkeypatch: pytest.MonkeyPatch) -> None:
-    """They say how a command speaks; the run would refuse them."""
+def test_django_options_in_lock_args_are_reported(monkeypatch: pytest.MonkeyPatch) -> None:
+    """They do not distinguish runs."""
     monkeypatch.setattr(everything.Command, "lock_args", ("verbosity",), raising=False)
 
     assert "got 'verbosity'" in run_checks()["cloudrun_jobs.E006"].msg
 
 
-def test_a_misspelt_default_is_told(settings: Settings) -> None:
-    """By the check, before a job meets it."""
-    settings.CLOUDRUN_JOBS = {"ENVIRONMENT": "test", "DEFAULTS": {"max_retry": 1}}
+@pytest.mark.parametrize("key", ["DEFAULTS", "RECONCILE"])
+def test_misspelt_declaration_in_the_settings_is_reported(settings: Settings, key: str) -> None:
+    """The check reports it before a job uses it."""
+    settings.CLOUDRUN_JOBS = {"ENVIRONMENT": "test", key: {"max_retry": 1}}
 
     assert [(message.id, message.hint) for message in check_settings(None)] == [
         ("cloudrun_jobs.E001", "Did you mean 'max_retries'?")
@@ -292,7 +343,7 @@ def test_a_misspelt_default_is_told(settings: Settings) -> None:
 
 
 def test_local_times_are_refused(settings: Settings) -> None:
-    """The records' times are compared with the database server's."""
+    """The times of the records are compared with the database server's clock."""
     settings.USE_TZ = False
 
     assert [message.id for message in check_time_zones(None)] == ["cloudrun_jobs.E015"]

@@ -43,7 +43,7 @@ def test_adelay_runs_the_job_too() -> None:
 
 
 def test_values_go_through_the_parser_inline_too() -> None:
-    """A number for a text option arrives as text, a date as what the option's type makes of it."""
+    """A number for a text option arrives as text, a date as what the option's type returns."""
     result = everything.Command().delay("x", day=date(2026, 1, 2), tag=["-a"]).result()
 
     assert (result["day"], result["tag"]) == ("2026-01-02", ["-a"])
@@ -60,21 +60,21 @@ def test_values_go_through_the_parser_inline_too() -> None:
         (None, None),
     ],
 )
-def test_the_result_has_its_json_form(monkeypatch: pytest.MonkeyPatch, value: Any, json: Any) -> None:
-    """What run() returns comes back as JSON would bring it, as on the road through the cloud."""
+def test_result_has_its_json_form(monkeypatch: pytest.MonkeyPatch, value: Any, json: Any) -> None:
+    """What run() returns comes back in its JSON form, as from the cloud."""
     monkeypatch.setitem(outcome.ENDINGS, "none", lambda: value)
 
     assert outcome.Command().delay("none").result() == json
 
 
 @pytest.mark.parametrize("ending", ["set", "nan"])
-def test_a_result_that_json_cannot_say_is_an_error(ending: str) -> None:
-    """A set, or NaN, is refused with what would do instead."""
+def test_result_without_json_form_is_refused(ending: str) -> None:
+    """A set, or NaN, is refused with a hint."""
     with pytest.raises(InvalidResult, match=r"outcome: run\(\) returned what JSON cannot say.*Return None, text"):
         outcome.Command().delay(ending)
 
 
-def test_an_exception_reaches_the_caller_as_it_is() -> None:
+def test_exception_is_not_wrapped() -> None:
     """An inline job's error is not wrapped."""
     with pytest.raises(ZeroDivisionError):
         outcome.Command().delay("error")
@@ -85,14 +85,14 @@ def test_an_exception_reaches_the_caller_as_it_is() -> None:
 @pytest.mark.parametrize(("ending", "code"), [("exit", 3), ("exit 256", 1), ("exit text", 1)])
 def test_leaving_by_sys_exit_is_a_failure(ending: str, code: int) -> None:
     """sys.exit(n) with any n but 0 is never a successful operation, nor the end of the caller."""
-    with pytest.raises(JobFailed, match=r"outcome: run\(\) left by sys\.exit\(\)") as failure:
+    with pytest.raises(JobFailed, match=r"outcome: run\(\) called sys\.exit\(") as failure:
         outcome.Command().delay(ending)
 
     assert failure.value.code == code
 
 
 def test_leaving_by_sys_exit_0_is_a_success() -> None:
-    """sys.exit(0) ends a job well, without a result."""
+    """sys.exit(0) is a success without a result."""
     assert outcome.Command().delay("exit 0").result() is None
 
 
@@ -104,7 +104,7 @@ def test_call_command_and_a_text_result() -> None:
     assert stdout.getvalue() == "all done\n"
 
 
-def test_a_result_that_is_no_text_is_not_printed() -> None:
+def test_result_that_is_no_text_is_not_printed() -> None:
     """Django prints text only; a dictionary is the operation's result and no output."""
     stdout = StringIO()
     call_command("echo", stdout=stdout)
@@ -113,7 +113,7 @@ def test_a_result_that_is_no_text_is_not_printed() -> None:
 
 
 def test_delay_inside_of_a_command_line_run_does_not_exit(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A job started by manage.py that sends itself with bad arguments gets an error, not SystemExit."""
+    """A job started by manage.py that calls delay() with invalid arguments gets an error, not SystemExit."""
     caught: list[Exception] = []
 
     def run(self: CloudRunJobs, *args: Any, **options: Any) -> None:
@@ -128,8 +128,8 @@ def test_delay_inside_of_a_command_line_run_does_not_exit(monkeypatch: pytest.Mo
     assert "invalid int value: 'x'" in str(caught[0])
 
 
-def test_choices_that_change_are_taken(monkeypatch: pytest.MonkeyPatch) -> None:
-    """An argument that the parser of an earlier call would refuse is taken if today's takes it."""
+def test_changed_choices_are_accepted(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An argument that an earlier parser would refuse is accepted if the current one accepts it."""
 
     def add_arguments(self: CloudRunJobs, parser: Any) -> None:
         parser.add_argument("ending", choices=choices)
@@ -142,8 +142,8 @@ def test_choices_that_change_are_taken(monkeypatch: pytest.MonkeyPatch) -> None:
     assert outcome.Command().delay("none").result() is None
 
 
-def test_inline_runs_check_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The caller's process has been checked when it started; a request need not check it again."""
+def test_inline_run_skips_the_system_checks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The caller's process was checked when it started."""
     monkeypatch.setattr(echo.Command, "check", lambda self, **kwargs: pytest.fail("checked"))
 
     assert echo.Command().delay().done()
@@ -151,7 +151,7 @@ def test_inline_runs_check_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("transactional_db")
 def test_one_instance_serves_many_threads() -> None:
-    """Each call of delay() has its own result, whoever shares the command."""
+    """Each call of delay() has its own result, even if threads share the command."""
     command = echo.Command()
 
     def delay(number: int) -> Operation:
@@ -166,7 +166,7 @@ def test_one_instance_serves_many_threads() -> None:
     assert [operation.result()["partner"] for operation in operations] == list(range(50))
 
 
-def test_a_class_that_manage_py_would_not_run_is_refused() -> None:
+def test_class_that_manage_py_would_not_run_is_refused() -> None:
     """A container runs the class that manage.py finds; any other is refused with the rule."""
 
     class Other(echo.Command):
@@ -176,7 +176,7 @@ def test_a_class_that_manage_py_would_not_run_is_refused() -> None:
         Other().delay()
 
 
-def test_a_class_beside_the_command_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_second_class_of_the_module_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     """Only the class named Command of its module is run by manage.py."""
 
     class Second(CloudRunJobs):
@@ -200,10 +200,10 @@ def test_a_class_beside_the_command_is_refused(monkeypatch: pytest.MonkeyPatch) 
         ({"timeout": 0}, "timeout: expected whole seconds"),
     ],
 )
-def test_a_bad_class_is_an_error_at_first_use(
+def test_invalid_class_is_refused_by_delay(
     monkeypatch: pytest.MonkeyPatch, attributes: dict[str, Any], message: str
 ) -> None:
-    """What a system check finds, delay() refuses as well."""
+    """delay() refuses what a system check reports."""
     for name, value in attributes.items():
         monkeypatch.setattr(echo.Command, name, value, raising=False)
 
@@ -214,8 +214,8 @@ def test_a_bad_class_is_an_error_at_first_use(
     assert message in str(refusal.value)
 
 
-def test_an_async_run_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A coroutine nobody awaits would be a success that did nothing."""
+def test_async_run_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A coroutine that is never awaited would be a success without work."""
 
     async def run(self: CloudRunJobs, *args: Any, **options: Any) -> None: ...
 
@@ -225,8 +225,8 @@ def test_an_async_run_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
         echo.Command().delay()
 
 
-def test_the_base_class_itself_has_no_run() -> None:
-    """A class without run() says so when it is run."""
+def test_base_class_itself_has_no_run() -> None:
+    """A class without run() raises NotImplementedError."""
     with pytest.raises(NotImplementedError, match=r"has no run\(\)"):
         CloudRunJobs().run()
 
@@ -237,12 +237,12 @@ def test_abbreviated_options_are_refused() -> None:
         echo.Command().create_parser("manage.py", "echo").parse_args(["--pyth=x"])
 
 
-def test_signals_tell_what_happens() -> None:
-    """Sending, start and end are signals; a receiver that fails harms nothing."""
-    told: list[tuple[str, dict[str, Any]]] = []
+def test_signals_of_a_run() -> None:
+    """Request, start and end are signals; an exception of a receiver has no effect."""
+    sent: list[tuple[str, dict[str, Any]]] = []
 
     def receiver(sender: type, signal: Any, **kwargs: Any) -> None:
-        told.append((next(name for name, s in names.items() if s is signal), kwargs))
+        sent.append((next(name for name, s in names.items() if s is signal), kwargs))
         raise RuntimeError
 
     names = {"delayed": job_delayed, "started": job_started, "finished": job_finished}
@@ -256,14 +256,14 @@ def test_signals_tell_what_happens() -> None:
         for signal in names.values():
             signal.disconnect(receiver, sender=outcome.Command)
 
-    assert [name for name, _ in told] == ["started", "finished", "delayed", "started", "finished"]
-    assert told[1][1]["error"] is None
-    assert told[2][1]["operation"] is operation
-    assert isinstance(told[4][1]["error"], ZeroDivisionError)
+    assert [name for name, _ in sent] == ["started", "finished", "delayed", "started", "finished"]
+    assert sent[1][1]["error"] is None
+    assert sent[2][1]["operation"] is operation
+    assert isinstance(sent[4][1]["error"], ZeroDivisionError)
 
 
-def test_the_job_knows_its_task(monkeypatch: pytest.MonkeyPatch) -> None:
-    """In a container the signals carry what Cloud Run says about the task."""
+def test_signals_carry_the_task(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In a container the signals carry the task of Cloud Run's environment."""
     for name, value in {
         "CLOUD_RUN_JOB": "echo-production",
         "CLOUD_RUN_EXECUTION": "echo-production-x7k2p",
@@ -291,22 +291,22 @@ def test_the_job_knows_its_task(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @override_settings(CLOUDRUN_JOBS={"ENVIRONMENT": "production", "LOCKS": {"BACKEND": LOCAL_LOCKS}})
 def test_manage_py_runs_the_job_here_in_every_environment() -> None:
-    """Called as a command, a job always runs in this process, with no backend asked."""
+    """Called as a command, a job always runs in this process, without a backend."""
     assert call_command("outcome", "text", stdout=StringIO()) == "all done"
 
 
-def test_the_package_names_are_lazy_and_complete() -> None:
+def test_package_names_are_lazy_and_complete() -> None:
     """`from cloudrun_jobs import X` works for each public name, and no other."""
     import cloudrun_jobs
 
-    assert sorted(cloudrun_jobs.__all__) == cloudrun_jobs.__all__ == dir(cloudrun_jobs)
-    assert all(getattr(cloudrun_jobs, name).__name__ == name for name in cloudrun_jobs.__all__)
+    assert sorted(cloudrun_jobs._MODULES) == cloudrun_jobs.__all__ == dir(cloudrun_jobs)
+    assert [getattr(cloudrun_jobs, name).__name__ for name in cloudrun_jobs.__all__] == cloudrun_jobs.__all__
     with pytest.raises(AttributeError, match="no attribute 'Nothing'"):
         cloudrun_jobs.Nothing  # noqa: B018
     assert sys.modules["cloudrun_jobs"] is cloudrun_jobs
 
 
-def test_an_abstract_class_outside_of_the_commands_is_welcome() -> None:
+def test_job_inherits_from_an_abstract_class() -> None:
     """A job inherits declarations and run(), and only the command itself is a job."""
     command = nightly.Command()
 
@@ -315,7 +315,7 @@ def test_an_abstract_class_outside_of_the_commands_is_welcome() -> None:
     assert [name for name, job in find_jobs().jobs.items() if isinstance(job, NightlyJob)] == ["nightly"]
 
 
-def test_an_abstract_class_itself_cannot_be_sent() -> None:
-    """What manage.py does not know is no job."""
+def test_abstract_class_is_refused_by_delay() -> None:
+    """A class that manage.py does not find is no job."""
     with pytest.raises(InvalidArguments, match="no command of this name"):
         NightlyJob().delay()

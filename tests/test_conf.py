@@ -19,14 +19,14 @@ CLOUD = {"PROJECT": "acme", "REGION": "asia-northeast1"}
     ("environment", "backend"),
     [("local", InlineBackend), ("test", InlineBackend), ("production", CloudRunBackend), ("dev", CloudRunBackend)],
 )
-def test_the_environment_chooses_the_backend(settings: Settings, environment: str, backend: type) -> None:
+def test_environment_chooses_the_backend(settings: Settings, environment: str, backend: type) -> None:
     """Only "local" and "test" run inline."""
     settings.CLOUDRUN_JOBS = {**CLOUD, "ENVIRONMENT": environment}
 
     assert type(backends.current()) is backend
 
 
-def test_nothing_need_be_set(settings: Settings) -> None:
+def test_settings_are_optional(settings: Settings) -> None:
     """A project without CLOUDRUN_JOBS is a local one."""
     del settings.CLOUDRUN_JOBS
 
@@ -62,8 +62,8 @@ def test_variables_win_over_the_dictionary(settings: Settings, monkeypatch: pyte
         ({"OPTIONS": {"endpiont": "x"}}, "has no option 'endpiont'. Did you mean 'endpoint'?"),
     ],
 )
-def test_settings_that_cannot_be_used(settings: Settings, configured: Any, message: str) -> None:
-    """The error names the key, what was expected and what came."""
+def test_invalid_setting_is_refused(settings: Settings, configured: Any, message: str) -> None:
+    """The error names the key, the expected value and the configured one."""
     settings.CLOUDRUN_JOBS = configured
 
     with pytest.raises(InvalidSettings) as refusal:
@@ -72,8 +72,8 @@ def test_settings_that_cannot_be_used(settings: Settings, configured: Any, messa
     assert message in str(refusal.value)
 
 
-def test_variables_that_cannot_be_used(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A variable's fault is told by the variable's name."""
+def test_invalid_variable_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The error names the variable."""
     monkeypatch.setenv("CLOUDRUN_JOBS_OPTIONS", "{endpoint}")
 
     with pytest.raises(InvalidSettings, match="CLOUDRUN_JOBS_OPTIONS: expected a JSON object"):
@@ -88,10 +88,10 @@ def test_variables_that_cannot_be_used(monkeypatch: pytest.MonkeyPatch) -> None:
         ("BACKEND", "nowhere.Backend", "CLOUDRUN_JOBS_BACKEND: No module named 'nowhere'"),
     ],
 )
-def test_a_fault_in_a_variable_is_told_as_the_variables(
+def test_invalid_variable_is_named(
     settings: Settings, monkeypatch: pytest.MonkeyPatch, name: str, value: str, message: str
 ) -> None:
-    """Who looks into the dictionary would find nothing."""
+    """The value is not in the dictionary."""
     settings.CLOUDRUN_JOBS = {**CLOUD, "ENVIRONMENT": "production"}
     monkeypatch.setenv(f"CLOUDRUN_JOBS_{name}", value)
 
@@ -101,7 +101,7 @@ def test_a_fault_in_a_variable_is_told_as_the_variables(
     assert message in str(refusal.value)
 
 
-def test_what_the_cloud_needs_is_told_at_once(settings: Settings) -> None:
+def test_missing_project_and_region_are_reported_at_once(settings: Settings) -> None:
     """The project and the region in one message."""
     settings.CLOUDRUN_JOBS = {"ENVIRONMENT": "production"}
 
@@ -109,8 +109,8 @@ def test_what_the_cloud_needs_is_told_at_once(settings: Settings) -> None:
         backends.current()
 
 
-def test_a_misspelt_variable_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    """With its ENVIRONMENT misspelt, production would run jobs inside of requests and say nothing."""
+def test_misspelt_variable_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With its ENVIRONMENT misspelt, production would silently run jobs in the web process."""
     monkeypatch.setenv("CLOUDRUN_JOBS_ENVIROMENT", "production")
 
     with pytest.raises(InvalidSettings, match="Did you mean 'CLOUDRUN_JOBS_ENVIRONMENT'"):
@@ -118,7 +118,7 @@ def test_a_misspelt_variable_is_refused(monkeypatch: pytest.MonkeyPatch) -> None
 
 
 def test_one_dictionary_serves_all_environments(settings: Settings) -> None:
-    """The cloud's options may stand in the settings of an environment that runs inline."""
+    """The settings of an inline environment may have the cloud's options."""
     settings.CLOUDRUN_JOBS = {"ENVIRONMENT": "test", "OPTIONS": {"rpc_timeout": 5}}
 
     assert type(backends.current()) is InlineBackend
@@ -126,7 +126,7 @@ def test_one_dictionary_serves_all_environments(settings: Settings) -> None:
 
 @pytest.mark.parametrize("project", ["acme", "acme-prod-7", "example.com:acme"])
 def test_projects_of_every_kind(settings: Settings, project: str) -> None:
-    """Ordinary and domain-scoped projects are taken."""
+    """Ordinary and domain-scoped projects are accepted."""
     settings.CLOUDRUN_JOBS = {"PROJECT": project}
 
     assert conf.load().project == project

@@ -1,16 +1,19 @@
-"""The log: a sentence for people, a verb for machines, and no arguments."""
+"""Log lines: a message, an action, and no arguments."""
 
 from __future__ import annotations
 
+import json
 import logging
 
 import pytest
+from django.core.management import call_command
 
+from cloudrun_jobs import logs, signals
 from tests.jobs.management.commands import echo, outcome
 
 
-def test_a_run_is_logged_with_stable_verbs(caplog: pytest.LogCaptureFixture) -> None:
-    """Each record has its action beside its sentence."""
+def test_action_is_the_signals_name(caplog: pytest.LogCaptureFixture) -> None:
+    """Each record has its action beside its message."""
     with caplog.at_level(logging.INFO, "cloudrun_jobs"):
         echo.Command().delay()
 
@@ -20,20 +23,20 @@ def test_a_run_is_logged_with_stable_verbs(caplog: pytest.LogCaptureFixture) -> 
     assert caplog.records[2].getMessage() == "Job echo-test ran in this process"
 
 
-def test_a_failure_is_an_error(caplog: pytest.LogCaptureFixture) -> None:
-    """A job that raised is logged at ERROR, with the class of what it raised."""
+def test_failure_is_logged_as_error(caplog: pytest.LogCaptureFixture) -> None:
+    """A job that raised is logged at ERROR, with the class of the exception."""
     with caplog.at_level(logging.INFO, "cloudrun_jobs"), pytest.raises(ZeroDivisionError):
         outcome.Command().delay("error")
 
     record = caplog.records[-1]
-    assert (record.levelname, record.__dict__["action"]) == ("ERROR", "job_failed")
+    assert (record.levelname, record.__dict__["action"]) == ("ERROR", "job_finished")
     assert "failed after 0.0s with ZeroDivisionError" in record.getMessage()
 
 
-def test_the_attempt_is_named_in_a_container(
+def test_attempt_is_named_in_a_container(
     caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Lines of several tasks and retries can be told apart."""
+    """The lines of tasks and retries are distinguishable."""
     monkeypatch.setenv("CLOUD_RUN_EXECUTION", "echo-production-x7k2p")
     monkeypatch.setenv("CLOUD_RUN_TASK_INDEX", "2")
     monkeypatch.setenv("CLOUD_RUN_TASK_COUNT", "3")
@@ -51,3 +54,35 @@ def test_arguments_are_not_logged(caplog: pytest.LogCaptureFixture) -> None:
 
     assert "hunter2" not in caplog.text
     assert all("hunter2" not in str(record.__dict__) for record in caplog.records)
+
+
+def test_progress_is_a_json_line_in_a_container(
+    capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where the project's logging drops INFO, a container writes a line that Cloud Logging reads."""
+    monkeypatch.setenv("CLOUD_RUN_EXECUTION", "echo-production-x7k2p")
+    caplog.set_level(logging.WARNING, "cloudrun_jobs")
+    monkeypatch.setattr(echo.Command, "run", lambda self, **options: self.progress(1, 3, "Zürich\n"))
+    call_command("echo")
+
+    line = json.loads(capsys.readouterr().out)
+    assert line.pop("run_id")
+    assert line == {
+        "severity": "INFO",
+        "message": "Job echo-test is at 1 of 3: Zürich\n (task 0 of 1, attempt 0)",
+        "action": "job_progressed",
+        "job": "echo-test",
+        "execution": "echo-production-x7k2p",
+        "task_index": 0,
+        "task_attempt": 0,
+        "done": 1,
+        "total": 3,
+        "text": "Zürich\n",
+    }
+
+
+@pytest.mark.parametrize("name", [name for name, value in vars(signals).items() if type(value) is signals.Signal])
+def test_every_signal_is_logged(name: str) -> None:
+    """Each signal has a receiver named after it."""
+    assert callable(getattr(logs, f"log_{name}"))
+    assert getattr(signals, name).has_listeners()

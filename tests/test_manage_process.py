@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import multiprocessing
 import os
 import subprocess
 import sys
@@ -12,11 +13,14 @@ from typing import Any
 import pytest
 
 from cloudrun_jobs import CloudRunJobs
-from cloudrun_jobs.argv import serialise
+from cloudrun_jobs.argv import parser_of, serialise
 from tests.jobs.management.commands import echo
 
 MANAGE = Path(__file__).with_name("manage.py")
 pytestmark = pytest.mark.usefixtures("process_database")
+
+# Modules that a container does not need to run a job.
+NOT_FOR_A_RUN = {"argv", "checks", "command_line", "cron", "deploy", "enqueue", "registry", "spec.reservation"}
 
 CONTAINER = {
     "CLOUD_RUN_JOB": "echo-production",
@@ -40,7 +44,7 @@ def manage(*argv: str, **environment: str) -> subprocess.CompletedProcess[str]:
 
 def arguments_of(job: CloudRunJobs, *args: Any, **options: Any) -> tuple[str, ...]:
     """What the container of this call would be started with."""
-    return (job.command_name, *serialise(job._parser(), args, options))
+    return (job.command_name, *serialise(parser_of(job), args, options))
 
 
 @pytest.fixture
@@ -50,24 +54,30 @@ def evil(tmp_path: Path) -> Path:
     return tmp_path
 
 
-@pytest.mark.parametrize("road", ["option", "positional", "abbreviated", "two values"])
-def test_no_value_becomes_an_option_of_manage_py(evil: Path, road: str) -> None:
-    """`--settings=evil` and `--pythonpath=/x` arrive as the data they are, and nothing of them is imported."""
-    attack = ["--settings=evil", f"--pythonpath={evil}"]
-    if road == "abbreviated":
-        attack = ["--sett=evil", f"--pyth={evil}"]
-    calls = {"option": ((), {"note": " ".join(attack)}), "two values": ((), {"note": attack[0]})}
-    args, options = calls.get(road, (attack, {}))
-    done = manage(*arguments_of(echo.Command(), *args, **options), ECHO_TO_STDOUT="1")
+@pytest.mark.parametrize(("settings", "pythonpath"), [("--settings", "--pythonpath"), ("--sett", "--pyth")])
+def test_no_positional_becomes_an_option_of_manage_py(evil: Path, settings: str, pythonpath: str) -> None:
+    """`--settings=evil` and `--pythonpath=/x` arrive as data, and nothing of them is imported."""
+    attack = [f"{settings}=evil", f"{pythonpath}={evil}"]
+    done = manage(*arguments_of(echo.Command(), *attack), ECHO_TO_STDOUT="1")
 
     assert (done.returncode, done.stderr) == (0, "")
-    arrived = json.loads(done.stdout)
-    assert (arrived["words"], arrived["note"]) == (list(args), options.get("note"))
+    assert json.loads(done.stdout)["words"] == attack
     assert not (evil / "mark").exists()
 
 
-def test_the_attack_works_where_values_are_written_carelessly(evil: Path) -> None:
-    """The proof above proves something: the same values, spelt as two arguments, are taken by manage.py."""
+@pytest.mark.parametrize("value", ["--settings=evil", "--settings=evil --pythonpath={}"])
+def test_no_value_becomes_an_option_of_manage_py(evil: Path, value: str) -> None:
+    """The value of an option arrives as data, too."""
+    attack = value.format(evil)
+    done = manage(*arguments_of(echo.Command(), note=attack), ECHO_TO_STDOUT="1")
+
+    assert (done.returncode, done.stderr) == (0, "")
+    assert json.loads(done.stdout)["note"] == attack
+    assert not (evil / "mark").exists()
+
+
+def test_naive_arguments_reach_manage_py(evil: Path) -> None:
+    """The same values, written as two arguments, are consumed by manage.py."""
     manage("echo", "--note", "--settings=evil", f"--pythonpath={evil}")
 
     assert (evil / "mark").exists()
@@ -88,34 +98,34 @@ def test_the_attack_works_where_values_are_written_carelessly(evil: Path) -> Non
         ("oops", 2),
     ],
 )
-def test_the_exit_status_tells_the_truth(ending: str, code: int) -> None:
+def test_exit_status(ending: str, code: int) -> None:
     """A job that failed in any way exits non-zero, so that Cloud Run retries it and alerts fire."""
     assert manage("outcome", "--", ending).returncode == code
 
 
-def test_a_container_needs_no_project() -> None:
-    """The job of a container that knows no more than its environment runs; only sending needs the place."""
+def test_container_needs_no_project() -> None:
+    """Only the dispatch of a job needs the project and the region."""
     done = manage("outcome", "--", "text", CLOUDRUN_JOBS_ENVIRONMENT="production")
 
     assert (done.returncode, done.stdout) == (0, "all done\n")
 
 
-def test_a_container_with_a_misspelt_variable_says_so() -> None:
-    """What is set is checked there too."""
+def test_misspelt_variable_is_refused_in_a_container() -> None:
+    """A container validates its settings too."""
     done = manage("outcome", "--", "text", CLOUDRUN_JOBS_ENVIROMENT="production")
 
     assert done.returncode == 1
     assert "Did you mean 'CLOUDRUN_JOBS_ENVIRONMENT'?" in done.stderr
 
 
-def test_a_text_result_is_printed() -> None:
+def test_text_result_is_printed() -> None:
     """As with any command of Django's."""
     assert manage("outcome", "--", "text").stdout == "all done\n"
 
 
 @pytest.mark.parametrize("environment", ["local", "production"])
-def test_a_job_starts_without_google_grpc_or_redis(environment: str) -> None:
-    """The road of `manage.py <job>` imports none of the heavy libraries, in any environment."""
+def test_job_starts_without_google_grpc_or_redis(environment: str) -> None:
+    """`manage.py <job>` imports none of the large libraries, in any environment."""
     done = manage(
         "imports",
         CLOUDRUN_JOBS_ENVIRONMENT=environment,
@@ -126,11 +136,37 @@ def test_a_job_starts_without_google_grpc_or_redis(environment: str) -> None:
     modules = done.stdout.split()
     assert "cloudrun_jobs.command" in modules
     assert [name for name in modules if name.partition(".")[0] in {"google", "grpc", "redis", "croniter"}] == []
-    assert not {"cloudrun_jobs.checks", "cloudrun_jobs.registry"} & set(modules)
+    assert not {f"cloudrun_jobs.{name}" for name in NOT_FOR_A_RUN} & set(modules)
+    assert "pythonjsonlogger" not in modules
+
+
+@pytest.mark.parametrize("start_method", multiprocessing.get_all_start_methods())
+@pytest.mark.parametrize("pool", ["Pool", "ProcessPoolExecutor"])
+def test_job_uses_worker_processes(pool: str, start_method: str) -> None:
+    """The worker function may be in the command's module, which a worker imports without django.setup()."""
+    done = manage("workers", pool, start_method)
+
+    assert (done.returncode, done.stdout, done.stderr) == (0, "[0, 1, 4, 9]\n", "")
+
+
+def test_importing_a_job_loads_no_models() -> None:
+    """A job's module can be imported before the app registry is ready."""
+    code = "import sys, tests.jobs.management.commands.workers; print('cloudrun_jobs.models' in sys.modules)"
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=MANAGE.parents[1],
+        env={**os.environ, "DJANGO_SETTINGS_MODULE": "tests.settings"},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    )
+
+    assert done.stdout == "False\n"
 
 
 def test_checking_a_cloud_backend_imports_no_google_client() -> None:
-    """System checks stay quick where the cloud is configured."""
+    """System checks stay fast when the cloud is configured."""
     code = (
         "import django, sys; django.setup()\n"
         "from django.core.checks import run_checks; assert not run_checks()\n"

@@ -37,7 +37,7 @@ def test_every_member_of_googles_operation_is_there(ours: type, name: str) -> No
 
 
 def test_both_operations_have_the_members_beyond_googles() -> None:
-    """A view can rely on the same names whichever it gets."""
+    """A view can use the same names of either."""
     beyond = {"execution_name", "run_id", "console_url", "logs_url"}
 
     assert set(Operation.__abstractmethods__) <= public(MockOperation) & public(CloudRunOperation)
@@ -45,20 +45,20 @@ def test_both_operations_have_the_members_beyond_googles() -> None:
 
 
 @pytest.mark.parametrize("field", fields(MockExecution), ids=lambda field: field.name)
-def test_the_metadata_has_the_fields_of_an_execution(field: Any) -> None:
+def test_metadata_has_the_fields_of_an_execution(field: Any) -> None:
     """A mock's metadata has no field that Cloud Run's Execution lacks."""
     assert field.name in run_v2.Execution.meta.fields
 
 
-def test_the_operation_has_the_fields_of_a_long_running_one() -> None:
+def test_operation_has_the_fields_of_a_long_running_one() -> None:
     """`operation.operation.name` is where Google keeps the name."""
     assert {field.name for field in fields(MockLongRunningOperation)} <= set(
         LongRunningOperation.DESCRIPTOR.fields_by_name
     )
 
 
-def test_a_running_mock_counts_as_running() -> None:
-    """A mock that has not ended says so, and waiting for it gives up at the time-out."""
+def test_running_mock_counts_as_running() -> None:
+    """A mock that has not ended is running, and result() raises at the timeout."""
     operation = MockOperation("echo-test", "run")
 
     assert (operation.done(), operation.running(), operation.cancelled()) == (False, True, False)
@@ -69,8 +69,8 @@ def test_a_running_mock_counts_as_running() -> None:
         operation.result(timeout=0)
 
 
-def test_a_mock_ends_with_a_result() -> None:
-    """set_result() ends it, calls the callbacks, and releases who waits."""
+def test_mock_ends_with_a_result() -> None:
+    """set_result() ends it, calls the callbacks, and releases waiting threads."""
     operation, seen = MockOperation("echo-test", "run"), []
     operation.add_done_callback(seen.append)
     Timer(0.01, operation.set_result, [7]).start()
@@ -84,7 +84,7 @@ def test_a_mock_ends_with_a_result() -> None:
     assert (operation.console_url, operation.logs_url) == ("", "")
 
 
-def test_a_mock_ends_with_an_exception() -> None:
+def test_mock_ends_with_an_exception() -> None:
     """set_exception() ends it as a failure, which result() raises."""
     operation = MockOperation("echo-test", "run")
     operation.set_exception(ValueError("no"))
@@ -95,8 +95,8 @@ def test_a_mock_ends_with_an_exception() -> None:
         operation.result()
 
 
-def test_a_mock_ends_once(caplog: pytest.LogCaptureFixture) -> None:
-    """A second end is an error, and a callback that raises keeps no other from being called."""
+def test_mock_ends_once(caplog: pytest.LogCaptureFixture) -> None:
+    """A second end is an error, and an exception of a callback does not stop the others."""
     operation, seen = MockOperation("echo-test", "run"), []
     operation.add_done_callback(lambda operation: 1 / 0)
     operation.add_done_callback(seen.append)
@@ -108,7 +108,7 @@ def test_a_mock_ends_once(caplog: pytest.LogCaptureFixture) -> None:
     assert "ZeroDivisionError" in caplog.text
 
 
-def test_a_mock_can_be_cancelled_while_it_runs() -> None:
+def test_mock_can_be_cancelled_while_it_runs() -> None:
     """cancel() works once; a cancelled mock raises like a cancelled execution."""
     operation = MockOperation("echo-test", "run")
 

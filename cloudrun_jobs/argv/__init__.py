@@ -1,8 +1,8 @@
-"""Options to container arguments and back, by way of the command's own parser.
+"""Convert options to container arguments and back, with the command's own parser.
 
-What `delay()` is given is written as arguments, these are parsed, and what comes out must be what went in: a value
-that does not survive is refused. Only such forms are written in which a value cannot become an option of
-`manage.py`, whose own parser reads every argument first: `--option=value`, then `--`, then the positionals.
+`delay()`'s values are written as arguments and parsed again; a value that does not survive the round trip is
+refused. The forms are `--option=value`, then `--`, then the positionals: in these no value can become an option of
+`manage.py`, whose own parser reads every argument first.
 """
 
 from __future__ import annotations
@@ -21,11 +21,10 @@ __all__ = ["check_limits", "dests", "parse", "parser_of", "serialise"]
 
 
 def serialise(parser: ArgumentParser, args: Sequence[Any], options: Mapping[str, Any]) -> list[str]:
-    """Return the arguments that `parser` turns into just these values.
+    """Return the arguments that `parser` parses to these values. Raises `InvalidArguments`.
 
-    `args` fill the positionals in their order, as in a call of a Python function; the last one takes all that
-    are left if it takes several. `options` are named by `dest`, or as on the command line. Raises
-    `InvalidArguments`.
+    `args` fill the positionals in order; the last one takes all that are left if it takes several. `options` are
+    named by `dest`, or as on the command line.
     """
     levels = bind(parser, args, options)
     argv = write(levels)
@@ -39,7 +38,7 @@ def _check(levels: Sequence[Level], argv: Sequence[str]) -> None:
     given = [(level.actions(dest)[0], value) for level in levels for dest, value in level.values.items()]
     for action, value in given:
         check_arrival(action, value, parsed.get(action.dest))
-    # An Action of the command's own may make anything of a text, and may not bear one that has no type.
+    # A custom Action may parse a text to anything, and may fail for one without its type.
     if all(type(action).__module__ == "argparse" for action, _ in given):
         places = parse_texts([level.parser for level in levels], argv)
         for action, value in given:

@@ -1,4 +1,4 @@
-"""Which value belongs to which argument of the command's parser, sub-commands included."""
+"""Bind values to the arguments of the command's parser, sub-commands included."""
 
 from __future__ import annotations
 
@@ -14,8 +14,7 @@ from argparse import (
     _VersionAction,
 )
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 from django.core.management.base import BaseCommand
 
@@ -24,17 +23,16 @@ from cloudrun_jobs.suggestions import closest, did_you_mean
 
 SEVERAL = ("*", "+", REMAINDER, PARSER)
 
-# manage.py takes these two for itself wherever they stand before `--`.
+# manage.py consumes these two wherever they stand before `--`.
 MANAGE_OPTIONS = {"--settings": "DJANGO_SETTINGS_MODULE", "--pythonpath": "PYTHONPATH"}
 
 
-@dataclass(frozen=True, slots=True)
-class Level:
-    """A parser, the values for its own arguments by `dest`, and the sub-command chosen below it."""
+class Level(NamedTuple):
+    """A parser, the values of its own arguments by `dest`, and its chosen sub-command."""
 
     parser: ArgumentParser
-    values: dict[str, Any] = field(default_factory=dict)
-    subcommand: str | None = None
+    values: dict[str, Any]
+    subcommand: str | None
 
     def actions(self, dest: str) -> list[Action]:
         return [action for action in _named(self.parser) if action.dest == dest]
@@ -44,12 +42,12 @@ class Level:
 
 
 def bind(parser: ArgumentParser, args: Sequence[Any], options: Mapping[str, Any]) -> list[Level]:
-    """Return the levels from the command's parser down to the last sub-command's."""
+    """Return the levels, from the command's parser to the last sub-command's."""
     levels, unknown, surplus = _bind(parser, list(args), dict(options))
     if unknown:
-        _refuse_unknown(unknown, [name for level in levels for name in _names(level.parser)])
+        raise _unknown_option(next(iter(unknown)), [name for level in levels for name in _names(level.parser)])
     if surplus:
-        _refuse_surplus(len(surplus), takes=sum(len(level.positionals()) for level in levels))
+        raise _too_many(len(surplus), takes=sum(len(level.positionals()) for level in levels))
     return levels
 
 
@@ -64,8 +62,8 @@ def _bind(
         # argparse lets a sub-command's option win over one of the same dest above it.
         below, options, args = _bind(_subparser(parser, subcommand), args, options)
     named, options = _bind_names(parser, options)
-    if twice := sorted(values.keys() & named.keys()):
-        raise InvalidArguments(f"Got {twice[0]!r} by position and by name.")
+    if both := sorted(values.keys() & named.keys()):
+        raise InvalidArguments(f"Got {both[0]!r} by position and by name.")
     return [Level(parser, values | named, subcommand), *below], options, args
 
 
@@ -99,7 +97,7 @@ def _bind_names(parser: ArgumentParser, options: dict[str, Any]) -> tuple[dict[s
 
 
 def _subcommand(parser: ArgumentParser, args: list[Any], options: dict[str, Any]) -> tuple[str | None, list[Any]]:
-    """Take the sub-command's name from the options or from the next argument."""
+    """Return the sub-command's name, from the options or the next argument, and the remaining arguments."""
     action = _subparsers(parser)
     if action is None:
         return None, args
@@ -122,9 +120,9 @@ def _subparsers(parser: ArgumentParser) -> _SubParsersAction[ArgumentParser] | N
 
 
 def _named(parser: ArgumentParser) -> list[Action]:
-    """The arguments a caller may give; argparse has no public list of them."""
-    unwanted = (_HelpAction, _VersionAction, _SubParsersAction)
-    return [action for action in parser._actions if not isinstance(action, unwanted)]
+    """Return the arguments that have values; argparse has no public list of them."""
+    others = (_HelpAction, _VersionAction, _SubParsersAction)
+    return [action for action in parser._actions if not isinstance(action, others)]
 
 
 def _positionals(parser: ArgumentParser) -> list[Action]:
@@ -132,32 +130,32 @@ def _positionals(parser: ArgumentParser) -> list[Action]:
 
 
 def _names(parser: ArgumentParser) -> dict[str, str]:
-    """Every name an argument answers to, as keyword: its dest, and its options as `call_command` spells them."""
+    """Map every keyword to its dest: the dest itself, and the option strings as `call_command` spells them."""
     actions = [action for action in _named(parser) if not belongs_to_manage(action)]
     spelled = {
         option.lstrip(parser.prefix_chars).replace("-", "_"): action.dest
         for action in actions
         for option in action.option_strings
-        # "--no-x" names the opposite of its dest, and "-x" nothing that a reader of the call would know.
+        # "--no-x" is the opposite of its dest, and "-x" is no readable keyword.
         if action.nargs != 0 and len(option) > 2
     }
     return spelled | {action.dest: action.dest for action in actions}
 
 
 def dests(parser: ArgumentParser) -> frozenset[str]:
-    """Return the names under which parsing may leave something, in sub-commands too."""
+    """Return the names of the values that parsing may produce, those of sub-commands included."""
     action = _subparsers(parser)
     below: list[ArgumentParser] = list((action.choices or {}).values()) if action else []
     return frozenset({other.dest for other in parser._actions} | {*parser._defaults}).union(*map(dests, below))
 
 
 def belongs_to_manage(action: Action) -> bool:
-    """Say whether `manage.py` itself would take this option."""
+    """Return True if `manage.py` itself consumes this option."""
     return not MANAGE_OPTIONS.keys().isdisjoint(action.option_strings)
 
 
 def takes_several(action: Action) -> bool:
-    """Say whether one use of this argument takes a list of values."""
+    """Return True if one use of this argument takes a list of values."""
     return action.nargs in SEVERAL or isinstance(action.nargs, int)
 
 
@@ -165,20 +163,19 @@ def opens_file(action: Action) -> bool:
     return isinstance(action.type, FileType)
 
 
-def _refuse_unknown(unknown: Mapping[str, Any], known: Sequence[str]) -> None:
-    name = next(iter(unknown))
+def _unknown_option(name: str, known: Sequence[str]) -> InvalidArguments:
     if variable := MANAGE_OPTIONS.get(f"--{name}"):
         hint = f"Set {variable} in the job's environment."
-        raise InvalidArguments(f"{name!r} is an option of manage.py, not of a job.", hint=hint)
-    # Those that every command has are of no use to who looks for one of this command's.
+        return InvalidArguments(f"{name!r} is an option of manage.py, not of a job.", hint=hint)
+    # A list of this command's options; those of every command would only hide them.
     own = sorted({*known} - dests(BaseCommand().create_parser("manage.py", "")))
-    raise InvalidArguments(f"Unknown option {name!r}.", hint=closest(name, known) or did_you_mean(name, own))
+    return InvalidArguments(f"Unknown option {name!r}.", hint=closest(name, known) or did_you_mean(name, own))
 
 
-def _refuse_surplus(surplus: int, *, takes: int) -> None:
+def _too_many(surplus: int, *, takes: int) -> InvalidArguments:
     if not takes:
         expected, hint = "no argument by position", "Pass options by name."
     else:
         expected = f"at most {takes} argument{'s' * (takes > 1)} by position"
         hint = "Options are passed by name; a positional that takes several, but is not last, takes a list."
-    raise InvalidArguments(f"Expected {expected}, got {takes + surplus}.", hint=hint)
+    return InvalidArguments(f"Expected {expected}, got {takes + surplus}.", hint=hint)

@@ -1,9 +1,9 @@
-"""Arguments to options, by the command's parser."""
+"""Parse arguments with the command's parser."""
 
 from __future__ import annotations
 
 import copy
-from argparse import Action, ArgumentParser
+from argparse import ArgumentParser
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Protocol
@@ -23,14 +23,14 @@ class Parsable(Protocol):
 
 
 def parser_of(command: Parsable) -> CommandParser:
-    """Return the command's parser, which raises its errors even where `manage.py` runs this very command."""
+    """Return the command's parser, which raises errors even if `manage.py` runs this command."""
     caller = copy.copy(command)
     vars(caller)["_called_from_command_line"] = False  # BaseCommand's own attribute.
     return caller.create_parser("manage.py", command.command_name)
 
 
 def parse(parser: ArgumentParser, argv: Sequence[str]) -> dict[str, Any]:
-    """Return the options that `parser` makes of the arguments; raise nothing but `InvalidArguments`."""
+    """Return the parsed options. Raises nothing but `InvalidArguments`."""
     try:
         return vars(parser.parse_args(argv))
     except CommandError as error:
@@ -38,12 +38,12 @@ def parse(parser: ArgumentParser, argv: Sequence[str]) -> dict[str, Any]:
     except SystemExit:
         raise InvalidArguments("The command's parser ended the process while it read its arguments.") from None
     except Exception as error:
-        # A type= or an Action of the command's own may raise anything; in the container it would as well.
+        # A custom type= or Action may raise anything, and would do so in the container as well.
         raise InvalidArguments(f"The command's parser raised {type(error).__name__}: {error}") from error
 
 
 def parse_texts(parsers: Sequence[ArgumentParser], argv: Sequence[str]) -> dict[str, Any]:
-    """Return which text goes to which option, before any `type` makes something else of it.
+    """Return the text of each option, before its `type` is applied.
 
     The first of `parsers` is the command's, the others are those of the sub-commands in use.
     """
@@ -53,8 +53,8 @@ def parse_texts(parsers: Sequence[ArgumentParser], argv: Sequence[str]) -> dict[
 
 @contextmanager
 def _without_types(parsers: Sequence[ArgumentParser]) -> Iterator[None]:
-    # argparse applies types and checks choices in two methods that it looks up on the parser.
-    overrides = {"_get_value": _as_it_is, "_check_value": _unchecked}
+    # argparse applies types and checks choices in two methods, looked up on the parser.
+    overrides = {"_get_value": lambda action, text: text, "_check_value": lambda action, value: None}
     for parser in parsers:
         vars(parser).update(overrides)
     try:
@@ -63,11 +63,3 @@ def _without_types(parsers: Sequence[ArgumentParser]) -> Iterator[None]:
         for parser in parsers:
             for name in overrides:
                 del vars(parser)[name]
-
-
-def _as_it_is(action: Action, text: str) -> str:
-    return text
-
-
-def _unchecked(action: Action, value: Any) -> None:
-    """Take any choice."""

@@ -1,4 +1,4 @@
-"""One value to text, and whether it came back as itself."""
+"""Convert one value to text, and compare it with what was parsed."""
 
 from __future__ import annotations
 
@@ -22,27 +22,27 @@ PLAIN = (str, int, float, Decimal, date, time, UUID, PurePath)
 
 
 def text_of(value: Any, action: Action) -> str:
-    """Return the text that stands for `value` on the command line, or raise `InvalidArguments`."""
+    """Return the text of `value` on the command line. Raises `InvalidArguments`."""
     plain = _plain(value, action)
-    if isinstance(plain, Mapping | Set | bytes | bytearray | list | tuple) or plain is None:
-        _refuse(action, value)
-    if action.type is None and (isinstance(plain, bool) or not isinstance(plain, PLAIN)):
-        _refuse(action, value)
+    is_composite = isinstance(plain, Mapping | Set | bytes | bytearray | list | tuple)
+    is_plain = isinstance(plain, PLAIN) and not isinstance(plain, bool)
+    if plain is None or is_composite or (action.type is None and not is_plain):
+        raise _no_text(action, value)
     try:
-        text = _spell(plain)
-    except ValueError as error:  # A number of more digits than Python writes.
+        text = _format(plain)
+    except ValueError as error:  # A number with more digits than Python formats.
         raise InvalidArguments(f"{action.dest}: {error}.") from None
     _check_text(text, action)
     return text
 
 
 def check_place(action: Action, given: Any, arrived: Any) -> None:
-    """Raise `InvalidArguments` unless the texts of the value given are those that its argument would get."""
+    """Raise `InvalidArguments` unless the argument would get the texts of the value."""
     expected, got = list(_texts(given, action)), list(_texts(arrived, action))
     if expected != got:
         raise InvalidArguments(
             f"{action.dest}: {shortened(given)} would arrive as {shortened(arrived)}.",
-            hint="On the command line it cannot be told apart from the arguments beside it: pass those too.",
+            hint="The command line cannot separate it from the arguments beside it: pass those too.",
         )
 
 
@@ -53,12 +53,12 @@ def check_arrival(action: Action, given: Any, arrived: Any) -> None:
             f"{action.dest}: {shortened(given)} would arrive as {shortened(arrived)}.",
             hint="Leave it out, or pass None."
             if arrived is None or arrived == action.default
-            else "Pass a value that the option's type= makes of its own text.",
+            else "Pass a value that the option's type= returns for its own text.",
         )
 
 
 def _arrives_as(given: Any, arrived: Any) -> bool:
-    """A text stands for whatever the option's type makes of it; an option of text takes anything as text."""
+    """Return True if the values are equal; a text equals whatever the option's type returns for it."""
     if isinstance(given, list | tuple) and isinstance(arrived, list | tuple):
         return len(given) == len(arrived) and all(map(_arrives_as, given, arrived))
     if isinstance(given, Promise):
@@ -66,7 +66,7 @@ def _arrives_as(given: Any, arrived: Any) -> bool:
     if isinstance(given, Enum) and not isinstance(arrived, Enum):
         given = given.value
     if isinstance(arrived, str) and not isinstance(given, str):
-        return bool(arrived == _spell(given))
+        return bool(arrived == _format(given))
     same_not_a_number = given != given and arrived != arrived
     return isinstance(given, str) or bool(given == arrived) or same_not_a_number
 
@@ -76,31 +76,31 @@ def _texts(value: Any, action: Action) -> Iterator[str]:
         for item in value:
             yield from _texts(item, action)
     elif value is not None:
-        yield _spell(_plain(value, action))
+        yield _format(_plain(value, action))
 
 
 def _plain(value: Any, action: Action) -> Any:
-    """Take lazy text and members of enumerations for what they stand for."""
+    """Return the text of a lazy one, and the name or value of an enumeration's member."""
     if isinstance(value, Promise):
         return str(value)
     if isinstance(value, Enum):
-        return value.name if _is_read_as(value, value.name, action) else value.value
+        return value.name if _parses_to(value, value.name, action) else value.value
     return value
 
 
-def _is_read_as(value: Any, text: str, action: Action) -> bool:
+def _parses_to(value: Any, text: str, action: Action) -> bool:
     try:
         return callable(action.type) and bool(action.type(text) == value)
-    except Exception:  # noqa: BLE001  (types raise what they like for text they do not take)
+    except Exception:  # noqa: BLE001  (a type may raise anything for text that it rejects)
         return False
 
 
-def _spell(value: Any) -> str:
-    """Write a value as its type does, whatever a subclass prints: NumPy's 1.5 calls itself np.float64(1.5)."""
+def _format(value: Any) -> str:
+    """Format a value as its built-in type does: the repr of NumPy's 1.5 is np.float64(1.5)."""
     if isinstance(value, bool):
         return str(value)
     for kind in (str, int, float):
-        if issubclass(type(value), kind):  # Not isinstance: a lazy object claims to be what it will become.
+        if issubclass(type(value), kind):  # Not isinstance(), which a lazy object pretends.
             return str.__str__(value) if kind is str else kind.__repr__(value)
     if isinstance(value, date | time):
         return value.isoformat()
@@ -109,31 +109,29 @@ def _spell(value: Any) -> str:
 
 def _check_text(text: str, action: Action) -> None:
     if "\0" in text:
-        raise InvalidArguments(f"{action.dest}: a process cannot be given NUL.", hint="Take it out.")
+        raise InvalidArguments(f"{action.dest}: arguments of a process cannot contain NUL.", hint="Remove it.")
     if not text.isascii() and any("\ud800" <= character <= "\udfff" for character in text):
-        raise InvalidArguments(f"{action.dest}: lone surrogates have no UTF-8.", hint="Decode the text anew.")
+        raise InvalidArguments(f"{action.dest}: lone surrogates have no UTF-8.", hint="Decode the text again.")
     if text == "--" and (not action.option_strings or _loses_double_dash()):
-        hint = "Spell it differently."
+        hint = "Use another value."
         raise InvalidArguments(f"{action.dest}: this Python's argparse loses the value '--'.", hint=hint)
 
 
 @cache
 def _loses_double_dash() -> bool:
-    """Try it: CPython 3.12.1 turns `--option=--` into []. As a positional, no version keeps it everywhere."""
+    """Return True on Pythons like 3.12.1, which parse `--option=--` to []. All of them lose it as a positional."""
     parser = ArgumentParser()
     parser.add_argument("--option")
     return bool(parser.parse_args(["--option=--"]).option != "--")
 
 
-def _refuse(action: Action, value: Any) -> None:
+def _no_text(action: Action, value: Any) -> InvalidArguments:
     hints = {
-        dict: "Pass JSON text, or the parts as options of their own.",
+        dict: "Pass JSON text, or each part as an option.",
         bool: "Declare the option with action='store_true' or BooleanOptionalAction.",
         bytes: "Pass text.",
         list: "This option takes one value; action='append' takes several.",
     }
     hint = next((hint for kind, hint in hints.items() if isinstance(value, kind)), "Pass its key or its text.")
-    raise InvalidArguments(
-        f"{action.dest}: expected one text, number or date, got {type(value).__name__} {shortened(value)}.",
-        hint=hint,
-    )
+    message = f"{action.dest}: expected one text, number or date, got {type(value).__name__} {shortened(value)}."
+    return InvalidArguments(message, hint=hint)

@@ -1,4 +1,4 @@
-"""Bound values to arguments, in the forms that no other parser can misread."""
+"""Write bound values as arguments, in forms that no other parser can misread."""
 
 from __future__ import annotations
 
@@ -17,10 +17,9 @@ from argparse import (
     _ExtendAction,
 )
 from collections.abc import Sequence
-from dataclasses import dataclass
 from itertools import chain
 from reprlib import repr as shortened
-from typing import Any
+from typing import Any, NamedTuple
 
 from cloudrun_jobs.argv.binding import SEVERAL, Level, opens_file, takes_several
 from cloudrun_jobs.argv.values import text_of
@@ -30,24 +29,22 @@ from cloudrun_jobs.exceptions import InvalidArguments
 Use = list[str]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Option:
-    """All uses of the options of one dest; `open` if argparse would take what follows for more of the last."""
+class Option(NamedTuple):
+    """All uses of the options of one dest."""
 
     dest: str
     tokens: list[str]
-    open: bool
+    is_open: bool  # argparse would take what follows for further values.
 
 
 def write(levels: Sequence[Level]) -> list[str]:
     """Return the arguments for all levels, each level's options before its positionals."""
     argv = list(chain.from_iterable(_write_level(level) for level in levels))
-    # The command's parser sees those of its sub-commands as well.
+    # The command's parser reads the arguments of its sub-commands as well.
     prefixes = "".join(level.parser.fromfile_prefix_chars or "" for level in levels)
     if from_file := [argument for argument in argv if argument[:1] and argument[0] in prefixes]:
-        raise InvalidArguments(
-            f"The command's parser would read {shortened(from_file[0])} as a file of arguments."
-        )
+        message = f"The command's parser would read {shortened(from_file[0])} as a file of arguments."
+        raise InvalidArguments(message)
     return argv
 
 
@@ -67,13 +64,11 @@ def _write_options(level: Level) -> list[str]:
         for dest, value in level.values.items()
         if dest not in positional
     ]
-    # A list without an end would swallow a sub-command; an option after it ends it.
-    options.sort(key=lambda option: option.open, reverse=True)
-    if options and options[-1].open and level.subcommand is not None:
-        raise InvalidArguments(
-            f"{options[-1].dest}: would take the sub-command {level.subcommand!r} for one of its values.",
-            hint="Declare the option with action='append'.",
-        )
+    # An open list would swallow a sub-command; an option after the list ends it.
+    options.sort(key=lambda option: option.is_open, reverse=True)
+    if options and options[-1].is_open and level.subcommand is not None:
+        message = f"{options[-1].dest}: would take the sub-command {level.subcommand!r} for one of its values."
+        raise InvalidArguments(message, hint="Declare the option with action='append'.")
     return list(chain.from_iterable(option.tokens for option in options))
 
 
@@ -81,11 +76,8 @@ def _write_option(parser: ArgumentParser, actions: list[Action], value: Any) -> 
     default = parser.get_default(actions[0].dest)
     default = None if default == SUPPRESS else default
     uses = [] if value is None and default is None else _uses(parser, actions, value, default)
-    return Option(
-        dest=actions[0].dest,
-        tokens=list(chain.from_iterable(uses)),
-        open=bool(uses) and _is_open(uses[-1], actions),
-    )
+    is_open = bool(uses) and _is_open(uses[-1], actions)
+    return Option(actions[0].dest, list(chain.from_iterable(uses)), is_open)
 
 
 def _is_open(use: Use, actions: list[Action]) -> bool:
@@ -96,7 +88,7 @@ def _is_open(use: Use, actions: list[Action]) -> bool:
 
 def _uses(parser: ArgumentParser, actions: list[Action], value: Any, default: Any) -> list[Use]:
     if any(opens_file(action) for action in actions):
-        hint = "Declare type=pathlib.Path and open the file in run(): the container has files of its own."
+        hint = "Declare type=pathlib.Path and open the file in run(): the container has other files."
         raise InvalidArguments(f"{actions[0].dest}: argparse.FileType opens the file here.", hint=hint)
     if isinstance(actions[0], _AppendAction | _AppendConstAction):
         return _write_list(parser, actions, value, default)
@@ -113,15 +105,13 @@ def _write_one(parser: ArgumentParser, actions: list[Action], value: Any, defaul
         return [_use(parser, valued[0], value)]
     if _equals(value, default):
         return []
-    sayable = sorted({repr(action.const) for action in actions if action.const is not None} | {repr(default)})
-    raise InvalidArguments(
-        f"{actions[0].dest}: expected {' or '.join(sayable)}, got {shortened(value)}.",
-        hint="Leave it out to get the default.",
-    )
+    expected = sorted({repr(action.const) for action in actions if action.const is not None} | {repr(default)})
+    message = f"{actions[0].dest}: expected {' or '.join(expected)}, got {shortened(value)}."
+    raise InvalidArguments(message, hint="Leave it out to get the default.")
 
 
 def _flag(action: Action, value: Any) -> str | None:
-    """Return the option that by itself stands for this value."""
+    """Return the option that has this value without an argument."""
     if isinstance(action, BooleanOptionalAction):
         negative = [option for option in action.option_strings if option.startswith("--no-")]
         positive = [option for option in action.option_strings if option not in negative]
@@ -131,7 +121,7 @@ def _flag(action: Action, value: Any) -> str | None:
 
 
 def _equals(value: Any, other: Any) -> bool:
-    """Compare without taking 1 for True."""
+    """Return True if the values are equal, and not 1 and True."""
     return isinstance(value, bool) == isinstance(other, bool) and bool(value == other)
 
 
@@ -140,7 +130,7 @@ def _use(parser: ArgumentParser, action: Action, value: Any) -> Use:
         return [f"{_name(action)}={text_of(value, action)}"]
     texts = _texts(action, value)
     if action.nargs == REMAINDER:
-        raise InvalidArguments(f"{action.dest}: an option that takes all the rest cannot be bounded.")
+        raise InvalidArguments(f"{action.dest}: an option with nargs=REMAINDER has no end.")
     if len(texts) == 1:
         return [f"{_name(action)}={texts[0]}"]
     _refuse_dashes(parser, action, texts)
@@ -161,7 +151,7 @@ def _write_list(parser: ArgumentParser, actions: list[Action], value: Any, defau
 
 
 def _write_extension(parser: ArgumentParser, action: Action, items: list[Any], *, required: bool) -> list[Use]:
-    """Repeat the option, so that each use holds one value and a dash in front of it does no harm."""
+    """Repeat the option for each value, so that a value may begin with a dash."""
     if not items:
         return [[_name(action)]] if required else []
     size = action.nargs if isinstance(action.nargs, int) else 1
@@ -183,14 +173,14 @@ def _write_count(action: Action, value: Any, default: Any) -> list[Use]:
     least = default if isinstance(default, int) else 0
     if not isinstance(value, int) or isinstance(value, bool) or value < least:
         raise InvalidArguments(f"{action.dest}: expected a count from {least} up, got {shortened(value)}.")
-    # A thousand arguments are the limit anyway; a million of them need not be built to be refused.
+    # The limit is 1000 arguments: millions need not be built to be refused.
     return [[_name(action)]] * min(value - least, 10_000)
 
 
 def _write_positionals(level: Level) -> list[str]:
     actions = [action for action in level.positionals() if level.values.get(action.dest) is not None]
     texts = [(action, text) for action in actions for text in _positional_texts(action, level.values[action.dest])]
-    # argparse hands `--` on to a sub-command and to a REMAINDER, as one of their arguments.
+    # argparse passes `--` to a sub-command and to a REMAINDER as an argument.
     bare = level.subcommand is not None or any(action.nargs in (REMAINDER, PARSER) for action in actions)
     if bare:
         for action, text in texts:
@@ -211,21 +201,17 @@ def _texts(action: Action, value: Any) -> list[str]:
 
 
 def _not_a_list(action: Action, value: Any) -> InvalidArguments:
-    return InvalidArguments(
-        f"{action.dest}: expected a list or a tuple, got {type(value).__name__} {shortened(value)}.",
-        hint="Pass [value] for one value, list(values) for several.",
-    )
+    message = f"{action.dest}: expected a list or a tuple, got {type(value).__name__} {shortened(value)}."
+    return InvalidArguments(message, hint="Pass [value] for one value, list(values) for several.")
 
 
 def _refuse_dashes(parser: ArgumentParser, action: Action, texts: list[str]) -> None:
     for text in texts:
         if text[:1] and text[0] in parser.prefix_chars and not re.fullmatch(r"-\d+|-\d*\.\d+", text):
-            raise InvalidArguments(
-                f"{action.dest}: {shortened(text)} begins with {text[0]!r} and would be read as an option.",
-                hint="Declare the option with action='append', which takes any value.",
-            )
+            message = f"{action.dest}: {shortened(text)} begins with {text[0]!r} and would be read as an option."
+            raise InvalidArguments(message, hint="Declare the option with action='append', which takes any value.")
 
 
 def _name(action: Action) -> str:
-    """The option's first long name: the one that reads best in the console."""
+    """Return the option's first long name."""
     return next((option for option in action.option_strings if len(option) > 2), action.option_strings[0])

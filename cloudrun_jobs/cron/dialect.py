@@ -7,13 +7,13 @@ https://cloud.google.com/scheduler/docs/configuring/cron-job-schedules
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from cloudrun_jobs.exceptions import InvalidSchedule
 
 MONTHS = ("JAN", "FEB", "MAR", "APR", "MAY", "JUN", "JUL", "AUG", "SEP", "OCT", "NOV", "DEC")
 DAYS = ("SUN", "MON", "TUE", "WED", "THU", "FRI", "SAT")
-LONGEST = (31, 29, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31)
+MONTH_LENGTHS = (31, 29, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31)
 MACROS = {
     "@yearly": "0 0 1 1 *",
     "@annually": "0 0 1 1 *",
@@ -25,9 +25,8 @@ MACROS = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Field:
-    """One of the five fields: its name, its inclusive bounds, and the names its numbers have."""
+class Field(NamedTuple):
+    """One of the five fields: its name, its inclusive bounds, and the names of its numbers."""
 
     name: str
     low: int
@@ -44,7 +43,7 @@ class Field:
         return int(text)
 
     def values(self, text: str) -> set[int]:
-        """The numbers that a valid list of items stands for."""
+        """Return the numbers of a valid list of items."""
         return {number for item in text.split(",") for number in self._values(item)}
 
     def _values(self, item: str) -> range:
@@ -64,12 +63,12 @@ FIELDS = (
 
 
 def validate(expression: str) -> None:
-    """Raise `InvalidSchedule`, with the field and the fix, unless Cloud Scheduler accepts the expression."""
+    """Raise `InvalidSchedule`, naming the field and the fix, unless Cloud Scheduler accepts the expression."""
     if expression in MACROS:
         raise InvalidSchedule("Cloud Scheduler has no macros.", hint=f"Write {MACROS[expression]!r}.")
     if is_english(expression):
         return _validate_english(expression)
-    parts = expression.split(" ")  # Whether other white space is accepted is not documented.
+    parts = expression.split(" ")  # The documentation mentions no other white space.
     if len(parts) != len(FIELDS):
         names = ", ".join(field.name for field in FIELDS)
         raise InvalidSchedule(f"Expected 5 fields ({names}), got {len(parts)}.")
@@ -102,9 +101,9 @@ def _validate_step(field: Field, span: str, step: str) -> None:
 
 
 def _validate_date(of_month: str, month: str, of_week: str) -> None:
-    """Refuse the 31st of February: accepted there, it would never run."""
+    """Reject the 31st of February: Cloud Scheduler accepts it and never runs it."""
     first = min(FIELDS[2].values(of_month))
-    if of_week == "*" and not any(first <= LONGEST[number - 1] for number in FIELDS[3].values(month)):
+    if of_week == "*" and not any(first <= MONTH_LENGTHS[number - 1] for number in FIELDS[3].values(month)):
         raise InvalidSchedule(f"It never runs: no such month has a day {first}.")
 
 
@@ -130,7 +129,7 @@ _INTERVAL = (
     rf"every (?:minute|hour|[1-9]\d{{0,4}} (?:minutes?|mins?|hours?))"
     rf"(?: synchronized| from {_TIME} to {_TIME})?(?: on {_list_of(_DAY)})?"
 )
-# Compiled when first used: few processes validate such a schedule, all import this module.
+# Compiled on first use: most processes that import this module validate no such schedule.
 _ENGLISH = (
     rf"{_INTERVAL}|every {_DAYS}{_OF}? {_TIME}|{_list_of(_ORDINAL)} {_DAYS}{_OF} {_TIME}"
     rf"|{_list_of(_DATE)}{_OF} {_TIME}"
@@ -146,17 +145,16 @@ def _validate_english(expression: str) -> None:
 
 
 def is_english(expression: str) -> bool:
-    """Say whether a valid expression is one of the English-like forms, whose times are not computed here."""
+    """Return True for a valid expression in an English-like form, whose times are not computed here."""
     return "every" in expression or ":" in expression
 
 
 def is_hourly(expression: str) -> bool:
-    """Say whether a valid expression of five fields is due in every hour of a day."""
-    hours = FIELDS[1].values(expression.split(" ")[1])
-    return len(hours) == 24
+    """Return True if a valid expression of five fields is due in every hour of a day."""
+    return len(FIELDS[1].values(expression.split(" ")[1])) == 24
 
 
 def names_both_days(expression: str) -> bool:
-    """Say whether a valid expression names days of the month and of the week: it is due on either."""
+    """Return True if a valid expression names days of the month and of the week: it is due on either."""
     parts = expression.split(" ")
     return not is_english(expression) and "*" not in (parts[2], parts[4])

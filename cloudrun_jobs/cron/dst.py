@@ -1,9 +1,9 @@
-"""Which changes of the clocks a schedule is caught by."""
+"""Find the DST changes that skip or repeat a time of a schedule."""
 
 from __future__ import annotations
 
 from bisect import bisect_left
-from datetime import UTC, datetime, time, timedelta
+from datetime import UTC, datetime, time, timedelta, tzinfo
 from functools import lru_cache
 from itertools import pairwise
 from zoneinfo import ZoneInfo
@@ -12,9 +12,9 @@ from cloudrun_jobs.cron.dialect import FIELDS, is_english, is_hourly
 
 
 def next_dst_conflict(expression: str, time_zone: str, after: datetime) -> datetime | None:
-    """Return the next change of the clocks, within a year, that skips or repeats a time of day of the schedule.
+    """Return the next DST change, within a year, that skips or repeats a time of day of the schedule.
 
-    None for one that is due in every hour, which misses nothing that matters, and for the English-like forms.
+    None for a schedule that is due in every hour, where one tick does not matter, and for the English-like forms.
     """
     if is_english(expression) or is_hourly(expression):
         return None
@@ -30,26 +30,21 @@ def next_dst_conflict(expression: str, time_zone: str, after: datetime) -> datet
 
 @lru_cache(maxsize=16)
 def _changes(zone: ZoneInfo, after: datetime) -> tuple[tuple[datetime, datetime, datetime], ...]:
-    """Return the changes of the clocks in a year, each with the span of wall clock time it skips or repeats."""
+    """Return the DST changes of a year, each with the span of local time that it skips or repeats."""
     days = [after + timedelta(days=number) for number in range(367)]
-    changes = [
-        _change(zone, day) for day, next_day in pairwise(days) if _offset(day, zone) != _offset(next_day, zone)
-    ]
-    return tuple(_disturbed(at, before, _offset(at, zone)) for at, before in changes)
+    return tuple(
+        _change(zone, day) for day, next_day in pairwise(days) if offset(day, zone) != offset(next_day, zone)
+    )
 
 
-def _change(zone: ZoneInfo, day: datetime) -> tuple[datetime, timedelta]:
-    """Return the minute of the day at which the clocks change, and their offset before."""
-    before = _offset(day, zone)
+def _change(zone: ZoneInfo, day: datetime) -> tuple[datetime, datetime, datetime]:
+    before = offset(day, zone)
     minutes = range(24 * 60 + 1)
-    first = bisect_left(minutes, True, key=lambda minute: _offset(day + timedelta(minutes=minute), zone) != before)
-    return day + timedelta(minutes=first), before
+    first = bisect_left(minutes, True, key=lambda minute: offset(day + timedelta(minutes=minute), zone) != before)
+    at = day + timedelta(minutes=first)
+    after, local = offset(at, zone), at.replace(tzinfo=None)
+    return at, local + min(before, after), local + max(before, after)
 
 
-def _disturbed(at: datetime, before: timedelta, after: timedelta) -> tuple[datetime, datetime, datetime]:
-    wall = at.replace(tzinfo=None)
-    return at, wall + min(before, after), wall + max(before, after)
-
-
-def _offset(moment: datetime, zone: ZoneInfo) -> timedelta:
+def offset(moment: datetime, zone: tzinfo | None) -> timedelta:
     return moment.astimezone(zone).utcoffset() or timedelta()

@@ -15,6 +15,7 @@ from cloudrun_jobs.command_line import build
 from cloudrun_jobs.deploy.plan import Desired, OwnershipLabel
 from cloudrun_jobs.exceptions import InvalidSettings
 from cloudrun_jobs.spec import JobSpec, Schedule
+from cloudrun_jobs.spec.tick import ScheduleTick
 
 if TYPE_CHECKING:
     from cloudrun_jobs.backends.cloudrun import CloudRunBackend
@@ -34,16 +35,15 @@ def passed(job: CloudRunJobs, spec: JobSpec, schedule: Schedule) -> tuple[str, .
 
 def checked(job: CloudRunJobs, spec: JobSpec, schedule: Schedule) -> tuple[str, ...]:
     """Return the same; raise `InvalidArguments` if the command does not take what the schedule gives it."""
-    return build(job, (), schedule.args, {environ.SCHEDULE_VARIABLE: tick(spec, schedule)})
+    return build(job, (), schedule.args, {environ.SCHEDULE_VARIABLE: _tick(spec, schedule)})
 
 
 def entry_id(spec: JobSpec, schedule: Schedule) -> str:
     return f"{spec.name}-{schedule.name}" if schedule.name else spec.name
 
 
-def tick(spec: JobSpec, schedule: Schedule) -> str:
-    """Return what an execution is told of the schedule that started it."""
-    return f"{entry_id(spec, schedule)}|{schedule.cron}|{schedule.time_zone}"
+def _tick(spec: JobSpec, schedule: Schedule) -> str:
+    return ScheduleTick(entry_id(spec, schedule), schedule.cron, str(schedule.time_zone)).encode()
 
 
 def _entries(job: CloudRunJobs, spec: JobSpec, backend: CloudRunBackend) -> Iterator[Desired]:
@@ -60,7 +60,7 @@ def _entry(spec: JobSpec, schedule: Schedule, args: tuple[str, ...], backend: Cl
         "method": "POST",
         "content_type": "application/json",
         "args": args,
-        "tick": tick(spec, schedule),
+        "tick": _tick(spec, schedule),
         "to_service": spec.target == "service",
         **optional,
     }

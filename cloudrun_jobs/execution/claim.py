@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import datetime
 from functools import partial
 from typing import Any, NamedTuple
 from uuid import UUID
@@ -22,7 +21,7 @@ from cloudrun_jobs.runs.database import insert
 from cloudrun_jobs.runs.execution_names import assign_execution_name
 from cloudrun_jobs.runs.requester import current_requester
 from cloudrun_jobs.signals import run_recreated
-from cloudrun_jobs.spec.tick import is_over, tick
+from cloudrun_jobs.spec.tick import ScheduleTick, is_over
 
 
 class Invocation(NamedTuple):
@@ -125,19 +124,21 @@ def _without_request(start: Invocation, task: CloudRunTask) -> JobRun | AlreadyC
         run: JobRun | AlreadyClaimed = assign_execution_name(task.execution, record)
     except IntegrityError:  # Another task of the execution made it, or an earlier attempt of this one.
         run = _answer(start, JobRun.objects.get(execution=task.execution).pk, execution=task.execution)
+    tick = ScheduleTick.decode(task.schedule)
     # Without an execution it is not this one's run, but that of another command in the same container.
-    if isinstance(run, AlreadyClaimed) or trigger == Trigger.MANUAL or run.schedule or not run.execution:
+    if isinstance(run, AlreadyClaimed) or tick is None or run.schedule or not run.execution:
         return run
-    return _book(run, *tick(task.schedule, run.created_at))
+    return _book(run, tick)
 
 
-def _book(run: JobRun, entry: str, due: datetime | None) -> JobRun | AlreadyClaimed:
+def _book(run: JobRun, tick: ScheduleTick) -> JobRun | AlreadyClaimed:
     """Note which tick of the schedule this is, and leave it to the execution that did so first."""
+    due = tick.due(run.created_at)
     try:
         with database.savepoint():
-            run.update_if(Q(), schedule=entry, scheduled_for=due)
+            run.update_if(Q(), schedule=tick.scheduler_job, scheduled_for=due)
     except IntegrityError:
-        first = JobRun.objects.get(schedule=entry, scheduled_for=due)
+        first = JobRun.objects.get(schedule=tick.scheduler_job, scheduled_for=due)
         if first.status in {Status.FAILED, Status.CANCELLED, Status.LOST}:
             return run  # Its work is not done: somebody who starts it again wants it done.
         words = f"The tick of {due:%F %T %Z} is the run of {first.execution}."

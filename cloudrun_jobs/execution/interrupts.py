@@ -25,7 +25,6 @@ from django.db import connections
 
 from cloudrun_jobs import environ
 from cloudrun_jobs.exceptions import JobInterrupted
-from cloudrun_jobs.locks.timer import timer
 from cloudrun_jobs.process.connections import close_connections_in_use
 from cloudrun_jobs.process.deferral import call_or_defer, defer_interrupts, discard_deferred, interruptible
 from cloudrun_jobs.process.wakeup import SignalWakeup
@@ -210,7 +209,6 @@ def _leave(interrupted: JobInterrupted) -> NoReturn:
 def _on_lease_lost_signal(number: int, frame: FrameType | None) -> None:
     for wakeup in _wakeups:
         wakeup.acknowledge()
-    timer.wake()  # A deputy may have sent it.
     call_or_defer(_raise_if_any_lost)
 
 

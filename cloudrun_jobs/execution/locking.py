@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -49,30 +48,13 @@ def hold_locks(
                 yield refusal
                 return
             own = tuple(leases.values())
-            with _renewed(own, spec), _holding({**outer, **leases}), _blaming_a_loss(own):
+            with _holding({**outer, **leases}), _blaming_a_loss(own):
                 interrupt.watch(own)
                 yield tuple({**leases, **outer}.values())
             finished = True
         finally:
             for lease in reversed(leases.values()):
                 _give_back(lease, finished=finished)
-
-
-@contextmanager
-def _renewed(leases: Sequence[Lease], spec: JobSpec) -> Iterator[None]:
-    """Have the leases renewed by another process while the block runs, if the job asks for that."""
-    # What another process does not see it cannot renew.
-    if spec.heartbeat == "thread" or not leases or leases[0].claim.backend.is_uncommitted():
-        yield
-        return
-    from cloudrun_jobs.locks.deputy import Deputy
-
-    until = time.monotonic() + spec.timeout.total_seconds()
-    deputy = Deputy(leases, until, wake=interrupts.LEASE_LOST_SIGNAL if interrupts.can_interrupt() else None)
-    try:
-        yield
-    finally:
-        deputy.dismiss()
 
 
 @contextmanager
@@ -156,11 +138,12 @@ def _claim(spec: JobSpec, want: RequiredLock) -> LockRequest:
     from cloudrun_jobs.locks.requests import SlotRequest, TaskRequest
 
     task, backend, owner = environ.current_task(), current(), new_owner()
+    ttl = spec.lock_lease.total_seconds() if spec.lock_lease else None
     if task is None or task.count == 1:
-        return SlotRequest(backend, want.name, want.slots, owner)
+        return SlotRequest(backend, want.name, want.slots, owner, ttl)
     if spec.lock_scope == "task":
-        return SlotRequest(backend, want.name.part(f"{task.index}", f"[{task.index}]"), want.slots, owner)
-    return TaskRequest(backend, want.name, want.slots, owner, task.count)
+        return SlotRequest(backend, want.name.part(f"{task.index}", f"[{task.index}]"), want.slots, owner, ttl)
+    return TaskRequest(backend, want.name, want.slots, owner, ttl, task.count)
 
 
 def _is_last_attempt(spec: JobSpec) -> bool:

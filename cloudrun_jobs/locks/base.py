@@ -141,10 +141,6 @@ class LockBackend(ABC):
             hint="Compare lease.token in the statement itself: UPDATE ... WHERE token <= the lease's.",
         )
 
-    def is_uncommitted(self) -> bool:
-        """Say whether locks that this thread takes now are for this process alone to see, until a commit."""
-        return not self.is_shared
-
     def prune(self, older_than: timedelta) -> int:
         """Forget locks that nobody has held for so long; return how many slots. Their tokens grow all the same.
 

@@ -7,7 +7,7 @@ import os
 import random
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from queue import Empty, SimpleQueue
 from typing import Protocol
@@ -23,7 +23,6 @@ from cloudrun_jobs.signals import lease_lost, lease_renewal_failed
 
 RENEWALS = 6  # In the time of a lease.
 MARGIN = 1 / 8  # Of a lease: how much earlier than the server the holder takes it for ended.
-GONE = -math.inf  # The deadline of a lease that its deputy has lost.
 GRACE = 1 / 12  # Of a lease: how long a holder that lost it may clean up.
 
 
@@ -61,10 +60,8 @@ class Lease:
         self._watcher: Watcher | None = None
         self._alarm: SimpleQueue[None] = SimpleQueue()  # Wakes the keeper.
         self._keeper: threading.Thread | None = None
-        self._deadline = sent + claim.ttl * (1 - MARGIN)
+        self.deadline = sent + claim.ttl * (1 - MARGIN)  # By the monotonic clock.
         self._first_renewal = sent + _pause(claim.ttl)
-        self._deputys_deadline: Callable[[], float] | None = None
-        self._deputys_end = 0.0
         timer.watch(self)
 
     def __repr__(self) -> str:
@@ -72,20 +69,9 @@ class Lease:
         return f"<Lease {self.name!r} slot {self.slot}, token {self.token}: {state}>"
 
     @property
-    def deadline(self) -> float:
-        """The moment of the monotonic clock from which the lock is not held without another renewal."""
-        if self._deputys_deadline is None:
-            return self._deadline
-        told = self._deputys_deadline()
-        return told if told == GONE else max(told, self._deadline)
-
-    @property
     def kill_deadline(self) -> float:
         """The moment by which a holder that lost the lock must have ended: others may have it soon after."""
-        if self._deputys_deadline:
-            # Nobody here can say it in time that the lease was renewed. The deputy ends a holder that lost it.
-            return self._deputys_end + self.claim.ttl
-        return self._deadline + self.claim.ttl * GRACE
+        return self.deadline + self.claim.ttl * GRACE
 
     def check(self) -> None:
         """Raise `LeaseLost` unless the lock is held. Asks nobody: it costs nothing."""
@@ -107,8 +93,6 @@ class Lease:
 
     @property
     def _too_late(self) -> str:
-        if self.deadline == GONE:
-            return "the process that renews it says so, and why"
         return f"no renewal was confirmed for {self.claim.ttl * (1 - MARGIN):.3g} seconds"
 
     def idempotency_key(self, step: str) -> str:
@@ -150,11 +134,6 @@ class Lease:
         if self.lost.is_set():
             watcher.lost(self)
 
-    def entrust(self, deadline: Callable[[], float], until: float) -> None:
-        """Leave it to a deputy to renew until then, who tells the deadline; renew here if that does not move."""
-        self._deputys_deadline, self._deputys_end = deadline, until
-        self._first_renewal = math.inf
-
     def renew_soon(self) -> None:
         """Renew now rather than when it is time. Takes no locks: for signal handlers."""
         self._first_renewal = -math.inf
@@ -176,10 +155,7 @@ class Lease:
 
     def next_deadline(self) -> float:
         """Return when the clock has to look after this lease."""
-        if self._keeper:
-            return self.deadline
-        idle = self.claim.ttl / 2 if self._deputys_deadline else 0
-        return min(self._first_renewal, self.deadline - idle)
+        return self.deadline if self._keeper else min(self._first_renewal, self.deadline)
 
     def on_deadline(self) -> None:
         """Start to renew when it is time, or take the lock for lost when it is too late."""
@@ -219,7 +195,7 @@ class Lease:
                 "its server says that it has ended, was freed by hand, or is another's; or it lost its data"
             )
         elif time.monotonic() < self.deadline:
-            self._deadline = sent + self.claim.ttl * (1 - MARGIN)
+            self.deadline = sent + self.claim.ttl * (1 - MARGIN)
             if self._watcher:
                 self._watcher.renewed(self)
         return True

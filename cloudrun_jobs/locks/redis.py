@@ -139,7 +139,7 @@ class RedisLocks(LockBackend):
             return Holders(partial(_told, name.key, answer))
         slot, token = answer
         grant = Grant(lock=name.key, slot=slot, nonce=owner.nonce, token=int(token))
-        self._wait_for_replicas(grant)
+        self._wait_for_replicas(grant, ttl)
         return grant
 
     def renew(self, grant: Grant, ttl: float) -> bool:
@@ -208,12 +208,12 @@ class RedisLocks(LockBackend):
         lock = lock.replace("{", "").replace("}", "")
         return _holder(lock, seconds * 10**6 + microseconds, int(slot), left, *lease) if lease[0] else None
 
-    def _wait_for_replicas(self, grant: Grant) -> None:
+    def _wait_for_replicas(self, grant: Grant, ttl: float) -> None:
         if not self.wait_replicas:
             return
         # WAIT speaks of its connection's last write, so that connection writes the lease once more.
         with self.client.pipeline(transaction=False) as pipe:
-            pipe.eval(RENEW.text, 2, *_keys(grant), grant.nonce, grant.token, _ms(self.lease))
+            pipe.eval(RENEW.text, 2, *_keys(grant), grant.nonce, grant.token, _ms(ttl))
             pipe.wait(self.wait_replicas, _ms(self._timeout / 2))
             confirmed = self._call(pipe.execute)[-1]
         if confirmed < self.wait_replicas:

@@ -17,12 +17,14 @@ class LockRequest(ABC):
 
     grant: Grant  # Once taken.
 
-    def __init__(self, backend: LockBackend, name: LockName, slots: int, owner: Owner) -> None:
+    def __init__(
+        self, backend: LockBackend, name: LockName, slots: int, owner: Owner, ttl: float | None = None
+    ) -> None:
         self.backend = backend
         self.name = name
         self.slots = slots
         self.owner = owner
-        self.ttl = backend.lease
+        self.ttl = ttl or backend.lease  # Seconds.
 
     @abstractmethod
     def take(self) -> Sequence[Holder] | None:
@@ -59,10 +61,13 @@ class TaskRequest(LockRequest):
     when all tasks are done, or when none has lived for a while: tasks may come in waves.
     """
 
-    def __init__(self, backend: LockBackend, name: LockName, slots: int, owner: Owner, tasks: int) -> None:
-        super().__init__(backend, name, slots, owner)
+    def __init__(
+        self, backend: LockBackend, name: LockName, slots: int, owner: Owner, ttl: float | None, tasks: int
+    ) -> None:
+        super().__init__(backend, name, slots, owner, ttl)
         self.tasks = tasks
-        self._grace = self.ttl * TASKS_GRACE
+        # The start of the next task takes no longer because this one declares a long lease.
+        self._grace = max(self.ttl, backend.lease * TASKS_GRACE)
 
     def take(self) -> Sequence[Holder] | None:
         execution = replace(self.owner, nonce=f"execution:{self.owner.holder}", index=0, attempt=0)

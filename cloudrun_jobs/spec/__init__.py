@@ -1,4 +1,4 @@
-"""What a job declares: `JobSpec`, and how it is made of a class and the settings."""
+"""What a job declares: `JobSpec`, built from a command class and the settings."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The command of a job, as the modules that run it see it: `CloudRunJobs` without its module."""
+"""The type of a job's command for the rooms below `cloudrun_jobs.command`."""
 
 from __future__ import annotations
 

@@ -1,10 +1,9 @@
-"""What a job declares, as one frozen value that is valid from birth."""
+"""A job's declarations as one frozen value, valid from birth."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Mapping, Set
-from dataclasses import dataclass, field, fields, replace
+from collections.abc import Callable, Iterable, Mapping
 from datetime import timedelta
 from hashlib import sha256
 from types import MappingProxyType
@@ -14,58 +13,62 @@ from django.conf import settings as django_settings
 
 from cloudrun_jobs import conf
 from cloudrun_jobs.exceptions import DeclarationError, InvalidJob, InvalidSettings
-from cloudrun_jobs.spec.rules import RULES
+from cloudrun_jobs.spec.frozen import Frozen
 from cloudrun_jobs.spec.schedule import Schedule
 from cloudrun_jobs.spec.type_checks import is_whole_number
+from cloudrun_jobs.spec.validators import VALIDATORS
 from cloudrun_jobs.suggestions import did_you_mean
 
 MAX_NAME = 63
-FROZEN = ("secrets", "env_vars", "args", "labels", "vpc", "retry_config")
+NO_ITEMS: Mapping[str, Any] = MappingProxyType({})
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class JobSpec:
-    """A job as declared: what `sync` would write to the cloud and what `delay()` starts."""
+class JobSpec(Frozen):
+    """A job as declared: what `sync` writes to the cloud and `delay()` starts. Raises `InvalidJob`."""
 
     command: str
     environment: str
-    schedule: str | Schedule | tuple[str | Schedule, ...] | None = None  # As declared; see `schedules`.
+    #: The names that the class or the settings declare.
+    declared: frozenset[str]
+
+    #: The attributes of `CloudRunJobs`, normalised: durations are timedeltas, lists are tuples.
+    schedule: str | Schedule | tuple[str | Schedule, ...] | None = None
     time_zone: str = "Etc/UTC"
-    target: str = "job"  # What a schedule starts: an execution, "job", or the work in the web service, "service".
-    retry_config: Mapping[str, int | timedelta] | None = field(default=None, hash=False)  # Of the schedules.
-    attempt_deadline: timedelta | None = None  # Of one delivery of a schedule.
-    parallelism: int | None = 1  # Executions at once; None: any number.
-    timeout: timedelta = timedelta(minutes=10)  # Of one attempt of one task, as Cloud Run counts it.
-    max_retries: int = 0  # Of each task. Cloud Run's own default is 3.
+    target: str = "job"
+    retry_config: Mapping[str, int | timedelta] | None = None
+    attempt_deadline: timedelta | None = None
+    parallelism: int | None = 1
+    timeout: timedelta = timedelta(minutes=10)
+    max_retries: int = 0
     tasks: int = 1
-    task_parallelism: int | None = None  # Tasks at once within an execution; None: as many as possible.
-    overlap: str = "skip"  # What a run does while the same run is under way.
-    lock_args: tuple[str, ...] | None = None  # The options that make two runs the same; None: all.
-    lock_timeout: timedelta = timedelta(minutes=10)  # How long a run waits for a lock.
-    lock_scope: str = "execution"  # Who holds a lock: an execution with all of its tasks, or each task.
-    on_lock_error: str = "fail"  # What a run does when the server of the locks is away.
-    heartbeat: str = "thread"  # What renews the locks while the job runs: a thread, or another process.
+    task_parallelism: int | None = None
+    overlap: str = "skip"
+    lock_args: tuple[str, ...] | None = None
+    lock_timeout: timedelta = timedelta(minutes=10)
+    lock_scope: str = "execution"
+    on_lock_error: str = "fail"
+    lock_lease: timedelta | None = None
     cpu: str = "1"
     memory: str = "512Mi"
     service_account: str | None = None
     image: str | None = None
     entrypoint: tuple[str, ...] = ("python", "manage.py")
-    args: Mapping[str, Any] = field(default_factory=dict, hash=False)  # Of an execution that is given none.
-    vpc: Mapping[str, Any] | None = field(default=None, hash=False)
+    args: Mapping[str, Any] = NO_ITEMS
+    vpc: Mapping[str, Any] | None = None
     cloud_sql: tuple[str, ...] = ()
-    labels: Mapping[str, str] = field(default_factory=dict, hash=False)
-    secrets: Mapping[str, str] = field(
-        default_factory=dict, hash=False
-    )  # Variable -> "secret" or "secret:version".
-    env_vars: Mapping[str, str] = field(default_factory=dict, hash=False)
-    declared: frozenset[str] = frozenset()  # The names of what is not our default.
+    labels: Mapping[str, str] = NO_ITEMS
+    secrets: Mapping[str, str] = NO_ITEMS
+    env_vars: Mapping[str, str] = NO_ITEMS
 
-    def __post_init__(self) -> None:
-        if problems := [problem for rule in RULES for problem in rule(self)]:
-            raise InvalidJob(self.command, problems)
-        for name in FROZEN:
-            if (value := getattr(self, name)) is not None:
-                object.__setattr__(self, name, MappingProxyType(dict(value)))
+    def __init__(
+        self, command: str, environment: str, declared: frozenset[str], values: Mapping[str, Any]
+    ) -> None:
+        vars(self).update(values, command=command, environment=environment, declared=declared)
+        if problems := [problem for validator in VALIDATORS for problem in validator(self)]:
+            raise InvalidJob(command, problems)
+        # The caller's dictionaries may change.
+        copies = {name: MappingProxyType(dict(v)) for name, v in values.items() if isinstance(v, Mapping)}
+        vars(self).update(copies)
 
     @property
     def name(self) -> str:
@@ -74,12 +77,12 @@ class JobSpec:
 
     @property
     def is_shortened(self) -> bool:
-        """Whether that name had to be shortened, and ends in a hash."""
-        return self.name != full_name(self.command, self.environment)
+        """True if the name is too long for Cloud Run, so that `name` ends in a hash."""
+        return self.name != _full_name(self.command, self.environment)
 
     @property
     def schedules(self) -> tuple[Schedule, ...]:
-        """When it runs by itself, each with its time zone, and its name unless it is the only one."""
+        """The schedules, each with its time zone, and in a list with its name."""
         if self.schedule is None:
             return ()
         if isinstance(self.schedule, tuple):
@@ -90,34 +93,39 @@ class JobSpec:
         return (Schedule.of(self.schedule).completed(self.time_zone),)
 
 
-DECLARATIONS = tuple(f.name for f in fields(JobSpec) if f.name not in {"command", "environment", "declared"})
+DECLARATIONS = tuple(
+    name for name in JobSpec.__annotations__ if name not in {"command", "environment", "declared"}
+)
 
 
 def declare(command: str, declared: Mapping[str, Any]) -> JobSpec:
-    """Build the spec of a command from what its class declares, over `DEFAULTS`, over our own defaults."""
+    """Build the spec of a command from our defaults, `DEFAULTS`, what its class declares, and `RECONCILE`."""
     settings = conf.load()
-    check_declarations("DEFAULTS", settings.defaults)
-    values = {"time_zone": django_settings.TIME_ZONE, **settings.defaults, **declared}
-    for name, normalise in NORMALISERS.items():
-        if name in values:
-            values[name] = normalise(values[name])
-    explicit = frozenset({*settings.defaults, *declared})
+    reconcile = settings.reconcile if command == conf.RECONCILE_COMMAND else {}
+    for key, values in (("DEFAULTS", settings.defaults), ("RECONCILE", reconcile)):
+        check_declarations(key, values)
+    explicit = {**settings.defaults, **declared, **reconcile}
+    values = {"time_zone": django_settings.TIME_ZONE, **explicit}
+    for name in NORMALISERS.keys() & values:
+        values[name] = NORMALISERS[name](values[name])
     try:
-        return JobSpec(command=command, environment=settings.environment, declared=explicit, **values)
+        return JobSpec(command, settings.environment, frozenset(explicit), values)
     except InvalidJob as error:
-        inherited = settings.defaults.keys() - declared.keys()
-        raise InvalidJob(command, [_traced(problem, inherited) for problem in error.problems]) from None
+        inherited = {**dict.fromkeys(settings.defaults, "DEFAULTS"), **dict.fromkeys(declared, "")}
+        inherited |= dict.fromkeys(reconcile, "RECONCILE")
+        raise InvalidJob(command, [_with_setting(problem, inherited) for problem in error.problems]) from None
 
 
-def _traced(problem: DeclarationError, inherited: Set[str]) -> DeclarationError:
-    """Say of a fault that is not the class's where it is."""
-    if re.split(r"\W", problem.attribute)[0] not in inherited:
+def _with_setting(problem: DeclarationError, settings: Mapping[str, str]) -> DeclarationError:
+    """Name the setting that an invalid value comes from, if it is not the class's."""
+    setting = settings.get(re.split(r"\W", problem.attribute)[0])
+    if not setting:
         return problem
-    return replace(problem, hint=f"{problem.hint} It is from {conf.setting_name('DEFAULTS')}.".strip())
+    return problem._replace(hint=f"{problem.hint} It is from {conf.setting_name(setting)}.".strip())
 
 
 def check_declarations(key: str, declared: Iterable[str]) -> None:
-    """Raise `InvalidSettings` for what is no declaration, in a dictionary of the settings."""
+    """Raise `InvalidSettings` for an unknown declaration in a dictionary of the settings."""
     for name in declared:
         if name not in DECLARATIONS:
             hint = did_you_mean(str(name), DECLARATIONS)
@@ -126,39 +134,32 @@ def check_declarations(key: str, declared: Iterable[str]) -> None:
 
 def resource_name(command: str, environment: str) -> str:
     """Return the Cloud Run name of a command's job; beyond 63 characters its end becomes a hash."""
-    name = full_name(command, environment)
+    name = _full_name(command, environment)
     if len(name) <= MAX_NAME:
         return name
     digest = sha256(name.encode()).hexdigest()[:8]
     return f"{name[: MAX_NAME - len(digest) - 1].rstrip('-')}-{digest}"
 
 
-def full_name(command: str, environment: str) -> str:
+def _full_name(command: str, environment: str) -> str:
     return f"{command.replace('_', '-')}-{environment}"
 
 
 def _seconds(value: object) -> object:
     # Beyond a year nothing is valid, and far beyond it timedelta itself overflows.
-    if isinstance(value, int) and is_whole_number(value) and abs(value) < 10**8:
-        return timedelta(seconds=value)
-    return value
+    return timedelta(seconds=value) if is_whole_number(value) and abs(value) < 10**8 else value
 
 
 def _text(value: object) -> object:
     return str(value) if isinstance(value, int | float) and not isinstance(value, bool) else value
 
 
-def _names(value: object) -> object:
+def _tuple(value: object) -> object:
     return tuple(value) if isinstance(value, list) else value
 
 
 NORMALISERS: dict[str, Callable[[object], object]] = {
-    "timeout": _seconds,
-    "lock_timeout": _seconds,
-    "attempt_deadline": _seconds,
-    "lock_args": _names,
-    "schedule": _names,
-    "entrypoint": _names,
-    "cloud_sql": _names,
+    **dict.fromkeys(("timeout", "lock_timeout", "lock_lease", "attempt_deadline"), _seconds),
+    **dict.fromkeys(("lock_args", "schedule", "entrypoint", "cloud_sql"), _tuple),
     "cpu": _text,
 }

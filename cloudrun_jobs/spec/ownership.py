@@ -1,22 +1,22 @@
-"""The mark on what this package makes in the cloud, by which it knows it again."""
+"""The label on every resource that this package creates in the cloud."""
 
 from __future__ import annotations
 
 import json
 from dataclasses import dataclass
 
-PREFIX = "Managed by cloudrun_jobs: "  # Read by people who wonder where an entry comes from.
+PREFIX = "Managed by cloudrun_jobs: "  # For a reader of the console.
 SYNC = "sync"
 RESERVATION = "reservation"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OwnershipLabel:
-    """Whose it is. `fields` are those that it was given only because the code declared them."""
+    """The owner of a resource. `fields` are those that are set only because the code declares them."""
 
     environment: str
     command: str
-    kind: str = SYNC  # A RESERVATION is made by reserve(), and not sync's to delete.
+    kind: str = SYNC  # A RESERVATION is created by reserve(), and sync must not delete it.
     fields: tuple[str, ...] = ()
 
     def __str__(self) -> str:
@@ -27,7 +27,7 @@ class OwnershipLabel:
 
     @classmethod
     def read(cls, text: str) -> OwnershipLabel | None:
-        """Return the mark that a text is, or None for what somebody else wrote."""
+        """Return the label that a text is, or None for any other text."""
         try:
             data = json.loads(text.removeprefix(PREFIX)) if text.startswith(PREFIX) else {}
             fields = tuple(filter(None, data.get("fields", "").split(",")))

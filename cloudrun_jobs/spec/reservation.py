@@ -1,6 +1,6 @@
-"""When a reserved run is due, as the service that starts it can say it.
+"""When a reserved run is due, with the precision of the service that starts it.
 
-An entry of Cloud Scheduler says it to the minute, and without a year; a task of Cloud Tasks exactly.
+A Scheduler job has a time to the minute, without a year; a task of Cloud Tasks has an exact one.
 """
 
 from __future__ import annotations
@@ -23,17 +23,17 @@ MINUTE = timedelta(minutes=1)
 # The values of OPTIONS["reservations"].
 CLOUD_SCHEDULER, CLOUD_TASKS = "cloud_scheduler", "cloud_tasks"
 
-LONGEST = timedelta(days=30)  # That Cloud Tasks keeps a task.
+MAX_CLOUD_TASKS_DELAY = timedelta(days=30)
 
-# An entry must be there before its minute begins, or it is first due a year later.
-NOTICE = timedelta(seconds=30)
+# A Scheduler job created after its minute has begun is first due a year later.
+MIN_SCHEDULER_DELAY = timedelta(seconds=30)
 
-ZONES_OF_LAST_RESORT = ("Etc/UTC",)  # Where no time comes twice, and none is skipped.
+FALLBACK_TIME_ZONE = "Etc/UTC"  # No time of day is skipped or repeated.
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reservation:
-    """A moment in UTC, and, for Cloud Scheduler, the schedule that is due then and not before."""
+    """A time in UTC, and, for Cloud Scheduler, a schedule that is due then and not before."""
 
     at: datetime  # With a schedule, a whole minute.
     cron: str = ""
@@ -41,7 +41,7 @@ class Reservation:
 
 
 def to_utc(at: At, now: datetime) -> datetime:
-    """Return the time that `reserve()` was given, in UTC. Raises `InvalidArguments`."""
+    """Return the time passed to `reserve()`, in UTC. Raises `InvalidArguments`."""
     if isinstance(at, datetime):
         time = _aware(at)
     elif isinstance(at, timedelta | int | float) and not isinstance(at, bool):
@@ -51,7 +51,7 @@ def to_utc(at: At, now: datetime) -> datetime:
         raise InvalidArguments(f"reserve(): {expected}, got {type(at).__name__}.")
     if time < now:
         hint = "delay() runs it now."
-        raise InvalidArguments(f"reserve(): expected a time to come, got {time.isoformat()}.", hint=hint)
+        raise InvalidArguments(f"reserve(): expected a future time, got {time.isoformat()}.", hint=hint)
     return time.astimezone(UTC)
 
 
@@ -65,15 +65,15 @@ def _aware(at: datetime) -> datetime:
 
 
 def reservation_at(time: datetime, time_zone: str, now: datetime) -> Reservation:
-    """Return the first moment that is not before the time and can be reserved. Raises `InvalidArguments`."""
-    # Here too where the job runs in this process: what would be refused in the cloud is.
+    """Return the first time, not before `time`, that the service can hold. Raises `InvalidArguments`."""
+    # Also where the job runs in this process: what the cloud would refuse fails there too.
     if conf.load().options.get("reservations") == CLOUD_TASKS:
         return _task(time, now)
     return _schedule(time, time_zone, now)
 
 
 def _task(time: datetime, now: datetime) -> Reservation:
-    if time > now + LONGEST:
+    if time > now + MAX_CLOUD_TASKS_DELAY:
         raise InvalidArguments(
             f"reserve(): expected a time within 30 days, got {time.isoformat()}.",
             hint="Cloud Tasks keeps a task no longer. Call reserve() nearer to that time, or use Cloud Scheduler.",
@@ -82,8 +82,8 @@ def _task(time: datetime, now: datetime) -> Reservation:
 
 
 def _schedule(time: datetime, time_zone: str, now: datetime) -> Reservation:
-    at = _minute(max(time, now + NOTICE))
-    for zone in (time_zone, *ZONES_OF_LAST_RESORT):
+    at = _minute(max(time, now + MIN_SCHEDULER_DELAY))
+    for zone in (time_zone, FALLBACK_TIME_ZONE):
         wall = at.astimezone(ZoneInfo(zone))
         expression = f"{wall.minute} {wall.hour} {wall.day} {wall.month} *"
         if cron.next_time(expression, zone, now) == at:

@@ -1,4 +1,4 @@
-"""CPUs and memory: what Cloud Run gives, and amounts that may be written in several ways.
+"""CPUs and memory: the ranges of Cloud Run, and the canonical form of an amount.
 
 The ranges are at https://cloud.google.com/run/docs/configuring/jobs/memory-limits
 """
@@ -11,9 +11,9 @@ from decimal import Decimal
 
 from cloudrun_jobs.exceptions import DeclarationError
 
-# The least memory that Cloud Run demands with so many CPUs, and the most it gives: CPUs, least, most, in MiB.
+# CPUs, and the minimum and maximum memory with up to that many, in MiB.
 MEMORY_FOR_CPU = ((1, 512, 4096), (2, 512, 8192), (4, 2048, 16_384), (6, 4096, 24_576), (8, 4096, 32_768))
-LEAST_MEMORY_BELOW_ONE_CPU = 128
+MIN_MEMORY_BELOW_ONE_CPU = 128  # MiB
 MEMORY_UNITS = {
     "Mi": Decimal(1),
     "Gi": Decimal(1024),
@@ -25,17 +25,14 @@ MEMORY_UNITS = {
 def check_resources(cpu: object, memory: object) -> Iterator[DeclarationError]:
     cpus, mebibytes = _cpus(cpu), _mebibytes(memory)
     if cpus is None:
-        yield DeclarationError(
-            attribute="cpu", expected="0.08 to 1, 2, 4, 6 or 8 CPUs such as 2 or '500m'", got=cpu
-        )
+        yield DeclarationError("cpu", "0.08 to 1, 2, 4, 6 or 8 CPUs such as 2 or '500m'", cpu)
     if mebibytes is None:
-        yield DeclarationError(attribute="memory", expected="an amount such as '512Mi' or '2Gi'", got=memory)
+        yield DeclarationError("memory", "an amount such as '512Mi' or '2Gi'", memory)
     if cpus is not None and mebibytes is not None:
-        least, most = next((least, most) for most_cpus, least, most in MEMORY_FOR_CPU if cpus <= most_cpus)
-        least = least if cpus >= 1 else LEAST_MEMORY_BELOW_ONE_CPU
-        if not least <= mebibytes <= most:
-            expected = f"{least}Mi to {most}Mi with {cpu} CPU"
-            yield DeclarationError(attribute="memory", expected=expected, got=memory)
+        low, high = next((low, high) for max_cpus, low, high in MEMORY_FOR_CPU if cpus <= max_cpus)
+        low = low if cpus >= 1 else MIN_MEMORY_BELOW_ONE_CPU
+        if not low <= mebibytes <= high:
+            yield DeclarationError("memory", f"{low}Mi to {high}Mi with {cpu} CPU", memory)
 
 
 def _cpus(text: object) -> Decimal | None:
@@ -52,7 +49,7 @@ def _mebibytes(text: object) -> Decimal | None:
 
 
 def canonical_cpu(text: str) -> str:
-    """Write an amount of CPU in the one way: "1000m" is "1", "0.5" is "500m"."""
+    """Return the canonical form of an amount of CPU: "1000m" is "1", "0.5" is "500m"."""
     cpus = _cpus(text)
     if cpus is None:
         return text
@@ -60,7 +57,7 @@ def canonical_cpu(text: str) -> str:
 
 
 def canonical_memory(text: str) -> str:
-    """Write an amount of memory in the one way: "2048Mi" is "2Gi"."""
+    """Return the canonical form of an amount of memory: "2048Mi" is "2Gi"."""
     mebibytes = _mebibytes(text)
     if mebibytes is None or mebibytes != int(mebibytes):
         return text

@@ -1,31 +1,52 @@
-"""Which tick of which schedule started an execution, and whether it comes too late.
+"""Which tick of which schedule started an execution, and whether it started too late.
 
-Cloud Scheduler delivers a tick at least once, and its headers do not reach the container. So the time from one
-due time to the next is one tick, and one run.
+Cloud Scheduler delivers a tick at least once, and its headers do not reach the container. So an execution belongs
+to the last due time before its start: one due time is one tick, and one run.
 """
 
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
+from typing import NamedTuple
 
-# A run that has not begun so long after its reserved time never will.
+# A reserved run that has not started this long after its time never starts.
 MAX_RESERVATION_DELAY = timedelta(hours=24)
 
-EARLY = timedelta(seconds=5)  # A delivery does not come before its time, but clocks differ.
+CLOCK_TOLERANCE = timedelta(seconds=5)  # Cloud Scheduler's clock may be ahead of the container's.
+SEPARATOR = "|"  # Neither in names of Scheduler jobs, nor in expressions, nor in time zones.
 
 
-def tick(schedule: str, started: datetime) -> tuple[str, datetime | None]:
-    """Return the entry of Cloud Scheduler and the due time, from "entry|cron|time zone" and the execution's start.
+class ScheduleTick(NamedTuple):
+    """The schedule that started an execution, in the environment of its container."""
 
-    The time is None where it cannot be computed, as for the English-like schedules.
-    """
-    from cloudrun_jobs.cron import last_time  # A run that no schedule started does not pay for it.
+    scheduler_job: str
+    cron: str
+    time_zone: str
 
-    entry, _, rest = schedule.partition("|")
-    expression, _, zone = rest.partition("|")
-    return entry, last_time(expression, zone, started + EARLY) if zone else None
+    def encode(self) -> str:
+        """Return "Scheduler job|cron|time zone"."""
+        return SEPARATOR.join((self.scheduler_job, self.cron, self.time_zone))
+
+    @classmethod
+    def decode(cls, text: str) -> ScheduleTick | None:
+        """Return the tick that `encode()` wrote, or None for any other text."""
+        parts = text.split(SEPARATOR)
+        return cls(*parts) if len(parts) == 3 and all(parts) else None
+
+    def due(self, started: datetime) -> datetime | None:
+        """Return the due time of an execution that started then; None if it cannot be computed.
+
+        That is so for the English-like schedules, and for a schedule that is not valid.
+        """
+        from cloudrun_jobs.cron import last_time  # A run that no schedule started does not need it.
+        from cloudrun_jobs.exceptions import InvalidSchedule
+
+        try:
+            return last_time(self.cron, self.time_zone, started + CLOCK_TOLERANCE)
+        except (InvalidSchedule, KeyError, ValueError, OSError):  # The latter for an unknown time zone.
+            return None
 
 
 def is_over(reserved_for: str) -> bool:
-    """Say whether a container that was told this time has come too late to begin: a schedule has no year."""
+    """Return True if a container with this reserved time starts too late: a schedule names no year."""
     return bool(reserved_for) and datetime.now(UTC) > datetime.fromisoformat(reserved_for) + MAX_RESERVATION_DELAY

@@ -81,7 +81,7 @@ def default_list(parser: CommandParser) -> None:
 
 
 ASTRAY: list[tuple[Callable[[CommandParser], None], tuple[Any, ...], dict[str, Any], str]] = [
-    (two_optional, (), {"b": "5"}, "b: '5' would arrive as None. On the command line it cannot be told apart"),
+    (two_optional, (), {"b": "5"}, "b: '5' would arrive as None. The command line cannot separate it"),
     (two_optional, (), {"b": 5}, "b: 5 would arrive as None"),
     (list_then_list, (["a"], ["b"]), {}, "would arrive as ['a', 'b']"),
     (overwritten, ("add",), {"x": "7"}, "x: '7' would arrive as 5"),
@@ -95,7 +95,7 @@ ASTRAY: list[tuple[Callable[[CommandParser], None], tuple[Any, ...], dict[str, A
 
 
 @pytest.mark.parametrize(("declare", "args", "options", "message"), ASTRAY)
-def test_a_value_that_would_go_astray_is_refused(
+def test_value_for_another_argument_is_refused(
     declare: Callable[[CommandParser], None], args: tuple[Any, ...], options: dict[str, Any], message: str
 ) -> None:
     """What argparse would give to another argument, or overwrite, never leaves the caller."""
@@ -109,7 +109,7 @@ def test_a_value_that_would_go_astray_is_refused(
 
 
 @pytest.mark.parametrize("options", [{"flag": True, "many": ["a", "b"]}, {"many": ["a", "b"], "level": 3}])
-def test_the_order_of_keywords_does_not_matter(options: dict[str, Any]) -> None:
+def test_order_of_keywords_does_not_matter(options: dict[str, Any]) -> None:
     """An option that is bounded goes between a list and a sub-command, in whatever order they were given."""
     parser = make_parser()
     open_list(parser)
@@ -139,8 +139,8 @@ def slug(text: str) -> str:
         (None, SimpleLazyObject(lambda: "lazy"), "--opt=lazy", "lazy"),
     ],
 )
-def test_values_that_are_not_what_they_seem(kind: Any, value: Any, argument: str, arrives: Any) -> None:
-    """Text that a type changes, enumerations by name or value, subclasses and lazy text arrive as they should."""
+def test_converted_values_survive(kind: Any, value: Any, argument: str, arrives: Any) -> None:
+    """Text that a type changes, enumerations by name or value, subclasses and lazy text survive."""
     parser = make_parser()
     parser.add_argument("--opt", type=kind)
 
@@ -168,8 +168,8 @@ def invalid(text: str) -> Any:
         ({"action": "append", "default": object()}, ["y"], "raised"),
     ],
 )
-def test_whatever_a_parser_raises_is_an_error_of_ours(declared: dict[str, Any], value: Any, message: str) -> None:
-    """The caller of delay() has one kind of error to catch, with the other as its cause."""
+def test_parser_exceptions_become_invalid_arguments(declared: dict[str, Any], value: Any, message: str) -> None:
+    """The caller of delay() catches one exception, with the parser's as its cause."""
     parser = make_parser()
     parser.add_argument("--opt", **declared)
 
@@ -179,7 +179,7 @@ def test_whatever_a_parser_raises_is_an_error_of_ours(declared: dict[str, Any], 
     assert message in str(refusal.value)
 
 
-def test_a_count_without_default_can_be_given() -> None:
+def test_count_without_default_can_be_given() -> None:
     """An option that is absent unless given counts from zero."""
     parser = make_parser()
     parser.add_argument("--opt", action="count", default=argparse.SUPPRESS)
@@ -187,8 +187,8 @@ def test_a_count_without_default_can_be_given() -> None:
     assert parse(parser, serialise(parser, [], {"opt": 2}))["opt"] == 2
 
 
-def test_an_action_of_ones_own_may_make_anything_of_its_text() -> None:
-    """A custom Action is given its text, and what it makes of it is its own affair."""
+def test_custom_action_may_convert_its_text() -> None:
+    """A custom Action gets its text, and may store any value."""
 
     class Pair(argparse.Action):
         def __call__(self, parser: Any, namespace: Any, values: Any, option_string: str | None = None) -> None:
@@ -201,7 +201,7 @@ def test_an_action_of_ones_own_may_make_anything_of_its_text() -> None:
     assert parse(parser, serialise(parser, [], {"opt": "a=--settings"}))["opt"] == {"a": "--settings"}
 
 
-def test_nothing_of_this_reaches_manage_py() -> None:
+def test_manage_py_options_are_untouched() -> None:
     """The arguments of the corners above leave manage.py's own options alone."""
     parser = make_parser()
     open_list(parser)

@@ -146,7 +146,7 @@ def same(given: Any, arrived: Any) -> bool:
 @pytest.mark.parametrize("names", OPTION_NAMES, ids=" ".join)
 @pytest.mark.parametrize("kind", ARGUMENTS)
 @given(data=st.data())
-def test_every_option_arrives_as_it_was_given(kind: str, names: list[str], data: st.DataObject) -> None:
+def test_every_option_survives(kind: str, names: list[str], data: st.DataObject) -> None:
     """Whatever an option can hold goes through arguments and comes back equal, of the same type."""
     declared, values = ARGUMENTS[kind]
     parser = make_parser()
@@ -161,7 +161,7 @@ def test_every_option_arrives_as_it_was_given(kind: str, names: list[str], data:
 @pytest.mark.parametrize("by_name", [True, False], ids=["by name", "by position"])
 @pytest.mark.parametrize("kind", POSITIONALS)
 @given(data=st.data())
-def test_every_positional_arrives_as_it_was_given(kind: str, by_name: bool, data: st.DataObject) -> None:
+def test_every_positional_survives(kind: str, by_name: bool, data: st.DataObject) -> None:
     """Whatever a positional can hold goes through arguments and comes back equal, of the same type."""
     declared, values = POSITIONALS[kind]
     parser = make_parser()

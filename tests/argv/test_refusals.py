@@ -13,7 +13,7 @@ from django.core.management.base import BaseCommand
 
 from cloudrun_jobs import InvalidArguments
 from cloudrun_jobs.argv import check_limits, parse, serialise
-from cloudrun_jobs.argv.limits import MAX_STRING, MAX_TOTAL
+from cloudrun_jobs.argv.limits import MAX_STRING_BYTES, MAX_TOTAL_BYTES
 from tests.argv.parsers import make_parser
 
 
@@ -40,7 +40,7 @@ REFUSED = [
     ({"nargs": "+"}, "abc", "expected a list or a tuple, got str 'abc'"),
     ({"nargs": 2}, ["a"], "expected 2 arguments"),
     ({"nargs": 2}, ["a", "-b"], "'-b' begins with '-' and would be read as an option"),
-    ({"nargs": argparse.REMAINDER}, ["a"], "cannot be bounded"),
+    ({"nargs": argparse.REMAINDER}, ["a"], "nargs=REMAINDER has no end"),
     ({"action": "append"}, "abc", "expected a list or a tuple"),
     ({"action": "append"}, [], "would arrive as None. Leave it out, or pass None."),
     ({"action": "append", "default": ["x"]}, ["y"], "expected a list that begins with ['x']"),
@@ -58,8 +58,8 @@ REFUSED = [
 
 @pytest.mark.filterwarnings("ignore:FileType is deprecated:PendingDeprecationWarning")
 @pytest.mark.parametrize(("declared", "value", "message"), REFUSED)
-def test_what_an_option_cannot_hold_is_refused(declared: dict[str, Any], value: Any, message: str) -> None:
-    """A value that would not arrive as itself is refused, and the message says why."""
+def test_value_an_option_cannot_hold_is_refused(declared: dict[str, Any], value: Any, message: str) -> None:
+    """A value that would not survive is refused, with the reason."""
     parser = make_parser()
     parser.add_argument("--opt", **declared)
 
@@ -84,9 +84,7 @@ ACCEPTED = [
 
 
 @pytest.mark.parametrize(("declared", "value", "argv", "arrives"), ACCEPTED)
-def test_the_arguments_are_those_a_person_would_type(
-    declared: dict[str, Any], value: Any, argv: list[str], arrives: Any
-) -> None:
+def test_arguments_read_as_if_typed(declared: dict[str, Any], value: Any, argv: list[str], arrives: Any) -> None:
     """The argument for a value reads as on the command line, and parses to what run() should see."""
     parser = make_parser()
     parser.add_argument("--opt", **declared)
@@ -95,8 +93,8 @@ def test_the_arguments_are_those_a_person_would_type(
     assert parse(parser, argv)["opt"] == arrives
 
 
-def test_a_misspelt_option_suggests_the_near_one() -> None:
-    """An option nobody declared is refused, with the one that was probably meant."""
+def test_misspelt_option_suggests_the_near_one() -> None:
+    """An undeclared option is refused, with a suggestion."""
     parser = make_parser()
     parser.add_argument("--partner")
 
@@ -111,7 +109,7 @@ def test_options_of_manage_py_are_refused(name: str) -> None:
         serialise(make_parser(), [], {name: "evil"})
 
 
-def test_a_subcommand_cannot_redeclare_an_option_of_manage_py() -> None:
+def test_subcommand_cannot_redeclare_an_option_of_manage_py() -> None:
     """manage.py would take `--settings` for itself even if a sub-command declares it."""
     parser = make_parser()
     parser.add_subparsers(dest="verb").add_parser("add").add_argument("--settings")
@@ -120,7 +118,7 @@ def test_a_subcommand_cannot_redeclare_an_option_of_manage_py() -> None:
         serialise(parser, ["add"], {"settings": "evil"})
 
 
-def test_options_answer_to_their_name_on_the_command_line() -> None:
+def test_option_strings_are_keywords() -> None:
     """An option with a dest of its own can be given by either name, as with call_command."""
     parser = make_parser()
     parser.add_argument("--since-day", dest="start")
@@ -128,8 +126,8 @@ def test_options_answer_to_their_name_on_the_command_line() -> None:
     assert serialise(parser, [], {"since_day": "x"}) == serialise(parser, [], {"start": "x"}) == ["--since-day=x"]
 
 
-def test_a_command_without_positionals_takes_none() -> None:
-    """Who gives an option by position is told so."""
+def test_command_without_positionals_takes_none() -> None:
+    """The hint says to pass options by name."""
     parser = make_parser()
     parser.add_argument("--partner")
 
@@ -139,8 +137,8 @@ def test_a_command_without_positionals_takes_none() -> None:
         serialise(parser, [7], {})
 
 
-def test_what_is_known_is_the_commands_own() -> None:
-    """Of no use to who looks for it are the options that every command has."""
+def test_suggestions_list_the_commands_own_options() -> None:
+    """The options of every command are left out."""
     parser = BaseCommand().create_parser("manage.py", "x")
     parser.add_argument("--partner")
 
@@ -159,8 +157,8 @@ def test_what_is_known_is_the_commands_own() -> None:
         ([["a"]], {}, "This option takes one value"),
     ],
 )
-def test_a_call_that_does_not_fit_is_refused(args: list[Any], options: dict[str, Any], message: str) -> None:
-    """Surplus, missing, doubled and mutually exclusive arguments are found before anything is sent."""
+def test_call_that_does_not_fit_is_refused(args: list[Any], options: dict[str, Any], message: str) -> None:
+    """Surplus, missing, doubled and mutually exclusive arguments are found before the dispatch."""
     parser = make_parser()
     parser.add_argument("word")
     parser.add_argument("--since", dest="start")
@@ -181,8 +179,8 @@ def test_a_call_that_does_not_fit_is_refused(args: list[Any], options: dict[str,
         (["add", "-x"], "'-x' begins with '-'"),
     ],
 )
-def test_a_subcommand_that_does_not_fit_is_refused(args: list[str], message: str) -> None:
-    """A sub-command nobody declared, or a value before one that would be read as an option, is refused."""
+def test_subcommand_that_does_not_fit_is_refused(args: list[str], message: str) -> None:
+    """An undeclared sub-command, or a value before one that would be read as an option, is refused."""
     parser = make_parser()
     if len(args) > 1:
         parser.add_argument("word")
@@ -195,7 +193,7 @@ def test_a_subcommand_that_does_not_fit_is_refused(args: list[str], message: str
     assert message in str(refusal.value)
 
 
-def test_a_subcommand_can_be_named_as_an_option() -> None:
+def test_subcommand_can_be_named_as_an_option() -> None:
     """The dest of the sub-commands takes the name of one."""
     parser = make_parser()
     parser.add_subparsers(dest="verb").add_parser("add").add_argument("--note")
@@ -204,7 +202,7 @@ def test_a_subcommand_can_be_named_as_an_option() -> None:
 
 
 def test_other_prefix_characters_and_actions_that_share_a_dest() -> None:
-    """`+x` options and several constants for one dest are written with the option that says the value."""
+    """`+x` options and several constants for one dest are written with the option of the value."""
     parser = make_parser(prefix_chars="-+")
     parser.add_argument("+x", dest="opt")
     parser.add_argument("--fast", dest="speed", action="store_const", const=1)
@@ -213,7 +211,7 @@ def test_other_prefix_characters_and_actions_that_share_a_dest() -> None:
     assert serialise(parser, [], {"opt": "+y", "speed": 2}) == ["+x=+y", "--slow"]
 
 
-def test_a_value_that_would_be_read_as_a_file_of_arguments_is_refused(tmp_path: Any) -> None:
+def test_value_that_would_be_read_as_a_file_of_arguments_is_refused(tmp_path: Any) -> None:
     """With fromfile_prefix_chars a value like '@name' would be replaced by what the file holds."""
     parser = make_parser(fromfile_prefix_chars="@")
     parser.add_argument("word")
@@ -222,7 +220,7 @@ def test_a_value_that_would_be_read_as_a_file_of_arguments_is_refused(tmp_path: 
         serialise(parser, ["@/etc/passwd"], {})
 
 
-def test_a_parser_that_exits_raises_instead() -> None:
+def test_parser_that_exits_raises_instead() -> None:
     """An action that ends the process does not end the caller of delay()."""
 
     class Leave(argparse.Action):
@@ -240,13 +238,13 @@ def test_a_parser_that_exits_raises_instead() -> None:
     ("argv", "environment", "message"),
     [
         (["x"] * 1001, {}, "at most 1000 arguments, got 1001"),
-        (["x" * (MAX_STRING + 1)], {}, f"got one of {MAX_STRING + 1}"),
-        (["é" * (MAX_STRING // 2 + 1)], {}, "bytes"),
-        (["x" * 100_000] * 11, {}, f"at most {MAX_TOTAL} bytes, got 1100099"),
-        (["x" * 100_000] * 5, {f"V{n}": "y" * 32_768 for n in range(32)}, f"at most {MAX_TOTAL} bytes"),
+        (["x" * (MAX_STRING_BYTES + 1)], {}, f"got one of {MAX_STRING_BYTES + 1}"),
+        (["é" * (MAX_STRING_BYTES // 2 + 1)], {}, "bytes"),
+        (["x" * 100_000] * 11, {}, f"at most {MAX_TOTAL_BYTES} bytes, got 1100099"),
+        (["x" * 100_000] * 5, {f"V{n}": "y" * 32_768 for n in range(32)}, f"at most {MAX_TOTAL_BYTES} bytes"),
     ],
 )
-def test_more_than_a_container_can_be_given_is_refused(
+def test_arguments_beyond_the_limits_are_refused(
     argv: list[str], environment: dict[str, str], message: str
 ) -> None:
     """The limits of Cloud Run and of execve are met before anything is sent."""
@@ -256,9 +254,9 @@ def test_more_than_a_container_can_be_given_is_refused(
     assert message in str(refusal.value)
 
 
-def test_a_mebibyte_of_arguments_is_taken() -> None:
+def test_arguments_up_to_the_limit_are_accepted() -> None:
     """The limit is on what the process is given: each text with its closing NUL and its pointer."""
-    assert MAX_TOTAL == 2**20
+    assert MAX_TOTAL_BYTES == 2**20
     check_limits(["x" * (2**16 - 9)] * 16, {})
-    with pytest.raises(InvalidArguments, match=f"got {MAX_TOTAL + 1}"):
+    with pytest.raises(InvalidArguments, match=f"got {MAX_TOTAL_BYTES + 1}"):
         check_limits([*["x" * (2**16 - 9)] * 15, "x" * (2**16 - 8)], {})

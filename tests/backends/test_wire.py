@@ -94,7 +94,7 @@ def test_what_was_sent_is_logged(cloud_run: CloudRun, caplog: pytest.LogCaptureF
     with caplog.at_level(logging.INFO, "cloudrun_jobs"):
         operation = echo.Command().delay()
 
-    assert caplog.messages == [f"Job echo-production was sent as {operation.execution_name}"]
+    assert caplog.messages == [f"Job echo-production was dispatched as {operation.execution_name}"]
     assert caplog.records[0].__dict__["run_id"] == operation.run_id
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -12,6 +13,7 @@ from cloudrun_jobs.exceptions import LockMisused, LockTimeout, LockUnavailable
 from cloudrun_jobs.locks import acquire, current, names
 from cloudrun_jobs.locks.base import Grant, Owner
 from cloudrun_jobs.locks.local import LocalLocks
+from cloudrun_jobs.locks.requests import TaskRequest
 from tests.jobs.management.commands.echo import Command
 
 pytestmark = pytest.mark.django_db
@@ -24,7 +26,7 @@ OPTIONS = {"words": [], "partner": None, "note": None}
 def ran(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     """What `run()` found, each time it was called."""
     found: list[Any] = []
-    monkeypatch.setattr(Command, "run", lambda self, *args, **options: found.append(self._leases))
+    monkeypatch.setattr(Command, "run", lambda self, *args, **options: found.append(self._active.leases))
     return found
 
 
@@ -124,6 +126,32 @@ def test_a_job_without_its_locks_has_no_lease(monkeypatch):
 
     with pytest.raises(LockMisused, match="holds no lock"):
         call_command("echo")
+
+
+@pytest.mark.parametrize(("declared", "seconds"), [({}, 120), ({"lock_lease": timedelta(minutes=5)}, 300)])
+def test_lock_lease_reaches_the_server(monkeypatch, declared, seconds):
+    """Both locks are leased for `lock_lease`, or for the lock backend's `lease`."""
+    leased: list[float] = []
+    declare(monkeypatch, **declared)
+
+    def run(self: Command, *args: Any, **options: Any) -> None:
+        leased.extend((held.until - held.since).total_seconds() for held in current().holders("crj1:"))
+
+    monkeypatch.setattr(Command, "run", run)
+
+    call_command("echo")
+
+    assert [round(one) for one in leased] == [seconds, seconds]
+
+
+@pytest.mark.parametrize(("lease", "own", "shared"), [(None, 120, 600), (300, 300, 600), (900, 900, 900)])
+def test_tasks_keep_their_shared_slot_for_five_default_leases(lease, own, shared):
+    """The slot outlives gaps between tasks, and a task's own lease when that is longer."""
+    name = names.lock_name(f"grace {lease}")
+    request = TaskRequest(current(), name, 1, Owner(holder="execution", nonce="nonce"), lease, 3)
+
+    assert request.take() is None
+    assert [seconds for _, seconds in request.kept()] == [own, shared]
 
 
 def test_a_held_lock_is_not_an_outage(ran, held, monkeypatch):

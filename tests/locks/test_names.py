@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from datetime import date, datetime
+from datetime import date, datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
@@ -107,7 +107,9 @@ def test_a_lock_argument_that_is_no_option_is_refused(monkeypatch):
         ("overlap", None),
         ("lock_scope", "world"),
         ("on_lock_error", "skip"),
-        ("heartbeat", "fork"),
+        ("lock_lease", 119),
+        ("lock_lease", timedelta(hours=1, seconds=1)),
+        ("lock_lease", "5m"),
         ("lock_timeout", -1),
         ("lock_timeout", "1h"),
         ("lock_args", "partner"),

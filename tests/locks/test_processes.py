@@ -155,6 +155,21 @@ def test_a_job_that_holds_the_interpreter_is_ended_in_time(journal, shop):
     assert time.monotonic() - deaf_since < JOB_LEASE + 0.5
 
 
+@BOTH
+def test_a_long_lease_outlives_a_job_that_holds_the_gil(journal, keeper, shop):
+    """With `lock_lease`, a job that holds the GIL for longer than the lock backend's lease keeps its lock."""
+    first = journal.start("long_lease", shop, "--how=holding", f"--seconds={2 * JOB_LEASE}")
+    begun = first.works()
+    lock = keeper.lock_of(begun["token"])
+    until(lambda: time.monotonic() > begun["at"] + 1.5 * JOB_LEASE)
+    assert keeper.refuses(lock)
+
+    status, output = first.ends()
+
+    assert status == 0, output
+    assert not keeper.refuses(lock)
+
+
 def test_a_process_that_cannot_give_its_lost_lock_back_is_ended(journal, shop, postgres_server):
     """Its server falls silent, so no renewal is answered, and then the request to give the lock back neither."""
     proxy = FaultProxy(postgres_server.port)
@@ -187,7 +202,7 @@ def test_a_subprocess_with_the_same_environment_is_refused(journal, shop):
     child = worker.saw("child")
     assert child is not None
     assert child["code"] == 0
-    assert "stepped aside" in child["words"]
+    assert "is superseded" in child["words"]
     assert sum(entry["what"] == "begin" for entry in journal.entries()) == 1
 
 

@@ -168,14 +168,6 @@ def test_a_broken_transaction_makes_no_failure_of_a_release(backend, asked):
     assert is_free(asked)
 
 
-def test_another_process_is_not_asked_to_renew_what_it_cannot_see(backend):
-    """With heartbeat = "process", a lease in a transaction is renewed by the thread."""
-    assert not backend.is_uncommitted()
-
-    with transaction.atomic(backend.using):
-        assert backend.is_uncommitted()
-
-
 @pytest.mark.parametrize("kind", ["postgres", "mariadb"])
 def test_elsewhere_locks_keep_out_of_transactions(kind, request):
     """Others may write meanwhile, so a rollback takes back no lock."""

@@ -139,7 +139,7 @@ def test_the_process_that_works_is_killed(database: str, settings: Settings) -> 
         settled.append(run.status)
 
     run_reconciled.connect(hear)
-    with pytest.raises(JobFailed, match="process_died: Its process ended without a word"):
+    with pytest.raises(JobFailed, match="process_died: The process ended without recording an outcome"):
         operation.result(timeout=30)
     run_reconciled.disconnect(hear)
     assert (JobRun.objects.get().status, TaskRun.objects.get().status) == (Status.LOST, Status.LOST)

@@ -43,7 +43,7 @@ def service_body(args: Sequence[str], tick: str) -> dict[str, Any]:
 
 
 def tick_body(args: Sequence[str], tick: str, *, to_service: bool) -> dict[str, Any]:
-    """Return the body of a schedule's entry; `tick` is "entry|cron|time zone"."""
+    """Return the body of a schedule's Scheduler job; `tick` is an encoded `ScheduleTick`."""
     return service_body(args, tick) if to_service else job_body(args, {SCHEDULE_VARIABLE: tick})
 
 

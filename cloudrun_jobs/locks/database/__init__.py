@@ -158,9 +158,6 @@ class DatabaseLocks(LockBackend):
                 id="cloudrun_jobs.W021",
             )
 
-    def is_uncommitted(self) -> bool:
-        return self._joins() is not None
-
     def close(self) -> None:
         self._connections.close()
 

@@ -13,7 +13,6 @@ from cloudrun_jobs import backends, conf
 from cloudrun_jobs.command import CloudRunJobs
 from cloudrun_jobs.exceptions import InvalidSettings
 from cloudrun_jobs.runs.reconcile import DENIED, reconcile
-from cloudrun_jobs.spec import check_declarations
 
 
 class Command(CloudRunJobs):
@@ -33,8 +32,3 @@ class Command(CloudRunJobs):
         if done[DENIED]:
             raise CommandError(f"Some runs could not be looked after for want of a permission: {dict(done)}.")
         return dict(done)
-
-    def _declared(self) -> dict[str, Any]:
-        declared = conf.load().reconcile
-        check_declarations("RECONCILE", declared)
-        return {**super()._declared(), **declared}

@@ -1,4 +1,4 @@
-"""A job that is another's class under a new name."""
+"""A job whose class is that of another command."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One of two jobs that differ only in what Cloud Run's names lose."""
+"""One of two jobs with the same Cloud Run name."""
 
 from __future__ import annotations
 

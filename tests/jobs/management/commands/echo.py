@@ -1,4 +1,4 @@
-"""Returns the options it was given."""
+"""Return the options of the call."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Declares one of everything argparse offers a command."""
+"""Declare one of each kind of argument."""
 
 from __future__ import annotations
 

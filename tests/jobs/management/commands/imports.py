@@ -1,4 +1,4 @@
-"""Tells which modules a job's process has imported when its work begins."""
+"""List the modules that are imported when a job's work begins."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Ends in whatever way it is told to."""
+"""End in the way that the argument names."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ ENDINGS = {
 
 
 class Command(CloudRunJobs):
-    help = "End in the way it is told to"
+    help = "End in the way that the argument names"
     max_retries = 2
 
     def add_arguments(self, parser: CommandParser) -> None:

@@ -1,4 +1,4 @@
-"""Tells how far it is, and is somewhere else each time."""
+"""Report progress at each step."""
 
 from __future__ import annotations
 

@@ -35,9 +35,9 @@ class Command(CloudRunJobs):
         parser.add_argument("--wait-for", default="")
         parser.add_argument("--deaf", action="store_true")
 
-    def execute(self, *args: Any, **options: Any) -> Any:
+    def run_from_argv(self, argv: list[str]) -> None:
         death.here("before the claim")
-        return super().execute(*args, **options)
+        super().run_from_argv(argv)
 
     def get_lock_key(self, **options: Any) -> Any:
         death.here("after the claim")

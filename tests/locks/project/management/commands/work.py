@@ -48,7 +48,7 @@ class Command(CloudRunJobs):
             "what": what,
             "at": time.monotonic(),
             "pid": os.getpid(),
-            "token": self.lease.token if self._leases else None,
+            "token": self.lease.token if self._active.leases else None,
             "execution": os.environ.get("CLOUD_RUN_EXECUTION", ""),
             "attempt": os.environ.get("CLOUD_RUN_TASK_ATTEMPT", ""),
             **more,
