@@ -94,7 +94,7 @@ class CloudRunJobs(BaseCommand):
     #: How long the locks are held without a renewal: 120 to 3600 seconds, or a timedelta. A thread renews them six
     #: times in that time, and cannot while code holds the GIL: a job that does so for minutes, as a regular
     #: expression or a big sort can, declares a longer lease. A retry of the same task takes over at once, whatever
-    #: the lease; only other executions wait for it, after a final failure. Default: None, the lock backend's lease.
+    #: the lease; only other executions wait for it after a final failure. Default: None, the lock backend's lease.
     lock_lease: ClassVar[float | timedelta | None]
 
     # CPUs and memory of a task: "2" or "500m", "512Mi" or "2Gi". Default: "1" and "512Mi".

@@ -18,6 +18,7 @@ from django.db import (
     DatabaseError,
     IntegrityError,
     InterfaceError,
+    NotSupportedError,
     OperationalError,
     ProgrammingError,
     connections,
@@ -31,9 +32,8 @@ from cloudrun_jobs import conf
 from cloudrun_jobs.conf import INLINE_ENVIRONMENTS, Settings
 from cloudrun_jobs.exceptions import InvalidSettings, LockMisused, LockTablesMissing, LockUnavailable, LockUnknown
 from cloudrun_jobs.locks.base import Grant, Holder, Holders, LockBackend, Owner
-from cloudrun_jobs.locks.database.dialects import DIALECTS, SLOTS, TASKS, Dialect
+from cloudrun_jobs.locks.database.dialects import DIALECTS, SLOTS, TASKS, Dialect, code
 from cloudrun_jobs.locks.database.pool import ConnectionPool
-from cloudrun_jobs.locks.database.prepared import Statement
 from cloudrun_jobs.locks.database.rows import Row
 from cloudrun_jobs.locks.database.transactions import TransactionalLeases
 from cloudrun_jobs.locks.names import LockName
@@ -57,7 +57,7 @@ class DatabaseLocks(LockBackend):
         self._refused = ""  # The lock that was not to be had last: who asks again looks before trying to take it.
         # Inline, nothing may stay open: a test database cannot be dropped while somebody is connected.
         keep = settings.environment not in INLINE_ENVIRONMENTS
-        self._connections = ConnectionPool(using, keep=keep, prepare=lambda cursor: self.dialect.prepare(cursor))
+        self._connections = ConnectionPool(using, lambda: self.dialect, keep=keep)
         self._joined = TransactionalLeases(using)
 
     @cached_property
@@ -186,10 +186,10 @@ class DatabaseLocks(LockBackend):
         return self._rows("lock_key = %(lock)s AND slot < %(slots)s ORDER BY slot", lock=name.key, slots=slots)
 
     def _rows(self, condition: str, **values: str | int) -> list[Row]:
-        statement = Statement(f"{self.dialect.read} WHERE {condition}")
+        statement = f"{self.dialect.read} WHERE {condition}"
         return self._run(lambda cursor: _fetch(cursor, statement, values))
 
-    def _changed(self, statement: Statement, values: Mapping[str, object]) -> bool:
+    def _changed(self, statement: str, values: Mapping[str, Any]) -> bool:
         return self._run(lambda cursor: _execute(cursor, statement, values)) > 0
 
     def _run(self, statement: Callable[[CursorWrapper], T]) -> T:
@@ -199,8 +199,8 @@ class DatabaseLocks(LockBackend):
         try:
             with self._connections.lend() as cursor:
                 return statement(cursor)
-        except (OperationalError, InterfaceError, ProgrammingError) as error:
-            self._refuse(error)
+        except (OperationalError, InterfaceError, NotSupportedError, ProgrammingError) as error:
+            self._refuse(error)  # A plan that is unknown, or that a migration made invalid, is another's to make.
         self._connections.close()  # Others may have died of the same.
         try:
             with self._connections.lend() as cursor:
@@ -227,7 +227,7 @@ class DatabaseLocks(LockBackend):
                 f"The database {self.using!r} has no tables for the locks.",
                 hint=f"Run `manage.py migrate cloudrun_jobs --database {self.using}`.",
             ) from error
-        if isinstance(error, ProgrammingError):
+        if isinstance(error, ProgrammingError) and code(error) not in self.dialect.unknown_plan:
             raise error
         if self.dialect.is_busy(error):
             words = f"The database {self.using!r} is being written to by others, who do not let go: {error}."
@@ -254,13 +254,13 @@ def _takeable(rows: Sequence[Row], slots: int, owner: Owner) -> int | None:
     return next(takeover, next(free, None))
 
 
-def _fetch(cursor: CursorWrapper, statement: Statement, values: Mapping[str, object]) -> list[Row]:
-    statement.run(cursor, values)
+def _fetch(cursor: CursorWrapper, statement: str, values: Mapping[str, Any]) -> list[Row]:
+    cursor.execute(statement, values)
     return list(map(Row._make, cursor))
 
 
-def _execute(cursor: CursorWrapper, statement: Statement, values: Mapping[str, object]) -> int:
-    statement.run(cursor, values)
+def _execute(cursor: CursorWrapper, statement: str, values: Mapping[str, Any]) -> int:
+    cursor.execute(statement, values)
     changed: int = cursor.rowcount
     return changed
 

@@ -12,7 +12,6 @@ from typing import Any, ClassVar
 from django.db import Error, OperationalError
 from django.db.backends.utils import CursorWrapper
 
-from cloudrun_jobs.locks.database.prepared import Prepared, Statement, code
 from cloudrun_jobs.models import LockSlot, LockTask, LockToken
 
 SLOTS, TOKENS, TASKS = (model._meta.db_table for model in (LockSlot, LockToken, LockTask))
@@ -25,15 +24,25 @@ TAKEABLE = (
 SAME = "WHERE id = %(id)s AND nonce = %(nonce)s AND token = %(token)s"
 OWN = f"{SAME} AND expires_us > {{now}}"
 
+PREPARE_THRESHOLD = (
+    3  # Executions of a statement before psycopg prepares it: to plan it takes longer than to run it.
+)
+
+
+def code(error: Error) -> object:
+    """Return the server's own number of an error: PostgreSQL's is the driver's, MySQL's comes first."""
+    cause = error.__cause__
+    return getattr(cause, "sqlstate", None) or getattr(cause, "pgcode", None) or next(iter(error.args), None)
+
 
 class Dialect:
     """What all servers say alike."""
 
     now: ClassVar[str]
-    statement: ClassVar[type[Statement]] = Statement
     share: ClassVar[str] = "FOR SHARE"  # Keeps a row from being changed until the transaction ends.
     gave_way: ClassVar[frozenset[object]] = frozenset()  # The codes of a wait for a row that was given up.
     no_table: ClassVar[object] = None
+    unknown_plan: ClassVar[frozenset[object]] = frozenset()  # The codes of a prepared statement that is not there.
 
     # Does an attempt to take what is held wait for nobody? Then it may come before the look at who holds it.
     refuses_at_once: ClassVar[bool] = False
@@ -46,11 +55,11 @@ class Dialect:
             "SELECT lock_key, slot, label, holder, task_index, attempt, nonce, token, acquired_us, expires_us, "
             f"{{now}} FROM {SLOTS}"
         )
-        self.look = self._statement(f"{self.read} WHERE id = %(id)s")
-        self.renew = self._statement(f"UPDATE {SLOTS} SET expires_us = {{now}} + %(ttl)s {OWN}")
-        self.revive = self._statement(f"UPDATE {SLOTS} SET expires_us = {{now}} + %(ttl)s {SAME}")
-        self.release = self._statement(f"UPDATE {SLOTS} SET expires_us = {{now}} {OWN}")
-        self.free = self._statement(
+        self.look = self._in_words(f"{self.read} WHERE id = %(id)s")
+        self.renew = self._in_words(f"UPDATE {SLOTS} SET expires_us = {{now}} + %(ttl)s {OWN}")
+        self.revive = self._in_words(f"UPDATE {SLOTS} SET expires_us = {{now}} + %(ttl)s {SAME}")
+        self.release = self._in_words(f"UPDATE {SLOTS} SET expires_us = {{now}} {OWN}")
+        self.free = self._in_words(
             f"UPDATE {SLOTS} SET expires_us = {{now}} WHERE id = %(id)s AND expires_us > {{now}}"
         )
         # A slot that is made anew begins with the clock's token: one that is ahead of the clock has to stay.
@@ -63,6 +72,9 @@ class Dialect:
 
     def prepare(self, cursor: CursorWrapper) -> None:
         """Set up a new connection."""
+
+    def prepare_statements(self, cursor: CursorWrapper) -> None:
+        """Let the driver of a connection that is used often prepare its statements, if it can."""
 
     def take(self, cursor: CursorWrapper, row: dict[str, Any]) -> int | None:
         """Take a slot and return its new token, or None if another holds it."""
@@ -95,9 +107,6 @@ class Dialect:
         """Say whether the server did nothing, because others were writing."""
         return False
 
-    def _statement(self, text: str) -> Statement:
-        return self.statement(self._in_words(text))
-
     def _in_words(self, statement: str) -> str:
         return statement.replace("{now}", self.now)
 
@@ -107,9 +116,9 @@ class PostgreSQL(Dialect):
 
     # EXTRACT would count in decimals, which takes longer than to find the row. A double is good to a microsecond.
     now = "(date_part('epoch', clock_timestamp()) * 1000000)::bigint"
-    statement = Prepared
     gave_way = frozenset({"55P03", "40P01", "40001"})  # A lock timeout, a deadlock, a conflict.
     no_table = "42P01"
+    unknown_plan = frozenset({"26000", "42P05"})
     refuses_at_once = True
 
     def __init__(self) -> None:
@@ -117,7 +126,7 @@ class PostgreSQL(Dialect):
         takeable = TAKEABLE.format(now=self.now, holder="%(holder)s", index="%(index)s", attempt="%(attempt)s")
         # The wait for a fenced transaction must be short, and only the transaction's own setting passes a pooler.
         patience = "WITH patience AS MATERIALIZED (SELECT set_config('lock_timeout', '2000', true))"
-        self._take = self._statement(f"""
+        self._take = self._in_words(f"""
             {patience}, taken AS (
                 UPDATE {SLOTS} SET label = %(label)s, holder = %(holder)s, task_index = %(index)s,
                     attempt = %(attempt)s, nonce = %(nonce)s, token = GREATEST(token + 1, {{now}}),
@@ -135,11 +144,20 @@ class PostgreSQL(Dialect):
             )
             INSERT INTO {TOKENS} (id, token) SELECT id, token FROM made RETURNING token""")
 
+    def prepare_statements(self, cursor: CursorWrapper) -> None:
+        driver = (
+            cursor.db.connection
+        )  # psycopg2 has no preparation; the project's own setting is in force already.
+        if not hasattr(driver, "prepare_threshold") or "prepare_threshold" in cursor.db.settings_dict["OPTIONS"]:
+            return
+        # A pooler may send each statement to another session, where psycopg's name for it stands for another one.
+        # It shows by the process id, which it makes up for its clients.
+        cursor.execute("SELECT pg_backend_pid()")
+        if cursor.fetchone()[0] == driver.info.backend_pid:
+            driver.prepare_threshold = PREPARE_THRESHOLD
+
     def take(self, cursor: CursorWrapper, row: dict[str, Any]) -> int | None:
-        if row["missing"]:
-            cursor.execute(self._make, row)
-        else:
-            self._take.run(cursor, row)
+        cursor.execute(self._make if row["missing"] else self._take, row)
         taken = cursor.fetchone()
         return taken[0] if taken else None
 

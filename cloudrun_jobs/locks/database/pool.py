@@ -18,6 +18,7 @@ from django.db.backends.utils import CursorWrapper
 from django.db.utils import load_backend
 
 from cloudrun_jobs.exceptions import LockUnavailable
+from cloudrun_jobs.locks.database.dialects import Dialect
 
 # What a driver of this vendor takes, so that no statement outlasts a lease: connecting, then answering.
 LIMITS: dict[str, dict[str, Any]] = {
@@ -26,27 +27,31 @@ LIMITS: dict[str, dict[str, Any]] = {
     "sqlite": {"timeout": 5},
 }
 
+USES_BEFORE_PREPARATION = 10  # A job that takes its locks once does not pay for it.
+
 
 class ConnectionPool:
     """Lends connections to one database, each to one thread at a time."""
 
-    def __init__(self, alias: str, *, keep: bool, prepare: Callable[[CursorWrapper], None]) -> None:
+    def __init__(self, alias: str, dialect: Callable[[], Dialect], *, keep: bool) -> None:
         self._alias = alias
+        self._dialect = dialect
         self._keep = keep
-        self._prepare = prepare
-        self._idle: deque[tuple[BaseDatabaseWrapper, CursorWrapper]] = deque()
+        self._idle: deque[tuple[BaseDatabaseWrapper, CursorWrapper, int]] = deque()  # With the number of uses.
 
     @contextmanager
     def lend(self) -> Iterator[CursorWrapper]:
         """Lend a cursor on a connection that is idle, or on a new one; one that was in trouble is closed."""
-        connection, cursor = self._idle.pop() if self._idle else self._connect()
+        connection, cursor, uses = self._idle.pop() if self._idle else (*self._connect(), 0)
         try:
+            if uses == USES_BEFORE_PREPARATION:
+                self._dialect().prepare_statements(cursor)
             yield cursor
         except BaseException:
             connection.close()
             raise
         if self._keep:
-            self._idle.append((connection, cursor))
+            self._idle.append((connection, cursor, uses + 1))
         else:
             connection.close()
 
@@ -59,7 +64,7 @@ class ConnectionPool:
         connection = self._new()
         try:
             cursor = connection.cursor()
-            self._prepare(cursor)
+            self._dialect().prepare(cursor)
         except Error as error:
             words = f"The database {self._alias!r}, which keeps the locks, took no connection: {error}"
             raise LockUnavailable(words) from error
@@ -72,7 +77,7 @@ class ConnectionPool:
         given = {name: value for name, value in settings.get("OPTIONS", {}).items() if name != "pool"}
         settings["OPTIONS"] = {**LIMITS.get(vendor, {}), **given}
         if vendor == "postgresql":
-            settings["OPTIONS"].pop("server_side_binding", None)
+            settings["OPTIONS"]["server_side_binding"] = True  # What the client fills in cannot be prepared.
         settings |= {"AUTOCOMMIT": True, "ATOMIC_REQUESTS": False, "CONN_HEALTH_CHECKS": False}
         connection: BaseDatabaseWrapper = load_backend(settings["ENGINE"]).DatabaseWrapper(settings, self._alias)
         connection.inc_thread_sharing()
