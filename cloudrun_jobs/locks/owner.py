@@ -1,4 +1,4 @@
-"""Who this process is to the locks."""
+"""The lock owner that stands for this process."""
 
 from __future__ import annotations
 
@@ -21,5 +21,5 @@ def new_owner() -> Owner:
 
 @cache
 def _process(pid: int) -> str:
-    # The random part: process numbers come again, and all containers' are alike.
+    # The random part: process ids are reused, and those of containers are all alike.
     return f"local:{socket.gethostname()[:100]}:{pid}:{secrets.token_hex(6)}"

@@ -1,4 +1,4 @@
-"""A slot as the database tells it."""
+"""A slot as the database returns it."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Row(NamedTuple):
         return self.expires_us > self.now_us
 
     def may_pass_to(self, owner: Owner) -> bool:
-        """Say whether this is the lease of an earlier attempt of the same task."""
+        """Return True if this is the lease of an earlier attempt of the same task."""
         return (self.owner, self.task_index) == (owner.holder, owner.index) and self.attempt < owner.attempt
 
     def grant(self) -> Grant:
