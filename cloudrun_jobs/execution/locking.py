@@ -128,8 +128,7 @@ def _acquire(job: JobCommand, spec: JobSpec, required: RequiredLock) -> LeaseKee
 
 def _request(spec: JobSpec, required: RequiredLock) -> LockRequest:
     from cloudrun_jobs.locks import current
-    from cloudrun_jobs.locks.owner import new_owner
-    from cloudrun_jobs.locks.requests import SlotRequest, TaskRequest
+    from cloudrun_jobs.locks.requests import SlotRequest, TaskRequest, new_owner
 
     task, backend, owner, name = environ.current_task(), current(), new_owner(), required.name
     ttl = spec.lock_lease.total_seconds() if spec.lock_lease else None

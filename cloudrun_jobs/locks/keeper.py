@@ -25,11 +25,9 @@ DEADLINE_MARGIN = 1 / 8  # Of a lease: how much earlier it ends for its holder t
 class LeaseWatcher(Protocol):
     """Receives the events of a lease, in threads of the lease."""
 
-    def on_renewed(self, keeper: LeaseKeeper) -> None:
-        """Handle a new deadline."""
+    def on_renewed(self, keeper: LeaseKeeper) -> None: ...
 
-    def on_lost(self, keeper: LeaseKeeper) -> None:
-        """Handle the loss of the lease."""
+    def on_lost(self, keeper: LeaseKeeper) -> None: ...
 
 
 class LeaseKeeper:
@@ -38,8 +36,8 @@ class LeaseKeeper:
     def __init__(self, request: LockRequest, sent: float) -> None:
         """Keep what `request` acquired. `sent` is when it was sent, by the monotonic clock."""
         self.request = request
+        self.name = request.name.label
         self.lost = threading.Event()
-        self.lease = Lease(self)
         self.deadline = self._deadline_after(sent)  # Without another renewal, by the monotonic clock.
         self._process = os.getpid()
         self._mutex = threading.Lock()
@@ -52,8 +50,9 @@ class LeaseKeeper:
         timer.watch(self)
 
     @property
-    def state(self) -> str:
-        return "released" if self._released else "lost" if self.lost.is_set() else "held"
+    def lease(self) -> Lease:
+        # Built when used: kept here, it would make a cycle that only the garbage collector frees.
+        return Lease(self)
 
     @property
     def has_expired(self) -> bool:
@@ -62,7 +61,7 @@ class LeaseKeeper:
 
     @property
     def lost_error(self) -> LeaseLost:
-        return LeaseLost(f"The lock {self.lease.name!r} is lost: {self._reason or self._expired}.")
+        return LeaseLost(f"The lock {self.name!r} is lost: {self._reason or self._expired}.")
 
     @property
     def _expired(self) -> str:
@@ -139,7 +138,7 @@ class LeaseKeeper:
             self.mark_lost(self._expired)
         elif self._thread is None:
             # A thread for each lease: one that hangs delays no other lease.
-            name = f"cloudrun_jobs-lease-{self.lease.name}"
+            name = f"cloudrun_jobs-lease-{self.name}"
             self._thread = threading.Thread(target=self._keep, name=name, daemon=True)
             self._thread.start()
 
@@ -182,7 +181,7 @@ class LeaseKeeper:
 
     def _check_use(self) -> None:
         if os.getpid() != self._process:
-            message = f"The lock {self.lease.name!r} is held by process {self._process}, not by its child."
+            message = f"The lock {self.name!r} is held by process {self._process}, not by its child."
             raise LockMisused(message, hint="Acquire locks after the fork.")
         if self._released:
-            raise LockMisused(f"The lock {self.lease.name!r} was released before.")
+            raise LockMisused(f"The lock {self.name!r} was released before.")

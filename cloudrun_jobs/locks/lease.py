@@ -23,7 +23,7 @@ class Lease:
 
     def __init__(self, keeper: LeaseKeeper) -> None:
         #: The lock's name.
-        self.name = keeper.request.name.label
+        self.name = keeper.name
         #: The fencing token. It grows with each holder, so that a service can reject writes of an earlier one.
         self.token = keeper.request.grant.token
         #: A `threading.Event` that is set when the lease is lost.
@@ -31,7 +31,7 @@ class Lease:
         self._keeper = keeper
 
     def __repr__(self) -> str:
-        return f"<Lease {self.name!r}, token {self.token}: {self._keeper.state}>"
+        return f"<Lease {self.name!r}, token {self.token}>"
 
     def check(self) -> None:
         """Raise `LeaseLost` unless the lock is held. Sends no request, so it costs nothing."""

@@ -12,8 +12,7 @@ from cloudrun_jobs.locks.acquire import try_once, wait_for_lock
 from cloudrun_jobs.locks.base import Holder, LockBackend
 from cloudrun_jobs.locks.keeper import LeaseKeeper
 from cloudrun_jobs.locks.lease import Lease
-from cloudrun_jobs.locks.owner import new_owner
-from cloudrun_jobs.locks.requests import SlotRequest
+from cloudrun_jobs.locks.requests import SlotRequest, new_owner
 
 
 class LockManager:

@@ -58,9 +58,7 @@ def _named(name: str, project: str, environment: str) -> LockName:
 
 def for_job(command: str) -> LockName:
     """Return the name of the lock that counts a job's executions."""
-    settings = conf.load()
-    key = _key(command, ["job", command], settings.project, settings.environment)
-    return LockName(key=key, label=_printable(command))
+    return LockName(key=_job_key(command, "job", command), label=_printable(command))
 
 
 def for_arguments(command: str, selected: object) -> LockName:
@@ -69,8 +67,7 @@ def for_arguments(command: str, selected: object) -> LockName:
     The arguments are hashed: they may be personal data. Raises `TypeError` or `ValueError` for a value that has
     no JSON form.
     """
-    settings = conf.load()
-    key = _key(command, ["arguments", command, selected], settings.project, settings.environment)
+    key = _job_key(command, "arguments", command, selected)
     return LockName(key=key, label=f"{_printable(command)}#{key[-8:]}")
 
 
@@ -82,6 +79,11 @@ def prefix() -> str:
 
 def _prefix(project: str, environment: str) -> str:
     return f"{PREFIX}:{_digest([project, environment])[:8]}:"
+
+
+def _job_key(command: str, *identity: object) -> str:
+    settings = conf.load()
+    return _key(command, [*identity], settings.project, settings.environment)
 
 
 def _key(readable: str, identity: list[object], project: str, environment: str) -> str:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
+from django.core.management.base import BaseCommand
+
 from cloudrun_jobs.exceptions import DeclarationError, InvalidArguments, InvalidJob
 from cloudrun_jobs.locks import names
 from cloudrun_jobs.locks.names import LockName
@@ -13,18 +15,8 @@ from cloudrun_jobs.suggestions import did_you_mean
 
 # Options that every command has; they do not identify a run.
 DJANGO_OPTIONS = frozenset(
-    {
-        "verbosity",
-        "settings",
-        "pythonpath",
-        "traceback",
-        "no_color",
-        "force_color",
-        "skip_checks",
-        "stdout",
-        "stderr",
-    }
-)
+    {"verbosity", "settings", "pythonpath", "traceback", "no_color", "force_color", "skip_checks"}
+).union(BaseCommand.base_stealth_options)
 
 
 class RequiredLock(NamedTuple):

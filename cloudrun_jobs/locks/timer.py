@@ -15,13 +15,11 @@ from typing import Protocol
 
 
 class Timed(Protocol):
-    """An object with deadlines."""
+    """An object with deadlines, by the monotonic clock. `on_deadline()` must not block."""
 
-    def next_deadline(self) -> float:
-        """Return when `on_deadline()` has to be called, by the monotonic clock."""
+    def next_deadline(self) -> float: ...
 
-    def on_deadline(self) -> None:
-        """Act on the deadline, without blocking."""
+    def on_deadline(self) -> None: ...
 
 
 class LeaseTimer:

@@ -29,7 +29,7 @@ def is_active() -> bool:
 def acknowledge() -> None:
     """Stop the notifications; to be called in the handler of their signal."""
     for wakeup in _active:
-        wakeup.acknowledge()
+        wakeup._acknowledged = wakeup._signalled
 
 
 class SignalWakeup:
@@ -59,7 +59,7 @@ class SignalWakeup:
 
     def __exit__(self, *error: object) -> None:
         if os.getpid() != self._process:
-            return  # A forked child also unwinds through here; `abandon()` has already cleaned up.
+            return  # A forked child also unwinds through here; `_abandon_after_fork()` has cleaned up.
         _active.remove(self)
         self._restore_wakeup_fd()
         self._over.set()
@@ -67,15 +67,6 @@ class SignalWakeup:
         with suppress(BlockingIOError):
             os.write(self._write_fd, bytes([STOP_BYTE]))
         os.close(self._write_fd)
-
-    def abandon(self) -> None:
-        """Leave the pipe to the parent process."""
-        self._restore_wakeup_fd()
-        os.close(self._write_fd)
-        os.close(self._read_fd)
-
-    def acknowledge(self) -> None:
-        self._acknowledged = self._signalled
 
     def _restore_wakeup_fd(self) -> None:
         current = signal.set_wakeup_fd(-1)
@@ -96,8 +87,11 @@ class SignalWakeup:
 
 
 def _abandon_after_fork() -> None:
+    """Leave the signals to the parent, and the thread that reads them."""
     for wakeup in _active:
-        wakeup.abandon()
+        wakeup._restore_wakeup_fd()
+        os.close(wakeup._write_fd)
+        os.close(wakeup._read_fd)
     _active.clear()
 
 

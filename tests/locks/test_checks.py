@@ -145,5 +145,5 @@ def test_unavailable_server_is_a_command_error(settings):
     """The error has one line and a non-zero status."""
     configure(settings, BACKEND=REDIS, OPTIONS={"url": "redis://127.0.0.1:1/0"})
 
-    with pytest.raises(CommandError, match="Redis at .* failed"):
+    with pytest.raises(CommandError, match=r"Redis at .* failed"):
         call_command("cloudrun_jobs", "locks")

@@ -19,9 +19,9 @@ from cloudrun_jobs.locks import acquire, names
 from cloudrun_jobs.locks.base import LockBackend
 from cloudrun_jobs.locks.database import DatabaseLocks
 from cloudrun_jobs.locks.keeper import LeaseKeeper
-from cloudrun_jobs.locks.owner import new_owner
+from cloudrun_jobs.locks.local import LocalLocks
 from cloudrun_jobs.locks.redis import RedisLocks
-from cloudrun_jobs.locks.requests import SlotRequest
+from cloudrun_jobs.locks.requests import SlotRequest, new_owner
 from tests.locks.workers import until
 from tests.servers import redis, sql
 from tests.servers.process import Server
@@ -206,6 +206,38 @@ def test_renewal_survives_terminated_sessions(postgres):
     assert request.renew()
     assert request.release(finished=True)
     backend.close()
+
+
+def test_renewal_survives_a_read_only_session(postgres):
+    """A server that turned read-only, as after a failover, is left for a new connection within one renewal."""
+    backend = DatabaseLocks(SETTINGS, using=postgres, lease=LEASE)
+    request = new_request(backend)
+    request.acquire()
+    with backend._connections.lend() as cursor:
+        cursor.execute("SET default_transaction_read_only = on")
+
+    assert request.renew()
+    assert request.release(finished=True)
+    backend.close()
+
+
+def test_renewals_go_on_after_an_unexpected_error():
+    """Whatever error a renewal raises, the lease is renewed until it ends."""
+    request = new_request(LocalLocks(SETTINGS, lease=LEASE))
+    renew, errors = request.renew, iter([ZeroDivisionError()])
+
+    def fail_once() -> bool:
+        for error in errors:
+            raise error
+        return renew()
+
+    request.renew = fail_once
+    keeper = held(request)
+    first = keeper.deadline
+    until(lambda: keeper.deadline > first)
+
+    keeper.check()
+    keeper.release()
 
 
 @pytest.fixture

@@ -242,10 +242,10 @@ def test_tasks_share_the_lock_of_their_execution(workers, own_option):
 
 def test_parallelism_limits_executions(workers, own_option):
     """Of four executions two work at once, and in the end all have worked."""
-    workers = [workers.start("count", own_option, "--seconds=0.5", execution=str(number)) for number in range(4)]
+    started = [workers.start("count", own_option, "--seconds=0.5", execution=str(number)) for number in range(4)]
 
-    assert [worker.wait()[0] for worker in workers] == [0, 0, 0, 0]
-    assert all(worker.entry("end") for worker in workers)
+    assert [worker.wait()[0] for worker in started] == [0, 0, 0, 0]
+    assert all(worker.entry("end") for worker in started)
     workers.check_history(parallelism=2)
 
 

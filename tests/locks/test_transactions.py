@@ -16,8 +16,7 @@ from cloudrun_jobs.locks import acquire, current, names
 from cloudrun_jobs.locks.base import Grant
 from cloudrun_jobs.locks.database import DatabaseLocks
 from cloudrun_jobs.locks.keeper import LeaseKeeper
-from cloudrun_jobs.locks.owner import new_owner
-from cloudrun_jobs.locks.requests import SlotRequest
+from cloudrun_jobs.locks.requests import SlotRequest, new_owner
 from cloudrun_jobs.models import JobRun
 from tests.jobs.management.commands.echo import Command
 from tests.locks.conftest import SETTINGS

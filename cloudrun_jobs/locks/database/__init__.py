@@ -13,16 +13,9 @@ from contextlib import suppress
 from datetime import timedelta
 from typing import Any, TypeVar
 
-from django.core.checks import CheckMessage, Error, Warning  # noqa: A004
-from django.db import (
-    DatabaseError,
-    IntegrityError,
-    InterfaceError,
-    NotSupportedError,
-    OperationalError,
-    ProgrammingError,
-    connections,
-)
+from django import db
+from django.core import checks
+from django.db import connections
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.backends.utils import CursorWrapper
 from django.db.transaction import TransactionManagementError
@@ -106,7 +99,7 @@ class DatabaseLocks(LockBackend):
         try:
             insert = f"INSERT INTO {TASKS} (slot_id, token, task_index) VALUES (%s, %s, %s)"
             self._run(lambda cursor: cursor.execute(insert, [*slot, index]))
-        except IntegrityError:
+        except db.IntegrityError:
             pass  # Noted before, and the reply was lost.
         if self._run(lambda cursor: _count_tasks(cursor, slot)) >= count:
             self.release(grant)
@@ -141,18 +134,18 @@ class DatabaseLocks(LockBackend):
         age = _us(older_than.total_seconds())
         return self._run(lambda cursor: self.dialect.prune(cursor, age))
 
-    def check(self) -> Iterable[CheckMessage]:
+    def check(self) -> Iterable[checks.CheckMessage]:
         try:
             self.dialect  # noqa: B018  (raises)
         except InvalidSettings as error:
-            yield Error(error.args[0], hint=error.hint, id="cloudrun_jobs.E001")
+            yield checks.Error(error.args[0], hint=error.hint, id="cloudrun_jobs.E001")
 
-    def inspect(self) -> Iterable[CheckMessage]:
+    def inspect(self) -> Iterable[checks.CheckMessage]:
         connection = connections[self.using]
         with connection.cursor() as cursor:
             missing = SLOTS not in connection.introspection.table_names(cursor)
         if missing:
-            yield Warning(
+            yield checks.Warning(
                 f"The database {self.using!r} has no tables for the locks, so no job can run.",
                 hint=f"Run `manage.py migrate cloudrun_jobs --database {self.using}`.",
                 id="cloudrun_jobs.W021",
@@ -178,7 +171,8 @@ class DatabaseLocks(LockBackend):
 
     def _callers_connection(self) -> BaseDatabaseWrapper | None:
         """Return the caller's connection if the statements have to join its transaction."""
-        return self._uncommitted.connection if self.dialect.has_one_writer else None
+        connection = connections[self.using]
+        return connection if self.dialect.has_one_writer and connection.in_atomic_block else None
 
     def _read(self, name: LockName, slots: int) -> list[Row]:
         if slots == 1:  # The usual case. A search by primary key takes half of the planning.
@@ -199,13 +193,15 @@ class DatabaseLocks(LockBackend):
         try:
             with self._connections.lend() as cursor:
                 return statement(cursor)
-        except (OperationalError, InterfaceError, NotSupportedError, ProgrammingError) as error:
+        except db.Error as error:
             self._raise_final(error)
         self._connections.close()  # The idle ones may have failed as well.
         try:
             with self._connections.lend() as cursor:
                 return statement(cursor)
-        except (OperationalError, InterfaceError, LockUnavailable) as error:
+        except db.IntegrityError:
+            raise
+        except (db.Error, LockUnavailable) as error:
             message = f"The database {self.using!r} did not reply, and may have run the statement: {error}"
             raise LockUnknown(message) from error
 
@@ -216,18 +212,19 @@ class DatabaseLocks(LockBackend):
                 return statement(cursor)
         except TransactionManagementError as error:
             raise LockUnavailable(f"The transaction that acquired the lock is broken: {error}") from error
-        except OperationalError as error:
+        except db.OperationalError as error:
             self._raise_final(error)
             raise LockUnavailable(f"The database {self.using!r} failed: {error}") from error
 
-    def _raise_final(self, error: DatabaseError | InterfaceError) -> None:
+    def _raise_final(self, error: db.Error) -> None:
         """Raise if a new connection would not help."""
         if self.dialect.lacks_table(error):
             raise LockTablesMissing(
                 f"The database {self.using!r} has no tables for the locks.",
                 hint=f"Run `manage.py migrate cloudrun_jobs --database {self.using}`.",
             ) from error
-        if isinstance(error, ProgrammingError) and code(error) not in self.dialect.not_prepared:
+        is_final = isinstance(error, db.ProgrammingError | db.IntegrityError | db.DataError)
+        if is_final and code(error) not in self.dialect.not_prepared:
             raise error
         if self.dialect.is_busy(error):
             message = f"Another transaction blocks writes to the database {self.using!r}: {error}."

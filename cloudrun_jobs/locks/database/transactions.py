@@ -21,12 +21,6 @@ class TransactionalLeases:
         self._alias = alias
         self._uncommitted: dict[Grant, tuple[BaseDatabaseWrapper, Callable[[], None]]] = {}
 
-    @property
-    def connection(self) -> BaseDatabaseWrapper | None:
-        """The connection of this thread's transaction, if there is one."""
-        connection = connections[self._alias]
-        return connection if connection.in_atomic_block else None
-
     def add(self, grant: Grant, on_commit: Callable[[], None]) -> None:
         """Add a lease of this thread's transaction, and what to do after the commit."""
 
