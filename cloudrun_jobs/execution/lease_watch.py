@@ -56,15 +56,9 @@ class LeaseWatch:
         self.keepers = keepers
         _active.append(self)
         for keeper in keepers:
-            keeper.watch(self)
+            # A real signal: it ends a sleep or a read at once, as nothing that Python has between threads does.
+            keeper.watch(on_renewed=_rearm_watchdog, on_lost=signal_main_thread)
         _rearm_watchdog()
-
-    def on_renewed(self, keeper: LeaseKeeper) -> None:
-        _rearm_watchdog()
-
-    def on_lost(self, keeper: LeaseKeeper) -> None:
-        # A real signal: it ends a sleep or a read at once, as nothing that Python has between threads does.
-        signal_main_thread()
 
     def raise_if_lost(self) -> None:
         lost = next((keeper for keeper in self.keepers if keeper.has_expired), None)

@@ -7,9 +7,9 @@ import os
 import random
 import threading
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from queue import Empty, SimpleQueue
-from typing import Protocol
 
 from cloudrun_jobs.exceptions import LeaseLost, LockMisused, LockUnavailable
 from cloudrun_jobs.locks.lease import Lease
@@ -20,14 +20,6 @@ from cloudrun_jobs.signals import lease_lost, lease_renewal_failed
 
 RENEWALS_PER_LEASE = 6
 DEADLINE_MARGIN = 1 / 8  # Of a lease: how much earlier it ends for its holder than for the server.
-
-
-class LeaseWatcher(Protocol):
-    """Receives the events of a lease, in threads of the lease."""
-
-    def on_renewed(self, keeper: LeaseKeeper) -> None: ...
-
-    def on_lost(self, keeper: LeaseKeeper) -> None: ...
 
 
 class LeaseKeeper:
@@ -43,7 +35,8 @@ class LeaseKeeper:
         self._mutex = threading.Lock()
         self._released = False
         self._reason = ""
-        self._watcher: LeaseWatcher | None = None
+        self._on_renewed: Callable[[], object] = _do_nothing
+        self._on_lost: Callable[[], object] = _do_nothing
         self._alarm: SimpleQueue[None] = SimpleQueue()  # Wakes the thread.
         self._thread: threading.Thread | None = None
         self._first_renewal = sent + self._pause()
@@ -103,11 +96,11 @@ class LeaseKeeper:
             lease_renewal_failed.send_robust(Lease, lease=self.lease, error=error)
             return False
 
-    def watch(self, watcher: LeaseWatcher) -> None:
-        """Send the events of the lease to the watcher, beginning with its loss if it is lost."""
-        self._watcher = watcher
+    def watch(self, *, on_renewed: Callable[[], object], on_lost: Callable[[], object]) -> None:
+        """Call these after a renewal and after the loss, in threads of the lease; `on_lost` now if it is lost."""
+        self._on_renewed, self._on_lost = on_renewed, on_lost
         if self.lost.is_set():
-            watcher.on_lost(self)
+            on_lost()
 
     def renew_soon(self) -> None:
         """Renew without waiting for the next interval. Takes no Python lock: for signal handlers."""
@@ -125,8 +118,7 @@ class LeaseKeeper:
             self.lost.set()
         self._stop()
         lease_lost.send_robust(Lease, lease=self.lease, reason=reason)
-        if self._watcher:
-            self._watcher.on_lost(self)
+        self._on_lost()
 
     def next_deadline(self) -> float:
         """Return when the timer has to call `on_deadline()`."""
@@ -169,8 +161,7 @@ class LeaseKeeper:
             self.mark_lost("it expired, was released by hand or has another holder, or the server lost its data")
         elif time.monotonic() < self.deadline:
             self.deadline = self._deadline_after(sent)
-            if self._watcher:
-                self._watcher.on_renewed(self)
+            self._on_renewed()
         return True
 
     def _deadline_after(self, sent: float) -> float:
@@ -185,3 +176,7 @@ class LeaseKeeper:
             raise LockMisused(message, hint="Acquire locks after the fork.")
         if self._released:
             raise LockMisused(f"The lock {self.name!r} was released before.")
+
+
+def _do_nothing() -> None:
+    """Ignore an event of a lease that is not watched."""

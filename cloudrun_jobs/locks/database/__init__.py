@@ -25,9 +25,8 @@ from cloudrun_jobs import conf
 from cloudrun_jobs.conf import INLINE_ENVIRONMENTS, Settings
 from cloudrun_jobs.exceptions import InvalidSettings, LockMisused, LockTablesMissing, LockUnavailable, LockUnknown
 from cloudrun_jobs.locks.base import Grant, Holder, Holders, LockBackend, Owner
-from cloudrun_jobs.locks.database.dialects import DIALECTS, SLOTS, TASKS, Dialect, code
+from cloudrun_jobs.locks.database.dialects import DIALECTS, SLOTS, TASKS, Dialect, Row, code
 from cloudrun_jobs.locks.database.pool import ConnectionPool
-from cloudrun_jobs.locks.database.rows import Row
 from cloudrun_jobs.locks.database.transactions import TransactionalLeases
 from cloudrun_jobs.locks.names import LockName
 

@@ -7,11 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 from django.db import Error, OperationalError
 from django.db.backends.utils import CursorWrapper
 
+from cloudrun_jobs.locks.base import Grant, Holder, Owner, moment
 from cloudrun_jobs.models import LockSlot, LockTask, LockToken
 
 SLOTS, TOKENS, TASKS = (model._meta.db_table for model in (LockSlot, LockToken, LockTask))
@@ -24,15 +25,54 @@ TAKEABLE = (
 SAME = "WHERE id = %(id)s AND nonce = %(nonce)s AND token = %(token)s"
 OWN = f"{SAME} AND expires_us > {{now}}"
 
-PREPARE_THRESHOLD = (
-    3  # Executions of a statement before psycopg prepares it: to plan it takes longer than to run it.
-)
+PREPARE_THRESHOLD = 3  # Executions before psycopg prepares a statement: planning takes longer than running it.
 
 
 def code(error: Error) -> object:
     """Return the server's own number of an error: PostgreSQL's is the driver's, MySQL's comes first."""
     cause = error.__cause__
     return getattr(cause, "sqlstate", None) or getattr(cause, "pgcode", None) or next(iter(error.args), None)
+
+
+class Row(NamedTuple):
+    """A slot, with the columns of `Dialect.read` in their order."""
+
+    lock: str
+    slot: int
+    label: str
+    owner: str
+    task_index: int
+    attempt: int
+    nonce: str
+    token: int
+    acquired_us: int
+    expires_us: int
+    now_us: int
+
+    @property
+    def live(self) -> bool:
+        """Whether the lease had not ended when the server read it."""
+        return self.expires_us > self.now_us
+
+    def may_pass_to(self, owner: Owner) -> bool:
+        """Return True if this is the lease of an earlier attempt of the same task."""
+        return (self.owner, self.task_index) == (owner.holder, owner.index) and self.attempt < owner.attempt
+
+    def grant(self) -> Grant:
+        return Grant(lock=self.lock, slot=self.slot, nonce=self.nonce, token=self.token)
+
+    def holder(self) -> Holder:
+        return Holder(
+            lock=self.lock,
+            label=self.label,
+            slot=self.slot,
+            holder=self.owner,
+            index=self.task_index,
+            attempt=self.attempt,
+            token=self.token,
+            since=moment(self.acquired_us),
+            until=moment(self.expires_us),
+        )
 
 
 class Dialect:
@@ -51,21 +91,19 @@ class Dialect:
     has_one_writer: ClassVar[bool] = False
 
     def __init__(self) -> None:
-        self.read = self._with_clock(
+        self.read = self._sql(
             "SELECT lock_key, slot, label, holder, task_index, attempt, nonce, token, acquired_us, expires_us, "
             f"{{now}} FROM {SLOTS}"
         )
-        self.read_one = self._with_clock(f"{self.read} WHERE id = %(id)s")
-        self.renew = self._with_clock(f"UPDATE {SLOTS} SET expires_us = {{now}} + %(ttl)s {OWN}")
-        self.restart = self._with_clock(f"UPDATE {SLOTS} SET expires_us = {{now}} + %(ttl)s {SAME}")
-        self.release = self._with_clock(f"UPDATE {SLOTS} SET expires_us = {{now}} {OWN}")
-        self.force_release = self._with_clock(
+        self.read_one = self._sql(f"{self.read} WHERE id = %(id)s")
+        self.renew = self._sql(f"UPDATE {SLOTS} SET expires_us = {{now}} + %(ttl)s {OWN}")
+        self.restart = self._sql(f"UPDATE {SLOTS} SET expires_us = {{now}} + %(ttl)s {SAME}")
+        self.release = self._sql(f"UPDATE {SLOTS} SET expires_us = {{now}} {OWN}")
+        self.force_release = self._sql(
             f"UPDATE {SLOTS} SET expires_us = {{now}} WHERE id = %(id)s AND expires_us > {{now}}"
         )
         # A new slot starts with the clock's token: one that is ahead of the clock has to stay.
-        self._old = self._with_clock(
-            f"{SLOTS}.expires_us < {{now}} - %(age)s AND {SLOTS}.token < {{now}} - %(age)s"
-        )
+        self._old = self._sql(f"{SLOTS}.expires_us < {{now}} - %(age)s AND {SLOTS}.token < {{now}} - %(age)s")
         self._prune_tasks = (
             f"DELETE FROM {TASKS} WHERE NOT EXISTS "
             f"(SELECT 1 FROM {SLOTS} s WHERE s.id = {TASKS}.slot_id AND s.token = {TASKS}.token)"
@@ -109,7 +147,7 @@ class Dialect:
         """Return True if the server did nothing, because of another writer."""
         return False
 
-    def _with_clock(self, statement: str) -> str:
+    def _sql(self, statement: str) -> str:
         return statement.replace("{now}", self.now)
 
 
@@ -128,7 +166,7 @@ class PostgreSQL(Dialect):
         takeable = TAKEABLE.format(now=self.now, holder="%(holder)s", index="%(index)s", attempt="%(attempt)s")
         # The wait for a fenced transaction must be short, and only the transaction's own setting passes a pooler.
         bounded = "WITH bounded AS MATERIALIZED (SELECT set_config('lock_timeout', '2000', true))"
-        self._take = self._with_clock(f"""
+        self._take = self._sql(f"""
             {bounded}, taken AS (
                 UPDATE {SLOTS} SET label = %(label)s, holder = %(holder)s, task_index = %(index)s,
                     attempt = %(attempt)s, nonce = %(nonce)s, token = GREATEST(token + 1, {{now}}),
@@ -137,7 +175,7 @@ class PostgreSQL(Dialect):
             )
             UPDATE {TOKENS} SET token = taken.token FROM taken WHERE {TOKENS}.id = taken.id
             RETURNING taken.token""")
-        self._make = self._with_clock(f"""
+        self._make = self._sql(f"""
             {bounded}, made AS (
                 INSERT INTO {SLOTS} ({COLUMNS}, acquired_us, expires_us)
                 SELECT %(id)s, %(lock)s, %(slot)s, %(label)s, %(holder)s, %(index)s, %(attempt)s, %(nonce)s,
@@ -189,7 +227,7 @@ class MySQL(Dialect):
             INSERT IGNORE INTO {SLOTS} ({COLUMNS}, acquired_us, expires_us)
             VALUES (%(id)s, %(lock)s, %(slot)s, '', '', 0, 0, '', 0, 0, 0)"""
         self._make_token = f"INSERT IGNORE INTO {TOKENS} (id, token) VALUES (%(id)s, 0)"
-        self._take = self._with_clock(f"""
+        self._take = self._sql(f"""
             UPDATE {SLOTS} JOIN {TOKENS} ON {TOKENS}.id = {SLOTS}.id
             SET label = %(label)s, holder = %(holder)s, task_index = %(index)s, attempt = %(attempt)s,
                 nonce = %(nonce)s, acquired_us = {{now}}, expires_us = {{now}} + %(ttl)s,
@@ -228,7 +266,7 @@ class SQLite(Dialect):
         takeable = TAKEABLE.format(
             now=self.now, holder="excluded.holder", index="excluded.task_index", attempt="excluded.attempt"
         )
-        self._take = self._with_clock(f"""
+        self._take = self._sql(f"""
             INSERT INTO {SLOTS} ({COLUMNS}, acquired_us, expires_us)
             VALUES (%(id)s, %(lock)s, %(slot)s, %(label)s, %(holder)s, %(index)s, %(attempt)s, %(nonce)s,
                 {{now}}, {{now}}, {{now}} + %(ttl)s)
