@@ -13,11 +13,12 @@ from django.db.models import Count, F, Model, Q
 
 from cloudrun_jobs.environ import CloudRunTask
 from cloudrun_jobs.exceptions import JobInterrupted, RecordUnavailable
+from cloudrun_jobs.execution import deadlines
 from cloudrun_jobs.execution.claim import AlreadyClaimed, Invocation, claim
 from cloudrun_jobs.execution.heartbeat import Heartbeat
-from cloudrun_jobs.execution.interrupts import Interrupt
 from cloudrun_jobs.execution.outcome import Outcome, outcome_of
 from cloudrun_jobs.execution.results import combined_results
+from cloudrun_jobs.execution.termination import Termination
 from cloudrun_jobs.models import JobRun, Status, TaskRun
 from cloudrun_jobs.models.functions import Now
 from cloudrun_jobs.models.statuses import FINISHED
@@ -25,9 +26,6 @@ from cloudrun_jobs.runs import database
 from cloudrun_jobs.runs.database import insert
 from cloudrun_jobs.signals import run_record_failed
 from cloudrun_jobs.spec import JobSpec
-
-# For how many seconds a start waits for the database, then an end, and an end that SIGKILL follows.
-TO_START, TO_END, TO_END_SOON = 30.0, 60.0, 4.0
 
 # Tasks that no further attempt has anything to do for.
 DONE = (Status.SUCCEEDED, Status.SKIPPED, Status.CANCELLED)
@@ -66,14 +64,14 @@ class Attempt:
         self.result = result
         self._ended = Outcome(status=Status.SUCCEEDED)
 
-    def terminate(self, interrupt: Interrupt) -> None:
+    def terminate(self, termination: Termination) -> None:
         """Record the end of a job that did not heed SIGTERM, and end the process before SIGKILL does.
 
         Called in the pulse's thread: the main one may never come back.
         """
         if self._is_ending:
             return
-        ended = self._ended or outcome_of(interrupt.interrupted())
+        ended = self._ended or outcome_of(termination.interrupted())
         try:
             self._record(ended, {})
         finally:
@@ -85,7 +83,9 @@ class Attempt:
             return  # A fork of the job's process leaves by the same door.
         self._is_ending = True
         ended = self._ended or outcome_of(error)
-        seconds = TO_END_SOON if isinstance(error, JobInterrupted) else TO_END
+        seconds = deadlines.RECORD_END_LIMIT_SECONDS
+        if isinstance(error, JobInterrupted):
+            seconds = deadlines.RECORD_END_AFTER_SIGTERM_LIMIT_SECONDS
         progress = self.heartbeat.stop()
         if not self._in_transaction:
             database.rollback_leftover_transaction()
@@ -201,18 +201,22 @@ def _error(ended: Outcome) -> dict[str, str]:
 
 
 @contextmanager
-def record_attempt(start: Invocation, spec: JobSpec, interrupt: Interrupt) -> Iterator[Attempt | AlreadyClaimed]:
+def record_attempt(
+    start: Invocation, spec: JobSpec, termination: Termination
+) -> Iterator[Attempt | AlreadyClaimed]:
     """Claim the run and record how the block ends; give `Taken` if the run is not this process's to do.
 
     Raises `RecordUnavailable` and `InvalidRunId` before the block.
     """
     worker = uuid4()
-    claimed = database.retry_until_available(lambda: _claim(start, spec, worker), seconds=TO_START)
+    claimed = database.retry_until_available(
+        lambda: _claim(start, spec, worker), seconds=deadlines.RECORD_START_LIMIT_SECONDS
+    )
     if isinstance(claimed, AlreadyClaimed):
         yield claimed
         return
     _under_way.append(claimed)
-    claimed.heartbeat.start(interrupt, claimed.terminate)
+    claimed.heartbeat.start(termination, claimed.terminate)
     error: BaseException | None = None
     try:
         yield claimed

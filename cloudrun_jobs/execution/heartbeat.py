@@ -1,6 +1,6 @@
-"""Tells the record, from a thread of its own, that a job lives and how far it is.
+"""Write a run's heartbeat and progress from a thread, on a connection of its own.
 
-On a connection of its own: what a job writes inside of its transaction nobody sees, and others wait for.
+What the job writes in a transaction of its own is invisible until the commit, and may block other sessions.
 """
 
 from __future__ import annotations
@@ -12,14 +12,11 @@ from collections.abc import Callable
 from django.db import Error, connections
 
 from cloudrun_jobs import environ
-from cloudrun_jobs.execution.interrupts import Interrupt
+from cloudrun_jobs.execution.deadlines import HEARTBEAT_INTERVAL, PROGRESS_INTERVAL, SIGTERM_CLEANUP_SECONDS
+from cloudrun_jobs.execution.termination import Termination
 from cloudrun_jobs.models import TaskRun
 from cloudrun_jobs.models.functions import Now
 from cloudrun_jobs.runs import database
-
-HEARTBEAT_INTERVAL = 20.0  # Seconds. Who looks after dead jobs waits for several of these.
-PROGRESS = 1.0  # Seconds between two writes of how far it is.
-CLEANING_UP = 8.0  # Seconds that a job has after SIGTERM. Cloud Run sends SIGKILL after ten.
 
 
 class Heartbeat:
@@ -28,52 +25,53 @@ class Heartbeat:
     def __init__(self, task: TaskRun) -> None:
         self._task = task
         self._progress: dict[str, object] = {}
-        self._is_new = False
+        self._has_progress = False
         self._stopped = threading.Event()
         self._thread: threading.Thread | None = None
 
-    def start(self, interrupt: Interrupt, terminate: Callable[[Interrupt], None]) -> None:
-        """Start the thread, except in a transaction, where nobody else sees the row anyway.
+    def start(self, termination: Termination, terminate: Callable[[Termination], None]) -> None:
+        """Start the thread, except in a transaction, which hides the row from other sessions anyway.
 
-        `terminate` is called in it if a job in a container goes on long after SIGTERM.
+        The thread calls `terminate` if a job in a container goes on for too long after SIGTERM.
         """
         if not database.in_transaction():
-            work = (interrupt, terminate)
-            self._thread = threading.Thread(target=self._beat, args=work, name="cloudrun_jobs", daemon=True)
+            work = (termination, terminate)
+            self._thread = threading.Thread(target=self._run, args=work, name="cloudrun_jobs", daemon=True)
             self._thread.start()
 
     def stop(self) -> dict[str, object]:
-        """End the thread and return the progress made last, for the row."""
+        """Stop the thread and return the latest progress, as values of the row."""
         self._stopped.set()
         if self._thread is not None:
-            self._thread.join(timeout=PROGRESS)
+            self._thread.join(timeout=PROGRESS_INTERVAL)
         return self._progress
 
     def note(self, done: int, total: int | None, text: str) -> None:
-        """Have the thread write how far the job is."""
+        """Have the thread write the progress."""
         self._progress = {"progress_done": done, "progress_total": total, "progress_text": text}
-        self._is_new = True
+        self._has_progress = True
 
-    def _beat(self, interrupt: Interrupt, terminate: Callable[[Interrupt], None]) -> None:
+    def _run(self, termination: Termination, terminate: Callable[[Termination], None]) -> None:
         written = time.monotonic()
         try:
-            # It looks around every second: the handler of a signal must not wake a thread, but may leave a note.
-            while not self._stopped.wait(PROGRESS):
+            # The thread polls: a signal handler must not wake it, but may set an attribute.
+            while not self._stopped.wait(PROGRESS_INTERVAL):
                 now = time.monotonic()
-                if environ.in_container() and now - (interrupt.terminated_at or now) > CLEANING_UP:
-                    terminate(interrupt)
-                if self._is_new or now - written >= HEARTBEAT_INTERVAL:
+                since_sigterm = now - (termination.terminated_at or now)
+                if environ.in_container() and since_sigterm > SIGTERM_CLEANUP_SECONDS:
+                    terminate(termination)
+                if self._has_progress or now - written >= HEARTBEAT_INTERVAL:
                     self._write()
                     written = now
         finally:
             connections.close_all()  # This thread's.
 
     def _write(self) -> None:
-        self._is_new = False
-        # Not once it has ended: `stop()` does not wait for ever, and this would come after the end.
-        mine = TaskRun.objects.filter(pk=self._task.pk, worker=self._task.worker, finished_at=None)
+        self._has_progress = False
+        # Not after the end: `stop()` does not wait for ever.
+        unfinished = TaskRun.objects.filter(pk=self._task.pk, worker=self._task.worker, finished_at=None)
         try:
-            mine.update(heartbeat_at=Now(), **self._progress)
+            unfinished.update(heartbeat_at=Now(), **self._progress)
         except Error:
-            # The next beat comes soon; a record that is silent for long is asked about, not given up.
+            # The next heartbeat follows soon; `reconcile` tolerates several missing ones.
             connections[database.database_alias()].close()

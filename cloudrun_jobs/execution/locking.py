@@ -1,32 +1,36 @@
-"""What stands around a job's `run()`: its locks, taken before, kept meanwhile, given back after."""
+"""Acquire and release a job's locks."""
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
+from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from cloudrun_jobs import environ
 from cloudrun_jobs.exceptions import LockUnavailable
-from cloudrun_jobs.execution import interrupts
-from cloudrun_jobs.signals import job_waiting, lease_renewal_failed, lock_bypassed
+from cloudrun_jobs.execution.lease_watch import LeaseWatch
+from cloudrun_jobs.process.deferral import interruptible
+from cloudrun_jobs.signals import job_waiting, lock_bypassed
 from cloudrun_jobs.spec import JobSpec
 
 if TYPE_CHECKING:
     from cloudrun_jobs.locks import Holder, Lease
+    from cloudrun_jobs.locks.keeper import LeaseKeeper
     from cloudrun_jobs.locks.policy import RequiredLock
     from cloudrun_jobs.locks.requests import LockRequest
     from cloudrun_jobs.spec.command import JobCommand
 
-# What takes locks is imported when one is wanted: a job without any does not pay for it.
+# The modules that acquire locks are imported when one is required: a job without any does not pay for them.
 
 # The locks held around this code, by key: a job that calls itself must not wait for itself.
-_held: ContextVar[Mapping[str, Lease]] = ContextVar("cloudrun_jobs_held", default={})  # noqa: B039  (never changed)
+_held: ContextVar[Mapping[str, LeaseKeeper]] = ContextVar("held_locks", default={})  # noqa: B039  (never changed)
 
 
 class LockSkipped(NamedTuple):
-    """The run is to be skipped: others hold a lock it needs."""
+    """The run is skipped: another execution holds a lock that it requires."""
 
     lock: str
     holders: Sequence[Holder]
@@ -36,130 +40,109 @@ class LockSkipped(NamedTuple):
 def hold_locks(
     job: JobCommand, spec: JobSpec, options: Mapping[str, Any]
 ) -> Iterator[tuple[Lease, ...] | LockSkipped]:
-    """Hold the job's locks while the block runs; give a refusal, holding nothing, if the run is to be skipped.
+    """Hold the job's locks while the block runs; yield `LockSkipped`, holding none, if the run is to be skipped.
 
-    Raises `LockTimeout` and `LockUnavailable` before the block, and `LeaseLost` in what is exposed in it.
+    Raises `LockTimeout` and `LockUnavailable` before the block, and `LeaseLost` in its interruptible code.
     """
-    leases: dict[str, Lease] = {}
+    keepers: dict[str, LeaseKeeper] = {}
     outer, finished = _held.get(), _is_last_attempt(spec)
-    with interrupts.handle_signals() as interrupt:
+    with LeaseWatch() as watch:
         try:
-            if refusal := _take(job, spec, options, outer, leases):
-                yield refusal
+            if skipped := _acquire_all(job, spec, options, outer, keepers):
+                yield skipped
                 return
-            own = tuple(leases.values())
-            with _holding({**outer, **leases}), _blaming_a_loss(own):
-                interrupt.watch(own)
-                yield tuple({**leases, **outer}.values())
+            own = tuple(keepers.values())
+            with _holding({**outer, **keepers}), _raising_the_loss(own):
+                watch.start(own)
+                yield tuple(keeper.lease for keeper in {**keepers, **outer}.values())
             finished = True
         finally:
-            for lease in reversed(leases.values()):
-                _give_back(lease, finished=finished)
+            for keeper in reversed(keepers.values()):
+                # Work that is done does not fail because the lock server is unavailable.
+                keeper.try_release(finished=finished)
 
 
 @contextmanager
-def _blaming_a_loss(leases: Sequence[Lease]) -> Iterator[None]:
-    """Raise `LeaseLost` for an error that followed from it, as when it broke off a driver's conversation."""
+def _raising_the_loss(keepers: Sequence[LeaseKeeper]) -> Iterator[None]:
+    """Raise `LeaseLost` for an error that it caused, as by closing a connection in use."""
     try:
         yield
     except Exception:
-        if any(lease.lost.is_set() for lease in leases):
-            check_leases(leases)
+        if any(keeper.lost.is_set() for keeper in keepers):
+            for keeper in keepers:
+                keeper.check()
         raise
 
 
 @contextmanager
-def _holding(leases: Mapping[str, Lease]) -> Iterator[None]:
-    reset = _held.set(leases)
+def _holding(keepers: Mapping[str, LeaseKeeper]) -> Iterator[None]:
+    reset = _held.set(keepers)
     try:
         yield
     finally:
         _held.reset(reset)
 
 
-def _take(
+def _acquire_all(
     job: JobCommand,
     spec: JobSpec,
     options: Mapping[str, Any],
-    outer: Mapping[str, Lease],
-    leases: dict[str, Lease],
+    outer: Mapping[str, LeaseKeeper],
+    keepers: dict[str, LeaseKeeper],
 ) -> LockSkipped | None:
-    """Take the locks into `leases`, or return why the run is to be skipped."""
+    """Acquire the locks into `keepers`, or return why the run is to be skipped."""
     from cloudrun_jobs.locks.policy import required_locks
 
-    for want in required_locks(spec, options, job.get_lock_key):
-        if want.name.key in outer:
+    for required in required_locks(spec, options, job.get_lock_key):
+        if required.name.key in outer:
             continue
-        answer = _ask(job, spec, want)
-        if answer is None:
+        try:
+            answer = _acquire(job, spec, required)
+        except LockUnavailable as error:
+            if spec.on_lock_error == "fail":
+                raise
+            task = environ.current_task()
+            lock_bypassed.send_robust(type(job), spec=spec, task=task, lock=required.name.label, error=error)
             continue
         if isinstance(answer, Sequence):
-            return LockSkipped(want.name.label, answer)
-        leases[want.name.key] = answer
+            return LockSkipped(required.name.label, answer)
+        keepers[required.name.key] = answer
     return None
 
 
-def _ask(job: JobCommand, spec: JobSpec, want: RequiredLock) -> Lease | Sequence[Holder] | None:
-    """Return the lock or who holds it; None if its server is away and the job runs all the same."""
-    try:
-        return _ask_server(job, spec, want)
-    except LockUnavailable as error:
-        if spec.on_lock_error == "fail":
-            raise
-        task = environ.current_task()
-        lock_bypassed.send_robust(type(job), spec=spec, task=task, lock=want.name.label, error=error)
-        return None
-
-
-def _ask_server(job: JobCommand, spec: JobSpec, want: RequiredLock) -> Lease | Sequence[Holder]:
+def _acquire(job: JobCommand, spec: JobSpec, required: RequiredLock) -> LeaseKeeper | Sequence[Holder]:
     from cloudrun_jobs.locks import acquire
 
-    claim = _claim(spec, want)
-    if want.policy == "skip":
-        return acquire.acquire_or_holders(claim, acquire.SERVER_OUTAGE_LIMIT, interrupts.sleep)
+    request = _request(spec, required)
+    if required.policy == "skip":
+        return acquire.acquire_or_holders(request, acquire.SERVER_OUTAGE_LIMIT, _sleep)
 
-    def announce(holders: Sequence[Holder]) -> None:
-        job_waiting.send_robust(type(job), spec=spec, lock=want.name.label, holders=holders)
+    def send_waiting(holders: Sequence[Holder]) -> None:
+        job_waiting.send_robust(type(job), spec=spec, lock=required.name.label, holders=holders)
 
-    timeout = spec.lock_timeout.total_seconds() if want.policy == "wait" else 0
+    timeout = spec.lock_timeout.total_seconds() if required.policy == "wait" else 0
     return acquire.wait_for_lock(
-        claim,
-        timeout=timeout,
-        initial_delay=1.0,
-        max_delay=30.0,
-        announce=announce,
-        sleep=interrupts.sleep,
+        request, timeout=timeout, initial_delay=1.0, max_delay=30.0, on_wait=send_waiting, sleep=_sleep
     )
 
 
-def _claim(spec: JobSpec, want: RequiredLock) -> LockRequest:
+def _request(spec: JobSpec, required: RequiredLock) -> LockRequest:
     from cloudrun_jobs.locks import current
-    from cloudrun_jobs.locks.owner import new_owner
-    from cloudrun_jobs.locks.requests import SlotRequest, TaskRequest
+    from cloudrun_jobs.locks.requests import SlotRequest, TaskRequest, new_owner
 
-    task, backend, owner = environ.current_task(), current(), new_owner()
+    task, backend, owner, name = environ.current_task(), current(), new_owner(), required.name
     ttl = spec.lock_lease.total_seconds() if spec.lock_lease else None
-    if task is None or task.count == 1:
-        return SlotRequest(backend, want.name, want.slots, owner, ttl)
-    if spec.lock_scope == "task":
-        return SlotRequest(backend, want.name.part(f"{task.index}", f"[{task.index}]"), want.slots, owner, ttl)
-    return TaskRequest(backend, want.name, want.slots, owner, ttl, task.count)
+    if task is not None and task.count > 1:
+        if spec.lock_scope == "execution":
+            return TaskRequest(backend, name, required.slots, owner, ttl, task.count)
+        name = name.part(f"{task.index}", f"[{task.index}]")
+    return SlotRequest(backend, name, required.slots, owner, ttl)
+
+
+def _sleep(seconds: float) -> None:
+    interruptible(partial(time.sleep, seconds))
 
 
 def _is_last_attempt(spec: JobSpec) -> bool:
     task = environ.current_task()
     return task is None or task.attempt >= spec.max_retries
-
-
-def _give_back(lease: Lease, *, finished: bool) -> None:
-    """Release a lock. That its server cannot be told does not make a failure of work that is done."""
-    try:
-        lease.release(finished=finished)
-    except LockUnavailable as error:
-        lease_renewal_failed.send_robust(type(lease), lease=lease, error=error)
-
-
-def check_leases(leases: Sequence[Lease]) -> None:
-    """Raise `LeaseLost` unless all of them are held."""
-    for lease in leases:
-        lease.check()

@@ -31,6 +31,7 @@ from cloudrun_jobs.execution.attempt import Attempt, is_nested, record_attempt
 from cloudrun_jobs.execution.claim import AlreadyClaimed, Invocation
 from cloudrun_jobs.execution.outcome import NOT_STARTED, exit_code_of
 from cloudrun_jobs.execution.results import to_json_value
+from cloudrun_jobs.execution.termination import Termination
 from cloudrun_jobs.models import JobRun, Status
 from cloudrun_jobs.models.values import storable
 from cloudrun_jobs.process.deferral import interruptible
@@ -58,9 +59,9 @@ def run_job(job: JobCommand, args: tuple[Any, ...], options: dict[str, Any]) -> 
         activated(job) as active,
         _as_command_error(job),
         _released() as released,
-        interrupts.handle_signals(spec.timeout.total_seconds()) as interrupt,
-        _signal_after_record(job, interrupt) as after_record,
-        record_attempt(_invocation(job, spec, args, options, active.run), spec, interrupt) as attempt,
+        interrupts.handle_signals(spec.timeout.total_seconds()) as termination,
+        _signal_after_record(job, termination) as after_record,
+        record_attempt(_invocation(job, spec, args, options, active.run), spec, termination) as attempt,
     ):
         is_request = active.run is not None
         released.append(attempt.run)
@@ -103,14 +104,14 @@ def _release(run: JobRun) -> None:
 
 
 @contextmanager
-def _signal_after_record(job: JobCommand, interrupt: interrupts.Interrupt) -> Iterator[ExitStack]:
+def _signal_after_record(job: JobCommand, termination: Termination) -> Iterator[ExitStack]:
     """Yield a stack of callbacks that run once the outcome is recorded. `manage.py` then exits with its status."""
     try:
         with ExitStack() as callbacks:
             yield callbacks
     finally:
         if _is_command_line(job):
-            interrupt.ignore_further_signals()
+            termination.ignore_further_signals()
 
 
 def _invocation(

@@ -1,6 +1,6 @@
-"""Locks that are leased: held while their holder lives, and soon free when it does not.
+"""Locks as leases: held while their holder lives, and free soon after it dies.
 
-`LockManager` is for everybody; jobs take their locks by themselves.
+`LockManager` is for any code; jobs acquire their own locks.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     from cloudrun_jobs.locks.lease import Lease
     from cloudrun_jobs.locks.manager import LockManager
 
-# Imported when first asked for: the start of a job that takes no locks does not pay for them.
-_HOMES = {
+# Imported when first used: a job without locks does not pay for them.
+_MODULES = {
     "Holder": "base",
     "Lease": "lease",
     "LockBackend": "base",
@@ -27,9 +27,9 @@ __all__ = ["Holder", "Lease", "LockBackend", "LockManager", "current"]
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
+    if name not in _MODULES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f".{_HOMES[name]}", __name__), name)
+    return getattr(import_module(f".{_MODULES[name]}", __name__), name)
 
 
 def __dir__() -> list[str]:

@@ -1,85 +1,73 @@
-"""Waiting for a lock: with growing pauses while others hold it, and for a while when its server is away."""
+"""Acquire a lock: wait with back-off while it is held, and for a while when its server is unavailable."""
 
 from __future__ import annotations
 
-import random
 import time
 from collections.abc import Callable, Sequence
 
+from cloudrun_jobs import backoff
 from cloudrun_jobs.exceptions import LockTimeout, LockUnavailable, LockUnknown
 from cloudrun_jobs.locks.base import Holder
-from cloudrun_jobs.locks.lease import Lease
+from cloudrun_jobs.locks.keeper import LeaseKeeper
 from cloudrun_jobs.locks.requests import LockRequest
 from cloudrun_jobs.process.deferral import uninterruptible
 
-GROWTH = 1.5
-SERVER_OUTAGE_LIMIT = 30.0  # Seconds that a server may be away.
-FIRST_RETRY = 0.1  # Seconds.
+BACKOFF_FACTOR = 1.5
+SERVER_OUTAGE_LIMIT = 30.0  # seconds
+FIRST_RETRY_DELAY = 0.1  # seconds
 
 
 @uninterruptible
-def try_once(claim: LockRequest) -> Lease | Sequence[Holder]:
-    """Ask once for the lock."""
+def try_once(request: LockRequest) -> LeaseKeeper | Sequence[Holder]:
+    """Acquire the lock, or return its holders."""
     sent = time.monotonic()
-    holders = claim.take()
-    return Lease(claim, sent) if holders is None else holders
+    holders = request.acquire()
+    return LeaseKeeper(request, sent) if holders is None else holders
 
 
 def wait_for_lock(
-    claim: LockRequest,
+    request: LockRequest,
     *,
     timeout: float | None,
     initial_delay: float,
     max_delay: float,
-    announce: Callable[[Sequence[Holder]], None] = lambda holders: None,
+    on_wait: Callable[[Sequence[Holder]], None] = lambda holders: None,
     sleep: Callable[[float], None] = time.sleep,
-) -> Lease:
-    """Ask until the lock is given, or raise `LockTimeout` after so many seconds; None waits for ever.
+) -> LeaseKeeper:
+    """Acquire the lock, or raise `LockTimeout` after `timeout` seconds; None waits for ever.
 
-    `announce` is told the holders once, if there is a wait. Raises `LockUnavailable` if the server is away for
-    longer than its patience, `LockUnknown` if then a request of ours may have been carried out.
+    `on_wait` is called once, with the holders, before the first pause. Raises `LockUnavailable` if the server is
+    unavailable for half a minute, `LockUnknown` if it may have granted a request by then.
     """
-    started, delay, announced = time.monotonic(), initial_delay, False
-    while True:
-        answer = acquire_or_holders(
-            claim,
-            SERVER_OUTAGE_LIMIT if timeout is None else min(SERVER_OUTAGE_LIMIT, _left(started, timeout)),
-            sleep,
-        )
-        if isinstance(answer, Lease):
+    waited = False
+    holders: Sequence[Holder] = ()
+    for left in backoff.attempts(
+        timeout, initial=initial_delay, maximum=max_delay, factor=BACKOFF_FACTOR, sleep=sleep
+    ):
+        answer = acquire_or_holders(request, min(SERVER_OUTAGE_LIMIT, left), sleep)
+        if isinstance(answer, LeaseKeeper):
             return answer
-        left = None if timeout is None else _left(started, timeout)
-        if left == 0:
-            raise _timed_out(claim, answer, timeout)
-        if not announced:
-            announce(answer)
-            announced = True
-        pause = delay * random.uniform(0.5, 1.0)  # noqa: S311  (spreads load, hides nothing)
-        sleep(pause if left is None else min(pause, left))
-        delay = min(delay * GROWTH, max_delay)
+        holders = answer
+        if left and not waited:
+            on_wait(holders)
+            waited = True
+    lock, held_by = request.name.label, "; ".join(map(str, holders)) or "another holder"
+    raise LockTimeout(
+        f"Waited {timeout:g} s for the lock {lock!r}, held by {held_by}.", lock=lock, holders=holders
+    )
 
 
 def acquire_or_holders(
-    claim: LockRequest, patience: float, sleep: Callable[[float], None] = time.sleep
-) -> Lease | Sequence[Holder]:
-    """Ask until there is an answer, for at most so many seconds."""
-    started, delay, unknown = time.monotonic(), FIRST_RETRY, False
-    while True:
+    request: LockRequest, outage_limit: float, sleep: Callable[[float], None] = time.sleep
+) -> LeaseKeeper | Sequence[Holder]:
+    """Acquire the lock, or return its holders; retry for some seconds while its server is unavailable."""
+    errors: list[LockUnavailable] = []
+    for _ in backoff.attempts(
+        outage_limit, initial=FIRST_RETRY_DELAY, maximum=outage_limit, factor=BACKOFF_FACTOR, sleep=sleep
+    ):
         try:
-            return try_once(claim)
+            return try_once(request)
         except LockUnavailable as error:
-            unknown = unknown or isinstance(error, LockUnknown)
-            left = _left(started, patience)
-            if left == 0:
-                raise (LockUnknown if unknown else LockUnavailable)(f"{claim.name.label}: {error}") from error
-        sleep(min(left, delay * random.uniform(0.5, 1.0)))  # noqa: S311
-        delay *= GROWTH
-
-
-def _left(started: float, timeout: float) -> float:
-    return max(0.0, started + timeout - time.monotonic())
-
-
-def _timed_out(claim: LockRequest, holders: Sequence[Holder], timeout: float | None) -> LockTimeout:
-    lock, who = claim.name.label, "; ".join(map(str, holders)) or "others"
-    return LockTimeout(f"Waited {timeout:g} s for the lock {lock!r}, held by {who}.", lock=lock, holders=holders)
+            errors.append(error)
+    kind = LockUnknown if any(isinstance(error, LockUnknown) for error in errors) else LockUnavailable
+    raise kind(f"{request.name.label}: {errors[-1]}") from errors[-1]

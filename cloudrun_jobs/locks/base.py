@@ -1,7 +1,7 @@
-"""What every keeper of locks can do, and the values it speaks in.
+"""The interface of lock backends, and their values.
 
-A lock has one slot or several. A slot is leased: it is its holder's until a moment of the server's clock, and
-the holder moves that moment. All operations may be repeated after a lost answer.
+A lock has one slot or several. A slot is leased to its holder until a time of the server's clock, and renewed. All
+operations may be repeated after a lost reply.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Owner:
-    """Who asks for a lock.
+    """The process that requests a lock.
 
-    The attempts of one task are one owner, and a later attempt takes over from an earlier one. The nonce is
-    new for each request of a lock: who repeats it after a lost answer is known by it.
+    The attempts of one task are one owner, and a later attempt takes over from an earlier one. The nonce is new
+    for each request, and identifies a repetition of it after a lost reply.
     """
 
     holder: str  # The execution, or "local:host:process:random" outside Cloud Run.
@@ -39,7 +39,7 @@ class Owner:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Grant:
-    """A slot that was leased: what proves it to the server."""
+    """A leased slot, and the proof of it for the server."""
 
     lock: str  # The lock's key.
     slot: int
@@ -49,7 +49,7 @@ class Grant:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Holder:
-    """Who holds a slot, since when and until when by the server's clock."""
+    """The holder of a slot, with times of the server's clock."""
 
     lock: str
     label: str
@@ -67,84 +67,84 @@ class Holder:
 
 
 class Holders(Sequence[Holder]):
-    """Who holds a lock, put together when somebody asks: few who are refused do."""
+    """The holders of a lock, built when first used: most callers do not look at them."""
 
-    def __init__(self, tell: Callable[[], Iterable[Holder]]) -> None:
-        self._tell = tell
+    def __init__(self, build: Callable[[], Iterable[Holder]]) -> None:
+        self._build = build
 
     @cached_property
-    def _told(self) -> Sequence[Holder]:
-        return tuple(self._tell())
+    def _holders(self) -> Sequence[Holder]:
+        return tuple(self._build())
 
     def __getitem__(self, index: Any) -> Any:
-        return self._told[index]
+        return self._holders[index]
 
     def __len__(self) -> int:
-        return len(self._told)
+        return len(self._holders)
 
     def __repr__(self) -> str:
-        return repr(self._told)
+        return repr(self._holders)
 
 
 class LockBackend(ABC):
-    """A keeper of locks. `LOCKS["OPTIONS"]` of the settings arrive as keyword arguments; others are refused.
+    """Keeps locks. `LOCKS["OPTIONS"]` of the settings are its keyword arguments; unknown ones are an error.
 
-    `lease` is how many seconds a slot stays its holder's unless renewed, which happens six times in that time.
+    `lease` is how many seconds a slot is held without a renewal. There are six renewals in that time.
     """
 
-    # Do processes on different machines meet here?
+    # Does the backend keep locks that processes on different machines share?
     is_shared = True
 
     def __init__(self, settings: Settings, *, lease: float = 120.0) -> None:
         if isinstance(lease, bool) or not isinstance(lease, int | float) or not 1 <= lease <= 3600:
-            words = f"expected a lease of 1 to 3600 seconds, got {lease!r}."
-            raise InvalidSettings(f"{conf.setting_name('LOCKS', 'OPTIONS')}: {words}")
+            message = f"expected a lease of 1 to 3600 seconds, got {lease!r}."
+            raise InvalidSettings(f"{conf.setting_name('LOCKS', 'OPTIONS')}: {message}")
         self.settings = settings
         self.lease = float(lease)
 
     @abstractmethod
     def acquire(self, name: LockName, slots: int, owner: Owner, ttl: float) -> Grant | Sequence[Holder]:
-        """Lease one of the slots for `ttl` seconds, or return who holds them.
+        """Lease one of the slots for `ttl` seconds, or return their holders.
 
-        Succeeds if a slot has no live lease, if an earlier attempt of the same task holds one, or if this very
-        request got one before; then the token is the same again. Raises `LockUnavailable`.
+        Succeeds if a slot has no live lease, if an earlier attempt of the same task holds one, or if this request
+        was granted before; the token is then the same. Raises `LockUnavailable`.
         """
 
     @abstractmethod
     def renew(self, grant: Grant, ttl: float) -> bool:
-        """Make the lease end `ttl` seconds from now; return False if it had ended, or is another's."""
+        """Extend the lease to `ttl` seconds from now; return False if it had ended or has another holder."""
 
     @abstractmethod
     def release(self, grant: Grant) -> bool:
-        """End the lease; return False if it had ended, or is another's."""
+        """End the lease; return False if it had ended or has another holder."""
 
     @abstractmethod
     def complete_task(self, grant: Grant, index: int, count: int) -> None:
-        """Note that task `index` is done; end the lease with the last of `count`."""
+        """Note that task `index` is done; end the lease with the last of `count` tasks."""
 
     @abstractmethod
     def holders(self, prefix: str) -> Sequence[Holder]:
-        """Return who holds the locks whose keys begin with `prefix`, by name and slot."""
+        """Return the holders of the locks whose keys begin with `prefix`, by name and slot."""
 
     @abstractmethod
     def force_release(self, lock: str) -> Sequence[Holder]:
-        """End the leases of a lock and of the tasks below it, and return whose they were."""
+        """End the leases of a lock and of the tasks below it; return their holders."""
 
     @abstractmethod
     def exists(self, lock: str) -> bool:
-        """Say whether this key is that of a lock which was taken once, and not so long ago as to be forgotten."""
+        """Return True if the lock was acquired before, and not pruned since."""
 
     def fence(self, grant: Grant, using: str) -> bool:
-        """Keep others from taking the lock while the transaction on `using` lasts; return False if one has."""
+        """Block other holders until the transaction on `using` ends; return False if there is one already."""
         raise LockMisused(
-            f"{type(self).__name__} keeps locks outside of the database {using!r}, so cannot fence writes to it.",
+            f"{type(self).__name__} keeps no locks in the database {using!r}, so it cannot fence writes to it.",
             hint="Compare lease.token in the statement itself: UPDATE ... WHERE token <= the lease's.",
         )
 
     def prune(self, older_than: timedelta) -> int:
-        """Forget locks that nobody has held for so long; return how many slots. Their tokens grow all the same.
+        """Delete locks that were not held for so long; return the number of slots. Their tokens go on growing.
 
-        Does nothing where the server forgets by itself.
+        Does nothing where the server expires them.
         """
         return 0
 
@@ -153,13 +153,13 @@ class LockBackend(ABC):
         return []
 
     def inspect(self) -> Iterable[CheckMessage]:
-        """Ask the server, and return check messages about what it cannot promise."""
+        """Return check messages about the server, after asking it."""
         return []
 
-    def close(self) -> None:  # noqa: B027  (memory needs none)
-        """Close connections that are idle."""
+    def close(self) -> None:  # noqa: B027  (memory has none)
+        """Close idle connections."""
 
 
 def moment(microseconds: float) -> datetime:
-    """Return the time that lies so many microseconds after the beginning of 1970."""
+    """Return the time so many microseconds after the beginning of 1970."""
     return EPOCH + timedelta(microseconds=microseconds)

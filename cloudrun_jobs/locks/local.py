@@ -1,4 +1,4 @@
-"""Locks between the threads of one process, for tests and for a database that is no wider than a process."""
+"""Locks in the memory of one process, for tests and for databases in memory."""
 
 from __future__ import annotations
 
@@ -40,8 +40,8 @@ class LocalLocks(LockBackend):
             live = {slot: leased for slot in range(slots) if (leased := _live(name.key, slot, now))}
             if (slot := _granted_before(live, owner)) is not None:
                 live[slot].until = now + ttl
-            elif (slot := _takeable(live, slots, owner)) is not None:
-                _take(name, slot, owner, ttl)
+            elif (slot := _available(live, slots, owner)) is not None:
+                _lease(name, slot, owner, ttl)
             else:
                 return [_holder(name.key, slot, leased) for slot, leased in live.items()]
             return Grant(lock=name.key, slot=slot, nonce=owner.nonce, token=_tokens[name.key, slot])
@@ -83,13 +83,13 @@ class LocalLocks(LockBackend):
             return any(key == lock for key, _ in _tokens)
 
     def fence(self, grant: Grant, using: str) -> bool:
-        """Compare tokens. No other process can take the lock, and a test has the database for itself."""
+        """Compare tokens. No other process can acquire the lock, and a test has the database for itself."""
         with _mutex:
             return _tokens.get((grant.lock, grant.slot)) == grant.token
 
 
 def forget() -> None:
-    """Forget all leases, as a new process would: for tests, between one and the next."""
+    """End all leases, as in a new process. For tests."""
     with _mutex:
         _leases.clear()
 
@@ -108,18 +108,18 @@ def _granted_before(live: dict[int, Leased], owner: Owner) -> int | None:
     return next((slot for slot, leased in live.items() if leased.owner.nonce == owner.nonce), None)
 
 
-def _takeable(live: dict[int, Leased], slots: int, owner: Owner) -> int | None:
-    """Prefer the slot of the task's earlier attempt: another would leave that one to its lease."""
-    takeover = (slot for slot, leased in live.items() if _succeeds(owner, leased.owner))
+def _available(live: dict[int, Leased], slots: int, owner: Owner) -> int | None:
+    """Prefer the slot of the task's earlier attempt, which would stay leased otherwise."""
+    takeover = (slot for slot, leased in live.items() if _may_take_over(owner, leased.owner))
     free = (slot for slot in range(slots) if slot not in live)
     return next(takeover, next(free, None))
 
 
-def _succeeds(owner: Owner, other: Owner) -> bool:
+def _may_take_over(owner: Owner, other: Owner) -> bool:
     return (owner.holder, owner.index) == (other.holder, other.index) and owner.attempt > other.attempt
 
 
-def _take(name: LockName, slot: int, owner: Owner, ttl: float) -> None:
+def _lease(name: LockName, slot: int, owner: Owner, ttl: float) -> None:
     key, now = (name.key, slot), time.monotonic()
     _tokens[key] = max(_tokens.get(key, 0) + 1, time.time_ns() // 1000)
     _leases[key] = Leased(label=name.label, owner=owner, token=_tokens[key], since=now, until=now + ttl)

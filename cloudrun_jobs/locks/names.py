@@ -1,4 +1,4 @@
-"""Under which key a lock is kept: short, ASCII, and different wherever two locks must not meet."""
+"""The keys of locks: short, ASCII, and different for different locks."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from cloudrun_jobs import conf
 from cloudrun_jobs.conf import Settings
 
 PREFIX = "crj1"  # Another way to compute keys gets another number.
-MAX_LABEL = 120
+MAX_LABEL_LENGTH = 120
 
-# How values that options commonly have are said in JSON.
-SPELLINGS: dict[type, Callable[[Any], object]] = {
+# The JSON form of common types of options.
+ENCODERS: dict[type, Callable[[Any], object]] = {
     datetime: datetime.isoformat,
     date: date.isoformat,
     time: time.isoformat,
@@ -33,7 +33,7 @@ SPELLINGS: dict[type, Callable[[Any], object]] = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LockName:
-    """A lock's key, and the name people know it by."""
+    """A lock's key, and its name for people."""
 
     key: str
     label: str
@@ -58,30 +58,32 @@ def _named(name: str, project: str, environment: str) -> LockName:
 
 def for_job(command: str) -> LockName:
     """Return the name of the lock that counts a job's executions."""
-    settings = conf.load()
-    key = _key(command, ["job", command], settings.project, settings.environment)
-    return LockName(key=key, label=_printable(command))
+    return LockName(key=_job_key(command, "job", command), label=_printable(command))
 
 
 def for_arguments(command: str, selected: object) -> LockName:
     """Return the name of the lock of a job with these arguments.
 
-    The arguments go into a hash: they may be personal data. Raises `TypeError` or `ValueError` for a value
-    that JSON cannot say.
+    The arguments are hashed: they may be personal data. Raises `TypeError` or `ValueError` for a value that has
+    no JSON form.
     """
-    settings = conf.load()
-    key = _key(command, ["arguments", command, selected], settings.project, settings.environment)
+    key = _job_key(command, "arguments", command, selected)
     return LockName(key=key, label=f"{_printable(command)}#{key[-8:]}")
 
 
 def prefix() -> str:
-    """Return what all keys of this project and environment begin with."""
+    """Return the prefix of all keys of this project and environment."""
     settings = conf.load()
     return _prefix(settings.project, settings.environment)
 
 
 def _prefix(project: str, environment: str) -> str:
     return f"{PREFIX}:{_digest([project, environment])[:8]}:"
+
+
+def _job_key(command: str, *identity: object) -> str:
+    settings = conf.load()
+    return _key(command, [*identity], settings.project, settings.environment)
 
 
 def _key(readable: str, identity: list[object], project: str, environment: str) -> str:
@@ -95,7 +97,7 @@ def _digest(identity: list[object]) -> str:
 
 
 def _sorted(value: Any) -> Any:
-    """Write mappings as sorted pairs: JSON would take the key 1 for the key "1"."""
+    """Return mappings as sorted pairs: JSON would take the key 1 for the key "1"."""
     if isinstance(value, Mapping):
         pairs = [[_sorted(key), _sorted(item)] for key, item in value.items()]
         return {"pairs": sorted(pairs, key=lambda pair: json.dumps(pair, default=_in_json))}
@@ -107,14 +109,14 @@ def _sorted(value: Any) -> Any:
 
 
 def _in_json(value: object) -> object:
-    for kind, spell in SPELLINGS.items():
+    for kind, encode in ENCODERS.items():
         if isinstance(value, kind):
-            return {kind.__name__: spell(value)}
-    raise TypeError(f"JSON cannot say {value!r}")
+            return {kind.__name__: encode(value)}
+    raise TypeError(f"{value!r} has no JSON form")
 
 
 def _printable(name: str) -> str:
-    """Escape what a terminal, or a database of three-byte UTF-8, would not take."""
+    """Escape what a terminal, or a database of three-byte UTF-8, does not accept."""
     escaped = (c if c.isprintable() and c <= "\uffff" else c.encode("unicode_escape").decode() for c in name)
     text = "".join(escaped)
-    return text if len(text) <= MAX_LABEL else f"{text[: MAX_LABEL - 1]}…"
+    return text if len(text) <= MAX_LABEL_LENGTH else f"{text[: MAX_LABEL_LENGTH - 1]}…"

@@ -1,9 +1,11 @@
-"""Which locks a run needs, and the keys they have."""
+"""The locks that a run requires, and their keys."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
+
+from django.core.management.base import BaseCommand
 
 from cloudrun_jobs.exceptions import DeclarationError, InvalidArguments, InvalidJob
 from cloudrun_jobs.locks import names
@@ -11,24 +13,14 @@ from cloudrun_jobs.locks.names import LockName
 from cloudrun_jobs.spec.job import JobSpec
 from cloudrun_jobs.suggestions import did_you_mean
 
-# Options that every command has; they do not tell one run from another.
+# Options that every command has; they do not identify a run.
 DJANGO_OPTIONS = frozenset(
-    {
-        "verbosity",
-        "settings",
-        "pythonpath",
-        "traceback",
-        "no_color",
-        "force_color",
-        "skip_checks",
-        "stdout",
-        "stderr",
-    }
-)
+    {"verbosity", "settings", "pythonpath", "traceback", "no_color", "force_color", "skip_checks"}
+).union(BaseCommand.base_stealth_options)
 
 
 class RequiredLock(NamedTuple):
-    """A lock that a run needs, and what the run does while the lock is held: "skip", "wait" or "fail"."""
+    """A lock that a run requires, and what the run does while it is held: "skip", "wait" or "fail"."""
 
     name: LockName
     slots: int
@@ -38,9 +30,9 @@ class RequiredLock(NamedTuple):
 def required_locks(
     spec: JobSpec, options: Mapping[str, Any], get_lock_key: Callable[..., Any]
 ) -> Iterator[RequiredLock]:
-    """Yield the locks that a run with these options needs, in the order in which every run takes them.
+    """Yield the locks that a run with these options requires, in the order in which every run acquires them.
 
-    Raises `InvalidArguments` or `InvalidJob` if the options cannot be made into a key.
+    Raises `InvalidArguments` or `InvalidJob` if the options make no key.
     """
     if spec.overlap != "allow":
         own = {name: value for name, value in options.items() if name not in DJANGO_OPTIONS}
@@ -50,7 +42,7 @@ def required_locks(
 
 
 def lock_arguments(command: str, lock_args: Sequence[str] | None, options: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the options that tell one run from another. Raises `InvalidJob`."""
+    """Return the options that identify a run. Raises `InvalidJob`."""
     if lock_args is None:
         return dict(options)
     for name in lock_args:
@@ -67,6 +59,6 @@ def _arguments_lock(command: str, options: Mapping[str, Any], get_lock_key: Call
         return names.for_arguments(command, get_lock_key(**options))
     except (TypeError, ValueError) as error:
         raise InvalidArguments(
-            f"{command}: the lock's key cannot be made of these options: {error}.",
+            f"{command}: these options make no lock key: {error}.",
             hint="List in lock_args the options that matter, or return plain values from get_lock_key().",
         ) from error

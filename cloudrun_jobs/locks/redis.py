@@ -1,8 +1,7 @@
 """Locks in Redis or Valkey: one script per operation, leases by the server's own expiry.
 
-A slot is a hash that expires with its lease, so that renewing and releasing need no memory of a server that is
-full. The token outlives it, in a key of its own, and is at least the server's clock in microseconds: it grows
-even when the server has lost its data.
+A slot is a hash that expires with its lease, so a full server can still renew and release. The token outlives it
+in a key of its own, and is at least the server's clock in microseconds: it grows even after a loss of data.
 """
 
 from __future__ import annotations
@@ -25,11 +24,11 @@ from cloudrun_jobs.exceptions import InvalidSettings, LockUnavailable, LockUnkno
 from cloudrun_jobs.locks.base import Grant, Holder, Holders, LockBackend, Owner, moment
 from cloudrun_jobs.locks.names import LockName
 
-KEEP_TOKENS_MS = 24 * 3600 * 1000
+TOKEN_RETENTION_MS = 24 * 3600 * 1000
 
 
 class Script:
-    """A script, and the digest under which the server knows it once it has run."""
+    """A script, and the digest by which the server finds it once it has run."""
 
     def __init__(self, text: str) -> None:
         self.text = text
@@ -37,7 +36,7 @@ class Script:
 
 
 ACQUIRE = Script(
-    f"local KEEP_TOKENS_MS = {KEEP_TOKENS_MS}"
+    f"local TOKEN_RETENTION_MS = {TOKEN_RETENTION_MS}"
     """
 local held, free, takeover = {}, nil, nil
 for i = 2, #KEYS do
@@ -62,7 +61,7 @@ end
 local now = time[1] * 1000000 + time[2]
 local since = string.format('%.0f', now)
 local token = string.format('%.0f', math.max((tonumber(redis.call('GET', KEYS[1])) or 0) + 1, now))
-redis.call('SET', KEYS[1], token, 'PX', ARGV[1] + KEEP_TOKENS_MS)
+redis.call('SET', KEYS[1], token, 'PX', ARGV[1] + TOKEN_RETENTION_MS)
 redis.call('HSET', KEYS[i], 'label', ARGV[2], 'holder', ARGV[3], 'index', ARGV[4], 'attempt', ARGV[5],
   'nonce', ARGV[6], 'token', token, 'since', since)
 redis.call('PEXPIRE', KEYS[i], ARGV[1])
@@ -76,7 +75,7 @@ if lease[1] ~= ARGV[1] or lease[2] ~= ARGV[2] then return 0 end
 """
 
 RENEW = Script(f"""{IS_OWN}
-redis.call('PEXPIRE', KEYS[1], ARGV[3] + {KEEP_TOKENS_MS})
+redis.call('PEXPIRE', KEYS[1], ARGV[3] + {TOKEN_RETENTION_MS})
 return redis.call('PEXPIRE', KEYS[2], ARGV[3])
 """)
 
@@ -85,33 +84,33 @@ RELEASE = Script(f"{IS_OWN} return redis.call('DEL', KEYS[2])")
 COMPLETE_TASK = Script(f"""{IS_OWN}
 redis.call('SADD', KEYS[3], ARGV[3])
 if redis.call('SCARD', KEYS[3]) < tonumber(ARGV[4]) then
-  redis.call('PEXPIRE', KEYS[3], {KEEP_TOKENS_MS})
+  redis.call('PEXPIRE', KEYS[3], {TOKEN_RETENTION_MS})
   return 0
 end
 return redis.call('DEL', KEYS[2], KEYS[3])
 """)
 
-# What a server says when it will not serve, and what that means.
+# The errors of a server that refuses to work, and their meaning.
 REFUSALS: tuple[tuple[type[Exception] | None, str, str], ...] = (
     (exceptions.OutOfMemoryError, "OOM", "is full: it reached maxmemory and may not evict. Give it more memory"),
     (exceptions.ReadOnlyError, "READONLY", "is a read-only replica. Give the address of the primary"),
     (exceptions.MasterDownError, "MASTERDOWN", "is a replica that lost its primary"),
     (exceptions.BusyLoadingError, "LOADING", "is still loading its data"),
-    (exceptions.AuthenticationError, "NOAUTH", "wants another user or password. Put them into the URL"),
-    (exceptions.AuthenticationError, "WRONGPASS", "wants another user or password. Put them into the URL"),
-    (exceptions.NoPermissionError, "NOPERM", "does not let this user do it. Allow scripts and keys crj1:*"),
-    (exceptions.MovedError, "MOVED", "is one of a cluster's. Give the address of a server that stands alone"),
+    (exceptions.AuthenticationError, "NOAUTH", "requires another user or password. Put them into the URL"),
+    (exceptions.AuthenticationError, "WRONGPASS", "requires another user or password. Put them into the URL"),
+    (exceptions.NoPermissionError, "NOPERM", "denies this user the command. Allow scripts and keys crj1:*"),
+    (exceptions.MovedError, "MOVED", "is part of a cluster. Give the address of a standalone server"),
     (exceptions.ClusterDownError, "CLUSTERDOWN", "belongs to a cluster that is down"),
-    (None, "MISCONF", "cannot save to its disk, so takes no writes"),
-    (None, "NOREPLICAS", "has fewer replicas than it demands"),
+    (None, "MISCONF", "cannot save to its disk, so it accepts no writes"),
+    (None, "NOREPLICAS", "has fewer replicas than its configuration requires"),
 )
 
 
 class RedisLocks(LockBackend):
     """Keeps locks in a Redis, 6 or newer, or a Valkey.
 
-    `url` as redis-py takes it: `redis://`, `rediss://` for TLS, `unix://`. With `wait_replicas`, a lock is only
-    given once so many replicas know of it; without, a failover can give it away twice.
+    `url` as redis-py takes it: `redis://`, `rediss://` for TLS, `unix://`. With `wait_replicas`, a lock is granted
+    only once so many replicas have confirmed it; without, a failover can grant it twice.
     """
 
     def __init__(self, settings: Settings, *, url: str, wait_replicas: int = 0, **options: Any) -> None:
@@ -125,7 +124,7 @@ class RedisLocks(LockBackend):
                 decode_responses=True,
                 socket_timeout=timeout,
                 socket_connect_timeout=timeout,
-                retry=Retry(NoBackoff(), 0),  # Done here, where a lost answer is told from a refusal.
+                retry=Retry(NoBackoff(), 0),  # `_call()` retries, and distinguishes lost replies.
             )
         except (ValueError, AttributeError) as error:
             raise InvalidSettings(f"{conf.setting_name('LOCKS', 'OPTIONS', 'url')}: {error}.") from None
@@ -133,10 +132,10 @@ class RedisLocks(LockBackend):
 
     def acquire(self, name: LockName, slots: int, owner: Owner, ttl: float) -> Grant | Sequence[Holder]:
         keys = [_key(name.key, "token"), *(_key(name.key, slot) for slot in range(slots))]
-        who = [name.label, owner.holder, owner.index, owner.attempt, owner.nonce]
-        answer = self._run(ACQUIRE, keys, [_ms(ttl), *who])
+        arguments = [_ms(ttl), name.label, owner.holder, owner.index, owner.attempt, owner.nonce]
+        answer = self._run(ACQUIRE, keys, arguments)
         if isinstance(answer, str):
-            return Holders(partial(_told, name.key, answer))
+            return Holders(partial(_parse_holders, name.key, answer))
         slot, token = answer
         grant = Grant(lock=name.key, slot=slot, nonce=owner.nonce, token=int(token))
         self._wait_for_replicas(grant, ttl)
@@ -186,10 +185,10 @@ class RedisLocks(LockBackend):
             self.client.connection_pool.release(connection)
 
     def __str__(self) -> str:
-        """Name the server, without the password that its URL may hold."""
+        """Return the address of the server, without the password of its URL."""
         given = self.client.connection_pool.connection_kwargs
-        where = given.get("path") or f"{given.get('host', 'localhost')}:{given.get('port', 6379)}"
-        return f"Redis at {where}/{given.get('db') or 0}"
+        address = given.get("path") or f"{given.get('host', 'localhost')}:{given.get('port', 6379)}"
+        return f"Redis at {address}/{given.get('db') or 0}"
 
     def _slots(self, prefix: str) -> list[str]:
         found = self._call(lambda: sorted(self.client.scan_iter(f"{{{prefix}*", count=1000)))
@@ -211,23 +210,21 @@ class RedisLocks(LockBackend):
     def _wait_for_replicas(self, grant: Grant, ttl: float) -> None:
         if not self.wait_replicas:
             return
-        # WAIT speaks of its connection's last write, so that connection writes the lease once more.
+        # WAIT is about its connection's last write, so that connection writes the lease once more.
         with self.client.pipeline(transaction=False) as pipe:
             pipe.eval(RENEW.text, 2, *_keys(grant), grant.nonce, grant.token, _ms(ttl))
             pipe.wait(self.wait_replicas, _ms(self._timeout / 2))
             confirmed = self._call(pipe.execute)[-1]
         if confirmed < self.wait_replicas:
             self.release(grant)
-            words = (
-                f"{confirmed} of {self.wait_replicas} replicas of {self} confirmed the lock, so it was given back."
-            )
-            raise LockUnavailable(words)
+            replicas = f"{confirmed} of {self.wait_replicas} replicas of {self}"
+            raise LockUnavailable(f"{replicas} confirmed the lock, so it was released.")
 
     def _run(self, script: Script, keys: list[str], arguments: list[Any]) -> Any:
         return self._call(partial(self._send, script, len(keys), *keys, *arguments))
 
     def _send(self, script: Script, *arguments: Any) -> Any:
-        """Run a script on a connection that stays here: the pool's checks cost as much as an answer."""
+        """Run a script on a connection outside of the pool, whose checks cost as much as a reply."""
         connection = self._idle.pop() if self._idle else self.client.connection_pool.get_connection()
         try:
             answer = _answer(connection, script, arguments)
@@ -239,7 +236,7 @@ class RedisLocks(LockBackend):
         return answer
 
     def _call(self, request: Callable[[], Any]) -> Any:
-        """Send a request, and once more on another connection when this one died of something."""
+        """Send a request, and once more on a new connection if the first one failed."""
         try:
             return request()
         except (exceptions.ConnectionError, exceptions.TimeoutError) as first:
@@ -247,17 +244,17 @@ class RedisLocks(LockBackend):
                 raise self._unavailable(first) from first
         except exceptions.RedisError as error:
             raise self._unavailable(error) from error
-        self._forget_connections()  # They may have died of the same.
+        self._forget_connections()  # They may have failed as well.
         try:
             return request()
         except exceptions.RedisError as error:
-            raise LockUnknown(f"{self} did not answer, and what it did is not known: {error}.") from error
+            raise LockUnknown(f"{self} did not reply, and may have done the request: {error}.") from error
 
     def _unavailable(self, error: exceptions.RedisError) -> LockUnavailable:
-        for kind, word, meaning in REFUSALS:
-            if (kind and isinstance(error, kind)) or word in str(error):
-                return LockUnavailable(f"{self} {meaning}. It said: {error}")
-        return LockUnavailable(f"{self} did not do as asked: {error}")
+        for kind, code, meaning in REFUSALS:
+            if (kind and isinstance(error, kind)) or code in str(error):
+                return LockUnavailable(f"{self} {meaning}. Its reply: {error}")
+        return LockUnavailable(f"{self} failed: {error}")
 
 
 def _answer(connection: Connection, script: Script, arguments: Sequence[Any]) -> Any:
@@ -270,7 +267,7 @@ def _answer(connection: Connection, script: Script, arguments: Sequence[Any]) ->
 
 
 def _was_refused(error: BaseException | None) -> bool:
-    """Say whether the server cannot have carried out the request."""
+    """Return True if the server cannot have done the request."""
     if isinstance(
         error, exceptions.AuthenticationError | exceptions.BusyLoadingError | exceptions.MasterDownError
     ):
@@ -283,7 +280,7 @@ def _was_refused(error: BaseException | None) -> bool:
 
 
 def _key(lock: str, part: object) -> str:
-    """Put the lock's key in braces: a cluster keeps together what they say. A task's path comes after them."""
+    """Put the lock's key in braces, the hash tag of a cluster. A task's path follows them."""
     parent, slash, path = lock.partition("/")
     return f"{{{parent}}}{slash}{path}:{part}"
 
@@ -296,14 +293,14 @@ def _ms(seconds: float) -> int:
     return max(1, round(seconds * 1000))
 
 
-def _told(lock: str, answer: str) -> list[Holder]:
+def _parse_holders(lock: str, answer: str) -> list[Holder]:
     seconds, microseconds, held = json.loads(answer)
     now = int(seconds) * 10**6 + int(microseconds)
     return [_holder(lock, now, *lease) for lease in held]
 
 
-def _holder(lock: str, now: int, slot: int, left: int, token: str, *who: str) -> Holder:
-    holder, index, attempt, label, since = who
+def _holder(lock: str, now: int, slot: int, left: int, token: str, *fields: str) -> Holder:
+    holder, index, attempt, label, since = fields
     return Holder(
         lock=lock,
         label=label,

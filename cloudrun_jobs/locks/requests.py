@@ -1,21 +1,41 @@
-"""What is asked of the backend for one lease: a slot, or a task's part in the slot of its execution."""
+"""Requests for a lease: of a slot, or of a task's share in the slot of its execution."""
 
 from __future__ import annotations
 
+import os
+import secrets
+import socket
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import cache
 
+from cloudrun_jobs import environ
 from cloudrun_jobs.locks.base import Grant, Holder, LockBackend, Owner
 from cloudrun_jobs.locks.names import LockName
 
-TASKS_GRACE = 5  # For how many leases' time an execution keeps its slot while none of its tasks lives.
+# How many of the backend's leases an execution keeps its slot for while none of its tasks runs.
+IDLE_EXECUTION_LEASES = 5
+
+
+def new_owner() -> Owner:
+    """Return this process as the owner of one new request."""
+    task = environ.current_task()
+    if task is None:
+        return Owner(holder=_process(os.getpid()), nonce=secrets.token_hex(16))
+    return Owner(holder=task.execution, index=task.index, attempt=task.attempt, nonce=secrets.token_hex(16))
+
+
+@cache
+def _process(pid: int) -> str:
+    # The random part: process ids are reused, and those of containers are all alike.
+    return f"local:{socket.gethostname()[:100]}:{pid}:{secrets.token_hex(6)}"
 
 
 class LockRequest(ABC):
     """One request for a lock, which may be repeated."""
 
-    grant: Grant  # Once taken.
+    grant: Grant  # Once acquired.
 
     def __init__(
         self, backend: LockBackend, name: LockName, slots: int, owner: Owner, ttl: float | None = None
@@ -27,26 +47,26 @@ class LockRequest(ABC):
         self.ttl = ttl or backend.lease  # Seconds.
 
     @abstractmethod
-    def take(self) -> Sequence[Holder] | None:
-        """Take the lock, or return who holds it."""
+    def acquire(self) -> Sequence[Holder] | None:
+        """Acquire the lock, or return its holders."""
 
-    def kept(self) -> Sequence[tuple[Grant, float]]:
-        """Return what is to be renewed, and for how long each time."""
+    def renewals(self) -> Sequence[tuple[Grant, float]]:
+        """Return each grant to renew, and for how many seconds."""
         return [(self.grant, self.ttl)]
 
     def renew(self) -> bool:
         """Extend the lease; return False if it had ended."""
-        return all(self.backend.renew(grant, ttl) for grant, ttl in self.kept())
+        return all(self.backend.renew(grant, ttl) for grant, ttl in self.renewals())
 
     def release(self, *, finished: bool) -> bool:
-        """Give the lock back; return False if it was lost before."""
+        """Release the lock; return False if it was lost before."""
         return self.backend.release(self.grant)
 
 
 class SlotRequest(LockRequest):
     """A slot for one holder."""
 
-    def take(self) -> Sequence[Holder] | None:
+    def acquire(self) -> Sequence[Holder] | None:
         answer = self.backend.acquire(self.name, self.slots, self.owner, self.ttl)
         if not isinstance(answer, Grant):
             return answer
@@ -57,8 +77,8 @@ class SlotRequest(LockRequest):
 class TaskRequest(LockRequest):
     """A slot that all tasks of an execution share, and in it this task's own lock.
 
-    The slot is asked for in the name of the execution, so each task gets the same one, and renews it. It is free
-    when all tasks are done, or when none has lived for a while: tasks may come in waves.
+    The slot is requested in the name of the execution, so each task gets the same one, and renews it. It is free
+    when all tasks are done, or when none has run for a while: tasks may come in waves.
     """
 
     def __init__(
@@ -66,12 +86,12 @@ class TaskRequest(LockRequest):
     ) -> None:
         super().__init__(backend, name, slots, owner, ttl)
         self.tasks = tasks
-        # The start of the next task takes no longer because this one declares a long lease.
-        self._grace = max(self.ttl, backend.lease * TASKS_GRACE)
+        # A long lease of the job does not make the next task start later.
+        self._shared_ttl = max(self.ttl, backend.lease * IDLE_EXECUTION_LEASES)
 
-    def take(self) -> Sequence[Holder] | None:
+    def acquire(self) -> Sequence[Holder] | None:
         execution = replace(self.owner, nonce=f"execution:{self.owner.holder}", index=0, attempt=0)
-        shared = self.backend.acquire(self.name, self.slots, execution, self._grace)
+        shared = self.backend.acquire(self.name, self.slots, execution, self._shared_ttl)
         if not isinstance(shared, Grant):
             return shared
         index = self.owner.index
@@ -81,8 +101,8 @@ class TaskRequest(LockRequest):
         self._shared, self.grant = shared, own
         return None
 
-    def kept(self) -> Sequence[tuple[Grant, float]]:
-        return [*super().kept(), (self._shared, self._grace)]
+    def renewals(self) -> Sequence[tuple[Grant, float]]:
+        return [*super().renewals(), (self._shared, self._shared_ttl)]
 
     def release(self, *, finished: bool) -> bool:
         released = super().release(finished=finished)

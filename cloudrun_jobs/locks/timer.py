@@ -1,6 +1,6 @@
-"""One thread in a process that watches all leases' times, and does nothing that could make it late.
+"""One thread per process that watches the deadlines of all leases, and does nothing that could delay it.
 
-It is told of changes without any lock, so that a signal handler may tell it, and cannot leave one held.
+It learns of changes without a Python lock, so a signal handler may make them and cannot leave a lock held.
 """
 
 from __future__ import annotations
@@ -14,47 +14,43 @@ from queue import Empty, SimpleQueue
 from typing import Protocol
 
 
-class Watched(Protocol):
-    """What has times to be watched."""
+class Timed(Protocol):
+    """An object with deadlines, by the monotonic clock. `on_deadline()` must not block."""
 
-    def next_deadline(self) -> float:
-        """Return the next moment of the monotonic clock at which `tick()` has something to do."""
+    def next_deadline(self) -> float: ...
 
-    def on_deadline(self) -> None:
-        """Do what is due, without waiting for anything."""
+    def on_deadline(self) -> None: ...
 
 
 class LeaseTimer:
-    """Calls `tick()` of what it watches when it is due."""
+    """Calls `on_deadline()` of what it watches when its deadline comes."""
 
     def __init__(self) -> None:
-        self._watched: dict[Watched, None] = {}
+        self._watched: dict[Timed, None] = {}
         self._alarm: SimpleQueue[float] = SimpleQueue()  # Its put() may interrupt itself.
         self._wakes_at = self._announced = math.inf
         self._starting = threading.Lock()
         self._thread: threading.Thread | None = None
 
-    def watch(self, timed: Watched) -> None:
-        """Watch from now on."""
+    def watch(self, timed: Timed) -> None:
         self._watched[timed] = None
         if self._thread is None:
             self._start()
-        elif (due := timed.next_deadline()) < self._wakes_at:
-            self._alarm.put(due)
+        elif (deadline := timed.next_deadline()) < self._wakes_at:
+            self._alarm.put(deadline)
 
-    def forget(self, timed: Watched) -> None:
-        """Watch no longer."""
-        # No notice: a thread woken for nothing costs less than one woken at each release.
+    def forget(self, timed: Timed) -> None:
+        # Without an alarm: one needless wakeup costs less than one at each release.
         self._watched.pop(timed, None)
 
     def wake(self) -> None:
-        """See at once what is due."""
+        """Look at all deadlines now."""
         self._alarm.put(math.inf)
 
     def _start(self) -> None:
         with self._starting:
             if self._thread is None:
-                self._thread = threading.Thread(target=self._run, name="cloudrun_jobs-clock", daemon=True)
+                self._thread = threading.Thread(target=self._run, name="cloudrun_jobs-lease-timer", daemon=True)
                 self._thread.start()
 
     def _run(self) -> None:
@@ -66,9 +62,9 @@ class LeaseTimer:
                     timed.on_deadline()
 
     def _sleep(self) -> None:
-        # Before looking: who comes while it looks must think that it will sleep for too long.
+        # First, so that a `watch()` meanwhile sends an alarm.
         self._wakes_at = math.inf
-        # What was announced may be over, and the next of its kind be on its way: it need not wake anybody.
+        # With the deadline announced last: its lease may be released, and the next one need not send an alarm.
         self._wakes_at = min([self._announced, *(timed.next_deadline() for timed in list(self._watched))])
         seconds = max(0.0, self._wakes_at - time.monotonic())
         self._announced = math.inf
@@ -82,7 +78,7 @@ timer = LeaseTimer()
 
 
 def _reset_after_fork() -> None:
-    # The parent's thread is not here, and its leases are not this process's.
+    # A child has neither the parent's thread nor its leases.
     timer.__init__()  # type: ignore[misc]
 
 

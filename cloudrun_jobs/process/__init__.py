@@ -1,3 +1,3 @@
-"""Signal-safe primitives of a process. They know nothing of jobs."""
+"""Signal-safe primitives of a process, independent of jobs."""
 
 from __future__ import annotations

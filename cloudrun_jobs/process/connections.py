@@ -1,7 +1,7 @@
-"""Conversations with a database that an exception out of a signal handler breaks off halfway.
+"""Close database connections that an exception out of a signal handler interrupts in the middle of a query.
 
-The question is asked and the answer not read, and the next one on that connection would take it for its own:
-PyMySQL does, psycopg refuses to go on. So the connection is closed, and Django opens another when it needs one.
+The query is sent and its result not read, and the next query on that connection would read it: PyMySQL does,
+psycopg refuses to go on. Django opens another connection when it needs one.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ from django.db.utils import DatabaseErrorWrapper
 
 
 def close_connections_in_use() -> None:
-    """Close those that the code under way is using. For signal handlers that are about to raise."""
+    """Close the connections that are on the stack. For signal handlers that are about to raise."""
     for connection in _in_use():
-        # SQLite's answers come in one piece, or not at all.
+        # SQLite returns whole results.
         if connection.vendor != "sqlite":
-            # PyMySQL cannot close what it is reading from. Django forgets it all the same, so it is closed later.
+            # PyMySQL cannot close what it is reading from. Django drops it all the same, so it is closed later.
             with suppress(Error, RuntimeError):
                 connection.close()
 

@@ -1,7 +1,7 @@
-"""Stretches of code that no signal may break off: what its handler would raise waits for their end.
+"""Critical sections: exceptions from signal handlers are deferred until they end.
 
-A handler runs between any two steps of the main thread, also between the taking of one of Python's locks and the
-`try` that gives it back. An exception raised there leaves the lock held, and somebody waits for it for ever.
+A handler runs between any two steps of the main thread, also between acquiring one of Python's locks and the `try`
+that releases it. An exception raised there leaves the lock held, and another thread waits for it for ever.
 """
 
 from __future__ import annotations
@@ -16,67 +16,71 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 
-class _Thread(threading.local):
-    """How deep a thread is in shielded code, and what handlers would have done meanwhile."""
+class _ThreadState(threading.local):
+    """How many critical sections a thread is in, and the calls that they deferred."""
 
     def __init__(self) -> None:
         self.depth = 0
-        self.kept: list[Callable[[], None]] = []
+        self.deferred: list[Callable[[], None]] = []
 
 
-_this = _Thread()
+_state = _ThreadState()
+
+
+def in_main_thread() -> bool:
+    return threading.current_thread() is threading.main_thread()
 
 
 @contextmanager
 def defer_interrupts() -> Iterator[None]:
-    """Let nothing raise out of a signal handler while the block runs."""
-    _this.depth += 1
+    """Make the block a critical section."""
+    _state.depth += 1
     try:
         yield
     finally:
-        _this.depth -= 1
-        _act()
+        _state.depth -= 1
+        _run_deferred()
 
 
 def uninterruptible(work: Callable[P, T]) -> Callable[P, T]:
-    """Make a function that no signal breaks off."""
+    """Make a function a critical section."""
 
     @wraps(work)
     def call(*args: P.args, **kwargs: P.kwargs) -> T:
-        _this.depth += 1
+        _state.depth += 1
         try:
             return work(*args, **kwargs)
         finally:
-            _this.depth -= 1
-            _act()
+            _state.depth -= 1
+            _run_deferred()
 
     return call
 
 
 def interruptible(work: Callable[[], T]) -> T:
-    """Call what signals may break off, though the caller is shielded; act first on those that came before."""
-    depth, _this.depth = _this.depth, 0
+    """Call `work`, which signals may interrupt even inside a critical section, after the deferred calls."""
+    depth, _state.depth = _state.depth, 0
     try:
-        _act()
+        _run_deferred()
         return work()
     finally:
         # Python runs handlers after calls: a store comes first, so that none can come before it.
-        _this.depth = depth
+        _state.depth = depth
 
 
-def call_or_defer(act: Callable[[], None]) -> None:
-    """Do it now, or once as soon as no shield is in the way. For signal handlers: `act` may raise."""
-    if not _this.depth:
-        act()
-    elif act not in _this.kept:
-        _this.kept.append(act)
+def call_or_defer(action: Callable[[], None]) -> None:
+    """Call `action`, which may raise, now or once after the critical section. For signal handlers."""
+    if not _state.depth:
+        action()
+    elif action not in _state.deferred:
+        _state.deferred.append(action)
 
 
 def discard_deferred() -> None:
-    """Do nothing of what waits for the end of this thread's shields."""
-    _this.kept.clear()
+    """Drop this thread's deferred calls."""
+    _state.deferred.clear()
 
 
-def _act() -> None:
-    while _this.kept and not _this.depth:
-        _this.kept.pop(0)()
+def _run_deferred() -> None:
+    while _state.deferred and not _state.depth:
+        _state.deferred.pop(0)()

@@ -1,9 +1,9 @@
-"""Sees that the handler of a signal runs, though the signal came just before the main thread went to sleep.
+"""Run the handler of a signal even if the signal came just before the main thread went to sleep.
 
-Python only notes a signal; the main thread runs its handler when it next looks. If the note is made between that
-look and a system call, or while the kernel has another thread take the signal, nothing ends the call: SIGTERM
-waits until an hour's `time.sleep()` is over. But its number is written to `signal.set_wakeup_fd()` at once. A
-thread reads that, and knocks at the main thread until it has answered.
+Python only notes a signal; the main thread runs its handler between two steps. If the note is made just before a
+system call, or if the kernel delivers the signal to another thread, the call goes on: SIGTERM waits for the end of
+an hour's `time.sleep()`. But Python writes the signal's number to `signal.set_wakeup_fd()` at once. A thread reads
+it, and sends the main thread another signal until its handler has run.
 """
 
 from __future__ import annotations
@@ -15,17 +15,28 @@ from collections.abc import Callable, Iterable
 from contextlib import suppress
 from typing import Self
 
-REPEAT_INTERVAL = (
-    0.5  # Seconds between two knocks. psycopg looks at signals after a tenth of a second without any.
-)
+REPEAT_INTERVAL = 0.5  # seconds; psycopg looks at signals after a tenth of a second without any
 STOP_BYTE = 0  # The number of no signal.
+
+_active: list[SignalWakeup] = []
+
+
+def is_active() -> bool:
+    """Return True inside the block of a `SignalWakeup`."""
+    return bool(_active)
+
+
+def acknowledge() -> None:
+    """Stop the notifications; to be called in the handler of their signal."""
+    for wakeup in _active:
+        wakeup._acknowledged = wakeup._signalled
 
 
 class SignalWakeup:
-    """Calls `knock` for each signal of `numbers`, again and again until its handler has called `answer()`.
+    """Calls `notify` for each of the signals, repeatedly, until `acknowledge()` is called.
 
-    For the main thread, while the block runs. `knock` sends a signal that is none of the numbers, or returns
-    False if nobody would answer it.
+    For the main thread, while the block runs. `notify` sends a signal that is none of these, or returns False if
+    that one has no handler.
     """
 
     def __init__(self, numbers: Iterable[int], notify: Callable[[], bool]) -> None:
@@ -38,37 +49,29 @@ class SignalWakeup:
         os.set_blocking(self._write_fd, False)
 
     def __enter__(self) -> Self:
-        """Hear of signals from now on, unless somebody else does: an event loop."""
-        theirs = signal.set_wakeup_fd(self._write_fd, warn_on_full_buffer=False)
-        if theirs != -1:
-            signal.set_wakeup_fd(theirs)
+        """Watch the signals, unless the process has a wakeup fd already: an event loop's."""
+        existing = signal.set_wakeup_fd(self._write_fd, warn_on_full_buffer=False)
+        if existing != -1:
+            signal.set_wakeup_fd(existing)
         threading.Thread(target=self._listen, name="cloudrun_jobs signals", daemon=True).start()
+        _active.append(self)
         return self
 
     def __exit__(self, *error: object) -> None:
         if os.getpid() != self._process:
-            return  # A fork leaves by the same door, and has been told by `abandon()`.
+            return  # A forked child also unwinds through here; `_abandon_after_fork()` has cleaned up.
+        _active.remove(self)
         self._restore_wakeup_fd()
         self._over.set()
-        # A process that was forked off may hold this end, too, so that to close ours would not be noticed.
+        # Closing the fd would not end the thread's read: a forked child may have a copy of it.
         with suppress(BlockingIOError):
             os.write(self._write_fd, bytes([STOP_BYTE]))
         os.close(self._write_fd)
 
-    def abandon(self) -> None:
-        """Leave it to the parent, whose pipe it is. For a process that was forked off."""
-        self._restore_wakeup_fd()
-        os.close(self._write_fd)
-        os.close(self._read_fd)
-
     def _restore_wakeup_fd(self) -> None:
-        ours = signal.set_wakeup_fd(-1)
-        if ours != self._write_fd:
-            signal.set_wakeup_fd(ours)
-
-    def acknowledge(self) -> None:
-        """Say, in the main thread, that handlers run."""
-        self._acknowledged = self._signalled
+        current = signal.set_wakeup_fd(-1)
+        if current != self._write_fd:
+            signal.set_wakeup_fd(current)
 
     def _listen(self) -> None:
         while STOP_BYTE not in (numbers := os.read(self._read_fd, 100)):
@@ -81,3 +84,15 @@ class SignalWakeup:
         while self._acknowledged < self._signalled and self._notify():
             if self._over.wait(REPEAT_INTERVAL):
                 return
+
+
+def _abandon_after_fork() -> None:
+    """Leave the signals to the parent, and the thread that reads them."""
+    for wakeup in _active:
+        wakeup._restore_wakeup_fd()
+        os.close(wakeup._write_fd)
+        os.close(wakeup._read_fd)
+    _active.clear()
+
+
+os.register_at_fork(after_in_child=_abandon_after_fork)

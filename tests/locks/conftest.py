@@ -19,16 +19,16 @@ from cloudrun_jobs.locks.local import LocalLocks
 from cloudrun_jobs.locks.names import LockName
 from cloudrun_jobs.locks.redis import RedisLocks
 from cloudrun_jobs.locks.timer import timer
-from tests.locks.workers import Journal, database_settings
+from tests.locks.workers import Workers, database_settings
 from tests.servers.fixtures import add_database
 
-JOB_LEASE = 2.0  # Of jobs in processes of their own.
+JOB_LEASE = 2.0  # Seconds, of jobs in processes of their own.
 KINDS = ("redis", "valkey", "postgres", "pgbouncer", "mariadb", "sqlite", "local")
 SETTINGS = Settings(environment="production")
 
 
 def path_and_options(kind: str, request: pytest.FixtureRequest) -> tuple[str, dict[str, Any]]:
-    """Return what `LOCKS` of the settings says for this kind of server."""
+    """Return the values of LOCKS for this kind of server."""
     if kind == "local":
         return "cloudrun_jobs.locks.local.LocalLocks", {}
     if kind in {"redis", "valkey"}:
@@ -46,8 +46,8 @@ def build(kind: str, request: pytest.FixtureRequest, **options: Any) -> LockBack
     return classes.get(path, DatabaseLocks)(SETTINGS, **given, **options)
 
 
-def journal_for(kind: str, request: pytest.FixtureRequest, tmp_path: Path, **options: Any) -> Journal:
-    """Return a journal of workers that keep their locks there, and their records there too or in a file."""
+def workers_for(kind: str, request: pytest.FixtureRequest, tmp_path: Path, **options: Any) -> Workers:
+    """Return workers that keep their locks there, and their records there too or in a file."""
     path, given = path_and_options(kind, request)
     if "using" in given:
         database = database_settings(given.pop("using"))
@@ -55,18 +55,18 @@ def journal_for(kind: str, request: pytest.FixtureRequest, tmp_path: Path, **opt
         database = {"ENGINE": "django.db.backends.sqlite3", "NAME": str(tmp_path / "db")}
         shutil.copyfile(request.getfixturevalue("no_records"), database["NAME"])
     locks = {"BACKEND": path, "OPTIONS": {**given, "lease": JOB_LEASE, **options}}
-    return Journal(tmp_path / "journal", locks, {"default": database})
+    return Workers(tmp_path / "history", locks, {"default": database})
 
 
 @pytest.fixture
 def kind() -> str:
-    """What keeps the locks, unless the test says otherwise: what does by default."""
+    """The kind of lock server, unless the test names another."""
     return "postgres"
 
 
 @pytest.fixture
-def shop(request: pytest.FixtureRequest) -> str:
-    """A name for the work of one test alone: the servers outlive it."""
+def own_option(request: pytest.FixtureRequest) -> str:
+    """An option that no other test gives: the servers outlive a test."""
     return f"--shop={request.node.name}"
 
 
@@ -80,56 +80,56 @@ def no_records(tmp_path_factory: pytest.TempPathFactory, django_db_setup: None, 
 
 
 @dataclass
-class Keeper:
-    """Reaches the workers' locks from here, without the seconds that starting a process takes."""
+class LockServer:
+    """Access to the workers' locks from this process: starting another takes seconds."""
 
     backend: LockBackend
 
     def lock_of(self, token: int) -> LockName:
-        # By its token: the server still holds leases of other tests' executions, which were killed.
+        # By its token: the server still has leases of other tests' killed executions.
         holder = next(holder for holder in self.backend.holders("crj1:") if holder.token == token)
         return LockName(key=holder.lock, label=holder.label)
 
-    def free(self, token: int) -> None:
+    def force_release(self, token: int) -> None:
         assert self.backend.force_release(self.lock_of(token).key)
 
     def refuses(self, lock: LockName) -> bool:
-        """Say whether another execution would not get the lock."""
+        """Return True if another execution cannot acquire the lock."""
         return not isinstance(self.backend.acquire(lock, 1, Owner(holder="another", nonce="another"), 1), Grant)
 
 
 @pytest.fixture
-def keeper(kind: str, request: pytest.FixtureRequest) -> Iterator[Keeper]:
+def lock_server(kind: str, request: pytest.FixtureRequest) -> Iterator[LockServer]:
     backend = build(kind, request)
-    yield Keeper(backend)
+    yield LockServer(backend)
     backend.close()
 
 
 @pytest.fixture
-def journal(kind: str, request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Journal]:
-    found = journal_for(kind, request, tmp_path)
+def workers(kind: str, request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Workers]:
+    found = workers_for(kind, request, tmp_path)
     yield found
     found.stop()
 
 
 @pytest.fixture(autouse=True)
 def _records() -> None:
-    """Nothing here is rolled back."""
+    """Replace the fixture that rolls records back."""
 
 
 @pytest.fixture(autouse=True)
 def _open_database(django_db_blocker: Any) -> Iterator[None]:
-    """Locks use connections of their own, so no test of theirs can be undone by a rollback."""
+    """Allow database access without a transaction: locks use connections of their own."""
     with django_db_blocker.unblock():
         yield
-        _release_what_is_held()
+        _release_all()
 
 
-def _release_what_is_held() -> None:
-    """A lease that a test leaves would go on being renewed."""
-    for lease in list(timer._watched):
+def _release_all() -> None:
+    """Release the leases that a test left, which would be renewed for ever."""
+    for keeper in list(timer._watched):
         with contextlib.suppress(LockError):
-            lease.release()
+            keeper.release()
 
 
 @pytest.fixture(params=KINDS)

@@ -1,4 +1,4 @@
-"""Processes that all ask at the same moment, again and again: python -m tests.locks.race PROCESSES ROUNDS."""
+"""Processes that all try to acquire a lock at once: python -m tests.locks.race PROCESSES ROUNDS."""
 
 from __future__ import annotations
 
@@ -11,32 +11,32 @@ import django
 
 
 def main(processes: int, rounds: int) -> None:
-    """Print, for each round, what each process was told."""
+    """Print the answer of each process for each round."""
     fork = multiprocessing.get_context("fork")
     barrier, answers = fork.Barrier(processes), fork.Queue()
     runners = [fork.Process(target=run, args=(barrier, answers, rounds)) for _ in range(processes)]
     for runner in runners:
         runner.start()
-    told = [answers.get(timeout=120) for _ in runners]
+    found = [answers.get(timeout=120) for _ in runners]
     for runner in runners:
         runner.join(20)
-    print(json.dumps([[answer[number] for answer in told] for number in range(rounds)]))
+    print(json.dumps([[answer[number] for answer in found] for number in range(rounds)]))
 
 
 def run(barrier: Any, answers: Any, rounds: int) -> None:
-    """Ask once in each round, all processes together."""
-    told = []
+    """Try once in each round, all processes together."""
+    found = []
     for number in range(rounds):
         barrier.wait(60)
-        told.append(ask(f"race {number % 3}"))
+        found.append(attempt(f"race {number % 3}"))
         barrier.wait(60)
-        if told[-1]["won"]:
-            told[-1]["manager"].release_lock(raise_exception=True)
-    answers.put([{key: value for key, value in one.items() if key != "manager"} for one in told])
+        if found[-1]["won"]:
+            found[-1]["manager"].release_lock(raise_exception=True)
+    answers.put([{key: value for key, value in one.items() if key != "manager"} for one in found])
 
 
-def ask(name: str) -> dict[str, Any]:
-    """Take the lock, or learn who has it."""
+def attempt(name: str) -> dict[str, Any]:
+    """Acquire the lock, or return the tokens of its holders."""
     from cloudrun_jobs.exceptions import LockTimeout
     from cloudrun_jobs.locks import LockManager
 

@@ -1,8 +1,8 @@
-"""A nemesis: kills, stops and resumes jobs for a while, then judges the history.
+"""Fault injection: kills, stops and resumes jobs for a while, then checks the history.
 
     python -m tests.locks.soak --seconds 600 --kind redis --kind postgres
 
-What was done and when stays in the directory it names if the history is bad; the seed fixes its choices.
+A bad history stays in the directory that is printed; the seed determines the faults.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from tests.locks.workers import Journal, Worker, most_at_once, until
+from tests.locks.workers import Worker, Workers, most_at_once, until
 from tests.servers import redis, sql
 from tests.servers.process import Server
 
@@ -27,11 +27,11 @@ EXECUTIONS = 4
 KINDS = ("redis", "postgres", "mariadb", "sqlite")
 
 
-class Nemesis:
-    """Keeps some executions of one job alive, and does to them what happens in the cloud."""
+class FaultInjector:
+    """Keeps some executions of one job alive, and injects the faults of a cloud."""
 
-    def __init__(self, journal: Journal, chance: random.Random, harm: Callable[[], None]) -> None:
-        self.journal = journal
+    def __init__(self, workers: Workers, chance: random.Random, harm: Callable[[], None]) -> None:
+        self.workers = workers
         self.chance = chance
         self.harm = harm
         self.attempts: dict[str, int] = {}
@@ -39,12 +39,12 @@ class Nemesis:
         self.faults = 0
 
     def run(self, seconds: float) -> None:
-        """Do harm for so many seconds, then let all end."""
-        self._start_what_is_missing()
-        until(self.journal.entries)
+        """Inject faults for so many seconds, then kill all workers."""
+        self._start_missing()
+        until(self.workers.history)
         ends = time.monotonic() + seconds
         while time.monotonic() < ends:
-            self._start_what_is_missing()
+            self._start_missing()
             self._wait()
             if victim := self._victim():
                 self.faults += 1
@@ -55,11 +55,11 @@ class Nemesis:
         for worker in self.alive.values():
             worker.kill()
 
-    def _start_what_is_missing(self) -> None:
+    def _start_missing(self) -> None:
         for execution, worker in list(self.alive.items()):
             if (status := worker.process.poll()) is not None:
                 del self.alive[execution]
-                # As Cloud Run does: a task that failed is tried again, one that did not is done.
+                # As Cloud Run does: a failed task is retried.
                 if status and self.attempts[execution] < 3:
                     self._start(execution, self.attempts[execution] + 1)
         while len(self.alive) < EXECUTIONS:
@@ -68,13 +68,13 @@ class Nemesis:
     def _start(self, execution: str, attempt: int) -> None:
         self.attempts[execution] = attempt
         seconds = f"--seconds={self.chance.uniform(0.2, 3):.2f}"
-        self.alive[execution] = self.journal.start("work", seconds, execution=execution, attempt=attempt)
+        self.alive[execution] = self.workers.start("work", seconds, execution=execution, attempt=attempt)
 
     def _victim(self) -> Worker | None:
-        """Choose who is harmed: one that works, mostly; one that starts, sometimes."""
-        working = [worker for worker in self.alive.values() if worker.saw("begin")]
-        anybody = list(self.alive.values()) if self.chance.random() < 0.1 else []
-        return self.chance.choice(working or anybody or [None])
+        """Choose a worker: mostly one that works, sometimes one that starts."""
+        working = [worker for worker in self.alive.values() if worker.entry("begin")]
+        starting = list(self.alive.values()) if self.chance.random() < 0.1 else []
+        return self.chance.choice(working or starting or [None])
 
     def _stop(self, victim: Worker) -> None:
         _send(victim, signal.SIGSTOP)
@@ -104,28 +104,28 @@ def _send(worker: Worker, number: signal.Signals) -> None:
 
 
 def soak(kind: str, seconds: float, seed: int) -> Path | None:
-    """Run one nemesis against one kind of server; return the history's place if it is bad."""
+    """Run against one kind of server; return the directory of the history if it is bad."""
     home = Path(tempfile.mkdtemp(prefix=f"soak-{kind}-"))
-    server, journal, harm = place(kind, home)
-    nemesis = Nemesis(journal, random.Random(seed), harm)
+    server, workers, harm = start(kind, home)
+    injector = FaultInjector(workers, random.Random(seed), harm)
     try:
-        nemesis.run(seconds)
-        faults = problems(journal.entries())
+        injector.run(seconds)
+        faults = problems(workers.history())
         print(
-            f"{kind}: seed {seed}, {nemesis.faults} faults, {len(nemesis.attempts)} executions, "
-            f"{len(journal.entries())} entries, {len(faults)} problems"
+            f"{kind}: seed {seed}, {injector.faults} faults, {len(injector.attempts)} executions, "
+            f"{len(workers.history())} entries, {len(faults)} problems"
         )
         for fault in faults:
             print(f"  {fault}; see {home}")
         return home if faults else None
     finally:
-        journal.stop()
+        workers.stop()
         if server:
             server.stop()
 
 
 def problems(entries: list[dict[str, Any]]) -> list[str]:
-    """Judge a history: work of two processes at once, and tokens that do not grow."""
+    """Return the faults of a history: two processes that worked at once, and tokens that did not grow."""
     found = []
     work = [entry for entry in entries if entry["what"] in {"begin", "work"}]
     if (at_once := most_at_once(work)) > 1:
@@ -140,15 +140,15 @@ def problems(entries: list[dict[str, Any]]) -> list[str]:
     return found
 
 
-def place(kind: str, home: Path) -> tuple[Server | None, Journal, Callable[[], None]]:
-    """Start the server, and say how to harm it."""
+def start(kind: str, home: Path) -> tuple[Server | None, Workers, Callable[[], None]]:
+    """Start the server; return it, its workers and a function that injects a fault into it."""
     database: dict[str, Any] = {"ENGINE": "django.db.backends.sqlite3", "NAME": str(home / "db")}
-    keeper: dict[str, Any] = {"BACKEND": "cloudrun_jobs.locks.database.DatabaseLocks", "OPTIONS": {"lease": LEASE}}
+    locks: dict[str, Any] = {"BACKEND": "cloudrun_jobs.locks.database.DatabaseLocks", "OPTIONS": {"lease": LEASE}}
     server: Server | None = None
     harm: Callable[[], None] = _do_nothing
     if kind == "redis":
         server = redis.start(redis.redis_program())
-        keeper = {
+        locks = {
             "BACKEND": "cloudrun_jobs.locks.redis.RedisLocks",
             "OPTIONS": {"lease": LEASE, "url": redis.url(server)},
         }
@@ -159,14 +159,14 @@ def place(kind: str, home: Path) -> tuple[Server | None, Journal, Callable[[], N
     elif kind == "mariadb":
         server = sql.mariadb()
         database = sql.mariadb_settings(server.port)
-    journal = Journal(home / "journal", keeper, {"default": database})
-    status, words = journal.start("migrate", "cloudrun_jobs", execution="").ends()
-    assert status == 0, words
-    return server, journal, harm
+    workers = Workers(home / "history", locks, {"default": database})
+    status, output = workers.start("migrate", "cloudrun_jobs", execution="").wait()
+    assert status == 0, output
+    return server, workers, harm
 
 
 def _do_nothing() -> None:
-    """Leave a server alone that has no harm of its own."""
+    """Inject no fault."""
 
 
 def _end_connections(server: Server) -> None:
@@ -177,7 +177,7 @@ def _end_connections(server: Server) -> None:
 
 
 def main() -> int:
-    """Run one after the other; the status is 1 if a history is bad."""
+    """Run one kind after the other; return 1 if a history is bad."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seconds", type=float, default=600)
     parser.add_argument("--seed", type=int, default=random.randrange(10**6))

@@ -1,4 +1,4 @@
-"""What the system checks say about the locks, and what the verbs show and mend."""
+"""The system checks of locks, and the subcommands `locks` and `unlock`."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ def configure(settings, environment="staging", **locks):
     settings.CLOUDRUN_JOBS = {"ENVIRONMENT": environment, "LOCKS": locks}
 
 
-def test_tests_keep_their_locks_in_memory():
+def test_test_environment_keeps_locks_in_memory():
     """A TestCase is one transaction, and many tests have no database."""
     assert type(current()) is LocalLocks
     assert check_locks(None) == []
 
 
-def test_a_database_in_memory_is_no_wider_than_a_process(settings, monkeypatch):
-    """So its locks need not be either, in `local`; a deployment check says it of other environments."""
+def test_database_in_memory_keeps_locks_in_memory(settings, monkeypatch):
+    """A deployment check reports it in other environments than `local`."""
     monkeypatch.setitem(connections["default"].settings_dict, "NAME", ":memory:")
     configure(settings, "local")
     assert type(current()) is LocalLocks
@@ -41,8 +41,8 @@ def test_a_database_in_memory_is_no_wider_than_a_process(settings, monkeypatch):
     assert [message.id for message in check_reach_of_locks(None)] == ["cloudrun_jobs.E021"]
 
 
-def test_the_default_is_the_default_database(settings, monkeypatch):
-    """Nothing else is needed."""
+def test_default_backend_is_the_default_database(settings, monkeypatch):
+    """No setting is required."""
     configure(settings)
     monkeypatch.setattr(connections["default"], "is_in_memory_db", lambda: False, raising=False)
 
@@ -50,7 +50,7 @@ def test_the_default_is_the_default_database(settings, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("locks", "words"),
+    ("locks", "message"),
     [
         ({"BACKEN": "x"}, "unknown key 'BACKEN'"),
         ({"BACKEND": "cloudrun_jobs.locks.nowhere.Locks"}, "nowhere"),
@@ -68,18 +68,18 @@ def test_the_default_is_the_default_database(settings, monkeypatch):
         ({"OPTIONS": []}, "expected a dictionary"),
     ],
 )
-def test_bad_settings_are_named(settings, locks, words):
-    """As an error of the system check, not as a traceback."""
+def test_invalid_settings_are_reported(settings, locks, message):
+    """The system check reports them."""
     configure(settings, **locks)
 
-    (message,) = check_locks(None)
+    (error,) = check_locks(None)
 
-    assert message.id == "cloudrun_jobs.E020"
-    assert words in message.msg
+    assert error.id == "cloudrun_jobs.E020"
+    assert message in error.msg
 
 
-def test_the_server_is_asked_only_where_that_is_wanted(settings, redis_url):
-    """`check` alone touches no server; `check --database` tells what it finds."""
+def test_only_check_database_connects_to_the_server(settings, redis_url):
+    """`check` sends no request; `check --database` reports what it finds."""
     configure(settings, BACKEND=REDIS, OPTIONS={"url": "redis://127.0.0.1:1/0"})
     assert check_lock_server(None) == []
 
@@ -91,16 +91,16 @@ def test_the_server_is_asked_only_where_that_is_wanted(settings, redis_url):
 
 @pytest.fixture(params=["redis", "sqlite", "local"])
 def held(request, settings):
-    """A lock that is held, and its manager."""
+    """The manager of a held lock."""
     path, options = path_and_options(request.param, request)
     configure(settings, "test", BACKEND=path, OPTIONS=options)
-    manager = LockManager(f"verb {uuid4()}")
+    manager = LockManager(f"subcommand {uuid4()}")
     manager.await_lock()
     return manager
 
 
-def test_locks_shows_who_holds_which(held, capsys):
-    """For people a table, for machines JSON."""
+def test_locks_lists_the_holders(held, capsys):
+    """A table, or JSON with `--json`."""
     call_command("cloudrun_jobs", "locks")
     table = capsys.readouterr().out
     call_command("cloudrun_jobs", "locks", "--json")
@@ -113,8 +113,8 @@ def test_locks_shows_who_holds_which(held, capsys):
     assert holder["holder"] in table
 
 
-def test_unlock_refuses_a_live_lease_and_frees_it_by_force(held, capsys):
-    """Who frees the lock of a job that runs has to say so."""
+def test_unlock_needs_force_for_a_held_lock(held, capsys):
+    """A held lock is released only with `--force`."""
     with pytest.raises(CommandError, match=r"is held by local:.*add --force"):
         call_command("cloudrun_jobs", "unlock", held.name)
     assert held.holders()
@@ -127,8 +127,8 @@ def test_unlock_refuses_a_live_lease_and_frees_it_by_force(held, capsys):
     assert "nobody holds it" in capsys.readouterr().out
 
 
-def test_unlock_tells_a_lock_that_is_free_from_a_name_that_is_none(held, capsys):
-    """A misspelt name is an error, and the lock that is near is named; that of a job is known before it ran."""
+def test_unlock_refuses_unknown_names(held, capsys):
+    """The error suggests a known lock. A free lock, and that of a job, is no error."""
     with pytest.raises(CommandError, match=f"There is no lock '{held.name}s'. Did you mean '{held.name}'"):
         call_command("cloudrun_jobs", "unlock", f"{held.name}s")
 
@@ -141,9 +141,9 @@ def test_unlock_tells_a_lock_that_is_free_from_a_name_that_is_none(held, capsys)
     assert capsys.readouterr().out == f"{held.name}: nobody holds it.\necho: nobody holds it.\n"
 
 
-def test_a_verb_says_when_the_server_is_away(settings):
-    """In one line, with a status that is not zero."""
+def test_unavailable_server_is_a_command_error(settings):
+    """The error has one line and a non-zero status."""
     configure(settings, BACKEND=REDIS, OPTIONS={"url": "redis://127.0.0.1:1/0"})
 
-    with pytest.raises(CommandError, match="did not do as asked"):
+    with pytest.raises(CommandError, match=r"Redis at .* failed"):
         call_command("cloudrun_jobs", "locks")

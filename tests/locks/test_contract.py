@@ -1,4 +1,4 @@
-"""What every keeper of locks must do, whatever it keeps them in."""
+"""The contract of every lock backend."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from cloudrun_jobs.locks import names
 from cloudrun_jobs.locks.base import Grant, LockBackend, Owner
 from cloudrun_jobs.locks.names import LockName
 
-TTL = 30.0
-SHORT = 0.3
+TTL = 30.0  # Seconds.
+SHORT_TTL = 0.3  # Seconds.
 
 
 @pytest.fixture
@@ -45,7 +45,7 @@ def ended(locks: LockBackend, name: LockName) -> None:
         time.sleep(0.01)
 
 
-def test_a_second_holder_is_refused_and_told_who_holds_it(locks, name):
+def test_second_holder_is_refused_with_the_first_one(locks, name):
     """With one slot, a second execution gets the first one's name, slot, token and times."""
     grant = taken(locks.acquire(name, 1, owner("a"), TTL))
 
@@ -55,8 +55,8 @@ def test_a_second_holder_is_refused_and_told_who_holds_it(locks, name):
     assert 0 < (holder.until - holder.since).total_seconds() <= TTL + 1
 
 
-def test_a_lock_is_remembered(locks, name):
-    """One that was taken once, held or free; no other."""
+def test_exists_is_true_for_acquired_locks(locks, name):
+    """`exists()` is True for a held or released lock, and False for one that was never acquired."""
     assert locks.exists(name.key) is False
 
     grant = taken(locks.acquire(name, 1, owner("a"), TTL))
@@ -66,7 +66,7 @@ def test_a_lock_is_remembered(locks, name):
     assert locks.exists(name.key) is True
 
 
-def test_release_frees_the_slot_and_the_token_grows(locks, name):
+def test_release_frees_the_slot(locks, name):
     """The next holder's token is greater than the last one's."""
     first = taken(locks.acquire(name, 1, owner("a"), TTL))
 
@@ -75,26 +75,26 @@ def test_release_frees_the_slot_and_the_token_grows(locks, name):
     assert taken(locks.acquire(name, 1, owner("b"), TTL)).token > first.token
 
 
-def test_a_repeated_request_gets_the_same_answer(locks, name):
-    """Whoever lost the answer asks again with the same nonce, and has the same slot and token."""
-    asking = owner()
-    first = taken(locks.acquire(name, 1, asking, TTL))
+def test_repeated_request_gets_the_same_grant(locks, name):
+    """A request with the same nonce gets the same slot and token."""
+    requester = owner()
+    first = taken(locks.acquire(name, 1, requester, TTL))
 
-    assert locks.acquire(name, 1, asking, TTL) == first
+    assert locks.acquire(name, 1, requester, TTL) == first
 
 
-def test_a_repeated_request_finds_its_slot_among_several(locks, name):
-    """A free slot with a lower number does not tempt a repeated request away from its own."""
+def test_repeated_request_finds_its_slot_among_several(locks, name):
+    """A repeated request gets its own slot, not a free one with a lower number."""
     lower = taken(locks.acquire(name, 3, owner("a"), TTL))
-    asking = owner("b")
-    first = taken(locks.acquire(name, 3, asking, TTL))
+    requester = owner("b")
+    first = taken(locks.acquire(name, 3, requester, TTL))
     locks.release(lower)
 
-    assert locks.acquire(name, 3, asking, TTL) == first
+    assert locks.acquire(name, 3, requester, TTL) == first
 
 
-def test_a_retry_takes_over_from_its_predecessor(locks, name):
-    """A later attempt of the same task does not wait for the lease of the attempt that died."""
+def test_retry_takes_over_from_the_earlier_attempt(locks, name):
+    """A later attempt of the same task does not wait for the lease of the earlier one."""
     first = taken(locks.acquire(name, 1, owner("a", attempt=0), TTL))
 
     second = taken(locks.acquire(name, 1, owner("a", attempt=1), TTL))
@@ -105,8 +105,8 @@ def test_a_retry_takes_over_from_its_predecessor(locks, name):
     assert refused_by(locks.acquire(name, 1, owner("b"), TTL)) == ["a"]
 
 
-def test_a_retry_takes_its_predecessors_slot_rather_than_a_free_one(locks, name):
-    """Otherwise the dead attempt's slot would stay taken until its lease ends."""
+def test_retry_prefers_the_slot_of_the_earlier_attempt(locks, name):
+    """Otherwise the earlier attempt's slot would stay held until its lease ends."""
     taken(locks.acquire(name, 2, owner("b"), TTL))
     first = taken(locks.acquire(name, 2, owner("a"), TTL))
     assert locks.force_release(name.key)
@@ -119,19 +119,19 @@ def test_a_retry_takes_its_predecessors_slot_rather_than_a_free_one(locks, name)
 @pytest.mark.parametrize(
     "other", [owner("a", attempt=1), owner("a", attempt=0), owner("a", index=1, attempt=2), owner("b", attempt=2)]
 )
-def test_nobody_else_takes_over(locks, name, other):
-    """Not an earlier attempt, an equal one, another task, another execution."""
+def test_other_owners_do_not_take_over(locks, name, other):
+    """An earlier attempt, an equal one, another task and another execution are refused."""
     taken(locks.acquire(name, 1, owner("a", attempt=1), TTL))
 
     assert refused_by(locks.acquire(name, 1, replace(other, nonce=uuid4().hex), TTL)) == ["a"]
 
 
-def test_a_lease_ends_by_itself(locks, name):
-    """When nobody renews, the next execution gets the lock after the lease, and not before."""
+def test_lease_expires(locks, name):
+    """Without renewal, the next execution acquires the lock after the lease, and not before."""
     first = taken(locks.acquire(name, 1, owner("a"), TTL))
     assert refused_by(locks.acquire(name, 1, owner("b"), TTL)) == ["a"]
 
-    locks.renew(first, SHORT)
+    locks.renew(first, SHORT_TTL)
     ended(locks, name)
 
     assert not locks.renew(first, TTL)
@@ -140,7 +140,7 @@ def test_a_lease_ends_by_itself(locks, name):
 
 
 def test_renewal_extends_the_lease(locks, name):
-    """A lease that is renewed outlives the time it was first given for."""
+    """A renewed lease lasts longer than its first term."""
     grant = taken(locks.acquire(name, 1, owner("a"), TTL / 3))
     short = locks.holders(name.key)[0].until
 
@@ -150,8 +150,8 @@ def test_renewal_extends_the_lease(locks, name):
 
 
 @pytest.mark.parametrize("change", [{"nonce": "another"}, {"token": 1}])
-def test_a_grant_of_somebody_else_does_nothing(locks, name, change):
-    """Neither a foreign nonce nor an old token renews or releases."""
+def test_foreign_grant_does_nothing(locks, name, change):
+    """Neither another nonce nor an old token renews or releases."""
     grant = taken(locks.acquire(name, 1, owner("a"), TTL))
 
     assert not locks.renew(replace(grant, **change), TTL)
@@ -159,9 +159,9 @@ def test_a_grant_of_somebody_else_does_nothing(locks, name, change):
     assert locks.renew(grant, TTL)
 
 
-def test_as_many_holders_as_slots(locks, name):
-    """Three slots are given to three, each its own, and the fourth is told of all of them."""
-    grants = [taken(locks.acquire(name, 3, owner(who), TTL)) for who in "abc"]
+def test_each_slot_has_one_holder(locks, name):
+    """Three slots have three holders, and a fourth request gets all of them."""
+    grants = [taken(locks.acquire(name, 3, owner(execution), TTL)) for execution in "abc"]
 
     assert {grant.slot for grant in grants} == {0, 1, 2}
     assert refused_by(locks.acquire(name, 3, owner("d"), TTL)) == ["a", "b", "c"]
@@ -171,8 +171,8 @@ def test_as_many_holders_as_slots(locks, name):
     assert taken(locks.acquire(name, 3, owner("d"), TTL)).slot == 1
 
 
-def test_tasks_settle_their_executions_slot(locks, name):
-    """The slot is free with the last task's end; telling an end twice counts once."""
+def test_last_task_frees_the_slot_of_its_execution(locks, name):
+    """A task that completes twice counts once."""
     grant = taken(locks.acquire(name, 1, owner("a"), TTL))
     locks.complete_task(grant, 0, 2)
     locks.complete_task(grant, 0, 2)
@@ -183,8 +183,8 @@ def test_tasks_settle_their_executions_slot(locks, name):
     taken(locks.acquire(name, 1, owner("b"), TTL))
 
 
-def test_freeing_ends_the_leases_of_a_lock_and_of_the_tasks_below_it(locks, name):
-    """What a person frees is free, and the old holder cannot renew it."""
+def test_force_release_frees_a_lock_and_those_of_its_tasks(locks, name):
+    """The locks are free, and the old holders cannot renew them."""
     grant = taken(locks.acquire(name, 2, owner("a"), TTL))
     below = taken(locks.acquire(name.part("0/3", "[3]"), 1, owner("a", index=3), TTL))
 
@@ -195,11 +195,11 @@ def test_freeing_ends_the_leases_of_a_lock_and_of_the_tasks_below_it(locks, name
     assert locks.holders(name.key) == []
 
 
-def test_pruning_forgets_only_what_nobody_holds(locks, name):
-    """Live leases stay, and so does what ended a moment ago."""
-    ended_now = taken(locks.acquire(name, 3, owner("a"), TTL))
+def test_pruning_keeps_held_and_recent_locks(locks, name):
+    """Live leases and recently ended ones stay."""
+    recent = taken(locks.acquire(name, 3, owner("a"), TTL))
     live = taken(locks.acquire(name, 3, owner("b"), TTL))
-    assert locks.release(ended_now)
+    assert locks.release(recent)
 
     locks.prune(timedelta(days=1))
     assert rows_of(locks, name) in ({0, 1}, None)
@@ -209,8 +209,8 @@ def test_pruning_forgets_only_what_nobody_holds(locks, name):
     assert locks.renew(live, TTL)
 
 
-def test_tokens_grow_beyond_pruning(locks, name):
-    """Who takes a lock that was forgotten gets a greater token than its last holder; that one's proves nothing."""
+def test_tokens_grow_after_pruning(locks, name):
+    """The next holder of a pruned lock has a greater token, and the last one cannot renew or release."""
     first = taken(locks.acquire(name, 1, owner("a"), TTL))
     locks.release(first)
 
@@ -222,11 +222,11 @@ def test_tokens_grow_beyond_pruning(locks, name):
     assert not locks.release(first)
 
 
-def test_pruning_leaves_a_token_that_is_ahead_of_the_clock(locks, name):
-    """After the server's clock was set back, a slot made anew would begin with a smaller token."""
+def test_pruning_keeps_a_token_ahead_of_the_clock(locks, name):
+    """After the server's clock was set back, a new slot would start with a smaller token."""
     first = taken(locks.acquire(name, 1, owner("a"), TTL))
     if not hasattr(locks, "dialect"):
-        pytest.skip("It forgets by itself.")
+        pytest.skip("The server expires its locks.")
     ahead = first.token + 10**9
     for table in ("lockslot", "locktoken"):
         update = f"UPDATE cloudrun_jobs_{table} SET token = %s WHERE id = %s"
@@ -238,8 +238,8 @@ def test_pruning_leaves_a_token_that_is_ahead_of_the_clock(locks, name):
     assert taken(locks.acquire(name, 1, owner("b"), TTL)).token > ahead
 
 
-def test_pruning_keeps_what_tasks_of_a_running_execution_have_done(locks, name):
-    """However long ago that was; and forgets it when the slot has changed hands."""
+def test_pruning_keeps_completed_tasks_of_a_running_execution(locks, name):
+    """Completed tasks count as long as the execution holds the slot."""
     grant = taken(locks.acquire(name, 1, owner("a"), TTL))
     locks.complete_task(grant, 0, 2)
 
@@ -258,23 +258,23 @@ def rows_of(locks: LockBackend, name: LockName) -> set[int] | None:
     )
 
 
-def test_locks_do_not_meet(locks, name):
+def test_names_are_independent(locks, name):
     """Another name is another lock."""
     taken(locks.acquire(name, 1, owner("a"), TTL))
 
     taken(locks.acquire(names.lock_name(f"{name.label} "), 1, owner("b"), TTL))
 
 
-def test_names_of_any_script(locks):
-    """What a person named the lock comes back as they wrote it, or escaped."""
+def test_labels_are_unicode(locks):
+    """The label of a lock is its name, with unprintable characters escaped."""
     name = names.lock_name(f"夜間バッチ 🔒 \x00 {uuid4()} {'長' * 500}")
     taken(locks.acquire(name, 1, owner("a"), TTL))
 
     assert locks.holders(name.key)[0].label == name.label
 
 
-def test_threads_at_one_time(locks, name):
-    """Of many threads that ask at once, one wins in each round, and its token is the greatest so far."""
+def test_one_of_many_threads_wins(locks, name):
+    """Of many threads at once, one acquires the lock in each round, and its token is the greatest so far."""
     tokens: list[int] = []
     for _ in range(5):
         winners = _race(locks, name, threads=6)
@@ -289,11 +289,11 @@ def _race(locks: LockBackend, name: LockName, threads: int) -> list[Grant]:
     answers: list[object] = []
     barrier = threading.Barrier(threads)
 
-    def ask(who: str) -> None:
+    def acquire(execution: str) -> None:
         barrier.wait(20)
-        answers.append(locks.acquire(name, 1, owner(who), TTL))
+        answers.append(locks.acquire(name, 1, owner(execution), TTL))
 
-    running = [threading.Thread(target=ask, args=(str(number),)) for number in range(threads)]
+    running = [threading.Thread(target=acquire, args=(str(number),)) for number in range(threads)]
     for thread in running:
         thread.start()
     for thread in running:
@@ -302,13 +302,13 @@ def _race(locks: LockBackend, name: LockName, threads: int) -> list[Grant]:
     return [answer for answer in answers if isinstance(answer, Grant)]
 
 
-def test_the_statement_decides_whatever_was_read_before(locks, name, monkeypatch):
-    """A database that reads nothing of the first holder still does not give the slot to the second."""
+def test_statement_decides_whatever_was_read_before(locks, name, monkeypatch):
+    """A database whose read misses the first holder does not grant the slot to a second one."""
     if not hasattr(locks, "dialect"):
-        pytest.skip("It decides in the operation that reads.")
+        pytest.skip("One operation reads and decides.")
     taken(locks.acquire(name, 1, owner("a"), TTL))
-    (held,) = locks._look(name, 1)
+    (held,) = locks._read(name, 1)
 
     for read in ([], [held._replace(expires_us=0)]):
-        monkeypatch.setattr(locks, "_look", lambda *asked, read=read: read)
+        monkeypatch.setattr(locks, "_read", lambda *args, read=read: read)
         assert refused_by(locks.acquire(name, 1, owner("b"), TTL)) == []

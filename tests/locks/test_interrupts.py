@@ -1,4 +1,4 @@
-"""Signals that come at the worst of moments: nothing of the locks is left half done."""
+"""Signals that interrupt the code of locks leave them usable."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ pytestmark = pytest.mark.django_db
 
 
 class Alarm(BaseException):
-    """What the handler of these tests raises."""
+    """Raised by the signal handler of these tests."""
 
 
 def _raise() -> None:
@@ -36,38 +36,38 @@ def _raise() -> None:
 
 @pytest.fixture
 def alarm() -> Iterator[Callable[[], None]]:
-    """Sends a signal whose handler raises where it may."""
+    """Send a signal whose handler raises, now or later."""
     previous = signal.signal(signal.SIGALRM, lambda number, frame: deferral.call_or_defer(_raise))
     yield lambda: signal.raise_signal(signal.SIGALRM)
     signal.setitimer(signal.ITIMER_REAL, 0)
     signal.signal(signal.SIGALRM, previous)
 
 
-def test_a_signal_raises_where_nothing_is_shielded(alarm):
-    """At once."""
+def test_signal_raises_outside_of_critical_sections(alarm):
+    """The exception is raised at once."""
     with pytest.raises(Alarm):
         alarm()
 
 
-def test_a_shield_is_not_broken_off(alarm):
-    """What the signal would have raised comes at the end of the outermost shield, once."""
+def test_critical_section_is_not_interrupted(alarm):
+    """The exception is raised once, at the end of the outermost critical section."""
     done = []
 
     @deferral.uninterruptible
     def work() -> None:
         deferral.uninterruptible(alarm)()
-        done.append("after the inner shield")
+        done.append("after the inner section")
 
     with pytest.raises(Alarm):
         work()
 
-    assert done == ["after the inner shield"]
+    assert done == ["after the inner section"]
     deferral.uninterruptible(lambda: None)()
 
 
 @pytest.mark.parametrize("before", [True, False])
-def test_what_is_exposed_in_a_shield_is_broken_off(alarm, before):
-    """Before it begins if the signal came before, and else in its midst; after it, the shield is whole again."""
+def test_interruptible_code_in_a_critical_section_is_interrupted(alarm, before):
+    """The exception is raised before or in interruptible code, and deferred again after it."""
     done = []
 
     @deferral.uninterruptible
@@ -76,28 +76,28 @@ def test_what_is_exposed_in_a_shield_is_broken_off(alarm, before):
             alarm()
         with contextlib.suppress(Alarm):
             deferral.interruptible(pytest.fail if before else alarm)
-            done.append("not broken off")
+            done.append("not interrupted")
         alarm()
-        done.append("whole again")
+        done.append("after the second signal")
 
     with pytest.raises(Alarm):
         work()
 
-    assert done == ["whole again"]
+    assert done == ["after the second signal"]
 
 
-def test_another_threads_shield_keeps_nothing_from_the_main_thread(alarm):
-    """Handlers run in the main thread, and look at its shields alone."""
-    shielded, over = threading.Event(), threading.Event()
+def test_critical_section_of_another_thread_defers_nothing(alarm):
+    """Handlers run in the main thread, and only its critical sections count."""
+    entered, over = threading.Event(), threading.Event()
 
     def wait() -> None:
         with deferral.defer_interrupts():
-            shielded.set()
+            entered.set()
             over.wait(20)
 
     thread = threading.Thread(target=wait)
     thread.start()
-    assert shielded.wait(20)
+    assert entered.wait(20)
     with pytest.raises(Alarm):
         alarm()
     over.set()
@@ -105,8 +105,8 @@ def test_another_threads_shield_keeps_nothing_from_the_main_thread(alarm):
 
 
 @pytest.fixture
-def _unmeasured() -> Iterator[None]:
-    """coverage takes locks as it traces, and an exception out of a handler would leave one held."""
+def _without_coverage() -> Iterator[None]:
+    """coverage acquires locks as it traces, and an exception from a handler would leave one held."""
     measuring = coverage.Coverage.current()
     if measuring:
         measuring.stop()
@@ -115,23 +115,24 @@ def _unmeasured() -> Iterator[None]:
         measuring.start()
 
 
-@pytest.mark.usefixtures("_unmeasured")
-def test_signals_at_any_moment_leave_the_locks_usable(alarm):
-    """Whatever line of taking and giving back is interrupted: afterwards locks are taken, watched and renewed."""
+@pytest.mark.usefixtures("_without_coverage")
+def test_signals_at_random_times_leave_the_locks_usable(alarm):
+    """After interruptions anywhere in acquiring and releasing, a lock is acquired, renewed and released."""
     chance, ends = random.Random(), time.monotonic() + 2
     while time.monotonic() < ends:
         _interrupt_soon(chance)
 
-    manager = LockManager(f"after the storm {uuid4()}")
-    lease = manager.await_lock(timeout=5)
-    first = lease.deadline
-    lease.renew_soon()
-    until(lambda: lease.deadline > first, 20)
+    manager = LockManager(f"after the signals {uuid4()}")
+    manager.await_lock(timeout=5)
+    keeper = manager._keeper
+    first = keeper.deadline
+    keeper.renew_soon()
+    until(lambda: keeper.deadline > first, 20)
     assert manager.release_lock(raise_exception=True)
 
 
 def _interrupt_soon(chance: random.Random) -> None:
-    manager = LockManager(f"storm {uuid4()}")
+    manager = LockManager(f"signals {uuid4()}")
     try:
         signal.setitimer(signal.ITIMER_REAL, chance.uniform(1e-6, 2e-4))
         for _ in range(1000):
@@ -141,30 +142,30 @@ def _interrupt_soon(chance: random.Random) -> None:
     except Alarm:
         manager.release_lock()
     except LockMisused:
-        pytest.fail("a lease was left between two stools")
+        pytest.fail("a lease was acquired and not kept")
 
 
 class Interrupted(LocalLocks):
-    """Gets a SIGTERM in the midst of an operation, as soon as the server has carried it out."""
+    """Sends SIGTERM to this process during an operation, once the server has done it."""
 
-    while_taking = False
-    while_giving_back = False
+    while_acquiring = False
+    while_releasing = False
 
     def acquire(self, *args: Any) -> Any:
         answer = super().acquire(*args)
-        if self.while_taking:
+        if self.while_acquiring:
             signal.raise_signal(signal.SIGTERM)
         return answer
 
     def release(self, *args: Any) -> bool:
-        if self.while_giving_back:
+        if self.while_releasing:
             signal.raise_signal(signal.SIGTERM)
         return super().release(*args)
 
 
 @pytest.fixture
 def terminated(settings: Any, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], list[str]]:
-    """Runs a job that gets SIGTERM at that moment; returns whether it began."""
+    """Run a job that gets SIGTERM during that operation; return its calls of `run()`."""
     settings.CLOUDRUN_JOBS = {"ENVIRONMENT": "test", "LOCKS": {"BACKEND": f"{__name__}.Interrupted"}}
 
     def run(moment: str) -> list[str]:
@@ -179,26 +180,26 @@ def terminated(settings: Any, monkeypatch: pytest.MonkeyPatch) -> Callable[[str]
     return run
 
 
-def test_terminated_while_it_takes_its_locks(terminated):
-    """The job does not begin, and the lock that was just granted is given back."""
-    assert terminated("while_taking") == []
+def test_sigterm_while_acquiring(terminated):
+    """The job does not start, and the lock that was just granted is released."""
+    assert terminated("while_acquiring") == []
     assert current().holders("crj1:") == []
 
 
-def test_terminated_while_it_gives_its_locks_back(terminated):
-    """They are given back all the same."""
-    assert terminated("while_giving_back") == ["run"]
+def test_sigterm_while_releasing(terminated):
+    """The locks are released all the same."""
+    assert terminated("while_releasing") == ["run"]
     assert current().holders("crj1:") == []
 
 
-def test_a_loss_that_is_told_while_locks_are_taken_comes_before_the_work(monkeypatch):
-    """The job raises `LeaseLost` instead of beginning."""
+def test_lease_lost_while_acquiring_comes_before_the_work(monkeypatch):
+    """The job raises `LeaseLost` instead of starting."""
     monkeypatch.setattr(Command, "run", lambda self, *args, **options: pytest.fail("began"))
     watch = timer.watch
 
-    def lose(lease: Any) -> None:
-        watch(lease)
-        lease.mark_lost("for this test")
+    def lose(keeper: Any) -> None:
+        watch(keeper)
+        keeper.mark_lost("for this test")
 
     monkeypatch.setattr(timer, "watch", lose)
 

@@ -1,4 +1,4 @@
-"""`LockManager` and `Lease`, as users call them, over every backend."""
+"""`LockManager` and `Lease` with every backend."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from uuid import uuid4
 
 import pytest
 
-from cloudrun_jobs.exceptions import LeaseLost, LockMisused, LockTimeout
+from cloudrun_jobs.exceptions import LeaseLost, LockMisused, LockTimeout, LockUnavailable
 from cloudrun_jobs.locks import LockManager, current
 from tests.locks.conftest import KINDS, path_and_options
 
-LEASE = 1
+LEASE = 1  # Seconds.
 
 
 @pytest.fixture(params=KINDS)
 def configured(request: pytest.FixtureRequest, settings: Any) -> Iterator[str]:
-    """The project's settings name each backend in turn, with a short lease."""
+    """Settings that name each backend in turn, with a short lease."""
     path, options = path_and_options(request.param, request)
     settings.CLOUDRUN_JOBS = {
         "ENVIRONMENT": "staging",
@@ -39,8 +39,8 @@ def other(manager: LockManager) -> LockManager:
     return LockManager(manager.name, manager.parallelism)
 
 
-def test_the_block_holds_the_lock(manager):
-    """Inside the block nobody else gets the lock; after it anybody does."""
+def test_block_holds_the_lock(manager):
+    """No other manager can acquire the lock inside of the block; any can after it."""
     with manager.lock() as lease:
         assert other(manager).try_lock() is None
         assert [holder.token for holder in manager.holders()] == [lease.token]
@@ -49,16 +49,16 @@ def test_the_block_holds_the_lock(manager):
     assert not manager.release_lock()
 
 
-def test_a_block_that_raises_gives_the_lock_back(manager):
-    """The error passes, the lock is free."""
+def test_error_in_the_block_releases_the_lock(manager):
+    """The error propagates, and the lock is free."""
     with pytest.raises(ZeroDivisionError), manager.lock():
         raise ZeroDivisionError
 
     assert not manager.holders()
 
 
-def test_the_lease_is_renewed_while_the_block_runs(manager):
-    """A block that takes longer than the lease keeps the lock, and its token."""
+def test_lease_is_renewed_while_the_block_runs(manager):
+    """A block that takes longer than the lease keeps the lock."""
     with manager.lock() as lease:
         started = time.monotonic()
         while time.monotonic() < started + 2.5 * LEASE:
@@ -67,8 +67,8 @@ def test_the_lease_is_renewed_while_the_block_runs(manager):
             time.sleep(0.1)
 
 
-def test_waiting_ends_with_a_timeout_that_names_lock_and_holder(manager):
-    """Who waits in vain learns which lock it was and who has it; it is a TimeoutError."""
+def test_timeout_names_lock_and_holder(manager):
+    """`LockTimeout` is a `TimeoutError` with the lock and its holders."""
     with manager.lock() as lease, pytest.raises(TimeoutError) as caught:
         other(manager).await_lock(timeout=0.3, initial_delay=0.05)
 
@@ -78,8 +78,8 @@ def test_waiting_ends_with_a_timeout_that_names_lock_and_holder(manager):
     assert [holder.token for holder in caught.value.holders] == [lease.token]
 
 
-def test_a_waiter_gets_the_lock_when_it_is_released(manager):
-    """A waiter in another thread has the lock soon after it was given back."""
+def test_waiter_acquires_a_released_lock(manager):
+    """A waiter in another thread acquires the lock soon after its release."""
     manager.await_lock()
     tokens: list[int] = []
 
@@ -97,19 +97,19 @@ def test_a_waiter_gets_the_lock_when_it_is_released(manager):
     assert tokens[0] > first
 
 
-def test_as_many_as_parallelism(configured):
-    """Three slots, three holders, and the fourth waits in vain."""
+def test_parallelism_is_the_number_of_slots(configured):
+    """Three slots have three holders, and the fourth is refused."""
     managers = [LockManager(f"three {configured} {id(configured)}", parallelism=3) for _ in range(4)]
 
     leases = [manager.try_lock() for manager in managers]
 
     assert [lease is not None for lease in leases] == [True, True, True, False]
-    assert {lease.slot for lease in leases if lease} == {0, 1, 2}
+    assert [holder.slot for holder in managers[0].holders()] == [0, 1, 2]
     assert all(manager.release_lock() for manager in managers[:3])
 
 
-def test_losing_the_lock_ends_the_block(manager):
-    """When somebody frees the lock, the holder is told within a lease, and the block ends with LeaseLost."""
+def test_lost_lease_raises_at_the_end_of_the_block(manager):
+    """A holder whose lock is released by force learns it within a lease, and the block raises `LeaseLost`."""
     with pytest.raises(LeaseLost, match="is lost"):
         _outlive_the_lock(manager)
 
@@ -122,50 +122,49 @@ def _outlive_the_lock(manager: LockManager) -> None:
         assert lease.lost.wait(2 * LEASE)
 
 
-def test_the_lease_of_a_process_that_stopped_is_lost_by_its_own_clock(manager):
-    """When no renewal is confirmed, the holder gives up before the server gives the lock to others."""
+def test_lease_without_renewals_is_lost_by_the_holders_clock(manager):
+    """The holder marks its lease as lost before the server grants the lock again."""
     lease = manager.await_lock()
-    lease.claim.renew = _raise_unavailable
+    manager._keeper.request.renew = _raise_unavailable
     assert lease.lost.wait(2 * LEASE)
 
     assert [holder.token for holder in manager.holders()] == [lease.token]
 
 
 def _raise_unavailable() -> bool:
-    from cloudrun_jobs.exceptions import LockUnavailable
-
     raise LockUnavailable("cut off")
 
 
-def test_a_lost_lock_can_be_taken_again(manager):
-    """A manager whose lease was lost may ask for another."""
+def test_lost_lock_can_be_acquired_again(manager):
+    """A manager whose lease is lost may acquire another."""
     lease = manager.await_lock()
-    lease.mark_lost("for this test")
-    lease.claim.release(finished=True)
+    manager._keeper.mark_lost("for this test")
+    manager._keeper.request.release(finished=True)
 
     assert manager.await_lock(timeout=5, initial_delay=0.05).token > lease.token
 
 
-def test_a_second_release_is_an_error(manager):
-    """A lock is released once; quietly the second answer is False."""
+def test_second_release_is_an_error(manager):
+    """A lock is released once; without `raise_exception` the second release returns False."""
     lease = manager.await_lock()
+    keeper = manager._keeper
     assert manager.release_lock(raise_exception=True)
     assert not manager.release_lock()
     with pytest.raises(LockMisused, match="does not hold"):
         manager.release_lock(raise_exception=True)
     with pytest.raises(LockMisused, match="released before"):
-        lease.release()
+        keeper.release()
     with pytest.raises(LockMisused, match="released before"):
         lease.check()
 
 
-def test_a_second_acquisition_in_one_thread_is_an_error(manager):
-    """It would wait for itself."""
+def test_second_acquisition_in_one_thread_is_an_error(manager):
+    """The thread would wait for itself."""
     with manager.lock(), pytest.raises(LockMisused, match="already"):
         manager.await_lock()
 
 
-def test_another_thread_cannot_release(manager):
+def test_other_thread_cannot_release(manager):
     """Each thread has leases of its own."""
     manager.await_lock()
     caught: list[BaseException] = []
@@ -185,11 +184,11 @@ def test_another_thread_cannot_release(manager):
 
 
 @pytest.mark.filterwarnings("ignore:.*use of fork.*:DeprecationWarning")
-def test_a_child_cannot_use_its_parents_lease(manager):
-    """After a fork the lock stays with the parent, whose connection the child leaves alone."""
-    lease = manager.await_lock()
+def test_forked_child_cannot_use_its_parents_lease(manager):
+    """After a fork the lock stays with the parent, and the child does not use the parent's connection."""
+    manager.await_lock()
     pipe, childs = multiprocessing.Pipe()
-    child = multiprocessing.get_context("fork").Process(target=_use_in_child, args=(lease, manager, childs))
+    child = multiprocessing.get_context("fork").Process(target=_use_in_child, args=(manager, childs))
     child.start()
 
     assert pipe.poll(20)
@@ -198,34 +197,34 @@ def test_a_child_cannot_use_its_parents_lease(manager):
     assert manager.release_lock(raise_exception=True)
 
 
-def _use_in_child(lease: Any, manager: LockManager, pipe: Any) -> None:
+def _use_in_child(manager: LockManager, pipe: Any) -> None:
     try:
-        lease.release()
+        manager._keeper.release()
     except LockMisused as error:
         assert current().is_shared is False or other(manager).try_lock() is None
         pipe.send(str(error))
 
 
-def test_a_manager_follows_the_settings(settings):
-    """One that a module keeps asks the backend that is in force now."""
+def test_manager_follows_the_settings(settings):
+    """A manager in a module uses the backend that is in force now."""
     manager = LockManager("follows")
     manager.try_lock()
     settings.CLOUDRUN_JOBS = {"ENVIRONMENT": "local", "LOCKS": {"BACKEND": "cloudrun_jobs.locks.local.LocalLocks"}}
 
-    assert manager._keeper() is current()
+    assert manager._backend() is current()
     manager.release_lock()
     assert manager.try_lock()
     manager.release_lock()
 
 
 @pytest.mark.filterwarnings("ignore:.*use of fork.*:DeprecationWarning")
-def test_a_manager_takes_no_connections_into_a_fork():
-    """The child's asks a backend of its own."""
+def test_manager_builds_another_backend_after_a_fork():
+    """A child does not share the parent's connections."""
     manager = LockManager("forked")
-    keeper = manager._keeper()
+    backend = manager._backend()
     pipe, childs = multiprocessing.Pipe()
     fork = multiprocessing.get_context("fork")
-    child = fork.Process(target=lambda: childs.send(manager._keeper() is keeper))
+    child = fork.Process(target=lambda: childs.send(manager._backend() is backend))
     child.start()
 
     assert pipe.poll(20)
@@ -234,34 +233,33 @@ def test_a_manager_takes_no_connections_into_a_fork():
 
 
 @pytest.mark.parametrize("parallelism", [0, -1, 1.5, True, None, 1001, "2"])
-def test_an_impossible_parallelism_is_refused(parallelism):
-    """Said when the manager is made, with what came."""
+def test_invalid_parallelism_is_refused(parallelism):
+    """The constructor raises `ValueError`."""
     with pytest.raises(ValueError, match="from 1 to 1000"):
         LockManager("x", parallelism)
 
 
 @pytest.mark.parametrize("name", ["", None, 3, b"x"])
-def test_what_is_no_name_is_refused(name):
-    """Said when the manager is made."""
+def test_invalid_name_is_refused(name):
+    """The constructor raises `ValueError`."""
     with pytest.raises(ValueError, match="expected text"):
         LockManager(name)
 
 
 @pytest.mark.parametrize("arguments", [{"timeout": -1}, {"initial_delay": -0.1}, {"max_delay": None}])
-def test_impossible_times_are_refused(arguments):
-    """Before anything is asked of a server."""
+def test_invalid_delays_are_refused(arguments):
+    """`await_lock()` raises `ValueError` before it sends a request."""
     with pytest.raises(ValueError, match="expected seconds"):
         LockManager("x").await_lock(**arguments)
 
 
-def test_the_idempotency_key_is_the_same_in_each_attempt(manager, monkeypatch):
-    """In a task it is made of the run, the task and the step, not of the attempt."""
+def test_idempotency_key_is_the_same_in_each_attempt(manager, monkeypatch):
+    """In a task it consists of the run, the task and the step, not of the attempt."""
     found = set()
     for attempt in "01":
         monkeypatch.setenv("CLOUD_RUN_EXECUTION", "job-x1")
         monkeypatch.setenv("CLOUD_RUN_TASK_ATTEMPT", attempt)
-        lease = LockManager(f"{manager.name}{attempt}").await_lock()
-        found.add(lease.idempotency_key("charge"))
-        lease.release()
+        with LockManager(f"{manager.name}{attempt}").lock() as lease:
+            found.add(lease.idempotency_key("charge"))
 
     assert found == {"job-x1:0:charge"}

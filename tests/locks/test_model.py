@@ -1,4 +1,4 @@
-"""A state machine: any sequence of requests, deaths, retries and lost replies, against a model in a dictionary."""
+"""A state machine: any sequence of requests, expiries, retries and lost replies, against a model."""
 
 from __future__ import annotations
 
@@ -25,20 +25,20 @@ from cloudrun_jobs.locks.base import Grant, LockBackend, Owner
 from tests.locks.conftest import KINDS, build
 
 SLOTS = 2
-LIVE = 600.0
-GONE = 0.001  # A lease that has ended by the time of the next request.
+LIVE_TTL = 600.0  # Seconds.
+EXPIRED_TTL = 0.001  # Seconds: over by the time of the next request.
 
 
 @dataclass
 class Slot:
-    """What the model knows of a slot: who holds it; None: its lease has ended."""
+    """A slot of the model. Without an owner, its lease has ended."""
 
     owner: Owner | None = None
     token: int = 0
 
 
 class Model(RuleBasedStateMachine):
-    """Executions ask for a lock of two slots, in any order and more than once."""
+    """Executions request a lock of two slots, in any order and repeatedly."""
 
     backend: LockBackend
     grants: Bundle[tuple[Owner, Grant]] = Bundle("grants")
@@ -53,28 +53,28 @@ class Model(RuleBasedStateMachine):
         execution=st.sampled_from("abc"),
         index=st.integers(0, 1),
         attempt=st.integers(0, 2),
-        dies=st.booleans(),
+        expires=st.booleans(),
     )
-    def ask(self, execution: str, index: int, attempt: int, dies: bool) -> Any:
-        """A process asks; `dies` makes its lease end at once."""
+    def acquire(self, execution: str, index: int, attempt: int, expires: bool) -> Any:
+        """A process requests the lock; `expires` makes its lease end at once."""
         owner = Owner(holder=execution, index=index, attempt=attempt, nonce=uuid4().hex)
-        return self._ask(owner, dies=dies)
+        return self._acquire(owner, expires=expires)
 
-    @rule(target=grants, known=grants, dies=st.booleans())
-    def ask_again(self, known: tuple[Owner, Grant], dies: bool) -> Any:
-        """A process asks with a nonce it has asked with before: the reply was lost."""
-        return self._ask(known[0], dies=dies)
+    @rule(target=grants, known=grants, expires=st.booleans())
+    def repeat(self, known: tuple[Owner, Grant], expires: bool) -> Any:
+        """A process repeats a request, as after a lost reply."""
+        return self._acquire(known[0], expires=expires)
 
-    def _ask(self, owner: Owner, *, dies: bool) -> Any:
+    def _acquire(self, owner: Owner, *, expires: bool) -> Any:
         expected = self._slot_for(owner)
-        answer = self.backend.acquire(self.name, SLOTS, owner, GONE if dies else LIVE)
+        answer = self.backend.acquire(self.name, SLOTS, owner, EXPIRED_TTL if expires else LIVE_TTL)
         if expected is None:
             assert not isinstance(answer, Grant)
             assert [holder.slot for holder in answer] == [0, 1]
             return multiple()
         assert isinstance(answer, Grant)
         assert answer.slot == expected
-        self._note(owner, answer, dies=dies)
+        self._note(owner, answer, expires=expires)
         return owner, answer
 
     def _slot_for(self, owner: Owner) -> int | None:
@@ -83,28 +83,28 @@ class Model(RuleBasedStateMachine):
         free = [n for n, slot in enumerate(self.slots) if slot.owner is None]
         return next(iter([*own, *older, *free]), None)
 
-    def _note(self, owner: Owner, grant: Grant, *, dies: bool) -> None:
+    def _note(self, owner: Owner, grant: Grant, *, expires: bool) -> None:
         slot = self.slots[grant.slot]
         if slot.owner == owner:
             assert grant.token == slot.token
         else:
             assert grant.token > slot.token
         slot.owner, slot.token = owner, grant.token
-        if dies:
-            self._wait_for_the_end(grant)
+        if expires:
+            self._wait_for_expiry(grant)
             slot.owner = None
 
-    def _wait_for_the_end(self, grant: Grant) -> None:
+    def _wait_for_expiry(self, grant: Grant) -> None:
         while any(holder.slot == grant.slot for holder in self.backend.holders(self.name.key)):
             pass
 
     @rule(known=grants)
     def renew(self, known: tuple[Owner, Grant]) -> None:
-        assert self.backend.renew(known[1], LIVE) == self._is_live(*known)
+        assert self.backend.renew(known[1], LIVE_TTL) == self._is_live(*known)
 
     @rule(known=grants)
     def release(self, known: tuple[Owner, Grant]) -> None:
-        """Only the holder's own lease ends."""
+        """Only a lease of the holder ends."""
         live = self._is_live(*known)
         assert self.backend.release(known[1]) == live
         if live:
@@ -112,20 +112,20 @@ class Model(RuleBasedStateMachine):
 
     @rule(known=grants)
     def forge(self, known: tuple[Owner, Grant]) -> None:
-        """An older token, or another nonce, does nothing."""
-        assert not self.backend.renew(replace(known[1], token=known[1].token - 1), LIVE)
+        """An older token or another nonce does nothing."""
+        assert not self.backend.renew(replace(known[1], token=known[1].token - 1), LIVE_TTL)
         assert not self.backend.release(replace(known[1], nonce="another"))
 
     @precondition(lambda self: any(slot.owner for slot in self.slots))
     @rule()
-    def free(self) -> None:
+    def force_release(self) -> None:
         self.backend.force_release(self.name.key)
         for slot in self.slots:
             slot.owner = None
 
     @rule()
-    def look(self) -> None:
-        """What is told of the holders is what the model knows."""
+    def holders(self) -> None:
+        """The holders are those of the model."""
         seen = {holder.slot: (holder.holder, holder.token) for holder in self.backend.holders(self.name.key)}
         assert seen == {n: (slot.owner.holder, slot.token) for n, slot in enumerate(self.slots) if slot.owner}
 
@@ -139,7 +139,7 @@ def _precedes(older: Owner, newer: Owner) -> bool:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_the_backend_and_the_model_agree(kind, request):
+def test_backend_and_model_agree(kind, request):
     """At least 2,000 steps in a thorough run, some hundreds in every run."""
     backend = build(kind, request, lease=1)
     machine = type("Machine", (Model,), {"backend": backend})

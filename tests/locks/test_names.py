@@ -1,4 +1,4 @@
-"""The keys of locks: equal where the work is the same, different wherever it is not."""
+"""The keys of locks: equal for the same work, different for different work."""
 
 from __future__ import annotations
 
@@ -23,16 +23,16 @@ values = st.recursive(
 
 
 @given(st.dictionaries(st.text(), values))
-def test_the_order_of_options_does_not_matter(options):
-    """Two dictionaries that are equal name one lock."""
-    turned = dict(reversed(options.items()))
+def test_key_ignores_the_order_of_options(options):
+    """Equal dictionaries have one key."""
+    reordered = dict(reversed(options.items()))
 
-    assert names.for_arguments("job", options) == names.for_arguments("job", turned)
+    assert names.for_arguments("job", options) == names.for_arguments("job", reordered)
 
 
 @given(st.text(min_size=1))
-def test_keys_are_short_ascii_and_known(name):
-    """Whatever the name: a database's index and a Redis pattern take the key."""
+def test_keys_are_short_ascii(name):
+    """The key fits a database's index and a Redis pattern, whatever the name."""
     found = names.lock_name(name)
 
     assert re.fullmatch(r"crj1:[0-9a-f]{8}:[a-z0-9_-]{1,60}:[0-9a-f]{32}", found.key)
@@ -56,44 +56,44 @@ def test_keys_are_short_ascii_and_known(name):
         ({"a": "x" * 10_000}, {"a": "x" * 9_999 + "y"}),
     ],
 )
-def test_other_arguments_are_another_lock(one, other):
-    """However alike they look."""
+def test_different_arguments_have_different_keys(one, other):
+    """Similar values of different types or precision have different keys."""
     assert names.for_arguments("job", one) != names.for_arguments("job", other)
 
 
-def test_names_jobs_and_arguments_do_not_meet():
-    """A user's lock may be named like a job."""
+def test_names_jobs_and_arguments_have_different_keys():
+    """A lock of the user's own may be named like a job."""
     found = {names.lock_name("job").key, names.for_job("job").key, names.for_arguments("job", {}).key}
 
     assert len(found) == 3
 
 
 @pytest.mark.parametrize("change", [{"PROJECT": "other"}, {"ENVIRONMENT": "staging"}])
-def test_projects_and_environments_do_not_meet(settings, change):
-    """One Redis may serve several."""
+def test_projects_and_environments_have_different_keys(settings, change):
+    """One server may keep the locks of several."""
     before = names.lock_name("x").key
     settings.CLOUDRUN_JOBS = {"ENVIRONMENT": "test", **change}
 
     assert names.lock_name("x").key != before
 
 
-def test_an_argument_does_not_show_in_its_key_or_label():
-    """It may be personal data."""
+def test_arguments_are_not_in_key_or_label():
+    """They may be personal data."""
     found = names.for_arguments("job", {"name": "hunter2"})
 
     assert "hunter2" not in found.key + found.label
 
 
-def test_an_option_that_json_cannot_say_is_refused_by_delay(monkeypatch):
-    """In the caller, before anything is paid for."""
+def test_lock_key_without_json_form_is_refused_by_delay(monkeypatch):
+    """The call site gets `InvalidArguments`."""
     monkeypatch.setattr(echo.Command, "get_lock_key", lambda self, **options: object())
 
     with pytest.raises(InvalidArguments, match="get_lock_key"):
         echo.Command().delay()
 
 
-def test_a_lock_argument_that_is_no_option_is_refused(monkeypatch):
-    """With the name that was meant."""
+def test_unknown_lock_argument_is_refused(monkeypatch):
+    """The error suggests the option's name."""
     monkeypatch.setattr(echo.Command, "lock_args", ("partnr",), raising=False)
 
     with pytest.raises(InvalidJob, match="Did you mean 'partner'"):
@@ -116,8 +116,8 @@ def test_a_lock_argument_that_is_no_option_is_refused(monkeypatch):
         ("lock_args", [1]),
     ],
 )
-def test_an_impossible_declaration_is_refused(monkeypatch, attribute: str, value: Any):
-    """With the attribute, what was expected and what came."""
+def test_invalid_declaration_is_refused(monkeypatch, attribute: str, value: Any):
+    """The error names the attribute, the expected value and the given one."""
     monkeypatch.setattr(echo.Command, attribute, value, raising=False)
 
     with pytest.raises(InvalidJob, match=f"{attribute}: expected"):

@@ -1,4 +1,4 @@
-"""A server of locks that loses replies, goes away, comes back empty, is full, or will not write."""
+"""A lock server that loses replies, is unavailable, loses its data, is full, or refuses writes."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from cloudrun_jobs.exceptions import LeaseLost, LockTablesMissing, LockUnavailab
 from cloudrun_jobs.locks import acquire, names
 from cloudrun_jobs.locks.base import LockBackend
 from cloudrun_jobs.locks.database import DatabaseLocks
-from cloudrun_jobs.locks.lease import Lease
-from cloudrun_jobs.locks.owner import new_owner
+from cloudrun_jobs.locks.keeper import LeaseKeeper
+from cloudrun_jobs.locks.local import LocalLocks
 from cloudrun_jobs.locks.redis import RedisLocks
-from cloudrun_jobs.locks.requests import SlotRequest
+from cloudrun_jobs.locks.requests import SlotRequest, new_owner
 from tests.locks.workers import until
 from tests.servers import redis, sql
 from tests.servers.process import Server
@@ -30,7 +30,7 @@ from tests.servers.proxy import FaultProxy
 pytestmark = pytest.mark.faults
 
 SETTINGS = Settings(environment="production")
-LEASE = 1.5
+LEASE = 1.5  # Seconds.
 
 
 @pytest.fixture(params=["redis", "postgres", "mariadb"])
@@ -59,72 +59,72 @@ def behind_proxy(request: pytest.FixtureRequest) -> Iterator[tuple[LockBackend, 
         backend.close()
 
 
-def claim(backend: LockBackend, name: str | None = None, slots: int = 1) -> SlotRequest:
+def new_request(backend: LockBackend, name: str | None = None, slots: int = 1) -> SlotRequest:
     return SlotRequest(backend, names.lock_name(name or f"outage {uuid4()}"), slots, new_owner())
 
 
-def held(asked: SlotRequest) -> Lease:
-    answer = acquire.acquire_or_holders(asked, 5)
-    assert isinstance(answer, Lease), answer
+def held(request: SlotRequest) -> LeaseKeeper:
+    answer = acquire.acquire_or_holders(request, 5)
+    assert isinstance(answer, LeaseKeeper), answer
     return answer
 
 
 @pytest.mark.parametrize("when", range(4))
-def test_any_lost_reply_is_survived(behind_proxy, when):
-    """Whichever reply is cut off, the caller ends up holding the lock, once, and it is free in the end."""
+def test_lost_reply_is_repeated(behind_proxy, when):
+    """Whichever reply is lost, the caller holds the lock once, and it is free in the end."""
     backend, proxy, direct = behind_proxy
-    held(claim(backend)).release()  # Connected.
-    asked = claim(backend)
+    held(new_request(backend)).release()  # Connected.
+    request = new_request(backend)
 
     proxy.lose_replies = int(when == 0)
-    lease = held(asked)
-    assert [holder.token for holder in direct.holders(asked.name.key)] == [lease.token]
+    keeper = held(request)
+    assert [holder.token for holder in direct.holders(request.name.key)] == [keeper.lease.token]
     proxy.lose_replies = int(when == 1)
-    assert asked.renew()
+    assert request.renew()
     proxy.lose_replies = int(when == 2)
-    lease.check()
-    lease.release()
+    keeper.check()
+    keeper.release()
     proxy.lose_replies = 0
 
-    assert not direct.holders(asked.name.key)
+    assert not direct.holders(request.name.key)
 
 
-def test_an_outage_shorter_than_the_lease_is_not_a_loss(behind_proxy):
-    """The server is away while a renewal is due; the work goes on, and the lock is its own throughout."""
+def test_outage_shorter_than_the_lease_loses_nothing(behind_proxy):
+    """The server is unavailable while a renewal is due, and the lock stays held."""
     backend, proxy, direct = behind_proxy
-    asked = claim(backend)
-    asked.ttl = 4.0
-    lease = held(asked)
-    first = lease.deadline
+    request = new_request(backend)
+    request.ttl = 4.0
+    keeper = held(request)
+    first = keeper.deadline
     proxy.set_away(True)
     time.sleep(1.2)
     proxy.set_away(False)
-    until(lambda: lease.deadline > first)
+    until(lambda: keeper.deadline > first)
 
-    lease.check()
-    assert [holder.token for holder in direct.holders(asked.name.key)] == [lease.token]
-    lease.release()
+    keeper.check()
+    assert [holder.token for holder in direct.holders(request.name.key)] == [keeper.lease.token]
+    keeper.release()
 
 
-def test_connections_that_die_are_replaced_within_one_renewal(behind_proxy):
-    """Each is ended between renewals, as by a move to another machine; no renewal fails."""
+def test_closed_connection_is_replaced_within_one_renewal(behind_proxy):
+    """No renewal fails when its connection was closed before, as by a move to another machine."""
     backend, proxy, _ = behind_proxy
-    asked = claim(backend)
-    held(asked)
+    request = new_request(backend)
+    held(request)
     for _ in range(3):
         proxy.cut()
-        assert asked.renew()
-    asked.release(finished=True)
+        assert request.renew()
+    request.release(finished=True)
 
 
-def test_all_connections_that_die_together_are_replaced(behind_proxy):
-    """The second try does not go out on another connection that died of the same."""
+def test_connections_closed_together_are_replaced(behind_proxy):
+    """The second try does not use another closed connection."""
     backend, proxy, _ = behind_proxy
-    asked = claim(backend)
-    asked.ttl = 30.0
-    assert asked.take() is None
+    request = new_request(backend)
+    request.ttl = 30.0
+    assert request.acquire() is None
     proxy.lag = 0.3
-    renewals = [threading.Thread(target=asked.renew) for _ in range(3)]
+    renewals = [threading.Thread(target=request.renew) for _ in range(3)]
     for renewal in renewals:
         renewal.start()
     for renewal in renewals:
@@ -132,80 +132,112 @@ def test_all_connections_that_die_together_are_replaced(behind_proxy):
     proxy.lag = 0
     proxy.cut()
 
-    assert asked.renew()
-    asked.release(finished=True)
+    assert request.renew()
+    request.release(finished=True)
 
 
-def test_an_outage_longer_than_the_lease_is_a_loss_in_time(behind_proxy):
-    """The holder gives up by its own clock, before the server gives the lock to another."""
+def test_outage_longer_than_the_lease_loses_it(behind_proxy):
+    """The holder marks its lease as lost before the server grants the lock again."""
     backend, proxy, direct = behind_proxy
-    asked = claim(backend)
-    lease = held(asked)
+    request = new_request(backend)
+    keeper = held(request)
     proxy.set_away(True)
-    assert lease.lost.wait(2 * LEASE)
+    assert keeper.lost.wait(2 * LEASE)
 
-    assert time.monotonic() >= lease.deadline
-    other = claim(direct, asked.name.label)
-    assert other.take() is not None  # The server still counts.
+    assert time.monotonic() >= keeper.deadline
+    other = new_request(direct, request.name.label)
+    assert other.acquire() is not None  # The server still counts.
     with pytest.raises(LeaseLost, match="no renewal was confirmed"):
-        lease.check()
+        keeper.check()
     proxy.set_away(False)
-    until(lambda: other.take() is None)
+    until(lambda: other.acquire() is None)
 
 
-def test_a_slow_renewal_counts_from_when_it_was_sent(behind_proxy):
-    """A reply that took long extends the trust by that much less."""
+def test_slow_renewal_counts_from_its_request(behind_proxy):
+    """The deadline is counted from before the request, not from the reply."""
     backend, proxy, _ = behind_proxy
-    asked = claim(backend)
-    asked.ttl = 6.0
-    lease = held(asked)
+    request = new_request(backend)
+    request.ttl = 6.0
+    keeper = held(request)
     proxy.lag = 0.3
     before = time.monotonic()
-    lease._renew()
+    keeper._renew()
 
     assert time.monotonic() - before >= 0.3
-    assert before + 6.0 * 7 / 8 <= lease.deadline <= before + 6.0 * 7 / 8 + 0.1
+    assert before + 6.0 * 7 / 8 <= keeper.deadline <= before + 6.0 * 7 / 8 + 0.1
     proxy.lag = 0
-    lease.release()
+    keeper.release()
 
 
-def test_a_server_that_is_away_is_unavailable_not_held(behind_proxy):
-    """Asked in vain, the caller learns that nothing was taken."""
+def test_unreachable_server_is_unavailable(behind_proxy):
+    """The error says that the lock was not granted."""
     backend, proxy, _ = behind_proxy
     proxy.set_away(True)
 
     with pytest.raises(LockUnavailable) as caught:
-        acquire.acquire_or_holders(claim(backend), 0.3)
+        acquire.acquire_or_holders(new_request(backend), 0.3)
 
     assert not isinstance(caught.value, LockUnknown)
     proxy.set_away(False)
 
 
-def test_an_unanswered_request_is_unknown(behind_proxy):
-    """When every reply is lost, the caller is told that it may hold the lock."""
+def test_request_without_a_reply_is_unavailable(behind_proxy):
+    """The caller gets `LockUnavailable` when every reply is lost."""
     backend, proxy, direct = behind_proxy
-    held(claim(backend)).release()
+    held(new_request(backend)).release()
     proxy.lose_replies = 1000
 
     with pytest.raises(LockUnavailable):
-        acquire.acquire_or_holders(claim(backend), 0.5)
+        acquire.acquire_or_holders(new_request(backend), 0.5)
 
     proxy.lose_replies = 0
     assert direct.holders("crj1:") is not None
 
 
-def test_all_connections_ended_by_the_server(postgres):
-    """pg_terminate_backend between two renewals: the second reconnects."""
+def test_renewal_survives_terminated_sessions(postgres):
+    """After `pg_terminate_backend` the next renewal reconnects."""
     backend = DatabaseLocks(SETTINGS, using=postgres, lease=LEASE)
-    asked = claim(backend)
-    asked.take()
+    request = new_request(backend)
+    request.acquire()
     with connections[postgres].cursor() as cursor:
         cursor.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid <> pg_backend_pid()")
     connections[postgres].close()
 
-    assert asked.renew()
-    assert asked.release(finished=True)
+    assert request.renew()
+    assert request.release(finished=True)
     backend.close()
+
+
+def test_renewal_survives_a_read_only_session(postgres):
+    """A server that turned read-only, as after a failover, is left for a new connection within one renewal."""
+    backend = DatabaseLocks(SETTINGS, using=postgres, lease=LEASE)
+    request = new_request(backend)
+    request.acquire()
+    with backend._connections.lend() as cursor:
+        cursor.execute("SET default_transaction_read_only = on")
+
+    assert request.renew()
+    assert request.release(finished=True)
+    backend.close()
+
+
+def test_renewals_go_on_after_an_unexpected_error():
+    """Whatever error a renewal raises, the lease is renewed until it ends."""
+    request = new_request(LocalLocks(SETTINGS, lease=LEASE))
+    renew, errors = request.renew, iter([ZeroDivisionError()])
+
+    def fail_once() -> bool:
+        for error in errors:
+            raise error
+        return renew()
+
+    request.renew = fail_once
+    keeper = held(request)
+    first = keeper.deadline
+    until(lambda: keeper.deadline > first)
+
+    keeper.check()
+    keeper.release()
 
 
 @pytest.fixture
@@ -217,45 +249,45 @@ def own_redis() -> Iterator[Server]:
 
 def refusal(backend: LockBackend) -> str:
     with pytest.raises(LockUnavailable) as caught:
-        claim(backend).take()
+        new_request(backend).acquire()
     assert not isinstance(caught.value, LockUnknown)
     return str(caught.value)
 
 
-def test_a_redis_that_lost_its_data(own_redis):
-    """The holder learns it with the next renewal, and the next holder's token is greater all the same."""
+def test_redis_that_lost_its_data(own_redis):
+    """The next renewal reports the loss, and the next holder's token is greater all the same."""
     backend = RedisLocks(SETTINGS, url=redis.url(own_redis), lease=LEASE)
-    asked = claim(backend)
-    lease = held(asked)
+    request = new_request(backend)
+    keeper = held(request)
     own_redis.kill()
     own_redis.start()
-    second = claim(backend, asked.name.label)
-    assert second.take() is None
+    second = new_request(backend, request.name.label)
+    assert second.acquire() is None
 
-    assert second.grant.token > lease.token
-    assert lease.lost.wait(2 * LEASE)
-    assert not asked.renew()
+    assert second.grant.token > keeper.lease.token
+    assert keeper.lost.wait(2 * LEASE)
+    assert not request.renew()
     backend.close()
 
 
-def test_a_full_redis_keeps_what_it_gave(own_redis):
-    """It takes no new lock, and says why; those that are held can be renewed and given back."""
+def test_full_redis_renews_and_releases(own_redis):
+    """It grants no new lock, with the reason; held locks can be renewed and released."""
     backend = RedisLocks(SETTINGS, url=redis.url(own_redis), lease=30)
-    asked = claim(backend)
-    assert asked.take() is None
+    request = new_request(backend)
+    assert request.acquire() is None
     with Redis(port=own_redis.port) as client:
         client.config_set("maxmemory", "1")
 
         assert "is full" in refusal(backend)
 
-        assert asked.renew()
-        assert asked.release(finished=True)
+        assert request.renew()
+        assert request.release(finished=True)
     backend.close()
 
 
 @pytest.mark.parametrize("policy", ["allkeys-lru", "volatile-ttl"])
-def test_a_redis_that_evicts_is_warned_of(own_redis, policy):
-    """It may give a lock away twice."""
+def test_evicting_redis_is_warned_of(own_redis, policy):
+    """It may grant a lock twice."""
     backend = RedisLocks(SETTINGS, url=redis.url(own_redis))
     assert list(backend.inspect()) == []
     with Redis(port=own_redis.port) as client:
@@ -268,8 +300,8 @@ def test_a_redis_that_evicts_is_warned_of(own_redis, policy):
     backend.close()
 
 
-def test_a_replica_is_named(own_redis, redis_server):
-    """A lock is written to the primary."""
+def test_replica_is_refused(own_redis, redis_server):
+    """The error asks for the address of the primary."""
     backend = RedisLocks(SETTINGS, url=redis.url(own_redis))
     with Redis(port=own_redis.port) as client:
         client.replicaof("127.0.0.1", str(redis_server.port))
@@ -279,56 +311,56 @@ def test_a_replica_is_named(own_redis, redis_server):
     backend.close()
 
 
-def test_a_lock_that_no_replica_confirms_is_given_back(own_redis):
-    """With wait_replicas, a lock that a failover would lose is not given."""
+def test_lock_without_confirmed_replicas_is_released(own_redis):
+    """With `wait_replicas`, a lock that a failover would lose is not granted."""
     backend = RedisLocks(SETTINGS, url=redis.url(own_redis), wait_replicas=1, lease=LEASE)
-    asked = claim(backend)
+    request = new_request(backend)
 
     with pytest.raises(LockUnavailable, match="0 of 1 replicas"):
-        asked.take()
+        request.acquire()
 
-    assert not backend.holders(asked.name.key)
+    assert not backend.holders(request.name.key)
     backend.close()
 
 
-def test_a_stalled_replica_confirms_nothing(own_redis):
-    """While it is stopped no lock is given, and none is left behind; when it goes on, it is."""
+def test_stopped_replica_confirms_nothing(own_redis):
+    """No lock is granted while the replica is stopped; one is when it goes on."""
     replica = redis.start(redis.redis_program(), "--replicaof", "127.0.0.1", str(own_redis.port))
     with Redis(port=replica.port) as client:
         until(lambda: client.info("replication")["master_link_status"] == "up")
     backend = RedisLocks(SETTINGS, url=redis.url(own_redis), wait_replicas=1, lease=LEASE)
-    asked = claim(backend)
-    assert asked.take() is None
-    assert asked.release(finished=True)
+    request = new_request(backend)
+    assert request.acquire() is None
+    assert request.release(finished=True)
     replica.process.send_signal(signal.SIGSTOP)
 
     with pytest.raises(LockUnavailable, match="0 of 1 replicas"):
-        asked.take()
+        request.acquire()
 
-    assert not backend.holders(asked.name.key)
+    assert not backend.holders(request.name.key)
     replica.process.send_signal(signal.SIGCONT)
-    assert isinstance(acquire.acquire_or_holders(claim(backend, asked.name.label), 20), Lease)
+    assert isinstance(acquire.acquire_or_holders(new_request(backend, request.name.label), 20), LeaseKeeper)
     backend.close()
     replica.stop()
 
 
-def test_a_missing_password_is_named_and_a_given_one_is_not_shown():
-    """The error says what to do; it never shows the URL."""
+def test_wrong_password_is_reported_and_not_shown():
+    """The error says what to do, and does not contain the URL."""
     server = redis.start(redis.redis_program(), password="hunter2")
     bare = RedisLocks(SETTINGS, url=redis.url(server))
     wrong = RedisLocks(SETTINGS, url=f"redis://:hunter3@127.0.0.1:{server.port}/0")
     right = RedisLocks(SETTINGS, url=f"redis://:hunter2@127.0.0.1:{server.port}/0")
 
-    assert "wants another user or password" in refusal(bare)
+    assert "requires another user or password" in refusal(bare)
     assert "hunter3" not in refusal(wrong)
-    assert claim(right).take() is None
+    assert new_request(right).acquire() is None
     for backend in (bare, wrong, right):
         backend.close()
     server.stop()
 
 
-def test_a_database_without_tables_says_what_to_run(tmp_path):
-    """Not a traceback from inside of a driver, and no waiting for tables to appear."""
+def test_missing_tables_name_the_migrate_command(tmp_path):
+    """`LockTablesMissing` is raised at once."""
     connections.settings["bare"] = {
         **connections.settings["default"],
         "ENGINE": "django.db.backends.sqlite3",
@@ -336,7 +368,7 @@ def test_a_database_without_tables_says_what_to_run(tmp_path):
     }
     backend = DatabaseLocks(SETTINGS, using="bare")
     with pytest.raises(LockTablesMissing, match=r"manage\.py migrate cloudrun_jobs --database bare"):
-        acquire.acquire_or_holders(claim(backend), 20)
+        acquire.acquire_or_holders(new_request(backend), 20)
 
     (warning,) = backend.inspect()
     connections["bare"].close()
@@ -345,16 +377,16 @@ def test_a_database_without_tables_says_what_to_run(tmp_path):
     assert warning.id == "cloudrun_jobs.W021"
 
 
-def test_the_errors_are_what_their_users_catch():
-    """A timeout is a TimeoutError; a lost lease is no Exception."""
+def test_base_classes_of_the_errors():
+    """`LockTimeout` is a `TimeoutError`; `LeaseLost` is no `Exception`."""
     assert issubclass(exceptions.LockTimeout, TimeoutError)
     assert not issubclass(exceptions.LeaseLost, Exception)
     assert issubclass(LockUnknown, LockUnavailable)
 
 
-def test_a_database_that_is_away_is_not_a_traceback(tmp_path):
-    """A server nobody runs: unavailable, with its name."""
+def test_unreachable_database_is_named(tmp_path):
+    """`LockUnavailable` names the database."""
     connections.settings["away"] = {**connections.settings["default"], **sql.postgres_settings(1)}
     backend = DatabaseLocks(SETTINGS, using="away")
 
-    assert "The database 'away', which keeps the locks, took no connection" in refusal(backend)
+    assert "The database 'away', which keeps the locks, accepts no connection" in refusal(backend)

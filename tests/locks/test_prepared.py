@@ -1,4 +1,4 @@
-"""Statements that PostgreSQL keeps the plans of: by a session that may be another one the next time."""
+"""Prepared statements: psycopg's, on connections that reach one session of PostgreSQL and no other."""
 
 from __future__ import annotations
 
@@ -7,16 +7,14 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
-from django.db import DatabaseError
+from django.db import connections
 
 from cloudrun_jobs.locks.base import Grant, Owner
 from cloudrun_jobs.locks.database import DatabaseLocks
-from cloudrun_jobs.locks.database.prepared import Prepared
 from cloudrun_jobs.locks.names import lock_name
 from tests.locks.conftest import SETTINGS
 
-OFTEN = 10
-TTL = 60.0
+TTL = 60.0  # Seconds.
 
 
 @pytest.fixture
@@ -26,13 +24,13 @@ def locks(kind: str, request: pytest.FixtureRequest) -> Iterator[DatabaseLocks]:
     backend.close()
 
 
-def _use(locks: DatabaseLocks) -> None:
-    """Take, be refused, renew and release, often."""
+def _use_often(locks: DatabaseLocks) -> None:
+    """Acquire, be refused, renew and release, often."""
     name = lock_name(f"prepared {uuid4()}", SETTINGS)
-    for time in range(OFTEN):
-        grant = locks.acquire(name, 1, Owner(holder="a", nonce=f"a{time}"), TTL)
+    for number in range(10):
+        grant = locks.acquire(name, 1, Owner(holder="a", nonce=f"a{number}"), TTL)
         assert isinstance(grant, Grant)
-        assert [holder.holder for holder in _refused(locks, name, f"b{time}")] == ["a"]
+        assert [holder.holder for holder in _refused(locks, name, f"b{number}")] == ["a"]
         assert locks.renew(grant, TTL)
         assert locks.release(grant)
 
@@ -41,80 +39,65 @@ def _refused(locks: DatabaseLocks, name: Any, nonce: str) -> Any:
     return locks.acquire(name, 1, Owner(holder="b", nonce=nonce), TTL)
 
 
-def _ask(locks: DatabaseLocks, statement: str) -> list[Any]:
-    """Ask the session in which the locks' statements are carried out."""
+def _query(locks: DatabaseLocks, statement: str) -> list[Any]:
+    """Send a statement to the session that the locks' statements use."""
     with locks._connections.lend() as cursor:
         cursor.execute(statement)
         return cursor.fetchall() if cursor.description else []
 
 
-def _plans(locks: DatabaseLocks) -> list[Any]:
-    return _ask(locks, "SELECT name FROM pg_prepared_statements WHERE name LIKE 'cloudrun_jobs_%'")
+def _prepared(locks: DatabaseLocks) -> list[Any]:
+    query = "SELECT name FROM pg_prepared_statements WHERE statement LIKE '%cloudrun_jobs_lock%'"
+    return _query(locks, query)
 
 
-def test_what_comes_often_is_planned_once(locks):
-    """The four statements of a lock's life; a job that takes one lock once leaves no plan."""
+def test_frequent_statements_are_prepared(locks):
+    """The four statements of a lock's life are; a job that takes one lock once prepares nothing."""
     grant = locks.acquire(lock_name(f"once {uuid4()}", SETTINGS), 1, Owner(holder="a", nonce="a"), TTL)
     locks.release(grant)
-    assert not _plans(locks)
+    assert not _prepared(locks)
 
-    _use(locks)
+    _use_often(locks)
 
-    assert len(_plans(locks)) == 4
-
-
-def test_a_session_that_forgot_its_plans_is_served(locks):
-    """As a pooler's is that is reset between clients: the statement is sent whole."""
-    _use(locks)
-    _ask(locks, "DEALLOCATE ALL")
-
-    _use(locks)
-
-    assert not _plans(locks)
+    assert len(_prepared(locks)) >= 4
 
 
-def test_a_session_in_which_another_made_the_plan_is_served(locks):
-    """As a pooler's is that others had before: the name is taken."""
-    _use(locks)
-    prepare = _ask(locks, "SELECT statement FROM pg_prepared_statements WHERE name LIKE 'cloudrun_jobs_%'")
-    locks.close()
-    for (statement,) in prepare:
-        _ask(locks, statement)
+def test_a_session_without_its_prepared_statements_is_replaced(locks):
+    """A statement that the session does not know is repeated on another connection."""
+    _use_often(locks)
+    with locks._connections.lend() as cursor:
+        cursor.db.connection.pgconn.exec_(b"DEALLOCATE ALL")  # Out of psycopg's sight.
 
-    _use(locks)
-
-    assert len(_plans(locks)) == 4
+    _use_often(locks)
 
 
-def test_a_plan_whose_table_was_changed_is_given_up(locks):
+def test_a_plan_made_invalid_by_a_migration_is_replaced(locks):
     """A migration may make a column longer while the locks are in use."""
-    _use(locks)
-    _ask(locks, "ALTER TABLE cloudrun_jobs_lockslot ALTER COLUMN label TYPE varchar(210)")
+    _use_often(locks)
+    _query(locks, "ALTER TABLE cloudrun_jobs_lockslot ALTER COLUMN label TYPE varchar(210)")
     try:
-        _use(locks)
+        _use_often(locks)
     finally:
-        _ask(locks, "ALTER TABLE cloudrun_jobs_lockslot ALTER COLUMN label TYPE varchar(200)")
+        _query(locks, "ALTER TABLE cloudrun_jobs_lockslot ALTER COLUMN label TYPE varchar(200)")
 
 
 @pytest.mark.parametrize("kind", ["pgbouncer"])
-def test_a_pooler_that_changes_sessions_is_no_hindrance(locks, request):
-    """Two clients in turn on two sessions: each finds the other's plans, or none of its own."""
+def test_nothing_is_prepared_behind_a_pooler(locks, request):
+    """Two clients alternate on two sessions, where psycopg would give two statements one name."""
     other = DatabaseLocks(SETTINGS, using=request.getfixturevalue("pgbouncer"))
     for _ in range(3):
-        _use(locks)
-        _use(other)
+        _use_often(locks)
+        _use_often(other)
+
+    assert not _prepared(locks)
     other.close()
 
 
-def test_what_else_goes_wrong_is_told(locks):
-    """An error of the statement's own is no reason to send it again."""
-    statement = Prepared("SELECT 1 / %(by)s::int")
-    with locks._connections._connect()[0].cursor() as cursor:
-        for _ in range(OFTEN):
-            statement.run(cursor, {"by": 1})
-        with pytest.raises(DatabaseError, match="division by zero"):
-            statement.run(cursor, {"by": 0})
-        statement.run(cursor, {"by": 1})
+@pytest.mark.parametrize("threshold", [None, 0])
+def test_the_projects_own_setting_wins(locks, monkeypatch, threshold):
+    """`prepare_threshold` in OPTIONS of the database switches preparation off, or on from the first use."""
+    options = {**connections[locks.using].settings_dict.get("OPTIONS", {}), "prepare_threshold": threshold}
+    monkeypatch.setitem(connections[locks.using].settings_dict, "OPTIONS", options)
+    _use_often(locks)
 
-        assert cursor.fetchall() == [(1,)]
-        cursor.db.close()
+    assert bool(_prepared(locks)) is (threshold == 0)

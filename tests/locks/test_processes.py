@@ -1,4 +1,4 @@
-"""Jobs that die, stop, come back and meet: real processes, real signals, real servers; the history is judged."""
+"""Jobs that are killed, stopped and resumed: real processes, signals and servers; the history is checked."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 from django.db import connections
 
 from tests.locks.conftest import JOB_LEASE
-from tests.locks.workers import Journal, until
+from tests.locks.workers import Workers, until
 from tests.servers.proxy import FaultProxy
 
 pytestmark = pytest.mark.faults
@@ -20,270 +20,272 @@ BOTH = pytest.mark.parametrize("kind", ["redis", "postgres"])
 
 
 @BOTH
-def test_a_retry_takes_over_from_a_killed_attempt_at_once(journal, shop):
-    """The next attempt of the task that was killed does not wait for the lease; its token is greater."""
-    journal.locks["OPTIONS"]["lease"] = 600
-    first = journal.start("work", shop)
-    begun = first.works()
+def test_retry_takes_over_from_a_killed_attempt_at_once(workers, own_option):
+    """The next attempt of a killed task does not wait for the lease; its token is greater."""
+    workers.locks["OPTIONS"]["lease"] = 600
+    first = workers.start("work", own_option)
+    begun = first.wait_until_working()
     first.kill()
 
-    second = journal.start("work", shop, "--seconds=0.1", attempt=1)
+    second = workers.start("work", own_option, "--seconds=0.1", attempt=1)
 
-    assert second.works()["token"] > begun["token"]
-    assert second.ends()[0] == 0
-    journal.check()
+    assert second.wait_until_working()["token"] > begun["token"]
+    assert second.wait()[0] == 0
+    workers.check_history()
 
 
 @BOTH
-def test_another_execution_waits_for_a_killed_ones_lease(journal, shop):
-    """It is skipped, in one line that says who holds the lock, until the lease has ended."""
-    first = journal.start("work", shop)
-    first.works()
-    duplicate = journal.start_another("work", shop)
-    status, words = duplicate.ends()
+def test_other_execution_waits_for_the_lease_of_a_killed_one(workers, own_option):
+    """It is skipped, with one log line that names the holder, until the lease has ended."""
+    first = workers.start("work", own_option)
+    first.wait_until_working()
+    duplicate = workers.start_duplicate("work", own_option)
+    status, output = duplicate.wait()
     first.kill()
 
     assert status == 0
-    assert "was skipped" in words
-    assert f" held by {journal.prefix}-a (task 0) since 20" in words
-    assert duplicate.saw("begin") is None
+    assert "was skipped" in output
+    assert f" held by {workers.prefix}-a (task 0) since 20" in output
+    assert duplicate.entry("begin") is None
 
-    until(lambda: _comes_in(journal, shop))
-    journal.check()
+    until(lambda: _starts(workers, own_option))
+    workers.check_history()
 
 
-def _comes_in(journal: Journal, shop: str, count: int = 1) -> bool:
-    worker = journal.start_another("work", shop, "--seconds=0", count=count)
-    assert worker.ends()[0] == 0
-    return worker.saw("begin") is not None
+def _starts(workers: Workers, own_option: str, count: int = 1) -> bool:
+    worker = workers.start_duplicate("work", own_option, "--seconds=0", count=count)
+    assert worker.wait()[0] == 0
+    return worker.entry("begin") is not None
 
 
 @BOTH
-def test_a_stopped_holder_finds_its_lease_lost(journal, shop):
-    """Another execution worked meanwhile; it does no more work, fails, and does not free that one's lock."""
-    first = journal.start("work", shop)
-    first.works()
+def test_stopped_holder_loses_its_lease(workers, own_option):
+    """Another execution worked meanwhile; the resumed one fails, and does not release that one's lock."""
+    first = workers.start("work", own_option)
+    first.wait_until_working()
     first.send(signal.SIGSTOP)
-    second = until(lambda: _another(journal, shop))
+    second = until(lambda: _start_other(workers, own_option))
     first.send(signal.SIGCONT)
 
-    status, words = first.ends()
+    status, output = first.wait()
 
     assert status != 0
-    assert "Timeout" in words or "is lost" in words
-    begun = second.works()["at"]
-    assert not [entry for entry in first.entries if entry["what"] == "work" and entry["at"] > begun]
-    assert not _comes_in(journal, shop)
+    assert "Timeout" in output or "is lost" in output
+    begun = second.wait_until_working()["at"]
+    assert not [entry for entry in first.history if entry["what"] == "work" and entry["at"] > begun]
+    assert not _starts(workers, own_option)
     assert second.process.poll() is None
 
 
-def _another(journal: Journal, shop: str) -> Any:
-    worker = journal.start_another("work", shop)
-    until(lambda: worker.saw("begin") or worker.process.poll() is not None)
-    return worker if worker.saw("begin") else None
+def _start_other(workers: Workers, own_option: str) -> Any:
+    worker = workers.start_duplicate("work", own_option)
+    until(lambda: worker.entry("begin") or worker.process.poll() is not None)
+    return worker if worker.entry("begin") else None
 
 
-def test_an_earlier_attempt_that_comes_back_ends_by_itself(journal, shop):
-    """Its retry took over: it can neither renew nor release, and the retry is not disturbed."""
-    journal.locks["OPTIONS"]["lease"] = 20
-    zombie = journal.start("work", shop)
-    zombie.works()
-    zombie.send(signal.SIGSTOP)
-    retry = journal.start("work", shop, attempt=1)
-    retry.works()
-    zombie.send(signal.SIGCONT)
+def test_resumed_earlier_attempt_loses_its_lease(workers, own_option):
+    """Its retry took over: it can neither renew nor release, and the retry goes on."""
+    workers.locks["OPTIONS"]["lease"] = 20
+    earlier = workers.start("work", own_option)
+    earlier.wait_until_working()
+    earlier.send(signal.SIGSTOP)
+    retry = workers.start("work", own_option, attempt=1)
+    retry.wait_until_working()
+    earlier.send(signal.SIGCONT)
 
-    assert zombie.ends()[0] == 75
-    assert not _comes_in(journal, shop)
+    assert earlier.wait()[0] == 75
+    assert not _starts(workers, own_option)
     assert retry.process.poll() is None
 
 
-def test_a_child_does_not_end_its_parents_job(journal, shop):
-    """It goes out by the same door, where it gives back nothing that is its parent's, and waits for nobody."""
-    first = journal.start("work", shop, "--how=forking")
+def test_forked_child_does_not_end_its_parents_job(workers, own_option):
+    """An exiting child unwinds the same context managers, but releases no lock of its parent."""
+    first = workers.start("work", own_option, "--how=forking")
 
-    status, words = first.ends()
+    status, output = first.wait()
 
-    assert status == 0, words
-    assert first.saw("child")
-    assert _comes_in(journal, shop)
+    assert status == 0, output
+    assert first.entry("child")
+    assert _starts(workers, own_option)
 
 
-def test_terminating_releases(journal, shop):
-    """SIGTERM ends the job with a status that is not zero, and the lock is free at once."""
-    journal.locks["OPTIONS"]["lease"] = 600
-    first = journal.start("work", shop, "--how=asleep")
-    first.works()
+def test_sigterm_releases_the_locks(workers, own_option):
+    """SIGTERM ends the job with a non-zero status, and the lock is free at once."""
+    workers.locks["OPTIONS"]["lease"] = 600
+    first = workers.start("work", own_option, "--how=asleep")
+    first.wait_until_working()
     first.send(signal.SIGTERM)
 
-    assert first.ends()[0] == 143
-    assert _comes_in(journal, shop)
-    journal.check()
+    assert first.wait()[0] == 143
+    assert _starts(workers, own_option)
+    workers.check_history()
 
 
-def test_moving_to_another_machine_is_survived(journal, shop):
+def test_job_survives_a_move_to_another_machine(workers, own_option):
     """SIGTSTP does not stop the job, and after SIGCONT it goes on."""
-    first = journal.start("work", shop, "--seconds=4")
-    first.works()
+    first = workers.start("work", own_option, "--seconds=4")
+    first.wait_until_working()
     first.send(signal.SIGTSTP)
-    before = len(first.entries)
-    until(lambda: len(first.entries) > before + 5)
+    before = len(first.history)
+    until(lambda: len(first.history) > before + 5)
     assert "T (stopped)" not in Path(f"/proc/{first.process.pid}/status").read_text()
     first.send(signal.SIGCONT)
 
-    assert first.ends()[0] == 0
-    journal.check()
+    assert first.wait()[0] == 0
+    workers.check_history()
 
 
-def test_a_job_that_catches_every_exception_still_ends(journal, keeper, shop):
-    """LeaseLost is no Exception, so `except Exception` does not hold it up."""
-    first = journal.start("work", shop, "--how=stubbornly")
-    keeper.force_release(first.works()["token"])
+def test_lost_lease_ends_a_job_that_catches_exceptions(workers, lock_server, own_option):
+    """`LeaseLost` is no `Exception`, so `except Exception` does not catch it."""
+    first = workers.start("work", own_option, "--how=stubbornly")
+    lock_server.force_release(first.wait_until_working()["token"])
 
-    status, words = first.ends()
+    status, output = first.wait()
 
-    assert status == 75, words
+    assert status == 75, output
 
 
-def test_a_job_that_holds_the_interpreter_is_ended_in_time(journal, shop):
-    """No Python code runs meanwhile, and the process still ends before others may have its lock."""
-    first = journal.start("work", shop, "--how=deaf")
-    deaf_since = until(lambda: first.saw("deaf"))["at"]
+def test_watchdog_ends_a_job_that_holds_the_gil(workers, own_option):
+    """No Python code runs meanwhile, and the process still ends before the server grants its lock again."""
+    first = workers.start("work", own_option, "--how=holding_the_gil")
+    held_since = until(lambda: first.entry("holds the GIL"))["at"]
 
-    assert first.ends()[0] != 0
+    assert first.wait()[0] != 0
 
-    assert time.monotonic() - deaf_since < JOB_LEASE + 0.5
+    assert time.monotonic() - held_since < JOB_LEASE + 0.5
 
 
 @BOTH
-def test_a_long_lease_outlives_a_job_that_holds_the_gil(journal, keeper, shop):
+def test_lock_lease_keeps_the_lock_of_a_job_that_holds_the_gil(workers, lock_server, own_option):
     """With `lock_lease`, a job that holds the GIL for longer than the lock backend's lease keeps its lock."""
-    first = journal.start("long_lease", shop, "--how=holding", f"--seconds={2 * JOB_LEASE}")
-    begun = first.works()
-    lock = keeper.lock_of(begun["token"])
+    first = workers.start(
+        "long_lease", own_option, "--how=holding_the_gil_for_seconds", f"--seconds={2 * JOB_LEASE}"
+    )
+    begun = first.wait_until_working()
+    lock = lock_server.lock_of(begun["token"])
     until(lambda: time.monotonic() > begun["at"] + 1.5 * JOB_LEASE)
-    assert keeper.refuses(lock)
+    assert lock_server.refuses(lock)
 
-    status, output = first.ends()
+    status, output = first.wait()
 
     assert status == 0, output
-    assert not keeper.refuses(lock)
+    assert not lock_server.refuses(lock)
 
 
-def test_a_process_that_cannot_give_its_lost_lock_back_is_ended(journal, shop, postgres_server):
-    """Its server falls silent, so no renewal is answered, and then the request to give the lock back neither."""
+def test_watchdog_ends_a_process_that_cannot_release_its_lost_lock(workers, own_option, postgres_server):
+    """Its server stops replying, first to the renewals and then to the release."""
     proxy = FaultProxy(postgres_server.port)
-    journal.databases["default"] |= {"PORT": str(proxy.port)}
-    first = journal.start("work", shop, "--how=asleep")
-    first.works()
+    workers.databases["default"] |= {"PORT": str(proxy.port)}
+    first = workers.start("work", own_option, "--how=asleep")
+    first.wait_until_working()
     proxy.silent = True
 
-    assert first.ends()[0] == 1
+    assert first.wait()[0] == 1
 
-    assert first.saw("end")["error"] == "LeaseLost"
-    assert time.monotonic() - first.saw("end")["at"] < JOB_LEASE
+    assert first.entry("end")["error"] == "LeaseLost"
+    assert time.monotonic() - first.entry("end")["at"] < JOB_LEASE
     proxy.silent = False
     proxy.close()
 
 
-def test_a_job_that_calls_itself_does_not_wait_for_itself(journal, shop):
-    """The inner run takes no lock of its own, and leaves the outer one's."""
-    worker = journal.start("work", shop, "--how=nested")
+def test_locks_are_reentrant(workers, own_option):
+    """A job that calls itself acquires no second lock, and keeps the first one."""
+    worker = workers.start("work", own_option, "--how=nested")
 
-    assert worker.ends()[0] == 0
-    assert [entry["what"] for entry in worker.entries] == ["begin", "begin", "end", "still held", "end"]
+    assert worker.wait()[0] == 0
+    assert [entry["what"] for entry in worker.history] == ["begin", "begin", "end", "still held", "end"]
 
 
-def test_a_subprocess_with_the_same_environment_is_refused(journal, shop):
-    """The same task and attempt in another process is a duplicate: it ends at once, without work."""
-    worker = journal.start("work", shop, "--how=inherited")
+def test_subprocess_with_the_same_environment_is_a_duplicate(workers, own_option):
+    """The same task and attempt in another process ends at once, without work."""
+    worker = workers.start("work", own_option, "--how=inherited")
 
-    assert worker.ends()[0] == 0
-    child = worker.saw("child")
+    assert worker.wait()[0] == 0
+    child = worker.entry("child")
     assert child is not None
     assert child["code"] == 0
-    assert "is superseded" in child["words"]
-    assert sum(entry["what"] == "begin" for entry in journal.entries()) == 1
+    assert "is superseded" in child["output"]
+    assert sum(entry["what"] == "begin" for entry in workers.history()) == 1
 
 
-def test_outside_of_cloud_run_the_same_locks_are_taken(journal, shop):
+def test_locks_hold_outside_of_cloud_run(workers, own_option):
     """Two terminals do not run the job twice at once."""
-    first = journal.start("work", shop, execution="")
-    first.works()
+    first = workers.start("work", own_option, execution="")
+    first.wait_until_working()
 
-    status, words = journal.start("work", shop, execution="").ends()
+    status, output = workers.start("work", own_option, execution="").wait()
 
     assert status == 0
-    assert "held by local:" in words
-    journal.check()
+    assert "held by local:" in output
+    workers.check_history()
 
 
 @BOTH
-def test_tasks_share_their_executions_lock(journal, shop):
-    """Through waves, gaps and a killed task, no other execution comes in before all tasks are done."""
-    journal.locks["OPTIONS"]["lease"] = 60
+def test_tasks_share_the_lock_of_their_execution(workers, own_option):
+    """No other execution starts before all tasks are done, through waves, gaps and a killed task."""
+    workers.locks["OPTIONS"]["lease"] = 60
     kwargs = {"count": 3}
-    first = journal.start("work", shop, "--seconds=0", index=0, **kwargs)
-    assert first.ends()[0] == 0
-    second = journal.start("work", shop, index=1, **kwargs)
-    second.works()
+    first = workers.start("work", own_option, "--seconds=0", index=0, **kwargs)
+    assert first.wait()[0] == 0
+    second = workers.start("work", own_option, index=1, **kwargs)
+    second.wait_until_working()
     second.kill()
-    assert not _comes_in(journal, shop, **kwargs)
-    assert journal.start("work", shop, "--seconds=0", index=1, attempt=1, **kwargs).ends()[0] == 0
-    assert not _comes_in(journal, shop, **kwargs)
+    assert not _starts(workers, own_option, **kwargs)
+    assert workers.start("work", own_option, "--seconds=0", index=1, attempt=1, **kwargs).wait()[0] == 0
+    assert not _starts(workers, own_option, **kwargs)
 
-    assert journal.start("work", shop, "--seconds=0", index=2, **kwargs).ends()[0] == 0
+    assert workers.start("work", own_option, "--seconds=0", index=2, **kwargs).wait()[0] == 0
 
-    assert sum(entry["what"] == "begin" for entry in journal.entries()) == 4
-    assert _comes_in(journal, shop, **kwargs)
+    assert sum(entry["what"] == "begin" for entry in workers.history()) == 4
+    assert _starts(workers, own_option, **kwargs)
 
 
-def test_no_more_executions_than_declared(journal, shop):
-    """Of four that come together two work at once, and in the end all have worked."""
-    workers = [journal.start("count", shop, "--seconds=0.5", execution=str(number)) for number in range(4)]
+def test_parallelism_limits_executions(workers, own_option):
+    """Of four executions two work at once, and in the end all have worked."""
+    started = [workers.start("count", own_option, "--seconds=0.5", execution=str(number)) for number in range(4)]
 
-    assert [worker.ends()[0] for worker in workers] == [0, 0, 0, 0]
-    assert all(worker.saw("end") for worker in workers)
-    journal.check(parallelism=2)
+    assert [worker.wait()[0] for worker in started] == [0, 0, 0, 0]
+    assert all(worker.entry("end") for worker in started)
+    workers.check_history(parallelism=2)
 
 
 @pytest.mark.parametrize("kind", ["postgres", "mariadb"])
-def test_the_jobs_own_transaction_does_not_concern_its_locks(journal, shop):
-    """A job that is one transaction, with an error in it, keeps its lock, and gives it back after the rollback."""
-    first = journal.start("work", shop, "--how=atomic")
-    first.works()
+def test_locks_are_independent_of_the_jobs_transaction(workers, own_option):
+    """A job in one transaction with an error keeps its lock, and releases it after the rollback."""
+    first = workers.start("work", own_option, "--how=atomic")
+    first.wait_until_working()
 
-    assert not _comes_in(journal, shop)
+    assert not _starts(workers, own_option)
     assert first.process.poll() is None
-    journal.enough()
-    assert first.ends()[0] == 0
-    assert _comes_in(journal, shop)
-    journal.check()
+    workers.finish()
+    assert first.wait()[0] == 0
+    assert _starts(workers, own_option)
+    workers.check_history()
 
 
 @pytest.mark.parametrize("kind", ["postgres", "mariadb", "sqlite"])
-def test_no_write_of_a_stale_holder_passes_the_fence(journal, shop, kind):
-    """Stopped in front of the fence and overtaken, it writes nothing more when it comes back."""
-    journal.locks["OPTIONS"]["lease"] = 20
+def test_fence_rejects_writes_of_a_stale_holder(workers, own_option, kind):
+    """A holder that was stopped before the fence, and taken over from, writes nothing more."""
+    workers.locks["OPTIONS"]["lease"] = 20
     with connections[kind].cursor() as cursor:
         cursor.execute("DROP TABLE IF EXISTS fenced_writes")
         cursor.execute("CREATE TABLE fenced_writes (token BIGINT, execution VARCHAR(100))")
     connections[kind].close()
-    first = journal.start("work", shop, "--how=fenced")
-    until(lambda: len(first.entries) > 5)
-    stop = journal.path.with_suffix(".stop")
+    first = workers.start("work", own_option, "--how=fenced")
+    until(lambda: len(first.history) > 5)
+    stop = workers.path.with_suffix(".stop")
     stop.touch()
     until(lambda: "T (stopped)" in Path(f"/proc/{first.process.pid}/status").read_text())
     stop.unlink()
-    retry = journal.start("work", shop, "--how=fenced", attempt=1)
-    until(lambda: len(retry.entries) > 5)
-    written = _written(kind, first.works()["token"])
+    retry = workers.start("work", own_option, "--how=fenced", attempt=1)
+    until(lambda: len(retry.history) > 5)
+    written = _written(kind, first.wait_until_working()["token"])
     first.send(signal.SIGCONT)
 
-    status, words = first.ends()
-    assert status == 75, words
-    assert _written(kind, first.works()["token"]) == written > 0
-    assert _written(kind, retry.works()["token"]) > 0
+    status, output = first.wait()
+    assert status == 75, output
+    assert _written(kind, first.wait_until_working()["token"]) == written > 0
+    assert _written(kind, retry.wait_until_working()["token"]) > 0
 
 
 def _written(kind: str, token: int) -> int:

@@ -1,4 +1,4 @@
-"""Many processes at one moment, and processes whose clocks are wrong."""
+"""Many processes at once, and processes with wrong clocks."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import sys
 
 import pytest
 
-from tests.locks.conftest import journal_for, path_and_options
+from tests.locks.conftest import path_and_options, workers_for
 from tests.locks.workers import ROOT, database_settings, until
 
 pytestmark = pytest.mark.faults
@@ -19,8 +19,8 @@ ROUNDS = 200 if os.environ.get("HYPOTHESIS_PROFILE") == "thorough" else 25
 
 
 @pytest.mark.parametrize("kind", ["redis", "valkey", "postgres", "pgbouncer", "mariadb", "sqlite"])
-def test_one_wins_each_round(kind, request):
-    """Of 32 processes exactly one wins in each round, all others are told whose it is, and tokens only grow."""
+def test_one_process_wins_each_round(kind, request):
+    """Of 32 processes one acquires the lock in each round, the others get its token, and tokens only grow."""
     path, options = path_and_options(kind, request)
     database = {"ENGINE": "django.db.backends.sqlite3", "NAME": ":memory:"}
     if "using" in options:
@@ -39,30 +39,30 @@ def test_one_wins_each_round(kind, request):
     rounds = json.loads(done.stdout)
 
     tokens: dict[str, list[int]] = {}
-    for told in rounds:
-        (winner,) = [one for one in told if one["won"]]
-        assert all(one["holders"] == [winner["token"]] for one in told if not one["won"])
+    for answers in rounds:
+        (winner,) = [one for one in answers if one["won"]]
+        assert all(one["holders"] == [winner["token"]] for one in answers if not one["won"])
         tokens.setdefault(winner["name"], []).append(winner["token"])
     assert all(found == sorted(set(found)) for found in tokens.values())
 
 
 @pytest.mark.parametrize("kind", ["redis", "postgres"])
-def test_a_wrong_clock_changes_nothing(kind, request, tmp_path):
+def test_wrong_local_clocks_change_nothing(kind, request, tmp_path):
     """A holder an hour ahead and a contender an hour behind: only the server's clock counts."""
-    journal = journal_for(kind, request, tmp_path, lease=2)
-    shop = f"--shop={request.node.name}"
+    workers = workers_for(kind, request, tmp_path, lease=2)
+    own_option = f"--shop={request.node.name}"
     try:
-        first = journal.start("work", shop, ahead=3600)
-        until(lambda: journal.entries())
-        duplicate = journal.start_another("work", shop, ahead=-3600)
-        status, words = duplicate.ends()
-        assert status == 0, words
-        assert duplicate.saw("begin") is None
+        first = workers.start("work", own_option, ahead=3600)
+        until(lambda: workers.history())
+        duplicate = workers.start_duplicate("work", own_option, ahead=-3600)
+        status, output = duplicate.wait()
+        assert status == 0, output
+        assert duplicate.entry("begin") is None
         first.kill()
-        retry = journal.start("work", shop, "--seconds=0", attempt=1, ahead=-3600)
-        status, words = retry.ends()
-        assert status == 0, words
-        assert {entry["attempt"] for entry in journal.entries()} == {"0", "1"}
-        journal.check()
+        retry = workers.start("work", own_option, "--seconds=0", attempt=1, ahead=-3600)
+        status, output = retry.wait()
+        assert status == 0, output
+        assert {entry["attempt"] for entry in workers.history()} == {"0", "1"}
+        workers.check_history()
     finally:
-        journal.stop()
+        workers.stop()

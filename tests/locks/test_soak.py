@@ -1,4 +1,4 @@
-"""The nemesis, for some seconds in every run; `python -m tests.locks.soak` gives it longer."""
+"""Fault injection for some seconds in every run; `python -m tests.locks.soak` runs for longer."""
 
 from __future__ import annotations
 
@@ -12,6 +12,6 @@ pytestmark = pytest.mark.faults
 
 
 @pytest.mark.parametrize("kind", ["redis", "postgres"])
-def test_the_history_is_good(kind):
-    """Whatever was killed, stopped or moved: never two at once, and tokens that only grow."""
+def test_history_survives_faults(kind):
+    """Never two jobs at once, and tokens that only grow, whatever is killed, stopped or moved."""
     assert soak(kind, seconds=10, seed=random.randrange(10**6)) is None

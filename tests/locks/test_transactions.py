@@ -1,4 +1,4 @@
-"""Locks on SQLite in a transaction of the caller's: it is the only one who can write."""
+"""Locks on SQLite in a transaction of the caller, which blocks all other writes."""
 
 from __future__ import annotations
 
@@ -15,9 +15,8 @@ from cloudrun_jobs.exceptions import LockUnavailable
 from cloudrun_jobs.locks import acquire, current, names
 from cloudrun_jobs.locks.base import Grant
 from cloudrun_jobs.locks.database import DatabaseLocks
-from cloudrun_jobs.locks.lease import Lease
-from cloudrun_jobs.locks.owner import new_owner
-from cloudrun_jobs.locks.requests import SlotRequest
+from cloudrun_jobs.locks.keeper import LeaseKeeper
+from cloudrun_jobs.locks.requests import SlotRequest, new_owner
 from cloudrun_jobs.models import JobRun
 from tests.jobs.management.commands.echo import Command
 from tests.locks.conftest import SETTINGS
@@ -36,36 +35,36 @@ def backend(sqlite: str) -> Iterator[DatabaseLocks]:
 
 
 @pytest.fixture
-def asked(backend: DatabaseLocks) -> SlotRequest:
-    return claim(backend, f"joining {uuid4()}")
+def lock_request(backend: DatabaseLocks) -> SlotRequest:
+    return new_request(backend, f"joining {uuid4()}")
 
 
-def claim(backend: DatabaseLocks, name: str) -> SlotRequest:
+def new_request(backend: DatabaseLocks, name: str) -> SlotRequest:
     return SlotRequest(backend, names.lock_name(name), 1, new_owner())
 
 
-def held(asked: SlotRequest) -> Lease:
-    answer = acquire.try_once(asked)
-    assert isinstance(answer, Lease), answer
+def held(lock_request: SlotRequest) -> LeaseKeeper:
+    answer = acquire.try_once(lock_request)
+    assert isinstance(answer, LeaseKeeper), answer
     return answer
 
 
-def is_free(asked: SlotRequest) -> bool:
-    """Say whether another would get the lock."""
-    answer = asked.backend.acquire(asked.name, 1, new_owner(), LEASE)
-    return isinstance(answer, Grant) and asked.backend.release(answer)
+def is_free(lock_request: SlotRequest) -> bool:
+    """Return True if another owner can acquire the lock."""
+    answer = lock_request.backend.acquire(lock_request.name, 1, new_owner(), LEASE)
+    return isinstance(answer, Grant) and lock_request.backend.release(answer)
 
 
 @pytest.fixture
-def in_requests(settings, transactional_db):
-    """A project with SQLite in a file and nothing else set, whose requests are transactions."""
+def sqlite_project(settings, transactional_db):
+    """A project with SQLite in a file and default settings."""
     settings.CLOUDRUN_JOBS = {"ENVIRONMENT": "local"}
     assert isinstance(current(), DatabaseLocks)
 
 
-@pytest.mark.usefixtures("in_requests")
-def test_a_job_runs_in_a_transaction():
-    """It takes its locks though the transaction lets nobody else write, and they are free afterwards."""
+@pytest.mark.usefixtures("sqlite_project")
+def test_job_runs_in_a_transaction():
+    """The job acquires its locks in the transaction, and they are free afterwards."""
     with transaction.atomic():
         first = Command().delay("a")
         second = Command().delay("a")
@@ -75,8 +74,8 @@ def test_a_job_runs_in_a_transaction():
     assert Command().delay("a").result() == RESULT
 
 
-@pytest.mark.usefixtures("in_requests")
-def test_a_transaction_that_is_rolled_back_leaves_the_locks_free():
+@pytest.mark.usefixtures("sqlite_project")
+def test_rollback_leaves_the_locks_free():
     """As if the job had never run."""
     with transaction.atomic():
         Command().delay("a")
@@ -87,97 +86,97 @@ def test_a_transaction_that_is_rolled_back_leaves_the_locks_free():
     assert Command().delay("a").result() == RESULT
 
 
-def test_a_second_holder_in_the_transaction_is_refused(backend, asked):
-    """What the transaction has written counts in it."""
+def test_second_holder_in_the_transaction_is_refused(backend, lock_request):
+    """The transaction's own leases count in it."""
     with transaction.atomic(backend.using):
-        lease = held(asked)
+        keeper = held(lock_request)
 
-        assert not is_free(asked)
-        lease.release()
-        assert is_free(asked)
+        assert not is_free(lock_request)
+        keeper.release()
+        assert is_free(lock_request)
 
 
-def test_a_transaction_may_last_for_longer_than_the_lease(backend, asked):
-    """Nobody can take the lock meanwhile; after the commit it is held as any other, and renewed."""
+def test_transaction_may_outlast_the_lease(backend, lock_request):
+    """The lock stays held in the transaction, and is renewed after the commit."""
     with transaction.atomic(backend.using):
-        lease = held(asked)
+        keeper = held(lock_request)
         begun = time.monotonic()
         until(lambda: time.monotonic() > begun + 2 * LEASE)
-        lease.check()
-    first = lease.deadline
+        keeper.check()
+    first = keeper.deadline
 
-    assert not is_free(asked)
-    until(lambda: lease.deadline > first)
-    lease.check()
-    assert lease.release()
-    assert is_free(asked)
+    assert not is_free(lock_request)
+    until(lambda: keeper.deadline > first)
+    keeper.check()
+    assert keeper.release()
+    assert is_free(lock_request)
 
 
-def test_a_lock_is_lost_with_the_transaction_that_took_it(backend, asked):
-    """Its holder learns it with the next renewal."""
+def test_rollback_of_the_transaction_loses_the_lock(backend, lock_request):
+    """The next renewal reports the loss."""
     with transaction.atomic(backend.using):
-        lease = held(asked)
+        keeper = held(lock_request)
         transaction.set_rollback(True, backend.using)
 
-    assert is_free(asked)
-    assert lease.lost.wait(10)
+    assert is_free(lock_request)
+    assert keeper.lost.wait(10)
 
 
-def test_a_lock_is_lost_with_the_savepoint_that_took_it(backend, asked):
-    """Though the transaction around it goes on."""
+def test_rollback_of_a_savepoint_loses_the_lock(backend, lock_request):
+    """The lock is lost though the transaction goes on."""
     with transaction.atomic(backend.using):
         with transaction.atomic(backend.using):
-            assert asked.take() is None
+            assert lock_request.acquire() is None
             transaction.set_rollback(True, backend.using)
 
-        assert not asked.renew()
-        assert is_free(asked)
+        assert not lock_request.renew()
+        assert is_free(lock_request)
 
 
-def test_other_threads_are_not_in_the_transaction(backend, asked):
-    """They wait for it like everybody, and are told why in vain."""
+def test_other_threads_wait_for_the_transaction(backend, lock_request):
+    """They raise `LockUnavailable`, with the reason, when SQLite's timeout is over."""
     connections[backend.using].settings_dict["OPTIONS"]["timeout"] = 0.1
     errors: list[LockUnavailable] = []
 
-    def ask() -> None:
-        with pytest.raises(LockUnavailable, match="written to by others") as caught:
-            asked.take()
+    def wait() -> None:
+        with pytest.raises(LockUnavailable, match="Another transaction blocks writes") as caught:
+            lock_request.acquire()
         errors.append(caught.value)
 
     with transaction.atomic(backend.using):
-        lease = held(claim(backend, f"joining {uuid4()}"))
-        thread = threading.Thread(target=ask)
+        keeper = held(new_request(backend, f"joining {uuid4()}"))
+        thread = threading.Thread(target=wait)
         thread.start()
         thread.join(20)
-        lease.release()
+        keeper.release()
 
     assert len(errors) == 1
     connections[backend.using].settings_dict["OPTIONS"].clear()
 
 
-def test_a_broken_transaction_makes_no_failure_of_a_release(backend, asked):
-    """It will be rolled back, and the lock with it: that is no error of its holder's."""
+def test_release_in_a_broken_transaction_is_unavailable(backend, lock_request):
+    """The lock is rolled back with the transaction, so the holder has nothing to do."""
     with transaction.atomic(backend.using):
-        lease = held(asked)
+        keeper = held(lock_request)
         transaction.set_rollback(True, backend.using)
 
         with pytest.raises(LockUnavailable, match="is broken") as caught:
-            lease.release()
+            keeper.release()
 
         assert isinstance(caught.value.__cause__, TransactionManagementError)
-    assert is_free(asked)
+    assert is_free(lock_request)
 
 
 @pytest.mark.parametrize("kind", ["postgres", "mariadb"])
-def test_elsewhere_locks_keep_out_of_transactions(kind, request):
-    """Others may write meanwhile, so a rollback takes back no lock."""
+def test_other_databases_keep_locks_out_of_transactions(kind, request):
+    """A rollback of the caller's transaction releases no lock."""
     backend = DatabaseLocks(SETTINGS, using=request.getfixturevalue(kind), lease=LEASE)
-    asked = claim(backend, f"joining {uuid4()}")
+    lock_request = new_request(backend, f"joining {uuid4()}")
     with transaction.atomic(backend.using):
-        lease = held(asked)
+        keeper = held(lock_request)
         transaction.set_rollback(True, backend.using)
 
-    assert not is_free(asked)
-    lease.release()
+    assert not is_free(lock_request)
+    keeper.release()
     backend.close()
     connections[backend.using].close()

@@ -1,4 +1,4 @@
-"""Jobs in processes of their own, as Cloud Run would start them, and the journal they leave."""
+"""Jobs in processes of their own, as Cloud Run starts them, and the history that they write."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from uuid import uuid4
 from django.db import connections
 
 ROOT = Path(__file__).resolve().parents[2]
-SECONDS = 60  # Longer than anything takes, on any machine.
+WAIT_SECONDS = 60  # Longer than anything takes, on any machine.
 
 
-def until(condition: Callable[[], Any], seconds: float = SECONDS) -> Any:
+def until(condition: Callable[[], Any], seconds: float = WAIT_SECONDS) -> Any:
     """Wait until the condition is true, and return it."""
     deadline = time.monotonic() + seconds
     while not (found := condition()):
@@ -34,19 +34,19 @@ class Worker:
     """One attempt of one task."""
 
     process: subprocess.Popen[str]
-    journal: Journal
+    workers: Workers
     started: float = field(default_factory=time.monotonic)
 
     @property
-    def entries(self) -> list[dict[str, Any]]:
-        return [entry for entry in self.journal.entries() if entry["pid"] == self.process.pid]
+    def history(self) -> list[dict[str, Any]]:
+        return [entry for entry in self.workers.history() if entry["pid"] == self.process.pid]
 
-    def saw(self, what: str) -> dict[str, Any] | None:
-        return next((entry for entry in self.entries if entry["what"] == what), None)
+    def entry(self, what: str) -> dict[str, Any] | None:
+        return next((entry for entry in self.history if entry["what"] == what), None)
 
-    def works(self) -> dict[str, Any]:
-        """Wait until it holds its locks."""
-        return until(lambda: self.saw("begin") or self._died())
+    def wait_until_working(self) -> dict[str, Any]:
+        """Wait until the job holds its locks; return its first entry."""
+        return until(lambda: self.entry("begin") or self._died())
 
     def _died(self) -> None:
         assert self.process.poll() is None, self.process.communicate()
@@ -58,25 +58,25 @@ class Worker:
         self.process.kill()
         self.process.wait()
 
-    def ends(self) -> tuple[int, str]:
-        """Wait for its end; return its status, and what it said."""
-        out, err = self.process.communicate(timeout=SECONDS)
+    def wait(self) -> tuple[int, str]:
+        """Wait for the end of the process; return its status and output."""
+        out, err = self.process.communicate(timeout=WAIT_SECONDS)
         return self.process.returncode, out + err
 
 
 @dataclass
-class Journal:
-    """What the workers did, in the order in which they did it."""
+class Workers:
+    """Workers that share a lock server and a database, and the history of their work."""
 
     path: Path
     locks: dict[str, Any]
     databases: dict[str, Any]
     workers: list[Worker] = field(default_factory=list)
-    # An execution is done once: servers outlive a test, so the next one's have other names.
+    # Servers outlive a test, so executions of each test have names of their own.
     prefix: str = field(default_factory=lambda: uuid4().hex[:8])
 
-    def start_another(self, *argv: str, **options: Any) -> Worker:
-        """Start an execution that was not there before."""
+    def start_duplicate(self, *argv: str, **options: Any) -> Worker:
+        """Start another execution of the same run."""
         return self.start(*argv, execution=f"another-{len(self.workers)}", **options)
 
     def start(
@@ -89,13 +89,13 @@ class Journal:
         ahead: float = 0,
         inside: Sequence[str] = (),
     ) -> Worker:
-        """Start a task, without waiting for anything."""
+        """Start a task, without waiting."""
         environment = {
             **os.environ,
             "DJANGO_SETTINGS_MODULE": "tests.locks.project.settings",
             "PYTHONPATH": str(ROOT),
             "WORKER_SETTINGS": json.dumps({"DATABASES": self.databases, "LOCKS": self.locks}),
-            "WORKER_JOURNAL": str(self.path),
+            "WORKER_HISTORY": str(self.path),
             "WORKER_CLOCK_AHEAD": str(ahead),
         }
         if execution:
@@ -111,24 +111,24 @@ class Journal:
         self.workers.append(Worker(process, self))
         return self.workers[-1]
 
-    def enough(self) -> None:
-        """Tell those that work in small steps to come to an end."""
-        Path(f"{self.path}.enough").touch()
+    def finish(self) -> None:
+        """End the jobs that work in small steps."""
+        Path(f"{self.path}.finish").touch()
 
-    def entries(self) -> list[dict[str, Any]]:
+    def history(self) -> list[dict[str, Any]]:
         lines = self.path.read_text().splitlines() if self.path.exists() else []
         return [json.loads(line) for line in lines]
 
-    def check(self, parallelism: int = 1) -> None:
-        """See that the history keeps the promise: never more at once than allowed, and tokens that only grow."""
-        entries = self.entries()
+    def check_history(self, parallelism: int = 1) -> None:
+        """Check that no more jobs worked at once than allowed, and that tokens only grew."""
+        entries = self.history()
         assert most_at_once(entries) <= parallelism, entries
         begun = [entry["token"] for entry in entries if entry["what"] == "begin"]
         if parallelism == 1:
             assert begun == sorted(set(begun)), entries
 
     def stop(self) -> None:
-        """End what still runs, killed or stopped as it may be."""
+        """Kill the workers that still run, stopped ones too."""
         for worker in self.workers:
             if worker.process.poll() is None:
                 worker.process.kill()
@@ -136,7 +136,7 @@ class Journal:
 
 
 def most_at_once(entries: list[dict[str, Any]]) -> int:
-    """Return how many processes wrote between each other's first and last line."""
+    """Return how many processes worked at once, from the first to the last entry of each."""
     pids = {entry["pid"] for entry in entries}
     times = {pid: [entry["at"] for entry in entries if entry["pid"] == pid] for pid in pids}
     return max(
@@ -146,7 +146,7 @@ def most_at_once(entries: list[dict[str, Any]]) -> int:
 
 
 def database_settings(alias: str) -> dict[str, Any]:
-    """Return what a worker needs to reach one of the test run's databases, as its default."""
+    """Return the settings by which a worker reaches one of the test run's databases."""
     known = connections.settings[alias]
     keys = ("ENGINE", "NAME", "USER", "PASSWORD", "HOST", "PORT", "OPTIONS")
     return {key: known[key] for key in keys if key in known}

@@ -1,4 +1,4 @@
-"""A signal breaks off a question to a database: the answer is not taken for that to the next question."""
+"""A signal interrupts a query: its result is not read by the next query."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ from cloudrun_jobs.execution import interrupts
 from cloudrun_jobs.process.deferral import interruptible
 from tests.locks.workers import until
 
-# A question whose answer takes long, and how to see that the server works on it.
-LONG = 10
+# A slow query, and one that counts its executions on the server.
+QUERY_SECONDS = 10
 SLOW = {
     "postgres": (
-        f"SELECT 7 FROM pg_sleep({LONG})",
+        f"SELECT 7 FROM pg_sleep({QUERY_SECONDS})",
         "SELECT count(*) FROM pg_stat_activity WHERE state = 'active' AND query LIKE 'SELECT 7%%'",
     ),
     "mariadb": (
-        f"SELECT 7 + SLEEP({LONG})",
+        f"SELECT 7 + SLEEP({QUERY_SECONDS})",
         "SELECT count(*) FROM information_schema.processlist WHERE info LIKE 'SELECT 7%%'",
     ),
 }
@@ -34,7 +34,7 @@ SLOW = {
 
 @pytest.fixture(autouse=True)
 def _records() -> None:
-    """Nothing here is rolled back, or recorded."""
+    """Replace the fixture that rolls records back."""
 
 
 @pytest.fixture(params=SLOW)
@@ -45,15 +45,15 @@ def database(request: pytest.FixtureRequest, django_db_blocker: Any) -> Iterator
         connections[alias].close()
 
 
-def _ask(database: str, question: str) -> Any:
+def _query(database: str, query: str) -> Any:
     with connections[database].cursor() as cursor:
-        cursor.execute(question)
+        cursor.execute(query)
         return cursor.fetchone()[0]
 
 
 def _interrupt(database: str) -> None:
-    """Send SIGTERM once the server works on the slow question."""
-    until(lambda: _ask(database, SLOW[database][1]))
+    """Send SIGTERM once the server runs the slow query."""
+    until(lambda: _query(database, SLOW[database][1]))
     connections[database].close()  # This thread's.
     os.kill(os.getpid(), signal.SIGTERM)
 
@@ -62,33 +62,33 @@ def _is_interrupted(database: str) -> None:
     thread, began = threading.Thread(target=_interrupt, args=[database]), time.monotonic()
     thread.start()
     with pytest.raises(JobInterrupted):
-        interruptible(partial(_ask, database, SLOW[database][0]))
+        interruptible(partial(_query, database, SLOW[database][0]))
     thread.join()
 
-    assert time.monotonic() - began < LONG
+    assert time.monotonic() - began < QUERY_SECONDS
 
 
-def test_the_next_question_gets_its_own_answer(database):
-    """In the job's own cleaning up, and when its end is recorded."""
+def test_next_query_gets_its_own_result(database):
+    """The job's cleanup and the record of its end use a connection in order."""
     with interrupts.handle_signals():
         _is_interrupted(database)
 
-        assert _ask(database, "SELECT 42") == 42
+        assert _query(database, "SELECT 42") == 42
 
 
-def test_a_transaction_that_was_broken_off_is_over(database):
-    """It is rolled back, and what comes after it finds a connection in order."""
+def test_interrupted_transaction_is_over(database):
+    """It is rolled back, and later queries use a connection in order."""
     with interrupts.handle_signals():
         with transaction.atomic(using=database):
             _is_interrupted(database)
 
         assert not connections[database].in_atomic_block
-        assert _ask(database, "SELECT 42") == 42
+        assert _query(database, "SELECT 42") == 42
 
 
-def test_a_connection_that_nobody_was_asking_stays(database):
-    """The signal came between two questions."""
-    _ask(database, "SELECT 1")
+def test_idle_connection_stays_open(database):
+    """A signal between two queries closes no connection."""
+    _query(database, "SELECT 1")
     before = connections[database].connection
     with interrupts.handle_signals(), pytest.raises(JobInterrupted):
         interruptible(partial(os.kill, os.getpid(), signal.SIGTERM))

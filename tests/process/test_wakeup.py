@@ -1,4 +1,4 @@
-"""Signals that end no system call: the job is interrupted all the same, and others' handlers are left alone."""
+"""Signals that end no system call interrupt the job, and existing handlers are kept."""
 
 from __future__ import annotations
 
@@ -14,22 +14,23 @@ import pytest
 
 from cloudrun_jobs.exceptions import JobInterrupted
 from cloudrun_jobs.execution import interrupts
+from cloudrun_jobs.execution.lease_watch import LEASE_LOST_SIGNAL
 from cloudrun_jobs.process.deferral import interruptible
 from cloudrun_jobs.process.wakeup import SignalWakeup
 from tests.locks.workers import until
 
-SLEEP = Path(f"/proc/self/task/{threading.main_thread().native_id}/wchan")
-LONG = 40.0
+WAIT_CHANNEL = Path(f"/proc/self/task/{threading.main_thread().native_id}/wchan")
+SLEEP_SECONDS = 40.0
 
-pytestmark = pytest.mark.skipif(not SLEEP.exists(), reason="says by /proc what a thread waits for")
+pytestmark = pytest.mark.skipif(not WAIT_CHANNEL.exists(), reason="needs /proc")
 
 
 def _sleeps() -> bool:
-    return "nanosleep" in SLEEP.read_text()
+    return "nanosleep" in WAIT_CHANNEL.read_text()
 
 
 def _signal_unnoticed(number: int) -> None:
-    """Have this thread take a signal of the process while the main thread sleeps."""
+    """Have this thread receive a signal of the process while the main thread sleeps."""
     until(_sleeps)
     signal.pthread_kill(threading.get_ident(), number)
 
@@ -38,40 +39,40 @@ def _is_interrupted(unnoticed: threading.Thread) -> None:
     began = time.monotonic()
     unnoticed.start()
     with pytest.raises(JobInterrupted):
-        interruptible(partial(time.sleep, LONG))
+        interruptible(partial(time.sleep, SLEEP_SECONDS))
 
-    assert time.monotonic() - began < LONG
+    assert time.monotonic() - began < SLEEP_SECONDS
 
 
 @pytest.fixture
 def unnoticed() -> Iterator[threading.Thread]:
-    """A thread that takes SIGTERM once the main thread sleeps."""
+    """A thread that receives SIGTERM once the main thread sleeps."""
     thread = threading.Thread(target=_signal_unnoticed, args=[signal.SIGTERM])
     yield thread
     thread.join()
 
 
-def test_a_signal_that_another_thread_takes_ends_the_sleep(unnoticed):
-    """Python notes it, and would not act on it until the sleep is over."""
+def test_signal_that_another_thread_takes_ends_the_sleep(unnoticed):
+    """Without the wakeup fd, Python would run the handler after the sleep."""
     with interrupts.handle_signals():
         _is_interrupted(unnoticed)
 
 
-def test_an_event_loop_keeps_its_own_ear():
-    """Whoever hears of signals already goes on to; signals that end a call are acted on without us."""
-    ear, mouth = os.pipe()
-    os.set_blocking(mouth, False)
-    signal.set_wakeup_fd(mouth)
+def test_existing_wakeup_fd_is_kept():
+    """An event loop keeps its wakeup fd, and signals that end a call interrupt the job."""
+    read_fd, write_fd = os.pipe()
+    os.set_blocking(write_fd, False)
+    signal.set_wakeup_fd(write_fd)
     try:
         with interrupts.handle_signals(), pytest.raises(JobInterrupted):
             interruptible(partial(os.kill, os.getpid(), signal.SIGTERM))
     finally:
-        assert signal.set_wakeup_fd(-1) == mouth
-    assert os.read(ear, 1) == bytes([signal.SIGTERM])
+        assert signal.set_wakeup_fd(-1) == write_fd
+    assert os.read(read_fd, 1) == bytes([signal.SIGTERM])
 
 
-def test_a_job_in_a_job_hears_with_the_same_ear(unnoticed):
-    """And when it has ended, the outer one is still interrupted."""
+def test_nested_job_shares_the_wakeup_fd(unnoticed):
+    """The outer job is still interrupted when the inner one has ended."""
     with interrupts.handle_signals():
         with interrupts.handle_signals():
             pass
@@ -79,8 +80,8 @@ def test_a_job_in_a_job_hears_with_the_same_ear(unnoticed):
 
 
 @pytest.mark.filterwarnings("ignore:.*use of fork.*:DeprecationWarning")
-def test_a_child_leaves_the_hearing_to_its_parent(unnoticed):
-    """It goes out by the same door; after that, signals that end no call are heard of as before."""
+def test_forked_child_leaves_the_wakeup_fd_to_its_parent(unnoticed):
+    """After the child unwound the same context managers, signals still interrupt the parent."""
     handling = interrupts.handle_signals()
     handling.__enter__()
     child = os.fork()
@@ -94,8 +95,8 @@ def test_a_child_leaves_the_hearing_to_its_parent(unnoticed):
 
 
 @pytest.mark.parametrize("moment", ["__enter__", "__exit__"])
-def test_a_signal_while_the_handlers_are_set_is_kept(monkeypatch, moment):
-    """From the first handler on there is a job to interrupt, and until the last is taken back."""
+def test_signal_while_handlers_are_installed_is_kept(monkeypatch, moment):
+    """A signal interrupts the job from the first handler that is installed to the last that is removed."""
     original = getattr(SignalWakeup, moment)
 
     def signalled(self, *args):
@@ -108,8 +109,8 @@ def test_a_signal_while_the_handlers_are_set_is_kept(monkeypatch, moment):
         interruptible(lambda: None)
 
 
-def test_nothing_is_left_when_it_ends():
-    """Neither the thread, nor its pipe, nor the ear."""
+def test_block_leaves_nothing_behind():
+    """The thread, its pipe and the wakeup fd are gone."""
     before = _open_files()
     with interrupts.handle_signals():
         assert _open_files() == before + 2
@@ -123,13 +124,13 @@ def _open_files() -> int:
     return len(list(Path("/proc/self/fd").iterdir()))
 
 
-def test_a_handler_that_the_job_sets_for_itself_is_not_knocked_at():
-    """SIGUSR1 is then the job's, and hears of nothing that is not for it."""
-    heard = []
+def test_handler_of_the_job_gets_no_wakeup_signals():
+    """A job that handles SIGUSR1 itself receives none of ours."""
+    received = []
     with interrupts.handle_signals():
-        previous = signal.signal(interrupts.LEASE_LOST_SIGNAL, lambda number, frame: heard.append(number))
+        previous = signal.signal(LEASE_LOST_SIGNAL, lambda number, frame: received.append(number))
         with pytest.raises(JobInterrupted):
             interruptible(partial(os.kill, os.getpid(), signal.SIGTERM))
-        signal.signal(interrupts.LEASE_LOST_SIGNAL, previous)
+        signal.signal(LEASE_LOST_SIGNAL, previous)
 
-    assert not heard
+    assert not received

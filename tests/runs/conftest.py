@@ -19,7 +19,7 @@ from cloudrun_jobs import CloudRunJobs
 from cloudrun_jobs.environ import CloudRunTask
 from cloudrun_jobs.execution.attempt import Attempt, record_attempt
 from cloudrun_jobs.execution.claim import AlreadyClaimed, Invocation
-from cloudrun_jobs.execution.interrupts import Interrupt
+from cloudrun_jobs.execution.termination import Termination
 from cloudrun_jobs.models import JobRun, Trigger
 from tests.backends.server import CloudRun, serve
 from tests.jobs.management.commands import echo, outcome
@@ -133,7 +133,7 @@ def begin(
     )
     spec = {"echo": echo.Command, "outcome": outcome.Command}[command]().spec
     start = Invocation(command=command, environment="test", argv=[command], task=task)
-    return record_attempt(start, spec, Interrupt())
+    return record_attempt(start, spec, Termination())
 
 
 def some_id() -> str:

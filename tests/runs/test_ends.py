@@ -20,7 +20,7 @@ from django.db import Error, connections
 from cloudrun_jobs.exceptions import JobInterrupted
 from cloudrun_jobs.execution import interrupts
 from cloudrun_jobs.execution.attempt import Attempt
-from cloudrun_jobs.execution.interrupts import Interrupt
+from cloudrun_jobs.execution.termination import Termination
 from cloudrun_jobs.models import JobRun, Status, TaskRun
 from cloudrun_jobs.signals import job_finished, job_skipped
 from tests.jobs.management.commands import echo, outcome
@@ -205,7 +205,7 @@ def test_work_that_is_done_is_not_cut_off(monkeypatch: pytest.MonkeyPatch) -> No
     with begin(run) as attempt:
         assert isinstance(attempt, Attempt)
         attempt.succeed("done")
-        attempt.terminate(Interrupt())
+        attempt.terminate(Termination())
         seen = JobRun.objects.get()
 
     assert (left, seen.status, seen.result) == ([0], Status.SUCCEEDED, "done")

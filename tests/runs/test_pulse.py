@@ -21,7 +21,7 @@ HOUR = timedelta(hours=1)
 @pytest.fixture
 def _fast(monkeypatch: pytest.MonkeyPatch) -> None:
     """Have a heart that beats five times a second."""
-    monkeypatch.setattr(heartbeat, "PROGRESS", 0.05)
+    monkeypatch.setattr(heartbeat, "PROGRESS_INTERVAL", 0.05)
     monkeypatch.setattr(heartbeat, "HEARTBEAT_INTERVAL", 0.2)
 
 

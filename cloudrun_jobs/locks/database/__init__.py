@@ -1,9 +1,9 @@
 """Locks in the project's own database: PostgreSQL, MySQL, MariaDB or SQLite.
 
-An acquisition reads who holds the slots, then takes one that looks free in a statement that decides anew. Where
-that refuses without waiting, it comes first: a lock is mostly free, or was not the last time.
+An acquisition reads the holders of the slots, then takes a slot that looks free with a statement that decides
+again. Where that statement never waits, it comes first, unless the lock was held the last time.
 
-The statements go over connections of their own, except on SQLite in a transaction of the caller's; see `joining`.
+The statements use connections of their own, except on SQLite in a transaction of the caller; see `transactions`.
 """
 
 from __future__ import annotations
@@ -13,15 +13,9 @@ from contextlib import suppress
 from datetime import timedelta
 from typing import Any, TypeVar
 
-from django.core.checks import CheckMessage, Error, Warning  # noqa: A004
-from django.db import (
-    DatabaseError,
-    IntegrityError,
-    InterfaceError,
-    OperationalError,
-    ProgrammingError,
-    connections,
-)
+from django import db
+from django.core import checks
+from django.db import connections
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.backends.utils import CursorWrapper
 from django.db.transaction import TransactionManagementError
@@ -31,16 +25,14 @@ from cloudrun_jobs import conf
 from cloudrun_jobs.conf import INLINE_ENVIRONMENTS, Settings
 from cloudrun_jobs.exceptions import InvalidSettings, LockMisused, LockTablesMissing, LockUnavailable, LockUnknown
 from cloudrun_jobs.locks.base import Grant, Holder, Holders, LockBackend, Owner
-from cloudrun_jobs.locks.database.dialects import DIALECTS, SLOTS, TASKS, Dialect
+from cloudrun_jobs.locks.database.dialects import DIALECTS, SLOTS, TASKS, Dialect, Row, code
 from cloudrun_jobs.locks.database.pool import ConnectionPool
-from cloudrun_jobs.locks.database.prepared import Statement
-from cloudrun_jobs.locks.database.rows import Row
 from cloudrun_jobs.locks.database.transactions import TransactionalLeases
 from cloudrun_jobs.locks.names import LockName
 
 T = TypeVar("T")
 
-RACES = 3  # How often a slot that looked free may turn out to be taken before they all count as held.
+MAX_LOST_RACES = 3  # Attempts to take a slot that looks free before all slots count as held.
 
 
 class DatabaseLocks(LockBackend):
@@ -54,11 +46,11 @@ class DatabaseLocks(LockBackend):
                 f"{conf.setting_name('LOCKS', 'OPTIONS', 'using')}: no database {using!r}.", hint=hint
             )
         self.using = using
-        self._refused = ""  # The lock that was not to be had last: who asks again looks before trying to take it.
-        # Inline, nothing may stay open: a test database cannot be dropped while somebody is connected.
+        self._held = ""  # The lock that was found held last: the next acquisition reads its holders first.
+        # Inline, no connection may stay open: a test database cannot be dropped while it has one.
         keep = settings.environment not in INLINE_ENVIRONMENTS
-        self._connections = ConnectionPool(using, keep=keep, prepare=lambda cursor: self.dialect.prepare(cursor))
-        self._joined = TransactionalLeases(using)
+        self._connections = ConnectionPool(using, lambda: self.dialect, keep=keep)
+        self._uncommitted = TransactionalLeases(using)
 
     @cached_property
     def dialect(self) -> Dialect:
@@ -66,39 +58,39 @@ class DatabaseLocks(LockBackend):
         vendor = connections[self.using].vendor
         if vendor not in DIALECTS:
             raise InvalidSettings(
-                f"{conf.setting_name('LOCKS')}: {vendor} keeps no locks.",
+                f"{conf.setting_name('LOCKS')}: {vendor} is not supported.",
                 hint=f"Use one of {', '.join(DIALECTS)}, or cloudrun_jobs.locks.redis.RedisLocks.",
             )
         return DIALECTS[vendor]()
 
     def acquire(self, name: LockName, slots: int, owner: Owner, ttl: float) -> Grant | Sequence[Holder]:
-        asked = _asked(name, owner, ttl)
-        looks_free = slots == 1 and self.dialect.refuses_at_once and name.key != self._refused
-        if looks_free and (grant := self._take(asked, 0, missing=False)):
+        values = _values(name, owner, ttl)
+        looks_free = slots == 1 and self.dialect.never_waits and name.key != self._held
+        if looks_free and (grant := self._take(values, 0, missing=False)):
             return grant
         rows: list[Row] = []
-        for _ in range(RACES):
-            rows = self._look(name, slots)
+        for _ in range(MAX_LOST_RACES):
+            rows = self._read(name, slots)
             if granted := next((row for row in rows if row.live and row.nonce == owner.nonce), None):
                 grant = granted.grant()
                 if self.renew(grant, ttl):
                     return grant
                 continue
-            slot = _takeable(rows, slots, owner)
+            slot = _available(rows, slots, owner)
             if slot is None:
                 break
             missing = slot not in {row.slot for row in rows}
-            if grant := self._take(asked, slot, missing=missing):
-                self._refused = ""
+            if grant := self._take(values, slot, missing=missing):
+                self._held = ""
                 return grant
-        self._refused = name.key
+        self._held = name.key
         return Holders(lambda: (row.holder() for row in rows if row.live))
 
     def renew(self, grant: Grant, ttl: float) -> bool:
-        return grant in self._joined or self._changed(self.dialect.renew, _own(grant) | {"ttl": _us(ttl)})
+        return grant in self._uncommitted or self._changed(self.dialect.renew, _own(grant) | {"ttl": _us(ttl)})
 
     def release(self, grant: Grant) -> bool:
-        self._joined.forget(grant)
+        self._uncommitted.forget(grant)
         return self._changed(self.dialect.release, _own(grant))
 
     def complete_task(self, grant: Grant, index: int, count: int) -> None:
@@ -106,8 +98,8 @@ class DatabaseLocks(LockBackend):
         try:
             insert = f"INSERT INTO {TASKS} (slot_id, token, task_index) VALUES (%s, %s, %s)"
             self._run(lambda cursor: cursor.execute(insert, [*slot, index]))
-        except IntegrityError:
-            pass  # Noted before, and the answer was lost.
+        except db.IntegrityError:
+            pass  # Noted before, and the reply was lost.
         if self._run(lambda cursor: _count_tasks(cursor, slot)) >= count:
             self.release(grant)
             delete = f"DELETE FROM {TASKS} WHERE slot_id = %s AND token <= %s"
@@ -121,7 +113,7 @@ class DatabaseLocks(LockBackend):
         found = self._rows("lock_key = %(lock)s OR lock_key LIKE %(parts)s", lock=lock, parts=f"{lock}/%")
         rows = [row for row in found if row.live]
         for row in rows:
-            self._changed(self.dialect.free, {"id": _id(row.lock, row.slot)})
+            self._changed(self.dialect.force_release, {"id": _id(row.lock, row.slot)})
         return [row.holder() for row in rows]
 
     def exists(self, lock: str) -> bool:
@@ -130,7 +122,7 @@ class DatabaseLocks(LockBackend):
     def fence(self, grant: Grant, using: str) -> bool:
         if using != self.using:
             raise LockMisused(
-                f"The lock lives in the database {self.using!r}, so cannot fence writes to {using!r}."
+                f"The lock is kept in the database {self.using!r}, so it cannot fence writes to {using!r}."
             )
         with connections[using].cursor() as cursor:
             cursor.execute(self.dialect.fence, [_id(grant.lock, grant.slot)])
@@ -141,18 +133,18 @@ class DatabaseLocks(LockBackend):
         age = _us(older_than.total_seconds())
         return self._run(lambda cursor: self.dialect.prune(cursor, age))
 
-    def check(self) -> Iterable[CheckMessage]:
+    def check(self) -> Iterable[checks.CheckMessage]:
         try:
-            self.dialect  # noqa: B018  (chosen to be checked)
+            self.dialect  # noqa: B018  (raises)
         except InvalidSettings as error:
-            yield Error(error.args[0], hint=error.hint, id="cloudrun_jobs.E001")
+            yield checks.Error(error.args[0], hint=error.hint, id="cloudrun_jobs.E001")
 
-    def inspect(self) -> Iterable[CheckMessage]:
+    def inspect(self) -> Iterable[checks.CheckMessage]:
         connection = connections[self.using]
         with connection.cursor() as cursor:
             missing = SLOTS not in connection.introspection.table_names(cursor)
         if missing:
-            yield Warning(
+            yield checks.Warning(
                 f"The database {self.using!r} has no tables for the locks, so no job can run.",
                 hint=f"Run `manage.py migrate cloudrun_jobs --database {self.using}`.",
                 id="cloudrun_jobs.W021",
@@ -161,80 +153,84 @@ class DatabaseLocks(LockBackend):
     def close(self) -> None:
         self._connections.close()
 
-    def _take(self, asked: dict[str, Any], slot: int, *, missing: bool) -> Grant | None:
-        row = {**asked, "id": _id(asked["lock"], slot), "slot": slot, "missing": missing}
+    def _take(self, values: dict[str, Any], slot: int, *, missing: bool) -> Grant | None:
+        row = {**values, "id": _id(values["lock"], slot), "slot": slot, "missing": missing}
         token = self._run(lambda cursor: self.dialect.try_take(cursor, row))
         if token is None:
             return None
-        grant = Grant(lock=asked["lock"], slot=slot, nonce=asked["nonce"], token=token)
-        if self._joins():
-            self._joined.add(grant, lambda: self._revive(grant, asked["ttl"]))
+        grant = Grant(lock=values["lock"], slot=slot, nonce=values["nonce"], token=token)
+        if self._callers_connection():
+            self._uncommitted.add(grant, lambda: self._restart(grant, values["ttl"]))
         return grant
 
-    def _revive(self, grant: Grant, ttl: int) -> None:
-        """Let a lease begin with the commit: its transaction may have lasted for longer."""
-        with suppress(LockUnavailable):  # Its holder will ask as well, and say so.
-            self._changed(self.dialect.revive, _own(grant) | {"ttl": ttl})
+    def _restart(self, grant: Grant, ttl: int) -> None:
+        """Start a lease anew after the commit: its transaction may have lasted longer."""
+        with suppress(LockUnavailable):  # The next renewal reports it.
+            self._changed(self.dialect.restart, _own(grant) | {"ttl": ttl})
 
-    def _joins(self) -> BaseDatabaseWrapper | None:
-        """Return the caller's connection if this thread's statements are part of its transaction."""
-        return self._joined.connection if self.dialect.has_one_writer else None
+    def _callers_connection(self) -> BaseDatabaseWrapper | None:
+        """Return the caller's connection if the statements have to join its transaction."""
+        connection = connections[self.using]
+        return connection if self.dialect.has_one_writer and connection.in_atomic_block else None
 
-    def _look(self, name: LockName, slots: int) -> list[Row]:
-        if slots == 1:  # Mostly: and by its primary key a row is found with half of the planning.
-            return self._run(lambda cursor: _fetch(cursor, self.dialect.look, {"id": _id(name.key, 0)}))
+    def _read(self, name: LockName, slots: int) -> list[Row]:
+        if slots == 1:  # The usual case. A search by primary key takes half of the planning.
+            return self._run(lambda cursor: _fetch(cursor, self.dialect.read_one, {"id": _id(name.key, 0)}))
         return self._rows("lock_key = %(lock)s AND slot < %(slots)s ORDER BY slot", lock=name.key, slots=slots)
 
     def _rows(self, condition: str, **values: str | int) -> list[Row]:
-        statement = Statement(f"{self.dialect.read} WHERE {condition}")
+        statement = f"{self.dialect.read} WHERE {condition}"
         return self._run(lambda cursor: _fetch(cursor, statement, values))
 
-    def _changed(self, statement: Statement, values: Mapping[str, object]) -> bool:
+    def _changed(self, statement: str, values: Mapping[str, Any]) -> bool:
         return self._run(lambda cursor: _execute(cursor, statement, values)) > 0
 
     def _run(self, statement: Callable[[CursorWrapper], T]) -> T:
-        """Run a statement, and once more on another connection when this one died of something."""
-        if connection := self._joins():
+        """Run a statement, and once more on a new connection if the first one failed."""
+        if connection := self._callers_connection():
             return self._run_in(connection, statement)
         try:
             with self._connections.lend() as cursor:
                 return statement(cursor)
-        except (OperationalError, InterfaceError, ProgrammingError) as error:
-            self._refuse(error)
-        self._connections.close()  # Others may have died of the same.
+        except db.Error as error:
+            self._raise_final(error)
+        self._connections.close()  # The idle ones may have failed as well.
         try:
             with self._connections.lend() as cursor:
                 return statement(cursor)
-        except (OperationalError, InterfaceError, LockUnavailable) as error:
-            words = f"The database {self.using!r} did not answer, and what it did is not known: {error}"
-            raise LockUnknown(words) from error
+        except db.IntegrityError:
+            raise
+        except (db.Error, LockUnavailable) as error:
+            message = f"The database {self.using!r} did not reply, and may have run the statement: {error}"
+            raise LockUnknown(message) from error
 
     def _run_in(self, connection: BaseDatabaseWrapper, statement: Callable[[CursorWrapper], T]) -> T:
-        """Run a statement in the caller's transaction, which nobody could repeat."""
+        """Run a statement in the caller's transaction, where it cannot be repeated."""
         try:
             with connection.cursor() as cursor:
                 return statement(cursor)
         except TransactionManagementError as error:
-            raise LockUnavailable(f"The transaction of which the lock is part is broken: {error}") from error
-        except OperationalError as error:
-            self._refuse(error)
-            raise LockUnavailable(f"The database {self.using!r} did not do as asked: {error}") from error
+            raise LockUnavailable(f"The transaction that acquired the lock is broken: {error}") from error
+        except db.OperationalError as error:
+            self._raise_final(error)
+            raise LockUnavailable(f"The database {self.using!r} failed: {error}") from error
 
-    def _refuse(self, error: DatabaseError | InterfaceError) -> None:
-        """Raise what is known of an error after which it would be no use to try again."""
+    def _raise_final(self, error: db.Error) -> None:
+        """Raise if a new connection would not help."""
         if self.dialect.lacks_table(error):
             raise LockTablesMissing(
                 f"The database {self.using!r} has no tables for the locks.",
                 hint=f"Run `manage.py migrate cloudrun_jobs --database {self.using}`.",
             ) from error
-        if isinstance(error, ProgrammingError):
+        is_final = isinstance(error, db.ProgrammingError | db.IntegrityError | db.DataError)
+        if is_final and code(error) not in self.dialect.not_prepared:
             raise error
         if self.dialect.is_busy(error):
-            words = f"The database {self.using!r} is being written to by others, who do not let go: {error}."
-            raise LockUnavailable(words) from error
+            message = f"Another transaction blocks writes to the database {self.using!r}: {error}."
+            raise LockUnavailable(message) from error
 
 
-def _asked(name: LockName, owner: Owner, ttl: float) -> dict[str, Any]:
+def _values(name: LockName, owner: Owner, ttl: float) -> dict[str, Any]:
     return {
         "lock": name.key,
         "label": name.label,
@@ -246,21 +242,21 @@ def _asked(name: LockName, owner: Owner, ttl: float) -> dict[str, Any]:
     }
 
 
-def _takeable(rows: Sequence[Row], slots: int, owner: Owner) -> int | None:
-    """Prefer the slot of the task's earlier attempt: another would leave that one to its lease."""
+def _available(rows: Sequence[Row], slots: int, owner: Owner) -> int | None:
+    """Prefer the slot of the task's earlier attempt, which would stay leased otherwise."""
     live = {row.slot for row in rows if row.live}
     takeover = (row.slot for row in rows if row.live and row.may_pass_to(owner))
     free = (slot for slot in range(slots) if slot not in live)
     return next(takeover, next(free, None))
 
 
-def _fetch(cursor: CursorWrapper, statement: Statement, values: Mapping[str, object]) -> list[Row]:
-    statement.run(cursor, values)
+def _fetch(cursor: CursorWrapper, statement: str, values: Mapping[str, Any]) -> list[Row]:
+    cursor.execute(statement, values)
     return list(map(Row._make, cursor))
 
 
-def _execute(cursor: CursorWrapper, statement: Statement, values: Mapping[str, object]) -> int:
-    statement.run(cursor, values)
+def _execute(cursor: CursorWrapper, statement: str, values: Mapping[str, Any]) -> int:
+    cursor.execute(statement, values)
     changed: int = cursor.rowcount
     return changed
 

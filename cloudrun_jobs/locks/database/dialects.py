@@ -1,4 +1,4 @@
-"""The statements, in the dialects of the servers. Whether a slot may be taken is decided in one statement.
+"""The statements, in the dialects of the servers. One statement decides whether a slot may be taken.
 
 `{now}` is the server's clock in microseconds since 1970.
 """
@@ -7,12 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 from django.db import Error, OperationalError
 from django.db.backends.utils import CursorWrapper
 
-from cloudrun_jobs.locks.database.prepared import Prepared, Statement, code
+from cloudrun_jobs.locks.base import Grant, Holder, Owner, moment
 from cloudrun_jobs.models import LockSlot, LockTask, LockToken
 
 SLOTS, TOKENS, TASKS = (model._meta.db_table for model in (LockSlot, LockToken, LockTask))
@@ -25,36 +25,85 @@ TAKEABLE = (
 SAME = "WHERE id = %(id)s AND nonce = %(nonce)s AND token = %(token)s"
 OWN = f"{SAME} AND expires_us > {{now}}"
 
+PREPARE_THRESHOLD = 3  # Executions before psycopg prepares a statement: planning takes longer than running it.
+
+
+def code(error: Error) -> object:
+    """Return the server's own number of an error: PostgreSQL's is the driver's, MySQL's comes first."""
+    cause = error.__cause__
+    return getattr(cause, "sqlstate", None) or getattr(cause, "pgcode", None) or next(iter(error.args), None)
+
+
+class Row(NamedTuple):
+    """A slot, with the columns of `Dialect.read` in their order."""
+
+    lock: str
+    slot: int
+    label: str
+    owner: str
+    task_index: int
+    attempt: int
+    nonce: str
+    token: int
+    acquired_us: int
+    expires_us: int
+    now_us: int
+
+    @property
+    def live(self) -> bool:
+        """Whether the lease had not ended when the server read it."""
+        return self.expires_us > self.now_us
+
+    def may_pass_to(self, owner: Owner) -> bool:
+        """Return True if this is the lease of an earlier attempt of the same task."""
+        return (self.owner, self.task_index) == (owner.holder, owner.index) and self.attempt < owner.attempt
+
+    def grant(self) -> Grant:
+        return Grant(lock=self.lock, slot=self.slot, nonce=self.nonce, token=self.token)
+
+    def holder(self) -> Holder:
+        return Holder(
+            lock=self.lock,
+            label=self.label,
+            slot=self.slot,
+            holder=self.owner,
+            index=self.task_index,
+            attempt=self.attempt,
+            token=self.token,
+            since=moment(self.acquired_us),
+            until=moment(self.expires_us),
+        )
+
 
 class Dialect:
-    """What all servers say alike."""
+    """The statements that all servers share."""
 
     now: ClassVar[str]
-    statement: ClassVar[type[Statement]] = Statement
     share: ClassVar[str] = "FOR SHARE"  # Keeps a row from being changed until the transaction ends.
-    gave_way: ClassVar[frozenset[object]] = frozenset()  # The codes of a wait for a row that was given up.
-    no_table: ClassVar[object] = None
+    lock_conflicts: ClassVar[frozenset[object]] = frozenset()  # Error codes.
+    not_prepared: ClassVar[frozenset[object]] = frozenset()  # Error codes of a session that changed.
+    no_table: ClassVar[object] = None  # An error code.
 
-    # Does an attempt to take what is held wait for nobody? Then it may come before the look at who holds it.
-    refuses_at_once: ClassVar[bool] = False
+    # Does an attempt to take a held slot return without waiting? Then it may come before reading the holders.
+    never_waits: ClassVar[bool] = False
 
-    # Does a transaction that has written keep everybody else from writing, also to other rows?
+    # Does a transaction that has written block all other writes, also to other rows?
     has_one_writer: ClassVar[bool] = False
 
     def __init__(self) -> None:
-        self.read = self._in_words(
+        self.read = self._sql(
             "SELECT lock_key, slot, label, holder, task_index, attempt, nonce, token, acquired_us, expires_us, "
             f"{{now}} FROM {SLOTS}"
         )
-        self.look = self._statement(f"{self.read} WHERE id = %(id)s")
-        self.renew = self._statement(f"UPDATE {SLOTS} SET expires_us = {{now}} + %(ttl)s {OWN}")
-        self.revive = self._statement(f"UPDATE {SLOTS} SET expires_us = {{now}} + %(ttl)s {SAME}")
-        self.release = self._statement(f"UPDATE {SLOTS} SET expires_us = {{now}} {OWN}")
-        self.free = self._statement(
+        self.read_one = self._sql(f"{self.read} WHERE id = %(id)s")
+        self.renew = self._sql(f"UPDATE {SLOTS} SET expires_us = {{now}} + %(ttl)s {OWN}")
+        self.restart = self._sql(f"UPDATE {SLOTS} SET expires_us = {{now}} + %(ttl)s {SAME}")
+        self.release = self._sql(f"UPDATE {SLOTS} SET expires_us = {{now}} {OWN}")
+        self.force_release = self._sql(
             f"UPDATE {SLOTS} SET expires_us = {{now}} WHERE id = %(id)s AND expires_us > {{now}}"
         )
-        # A slot that is made anew begins with the clock's token: one that is ahead of the clock has to stay.
-        self._old = self._in_words(f"{SLOTS}.expires_us < {{now}} - %(age)s AND {SLOTS}.token < {{now}} - %(age)s")
+        # A new slot starts with the clock's token: one that is ahead of the clock has to stay.
+        self._old = self._sql(f"{SLOTS}.expires_us < {{now}} - %(age)s AND {SLOTS}.token < {{now}} - %(age)s")
         self._prune_tasks = (
             f"DELETE FROM {TASKS} WHERE NOT EXISTS "
             f"(SELECT 1 FROM {SLOTS} s WHERE s.id = {TASKS}.slot_id AND s.token = {TASKS}.token)"
@@ -64,89 +113,98 @@ class Dialect:
     def prepare(self, cursor: CursorWrapper) -> None:
         """Set up a new connection."""
 
+    def prepare_statements(self, cursor: CursorWrapper) -> None:
+        """Let the driver of a connection that is used often prepare its statements, if it can."""
+
     def take(self, cursor: CursorWrapper, row: dict[str, Any]) -> int | None:
         """Take a slot and return its new token, or None if another holds it."""
         raise NotImplementedError
 
     def try_take(self, cursor: CursorWrapper, row: dict[str, Any]) -> int | None:
-        """Take a slot like `take()`, or return None if others would not let go of it."""
+        """Take a slot like `take()`, or return None if other transactions block it."""
         try:
             return self.take(cursor, row)
         except OperationalError as error:
-            if code(error) in self.gave_way:
-                return None  # A fenced transaction of the holder has not ended, or others were faster.
+            if code(error) in self.lock_conflicts:
+                return None  # With a fenced transaction of the holder, or with a faster process.
             raise
 
     def prune(self, cursor: CursorWrapper, age: int) -> int:
-        """Delete what has not been held for so many microseconds; return how many slots."""
+        """Delete slots that were not held for so many microseconds; return their number."""
         deleted = self.prune_slots(cursor, {"age": age})
         cursor.execute(self._prune_tasks)
         return deleted
 
     def prune_slots(self, cursor: CursorWrapper, values: dict[str, int]) -> int:
-        """Delete slots and their tokens together, as they are made."""
+        """Delete slots together with their tokens."""
         raise NotImplementedError
 
     def lacks_table(self, error: Error) -> bool:
-        """Say whether the server has no such table."""
+        """Return True if the server has no such table."""
         return code(error) == self.no_table
 
     def is_busy(self, error: Error) -> bool:
-        """Say whether the server did nothing, because others were writing."""
+        """Return True if the server did nothing, because of another writer."""
         return False
 
-    def _statement(self, text: str) -> Statement:
-        return self.statement(self._in_words(text))
-
-    def _in_words(self, statement: str) -> str:
+    def _sql(self, statement: str) -> str:
         return statement.replace("{now}", self.now)
 
 
 class PostgreSQL(Dialect):
-    """One statement for slot and token. Of a session's state only plans: a pooler may change it at any time."""
+    """One statement for slot and token. It sets nothing in the session: a pooler may change that at any time."""
 
     # EXTRACT would count in decimals, which takes longer than to find the row. A double is good to a microsecond.
     now = "(date_part('epoch', clock_timestamp()) * 1000000)::bigint"
-    statement = Prepared
-    gave_way = frozenset({"55P03", "40P01", "40001"})  # A lock timeout, a deadlock, a conflict.
+    lock_conflicts = frozenset({"55P03", "40P01", "40001"})  # A lock timeout, a deadlock, a conflict.
     no_table = "42P01"
-    refuses_at_once = True
+    not_prepared = frozenset({"26000", "42P05"})
+    never_waits = True
 
     def __init__(self) -> None:
         super().__init__()
         takeable = TAKEABLE.format(now=self.now, holder="%(holder)s", index="%(index)s", attempt="%(attempt)s")
         # The wait for a fenced transaction must be short, and only the transaction's own setting passes a pooler.
-        patience = "WITH patience AS MATERIALIZED (SELECT set_config('lock_timeout', '2000', true))"
-        self._take = self._statement(f"""
-            {patience}, taken AS (
+        bounded = "WITH bounded AS MATERIALIZED (SELECT set_config('lock_timeout', '2000', true))"
+        self._take = self._sql(f"""
+            {bounded}, taken AS (
                 UPDATE {SLOTS} SET label = %(label)s, holder = %(holder)s, task_index = %(index)s,
                     attempt = %(attempt)s, nonce = %(nonce)s, token = GREATEST(token + 1, {{now}}),
                     acquired_us = {{now}}, expires_us = {{now}} + %(ttl)s
-                FROM patience WHERE id = %(id)s AND {takeable} RETURNING id, token
+                FROM bounded WHERE id = %(id)s AND {takeable} RETURNING id, token
             )
             UPDATE {TOKENS} SET token = taken.token FROM taken WHERE {TOKENS}.id = taken.id
             RETURNING taken.token""")
-        self._make = self._in_words(f"""
-            {patience}, made AS (
+        self._make = self._sql(f"""
+            {bounded}, made AS (
                 INSERT INTO {SLOTS} ({COLUMNS}, acquired_us, expires_us)
                 SELECT %(id)s, %(lock)s, %(slot)s, %(label)s, %(holder)s, %(index)s, %(attempt)s, %(nonce)s,
-                    {{now}}, {{now}}, {{now}} + %(ttl)s FROM patience
+                    {{now}}, {{now}}, {{now}} + %(ttl)s FROM bounded
                 ON CONFLICT (id) DO NOTHING RETURNING id, token
             )
             INSERT INTO {TOKENS} (id, token) SELECT id, token FROM made RETURNING token""")
 
+    def prepare_statements(self, cursor: CursorWrapper) -> None:
+        driver = (
+            cursor.db.connection
+        )  # psycopg2 has no preparation; the project's own setting is in force already.
+        if not hasattr(driver, "prepare_threshold") or "prepare_threshold" in cursor.db.settings_dict["OPTIONS"]:
+            return
+        # A pooler may send each statement to another session, where psycopg's name for it stands for another one.
+        # It shows by the process id, which it makes up for its clients.
+        cursor.execute("SELECT pg_backend_pid()")
+        if cursor.fetchone()[0] == driver.info.backend_pid:
+            driver.prepare_threshold = PREPARE_THRESHOLD
+
     def take(self, cursor: CursorWrapper, row: dict[str, Any]) -> int | None:
-        if row["missing"]:
-            cursor.execute(self._make, row)
-        else:
-            self._take.run(cursor, row)
+        cursor.execute(self._make if row["missing"] else self._take, row)
         taken = cursor.fetchone()
         return taken[0] if taken else None
 
     def prune_slots(self, cursor: CursorWrapper, values: dict[str, int]) -> int:
         cursor.execute(
-            f"WITH gone AS (DELETE FROM {SLOTS} WHERE {self._old} RETURNING id) "
-            f"DELETE FROM {TOKENS} USING gone WHERE {TOKENS}.id = gone.id",
+            f"WITH deleted AS (DELETE FROM {SLOTS} WHERE {self._old} RETURNING id) "
+            f"DELETE FROM {TOKENS} USING deleted WHERE {TOKENS}.id = deleted.id",
             values,
         )
         deleted: int = cursor.rowcount
@@ -154,12 +212,12 @@ class PostgreSQL(Dialect):
 
 
 class MySQL(Dialect):
-    """One statement over both tables, which takes no insert: missing rows are made before it, as free ones."""
+    """One update of both tables. Missing rows are inserted before it, as free ones."""
 
-    # The statement's start, not the session's time zone. A wait for a row makes a lease shorter, never longer.
+    # The time of the statement's start: a wait for a row makes a lease shorter, never longer.
     now = "TIMESTAMPDIFF(MICROSECOND, '1970-01-01', UTC_TIMESTAMP(6))"
     share = "LOCK IN SHARE MODE"  # MariaDB has no FOR SHARE.
-    gave_way = frozenset({1205, 1213})  # A lock wait timeout, a deadlock.
+    lock_conflicts = frozenset({1205, 1213})  # A lock wait timeout, a deadlock.
     no_table = 1146
 
     def __init__(self) -> None:
@@ -169,7 +227,7 @@ class MySQL(Dialect):
             INSERT IGNORE INTO {SLOTS} ({COLUMNS}, acquired_us, expires_us)
             VALUES (%(id)s, %(lock)s, %(slot)s, '', '', 0, 0, '', 0, 0, 0)"""
         self._make_token = f"INSERT IGNORE INTO {TOKENS} (id, token) VALUES (%(id)s, 0)"
-        self._take = self._in_words(f"""
+        self._take = self._sql(f"""
             UPDATE {SLOTS} JOIN {TOKENS} ON {TOKENS}.id = {SLOTS}.id
             SET label = %(label)s, holder = %(holder)s, task_index = %(index)s, attempt = %(attempt)s,
                 nonce = %(nonce)s, acquired_us = {{now}}, expires_us = {{now}} + %(ttl)s,
@@ -197,10 +255,10 @@ class MySQL(Dialect):
 
 
 class SQLite(Dialect):
-    """A transaction that writes from its beginning: there is one writer at a time in any case."""
+    """A transaction that writes from its start: there is one writer at a time in any case."""
 
     now = "CAST((julianday('now') - 2440587.5) * 86400000000 AS INTEGER)"
-    share = ""  # A reader's view is its own; a write after a foreign one fails.
+    share = ""  # A reader has a snapshot; a write after one of another session fails.
     has_one_writer = True
 
     def __init__(self) -> None:
@@ -208,7 +266,7 @@ class SQLite(Dialect):
         takeable = TAKEABLE.format(
             now=self.now, holder="excluded.holder", index="excluded.task_index", attempt="excluded.attempt"
         )
-        self._take = self._in_words(f"""
+        self._take = self._sql(f"""
             INSERT INTO {SLOTS} ({COLUMNS}, acquired_us, expires_us)
             VALUES (%(id)s, %(lock)s, %(slot)s, %(label)s, %(holder)s, %(index)s, %(attempt)s, %(nonce)s,
                 {{now}}, {{now}}, {{now}} + %(ttl)s)
@@ -220,7 +278,7 @@ class SQLite(Dialect):
         self._note = f"INSERT OR REPLACE INTO {TOKENS} (id, token) VALUES (%(id)s, %(token)s)"
 
     def take(self, cursor: CursorWrapper, row: dict[str, Any]) -> int | None:
-        with _written_at_once(cursor):
+        with _one_transaction(cursor):
             cursor.execute(self._take, row)
             taken = cursor.fetchone()
             if taken:
@@ -228,7 +286,7 @@ class SQLite(Dialect):
         return taken[0] if taken else None
 
     def prune_slots(self, cursor: CursorWrapper, values: dict[str, int]) -> int:
-        with _written_at_once(cursor):
+        with _one_transaction(cursor):
             cursor.execute(f"DELETE FROM {SLOTS} WHERE {self._old}", values)
             deleted: int = cursor.rowcount
             cursor.execute(f"DELETE FROM {TOKENS} WHERE id NOT IN (SELECT id FROM {SLOTS})")
@@ -242,8 +300,8 @@ class SQLite(Dialect):
 
 
 @contextmanager
-def _written_at_once(cursor: CursorWrapper) -> Iterator[None]:
-    """Run statements as one, on a connection that is in a transaction or not. One that fails is closed."""
+def _one_transaction(cursor: CursorWrapper) -> Iterator[None]:
+    """Run statements in one transaction. After an error the connection is closed."""
     if cursor.db.in_atomic_block:
         yield
         return

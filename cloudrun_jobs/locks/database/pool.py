@@ -1,7 +1,7 @@
-"""Connections of the locks' own, in autocommit, outside of every transaction of the application.
+"""Connections for the locks alone, in autocommit, outside of the application's transactions.
 
-A lock taken inside of the caller's transaction would be invisible to others until it commits, keep them waiting
-for as long as the job runs, and be undone with it.
+A lock acquired in the caller's transaction would be invisible to other processes until the commit, block them for
+as long as the job runs, and be undone by a rollback.
 """
 
 from __future__ import annotations
@@ -18,40 +18,45 @@ from django.db.backends.utils import CursorWrapper
 from django.db.utils import load_backend
 
 from cloudrun_jobs.exceptions import LockUnavailable
+from cloudrun_jobs.locks.database.dialects import Dialect
 
-# What a driver of this vendor takes, so that no statement outlasts a lease: connecting, then answering.
-LIMITS: dict[str, dict[str, Any]] = {
+# Options of the drivers, in seconds and for PostgreSQL milliseconds, so that no statement outlasts a lease.
+TIMEOUT_OPTIONS: dict[str, dict[str, Any]] = {
     "postgresql": {"connect_timeout": 5, "tcp_user_timeout": 5000, "keepalives_idle": 5, "keepalives_interval": 2},
     "mysql": {"connect_timeout": 5, "read_timeout": 5},
     "sqlite": {"timeout": 5},
 }
 
+USES_BEFORE_PREPARATION = 10  # A job that acquires its locks once does not pay for it.
+
 
 class ConnectionPool:
-    """Lends connections to one database, each to one thread at a time."""
+    """Connections to one database, each for one thread at a time."""
 
-    def __init__(self, alias: str, *, keep: bool, prepare: Callable[[CursorWrapper], None]) -> None:
+    def __init__(self, alias: str, dialect: Callable[[], Dialect], *, keep: bool) -> None:
         self._alias = alias
+        self._dialect = dialect
         self._keep = keep
-        self._prepare = prepare
-        self._idle: deque[tuple[BaseDatabaseWrapper, CursorWrapper]] = deque()
+        self._idle: deque[tuple[BaseDatabaseWrapper, CursorWrapper, int]] = deque()  # With the number of uses.
 
     @contextmanager
     def lend(self) -> Iterator[CursorWrapper]:
-        """Lend a cursor on a connection that is idle, or on a new one; one that was in trouble is closed."""
-        connection, cursor = self._idle.pop() if self._idle else self._connect()
+        """Yield a cursor on an idle connection or a new one. After an error the connection is closed."""
+        connection, cursor, uses = self._idle.pop() if self._idle else (*self._connect(), 0)
         try:
+            if uses == USES_BEFORE_PREPARATION:
+                self._dialect().prepare_statements(cursor)
             yield cursor
         except BaseException:
             connection.close()
             raise
         if self._keep:
-            self._idle.append((connection, cursor))
+            self._idle.append((connection, cursor, uses + 1))
         else:
             connection.close()
 
     def close(self) -> None:
-        """Close the connections that nobody uses now."""
+        """Close the idle connections."""
         while self._idle:
             self._idle.pop()[0].close()
 
@@ -59,20 +64,20 @@ class ConnectionPool:
         connection = self._new()
         try:
             cursor = connection.cursor()
-            self._prepare(cursor)
+            self._dialect().prepare(cursor)
         except Error as error:
-            words = f"The database {self._alias!r}, which keeps the locks, took no connection: {error}"
-            raise LockUnavailable(words) from error
+            message = f"The database {self._alias!r}, which keeps the locks, accepts no connection: {error}"
+            raise LockUnavailable(message) from error
         return connection, cursor
 
     def _new(self) -> BaseDatabaseWrapper:
-        # Read anew: a test runner exchanges the database's name.
+        # Read each time: a test runner changes the database's name.
         settings = copy.deepcopy(connections[self._alias].settings_dict)
         vendor = connections[self._alias].vendor
         given = {name: value for name, value in settings.get("OPTIONS", {}).items() if name != "pool"}
-        settings["OPTIONS"] = {**LIMITS.get(vendor, {}), **given}
+        settings["OPTIONS"] = {**TIMEOUT_OPTIONS.get(vendor, {}), **given}
         if vendor == "postgresql":
-            settings["OPTIONS"].pop("server_side_binding", None)
+            settings["OPTIONS"]["server_side_binding"] = True  # Django's other cursor cannot prepare.
         settings |= {"AUTOCOMMIT": True, "ATOMIC_REQUESTS": False, "CONN_HEALTH_CHECKS": False}
         connection: BaseDatabaseWrapper = load_backend(settings["ENGINE"]).DatabaseWrapper(settings, self._alias)
         connection.inc_thread_sharing()

@@ -1,4 +1,4 @@
-"""The same work, as often at once as declared, one after the other."""
+"""The same work, with two executions at once."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Works for a while under its locks, and writes into a journal when it held them."""
+"""Works for a while under its locks, and writes into the history when it held them."""
 
 from __future__ import annotations
 
@@ -53,57 +53,57 @@ class Command(CloudRunJobs):
             "attempt": os.environ.get("CLOUD_RUN_TASK_ATTEMPT", ""),
             **more,
         }
-        with Path(os.environ["WORKER_JOURNAL"]).open("a") as journal:
-            journal.write(json.dumps(entry) + "\n")
+        with Path(os.environ["WORKER_HISTORY"]).open("a") as history:
+            history.write(json.dumps(entry) + "\n")
 
     def plainly(self, options: dict[str, Any]) -> None:
-        """Work in small steps, each under a lock that was looked at, until time or the test says otherwise."""
-        ends, enough = time.monotonic() + options["seconds"], Path(os.environ["WORKER_JOURNAL"] + ".enough")
-        while time.monotonic() < ends and not enough.exists():
+        """Work in small steps, checking the lease before each, until the time is over or the test ends it."""
+        ends, finish = time.monotonic() + options["seconds"], Path(os.environ["WORKER_HISTORY"] + ".finish")
+        while time.monotonic() < ends and not finish.exists():
             self.check_lease()
             self.note("work")
             time.sleep(0.02)
 
     def asleep(self, options: dict[str, Any]) -> None:
-        """Never look at the lock."""
+        """Never check the lease."""
         time.sleep(options["seconds"])
 
     def stubbornly(self, options: dict[str, Any]) -> None:
-        """Take every error for a passing one."""
+        """Catch every exception."""
         while True:
             with contextlib.suppress(Exception):
                 time.sleep(0.01)
 
-    def deaf(self, options: dict[str, Any]) -> None:
-        """Hold the interpreter's lock for longer than any lease."""
-        self.note("deaf")
-        sum(range(10**12))  # Looks at no signal either, as a regular expression would.
+    def holding_the_gil(self, options: dict[str, Any]) -> None:
+        """Hold the GIL for longer than any lease, and run no signal handler, as a regular expression does."""
+        self.note("holds the GIL")
+        sum(range(10**12))
 
-    def holding(self, options: dict[str, Any]) -> None:
-        """Hold the interpreter's lock for so many seconds, then look at the lease."""
+    def holding_the_gil_for_seconds(self, options: dict[str, Any]) -> None:
+        """Hold the GIL for so many seconds, then check the lease."""
         ctypes.PyDLL(None).sleep(int(options["seconds"]))
         self.check_lease()
 
     def forking(self, options: dict[str, Any]) -> None:
-        """Let a child leave by the same door."""
+        """Fork a child that exits."""
         if not (child := os.fork()):
             sys.exit(0)
         self.note("child", code=os.waitpid(child, 0)[1])
 
     def nested(self, options: dict[str, Any]) -> None:
-        """Call itself, which must not wait for itself."""
+        """Call this job inside itself."""
         call_command("work", how="asleep", seconds=0, shop=options["shop"])
         self.check_lease()
         self.note("still held")
 
     def inherited(self, options: dict[str, Any]) -> None:
-        """Start itself as another process with this one's environment."""
+        """Start this job in a subprocess with the same environment."""
         child = [sys.executable, "-m", "django", "work", f"--shop={options['shop']}", "--seconds=0"]
         done = subprocess.run(child, check=False, capture_output=True, text=True)
-        self.note("child", code=done.returncode, words=done.stderr)
+        self.note("child", code=done.returncode, output=done.stderr)
 
     def atomic(self, options: dict[str, Any]) -> None:
-        """Do everything in one transaction, which then fails."""
+        """Work in one transaction, which is rolled back."""
         with contextlib.suppress(ZeroDivisionError), transaction.atomic():
             with contextlib.suppress(DatabaseError), connection.cursor() as cursor:
                 cursor.execute("SELECT nothing FROM nowhere")
@@ -111,10 +111,10 @@ class Command(CloudRunJobs):
             raise ZeroDivisionError
 
     def fenced(self, options: dict[str, Any]) -> None:
-        """Write through the fence, stopping the process in front of it when told to."""
+        """Write in fenced transactions; stop the process before one when the test requests it."""
         while True:
             self.note("before the fence")
-            if Path(os.environ["WORKER_JOURNAL"]).with_suffix(".stop").exists():
+            if Path(os.environ["WORKER_HISTORY"]).with_suffix(".stop").exists():
                 os.kill(os.getpid(), 19)
             with self.lease.transaction(), connection.cursor() as cursor:
                 cursor.execute(

@@ -1,4 +1,4 @@
-"""What a run does when its locks are held, or when nobody can say whether they are."""
+"""What a run does while its locks are held, or their server is unavailable."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ OPTIONS = {"words": [], "partner": None, "note": None}
 
 @pytest.fixture
 def ran(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
-    """What `run()` found, each time it was called."""
+    """The leases of each call of `run()`."""
     found: list[Any] = []
     monkeypatch.setattr(Command, "run", lambda self, *args, **options: found.append(self._active.leases))
     return found
@@ -32,7 +32,7 @@ def ran(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
 
 @pytest.fixture
 def held() -> Grant:
-    """The same run, under way in another execution."""
+    """The lock of the same run, held by another execution."""
     name = names.for_arguments("echo", {**OPTIONS, "args": []})
     grant = current().acquire(name, 1, OTHER, 60)
     assert isinstance(grant, Grant)
@@ -44,8 +44,8 @@ def declare(monkeypatch: pytest.MonkeyPatch, **attributes: Any) -> None:
         monkeypatch.setattr(Command, name, value, raising=False)
 
 
-def test_the_same_run_is_skipped(ran, held, caplog):
-    """It ends without an error, and the log says who holds the lock."""
+def test_same_run_is_skipped(ran, held, caplog):
+    """The run ends without an error, and the log names the holder."""
     with caplog.at_level(logging.WARNING):
         call_command("echo")
 
@@ -54,8 +54,8 @@ def test_the_same_run_is_skipped(ran, held, caplog):
     assert "held by echo-test-other (task 0)" in caplog.text
 
 
-def test_another_run_is_none_of_its_business(ran, held, monkeypatch):
-    """With other options it is not the same run."""
+def test_run_with_other_options_starts(ran, held, monkeypatch):
+    """Runs with other options have another lock."""
     declare(monkeypatch, parallelism=2)
 
     call_command("echo", partner=7)
@@ -64,8 +64,8 @@ def test_another_run_is_none_of_its_business(ran, held, monkeypatch):
 
 
 @pytest.mark.parametrize("declared", [{"overlap": "fail"}, {"overlap": "wait", "lock_timeout": 0}])
-def test_the_same_run_fails(ran, held, monkeypatch, declared):
-    """At once, or when it has waited for as long as declared."""
+def test_same_run_fails(ran, held, monkeypatch, declared):
+    """With `overlap` "fail" at once, with "wait" after `lock_timeout`."""
     declare(monkeypatch, **declared)
 
     with pytest.raises(LockTimeout, match="held by echo-test-other"):
@@ -74,8 +74,8 @@ def test_the_same_run_fails(ran, held, monkeypatch, declared):
     assert ran == []
 
 
-def test_the_same_run_runs_beside_the_other(ran, held, monkeypatch):
-    """With overlap = "allow"."""
+def test_same_run_is_allowed(ran, held, monkeypatch):
+    """With `overlap` "allow" the run starts."""
     declare(monkeypatch, overlap="allow")
 
     call_command("echo")
@@ -83,31 +83,31 @@ def test_the_same_run_runs_beside_the_other(ran, held, monkeypatch):
     assert len(ran) == 1
 
 
-class Away(LocalLocks):
-    """A server that does not answer."""
+class Unavailable(LocalLocks):
+    """A server that does not reply."""
 
     def acquire(self, *args: Any) -> Any:
-        raise LockUnavailable("away for this test")
+        raise LockUnavailable("unavailable in this test")
 
 
 @pytest.fixture
-def away(settings: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    settings.CLOUDRUN_JOBS = {"ENVIRONMENT": "test", "LOCKS": {"BACKEND": f"{__name__}.Away"}}
+def unavailable(settings: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    settings.CLOUDRUN_JOBS = {"ENVIRONMENT": "test", "LOCKS": {"BACKEND": f"{__name__}.Unavailable"}}
     monkeypatch.setattr(acquire, "SERVER_OUTAGE_LIMIT", 0)
 
 
-@pytest.mark.usefixtures("away")
-def test_nothing_is_started_while_the_server_is_away(ran):
-    """Unless declared otherwise: that the lock is free is not known."""
-    with pytest.raises(LockUnavailable, match="away for this test"):
+@pytest.mark.usefixtures("unavailable")
+def test_unavailable_server_fails_the_run(ran):
+    """By default a run does not start unless its lock is known to be free."""
+    with pytest.raises(LockUnavailable, match="unavailable in this test"):
         call_command("echo")
 
     assert ran == []
 
 
-@pytest.mark.usefixtures("away")
-def test_a_job_may_run_without_its_locks(ran, monkeypatch, caplog):
-    """Where that was declared, with an error in the log for each lock."""
+@pytest.mark.usefixtures("unavailable")
+def test_on_lock_error_run_bypasses_the_locks(ran, monkeypatch, caplog):
+    """The run starts, and the log has an error for each lock."""
     declare(monkeypatch, on_lock_error="run")
 
     call_command("echo")
@@ -118,9 +118,9 @@ def test_a_job_may_run_without_its_locks(ran, monkeypatch, caplog):
     assert "runs without its lock echo" in errors[0].getMessage()
 
 
-@pytest.mark.usefixtures("away")
-def test_a_job_without_its_locks_has_no_lease(monkeypatch):
-    """Asking for it says so; looking at nothing costs nothing."""
+@pytest.mark.usefixtures("unavailable")
+def test_lease_without_locks_raises(monkeypatch):
+    """`lease` raises `LockMisused`; `check_lease()` has nothing to check."""
     declare(monkeypatch, on_lock_error="run")
     monkeypatch.setattr(Command, "run", lambda self, *args, **options: self.check_lease() or self.lease)
 
@@ -150,12 +150,12 @@ def test_tasks_keep_their_shared_slot_for_five_default_leases(lease, own, shared
     name = names.lock_name(f"grace {lease}")
     request = TaskRequest(current(), name, 1, Owner(holder="execution", nonce="nonce"), lease, 3)
 
-    assert request.take() is None
-    assert [seconds for _, seconds in request.kept()] == [own, shared]
+    assert request.acquire() is None
+    assert [seconds for _, seconds in request.renewals()] == [own, shared]
 
 
-def test_a_held_lock_is_not_an_outage(ran, held, monkeypatch):
-    """A job that may run without its locks is skipped all the same while another holds them."""
+def test_on_lock_error_does_not_concern_held_locks(ran, held, monkeypatch):
+    """A job that may run without its locks is skipped while another execution holds them."""
     declare(monkeypatch, on_lock_error="run")
 
     call_command("echo")

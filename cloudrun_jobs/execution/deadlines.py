@@ -1,0 +1,24 @@
+"""The deadlines of a run's start, heartbeat and shutdown.
+
+Cloud Run sends SIGTERM, and SIGKILL ten seconds later:
+https://cloud.google.com/run/docs/container-contract#jobs-shutdown
+"""
+
+from __future__ import annotations
+
+# Cloud Run's clock for a task starts before ours: a SIGTERM so long before our timeout is the timeout's.
+TIMEOUT_TOLERANCE_SECONDS = 15.0
+
+SIGTERM_CLEANUP_SECONDS = 8.0  # Then the end of the job is recorded without it.
+
+# The part of a lease in which a job may clean up after its loss, before its process is ended. It is shorter than
+# `locks.keeper.DEADLINE_MARGIN`, after which the server grants the lock again.
+LOST_LEASE_CLEANUP_SHARE = 1 / 12
+
+# How long a run retries while the database of the records is unavailable.
+RECORD_START_LIMIT_SECONDS = 30.0
+RECORD_END_LIMIT_SECONDS = 60.0
+RECORD_END_AFTER_SIGTERM_LIMIT_SECONDS = 4.0
+
+HEARTBEAT_INTERVAL = 20.0  # seconds; `models.querysets.HEARTBEAT_TIMEOUT` is six of these
+PROGRESS_INTERVAL = 1.0  # seconds between two writes of the progress

@@ -1,0 +1,149 @@
+"""The loss of a lock: interrupt the job, and end its process if it does not react.
+
+Signals reach Python's main thread only: a job in another thread learns of a loss from `check_lease()`.
+"""
+
+from __future__ import annotations
+
+import faulthandler
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Sequence
+from types import FrameType
+from typing import TYPE_CHECKING, Self
+
+from django.db import connections
+
+from cloudrun_jobs import environ
+from cloudrun_jobs.execution.deadlines import LOST_LEASE_CLEANUP_SHARE
+from cloudrun_jobs.process import wakeup
+from cloudrun_jobs.process.connections import close_connections_in_use
+from cloudrun_jobs.process.deferral import call_or_defer, in_main_thread
+
+if TYPE_CHECKING:
+    from cloudrun_jobs.locks.keeper import LeaseKeeper
+
+LEASE_LOST_SIGNAL = signal.SIGUSR1
+
+_active: list[LeaseWatch] = []
+_arming = threading.Lock()
+
+
+class LeaseWatch:
+    """Raises `LeaseLost` in the main thread, once, when a lease is lost. A context manager.
+
+    From `start()` to the end of the block the watchdog ends a process that still has a lost lease.
+    """
+
+    def __init__(self) -> None:
+        self.keepers: Sequence[LeaseKeeper] = ()
+        self._raised = False
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        if self in _active:
+            _active.remove(self)
+            _rearm_watchdog()
+
+    def start(self, keepers: Sequence[LeaseKeeper]) -> None:
+        if not in_main_thread():
+            return
+        self.keepers = keepers
+        _active.append(self)
+        for keeper in keepers:
+            # A real signal: it ends a sleep or a read at once, as nothing that Python has between threads does.
+            keeper.watch(on_renewed=_rearm_watchdog, on_lost=signal_main_thread)
+        _rearm_watchdog()
+
+    def raise_if_lost(self) -> None:
+        lost = next((keeper for keeper in self.keepers if keeper.has_expired), None)
+        if lost and not self._raised:
+            self._raised = True
+            close_connections_in_use()
+            raise lost.lost_error
+
+
+def signal_main_thread() -> bool:
+    """Send LEASE_LOST_SIGNAL to the main thread; return False if its handler is not installed."""
+    if signal.getsignal(LEASE_LOST_SIGNAL) is not on_lease_lost_signal:
+        return False
+    signal.pthread_kill(threading.main_thread().ident or 0, LEASE_LOST_SIGNAL)
+    return True
+
+
+def on_lease_lost_signal(number: int, frame: FrameType | None) -> None:
+    wakeup.acknowledge()
+    call_or_defer(_raise_if_any_lost)
+
+
+def on_sigtstp(number: int, frame: FrameType | None) -> None:
+    """Renew before Cloud Run moves the container to another machine."""
+    for watch in _active:
+        for keeper in watch.keepers:
+            keeper.renew_soon()
+
+
+def on_sigcont(number: int, frame: FrameType | None) -> None:
+    """Renew, and check the leases before the job goes on: the process may have been stopped for any time.
+
+    Its connections may be dead by now. Django checks them before their next use.
+    """
+    for connection in connections.all(initialized_only=True):
+        connection.health_check_enabled = True  # type: ignore[attr-defined]  # missing in the stubs
+        connection.health_check_done = False  # type: ignore[attr-defined]  # missing in the stubs
+    on_sigtstp(number, frame)
+    call_or_defer(_raise_if_any_lost)
+
+
+def _raise_if_any_lost() -> None:
+    for watch in _active:
+        watch.raise_if_lost()
+
+
+def _rearm_watchdog() -> None:
+    """Set the time at which a process that keeps its lost lock is ended.
+
+    A thread in C does it, which needs no GIL: a regular expression may hold that for minutes. Only in containers:
+    elsewhere the process may be a server.
+    """
+    with _arming:
+        keepers = [keeper for watch in _active for keeper in watch.keepers]
+        if not keepers:
+            faulthandler.cancel_dump_traceback_later()
+        elif environ.in_container() and sys.__stderr__ is not None:
+            left = min(map(_kill_deadline, keepers)) - time.monotonic()
+            # By its number: flushing the stream would wait for a thread that writes to it.
+            faulthandler.dump_traceback_later(max(left, 0.001), exit=True, file=sys.__stderr__.fileno())
+
+
+def _kill_deadline(keeper: LeaseKeeper) -> float:
+    return keeper.deadline + keeper.request.ttl * LOST_LEASE_CLEANUP_SHARE
+
+
+def _before_fork() -> None:
+    """Stop the thread in C: a child that exits would wait for it for ever."""
+    _arming.acquire()
+    if _active:
+        faulthandler.cancel_dump_traceback_later()
+
+
+def _after_fork_in_parent() -> None:
+    _arming.release()
+    if _active:
+        _rearm_watchdog()
+
+
+def _after_fork_in_child() -> None:
+    """Leave the leases to the parent."""
+    _arming.release()
+    _active.clear()
+
+
+os.register_at_fork(
+    before=_before_fork, after_in_parent=_after_fork_in_parent, after_in_child=_after_fork_in_child
+)

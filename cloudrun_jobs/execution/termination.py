@@ -1,0 +1,66 @@
+"""SIGTERM: interrupt the job, once, and let it clean up."""
+
+from __future__ import annotations
+
+import signal
+import time
+from functools import partial
+from types import FrameType
+from typing import NoReturn
+
+from cloudrun_jobs import environ
+from cloudrun_jobs.exceptions import JobInterrupted
+from cloudrun_jobs.execution.deadlines import TIMEOUT_TOLERANCE_SECONDS
+from cloudrun_jobs.process.connections import close_connections_in_use
+from cloudrun_jobs.process.deferral import call_or_defer, discard_deferred, in_main_thread
+
+# Of the jobs under way, the outermost first: a job may call another.
+_active: list[Termination] = []
+
+ignored_signals: set[signal.Signals] = set()  # By `ignore_further_signals()`.
+
+
+class Termination:
+    """Whether and why SIGTERM interrupted a job."""
+
+    def __init__(self, timeout: float | None = None) -> None:
+        self.terminated_at: float | None = None  # When SIGTERM came, by the monotonic clock.
+        self._times_out_at = time.monotonic() + timeout - TIMEOUT_TOLERANCE_SECONDS if timeout else None
+
+    def start(self) -> None:
+        """Receive SIGTERM from now on."""
+        _active.append(self)
+
+    def stop(self) -> None:
+        _active.remove(self)
+
+    def interrupted(self) -> JobInterrupted:
+        """Return the error for the job. Cloud Run sends SIGTERM for a timeout and for a cancellation alike."""
+        timed_out = self._times_out_at and self.terminated_at and self._times_out_at <= self.terminated_at
+        return JobInterrupted("timeout" if timed_out else "cancelled")
+
+    def ignore_further_signals(self) -> None:
+        """Exit with the status of the work, which is over, even if SIGTERM came or comes.
+
+        Only a container goes on to ignore it: elsewhere it may have to end a process that does not exit.
+        """
+        if _active != [self] or not in_main_thread():
+            return  # The work of the outer job is not over.
+        if environ.in_container() and signal.getsignal(signal.SIGTERM) is on_sigterm:
+            signal.signal(signal.SIGTERM, signal.SIG_IGN)
+            ignored_signals.add(signal.SIGTERM)
+        discard_deferred()
+
+
+def on_sigterm(number: int, frame: FrameType | None) -> None:
+    """Interrupt the jobs; once, so that a second signal does not interrupt their cleanup."""
+    if not _active or any(termination.terminated_at for termination in _active):
+        return
+    for termination in _active:
+        termination.terminated_at = time.monotonic()
+    call_or_defer(partial(_interrupt, _active[0].interrupted()))
+
+
+def _interrupt(error: JobInterrupted) -> NoReturn:
+    close_connections_in_use()
+    raise error
