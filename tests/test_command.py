@@ -85,7 +85,7 @@ def test_an_exception_reaches_the_caller_as_it_is() -> None:
 @pytest.mark.parametrize(("ending", "code"), [("exit", 3), ("exit 256", 1), ("exit text", 1)])
 def test_leaving_by_sys_exit_is_a_failure(ending: str, code: int) -> None:
     """sys.exit(n) with any n but 0 is never a successful operation, nor the end of the caller."""
-    with pytest.raises(JobFailed, match=r"outcome: run\(\) left by sys\.exit\(\)") as failure:
+    with pytest.raises(JobFailed, match=r"outcome: run\(\) called sys\.exit\(") as failure:
         outcome.Command().delay(ending)
 
     assert failure.value.code == code

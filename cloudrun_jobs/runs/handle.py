@@ -49,13 +49,13 @@ def cancel(run: JobRun) -> bool:
 def rerun(run: JobRun) -> Operation:
     """Start the same job with the same arguments again, as a run of its own."""
     if run.argv is None:
-        hint = "Call delay() of the command with the values you want."
-        raise CloudRunJobsError(f"{run}: its arguments were not recorded, so cannot be repeated.", hint=hint)
+        hint = "Call delay() of the command instead."
+        raise CloudRunJobsError(f"{run}: cannot be rerun, its arguments were not recorded.", hint=hint)
     app = get_commands().get(run.command)
     command = load_command_class(app, run.command) if app else None
     delay_argv = getattr(command, "delay_argv", None)
     if delay_argv is None:
-        found = "there is no such command" if app is None else "it is no Cloud Run job"
-        raise CloudRunJobsError(f"{run}: cannot be repeated, {found} any more.")
+        found = "no longer exists" if app is None else "is no longer a Cloud Run job"
+        raise CloudRunJobsError(f"{run}: cannot be rerun, the command {run.command!r} {found}.")
     started: Operation = delay_argv(run.argv[1:])
     return started

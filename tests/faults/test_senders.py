@@ -20,7 +20,7 @@ with transaction.atomic():
 """
 AFTER_THE_ANSWER = f"""
 from cloudrun_jobs.models import JobRun
-JobRun.sent = lambda run, operation: {DIE}
+JobRun.mark_sent = lambda run, operation: {DIE}
 Command().delay(number=1)
 """
 

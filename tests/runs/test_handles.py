@@ -162,7 +162,7 @@ def test_a_command_that_is_gone_is_named() -> None:
     """A record outlives its command."""
     run = request("gone")
 
-    with pytest.raises(CloudRunJobsError, match="there is no command 'gone' any more"):
+    with pytest.raises(CloudRunJobsError, match="the command 'gone' no longer exists"):
         run.rerun()
 
 

@@ -145,7 +145,7 @@ def test_a_failed_attempt_does_not_end_the_run_with_the_other_tasks() -> None:
 def test_a_request_that_was_carried_out_is_no_failure(cloud: CloudRun, monkeypatch: pytest.MonkeyPatch) -> None:
     """Its execution claimed the run while the caller got no answer and could not ask for it."""
 
-    def claims(backend: object, asked: object, **options: object) -> None:
+    def claims(backend: object, run: JobRun, request: object, **options: object) -> None:
         JobRun.objects.update(status=Status.RUNNING, execution=EXECUTION)
         raise QuotaExhausted("no answer")
 
@@ -294,16 +294,16 @@ def test_of_two_who_look_after_runs_each_sends_what_the_other_did_not(
     cloud: CloudRun, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What one has found unsent may be the other's by the time it comes to it."""
-    start, counted = type(current()).start, []
+    submit, counted = type(current()).submit, []
     for _ in range(2):
         request(environment="production", sending_until=LONG_AGO)
 
-    def starts(backend: Any, asked: Any, **options: Any) -> Any:
-        monkeypatch.setattr(type(backend), "submit", start)
+    def submits(backend: Any, *args: Any, **options: Any) -> Any:
+        monkeypatch.setattr(type(backend), "submit", submit)
         counted.append(reconcile(backend))
-        return start(backend, asked, **options)
+        return submit(backend, *args, **options)
 
-    monkeypatch.setattr(type(current()), "submit", starts)
+    monkeypatch.setattr(type(current()), "submit", submits)
     counted.append(reconcile(current()))
 
     assert counted == [{"sent": 1}, {"sent": 1, "another's": 1}]
