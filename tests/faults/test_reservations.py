@@ -6,11 +6,13 @@ import signal
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import pytest
 from django.db.models.functions import Now
 
 from cloudrun_jobs.models import JobRun, Status, Trigger
 from tests.emulator.cloud import PLACE, eventually
 from tests.faults.conftest import Scene
+from tests.jobs.management.commands import echo
 
 CALL = "from django.core.management import call_command\n"
 AT = "from datetime import *; from django.db import transaction\n"
@@ -84,6 +86,18 @@ def test_a_cancelled_reservation_is_deleted(scene: Scene) -> None:
 
     run.refresh_from_db()
     assert (run.status, entries(scene), scene.executions()) == (Status.CANCELLED, [], [])
+
+
+def test_methods_of_the_command_are_not_called(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The Scheduler job of a cancelled run is deleted even if the command defines release() and operation()."""
+    called: list[str] = []
+    for name in ("release", "operation"):
+        monkeypatch.setattr(echo.Command, name, lambda *args, name=name: called.append(name), raising=False)
+    operation = echo.Command().reserve(timedelta(hours=1))
+    assert len(entries(scene)) == 1
+
+    assert operation.run.cancel()
+    assert (operation.run.schedule, entries(scene), called) == (None, [], [])
 
 
 def test_an_entry_that_outlives_its_cancellation(scene: Scene) -> None:

@@ -158,12 +158,29 @@ def test_rerun_needs_the_arguments() -> None:
         run.rerun()
 
 
-def test_a_command_that_is_gone_is_named() -> None:
-    """A record outlives its command."""
-    run = request("gone")
+def test_a_run_outlives_its_command(cloud: CloudRun) -> None:
+    """The run of a deleted command can be followed, refreshed and cancelled."""
+    values = {"execution": EXECUTION, "execution_name": NAME, "environment": "production"}
+    run = request("gone", status=Status.SENT, **values)
+    cloud.execution = run_v2.Execution(name=NAME, task_count=1)
 
-    with pytest.raises(CloudRunJobsError, match="the command 'gone' no longer exists"):
-        run.rerun()
+    assert run.operation.execution_name == NAME
+    assert run.operation.done() is False
+    assert run.refresh().status == Status.SENT
+    assert run.cancel() is True
+    assert cloud.cancelled == [NAME]
+
+
+def test_rerun_needs_the_command() -> None:
+    """The error of rerun() names the command that no longer exists."""
+    with pytest.raises(CloudRunJobsError, match="cannot be rerun, the command 'gone' no longer exists"):
+        request("gone").rerun()
+
+
+def test_rerun_needs_a_cloud_run_job() -> None:
+    """The error of rerun() names a command whose base class has changed."""
+    with pytest.raises(CloudRunJobsError, match="the command 'migrate' is no longer a Cloud Run job"):
+        request("migrate").rerun()
 
 
 def test_refresh_asks_about_a_run_under_way(cloud: CloudRun) -> None:
