@@ -62,7 +62,7 @@ def reserve(job: JobCommand, at: At, args: Sequence[Any], options: Mapping[str, 
     env = reservations.reservation_env(reservation)
     argv = command_line.build(job, args, options, {RUN_ID_VARIABLE: run_id, **env})
     request = Request(job=spec.name, argv=argv, run_id=run_id, extra_env=env)
-    send = partial(reservations.arrange, reservation=reservation)
+    send = partial(reservations.reserve, reservation=reservation)
     return _submit(job, spec, request, send, trigger=Trigger.RESERVE, scheduled_for=reservation.at)
 
 

@@ -26,7 +26,7 @@ def operation(run: JobRun) -> Operation:
 
 
 def refresh(run: JobRun) -> JobRun:
-    """Read the row again, after asking the backend about a run that should have an outcome by now."""
+    """Reload the record, after updating it from the backend if the run is dispatched and unfinished."""
     run.refresh_from_db()
     if not run.is_finished and run.execution:
         operation(run).done()
@@ -35,7 +35,7 @@ def refresh(run: JobRun) -> JobRun:
 
 
 def cancel(run: JobRun) -> bool:
-    """Cancel the run; return False if it had ended before. A pending run is not dispatched any more."""
+    """Cancel the run; return False if it had already ended. A pending run is no longer dispatched."""
     if run.transition(Status.CANCELLED, Q(status=Status.PENDING), finished_at=Now(), reason="cancelled"):
         if run.is_reserved:
             release = partial(reservations.release, backends.current(), run)
@@ -47,7 +47,7 @@ def cancel(run: JobRun) -> bool:
 
 
 def rerun(run: JobRun) -> Operation:
-    """Start the same job with the same arguments again, as a run of its own."""
+    """Start a new run of the same job with the same arguments. Raises `CloudRunJobsError`."""
     if run.argv is None:
         hint = "Call delay() of the command instead."
         raise CloudRunJobsError(f"{run}: cannot be rerun, its arguments were not recorded.", hint=hint)

@@ -91,7 +91,7 @@ def test_dry_run_deletes_nothing(record: Record, capsys: pytest.CaptureFixture[s
 
 def test_batches(record: Record, monkeypatch: pytest.MonkeyPatch, database: str) -> None:
     """Many are deleted in several short transactions, and what they hold is not read."""
-    monkeypatch.setattr(pruning, "BATCH", 10)
+    monkeypatch.setattr(pruning, "BATCH_SIZE", 10)
     record("old", Status.SUCCEEDED, days=40, count=25, traceback="x" * 1000)
     runs = pruning.prunable("old", age=timedelta(days=30), keep=0)
 

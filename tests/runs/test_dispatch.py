@@ -296,7 +296,7 @@ def test_a_key_for_other_arguments_is_refused(cloud: CloudRun) -> None:
     echo.Command().delay(partner=7, idempotency_key="once")
 
     with pytest.raises(
-        InvalidArguments, match=r"'once' was used with other arguments, for run .* tells runs apart"
+        InvalidArguments, match=r"'once' was used with other arguments, for run .*values that identify the run"
     ):
         echo.Command().delay(partner=8, idempotency_key="once")
     assert len(cloud.requests) == 1

@@ -18,7 +18,7 @@ import pytest
 from django.db import connections, transaction
 from pytest_django import Settings
 
-from cloudrun_jobs import JobCancelled, JobFailed, conf
+from cloudrun_jobs import JobCancelled, JobFailed, backoff, conf
 from cloudrun_jobs.backends import current, inline
 from cloudrun_jobs.backends.inline import InlineBackend
 from cloudrun_jobs.models import JobRun, Status, TaskRun
@@ -49,7 +49,7 @@ def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Have who listens for a silent process do so for a moment."""
     monkeypatch.setattr(inline, "LIVENESS_GRACE_SECONDS", 0.2)
     monkeypatch.setattr(reconcile, "LIVENESS_GRACE_SECONDS", 0.2)
-    monkeypatch.setattr(reconcile, "LOOKS", 0.05)
+    monkeypatch.setattr(reconcile, "LIVENESS_POLL_INTERVAL", 0.05)
 
 
 @pytest.fixture
@@ -232,11 +232,11 @@ def test_a_database_that_was_away_is_no_silence(cloud: CloudRun, database: str) 
 def test_a_run_that_falls_silent_later_is_listened_to_as_long(monkeypatch: pytest.MonkeyPatch) -> None:
     """Only who was silent at each look is given up."""
     seen = iter([[1, 2], [1, 3], [1]])
-    monkeypatch.setattr(reconcile, "LOOKS", 0)
-    monkeypatch.setattr(reconcile.time, "monotonic", iter([0.0, 1.0, 2.0, 100.0]).__next__)
-    alone = SimpleNamespace(values_list=lambda *a, **k: next(seen), filter=lambda pk__in: pk__in)
+    monkeypatch.setattr(reconcile, "LIVENESS_POLL_INTERVAL", 0)
+    monkeypatch.setattr(backoff.time, "monotonic", iter([0.0, 0.0, 0.0, 1.0, 1.0, 2.0, 100.0]).__next__)
+    abandoned = SimpleNamespace(values_list=lambda *a, **k: next(seen), filter=lambda pk__in: pk__in)
 
-    assert reconcile._dead(alone) == {1}
+    assert reconcile._dead(abandoned) == {1}
 
 
 @pytest.mark.usefixtures("_impatient")

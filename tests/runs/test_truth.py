@@ -306,7 +306,7 @@ def test_of_two_who_look_after_runs_each_sends_what_the_other_did_not(
     monkeypatch.setattr(type(current()), "submit", submits)
     counted.append(reconcile(current()))
 
-    assert counted == [{"sent": 1}, {"sent": 1, "another's": 1}]
+    assert counted == [{"sent": 1}, {"sent": 1, "already claimed": 1}]
     assert len(cloud.requests) == 2
 
 
