@@ -62,7 +62,7 @@ class Attempt:
         self._outcome = Outcome(status=Status.SKIPPED, reason="lock_held", error_message=message)
 
     def succeed(self, result: Any) -> None:
-        """Keep what `run()` returned: the work is done, whatever interrupts the process before that is recorded."""
+        """Keep what `run()` returned: an interrupt before it is recorded does not make the work fail."""
         self.result = result
         self._outcome = Outcome(status=Status.SUCCEEDED)
 
@@ -108,7 +108,9 @@ class Attempt:
         return outcome.may_be_retried and self._has_retries
 
     def _record(self, outcome: Outcome, progress: dict[str, object]) -> None:
-        if outcome.reason == "timeout" and self._is_cancel_requested():
+        # SIGTERM does not say whether Cloud Run ended the task after its timeout or after cancel().
+        cancelled = JobRun.objects.filter(pk=self.run.pk).exclude(cancel_requested_at=None)
+        if outcome.reason == "timeout" and cancelled.exists():
             outcome = outcome._replace(status=Status.CANCELLED, reason="cancelled")
         if not self._update_task(outcome, progress):
             if TaskRun.objects.filter(pk=self._task.pk).exists():
@@ -124,10 +126,6 @@ class Attempt:
             self._end_run(outcome.status, reason=outcome.reason, result=self.result, **values)
         else:
             self._count_tasks(outcome)
-
-    def _is_cancel_requested(self) -> bool:
-        """Return True if `cancel()` was called: SIGTERM does not say why it was sent."""
-        return JobRun.objects.filter(pk=self.run.pk).exclude(cancel_requested_at=None).exists()
 
     def _update_task(self, outcome: Outcome, progress: dict[str, object]) -> bool:
         is_retried = self._is_retried(outcome)

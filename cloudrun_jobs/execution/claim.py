@@ -70,9 +70,8 @@ def _claim_requested(start: Invocation, run_id: UUID, *, execution: str | None) 
         "reason": "",
     }
     claimable = Q(unclaimed | own, command=start.command)
-    if assign_execution_name(
-        execution, partial(JobRun(pk=run_id).transition, Status.RUNNING, claimable, **values)
-    ):
+    transition = partial(JobRun(pk=run_id).transition, Status.RUNNING, claimable, **values)
+    if assign_execution_name(execution, transition):
         return JobRun.objects.get(pk=run_id)
     run = _find(run_id)
     if run is None:
