@@ -1,4 +1,4 @@
-"""The job that looks after the runs, as the settings declare it."""
+"""The job that reconciles runs, as the settings declare it."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from cloudrun_jobs.registry import find_jobs
 from cloudrun_jobs.runs import reconcile
 
 
-def test_a_project_that_declares_nothing_does_not_have_it() -> None:
-    """Nothing is deployed that nobody asked for."""
+def test_the_job_is_disabled_by_default() -> None:
+    """Without RECONCILE in the settings, the job is not found."""
     assert "reconcile_cloudrun_runs" not in find_jobs().jobs
 
 
 def test_the_settings_declare_its_schedule(settings: Settings) -> None:
-    """It is a job like the others, with what RECONCILE says over its own declarations."""
+    """RECONCILE overrides the declarations of the job."""
     settings.CLOUDRUN_JOBS = {"ENVIRONMENT": "test", "RECONCILE": {"schedule": "*/5 * * * *", "max_retries": 1}}
     spec = find_jobs().jobs["reconcile_cloudrun_runs"].spec
 
@@ -27,15 +27,15 @@ def test_the_settings_declare_its_schedule(settings: Settings) -> None:
 
 
 def test_an_unknown_declaration_is_refused(settings: Settings) -> None:
-    """The settings' key is named, and the word that is near."""
+    """The error names the settings key and suggests a similar declaration."""
     settings.CLOUDRUN_JOBS = {"ENVIRONMENT": "test", "RECONCILE": {"shedule": "*/5 * * * *"}}
 
     with pytest.raises(InvalidSettings, match=r"RECONCILE.*shedule.*Did you mean 'schedule'"):
         Command().spec  # noqa: B018
 
 
-def test_it_ends_what_died(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A run whose process ended without a word is lost; its own is not."""
+def test_dead_runs_are_lost(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A run whose process died is marked as lost; the reconciler's own run is not."""
     monkeypatch.setattr(reconcile, "LIVENESS_GRACE_SECONDS", 0)
     died = JobRun.objects.create(command="echo", environment="test", trigger="manual", status=Status.RUNNING)
     JobRun.objects.update(started_at="2026-01-01T00:00:00Z")

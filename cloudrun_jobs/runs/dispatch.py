@@ -187,8 +187,8 @@ def _update_record(run: JobRun, work: Callable[[], bool]) -> bool:
 def record_failed_dispatch(run: JobRun, error: ServiceError) -> bool:
     """Record that the run will not be dispatched; return False if it is no longer pending, or the update fails."""
     values = {"reason": NOT_SENT, "error_class": type(error).__name__, "error_message": str(error)}
-    failed = Q(status=Status.PENDING)
-    recorded = _update_record(run, lambda: run.transition(Status.FAILED, failed, finished_at=Now(), **values))
+    pending = Q(status=Status.PENDING)
+    recorded = _update_record(run, lambda: run.transition(Status.FAILED, pending, finished_at=Now(), **values))
     if recorded:
         dispatch_failed.send_robust(JobRun, run=run, error=error)
     return recorded
