@@ -180,7 +180,7 @@ RULES = [
         "                    terminate(interrupt)",
         "                    pass",
         "faults/test_database",
-        only="does_not_heed",
+        only="ignores_sigterm",
     ),
     rule(
         "heartbeats use the server's time",

@@ -124,7 +124,7 @@ RULES = [
         'ExecutionState(status="lost", reason="deleted"',
         'ExecutionState(status="failed", reason="deleted"',
         "faults/test_containers",
-        only="is_gone",
+        only="deleted_execution",
     ),
     rule(
         "a silent run is watched before it is lost",
@@ -154,7 +154,7 @@ RULES = [
         "    if not (run.is_reserved and environ.in_container()):",
         "    if True:",
         "faults/test_reservations",
-        only="begins_at_its_time",
+        only="starts_at_its_time",
     ),
     rule(
         "a cancelled reservation is deleted",
