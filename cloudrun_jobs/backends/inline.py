@@ -86,11 +86,8 @@ class PollingOperation(MockOperation):
             self.end_as(run)
 
     def _is_dead(self, run: JobRun) -> bool:
-        """Return True if the run has been abandoned for the whole grace period.
-
-        A run with an execution is left to a reconciler, which can query the service. A transaction may not see new
-        heartbeats.
-        """
+        """Return True if the run has been abandoned for the whole grace period."""
+        # The reconciler can query a run's execution, and a transaction may not see new heartbeats.
         this = JobRun.objects.filter(pk=run.pk, environment=conf.load().environment, execution=None)
         in_transaction = connections[this.db].in_atomic_block
         if in_transaction or not this.abandoned(runs_in_process=True).exists():

@@ -11,7 +11,6 @@ from uuid import UUID, uuid4
 from django.db import Error, IntegrityError
 from django.db.models import Count, F, Model, Q
 
-from cloudrun_jobs.environ import CloudRunTask
 from cloudrun_jobs.exceptions import JobInterrupted, RecordUnavailable
 from cloudrun_jobs.execution.claim import AlreadyClaimed, Invocation, claim
 from cloudrun_jobs.execution.heartbeat import Heartbeat
@@ -105,7 +104,7 @@ class Attempt:
             setattr(self.run, name, value)
 
     def _is_retried(self, outcome: Outcome) -> bool:
-        return outcome.may_be_retried and self._has_retries
+        return self._has_retries and outcome.status == Status.FAILED
 
     def _record(self, outcome: Outcome, progress: dict[str, object]) -> None:
         # SIGTERM does not say whether Cloud Run ended the task after its timeout or after cancel().
@@ -221,26 +220,20 @@ def _claim(start: Invocation, spec: JobSpec, worker: UUID) -> Attempt | AlreadyC
         return run
     # A run outside an execution, or inside that of another command, has one task and one attempt.
     task = start.task if run.execution else None
-    row = _claim_task(run, task, worker)
-    if row is None:
-        return AlreadyClaimed(run)
-    has_retries = task is not None and task.attempt < spec.max_retries
-    return Attempt(run, row, task_count=task.count if task else 1, has_retries=has_retries)
-
-
-def _claim_task(run: JobRun, task: CloudRunTask | None, worker: UUID) -> TaskRun | None:
-    """Insert the task's row, or take it over from an earlier attempt; return None if another process has it."""
-    index, attempt = (task.index, task.attempt) if task else (0, 0)
+    index, attempt, count = (task.index, task.attempt, task.count) if task else (0, 0, 1)
     row = TaskRun(run=run, index=index, attempt=attempt, worker=worker)
     try:
         database.insert(row)
     except IntegrityError:
-        return _take_over(row)
-    return row
+        if not (taken := _take_over(row)):
+            return AlreadyClaimed(run)
+        row = taken
+    has_retries = task is not None and task.attempt < spec.max_retries
+    return Attempt(run, row, task_count=count, has_retries=has_retries)
 
 
 def _take_over(row: TaskRun) -> TaskRun | None:
-    """Take over from an earlier attempt that is not complete, or confirm this process's own claim."""
+    """Take over from an incomplete earlier attempt, or confirm this process's own claim; else return None."""
     tasks = TaskRun.objects.filter(run=row.run_id, index=row.index)
     unfinished = tasks.filter(Q(attempt__lt=row.attempt) | Q(worker=row.worker)).exclude(status__in=COMPLETE)
     taken = unfinished.update(

@@ -27,11 +27,6 @@ class Outcome(NamedTuple):
     traceback: str = ""
 
     @property
-    def may_be_retried(self) -> bool:
-        """Whether Cloud Run makes another attempt of the task if retries are left."""
-        return self.status == Status.FAILED
-
-    @property
     def error(self) -> dict[str, str]:
         """The fields that describe the error, by name."""
         names = ("error_class", "error_message", "traceback")

@@ -42,14 +42,13 @@ def run_job(job: JobCommand, args: tuple[Any, ...], options: dict[str, Any]) -> 
         _signal_after_record(job, interrupt) as after_record,
         record_attempt(_invocation(job, spec, args, options, active.run), spec, interrupt) as attempt,
     ):
-        is_request = active.run is not None
-        cleanup.callback(_release_reservation, attempt.run)
 
         def send(signal: Signal, **values: Any) -> None:
-            active.run = attempt.run  # As it is now.
+            active.run = attempt.run  # The attempt may have replaced it.
             signal.send_robust(type(job), spec=spec, run=attempt.run, task=environ.current_task(), **values)
 
-        active.run = attempt.run
+        cleanup.callback(_release_reservation, attempt.run)
+        is_request, active.run = active.run is not None, attempt.run
         if isinstance(attempt, AlreadyClaimed):
             send(signals.execution_superseded)
             return _fail_request(attempt.run) if is_request else None

@@ -63,11 +63,7 @@ class JobRunQuerySet(models.QuerySet["JobRun"]):
         return self.filter(overdue).exclude(tasks__heartbeat_at__gt=since)
 
     def abandoned(self, *, runs_in_process: bool) -> JobRunQuerySet:
-        """Return the silent runs whose state no service knows.
-
-        With a backend that runs jobs in process, these are all of them, and the pending runs: no other process
-        dispatches those.
-        """
+        """Return the silent runs without an execution to query; in process, all silent and all unsent runs."""
         return self.silent() | self.unsent() if runs_in_process else self.silent().filter(execution=None)
 
     def newest_first(self) -> JobRunQuerySet:
@@ -81,10 +77,7 @@ class JobRunQuerySet(models.QuerySet["JobRun"]):
             yield name
 
     def stats(self, newest: int = 100) -> dict[str, Stats]:
-        """Return the outcomes of each job's newest runs by job name.
-
-        The cost is two queries per job, whatever the number of runs.
-        """
+        """Return the outcomes of each job's newest runs by job name, with two queries per job."""
         return {command: self.for_command(command)._stats(newest) for command in self.commands()}
 
     def _stats(self, newest: int) -> Stats:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from importlib import import_module
 from types import ModuleType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 from uuid import UUID, uuid4
 
 from django.core.serializers.json import DjangoJSONEncoder
@@ -126,8 +126,7 @@ class JobRun(models.Model):
     @property
     def operation(self) -> Operation:
         """The handle on the execution, as `delay()` returns it."""
-        handle: Operation = _handle().operation(self)
-        return handle
+        return cast("Operation", _handle().operation(self))
 
     @property
     def progress(self) -> Progress | None:
@@ -146,18 +145,15 @@ class JobRun(models.Model):
 
     def refresh(self) -> JobRun:
         """Reload the record, after updating it from Cloud Run if the run is dispatched and unfinished."""
-        run: JobRun = _handle().refresh(self)
-        return run
+        return cast("JobRun", _handle().refresh(self))
 
     def cancel(self) -> bool:
         """Cancel the run; return False if it had already ended. A pending run is no longer dispatched."""
-        cancelled: bool = _handle().cancel(self)
-        return cancelled
+        return cast(bool, _handle().cancel(self))
 
     def rerun(self) -> Operation:
         """Start a new run of the same job with the same arguments. Raises `CloudRunJobsError`."""
-        operation: Operation = _handle().rerun(self)
-        return operation
+        return cast("Operation", _handle().rerun(self))
 
     def transition(self, to: Status, condition: Q = ALWAYS, /, **values: Any) -> bool:
         """Change the status and set fields if the row's status allows it; return True if it did."""

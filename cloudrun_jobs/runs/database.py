@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, TypeVar
 
 from django import db
@@ -27,14 +27,9 @@ def in_transaction() -> bool:
     return connection.in_atomic_block or (connection.connection is not None and not connection.get_autocommit())
 
 
-@contextmanager
-def savepoint() -> Iterator[None]:
-    """Keep a transaction around the block usable if a statement in it fails."""
-    if not in_transaction():
-        yield
-        return
-    with transaction.atomic(using=database_alias()):
-        yield
+def savepoint() -> AbstractContextManager[Any]:
+    """Return a context manager that keeps the caller's transaction usable if a statement in the block fails."""
+    return transaction.atomic(using=database_alias()) if in_transaction() else nullcontext()
 
 
 def rollback_leftover_transaction() -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from datetime import timedelta
 from functools import partial
+from hashlib import sha256
 from typing import Any, TypeVar
 
 from django.db import Error, IntegrityError, transaction
@@ -20,10 +21,10 @@ from cloudrun_jobs.exceptions import InvalidArguments, OutcomeUnknown, RecordUna
 from cloudrun_jobs.models import JobRun, Status
 from cloudrun_jobs.models.functions import Now
 from cloudrun_jobs.models.runs import short_name
+from cloudrun_jobs.models.values import storable
 from cloudrun_jobs.operations import Operation
 from cloudrun_jobs.runs import database
 from cloudrun_jobs.runs.execution_names import assign_execution_name
-from cloudrun_jobs.runs.idempotency import storage_key
 from cloudrun_jobs.runs.requester import current_requester
 from cloudrun_jobs.signals import dispatch_failed, dispatch_postponed, run_record_failed
 
@@ -36,14 +37,14 @@ RECORD_UPDATE_LIMIT_SECONDS = 5.0  # For updates that the execution's own claim 
 
 NOT_SENT = "not_sent"
 
+MAX_KEY_LENGTH = 200  # characters
+DIGEST_LENGTH = 32  # hexadecimal digits
+
 
 def record(
     request: Request, *, environment: str, trigger: str, key: str | None = None, **values: Any
 ) -> tuple[JobRun, bool]:
-    """Insert the run in the caller's transaction; return it, and True if this caller is to dispatch it.
-
-    If the key was used before, return the earlier run.
-    """
+    """Insert the run, or find the earlier one with the same key; return True with it if it is to be dispatched."""
     run = JobRun(
         id=request.run_id,
         command=request.argv[0],
@@ -51,7 +52,7 @@ def record(
         environment=environment,
         trigger=trigger,
         requested_by=current_requester(),
-        idempotency_key=None if key is None else storage_key(request.argv[0], key),
+        idempotency_key=None if key is None else _storage_key(request.argv[0], key),
         sending_until=Now() + DISPATCH_LEASE,
         **values,
     )
@@ -62,6 +63,16 @@ def record(
             raise
         return _earlier_run(run, key)
     return run, True
+
+
+def _storage_key(command: str, key: object) -> str:
+    """Return the key with a digest at the end: some databases ignore case, accents and trailing spaces."""
+    if not isinstance(key, str) or not 1 <= len(key) <= MAX_KEY_LENGTH or storable(key) != key:
+        got = f"{key!r:.100}" if isinstance(key, str) else f"{type(key).__name__} {key!r:.100}"
+        message = f"{command}: expected an idempotency_key of 1 to {MAX_KEY_LENGTH} characters of text, got {got}."
+        hint = "Build the key from values that identify the run; NUL characters are not allowed."
+        raise InvalidArguments(message, hint=hint)
+    return f"{key[: MAX_KEY_LENGTH - DIGEST_LENGTH - 1]} {sha256(key.encode()).hexdigest()[:DIGEST_LENGTH]}"
 
 
 def _earlier_run(run: JobRun, key: str) -> tuple[JobRun, bool]:

@@ -50,7 +50,7 @@ RULES = [
     rule(
         "the same key is the same run",
         DISPATCH,
-        "None if key is None else storage_key(request.argv[0], key)",
+        "None if key is None else _storage_key(request.argv[0], key)",
         "None",
         "runs/test_dispatch",
     ),
@@ -77,8 +77,8 @@ RULES = [
     ),
     rule(
         "a key is exact",
-        "runs/idempotency.py",
-        'f"{key[: MAX_LENGTH - DIGEST_LENGTH - 1]} {sha256(key.encode()).hexdigest()[:DIGEST_LENGTH]}"',
+        DISPATCH,
+        'f"{key[: MAX_KEY_LENGTH - DIGEST_LENGTH - 1]} {sha256(key.encode()).hexdigest()[:DIGEST_LENGTH]}"',
         "key",
         "runs/test_dispatch",
         only="mariadb",
