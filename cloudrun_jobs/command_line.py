@@ -1,4 +1,4 @@
-"""Build and validate the arguments that a container of a job is started with."""
+"""Build and validate the arguments with which a container starts a job."""
 
 from __future__ import annotations
 
@@ -17,41 +17,41 @@ if TYPE_CHECKING:
 def build(
     job: JobCommand, args: Sequence[Any], options: Mapping[str, Any], env: Mapping[str, str]
 ) -> tuple[str, ...]:
-    """Return what follows `manage.py`, for a container that gets `env` in addition to the job's own variables.
+    """Return the arguments after `manage.py`, for a container that gets `env` in addition to the job's variables.
 
-    Raises `InvalidArguments` for what the command would not take, or would not get unchanged.
+    Raises `InvalidArguments` if the command would refuse them, or get other values than these.
     """
     parser = argv.parser_of(job)
     try:
         arguments = argv.serialise(parser, args, options)
     except InvalidArguments as error:
-        raise _for_command(job, error) from None
+        raise _with_command(job, error) from None
     return validate(job, (job.command_name, *arguments), env, parser)
 
 
 def validate(
     job: JobCommand, arguments: tuple[str, ...], env: Mapping[str, str], parser: ArgumentParser | None = None
 ) -> tuple[str, ...]:
-    """Return the arguments unless they would fail in the container; then raise `InvalidArguments`."""
+    """Return the arguments. Raises `InvalidArguments` if they would fail in the container."""
     spec = job.spec
     try:
         options = argv.parse(parser or argv.parser_of(job), arguments[1:])
         tuple(required_locks(spec, options, job.get_lock_key))
         argv.check_limits(arguments, {**spec.env_vars, **env})
     except InvalidArguments as error:
-        raise _for_command(job, error) from None
+        raise _with_command(job, error) from None
     return arguments
 
 
 def has_idempotency_key_option(job: JobCommand) -> bool:
-    """Return True if the command has an option with the name of `delay()`'s own parameter."""
+    """Return True if an option of the command has the name of `delay()`'s own parameter."""
     return "idempotency_key" in option_names(job)
 
 
 def option_names(job: JobCommand) -> frozenset[str]:
-    """Return the names of the options that `run()` may get, those of sub-commands included."""
+    """Return the names of the options that `run()` may get, including those of subcommands."""
     return argv.dests(argv.parser_of(job)) | {"args"}
 
 
-def _for_command(job: JobCommand, error: InvalidArguments) -> InvalidArguments:
+def _with_command(job: JobCommand, error: InvalidArguments) -> InvalidArguments:
     return InvalidArguments(f"{job.command_name}: {error.args[0]}", hint=error.hint)

@@ -13,8 +13,7 @@ from uuid import uuid4
 from django.core.management import get_commands
 from django.utils import timezone
 
-from cloudrun_jobs import backends, command_line
-from cloudrun_jobs.argv import parse, parser_of
+from cloudrun_jobs import argv, backends, command_line
 from cloudrun_jobs.backends import Backend, Request
 from cloudrun_jobs.environ import RUN_ID_VARIABLE
 from cloudrun_jobs.exceptions import InvalidArguments, JobFailed, JobInterrupted
@@ -30,8 +29,6 @@ if TYPE_CHECKING:
     from cloudrun_jobs.spec import JobSpec
     from cloudrun_jobs.spec.command import JobCommand
 
-COMMANDS = ".management.commands."
-
 
 def delay(
     job: JobCommand, args: Sequence[Any], options: Mapping[str, Any], *, key: str | None = None
@@ -40,17 +37,17 @@ def delay(
     spec, run_id = job.spec, str(uuid4())
     _reject_unreachable_class(job)
     if key is not None and command_line.has_idempotency_key_option(job):
-        words = f"{spec.command}: idempotency_key is a parameter of delay() and an option of the command."
-        raise InvalidArguments(words, hint="Rename the command's option.")
-    argv = command_line.build(job, args, options, {RUN_ID_VARIABLE: run_id})
-    return _submit(job, spec, Request(job=spec.name, argv=argv, run_id=run_id), key=key)
+        message = f"{spec.command}: idempotency_key is a parameter of delay() and an option of the command."
+        raise InvalidArguments(message, hint="Rename the command's option.")
+    arguments = command_line.build(job, args, options, {RUN_ID_VARIABLE: run_id})
+    return _submit(job, spec, Request(job=spec.name, argv=arguments, run_id=run_id), key=key)
 
 
 def delay_argv(job: JobCommand, arguments: Sequence[str]) -> Operation:
-    """Run the job with arguments as they follow its name."""
+    """Run the job with command-line arguments."""
     spec, run_id = job.spec, str(uuid4())
-    argv = command_line.validate(job, (spec.command, *arguments), {RUN_ID_VARIABLE: run_id})
-    return _submit(job, spec, Request(job=spec.name, argv=argv, run_id=run_id))
+    validated = command_line.validate(job, (spec.command, *arguments), {RUN_ID_VARIABLE: run_id})
+    return _submit(job, spec, Request(job=spec.name, argv=validated, run_id=run_id))
 
 
 def reserve(job: JobCommand, at: At, args: Sequence[Any], options: Mapping[str, Any]) -> Operation:
@@ -60,9 +57,9 @@ def reserve(job: JobCommand, at: At, args: Sequence[Any], options: Mapping[str, 
     reservation = reservation_at(to_utc(at, now), spec.time_zone, now)
     backends.current().check_reserve()
     env = reservations.reservation_env(reservation)
-    argv = command_line.build(job, args, options, {RUN_ID_VARIABLE: run_id, **env})
-    request = Request(job=spec.name, argv=argv, run_id=run_id, extra_env=env)
-    send = partial(reservations.arrange, reservation=reservation)
+    arguments = command_line.build(job, args, options, {RUN_ID_VARIABLE: run_id, **env})
+    request = Request(job=spec.name, argv=arguments, run_id=run_id, extra_env=env)
+    send = partial(reservations.reserve, reservation=reservation)
     return _submit(job, spec, request, send, trigger=Trigger.RESERVE, scheduled_for=reservation.at)
 
 
@@ -75,11 +72,11 @@ def _submit(
     trigger: Trigger = Trigger.DELAY,
     **values: Any,
 ) -> Operation:
-    """Record the request; run it in this process, or have `send` submit it."""
+    """Record the request; then run it in this process, or have `send` submit it."""
     backend = backends.current()
     run, is_new = dispatch.record(request, environment=spec.environment, trigger=trigger, **values)
     if not is_new:
-        return backend.operation(run)  # Requested before, under the same key.
+        return backend.operation(run)  # An earlier request has the same key.
     request = replace(request, run_id=str(run.pk))
     if backend.runs_in_process:
         operation, run = _run_inline(job, backend, run, request)
@@ -90,7 +87,7 @@ def _submit(
 
 
 def _run_inline(job: JobCommand, backend: Backend, run: JobRun, request: Request) -> tuple[Operation, JobRun]:
-    """Return the handle, and the run as it is afterwards."""
+    """Run the job in this process; return the handle and the finished run."""
     worker = copy.copy(job)
     worker._active = active = ActiveRun(run=run, is_requested=True)
     operation = backend.submit(run, replace(request, work=partial(_execute, worker, active, request)))
@@ -98,30 +95,28 @@ def _run_inline(job: JobCommand, backend: Backend, run: JobRun, request: Request
 
 
 def _execute(worker: JobCommand, active: ActiveRun, request: Request) -> Any:
-    """Run the command in this process, by the road that `manage.py` takes, and return its result."""
-    options = parse(parser_of(worker), request.argv[1:])
+    """Run the command as `manage.py` would, and return its result in JSON form."""
+    options = argv.parse(argv.parser_of(worker), request.argv[1:])
     if "skip_checks" in options:
-        options["skip_checks"] = True  # As call_command does: the caller's process has been checked.
+        options["skip_checks"] = True  # As call_command() does: the checks of this process have run.
     try:
         worker.execute(*options.pop("args", ()), **options)
     except JobInterrupted:
-        raise  # Meant for the whole process.
-    except SystemExit as leaving:
-        if code := exit_code_of(leaving.code):
-            words = f"{worker.command_name}: run() called sys.exit({leaving.code!r})."
-            raise JobFailed(words, code=code) from leaving
+        raise  # SIGTERM is for the whole process.
+    except SystemExit as error:
+        if code := exit_code_of(error.code):
+            message = f"{worker.command_name}: run() called sys.exit({error.code!r})."
+            raise JobFailed(message, code=code) from error
     return active.result
 
 
 def _reject_unreachable_class(job: JobCommand) -> None:
-    """Raise `InvalidArguments` unless `manage.py <name>` runs this very class."""
+    """Raise `InvalidArguments` unless `manage.py <name>` runs this class."""
     cls, name = type(job), job.command_name
     app = get_commands().get(name)
-    if (
-        f"{app}{COMMANDS}{name}" != cls.__module__
-        or getattr(sys.modules[cls.__module__], "Command", None) is not cls
-    ):
-        found = f"{app}{COMMANDS}{name}.Command" if app else "no command of this name"
+    module = f"{app}.management.commands.{name}"
+    if module != cls.__module__ or getattr(sys.modules[module], "Command", None) is not cls:
+        found = f"{module}.Command" if app else "no command of this name"
         raise InvalidArguments(
             f"{cls.__module__}.{cls.__qualname__}: `manage.py {name}` would not run this class, but {found}.",
             hint="A job is the class named Command in <installed app>/management/commands/<name>.py.",

@@ -68,9 +68,11 @@ def test_result_has_its_json_form(monkeypatch: pytest.MonkeyPatch, value: Any, j
 
 
 @pytest.mark.parametrize("ending", ["set", "nan"])
-def test_result_without_json_form_is_refused(ending: str) -> None:
-    """A set, or NaN, is refused with a hint."""
-    with pytest.raises(InvalidResult, match=r"outcome: run\(\) returned what JSON cannot say.*Return None, text"):
+def test_a_result_that_json_cannot_say_is_an_error(ending: str) -> None:
+    """A set, or NaN, is refused with what would do instead."""
+    with pytest.raises(
+        InvalidResult, match=r"outcome: run\(\) returned a value that JSON cannot express.*Return None, text"
+    ):
         outcome.Command().delay(ending)
 
 

@@ -1,4 +1,4 @@
-"""What people are told who forgot `migrate`, or to install the app."""
+"""Errors for missing tables and a missing installed app."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ def empty(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         (["cloudrun_jobs", "prune"], 1),
     ],
 )
-def test_a_command_says_what_to_do(empty: None, argv: list[str], status: int) -> None:
-    """At once, in one line that names the command."""
+def test_commands_report_missing_tables(empty: None, argv: list[str], status: int) -> None:
+    """The commands fail with one line that names `migrate`."""
     done = subprocess.run(
         [sys.executable, "-m", "django", *argv], cwd=ROOT, capture_output=True, text=True, check=False
     )
@@ -40,8 +40,8 @@ def test_a_command_says_what_to_do(empty: None, argv: list[str], status: int) ->
     assert "manage.py migrate cloudrun_jobs" in done.stderr
 
 
-def test_the_check_of_the_database_says_what_to_do(empty: None) -> None:
-    """Of the records as of the locks, where the database may be asked."""
+def test_the_database_check_reports_missing_tables(empty: None) -> None:
+    """`check --database` reports missing tables."""
     check = [sys.executable, "-m", "django", "check", "--database=default"]
     done = subprocess.run(check, cwd=ROOT, capture_output=True, text=True, check=True)
 
@@ -49,8 +49,8 @@ def test_the_check_of_the_database_says_what_to_do(empty: None) -> None:
     assert "Run `manage.py migrate cloudrun_jobs --database default`." in done.stderr
 
 
-def test_delay_says_what_to_do(empty: None) -> None:
-    """In Python too."""
+def test_delay_reports_missing_tables(empty: None) -> None:
+    """delay() raises an error that names `migrate`."""
     script = f"import django; django.setup(); from {echo.__name__} import Command; Command().delay()"
     done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=False)
 
@@ -58,8 +58,8 @@ def test_delay_says_what_to_do(empty: None) -> None:
     assert "manage.py migrate cloudrun_jobs" in done.stderr
 
 
-def test_who_did_not_install_the_app_is_told() -> None:
-    """Not by Django, of a model that they have never heard of."""
+def test_missing_installed_app_is_reported() -> None:
+    """The error names INSTALLED_APPS instead of an unknown model."""
     script = "from django.conf import settings; settings.configure(); import django; django.setup();"
     script += "from cloudrun_jobs import CloudRunJobs"
     done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=False)

@@ -1,4 +1,4 @@
-"""The engines that run jobs: this process, or Cloud Run."""
+"""Backends: run jobs in this process or on Cloud Run."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ def current() -> Backend:
     """Return the configured backend. Raises `InvalidSettings`."""
     settings, where = conf.load(), conf.setting_name("BACKEND")
     backend = import_backend(settings.backend, Backend, setting=where)
-    # One dictionary serves all environments: inline, the options of Cloud Run are checked but not used.
+    # All environments share the settings: the inline backend checks the options of Cloud Run, but ignores them.
     inline = settings.backend == conf.INLINE_BACKEND
     checked = import_backend(conf.CLOUDRUN_BACKEND, Backend, setting=where) if inline else backend
     options = check_options(checked, settings.options, setting=conf.setting_name("OPTIONS"))

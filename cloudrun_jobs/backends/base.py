@@ -1,4 +1,4 @@
-"""The interface of a backend: submit a run, and ask for its state."""
+"""The interface of a backend: submit a run, and return its state."""
 
 from __future__ import annotations
 
@@ -11,23 +11,26 @@ from django.core.checks import CheckMessage
 
 from cloudrun_jobs.conf import Settings
 from cloudrun_jobs.environ import RUN_ID_VARIABLE
-from cloudrun_jobs.exceptions import InvalidSettings
+from cloudrun_jobs.exceptions import InvalidSettings, QuotaExhausted, ServiceUnavailable
 
-if TYPE_CHECKING:  # Of no use to a container that sends nothing.
+if TYPE_CHECKING:  # A container that submits nothing need not import these.
     from cloudrun_jobs.models import JobRun
     from cloudrun_jobs.operations import ExecutionState, Operation
     from cloudrun_jobs.spec.reservation import Reservation
 
+# Errors after which a retry may succeed. Any other error would occur again.
+TRANSIENT_ERRORS = (ServiceUnavailable, QuotaExhausted)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Request:
-    """One request to run a job, checked and complete."""
+    """A validated request to run a job."""
 
-    job: str  # The name of the Cloud Run Job.
-    argv: tuple[str, ...]  # What follows `manage.py`: the command's name, then its arguments.
+    job: str  #: The name of the Cloud Run Job.
+    argv: tuple[str, ...]  #: The arguments after `manage.py`: the command's name, then its own arguments.
     run_id: str
-    extra_env: Mapping[str, str] = field(default_factory=dict)  # Environment variables beside the run's id.
-    work: Callable[[], Any] | None = None  # Runs the job in this process and returns its result in JSON form.
+    extra_env: Mapping[str, str] = field(default_factory=dict)  #: Environment variables in addition to the run id.
+    work: Callable[[], Any] | None = None  #: Runs the job in this process and returns its result in JSON form.
 
     @property
     def env(self) -> dict[str, str]:
@@ -44,7 +47,7 @@ class Backend(ABC):
     # Can the backend start a run at a given time?
     supports_reserve = False
 
-    # For how many seconds a request without a clear answer is repeated.
+    # For how many seconds is a request retried after transient errors?
     send_deadline = 20.0
 
     def __init__(self, settings: Settings) -> None:
@@ -52,10 +55,10 @@ class Backend(ABC):
 
     @abstractmethod
     def submit(self, run: JobRun, request: Request, *, timeout: float | None = None) -> Operation:
-        """Start the run, once, and return its handle; give up after `timeout` seconds.
+        """Start the run once and return its handle; give up after `timeout` seconds.
 
-        Raises one of the `ServiceError`s. A backend that runs in process calls `request.work`; what that raises
-        reaches the caller.
+        Raises one of the `ServiceError`s. A backend that runs in process calls `request.work` and lets its errors
+        through.
         """
 
     @abstractmethod
@@ -75,7 +78,7 @@ class Backend(ABC):
         return 0.0
 
     def check_reserve(self) -> None:
-        """Raise `InvalidSettings` if something that `reserve()` needs is missing."""
+        """Raise `InvalidSettings` if `reserve()` is not supported, or a setting that it needs is missing."""
         if not self.supports_reserve:
             raise InvalidSettings(f"{type(self).__name__} cannot start a run at a given time.")
 

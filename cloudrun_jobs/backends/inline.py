@@ -1,4 +1,4 @@
-"""Runs a job at once, in the process that asks for it."""
+"""Run jobs in the calling process."""
 
 from __future__ import annotations
 
@@ -13,17 +13,16 @@ from django.db import connections
 
 from cloudrun_jobs import conf
 from cloudrun_jobs.backends.base import Backend, Request
+from cloudrun_jobs.backoff import attempts
 from cloudrun_jobs.exceptions import JobCancelled, JobFailed
 from cloudrun_jobs.models import JobRun, Status
 from cloudrun_jobs.models.querysets import LIVENESS_GRACE_SECONDS
 from cloudrun_jobs.operations import PROCESS_DIED, MockOperation
 from cloudrun_jobs.signals import run_reconciled
 
-FIRST_PAUSE, LONGEST_PAUSE = 0.05, 2.0  # Seconds between two looks at the record.
-
 
 class InlineBackend(Backend):
-    """For the environments "local" and "test": no cloud, no waiting, the same road through the arguments."""
+    """The backend of the environments "local" and "test": `submit()` runs the job."""
 
     runs_in_process = True
     supports_reserve = True  # It starts the run at once.
@@ -34,7 +33,6 @@ class InlineBackend(Backend):
         return operation
 
     def operation(self, run: JobRun) -> MockOperation:
-        """Return a handle that has ended as the run did, or follows it to its end."""
         operation = PollingOperation(run.job, str(run.pk))
         if run.is_finished:
             operation.end_as(run)
@@ -42,13 +40,13 @@ class InlineBackend(Backend):
 
 
 class PollingOperation(MockOperation):
-    """The handle on a run that another thread, or another process, does: its record tells how it ends."""
+    """A handle on a run of another thread or process, which polls the record for the outcome."""
 
     _silent_since: float | None = None
 
     def done(self, retry: Any = None) -> bool:
         if not super().done():
-            self._look()
+            self._poll()
         return super().done()
 
     def result(self, timeout: float | None = None, retry: Any = None, polling: Any = None) -> Any:
@@ -60,54 +58,51 @@ class PollingOperation(MockOperation):
         return super().exception()
 
     def cancel(self) -> bool:
-        """Take back a run that has not begun; nothing stops one that works in another thread."""
+        """Cancel a pending run. A run that has started in another thread cannot be stopped."""
         run = JobRun.objects.filter(pk=self.run_id, status=Status.PENDING).first()
         return run is not None and run.cancel()
 
     def add_done_callback(self, fn: Callable[[Any], object]) -> None:
         super().add_done_callback(fn)
         if not super().done():
-            Thread(target=self._follow, name="cloudrun_jobs callbacks", daemon=True).start()
+            Thread(target=self._wait_for_callbacks, name="cloudrun_jobs callbacks", daemon=True).start()
 
     def end_as(self, run: JobRun) -> None:
-        """End as the run did."""
-        with suppress(InvalidStateError):  # Another thread saw it, too.
+        """End with the outcome of the run."""
+        with suppress(InvalidStateError):  # Another thread was faster.
             if run.status in {Status.SUCCEEDED, Status.SKIPPED}:
                 self.set_result(run.return_value)
             else:
                 self.set_exception(_failure(run))
 
-    def _look(self) -> None:
-        """Read the record; give up a run that stays silent while it is listened to, as its process is dead."""
+    def _poll(self) -> None:
+        """Read the record, and mark the run as lost if its process has died."""
         run = JobRun.objects.filter(pk=self.run_id).first()
         if run is None:
-            self.end_as(JobRun(pk=self.run_id, command=self._job, status=Status.LOST, reason="deleted"))
+            run = JobRun(pk=self.run_id, command=self._job, status=Status.LOST, reason="deleted")
         elif not run.is_finished and self._is_dead(run) and run.apply_state(PROCESS_DIED, run.execution):
             run_reconciled.send_robust(JobRun, run=run)
-        if run and run.is_finished:
+        if run.is_finished:
             self.end_as(run)
 
     def _is_dead(self, run: JobRun) -> bool:
-        # About one with an execution others can be asked, and a transaction may not see what is told meanwhile.
+        """Return True if the run has been abandoned for the whole grace period."""
+        # The reconciler can query a run's execution, and a transaction may not see new heartbeats.
         this = JobRun.objects.filter(pk=run.pk, environment=conf.load().environment, execution=None)
         in_transaction = connections[this.db].in_atomic_block
-        if in_transaction or not (this.silent() | this.unsent()).exists():
+        if in_transaction or not this.abandoned(runs_in_process=True).exists():
             self._silent_since = None
             return False
         self._silent_since = self._silent_since or time.monotonic()
         return time.monotonic() - self._silent_since >= LIVENESS_GRACE_SECONDS
 
     def _wait(self, timeout: float | None) -> None:
-        deadline, pause = time.monotonic() + (timeout or 0), FIRST_PAUSE
-        while not self.done():
-            left = LONGEST_PAUSE if timeout is None else deadline - time.monotonic()
-            if left <= 0:
-                words = f"Run {self.run_id} of {self._job} has not ended within {timeout} seconds."
-                raise TimeoutError(words)
-            time.sleep(min(pause, left))
-            pause = min(pause * 2, LONGEST_PAUSE)
+        for _ in attempts(timeout, initial=0.05, maximum=2.0):
+            if self.done():
+                return
+        raise TimeoutError(f"Run {self.run_id} of {self._job} has not ended within {timeout} seconds.")
 
-    def _follow(self) -> None:
+    def _wait_for_callbacks(self) -> None:
         try:
             self._wait(None)
         finally:

@@ -1,4 +1,4 @@
-"""The run under way in one command instance."""
+"""The active run of a command instance."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ if TYPE_CHECKING:
 
 @dataclass(slots=True)
 class ActiveRun:
-    """What a command holds of its run: `progress()`, `lease` and `check_lease()` work on it."""
+    """The state of a run that `progress()`, `lease` and `check_lease()` of its command use."""
 
     run: JobRun | None = None  # The record, as last known in this process.
-    is_requested: bool = False  # Whether this process recorded the request and the run has yet to begin.
-    attempt: Attempt | None = None  # While run() is called.
+    is_requested: bool = False  # Whether this process recorded the request and the run has yet to start.
+    attempt: Attempt | None = None  # Set during run().
     leases: Sequence[Lease] = ()
     progress: ProgressReporter | None = None
     verbosity: int = 1
@@ -30,7 +30,7 @@ class ActiveRun:
 
 @contextmanager
 def activated(job: JobCommand) -> Iterator[ActiveRun]:
-    """Put the run that begins into the command's slot; a run that called this command comes back afterwards."""
+    """Make the starting run the command's active run; afterwards, restore a run that called this command."""
     outer: ActiveRun | None = job._active
     if outer is not None and outer.is_requested:
         outer.is_requested = False

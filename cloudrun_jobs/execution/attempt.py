@@ -1,9 +1,9 @@
-"""One attempt of one task of a run, as the process that makes it records it."""
+"""Record one attempt of one task of a run."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any
 from uuid import UUID, uuid4
@@ -11,7 +11,6 @@ from uuid import UUID, uuid4
 from django.db import Error, IntegrityError
 from django.db.models import Count, F, Model, Q
 
-from cloudrun_jobs.environ import CloudRunTask
 from cloudrun_jobs.exceptions import JobInterrupted, RecordUnavailable
 from cloudrun_jobs.execution import deadlines
 from cloudrun_jobs.execution.claim import AlreadyClaimed, Invocation, claim
@@ -23,188 +22,171 @@ from cloudrun_jobs.models import JobRun, Status, TaskRun
 from cloudrun_jobs.models.functions import Now
 from cloudrun_jobs.models.statuses import FINISHED
 from cloudrun_jobs.runs import database
-from cloudrun_jobs.runs.database import insert
 from cloudrun_jobs.signals import run_record_failed
 from cloudrun_jobs.spec import JobSpec
 
-# Tasks that no further attempt has anything to do for.
-DONE = (Status.SUCCEEDED, Status.SKIPPED, Status.CANCELLED)
+# Tasks with these statuses are not attempted again.
+COMPLETE = (Status.SUCCEEDED, Status.SKIPPED, Status.CANCELLED)
 
-# What a run of several tasks comes to: the first of these that one of them came to.
-WORST_FIRST = (Status.CANCELLED, Status.FAILED, Status.SUCCEEDED, Status.SKIPPED)
+# The outcome of a run with several tasks is the first of these that one of its tasks has.
+OUTCOME_PRECEDENCE = (Status.CANCELLED, Status.FAILED, Status.SUCCEEDED, Status.SKIPPED)
 
-NO_ERROR = {"error_class": "", "error_message": "", "traceback": ""}
-
-# The attempts of this process, whichever thread makes them: a job that another calls is a run of its own.
-_under_way: list[Attempt] = []
+# The attempts of this process, in any thread: a job that another job calls has a run of its own.
+_active_attempts: list[Attempt] = []
 
 
 class Attempt:
-    """What this process does of a run. `result` is what `run()` returned, in JSON form."""
+    """One attempt of a task by this process. `result` is what `run()` returned, in JSON form."""
 
-    def __init__(self, run: JobRun, task: TaskRun, *, tasks: int, retries: bool) -> None:
+    def __init__(self, run: JobRun, task: TaskRun, *, task_count: int, has_retries: bool) -> None:
         self.run = run
         self.result: Any = None
         self.heartbeat = Heartbeat(task)
         self._task = task
-        self._tasks = tasks
-        self._retries = retries  # Whether Cloud Run tries again if this attempt fails.
+        self._task_count = task_count
+        self._has_retries = has_retries
         self._pid = os.getpid()
         self._in_transaction = database.in_transaction()  # The caller's.
-        self._ended: Outcome | None = None
+        self._outcome: Outcome | None = None
         self._is_ending = False
 
     def skip(self, lock: str, holders: Sequence[object]) -> None:
-        """End it without work: the lock is held by others."""
-        words = f"{lock} is held by {'; '.join(map(str, holders)) or 'others'}"
-        self._ended = Outcome(status=Status.SKIPPED, reason="lock_held", error_message=words)
+        """End the attempt without work: another execution holds the lock."""
+        message = f"{lock} is held by {'; '.join(map(str, holders)) or 'another execution'}"
+        self._outcome = Outcome(status=Status.SKIPPED, reason="lock_held", error_message=message)
 
     def succeed(self, result: Any) -> None:
-        """Note what `run()` returned: the work is done, whatever comes before the record says so."""
+        """Keep what `run()` returned: an interrupt before it is recorded does not make the work fail."""
         self.result = result
-        self._ended = Outcome(status=Status.SUCCEEDED)
+        self._outcome = Outcome(status=Status.SUCCEEDED)
 
     def terminate(self, termination: Termination) -> None:
-        """Record the end of a job that did not heed SIGTERM, and end the process before SIGKILL does.
+        """Record the outcome of a job that ignored SIGTERM, and exit before SIGKILL.
 
-        Called in the pulse's thread: the main one may never come back.
+        The heartbeat's thread calls this: the main thread may be blocked.
         """
         if self._is_ending:
             return
-        ended = self._ended or outcome_of(termination.interrupted())
+        outcome = self._outcome or outcome_of(termination.interrupted())
         try:
-            self._record(ended, {})
+            self._record(outcome, {})
         finally:
-            os._exit(ended.exit_code)
+            os._exit(outcome.exit_code)
 
     def end(self, error: BaseException | None) -> None:
-        """Record how it ended. That this cannot be done makes no failure of work that was."""
+        """Record the outcome. A failure to record it does not make completed work fail."""
         if os.getpid() != self._pid:
-            return  # A fork of the job's process leaves by the same door.
+            return  # A forked child also unwinds through here.
         self._is_ending = True
-        ended = self._ended or outcome_of(error)
-        seconds = deadlines.RECORD_END_LIMIT_SECONDS
-        if isinstance(error, JobInterrupted):
-            seconds = deadlines.RECORD_END_AFTER_SIGTERM_LIMIT_SECONDS
+        outcome = self._outcome or outcome_of(error)
+        is_interrupted = isinstance(error, JobInterrupted)
+        seconds = (
+            deadlines.RECORD_END_AFTER_SIGTERM_LIMIT_SECONDS
+            if is_interrupted
+            else deadlines.RECORD_END_LIMIT_SECONDS
+        )
         progress = self.heartbeat.stop()
         if not self._in_transaction:
             database.rollback_leftover_transaction()
         try:
-            database.retry_until_available(lambda: self._record(ended, progress), seconds=seconds)
+            database.retry_until_available(lambda: self._record(outcome, progress), seconds=seconds)
         except (RecordUnavailable, Error) as failed:
-            self._say_at_least(ended)
+            self._copy_to_run(outcome)
             run_record_failed.send_robust(JobRun, run=self.run, error=failed)
 
-    def _say_at_least(self, ended: Outcome) -> None:
-        """Let the object say what the row does not, as far as this one attempt decides it."""
-        values: dict[str, Any] = _error(ended)
-        if self._tasks == 1 and not self._goes_on(ended):
-            values |= {"status": ended.status, "reason": ended.reason, "result": self.result}
+    def _copy_to_run(self, outcome: Outcome) -> None:
+        """Copy the outcome onto the in-memory run when the row could not be updated."""
+        values: dict[str, Any] = outcome.error
+        if self._task_count == 1 and not self._is_retried(outcome):
+            values |= {"status": outcome.status, "reason": outcome.reason, "result": self.result}
         for name, value in values.items():
             setattr(self.run, name, value)
 
-    def _goes_on(self, ended: Outcome) -> bool:
-        return ended.may_be_retried and self._retries
+    def _is_retried(self, outcome: Outcome) -> bool:
+        return self._has_retries and outcome.status == Status.FAILED
 
-    def _record(self, ended: Outcome, progress: dict[str, object]) -> None:
-        if ended.reason == "timeout" and self._was_cancelled():
-            ended = ended._replace(status=Status.CANCELLED, reason="cancelled")
-        goes_on = self._goes_on(ended)
-        if not self._write_task(ended, progress, goes_on=goes_on):
+    def _record(self, outcome: Outcome, progress: dict[str, object]) -> None:
+        # SIGTERM does not say whether Cloud Run ended the task after its timeout or after cancel().
+        cancelled = JobRun.objects.filter(pk=self.run.pk).exclude(cancel_requested_at=None)
+        if outcome.reason == "timeout" and cancelled.exists():
+            outcome = outcome._replace(status=Status.CANCELLED, reason="cancelled")
+        if not self._update_task(outcome, progress):
             if TaskRun.objects.filter(pk=self._task.pk).exists():
-                return  # A later attempt took over; what this one thinks is of no use any more.
-            self._restore()
-            self._write_task(ended, progress, goes_on=goes_on)
-        if goes_on:
-            # The error stays if nobody tries again: the job may be deployed with fewer retries than it declares.
-            self.run.update_if(Q(status=Status.RUNNING), retried_count=F("retried_count") + 1, **_error(ended))
-        elif self._tasks == 1:
-            self._end_run(ended)
+                return  # A later attempt has taken over.
+            self._recreate_rows()
+            self._update_task(outcome, progress)
+        if self._is_retried(outcome):
+            # The error stays if no retry follows: the job may be deployed with fewer retries than it declares.
+            retried = F("retried_count") + 1
+            self.run.update_if(Q(status=Status.RUNNING), retried_count=retried, **outcome.error)
+        elif self._task_count == 1:
+            values = {**_count_fields({outcome.status: 1}), **outcome.error}
+            self._end_run(outcome.status, reason=outcome.reason, result=self.result, **values)
         else:
-            self._end_with_the_others(ended)
+            self._count_tasks(outcome)
 
-    def _was_cancelled(self) -> bool:
-        """Say whether somebody cancelled the run here: SIGTERM does not tell why it comes."""
-        return JobRun.objects.filter(pk=self.run.pk).exclude(cancel_requested_at=None).exists()
-
-    def _write_task(self, ended: Outcome, progress: dict[str, object], *, goes_on: bool) -> bool:
+    def _update_task(self, outcome: Outcome, progress: dict[str, object]) -> bool:
+        is_retried = self._is_retried(outcome)
         mine = TaskRun.objects.filter(pk=self._task.pk, worker=self._task.worker)
         return bool(
             mine.update(
-                status=Status.RUNNING if goes_on else ended.status,
-                reason=ended.reason,
-                exit_code=ended.exit_code,
+                status=Status.RUNNING if is_retried else outcome.status,
+                reason=outcome.reason,
+                exit_code=outcome.exit_code,
                 result=self.result,
-                finished_at=None if goes_on else Now(),
+                finished_at=None if is_retried else Now(),
                 **progress,
             )
         )
 
-    def _restore(self) -> None:
-        """Make the rows again that somebody deleted while the work went on."""
+    def _recreate_rows(self) -> None:
+        """Insert rows again that were deleted during the attempt."""
         if not JobRun.objects.filter(pk=self.run.pk).exists():
-            self.run = JobRun(**{"started_at": Now(), **_known(self.run), "status": Status.RUNNING})
-            with suppress(IntegrityError):  # Another task of the execution made it.
-                insert(self.run)
+            self.run = JobRun(**{"started_at": Now(), **_loaded_values(self.run), "status": Status.RUNNING})
+            with suppress(IntegrityError):  # Another task of the execution has inserted it.
+                database.insert(self.run)
             run_record_failed.send_robust(JobRun, run=self.run, error=LookupError("its record had been deleted"))
-        self._task = TaskRun(**{**_known(self._task), "id": None})
-        insert(self._task)
+        self._task = TaskRun(**{**_loaded_values(self._task), "id": None})
+        database.insert(self._task)
 
-    def _end_run(self, ended: Outcome) -> None:
-        self._move(
-            ended.status,
-            reason=ended.reason,
-            result=self.result,
-            succeeded_count=int(ended.status == Status.SUCCEEDED),
-            failed_count=int(ended.status == Status.FAILED),
-            cancelled_count=int(ended.status == Status.CANCELLED),
-            **_error(ended),
-        )
-
-    def _end_with_the_others(self, ended: Outcome) -> None:
-        """Count what is done. The last task to end ends the run; of two that are last, both may."""
-        if ended.error_class:
-            self.run.update_if(Q(status=Status.RUNNING, error_class=""), **_error(ended))
+    def _count_tasks(self, outcome: Outcome) -> None:
+        """Count the finished tasks. The last one ends the run; if two finish at once, both may."""
+        if outcome.error_class:
+            self.run.update_if(Q(status=Status.RUNNING, error_class=""), **outcome.error)
         tasks = TaskRun.objects.filter(run=self.run.pk)
         counts: dict[str, int] = dict(tasks.values_list("status").annotate(Count("pk")).order_by())
-        values: dict[str, Any] = {
-            f"{status}_count": counts.get(status, 0)
-            for status in (Status.SUCCEEDED, Status.FAILED, Status.CANCELLED)
-        }
-        if sum(counts.get(status, 0) for status in FINISHED) < self._tasks:
+        values = _count_fields(counts)
+        if sum(counts.get(status, 0) for status in FINISHED) < self._task_count:
             self.run.update_if(Q(status=Status.RUNNING), **values)
             return
-        status = next(s for s in WORST_FIRST if counts.get(s))
-        reason = "" if status == Status.SUCCEEDED else ended.reason or "task"
+        status = next(s for s in OUTCOME_PRECEDENCE if counts.get(s))
+        reason = "" if status == Status.SUCCEEDED else outcome.reason or "task"
         if status == Status.SUCCEEDED:
-            values |= NO_ERROR
-        self._move(status, reason=reason, result=combined_results(tasks), **values)
+            values |= Outcome(status).error  # Clears the error of an earlier attempt.
+        self._end_run(status, reason=reason, result=combined_results(tasks), **values)
 
-    def _move(self, to: Status, **values: Any) -> None:
-        """End the run, or see how somebody else did."""
-        if not self.run.transition(to, finished_at=Now(), **values):
+    def _end_run(self, status: Status, **values: Any) -> None:
+        """End the run, or reload it if another process has ended it."""
+        if not self.run.transition(status, finished_at=Now(), **values):
             self.run = JobRun.objects.filter(pk=self.run.pk).first() or self.run
 
 
-def _known(row: Model) -> dict[str, Any]:
-    """Return the fields of a row that were read from it, or written to it by this process."""
+def _count_fields(counts: Mapping[str, int]) -> dict[str, Any]:
+    counted = (Status.SUCCEEDED, Status.FAILED, Status.CANCELLED)
+    return {f"{status}_count": counts.get(status, 0) for status in counted}
+
+
+def _loaded_values(row: Model) -> dict[str, Any]:
+    """Return the values of the fields that this process has read from the row, or written to it."""
     names = (field.attname for field in row._meta.concrete_fields)
     return {name: row.__dict__[name] for name in names if name in row.__dict__}
-
-
-def _error(ended: Outcome) -> dict[str, str]:
-    return {
-        "error_class": ended.error_class,
-        "error_message": ended.error_message,
-        "traceback": ended.traceback,
-    }
 
 
 @contextmanager
 def record_attempt(
     start: Invocation, spec: JobSpec, termination: Termination
 ) -> Iterator[Attempt | AlreadyClaimed]:
-    """Claim the run and record how the block ends; give `Taken` if the run is not this process's to do.
+    """Claim the run and record the outcome of the block; yield `AlreadyClaimed` if another process has the run.
 
     Raises `RecordUnavailable` and `InvalidRunId` before the block.
     """
@@ -215,7 +197,7 @@ def record_attempt(
     if isinstance(claimed, AlreadyClaimed):
         yield claimed
         return
-    _under_way.append(claimed)
+    _active_attempts.append(claimed)
     claimed.heartbeat.start(termination, claimed.terminate)
     error: BaseException | None = None
     try:
@@ -224,43 +206,37 @@ def record_attempt(
         error = raised
         raise
     finally:
-        _under_way.remove(claimed)
+        _active_attempts.remove(claimed)
         claimed.end(error)
 
 
 def is_nested() -> bool:
-    """Say whether this code is part of a run already."""
-    return bool(_under_way)
+    """Return True if a run is active in this process."""
+    return bool(_active_attempts)
 
 
 def _claim(start: Invocation, spec: JobSpec, worker: UUID) -> Attempt | AlreadyClaimed:
     run = claim(start)
     if isinstance(run, AlreadyClaimed):
         return run
-    # Outside of an execution, or in one that is another command's, there is one task, and one attempt.
+    # A run outside an execution, or inside that of another command, has one task and one attempt.
     task = start.task if run.execution else None
-    row = _claim_task(run, task, worker)
-    if row is None:
-        return AlreadyClaimed(run)
-    retries = task is not None and task.attempt < spec.max_retries
-    return Attempt(run, row, tasks=task.count if task else 1, retries=retries)
-
-
-def _claim_task(run: JobRun, task: CloudRunTask | None, worker: UUID) -> TaskRun | None:
-    """Make the task's row, or take it over from an earlier attempt; return None if it is another process's."""
-    index, attempt = (task.index, task.attempt) if task else (0, 0)
+    index, attempt, count = (task.index, task.attempt, task.count) if task else (0, 0, 1)
     row = TaskRun(run=run, index=index, attempt=attempt, worker=worker)
     try:
-        insert(row)
+        database.insert(row)
     except IntegrityError:
-        return _take_over(row)
-    return row
+        if not (taken := _take_over(row)):
+            return AlreadyClaimed(run)
+        row = taken
+    has_retries = task is not None and task.attempt < spec.max_retries
+    return Attempt(run, row, task_count=count, has_retries=has_retries)
 
 
 def _take_over(row: TaskRun) -> TaskRun | None:
-    """Take over from an attempt that ended badly or is silent, or from this one's own lost answer."""
+    """Take over from an incomplete earlier attempt, or confirm this process's own claim; else return None."""
     tasks = TaskRun.objects.filter(run=row.run_id, index=row.index)
-    unfinished = tasks.filter(Q(attempt__lt=row.attempt) | Q(worker=row.worker)).exclude(status__in=DONE)
+    unfinished = tasks.filter(Q(attempt__lt=row.attempt) | Q(worker=row.worker)).exclude(status__in=COMPLETE)
     taken = unfinished.update(
         attempt=row.attempt,
         worker=row.worker,

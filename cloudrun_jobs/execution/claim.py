@@ -1,4 +1,4 @@
-"""Whose run it is: the record this process works on, made or taken over by one statement each."""
+"""Claim the run that this process is to work on, or insert its record, with one statement each."""
 
 from __future__ import annotations
 
@@ -17,7 +17,6 @@ from cloudrun_jobs.models import JobRun, Status, Trigger
 from cloudrun_jobs.models.functions import Now
 from cloudrun_jobs.models.runs import is_run_id
 from cloudrun_jobs.runs import database
-from cloudrun_jobs.runs.database import insert
 from cloudrun_jobs.runs.execution_names import assign_execution_name
 from cloudrun_jobs.runs.requester import current_requester
 from cloudrun_jobs.signals import run_recreated
@@ -31,108 +30,105 @@ class Invocation(NamedTuple):
     environment: str
     argv: list[str] | None
     task: CloudRunTask | None = None  # None outside Cloud Run, and for a job that another job calls.
-    run_id: str = ""  # Of a request that this very process made.
+    run_id: str = ""  # That of a request which this process recorded.
 
 
 class AlreadyClaimed(NamedTuple):
-    """The run is not this process's: another execution has it, or it ended before."""
+    """The run has been claimed by another execution, or has ended."""
 
     run: JobRun
 
 
 def claim(start: Invocation) -> JobRun | AlreadyClaimed:
-    """Return the run that this process is to do. Raises `InvalidRunId`."""
+    """Return the run that this process is to work on. Raises `InvalidRunId`."""
     if start.run_id:
-        return _answer(start, UUID(start.run_id), execution=None)
+        return _claim_requested(start, UUID(start.run_id), execution=None)
     task = start.task
     if task is None:
-        return _record(start)
+        return _insert(start)
     if not task.run_id:
-        return _without_request(start, task)
+        return _claim_unrequested(start, task)
     if not is_run_id(task.run_id):
-        words = f"{RUN_ID_VARIABLE}: expected the UUID of a run, got {task.run_id[:100]!r}."
-        raise InvalidRunId(words, hint="delay() sets it; leave it out to start a run of its own.")
-    if is_over(task.reserved_for) and (late := _not_begun(start, task)):
+        message = f"{RUN_ID_VARIABLE}: expected the UUID of a run, got {task.run_id[:100]!r}."
+        raise InvalidRunId(message, hint="delay() sets it; leave it out to start a run of its own.")
+    if is_over(task.reserved_for) and (late := _unstarted(start, task)):
         return AlreadyClaimed(late)
-    return _answer(start, UUID(task.run_id), execution=task.execution)
+    return _claim_requested(start, UUID(task.run_id), execution=task.execution)
 
 
-def _answer(start: Invocation, run_id: UUID, *, execution: str | None) -> JobRun | AlreadyClaimed:
-    """Take the run that was asked for, unless another execution has. May be repeated after a lost answer."""
-    untaken = Q(execution=None, status__in=(Status.PENDING, Status.SENT))
-    # What this process asked for itself nobody else knows of.
-    mine = Q(execution=execution) if execution else Q(execution=None, status=Status.RUNNING)
-    free = Q(untaken | mine, command=start.command)
-    move = partial(JobRun(pk=run_id).transition, Status.RUNNING, free, **_running(start, execution))
-    if assign_execution_name(execution, move):
-        return JobRun.objects.get(pk=run_id)
-    found = _found(run_id)
-    if found is None:
-        return _restore(start, run_id, execution)
-    return AlreadyClaimed(found) if found.command == start.command else _record(start)
-
-
-def _not_begun(start: Invocation, task: CloudRunTask) -> JobRun | None:
-    """Return the run if it has no record any more, or waits; a retry of one that has begun is never too late."""
-    run = _found(task.run_id) or JobRun(pk=task.run_id, command=start.command, status=Status.LOST)
-    return run if run.status in {Status.PENDING, Status.LOST} else None
-
-
-def _found(run_id: UUID | str) -> JobRun | None:
-    return JobRun.objects.filter(pk=run_id).first()
-
-
-def _running(start: Invocation, execution: str | None) -> dict[str, Any]:
-    return {
+def _claim_requested(start: Invocation, run_id: UUID, *, execution: str | None) -> JobRun | AlreadyClaimed:
+    """Claim a requested run unless another execution has. May be repeated after a lost reply."""
+    unclaimed = Q(execution=None, status__in=(Status.PENDING, Status.SENT))
+    # No other process knows of a run that this process recorded.
+    own = Q(execution=execution) if execution else Q(execution=None, status=Status.RUNNING)
+    values = {
         "execution": execution,
-        **_full_name(start, execution),
-        "task_count": start.task.count if start.task else 1,
+        **_execution_values(start, execution),
         "started_at": Coalesce(F("started_at"), Now()),
         "finished_at": None,
         "reason": "",
     }
+    claimable = Q(unclaimed | own, command=start.command)
+    transition = partial(JobRun(pk=run_id).transition, Status.RUNNING, claimable, **values)
+    if assign_execution_name(execution, transition):
+        return JobRun.objects.get(pk=run_id)
+    run = _find(run_id)
+    if run is None:
+        return _recreate(start, run_id, execution)
+    return AlreadyClaimed(run) if run.command == start.command else _insert(start)
 
 
-def _full_name(start: Invocation, execution: str | None) -> dict[str, str]:
-    """Return the name by which the service knows the execution, where the settings say what Cloud Run does not."""
+def _unstarted(start: Invocation, task: CloudRunTask) -> JobRun | None:
+    """Return the run if it has not started, or has no record; a retry of a started run is never too late."""
+    run = _find(task.run_id) or JobRun(pk=task.run_id, command=start.command, status=Status.LOST)
+    return run if run.status in {Status.PENDING, Status.LOST} else None
+
+
+def _find(run_id: UUID | str) -> JobRun | None:
+    return JobRun.objects.filter(pk=run_id).first()
+
+
+def _execution_values(start: Invocation, execution: str | None) -> dict[str, Any]:
+    """Return the number of tasks, and the execution's full name if the settings name project and region."""
+    values: dict[str, Any] = {"task_count": start.task.count if start.task else 1}
     settings = conf.load()
-    if not (execution and start.task and settings.project and settings.region):
-        return {}
-    place = f"projects/{settings.project}/locations/{settings.region}"
-    return {"execution_name": f"{place}/jobs/{start.task.job}/executions/{execution}"}
+    if execution and start.task and settings.project and settings.region:
+        parent = f"projects/{settings.project}/locations/{settings.region}/jobs/{start.task.job}"
+        values["execution_name"] = f"{parent}/executions/{execution}"
+    return values
 
 
-def _restore(start: Invocation, run_id: UUID, execution: str | None) -> JobRun | AlreadyClaimed:
-    """Make the row again that was pruned, or is not in the backup that was restored."""
+def _recreate(start: Invocation, run_id: UUID, execution: str | None) -> JobRun | AlreadyClaimed:
+    """Insert the record of a run again that was pruned, or is missing from a restored backup."""
+    insert = partial(_insert, start, pk=run_id, execution=execution, trigger=Trigger.DELAY)
     try:
-        run = assign_execution_name(
-            execution, partial(_record, start, pk=run_id, execution=execution, trigger=Trigger.DELAY)
-        )
+        run = assign_execution_name(execution, insert)
     except IntegrityError:
-        if _found(run_id) is None:
+        if _find(run_id) is None:
             raise
-        return _answer(start, run_id, execution=execution)  # Another task of the execution made it.
+        return _claim_requested(start, run_id, execution=execution)  # Another task of the execution inserted it.
     run_recreated.send_robust(JobRun, run=run)
     return run
 
 
-def _without_request(start: Invocation, task: CloudRunTask) -> JobRun | AlreadyClaimed:
-    """Make the run of an execution that a schedule started, or a person at the console."""
+def _claim_unrequested(start: Invocation, task: CloudRunTask) -> JobRun | AlreadyClaimed:
+    """Insert the run of an execution that a schedule or a user in the console started."""
     trigger = Trigger.SCHEDULE if task.schedule else Trigger.MANUAL
-    record = partial(_record, start, execution=task.execution, trigger=trigger)
+    insert = partial(_insert, start, execution=task.execution, trigger=trigger)
     try:
-        run: JobRun | AlreadyClaimed = assign_execution_name(task.execution, record)
-    except IntegrityError:  # Another task of the execution made it, or an earlier attempt of this one.
-        run = _answer(start, JobRun.objects.get(execution=task.execution).pk, execution=task.execution)
+        run: JobRun | AlreadyClaimed = assign_execution_name(task.execution, insert)
+    except IntegrityError:  # Another task, or an earlier attempt of this one, inserted it.
+        run_id = JobRun.objects.get(execution=task.execution).pk
+        run = _claim_requested(start, run_id, execution=task.execution)
     tick = ScheduleTick.decode(task.schedule)
-    # Without an execution it is not this one's run, but that of another command in the same container.
+    # A run without an execution is that of another command in the same container.
     if isinstance(run, AlreadyClaimed) or tick is None or run.schedule or not run.execution:
         return run
-    return _book(run, tick)
+    return _claim_tick(run, tick)
 
 
-def _book(run: JobRun, tick: ScheduleTick) -> JobRun | AlreadyClaimed:
-    """Note which tick of the schedule this is, and leave it to the execution that did so first."""
+def _claim_tick(run: JobRun, tick: ScheduleTick) -> JobRun | AlreadyClaimed:
+    """Record the tick of the schedule, or skip the run if another execution has claimed the tick."""
     due = tick.due(run.created_at)
     try:
         with database.savepoint():
@@ -140,28 +136,26 @@ def _book(run: JobRun, tick: ScheduleTick) -> JobRun | AlreadyClaimed:
     except IntegrityError:
         first = JobRun.objects.get(schedule=tick.scheduler_job, scheduled_for=due)
         if first.status in {Status.FAILED, Status.CANCELLED, Status.LOST}:
-            return run  # Its work is not done: somebody who starts it again wants it done.
-        words = f"The tick of {due:%F %T %Z} is the run of {first.execution}."
-        run.transition(Status.SKIPPED, reason="same_tick", error_message=words, finished_at=Now())
+            return run  # Its work is not done, and the user has started it again.
+        message = f"The tick of {due:%F %T %Z} is the run of {first.execution}."
+        run.transition(Status.SKIPPED, reason="same_tick", error_message=message, finished_at=Now())
         return AlreadyClaimed(first)
     return run
 
 
-def _record(start: Invocation, **values: Any) -> JobRun:
-    """Insert a run that begins now."""
-    run = JobRun(
-        **{
-            "command": start.command,
-            "environment": start.environment,
-            "argv": start.argv,
-            "trigger": Trigger.MANUAL,
-            "requested_by": current_requester(),
-            "status": Status.RUNNING,
-            "task_count": start.task.count if start.task else 1,
-            "started_at": Now(),
-            **_full_name(start, values.get("execution")),
-            **values,
-        }
-    )
-    insert(run)
+def _insert(start: Invocation, **values: Any) -> JobRun:
+    """Insert the record of a run that starts now."""
+    fields = {
+        "command": start.command,
+        "environment": start.environment,
+        "argv": start.argv,
+        "trigger": Trigger.MANUAL,
+        "requested_by": current_requester(),
+        "status": Status.RUNNING,
+        "started_at": Now(),
+        **_execution_values(start, values.get("execution")),
+        **values,
+    }
+    run = JobRun(**fields)
+    database.insert(run)
     return run

@@ -1,4 +1,4 @@
-"""How an attempt ended, told from what `run()` raised."""
+"""The outcome of an attempt, derived from what `run()` raised."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from cloudrun_jobs.exceptions import JobInterrupted, LeaseLost, LockError
 from cloudrun_jobs.models import Status
 from cloudrun_jobs.models.values import storable
 
-NOT_STARTED = 75  # EX_TEMPFAIL: nothing is wrong with the job; try again.
-MAX_MESSAGE = 10_000
-MAX_TRACEBACK = 100_000
+NOT_STARTED = 75  # EX_TEMPFAIL: the job could not start now; a retry may succeed.
+MAX_MESSAGE = 10_000  # characters
+MAX_TRACEBACK = 100_000  # characters
 
 
 class Outcome(NamedTuple):
-    """What is recorded of an attempt that ended."""
+    """What is recorded of a finished attempt."""
 
     status: Status
     exit_code: int = 0
@@ -27,13 +27,14 @@ class Outcome(NamedTuple):
     traceback: str = ""
 
     @property
-    def may_be_retried(self) -> bool:
-        """Whether Cloud Run starts another attempt of the task, if it has one left."""
-        return self.status == Status.FAILED
+    def error(self) -> dict[str, str]:
+        """The fields that describe the error, by name."""
+        names = ("error_class", "error_message", "traceback")
+        return {name: getattr(self, name) for name in names}
 
 
 def outcome_of(error: BaseException | None) -> Outcome:
-    """Return what an attempt comes to that raised this, or nothing."""
+    """Return the outcome of an attempt that raised this error, or none."""
     match error:
         case None:
             return Outcome(status=Status.SUCCEEDED)
@@ -55,9 +56,9 @@ def outcome_of(error: BaseException | None) -> Outcome:
 
 
 def exit_code_of(code: object) -> int:
-    """Return the status a process ends with after `sys.exit(code)`, and 1 where that byte would lie.
+    """Return the exit status of `sys.exit(code)`, with 1 for failures whose status would be 0.
 
-    A status is one byte, so `sys.exit(256)` ends as 0, and Cloud Run would show a success.
+    The operating system keeps one byte of it: after `sys.exit(256)`, Cloud Run would report a success.
     """
     if code is None:
         return 0
@@ -71,7 +72,8 @@ def _with(error: BaseException, status: Status, reason: str, code: int) -> Outco
         reason=reason,
         error_class=storable(type(error).__name__)[:200],
         error_message=_message(error),
-        traceback=_traceback(error),
+        # The end of a long traceback says more than its start.
+        traceback=storable("".join(traceback.format_exception(error)))[-MAX_TRACEBACK:],
     )
 
 
@@ -80,8 +82,3 @@ def _message(error: BaseException) -> str:
         return storable(str(error))[:MAX_MESSAGE]
     except Exception as failed:  # noqa: BLE001  (an error's own __str__ may raise anything)
         return f"str() of it raised {type(failed).__name__}."
-
-
-def _traceback(error: BaseException) -> str:
-    # Its end tells more than its beginning.
-    return storable("".join(traceback.format_exception(error)))[-MAX_TRACEBACK:]

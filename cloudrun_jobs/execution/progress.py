@@ -1,4 +1,4 @@
-"""Report how far a job is: to its record, to the log and on a terminal."""
+"""Report a job's progress to its record, to signal receivers and on a terminal."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ if TYPE_CHECKING:
     from cloudrun_jobs.execution.attempt import Attempt
     from cloudrun_jobs.spec.command import JobCommand
 
-SIGNAL_INTERVAL = 1.0  # Seconds between two signals.
-MAX_COUNT = 2**63 - 1  # The largest number of a database column.
-MAX_TEXT = 200
+SIGNAL_INTERVAL = 1.0  # seconds
+MAX_COUNT = 2**63 - 1  # The largest value of a database column.
+MAX_TEXT = 200  # characters
 
 
 def report(job: JobCommand, done: int, total: int | None, text: str) -> None:
     """Report the progress of the job's run; outside of a run, only check the values. Raises `InvalidProgress`."""
-    progress = _checked(done, total, text)
+    progress = _validate(done, total, text)
     active: ActiveRun | None = job._active
     if active is None or active.attempt is None:
         return
@@ -46,7 +46,7 @@ class ProgressReporter:
         self._bar = ProgressBar(job.stderr) if visible else None
 
     def report(self, progress: Progress) -> None:
-        """Pass the progress on to the heartbeat, to the signal's receivers and to the terminal."""
+        """Pass the progress to the heartbeat, to the signal's receivers and to the terminal."""
         self._attempt.heartbeat.note(progress.done, progress.total, progress.text)
         self._pending = progress
         if time.monotonic() - self._signalled_at >= SIGNAL_INTERVAL:
@@ -76,8 +76,8 @@ class ProgressReporter:
         )
 
 
-def _checked(done: int, total: int | None, text: str) -> Progress:
-    """Return it in a form that can be stored. A total is an estimate: one that is too small is raised, not refused."""
+def _validate(done: int, total: int | None, text: str) -> Progress:
+    """Return the values in a form that can be stored. A total is an estimate: one that is too small is raised."""
     done = _count("done", done)
     total = None if total is None else max(_count("total", total), done)
     return Progress(done, total, storable(str(text))[:MAX_TEXT])
@@ -85,7 +85,7 @@ def _checked(done: int, total: int | None, text: str) -> Progress:
 
 def _count(name: str, value: int) -> int:
     try:
-        number = index(value)  # Also of numpy's numbers.
+        number = index(value)  # Also accepts numpy's integers.
     except TypeError:
         number = -1
     if 0 <= number <= MAX_COUNT:

@@ -1,4 +1,4 @@
-"""The tables: of the runs, and of the locks where the database keeps them."""
+"""The models: run records, and locks kept in the database."""
 
 from __future__ import annotations
 

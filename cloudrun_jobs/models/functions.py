@@ -1,4 +1,4 @@
-"""The database server's clock."""
+"""Database functions."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from django.db.models import functions
 
 
 class Now(functions.Now):
-    """Django's `Now()`, in UTC where the server's or the session's time zone is another.
+    """The server's time in UTC.
 
-    Django writes times in UTC, but sets no time zone for MySQL's session, in which CURRENT_TIMESTAMP is.
+    Django sets no time zone for MySQL sessions, and CURRENT_TIMESTAMP is in the session's time zone.
     """
 
     def as_mysql(self, compiler: Any, connection: Any, **extra_context: Any) -> Any:

@@ -1,7 +1,7 @@
-"""The tables of the locks, for a project that keeps its locks in its database.
+"""The lock tables of a project that keeps its locks in its database.
 
-The rows are written by the statements of `locks.database` alone. Times are microseconds since 1970 by the
-database server's clock: whole numbers compare alike on every server, whatever the session's time zone.
+Only the statements in `locks.database` write them. Times are microseconds since 1970 by the database server's
+clock: integers compare alike on every server, whatever the session's time zone.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from django.db import models
 
 
 class LockSlot(models.Model):
-    """One of a lock's places, and who holds it until when."""
+    """One slot of a lock, its holder and the end of its lease."""
 
     id = models.CharField(primary_key=True, max_length=190)  # The lock's key, ":", the slot's number.
     lock_key = models.CharField(max_length=180, db_index=True)
@@ -29,12 +29,12 @@ class LockSlot(models.Model):
 
 
 class LockToken(models.Model):
-    """The fencing token of a slot once more, for the fence.
+    """A copy of a slot's fencing token.
 
-    Apart from the slot, because `Lease.transaction()` locks this row: a heartbeat must not wait for that.
+    `Lease.transaction()` locks this row and not the slot's, so that lease renewal need not wait for it.
     """
 
-    id = models.CharField(primary_key=True, max_length=190)  # The slot's.
+    id = models.CharField(primary_key=True, max_length=190)  # That of the slot.
     token = models.BigIntegerField()
 
     def __str__(self) -> str:
@@ -42,7 +42,7 @@ class LockToken(models.Model):
 
 
 class LockTask(models.Model):
-    """A task that is done, of an execution that holds a slot until all of its tasks are."""
+    """A completed task of an execution that holds a slot until all of its tasks are complete."""
 
     slot_id = models.CharField(max_length=190)
     token = models.BigIntegerField()

@@ -1,4 +1,4 @@
-"""What is asked of the table of the runs."""
+"""Managers and query sets for run records."""
 
 from __future__ import annotations
 
@@ -18,33 +18,34 @@ if TYPE_CHECKING:
     from cloudrun_jobs.models.runs import JobRun  # noqa: F401  (of the annotations)
 
 HEARTBEAT_TIMEOUT = timedelta(minutes=2)  # Six heartbeats.
-LIVENESS_GRACE_SECONDS = (
-    30.0  # Seconds in which a process that lives is heard, if the database is there to hear it.
-)
 
-# The requests whose sender is dead, or has long given up.
+# A run whose heartbeat has timed out is watched for so long before it is marked as lost: after an outage of the
+# database, all heartbeats are old.
+LIVENESS_GRACE_SECONDS = 30.0
+
+# Pending runs whose dispatcher has died or given up.
 UNSENT = Q(Q(sending_until=None) | Q(sending_until__lt=Now()), status=Status.PENDING, schedule=None)
 
 Row = TypeVar("Row", bound=models.Model, covariant=True)
 
 
 class PrimaryManager(models.Manager[Row]):
-    """Asks the database that is written to: a replica may not know yet what was recorded a moment ago."""
+    """Reads from the database for writes: a replica may lag behind."""
 
     def get_queryset(self) -> models.QuerySet[Row]:
         return super().get_queryset().using(router.db_for_write(self.model))
 
 
 class JobRunQuerySet(models.QuerySet["JobRun"]):
-    """Runs, by what people ask for."""
+    """Query set of run records."""
 
     def for_command(self, command: str | type) -> JobRunQuerySet:
-        """Return the runs of one job, given its class or its name."""
+        """Return the runs of a job, given its class or its name."""
         name = command if isinstance(command, str) else command.__module__.rpartition(".")[2]
         return self.filter(command=name)
 
     def running(self) -> JobRunQuerySet:
-        """Return the runs that have not ended, those included that have not begun."""
+        """Return the unfinished runs, including those that have not started."""
         return self.filter(status__in=UNFINISHED)
 
     def failed(self) -> JobRunQuerySet:
@@ -52,35 +53,36 @@ class JobRunQuerySet(models.QuerySet["JobRun"]):
         return self.filter(status__in=(Status.FAILED, Status.LOST))
 
     def unsent(self) -> JobRunQuerySet:
-        """Return the requests whose sender is dead, or has long given up."""
+        """Return the pending runs whose dispatcher has died or given up."""
         return self.filter(UNSENT)
 
     def silent(self) -> JobRunQuerySet:
-        """Return the runs under way of which no task has been heard lately."""
+        """Return the dispatched or running runs without a recent heartbeat."""
         since = Now() - HEARTBEAT_TIMEOUT
-        under_way = Q(status=Status.SENT, sent_at__lt=since) | Q(status=Status.RUNNING, started_at__lt=since)
-        return self.filter(under_way).exclude(tasks__heartbeat_at__gt=since)
+        overdue = Q(status=Status.SENT, sent_at__lt=since) | Q(status=Status.RUNNING, started_at__lt=since)
+        return self.filter(overdue).exclude(tasks__heartbeat_at__gt=since)
+
+    def abandoned(self, *, runs_in_process: bool) -> JobRunQuerySet:
+        """Return the silent runs without an execution to query; in process, all silent and all unsent runs."""
+        return self.silent() | self.unsent() if runs_in_process else self.silent().filter(execution=None)
 
     def newest_first(self) -> JobRunQuerySet:
-        """Return the runs in the order of lists of them."""
+        """Order the runs by creation, newest first."""
         return self.order_by("-created_at")
 
     def commands(self) -> Iterator[str]:
-        """Yield the names of the jobs that have runs, each found by one look into an index."""
+        """Yield the names of the jobs that have runs, with one index look-up each."""
         names, name = self.order_by("command").values_list("command", flat=True), ""
         while name := names.filter(command__gt=name).first() or "":
             yield name
 
     def stats(self, newest: int = 100) -> dict[str, Stats]:
-        """Return how each job fares, by its name: how its newest runs ended, and when the last ones did.
-
-        It costs two queries for each job, and as much with a million runs as with a thousand.
-        """
+        """Return the outcomes of each job's newest runs by job name, with two queries per job."""
         return {command: self.for_command(command)._stats(newest) for command in self.commands()}
 
     def _stats(self, newest: int) -> Stats:
         last = [self._last_end(status) for status in (Status.SUCCEEDED, Status.FAILED, Status.LOST)]
-        # None of the three subqueries depends on the row: the database does each once.
+        # The subqueries do not depend on the row, so the database runs each once.
         rows = list(self.newest_first().values_list("status", *last)[:newest])
         success, *failures = rows[0][1:] if rows else (None,)
         return Stats(
@@ -90,5 +92,5 @@ class JobRunQuerySet(models.QuerySet["JobRun"]):
         )
 
     def _last_end(self, status: Status) -> Subquery:
-        # By a column that no other index is sorted by: PostgreSQL would walk that one, past a million runs.
+        # Ordered by a column that leads no other index: PostgreSQL might scan that index over a million rows.
         return Subquery(self.filter(status=status).order_by("-finished_at").values("finished_at")[:1])

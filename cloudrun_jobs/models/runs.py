@@ -1,15 +1,14 @@
 """The record of each run, from the request to the outcome.
 
-A run moves from status to status by one conditional UPDATE each, so that of two processes that know different
-things only the one that may move it does. Times are the database server's: no machine's clock is trusted.
+Each status transition is one conditional UPDATE, so a process with stale data cannot make a forbidden one. Times
+are the database server's: the clocks of other machines are not trusted.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from importlib import import_module
 from types import ModuleType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 from uuid import UUID, uuid4
 
 from django.core.serializers.json import DjangoJSONEncoder
@@ -30,7 +29,7 @@ ALWAYS = Q()
 
 
 class Trigger(models.TextChoices):
-    """What a run goes back to."""
+    """What triggered a run."""
 
     DELAY = "delay", "delay()"
     RESERVE = "reserve", "reserve()"
@@ -47,24 +46,32 @@ class JobRun(models.Model):
 
     id = models.UUIDField(primary_key=True, default=uuid4, editable=False)
     command = models.CharField(max_length=150)
-    argv = models.JSONField(null=True)  # What follows `manage.py`; null where that cannot say it.
+    #: The arguments after `manage.py`; null if a command line cannot express them.
+    argv = models.JSONField(null=True)
     environment = models.CharField(max_length=63)
     trigger = models.CharField(max_length=10, choices=Trigger)
+    #: The user, service or execution that requested the run; see `requested_by()`.
     requested_by = models.CharField(max_length=200, blank=True)
     idempotency_key = models.CharField(max_length=200, null=True)  # noqa: DJ001  (with a digest; nulls are not unique)
-    schedule = models.CharField(max_length=200, null=True)  # noqa: DJ001  (the entry of Cloud Scheduler)
+    #: The Scheduler job that started the run, or will start it.
+    schedule = models.CharField(max_length=200, null=True)  # noqa: DJ001  (nulls are not unique)
+    #: The due time of the schedule's tick or of the reservation.
     scheduled_for = models.DateTimeField(null=True)
 
     status = models.CharField(max_length=10, choices=Status, default=Status.PENDING)
-    reason = models.CharField(max_length=40, blank=True)  # Why it has this status, in a word that stays.
+    #: Why the run has its status, as a stable identifier: "timeout", "exit_code", "lock_held".
+    reason = models.CharField(max_length=40, blank=True)
     created_at = models.DateTimeField(db_default=Now())
     sent_at = models.DateTimeField(null=True)
     started_at = models.DateTimeField(null=True)
     finished_at = models.DateTimeField(null=True)
     cancel_requested_at = models.DateTimeField(null=True)
-    sending_until = models.DateTimeField(null=True)  # A process that looks after what was left behind sends it.
+    #: The end of the dispatcher's lease; after it, `reconcile` dispatches a run that is still pending.
+    sending_until = models.DateTimeField(null=True)
 
-    execution = models.CharField(max_length=100, null=True, unique=True)  # noqa: DJ001  (the short name)
+    #: The short name of the Cloud Run execution, as its containers know it.
+    execution = models.CharField(max_length=100, null=True, unique=True)  # noqa: DJ001  (nulls are not unique)
+    #: The full resource name of the execution.
     execution_name = models.CharField(max_length=300, blank=True)
     log_uri = models.TextField(blank=True)
     image = models.TextField(blank=True)
@@ -74,11 +81,12 @@ class JobRun(models.Model):
     cancelled_count = models.PositiveIntegerField(default=0)
     retried_count = models.PositiveIntegerField(default=0)
 
-    # Of several tasks: a list, by index; see `returned`.
+    #: What `run()` returned; for several tasks a list by index, see `return_value`.
     result = models.JSONField(null=True, encoder=DjangoJSONEncoder)
     error_class = models.CharField(max_length=200, blank=True)
     error_message = models.TextField(blank=True)
-    traceback = models.TextField(blank=True)  # For staff: it may show what users must not see.
+    #: For staff only: it may contain confidential values.
+    traceback = models.TextField(blank=True)
 
     objects = JobRunManager()
 
@@ -102,122 +110,120 @@ class JobRun(models.Model):
 
     @property
     def job(self) -> str:
-        """The name of its Cloud Run Job."""
+        """The name of the Cloud Run Job."""
         return resource_name(self.command, self.environment)
 
     @property
     def is_finished(self) -> bool:
-        """Whether it has ended, as far as is known here; see `refresh()`."""
+        """Whether this record says that the run has ended; see `refresh()`."""
         return self.status in FINISHED
 
     @property
     def is_reserved(self) -> bool:
-        """Whether something waits to start it, which has to be deleted once it has begun or will not."""
+        """Whether a reservation of the run exists, which must be deleted once the run starts or is cancelled."""
         return self.trigger == Trigger.RESERVE and self.schedule is not None
 
     @property
     def operation(self) -> Operation:
-        """The handle on its execution, as `delay()` returns it."""
-        handle: Operation = _handle().operation(self)
-        return handle
+        """The handle on the execution, as `delay()` returns it."""
+        return cast("Operation", _handle().operation(self))
 
     @property
     def progress(self) -> Progress | None:
-        """How far it is, by what its tasks told last; None if they told nothing."""
-        tasks = TaskRun.objects.filter(run=self.pk).order_by("heartbeat_at")
-        told = [progress for task in tasks.defer("result") if (progress := task.progress)]
-        return Progress.combined(told, of=self.task_count)
+        """The latest progress of all tasks together; None if no task has reported any."""
+        tasks = TaskRun.objects.filter(run=self.pk).order_by("heartbeat_at").defer("result")
+        reports = [progress for task in tasks if (progress := task.progress)]
+        return Progress.combined(reports, task_count=self.task_count)
 
     @property
     def return_value(self) -> Any:
-        """What `run()` returned; of several tasks a list, by index, also where that is too long for `result`."""
+        """What `run()` returned; for several tasks a list by index, even if it is too long for `result`."""
         if self.result is not None or self.task_count == 1:
             return self.result
-        told = dict(TaskRun.objects.filter(run=self.pk).values_list("index", "result"))
-        return [told.get(index) for index in range(self.task_count)] if told else None
+        results = dict(TaskRun.objects.filter(run=self.pk).values_list("index", "result"))
+        return [results.get(index) for index in range(self.task_count)] if results else None
 
     def refresh(self) -> JobRun:
-        """Read the row again, after asking Cloud Run about a run that should have an outcome by now."""
-        run: JobRun = _handle().refresh(self)
-        return run
+        """Reload the record, after updating it from Cloud Run if the run is dispatched and unfinished."""
+        return cast("JobRun", _handle().refresh(self))
 
     def cancel(self) -> bool:
-        """Cancel it; return False if it had ended before. A pending run is not dispatched any more."""
-        cancelled: bool = _handle().cancel(self)
-        return cancelled
+        """Cancel the run; return False if it had already ended. A pending run is no longer dispatched."""
+        return cast(bool, _handle().cancel(self))
 
     def rerun(self) -> Operation:
-        """Start the same job with the same arguments again, as a run of its own."""
-        operation: Operation = _handle().rerun(self)
-        return operation
+        """Start a new run of the same job with the same arguments. Raises `CloudRunJobsError`."""
+        return cast("Operation", _handle().rerun(self))
 
     def transition(self, to: Status, condition: Q = ALWAYS, /, **values: Any) -> bool:
-        """Bring it to another status, and set fields, if its row may still go there; say whether it did."""
+        """Change the status and set fields if the row's status allows it; return True if it did."""
         return self.update_if(~Q(status__in=FORBIDDEN_SOURCES[to]) & condition, status=to, **values)
 
     def update_if(self, condition: Q, /, **values: Any) -> bool:
-        """Set fields, here and in its row, if the row meets the condition; say whether it did."""
+        """Set fields on the row and on this object if the row meets the condition; return True if it did."""
         written = bool(JobRun.objects.filter(condition, pk=self.pk).update(**values))
         for name, value in values.items() if written else ():
-            # What the server computes is read from it when it is asked for.
+            # A value that the server computes is read back on access.
             self.__dict__.pop(name, None) if hasattr(value, "resolve_expression") else setattr(self, name, value)
         return written
 
     def mark_sent(self, operation: Operation) -> bool:
-        """Note which execution answers the request, unless its container or another sender named one before."""
+        """Record the execution of the run; return False if the run has another execution already."""
         name = operation.execution_name
-        noted = {
-            "execution": short_name(name),
+        execution = short_name(name)
+        values: dict[str, Any] = {
+            "execution": execution,
             "execution_name": name,
             "log_uri": operation.logs_url,
             "sending_until": None,
         }
-        return self.transition(Status.SENT, sent_at=Now(), **noted) or self._mark_sent_late(noted)
+        if self.transition(Status.SENT, sent_at=Now(), **values):
+            return True
+        # The container may have claimed the run first: keep its status, which is then read from the row.
+        same = Q(execution=None) | Q(execution=execution)
+        return self.update_if(same, status=F("status"), sent_at=Coalesce(F("sent_at"), Now()), **values)
 
-    def _mark_sent_late(self, noted: Mapping[str, Any]) -> bool:
-        """Note the same of a run that is beyond that, but keep where it is, which is then read from the row."""
-        same = Q(execution=None) | Q(execution=noted["execution"])
-        return self.update_if(same, status=F("status"), sent_at=Coalesce(F("sent_at"), Now()), **noted)
+    def apply_state(self, state: ExecutionState, execution: str | None) -> bool:
+        """End the run with the state of its execution; return False if the run has ended or goes on.
 
-    def apply_state(self, seen: ExecutionState, execution: str | None) -> bool:
-        """End it as the service says its execution ended, unless its own container told before.
-
-        `execution` is the short name of the one that was seen: another one's end is not the run's.
+        `execution` is the short name of the execution in that state. That of another execution is ignored.
         """
-        if seen.status is None:
+        if state.status is None:
             return False
-        settled = self.transition(
-            Status(seen.status),
+        ended = self.transition(
+            Status(state.status),
             Q(execution=execution) | Q(execution=None),
             finished_at=Now(),
-            reason=seen.reason,
-            # What the container said itself tells more.
-            error_message=Coalesce(NullIf(F("error_message"), Value("")), Value(seen.message)),
-            image=seen.image,
-            task_count=seen.task_count,
-            succeeded_count=seen.succeeded_count,
-            failed_count=seen.failed_count,
-            cancelled_count=seen.cancelled_count,
-            retried_count=seen.retried_count,
+            reason=state.reason,
+            # The container's own message says more.
+            error_message=Coalesce(NullIf(F("error_message"), Value("")), Value(state.message)),
+            image=state.image,
+            task_count=state.task_count,
+            succeeded_count=state.succeeded_count,
+            failed_count=state.failed_count,
+            cancelled_count=state.cancelled_count,
+            retried_count=state.retried_count,
         )
-        if settled:
-            left = TaskRun.objects.filter(run=self.pk, status=Status.RUNNING)
-            left.update(status=seen.status, reason=seen.reason, finished_at=Now())
-        return settled
+        if ended:
+            unfinished = TaskRun.objects.filter(run=self.pk, status=Status.RUNNING)
+            unfinished.update(status=state.status, reason=state.reason, finished_at=Now())
+        return ended
 
 
 def _handle() -> ModuleType:
-    """Return `runs.handle`, by name: the layer of the records knows no backend, and few processes need one."""
+    """Import `runs.handle` by name: models depend on no backend, and few processes need one."""
     return import_module("cloudrun_jobs.runs.handle")
 
 
 class TaskRun(models.Model):
-    """What became of one task of a run, by its latest attempt."""
+    """The latest attempt of one task of a run."""
 
     run = models.ForeignKey(JobRun, on_delete=models.CASCADE, related_name="tasks")
     index = models.PositiveIntegerField()
     attempt = models.PositiveIntegerField(default=0)
-    worker = models.UUIDField()  # The process: an answer that was lost is known by it, and a dead one's voice.
+    #: The process that makes the attempt. It recognises its own claim after a lost reply, and a superseded
+    #: process can no longer write.
+    worker = models.UUIDField()
     status = models.CharField(max_length=10, choices=Status, default=Status.RUNNING)
     reason = models.CharField(max_length=40, blank=True)
     exit_code = models.SmallIntegerField(null=True)
@@ -239,19 +245,19 @@ class TaskRun(models.Model):
 
     @property
     def progress(self) -> Progress | None:
-        """How far it is, by what it told last; None if it told nothing."""
+        """The latest progress of the task; None if it has reported none."""
         if self.progress_done is None:
             return None
         return Progress(self.progress_done, self.progress_total, self.progress_text)
 
 
 def short_name(execution_name: str) -> str:
-    """Return what Cloud Run tells a container its execution is called."""
+    """Return the last part of an execution's name, by which its containers know it."""
     return execution_name.rpartition("/")[2]
 
 
 def is_run_id(text: str) -> bool:
-    """Say whether a text is a run's id, in the form in which ids are sent."""
+    """Return True if the text is a UUID in the form in which run ids are sent."""
     try:
         return str(UUID(text)) == text.lower()
     except ValueError:

@@ -1,4 +1,4 @@
-"""Where a run, or a task of one, can be."""
+"""Run and task statuses, and the allowed transitions."""
 
 from __future__ import annotations
 
@@ -8,23 +8,23 @@ from django.db import models
 
 
 class Status(models.TextChoices):
-    """Where a run is."""
+    """The status of a run or of one of its tasks."""
 
-    PENDING = "pending", "pending"  # Recorded; Cloud Run does not have it yet.
-    SENT = "sent", "sent"  # Cloud Run has it; its container has not begun.
-    RUNNING = "running", "running"
-    SUCCEEDED = "succeeded", "succeeded"  # Every task did.
-    FAILED = "failed", "failed"
-    CANCELLED = "cancelled", "cancelled"
-    SKIPPED = "skipped", "skipped"  # It stepped aside: the same run was under way.
-    LOST = "lost", "lost"  # Nobody can say any more what became of it.
+    PENDING = "pending", "pending"  #: Recorded, but not yet dispatched.
+    SENT = "sent", "sent"  #: Dispatched; no container has claimed it yet.
+    RUNNING = "running", "running"  #: Claimed by a container or process.
+    SUCCEEDED = "succeeded", "succeeded"  #: Every task succeeded or was skipped, and at least one succeeded.
+    FAILED = "failed", "failed"  #: A task failed on its last attempt, or the run could not be dispatched.
+    CANCELLED = "cancelled", "cancelled"  #: Cancelled before its end.
+    SKIPPED = "skipped", "skipped"  #: Another execution holds the lock, or has claimed the same tick.
+    LOST = "lost", "lost"  #: The outcome could not be determined.
 
 
 UNFINISHED = frozenset({Status.PENDING, Status.SENT, Status.RUNNING})
 FINISHED = frozenset(Status) - UNFINISHED
 
-# Where a run may come from, by where it goes. A failed attempt that is tried again brings a failed run back;
-# what was given up for lost may turn up after all.
+# The statuses from which a run may enter each status. A retry reopens a failed run, and a run marked as lost may
+# still report its outcome.
 ALLOWED_SOURCES: Mapping[Status, Collection[Status]] = {
     Status.PENDING: (),
     Status.SENT: (Status.PENDING,),
@@ -36,8 +36,8 @@ ALLOWED_SOURCES: Mapping[Status, Collection[Status]] = {
     Status.LOST: tuple(UNFINISHED),
 }
 
-# Where it may not come from. A statement for one run says it so: by the statuses it may come from, PostgreSQL
-# would look for it in the index of them, where each run that was pending has left a dead entry.
+# Updates of one run exclude these statuses instead of listing the allowed ones: for a list, PostgreSQL would scan
+# the index on the status, which keeps a dead entry for each run that has been pending.
 FORBIDDEN_SOURCES: Mapping[Status, Collection[Status]] = {
     to: tuple(status for status in Status if status not in sources) for to, sources in ALLOWED_SOURCES.items()
 }

@@ -1,4 +1,4 @@
-"""What is computed from the rows of the runs."""
+"""Values computed from run records."""
 
 from __future__ import annotations
 
@@ -10,21 +10,21 @@ from cloudrun_jobs.models.statuses import Status
 
 
 class Progress(NamedTuple):
-    """How far a job is."""
+    """The progress of a run or of a task."""
 
     done: int
     total: int | None = None
     text: str = ""
 
     @classmethod
-    def combined(cls, told: Sequence[Progress], *, of: int) -> Progress | None:
-        """Add up what tasks told, the latest last. There is a total once all `of` them told theirs."""
-        if not told:
+    def combined(cls, reports: Sequence[Progress], *, task_count: int) -> Progress | None:
+        """Add up the tasks' reports, oldest first. The total is None until every task has reported one."""
+        if not reports:
             return None
-        totals = [progress.total for progress in told if progress.total is not None]
-        total = sum(totals) if len(totals) == of else None
-        text = next((progress.text for progress in reversed(told) if progress.text), "")
-        return cls(sum(progress.done for progress in told), total, text)
+        totals = [report.total for report in reports if report.total is not None]
+        total = sum(totals) if len(totals) == task_count else None
+        text = next((report.text for report in reversed(reports) if report.text), "")
+        return cls(sum(report.done for report in reports), total, text)
 
     def __str__(self) -> str:
         count = f"{self.done:,}" if self.total is None else f"{self.done:,} of {self.total:,}"
@@ -32,13 +32,13 @@ class Progress(NamedTuple):
 
 
 class Stats(NamedTuple):
-    """How a job fares."""
+    """The recent outcomes of a job."""
 
-    counts: Mapping[Status, int]  # Of its newest runs; statuses that none of them has are left out.
-    last_success: datetime | None  # When the latest run that succeeded ended, however long ago.
-    last_failure: datetime | None  # The same of a run that failed or was lost.
+    counts: Mapping[Status, int]  #: The number of its newest runs by status, without zeros.
+    last_success: datetime | None  #: The end of the latest run that succeeded, however old.
+    last_failure: datetime | None  #: The end of the latest run that failed or was lost, however old.
 
 
 def storable(text: str) -> str:
-    """Return the text with what databases refuse, NUL and half surrogates, written out."""
+    """Return the text with the characters that databases reject, NUL and lone surrogates, escaped."""
     return text.replace("\0", "\\x00").encode(errors="backslashreplace").decode()

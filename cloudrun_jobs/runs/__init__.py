@@ -1,3 +1,3 @@
-"""The life of a run: requested, sent, claimed, kept alive, ended; looked after, when somebody died."""
+"""The record's side of a run: dispatch, reservations, reconciliation and pruning."""
 
 from __future__ import annotations

@@ -1,60 +1,50 @@
-"""From the request to the execution: recorded first, sent once the caller's transaction is committed.
+"""Record requests and dispatch them: inserted first, sent once the caller's transaction has committed.
 
-RunJob is not idempotent. After an answer that leaves open whether it started something, the execution that
-carries the run's id is looked for before it is asked again.
+RunJob is not idempotent. After a reply that leaves open whether an execution was started, look for the execution
+that carries the run's id before sending the request again.
 """
 
 from __future__ import annotations
 
-import random
-import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from datetime import timedelta
 from functools import partial
+from hashlib import sha256
 from typing import Any, TypeVar
 
 from django.db import Error, IntegrityError, transaction
 from django.db.models import Q
 
-from cloudrun_jobs.backends import Backend, Request
-from cloudrun_jobs.exceptions import (
-    InvalidArguments,
-    OutcomeUnknown,
-    QuotaExhausted,
-    RecordUnavailable,
-    ServiceError,
-    ServiceUnavailable,
-)
+from cloudrun_jobs.backends.base import TRANSIENT_ERRORS, Backend, Request
+from cloudrun_jobs.backoff import retry
+from cloudrun_jobs.exceptions import InvalidArguments, OutcomeUnknown, RecordUnavailable, ServiceError
 from cloudrun_jobs.models import JobRun, Status
 from cloudrun_jobs.models.functions import Now
 from cloudrun_jobs.models.runs import short_name
+from cloudrun_jobs.models.values import storable
 from cloudrun_jobs.operations import Operation
 from cloudrun_jobs.runs import database
-from cloudrun_jobs.runs.database import insert
 from cloudrun_jobs.runs.execution_names import assign_execution_name
-from cloudrun_jobs.runs.idempotency import storage_key
 from cloudrun_jobs.runs.requester import current_requester
 from cloudrun_jobs.signals import dispatch_failed, dispatch_postponed, run_record_failed
 
-# What a later try may bring to a good end. The others will be refused the next time, too.
-TRANSIENT_ERRORS = (ServiceUnavailable, QuotaExhausted)
-Answer = TypeVar("Answer")
+T = TypeVar("T")
 
-FIRST_WAIT, LONGEST_WAIT = 0.5, 8.0
+DISPATCH_LEASE = timedelta(minutes=2)  # For so long only one process may dispatch a run.
+DISPATCH_LEASE_REFRESH_SECONDS = 30.0  # A dispatcher renews its lease after waiting longer than this for quota.
 
-DISPATCH_LEASE = timedelta(minutes=2)  # For so long a run is its sender's to send. Then others look after it.
-DISPATCH_LEASE_REFRESH_SECONDS = 30.0  # Seconds after which a sender makes sure that it still is.
+RECORD_UPDATE_LIMIT_SECONDS = 5.0  # For updates that the execution's own claim would make up for.
 
 NOT_SENT = "not_sent"
+
+MAX_KEY_LENGTH = 200  # characters
+DIGEST_LENGTH = 32  # hexadecimal digits
 
 
 def record(
     request: Request, *, environment: str, trigger: str, key: str | None = None, **values: Any
 ) -> tuple[JobRun, bool]:
-    """Insert the run, in the caller's transaction, and say whether it is this caller's to send.
-
-    It is not if the key was used before: then the run is the earlier one.
-    """
+    """Insert the run, or find the earlier one with the same key; return True with it if it is to be dispatched."""
     run = JobRun(
         id=request.run_id,
         command=request.argv[0],
@@ -62,58 +52,76 @@ def record(
         environment=environment,
         trigger=trigger,
         requested_by=current_requester(),
-        idempotency_key=None if key is None else storage_key(request.argv[0], key),
+        idempotency_key=None if key is None else _storage_key(request.argv[0], key),
         sending_until=Now() + DISPATCH_LEASE,
         **values,
     )
     try:
-        database.with_migration_hint(partial(insert, run, may_conflict=key is not None))
+        database.with_migration_hint(partial(database.insert, run, may_conflict=key is not None))
     except IntegrityError:
         if key is None:
             raise
-        return _earlier(run, key)
+        return _earlier_run(run, key)
     return run, True
 
 
-def _earlier(run: JobRun, key: str) -> tuple[JobRun, bool]:
-    """Return the run of the same key; one that was not sent is to be sent now, by the first who asks again."""
+def _storage_key(command: str, key: object) -> str:
+    """Return the key with a digest at the end: some databases ignore case, accents and trailing spaces."""
+    if not isinstance(key, str) or not 1 <= len(key) <= MAX_KEY_LENGTH or storable(key) != key:
+        got = f"{key!r:.100}" if isinstance(key, str) else f"{type(key).__name__} {key!r:.100}"
+        message = f"{command}: expected an idempotency_key of 1 to {MAX_KEY_LENGTH} characters of text, got {got}."
+        hint = "Build the key from values that identify the run; NUL characters are not allowed."
+        raise InvalidArguments(message, hint=hint)
+    return f"{key[: MAX_KEY_LENGTH - DIGEST_LENGTH - 1]} {sha256(key.encode()).hexdigest()[:DIGEST_LENGTH]}"
+
+
+def _earlier_run(run: JobRun, key: str) -> tuple[JobRun, bool]:
+    """Return the run with the same key. If its dispatch failed, the first caller to repeat it dispatches it."""
     earlier = JobRun.objects.get(
         command=run.command, environment=run.environment, idempotency_key=run.idempotency_key
     )
     if earlier.argv != run.argv:
-        words = f"{run.command}: idempotency_key {key!r} was used with other arguments"
-        raise InvalidArguments(f"{words}, for run {earlier.pk}.", hint="Make the key of what tells runs apart.")
-    again = {"status": Status.PENDING, "reason": "", "finished_at": None, "error_class": "", "error_message": ""}
-    refused = Q(status=Status.FAILED, reason=NOT_SENT, execution=None)
-    return earlier, earlier.update_if(refused, **again, sending_until=Now() + DISPATCH_LEASE)
+        message = f"{run.command}: idempotency_key {key!r} was used with other arguments, for run {earlier.pk}."
+        raise InvalidArguments(message, hint="Build the key from values that identify the run.")
+    pending = {"status": Status.PENDING, "reason": "", "finished_at": None, "error_class": "", "error_message": ""}
+    not_sent = Q(status=Status.FAILED, reason=NOT_SENT, execution=None)
+    return earlier, earlier.update_if(not_sent, **pending, sending_until=Now() + DISPATCH_LEASE)
 
 
 def dispatch(backend: Backend, run: JobRun, request: Request) -> Operation:
-    """Send the request when the caller's transaction is committed, or now outside of one."""
-    if not database.in_transaction():
-        return send(backend, run, request)
-    # Robust: what goes wrong here must not keep the other receivers of the commit from being called.
-    transaction.on_commit(
-        partial(_after_commit, backend, run, request), using=database.database_alias(), robust=True
-    )
-    return backend.operation(run)
+    """Send the request now, or once the caller's transaction has committed."""
+    if database.in_transaction():
+        after_commit(run, partial(_submit, backend, run, request))
+        return backend.operation(run)
+    return send(backend, run, request)
+
+
+def after_commit(run: JobRun, work: Callable[[], str]) -> None:
+    """Call `work` once the caller's transaction has committed, unless the run is no longer pending by then."""
+
+    def hook() -> None:
+        if claim_dispatch(run):
+            log_dispatch_errors(run, work)
+
+    # Robust: an error here must not prevent the caller's other hooks.
+    transaction.on_commit(hook, using=database.database_alias(), robust=True)
 
 
 def send(backend: Backend, run: JobRun, request: Request) -> Operation:
-    """Send the request; raise a `ServiceError`, and record the run as failed, if that cannot be done."""
+    """Send the request and return the handle. Raises a `ServiceError`, recorded as the run's failure."""
     try:
         operation = _start(backend, run, request)
     except ServiceError as error:
-        begun = None if record_failed_dispatch(run, error) else _begun(run)
-        if begun is None:
+        claimed = None if record_failed_dispatch(run, error) else _claimed_run(run)
+        if claimed is None:
             raise
-        return backend.operation(begun)
+        return backend.operation(claimed)
     record_dispatched(run, operation)
     return operation
 
 
-def _begun(run: JobRun) -> JobRun | None:
-    """Return the run if an execution has claimed it, though no answer said that there is one."""
+def _claimed_run(run: JobRun) -> JobRun | None:
+    """Return the run if an execution has claimed it although no reply named one."""
     try:
         return JobRun.objects.filter(pk=run.pk).exclude(execution=None).first()
     except Error:
@@ -121,25 +129,17 @@ def _begun(run: JobRun) -> JobRun | None:
 
 
 def redispatch(backend: Backend, run: JobRun, request: Request) -> str:
-    """Send the request where there is nobody left to tell of a failure; return what became of it.
-
-    Whoever tried before may have died at any step, so its execution is looked for first.
-    """
-    return log_dispatch_errors(run, partial(_send_anyhow, backend, run, request, is_unclear=True))
+    """Send the request after another dispatcher died at an unknown step; see `log_dispatch_errors()`."""
+    return log_dispatch_errors(run, partial(_submit, backend, run, request, is_unclear=True))
 
 
-def _after_commit(backend: Backend, run: JobRun, request: Request) -> None:
-    if claim_dispatch(run):
-        log_dispatch_errors(run, partial(_send_anyhow, backend, run, request))
-
-
-def _send_anyhow(backend: Backend, run: JobRun, request: Request, *, is_unclear: bool = False) -> str:
+def _submit(backend: Backend, run: JobRun, request: Request, *, is_unclear: bool = False) -> str:
     record_dispatched(run, _start(backend, run, request, is_unclear=is_unclear))
     return "sent"
 
 
 def log_dispatch_errors(run: JobRun, work: Callable[[], str]) -> str:
-    """Do it where there is nobody left to tell of a failure; return what became of the run."""
+    """Call `work`, logging service errors instead of raising; return its result, "postponed" or "refused"."""
     try:
         return work()
     except TRANSIENT_ERRORS as error:
@@ -150,20 +150,20 @@ def log_dispatch_errors(run: JobRun, work: Callable[[], str]) -> str:
         return "refused"
 
 
-def claim_dispatch(run: JobRun) -> bool:
-    """Take it on oneself to send the run, for a while; say whether there is anything left to send."""
-    return run.update_if(Q(status=Status.PENDING), sending_until=Now() + DISPATCH_LEASE)
+def claim_dispatch(run: JobRun, condition: Q | None = None) -> bool:
+    """Acquire the dispatch lease of a pending run; return False if it is not pending, or fails the condition."""
+    return run.update_if(condition or Q(status=Status.PENDING), sending_until=Now() + DISPATCH_LEASE)
 
 
 def _start(backend: Backend, run: JobRun, request: Request, *, is_unclear: bool = False) -> Operation:
-    """Start the execution; after an unclear answer, look for it before asking again."""
+    """Start the execution; after an unclear reply, look for it before sending the request again."""
 
     def step(timeout: float) -> Operation:
         nonlocal is_unclear
         if is_unclear and (found := backend.find(request, timeout=timeout)):
             return found
         is_unclear = False
-        # Others may have sent it, or somebody cancelled it, while this process waited for its turn.
+        # During a long wait for quota the lease may have expired, and the run been sent or cancelled.
         if backend.wait_for_quota() > DISPATCH_LEASE_REFRESH_SECONDS and not claim_dispatch(run):
             return backend.operation(run)
         try:
@@ -175,49 +175,31 @@ def _start(backend: Backend, run: JobRun, request: Request, *, is_unclear: bool 
     return retry_with_backoff(step, backend.send_deadline)
 
 
-def retry_with_backoff(step: Callable[[float], Answer], seconds: float) -> Answer:
-    """Take a step that may be taken again, given how many seconds are left, until it is taken or they are over."""
-    deadline, wait = time.monotonic() + seconds, FIRST_WAIT
-    while True:
-        try:
-            return step(max(deadline - time.monotonic(), 1.0))
-        except TRANSIENT_ERRORS:
-            pause = wait * random.uniform(0.5, 1.0)  # noqa: S311  (jitter)
-            if time.monotonic() + pause > deadline:
-                raise
-        time.sleep(pause)
-        wait = min(wait * 2, LONGEST_WAIT)
+def retry_with_backoff(step: Callable[[float], T], seconds: float) -> T:
+    """Call `step` with a timeout in seconds, and again after transient errors until the deadline."""
+    return retry(lambda left: step(max(left, 1.0)), TRANSIENT_ERRORS, seconds, initial=0.5, maximum=8.0)
 
 
 def record_dispatched(run: JobRun, operation: Operation) -> None:
-    """Record which execution it is. The execution's own claim tells as much, if this cannot be written."""
-    if operation.execution_name:
-        _write(
-            run,
-            partial(
-                assign_execution_name, short_name(operation.execution_name), partial(run.mark_sent, operation)
-            ),
-        )
+    """Record the execution. If this fails, the execution's own claim records it."""
+    if name := short_name(operation.execution_name):
+        _update_record(run, partial(assign_execution_name, name, partial(run.mark_sent, operation)))
 
 
-def _write(run: JobRun, work: Callable[[], bool]) -> bool:
-    """Write to the record; that this cannot be done must not hide what there was to write."""
+def _update_record(run: JobRun, work: Callable[[], bool]) -> bool:
+    """Call `work`, which updates the record; return False, with a signal instead of an error, if it fails."""
     try:
-        return database.retry_until_available(work, seconds=5)
+        return database.retry_until_available(work, seconds=RECORD_UPDATE_LIMIT_SECONDS)
     except (RecordUnavailable, Error) as error:
         run_record_failed.send_robust(JobRun, run=run, error=error)
         return False
 
 
 def record_failed_dispatch(run: JobRun, error: ServiceError) -> bool:
-    """Record that it was not sent and will not be; say whether that is so."""
-    values: Mapping[str, Any] = {
-        "finished_at": Now(),
-        "reason": NOT_SENT,
-        "error_class": type(error).__name__,
-        "error_message": str(error),
-    }
-    refused = _write(run, lambda: run.transition(Status.FAILED, Q(status=Status.PENDING), **values))
-    if refused:
+    """Record that the run will not be dispatched; return False if it is no longer pending, or the update fails."""
+    values = {"reason": NOT_SENT, "error_class": type(error).__name__, "error_message": str(error)}
+    pending = Q(status=Status.PENDING)
+    recorded = _update_record(run, lambda: run.transition(Status.FAILED, pending, finished_at=Now(), **values))
+    if recorded:
         dispatch_failed.send_robust(JobRun, run=run, error=error)
-    return refused
+    return recorded

@@ -1,7 +1,7 @@
-"""The short names of executions, by which the processes of one find their run.
+"""Assign execution names to runs.
 
-Cloud Run keeps the last thousand executions of a job, and their names end in five random letters: once it has
-forgotten one, another may bear its name. The earlier run's record gives it up then.
+Cloud Run keeps the last thousand executions of a job, and their names end in five random letters. A later
+execution may therefore get the name of a forgotten one. Then the earlier run's record releases the name.
 """
 
 from __future__ import annotations
@@ -18,13 +18,14 @@ from cloudrun_jobs.runs import database
 
 T = TypeVar("T")
 
-OVER = timedelta(hours=1)  # No container of an execution starts as long after its run has ended.
+# No container of an execution starts so long after its run has ended.
+NAME_REUSE_DELAY = timedelta(hours=1)
 
 
 def assign_execution_name(execution: str | None, work: Callable[[], T]) -> T:
-    """Do what writes an execution's name into a record, once more if that was an earlier run's.
+    """Call `work`, which writes the name into a record; once more if an ended run released the name.
 
-    Raises `IntegrityError` if it is that of a run under way, or of one that ended just now.
+    Raises `IntegrityError` if the name is that of an unfinished run, or of one that has just ended.
     """
     if not execution:
         return work()
@@ -32,11 +33,11 @@ def assign_execution_name(execution: str | None, work: Callable[[], T]) -> T:
         with database.savepoint():
             return work()
     except IntegrityError:
-        if not _given_up(execution):
+        if not _release_stale_name(execution):
             raise
         return work()
 
 
-def _given_up(execution: str) -> bool:
-    earlier = JobRun.objects.filter(execution=execution, finished_at__lt=Now() - OVER)
+def _release_stale_name(execution: str) -> bool:
+    earlier = JobRun.objects.filter(execution=execution, finished_at__lt=Now() - NAME_REUSE_DELAY)
     return bool(earlier.update(execution=None, execution_name=""))

@@ -26,7 +26,7 @@ def operation(run: JobRun) -> Operation:
 
 
 def refresh(run: JobRun) -> JobRun:
-    """Read the row again, after asking the backend about a run that should have an outcome by now."""
+    """Reload the record, after updating it from the backend if the run is dispatched and unfinished."""
     run.refresh_from_db()
     if not run.is_finished and run.execution:
         operation(run).done()
@@ -35,7 +35,7 @@ def refresh(run: JobRun) -> JobRun:
 
 
 def cancel(run: JobRun) -> bool:
-    """Cancel the run; return False if it had ended before. A pending run is not dispatched any more."""
+    """Cancel the run; return False if it had already ended. A pending run is no longer dispatched."""
     if run.transition(Status.CANCELLED, Q(status=Status.PENDING), finished_at=Now(), reason="cancelled"):
         if run.is_reserved:
             release = partial(reservations.release, backends.current(), run)
@@ -47,15 +47,15 @@ def cancel(run: JobRun) -> bool:
 
 
 def rerun(run: JobRun) -> Operation:
-    """Start the same job with the same arguments again, as a run of its own."""
+    """Start a new run of the same job with the same arguments. Raises `CloudRunJobsError`."""
     if run.argv is None:
-        hint = "Call delay() of the command with the values you want."
-        raise CloudRunJobsError(f"{run}: its arguments were not recorded, so cannot be repeated.", hint=hint)
+        hint = "Call delay() of the command instead."
+        raise CloudRunJobsError(f"{run}: cannot be rerun, its arguments were not recorded.", hint=hint)
     app = get_commands().get(run.command)
     command = load_command_class(app, run.command) if app else None
     delay_argv = getattr(command, "delay_argv", None)
     if delay_argv is None:
-        found = "there is no such command" if app is None else "it is no Cloud Run job"
-        raise CloudRunJobsError(f"{run}: cannot be repeated, {found} any more.")
+        found = "no longer exists" if app is None else "is no longer a Cloud Run job"
+        raise CloudRunJobsError(f"{run}: cannot be rerun, the command {run.command!r} {found}.")
     started: Operation = delay_argv(run.argv[1:])
     return started

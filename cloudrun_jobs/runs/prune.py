@@ -1,4 +1,4 @@
-"""Deletes the records of runs that ended long ago, and leaves the newest of each job."""
+"""Delete old run records, except for the newest of each job."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from cloudrun_jobs.models.functions import Now
 from cloudrun_jobs.models.statuses import FINISHED
 from cloudrun_jobs.runs import database
 
-BATCH = 1000  # Rows that a transaction deletes: others wait for no more than that.
+BATCH_SIZE = 1000  # Rows deleted by one transaction, for the duration of which they are locked.
 
 
 def prunable(command: str, *, age: timedelta, keep: int) -> QuerySet[JobRun]:
-    """Return a job's runs that ended so long ago, except for its newest."""
+    """Return the job's runs that ended longer than `age` ago, except for its `keep` newest runs."""
     runs = JobRun.objects.for_command(command)
-    # What was created later has not ended earlier; said twice for the index.
+    # A run ends after its creation, so the condition on created_at is implied; it allows the use of an index.
     old = runs.filter(status__in=FINISHED, created_at__lt=Now() - age, finished_at__lt=Now() - age)
     if not keep:
         return old
@@ -27,17 +27,17 @@ def prunable(command: str, *, age: timedelta, keep: int) -> QuerySet[JobRun]:
 
 
 def delete(runs: QuerySet[JobRun]) -> int:
-    """Delete the runs with what belongs to them, batch by batch; return how many they were."""
+    """Delete the runs and their tasks in batches; return how many runs were deleted."""
     deleted = 0
-    while batch := _delete_some(runs):
+    while batch := _delete_batch(runs):
         deleted += batch
     return deleted
 
 
-def _delete_some(runs: QuerySet[JobRun]) -> int:
+def _delete_batch(runs: QuerySet[JobRun]) -> int:
     with transaction.atomic(using=database.database_alias()):
-        # Locked, so that a retry does not bring one back meanwhile, nor somebody else delete it, too.
-        keys = list(runs.select_for_update().order_by("created_at").values_list("pk", flat=True)[:BATCH])
-        # Without what they hold, results of a megabyte perhaps. A project's own tables may refer to them.
+        # Locked, so that no retry reopens a run, and no other process deletes it, before this one does.
+        keys = list(runs.select_for_update().order_by("created_at").values_list("pk", flat=True)[:BATCH_SIZE])
+        # Only the keys are loaded, not results of up to a megabyte. A project's own tables may refer to the runs.
         JobRun.objects.filter(pk__in=keys).only("pk").delete()
     return len(keys)

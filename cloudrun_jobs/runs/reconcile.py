@@ -1,18 +1,18 @@
-"""Looks after the runs whose sender or container died: sends what was not sent, ends what has ended.
+"""Reconcile run records: dispatch pending runs, and finish runs whose execution or process has ended.
 
-Each step is one conditional UPDATE, so that any number of these may work at once. An error of the service says
-nothing about a run: it is asked about again the next time. Locks are not touched: their leases end by themselves.
+Each step is one conditional UPDATE, so several reconcilers may work at once. After an error of the service the run
+is left as it is. Locks are not touched: their leases expire.
 """
 
 from __future__ import annotations
 
-import time
 from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from datetime import datetime
 from functools import partial
 from typing import cast
+from uuid import UUID
 
 from django.db import Error
 from django.db.models import Count, Max, Q, QuerySet
@@ -20,6 +20,7 @@ from django.utils import timezone
 
 from cloudrun_jobs import conf
 from cloudrun_jobs.backends import Backend, Request
+from cloudrun_jobs.backoff import attempts
 from cloudrun_jobs.exceptions import AccessDenied, CloudRunJobsError
 from cloudrun_jobs.models import JobRun, Status, Trigger
 from cloudrun_jobs.models.functions import Now
@@ -31,33 +32,35 @@ from cloudrun_jobs.signals import run_reconciled, run_record_failed
 from cloudrun_jobs.spec.reservation import reservation_at
 from cloudrun_jobs.spec.tick import MAX_RESERVATION_DELAY
 
-LOOKS = 1.0  # Seconds between two looks at whether somebody is heard.
+LIVENESS_POLL_INTERVAL = 1.0  # seconds
 
-# What a run comes to that cannot be looked after: because this process may not, or for a while.
+# The results for runs whose state could not be read: for lack of a permission, or for now.
 DENIED, UNKNOWN = "denied", "unknown"
 
 
 def reconcile(backend: Backend) -> Counter[str]:
-    """Bring the environment's runs in line with what is the case; return how many went where."""
-    done: Counter[str] = Counter()
+    """Reconcile the environment's runs; return how many had which result."""
+    results: Counter[str] = Counter()
+    runs = _environment_runs()
     if not backend.runs_in_process:
-        remote = backend
-        done.update(_each(_ours().unsent().filter(scheduled_for=None), partial(_send, remote)))
-        done.update(_each(_reservations(), partial(_settle_reservation, remote)))
-        done.update(_each(_ours().silent().exclude(execution=None), partial(_look_after, remote)))
-    done.update(_each(_dead(_alone(backend)), partial(_settle, seen=PROCESS_DIED)))
-    return done
+        results.update(_each(runs.unsent().filter(scheduled_for=None), partial(_dispatch, backend)))
+        results.update(_each(_reservations(), partial(_reconcile_reservation, backend)))
+        executions = runs.silent().exclude(execution=None)
+        results.update(_each(executions, lambda run: _apply(backend.get_state(run), run)))
+    abandoned = runs.abandoned(runs_in_process=backend.runs_in_process)
+    results.update(_each(_dead(abandoned), partial(_apply, PROCESS_DIED)))
+    return results
 
 
 def undispatched() -> tuple[int, datetime | None]:
-    """Return how many runs are their senders' alone to send, and until when the last of them is."""
-    theirs = _ours().filter(status=Status.PENDING, schedule=None, sending_until__gte=Now())
-    found = theirs.aggregate(count=Count("pk"), until=Max("sending_until"))
+    """Return how many runs are still being dispatched, and when the last of their leases expires."""
+    leased = _environment_runs().filter(status=Status.PENDING, schedule=None, sending_until__gte=Now())
+    found = leased.aggregate(count=Count("pk"), until=Max("sending_until"))
     return found["count"], found["until"]
 
 
 def _each(runs: QuerySet[JobRun], work: Callable[[JobRun], str]) -> Iterable[str]:
-    """Do it to each run, the oldest first; what goes wrong with one does not concern the others."""
+    """Yield the result for each run, oldest first. An error affects only the run that it concerns."""
     for run in runs.order_by("created_at").iterator():
         try:
             yield work(run)
@@ -66,7 +69,7 @@ def _each(runs: QuerySet[JobRun], work: Callable[[JobRun], str]) -> Iterable[str
             yield DENIED if isinstance(error, AccessDenied) else UNKNOWN
 
 
-def _ours() -> JobRunQuerySet:
+def _environment_runs() -> JobRunQuerySet:
     return JobRun.objects.filter(environment=conf.load().environment)
 
 
@@ -74,63 +77,55 @@ def _request(run: JobRun) -> Request:
     return Request(job=run.job, argv=tuple(run.argv or ()), run_id=str(run.pk))
 
 
-def _send(backend: Backend, run: JobRun) -> str:
-    if not run.update_if(UNSENT, sending_until=Now() + dispatch.DISPATCH_LEASE):
-        return "another's"
+def _dispatch(backend: Backend, run: JobRun) -> str:
+    if not dispatch.claim_dispatch(run, UNSENT):
+        return "already claimed"
     return dispatch.redispatch(backend, run, _request(run))
 
 
 def _reservations() -> QuerySet[JobRun]:
-    """Return the reserved runs with something left to do: to book, to give up, to delete the entry of."""
+    """Return the runs of `reserve()` without a reservation, too late to start, or finished with a reservation."""
     late = Q(status=Status.PENDING, scheduled_for__lt=Now() - MAX_RESERVATION_DELAY)
-    over = Q(status__in=FINISHED) & ~Q(schedule=None)
-    return _ours().filter(UNSENT | late | over, trigger=Trigger.RESERVE)
+    ended = Q(status__in=FINISHED) & ~Q(schedule=None)
+    return _environment_runs().filter(UNSENT | late | ended, trigger=Trigger.RESERVE)
 
 
-def _settle_reservation(backend: Backend, run: JobRun) -> str:
+def _reconcile_reservation(backend: Backend, run: JobRun) -> str:
     now, due = timezone.now(), cast(datetime, run.scheduled_for)
     if run.status == Status.PENDING and due >= now - MAX_RESERVATION_DELAY:
-        return _book(backend, run, due, now)
+        return _reserve(backend, run, due, now)
     if run.status == Status.PENDING and run.transition(Status.LOST, finished_at=Now(), reason="never_started"):
         run_reconciled.send_robust(JobRun, run=run)
     return run.status if reservations.release(backend, run) else UNKNOWN
 
 
-def _book(backend: Backend, run: JobRun, due: datetime, now: datetime) -> str:
-    """Make the entry that was not made; of a run whose time came meanwhile, send the request."""
+def _reserve(backend: Backend, run: JobRun, due: datetime, now: datetime) -> str:
+    """Create a missing reservation, or dispatch the run if its time has passed."""
     if due <= now:
-        return _send(backend, run)
-    if not run.update_if(UNSENT, sending_until=Now() + dispatch.DISPATCH_LEASE):
-        return "another's"
-    booked = reservation_at(due, "Etc/UTC", now)
-    request = replace(_request(run), extra_env=reservations.reservation_env(booked))
-    return reservations.book_later(backend, run, request, booked)
+        return _dispatch(backend, run)
+    if not dispatch.claim_dispatch(run, UNSENT):
+        return "already claimed"
+    reservation = reservation_at(due, "Etc/UTC", now)
+    request = replace(_request(run), extra_env=reservations.reservation_env(reservation))
+    work = partial(reservations.reserve_or_dispatch, backend, run, request, reservation)
+    return dispatch.log_dispatch_errors(run, work)
 
 
-def _look_after(backend: Backend, run: JobRun) -> str:
-    """Ask what became of a run, and end it if it has ended."""
-    return _settle(run, backend.get_state(run))
-
-
-def _settle(run: JobRun, seen: ExecutionState) -> str:
-    if not run.apply_state(seen, run.execution):
+def _apply(state: ExecutionState, run: JobRun) -> str:
+    """Finish the run if the state says that it has ended."""
+    if not run.apply_state(state, run.execution):
         return "under way"
     run_reconciled.send_robust(JobRun, run=run)
     return run.status
 
 
-def _alone(backend: Backend) -> JobRunQuerySet:
-    """Return the silent runs of which nobody can be asked but they themselves."""
-    if not backend.runs_in_process:
-        return _ours().silent().filter(execution=None)
-    return _ours().silent() | _ours().unsent()
-
-
-def _dead(alone: JobRunQuerySet) -> JobRunQuerySet:
-    """Return those that stay silent while somebody listens: it may have been the database that was away."""
-    until = time.monotonic() + LIVENESS_GRACE_SECONDS
-    silent = set(alone.values_list("pk", flat=True))
-    while silent and time.monotonic() < until:
-        time.sleep(LOOKS)
-        silent &= set(alone.values_list("pk", flat=True))
-    return alone.filter(pk__in=silent)
+def _dead(abandoned: JobRunQuerySet) -> JobRunQuerySet:
+    """Return the runs that send no heartbeat during the grace period: the database itself may have been away."""
+    silent: set[UUID] | None = None
+    interval = LIVENESS_POLL_INTERVAL
+    for _ in attempts(LIVENESS_GRACE_SECONDS, initial=interval, maximum=interval):
+        seen = set(abandoned.values_list("pk", flat=True))
+        silent = seen if silent is None else silent & seen
+        if not silent:
+            break
+    return abandoned.filter(pk__in=silent or ())

@@ -1,4 +1,4 @@
-"""Who asks for a run."""
+"""The requester that is recorded with a run."""
 
 from __future__ import annotations
 
@@ -10,29 +10,29 @@ from contextvars import ContextVar
 
 from cloudrun_jobs import environ
 
-MAX_LENGTH = 200
+MAX_LENGTH = 200  # characters
 
-_asker: ContextVar[str] = ContextVar("cloudrun_jobs_asker", default="")
+_requester: ContextVar[str] = ContextVar("cloudrun_jobs_requester", default="")
 
 
 @contextmanager
 def requested_by(name: str) -> Iterator[None]:
-    """Record a person or a program as the one who asks for the runs of this block.
+    """Record the name as the requester of the runs that the block starts.
 
     with requested_by(request.user.get_username()):
         Command().delay()
     """
-    reset = _asker.set(name[:MAX_LENGTH])
+    reset = _requester.set(name[:MAX_LENGTH])
     try:
         yield
     finally:
-        _asker.reset(reset)
+        _requester.reset(reset)
 
 
 def current_requester() -> str:
-    """Return who was named, else the execution or the service this process is, else who is logged in."""
-    if named := _asker.get():
-        return named
+    """Return the name given to `requested_by()`, or the execution, revision or user that this process runs as."""
+    if name := _requester.get():
+        return name
     if task := environ.current_task():
         return task.execution
     return (os.environ.get("K_REVISION") or _user())[:MAX_LENGTH]
@@ -41,5 +41,5 @@ def current_requester() -> str:
 def _user() -> str:
     try:
         return getpass.getuser()
-    except (KeyError, OSError):  # A number without a name, as in many containers.
+    except (KeyError, OSError):  # The user id has no name, as in many containers.
         return ""

@@ -1,10 +1,9 @@
-"""From `reserve()` to an entry that starts the run, and what becomes of the entry."""
+"""Reserve runs for a later time, and delete reservations that are no longer needed."""
 
 from __future__ import annotations
 
 from functools import partial
 
-from django.db import transaction
 from django.db.models import Q
 
 from cloudrun_jobs.backends import Backend, Request
@@ -12,68 +11,53 @@ from cloudrun_jobs.environ import RESERVED_VARIABLE
 from cloudrun_jobs.exceptions import ServiceError
 from cloudrun_jobs.models import JobRun, Status
 from cloudrun_jobs.operations import Operation
-from cloudrun_jobs.runs import database
-from cloudrun_jobs.runs.dispatch import (
-    claim_dispatch,
-    log_dispatch_errors,
-    record_failed_dispatch,
-    redispatch,
-    retry_with_backoff,
-    send,
-)
+from cloudrun_jobs.runs import database, dispatch
 from cloudrun_jobs.signals import run_record_failed
 from cloudrun_jobs.spec.reservation import Reservation
 
 
 def reservation_env(reservation: Reservation) -> dict[str, str]:
-    """Return what the container is told: a schedule has no year, so it would be due again."""
+    """Return the variable with the reserved time. A cron schedule has no year, so it would be due again later."""
     return {RESERVED_VARIABLE: reservation.at.isoformat()}
 
 
-def arrange(backend: Backend, run: JobRun, request: Request, reservation: Reservation) -> Operation:
-    """Have the run started at its time, once the caller's transaction is committed."""
+def reserve(backend: Backend, run: JobRun, request: Request, reservation: Reservation) -> Operation:
+    """Reserve the run now, or once the caller's transaction has committed.
+
+    Raises a `ServiceError`, recorded as the run's failure.
+    """
     if database.in_transaction():
-        hook = partial(_after_commit, backend, run, request, reservation)
-        transaction.on_commit(hook, using=database.database_alias(), robust=True)
+        dispatch.after_commit(run, partial(reserve_or_dispatch, backend, run, request, reservation))
         return backend.operation(run)
     try:
-        is_booked = _book(backend, run, request, reservation)
+        is_reserved = _reserve(backend, run, request, reservation)
     except ServiceError as error:
-        record_failed_dispatch(run, error)
+        dispatch.record_failed_dispatch(run, error)
         raise
-    return backend.operation(run) if is_booked else send(backend, run, request)
+    return backend.operation(run) if is_reserved else dispatch.send(backend, run, request)
 
 
-def _after_commit(backend: Backend, run: JobRun, request: Request, reservation: Reservation) -> None:
-    if claim_dispatch(run):
-        book_later(backend, run, request, reservation)
+def reserve_or_dispatch(backend: Backend, run: JobRun, request: Request, reservation: Reservation) -> str:
+    """Reserve the run, or dispatch it if its time has passed; return the result. Raises a `ServiceError`."""
+    if _reserve(backend, run, request, reservation):
+        return "reserved"
+    return dispatch.redispatch(backend, run, request)
 
 
-def book_later(backend: Backend, run: JobRun, request: Request, reservation: Reservation) -> str:
-    """Make the entry where there is nobody left to tell of a failure; return what became of the run."""
-
-    def book() -> str:
-        if _book(backend, run, request, reservation):
-            return "reserved"
-        return redispatch(backend, run, request)
-
-    return log_dispatch_errors(run, book)
-
-
-def _book(backend: Backend, run: JobRun, request: Request, reservation: Reservation) -> bool:
-    """Make the entry; return False if its time had passed by then. Of a run cancelled meanwhile, none stays."""
+def _reserve(backend: Backend, run: JobRun, request: Request, reservation: Reservation) -> bool:
+    """Create the reservation, unless the run is cancelled meanwhile; return False if its time has passed."""
 
     def step(timeout: float) -> str:
         return backend.reserve(request, reservation, timeout=timeout)
 
-    entry = retry_with_backoff(step, backend.send_deadline)
-    if entry and not run.update_if(Q(status=Status.PENDING), schedule=entry, sending_until=None):
-        backend.unreserve(entry)
-    return bool(entry)
+    key = dispatch.retry_with_backoff(step, backend.send_deadline)
+    if key and not run.update_if(Q(status=Status.PENDING), schedule=key, sending_until=None):
+        backend.unreserve(key)
+    return bool(key)
 
 
 def release(backend: Backend, run: JobRun) -> bool:
-    """Delete the entry of a run that needs it no more; say whether that is done."""
+    """Delete the run's reservation; return False if the service failed."""
     try:
         if run.schedule:
             backend.unreserve(run.schedule)

@@ -8,6 +8,7 @@ import grpc
 import pytest
 from pytest_django import Settings
 
+from cloudrun_jobs.backends.base import TRANSIENT_ERRORS
 from cloudrun_jobs.exceptions import (
     AccessDenied,
     InvalidSettings,
@@ -17,7 +18,6 @@ from cloudrun_jobs.exceptions import (
     ServiceError,
     ServiceUnavailable,
 )
-from cloudrun_jobs.runs.dispatch import TRANSIENT_ERRORS
 from tests.backends.server import CloudRun
 from tests.jobs.management.commands import echo
 

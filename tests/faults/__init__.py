@@ -1,3 +1,3 @@
-"""Senders and containers that die, at every step: real processes, a real server for each part."""
+"""Callers and containers that die at every step: real processes and servers."""
 
 from __future__ import annotations

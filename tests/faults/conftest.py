@@ -1,4 +1,4 @@
-"""A cloud, a database, and the processes that use them."""
+"""An emulated cloud, a database, and the processes that use them."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from django.db.models.functions import Now
 from cloudrun_jobs import backends
 from cloudrun_jobs.emulator import Emulator
 from cloudrun_jobs.models import JobRun, TaskRun
-from cloudrun_jobs.runs.reconcile import reconcile
+from cloudrun_jobs.runs import reconcile
 from cloudrun_jobs.testing.emulator import cloudrun_emulator, cloudrun_emulator_options
 from tests.emulator.cloud import PLACE, eventually, job
 from tests.locks.workers import database_settings
@@ -39,12 +39,12 @@ OPTIONS = {
     "send_deadline": 5,
     "service_account": "jobs@acme.iam.gserviceaccount.com",
 }
-AGES = timedelta(minutes=10)
+RECONCILE_AGE = timedelta(minutes=10)
 
 
 @dataclass
 class Scene:
-    """What the tests do, and what they see."""
+    """The actions and observations of the tests."""
 
     emulator: Emulator
     database: str
@@ -53,14 +53,14 @@ class Scene:
     senders: list[subprocess.Popen[str]] = field(default_factory=list)
 
     def deploy(self, **variables: str) -> None:
-        """Create the job; its containers get these variables."""
+        """Create the job, with these variables in its containers."""
         retries, timeout = int(variables.get("RETRIES", "0")), variables.get("TIMEOUT", "600")
         command, env = (sys.executable, "-m", "django"), {**self.environment, **variables}
         declared = job(*command, retries=retries, timeout=f"{timeout}s", env=env)
         self.emulator.clients.jobs.create_job(parent=PLACE, job=declared, job_id="work-production").result()
 
     def send(self, script: str) -> subprocess.Popen[str]:
-        """Run a script in a process that can call the job."""
+        """Run a script in a process in which `Command` is the job."""
         lines = [
             "import django, os, signal",
             "django.setup()",
@@ -79,26 +79,26 @@ class Scene:
         return list(self.emulator.clients.executions.list_executions(parent=f"{PLACE}/jobs/work-production"))
 
     def over(self) -> None:
-        """Wait until no execution goes on."""
+        """Wait until all executions have ended."""
         eventually(lambda: all(execution.completion_time for execution in self.executions()))
 
-    def look_after(self) -> Counter[str]:
-        """Let ten minutes pass in the records, and reconcile them."""
-        past = Now() - AGES
+    def reconcile(self) -> Counter[str]:
+        """Make the records ten minutes older, and reconcile them."""
+        past = Now() - RECONCILE_AGE
         JobRun.objects.update(created_at=past)
         JobRun.objects.exclude(sending_until=None).update(sending_until=past)
         JobRun.objects.exclude(sent_at=None).update(sent_at=past)
         JobRun.objects.exclude(started_at=None).update(started_at=past)
         TaskRun.objects.update(heartbeat_at=past)
-        return reconcile(backends.current())
+        return reconcile.reconcile(backends.current())
 
     def clear(self) -> None:
-        """Forget all runs, and what the dead hold."""
+        """Delete all runs, locks and the journal."""
         forget(self.database)
         (self.folder / "journal").unlink(missing_ok=True)
 
     def journal(self) -> list[str]:
-        """Return a line for each time that work was done: its number, and the execution."""
+        """Return a line for each completed unit of work: its number and the execution."""
         return [line for line in self.lines() if line != "over"]
 
     def lines(self) -> list[str]:
@@ -111,7 +111,7 @@ class Scene:
 
 @pytest.fixture(autouse=True)
 def _records() -> None:
-    """Nothing here is rolled back."""
+    """Commit what tests write."""
 
 
 @pytest.fixture(scope="session")
@@ -129,11 +129,11 @@ def scene(
         "REGION": "europe-west4",
         "OPTIONS": {"endpoint": cloudrun_emulator.grpc, **OPTIONS},
     }
-    told = {"database": database_settings(database), "endpoint": cloudrun_emulator.grpc}
+    given = {"database": database_settings(database), "endpoint": cloudrun_emulator.grpc}
     environment = {
         "PYTHONPATH": str(ROOT),
         "DJANGO_SETTINGS_MODULE": "tests.faults.project.settings",
-        "CRASH_SETTINGS": json.dumps(told),
+        "CRASH_SETTINGS": json.dumps(given),
         "JOURNAL": str(tmp_path / "journal"),
     }
     with records_in(database, settings, django_db_blocker):

@@ -1,4 +1,4 @@
-"""Failures of every kind, in any order: nothing is lost, nothing is done twice, nothing stays unfinished."""
+"""Failures in any order: no run is lost, done twice or left unfinished."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from cloudrun_jobs.models.statuses import UNFINISHED
 from tests.emulator.cloud import PLACE, eventually, job
 from tests.faults.conftest import PROGRAM, Scene
 
-# Sends what it is told on a line, and answers with the run, or with the name of an error.
+# For each line, calls delay() and prints the run's id or the name of an error.
 SENDER = """
 from django.db import transaction
 import contextlib, json, sys
@@ -38,7 +38,7 @@ REFUSALS = ["PERMISSION_DENIED", "NOT_FOUND", "INVALID_ARGUMENT"]
 
 
 class Failures(RuleBasedStateMachine):
-    """One sender after another, one job, and what befalls them."""
+    """Callers, one job, and failures."""
 
     scene: ClassVar[Scene]
 
@@ -46,7 +46,7 @@ class Failures(RuleBasedStateMachine):
         super().__init__()
         self.scene.clear()
         self.number = 0
-        self.refused: set[int] = set()  # What the caller was told would not be done.
+        self.refused: set[int] = set()  # Calls that raised, or whose dispatch is refused: they must not be done.
         self.sender = self._sender()
 
     def _sender(self) -> subprocess.Popen[str]:
@@ -57,54 +57,54 @@ class Failures(RuleBasedStateMachine):
         self.scene.senders.append(sender)
         return sender
 
-    def _ask(self, *, within: bool = False) -> None:
+    def _request(self, *, within: bool = False) -> None:
         self.number += 1
         self.sender.stdin.write(f"[{self.number}, {str(within).lower()}]\n")
         self.sender.stdin.flush()
 
     def _send(self, *, within: bool = False) -> None:
-        self._ask(within=within)
+        self._request(within=within)
         if self.sender.stdout.readline().strip().isalpha():
             self.refused.add(self.number)
         self.scene.emulator.faults.clear()
 
     @rule(within=st.booleans())
-    def nothing(self, within: bool) -> None:
+    def no_failure(self, within: bool) -> None:
         self._send(within=within)
 
     @rule(code=st.sampled_from(CODES), times=st.integers(1, 3), within=st.booleans())
-    def refused_before(self, code: str, times: int, within: bool) -> None:
+    def error_before_the_start(self, code: str, times: int, within: bool) -> None:
         self.scene.emulator.faults.fail("Jobs.RunJob", code, times=times)
         self._send(within=within)
 
     @rule(code=st.sampled_from(CODES), times=st.integers(1, 2), within=st.booleans())
-    def answer_lost(self, code: str, times: int, within: bool) -> None:
+    def lost_reply(self, code: str, times: int, within: bool) -> None:
         self.scene.emulator.faults.fail_after("Jobs.RunJob", code, times=times)
         self._send(within=within)
 
     @rule(code=st.sampled_from(CODES), within=st.booleans())
-    def answer_lost_and_nobody_to_ask(self, code: str, within: bool) -> None:
+    def lost_reply_and_failing_search(self, code: str, within: bool) -> None:
         self.scene.emulator.faults.fail_after("Jobs.RunJob", code)
         self.scene.emulator.faults.fail("Executions.ListExecutions", "UNAVAILABLE", times=2)
         self._send(within=within)
 
     @rule(code=st.sampled_from(REFUSALS), within=st.booleans())
-    def not_allowed(self, code: str, within: bool) -> None:
+    def refused_request(self, code: str, within: bool) -> None:
         self.scene.emulator.faults.fail("Jobs.RunJob", code)
         self._send(within=within)
         if within:
             self.refused.add(self.number)
 
     @rule(within=st.booleans())
-    def away_for_longer_than_anyone_waits(self, within: bool) -> None:
+    def long_outage(self, within: bool) -> None:
         self.scene.emulator.faults.fail("Jobs.RunJob", "UNAVAILABLE", times=None)
         self._send(within=within)
 
     @rule()
-    def sender_killed(self) -> None:
+    def killed_sender(self) -> None:
         self.scene.emulator.faults.delay("Jobs.RunJob", 30, times=1)
         before = len(self.scene.executions())
-        self._ask()
+        self._request()
         eventually(lambda: len(self.scene.executions()) > before)
         self.sender.kill()
         self.sender = self._sender()
@@ -113,38 +113,38 @@ class Failures(RuleBasedStateMachine):
     @rule()
     def out_of_memory(self) -> None:
         self.scene.emulator.faults.out_of_memory()
-        self._ask()
+        self._request()
         self.sender.stdout.readline()
 
     @rule()
-    def infrastructure_fails(self) -> None:
+    def infrastructure_failure(self) -> None:
         self.scene.emulator.faults.infrastructure_retry()
-        self._ask()
+        self._request()
         self.sender.stdout.readline()
 
     @rule()
-    def cancelled(self) -> None:
+    def cancelled_execution(self) -> None:
         self._send()
         name = JobRun.objects.filter(argv__contains=f"--number={self.number}").values_list("execution_name")
         for (execution,) in name:
-            with suppress(FailedPrecondition):  # It is done already.
+            with suppress(FailedPrecondition):  # It has ended.
                 self.scene.emulator.clients.executions.cancel_execution(name=execution)
 
     def teardown(self) -> None:
         self.scene.over()
-        self.scene.look_after()
+        self.scene.reconcile()
         self.scene.over()
-        self.scene.look_after()
+        self.scene.reconcile()
         self.check()
         note(f"{self.number} failures")
 
     def check(self) -> None:
         done = [int(line.split()[0]) for line in self.scene.journal()]
         assert len(done) == len(set(done)), "done twice"
-        assert not self.refused.intersection(done), "done, though the caller was told that it would not be"
+        assert not self.refused.intersection(done), "done, although the call was refused"
         assert not JobRun.objects.filter(status__in=UNFINISHED).exists(), "unfinished"
         succeeded = JobRun.objects.filter(status=Status.SUCCEEDED).values_list("argv", flat=True)
-        assert {int(argv[1].partition("=")[2]) for argv in succeeded} <= set(done), "told, and not done"
+        assert {int(argv[1].partition("=")[2]) for argv in succeeded} <= set(done), "succeeded without work"
         assert JobRun.objects.count() == self.number, "lost"
 
 
@@ -155,7 +155,7 @@ def deploy(scene: Scene) -> None:
 
 @pytest.mark.parametrize("steps", [pytest.param(15), pytest.param(200, marks=pytest.mark.faults)])
 def test_failures_in_any_order(scene: Scene, steps: int) -> None:
-    """After any failures, and one who looks after the runs, each run was done once or says why not."""
+    """After any failures and a reconciler, each run was done once or says why not."""
     deploy(scene)
     Failures.scene = scene
     run_state_machine_as_test(

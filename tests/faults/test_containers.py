@@ -1,4 +1,4 @@
-"""Who does the work dies on the way: the record tells the truth, and what is tried again is done."""
+"""Containers that die at work: the record has the outcome, and retries complete the work."""
 
 from __future__ import annotations
 
@@ -20,36 +20,36 @@ def delay(scene: Scene, *options: str) -> JobRun:
 
 
 @pytest.mark.parametrize("step", death.STEPS)
-def test_a_killed_attempt_is_made_again(scene: Scene, step: str) -> None:
-    """Cloud Run's retry of a task that was killed does what is left to do, in the same run."""
+def test_a_killed_attempt_is_retried(scene: Scene, step: str) -> None:
+    """Cloud Run's retry of a killed task completes the same run."""
     scene.deploy(DIE_AT=f"{step}@{scene.folder / 'died'}", RETRIES="1")
     run = delay(scene)
     scene.over()
-    scene.look_after()
+    scene.reconcile()
 
     run.refresh_from_db()
     assert (run.status, run.succeeded_count) == (Status.SUCCEEDED, 1)
-    # Work whose end could not be told is done again: at least once is what Cloud Run's retries are.
+    # Work whose end was not recorded is repeated: retries are at-least-once.
     assert len(scene.journal()) == (2 if step == "after run()" else 1)
     assert len(scene.executions()) == 1
 
 
 @pytest.mark.parametrize("step", death.STEPS)
 def test_a_killed_last_attempt_ends_the_run(scene: Scene, step: str) -> None:
-    """Without retries, who looks after the run learns from Cloud Run that it failed, unless it told before."""
+    """Without retries, the reconciler records the failure that Cloud Run reports."""
     scene.deploy(DIE_AT=f"{step}@{scene.folder / 'died'}")
     run = delay(scene)
     scene.over()
-    scene.look_after()
+    scene.reconcile()
 
     run.refresh_from_db()
     assert run.status == (Status.SUCCEEDED if step == "after the outcome" else Status.FAILED)
     assert set(TaskRun.objects.values_list("status", flat=True)) <= {run.status}
-    assert scene.look_after() == {}
+    assert scene.reconcile() == {}
 
 
-def test_two_containers_for_one_run(scene: Scene) -> None:
-    """The second execution that is told the same run steps aside with status 0."""
+def test_a_second_execution_of_a_run_is_superseded(scene: Scene) -> None:
+    """A second execution with the same run id exits with status 0."""
     scene.deploy()
     run = delay(scene, f"wait_for={str(scene.folder / 'go')!r}")
     eventually(scene.journal)
@@ -62,21 +62,21 @@ def test_two_containers_for_one_run(scene: Scene) -> None:
     assert (run.status, len(scene.journal()), len(scene.executions())) == (Status.SUCCEEDED, 1, 2)
 
 
-def test_out_of_memory_is_told(scene: Scene) -> None:
-    """Of a task that the kernel killed, the record says what Cloud Run says."""
+def test_out_of_memory_is_recorded(scene: Scene) -> None:
+    """The record of a task that the kernel killed has Cloud Run's reason."""
     scene.deploy()
     scene.emulator.faults.out_of_memory()
     run = delay(scene)
     scene.over()
-    scene.look_after()
+    scene.reconcile()
 
     run.refresh_from_db()
     assert (run.status, run.reason) == (Status.FAILED, "out_of_memory")
     assert "memory limit" in run.error_message
 
 
-def test_cancelled_in_the_console(scene: Scene) -> None:
-    """SIGTERM interrupts run(), and the run is cancelled."""
+def test_an_execution_is_cancelled_in_the_console(scene: Scene) -> None:
+    """SIGTERM interrupts run(), and the run is recorded as cancelled."""
     scene.deploy()
     run = delay(scene, "wait_for='/never'")
     eventually(scene.journal)
@@ -87,27 +87,27 @@ def test_cancelled_in_the_console(scene: Scene) -> None:
     assert (run.status, run.reason, run.error_class) == (Status.CANCELLED, "cancelled", "JobInterrupted")
 
 
-def test_an_execution_that_is_gone_is_lost(scene: Scene) -> None:
-    """Nobody can say what became of a run whose container died and whose execution was deleted."""
+def test_a_deleted_execution_is_lost(scene: Scene) -> None:
+    """A run is lost if its container died and its execution was deleted."""
     scene.deploy(DIE_AT=f"in run()@{scene.folder / 'died'}")
     run = delay(scene)
     scene.over()
     scene.emulator.prune(scene.executions()[0].name)
-    scene.look_after()
+    scene.reconcile()
 
     run.refresh_from_db()
     assert (run.status, run.reason) == (Status.LOST, "deleted")
 
 
-def test_an_error_of_the_service_says_nothing(scene: Scene) -> None:
-    """A run whose execution cannot be asked about is left as it is."""
+def test_a_service_error_leaves_the_run_as_it_is(scene: Scene) -> None:
+    """A run whose state cannot be read is not changed."""
     scene.deploy()
     run = delay(scene, f"wait_for={str(scene.folder / 'go')!r}")
     eventually(scene.journal)
     scene.emulator.faults.fail("Executions.GetExecution", "UNAVAILABLE")
 
-    assert scene.look_after() == {"unknown": 1}
-    assert scene.look_after() == {"under way": 1}
+    assert scene.reconcile() == {"unknown": 1}
+    assert scene.reconcile() == {"under way": 1}
     (scene.folder / "go").touch()
     scene.over()
     run.refresh_from_db()
@@ -116,9 +116,9 @@ def test_an_error_of_the_service_says_nothing(scene: Scene) -> None:
 
 @pytest.mark.parametrize("ahead", [3600, -3600])
 def test_a_wrong_clock_changes_nothing(scene: Scene, ahead: int) -> None:
-    """The times of a run are the database's: a container's clock may be off by an hour."""
-    told = {**json.loads(scene.environment["CRASH_SETTINGS"]), "ahead": ahead}
-    scene.deploy(CRASH_SETTINGS=json.dumps(told))
+    """The times of a run are the database's, even if a container's clock is off by an hour."""
+    given = {**json.loads(scene.environment["CRASH_SETTINGS"]), "ahead": ahead}
+    scene.deploy(CRASH_SETTINGS=json.dumps(given))
     run = delay(scene)
     scene.over()
 

@@ -1,4 +1,4 @@
-"""The database goes away under a job, and what SIGTERM does to one."""
+"""Jobs whose database is unavailable, and jobs that are terminated."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from tests.servers.process import Server
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[Server]:
-    """A server that no other test is on."""
+    """Start a server that no other test uses."""
     server = sql.postgres()
     yield server
     server.stop()
@@ -32,19 +32,19 @@ def database(server: Server, django_db_blocker: Any) -> str:
         return add_database("away", sql.postgres_settings(server.port))
 
 
-def take_away(server: Server) -> None:
-    """Cut all connections, as a failover does."""
+def stop(server: Server) -> None:
+    """Stop the server, which cuts all connections as a failover does."""
     server.process.send_signal(signal.SIGQUIT)
     server.process.wait(30)
     connections["away"].close()
 
 
-def test_a_database_that_restarts_under_a_job(scene: Scene, server: Server) -> None:
-    """The job goes on, and its end is recorded on a new connection."""
+def test_a_database_restarts_under_a_job(scene: Scene, server: Server) -> None:
+    """The job continues, and its outcome is recorded on a new connection."""
     scene.deploy()
     run = delay(scene, f"wait_for={str(scene.folder / 'go')!r}")
     eventually(scene.journal)
-    take_away(server)
+    stop(server)
     server.start()
     (scene.folder / "go").touch()
     scene.over()
@@ -53,12 +53,12 @@ def test_a_database_that_restarts_under_a_job(scene: Scene, server: Server) -> N
     assert (run.status, run.result) == (Status.SUCCEEDED, {"number": 1})
 
 
-def test_a_database_that_is_away_when_a_job_ends(scene: Scene, server: Server) -> None:
-    """The job waits for it with what is to be recorded."""
+def test_a_database_is_unavailable_when_a_job_ends(scene: Scene, server: Server) -> None:
+    """The job retries until the outcome is recorded."""
     scene.deploy()
     run = delay(scene, f"wait_for={str(scene.folder / 'go')!r}")
     eventually(scene.journal)
-    take_away(server)
+    stop(server)
     (scene.folder / "go").touch()
     eventually(lambda: "over" in scene.lines())
     server.start()
@@ -68,8 +68,8 @@ def test_a_database_that_is_away_when_a_job_ends(scene: Scene, server: Server) -
     assert run.status == Status.SUCCEEDED
 
 
-def test_a_timeout_is_told(scene: Scene) -> None:
-    """A job that Cloud Run ends because its time is over has failed for that reason."""
+def test_a_timeout_is_recorded(scene: Scene) -> None:
+    """A job that exceeds its timeout fails for that reason."""
     scene.deploy(TIMEOUT="2")
     run = delay(scene, "wait_for='/never'")
     scene.over()
@@ -79,10 +79,10 @@ def test_a_timeout_is_told(scene: Scene) -> None:
 
 
 @pytest.mark.parametrize("cloudrun_emulator_options", [{"grace": 10.0}])
-def test_a_job_that_does_not_heed_sigterm(scene: Scene) -> None:
-    """Its end is recorded before SIGKILL comes."""
+def test_a_job_that_ignores_sigterm(scene: Scene) -> None:
+    """The outcome is recorded before SIGKILL."""
     scene.deploy()
-    run = delay(scene, "wait_for='/never'", "deaf=True")
+    run = delay(scene, "wait_for='/never'", "ignore_sigterm=True")
     eventually(scene.journal)
     scene.emulator.clients.executions.cancel_execution(name=scene.executions()[0].name)
     scene.over()
@@ -92,7 +92,7 @@ def test_a_job_that_does_not_heed_sigterm(scene: Scene) -> None:
 
 
 def test_maintenance_is_survived(scene: Scene) -> None:
-    """A job that is stopped, moved and continued goes on, on connections that answer."""
+    """A job that is paused for maintenance continues on working connections."""
     scene.deploy()
     run = delay(scene, f"wait_for={str(scene.folder / 'go')!r}")
     eventually(scene.journal)

@@ -1,4 +1,4 @@
-"""The databases that keep records of runs, and ways to fill them."""
+"""The databases that store run records, and a fixture that fills them."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ Record = Callable[..., list[JobRun]]
 
 @pytest.fixture(autouse=True)
 def _records() -> None:
-    """Nothing here is rolled back."""
+    """Commit what tests write."""
 
 
 @pytest.fixture(params=DATABASES)
 def database(request: pytest.FixtureRequest, settings: Settings, django_db_blocker: Any) -> Iterator[str]:
-    """Keep the records in a real server's database, without any at first."""
+    """Store the records in each kind of database in turn."""
     alias = request.getfixturevalue(request.param)
     with records_in(alias, settings, django_db_blocker):
         yield alias
@@ -32,7 +32,7 @@ def database(request: pytest.FixtureRequest, settings: Settings, django_db_block
 
 @pytest.fixture
 def record(database: str) -> Record:
-    """Insert runs, a minute apart, the last one so many days old."""
+    """Return a function that inserts runs one minute apart, the newest one so many days old."""
 
     def insert(command: str, status: Status, *, days: float = 0, count: int = 1, **values: Any) -> list[JobRun]:
         last = datetime.now(UTC) - timedelta(days=days)

@@ -1,4 +1,4 @@
-"""Settings of the processes that tests start: those of the suite, with the records where the test has them."""
+"""Settings of the processes that tests start: the suite's, with the test's database."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How far a job is reaches its record, the signals, the log and a terminal, and breaks no job."""
+"""Progress reaches the record, signal receivers, the log and a terminal, and never fails a job."""
 
 from __future__ import annotations
 
@@ -38,30 +38,30 @@ def start(database: str, *argv: str, **options: Any) -> subprocess.Popen[str]:
 
 
 @pytest.fixture
-def told() -> Iterator[list[dict[str, Any]]]:
-    """What the signal told."""
-    heard: list[dict[str, Any]] = []
+def reports() -> Iterator[list[dict[str, Any]]]:
+    """Record the values of the signal."""
+    received: list[dict[str, Any]] = []
 
-    def hear(**values: Any) -> None:
-        heard.append(values)
+    def receiver(**values: Any) -> None:
+        received.append(values)
 
-    job_progressed.connect(hear)
-    yield heard
-    job_progressed.disconnect(hear)
+    job_progressed.connect(receiver)
+    yield received
+    job_progressed.disconnect(receiver)
 
 
-def test_the_record_has_the_last(database: str) -> None:
-    """When the job has ended, its record has the progress told last, however quickly it came."""
+def test_the_record_has_the_last_report(database: str) -> None:
+    """The record of a finished job has the last report, however quickly it followed others."""
     operation = walk.Command().delay(steps=500)
 
     assert JobRun.objects.get(pk=operation.run.pk).progress == Progress(500, 500, "step 500")
 
 
 def test_the_record_is_written_while_the_job_runs(database: str, tmp_path: Path) -> None:
-    """The progress told is in the record while the job goes on, though it tells no more."""
+    """The record has the progress while the job is running."""
     with start(database, "walk", "3", f"--until={tmp_path / 'go on'}") as process:
         run = wait_for(JobRun.objects.first)
-        progress = wait_for(lambda: run.progress, seconds=15)  # Sooner than the heartbeat comes anyway.
+        progress = wait_for(lambda: run.progress, seconds=15)  # Sooner than the next regular heartbeat.
         status = JobRun.objects.get().status
         (tmp_path / "go on").touch()
 
@@ -70,29 +70,29 @@ def test_the_record_is_written_while_the_job_runs(database: str, tmp_path: Path)
     assert (progress, status) == (Progress(3, 3, "step 3"), Status.RUNNING)
 
 
-def test_signal_at_first_and_at_last(database: str, told: list[dict[str, Any]]) -> None:
-    """However often a job tells, the signal is sent once in a while, and for what was told last."""
+def test_first_and_last_reports_are_signalled(database: str, reports: list[dict[str, Any]]) -> None:
+    """The signal is sent at most once per interval, and for the last report."""
     operation = walk.Command().delay(steps=2000)
 
-    assert [values["done"] for values in told][:: len(told) - 1] == [1, 2000]
-    assert len(told) <= 10
-    assert told[-1]["run"] == operation.run
-    assert (told[-1]["sender"], told[-1]["total"], told[-1]["text"]) == (walk.Command, 2000, "step 2000")
+    assert [values["done"] for values in reports][:: len(reports) - 1] == [1, 2000]
+    assert len(reports) <= 10
+    assert reports[-1]["run"] == operation.run
+    assert (reports[-1]["sender"], reports[-1]["total"], reports[-1]["text"]) == (walk.Command, 2000, "step 2000")
 
 
-def test_signal_each_time_for_who_tells_seldom(
-    database: str, told: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch
+def test_rare_reports_are_all_signalled(
+    database: str, reports: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A job that tells less often than the signal may be sent has each of them sent, and none twice."""
+    """Reports that are further apart than the interval are each signalled once."""
     monkeypatch.setattr(progress, "SIGNAL_INTERVAL", 0)
 
     walk.Command().delay(steps=4)
 
-    assert [values["done"] for values in told] == [1, 2, 3, 4]
+    assert [values["done"] for values in reports] == [1, 2, 3, 4]
 
 
-def test_log(database: str, caplog: pytest.LogCaptureFixture) -> None:
-    """The log has a sentence, and what it says as data."""
+def test_progress_is_logged(database: str, caplog: pytest.LogCaptureFixture) -> None:
+    """The log record has a message and the values as attributes."""
     caplog.set_level(logging.INFO, "cloudrun_jobs")
 
     run = walk.Command().delay(steps=1).run
@@ -102,8 +102,8 @@ def test_log(database: str, caplog: pytest.LogCaptureFixture) -> None:
     assert (entry.done, entry.total, entry.text, entry.run_id) == (1, 1, "step 1", str(run.pk))
 
 
-def test_line_of_json_in_a_container(database: str) -> None:
-    """In a container whose logging takes no such record, a line of JSON tells it to Cloud Logging."""
+def test_progress_is_printed_as_json_in_a_container(database: str) -> None:
+    """A container whose logging drops the record prints a line of JSON for Cloud Logging."""
     with start(database, "walk", "2", env=CONTAINER, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
         output, errors = process.communicate(timeout=60)
 
@@ -114,14 +114,14 @@ def test_line_of_json_in_a_container(database: str) -> None:
     assert errors == ""
 
 
-def seen_on_a_terminal(database: str, *argv: str) -> str:
-    """Run a job with a terminal as its stderr; return what it wrote there."""
-    mine, its = pty.openpty()
-    with start(database, "walk", *argv, stderr=its) as process:
-        os.close(its)
-        written = b"".join(iter(lambda: read(mine), b""))
+def terminal_output(database: str, *argv: str) -> str:
+    """Run a job with a terminal as stderr; return its output."""
+    terminal, stderr = pty.openpty()
+    with start(database, "walk", *argv, stderr=stderr) as process:
+        os.close(stderr)
+        written = b"".join(iter(lambda: read(terminal), b""))
         process.wait(60)
-    os.close(mine)
+    os.close(terminal)
     return written.decode()
 
 
@@ -132,9 +132,9 @@ def read(terminal: int) -> bytes:
         return b""
 
 
-def test_bar_on_a_terminal(database: str) -> None:
-    """A terminal shows a bar, in one line that is erased at the end."""
-    shown = seen_on_a_terminal(database, "4", "--seconds=0.11")
+def test_a_terminal_shows_a_bar(database: str) -> None:
+    """The bar is drawn in one line, which is erased at the end."""
+    shown = terminal_output(database, "4", "--seconds=0.11")
 
     drawn = shown.split("\r\x1b[2K")
     assert drawn[1] == "[######------------------]  25%  1 of 4: step 1"
@@ -143,13 +143,13 @@ def test_bar_on_a_terminal(database: str) -> None:
     assert "\n" not in shown
 
 
-def test_no_bar_when_silent(database: str) -> None:
-    """With --verbosity 0 there is no bar."""
-    assert seen_on_a_terminal(database, "2", "--verbosity=0") == ""
+def test_verbosity_0_shows_no_bar(database: str) -> None:
+    """--verbosity 0 disables the bar."""
+    assert terminal_output(database, "2", "--verbosity=0") == ""
 
 
-def test_no_bar_in_a_file(database: str) -> None:
-    """Where stderr is no terminal, nothing is drawn."""
+def test_a_file_gets_no_bar(database: str) -> None:
+    """No bar is drawn if stderr is not a terminal."""
     errors = io.StringIO()
 
     call_command("walk", "3", stderr=errors)
@@ -161,54 +161,54 @@ def test_no_bar_in_a_file(database: str) -> None:
     ("text", "columns", "expected"),
     [("step 1", 10, "step 1"), ("step 1", 4, "step"), ("請求書の送信", 7, "請求書"), ("a\nb\x1bc", 9, "a b c")],
 )
-def test_line_of_a_terminal(text: str, columns: int, expected: str) -> None:
-    """What is drawn fits into one line, in which Japanese letters take two columns, and controls nothing."""
+def test_text_fits_into_a_line(text: str, columns: int, expected: str) -> None:
+    """Text is cut to the columns, of which wide letters take two, and has no control characters."""
     assert fit(text, columns) == expected
 
 
 @pytest.mark.parametrize("done", [-1, 0.5, "3", None, 2**63])
-def test_what_is_no_count_is_refused(done: Any) -> None:
-    """Fractions, negative numbers, text and what no column holds are refused with an error that says so."""
+def test_an_invalid_count_is_refused(done: Any) -> None:
+    """Fractions, negative or too large numbers and text raise."""
     with pytest.raises(InvalidProgress, match="expected done to be a whole number from 0 up, got"):
         walk.Command().progress(done)
 
 
-def test_total_is_checked_too() -> None:
-    """A total that is no count is refused."""
+def test_an_invalid_total_is_refused() -> None:
+    """An invalid total raises."""
     with pytest.raises(ValueError, match="expected total to be"):
         walk.Command().progress(1, -5)
 
 
-def test_a_total_that_is_too_small_grows(database: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """More done than there was to do breaks no job."""
+def test_a_small_total_is_raised_to_done(database: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A total below the count is raised to it."""
     monkeypatch.setattr(walk.Command, "run", lambda self, **options: self.progress(7, 5))
 
     assert walk.Command().delay(steps=1).run.progress == Progress(7, 7)
 
 
-def test_text_that_no_column_holds(database: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """NUL, half a surrogate and length in the text break no job."""
+def test_text_is_made_storable(database: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """NUL and surrogates in the text are escaped, and long text is cut."""
     text = "\0 \ud800 " + "x" * 300
     monkeypatch.setattr(walk.Command, "run", lambda self, **options: self.progress(1, text=text))
 
-    kept = walk.Command().delay(steps=1).run.progress
+    stored = walk.Command().delay(steps=1).run.progress
 
-    assert kept.text == "\\x00 \\ud800 " + "x" * 188
+    assert stored.text == "\\x00 \\ud800 " + "x" * 188
 
 
-def test_outside_of_a_run_nobody_listens(told: list[dict[str, Any]], db: None) -> None:
-    """`run()` can be called by itself, as tests do: what it tells goes nowhere."""
+def test_reports_outside_a_run_are_ignored(reports: list[dict[str, Any]], db: None) -> None:
+    """Progress is ignored when `run()` is called directly, as tests do."""
     walk.Command().run(steps=3, seconds=0, until=None)
 
-    assert told == []
+    assert reports == []
 
 
-def test_after_a_run_outside_of_one(database: str, told: list[dict[str, Any]]) -> None:
-    """The same object that told outside of a run tells inside of one, and the other way around."""
+def test_reports_before_and_after_a_run(database: str, reports: list[dict[str, Any]]) -> None:
+    """One command object may report outside and inside a run."""
     command = walk.Command()
     command.progress(9)
     call_command(command, "2")
     command.progress(9)
 
     assert JobRun.objects.get().progress == Progress(2, 2, "step 2")
-    assert [values["done"] for values in told] == [1, 2]
+    assert [values["done"] for values in reports] == [1, 2]

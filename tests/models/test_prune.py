@@ -1,4 +1,4 @@
-"""Old records are deleted; the newest of each job, and runs under way, never."""
+"""Pruning deletes old records, but neither the newest of each job nor unfinished runs."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ def counts() -> dict[str, int]:
     return {job: JobRun.objects.for_command(job).count() for job in JobRun.objects.commands()}
 
 
-def test_what_ended_long_ago_is_deleted_with_its_tasks(record: Record, capsys: pytest.CaptureFixture[str]) -> None:
-    """Runs that ended before so many days are deleted with their tasks, and counted by job."""
+def test_old_runs_are_deleted_with_their_tasks(record: Record, capsys: pytest.CaptureFixture[str]) -> None:
+    """Old runs are deleted with their tasks, and counted by job."""
     record("old", Status.SUCCEEDED, days=40, count=3)
     record("old", Status.SUCCEEDED, days=20, count=2)
     record("ancient", Status.FAILED, days=400)
@@ -37,8 +37,8 @@ def test_what_ended_long_ago_is_deleted_with_its_tasks(record: Record, capsys: p
     assert printed.err == "4 runs deleted.\n"
 
 
-def test_the_newest_of_each_job_stay(record: Record) -> None:
-    """However old they are, the newest of each job stay."""
+def test_prune_keeps_the_newest_of_each_job(record: Record) -> None:
+    """The newest runs of each job are kept however old they are."""
     record("rare", Status.SUCCEEDED, days=900, count=3)
     record("frequent", Status.SUCCEEDED, days=100, count=8)
 
@@ -47,8 +47,8 @@ def test_the_newest_of_each_job_stay(record: Record) -> None:
     assert counts() == {"rare": 3, "frequent": 5}
 
 
-def test_which_of_them_stay(record: Record) -> None:
-    """The newest are those created last, runs under way included."""
+def test_prune_keeps_newest_and_unfinished(record: Record) -> None:
+    """Unfinished runs count among the newest."""
     old = record("job", Status.FAILED, days=50, count=4)
     record("job", Status.RUNNING, days=1)
 
@@ -58,8 +58,8 @@ def test_which_of_them_stay(record: Record) -> None:
 
 
 @pytest.mark.parametrize("status", [Status.PENDING, Status.SENT, Status.RUNNING])
-def test_runs_under_way_stay(record: Record, status: Status) -> None:
-    """A run that has not ended stays, however long ago it was asked for."""
+def test_unfinished_runs_are_kept(record: Record, status: Status) -> None:
+    """An unfinished run is kept however old it is."""
     record("slow", status, days=500, count=2)
 
     prune("--keep=0", "--days=0")
@@ -67,8 +67,8 @@ def test_runs_under_way_stay(record: Record, status: Status) -> None:
     assert counts() == {"slow": 2}
 
 
-def test_a_run_counts_from_its_end(record: Record) -> None:
-    """A run of many days that has just ended is not old."""
+def test_age_counts_from_the_end(record: Record) -> None:
+    """A long run that has just ended is not old."""
     recent = record("slow", Status.SUCCEEDED)[0].finished_at
     record("slow", Status.SUCCEEDED, days=500, finished_at=recent)
 
@@ -78,7 +78,7 @@ def test_a_run_counts_from_its_end(record: Record) -> None:
 
 
 def test_dry_run_deletes_nothing(record: Record, capsys: pytest.CaptureFixture[str]) -> None:
-    """With --dry-run it shows how many would go, and none goes."""
+    """--dry-run shows how many runs would be deleted, and deletes none."""
     record("old", Status.LOST, days=40, count=3)
 
     prune("--keep=1", "--dry-run")
@@ -89,9 +89,9 @@ def test_dry_run_deletes_nothing(record: Record, capsys: pytest.CaptureFixture[s
     assert printed.err == "2 runs would be deleted. Run without --dry-run to delete them.\n"
 
 
-def test_batches(record: Record, monkeypatch: pytest.MonkeyPatch, database: str) -> None:
-    """Many are deleted in several short transactions, and what they hold is not read."""
-    monkeypatch.setattr(pruning, "BATCH", 10)
+def test_runs_are_deleted_in_batches(record: Record, monkeypatch: pytest.MonkeyPatch, database: str) -> None:
+    """Runs are deleted in short transactions, without reading their long fields."""
+    monkeypatch.setattr(pruning, "BATCH_SIZE", 10)
     record("old", Status.SUCCEEDED, days=40, count=25, traceback="x" * 1000)
     runs = pruning.prunable("old", age=timedelta(days=30), keep=0)
 
@@ -105,14 +105,14 @@ def test_batches(record: Record, monkeypatch: pytest.MonkeyPatch, database: str)
 
 
 @pytest.mark.parametrize("option", ["--days=-1", "--days=x", "--keep=-3", "--keep=1.5", "--days=9999999"])
-def test_bad_numbers_are_refused(database: str, option: str) -> None:
-    """What is no count is refused, with what was expected."""
+def test_invalid_numbers_are_refused(database: str, option: str) -> None:
+    """The error for an invalid number says what was expected."""
     with pytest.raises(CommandError, match="expected a whole number from 0 to 99999"):
         prune(option)
 
 
-def test_a_run_that_comes_back_meanwhile_stays(record: Record) -> None:
-    """A failed run that is tried again before its batch is deleted is not deleted."""
+def test_a_run_that_is_retried_meanwhile_is_kept(record: Record) -> None:
+    """A failed run that is retried before its batch is deleted is kept."""
     run, other = record("old", Status.FAILED, days=40, count=2)
     runs = pruning.prunable("old", age=timedelta(days=30), keep=0)
     run.transition(Status.RUNNING, finished_at=None)

@@ -1,4 +1,4 @@
-"""What is asked of the records: the latest, the failed, how each job fares, one run with all there is to know."""
+"""Queries of run records, and the subcommands that show them."""
 
 from __future__ import annotations
 
@@ -20,31 +20,31 @@ from tests.models.conftest import Record
 from tests.servers.routing import To
 
 
-def printed(capsys: pytest.CaptureFixture[str], *words: str) -> list[str]:
-    call_command("cloudrun_jobs", *words)
+def printed(capsys: pytest.CaptureFixture[str], *arguments: str) -> list[str]:
+    call_command("cloudrun_jobs", *arguments)
     return capsys.readouterr().out.splitlines()
 
 
-def as_json(capsys: pytest.CaptureFixture[str], *words: str) -> Any:
-    return json.loads("\n".join(printed(capsys, *words, "--json")))
+def as_json(capsys: pytest.CaptureFixture[str], *arguments: str) -> Any:
+    return json.loads("\n".join(printed(capsys, *arguments, "--json")))
 
 
-def test_queries_of_the_manager(record: Record) -> None:
-    """Runs are found by job, by whether they are under way, and by whether they failed."""
+def test_querysets(record: Record) -> None:
+    """Runs are selected by job and status."""
     (ran,) = record("echo", Status.SUCCEEDED, days=1)
-    (runs,) = record("echo", Status.RUNNING)
+    (active,) = record("echo", Status.RUNNING)
     (failed,) = record("other", Status.FAILED)
     (lost,) = record("other", Status.LOST)
 
-    assert set(JobRun.objects.for_command(echo.Command)) == {ran, runs}
+    assert set(JobRun.objects.for_command(echo.Command)) == {ran, active}
     assert set(JobRun.objects.for_command("other").failed()) == {failed, lost}
-    assert set(JobRun.objects.running()) == {runs}
-    assert JobRun.objects.for_command("echo").latest() == runs
+    assert set(JobRun.objects.running()) == {active}
+    assert JobRun.objects.for_command("echo").latest() == active
     assert list(JobRun.objects.commands()) == ["echo", "other"]
 
 
-def test_stats(record: Record) -> None:
-    """Of each job, the newest runs are counted by status, and the last good and bad end is found at any age."""
+def test_stats_by_job(record: Record) -> None:
+    """The newest runs of each job are counted by status; the last success and failure may be older."""
     record("echo", Status.SUCCEEDED, count=2)
     (failed,) = record("echo", Status.FAILED, days=3)
     (lost,) = record("echo", Status.LOST, days=2)
@@ -63,7 +63,7 @@ def test_stats(record: Record) -> None:
 
 
 def test_stats_cost_two_queries_for_each_job(record: Record, database: str) -> None:
-    """There are two queries for each job, and one that finds no other."""
+    """There are two queries per job, and one that finds no further job."""
     record("echo", Status.SUCCEEDED, count=20)
     record("other", Status.SUCCEEDED, count=3)
 
@@ -73,8 +73,8 @@ def test_stats_cost_two_queries_for_each_job(record: Record, database: str) -> N
     assert len(queries) == 5
 
 
-def test_progress_of_tasks_together(record: Record) -> None:
-    """What tasks told is added up; there is no total until all of them told theirs."""
+def test_progress_of_tasks_is_added_up(record: Record) -> None:
+    """Reports of tasks are added up; there is no total until each task has reported one."""
     (run,) = record("echo", Status.RUNNING, task_count=2)
 
     assert run.progress is None
@@ -88,8 +88,8 @@ def test_progress_of_tasks_together(record: Record) -> None:
     assert run.progress == Progress(7, 30, "first")
 
 
-def test_list_of_runs(record: Record, capsys: pytest.CaptureFixture[str]) -> None:
-    """The latest runs are listed, newest first, with how they ended, how long they took, and for whom."""
+def test_runs_are_listed(record: Record, capsys: pytest.CaptureFixture[str]) -> None:
+    """Runs are listed newest first, with status, duration and requester."""
     (old,) = record("other", Status.FAILED, days=2, reason="error", requested_by="ada")
     (new,) = record("echo", Status.RUNNING)
 
@@ -103,7 +103,7 @@ def test_list_of_runs(record: Record, capsys: pytest.CaptureFixture[str]) -> Non
 
 
 @pytest.mark.parametrize(
-    ("words", "expected"),
+    ("options", "expected"),
     [
         ((), ["c", "b", "a"]),
         (("job",), ["b", "a"]),
@@ -112,26 +112,26 @@ def test_list_of_runs(record: Record, capsys: pytest.CaptureFixture[str]) -> Non
         (("--limit=1",), ["c"]),
     ],
 )
-def test_which_runs_are_listed(
-    record: Record, capsys: pytest.CaptureFixture[str], words: tuple[str, ...], expected: list[str]
+def test_listed_runs_are_filtered(
+    record: Record, capsys: pytest.CaptureFixture[str], options: tuple[str, ...], expected: list[str]
 ) -> None:
-    """The list can be of one job, of the failed, of those under way, and as short as wanted; and JSON."""
+    """The list is filtered by job and status, and limited."""
     record("job", Status.SUCCEEDED, days=3, execution="a")
     record("job", Status.LOST, days=2, execution="b")
     record("other", Status.SENT, days=1, execution="c")
 
-    assert [run["execution"] for run in as_json(capsys, "runs", *words)] == expected
+    assert [run["execution"] for run in as_json(capsys, "runs", *options)] == expected
 
 
-def test_nothing_to_list(database: str, capsys: pytest.CaptureFixture[str]) -> None:
-    """Where there is nothing, nothing is on stdout: words go to stderr."""
+def test_an_empty_list_prints_to_stderr(database: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """The message for an empty list goes to stderr."""
     call_command("cloudrun_jobs", "runs", "echo")
 
     assert capsys.readouterr() == ("", "No such run is recorded.\n")
 
 
-def test_reservations(record: Record, capsys: pytest.CaptureFixture[str]) -> None:
-    """Those that wait are listed with the time they are due, in the columns of the other lists; and as JSON."""
+def test_reservations_are_listed(record: Record, capsys: pytest.CaptureFixture[str]) -> None:
+    """Pending reservations are listed with their due time, as a table and as JSON."""
     call_command("cloudrun_jobs", "reservations")
     assert capsys.readouterr() == ("", "Nothing is reserved.\n")
 
@@ -145,16 +145,16 @@ def test_reservations(record: Record, capsys: pytest.CaptureFixture[str]) -> Non
     assert (found["run"], found["scheduled_for"]) == (str(run.pk), "2027-01-02T03:04:00Z")
 
 
-def test_a_job_is_no_run(record: Record) -> None:
-    """Who asks to be shown a job is told how to list its runs."""
+def test_show_refuses_a_job(record: Record) -> None:
+    """The error for the name of a job says how to list its runs."""
     record("echo", Status.SUCCEEDED)
 
     with pytest.raises(CommandError, match=re.escape("`manage.py cloudrun_jobs runs echo` shows")):
         call_command("cloudrun_jobs", "show", "echo")
 
 
-def test_a_reason_that_says_no_more_is_left_out(record: Record, capsys: pytest.CaptureFixture[str]) -> None:
-    """A cancelled run is not cancelled for being cancelled."""
+def test_a_redundant_reason_is_omitted(record: Record, capsys: pytest.CaptureFixture[str]) -> None:
+    """A reason that equals the status is not shown."""
     record("echo", Status.CANCELLED, reason="cancelled")
 
     assert "cancelled (" not in "".join(printed(capsys, "runs"))
@@ -163,18 +163,18 @@ def test_a_reason_that_says_no_more_is_left_out(record: Record, capsys: pytest.C
 @pytest.mark.parametrize(
     ("verb", "nothing"), [("runs", []), ("stats", {}), ("reservations", []), ("locks", [])], ids=str
 )
-def test_nothing_to_tell_a_machine(
+def test_empty_lists_are_json(
     database: str, capsys: pytest.CaptureFixture[str], verb: str, nothing: object
 ) -> None:
-    """It is JSON all the same, and nothing else is said."""
+    """--json prints JSON and no message if there is nothing to list."""
     call_command("cloudrun_jobs", verb, "--json")
     out, err = capsys.readouterr()
 
     assert (json.loads(out), err) == (nothing, "")
 
 
-def test_a_database_that_is_away(settings: Settings, django_db_blocker: Any) -> None:
-    """A verb says so in a line, without a traceback."""
+def test_an_unavailable_database_is_reported(settings: Settings, django_db_blocker: Any) -> None:
+    """A subcommand reports an unavailable database in one line."""
     nowhere = {**connections.settings["default"], "ENGINE": "django.db.backends.sqlite3", "NAME": "/nowhere/db"}
     connections.settings["nowhere"] = nowhere
     settings.DATABASE_ROUTERS = [To("nowhere")]
@@ -185,22 +185,22 @@ def test_a_database_that_is_away(settings: Settings, django_db_blocker: Any) -> 
     del connections["nowhere"], connections.settings["nowhere"]
 
 
-def test_misspelt_job(record: Record) -> None:
-    """A job that neither exists nor ever ran is a mistake, and a near name is offered."""
+def test_a_misspelt_job_is_refused(record: Record) -> None:
+    """The error for an unknown job suggests a similar name."""
     record("nightly", Status.SUCCEEDED)
 
     with pytest.raises(CommandError, match="Did you mean 'nightly'"):
         call_command("cloudrun_jobs", "runs", "nighly")
 
 
-def test_bad_limit(database: str) -> None:
-    """A list of no runs is a mistake."""
+def test_a_limit_of_zero_is_refused(database: str) -> None:
+    """The limit must be at least 1."""
     with pytest.raises(CommandError, match="at least 1, got 0"):
         call_command("cloudrun_jobs", "runs", "--limit=0")
 
 
-def test_stats_verb(record: Record, capsys: pytest.CaptureFixture[str]) -> None:
-    """How each job fares is shown in a table, and as JSON."""
+def test_stats_are_printed(record: Record, capsys: pytest.CaptureFixture[str]) -> None:
+    """Stats are printed as a table and as JSON."""
     record("echo", Status.SUCCEEDED, count=3)
     record("echo", Status.FAILED, days=1)
 
@@ -215,8 +215,8 @@ def failed_run(record: Record) -> JobRun:
 
 
 @pytest.mark.parametrize("name", ["id", "execution", "full name"])
-def test_one_run(record: Record, capsys: pytest.CaptureFixture[str], name: str) -> None:
-    """A run is shown by its id or its execution, without the traceback unless that is asked for."""
+def test_show_prints_a_run(record: Record, capsys: pytest.CaptureFixture[str], name: str) -> None:
+    """A run is found by its id or its execution, and shown without the traceback."""
     run = failed_run(record)
     names = {
         "id": str(run.pk),
@@ -232,8 +232,8 @@ def test_one_run(record: Record, capsys: pytest.CaptureFixture[str], name: str) 
     assert "Sent" not in shown
 
 
-def test_traceback_on_request(record: Record, capsys: pytest.CaptureFixture[str]) -> None:
-    """The traceback is shown where it is asked for, in the table's words and in JSON."""
+def test_show_prints_the_traceback_on_request(record: Record, capsys: pytest.CaptureFixture[str]) -> None:
+    """--traceback adds the traceback to the text and to JSON."""
     run = failed_run(record)
 
     assert printed(capsys, "show", str(run.pk), "--traceback")[-2:] == ["line 1", "line 2"]
@@ -242,8 +242,8 @@ def test_traceback_on_request(record: Record, capsys: pytest.CaptureFixture[str]
 
 
 @pytest.mark.parametrize("name", ["7b1a2c9e-0000-4000-8000-000000000000", "nothing", ""])
-def test_unknown_run(record: Record, name: str) -> None:
-    """A run that is not recorded is an error, as is what can be no run's name."""
+def test_show_refuses_an_unknown_run(record: Record, name: str) -> None:
+    """The name of an unknown run is an error."""
     failed_run(record)
 
     with pytest.raises(CommandError, match="is recorded"):

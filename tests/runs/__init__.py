@@ -1,1 +1,1 @@
-"""The records of the runs: one contract for each database that may keep them."""
+"""Tests of run records, on each kind of database."""

@@ -1,4 +1,4 @@
-"""The databases that keep records, and a process that plays a container."""
+"""The databases that store run records, and a simulated container."""
 
 from __future__ import annotations
 
@@ -32,16 +32,16 @@ OTHER = "echo-test-q4w8z"
 
 @pytest.fixture(autouse=True)
 def _records() -> None:
-    """Nothing here is rolled back: threads and other processes see what is written."""
+    """Commit what tests write: threads and other processes read it."""
 
 
 @pytest.fixture(params=KINDS, autouse=True)
 def database(request: pytest.FixtureRequest, settings: Settings, django_db_blocker: Any) -> Iterator[str]:
-    """Keep the records in each kind of database in turn."""
+    """Store the records in each kind of database in turn."""
     alias: str = request.getfixturevalue(request.param)
     with records_in(alias, settings, django_db_blocker):
         yield alias
-        # A test may have left it in any state; the next one gets another.
+        # A test may have left the connection in any state, so the next test gets a new one.
         with suppress(Error):
             connections[alias].close()
         del connections[alias]
@@ -49,7 +49,7 @@ def database(request: pytest.FixtureRequest, settings: Settings, django_db_block
 
 @pytest.fixture
 def cloud(settings: Settings) -> Iterator[CloudRun]:
-    """Send the runs to a stand-in for Cloud Run."""
+    """Dispatch runs to a fake Cloud Run."""
     with serve() as server:
         options = {"endpoint": server.endpoint, "send_deadline": 1, "runs_per_minute": 10_000}
         place = {"PROJECT": "acme", "REGION": "europe-west4"}
@@ -59,7 +59,7 @@ def cloud(settings: Settings) -> Iterator[CloudRun]:
 
 @dataclass
 class Container:
-    """Plays one: what Cloud Run puts into the environment, and what it sees of the process."""
+    """A simulated container: the variables that Cloud Run sets, and the exit status that it reads."""
 
     monkeypatch: pytest.MonkeyPatch
 
@@ -83,9 +83,9 @@ class Container:
         }.items():
             self.monkeypatch.setenv(name, value)
 
-    def run(self, *argv: str, **told: Any) -> int:
-        """Run `manage.py` with these arguments, and return the exit status."""
-        self.environment(**told)
+    def run(self, *argv: str, **variables: Any) -> int:
+        """Run `manage.py` with these arguments; return the exit status."""
+        self.environment(**variables)
         self.monkeypatch.setattr(sys, "argv", ["manage.py", *argv])
         module = import_module(f"tests.jobs.management.commands.{argv[0]}")
         command: CloudRunJobs = module.Command()
@@ -98,7 +98,7 @@ class Container:
         except Exception:  # noqa: BLE001  (as the interpreter ends for any)
             return 1
         finally:
-            signal.signal(signal.SIGTERM, signal.SIG_DFL)  # It is gone, and deaf to it no more.
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)  # As a new process has it.
         return 0
 
 
@@ -108,7 +108,7 @@ def container(monkeypatch: pytest.MonkeyPatch) -> Container:
 
 
 def request(command: str = "echo", **values: Any) -> JobRun:
-    """Record a request that was not sent yet."""
+    """Record a run that has not been dispatched."""
     fields = {"argv": [command], "environment": "test", "trigger": Trigger.DELAY, **values}
     return JobRun.objects.create(command=command, **fields)
 
@@ -122,7 +122,7 @@ def begin(
     count: int = 1,
     command: str = "echo",
 ) -> AbstractContextManager[Attempt | AlreadyClaimed]:
-    """Do what a process does around the work; `outcome` has two retries, `echo` none."""
+    """Claim the run and record the outcome of the block; `outcome` has two retries, `echo` none."""
     task = CloudRunTask(
         job=f"{command}-test",
         execution=execution,

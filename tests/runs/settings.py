@@ -1,4 +1,4 @@
-"""The settings of a container: the test's database, from the environment."""
+"""Settings of a container, with the test's database from the environment."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from tests.servers import sql
 
 database = json.loads(os.environ["RUNS_DATABASE"])
 if database["ENGINE"].endswith("mysql"):
-    sql.mariadb_settings(0)  # PyMySQL answers to the name of mysqlclient.
+    sql.mariadb_settings(0)  # Installs PyMySQL under the name of mysqlclient.
 
 SECRET_KEY = "only for tests"
 INSTALLED_APPS = ["cloudrun_jobs", "tests.jobs"]

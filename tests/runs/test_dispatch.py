@@ -1,4 +1,4 @@
-"""From `delay()` to the execution: recorded with the caller's work, sent once it is committed, and once."""
+"""Dispatch: recorded in the caller's transaction, sent once, after the commit."""
 
 from __future__ import annotations
 
@@ -36,8 +36,8 @@ class RollBack(Exception):
     """Makes a block roll back."""
 
 
-def test_a_request_is_recorded_and_sent(cloud: CloudRun) -> None:
-    """Outside of a transaction the execution is there when delay() returns, and the row names it."""
+def test_a_request_is_recorded_and_dispatched(cloud: CloudRun) -> None:
+    """Outside a transaction, the execution exists when delay() returns, and the record names it."""
     with requested_by("ada"):
         operation = echo.Command().delay("word", partner=7)
 
@@ -51,8 +51,8 @@ def test_a_request_is_recorded_and_sent(cloud: CloudRun) -> None:
     assert (run.started_at, run.finished_at) == (None, None)
 
 
-def test_the_row_is_there_before_the_request(cloud: CloudRun, database: str) -> None:
-    """Whoever gets the request finds the row committed, and nobody holds it: no transaction spans a call."""
+def test_the_record_is_committed_before_the_request(cloud: CloudRun, database: str) -> None:
+    """The container can update the record: no transaction spans the call."""
     touched: list[int] = []
 
     def touch() -> None:
@@ -69,25 +69,25 @@ def test_the_row_is_there_before_the_request(cloud: CloudRun, database: str) -> 
 def test_delay_costs_two_queries(
     cloud: CloudRun, database: str, django_assert_max_num_queries: DjangoAssertNumQueries
 ) -> None:
-    """One that records the request, one that records the answer."""
+    """One query records the request, one the execution."""
     connections[database].ensure_connection()
 
     with django_assert_max_num_queries(2, connection=connections[database]):
         echo.Command().delay(partner=7)
 
 
-def test_a_run_here_costs_six_queries(
+def test_an_inline_run_costs_six_queries(
     database: str, django_assert_max_num_queries: DjangoAssertNumQueries
 ) -> None:
-    """A whole inline run, from the request to the outcome."""
+    """An inline run costs six queries from the request to the outcome."""
     connections[database].ensure_connection()
 
     with django_assert_max_num_queries(6, connection=connections[database]):
         echo.Command().delay(partner=7)
 
 
-def test_nothing_is_sent_before_the_commit(cloud: CloudRun, database: str) -> None:
-    """Until then the run is pending, and its handle says that there is no execution yet."""
+def test_nothing_is_dispatched_before_the_commit(cloud: CloudRun, database: str) -> None:
+    """Until the commit, the run is pending and its handle has no execution."""
     with transaction.atomic(using=database):
         operation = echo.Command().delay()
 
@@ -99,8 +99,8 @@ def test_nothing_is_sent_before_the_commit(cloud: CloudRun, database: str) -> No
     assert operation.execution_name.endswith("/executions/echo-production-abcde")
 
 
-def test_what_is_rolled_back_is_not_sent(cloud: CloudRun, database: str) -> None:
-    """Neither the row nor the request outlives the caller's work."""
+def test_a_rolled_back_run_is_not_dispatched(cloud: CloudRun, database: str) -> None:
+    """After a rollback there is neither a record nor a request."""
     with suppress(RollBack), transaction.atomic(using=database):
         echo.Command().delay()
         raise RollBack
@@ -108,8 +108,8 @@ def test_what_is_rolled_back_is_not_sent(cloud: CloudRun, database: str) -> None
     assert (cloud.requests, JobRun.objects.count()) == ([], 0)
 
 
-def test_what_is_rolled_back_to_a_savepoint_is_not_sent(cloud: CloudRun, database: str) -> None:
-    """Only what stood in the savepoint is gone."""
+def test_a_run_rolled_back_to_a_savepoint_is_not_dispatched(cloud: CloudRun, database: str) -> None:
+    """Only the run inside the savepoint is dropped."""
     with transaction.atomic(using=database):
         echo.Command().delay(partner=1)
         with suppress(RollBack), transaction.atomic(using=database):
@@ -124,8 +124,8 @@ def fail() -> None:
     raise RollBack
 
 
-def test_another_hook_that_fails_later_stops_nothing(cloud: CloudRun, database: str) -> None:
-    """The run was sent before."""
+def test_a_failing_hook_after_the_dispatch(cloud: CloudRun, database: str) -> None:
+    """The run is dispatched although a later hook fails."""
     with suppress(RollBack), transaction.atomic(using=database):
         echo.Command().delay()
         transaction.on_commit(fail, using=database)
@@ -133,8 +133,8 @@ def test_another_hook_that_fails_later_stops_nothing(cloud: CloudRun, database: 
     assert JobRun.objects.get().status == Status.SENT
 
 
-def test_another_hook_that_fails_before_loses_nothing(cloud: CloudRun, database: str) -> None:
-    """Django calls no hook after one that raised; the run is sent by who looks after runs."""
+def test_a_failing_hook_before_the_dispatch(cloud: CloudRun, database: str) -> None:
+    """Django skips the hooks after a failing one; the reconciler dispatches the run."""
     with suppress(RollBack), transaction.atomic(using=database):
         transaction.on_commit(fail, using=database)
         echo.Command().delay()
@@ -150,7 +150,7 @@ def test_another_hook_that_fails_before_loses_nothing(cloud: CloudRun, database:
     [(UNAVAILABLE, OutcomeUnknown), (DENIED, AccessDenied), ((Code.NOT_FOUND, "none"), JobNotDeployed)],
 )
 def test_a_failure_reaches_the_caller(cloud: CloudRun, error: tuple[Code, str], kind: type[ServiceError]) -> None:
-    """Outside of a transaction delay() raises, and the run has failed: it is not sent behind the caller's back."""
+    """Outside a transaction, delay() raises, and the failed run is not dispatched later."""
     cloud.errors = [error] * 20
     with pytest.raises(kind):
         echo.Command().delay()
@@ -163,10 +163,10 @@ def test_a_failure_reaches_the_caller(cloud: CloudRun, error: tuple[Code, str], 
     assert reconcile(current()) == {}
 
 
-def test_a_failure_after_the_commit_that_may_pass_is_postponed(
+def test_a_transient_failure_after_the_commit_postpones(
     cloud: CloudRun, database: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """The request that was committed goes on undisturbed; the run stays pending, and is sent later."""
+    """The caller is not disturbed; the run stays pending, and the reconciler dispatches it."""
     cloud.errors = [UNAVAILABLE] * 20
     with caplog.at_level(logging.WARNING, "cloudrun_jobs"), transaction.atomic(using=database):
         operation = echo.Command().delay()
@@ -179,10 +179,10 @@ def test_a_failure_after_the_commit_that_may_pass_is_postponed(
     assert operation.run.status == Status.SENT
 
 
-def test_a_failure_after_the_commit_that_lasts_is_recorded(
+def test_a_permanent_failure_after_the_commit_is_recorded(
     cloud: CloudRun, database: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """What will be refused the next time too has failed, with the service's words."""
+    """A run whose dispatch would always be refused fails with the service's message."""
     cloud.errors = [DENIED] * 20
     with caplog.at_level(logging.WARNING, "cloudrun_jobs"), transaction.atomic(using=database):
         operation = echo.Command().delay()
@@ -195,9 +195,9 @@ def test_a_failure_after_the_commit_that_lasts_is_recorded(
 
 
 @pytest.mark.parametrize("code", [Code.UNAVAILABLE, Code.INTERNAL, Code.DEADLINE_EXCEEDED])
-def test_an_execution_whose_answer_was_lost_is_adopted(cloud: CloudRun, code: Code) -> None:
-    """It is looked for by the run's id, found and taken; nothing is started twice."""
-    cloud.errors_after = [(code, "the answer was lost")]
+def test_an_execution_whose_reply_was_lost_is_adopted(cloud: CloudRun, code: Code) -> None:
+    """The execution is found by the run's id; nothing is started twice."""
+    cloud.errors_after = [(code, "the reply was lost")]
     operation = echo.Command().delay()
 
     assert (len(cloud.requests), cloud.searches) == (1, 1)
@@ -205,8 +205,8 @@ def test_an_execution_whose_answer_was_lost_is_adopted(cloud: CloudRun, code: Co
     assert operation.run.execution == "echo-production-abcde"
 
 
-def test_a_request_that_was_not_carried_out_is_sent_again(cloud: CloudRun) -> None:
-    """After an unclear answer with nothing to find; others' executions are not taken for it."""
+def test_a_request_that_started_nothing_is_repeated(cloud: CloudRun) -> None:
+    """After an unclear reply without an execution of the run, the request is sent again."""
     echo.Command().delay()
     cloud.errors = [UNAVAILABLE]
     operation = echo.Command().delay()
@@ -215,8 +215,8 @@ def test_a_request_that_was_not_carried_out_is_sent_again(cloud: CloudRun) -> No
     assert operation.run.execution == "echo-production-00003"
 
 
-def test_a_quota_that_ran_out_is_waited_for(cloud: CloudRun) -> None:
-    """A refusal for want of quota leaves nothing to look for."""
+def test_an_exhausted_quota_is_waited_for(cloud: CloudRun) -> None:
+    """After an exhausted quota, the request is sent again without a search."""
     cloud.errors = [(Code.RESOURCE_EXHAUSTED, "too many")]
     operation = echo.Command().delay()
 
@@ -224,10 +224,10 @@ def test_a_quota_that_ran_out_is_waited_for(cloud: CloudRun) -> None:
     assert operation.run.status == Status.SENT
 
 
-def test_what_the_caller_saw_fail_is_not_done(
+def test_a_run_recorded_as_failed_does_not_start(
     cloud: CloudRun, container: Container, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """An execution that started though nobody could find it out steps aside for the failure it is known as."""
+    """An execution that started unnoticed is superseded by the recorded failure."""
     cloud.errors_after, cloud.errors_of_searches = [UNAVAILABLE], [DENIED]
     with pytest.raises(AccessDenied):
         echo.Command().delay()
@@ -239,7 +239,7 @@ def test_what_the_caller_saw_fail_is_not_done(
 
 
 def test_the_same_key_is_the_same_run(cloud: CloudRun) -> None:
-    """Asked for twice under one key, it is sent once."""
+    """Two calls with one key dispatch one run."""
     first = echo.Command().delay(partner=7, idempotency_key="invoice-7")
     second = echo.Command().delay(partner=7, idempotency_key="invoice-7")
 
@@ -249,7 +249,7 @@ def test_the_same_key_is_the_same_run(cloud: CloudRun) -> None:
 
 
 def test_the_same_key_is_the_same_result() -> None:
-    """Inline too: the second handle has the outcome of the first run."""
+    """Inline, the second handle has the result of the first run."""
     first = echo.Command().delay(partner=7, idempotency_key="invoice-7")
     second = echo.Command().delay(partner=7, idempotency_key="invoice-7")
 
@@ -257,23 +257,23 @@ def test_the_same_key_is_the_same_result() -> None:
     assert second.result() == first.result() == {"words": [], "partner": 7, "note": None}
 
 
-def test_one_key_asked_for_at_once_is_one_run(cloud: CloudRun, database: str) -> None:
-    """The database decides who asked first."""
+def test_concurrent_calls_with_one_key_are_one_run(cloud: CloudRun, database: str) -> None:
+    """Of concurrent calls with one key, one records the run."""
 
-    def ask(number: int) -> str:
+    def call(number: int) -> str:
         try:
             return echo.Command().delay(idempotency_key="once").run_id
         finally:
             connections[database].close()  # This thread's.
 
     with ThreadPoolExecutor(6) as pool:
-        asked = set(pool.map(ask, range(6)))
+        run_ids = set(pool.map(call, range(6)))
 
-    assert len(asked) == len(cloud.requests) == JobRun.objects.count() == 1
+    assert len(run_ids) == len(cloud.requests) == JobRun.objects.count() == 1
 
 
 def test_a_key_in_a_transaction(cloud: CloudRun, database: str) -> None:
-    """The conflict of keys leaves the caller's transaction as it was."""
+    """A conflict of keys leaves the caller's transaction usable."""
     first = echo.Command().delay(idempotency_key="once")
     with transaction.atomic(using=database):
         second = echo.Command().delay(idempotency_key="once")
@@ -283,28 +283,28 @@ def test_a_key_in_a_transaction(cloud: CloudRun, database: str) -> None:
     assert other.run.status == Status.SENT
 
 
-def test_keys_of_two_jobs_are_two(cloud: CloudRun) -> None:
-    """A key is the job's own."""
+def test_keys_belong_to_a_job(cloud: CloudRun) -> None:
+    """The same key of two jobs stands for two runs."""
     echo.Command().delay(idempotency_key="once")
     outcome.Command().delay("none", idempotency_key="once")
 
     assert len(cloud.requests) == 2
 
 
-def test_a_key_for_other_arguments_is_refused(cloud: CloudRun) -> None:
-    """The caller learns that the key does not tell its runs apart; nothing is sent."""
+def test_a_key_with_other_arguments_is_refused(cloud: CloudRun) -> None:
+    """A key that was used with other arguments raises, and nothing is dispatched."""
     echo.Command().delay(partner=7, idempotency_key="once")
 
     with pytest.raises(
-        InvalidArguments, match=r"'once' was used with other arguments, for run .* tells runs apart"
+        InvalidArguments, match=r"'once' was used with other arguments, for run .*values that identify the run"
     ):
         echo.Command().delay(partner=8, idempotency_key="once")
     assert len(cloud.requests) == 1
 
 
 @pytest.mark.parametrize("key", ["", "x" * 201, "a\0b", "\ud800", 7], ids=["empty", "long", "nul", "half", "int"])
-def test_a_key_that_cannot_be_kept_is_refused(cloud: CloudRun, key: Any) -> None:
-    """By every database, before anything is recorded or sent."""
+def test_an_invalid_key_is_refused(cloud: CloudRun, key: Any) -> None:
+    """An invalid key raises before anything is recorded or dispatched."""
     with pytest.raises(
         InvalidArguments, match="echo: expected an idempotency_key of 1 to 200 characters of text, got"
     ):
@@ -313,8 +313,8 @@ def test_a_key_that_cannot_be_kept_is_refused(cloud: CloudRun, key: Any) -> None
 
 
 @pytest.mark.parametrize("other", ["Once", "once ", "oncé"])
-def test_keys_that_look_alike_are_two(cloud: CloudRun, other: str) -> None:
-    """Some databases compare text without its case; a key is its very characters."""
+def test_similar_keys_are_distinct(cloud: CloudRun, other: str) -> None:
+    """Keys are exact, although some databases ignore case and accents."""
     first = echo.Command().delay(idempotency_key="once")
     second = echo.Command().delay(idempotency_key=other)
 
@@ -324,13 +324,13 @@ def test_keys_that_look_alike_are_two(cloud: CloudRun, other: str) -> None:
 
 @pytest.fixture
 def _short_minute(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Have a minute last half a second."""
+    """Shorten the minute of the quota to half a second."""
     monkeypatch.setattr(quota, "MINUTE", 0.5)
 
 
 @pytest.mark.usefixtures("_short_minute")
 def test_more_than_the_quota_waits(cloud: CloudRun, settings: Settings) -> None:
-    """Seven requests at two a minute are seven executions and no error, and take three minutes."""
+    """Seven requests at two per minute take three minutes and raise no error."""
     options = {**settings.CLOUDRUN_JOBS["OPTIONS"], "runs_per_minute": 2}
     settings.CLOUDRUN_JOBS = {**settings.CLOUDRUN_JOBS, "OPTIONS": options}
     started = time.monotonic()
@@ -342,8 +342,8 @@ def test_more_than_the_quota_waits(cloud: CloudRun, settings: Settings) -> None:
     assert set(JobRun.objects.values_list("status", flat=True)) == {Status.SENT}
 
 
-def test_a_receiver_that_fails_loses_nothing(cloud: CloudRun) -> None:
-    """The record is written whatever the signals' receivers do."""
+def test_a_failing_receiver_is_ignored(cloud: CloudRun) -> None:
+    """The run is dispatched although a signal receiver raises."""
 
     def receiver(**kwargs: Any) -> None:
         raise RollBack

@@ -1,4 +1,4 @@
-"""Names of executions that Cloud Run gives again: the later execution is not taken for the earlier one."""
+"""Execution names that Cloud Run reuses."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tests.runs.conftest import EXECUTION, Container, request, some_id
 
 @pytest.fixture
 def earlier() -> JobRun:
-    """The run of an execution that ended some time ago."""
+    """Return the run of an execution that ended two hours ago."""
     return _ended(ago=timedelta(hours=2))
 
 
@@ -28,8 +28,8 @@ def _ended(*, ago: timedelta, execution: str = EXECUTION) -> JobRun:
     return request(status=Status.SUCCEEDED, execution=execution, execution_name=full, finished_at=Now() - ago)
 
 
-def test_a_start_that_nobody_asked_for_is_a_run_of_its_own(earlier: JobRun, container: Container) -> None:
-    """It works, and has the name; the earlier run keeps all but that, and does not lead to the later execution."""
+def test_an_unrequested_execution_gets_a_reused_name(earlier: JobRun, container: Container) -> None:
+    """The new run gets the name, and the earlier run keeps everything else."""
     assert container.run("echo") == 0
 
     assert JobRun.objects.get(execution=EXECUTION).pk != earlier.pk
@@ -38,8 +38,8 @@ def test_a_start_that_nobody_asked_for_is_a_run_of_its_own(earlier: JobRun, cont
 
 
 @pytest.mark.parametrize("is_recorded", [True, False])
-def test_a_run_that_was_asked_for_is_done(earlier: JobRun, container: Container, is_recorded: bool) -> None:
-    """Whether its record is there, or was lost."""
+def test_a_requested_run_gets_a_reused_name(earlier: JobRun, container: Container, is_recorded: bool) -> None:
+    """A requested run gets the name, whether its record exists or is recreated."""
     run_id = str(request().pk) if is_recorded else some_id()
 
     assert container.run("echo", run_id=run_id) == 0
@@ -48,16 +48,16 @@ def test_a_run_that_was_asked_for_is_done(earlier: JobRun, container: Container,
     assert (run.status, run.execution) == (Status.SUCCEEDED, EXECUTION)
 
 
-def test_the_sender_notes_the_name_too(cloud: CloudRun) -> None:
-    """Its answer would else not be written, and the run be looked for again and again."""
+def test_the_dispatcher_records_a_reused_name(cloud: CloudRun) -> None:
+    """The dispatched run gets the name of the earlier run."""
     _ended(ago=timedelta(hours=2), execution="echo-production-abcde")
     run = echo.Command().delay().run
 
     assert (run.status, run.execution) == (Status.SENT, "echo-production-abcde")
 
 
-def test_the_name_of_a_run_that_ended_just_now_is_its_own(container: Container) -> None:
-    """A container of its execution that comes late steps aside."""
+def test_a_run_that_has_just_ended_keeps_its_name(container: Container) -> None:
+    """A late container of its execution is superseded."""
     latest = _ended(ago=timedelta(minutes=1))
 
     assert container.run("echo") == 0
@@ -65,8 +65,8 @@ def test_the_name_of_a_run_that_ended_just_now_is_its_own(container: Container) 
     assert JobRun.objects.get().pk == latest.pk
 
 
-def test_no_name_is_no_name() -> None:
-    """The handle on a run that was cancelled in time names no execution."""
+def test_empty_execution_name_is_ignored() -> None:
+    """The handle on a run that was never dispatched has no execution name."""
     run = request()
     record_dispatched(run, SimpleNamespace(execution_name=""))
 
@@ -74,15 +74,15 @@ def test_no_name_is_no_name() -> None:
     assert (run.status, run.execution) == (Status.PENDING, None)
 
 
-def test_two_runs_under_way_never_have_one_name(cloud: CloudRun) -> None:
-    """That would be a fault of ours; it is told, and neither loses what it has."""
-    told: list[Any] = []
+def test_two_unfinished_runs_never_share_a_name(cloud: CloudRun) -> None:
+    """A conflict of names is signalled, and the first run keeps its name."""
+    errors: list[Any] = []
     run_record_failed.connect(
-        lambda sender, **values: told.append(values["error"]), weak=False, dispatch_uid="told"
+        lambda sender, **values: errors.append(values["error"]), weak=False, dispatch_uid="errors"
     )
     first = request(status=Status.RUNNING, execution="echo-production-abcde")
     echo.Command().delay()
-    run_record_failed.disconnect(dispatch_uid="told")
+    run_record_failed.disconnect(dispatch_uid="errors")
 
-    assert len(told) == 1
+    assert len(errors) == 1
     assert JobRun.objects.get(execution="echo-production-abcde").pk == first.pk

@@ -1,4 +1,4 @@
-"""Whoever waits for a run that another thread or process does learns how it ends, also where nobody tells."""
+"""Handles on runs of other threads and processes, and runs whose process died."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ import pytest
 from django.db import connections, transaction
 from pytest_django import Settings
 
-from cloudrun_jobs import JobCancelled, JobFailed, conf
+from cloudrun_jobs import JobCancelled, JobFailed, backoff, conf
 from cloudrun_jobs.backends import current, inline
 from cloudrun_jobs.backends.inline import InlineBackend
 from cloudrun_jobs.models import JobRun, Status, TaskRun
@@ -33,7 +33,7 @@ from tests.runs.conftest import request
 ROOT = Path(__file__).resolve().parents[2]
 LONG_AGO = datetime(2026, 1, 1, tzinfo=UTC)
 
-# A process that works on a run of its own, and never ends.
+# A process that runs a job for ever.
 WORKER = """
 import time
 import django
@@ -45,24 +45,24 @@ Command().delay(partner=7, idempotency_key="once")
 
 
 @pytest.fixture
-def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Have who listens for a silent process do so for a moment."""
+def _short_grace(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Shorten the grace period for silent runs."""
     monkeypatch.setattr(inline, "LIVENESS_GRACE_SECONDS", 0.2)
     monkeypatch.setattr(reconcile, "LIVENESS_GRACE_SECONDS", 0.2)
-    monkeypatch.setattr(reconcile, "LOOKS", 0.05)
+    monkeypatch.setattr(reconcile, "LIVENESS_POLL_INTERVAL", 0.05)
 
 
 @pytest.fixture
 def worker(database: str) -> Iterator[Callable[[], None]]:
-    """Have another thread work on a run until what this gives is called."""
-    go_on, began = Event(), Event()
+    """Run a job in another thread until the returned function is called."""
+    proceed, started = Event(), Event()
 
     def run(self: echo.Command, **options: Any) -> str:
-        began.set()
-        go_on.wait(60)
+        started.set()
+        proceed.wait(60)
         return "of the other thread"
 
-    def ask() -> None:
+    def delay() -> None:
         try:
             echo.Command().delay(partner=7, idempotency_key="once")
         finally:
@@ -70,14 +70,14 @@ def worker(database: str) -> Iterator[Callable[[], None]]:
 
     with pytest.MonkeyPatch.context() as patch, ThreadPoolExecutor(1) as pool:
         patch.setattr(echo.Command, "run", run)
-        pool.submit(ask)
-        assert began.wait(60)
-        yield go_on.set
-        go_on.set()
+        pool.submit(delay)
+        assert started.wait(60)
+        yield proceed.set
+        proceed.set()
 
 
-def test_who_asks_again_follows_the_run(worker: Callable[[], None]) -> None:
-    """The second handle of a key waits for the first one's end, and has its result."""
+def test_a_repeated_key_follows_the_run(worker: Callable[[], None]) -> None:
+    """The second handle of a key waits for the first run and has its result."""
     operation, called = echo.Command().delay(partner=7, idempotency_key="once"), Event()
     operation.add_done_callback(lambda ended: called.set())
     assert (operation.done(), operation.running(), operation.cancelled()) == (False, True, False)
@@ -88,8 +88,8 @@ def test_who_asks_again_follows_the_run(worker: Callable[[], None]) -> None:
     assert called.wait(30)
 
 
-def test_who_does_not_want_to_wait_so_long(worker: Callable[[], None]) -> None:
-    """A timeout is kept, and says what is the case."""
+def test_result_times_out(worker: Callable[[], None]) -> None:
+    """result() and exception() raise after their timeout."""
     operation = echo.Command().delay(partner=7, idempotency_key="once")
 
     with pytest.raises(TimeoutError, match=r"Run .* of echo-test has not ended within 0.1 seconds"):
@@ -98,8 +98,8 @@ def test_who_does_not_want_to_wait_so_long(worker: Callable[[], None]) -> None:
         operation.exception(timeout=0)
 
 
-def test_work_in_another_thread_is_not_cancelled(worker: Callable[[], None]) -> None:
-    """Nothing would stop it, and the handle does not say otherwise."""
+def test_a_running_thread_is_not_cancelled(worker: Callable[[], None]) -> None:
+    """cancel() returns False for a run that has started in another thread."""
     operation = echo.Command().delay(partner=7, idempotency_key="once")
 
     assert operation.cancel() is False
@@ -107,8 +107,8 @@ def test_work_in_another_thread_is_not_cancelled(worker: Callable[[], None]) -> 
     assert JobRun.objects.get().status == Status.RUNNING
 
 
-def test_a_run_that_has_not_begun_is_cancelled() -> None:
-    """As its record says from then on."""
+def test_a_pending_run_is_cancelled() -> None:
+    """cancel() of a pending run cancels its record."""
     operation = request().operation
 
     assert operation.cancel() is True
@@ -116,15 +116,15 @@ def test_a_run_that_has_not_begun_is_cancelled() -> None:
     assert JobRun.objects.get().status == Status.CANCELLED
 
 
-@pytest.mark.usefixtures("_impatient")
-def test_the_process_that_works_is_killed(database: str, settings: Settings) -> None:
-    """Who waits is told that it died, and so is the record."""
+@pytest.mark.usefixtures("_short_grace")
+def test_a_killed_process_is_noticed(database: str, settings: Settings) -> None:
+    """The waiting handle raises, and the run is recorded as lost."""
     environment = {
         "DJANGO_SETTINGS_MODULE": "tests.runs.settings",
         "RUNS_DATABASE": json.dumps(database_settings(database)),
         "RUNS_ENVIRONMENT": "test",
     }
-    program, settled = [sys.executable, "-c", WORKER], []
+    program, reconciled = [sys.executable, "-c", WORKER], []
     with subprocess.Popen(
         program, env={**os.environ, **environment}, cwd=ROOT, stdout=subprocess.PIPE, text=True
     ) as process:
@@ -135,36 +135,36 @@ def test_the_process_that_works_is_killed(database: str, settings: Settings) -> 
     JobRun.objects.update(started_at=LONG_AGO)
     TaskRun.objects.update(heartbeat_at=LONG_AGO)
 
-    def hear(run: JobRun, **values: Any) -> None:
-        settled.append(run.status)
+    def receiver(run: JobRun, **values: Any) -> None:
+        reconciled.append(run.status)
 
-    run_reconciled.connect(hear)
-    with pytest.raises(JobFailed, match="process_died: The process ended without recording an outcome"):
+    run_reconciled.connect(receiver)
+    with pytest.raises(JobFailed, match="process_died: Its process ended without a word"):
         operation.result(timeout=30)
-    run_reconciled.disconnect(hear)
+    run_reconciled.disconnect(receiver)
     assert (JobRun.objects.get().status, TaskRun.objects.get().status) == (Status.LOST, Status.LOST)
-    assert settled == [Status.LOST]
+    assert reconciled == [Status.LOST]
 
 
-@pytest.mark.usefixtures("_impatient")
-def test_the_process_that_asked_died_before_it_began() -> None:
-    """A request that nobody carries out is given up by who waits for it."""
+@pytest.mark.usefixtures("_short_grace")
+def test_a_run_whose_caller_died_is_lost() -> None:
+    """A waiting handle marks a pending run as lost after the death of its process."""
     run = request(sending_until=LONG_AGO)
 
     assert isinstance(run.operation.exception(timeout=30), JobFailed)
     assert JobRun.objects.get().status == Status.LOST
 
 
-def test_the_record_is_deleted() -> None:
-    """Nobody will tell how it ended."""
+def test_a_deleted_record_ends_the_handle() -> None:
+    """The handle on a run whose record was deleted raises."""
     operation = request(status=Status.RUNNING).operation
     JobRun.objects.all().delete()
 
     assert "deleted" in str(operation.exception(timeout=10))
 
 
-def test_who_is_heard_again_is_not_given_up_by_who_waits(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Silence counts from when it is listened to, without a sound between."""
+def test_a_heartbeat_restarts_the_grace_period(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A run with a recent heartbeat is not lost, however short the grace period is."""
     monkeypatch.setattr(inline, "LIVENESS_GRACE_SECONDS", 0)
     run = request(status=Status.RUNNING, started_at=LONG_AGO)
     TaskRun.objects.create(run=run, index=0, worker=run.pk)
@@ -173,10 +173,10 @@ def test_who_is_heard_again_is_not_given_up_by_who_waits(monkeypatch: pytest.Mon
     assert JobRun.objects.get().status == Status.RUNNING
 
 
-@pytest.mark.usefixtures("_impatient")
+@pytest.mark.usefixtures("_short_grace")
 @pytest.mark.parametrize("values", [{"environment": "production"}, {"execution": "echo-test-x7k2p"}])
-def test_a_run_that_others_know_about_is_not_given_up(values: dict[str, str]) -> None:
-    """Another environment's, or one of an execution: Cloud Run may have it wait for long before it begins."""
+def test_a_handle_leaves_other_runs_to_the_reconciler(values: dict[str, str]) -> None:
+    """A handle does not mark a run of another environment, or one with an execution, as lost."""
     operation = InlineBackend(conf.load()).operation(silent(**values))
 
     with pytest.raises(TimeoutError):
@@ -185,9 +185,9 @@ def test_a_run_that_others_know_about_is_not_given_up(values: dict[str, str]) ->
     assert JobRun.objects.get().status == Status.RUNNING
 
 
-@pytest.mark.usefixtures("_impatient")
-def test_a_run_is_not_given_up_in_a_transaction(database: str) -> None:
-    """It may not see what is told meanwhile."""
+@pytest.mark.usefixtures("_short_grace")
+def test_a_run_is_not_lost_in_a_transaction(database: str) -> None:
+    """A transaction may not see new heartbeats."""
     operation = silent().operation
 
     with transaction.atomic(using=database), pytest.raises(TimeoutError):
@@ -197,23 +197,23 @@ def test_a_run_is_not_given_up_in_a_transaction(database: str) -> None:
 
 
 def silent(**values: Any) -> JobRun:
-    """Record a run that began long ago, and of which nothing was heard since."""
+    """Record a run that started long ago without a heartbeat since."""
     run = request(status=Status.RUNNING, started_at=LONG_AGO, **values)
     TaskRun.objects.create(run=run, index=0, worker=run.pk, heartbeat_at=LONG_AGO)
     return run
 
 
-@pytest.mark.usefixtures("_impatient")
-def test_a_run_that_stays_silent_is_lost(cloud: CloudRun) -> None:
-    """Without an execution there is nobody to ask."""
+@pytest.mark.usefixtures("_short_grace")
+def test_a_silent_run_is_lost(cloud: CloudRun) -> None:
+    """A silent run without an execution is marked as lost, once."""
     silent(environment="production")
 
     assert reconcile.reconcile(current()) == {"lost": 1}
     assert reconcile.reconcile(current()) == {}
 
 
-def test_a_database_that_was_away_is_no_silence(cloud: CloudRun, database: str) -> None:
-    """All heartbeats are old when it is back; who lives is heard, for it is listened to, before it is given up."""
+def test_a_heartbeat_in_the_grace_period_keeps_the_run(cloud: CloudRun, database: str) -> None:
+    """After an outage of the database all heartbeats are old, so runs are watched for a while."""
     run = silent(environment="production")
 
     def beat() -> None:
@@ -229,19 +229,19 @@ def test_a_database_that_was_away_is_no_silence(cloud: CloudRun, database: str) 
     assert run.status == Status.RUNNING
 
 
-def test_a_run_that_falls_silent_later_is_listened_to_as_long(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Only who was silent at each look is given up."""
+def test_a_run_is_lost_only_if_silent_at_each_look(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Runs that were not silent at each look are kept."""
     seen = iter([[1, 2], [1, 3], [1]])
-    monkeypatch.setattr(reconcile, "LOOKS", 0)
-    monkeypatch.setattr(reconcile.time, "monotonic", iter([0.0, 1.0, 2.0, 100.0]).__next__)
-    alone = SimpleNamespace(values_list=lambda *a, **k: next(seen), filter=lambda pk__in: pk__in)
+    monkeypatch.setattr(reconcile, "LIVENESS_POLL_INTERVAL", 0)
+    monkeypatch.setattr(backoff.time, "monotonic", iter([0.0, 0.0, 0.0, 1.0, 1.0, 2.0, 100.0]).__next__)
+    abandoned = SimpleNamespace(values_list=lambda *a, **k: next(seen), filter=lambda pk__in: pk__in)
 
-    assert reconcile._dead(alone) == {1}
+    assert reconcile._dead(abandoned) == {1}
 
 
-@pytest.mark.usefixtures("_impatient")
-def test_requests_that_died_in_this_process_are_lost() -> None:
-    """Where jobs run in the process that asks for them, nobody sends later what it left."""
+@pytest.mark.usefixtures("_short_grace")
+def test_pending_inline_runs_are_lost() -> None:
+    """Where jobs run in process, pending runs without a lease are marked as lost."""
     request(sending_until=LONG_AGO)
     request(sending_until=datetime.now(UTC).replace(year=2100))
 

@@ -1,4 +1,4 @@
-"""What `delay()` returns, and what a run's record can be asked to do."""
+"""The handle that `delay()` returns, and the methods of a run's record."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ NAME = f"{PLACE}/jobs/echo-production/executions/{EXECUTION}"
 
 @pytest.fixture
 def emulated(cloudrun_emulator: Emulator, settings: Settings, database: str) -> Iterator[Cloud]:
-    """Run the jobs of this suite in real processes, on the database under test."""
+    """Run the jobs of this suite in processes, on the database under test."""
     options = {"endpoint": cloudrun_emulator.grpc, "runs_per_minute": 10_000}
     place = {"PROJECT": "acme", "REGION": "europe-west4"}
     settings.CLOUDRUN_JOBS = {"ENVIRONMENT": "production", **place, "OPTIONS": options}
@@ -50,7 +50,7 @@ def emulated(cloudrun_emulator: Emulator, settings: Settings, database: str) -> 
 
 
 def test_the_result_comes_from_the_container(emulated: Cloud) -> None:
-    """What run() returned in another process is what result() returns here."""
+    """result() returns what run() returned in another process."""
     operation = echo.Command().delay("日本語", partner=7)
 
     assert operation.result(timeout=60) == {"words": ["日本語"], "partner": 7, "note": None}
@@ -60,15 +60,15 @@ def test_the_result_comes_from_the_container(emulated: Cloud) -> None:
 
 
 def test_the_results_of_tasks_are_a_list(emulated: Cloud) -> None:
-    """Each task of the execution works, and none is a silent no-op."""
+    """result() of an execution with several tasks returns their results as a list."""
     operation = outcome.Command().delay("text")
 
     assert operation.result(timeout=60) == ["all done"] * 3
     assert (operation.run.task_count, operation.run.succeeded_count) == (3, 3)
 
 
-def test_a_failure_in_the_container_is_raised_here(emulated: Cloud) -> None:
-    """The record knows what the container raised, though the job was deployed with fewer retries than declared."""
+def test_a_failure_in_the_container_is_raised(emulated: Cloud) -> None:
+    """The error is recorded even if the job was deployed with fewer retries than it declares."""
     operation = outcome.Command().delay("exit")
 
     with pytest.raises(JobFailed):
@@ -78,8 +78,8 @@ def test_a_failure_in_the_container_is_raised_here(emulated: Cloud) -> None:
     assert set(run.tasks.values_list("exit_code", flat=True)) == {3}
 
 
-def test_cancelling_what_waits_for_the_commit(cloud: CloudRun, database: str) -> None:
-    """There is no execution to cancel yet, and there will be none."""
+def test_cancel_before_the_commit(cloud: CloudRun, database: str) -> None:
+    """A run that is cancelled before the commit is not dispatched."""
     with transaction.atomic(using=database):
         operation = echo.Command().delay()
 
@@ -93,8 +93,8 @@ def test_cancelling_what_waits_for_the_commit(cloud: CloudRun, database: str) ->
     assert run.finished_at is not None
 
 
-def test_a_cancelled_run_is_not_sent_later(cloud: CloudRun) -> None:
-    """One that waits to be sent is not sent any more, and its handle raises."""
+def test_a_cancelled_run_is_not_dispatched(cloud: CloudRun) -> None:
+    """A pending run that is cancelled is not dispatched, and its handle raises."""
     run = request(environment="production")
 
     assert run.cancel()
@@ -103,7 +103,7 @@ def test_a_cancelled_run_is_not_sent_later(cloud: CloudRun) -> None:
 
 
 def test_cancelling_a_run_cancels_its_execution(cloud: CloudRun) -> None:
-    """The row says that it was asked for; how it ended is said when it has."""
+    """The record notes the request; the status changes when the execution has ended."""
     run = echo.Command().delay().run
 
     assert run.cancel()
@@ -113,8 +113,8 @@ def test_cancelling_a_run_cancels_its_execution(cloud: CloudRun) -> None:
 
 
 @pytest.mark.parametrize("status", [Status.SUCCEEDED, Status.FAILED, Status.SKIPPED, Status.LOST])
-def test_what_has_ended_is_not_cancelled(cloud: CloudRun, status: Status) -> None:
-    """A success stays a success, and nobody is asked."""
+def test_a_finished_run_is_not_cancelled(cloud: CloudRun, status: Status) -> None:
+    """The record keeps its status, and Cloud Run is not called."""
     run = request(status=status, execution_name=NAME, execution=EXECUTION, environment="production")
 
     assert run.cancel() is False
@@ -123,8 +123,8 @@ def test_what_has_ended_is_not_cancelled(cloud: CloudRun, status: Status) -> Non
     assert cloud.cancelled == []
 
 
-def test_cancel_by_one_who_believes_it_pending(cloud: CloudRun) -> None:
-    """The row decides, not what an old object remembers."""
+def test_cancel_with_a_stale_object(cloud: CloudRun) -> None:
+    """The row decides, not a stale object."""
     run = request(environment="production")
     JobRun.objects.update(status=Status.SUCCEEDED)
 
@@ -132,8 +132,8 @@ def test_cancel_by_one_who_believes_it_pending(cloud: CloudRun) -> None:
     assert JobRun.objects.get().status == Status.SUCCEEDED
 
 
-def test_rerun_is_a_run_of_its_own(cloud: CloudRun) -> None:
-    """The same arguments, a new id."""
+def test_rerun_is_a_new_run(cloud: CloudRun) -> None:
+    """rerun() starts a run with the same arguments and a new id."""
     run = echo.Command().delay("--odd", partner=7).run
     again = run.rerun().run
 
@@ -143,7 +143,7 @@ def test_rerun_is_a_run_of_its_own(cloud: CloudRun) -> None:
 
 
 def test_rerun_of_an_inline_run() -> None:
-    """It runs here again."""
+    """rerun() runs the job in this process again."""
     run = echo.Command().delay(partner=7).run
 
     assert run.rerun().result() == {"words": [], "partner": 7, "note": None}
@@ -151,23 +151,40 @@ def test_rerun_of_an_inline_run() -> None:
 
 
 def test_rerun_needs_the_arguments() -> None:
-    """A run whose arguments could not be kept cannot be repeated, and says what to do."""
+    """The error for a run without recorded arguments says what to do."""
     run = request(argv=None)
 
     with pytest.raises(CloudRunJobsError, match=r"its arguments were not recorded.*Call delay\(\)"):
         run.rerun()
 
 
-def test_a_command_that_is_gone_is_named() -> None:
-    """A record outlives its command."""
-    run = request("gone")
+def test_a_run_outlives_its_command(cloud: CloudRun) -> None:
+    """The run of a deleted command can be followed, refreshed and cancelled."""
+    values = {"execution": EXECUTION, "execution_name": NAME, "environment": "production"}
+    run = request("gone", status=Status.SENT, **values)
+    cloud.execution = run_v2.Execution(name=NAME, task_count=1)
 
-    with pytest.raises(CloudRunJobsError, match="there is no command 'gone' any more"):
-        run.rerun()
+    assert run.operation.execution_name == NAME
+    assert run.operation.done() is False
+    assert run.refresh().status == Status.SENT
+    assert run.cancel() is True
+    assert cloud.cancelled == [NAME]
 
 
-def test_refresh_asks_about_a_run_under_way(cloud: CloudRun) -> None:
-    """What nobody told the record, Cloud Run knows."""
+def test_rerun_needs_the_command() -> None:
+    """The error of rerun() names the command that no longer exists."""
+    with pytest.raises(CloudRunJobsError, match="cannot be rerun, the command 'gone' no longer exists"):
+        request("gone").rerun()
+
+
+def test_rerun_needs_a_cloud_run_job() -> None:
+    """The error of rerun() names a command whose base class has changed."""
+    with pytest.raises(CloudRunJobsError, match="the command 'migrate' is no longer a Cloud Run job"):
+        request("migrate").rerun()
+
+
+def test_refresh_updates_a_running_run(cloud: CloudRun) -> None:
+    """refresh() records the outcome that Cloud Run reports."""
     run = echo.Command().delay().run
     cloud.execution = run_v2.Execution(
         name=run.execution_name,
@@ -188,16 +205,16 @@ def test_refresh_asks_about_a_run_under_way(cloud: CloudRun) -> None:
     assert run.error_message == "The configured timeout was reached."
 
 
-def test_refresh_of_what_has_ended_asks_nobody(cloud: CloudRun) -> None:
-    """The record knows already."""
+def test_refresh_of_a_finished_run_makes_no_call(cloud: CloudRun) -> None:
+    """refresh() of a finished run reads the record only."""
     run = request(status=Status.SUCCEEDED, execution_name=NAME, environment="production")
 
     assert run.refresh().status == Status.SUCCEEDED
     assert cloud.polls == 0
 
 
-def test_the_container_knows_better_than_the_service(cloud: CloudRun, container: Container) -> None:
-    """A run that its own container ended keeps its error; the service's words do not overwrite it."""
+def test_the_containers_error_is_kept(cloud: CloudRun, container: Container) -> None:
+    """The service's message does not overwrite the error that the container recorded."""
     operation = outcome.Command().delay("error")
     run_id, execution = operation.run_id, operation.run.execution
     container.run("outcome", "error", run_id=run_id, execution=execution, attempt=2)
@@ -209,14 +226,14 @@ def test_the_container_knows_better_than_the_service(cloud: CloudRun, container:
 
 
 def test_a_handle_without_a_record(cloud: CloudRun) -> None:
-    """Asking for the record of a run that was pruned raises; the outcome is still known."""
+    """The handle on a pruned run has an outcome, but no record."""
     operation = echo.Command().delay()
     JobRun.objects.all().delete()
     cloud.execution.succeeded_count = 1
     cloud.execution.completion_time = "2026-01-02T00:00:00Z"
 
     with pytest.raises(ObjectDoesNotExist):
-        operation.run  # noqa: B018  (asked for)
+        operation.run  # noqa: B018  (the property raises)
     assert operation.result() is None
 
 
@@ -231,15 +248,15 @@ def test_a_handle_without_a_record(cloud: CloudRun) -> None:
     ],
 )
 def test_the_handle_on_an_earlier_inline_run(status: Status, raised: type[Exception] | None) -> None:
-    """Its outcome is the record's."""
+    """The handle has the outcome of the record."""
     operation = request(status=status).operation
 
     assert operation.done()
     assert type(operation.exception()) is (raised or type(None))
 
 
-def test_the_lists() -> None:
-    """Runs by what people ask for."""
+def test_querysets() -> None:
+    """Runs are selected by job and status."""
     done = request(status=Status.SUCCEEDED)
     failed = request("outcome", status=Status.FAILED)
     lost = request("outcome", status=Status.LOST)
@@ -252,8 +269,8 @@ def test_the_lists() -> None:
     assert JobRun.objects.for_command("outcome").latest() == waiting
 
 
-def test_two_runs_of_the_same_work_do_it_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Two requests for one piece of work are two runs, of which the second is skipped while the first works."""
+def test_concurrent_runs_of_the_same_work_run_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The second run with the same arguments is skipped while the first is running."""
     second: list[Any] = []
 
     def run(self: echo.Command, **options: Any) -> None:

@@ -1,4 +1,4 @@
-"""A run goes from status to status as allowed, whoever moves it and whatever they believe."""
+"""Status transitions."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from cloudrun_jobs.operations import ExecutionState
 from cloudrun_jobs.runs import database
 from tests.runs.conftest import request
 
-# What may still change once a run has ended: a failed attempt is tried again, a lost container turns up.
-REVIVALS = {(Status.FAILED, Status.RUNNING)} | {
+# The transitions of a finished run: a failed attempt is retried, or a lost container reports its outcome.
+REOPENINGS = {(Status.FAILED, Status.RUNNING)} | {
     (Status.LOST, to) for to in (Status.RUNNING, Status.SUCCEEDED, Status.FAILED, Status.CANCELLED, Status.SKIPPED)
 }
 ANALYZE = {
@@ -26,23 +26,23 @@ ANALYZE = {
     "mysql": "ANALYZE TABLE cloudrun_jobs_jobrun",
     "sqlite": "ANALYZE cloudrun_jobs_jobrun",
 }
-MOVES = list(product(Status, Status))
+TRANSITIONS = list(product(Status, Status))
 
 
-@pytest.mark.parametrize(("source", "to"), MOVES)
-def test_every_move_is_allowed_or_refused(source: Status, to: Status) -> None:
-    """The row moves if it may; if not, neither the row nor the object says that it did."""
+@pytest.mark.parametrize(("source", "to"), TRANSITIONS)
+def test_every_transition_is_allowed_or_refused(source: Status, to: Status) -> None:
+    """An allowed transition changes row and object, a forbidden one neither."""
     run = request(status=source)
     allowed = source in ALLOWED_SOURCES[to]
 
-    assert run.transition(to, reason="told") is allowed
-    assert (run.status, run.reason) == ((to, "told") if allowed else (source, ""))
+    assert run.transition(to, reason="test") is allowed
+    assert (run.status, run.reason) == ((to, "test") if allowed else (source, ""))
     stored = JobRun.objects.get()
     assert (stored.status, stored.reason) == (run.status, run.reason)
 
 
-def test_a_run_is_looked_for_by_its_id() -> None:
-    """Not by the status it leaves, of which an index may have many dead entries."""
+def test_a_transition_uses_the_primary_key() -> None:
+    """The query plan does not use the index on the status, which may have many dead entries."""
     JobRun.objects.bulk_create(JobRun(command="echo", status=Status.SUCCEEDED) for _ in range(2_000))
     connection = connections[database.database_alias()]
     with CaptureQueriesContext(connection) as captured:
@@ -56,23 +56,23 @@ def test_a_run_is_looked_for_by_its_id() -> None:
         )
 
 
-def test_what_has_ended_stays_ended() -> None:
-    """But for the moves that are documented."""
+def test_final_statuses_are_final() -> None:
+    """Only documented transitions leave a final status."""
     assert {
-        (source, to) for source, to in MOVES if source in FINISHED and source in ALLOWED_SOURCES[to]
-    } == REVIVALS
+        (source, to) for source, to in TRANSITIONS if source in FINISHED and source in ALLOWED_SOURCES[to]
+    } == REOPENINGS
 
 
 def test_nothing_goes_back_to_pending() -> None:
-    """What was sent is not sent again."""
+    """A dispatched run cannot become pending."""
     assert ALLOWED_SOURCES[Status.PENDING] == ()
     assert set(ALLOWED_SOURCES[Status.SENT]) == {Status.PENDING}
     assert set(Status) == FINISHED | UNFINISHED
 
 
 @given(moves=st.lists(st.tuples(st.sampled_from(Status), st.sampled_from([0, 1])), max_size=12))
-def test_any_sequence_of_moves_by_two_processes(moves: list[tuple[Status, int]]) -> None:
-    """Two objects for one row, each with what it last saw: the row obeys the rules, not their beliefs."""
+def test_any_transitions_by_two_processes(moves: list[tuple[Status, int]]) -> None:
+    """The row decides about transitions, not stale objects."""
     run = request()
     objects = [run, JobRun.objects.get(pk=run.pk)]
     status = Status.PENDING
@@ -86,8 +86,8 @@ def test_any_sequence_of_moves_by_two_processes(moves: list[tuple[Status, int]])
 
 @pytest.mark.parametrize("status", [Status.SUCCEEDED, Status.CANCELLED, Status.FAILED, Status.SKIPPED])
 @pytest.mark.parametrize("seen", ["succeeded", "failed", "cancelled", "lost"])
-def test_what_a_service_says_does_not_overrule_the_container(status: Status, seen: str) -> None:
-    """A run that ended by itself is not settled from outside."""
+def test_the_services_state_does_not_override_the_container(status: Status, seen: str) -> None:
+    """apply_state() does not change a finished run."""
     run = request(status=status)
 
     assert run.apply_state(ExecutionState(status=seen), run.execution) is False
@@ -95,8 +95,8 @@ def test_what_a_service_says_does_not_overrule_the_container(status: Status, see
     assert run.status == status
 
 
-def test_an_execution_that_goes_on_settles_nothing() -> None:
-    """An observation without an end changes nothing."""
+def test_the_state_of_a_running_execution_changes_nothing() -> None:
+    """apply_state() ignores a state without a status."""
     run = request(status=Status.RUNNING)
 
     assert run.apply_state(ExecutionState(status=None), run.execution) is False

@@ -1,4 +1,4 @@
-"""What would make a record lie: ends that are another's, and work that is left out or done again."""
+"""Races and duplicates that must not falsify a record."""
 
 from __future__ import annotations
 
@@ -28,16 +28,16 @@ LONG_AGO = "2026-01-01T00:00:00Z"
 PLACE = "projects/acme/locations/europe-west4/jobs/echo-test/executions"
 
 
-def test_another_executions_end_is_not_the_runs() -> None:
-    """An execution that stepped aside succeeded; the one that works may yet fail."""
+def test_apply_state_ignores_other_execution() -> None:
+    """The success of a superseded execution does not end the run."""
     run = request(status=Status.RUNNING, execution=EXECUTION)
 
     assert run.apply_state(ExecutionState(status="succeeded"), OTHER) is False
     assert JobRun.objects.get().status == Status.RUNNING
 
 
-def test_a_handle_follows_the_execution_that_works(cloud: CloudRun) -> None:
-    """The handle on a duplicate does not end with it."""
+def test_a_handle_follows_the_claiming_execution(cloud: CloudRun) -> None:
+    """The handle on a superseded execution follows the one that has claimed the run."""
     operation = echo.Command().delay()
     JobRun.objects.update(execution=OTHER, status=Status.RUNNING)
     cloud.execution.succeeded_count = 1
@@ -49,8 +49,8 @@ def test_a_handle_follows_the_execution_that_works(cloud: CloudRun) -> None:
     assert operation.done() is True
 
 
-def test_a_run_that_was_cancelled_is_so_on_its_handle(cloud: CloudRun) -> None:
-    """Its container stepped aside with status 0, which is no success."""
+def test_a_cancelled_run_is_cancelled_on_its_handle(cloud: CloudRun) -> None:
+    """The exit status 0 of a superseded container is not a success."""
     operation = echo.Command().delay()
     JobRun.objects.update(status=Status.CANCELLED, reason="cancelled")
     cloud.execution.succeeded_count = 1
@@ -61,8 +61,8 @@ def test_a_run_that_was_cancelled_is_so_on_its_handle(cloud: CloudRun) -> None:
     assert operation.cancelled() is True
 
 
-def test_a_sender_that_is_alive_is_left_alone(cloud: CloudRun) -> None:
-    """A request is its sender's for two minutes, however long ago it was recorded."""
+def test_a_dispatch_lease_is_respected(cloud: CloudRun) -> None:
+    """The reconciler does not dispatch a run before the dispatcher's lease expires."""
     with transaction.atomic(using=JobRun.objects.db):
         echo.Command().delay()
         JobRun.objects.update(created_at=LONG_AGO)
@@ -74,7 +74,7 @@ def test_a_sender_that_is_alive_is_left_alone(cloud: CloudRun) -> None:
 def test_a_retry_of_a_reserved_run_is_never_too_late(
     container: Container, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What has begun goes on, a day after its time as well."""
+    """A run that has started is retried even a day after its time."""
     run = request("outcome", argv=["outcome", "text"])
     yesterday = datetime.now(UTC) - timedelta(hours=25)
     assert container.run("outcome", "error", run_id=str(run.pk)) == 1
@@ -84,8 +84,8 @@ def test_a_retry_of_a_reserved_run_is_never_too_late(
     assert JobRun.objects.get().status == Status.SUCCEEDED
 
 
-def test_a_key_whose_run_was_not_sent_is_sent(cloud: CloudRun) -> None:
-    """To ask again with the same key is what the key is for."""
+def test_a_key_whose_run_was_not_sent_is_dispatched_again(cloud: CloudRun) -> None:
+    """A repeated call with the same key dispatches a run whose dispatch failed."""
     cloud.errors = [(grpc.StatusCode.PERMISSION_DENIED, "no")]
     with pytest.raises(AccessDenied):
         echo.Command().delay(idempotency_key="once")
@@ -96,8 +96,8 @@ def test_a_key_whose_run_was_not_sent_is_sent(cloud: CloudRun) -> None:
     assert len(cloud.requests) == 2
 
 
-def test_another_command_of_a_scheduled_container_runs_too(container: Container) -> None:
-    """A script that runs two jobs runs both; the tick is the first one's."""
+def test_two_commands_of_a_scheduled_container_both_run(container: Container) -> None:
+    """A script may run two jobs for one tick, which belongs to the first."""
     tick = "entry|0 * * * *|Asia/Tokyo"
     assert container.run("outcome", "text", schedule=tick) == 0
     assert container.run("echo", schedule=tick) == 0
@@ -108,8 +108,8 @@ def test_another_command_of_a_scheduled_container_runs_too(container: Container)
     }
 
 
-def test_a_tick_whose_run_failed_can_be_forced(container: Container) -> None:
-    """Its work is not done, and somebody wants it done."""
+def test_a_tick_whose_run_failed_can_be_repeated(container: Container) -> None:
+    """A second execution of the tick works after the first one has failed."""
     tick = "entry|0 0 1 1 *|Asia/Tokyo"
     assert container.run("outcome", "error", schedule=tick, attempt=2) == 1
     assert container.run("outcome", "text", schedule=tick, execution=OTHER) == 0
@@ -117,8 +117,8 @@ def test_a_tick_whose_run_failed_can_be_forced(container: Container) -> None:
     assert sorted(JobRun.objects.values_list("status", flat=True)) == [Status.FAILED, Status.SUCCEEDED]
 
 
-def test_a_job_that_calls_jobs_in_threads() -> None:
-    """They are runs of their own, as one that it calls itself is."""
+def test_threads_of_a_job_are_nested() -> None:
+    """Jobs that a job calls in threads have runs of their own."""
     seen = []
     with begin(request()):
         thread = Thread(target=lambda: seen.append(is_nested()))
@@ -128,8 +128,8 @@ def test_a_job_that_calls_jobs_in_threads() -> None:
     assert seen == [True]
 
 
-def test_a_failed_attempt_does_not_end_the_run_with_the_other_tasks() -> None:
-    """While a task is tried again, the run goes on, whatever the others do."""
+def test_a_failed_attempt_with_retries_left_does_not_end_the_run() -> None:
+    """While a task has retries left, the run is running although the other task has ended."""
     run = request("outcome")
     with pytest.raises(LookupError), begin(run, command="outcome", count=2):
         raise LookupError
@@ -142,10 +142,10 @@ def test_a_failed_attempt_does_not_end_the_run_with_the_other_tasks() -> None:
     assert JobRun.objects.get().status == Status.SUCCEEDED
 
 
-def test_a_request_that_was_carried_out_is_no_failure(cloud: CloudRun, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Its execution claimed the run while the caller got no answer and could not ask for it."""
+def test_a_claimed_run_is_not_recorded_as_failed(cloud: CloudRun, monkeypatch: pytest.MonkeyPatch) -> None:
+    """delay() succeeds if an execution has claimed the run although no reply arrived."""
 
-    def claims(backend: object, asked: object, **options: object) -> None:
+    def claims(backend: object, run: JobRun, request: object, **options: object) -> None:
         JobRun.objects.update(status=Status.RUNNING, execution=EXECUTION)
         raise QuotaExhausted("no answer")
 
@@ -155,10 +155,8 @@ def test_a_request_that_was_carried_out_is_no_failure(cloud: CloudRun, monkeypat
     assert JobRun.objects.get().status == Status.RUNNING
 
 
-def test_one_run_does_not_stop_the_looking_after_of_others(
-    cloud: CloudRun, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Each run is looked after, and what went wrong is told."""
+def test_reconcile_continues_after_an_error(cloud: CloudRun, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An error for one run is reported, and the other runs are reconciled."""
     for execution in (EXECUTION, OTHER):
         request("echo", environment="production", status=Status.SENT, execution=execution, sent_at=LONG_AGO)
 
@@ -174,24 +172,24 @@ def test_one_run_does_not_stop_the_looking_after_of_others(
     assert set(JobRun.objects.values_list("status", flat=True)) == {Status.SENT, Status.FAILED}
 
 
-def test_reconcile_tells_of_runs_that_are_their_senders(
+def test_reconcile_reports_runs_still_being_dispatched(
     cloud: CloudRun, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """For two minutes nobody knows a dead sender from a slow one; after that the run is sent."""
+    """Runs with a dispatch lease are reported with its end; later they are dispatched."""
     JobRun.objects.all().delete()
     run = request("echo", environment="production", sending_until=datetime(2100, 1, 2, 3, 4, tzinfo=UTC))
     call_command("cloudrun_jobs", "reconcile")
-    words = "1 not sent yet, left to the sender until 2100-01-02 12:04:00 JST. Then run this again.\n"
+    message = "1 not sent yet, left to the sender until 2100-01-02 12:04:00 JST. Then run this again.\n"
 
-    assert capsys.readouterr() == ("Nothing to do.\n", words)
+    assert capsys.readouterr() == ("Nothing to do.\n", message)
 
     JobRun.objects.filter(pk=run.pk).update(sending_until=LONG_AGO)
     call_command("cloudrun_jobs", "reconcile")
     assert capsys.readouterr() == ("1 sent.\n", "")
 
 
-def test_a_run_of_a_schedule_can_be_cancelled(cloud: CloudRun, container: Container) -> None:
-    """The execution that nobody here asked for is known by the name that it told."""
+def test_an_unrequested_run_can_be_cancelled(cloud: CloudRun, container: Container) -> None:
+    """An execution that was started elsewhere is cancelled by its recorded name."""
     run = request("echo", environment="production", status=Status.RUNNING, execution=EXECUTION)
 
     assert run.cancel() is True
@@ -199,7 +197,7 @@ def test_a_run_of_a_schedule_can_be_cancelled(cloud: CloudRun, container: Contai
 
 
 def test_times_are_utc_in_any_session() -> None:
-    """MySQL's own clock is its session's."""
+    """MySQL's CURRENT_TIMESTAMP is in the session's time zone."""
     before = datetime.now(UTC) - timedelta(minutes=1)
     run = request()
     run.update_if(Q(), started_at=Now())
@@ -208,8 +206,8 @@ def test_times_are_utc_in_any_session() -> None:
     assert before < JobRun.objects.get().created_at < datetime.now(UTC) + timedelta(minutes=1)
 
 
-def test_a_cancelled_task_is_not_told_as_out_of_time(container: Container) -> None:
-    """Who cancelled the run here is known, though SIGTERM does not say why it comes."""
+def test_cancel_is_not_recorded_as_a_timeout(container: Container) -> None:
+    """After cancel(), SIGTERM is not taken for a timeout."""
     run = request("outcome")
     JobRun.objects.update(cancel_requested_at=LONG_AGO)
     with pytest.raises(JobInterrupted), begin(run, command="outcome"):
@@ -219,38 +217,38 @@ def test_a_cancelled_task_is_not_told_as_out_of_time(container: Container) -> No
     assert TaskRun.objects.get().status == Status.CANCELLED
 
 
-def answered(name: str) -> Operation:
-    """Return the handle on an execution, as the service's answer gives it."""
+def handle_on(name: str) -> Operation:
+    """Return the handle on an execution, as the service's reply names it."""
     return current().operation(JobRun(command="echo", execution=name, execution_name=f"{PLACE}/{name}"))
 
 
-def test_an_answer_does_not_take_a_run_from_who_has_claimed_it(cloud: CloudRun) -> None:
-    """An execution that was started twice may claim its run before the answer about the other one is there."""
+def test_a_reply_does_not_override_a_claim(cloud: CloudRun) -> None:
+    """A second execution may claim the run before the reply about the first one arrives."""
     run = request(status=Status.RUNNING, execution=OTHER)
 
-    assert run.mark_sent(answered(EXECUTION)) is False
+    assert run.mark_sent(handle_on(EXECUTION)) is False
     assert JobRun.objects.get().execution == OTHER
 
 
-def test_an_answer_does_not_stop_a_run_that_has_begun(cloud: CloudRun) -> None:
-    """A container may be faster than the answer about it: the run gets its name and goes on."""
+def test_a_reply_does_not_reset_a_running_run(cloud: CloudRun) -> None:
+    """If the container has claimed the run before the reply, the run gets its name and stays running."""
     run = request(status=Status.RUNNING, execution=EXECUTION)
 
-    assert run.mark_sent(answered(EXECUTION)) is True
+    assert run.mark_sent(handle_on(EXECUTION)) is True
     run.refresh_from_db()
     assert (run.status, run.execution_name) == (Status.RUNNING, f"{PLACE}/{EXECUTION}")
 
 
-def test_a_run_that_was_sent_is_its_executions() -> None:
-    """Another execution that is told the same run steps aside, though it comes first."""
+def test_a_dispatched_run_belongs_to_its_execution() -> None:
+    """Another execution with the same run id is superseded even if it starts first."""
     run = request(status=Status.SENT, execution=EXECUTION)
     with begin(run, execution=OTHER) as other, begin(run) as own:
         assert isinstance(other, AlreadyClaimed)
         assert isinstance(own, Attempt)
 
 
-def test_what_the_container_said_is_kept() -> None:
-    """The service's words on its end do not replace the error of the job."""
+def test_the_containers_error_message_is_kept() -> None:
+    """The service's message does not replace the error of the job."""
     run = request(status=Status.RUNNING, execution=EXECUTION, error_message="no such invoice")
     run.apply_state(
         ExecutionState(status="failed", reason="exit_code", message="The container exited with 1."), EXECUTION
@@ -260,8 +258,8 @@ def test_what_the_container_said_is_kept() -> None:
     assert (run.status, run.error_message) == (Status.FAILED, "no such invoice")
 
 
-def test_a_retry_keeps_the_time_of_the_start() -> None:
-    """A run began when its first attempt did."""
+def test_a_retry_keeps_the_start_time() -> None:
+    """A run starts with its first attempt."""
     run = request("outcome")
     with pytest.raises(LookupError), begin(run, command="outcome"):
         raise LookupError
@@ -272,16 +270,16 @@ def test_a_retry_keeps_the_time_of_the_start() -> None:
     assert JobRun.objects.get().started_at.isoformat() == "2026-01-01T00:00:00+00:00"
 
 
-def test_a_claim_whose_answer_was_lost_is_known(database: str) -> None:
-    """The database did what it was asked to, and the connection broke: it is this process's task all the same."""
+def test_a_claim_whose_reply_was_lost_is_recognised(database: str) -> None:
+    """A process recognises the task that it claimed before the connection broke."""
     lost: list[str] = []
 
     def lose(execute: Any, sql: str, *args: Any) -> Any:
-        answer = execute(sql, *args)
+        reply = execute(sql, *args)
         if sql.startswith("INSERT") and "taskrun" in sql and not lost:
             lost.append(sql)
-            raise OperationalError("the answer was lost")
-        return answer
+            raise OperationalError("the reply was lost")
+        return reply
 
     run = request()
     with connections[database].execute_wrapper(lose), begin(run) as attempt:
@@ -290,28 +288,26 @@ def test_a_claim_whose_answer_was_lost_is_known(database: str) -> None:
     assert (len(lost), JobRun.objects.get().status, TaskRun.objects.count()) == (1, Status.SUCCEEDED, 1)
 
 
-def test_of_two_who_look_after_runs_each_sends_what_the_other_did_not(
-    cloud: CloudRun, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """What one has found unsent may be the other's by the time it comes to it."""
-    start, counted = type(current()).start, []
+def test_concurrent_reconcilers_do_not_send_twice(cloud: CloudRun, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A run that one reconciler has found pending may have been dispatched by the other."""
+    submit, counted = type(current()).submit, []
     for _ in range(2):
         request(environment="production", sending_until=LONG_AGO)
 
-    def starts(backend: Any, asked: Any, **options: Any) -> Any:
-        monkeypatch.setattr(type(backend), "submit", start)
+    def submits(backend: Any, *args: Any, **options: Any) -> Any:
+        monkeypatch.setattr(type(backend), "submit", submit)
         counted.append(reconcile(backend))
-        return start(backend, asked, **options)
+        return submit(backend, *args, **options)
 
-    monkeypatch.setattr(type(current()), "submit", starts)
+    monkeypatch.setattr(type(current()), "submit", submits)
     counted.append(reconcile(current()))
 
-    assert counted == [{"sent": 1}, {"sent": 1, "another's": 1}]
+    assert counted == [{"sent": 1}, {"sent": 1, "already claimed": 1}]
     assert len(cloud.requests) == 2
 
 
-def test_another_environments_runs_are_let_be(cloud: CloudRun) -> None:
-    """Two environments may share a database: each looks after its own."""
+def test_runs_of_another_environment_are_left_alone(cloud: CloudRun) -> None:
+    """Environments may share a database, and each reconciles its own runs."""
     request(environment="staging", sending_until=LONG_AGO)
 
     assert reconcile(current()) == {}

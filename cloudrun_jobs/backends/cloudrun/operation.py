@@ -18,10 +18,11 @@ from google.api_core.retry import Retry
 from google.cloud.run_v2 import Execution
 from google.longrunning.operations_pb2 import Operation as LongRunningOperation
 
+from cloudrun_jobs.backends.base import TRANSIENT_ERRORS
 from cloudrun_jobs.backends.cloudrun import clients
 from cloudrun_jobs.backends.cloudrun.errors import ApiMethod, translate_errors
 from cloudrun_jobs.backends.cloudrun.outcome import failure, observed
-from cloudrun_jobs.exceptions import JobCancelled, JobFailed, QuotaExhausted, ServiceError, ServiceUnavailable
+from cloudrun_jobs.exceptions import JobCancelled, JobFailed, ServiceError
 from cloudrun_jobs.models import JobRun, Status
 from cloudrun_jobs.operations import ExecutionState, Operation
 
@@ -33,8 +34,6 @@ POLLING = DEFAULT_POLLING.with_timeout(None)
 # A run that stepped aside for another one has not failed.
 GOOD = (Status.SUCCEEDED, Status.SKIPPED)
 
-# After these the next poll may see more: they say nothing of the execution.
-PASSING = (ServiceUnavailable, QuotaExhausted)
 GET = ApiMethod(permission="run.executions.get", role="roles/run.viewer")
 CANCEL = ApiMethod(permission="run.executions.cancel", role="roles/run.developer")
 
@@ -160,7 +159,7 @@ class CloudRunOperation(PollingFuture, Operation):
             return
         try:
             seen = self.get_state(retry)
-        except PASSING:
+        except TRANSIENT_ERRORS:
             return
         if seen.status is not None and (outcome := self._settled(seen)):
             self._end(outcome)

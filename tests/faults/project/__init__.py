@@ -1,3 +1,3 @@
-"""A project whose processes die where a test says."""
+"""A project whose processes are killed at the step that a test names."""
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Ends this process as SIGKILL does, at the step that a test names."""
+"""Kill this process at the step that a test names."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ STEPS = ("before the claim", "after the claim", "in run()", "after run()", "afte
 
 
 def here(step: str) -> None:
-    """Die if this is the step, and the first time that it is reached."""
-    wanted, _, mark = os.environ.get("DIE_AT", "").partition("@")
-    if step == wanted and not Path(mark).exists():
+    """Send SIGKILL to this process if this is the step, the first time that it is reached."""
+    chosen, _, mark = os.environ.get("DIE_AT", "").partition("@")
+    if step == chosen and not Path(mark).exists():
         Path(mark).touch()
         os.kill(os.getpid(), signal.SIGKILL)

@@ -1,4 +1,4 @@
-"""The settings of a sender and of a container: the test's database and emulator, from the environment."""
+"""Settings of callers and containers, with the test's database and emulator from the environment."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import time
 
 given = json.loads(os.environ["CRASH_SETTINGS"])
 
-# A machine whose clock is wrong.
+# Simulates a machine whose clock is wrong.
 true_time, ahead = time.time, given.get("ahead", 0)
 time.time = lambda: true_time() + ahead
 time.time_ns = lambda: int(time.time() * 1e9)

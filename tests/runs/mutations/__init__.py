@@ -1,6 +1,6 @@
-"""Removes the rules of the records one by one and sees a test fail each time: `python -m tests.runs.mutations`.
+"""Mutations of the code that keeps run records: `python -m tests.runs.mutations [WORD ...]`.
 
-With words, only the rules that have one of them are removed.
+With words, only the rules that contain one of them are tried.
 """
 
 from __future__ import annotations

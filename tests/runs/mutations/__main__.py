@@ -1,4 +1,4 @@
-"""Tries them; see the package."""
+"""Try the mutations; see the package."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A job that leaves a line in a journal, and can be killed around it."""
+"""A job that writes to a journal, and can be killed at each step."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Command(CloudRunJobs):
     def add_arguments(self, parser: Any) -> None:
         parser.add_argument("--number", type=int, default=0)
         parser.add_argument("--wait-for", default="")
-        parser.add_argument("--deaf", action="store_true")
+        parser.add_argument("--ignore-sigterm", action="store_true")
 
     def run_from_argv(self, argv: list[str]) -> None:
         death.here("before the claim")
@@ -47,7 +47,7 @@ class Command(CloudRunJobs):
         death.here("in run()")
         _write(f"{options['number']} {os.environ['CLOUD_RUN_EXECUTION']}")
         while options["wait_for"] and not Path(options["wait_for"]).exists():
-            with suppress(JobInterrupted) if options["deaf"] else nullcontext():
+            with suppress(JobInterrupted) if options["ignore_sigterm"] else nullcontext():
                 time.sleep(0.01)
         _write("over")
         return {"number": options["number"]}

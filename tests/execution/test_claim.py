@@ -1,4 +1,4 @@
-"""Whose run it is: of all the processes that could do it, one does."""
+"""Claims: of all processes that could work on a run, one does."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ TICK = "echo-nightly|0 3 * * *|Asia/Tokyo"
 
 @pytest.fixture
 def worked(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """Note each time that the job does its work."""
+    """Record each call of run()."""
     times: list[str] = []
     monkeypatch.setattr(echo.Command, "run", lambda self, **options: times.append("worked"))
     return times
@@ -34,7 +34,7 @@ def worked(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 @pytest.fixture
 def duplicates() -> Iterator[list[JobRun]]:
-    """Note each time that a process steps aside, and for which run."""
+    """Record the run of each superseded execution."""
     runs: list[JobRun] = []
 
     def receiver(run: JobRun, **kwargs: object) -> None:
@@ -45,10 +45,10 @@ def duplicates() -> Iterator[list[JobRun]]:
     execution_superseded.disconnect(receiver)
 
 
-def test_the_first_execution_does_the_run(
+def test_the_first_execution_claims_the_run(
     container: Container, worked: list[str], duplicates: list[JobRun]
 ) -> None:
-    """Of two executions for one run the second steps aside, with status 0, and the record is the first's."""
+    """The second execution of a run exits with status 0, and the record names the first."""
     run = request()
 
     assert container.run("echo", run_id=str(run.pk)) == 0
@@ -59,8 +59,8 @@ def test_the_first_execution_does_the_run(
     assert run.created_at <= run.started_at <= run.finished_at
 
 
-def test_a_second_execution_steps_aside_while_the_first_works() -> None:
-    """Not only after its end."""
+def test_a_running_run_is_not_claimed() -> None:
+    """A second execution is superseded while the first one is running."""
     run = request()
 
     with begin(run) as first, begin(run, execution=OTHER) as second:
@@ -71,12 +71,12 @@ def test_a_second_execution_steps_aside_while_the_first_works() -> None:
     assert (run.status, run.execution) == (Status.SUCCEEDED, EXECUTION)
 
 
-def test_of_many_that_claim_at_once_one_works(database: str) -> None:
-    """The database decides, in one statement, whoever comes first."""
-    run, together = request(), Barrier(6)
+def test_one_of_many_concurrent_claims_succeeds(database: str) -> None:
+    """Of six claims at once, one succeeds."""
+    run, barrier = request(), Barrier(6)
 
     def claim(number: int) -> type:
-        together.wait(30)
+        barrier.wait(30)
         try:
             with begin(run, execution=f"echo-test-{number}") as claimed:
                 return type(claimed)
@@ -90,8 +90,8 @@ def test_of_many_that_claim_at_once_one_works(database: str) -> None:
     assert TaskRun.objects.get().status == Status.SUCCEEDED
 
 
-def test_a_cancelled_request_is_not_done(container: Container, worked: list[str]) -> None:
-    """What was cancelled before its container came stays undone."""
+def test_a_cancelled_run_does_not_start(container: Container, worked: list[str]) -> None:
+    """The container of a run that was cancelled earlier does no work."""
     run = request(status=Status.CANCELLED)
 
     assert container.run("echo", run_id=str(run.pk)) == 0
@@ -99,7 +99,7 @@ def test_a_cancelled_request_is_not_done(container: Container, worked: list[str]
 
 
 def test_every_task_of_the_execution_works() -> None:
-    """Three tasks of one execution are three shards, and none steps aside for another."""
+    """The tasks of one execution share its run, and each does its part."""
     run = request()
     for index in range(3):
         with begin(run, index=index, count=3) as attempt:
@@ -112,8 +112,8 @@ def test_every_task_of_the_execution_works() -> None:
     assert (run.status, run.task_count, run.succeeded_count) == (Status.SUCCEEDED, 3, 3)
 
 
-def test_a_retry_goes_on_with_the_run() -> None:
-    """The next attempt of a failed task has the same run, and its row."""
+def test_a_retry_continues_the_run() -> None:
+    """The next attempt of a failed task takes over its row."""
     run = request("outcome")
     with suppress(ZeroDivisionError), begin(run, command="outcome"):
         raise ZeroDivisionError
@@ -124,8 +124,8 @@ def test_a_retry_goes_on_with_the_run() -> None:
     assert (task.attempt, task.status, task.exit_code) == (1, Status.SUCCEEDED, 0)
 
 
-def test_a_retry_of_an_execution_without_a_request_goes_on_too() -> None:
-    """An execution that nobody here asked for has one run as well, however many attempts it takes."""
+def test_a_retry_continues_an_unrequested_run() -> None:
+    """An execution that was started elsewhere has one run, however many attempts it makes."""
     with suppress(ZeroDivisionError), begin(None, command="outcome"):
         raise ZeroDivisionError
     with begin(None, command="outcome", attempt=1) as again:
@@ -134,8 +134,8 @@ def test_a_retry_of_an_execution_without_a_request_goes_on_too() -> None:
     assert JobRun.objects.get().status == Status.SUCCEEDED
 
 
-def test_a_task_that_succeeded_is_not_done_again() -> None:
-    """A second delivery of an attempt, or of a later one, finds the work done."""
+def test_a_successful_task_is_not_repeated() -> None:
+    """A later attempt of a successful task does not work."""
     run = request()
     with begin(run):
         pass
@@ -143,8 +143,8 @@ def test_a_task_that_succeeded_is_not_done_again() -> None:
         assert isinstance(again, AlreadyClaimed)
 
 
-def test_a_task_that_is_done_is_not_done_again_for_the_others_sake() -> None:
-    """While other tasks of the run go on, too."""
+def test_a_successful_task_is_not_repeated_while_others_run() -> None:
+    """The same holds while other tasks of the run are running."""
     run = request()
     with begin(run, count=2):
         pass
@@ -154,15 +154,15 @@ def test_a_task_that_is_done_is_not_done_again_for_the_others_sake() -> None:
     assert JobRun.objects.get().status == Status.RUNNING
 
 
-def test_an_earlier_attempt_does_not_come_back() -> None:
-    """Attempts count upwards: what was delivered late steps aside."""
+def test_an_earlier_attempt_does_not_take_over() -> None:
+    """An attempt that starts after a later one does not work."""
     run = request("outcome")
     with begin(run, command="outcome", attempt=1), begin(run, command="outcome", attempt=0) as late:
         assert isinstance(late, AlreadyClaimed)
 
 
-def test_a_zombie_writes_nothing() -> None:
-    """An attempt that another took over from may end as it likes."""
+def test_a_superseded_attempt_writes_nothing() -> None:
+    """The outcome of an attempt that a later one took over is ignored."""
     run = request("outcome")
     with suppress(ZeroDivisionError), begin(run, command="outcome"):
         with begin(run, command="outcome", attempt=1) as later:
@@ -177,19 +177,19 @@ def test_a_zombie_writes_nothing() -> None:
 
 
 @pytest.mark.parametrize("run_id", ["1", "not a uuid", "{7d0a6f1e-5f2f-4b3c-9a51-0c6f3f0f8f11}", "7" * 32])
-def test_a_run_id_that_is_none_is_refused(
+def test_an_invalid_run_id_is_refused(
     container: Container, worked: list[str], run_id: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """The container ends with status 2 and a line, and no work is done under a name nobody gave."""
+    """The container prints one line and exits with status 2 without work."""
     assert container.run("echo", run_id=run_id) == 2
     assert (worked, JobRun.objects.count()) == ([], 0)
     assert "CLOUDRUN_JOBS_RUN_ID: expected the UUID of a run" in capsys.readouterr().err
 
 
-def test_a_run_without_a_row_gets_one(
+def test_a_missing_record_is_recreated(
     container: Container, worked: list[str], caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Pruned, or not in the backup that was restored: the work is done, under the same id, with a warning."""
+    """A run whose record was deleted does its work under the same id, with a warning."""
     run_id = some_id()
     with caplog.at_level(logging.WARNING, "cloudrun_jobs"):
         assert container.run("echo", "--partner=7", run_id=run_id) == 0
@@ -200,8 +200,8 @@ def test_a_run_without_a_row_gets_one(
     assert [record.__dict__["action"] for record in caplog.records] == ["run_recreated"]
 
 
-def test_another_commands_run_is_left_alone(container: Container, worked: list[str]) -> None:
-    """A job that a job's process calls inherits its variables, and has a run of its own."""
+def test_a_run_of_another_command_is_not_claimed(container: Container, worked: list[str]) -> None:
+    """A job in a subprocess of another job inherits its variables, and gets a run of its own."""
     run = request("outcome")
 
     assert container.run("echo", run_id=str(run.pk)) == 0
@@ -211,10 +211,8 @@ def test_another_commands_run_is_left_alone(container: Container, worked: list[s
     assert (own.command, own.status, own.execution) == ("echo", Status.SUCCEEDED, None)
 
 
-def test_a_job_that_a_job_calls_has_a_run_of_its_own(
-    container: Container, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Within one process too."""
+def test_a_nested_job_has_its_own_run(container: Container, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A job that another job calls in its process is not part of the execution."""
     monkeypatch.setattr(echo.Command, "run", lambda self, **options: call_command("outcome", "none"))
 
     assert container.run("echo") == 0
@@ -225,10 +223,8 @@ def test_a_job_that_a_job_calls_has_a_run_of_its_own(
     ]
 
 
-def test_a_job_that_calls_itself_has_a_run_each_time(
-    container: Container, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The execution is the outer one's, though both are the same command."""
+def test_a_recursive_job_has_a_run_for_each_call(container: Container, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of two runs of the same command, the outer one has the execution."""
 
     def run(self: echo.Command, *args: object, partner: int | None, **options: object) -> int:
         return partner or call_command("echo", "--partner=7") or 1
@@ -243,8 +239,8 @@ def test_a_job_that_calls_itself_has_a_run_each_time(
     ]
 
 
-def test_a_start_by_hand_makes_its_own_run(container: Container) -> None:
-    """A person at the console has made no request; the record is made at the start, once per execution."""
+def test_a_manual_execution_has_one_run(container: Container) -> None:
+    """An execution that is started in the console gets one record for all of its tasks."""
     assert container.run("echo", "--partner=7", "word", count=2) == 0
     assert container.run("echo", "--partner=7", "word", count=2, index=1) == 0
 
@@ -254,8 +250,8 @@ def test_a_start_by_hand_makes_its_own_run(container: Container) -> None:
     assert UUID(str(run.pk)).version == 4
 
 
-def test_a_tick_is_recorded_as_its_schedules(container: Container) -> None:
-    """The entry of Cloud Scheduler and the due time stand in the record."""
+def test_a_tick_is_recorded_with_its_schedule(container: Container) -> None:
+    """The record has the name of the Scheduler job and the due time."""
     assert container.run("echo", schedule=TICK) == 0
 
     run = JobRun.objects.get()
@@ -264,8 +260,8 @@ def test_a_tick_is_recorded_as_its_schedules(container: Container) -> None:
     assert run.scheduled_for <= run.created_at
 
 
-def test_a_tick_that_comes_twice_is_one_run(container: Container, worked: list[str]) -> None:
-    """Cloud Scheduler delivers at least once: the second execution of a tick is skipped."""
+def test_a_tick_delivered_twice_runs_once(container: Container, worked: list[str]) -> None:
+    """The second execution of a tick is skipped."""
     assert container.run("echo", schedule=TICK) == 0
     assert container.run("echo", schedule=TICK, execution=OTHER) == 0
 
@@ -277,17 +273,15 @@ def test_a_tick_that_comes_twice_is_one_run(container: Container, worked: list[s
 
 
 def test_ticks_of_two_schedules_are_two_runs(container: Container, worked: list[str]) -> None:
-    """Entries that are due at the same time do not stand for one another."""
+    """Two Scheduler jobs that are due at the same time are two runs."""
     assert container.run("echo", schedule=TICK) == 0
     assert container.run("echo", schedule=TICK.replace("nightly", "daily"), execution=OTHER) == 0
 
     assert worked == ["worked", "worked"]
 
 
-def test_a_scheduled_attempt_that_failed_is_tried_again(
-    container: Container, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The tick is the execution's own: its retry does not step aside."""
+def test_a_failed_scheduled_attempt_is_retried(container: Container, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A retry in the execution that has claimed the tick does the work."""
     tick = TICK.replace("echo", "outcome")
 
     assert container.run("outcome", "error", schedule=tick) == 1
@@ -295,8 +289,8 @@ def test_a_scheduled_attempt_that_failed_is_tried_again(
     assert JobRun.objects.get().status == Status.SUCCEEDED
 
 
-def test_arguments_that_are_no_text_do_not_stop_the_job(container: Container, worked: list[str]) -> None:
-    """Bytes that are not UTF-8 reach Python as half surrogates, which databases refuse."""
+def test_arguments_with_invalid_utf8_are_not_recorded(container: Container, worked: list[str]) -> None:
+    """The job runs, although databases refuse the surrogates that stand for such bytes."""
     assert container.run("echo", "\udcff") == 0
 
     run = JobRun.objects.get()

@@ -1,4 +1,4 @@
-"""However a job ends, the record says how, and the process ends with the status that says the same."""
+"""Outcomes: the record and the exit status agree, however a job ends."""
 
 from __future__ import annotations
 
@@ -43,17 +43,17 @@ def raises(error: BaseException) -> Callable[[], NoReturn]:
 
 @pytest.fixture
 def end(container: Container, monkeypatch: pytest.MonkeyPatch) -> Callable[..., int]:
-    """Return a function that runs a job, on its last attempt, whose run() ends as told; it returns the status."""
+    """Return a function that makes the last attempt of a job with this run(), and returns the exit status."""
 
-    def end(ending: Callable[[], Any], **told: Any) -> int:
+    def end(ending: Callable[[], Any], **variables: Any) -> int:
         monkeypatch.setattr(outcome.Command, "run", lambda self, **options: ending())
-        return container.run("outcome", "none", **{"attempt": 2, **told})
+        return container.run("outcome", "none", **{"attempt": 2, **variables})
 
     return end
 
 
 @pytest.mark.parametrize(
-    ("ending", "code", "status", "reason", "words"),
+    ("ending", "code", "status", "reason", "message"),
     [
         (lambda: None, 0, Status.SUCCEEDED, "", ""),
         (lambda: sys.exit(0), 0, Status.SUCCEEDED, "", ""),
@@ -89,16 +89,16 @@ def end(container: Container, monkeypatch: pytest.MonkeyPatch) -> Callable[..., 
         ),
     ],
 )
-def test_the_end_is_recorded(
-    end: Callable[..., int], ending: Callable[[], Any], code: int, status: Status, reason: str, words: str
+def test_the_outcome_is_recorded(
+    end: Callable[..., int], ending: Callable[[], Any], code: int, status: Status, reason: str, message: str
 ) -> None:
-    """The status, a word that stays, the error in its own words, and the exit status agree."""
+    """The status, the reason, the error and the exit status agree."""
     with suppress(GeneratorExit):
         assert end(ending) == code
 
     run = JobRun.objects.get()
     assert (run.status, run.reason) == (status, reason)
-    assert f"{run.error_class} {run.error_message}".lstrip() == words
+    assert f"{run.error_class} {run.error_message}".lstrip() == message
     task = run.tasks.get()
     assert (task.status, task.reason, task.exit_code) == (status, reason, code)
     assert None not in {run.finished_at, task.finished_at}
@@ -107,8 +107,8 @@ def test_the_end_is_recorded(
     assert counts == tuple(int(status == one) for one in (Status.SUCCEEDED, Status.FAILED, Status.CANCELLED))
 
 
-def test_a_message_without_end_is_cut(end: Callable[..., int]) -> None:
-    """The beginning of a message is kept, and the end of a traceback."""
+def test_long_messages_are_truncated(end: Callable[..., int]) -> None:
+    """The start of a message and the end of a traceback are kept."""
     assert end(raises(ValueError("x" * MIB))) == 1
 
     run = JobRun.objects.get()
@@ -116,7 +116,7 @@ def test_a_message_without_end_is_cut(end: Callable[..., int]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("result", "kept"),
+    ("result", "stored"),
     [
         (datetime(2026, 1, 2, tzinfo=UTC), "2026-01-02T00:00:00Z"),
         (Decimal("1.50"), "1.50"),
@@ -129,10 +129,10 @@ def test_a_message_without_end_is_cut(end: Callable[..., int]) -> None:
     ],
     ids=["datetime", "decimal", "text", "backslash", "1 MiB", "zero", "empty", "big"],
 )
-def test_the_result_is_kept(end: Callable[..., int], result: Any, kept: Any) -> None:
-    """What run() returned comes out of the database as JSON brings it."""
+def test_the_result_is_stored(end: Callable[..., int], result: Any, stored: Any) -> None:
+    """The record has the result of run() in its JSON form."""
     assert end(lambda: result) == 0
-    assert JobRun.objects.get().result == kept
+    assert JobRun.objects.get().result == stored
 
 
 def nested(depth: int) -> list[Any]:
@@ -155,8 +155,8 @@ def nested(depth: int) -> list[Any]:
     ],
     ids=["set", "nan", "nul", "nul in a key", "surrogate", "long", "tuple as key", "deep", "deeper", "huge"],
 )
-def test_a_result_that_cannot_be_kept_is_a_failure(end: Callable[..., int], result: Any) -> None:
-    """The run is not a success that lost its result, nor one that never ends: it failed, and says why."""
+def test_a_result_that_cannot_be_stored_is_a_failure(end: Callable[..., int], result: Any) -> None:
+    """A run whose result cannot be stored fails with InvalidResult."""
     assert end(lambda: result) == 1
 
     run = JobRun.objects.get()
@@ -164,8 +164,8 @@ def test_a_result_that_cannot_be_kept_is_a_failure(end: Callable[..., int], resu
 
 
 @pytest.mark.parametrize("depth", [20, 30])
-def test_a_deep_result_of_several_tasks_is_kept(depth: int) -> None:
-    """MariaDB reads 32 levels of JSON; the list of the tasks' results is one of them."""
+def test_deep_results_of_several_tasks_are_stored(depth: int) -> None:
+    """MariaDB reads 32 levels of JSON, and the list of results is one of them."""
     run = request()
     for index in range(2):
         with begin(run, index=index, count=2) as attempt:
@@ -198,10 +198,10 @@ HARMS = [close, switch_autocommit_off, leave_a_transaction_open, break_a_transac
 
 @pytest.mark.parametrize("harm", HARMS)
 @pytest.mark.parametrize("then", [lambda: "done", lambda: 1 / 0], ids=["succeeds", "fails"])
-def test_whatever_happens_to_the_connection(
+def test_the_outcome_is_recorded_after_harm_to_the_connection(
     database: str, monkeypatch: pytest.MonkeyPatch, harm: Callable[[str], None], then: Callable[[], Any]
 ) -> None:
-    """A run() that leaves the database connection in any state ends on the record all the same."""
+    """The outcome is recorded in whatever state run() leaves the database connection."""
 
     def run(self: echo.Command, **options: Any) -> Any:
         harm(database)
@@ -219,10 +219,10 @@ def test_whatever_happens_to_the_connection(
 
 @pytest.mark.parametrize("deleted", [JobRun, TaskRun])
 @pytest.mark.parametrize("is_requested", [True, False])
-def test_a_row_deleted_meanwhile_is_made_again(
+def test_a_row_deleted_meanwhile_is_inserted_again(
     end: Callable[..., int], deleted: type[models.Model], is_requested: bool, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Somebody who prunes a running job's record undoes neither the work nor the truth about it."""
+    """The outcome is recorded even if the record is deleted while the job is running."""
     run_id = str(request("outcome").pk) if is_requested else ""
 
     with caplog.at_level(logging.ERROR, "cloudrun_jobs"):
@@ -234,8 +234,8 @@ def test_a_row_deleted_meanwhile_is_made_again(
     assert ("its record had been deleted" in caplog.text) == (deleted is JobRun)
 
 
-def test_a_failed_attempt_with_retries_left_is_no_failed_run(container: Container) -> None:
-    """The run goes on until the last attempt: `outcome` has two retries."""
+def test_a_failed_attempt_with_retries_left_keeps_the_run(container: Container) -> None:
+    """The run is running until the last attempt fails: `outcome` has two retries."""
     seen = []
     for attempt in range(3):
         assert container.run("outcome", "error", attempt=attempt) == 1
@@ -250,7 +250,7 @@ def test_a_failed_attempt_with_retries_left_is_no_failed_run(container: Containe
 
 
 def test_a_retry_that_succeeds_leaves_no_error(container: Container) -> None:
-    """The run is a success, without the error of an earlier attempt."""
+    """The record of a successful run has no error of an earlier attempt."""
     assert container.run("outcome", "error") == 1
     assert container.run("outcome", "text", attempt=1) == 0
 
@@ -267,7 +267,7 @@ def finish(run: JobRun, index: int, result: Any) -> None:
 
 
 def test_a_run_ends_with_its_last_task() -> None:
-    """Two of three tasks are counted and leave it running; the third ends it, with a list of their results."""
+    """Two finished tasks are counted; the third ends the run with a list of results."""
     run = request()
     seen = []
     for index in (2, 0, 1):
@@ -279,30 +279,30 @@ def test_a_run_ends_with_its_last_task() -> None:
     assert run.result == ["of 0", "of 1", "of 2"]
 
 
-def test_what_tasks_returned_stands_at_their_index() -> None:
-    """Also where some have not told yet."""
+def test_results_of_tasks_are_listed_by_index() -> None:
+    """Tasks without a result yet have None."""
     run = request(task_count=3)
     TaskRun.objects.create(run=run, index=2, worker=run.pk, result="of 2")
 
     assert run.return_value == [None, None, "of 2"]
 
 
-@pytest.mark.parametrize(("length", "is_kept"), [(MIB // 3 - 100, True), (MIB // 3, False)])
-def test_results_that_are_long_together_stay_with_their_tasks(length: int, is_kept: bool) -> None:
-    """A thousand tasks do not make a row of a gigabyte; who asks for what was returned gets it all the same."""
+@pytest.mark.parametrize(("length", "is_combined"), [(MIB // 3 - 100, True), (MIB // 3, False)])
+def test_long_combined_results_stay_with_the_tasks(length: int, is_combined: bool) -> None:
+    """Results that are too long for one row are read from the rows of the tasks."""
     run, results = request(), ["x" * length] * 3
     for index, result in enumerate(results):
         finish(run, index, result)
 
     run.refresh_from_db()
-    assert (run.status, run.result) == (Status.SUCCEEDED, results if is_kept else None)
+    assert (run.status, run.result) == (Status.SUCCEEDED, results if is_combined else None)
     assert run.return_value == results
     assert run.operation.result() == results
 
 
 @pytest.mark.parametrize("failing", [0, 1, 2])
 def test_a_failed_task_fails_the_run(failing: int) -> None:
-    """Whichever it is, first or last; what the others returned is kept."""
+    """The run fails whichever task fails, and keeps the results of the other tasks."""
     run = request()
     for index in range(3):
         finish(run, index, ValueError("no") if index == failing else index)
@@ -313,8 +313,8 @@ def test_a_failed_task_fails_the_run(failing: int) -> None:
     assert run.result == [None if index == failing else index for index in range(3)]
 
 
-def test_a_task_that_succeeds_at_last_leaves_no_error() -> None:
-    """With several tasks too: what an earlier attempt raised is no news of a run that succeeded."""
+def test_tasks_that_succeed_on_retry_leave_no_error() -> None:
+    """The record of a successful run with several tasks has no error of an earlier attempt."""
     run = request("outcome")
     with suppress(ValueError), begin(run, command="outcome", count=2):
         raise ValueError("no")
@@ -329,26 +329,26 @@ def test_a_task_that_succeeds_at_last_leaves_no_error() -> None:
 
 
 @pytest.mark.parametrize("skipping", [0, 1, 2])
-def test_a_task_that_steps_aside_ends_nothing_for_the_others(skipping: int) -> None:
-    """With locks of their own, one task may find its work under way elsewhere; the run is what the others do."""
+def test_a_skipped_task_does_not_skip_the_run(skipping: int) -> None:
+    """If one task is skipped, the outcome of the run is that of the other tasks."""
     run = request()
     for index in range(3):
         with begin(run, index=index, count=3) as attempt:
             assert isinstance(attempt, Attempt)
             if index == skipping:
-                attempt.skip("a lock", ["somebody"])
+                attempt.skip("a lock", ["a holder"])
 
     run.refresh_from_db()
     assert (run.status, run.succeeded_count) == (Status.SUCCEEDED, 2)
 
 
-def test_a_run_of_which_every_task_steps_aside_is_skipped() -> None:
-    """Nothing was done."""
+def test_a_run_whose_tasks_are_all_skipped_is_skipped() -> None:
+    """A run without any work is skipped."""
     run = request()
     for index in range(3):
         with begin(run, index=index, count=3) as attempt:
             assert isinstance(attempt, Attempt)
-            attempt.skip("a lock", ["somebody"])
+            attempt.skip("a lock", ["a holder"])
 
     run.refresh_from_db()
     assert (run.status, run.reason) == (Status.SKIPPED, "lock_held")

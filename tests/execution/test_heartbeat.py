@@ -1,4 +1,4 @@
-"""The heartbeat: by the server's clock, from the first moment to the last, and not after."""
+"""The heartbeat: by the server's clock, from the start of an attempt to its end."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ HOUR = timedelta(hours=1)
 
 @pytest.fixture
 def _fast(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Have a heart that beats five times a second."""
+    """Shorten the intervals."""
     monkeypatch.setattr(heartbeat, "PROGRESS_INTERVAL", 0.05)
     monkeypatch.setattr(heartbeat, "HEARTBEAT_INTERVAL", 0.2)
 
 
 @pytest.mark.usefixtures("_fast")
-def test_a_heart_beats_without_progress() -> None:
-    """A job that tells nothing is heard all the same."""
+def test_heartbeats_need_no_progress() -> None:
+    """A job that reports no progress sends heartbeats."""
     with begin(request()):
         TaskRun.objects.update(heartbeat_at=LONG_AGO)
 
@@ -36,8 +36,8 @@ def test_a_heart_beats_without_progress() -> None:
 
 @pytest.mark.usefixtures("_fast")
 @pytest.mark.parametrize("ahead", [HOUR, -HOUR])
-def test_heartbeats_are_the_servers_time(ahead: timedelta) -> None:
-    """A machine whose clock is an hour off is not taken for dead, nor for alive when it is not."""
+def test_heartbeats_use_the_servers_time(ahead: timedelta) -> None:
+    """A machine whose clock is an hour off writes the server's time."""
     with time_machine.travel(datetime.now(UTC) + ahead), begin(request()):
         TaskRun.objects.update(heartbeat_at=LONG_AGO)
         wait_for(lambda: TaskRun.objects.exclude(heartbeat_at=LONG_AGO).first())
@@ -47,8 +47,8 @@ def test_heartbeats_are_the_servers_time(ahead: timedelta) -> None:
         assert near.exists()
 
 
-def test_no_beat_comes_after_the_end() -> None:
-    """One that was under way when the job ended does not overwrite what was told last."""
+def test_no_heartbeat_follows_the_end() -> None:
+    """A heartbeat that was in progress at the end does not overwrite the last report."""
     with begin(request()) as attempt:
         assert isinstance(attempt, Attempt)
         attempt.heartbeat.note(9, 9, "last")

@@ -1,4 +1,4 @@
-"""A process, its record and what is told of it say the same, whatever comes when the work has ended."""
+"""The exit status, the record and the signals agree, whatever happens after the work has ended."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from tests.runs.conftest import EXECUTION, Container, begin, request
 
 ROOT = Path(__file__).resolve().parents[2]
 
-# A container in which SIGTERM comes at the end of a job, and again when all is over.
+# A container that receives SIGTERM while the outcome is recorded, and again at exit.
 TERMINATED = """
 import atexit, os, signal, sys
 import django
@@ -49,7 +49,7 @@ execute_from_command_line(["manage.py", *sys.argv[1:]])
 
 @pytest.fixture
 def terminate_while_recording(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Send SIGTERM while an outcome is being written."""
+    """Send SIGTERM while the outcome is recorded."""
     record = Attempt._record
 
     def recorded(attempt: Attempt, *args: Any) -> None:
@@ -63,8 +63,10 @@ def terminate_while_recording(monkeypatch: pytest.MonkeyPatch) -> None:
     ("ending", "code", "status"),
     [("text", 0, Status.SUCCEEDED), ("exit", 3, Status.FAILED), ("error", 1, Status.FAILED)],
 )
-def test_sigterm_after_the_work_changes_no_status(database: str, ending: str, code: int, status: Status) -> None:
-    """A process whose work is done and recorded ends as that says, or Cloud Run would try it again."""
+def test_sigterm_after_the_work_keeps_the_exit_status(
+    database: str, ending: str, code: int, status: Status
+) -> None:
+    """The process exits with the recorded status, so Cloud Run does not retry completed work."""
     environment = {
         "DJANGO_SETTINGS_MODULE": "tests.runs.settings",
         "RUNS_DATABASE": json.dumps(database_settings(database)),
@@ -81,17 +83,15 @@ def test_sigterm_after_the_work_changes_no_status(database: str, ending: str, co
 
 
 @pytest.mark.usefixtures("terminate_while_recording")
-def test_sigterm_after_the_work_outside_of_a_container(
-    container: Container, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The same holds where `manage.py` runs the job anywhere, and the signal is what it was afterwards."""
+def test_sigterm_after_the_work_outside_a_container(container: Container, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`manage.py` exits with the recorded status and restores the signal handler."""
     assert container.run("outcome", "text", execution="") == 0
     assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
 
 
 @pytest.mark.usefixtures("terminate_while_recording")
-def test_sigterm_after_the_work_reaches_who_called_the_job() -> None:
-    """Their process is told to end, whatever became of the job."""
+def test_sigterm_after_the_work_reaches_the_caller() -> None:
+    """The process that called the job in its code is still interrupted."""
     with pytest.raises(SystemExit) as caught:
         call_command("outcome", "text")
 
@@ -100,10 +100,10 @@ def test_sigterm_after_the_work_reaches_who_called_the_job() -> None:
 
 
 @pytest.mark.usefixtures("terminate_while_recording")
-def test_sigterm_after_an_inner_jobs_work_interrupts_the_outer_one(
+def test_sigterm_after_a_nested_job_interrupts_the_outer_one(
     container: Container, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What one job leaves unheard is for the one that called it, though both are of the same command."""
+    """A signal that arrives after the work of a nested job interrupts the job that called it."""
     inner = outcome.ENDINGS["none"]
     monkeypatch.setitem(outcome.ENDINGS, "none", lambda: None)
 
@@ -117,40 +117,40 @@ def test_sigterm_after_an_inner_jobs_work_interrupts_the_outer_one(
 
 
 @pytest.fixture
-def told() -> Iterator[list[dict[str, Any]]]:
-    """What the signals of an end tell, and how the record read at that time."""
-    heard: list[dict[str, Any]] = []
+def ends() -> Iterator[list[dict[str, Any]]]:
+    """Record the values of the signals of an end, and the stored status at that time."""
+    received: list[dict[str, Any]] = []
 
-    def hear(run: JobRun, **values: Any) -> None:
+    def receiver(run: JobRun, **values: Any) -> None:
         stored = JobRun.objects.filter(pk=run.pk).values_list("status", flat=True).first()
-        heard.append({"status": run.status, "stored": stored, "run": run, **values})
+        received.append({"status": run.status, "stored": stored, "run": run, **values})
 
     for ended in (job_finished, job_skipped):
-        ended.connect(hear)
-    yield heard
+        ended.connect(receiver)
+    yield received
     for ended in (job_finished, job_skipped):
-        ended.disconnect(hear)
+        ended.disconnect(receiver)
 
 
 @pytest.mark.parametrize(
     ("ending", "attempt", "status"),
     [("text", 0, Status.SUCCEEDED), ("exit", 2, Status.FAILED), ("exit", 0, Status.RUNNING)],
 )
-def test_the_end_is_told_when_the_record_says_so(
-    container: Container, told: list[dict[str, Any]], ending: str, attempt: int, status: Status
+def test_job_finished_is_sent_after_the_record(
+    container: Container, ends: list[dict[str, Any]], ending: str, attempt: int, status: Status
 ) -> None:
-    """Who hears of the end reads it in the record; with retries left the run goes on."""
+    """Receivers find the outcome in the record; with retries left the run is running."""
     container.run("outcome", ending, attempt=attempt)
 
-    (heard,) = told
-    assert (heard["status"], heard["stored"]) == (status, status)
-    assert (heard["error"] is None) == (ending == "text")
+    (end,) = ends
+    assert (end["status"], end["stored"]) == (status, status)
+    assert (end["error"] is None) == (ending == "text")
 
 
-def test_a_skip_is_told_when_the_record_says_so(
-    database: str, told: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch
+def test_job_skipped_is_sent_after_the_record(
+    database: str, ends: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The run that stepped aside, because the other one works, is skipped by then."""
+    """Receivers find the run recorded as skipped."""
 
     def run(self: echo.Command, **options: Any) -> None:
         with ThreadPoolExecutor(1) as pool:
@@ -166,13 +166,13 @@ def test_a_skip_is_told_when_the_record_says_so(
     echo.Command().delay()
 
     both = [(Status.SKIPPED, Status.SKIPPED), (Status.SUCCEEDED, Status.SUCCEEDED)]
-    assert [(heard["status"], heard["stored"]) for heard in told] == both
+    assert [(end["status"], end["stored"]) for end in ends] == both
 
 
-def test_an_end_that_cannot_be_recorded_is_told(
-    told: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+def test_job_finished_is_sent_without_a_record(
+    ends: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """With the truth, which the row does not say."""
+    """If the outcome cannot be recorded, the run object still has it."""
 
     def broken(*args: Any, **values: Any) -> None:
         raise Error("gone")
@@ -181,24 +181,26 @@ def test_an_end_that_cannot_be_recorded_is_told(
     with caplog.at_level(logging.INFO, "cloudrun_jobs"):
         echo.Command().delay(partner=7)
 
-    (heard,) = told
-    assert (heard["status"], heard["stored"], heard["error"]) == (Status.SUCCEEDED, Status.RUNNING, None)
-    assert heard["run"].result == {"words": [], "partner": 7, "note": None}
+    (end,) = ends
+    assert (end["status"], end["stored"], end["error"]) == (Status.SUCCEEDED, Status.RUNNING, None)
+    assert end["run"].result == {"words": [], "partner": 7, "note": None}
     actions = [record.__dict__["action"] for record in caplog.records]
     assert actions == ["job_started", "run_record_failed", "job_finished", "job_delayed"]
 
 
-def test_an_end_that_another_gave_it_is_told(told: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of a run that somebody else ended before, its own process says the same as the row."""
+def test_job_finished_has_the_outcome_of_another_process(
+    ends: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """If another process has ended the run, the signal has that outcome."""
     ended = JobRun.objects.filter
     monkeypatch.setattr(echo.Command, "run", lambda self, **options: ended().update(status=Status.CANCELLED))
     echo.Command().delay()
 
-    assert [(heard["status"], heard["stored"]) for heard in told] == [(Status.CANCELLED, Status.CANCELLED)]
+    assert [(end["status"], end["stored"]) for end in ends] == [(Status.CANCELLED, Status.CANCELLED)]
 
 
-def test_work_that_is_done_is_not_cut_off(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where the locks are given back slowly after SIGTERM, what is recorded before SIGKILL is what was done."""
+def test_completed_work_is_not_recorded_as_interrupted(monkeypatch: pytest.MonkeyPatch) -> None:
+    """If locks are released slowly after SIGTERM, the success is recorded before SIGKILL."""
     left: list[int] = []
     monkeypatch.setattr(os, "_exit", left.append)
     run = request()
@@ -211,10 +213,10 @@ def test_work_that_is_done_is_not_cut_off(monkeypatch: pytest.MonkeyPatch) -> No
     assert (left, seen.status, seen.result) == ([0], Status.SUCCEEDED, "done")
 
 
-def test_a_second_sigterm_does_not_break_off_the_cleaning_up(
+def test_a_second_sigterm_does_not_interrupt_clean_up(
     container: Container, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The job is interrupted once, and has its eight seconds."""
+    """The job is interrupted once."""
     cleaned: list[str] = []
 
     def run(self: echo.Command, **options: Any) -> None:
@@ -230,8 +232,8 @@ def test_a_second_sigterm_does_not_break_off_the_cleaning_up(
     assert cleaned == ["up"]
 
 
-def test_sigterm_in_an_inline_job_is_for_the_whole_process(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Who called delay() does not get a failed job to handle, but is to end."""
+def test_sigterm_in_an_inline_job_ends_the_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The caller of delay() gets the interrupt instead of a failed job."""
     monkeypatch.setattr(echo.Command, "run", lambda self, **options: signal.raise_signal(signal.SIGTERM))
 
     with pytest.raises(JobInterrupted):
@@ -239,10 +241,8 @@ def test_sigterm_in_an_inline_job_is_for_the_whole_process(monkeypatch: pytest.M
     assert JobRun.objects.get().status == Status.CANCELLED
 
 
-def test_a_process_that_runs_another_job_hears_again(
-    container: Container, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Deaf is what ends; a script may run a second job after the first."""
+def test_the_next_job_of_a_process_handles_sigterm(container: Container, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A script may run a second job after the first one ignored further signals."""
     monkeypatch.setattr(echo.Command, "run", lambda self, **options: signal.raise_signal(signal.SIGTERM))
     container.environment()
     with interrupts.handle_signals() as interrupt:
