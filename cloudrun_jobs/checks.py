@@ -196,7 +196,7 @@ def _check_schedule(job: CloudRunJobs, spec: JobSpec, schedule: Schedule) -> Ite
     """Check what the expression means, and that the command takes what the schedule gives it."""
     who, zone = f"{job.command_name}: the schedule {schedule.cron!r}", str(schedule.time_zone)
     yield from _check_arguments(
-        job, f"the schedule {schedule.cron!r}", partial(schedules.checked, job, spec, schedule)
+        job, f"the schedule {schedule.cron!r}", partial(schedules.argv, job, spec, schedule)
     )
     if change := cron.next_dst_conflict(schedule.cron, zone, datetime.now(UTC)):
         day = f"{change.astimezone(ZoneInfo(zone)):%d %b %Y}"

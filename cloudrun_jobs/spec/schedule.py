@@ -22,6 +22,7 @@ TARGETS = ("job", "service")
 DEADLINES = (timedelta(seconds=15), timedelta(minutes=30))
 RETRY_COUNTS = {"retry_count": 5, "max_doublings": 1000}  # And the most of each.
 RETRY_DURATIONS = ("max_retry_duration", "min_backoff_duration", "max_backoff_duration")
+RETRY_FIELDS = (*RETRY_COUNTS, *RETRY_DURATIONS)
 
 # "<job>-reserved-…" are the entries of reservations.
 NAME = r"(?!reserved)[A-Za-z0-9][A-Za-z0-9_-]{0,99}"

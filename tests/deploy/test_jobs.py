@@ -14,9 +14,11 @@ from pytest_django import Settings
 
 from cloudrun_jobs import backends
 from cloudrun_jobs.backends.cloudrun import CloudRunBackend
-from cloudrun_jobs.deploy import jobs as declarations
-from cloudrun_jobs.deploy.plan import OwnershipLabel, apply, plan
+from cloudrun_jobs.deploy import jobs as job_declarations
+from cloudrun_jobs.deploy.cloudrun.jobs import Jobs
+from cloudrun_jobs.deploy.plan import apply, plan
 from cloudrun_jobs.emulator import Emulator
+from cloudrun_jobs.spec.ownership import OwnershipLabel
 from tests.deploy.commands import PLACE, Sync
 from tests.jobs.management.commands import echo
 from tests.waiting import wait_for
@@ -340,7 +342,7 @@ def test_sidecars_are_refused(sync_jobs: Sync, emulator: Emulator) -> None:
     synced = sync_jobs("--image", "app:1", "--from-service", "web")
 
     assert synced.status == 2
-    assert "The service 'web' has 2 containers, and sidecars cannot be copied." in synced.words
+    assert "The service 'web' has 2 containers; sidecars cannot be copied." in synced.words
     assert synced.calls == {"Services.GetService": 1}
 
 
@@ -403,9 +405,9 @@ def test_an_edit_that_was_undone_is_said(sync_jobs: Sync, emulator: Emulator) ->
     sync_jobs("--image", "app:1")
     backend, remarks = backends.current(), list[str]()
     assert isinstance(backend, CloudRunBackend)
-    store = backend.jobs()
-    declared = declarations.declared([echo.Command()], backend, image="app:2")
-    todo = plan(declared, store.listed(), environment="production")
+    store = Jobs(backend)
+    desired = job_declarations.desired([echo.Command()], backend, image="app:2")
+    todo = plan(desired, store.list(), environment="production")
     theirs = job(emulator)
     theirs.labels["cost"] = "high"
     update(emulator, theirs)
@@ -413,7 +415,7 @@ def test_an_edit_that_was_undone_is_said(sync_jobs: Sync, emulator: Emulator) ->
     failed = apply(todo.to_apply, store, lambda change, remark, error: remarks.append(remark))
 
     assert failed == 0
-    assert remarks == ["somebody changed it meanwhile, and what they changed is undone: look at it"]
+    assert remarks == ["this reverted a change that was made since the jobs were listed: check the job"]
 
 
 def test_an_exhausted_quota_is_waited_for(sync_jobs: Sync, emulator: Emulator) -> None:

@@ -17,8 +17,8 @@ from google.protobuf.field_mask_pb2 import FieldMask
 from pytest_django import Settings
 
 from cloudrun_jobs import Schedule
-from cloudrun_jobs.deploy.plan import RESERVATION, OwnershipLabel
 from cloudrun_jobs.emulator import Emulator
+from cloudrun_jobs.spec.ownership import RESERVATION, OwnershipLabel
 from tests.deploy.commands import ACCOUNT, PLACE, REGION, Sync, Terminal, sync
 from tests.jobs.management.commands import echo, everything, nightly
 
@@ -217,7 +217,7 @@ def test_an_entry_whose_update_failed_is_written_again(sync_schedules: Sync, emu
     synced = sync_schedules()
 
     assert synced.calls["CloudScheduler.UpdateJob"] == 1
-    assert "! nightly: its last update failed, and is made again" in synced.words
+    assert "! nightly: its last update failed and is repeated" in synced.words
 
 
 def test_an_entry_of_our_name_is_adopted(sync_schedules: Sync, emulator: Emulator) -> None:
@@ -239,7 +239,7 @@ def test_an_entry_of_our_name_but_another_environment_is_refused(sync_schedules:
     synced = sync_schedules()
 
     assert synced.status == 2
-    assert "is there already, of the environment 'other'" in synced.words
+    assert "exists already and belongs to the environment 'other'" in synced.words
     assert synced.calls == {"CloudScheduler.ListJobs": 1}
 
 
@@ -466,8 +466,12 @@ def test_an_exhausted_quota_is_waited_for(sync_schedules: Sync, emulator: Emulat
 @pytest.mark.parametrize(
     ("method", "code", "words"),
     [
-        ("UpdateJob", "NOT_FOUND", "It was deleted since the entries were listed; run the sync again."),
-        ("CreateJob", "ALREADY_EXISTS", "It was made since the entries were listed; run the sync again."),
+        ("UpdateJob", "NOT_FOUND", "It was deleted since the Scheduler jobs were listed;"),
+        (
+            "CreateJob",
+            "ALREADY_EXISTS",
+            "It was created since the Scheduler jobs were listed;",
+        ),
     ],
 )
 def test_an_entry_that_changed_meanwhile_is_said(
@@ -503,7 +507,7 @@ def test_deleting_what_is_gone_is_no_failure(
     synced = sync_schedules("--prune")
 
     assert synced.status == 0
-    assert synced.lines[0].endswith("(it was deleted already)")
+    assert synced.lines[0].endswith("(already deleted)")
 
 
 def test_a_failure_does_not_stop_the_others(
@@ -516,7 +520,7 @@ def test_a_failure_does_not_stop_the_others(
 
     synced = sync_schedules()
     assert synced.status == 2
-    assert synced.words.endswith("1 of 10 changes failed. What succeeded stays; run it again for the rest.")
+    assert synced.words.endswith("1 of 10 changes failed. The others were applied; run it again to retry.")
     assert len(entries(emulator)) == 9
 
     assert sync_schedules().calls["CloudScheduler.CreateJob"] == 1
@@ -546,13 +550,14 @@ def test_a_list_is_one_call_for_each_500(sync_schedules: Sync, emulator: Emulato
 
 def test_a_terminal_shows_a_bar(sync_schedules: Sync, emulator: Emulator, monkeypatch: pytest.MonkeyPatch) -> None:
     """Many changes are counted on a terminal, and only there."""
+    monkeypatch.setenv("TERM", "xterm")
     monkeypatch.setattr(echo.Command, "schedule", ["0 0 * * *"] * 20, raising=False)
 
     watched = sync("sync_cloudrun_schedules", emulator, stderr=Terminal())
     monkeypatch.setattr(echo.Command, "schedule", ["0 1 * * *"] * 20, raising=False)
 
-    assert "[########################################] 21/21" in watched.words
-    assert "/20" not in sync_schedules().words
+    assert "[########################] 100%  21 of 21" in watched.words
+    assert "of 20" not in sync_schedules().words
 
 
 @pytest.mark.usefixtures("_only_these_jobs")
@@ -561,7 +566,7 @@ def test_a_local_environment_has_nothing_to_sync(emulator: Emulator) -> None:
     synced = sync("sync_cloudrun_schedules", emulator)
 
     assert synced.status == 2
-    assert "The environment is 'test'" in synced.words
+    assert "The environment 'test' has no jobs" in synced.words
     assert "CLOUDRUN_JOBS_ENVIRONMENT" in synced.words
 
 

@@ -115,16 +115,16 @@ def test_locks_shows_who_holds_which(held, capsys):
 
 def test_unlock_refuses_a_live_lease_and_frees_it_by_force(held, capsys):
     """Who frees the lock of a job that runs has to say so."""
-    with pytest.raises(CommandError, match=r"is held by local:.*add --force"):
+    with pytest.raises(CommandError, match=r"is held by local:.*Add --force"):
         call_command("cloudrun_jobs", "unlock", held.name)
     assert held.holders()
 
     call_command("cloudrun_jobs", "unlock", held.name, "--force")
 
     assert not held.holders()
-    assert "freed" in capsys.readouterr().out
+    assert "released" in capsys.readouterr().out
     call_command("cloudrun_jobs", "unlock", held.name)
-    assert "nobody holds it" in capsys.readouterr().out
+    assert "not held" in capsys.readouterr().out
 
 
 def test_unlock_tells_a_lock_that_is_free_from_a_name_that_is_none(held, capsys):
@@ -138,7 +138,7 @@ def test_unlock_tells_a_lock_that_is_free_from_a_name_that_is_none(held, capsys)
     held.release_lock()
     call_command("cloudrun_jobs", "unlock", held.name)
     call_command("cloudrun_jobs", "unlock", "echo")
-    assert capsys.readouterr().out == f"{held.name}: nobody holds it.\necho: nobody holds it.\n"
+    assert capsys.readouterr().out == f"{held.name}: not held.\necho: not held.\n"
 
 
 def test_a_verb_says_when_the_server_is_away(settings):

@@ -29,7 +29,7 @@ def as_json(capsys: pytest.CaptureFixture[str], *words: str) -> Any:
     return json.loads("\n".join(printed(capsys, *words, "--json")))
 
 
-def test_queries_of_the_manager(record: Record) -> None:
+def test_manager_selects_runs(record: Record) -> None:
     """Runs are found by job, by whether they are under way, and by whether they failed."""
     (ran,) = record("echo", Status.SUCCEEDED, days=1)
     (runs,) = record("echo", Status.RUNNING)
@@ -133,7 +133,7 @@ def test_nothing_to_list(database: str, capsys: pytest.CaptureFixture[str]) -> N
 def test_reservations(record: Record, capsys: pytest.CaptureFixture[str]) -> None:
     """Those that wait are listed with the time they are due, in the columns of the other lists; and as JSON."""
     call_command("cloudrun_jobs", "reservations")
-    assert capsys.readouterr() == ("", "Nothing is reserved.\n")
+    assert capsys.readouterr() == ("", "No run is reserved.\n")
 
     due = datetime(2027, 1, 2, 3, 4, tzinfo=UTC)
     (run,) = record("echo", Status.PENDING, trigger="reserve", scheduled_for=due, requested_by="ada")
@@ -149,7 +149,7 @@ def test_a_job_is_no_run(record: Record) -> None:
     """Who asks to be shown a job is told how to list its runs."""
     record("echo", Status.SUCCEEDED)
 
-    with pytest.raises(CommandError, match=re.escape("`manage.py cloudrun_jobs runs echo` shows")):
+    with pytest.raises(CommandError, match=re.escape("`manage.py cloudrun_jobs runs echo` lists")):
         call_command("cloudrun_jobs", "show", "echo")
 
 
@@ -179,7 +179,7 @@ def test_a_database_that_is_away(settings: Settings, django_db_blocker: Any) -> 
     connections.settings["nowhere"] = nowhere
     settings.DATABASE_ROUTERS = [To("nowhere")]
 
-    with django_db_blocker.unblock(), pytest.raises(CommandError, match="'nowhere' did not do as asked: unable"):
+    with django_db_blocker.unblock(), pytest.raises(CommandError, match="'nowhere' failed: unable"):
         call_command("cloudrun_jobs", "runs")
 
     del connections["nowhere"], connections.settings["nowhere"]

@@ -168,7 +168,7 @@ def test_one_run_does_not_stop_the_looking_after_of_others(
         return ExecutionState(status="failed", reason="exit_code")
 
     monkeypatch.setattr(type(current()), "get_state", denied)
-    with pytest.raises(Exception, match="want of a permission"):
+    with pytest.raises(Exception, match="a permission is missing"):
         call_command("cloudrun_jobs", "reconcile")
 
     assert set(JobRun.objects.values_list("status", flat=True)) == {Status.SENT, Status.FAILED}
@@ -181,7 +181,7 @@ def test_reconcile_tells_of_runs_that_are_their_senders(
     JobRun.objects.all().delete()
     run = request("echo", environment="production", sending_until=datetime(2100, 1, 2, 3, 4, tzinfo=UTC))
     call_command("cloudrun_jobs", "reconcile")
-    words = "1 not sent yet, left to the sender until 2100-01-02 12:04:00 JST. Then run this again.\n"
+    words = "1 still being dispatched, until 2100-01-02 12:04:00 JST. Run this again afterwards.\n"
 
     assert capsys.readouterr() == ("Nothing to do.\n", words)
 

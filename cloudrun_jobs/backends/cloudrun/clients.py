@@ -1,4 +1,4 @@
-"""One client of each kind per process, kept while it lives."""
+"""One client of each service per process."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def services(endpoint: str | None) -> ServicesClient:
 
 def scheduler(endpoint: str | None) -> CloudSchedulerClient:
     """Return this process's client of Cloud Scheduler."""
-    # Of no use to a process that only sends jobs.
+    # Imported when first used: a process that only starts jobs does not use it.
     from google.cloud.scheduler_v1.services.cloud_scheduler import CloudSchedulerClient
     from google.cloud.scheduler_v1.services.cloud_scheduler.transports import CloudSchedulerGrpcTransport
 
@@ -75,11 +75,11 @@ def _connect(kind: type, transport: type, endpoint: str | None) -> Any:
     return kind(transport=transport(channel=grpc.insecure_channel(endpoint)))
 
 
-def _forget_inherited() -> None:
-    """In a forked child, set the parent's clients aside, unclosed, so that new ones are made.
+def _set_aside_inherited() -> None:
+    """In a forked child, set the parent's clients aside without closing them.
 
-    A call on an inherited channel hangs past its own timeout if another thread of the parent was in one at the
-    fork, and closing or collecting the channel may hang as well: it is kept, for ever, and never touched.
+    A call on an inherited channel hangs beyond its timeout if another thread of the parent was in a call at the
+    fork. Closing or collecting the channel may hang as well, so the child keeps it.
     """
     global _lock
     _inherited.append(dict(_clients))
@@ -87,4 +87,4 @@ def _forget_inherited() -> None:
     _lock = Lock()
 
 
-os.register_at_fork(after_in_child=_forget_inherited)
+os.register_at_fork(after_in_child=_set_aside_inherited)

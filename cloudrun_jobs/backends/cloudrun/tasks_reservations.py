@@ -1,4 +1,4 @@
-"""Tasks of Cloud Tasks that start one run, once."""
+"""Reservations in Cloud Tasks: a task for each, which starts one run, once."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from google.api_core.exceptions import AlreadyExists, NotFound
-from google.cloud.tasks_v2.types import CreateTaskRequest, HttpMethod, HttpRequest, OAuthToken, Task
+from google.cloud.tasks_v2.types import HttpRequest, Task
 
 from cloudrun_jobs.backends.base import Request
 from cloudrun_jobs.backends.cloudrun import clients, targets
@@ -24,43 +24,32 @@ CREATE = ApiMethod(
     hints={NotFound: "Create the queue: gcloud tasks queues create NAME --location=REGION"},
 )
 DELETE = ApiMethod(permission="cloudtasks.tasks.delete", role="roles/cloudtasks.taskDeleter")
-# Of one delivery: Cloud Run answers when the execution is made, not when it ends.
-DEADLINE = timedelta(seconds=30)
+# Of one attempt to deliver: Cloud Run answers when the execution exists, not when it ends.
+DISPATCH_DEADLINE = timedelta(seconds=30)
 
 
 def reserve(backend: CloudRunBackend, request: Request, reservation: Reservation, *, timeout: float) -> str:
-    """Make the task, and return its name within the project. One whose time has passed runs at once.
+    """Create the task and return its name within the project. A task whose time has passed runs at once.
 
-    May be repeated: its id is the run's. A task that is there, or has been, is the one.
+    Idempotent: the id is the run's, and Cloud Tasks refuses the id of an existing or former task.
     """
     queue = f"queues/{backend.tasks_queue}"
-    entry = f"{queue}/tasks/{request.run_id.replace('-', '')}"
-    task = _task(backend, request, reservation, entry)
-    message = CreateTaskRequest(parent=f"{backend.place}/{queue}", task=task)
+    key = f"{queue}/tasks/{request.run_id.replace('-', '')}"
+    url, target = targets.run_target(backend, request)
+    task = Task(
+        name=f"{backend.parent}/{key}",
+        http_request=HttpRequest(url=url, **target),
+        schedule_time=reservation.at,
+        dispatch_deadline=DISPATCH_DEADLINE,
+    )
+    client = clients.tasks(backend.endpoint)
     with translate_errors(task.name, CREATE, endpoint=backend.endpoint), suppress(AlreadyExists):
-        clients.tasks(backend.endpoint).create_task(message, retry=None, timeout=timeout)
-    return entry
+        client.create_task(parent=f"{backend.parent}/{queue}", task=task, retry=None, timeout=timeout)
+    return key
 
 
-def unreserve(backend: CloudRunBackend, entry: str) -> None:
-    """Delete the task, if it is still there."""
-    name = f"{backend.place}/{entry}"
+def unreserve(backend: CloudRunBackend, key: str) -> None:
+    """Delete the task if it exists."""
+    name = f"{backend.parent}/{key}"
     with translate_errors(name, DELETE, endpoint=backend.endpoint), suppress(NotFound):
         clients.tasks(backend.endpoint).delete_task(name=name, timeout=backend.rpc_timeout)
-
-
-def _task(backend: CloudRunBackend, request: Request, reservation: Reservation, entry: str) -> Task:
-    settings = backend.settings
-    target = HttpRequest(
-        url=targets.job_url(settings.project, settings.region, request.job),
-        http_method=HttpMethod.POST,
-        headers={"Content-Type": "application/json"},
-        body=targets.encode_body(targets.job_body(request.argv, request.env)),
-        oauth_token=OAuthToken(service_account_email=backend.reserving_account()),
-    )
-    return Task(
-        name=f"{backend.place}/{entry}",
-        http_request=target,
-        schedule_time=reservation.at,
-        dispatch_deadline=DEADLINE,
-    )

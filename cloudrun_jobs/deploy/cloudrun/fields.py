@@ -1,7 +1,7 @@
-"""A Cloud Run Job as flat fields, read from its message and written to it.
+"""Read and write the fields of a Cloud Run Job's message, by the names of `DesiredJob`'s fields.
 
-"image" is a field, and so are "env_vars.NAME", "vpc.network", "cloud_sql.INSTANCE": each can be declared, or left
-to others, by itself. Of several containers, the first is ours.
+Each "env_vars.NAME", "vpc.network" or "cloud_sql.INSTANCE" is a field of its own. The job runs in the first
+container; others are sidecars.
 """
 
 from __future__ import annotations
@@ -16,83 +16,85 @@ from google.cloud.run_v2.types import (
     EnvVarSource,
     Job,
     SecretKeySelector,
-    Service,
     TaskTemplate,
     Volume,
     VolumeMount,
     VpcAccess,
 )
 
-from cloudrun_jobs.deploy.cloudrun.field_values import CLOUD_SQL, Secret, SecretFiles
-from cloudrun_jobs.deploy.plan import Redacted
+from cloudrun_jobs.deploy.desired import (
+    CLOUD_SQL_PATH,
+    INTERFACE_FIELDS,
+    Secret,
+    SecretFiles,
+    SharedFields,
+)
+from cloudrun_jobs.deploy.plan import Redacted, flatten
 from cloudrun_jobs.spec import canonical_cpu, canonical_memory
 
 EGRESS = {
     "all-traffic": VpcAccess.VpcEgress.ALL_TRAFFIC,
     "private-ranges-only": VpcAccess.VpcEgress.PRIVATE_RANGES_ONLY,
 }
-INTERFACE = ("network", "subnetwork", "tags")
 
 
 def read(job: Job) -> dict[str, Any]:
-    """Return all fields of a job that could be declared."""
+    """Return all fields that a command can declare."""
     execution, task = job.template, job.template.template
     container = task.containers[0] if task.containers else Container()
-    return {
-        "tasks": execution.task_count,
-        "task_parallelism": execution.parallelism or None,
-        "timeout": task.timeout,
-        "max_retries": task.max_retries,
-        "service_account": task.service_account or None,
-        "image": container.image,
-        "entrypoint": tuple(container.command),
-        "args": tuple(container.args),
-        "cpu": canonical_cpu(container.resources.limits.get("cpu", "")),
-        "memory": canonical_memory(container.resources.limits.get("memory", "")),
-        **{f"labels.{name}": value for name, value in job.labels.items()},
-        **surroundings(container, task),
-    }
+    return flatten(
+        {
+            "tasks": execution.task_count,
+            "task_parallelism": execution.parallelism or None,
+            "timeout": task.timeout,
+            "max_retries": task.max_retries,
+            "service_account": task.service_account or None,
+            "image": container.image,
+            "entrypoint": tuple(container.command),
+            "args": tuple(container.args),
+            "cpu": canonical_cpu(container.resources.limits.get("cpu", "")),
+            "memory": canonical_memory(container.resources.limits.get("memory", "")),
+            "labels": dict(job.labels),
+            **vars(shared(container, task)),
+        }
+    )
 
 
-def of_service(service: Service) -> dict[str, Any]:
-    """Return what a service has that its jobs need as well: variables, secrets, VPC and Cloud SQL."""
-    return surroundings(service.template.containers[0], service.template)
+def shared(container: Container, template: Any) -> SharedFields:
+    """Return the fields that jobs and services share; `template` is that of a task or of a revision."""
+    cloud_sql: dict[str, str] = {}
+    volumes: dict[str, SecretFiles] = {}
+    paths = {mount.name: mount.mount_path for mount in container.volume_mounts}
+    for volume in template.volumes:
+        cloud_sql |= dict.fromkeys(volume.cloud_sql_instance.instances, CLOUD_SQL_PATH)
+        if "secret" in volume and volume.name in paths:
+            volumes[volume.name] = SecretFiles(paths[volume.name], Volume.serialize(volume))
+    return SharedFields(
+        env_vars={variable.name: _read_variable(variable) for variable in container.env},
+        cloud_sql=cloud_sql,
+        vpc=dict(_vpc(template.vpc_access)),
+        volumes=volumes,
+    )
 
 
-def surroundings(container: Container, template: Any) -> dict[str, Any]:
-    """Return the fields that jobs and services have alike; `template` is that of a task or of a revision."""
-    return dict((*_variables(container), *_vpc(template.vpc_access), *_volumes(container, template)))
-
-
-def _variables(container: Container) -> Iterator[tuple[str, Any]]:
-    for variable in container.env:
-        if "value_source" in variable:
-            selector = variable.value_source.secret_key_ref
-            yield f"env_vars.{variable.name}", Secret(selector.secret, selector.version or "latest")
-        else:
-            yield f"env_vars.{variable.name}", Redacted(variable.value)
+def _read_variable(variable: EnvVar) -> Redacted | Secret:
+    if "value_source" not in variable:
+        return Redacted(variable.value)
+    selector = variable.value_source.secret_key_ref
+    return Secret(selector.secret, selector.version or "latest")
 
 
 def _vpc(access: VpcAccess) -> Iterator[tuple[str, Any]]:
     if access.connector:
-        yield "vpc.connector", access.connector
+        yield "connector", access.connector
     for interface in access.network_interfaces[:1]:
-        found = {"network": interface.network, "subnetwork": interface.subnetwork, "tags": tuple(interface.tags)}
-        yield from ((f"vpc.{name}", value) for name, value in found.items() if value)
-    yield from (("vpc.egress", name) for name, value in EGRESS.items() if value == access.egress)
-
-
-def _volumes(container: Container, template: Any) -> Iterator[tuple[str, Any]]:
-    paths = {mount.name: mount.mount_path for mount in container.volume_mounts}
-    for volume in template.volumes:
-        for instance in volume.cloud_sql_instance.instances:
-            yield f"cloud_sql.{instance}", CLOUD_SQL
-        if "secret" in volume and volume.name in paths:
-            yield f"volumes.{volume.name}", SecretFiles(paths[volume.name], Volume.serialize(volume))
+        values = ((name, getattr(interface, name)) for name in INTERFACE_FIELDS)
+        yield from ((name, tuple(value) if name == "tags" else value) for name, value in values if value)
+    yield from (("egress", name) for name, value in EGRESS.items() if value == access.egress)
 
 
 def write(job: Job, field: str, value: Any) -> None:
-    """Set a field of the message; None takes it away."""
+    """Set a field of the message; None removes it."""
     kind, _, name = field.partition(".")
     WRITERS[kind](job, name or kind, value)
 
@@ -160,7 +162,7 @@ def _write_cloud_sql(job: Job, instance: str, value: str | None) -> None:
     _drop_volume(task, container, volume.name)
     if instances:
         volume.cloud_sql_instance = CloudSqlInstance(instances=sorted(instances))
-        _mount(task, container, volume, CLOUD_SQL)
+        _mount(task, container, volume, CLOUD_SQL_PATH)
 
 
 def _write_secret_files(job: Job, name: str, value: SecretFiles) -> None:

@@ -41,7 +41,7 @@ def test_here_is_no_cloud(export: Export, settings: Settings) -> None:
     """The environment of tests has nothing to export."""
     settings.CLOUDRUN_JOBS = {"ENVIRONMENT": "test"}
 
-    with pytest.raises(CommandError, match="The environment is 'test'"):
+    with pytest.raises(CommandError, match="The environment 'test' has no jobs"):
         export("yaml")
 
 
@@ -51,7 +51,10 @@ def test_secrets_of_a_job_without_an_account(monkeypatch: pytest.MonkeyPatch) ->
     declare(monkeypatch, secrets={"KEY": "partner-key"})
 
     words = told("--format", "terraform", "--image", "app:1", "--command", "echo")
-    assert words == "echo: names no service_account, so nobody is granted the secrets that it reads.\n"
+    assert (
+        words
+        == "echo: names no service_account, so no account gets access to its secrets.\n"
+    )
 
 
 @pytest.mark.usefixtures("options")
@@ -59,7 +62,7 @@ def test_yaml_is_without_schedules() -> None:
     """Whoever wants them is told which format has them."""
     words = told("--format", "yaml", "--image", "app:1", "--command", "nightly")
 
-    assert words == "The schedules are not in it: YAML is for the jobs. --format gcloud has both.\n"
+    assert words == "YAML contains only the jobs. Use --format gcloud for the schedules.\n"
 
 
 def test_nothing_of_googles_is_imported(export: Export, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -68,3 +71,14 @@ def test_nothing_of_googles_is_imported(export: Export, monkeypatch: pytest.Monk
         monkeypatch.setitem(sys.modules, name, None)
 
     assert export("terraform", "--image", "app:1")
+
+
+def test_yaml_without_pyyaml_is_refused(export: Export, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The error names the extra to install; the other formats do not need it."""
+    monkeypatch.setitem(sys.modules, "yaml", None)
+
+    with pytest.raises(CommandError, match=re.escape('pip install "django-cloudrun-jobs[yaml]"')) as refusal:
+        export("yaml", "--image", "app:1")
+
+    assert refusal.value.returncode == 2
+    assert export("gcloud", "--image", "app:1")

@@ -1,4 +1,4 @@
-"""A Terraform document in JSON, to be put beside others: the provider, and where it logs in, are theirs."""
+"""Write the jobs and schedules as Terraform's JSON, to be added to a configuration that has the provider."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from cloudrun_jobs.deploy.export.terraform.expressions import escaped
 CALLERS = {
     "type": "set(string)",
     "default": [],
-    "description": "Who calls delay() or cancels runs, such as serviceAccount:web@acme.iam.gserviceaccount.com",
+    "description": "The callers of delay() and cancel(), such as serviceAccount:web@acme.iam.gserviceaccount.com",
 }
 
 
@@ -21,7 +21,7 @@ def text(declarations: Declarations) -> str:
 
 
 def document(declarations: Declarations) -> dict[str, Any]:
-    """Return it by kind of resource, then by name; in the same order every time."""
+    """Return the document, sorted by kind of resource and by name."""
     accounts = access.Accounts(declarations)
     resources = {
         "google_service_account": accounts.resources(),

@@ -1,4 +1,4 @@
-"""The entries of Cloud Scheduler: google_cloud_scheduler_job."""
+"""Write Scheduler jobs as google_cloud_scheduler_job."""
 
 from __future__ import annotations
 
@@ -7,41 +7,39 @@ from base64 import b64encode
 from typing import TYPE_CHECKING, Any
 
 from cloudrun_jobs.backends.cloudrun import targets
-from cloudrun_jobs.deploy.export.declarations import Declarations, present
-from cloudrun_jobs.deploy.export.delivery import body, delivery
+from cloudrun_jobs.deploy.desired import DesiredSchedulerJob
+from cloudrun_jobs.deploy.export.declarations import Declarations, present, retry_config, seconds
 from cloudrun_jobs.deploy.export.terraform.expressions import Expression
-from cloudrun_jobs.deploy.plan import Desired
 
 if TYPE_CHECKING:
     from cloudrun_jobs.deploy.export.terraform.access import Accounts
 
 
-def resource(schedule: Desired, declarations: Declarations, accounts: Accounts) -> dict[str, Any]:
-    fields, attempt, retries = schedule.fields, *delivery(schedule)
+def resource(schedule: DesiredSchedulerJob, declarations: Declarations, accounts: Accounts) -> dict[str, Any]:
     return present(
-        **{"//": f"manage.py {shlex.join(fields['args'])}"},  # The body cannot be read: it is in base64.
+        **{"//": f"manage.py {shlex.join(schedule.args)}"},  # For readers: the body is in base64.
         name=schedule.id,
         region=declarations.scheduler_region,
         project=declarations.project,
-        description=str(schedule.mark),
-        schedule=fields["schedule"],
-        time_zone=fields["time_zone"],
-        attempt_deadline=attempt,
-        retry_config=retries,
+        description=str(schedule.ownership),
+        schedule=schedule.schedule,
+        time_zone=schedule.time_zone,
+        attempt_deadline=seconds(schedule.attempt_deadline) if schedule.attempt_deadline else None,
+        retry_config=retry_config(schedule),
         http_target={
             "uri": _uri(schedule, declarations),
-            "http_method": fields["method"],
-            "headers": {"Content-Type": fields["content_type"]},
-            "body": b64encode(body(schedule)).decode(),
-            **_token(fields["token"], accounts),
+            "http_method": schedule.method,
+            "headers": {"Content-Type": schedule.content_type},
+            "body": b64encode(schedule.body).decode(),
+            **_token(schedule.token, accounts),
         },
     )
 
 
-def _uri(schedule: Desired, declarations: Declarations) -> str:
-    """Return where it calls, so that Terraform makes the job before and deletes it after."""
-    if schedule.fields["to_service"]:
-        return str(schedule.fields["url"])
+def _uri(schedule: DesiredSchedulerJob, declarations: Declarations) -> str:
+    """Return the URL with a reference to the job, so that Terraform creates the job first and deletes it last."""
+    if schedule.to_service:
+        return schedule.url
     job = declarations.job_of(schedule)
     name = f"${{google_cloud_run_v2_job.{job.id}.name}}"
     return Expression(targets.job_url(declarations.project, declarations.region, name))
