@@ -98,19 +98,12 @@ class CloudRunBackend(Backend):
 
     def reserve(self, request: Request, reservation: Reservation, *, timeout: float) -> str:
         """Create a Scheduler job that is due once, or a task of Cloud Tasks."""
-        if self.reservations == CLOUD_TASKS:
-            from cloudrun_jobs.backends.cloudrun.tasks_reservations import reserve
-        else:
-            from cloudrun_jobs.backends.cloudrun.reservations import reserve
+        from cloudrun_jobs.backends.cloudrun.reservations import reserve
 
         return reserve(self, request, reservation, timeout=min(timeout, self.rpc_timeout))
 
     def unreserve(self, key: str) -> None:
-        """Delete the reservation from the service that has it: only the name of a task contains slashes."""
-        if "/" in key:
-            from cloudrun_jobs.backends.cloudrun.tasks_reservations import unreserve
-        else:
-            from cloudrun_jobs.backends.cloudrun.reservations import unreserve
+        from cloudrun_jobs.backends.cloudrun.reservations import unreserve
 
         unreserve(self, key)
 

@@ -61,8 +61,8 @@ def _translate(error: Exception, resource: str, method: ApiMethod, endpoint: str
         case api.TooManyRequests() | api.RetryError(cause=api.TooManyRequests()):
             hint = "Nothing was started; try later." if method.starts else "Try later."
             return QuotaExhausted(f"{resource}: a quota ran out. {message}", hint=hint)
-        case _ if hint := _hint(error, method):
-            return ServiceError(f"{resource}: refused. {message}", hint=hint)
+        case _ if hints := [hint for kind, hint in method.hints.items() if isinstance(error, kind)]:
+            return ServiceError(f"{resource}: refused. {message}", hint=hints[0])
         case api.MethodNotImplemented():
             pass  # It did nothing.
         case _ if isinstance(error, AMBIGUOUS_ERRORS):
@@ -73,10 +73,6 @@ def _translate(error: Exception, resource: str, method: ApiMethod, endpoint: str
 def _sentence(message: str) -> str:
     """Return the message with a full stop, which Google's messages do not always have."""
     return message if message.endswith((".", "!", "?")) else f"{message}."
-
-
-def _hint(error: Exception, method: ApiMethod) -> str:
-    return next((hint for kind, hint in method.hints.items() if isinstance(error, kind)), "")
 
 
 def _grant_hint(method: ApiMethod) -> str:

@@ -87,15 +87,6 @@ class CloudRunOperation(PollingFuture, Operation):
             self._poll(retry)
         return bool(self._result_set)
 
-    def result(
-        self, timeout: float | None = None, retry: Retry | None = None, polling: Retry | None = None
-    ) -> Any:
-        return super().result(timeout=timeout, retry=retry, polling=polling)
-
-    def exception(self, timeout: float | None = None) -> BaseException | None:
-        error: BaseException | None = super().exception(timeout=timeout)
-        return error
-
     def cancel(self) -> bool:
         if not self.execution_name:
             return JobRun.objects.get(pk=self.run_id).cancel()

@@ -17,11 +17,6 @@ CANCELLED_REASONS = (Condition.ExecutionReason.CANCELLED, Condition.ExecutionRea
 REASONS = {"timeout was reached": "timeout", "memory limit was reached": "out_of_memory"}
 
 
-def has_ended(execution: Execution) -> bool:
-    """Return True if the execution has ended. If its image is missing, it fails without a completion time."""
-    return bool(execution.completion_time) or _completed(execution).state in TERMINAL_STATES
-
-
 def failure(execution: Execution) -> JobFailed | None:
     """Return the error of an execution that ended, or None if every task succeeded."""
     if _succeeded(execution):
@@ -34,9 +29,12 @@ def failure(execution: Execution) -> JobFailed | None:
 
 def state_of(execution: Execution) -> ExecutionState:
     containers = execution.template.containers
+    status, reason = _outcome(execution)
+    # If its image is missing, an execution fails without a completion time.
+    has_ended = execution.completion_time or _completed(execution).state in TERMINAL_STATES
     return ExecutionState(
-        status=_status(execution) if has_ended(execution) else None,
-        reason=_reason(execution),
+        status=status if has_ended else None,
+        reason=reason,
         message="" if _succeeded(execution) else _completed(execution).message,
         image=containers[0].image if containers else "",
         task_count=execution.task_count,
@@ -47,19 +45,14 @@ def state_of(execution: Execution) -> ExecutionState:
     )
 
 
-def _status(execution: Execution) -> str:
+def _outcome(execution: Execution) -> tuple[str, str]:
+    """Return the status and the reason of an execution that has ended."""
     if _succeeded(execution):
-        return "succeeded"
-    return "cancelled" if _was_cancelled(execution) else "failed"
-
-
-def _reason(execution: Execution) -> str:
-    if _succeeded(execution):
-        return ""
+        return "succeeded", ""
     if _was_cancelled(execution):
-        return "cancelled"
+        return "cancelled", "cancelled"
     message = _completed(execution).message
-    return next((reason for text, reason in REASONS.items() if text in message), "failed")
+    return "failed", next((reason for text, reason in REASONS.items() if text in message), "failed")
 
 
 def _succeeded(execution: Execution) -> bool:

@@ -5,13 +5,9 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from cloudrun_jobs.environ import SCHEDULE_VARIABLE
-
-if TYPE_CHECKING:
-    from cloudrun_jobs.backends.base import Request
-    from cloudrun_jobs.backends.cloudrun import CloudRunBackend
 
 SERVICE_PATH = "/cloudrun_jobs/run/"  # Of the web service, for commands whose `target` is "service".
 CONTENT_TYPE = "application/json"
@@ -34,17 +30,6 @@ def job_url(project: str, region: str, job: str) -> str:
 
 def service_url(url: str, command: str) -> str:
     return f"{url.rstrip('/')}{SERVICE_PATH}{command}/"
-
-
-def run_target(backend: CloudRunBackend, request: Request) -> tuple[str, dict[str, Any]]:
-    """Return the URL that starts the run, and the fields that the messages of both services share."""
-    url = job_url(backend.settings.project, backend.settings.region, request.job)
-    return url, {
-        "http_method": "POST",
-        "headers": {"Content-Type": CONTENT_TYPE},
-        "body": encode_body(job_body(request.argv, request.env)),
-        "oauth_token": {"service_account_email": backend.reservation_account()},
-    }
 
 
 def job_body(args: Sequence[str], env: Mapping[str, str]) -> dict[str, Any]:

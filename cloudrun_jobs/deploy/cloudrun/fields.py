@@ -6,7 +6,7 @@ container; others are sidecars.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from google.cloud.run_v2.types import (
@@ -36,6 +36,10 @@ EGRESS = {
     "all-traffic": VpcAccess.VpcEgress.ALL_TRAFFIC,
     "private-ranges-only": VpcAccess.VpcEgress.PRIVATE_RANGES_ONLY,
 }
+
+
+# The attributes of messages that are not named like the fields.
+ATTRIBUTES = {"tasks": "task_count", "task_parallelism": "parallelism", "entrypoint": "command"}
 
 
 def read(job: Job) -> dict[str, Any]:
@@ -96,34 +100,26 @@ def _vpc(access: VpcAccess) -> Iterator[tuple[str, Any]]:
 def write(job: Job, field: str, value: Any) -> None:
     """Set a field of the message; None removes it."""
     kind, _, name = field.partition(".")
-    WRITERS[kind](job, name or kind, value)
-
-
-def _write_execution(job: Job, name: str, value: Any) -> None:
-    setattr(job.template, {"tasks": "task_count", "task_parallelism": "parallelism"}[name], value or 0)
-
-
-def _write_task(job: Job, name: str, value: Any) -> None:
-    setattr(job.template.template, name, value)
-
-
-def _write_account(job: Job, name: str, value: str | None) -> None:
-    job.template.template.service_account = value or ""
-
-
-def _write_container(job: Job, name: str, value: Any) -> None:
-    setattr(_container(job), {"entrypoint": "command"}.get(name, name), value)
+    if kind in WRITERS:
+        WRITERS[kind](job, name or kind, value)
+        return
+    attribute = ATTRIBUTES.get(kind, kind)
+    messages = (job.template, job.template.template, _container(job))
+    setattr(next(message for message in messages if hasattr(message, attribute)), attribute, value)
 
 
 def _write_limit(job: Job, name: str, value: str | None) -> None:
-    container = _container(job)
-    limits = {**container.resources.limits, name: value}
-    container.resources.limits = {name: amount for name, amount in limits.items() if amount}
+    resources = _container(job).resources
+    resources.limits = _with_item(resources.limits, name, value)
 
 
 def _write_label(job: Job, name: str, value: str | None) -> None:
-    labels = {**job.labels, name: value}
-    job.labels = {name: text for name, text in labels.items() if text is not None}
+    job.labels = _with_item(job.labels, name, value)
+
+
+def _with_item(items: Mapping[str, str], name: str, value: str | None) -> dict[str, str]:
+    others = {key: item for key, item in items.items() if key != name}
+    return others if value is None else {**others, name: value}
 
 
 def _write_variable(job: Job, name: str, value: Redacted | Secret | None) -> None:
@@ -188,11 +184,8 @@ def _container(job: Job) -> Container:
 
 
 WRITERS: dict[str, Callable[[Job, str, Any], None]] = {
-    **dict.fromkeys(("tasks", "task_parallelism"), _write_execution),
-    **dict.fromkeys(("timeout", "max_retries"), _write_task),
-    **dict.fromkeys(("image", "entrypoint", "args"), _write_container),
-    **dict.fromkeys(("cpu", "memory"), _write_limit),
-    "service_account": _write_account,
+    "cpu": _write_limit,
+    "memory": _write_limit,
     "labels": _write_label,
     "env_vars": _write_variable,
     "vpc": _write_vpc,

@@ -6,7 +6,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any, cast
 
 from google.api_core.exceptions import InvalidArgument, NotFound
-from google.cloud.scheduler_v1.types import HttpMethod, HttpTarget, Job, OAuthToken, OidcToken, RetryConfig
+from google.cloud.scheduler_v1.types import HttpMethod, Job, RetryConfig
 from google.protobuf.field_mask_pb2 import FieldMask
 
 from cloudrun_jobs.backends.cloudrun import clients, targets
@@ -92,17 +92,15 @@ class Schedules(CloudStore):
         desired = cast("DesiredSchedulerJob", change.desired)
         # A mask selects all headers or none.
         others = change.existing.message.http_target.headers if change.existing else {}
-        target = HttpTarget(
-            uri=desired.url,
-            http_method=desired.method,
-            headers={**others, "Content-Type": desired.content_type},
-            body=desired.body,
-        )
         account, audience = desired.token.service_account, desired.token.audience
-        if audience:
-            target.oidc_token = OidcToken(service_account_email=account, audience=audience)
-        else:
-            target.oauth_token = OAuthToken(service_account_email=account)
+        target = {
+            "uri": desired.url,
+            "http_method": desired.method,
+            "headers": {**others, "Content-Type": desired.content_type},
+            "body": desired.body,
+            "oauth_token": None if audience else {"service_account_email": account},
+            "oidc_token": {"service_account_email": account, "audience": audience} if audience else None,
+        }
         return Job(
             name=self.name(change),
             description=str(desired.ownership),

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor, as_completed
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from typing import Protocol
 
 from cloudrun_jobs.deploy.plan.planning import Change, Existing
@@ -31,27 +30,15 @@ def apply(changes: Sequence[Change], store: Store, report: Report) -> int:
     After a failure the other changes are applied, and another sync can complete the plan.
     """
     failures = 0
-    with _pool() as pool:
-        futures = {pool.submit(getattr(store, change.action), change): change for change in changes}
-        for future in as_completed(futures):
-            error = _service_error(future)
-            report(futures[future], "" if error else future.result(), error)
-            failures += error is not None
-    return failures
-
-
-@contextmanager
-def _pool() -> Iterator[ThreadPoolExecutor]:
-    """A pool that starts no further change after an interrupt."""
     pool = ThreadPoolExecutor(MAX_WORKERS)
     try:
-        yield pool
+        futures = {pool.submit(getattr(store, change.action), change): change for change in changes}
+        for future in as_completed(futures):
+            try:
+                report(futures[future], future.result(), None)
+            except ServiceError as error:
+                failures += 1
+                report(futures[future], "", error)
     finally:
-        pool.shutdown(cancel_futures=True)
-
-
-def _service_error(future: Future[str]) -> ServiceError | None:
-    error = future.exception()
-    if error is None or isinstance(error, ServiceError):
-        return error
-    raise error
+        pool.shutdown(cancel_futures=True)  # After an interrupt no further change is started.
+    return failures

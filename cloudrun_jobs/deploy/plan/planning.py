@@ -71,10 +71,6 @@ class Change:
     desired: Desired | None = None
     existing: Existing | None = None
 
-    @property
-    def is_paused(self) -> bool:
-        return self.existing is not None and self.existing.paused
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:

@@ -55,7 +55,7 @@ def _describe(change: Change, plan: Plan) -> str:
     parts = [_describe_field(field) for field in shown]
     if not desired.summary_fields.isdisjoint(field.name for field in shown):
         parts.append(desired.summary())
-    if change.is_paused:
+    if change.existing and change.existing.paused:
         parts.append("(paused by hand; left paused)")
     return "  ".join(parts)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from argparse import ArgumentParser
 from dataclasses import asdict
 from typing import Any
 
@@ -10,13 +9,12 @@ from django.core.management.base import BaseCommand, CommandError
 
 from cloudrun_jobs.exceptions import LockError
 from cloudrun_jobs.locks import current, names
-from cloudrun_jobs.management.output import add_json_option, write_rows
+from cloudrun_jobs.management.output import add_json_option as add_arguments
+from cloudrun_jobs.management.output import write_rows
+
+__all__ = ["HELP", "add_arguments", "run"]
 
 HELP = "Show the locks that are held, and their holders."
-
-
-def add_arguments(parser: ArgumentParser) -> None:
-    add_json_option(parser)
 
 
 def run(command: BaseCommand, **options: Any) -> None:

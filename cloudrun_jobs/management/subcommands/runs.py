@@ -14,18 +14,8 @@ from cloudrun_jobs.suggestions import did_you_mean
 from cloudrun_jobs.terminal import format_duration, format_time
 
 HELP = "Show the latest runs."
-FIELDS = (
-    "id",
-    "command",
-    "status",
-    "reason",
-    "trigger",
-    "requested_by",
-    "created_at",
-    "started_at",
-    "finished_at",
-    "execution",
-)
+TIMES = ("created_at", "started_at", "finished_at")
+FIELDS = ("id", "command", "status", "reason", "trigger", "requested_by", *TIMES, "execution")
 
 
 def add_arguments(parser: ArgumentParser) -> None:
