@@ -44,25 +44,25 @@ def test_texts_round_trip(args: list[str]) -> None:
     assert YAML(typ="safe").load(document) == expected
 
 
-@pytest.mark.usefixtures("everything")
-def test_a_document_for_each_job(export: Export) -> None:
-    """They are sorted by name, and each says where it belongs and whose it is."""
+@pytest.label.usefixtures("everything")
+def test_one_document_per_job(export: Export) -> None:
+    """Documents are sorted by name, with the region and the ownership label."""
     documents = list(
         yaml.safe_load_all(export("yaml", "--image", "app:1", commands=("--command", "walk", "echo")))
     )
 
     names = [document["metadata"]["name"] for document in documents]
     [region] = {document["metadata"]["labels"]["cloud.googleapis.com/location"] for document in documents}
-    marks = [
+    labels = [
         OwnershipLabel.read(document["metadata"]["annotations"]["cloudrun-jobs/managed"]) for document in documents
     ]
     assert (names, region) == (["echo-production", "walk-production"], "europe-west4")
-    assert [mark.command for mark in marks if mark] == ["echo", "walk"]
+    assert [label.command for label in labels if label] == ["echo", "walk"]
 
 
-@pytest.mark.usefixtures("everything")
+@pytest.label.usefixtures("everything")
 def test_secrets_are_references(export: Export) -> None:
-    """In v1 the secret is the name, and its version the key."""
+    """In API v1, `name` is the secret's name and `key` its version."""
     document = yaml.safe_load(export("yaml", "--image", "app:1"))
 
     [container] = document["spec"]["template"]["spec"]["template"]["spec"]["containers"]
