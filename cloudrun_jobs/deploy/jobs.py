@@ -34,12 +34,10 @@ def _desired_job(
     spec = job.spec
     shared, optional = _shared_fields(spec, backend), _optional(spec, backend)
     declared = (*optional, *flatten({**vars(shared), "labels": spec.labels}))
-    ownership = OwnershipLabel(environment=spec.environment, command=spec.command, fields=tuple(sorted(declared)))
     return DesiredJob(
         id=spec.name,
         label=spec.command,
-        ownership=ownership,
-        note=shortened_note(spec),
+        **ownership_and_note(spec, declared),
         # The image of a class goes before --image, and that before the image of DEFAULTS.
         image=getattr(type(job), "image", None) or image or spec.image,
         entrypoint=spec.entrypoint,
@@ -57,8 +55,13 @@ def _desired_job(
     )
 
 
-def shortened_note(spec: JobSpec) -> str:
-    return f"(named {spec.name}: shortened to 63 characters)" if spec.is_shortened else ""
+def ownership_and_note(spec: JobSpec, declared: Iterable[str]) -> dict[str, Any]:
+    """Return the fields that both kinds of resources take from the spec."""
+    fields = tuple(sorted(declared))
+    return {
+        "ownership": OwnershipLabel(environment=spec.environment, command=spec.command, fields=fields),
+        "note": f"(named {spec.name}: shortened to 63 characters)" if spec.is_shortened else "",
+    }
 
 
 def _environment(backend: CloudRunBackend) -> dict[str, Redacted]:

@@ -11,11 +11,10 @@ from cloudrun_jobs.backends.cloudrun import targets
 from cloudrun_jobs.command import CloudRunJobs
 from cloudrun_jobs.command_line import build
 from cloudrun_jobs.deploy.desired import DesiredSchedulerJob
-from cloudrun_jobs.deploy.jobs import shortened_note
+from cloudrun_jobs.deploy.jobs import ownership_and_note
 from cloudrun_jobs.deploy.plan import flatten
 from cloudrun_jobs.exceptions import InvalidSettings
 from cloudrun_jobs.spec import JobSpec, Schedule
-from cloudrun_jobs.spec.ownership import OwnershipLabel
 
 if TYPE_CHECKING:
     from cloudrun_jobs.backends.cloudrun import CloudRunBackend
@@ -53,10 +52,7 @@ def _desired(
     return DesiredSchedulerJob(
         id=scheduler_job_id(spec, schedule),
         label=f"{spec.command} [{schedule.name}]" if schedule.name else spec.command,
-        ownership=OwnershipLabel(
-            environment=spec.environment, command=spec.command, fields=tuple(sorted(declared))
-        ),
-        note=shortened_note(spec),
+        **ownership_and_note(spec, declared),
         schedule=schedule.cron,
         time_zone=schedule.time_zone or spec.time_zone,
         url=url,

@@ -11,15 +11,10 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from cloudrun_jobs.backends.cloudrun import CloudRunBackend
 from cloudrun_jobs.command import CloudRunJobs
-from cloudrun_jobs.deploy.plan import Change, Desired, Plan, Store, apply, as_data, as_lines, plan, summary
+from cloudrun_jobs.deploy.plan import Change, Desired, Plan, Store, apply, plan, printing
 from cloudrun_jobs.exceptions import CloudRunJobsError, ServiceError
 from cloudrun_jobs.management.output import add_json_option, write_json, write_message
-from cloudrun_jobs.management.selection import (
-    EXIT_ERROR,
-    add_command_option,
-    cloudrun_backend,
-    selected_jobs,
-)
+from cloudrun_jobs.management.selection import EXIT_ERROR, add_command_option, cloudrun_backend, selected_jobs
 from cloudrun_jobs.terminal import ProgressBar
 
 EXIT_DRIFT = 1
@@ -90,7 +85,7 @@ class SyncCommand(BaseCommand):
         if options["json"]:
             self._write_json(todo, applied=False, failures={})
         else:
-            for line, change in as_lines(todo):
+            for line, change in printing.as_lines(todo):
                 self.stdout.write(f"  {self._coloured(line, change)}")
             self._write_summary(todo)
             write_message(self, _next_step(todo))
@@ -98,7 +93,7 @@ class SyncCommand(BaseCommand):
             sys.exit(EXIT_DRIFT)
 
     def _apply(self, todo: Plan, store: Store, options: dict[str, Any]) -> None:
-        lines = {change.id: self._coloured(line, change) for line, change in as_lines(todo)}
+        lines = {change.id: self._coloured(line, change) for line, change in printing.as_lines(todo)}
         total, done, failures = len(todo.to_apply), 0, dict[str, str]()
         bar = ProgressBar(self.stderr, visible=total >= MIN_CHANGES_FOR_BAR)
 
@@ -127,12 +122,12 @@ class SyncCommand(BaseCommand):
         write_message(self, f"{_count(total)} applied." if total else "Nothing to change.")
 
     def _write_summary(self, todo: Plan) -> None:
-        self.stdout.write(f"  {summary(todo)}")
+        self.stdout.write(f"  {printing.summary(todo)}")
         for label, trouble in todo.troubles.items():
             write_message(self, self.style.WARNING(f"  ! {label}: {trouble}"))
 
     def _write_json(self, todo: Plan, *, applied: bool, failures: dict[str, str]) -> None:
-        write_json(self, {**as_data(todo), "applied": applied, "failures": failures}, indent=2)
+        write_json(self, {**printing.as_data(todo), "applied": applied, "failures": failures}, indent=2)
 
     def _coloured(self, line: str, change: Change) -> str:
         style = {"create": self.style.SUCCESS, "update": self.style.WARNING, "delete": self.style.ERROR}

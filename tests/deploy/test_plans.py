@@ -12,17 +12,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cloudrun_jobs.deploy.plan import (
-    Change,
-    Desired,
-    Existing,
-    Plan,
-    Redacted,
-    apply,
-    as_data,
-    as_lines,
-    plan,
-)
+from cloudrun_jobs.deploy.plan import Change, Desired, Existing, Plan, Redacted, apply, plan
+from cloudrun_jobs.deploy.plan.printing import as_data, as_lines
 from cloudrun_jobs.exceptions import CloudRunJobsError, ServiceError
 from cloudrun_jobs.spec.ownership import RESERVATION, OwnershipLabel
 

@@ -19,7 +19,7 @@ PAGE_SIZE = 500
 
 
 class CloudStore(ABC):
-    """A store of a plan. The clients of Cloud Run Jobs and of Cloud Scheduler name their methods alike."""
+    """The base of both stores. The clients of Cloud Run and of Cloud Scheduler name their methods alike."""
 
     list_method: ClassVar[ApiMethod]
     delete_method: ClassVar[ApiMethod]
@@ -29,12 +29,6 @@ class CloudStore(ABC):
         self.parent = parent
         self._backend, self._client = backend, client
         self._quota = Quota(self.writes_per_minute)
-
-    @abstractmethod
-    def create(self, change: Change) -> str: ...
-
-    @abstractmethod
-    def update(self, change: Change) -> str: ...
 
     @abstractmethod
     def existing(self, job: Any) -> Existing:

@@ -8,7 +8,7 @@ from datetime import timedelta
 from typing import Any
 
 from cloudrun_jobs.deploy.desired import INTERFACE_FIELDS, DesiredJob, DesiredSchedulerJob, Secret
-from cloudrun_jobs.deploy.plan import reject_duplicate_ids
+from cloudrun_jobs.deploy.plan.planning import reject_duplicate_ids
 from cloudrun_jobs.exceptions import CloudRunJobsError
 
 

@@ -7,32 +7,6 @@ they are in the cloud. A store reads and writes the fields.
 from __future__ import annotations
 
 from cloudrun_jobs.deploy.plan.applying import Store, apply
-from cloudrun_jobs.deploy.plan.planning import (
-    Change,
-    Desired,
-    Existing,
-    FieldChange,
-    Plan,
-    Redacted,
-    flatten,
-    plan,
-    reject_duplicate_ids,
-)
-from cloudrun_jobs.deploy.plan.printing import as_data, as_lines, summary
+from cloudrun_jobs.deploy.plan.planning import Change, Desired, Existing, Plan, Redacted, flatten, plan
 
-__all__ = [
-    "Change",
-    "Desired",
-    "Existing",
-    "FieldChange",
-    "Plan",
-    "Redacted",
-    "Store",
-    "apply",
-    "as_data",
-    "as_lines",
-    "flatten",
-    "plan",
-    "reject_duplicate_ids",
-    "summary",
-]
+__all__ = ["Change", "Desired", "Existing", "Plan", "Redacted", "Store", "apply", "flatten", "plan"]

@@ -44,7 +44,7 @@ def test_texts_round_trip(args: list[str]) -> None:
     assert YAML(typ="safe").load(document) == expected
 
 
-@pytest.label.usefixtures("everything")
+@pytest.mark.usefixtures("everything")
 def test_one_document_per_job(export: Export) -> None:
     """Documents are sorted by name, with the region and the ownership label."""
     documents = list(
@@ -60,7 +60,7 @@ def test_one_document_per_job(export: Export) -> None:
     assert [label.command for label in labels if label] == ["echo", "walk"]
 
 
-@pytest.label.usefixtures("everything")
+@pytest.mark.usefixtures("everything")
 def test_secrets_are_references(export: Export) -> None:
     """In API v1, `name` is the secret's name and `key` its version."""
     document = yaml.safe_load(export("yaml", "--image", "app:1"))
