@@ -33,7 +33,7 @@ ANSWERS = [
     (Code.DEADLINE_EXCEEDED, OutcomeUnknown, r"no answer"),
     (Code.INTERNAL, OutcomeUnknown, r"no answer"),
     (Code.ABORTED, OutcomeUnknown, r"no answer"),
-    (Code.CANCELLED, OutcomeUnknown, r"It may have been started: look before repeating"),
+    (Code.CANCELLED, OutcomeUnknown, r"It may have been started: check before repeating"),
     (Code.UNKNOWN, OutcomeUnknown, r"no answer"),
     (Code.UNIMPLEMENTED, ServiceError, r"refused"),
 ]

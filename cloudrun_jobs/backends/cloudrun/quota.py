@@ -22,7 +22,7 @@ class Quota:
 
     def __init__(self, per_minute: int) -> None:
         self.per_minute = per_minute
-        self._calls: deque[float] = deque()  # When those of the last minute were made.
+        self._calls: deque[float] = deque()  # The times of those in the last minute.
         self._lock = Lock()
 
     def wait(self) -> None:

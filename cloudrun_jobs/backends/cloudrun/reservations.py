@@ -70,7 +70,7 @@ def _create_task(
     from google.cloud.tasks_v2.types import Task
 
     queue = f"queues/{backend.tasks_queue}"
-    key = f"{queue}/tasks/{_run_id(request)}"
+    key = f"{queue}/tasks/{request.run_id.replace('-', '')}"
     task = Task(
         name=f"{backend.parent}/{key}",
         http_request=target,
@@ -89,7 +89,7 @@ def _create_scheduler_job(
 ) -> str:
     from google.cloud.scheduler_v1.types import Job
 
-    key = f"{request.job}-reserved-{_run_id(request)}"
+    key = f"{request.job}-reserved-{request.run_id.replace('-', '')}"
     label = OwnershipLabel(environment=backend.settings.environment, command=request.argv[0], kind=RESERVATION)
     job = Job(
         name=f"{backend.scheduler_parent}/jobs/{key}",
@@ -108,7 +108,3 @@ def _create_scheduler_job(
         unreserve(backend, key)
         return ""
     return key
-
-
-def _run_id(request: Request) -> str:
-    return request.run_id.replace("-", "")

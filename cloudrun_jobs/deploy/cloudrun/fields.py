@@ -1,8 +1,4 @@
-"""Read and write the fields of a Cloud Run Job's message, by the names of `DesiredJob`'s fields.
-
-Each "env_vars.NAME", "vpc.network" or "cloud_sql.INSTANCE" is a field of its own. The job runs in the first
-container; others are sidecars.
-"""
+"""Read and write a Cloud Run Job's message by the names of `DesiredJob`'s fields, as "image" or "vpc.network"."""
 
 from __future__ import annotations
 
@@ -159,6 +155,7 @@ def _mount(task: types.TaskTemplate, container: types.Container, volume: types.V
 
 
 def _container(job: types.Job) -> types.Container:
+    """Return the first container, which runs the job; others are sidecars."""
     if not job.template.template.containers:
         job.template.template.containers = [types.Container()]
     return job.template.template.containers[0]

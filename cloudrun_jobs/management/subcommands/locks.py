@@ -9,12 +9,10 @@ from django.core.management.base import BaseCommand, CommandError
 
 from cloudrun_jobs.exceptions import LockError
 from cloudrun_jobs.locks import current, names
-from cloudrun_jobs.management.output import add_json_option as add_arguments
-from cloudrun_jobs.management.output import write_rows
-
-__all__ = ["HELP", "add_arguments", "run"]
+from cloudrun_jobs.management.output import add_json_option, write_rows
 
 HELP = "Show the locks that are held, and their holders."
+add_arguments = add_json_option
 
 
 def run(command: BaseCommand, **options: Any) -> None:

@@ -25,7 +25,7 @@ def run(command: BaseCommand, **options: Any) -> None:
     command.stdout.write(f"{counts}." if counts else "Nothing to do.")
     waiting, until = undispatched()
     if waiting:
-        # Until their dispatch lease ends, a slow dispatcher cannot be told from a dead one.
+        # Until their dispatch lease ends, a slow dispatcher cannot be distinguished from a dead one.
         message = f"{waiting} still being dispatched, until {format_time(until)}. Run this again afterwards."
         write_message(command, message)
     if done[DENIED]:

@@ -6,14 +6,12 @@ from typing import Any
 
 from django.core.management.base import BaseCommand
 
-from cloudrun_jobs.management.output import add_json_option as add_arguments
-from cloudrun_jobs.management.output import write_rows
+from cloudrun_jobs.management.output import add_json_option, write_rows
 from cloudrun_jobs.models import JobRun, Status, Trigger
 from cloudrun_jobs.terminal import format_time
 
-__all__ = ["HELP", "add_arguments", "run"]
-
 HELP = "Show the runs that reserve() created and that are not due yet."
+add_arguments = add_json_option
 
 
 def run(command: BaseCommand, **options: Any) -> None:

@@ -6,14 +6,12 @@ from typing import Any
 
 from django.core.management.base import BaseCommand
 
-from cloudrun_jobs.management.output import add_json_option as add_arguments
-from cloudrun_jobs.management.output import write_rows
+from cloudrun_jobs.management.output import add_json_option, write_rows
 from cloudrun_jobs.models import JobRun, Stats, Status
 from cloudrun_jobs.terminal import format_time
 
-__all__ = ["HELP", "add_arguments", "run"]
-
 HELP = "Show how the newest 100 runs of each job ended, and when it last succeeded and failed."
+add_arguments = add_json_option
 
 
 def run(command: BaseCommand, **options: Any) -> None:
