@@ -40,19 +40,21 @@ class Side:
     """Schedules or jobs: what is declared, where it is kept, and how the peers would bring it up to date."""
 
     def __init__(self, emulator, backend, commands, *, schedules):
-        from cloudrun_jobs.deploy import jobs as jobs_declared
-        from cloudrun_jobs.deploy import schedules as schedules_declared
+        from cloudrun_jobs.deploy import jobs as job_declarations
+        from cloudrun_jobs.deploy import schedules as schedule_declarations
+        from cloudrun_jobs.deploy.cloudrun.jobs import Jobs
+        from cloudrun_jobs.deploy.cloudrun.schedules import Schedules
 
         self.emulator, self.backend, self.commands, self.schedules = emulator, backend, commands, schedules
-        self.declared = (schedules_declared if schedules else jobs_declared).declared
+        self.desired = (schedule_declarations if schedules else job_declarations).desired
+        self.store = Schedules(backend) if schedules else Jobs(backend)
 
     def sync(self):
         from cloudrun_jobs.deploy.plan import apply, plan
 
-        store = self.backend.schedules() if self.schedules else self.backend.jobs()
-        declared = self.declared(self.commands, self.backend)
-        todo = plan(declared, store.listed(), environment="production")
-        assert apply(todo.to_apply, store, lambda *told: None) == 0
+        desired = self.desired(self.commands, self.backend)
+        todo = plan(desired, self.store.list(), environment="production")
+        assert apply(todo.to_apply, self.store, lambda *report: None) == 0
 
     def peers(self, names):
         clients = self.emulator.clients
@@ -63,8 +65,8 @@ class Side:
     def names(self):
         from cloudrun_jobs.deploy.plan import Change
 
-        store = self.backend.schedules() if self.schedules else self.backend.jobs()
-        return [store._name(Change(action="update", id=found.id, label="")) for found in store.listed()]
+        jobs = self.store.list()
+        return [self.store.name(Change(action="update", id=job.id, label="")) for job in jobs]
 
     def measured(self, work):
         """Return the seconds that something takes, and its calls."""

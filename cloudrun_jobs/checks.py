@@ -194,7 +194,7 @@ def _check_starts(job: CloudRunJobs, spec: JobSpec) -> Iterator[CheckMessage]:
 def _check_schedule(job: CloudRunJobs, spec: JobSpec, schedule: Schedule) -> Iterator[CheckMessage]:
     """Check the times of a schedule, and that the command accepts its arguments."""
     what, zone = f"the schedule {schedule.cron!r}", str(schedule.time_zone)
-    yield from _check_arguments(job, what, partial(schedules.checked, job, spec, schedule))
+    yield from _check_arguments(job, what, partial(schedules.argv, job, spec, schedule))
     if change := cron.next_dst_conflict(schedule.cron, zone, datetime.now(UTC)):
         day = f"{change.astimezone(ZoneInfo(zone)):%d %b %Y}"
         message = f"{job.command_name}: {what} names a time that {zone} skips or repeats, next on {day}."

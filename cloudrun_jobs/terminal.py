@@ -1,54 +1,75 @@
-"""A bar on a terminal."""
+"""Progress bars, tables and times for a terminal."""
 
 from __future__ import annotations
 
+import os
 import shutil
 import time
 import unicodedata
+from collections.abc import Sequence
+from datetime import datetime, timedelta
 from itertools import accumulate
 
 from django.core.management.base import OutputWrapper
+from django.utils import timezone
 
-from cloudrun_jobs.models import Progress
-
-WIDTH = 24
-PAUSE = 0.1  # Seconds between two drawings.
+BAR_WIDTH = 24  # Columns.
+DRAW_INTERVAL = 0.1  # Seconds.
 ERASE = "\r\x1b[2K"
 
 
 class ProgressBar:
-    """Shows how far a job is, in the last line of a terminal."""
+    """A bar in the last line of a terminal; nothing if `visible` is false or the stream is not a terminal."""
 
-    def __init__(self, terminal: OutputWrapper) -> None:
-        self._terminal = terminal
-        self._drawn_at = -PAUSE
+    def __init__(self, stream: OutputWrapper, *, visible: bool = True) -> None:
+        self._stream = stream
+        self._visible = visible and stream.isatty() and os.environ.get("TERM") != "dumb"
+        self._drawn_at = -DRAW_INTERVAL
 
-    def draw(self, progress: Progress) -> None:
-        """Show it, unless something else was shown a moment ago."""
+    def draw(self, done: int, total: int | None, text: str) -> None:
+        """Show the bar and the text, unless they were drawn within the last 0.1 seconds."""
         now = time.monotonic()
-        if now - self._drawn_at >= PAUSE:
+        if self._visible and now - self._drawn_at >= DRAW_INTERVAL:
             self._drawn_at = now
-            self._write(ERASE + fit(_words(progress), shutil.get_terminal_size().columns - 1))
+            if total is not None:
+                part = done / total if total else 1.0
+                text = f"[{'#' * int(BAR_WIDTH * part):-<{BAR_WIDTH}}] {part:4.0%}  {text}"
+            self._write(ERASE + fit(text, shutil.get_terminal_size().columns - 1))
 
     def erase(self) -> None:
-        """Give the line back."""
-        self._write(ERASE)
+        """Clear the line, for other output or at the end."""
+        if self._visible:
+            self._drawn_at = -DRAW_INTERVAL
+            self._write(ERASE)
 
     def _write(self, text: str) -> None:
-        self._terminal.write(text, str, ending="")  # Not in the red of errors.
-        self._terminal.flush()
-
-
-def _words(progress: Progress) -> str:
-    if progress.total is None:
-        return str(progress)
-    part = progress.done / progress.total if progress.total else 1.0
-    filled = "#" * int(WIDTH * part)
-    return f"[{filled:-<{WIDTH}}] {part:4.0%}  {progress}"
+        self._stream.write(text, str, ending="")  # Without the red of errors.
+        self._stream.flush()
 
 
 def fit(text: str, columns: int) -> str:
-    """Return as much of a text as fits into so many columns, in one line: Japanese letters take two."""
-    line = "".join(letter if letter.isprintable() else " " for letter in text)
-    ends = accumulate(1 + (unicodedata.east_asian_width(letter) in "WF") for letter in line)
-    return "".join(letter for letter, end in zip(line, ends, strict=True) if end <= columns)
+    """Return as much of a text as fits into one line of that many columns; Japanese characters take two."""
+    line = "".join(character if character.isprintable() else " " for character in text)
+    ends = accumulate(1 + (unicodedata.east_asian_width(character) in "WF") for character in line)
+    return "".join(character for character, end in zip(line, ends, strict=True) if end <= columns)
+
+
+def table(*rows: Sequence[str]) -> str:
+    """Return the rows with each column as wide as its widest cell."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    widths[-1] = 0
+    return "\n".join("  ".join(map(str.ljust, row, widths)).rstrip() for row in rows)
+
+
+def format_time(when: datetime | None) -> str:
+    """Return a time in the project's time zone, or "-"."""
+    if when is None:
+        return "-"
+    return f"{timezone.localtime(when):%F %T %Z}" if timezone.is_aware(when) else f"{when:%F %T}"
+
+
+def format_duration(start: datetime | None, end: datetime | None) -> str:
+    """Return the time between two times, in whole seconds; "-" if one of them is None."""
+    if start is None or end is None:
+        return "-"
+    return str(timedelta(seconds=round((end - start).total_seconds())))

@@ -1,98 +1,105 @@
-"""What jobs declare about their resources, as Cloud Run Jobs."""
+"""The Cloud Run Jobs that the code declares."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
-from functools import partial
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from cloudrun_jobs import conf
 from cloudrun_jobs.command import CloudRunJobs
 from cloudrun_jobs.command_line import build
-from cloudrun_jobs.deploy.cloudrun.field_values import CLOUD_SQL, Secret
-from cloudrun_jobs.deploy.plan import Desired, OwnershipLabel, Redacted
+from cloudrun_jobs.deploy.desired import CLOUD_SQL_PATH, DesiredJob, Secret, SharedFields
+from cloudrun_jobs.deploy.plan import Redacted, flatten
 from cloudrun_jobs.spec import JobSpec, canonical_cpu, canonical_memory
+from cloudrun_jobs.spec.ownership import OwnershipLabel
 
 if TYPE_CHECKING:
     from cloudrun_jobs.backends.cloudrun import CloudRunBackend
 
 
-def declared(
+def desired(
     jobs: Iterable[CloudRunJobs],
     backend: CloudRunBackend,
     *,
     image: str | None = None,
-    service: Mapping[str, Any] | None = None,
-) -> list[Desired]:
-    """Return these jobs as they should be; `service` are the fields that they share with the web service."""
-    return [_job(job, backend, image, service or {}) for job in jobs]
+    service: SharedFields | None = None,
+) -> list[DesiredJob]:
+    """Return the Cloud Run Jobs. What `service` has, the jobs get unless they declare it themselves."""
+    return [_desired_job(job, backend, image, service or SharedFields()) for job in jobs]
 
 
-def _job(job: CloudRunJobs, backend: CloudRunBackend, image: str | None, service: Mapping[str, Any]) -> Desired:
+def _desired_job(
+    job: CloudRunJobs, backend: CloudRunBackend, image: str | None, service: SharedFields
+) -> DesiredJob:
     spec = job.spec
-    optional = dict(_optional(spec, backend))
-    fields = {
-        **dict(_always(job, spec, image)),
-        **service,
-        **dict(_told(backend)),
+    shared, optional = _shared_fields(spec, backend), _optional(spec, backend)
+    declared = (*optional, *flatten({**vars(shared), "labels": spec.labels}))
+    return DesiredJob(
+        id=spec.name,
+        label=spec.command,
+        **ownership_and_note(spec, declared),
+        # The image of a class goes before --image, and that before the image of DEFAULTS.
+        image=getattr(type(job), "image", None) or image or spec.image,
+        entrypoint=spec.entrypoint,
+        # Required arguments may be known to callers only, so that they are checked only if some are declared.
+        args=build(job, (), spec.args, {}) if spec.args else (spec.command,),
+        timeout=spec.timeout,
+        max_retries=spec.max_retries,
+        tasks=spec.tasks,
+        labels=spec.labels,
+        env_vars={**service.env_vars, **_environment(backend), **shared.env_vars},
+        cloud_sql={**service.cloud_sql, **shared.cloud_sql},
+        vpc={**service.vpc, **shared.vpc},
+        volumes=service.volumes,
         **optional,
-    }
-    mark = OwnershipLabel(environment=spec.environment, command=spec.command, fields=tuple(sorted(optional)))
-    return Desired(
-        id=spec.name, label=spec.command, mark=mark, fields=fields, summary=partial(_summary, spec, fields)
     )
 
 
-def _always(job: CloudRunJobs, spec: JobSpec, image: str | None) -> Iterator[tuple[str, Any]]:
-    """Yield what is written whether the class declares it or not: what a run does depends on it."""
-    # The image of one class is for that class; --image is for all the others, before that of DEFAULTS.
-    if wanted := getattr(type(job), "image", None) or image or spec.image:
-        yield "image", wanted
-    yield "entrypoint", spec.entrypoint
-    # What a command requires may be known to its callers alone: only declared arguments must suffice.
-    yield "args", build(job, (), spec.args, {}) if spec.args else (spec.command,)
-    yield "timeout", spec.timeout
-    yield "max_retries", spec.max_retries
-    yield "tasks", spec.tasks
+def ownership_and_note(spec: JobSpec, declared: Iterable[str]) -> dict[str, Any]:
+    """Return the fields that both kinds of resources take from the spec."""
+    fields = tuple(sorted(declared))
+    return {
+        "ownership": OwnershipLabel(environment=spec.environment, command=spec.command, fields=fields),
+        "note": f"(named {spec.name}: shortened to 63 characters)" if spec.is_shortened else "",
+    }
 
 
-def _told(backend: CloudRunBackend) -> Iterator[tuple[str, Any]]:
-    """Yield what a container must know to be of this environment."""
-    for key in ("ENVIRONMENT", "PROJECT", "REGION"):
-        yield f"env_vars.{conf.PREFIX}{key}", Redacted(getattr(backend.settings, key.lower()))
+def _environment(backend: CloudRunBackend) -> dict[str, Redacted]:
+    """Return the variables from which a container takes its settings."""
+    keys = ("ENVIRONMENT", "PROJECT", "REGION")
+    return {f"{conf.PREFIX}{key}": Redacted(getattr(backend.settings, key.lower())) for key in keys}
 
 
-def _optional(spec: JobSpec, backend: CloudRunBackend) -> Iterator[tuple[str, Any]]:
-    """Yield what is left to others unless it is declared."""
-    if "task_parallelism" in spec.declared:
-        yield "task_parallelism", spec.task_parallelism
-    if "cpu" in spec.declared:
-        yield "cpu", canonical_cpu(spec.cpu)
-    if "memory" in spec.declared:
-        yield "memory", canonical_memory(spec.memory)
+def _optional(spec: JobSpec, backend: CloudRunBackend) -> dict[str, Any]:
+    """Return the fields that stay as they are in the cloud unless they are declared."""
+    values = {
+        "task_parallelism": spec.task_parallelism,
+        "cpu": canonical_cpu(spec.cpu),
+        "memory": canonical_memory(spec.memory),
+    }
+    optional: dict[str, Any] = {name: value for name, value in values.items() if name in spec.declared}
     if account := spec.service_account or backend.service_account:
-        yield "service_account", account
-    yield from _surroundings(spec, backend)
+        optional["service_account"] = account
+    return optional
 
 
-def _surroundings(spec: JobSpec, backend: CloudRunBackend) -> Iterator[tuple[str, Any]]:
-    yield from ((f"labels.{name}", value) for name, value in spec.labels.items())
-    yield from ((f"env_vars.{name}", Redacted(value)) for name, value in spec.env_vars.items())
-    for name, reference in spec.secrets.items():
-        secret, _, version = reference.partition(":")
-        yield f"env_vars.{name}", Secret(secret, version or "latest")
-    yield from ((f"cloud_sql.{instance}", CLOUD_SQL) for instance in spec.cloud_sql)
-    for name, value in (spec.vpc or {}).items():
-        yield f"vpc.{name}", _vpc_value(name, value, backend)
+def _shared_fields(spec: JobSpec, backend: CloudRunBackend) -> SharedFields:
+    return SharedFields(
+        env_vars={
+            **{name: Redacted(value) for name, value in spec.env_vars.items()},
+            **{name: _secret(reference) for name, reference in spec.secrets.items()},
+        },
+        cloud_sql=dict.fromkeys(spec.cloud_sql, CLOUD_SQL_PATH),
+        vpc={name: _vpc_value(name, value, backend) for name, value in (spec.vpc or {}).items()},
+    )
+
+
+def _secret(reference: str) -> Secret:
+    name, _, version = reference.partition(":")
+    return Secret(name, version or "latest")
 
 
 def _vpc_value(name: str, value: Any, backend: CloudRunBackend) -> Any:
     if name == "connector" and "/" not in value:
-        settings = backend.settings
-        return f"projects/{settings.project}/locations/{settings.region}/connectors/{value}"
+        return f"{backend.parent}/connectors/{value}"
     return tuple(value) if name == "tags" else value
-
-
-def _summary(spec: JobSpec, fields: Mapping[str, Any]) -> str:
-    shortened = f"(named {spec.name}: shortened to 63 characters)" if spec.is_shortened else ""
-    return "  ".join(filter(None, (fields.get("image", ""), shortened)))

@@ -1,18 +1,18 @@
-"""The schedules that jobs declare, as entries of Cloud Scheduler."""
+"""The Scheduler jobs that the code declares: one for each schedule."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from datetime import UTC, datetime, timedelta
-from functools import partial
-from typing import TYPE_CHECKING, Any
-from zoneinfo import ZoneInfo
+from collections.abc import Iterable
+from datetime import timedelta
+from typing import TYPE_CHECKING
 
-from cloudrun_jobs import conf, cron, environ
+from cloudrun_jobs import conf, environ
 from cloudrun_jobs.backends.cloudrun import targets
 from cloudrun_jobs.command import CloudRunJobs
 from cloudrun_jobs.command_line import build
-from cloudrun_jobs.deploy.plan import Desired, OwnershipLabel
+from cloudrun_jobs.deploy.desired import DesiredSchedulerJob
+from cloudrun_jobs.deploy.jobs import ownership_and_note
+from cloudrun_jobs.deploy.plan import flatten
 from cloudrun_jobs.exceptions import InvalidSettings
 from cloudrun_jobs.spec import JobSpec, Schedule
 from cloudrun_jobs.spec.tick import ScheduleTick
@@ -21,98 +21,67 @@ if TYPE_CHECKING:
     from cloudrun_jobs.backends.cloudrun import CloudRunBackend
 
 
-def declared(jobs: Iterable[CloudRunJobs], backend: CloudRunBackend) -> list[Desired]:
-    """Return the entries of these jobs; raises `InvalidArguments` for arguments that one would not take."""
-    return [entry for job in jobs for entry in _entries(job, job.spec, backend)]
+def desired(jobs: Iterable[CloudRunJobs], backend: CloudRunBackend) -> list[DesiredSchedulerJob]:
+    """Return the Scheduler jobs. Raises `InvalidArguments` for arguments that a command does not accept."""
+    return [_desired(job, job.spec, schedule, backend) for job in jobs for schedule in job.spec.schedules]
 
 
-def passed(job: CloudRunJobs, spec: JobSpec, schedule: Schedule) -> tuple[str, ...]:
-    """Return what a schedule passes to `manage.py`, the command's name first."""
-    if not schedule.args:
-        return (spec.command,)  # Whether that suffices, the system checks have asked.
-    return checked(job, spec, schedule)
+def argv(job: CloudRunJobs, spec: JobSpec, schedule: Schedule) -> tuple[str, ...]:
+    """Return the command's name and the schedule's arguments. Raises `InvalidArguments`."""
+    return build(job, (), schedule.args, {environ.SCHEDULE_VARIABLE: tick(spec, schedule)})
 
 
-def checked(job: CloudRunJobs, spec: JobSpec, schedule: Schedule) -> tuple[str, ...]:
-    """Return the same; raise `InvalidArguments` if the command does not take what the schedule gives it."""
-    return build(job, (), schedule.args, {environ.SCHEDULE_VARIABLE: _tick(spec, schedule)})
-
-
-def entry_id(spec: JobSpec, schedule: Schedule) -> str:
+def scheduler_job_id(spec: JobSpec, schedule: Schedule) -> str:
     return f"{spec.name}-{schedule.name}" if schedule.name else spec.name
 
 
-def _tick(spec: JobSpec, schedule: Schedule) -> str:
-    return ScheduleTick(entry_id(spec, schedule), schedule.cron, str(schedule.time_zone)).encode()
+def tick(spec: JobSpec, schedule: Schedule) -> str:
+    """Return the variable that names the schedule to the executions it starts."""
+    return ScheduleTick(scheduler_job_id(spec, schedule), schedule.cron, str(schedule.time_zone)).encode()
 
 
-def _entries(job: CloudRunJobs, spec: JobSpec, backend: CloudRunBackend) -> Iterator[Desired]:
-    for schedule in spec.schedules:
-        yield _entry(spec, schedule, passed(job, spec, schedule), backend)
-
-
-def _entry(spec: JobSpec, schedule: Schedule, args: tuple[str, ...], backend: CloudRunBackend) -> Desired:
-    optional = dict(_delivery(spec))
-    fields = {
-        "schedule": schedule.cron,
-        "time_zone": schedule.time_zone,
-        **_target(spec, backend),
-        "method": "POST",
-        "content_type": "application/json",
-        "args": args,
-        "tick": _tick(spec, schedule),
-        "to_service": spec.target == "service",
-        **optional,
+def _desired(
+    job: CloudRunJobs, spec: JobSpec, schedule: Schedule, backend: CloudRunBackend
+) -> DesiredSchedulerJob:
+    url, token = _target(spec, backend)
+    # Durations may be declared in seconds.
+    retries = {
+        name: timedelta(seconds=value) if name.endswith("duration") and isinstance(value, int) else value
+        for name, value in (spec.retry_config or {}).items()
     }
-    mark = OwnershipLabel(environment=spec.environment, command=spec.command, fields=tuple(sorted(optional)))
-    return Desired(
-        id=entry_id(spec, schedule),
+    declared = flatten({"attempt_deadline": spec.attempt_deadline, "retry_config": retries})
+    return DesiredSchedulerJob(
+        id=scheduler_job_id(spec, schedule),
         label=f"{spec.command} [{schedule.name}]" if schedule.name else spec.command,
-        mark=mark,
-        fields=fields,
-        summary=partial(_summary, spec, schedule),
-        summarised=frozenset({"schedule", "time_zone"}),
+        **ownership_and_note(spec, declared),
+        schedule=schedule.cron,
+        time_zone=schedule.time_zone or spec.time_zone,
+        url=url,
+        token=token,
+        # The system checks have checked a command without arguments.
+        args=argv(job, spec, schedule) if schedule.args else (spec.command,),
+        tick=tick(spec, schedule),
+        to_service=spec.target == "service",
+        attempt_deadline=spec.attempt_deadline,
+        retry_config=retries,
     )
 
 
-def _delivery(spec: JobSpec) -> Iterator[tuple[str, Any]]:
-    """Yield what is only written if it is declared."""
-    if spec.attempt_deadline is not None:
-        yield "attempt_deadline", spec.attempt_deadline
-    for name, value in (spec.retry_config or {}).items():
-        # Durations may be declared in seconds.
-        yield name, timedelta(seconds=value) if name.endswith("duration") and isinstance(value, int) else value
-
-
-def _target(spec: JobSpec, backend: CloudRunBackend) -> dict[str, Any]:
+def _target(spec: JobSpec, backend: CloudRunBackend) -> tuple[str, targets.AuthToken]:
+    """Return the URL that the Scheduler job calls, and the token of the request."""
     account = backend.scheduler_service_account or backend.service_account or spec.service_account
     if account is None:
         raise InvalidSettings(
             f"{spec.command}: no service account for Cloud Scheduler to start it as.",
             hint=f"Set {conf.setting_name('OPTIONS', 'scheduler_service_account')}.",
         )
-    if spec.target == "service":
-        return _service_target(spec, backend, account)
-    settings = backend.settings
-    url = targets.job_url(settings.project, settings.region, spec.name)
-    return {"url": url, "token": targets.AuthToken(account)}
-
-
-def _service_target(spec: JobSpec, backend: CloudRunBackend, account: str) -> dict[str, Any]:
+    if spec.target != "service":
+        url = targets.job_url(backend.settings.project, backend.settings.region, spec.name)
+        return url, targets.AuthToken(account)
     if backend.service_url is None:
         raise InvalidSettings(
-            f"{spec.command}: runs in the web service, whose URL is not known.",
+            f"{spec.command}: runs in the web service, but the service's URL is not set.",
             hint=f"Set {conf.setting_name('OPTIONS', 'service_url')}.",
         )
     url = targets.service_url(backend.service_url, spec.command)
-    return {"url": url, "token": targets.AuthToken(account, backend.service_url.rstrip("/"))}
-
-
-def _summary(spec: JobSpec, schedule: Schedule) -> str:
-    zone = schedule.time_zone or spec.time_zone
-    words = [schedule.cron, zone]
-    if due := cron.next_time(schedule.cron, zone, datetime.now(UTC)):
-        words.append(f"next {due.astimezone(ZoneInfo(zone)):%a %d %b %Y %H:%M}")
-    if spec.is_shortened:
-        words.append(f"(named {spec.name}: shortened to 63 characters)")
-    return "  ".join(words)
+    return url, targets.AuthToken(account, backend.service_url.rstrip("/"))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from operator import index
 from typing import TYPE_CHECKING
@@ -42,8 +41,7 @@ class ProgressReporter:
         self._job, self._attempt = job, attempt
         self._pending: Progress | None = None
         self._signalled_at = -SIGNAL_INTERVAL
-        visible = verbosity > 0 and job.stderr.isatty() and os.environ.get("TERM") != "dumb"
-        self._bar = ProgressBar(job.stderr) if visible else None
+        self._bar = ProgressBar(job.stderr, visible=verbosity > 0)
 
     def report(self, progress: Progress) -> None:
         """Pass the progress to the heartbeat, to the signal's receivers and to the terminal."""
@@ -51,14 +49,12 @@ class ProgressReporter:
         self._pending = progress
         if time.monotonic() - self._signalled_at >= SIGNAL_INTERVAL:
             self._signal()
-        if self._bar:
-            self._bar.draw(progress)
+        self._bar.draw(progress.done, progress.total, str(progress))
 
     def stop(self) -> None:
         """Send the latest progress and erase the bar."""
         self._signal()
-        if self._bar:
-            self._bar.erase()
+        self._bar.erase()
 
     def _signal(self) -> None:
         progress, self._pending = self._pending, None

@@ -1,3 +1,3 @@
-"""The management commands of the app."""
+"""The app's management commands."""
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""A stand-in for Cloud Run, and settings that send everything to it."""
+"""A stand-in for Cloud Run, and settings that use it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tests.backends.server import CloudRun, serve
 
 @pytest.fixture
 def cloud_run(settings: Settings, transactional_db: None) -> Iterator[CloudRun]:
-    """Serve on loopback, with the environment "production" pointed at it."""
+    """Serve on loopback, as the endpoint of the environment "production"."""
     with serve() as server:
         settings.CLOUDRUN_JOBS = {
             "ENVIRONMENT": "production",

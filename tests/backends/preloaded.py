@@ -1,4 +1,4 @@
-"""A WSGI application that has a call to Cloud Run in flight, in a thread, while gunicorn forks its workers."""
+"""A WSGI application with a call to Cloud Run in flight in a thread while gunicorn forks its workers."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ wait_for(Path(os.environ["IN_FLIGHT"]).exists)
 
 
 def application(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
-    """Send a job and answer with the name of its execution."""
+    """Start a job and answer with the name of its execution."""
     name = Command().delay().execution_name
     start_response("200 OK", [("Content-Type", "text/plain")])
     return [name.encode()]

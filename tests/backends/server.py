@@ -1,4 +1,4 @@
-"""A real gRPC server that stands in for Cloud Run: it keeps what arrives and answers what a test tells it."""
+"""A gRPC server that stands in for Cloud Run: it records requests and answers as a test configures."""
 
 from __future__ import annotations
 
@@ -16,21 +16,21 @@ SERVICE = "google.cloud.run.v2"
 
 
 class CloudRun:
-    """What arrived, and what is answered. An `error` is (code, words) and is answered instead."""
+    """The recorded requests and the answers. An error is (code, message), and replaces an answer."""
 
     def __init__(self) -> None:
         self.requests: list[run_v2.RunJobRequest] = []
         self.deadlines: list[float] = []
-        self.peers: list[str] = []  # The connection each request came by.
+        self.peers: list[str] = []  # The connection of each request.
         self.cancelled: list[str] = []
         self.execution = run_v2.Execution(task_count=1)
         self.errors: list[tuple[grpc.StatusCode, str]] = []
-        self.started: list[run_v2.Execution] = []  # What a search finds.
-        self.errors_after: list[tuple[grpc.StatusCode, str]] = []  # Of a RunJob that was carried out.
+        self.started: list[run_v2.Execution] = []  # The answer of ListExecutions.
+        self.errors_after: list[tuple[grpc.StatusCode, str]] = []  # Of a RunJob that took effect.
         self.errors_of_searches: list[tuple[grpc.StatusCode, str]] = []
         self.polls = 0
         self.searches = 0
-        self.hold: Event | None = None  # While it is not set, the first RunJob gets no answer.
+        self.hold: Event | None = None  # The first RunJob is answered when it is set.
         self.on_request: Callable[[], object] = bool
         self.endpoint = ""
 
@@ -69,7 +69,7 @@ class CloudRun:
         return run_v2.ListExecutionsResponse(executions=self.started)
 
     def _keep(self, request: run_v2.RunJobRequest) -> None:
-        """Have searches find the execution, with the variables it was told."""
+        """Add the execution to the answer of ListExecutions, with the variables of its request."""
         env = request.overrides.container_overrides[0].env
         template = run_v2.TaskTemplate(containers=[run_v2.Container(env=env)])
         self.started.append(run_v2.Execution(name=self.execution.name, task_count=1, template=template))
@@ -83,7 +83,7 @@ class CloudRun:
 
 @contextmanager
 def serve() -> Iterator[CloudRun]:
-    """Run the server on a free port of this machine."""
+    """Run the server on a free port of the loopback interface."""
     cloud_run = CloudRun()
     server = grpc.server(ThreadPoolExecutor(8))
     server.add_generic_rpc_handlers(

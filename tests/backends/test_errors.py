@@ -1,4 +1,4 @@
-"""What the service answers becomes an error that names the cause and the remedy."""
+"""Errors of the service become errors with the cause and a hint."""
 
 from __future__ import annotations
 
@@ -27,24 +27,24 @@ ANSWERS = [
     (Code.PERMISSION_DENIED, AccessDenied, r"run\.jobs\.run and run\.jobs\.runWithOverrides .*WithOverrides\)"),
     (Code.UNAUTHENTICATED, AccessDenied, r"gcloud auth application-default login"),
     (Code.NOT_FOUND, JobNotDeployed, CREATE),
-    (Code.RESOURCE_EXHAUSTED, QuotaExhausted, r"a quota ran out\. said so"),
-    (Code.INVALID_ARGUMENT, ServiceError, r"refused\. said so"),
-    (Code.UNAVAILABLE, OutcomeUnknown, r"no answer\. said so\. Is a server running at 127"),
+    (Code.RESOURCE_EXHAUSTED, QuotaExhausted, r"a quota ran out\. a message"),
+    (Code.INVALID_ARGUMENT, ServiceError, r"refused\. a message"),
+    (Code.UNAVAILABLE, OutcomeUnknown, r"no answer\. a message\. Is a server running at 127"),
     (Code.DEADLINE_EXCEEDED, OutcomeUnknown, r"no answer"),
     (Code.INTERNAL, OutcomeUnknown, r"no answer"),
     (Code.ABORTED, OutcomeUnknown, r"no answer"),
-    (Code.CANCELLED, OutcomeUnknown, r"It may have been started: look before repeating"),
+    (Code.CANCELLED, OutcomeUnknown, r"It may have been started: check before repeating"),
     (Code.UNKNOWN, OutcomeUnknown, r"no answer"),
     (Code.UNIMPLEMENTED, ServiceError, r"refused"),
 ]
 
 
 @pytest.mark.parametrize(("code", "kind", "message"), ANSWERS)
-def test_an_answer_becomes_an_error_of_ours(
+def test_service_error_is_translated(
     cloud_run: CloudRun, code: Code, kind: type[ServiceError], message: str
 ) -> None:
-    """Each refusal of Cloud Run has its class, its words and what to do; one that will last is not repeated."""
-    cloud_run.errors = [(code, "said so")] * 20
+    """Each error of Cloud Run has a class, a message and a hint; a permanent one is not retried."""
+    cloud_run.errors = [(code, "a message")] * 20
 
     with pytest.raises(kind, match=message) as raised:
         echo.Command().delay()
@@ -55,12 +55,12 @@ def test_an_answer_becomes_an_error_of_ours(
 
 
 @pytest.mark.usefixtures("transactional_db")
-def test_without_credentials_nothing_is_sent(
+def test_missing_credentials_are_reported(
     settings: Settings, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    """A process that has no Google credentials is told how to get some."""
+    """The hint says how to get credentials."""
     settings.CLOUDRUN_JOBS = {"ENVIRONMENT": "production", "PROJECT": "acme", "REGION": "asia-northeast1"}
-    monkeypatch.setenv("NO_GCE_CHECK", "true")  # Asks no metadata server: there is none here.
+    monkeypatch.setenv("NO_GCE_CHECK", "true")  # Without a metadata server.
     monkeypatch.setenv("CLOUDSDK_CONFIG", str(tmp_path))
     monkeypatch.delenv("GOOGLE_APPLICATION_CREDENTIALS", raising=False)
 
@@ -77,12 +77,12 @@ READS = [
 
 
 @pytest.mark.parametrize(("code", "kind", "message"), READS)
-def test_an_error_of_cancel_speaks_of_the_execution(
+def test_error_of_cancel_names_the_execution(
     cloud_run: CloudRun, code: Code, kind: type[ServiceError], message: str
 ) -> None:
-    """What is said of sending a job is not said of a call that starts nothing."""
+    """A call that starts nothing has no hint about a started execution."""
     operation = echo.Command().delay()
-    cloud_run.errors = [(code, "said so")]
+    cloud_run.errors = [(code, "a message")]
 
     with pytest.raises(kind, match=message) as raised:
         operation.cancel()
@@ -102,8 +102,8 @@ def test_an_error_of_cancel_speaks_of_the_execution(
         ({"endpiont": "127.0.0.1:80"}, "has no option 'endpiont'. Did you mean 'endpoint'?"),
     ],
 )
-def test_options_that_cannot_be_used(settings: Settings, options: dict[str, object], message: str) -> None:
-    """Only a server of this machine is spoken to without credentials; bad options are refused by name."""
+def test_invalid_options_are_rejected(settings: Settings, options: dict[str, object], message: str) -> None:
+    """The endpoint must be on this machine, and the error names the option."""
     settings.CLOUDRUN_JOBS = {
         "ENVIRONMENT": "production",
         "PROJECT": "acme",
@@ -118,8 +118,8 @@ def test_options_that_cannot_be_used(settings: Settings, options: dict[str, obje
 
 
 @pytest.mark.parametrize("endpoint", ["localhost:8085", "127.1.2.3:8085", "[::1]:8085"])
-def test_endpoints_of_this_machine_are_taken(settings: Settings, endpoint: str) -> None:
-    """Every way to name this machine will do."""
+def test_loopback_endpoints_are_accepted(settings: Settings, endpoint: str) -> None:
+    """Any loopback address is accepted."""
     from cloudrun_jobs import backends
 
     settings.CLOUDRUN_JOBS = {
@@ -133,8 +133,8 @@ def test_endpoints_of_this_machine_are_taken(settings: Settings, endpoint: str) 
 
 
 @pytest.mark.parametrize("key", ["PROJECT", "REGION"])
-def test_the_cloud_needs_a_project_and_a_region(settings: Settings, key: str) -> None:
-    """Outside "local" and "test" the two must be set, and the message names both ways to do it."""
+def test_project_and_region_are_required(settings: Settings, key: str) -> None:
+    """The error names the setting and the environment variable."""
     both = {"PROJECT": "acme", "REGION": "asia-northeast1"}
     settings.CLOUDRUN_JOBS = {"ENVIRONMENT": "production", **{name: v for name, v in both.items() if name != key}}
 

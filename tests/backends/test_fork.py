@@ -1,4 +1,4 @@
-"""A web server that forks its workers with a call to Cloud Run in flight."""
+"""Clients after a fork."""
 
 from __future__ import annotations
 
@@ -31,10 +31,10 @@ def listens(port: int) -> bool:
 
 @pytest.mark.usefixtures("process_database")
 @pytest.mark.parametrize("worker_class", ["sync", "gthread"])
-def test_a_worker_forked_with_a_call_in_flight_can_send(
+def test_worker_forked_during_a_call_can_start_jobs(
     cloud_run: CloudRun, tmp_path: Path, worker_class: str
 ) -> None:
-    """Under `gunicorn --preload` every request is answered, though a call was in flight at the fork."""
+    """Under `gunicorn --preload` every request is answered, even if a call was in flight at the fork."""
     in_flight, port = tmp_path / "in-flight", free_port()
     cloud_run.hold, cloud_run.on_request = Event(), in_flight.touch
     command = [sys.executable, "-m", "gunicorn", "--preload", "--workers=2", f"--worker-class={worker_class}"]
@@ -59,18 +59,18 @@ def test_a_worker_forked_with_a_call_in_flight_can_send(
         gunicorn.wait(30)
 
     assert len({answer.rpartition(b"/")[2] for answer in answers if b"/echo-production-" in answer}) == 4
-    of_the_parent, *of_workers = cloud_run.peers
-    assert of_the_parent not in of_workers
+    parent, *workers = cloud_run.peers
+    assert parent not in workers
 
 
 FORK = """
 import os, sys, weakref
 from cloudrun_jobs.backends.cloudrun import clients
 
-parents = clients.jobs("127.0.0.1:1")
-kept = weakref.ref(parents)
-number = id(parents)
-del parents
+client = clients.jobs("127.0.0.1:1")
+kept = weakref.ref(client)
+number = id(client)
+del client
 child = os.fork()
 if child == 0:
     os._exit(0 if id(clients.jobs("127.0.0.1:1")) != number and kept() is not None else 1)
@@ -78,8 +78,8 @@ sys.exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
 """
 
 
-def test_a_forked_child_drops_the_client_unclosed() -> None:
-    """The child gets another client, and its parent's is neither closed nor collected."""
+def test_forked_child_does_not_close_the_client() -> None:
+    """The child gets another client; the parent's is neither closed nor collected."""
     forked = subprocess.run([sys.executable, "-W", "ignore", "-c", FORK], cwd=REPOSITORY, timeout=60, check=False)
 
     assert forked.returncode == 0

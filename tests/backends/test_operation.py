@@ -1,4 +1,4 @@
-"""The handle on an execution tells the truth about its outcome."""
+"""The handle on an execution of Cloud Run."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ def completed(state: Any, message: str = "", reason: Any = None) -> run_v2.Condi
     return run_v2.Condition(type_="Completed", state=state, message=message, execution_reason=reason)
 
 
-def test_an_execution_that_runs_is_not_done(cloud_run: CloudRun) -> None:
-    """While Cloud Run works the handle says so, and waiting gives up at the caller's time-out."""
+def test_running_execution_is_not_done(cloud_run: CloudRun) -> None:
+    """While the execution runs, done() is False and result() raises after its timeout."""
     operation = echo.Command().delay()
 
     assert (operation.done(), operation.running(), operation.cancelled()) == (False, True, False)
@@ -34,8 +34,8 @@ def test_an_execution_that_runs_is_not_done(cloud_run: CloudRun) -> None:
         operation.result(timeout=0)
 
 
-def test_success_is_that_every_task_succeeded(cloud_run: CloudRun) -> None:
-    """An execution of which all tasks succeeded has a result and no exception."""
+def test_success_requires_every_task(cloud_run: CloudRun) -> None:
+    """If all tasks succeeded, there is a result and no exception."""
     cloud_run.execution = run_v2.Execution(
         task_count=3,
         succeeded_count=3,
@@ -49,8 +49,8 @@ def test_success_is_that_every_task_succeeded(cloud_run: CloudRun) -> None:
     assert operation.metadata.succeeded_count == 3
 
 
-def test_one_failed_task_is_a_failure(cloud_run: CloudRun) -> None:
-    """With two of three tasks succeeded the handle raises, with Cloud Run's words and the way to the logs."""
+def test_one_failed_task_fails_the_execution(cloud_run: CloudRun) -> None:
+    """If two of three tasks succeeded, the error has Cloud Run's message and the URL of the logs."""
     message = "Task x-task0 failed with exit code: 1"
     cloud_run.execution = run_v2.Execution(
         task_count=3,
@@ -83,8 +83,8 @@ def test_one_failed_task_is_a_failure(cloud_run: CloudRun) -> None:
     ],
     ids=["by its count", "by its reason"],
 )
-def test_a_cancelled_execution_is_no_success(cloud_run: CloudRun, execution: run_v2.Execution) -> None:
-    """Google's operation ends without an error when cancelled; ours raises."""
+def test_cancelled_execution_raises(cloud_run: CloudRun, execution: run_v2.Execution) -> None:
+    """Google's operation ends without an error after a cancellation; the handle raises."""
     cloud_run.execution = execution
     operation = echo.Command().delay()
 
@@ -92,8 +92,8 @@ def test_a_cancelled_execution_is_no_success(cloud_run: CloudRun, execution: run
     assert operation.cancelled()
 
 
-def test_an_image_that_is_missing_is_an_end(cloud_run: CloudRun) -> None:
-    """An execution that fails before it starts has no completion time, and still ends."""
+def test_missing_image_fails_the_execution(cloud_run: CloudRun) -> None:
+    """An execution that fails before it starts has no completion time, but has ended."""
     cloud_run.execution = run_v2.Execution(
         task_count=1, conditions=[completed(State.CONDITION_FAILED, "Image 'x' not found.")]
     )
@@ -102,15 +102,15 @@ def test_an_image_that_is_missing_is_an_end(cloud_run: CloudRun) -> None:
         echo.Command().delay().result()
 
 
-def test_an_execution_without_tasks_is_no_success(cloud_run: CloudRun) -> None:
-    """Zero of zero tasks is not all of them."""
+def test_execution_without_tasks_fails(cloud_run: CloudRun) -> None:
+    """Zero of zero tasks is no success."""
     cloud_run.execution = run_v2.Execution(completion_time=ENDED)
 
     assert isinstance(echo.Command().delay().exception(), JobFailed)
 
 
-def test_polling_outlives_an_outage(cloud_run: CloudRun) -> None:
-    """Errors that pass are not taken for the job's end."""
+def test_polling_continues_after_transient_errors(cloud_run: CloudRun) -> None:
+    """A transient error does not end the operation."""
     cloud_run.execution = run_v2.Execution(task_count=1, succeeded_count=1, completion_time=ENDED)
     operation = echo.Command().delay()
     cloud_run.errors = [
@@ -122,8 +122,8 @@ def test_polling_outlives_an_outage(cloud_run: CloudRun) -> None:
     assert cloud_run.polls == 3
 
 
-def test_done_asks_once(cloud_run: CloudRun) -> None:
-    """One question is one call, and an error that may pass leaves the execution running."""
+def test_done_polls_once(cloud_run: CloudRun) -> None:
+    """done() makes one call, and is False after a transient error."""
     operation = echo.Command().delay()
     cloud_run.errors = [(grpc.StatusCode.UNAVAILABLE, "try again")]
 
@@ -131,13 +131,13 @@ def test_done_asks_once(cloud_run: CloudRun) -> None:
     assert cloud_run.polls == 1
 
 
-def test_waiting_has_no_end_of_its_own(cloud_run: CloudRun) -> None:
+def test_result_has_no_default_timeout(cloud_run: CloudRun) -> None:
     """Google's polling gives up after 900 seconds; a task may take a week."""
     assert echo.Command().delay()._polling.timeout is None  # type: ignore[attr-defined]
 
 
-def test_a_callback_is_called_when_polling_is_refused(cloud_run: CloudRun) -> None:
-    """An error that waiting cannot outlive ends it, and who waits is told."""
+def test_callback_is_called_after_a_permanent_error(cloud_run: CloudRun) -> None:
+    """A permanent error of polling ends the operation and calls the callbacks."""
     called = Event()
     operation = echo.Command().delay()
     cloud_run.errors = [(grpc.StatusCode.PERMISSION_DENIED, "no")]
@@ -147,8 +147,8 @@ def test_a_callback_is_called_when_polling_is_refused(cloud_run: CloudRun) -> No
     assert isinstance(operation.exception(), AccessDenied)
 
 
-def test_a_deleted_execution_has_failed(cloud_run: CloudRun) -> None:
-    """An execution that Cloud Run no longer knows is not waited for."""
+def test_deleted_execution_fails(cloud_run: CloudRun) -> None:
+    """The handle does not wait for an execution that no longer exists."""
     operation = echo.Command().delay()
     cloud_run.errors = [(grpc.StatusCode.NOT_FOUND, "Resource 'x' of kind 'EXECUTION' does not exist.")]
 
@@ -156,8 +156,8 @@ def test_a_deleted_execution_has_failed(cloud_run: CloudRun) -> None:
         operation.result()
 
 
-def test_polling_without_permission_names_it(cloud_run: CloudRun) -> None:
-    """A caller that may start a job but not read its execution is told what it lacks."""
+def test_missing_permission_to_poll_is_named(cloud_run: CloudRun) -> None:
+    """The error of a caller that may not read executions names the permission."""
     operation = echo.Command().delay()
     cloud_run.errors = [(grpc.StatusCode.PERMISSION_DENIED, "no")]
 
@@ -166,23 +166,23 @@ def test_polling_without_permission_names_it(cloud_run: CloudRun) -> None:
 
 
 def test_cancel_cancels_the_execution(cloud_run: CloudRun) -> None:
-    """cancel() is a request about the execution, by its full name."""
+    """cancel() sends the execution's full name."""
     operation = echo.Command().delay()
 
     assert operation.cancel()
     assert cloud_run.cancelled == [operation.execution_name]
 
 
-def test_cancelling_what_has_ended_returns_false(cloud_run: CloudRun) -> None:
-    """As with Google's own operation, cancelling too late is no error."""
+def test_cancel_returns_false_after_the_end(cloud_run: CloudRun) -> None:
+    """Cancelling an execution that has ended is no error."""
     operation = echo.Command().delay()
     cloud_run.errors = [(grpc.StatusCode.FAILED_PRECONDITION, "cannot be cancelled because it is not running.")]
 
     assert operation.cancel() is False
 
 
-def test_a_callback_is_called_at_the_end(cloud_run: CloudRun) -> None:
-    """A callback gets the handle, whether added before or after the end."""
+def test_callback_is_called_at_the_end(cloud_run: CloudRun) -> None:
+    """A callback gets the handle, whether it is added before or after the end."""
     called = Event()
     seen: list[Any] = []
     operation = echo.Command().delay()
@@ -196,8 +196,8 @@ def test_a_callback_is_called_at_the_end(cloud_run: CloudRun) -> None:
     assert seen == [operation, operation]
 
 
-def test_the_handle_names_its_execution(cloud_run: CloudRun) -> None:
-    """The names and addresses are those of the console."""
+def test_names_and_urls(cloud_run: CloudRun) -> None:
+    """The handle has the names of its operation and execution, and the URL of the console."""
     operation = echo.Command().delay()
 
     assert operation.operation.name == "projects/p/locations/r/operations/1"

@@ -1,4 +1,4 @@
-"""What arrives at Cloud Run when a job is sent, byte for byte, on a real gRPC server."""
+"""The requests that Cloud Run receives, on a gRPC server."""
 
 from __future__ import annotations
 
@@ -39,14 +39,14 @@ CALLS: list[tuple[type[CloudRunJobs], tuple[Any, ...], dict[str, Any], list[str]
 
 
 @pytest.mark.parametrize(("command", "args", "options", "argv"), CALLS)
-def test_the_request_that_arrives(
+def test_run_job_request(
     cloud_run: CloudRun,
     command: type[CloudRunJobs],
     args: tuple[Any, ...],
     options: dict[str, Any],
     argv: list[str],
 ) -> None:
-    """The message holds the job's name, its arguments and the run's id, and nothing else."""
+    """The message contains only the job's name, the arguments and the run's id."""
     operation = command().delay(*args, **options)
 
     job = argv[0]
@@ -64,33 +64,33 @@ def test_the_request_that_arrives(
 @pytest.mark.parametrize(
     ("command", "args", "options", "argv"), [call for call in CALLS if call[0] is not outcome.Command]
 )
-def test_the_arguments_mean_the_same_inline(
+def test_arguments_are_parsed_as_inline(
     command: type[CloudRunJobs], args: tuple[Any, ...], options: dict[str, Any], argv: list[str]
 ) -> None:
-    """Parsed as a container would, the arguments give run() what the inline road gives it."""
+    """Parsed in a container, the arguments are the options that run() gets inline."""
     inline = command().delay(*args, **options).result()
     parsed = vars(command().create_parser("manage.py", argv[0]).parse_args(argv[1:]))
 
     assert inline == {name: json.loads(json.dumps(parsed[name], cls=DjangoJSONEncoder)) for name in inline}
 
 
-def test_nothing_is_sent_for_arguments_the_command_would_refuse(cloud_run: CloudRun) -> None:
-    """What would fail in the container fails in the caller, before anything is paid for."""
+def test_invalid_arguments_are_not_sent(cloud_run: CloudRun) -> None:
+    """Arguments that would fail in the container fail in the caller."""
     with pytest.raises(InvalidArguments, match=r"outcome: argument ending: invalid choice: 'oops'"):
         outcome.Command().delay("oops")
 
     assert cloud_run.requests == []
 
 
-def test_every_request_has_an_id_of_its_own(cloud_run: CloudRun) -> None:
-    """Two requests for the same work can be told apart."""
+def test_run_ids_are_unique(cloud_run: CloudRun) -> None:
+    """Two requests with the same arguments have different ids."""
     first, second = echo.Command().delay(), echo.Command().delay()
 
     assert first.run_id != second.run_id
 
 
-def test_what_was_sent_is_logged(cloud_run: CloudRun, caplog: pytest.LogCaptureFixture) -> None:
-    """The log says which execution a request became."""
+def test_dispatch_is_logged(cloud_run: CloudRun, caplog: pytest.LogCaptureFixture) -> None:
+    """The log names the execution."""
     with caplog.at_level(logging.INFO, "cloudrun_jobs"):
         operation = echo.Command().delay()
 
@@ -98,8 +98,8 @@ def test_what_was_sent_is_logged(cloud_run: CloudRun, caplog: pytest.LogCaptureF
     assert caplog.records[0].__dict__["run_id"] == operation.run_id
 
 
-def test_the_call_has_a_deadline(cloud_run: CloudRun, settings: Settings) -> None:
-    """Every call has an explicit time-out; Google's client has none by default."""
+def test_calls_have_a_timeout(cloud_run: CloudRun, settings: Settings) -> None:
+    """Every call has a timeout, which Google's client lacks by default."""
     options = {"endpoint": cloud_run.endpoint, "rpc_timeout": 7}
     settings.CLOUDRUN_JOBS = {**settings.CLOUDRUN_JOBS, "OPTIONS": options}
     operation = echo.Command().delay()
@@ -110,23 +110,23 @@ def test_the_call_has_a_deadline(cloud_run: CloudRun, settings: Settings) -> Non
     assert all(0 < left < 8 for left in cloud_run.deadlines)
 
 
-def test_a_process_keeps_one_client(cloud_run: CloudRun) -> None:
-    """Two requests come by one connection: a client per call costs many times the call."""
+def test_client_is_reused(cloud_run: CloudRun) -> None:
+    """Two requests use one connection."""
     echo.Command().delay()
     echo.Command().delay()
 
     assert len(set(cloud_run.peers)) == 1
 
 
-def test_more_than_a_container_can_be_given_is_not_sent(cloud_run: CloudRun) -> None:
-    """The limits hold at delay()."""
+def test_too_many_arguments_are_not_sent(cloud_run: CloudRun) -> None:
+    """delay() enforces the limits of a container."""
     with pytest.raises(InvalidArguments, match="echo: Expected at most 1000 arguments, got 1002"):
         echo.Command().delay(*["x"] * 1000)
 
     assert cloud_run.requests == []
 
 
-def test_async_code_can_send_too(cloud_run: CloudRun) -> None:
+def test_adelay(cloud_run: CloudRun) -> None:
     """adelay() does what delay() does."""
     operation = async_to_sync(echo.Command().adelay)(partner=7)
 

@@ -1,4 +1,4 @@
-"""Calling a command, and what came of it."""
+"""Call a command and collect its result."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ ACCOUNT = "scheduler@acme.iam.gserviceaccount.com"
 
 @dataclass(frozen=True)
 class Synced:
-    """The lines on stdout, the words on stderr and in the error, the exit status, and the calls it took."""
+    """The lines on stdout, the text on stderr and of the error, the exit status, and the calls of the API."""
 
     lines: list[str]
-    words: str
+    messages: str
     status: int
     calls: Counter[str]
 
@@ -44,13 +44,13 @@ class Terminal(StringIO):
 def sync(
     command: str, emulator: Emulator, *args: str, stderr: StringIO | None = None, skip_checks: bool = True
 ) -> Synced:
-    stdout, stderr, status, words = StringIO(), stderr or StringIO(), 0, ""
+    stdout, stderr, status, messages = StringIO(), stderr or StringIO(), 0, ""
     emulator.calls.clear()
     try:
         call_command(command, *args, stdout=stdout, stderr=stderr, skip_checks=skip_checks)
     except CommandError as error:
-        status, words = error.returncode, str(error)
+        status, messages = error.returncode, str(error)
     except SystemExit as leaving:
         status = int(leaving.code or 0)
     lines = [line.strip() for line in stdout.getvalue().splitlines()]
-    return Synced(lines, stderr.getvalue() + words, status, Counter(emulator.calls))
+    return Synced(lines, stderr.getvalue() + messages, status, Counter(emulator.calls))

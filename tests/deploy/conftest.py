@@ -1,4 +1,4 @@
-"""An emulator, the settings that point at it, and the command under test with its output and its status."""
+"""Fixtures: an emulator, settings that use it, and the sync commands."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def emulator(cloudrun_emulator: Emulator) -> Emulator:
 
 @pytest.fixture
 def options(settings: Settings, emulator: Emulator) -> dict[str, Any]:
-    """The OPTIONS of production, which a test may change; of all jobs only those of tests.jobs are installed."""
+    """The OPTIONS of the environment "production", which a test may change."""
     options = {"endpoint": emulator.grpc, "scheduler_service_account": ACCOUNT}
     settings.CLOUDRUN_JOBS = {
         "ENVIRONMENT": "production",
@@ -54,7 +54,7 @@ def sync_schedules(options: dict[str, Any], emulator: Emulator, _only_these_jobs
 
 @pytest.fixture
 def sync_jobs(options: dict[str, Any], emulator: Emulator, _only_these_jobs: None) -> Sync:
-    """Call `sync_cloudrun_jobs`, for one command unless others are named."""
+    """Call `sync_cloudrun_jobs` for `echo`, or for `commands`."""
 
     def call(*args: str, commands: tuple[str, ...] = ("--command", "echo")) -> Synced:
         return sync("sync_cloudrun_jobs", emulator, *args, *commands)

@@ -14,16 +14,18 @@ from pytest_django import Settings
 
 from cloudrun_jobs import backends
 from cloudrun_jobs.backends.cloudrun import CloudRunBackend
-from cloudrun_jobs.deploy import jobs as declarations
-from cloudrun_jobs.deploy.plan import OwnershipLabel, apply, plan
+from cloudrun_jobs.deploy import jobs as job_declarations
+from cloudrun_jobs.deploy.cloudrun.jobs import Jobs
+from cloudrun_jobs.deploy.plan import apply, plan
 from cloudrun_jobs.emulator import Emulator
+from cloudrun_jobs.spec.ownership import OwnershipLabel
 from tests.deploy.commands import PLACE, Sync
 from tests.jobs.management.commands import echo
 from tests.waiting import wait_for
 
 ECHO = f"{PLACE}/jobs/echo-production"
 ANNOTATION = "cloudrun-jobs/managed"
-TOLD = {
+SETTINGS_VARIABLES = {
     "CLOUDRUN_JOBS_ENVIRONMENT": "production",
     "CLOUDRUN_JOBS_PROJECT": "acme",
     "CLOUDRUN_JOBS_REGION": "europe-west4",
@@ -53,29 +55,27 @@ def declare(monkeypatch: pytest.MonkeyPatch, **declared: Any) -> None:
         monkeypatch.setattr(echo.Command, name, value, raising=False)
 
 
-def update(emulator: Emulator, theirs: run_v2.Job) -> None:
-    emulator.clients.jobs.update_job(job=theirs)
+def update(emulator: Emulator, edited: run_v2.Job) -> None:
+    emulator.clients.jobs.update_job(job=edited)
 
 
-def test_a_job_is_made_as_declared(sync_jobs: Sync, emulator: Emulator) -> None:
-    """Its container is `manage.py` with the command's name, and is told its environment; retries are off."""
+def test_job_is_created(sync_jobs: Sync, emulator: Emulator) -> None:
+    """Its container runs `manage.py` with the command's name and the settings' variables, without retries."""
     synced = sync_jobs("--image", "app:1")
 
-    task, ours = job(emulator).template.template, container(emulator)
+    task, main = job(emulator).template.template, container(emulator)
     assert (synced.status, synced.lines[0]) == (0, "+ echo  app:1")
     assert synced.calls == {"Jobs.ListJobs": 1, "Jobs.CreateJob": 1}
-    assert (ours.image, list(ours.command), list(ours.args)) == ("app:1", ["python", "manage.py"], ["echo"])
+    assert (main.image, list(main.command), list(main.args)) == ("app:1", ["python", "manage.py"], ["echo"])
     assert (task.max_retries, task.timeout) == (0, timedelta(minutes=10))
-    assert variables(emulator) == TOLD
+    assert variables(emulator) == SETTINGS_VARIABLES
     assert OwnershipLabel.read(job(emulator).annotations[ANNOTATION]) == OwnershipLabel(
         environment="production", command="echo"
     )
 
 
-def test_a_second_run_changes_nothing(
-    sync_jobs: Sync, emulator: Emulator, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Whatever is declared, what was written is what is found: one call, no change."""
+def test_second_sync_changes_nothing(sync_jobs: Sync, emulator: Emulator, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every declared field is read as it was written: one call, no change."""
     declare(monkeypatch, **EVERYTHING)
     sync_jobs("--image", "app:1")
 
@@ -106,32 +106,30 @@ EVERYTHING: dict[str, Any] = {
 def test_everything_declared_is_written(
     sync_jobs: Sync, emulator: Emulator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Each attribute arrives where Cloud Run has it."""
+    """Each attribute is written to its field."""
     declare(monkeypatch, **EVERYTHING)
 
     sync_jobs("--image", "app:1")
 
-    written, ours = job(emulator), container(emulator)
+    written, main = job(emulator), container(emulator)
     execution, task = written.template, written.template.template
-    assert (list(ours.command), list(ours.args)) == (["/app/run", "--quiet"], ["echo", "--partner=7"])
+    assert (list(main.command), list(main.args)) == (["/app/run", "--quiet"], ["echo", "--partner=7"])
     assert (task.timeout.total_seconds(), task.max_retries) == (60, 2)
     assert (execution.task_count, execution.parallelism) == (5, 3)
-    assert dict(ours.resources.limits) == {"cpu": "500m", "memory": "1Gi"}
+    assert dict(main.resources.limits) == {"cpu": "500m", "memory": "1Gi"}
     assert task.service_account == "jobs@acme.iam.gserviceaccount.com"
     own = {"LANG": "ko_KR.UTF-8", "EMPTY": "", "KEY": "partner-key:latest", "OLD": "partner-key:3"}
-    assert variables(emulator) == TOLD | own
+    assert variables(emulator) == SETTINGS_VARIABLES | own
     interface = task.vpc_access.network_interfaces[0]
     assert (interface.network, interface.subnetwork, list(interface.tags)) == ("default", "jobs", ["a", "b"])
     assert task.vpc_access.egress.name == "ALL_TRAFFIC"
     assert list(task.volumes[0].cloud_sql_instance.instances) == sorted(EVERYTHING["cloud_sql"])
-    assert [(mount.name, mount.mount_path) for mount in ours.volume_mounts] == [("cloudsql", "/cloudsql")]
+    assert [(mount.name, mount.mount_path) for mount in main.volume_mounts] == [("cloudsql", "/cloudsql")]
     assert dict(written.labels) == {"team": "billing"}
 
 
-def test_a_connector_may_be_named_shortly(
-    sync_jobs: Sync, emulator: Emulator, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Cloud Run wants the full name of a VPC connector, a class that serves every environment has none."""
+def test_short_name_of_a_connector(sync_jobs: Sync, emulator: Emulator, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Cloud Run requires a full name, which contains the project; the class needs none."""
     declare(monkeypatch, vpc={"connector": "main"})
 
     sync_jobs("--image", "app:1")
@@ -141,44 +139,42 @@ def test_a_connector_may_be_named_shortly(
     assert sync_jobs("--check").status == 0
 
 
-def test_what_is_no_longer_declared_goes(sync_jobs: Sync, emulator: Emulator) -> None:
-    """Variables, labels, networks and amounts that the code gave the job are taken back, and only they."""
+def test_fields_no_longer_declared_are_removed(sync_jobs: Sync, emulator: Emulator) -> None:
+    """Only variables, labels, networks and limits that the code declared are removed."""
     with pytest.MonkeyPatch.context() as declared:
         declare(declared, **EVERYTHING)
         sync_jobs("--image", "app:1")
-    theirs = job(emulator)
-    theirs.template.template.containers[0].env.append(run_v2.EnvVar(name="THEIRS", value="1"))
-    theirs.labels["cost"] = "high"
-    update(emulator, theirs)
+    edited = job(emulator)
+    edited.template.template.containers[0].env.append(run_v2.EnvVar(name="OTHER", value="1"))
+    edited.labels["cost"] = "high"
+    update(emulator, edited)
 
     sync_jobs("--image", "app:1")
 
-    after, ours = job(emulator), container(emulator)
-    assert variables(emulator) == {**TOLD, "THEIRS": "1"}
+    after, main = job(emulator), container(emulator)
+    assert variables(emulator) == {**SETTINGS_VARIABLES, "OTHER": "1"}
     assert dict(after.labels) == {"cost": "high"}
-    assert dict(ours.resources.limits) == {"cpu": "1000m", "memory": "512Mi"}
+    assert dict(main.resources.limits) == {"cpu": "1000m", "memory": "512Mi"}
     assert "vpc_access" not in after.template.template
-    assert (list(after.template.template.volumes), list(ours.volume_mounts)) == ([], [])
+    assert (list(after.template.template.volumes), list(main.volume_mounts)) == ([], [])
     assert (after.template.parallelism, after.template.template.service_account) == (0, "")
     assert sync_jobs("--check").status == 0
 
 
-def test_what_somebody_else_set_stays(
-    sync_jobs: Sync, emulator: Emulator, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """What the class does not declare, Terraform or a person may: it is no drift, and survives an update."""
+def test_undeclared_fields_stay(sync_jobs: Sync, emulator: Emulator, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Fields that the class does not declare are no drift, and stay after an update."""
     sync_jobs("--image", "app:1")
-    theirs = job(emulator)
-    task, ours = theirs.template.template, theirs.template.template.containers[0]
-    ours.resources.limits = {"cpu": "2", "memory": "4Gi"}
-    ours.resources.startup_cpu_boost = True
-    ours.env.append(run_v2.EnvVar(name="THEIRS", value="1"))
-    task.service_account = "theirs@acme.iam.gserviceaccount.com"
+    edited = job(emulator)
+    task, main = edited.template.template, edited.template.template.containers[0]
+    main.resources.limits = {"cpu": "2", "memory": "4Gi"}
+    main.resources.startup_cpu_boost = True
+    main.env.append(run_v2.EnvVar(name="OTHER", value="1"))
+    task.service_account = "other@acme.iam.gserviceaccount.com"
     task.execution_environment = run_v2.ExecutionEnvironment.EXECUTION_ENVIRONMENT_GEN2
     task.volumes = [run_v2.Volume(name="scratch", empty_dir=run_v2.EmptyDirVolumeSource(size_limit="1Gi"))]
-    theirs.annotations["example.com/owner"] = "me"
+    edited.annotations["example.com/owner"] = "me"
     task.containers.append(run_v2.Container(name="proxy", image="proxy:1"))
-    update(emulator, theirs)
+    update(emulator, edited)
     before = job(emulator)
     assert sync_jobs("--check").status == 0
     declare(monkeypatch, timeout=90)
@@ -192,20 +188,20 @@ def test_what_somebody_else_set_stays(
 
 
 @pytest.mark.parametrize("field", ["image", "args", "command"])
-def test_what_somebody_changed_by_hand_is_put_right(sync_jobs: Sync, emulator: Emulator, field: str) -> None:
-    """A declared field that differs is drift, and one update ends it."""
+def test_manual_changes_are_reverted(sync_jobs: Sync, emulator: Emulator, field: str) -> None:
+    """A declared field that differs is drift, which one update ends."""
     sync_jobs("--image", "app:1")
-    theirs = job(emulator)
-    setattr(theirs.template.template.containers[0], field, "other" if field == "image" else ["other"])
-    update(emulator, theirs)
+    edited = job(emulator)
+    setattr(edited.template.template.containers[0], field, "other" if field == "image" else ["other"])
+    update(emulator, edited)
 
     assert sync_jobs("--image", "app:1", "--check").status == 1
     assert sync_jobs("--image", "app:1").calls == {"Jobs.ListJobs": 1, "Jobs.UpdateJob": 1}
     assert sync_jobs("--image", "app:1", "--check").status == 0
 
 
-def test_one_image_for_all_in_one_pass(sync_jobs: Sync, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A new image is one update a job; a class that names its own keeps it."""
+def test_new_image_is_one_update_per_job(sync_jobs: Sync, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A class that names an image keeps it."""
     sync_jobs("--image", "app:1", commands=THREE)
     declare(monkeypatch, image="special:1")
 
@@ -216,10 +212,8 @@ def test_one_image_for_all_in_one_pass(sync_jobs: Sync, monkeypatch: pytest.Monk
     assert "~ nightly  image: app:1 → app:2" in synced.lines
 
 
-def test_the_image_of_the_settings_is_the_last_resort(
-    sync_jobs: Sync, emulator: Emulator, settings: Settings
-) -> None:
-    """DEFAULTS may name an image for when none is given."""
+def test_default_image(sync_jobs: Sync, emulator: Emulator, settings: Settings) -> None:
+    """The image of DEFAULTS is used if there is no --image."""
     settings.CLOUDRUN_JOBS = {**settings.CLOUDRUN_JOBS, "DEFAULTS": {"image": "app:default"}}
 
     sync_jobs()
@@ -229,17 +223,17 @@ def test_the_image_of_the_settings_is_the_last_resort(
     assert container(emulator).image == "app:2"
 
 
-def test_a_new_job_needs_an_image(sync_jobs: Sync, emulator: Emulator) -> None:
-    """Without one, nothing is made; a job that is there keeps its own."""
+def test_new_job_needs_an_image(sync_jobs: Sync, emulator: Emulator) -> None:
+    """Without an image no job is created; an existing job keeps its image."""
     refused = sync_jobs()
-    assert (refused.status, refused.words) == (2, "echo: a new job needs an image. Add --image IMAGE.")
+    assert (refused.status, refused.messages) == (2, "echo: a new job needs an image. Add --image IMAGE.")
 
     sync_jobs("--image", "app:1")
     assert (sync_jobs().status, container(emulator).image) == (0, "app:1")
 
 
-def test_an_orphan_is_deleted_with_prune(sync_jobs: Sync, emulator: Emulator, settings: Settings) -> None:
-    """A job that no command is any more is drift; those of others are not."""
+def test_orphan_is_deleted_with_prune(sync_jobs: Sync, emulator: Emulator, settings: Settings) -> None:
+    """Only an owned job without a command is an orphan."""
     sync_jobs("--image", "app:1", commands=ALL)
     foreign = run_v2.Job(job(emulator))
     foreign.name, foreign.annotations = "", {}
@@ -285,10 +279,10 @@ WEB = run_v2.Container(
 )
 
 
-def test_the_surroundings_of_the_service_are_copied(
+def test_from_service_copies_shared_fields(
     sync_jobs: Sync, emulator: Emulator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Variables, secrets, their files, VPC and Cloud SQL, and no more: a job must not have cpu_idle."""
+    """Variables, secrets, their files, VPC and Cloud SQL are copied, and nothing else."""
     emulator.services[f"{PLACE}/services/web"] = service(
         WEB,
         vpc_access=run_v2.VpcAccess(
@@ -304,22 +298,22 @@ def test_the_surroundings_of_the_service_are_copied(
 
     synced = sync_jobs("--image", "app:1", "--from-service", "web")
 
-    task, ours = job(emulator).template.template, container(emulator)
+    task, main = job(emulator).template.template, container(emulator)
     assert synced.calls == {"Services.GetService": 1, "Jobs.ListJobs": 1, "Jobs.CreateJob": 1}
-    assert variables(emulator) == {**TOLD, "DEBUG": "0", "LANG": "ko_KR.UTF-8", "KEY": "key:latest"}
+    assert variables(emulator) == {**SETTINGS_VARIABLES, "DEBUG": "0", "LANG": "ko_KR.UTF-8", "KEY": "key:latest"}
     assert (task.vpc_access.egress.name, task.vpc_access.network_interfaces[0].subnetwork) == ("ALL_TRAFFIC", "s")
-    assert {mount.mount_path for mount in ours.volume_mounts} == {"/cloudsql", "/certs"}
+    assert {mount.mount_path for mount in main.volume_mounts} == {"/cloudsql", "/certs"}
     assert {tuple(volume.cloud_sql_instance.instances) for volume in task.volumes} == {("a:b:c",), ()}
     assert {volume.secret.secret for volume in task.volumes} == {"tls", ""}
-    assert (ours.image, list(ours.ports), ours.resources.cpu_idle) == ("app:1", [], False)
-    assert dict(ours.resources.limits) == {"cpu": "1000m", "memory": "512Mi"}
+    assert (main.image, list(main.ports), main.resources.cpu_idle) == ("app:1", [], False)
+    assert dict(main.resources.limits) == {"cpu": "1000m", "memory": "512Mi"}
     again = sync_jobs("--image", "app:1", "--from-service", "web")
     assert again.lines == ["= 1 unchanged"]
     assert sync_jobs("--image", "app:1").lines == ["= 1 unchanged"]
 
 
-def test_a_changed_variable_of_the_service_arrives(sync_jobs: Sync, emulator: Emulator) -> None:
-    """The next sync brings it, and shows neither value."""
+def test_from_service_copies_changed_variables(sync_jobs: Sync, emulator: Emulator) -> None:
+    """The next sync writes the new value, and shows neither value."""
     emulator.services[f"{PLACE}/services/web"] = service(
         run_v2.Container(image="web", env=[run_v2.EnvVar(name="DSN", value="hunter1")])
     )
@@ -333,34 +327,34 @@ def test_a_changed_variable_of_the_service_arrives(sync_jobs: Sync, emulator: Em
     assert "hunter" not in f"{first} {second}"
 
 
-def test_sidecars_are_refused(sync_jobs: Sync, emulator: Emulator) -> None:
-    """A service of two containers is not copied in part."""
+def test_service_with_sidecars_is_rejected(sync_jobs: Sync, emulator: Emulator) -> None:
+    """A service with two containers cannot be copied."""
     emulator.services[f"{PLACE}/services/web"] = service(WEB, run_v2.Container(image="proxy"))
 
     synced = sync_jobs("--image", "app:1", "--from-service", "web")
 
     assert synced.status == 2
-    assert "The service 'web' has 2 containers, and sidecars cannot be copied." in synced.words
+    assert "The service 'web' has 2 containers; sidecars cannot be copied." in synced.messages
     assert synced.calls == {"Services.GetService": 1}
 
 
-def test_a_job_that_is_not_ready_is_said(sync_jobs: Sync, emulator: Emulator) -> None:
-    """What Cloud Run found wrong after the last sync, such as a missing image, is told at this one."""
+def test_job_that_is_not_ready_is_reported(sync_jobs: Sync, emulator: Emulator) -> None:
+    """The next sync reports what Cloud Run found later, such as a missing image."""
     sync_jobs("--image", "app:1")
     condition = run_v2.Condition(
         type_="Ready", state=run_v2.Condition.State.CONDITION_FAILED, message="Image 'app:1' not found."
     )
     emulator._engine.store.jobs[ECHO].terminal_condition = condition
 
-    assert "! echo: not ready: Image 'app:1' not found." in sync_jobs("--image", "app:1").words
+    assert "! echo: not ready: Image 'app:1' not found." in sync_jobs("--image", "app:1").messages
 
 
-def test_an_unknown_service_is_said(sync_jobs: Sync) -> None:
-    """The error names it."""
+def test_unknown_service_is_reported(sync_jobs: Sync) -> None:
+    """The error names the service."""
     synced = sync_jobs("--image", "app:1", "--from-service", "wep")
 
     assert synced.status == 2
-    assert f"{PLACE}/services/wep: refused." in synced.words
+    assert f"{PLACE}/services/wep: refused." in synced.messages
 
 
 @pytest.mark.parametrize(
@@ -373,51 +367,51 @@ def test_an_unknown_service_is_said(sync_jobs: Sync) -> None:
         ),
     ],
 )
-def test_a_denied_permission_is_named(sync_jobs: Sync, emulator: Emulator, method: str, permission: str) -> None:
-    """The error says which permission is wanting, and which role has it."""
+def test_missing_permission_is_named(sync_jobs: Sync, emulator: Emulator, method: str, permission: str) -> None:
+    """The error names the missing permission and a role that has it."""
     emulator.faults.fail(method, "PERMISSION_DENIED", "No.")
 
     synced = sync_jobs("--image", "app:1")
 
     assert synced.status == 2
-    assert f"permission denied. No. Grant {permission}" in synced.words
+    assert f"permission denied. No. Grant {permission}" in synced.messages
 
 
 @pytest.mark.parametrize(
-    ("code", "words"), [("NOT_FOUND", "It was deleted since"), ("ABORTED", "It was changed since")]
+    ("code", "messages"), [("NOT_FOUND", "It was deleted since"), ("ABORTED", "It was changed since")]
 )
-def test_a_job_that_changed_meanwhile_is_said(sync_jobs: Sync, emulator: Emulator, code: str, words: str) -> None:
-    """What somebody did between the list and the write is told, and a second run finishes."""
+def test_concurrent_change_is_reported(sync_jobs: Sync, emulator: Emulator, code: str, messages: str) -> None:
+    """A change between the list and the write is an error; a second sync succeeds."""
     sync_jobs("--image", "app:1")
-    emulator.faults.fail("Jobs.UpdateJob", code, "Said so.")
+    emulator.faults.fail("Jobs.UpdateJob", code, "Conflict.")
 
     synced = sync_jobs("--image", "app:2")
 
     assert synced.status == 2
-    assert words in synced.words
+    assert messages in synced.messages
     assert sync_jobs("--image", "app:2").status == 0
 
 
-def test_an_edit_that_was_undone_is_said(sync_jobs: Sync, emulator: Emulator) -> None:
-    """An update writes the whole job; the generation tells that somebody else did since it was listed."""
+def test_reverted_concurrent_change_is_reported(sync_jobs: Sync, emulator: Emulator) -> None:
+    """An update writes the whole job; the generation shows a change since it was listed."""
     sync_jobs("--image", "app:1")
     backend, remarks = backends.current(), list[str]()
     assert isinstance(backend, CloudRunBackend)
-    store = backend.jobs()
-    declared = declarations.declared([echo.Command()], backend, image="app:2")
-    todo = plan(declared, store.listed(), environment="production")
-    theirs = job(emulator)
-    theirs.labels["cost"] = "high"
-    update(emulator, theirs)
+    store = Jobs(backend)
+    desired = job_declarations.desired([echo.Command()], backend, image="app:2")
+    todo = plan(desired, store.list(), environment="production")
+    edited = job(emulator)
+    edited.labels["cost"] = "high"
+    update(emulator, edited)
 
     failed = apply(todo.to_apply, store, lambda change, remark, error: remarks.append(remark))
 
     assert failed == 0
-    assert remarks == ["somebody changed it meanwhile, and what they changed is undone: look at it"]
+    assert remarks == ["this reverted a change that was made since the jobs were listed: check the job"]
 
 
-def test_an_exhausted_quota_is_waited_for(sync_jobs: Sync, emulator: Emulator) -> None:
-    """A refusal for want of quota did nothing, so the write is tried again."""
+def test_exhausted_quota_is_retried(sync_jobs: Sync, emulator: Emulator) -> None:
+    """A write that failed for lack of quota is repeated."""
     emulator.faults.exhaust("Jobs.CreateJob")
 
     synced = sync_jobs("--image", "app:1")
@@ -425,32 +419,32 @@ def test_an_exhausted_quota_is_waited_for(sync_jobs: Sync, emulator: Emulator) -
     assert (synced.status, synced.calls["Jobs.CreateJob"]) == (0, 2)
 
 
-def test_a_failure_does_not_stop_the_others(sync_jobs: Sync, emulator: Emulator) -> None:
-    """The rest is applied, the status is 2, and a second run does what is left."""
+def test_other_changes_are_applied_after_a_failure(sync_jobs: Sync, emulator: Emulator) -> None:
+    """The exit status is 2, and a second sync retries the failed change."""
     emulator.faults.fail("Jobs.CreateJob", "INTERNAL", "Oops.")
 
     synced = sync_jobs("--image", "app:1", commands=THREE)
 
     assert synced.status == 2
-    assert "1 of 3 changes failed." in synced.words
+    assert "1 of 3 changes failed." in synced.messages
     assert sync_jobs("--image", "app:1", commands=THREE).calls == {"Jobs.ListJobs": 1, "Jobs.CreateJob": 1}
 
 
-def test_two_commands_of_one_name_are_refused(sync_jobs: Sync, settings: Settings) -> None:
-    """They would overwrite each other in turns."""
+def test_duplicate_names_are_rejected(sync_jobs: Sync, settings: Settings) -> None:
+    """Two commands with one job name would overwrite each other."""
     settings.INSTALLED_APPS = [*settings.INSTALLED_APPS, "tests.invalid_commands"]
     get_commands.cache_clear()
 
     synced = sync_jobs("--image", "app:1", commands=("--command", "twin_job", "twin-job"))
 
-    assert "twin-job and twin_job would both be 'twin-job-production'" in synced.words
+    assert "twin-job and twin_job would both be 'twin-job-production'" in synced.messages
     assert synced.status == 2
 
 
-def test_a_schedule_starts_the_job_with_its_arguments(
+def test_schedule_starts_the_job(
     sync_jobs: Sync, sync_schedules: Sync, emulator: Emulator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What both commands made works together: at the time, Cloud Scheduler runs the job, and tells it why."""
+    """At the due time Cloud Scheduler runs the job, with the tick in a variable."""
     script = "import os, sys; print(sys.argv[1:], os.environ['CLOUDRUN_JOBS_SCHEDULE'])"
     declare(monkeypatch, entrypoint=[sys.executable, "-c", script], image="app:1", schedule="0 9 * * *")
     emulator.clock.freeze(datetime(2026, 11, 23, 8, 0, tzinfo=UTC))

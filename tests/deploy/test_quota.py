@@ -1,4 +1,4 @@
-"""Writes stay within the quota of a minute."""
+"""Calls stay within the quota per minute."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from cloudrun_jobs.exceptions import QuotaExhausted
 
 
 class Clock:
-    """Time that passes only while somebody sleeps."""
+    """A clock that advances only during sleep()."""
 
     def __init__(self) -> None:
         self.now = 0.0
@@ -32,30 +32,30 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
 
 
 def test_no_minute_has_more_than_its_quota(clock: Clock) -> None:
-    """A thousand turns at 500 a minute: 500 at once, the others a minute later."""
-    turns, taken = Quota(per_minute=500), []
+    """Of a thousand calls at 500 per minute, 500 are made at once and 500 a minute later."""
+    limit, times = Quota(per_minute=500), []
     for _ in range(1000):
-        turns.wait_for_quota()
-        taken.append(clock.now)
+        limit.wait()
+        times.append(clock.now)
 
-    assert (taken[0], taken[499], taken[500], taken[999]) == (0.0, 0.0, 60.0, 60.0)
+    assert (times[0], times[499], times[500], times[999]) == (0.0, 0.0, 60.0, 60.0)
 
 
-def test_turns_come_back_one_by_one(clock: Clock) -> None:
-    """A turn is free again a minute after it was taken, not at the next full minute."""
-    turns = Quota(per_minute=2)
-    turns.wait_for_quota()
+def test_quota_is_a_sliding_window(clock: Clock) -> None:
+    """A call counts for a minute, not until the next full minute."""
+    limit = Quota(per_minute=2)
+    limit.wait()
     clock.now = 50.0
-    turns.wait_for_quota()
-    turns.wait_for_quota()
+    limit.wait()
+    limit.wait()
     assert clock.now == 60.0
 
-    turns.wait_for_quota()
+    limit.wait()
     assert clock.now == 110.0
 
 
-def test_a_quota_that_stays_exhausted_is_said() -> None:
-    """When all tries are used up, the error is about the quota, not about a missing answer."""
+def test_exhausted_retries_raise_quota_exhausted() -> None:
+    """After the last retry the error names the quota, not a missing answer."""
     cause = api.TooManyRequests("Quota exceeded.")
 
     with (

@@ -113,18 +113,18 @@ def test_locks_lists_the_holders(held, capsys):
     assert holder["holder"] in table
 
 
-def test_unlock_needs_force_for_a_held_lock(held, capsys):
-    """A held lock is released only with `--force`."""
-    with pytest.raises(CommandError, match=r"is held by local:.*add --force"):
+def test_unlock_refuses_a_live_lease_and_frees_it_by_force(held, capsys):
+    """Who frees the lock of a job that runs has to say so."""
+    with pytest.raises(CommandError, match=r"is held by local:.*Add --force"):
         call_command("cloudrun_jobs", "unlock", held.name)
     assert held.holders()
 
     call_command("cloudrun_jobs", "unlock", held.name, "--force")
 
     assert not held.holders()
-    assert "freed" in capsys.readouterr().out
+    assert "released" in capsys.readouterr().out
     call_command("cloudrun_jobs", "unlock", held.name)
-    assert "nobody holds it" in capsys.readouterr().out
+    assert "not held" in capsys.readouterr().out
 
 
 def test_unlock_refuses_unknown_names(held, capsys):
@@ -138,7 +138,7 @@ def test_unlock_refuses_unknown_names(held, capsys):
     held.release_lock()
     call_command("cloudrun_jobs", "unlock", held.name)
     call_command("cloudrun_jobs", "unlock", "echo")
-    assert capsys.readouterr().out == f"{held.name}: nobody holds it.\necho: nobody holds it.\n"
+    assert capsys.readouterr().out == f"{held.name}: not held.\necho: not held.\n"
 
 
 def test_unavailable_server_is_a_command_error(settings):

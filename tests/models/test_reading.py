@@ -133,7 +133,7 @@ def test_an_empty_list_prints_to_stderr(database: str, capsys: pytest.CaptureFix
 def test_reservations_are_listed(record: Record, capsys: pytest.CaptureFixture[str]) -> None:
     """Pending reservations are listed with their due time, as a table and as JSON."""
     call_command("cloudrun_jobs", "reservations")
-    assert capsys.readouterr() == ("", "Nothing is reserved.\n")
+    assert capsys.readouterr() == ("", "No run is reserved.\n")
 
     due = datetime(2027, 1, 2, 3, 4, tzinfo=UTC)
     (run,) = record("echo", Status.PENDING, trigger="reserve", scheduled_for=due, requested_by="ada")
@@ -149,7 +149,7 @@ def test_show_refuses_a_job(record: Record) -> None:
     """The error for the name of a job says how to list its runs."""
     record("echo", Status.SUCCEEDED)
 
-    with pytest.raises(CommandError, match=re.escape("`manage.py cloudrun_jobs runs echo` shows")):
+    with pytest.raises(CommandError, match=re.escape("`manage.py cloudrun_jobs runs echo` lists")):
         call_command("cloudrun_jobs", "show", "echo")
 
 
@@ -179,7 +179,7 @@ def test_an_unavailable_database_is_reported(settings: Settings, django_db_block
     connections.settings["nowhere"] = nowhere
     settings.DATABASE_ROUTERS = [To("nowhere")]
 
-    with django_db_blocker.unblock(), pytest.raises(CommandError, match="'nowhere' did not do as asked: unable"):
+    with django_db_blocker.unblock(), pytest.raises(CommandError, match="'nowhere' failed: unable"):
         call_command("cloudrun_jobs", "runs")
 
     del connections["nowhere"], connections.settings["nowhere"]

@@ -166,7 +166,7 @@ def test_reconcile_continues_after_an_error(cloud: CloudRun, monkeypatch: pytest
         return ExecutionState(status="failed", reason="exit_code")
 
     monkeypatch.setattr(type(current()), "get_state", denied)
-    with pytest.raises(Exception, match="want of a permission"):
+    with pytest.raises(Exception, match="a permission is missing"):
         call_command("cloudrun_jobs", "reconcile")
 
     assert set(JobRun.objects.values_list("status", flat=True)) == {Status.SENT, Status.FAILED}
@@ -179,7 +179,7 @@ def test_reconcile_reports_runs_still_being_dispatched(
     JobRun.objects.all().delete()
     run = request("echo", environment="production", sending_until=datetime(2100, 1, 2, 3, 4, tzinfo=UTC))
     call_command("cloudrun_jobs", "reconcile")
-    message = "1 not sent yet, left to the sender until 2100-01-02 12:04:00 JST. Then run this again.\n"
+    message = "1 still being dispatched, until 2100-01-02 12:04:00 JST. Run this again afterwards.\n"
 
     assert capsys.readouterr() == ("Nothing to do.\n", message)
 

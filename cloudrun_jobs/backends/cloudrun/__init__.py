@@ -1,13 +1,14 @@
-"""Starts executions of Cloud Run jobs.
+"""The backend that runs jobs as executions of Cloud Run.
 
-The only package that imports Google's clients, and only when one is first used: they cost most of a second and
-60 MB, which a container that merely runs a job must not pay.
+Importing Google's clients takes most of a second and 60 MB, so that the modules that use them are imported late: a
+container that runs a job needs none.
 """
 
 from __future__ import annotations
 
 import re
 import time
+from contextlib import suppress
 from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
@@ -19,23 +20,21 @@ from cloudrun_jobs.spec.reservation import CLOUD_SCHEDULER, CLOUD_TASKS
 
 if TYPE_CHECKING:
     from cloudrun_jobs.backends.cloudrun.operation import CloudRunOperation
-    from cloudrun_jobs.deploy.cloudrun.jobs import Jobs
-    from cloudrun_jobs.deploy.cloudrun.schedules import Schedules
     from cloudrun_jobs.models import JobRun
     from cloudrun_jobs.operations import ExecutionState
     from cloudrun_jobs.spec.reservation import Reservation
 
 
 class CloudRunBackend(Backend):
-    """Calls `JobsClient.run_job` with the arguments of this one execution.
+    """Starts executions with `JobsClient.run_job`, each with its own arguments.
 
-    Options: `endpoint`, the "host:port" of a server on this machine that stands in for Google's, spoken to
-    without encryption or credentials; `rpc_timeout`, the seconds after which a call that got no answer gives up;
-    `send_deadline`, the seconds after which `delay()` does; `runs_per_minute`, how many executions a process
-    starts at most, below the project's quota of "Job run requests per minute per region".
-    `service_account`, which jobs run as that name none; `scheduler_service_account`, which Cloud Scheduler starts
-    them as; `scheduler_region`, if it does not serve REGION; `service_url`, of the web service, for commands that
-    run there. `reservations`, which service keeps what `reserve()` makes, "cloud_scheduler" or "cloud_tasks";
+    Options: `endpoint`, "host:port" of a server on this machine to call instead of Google's, without encryption or
+    credentials; `rpc_timeout`, the timeout of a call in seconds; `send_deadline`, the timeout of `delay()` in
+    seconds; `runs_per_minute`, the most executions that a process starts in a minute, below the project's quota of
+    "Job run requests per minute per region".
+    `service_account` of jobs that name none; `scheduler_service_account`, as which Cloud Scheduler starts them;
+    `scheduler_region`, if Cloud Scheduler does not serve REGION; `service_url`, the URL of the web service, for
+    commands that run in it. `reservations`, the service that `reserve()` uses, "cloud_scheduler" or "cloud_tasks";
     `tasks_queue`, the name of the queue of Cloud Tasks, in REGION.
     """
 
@@ -57,7 +56,7 @@ class CloudRunBackend(Backend):
         tasks_queue: str | None = None,
     ) -> None:
         super().__init__(settings)
-        _check_place(settings)
+        _check_location(settings)
         if endpoint is not None:
             _check_loopback(endpoint)
         _check_number("rpc_timeout", rpc_timeout)
@@ -75,15 +74,15 @@ class CloudRunBackend(Backend):
         self.tasks_queue = _text("tasks_queue", tasks_queue)
         if reservations == CLOUD_TASKS and tasks_queue is None:
             hint = "Create one: gcloud tasks queues create NAME --location=REGION"
-            words = f"{conf.setting_name('OPTIONS', 'tasks_queue')}: required for Cloud Tasks, not set."
-            raise InvalidSettings(words, hint=hint)
+            message = f"{conf.setting_name('OPTIONS', 'tasks_queue')}: required for Cloud Tasks, not set."
+            raise InvalidSettings(message, hint=hint)
 
     def wait_for_quota(self) -> float:
-        """Wait while this process has started as many executions in the last minute as it may."""
-        from cloudrun_jobs.backends.cloudrun.executions import turns
+        """Wait until this process may start another execution; return the seconds waited."""
+        from cloudrun_jobs.backends.cloudrun.executions import run_quota
 
         before = time.monotonic()
-        turns(self.runs_per_minute).wait_for_quota()
+        run_quota(self.runs_per_minute).wait()
         return time.monotonic() - before
 
     def submit(self, run: JobRun, request: Request, *, timeout: float | None = None) -> CloudRunOperation:
@@ -93,38 +92,31 @@ class CloudRunBackend(Backend):
         return run_job(self, request, min(timeout or self.rpc_timeout, self.rpc_timeout))
 
     def find(self, request: Request, *, timeout: float) -> CloudRunOperation | None:
-        """Look for an execution that was started for the request, though no answer said so."""
+        """Return the execution that an earlier, unanswered submission of the request started, if any."""
         from cloudrun_jobs.backends.cloudrun.executions import find_execution
 
         return find_execution(self, request, min(timeout, self.rpc_timeout))
 
     def reserve(self, request: Request, reservation: Reservation, *, timeout: float) -> str:
-        """Make an entry of Cloud Scheduler that is due once, or a task."""
-        if self.reservations == CLOUD_TASKS:
-            from cloudrun_jobs.backends.cloudrun.tasks_reservations import reserve
-        else:
-            from cloudrun_jobs.backends.cloudrun.reservations import reserve
+        """Create a Scheduler job that is due once, or a task of Cloud Tasks."""
+        from cloudrun_jobs.backends.cloudrun.reservations import reserve
 
         return reserve(self, request, reservation, timeout=min(timeout, self.rpc_timeout))
 
-    def unreserve(self, entry: str) -> None:
-        """Delete it, wherever it was made: of the two names, a task's alone has parts."""
-        if "/" in entry:
-            from cloudrun_jobs.backends.cloudrun.tasks_reservations import unreserve
-        else:
-            from cloudrun_jobs.backends.cloudrun.reservations import unreserve
+    def unreserve(self, key: str) -> None:
+        from cloudrun_jobs.backends.cloudrun.reservations import unreserve
 
-        unreserve(self, entry)
+        unreserve(self, key)
 
     def check_reserve(self) -> None:
-        """Raise `InvalidSettings` unless there are an account to start runs as, and a client if it is an extra."""
-        self.reserving_account()
+        """Raise `InvalidSettings` if there is no account to start runs as, or Cloud Tasks' client is missing."""
+        self.reservation_account()
         if self.reservations == CLOUD_TASKS and find_spec("google.cloud.tasks_v2") is None:
             hint = 'pip install "django-cloudrun-jobs[tasks]"'
             raise InvalidSettings("reserve(): google-cloud-tasks is not installed.", hint=hint)
 
-    def reserving_account(self) -> str:
-        """Return the service account as which reserved runs are started, or raise."""
+    def reservation_account(self) -> str:
+        """Return the service account that starts reserved runs. Raises `InvalidSettings` if there is none."""
         account = self.scheduler_service_account or self.service_account
         if account is None:
             raise InvalidSettings(
@@ -134,46 +126,31 @@ class CloudRunBackend(Backend):
         return account
 
     @property
-    def place(self) -> str:
-        """Where the jobs are, and the queue of Cloud Tasks."""
+    def parent(self) -> str:
+        """The parent resource of the jobs, and of the queue of Cloud Tasks."""
         return f"projects/{self.settings.project}/locations/{self.settings.region}"
 
     @property
     def scheduler_parent(self) -> str:
-        """Where the entries of Cloud Scheduler are."""
+        """The parent resource of the Scheduler jobs."""
         return f"projects/{self.settings.project}/locations/{self.scheduler_region or self.settings.region}"
 
     def operation(self, run: JobRun) -> CloudRunOperation:
-        """Return the handle on a run's execution, which may not be there yet."""
+        """Return the handle on a run's execution, which may not exist yet."""
         from google.cloud.run_v2 import Execution
 
         from cloudrun_jobs.backends.cloudrun.operation import CloudRunOperation
 
-        execution = Execution(name=run.execution_name or self._name(run), log_uri=run.log_uri)
+        # Executions that Cloud Scheduler or an operator started report only their short name.
+        reported = f"{self.parent}/jobs/{run.job}/executions/{run.execution}" if run.execution else ""
+        execution = Execution(name=run.execution_name or reported, log_uri=run.log_uri)
         return CloudRunOperation(str(run.pk), self, execution=execution)
 
     def get_state(self, run: JobRun) -> ExecutionState:
-        """Ask Cloud Run what became of a run's execution."""
         return self.operation(run).get_state()
 
-    def _name(self, run: JobRun) -> str:
-        """Return the full name of an execution that nobody of us started, and that told its short one."""
-        return f"{self.place}/jobs/{run.job}/executions/{run.execution}" if run.execution else ""
 
-    def jobs(self) -> Jobs:
-        """Return the Cloud Run Jobs."""
-        from cloudrun_jobs.deploy.cloudrun.jobs import Jobs
-
-        return Jobs(self)
-
-    def schedules(self) -> Schedules:
-        """Return the entries of Cloud Scheduler."""
-        from cloudrun_jobs.deploy.cloudrun.schedules import Schedules
-
-        return Schedules(self)
-
-
-def _check_place(settings: conf.Settings) -> None:
+def _check_location(settings: Settings) -> None:
     missing = [key for key, value in (("PROJECT", settings.project), ("REGION", settings.region)) if not value]
     if missing:
         where = " and ".join(f"CLOUDRUN_JOBS[{key!r}]" for key in missing)
@@ -183,14 +160,13 @@ def _check_place(settings: conf.Settings) -> None:
 
 
 def _check_number(option: str, value: object) -> None:
-    """All of them are limits that nobody sets beyond ten thousand."""
     if isinstance(value, bool) or not isinstance(value, int | float) or not 1 <= value <= 10_000:
         raise InvalidSettings(
             f"{conf.setting_name('OPTIONS', option)}: expected a number from 1 to 10000, got {value!r}."
         )
 
 
-TEXTS = {
+TEXT_PATTERNS = {
     "service_account": (r"[\w.+-]+@[\w.-]+", "the e-mail address of a service account"),
     "scheduler_service_account": (r"[\w.+-]+@[\w.-]+", "the e-mail address of a service account"),
     "scheduler_region": conf.PATTERNS["REGION"],
@@ -201,15 +177,15 @@ TEXTS = {
 
 
 def _text(option: str, value: str | None) -> str | None:
-    """Return an option's value, checked."""
-    pattern, expected = TEXTS[option]
+    """Return the option's value. Raises `InvalidSettings` if it does not match the option's pattern."""
+    pattern, expected = TEXT_PATTERNS[option]
     if value is not None and not (isinstance(value, str) and re.fullmatch(pattern, value)):
         raise InvalidSettings(f"{conf.setting_name('OPTIONS', option)}: expected {expected}, got {value!r}.")
     return value
 
 
 def _check_loopback(endpoint: object) -> None:
-    """Credentials and encryption are off towards the endpoint, so it may only be this machine."""
+    """Refuse other machines: calls to the endpoint have no encryption and no credentials."""
     host, _, port = str(endpoint).rpartition(":")
     if not port.isdecimal() or not _is_loopback(host.strip("[]")):
         raise InvalidSettings(
@@ -219,11 +195,8 @@ def _check_loopback(endpoint: object) -> None:
 
 
 def _is_loopback(host: str) -> bool:
-    if host == "localhost":
-        return True
-    import ipaddress  # Of no use to a container, which has no endpoint.
+    import ipaddress  # Only with an endpoint, which a container does not have.
 
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
+    with suppress(ValueError):
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
+    return False

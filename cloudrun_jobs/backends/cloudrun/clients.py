@@ -1,85 +1,67 @@
-"""One client of each kind per process, kept while it lives."""
+"""One client of each service per process, imported and connected when first used."""
 
 from __future__ import annotations
 
 import os
+from importlib import import_module
 from threading import Lock
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import grpc
-from google.cloud.run_v2.services.executions import ExecutionsClient
-from google.cloud.run_v2.services.executions.transports import ExecutionsGrpcTransport
-from google.cloud.run_v2.services.jobs import JobsClient
-from google.cloud.run_v2.services.jobs.transports import JobsGrpcTransport
 
 if TYPE_CHECKING:
+    from google.cloud.run_v2.services.executions import ExecutionsClient
+    from google.cloud.run_v2.services.jobs import JobsClient
     from google.cloud.run_v2.services.services import ServicesClient
     from google.cloud.scheduler_v1.services.cloud_scheduler import CloudSchedulerClient
     from google.cloud.tasks_v2.services.cloud_tasks import CloudTasksClient
 
-_clients: dict[tuple[type, str | None], Any] = {}
-_inherited: list[dict[tuple[type, str | None], Any]] = []
+_clients: dict[tuple[str, str | None], Any] = {}
+_inherited: list[dict[tuple[str, str | None], Any]] = []
 _lock = Lock()
 
 
 def jobs(endpoint: str | None) -> JobsClient:
-    """Return this process's client of the Jobs service."""
-    client: JobsClient = _client(JobsClient, JobsGrpcTransport, endpoint)
-    return client
+    return cast("JobsClient", _client("run_v2.services.jobs", "Jobs", endpoint))
 
 
 def executions(endpoint: str | None) -> ExecutionsClient:
-    """Return this process's client of the Executions service."""
-    client: ExecutionsClient = _client(ExecutionsClient, ExecutionsGrpcTransport, endpoint)
-    return client
+    return cast("ExecutionsClient", _client("run_v2.services.executions", "Executions", endpoint))
 
 
 def services(endpoint: str | None) -> ServicesClient:
-    """Return this process's client of the Services service."""
-    from google.cloud.run_v2.services.services import ServicesClient
-    from google.cloud.run_v2.services.services.transports import ServicesGrpcTransport
-
-    client: ServicesClient = _client(ServicesClient, ServicesGrpcTransport, endpoint)
-    return client
+    return cast("ServicesClient", _client("run_v2.services.services", "Services", endpoint))
 
 
 def scheduler(endpoint: str | None) -> CloudSchedulerClient:
-    """Return this process's client of Cloud Scheduler."""
-    # Of no use to a process that only sends jobs.
-    from google.cloud.scheduler_v1.services.cloud_scheduler import CloudSchedulerClient
-    from google.cloud.scheduler_v1.services.cloud_scheduler.transports import CloudSchedulerGrpcTransport
-
-    client: CloudSchedulerClient = _client(CloudSchedulerClient, CloudSchedulerGrpcTransport, endpoint)
-    return client
+    client = _client("scheduler_v1.services.cloud_scheduler", "CloudScheduler", endpoint)
+    return cast("CloudSchedulerClient", client)
 
 
 def tasks(endpoint: str | None) -> CloudTasksClient:
-    """Return this process's client of Cloud Tasks."""
-    from google.cloud.tasks_v2.services.cloud_tasks import CloudTasksClient
-    from google.cloud.tasks_v2.services.cloud_tasks.transports import CloudTasksGrpcTransport
-
-    client: CloudTasksClient = _client(CloudTasksClient, CloudTasksGrpcTransport, endpoint)
-    return client
+    return cast("CloudTasksClient", _client("tasks_v2.services.cloud_tasks", "CloudTasks", endpoint))
 
 
-def _client(kind: type, transport: type, endpoint: str | None) -> Any:
+def _client(module: str, service: str, endpoint: str | None) -> Any:
     with _lock:
-        if (kind, endpoint) not in _clients:
-            _clients[kind, endpoint] = _connect(kind, transport, endpoint)
-        return _clients[kind, endpoint]
+        if (service, endpoint) not in _clients:
+            _clients[service, endpoint] = _connect(module, service, endpoint)
+        return _clients[service, endpoint]
 
 
-def _connect(kind: type, transport: type, endpoint: str | None) -> Any:
+def _connect(module: str, service: str, endpoint: str | None) -> Any:
+    client = getattr(import_module(f"google.cloud.{module}"), f"{service}Client")
     if endpoint is None:
-        return kind()
-    return kind(transport=transport(channel=grpc.insecure_channel(endpoint)))
+        return client()
+    transport = client.get_transport_class("grpc")
+    return client(transport=transport(channel=grpc.insecure_channel(endpoint)))
 
 
-def _forget_inherited() -> None:
-    """In a forked child, set the parent's clients aside, unclosed, so that new ones are made.
+def _set_aside_inherited() -> None:
+    """In a forked child, set the parent's clients aside without closing them.
 
-    A call on an inherited channel hangs past its own timeout if another thread of the parent was in one at the
-    fork, and closing or collecting the channel may hang as well: it is kept, for ever, and never touched.
+    A call on an inherited channel hangs beyond its timeout if another thread of the parent was in a call at the
+    fork. Closing or collecting the channel may hang as well, so the child keeps it.
     """
     global _lock
     _inherited.append(dict(_clients))
@@ -87,4 +69,4 @@ def _forget_inherited() -> None:
     _lock = Lock()
 
 
-os.register_at_fork(after_in_child=_forget_inherited)
+os.register_at_fork(after_in_child=_set_aside_inherited)

@@ -1,4 +1,4 @@
-"""The errors of Google's clients, said in this package's words, with the remedy."""
+"""Translate the errors of Google's clients into this package's, with a hint."""
 
 from __future__ import annotations
 
@@ -18,77 +18,70 @@ from cloudrun_jobs.exceptions import (
     ServiceUnavailable,
 )
 
-# So Google says of a service that the project did not enable.
-DISABLED = "has not been used in project"
+# In the message about an API that is not enabled in the project.
+NOT_ENABLED = "has not been used in project"
 
-HOW_TO_CREATE = "Create it: manage.py sync_cloudrun_jobs --image IMAGE"
+CREATE_JOB_HINT = "Create it: manage.py sync_cloudrun_jobs --image IMAGE"
 
-# After these the service may have done what was asked.
-UNCERTAIN = (api.ServerError, api.Aborted, api.Cancelled, api.RetryError)
+# After these errors the call may have taken effect.
+AMBIGUOUS_ERRORS = (api.ServerError, api.Aborted, api.Cancelled, api.RetryError)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ApiMethod:
-    """What a call needs, and whether it starts an execution: that alone must not be repeated blindly.
-
-    `hints` say what to do after a refusal that means something in this call.
-    """
+    """What a method requires, and what its errors mean."""
 
     permission: str
     role: str
-    also: str = ""  # What else it needs, on something else.
-    starts: bool = False
-    hints: Mapping[type[Exception], str] = field(default_factory=dict)
+    also: str = ""  # Another role that it requires, on another resource.
+    starts: bool = False  # Does it start an execution? Then it is not retried after an ambiguous error.
+    hints: Mapping[type[Exception], str] = field(default_factory=dict)  # What to do after an error.
 
 
 @contextmanager
-def translate_errors(resource: str, call: ApiMethod, *, endpoint: str | None) -> Iterator[None]:
-    """Turn what a call about `resource` raises into this package's errors."""
+def translate_errors(resource: str, method: ApiMethod, *, endpoint: str | None) -> Iterator[None]:
+    """Raise this package's error for an error of a call that concerns `resource`."""
     try:
         yield
     except (api.GoogleAPICallError, api.RetryError, GoogleAuthError) as error:
-        raise _translate(error, resource, call, endpoint) from error
+        raise _translate(error, resource, method, endpoint) from error
 
 
-def _translate(error: Exception, resource: str, call: ApiMethod, endpoint: str | None) -> ServiceError:
-    said = _sentence(getattr(error, "message", None) or str(error))
+def _translate(error: Exception, resource: str, method: ApiMethod, endpoint: str | None) -> ServiceError:
+    message = _sentence(getattr(error, "message", None) or str(error))
     match error:
         case api.Forbidden():
-            hint = _how_to_grant(call) if DISABLED not in said else "Enable it with `gcloud services enable`."
-            return AccessDenied(f"{resource}: permission denied. {said}", hint=hint)
+            hint = "Enable it with `gcloud services enable`." if NOT_ENABLED in message else _grant_hint(method)
+            return AccessDenied(f"{resource}: permission denied. {message}", hint=hint)
         case GoogleAuthError() | api.Unauthorized():
             hint = "Attach a service account to the workload, or run `gcloud auth application-default login`."
-            return AccessDenied(f"{resource}: no valid credentials. {said}", hint=hint)
-        case api.NotFound() if call.starts:
-            return JobNotDeployed(f"{resource}: Cloud Run has no such job. {said}", hint=HOW_TO_CREATE)
+            return AccessDenied(f"{resource}: no valid credentials. {message}", hint=hint)
+        case api.NotFound() if method.starts:
+            return JobNotDeployed(f"{resource}: Cloud Run has no such job. {message}", hint=CREATE_JOB_HINT)
         case api.TooManyRequests() | api.RetryError(cause=api.TooManyRequests()):
-            hint = "Nothing was started; try later." if call.starts else "Try later."
-            return QuotaExhausted(f"{resource}: a quota ran out. {said}", hint=hint)
-        case _ if hint := _hint(error, call):
-            return ServiceError(f"{resource}: refused. {said}", hint=hint)
+            hint = "Nothing was started; try later." if method.starts else "Try later."
+            return QuotaExhausted(f"{resource}: a quota ran out. {message}", hint=hint)
+        case _ if hints := [hint for kind, hint in method.hints.items() if isinstance(error, kind)]:
+            return ServiceError(f"{resource}: refused. {message}", hint=hints[0])
         case api.MethodNotImplemented():
-            pass  # A server that cannot has not.
-        case _ if isinstance(error, UNCERTAIN):
-            return _no_answer(f"{resource}: no answer. {said}", call, endpoint)
-    return ServiceError(f"{resource}: refused. {said}")
+            pass  # It did nothing.
+        case _ if isinstance(error, AMBIGUOUS_ERRORS):
+            return _no_answer(f"{resource}: no answer. {message}", method, endpoint)
+    return ServiceError(f"{resource}: refused. {message}")
 
 
-def _sentence(words: str) -> str:
-    """Return them with a full stop: Google's messages have one or not, and more is said after them."""
-    return words if words.endswith((".", "!", "?")) else f"{words}."
+def _sentence(message: str) -> str:
+    """Return the message with a full stop, which Google's messages do not always have."""
+    return message if message.endswith((".", "!", "?")) else f"{message}."
 
 
-def _hint(error: Exception, call: ApiMethod) -> str:
-    return next((hint for kind, hint in call.hints.items() if isinstance(error, kind)), "")
+def _grant_hint(method: ApiMethod) -> str:
+    also = f", and {method.also}" if method.also else ""
+    return f"Grant {method.permission} ({method.role}) on it{also} to the identity this process runs as."
 
 
-def _how_to_grant(call: ApiMethod) -> str:
-    also = f", and {call.also}" if call.also else ""
-    return f"Grant {call.permission} ({call.role}) on it{also} to the identity this process runs as."
-
-
-def _no_answer(words: str, call: ApiMethod, endpoint: str | None) -> ServiceError:
+def _no_answer(message: str, method: ApiMethod, endpoint: str | None) -> ServiceError:
     where = f"Is a server running at {endpoint}?" if endpoint else ""
-    if call.starts:
-        return OutcomeUnknown(words, hint=f"{where} It may have been started: look before repeating.".strip())
-    return ServiceUnavailable(words, hint=where)
+    if method.starts:
+        return OutcomeUnknown(message, hint=f"{where} It may have been started: check before repeating.".strip())
+    return ServiceUnavailable(message, hint=where)

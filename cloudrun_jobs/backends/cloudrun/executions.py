@@ -1,10 +1,10 @@
-"""The one call that starts an execution, and the one that finds it again."""
+"""Start executions, and find those whose start was not confirmed."""
 
 from __future__ import annotations
 
 import os
 from functools import cache
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 from google.cloud import run_v2
 
@@ -27,48 +27,36 @@ LIST = ApiMethod(permission="run.executions.list", role="roles/run.viewer")
 
 
 def run_job(backend: CloudRunBackend, request: Request, timeout: float) -> CloudRunOperation:
-    """Send the request once. RunJob is not idempotent, so nothing here repeats it."""
-    message = run_job_request(_name(backend, request), request)
-    with translate_errors(message.name, RUN, endpoint=backend.endpoint):
+    """Send the request once. RunJob is not idempotent, so it is not retried."""
+    name = f"{backend.parent}/jobs/{request.job}"
+    # The arguments replace those of the job; the variables are added to the job's.
+    variables = [{"name": variable, "value": value} for variable, value in request.env.items()]
+    overrides = {"container_overrides": [{"args": request.argv, "env": variables}]}
+    # Wrap the plain message: building it with proto-plus takes five times as long.
+    message = run_v2.RunJobRequest.wrap(run_v2.RunJobRequest.pb()(name=name, overrides=overrides))
+    with translate_errors(name, RUN, endpoint=backend.endpoint):
         sent = clients.jobs(backend.endpoint).run_job(message, timeout=timeout)
     return CloudRunOperation(request.run_id, backend, execution=sent.metadata, operation=sent.operation)
 
 
 def find_execution(backend: CloudRunBackend, request: Request, timeout: float) -> CloudRunOperation | None:
-    """Look through the job's executions, the newest first, for the one that was told the run's id."""
-    name = _name(backend, request)
+    """Return the newest execution of the job that carries the run's id, if there is one."""
+    name = f"{backend.parent}/jobs/{request.job}"
     with translate_errors(name, LIST, endpoint=backend.endpoint):
         client = clients.executions(backend.endpoint)
         for execution in client.list_executions(parent=name, timeout=timeout):
-            if request.run_id in _run_ids(execution):
+            # The template of an execution includes its overrides.
+            variables = (variable for container in execution.template.containers for variable in container.env)
+            if any(each.name == RUN_ID_VARIABLE and each.value == request.run_id for each in variables):
                 return CloudRunOperation(request.run_id, backend, execution=execution)
     return None
 
 
 @cache
-def turns(per_minute: int) -> Quota:
-    """Return this process's turns: ten thousand calls of `delay()` wait for one another, and are not refused."""
+def run_quota(per_minute: int) -> Quota:
+    """Return the quota that all calls of `delay()` in this process share."""
     return Quota(per_minute)
 
 
-# Its lock may be held by a thread that a forked child does not have.
-os.register_at_fork(after_in_child=turns.cache_clear)
-
-
-def run_job_request(name: str, request: Request) -> run_v2.RunJobRequest:
-    """Build the message: arguments replace those of the job, variables are added to its own."""
-    variables = [{"name": name, "value": value} for name, value in request.env.items()]
-    overrides = {"container_overrides": [{"args": request.argv, "env": variables}]}
-    # The plain message, wrapped: proto-plus takes five times as long to make the parts.
-    message = run_v2.RunJobRequest.pb()(name=name, overrides=overrides)
-    return cast("run_v2.RunJobRequest", run_v2.RunJobRequest.wrap(message))
-
-
-def _name(backend: CloudRunBackend, request: Request) -> str:
-    return f"{backend.place}/jobs/{request.job}"
-
-
-def _run_ids(execution: run_v2.Execution) -> list[str]:
-    # An execution keeps the template as it was overridden for it.
-    containers = execution.template.containers
-    return [env.value for container in containers for env in container.env if env.name == RUN_ID_VARIABLE]
+# A thread that a forked child does not have may hold its lock.
+os.register_at_fork(after_in_child=run_quota.cache_clear)

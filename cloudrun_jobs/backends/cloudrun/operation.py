@@ -1,8 +1,7 @@
-"""A handle on an execution of Cloud Run that tells the truth about its outcome.
+"""The handle on an execution of Cloud Run.
 
-Built on google-api-core's own polling future, with three differences. It polls the Execution, because operations
-live outside the job and a role on the job does not cover them. It does not give up after 900 seconds. And it has
-a run's record beside it, which knows the result.
+It extends google-api-core's polling future. It polls the Execution, because a role on the job does not cover the
+operation; it does not give up after 900 seconds; and it takes the result from the run's record.
 """
 
 from __future__ import annotations
@@ -21,7 +20,7 @@ from google.longrunning.operations_pb2 import Operation as LongRunningOperation
 from cloudrun_jobs.backends.base import TRANSIENT_ERRORS
 from cloudrun_jobs.backends.cloudrun import clients
 from cloudrun_jobs.backends.cloudrun.errors import ApiMethod, translate_errors
-from cloudrun_jobs.backends.cloudrun.outcome import failure, observed
+from cloudrun_jobs.backends.cloudrun.outcome import failure, state_of
 from cloudrun_jobs.exceptions import JobCancelled, JobFailed, ServiceError
 from cloudrun_jobs.models import JobRun, Status
 from cloudrun_jobs.operations import ExecutionState, Operation
@@ -31,15 +30,13 @@ if TYPE_CHECKING:
 
 POLLING = DEFAULT_POLLING.with_timeout(None)
 
-# A run that stepped aside for another one has not failed.
-GOOD = (Status.SUCCEEDED, Status.SKIPPED)
-
+SUCCESSFUL = (Status.SUCCEEDED, Status.SKIPPED)  # A run that another execution superseded has not failed.
 GET = ApiMethod(permission="run.executions.get", role="roles/run.viewer")
 CANCEL = ApiMethod(permission="run.executions.cancel", role="roles/run.developer")
 
 
 class CloudRunOperation(PollingFuture, Operation):
-    """What `delay()` returns outside the environments "local" and "test"."""
+    """The handle that `delay()` returns outside the environments "local" and "test"."""
 
     def __init__(
         self,
@@ -70,7 +67,7 @@ class CloudRunOperation(PollingFuture, Operation):
     @property
     def execution_name(self) -> str:
         if not self._execution.name:
-            self._learn()
+            self._read_record()
         return str(self._execution.name)
 
     @property
@@ -87,17 +84,8 @@ class CloudRunOperation(PollingFuture, Operation):
 
     def done(self, retry: Retry | None = None) -> bool:
         if not self._result_set:
-            self._look(retry)
+            self._poll(retry)
         return bool(self._result_set)
-
-    def result(
-        self, timeout: float | None = None, retry: Retry | None = None, polling: Retry | None = None
-    ) -> Any:
-        return super().result(timeout=timeout, retry=retry, polling=polling)
-
-    def exception(self, timeout: float | None = None) -> BaseException | None:
-        error: BaseException | None = super().exception(timeout=timeout)
-        return error
 
     def cancel(self) -> bool:
         if not self.execution_name:
@@ -118,13 +106,13 @@ class CloudRunOperation(PollingFuture, Operation):
             if not self._result_set:
                 self._done_callbacks.append(fn)
                 if self._polling_thread is None:
-                    self._polling_thread = Thread(target=self._wait_for_callbacks, daemon=True)
+                    self._polling_thread = Thread(target=self._poll_until_done, daemon=True)
                     self._polling_thread.start()
                 return
         fn(self)
 
     def get_state(self, retry: Retry | None = None) -> ExecutionState:
-        """Ask once what became of the execution; one that Cloud Run does not know is lost."""
+        """Read the execution once and return its state; a deleted execution is lost."""
         client = clients.executions(self._endpoint)
         with translate_errors(self.execution_name, GET, endpoint=self._endpoint):
             try:
@@ -132,57 +120,57 @@ class CloudRunOperation(PollingFuture, Operation):
                 self._execution = client.get_execution(name=name, retry=retry, timeout=self._rpc_timeout)
             except api.NotFound:
                 return ExecutionState(status="lost", reason="deleted", message="Cloud Run has no such execution.")
-        return observed(self._execution)
+        return state_of(self._execution)
 
-    def _wait_for_callbacks(self) -> None:
-        """Wait for the end; an error that polling cannot outlive ends it too, so that callbacks are called."""
+    def _poll_until_done(self) -> None:
+        """Poll for the callbacks' sake. A permanent error ends the operation, so that they are called."""
         try:
             self.exception()
         except ServiceError as error:
-            self._end(error)
+            self._finish(error)
         finally:
-            connections.close_all()  # This thread's.
+            connections.close_all()  # Those of this thread.
 
-    def _learn(self) -> None:
-        """Ask the record which execution it is: the request may have been sent by now, or given up."""
+    def _read_record(self) -> None:
+        """Read from the record which execution the run has, or that it was given up."""
         run = JobRun.objects.filter(pk=self.run_id).first()
         if run is None:
-            self._end(JobFailed(f"Run {self.run_id}: its record was deleted before it was sent."))
+            self._finish(JobFailed(f"Run {self.run_id}: its record was deleted before it was sent."))
         else:
             self._execution = Execution(name=run.execution_name, log_uri=run.log_uri)
             if run.is_finished and not run.execution_name:
-                self._end(_told(run))
+                self._finish(_recorded_outcome(run))
 
-    def _look(self, retry: Retry | None) -> None:
-        """Read the execution once. An error that may pass leaves it running: the next poll reads it again."""
+    def _poll(self, retry: Retry | None) -> None:
+        """Read the execution once. After a transient error the next poll reads it again."""
         if not self.execution_name:
             return
         try:
-            seen = self.get_state(retry)
+            state = self.get_state(retry)
         except TRANSIENT_ERRORS:
             return
-        if seen.status is not None and (outcome := self._settled(seen)):
-            self._end(outcome)
+        if state.status is not None and (outcome := self._settle(state)):
+            self._finish(outcome)
 
-    def _settled(self, seen: ExecutionState) -> JobRun | Exception | None:
-        """Bring the record in line with what was seen; return it for a success, else what went wrong.
+    def _settle(self, state: ExecutionState) -> JobRun | Exception | None:
+        """Apply the state to the record; return the record of a successful run, else the error.
 
-        None if the execution stepped aside for another one, which is followed from then on.
+        Return None if the run has another execution; follow that one from now on.
         """
         run = JobRun.objects.filter(pk=self.run_id).first() or JobRun(pk=self.run_id)
-        place, _, name = self.execution_name.rpartition("/")
+        parent, _, name = self.execution_name.rpartition("/")
         if run.execution and run.execution != name:
-            self._execution = Execution(name=f"{place}/{run.execution}")
+            self._execution = Execution(name=f"{parent}/{run.execution}")
             return None
-        run.apply_state(seen, name)
-        if seen.status == Status.LOST:
-            return _told(run) if run.is_finished else JobFailed(f"{self.execution_name}: deleted.")
-        if run.is_finished and run.status not in GOOD:
-            return _in_its_words(failure(self._execution), run)
+        run.apply_state(state, name)
+        if state.status == Status.LOST:
+            return _recorded_outcome(run) if run.is_finished else JobFailed(f"{self.execution_name}: deleted.")
+        if run.is_finished and run.status not in SUCCESSFUL:
+            return _with_job_error(failure(self._execution), run)
         return failure(self._execution) or run
 
-    def _end(self, outcome: JobRun | Exception) -> None:
-        """Settle the outcome, once, whichever thread saw it first."""
+    def _finish(self, outcome: JobRun | Exception) -> None:
+        """Set the result or the exception, once, from whichever thread is first."""
         with self._lock:
             if self._result_set:
                 return
@@ -192,17 +180,17 @@ class CloudRunOperation(PollingFuture, Operation):
                 self.set_result(outcome.return_value)
 
 
-def _in_its_words(failed: JobFailed | None, run: JobRun) -> Exception | JobRun:
-    """Return what the service says of a failure, with what the job said itself."""
+def _with_job_error(failed: JobFailed | None, run: JobRun) -> Exception | JobRun:
+    """Return the service's error with the job's own error added."""
     if failed is None:
-        return _told(run)
-    said = f" {run.error_class}: {run.error_message}" if run.error_class else ""
-    return type(failed)(f"{failed.args[0]}{said}", hint=failed.hint)
+        return _recorded_outcome(run)
+    job_error = f" {run.error_class}: {run.error_message}" if run.error_class else ""
+    return type(failed)(f"{failed.args[0]}{job_error}", hint=failed.hint)
 
 
-def _told(run: JobRun) -> JobRun | Exception:
-    """Return what the record says of a run that no execution can be asked about."""
-    if run.status in GOOD:
+def _recorded_outcome(run: JobRun) -> JobRun | Exception:
+    """Return the outcome as recorded, for a run whose execution cannot be read."""
+    if run.status in SUCCESSFUL:
         return run
-    words = f"{run}: {run.get_status_display()}. {run.error_message}".strip()
-    return (JobCancelled if run.status == Status.CANCELLED else JobFailed)(words)
+    message = f"{run}: {run.get_status_display()}. {run.error_message}".strip()
+    return (JobCancelled if run.status == Status.CANCELLED else JobFailed)(message)

@@ -1,4 +1,4 @@
-"""What an execution of Cloud Run says of its own end.
+"""Read the outcome of an execution of Cloud Run.
 
 Tasks are counted, because the long-running operation of a cancelled execution ends without an error.
 """
@@ -10,34 +10,31 @@ from google.cloud.run_v2 import Condition, Execution
 from cloudrun_jobs.exceptions import JobCancelled, JobFailed
 from cloudrun_jobs.operations import ExecutionState
 
-ENDED = (Condition.State.CONDITION_SUCCEEDED, Condition.State.CONDITION_FAILED)
-CANCELLED = (Condition.ExecutionReason.CANCELLED, Condition.ExecutionReason.CANCELLING)
+TERMINAL_STATES = (Condition.State.CONDITION_SUCCEEDED, Condition.State.CONDITION_FAILED)
+CANCELLED_REASONS = (Condition.ExecutionReason.CANCELLED, Condition.ExecutionReason.CANCELLING)
 
-# What the words of the Completed condition come down to; it has a code for the exit status alone.
+# By the text of the Completed condition, which has a code for the exit status only.
 REASONS = {"timeout was reached": "timeout", "memory limit was reached": "out_of_memory"}
 
 
-def has_ended(execution: Execution) -> bool:
-    """Say whether all is over. An execution whose image is missing fails without a completion time."""
-    return bool(execution.completion_time) or _completed(execution).state in ENDED
-
-
 def failure(execution: Execution) -> JobFailed | None:
-    """Return what went wrong with an execution that ended, or None if every task of it succeeded."""
+    """Return the error of an execution that ended, or None if every task succeeded."""
     if _succeeded(execution):
         return None
-    words = f"{execution.name}: {execution.succeeded_count} of {execution.task_count} tasks succeeded."
+    message = f"{execution.name}: {execution.succeeded_count} of {execution.task_count} tasks succeeded."
     logs = execution.log_uri and f"Logs: {execution.log_uri}"
     hint = " ".join(filter(None, (_completed(execution).message, logs)))
-    return (JobCancelled if _was_cancelled(execution) else JobFailed)(words, hint=hint)
+    return (JobCancelled if _was_cancelled(execution) else JobFailed)(message, hint=hint)
 
 
-def observed(execution: Execution) -> ExecutionState:
-    """Return what the execution says, in this package's words."""
+def state_of(execution: Execution) -> ExecutionState:
     containers = execution.template.containers
+    status, reason = _outcome(execution)
+    # If its image is missing, an execution fails without a completion time.
+    has_ended = execution.completion_time or _completed(execution).state in TERMINAL_STATES
     return ExecutionState(
-        status=_status(execution) if has_ended(execution) else None,
-        reason=_reason(execution),
+        status=status if has_ended else None,
+        reason=reason,
         message="" if _succeeded(execution) else _completed(execution).message,
         image=containers[0].image if containers else "",
         task_count=execution.task_count,
@@ -48,19 +45,14 @@ def observed(execution: Execution) -> ExecutionState:
     )
 
 
-def _status(execution: Execution) -> str:
+def _outcome(execution: Execution) -> tuple[str, str]:
+    """Return the status and the reason of an execution that has ended."""
     if _succeeded(execution):
-        return "succeeded"
-    return "cancelled" if _was_cancelled(execution) else "failed"
-
-
-def _reason(execution: Execution) -> str:
-    if _succeeded(execution):
-        return ""
+        return "succeeded", ""
     if _was_cancelled(execution):
-        return "cancelled"
+        return "cancelled", "cancelled"
     message = _completed(execution).message
-    return next((reason for words, reason in REASONS.items() if words in message), "failed")
+    return "failed", next((reason for text, reason in REASONS.items() if text in message), "failed")
 
 
 def _succeeded(execution: Execution) -> bool:
@@ -68,9 +60,9 @@ def _succeeded(execution: Execution) -> bool:
 
 
 def _was_cancelled(execution: Execution) -> bool:
-    return bool(execution.cancelled_count) or _completed(execution).execution_reason in CANCELLED
+    return bool(execution.cancelled_count) or _completed(execution).execution_reason in CANCELLED_REASONS
 
 
 def _completed(execution: Execution) -> Condition:
-    """The condition that tells how it ended; their order is not stable, and it may be missing at first."""
+    """Return the Completed condition. The order of conditions is not stable, and it may be missing at first."""
     return next((condition for condition in execution.conditions if condition.type_ == "Completed"), Condition())

@@ -1,4 +1,4 @@
-"""What an entry of Cloud Scheduler holds that starts a job. Google's client is not imported here."""
+"""The HTTP requests with which Cloud Scheduler and Cloud Tasks start jobs, without Google's clients."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from typing import Any
 
 from cloudrun_jobs.environ import SCHEDULE_VARIABLE
 
-# Under the service's URL, for commands whose `target` is "service".
-SERVICE_PATH = "/cloudrun_jobs/run/"
+SERVICE_PATH = "/cloudrun_jobs/run/"  # Of the web service, for commands whose `target` is "service".
+CONTENT_TYPE = "application/json"
 
 
 @dataclass(frozen=True, slots=True)
 class AuthToken:
-    """What a delivery is signed with: OIDC for an `audience` of ours, OAuth, without one, for Google's APIs."""
+    """The token of a request: OIDC for the web service, which is its `audience`, or OAuth for Google's APIs."""
 
     service_account: str
     audience: str = ""
@@ -32,19 +32,17 @@ def service_url(url: str, command: str) -> str:
     return f"{url.rstrip('/')}{SERVICE_PATH}{command}/"
 
 
-def job_body(args: Sequence[str], told: Mapping[str, str]) -> dict[str, Any]:
-    """Return the body of `jobs:run`: the arguments, and variables that tell the container why it runs."""
-    env = [{"name": name, "value": value} for name, value in told.items()]
-    return {"overrides": {"containerOverrides": [{"args": list(args), "env": env}]}}
-
-
-def service_body(args: Sequence[str], tick: str) -> dict[str, Any]:
-    return {"args": list(args), "schedule": tick}
+def job_body(args: Sequence[str], env: Mapping[str, str]) -> dict[str, Any]:
+    """Return the body of `jobs:run`, with arguments and environment variables."""
+    variables = [{"name": name, "value": value} for name, value in env.items()]
+    return {"overrides": {"containerOverrides": [{"args": list(args), "env": variables}]}}
 
 
 def tick_body(args: Sequence[str], tick: str, *, to_service: bool) -> dict[str, Any]:
-    """Return the body of a schedule's Scheduler job; `tick` is an encoded `ScheduleTick`."""
-    return service_body(args, tick) if to_service else job_body(args, {SCHEDULE_VARIABLE: tick})
+    """Return the body that a Scheduler job sends; `tick` is an encoded `ScheduleTick`."""
+    if to_service:
+        return {"args": list(args), "schedule": tick}
+    return job_body(args, {SCHEDULE_VARIABLE: tick})
 
 
 def encode_body(body: Mapping[str, Any]) -> bytes:
@@ -52,16 +50,16 @@ def encode_body(body: Mapping[str, Any]) -> bytes:
 
 
 def decode_body(body: bytes) -> dict[str, Any]:
-    """Return what a schedule's body says, as fields; of any other body, its text for the arguments."""
+    """Return the parts of a `tick_body()`; of any other body, its text as `args`."""
     text = body.decode(errors="replace")
     try:
         data = json.loads(text)
         to_service = "overrides" not in data
         args, tick = (data["args"], data["schedule"]) if to_service else _read_job_body(data)
-        ours = tick_body(args, tick, to_service=to_service) == data
+        is_tick_body = tick_body(args, tick, to_service=to_service) == data
     except (ValueError, KeyError, TypeError, IndexError):
-        ours = False
-    if not ours:
+        is_tick_body = False
+    if not is_tick_body:
         return {"args": text, "tick": "", "to_service": None}
     return {"args": tuple(args), "tick": tick, "to_service": to_service}
 

@@ -1,196 +1,169 @@
-"""A Cloud Run Job as flat fields, read from its message and written to it.
-
-"image" is a field, and so are "env_vars.NAME", "vpc.network", "cloud_sql.INSTANCE": each can be declared, or left
-to others, by itself. Of several containers, the first is ours.
-"""
+"""Read and write a Cloud Run Job's message by the names of `DesiredJob`'s fields, as "image" or "vpc.network"."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-from google.cloud.run_v2.types import (
-    CloudSqlInstance,
-    Container,
-    EnvVar,
-    EnvVarSource,
-    Job,
-    SecretKeySelector,
-    Service,
-    TaskTemplate,
-    Volume,
-    VolumeMount,
-    VpcAccess,
-)
+from google.cloud.run_v2 import types
 
-from cloudrun_jobs.deploy.cloudrun.field_values import CLOUD_SQL, Secret, SecretFiles
-from cloudrun_jobs.deploy.plan import Redacted
+from cloudrun_jobs.deploy.desired import CLOUD_SQL_PATH, INTERFACE_FIELDS, Secret, SecretFiles, SharedFields
+from cloudrun_jobs.deploy.plan import Redacted, flatten
 from cloudrun_jobs.spec import canonical_cpu, canonical_memory
 
 EGRESS = {
-    "all-traffic": VpcAccess.VpcEgress.ALL_TRAFFIC,
-    "private-ranges-only": VpcAccess.VpcEgress.PRIVATE_RANGES_ONLY,
+    "all-traffic": types.VpcAccess.VpcEgress.ALL_TRAFFIC,
+    "private-ranges-only": types.VpcAccess.VpcEgress.PRIVATE_RANGES_ONLY,
 }
-INTERFACE = ("network", "subnetwork", "tags")
+# The attributes of messages that are not named like the fields.
+ATTRIBUTES = {"tasks": "task_count", "task_parallelism": "parallelism", "entrypoint": "command"}
 
 
-def read(job: Job) -> dict[str, Any]:
-    """Return all fields of a job that could be declared."""
+def read(job: types.Job) -> dict[str, Any]:
+    """Return all fields that a command can declare."""
     execution, task = job.template, job.template.template
-    container = task.containers[0] if task.containers else Container()
-    return {
-        "tasks": execution.task_count,
-        "task_parallelism": execution.parallelism or None,
-        "timeout": task.timeout,
-        "max_retries": task.max_retries,
-        "service_account": task.service_account or None,
-        "image": container.image,
-        "entrypoint": tuple(container.command),
-        "args": tuple(container.args),
-        "cpu": canonical_cpu(container.resources.limits.get("cpu", "")),
-        "memory": canonical_memory(container.resources.limits.get("memory", "")),
-        **{f"labels.{name}": value for name, value in job.labels.items()},
-        **surroundings(container, task),
-    }
+    container = task.containers[0] if task.containers else types.Container()
+    return flatten(
+        {
+            "tasks": execution.task_count,
+            "task_parallelism": execution.parallelism or None,
+            "timeout": task.timeout,
+            "max_retries": task.max_retries,
+            "service_account": task.service_account or None,
+            "image": container.image,
+            "entrypoint": tuple(container.command),
+            "args": tuple(container.args),
+            "cpu": canonical_cpu(container.resources.limits.get("cpu", "")),
+            "memory": canonical_memory(container.resources.limits.get("memory", "")),
+            "labels": dict(job.labels),
+            **vars(shared(container, task)),
+        }
+    )
 
 
-def of_service(service: Service) -> dict[str, Any]:
-    """Return what a service has that its jobs need as well: variables, secrets, VPC and Cloud SQL."""
-    return surroundings(service.template.containers[0], service.template)
-
-
-def surroundings(container: Container, template: Any) -> dict[str, Any]:
-    """Return the fields that jobs and services have alike; `template` is that of a task or of a revision."""
-    return dict((*_variables(container), *_vpc(template.vpc_access), *_volumes(container, template)))
-
-
-def _variables(container: Container) -> Iterator[tuple[str, Any]]:
-    for variable in container.env:
-        if "value_source" in variable:
-            selector = variable.value_source.secret_key_ref
-            yield f"env_vars.{variable.name}", Secret(selector.secret, selector.version or "latest")
-        else:
-            yield f"env_vars.{variable.name}", Redacted(variable.value)
-
-
-def _vpc(access: VpcAccess) -> Iterator[tuple[str, Any]]:
-    if access.connector:
-        yield "vpc.connector", access.connector
-    for interface in access.network_interfaces[:1]:
-        found = {"network": interface.network, "subnetwork": interface.subnetwork, "tags": tuple(interface.tags)}
-        yield from ((f"vpc.{name}", value) for name, value in found.items() if value)
-    yield from (("vpc.egress", name) for name, value in EGRESS.items() if value == access.egress)
-
-
-def _volumes(container: Container, template: Any) -> Iterator[tuple[str, Any]]:
+def shared(container: types.Container, template: Any) -> SharedFields:
+    """Return the fields that jobs and services share; `template` is that of a task or of a revision."""
+    cloud_sql: dict[str, str] = {}
+    volumes: dict[str, SecretFiles] = {}
     paths = {mount.name: mount.mount_path for mount in container.volume_mounts}
     for volume in template.volumes:
-        for instance in volume.cloud_sql_instance.instances:
-            yield f"cloud_sql.{instance}", CLOUD_SQL
+        cloud_sql |= dict.fromkeys(volume.cloud_sql_instance.instances, CLOUD_SQL_PATH)
         if "secret" in volume and volume.name in paths:
-            yield f"volumes.{volume.name}", SecretFiles(paths[volume.name], Volume.serialize(volume))
+            volumes[volume.name] = SecretFiles(paths[volume.name], types.Volume.serialize(volume))
+    return SharedFields(
+        env_vars={variable.name: _read_variable(variable) for variable in container.env},
+        cloud_sql=cloud_sql,
+        vpc=dict(_vpc(template.vpc_access)),
+        volumes=volumes,
+    )
 
 
-def write(job: Job, field: str, value: Any) -> None:
-    """Set a field of the message; None takes it away."""
+def _read_variable(variable: types.EnvVar) -> Redacted | Secret:
+    if "value_source" not in variable:
+        return Redacted(variable.value)
+    selector = variable.value_source.secret_key_ref
+    return Secret(selector.secret, selector.version or "latest")
+
+
+def _vpc(access: types.VpcAccess) -> Iterator[tuple[str, Any]]:
+    if access.connector:
+        yield "connector", access.connector
+    for interface in access.network_interfaces[:1]:
+        values = ((name, getattr(interface, name)) for name in INTERFACE_FIELDS)
+        yield from ((name, tuple(value) if name == "tags" else value) for name, value in values if value)
+    yield from (("egress", name) for name, value in EGRESS.items() if value == access.egress)
+
+
+def write(job: types.Job, field: str, value: Any) -> None:
+    """Set a field of the message; None removes it."""
     kind, _, name = field.partition(".")
-    WRITERS[kind](job, name or kind, value)
+    if kind in WRITERS:
+        WRITERS[kind](job, name or kind, value)
+        return
+    attribute = ATTRIBUTES.get(kind, kind)
+    messages = (job.template, job.template.template, _container(job))
+    setattr(next(message for message in messages if hasattr(message, attribute)), attribute, value)
 
 
-def _write_execution(job: Job, name: str, value: Any) -> None:
-    setattr(job.template, {"tasks": "task_count", "task_parallelism": "parallelism"}[name], value or 0)
+def _write_limit(job: types.Job, name: str, value: str | None) -> None:
+    resources = _container(job).resources
+    resources.limits = _with_item(resources.limits, name, value)
 
 
-def _write_task(job: Job, name: str, value: Any) -> None:
-    setattr(job.template.template, name, value)
+def _write_label(job: types.Job, name: str, value: str | None) -> None:
+    job.labels = _with_item(job.labels, name, value)
 
 
-def _write_account(job: Job, name: str, value: str | None) -> None:
-    job.template.template.service_account = value or ""
+def _with_item(items: Mapping[str, str], name: str, value: str | None) -> dict[str, str]:
+    others = {key: item for key, item in items.items() if key != name}
+    return others if value is None else {**others, name: value}
 
 
-def _write_container(job: Job, name: str, value: Any) -> None:
-    setattr(_container(job), {"entrypoint": "command"}.get(name, name), value)
-
-
-def _write_limit(job: Job, name: str, value: str | None) -> None:
-    container = _container(job)
-    limits = {**container.resources.limits, name: value}
-    container.resources.limits = {name: amount for name, amount in limits.items() if amount}
-
-
-def _write_label(job: Job, name: str, value: str | None) -> None:
-    labels = {**job.labels, name: value}
-    job.labels = {name: text for name, text in labels.items() if text is not None}
-
-
-def _write_variable(job: Job, name: str, value: Redacted | Secret | None) -> None:
+def _write_variable(job: types.Job, name: str, value: Redacted | Secret | None) -> None:
     container = _container(job)
     others = [variable for variable in container.env if variable.name != name]
     container.env = [*others, _variable(name, value)] if value else others
 
 
-def _variable(name: str, value: Redacted | Secret) -> EnvVar:
+def _variable(name: str, value: Redacted | Secret) -> types.EnvVar:
     if isinstance(value, Redacted):
-        return EnvVar(name=name, value=value.value)
-    selector = SecretKeySelector(secret=value.name, version=value.version)
-    return EnvVar(name=name, value_source=EnvVarSource(secret_key_ref=selector))
+        return types.EnvVar(name=name, value=value.value)
+    selector = types.SecretKeySelector(secret=value.name, version=value.version)
+    return types.EnvVar(name=name, value_source=types.EnvVarSource(secret_key_ref=selector))
 
 
-def _write_vpc(job: Job, name: str, value: Any) -> None:
+def _write_vpc(job: types.Job, name: str, value: Any) -> None:
     access = job.template.template.vpc_access
-    if name == "egress":
-        access.egress = EGRESS.get(value, VpcAccess.VpcEgress.VPC_EGRESS_UNSPECIFIED)  # type: ignore[assignment]
-    elif name == "connector":
-        access.connector = value or ""
-    else:
-        interfaces = list(access.network_interfaces) or [VpcAccess.NetworkInterface()]
-        setattr(interfaces[0], name, value or ([] if name == "tags" else ""))
-        empty = VpcAccess.NetworkInterface()
+    if name in INTERFACE_FIELDS:
+        interfaces = list(access.network_interfaces) or [types.VpcAccess.NetworkInterface()]
+        setattr(interfaces[0], name, value)
+        empty = types.VpcAccess.NetworkInterface()
         access.network_interfaces = [interface for interface in interfaces if interface != empty]
+    else:
+        setattr(access, name, EGRESS.get(value) if name == "egress" else value)
     job.template.template.vpc_access = access
-    if access == VpcAccess():
+    if access == types.VpcAccess():
         del job.template.template.vpc_access
 
 
-def _write_cloud_sql(job: Job, instance: str, value: str | None) -> None:
+def _write_cloud_sql(job: types.Job, instance: str, value: str | None) -> None:
     task, container = job.template.template, _container(job)
-    volume = next((volume for volume in task.volumes if "cloud_sql_instance" in volume), Volume(name="cloudsql"))
+    volume = next(
+        (volume for volume in task.volumes if "cloud_sql_instance" in volume), types.Volume(name="cloudsql")
+    )
     instances = {*volume.cloud_sql_instance.instances, instance} - (set() if value else {instance})
     _drop_volume(task, container, volume.name)
     if instances:
-        volume.cloud_sql_instance = CloudSqlInstance(instances=sorted(instances))
-        _mount(task, container, volume, CLOUD_SQL)
+        volume.cloud_sql_instance = types.CloudSqlInstance(instances=sorted(instances))
+        _mount(task, container, volume, CLOUD_SQL_PATH)
 
 
-def _write_secret_files(job: Job, name: str, value: SecretFiles) -> None:
+def _write_secret_files(job: types.Job, name: str, value: SecretFiles) -> None:
     task, container = job.template.template, _container(job)
     _drop_volume(task, container, name)
-    _mount(task, container, Volume.deserialize(value.message), value.path)
+    _mount(task, container, types.Volume.deserialize(value.message), value.path)
 
 
-def _drop_volume(task: TaskTemplate, container: Container, name: str) -> None:
+def _drop_volume(task: types.TaskTemplate, container: types.Container, name: str) -> None:
     task.volumes = [volume for volume in task.volumes if volume.name != name]
     container.volume_mounts = [mount for mount in container.volume_mounts if mount.name != name]
 
 
-def _mount(task: TaskTemplate, container: Container, volume: Volume, path: str) -> None:
+def _mount(task: types.TaskTemplate, container: types.Container, volume: types.Volume, path: str) -> None:
     task.volumes = [*task.volumes, volume]
-    container.volume_mounts = [*container.volume_mounts, VolumeMount(name=volume.name, mount_path=path)]
+    container.volume_mounts = [*container.volume_mounts, types.VolumeMount(name=volume.name, mount_path=path)]
 
 
-def _container(job: Job) -> Container:
+def _container(job: types.Job) -> types.Container:
+    """Return the first container, which runs the job; others are sidecars."""
     if not job.template.template.containers:
-        job.template.template.containers = [Container()]
+        job.template.template.containers = [types.Container()]
     return job.template.template.containers[0]
 
 
-WRITERS: dict[str, Callable[[Job, str, Any], None]] = {
-    **dict.fromkeys(("tasks", "task_parallelism"), _write_execution),
-    **dict.fromkeys(("timeout", "max_retries"), _write_task),
-    **dict.fromkeys(("image", "entrypoint", "args"), _write_container),
-    **dict.fromkeys(("cpu", "memory"), _write_limit),
-    "service_account": _write_account,
+WRITERS: dict[str, Callable[[types.Job, str, Any], None]] = {
+    "cpu": _write_limit,
+    "memory": _write_limit,
     "labels": _write_label,
     "env_vars": _write_variable,
     "vpc": _write_vpc,

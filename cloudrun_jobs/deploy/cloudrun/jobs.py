@@ -1,137 +1,104 @@
-"""The Cloud Run Jobs of one project and region; a store of `plans`."""
+"""The Cloud Run Jobs of one project and region."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
 from google.api_core.exceptions import Aborted, AlreadyExists, NotFound
-from google.cloud.run_v2.types import (
-    Condition,
-    CreateJobRequest,
-    DeleteJobRequest,
-    GetServiceRequest,
-    Job,
-    ListJobsRequest,
-    UpdateJobRequest,
-)
+from google.cloud.run_v2.types import Condition, Job
 
 from cloudrun_jobs.backends.cloudrun import clients
 from cloudrun_jobs.backends.cloudrun.errors import ApiMethod, translate_errors
-from cloudrun_jobs.backends.cloudrun.quota import WHEN_EXHAUSTED, Quota
 from cloudrun_jobs.deploy.cloudrun import fields
-from cloudrun_jobs.deploy.cloudrun.field_values import ANNOTATION
-from cloudrun_jobs.deploy.plan import Change, Existing, OwnershipLabel
+from cloudrun_jobs.deploy.cloudrun.store import CloudStore
+from cloudrun_jobs.deploy.desired import OWNERSHIP_ANNOTATION, SharedFields
+from cloudrun_jobs.deploy.plan import Change, Existing
 from cloudrun_jobs.exceptions import CloudRunJobsError, ServiceError
+from cloudrun_jobs.spec.ownership import OwnershipLabel
 
 if TYPE_CHECKING:
     from google.api_core.operation import Operation
 
     from cloudrun_jobs.backends.cloudrun import CloudRunBackend
 
-PAGE_SIZE = 500
-WRITES_PER_MINUTE = 180  # Or 60 in newer projects, where those beyond it are refused, and tried again.
 DEVELOPER, ACT_AS = "roles/run.developer", "roles/iam.serviceAccountUser on the job's service account"
-CHANGED = "It was {} since the jobs were listed; run the sync again."
+CONFLICT_HINT = "It was {} since the jobs were listed; run the sync again."
 LIST = ApiMethod(permission="run.jobs.list", role="roles/run.viewer")
 CREATE = ApiMethod(
-    permission="run.jobs.create", role=DEVELOPER, also=ACT_AS, hints={AlreadyExists: CHANGED.format("made")}
+    permission="run.jobs.create",
+    role=DEVELOPER,
+    also=ACT_AS,
+    hints={AlreadyExists: CONFLICT_HINT.format("created")},
 )
 UPDATE = ApiMethod(
     permission="run.jobs.update",
     role=DEVELOPER,
     also=ACT_AS,
-    hints={NotFound: CHANGED.format("deleted"), Aborted: CHANGED.format("changed")},
+    hints={NotFound: CONFLICT_HINT.format("deleted"), Aborted: CONFLICT_HINT.format("changed")},
 )
 DELETE = ApiMethod(permission="run.jobs.delete", role=DEVELOPER)
 GET_SERVICE = ApiMethod(permission="run.services.get", role="roles/run.viewer")
 
 
-class Jobs:
-    def __init__(self, backend: CloudRunBackend) -> None:
-        self.parent = backend.place
-        self._backend = backend
-        self._quota = Quota(WRITES_PER_MINUTE)
+class Jobs(CloudStore):
+    list_method, delete_method = LIST, DELETE
+    writes_per_minute = 180  # Newer projects allow 60; calls beyond that are refused and retried.
 
-    def listed(self) -> list[Existing]:
-        """Return all jobs, whoever made them, with one call a page."""
-        request = ListJobsRequest(parent=self.parent, page_size=PAGE_SIZE)
-        with translate_errors(self.parent, LIST, endpoint=self._backend.endpoint):
-            jobs = self._client().list_jobs(request, retry=WHEN_EXHAUSTED, timeout=self._backend.rpc_timeout)
-            return [_found(job) for job in jobs]
+    def __init__(self, backend: CloudRunBackend) -> None:
+        super().__init__(backend, backend.parent, clients.jobs(backend.endpoint))
 
     def create(self, change: Change) -> str:
         job = Job()
-        _write(job, change)
-        request = CreateJobRequest(parent=self.parent, job_id=change.id, job=job)
-        self._write("create_job", request, change, CREATE)
+        _apply(change, job)
+        self._write_job(change, CREATE, self._client.create_job, parent=self.parent, job_id=change.id, job=job)
         return ""
 
     def update(self, change: Change) -> str:
-        """Write the whole job back, as it was listed but for the change: UpdateJob has no mask."""
-        before = change.found.origin if change.found else Job()
+        """Write the whole job as it was listed, with the changes: UpdateJob has no mask."""
+        before = change.existing.message if change.existing else Job()
         job = Job(before)
-        _write(job, change)
-        after = self._write("update_job", UpdateJobRequest(job=job), change, UPDATE).metadata
-        # Whether the service compares etags is not documented; that it counts changes is.
+        _apply(change, job)
+        after = self._write_job(change, UPDATE, self._client.update_job, job=job).metadata
+        # Whether the service compares etags is not documented; that it counts generations is.
         if after.generation > before.generation + 1:
-            return "somebody changed it meanwhile, and what they changed is undone: look at it"
+            return "this reverted a change that was made since the jobs were listed: check the job"
         return ""
 
-    def delete(self, change: Change) -> str:
-        try:
-            self._write("delete_job", DeleteJobRequest(name=self._name(change)), change, DELETE)
-        except ServiceError as error:
-            if not isinstance(error.__cause__, NotFound):
-                raise
-            return "it was deleted already"
-        return ""
-
-    def of_service(self, name: str) -> dict[str, Any]:
-        """Return what a service has that its jobs need as well, as fields."""
+    def service_fields(self, name: str) -> SharedFields:
+        """Return the fields of a service that its jobs share."""
         full_name = f"{self.parent}/services/{name}"
-        client, request = clients.services(self._backend.endpoint), GetServiceRequest(name=full_name)
+        client = clients.services(self._backend.endpoint)
         with translate_errors(full_name, GET_SERVICE, endpoint=self._backend.endpoint):
-            service = client.get_service(request, retry=WHEN_EXHAUSTED, timeout=self._backend.rpc_timeout)
-        if (count := len(service.template.containers)) != 1:
+            template = self.call(client.get_service, name=full_name).template
+        if (count := len(template.containers)) != 1:
             raise CloudRunJobsError(
-                f"The service {name!r} has {count} containers, and sidecars cannot be copied.",
-                hint="Leave --from-service out, and declare what the jobs need.",
+                f"The service {name!r} has {count} containers; sidecars cannot be copied.",
+                hint="Omit --from-service, and declare what the jobs need.",
             )
-        return fields.of_service(service)
+        return fields.shared(template.containers[0], template)
 
-    def _write(self, method: str, request: Any, change: Change, call: ApiMethod) -> Operation:
-        self._quota.wait_for_quota()
-        with translate_errors(self._name(change), call, endpoint=self._backend.endpoint):
-            operation: Operation = getattr(self._client(), method)(
-                request, retry=WHEN_EXHAUSTED, timeout=self._backend.rpc_timeout
-            )
-        # What goes wrong later is told by the job itself, at the next sync: waiting would cost a call each.
+    def existing(self, job: Job) -> Existing:
+        condition = job.terminal_condition
+        failed = condition.state == Condition.State.CONDITION_FAILED
+        return Existing(
+            id=job.name.rpartition("/")[2],
+            fields=fields.read(job),
+            ownership=OwnershipLabel.read(job.annotations.get(OWNERSHIP_ANNOTATION, "")),
+            trouble=f"not ready: {condition.message}" if failed else "",
+            message=job,
+        )
+
+    def _write_job(self, change: Change, method: ApiMethod, call: Any, **request: Any) -> Operation:
+        operation: Operation = self.write(change, method, call, **request)
+        # The next sync shows later errors, which are in the job's condition. Polling would cost calls per job.
         if operation.operation.HasField("error"):
-            raise ServiceError(f"{self._name(change)}: {operation.operation.error.message}")
+            raise ServiceError(f"{self.name(change)}: {operation.operation.error.message}")
         return operation
 
-    def _client(self) -> Any:
-        return clients.jobs(self._backend.endpoint)
 
-    def _name(self, change: Change) -> str:
-        return f"{self.parent}/jobs/{change.id}"
-
-
-def _found(job: Job) -> Existing:
-    condition = job.terminal_condition
-    failed = condition.state == Condition.State.CONDITION_FAILED
-    return Existing(
-        id=job.name.rpartition("/")[2],
-        fields=fields.read(job),
-        mark=OwnershipLabel.read(job.annotations.get(ANNOTATION, "")),
-        trouble=f"not ready: {condition.message}" if failed else "",
-        origin=job,
-    )
-
-
-def _write(job: Job, change: Change) -> None:
+def _apply(change: Change, job: Job) -> None:
     for field in change.fields:
-        if field.name != "mark":
+        if field.name != "ownership":
             fields.write(job, field.name, field.new)
-    if change.declared is not None:
-        job.annotations = {**job.annotations, ANNOTATION: str(change.declared.mark)}
+    if change.desired is not None:
+        job.annotations = {**job.annotations, OWNERSHIP_ANNOTATION: str(change.desired.ownership)}

@@ -1,27 +1,26 @@
-"""All that is to be written, and where it belongs."""
+"""The jobs and schedules to export, and values that the formats share."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any
 
-from cloudrun_jobs.deploy.cloudrun.field_values import Secret
-from cloudrun_jobs.deploy.plan import Desired, reject_duplicate_ids
+from cloudrun_jobs.deploy.desired import INTERFACE_FIELDS, DesiredJob, DesiredSchedulerJob, Secret
+from cloudrun_jobs.deploy.plan.planning import reject_duplicate_ids
 from cloudrun_jobs.exceptions import CloudRunJobsError
-
-INTERFACE = ("network", "subnetwork", "tags")  # What of a VPC is an interface of the job in it.
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Declarations:
-    """The jobs, and the schedules of those same jobs, as the sync would write them."""
+    """The jobs, and the Scheduler jobs that start them, as the sync commands would write them; sorted by name."""
 
     project: str
     region: str
     scheduler_region: str
-    jobs: Sequence[Desired]
-    schedules: Sequence[Desired]
+    jobs: Sequence[DesiredJob]
+    schedules: Sequence[DesiredSchedulerJob]
 
     def __post_init__(self) -> None:
         for name in ("jobs", "schedules"):
@@ -29,32 +28,40 @@ class Declarations:
             reject_duplicate_ids(items)
             object.__setattr__(self, name, sorted(items, key=lambda item: item.id))
         for job in self.jobs:
-            if "image" not in job.fields:
+            if job.image is None:
                 raise CloudRunJobsError(f"{job.label}: a job needs an image.", hint="Add --image IMAGE.")
 
-    def job_of(self, schedule: Desired) -> Desired:
-        return next(job for job in self.jobs if job.mark.command == schedule.mark.command)
+    def job_of(self, schedule: DesiredSchedulerJob) -> DesiredJob:
+        return next(job for job in self.jobs if job.ownership.command == schedule.ownership.command)
 
     @property
-    def ungranted(self) -> list[str]:
-        """The jobs that read secrets as whoever Cloud Run's default account is: nobody can be granted that."""
-        return [job.label for job in self.jobs if not job.fields.get("service_account") and any(_secrets(job))]
+    def jobs_without_access(self) -> list[str]:
+        """The jobs that read secrets but name no service account that could be given access to them."""
+        return [job.label for job in self.jobs if not job.service_account and secrets(job)]
 
 
-def _secrets(job: Desired) -> Iterator[Secret]:
-    return (value for value in under(job.fields, "env_vars").values() if isinstance(value, Secret))
-
-
-def secrets(job: Desired) -> list[str]:
+def secrets(job: DesiredJob) -> list[str]:
     """Return the names of the secrets that a job reads."""
-    return sorted({secret.name for secret in _secrets(job)})
+    return sorted({value.name for value in job.env_vars.values() if isinstance(value, Secret)})
 
 
-def under(fields: Mapping[str, Any], kind: str) -> dict[str, Any]:
-    """Return the fields of a kind by their own names: of "labels.team", "team"."""
-    return {name.removeprefix(f"{kind}."): value for name, value in fields.items() if name.startswith(f"{kind}.")}
+def interface(job: DesiredJob) -> dict[str, Any]:
+    """Return the network interface of a job; empty if it has none."""
+    return {name: job.vpc[name] for name in INTERFACE_FIELDS if job.vpc.get(name)}
 
 
 def present(**values: Any) -> dict[str, Any]:
-    """Return those that say something; 0 does."""
+    """Return the values that are neither None nor empty; 0 is kept."""
     return {name: value for name, value in values.items() if value is not None and value not in ("", [], {})}
+
+
+def seconds(duration: timedelta) -> str:
+    """Return a duration as "600s" or "0.5s"."""
+    text = f"{duration.total_seconds():f}"
+    return f"{text.rstrip('0').rstrip('.')}s"
+
+
+def retry_config(schedule: DesiredSchedulerJob) -> dict[str, str | int]:
+    """Return the declared retry fields, with durations as text."""
+    retries = schedule.retry_config.items()
+    return {name: seconds(value) if isinstance(value, timedelta) else value for name, value in retries}

@@ -1,22 +1,23 @@
-"""A shell script of gcloud commands."""
+"""Write the jobs and schedules as a shell script of gcloud commands."""
 
 from __future__ import annotations
 
+import json
 import shlex
 from collections.abc import Iterator
 
-from cloudrun_jobs.deploy.export import knative, yaml
-from cloudrun_jobs.deploy.export.declarations import Declarations
-from cloudrun_jobs.deploy.export.delivery import body, delivery
-from cloudrun_jobs.deploy.plan import Desired
+from cloudrun_jobs.deploy.desired import DesiredJob, DesiredSchedulerJob
+from cloudrun_jobs.deploy.export import knative
+from cloudrun_jobs.deploy.export.declarations import Declarations, retry_config, seconds
 
-# `gcloud run jobs deploy` has no option for annotations, of which one is the mark.
+# `gcloud run jobs deploy` has no option for annotations, of which one is the ownership label.
 JOB = """\
 gcloud run jobs replace - --project={project} <<'END_OF_JOB'
-{document}END_OF_JOB
+{document}
+END_OF_JOB
 """
 SCHEDULE = """\
-# Makes an entry of Cloud Scheduler, or changes the one that is there: NAME, then options of both.
+# Create or update a Scheduler job: NAME, then the options that both commands accept.
 schedule() {{
   name=$1
   shift
@@ -28,12 +29,11 @@ schedule() {{
   fi
 }}
 """
-FLAGS = {
+# The options that are not named like the fields of Cloud Scheduler.
+OPTIONS = {
     "retry_count": "max-retry-attempts",
-    "max_retry_duration": "max-retry-duration",
     "min_backoff_duration": "min-backoff",
     "max_backoff_duration": "max-backoff",
-    "max_doublings": "max-doublings",
 }
 
 
@@ -47,30 +47,29 @@ def text(declarations: Declarations) -> str:
     return "\n".join(parts)
 
 
-def _job(job: Desired, declarations: Declarations) -> str:
-    # No line of the document can be the one that ends it: they all have a colon or a dash.
-    document = yaml.written(knative.job(job, declarations.region))
+def _job(job: DesiredJob, declarations: Declarations) -> str:
+    # JSON is YAML, and none of its lines can be the one that ends the here-document.
+    document = json.dumps(knative.job(job, declarations.region), indent=2)
     return JOB.format(project=shlex.quote(declarations.project), document=document)
 
 
-def _schedule(schedule: Desired) -> str:
-    words = [f"--{name}={value}" for name, value in _options(schedule)]
-    return " \\\n  ".join(("schedule " + shlex.quote(schedule.id), *map(shlex.quote, words))) + "\n"
+def _schedule(schedule: DesiredSchedulerJob) -> str:
+    options = [f"--{name}={value}" for name, value in _options(schedule)]
+    return " \\\n  ".join(("schedule " + shlex.quote(schedule.id), *map(shlex.quote, options))) + "\n"
 
 
-def _options(schedule: Desired) -> Iterator[tuple[str, object]]:
-    fields, attempt, retries = schedule.fields, *delivery(schedule)
-    yield "schedule", fields["schedule"]
-    yield "time-zone", fields["time_zone"]
-    yield "uri", fields["url"]
-    yield "http-method", fields["method"]
-    yield "message-body", body(schedule).decode()
-    yield "description", schedule.mark
-    token = fields["token"]
-    kind = "oidc" if token.audience else "oauth"
-    yield f"{kind}-service-account-email", token.service_account
-    if token.audience:
-        yield "oidc-token-audience", token.audience
-    if attempt:
-        yield "attempt-deadline", attempt
-    yield from ((FLAGS[name], value) for name, value in retries.items())
+def _options(schedule: DesiredSchedulerJob) -> Iterator[tuple[str, object]]:
+    yield "schedule", schedule.schedule
+    yield "time-zone", schedule.time_zone
+    yield "uri", schedule.url
+    yield "http-method", schedule.method
+    yield "message-body", schedule.body.decode()
+    yield "description", schedule.ownership
+    kind = "oidc" if schedule.token.audience else "oauth"
+    yield f"{kind}-service-account-email", schedule.token.service_account
+    if schedule.token.audience:
+        yield "oidc-token-audience", schedule.token.audience
+    if schedule.attempt_deadline:
+        yield "attempt-deadline", seconds(schedule.attempt_deadline)
+    for name, value in retry_config(schedule).items():
+        yield OPTIONS.get(name, name.replace("_", "-")), value

@@ -1,39 +1,12 @@
-"""What sync would change, and doing it: the same for schedules and for jobs.
+"""Plan and apply changes: the same for Cloud Run Jobs and Scheduler jobs.
 
-What is declared and what was found are compared as flat fields, by name. Only declared fields are: what somebody
-else set stays. How a field is read and written is the store's business.
+Desired and existing resources are compared field by field, by name. Fields that the code does not declare stay as
+they are in the cloud. A store reads and writes the fields.
 """
 
 from __future__ import annotations
 
 from cloudrun_jobs.deploy.plan.applying import Store, apply
-from cloudrun_jobs.deploy.plan.planning import (
-    Change,
-    Desired,
-    Existing,
-    FieldChange,
-    Plan,
-    Redacted,
-    plan,
-    reject_duplicate_ids,
-)
-from cloudrun_jobs.deploy.plan.printing import as_data, as_lines, summary
-from cloudrun_jobs.spec.ownership import RESERVATION, OwnershipLabel
+from cloudrun_jobs.deploy.plan.planning import Change, Desired, Existing, Plan, Redacted, flatten, plan
 
-__all__ = [
-    "RESERVATION",
-    "Change",
-    "Desired",
-    "Existing",
-    "FieldChange",
-    "OwnershipLabel",
-    "Plan",
-    "Redacted",
-    "Store",
-    "apply",
-    "as_data",
-    "as_lines",
-    "plan",
-    "reject_duplicate_ids",
-    "summary",
-]
+__all__ = ["Change", "Desired", "Existing", "Plan", "Redacted", "Store", "apply", "flatten", "plan"]

@@ -1,22 +1,21 @@
-"""Doing what a plan says, several changes at once."""
+"""Apply a plan, several changes at a time."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor, as_completed
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from typing import Protocol
 
 from cloudrun_jobs.deploy.plan.planning import Change, Existing
 from cloudrun_jobs.exceptions import ServiceError
 
-AT_ONCE = 8
+MAX_WORKERS = 8
 
 
 class Store(Protocol):
-    """Where entries or jobs are kept. What a write returns is a remark to tell, mostly none."""
+    """Reads and writes resources of one kind. A write returns a remark for the report, or ""."""
 
-    def listed(self) -> list[Existing]: ...
+    def list(self) -> Sequence[Existing]: ...
     def create(self, change: Change) -> str: ...
     def update(self, change: Change) -> str: ...
     def delete(self, change: Change) -> str: ...
@@ -26,32 +25,20 @@ Report = Callable[[Change, str, ServiceError | None], object]
 
 
 def apply(changes: Sequence[Change], store: Store, report: Report) -> int:
-    """Make the changes and report each, with a remark and with what went wrong; return how many failed.
+    """Apply the changes and report each with its remark or its error; return the number of failures.
 
-    One that fails does not keep the others from being made, nor a second run from finishing.
+    After a failure the other changes are applied, and another sync can complete the plan.
     """
-    failed = 0
-    with _pool() as pool:
+    failures = 0
+    pool = ThreadPoolExecutor(MAX_WORKERS)
+    try:
         futures = {pool.submit(getattr(store, change.action), change): change for change in changes}
         for future in as_completed(futures):
-            error = _service_error(future)
-            report(futures[future], "" if error else future.result(), error)
-            failed += error is not None
-    return failed
-
-
-@contextmanager
-def _pool() -> Iterator[ThreadPoolExecutor]:
-    """A pool that, interrupted, begins nothing more."""
-    pool = ThreadPoolExecutor(AT_ONCE)
-    try:
-        yield pool
+            try:
+                report(futures[future], future.result(), None)
+            except ServiceError as error:
+                failures += 1
+                report(futures[future], "", error)
     finally:
-        pool.shutdown(cancel_futures=True)
-
-
-def _service_error(future: Future[str]) -> ServiceError | None:
-    error = future.exception()
-    if error is None or isinstance(error, ServiceError):
-        return error
-    raise error
+        pool.shutdown(cancel_futures=True)  # After an interrupt no further change is started.
+    return failures

@@ -1,10 +1,10 @@
-"""The difference between what is declared and what was found."""
+"""Compute the difference between the desired and the existing resources."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from cloudrun_jobs.exceptions import CloudRunJobsError
 from cloudrun_jobs.spec.ownership import RESERVATION, OwnershipLabel
@@ -12,33 +12,45 @@ from cloudrun_jobs.spec.ownership import RESERVATION, OwnershipLabel
 
 @dataclass(frozen=True, slots=True)
 class Redacted:
-    """A value that is compared and never shown: it may be what should have been a secret."""
+    """A value that is compared but never shown: it may be a secret that was declared as plain text."""
 
     value: Any
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class Desired:
-    """One entry or job as the code would have it."""
+    """A resource as the code declares it. Subclasses add its fields; None means not declared."""
+
+    summary_fields: ClassVar[frozenset[str]] = frozenset()  # A change of these shows the summary.
 
     id: str
-    label: str  # What people call it.
-    mark: OwnershipLabel
-    fields: Mapping[str, Any]  # Without the mark.
-    summary: Callable[[], str] = str  # Told of a new one, or of one whose fields of `summarised` change.
-    summarised: frozenset[str] = frozenset()
+    label: str  # Its name in the plan.
+    ownership: OwnershipLabel
+    note: str = ""
+
+    @property
+    def fields(self) -> dict[str, Any]:
+        """The declared fields by name."""
+        values = flatten(
+            {name: vars(self)[name] for name in vars(self) if name not in Desired.__dataclass_fields__}
+        )
+        return values | {name: None for name in self.ownership.fields if name not in values}
+
+    def summary(self) -> str:
+        """Return the text for a new resource."""
+        return self.note
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Existing:
-    """One entry or job as it is."""
+    """A resource as it is in the cloud."""
 
     id: str
     fields: Mapping[str, Any]
-    mark: OwnershipLabel | None = None
+    ownership: OwnershipLabel | None = None
     paused: bool = False
-    trouble: str = ""  # What its service says is wrong with it.
-    origin: Any = None  # The service's own message, for the store.
+    trouble: str = ""  # The problem that its service reports.
+    message: Any = None  # The service's message, for the store.
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,28 +62,24 @@ class FieldChange:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Change:
-    """One thing to do."""
+    """One resource to create, update or delete."""
 
     action: Literal["create", "update", "delete"]
     id: str
     label: str
     fields: tuple[FieldChange, ...] = ()
-    declared: Desired | None = None
-    found: Existing | None = None
-
-    @property
-    def is_paused(self) -> bool:
-        return self.found is not None and self.found.paused
+    desired: Desired | None = None
+    existing: Existing | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """All of it. Orphans are ours and declared no more; they are deleted only by a plan that prunes."""
+    """All changes. Orphans are owned but no longer declared; they are deleted only if `prune` is set."""
 
     changes: tuple[Change, ...] = ()
     orphans: tuple[Change, ...] = ()
     unchanged: tuple[str, ...] = ()
-    paused: tuple[str, ...] = ()  # Paused by hand, which nothing here undoes; changed or not.
+    paused: tuple[str, ...] = ()  # Paused by hand, which apply() never undoes; with or without changes.
     troubles: Mapping[str, str] = field(default_factory=dict)
     prune: bool = False
 
@@ -85,82 +93,90 @@ class Plan:
 
 
 def plan(
-    declared: Sequence[Desired],
-    found: Sequence[Existing],
+    desired: Sequence[Desired],
+    existing: Sequence[Existing],
     *,
     environment: str,
     commands: Collection[str] | None = None,
     prune: bool = False,
 ) -> Plan:
-    """Compare. With `commands`, orphans are looked for among those of these commands alone."""
-    existing = {item.id: item for item in found}
-    reject_duplicate_ids(declared)
-    pairs = [(item, existing.get(item.id)) for item in declared]
+    """Return the plan. With `commands`, only resources of these commands can be orphans."""
+    reject_duplicate_ids(desired)
+    by_id = {item.id: item for item in existing}
+    pairs = [(item, by_id.get(item.id)) for item in desired]
     _reject_foreign_environment(pairs, environment)
     changes = [change for item, old in pairs if (change := _change(item, old))]
     changed = {change.id for change in changes}
-    orphans = _orphans({item.id for item in declared}, found, environment, commands)
+    orphans = _orphans({item.id for item in desired}, existing, environment, commands)
     return Plan(
         changes=tuple(changes),
-        orphans=tuple(Change(action="delete", id=item.id, label=item.id, found=item) for item in orphans),
-        unchanged=tuple(item.label for item in declared if item.id not in changed),
+        orphans=tuple(Change(action="delete", id=item.id, label=item.id, existing=item) for item in orphans),
+        unchanged=tuple(item.label for item in desired if item.id not in changed),
         paused=tuple(item.label for item, old in pairs if old and old.paused),
         troubles={item.label: old.trouble for item, old in pairs if old and old.trouble},
         prune=prune,
     )
 
 
-def reject_duplicate_ids(declared: Sequence[Desired]) -> None:
-    """Raise if two of them would be one."""
+def flatten(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return fields by name without those that are None; the items of a mapping are named as "labels.team"."""
+    mappings = {name: value for name, value in values.items() if isinstance(value, Mapping)}
+    plain = {name: value for name, value in values.items() if value is not None and name not in mappings}
+    return plain | {f"{name}.{key}": item for name, value in mappings.items() for key, item in value.items()}
+
+
+def reject_duplicate_ids(desired: Sequence[Desired]) -> None:
+    """Raise `CloudRunJobsError` if two resources have the same id."""
     first: dict[str, Desired] = {}
-    for item in declared:
+    for item in desired:
         if (other := first.setdefault(item.id, item)) is not item:
-            words = f"{other.label} and {item.label} would both be {item.id!r}."
-            raise CloudRunJobsError(words, hint="Rename one of them.")
+            message = f"{other.label} and {item.label} would both be {item.id!r}."
+            raise CloudRunJobsError(message, hint="Rename one of them.")
 
 
 def _reject_foreign_environment(pairs: Sequence[tuple[Desired, Existing | None]], environment: str) -> None:
     for item, old in pairs:
-        if old and old.mark and old.mark.environment != environment:
-            words = f"{item.label}: {item.id!r} is there already, of the environment {old.mark.environment!r}."
-            raise CloudRunJobsError(words, hint="Rename the command, or the environment.")
+        if old and old.ownership and old.ownership.environment != environment:
+            owner = old.ownership.environment
+            message = f"{item.label}: {item.id!r} exists already and belongs to the environment {owner!r}."
+            raise CloudRunJobsError(message, hint="Rename the command, or the environment.")
 
 
-def _change(declared: Desired, found: Existing | None) -> Change | None:
-    if found is None:
-        new = {"mark": declared.mark, **declared.fields}
-        fields = tuple(FieldChange(name, None, value) for name, value in new.items())
-        return Change(action="create", id=declared.id, label=declared.label, fields=fields, declared=declared)
-    fields = tuple(_differences(declared, found))
+def _change(desired: Desired, existing: Existing | None) -> Change | None:
+    fields = tuple(_field_changes(desired, existing))
     if not fields:
         return None
     return Change(
-        action="update",
-        id=declared.id,
-        label=declared.label,
+        action="update" if existing else "create",
+        id=desired.id,
+        label=desired.label,
         fields=fields,
-        declared=declared,
-        found=found,
+        desired=desired,
+        existing=existing,
     )
 
 
-def _differences(declared: Desired, found: Existing) -> Iterator[FieldChange]:
-    """Yield what is not as declared, and what was declared once and is no more, which goes back to nothing."""
-    dropped = [name for name in (found.mark.fields if found.mark else ()) if name not in declared.fields]
-    wanted = {**declared.fields, **dict.fromkeys(dropped)}
-    for name, new in wanted.items():
-        if (old := found.fields.get(name)) != new:
+def _field_changes(desired: Desired, existing: Existing | None) -> Iterator[FieldChange]:
+    """Yield the fields that differ. One that the code declared once and no longer does is removed."""
+    new_fields = desired.fields
+    if existing is None:
+        new_fields = {"ownership": desired.ownership, **new_fields}
+        yield from (FieldChange(name, None, value) for name, value in new_fields.items())
+        return
+    owned = existing.ownership.fields if existing.ownership else ()
+    for name, new in (new_fields | {name: None for name in owned if name not in new_fields}).items():
+        if (old := existing.fields.get(name)) != new:
             yield FieldChange(name, old, new)
-    if found.mark != declared.mark:
-        yield FieldChange("mark", found.mark, declared.mark)
+    if existing.ownership != desired.ownership:
+        yield FieldChange("ownership", existing.ownership, desired.ownership)
 
 
 def _orphans(
-    declared: Collection[str], found: Sequence[Existing], environment: str, commands: Collection[str] | None
+    desired: Collection[str], existing: Sequence[Existing], environment: str, commands: Collection[str] | None
 ) -> Iterator[Existing]:
-    for item in found:
-        mark = item.mark
-        if item.id in declared or mark is None or mark.kind == RESERVATION or mark.environment != environment:
+    for item in existing:
+        owner = item.ownership
+        if item.id in desired or owner is None or owner.kind == RESERVATION or owner.environment != environment:
             continue
-        if commands is None or mark.command in commands:
+        if commands is None or owner.command in commands:
             yield item

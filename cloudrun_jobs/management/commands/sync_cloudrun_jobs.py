@@ -1,41 +1,46 @@
-"""`manage.py sync_cloudrun_jobs`: make the Cloud Run Jobs match what the code declares."""
+"""`manage.py sync_cloudrun_jobs`: make the Cloud Run Jobs match the code."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from django.core.management.base import CommandParser
 
 from cloudrun_jobs.backends.cloudrun import CloudRunBackend
 from cloudrun_jobs.command import CloudRunJobs
-from cloudrun_jobs.deploy import jobs as declarations
-from cloudrun_jobs.deploy.plan import Desired, Plan, Store
+from cloudrun_jobs.deploy import jobs as job_declarations
+from cloudrun_jobs.deploy.plan import Desired, Plan
 from cloudrun_jobs.exceptions import CloudRunJobsError
 from cloudrun_jobs.management.sync import SyncCommand
 
+if TYPE_CHECKING:
+    from cloudrun_jobs.deploy.cloudrun.jobs import Jobs
+
 
 class Command(SyncCommand):
-    help = "Make the Cloud Run Jobs match what jobs declare."
+    help = "Make the Cloud Run Jobs match the jobs in the code."
 
     def add_arguments(self, parser: CommandParser) -> None:
         super().add_arguments(parser)
-        parser.add_argument("--image", help="The image of all jobs whose class names none.")
+        parser.add_argument("--image", help="The image of the jobs whose class names none.")
         parser.add_argument(
             "--from-service",
             metavar="NAME",
-            help="Give the jobs this service's variables, secrets, VPC and Cloud SQL, below what they declare.",
+            help="Copy variables, secrets, VPC and Cloud SQL from this service, unless a job declares its own.",
         )
 
-    def store(self, backend: CloudRunBackend) -> Store:
-        return backend.jobs()
+    def store(self, backend: CloudRunBackend) -> Jobs:
+        from cloudrun_jobs.deploy.cloudrun.jobs import Jobs
 
-    def declared(
-        self, jobs: Sequence[CloudRunJobs], backend: CloudRunBackend, options: dict[str, Any]
-    ) -> list[Desired]:
+        return Jobs(backend)
+
+    def desired(
+        self, jobs: Sequence[CloudRunJobs], store: Jobs, backend: CloudRunBackend, options: dict[str, Any]
+    ) -> Sequence[Desired]:
         name = options["from_service"]
-        service = backend.jobs().of_service(name) if name else None
-        return declarations.declared(jobs, backend, image=options["image"], service=service)
+        service = store.service_fields(name) if name else None
+        return job_declarations.desired(jobs, backend, image=options["image"], service=service)
 
     def check_plan(self, todo: Plan) -> None:
         for change in todo.changes:

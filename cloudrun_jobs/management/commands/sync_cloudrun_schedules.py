@@ -1,24 +1,29 @@
-"""`manage.py sync_cloudrun_schedules`: make Cloud Scheduler match the schedules in the code."""
+"""`manage.py sync_cloudrun_schedules`: make the Scheduler jobs match the schedules in the code."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from cloudrun_jobs.backends.cloudrun import CloudRunBackend
 from cloudrun_jobs.command import CloudRunJobs
 from cloudrun_jobs.deploy import schedules
-from cloudrun_jobs.deploy.plan import Desired, Store
+from cloudrun_jobs.deploy.plan import Desired
 from cloudrun_jobs.management.sync import SyncCommand
+
+if TYPE_CHECKING:
+    from cloudrun_jobs.deploy.cloudrun.schedules import Schedules
 
 
 class Command(SyncCommand):
-    help = "Make Cloud Scheduler match the schedules that jobs declare."
+    help = "Make the Scheduler jobs match the schedules in the code."
 
-    def store(self, backend: CloudRunBackend) -> Store:
-        return backend.schedules()
+    def store(self, backend: CloudRunBackend) -> Schedules:
+        from cloudrun_jobs.deploy.cloudrun.schedules import Schedules
 
-    def declared(
-        self, jobs: Sequence[CloudRunJobs], backend: CloudRunBackend, options: dict[str, Any]
-    ) -> list[Desired]:
-        return schedules.declared(jobs, backend)
+        return Schedules(backend)
+
+    def desired(
+        self, jobs: Sequence[CloudRunJobs], store: Schedules, backend: CloudRunBackend, options: dict[str, Any]
+    ) -> Sequence[Desired]:
+        return schedules.desired(jobs, backend)

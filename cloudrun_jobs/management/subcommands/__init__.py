@@ -1,4 +1,4 @@
-"""The verbs of `manage.py cloudrun_jobs`: a module each, with HELP, `add_arguments()` and `run()`."""
+"""The subcommands of `manage.py cloudrun_jobs`: a module each, with HELP, `add_arguments()` and `run()`."""
 
 from __future__ import annotations
 
@@ -16,14 +16,7 @@ from cloudrun_jobs.management.subcommands import (
     unlock,
 )
 
-VERBS: dict[str, ModuleType] = {
-    "export": export,
-    "locks": locks,
-    "prune": prune,
-    "reconcile": reconcile,
-    "reservations": reservations,
-    "runs": runs,
-    "show": show,
-    "stats": stats,
-    "unlock": unlock,
+SUBCOMMANDS: dict[str, ModuleType] = {
+    module.__name__.rpartition(".")[2]: module
+    for module in (export, locks, prune, reconcile, reservations, runs, show, stats, unlock)
 }

@@ -1,4 +1,4 @@
-"""Writes what jobs declare for Terraform, for gcloud, or as YAML."""
+"""Export the declared jobs and schedules to other tools."""
 
 from __future__ import annotations
 
@@ -7,49 +7,49 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError
 
-from cloudrun_jobs.backends.cloudrun import CloudRunBackend
 from cloudrun_jobs.deploy import jobs as job_declarations
 from cloudrun_jobs.deploy import schedules
 from cloudrun_jobs.deploy.export import FORMATS, Declarations
 from cloudrun_jobs.exceptions import CloudRunJobsError
-from cloudrun_jobs.management.selection import ERROR, add_commands, cloudrun_backend, selected_jobs
+from cloudrun_jobs.management.output import write_message
+from cloudrun_jobs.management.selection import EXIT_ERROR, add_command_option, cloudrun_backend, selected_jobs
 
-HELP = "Write the jobs and schedules for Terraform, for gcloud, or as YAML, to stdout."
+HELP = "Print the jobs and schedules for Terraform, for gcloud, or as YAML."
 
 
 def add_arguments(parser: ArgumentParser) -> None:
-    parser.add_argument("--format", choices=FORMATS, required=True, help="What to write.")
-    parser.add_argument("--image", help="The image of all jobs whose class names none.")
-    add_commands(parser)
+    parser.add_argument("--format", choices=FORMATS, required=True, help="The format of the output.")
+    parser.add_argument("--image", help="The image of the jobs whose class names none.")
+    add_command_option(parser)
 
 
 def run(command: BaseCommand, **options: Any) -> None:
     try:
-        declarations = _declarations(cloudrun_backend(), options)
+        declarations = _declarations(options)
+        command.stdout.write(FORMATS[options["format"]](declarations), ending="")
     except CloudRunJobsError as error:
-        raise CommandError(str(error), returncode=ERROR) from error
-    command.stdout.write(FORMATS[options["format"]](declarations), ending="")
-    _tell_rest(command, declarations, options["format"])
+        raise CommandError(str(error), returncode=EXIT_ERROR) from error
+    for warning in _warnings(declarations, options["format"]):
+        write_message(command, command.style.WARNING(warning))
 
 
-def _declarations(backend: CloudRunBackend, options: dict[str, Any]) -> Declarations:
+def _declarations(options: dict[str, Any]) -> Declarations:
+    backend = cloudrun_backend()
     jobs = selected_jobs(options["commands"])
-    settings = backend.settings
     return Declarations(
-        project=settings.project,
-        region=settings.region,
-        scheduler_region=backend.scheduler_region or settings.region,
-        jobs=job_declarations.declared(jobs, backend, image=options["image"]),
-        schedules=schedules.declared(jobs, backend),
+        project=backend.settings.project,
+        region=backend.settings.region,
+        scheduler_region=backend.scheduler_region or backend.settings.region,
+        jobs=job_declarations.desired(jobs, backend, image=options["image"]),
+        schedules=schedules.desired(jobs, backend),
     )
 
 
-def _tell_rest(command: BaseCommand, declarations: Declarations, format: str) -> None:  # noqa: A002
-    """Say on stderr what is not in it."""
-    if format == "terraform":
-        for label in declarations.ungranted:
-            words = f"{label}: names no service_account, so nobody is granted the secrets that it reads."
-            command.stderr.write(command.style.WARNING(words), str)
-    elif format == "yaml" and declarations.schedules:
-        words = "The schedules are not in it: YAML is for the jobs. --format gcloud has both."
-        command.stderr.write(command.style.WARNING(words), str)
+def _warnings(declarations: Declarations, output_format: str) -> list[str]:
+    """Return what the output does not contain."""
+    if output_format == "terraform":
+        message = "{}: names no service_account, so no account gets access to its secrets."
+        return [message.format(label) for label in declarations.jobs_without_access]
+    if output_format == "yaml" and declarations.schedules:
+        return ["YAML contains only the jobs. Use --format gcloud for the schedules."]
+    return []

@@ -1,4 +1,4 @@
-"""Deletes the records of old runs."""
+"""Delete the records of old runs."""
 
 from __future__ import annotations
 
@@ -8,17 +8,18 @@ from typing import Any
 
 from django.core.management.base import BaseCommand
 
-from cloudrun_jobs.management.subcommands.table import table
+from cloudrun_jobs.management.output import write_message
 from cloudrun_jobs.models import JobRun
 from cloudrun_jobs.runs import prune
+from cloudrun_jobs.terminal import table
 
-HELP = "Delete the records of runs that ended long ago."
+HELP = "Delete the records of old runs."
 
 
 def add_arguments(parser: ArgumentParser) -> None:
-    parser.add_argument("--days", type=_count, default=30, help="How long ago they ended. Default: 30.")
-    parser.add_argument("--keep", type=_count, default=100, help="Newest runs of each job to keep. Default: 100.")
-    parser.add_argument("--dry-run", action="store_true", help="Show how many they are; delete nothing.")
+    parser.add_argument("--days", type=_count, default=30, help="Keep runs that ended since. Default: 30.")
+    parser.add_argument("--keep", type=_count, default=100, help="Keep the newest runs of each job. Default: 100.")
+    parser.add_argument("--dry-run", action="store_true", help="Show the number of runs without deleting them.")
 
 
 def run(command: BaseCommand, **options: Any) -> None:
@@ -29,12 +30,12 @@ def run(command: BaseCommand, **options: Any) -> None:
     rows = [(job, str(count)) for job, count in counts.items() if count]
     if rows:
         command.stdout.write(table(("JOB", "RUNS"), *rows))
-    words = "would be deleted. Run without --dry-run to delete them" if options["dry_run"] else "deleted"
-    command.stderr.write(f"{sum(counts.values())} runs {words}.", str)
+    done = "would be deleted. Run without --dry-run to delete them" if options["dry_run"] else "deleted"
+    write_message(command, f"{sum(counts.values())} runs {done}.")
 
 
 def _count(text: str) -> int:
-    number = int(text) if text.isascii() and text.isdigit() and len(text) < 6 else -1  # A timedelta holds this.
+    number = int(text) if text.isascii() and text.isdigit() and len(text) < 6 else -1  # More overflow a timedelta.
     if number < 0:
         raise ArgumentTypeError(f"expected a whole number from 0 to 99999, got {text!r}")
     return number

@@ -1,4 +1,4 @@
-"""Brings the records of the runs in line with what is the case."""
+"""Reconcile the records of runs with their executions."""
 
 from __future__ import annotations
 
@@ -8,10 +8,11 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandError
 
 from cloudrun_jobs.backends import current
-from cloudrun_jobs.management.subcommands.words import moment
+from cloudrun_jobs.management.output import write_message
 from cloudrun_jobs.runs.reconcile import DENIED, reconcile, undispatched
+from cloudrun_jobs.terminal import format_time
 
-HELP = "Send the runs that were not sent, and end those whose execution has ended without a word."
+HELP = "Dispatch pending runs and finish runs whose execution ended without reporting."
 
 
 def add_arguments(parser: ArgumentParser) -> None:
@@ -24,8 +25,8 @@ def run(command: BaseCommand, **options: Any) -> None:
     command.stdout.write(f"{counts}." if counts else "Nothing to do.")
     waiting, until = undispatched()
     if waiting:
-        # Before that nobody can tell a sender that is slow from one that is dead.
-        words = f"{waiting} not sent yet, left to the sender until {moment(until)}. Then run this again."
-        command.stderr.write(words, str)
+        # Until their dispatch lease ends, a slow dispatcher cannot be distinguished from a dead one.
+        message = f"{waiting} still being dispatched, until {format_time(until)}. Run this again afterwards."
+        write_message(command, message)
     if done[DENIED]:
-        raise CommandError("Some runs could not be looked after for want of a permission: see the log.")
+        raise CommandError("Some runs could not be reconciled: a permission is missing. See the log.")

@@ -1,38 +1,34 @@
-"""Shows the runs that wait for their time."""
+"""Show the reserved runs that are not due yet."""
 
 from __future__ import annotations
 
-import json
-from argparse import ArgumentParser
 from typing import Any
 
 from django.core.management.base import BaseCommand
-from django.core.serializers.json import DjangoJSONEncoder
 
-from cloudrun_jobs.management.subcommands.table import table
-from cloudrun_jobs.management.subcommands.words import moment
+from cloudrun_jobs.management.output import add_json_option, write_rows
 from cloudrun_jobs.models import JobRun, Status, Trigger
+from cloudrun_jobs.terminal import format_time
 
-HELP = "Show the runs that reserve() made and whose time has not come."
-
-
-def add_arguments(parser: ArgumentParser) -> None:
-    parser.add_argument("--json", action="store_true", help="For machines.")
+HELP = "Show the runs that reserve() created and that are not due yet."
+add_arguments = add_json_option
 
 
 def run(command: BaseCommand, **options: Any) -> None:
-    waiting = JobRun.objects.filter(trigger=Trigger.RESERVE, status=Status.PENDING).order_by("scheduled_for")
-    if options["json"]:
-        data = [_data(run) for run in waiting]
-        command.stdout.write(json.dumps(data, cls=DjangoJSONEncoder, ensure_ascii=False))
-    elif rows := [_row(run) for run in waiting]:
-        command.stdout.write(table(("RUN", "JOB", "DUE", "ASKED BY", "ENTRY"), *rows))
-    else:
-        command.stderr.write("Nothing is reserved.", str)
+    runs = JobRun.objects.filter(trigger=Trigger.RESERVE, status=Status.PENDING).order_by("scheduled_for")
+    write_rows(
+        command,
+        options,
+        data=[_data(run) for run in runs],
+        headings=("RUN", "JOB", "DUE", "REQUESTED BY", "SCHEDULER JOB"),
+        rows=[_row(run) for run in runs],
+        empty="No run is reserved.",
+    )
 
 
 def _row(run: JobRun) -> tuple[str, ...]:
-    return str(run.pk), run.command, moment(run.scheduled_for), run.requested_by, run.schedule or "(not made yet)"
+    scheduler_job = run.schedule or "(not created yet)"
+    return str(run.pk), run.command, format_time(run.scheduled_for), run.requested_by, scheduler_job
 
 
 def _data(run: JobRun) -> dict[str, Any]:
@@ -42,5 +38,5 @@ def _data(run: JobRun) -> dict[str, Any]:
         "argv": run.argv,
         "scheduled_for": run.scheduled_for,
         "requested_by": run.requested_by,
-        "entry": run.schedule,
+        "scheduler_job": run.schedule,
     }

@@ -1,57 +1,51 @@
-"""Shows the latest runs."""
+"""Show the latest runs."""
 
 from __future__ import annotations
 
-import json
 from argparse import ArgumentParser
 from typing import Any
 
 from django.core.management import get_commands
 from django.core.management.base import BaseCommand, CommandError
-from django.core.serializers.json import DjangoJSONEncoder
 
-from cloudrun_jobs.management.subcommands import words
-from cloudrun_jobs.management.subcommands.table import table
+from cloudrun_jobs.management.output import add_json_option, write_rows
 from cloudrun_jobs.models import JobRun
 from cloudrun_jobs.suggestions import did_you_mean
+from cloudrun_jobs.terminal import format_duration, format_time
 
 HELP = "Show the latest runs."
-FIELDS = (
-    "id",
-    "command",
-    "status",
-    "reason",
-    "trigger",
-    "requested_by",
-    "created_at",
-    "started_at",
-    "finished_at",
-    "execution",
-)
+TIMES = ("created_at", "started_at", "finished_at")
+FIELDS = ("id", "command", "status", "reason", "trigger", "requested_by", *TIMES, "execution")
 
 
 def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("job", nargs="?", help="The command. Default: all.")
-    parser.add_argument("--failed", action="store_true", help="Only those that failed or were lost.")
-    parser.add_argument("--running", action="store_true", help="Only those that have not ended.")
-    parser.add_argument("--limit", type=int, default=50, help="How many. Default: 50.")
-    parser.add_argument("--json", action="store_true", help="For machines.")
+    parser.add_argument("--failed", action="store_true", help="Show only runs that failed or were lost.")
+    parser.add_argument("--running", action="store_true", help="Show only runs that have not ended.")
+    parser.add_argument("--limit", type=int, default=50, help="The number of runs. Default: 50.")
+    add_json_option(parser)
 
 
 def run(command: BaseCommand, **options: Any) -> None:
     if options["limit"] < 1:
         raise CommandError(f"--limit: expected at least 1, got {options['limit']}.")
-    found = list(_asked_for(options).newest_first().only(*FIELDS)[: options["limit"]])
-    if options["json"]:
-        rows = [{field: getattr(one, field) for field in FIELDS} for one in found]
-        command.stdout.write(json.dumps(rows, cls=DjangoJSONEncoder, ensure_ascii=False))
-    elif found:
-        command.stdout.write(table(("RUN", "JOB", "STATUS", "CREATED", "TOOK", "ASKED BY"), *map(_row, found)))
-    else:
-        command.stderr.write("No such run is recorded.", str)
+    runs = list(_selected(options).newest_first().only(*FIELDS)[: options["limit"]])
+    write_rows(
+        command,
+        options,
+        data=[{field: getattr(run, field) for field in FIELDS} for run in runs],
+        headings=("RUN", "JOB", "STATUS", "CREATED", "TOOK", "REQUESTED BY"),
+        rows=[_row(run) for run in runs],
+        empty="No such run is recorded.",
+    )
 
 
-def _asked_for(options: dict[str, Any]) -> Any:
+def status_text(run: JobRun) -> str:
+    """Return a run's status, with the reason if it adds something."""
+    return f"{run.status} ({run.reason})" if run.reason not in {"", run.status} else run.status
+
+
+def _selected(options: dict[str, Any]) -> Any:
     runs = JobRun.objects.all()
     if job := options["job"]:
         runs = runs.for_command(job)
@@ -63,5 +57,6 @@ def _asked_for(options: dict[str, Any]) -> Any:
 
 
 def _row(run: JobRun) -> tuple[str, ...]:
-    who = run.requested_by or run.get_trigger_display()
-    return str(run.pk), run.command, words.status(run), words.moment(run.created_at), words.took(run), who
+    requester = run.requested_by or run.get_trigger_display()
+    created, took = format_time(run.created_at), format_duration(run.started_at, run.finished_at)
+    return str(run.pk), run.command, status_text(run), created, took, requester

@@ -1,4 +1,4 @@
-"""Shows one run."""
+"""Show one run."""
 
 from __future__ import annotations
 
@@ -9,32 +9,32 @@ from collections.abc import Iterator
 from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError
-from django.core.serializers.json import DjangoJSONEncoder
 
-from cloudrun_jobs.management.subcommands.table import table
-from cloudrun_jobs.management.subcommands.words import moment, status, took
+from cloudrun_jobs.management.output import add_json_option, write_json, write_message
+from cloudrun_jobs.management.subcommands.runs import status_text
 from cloudrun_jobs.models import JobRun
 from cloudrun_jobs.models.runs import is_run_id, short_name
+from cloudrun_jobs.terminal import format_duration, format_time, table
 
 HELP = "Show one run."
 
 
 def add_arguments(parser: ArgumentParser) -> None:
-    parser.add_argument("id", metavar="run", help="Its id, or the name of its execution.")
-    parser.add_argument("--traceback", action="store_true", help="With the traceback of what it raised.")
-    parser.add_argument("--json", action="store_true", help="For machines.")
+    parser.add_argument("id", metavar="run", help="The run's id, or the name of its execution.")
+    parser.add_argument("--traceback", action="store_true", help="Show the traceback of the exception.")
+    add_json_option(parser)
 
 
 def run(command: BaseCommand, **options: Any) -> None:
     found = _find(options["id"])
     if options["json"]:
-        command.stdout.write(_json(found, traceback=options["traceback"]))
+        write_json(command, _data(found, traceback=options["traceback"]))
         return
-    command.stdout.write(table(*((name, value) for name, value in _facts(found) if value not in {"", "-"})))
+    command.stdout.write(table(*((name, value) for name, value in _rows(found) if value not in {"", "-"})))
     if options["traceback"] and found.traceback:
         command.stdout.write(f"\n{found.traceback}")
     elif found.traceback:
-        command.stderr.write("Add --traceback to see where it was raised.", str)
+        write_message(command, "Add --traceback to see the traceback.")
 
 
 def _find(name: str) -> JobRun:
@@ -42,20 +42,20 @@ def _find(name: str) -> JobRun:
     if found := runs.first():
         return found
     of_job = f" {name}" if JobRun.objects.for_command(name).exists() else ""
-    raise CommandError(f"No run {name!r} is recorded. `manage.py cloudrun_jobs runs{of_job}` shows which are.")
+    raise CommandError(f"No run {name!r} is recorded. `manage.py cloudrun_jobs runs{of_job}` lists the runs.")
 
 
-def _facts(run: JobRun) -> Iterator[tuple[str, str]]:
+def _rows(run: JobRun) -> Iterator[tuple[str, str]]:
     yield "Run", str(run.pk)
     yield "Job", run.job
     yield "Command line", shlex.join(run.argv) if run.argv else ""
-    yield "Status", status(run)
+    yield "Status", status_text(run)
     yield "Error", ": ".join(filter(None, (run.error_class, run.error_message)))
-    yield "Asked for by", ", ".join(filter(None, (run.requested_by, run.get_trigger_display())))
-    yield "Scheduled for", moment(run.scheduled_for)
+    yield "Requested by", ", ".join(filter(None, (run.requested_by, run.get_trigger_display())))
+    yield "Scheduled for", format_time(run.scheduled_for)
     for step in ("created", "sent", "started", "finished"):
-        yield step.capitalize(), moment(getattr(run, f"{step}_at"))
-    yield "Took", took(run)
+        yield step.capitalize(), format_time(getattr(run, f"{step}_at"))
+    yield "Took", format_duration(run.started_at, run.finished_at)
     yield "Progress", str(run.progress or "")
     yield "Tasks", _tasks(run)
     yield "Result", json.dumps(run.result, ensure_ascii=False) if run.result is not None else ""
@@ -69,11 +69,9 @@ def _tasks(run: JobRun) -> str:
     return ", ".join([str(run.task_count), *(f"{count} {name}" for name, count in counts.items() if count)])
 
 
-def _json(run: JobRun, *, traceback: bool) -> str:
-    facts = {field.attname: getattr(run, field.attname) for field in JobRun._meta.concrete_fields}
+def _data(run: JobRun, *, traceback: bool) -> dict[str, Any]:
+    data = {field.attname: getattr(run, field.attname) for field in JobRun._meta.concrete_fields}
     if not traceback:
-        del facts["traceback"]
+        del data["traceback"]
     progress = run.progress
-    return json.dumps(
-        {**facts, "progress": progress and progress._asdict()}, cls=DjangoJSONEncoder, ensure_ascii=False
-    )
+    return {**data, "progress": progress and progress._asdict()}

@@ -1,4 +1,4 @@
-"""Frees a lock whose holder is known to be gone."""
+"""Release a lock whose holder is gone."""
 
 from __future__ import annotations
 
@@ -13,42 +13,42 @@ from cloudrun_jobs.locks import Holder, current, names
 from cloudrun_jobs.registry import find_jobs
 from cloudrun_jobs.suggestions import closest
 
-HELP = "Free a lock whose holder is known to be gone."
+LOCKS = "`manage.py cloudrun_jobs locks`"
+HELP = "Release a lock whose holder is gone."
 
 
 def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("name", help="The lock's name or key, as `locks` shows it.")
-    parser.add_argument("--force", action="store_true", help="Even though its lease has not ended.")
+    parser.add_argument("--force", action="store_true", help="Release it although its lease has not expired.")
 
 
 def run(command: BaseCommand, **options: Any) -> None:
     try:
-        words = _unlock(options["name"], force=options["force"])
+        message = _unlock(options["name"], force=options["force"])
     except LockError as error:
         raise CommandError(str(error)) from error
-    command.stdout.write(words)
+    command.stdout.write(message)
 
 
 def _unlock(name: str, *, force: bool) -> str:
-    holders = current().holders(names.prefix())
-    held = [holder for holder in holders if name in {holder.label, holder.lock}]
-    if not held:
-        _refuse_unknown(name, holders)
-        return f"{name}: nobody holds it."
+    all_holders = current().holders(names.prefix())
+    holders = [holder for holder in all_holders if name in {holder.label, holder.lock}]
+    if not holders:
+        _reject_unknown(name, all_holders)
+        return f"{name}: not held."
     if not force:
-        who = "; ".join(map(str, held))
-        raise CommandError(f"{name} is held by {who}. If that is dead, add --force.")
-    for lock in {holder.lock for holder in held}:
+        held_by = "; ".join(map(str, holders))
+        raise CommandError(f"{name} is held by {held_by}. Add --force if the holder is gone.")
+    for lock in {holder.lock for holder in holders}:
         current().force_release(lock)
-    return f"{name}: freed."
+    return f"{name}: released."
 
 
-def _refuse_unknown(name: str, holders: Sequence[Holder]) -> None:
-    """Refuse what is no lock, so that a misspelt name is not taken for one that is free."""
+def _reject_unknown(name: str, holders: Sequence[Holder]) -> None:
+    """Raise `CommandError` for a name that is no lock's, so that a misspelt name does not seem to be free."""
     backend = current()
     if any(backend.exists(key) for key in (name, names.lock_name(name).key)):
         return
     if name.partition("#")[0] not in find_jobs().jobs:
         hint = closest(name, {holder.label for holder in holders})
-        which = "`manage.py cloudrun_jobs locks` shows which are held."
-        raise CommandError(f"There is no lock {name!r}. {hint or which}")
+        raise CommandError(f"There is no lock {name!r}. {hint or f'{LOCKS} lists the locks that are held.'}")

@@ -1,4 +1,4 @@
-"""An emulator with no jobs, and a job that declares all there is, in words that every format has to quote."""
+"""Fixtures: an emulator, and a job that declares everything, with text that every format must quote."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ __all__ = [
 
 Export = Callable[..., str]
 JOBS = "jobs@acme.iam.gserviceaccount.com"
-# What a shell, YAML, Terraform or gcloud would take for something of theirs.
+# Text with a meaning in a shell, YAML, Terraform or gcloud.
 ODD = (
     'it\'s "$HOME" `id` ${var.x} %{if} $${x} %%{y} $$${z} \\ ^:^a,b\n'
     "- x: {y}\n#END_OF_JOB\nEND_OF_JOB\n\t日本 🎉 \x85\x7f\u2028 "
@@ -71,13 +71,13 @@ def declare(monkeypatch: pytest.MonkeyPatch, **declared: Any) -> None:
 
 @pytest.fixture
 def everything(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The job `echo` declares all there is."""
+    """Let the job `echo` declare everything."""
     declare(monkeypatch, **EVERYTHING)
 
 
 @pytest.fixture
 def export(options: dict[str, Any], _only_these_jobs: None) -> Export:
-    """Call `cloudrun_jobs export` for one command, unless others are named; return what it wrote."""
+    """Call `cloudrun_jobs export` for `echo`, or for `commands`; return its output."""
 
     def call(form: str, *args: str, commands: tuple[str, ...] = ("--command", "echo")) -> str:
         stdout = StringIO()

@@ -1,4 +1,4 @@
-"""A provider of Terraform with the arguments of Google's and nothing behind them: enough for `terraform validate`.
+"""A Terraform provider with the arguments of Google's and no implementation, for `terraform validate`.
 
 A program. Run by a Python that has the packages tf and cdktf-cdktf-provider-google: the arguments, their types and
 which are required are read from the source of the latter, which is generated from the provider's own schema.
@@ -25,14 +25,14 @@ RESOURCES = {
     "secret_manager_secret_iam_member": "SecretManagerSecretIamMember",
     "service_account": "ServiceAccount",
 }
-# Arguments that Terraform gives every resource by itself.
+# Arguments that Terraform adds to every resource.
 META = {"connection", "count", "depends_on", "for_each", "lifecycle", "provider", "provisioners"}
-# Computed by the service, and referred to by other resources.
+# Attributes that the service computes and other resources refer to.
 COMPUTED = {"service_account": ("email",)}
 
 
 class AnyNumber(NestedBlock):
-    """A list of blocks, where the package knows sets and single ones."""
+    """A list of blocks, which the package does not have."""
 
     def to_pb(self) -> Any:
         block = super().to_pb()

@@ -1,4 +1,4 @@
-"""What Terraform would make of a document, made on an emulator; and Terraform itself, as a command."""
+"""Apply a Terraform document to an emulator, and run Terraform itself."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from cloudrun_jobs.emulator import Emulator
 from tests.deploy.commands import PLACE
 
 NEEDS_TERRAFORM = pytest.mark.skipif(shutil.which("terraform") is None, reason="terraform is not installed")
-# A Python with the packages of tests/export/provider.py, which stands in for Google's provider.
+# A Python with the packages of tests/deploy/export/provider.py, which stands in for Google's provider.
 PROVIDER = os.environ.get("TESTS_TERRAFORM_PYTHON", "")
 NEEDS_PROVIDER = pytest.mark.skipif(not PROVIDER, reason="TESTS_TERRAFORM_PYTHON is not set: make test-clients")
 REFERENCE = re.compile(r"\$\{(\w+)\.([\w-]+)\.(\w+)\}")
@@ -31,7 +31,7 @@ def resources(document: str) -> dict[str, dict[str, Any]]:
 
 
 def evaluated(value: Any, within: dict[str, dict[str, Any]]) -> Any:
-    """Return a value with its references resolved; raises KeyError for one that leads nowhere."""
+    """Return a value with its references resolved. Raises KeyError for an unknown one."""
     if isinstance(value, dict):
         return {name: evaluated(item, within) for name, item in value.items()}
     if isinstance(value, list):
@@ -51,16 +51,16 @@ def _attribute(within: dict[str, dict[str, Any]], kind: str, name: str, attribut
 
 
 def apply(document: str, emulator: Emulator) -> None:
-    """Make the jobs and the entries: the names of Terraform's arguments are those of the services' fields."""
+    """Create the jobs and Scheduler jobs: Terraform's arguments are named like the services' fields."""
     within = resources(document)
     for resource in evaluated(within["google_cloud_run_v2_job"], within).values():
         job = run_v2.Job()
         _parse(resource, job, "name", "location", "project", "depends_on")
         emulator.clients.jobs.create_job(parent=PLACE, job=job, job_id=resource["name"])
     for resource in evaluated(within.get("google_cloud_scheduler_job", {}), within).values():
-        entry = scheduler_v1.Job(name=f"{PLACE}/jobs/{resource['name']}")
-        _parse(resource, entry, "//", "name", "region", "project")
-        emulator.clients.scheduler.create_job(parent=PLACE, job=entry)
+        scheduler_job = scheduler_v1.Job(name=f"{PLACE}/jobs/{resource['name']}")
+        _parse(resource, scheduler_job, "//", "name", "region", "project")
+        emulator.clients.scheduler.create_job(parent=PLACE, job=scheduler_job)
 
 
 def _parse(resource: dict[str, Any], message: Any, *others: str) -> None:
@@ -75,7 +75,7 @@ def terraform(directory: Path, *args: str) -> subprocess.CompletedProcess[str]:
 
 
 def install_provider(directory: Path) -> None:
-    """Have Terraform in this directory take our stand-in for Google's provider."""
+    """Let Terraform in this directory use the stand-in for Google's provider."""
     program = directory / "terraform-provider-google"
     command = shlex.join([PROVIDER, str(Path(__file__).with_name("provider.py"))])
     program.write_text(f'#!/bin/sh\nexec {command} "$@"\n')

@@ -1,4 +1,4 @@
-"""The real gcloud makes of an export what the sync would have made."""
+"""The real gcloud creates from an export what the sync would create."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ ONLY = ("--command", "echo")
 
 
 def run(script: str, gcloud: Gcloud) -> None:
-    """Run it as a user would, with the gcloud of their PATH."""
+    """Run the script with the gcloud on PATH."""
     done = subprocess.run(
         ["sh"], input=script, capture_output=True, text=True, timeout=120, env=gcloud.environment()
     )
@@ -27,7 +27,7 @@ def run(script: str, gcloud: Gcloud) -> None:
 
 
 def drift(sync_jobs: Sync, sync_schedules: Sync) -> list[Any]:
-    """Return what the syncs would still change."""
+    """Return the plans of both sync commands."""
     return [sync_jobs("--check").lines, sync_schedules("--check", *ONLY).lines]
 
 
@@ -35,20 +35,20 @@ NONE = [["= 1 unchanged"], ["= 2 unchanged"]]
 
 
 @pytest.mark.usefixtures("everything")
-def test_a_script_leaves_nothing_to_sync(
+def test_script_leaves_nothing_to_sync(
     export: Export, gcloud: Gcloud, sync_jobs: Sync, sync_schedules: Sync
 ) -> None:
-    """What the script made is what the code declares, the mark included."""
+    """The script writes every field, the ownership label included."""
     run(export("gcloud", "--image", "app:1"), gcloud)
 
     assert drift(sync_jobs, sync_schedules) == NONE
 
 
 @pytest.mark.usefixtures("everything")
-def test_a_script_changes_what_is_there(
+def test_script_updates_existing_resources(
     export: Export, gcloud: Gcloud, sync_jobs: Sync, sync_schedules: Sync, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Jobs and entries that exist are made what the code declares now."""
+    """Existing jobs and Scheduler jobs get the fields that the code declares."""
     sync_jobs("--image", "app:0")
     sync_schedules(*ONLY)
     later = [Schedule("0 10 * * 1-5"), Schedule("every 6 minutes", name="often")]
@@ -58,8 +58,10 @@ def test_a_script_changes_what_is_there(
     assert drift(sync_jobs, sync_schedules) == NONE
 
 
-def test_a_connector(export: Export, gcloud: Gcloud, sync_jobs: Sync, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A connector is a network in other words."""
+def test_connector_leaves_nothing_to_sync(
+    export: Export, gcloud: Gcloud, sync_jobs: Sync, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A VPC connector is exported."""
     declare(monkeypatch, vpc={"connector": "main", "egress": "private-ranges-only"})
     run(export("gcloud", "--image", "app:1"), gcloud)
 
@@ -67,10 +69,8 @@ def test_a_connector(export: Export, gcloud: Gcloud, sync_jobs: Sync, monkeypatc
 
 
 @pytest.mark.usefixtures("everything")
-def test_a_document_leaves_nothing_to_sync(
-    export: Export, gcloud: Gcloud, sync_jobs: Sync, tmp_path: Path
-) -> None:
-    """`gcloud run jobs replace` takes the YAML as it is, whatever region is configured."""
+def test_yaml_leaves_nothing_to_sync(export: Export, gcloud: Gcloud, sync_jobs: Sync, tmp_path: Path) -> None:
+    """`gcloud run jobs replace` accepts the YAML, whatever region is configured."""
     path = tmp_path / "job.yaml"
     path.write_text(export("yaml", "--image", "app:1"))
     gcloud("run", "jobs", "replace", str(path))
@@ -78,14 +78,14 @@ def test_a_document_leaves_nothing_to_sync(
     assert sync_jobs("--check").lines == ["= 1 unchanged"]
 
 
-def test_entries_of_the_web_service(
+def test_target_service_leaves_nothing_to_sync(
     export: Export,
     options: dict[str, Any],
     gcloud: Gcloud,
     sync_schedules: Sync,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """They call its URL, with a token for it."""
+    """The Scheduler job calls the service's URL with a token for it."""
     options["service_url"] = "https://web.example.com"
     declare(monkeypatch, schedule="0 9 * * *", target="service")
     run(export("gcloud", "--image", "app:1"), gcloud)
@@ -100,13 +100,13 @@ def test_paused_by_hand_stays_paused(
     sync_schedules: Sync,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Who paused an entry decides when it goes on."""
+    """The script does not resume a Scheduler job."""
     declare(monkeypatch, schedule="0 9 * * *")
     sync_schedules(*ONLY)
-    [entry] = emulator.clients.scheduler.list_jobs(parent="projects/acme/locations/europe-west4")
-    emulator.clients.scheduler.pause_job(name=entry.name)
+    [job] = emulator.clients.scheduler.list_jobs(parent="projects/acme/locations/europe-west4")
+    emulator.clients.scheduler.pause_job(name=job.name)
     declare(monkeypatch, schedule="0 10 * * *")
     run(export("gcloud", "--image", "app:1"), gcloud)
 
-    after = emulator.clients.scheduler.get_job(name=entry.name)
+    after = emulator.clients.scheduler.get_job(name=job.name)
     assert (after.schedule, after.state.name) == ("0 10 * * *", "PAUSED")

@@ -1,4 +1,4 @@
-"""The document for Terraform: it says what the sync would write, its references lead somewhere, it is valid."""
+"""The document for Terraform equals the sync's result, resolves its references, and is valid."""
 
 from __future__ import annotations
 
@@ -27,14 +27,13 @@ from tests.deploy.export.terraform import (
 IMAGE = ("--image", "app:1")
 EXECUTOR, VIEWER = "roles/run.jobsExecutorWithOverrides", "roles/run.viewer"
 ON = {"project": "acme", "location": "europe-west4", "name": "echo-production"}
-ENTRY = "echo-production-1"
 
 
 @pytest.mark.usefixtures("everything")
-def test_it_says_what_the_sync_would_write(
+def test_document_leaves_nothing_to_sync(
     export: Export, emulator: Emulator, sync_jobs: Sync, sync_schedules: Sync
 ) -> None:
-    """Once it is applied, there is nothing to sync, the mark included."""
+    """After it was applied, the sync commands find no drift, the ownership label included."""
     apply(export("terraform", *IMAGE), emulator)
 
     assert sync_jobs("--check").lines == ["= 1 unchanged"]
@@ -42,8 +41,8 @@ def test_it_says_what_the_sync_would_write(
 
 
 @pytest.mark.usefixtures("everything")
-def test_access(export: Export) -> None:
-    """Each account may do what it must, on the one job or secret that it must do it on."""
+def test_least_privilege(export: Export) -> None:
+    """Each account gets the roles it needs, on the job or secret it needs."""
     within = resources(export("terraform", *IMAGE))
     calls = {"for_each": "${var.cloudrun_jobs_callers}", "member": "${each.value}"}
 
@@ -70,8 +69,8 @@ def test_access(export: Export) -> None:
 
 
 @pytest.mark.usefixtures("everything")
-def test_accounts_of_the_project_are_made(export: Export) -> None:
-    """Those that are named and are of the project; whoever refers to one waits for it."""
+def test_accounts_of_the_project_are_resources(export: Export) -> None:
+    """Service accounts of the project become resources, so that references to them are ordered."""
     within = resources(export("terraform", *IMAGE))
 
     assert within["google_service_account"] == {
@@ -80,48 +79,46 @@ def test_accounts_of_the_project_are_made(export: Export) -> None:
     }
 
 
-def test_accounts_of_elsewhere_are_not_made(
+def test_other_accounts_are_not_resources(
     export: Export, options: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Another project's, or one that Google made, is named and no more."""
+    """An account of another project, or one that Google created, is only named."""
     other = "123456-compute@developer.gserviceaccount.com"
     options["scheduler_service_account"] = "tick@other.iam.gserviceaccount.com"
     declare(monkeypatch, schedule="0 9 * * *", service_account=other, secrets={"KEY": "1st"})
     within = resources(export("terraform", *IMAGE))
 
     [member] = within["google_secret_manager_secret_iam_member"].values()
-    [entry] = within["google_cloud_scheduler_job"].values()
+    [job] = within["google_cloud_scheduler_job"].values()
     assert "google_service_account" not in within
     assert member["member"] == f"serviceAccount:{other}"
-    assert entry["http_target"]["oauth_token"] == {"service_account_email": options["scheduler_service_account"]}
+    assert job["http_target"]["oauth_token"] == {"service_account_email": options["scheduler_service_account"]}
 
 
 @pytest.mark.usefixtures("everything")
-def test_a_job_waits_until_it_may_read_its_secrets(export: Export) -> None:
-    """Cloud Run refuses a job whose account may not."""
+def test_job_depends_on_its_secret_bindings(export: Export) -> None:
+    """Cloud Run rejects a job whose account has no access to its secrets."""
     job = resources(export("terraform", *IMAGE))["google_cloud_run_v2_job"]["echo-production"]
 
     assert job["depends_on"] == ["google_secret_manager_secret_iam_member.jobs_partner-key"]
 
 
-def test_entries_of_the_web_service(
-    export: Export, options: dict[str, Any], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """They call its URL with a token for it, and nobody needs to be allowed to start the job."""
+def test_target_service(export: Export, options: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    """The Scheduler job calls the service's URL with a token, and needs no role on the job."""
     options["service_url"] = "https://web.example.com"
     declare(monkeypatch, schedule="0 9 * * *", target="service")
     within = resources(export("terraform", *IMAGE))
 
-    [entry] = evaluated(within["google_cloud_scheduler_job"], within).values()
+    [job] = evaluated(within["google_cloud_scheduler_job"], within).values()
     token = {"service_account_email": ACCOUNT, "audience": "https://web.example.com"}
-    assert entry["http_target"]["uri"] == "https://web.example.com/cloudrun_jobs/run/echo/"
-    assert entry["http_target"]["oidc_token"] == token
+    assert job["http_target"]["uri"] == "https://web.example.com/cloudrun_jobs/run/echo/"
+    assert job["http_target"]["oidc_token"] == token
     assert "echo-production_scheduler" not in within["google_cloud_run_v2_job_iam_member"]
 
 
 @pytest.mark.usefixtures("everything")
-def test_nothing_secret_is_in_it(export: Export) -> None:
-    """A secret is its name and its version."""
+def test_secrets_are_references(export: Export) -> None:
+    """A secret is exported as its name and version."""
     job = resources(export("terraform", *IMAGE))["google_cloud_run_v2_job"]["echo-production"]
     variables = job["template"]["template"]["containers"][0]["env"]
 
@@ -132,8 +129,8 @@ def test_nothing_secret_is_in_it(export: Export) -> None:
 
 
 @pytest.mark.usefixtures("everything")
-def test_order(export: Export, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It is the same each time, and what is alike is sorted by name: a diff shows what changed."""
+def test_output_is_sorted(export: Export, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The output is deterministic and sorted by name, so that a diff shows the changes."""
     declare(monkeypatch, schedule=[Schedule("0 9 * * *", name="late"), Schedule("0 1 * * *", name="early")])
     document = export("terraform", *IMAGE, commands=())
 
@@ -143,13 +140,13 @@ def test_order(export: Export, monkeypatch: pytest.MonkeyPatch) -> None:
     assert len(resources(document)["google_cloud_run_v2_job"]) > 3
 
 
-# All that three or four of Terraform's special characters can be together.
+# All combinations of three and four of Terraform's special characters.
 TANGLES = ["".join(some) for length in (3, 4) for some in itertools.product("$%{x", repeat=length)]
 
 
 @NEEDS_TERRAFORM
-def test_terraform_takes_text_as_it_is(tmp_path: Path) -> None:
-    """Whatever looks like an expression of Terraform's in a value is text, and what is meant as one is not."""
+def test_terraform_does_not_evaluate_text(tmp_path: Path) -> None:
+    """Text that looks like an expression is not evaluated; an `Expression` is."""
     values = [*TANGLES, Expression("${1 + 1}")]
     (tmp_path / "main.tf.json").write_text(json.dumps({"output": {"all": {"value": escaped(values)}}}))
     (tmp_path / "terraform.rc").touch()
@@ -163,8 +160,8 @@ def test_terraform_takes_text_as_it_is(tmp_path: Path) -> None:
 @NEEDS_TERRAFORM
 @NEEDS_PROVIDER
 @pytest.mark.usefixtures("everything")
-def test_terraform_finds_it_valid(export: Export, tmp_path: Path) -> None:
-    """`terraform validate` has nothing against the suite's jobs, one of which declares everything."""
+def test_document_is_valid(export: Export, tmp_path: Path) -> None:
+    """`terraform validate` accepts the suite's jobs, one of which declares everything."""
     install_provider(tmp_path)
     (tmp_path / "jobs.tf.json").write_text(export("terraform", *IMAGE, commands=()))
     done = terraform(tmp_path, "validate", "-json")
@@ -184,10 +181,8 @@ def test_terraform_finds_it_valid(export: Export, tmp_path: Path) -> None:
     ],
 )
 @pytest.mark.usefixtures("everything")
-def test_terraform_would_find_a_mistake(
-    export: Export, tmp_path: Path, mistake: tuple[str, str], summary: str
-) -> None:
-    """What stands in for Google's provider knows its arguments and its references."""
+def test_validation_finds_mistakes(export: Export, tmp_path: Path, mistake: tuple[str, str], summary: str) -> None:
+    """The stand-in for Google's provider knows its arguments and references."""
     install_provider(tmp_path)
     (tmp_path / "jobs.tf.json").write_text(export("terraform", *IMAGE).replace(*mistake))
     done = terraform(tmp_path, "validate", "-json")

@@ -1,4 +1,4 @@
-"""A Terraform document in JSON, to be put beside others: the provider, and where it logs in, are theirs."""
+"""Write the jobs and schedules as Terraform's JSON, to be added to a configuration that has the provider."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ import json
 from typing import Any
 
 from cloudrun_jobs.deploy.export.declarations import Declarations
-from cloudrun_jobs.deploy.export.terraform import access, jobs, schedules
+from cloudrun_jobs.deploy.export.terraform import access, resources
 from cloudrun_jobs.deploy.export.terraform.expressions import escaped
 
 CALLERS = {
     "type": "set(string)",
     "default": [],
-    "description": "Who calls delay() or cancels runs, such as serviceAccount:web@acme.iam.gserviceaccount.com",
+    "description": "The callers of delay() and cancel(), such as serviceAccount:web@acme.iam.gserviceaccount.com",
 }
 
 
@@ -21,21 +21,21 @@ def text(declarations: Declarations) -> str:
 
 
 def document(declarations: Declarations) -> dict[str, Any]:
-    """Return it by kind of resource, then by name; in the same order every time."""
+    """Return the document, sorted by kind of resource and by name."""
     accounts = access.Accounts(declarations)
-    resources = {
+    by_kind = {
         "google_service_account": accounts.resources(),
         "google_secret_manager_secret_iam_member": access.secret_members(declarations, accounts),
         "google_cloud_run_v2_job": {
-            job.id: jobs.resource(job, declarations, accounts) for job in declarations.jobs
+            job.id: resources.cloud_run_job(job, declarations, accounts) for job in declarations.jobs
         },
         "google_cloud_run_v2_job_iam_member": access.job_members(declarations, accounts),
         "google_cloud_scheduler_job": {
-            schedule.id: schedules.resource(schedule, declarations, accounts)
+            schedule.id: resources.scheduler_job(schedule, declarations, accounts)
             for schedule in declarations.schedules
         },
     }
     return {
         "variable": {access.CALLERS: CALLERS},
-        "resource": {kind: escaped(found) for kind, found in resources.items() if found},
+        "resource": {kind: escaped(found) for kind, found in by_kind.items() if found},
     }

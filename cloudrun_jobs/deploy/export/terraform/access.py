@@ -1,6 +1,6 @@
-"""Service accounts, and what each of them may do: no more than it needs, on no more than it needs it for.
+"""Write service accounts and their IAM bindings, with least privilege.
 
-Names are those of the resources, and unique: no name of a job, and no id of an account, has an underscore.
+The keys are resource names. They are unique, because names of jobs and ids of accounts contain no underscore.
 """
 
 from __future__ import annotations
@@ -10,27 +10,27 @@ from collections.abc import Iterator
 from hashlib import sha256
 from typing import Any
 
+from cloudrun_jobs.deploy.desired import DesiredJob
 from cloudrun_jobs.deploy.export.declarations import Declarations, secrets
 from cloudrun_jobs.deploy.export.terraform.expressions import Expression
-from cloudrun_jobs.deploy.plan import Desired
 
 CALLERS = "cloudrun_jobs_callers"
-# An entry's body overrides the arguments, as delay() does, and roles/run.invoker may not.
+# Scheduler jobs and delay() override the arguments, which roles/run.invoker does not permit.
 EXECUTOR = "roles/run.jobsExecutorWithOverrides"
-VIEWER = "roles/run.viewer"  # To find an execution again, and to ask what became of it.
+VIEWER = "roles/run.viewer"  # Permits to find an execution and to read its state.
 ACCESSOR = "roles/secretmanager.secretAccessor"
 
 
 class Accounts:
-    """The service accounts that jobs and schedules name; those of the project are made."""
+    """The service accounts that jobs and schedules name. Those of the project become resources."""
 
     def __init__(self, declarations: Declarations) -> None:
         self._project = declarations.project
-        # Of a project "example.com:acme", the accounts end in "@acme.example.com.iam.gserviceaccount.com".
+        # The accounts of the project "example.com:acme" end in "@acme.example.com.iam.gserviceaccount.com".
         domain = ".".join(reversed(self._project.split(":")))
         self._suffix = f"@{domain}.iam.gserviceaccount.com"
-        named = {job.fields.get("service_account") for job in declarations.jobs}
-        named |= {schedule.fields["token"].service_account for schedule in declarations.schedules}
+        named = {job.service_account for job in declarations.jobs}
+        named |= {schedule.token.service_account for schedule in declarations.schedules}
         self._ours = sorted(name for name in named if name and name.endswith(self._suffix))
 
     def resources(self) -> dict[str, Any]:
@@ -40,22 +40,22 @@ class Accounts:
         }
 
     def name(self, account: str) -> str:
-        """Return what its resource is called, or what is about it if it has none."""
+        """Return the name of the account's resource; of an account without one, a name for its bindings."""
         if account in self._ours:
             return account.removesuffix(self._suffix)
         digest = sha256(account.encode()).hexdigest()[:8]
         return f"account-{re.sub('[^a-zA-Z0-9]', '-', account)}-{digest}"
 
     def email(self, account: str) -> str:
-        """Return its address: of one that is made, so that it is made first."""
+        """Return the account's address, as a reference to its resource if it has one."""
         return Expression(self._reference(account)) if account in self._ours else account
 
     def member(self, account: str) -> str:
         return Expression(f"serviceAccount:{self._reference(account)}")
 
-    def secret_bindings(self, job: Desired) -> dict[str, dict[str, Any]]:
-        """Return what lets a job's account read its secrets; nothing if it names none."""
-        account = job.fields.get("service_account")
+    def secret_bindings(self, job: DesiredJob) -> dict[str, dict[str, Any]]:
+        """Return the bindings that give a job's account access to the job's secrets."""
+        account = job.service_account
         if not account:
             return {}
         return {
@@ -89,12 +89,12 @@ def job_members(declarations: Declarations, accounts: Accounts) -> dict[str, Any
 
 def _schedulers(declarations: Declarations, accounts: Accounts) -> Iterator[tuple[str, Any]]:
     for schedule in declarations.schedules:
-        if not schedule.fields["to_service"]:
+        if not schedule.to_service:
             job = declarations.job_of(schedule)
-            member = accounts.member(schedule.fields["token"].service_account)
+            member = accounts.member(schedule.token.service_account)
             yield f"{job.id}_scheduler", {**_on(job, declarations), "role": EXECUTOR, "member": member}
 
 
-def _on(job: Desired, declarations: Declarations) -> dict[str, Any]:
+def _on(job: DesiredJob, declarations: Declarations) -> dict[str, Any]:
     name = Expression(f"${{google_cloud_run_v2_job.{job.id}.name}}")
     return {"project": declarations.project, "location": declarations.region, "name": name}

@@ -1,4 +1,4 @@
-"""Text that Terraform is to take as it is, and text that it is to evaluate."""
+"""Distinguish text that Terraform evaluates from text that it must not."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from typing import Any
 
 
 class Expression(str):
-    """Text with "${...}" in it that is meant."""
+    """Text in which Terraform evaluates "${...}"."""
 
     __slots__ = ()
 
 
 def escaped(value: Any) -> Any:
-    """Return a value in which only expressions are evaluated."""
+    """Return a value in which Terraform evaluates only expressions."""
     match value:
         case Expression():
             return str(value)

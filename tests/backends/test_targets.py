@@ -1,4 +1,4 @@
-"""The body of an entry is read as it was written, and anything else is told apart from it."""
+"""The body of a Scheduler job is decoded as it was encoded, and any other body is recognised."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ TEXT = st.text(st.characters(exclude_categories=["Cs"]))
 
 
 @given(st.lists(TEXT), TEXT, st.booleans())
-def test_a_body_is_read_as_it_was_written(args: list[str], tick: str, to_service: bool) -> None:
+def test_body_round_trips(args: list[str], tick: str, to_service: bool) -> None:
     """Arguments of any text survive JSON."""
     body = encode_body(tick_body(args, tick, to_service=to_service))
 
@@ -31,12 +31,12 @@ JSON = st.recursive(
 
 
 @given(st.binary() | JSON.map(lambda data: json.dumps(data).encode()))
-def test_any_body_can_be_read(body: bytes) -> None:
-    """What somebody else wrote breaks nothing; it reads as what would be written, or as not ours."""
-    found = decode_body(body)
+def test_any_body_can_be_decoded(body: bytes) -> None:
+    """A foreign body raises no error: it either equals what would be encoded or is recognised as foreign."""
+    decoded = decode_body(body)
 
-    if found["to_service"] is not None:
-        again = encode_body(tick_body(found["args"], found["tick"], to_service=found["to_service"]))
+    if decoded["to_service"] is not None:
+        again = encode_body(tick_body(**decoded))
         assert json.loads(again) == json.loads(body)
 
 
@@ -53,6 +53,6 @@ def test_any_body_can_be_read(body: bytes) -> None:
         None,
     ],
 )
-def test_a_body_of_others_is_not_ours(data: Any) -> None:
-    """One that nearly looks like ours is drift all the same."""
+def test_similar_body_is_foreign(data: Any) -> None:
+    """A body that is almost an encoded one is drift."""
     assert decode_body(encode_body(data))["to_service"] is None

@@ -1,0 +1,44 @@
+"""Write the output of a command: a table or JSON to stdout, messages to stderr."""
+
+from __future__ import annotations
+
+import json
+from argparse import ArgumentParser
+from collections.abc import Sequence
+from typing import Any
+
+from django.core.management.base import BaseCommand
+from django.core.serializers.json import DjangoJSONEncoder
+
+from cloudrun_jobs.terminal import table
+
+
+def add_json_option(parser: ArgumentParser) -> None:
+    parser.add_argument("--json", action="store_true", help="Print JSON.")
+
+
+def write_json(command: BaseCommand, data: Any, *, indent: int | None = None) -> None:
+    command.stdout.write(json.dumps(data, cls=DjangoJSONEncoder, ensure_ascii=False, indent=indent))
+
+
+def write_rows(
+    command: BaseCommand,
+    options: dict[str, Any],
+    *,
+    data: Any,
+    headings: Sequence[str],
+    rows: Sequence[Sequence[str]],
+    empty: str,
+) -> None:
+    """Write the data as JSON if `--json` was given, else the rows as a table, or a message if there are none."""
+    if options["json"]:
+        write_json(command, data)
+    elif rows:
+        command.stdout.write(table(headings, *rows))
+    else:
+        write_message(command, empty)
+
+
+def write_message(command: BaseCommand, message: str) -> None:
+    """Write a message to stderr, apart from the data and without the colour of errors."""
+    command.stderr.write(message, str)
