@@ -30,8 +30,8 @@ def empty(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         (["cloudrun_jobs", "prune"], 1),
     ],
 )
-def test_a_command_says_what_to_do(empty: None, argv: list[str], status: int) -> None:
-    """At once, in one line that names the command."""
+def test_commands_name_the_migration(empty: None, argv: list[str], status: int) -> None:
+    """The error is one line with the command to run."""
     done = subprocess.run(
         [sys.executable, "-m", "django", *argv], cwd=ROOT, capture_output=True, text=True, check=False
     )
@@ -40,17 +40,17 @@ def test_a_command_says_what_to_do(empty: None, argv: list[str], status: int) ->
     assert "manage.py migrate cloudrun_jobs" in done.stderr
 
 
-def test_the_check_of_the_database_says_what_to_do(empty: None) -> None:
-    """Of the records as of the locks, where the database may be asked."""
+def test_missing_tables_are_reported_by_the_database_check(empty: None) -> None:
+    """The check reports the tables of the records and of the locks."""
     check = [sys.executable, "-m", "django", "check", "--database=default"]
     done = subprocess.run(check, cwd=ROOT, capture_output=True, text=True, check=True)
 
-    assert "W023) The database 'default' has no tables for the records of the runs" in done.stderr
+    assert "W023) The database 'default' has no tables for the run records" in done.stderr
     assert "Run `manage.py migrate cloudrun_jobs --database default`." in done.stderr
 
 
-def test_delay_says_what_to_do(empty: None) -> None:
-    """In Python too."""
+def test_delay_names_the_migration(empty: None) -> None:
+    """delay() raises with the command to run."""
     script = f"import django; django.setup(); from {echo.__name__} import Command; Command().delay()"
     done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=False)
 
@@ -58,10 +58,10 @@ def test_delay_says_what_to_do(empty: None) -> None:
     assert "manage.py migrate cloudrun_jobs" in done.stderr
 
 
-def test_who_did_not_install_the_app_is_told() -> None:
-    """Not by Django, of a model that they have never heard of."""
+def test_missing_installed_app_is_reported() -> None:
+    """The error comes before Django's about an unknown model."""
     script = "from django.conf import settings; settings.configure(); import django; django.setup();"
     script += "from cloudrun_jobs import CloudRunJobs"
     done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=False)
 
-    assert "InvalidSettings: 'cloudrun_jobs' is not in INSTALLED_APPS. Add it, and run `manage.py" in done.stderr
+    assert "InvalidSettings: 'cloudrun_jobs' is not in INSTALLED_APPS. Add it and run `manage.py" in done.stderr
