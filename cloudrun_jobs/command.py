@@ -43,7 +43,6 @@ class CloudRunJobs(BaseCommand):
     #: When Cloud Scheduler starts the job, in its own cron dialect: "0 9 * * 1-5", "every 5 minutes"; or a list of
     #: `Schedule(...)`, each with its own arguments and time zone. Default: None, never.
     schedule: ClassVar[str | Schedule | Sequence[str | Schedule] | None]
-
     #: The time zone of `schedule`. Default: settings.TIME_ZONE.
     time_zone: ClassVar[str]
 
@@ -64,10 +63,8 @@ class CloudRunJobs(BaseCommand):
 
     #: How long one attempt of one task may take, in seconds or as a timedelta. Default: 600.
     timeout: ClassVar[int | timedelta]
-
     #: How often Cloud Run retries a failed task, 0 to 10. Default: 0 (Cloud Run's own is 3).
     max_retries: ClassVar[int]
-
     #: Containers per execution, each with its own CLOUD_RUN_TASK_INDEX. Default: 1.
     tasks: ClassVar[int]
 
@@ -102,16 +99,13 @@ class CloudRunJobs(BaseCommand):
 
     #: CPUs of a task: 2, "2" or "500m". Default: "1".
     cpu: ClassVar[str | float]
-
     #: Memory of a task: "512Mi" or "2Gi". Default: "512Mi".
     memory: ClassVar[str]
 
     #: The e-mail address of the service account that the job runs as. Default: the project's.
     service_account: ClassVar[str | None]
-
     #: The container image. Default: that of `sync_cloudrun_jobs --image`.
     image: ClassVar[str | None]
-
     #: What precedes the command's name in the container. Default: ["python", "manage.py"].
     entrypoint: ClassVar[Sequence[str]]
 
@@ -124,10 +118,8 @@ class CloudRunJobs(BaseCommand):
 
     #: Cloud SQL instances, mounted in /cloudsql: ["project:region:instance"]. Default: none.
     cloud_sql: ClassVar[Sequence[str]]
-
     #: Labels of the Cloud Run Job. Default: none.
     labels: ClassVar[Mapping[str, str]]
-
     #: Environment variables of the container. Default: none.
     env_vars: ClassVar[Mapping[str, str]]
 

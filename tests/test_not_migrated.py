@@ -45,7 +45,7 @@ def test_the_database_check_reports_missing_tables(empty: None) -> None:
     check = [sys.executable, "-m", "django", "check", "--database=default"]
     done = subprocess.run(check, cwd=ROOT, capture_output=True, text=True, check=True)
 
-    assert "W023) The database 'default' has no tables for the records of the runs" in done.stderr
+    assert "W023) The database 'default' has no tables for the run records" in done.stderr
     assert "Run `manage.py migrate cloudrun_jobs --database default`." in done.stderr
 
 
@@ -64,4 +64,4 @@ def test_missing_installed_app_is_reported() -> None:
     script += "from cloudrun_jobs import CloudRunJobs"
     done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=False)
 
-    assert "InvalidSettings: 'cloudrun_jobs' is not in INSTALLED_APPS. Add it, and run `manage.py" in done.stderr
+    assert "InvalidSettings: 'cloudrun_jobs' is not in INSTALLED_APPS. Add it and run `manage.py" in done.stderr
