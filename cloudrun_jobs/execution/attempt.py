@@ -24,11 +24,10 @@ from cloudrun_jobs.runs import database
 from cloudrun_jobs.signals import run_record_failed
 from cloudrun_jobs.spec import JobSpec
 
-# How long the database is retried for the claim, for the outcome, and for the outcome of an interrupted job, which
-# SIGKILL follows.
+# How long an unavailable database is retried.
 RECORD_START_LIMIT_SECONDS = 30.0
 RECORD_END_LIMIT_SECONDS = 60.0
-RECORD_INTERRUPTED_LIMIT_SECONDS = 4.0
+RECORD_INTERRUPTED_LIMIT_SECONDS = 4.0  # SIGKILL follows.
 
 # Tasks with these statuses are not attempted again.
 COMPLETE = (Status.SUCCEEDED, Status.SKIPPED, Status.CANCELLED)
