@@ -35,11 +35,7 @@ def current_requester() -> str:
         return name
     if task := environ.current_task():
         return task.execution
-    return (os.environ.get("K_REVISION") or _user())[:MAX_LENGTH]
-
-
-def _user() -> str:
     try:
-        return getpass.getuser()
+        return (os.environ.get("K_REVISION") or getpass.getuser())[:MAX_LENGTH]
     except (KeyError, OSError):  # The user id has no name, as in many containers.
         return ""
