@@ -68,9 +68,7 @@ class _RequestHandler(BaseHTTPRequestHandler):
     def do_CONNECT(self) -> None:
         """Refuse to connect to another host: HTTP clients of tasks use the emulator as their proxy."""
         self.close_connection = True
-        # Clients show the reason, not the body.
-        reason = f"The Cloud Run emulator is a closed world: tasks cannot reach {self.path}"
-        self._send(_error(403, f"{reason}. {_way_out(self.path)}"), reason)
+        self._send(_outside(self.path.rpartition(":")[0]))
 
     def _handle(self) -> None:
         rejection = self._reject_unreadable()
@@ -110,14 +108,14 @@ class _RequestHandler(BaseHTTPRequestHandler):
             return _error(400, "The Host header cannot be read.")
         # .test and .localhost are reserved names; a proxy receives requests for googleapis.com.
         if not (is_loopback(name) or name.endswith((".googleapis.com", ".test"))):
-            return _error(403, f"The emulator does not serve the host {name!r}. {_way_out(host)}")
+            return _outside(name)
         origin = self.headers.get("Origin")
         if origin is not None and urlsplit(origin).netloc != host:
             return _error(403, f"The emulator rejects cross-origin requests; the origin is {origin!r}.")
         return None
 
-    def _send(self, response: Response, reason: str | None = None) -> None:
-        self.send_response(response.status, reason)
+    def _send(self, response: Response) -> None:
+        self.send_response(response.status, response.reason)
         self.send_header("Content-Type", response.content_type)
         self.send_header("Content-Length", str(len(response.body)))
         self.end_headers()
@@ -159,12 +157,14 @@ class HttpFrontend:
         self._server.server_close()
 
 
-def _way_out(host: str) -> str:
-    name = host.rpartition(":")[0] or host
-    if is_google(name):
-        return "Connect to the emulator, at CLOUDRUN_EMULATOR_HOST."
-    return f"Start it with --allow-host {name} if tasks need that host."
+def _outside(host: str) -> Response:
+    """Refuse a request for another host, which is most likely that of a task: the emulator is its proxy."""
+    reason = f"The Cloud Run emulator does not serve the host {host!r}"
+    way_out = f"start the emulator with --allow-host {host}"
+    if is_google(host):
+        way_out = "connect to the emulator, at CLOUDRUN_EMULATOR_HOST"
+    return _error(403, f"{reason}. Tasks reach no other machine: {way_out}.", reason)
 
 
-def _error(status: int, message: str) -> Response:
-    return Response.json({"error": {"code": status, "message": message}}, status)
+def _error(status: int, message: str, reason: str | None = None) -> Response:
+    return Response.json({"error": {"code": status, "message": message}}, status, reason)
