@@ -62,11 +62,12 @@ class TaskDirectory:
     def gcloud(self) -> Path:
         return self.path / "gcloud"
 
-    def create(self) -> None:
-        self.home.mkdir(parents=True)
-        self.gcloud.mkdir()
+    @property
+    def content(self) -> dict[str, str | None]:
+        """The text of each file by its path; None for a directory."""
         # Without this file, the error of Google's clients would recommend to log in, which changes nothing here.
-        (self.gcloud / "application_default_credentials.json").write_text(json.dumps({"type": NO_CREDENTIALS}))
+        credentials = self.gcloud / "application_default_credentials.json"
+        return {str(self.home): None, str(credentials): json.dumps({"type": NO_CREDENTIALS})}
 
 
 def variables(addresses: Addresses, files: TaskDirectory, allowed_hosts: Iterable[str]) -> dict[str, str]:

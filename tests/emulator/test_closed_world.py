@@ -260,3 +260,14 @@ def test_default_ports_belong_to_no_other_emulator():
     options = parser.parse_args([])
     assert others.isdisjoint({options.port, options.grpc_port})
     assert options.port != options.grpc_port
+
+
+def test_missing_disk_fails_the_attempt(cloud, monkeypatch):
+    """If the files of an attempt cannot be written, the attempt fails with the reason, and the emulator goes on."""
+    with monkeypatch.context() as broken:
+        broken.setattr(closed_world.TaskDirectory, "content", {"/proc/none/file": "text"})
+        execution = cloud.finish(script("exit 0"))
+
+    assert execution.failed_count == 1
+    assert any("Application failed to start" in line for line in cloud.output("varlog%2Fsystem"))
+    assert cloud.finish(script("exit 0"), "other").succeeded_count == 1

@@ -99,7 +99,7 @@ def program(
     execution: run_v2.Execution,
     config: Config,
     env: Mapping[str, str],
-    files: Path,
+    files: closed_world.TaskDirectory,
 ) -> Program:
     """Return the program that replaces the container of an attempt."""
     container = execution.template.containers[0]
@@ -109,7 +109,8 @@ def program(
         argv=_argv(container, directory),
         cwd=str(working if working.is_dir() else directory),
         env=env,
-        files=str(files),
+        directory=str(files.path),
+        files=files.content,
         identity=IDENTITY_VARIABLES,
         memory=limits.memory_bytes(container) if config.enforce_memory else 0,
     )

@@ -161,11 +161,9 @@ class ExecutionLifecycle:
         task.scheduled_time = platform.clock.now()
         self.running[index] = attempt
         self.execution.running_count += 1
-        files = closed_world.TaskDirectory(platform.spawner.new_directory(names.short(task.name)))
-        files.create()
-        attempt.start(
-            attempts.program(self.execution, platform.config, self._environment(attempt, files), files.path)
-        )
+        directory = platform.spawner.new_path(f"{names.short(task.name)}-{number}")
+        files = closed_world.TaskDirectory(directory)
+        attempt.start(attempts.program(self.execution, platform.config, self._environment(attempt, files), files))
 
     def _environment(self, attempt: Attempt, files: closed_world.TaskDirectory) -> dict[str, str]:
         container = self.execution.template.containers[0]

@@ -43,14 +43,15 @@ class ProcessListener(Protocol):
 class Program:
     """A program to run. `identity` names the variables of `env` that identify the attempt.
 
-    The directory `files` is removed when the program ends.
+    The `directory`, which contains all `files`, is removed when the program ends.
     """
 
     argv: Sequence[str]
     cwd: str
     env: Mapping[str, str]
     identity: Sequence[str]
-    files: str
+    directory: str
+    files: Mapping[str, str | None]  # Text by path; None for a directory.
     memory: int = 0
 
 
@@ -102,10 +103,9 @@ class Spawner:
     def supervisor_pid(self) -> int:
         return self._supervisor.pid
 
-    def new_directory(self, name: str) -> Path:
-        """Create a directory for the files of a process, below one that is removed when the supervisor ends."""
-        self._root.mkdir(exist_ok=True)  # A cleaner of temporary files may have removed it.
-        return Path(tempfile.mkdtemp(prefix=f"{name}-", dir=self._root))
+    def new_path(self, name: str) -> Path:
+        """Return a new path, below a directory that is removed when the supervisor ends."""
+        return self._root / f"{name}-{next(self._keys)}"
 
     def start(self, program: Program, listener: ProcessListener) -> int:
         key = next(self._keys)
@@ -183,7 +183,8 @@ class Spawner:
             "env": dict(program.env),
             "memory": program.memory,
             "identity": list(program.identity),
-            "files": program.files,
+            "directory": program.directory,
+            "files": dict(program.files),
         }
         self._send(command, write_fds)
         for fd in write_fds:

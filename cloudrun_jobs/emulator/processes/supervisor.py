@@ -38,7 +38,7 @@ class Attempt:
 
     key: int
     process: subprocess.Popen[bytes]
-    files: str  # A directory that is removed when the process ends.
+    directory: str  # Removed when the process ends.
     identity: frozenset[bytes]  # NAME=value pairs in the environment, also of children that left the group.
     memory: int = 0
     used: int = 0
@@ -133,20 +133,22 @@ class Supervisor:
         env: dict[str, str],
         memory: int,
         identity: list[str],
-        files: str,
+        directory: str,
+        files: dict[str, str | None],
         fds: list[int],
     ) -> None:
         try:
+            _write(files)
             process = _spawn(argv, cwd, env, *fds)
         except (OSError, ValueError) as error:
-            shutil.rmtree(files, ignore_errors=True)
+            shutil.rmtree(directory, ignore_errors=True)
             self.report(key=key, event="start_failed", reason=str(error))
             return
         finally:
             for fd in fds:
                 os.close(fd)
         variables = frozenset(f"{name}={env[name]}".encode() for name in identity)
-        attempt = Attempt(key, process, files, variables, memory)
+        attempt = Attempt(key, process, directory, variables, memory)
         self.attempts[process.pid] = self.by_key[key] = attempt
         self.report(key=key, event="started", pid=process.pid)
 
@@ -196,8 +198,17 @@ class Supervisor:
         for orphan in _children() - self.attempts.keys():
             if not self.attempts or attempt.identity <= _environment(orphan):
                 _kill(orphan)
-        shutil.rmtree(attempt.files, ignore_errors=True)
+        shutil.rmtree(attempt.directory, ignore_errors=True)
         self.report(key=attempt.key, event="exited", code=code, used=attempt.used)
+
+
+def _write(files: dict[str, str | None]) -> None:
+    for name, text in files.items():
+        path = Path(name)
+        directory = path if text is None else path.parent
+        directory.mkdir(parents=True, exist_ok=True)
+        if text is not None:
+            path.write_text(text)
 
 
 def _spawn(argv: list[str], cwd: str, env: dict[str, str], out: int, err: int) -> subprocess.Popen[bytes]:
