@@ -10,7 +10,13 @@ import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cloudrun_jobs.emulator.config import Config, InvalidConfiguration, read_json
+from cloudrun_jobs.emulator.config import (
+    DEFAULT_GRPC_PORT,
+    DEFAULT_PORT,
+    Config,
+    InvalidConfiguration,
+    read_json,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -18,8 +24,9 @@ if TYPE_CHECKING:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
-    add("--port", type=int, default=8085, help="HTTP port; 0 chooses a free port (default: 8085)")
-    add("--grpc-port", type=int, default=8086, help="gRPC port; 0 chooses a free port (default: 8086)")
+    port_help = "%s port; 0 chooses a free port (default: %%(default)s)"
+    add("--port", type=int, default=DEFAULT_PORT, help=port_help % "HTTP")
+    add("--grpc-port", type=int, default=DEFAULT_GRPC_PORT, help=port_help % "gRPC")
     add("--json", action="store_true", help="print the addresses as one line of JSON when ready")
     add(
         "--image",
@@ -33,6 +40,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--max-parallelism", type=int, help="maximum concurrent tasks of a job without a parallelism limit")
     add("--enforce-memory", action="store_true", help="kill tasks that exceed their job's memory limit")
     add("--pass-env", action="append", default=[], metavar="NAME", help="pass this environment variable to tasks")
+    add(
+        "--allow-host",
+        action="append",
+        default=[],
+        metavar="HOST",
+        help="let tasks call this host over HTTP, also its subdomains; repeatable",
+    )
     add("--state", type=Path, metavar="DIR", help="keep jobs, executions and schedules here across restarts")
     add("--secrets", type=Path, metavar="FILE", help="JSON object of secret values by id or id:version")
     add("--iam", type=Path, metavar="FILE", help="check callers against this JSON IAM policy")
@@ -78,6 +92,7 @@ def _settings(options: dict[str, Any]) -> dict[str, Any]:
         if options[name] is not None
     }
     settings["pass_env"] = tuple(options["pass_env"])
+    settings["allow_hosts"] = tuple(options["allow_host"])
     settings["images"] = dict(_image(text) for text in options["image"])
     for name in ("secrets", "iam"):
         if options[name] is not None:

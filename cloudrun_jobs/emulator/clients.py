@@ -18,7 +18,8 @@ class Clients:
     """One client per service, over one channel."""
 
     def __init__(self, address: str) -> None:
-        self._channel = grpc.insecure_channel(address)
+        # The emulator is on this machine, so a proxy of the environment does not apply.
+        self._channel = grpc.insecure_channel(address, options=[("grpc.enable_http_proxy", 0)])
 
     @cached_property
     def jobs(self) -> run_v2.JobsClient:

@@ -9,8 +9,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from cloudrun_jobs.emulator import closed_world
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+# Free on a machine with the emulators of gcloud, Firebase and other projects, which use 8080 to 8087 and 8123.
+DEFAULT_PORT = 8490
+DEFAULT_GRPC_PORT = 8491
 
 
 class InvalidConfiguration(ValueError):
@@ -29,6 +35,7 @@ class Config:
     max_parallelism: int = max(4, 2 * (os.cpu_count() or 1))  # Used for jobs with parallelism 0.
     enforce_memory: bool = False
     pass_env: tuple[str, ...] = ()  # Names of variables passed from the emulator's environment to tasks.
+    allow_hosts: tuple[str, ...] = ()  # Hosts, other than this machine, that tasks may call over HTTP.
     retention: int = 1000  # Finished executions kept per job.
     state: Path | None = None
     secrets: Mapping[str, str] = field(default_factory=dict)
@@ -42,6 +49,20 @@ class Config:
         for name, directory in {"directory": self.directory, **self.images}.items():
             if not directory.is_dir():
                 raise InvalidConfiguration(f"expected a directory for {name!r}, got {str(directory)!r}")
+
+        self._check_closed_world()
+
+    def _check_closed_world(self) -> None:
+        for name in self.pass_env:
+            if closed_world.is_closed(name):
+                raise InvalidConfiguration(
+                    f"expected no variable to pass that the emulator sets or removes, got {name}"
+                )
+        for host in self.allow_hosts:
+            if not closed_world.HOST.fullmatch(host) or closed_world.is_google(host):
+                raise InvalidConfiguration(
+                    f"expected a host other than Google's to allow, such as api.example.com, got {host!r}"
+                )
 
     def directory_of(self, image: str) -> Path:
         """Return the directory for a container image, looked up with and without the image's tag."""

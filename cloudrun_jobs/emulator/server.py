@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import signal
+from contextlib import ExitStack
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Self
 
 from cloudrun_jobs.emulator.application import Application
 from cloudrun_jobs.emulator.clients import Clients
 from cloudrun_jobs.emulator.clock import Clock
+from cloudrun_jobs.emulator.closed_world import METADATA_PREFIX, Addresses, no_metadata
 from cloudrun_jobs.emulator.config import Config
 from cloudrun_jobs.emulator.engine.core import Engine
+from cloudrun_jobs.emulator.engine.executions import CONSOLE_PREFIX, set_links
 from cloudrun_jobs.emulator.engine.lifecycle import Platform
 from cloudrun_jobs.emulator.engine.secrets import Secrets
 from cloudrun_jobs.emulator.engine.store import Store
@@ -22,8 +25,8 @@ from cloudrun_jobs.emulator.frontends.admin_api import (
     PATH_PREFIX,
     AdminApi,
 )
-from cloudrun_jobs.emulator.frontends.console import EXECUTION_PREFIX, Console
-from cloudrun_jobs.emulator.frontends.grpc_frontend import GrpcFrontend, PortInUse
+from cloudrun_jobs.emulator.frontends.console import Console
+from cloudrun_jobs.emulator.frontends.grpc_frontend import GrpcFrontend
 from cloudrun_jobs.emulator.frontends.http_frontend import HttpFrontend
 from cloudrun_jobs.emulator.frontends.knative import frontend as knative
 from cloudrun_jobs.emulator.frontends.rest_frontend import RestFrontend
@@ -69,22 +72,24 @@ class Emulator:
         )
         self.scheduler = ScheduledJobs(self.clock, self._http_delivery, DeliveryLog(self.logs), self.faults)
         self._spawner = Spawner()
-        platform = Platform(config, self.clock, self._spawner, self.logs, Secrets(config.secrets), self.faults)
+        self._addresses = Addresses()
+        secrets = Secrets(config.secrets)
+        platform = Platform(config, self.clock, self._spawner, self.logs, secrets, self.faults, self._addresses)
         self._engine = Engine(platform, iam, Store())
         self._service = Service(methods(self._engine, self.scheduler, self.logs), self.faults, iam)
         self._application = Application(RestFrontend(self._service), self.tokens, self._handlers())
-        self._http = HttpFrontend(self._application)
-        self._grpc = GrpcFrontend(self._service, self.tokens)
+        self._http = HttpFrontend(self._application, self._addresses)
+        self._grpc = GrpcFrontend(self._service, self.tokens, self._addresses)
 
     @property
     def grpc(self) -> str:
         """The gRPC address, ``127.0.0.1:PORT``."""
-        return f"127.0.0.1:{self._grpc.port}"
+        return self._addresses.grpc
 
     @property
     def http(self) -> str:
         """The HTTP address, ``http://127.0.0.1:PORT``."""
-        return f"http://127.0.0.1:{self._http.port}"
+        return self._addresses.http
 
     @cached_property
     def clients(self) -> Clients:
@@ -123,6 +128,8 @@ class Emulator:
         """Restore the saved state, and save changes from now on."""
         persistence = Persistence(state)
         persistence.restore(self._engine.store, self.scheduler, self.clock.now())
+        for record in self._engine.store.executions.values():
+            set_links(record.execution, record.tasks, self.http)
         self._engine.store.save, self._engine.store.remove = persistence.save, persistence.remove
         self.scheduler.save, self.scheduler.remove = persistence.save_scheduled, persistence.remove_scheduled
         self._state = state
@@ -132,34 +139,30 @@ class Emulator:
         console = Console(self._engine, self.scheduler, self.logs)
         return {
             "/": console.overview,
-            EXECUTION_PREFIX: console.execution,
+            CONSOLE_PREFIX: console.execution,
             knative.PATH_PREFIX: knative.KnativeFrontend(self._service, self._engine.executions).respond,
             PATH_PREFIX: admin_api.respond,
             CERTIFICATES_PATH: admin_api.certificates,
             KEYS_PATH: admin_api.keys,
             DISCOVERY_PATH: admin_api.discovery,
+            METADATA_PREFIX: no_metadata,
         }
 
     def start(self) -> Self:
-        if self.config.state is not None:
-            self._restore(State(self.config.state))
-        try:
-            self._listen()
-        except PortInUse:
-            self._close_state()
-            raise
+        with ExitStack() as on_error:
+            self._addresses.http = f"http://127.0.0.1:{self._http.bind(self.config.port)}"
+            on_error.callback(self._http.close)
+            self._addresses.grpc = f"127.0.0.1:{self._grpc.bind(self.config.grpc_port)}"
+            on_error.callback(self._grpc.close)
+            if self.config.state is not None:
+                self._restore(State(self.config.state))
+            on_error.pop_all()
         self._http_delivery.issuer = self.http
         self._spawner.open()
         self.clock.start()
+        self._http.serve()
+        self._grpc.serve()
         return self
-
-    def _listen(self) -> None:
-        self._http.start(self.config.port)
-        try:
-            self._grpc.start(self.config.grpc_port)
-        except PortInUse:
-            self._http.stop()
-            raise
 
     def _close_state(self) -> None:
         if self._state is not None:

@@ -36,7 +36,8 @@ class Response:
     status: int
     body: bytes = b""
     content_type: str = "application/json"
+    reason: str | None = None  # The status line's, which many clients show instead of the body.
 
     @classmethod
-    def json(cls, value: Any, status: int = 200) -> Response:
-        return cls(status, json.dumps(value).encode())
+    def json(cls, value: Any, status: int = 200, reason: str | None = None) -> Response:
+        return cls(status, json.dumps(value).encode(), reason=reason)

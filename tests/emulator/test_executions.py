@@ -11,20 +11,20 @@ from google.cloud import run_v2
 from google.protobuf import duration_pb2
 
 from cloudrun_jobs.emulator import Emulator
+from cloudrun_jobs.emulator.closed_world import CLOSED_NAMES
 from tests.emulator.cloud import PLACE, Cloud, condition, eventually, job, job_of, script
 
 PRINT_ENVIRONMENT = "import json, os; print(json.dumps(dict(os.environ)))"
 
 
 def test_task_environment(cloud):
-    """A task gets the job's variables and those of Cloud Run, but not those of the emulator."""
+    """A task gets the job's variables, those of Cloud Run and those of the closed world, and no others."""
     execution = cloud.finish(job(sys.executable, "-c", PRINT_ENVIRONMENT, env={"GREETING": "hello"}))
 
     [line] = [entry for entry in cloud.emulator.logs.all() if entry.HasField("json_payload")]
     environment = dict(line.json_payload)
     assert environment.pop("PATH").endswith(":/usr/local/bin:/usr/bin:/bin")
-    assert {name for name in environment if not name.startswith("LC_")} == {
-        "HOME",
+    assert {name for name in environment if not name.startswith("LC_")} - CLOSED_NAMES == {
         "GREETING",
         "CLOUD_RUN_JOB",
         "CLOUD_RUN_EXECUTION",
@@ -33,6 +33,7 @@ def test_task_environment(cloud):
         "CLOUD_RUN_TASK_COUNT",
     }
     assert environment["GREETING"] == "hello"
+    assert environment["CLOUDRUN_EMULATOR_HOST"] == cloud.emulator.grpc
     assert environment["CLOUD_RUN_JOB"] == "work"
     assert environment["CLOUD_RUN_EXECUTION"] == execution.name.rpartition("/")[2]
     assert environment["CLOUD_RUN_TASK_COUNT"] == "1"

@@ -13,7 +13,7 @@ from google.auth.credentials import AnonymousCredentials
 from google.cloud import logging as cloud_logging
 from google.cloud.logging_v2.types import LogEntry
 
-from tests.emulator.cloud import PLACE, eventually, script
+from tests.emulator.cloud import PLACE, eventually, job_of, script
 
 JOBS = f"/v2/{PLACE}/jobs"
 BODY = {"template": {"template": {"containers": [{"image": "app", "command": ["/bin/true"]}], "maxRetries": 0}}}
@@ -189,6 +189,37 @@ def test_console_escapes_html(http, cloud):
     assert '<meta http-equiv="refresh"' in overview.text
     assert "&lt;script&gt;alert(1)&lt;/script&gt;" in detail.text
     assert "<script" not in overview.text + detail.text
+
+
+def test_links_lead_to_the_console(cloud, emulator):
+    """The links of executions and tasks, in both APIs, lead to the emulator's console and show their output."""
+    execution = cloud.finish(script('echo "output of <$CLOUD_RUN_TASK_INDEX>"', task_count=3))
+    task = cloud.tasks(execution.name)[2]
+    knative = f"{emulator.http}/apis/run.googleapis.com/v1/namespaces/acme"
+    short = execution.name.rpartition("/")[2]
+    found = [
+        execution.log_uri,
+        requests.get(f"{knative}/executions/{short}", timeout=10).json()["status"]["logUri"],
+        task.log_uri,
+        requests.get(f"{knative}/tasks/{short}-task2", timeout=10).json()["status"]["logUri"],
+    ]
+
+    assert [uri for uri in found if not uri.startswith(f"{emulator.http}/")] == []
+    pages = [requests.get(uri, timeout=10) for uri in found]
+    assert [page.status_code for page in pages] == [200] * 4
+    shown = [[number for number in range(3) if f"output of &lt;{number}&gt;" in page.text] for page in pages]
+    assert shown == [[0, 1, 2], [0, 1, 2], [2], [2]]
+
+
+def test_no_resource_refers_to_google(cloud):
+    """Neither an execution nor its job, tasks or operation contains a link to Google's console."""
+    operation = cloud.start(script("exit 1", task_count=2))
+    execution = cloud.outcome(operation.metadata.name)
+    job = cloud.emulator.clients.jobs.get_job(name=job_of(execution))
+
+    text = f"{operation.operation}{execution}{job}{cloud.tasks(execution.name)}"
+    assert "console.cloud.google.com" not in text
+    assert "cloud.google.com/" not in text
 
 
 def test_console_of_missing_execution_is_not_found(http):

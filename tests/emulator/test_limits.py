@@ -76,6 +76,25 @@ def test_overrides_beyond_a_limit_are_rejected(cloud, overrides, message):
         cloud.start(script("exit 0"), **overrides)
 
 
+@pytest.mark.parametrize(
+    ("parallelism", "task_count", "refused"),
+    [(3, 2, True), (5, 1, True), (3, 3, False), (3, 7, False), (0, 1, False), (1, 1, False)],
+)
+@pytest.mark.parametrize("validate_only", [False, True])
+def test_task_count_below_parallelism_is_rejected(cloud, parallelism, task_count, refused, validate_only):
+    """RunJob refuses a task count below the job's parallelism, and starts nothing."""
+    name = cloud.create(script("exit 0", task_count=5, parallelism=parallelism)).name
+    request = run_v2.RunJobRequest(name=name, overrides={"task_count": task_count}, validate_only=validate_only)
+    if refused:
+        with pytest.raises(exceptions.InvalidArgument, match=f"parallelism of {parallelism}"):
+            cloud.emulator.clients.jobs.run_job(request)
+    else:
+        cloud.emulator.clients.jobs.run_job(request)
+
+    started = list(cloud.emulator.clients.executions.list_executions(parent=name))
+    assert len(started) == int(not refused and not validate_only)
+
+
 def test_job_defaults_are_set(cloud):
     """Unset fields get defaults: one task, ten minutes, three retries."""
     declared = script("exit 0")

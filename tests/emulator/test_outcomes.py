@@ -149,6 +149,27 @@ def test_retries_count_tasks(cloud):
     assert cloud.tasks(execution.name)[0].retried == 2
 
 
+@pytest.mark.parametrize("kill", ["kill -9 $$", "kill -15 $$", "kill -6 $$"])
+@pytest.mark.parametrize("killed", [1, 2])
+def test_killed_attempts_count_tasks(cloud, kill, killed):
+    """`retried_count` counts the tasks that were retried, however often their attempts were killed."""
+    text = f'[ "$CLOUD_RUN_TASK_INDEX" = 0 ] || [ "$CLOUD_RUN_TASK_ATTEMPT" -ge {killed} ] || {{ {kill}; }}'
+    execution = cloud.finish(script(text, retries=3, task_count=3))
+
+    assert (execution.retried_count, execution.succeeded_count) == (2, 3)
+    assert [task.retried for task in cloud.tasks(execution.name)] == [0, killed, killed]
+
+
+@pytest.mark.parametrize("fault", ["out_of_memory", "infrastructure_retry"])
+def test_attempts_killed_by_the_platform(cloud, fault):
+    """Out of memory is a retry of its task; a restart after a failure of the machine is none."""
+    getattr(cloud.emulator.faults, fault)(times=2)
+    execution = cloud.finish(script("sleep 0.2", retries=3, task_count=3, parallelism=1))
+
+    expected = {"out_of_memory": (1, [2, 0, 0]), "infrastructure_retry": (0, [0, 0, 0])}
+    assert (execution.retried_count, [task.retried for task in cloud.tasks(execution.name)]) == expected[fault]
+
+
 def test_successful_retry_succeeds(cloud):
     """A task that succeeds on a retry has succeeded."""
     execution = cloud.finish(script("exit $((CLOUD_RUN_TASK_ATTEMPT < 1))", retries=3))

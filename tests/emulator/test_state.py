@@ -8,7 +8,7 @@ from google.cloud import scheduler_v1
 
 from cloudrun_jobs.emulator import Emulator
 from cloudrun_jobs.emulator.config import InvalidConfiguration
-from cloudrun_jobs.emulator.frontends.grpc_frontend import PortInUse
+from cloudrun_jobs.emulator.frontends.grpc_port import PortInUse
 from tests.emulator.cloud import PLACE, Cloud, condition, job_of, script
 
 
@@ -20,7 +20,10 @@ def test_jobs_and_executions_are_restored(tmp_path):
     with Emulator(state=tmp_path) as emulator:
         cloud = Cloud(emulator)
 
-        assert cloud.execution(before.name) == before
+        restored = cloud.execution(before.name)
+        assert restored.log_uri.startswith(f"{emulator.http}/executions/")
+        before.log_uri = restored.log_uri
+        assert restored == before
         assert [task.last_attempt_result.exit_code for task in cloud.tasks(before.name)] == [3, 3]
         assert emulator.clients.jobs.get_job(name=job_of(before)).execution_count == 1
         operations = emulator.clients.jobs.transport.operations_client

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import os
+import site
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
-from cloudrun_jobs.emulator import limits, names
+from cloudrun_jobs.emulator import closed_world, limits, names
 from cloudrun_jobs.emulator.config import Config, bin_directory
 from cloudrun_jobs.emulator.engine.outcomes import Kind, Outcome
 from cloudrun_jobs.emulator.processes.spawner import Program, Spawner
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
+    from pathlib import Path
 
     from google.cloud import run_v2
 
@@ -96,10 +97,9 @@ class Attempt:
 
 def program(
     execution: run_v2.Execution,
-    index: int,
-    number: int,
     config: Config,
-    secret: Callable[[run_v2.EnvVar], str],
+    env: Mapping[str, str],
+    files: closed_world.TaskDirectory,
 ) -> Program:
     """Return the program that replaces the container of an attempt."""
     container = execution.template.containers[0]
@@ -108,7 +108,9 @@ def program(
     return Program(
         argv=_argv(container, directory),
         cwd=str(working if working.is_dir() else directory),
-        env=_environment(execution, container, index, number, directory, config.pass_env, secret),
+        env=env,
+        directory=str(files.path),
+        files=files.content,
         identity=IDENTITY_VARIABLES,
         memory=limits.memory_bytes(container) if config.enforce_memory else 0,
     )
@@ -126,23 +128,31 @@ def _argv(container: run_v2.Container, directory: Path) -> list[str]:
     return argv
 
 
-def _environment(
+def environment(
     execution: run_v2.Execution,
-    container: run_v2.Container,
     index: int,
     number: int,
-    directory: Path,
-    pass_env: tuple[str, ...],
+    config: Config,
+    closed: Mapping[str, str],
     secret: Callable[[run_v2.EnvVar], str],
-) -> Mapping[str, str]:
+) -> dict[str, str]:
+    """Return all variables of an attempt."""
+    container = execution.template.containers[0]
+    declared = {variable.name: secret(variable) for variable in container.env}
     return {
-        "PATH": f"{bin_directory(directory)}:/usr/local/bin:/usr/bin:/bin",
-        "HOME": str(Path.home()),
-        **{name: os.environ[name] for name in pass_env if name in os.environ},
-        **{variable.name: secret(variable) for variable in container.env},
+        "PATH": f"{bin_directory(config.directory_of(container.image))}:/usr/local/bin:/usr/bin:/bin",
+        **_user_site(),
+        **{name: os.environ[name] for name in config.pass_env if name in os.environ},
+        **{name: value for name, value in declared.items() if not closed_world.is_closed(name)},
+        **closed,
         "CLOUD_RUN_JOB": execution.job,
         "CLOUD_RUN_EXECUTION": names.short(execution.name),
         "CLOUD_RUN_TASK_INDEX": str(index),
         "CLOUD_RUN_TASK_ATTEMPT": str(number),
         "CLOUD_RUN_TASK_COUNT": str(execution.task_count),
     }
+
+
+def _user_site() -> dict[str, str]:
+    """Keep the packages of ``pip install --user`` importable although the home directory is another one."""
+    return {"PYTHONUSERBASE": site.getuserbase()} if site.ENABLE_USER_SITE else {}

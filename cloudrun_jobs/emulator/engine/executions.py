@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import uuid
 from datetime import timedelta
+from typing import TYPE_CHECKING
 
 from google.cloud import run_v2
 from google.longrunning import operations_pb2
@@ -15,8 +16,11 @@ from cloudrun_jobs.emulator.engine.lifecycle import ExecutionLifecycle, Platform
 from cloudrun_jobs.emulator.engine.store import Record, Store, paginate, random_id, validated
 from cloudrun_jobs.emulator.errors import failed_precondition, not_found
 
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+CONSOLE_PREFIX = "/executions/"
 Status = run_v2.ExecutionReference.CompletionStatus
-LOG_URI = "https://console.cloud.google.com/logs/viewer?project={project}&advancedFilter={filter}"
 
 
 class Executions:
@@ -46,6 +50,7 @@ class Executions:
         name = f"{job.name}/executions/{names.short(job.name)}-{token or random_id()}"
         execution = self._new(job, template, name, principal)
         record = Record(execution, _tasks(execution), [operation])
+        set_links(record.execution, record.tasks, self._platform.addresses.http)
         self._store.executions[name] = self._store.operations[operation] = record
         job.execution_count += 1
         set_latest_execution(job, execution, Status.EXECUTION_RUNNING)
@@ -169,11 +174,10 @@ class Executions:
             update_time=now,
             # The short id: clients such as Airflow build names from it.
             job=names.short(job.name),
-            parallelism=min(template.parallelism, template.task_count),
+            parallelism=template.parallelism,
             task_count=template.task_count,
             template=template.template,
             reconciling=True,
-            log_uri=_log_uri(name),
             etag=f'"{uuid.uuid4().hex[:16]}"',
         )
         conditions.set_condition(
@@ -227,15 +231,12 @@ def _numbered(task: run_v2.Task, execution: run_v2.Execution, index: int) -> run
     pb.index = index
     pb.name = f"{execution.name}/tasks/{names.short(execution.name)}-task{index}"
     pb.uid = str(uuid.uuid4())
-    pb.log_uri = f"{execution.log_uri}%0Alabels.%22run.googleapis.com/task_index%22%3D%22{index}%22"
     return copy
 
 
-def _log_uri(name: str) -> str:
-    location = names.location_of(name)
-    log_filter = (
-        f"resource.type%3D%22cloud_run_job%22%0Aresource.labels.job_name%3D%22{name.split('/')[5]}%22%0A"
-        f"resource.labels.location%3D%22{location.region}%22%0A"
-        f"labels.%22run.googleapis.com/execution_name%22%3D%22{names.short(name)}%22"
-    )
-    return LOG_URI.format(project=location.project, filter=log_filter)
+def set_links(execution: run_v2.Execution, tasks: Iterable[run_v2.Task], http: str) -> None:
+    """Link an execution and its tasks to the console of the emulator at this HTTP address."""
+    execution.log_uri = f"{http}{CONSOLE_PREFIX}{execution.name}"
+    for task in tasks:
+        pb = run_v2.Task.pb(task)  # As in `_numbered`.
+        pb.log_uri = f"{execution.log_uri}?task={pb.index}"

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from google.cloud import run_v2
 from google.rpc import status_pb2
 
-from cloudrun_jobs.emulator import names
+from cloudrun_jobs.emulator import closed_world, names
 from cloudrun_jobs.emulator.engine import attempts, conditions
 from cloudrun_jobs.emulator.engine.attempts import Attempt
 from cloudrun_jobs.emulator.engine.outcomes import Kind, Outcome
@@ -40,6 +40,7 @@ class Platform:
     logs: LogStore
     secrets: Secrets
     faults: Faults
+    addresses: closed_world.Addresses
 
 
 @dataclass(slots=True, eq=False)
@@ -160,7 +161,19 @@ class ExecutionLifecycle:
         task.scheduled_time = platform.clock.now()
         self.running[index] = attempt
         self.execution.running_count += 1
-        attempt.start(attempts.program(self.execution, index, number, platform.config, self._secret))
+        directory = platform.spawner.new_path(f"{names.short(task.name)}-{number}")
+        files = closed_world.TaskDirectory(directory)
+        attempt.start(attempts.program(self.execution, platform.config, self._environment(attempt, files), files))
+
+    def _environment(self, attempt: Attempt, files: closed_world.TaskDirectory) -> dict[str, str]:
+        container = self.execution.template.containers[0]
+        for name in closed_world.replaced(container):
+            attempt.log.system(
+                f"The emulator replaced the variable {name} of this job: it is a closed world.", "WARNING"
+            )
+        config = self.platform.config
+        closed = closed_world.variables(self.platform.addresses, files, config.allow_hosts)
+        return attempts.environment(self.execution, attempt.index, attempt.number, config, closed, self._secret)
 
     def _secret(self, variable: run_v2.EnvVar) -> str:
         return self.platform.secrets.value(variable, self.execution.name)

@@ -16,6 +16,11 @@ def apply(job: run_v2.Job, overrides: Overrides) -> run_v2.ExecutionTemplate:
     template = run_v2.ExecutionTemplate(job.template)
     if overrides.task_count:
         limits.check_task_count(overrides.task_count)
+        if overrides.task_count < template.parallelism:
+            raise invalid(
+                f"Violation in overrides.task_count: got {overrides.task_count}, expected at least the job's "
+                f"parallelism of {template.parallelism}."
+            )
         template.task_count = overrides.task_count
     if overrides.timeout:
         limits.check_timeout(overrides.timeout.total_seconds())

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from google.cloud import run_v2
 
 from cloudrun_jobs.emulator import names
+from cloudrun_jobs.emulator.engine.executions import CONSOLE_PREFIX
 from cloudrun_jobs.emulator.web import Request, Response
 
 if TYPE_CHECKING:
@@ -18,7 +19,6 @@ if TYPE_CHECKING:
     from cloudrun_jobs.emulator.scheduler.jobs import ScheduledJobs
     from cloudrun_jobs.emulator.service import Caller
 
-EXECUTION_PREFIX = "/executions/"
 MAX_ROWS = 50  # Newest executions, or first tasks.
 MAX_LINES = 200  # Newest lines of output.
 HTML_HEAD = """<!doctype html>
@@ -55,8 +55,8 @@ class Console:
         return _html("Cloud Run emulator", f"{body}<h2>Schedules</h2>{schedules}")
 
     def execution(self, request: Request, _: Caller) -> Response:
-        """Show the tasks and the output of the execution whose full name is in the path."""
-        name = request.path.removeprefix(EXECUTION_PREFIX)
+        """Show the tasks and the output of the execution whose full name is in the path, or of one task of it."""
+        name = request.path.removeprefix(CONSOLE_PREFIX)
         with self._engine.store.changed:
             record = self._engine.store.executions.get(name)
             if record is None:
@@ -64,12 +64,16 @@ class Console:
             summary = _table(("Execution", "State", "Tasks", "Created", "Message"), [_execution(record.execution)])
             tasks = _table(("Task", "State", "Retried", "Message"), map(_task, record.tasks[:MAX_ROWS]))
         title = escape(names.short(name))
-        body = f'<p><a href="/">All</a></p><h1>{title}</h1>{summary}<h2>Tasks</h2>{tasks}<h2>Output</h2>'
-        return _html(title, f"{body}<pre>{self._output(names.short(name))}</pre>")
+        task = request.parameter("task")
+        heading = f"Output of task {escape(task)}" if task else "Output"
+        body = f'<p><a href="/">All</a></p><h1>{title}</h1>{summary}<h2>Tasks</h2>{tasks}<h2>{heading}</h2>'
+        return _html(title, f"{body}<pre>{self._output(names.short(name), task)}</pre>")
 
-    def _output(self, execution_id: str) -> str:
-        label = "run.googleapis.com/execution_name"
-        entries = [entry for entry in self._logs.all() if entry.labels.get(label) == execution_id]
+    def _output(self, execution_id: str, task: str) -> str:
+        wanted = {"run.googleapis.com/execution_name": execution_id}
+        if task:
+            wanted["run.googleapis.com/task_index"] = task
+        entries = [entry for entry in self._logs.all() if wanted.items() <= dict(entry.labels).items()]
         return "\n".join(escape(_log_line(entry)) for entry in entries[-MAX_LINES:])
 
 
@@ -81,7 +85,7 @@ def _job(job: run_v2.Job) -> Sequence[str]:
 
 def _execution(execution: run_v2.Execution) -> Sequence[str]:
     counts = f"{execution.succeeded_count} of {execution.task_count} succeeded"
-    link = f'<a href="{EXECUTION_PREFIX}{escape(execution.name)}">{escape(names.short(execution.name))}</a>'
+    link = f'<a href="{CONSOLE_PREFIX}{escape(execution.name)}">{escape(names.short(execution.name))}</a>'
     created = escape(f"{execution.create_time:%Y-%m-%d %H:%M:%S}")
     return [link, _state(execution), counts, created, escape(_message(execution))]
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import socket
 from collections import defaultdict
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
@@ -10,11 +9,13 @@ from typing import TYPE_CHECKING, Any
 import grpc
 
 from cloudrun_jobs.emulator.errors import ServiceError
+from cloudrun_jobs.emulator.frontends.grpc_port import GrpcPort
 from cloudrun_jobs.emulator.service import ANONYMOUS, Caller, Method, Service, raw, raw_class
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from cloudrun_jobs.emulator.closed_world import Addresses
     from cloudrun_jobs.emulator.tokens import Tokens
 
 # WaitOperation occupies a thread until it returns.
@@ -22,29 +23,34 @@ MAX_THREADS = 128
 MAX_MESSAGE_BYTES = 64 * 1024 * 1024
 
 
-class PortInUse(OSError):
-    """Another program listens on the port."""
-
-
 class GrpcFrontend:
-    def __init__(self, service: Service, tokens: Tokens) -> None:
+    def __init__(self, service: Service, tokens: Tokens, addresses: Addresses) -> None:
         self._service = service
         self._tokens = tokens
-        self.port = 0
+        self._addresses = addresses
 
-    def start(self, port: int) -> None:
-        _check_free(port)
+    def bind(self, port: int) -> int:
+        self._port = GrpcPort(self._addresses)
+        return self._port.bind(port)
+
+    def serve(self) -> None:
         self._pool = ThreadPoolExecutor(MAX_THREADS, "emulator-grpc")
-        # With SO_REUSEPORT, a second emulator on the same port would receive half of the calls.
+        # With SO_REUSEPORT, another emulator could receive the calls.
         options = [("grpc.so_reuseport", 0), ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES)]
         self._server = grpc.server(self._pool, options=options)
         self._server.add_generic_rpc_handlers(self._handlers())
-        self.port = self._server.add_insecure_port(f"127.0.0.1:{port}")
+        server_port = self._server.add_insecure_port("127.0.0.1:0")
         self._server.start()
+        self._port.serve(server_port)
 
     def stop(self) -> None:
         self._server.stop(grace=0.2).wait()
+        self._port.stop()
         self._pool.shutdown()
+
+    def close(self) -> None:
+        """Release the port without having served."""
+        self._port.close()
 
     def _handlers(self) -> list[Any]:
         services: dict[str, dict[str, Any]] = defaultdict(dict)
@@ -68,14 +74,6 @@ class GrpcFrontend:
     def _caller(self, context: Any) -> Caller:
         metadata = dict(context.invocation_metadata())
         return Caller(self._tokens.principal(str(metadata.get("authorization", ""))) or ANONYMOUS)
-
-
-def _check_free(port: int) -> None:
-    """Raise `PortInUse` before gRPC tries the port, because gRPC logs such failures at length."""
-    try:
-        socket.create_server(("127.0.0.1", port)).close()
-    except OSError as error:
-        raise PortInUse(f"port {port} is in use; choose another, or 0 for any free one") from error
 
 
 def _deserializer(request_class: Any) -> Callable[[bytes], Any]:

@@ -6,12 +6,18 @@ import socketserver
 import sys
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 from urllib.parse import urlsplit
 
-from cloudrun_jobs.emulator.frontends.grpc_frontend import PortInUse
+from cloudrun_jobs.emulator.closed_world import is_google
+from cloudrun_jobs.emulator.errors import failed_precondition
+from cloudrun_jobs.emulator.frontends import http2
+from cloudrun_jobs.emulator.frontends.grpc_port import PortInUse
 from cloudrun_jobs.emulator.scheduler.delivery import is_loopback
 from cloudrun_jobs.emulator.web import Request, Response
+
+if TYPE_CHECKING:
+    from cloudrun_jobs.emulator.closed_world import Addresses
 
 MAX_BODY_BYTES = 64 * 1024 * 1024
 IDLE_TIMEOUT = 60.0  # seconds
@@ -25,6 +31,7 @@ class _Server(ThreadingHTTPServer):
     daemon_threads = True
     request_queue_size = 128
     application: Application
+    addresses: Addresses
 
     def server_bind(self) -> None:
         # The base class looks up the host's name in the DNS, which can be slow and is not needed.
@@ -45,6 +52,23 @@ class _RequestHandler(BaseHTTPRequestHandler):
     # A response is written in two parts; Nagle's algorithm would delay the second until the first is acknowledged.
     disable_nagle_algorithm = True
     server: _Server
+    raw_requestline: bytes
+
+    def parse_request(self) -> bool:
+        """Parse a request, or answer the calls of a client that speaks gRPC."""
+        if self.raw_requestline != http2.PREFACE_LINE:
+            return super().parse_request()
+        error = failed_precondition(
+            f"This is the HTTP port of the Cloud Run emulator; its gRPC port is {self.server.addresses.grpc}."
+        )
+        http2.fail_calls(self.rfile, self.wfile, error.number, error.message)
+        self.close_connection = True
+        return False
+
+    def do_CONNECT(self) -> None:
+        """Refuse to connect to another host: HTTP clients of tasks use the emulator as their proxy."""
+        self.close_connection = True
+        self._send(_outside(self.path.rpartition(":")[0]))
 
     def _handle(self) -> None:
         rejection = self._reject_unreadable()
@@ -84,14 +108,14 @@ class _RequestHandler(BaseHTTPRequestHandler):
             return _error(400, "The Host header cannot be read.")
         # .test and .localhost are reserved names; a proxy receives requests for googleapis.com.
         if not (is_loopback(name) or name.endswith((".googleapis.com", ".test"))):
-            return _error(403, f"The emulator does not serve the host {name!r}.")
+            return _outside(name)
         origin = self.headers.get("Origin")
         if origin is not None and urlsplit(origin).netloc != host:
             return _error(403, f"The emulator rejects cross-origin requests; the origin is {origin!r}.")
         return None
 
     def _send(self, response: Response) -> None:
-        self.send_response(response.status)
+        self.send_response(response.status, response.reason)
         self.send_header("Content-Type", response.content_type)
         self.send_header("Content-Length", str(len(response.body)))
         self.end_headers()
@@ -100,17 +124,21 @@ class _RequestHandler(BaseHTTPRequestHandler):
 
 
 class HttpFrontend:
-    def __init__(self, application: Application) -> None:
+    def __init__(self, application: Application, addresses: Addresses) -> None:
         self._application = application
-        self.port = 0
+        self._addresses = addresses
 
-    def start(self, port: int) -> None:
+    def bind(self, port: int) -> int:
+        """Listen on the port, or on a free one if it is 0; return its number."""
         try:
             self._server = _Server(("127.0.0.1", port), _RequestHandler)
         except OSError as error:
-            raise PortInUse(f"port {port} is in use; choose another, or 0 for any free one") from error
+            raise PortInUse(port) from error
         self._server.application = self._application
-        self.port = int(self._server.server_address[1])
+        self._server.addresses = self._addresses
+        return int(self._server.server_address[1])
+
+    def serve(self) -> None:
         self._thread = threading.Thread(
             target=self._server.serve_forever,
             kwargs={"poll_interval": 0.05},
@@ -124,6 +152,19 @@ class HttpFrontend:
         self._thread.join()
         self._server.server_close()
 
+    def close(self) -> None:
+        """Release the port without having served."""
+        self._server.server_close()
 
-def _error(status: int, message: str) -> Response:
-    return Response.json({"error": {"code": status, "message": message}}, status)
+
+def _outside(host: str) -> Response:
+    """Refuse a request for another host, which is most likely that of a task: the emulator is its proxy."""
+    reason = f"The Cloud Run emulator does not serve the host {host!r}"
+    way_out = f"start the emulator with --allow-host {host}"
+    if is_google(host):
+        way_out = "connect to the emulator, at CLOUDRUN_EMULATOR_HOST"
+    return _error(403, f"{reason}. Tasks reach no other machine: {way_out}.", reason)
+
+
+def _error(status: int, message: str, reason: str | None = None) -> Response:
+    return Response.json({"error": {"code": status, "message": message}}, status, reason)

@@ -6,10 +6,12 @@ import itertools
 import json
 import os
 import selectors
+import shutil
 import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections import deque
@@ -39,12 +41,17 @@ class ProcessListener(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Program:
-    """A program to run. `identity` names the variables of `env` that identify the attempt."""
+    """A program to run. `identity` names the variables of `env` that identify the attempt.
+
+    The `directory`, which contains all `files`, is removed when the program ends.
+    """
 
     argv: Sequence[str]
     cwd: str
     env: Mapping[str, str]
     identity: Sequence[str]
+    directory: str
+    files: Mapping[str, str | None]  # Text by path; None for a directory.
     memory: int = 0
 
 
@@ -73,10 +80,11 @@ class Spawner:
 
     def open(self) -> None:
         """Start the supervisor and the spawner's thread."""
+        self._root = Path(tempfile.mkdtemp(prefix="cloudrun-emulator-"))
         self._connection, supervisor_end = socket.socketpair()
         # In its own session, so that Ctrl-C in the terminal reaches only the emulator.
         self._supervisor = subprocess.Popen(  # noqa: S603
-            [sys.executable, "-I", "-S", str(SUPERVISOR_SCRIPT), str(supervisor_end.fileno())],
+            [sys.executable, "-I", "-S", str(SUPERVISOR_SCRIPT), str(supervisor_end.fileno()), str(self._root)],
             pass_fds=[supervisor_end.fileno()],
             start_new_session=True,
             stdin=subprocess.DEVNULL,
@@ -94,6 +102,10 @@ class Spawner:
     @property
     def supervisor_pid(self) -> int:
         return self._supervisor.pid
+
+    def new_path(self, name: str) -> Path:
+        """Return a new path, below a directory that is removed when the supervisor ends."""
+        return self._root / f"{name}-{next(self._keys)}"
 
     def start(self, program: Program, listener: ProcessListener) -> int:
         key = next(self._keys)
@@ -113,6 +125,7 @@ class Spawner:
             self._submit(self._request_stop)
             self._thread.join()
             self._supervisor.wait()
+            shutil.rmtree(self._root, ignore_errors=True)  # If the supervisor was killed.
             os.close(self._wakeup_write)
 
     def _submit(self, call: Callable[[], None]) -> None:
@@ -170,6 +183,8 @@ class Spawner:
             "env": dict(program.env),
             "memory": program.memory,
             "identity": list(program.identity),
+            "directory": program.directory,
+            "files": dict(program.files),
         }
         self._send(command, write_fds)
         for fd in write_fds:

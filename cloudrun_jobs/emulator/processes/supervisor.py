@@ -13,6 +13,7 @@ import ctypes
 import json
 import os
 import selectors
+import shutil
 import signal
 import socket
 import subprocess
@@ -37,6 +38,7 @@ class Attempt:
 
     key: int
     process: subprocess.Popen[bytes]
+    directory: str  # Removed when the process ends.
     identity: frozenset[bytes]  # NAME=value pairs in the environment, also of children that left the group.
     memory: int = 0
     used: int = 0
@@ -48,8 +50,9 @@ class Attempt:
 
 
 class Supervisor:
-    def __init__(self, connection: socket.socket) -> None:
+    def __init__(self, connection: socket.socket, root: str) -> None:
         self.connection = connection
+        self.root = root
         self.send_buffer = b""
         self.attempts: dict[int, Attempt] = {}
         self.by_key: dict[int, Attempt] = {}
@@ -75,6 +78,7 @@ class Supervisor:
             self.collect_exited(block=True)
         for orphan in _children():
             _kill(orphan)
+        shutil.rmtree(self.root, ignore_errors=True)
 
     def run_once(self) -> None:
         for key, _ in self.selector.select(self.timeout()):
@@ -129,17 +133,22 @@ class Supervisor:
         env: dict[str, str],
         memory: int,
         identity: list[str],
+        directory: str,
+        files: dict[str, str | None],
         fds: list[int],
     ) -> None:
         try:
+            _write(files)
             process = _spawn(argv, cwd, env, *fds)
         except (OSError, ValueError) as error:
+            shutil.rmtree(directory, ignore_errors=True)
             self.report(key=key, event="start_failed", reason=str(error))
             return
         finally:
             for fd in fds:
                 os.close(fd)
-        attempt = Attempt(key, process, frozenset(f"{name}={env[name]}".encode() for name in identity), memory)
+        variables = frozenset(f"{name}={env[name]}".encode() for name in identity)
+        attempt = Attempt(key, process, directory, variables, memory)
         self.attempts[process.pid] = self.by_key[key] = attempt
         self.report(key=key, event="started", pid=process.pid)
 
@@ -189,7 +198,17 @@ class Supervisor:
         for orphan in _children() - self.attempts.keys():
             if not self.attempts or attempt.identity <= _environment(orphan):
                 _kill(orphan)
+        shutil.rmtree(attempt.directory, ignore_errors=True)
         self.report(key=attempt.key, event="exited", code=code, used=attempt.used)
+
+
+def _write(files: dict[str, str | None]) -> None:
+    for name, text in files.items():
+        path = Path(name)
+        directory = path if text is None else path.parent
+        directory.mkdir(parents=True, exist_ok=True)
+        if text is not None:
+            path.write_text(text)
 
 
 def _spawn(argv: list[str], cwd: str, env: dict[str, str], out: int, err: int) -> subprocess.Popen[bytes]:
@@ -285,4 +304,4 @@ def _adopt_orphans() -> None:
 if __name__ == "__main__":
     _adopt_orphans()
     with socket.socket(fileno=int(sys.argv[1])) as connection:
-        Supervisor(connection).run()
+        Supervisor(connection, sys.argv[2]).run()

@@ -48,12 +48,12 @@ class Calendar:
 
 @dataclass(frozen=True)
 class Interval:
-    """A fixed interval."""
+    """A fixed interval, in whole minutes."""
 
     every: timedelta
 
     def next_after(self, instant: datetime) -> datetime | None:
-        return instant + self.every
+        return (instant + self.every).replace(second=0, microsecond=0)
 
 
 @lru_cache(maxsize=256)

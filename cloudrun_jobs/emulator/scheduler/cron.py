@@ -1,6 +1,6 @@
 """Parse the cron expressions of Cloud Scheduler, as strictly as the service.
 
-https://cloud.google.com/scheduler/docs/configuring/cron-job-schedules
+docs/schedules.md has the grammar, and the source of each rule.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ class Field:
     def _number(self, text: str) -> int:
         if text in self.names:
             return self.names.index(text) + self.minimum
-        if not text.isdecimal() or not self.minimum <= int(text) <= self.maximum:
+        if not re.fullmatch(r"[0-9]{1,2}", text) or not self.minimum <= int(text) <= self.maximum:
             raise InvalidSchedule(f"expected {self.minimum} to {self.maximum} in the {self.name}, got {text!r}")
         return int(text)
 
@@ -91,7 +91,7 @@ class Days:
 
 def parse(expression: str, zone: ZoneInfo) -> Calendar:
     """Return the calendar of an expression, or raise `InvalidSchedule`."""
-    texts = expression.split()
+    texts = expression.split(" ")
     if len(texts) != len(FIELDS):
         raise InvalidSchedule(f"expected five fields, got {len(texts)} in {expression!r}")
     minutes, hours, of_month, months, of_week = (

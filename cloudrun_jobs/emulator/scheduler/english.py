@@ -1,6 +1,6 @@
 """Parse the English-like schedules that Cloud Scheduler inherits from App Engine: ``every monday 09:00``.
 
-https://cloud.google.com/appengine/docs/standard/scheduling-jobs-with-cron-yaml
+docs/schedules.md has the grammar, and the source of each rule.
 """
 
 from __future__ import annotations
@@ -19,15 +19,30 @@ if TYPE_CHECKING:
 MONTHS = ("january", "february", "march", "april", "may", "june", "july", "august", "september", "october",
           "november", "december")  # fmt: skip
 DAYS = ("sunday", "monday", "tuesday", "wednesday", "thursday", "friday", "saturday")
-ORDINALS = ("first", "second", "third", "fourth", "fifth")
+ORDINALS = (
+    "first", "second", "third", "fourth", "fifth", "sixth", "seventh", "eighth", "ninth", "tenth", "eleventh",
+    "twelfth", "thirteenth", "fourteenth", "fifteenth", "sixteenth", "seventeenth", "eighteenth", "nineteenth",
+    "twentieth", "twentyfirst", "twentysecond", "twentythird", "twentyfourth", "twentyfifth", "twentysixth",
+    "twentyseventh", "twentyeighth", "twentyninth", "thirtieth", "thirtyfirst",
+)  # fmt: skip
+MAX_NTH_WEEKDAY = 5  # Of a month.
 EVERY_MONTH = frozenset(range(1, 13))
 EVERY_DAY = frozenset(range(7))
-# The first month of each quarter.
-QUARTER_MONTHS = frozenset({1, 4, 7, 10})
+MONTHS_OF_QUARTER = 3
+# The days of the longest month of this number.
+MONTH_LENGTHS = dict(zip(range(1, 13), (31, 29, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31), strict=True))
+MINUTES_OF_DAY = 24 * 60
 
-INTERVAL = re.compile(r"every (?:(\d+) )?(minutes?|mins?|hours?)(?: on (\S+))?")
-DAILY = re.compile(r"every (\S+) (\d{1,2}:\d{2})")
-MONTHLY = re.compile(r"(?:every )?(\S+) (?:(\S+) )?of (\S+) (\d{1,2}:\d{2})")
+TIME = r"(?:[01]?[0-9]|2[0-3]):[0-5][0-9]"
+EVERY_MINUTE = re.compile("every minute")
+INTERVAL = re.compile(
+    rf"every (?P<number>[1-9][0-9]{{0,4}}) (?P<unit>minutes|mins|hours)"
+    rf"(?P<synchronized> synchronized)?(?: from (?P<first>{TIME}) to (?P<last>{TIME}))?(?: on (?P<days>[a-z,]+))?"
+)
+WEEKDAYS = re.compile(rf"(?P<nth>[a-z0-9,]+) (?P<days>[a-z,]+)(?: of (?P<months>[a-z0-9, ]+))? (?P<time>{TIME})")
+DATES = re.compile(rf"(?P<dates>[a-z0-9,]+) of (?P<months>[a-z0-9, ]+) (?P<time>{TIME})")
+# The documentation requires a divisor of 24 of minutes as well as of hours.
+SYNCHRONIZED_NUMBERS = (1, 2, 3, 4, 6, 8, 12, 24)
 
 
 @dataclass(frozen=True)
@@ -56,55 +71,72 @@ class MonthDays:
 
 def parse(text: str, zone: ZoneInfo) -> Schedule:
     """Return the schedule of an English-like expression, or raise `InvalidSchedule`."""
-    words = re.sub(r",\s+", ",", " ".join(text.lower().split()))
-    if match := INTERVAL.fullmatch(words):
+    if EVERY_MINUTE.fullmatch(text):
+        return Interval(timedelta(minutes=1))
+    if match := INTERVAL.fullmatch(text):
         return _interval(match, zone)
-    if match := DAILY.fullmatch(words):
-        weekdays = EVERY_DAY if match[1] == "day" else _weekdays(match[1])
-        return Calendar(_any_week(weekdays), (_time(match[2]),), zone)
-    if match := MONTHLY.fullmatch(words):
-        return _monthly(match, zone)
+    # "1 of jan 9:00" also has the form of weekdays without "of": its second word would be "of".
+    if match := DATES.fullmatch(text):
+        return _dates(match, zone)
+    if match := WEEKDAYS.fullmatch(text):
+        return _weekdays_of_months(match, zone)
     raise InvalidSchedule(f"expected a schedule such as 'every monday 09:00', got {text!r}")
 
 
 def _interval(match: re.Match[str], zone: ZoneInfo) -> Schedule:
-    number = int(match[1] or 1)
-    minutes = number * (60 if match[2].startswith("hour") else 1)
-    if minutes < 1:
-        raise InvalidSchedule("expected an interval of a minute or more, got 0")
-    if match[3] is None:
+    number = int(match["number"])
+    minutes = number * (60 if match["unit"] == "hours" else 1)
+    if match["synchronized"] and (match["first"] or number not in SYNCHRONIZED_NUMBERS):
+        raise InvalidSchedule(f"expected one of {SYNCHRONIZED_NUMBERS} without a time range, got {match[0]!r}")
+    if not (match["synchronized"] or match["first"] or match["days"]):
         return Interval(timedelta(minutes=minutes))
-    # On selected days, an interval is counted from midnight.
-    times = tuple(time(*divmod(minute, 60)) for minute in range(0, 24 * 60, minutes))
-    return Calendar(_any_week(_weekdays(match[3])), times, zone)
+    # Other intervals start anew each day: at the start of the range, or at midnight.
+    first, last = _minute(match["first"] or "0:00"), _minute(match["last"] or "23:59")
+    length = (last - first) % MINUTES_OF_DAY  # The range may include midnight.
+    due = sorted((first + minute) % MINUTES_OF_DAY for minute in range(0, length + 1, minutes))
+    times = tuple(time(*divmod(minute, 60)) for minute in due)
+    return Calendar(_any_week(_weekdays(match["days"] or "day")), times, zone)
 
 
-def _monthly(match: re.Match[str], zone: ZoneInfo) -> Schedule:
-    months, times = _months(match[3]), (_time(match[4]),)
-    if match[2] is None:
-        days = frozenset(_number(word, 1, 31) for word in match[1].split(","))
-        return Calendar(MonthDays(months, days), times, zone)
-    weekdays = EVERY_DAY if match[2] == "day" else _weekdays(match[2])
-    if match[1] == "every":
-        return Calendar(NthDays(months, weekdays, frozenset(range(1, 6))), times, zone)
-    ordinals = frozenset(_ordinal(word) for word in match[1].split(","))
-    return Calendar(NthDays(months, weekdays, ordinals), times, zone)
+def _dates(match: re.Match[str], zone: ZoneInfo) -> Schedule:
+    months = _months(match["months"])
+    days = frozenset(_date(word) for word in match["dates"].split(","))
+    if min(days) > max(MONTH_LENGTHS[month] for month in months):
+        raise InvalidSchedule(f"expected a day that one of the months has, got {match[0]!r}")
+    return Calendar(MonthDays(months, days), (_time(match["time"]),), zone)
+
+
+def _weekdays_of_months(match: re.Match[str], zone: ZoneInfo) -> Schedule:
+    months = _months(match["months"] or "month")
+    weekdays = _weekdays(match["days"])
+    if match["nth"] == "every":
+        nth = frozenset(range(1, MAX_NTH_WEEKDAY + 1))
+    else:
+        nth = frozenset(_ordinal(word, MAX_NTH_WEEKDAY) for word in match["nth"].split(","))
+    return Calendar(NthDays(months, weekdays, nth), (_time(match["time"]),), zone)
 
 
 def _any_week(weekdays: frozenset[int]) -> NthDays:
-    return NthDays(EVERY_MONTH, weekdays, frozenset(range(1, 6)))
+    return NthDays(EVERY_MONTH, weekdays, frozenset(range(1, MAX_NTH_WEEKDAY + 1)))
 
 
 def _months(text: str) -> frozenset[int]:
     if text == "month":
         return EVERY_MONTH
     if text == "quarter":
-        return QUARTER_MONTHS
+        return _months_of_quarter({1})
+    if text.endswith(" month of quarter"):
+        ordinals = text.removesuffix(" month of quarter").split(",")
+        return _months_of_quarter({_ordinal(word, MONTHS_OF_QUARTER) for word in ordinals})
     return frozenset(_index(word, MONTHS) + 1 for word in text.split(","))
 
 
+def _months_of_quarter(ordinals: set[int]) -> frozenset[int]:
+    return frozenset(month for month in EVERY_MONTH if (month - 1) % MONTHS_OF_QUARTER + 1 in ordinals)
+
+
 def _weekdays(text: str) -> frozenset[int]:
-    return frozenset(_index(word, DAYS) for word in text.split(","))
+    return EVERY_DAY if text == "day" else frozenset(_index(word, DAYS) for word in text.split(","))
 
 
 def _index(word: str, names: tuple[str, ...]) -> int:
@@ -114,18 +146,31 @@ def _index(word: str, names: tuple[str, ...]) -> int:
     raise InvalidSchedule(f"expected one of {', '.join(names)}, got {word!r}")
 
 
-def _ordinal(word: str) -> int:
-    if word in ORDINALS:
-        return ORDINALS.index(word) + 1
-    return _number(re.sub(r"(st|nd|rd|th)$", "", word), 1, 5)
+def _date(word: str) -> int:
+    """Return a day of the month from ``3``, ``03``, ``3rd`` or ``third``."""
+    if re.fullmatch(r"[0-9]{1,2}", word) and 1 <= int(word) <= len(ORDINALS):
+        return int(word)
+    return _ordinal(word, len(ORDINALS))
 
 
-def _number(text: str, minimum: int, maximum: int) -> int:
-    if not text.isdecimal() or not minimum <= int(text) <= maximum:
-        raise InvalidSchedule(f"expected {minimum} to {maximum}, got {text!r}")
-    return int(text)
+def _ordinal(word: str, maximum: int) -> int:
+    for number in range(1, maximum + 1):
+        if word in (ORDINALS[number - 1], f"{number}{_suffix(number)}"):
+            return number
+    raise InvalidSchedule(
+        f"expected first to {ORDINALS[maximum - 1]}, or 1st to {maximum}{_suffix(maximum)}, got {word!r}"
+    )
+
+
+def _suffix(number: int) -> str:
+    return {1: "st", 2: "nd", 3: "rd"}.get(number % 10, "th") if number not in (11, 12, 13) else "th"
 
 
 def _time(text: str) -> time:
+    return time(*divmod(_minute(text), 60))
+
+
+def _minute(text: str) -> int:
+    """Return the minute of the day of a time of day."""
     hour, minute = text.split(":")
-    return time(_number(hour, 0, 23), _number(minute, 0, 59))
+    return int(hour) * 60 + int(minute)

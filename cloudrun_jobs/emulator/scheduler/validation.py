@@ -62,7 +62,8 @@ def check(job: scheduler_v1.Job) -> None:
 def schedule_of(job: scheduler_v1.Job) -> Schedule:
     """Parse the schedule of a job, in either of the two dialects."""
     try:
-        zone = ZoneInfo(job.time_zone)
+        # The API's definition spells it in lower case, unlike the time zone database.
+        zone = ZoneInfo("UTC" if job.time_zone == "utc" else job.time_zone)
     except (KeyError, ValueError, OSError) as error:
         raise invalid(INVALID_SCHEDULE_MESSAGE) from error
     try:
@@ -72,8 +73,8 @@ def schedule_of(job: scheduler_v1.Job) -> Schedule:
 
 
 def is_english_like(job: scheduler_v1.Job) -> bool:
-    # "1,3 of jan 12:34" starts like a cron expression.
-    return job.schedule[:1].isalpha() or " of " in job.schedule
+    # "1,3 of jan 12:34" starts like a cron expression, but no cron expression has a colon.
+    return job.schedule[:1].isalpha() or ":" in job.schedule
 
 
 def _check_target(job: scheduler_v1.Job) -> None:

@@ -1,0 +1,119 @@
+"""The gRPC port: relay HTTP/2 to the gRPC server, and answer HTTP/1 with the address of the HTTP port.
+
+The gRPC server itself answers HTTP/1 with bytes that no HTTP client can show.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+import threading
+from typing import TYPE_CHECKING
+
+from cloudrun_jobs.emulator.errors import failed_precondition
+
+if TYPE_CHECKING:
+    from cloudrun_jobs.emulator.closed_world import Addresses
+
+PREFACE_START = b"PRI"  # Of HTTP/2; no method of HTTP/1 starts with it.
+TLS_HANDSHAKE = 0x16
+CHUNK_BYTES = 1 << 16
+FIRST_BYTES_TIMEOUT = 60.0  # seconds
+LINGER_TIMEOUT = 1.0  # seconds to read the rest of a rejected request, so that the client gets the response
+
+
+class PortInUse(OSError):
+    """Another program listens on the port."""
+
+    def __init__(self, port: int) -> None:
+        super().__init__(f"port {port} is in use; choose another, or 0 for any free one")
+
+
+class GrpcPort:
+    def __init__(self, addresses: Addresses) -> None:
+        self._addresses = addresses
+        self._serving = threading.Event()
+        self._stopped = asyncio.Event()
+
+    def bind(self, port: int) -> int:
+        """Listen on the port, or on a free one if it is 0; return its number."""
+        try:
+            self._socket = socket.create_server(("127.0.0.1", port), backlog=128)
+        except OSError as error:
+            raise PortInUse(port) from error
+        return int(self._socket.getsockname()[1])
+
+    def serve(self, server_port: int) -> None:
+        """Relay to the gRPC server on this port, in a thread."""
+        self._server_port = server_port
+        self._thread = threading.Thread(
+            target=asyncio.run, args=(self._serve(),), name="emulator-grpc-port", daemon=True
+        )
+        self._thread.start()
+        self._serving.wait()
+
+    def stop(self) -> None:
+        self._loop.call_soon_threadsafe(self._stopped.set)
+        self._thread.join()
+
+    def close(self) -> None:
+        """Release the port without having served."""
+        self._socket.close()
+
+    async def _serve(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        server = await asyncio.start_server(self._accepted, sock=self._socket)
+        self._serving.set()
+        await self._stopped.wait()
+        server.close()  # On return, the loop cancels the connections.
+
+    async def _accepted(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.closing(writer), contextlib.suppress(OSError, EOFError, asyncio.LimitOverrunError):
+            first = await asyncio.wait_for(reader.readexactly(len(PREFACE_START)), FIRST_BYTES_TIMEOUT)
+            if first == PREFACE_START:
+                await self._relay(first, reader, writer)
+            elif first[0] != TLS_HANDSHAKE:
+                await self._reject(reader, writer)
+
+    async def _relay(self, first: bytes, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        server_reader, server_writer = await asyncio.open_connection("127.0.0.1", self._server_port)
+        with contextlib.closing(server_writer):
+            server_writer.write(first)
+            both = [
+                asyncio.ensure_future(_copy(reader, server_writer)),
+                asyncio.ensure_future(_copy(server_reader, writer)),
+            ]
+            try:
+                # Either side may end the connection.
+                await asyncio.wait(both, return_when=asyncio.FIRST_COMPLETED)
+            finally:
+                for copying in both:
+                    copying.cancel()
+                await asyncio.gather(*both, return_exceptions=True)
+
+    async def _reject(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        address = self._addresses.http
+        error = failed_precondition(
+            f"This is the gRPC port of the Cloud Run emulator; its HTTP port is {address}."
+        )
+        body = error.body()
+        head = (
+            f"HTTP/1.1 400 This is the gRPC port; the HTTP port is {address}\r\nContent-Type: application/json\r\n"
+        )
+        writer.write(f"{head}Content-Length: {len(body)}\r\nConnection: close\r\n\r\n".encode() + body)
+        writer.write_eof()
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(_discard(reader), LINGER_TIMEOUT)
+
+
+async def _copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    while chunk := await reader.read(CHUNK_BYTES):
+        writer.write(chunk)
+        await writer.drain()
+
+
+async def _discard(reader: asyncio.StreamReader) -> None:
+    while await reader.read(CHUNK_BYTES):
+        pass
