@@ -263,7 +263,7 @@ def test_default_ports_belong_to_no_other_emulator():
 
 
 def test_missing_disk_fails_the_attempt(cloud, monkeypatch):
-    """If the files of an attempt cannot be written, the attempt fails with the reason, and the emulator goes on."""
+    """If the files of an attempt cannot be written, the attempt fails and the emulator goes on."""
     with monkeypatch.context() as broken:
         broken.setattr(closed_world.TaskDirectory, "content", {"/proc/none/file": "text"})
         execution = cloud.finish(script("exit 0"))
