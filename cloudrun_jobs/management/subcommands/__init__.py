@@ -2,21 +2,7 @@
 
 from __future__ import annotations
 
-from types import ModuleType
+from importlib import import_module
 
-from cloudrun_jobs.management.subcommands import (
-    export,
-    locks,
-    prune,
-    reconcile,
-    reservations,
-    runs,
-    show,
-    stats,
-    unlock,
-)
-
-SUBCOMMANDS: dict[str, ModuleType] = {
-    module.__name__.rpartition(".")[2]: module
-    for module in (export, locks, prune, reconcile, reservations, runs, show, stats, unlock)
-}
+NAMES = ("export", "locks", "prune", "reconcile", "reservations", "runs", "show", "stats", "unlock")
+SUBCOMMANDS = {name: import_module(f"{__name__}.{name}") for name in NAMES}
