@@ -11,6 +11,7 @@ import os
 import sys
 import time
 from collections import Counter
+from functools import partial
 
 COUNT = 1000
 LATENCY = 0.03  # Seconds; of calls without it, see "loopback".
@@ -47,14 +48,14 @@ class Side:
 
         self.emulator, self.backend, self.commands, self.schedules = emulator, backend, commands, schedules
         self.desired = (schedule_declarations if schedules else job_declarations).desired
-        self.store = Schedules(backend) if schedules else Jobs(backend)
+        self.new_store = partial(Schedules if schedules else Jobs, backend)
 
     def sync(self):
         from cloudrun_jobs.deploy.plan import apply, plan
 
-        desired = self.desired(self.commands, self.backend)
-        todo = plan(desired, self.store.list(), environment="production")
-        assert apply(todo.to_apply, self.store, lambda *report: None) == 0
+        store, desired = self.new_store(), self.desired(self.commands, self.backend)
+        todo = plan(desired, store.list(), environment="production")
+        assert apply(todo.to_apply, store, lambda *report: None) == 0
 
     def peers(self, names):
         clients = self.emulator.clients
@@ -65,8 +66,8 @@ class Side:
     def names(self):
         from cloudrun_jobs.deploy.plan import Change
 
-        jobs = self.store.list()
-        return [self.store.name(Change(action="update", id=job.id, label="")) for job in jobs]
+        store = self.new_store()
+        return [store.name(Change(action="update", id=job.id, label="")) for job in store.list()]
 
     def measured(self, work):
         """Return the seconds that something takes, and its calls."""

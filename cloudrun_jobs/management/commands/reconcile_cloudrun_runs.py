@@ -12,12 +12,11 @@ from django.core.management.base import CommandError
 from cloudrun_jobs import backends, conf
 from cloudrun_jobs.command import CloudRunJobs
 from cloudrun_jobs.exceptions import InvalidSettings
-from cloudrun_jobs.management.subcommands.reconcile import HELP
 from cloudrun_jobs.runs.reconcile import DENIED, reconcile
 
 
 class Command(CloudRunJobs):
-    help = HELP
+    help = "Dispatch pending runs and finish runs whose execution ended without reporting."
     timeout = 300
 
     @property
