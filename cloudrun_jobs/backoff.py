@@ -34,12 +34,7 @@ def attempts(
 
 
 def retry(
-    step: Callable[[float], T],
-    on: tuple[type[Exception], ...],
-    seconds: float,
-    *,
-    initial: float,
-    maximum: float,
+    step: Callable[[float], T], on: tuple[type[Exception], ...], seconds: float, *, initial: float, maximum: float
 ) -> T:
     """Call `step` with the seconds that are left until it returns; raise its last error at the deadline."""
     for left in attempts(seconds, initial=initial, maximum=maximum):

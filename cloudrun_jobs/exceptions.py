@@ -1,31 +1,6 @@
 """The package's exceptions.
 
-CloudRunJobsError
-├── InvalidSettings          settings.CLOUDRUN_JOBS is invalid
-├── InvalidSchedule          Cloud Scheduler would reject the expression
-├── InvalidJob               Cloud Run would reject the declaration
-├── InvalidArguments         the arguments of delay() cannot reach run()
-├── InvalidResult            run() returned a value without a JSON form
-├── InvalidProgress          progress() got a value that is no count
-├── ServiceError             a Google service rejected a request
-│   ├── AccessDenied         a permission or the credentials are missing
-│   ├── JobNotDeployed       Cloud Run has no such job
-│   ├── QuotaExhausted       a quota is exhausted
-│   └── ServiceUnavailable   the service did not respond
-│       └── OutcomeUnknown   the response was lost: the execution may have started
-├── InvalidRunId             the run id of a container is not a UUID
-├── RecordUnavailable        the database of the run records is unavailable
-├── RecordTablesMissing      the database of the run records is not migrated
-├── LockError                a lock cannot be acquired, or is misused
-│   ├── LockTimeout          other holders kept the lock for the whole timeout
-│   ├── LockUnavailable      the lock server is unavailable
-│   │   └── LockUnknown      the response was lost: the caller may hold the lock
-│   ├── LockTablesMissing    the lock database is not migrated
-│   └── LockMisused          the caller does not hold the lock
-└── JobFailed                the execution ended, and not every task succeeded
-    └── JobCancelled         the execution was cancelled
-
-LeaseLost and JobInterrupted derive from BaseException: `except Exception` in a job must not keep it running.
+`LeaseLost` and `JobInterrupted` derive from `BaseException`: `except Exception` in a job must not keep it running.
 """
 
 from __future__ import annotations

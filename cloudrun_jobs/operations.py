@@ -66,14 +66,14 @@ class Operation(ABC):
         """The full name: `projects/P/locations/L/jobs/J/executions/E`; empty until the request is dispatched."""
 
     @property
-    @abstractmethod
     def console_url(self) -> str:
         """The execution's page in the Google Cloud console; empty for a run in this process."""
+        return ""
 
     @property
-    @abstractmethod
     def logs_url(self) -> str:
         """The execution's logs in the Google Cloud console; empty for a run in this process."""
+        return ""
 
     @abstractmethod
     def done(self, retry: Any = None) -> bool:
@@ -180,14 +180,6 @@ class MockOperation(Operation):
     def execution_name(self) -> str:
         job = f"projects/local/locations/local/jobs/{self._job}"
         return f"{job}/executions/{self._job}-{self.run_id[:5]}"
-
-    @property
-    def console_url(self) -> str:
-        return ""
-
-    @property
-    def logs_url(self) -> str:
-        return ""
 
     def done(self, retry: Any = None) -> bool:
         return self._future.done()

@@ -1,3 +1,1 @@
 """Bring Cloud Run and Cloud Scheduler in line with what the code declares."""
-
-from __future__ import annotations

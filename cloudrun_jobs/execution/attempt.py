@@ -79,12 +79,9 @@ class Attempt:
             return  # A forked child also unwinds through here.
         self._is_ending = True
         outcome = self._outcome or outcome_of(error)
-        is_interrupted = isinstance(error, JobInterrupted)
-        seconds = (
-            deadlines.RECORD_END_AFTER_SIGTERM_LIMIT_SECONDS
-            if is_interrupted
-            else deadlines.RECORD_END_LIMIT_SECONDS
-        )
+        seconds = deadlines.RECORD_END_LIMIT_SECONDS
+        if isinstance(error, JobInterrupted):
+            seconds = deadlines.RECORD_END_AFTER_SIGTERM_LIMIT_SECONDS
         progress = self.heartbeat.stop()
         if not self._in_transaction:
             database.rollback_leftover_transaction()

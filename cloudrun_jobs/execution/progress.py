@@ -66,9 +66,7 @@ class ProgressReporter:
             spec=self._job.spec,
             run=self._attempt.run,
             task=environ.current_task(),
-            done=progress.done,
-            total=progress.total,
-            text=progress.text,
+            **progress._asdict(),
         )
 
 

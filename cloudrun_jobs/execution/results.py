@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable
 from typing import Any
 
 from django.core.serializers.json import DjangoJSONEncoder
@@ -56,11 +55,6 @@ def _is_deeper(value: Any, depth: int) -> bool:
     """Return True if lists and dictionaries are nested deeper, without recursion, whose depth is limited."""
     level = [value]
     for _ in range(depth):
-        level = [child for item in level for child in _children(item)]
+        nested = [item for item in level if isinstance(item, list | dict)]
+        level = [child for item in nested for child in (item.values() if isinstance(item, dict) else item)]
     return any(isinstance(item, list | dict) for item in level)
-
-
-def _children(item: Any) -> Iterable[Any]:
-    if isinstance(item, dict):
-        return item.values()
-    return item if isinstance(item, list) else ()

@@ -7,7 +7,7 @@ operations may be repeated after a lost reply.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import cached_property
@@ -36,6 +36,10 @@ class Owner:
     index: int = 0
     attempt: int = 0
 
+    def supersedes(self, other: Owner) -> bool:
+        """Return True if this is a later attempt of the other's task."""
+        return (self.holder, self.index) == (other.holder, other.index) and self.attempt > other.attempt
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Grant:
@@ -60,6 +64,13 @@ class Holder:
     token: int
     since: datetime
     until: datetime
+
+    @classmethod
+    def of(cls, owner: Owner, since_us: float, until_us: float, **slot: Any) -> Holder:
+        """Return the holder for an owner, with times in microseconds since the beginning of 1970."""
+        since, until = (EPOCH + timedelta(microseconds=time) for time in (since_us, until_us))
+        task = {"holder": owner.holder, "index": owner.index, "attempt": owner.attempt}
+        return cls(**task, **slot, since=since, until=until)
 
     def __str__(self) -> str:
         retry = f", attempt {self.attempt}" if self.attempt else ""
@@ -160,6 +171,7 @@ class LockBackend(ABC):
         """Close idle connections."""
 
 
-def moment(microseconds: float) -> datetime:
-    """Return the time so many microseconds after the beginning of 1970."""
-    return EPOCH + timedelta(microseconds=microseconds)
+def available_slot(live: Mapping[int, Owner], slots: int, owner: Owner) -> int | None:
+    """Return a slot to take. That of the task's earlier attempt comes first: it would stay leased otherwise."""
+    takeover = (slot for slot, other in live.items() if owner.supersedes(other))
+    return next(takeover, next((slot for slot in range(slots) if slot not in live), None))

@@ -7,7 +7,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from cloudrun_jobs.locks.base import Grant, Holder, LockBackend, Owner, moment
+from cloudrun_jobs.locks.base import Grant, Holder, LockBackend, Owner, available_slot
 from cloudrun_jobs.locks.names import LockName
 
 
@@ -38,9 +38,11 @@ class LocalLocks(LockBackend):
         with _mutex:
             now = time.monotonic()
             live = {slot: leased for slot in range(slots) if (leased := _live(name.key, slot, now))}
-            if (slot := _granted_before(live, owner)) is not None:
+            owners = {slot: leased.owner for slot, leased in live.items()}
+            granted = (slot for slot, other in owners.items() if other.nonce == owner.nonce)
+            if (slot := next(granted, None)) is not None:
                 live[slot].until = now + ttl
-            elif (slot := _available(live, slots, owner)) is not None:
+            elif (slot := available_slot(owners, slots, owner)) is not None:
                 _lease(name, slot, owner, ttl)
             else:
                 return [_holder(name.key, slot, leased) for slot, leased in live.items()]
@@ -104,21 +106,6 @@ def _own(grant: Grant) -> Leased | None:
     return leased if leased and (leased.owner.nonce, leased.token) == (grant.nonce, grant.token) else None
 
 
-def _granted_before(live: dict[int, Leased], owner: Owner) -> int | None:
-    return next((slot for slot, leased in live.items() if leased.owner.nonce == owner.nonce), None)
-
-
-def _available(live: dict[int, Leased], slots: int, owner: Owner) -> int | None:
-    """Prefer the slot of the task's earlier attempt, which would stay leased otherwise."""
-    takeover = (slot for slot, leased in live.items() if _may_take_over(owner, leased.owner))
-    free = (slot for slot in range(slots) if slot not in live)
-    return next(takeover, next(free, None))
-
-
-def _may_take_over(owner: Owner, other: Owner) -> bool:
-    return (owner.holder, owner.index) == (other.holder, other.index) and owner.attempt > other.attempt
-
-
 def _lease(name: LockName, slot: int, owner: Owner, ttl: float) -> None:
     key, now = (name.key, slot), time.monotonic()
     _tokens[key] = max(_tokens.get(key, 0) + 1, time.time_ns() // 1000)
@@ -127,14 +114,5 @@ def _lease(name: LockName, slot: int, owner: Owner, ttl: float) -> None:
 
 def _holder(key: str, slot: int, leased: Leased) -> Holder:
     offset = time.time() - time.monotonic()
-    return Holder(
-        lock=key,
-        label=leased.label,
-        slot=slot,
-        holder=leased.owner.holder,
-        index=leased.owner.index,
-        attempt=leased.owner.attempt,
-        token=leased.token,
-        since=moment((leased.since + offset) * 1e6),
-        until=moment((leased.until + offset) * 1e6),
-    )
+    since, until = ((moment + offset) * 1e6 for moment in (leased.since, leased.until))
+    return Holder.of(leased.owner, since, until, lock=key, label=leased.label, slot=slot, token=leased.token)

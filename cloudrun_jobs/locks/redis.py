@@ -21,7 +21,7 @@ from redis.retry import Retry
 from cloudrun_jobs import conf
 from cloudrun_jobs.conf import Settings
 from cloudrun_jobs.exceptions import InvalidSettings, LockUnavailable, LockUnknown
-from cloudrun_jobs.locks.base import Grant, Holder, Holders, LockBackend, Owner, moment
+from cloudrun_jobs.locks.base import Grant, Holder, Holders, LockBackend, Owner
 from cloudrun_jobs.locks.names import LockName
 
 TOKEN_RETENTION_MS = 24 * 3600 * 1000
@@ -301,14 +301,6 @@ def _parse_holders(lock: str, answer: str) -> list[Holder]:
 
 def _holder(lock: str, now: int, slot: int, left: int, token: str, *fields: str) -> Holder:
     holder, index, attempt, label, since = fields
-    return Holder(
-        lock=lock,
-        label=label,
-        slot=slot,
-        holder=holder,
-        index=int(index),
-        attempt=int(attempt),
-        token=int(token),
-        since=moment(int(since)),
-        until=moment(now + max(left, 0) * 1000),
-    )
+    owner = Owner(holder=holder, nonce="", index=int(index), attempt=int(attempt))
+    until = now + max(left, 0) * 1000
+    return Holder.of(owner, int(since), until, lock=lock, label=label, slot=slot, token=int(token))

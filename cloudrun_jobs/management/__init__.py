@@ -1,3 +1,1 @@
 """The app's management commands."""
-
-from __future__ import annotations

@@ -14,12 +14,7 @@ from cloudrun_jobs.exceptions import DeclarationError
 # CPUs, and the minimum and maximum memory with up to that many, in MiB.
 MEMORY_FOR_CPU = ((1, 512, 4096), (2, 512, 8192), (4, 2048, 16_384), (6, 4096, 24_576), (8, 4096, 32_768))
 MIN_MEMORY_BELOW_ONE_CPU = 128  # MiB
-MEMORY_UNITS = {
-    "Mi": Decimal(1),
-    "Gi": Decimal(1024),
-    "M": Decimal(10**6) / 2**20,
-    "G": Decimal(10**9) / 2**20,
-}
+MEMORY_UNITS = {"Mi": Decimal(1), "Gi": Decimal(1024), "M": Decimal(10**6) / 2**20, "G": Decimal(10**9) / 2**20}
 
 
 def check_resources(cpu: object, memory: object) -> Iterator[DeclarationError]:

@@ -1,3 +1,1 @@
 """What the tests of projects that use the app need."""
-
-from __future__ import annotations

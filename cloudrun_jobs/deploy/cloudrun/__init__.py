@@ -1,3 +1,1 @@
 """Read and write the resources of Cloud Run and Cloud Scheduler through Google's clients."""
-
-from __future__ import annotations

@@ -50,9 +50,7 @@ def _execution(declared: DesiredJob) -> dict[str, Any]:
     return present(
         metadata=present(annotations=_annotations(declared)),
         spec=present(
-            taskCount=declared.tasks,
-            parallelism=declared.task_parallelism,
-            template={"spec": _task(declared)},
+            taskCount=declared.tasks, parallelism=declared.task_parallelism, template={"spec": _task(declared)}
         ),
     )
 

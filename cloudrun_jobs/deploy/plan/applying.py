@@ -24,12 +24,11 @@ class Store(Protocol):
 Report = Callable[[Change, str, ServiceError | None], object]
 
 
-def apply(changes: Sequence[Change], store: Store, report: Report) -> int:
-    """Apply the changes and report each with its remark or its error; return the number of failures.
+def apply(changes: Sequence[Change], store: Store, report: Report) -> None:
+    """Apply the changes, and report each with its remark or its error.
 
     After a failure the other changes are applied, and another sync can complete the plan.
     """
-    failures = 0
     pool = ThreadPoolExecutor(MAX_WORKERS)
     try:
         futures = {pool.submit(getattr(store, change.action), change): change for change in changes}
@@ -37,8 +36,6 @@ def apply(changes: Sequence[Change], store: Store, report: Report) -> int:
             try:
                 report(futures[future], future.result(), None)
             except ServiceError as error:
-                failures += 1
                 report(futures[future], "", error)
     finally:
         pool.shutdown(cancel_futures=True)  # After an interrupt no further change is started.
-    return failures

@@ -24,8 +24,8 @@ from django.utils.functional import cached_property
 from cloudrun_jobs import conf
 from cloudrun_jobs.conf import INLINE_ENVIRONMENTS, Settings
 from cloudrun_jobs.exceptions import InvalidSettings, LockMisused, LockTablesMissing, LockUnavailable, LockUnknown
-from cloudrun_jobs.locks.base import Grant, Holder, Holders, LockBackend, Owner
-from cloudrun_jobs.locks.database.dialects import DIALECTS, SLOTS, TASKS, Dialect, Row, code
+from cloudrun_jobs.locks.base import Grant, Holder, Holders, LockBackend, Owner, available_slot
+from cloudrun_jobs.locks.database.dialects import DIALECTS, SLOTS, TASKS, Dialect, Row, code, execute
 from cloudrun_jobs.locks.database.pool import ConnectionPool
 from cloudrun_jobs.locks.database.transactions import TransactionalLeases
 from cloudrun_jobs.locks.names import LockName
@@ -76,7 +76,7 @@ class DatabaseLocks(LockBackend):
                 if self.renew(grant, ttl):
                     return grant
                 continue
-            slot = _available(rows, slots, owner)
+            slot = available_slot({row.slot: row.held_by() for row in rows if row.live}, slots, owner)
             if slot is None:
                 break
             missing = slot not in {row.slot for row in rows}
@@ -95,11 +95,9 @@ class DatabaseLocks(LockBackend):
 
     def complete_task(self, grant: Grant, index: int, count: int) -> None:
         slot = (_id(grant.lock, grant.slot), grant.token)
-        try:
-            insert = f"INSERT INTO {TASKS} (slot_id, token, task_index) VALUES (%s, %s, %s)"
+        insert = f"INSERT INTO {TASKS} (slot_id, token, task_index) VALUES (%s, %s, %s)"
+        with suppress(db.IntegrityError):  # Noted before, and the reply was lost.
             self._run(lambda cursor: cursor.execute(insert, [*slot, index]))
-        except db.IntegrityError:
-            pass  # Noted before, and the reply was lost.
         if self._run(lambda cursor: _count_tasks(cursor, slot)) >= count:
             self.release(grant)
             delete = f"DELETE FROM {TASKS} WHERE slot_id = %s AND token <= %s"
@@ -183,7 +181,7 @@ class DatabaseLocks(LockBackend):
         return self._run(lambda cursor: _fetch(cursor, statement, values))
 
     def _changed(self, statement: str, values: Mapping[str, Any]) -> bool:
-        return self._run(lambda cursor: _execute(cursor, statement, values)) > 0
+        return self._run(lambda cursor: execute(cursor, statement, values)) > 0
 
     def _run(self, statement: Callable[[CursorWrapper], T]) -> T:
         """Run a statement, and once more on a new connection if the first one failed."""
@@ -242,23 +240,9 @@ def _values(name: LockName, owner: Owner, ttl: float) -> dict[str, Any]:
     }
 
 
-def _available(rows: Sequence[Row], slots: int, owner: Owner) -> int | None:
-    """Prefer the slot of the task's earlier attempt, which would stay leased otherwise."""
-    live = {row.slot for row in rows if row.live}
-    takeover = (row.slot for row in rows if row.live and row.may_pass_to(owner))
-    free = (slot for slot in range(slots) if slot not in live)
-    return next(takeover, next(free, None))
-
-
 def _fetch(cursor: CursorWrapper, statement: str, values: Mapping[str, Any]) -> list[Row]:
     cursor.execute(statement, values)
     return list(map(Row._make, cursor))
-
-
-def _execute(cursor: CursorWrapper, statement: str, values: Mapping[str, Any]) -> int:
-    cursor.execute(statement, values)
-    changed: int = cursor.rowcount
-    return changed
 
 
 def _count_tasks(cursor: CursorWrapper, slot: tuple[str, int]) -> int:

@@ -5,14 +5,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, ClassVar, NamedTuple
 
 from django.db import Error, OperationalError
 from django.db.backends.utils import CursorWrapper
 
-from cloudrun_jobs.locks.base import Grant, Holder, Owner, moment
+from cloudrun_jobs.locks.base import Grant, Holder, Owner
 from cloudrun_jobs.models import LockSlot, LockTask, LockToken
 
 SLOTS, TOKENS, TASKS = (model._meta.db_table for model in (LockSlot, LockToken, LockTask))
@@ -32,6 +32,13 @@ def code(error: Error) -> object:
     """Return the server's own number of an error: PostgreSQL's is the driver's, MySQL's comes first."""
     cause = error.__cause__
     return getattr(cause, "sqlstate", None) or getattr(cause, "pgcode", None) or next(iter(error.args), None)
+
+
+def execute(cursor: CursorWrapper, statement: str, values: Mapping[str, Any]) -> int:
+    """Execute a statement; return the number of rows that it changed."""
+    cursor.execute(statement, values)
+    changed: int = cursor.rowcount
+    return changed
 
 
 class Row(NamedTuple):
@@ -54,25 +61,15 @@ class Row(NamedTuple):
         """Whether the lease had not ended when the server read it."""
         return self.expires_us > self.now_us
 
-    def may_pass_to(self, owner: Owner) -> bool:
-        """Return True if this is the lease of an earlier attempt of the same task."""
-        return (self.owner, self.task_index) == (owner.holder, owner.index) and self.attempt < owner.attempt
+    def held_by(self) -> Owner:
+        return Owner(holder=self.owner, nonce=self.nonce, index=self.task_index, attempt=self.attempt)
 
     def grant(self) -> Grant:
         return Grant(lock=self.lock, slot=self.slot, nonce=self.nonce, token=self.token)
 
     def holder(self) -> Holder:
-        return Holder(
-            lock=self.lock,
-            label=self.label,
-            slot=self.slot,
-            holder=self.owner,
-            index=self.task_index,
-            attempt=self.attempt,
-            token=self.token,
-            since=moment(self.acquired_us),
-            until=moment(self.expires_us),
-        )
+        slot = {"lock": self.lock, "label": self.label, "slot": self.slot, "token": self.token}
+        return Holder.of(self.held_by(), self.acquired_us, self.expires_us, **slot)
 
 
 class Dialect:
@@ -185,9 +182,8 @@ class PostgreSQL(Dialect):
             INSERT INTO {TOKENS} (id, token) SELECT id, token FROM made RETURNING token""")
 
     def prepare_statements(self, cursor: CursorWrapper) -> None:
-        driver = (
-            cursor.db.connection
-        )  # psycopg2 has no preparation; the project's own setting is in force already.
+        driver = cursor.db.connection
+        # psycopg2 has no preparation; the project's own setting is in force already.
         if not hasattr(driver, "prepare_threshold") or "prepare_threshold" in cursor.db.settings_dict["OPTIONS"]:
             return
         # A pooler may send each statement to another session, where psycopg's name for it stands for another one.
@@ -202,13 +198,11 @@ class PostgreSQL(Dialect):
         return taken[0] if taken else None
 
     def prune_slots(self, cursor: CursorWrapper, values: dict[str, int]) -> int:
-        cursor.execute(
+        delete = (
             f"WITH deleted AS (DELETE FROM {SLOTS} WHERE {self._old} RETURNING id) "
-            f"DELETE FROM {TOKENS} USING deleted WHERE {TOKENS}.id = deleted.id",
-            values,
+            f"DELETE FROM {TOKENS} USING deleted WHERE {TOKENS}.id = deleted.id"
         )
-        deleted: int = cursor.rowcount
-        return deleted
+        return execute(cursor, delete, values)
 
 
 class MySQL(Dialect):
@@ -246,11 +240,8 @@ class MySQL(Dialect):
         return cursor.lastrowid if cursor.rowcount else None
 
     def prune_slots(self, cursor: CursorWrapper, values: dict[str, int]) -> int:
-        cursor.execute(
-            f"DELETE {SLOTS}, {TOKENS} FROM {SLOTS} JOIN {TOKENS} ON {TOKENS}.id = {SLOTS}.id WHERE {self._old}",
-            values,
-        )
-        deleted: int = cursor.rowcount
+        both = f"{SLOTS} JOIN {TOKENS} ON {TOKENS}.id = {SLOTS}.id"
+        deleted = execute(cursor, f"DELETE {SLOTS}, {TOKENS} FROM {both} WHERE {self._old}", values)
         return deleted // 2  # It counts the rows of both tables.
 
 
@@ -287,8 +278,7 @@ class SQLite(Dialect):
 
     def prune_slots(self, cursor: CursorWrapper, values: dict[str, int]) -> int:
         with _one_transaction(cursor):
-            cursor.execute(f"DELETE FROM {SLOTS} WHERE {self._old}", values)
-            deleted: int = cursor.rowcount
+            deleted = execute(cursor, f"DELETE FROM {SLOTS} WHERE {self._old}", values)
             cursor.execute(f"DELETE FROM {TOKENS} WHERE id NOT IN (SELECT id FROM {SLOTS})")
         return deleted
 

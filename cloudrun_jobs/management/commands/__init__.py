@@ -1,3 +1,1 @@
 """One module per management command."""
-
-from __future__ import annotations

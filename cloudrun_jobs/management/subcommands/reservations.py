@@ -32,11 +32,5 @@ def _row(run: JobRun) -> tuple[str, ...]:
 
 
 def _data(run: JobRun) -> dict[str, Any]:
-    return {
-        "run": str(run.pk),
-        "command": run.command,
-        "argv": run.argv,
-        "scheduled_for": run.scheduled_for,
-        "requested_by": run.requested_by,
-        "scheduler_job": run.schedule,
-    }
+    fields = {name: getattr(run, name) for name in ("command", "argv", "scheduled_for", "requested_by")}
+    return {"run": str(run.pk), **fields, "scheduler_job": run.schedule}

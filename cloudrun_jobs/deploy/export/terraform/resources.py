@@ -23,11 +23,7 @@ def cloud_run_job(job: DesiredJob, declarations: Declarations, accounts: Account
         project=declarations.project,
         labels=dict(job.labels),
         annotations={OWNERSHIP_ANNOTATION: str(job.ownership)},
-        template=present(
-            task_count=job.tasks,
-            parallelism=job.task_parallelism,
-            template=_task(job, accounts),
-        ),
+        template=present(task_count=job.tasks, parallelism=job.task_parallelism, template=_task(job, accounts)),
         # Cloud Run rejects a job whose account does not have access to its secrets yet.
         depends_on=[f"google_secret_manager_secret_iam_member.{name}" for name in accounts.secret_bindings(job)],
     )
