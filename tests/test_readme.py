@@ -131,7 +131,7 @@ def test_the_readme_works_in_a_fresh_project(project: Path) -> None:
     shells = [text for language, text in blocks("Run it on the emulator") if language == "sh"]
     shown = [text for language, text in blocks("Run it on the emulator") if language == "text"]
     with emulator(project) as address:
-        first, *scripts = (shell.replace("127.0.0.1:8086", address) for shell in shells[1:])
+        first, *scripts = (shell.replace("127.0.0.1:8491", address) for shell in shells[1:])
         exports = "".join(line for line in first.splitlines(keepends=True) if line.startswith("export "))
         outputs = [run(project, first), *(run(project, exports + script) for script in scripts)]
 

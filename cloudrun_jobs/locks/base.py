@@ -69,8 +69,8 @@ class Holder:
     def of(cls, owner: Owner, since_us: float, until_us: float, **slot: Any) -> Holder:
         """Return the holder for an owner, with times in microseconds since the beginning of 1970."""
         since, until = (EPOCH + timedelta(microseconds=time) for time in (since_us, until_us))
-        task = {"holder": owner.holder, "index": owner.index, "attempt": owner.attempt}
-        return cls(**task, **slot, since=since, until=until)
+        values = {"index": owner.index, "attempt": owner.attempt, "since": since, "until": until, **slot}
+        return cls(holder=owner.holder, **values)
 
     def __str__(self) -> str:
         retry = f", attempt {self.attempt}" if self.attempt else ""

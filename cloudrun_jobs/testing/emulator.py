@@ -1,6 +1,6 @@
-"""The pytest fixture ``cloudrun_emulator``: a Cloud Run and a Cloud Scheduler for one test.
+"""The pytest fixture `cloudrun_emulator`: a Cloud Run and a Cloud Scheduler for one test.
 
-Add this module to ``pytest_plugins``, or import the fixtures in a ``conftest.py``.
+Add this module to `pytest_plugins`, or import the fixtures in a `conftest.py`.
 """
 
 from __future__ import annotations

@@ -117,7 +117,7 @@ def test_invalid_options_are_rejected(settings: Settings, options: dict[str, obj
     assert message in str(raised.value)
 
 
-@pytest.mark.parametrize("endpoint", ["localhost:8085", "127.1.2.3:8085", "[::1]:8085"])
+@pytest.mark.parametrize("endpoint", ["localhost:8491", "127.1.2.3:8491", "[::1]:8491"])
 def test_loopback_endpoints_are_accepted(settings: Settings, endpoint: str) -> None:
     """Any loopback address is accepted."""
     from cloudrun_jobs import backends

@@ -18,6 +18,7 @@ from cloudrun_jobs.deploy import jobs as job_declarations
 from cloudrun_jobs.deploy.cloudrun.jobs import Jobs
 from cloudrun_jobs.deploy.plan import apply, plan
 from cloudrun_jobs.emulator import Emulator
+from cloudrun_jobs.exceptions import ServiceError
 from cloudrun_jobs.spec.ownership import OwnershipLabel
 from tests.deploy.commands import PLACE, Sync
 from tests.jobs.management.commands import echo
@@ -395,7 +396,7 @@ def test_concurrent_change_is_reported(sync_jobs: Sync, emulator: Emulator, code
 def test_reverted_concurrent_change_is_reported(sync_jobs: Sync, emulator: Emulator) -> None:
     """An update writes the whole job; the generation shows a change since it was listed."""
     sync_jobs("--image", "app:1")
-    backend, remarks = backends.current(), list[str]()
+    backend, reports = backends.current(), list[tuple[str, ServiceError | None]]()
     assert isinstance(backend, CloudRunBackend)
     store = Jobs(backend)
     desired = job_declarations.desired([echo.Command()], backend, image="app:2")
@@ -404,10 +405,9 @@ def test_reverted_concurrent_change_is_reported(sync_jobs: Sync, emulator: Emula
     edited.labels["cost"] = "high"
     update(emulator, edited)
 
-    failed = apply(todo.to_apply, store, lambda change, remark, error: remarks.append(remark))
+    apply(todo.to_apply, store, lambda change, remark, error: reports.append((remark, error)))
 
-    assert failed == 0
-    assert remarks == ["this reverted a change that was made since the jobs were listed: check the job"]
+    assert reports == [("this reverted a change that was made since the jobs were listed: check the job", None)]
 
 
 def test_exhausted_quota_is_retried(sync_jobs: Sync, emulator: Emulator) -> None:
@@ -435,9 +435,9 @@ def test_duplicate_names_are_rejected(sync_jobs: Sync, settings: Settings) -> No
     settings.INSTALLED_APPS = [*settings.INSTALLED_APPS, "tests.invalid_commands"]
     get_commands.cache_clear()
 
-    synced = sync_jobs("--image", "app:1", commands=("--command", "twin_job", "twin-job"))
+    synced = sync_jobs("--image", "app:1", commands=("--command", "same_name", "same-name"))
 
-    assert "twin-job and twin_job would both be 'twin-job-production'" in synced.messages
+    assert "same-name and same_name would both be 'same-name-production'" in synced.messages
     assert synced.status == 2
 
 

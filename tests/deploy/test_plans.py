@@ -104,7 +104,7 @@ def test_an_applied_plan_leaves_no_drift(desired: list[Desired], existing: list[
     store = MemoryStore({item.id: item for item in existing})
     todo = plan(desired, existing, environment=ENVIRONMENT, prune=True)
 
-    assert apply(todo.to_apply, store, ignore) == 0
+    apply(todo.to_apply, store, ignore)
 
     assert sorted(store.calls) == sorted(change.id for change in todo.to_apply)
     assert not plan(desired, store.list(), environment=ENVIRONMENT).has_drift
@@ -239,7 +239,7 @@ def test_all_fields_are_written_after_a_failed_update() -> None:
     assert todo.troubles == {"a": "broken"}
 
 
-def test_failures_are_counted_and_reported() -> None:
+def test_failures_are_reported() -> None:
     """Errors of the service are reported with their changes."""
     reports: list[Any] = []
 
@@ -249,9 +249,8 @@ def test_failures_are_counted_and_reported() -> None:
 
     todo = plan([desired("a"), desired("b")], [], environment=ENVIRONMENT)
     store = FailingStore({})
-    failed = apply(todo.to_apply, store, lambda change, remark, error: reports.append((change.id, str(error))))
+    apply(todo.to_apply, store, lambda change, remark, error: reports.append((change.id, str(error))))
 
-    assert failed == 2
     assert sorted(reports) == [("a", "a: refused."), ("b", "b: refused.")]
 
 

@@ -385,9 +385,9 @@ def test_duplicate_names_are_rejected(
     settings.INSTALLED_APPS = [*settings.INSTALLED_APPS, "tests.invalid_commands"]
     get_commands.cache_clear()
 
-    synced = sync_schedules("--command", "twin_job", "twin-job")
+    synced = sync_schedules("--command", "same_name", "same-name")
 
-    assert "twin-job and twin_job would both be 'twin-job-production'" in synced.messages
+    assert "same-name and same_name would both be 'same-name-production'" in synced.messages
     assert synced.status == 2
 
 

@@ -10,7 +10,7 @@ import sys
 from tests.mutation import Mutation, main
 
 TESTS = ("locks/test_contract", "locks/test_model", "locks/test_manager")
-REDIS, LOCAL = "locks/redis.py", "locks/local.py"
+BASE, REDIS, LOCAL = "locks/base.py", "locks/redis.py", "locks/local.py"
 STATEMENTS, DATABASE, KEEPER = "locks/database/dialects.py", "locks/database/__init__.py", "locks/keeper.py"
 
 # The rule, the backend whose tests run, the file, the text to replace and its replacement.
@@ -33,12 +33,12 @@ RULES = (
         "a live lease is not granted again",
         "sqlite",
         DATABASE,
-        "live = {row.slot for row in rows if row.live}",
-        "live = set()",
+        "{row.slot: row.held_by() for row in rows if row.live}, slots",
+        "{}, slots",
     ),
     ("... in the statement too", "sqlite", STATEMENTS, '"({SLOTS}.expires_us <= {{now}} OR "', '"(1 = 1 OR "'),
     ("a repeated request gets its grant", "sqlite", DATABASE, "row.nonce == owner.nonce", "False"),
-    ("a later attempt takes over", "sqlite", DATABASE, "row.live and row.may_pass_to(owner)", "False"),
+    ("a later attempt takes over", "sqlite", BASE, "if owner.supersedes(other)", "if False"),
     ("only the holder renews and releases", "sqlite", STATEMENTS, "AND nonce = %(nonce)s ", ""),
     ("an ended lease is not renewed", "sqlite", STATEMENTS, ' AND expires_us > {{now}}"', '"'),
     ("an old token does not renew", "sqlite", STATEMENTS, " AND token = %(token)s", ""),
@@ -60,9 +60,9 @@ RULES = (
     ),
     ("pruning keeps held locks", "postgres", STATEMENTS, "{SLOTS}.expires_us < {{now}} - %(age)s AND ", ""),
     ("pruning keeps completed tasks", "postgres", STATEMENTS, "WHERE NOT EXISTS ", "WHERE TRUE OR NOT EXISTS "),
-    ("a live lease is not granted again", "local", LOCAL, "if slot not in live)", ")"),
-    ("a later attempt takes over", "local", LOCAL, "owner.attempt > other.attempt", "False"),
-    ("an earlier attempt does not", "local", LOCAL, "and owner.attempt > other.attempt", ""),
+    ("a live lease is not granted again", "local", BASE, "if slot not in live)", ")"),
+    ("a later attempt takes over", "local", BASE, "self.attempt > other.attempt", "False"),
+    ("an earlier attempt does not", "local", BASE, "and self.attempt > other.attempt", ""),
     (
         "only the holder renews and releases",
         "local",

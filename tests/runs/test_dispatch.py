@@ -325,7 +325,7 @@ def test_similar_keys_are_distinct(cloud: CloudRun, other: str) -> None:
 @pytest.fixture
 def _short_minute(monkeypatch: pytest.MonkeyPatch) -> None:
     """Shorten the minute of the quota to half a second."""
-    monkeypatch.setattr(quota, "MINUTE", 0.5)
+    monkeypatch.setattr(quota, "WINDOW_SECONDS", 0.5)
 
 
 @pytest.mark.usefixtures("_short_minute")

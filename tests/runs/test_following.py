@@ -139,7 +139,7 @@ def test_a_killed_process_is_noticed(database: str, settings: Settings) -> None:
         reconciled.append(run.status)
 
     run_reconciled.connect(receiver)
-    with pytest.raises(JobFailed, match="process_died: Its process ended without a word"):
+    with pytest.raises(JobFailed, match="process_died: The process ended without recording an outcome"):
         operation.result(timeout=30)
     run_reconciled.disconnect(receiver)
     assert (JobRun.objects.get().status, TaskRun.objects.get().status) == (Status.LOST, Status.LOST)

@@ -190,7 +190,7 @@ def _check_loopback(endpoint: object) -> None:
     if not port.isdecimal() or not _is_loopback(host.strip("[]")):
         raise InvalidSettings(
             f"{conf.setting_name('OPTIONS', 'endpoint')}: expected 'host:port' of this machine, got {endpoint!r}.",
-            hint="Example: '127.0.0.1:8086'. Leave it out for the real service.",
+            hint="Example: '127.0.0.1:8491'. Leave it out for the real service.",
         )
 
 

@@ -1,4 +1,4 @@
-"""Run the emulator: ``manage.py cloudrun_emulator``."""
+"""Run the emulator: `manage.py cloudrun_emulator`. It needs Google's libraries, which are imported late."""
 
 from __future__ import annotations
 
@@ -6,8 +6,6 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 from django.core.management.base import BaseCommand
-
-from cloudrun_jobs.emulator import cli
 
 if TYPE_CHECKING:
     from argparse import ArgumentParser
@@ -19,9 +17,12 @@ class Command(BaseCommand):
     requires_system_checks = []
 
     def add_arguments(self, parser: ArgumentParser) -> None:
+        from cloudrun_jobs.emulator import cli
+
         cli.add_arguments(parser)
 
     def handle(self, *args: Any, **options: Any) -> None:
-        status = cli.run(options)
-        if status:
+        from cloudrun_jobs.emulator import cli
+
+        if status := cli.run(options):
             sys.exit(status)

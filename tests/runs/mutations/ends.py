@@ -97,8 +97,8 @@ RULES = [
     rule(
         "completed work is not recorded as interrupted",
         ATTEMPTS,
-        "outcome = self._outcome or outcome_of(interrupt.interrupted())",
-        "outcome = outcome_of(interrupt.interrupted())",
+        "outcome = self._outcome or outcome_of(termination.interrupted())",
+        "outcome = outcome_of(termination.interrupted())",
         "execution/test_attempt",
     ),
     rule(
@@ -131,16 +131,16 @@ RULES = [
     ),
     rule(
         "SIGTERM after a nested job is for the outer one",
-        "execution/interrupts.py",
-        "if _handling != [self] or not",
+        "execution/termination.py",
+        "if _active != [self] or not",
         "if not",
         "execution/test_attempt",
     ),
     rule(
         "a second SIGTERM does not interrupt clean-up",
-        "execution/interrupts.py",
-        "if not _handling or any(interrupt.terminated_at for interrupt in _handling):",
-        "if not _handling:",
+        "execution/termination.py",
+        "if not _active or any(termination.terminated_at for termination in _active):",
+        "if not _active:",
         "execution/test_attempt",
     ),
     rule(
@@ -169,7 +169,7 @@ RULES = [
     rule(
         "an event loop keeps its wakeup fd",
         "process/wakeup.py",
-        "        if theirs != -1:",
+        "        if existing != -1:",
         "        if False:",
         "process/test_wakeup",
         only="existing_wakeup_fd",
@@ -177,7 +177,7 @@ RULES = [
     rule(
         "a job that ignores SIGTERM is recorded before SIGKILL",
         HEARTBEAT,
-        "                    terminate(interrupt)",
+        "                    terminate(termination)",
         "                    pass",
         "faults/test_database",
         only="ignores_sigterm",
@@ -192,8 +192,8 @@ RULES = [
     rule(
         "heartbeats need no progress",
         HEARTBEAT,
-        "if self._is_new or now - written >= HEARTBEAT_INTERVAL:",
-        "if self._is_new:",
+        "if self._has_progress or now - written >= HEARTBEAT_INTERVAL:",
+        "if self._has_progress:",
         "execution/test_heartbeat",
     ),
     rule("no heartbeat follows the end", HEARTBEAT, ", finished_at=None)", ")", "execution/test_heartbeat"),
