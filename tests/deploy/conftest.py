@@ -37,9 +37,9 @@ def options(settings: Settings, emulator: Emulator) -> dict[str, Any]:
 @pytest.fixture
 def _only_these_jobs(settings: Settings) -> Iterator[None]:
     settings.INSTALLED_APPS = [app for app in settings.INSTALLED_APPS if not app.startswith("rates")]
-    get_commands.cache_clear()
+    get_commands.cache_clear()  # type: ignore[attr-defined]  # django-stubs omits its cache
     yield
-    get_commands.cache_clear()
+    get_commands.cache_clear()  # type: ignore[attr-defined]  # django-stubs omits its cache
 
 
 @pytest.fixture

@@ -14,7 +14,13 @@ import os
 import subprocess
 import sys
 import tempfile
+from typing import TYPE_CHECKING, Any
 from unittest import mock
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from google.api_core.client_options import ClientOptions
 
 PROJECT, REGION = "acme", "europe-west4"
 TASK = {"image": "app", "command": ["/bin/sh"], "args": ["-c", "exit 0"]}
@@ -22,18 +28,19 @@ JOB = {"template": {"template": {"containers": [TASK], "max_retries": 0}}}
 
 
 @contextlib.contextmanager
-def emulator(python):
+def emulator(python: str) -> Iterator[str]:
     """Run an emulator in its own process; yield its HTTP address."""
     command = [python, "-m", "cloudrun_jobs.emulator", "--port", "0", "--grpc-port", "0", "--json", "--grace", "1"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         try:
+            assert process.stdout is not None
             yield json.loads(process.stdout.readline())["http"]
         finally:
             process.terminate()
 
 
 @contextlib.contextmanager
-def connected(address):
+def connected(address: str) -> Iterator[None]:
     """Replace only the endpoint and the credentials of Airflow's hook."""
     from airflow.providers.google.cloud.hooks.cloud_run import CloudRunHook
     from google.auth.credentials import AnonymousCredentials
@@ -48,23 +55,29 @@ def connected(address):
         yield
 
 
-def without_connection(original):
+def without_connection(original: Callable[..., None]) -> Callable[..., None]:
     """Return a hook constructor that skips the connection in Airflow's database and uses REST."""
 
-    def init(self, gcp_conn_id="google_cloud_default", impersonation_chain=None, transport=None, **kwargs):
+    def init(
+        self: Any,
+        gcp_conn_id: str = "google_cloud_default",
+        impersonation_chain: object = None,
+        transport: str | None = None,
+        **kwargs: Any,
+    ) -> None:
         with mock.patch("airflow.providers.google.common.hooks.base_google.GoogleBaseHook.get_connection"):
             original(self, gcp_conn_id=gcp_conn_id, impersonation_chain=None, transport="rest", **kwargs)
 
     return init
 
 
-def client_options(_, api_endpoint_override=None, **__):
+def client_options(_: Any, api_endpoint_override: str | None = None, **__: Any) -> ClientOptions:
     from google.api_core.client_options import ClientOptions
 
     return ClientOptions(api_endpoint=api_endpoint_override)
 
 
-def execute(job_name, overrides=None):
+def execute(job_name: str, overrides: dict[str, Any] | None = None) -> Any:
     from airflow.providers.google.cloud.operators.cloud_run import CloudRunExecuteJobOperator
 
     operator = CloudRunExecuteJobOperator(
@@ -73,7 +86,7 @@ def execute(job_name, overrides=None):
     return operator.execute({"ti": mock.MagicMock(), "task_instance": mock.MagicMock()})
 
 
-def failure(job_name, overrides):
+def failure(job_name: str, overrides: dict[str, Any]) -> str:
     """Return Airflow's error message for a failing run."""
     from airflow.providers.common.compat.sdk import AirflowException
 
@@ -84,11 +97,11 @@ def failure(job_name, overrides):
     raise AssertionError("expected a task that exits 3 to fail")
 
 
-def report(*values):
+def report(*values: object) -> None:
     sys.stdout.write(" ".join(map(str, values)) + "\n")
 
 
-def main(python):
+def main(python: str) -> None:
     from airflow.providers.google.cloud.hooks.cloud_run import CloudRunHook
 
     with emulator(python) as address, connected(address):

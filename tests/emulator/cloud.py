@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from google.cloud import run_v2
 
@@ -17,8 +17,10 @@ if TYPE_CHECKING:
 PLACE = "projects/acme/locations/europe-west4"
 DEFAULT_TIMEOUT = 30.0  # seconds
 
+T = TypeVar("T")
 
-def eventually(probe: Callable[[], Any], timeout: float = DEFAULT_TIMEOUT) -> Any:
+
+def eventually(probe: Callable[[], T | None], timeout: float = DEFAULT_TIMEOUT) -> T:
     """Poll `probe` until its result is true, and return the result."""
     deadline = time.monotonic() + timeout
     while not (result := probe()):
@@ -49,7 +51,8 @@ class Cloud:
     emulator: Emulator
 
     def create(self, declared: run_v2.Job, job_id: str = "work") -> run_v2.Job:
-        return self.emulator.clients.jobs.create_job(parent=PLACE, job=declared, job_id=job_id).result()
+        operation = self.emulator.clients.jobs.create_job(parent=PLACE, job=declared, job_id=job_id)
+        return cast("run_v2.Job", operation.result())
 
     def start(self, declared: run_v2.Job, job_id: str = "work", **overrides: Any) -> Any:
         """Create the job, run it, and return the operation."""
@@ -85,7 +88,8 @@ def job_of(execution: run_v2.Execution) -> str:
 
 
 def condition(resource: Any, type_: str = "Completed") -> run_v2.Condition:
-    return next(found for found in resource.conditions if found.type_ == type_)
+    conditions: list[run_v2.Condition] = resource.conditions
+    return next(found for found in conditions if found.type_ == type_)
 
 
 def _if_done(execution: run_v2.Execution) -> run_v2.Execution | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
 import grpc
 from google.api_core import exceptions
@@ -19,9 +19,12 @@ from tests.emulator.cloud import PLACE, condition, eventually
 from tests.emulator.gcloud_cli import Gcloud
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
     from cloudrun_jobs.emulator import Emulator
+
+    AsyncGoogleClients = tuple[run_v2.JobsAsyncClient, run_v2.ExecutionsAsyncClient, run_v2.TasksAsyncClient]
 
 
 @dataclass(frozen=True)
@@ -62,11 +65,11 @@ class Clients:
 
     def run(self, job_id: str, overrides: dict[str, Any] | None = None) -> str:
         request = run_v2.RunJobRequest(name=f"{PLACE}/jobs/{job_id}", overrides=overrides)
-        return self._call(self._jobs.run_job, request).metadata.name
+        return cast(str, self._call(self._jobs.run_job, request).metadata.name)
 
     def outcome(self, execution: str) -> Outcome:
-        def done():
-            found = self._call(self._executions.get_execution, name=execution)
+        def done() -> run_v2.Execution | None:
+            found: run_v2.Execution = self._call(self._executions.get_execution, name=execution)
             return found if found.completion_time else None
 
         found = eventually(done)
@@ -90,9 +93,8 @@ class Clients:
         try:
             self.run(job_id)
         except exceptions.NotFound as error:
-            return error.message.removeprefix(
-                f"POST http://{error.message.partition('//')[2].partition(': ')[0]}: "
-            )
+            message: str = error.message
+            return message.removeprefix(f"POST http://{message.partition('//')[2].partition(': ')[0]}: ")
         raise AssertionError("the job exists")
 
 
@@ -102,13 +104,13 @@ class AsyncClients(Clients):
         self._loop = loop
 
     def _call(self, method: Any, *args: Any, **kwargs: Any) -> Any:
-        async def call():
+        async def call() -> Any:
             return await method(*args, **kwargs)
 
         return self._loop.run(call())
 
     def _all(self, method: Any, **kwargs: Any) -> list[Any]:
-        async def call():
+        async def call() -> list[Any]:
             return [item async for item in await method(**kwargs)]
 
         return self._loop.run(call())
@@ -134,17 +136,20 @@ class GcloudFrontend:
             options.append(f"--update-env-vars={','.join(v['name'] + '=' + v['value'] for v in container['env'])}")
         if overrides and "task_count" in overrides:
             options.append(f"--tasks={overrides['task_count']}")
-        return self._gcloud("run", "jobs", "execute", job_id, "--async", *options)["metadata"]["name"]
+        execution = self._gcloud("run", "jobs", "execute", job_id, "--async", *options)
+        return cast(str, execution["metadata"]["name"])
 
     def outcome(self, execution: str) -> Outcome:
-        def done():
-            found = self._gcloud("run", "jobs", "executions", "describe", execution)["status"]
+        def done() -> dict[str, Any] | None:
+            found: dict[str, Any] = self._gcloud("run", "jobs", "executions", "describe", execution)["status"]
             return found if "completionTime" in found else None
 
         found = eventually(done)
-        counts = (found.get(f"{kind}Count", 0) for kind in ("succeeded", "failed", "cancelled"))
+        succeeded, failed, cancelled = (
+            found.get(f"{kind}Count", 0) for kind in ("succeeded", "failed", "cancelled")
+        )
         messages = {one["type"]: one["message"] for one in found["conditions"]}
-        return Outcome(*counts, messages["Completed"])
+        return Outcome(succeeded, failed, cancelled, messages["Completed"])
 
     def cancel(self, execution: str) -> None:
         self._gcloud("run", "jobs", "executions", "cancel", execution)
@@ -161,19 +166,19 @@ class GcloudFrontend:
         self._gcloud("run", "jobs", "delete", job_id)
 
     def error_message(self, job_id: str) -> str:
-        return self._gcloud("run", "jobs", "execute", job_id, succeeds=False)
+        return cast(str, self._gcloud("run", "jobs", "execute", job_id, succeeds=False))
 
 
 @contextlib.contextmanager
-def over_grpc(emulator: Emulator, _: Path):
+def over_grpc(emulator: Emulator, _: Path) -> Iterator[Frontend]:
     yield Clients(emulator.clients.jobs, emulator.clients.executions, emulator.clients.tasks)
 
 
 @contextlib.contextmanager
-def over_async_grpc(emulator: Emulator, _: Path):
+def over_async_grpc(emulator: Emulator, _: Path) -> Iterator[Frontend]:
     with asyncio.Runner() as loop:
 
-        async def connect():
+        async def connect() -> tuple[grpc.aio.Channel, AsyncGoogleClients]:
             channel = grpc.aio.insecure_channel(emulator.grpc)
             jobs = run_v2.JobsAsyncClient(transport=JobsGrpcAsyncIOTransport(channel=channel))
             executions = run_v2.ExecutionsAsyncClient(transport=ExecutionsGrpcAsyncIOTransport(channel=channel))
@@ -186,8 +191,9 @@ def over_async_grpc(emulator: Emulator, _: Path):
 
 
 @contextlib.contextmanager
-def over_rest(emulator: Emulator, _: Path):
-    options = {"credentials": AnonymousCredentials(), "client_options": {"api_endpoint": emulator.http}}
+def over_rest(emulator: Emulator, _: Path) -> Iterator[Frontend]:
+    endpoint = {"api_endpoint": emulator.http}
+    options: dict[str, Any] = {"credentials": AnonymousCredentials(), "client_options": endpoint}
     kinds = (run_v2.JobsClient, run_v2.ExecutionsClient, run_v2.TasksClient)
     with contextlib.ExitStack() as stack:
         clients = [kind(transport="rest", **options) for kind in kinds]
@@ -197,5 +203,5 @@ def over_rest(emulator: Emulator, _: Path):
 
 
 @contextlib.contextmanager
-def over_gcloud(emulator: Emulator, directory: Path):
+def over_gcloud(emulator: Emulator, directory: Path) -> Iterator[Frontend]:
     yield GcloudFrontend(Gcloud(emulator.http, directory))

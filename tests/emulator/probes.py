@@ -8,7 +8,9 @@ import os
 import socket
 import time
 import urllib.request
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import google.auth
 import google.auth.compute_engine
@@ -20,20 +22,20 @@ from google.cloud import run_v2, scheduler_v1
 PLACE = "projects/acme/locations/europe-west4"
 JOB = f"{PLACE}/jobs/work"
 ANONYMOUS = AnonymousCredentials()
-looked_up = set()
+looked_up: set[bytes | str | None] = set()
 resolve = socket.getaddrinfo
 
 
-def record(host, *args, **options):
+def record(host: bytes | str | None, *args: Any, **options: Any) -> list[Any]:
     looked_up.add(host)
     return resolve(host, *args, **options)
 
 
-async def run_job_async():
+async def run_job_async() -> None:
     await run_v2.JobsAsyncClient(credentials=ANONYMOUS).run_job(name=JOB)
 
 
-PROBES = {
+PROBES: dict[str, Callable[[], object]] = {
     "default": google.auth.default,
     "jobs client": lambda: run_v2.JobsClient().run_job(name=JOB),
     "scheduler client": lambda: scheduler_v1.CloudSchedulerClient().delete_job(name=JOB),
@@ -53,7 +55,7 @@ PROBES = {
 }
 
 
-def attempt(probe):
+def attempt(probe: Callable[[], object]) -> dict[str, object]:
     started = time.monotonic()
     try:
         result = probe()

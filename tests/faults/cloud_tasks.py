@@ -24,7 +24,7 @@ QUEUE = "projects/acme/locations/europe-west4/queues/reserved"
 MAX_SCHEDULE_DELAY = timedelta(hours=720)
 
 
-class CloudTasks(grpc.GenericRpcHandler):
+class CloudTasks(grpc.GenericRpcHandler):  # type: ignore[misc]  # grpc has no annotations
     """The tasks of one queue. The names of earlier tasks stay taken."""
 
     def __init__(self, emulator: Emulator) -> None:

@@ -7,7 +7,7 @@ import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
@@ -15,6 +15,7 @@ from cloudrun_jobs.conf import Settings
 from cloudrun_jobs.exceptions import LockError
 from cloudrun_jobs.locks.base import Grant, LockBackend, Owner
 from cloudrun_jobs.locks.database import DatabaseLocks
+from cloudrun_jobs.locks.keeper import LeaseKeeper
 from cloudrun_jobs.locks.local import LocalLocks
 from cloudrun_jobs.locks.names import LockName
 from cloudrun_jobs.locks.redis import RedisLocks
@@ -38,7 +39,7 @@ def path_and_options(kind: str, request: pytest.FixtureRequest) -> tuple[str, di
 
 def build(kind: str, request: pytest.FixtureRequest, **options: Any) -> LockBackend:
     """Build the backend of this kind."""
-    classes = {
+    classes: dict[str, type[LockBackend]] = {
         "cloudrun_jobs.locks.local.LocalLocks": LocalLocks,
         "cloudrun_jobs.locks.redis.RedisLocks": RedisLocks,
     }
@@ -129,7 +130,7 @@ def _release_all() -> None:
     """Release the leases that a test left, which would be renewed for ever."""
     for keeper in list(timer._watched):
         with contextlib.suppress(LockError):
-            keeper.release()
+            cast(LeaseKeeper, keeper).release()
 
 
 @pytest.fixture(params=KINDS)

@@ -5,9 +5,12 @@ from __future__ import annotations
 import json
 import multiprocessing
 import sys
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 import django
+
+if TYPE_CHECKING:
+    from cloudrun_jobs.locks.base import Holder
 
 
 def main(processes: int, rounds: int) -> None:
@@ -44,7 +47,8 @@ def attempt(name: str) -> dict[str, Any]:
     try:
         lease = manager.await_lock(timeout=0)
     except LockTimeout as error:
-        return {"won": False, "name": name, "holders": [holder.token for holder in error.holders]}
+        holders = cast("tuple[Holder, ...]", error.holders)
+        return {"won": False, "name": name, "holders": [holder.token for holder in holders]}
     return {"won": True, "name": name, "token": lease.token, "manager": manager}
 
 

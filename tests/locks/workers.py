@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 from uuid import uuid4
 
 from django.db import connections
@@ -19,8 +19,10 @@ from django.db import connections
 ROOT = Path(__file__).resolve().parents[2]
 WAIT_SECONDS = 60  # Longer than anything takes, on any machine.
 
+T = TypeVar("T")
 
-def until(condition: Callable[[], Any], seconds: float = WAIT_SECONDS) -> Any:
+
+def until(condition: Callable[[], T | None], seconds: float = WAIT_SECONDS) -> T:
     """Wait until the condition is true, and return it."""
     deadline = time.monotonic() + seconds
     while not (found := condition()):
@@ -46,10 +48,13 @@ class Worker:
 
     def wait_until_working(self) -> dict[str, Any]:
         """Wait until the job holds its locks; return its first entry."""
-        return until(lambda: self.entry("begin") or self._died())
+        return until(self._begun)
 
-    def _died(self) -> None:
+    def _begun(self) -> dict[str, Any] | None:
+        if begun := self.entry("begin"):
+            return begun
         assert self.process.poll() is None, self.process.communicate()
+        return None
 
     def send(self, number: signal.Signals) -> None:
         os.kill(self.process.pid, number)

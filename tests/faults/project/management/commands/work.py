@@ -11,18 +11,19 @@ from typing import Any
 from cloudrun_jobs import CloudRunJobs
 from cloudrun_jobs.exceptions import JobInterrupted
 from cloudrun_jobs.execution.attempt import Attempt
+from cloudrun_jobs.execution.outcome import Outcome
 from tests.faults.project import death
 
 record = Attempt._record
 
 
-def _recorded(attempt: Attempt, *args: Any) -> None:
+def _recorded(self: Attempt, outcome: Outcome, progress: dict[str, object]) -> None:
     death.here("after run()")
-    record(attempt, *args)
+    record(self, outcome, progress)
     death.here("after the outcome")
 
 
-Attempt._record = _recorded
+Attempt._record = _recorded  # type: ignore[method-assign]
 
 
 class Command(CloudRunJobs):

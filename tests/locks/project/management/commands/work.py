@@ -10,7 +10,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from django.core.management import call_command
 from django.core.management.base import CommandParser
@@ -26,7 +26,7 @@ class Command(CloudRunJobs):
     max_retries = 3
     lock_args = ("shop",)
     lock_timeout = 30
-    parallelism = None
+    parallelism: ClassVar[int | None] = None
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("--shop", default="one")
@@ -44,6 +44,7 @@ class Command(CloudRunJobs):
 
     def note(self, what: str, **more: object) -> None:
         """Write a line; the monotonic clock is the same for all processes of a machine."""
+        assert self._active is not None
         entry = {
             "what": what,
             "at": time.monotonic(),
