@@ -16,7 +16,7 @@ from cloudrun_jobs import CloudRunJobs
 from cloudrun_jobs.argv import parser_of, serialise
 from tests.jobs.management.commands import echo
 
-MANAGE = Path(__file__).with_name("manage.py")
+MANAGE = Path(__file__).parents[1] / "manage.py"
 pytestmark = pytest.mark.usefixtures("process_database")
 
 # Modules that a container does not need to run a job.

@@ -10,7 +10,7 @@ import pytest
 
 from tests.jobs.management.commands import echo
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture
