@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -15,17 +14,18 @@ if TYPE_CHECKING:
     from cloudrun_jobs.spec.command import JobCommand
 
 
-@dataclass(slots=True)
 class ActiveRun:
     """The state of a run that `progress()`, `lease` and `check_lease()` of its command use."""
 
-    run: JobRun | None = None  # The record, as last known in this process.
-    is_requested: bool = False  # Whether this process recorded the request and the run has yet to start.
     attempt: Attempt | None = None  # Set during run().
     leases: Sequence[Lease] = ()
     progress: ProgressReporter | None = None
     verbosity: int = 1
     result: Any = None  # What run() returned, in JSON form.
+
+    def __init__(self, run: JobRun | None = None, *, is_requested: bool = False) -> None:
+        self.run = run  # The record, as last known in this process.
+        self.is_requested = is_requested  # Whether this process recorded the request and the run has yet to start.
 
 
 @contextmanager

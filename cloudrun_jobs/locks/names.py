@@ -5,13 +5,12 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from datetime import date, datetime, time
 from decimal import Decimal
 from functools import lru_cache
 from hashlib import sha256
 from pathlib import PurePath
-from typing import Any
+from typing import Any, NamedTuple
 from uuid import UUID
 
 from cloudrun_jobs import conf
@@ -31,8 +30,7 @@ ENCODERS: dict[type, Callable[[Any], object]] = {
 }
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LockName:
+class LockName(NamedTuple):
     """A lock's key, and its name for people."""
 
     key: str
