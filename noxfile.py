@@ -21,6 +21,10 @@ nox.options.reuse_existing_virtualenvs = True
 nox.options.sessions = ["lint", "tests"]
 
 
+# gcloud's own tests take seconds for each call: `make test-clients`.
+SUITE = ("-q", "-n", "2", "-k", "not gcloud")
+
+
 def pythons() -> list[int]:
     """Return the minor versions of Python 3 that PATH has, from 3.11 up."""
     here = sys.version_info[1]
@@ -70,15 +74,14 @@ def tests(session: nox.Session) -> None:
         session.run("pytest", "-q", "-n", "2", *session.posargs)
         return
     session.run("coverage", "erase")
-    session.run("coverage", "run", "-m", "pytest", "-q", "-n", "2")
+    session.run("coverage", "run", "-m", "pytest", *SUITE)
     session.run("coverage", "combine", "--quiet")
     session.run("coverage", "report", "--fail-under=95")
 
 
 def suite(session: nox.Session, django: str) -> None:
-    """Run all tests but gcloud's, which takes seconds for each call and brings its own Python to every pair."""
     install(session, django)
-    session.run("pytest", "-q", "-n", "2", *(session.posargs or ["-k", "not gcloud"]))
+    session.run("pytest", *SUITE, *session.posargs)
 
 
 @nox.session
@@ -164,6 +167,13 @@ def containers(session: nox.Session) -> None:
     """DockerfileServer, built with buildah and run with runc: as root, on Debian."""
     install(session, NEWEST[1])
     session.run("pytest", "-q", "-s", "-m", "containers", "tests/containers", *session.posargs)
+
+
+@nox.session(python=NEWEST[0])
+def gcloud(session: nox.Session) -> None:
+    """The gcloud CLI against the emulator."""
+    install(session, NEWEST[1])
+    session.run("pytest", "-q", "-n", "2", "-k", "gcloud", "tests/emulator", "tests/deploy", *session.posargs)
 
 
 @nox.session(python=NEWEST[0])
