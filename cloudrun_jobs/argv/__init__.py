@@ -1,8 +1,8 @@
 """Convert options to container arguments and back, with the command's own parser.
 
 `delay()`'s values are written as arguments and parsed again; a value that does not survive the round trip is
-refused. The forms are `--option=value`, then `--`, then the positionals: in these no value can become an option of
-`manage.py`, whose own parser reads every argument first.
+rejected. The forms are `--option=value`, then `--`, then the positionals: no value in them can be read as an
+option of `manage.py`, whose own parser reads every argument first.
 """
 
 from __future__ import annotations

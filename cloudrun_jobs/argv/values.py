@@ -109,9 +109,9 @@ def _format(value: Any) -> str:
 
 def _check_text(text: str, action: Action) -> None:
     if "\0" in text:
-        raise InvalidArguments(f"{action.dest}: arguments of a process cannot contain NUL.", hint="Remove it.")
+        raise InvalidArguments(f"{action.dest}: command-line arguments cannot contain NUL.", hint="Remove it.")
     if not text.isascii() and any("\ud800" <= character <= "\udfff" for character in text):
-        raise InvalidArguments(f"{action.dest}: lone surrogates have no UTF-8.", hint="Decode the text again.")
+        raise InvalidArguments(f"{action.dest}: UTF-8 cannot encode lone surrogates.", hint="Remove them.")
     if text == "--" and (not action.option_strings or _loses_double_dash()):
         hint = "Use another value."
         raise InvalidArguments(f"{action.dest}: this Python's argparse loses the value '--'.", hint=hint)
