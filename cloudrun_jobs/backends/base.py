@@ -39,7 +39,7 @@ class Request:
 
 
 class Backend(ABC):
-    """A way to run jobs. `OPTIONS` of the settings arrive as keyword arguments; unknown ones are refused."""
+    """A way to run jobs. `OPTIONS` of the settings arrive as keyword arguments; unknown ones are rejected."""
 
     # Does submit() run the job in the calling process, before it returns?
     runs_in_process = False
@@ -58,7 +58,7 @@ class Backend(ABC):
         """Start the run once and return its handle; give up after `timeout` seconds.
 
         Raises one of the `ServiceError`s. A backend that runs in process calls `request.work` and lets its errors
-        through.
+        propagate.
         """
 
     @abstractmethod
