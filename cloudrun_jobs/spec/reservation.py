@@ -66,7 +66,7 @@ def _aware(at: datetime) -> datetime:
 
 def reservation_at(time: datetime, time_zone: str, now: datetime) -> Reservation:
     """Return the first time, not before `time`, that the service can hold. Raises `InvalidArguments`."""
-    # Also where the job runs in this process: what the cloud would refuse fails there too.
+    # Also where the job runs in this process: what the cloud would reject fails there too.
     if conf.load().options.get("reservations") == CLOUD_TASKS:
         return _task(time, now)
     return _schedule(time, time_zone, now)

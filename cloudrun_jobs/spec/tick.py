@@ -36,7 +36,7 @@ class ScheduleTick(NamedTuple):
     def due(self, started: datetime) -> datetime | None:
         """Return the due time of an execution that started then; None if it cannot be computed.
 
-        That is so for the English-like schedules, and for a schedule that is not valid.
+        It cannot for English-like schedules and for invalid ones.
         """
         from cloudrun_jobs.cron import last_time  # A run that no schedule started does not need it.
         from cloudrun_jobs.exceptions import InvalidSchedule

@@ -64,7 +64,7 @@ def _check_ranges(spec: JobSpec) -> Iterator[DeclarationError]:
 def _check_task_parallelism(spec: JobSpec) -> Iterator[DeclarationError]:
     tasks, at_once = spec.tasks, spec.task_parallelism
     if is_whole_number(tasks) and isinstance(at_once, int) and at_once > tasks >= 1:
-        hint = "parallelism is the number of executions at once; task_parallelism that of tasks in one."
+        hint = "parallelism limits the number of executions, task_parallelism the tasks of one execution."
         yield DeclarationError("task_parallelism", f"at most tasks ({tasks})", at_once, hint)
 
 
@@ -117,7 +117,7 @@ def _check_variables(spec: JobSpec) -> Iterator[DeclarationError]:
         for name, text in value.items():
             yield from _check_variable(attribute, name, text)
     if both := sorted(spec.env_vars.keys() & spec.secrets.keys(), key=str):
-        yield DeclarationError("env_vars", "no name that is in secrets too", both)
+        yield DeclarationError("env_vars", "no name that is also in secrets", both)
     if (count := len(spec.env_vars) + len(spec.secrets)) >= MAX_VARIABLES:
         yield DeclarationError("env_vars", f"fewer than {MAX_VARIABLES} variables together with secrets", count)
 

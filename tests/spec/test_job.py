@@ -55,7 +55,7 @@ INVALID: list[tuple[dict[str, Any], str]] = [
     ({"parallelism": 0}, "parallelism: expected None (no limit) or a whole number from 1 to 1000, got 0."),
     ({"tasks": 10_001}, "tasks"),
     ({"tasks": True}, "tasks"),
-    ({"task_parallelism": 2}, "task_parallelism: expected at most tasks (1), got 2. parallelism is the number"),
+    ({"task_parallelism": 2}, "task_parallelism: expected at most tasks (1), got 2. parallelism limits"),
     ({"cpu": "9"}, "cpu: expected 0.08 to 1, 2, 4, 6 or 8 CPUs"),
     ({"cpu": "two"}, "cpu"),
     ({"cpu": 1.5}, "cpu"),
@@ -113,8 +113,8 @@ INVALID: list[tuple[dict[str, Any], str]] = [
     ({"env_vars": {"PORT": "x"}}, "neither Cloud Run nor this package reserves"),
     ({"env_vars": {"CLOUDRUN_JOBS_RUN_ID": "x"}}, "neither Cloud Run nor this package reserves"),
     ({"env_vars": {"KEY": "é" * 16_385}}, "at most 32768 bytes, got 32770."),
-    ({"env_vars": {1: "x", "a": "x"}, "secrets": {1: "y", "a": "y"}}, "no name that is in secrets too"),
-    ({"env_vars": {"KEY": "x"}, "secrets": {"KEY": "x"}}, "no name that is in secrets too, got ['KEY']"),
+    ({"env_vars": {1: "x", "a": "x"}, "secrets": {1: "y", "a": "y"}}, "no name that is also in secrets"),
+    ({"env_vars": {"KEY": "x"}, "secrets": {"KEY": "x"}}, "no name that is also in secrets, got ['KEY']"),
     ({"env_vars": {f"V{n}": "" for n in range(1000)}}, "fewer than 1000 variables"),
 ]
 
