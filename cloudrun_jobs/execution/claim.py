@@ -30,7 +30,7 @@ class Invocation(NamedTuple):
     environment: str
     argv: list[str] | None
     task: CloudRunTask | None = None  # None outside Cloud Run, and for a job that another job calls.
-    run_id: str = ""  # That of a request which this process recorded.
+    run_id: str = ""  # Set for a request that this process recorded.
 
 
 class AlreadyClaimed(NamedTuple):

@@ -24,7 +24,7 @@ class Lease:
     def __init__(self, keeper: LeaseKeeper) -> None:
         #: The lock's name.
         self.name = keeper.name
-        #: The fencing token. It grows with each holder, so that a service can reject writes of an earlier one.
+        #: The fencing token. It increases with each holder, so a service can reject writes of an earlier one.
         self.token = keeper.request.grant.token
         #: A `threading.Event` that is set when the lease is lost.
         self.lost = keeper.lost

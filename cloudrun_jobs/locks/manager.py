@@ -22,7 +22,7 @@ class LockManager:
             ...
 
     A manager may be shared between threads: each thread holds a lease of its own. `CLOUDRUN_JOBS["LOCKS"]` names
-    the server. Raises `ValueError` for an empty name, or a parallelism outside of 1 to 1000.
+    the server. Raises `ValueError` for an empty name, or a parallelism outside 1 to 1000.
     """
 
     def __init__(self, name: str, parallelism: int = 1) -> None:
@@ -63,7 +63,7 @@ class LockManager:
         """Wait for the lock, and hold it until `release_lock()`.
 
         Retries after `initial_delay` seconds, then after pauses that grow by half up to `max_delay`. Raises
-        `LockTimeout` after `timeout` seconds, None waiting for ever, and `LockUnavailable` if the lock server is
+        `LockTimeout` after `timeout` seconds (never if it is None), and `LockUnavailable` if the lock server is
         unavailable for half a minute.
         """
         for name, value in (("timeout", timeout), ("initial_delay", initial_delay), ("max_delay", max_delay)):

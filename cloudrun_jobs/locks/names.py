@@ -17,7 +17,7 @@ from uuid import UUID
 from cloudrun_jobs import conf
 from cloudrun_jobs.conf import Settings
 
-PREFIX = "crj1"  # Another way to compute keys gets another number.
+PREFIX = "crj1"  # Change the number whenever the computation of keys changes.
 MAX_LABEL_LENGTH = 120
 
 # The JSON form of common types of options.
@@ -33,7 +33,7 @@ ENCODERS: dict[type, Callable[[Any], object]] = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LockName:
-    """A lock's key, and its name for people."""
+    """A lock's key, and its readable name."""
 
     key: str
     label: str
@@ -44,7 +44,7 @@ class LockName:
 
 
 def lock_name(name: str, settings: Settings | None = None) -> LockName:
-    """Return the name of a lock of the user's own."""
+    """Return the name of a `LockManager`'s lock."""
     if not isinstance(name, str) or not name:
         raise ValueError(f"A lock's name: expected text, got {name!r}.")
     settings = settings or conf.load()

@@ -1,4 +1,4 @@
-"""One thread per process that watches the deadlines of all leases, and does nothing that could delay it.
+"""Watch the deadlines of all leases, with one thread per process that does nothing that could delay it.
 
 It learns of changes without a Python lock, so a signal handler may make them and cannot leave a lock held.
 """
@@ -62,7 +62,7 @@ class LeaseTimer:
                     timed.on_deadline()
 
     def _sleep(self) -> None:
-        # First, so that a `watch()` meanwhile sends an alarm.
+        # First, so a `watch()` in the meantime sends an alarm.
         self._wakes_at = math.inf
         # With the deadline announced last: its lease may be released, and the next one need not send an alarm.
         self._wakes_at = min([self._announced, *(timed.next_deadline() for timed in list(self._watched))])

@@ -184,7 +184,7 @@ class JobRun(models.Model):
         return self.update_if(same, status=F("status"), sent_at=Coalesce(F("sent_at"), Now()), **values)
 
     def apply_state(self, state: ExecutionState, execution: str | None) -> bool:
-        """End the run with the state of its execution; return False if the run has ended or goes on.
+        """End the run with the state of its execution; return False if the run has ended or the execution has not.
 
         `execution` is the short name of the execution in that state. That of another execution is ignored.
         """

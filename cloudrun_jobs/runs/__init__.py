@@ -1,1 +1,1 @@
-"""The record's side of a run: dispatch, reservations, reconciliation and pruning."""
+"""What happens to run records: dispatch, reservations, reconciliation and pruning."""

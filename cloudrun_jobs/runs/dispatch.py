@@ -30,7 +30,7 @@ from cloudrun_jobs.signals import dispatch_failed, dispatch_postponed, run_recor
 
 T = TypeVar("T")
 
-DISPATCH_LEASE = timedelta(minutes=2)  # For so long only one process may dispatch a run.
+DISPATCH_LEASE = timedelta(minutes=2)  # How long only one process may dispatch a run.
 DISPATCH_LEASE_REFRESH_SECONDS = 30.0  # A dispatcher renews its lease after waiting longer than this for quota.
 
 RECORD_UPDATE_LIMIT_SECONDS = 5.0  # For updates that the execution's own claim would make up for.

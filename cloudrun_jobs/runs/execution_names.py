@@ -18,7 +18,7 @@ from cloudrun_jobs.runs import database
 
 T = TypeVar("T")
 
-# No container of an execution starts so long after its run has ended.
+# No container of an execution starts this long after its run has ended.
 NAME_REUSE_DELAY = timedelta(hours=1)
 
 

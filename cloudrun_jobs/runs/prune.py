@@ -36,7 +36,7 @@ def delete(runs: QuerySet[JobRun]) -> int:
 
 def _delete_batch(runs: QuerySet[JobRun]) -> int:
     with transaction.atomic(using=database.database_alias()):
-        # Locked, so that no retry reopens a run, and no other process deletes it, before this one does.
+        # Locked, so no retry reopens a run, and no other process deletes it, before this one does.
         keys = list(runs.select_for_update().order_by("created_at").values_list("pk", flat=True)[:BATCH_SIZE])
         # Only the keys are loaded, not results of up to a megabyte. A project's own tables may refer to the runs.
         JobRun.objects.filter(pk__in=keys).only("pk").delete()

@@ -1,7 +1,7 @@
 """Locks in the project's own database: PostgreSQL, MySQL, MariaDB or SQLite.
 
-An acquisition reads the holders of the slots, then takes a slot that looks free with a statement that decides
-again. Where that statement never waits, it comes first, unless the lock was held the last time.
+An acquisition reads the holders of the slots, then takes a slot that looks free, with a statement that checks
+again. If that statement never waits, it comes first, unless the lock was held the last time.
 
 The statements use connections of their own, except on SQLite in a transaction of the caller; see `transactions`.
 """
@@ -162,7 +162,7 @@ class DatabaseLocks(LockBackend):
         return grant
 
     def _restart(self, grant: Grant, ttl: int) -> None:
-        """Start a lease anew after the commit: its transaction may have lasted longer."""
+        """Restart a lease after the commit: its transaction may have lasted longer."""
         with suppress(LockUnavailable):  # The next renewal reports it.
             self._changed(self.dialect.restart, _own(grant) | {"ttl": ttl})
 
