@@ -73,7 +73,7 @@ class CloudRunJobs(BaseCommand):
     task_parallelism: ClassVar[int | None]
 
     #: What a run does while the same run, the job with the same options, is in progress: "skip" exits with
-    #: status 0, "wait" waits, "fail" raises, "allow" runs beside it. Default: "skip".
+    #: status 0, "wait" waits, "fail" raises, "allow" runs at once. Default: "skip".
     overlap: ClassVar[str]
 
     #: The options that make two runs the same; see also `get_lock_key()`. Default: None, all of them.

@@ -38,7 +38,7 @@ class Lease:
         self._keeper.check()
 
     def idempotency_key(self, step: str) -> str:
-        """Return a text that is the same in each attempt of this work, for services that take such keys."""
+        """Return a key that is the same in each attempt of this work, for services that take such keys."""
         task = environ.current_task()
         if task is None:
             return f"{self.name}:{self.token}:{step}"

@@ -46,7 +46,7 @@ class LockName:
 def lock_name(name: str, settings: Settings | None = None) -> LockName:
     """Return the name of a `LockManager`'s lock."""
     if not isinstance(name, str) or not name:
-        raise ValueError(f"A lock's name: expected text, got {name!r}.")
+        raise ValueError(f"A lock's name: expected a string, got {name!r}.")
     settings = settings or conf.load()
     return _named(name, settings.project, settings.environment)
 

@@ -96,7 +96,7 @@ def _check_container(spec: JobSpec) -> Iterator[DeclarationError]:
     if image is not None and not is_text(image, r"\S+"):
         yield DeclarationError("image", "None or the name of an image", image)
     if not is_texts(entrypoint) or not entrypoint or not all(entrypoint):
-        yield DeclarationError("entrypoint", "a list of text such as ['python', 'manage.py']", entrypoint)
+        yield DeclarationError("entrypoint", "a list of strings such as ['python', 'manage.py']", entrypoint)
     if not is_options(spec.args):
         yield DeclarationError("args", "a dictionary of options, as delay() takes them by name", spec.args)
     if not is_texts(instances) or not all(is_text(name, r"[^:\s]+(:[^:\s]+){2,3}") for name in instances):
@@ -112,7 +112,7 @@ def _check_variables(spec: JobSpec) -> Iterator[DeclarationError]:
             yield DeclarationError(attribute, "a dictionary", _type_name(value))
             return
         if others := [name for name in value if not isinstance(value[name], str)]:
-            yield DeclarationError(f"{attribute}[{others[0]!r}]", "text", _type_name(value[others[0]]))
+            yield DeclarationError(f"{attribute}[{others[0]!r}]", "a string", _type_name(value[others[0]]))
             return
         for name, text in value.items():
             yield from _check_variable(attribute, name, text)

@@ -22,10 +22,10 @@ class Size(Enum):
 
 
 REFUSED = [
-    ({}, {"a": 1}, "got dict {'a': 1}. Pass JSON text"),
+    ({}, {"a": 1}, "got dict {'a': 1}. Pass a JSON string"),
     ({}, {1}, "got set"),
-    ({}, object(), "Pass its key or its text"),
-    ({}, b"x", "got bytes b'x'. Pass text"),
+    ({}, object(), "Pass its key, or a string"),
+    ({}, b"x", "got bytes b'x'. Pass a string"),
     ({}, True, "action='store_true'"),
     ({}, ["x"], "got list ['x']. This option takes one value"),
     ({}, "a\0b", "NUL"),
