@@ -1,4 +1,4 @@
-"""Build and validate the arguments with which a container starts a job."""
+"""Build and validate the arguments of a job's container."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What `delay()` returns: a handle on one execution, in the shape of `google.api_core.operation.Operation`."""
+"""The handle on one execution that `delay()` returns, shaped like `google.api_core.operation.Operation`."""
 
 from __future__ import annotations
 

@@ -25,7 +25,7 @@ from cloudrun_jobs.argv.binding import SEVERAL, Level, opens_file, takes_several
 from cloudrun_jobs.argv.values import text_of
 from cloudrun_jobs.exceptions import InvalidArguments
 
-# One use of an option: "--day=2026-01-02", "--force", or an option and its list as arguments of their own.
+# One use of an option: "--day=2026-01-02", "--force", or an option and its list as separate arguments.
 Use = list[str]
 
 

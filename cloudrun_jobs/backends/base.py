@@ -83,7 +83,7 @@ class Backend(ABC):
             raise InvalidSettings(f"{type(self).__name__} cannot start a run at a given time.")
 
     def reserve(self, request: Request, reservation: Reservation, *, timeout: float) -> str:
-        """Have the run started at that time; return the key for `unreserve()`, or "" if the time has passed.
+        """Reserve the run for that time; return the key for `unreserve()`, or "" if the time has passed.
 
         Idempotent. Raises one of the `ServiceError`s.
         """

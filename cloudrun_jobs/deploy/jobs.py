@@ -41,7 +41,7 @@ def _desired_job(
         # The class's image takes precedence over --image, and --image over DEFAULTS.
         image=getattr(type(job), "image", None) or image or spec.image,
         entrypoint=spec.entrypoint,
-        # Only callers may know the required arguments, so these are checked only if some are declared.
+        # Only callers may know the required arguments: they are checked only if some are declared.
         args=build(job, (), spec.args, {}) if spec.args else (spec.command,),
         timeout=spec.timeout,
         max_retries=spec.max_retries,

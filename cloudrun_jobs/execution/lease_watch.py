@@ -1,4 +1,4 @@
-"""The loss of a lock: interrupt the job, and end its process if it does not react.
+"""Interrupt a job that has lost a lock, and end its process if it does not react.
 
 Signals reach Python's main thread only: a job in another thread learns of a loss from `check_lease()`.
 """

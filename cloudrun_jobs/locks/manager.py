@@ -80,7 +80,7 @@ class LockManager:
         return self._keeper.lease if self._keeper else None
 
     def release_lock(self, raise_exception: bool = False) -> bool:
-        """Release the lock; return whether it was still held.
+        """Release the lock; return True if it was still held.
 
         With `raise_exception`, raises `LockMisused` if this thread does not hold the lock, and `LockUnavailable`
         if the lock server is unavailable; the lease then expires.
@@ -88,7 +88,7 @@ class LockManager:
         keeper, self._keeper = self._keeper, None
         if keeper is None:
             if raise_exception:
-                hint = "Each thread has leases of its own, and a lock is released once."
+                hint = "Each thread has its own leases, and can release a lock only once."
                 raise LockMisused(f"This thread does not hold the lock {self.name!r}.", hint=hint)
             return False
         return keeper.release() if raise_exception else keeper.try_release()

@@ -244,7 +244,7 @@ class RedisLocks(LockBackend):
                 raise self._unavailable(first) from first
         except exceptions.RedisError as error:
             raise self._unavailable(error) from error
-        self._forget_connections()  # They may have failed as well.
+        self._forget_connections()  # The idle connections may have failed too.
         try:
             return request()
         except exceptions.RedisError as error:

@@ -21,7 +21,7 @@ def close_connections_in_use() -> None:
     for connection in _in_use():
         # SQLite returns whole results.
         if connection.vendor != "sqlite":
-            # PyMySQL cannot close what it is reading from. Django drops it all the same, so it is closed later.
+            # PyMySQL cannot close a connection that it is reading. Django drops it, so it is closed later.
             with suppress(Error, RuntimeError):
                 connection.close()
 

@@ -1,1 +1,1 @@
-"""What happens to run records: dispatch, reservations, reconciliation and pruning."""
+"""Dispatch, reserve, reconcile and prune runs."""

@@ -1,7 +1,7 @@
 """Assign execution names to runs.
 
 Cloud Run keeps the last thousand executions of a job, and their names end in five random letters. A later
-execution may therefore get the name of a forgotten one. Then the earlier run's record releases the name.
+execution may therefore get the name of a deleted one. Then the earlier run's record releases the name.
 """
 
 from __future__ import annotations

@@ -12,7 +12,7 @@ from cloudrun_jobs.models.functions import Now
 from cloudrun_jobs.models.statuses import FINISHED
 from cloudrun_jobs.runs import database
 
-BATCH_SIZE = 1000  # Rows deleted by one transaction, for the duration of which they are locked.
+BATCH_SIZE = 1000  # Rows deleted, and locked, by one transaction.
 
 
 def prunable(command: str, *, age: timedelta, keep: int) -> QuerySet[JobRun]:

@@ -1,4 +1,4 @@
-"""When a reserved run is due, with the precision of the service that starts it.
+"""Compute when a reserved run is due, with the precision of the service that starts it.
 
 A Scheduler job has a time to the minute, without a year; a task of Cloud Tasks has an exact one.
 """

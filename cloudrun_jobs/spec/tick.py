@@ -1,4 +1,4 @@
-"""Which tick of which schedule started an execution, and whether it started too late.
+"""Identify the tick of a schedule that started an execution, and detect a start that is too late.
 
 Cloud Scheduler delivers a tick at least once, and its headers do not reach the container. So an execution belongs
 to the last due time before its start: one due time is one tick, and one run.

@@ -83,5 +83,5 @@ def _grant_hint(method: ApiMethod) -> str:
 def _no_answer(message: str, method: ApiMethod, endpoint: str | None) -> ServiceError:
     where = f"Is a server running at {endpoint}?" if endpoint else ""
     if method.starts:
-        return OutcomeUnknown(message, hint=f"{where} It may have been started: check before repeating.".strip())
+        return OutcomeUnknown(message, hint=f"{where} The execution may exist: check before repeating.".strip())
     return ServiceUnavailable(message, hint=where)

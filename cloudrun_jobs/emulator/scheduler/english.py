@@ -41,7 +41,7 @@ INTERVAL = re.compile(
 )
 WEEKDAYS = re.compile(rf"(?P<nth>[a-z0-9,]+) (?P<days>[a-z,]+)(?: of (?P<months>[a-z0-9, ]+))? (?P<time>{TIME})")
 DATES = re.compile(rf"(?P<dates>[a-z0-9,]+) of (?P<months>[a-z0-9, ]+) (?P<time>{TIME})")
-# The documentation requires a divisor of 24 of minutes as well as of hours.
+# The documentation requires a divisor of 24, for minutes as well as for hours.
 SYNCHRONIZED_NUMBERS = (1, 2, 3, 4, 6, 8, 12, 24)
 
 

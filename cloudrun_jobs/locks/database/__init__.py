@@ -192,7 +192,7 @@ class DatabaseLocks(LockBackend):
                 return statement(cursor)
         except db.Error as error:
             self._raise_final(error)
-        self._connections.close()  # The idle ones may have failed as well.
+        self._connections.close()  # The idle connections may have failed too.
         try:
             with self._connections.lend() as cursor:
                 return statement(cursor)

@@ -58,7 +58,7 @@ class Row(NamedTuple):
 
     @property
     def live(self) -> bool:
-        """Whether the lease had not ended when the server read it."""
+        """True if the lease had not ended when the server read it."""
         return self.expires_us > self.now_us
 
     def held_by(self) -> Owner:
