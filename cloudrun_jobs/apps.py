@@ -6,7 +6,7 @@ from django.apps import AppConfig
 
 
 class CloudRunJobsConfig(AppConfig):
-    """Connects the log receivers and registers the system checks; imports no Google client."""
+    """Connects the log's receivers and registers the system checks; imports no Google client."""
 
     name = "cloudrun_jobs"
     verbose_name = "Cloud Run Jobs"
@@ -15,6 +15,6 @@ class CloudRunJobsConfig(AppConfig):
     def ready(self) -> None:
         from cloudrun_jobs import environ, logs  # noqa: F401
 
-        # A container runs one job and does not need the checks of all jobs.
+        # A container runs one job, and need not import the checks of all the others.
         if not environ.in_container():
             from cloudrun_jobs import checks  # noqa: F401

@@ -150,7 +150,7 @@ def _unreadable(name: str, error: Exception) -> CheckMessage:
 
 def _check_job(name: str, job: CloudRunJobs) -> Iterator[CheckMessage]:
     if job.command_name != name:
-        message = f"{name}: its Command is imported from {type(job).__module__}, and would run under that name."
+        message = f"{name}: its Command is that of {type(job).__module__}, and would run under that name."
         yield Error(
             message, hint="Subclass it: `class Command(Base): pass`.", obj=type(job), id="cloudrun_jobs.E013"
         )

@@ -174,7 +174,7 @@ class LeaseLost(_Hinted):
 
 
 class JobInterrupted(SystemExit):
-    """Cloud Run sent SIGTERM, because the task was cancelled or exceeded its `timeout`.
+    """Cloud Run sent SIGTERM, because the task was cancelled or its `timeout` is over.
 
     Raised in `run()`, which has eight seconds to clean up.
     """

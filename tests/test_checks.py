@@ -245,7 +245,7 @@ def test_conflicts_between_commands_are_reported() -> None:
 
     assert set(found) == {"cloudrun_jobs.E007", "cloudrun_jobs.E013", "cloudrun_jobs.W006"}
     assert "would both be the Cloud Run job 'same-name-test'" in found["cloudrun_jobs.E007"].msg
-    assert "Command is imported from tests.jobs.management.commands.echo" in found["cloudrun_jobs.E013"].msg
+    assert "renamed: its Command is that of tests.jobs.management.commands.echo" in found["cloudrun_jobs.E013"].msg
     assert "'broken' cannot be imported" in found["cloudrun_jobs.W006"].msg
     assert found["cloudrun_jobs.W006"].hint == "RuntimeError: no library for this"
 

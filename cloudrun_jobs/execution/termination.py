@@ -24,7 +24,7 @@ class Termination:
     """Whether and why SIGTERM interrupted a job."""
 
     def __init__(self, timeout: float | None = None) -> None:
-        self.terminated_at: float | None = None  # When SIGTERM arrived, by the monotonic clock.
+        self.terminated_at: float | None = None  # When SIGTERM came, by the monotonic clock.
         self._times_out_at = time.monotonic() + timeout - TIMEOUT_TOLERANCE_SECONDS if timeout else None
 
     def start(self) -> None:

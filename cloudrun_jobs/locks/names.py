@@ -33,7 +33,7 @@ ENCODERS: dict[type, Callable[[Any], object]] = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LockName:
-    """A lock's key, and its readable name."""
+    """A lock's key, and its name for people."""
 
     key: str
     label: str

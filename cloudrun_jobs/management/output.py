@@ -40,5 +40,5 @@ def write_rows(
 
 
 def write_message(command: BaseCommand, message: str) -> None:
-    """Write a message to stderr, separate from the data and without the colour of errors."""
+    """Write a message to stderr, apart from the data and without the colour of errors."""
     command.stderr.write(message, str)
