@@ -21,7 +21,7 @@ def attempts(
 ) -> Iterator[float]:
     """Yield the seconds that are left, at once and after each pause; the last attempt is at the deadline.
 
-    A pause is 50 to 100 % of a delay that grows from `initial` to `maximum` seconds. `seconds` None: for ever.
+    A pause is 50 to 100 % of a delay that grows from `initial` to `maximum` seconds. `seconds` None: forever.
     """
     deadline, delay = time.monotonic() + (math.inf if seconds is None else seconds), initial
     while True:

@@ -47,10 +47,10 @@ def check_settings(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> li
 
 @register(TAG)
 def check_time_zones(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[CheckMessage]:
-    """Reject times without a zone: those of the run records are compared with the server's clock, in UTC."""
+    """Reject naive times: those of the run records are compared with the server's clock, in UTC."""
     if settings.USE_TZ:
         return []
-    message = "USE_TZ is False, and run records need times with a zone."
+    message = "USE_TZ is False, and run records need aware times."
     return [Error(message, hint="Set USE_TZ = True, as Django does by default.", id="cloudrun_jobs.E015")]
 
 
@@ -152,7 +152,7 @@ def _check_job(name: str, job: CloudRunJobs) -> Iterator[CheckMessage]:
     if job.command_name != name:
         message = f"{name}: its Command is that of {type(job).__module__}, and would run under that name."
         yield Error(
-            message, hint="Derive it: `class Command(Base): pass`.", obj=type(job), id="cloudrun_jobs.E013"
+            message, hint="Subclass it: `class Command(Base): pass`.", obj=type(job), id="cloudrun_jobs.E013"
         )
         return
     try:
@@ -165,7 +165,7 @@ def _check_job(name: str, job: CloudRunJobs) -> Iterator[CheckMessage]:
         yield from _check_starts(job, spec)
     for attribute in sorted(vars(type(job)).keys() - {*DECLARATIONS, *dir(CloudRunJobs)}):
         if close := get_close_matches(attribute, DECLARATIONS, n=1, cutoff=0.8):
-            message = f"{name}: {attribute!r} is no declaration."
+            message = f"{name}: {attribute!r} is not a declaration."
             yield Warning(message, hint=f"Did you mean {close[0]!r}?", obj=type(job), id="cloudrun_jobs.W005")
 
 

@@ -57,8 +57,8 @@ class CloudRunJobs(BaseCommand):
     #: How long Cloud Scheduler waits for the response to a delivery, in seconds or a timedelta. Default: its own.
     attempt_deadline: ClassVar[int | timedelta | None]
 
-    #: Executions of this job that may run at once; Cloud Run uses the word for tasks at once inside one execution,
-    #: which is `task_parallelism` here. None: no limit. Default: 1.
+    #: The maximum of concurrent executions of this job. Cloud Run uses the word for concurrent tasks of one
+    #: execution; that is `task_parallelism` here. None: no limit. Default: 1.
     parallelism: ClassVar[int | None]
 
     #: How long one attempt of one task may take, in seconds or as a timedelta. Default: 600.
@@ -68,12 +68,12 @@ class CloudRunJobs(BaseCommand):
     #: Containers per execution, each with its own CLOUD_RUN_TASK_INDEX. Default: 1.
     tasks: ClassVar[int]
 
-    #: Tasks at once inside one execution: what Cloud Run calls parallelism, unlike `parallelism` here.
+    #: The maximum of concurrent tasks of one execution, which Cloud Run calls parallelism.
     #: Default: None, as many as possible.
     task_parallelism: ClassVar[int | None]
 
     #: What a run does while the same run, the job with the same options, is in progress: "skip" exits with
-    #: status 0, "wait" waits, "fail" raises, "allow" runs beside it. Default: "skip".
+    #: status 0, "wait" waits, "fail" raises, "allow" runs at once. Default: "skip".
     overlap: ClassVar[str]
 
     #: The options that make two runs the same; see also `get_lock_key()`. Default: None, all of them.
@@ -92,8 +92,8 @@ class CloudRunJobs(BaseCommand):
     on_lock_error: ClassVar[str]
 
     #: How long the locks are held without a renewal: 120 to 3600 seconds, or a timedelta. A thread renews them six
-    #: times in that time, and cannot while code holds the GIL: a job that does so for minutes, as a regular
-    #: expression or a big sort can, declares a longer lease. A retry of the same task takes over at once, whatever
+    #: times in that time, but not while other code holds the GIL: if a job holds it for minutes, as a regular
+    #: expression or a big sort can, declare a longer lease. A retry of the same task takes over at once, whatever
     #: the lease; only other executions wait for it, after a final failure. Default: None, the backend's lease.
     lock_lease: ClassVar[float | timedelta | None]
 
@@ -132,7 +132,7 @@ class CloudRunJobs(BaseCommand):
         raise NotImplementedError(f"{type(self).__module__}.Command has no run().")
 
     def get_lock_key(self, **options: Any) -> Any:
-        """Return what makes two runs of this job the same, as a JSON value.
+        """Return the JSON value that identifies the same run of this job.
 
         `options` are the job's own, parsed, without Django's. By default those that `lock_args` names, or all.
         """
@@ -159,7 +159,7 @@ class CloudRunJobs(BaseCommand):
                 self.progress(number, len(invoices), invoice.customer.name)
 
         A terminal shows it; the run's record and the log get it at most once a second. A total that is too small
-        grows with `done`. Outside of a run nothing is shown or written.
+        is raised to `done`. Outside a run nothing is shown or written.
 
         Raises `InvalidProgress` for a fraction or a negative number.
         """
@@ -177,8 +177,8 @@ class CloudRunJobs(BaseCommand):
 
         An `idempotency_key` has at most 200 characters; the same key returns the same run.
 
-        Raises `InvalidArguments` if the command would not take the arguments, or not get them unchanged; and,
-        outside of a transaction, a `ServiceError` if Cloud Run did not accept the request.
+        Raises `InvalidArguments` if the command would reject the arguments, or not receive them unchanged; and,
+        outside a transaction, a `ServiceError` if Cloud Run did not accept the request.
         """
         from cloudrun_jobs.enqueue import delay
 
@@ -191,7 +191,7 @@ class CloudRunJobs(BaseCommand):
         first whole minute from `at` on that is at least 30 seconds ahead; Cloud Tasks starts it exactly at `at`.
         Otherwise like `delay()`: in "local" and "test" the job runs now.
 
-        Raises `InvalidArguments` also for a time that is past, or beyond what the service can hold: a year with
+        Raises `InvalidArguments` also for a time in the past, or beyond what the service can hold: a year with
         Cloud Scheduler, 30 days with Cloud Tasks.
         """
         from cloudrun_jobs.enqueue import reserve
@@ -252,18 +252,18 @@ class _HelpFormatter(DjangoHelpFormatter):
 
 @cache
 def _terminal_width() -> int:
-    return shutil.get_terminal_size().columns - 2  # As argparse has it.
+    return shutil.get_terminal_size().columns - 2  # As in argparse.
 
 
 RUN = "a method run(self, *args, **options)"
 
-# What a command may override, and what it may not: Django calls `execute()`, all else is `CloudRunJobs`' own.
+# What a command may and may not override: Django calls `execute()`; `CloudRunJobs` itself uses the other names.
 OVERRIDABLE = {"run", "get_lock_key", "is_enabled", "create_parser", *DECLARATIONS}
 RESERVED = {"execute", *(name for name in vars(CloudRunJobs) if not name.startswith("__"))} - OVERRIDABLE
 
 
 def problems(cls: type[CloudRunJobs]) -> Iterator[DeclarationError]:
-    """Yield what is wrong with how a class implements a job, its declared values apart."""
+    """Yield the faults of a job's class, except for those of its declared values."""
     for base in cls.__mro__[: cls.__mro__.index(CloudRunJobs)]:
         for name in sorted(RESERVED & vars(base).keys()):
             yield _reserved(name, f"{base.__module__}.{base.__qualname__}.{name}")

@@ -1,4 +1,4 @@
-"""Build and validate the arguments with which a container starts a job."""
+"""Build and validate the arguments of a job's container."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def build(
 ) -> tuple[str, ...]:
     """Return the arguments after `manage.py`, for a container that gets `env` in addition to the job's variables.
 
-    Raises `InvalidArguments` if the command would refuse them, or get other values than these.
+    Raises `InvalidArguments` if the command would reject them, or receive other values.
     """
     parser = argv.parser_of(job)
     try:

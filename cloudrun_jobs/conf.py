@@ -1,7 +1,7 @@
 """The one reader of `settings.CLOUDRUN_JOBS`.
 
-The settings are read on every call, so that `override_settings` just works. An environment variable
-`CLOUDRUN_JOBS_<KEY>` wins over the dictionary, because that is how a container is configured.
+The settings are read on every call, so `override_settings` just works. An environment variable
+`CLOUDRUN_JOBS_<KEY>` overrides the dictionary, because that is how a container is configured.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ INLINE_BACKEND = "cloudrun_jobs.backends.inline.InlineBackend"
 CLOUDRUN_BACKEND = "cloudrun_jobs.backends.cloudrun.CloudRunBackend"
 RECONCILE_COMMAND = "reconcile_cloudrun_runs"  # Declared by the settings, and enabled if they do.
 
-# Region and project become part of URLs that carry our credentials, so they must not contain anything else.
+# Region and project become part of URLs that are called with credentials, so they must not contain anything else.
 PATTERNS = {
     "ENVIRONMENT": (r"[a-z]([a-z0-9-]*[a-z0-9])?", "lower-case letters, digits and hyphens"),
     "PROJECT": (r"([a-z0-9.-]+:)?[a-z][a-z0-9-]*[a-z0-9]", "a project id such as 'acme-prod'"),
@@ -70,13 +70,13 @@ def load() -> Settings:
 
 
 def setting_name(key: str, *below: str) -> str:
-    """Return the name of a setting for a message: the dictionary's, or the variable's that wins over it."""
+    """Return the name of a setting for a message: its key, or the environment variable that overrides it."""
     name = f"{PREFIX}{key}"
     return (name if name in os.environ else f"CLOUDRUN_JOBS[{key!r}]") + "".join(f"[{part!r}]" for part in below)
 
 
 def unrecognised_settings() -> Iterator[tuple[str, str]]:
-    """Yield the names of settings that look like this package's and are not, each with a hint."""
+    """Yield the names of settings that look like this package's but are not, each with a hint."""
     from difflib import get_close_matches  # Takes a millisecond, and only the system checks need it.
 
     names = [name for name in dir(settings) if name != "CLOUDRUN_JOBS"]
@@ -93,7 +93,7 @@ def _from_environment() -> Iterator[tuple[str, Any]]:
     """Yield the keys set as environment variables; dictionaries are JSON objects there."""
     for name in os.environ:
         if name.startswith(PREFIX) and (key := name.removeprefix(PREFIX)) not in EXECUTION_KEYS:
-            # A misspelt ENVIRONMENT would have production run its jobs inside of requests.
+            # With a misspelt ENVIRONMENT, production would run its jobs inside requests.
             if key not in KEYS:
                 hint = did_you_mean(name, [PREFIX + known for known in KEYS])
                 raise InvalidSettings(f"{name}: unknown variable of this package.", hint=hint)

@@ -1,4 +1,4 @@
-"""Which task of which execution this process is, from the environment variables of its container.
+"""Identify the task and the execution of this process from its environment variables.
 
 The variables are those of https://cloud.google.com/run/docs/container-contract#jobs-env-vars.
 """

@@ -29,7 +29,7 @@ class _Hinted(BaseException):
 
 
 class CloudRunJobsError(_Hinted, Exception):
-    """The base of this package's errors. The message names what was expected and what came."""
+    """The base of this package's errors. The message names what was expected and what was found."""
 
 
 class InvalidSettings(CloudRunJobsError, ImproperlyConfigured):
@@ -85,7 +85,7 @@ class InvalidJob(CloudRunJobsError):
 
 
 class InvalidArguments(CloudRunJobsError):
-    """The command would reject the arguments of `delay()`, or get other values than the caller passed."""
+    """The command would reject the arguments of `delay()`, or not receive them unchanged."""
 
 
 class InvalidResult(CloudRunJobsError):
@@ -93,7 +93,7 @@ class InvalidResult(CloudRunJobsError):
 
 
 class InvalidProgress(CloudRunJobsError, ValueError):
-    """`progress()` got a value that is no count."""
+    """`progress()` got a value that is not a count."""
 
 
 class ServiceError(CloudRunJobsError):
@@ -137,7 +137,7 @@ class LockError(CloudRunJobsError):
 
 
 class LockTimeout(LockError, TimeoutError):
-    """Other holders kept the lock for as long as the caller would wait."""
+    """The lock was held for as long as the caller would wait."""
 
     #: The name of the lock.
     lock: str
@@ -169,7 +169,7 @@ class LockMisused(LockError):
 class LeaseLost(_Hinted):
     """The lock is no longer held, and the work under it has not ended.
 
-    Not an `Exception`, so that it also ends a loop that catches those.
+    Not an `Exception`, so it also ends a loop that catches those.
     """
 
 

@@ -58,7 +58,7 @@ def log_job_progressed(
     if logger.isEnabledFor(logging.INFO):
         logger.info("%s", message, extra=extra)
     elif in_container():
-        # The project's logging drops INFO; a reader of a container's log wants the progress all the same.
+        # The project's logging drops INFO, but a container's log should still show the progress.
         record = logger.makeRecord(logger.name, logging.INFO, __file__, 0, message, (), None, extra=extra)
         sys.stdout.write(f"{_json_formatter().format(record)}\n")
         sys.stdout.flush()

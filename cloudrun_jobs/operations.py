@@ -1,4 +1,4 @@
-"""What `delay()` returns: a handle on one execution, in the shape of `google.api_core.operation.Operation`."""
+"""The handle on one execution that `delay()` returns, shaped like `google.api_core.operation.Operation`."""
 
 from __future__ import annotations
 
@@ -38,8 +38,8 @@ class Operation(ABC):
     """A handle on one execution.
 
     It has the members of `google.api_core.operation.Operation`, and five more: `run_id`, `run`, `execution_name`,
-    `console_url` and `logs_url`. Unlike Google's, `result()` has no time limit by default, and raises for an
-    execution that was cancelled or of which one task failed.
+    `console_url` and `logs_url`. Unlike Google's, `result()` has no time limit by default, and raises if the
+    execution was cancelled or a task failed.
     """
 
     #: The UUID of the run; the execution's container reads it from CLOUDRUN_JOBS_RUN_ID.

@@ -1,6 +1,6 @@
 """Django signals of jobs, runs and locks.
 
-They are sent with `send_robust()`: Django logs a receiver's exception, and the job goes on. The sender is the
+They are sent with `send_robust()`: Django logs a receiver's exception, and the job continues. The sender is the
 command's class, unless stated otherwise.
 """
 
@@ -29,7 +29,7 @@ execution_superseded = Signal()
 #: A request was not dispatched and will be later. The sender is `models.JobRun`. Arguments: run, error.
 dispatch_postponed = Signal()
 
-#: A request was given up. The sender is `models.JobRun`. Arguments: run, error.
+#: A request was not dispatched and will not be. The sender is `models.JobRun`. Arguments: run, error.
 dispatch_failed = Signal()
 
 #: A container found no record of its run and created one. The sender is `models.JobRun`. Arguments: run.
@@ -39,7 +39,7 @@ run_recreated = Signal()
 #: Arguments: run, error.
 run_record_failed = Signal()
 
-#: A run was ended from outside its container. The sender is `models.JobRun`. Arguments: run.
+#: The outcome of a run was recorded by another process. The sender is `models.JobRun`. Arguments: run.
 run_reconciled = Signal()
 
 #: A run waits for a lock. Arguments: spec, lock (its name), holders (of `locks.Holder`).
@@ -48,11 +48,11 @@ job_waiting = Signal()
 #: A run was skipped because the lock is held. Arguments: spec, run, task, lock, holders.
 job_skipped = Signal()
 
-#: A run goes on without a lock whose server is unavailable. Arguments: spec, task, lock, error.
+#: A run continues without a lock whose server is unavailable. Arguments: spec, task, lock, error.
 lock_bypassed = Signal()
 
 #: A renewal or a release of a lock failed. The sender is `locks.Lease`. Arguments: lease, error.
 lease_renewal_failed = Signal()
 
-#: A lock was lost while its work goes on. The sender is `locks.Lease`. Arguments: lease, reason (str).
+#: A lock was lost while its work continues. The sender is `locks.Lease`. Arguments: lease, reason (str).
 lease_lost = Signal()

@@ -48,7 +48,7 @@ class ProgressBar:
 
 
 def fit(text: str, columns: int) -> str:
-    """Return as much of a text as fits into one line of that many columns; Japanese characters take two."""
+    """Return as much of the text as fits on one line of that many columns; Japanese characters take two."""
     line = "".join(character if character.isprintable() else " " for character in text)
     ends = accumulate(1 + (unicodedata.east_asian_width(character) in "WF") for character in line)
     return "".join(character for character, end in zip(line, ends, strict=True) if end <= columns)

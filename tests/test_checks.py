@@ -42,7 +42,7 @@ def test_valid_jobs_give_no_message() -> None:
         ("timeout", 0, "cloudrun_jobs.E006", "echo: timeout"),
         ("overlap", "x", "cloudrun_jobs.E006", "echo: overlap: expected one of skip, wait, fail, allow, got 'x'."),
         ("handle", lambda self: None, "cloudrun_jobs.E008", "echo: handle"),
-        ("max_retrys", 3, "cloudrun_jobs.W005", "echo: 'max_retrys' is no declaration."),
+        ("max_retrys", 3, "cloudrun_jobs.W005", "echo: 'max_retrys' is not a declaration."),
     ],
 )
 def test_invalid_job_is_reported(

@@ -1,8 +1,8 @@
 """Convert options to container arguments and back, with the command's own parser.
 
 `delay()`'s values are written as arguments and parsed again; a value that does not survive the round trip is
-refused. The forms are `--option=value`, then `--`, then the positionals: in these no value can become an option of
-`manage.py`, whose own parser reads every argument first.
+rejected. The forms are `--option=value`, then `--`, then the positionals: no value in them can be read as an
+option of `manage.py`, whose own parser reads every argument first.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ def _check(levels: Sequence[Level], argv: Sequence[str]) -> None:
     given = [(level.actions(dest)[0], value) for level in levels for dest, value in level.values.items()]
     for action, value in given:
         check_arrival(action, value, parsed.get(action.dest))
-    # A custom Action may parse a text to anything, and may fail for one without its type.
+    # A custom Action may parse a string to anything, and may fail for one that no type has converted.
     if all(type(action).__module__ == "argparse" for action, _ in given):
         places = parse_texts([level.parser for level in levels], argv)
         for action, value in given:

@@ -1,4 +1,4 @@
-"""Bind values to the arguments of the command's parser, sub-commands included."""
+"""Bind values to the arguments of the command's parser, subcommands included."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ MANAGE_OPTIONS = {"--settings": "DJANGO_SETTINGS_MODULE", "--pythonpath": "PYTHO
 
 
 class Level(NamedTuple):
-    """A parser, the values of its own arguments by `dest`, and its chosen sub-command."""
+    """A parser, the values of its own arguments by `dest`, and its chosen subcommand."""
 
     parser: ArgumentParser
     values: dict[str, Any]
@@ -42,7 +42,7 @@ class Level(NamedTuple):
 
 
 def bind(parser: ArgumentParser, args: Sequence[Any], options: Mapping[str, Any]) -> list[Level]:
-    """Return the levels, from the command's parser to the last sub-command's."""
+    """Return the levels, from the command's parser to the last subcommand's."""
     levels, unknown, surplus = _bind(parser, list(args), dict(options))
     if unknown:
         raise _unknown_option(next(iter(unknown)), [name for level in levels for name in _names(level.parser)])
@@ -59,7 +59,7 @@ def _bind(
     below: list[Level] = []
     subcommand, args = _subcommand(parser, args, options)
     if subcommand is not None:
-        # argparse lets a sub-command's option win over one of the same dest above it.
+        # argparse lets a subcommand's option win over one of the same dest above it.
         below, options, args = _bind(_subparser(parser, subcommand), args, options)
     named, options = _bind_names(parser, options)
     if both := sorted(values.keys() & named.keys()):
@@ -97,7 +97,7 @@ def _bind_names(parser: ArgumentParser, options: dict[str, Any]) -> tuple[dict[s
 
 
 def _subcommand(parser: ArgumentParser, args: list[Any], options: dict[str, Any]) -> tuple[str | None, list[Any]]:
-    """Return the sub-command's name, from the options or the next argument, and the remaining arguments."""
+    """Return the subcommand's name, from the options or the next argument, and the remaining arguments."""
     action = _subparsers(parser)
     if action is None:
         return None, args
@@ -111,7 +111,7 @@ def _subparser(parser: ArgumentParser, name: str) -> ArgumentParser:
     choices: dict[str, ArgumentParser] = dict(action.choices or {}) if action else {}
     if not isinstance(name, str) or name not in choices:
         hint = did_you_mean(str(name), choices)
-        raise InvalidArguments(f"{name!r} is not a sub-command.", hint=hint)
+        raise InvalidArguments(f"{name!r} is not a subcommand.", hint=hint)
     return choices[name]
 
 
@@ -136,14 +136,14 @@ def _names(parser: ArgumentParser) -> dict[str, str]:
         option.lstrip(parser.prefix_chars).replace("-", "_"): action.dest
         for action in actions
         for option in action.option_strings
-        # "--no-x" is the opposite of its dest, and "-x" is no readable keyword.
+        # "--no-x" is the opposite of its dest, and "-x" is not a readable keyword.
         if action.nargs != 0 and len(option) > 2
     }
     return spelled | {action.dest: action.dest for action in actions}
 
 
 def dests(parser: ArgumentParser) -> frozenset[str]:
-    """Return the names of the values that parsing may produce, those of sub-commands included."""
+    """Return the names of the values that parsing may produce, those of subcommands included."""
     action = _subparsers(parser)
     below: list[ArgumentParser] = list((action.choices or {}).values()) if action else []
     return frozenset({other.dest for other in parser._actions} | {*parser._defaults}).union(*map(dests, below))
@@ -174,8 +174,8 @@ def _unknown_option(name: str, known: Sequence[str]) -> InvalidArguments:
 
 def _too_many(surplus: int, *, takes: int) -> InvalidArguments:
     if not takes:
-        expected, hint = "no argument by position", "Pass options by name."
+        expected, hint = "no positional arguments", "Pass options by name."
     else:
-        expected = f"at most {takes} argument{'s' * (takes > 1)} by position"
+        expected = f"at most {takes} positional argument{'s' * (takes > 1)}"
         hint = "Options are passed by name; a positional that takes several, but is not last, takes a list."
     return InvalidArguments(f"Expected {expected}, got {takes + surplus}.", hint=hint)

@@ -45,7 +45,7 @@ def parse(parser: ArgumentParser, argv: Sequence[str]) -> dict[str, Any]:
 def parse_texts(parsers: Sequence[ArgumentParser], argv: Sequence[str]) -> dict[str, Any]:
     """Return the text of each option, before its `type` is applied.
 
-    The first of `parsers` is the command's, the others are those of the sub-commands in use.
+    The first of `parsers` is the command's, the others are those of the subcommands in use.
     """
     with _without_types(parsers):
         return parse(parsers[0], argv)

@@ -37,12 +37,12 @@ def text_of(value: Any, action: Action) -> str:
 
 
 def check_place(action: Action, given: Any, arrived: Any) -> None:
-    """Raise `InvalidArguments` unless the argument would get the texts of the value."""
+    """Raise `InvalidArguments` unless the argument would get the strings of the value."""
     expected, got = list(_texts(given, action)), list(_texts(arrived, action))
     if expected != got:
         raise InvalidArguments(
             f"{action.dest}: {shortened(given)} would arrive as {shortened(arrived)}.",
-            hint="The command line cannot separate it from the arguments beside it: pass those too.",
+            hint="The command line cannot separate it from the arguments next to it: pass those too.",
         )
 
 
@@ -58,7 +58,7 @@ def check_arrival(action: Action, given: Any, arrived: Any) -> None:
 
 
 def _arrives_as(given: Any, arrived: Any) -> bool:
-    """Return True if the values are equal; a text equals whatever the option's type returns for it."""
+    """Return True if the values are equal; a string equals whatever the option's type returns for it."""
     if isinstance(given, list | tuple) and isinstance(arrived, list | tuple):
         return len(given) == len(arrived) and all(map(_arrives_as, given, arrived))
     if isinstance(given, Promise):
@@ -80,7 +80,7 @@ def _texts(value: Any, action: Action) -> Iterator[str]:
 
 
 def _plain(value: Any, action: Action) -> Any:
-    """Return the text of a lazy one, and the name or value of an enumeration's member."""
+    """Return a lazy string as a string, and the name or value of an enumeration's member."""
     if isinstance(value, Promise):
         return str(value)
     if isinstance(value, Enum):
@@ -109,9 +109,9 @@ def _format(value: Any) -> str:
 
 def _check_text(text: str, action: Action) -> None:
     if "\0" in text:
-        raise InvalidArguments(f"{action.dest}: arguments of a process cannot contain NUL.", hint="Remove it.")
+        raise InvalidArguments(f"{action.dest}: command-line arguments cannot contain NUL.", hint="Remove it.")
     if not text.isascii() and any("\ud800" <= character <= "\udfff" for character in text):
-        raise InvalidArguments(f"{action.dest}: lone surrogates have no UTF-8.", hint="Decode the text again.")
+        raise InvalidArguments(f"{action.dest}: UTF-8 cannot encode lone surrogates.", hint="Remove them.")
     if text == "--" and (not action.option_strings or _loses_double_dash()):
         hint = "Use another value."
         raise InvalidArguments(f"{action.dest}: this Python's argparse loses the value '--'.", hint=hint)
@@ -127,11 +127,11 @@ def _loses_double_dash() -> bool:
 
 def _no_text(action: Action, value: Any) -> InvalidArguments:
     hints = {
-        dict: "Pass JSON text, or each part as an option.",
+        dict: "Pass a JSON string, or each part as an option.",
         bool: "Declare the option with action='store_true' or BooleanOptionalAction.",
-        bytes: "Pass text.",
+        bytes: "Pass a string.",
         list: "This option takes one value; action='append' takes several.",
     }
-    hint = next((hint for kind, hint in hints.items() if isinstance(value, kind)), "Pass its key or its text.")
-    message = f"{action.dest}: expected one text, number or date, got {type(value).__name__} {shortened(value)}."
+    hint = next((hint for kind, hint in hints.items() if isinstance(value, kind)), "Pass its key, or a string.")
+    message = f"{action.dest}: expected a string, number or date, got {type(value).__name__} {shortened(value)}."
     return InvalidArguments(message, hint=hint)

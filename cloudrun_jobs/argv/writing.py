@@ -25,7 +25,7 @@ from cloudrun_jobs.argv.binding import SEVERAL, Level, opens_file, takes_several
 from cloudrun_jobs.argv.values import text_of
 from cloudrun_jobs.exceptions import InvalidArguments
 
-# One use of an option: "--day=2026-01-02", "--force", or an option and its list as arguments of their own.
+# One use of an option: "--day=2026-01-02", "--force", or an option and its list as separate arguments.
 Use = list[str]
 
 
@@ -34,13 +34,13 @@ class Option(NamedTuple):
 
     dest: str
     tokens: list[str]
-    is_open: bool  # argparse would take what follows for further values.
+    is_open: bool  # argparse would read the next arguments as more values.
 
 
 def write(levels: Sequence[Level]) -> list[str]:
     """Return the arguments for all levels, each level's options before its positionals."""
     argv = list(chain.from_iterable(_write_level(level) for level in levels))
-    # The command's parser reads the arguments of its sub-commands as well.
+    # The command's parser reads the arguments of its subcommands as well.
     prefixes = "".join(level.parser.fromfile_prefix_chars or "" for level in levels)
     if from_file := [argument for argument in argv if argument[:1] and argument[0] in prefixes]:
         message = f"The command's parser would read {shortened(from_file[0])} as a file of arguments."
@@ -53,7 +53,7 @@ def _write_level(level: Level) -> list[str]:
     if level.subcommand is None:
         return tokens
     if level.subcommand.startswith(tuple(level.parser.prefix_chars)):
-        raise InvalidArguments(f"The sub-command {level.subcommand!r} would be read as an option.")
+        raise InvalidArguments(f"The subcommand {level.subcommand!r} would be read as an option.")
     return [*tokens, level.subcommand]
 
 
@@ -64,10 +64,10 @@ def _write_options(level: Level) -> list[str]:
         for dest, value in level.values.items()
         if dest not in positional
     ]
-    # An open list would swallow a sub-command; an option after the list ends it.
+    # An open list would swallow a subcommand; an option after the list ends it.
     options.sort(key=lambda option: option.is_open, reverse=True)
     if options and options[-1].is_open and level.subcommand is not None:
-        message = f"{options[-1].dest}: would take the sub-command {level.subcommand!r} for one of its values."
+        message = f"{options[-1].dest}: would read the subcommand {level.subcommand!r} as one of its values."
         raise InvalidArguments(message, hint="Declare the option with action='append'.")
     return list(chain.from_iterable(option.tokens for option in options))
 
@@ -173,14 +173,14 @@ def _write_count(action: Action, value: Any, default: Any) -> list[Use]:
     least = default if isinstance(default, int) else 0
     if not isinstance(value, int) or isinstance(value, bool) or value < least:
         raise InvalidArguments(f"{action.dest}: expected a count from {least} up, got {shortened(value)}.")
-    # The limit is 1000 arguments: millions need not be built to be refused.
+    # The limit is 1000 arguments: do not build millions only to reject them.
     return [[_name(action)]] * min(value - least, 10_000)
 
 
 def _write_positionals(level: Level) -> list[str]:
     actions = [action for action in level.positionals() if level.values.get(action.dest) is not None]
     texts = [(action, text) for action in actions for text in _positional_texts(action, level.values[action.dest])]
-    # argparse passes `--` to a sub-command and to a REMAINDER as an argument.
+    # argparse passes `--` to a subcommand and to a REMAINDER as an argument.
     bare = level.subcommand is not None or any(action.nargs in (REMAINDER, PARSER) for action in actions)
     if bare:
         for action, text in texts:

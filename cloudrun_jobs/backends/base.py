@@ -39,7 +39,7 @@ class Request:
 
 
 class Backend(ABC):
-    """A way to run jobs. `OPTIONS` of the settings arrive as keyword arguments; unknown ones are refused."""
+    """A way to run jobs. `OPTIONS` of the settings arrive as keyword arguments; unknown ones are rejected."""
 
     # Does submit() run the job in the calling process, before it returns?
     runs_in_process = False
@@ -58,7 +58,7 @@ class Backend(ABC):
         """Start the run once and return its handle; give up after `timeout` seconds.
 
         Raises one of the `ServiceError`s. A backend that runs in process calls `request.work` and lets its errors
-        through.
+        propagate.
         """
 
     @abstractmethod
@@ -83,7 +83,7 @@ class Backend(ABC):
             raise InvalidSettings(f"{type(self).__name__} cannot start a run at a given time.")
 
     def reserve(self, request: Request, reservation: Reservation, *, timeout: float) -> str:
-        """Have the run started at that time; return the key for `unreserve()`, or "" if the time has passed.
+        """Reserve the run for that time; return the key for `unreserve()`, or "" if the time has passed.
 
         Idempotent. Raises one of the `ServiceError`s.
         """

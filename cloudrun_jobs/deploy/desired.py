@@ -14,7 +14,7 @@ from cloudrun_jobs.deploy.plan import Desired, Redacted
 
 OWNERSHIP_ANNOTATION = "cloudrun-jobs/managed"  # Holds the ownership label of a Cloud Run Job.
 CLOUD_SQL_PATH = "/cloudsql"  # Where Google's tools mount the sockets of Cloud SQL instances.
-INTERFACE_FIELDS = ("network", "subnetwork", "tags")  # Of `vpc`: those of a network interface.
+INTERFACE_FIELDS = ("network", "subnetwork", "tags")  # The keys of `vpc` for a network interface.
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,7 +24,7 @@ def desired(
     image: str | None = None,
     service: SharedFields | None = None,
 ) -> list[DesiredJob]:
-    """Return the Cloud Run Jobs. What `service` has, the jobs get unless they declare it themselves."""
+    """Return the Cloud Run Jobs. They inherit the fields of `service` that they do not declare."""
     return [_desired_job(job, backend, image, service or SharedFields()) for job in jobs]
 
 
@@ -38,10 +38,10 @@ def _desired_job(
         id=spec.name,
         label=spec.command,
         **ownership_and_note(spec, declared),
-        # The image of a class goes before --image, and that before the image of DEFAULTS.
+        # The class's image takes precedence over --image, and --image over DEFAULTS.
         image=getattr(type(job), "image", None) or image or spec.image,
         entrypoint=spec.entrypoint,
-        # Required arguments may be known to callers only, so that they are checked only if some are declared.
+        # Only callers may know the required arguments: they are checked only if some are declared.
         args=build(job, (), spec.args, {}) if spec.args else (spec.command,),
         timeout=spec.timeout,
         max_retries=spec.max_retries,

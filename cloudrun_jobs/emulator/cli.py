@@ -45,7 +45,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         metavar="HOST",
-        help="let tasks call this host over HTTP, also its subdomains; repeatable",
+        help="let tasks call this host and its subdomains over HTTP; repeatable",
     )
     add("--state", type=Path, metavar="DIR", help="keep jobs, executions and schedules here across restarts")
     add("--secrets", type=Path, metavar="FILE", help="JSON object of secret values by id or id:version")

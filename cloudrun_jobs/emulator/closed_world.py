@@ -1,7 +1,7 @@
 """Keep tasks on the emulator: variables and files that leave them no real endpoint and no credentials.
 
-In a task, Google's clients, gcloud and every HTTP client that honours proxies reach this machine or nothing, and
-look up no other host's name. No variable of a job changes that.
+In a task, Google's clients, gcloud and every HTTP client that honours proxies reach only this machine, and do
+not look up the names of other hosts. No variable of a job changes that.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ METADATA_PREFIX = "/computeMetadata/"
 LOOPBACK_HOSTS = ("localhost", "127.0.0.1", "127.0.0.0/8", "::1")
 PROXY_VARIABLES = ("http_proxy", "https_proxy", "all_proxy", "grpc_proxy")
 NO_PROXY_VARIABLES = ("no_proxy", "no_grpc_proxy")
-# Variables that hold or locate credentials, or lead Google's clients and gcloud elsewhere. No task gets them.
+# Variables that hold or locate credentials, or redirect Google's clients and gcloud. No task gets them.
 REMOVED = re.compile(
     r"GOOGLE_APPLICATION_CREDENTIALS|GOOGLE_CREDENTIALS|GOOGLE_OAUTH_ACCESS_TOKEN|GOOGLE_API_CERTIFICATE_CONFIG"
     r"|GOOGLE_API_USE_(?:CLIENT_CERTIFICATE|MTLS_ENDPOINT)|GOOGLE_GHA_CREDS_PATH|GOOGLE_BACKEND_CREDENTIALS"
@@ -65,7 +65,7 @@ class TaskDirectory:
     @property
     def content(self) -> dict[str, str | None]:
         """The text of each file by its path; None for a directory."""
-        # Without this file, the error of Google's clients would recommend to log in, which changes nothing here.
+        # Without this file, the error of Google's clients would recommend logging in, which changes nothing here.
         credentials = self.gcloud / "application_default_credentials.json"
         return {str(self.home): None, str(credentials): json.dumps({"type": NO_CREDENTIALS})}
 

@@ -104,10 +104,10 @@ def _check_variable(variable: run_v2.EnvVar) -> None:
         raise invalid(f"Violation in env: {variable.name!r} is not the name of an environment variable.")
     if len(variable.name) > MAX_ENV_BYTES or len(variable.value.encode()) > MAX_ENV_BYTES:
         raise invalid(
-            f"Violation in env: the name and the value of {variable.name[:60]!r} may be 32768 bytes long."
+            f"Violation in env: the name and value of {variable.name[:60]!r} must be at most 32768 bytes each."
         )
     if "\0" in variable.value:
-        raise invalid(f"Violation in env: the value of {variable.name!r} holds a NUL byte.")
+        raise invalid(f"Violation in env: the value of {variable.name!r} contains a NUL byte.")
 
 
 def _check_execution_token(job: run_v2.Job) -> None:

@@ -30,7 +30,7 @@ class Invocation(NamedTuple):
     environment: str
     argv: list[str] | None
     task: CloudRunTask | None = None  # None outside Cloud Run, and for a job that another job calls.
-    run_id: str = ""  # That of a request which this process recorded.
+    run_id: str = ""  # Set for a request that this process recorded.
 
 
 class AlreadyClaimed(NamedTuple):
@@ -50,7 +50,7 @@ def claim(start: Invocation) -> JobRun | AlreadyClaimed:
         return _claim_unrequested(start, task)
     if not is_run_id(task.run_id):
         message = f"{RUN_ID_VARIABLE}: expected the UUID of a run, got {task.run_id[:100]!r}."
-        raise InvalidRunId(message, hint="delay() sets it; leave it out to start a run of its own.")
+        raise InvalidRunId(message, hint="delay() sets it; unset it to start a separate run.")
     if is_over(task.reserved_for) and (late := _unstarted(start, task)):
         return AlreadyClaimed(late)
     return _claim_requested(start, UUID(task.run_id), execution=task.execution)

@@ -6,13 +6,13 @@ https://cloud.google.com/run/docs/container-contract#jobs-shutdown
 
 from __future__ import annotations
 
-# Cloud Run's clock for a task starts before ours: a SIGTERM so long before our timeout is the timeout's.
+# Cloud Run's clock for a task starts first, so a SIGTERM this close to the timeout is caused by the timeout.
 TIMEOUT_TOLERANCE_SECONDS = 15.0
 
-SIGTERM_CLEANUP_SECONDS = 8.0  # Then the end of the job is recorded without it.
+SIGTERM_CLEANUP_SECONDS = 8.0  # Afterwards the outcome is recorded without waiting for `run()`.
 
-# The part of a lease in which a job may clean up after its loss, before its process is ended. It is shorter than
-# `locks.keeper.DEADLINE_MARGIN`, after which the server grants the lock again.
+# The fraction of a lease for which a job may clean up after losing it, before its process is ended. It is smaller
+# than `locks.keeper.DEADLINE_MARGIN`, after which the server grants the lock again.
 LOST_LEASE_CLEANUP_SHARE = 1 / 12
 
 # How long a run retries while the database of the records is unavailable.

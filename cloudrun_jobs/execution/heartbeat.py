@@ -68,7 +68,7 @@ class Heartbeat:
 
     def _write(self) -> None:
         self._has_progress = False
-        # Not after the end: `stop()` does not wait for ever.
+        # Not after the end: `stop()` does not wait forever.
         unfinished = TaskRun.objects.filter(pk=self._task.pk, worker=self._task.worker, finished_at=None)
         try:
             unfinished.update(heartbeat_at=Now(), **self._progress)

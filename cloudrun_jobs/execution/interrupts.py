@@ -47,7 +47,7 @@ def _handlers() -> Iterator[None]:
 
 
 def _install() -> set[signal.Signals]:
-    """Install the handlers where the process has none; return the signals whose handlers go after the block."""
+    """Install handlers where the process has none; return the signals whose handlers are removed afterwards."""
     handlers = {
         signal.SIGTERM: termination.on_sigterm,
         signal.SIGCONT: lease_watch.on_sigcont,
@@ -59,7 +59,7 @@ def _install() -> set[signal.Signals]:
     free = {number for number in handlers if _is_free(number)}
     for number in free:
         signal.signal(number, handlers[number])
-    # Stays: the default would kill the process when one is still under way.
+    # LEASE_LOST_SIGNAL keeps its handler: a late signal would kill the process by default.
     return free - {lease_watch.LEASE_LOST_SIGNAL}
 
 

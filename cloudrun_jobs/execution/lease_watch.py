@@ -1,4 +1,4 @@
-"""The loss of a lock: interrupt the job, and end its process if it does not react.
+"""Interrupt a job that has lost a lock, and end its process if it does not react.
 
 Signals reach Python's main thread only: a job in another thread learns of a loss from `check_lease()`.
 """
@@ -56,7 +56,7 @@ class LeaseWatch:
         self.keepers = keepers
         _active.append(self)
         for keeper in keepers:
-            # A real signal: it ends a sleep or a read at once, as nothing that Python has between threads does.
+            # A real signal: unlike Python's means between threads, it ends a sleep or a read at once.
             keeper.watch(on_renewed=_rearm_watchdog, on_lost=signal_main_thread)
         _rearm_watchdog()
 
@@ -89,7 +89,7 @@ def on_sigtstp(number: int, frame: FrameType | None) -> None:
 
 
 def on_sigcont(number: int, frame: FrameType | None) -> None:
-    """Renew, and check the leases before the job goes on: the process may have been stopped for any time.
+    """Renew, and check the leases before the job continues: the process may have been stopped for any time.
 
     Its connections may be dead by now. Django checks them before their next use.
     """
@@ -108,7 +108,7 @@ def _raise_if_any_lost() -> None:
 def _rearm_watchdog() -> None:
     """Set the time at which a process that keeps its lost lock is ended.
 
-    A thread in C does it, which needs no GIL: a regular expression may hold that for minutes. Only in containers:
+    A C thread ends it without the GIL, which a regular expression may hold for minutes. Only in containers:
     elsewhere the process may be a server.
     """
     with _arming:
@@ -126,7 +126,7 @@ def _kill_deadline(keeper: LeaseKeeper) -> float:
 
 
 def _before_fork() -> None:
-    """Stop the thread in C: a child that exits would wait for it for ever."""
+    """Stop the C thread: a child that exits would wait for it forever."""
     _arming.acquire()
     if _active:
         faulthandler.cancel_dump_traceback_later()

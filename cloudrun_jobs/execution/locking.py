@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from cloudrun_jobs.locks.requests import LockRequest
     from cloudrun_jobs.spec.command import JobCommand
 
-# The modules that acquire locks are imported when one is required: a job without any does not pay for them.
+# The modules that acquire locks are imported when a lock is required: a job without locks does not need them.
 
 # The locks held around this code, by key: a job that calls itself must not wait for itself.
 _held: ContextVar[Mapping[str, LeaseKeeper]] = ContextVar("held_locks", default={})  # noqa: B039  (never changed)
@@ -64,7 +64,7 @@ def hold_locks(
 
 @contextmanager
 def _raising_the_loss(keepers: Sequence[LeaseKeeper]) -> Iterator[None]:
-    """Raise `LeaseLost` for an error that it caused, as by closing a connection in use."""
+    """Raise `LeaseLost` in place of an error that it caused, such as by closing a connection in use."""
     try:
         yield
     except Exception:

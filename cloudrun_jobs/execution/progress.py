@@ -24,7 +24,7 @@ MAX_TEXT = 200  # characters
 
 
 def report(job: JobCommand, done: int, total: int | None, text: str) -> None:
-    """Report the progress of the job's run; outside of a run, only check the values. Raises `InvalidProgress`."""
+    """Report the progress of the job's run; outside a run, only check the values. Raises `InvalidProgress`."""
     progress = _validate(done, total, text)
     active: ActiveRun | None = job._active
     if active is None or active.attempt is None:

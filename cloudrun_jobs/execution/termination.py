@@ -14,10 +14,10 @@ from cloudrun_jobs.execution.deadlines import TIMEOUT_TOLERANCE_SECONDS
 from cloudrun_jobs.process.connections import close_connections_in_use
 from cloudrun_jobs.process.deferral import call_or_defer, discard_deferred, in_main_thread
 
-# Of the jobs under way, the outermost first: a job may call another.
+# One per running job, the outermost first: a job may call another.
 _active: list[Termination] = []
 
-ignored_signals: set[signal.Signals] = set()  # By `ignore_further_signals()`.
+ignored_signals: set[signal.Signals] = set()  # Set by `ignore_further_signals()`.
 
 
 class Termination:
@@ -40,12 +40,12 @@ class Termination:
         return JobInterrupted("timeout" if timed_out else "cancelled")
 
     def ignore_further_signals(self) -> None:
-        """Exit with the status of the work, which is over, even if SIGTERM came or comes.
+        """Exit with the status of the finished work, even if SIGTERM arrived or arrives.
 
-        Only a container goes on to ignore it: elsewhere it may have to end a process that does not exit.
+        Only a container keeps ignoring it: elsewhere it may have to end a process that does not exit.
         """
         if _active != [self] or not in_main_thread():
-            return  # The work of the outer job is not over.
+            return  # The outer job is still running.
         if environ.in_container() and signal.getsignal(signal.SIGTERM) is on_sigterm:
             signal.signal(signal.SIGTERM, signal.SIG_IGN)
             ignored_signals.add(signal.SIGTERM)

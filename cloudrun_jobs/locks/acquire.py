@@ -34,7 +34,7 @@ def wait_for_lock(
     on_wait: Callable[[Sequence[Holder]], None] = lambda holders: None,
     sleep: Callable[[float], None] = time.sleep,
 ) -> LeaseKeeper:
-    """Acquire the lock, or raise `LockTimeout` after `timeout` seconds; None waits for ever.
+    """Acquire the lock, or raise `LockTimeout` after `timeout` seconds; None waits forever.
 
     `on_wait` is called once, with the holders, before the first pause. Raises `LockUnavailable` if the server is
     unavailable for half a minute, `LockUnknown` if it may have granted a request by then.

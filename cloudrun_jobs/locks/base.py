@@ -37,7 +37,7 @@ class Owner:
     attempt: int = 0
 
     def supersedes(self, other: Owner) -> bool:
-        """Return True if this is a later attempt of the other's task."""
+        """Return True if this is a later attempt of the same task."""
         return (self.holder, self.index) == (other.holder, other.index) and self.attempt > other.attempt
 
 
@@ -67,7 +67,7 @@ class Holder:
 
     @classmethod
     def of(cls, owner: Owner, since_us: float, until_us: float, **slot: Any) -> Holder:
-        """Return the holder for an owner, with times in microseconds since the beginning of 1970."""
+        """Return the holder for an owner, with times in microseconds since 1970."""
         since, until = (EPOCH + timedelta(microseconds=time) for time in (since_us, until_us))
         values = {"index": owner.index, "attempt": owner.attempt, "since": since, "until": until, **slot}
         return cls(holder=owner.holder, **values)
@@ -131,7 +131,7 @@ class LockBackend(ABC):
 
     @abstractmethod
     def complete_task(self, grant: Grant, index: int, count: int) -> None:
-        """Note that task `index` is done; end the lease with the last of `count` tasks."""
+        """Record that task `index` is done; end the lease with the last of `count` tasks."""
 
     @abstractmethod
     def holders(self, prefix: str) -> Sequence[Holder]:
@@ -153,9 +153,9 @@ class LockBackend(ABC):
         )
 
     def prune(self, older_than: timedelta) -> int:
-        """Delete locks that were not held for so long; return the number of slots. Their tokens go on growing.
+        """Delete locks not held for that long; return the number of slots. Their tokens continue to increase.
 
-        Does nothing where the server expires them.
+        Does nothing if the server expires them.
         """
         return 0
 
@@ -164,7 +164,7 @@ class LockBackend(ABC):
         return []
 
     def inspect(self) -> Iterable[CheckMessage]:
-        """Return check messages about the server, after asking it."""
+        """Query the server; return check messages about it."""
         return []
 
     def close(self) -> None:  # noqa: B027  (memory has none)

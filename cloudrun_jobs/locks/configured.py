@@ -58,7 +58,7 @@ def _begin_generation(**kwargs: object) -> None:
 
 def _reset_after_fork() -> None:
     _begin_generation()
-    # Kept, not closed: closing would end the sessions of sockets that the parent goes on using.
+    # Kept, not closed: closing would end sessions that the parent still uses.
     _inherited.append(dict(_built))
     _built.clear()
 

@@ -19,7 +19,7 @@ from cloudrun_jobs.process.deferral import uninterruptible
 from cloudrun_jobs.signals import lease_lost, lease_renewal_failed
 
 RENEWALS_PER_LEASE = 6
-DEADLINE_MARGIN = 1 / 8  # Of a lease: how much earlier it ends for its holder than for the server.
+DEADLINE_MARGIN = 1 / 8  # A lease ends this fraction earlier for its holder than for the server.
 
 
 class LeaseKeeper:
@@ -49,7 +49,7 @@ class LeaseKeeper:
 
     @property
     def has_expired(self) -> bool:
-        """Whether the lease is lost, or has ended just now. Takes no Python lock: for signal handlers."""
+        """True if the lease is lost, or has ended just now. Takes no Python lock: for signal handlers."""
         return self.lost.is_set() or (not self._released and time.monotonic() >= self.deadline)
 
     @property
@@ -110,7 +110,7 @@ class LeaseKeeper:
 
     @uninterruptible
     def mark_lost(self, reason: str) -> None:
-        """Take the lease for lost; the first reason counts."""
+        """Mark the lease as lost; the first reason is kept."""
         with self._mutex:
             if self._is_over:
                 return

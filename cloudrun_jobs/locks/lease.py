@@ -24,7 +24,7 @@ class Lease:
     def __init__(self, keeper: LeaseKeeper) -> None:
         #: The lock's name.
         self.name = keeper.name
-        #: The fencing token. It grows with each holder, so that a service can reject writes of an earlier one.
+        #: The fencing token. It increases with each holder, so a service can reject writes of an earlier one.
         self.token = keeper.request.grant.token
         #: A `threading.Event` that is set when the lease is lost.
         self.lost = keeper.lost
@@ -38,7 +38,7 @@ class Lease:
         self._keeper.check()
 
     def idempotency_key(self, step: str) -> str:
-        """Return a text that is the same in each attempt of this work, for services that take such keys."""
+        """Return a key that is the same in each attempt of this work, for services that take such keys."""
         task = environ.current_task()
         if task is None:
             return f"{self.name}:{self.token}:{step}"

@@ -22,7 +22,7 @@ class LockManager:
             ...
 
     A manager may be shared between threads: each thread holds a lease of its own. `CLOUDRUN_JOBS["LOCKS"]` names
-    the server. Raises `ValueError` for an empty name, or a parallelism outside of 1 to 1000.
+    the server. Raises `ValueError` for an empty name, or a parallelism outside 1 to 1000.
     """
 
     def __init__(self, name: str, parallelism: int = 1) -> None:
@@ -63,7 +63,7 @@ class LockManager:
         """Wait for the lock, and hold it until `release_lock()`.
 
         Retries after `initial_delay` seconds, then after pauses that grow by half up to `max_delay`. Raises
-        `LockTimeout` after `timeout` seconds, None waiting for ever, and `LockUnavailable` if the lock server is
+        `LockTimeout` after `timeout` seconds (never if it is None), and `LockUnavailable` if the lock server is
         unavailable for half a minute.
         """
         for name, value in (("timeout", timeout), ("initial_delay", initial_delay), ("max_delay", max_delay)):
@@ -80,7 +80,7 @@ class LockManager:
         return self._keeper.lease if self._keeper else None
 
     def release_lock(self, raise_exception: bool = False) -> bool:
-        """Release the lock; return whether it was still held.
+        """Release the lock; return True if it was still held.
 
         With `raise_exception`, raises `LockMisused` if this thread does not hold the lock, and `LockUnavailable`
         if the lock server is unavailable; the lease then expires.
@@ -88,7 +88,7 @@ class LockManager:
         keeper, self._keeper = self._keeper, None
         if keeper is None:
             if raise_exception:
-                hint = "Each thread has leases of its own, and a lock is released once."
+                hint = "Each thread has its own leases, and can release a lock only once."
                 raise LockMisused(f"This thread does not hold the lock {self.name!r}.", hint=hint)
             return False
         return keeper.release() if raise_exception else keeper.try_release()

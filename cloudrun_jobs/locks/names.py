@@ -16,7 +16,7 @@ from uuid import UUID
 from cloudrun_jobs import conf
 from cloudrun_jobs.conf import Settings
 
-PREFIX = "crj1"  # Another way to compute keys gets another number.
+PREFIX = "crj1"  # Change the number whenever the computation of keys changes.
 MAX_LABEL_LENGTH = 120
 
 # The JSON form of common types of options.
@@ -42,9 +42,9 @@ class LockName(NamedTuple):
 
 
 def lock_name(name: str, settings: Settings | None = None) -> LockName:
-    """Return the name of a lock of the user's own."""
+    """Return the name of a `LockManager`'s lock."""
     if not isinstance(name, str) or not name:
-        raise ValueError(f"A lock's name: expected text, got {name!r}.")
+        raise ValueError(f"A lock's name: expected a string, got {name!r}.")
     settings = settings or conf.load()
     return _named(name, settings.project, settings.environment)
 

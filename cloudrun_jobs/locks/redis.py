@@ -90,7 +90,7 @@ end
 return redis.call('DEL', KEYS[2], KEYS[3])
 """)
 
-# The errors of a server that refuses to work, and their meaning.
+# The errors of a server that rejects requests, and their meaning.
 REFUSALS: tuple[tuple[type[Exception] | None, str, str], ...] = (
     (exceptions.OutOfMemoryError, "OOM", "is full: it reached maxmemory and may not evict. Give it more memory"),
     (exceptions.ReadOnlyError, "READONLY", "is a read-only replica. Give the address of the primary"),
@@ -110,7 +110,7 @@ class RedisLocks(LockBackend):
     """Keeps locks in a Redis, 6 or newer, or a Valkey.
 
     `url` as redis-py takes it: `redis://`, `rediss://` for TLS, `unix://`. With `wait_replicas`, a lock is granted
-    only once so many replicas have confirmed it; without, a failover can grant it twice.
+    only once that many replicas have confirmed it; without it, a failover can grant it twice.
     """
 
     def __init__(self, settings: Settings, *, url: str, wait_replicas: int = 0, **options: Any) -> None:
@@ -170,7 +170,7 @@ class RedisLocks(LockBackend):
         if policy != "noeviction":
             yield Warning(
                 f"{self} may evict locks: its maxmemory-policy is {policy!r}.",
-                hint="Set maxmemory-policy to noeviction, or keep the locks in a server of their own.",
+                hint="Set maxmemory-policy to noeviction, or use a separate server for the locks.",
                 id="cloudrun_jobs.W020",
             )
 
@@ -210,7 +210,7 @@ class RedisLocks(LockBackend):
     def _wait_for_replicas(self, grant: Grant, ttl: float) -> None:
         if not self.wait_replicas:
             return
-        # WAIT is about its connection's last write, so that connection writes the lease once more.
+        # WAIT covers the last write of its own connection, so that connection writes the lease once more.
         with self.client.pipeline(transaction=False) as pipe:
             pipe.eval(RENEW.text, 2, *_keys(grant), grant.nonce, grant.token, _ms(ttl))
             pipe.wait(self.wait_replicas, _ms(self._timeout / 2))
@@ -224,7 +224,7 @@ class RedisLocks(LockBackend):
         return self._call(partial(self._send, script, len(keys), *keys, *arguments))
 
     def _send(self, script: Script, *arguments: Any) -> Any:
-        """Run a script on a connection outside of the pool, whose checks cost as much as a reply."""
+        """Run a script on a connection outside the pool, whose checks cost as much as a reply."""
         connection = self._idle.pop() if self._idle else self.client.connection_pool.get_connection()
         try:
             answer = _answer(connection, script, arguments)
@@ -244,11 +244,11 @@ class RedisLocks(LockBackend):
                 raise self._unavailable(first) from first
         except exceptions.RedisError as error:
             raise self._unavailable(error) from error
-        self._forget_connections()  # They may have failed as well.
+        self._forget_connections()  # The idle connections may have failed too.
         try:
             return request()
         except exceptions.RedisError as error:
-            raise LockUnknown(f"{self} did not reply, and may have done the request: {error}.") from error
+            raise LockUnknown(f"{self} did not reply, and may have executed the request: {error}.") from error
 
     def _unavailable(self, error: exceptions.RedisError) -> LockUnavailable:
         for kind, code, meaning in REFUSALS:
@@ -267,7 +267,7 @@ def _answer(connection: Connection, script: Script, arguments: Sequence[Any]) ->
 
 
 def _was_refused(error: BaseException | None) -> bool:
-    """Return True if the server cannot have done the request."""
+    """Return True if the server cannot have executed the request."""
     if isinstance(
         error, exceptions.AuthenticationError | exceptions.BusyLoadingError | exceptions.MasterDownError
     ):

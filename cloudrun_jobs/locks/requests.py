@@ -14,7 +14,7 @@ from cloudrun_jobs import environ
 from cloudrun_jobs.locks.base import Grant, Holder, LockBackend, Owner
 from cloudrun_jobs.locks.names import LockName
 
-# How many of the backend's leases an execution keeps its slot for while none of its tasks runs.
+# How long an execution keeps its slot while none of its tasks runs, in leases of the backend.
 IDLE_EXECUTION_LEASES = 5
 
 

@@ -1,6 +1,6 @@
-"""One thread per process that watches the deadlines of all leases, and does nothing that could delay it.
+"""Watch the deadlines of all leases, with one thread per process that does nothing that could delay it.
 
-It learns of changes without a Python lock, so a signal handler may make them and cannot leave a lock held.
+It receives changes without a Python lock, so a signal handler may make them and cannot leave a lock held.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class LeaseTimer:
             self._alarm.put(deadline)
 
     def forget(self, timed: Timed) -> None:
-        # Without an alarm: one needless wakeup costs less than one at each release.
+        # Without an alarm: one needless wakeup costs less than one per release.
         self._watched.pop(timed, None)
 
     def wake(self) -> None:
@@ -62,9 +62,9 @@ class LeaseTimer:
                     timed.on_deadline()
 
     def _sleep(self) -> None:
-        # First, so that a `watch()` meanwhile sends an alarm.
+        # First, so a `watch()` in the meantime sends an alarm.
         self._wakes_at = math.inf
-        # With the deadline announced last: its lease may be released, and the next one need not send an alarm.
+        # Includes the deadline announced last: its lease may be released, and the next one need not send an alarm.
         self._wakes_at = min([self._announced, *(timed.next_deadline() for timed in list(self._watched))])
         seconds = max(0.0, self._wakes_at - time.monotonic())
         self._announced = math.inf

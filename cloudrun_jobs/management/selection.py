@@ -41,7 +41,7 @@ def cloudrun_backend() -> CloudRunBackend:
 
 
 def selected_jobs(commands: Sequence[str] | None) -> list[CloudRunJobs]:
-    """Return the selected jobs, or all. Raises `CommandError` if a command is no job or cannot be imported."""
+    """Return the selected jobs, or all. Raises `CommandError` if a command is not a job or cannot be imported."""
     found = find_jobs()
     for name, error in found.unreadable.items():
         if commands is None or name in commands:

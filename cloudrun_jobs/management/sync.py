@@ -33,7 +33,7 @@ class SyncCommand(BaseCommand):
         mode.add_argument(
             "--check", action="store_true", help="As --dry-run, with exit status 1 if there is drift."
         )
-        parser.add_argument("--prune", action="store_true", help="Delete what no command declares any more.")
+        parser.add_argument("--prune", action="store_true", help="Delete resources that no command declares.")
         add_json_option(parser)
         add_command_option(parser)
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 HEARTBEAT_TIMEOUT = timedelta(minutes=2)  # Six heartbeats.
 
-# A run whose heartbeat has timed out is watched for so long before it is marked as lost: after an outage of the
+# A run whose heartbeat has timed out is watched for this long before it is marked as lost: after an outage of the
 # database, all heartbeats are old.
 LIVENESS_GRACE_SECONDS = 30.0
 

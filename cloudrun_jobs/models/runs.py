@@ -115,12 +115,12 @@ class JobRun(models.Model):
 
     @property
     def is_finished(self) -> bool:
-        """Whether this record says that the run has ended; see `refresh()`."""
+        """True if this record says that the run has ended; see `refresh()`."""
         return self.status in FINISHED
 
     @property
     def is_reserved(self) -> bool:
-        """Whether a reservation of the run exists, which must be deleted once the run starts or is cancelled."""
+        """True if the run has a reservation, which must be deleted once the run starts or is cancelled."""
         return self.trigger == Trigger.RESERVE and self.schedule is not None
 
     @property
@@ -184,7 +184,7 @@ class JobRun(models.Model):
         return self.update_if(same, status=F("status"), sent_at=Coalesce(F("sent_at"), Now()), **values)
 
     def apply_state(self, state: ExecutionState, execution: str | None) -> bool:
-        """End the run with the state of its execution; return False if the run has ended or goes on.
+        """End the run with the state of its execution; return False if the run has ended or the execution has not.
 
         `execution` is the short name of the execution in that state. That of another execution is ignored.
         """
@@ -257,7 +257,7 @@ def short_name(execution_name: str) -> str:
 
 
 def is_run_id(text: str) -> bool:
-    """Return True if the text is a UUID in the form in which run ids are sent."""
+    """Return True if the text is a UUID in the form of run ids."""
     try:
         return str(UUID(text)) == text.lower()
     except ValueError:

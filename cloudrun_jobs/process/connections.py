@@ -1,7 +1,7 @@
-"""Close database connections that an exception out of a signal handler interrupts in the middle of a query.
+"""Close database connections that an exception from a signal handler interrupts in the middle of a query.
 
-The query is sent and its result not read, and the next query on that connection would read it: PyMySQL does,
-psycopg refuses to go on. Django opens another connection when it needs one.
+The query was sent but its result was not read. The next query on that connection would read it with PyMySQL, and
+fail with psycopg. Django opens another connection when it needs one.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ def close_connections_in_use() -> None:
     for connection in _in_use():
         # SQLite returns whole results.
         if connection.vendor != "sqlite":
-            # PyMySQL cannot close what it is reading from. Django drops it all the same, so it is closed later.
+            # PyMySQL cannot close a connection that it is reading. Django drops it, so it is closed later.
             with suppress(Error, RuntimeError):
                 connection.close()
 

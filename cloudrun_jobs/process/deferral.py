@@ -1,7 +1,7 @@
 """Critical sections: exceptions from signal handlers are deferred until they end.
 
-A handler runs between any two steps of the main thread, also between acquiring one of Python's locks and the `try`
-that releases it. An exception raised there leaves the lock held, and another thread waits for it for ever.
+A handler runs between any two steps of the main thread, even between acquiring one of Python's locks and the `try`
+that releases it. An exception raised there leaves the lock held, and another thread waits for it forever.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ def interruptible(work: Callable[[], T]) -> T:
         _run_deferred()
         return work()
     finally:
-        # Python runs handlers after calls: a store comes first, so that none can come before it.
+        # Python runs handlers after calls; the store comes before any call, so no handler runs before it.
         _state.depth = depth
 
 

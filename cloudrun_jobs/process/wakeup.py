@@ -1,9 +1,9 @@
-"""Run the handler of a signal even if the signal came just before the main thread went to sleep.
+"""Run the handler of a signal even if the signal arrived just before the main thread went to sleep.
 
-Python only notes a signal; the main thread runs its handler between two steps. If the note is made just before a
-system call, or if the kernel delivers the signal to another thread, the call goes on: SIGTERM waits for the end of
-an hour's `time.sleep()`. But Python writes the signal's number to `signal.set_wakeup_fd()` at once. A thread reads
-it, and sends the main thread another signal until its handler has run.
+Python only sets a flag; the main thread runs the handler between two steps. If the flag is set just before a
+system call, or if the kernel delivers the signal to another thread, the call continues: SIGTERM waits for the end
+of an hour's `time.sleep()`. But Python writes the signal's number to `signal.set_wakeup_fd()` at once. A thread
+reads it, and sends the main thread another signal until its handler has run.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from contextlib import suppress
 from typing import Self
 
 REPEAT_INTERVAL = 0.5  # seconds; psycopg looks at signals after a tenth of a second without any
-STOP_BYTE = 0  # The number of no signal.
+STOP_BYTE = 0  # Not the number of a signal.
 
 _active: list[SignalWakeup] = []
 
@@ -35,8 +35,8 @@ def acknowledge() -> None:
 class SignalWakeup:
     """Calls `notify` for each of the signals, repeatedly, until `acknowledge()` is called.
 
-    For the main thread, while the block runs. `notify` sends a signal that is none of these, or returns False if
-    that one has no handler.
+    For the main thread, while the block runs. `notify` sends a different signal, or returns False if that signal
+    has no handler.
     """
 
     def __init__(self, numbers: Iterable[int], notify: Callable[[], bool]) -> None:

@@ -1,1 +1,1 @@
-"""The record's side of a run: dispatch, reservations, reconciliation and pruning."""
+"""Dispatch, reserve, reconcile and prune runs."""

@@ -62,7 +62,7 @@ def tables_are_missing() -> bool:
 
 
 def retry_until_available(work: Callable[[], T], *, seconds: float) -> T:
-    """Return the result of `work`, retried on new connections. Raises `RecordUnavailable` after so many seconds.
+    """Return the result of `work`, retried on new connections. Raises `RecordUnavailable` after `seconds`.
 
     In a transaction there is no retry: what the transaction did before would be lost.
     """

@@ -30,7 +30,7 @@ from cloudrun_jobs.signals import dispatch_failed, dispatch_postponed, run_recor
 
 T = TypeVar("T")
 
-DISPATCH_LEASE = timedelta(minutes=2)  # For so long only one process may dispatch a run.
+DISPATCH_LEASE = timedelta(minutes=2)  # How long only one process may dispatch a run.
 DISPATCH_LEASE_REFRESH_SECONDS = 30.0  # A dispatcher renews its lease after waiting longer than this for quota.
 
 RECORD_UPDATE_LIMIT_SECONDS = 5.0  # For updates that the execution's own claim would make up for.
@@ -69,7 +69,7 @@ def _storage_key(command: str, key: object) -> str:
     """Return the key with a digest at the end: some databases ignore case, accents and trailing spaces."""
     if not isinstance(key, str) or not 1 <= len(key) <= MAX_KEY_LENGTH or storable(key) != key:
         got = f"{key!r:.100}" if isinstance(key, str) else f"{type(key).__name__} {key!r:.100}"
-        message = f"{command}: expected an idempotency_key of 1 to {MAX_KEY_LENGTH} characters of text, got {got}."
+        message = f"{command}: idempotency_key: expected a string of 1 to {MAX_KEY_LENGTH} characters, got {got}."
         hint = "Build the key from values that identify the run; NUL characters are not allowed."
         raise InvalidArguments(message, hint=hint)
     return f"{key[: MAX_KEY_LENGTH - DIGEST_LENGTH - 1]} {sha256(key.encode()).hexdigest()[:DIGEST_LENGTH]}"

@@ -1,7 +1,7 @@
 """Assign execution names to runs.
 
 Cloud Run keeps the last thousand executions of a job, and their names end in five random letters. A later
-execution may therefore get the name of a forgotten one. Then the earlier run's record releases the name.
+execution may therefore get the name of a deleted one. Then the earlier run's record releases the name.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from cloudrun_jobs.runs import database
 
 T = TypeVar("T")
 
-# No container of an execution starts so long after its run has ended.
+# No container of an execution starts this long after its run has ended.
 NAME_REUSE_DELAY = timedelta(hours=1)
 
 

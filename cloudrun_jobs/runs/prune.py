@@ -12,7 +12,7 @@ from cloudrun_jobs.models.functions import Now
 from cloudrun_jobs.models.statuses import FINISHED
 from cloudrun_jobs.runs import database
 
-BATCH_SIZE = 1000  # Rows deleted by one transaction, for the duration of which they are locked.
+BATCH_SIZE = 1000  # Rows deleted, and locked, by one transaction.
 
 
 def prunable(command: str, *, age: timedelta, keep: int) -> QuerySet[JobRun]:
@@ -36,7 +36,7 @@ def delete(runs: QuerySet[JobRun]) -> int:
 
 def _delete_batch(runs: QuerySet[JobRun]) -> int:
     with transaction.atomic(using=database.database_alias()):
-        # Locked, so that no retry reopens a run, and no other process deletes it, before this one does.
+        # Locked, so no retry reopens a run, and no other process deletes it, before this one does.
         keys = list(runs.select_for_update().order_by("created_at").values_list("pk", flat=True)[:BATCH_SIZE])
         # Only the keys are loaded, not results of up to a megabyte. A project's own tables may refer to the runs.
         JobRun.objects.filter(pk__in=keys).only("pk").delete()

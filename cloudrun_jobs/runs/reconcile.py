@@ -34,12 +34,12 @@ from cloudrun_jobs.spec.tick import MAX_RESERVATION_DELAY
 
 LIVENESS_POLL_INTERVAL = 1.0  # seconds
 
-# The results for runs whose state could not be read: for lack of a permission, or for now.
+# The results for runs whose state could not be read: for lack of a permission, or temporarily.
 DENIED, UNKNOWN = "denied", "unknown"
 
 
 def reconcile(backend: Backend) -> Counter[str]:
-    """Reconcile the environment's runs; return how many had which result."""
+    """Reconcile the environment's runs; return the number of runs by result."""
     results: Counter[str] = Counter()
     runs = _environment_runs()
     if not backend.runs_in_process:
@@ -120,7 +120,7 @@ def _apply(state: ExecutionState, run: JobRun) -> str:
 
 
 def _dead(abandoned: JobRunQuerySet) -> JobRunQuerySet:
-    """Return the runs that send no heartbeat during the grace period: the database itself may have been away."""
+    """Return the runs that send no heartbeat during the grace period: the database may have been unavailable."""
     silent: set[UUID] | None = None
     interval = LIVENESS_POLL_INTERVAL
     for _ in attempts(LIVENESS_GRACE_SECONDS, initial=interval, maximum=interval):

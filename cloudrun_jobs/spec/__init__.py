@@ -1,4 +1,4 @@
-"""What a job declares: `JobSpec`, built from a command class and the settings."""
+"""`JobSpec`: the declarations of a job, from a command class and the settings."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The type of a job's command for the rooms below `cloudrun_jobs.command`."""
+"""The type of a job's command, for modules that cannot import `cloudrun_jobs.command`."""
 
 from __future__ import annotations
 

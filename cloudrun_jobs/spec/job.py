@@ -99,7 +99,7 @@ DECLARATIONS = tuple(
 
 
 def declare(command: str, declared: Mapping[str, Any]) -> JobSpec:
-    """Build the spec of a command from our defaults, `DEFAULTS`, what its class declares, and `RECONCILE`."""
+    """Build the spec of a command from the defaults, `DEFAULTS`, its own declarations, and `RECONCILE`."""
     settings = conf.load()
     reconcile = settings.reconcile if command == conf.RECONCILE_COMMAND else {}
     for key, values in (("DEFAULTS", settings.defaults), ("RECONCILE", reconcile)):
@@ -146,7 +146,7 @@ def _full_name(command: str, environment: str) -> str:
 
 
 def _seconds(value: object) -> object:
-    # Beyond a year nothing is valid, and far beyond it timedelta itself overflows.
+    # No valid duration exceeds a year, and timedelta itself overflows far beyond that.
     return timedelta(seconds=value) if is_whole_number(value) and abs(value) < 10**8 else value
 
 

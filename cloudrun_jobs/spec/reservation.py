@@ -1,4 +1,4 @@
-"""When a reserved run is due, with the precision of the service that starts it.
+"""Compute when a reserved run is due, with the precision of the service that starts it.
 
 A Scheduler job has a time to the minute, without a year; a task of Cloud Tasks has an exact one.
 """
@@ -66,7 +66,7 @@ def _aware(at: datetime) -> datetime:
 
 def reservation_at(time: datetime, time_zone: str, now: datetime) -> Reservation:
     """Return the first time, not before `time`, that the service can hold. Raises `InvalidArguments`."""
-    # Also where the job runs in this process: what the cloud would refuse fails there too.
+    # Also where the job runs in this process: what the cloud would reject fails there too.
     if conf.load().options.get("reservations") == CLOUD_TASKS:
         return _task(time, now)
     return _schedule(time, time_zone, now)

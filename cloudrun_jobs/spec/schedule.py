@@ -1,4 +1,4 @@
-"""When a job runs by itself: `Schedule`, and the validators of the attributes about schedules."""
+"""The schedules of a job: `Schedule`, and the validators of the attributes about schedules."""
 
 from __future__ import annotations
 
@@ -131,7 +131,7 @@ def _check_zone(attribute: str, name: object) -> Iterator[DeclarationError]:
 
 
 def _is_time_zone(name: object) -> bool:
-    # Files beside the zones whose meaning depends on the machine, or that count leap seconds.
+    # Files next to the zones whose meaning depends on the machine, or that count leap seconds.
     if not isinstance(name, str) or re.match(r"(localtime|posixrules|Factory)$|posix/|right/", name):
         return False
     try:

@@ -1,4 +1,4 @@
-"""Which tick of which schedule started an execution, and whether it started too late.
+"""Identify the tick of a schedule that started an execution, and detect a start that is too late.
 
 Cloud Scheduler delivers a tick at least once, and its headers do not reach the container. So an execution belongs
 to the last due time before its start: one due time is one tick, and one run.
@@ -36,7 +36,7 @@ class ScheduleTick(NamedTuple):
     def due(self, started: datetime) -> datetime | None:
         """Return the due time of an execution that started then; None if it cannot be computed.
 
-        That is so for the English-like schedules, and for a schedule that is not valid.
+        It cannot for English-like schedules and for invalid ones.
         """
         from cloudrun_jobs.cron import last_time  # A run that no schedule started does not need it.
         from cloudrun_jobs.exceptions import InvalidSchedule

@@ -64,7 +64,7 @@ def _check_ranges(spec: JobSpec) -> Iterator[DeclarationError]:
 def _check_task_parallelism(spec: JobSpec) -> Iterator[DeclarationError]:
     tasks, at_once = spec.tasks, spec.task_parallelism
     if is_whole_number(tasks) and isinstance(at_once, int) and at_once > tasks >= 1:
-        hint = "parallelism is the number of executions at once; task_parallelism that of tasks in one."
+        hint = "parallelism limits the number of executions, task_parallelism the tasks of one execution."
         yield DeclarationError("task_parallelism", f"at most tasks ({tasks})", at_once, hint)
 
 
@@ -96,7 +96,7 @@ def _check_container(spec: JobSpec) -> Iterator[DeclarationError]:
     if image is not None and not is_text(image, r"\S+"):
         yield DeclarationError("image", "None or the name of an image", image)
     if not is_texts(entrypoint) or not entrypoint or not all(entrypoint):
-        yield DeclarationError("entrypoint", "a list of text such as ['python', 'manage.py']", entrypoint)
+        yield DeclarationError("entrypoint", "a list of strings such as ['python', 'manage.py']", entrypoint)
     if not is_options(spec.args):
         yield DeclarationError("args", "a dictionary of options, as delay() takes them by name", spec.args)
     if not is_texts(instances) or not all(is_text(name, r"[^:\s]+(:[^:\s]+){2,3}") for name in instances):
@@ -112,12 +112,12 @@ def _check_variables(spec: JobSpec) -> Iterator[DeclarationError]:
             yield DeclarationError(attribute, "a dictionary", _type_name(value))
             return
         if others := [name for name in value if not isinstance(value[name], str)]:
-            yield DeclarationError(f"{attribute}[{others[0]!r}]", "text", _type_name(value[others[0]]))
+            yield DeclarationError(f"{attribute}[{others[0]!r}]", "a string", _type_name(value[others[0]]))
             return
         for name, text in value.items():
             yield from _check_variable(attribute, name, text)
     if both := sorted(spec.env_vars.keys() & spec.secrets.keys(), key=str):
-        yield DeclarationError("env_vars", "no name that is in secrets too", both)
+        yield DeclarationError("env_vars", "no name that is also in secrets", both)
     if (count := len(spec.env_vars) + len(spec.secrets)) >= MAX_VARIABLES:
         yield DeclarationError("env_vars", f"fewer than {MAX_VARIABLES} variables together with secrets", count)
 

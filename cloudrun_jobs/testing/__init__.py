@@ -1,1 +1,1 @@
-"""What the tests of projects that use the app need."""
+"""Fixtures for the tests of projects that use the app."""

@@ -86,9 +86,9 @@ ASTRAY: list[tuple[Callable[[CommandParser], None], tuple[Any, ...], dict[str, A
     (list_then_list, (["a"], ["b"]), {}, "would arrive as ['a', 'b']"),
     (overwritten, ("add",), {"x": "7"}, "x: '7' would arrive as 5"),
     (same_dest, ("1", "2"), {}, "Two positionals are both called 'a'"),
-    (hostile_verb, ("--settings=x",), {}, "The sub-command '--settings=x' would be read as an option."),
+    (hostile_verb, ("--settings=x",), {}, "The subcommand '--settings=x' would be read as an option."),
     (file_of_arguments, ("add", "@/etc/hostname"), {}, "as a file of arguments"),
-    (open_list, ("add",), {"many": ["a", "b"]}, "many: would take the sub-command 'add' for one of its values."),
+    (open_list, ("add",), {"many": ["a", "b"]}, "many: would read the subcommand 'add' as one of its values."),
     (boolean, (), {"no_mail": True}, "Unknown option 'no_mail'. Did you mean 'mail'?"),
     (default_list, ([],), {}, "would arrive as ['z']. Leave it out, or pass None."),
 ]
@@ -110,7 +110,7 @@ def test_value_for_another_argument_is_refused(
 
 @pytest.mark.parametrize("options", [{"flag": True, "many": ["a", "b"]}, {"many": ["a", "b"], "level": 3}])
 def test_order_of_keywords_does_not_matter(options: dict[str, Any]) -> None:
-    """An option that is bounded goes between a list and a sub-command, in whatever order they were given."""
+    """An option that is bounded goes between a list and a subcommand, in whatever order they were given."""
     parser = make_parser()
     open_list(parser)
     parser.add_argument("--level", type=int)

@@ -188,7 +188,7 @@ def test_positionals_that_take_the_rest_take_it_flat(values: list[str], flag: bo
 
 @given(path=SAFE, text=TEXT.filter(lambda text: text != "--"), many=st.lists(SAFE))
 def test_subcommands_get_their_own_arguments(path: str, text: str, many: list[str]) -> None:
-    """A sub-command's options and positionals arrive, beside the options above it."""
+    """A subcommand's options and positionals arrive, beside the options above it."""
     parser = make_parser()
     parser.add_argument("path")
     parser.add_argument("--many", nargs="*")

@@ -22,10 +22,10 @@ class Size(Enum):
 
 
 REFUSED = [
-    ({}, {"a": 1}, "got dict {'a': 1}. Pass JSON text"),
+    ({}, {"a": 1}, "got dict {'a': 1}. Pass a JSON string"),
     ({}, {1}, "got set"),
-    ({}, object(), "Pass its key or its text"),
-    ({}, b"x", "got bytes b'x'. Pass text"),
+    ({}, object(), "Pass its key, or a string"),
+    ({}, b"x", "got bytes b'x'. Pass a string"),
     ({}, True, "action='store_true'"),
     ({}, ["x"], "got list ['x']. This option takes one value"),
     ({}, "a\0b", "NUL"),
@@ -110,7 +110,7 @@ def test_options_of_manage_py_are_refused(name: str) -> None:
 
 
 def test_subcommand_cannot_redeclare_an_option_of_manage_py() -> None:
-    """manage.py would take `--settings` for itself even if a sub-command declares it."""
+    """manage.py would take `--settings` for itself even if a subcommand declares it."""
     parser = make_parser()
     parser.add_subparsers(dest="verb").add_parser("add").add_argument("--settings")
 
@@ -132,7 +132,7 @@ def test_command_without_positionals_takes_none() -> None:
     parser.add_argument("--partner")
 
     with pytest.raises(
-        InvalidArguments, match=r"Expected no argument by position, got 1\. Pass options by name\."
+        InvalidArguments, match=r"Expected no positional arguments, got 1\. Pass options by name\."
     ):
         serialise(parser, [7], {})
 
@@ -151,7 +151,7 @@ def test_suggestions_list_the_commands_own_options() -> None:
     [
         (["a"], {"word": "b"}, "Got 'word' by position and by name"),
         ([], {"word": "a", "start": "x", "since": "y"}, "Got 'start' twice"),
-        (["a", "b", "c"], {}, "Expected at most 1 argument by position, got 3"),
+        (["a", "b", "c"], {}, "Expected at most 1 positional argument, got 3"),
         ([], {}, "the following arguments are required: word"),
         (["a"], {"one": 1, "two": 2}, "not allowed with argument"),
         ([["a"]], {}, "This option takes one value"),
@@ -175,12 +175,12 @@ def test_call_that_does_not_fit_is_refused(args: list[Any], options: dict[str, A
 @pytest.mark.parametrize(
     ("args", "message"),
     [
-        (["ad"], "'ad' is not a sub-command. Did you mean 'add'?"),
+        (["ad"], "'ad' is not a subcommand. Did you mean 'add'?"),
         (["add", "-x"], "'-x' begins with '-'"),
     ],
 )
 def test_subcommand_that_does_not_fit_is_refused(args: list[str], message: str) -> None:
-    """An undeclared sub-command, or a value before one that would be read as an option, is refused."""
+    """An undeclared subcommand, or a value before one that would be read as an option, is refused."""
     parser = make_parser()
     if len(args) > 1:
         parser.add_argument("word")
@@ -194,7 +194,7 @@ def test_subcommand_that_does_not_fit_is_refused(args: list[str], message: str) 
 
 
 def test_subcommand_can_be_named_as_an_option() -> None:
-    """The dest of the sub-commands takes the name of one."""
+    """The dest of the subcommands takes the name of one."""
     parser = make_parser()
     parser.add_subparsers(dest="verb").add_parser("add").add_argument("--note")
 

@@ -27,15 +27,15 @@ ANSWERS = [
     (Code.PERMISSION_DENIED, AccessDenied, r"run\.jobs\.run and run\.jobs\.runWithOverrides .*WithOverrides\)"),
     (Code.UNAUTHENTICATED, AccessDenied, r"gcloud auth application-default login"),
     (Code.NOT_FOUND, JobNotDeployed, CREATE),
-    (Code.RESOURCE_EXHAUSTED, QuotaExhausted, r"a quota ran out\. a message"),
-    (Code.INVALID_ARGUMENT, ServiceError, r"refused\. a message"),
-    (Code.UNAVAILABLE, OutcomeUnknown, r"no answer\. a message\. Is a server running at 127"),
-    (Code.DEADLINE_EXCEEDED, OutcomeUnknown, r"no answer"),
-    (Code.INTERNAL, OutcomeUnknown, r"no answer"),
-    (Code.ABORTED, OutcomeUnknown, r"no answer"),
-    (Code.CANCELLED, OutcomeUnknown, r"It may have been started: check before repeating"),
-    (Code.UNKNOWN, OutcomeUnknown, r"no answer"),
-    (Code.UNIMPLEMENTED, ServiceError, r"refused"),
+    (Code.RESOURCE_EXHAUSTED, QuotaExhausted, r"a quota is exhausted\. a message"),
+    (Code.INVALID_ARGUMENT, ServiceError, r"rejected\. a message"),
+    (Code.UNAVAILABLE, OutcomeUnknown, r"no response\. a message\. Is a server running at 127"),
+    (Code.DEADLINE_EXCEEDED, OutcomeUnknown, r"no response"),
+    (Code.INTERNAL, OutcomeUnknown, r"no response"),
+    (Code.ABORTED, OutcomeUnknown, r"no response"),
+    (Code.CANCELLED, OutcomeUnknown, r"The execution may exist: check before"),
+    (Code.UNKNOWN, OutcomeUnknown, r"no response"),
+    (Code.UNIMPLEMENTED, ServiceError, r"rejected"),
 ]
 
 
@@ -70,9 +70,9 @@ def test_missing_credentials_are_reported(
 
 READS = [
     (Code.PERMISSION_DENIED, AccessDenied, r"Grant run\.executions\.cancel \(roles/run\.developer\)"),
-    (Code.NOT_FOUND, ServiceError, r"executions/echo-production-abcde: refused"),
-    (Code.RESOURCE_EXHAUSTED, QuotaExhausted, r"Try later\.$"),
-    (Code.INTERNAL, ServiceUnavailable, r"no answer"),
+    (Code.NOT_FOUND, ServiceError, r"executions/echo-production-abcde: rejected"),
+    (Code.RESOURCE_EXHAUSTED, QuotaExhausted, r"Retry later\.$"),
+    (Code.INTERNAL, ServiceUnavailable, r"no response"),
 ]
 
 

@@ -355,7 +355,7 @@ def test_unknown_service_is_reported(sync_jobs: Sync) -> None:
     synced = sync_jobs("--image", "app:1", "--from-service", "wep")
 
     assert synced.status == 2
-    assert f"{PLACE}/services/wep: refused." in synced.messages
+    assert f"{PLACE}/services/wep: rejected." in synced.messages
 
 
 @pytest.mark.parametrize(

@@ -59,7 +59,7 @@ def test_exhausted_retries_raise_quota_exhausted() -> None:
     cause = api.TooManyRequests("Quota exceeded.")
 
     with (
-        pytest.raises(QuotaExhausted, match="a quota ran out"),
+        pytest.raises(QuotaExhausted, match="a quota is exhausted"),
         translate_errors("it", ApiMethod(permission="p", role="r"), endpoint=None),
     ):
         raise api.RetryError("Timeout of 90 s exceeded.", cause=cause)

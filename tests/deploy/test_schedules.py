@@ -434,7 +434,7 @@ def test_region_without_cloud_scheduler_is_reported(sync_schedules: Sync, emulat
 
     synced = sync_schedules()
 
-    assert f"projects/acme/locations/{REGION}: refused. Location is not valid." in synced.messages
+    assert f"projects/acme/locations/{REGION}: rejected. Location is not valid." in synced.messages
     assert "OPTIONS']['scheduler_region']" in synced.messages
     assert synced.status == 2
 

@@ -49,7 +49,7 @@ def test_valid_job_id_is_accepted(cloud, job_id):
         ({"c_env": variables(**{f"V{n}": "" for n in range(1001)})}, "env: got 1001 variables"),
         ({"c_env": variables(PORT="1", K_SERVICE="x")}, "reserved env names were provided: PORT, K_SERVICE"),
         ({"c_env": variables(CLOUD_RUN_JOB="x")}, "automatically set by the system"),
-        ({"c_env": variables(A="x" * 32_769)}, "may be 32768 bytes long"),
+        ({"c_env": variables(A="x" * 32_769)}, "must be at most 32768 bytes each"),
         ({"c_env": variables(A="\0")}, "NUL"),
         ({"c_env": variables(**{"A=B": "x"})}, "not the name of an environment variable"),
     ],

@@ -242,7 +242,7 @@ def test_invalid_parallelism_is_refused(parallelism):
 @pytest.mark.parametrize("name", ["", None, 3, b"x"])
 def test_invalid_name_is_refused(name):
     """The constructor raises `ValueError`."""
-    with pytest.raises(ValueError, match="expected text"):
+    with pytest.raises(ValueError, match="expected a string"):
         LockManager(name)
 
 

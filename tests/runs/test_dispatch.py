@@ -306,7 +306,7 @@ def test_a_key_with_other_arguments_is_refused(cloud: CloudRun) -> None:
 def test_an_invalid_key_is_refused(cloud: CloudRun, key: Any) -> None:
     """An invalid key raises before anything is recorded or dispatched."""
     with pytest.raises(
-        InvalidArguments, match="echo: expected an idempotency_key of 1 to 200 characters of text, got"
+        InvalidArguments, match="echo: idempotency_key: expected a string of 1 to 200 characters, got"
     ):
         echo.Command().delay(idempotency_key=key)
     assert (cloud.requests, JobRun.objects.count()) == ([], 0)

@@ -1,6 +1,6 @@
 """The backend that runs jobs as executions of Cloud Run.
 
-Importing Google's clients takes most of a second and 60 MB, so that the modules that use them are imported late: a
+Importing Google's clients takes most of a second and 60 MB, so the modules that use them are imported late: a
 container that runs a job needs none.
 """
 

@@ -59,15 +59,15 @@ def _translate(error: Exception, resource: str, method: ApiMethod, endpoint: str
         case api.NotFound() if method.starts:
             return JobNotDeployed(f"{resource}: Cloud Run has no such job. {message}", hint=CREATE_JOB_HINT)
         case api.TooManyRequests() | api.RetryError(cause=api.TooManyRequests()):
-            hint = "Nothing was started; try later." if method.starts else "Try later."
-            return QuotaExhausted(f"{resource}: a quota ran out. {message}", hint=hint)
+            hint = "Nothing was started; retry later." if method.starts else "Retry later."
+            return QuotaExhausted(f"{resource}: a quota is exhausted. {message}", hint=hint)
         case _ if hints := [hint for kind, hint in method.hints.items() if isinstance(error, kind)]:
-            return ServiceError(f"{resource}: refused. {message}", hint=hints[0])
+            return ServiceError(f"{resource}: rejected. {message}", hint=hints[0])
         case api.MethodNotImplemented():
             pass  # It did nothing.
         case _ if isinstance(error, AMBIGUOUS_ERRORS):
-            return _no_answer(f"{resource}: no answer. {message}", method, endpoint)
-    return ServiceError(f"{resource}: refused. {message}")
+            return _no_answer(f"{resource}: no response. {message}", method, endpoint)
+    return ServiceError(f"{resource}: rejected. {message}")
 
 
 def _sentence(message: str) -> str:
@@ -83,5 +83,5 @@ def _grant_hint(method: ApiMethod) -> str:
 def _no_answer(message: str, method: ApiMethod, endpoint: str | None) -> ServiceError:
     where = f"Is a server running at {endpoint}?" if endpoint else ""
     if method.starts:
-        return OutcomeUnknown(message, hint=f"{where} It may have been started: check before repeating.".strip())
+        return OutcomeUnknown(message, hint=f"{where} The execution may exist: check before repeating.".strip())
     return ServiceUnavailable(message, hint=where)

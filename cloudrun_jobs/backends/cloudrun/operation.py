@@ -123,16 +123,16 @@ class CloudRunOperation(PollingFuture, Operation):
         return state_of(self._execution)
 
     def _poll_until_done(self) -> None:
-        """Poll for the callbacks' sake. A permanent error ends the operation, so that they are called."""
+        """Poll until the callbacks can be called; a permanent error ends the operation as well."""
         try:
             self.exception()
         except ServiceError as error:
             self._finish(error)
         finally:
-            connections.close_all()  # Those of this thread.
+            connections.close_all()  # This thread's.
 
     def _read_record(self) -> None:
-        """Read from the record which execution the run has, or that it was given up."""
+        """Read the run's execution from the record, or that the run will not be dispatched."""
         run = JobRun.objects.filter(pk=self.run_id).first()
         if run is None:
             self._finish(JobFailed(f"Run {self.run_id}: its record was deleted before it was sent."))

@@ -11,7 +11,7 @@ from google.api_core.retry import Retry, if_exception_type
 
 WINDOW_SECONDS = 60.0
 
-# A call that was refused for lack of quota did nothing, so that even one that is not idempotent can be retried.
+# A call that was rejected for lack of quota did nothing, so even one that is not idempotent can be retried.
 RETRY_WHEN_EXHAUSTED = Retry(
     if_exception_type(TooManyRequests), initial=1.0, multiplier=2.0, maximum=20.0, timeout=90.0
 )

@@ -78,7 +78,7 @@ def _create_task(
         dispatch_deadline=DISPATCH_DEADLINE,
     )
     client = clients.tasks(backend.endpoint)
-    # Cloud Tasks also refuses the id of a task that it has run.
+    # Cloud Tasks also rejects the id of a task that it has run.
     with translate_errors(task.name, CREATE_TASK, endpoint=backend.endpoint), suppress(AlreadyExists):
         client.create_task(parent=f"{backend.parent}/{queue}", task=task, retry=None, timeout=timeout)
     return key
@@ -104,7 +104,7 @@ def _create_scheduler_job(
             created = client.create_job(parent=backend.scheduler_parent, job=job, timeout=timeout)
         except AlreadyExists:
             created = client.get_job(name=job.name, timeout=timeout)
-    if created.schedule_time > reservation.at + MINUTE:  # Due in a year: a schedule has none.
+    if created.schedule_time > reservation.at + MINUTE:  # Due next year: a schedule has no year.
         unreserve(backend, key)
         return ""
     return key

@@ -42,7 +42,7 @@ GET_SERVICE = ApiMethod(permission="run.services.get", role="roles/run.viewer")
 
 class Jobs(CloudStore):
     list_method, delete_method = LIST, DELETE
-    writes_per_minute = 180  # Newer projects allow 60; calls beyond that are refused and retried.
+    writes_per_minute = 180  # Newer projects allow 60; calls beyond that are rejected and retried.
 
     def __init__(self, backend: CloudRunBackend) -> None:
         super().__init__(backend, backend.parent, clients.jobs(backend.endpoint))

@@ -79,7 +79,7 @@ class Schedules(CloudStore):
         failed = job.state == Job.State.UPDATE_FAILED
         return Existing(
             id=job.name.rpartition("/")[2],
-            # The fields after a failed update are unknown, so that all are written again.
+            # The fields after a failed update are unknown, so all are written again.
             fields={} if failed else _read_fields(job),
             ownership=OwnershipLabel.read(job.description),
             paused=job.state == Job.State.PAUSED,

@@ -10,7 +10,7 @@ from cloudrun_jobs.deploy.desired import DesiredJob, DesiredSchedulerJob
 from cloudrun_jobs.deploy.export import knative
 from cloudrun_jobs.deploy.export.declarations import Declarations, retry_config, seconds
 
-# `gcloud run jobs deploy` has no option for annotations, of which one is the ownership label.
+# `gcloud run jobs deploy` has no option for annotations, one of which is the ownership label.
 JOB = """\
 gcloud run jobs replace - --project={project} <<'END_OF_JOB'
 {document}

@@ -22,7 +22,7 @@ def text(declarations: Declarations) -> str:
         raise CloudRunJobsError("YAML: PyYAML is not installed.", hint=hint) from error
 
     def represent_text(dumper: Any, text: str) -> Any:
-        # Other parsers read more texts as numbers or booleans than PyYAML does, such as 1e3 and y.
+        # Other parsers read more strings as numbers or booleans than PyYAML does, such as 1e3 and y.
         style = None if text.isidentifier() and len(text) > 1 else '"'
         return dumper.represent_scalar("tag:yaml.org,2002:str", text, style=style)
 

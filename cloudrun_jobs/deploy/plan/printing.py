@@ -11,7 +11,7 @@ from cloudrun_jobs.deploy.plan.planning import Change, FieldChange, Plan, Redact
 from cloudrun_jobs.spec.ownership import OwnershipLabel
 
 SIGNS = {"create": "+", "update": "~", "delete": "-"}
-DERIVED_FIELDS = ("ownership", "tick", "to_service")  # They follow from others, and are shown if no other changed.
+DERIVED_FIELDS = ("ownership", "tick", "to_service")  # Derived from others; shown if no other changed.
 MAX_LABEL_WIDTH = 40  # Columns.
 
 

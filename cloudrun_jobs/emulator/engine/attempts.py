@@ -154,5 +154,5 @@ def environment(
 
 
 def _user_site() -> dict[str, str]:
-    """Keep the packages of ``pip install --user`` importable although the home directory is another one."""
+    """Keep the packages of ``pip install --user`` importable although the home directory is different."""
     return {"PYTHONUSERBASE": site.getuserbase()} if site.ENABLE_USER_SITE else {}

@@ -153,7 +153,7 @@ def _set_task_defaults(template: run_v2.TaskTemplate) -> None:
     if "max_retries" not in template:
         template.max_retries = DEFAULT_RETRIES
     for container in template.containers:
-        # Some releases of protobuf return an empty text from setdefault(), so test for the keys first.
+        # Some releases of protobuf return an empty string from setdefault(), so test for the keys first.
         for key in DEFAULT_LIMITS.keys() - container.resources.limits.keys():
             container.resources.limits[key] = DEFAULT_LIMITS[key]
 

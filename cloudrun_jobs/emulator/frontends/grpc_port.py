@@ -16,7 +16,7 @@ from cloudrun_jobs.emulator.errors import failed_precondition
 if TYPE_CHECKING:
     from cloudrun_jobs.emulator.closed_world import Addresses
 
-PREFACE_START = b"PRI"  # Of HTTP/2; no method of HTTP/1 starts with it.
+PREFACE_START = b"PRI"  # Starts HTTP/2; no method of HTTP/1 starts with it.
 TLS_HANDSHAKE = 0x16
 CHUNK_BYTES = 1 << 16
 FIRST_BYTES_TIMEOUT = 60.0  # seconds

@@ -115,7 +115,7 @@ class _Parser:
     def _comparison(self) -> Predicate:
         kind, text = self._next()
         if kind not in ("word", "string") or (kind, text) in KEYWORDS:
-            raise MalformedFilter(f"expected a field or a text, got {text!r}")
+            raise MalformedFilter(f"expected a field or a string, got {text!r}")
         path = self._path(kind, text)
         if self._peek[0] != "sign" or self._peek[1] not in OPERATORS:
             return lambda entry: any(text.lower() in found.lower() for found in _texts(entry))
@@ -167,7 +167,7 @@ def _holds(found: Any, sign: str, value: str) -> bool:
         return _number(value) is not None and COMPARISONS[sign](found, _number(value))
     if isinstance(found, bool):
         return COMPARISONS[sign](str(found).lower(), value.lower())
-    # Comparisons of texts ignore case.
+    # Comparisons of strings ignore case.
     return COMPARISONS[sign](str(found).lower(), value.lower())
 
 

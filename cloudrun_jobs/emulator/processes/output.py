@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 CHUNK_BYTES = 1 << 18
-MAX_LINE_BYTES = 256 * 1024  # Cloud Logging refuses entries above 256 KiB.
+MAX_LINE_BYTES = 256 * 1024  # Cloud Logging rejects entries above 256 KiB.
 # Per stream of an attempt: the output of a task is unbounded, the emulator's memory is not.
 MAX_BYTES = 8 * 1024 * 1024
 MAX_LINES = 20_000

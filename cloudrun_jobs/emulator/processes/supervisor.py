@@ -63,7 +63,7 @@ class Supervisor:
             os.set_blocking(fd, False)
         signal.set_wakeup_fd(wakeup_write)
         signal.signal(signal.SIGCHLD, lambda *_: None)
-        # Tasks would inherit SIG_IGN, also if it was set by nohup or by a shell's &, but do not inherit a handler.
+        # Tasks would inherit SIG_IGN, even if it was set by nohup or by a shell's &, but do not inherit a handler.
         for number in (signal.SIGINT, signal.SIGHUP, signal.SIGQUIT):
             signal.signal(number, lambda *_: None)
         self.selector.register(connection, selectors.EVENT_READ)

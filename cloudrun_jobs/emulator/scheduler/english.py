@@ -29,7 +29,7 @@ MAX_NTH_WEEKDAY = 5  # Of a month.
 EVERY_MONTH = frozenset(range(1, 13))
 EVERY_DAY = frozenset(range(7))
 MONTHS_OF_QUARTER = 3
-# The days of the longest month of this number.
+# The days of each month, by its number, in leap years.
 MONTH_LENGTHS = dict(zip(range(1, 13), (31, 29, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31), strict=True))
 MINUTES_OF_DAY = 24 * 60
 
@@ -41,7 +41,7 @@ INTERVAL = re.compile(
 )
 WEEKDAYS = re.compile(rf"(?P<nth>[a-z0-9,]+) (?P<days>[a-z,]+)(?: of (?P<months>[a-z0-9, ]+))? (?P<time>{TIME})")
 DATES = re.compile(rf"(?P<dates>[a-z0-9,]+) of (?P<months>[a-z0-9, ]+) (?P<time>{TIME})")
-# The documentation requires a divisor of 24 of minutes as well as of hours.
+# The documentation requires a divisor of 24, for minutes as well as for hours.
 SYNCHRONIZED_NUMBERS = (1, 2, 3, 4, 6, 8, 12, 24)
 
 
@@ -90,7 +90,7 @@ def _interval(match: re.Match[str], zone: ZoneInfo) -> Schedule:
         raise InvalidSchedule(f"expected one of {SYNCHRONIZED_NUMBERS} without a time range, got {match[0]!r}")
     if not (match["synchronized"] or match["first"] or match["days"]):
         return Interval(timedelta(minutes=minutes))
-    # Other intervals start anew each day: at the start of the range, or at midnight.
+    # Other intervals restart each day: at the start of the range, or at midnight.
     first, last = _minute(match["first"] or "0:00"), _minute(match["last"] or "23:59")
     length = (last - first) % MINUTES_OF_DAY  # The range may include midnight.
     due = sorted((first + minute) % MINUTES_OF_DAY for minute in range(0, length + 1, minutes))

@@ -1,7 +1,7 @@
 """Locks in the project's own database: PostgreSQL, MySQL, MariaDB or SQLite.
 
-An acquisition reads the holders of the slots, then takes a slot that looks free with a statement that decides
-again. Where that statement never waits, it comes first, unless the lock was held the last time.
+An acquisition reads the holders of the slots, then takes a slot that looks free, with a statement that checks
+again. If that statement never waits, it comes first, unless the lock was held the last time.
 
 The statements use connections of their own, except on SQLite in a transaction of the caller; see `transactions`.
 """
@@ -162,7 +162,7 @@ class DatabaseLocks(LockBackend):
         return grant
 
     def _restart(self, grant: Grant, ttl: int) -> None:
-        """Start a lease anew after the commit: its transaction may have lasted longer."""
+        """Restart a lease after the commit: its transaction may have lasted longer."""
         with suppress(LockUnavailable):  # The next renewal reports it.
             self._changed(self.dialect.restart, _own(grant) | {"ttl": ttl})
 
@@ -192,7 +192,7 @@ class DatabaseLocks(LockBackend):
                 return statement(cursor)
         except db.Error as error:
             self._raise_final(error)
-        self._connections.close()  # The idle ones may have failed as well.
+        self._connections.close()  # The idle connections may have failed too.
         try:
             with self._connections.lend() as cursor:
                 return statement(cursor)

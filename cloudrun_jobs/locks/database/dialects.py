@@ -29,7 +29,7 @@ PREPARE_THRESHOLD = 3  # Executions before psycopg prepares a statement: plannin
 
 
 def code(error: Error) -> object:
-    """Return the server's own number of an error: PostgreSQL's is the driver's, MySQL's comes first."""
+    """Return the server's error code: an attribute on PostgreSQL, the first argument on MySQL."""
     cause = error.__cause__
     return getattr(cause, "sqlstate", None) or getattr(cause, "pgcode", None) or next(iter(error.args), None)
 
@@ -58,7 +58,7 @@ class Row(NamedTuple):
 
     @property
     def live(self) -> bool:
-        """Whether the lease had not ended when the server read it."""
+        """True if the lease had not ended when the server read it."""
         return self.expires_us > self.now_us
 
     def held_by(self) -> Owner:
@@ -114,7 +114,7 @@ class Dialect:
         """Let the driver of a connection that is used often prepare its statements, if it can."""
 
     def take(self, cursor: CursorWrapper, row: dict[str, Any]) -> int | None:
-        """Take a slot and return its new token, or None if another holds it."""
+        """Take a slot and return its new token, or None if it has another holder."""
         raise NotImplementedError
 
     def try_take(self, cursor: CursorWrapper, row: dict[str, Any]) -> int | None:
@@ -127,7 +127,7 @@ class Dialect:
             raise
 
     def prune(self, cursor: CursorWrapper, age: int) -> int:
-        """Delete slots that were not held for so many microseconds; return their number."""
+        """Delete slots that were not held for this many microseconds; return their number."""
         deleted = self.prune_slots(cursor, {"age": age})
         cursor.execute(self._prune_tasks)
         return deleted
@@ -187,7 +187,7 @@ class PostgreSQL(Dialect):
         if not hasattr(driver, "prepare_threshold") or "prepare_threshold" in cursor.db.settings_dict["OPTIONS"]:
             return
         # A pooler may send each statement to another session, where psycopg's name for it stands for another one.
-        # It shows by the process id, which it makes up for its clients.
+        # A pooler is detected by the process id, which it makes up for its clients.
         cursor.execute("SELECT pg_backend_pid()")
         if cursor.fetchone()[0] == driver.info.backend_pid:
             driver.prepare_threshold = PREPARE_THRESHOLD

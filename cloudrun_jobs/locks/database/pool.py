@@ -1,4 +1,4 @@
-"""Connections for the locks alone, in autocommit, outside of the application's transactions.
+"""Connections for the locks alone, in autocommit, outside the application's transactions.
 
 A lock acquired in the caller's transaction would be invisible to other processes until the commit, block them for
 as long as the job runs, and be undone by a rollback.

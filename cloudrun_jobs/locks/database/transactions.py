@@ -1,6 +1,6 @@
 """Leases that join their holder's transaction, where a transaction blocks all other writes: on SQLite.
 
-On a connection of their own they would wait for the transaction, and it for them. No other process can acquire a
+On their own connection they would deadlock with the transaction. No other process can acquire a
 lock until it ends, so a lease in it needs no renewal.
 """
 

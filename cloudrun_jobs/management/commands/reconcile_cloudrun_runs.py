@@ -21,7 +21,7 @@ class Command(CloudRunJobs):
 
     @property
     def is_enabled(self) -> bool:
-        """Do the settings declare the job? A system check reports invalid settings."""
+        """True if the settings declare the job. A system check reports invalid settings."""
         try:
             return bool(conf.load().reconcile)
         except InvalidSettings:

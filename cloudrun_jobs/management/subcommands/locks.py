@@ -1,4 +1,4 @@
-"""Show the locks that are held."""
+"""List the held locks."""
 
 from __future__ import annotations
 

@@ -17,7 +17,7 @@ HELP = "Delete the records of old runs."
 
 
 def add_arguments(parser: ArgumentParser) -> None:
-    parser.add_argument("--days", type=_count, default=30, help="Keep runs that ended since. Default: 30.")
+    parser.add_argument("--days", type=_count, default=30, help="The minimum age of deleted runs. Default: 30.")
     parser.add_argument("--keep", type=_count, default=100, help="Keep the newest runs of each job. Default: 100.")
     parser.add_argument("--dry-run", action="store_true", help="Show the number of runs without deleting them.")
 

@@ -45,7 +45,7 @@ def _unlock(name: str, *, force: bool) -> str:
 
 
 def _reject_unknown(name: str, holders: Sequence[Holder]) -> None:
-    """Raise `CommandError` for a name that is no lock's, so that a misspelt name does not seem to be free."""
+    """Raise `CommandError` if no lock has this name, so a misspelt name does not seem to be free."""
     backend = current()
     if any(backend.exists(key) for key in (name, names.lock_name(name).key)):
         return

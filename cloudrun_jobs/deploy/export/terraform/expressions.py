@@ -1,4 +1,4 @@
-"""Distinguish text that Terraform evaluates from text that it must not."""
+"""Distinguish text that Terraform evaluates from literal text."""
 
 from __future__ import annotations
 
