@@ -102,6 +102,9 @@ def log_job_skipped(
 def log_execution_superseded(sender: type, spec: JobSpec, run: JobRun, task: Task, **kwargs: Any) -> None:
     by = f" in execution {run.execution}" if run.execution else ""
     extra = _extra("execution_superseded", spec, task)
+    if run.cancel_requested_at or run.status == "cancelled":
+        logger.warning("Job %s does no work: its run %s is cancelled", spec.name, run.pk, extra=extra)
+        return
     logger.warning("Job %s is superseded: its run %s is %s%s", spec.name, run.pk, run.status, by, extra=extra)
 
 

@@ -55,6 +55,11 @@ class Attempt:
         message = f"{lock} is held by {'; '.join(map(str, holders)) or 'another execution'}"
         self._outcome = Outcome(status=Status.SKIPPED, reason="lock_held", error_message=message)
 
+    def cancel(self) -> None:
+        """End the attempt without work: the run's cancellation was requested before it began."""
+        message = "The run was cancelled before this attempt began."
+        self._outcome = Outcome(status=Status.CANCELLED, reason="cancelled", error_message=message)
+
     def succeed(self, result: Any) -> None:
         """Keep what `run()` returned: an interrupt before it is recorded does not make the work fail."""
         self.result = result

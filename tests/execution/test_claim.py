@@ -7,13 +7,17 @@ from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from datetime import UTC, datetime
 from threading import Barrier
+from typing import Any
 from uuid import UUID
 
 import pytest
 from django.core.management import call_command
 from django.db import connections
 
+from cloudrun_jobs.exceptions import JobCancelled
+from cloudrun_jobs.execution import attempt, locking
 from cloudrun_jobs.execution.attempt import Attempt
 from cloudrun_jobs.execution.claim import AlreadyClaimed
 from cloudrun_jobs.models import JobRun, Status, TaskRun, Trigger
@@ -96,6 +100,74 @@ def test_a_cancelled_run_does_not_start(container: Container, worked: list[str])
 
     assert container.run("echo", run_id=str(run.pk)) == 0
     assert worked == []
+
+
+def cancelled_request(command: str = "echo", **values: Any) -> JobRun:
+    return request(command, cancel_requested_at=datetime.now(UTC), **values)
+
+
+@pytest.mark.parametrize("status", [Status.SENT, Status.RUNNING, Status.LOST])
+def test_a_run_whose_cancellation_was_requested_does_no_work(
+    container: Container, worked: list[str], status: Status, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A container that starts after cancel() exits with status 0, and the run is cancelled."""
+    run = cancelled_request(status=status, execution=EXECUTION)
+
+    assert container.run("echo", run_id=str(run.pk)) == 0
+    run.refresh_from_db()
+    assert (worked, run.status, run.reason) == ([], Status.CANCELLED, "cancelled")
+    assert (run.tasks.get().status, run.cancelled_count) == (Status.CANCELLED, 1)
+    assert run.finished_at is not None
+    assert f"Job echo-test does no work: its run {run.pk} is cancelled" in caplog.text
+
+
+def test_a_cancelled_run_is_not_retried(container: Container, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A retry that begins after cancel() does no work, and ends the run as cancelled."""
+    assert container.run("outcome", "error") == 1
+    JobRun.objects.update(cancel_requested_at=datetime.now(UTC))
+
+    assert container.run("outcome", "text", attempt=1) == 0
+    run = JobRun.objects.get()
+    assert (run.status, run.reason, run.result) == (Status.CANCELLED, "cancelled", None)
+    assert container.run("outcome", "text", attempt=2) == 0
+    assert JobRun.objects.get().status == Status.CANCELLED
+
+
+def test_no_further_task_of_a_cancelled_run_works(container: Container, worked: list[str]) -> None:
+    """The tasks that start after cancel() do no work; the one that had ended is counted."""
+    assert container.run("echo", count=3) == 0
+    JobRun.objects.update(cancel_requested_at=datetime.now(UTC))
+    for index in (1, 2):
+        assert container.run("echo", count=3, index=index) == 0
+
+    run = JobRun.objects.get()
+    assert (worked, run.status, run.succeeded_count, run.cancelled_count) == (["worked"], Status.CANCELLED, 1, 2)
+
+
+def test_a_cancelled_run_takes_no_lock(container: Container, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A container of a cancelled run does not wait for the locks of another one."""
+    run = cancelled_request(status=Status.SENT, execution=EXECUTION)
+    monkeypatch.setattr(locking, "hold_locks", None)
+
+    assert container.run("echo", run_id=str(run.pk)) == 0
+    run.refresh_from_db()
+    assert run.status == Status.CANCELLED
+
+
+def test_the_caller_of_a_cancelled_run_gets_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    """delay() in this process raises if its run is cancelled while it starts."""
+    insert = attempt.database.insert
+
+    def insert_and_cancel(row: Any, **options: Any) -> None:
+        insert(row, **options)
+        if isinstance(row, JobRun):
+            JobRun.objects.update(cancel_requested_at=datetime.now(UTC))
+
+    monkeypatch.setattr(attempt.database, "insert", insert_and_cancel)
+
+    with pytest.raises(JobCancelled, match="cancelled before it started"):
+        echo.Command().delay()
+    assert JobRun.objects.get().status == Status.CANCELLED
 
 
 def test_every_task_of_the_execution_works() -> None:

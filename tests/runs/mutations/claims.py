@@ -168,6 +168,14 @@ RULES = [
         "runs/test_truth",
     ),
     rule(
+        "a run whose cancellation was requested does not start",
+        "execution/runner.py",
+        "        if attempt.run.cancel_requested_at:",
+        "        if False:",
+        "execution/test_claim",
+        only="cancel",
+    ),
+    rule(
         "a nested job is not part of the execution",
         "execution/runner.py",
         "task=None if requested or is_nested() else environ.current_task()",
