@@ -35,9 +35,9 @@ class Termination:
         _active.remove(self)
 
     def interrupted(self) -> JobInterrupted:
-        """Return the error for the job. Cloud Run sends SIGTERM for a timeout and for a cancellation alike."""
+        """Return the error for the job. A timeout, a cancellation and a shutdown send the same signal."""
         timed_out = self._times_out_at and self.terminated_at and self._times_out_at <= self.terminated_at
-        return JobInterrupted("timeout" if timed_out else "cancelled")
+        return JobInterrupted("timeout" if timed_out else "interrupted")
 
     def ignore_further_signals(self) -> None:
         """Exit with the status of the work, which is over, even if SIGTERM came or comes.

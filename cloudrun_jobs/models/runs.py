@@ -17,8 +17,8 @@ from django.db.models import F, Q, Value
 from django.db.models.functions import Coalesce, NullIf
 
 from cloudrun_jobs.models.functions import Now
-from cloudrun_jobs.models.querysets import JobRunQuerySet, PrimaryManager
-from cloudrun_jobs.models.statuses import FINISHED, FORBIDDEN_SOURCES, Status
+from cloudrun_jobs.models.querysets import INTERRUPTED, JobRunQuerySet, PrimaryManager
+from cloudrun_jobs.models.statuses import FINISHED, FORBIDDEN_SOURCES, SIGTERM_REASONS, Status
 from cloudrun_jobs.models.values import Progress
 from cloudrun_jobs.spec import resource_name
 
@@ -119,6 +119,11 @@ class JobRun(models.Model):
         return self.status in FINISHED
 
     @property
+    def is_interrupted(self) -> bool:
+        """Whether SIGTERM ended the run: Cloud Run may report that it was cancelled."""
+        return self.status == Status.FAILED and self.reason in SIGTERM_REASONS
+
+    @property
     def is_reserved(self) -> bool:
         """Whether a reservation of the run exists, which must be deleted once the run starts or is cancelled."""
         return self.trigger == Trigger.RESERVE and self.schedule is not None
@@ -144,7 +149,7 @@ class JobRun(models.Model):
         return [results.get(index) for index in range(self.task_count)] if results else None
 
     def refresh(self) -> JobRun:
-        """Reload the record, after updating it from Cloud Run if the run is dispatched and unfinished."""
+        """Reload the record, after updating it from Cloud Run if the run is unfinished or interrupted."""
         return cast("JobRun", _handle().refresh(self))
 
     def cancel(self) -> bool:
@@ -190,22 +195,26 @@ class JobRun(models.Model):
         """
         if state.status is None:
             return False
-        ended = self.transition(
-            Status(state.status),
-            Q(execution=execution) | Q(execution=None),
-            finished_at=Now(),
-            reason=state.reason,
+        same = Q(execution=execution) | Q(execution=None)
+        values: dict[str, Any] = {
+            "finished_at": Now(),
+            "reason": state.reason,
             # The container's own message says more.
-            error_message=Coalesce(NullIf(F("error_message"), Value("")), Value(state.message)),
-            image=state.image,
-            task_count=state.task_count,
-            succeeded_count=state.succeeded_count,
-            failed_count=state.failed_count,
-            cancelled_count=state.cancelled_count,
-            retried_count=state.retried_count,
-        )
+            "error_message": Coalesce(NullIf(F("error_message"), Value("")), Value(state.message)),
+            "image": state.image,
+            "task_count": state.task_count,
+            "succeeded_count": state.succeeded_count,
+            "failed_count": state.failed_count,
+            "cancelled_count": state.cancelled_count,
+            "retried_count": state.retried_count,
+        }
+        ended, tasks = self.transition(Status(state.status), same, **values), Q(status=Status.RUNNING)
+        if not ended and state.status == Status.CANCELLED:
+            # The container got SIGTERM and could not know why.
+            ended = self.update_if(same & INTERRUPTED, status=Status.CANCELLED, **values)
+            tasks |= INTERRUPTED
         if ended:
-            unfinished = TaskRun.objects.filter(run=self.pk, status=Status.RUNNING)
+            unfinished = TaskRun.objects.filter(tasks, run=self.pk)
             unfinished.update(status=state.status, reason=state.reason, finished_at=Now())
         return ended
 

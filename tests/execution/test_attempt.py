@@ -17,11 +17,13 @@ import pytest
 from django.core.management import call_command
 from django.db import Error, connections
 
+from cloudrun_jobs import CloudRunJobs
 from cloudrun_jobs.exceptions import JobInterrupted
 from cloudrun_jobs.execution import interrupts
 from cloudrun_jobs.execution.attempt import Attempt
 from cloudrun_jobs.execution.termination import Termination
 from cloudrun_jobs.models import JobRun, Status, TaskRun
+from cloudrun_jobs.models.functions import Now
 from cloudrun_jobs.signals import job_finished, job_skipped
 from tests.jobs.management.commands import echo, outcome
 from tests.locks.workers import database_settings
@@ -113,7 +115,7 @@ def test_sigterm_after_a_nested_job_interrupts_the_outer_one(
     monkeypatch.setattr(outcome.Command, "run", run)
 
     assert container.run("outcome", "text", execution="") == 143
-    assert sorted(JobRun.objects.values_list("status", flat=True)) == [Status.CANCELLED, Status.SUCCEEDED]
+    assert sorted(JobRun.objects.values_list("status", flat=True)) == [Status.FAILED, Status.SUCCEEDED]
 
 
 @pytest.fixture
@@ -238,6 +240,85 @@ def test_sigterm_in_an_inline_job_ends_the_process(monkeypatch: pytest.MonkeyPat
 
     with pytest.raises(JobInterrupted):
         echo.Command().delay()
+    assert (JobRun.objects.get().status, JobRun.objects.get().reason) == (Status.FAILED, "interrupted")
+
+
+@pytest.fixture
+def interrupted(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Make run() of the first attempt receive SIGTERM, and a later one work; record the reasons."""
+    reasons: list[str] = []
+
+    def run(self: CloudRunJobs, **options: Any) -> str:
+        if os.environ["CLOUD_RUN_TASK_ATTEMPT"] != "0":
+            return "done"
+        try:
+            signal.raise_signal(signal.SIGTERM)
+        except JobInterrupted as error:
+            reasons.append(error.reason)
+            raise
+        return "never"
+
+    monkeypatch.setattr(echo.Command, "run", run)
+    monkeypatch.setattr(outcome.Command, "run", run)
+    return reasons
+
+
+def test_the_work_of_an_interrupted_attempt_is_done_by_the_next(
+    container: Container, interrupted: list[str]
+) -> None:
+    """SIGTERM before the timeout is no cancellation: the machine may have been shut down."""
+    assert container.run("outcome", "none") == 143
+    assert JobRun.objects.get().status == Status.RUNNING
+    assert container.run("outcome", "none", attempt=1) == 0
+
+    run = JobRun.objects.get()
+    assert (run.status, run.reason, run.result, run.retried_count) == (Status.SUCCEEDED, "", "done", 1)
+    assert interrupted == ["interrupted"]
+
+
+def test_each_interrupted_task_is_retried(container: Container, interrupted: list[str]) -> None:
+    """An interrupted task keeps the run open, and its next attempt works, whatever the other tasks did."""
+    for index in range(3):
+        assert container.run("outcome", "none", index=index, count=3) == 143
+    for index in range(3):
+        assert JobRun.objects.get().status == Status.RUNNING
+        assert container.run("outcome", "none", index=index, count=3, attempt=1) == 0
+
+    run = JobRun.objects.get()
+    assert (run.status, run.result, run.cancelled_count) == (Status.SUCCEEDED, ["done"] * 3, 0)
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_the_last_attempt_that_is_interrupted_fails(
+    container: Container, interrupted: list[str], count: int
+) -> None:
+    """Without retries left the run fails, with a reason of its own."""
+    for index in range(count):
+        assert container.run("echo", index=index, count=count) == 143
+
+    run = JobRun.objects.get()
+    assert (run.status, run.reason, run.failed_count) == (Status.FAILED, "interrupted", count)
+    assert set(run.tasks.values_list("status", "reason", "exit_code")) == {(Status.FAILED, "interrupted", 143)}
+
+
+@pytest.mark.parametrize("name", ["echo", "outcome"])
+def test_a_requested_cancellation_is_recorded_as_such(
+    container: Container, interrupted: list[str], monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    """After cancel(), SIGTERM cancels the run, with or without retries left, and no retry works."""
+    module = {"echo": echo, "outcome": outcome}[name]
+    run = module.Command.run
+
+    def cancelled(self: CloudRunJobs, **options: Any) -> Any:
+        JobRun.objects.update(cancel_requested_at=Now())
+        return run(self, **options)
+
+    monkeypatch.setattr(module.Command, "run", cancelled)
+
+    assert container.run(name, *(["none"] if name == "outcome" else [])) == 143
+    record = JobRun.objects.get()
+    assert (record.status, record.reason, record.cancelled_count) == (Status.CANCELLED, "cancelled", 1)
+    assert container.run(name, *(["none"] if name == "outcome" else []), attempt=1) == 0
     assert JobRun.objects.get().status == Status.CANCELLED
 
 

@@ -151,6 +151,22 @@ RULES = [
         "execution/test_attempt",
     ),
     rule(
+        "SIGTERM is no cancellation",
+        "execution/outcome.py",
+        "return _with(error, Status.FAILED, error.reason,",
+        "return _with(error, Status.CANCELLED, error.reason,",
+        "execution/test_attempt",
+        only="interrupted",
+    ),
+    rule(
+        "a cancellation that Cloud Run reports replaces an interruption",
+        "models/runs.py",
+        "if not ended and state.status == Status.CANCELLED:",
+        "if False:",
+        "runs/test_truth",
+        only="sigterm_came",
+    ),
+    rule(
         "a signal is repeated until acknowledged",
         "process/wakeup.py",
         "                self._repeat_until_acknowledged()",
