@@ -121,7 +121,7 @@ class OutcomeUnknown(ServiceUnavailable):
 
 
 class InvalidRunId(CloudRunJobsError):
-    """The run id in the container's environment is not a UUID."""
+    """The run id in the container's variables is not a UUID, or one of another environment."""
 
 
 class RecordUnavailable(CloudRunJobsError):

@@ -102,7 +102,10 @@ class JobRun(models.Model):
             models.UniqueConstraint(
                 fields=["command", "environment", "idempotency_key"], name="cloudrun_jobs_one_run_per_key"
             ),
-            models.UniqueConstraint(fields=["schedule", "scheduled_for"], name="cloudrun_jobs_one_run_per_tick"),
+            models.UniqueConstraint(
+                fields=["schedule", "scheduled_for", "command", "environment"],
+                name="cloudrun_jobs_one_run_per_tick",
+            ),
         ]
 
     def __str__(self) -> str:

@@ -17,7 +17,7 @@ from django.core.management import call_command
 from django.db import connections
 
 from cloudrun_jobs.exceptions import JobCancelled
-from cloudrun_jobs.execution import attempt, locking
+from cloudrun_jobs.execution import attempt, locking, runner
 from cloudrun_jobs.execution.attempt import Attempt
 from cloudrun_jobs.execution.claim import AlreadyClaimed
 from cloudrun_jobs.models import JobRun, Status, TaskRun, Trigger
@@ -281,6 +281,79 @@ def test_a_run_of_another_command_is_not_claimed(container: Container, worked: l
     assert (run.status, worked) == (Status.PENDING, ["worked"])
     own = JobRun.objects.exclude(pk=run.pk).get()
     assert (own.command, own.status, own.execution) == ("echo", Status.SUCCEEDED, None)
+
+
+FOREIGN = {"environment": "staging"}
+
+
+@pytest.mark.parametrize("status", list(Status))
+@pytest.mark.parametrize("execution", [None, EXECUTION, OTHER])
+def test_a_run_of_another_environment_is_refused(
+    container: Container,
+    worked: list[str],
+    status: Status,
+    execution: str | None,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """The container prints one line and exits with status 2; the run of the other environment stays as it is."""
+    run = request(**FOREIGN, status=status, execution=execution, cancel_requested_at=datetime.now(UTC))
+    before = JobRun.objects.values().get()
+
+    assert container.run("echo", run_id=str(run.pk)) == 2
+    assert (worked, JobRun.objects.values().get(), TaskRun.objects.count()) == ([], before, 0)
+    assert f"expected a run of the environment 'test', got {run.pk} of 'staging'" in capsys.readouterr().err
+
+
+def test_a_reservation_of_another_environment_is_refused(
+    container: Container, worked: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A reservation that is over, and of another environment, is neither skipped nor released."""
+    monkeypatch.setenv("CLOUDRUN_JOBS_RESERVED_FOR", "2026-01-01T00:00:00+00:00")
+    monkeypatch.setattr(runner, "_release_reservation", None)
+    run = request(**FOREIGN, trigger=Trigger.RESERVE, schedule="echo-staging-1")
+    before = JobRun.objects.values().get()
+
+    assert container.run("echo", run_id=str(run.pk)) == 2
+    assert (worked, JobRun.objects.values().get()) == ([], before)
+
+
+def test_a_reservation_of_another_command_is_left_alone(
+    container: Container, worked: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A job in a subprocess of a reserved job that is over has a run of its own."""
+    monkeypatch.setenv("CLOUDRUN_JOBS_RESERVED_FOR", "2026-01-01T00:00:00+00:00")
+    run = request("outcome", trigger=Trigger.RESERVE, schedule="outcome-test-1")
+    before = JobRun.objects.values().get()
+
+    assert container.run("echo", run_id=str(run.pk)) == 0
+    assert (worked, JobRun.objects.values().get(pk=run.pk)) == (["worked"], before)
+
+
+@pytest.mark.parametrize("command", ["echo", "outcome"])
+def test_an_execution_of_another_environment_is_left_alone(
+    container: Container, worked: list[str], command: str
+) -> None:
+    """An execution that nothing requested does not join a run of another environment by the execution's name."""
+    run = request(command, **FOREIGN, status=Status.RUNNING, execution=EXECUTION)
+    before = JobRun.objects.values().get()
+
+    assert container.run("echo") == 0
+    assert (worked, JobRun.objects.values().get(pk=run.pk)) == (["worked"], before)
+    own = JobRun.objects.exclude(pk=run.pk).get()
+    assert (own.environment, own.status, own.execution) == ("test", Status.SUCCEEDED, None)
+
+
+@pytest.mark.parametrize("other", [FOREIGN, {"command": "outcome"}])
+def test_a_tick_is_claimed_within_one_environment(
+    container: Container, worked: list[str], other: dict[str, str]
+) -> None:
+    """A tick that is a run of another environment or command is not used up."""
+    assert container.run("echo", schedule=TICK) == 0
+    JobRun.objects.update(**other)
+    assert container.run("echo", schedule=TICK, execution=OTHER) == 0
+
+    assert worked == ["worked", "worked"]
+    assert len(set(JobRun.objects.values_list("schedule", "scheduled_for"))) == 1
 
 
 def test_a_nested_job_has_its_own_run(container: Container, monkeypatch: pytest.MonkeyPatch) -> None:

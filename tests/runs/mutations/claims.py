@@ -106,8 +106,8 @@ RULES = [
     rule(
         "a claimed run cannot be claimed",
         CLAIMS,
-        "Q(unclaimed | own, command=start.command)",
-        "Q(command=start.command)",
+        "Q(unclaimed | own, command=start.command, environment=start.environment)",
+        "Q(command=start.command, environment=start.environment)",
         "execution/test_claim",
     ),
     rule(
@@ -120,9 +120,17 @@ RULES = [
     rule(
         "a run of another command is not claimed",
         CLAIMS,
-        "Q(unclaimed | own, command=start.command)",
-        "Q(unclaimed | own)",
+        "Q(unclaimed | own, command=start.command, environment=start.environment)",
+        "Q(unclaimed | own, environment=start.environment)",
         "execution/test_claim",
+    ),
+    rule(
+        "a run of another environment is not claimed",
+        CLAIMS,
+        "Q(unclaimed | own, command=start.command, environment=start.environment)",
+        "Q(unclaimed | own, command=start.command)",
+        "execution/test_claim",
+        only="environment",
     ),
     rule(
         "a retry keeps the start time",
