@@ -8,8 +8,10 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -51,11 +53,13 @@ execute_from_command_line(["manage.py", *sys.argv[1:]])
 
 @pytest.fixture
 def terminate_while_recording(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Send SIGTERM while the outcome is recorded."""
-    record = Attempt._record
+    """Send SIGTERM while an outcome is first recorded."""
+    record, terminated = Attempt._record, []
 
     def recorded(attempt: Attempt, *args: Any) -> None:
-        signal.raise_signal(signal.SIGTERM)
+        if not terminated:
+            terminated.append(True)
+            signal.raise_signal(signal.SIGTERM)
         record(attempt, *args)
 
     monkeypatch.setattr(Attempt, "_record", recorded)
@@ -331,3 +335,112 @@ def test_the_next_job_of_a_process_handles_sigterm(container: Container, monkeyp
 
     assert signal.getsignal(signal.SIGTERM) == signal.SIG_IGN
     assert container.run("echo") == 143
+
+
+# A job whose clean-up after SIGTERM hangs. The arguments are its timeout and how it hangs.
+HANGING = """
+import sys, time
+import django
+django.setup()
+from django.core.management import execute_from_command_line
+from tests.jobs.management.commands import outcome
+
+timeout, hang = sys.argv[1:]
+HANGS = {
+    "sleep": lambda: time.sleep(300),
+    "loop": lambda: [None for number in iter(int, 1)],
+    "without the interpreter": lambda: max(range(10**11)),
+}
+
+def run(self, *args, **options):
+    try:
+        print("works", flush=True)
+        time.sleep(300)
+    finally:
+        print("cleans up", flush=True)
+        HANGS[hang]()
+
+outcome.Command.run = run
+outcome.Command.timeout = int(timeout)
+execute_from_command_line(["manage.py", "outcome", "none"])
+"""
+
+
+@contextmanager
+def hanging(database: str, hang: str, timeout: int = 600, **variables: str) -> Iterator[subprocess.Popen[str]]:
+    """Start a job outside Cloud Run, and let SIGTERM interrupt it: it is cleaning up and hangs."""
+    environment = {
+        "DJANGO_SETTINGS_MODULE": "tests.runs.settings",
+        "RUNS_DATABASE": json.dumps(database_settings(database)),
+        "RUNS_ENVIRONMENT": "test",
+        **variables,
+    }
+    program = [sys.executable, "-c", HANGING, str(timeout), hang]
+    options: dict[str, Any] = {"env": {**os.environ, **environment}, "cwd": ROOT, "text": True}
+    with subprocess.Popen(program, stdout=subprocess.PIPE, **options) as process:
+        assert process.stdout is not None
+        try:
+            assert process.stdout.readline() == "works\n"
+            process.send_signal(signal.SIGTERM)
+            assert process.stdout.readline() == "cleans up\n"
+            yield process
+        finally:
+            process.kill()
+
+
+@pytest.mark.parametrize("hang", ["sleep", "loop", "without the interpreter"])
+def test_a_second_sigterm_ends_a_process_that_hangs(database: str, hang: str) -> None:
+    """Outside Cloud Run the second signal has the default action, whatever the job does."""
+    with hanging(database, hang) as process:
+        with pytest.raises(subprocess.TimeoutExpired):
+            process.wait(0.5)
+        process.send_signal(signal.SIGTERM)
+
+        assert process.wait(10) == -signal.SIGTERM
+
+
+def test_a_second_sigterm_is_ignored_in_a_container(database: str) -> None:
+    """Cloud Run sends SIGKILL: the job has its time to clean up."""
+    with hanging(database, "sleep", CLOUD_RUN_EXECUTION=EXECUTION) as process:
+        process.send_signal(signal.SIGTERM)
+
+        with pytest.raises(subprocess.TimeoutExpired):
+            process.wait(2)
+        assert process.wait(15) == 143
+
+
+@pytest.mark.parametrize("hang", ["sleep", "loop"])
+def test_a_job_past_its_timeout_does_not_hang_for_ever(database: str, hang: str) -> None:
+    """After SIGTERM and the timeout, the process records its outcome and ends: it renews its locks no more."""
+    with hanging(database, hang, timeout=1) as process:
+        assert process.wait(20) == 143
+
+    run = JobRun.objects.get()
+    assert (run.status, run.reason, run.error_class) == (Status.FAILED, "timeout", "JobInterrupted")
+
+
+@pytest.mark.parametrize(
+    ("in_container", "timeout", "seconds", "overdue"),
+    [
+        (True, 600, 7, False),
+        (True, 600, 9, True),
+        (True, 1, 9, True),
+        (False, 600, 9, False),
+        (False, 600, 599, False),
+        (False, 600, 601, True),
+        (False, 1, 7, False),
+        (False, 1, 9, True),
+        (False, None, 10**6, False),
+    ],
+)
+def test_the_time_to_clean_up(
+    monkeypatch: pytest.MonkeyPatch, in_container: bool, timeout: int | None, seconds: int, overdue: bool
+) -> None:
+    """A container has eight seconds after SIGTERM, another process at least until its timeout."""
+    monkeypatch.setenv("CLOUD_RUN_EXECUTION", EXECUTION if in_container else "")
+    now = time.monotonic()
+    interrupt = Termination(timeout)
+    monkeypatch.setattr(time, "monotonic", lambda: now + seconds)
+    assert not interrupt.is_overdue()
+    interrupt.terminated_at = now
+    assert interrupt.is_overdue() == overdue

@@ -56,8 +56,8 @@ RULES = [
     rule(
         "the state of another execution is ignored",
         ROWS,
-        "Q(execution=execution) | Q(execution=None),",
-        "ALWAYS,",
+        "same = Q(execution=execution) | Q(execution=None)",
+        "same = ALWAYS",
         "runs/test_truth",
     ),
     rule(
@@ -142,8 +142,8 @@ RULES = [
     rule(
         "a started reservation is never too late",
         CLAIMS,
-        "return run if run.status in {Status.PENDING, Status.LOST} else None",
-        "return run",
+        "_is_own(start, run) and run.status in {Status.PENDING, Status.LOST}",
+        "_is_own(start, run)",
         "runs/test_truth",
     ),
     rule(

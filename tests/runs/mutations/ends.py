@@ -54,7 +54,7 @@ RULES = [
     rule(
         "cancel() is not recorded as a timeout",
         ATTEMPTS,
-        'if outcome.reason == "timeout" and cancelled.exists():',
+        "if outcome.reason in SIGTERM_REASONS and cancelled.exists():",
         "if False:",
         "runs/test_truth",
     ),
@@ -149,6 +149,22 @@ RULES = [
         "    except JobInterrupted:\n        raise  # SIGTERM is for the whole process.\n",
         "",
         "execution/test_attempt",
+    ),
+    rule(
+        "outside Cloud Run the second SIGTERM ends the process",
+        "execution/termination.py",
+        "    if not environ.in_container():\n        signal.signal(",
+        "    if False:\n        signal.signal(",
+        "execution/test_attempt",
+        only="second_sigterm_ends",
+    ),
+    rule(
+        "outside Cloud Run a job past its timeout is ended after SIGTERM",
+        "execution/termination.py",
+        "max(ends_at, self._times_out_at)",
+        "math.inf",
+        "execution/test_attempt",
+        only="time_to_clean_up",
     ),
     rule(
         "SIGTERM is no cancellation",
