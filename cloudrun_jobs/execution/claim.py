@@ -20,7 +20,7 @@ from cloudrun_jobs.runs import database
 from cloudrun_jobs.runs.execution_names import assign_execution_name
 from cloudrun_jobs.runs.requester import current_requester
 from cloudrun_jobs.signals import run_recreated
-from cloudrun_jobs.spec.tick import ScheduleTick, is_over
+from cloudrun_jobs.spec.tick import REPEAT_TICK_HINT, ScheduleTick, is_over
 
 
 class Invocation(NamedTuple):
@@ -154,7 +154,7 @@ def _claim_tick(run: JobRun, tick: ScheduleTick) -> JobRun | AlreadyClaimed:
         first = JobRun.objects.get(**job, schedule=tick.scheduler_job, scheduled_for=due)
         if first.status in {Status.FAILED, Status.CANCELLED, Status.LOST}:
             return run  # Its work is not done, and the user has started it again.
-        message = f"The tick of {due:%F %T %Z} is the run of {first.execution}."
+        message = f"The tick of {due:%F %T %Z} is the run of {first.execution}. {REPEAT_TICK_HINT % run.job}"
         run.transition(Status.SKIPPED, reason="same_tick", error_message=message, finished_at=Now())
         return AlreadyClaimed(first)
     return run

@@ -417,6 +417,41 @@ def test_a_tick_delivered_twice_runs_once(container: Container, worked: list[str
     assert EXECUTION in skipped.error_message
 
 
+@pytest.mark.parametrize("status", [Status.RUNNING, Status.SUCCEEDED, Status.SKIPPED])
+def test_a_used_tick_says_how_to_run_the_job(
+    container: Container, worked: list[str], caplog: pytest.LogCaptureFixture, status: Status
+) -> None:
+    """`gcloud scheduler jobs run` of a used tick does no work: the log and the record name the ways that do."""
+    assert container.run("echo", schedule=TICK) == 0
+    JobRun.objects.update(status=status)
+    first = JobRun.objects.get()
+    caplog.clear()
+    assert container.run("echo", schedule=TICK, execution=OTHER) == 0
+
+    hint = "call delay(), or `gcloud run jobs execute echo-test`"
+    (record,) = caplog.records
+    assert (record.__dict__["action"], record.levelname) == ("execution_superseded", "WARNING")
+    assert f"{first.scheduled_for:%F %T} UTC is the run {first.pk}, which is {status} in" in record.getMessage()
+    assert hint in record.getMessage()
+    assert hint in JobRun.objects.get(execution=OTHER).error_message
+
+    assert container.run("echo", execution="echo-test-third") == 0
+    assert worked == ["worked", "worked"]
+
+
+def test_other_superseded_executions_have_no_tick(container: Container, caplog: pytest.LogCaptureFixture) -> None:
+    """A retry of a tick that succeeded, and a second execution of a requested run, get no such advice."""
+    run = request()
+    assert container.run("echo", schedule=TICK, execution=OTHER) == 0
+    assert container.run("echo", schedule=TICK, execution=OTHER, attempt=1) == 0
+    assert container.run("echo", run_id=str(run.pk)) == 0
+    assert container.run("echo", run_id=str(run.pk), execution="echo-test-third") == 0
+
+    superseded = [record.getMessage() for record in caplog.records if "superseded" in record.getMessage()]
+    assert len(superseded) == 2
+    assert "gcloud" not in caplog.text
+
+
 def test_ticks_of_two_schedules_are_two_runs(container: Container, worked: list[str]) -> None:
     """Two Scheduler jobs that are due at the same time are two runs."""
     assert container.run("echo", schedule=TICK) == 0
