@@ -103,7 +103,7 @@ def log_job_skipped(
 def log_execution_superseded(sender: type, spec: JobSpec, run: JobRun, task: Task, **kwargs: Any) -> None:
     by = f" in execution {run.execution}" if run.execution else ""
     extra = _extra("execution_superseded", spec, task)
-    if run.cancel_requested_at or run.status == "cancelled":
+    if run.status == "cancelled" or (run.cancel_requested_at and not run.is_finished):
         logger.warning("Job %s does no work: its run %s is cancelled", spec.name, run.pk, extra=extra)
         return
     if task and task.schedule and run.scheduled_for and run.execution != task.execution:

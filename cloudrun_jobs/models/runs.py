@@ -214,11 +214,13 @@ class JobRun(models.Model):
         ended, tasks = self.transition(Status(state.status), same, **values), Q(status=Status.RUNNING)
         if not ended and state.status == Status.CANCELLED:
             # The container got SIGTERM and could not know why.
-            ended = self.update_if(same & INTERRUPTED, status=Status.CANCELLED, **values)
+            values |= {"status": Status.CANCELLED, "finished_at": F("finished_at")}
+            ended = self.update_if(same & INTERRUPTED, **values)
             tasks |= INTERRUPTED
         if ended:
             unfinished = TaskRun.objects.filter(tasks, run=self.pk)
-            unfinished.update(status=state.status, reason=state.reason, finished_at=Now())
+            ended_at = Coalesce(F("finished_at"), Now())
+            unfinished.update(status=state.status, reason=state.reason, finished_at=ended_at)
         return ended
 
 

@@ -228,6 +228,7 @@ def test_cloud_run_reports_why_sigterm_came(reason: str) -> None:
     with pytest.raises(JobInterrupted), begin(run):
         raise JobInterrupted(reason)
     assert (JobRun.objects.get().status, JobRun.objects.get().reason) == (Status.FAILED, reason)
+    JobRun.objects.update(finished_at=LONG_AGO)
 
     assert run.apply_state(ExecutionState(status="failed", reason="failed"), EXECUTION) is False
     assert JobRun.objects.get().reason == reason
@@ -235,7 +236,7 @@ def test_cloud_run_reports_why_sigterm_came(reason: str) -> None:
     assert run.apply_state(CANCELLED, EXECUTION) is True
     run = JobRun.objects.get()
     assert (run.status, run.reason, run.cancelled_count) == (Status.CANCELLED, "cancelled", 1)
-    assert run.error_class == "JobInterrupted"
+    assert (run.error_class, run.finished_at) == ("JobInterrupted", datetime(2026, 1, 1, tzinfo=UTC))
     assert list(run.tasks.values_list("status", "reason")) == [(Status.CANCELLED, "cancelled")]
 
 
