@@ -121,7 +121,7 @@ class OutcomeUnknown(ServiceUnavailable):
 
 
 class InvalidRunId(CloudRunJobsError):
-    """The run id in the container's environment is not a UUID."""
+    """The run id in the container's variables is not a UUID, or one of another environment."""
 
 
 class RecordUnavailable(CloudRunJobsError):
@@ -174,12 +174,12 @@ class LeaseLost(_Hinted):
 
 
 class JobInterrupted(SystemExit):
-    """Cloud Run sent SIGTERM, because the task was cancelled or its `timeout` is over.
+    """SIGTERM arrived: Cloud Run ends the task, or a service manager ends the process.
 
     Raised in `run()`, which has eight seconds to clean up.
     """
 
-    #: "timeout" or "cancelled".
+    #: "timeout" if the attempt's `timeout` is over; else "interrupted", by a cancellation or a shutdown.
     reason: str
 
     def __init__(self, reason: str) -> None:
@@ -187,7 +187,7 @@ class JobInterrupted(SystemExit):
         self.reason = reason
 
     def __str__(self) -> str:
-        return f"Interrupted by SIGTERM: {self.reason}."
+        return f"SIGTERM ended the job{' at its timeout' if self.reason == 'timeout' else ''}."
 
 
 class JobFailed(CloudRunJobsError):

@@ -18,6 +18,7 @@ from cloudrun_jobs import signals
 from cloudrun_jobs.environ import CloudRunTask, in_container
 from cloudrun_jobs.models import Progress
 from cloudrun_jobs.spec import JobSpec
+from cloudrun_jobs.spec.tick import REPEAT_TICK_HINT
 
 if TYPE_CHECKING:
     from cloudrun_jobs.locks import Holder, Lease
@@ -102,6 +103,14 @@ def log_job_skipped(
 def log_execution_superseded(sender: type, spec: JobSpec, run: JobRun, task: Task, **kwargs: Any) -> None:
     by = f" in execution {run.execution}" if run.execution else ""
     extra = _extra("execution_superseded", spec, task)
+    if run.status == "cancelled" or (run.cancel_requested_at and not run.is_finished):
+        logger.warning("Job %s does no work: its run %s is cancelled", spec.name, run.pk, extra=extra)
+        return
+    if task and task.schedule and run.scheduled_for and run.execution != task.execution:
+        tick = f"{run.scheduled_for:%F %T %Z}"
+        message = "Job %s is skipped: its tick of %s is the run %s, which is %s%s. " + REPEAT_TICK_HINT
+        logger.warning(message, spec.name, tick, run.pk, run.status, by, spec.name, extra=extra)
+        return
     logger.warning("Job %s is superseded: its run %s is %s%s", spec.name, run.pk, run.status, by, extra=extra)
 
 

@@ -20,7 +20,7 @@ from cloudrun_jobs.execution.results import combined_results
 from cloudrun_jobs.execution.termination import Termination
 from cloudrun_jobs.models import JobRun, Status, TaskRun
 from cloudrun_jobs.models.functions import Now
-from cloudrun_jobs.models.statuses import FINISHED
+from cloudrun_jobs.models.statuses import FINISHED, SIGTERM_REASONS
 from cloudrun_jobs.runs import database
 from cloudrun_jobs.signals import run_record_failed
 from cloudrun_jobs.spec import JobSpec
@@ -54,6 +54,11 @@ class Attempt:
         """End the attempt without work: another execution holds the lock."""
         message = f"{lock} is held by {'; '.join(map(str, holders)) or 'another execution'}"
         self._outcome = Outcome(status=Status.SKIPPED, reason="lock_held", error_message=message)
+
+    def cancel(self) -> None:
+        """End the attempt without work: the run's cancellation was requested before it began."""
+        message = "The run was cancelled before this attempt began."
+        self._outcome = Outcome(status=Status.CANCELLED, reason="cancelled", error_message=message)
 
     def succeed(self, result: Any) -> None:
         """Keep what `run()` returned: an interrupt before it is recorded does not make the work fail."""
@@ -103,9 +108,9 @@ class Attempt:
         return self._has_retries and outcome.status == Status.FAILED
 
     def _record(self, outcome: Outcome, progress: dict[str, object]) -> None:
-        # SIGTERM does not say whether Cloud Run ended the task after its timeout or after cancel().
+        # SIGTERM does not say why the task has to end; the record does, after cancel().
         cancelled = JobRun.objects.filter(pk=self.run.pk).exclude(cancel_requested_at=None)
-        if outcome.reason == "timeout" and cancelled.exists():
+        if outcome.reason in SIGTERM_REASONS and cancelled.exists():
             outcome = outcome._replace(status=Status.CANCELLED, reason="cancelled")
         if not self._update_task(outcome, progress):
             if TaskRun.objects.filter(pk=self._task.pk).exists():

@@ -20,7 +20,7 @@ from cloudrun_jobs.runs import database
 from cloudrun_jobs.runs.execution_names import assign_execution_name
 from cloudrun_jobs.runs.requester import current_requester
 from cloudrun_jobs.signals import run_recreated
-from cloudrun_jobs.spec.tick import ScheduleTick, is_over
+from cloudrun_jobs.spec.tick import REPEAT_TICK_HINT, ScheduleTick, is_over
 
 
 class Invocation(NamedTuple):
@@ -68,20 +68,36 @@ def _claim_requested(start: Invocation, run_id: UUID, *, execution: str | None) 
         "finished_at": None,
         "reason": "",
     }
-    claimable = Q(unclaimed | own, command=start.command)
+    claimable = Q(unclaimed | own, command=start.command, environment=start.environment)
     transition = partial(JobRun(pk=run_id).transition, Status.RUNNING, claimable, **values)
     if assign_execution_name(execution, transition):
         return JobRun.objects.get(pk=run_id)
     run = _find(run_id)
     if run is None:
         return _recreate(start, run_id, execution)
-    return AlreadyClaimed(run) if run.command == start.command else _insert(start)
+    return AlreadyClaimed(run) if _is_own(start, run) else _insert(start)
+
+
+def _is_own(start: Invocation, run: JobRun) -> bool:
+    """Return True if the run is one of this command in this environment, False if it is one of another command.
+
+    A job in a subprocess of another job has the variables of that one. Raises `InvalidRunId` for a run of this
+    command in another environment, if the variable names it.
+    """
+    if run.command == start.command and run.environment != start.environment and start.task and start.task.run_id:
+        expected = f"expected a run of the environment {start.environment!r}"
+        message = f"{RUN_ID_VARIABLE}: {expected}, got {run.pk} of {run.environment!r}."
+        hint = 'Give the container the CLOUDRUN_JOBS["ENVIRONMENT"] of the process that called delay().'
+        raise InvalidRunId(message, hint=hint)
+    return (run.command, run.environment) == (start.command, start.environment)
 
 
 def _unstarted(start: Invocation, task: CloudRunTask) -> JobRun | None:
     """Return the run if it has not started, or has no record; a retry of a started run is never too late."""
-    run = _find(task.run_id) or JobRun(pk=task.run_id, command=start.command, status=Status.LOST)
-    return run if run.status in {Status.PENDING, Status.LOST} else None
+    run = _find(task.run_id)
+    if run is None:
+        return JobRun(pk=task.run_id, command=start.command, status=Status.LOST)
+    return run if _is_own(start, run) and run.status in {Status.PENDING, Status.LOST} else None
 
 
 def _find(run_id: UUID | str) -> JobRun | None:
@@ -134,10 +150,11 @@ def _claim_tick(run: JobRun, tick: ScheduleTick) -> JobRun | AlreadyClaimed:
         with database.savepoint():
             run.update_if(Q(), schedule=tick.scheduler_job, scheduled_for=due)
     except IntegrityError:
-        first = JobRun.objects.get(schedule=tick.scheduler_job, scheduled_for=due)
+        job = {"command": run.command, "environment": run.environment}
+        first = JobRun.objects.get(**job, schedule=tick.scheduler_job, scheduled_for=due)
         if first.status in {Status.FAILED, Status.CANCELLED, Status.LOST}:
             return run  # Its work is not done, and the user has started it again.
-        message = f"The tick of {due:%F %T %Z} is the run of {first.execution}."
+        message = f"The tick of {due:%F %T %Z} is the run of {first.execution}. {REPEAT_TICK_HINT % run.job}"
         run.transition(Status.SKIPPED, reason="same_tick", error_message=message, finished_at=Now())
         return AlreadyClaimed(first)
     return run

@@ -11,8 +11,7 @@ from collections.abc import Callable
 
 from django.db import Error, connections
 
-from cloudrun_jobs import environ
-from cloudrun_jobs.execution.deadlines import HEARTBEAT_INTERVAL, PROGRESS_INTERVAL, SIGTERM_CLEANUP_SECONDS
+from cloudrun_jobs.execution.deadlines import HEARTBEAT_INTERVAL, PROGRESS_INTERVAL
 from cloudrun_jobs.execution.termination import Termination
 from cloudrun_jobs.models import TaskRun
 from cloudrun_jobs.models.functions import Now
@@ -32,7 +31,7 @@ class Heartbeat:
     def start(self, termination: Termination, terminate: Callable[[Termination], None]) -> None:
         """Start the thread, except in a transaction, which hides the row from other sessions anyway.
 
-        The thread calls `terminate` if a job in a container goes on for too long after SIGTERM.
+        The thread calls `terminate` if the job goes on for too long after SIGTERM.
         """
         if not database.in_transaction():
             work = (termination, terminate)
@@ -56,10 +55,9 @@ class Heartbeat:
         try:
             # The thread polls: a signal handler must not wake it, but may set an attribute.
             while not self._stopped.wait(PROGRESS_INTERVAL):
-                now = time.monotonic()
-                since_sigterm = now - (termination.terminated_at or now)
-                if environ.in_container() and since_sigterm > SIGTERM_CLEANUP_SECONDS:
+                if termination.is_overdue():
                     terminate(termination)
+                now = time.monotonic()
                 if self._has_progress or now - written >= HEARTBEAT_INTERVAL:
                     self._write()
                     written = now

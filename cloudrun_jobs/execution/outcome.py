@@ -39,8 +39,7 @@ def outcome_of(error: BaseException | None) -> Outcome:
         case None:
             return Outcome(status=Status.SUCCEEDED)
         case JobInterrupted():
-            status = Status.FAILED if error.reason == "timeout" else Status.CANCELLED
-            return _with(error, status, error.reason, exit_code_of(error.code))
+            return _with(error, Status.FAILED, error.reason, exit_code_of(error.code))
         case SystemExit():
             code = exit_code_of(error.code)
             return _with(error, Status.FAILED, "exit_code", code) if code else Outcome(status=Status.SUCCEEDED)

@@ -53,6 +53,10 @@ def run_job(job: JobCommand, args: tuple[Any, ...], options: dict[str, Any]) -> 
         if isinstance(attempt, AlreadyClaimed):
             send(signals.execution_superseded)
             return _fail_request(attempt.run) if is_request else None
+        if attempt.run.cancel_requested_at:
+            attempt.cancel()
+            after_record.callback(send, signals.execution_superseded)
+            return _fail_request(attempt.run) if is_request else None
         active.attempt, active.verbosity = attempt, options.get("verbosity", 1)
         with locking.hold_locks(job, spec, {**options, "args": args}) as leases:
             if isinstance(leases, locking.LockSkipped):
@@ -125,8 +129,9 @@ def _is_command_line(job: JobCommand) -> bool:
 
 def _fail_request(run: JobRun) -> NoReturn:
     """Raise for a request of this process whose run cannot start: its caller expects a result."""
-    failure = exceptions.JobCancelled if run.status == Status.CANCELLED else exceptions.JobFailed
-    raise failure(f"{run}: {run.get_status_display()} before it started.")
+    if run.cancel_requested_at or run.status == Status.CANCELLED:
+        raise exceptions.JobCancelled(f"{run}: cancelled before it started.")
+    raise exceptions.JobFailed(f"{run}: {run.get_status_display()} before it started.")
 
 
 @contextmanager

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import signal
 import time
 from functools import partial
@@ -10,7 +11,7 @@ from typing import NoReturn
 
 from cloudrun_jobs import environ
 from cloudrun_jobs.exceptions import JobInterrupted
-from cloudrun_jobs.execution.deadlines import TIMEOUT_TOLERANCE_SECONDS
+from cloudrun_jobs.execution.deadlines import SIGTERM_CLEANUP_SECONDS, TIMEOUT_TOLERANCE_SECONDS
 from cloudrun_jobs.process.connections import close_connections_in_use
 from cloudrun_jobs.process.deferral import call_or_defer, discard_deferred, in_main_thread
 
@@ -25,7 +26,7 @@ class Termination:
 
     def __init__(self, timeout: float | None = None) -> None:
         self.terminated_at: float | None = None  # When SIGTERM came, by the monotonic clock.
-        self._times_out_at = time.monotonic() + timeout - TIMEOUT_TOLERANCE_SECONDS if timeout else None
+        self._times_out_at = time.monotonic() + timeout if timeout else math.inf
 
     def start(self) -> None:
         """Receive SIGTERM from now on."""
@@ -35,9 +36,21 @@ class Termination:
         _active.remove(self)
 
     def interrupted(self) -> JobInterrupted:
-        """Return the error for the job. Cloud Run sends SIGTERM for a timeout and for a cancellation alike."""
-        timed_out = self._times_out_at and self.terminated_at and self._times_out_at <= self.terminated_at
-        return JobInterrupted("timeout" if timed_out else "cancelled")
+        """Return the error for the job. A timeout, a cancellation and a shutdown send the same signal."""
+        earliest_timeout = self._times_out_at - TIMEOUT_TOLERANCE_SECONDS
+        timed_out = self.terminated_at is not None and earliest_timeout <= self.terminated_at
+        return JobInterrupted("timeout" if timed_out else "interrupted")
+
+    def is_overdue(self) -> bool:
+        """Return True if the time to clean up after SIGTERM is over.
+
+        Outside Cloud Run it lasts at least until the timeout. No SIGKILL follows there, and a job that hangs would
+        renew its locks for ever.
+        """
+        if self.terminated_at is None:
+            return False
+        ends_at = self.terminated_at + SIGTERM_CLEANUP_SECONDS
+        return time.monotonic() > (ends_at if environ.in_container() else max(ends_at, self._times_out_at))
 
     def ignore_further_signals(self) -> None:
         """Exit with the status of the finished work, even if SIGTERM arrived or arrives.
@@ -53,7 +66,12 @@ class Termination:
 
 
 def on_sigterm(number: int, frame: FrameType | None) -> None:
-    """Interrupt the jobs; once, so that a second signal does not interrupt their cleanup."""
+    """Interrupt the jobs; once, so that a second signal does not interrupt their cleanup.
+
+    Outside Cloud Run, which sends SIGKILL, the second signal ends the process, even if its main thread is blocked.
+    """
+    if not environ.in_container():
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
     if not _active or any(termination.terminated_at for termination in _active):
         return
     for termination in _active:

@@ -11,7 +11,7 @@ from django.db import models, router
 from django.db.models import Q, Subquery
 
 from cloudrun_jobs.models.functions import Now
-from cloudrun_jobs.models.statuses import UNFINISHED, Status
+from cloudrun_jobs.models.statuses import SIGTERM_REASONS, UNFINISHED, Status
 from cloudrun_jobs.models.values import Stats
 
 if TYPE_CHECKING:
@@ -25,6 +25,10 @@ LIVENESS_GRACE_SECONDS = 30.0
 
 # Pending runs whose dispatcher has died or given up.
 UNSENT = Q(Q(sending_until=None) | Q(sending_until__lt=Now()), status=Status.PENDING, schedule=None)
+
+# Runs and tasks that SIGTERM ended. For this long after its end, Cloud Run is queried whether it was cancelled.
+INTERRUPTED = Q(status=Status.FAILED, reason__in=SIGTERM_REASONS)
+INTERRUPTION_QUERY_PERIOD = timedelta(hours=1)
 
 Row = TypeVar("Row", bound=models.Model, covariant=True)
 
@@ -61,6 +65,10 @@ class JobRunQuerySet(models.QuerySet["JobRun"]):
         since = Now() - HEARTBEAT_TIMEOUT
         overdue = Q(status=Status.SENT, sent_at__lt=since) | Q(status=Status.RUNNING, started_at__lt=since)
         return self.filter(overdue).exclude(tasks__heartbeat_at__gt=since)
+
+    def interrupted(self) -> JobRunQuerySet:
+        """Return the runs that SIGTERM ended recently: Cloud Run may have cancelled them."""
+        return self.filter(INTERRUPTED, finished_at__gt=Now() - INTERRUPTION_QUERY_PERIOD)
 
     def abandoned(self, *, runs_in_process: bool) -> JobRunQuerySet:
         """Return the silent runs without an execution to query; in process, all silent and all unsent runs."""

@@ -17,8 +17,8 @@ from django.db.models import F, Q, Value
 from django.db.models.functions import Coalesce, NullIf
 
 from cloudrun_jobs.models.functions import Now
-from cloudrun_jobs.models.querysets import JobRunQuerySet, PrimaryManager
-from cloudrun_jobs.models.statuses import FINISHED, FORBIDDEN_SOURCES, Status
+from cloudrun_jobs.models.querysets import INTERRUPTED, JobRunQuerySet, PrimaryManager
+from cloudrun_jobs.models.statuses import FINISHED, FORBIDDEN_SOURCES, SIGTERM_REASONS, Status
 from cloudrun_jobs.models.values import Progress
 from cloudrun_jobs.spec import resource_name
 
@@ -102,7 +102,10 @@ class JobRun(models.Model):
             models.UniqueConstraint(
                 fields=["command", "environment", "idempotency_key"], name="cloudrun_jobs_one_run_per_key"
             ),
-            models.UniqueConstraint(fields=["schedule", "scheduled_for"], name="cloudrun_jobs_one_run_per_tick"),
+            models.UniqueConstraint(
+                fields=["schedule", "scheduled_for", "command", "environment"],
+                name="cloudrun_jobs_one_run_per_tick",
+            ),
         ]
 
     def __str__(self) -> str:
@@ -117,6 +120,11 @@ class JobRun(models.Model):
     def is_finished(self) -> bool:
         """True if this record says that the run has ended; see `refresh()`."""
         return self.status in FINISHED
+
+    @property
+    def is_interrupted(self) -> bool:
+        """Whether SIGTERM ended the run: Cloud Run may report that it was cancelled."""
+        return self.status == Status.FAILED and self.reason in SIGTERM_REASONS
 
     @property
     def is_reserved(self) -> bool:
@@ -144,7 +152,7 @@ class JobRun(models.Model):
         return [results.get(index) for index in range(self.task_count)] if results else None
 
     def refresh(self) -> JobRun:
-        """Reload the record, after updating it from Cloud Run if the run is dispatched and unfinished."""
+        """Reload the record, after updating it from Cloud Run if the run is unfinished or interrupted."""
         return cast("JobRun", _handle().refresh(self))
 
     def cancel(self) -> bool:
@@ -190,23 +198,29 @@ class JobRun(models.Model):
         """
         if state.status is None:
             return False
-        ended = self.transition(
-            Status(state.status),
-            Q(execution=execution) | Q(execution=None),
-            finished_at=Now(),
-            reason=state.reason,
+        same = Q(execution=execution) | Q(execution=None)
+        values: dict[str, Any] = {
+            "finished_at": Now(),
+            "reason": state.reason,
             # The container's own message says more.
-            error_message=Coalesce(NullIf(F("error_message"), Value("")), Value(state.message)),
-            image=state.image,
-            task_count=state.task_count,
-            succeeded_count=state.succeeded_count,
-            failed_count=state.failed_count,
-            cancelled_count=state.cancelled_count,
-            retried_count=state.retried_count,
-        )
+            "error_message": Coalesce(NullIf(F("error_message"), Value("")), Value(state.message)),
+            "image": state.image,
+            "task_count": state.task_count,
+            "succeeded_count": state.succeeded_count,
+            "failed_count": state.failed_count,
+            "cancelled_count": state.cancelled_count,
+            "retried_count": state.retried_count,
+        }
+        ended, tasks = self.transition(Status(state.status), same, **values), Q(status=Status.RUNNING)
+        if not ended and state.status == Status.CANCELLED:
+            # The container got SIGTERM and could not know why.
+            values |= {"status": Status.CANCELLED, "finished_at": F("finished_at")}
+            ended = self.update_if(same & INTERRUPTED, **values)
+            tasks |= INTERRUPTED
         if ended:
-            unfinished = TaskRun.objects.filter(run=self.pk, status=Status.RUNNING)
-            unfinished.update(status=state.status, reason=state.reason, finished_at=Now())
+            unfinished = TaskRun.objects.filter(tasks, run=self.pk)
+            ended_at = Coalesce(F("finished_at"), Now())
+            unfinished.update(status=state.status, reason=state.reason, finished_at=ended_at)
         return ended
 
 

@@ -23,6 +23,9 @@ class Status(models.TextChoices):
 UNFINISHED = frozenset({Status.PENDING, Status.SENT, Status.RUNNING})
 FINISHED = frozenset(Status) - UNFINISHED
 
+# The reasons of attempts that SIGTERM ended. Cloud Run may report later that they were cancelled.
+SIGTERM_REASONS = ("timeout", "interrupted")
+
 # The statuses from which a run may enter each status. A retry reopens a failed run, and a run marked as lost may
 # still report its outcome.
 ALLOWED_SOURCES: Mapping[Status, Collection[Status]] = {

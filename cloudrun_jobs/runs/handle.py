@@ -26,9 +26,9 @@ def operation(run: JobRun) -> Operation:
 
 
 def refresh(run: JobRun) -> JobRun:
-    """Reload the record, after updating it from the backend if the run is dispatched and unfinished."""
+    """Reload the record, after updating it from the backend if the run is unfinished or interrupted."""
     run.refresh_from_db()
-    if not run.is_finished and run.execution:
+    if run.execution and (not run.is_finished or run.is_interrupted):
         operation(run).done()
         run.refresh_from_db()
     return run

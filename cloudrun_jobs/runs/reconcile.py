@@ -45,7 +45,7 @@ def reconcile(backend: Backend) -> Counter[str]:
     if not backend.runs_in_process:
         results.update(_each(runs.unsent().filter(scheduled_for=None), partial(_dispatch, backend)))
         results.update(_each(_reservations(), partial(_reconcile_reservation, backend)))
-        executions = runs.silent().exclude(execution=None)
+        executions = (runs.silent() | runs.interrupted()).exclude(execution=None)
         results.update(_each(executions, lambda run: _apply(backend.get_state(run), run)))
     abandoned = runs.abandoned(runs_in_process=backend.runs_in_process)
     results.update(_each(_dead(abandoned), partial(_apply, PROCESS_DIED)))
@@ -114,7 +114,7 @@ def _reserve(backend: Backend, run: JobRun, due: datetime, now: datetime) -> str
 def _apply(state: ExecutionState, run: JobRun) -> str:
     """Finish the run if the state says that it has ended."""
     if not run.apply_state(state, run.execution):
-        return "under way"
+        return run.status if run.is_finished else "under way"
     run_reconciled.send_robust(JobRun, run=run)
     return run.status
 

@@ -13,7 +13,12 @@ from typing import NamedTuple
 MAX_RESERVATION_DELAY = timedelta(hours=24)
 
 CLOCK_TOLERANCE = timedelta(seconds=5)  # Cloud Scheduler's clock may be ahead of the container's.
+
 SEPARATOR = "|"  # Neither in names of Scheduler jobs, nor in expressions, nor in time zones.
+
+
+# What the user of a skipped tick can do; "%s" is the Cloud Run Job.
+REPEAT_TICK_HINT = "To run the job all the same, call delay(), or `gcloud run jobs execute %s`, which has no tick."
 
 
 class ScheduleTick(NamedTuple):

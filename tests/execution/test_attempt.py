@@ -8,8 +8,10 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +19,13 @@ import pytest
 from django.core.management import call_command
 from django.db import Error, connections
 
+from cloudrun_jobs import CloudRunJobs
 from cloudrun_jobs.exceptions import JobInterrupted
 from cloudrun_jobs.execution import interrupts
 from cloudrun_jobs.execution.attempt import Attempt
 from cloudrun_jobs.execution.termination import Termination
 from cloudrun_jobs.models import JobRun, Status, TaskRun
+from cloudrun_jobs.models.functions import Now
 from cloudrun_jobs.signals import job_finished, job_skipped
 from tests.jobs.management.commands import echo, outcome
 from tests.locks.workers import database_settings
@@ -49,11 +53,13 @@ execute_from_command_line(["manage.py", *sys.argv[1:]])
 
 @pytest.fixture
 def terminate_while_recording(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Send SIGTERM while the outcome is recorded."""
-    record = Attempt._record
+    """Send SIGTERM while an outcome is first recorded."""
+    record, terminated = Attempt._record, []
 
     def recorded(attempt: Attempt, *args: Any) -> None:
-        signal.raise_signal(signal.SIGTERM)
+        if not terminated:
+            terminated.append(True)
+            signal.raise_signal(signal.SIGTERM)
         record(attempt, *args)
 
     monkeypatch.setattr(Attempt, "_record", recorded)
@@ -113,7 +119,7 @@ def test_sigterm_after_a_nested_job_interrupts_the_outer_one(
     monkeypatch.setattr(outcome.Command, "run", run)
 
     assert container.run("outcome", "text", execution="") == 143
-    assert sorted(JobRun.objects.values_list("status", flat=True)) == [Status.CANCELLED, Status.SUCCEEDED]
+    assert sorted(JobRun.objects.values_list("status", flat=True)) == [Status.FAILED, Status.SUCCEEDED]
 
 
 @pytest.fixture
@@ -238,6 +244,85 @@ def test_sigterm_in_an_inline_job_ends_the_process(monkeypatch: pytest.MonkeyPat
 
     with pytest.raises(JobInterrupted):
         echo.Command().delay()
+    assert (JobRun.objects.get().status, JobRun.objects.get().reason) == (Status.FAILED, "interrupted")
+
+
+@pytest.fixture
+def interrupted(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Make run() of the first attempt receive SIGTERM, and a later one work; record the reasons."""
+    reasons: list[str] = []
+
+    def run(self: CloudRunJobs, **options: Any) -> str:
+        if os.environ["CLOUD_RUN_TASK_ATTEMPT"] != "0":
+            return "done"
+        try:
+            signal.raise_signal(signal.SIGTERM)
+        except JobInterrupted as error:
+            reasons.append(error.reason)
+            raise
+        return "never"
+
+    monkeypatch.setattr(echo.Command, "run", run)
+    monkeypatch.setattr(outcome.Command, "run", run)
+    return reasons
+
+
+def test_the_work_of_an_interrupted_attempt_is_done_by_the_next(
+    container: Container, interrupted: list[str]
+) -> None:
+    """SIGTERM before the timeout is no cancellation: the machine may have been shut down."""
+    assert container.run("outcome", "none") == 143
+    assert JobRun.objects.get().status == Status.RUNNING
+    assert container.run("outcome", "none", attempt=1) == 0
+
+    run = JobRun.objects.get()
+    assert (run.status, run.reason, run.result, run.retried_count) == (Status.SUCCEEDED, "", "done", 1)
+    assert interrupted == ["interrupted"]
+
+
+def test_each_interrupted_task_is_retried(container: Container, interrupted: list[str]) -> None:
+    """An interrupted task keeps the run open, and its next attempt works, whatever the other tasks did."""
+    for index in range(3):
+        assert container.run("outcome", "none", index=index, count=3) == 143
+    for index in range(3):
+        assert JobRun.objects.get().status == Status.RUNNING
+        assert container.run("outcome", "none", index=index, count=3, attempt=1) == 0
+
+    run = JobRun.objects.get()
+    assert (run.status, run.result, run.cancelled_count) == (Status.SUCCEEDED, ["done"] * 3, 0)
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_the_last_attempt_that_is_interrupted_fails(
+    container: Container, interrupted: list[str], count: int
+) -> None:
+    """Without retries left the run fails, with a reason of its own."""
+    for index in range(count):
+        assert container.run("echo", index=index, count=count) == 143
+
+    run = JobRun.objects.get()
+    assert (run.status, run.reason, run.failed_count) == (Status.FAILED, "interrupted", count)
+    assert set(run.tasks.values_list("status", "reason", "exit_code")) == {(Status.FAILED, "interrupted", 143)}
+
+
+@pytest.mark.parametrize("name", ["echo", "outcome"])
+def test_a_requested_cancellation_is_recorded_as_such(
+    container: Container, interrupted: list[str], monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    """After cancel(), SIGTERM cancels the run, with or without retries left, and no retry works."""
+    module = {"echo": echo, "outcome": outcome}[name]
+    run = module.Command.run
+
+    def cancelled(self: CloudRunJobs, **options: Any) -> Any:
+        JobRun.objects.update(cancel_requested_at=Now())
+        return run(self, **options)
+
+    monkeypatch.setattr(module.Command, "run", cancelled)
+
+    assert container.run(name, *(["none"] if name == "outcome" else [])) == 143
+    record = JobRun.objects.get()
+    assert (record.status, record.reason, record.cancelled_count) == (Status.CANCELLED, "cancelled", 1)
+    assert container.run(name, *(["none"] if name == "outcome" else []), attempt=1) == 0
     assert JobRun.objects.get().status == Status.CANCELLED
 
 
@@ -250,3 +335,112 @@ def test_the_next_job_of_a_process_handles_sigterm(container: Container, monkeyp
 
     assert signal.getsignal(signal.SIGTERM) == signal.SIG_IGN
     assert container.run("echo") == 143
+
+
+# A job whose clean-up after SIGTERM hangs. The arguments are its timeout and how it hangs.
+HANGING = """
+import sys, time
+import django
+django.setup()
+from django.core.management import execute_from_command_line
+from tests.jobs.management.commands import outcome
+
+timeout, hang = sys.argv[1:]
+HANGS = {
+    "sleep": lambda: time.sleep(300),
+    "loop": lambda: any(number for number in iter(int, 1)),
+    "without the interpreter": lambda: max(range(10**11)),
+}
+
+def run(self, *args, **options):
+    try:
+        print("works", flush=True)
+        time.sleep(300)
+    finally:
+        print("cleans up", flush=True)
+        HANGS[hang]()
+
+outcome.Command.run = run
+outcome.Command.timeout = int(timeout)
+execute_from_command_line(["manage.py", "outcome", "none"])
+"""
+
+
+@contextmanager
+def hanging(database: str, hang: str, timeout: int = 600, **variables: str) -> Iterator[subprocess.Popen[str]]:
+    """Start a job outside Cloud Run, and let SIGTERM interrupt it: it is cleaning up and hangs."""
+    environment = {
+        "DJANGO_SETTINGS_MODULE": "tests.runs.settings",
+        "RUNS_DATABASE": json.dumps(database_settings(database)),
+        "RUNS_ENVIRONMENT": "test",
+        **variables,
+    }
+    program = [sys.executable, "-c", HANGING, str(timeout), hang]
+    options: dict[str, Any] = {"env": {**os.environ, **environment}, "cwd": ROOT, "text": True}
+    with subprocess.Popen(program, stdout=subprocess.PIPE, **options) as process:
+        assert process.stdout is not None
+        try:
+            assert process.stdout.readline() == "works\n"
+            process.send_signal(signal.SIGTERM)
+            assert process.stdout.readline() == "cleans up\n"
+            yield process
+        finally:
+            process.kill()
+
+
+@pytest.mark.parametrize("hang", ["sleep", "loop", "without the interpreter"])
+def test_a_second_sigterm_ends_a_process_that_hangs(database: str, hang: str) -> None:
+    """Outside Cloud Run the second signal has the default action, whatever the job does."""
+    with hanging(database, hang) as process:
+        with pytest.raises(subprocess.TimeoutExpired):
+            process.wait(0.5)
+        process.send_signal(signal.SIGTERM)
+
+        assert process.wait(10) == -signal.SIGTERM
+
+
+def test_a_second_sigterm_is_ignored_in_a_container(database: str) -> None:
+    """Cloud Run sends SIGKILL: the job has its time to clean up."""
+    with hanging(database, "sleep", CLOUD_RUN_EXECUTION=EXECUTION) as process:
+        process.send_signal(signal.SIGTERM)
+
+        with pytest.raises(subprocess.TimeoutExpired):
+            process.wait(2)
+        assert process.wait(15) == 143
+
+
+@pytest.mark.parametrize("hang", ["sleep", "loop"])
+def test_a_job_past_its_timeout_does_not_hang_for_ever(database: str, hang: str) -> None:
+    """After SIGTERM and the timeout, the process records its outcome and ends: it renews its locks no more."""
+    with hanging(database, hang, timeout=1) as process:
+        assert process.wait(20) == 143
+
+    run = JobRun.objects.get()
+    assert (run.status, run.reason, run.error_class) == (Status.FAILED, "timeout", "JobInterrupted")
+
+
+@pytest.mark.parametrize(
+    ("in_container", "timeout", "seconds", "overdue"),
+    [
+        (True, 600, 7, False),
+        (True, 600, 9, True),
+        (True, 1, 9, True),
+        (False, 600, 9, False),
+        (False, 600, 599, False),
+        (False, 600, 601, True),
+        (False, 1, 7, False),
+        (False, 1, 9, True),
+        (False, None, 10**6, False),
+    ],
+)
+def test_the_time_to_clean_up(
+    monkeypatch: pytest.MonkeyPatch, in_container: bool, timeout: int | None, seconds: int, overdue: bool
+) -> None:
+    """A container has eight seconds after SIGTERM, another process at least until its timeout."""
+    monkeypatch.setenv("CLOUD_RUN_EXECUTION", EXECUTION if in_container else "")
+    now = time.monotonic()
+    interrupt = Termination(timeout)
+    monkeypatch.setattr(time, "monotonic", lambda: now + seconds)
+    assert not interrupt.is_overdue()
+    interrupt.terminated_at = now
+    assert interrupt.is_overdue() == overdue

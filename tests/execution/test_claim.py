@@ -7,13 +7,17 @@ from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from datetime import UTC, datetime
 from threading import Barrier
+from typing import Any
 from uuid import UUID
 
 import pytest
 from django.core.management import call_command
 from django.db import connections
 
+from cloudrun_jobs.exceptions import JobCancelled
+from cloudrun_jobs.execution import attempt, locking, runner
 from cloudrun_jobs.execution.attempt import Attempt
 from cloudrun_jobs.execution.claim import AlreadyClaimed
 from cloudrun_jobs.models import JobRun, Status, TaskRun, Trigger
@@ -96,6 +100,74 @@ def test_a_cancelled_run_does_not_start(container: Container, worked: list[str])
 
     assert container.run("echo", run_id=str(run.pk)) == 0
     assert worked == []
+
+
+def cancelled_request(command: str = "echo", **values: Any) -> JobRun:
+    return request(command, cancel_requested_at=datetime.now(UTC), **values)
+
+
+@pytest.mark.parametrize("status", [Status.SENT, Status.RUNNING, Status.LOST])
+def test_a_run_whose_cancellation_was_requested_does_no_work(
+    container: Container, worked: list[str], status: Status, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A container that starts after cancel() exits with status 0, and the run is cancelled."""
+    run = cancelled_request(status=status, execution=EXECUTION)
+
+    assert container.run("echo", run_id=str(run.pk)) == 0
+    run.refresh_from_db()
+    assert (worked, run.status, run.reason) == ([], Status.CANCELLED, "cancelled")
+    assert (run.tasks.get().status, run.cancelled_count) == (Status.CANCELLED, 1)
+    assert run.finished_at is not None
+    assert f"Job echo-test does no work: its run {run.pk} is cancelled" in caplog.text
+
+
+def test_a_cancelled_run_is_not_retried(container: Container, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A retry that begins after cancel() does no work, and ends the run as cancelled."""
+    assert container.run("outcome", "error") == 1
+    JobRun.objects.update(cancel_requested_at=datetime.now(UTC))
+
+    assert container.run("outcome", "text", attempt=1) == 0
+    run = JobRun.objects.get()
+    assert (run.status, run.reason, run.result) == (Status.CANCELLED, "cancelled", None)
+    assert container.run("outcome", "text", attempt=2) == 0
+    assert JobRun.objects.get().status == Status.CANCELLED
+
+
+def test_no_further_task_of_a_cancelled_run_works(container: Container, worked: list[str]) -> None:
+    """The tasks that start after cancel() do no work; the one that had ended is counted."""
+    assert container.run("echo", count=3) == 0
+    JobRun.objects.update(cancel_requested_at=datetime.now(UTC))
+    for index in (1, 2):
+        assert container.run("echo", count=3, index=index) == 0
+
+    run = JobRun.objects.get()
+    assert (worked, run.status, run.succeeded_count, run.cancelled_count) == (["worked"], Status.CANCELLED, 1, 2)
+
+
+def test_a_cancelled_run_takes_no_lock(container: Container, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A container of a cancelled run does not wait for the locks of another one."""
+    run = cancelled_request(status=Status.SENT, execution=EXECUTION)
+    monkeypatch.setattr(locking, "hold_locks", None)
+
+    assert container.run("echo", run_id=str(run.pk)) == 0
+    run.refresh_from_db()
+    assert run.status == Status.CANCELLED
+
+
+def test_the_caller_of_a_cancelled_run_gets_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    """delay() in this process raises if its run is cancelled while it starts."""
+    insert = attempt.database.insert
+
+    def insert_and_cancel(row: Any, **options: Any) -> None:
+        insert(row, **options)
+        if isinstance(row, JobRun):
+            JobRun.objects.update(cancel_requested_at=datetime.now(UTC))
+
+    monkeypatch.setattr(attempt.database, "insert", insert_and_cancel)
+
+    with pytest.raises(JobCancelled, match="cancelled before it started"):
+        echo.Command().delay()
+    assert JobRun.objects.get().status == Status.CANCELLED
 
 
 def test_every_task_of_the_execution_works() -> None:
@@ -211,6 +283,79 @@ def test_a_run_of_another_command_is_not_claimed(container: Container, worked: l
     assert (own.command, own.status, own.execution) == ("echo", Status.SUCCEEDED, None)
 
 
+FOREIGN = {"environment": "staging"}
+
+
+@pytest.mark.parametrize("status", list(Status))
+@pytest.mark.parametrize("execution", [None, EXECUTION, OTHER])
+def test_a_run_of_another_environment_is_refused(
+    container: Container,
+    worked: list[str],
+    status: Status,
+    execution: str | None,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """The container prints one line and exits with status 2; the run of the other environment stays as it is."""
+    run = request(**FOREIGN, status=status, execution=execution, cancel_requested_at=datetime.now(UTC))
+    before = JobRun.objects.values().get()
+
+    assert container.run("echo", run_id=str(run.pk)) == 2
+    assert (worked, JobRun.objects.values().get(), TaskRun.objects.count()) == ([], before, 0)
+    assert f"expected a run of the environment 'test', got {run.pk} of 'staging'" in capsys.readouterr().err
+
+
+def test_a_reservation_of_another_environment_is_refused(
+    container: Container, worked: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A reservation that is over, and of another environment, is neither skipped nor released."""
+    monkeypatch.setenv("CLOUDRUN_JOBS_RESERVED_FOR", "2026-01-01T00:00:00+00:00")
+    monkeypatch.setattr(runner, "_release_reservation", None)
+    run = request(**FOREIGN, trigger=Trigger.RESERVE, schedule="echo-staging-1")
+    before = JobRun.objects.values().get()
+
+    assert container.run("echo", run_id=str(run.pk)) == 2
+    assert (worked, JobRun.objects.values().get()) == ([], before)
+
+
+def test_a_reservation_of_another_command_is_left_alone(
+    container: Container, worked: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A job in a subprocess of a reserved job that is over has a run of its own."""
+    monkeypatch.setenv("CLOUDRUN_JOBS_RESERVED_FOR", "2026-01-01T00:00:00+00:00")
+    run = request("outcome", trigger=Trigger.RESERVE, schedule="outcome-test-1")
+    before = JobRun.objects.values().get()
+
+    assert container.run("echo", run_id=str(run.pk)) == 0
+    assert (worked, JobRun.objects.values().get(pk=run.pk)) == (["worked"], before)
+
+
+@pytest.mark.parametrize("command", ["echo", "outcome"])
+def test_an_execution_of_another_environment_is_left_alone(
+    container: Container, worked: list[str], command: str
+) -> None:
+    """An execution that nothing requested does not join a run of another environment by the execution's name."""
+    run = request(command, **FOREIGN, status=Status.RUNNING, execution=EXECUTION)
+    before = JobRun.objects.values().get()
+
+    assert container.run("echo") == 0
+    assert (worked, JobRun.objects.values().get(pk=run.pk)) == (["worked"], before)
+    own = JobRun.objects.exclude(pk=run.pk).get()
+    assert (own.environment, own.status, own.execution) == ("test", Status.SUCCEEDED, None)
+
+
+@pytest.mark.parametrize("other", [FOREIGN, {"command": "outcome"}])
+def test_a_tick_is_claimed_within_one_environment(
+    container: Container, worked: list[str], other: dict[str, str]
+) -> None:
+    """A tick that is a run of another environment or command is not used up."""
+    assert container.run("echo", schedule=TICK) == 0
+    JobRun.objects.update(**other)
+    assert container.run("echo", schedule=TICK, execution=OTHER) == 0
+
+    assert worked == ["worked", "worked"]
+    assert len(set(JobRun.objects.values_list("schedule", "scheduled_for"))) == 1
+
+
 def test_a_nested_job_has_its_own_run(container: Container, monkeypatch: pytest.MonkeyPatch) -> None:
     """A job that another job calls in its process is not part of the execution."""
     monkeypatch.setattr(echo.Command, "run", lambda self, **options: call_command("outcome", "none"))
@@ -270,6 +415,41 @@ def test_a_tick_delivered_twice_runs_once(container: Container, worked: list[str
     assert (skipped.status, skipped.reason) == (Status.SKIPPED, "same_tick")
     assert skipped.finished_at is not None
     assert EXECUTION in skipped.error_message
+
+
+@pytest.mark.parametrize("status", [Status.RUNNING, Status.SUCCEEDED, Status.SKIPPED])
+def test_a_used_tick_says_how_to_run_the_job(
+    container: Container, worked: list[str], caplog: pytest.LogCaptureFixture, status: Status
+) -> None:
+    """`gcloud scheduler jobs run` of a used tick does no work: the log and the record name the ways that do."""
+    assert container.run("echo", schedule=TICK) == 0
+    JobRun.objects.update(status=status)
+    first = JobRun.objects.get()
+    caplog.clear()
+    assert container.run("echo", schedule=TICK, execution=OTHER) == 0
+
+    hint = "call delay(), or `gcloud run jobs execute echo-test`"
+    (record,) = caplog.records
+    assert (record.__dict__["action"], record.levelname) == ("execution_superseded", "WARNING")
+    assert f"{first.scheduled_for:%F %T} UTC is the run {first.pk}, which is {status} in" in record.getMessage()
+    assert hint in record.getMessage()
+    assert hint in JobRun.objects.get(execution=OTHER).error_message
+
+    assert container.run("echo", execution="echo-test-third") == 0
+    assert worked == ["worked", "worked"]
+
+
+def test_other_superseded_executions_have_no_tick(container: Container, caplog: pytest.LogCaptureFixture) -> None:
+    """A retry of a tick that succeeded, and a second execution of a requested run, get no such advice."""
+    run = request()
+    assert container.run("echo", schedule=TICK, execution=OTHER) == 0
+    assert container.run("echo", schedule=TICK, execution=OTHER, attempt=1) == 0
+    assert container.run("echo", run_id=str(run.pk)) == 0
+    assert container.run("echo", run_id=str(run.pk), execution="echo-test-third") == 0
+
+    superseded = [record.getMessage() for record in caplog.records if "superseded" in record.getMessage()]
+    assert len(superseded) == 2
+    assert "gcloud" not in caplog.text
 
 
 def test_ticks_of_two_schedules_are_two_runs(container: Container, worked: list[str]) -> None:

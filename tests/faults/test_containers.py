@@ -76,13 +76,16 @@ def test_out_of_memory_is_recorded(scene: Scene) -> None:
 
 
 def test_an_execution_is_cancelled_in_the_console(scene: Scene) -> None:
-    """SIGTERM interrupts run(), and the run is recorded as cancelled."""
+    """SIGTERM interrupts run(), and the run is cancelled once Cloud Run has reported that."""
     scene.deploy()
     run = delay(scene, "wait_for='/never'")
     eventually(scene.journal)
     scene.emulator.clients.executions.cancel_execution(name=scene.executions()[0].name)
     scene.over()
 
+    run.refresh_from_db()
+    assert (run.status, run.reason, run.error_class) == (Status.FAILED, "interrupted", "JobInterrupted")
+    assert scene.reconcile() == {"cancelled": 1}
     run.refresh_from_db()
     assert (run.status, run.reason, run.error_class) == (Status.CANCELLED, "cancelled", "JobInterrupted")
 

@@ -88,7 +88,7 @@ def test_a_job_that_ignores_sigterm(scene: Scene) -> None:
     scene.over()
 
     run.refresh_from_db()
-    assert (run.status, run.reason) == (Status.CANCELLED, "cancelled")
+    assert (run.status, run.reason) == (Status.FAILED, "interrupted")
 
 
 def test_maintenance_is_survived(scene: Scene) -> None:

@@ -146,7 +146,7 @@ def _interrupt_soon(chance: random.Random) -> None:
 
 
 class Interrupted(LocalLocks):
-    """Sends SIGTERM to this process during an operation, once the server has done it."""
+    """Sends SIGTERM to this process during an operation, once, after the server has done it."""
 
     while_acquiring = False
     while_releasing = False
@@ -154,11 +154,13 @@ class Interrupted(LocalLocks):
     def acquire(self, *args: Any) -> Any:
         answer = super().acquire(*args)
         if self.while_acquiring:
+            type(self).while_acquiring = False
             signal.raise_signal(signal.SIGTERM)
         return answer
 
     def release(self, *args: Any) -> bool:
         if self.while_releasing:
+            type(self).while_releasing = False
             signal.raise_signal(signal.SIGTERM)
         return super().release(*args)
 

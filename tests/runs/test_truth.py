@@ -206,15 +206,76 @@ def test_times_are_utc_in_any_session() -> None:
     assert before < JobRun.objects.get().created_at < datetime.now(UTC) + timedelta(minutes=1)
 
 
-def test_cancel_is_not_recorded_as_a_timeout(container: Container) -> None:
-    """After cancel(), SIGTERM is not taken for a timeout."""
+@pytest.mark.parametrize("reason", ["timeout", "interrupted"])
+def test_cancel_is_not_recorded_as_a_timeout(container: Container, reason: str) -> None:
+    """After cancel(), SIGTERM is not taken for a timeout or a shutdown."""
     run = request("outcome")
     JobRun.objects.update(cancel_requested_at=LONG_AGO)
     with pytest.raises(JobInterrupted), begin(run, command="outcome"):
-        raise JobInterrupted("timeout")
+        raise JobInterrupted(reason)
 
     assert (JobRun.objects.get().status, JobRun.objects.get().reason) == (Status.CANCELLED, "cancelled")
     assert TaskRun.objects.get().status == Status.CANCELLED
+
+
+CANCELLED = ExecutionState(status="cancelled", reason="cancelled", message="by a user", cancelled_count=1)
+
+
+@pytest.mark.parametrize("reason", ["timeout", "interrupted"])
+def test_cloud_run_reports_why_sigterm_came(reason: str) -> None:
+    """A run that SIGTERM ended is cancelled once Cloud Run reports that, and keeps the error of the container."""
+    run = request()
+    with pytest.raises(JobInterrupted), begin(run):
+        raise JobInterrupted(reason)
+    assert (JobRun.objects.get().status, JobRun.objects.get().reason) == (Status.FAILED, reason)
+    JobRun.objects.update(finished_at=LONG_AGO)
+
+    assert run.apply_state(ExecutionState(status="failed", reason="failed"), EXECUTION) is False
+    assert JobRun.objects.get().reason == reason
+    assert run.apply_state(CANCELLED, OTHER) is False
+    assert run.apply_state(CANCELLED, EXECUTION) is True
+    run = JobRun.objects.get()
+    assert (run.status, run.reason, run.cancelled_count) == (Status.CANCELLED, "cancelled", 1)
+    assert (run.error_class, run.finished_at) == ("JobInterrupted", datetime(2026, 1, 1, tzinfo=UTC))
+    assert list(run.tasks.values_list("status", "reason")) == [(Status.CANCELLED, "cancelled")]
+
+
+@pytest.mark.parametrize("reason", ["error", "exit_code", "lock_lost", "out_of_memory", "failed", "task"])
+def test_other_failures_stay_failures(reason: str) -> None:
+    """Cloud Run's report of a cancellation does not override a failure of the work."""
+    run = request(status=Status.FAILED, reason=reason, execution=EXECUTION)
+
+    assert run.apply_state(CANCELLED, EXECUTION) is False
+    assert JobRun.objects.get().status == Status.FAILED
+
+
+def ended_by_the_service(run: JobRun, cloud: CloudRun, *, cancelled: bool) -> None:
+    """Let SIGTERM end the run, and Cloud Run report whether it was cancelled."""
+    JobRun.objects.update(status=Status.FAILED, reason="interrupted", finished_at=Now())
+    cloud.execution.name = run.execution_name
+    cloud.execution.task_count = 1
+    cloud.execution.cancelled_count, cloud.execution.failed_count = int(cancelled), int(not cancelled)
+    cloud.execution.completion_time = datetime.now(UTC)
+
+
+@pytest.mark.parametrize(("cancelled", "status"), [(True, Status.CANCELLED), (False, Status.FAILED)])
+def test_reconcile_queries_why_sigterm_came(cloud: CloudRun, cancelled: bool, status: Status) -> None:
+    """Reconcile queries Cloud Run about an interrupted run, for an hour after its end."""
+    run = echo.Command().delay().run
+    ended_by_the_service(run, cloud, cancelled=cancelled)
+
+    assert reconcile(current()) == {status: 1}
+    assert JobRun.objects.get().status == status
+    JobRun.objects.update(finished_at=LONG_AGO)
+    assert reconcile(current()) == {}
+
+
+def test_refresh_queries_why_sigterm_came(cloud: CloudRun) -> None:
+    """refresh() of an interrupted run reads its execution."""
+    run = echo.Command().delay().run
+    ended_by_the_service(run, cloud, cancelled=True)
+
+    assert run.refresh().status == Status.CANCELLED
 
 
 def handle_on(name: str) -> Operation:

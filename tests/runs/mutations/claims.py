@@ -56,8 +56,8 @@ RULES = [
     rule(
         "the state of another execution is ignored",
         ROWS,
-        "Q(execution=execution) | Q(execution=None),",
-        "ALWAYS,",
+        "same = Q(execution=execution) | Q(execution=None)",
+        "same = ALWAYS",
         "runs/test_truth",
     ),
     rule(
@@ -106,8 +106,8 @@ RULES = [
     rule(
         "a claimed run cannot be claimed",
         CLAIMS,
-        "Q(unclaimed | own, command=start.command)",
-        "Q(command=start.command)",
+        "Q(unclaimed | own, command=start.command, environment=start.environment)",
+        "Q(command=start.command, environment=start.environment)",
         "execution/test_claim",
     ),
     rule(
@@ -120,9 +120,17 @@ RULES = [
     rule(
         "a run of another command is not claimed",
         CLAIMS,
-        "Q(unclaimed | own, command=start.command)",
-        "Q(unclaimed | own)",
+        "Q(unclaimed | own, command=start.command, environment=start.environment)",
+        "Q(unclaimed | own, environment=start.environment)",
         "execution/test_claim",
+    ),
+    rule(
+        "a run of another environment is not claimed",
+        CLAIMS,
+        "Q(unclaimed | own, command=start.command, environment=start.environment)",
+        "Q(unclaimed | own, command=start.command)",
+        "execution/test_claim",
+        only="environment",
     ),
     rule(
         "a retry keeps the start time",
@@ -134,8 +142,8 @@ RULES = [
     rule(
         "a started reservation is never too late",
         CLAIMS,
-        "return run if run.status in {Status.PENDING, Status.LOST} else None",
-        "return run",
+        "_is_own(start, run) and run.status in {Status.PENDING, Status.LOST}",
+        "_is_own(start, run)",
         "runs/test_truth",
     ),
     rule(
@@ -166,6 +174,14 @@ RULES = [
         "Q(attempt__lt=row.attempt) | Q(worker=row.worker)",
         "Q(attempt__lt=row.attempt)",
         "runs/test_truth",
+    ),
+    rule(
+        "a run whose cancellation was requested does not start",
+        "execution/runner.py",
+        "        if attempt.run.cancel_requested_at:",
+        "        if False:",
+        "execution/test_claim",
+        only="cancel",
     ),
     rule(
         "a nested job is not part of the execution",
