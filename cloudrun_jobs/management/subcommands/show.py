@@ -6,6 +6,7 @@ import json
 import shlex
 from argparse import ArgumentParser
 from collections.abc import Iterator
+from textwrap import indent
 from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError
@@ -14,7 +15,7 @@ from cloudrun_jobs.management.output import add_json_option, write_json, write_m
 from cloudrun_jobs.management.subcommands.runs import status_text
 from cloudrun_jobs.models import JobRun
 from cloudrun_jobs.models.runs import is_run_id, short_name
-from cloudrun_jobs.terminal import format_duration, format_time, table
+from cloudrun_jobs.terminal import escape, format_duration, format_time, table
 
 HELP = "Show one run."
 
@@ -32,7 +33,10 @@ def run(command: BaseCommand, **options: Any) -> None:
         return
     command.stdout.write(table(*((name, value) for name, value in _rows(found) if value not in {"", "-"})))
     if options["traceback"] and found.traceback:
-        command.stdout.write(f"\n{found.traceback}")
+        # Indented: a line of an exception's text is no row of the table.
+        command.stdout.write(
+            "\n" + indent(escape(found.traceback.expandtabs(4), keep="\n"), "  ", lambda line: True)
+        )
     elif found.traceback:
         write_message(command, "Add --traceback to see the traceback.")
 
