@@ -16,6 +16,7 @@ from zoneinfo import ZoneInfo
 from django.apps import AppConfig
 from django.conf import settings
 from django.core.checks import CheckMessage, Error, Tags, Warning, register  # noqa: A004
+from django.core.management import get_commands
 
 from cloudrun_jobs import backends, conf, cron, locks
 from cloudrun_jobs.command import CloudRunJobs
@@ -142,9 +143,10 @@ def _error(error: CloudRunJobsError, check: str, level: type[Error | Warning] = 
     return level(error.args[0], hint=error.hint or None, id=check)
 
 
-def _unreadable(name: str, error: Exception) -> CheckMessage:
+def _unreadable(name: str, error: BaseException) -> CheckMessage:
     # A warning: the command may be another app's, for a library that this project does not use.
-    message = f"The management command {name!r} cannot be imported, so it cannot be checked."
+    app = get_commands()[name]
+    message = f"The management command {name!r} of the app {app} cannot be imported, so it cannot be checked."
     return Warning(message, hint=f"{type(error).__name__}: {error}", id="cloudrun_jobs.W006")
 
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import re
+import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -246,7 +248,7 @@ def test_conflicts_between_commands_are_reported() -> None:
     assert set(found) == {"cloudrun_jobs.E007", "cloudrun_jobs.E013", "cloudrun_jobs.W006"}
     assert "would both be the Cloud Run job 'same-name-test'" in found["cloudrun_jobs.E007"].msg
     assert "renamed: its Command is that of tests.jobs.management.commands.echo" in found["cloudrun_jobs.E013"].msg
-    assert "'broken' cannot be imported" in found["cloudrun_jobs.W006"].msg
+    assert "'broken' of the app tests.invalid_commands cannot be imported" in found["cloudrun_jobs.W006"].msg
     assert found["cloudrun_jobs.W006"].hint == "RuntimeError: no library for this"
 
 
@@ -347,3 +349,65 @@ def test_local_times_are_refused(settings: Settings) -> None:
     settings.USE_TZ = False
 
     assert [message.id for message in check_time_zones(None)] == ["cloudrun_jobs.E015"]
+
+
+@pytest.fixture(params=["directory", "zip"])
+def install(
+    request: pytest.FixtureRequest, settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Callable[..., None]]:
+    """Return a function that installs an app with a command `zipped`, from a directory or from a zip file."""
+    name = f"app_in_{request.param}"
+
+    def install(**texts: str) -> None:
+        texts = {"": "", "management": "", "management/commands": "", "management/commands/zipped": JOB, **texts}
+        path = tmp_path / "site-packages"
+        for where, text in texts.items():
+            file = path / name / (f"{where}.py" if where.endswith("zipped") else f"{where}/__init__.py")
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_text(text)
+        if request.param == "zip":
+            path = Path(shutil.make_archive(f"{tmp_path}/zip/site-packages/apps", "zip", path))
+        monkeypatch.syspath_prepend(path)
+        settings.INSTALLED_APPS = [*settings.INSTALLED_APPS, name]
+        get_commands.cache_clear()
+
+    yield install
+    for module in [module for module in sys.modules if module.startswith(name)]:
+        del sys.modules[module]
+    get_commands.cache_clear()
+
+
+JOB = """
+from cloudrun_jobs import CloudRunJobs
+
+class Command(CloudRunJobs):
+    timeout = 0
+
+    def run(self, **options): ...
+"""
+
+
+@pytest.mark.parametrize("package", ["management", "management/commands", "management/commands/zipped"])
+@pytest.mark.parametrize("error", ["import no_such_library", "1 / 0", "raise SystemExit(3)", "def ("])
+def test_unimportable_package_is_a_warning(install: Callable[..., None], package: str, error: str) -> None:
+    """A package of commands that cannot be imported stops no command of manage.py."""
+    install(**{package: f"# cloudrun_jobs\n{error}"})
+
+    found = run_checks()
+
+    assert set(found) == {"cloudrun_jobs.W006"}
+    assert re.search(r"'zipped' of the app app_in_\w+ cannot be imported", found["cloudrun_jobs.W006"].msg)
+
+
+def test_installed_app_is_read(install: Callable[..., None]) -> None:
+    """A job of an installed app is found, zipped or not."""
+    install()
+
+    assert run_checks()["cloudrun_jobs.E006"].msg.startswith("zipped: timeout: expected whole seconds")
+
+
+def test_installed_command_that_mentions_no_jobs_is_not_imported(install: Callable[..., None]) -> None:
+    """A command of another package may have side effects when it is imported."""
+    install(**{"management/commands/zipped": "1 / 0"})
+
+    assert run_checks() == {}
