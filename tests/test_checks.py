@@ -411,3 +411,15 @@ def test_installed_command_that_mentions_no_jobs_is_not_imported(install: Callab
     install(**{"management/commands/zipped": "1 / 0"})
 
     assert run_checks() == {}
+
+
+def test_target_without_an_endpoint_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The web service has no endpoint that a Scheduler job could call, whether the job has a schedule or not."""
+    monkeypatch.setattr(echo.Command, "target", "service", raising=False)
+
+    found = run_checks()
+
+    assert set(found) == {"cloudrun_jobs.E017"}
+    assert found["cloudrun_jobs.E017"].msg == (
+        "echo: target: expected 'job', got 'service', for which there is no endpoint yet."
+    )
