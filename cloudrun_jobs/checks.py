@@ -15,6 +15,7 @@ from zoneinfo import ZoneInfo
 
 from django.apps import AppConfig
 from django.conf import settings
+from django.core import mail
 from django.core.checks import CheckMessage, Error, Tags, Warning, register  # noqa: A004
 from django.core.management import get_commands
 
@@ -127,16 +128,35 @@ def check_jobs(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[C
 
 @register(TAG, deploy=True)
 def check_deployment(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[CheckMessage]:
-    """Warn if production would run jobs in the web process."""
+    """Warn if production would run jobs in the web process, or would not reconcile runs."""
+    try:
+        values = conf.load()
+    except InvalidSettings:
+        return []  # check_settings reports it.
+    if values.environment in conf.INLINE_ENVIRONMENTS:
+        message = f"The environment is {values.environment!r}: delay() runs jobs in the process that calls it."
+        hint = "Set CLOUDRUN_JOBS['ENVIRONMENT'], or the environment variable CLOUDRUN_JOBS_ENVIRONMENT."
+        return [Warning(message, hint=hint, id="cloudrun_jobs.W004")]
+    if values.reconcile.get("schedule"):
+        return []
+    message = "No schedule reconciles runs: one whose container died stays unfinished, or is never dispatched."
+    hint = "Set CLOUDRUN_JOBS['RECONCILE'] = {'schedule': '*/5 * * * *'}, and run both sync commands."
+    return [Warning(message, hint=hint, id="cloudrun_jobs.W008")]
+
+
+@register(TAG)
+def check_test_environment(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[CheckMessage]:
+    """Warn if tests would start executions in the cloud."""
     try:
         environment = conf.load().environment
     except InvalidSettings:
         return []  # check_settings reports it.
-    if environment not in conf.INLINE_ENVIRONMENTS:
+    # Django's test runner, and pytest-django, set it before they run the checks and the tests.
+    if environment in conf.INLINE_ENVIRONMENTS or not hasattr(mail, "outbox"):
         return []
-    message = f"The environment is {environment!r}: delay() runs jobs in the process that calls it."
-    hint = "Set CLOUDRUN_JOBS['ENVIRONMENT'], or the environment variable CLOUDRUN_JOBS_ENVIRONMENT."
-    return [Warning(message, hint=hint, id="cloudrun_jobs.W004")]
+    message = f"Tests run in the environment {environment!r}: delay() would start executions in the cloud."
+    hint = "Set the environment 'test' for tests: CLOUDRUN_JOBS_ENVIRONMENT=test."
+    return [Warning(message, hint=hint, id="cloudrun_jobs.W009")]
 
 
 def _error(error: CloudRunJobsError, check: str, level: type[Error | Warning] = Error) -> CheckMessage:

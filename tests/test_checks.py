@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from django.core import checks
+from django.core import checks, mail
 from django.core.management import get_commands
 from django.core.management.base import CommandParser
 from django.db import OperationalError
@@ -285,17 +285,50 @@ def test_bad_settings_are_one_message(settings: Settings) -> None:
     assert found["cloudrun_jobs.E001"].hint == "Did you mean 'ENVIRONMENT'?"
 
 
+CLOUD = {
+    "ENVIRONMENT": "production",
+    "PROJECT": "acme",
+    "REGION": "asia-northeast1",
+    "LOCKS": {"BACKEND": "cloudrun_jobs.locks.database.DatabaseLocks"},
+    "RECONCILE": {"schedule": "*/5 * * * *"},
+}
+
+
+@pytest.fixture
+def _no_test(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Leave the environment of Django's test runner."""
+    monkeypatch.delattr(mail, "outbox")
+
+
+@pytest.mark.usefixtures("_no_test")
 def test_inline_environment_is_reported_on_deploy(settings: Settings) -> None:
     """`check --deploy` warns if delay() would run jobs in the web process."""
     assert set(run_checks(deploy=True)) == {"cloudrun_jobs.W004"}
 
-    settings.CLOUDRUN_JOBS = {
-        "ENVIRONMENT": "production",
-        "PROJECT": "acme",
-        "REGION": "asia-northeast1",
-        "LOCKS": {"BACKEND": "cloudrun_jobs.locks.database.DatabaseLocks"},
-    }
+    settings.CLOUDRUN_JOBS = CLOUD
     assert run_checks(deploy=True) == {}
+
+
+@pytest.mark.usefixtures("_no_test")
+@pytest.mark.parametrize("reconcile", [None, {}, {"timeout": 60}, {"schedule": None}, {"schedule": []}])
+def test_runs_that_nothing_reconciles_are_reported_on_deploy(
+    settings: Settings, reconcile: dict[str, Any] | None
+) -> None:
+    """`check --deploy` warns without a job, or a schedule, that finishes runs whose container died."""
+    settings.CLOUDRUN_JOBS = CLOUD | {"RECONCILE": reconcile or {}}
+    if reconcile is None:
+        del settings.CLOUDRUN_JOBS["RECONCILE"]
+
+    assert set(run_checks(deploy=True)) == {"cloudrun_jobs.W008"}
+    assert run_checks() == {}
+
+
+@pytest.mark.parametrize("environment", ["production", "staging", "local", "test"])
+def test_tests_in_a_cloud_environment_are_reported(settings: Settings, environment: str) -> None:
+    """delay() in a test would start an execution in the cloud."""
+    settings.CLOUDRUN_JOBS = CLOUD | {"ENVIRONMENT": environment}
+
+    assert set(run_checks()) == ({"cloudrun_jobs.W009"} if environment in {"production", "staging"} else set())
 
 
 @pytest.mark.parametrize(
