@@ -391,11 +391,12 @@ def install(
     """Return a function that installs an app with a command `zipped`, from a directory or from a zip file."""
     name = f"app_in_{request.param}"
 
-    def install(**texts: str) -> None:
-        texts = {"": "", "management": "", "management/commands": "", "management/commands/zipped": JOB, **texts}
+    def install(command: str = "zipped", **texts: str) -> None:
+        job = f"management/commands/{command}"
+        texts = {"": "", "management": "", "management/commands": "", job: JOB, **texts}
         path = tmp_path / "site-packages"
         for where, text in texts.items():
-            file = path / name / (f"{where}.py" if where.endswith("zipped") else f"{where}/__init__.py")
+            file = path / name / (f"{where}.py" if where == job else f"{where}/__init__.py")
             file.parent.mkdir(parents=True, exist_ok=True)
             file.write_text(text)
         if request.param == "zip":
@@ -456,3 +457,68 @@ def test_target_without_an_endpoint_is_refused(monkeypatch: pytest.MonkeyPatch) 
     assert found["cloudrun_jobs.E017"].msg == (
         "echo: target: expected 'job', got 'service', for which there is no endpoint yet."
     )
+
+
+@pytest.mark.parametrize(
+    ("attribute", "meant"),
+    [("retries", "max_retries"), ("cron", "schedule"), ("TIMEOUT", "timeout"), ("timezone", "time_zone")],
+)
+def test_attribute_that_is_no_declaration_has_a_hint(
+    monkeypatch: pytest.MonkeyPatch, attribute: str, meant: str
+) -> None:
+    """The hint is the declaration that has the meaning, or a similar name."""
+    monkeypatch.setattr(echo.Command, attribute, 3, raising=False)
+
+    assert run_checks()["cloudrun_jobs.W005"].hint == f"Did you mean {meant!r}?"
+
+
+@pytest.mark.parametrize("key", ["environment", "Environment", "enviroment"])
+def test_key_in_lower_case_has_a_hint(settings: Settings, key: str) -> None:
+    """A key of the settings is found whatever its case."""
+    settings.CLOUDRUN_JOBS = {key: "production"}
+
+    assert [message.hint for message in check_settings(None)] == ["Did you mean 'ENVIRONMENT'?"]
+
+
+def test_given_arguments_are_in_the_hint(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A schedule that has arguments is not told to declare some."""
+    schedule = [Schedule("0 0 * * *", args={"partner": 7})]
+    monkeypatch.setattr(echo.Command, "schedule", schedule, raising=False)
+    monkeypatch.setattr(echo.Command, "add_arguments", _require_source)
+
+    message = run_checks()["cloudrun_jobs.E009"]
+
+    assert "the following arguments are required: source" in message.msg
+    assert message.hint == "Correct its args, which are {'partner': 7}."
+
+
+def _require_source(self: echo.Command, parser: CommandParser) -> None:
+    parser.add_argument("source")
+    parser.add_argument("--partner", type=int)
+    parser.add_argument("--flag", type=bool, default=True)
+
+
+@pytest.mark.parametrize("name", ["nothing_like_it", "help"])
+def test_hint_for_lock_args_lists_the_jobs_own_options(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    """Options that every command has, --help and --version among them, identify no run."""
+    monkeypatch.setattr(echo.Command, "lock_args", (name,), raising=False)
+    monkeypatch.setattr(echo.Command, "add_arguments", _require_source)
+
+    assert run_checks()["cloudrun_jobs.E006"].hint == "Known: args, flag, partner, source."
+
+
+@pytest.mark.parametrize("flag", [False, 0])
+def test_hint_for_a_boolean_type(monkeypatch: pytest.MonkeyPatch, flag: object) -> None:
+    """bool("False") is True, whatever the option's default."""
+    monkeypatch.setattr(echo.Command, "add_arguments", _require_source)
+
+    with pytest.raises(InvalidArguments, match=r"type=bool returns True for every text .* action='store_true'"):
+        echo.Command().delay("a", flag=flag)
+
+
+@pytest.mark.parametrize("install", ["directory"], indirect=True)
+def test_job_called_web_is_reported(install: Callable[..., None]) -> None:
+    """The image starts its web server for that name."""
+    install(**{"management/commands/web": JOB.replace("timeout = 0", "timeout = 1")}, command="web")
+
+    assert set(run_checks()) == {"cloudrun_jobs.W010"}

@@ -234,6 +234,29 @@ def test_show_prints_a_run(record: Record, capsys: pytest.CaptureFixture[str], n
     assert "Sent" not in shown
 
 
+@pytest.mark.parametrize("length", [8, 9, 20, 35])
+def test_show_finds_a_run_by_the_beginning_of_its_id(
+    record: Record, capsys: pytest.CaptureFixture[str], length: int
+) -> None:
+    """Eight digits or more are enough, in upper case too."""
+    (run,) = record("echo", Status.FAILED)
+    record("echo", Status.SUCCEEDED, count=3)
+
+    assert str(run.pk) in printed(capsys, "show", str(run.pk)[:length].upper())[0]
+
+
+def test_show_refuses_an_ambiguous_id(record: Record) -> None:
+    """The error names the runs whose ids begin so; fewer digits are no id."""
+    ids = [f"7b1a2c9e-000{number}-4000-8000-000000000000" for number in range(2)]
+    for number in ids:
+        record("echo", Status.FAILED, pk=number)
+
+    with pytest.raises(CommandError, match=f"2 runs begin with '7b1a2c9e': {ids[0]}, {ids[1]}|{ids[1]}, {ids[0]}"):
+        call_command("cloudrun_jobs", "show", "7b1a2c9e")
+    with pytest.raises(CommandError, match="No run '7b1a2c9' is recorded"):
+        call_command("cloudrun_jobs", "show", "7b1a2c9")
+
+
 def test_show_prints_the_traceback_on_request(record: Record, capsys: pytest.CaptureFixture[str]) -> None:
     """--traceback adds the traceback to the text and to JSON."""
     run = failed_run(record)
