@@ -13,8 +13,10 @@ class CloudRunJobsConfig(AppConfig):
     default_auto_field = "django.db.models.BigAutoField"
 
     def ready(self) -> None:
-        from cloudrun_jobs import environ, logs  # noqa: F401
+        from cloudrun_jobs import environ, logs
 
         # A container runs one job, and need not import the checks of all the others.
-        if not environ.in_container():
+        if environ.in_container():
+            logs.escape_tracebacks()
+        else:
             from cloudrun_jobs import checks  # noqa: F401

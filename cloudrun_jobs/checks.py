@@ -6,7 +6,7 @@ An id is stable: that of a removed check is not reused.
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from difflib import get_close_matches
 from functools import partial
@@ -15,7 +15,9 @@ from zoneinfo import ZoneInfo
 
 from django.apps import AppConfig
 from django.conf import settings
+from django.core import mail
 from django.core.checks import CheckMessage, Error, Tags, Warning, register  # noqa: A004
+from django.core.management import get_commands
 
 from cloudrun_jobs import backends, conf, cron, locks
 from cloudrun_jobs.command import CloudRunJobs
@@ -28,6 +30,7 @@ from cloudrun_jobs.spec import DECLARATIONS, JobSpec, Schedule, check_declaratio
 from cloudrun_jobs.suggestions import did_you_mean
 
 TAG = "cloudrun_jobs"
+SYNONYMS = {"retries": "max_retries", "cron": "schedule"}  # Of declarations that are not spelled alike.
 
 
 @register(TAG)
@@ -126,25 +129,45 @@ def check_jobs(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[C
 
 @register(TAG, deploy=True)
 def check_deployment(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[CheckMessage]:
-    """Warn if production would run jobs in the web process."""
+    """Warn if production would run jobs in the web process, or would not reconcile runs."""
+    try:
+        values = conf.load()
+    except InvalidSettings:
+        return []  # check_settings reports it.
+    if values.environment in conf.INLINE_ENVIRONMENTS:
+        message = f"The environment is {values.environment!r}: delay() runs jobs in the process that calls it."
+        hint = "Set CLOUDRUN_JOBS['ENVIRONMENT'], or the environment variable CLOUDRUN_JOBS_ENVIRONMENT."
+        return [Warning(message, hint=hint, id="cloudrun_jobs.W004")]
+    if values.reconcile.get("schedule"):
+        return []
+    message = "No schedule reconciles runs: one whose container died stays unfinished, or is never dispatched."
+    hint = "Set CLOUDRUN_JOBS['RECONCILE'] = {'schedule': '*/5 * * * *'}, and run both sync commands."
+    return [Warning(message, hint=hint, id="cloudrun_jobs.W008")]
+
+
+@register(TAG)
+def check_test_environment(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[CheckMessage]:
+    """Warn if tests would start executions in the cloud."""
     try:
         environment = conf.load().environment
     except InvalidSettings:
         return []  # check_settings reports it.
-    if environment not in conf.INLINE_ENVIRONMENTS:
+    # Django's test runner, and pytest-django, set it before they run the checks and the tests.
+    if environment in conf.INLINE_ENVIRONMENTS or not hasattr(mail, "outbox"):
         return []
-    message = f"The environment is {environment!r}: delay() runs jobs in the process that calls it."
-    hint = "Set CLOUDRUN_JOBS['ENVIRONMENT'], or the environment variable CLOUDRUN_JOBS_ENVIRONMENT."
-    return [Warning(message, hint=hint, id="cloudrun_jobs.W004")]
+    message = f"Tests run in the environment {environment!r}: delay() would start executions in the cloud."
+    hint = "Set the environment 'test' for tests: CLOUDRUN_JOBS_ENVIRONMENT=test."
+    return [Warning(message, hint=hint, id="cloudrun_jobs.W009")]
 
 
 def _error(error: CloudRunJobsError, check: str, level: type[Error | Warning] = Error) -> CheckMessage:
     return level(error.args[0], hint=error.hint or None, id=check)
 
 
-def _unreadable(name: str, error: Exception) -> CheckMessage:
+def _unreadable(name: str, error: BaseException) -> CheckMessage:
     # A warning: the command may be another app's, for a library that this project does not use.
-    message = f"The management command {name!r} cannot be imported, so it cannot be checked."
+    app = get_commands()[name]
+    message = f"The management command {name!r} of the app {app} cannot be imported, so it cannot be checked."
     return Warning(message, hint=f"{type(error).__name__}: {error}", id="cloudrun_jobs.W006")
 
 
@@ -155,6 +178,10 @@ def _check_job(name: str, job: CloudRunJobs) -> Iterator[CheckMessage]:
             message, hint="Subclass it: `class Command(Base): pass`.", obj=type(job), id="cloudrun_jobs.E013"
         )
         return
+    if name == "web":
+        message = "web: the image's entrypoint starts the web server for this name."
+        hint = "Rename the command: docker/server/entrypoint.sh runs any other name as a job."
+        yield Warning(message, hint=hint, obj=type(job), id="cloudrun_jobs.W010")
     try:
         spec = job.spec
     except InvalidJob as error:
@@ -164,9 +191,10 @@ def _check_job(name: str, job: CloudRunJobs) -> Iterator[CheckMessage]:
         yield from _check_options(job, spec)
         yield from _check_starts(job, spec)
     for attribute in sorted(vars(type(job)).keys() - {*DECLARATIONS, *dir(CloudRunJobs)}):
-        if close := get_close_matches(attribute, DECLARATIONS, n=1, cutoff=0.8):
+        close = get_close_matches(attribute.lower(), DECLARATIONS, n=1, cutoff=0.8)
+        if meant := SYNONYMS.get(attribute) or next(iter(close), None):
             message = f"{name}: {attribute!r} is not a declaration."
-            yield Warning(message, hint=f"Did you mean {close[0]!r}?", obj=type(job), id="cloudrun_jobs.W005")
+            yield Warning(message, hint=f"Did you mean {meant!r}?", obj=type(job), id="cloudrun_jobs.W005")
 
 
 def _check_options(job: CloudRunJobs, spec: JobSpec) -> Iterator[CheckMessage]:
@@ -174,8 +202,9 @@ def _check_options(job: CloudRunJobs, spec: JobSpec) -> Iterator[CheckMessage]:
         names = option_names(job)
     except Exception:  # noqa: BLE001  (the command's own code, which may query a database without tables)
         return
-    for name in sorted({*(spec.lock_args or ())} - (names - DJANGO_OPTIONS)):
-        hint = did_you_mean(name, names - DJANGO_OPTIONS)
+    own = names - DJANGO_OPTIONS - {"help"}
+    for name in sorted({*(spec.lock_args or ())} - own):
+        hint = did_you_mean(name, own - {"version"})
         message = f"{job.command_name}: lock_args: expected names of its options, got {name!r}."
         yield Error(message, hint=hint, obj=type(job), id="cloudrun_jobs.E006")
     if "idempotency_key" in names:
@@ -184,17 +213,21 @@ def _check_options(job: CloudRunJobs, spec: JobSpec) -> Iterator[CheckMessage]:
 
 
 def _check_starts(job: CloudRunJobs, spec: JobSpec) -> Iterator[CheckMessage]:
-    """Check the schedules and the default arguments, which start the job without `delay()`."""
+    """Check the target, the schedules and the default arguments, which start the job without `delay()`."""
+    if spec.target == "service":
+        message = f"{job.command_name}: target: expected 'job', got 'service', for which there is no endpoint yet."
+        hint = "Remove target: the schedule then starts an execution of the job."
+        yield Error(message, hint=hint, obj=type(job), id="cloudrun_jobs.E017")
     for schedule in spec.schedules:
         yield from _check_schedule(job, spec, schedule)
     if spec.args:
-        yield from _check_arguments(job, "args", partial(build, job, (), spec.args, {}))
+        yield from _check_arguments(job, "args", spec.args, partial(build, job, (), spec.args, {}))
 
 
 def _check_schedule(job: CloudRunJobs, spec: JobSpec, schedule: Schedule) -> Iterator[CheckMessage]:
     """Check the times of a schedule, and that the command accepts its arguments."""
     what, zone = f"the schedule {schedule.cron!r}", str(schedule.time_zone)
-    yield from _check_arguments(job, what, partial(schedules.argv, job, spec, schedule))
+    yield from _check_arguments(job, what, schedule.args, partial(schedules.argv, job, spec, schedule))
     if change := cron.next_dst_conflict(schedule.cron, zone, datetime.now(UTC)):
         day = f"{change.astimezone(ZoneInfo(zone)):%d %b %Y}"
         message = f"{job.command_name}: {what} names a time that {zone} skips or repeats, next on {day}."
@@ -205,13 +238,16 @@ def _check_schedule(job: CloudRunJobs, spec: JobSpec, schedule: Schedule) -> Ite
         yield Warning(message, hint="Write '*' for one of the two.", obj=type(job), id="cloudrun_jobs.W002")
 
 
-def _check_arguments(job: CloudRunJobs, what: str, check: Callable[[], object]) -> Iterator[CheckMessage]:
+def _check_arguments(
+    job: CloudRunJobs, what: str, args: Mapping[str, Any], check: Callable[[], object]
+) -> Iterator[CheckMessage]:
     try:
         check()
     except InvalidArguments as error:
         prefix = f"{job.command_name}: "
         message = f"{prefix}{what} cannot start it. {error.args[0].removeprefix(prefix)}"
-        hint = error.hint or "Declare arguments: schedule = [Schedule('...', args={...})]."
+        declare = "Declare arguments: schedule = [Schedule('...', args={...})]."
+        hint = error.hint or (f"Correct its args, which are {dict(args)}." if args else declare)
         yield Error(message, hint=hint, obj=type(job), id="cloudrun_jobs.E009")
     except Exception:  # noqa: BLE001  (the command's parser may query a database without tables)
         return

@@ -47,7 +47,7 @@ class CloudRunJobs(BaseCommand):
     time_zone: ClassVar[str]
 
     #: What a schedule starts: "job", an execution, or "service", the command inside the web service at
-    #: OPTIONS["service_url"]. This version creates the Scheduler job only; the service's endpoint is to come.
+    #: OPTIONS["service_url"]. A system check refuses "service": this version has no endpoint for it.
     target: ClassVar[str]
 
     #: How Cloud Scheduler retries a failed delivery, by the field names of its RetryConfig: {"retry_count": 3}.

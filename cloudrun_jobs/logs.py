@@ -8,8 +8,11 @@ from __future__ import annotations
 
 import logging
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import redirect_stderr
 from functools import cache
+from io import StringIO
+from types import TracebackType
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from django.dispatch import receiver
@@ -19,6 +22,7 @@ from cloudrun_jobs.environ import CloudRunTask, in_container
 from cloudrun_jobs.models import Progress
 from cloudrun_jobs.spec import JobSpec
 from cloudrun_jobs.spec.tick import REPEAT_TICK_HINT
+from cloudrun_jobs.terminal import escape
 
 if TYPE_CHECKING:
     from cloudrun_jobs.locks import Holder, Lease
@@ -29,6 +33,44 @@ UID = "cloudrun_jobs.logs"
 Task: TypeAlias = CloudRunTask | None
 
 logger = logging.getLogger("cloudrun_jobs")
+
+
+def escape_arguments(record: logging.LogRecord) -> bool:
+    """Escape the values in a message: text from users and services could otherwise forge an entry."""
+    if isinstance(record.args, tuple):
+        record.args = tuple(arg if isinstance(arg, int | float) else escape(str(arg)) for arg in record.args)
+    return True
+
+
+logger.addFilter(escape_arguments)
+
+
+def escape_tracebacks() -> None:
+    """Escape what the process prints of an uncaught exception: in a container each line is a log entry."""
+    print_exception = sys.excepthook
+
+    def print_escaped(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+        with redirect_stderr(StringIO()) as printed:
+            print_exception(kind, error, trace)
+        text = printed.getvalue()
+        for raised in _chain(error):
+            message = str(raised)
+            text = text.replace(f": {message}\n", f": {escape(message)}\n")
+            for note in getattr(raised, "__notes__", ()):
+                text = text.replace(f"\n{note}\n", f"\n  {escape(str(note))}\n")
+        sys.stderr.write(escape(text, keep="\n\t"))
+
+    sys.excepthook = print_escaped
+
+
+def _chain(error: BaseException) -> Iterator[BaseException]:
+    """Yield an exception, its causes and those that it replaced."""
+    left, seen = [error], set[int]()
+    while left:
+        if id(error := left.pop()) not in seen:
+            seen.add(id(error))
+            yield error
+            left += filter(None, (error.__cause__, error.__context__))
 
 
 @receiver(signals.job_delayed, dispatch_uid=UID)
@@ -55,7 +97,7 @@ def log_job_progressed(
 ) -> None:
     progress = {"run_id": str(run.pk), "done": done, "total": total, "text": text}
     extra = _extra("job_progressed", spec, task) | progress
-    message = f"Job {spec.name} is at {Progress(done, total, text)}{_attempt(task)}"
+    message = escape(f"Job {spec.name} is at {Progress(done, total, text)}{_attempt(task)}")
     if logger.isEnabledFor(logging.INFO):
         logger.info("%s", message, extra=extra)
     elif in_container():

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from importlib import import_module
 from importlib.util import find_spec
@@ -18,29 +17,26 @@ class FoundJobs:
     """The jobs by name, each a new instance, and the exceptions of the commands that cannot be imported."""
 
     jobs: dict[str, CloudRunJobs] = field(default_factory=dict)
-    unreadable: dict[str, Exception] = field(default_factory=dict)
+    unreadable: dict[str, BaseException] = field(default_factory=dict)
 
 
 def find_jobs() -> FoundJobs:
     """Import the management commands that may be jobs, and return those that are."""
     found = FoundJobs()
-    for name, module in _candidates():
+    for name, app in sorted(get_commands().items()):
+        module = f"{app}.management.commands.{name}"
         try:
+            if not isinstance(app, str) or not _may_be_job(module):
+                continue
             command = getattr(import_module(module), "Command", None)
             if isinstance(command, type) and issubclass(command, CloudRunJobs):
                 job = command()
                 if job.is_enabled:
                     found.jobs[name] = job
-        except Exception as error:  # noqa: BLE001  (a module may raise anything while it is imported)
+        # A module, or a package of the app, may raise anything or exit while it is imported.
+        except (Exception, SystemExit) as error:  # noqa: BLE001
             found.unreadable[name] = error
     return found
-
-
-def _candidates() -> Iterator[tuple[str, str]]:
-    for name, app in sorted(get_commands().items()):
-        module = f"{app}.management.commands.{name}"
-        if isinstance(app, str) and _may_be_job(module):
-            yield name, module
 
 
 def _may_be_job(module: str) -> bool:
@@ -51,6 +47,8 @@ def _may_be_job(module: str) -> bool:
     spec = find_spec(module)
     if spec is None or spec.origin is None:
         return True  # The import raises the error.
-    source = Path(spec.origin)
-    installed = not {"site-packages", "dist-packages"}.isdisjoint(source.parts)
-    return not installed or "cloudrun" in source.read_text(errors="replace").lower()
+    if {"site-packages", "dist-packages"}.isdisjoint(Path(spec.origin).parts):
+        return True
+    get_source = getattr(spec.loader, "get_source", None)  # The module may be in a zip file.
+    source = get_source(module) if get_source else None
+    return source is None or "cloudrun" in source.lower()

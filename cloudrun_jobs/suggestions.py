@@ -15,5 +15,6 @@ def closest(word: str, known: Iterable[str]) -> str:
     """Return "Did you mean 'this'?" if a known word is close, else nothing: for sets too long to list."""
     from difflib import get_close_matches  # Takes a millisecond, and only a mistake needs it.
 
-    close = get_close_matches(word, sorted(known), n=1)
-    return f"Did you mean {close[0]!r}?" if close else ""
+    names = {name.casefold(): name for name in sorted(known)}
+    close = get_close_matches(word.casefold(), names, n=1)
+    return f"Did you mean {names[close[0]]!r}?" if close else ""

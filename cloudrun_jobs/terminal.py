@@ -1,4 +1,4 @@
-"""Progress bars, tables and times for a terminal."""
+"""Progress bars, tables, times and escaped text for a terminal or a log."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from django.utils import timezone
 BAR_WIDTH = 24  # Columns.
 DRAW_INTERVAL = 0.1  # Seconds.
 ERASE = "\r\x1b[2K"
+UNSAFE_CATEGORIES = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})  # Controls, bidirectional overrides, line breaks.
 
 
 class ProgressBar:
@@ -54,8 +55,29 @@ def fit(text: str, columns: int) -> str:
     return "".join(character for character, end in zip(line, ends, strict=True) if end <= columns)
 
 
+def is_unsafe(character: str) -> bool:
+    """Return True for a character that can move the cursor, reorder text or begin a line."""
+    return unicodedata.category(character) in UNSAFE_CATEGORIES
+
+
+def escape(text: str, *, keep: str = "") -> str:
+    r"""Return the text with unsafe characters as escapes such as \x1b, except those in `keep`.
+
+    Text from users, jobs and services could otherwise forge a row or a log entry.
+    """
+    if text.isprintable():
+        return text
+    return "".join(
+        character.encode("unicode_escape").decode()
+        if character not in keep and is_unsafe(character)
+        else character
+        for character in text
+    )
+
+
 def table(*rows: Sequence[str]) -> str:
-    """Return the rows with each column as wide as its widest cell."""
+    """Return the rows, escaped, with each column as wide as its widest cell."""
+    rows = tuple([escape(cell) for cell in row] for row in rows)
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     widths[-1] = 0
     return "\n".join("  ".join(map(str.ljust, row, widths)).rstrip() for row in rows)

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import os
+import re
+import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from django.core import checks
+from django.core import checks, mail
 from django.core.management import get_commands
 from django.core.management.base import CommandParser
 from django.db import OperationalError
@@ -246,7 +248,7 @@ def test_conflicts_between_commands_are_reported() -> None:
     assert set(found) == {"cloudrun_jobs.E007", "cloudrun_jobs.E013", "cloudrun_jobs.W006"}
     assert "would both be the Cloud Run job 'same-name-test'" in found["cloudrun_jobs.E007"].msg
     assert "renamed: its Command is that of tests.jobs.management.commands.echo" in found["cloudrun_jobs.E013"].msg
-    assert "'broken' cannot be imported" in found["cloudrun_jobs.W006"].msg
+    assert "'broken' of the app tests.invalid_commands cannot be imported" in found["cloudrun_jobs.W006"].msg
     assert found["cloudrun_jobs.W006"].hint == "RuntimeError: no library for this"
 
 
@@ -283,17 +285,50 @@ def test_bad_settings_are_one_message(settings: Settings) -> None:
     assert found["cloudrun_jobs.E001"].hint == "Did you mean 'ENVIRONMENT'?"
 
 
+CLOUD = {
+    "ENVIRONMENT": "production",
+    "PROJECT": "acme",
+    "REGION": "asia-northeast1",
+    "LOCKS": {"BACKEND": "cloudrun_jobs.locks.database.DatabaseLocks"},
+    "RECONCILE": {"schedule": "*/5 * * * *"},
+}
+
+
+@pytest.fixture
+def _no_test(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Leave the environment of Django's test runner."""
+    monkeypatch.delattr(mail, "outbox")
+
+
+@pytest.mark.usefixtures("_no_test")
 def test_inline_environment_is_reported_on_deploy(settings: Settings) -> None:
     """`check --deploy` warns if delay() would run jobs in the web process."""
     assert set(run_checks(deploy=True)) == {"cloudrun_jobs.W004"}
 
-    settings.CLOUDRUN_JOBS = {
-        "ENVIRONMENT": "production",
-        "PROJECT": "acme",
-        "REGION": "asia-northeast1",
-        "LOCKS": {"BACKEND": "cloudrun_jobs.locks.database.DatabaseLocks"},
-    }
+    settings.CLOUDRUN_JOBS = CLOUD
     assert run_checks(deploy=True) == {}
+
+
+@pytest.mark.usefixtures("_no_test")
+@pytest.mark.parametrize("reconcile", [None, {}, {"timeout": 60}, {"schedule": None}, {"schedule": []}])
+def test_runs_that_nothing_reconciles_are_reported_on_deploy(
+    settings: Settings, reconcile: dict[str, Any] | None
+) -> None:
+    """`check --deploy` warns without a job, or a schedule, that finishes runs whose container died."""
+    settings.CLOUDRUN_JOBS = CLOUD | {"RECONCILE": reconcile or {}}
+    if reconcile is None:
+        del settings.CLOUDRUN_JOBS["RECONCILE"]
+
+    assert set(run_checks(deploy=True)) == {"cloudrun_jobs.W008"}
+    assert run_checks() == {}
+
+
+@pytest.mark.parametrize("environment", ["production", "staging", "local", "test"])
+def test_tests_in_a_cloud_environment_are_reported(settings: Settings, environment: str) -> None:
+    """delay() in a test would start an execution in the cloud."""
+    settings.CLOUDRUN_JOBS = CLOUD | {"ENVIRONMENT": environment}
+
+    assert set(run_checks()) == ({"cloudrun_jobs.W009"} if environment in {"production", "staging"} else set())
 
 
 @pytest.mark.parametrize(
@@ -347,3 +382,143 @@ def test_local_times_are_refused(settings: Settings) -> None:
     settings.USE_TZ = False
 
     assert [message.id for message in check_time_zones(None)] == ["cloudrun_jobs.E015"]
+
+
+@pytest.fixture(params=["directory", "zip"])
+def install(
+    request: pytest.FixtureRequest, settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Callable[..., None]]:
+    """Return a function that installs an app with a command `zipped`, from a directory or from a zip file."""
+    name = f"app_in_{request.param}"
+
+    def install(command: str = "zipped", **texts: str) -> None:
+        job = f"management/commands/{command}"
+        texts = {"": "", "management": "", "management/commands": "", job: JOB, **texts}
+        path = tmp_path / "site-packages"
+        for where, text in texts.items():
+            file = path / name / (f"{where}.py" if where == job else f"{where}/__init__.py")
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_text(text)
+        if request.param == "zip":
+            path = Path(shutil.make_archive(f"{tmp_path}/zip/site-packages/apps", "zip", path))
+        monkeypatch.syspath_prepend(path)
+        settings.INSTALLED_APPS = [*settings.INSTALLED_APPS, name]
+        get_commands.cache_clear()
+
+    yield install
+    for module in [module for module in sys.modules if module.startswith(name)]:
+        del sys.modules[module]
+    get_commands.cache_clear()
+
+
+JOB = """
+from cloudrun_jobs import CloudRunJobs
+
+class Command(CloudRunJobs):
+    timeout = 0
+
+    def run(self, **options): ...
+"""
+
+
+@pytest.mark.parametrize("package", ["management", "management/commands", "management/commands/zipped"])
+@pytest.mark.parametrize("error", ["import no_such_library", "1 / 0", "raise SystemExit(3)", "def ("])
+def test_unimportable_package_is_a_warning(install: Callable[..., None], package: str, error: str) -> None:
+    """A package of commands that cannot be imported stops no command of manage.py."""
+    install(**{package: f"# cloudrun_jobs\n{error}"})
+
+    found = run_checks()
+
+    assert set(found) == {"cloudrun_jobs.W006"}
+    assert re.search(r"'zipped' of the app app_in_\w+ cannot be imported", found["cloudrun_jobs.W006"].msg)
+
+
+def test_installed_app_is_read(install: Callable[..., None]) -> None:
+    """A job of an installed app is found, zipped or not."""
+    install()
+
+    assert run_checks()["cloudrun_jobs.E006"].msg.startswith("zipped: timeout: expected whole seconds")
+
+
+def test_installed_command_that_mentions_no_jobs_is_not_imported(install: Callable[..., None]) -> None:
+    """A command of another package may have side effects when it is imported."""
+    install(**{"management/commands/zipped": "1 / 0"})
+
+    assert run_checks() == {}
+
+
+def test_target_without_an_endpoint_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The web service has no endpoint that a Scheduler job could call, whether the job has a schedule or not."""
+    monkeypatch.setattr(echo.Command, "target", "service", raising=False)
+
+    found = run_checks()
+
+    assert set(found) == {"cloudrun_jobs.E017"}
+    assert found["cloudrun_jobs.E017"].msg == (
+        "echo: target: expected 'job', got 'service', for which there is no endpoint yet."
+    )
+
+
+@pytest.mark.parametrize(
+    ("attribute", "meant"),
+    [("retries", "max_retries"), ("cron", "schedule"), ("TIMEOUT", "timeout"), ("timezone", "time_zone")],
+)
+def test_attribute_that_is_no_declaration_has_a_hint(
+    monkeypatch: pytest.MonkeyPatch, attribute: str, meant: str
+) -> None:
+    """The hint is the declaration that has the meaning, or a similar name."""
+    monkeypatch.setattr(echo.Command, attribute, 3, raising=False)
+
+    assert run_checks()["cloudrun_jobs.W005"].hint == f"Did you mean {meant!r}?"
+
+
+@pytest.mark.parametrize("key", ["environment", "Environment", "enviroment"])
+def test_key_in_lower_case_has_a_hint(settings: Settings, key: str) -> None:
+    """A key of the settings is found whatever its case."""
+    settings.CLOUDRUN_JOBS = {key: "production"}
+
+    assert [message.hint for message in check_settings(None)] == ["Did you mean 'ENVIRONMENT'?"]
+
+
+def test_given_arguments_are_in_the_hint(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A schedule that has arguments is not told to declare some."""
+    schedule = [Schedule("0 0 * * *", args={"partner": 7})]
+    monkeypatch.setattr(echo.Command, "schedule", schedule, raising=False)
+    monkeypatch.setattr(echo.Command, "add_arguments", _require_source)
+
+    message = run_checks()["cloudrun_jobs.E009"]
+
+    assert "the following arguments are required: source" in message.msg
+    assert message.hint == "Correct its args, which are {'partner': 7}."
+
+
+def _require_source(self: echo.Command, parser: CommandParser) -> None:
+    parser.add_argument("source")
+    parser.add_argument("--partner", type=int)
+    parser.add_argument("--flag", type=bool, default=True)
+
+
+@pytest.mark.parametrize("name", ["nothing_like_it", "help"])
+def test_hint_for_lock_args_lists_the_jobs_own_options(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    """Options that every command has, --help and --version among them, identify no run."""
+    monkeypatch.setattr(echo.Command, "lock_args", (name,), raising=False)
+    monkeypatch.setattr(echo.Command, "add_arguments", _require_source)
+
+    assert run_checks()["cloudrun_jobs.E006"].hint == "Known: args, flag, partner, source."
+
+
+@pytest.mark.parametrize("flag", [False, 0])
+def test_hint_for_a_boolean_type(monkeypatch: pytest.MonkeyPatch, flag: object) -> None:
+    """bool("False") is True, whatever the option's default."""
+    monkeypatch.setattr(echo.Command, "add_arguments", _require_source)
+
+    with pytest.raises(InvalidArguments, match=r"type=bool returns True for every text .* action='store_true'"):
+        echo.Command().delay("a", flag=flag)
+
+
+@pytest.mark.parametrize("install", ["directory"], indirect=True)
+def test_job_called_web_is_reported(install: Callable[..., None]) -> None:
+    """The image starts its web server for that name."""
+    install(**{"management/commands/web": JOB.replace("timeout = 0", "timeout = 1")}, command="web")
+
+    assert set(run_checks()) == {"cloudrun_jobs.W010"}

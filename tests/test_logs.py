@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import json
 import logging
+import sys
+from types import SimpleNamespace
 
 import pytest
 from django.core.management import call_command
 
 from cloudrun_jobs import logs, signals
+from cloudrun_jobs.models import JobRun
+from cloudrun_jobs.terminal import is_unsafe
 from tests.jobs.management.commands import echo, outcome
 
 
@@ -69,7 +73,7 @@ def test_progress_is_a_json_line_in_a_container(
     assert line.pop("run_id")
     assert line == {
         "severity": "INFO",
-        "message": "Job echo-test is at 1 of 3: Zürich\n (task 0 of 1, attempt 0)",
+        "message": "Job echo-test is at 1 of 3: Zürich\\n (task 0 of 1, attempt 0)",
         "action": "job_progressed",
         "job": "echo-test",
         "execution": "echo-production-x7k2p",
@@ -79,6 +83,62 @@ def test_progress_is_a_json_line_in_a_container(
         "total": 3,
         "text": "Zürich\n",
     }
+
+
+FORGED = 'no\n{"severity": "ALERT", "message": "forged"}\x1b[2J\x9b\u202e\u2028\ud800'
+ESCAPED = r'no\n{"severity": "ALERT", "message": "forged"}\x1b[2J\x9b\u202e\u2028\ud800'
+
+
+def test_values_cannot_forge_an_entry(caplog: pytest.LogCaptureFixture) -> None:
+    """A line break or a control character in a value is escaped in the message."""
+    run = JobRun(command="echo", requested_by=FORGED, status=FORGED, reason=FORGED)
+    with caplog.at_level(logging.INFO, "cloudrun_jobs"):
+        signals.dispatch_failed.send(JobRun, run=run, error=RuntimeError(FORGED))
+        signals.run_reconciled.send(JobRun, run=run)
+        signals.lease_lost.send(object, lease=SimpleNamespace(name=FORGED, token=1), reason=FORGED)
+
+    messages = [record.getMessage() for record in caplog.records]
+    assert len(messages) == 3
+    assert not any(is_unsafe(character) for character in "".join(messages))
+    assert all(ESCAPED in message for message in messages)
+
+
+@pytest.fixture
+def _escaping(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "excepthook", sys.__excepthook__)
+    logs.escape_tracebacks()
+
+
+@pytest.mark.usefixtures("_escaping")
+def test_exceptions_text_is_one_line_of_a_traceback(capsys: pytest.CaptureFixture[str]) -> None:
+    """The text and the notes of an exception and of its causes begin no line."""
+    cause = KeyError("harmless")
+    cause.__context__ = RuntimeError(FORGED)
+    error = ValueError(FORGED)
+    error.__cause__ = cause
+    error.add_note(FORGED)
+
+    sys.excepthook(ValueError, error, None)
+
+    lines = capsys.readouterr().err.splitlines()
+    assert f"ValueError: {ESCAPED}" in lines
+    assert f"RuntimeError: {ESCAPED}" in lines
+    assert f"  {ESCAPED}" in lines
+    assert not any(line.startswith("{") or any(map(is_unsafe, line)) for line in lines)
+
+
+@pytest.mark.usefixtures("_escaping")
+def test_text_of_line_breaks_leaves_the_traceback_as_it_is(capsys: pytest.CaptureFixture[str]) -> None:
+    """Only the exception's own text is escaped."""
+    try:
+        raise ValueError("\n")
+    except ValueError as error:
+        sys.excepthook(ValueError, error, error.__traceback__)
+
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[0] == "Traceback (most recent call last):"
+    assert lines[-1] == r"ValueError: \n"
+    assert len(lines) >= 4
 
 
 @pytest.mark.parametrize("name", [name for name, value in vars(signals).items() if type(value) is signals.Signal])

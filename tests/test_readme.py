@@ -10,8 +10,13 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
+from pytest_django import Settings
+
+from cloudrun_jobs import conf
+from cloudrun_jobs.checks import check_deployment
 
 ROOT = Path(__file__).parents[1]
 README = ROOT / "README.md"
@@ -108,6 +113,21 @@ def emulator(project: Path) -> Iterator[str]:
             yield json.loads(process.stdout.readline())["grpc"]
         finally:
             process.terminate()
+
+
+@pytest.mark.parametrize(("variable", "environment"), [(None, "local"), ("production", "production")])
+def test_the_settings_of_the_readme_fit_every_environment(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch, variable: str | None, environment: str
+) -> None:
+    """A variable names the environment, so that tests stay inline; nothing is missing in production."""
+    monkeypatch.setattr(os, "environ", {"CLOUDRUN_JOBS_ENVIRONMENT": variable} if variable else {})
+    values: dict[str, Any] = {}
+    exec(next(text for _, text in blocks("Deploy to Google Cloud")), values)
+    settings.CLOUDRUN_JOBS = values["CLOUDRUN_JOBS"]
+    found = check_deployment(None)
+
+    assert conf.load().environment == environment
+    assert [message.id for message in found] == (["cloudrun_jobs.W004"] if environment == "local" else [])
 
 
 @pytest.fixture

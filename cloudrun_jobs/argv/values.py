@@ -18,6 +18,7 @@ from django.utils.functional import Promise
 
 from cloudrun_jobs.exceptions import InvalidArguments
 
+BOOLEAN_HINT = "Declare the option with action='store_true' or BooleanOptionalAction."
 PLAIN = (str, int, float, Decimal, date, time, UUID, PurePath)
 
 
@@ -49,12 +50,13 @@ def check_place(action: Action, given: Any, arrived: Any) -> None:
 def check_arrival(action: Action, given: Any, arrived: Any) -> None:
     """Raise `InvalidArguments` unless what was parsed equals what was given."""
     if not _arrives_as(given, arrived):
-        raise InvalidArguments(
-            f"{action.dest}: {shortened(given)} would arrive as {shortened(arrived)}.",
-            hint="Leave it out, or pass None."
-            if arrived is None or arrived == action.default
-            else "Pass a value that the option's type= returns for its own text.",
-        )
+        hint = "Pass a value that the option's type= returns for its own text."
+        if action.type is bool:
+            hint = f"type=bool returns True for every text but the empty one. {BOOLEAN_HINT}"
+        elif arrived is None or arrived == action.default:
+            hint = "Leave it out, or pass None."
+        message = f"{action.dest}: {shortened(given)} would arrive as {shortened(arrived)}."
+        raise InvalidArguments(message, hint=hint)
 
 
 def _arrives_as(given: Any, arrived: Any) -> bool:
@@ -128,7 +130,7 @@ def _loses_double_dash() -> bool:
 def _no_text(action: Action, value: Any) -> InvalidArguments:
     hints = {
         dict: "Pass a JSON string, or each part as an option.",
-        bool: "Declare the option with action='store_true' or BooleanOptionalAction.",
+        bool: BOOLEAN_HINT,
         bytes: "Pass a string.",
         list: "This option takes one value; action='append' takes several.",
     }

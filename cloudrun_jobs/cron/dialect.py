@@ -1,7 +1,7 @@
 """Schedules in the one dialect Cloud Scheduler accepts.
 
-Stricter than cron on purpose: what passes here is accepted there. The dialect is described at
-https://cloud.google.com/scheduler/docs/configuring/cron-job-schedules
+Stricter than cron on purpose: what passes here is accepted there. The grammar, with the source of
+each rule, is in docs/schedules.md.
 """
 
 from __future__ import annotations
@@ -9,11 +9,12 @@ from __future__ import annotations
 import re
 from typing import NamedTuple
 
+from cloudrun_jobs.cron import english
+from cloudrun_jobs.cron.english import MONTH_LENGTHS, is_english
 from cloudrun_jobs.exceptions import InvalidSchedule
 
 MONTHS = ("JAN", "FEB", "MAR", "APR", "MAY", "JUN", "JUL", "AUG", "SEP", "OCT", "NOV", "DEC")
 DAYS = ("SUN", "MON", "TUE", "WED", "THU", "FRI", "SAT")
-MONTH_LENGTHS = (31, 29, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31)
 MACROS = {
     "@yearly": "0 0 1 1 *",
     "@annually": "0 0 1 1 *",
@@ -67,8 +68,11 @@ def validate(expression: str) -> None:
     if expression in MACROS:
         raise InvalidSchedule("Cloud Scheduler has no macros.", hint=f"Write {MACROS[expression]!r}.")
     if is_english(expression):
-        return _validate_english(expression)
+        return english.validate(expression)
     parts = expression.split(" ")  # The documentation mentions no other white space.
+    if parts != (words := expression.split()) and len(words) == len(FIELDS):
+        hint = f"Write {' '.join(words)!r}."
+        raise InvalidSchedule(f"Expected 5 fields with one space between two, got {expression!r}.", hint=hint)
     if len(parts) != len(FIELDS):
         names = ", ".join(field.name for field in FIELDS)
         raise InvalidSchedule(f"Expected 5 fields ({names}), got {len(parts)}.")
@@ -94,10 +98,19 @@ def _validate_item(field: Field, item: str) -> None:
 
 def _validate_step(field: Field, span: str, step: str) -> None:
     if not re.fullmatch(r"[0-9]+", step) or not 1 <= int(step) <= field.high:
-        raise InvalidSchedule(f"{field.name}: expected a step of 1-{field.high}, got {step!r}.")
+        hint = _step_fix(field, span, int(step)) if re.fullmatch(r"[0-9]+", step) and int(step) else ""
+        raise InvalidSchedule(f"{field.name}: expected a step of 1-{field.high}, got {step!r}.", hint=hint)
     if span != "*" and "-" not in span:
         hint = f"Write '{span}-{field.high}/{step}'."
         raise InvalidSchedule(f"{field.name}: a step follows '*' or a range, not {span!r}.", hint=hint)
+
+
+def _step_fix(field: Field, span: str, step: int) -> str:
+    """Name the one value that such a step leaves, and the interval that may be meant."""
+    first = str(field.low) if span == "*" else span.partition("-")[0]
+    is_interval = field.name in {"minute", "hour"} and field.high + 1 < step < 100_000
+    other = f", or the schedule 'every {step} {field.name}s'" if is_interval else ""
+    return f"Write {first!r}{other}."
 
 
 def _validate_date(of_month: str, month: str, of_week: str) -> None:
@@ -105,48 +118,6 @@ def _validate_date(of_month: str, month: str, of_week: str) -> None:
     first = min(FIELDS[2].values(of_month))
     if of_week == "*" and not any(first <= MONTH_LENGTHS[number - 1] for number in FIELDS[3].values(month)):
         raise InvalidSchedule(f"It never runs: no such month has a day {first}.")
-
-
-# The English-like forms, which are App Engine's: "every 5 minutes", "every day 09:00",
-# "2nd,3rd tue,wed of feb,aug 13:50", "1,3 of jan 12:34", "1st friday of quarter 9:00".
-_TIME = r"(?:[01]?\d|2[0-3]):[0-5]\d"
-_DAY = r"(?:sun(?:day)?|mon(?:day)?|tue(?:sday)?|wed(?:nesday)?|thu(?:rsday)?|fri(?:day)?|sat(?:urday)?)"
-_MONTH = (
-    r"(?:jan(?:uary)?|feb(?:ruary)?|mar(?:ch)?|apr(?:il)?|may|june?|july?|aug(?:ust)?"
-    r"|sep(?:tember)?|oct(?:ober)?|nov(?:ember)?|dec(?:ember)?)"
-)
-_ORDINAL = r"(?:first|second|third|fourth|fifth|[1-5](?:st|nd|rd|th))"
-_DATE = r"(?:[1-9]|[12]\d|3[01])(?:st|nd|rd|th)?"
-
-
-def _list_of(item: str) -> str:
-    return f"{item}(?:,{item})*"
-
-
-_OF = rf"(?: of (?:month|quarter|{_list_of(_MONTH)}))"
-_DAYS = f"(?:day|{_list_of(_DAY)})"
-_INTERVAL = (
-    rf"every (?:minute|hour|[1-9]\d{{0,4}} (?:minutes?|mins?|hours?))"
-    rf"(?: synchronized| from {_TIME} to {_TIME})?(?: on {_list_of(_DAY)})?"
-)
-# Compiled on first use: most processes that import this module validate no such schedule.
-_ENGLISH = (
-    rf"{_INTERVAL}|every {_DAYS}{_OF}? {_TIME}|{_list_of(_ORDINAL)} {_DAYS}{_OF} {_TIME}"
-    rf"|{_list_of(_DATE)}{_OF} {_TIME}"
-)
-
-
-def _validate_english(expression: str) -> None:
-    if not re.fullmatch(_ENGLISH, expression):
-        raise InvalidSchedule(
-            "Not one of Cloud Scheduler's English-like schedules.",
-            hint="Examples: 'every 5 minutes', 'every mon,wed 09:00', '1st monday of month 12:00'.",
-        )
-
-
-def is_english(expression: str) -> bool:
-    """Return True for a valid expression in an English-like form, whose times are not computed here."""
-    return "every" in expression or ":" in expression
 
 
 def is_hourly(expression: str) -> bool:

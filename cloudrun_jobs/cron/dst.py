@@ -8,7 +8,8 @@ from functools import lru_cache
 from itertools import pairwise
 from zoneinfo import ZoneInfo
 
-from cloudrun_jobs.cron.dialect import FIELDS, is_english, is_hourly
+from cloudrun_jobs.cron.dialect import FIELDS, is_hourly
+from cloudrun_jobs.cron.english import is_english
 
 
 def next_dst_conflict(expression: str, time_zone: str, after: datetime) -> datetime | None:

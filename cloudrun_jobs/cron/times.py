@@ -12,8 +12,9 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 from zoneinfo import ZoneInfo
 
-from cloudrun_jobs.cron.dialect import FIELDS, is_english, is_hourly, validate
+from cloudrun_jobs.cron.dialect import FIELDS, is_hourly, validate
 from cloudrun_jobs.cron.dst import offset
+from cloudrun_jobs.cron.english import is_english
 
 
 def next_time(expression: str, time_zone: str, after: datetime) -> datetime | None:

@@ -25,6 +25,7 @@ from cloudrun_jobs.models import JobRun, Status
 from cloudrun_jobs.models.values import storable
 from cloudrun_jobs.process.deferral import interruptible
 from cloudrun_jobs.spec import JobSpec
+from cloudrun_jobs.terminal import escape
 
 if TYPE_CHECKING:
     from cloudrun_jobs.spec.command import JobCommand
@@ -149,7 +150,15 @@ def _as_command_error(job: JobCommand) -> Iterator[None]:
         if not _is_command_line(job):
             raise
         status = USAGE_ERROR if isinstance(error, exceptions.InvalidRunId) else NOT_STARTED
-        raise CommandError(str(error), returncode=status) from error
+        raise CommandError(escape(str(error)), returncode=status) from error
+    except (CommandError, SystemExit) as error:
+        # Django or Python prints the text, and each line would be a log entry.
+        if environ.in_container() and _is_command_line(job):
+            if isinstance(error, CommandError):
+                error.args = (escape(str(error)),)
+            elif isinstance(error.code, str):
+                error.code = escape(error.code)
+        raise
 
 
 def _work(job: JobCommand, active: ActiveRun, run: Callable[[], Any], send_finished: Callable[..., object]) -> Any:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 from argparse import ArgumentParser
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
-from django.core.management.base import BaseCommand
+from django.core.management.base import BaseCommand, CommandError
 from django.core.serializers.json import DjangoJSONEncoder
 
-from cloudrun_jobs.terminal import table
+from cloudrun_jobs.terminal import escape, is_unsafe, table
 
 
 def add_json_option(parser: ArgumentParser) -> None:
@@ -18,7 +19,10 @@ def add_json_option(parser: ArgumentParser) -> None:
 
 
 def write_json(command: BaseCommand, data: Any, *, indent: int | None = None) -> None:
-    command.stdout.write(json.dumps(data, cls=DjangoJSONEncoder, ensure_ascii=False, indent=indent))
+    text = json.dumps(data, cls=DjangoJSONEncoder, ensure_ascii=False, indent=indent)
+    # Line breaks of the indentation: those of values are escaped.
+    safe = (json.dumps(char)[1:-1] if char != "\n" and is_unsafe(char) else char for char in text)
+    command.stdout.write("".join(safe))
 
 
 def write_rows(
@@ -39,6 +43,16 @@ def write_rows(
         write_message(command, empty)
 
 
-def write_message(command: BaseCommand, message: str) -> None:
-    """Write a message to stderr, apart from the data and without the colour of errors."""
-    command.stderr.write(message, str)
+def write_message(command: BaseCommand, message: str, style: Callable[[str], str] = str) -> None:
+    """Write a message, escaped, to stderr, apart from the data and without the colour of errors."""
+    command.stderr.write(escape(message), style)
+
+
+@contextmanager
+def escaped_errors() -> Iterator[None]:
+    """Escape the text of a `CommandError`, which Django prints."""
+    try:
+        yield
+    except CommandError as error:
+        error.args = (escape(str(error)),)
+        raise

@@ -13,9 +13,9 @@ from cloudrun_jobs.backends.cloudrun import CloudRunBackend
 from cloudrun_jobs.command import CloudRunJobs
 from cloudrun_jobs.deploy.plan import Change, Desired, Plan, Store, apply, plan, printing
 from cloudrun_jobs.exceptions import CloudRunJobsError, ServiceError
-from cloudrun_jobs.management.output import add_json_option, write_json, write_message
+from cloudrun_jobs.management.output import add_json_option, escaped_errors, write_json, write_message
 from cloudrun_jobs.management.selection import EXIT_ERROR, add_command_option, cloudrun_backend, selected_jobs
-from cloudrun_jobs.terminal import ProgressBar
+from cloudrun_jobs.terminal import ProgressBar, escape
 
 EXIT_DRIFT = 1
 MIN_CHANGES_FOR_BAR = 11
@@ -58,6 +58,7 @@ class SyncCommand(BaseCommand):
             error.returncode = EXIT_ERROR
             raise
 
+    @escaped_errors()
     def handle(self, *args: Any, **options: Any) -> None:
         try:
             self._sync(options)
@@ -103,9 +104,9 @@ class SyncCommand(BaseCommand):
             bar.erase()
             if error:
                 failures[change.label] = str(error)
-                write_message(self, self.style.ERROR(f"  ! {change.label}: {error}"))
+                write_message(self, f"  ! {change.label}: {error}", self.style.ERROR)
             elif not options["json"]:
-                self.stdout.write(f"  {lines[change.id]}{f' ({remark})' if remark else ''}")
+                self.stdout.write(f"  {lines[change.id]}{f' ({escape(remark)})' if remark else ''}")
             bar.draw(done, total, f"{done} of {total}")
 
         apply(todo.to_apply, store, report)
@@ -122,16 +123,16 @@ class SyncCommand(BaseCommand):
         write_message(self, f"{_count(total)} applied." if total else "Nothing to change.")
 
     def _write_summary(self, todo: Plan) -> None:
-        self.stdout.write(f"  {printing.summary(todo)}")
+        self.stdout.write(f"  {escape(printing.summary(todo))}")
         for label, trouble in todo.troubles.items():
-            write_message(self, self.style.WARNING(f"  ! {label}: {trouble}"))
+            write_message(self, f"  ! {label}: {trouble}", self.style.WARNING)
 
     def _write_json(self, todo: Plan, *, applied: bool, failures: dict[str, str]) -> None:
         write_json(self, {**printing.as_data(todo), "applied": applied, "failures": failures}, indent=2)
 
     def _coloured(self, line: str, change: Change) -> str:
         style = {"create": self.style.SUCCESS, "update": self.style.WARNING, "delete": self.style.ERROR}
-        return style[change.action](line)
+        return style[change.action](escape(line))
 
 
 def _count(number: int) -> str:

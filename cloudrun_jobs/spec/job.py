@@ -14,7 +14,7 @@ from django.conf import settings as django_settings
 from cloudrun_jobs import conf
 from cloudrun_jobs.exceptions import DeclarationError, InvalidJob, InvalidSettings
 from cloudrun_jobs.spec.frozen import Frozen
-from cloudrun_jobs.spec.schedule import Schedule
+from cloudrun_jobs.spec.schedule import Schedule, normalise_zone
 from cloudrun_jobs.spec.type_checks import is_whole_number
 from cloudrun_jobs.spec.validators import VALIDATORS
 from cloudrun_jobs.suggestions import did_you_mean
@@ -162,4 +162,5 @@ NORMALISERS: dict[str, Callable[[object], object]] = {
     **dict.fromkeys(("timeout", "lock_timeout", "lock_lease", "attempt_deadline"), _seconds),
     **dict.fromkeys(("lock_args", "schedule", "entrypoint", "cloud_sql"), _tuple),
     "cpu": _text,
+    "time_zone": normalise_zone,
 }

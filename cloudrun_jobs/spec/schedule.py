@@ -27,6 +27,9 @@ MAX_RETRY_COUNTS = {"retry_count": 5, "max_doublings": 1000}
 RETRY_DURATIONS = ("max_retry_duration", "min_backoff_duration", "max_backoff_duration")
 RETRY_FIELDS = (*MAX_RETRY_COUNTS, *RETRY_DURATIONS)
 
+# Abbreviations of the time of one country; others, such as IST and CST, have several meanings.
+ABBREVIATIONS = {"jst": "Asia/Tokyo", "kst": "Asia/Seoul", "hkt": "Asia/Hong_Kong", "nzst": "Pacific/Auckland"}
+
 # The Scheduler jobs of reservations are named "<job>-reserved-...".
 NAME = r"(?!reserved)[A-Za-z0-9][A-Za-z0-9_-]{0,99}"
 
@@ -60,7 +63,7 @@ class Schedule(Frozen):
         name: str | None = None,
     ) -> None:
         args = MappingProxyType(dict(args)) if isinstance(args, Mapping) else args
-        vars(self).update(cron=cron, time_zone=time_zone, args=args, name=name)
+        vars(self).update(cron=cron, time_zone=normalise_zone(time_zone), args=args, name=name)
 
     @classmethod
     def of(cls, declared: str | Schedule) -> Schedule:
@@ -69,6 +72,11 @@ class Schedule(Frozen):
     def completed(self, time_zone: str, name: str | None = None) -> Schedule:
         """Return the schedule with the job's time zone and its number in the list in place of None."""
         return Schedule(self.cron, time_zone=self.time_zone or time_zone, args=self.args, name=self.name or name)
+
+
+def normalise_zone(name: Any) -> Any:
+    """Return the name that the tz database has for "utc", which Cloud Scheduler's API documents."""
+    return "UTC" if name == "utc" else name
 
 
 def check_schedules(spec: JobSpec) -> Iterator[DeclarationError]:
@@ -125,9 +133,27 @@ def check_time_zone(spec: JobSpec) -> Iterator[DeclarationError]:
 
 def _check_zone(attribute: str, name: object) -> Iterator[DeclarationError]:
     if not _is_time_zone(name):
-        hint = closest(name, available_timezones()) if isinstance(name, str) else ""
+        hint = _zone_hint(name.strip()) if isinstance(name, str) else ""
         expected = "a time zone of the tz database such as 'Asia/Tokyo'"
         yield DeclarationError(attribute, expected, name, hint, id="cloudrun_jobs.E005")
+
+
+def _zone_hint(name: str) -> str:
+    """Suggest a zone. The name that resembles an abbreviation most is another zone's, so none is suggested."""
+    if offset := re.fullmatch(r"(?:UTC|GMT)?([+-])0?([0-9]|1[0-4])(?::?00)?", name, re.IGNORECASE):
+        sign, hours = offset[1], int(offset[2])
+        zone, side = f"Etc/GMT{'-' if sign == '+' else '+'}{hours}", "ahead of" if sign == "+" else "behind"
+        if not hours:
+            return "Did you mean 'Etc/UTC'?"
+        opposite = f"Its sign is the opposite: it is {hours} hours {side} UTC."
+        return f"Did you mean {zone!r}? {opposite}" if _is_time_zone(zone) else ""
+    zones = {zone.casefold(): zone for zone in sorted(available_timezones())}
+    cities = {zone.rpartition("/")[2]: name for zone, name in reversed(zones.items()) if "/" in zone}
+    folded = name.casefold().replace(" ", "_")
+    if found := ABBREVIATIONS.get(folded) or zones.get(folded) or cities.get(folded):
+        return f"Did you mean {found!r}?"
+    is_short = re.fullmatch(r"[A-Z]{1,5}|[a-z]{1,5}|[A-Za-z]{0,5}[0-9:+-]+", name)
+    return "" if is_short else closest(name, zones.values())
 
 
 def _is_time_zone(name: object) -> bool:

@@ -22,7 +22,7 @@ if not SECRET_KEY:
 # If empty, Django accepts the names of this machine, and only in DEBUG.
 ALLOWED_HOSTS = list(filter(None, os.environ.get("EXAMPLE_ALLOWED_HOSTS", "").split(",")))
 
-CLOUDRUN_JOBS = {"ENVIRONMENT": ENVIRONMENT}
+CLOUDRUN_JOBS = {"ENVIRONMENT": ENVIRONMENT, "RECONCILE": {"schedule": "*/5 * * * *"}}
 
 INSTALLED_APPS = [
     "django.contrib.auth",

@@ -192,3 +192,14 @@ def test_checking_a_cloud_backend_imports_no_google_client() -> None:
     modules = done.stdout.split()
     assert "cloudrun_jobs.backends.cloudrun" in modules
     assert [name for name in modules if name.partition(".")[0] in {"google", "grpc"}] == []
+
+
+@pytest.mark.parametrize("ending", ["error forged", "command error forged", "exit forged"])
+def test_text_of_an_exception_is_no_log_entry(ending: str) -> None:
+    """However a job fails in a container, the text of its exception begins no line of the output."""
+    done = manage("outcome", ending)
+
+    lines = [line for line in done.stderr.split("\n") if "ALERT" in line]
+    assert done.returncode == 1
+    assert lines
+    assert all(r'no good\n{"severity": "ALERT"}\x1b[2J' in line for line in lines)

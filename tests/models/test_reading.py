@@ -14,7 +14,9 @@ from django.db import connections
 from django.test.utils import CaptureQueriesContext
 from pytest_django import Settings
 
+from cloudrun_jobs import LockManager
 from cloudrun_jobs.models import JobRun, Progress, Status, TaskRun
+from cloudrun_jobs.terminal import is_unsafe
 from tests.jobs.management.commands import echo
 from tests.models.conftest import Record
 from tests.servers.routing import To
@@ -232,11 +234,34 @@ def test_show_prints_a_run(record: Record, capsys: pytest.CaptureFixture[str], n
     assert "Sent" not in shown
 
 
+@pytest.mark.parametrize("length", [8, 9, 20, 35])
+def test_show_finds_a_run_by_the_beginning_of_its_id(
+    record: Record, capsys: pytest.CaptureFixture[str], length: int
+) -> None:
+    """Eight digits or more are enough, in upper case too."""
+    (run,) = record("echo", Status.FAILED)
+    record("echo", Status.SUCCEEDED, count=3)
+
+    assert str(run.pk) in printed(capsys, "show", str(run.pk)[:length].upper())[0]
+
+
+def test_show_refuses_an_ambiguous_id(record: Record) -> None:
+    """The error names the runs whose ids begin so; fewer digits are no id."""
+    ids = [f"7b1a2c9e-000{number}-4000-8000-000000000000" for number in range(2)]
+    for number in ids:
+        record("echo", Status.FAILED, pk=number)
+
+    with pytest.raises(CommandError, match=f"2 runs begin with '7b1a2c9e': {ids[0]}, {ids[1]}|{ids[1]}, {ids[0]}"):
+        call_command("cloudrun_jobs", "show", "7b1a2c9e")
+    with pytest.raises(CommandError, match="No run '7b1a2c9' is recorded"):
+        call_command("cloudrun_jobs", "show", "7b1a2c9")
+
+
 def test_show_prints_the_traceback_on_request(record: Record, capsys: pytest.CaptureFixture[str]) -> None:
     """--traceback adds the traceback to the text and to JSON."""
     run = failed_run(record)
 
-    assert printed(capsys, "show", str(run.pk), "--traceback")[-2:] == ["line 1", "line 2"]
+    assert printed(capsys, "show", str(run.pk), "--traceback")[-2:] == ["  line 1", "  line 2"]
     assert "traceback" not in as_json(capsys, "show", str(run.pk))
     assert as_json(capsys, "show", str(run.pk), "--traceback")["traceback"] == "line 1\nline 2"
 
@@ -248,3 +273,41 @@ def test_show_refuses_an_unknown_run(record: Record, name: str) -> None:
 
     with pytest.raises(CommandError, match="is recorded"):
         call_command("cloudrun_jobs", "show", name)
+
+
+UNSAFE = "".join(map(chr, {*range(1, 0x20), *range(0x7F, 0xA0), *range(0x202A, 0x202F), *range(0x2066, 0x206A)}))
+FORGED = f"forged{UNSAFE}\u2028\u2029\u200f\U000e0041\nJob  forged"
+
+
+@pytest.mark.parametrize("database", ["sqlite"], indirect=True)
+@pytest.mark.parametrize("as_json", [[], ["--json"]], ids=["text", "json"])
+@pytest.mark.parametrize("subcommand", ["runs", "show --traceback", "stats", "reservations", "locks"])
+def test_values_cannot_forge_output(
+    record: Record, capsys: pytest.CaptureFixture[str], subcommand: str, as_json: list[str]
+) -> None:
+    """No subcommand prints a control character of a value, or begins a line with a part of it."""
+    values = {"error_class": FORGED, "error_message": FORGED, "traceback": FORGED, "requested_by": FORGED}
+    values |= {"schedule": FORGED, "image": FORGED, "log_uri": FORGED, "reason": FORGED[:40], "execution": FORGED}
+    values |= {"argv": [FORGED], "result": {FORGED: FORGED}}
+    (run,) = record(FORGED, Status.FAILED, **values)
+    record("reserved", Status.PENDING, trigger="reserve", requested_by=FORGED)
+    names = [str(run.pk)] if subcommand.startswith("show") else []
+
+    with LockManager(f"x{FORGED}").lock():
+        call_command("cloudrun_jobs", *subcommand.split(), *names, *as_json)
+
+    printed = "".join(capsys.readouterr())
+    assert "forged" in printed
+    assert [
+        line for line in printed.split("\n") if line.startswith("Job  forged") or any(map(is_unsafe, line))
+    ] == []
+
+
+@pytest.mark.parametrize("database", ["sqlite"], indirect=True)
+@pytest.mark.parametrize("subcommand", ["runs", "show", "unlock"])
+def test_a_name_cannot_forge_an_error(database: str, subcommand: str) -> None:
+    """The text of an error is escaped."""
+    with pytest.raises(CommandError) as error:
+        call_command("cloudrun_jobs", subcommand, FORGED)
+
+    assert not any(map(is_unsafe, str(error.value)))

@@ -9,6 +9,7 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.db import InterfaceError, OperationalError
 
 from cloudrun_jobs.exceptions import CloudRunJobsError
+from cloudrun_jobs.management.output import escaped_errors
 from cloudrun_jobs.management.subcommands import SUBCOMMANDS
 from cloudrun_jobs.runs import database
 
@@ -23,6 +24,7 @@ class Command(BaseCommand):
             subcommand.add_arguments(subparser)
             subparser.set_defaults(subcommand=subcommand)
 
+    @escaped_errors()
     def handle(self, *args: Any, **options: Any) -> None:
         try:
             database.with_migration_hint(partial(options["subcommand"].run, self, **options))

@@ -30,7 +30,7 @@ def run(command: BaseCommand, **options: Any) -> None:
     except CloudRunJobsError as error:
         raise CommandError(str(error), returncode=EXIT_ERROR) from error
     for warning in _warnings(declarations, options["format"]):
-        write_message(command, command.style.WARNING(warning))
+        write_message(command, warning, command.style.WARNING)
 
 
 def _declarations(options: dict[str, Any]) -> Declarations:

@@ -10,6 +10,7 @@ from django.core.management.base import BaseCommand, CommandError
 from cloudrun_jobs.exceptions import LockError
 from cloudrun_jobs.locks import current, names
 from cloudrun_jobs.management.output import add_json_option, write_rows
+from cloudrun_jobs.terminal import escape
 
 HELP = "Show the locks that are held, and their holders."
 add_arguments = add_json_option
@@ -22,7 +23,7 @@ def run(command: BaseCommand, **options: Any) -> None:
     except LockError as error:
         raise CommandError(str(error)) from error
     for warning in warnings:
-        command.stderr.write(str(warning))
+        command.stderr.write(escape(str(warning), keep="\n\t"))
     write_rows(
         command,
         options,

@@ -3,24 +3,32 @@
 from __future__ import annotations
 
 import json
+import re
 import shlex
 from argparse import ArgumentParser
 from collections.abc import Iterator
+from textwrap import indent
 from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError
+from django.db.models import CharField
+from django.db.models.functions import Cast
 
 from cloudrun_jobs.management.output import add_json_option, write_json, write_message
 from cloudrun_jobs.management.subcommands.runs import status_text
 from cloudrun_jobs.models import JobRun
 from cloudrun_jobs.models.runs import is_run_id, short_name
-from cloudrun_jobs.terminal import format_duration, format_time, table
+from cloudrun_jobs.terminal import escape, format_duration, format_time, table
 
 HELP = "Show one run."
 
 
 def add_arguments(parser: ArgumentParser) -> None:
-    parser.add_argument("id", metavar="run", help="The run's id, or the name of its execution.")
+    parser.add_argument(
+        "id",
+        metavar="run",
+        help="The run's id, its first eight digits, or its execution's name.",
+    )
     parser.add_argument("--traceback", action="store_true", help="Show the traceback of the exception.")
     add_json_option(parser)
 
@@ -32,17 +40,33 @@ def run(command: BaseCommand, **options: Any) -> None:
         return
     command.stdout.write(table(*((name, value) for name, value in _rows(found) if value not in {"", "-"})))
     if options["traceback"] and found.traceback:
-        command.stdout.write(f"\n{found.traceback}")
+        # Indented: a line of an exception's text is no row of the table.
+        command.stdout.write(
+            "\n" + indent(escape(found.traceback.expandtabs(4), keep="\n"), "  ", lambda line: True)
+        )
     elif found.traceback:
         write_message(command, "Add --traceback to see the traceback.")
 
 
 def _find(name: str) -> JobRun:
     runs = JobRun.objects.filter(pk=name) if is_run_id(name) else JobRun.objects.filter(execution=short_name(name))
-    if found := runs.first():
+    if (found := runs.first() or _find_by_prefix(name.lower())) is not None:
         return found
     of_job = f" {name}" if JobRun.objects.for_command(name).exists() else ""
     raise CommandError(f"No run {name!r} is recorded. `manage.py cloudrun_jobs runs{of_job}` lists the runs.")
+
+
+def _find_by_prefix(prefix: str) -> JobRun | None:
+    """Return the run whose id begins so. Raises `CommandError` if there are several."""
+    if not re.fullmatch(r"[0-9a-f]{8}[0-9a-f-]*", prefix):
+        return None
+    # Databases differ in the hyphens of a UUID, which follow the first eight digits.
+    runs = JobRun.objects.annotate(text=Cast("pk", CharField())).filter(text__startswith=prefix[:8])
+    found = [run for run in runs if str(run.pk).startswith(prefix)]
+    if len(found) > 1:
+        ids = ", ".join(str(run.pk) for run in found[:5])
+        raise CommandError(f"The ids of {len(found)} runs begin with {prefix!r}: {ids}. Write more of the id.")
+    return found[0] if found else None
 
 
 def _rows(run: JobRun) -> Iterator[tuple[str, str]]:

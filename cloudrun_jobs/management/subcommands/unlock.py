@@ -12,6 +12,7 @@ from cloudrun_jobs.exceptions import LockError
 from cloudrun_jobs.locks import Holder, current, names
 from cloudrun_jobs.registry import find_jobs
 from cloudrun_jobs.suggestions import closest
+from cloudrun_jobs.terminal import escape
 
 LOCKS = "`manage.py cloudrun_jobs locks`"
 HELP = "Release a lock whose holder is gone."
@@ -27,7 +28,7 @@ def run(command: BaseCommand, **options: Any) -> None:
         message = _unlock(options["name"], force=options["force"])
     except LockError as error:
         raise CommandError(str(error)) from error
-    command.stdout.write(message)
+    command.stdout.write(escape(message))
 
 
 def _unlock(name: str, *, force: bool) -> str:
