@@ -16,6 +16,9 @@ RUN_ID_VARIABLE, SCHEDULE_VARIABLE, RESERVED_VARIABLE = EXECUTION_VARIABLES = tu
     PREFIX + key for key in EXECUTION_KEYS
 )
 
+# "host:port" of the emulator that started this process: every call to Google's services goes there.
+EMULATOR_VARIABLE = "CLOUDRUN_EMULATOR_HOST"
+
 
 class CloudRunTask(NamedTuple):
     """One attempt of one task of an execution."""

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 POLLING = DEFAULT_POLLING.with_timeout(None)
 
 SUCCESSFUL = (Status.SUCCEEDED, Status.SKIPPED)  # A run that another execution superseded has not failed.
-GET = ApiMethod(permission="run.executions.get", role="roles/run.viewer")
+GET = ApiMethod(permission="run.executions.get", role="roles/run.viewer", polls=True)
 CANCEL = ApiMethod(permission="run.executions.cancel", role="roles/run.developer")
 
 
