@@ -42,6 +42,31 @@ def test_adelay_runs_the_job_too() -> None:
     assert async_to_sync(echo.Command().adelay)(partner="7").result()["partner"] == 7
 
 
+# Names of parameters on the road from delay() to run().
+PARAMETERS = ["at", "job", "spec", "key", "options", "argv", "request", "worker", "timeout", "trigger", "command"]
+
+
+@pytest.mark.parametrize("name", PARAMETERS)
+def test_options_may_have_the_name_of_any_parameter(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    """No parameter of delay(), adelay() or reserve() hides an option of the command."""
+    monkeypatch.setattr(echo.Command, "add_arguments", lambda self, parser: parser.add_argument(f"--{name}"))
+    monkeypatch.setattr(echo.Command, "run", lambda self, *args, **options: options[name])
+    options: dict[str, Any] = {name: "noon"}
+
+    assert echo.Command().delay(**options).result() == "noon"
+    assert async_to_sync(echo.Command().adelay)(**options).result() == "noon"
+    assert echo.Command().reserve(3600, **options).result() == "noon"
+
+
+@pytest.mark.parametrize("method", ["delay", "reserve"])
+def test_self_is_an_unknown_option(method: str) -> None:
+    """An option that the command does not have is InvalidArguments, whatever its name."""
+    options: dict[str, Any] = {"self": 1}
+
+    with pytest.raises(InvalidArguments, match="self"):
+        getattr(echo.Command(), method)(*[3600] * (method == "reserve"), **options)
+
+
 def test_values_go_through_the_parser_inline_too() -> None:
     """A number for a text option arrives as text, a date as what the option's type returns."""
     result = everything.Command().delay("x", day=date(2026, 1, 2), tag=["-a"]).result()
