@@ -190,8 +190,8 @@ class CloudRunJobs(BaseCommand):
         """Start an execution once, at a future time, and return a handle on it.
 
         `at` is an aware datetime, a timedelta, or seconds from now, passed by position. Cloud Scheduler starts the
-        execution in the first whole minute from `at` on that is at least 30 seconds ahead; Cloud Tasks starts it exactly at `at`.
-        Otherwise like `delay()`: in "local" and "test" the job runs now.
+        execution in the first whole minute from `at` on that is at least 30 seconds ahead; Cloud Tasks starts it
+        exactly at `at`. Otherwise like `delay()`: in "local" and "test" the job runs now.
 
         Raises `InvalidArguments` also for a time that is past, or beyond what the service can hold: a year with
         Cloud Scheduler, 30 days with Cloud Tasks.

@@ -6,7 +6,9 @@ The variables are those of https://cloud.google.com/run/docs/container-contract#
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Mapping
+from io import TextIOWrapper
 from typing import NamedTuple
 
 from cloudrun_jobs.conf import EXECUTION_KEYS, PREFIX
@@ -60,3 +62,10 @@ def current_task(environ: Mapping[str, str] = os.environ) -> CloudRunTask | None
 def in_container(environ: Mapping[str, str] = os.environ) -> bool:
     """Return True if Cloud Run started this process."""
     return bool(environ.get("CLOUD_RUN_EXECUTION"))
+
+
+def line_buffer_output() -> None:
+    """Write each line of output at once: what is in a buffer is invisible, and lost if the process is killed."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(line_buffering=True)
