@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 from django.db import Error, IntegrityError, transaction
 from django.db.models import Q
 
+from cloudrun_jobs import commits
 from cloudrun_jobs.backends.base import TRANSIENT_ERRORS, Backend, Request
 from cloudrun_jobs.backoff import retry
 from cloudrun_jobs.exceptions import InvalidArguments, OutcomeUnknown, RecordUnavailable, ServiceError
@@ -104,7 +105,7 @@ def after_commit(run: JobRun, work: Callable[[], str]) -> None:
             log_dispatch_errors(run, work)
 
     # Robust: an error here must not prevent the caller's other hooks.
-    transaction.on_commit(hook, using=database.database_alias(), robust=True)
+    transaction.on_commit(commits.mark(hook, str(run.pk)), using=database.database_alias(), robust=True)
 
 
 def send(backend: Backend, run: JobRun, request: Request) -> Operation:

@@ -25,7 +25,8 @@ from cloudrun_jobs.backends.cloudrun import clients
 from cloudrun_jobs.backends.cloudrun.errors import ApiMethod, translate_errors
 from cloudrun_jobs.backends.cloudrun.outcome import failure, state_of
 from cloudrun_jobs.backoff import attempts
-from cloudrun_jobs.exceptions import JobCancelled, JobFailed, ServiceError
+from cloudrun_jobs.commits import awaits_commit
+from cloudrun_jobs.exceptions import CloudRunJobsError, JobCancelled, JobFailed, ServiceError
 from cloudrun_jobs.models import JobRun, Status
 from cloudrun_jobs.operations import ExecutionState, Operation
 
@@ -154,6 +155,9 @@ class CloudRunOperation(PollingFuture, Operation):
 
     def _blocking_poll(self, timeout: Any = UNLIMITED, retry: Retry | None = None, polling: Any = None) -> None:
         """Wait for the end: poll the execution at Google's intervals, and the record in between."""
+        if awaits_commit(self.run_id):
+            message = f"Run {self.run_id}: its request is sent once the transaction that made it has committed."
+            raise CloudRunJobsError(message, hint="Wait for the result after the `atomic` block.")
         if polling is not None:
             super()._blocking_poll(timeout, retry, polling)
             return
