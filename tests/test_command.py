@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, date, datetime
 from decimal import Decimal
@@ -12,6 +13,7 @@ from uuid import UUID
 
 import pytest
 from asgiref.sync import async_to_sync
+from django.core.exceptions import SynchronousOnlyOperation
 from django.core.management import call_command
 from django.core.management.base import CommandError
 from django.db import connection
@@ -19,6 +21,7 @@ from django.test import override_settings
 
 from cloudrun_jobs import CloudRunJobs, InvalidArguments, JobFailed, MockOperation, Operation
 from cloudrun_jobs.exceptions import InvalidJob, InvalidResult
+from cloudrun_jobs.models import JobRun
 from cloudrun_jobs.registry import find_jobs
 from cloudrun_jobs.signals import job_delayed, job_finished, job_started
 from tests.jobs.base import NightlyJob
@@ -346,3 +349,24 @@ def test_abstract_class_is_refused_by_delay() -> None:
     """A class that manage.py does not find is no job."""
     with pytest.raises(InvalidArguments, match="no command of this name"):
         NightlyJob().delay()
+
+
+@pytest.mark.parametrize(
+    ("call", "alternative"),
+    [
+        (lambda: echo.Command().delay(partner=7), r"`await` adelay\(\)"),
+        (lambda: echo.Command().delay(partner=7, idempotency_key="once"), r"`await` adelay\(\)"),
+        (lambda: echo.Command().delay_argv(["--partner=7"]), r"adelay\(\), or sync_to_async\(command\.delay_argv"),
+        (lambda: echo.Command().reserve(3600), r"sync_to_async\(command\.reserve"),
+    ],
+    ids=["delay", "with a key", "delay_argv", "reserve"],
+)
+def test_async_code_is_pointed_to_adelay(call: Callable[[], Operation], alternative: str) -> None:
+    """In a running event loop the error names what to call, and nothing is recorded."""
+
+    async def view() -> Operation:
+        return call()
+
+    with pytest.raises(SynchronousOnlyOperation, match=alternative):
+        async_to_sync(view)()
+    assert not JobRun.objects.exists()

@@ -295,3 +295,40 @@ def test_custom_polling_is_used(cloud_run: CloudRun) -> None:
         operation.result(polling=DEFAULT_POLLING.with_delay(0.1, 0.1).with_timeout(2))
 
     assert cloud_run.polls > 8
+
+
+@pytest.mark.parametrize(
+    "service", ["Task x failed with exit code: 1", "It failed.", "", "The configured timeout was reached"]
+)
+@pytest.mark.parametrize("message", ["bad input", "bad input.", "why?", "line 1\nline 2 ", ""])
+@pytest.mark.parametrize("recorded", [True, False])
+def test_sentences_of_a_failure_are_separate(
+    cloud_run: CloudRun, message: str, service: str, recorded: bool
+) -> None:
+    """The job's error, Cloud Run's message and the URL of the logs each end before the next begins."""
+    cloud_run.execution = run_v2.Execution(
+        task_count=3,
+        failed_count=3,
+        completion_time=ENDED,
+        log_uri=LOGS,
+        conditions=[completed(State.CONDITION_FAILED, service)],
+    )
+    operation = echo.Command().delay()
+    if recorded:
+        record_end(operation, "failed", error_class="ValueError", error_message=message)
+
+    text = str(operation.exception())
+
+    assert ".." not in text
+    assert "  " not in text
+    assert text.endswith(f"Logs: {LOGS}")
+    for part in filter(None, ["tasks succeeded.", service, message.strip() if recorded else ""]):
+        assert text.partition(part)[2].lstrip(".")[:1] == " "
+        assert (part + text.partition(part)[2])[: len(part) + 1].rstrip()[-1] in ".?"
+
+
+def test_text_of_an_error_is_separate_from_its_hint() -> None:
+    """A message without a full stop gets one before the hint, and none without a hint."""
+    assert str(JobFailed("It failed", hint="Try again.")) == "It failed. Try again."
+    assert str(JobFailed("It failed.", hint="Try again.")) == "It failed. Try again."
+    assert str(JobFailed("It failed")) == "It failed"

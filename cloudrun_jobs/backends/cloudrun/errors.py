@@ -20,6 +20,7 @@ from cloudrun_jobs.exceptions import (
     QuotaExhausted,
     ServiceError,
     ServiceUnavailable,
+    sentence,
 )
 
 # In the message about an API that is not enabled in the project.
@@ -58,7 +59,7 @@ def translate_errors(resource: str, method: ApiMethod, *, endpoint: str | None) 
 
 
 def _translate(error: Exception, resource: str, method: ApiMethod, endpoint: str | None) -> ServiceError:
-    message = _sentence(getattr(error, "message", None) or str(error))
+    message = sentence(getattr(error, "message", None) or str(error))
     match error:
         case api.Forbidden():
             hint = "Enable it with `gcloud services enable`." if NOT_ENABLED in message else _grant_hint(method)
@@ -98,11 +99,6 @@ def _problem_of(endpoint: str) -> str:
 def _endpoint_hint() -> str:
     place = EMULATOR_VARIABLE if os.environ.get(EMULATOR_VARIABLE) else conf.setting_name("OPTIONS", "endpoint")
     return f"Start `manage.py cloudrun_emulator`, and set {place} to its gRPC address."
-
-
-def _sentence(message: str) -> str:
-    """Return the message with a full stop, which Google's messages do not always have."""
-    return message if message.endswith((".", "!", "?")) else f"{message}."
 
 
 def _grant_hint(method: ApiMethod) -> str:

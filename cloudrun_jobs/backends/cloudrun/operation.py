@@ -13,6 +13,7 @@ from contextlib import suppress
 from threading import RLock, Thread
 from typing import TYPE_CHECKING, Any
 
+from django.core.exceptions import SynchronousOnlyOperation
 from django.db import Error, connections
 from google.api_core import exceptions as api
 from google.api_core.future.polling import DEFAULT_POLLING, PollingFuture
@@ -26,7 +27,7 @@ from cloudrun_jobs.backends.cloudrun.errors import ApiMethod, translate_errors
 from cloudrun_jobs.backends.cloudrun.outcome import failure, state_of
 from cloudrun_jobs.backoff import attempts
 from cloudrun_jobs.commits import awaits_commit
-from cloudrun_jobs.exceptions import CloudRunJobsError, JobCancelled, JobFailed, ServiceError
+from cloudrun_jobs.exceptions import CloudRunJobsError, JobCancelled, JobFailed, ServiceError, sentence
 from cloudrun_jobs.models import JobRun, Status
 from cloudrun_jobs.operations import ExecutionState, Operation
 
@@ -177,7 +178,7 @@ class CloudRunOperation(PollingFuture, Operation):
             return True
         try:
             run = JobRun.objects.filter(pk=self.run_id, status__in=DECISIVE).first()
-        except Error:
+        except (Error, SynchronousOnlyOperation):  # The latter in async code.
             return False  # Cloud Run may answer.
         if run is None:
             return False
@@ -233,13 +234,13 @@ def _with_job_error(failed: JobFailed | None, run: JobRun) -> Exception | JobRun
     """Return the service's error with the job's own error added."""
     if failed is None:
         return _recorded_outcome(run)
-    job_error = f" {run.error_class}: {run.error_message}" if run.error_class else ""
-    return type(failed)(f"{failed.args[0]}{job_error}", hint=failed.hint)
+    job_error = sentence(": ".join(filter(None, (run.error_class, run.error_message))))
+    return type(failed)(f"{failed.args[0]} {job_error}".strip(), hint=failed.hint)
 
 
 def _recorded_outcome(run: JobRun) -> JobRun | Exception:
     """Return the outcome as recorded, for a run whose execution cannot be read."""
     if run.status in SUCCESSFUL:
         return run
-    message = f"{run}: {run.get_status_display()}. {run.error_message}".strip()
+    message = f"{run}: {run.get_status_display()}. {sentence(run.error_message)}".strip()
     return (JobCancelled if run.status == Status.CANCELLED else JobFailed)(message)
