@@ -10,6 +10,7 @@ from unittest.mock import Mock
 
 import grpc
 import pytest
+from asgiref.sync import async_to_sync
 from django.db import OperationalError, connection
 from google.api_core.future.polling import DEFAULT_POLLING
 from google.cloud import run_v2
@@ -332,3 +333,14 @@ def test_text_of_an_error_is_separate_from_its_hint() -> None:
     assert str(JobFailed("It failed", hint="Try again.")) == "It failed. Try again."
     assert str(JobFailed("It failed.", hint="Try again.")) == "It failed. Try again."
     assert str(JobFailed("It failed")) == "It failed"
+
+
+def test_async_code_may_call_done(cloud_run: CloudRun) -> None:
+    """In a running event loop, where the record cannot be read, done() polls Cloud Run."""
+    operation = echo.Command().delay()
+
+    async def view() -> bool:
+        return bool(operation.done())
+
+    assert async_to_sync(view)() is False
+    assert cloud_run.polls == 1
