@@ -22,4 +22,4 @@ def awaits_commit(key: str) -> bool:
 def open_blocks() -> list[object]:
     """Return the `atomic` blocks that this thread is in, without those that a TestCase rolls back."""
     blocks = [block for each in connections.all(initialized_only=True) for block in each.atomic_blocks]
-    return [block for block in blocks if not block._from_testcase]
+    return [block for block in blocks if not getattr(block, "_from_testcase", False)]
