@@ -6,7 +6,7 @@ from django.apps import AppConfig
 
 
 class CloudRunJobsConfig(AppConfig):
-    """Connects the log's receivers and registers the system checks; imports no Google client."""
+    """Connects the log's receivers and registers the system checks; in a container, makes output line-buffered."""
 
     name = "cloudrun_jobs"
     verbose_name = "Cloud Run Jobs"
@@ -18,5 +18,6 @@ class CloudRunJobsConfig(AppConfig):
         # A container runs one job, and need not import the checks of all the others.
         if environ.in_container():
             logs.escape_tracebacks()
+            environ.line_buffer_output()
         else:
             from cloudrun_jobs import checks  # noqa: F401

@@ -18,6 +18,7 @@ from django.conf import settings
 from django.core import mail
 from django.core.checks import CheckMessage, Error, Tags, Warning, register  # noqa: A004
 from django.core.management import get_commands
+from django.db import connections
 
 from cloudrun_jobs import backends, conf, cron, locks
 from cloudrun_jobs.command import CloudRunJobs
@@ -112,6 +113,23 @@ def check_record_tables(
         return []
     message = f"The database {alias!r} has no tables for the run records, so no job can run."
     return [Warning(message, hint=database.migrate_hint(), id="cloudrun_jobs.W023")]
+
+
+@register(TAG, deploy=True)
+def check_reach_of_records(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[CheckMessage]:
+    """Warn if the containers would not share the database of the run records."""
+    from cloudrun_jobs.runs import database
+
+    alias = database.database_alias()
+    try:
+        environment = conf.load().environment
+    except InvalidSettings:
+        return []  # check_settings reports it.
+    if environment in conf.INLINE_ENVIRONMENTS or connections[alias].vendor != "sqlite":
+        return []
+    message = f"The environment is {environment!r}, and the run records are in SQLite: each container has its own."
+    hint = f"Use a server such as PostgreSQL for the database {alias!r}, in the web service and in every job."
+    return [Warning(message, hint=hint, id="cloudrun_jobs.W024")]
 
 
 @register(TAG)

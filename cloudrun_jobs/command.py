@@ -61,11 +61,13 @@ class CloudRunJobs(BaseCommand):
     #: execution; that is `task_parallelism` here. None: no limit. Default: 1.
     parallelism: ClassVar[int | None]
 
-    #: How long one attempt of one task may take, in seconds or as a timedelta. Default: 600.
+    #: How long one attempt of one task may take, in seconds or as a timedelta. Enforced by Cloud Run only, not
+    #: inline or by `manage.py <command>`. Default: 600.
     timeout: ClassVar[int | timedelta]
     #: How often Cloud Run retries a failed task, 0 to 10. Default: 0 (Cloud Run's own is 3).
     max_retries: ClassVar[int]
-    #: Containers per execution, each with its own CLOUD_RUN_TASK_INDEX. Default: 1.
+    #: Containers per execution, each with its own CLOUD_RUN_TASK_INDEX. Outside Cloud Run a run is one task.
+    #: Default: 1.
     tasks: ClassVar[int]
 
     #: The maximum of concurrent tasks of one execution, which Cloud Run calls parallelism.
@@ -167,7 +169,7 @@ class CloudRunJobs(BaseCommand):
 
         report(self, done, total, text)
 
-    def delay(self, *args: Any, idempotency_key: str | None = None, **options: Any) -> Operation:
+    def delay(self, /, *args: Any, idempotency_key: str | None = None, **options: Any) -> Operation:
         """Start an execution and return a handle on it.
 
         `args` fill the command's positionals, `options` its options, by `dest`. The command's own parser validates
@@ -184,12 +186,12 @@ class CloudRunJobs(BaseCommand):
 
         return delay(self, args, options, key=idempotency_key)
 
-    def reserve(self, at: At, *args: Any, **options: Any) -> Operation:
+    def reserve(self, at: At, /, *args: Any, **options: Any) -> Operation:
         """Start an execution once, at a future time, and return a handle on it.
 
-        `at` is an aware datetime, a timedelta, or seconds from now. Cloud Scheduler starts the execution in the
-        first whole minute from `at` on that is at least 30 seconds ahead; Cloud Tasks starts it exactly at `at`.
-        Otherwise like `delay()`: in "local" and "test" the job runs now.
+        `at` is an aware datetime, a timedelta, or seconds from now, passed by position. Cloud Scheduler starts the
+        execution in the first whole minute from `at` on that is at least 30 seconds ahead; Cloud Tasks starts it
+        exactly at `at`. Otherwise like `delay()`: in "local" and "test" the job runs now.
 
         Raises `InvalidArguments` also for a time in the past, or beyond what the service can hold: a year with
         Cloud Scheduler, 30 days with Cloud Tasks.
@@ -204,7 +206,7 @@ class CloudRunJobs(BaseCommand):
 
         return delay_argv(self, argv)
 
-    async def adelay(self, *args: Any, **options: Any) -> Operation:
+    async def adelay(self, /, *args: Any, **options: Any) -> Operation:
         """Start an execution from async code; see `delay()`."""
         # In the thread of Django's ORM, which the job uses if it runs here.
         return await sync_to_async(self.delay)(*args, **options)

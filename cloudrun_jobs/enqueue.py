@@ -12,6 +12,7 @@ from uuid import uuid4
 
 from django.core.management import get_commands
 from django.utils import timezone
+from django.utils.asyncio import async_unsafe
 
 from cloudrun_jobs import argv, backends, command_line
 from cloudrun_jobs.backends import Backend, Request
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from cloudrun_jobs.spec.command import JobCommand
 
 
+@async_unsafe("delay() cannot be called from async code: `await` adelay() instead.")
 def delay(
     job: JobCommand, args: Sequence[Any], options: Mapping[str, Any], *, key: str | None = None
 ) -> Operation:
@@ -43,6 +45,7 @@ def delay(
     return _submit(job, spec, Request(job=spec.name, argv=arguments, run_id=run_id), key=key)
 
 
+@async_unsafe("delay_argv() cannot be called from async code: use adelay(), or sync_to_async(command.delay_argv).")
 def delay_argv(job: JobCommand, arguments: Sequence[str]) -> Operation:
     """Run the job with command-line arguments."""
     spec, run_id = job.spec, str(uuid4())
@@ -50,6 +53,7 @@ def delay_argv(job: JobCommand, arguments: Sequence[str]) -> Operation:
     return _submit(job, spec, Request(job=spec.name, argv=validated, run_id=run_id))
 
 
+@async_unsafe("reserve() cannot be called from async code: use sync_to_async(command.reserve), as adelay() does.")
 def reserve(job: JobCommand, at: At, args: Sequence[Any], options: Mapping[str, Any]) -> Operation:
     """Run the job with these arguments at that time in the cloud, or now in this process."""
     spec, run_id, now = job.spec, str(uuid4()), timezone.now()

@@ -6,7 +6,9 @@ The variables are those of https://cloud.google.com/run/docs/container-contract#
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Mapping
+from io import TextIOWrapper
 from typing import NamedTuple
 
 from cloudrun_jobs.conf import EXECUTION_KEYS, PREFIX
@@ -15,6 +17,9 @@ from cloudrun_jobs.conf import EXECUTION_KEYS, PREFIX
 RUN_ID_VARIABLE, SCHEDULE_VARIABLE, RESERVED_VARIABLE = EXECUTION_VARIABLES = tuple(
     PREFIX + key for key in EXECUTION_KEYS
 )
+
+# "host:port" of the emulator that started this process: every call to Google's services goes there.
+EMULATOR_VARIABLE = "CLOUDRUN_EMULATOR_HOST"
 
 
 class CloudRunTask(NamedTuple):
@@ -57,3 +62,10 @@ def current_task(environ: Mapping[str, str] = os.environ) -> CloudRunTask | None
 def in_container(environ: Mapping[str, str] = os.environ) -> bool:
     """Return True if Cloud Run started this process."""
     return bool(environ.get("CLOUD_RUN_EXECUTION"))
+
+
+def line_buffer_output() -> None:
+    """Write each line of output at once: what is in a buffer is invisible, and lost if the process is killed."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(line_buffering=True)

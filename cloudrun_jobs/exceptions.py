@@ -14,6 +14,12 @@ from django.core.exceptions import ImproperlyConfigured
 TERMINATED = 128 + 15  # The shell's exit status of a process that SIGTERM ended.
 
 
+def sentence(message: str) -> str:
+    """Return the message with a full stop, if it is to be followed by a sentence and has no end."""
+    message = message.rstrip()
+    return f"{message}." if message and not message.endswith((".", "!", "?", ":", "…")) else message
+
+
 class _Hinted(BaseException):
     """An exception whose text is its message and its hint."""
 
@@ -25,7 +31,8 @@ class _Hinted(BaseException):
         self.hint = hint
 
     def __str__(self) -> str:
-        return " ".join(filter(None, (super().__str__(), self.hint)))
+        message = super().__str__()
+        return " ".join(filter(None, (sentence(message) if self.hint else message, self.hint)))
 
 
 class CloudRunJobsError(_Hinted, Exception):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from concurrent.futures import Future
@@ -12,6 +13,7 @@ from typing import Any
 from django.apps import apps
 
 from cloudrun_jobs.exceptions import JobCancelled
+from cloudrun_jobs.process import commits
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -149,6 +151,7 @@ class MockOperation(Operation):
         self._started = datetime.now(UTC)
         self._ended: datetime | None = None
         self._future: Future[Any] = Future()  # Ends once, and calls the callbacks.
+        self._requested_in = commits.open_blocks()
 
     def __repr__(self) -> str:
         return f"<MockOperation {self.execution_name} {'done' if self._future.done() else 'running'}>"
@@ -185,9 +188,11 @@ class MockOperation(Operation):
         return self._future.done()
 
     def result(self, timeout: float | None = None, retry: Any = None, polling: Any = None) -> Any:
+        self._warn_in_transaction()
         return self._future.result(timeout)
 
     def exception(self, timeout: float | None = None) -> BaseException | None:
+        self._warn_in_transaction()
         return self._future.exception(timeout)
 
     def cancel(self) -> bool:
@@ -201,6 +206,15 @@ class MockOperation(Operation):
 
     def add_done_callback(self, fn: Callable[[Any], object]) -> None:
         self._future.add_done_callback(lambda future: fn(self))
+
+    def _warn_in_transaction(self) -> None:
+        still_open = {id(block) for block in commits.open_blocks()}
+        if any(id(block) in still_open for block in self._requested_in):
+            message = (
+                f"{self._job}: result() in the transaction that requested the run raises in the cloud, "
+                "where the request is sent after the commit. Wait for the result after the `atomic` block."
+            )
+            warnings.warn(message, RuntimeWarning, stacklevel=3)
 
     def set_result(self, result: Any) -> None:
         """End the run with what `run()` returned. Raises `InvalidStateError` if it has ended."""

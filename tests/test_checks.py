@@ -15,11 +15,11 @@ import pytest
 from django.core import checks, mail
 from django.core.management import get_commands
 from django.core.management.base import CommandParser
-from django.db import OperationalError
+from django.db import OperationalError, connections
 from pytest_django import Settings
 
 from cloudrun_jobs import InvalidArguments, Schedule
-from cloudrun_jobs.checks import TAG, check_settings, check_time_zones
+from cloudrun_jobs.checks import TAG, check_reach_of_records, check_settings, check_time_zones
 from cloudrun_jobs.command import problems
 from tests.jobs.management.commands import echo, everything
 
@@ -306,7 +306,24 @@ def test_inline_environment_is_reported_on_deploy(settings: Settings) -> None:
     assert set(run_checks(deploy=True)) == {"cloudrun_jobs.W004"}
 
     settings.CLOUDRUN_JOBS = CLOUD
-    assert run_checks(deploy=True) == {}
+    assert set(run_checks(deploy=True)) == {"cloudrun_jobs.W024"}  # The suite's database is SQLite.
+
+
+@pytest.mark.parametrize("vendor", ["sqlite", "postgresql", "mysql", "oracle"])
+@pytest.mark.parametrize("environment", ["production", "staging", "local", "test"])
+def test_sqlite_in_a_cloud_environment_is_reported(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch, environment: str, vendor: str
+) -> None:
+    """`check --deploy` warns if each container would have records of its own, and names the database."""
+    settings.CLOUDRUN_JOBS = {"ENVIRONMENT": environment, "PROJECT": "acme", "REGION": "asia-northeast1"}
+    monkeypatch.setattr(type(connections["default"]), "vendor", vendor)
+
+    found = check_reach_of_records(None)
+
+    is_reported = vendor == "sqlite" and environment in {"production", "staging"}
+    assert [(each.id, "'default'" in str(each.hint)) for each in found] == [
+        ("cloudrun_jobs.W024", True)
+    ] * is_reported
 
 
 @pytest.mark.usefixtures("_no_test")
@@ -319,7 +336,7 @@ def test_runs_that_nothing_reconciles_are_reported_on_deploy(
     if reconcile is None:
         del settings.CLOUDRUN_JOBS["RECONCILE"]
 
-    assert set(run_checks(deploy=True)) == {"cloudrun_jobs.W008"}
+    assert set(run_checks(deploy=True)) == {"cloudrun_jobs.W008", "cloudrun_jobs.W024"}
     assert run_checks() == {}
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, date, datetime
 from decimal import Decimal
@@ -12,6 +13,7 @@ from uuid import UUID
 
 import pytest
 from asgiref.sync import async_to_sync
+from django.core.exceptions import SynchronousOnlyOperation
 from django.core.management import call_command
 from django.core.management.base import CommandError
 from django.db import connection
@@ -19,6 +21,7 @@ from django.test import override_settings
 
 from cloudrun_jobs import CloudRunJobs, InvalidArguments, JobFailed, MockOperation, Operation
 from cloudrun_jobs.exceptions import InvalidJob, InvalidResult
+from cloudrun_jobs.models import JobRun
 from cloudrun_jobs.registry import find_jobs
 from cloudrun_jobs.signals import job_delayed, job_finished, job_started
 from tests.jobs.base import NightlyJob
@@ -40,6 +43,31 @@ def test_delay_runs_the_job_and_returns_it_finished() -> None:
 def test_adelay_runs_the_job_too() -> None:
     """Async code awaits adelay()."""
     assert async_to_sync(echo.Command().adelay)(partner="7").result()["partner"] == 7
+
+
+# Names of parameters on the road from delay() to run().
+PARAMETERS = ["at", "job", "spec", "key", "options", "argv", "request", "worker", "timeout", "trigger", "command"]
+
+
+@pytest.mark.parametrize("name", PARAMETERS)
+def test_options_may_have_the_name_of_any_parameter(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    """No parameter of delay(), adelay() or reserve() hides an option of the command."""
+    monkeypatch.setattr(echo.Command, "add_arguments", lambda self, parser: parser.add_argument(f"--{name}"))
+    monkeypatch.setattr(echo.Command, "run", lambda self, *args, **options: options[name])
+    options: dict[str, Any] = {name: "noon"}
+
+    assert echo.Command().delay(**options).result() == "noon"
+    assert async_to_sync(echo.Command().adelay)(**options).result() == "noon"
+    assert echo.Command().reserve(3600, **options).result() == "noon"
+
+
+@pytest.mark.parametrize("method", ["delay", "reserve"])
+def test_self_is_an_unknown_option(method: str) -> None:
+    """An option that the command does not have is InvalidArguments, whatever its name."""
+    options: dict[str, Any] = {"self": 1}
+
+    with pytest.raises(InvalidArguments, match="self"):
+        getattr(echo.Command(), method)(*[3600] * (method == "reserve"), **options)
 
 
 def test_values_go_through_the_parser_inline_too() -> None:
@@ -321,3 +349,24 @@ def test_abstract_class_is_refused_by_delay() -> None:
     """A class that manage.py does not find is no job."""
     with pytest.raises(InvalidArguments, match="no command of this name"):
         NightlyJob().delay()
+
+
+@pytest.mark.parametrize(
+    ("call", "alternative"),
+    [
+        (lambda: echo.Command().delay(partner=7), r"`await` adelay\(\)"),
+        (lambda: echo.Command().delay(partner=7, idempotency_key="once"), r"`await` adelay\(\)"),
+        (lambda: echo.Command().delay_argv(["--partner=7"]), r"adelay\(\), or sync_to_async\(command\.delay_argv"),
+        (lambda: echo.Command().reserve(3600), r"sync_to_async\(command\.reserve"),
+    ],
+    ids=["delay", "with a key", "delay_argv", "reserve"],
+)
+def test_async_code_is_pointed_to_adelay(call: Callable[[], Operation], alternative: str) -> None:
+    """In a running event loop the error names what to call, and nothing is recorded."""
+
+    async def view() -> Operation:
+        return call()
+
+    with pytest.raises(SynchronousOnlyOperation, match=alternative):
+        async_to_sync(view)()
+    assert not JobRun.objects.exists()

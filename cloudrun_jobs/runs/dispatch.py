@@ -23,6 +23,7 @@ from cloudrun_jobs.models.functions import Now
 from cloudrun_jobs.models.runs import short_name
 from cloudrun_jobs.models.values import storable
 from cloudrun_jobs.operations import Operation
+from cloudrun_jobs.process import commits
 from cloudrun_jobs.runs import database
 from cloudrun_jobs.runs.execution_names import assign_execution_name
 from cloudrun_jobs.runs.requester import current_requester
@@ -104,7 +105,7 @@ def after_commit(run: JobRun, work: Callable[[], str]) -> None:
             log_dispatch_errors(run, work)
 
     # Robust: an error here must not prevent the caller's other hooks.
-    transaction.on_commit(hook, using=database.database_alias(), robust=True)
+    transaction.on_commit(commits.mark(hook, str(run.pk)), using=database.database_alias(), robust=True)
 
 
 def send(backend: Backend, run: JobRun, request: Request) -> Operation:

@@ -32,6 +32,7 @@ class CloudRun:
         self.searches = 0
         self.hold: Event | None = None  # The first RunJob is answered when it is set.
         self.on_request: Callable[[], object] = bool
+        self.stop: Callable[[], object] = bool
         self.endpoint = ""
 
     def run_job(self, request: run_v2.RunJobRequest, context: grpc.ServicerContext) -> operations_pb2.Operation:
@@ -82,8 +83,8 @@ class CloudRun:
 
 
 @contextmanager
-def serve() -> Iterator[CloudRun]:
-    """Run the server on a free port of the loopback interface."""
+def serve(address: str = "127.0.0.1:0") -> Iterator[CloudRun]:
+    """Run the server on a port of the loopback interface, by default a free one."""
     cloud_run = CloudRun()
     server = grpc.server(ThreadPoolExecutor(8))
     server.add_generic_rpc_handlers(
@@ -97,7 +98,8 @@ def serve() -> Iterator[CloudRun]:
             ),
         ]
     )
-    cloud_run.endpoint = f"127.0.0.1:{server.add_insecure_port('127.0.0.1:0')}"
+    cloud_run.endpoint = f"127.0.0.1:{server.add_insecure_port(address)}"
+    cloud_run.stop = lambda: server.stop(None)
     server.start()
     try:
         yield cloud_run

@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import time
 from datetime import UTC, datetime
-from threading import Event
+from threading import Event, Timer
 from typing import Any
+from unittest.mock import Mock
 
 import grpc
 import pytest
+from asgiref.sync import async_to_sync
+from django.db import OperationalError, connection
+from google.api_core.future.polling import DEFAULT_POLLING
 from google.cloud import run_v2
 
 from cloudrun_jobs import JobCancelled, JobFailed
 from cloudrun_jobs.exceptions import AccessDenied
+from cloudrun_jobs.models import JobRun
+from cloudrun_jobs.models.functions import Now
 from tests.backends.server import CloudRun
 from tests.jobs.management.commands import echo
 
@@ -206,3 +213,134 @@ def test_names_and_urls(cloud_run: CloudRun) -> None:
         "https://console.cloud.google.com/run/jobs/executions/details"
         "/asia-northeast1/echo-production-abcde?project=acme"
     )
+
+
+def record_end(operation: Any, status: str = "succeeded", **values: Any) -> None:
+    """Record the end of the run, as its container does."""
+    JobRun.objects.filter(pk=operation.run_id).update(status=status, finished_at=Now(), **values)
+
+
+ENDS: list[tuple[dict[str, Any], Any]] = [
+    ({"result": {"a": 1}}, {"a": 1}),
+    ({"status": "skipped"}, None),
+    ({"status": "failed", "error_class": "ValueError", "error_message": "no"}, "failed. no"),
+    ({"status": "cancelled"}, "cancelled"),
+]
+
+
+@pytest.mark.parametrize("state", ["running", "silent", "denied"])
+@pytest.mark.parametrize(("values", "outcome"), ENDS, ids=str)
+def test_result_follows_the_record(cloud_run: CloudRun, state: str, values: Any, outcome: Any) -> None:
+    """result() returns within a second of the record's end, whatever Cloud Run reports by then."""
+    operation = echo.Command().delay()
+    with pytest.raises(TimeoutError):
+        operation.result(timeout=3)  # By then Google's interval is seconds long.
+
+    ended: list[float] = []
+
+    def end() -> None:
+        if state != "running":
+            code = {"silent": grpc.StatusCode.UNAVAILABLE, "denied": grpc.StatusCode.PERMISSION_DENIED}[state]
+            cloud_run.errors = [(code, "a message")] * 9
+        ended.append(time.monotonic())
+        record_end(operation, **values)
+        connection.close()
+
+    timer = Timer(2.5, end)
+    timer.start()
+    error = operation.exception(timeout=60)
+    took = time.monotonic() - ended[0]
+    timer.join()
+
+    assert took < 2
+    assert operation.done()
+    if isinstance(outcome, str):
+        assert isinstance(error, JobFailed)
+        assert outcome in str(error)
+    else:
+        assert (error, operation.result()) == (None, outcome)
+
+
+def test_lost_run_is_followed(cloud_run: CloudRun) -> None:
+    """A run that is marked as lost may still end: Cloud Run decides."""
+    operation = echo.Command().delay()
+    record_end(operation, "lost")
+
+    assert operation.done() is False
+
+
+def test_execution_is_polled_at_googles_intervals(cloud_run: CloudRun) -> None:
+    """Reading the record more often adds no calls: quotas count those."""
+    operation = echo.Command().delay()
+
+    with pytest.raises(TimeoutError, match="has not ended within 4 seconds"):
+        operation.result(timeout=4)
+
+    assert cloud_run.polls <= 5  # At 0, 1 and 2.5 seconds, and at the end.
+
+
+def test_unavailable_record_does_not_end_the_wait(cloud_run: CloudRun, monkeypatch: pytest.MonkeyPatch) -> None:
+    """While the database is away, Cloud Run is polled."""
+    operation = echo.Command().delay()
+    monkeypatch.setattr(JobRun.objects, "filter", Mock(side_effect=OperationalError("gone")))
+
+    assert operation.done() is False
+    assert cloud_run.polls == 1
+
+
+def test_custom_polling_is_used(cloud_run: CloudRun) -> None:
+    """The intervals of the caller's `polling` are kept."""
+    operation = echo.Command().delay()
+
+    with pytest.raises(TimeoutError):
+        operation.result(polling=DEFAULT_POLLING.with_delay(0.1, 0.1).with_timeout(2))
+
+    assert cloud_run.polls > 8
+
+
+@pytest.mark.parametrize(
+    "service", ["Task x failed with exit code: 1", "It failed.", "", "The configured timeout was reached"]
+)
+@pytest.mark.parametrize("message", ["bad input", "bad input.", "why?", "line 1\nline 2 ", ""])
+@pytest.mark.parametrize("recorded", [True, False])
+def test_sentences_of_a_failure_are_separate(
+    cloud_run: CloudRun, message: str, service: str, recorded: bool
+) -> None:
+    """The job's error, Cloud Run's message and the URL of the logs each end before the next begins."""
+    cloud_run.execution = run_v2.Execution(
+        task_count=3,
+        failed_count=3,
+        completion_time=ENDED,
+        log_uri=LOGS,
+        conditions=[completed(State.CONDITION_FAILED, service)],
+    )
+    operation = echo.Command().delay()
+    if recorded:
+        record_end(operation, "failed", error_class="ValueError", error_message=message)
+
+    text = str(operation.exception())
+
+    assert ".." not in text
+    assert "  " not in text
+    assert text.endswith(f"Logs: {LOGS}")
+    for part in filter(None, ["tasks succeeded.", service, message.strip() if recorded else ""]):
+        assert text.partition(part)[2].lstrip(".")[:1] == " "
+        assert (part + text.partition(part)[2])[: len(part) + 1].rstrip()[-1] in ".?"
+
+
+def test_text_of_an_error_is_separate_from_its_hint() -> None:
+    """A message without a full stop gets one before the hint, and none without a hint."""
+    assert str(JobFailed("It failed", hint="Try again.")) == "It failed. Try again."
+    assert str(JobFailed("It failed.", hint="Try again.")) == "It failed. Try again."
+    assert str(JobFailed("It failed")) == "It failed"
+
+
+def test_async_code_may_call_done(cloud_run: CloudRun) -> None:
+    """In a running event loop, where the record cannot be read, done() polls Cloud Run."""
+    operation = echo.Command().delay()
+
+    async def view() -> bool:
+        return bool(operation.done())
+
+    assert async_to_sync(view)() is False
+    assert cloud_run.polls == 1

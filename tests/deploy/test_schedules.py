@@ -617,4 +617,4 @@ def test_unreachable_endpoint_is_reported(sync_schedules: Sync, options: dict[st
     synced = sync_schedules()
 
     assert synced.status == 2
-    assert "Is a server running at 127.0.0.1:1?" in synced.messages
+    assert "No server listens at 127.0.0.1:1." in synced.messages

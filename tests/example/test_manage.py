@@ -70,10 +70,12 @@ def test_checks_are_clean(manage: Manage) -> None:
 
 
 def test_checks_of_a_deployment_are_clean(manage: Manage) -> None:
-    """With the configuration of the cloud, the deployment checks report nothing."""
-    checked = manage("check", "--deploy", "--fail-level=WARNING", **CLOUD)
+    """With the configuration of the cloud, the deployment checks report the example's SQLite, and nothing else."""
+    checked = manage("check", "--deploy", "--fail-level=ERROR", **CLOUD)
 
     assert checked.returncode == 0, checked.stderr
+    assert "identified 1 issue" in checked.stderr
+    assert "cloudrun_jobs.W024" in checked.stderr
 
 
 def test_migrations_are_complete(manage: Manage) -> None:

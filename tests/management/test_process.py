@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import multiprocessing
 import os
@@ -12,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from cloudrun_jobs import CloudRunJobs
+from cloudrun_jobs import CloudRunJobs, environ
 from cloudrun_jobs.argv import parser_of, serialise
 from tests.jobs.management.commands import echo
 
@@ -203,3 +204,45 @@ def test_text_of_an_exception_is_no_log_entry(ending: str) -> None:
     assert done.returncode == 1
     assert lines
     assert all(r'no good\n{"severity": "ALERT"}\x1b[2J' in line for line in lines)
+
+
+WRITES = {
+    "print": "print('written')",
+    "sys.stderr": "sys.stderr.write('written\\n')",
+    "logging": "logging.basicConfig(stream=sys.stdout); logging.error('written')",
+    "a job": "echo.Command.run = lambda self, **options: (self.stdout.write('written'), kill()); run()",
+    "a job's stderr": "echo.Command.run = lambda self, **options: (self.stderr.write('written'), kill()); run()",
+}
+PRELUDE = """
+import logging, os, signal, sys
+from django.core.management import call_command
+from tests.jobs.management.commands import echo
+
+def kill():
+    os.kill(os.getpid(), signal.SIGKILL)
+
+def run():
+    call_command(echo.Command())
+"""
+
+
+@pytest.mark.parametrize("variables", [{"PYTHONUNBUFFERED": ""}, {"PYTHONIOENCODING": "latin-1"}], ids=str)
+@pytest.mark.parametrize("statement", WRITES.values(), ids=WRITES.keys())
+def test_output_of_a_killed_container_is_complete(
+    monkeypatch: pytest.MonkeyPatch, statement: str, variables: dict[str, str]
+) -> None:
+    """Every line that was written before SIGKILL arrives, whatever the variables, and before any job runs."""
+    monkeypatch.delenv("PYTHONUNBUFFERED", raising=False)
+
+    done = manage("shell", "--verbosity=0", "-c", f"{PRELUDE}\n{statement}\nkill()", **variables)
+
+    assert done.returncode == -9
+    assert "written" in done.stdout + done.stderr
+
+
+def test_replaced_output_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A stream that is no text file, such as a test's, is not changed; nor is a missing one."""
+    monkeypatch.setattr(sys, "stdout", io.StringIO())
+    monkeypatch.setattr(sys, "stderr", None)
+
+    environ.line_buffer_output()

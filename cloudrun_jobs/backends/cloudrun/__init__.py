@@ -6,6 +6,7 @@ container that runs a job needs none.
 
 from __future__ import annotations
 
+import os
 import re
 import time
 from contextlib import suppress
@@ -15,6 +16,7 @@ from typing import TYPE_CHECKING
 from cloudrun_jobs import conf
 from cloudrun_jobs.backends.base import Backend, Request
 from cloudrun_jobs.conf import Settings
+from cloudrun_jobs.environ import EMULATOR_VARIABLE
 from cloudrun_jobs.exceptions import InvalidSettings
 from cloudrun_jobs.spec.reservation import CLOUD_SCHEDULER, CLOUD_TASKS
 
@@ -29,9 +31,9 @@ class CloudRunBackend(Backend):
     """Starts executions with `JobsClient.run_job`, each with its own arguments.
 
     Options: `endpoint`, "host:port" of a server on this machine to call instead of Google's, without encryption or
-    credentials; `rpc_timeout`, the timeout of a call in seconds; `send_deadline`, the timeout of `delay()` in
-    seconds; `runs_per_minute`, the most executions that a process starts in a minute, below the project's quota of
-    "Job run requests per minute per region".
+    credentials (the environment variable CLOUDRUN_EMULATOR_HOST wins over it); `rpc_timeout`, the timeout of a
+    call in seconds; `send_deadline`, the timeout of `delay()` in seconds; `runs_per_minute`, the most executions
+    that a process starts in a minute, below the project's quota of "Job run requests per minute per region".
     `service_account` of jobs that name none; `scheduler_service_account`, as which Cloud Scheduler starts them;
     `scheduler_region`, if Cloud Scheduler does not serve REGION; `service_url`, the URL of the web service, for
     commands that run in it. `reservations`, the service that `reserve()` uses, "cloud_scheduler" or "cloud_tasks";
@@ -58,7 +60,10 @@ class CloudRunBackend(Backend):
         super().__init__(settings)
         _check_location(settings)
         if endpoint is not None:
-            _check_loopback(endpoint)
+            _check_loopback(endpoint, conf.setting_name("OPTIONS", "endpoint"))
+        if emulator := os.environ.get(EMULATOR_VARIABLE):  # What runs on the emulator never calls Google.
+            _check_loopback(emulator, EMULATOR_VARIABLE)
+            endpoint = emulator
         _check_number("rpc_timeout", rpc_timeout)
         _check_number("send_deadline", send_deadline)
         _check_number("runs_per_minute", runs_per_minute)
@@ -184,12 +189,12 @@ def _text(option: str, value: str | None) -> str | None:
     return value
 
 
-def _check_loopback(endpoint: object) -> None:
+def _check_loopback(endpoint: object, name: str) -> None:
     """Refuse other machines: calls to the endpoint have no encryption and no credentials."""
     host, _, port = str(endpoint).rpartition(":")
     if not port.isdecimal() or not _is_loopback(host.strip("[]")):
         raise InvalidSettings(
-            f"{conf.setting_name('OPTIONS', 'endpoint')}: expected 'host:port' of this machine, got {endpoint!r}.",
+            f"{name}: expected 'host:port' of this machine, got {endpoint!r}.",
             hint="Example: '127.0.0.1:8491'. Leave it out for the real service.",
         )
 

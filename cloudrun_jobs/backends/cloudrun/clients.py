@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     from google.cloud.scheduler_v1.services.cloud_scheduler import CloudSchedulerClient
     from google.cloud.tasks_v2.services.cloud_tasks import CloudTasksClient
 
+# Without the proxy of the environment, and soon connected to a server that was restarted.
+LOOPBACK_CHANNEL = [("grpc.enable_http_proxy", 0), ("grpc.max_reconnect_backoff_ms", 1000)]
+
 _clients: dict[tuple[str, str | None], Any] = {}
 _inherited: list[dict[tuple[str, str | None], Any]] = []
 _lock = Lock()
@@ -54,7 +57,7 @@ def _connect(module: str, service: str, endpoint: str | None) -> Any:
     if endpoint is None:
         return client()
     transport = client.get_transport_class("grpc")
-    return client(transport=transport(channel=grpc.insecure_channel(endpoint)))
+    return client(transport=transport(channel=grpc.insecure_channel(endpoint, LOOPBACK_CHANNEL)))
 
 
 def _set_aside_inherited() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import socket
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -9,6 +11,8 @@ from dataclasses import dataclass, field
 from google.api_core import exceptions as api
 from google.auth.exceptions import GoogleAuthError
 
+from cloudrun_jobs import conf
+from cloudrun_jobs.environ import EMULATOR_VARIABLE
 from cloudrun_jobs.exceptions import (
     AccessDenied,
     JobNotDeployed,
@@ -16,12 +20,18 @@ from cloudrun_jobs.exceptions import (
     QuotaExhausted,
     ServiceError,
     ServiceUnavailable,
+    sentence,
 )
 
 # In the message about an API that is not enabled in the project.
 NOT_ENABLED = "has not been used in project"
 
 CREATE_JOB_HINT = "Create it: manage.py sync_cloudrun_jobs --image IMAGE"
+
+# In gRPC's message about a call that was not sent, for it has no connection.
+NOT_CONNECTED = "failed to connect to all addresses"
+HTTP_REQUEST, HTTP_ANSWER = b"HEAD / HTTP/1.0\r\n\r\n", b"HTTP/"
+PROBE_SECONDS = 1.0
 
 # After these errors the call may have taken effect.
 AMBIGUOUS_ERRORS = (api.ServerError, api.Aborted, api.Cancelled, api.RetryError)
@@ -34,6 +44,7 @@ class ApiMethod:
     permission: str
     role: str
     also: str = ""  # Another role that it requires, on another resource.
+    polls: bool = False  # Is it repeated until a server that was stopped runs again?
     starts: bool = False  # Does it start an execution? Then it is not retried after an ambiguous error.
     hints: Mapping[type[Exception], str] = field(default_factory=dict)  # What to do after an error.
 
@@ -48,7 +59,7 @@ def translate_errors(resource: str, method: ApiMethod, *, endpoint: str | None) 
 
 
 def _translate(error: Exception, resource: str, method: ApiMethod, endpoint: str | None) -> ServiceError:
-    message = _sentence(getattr(error, "message", None) or str(error))
+    message = sentence(getattr(error, "message", None) or str(error))
     match error:
         case api.Forbidden():
             hint = "Enable it with `gcloud services enable`." if NOT_ENABLED in message else _grant_hint(method)
@@ -66,13 +77,28 @@ def _translate(error: Exception, resource: str, method: ApiMethod, endpoint: str
         case api.MethodNotImplemented():
             pass  # It did nothing.
         case _ if isinstance(error, AMBIGUOUS_ERRORS):
-            return _no_answer(f"{resource}: no response. {message}", method, endpoint)
+            return _no_answer(resource, message, method, endpoint)
     return ServiceError(f"{resource}: rejected. {message}")
 
 
-def _sentence(message: str) -> str:
-    """Return the message with a full stop, which Google's messages do not always have."""
-    return message if message.endswith((".", "!", "?")) else f"{message}."
+def _problem_of(endpoint: str) -> str:
+    """Return why no gRPC client can connect to the server at the endpoint, or "" if there is no such reason."""
+    host, _, port = endpoint.rpartition(":")
+    try:
+        with socket.create_connection((host.strip("[]"), int(port)), timeout=PROBE_SECONDS) as connection:
+            connection.sendall(HTTP_REQUEST)
+            if connection.recv(len(HTTP_ANSWER)) == HTTP_ANSWER:
+                return f"The server at {endpoint} speaks HTTP, not gRPC; the emulator has a port for each."
+    except ConnectionRefusedError:
+        return f"No server listens at {endpoint}."
+    except OSError:
+        pass  # It listens, but closed the connection or did not answer.
+    return ""
+
+
+def _endpoint_hint() -> str:
+    place = EMULATOR_VARIABLE if os.environ.get(EMULATOR_VARIABLE) else conf.setting_name("OPTIONS", "endpoint")
+    return f"Start `manage.py cloudrun_emulator`, and set {place} to its gRPC address."
 
 
 def _grant_hint(method: ApiMethod) -> str:
@@ -80,7 +106,10 @@ def _grant_hint(method: ApiMethod) -> str:
     return f"Grant {method.permission} ({method.role}) on it{also} to the identity this process runs as."
 
 
-def _no_answer(message: str, method: ApiMethod, endpoint: str | None) -> ServiceError:
+def _no_answer(resource: str, message: str, method: ApiMethod, endpoint: str | None) -> ServiceError:
+    if endpoint and not method.polls and NOT_CONNECTED in message and (problem := _problem_of(endpoint)):
+        return ServiceError(f"{resource}: not sent. {problem}", hint=_endpoint_hint())
+    message = f"{resource}: no response. {message}"
     where = f"Is a server running at {endpoint}?" if endpoint else ""
     if method.starts:
         return OutcomeUnknown(message, hint=f"{where} The execution may exist: check before repeating.".strip())

@@ -23,7 +23,7 @@ RUN = ApiMethod(
     role="roles/run.jobsExecutorWithOverrides",
     starts=True,
 )
-LIST = ApiMethod(permission="run.executions.list", role="roles/run.viewer")
+LIST = ApiMethod(permission="run.executions.list", role="roles/run.viewer", polls=True)
 
 
 def run_job(backend: CloudRunBackend, request: Request, timeout: float) -> CloudRunOperation:

@@ -1,16 +1,20 @@
 """The handle on an execution of Cloud Run.
 
 It extends google-api-core's polling future. It polls the Execution, because a role on the job does not cover the
-operation; it does not give up after 900 seconds; and it takes the result from the run's record.
+operation; it does not give up after 900 seconds; and it takes the result from the run's record, which it reads
+more often than the Execution: the job writes it seconds before Cloud Run reports the end.
 """
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
+from contextlib import suppress
 from threading import RLock, Thread
 from typing import TYPE_CHECKING, Any
 
-from django.db import connections
+from django.core.exceptions import SynchronousOnlyOperation
+from django.db import Error, connections
 from google.api_core import exceptions as api
 from google.api_core.future.polling import DEFAULT_POLLING, PollingFuture
 from google.api_core.retry import Retry
@@ -21,17 +25,26 @@ from cloudrun_jobs.backends.base import TRANSIENT_ERRORS
 from cloudrun_jobs.backends.cloudrun import clients
 from cloudrun_jobs.backends.cloudrun.errors import ApiMethod, translate_errors
 from cloudrun_jobs.backends.cloudrun.outcome import failure, state_of
-from cloudrun_jobs.exceptions import JobCancelled, JobFailed, ServiceError
+from cloudrun_jobs.backoff import attempts
+from cloudrun_jobs.exceptions import CloudRunJobsError, JobCancelled, JobFailed, ServiceError, sentence
 from cloudrun_jobs.models import JobRun, Status
 from cloudrun_jobs.operations import ExecutionState, Operation
+from cloudrun_jobs.process.commits import awaits_commit
 
 if TYPE_CHECKING:
     from cloudrun_jobs.backends.cloudrun import CloudRunBackend
 
 POLLING = DEFAULT_POLLING.with_timeout(None)
+RECORD_POLL_INTERVAL = 1.0  # seconds, at most
+
+# The statuses in which a record decides. A run that is lost may still report its outcome.
+DECISIVE = (Status.SUCCEEDED, Status.SKIPPED, Status.FAILED, Status.CANCELLED)
+DETAILS_TIMEOUT_SECONDS = 1.0  # For the state of an execution whose record has ended.
+
+UNLIMITED = PollingFuture._DEFAULT_VALUE
 
 SUCCESSFUL = (Status.SUCCEEDED, Status.SKIPPED)  # A run that another execution superseded has not failed.
-GET = ApiMethod(permission="run.executions.get", role="roles/run.viewer")
+GET = ApiMethod(permission="run.executions.get", role="roles/run.viewer", polls=True)
 CANCEL = ApiMethod(permission="run.executions.cancel", role="roles/run.developer")
 
 
@@ -83,8 +96,8 @@ class CloudRunOperation(PollingFuture, Operation):
         return str(self._execution.log_uri)
 
     def done(self, retry: Retry | None = None) -> bool:
-        if not self._result_set:
-            self._poll(retry)
+        if not self._result_set and not self._read_outcome():
+            self._poll(retry, self._rpc_timeout)
         return bool(self._result_set)
 
     def cancel(self) -> bool:
@@ -111,13 +124,13 @@ class CloudRunOperation(PollingFuture, Operation):
                 return
         fn(self)
 
-    def get_state(self, retry: Retry | None = None) -> ExecutionState:
+    def get_state(self, retry: Retry | None = None, timeout: float | None = None) -> ExecutionState:
         """Read the execution once and return its state; a deleted execution is lost."""
         client = clients.executions(self._endpoint)
         with translate_errors(self.execution_name, GET, endpoint=self._endpoint):
             try:
-                name = self.execution_name
-                self._execution = client.get_execution(name=name, retry=retry, timeout=self._rpc_timeout)
+                name, timeout = self.execution_name, timeout or self._rpc_timeout
+                self._execution = client.get_execution(name=name, retry=retry, timeout=timeout)
             except api.NotFound:
                 return ExecutionState(status="lost", reason="deleted", message="Cloud Run has no such execution.")
         return state_of(self._execution)
@@ -141,12 +154,49 @@ class CloudRunOperation(PollingFuture, Operation):
             if run.is_finished and not run.execution_name:
                 self._finish(_recorded_outcome(run))
 
-    def _poll(self, retry: Retry | None) -> None:
+    def _blocking_poll(self, timeout: Any = UNLIMITED, retry: Retry | None = None, polling: Any = None) -> None:
+        """Wait for the end: poll the execution at Google's intervals, and the record in between."""
+        if awaits_commit(self.run_id):
+            message = f"Run {self.run_id}: its request is sent once the transaction that made it has committed."
+            raise CloudRunJobsError(message, hint="Wait for the result after the `atomic` block.")
+        if polling is not None:
+            super()._blocking_poll(timeout, retry, polling)
+            return
+        seconds, interval, next_poll = None if timeout is UNLIMITED else timeout, POLLING._initial, 0.0
+        for left in attempts(seconds, initial=0.1, maximum=RECORD_POLL_INTERVAL):
+            is_due = time.monotonic() >= next_poll or left == 0
+            if self.done(retry) if is_due else self._read_outcome():
+                return
+            if is_due:
+                next_poll = time.monotonic() + interval
+                interval = min(interval * POLLING._multiplier, POLLING._maximum)
+        raise TimeoutError(f"Run {self.run_id} has not ended within {timeout} seconds.")
+
+    def _read_outcome(self) -> bool:
+        """End if the record has the outcome; return True if the operation has ended."""
+        if self._result_set:
+            return True
+        try:
+            run = JobRun.objects.filter(pk=self.run_id, status__in=DECISIVE).first()
+        except (Error, SynchronousOnlyOperation):  # The latter in async code.
+            return False  # Cloud Run may answer.
+        if run is None or run.is_interrupted:
+            return False
+        if run.execution_name:
+            if run.execution_name != self._execution.name:
+                self._execution = Execution(name=run.execution_name, log_uri=run.log_uri)
+            with suppress(ServiceError):  # It has the counts and the message of the failure.
+                self._poll(None, DETAILS_TIMEOUT_SECONDS)
+        if not self._result_set:
+            self._finish(_recorded_outcome(run))
+        return True
+
+    def _poll(self, retry: Retry | None, timeout: float) -> None:
         """Read the execution once. After a transient error the next poll reads it again."""
         if not self.execution_name:
             return
         try:
-            state = self.get_state(retry)
+            state = self.get_state(retry, timeout)
         except TRANSIENT_ERRORS:
             return
         if state.status is not None and (outcome := self._settle(state)):
@@ -184,13 +234,13 @@ def _with_job_error(failed: JobFailed | None, run: JobRun) -> Exception | JobRun
     """Return the service's error with the job's own error added."""
     if failed is None:
         return _recorded_outcome(run)
-    job_error = f" {run.error_class}: {run.error_message}" if run.error_class else ""
-    return type(failed)(f"{failed.args[0]}{job_error}", hint=failed.hint)
+    job_error = sentence(": ".join(filter(None, (run.error_class, run.error_message))))
+    return type(failed)(f"{failed.args[0]} {job_error}".strip(), hint=failed.hint)
 
 
 def _recorded_outcome(run: JobRun) -> JobRun | Exception:
     """Return the outcome as recorded, for a run whose execution cannot be read."""
     if run.status in SUCCESSFUL:
         return run
-    message = f"{run}: {run.get_status_display()}. {run.error_message}".strip()
+    message = f"{run}: {run.get_status_display()}. {sentence(run.error_message)}".strip()
     return (JobCancelled if run.status == Status.CANCELLED else JobFailed)(message)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from google.cloud.run_v2 import Condition, Execution
 
-from cloudrun_jobs.exceptions import JobCancelled, JobFailed
+from cloudrun_jobs.exceptions import JobCancelled, JobFailed, sentence
 from cloudrun_jobs.operations import ExecutionState
 
 TERMINAL_STATES = (Condition.State.CONDITION_SUCCEEDED, Condition.State.CONDITION_FAILED)
@@ -23,7 +23,7 @@ def failure(execution: Execution) -> JobFailed | None:
         return None
     message = f"{execution.name}: {execution.succeeded_count} of {execution.task_count} tasks succeeded."
     logs = execution.log_uri and f"Logs: {execution.log_uri}"
-    hint = " ".join(filter(None, (_completed(execution).message, logs)))
+    hint = " ".join(filter(None, (sentence(_completed(execution).message), logs)))
     return (JobCancelled if _was_cancelled(execution) else JobFailed)(message, hint=hint)
 
 
