@@ -135,17 +135,28 @@ def test_lost_reply_of_a_stopped_server_stays_unclear(use_endpoint: Callable[...
             echo.Command().delay()
 
 
-def test_emulator_variable_wins(
+def test_what_runs_on_the_emulator_calls_it(
     cloud_run: CloudRun, use_endpoint: Callable[..., None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What runs on the emulator calls it, whatever the options name."""
-    for options in ({"endpoint": f"127.0.0.1:{free_port()}"}, {"endpoint": None}):
-        use_endpoint(**options)
-        monkeypatch.setenv(EMULATOR_VARIABLE, cloud_run.endpoint)
+    """Without an endpoint in the options, the emulator's variable names it."""
+    use_endpoint(endpoint=None)
+    monkeypatch.setenv(EMULATOR_VARIABLE, cloud_run.endpoint)
 
-        echo.Command().delay()
+    echo.Command().delay()
 
-    assert len(cloud_run.requests) == 2
+    assert len(cloud_run.requests) == 1
+
+
+def test_an_endpoint_of_the_options_is_used_on_the_emulator(
+    cloud_run: CloudRun, use_endpoint: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is a server on this machine as well."""
+    use_endpoint(cloud_run.endpoint)
+    monkeypatch.setenv(EMULATOR_VARIABLE, f"127.0.0.1:{free_port()}")
+
+    echo.Command().delay()
+
+    assert len(cloud_run.requests) == 1
 
 
 @pytest.mark.parametrize("value", ["run.googleapis.com:443", "10.0.0.1:80", "127.0.0.1", "localhost"])
@@ -153,7 +164,7 @@ def test_emulator_variable_must_be_loopback(
     use_endpoint: Callable[..., None], monkeypatch: pytest.MonkeyPatch, value: str
 ) -> None:
     """The variable cannot send calls without encryption to another machine."""
-    use_endpoint("127.0.0.1:8491")
+    use_endpoint(endpoint=None)
     monkeypatch.setenv(EMULATOR_VARIABLE, value)
 
     with pytest.raises(InvalidSettings, match=f"{EMULATOR_VARIABLE}: expected 'host:port' of this machine"):

@@ -264,5 +264,5 @@ def test_death_of_either_ends_the_container(serve: Serve, name: str) -> None:
     code, output = web.end()
 
     assert code == 1
-    assert "nginx or gunicorn has ended" in output
+    assert "nginx or gunicorn exited" in output
     assert refuses(url)

@@ -16,7 +16,11 @@ from pytest_django import DjangoDbBlocker
 from rates.management.commands.collect_rates import Command
 from rates.models import Rate
 
-pytestmark = pytest.mark.django_db
+# The module's transaction is not a TestCase's, so that result() warns of it.
+pytestmark = [
+    pytest.mark.django_db,
+    pytest.mark.filterwarnings("ignore:.* in the transaction that requested the run"),
+]
 
 
 @pytest.fixture(scope="module")

@@ -31,7 +31,7 @@ class CloudRunBackend(Backend):
     """Starts executions with `JobsClient.run_job`, each with its own arguments.
 
     Options: `endpoint`, "host:port" of a server on this machine to call instead of Google's, without encryption or
-    credentials (the environment variable CLOUDRUN_EMULATOR_HOST wins over it); `rpc_timeout`, the timeout of a
+    credentials (default: the environment variable CLOUDRUN_EMULATOR_HOST); `rpc_timeout`, the timeout of a
     call in seconds; `send_deadline`, the timeout of `delay()` in seconds; `runs_per_minute`, the most executions
     that a process starts in a minute, below the project's quota of "Job run requests per minute per region".
     `service_account` of jobs that name none; `scheduler_service_account`, as which Cloud Scheduler starts them;
@@ -61,9 +61,8 @@ class CloudRunBackend(Backend):
         _check_location(settings)
         if endpoint is not None:
             _check_loopback(endpoint, conf.setting_name("OPTIONS", "endpoint"))
-        if emulator := os.environ.get(EMULATOR_VARIABLE):  # What runs on the emulator never calls Google.
-            _check_loopback(emulator, EMULATOR_VARIABLE)
-            endpoint = emulator
+        elif endpoint := os.environ.get(EMULATOR_VARIABLE) or None:  # A task of the emulator never calls Google.
+            _check_loopback(endpoint, EMULATOR_VARIABLE)
         _check_number("rpc_timeout", rpc_timeout)
         _check_number("send_deadline", send_deadline)
         _check_number("runs_per_minute", runs_per_minute)

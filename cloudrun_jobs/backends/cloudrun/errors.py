@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import socket
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -97,7 +96,8 @@ def _problem_of(endpoint: str) -> str:
 
 
 def _endpoint_hint() -> str:
-    place = EMULATOR_VARIABLE if os.environ.get(EMULATOR_VARIABLE) else conf.setting_name("OPTIONS", "endpoint")
+    from_options = conf.load().options.get("endpoint")
+    place = conf.setting_name("OPTIONS", "endpoint") if from_options else EMULATOR_VARIABLE
     return f"Start `manage.py cloudrun_emulator`, and set {place} to its gRPC address."
 
 
