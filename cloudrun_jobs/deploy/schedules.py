@@ -23,7 +23,8 @@ if TYPE_CHECKING:
 
 def desired(jobs: Iterable[CloudRunJobs], backend: CloudRunBackend) -> list[DesiredSchedulerJob]:
     """Return the Scheduler jobs. Raises `InvalidArguments` for arguments that a command does not accept."""
-    return [_desired(job, job.spec, schedule, backend) for job in jobs for schedule in job.spec.schedules]
+    specs = ((job, job.spec) for job in jobs)
+    return [_desired(job, spec, schedule, backend) for job, spec in specs for schedule in spec.schedules]
 
 
 def argv(job: CloudRunJobs, spec: JobSpec, schedule: Schedule) -> tuple[str, ...]:
