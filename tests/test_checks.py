@@ -498,7 +498,7 @@ def test_key_in_lower_case_has_a_hint(settings: Settings, key: str) -> None:
 
 
 def test_given_arguments_are_in_the_hint(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A schedule that has arguments is not told to declare some."""
+    """The hint for a schedule with arguments does not ask for arguments."""
     schedule = [Schedule("0 0 * * *", args={"partner": 7})]
     monkeypatch.setattr(echo.Command, "schedule", schedule, raising=False)
     monkeypatch.setattr(echo.Command, "add_arguments", _require_source)
