@@ -146,9 +146,9 @@ CLOSED = st.sampled_from([*sorted(closed_world.CLOSED_NAMES), "GOOGLE_APPLICATIO
 
 @given(st.dictionaries(OTHER_NAMES | CLOSED | CLOSED.map(str.upper), st.text(max_size=8), max_size=12))
 def test_no_declared_variable_opens_the_world(declared):
-    """The variables of the closed world win over any others, which a task gets unchanged."""
+    """The variables of the closed world take precedence over any others, which a task gets unchanged."""
     container = run_v2.Container(image="app", env=[run_v2.EnvVar(name=k, value=v) for k, v in declared.items()])
-    execution = run_v2.Execution(name=f"{PLACE}/jobs/work/executions/work-a", template={"containers": [container]})
+    execution = run_v2.Execution(name=f"{PLACE}/jobs/echo/executions/echo-a", template={"containers": [container]})
     files = closed_world.TaskDirectory(Path("/files"))
     closed = closed_world.variables(closed_world.Addresses("127.0.0.1:1", "http://127.0.0.1:2"), files, ())
 
