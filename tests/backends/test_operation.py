@@ -231,7 +231,7 @@ ENDS: list[tuple[dict[str, Any], Any]] = [
 
 @pytest.mark.parametrize(
     ("state", "values", "outcome"),
-    [*(("running", *end) for end in ENDS), *((state, *end) for state in ("silent", "denied") for end in ENDS[::2])],
+    [("running", *end) for end in ENDS] + [(state, *end) for state in ("silent", "denied") for end in ENDS[::2]],
     ids=str,
 )
 def test_result_follows_the_record(
