@@ -221,10 +221,11 @@ def _check_options(job: CloudRunJobs, spec: JobSpec) -> Iterator[CheckMessage]:
     except Exception:  # noqa: BLE001  (the command's own code, which may query a database without tables)
         return
     own = names - DJANGO_OPTIONS - {"help"}
-    for name in sorted({*(spec.lock_args or ())} - own):
-        hint = did_you_mean(name, own - {"version"})
-        message = f"{job.command_name}: lock_args: expected names of its options, got {name!r}."
-        yield Error(message, hint=hint, obj=type(job), id="cloudrun_jobs.E006")
+    for attribute, listed in (("lock_args", spec.lock_args or ()), ("http_options", spec.http_options)):
+        for name in sorted({*listed} - own):
+            hint = did_you_mean(name, own - {"version"})
+            message = f"{job.command_name}: {attribute}: expected names of its options, got {name!r}."
+            yield Error(message, hint=hint, obj=type(job), id="cloudrun_jobs.E006")
     if "idempotency_key" in names:
         message = f"{job.command_name}: idempotency_key is a parameter of delay() and an option of the command."
         yield Error(message, hint="Rename the command's option.", obj=type(job), id="cloudrun_jobs.E014")

@@ -114,6 +114,9 @@ class CloudRunJobs(BaseCommand):
     #: The options of an execution that is started without any, such as from the console. Default: none.
     args: ClassVar[Mapping[str, Any]]
 
+    #: The options that callers of the HTTP API may set. Default: none.
+    http_options: ClassVar[Sequence[str]]
+
     #: The network: {"network": "default", "subnetwork": "jobs", "egress": "all-traffic"} or {"connector": ...}.
     #: Default: None.
     vpc: ClassVar[Mapping[str, Any] | None]

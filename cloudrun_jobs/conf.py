@@ -48,10 +48,11 @@ class Settings(NamedTuple):
     locks: Mapping[str, Any] = MappingProxyType({})  # BACKEND and OPTIONS of the locks.
     defaults: Mapping[str, Any] = MappingProxyType({})  # Declarations for jobs that make none.
     reconcile: Mapping[str, Any] = MappingProxyType({})  # Declarations of RECONCILE_COMMAND.
+    http: Mapping[str, Any] = MappingProxyType({})  # The credentials of the HTTP API, which is closed without any.
 
 
 KEYS = frozenset(name.upper() for name in Settings._fields)
-MAPPINGS = frozenset({"OPTIONS", "LOCKS", "DEFAULTS", "RECONCILE"})
+MAPPINGS = frozenset({"OPTIONS", "LOCKS", "DEFAULTS", "RECONCILE", "HTTP"})
 
 
 def load() -> Settings:

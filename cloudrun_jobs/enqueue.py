@@ -33,24 +33,32 @@ if TYPE_CHECKING:
 
 @async_unsafe("delay() cannot be called from async code: `await` adelay() instead.")
 def delay(
-    job: JobCommand, args: Sequence[Any], options: Mapping[str, Any], *, key: str | None = None
+    job: JobCommand,
+    args: Sequence[Any],
+    options: Mapping[str, Any],
+    *,
+    key: str | None = None,
+    run_id: str = "",
+    trigger: Trigger = Trigger.DELAY,
 ) -> Operation:
-    """Run the job with these arguments, in this process or in the cloud."""
-    spec, run_id = job.spec, str(uuid4())
+    """Run the job with these arguments, in this process or in the cloud; `run_id` is the id of the new run."""
+    spec, run_id = job.spec, run_id or str(uuid4())
     _reject_unreachable_class(job)
     if key is not None and command_line.has_idempotency_key_option(job):
         message = f"{spec.command}: idempotency_key is a parameter of delay() and an option of the command."
         raise InvalidArguments(message, hint="Rename the command's option.")
     arguments = command_line.build(job, args, options, {RUN_ID_VARIABLE: run_id})
-    return _submit(job, spec, Request(job=spec.name, argv=arguments, run_id=run_id), key=key)
+    return _submit(job, spec, Request(job=spec.name, argv=arguments, run_id=run_id), trigger=trigger, key=key)
 
 
 @async_unsafe("delay_argv() cannot be called from async code: use adelay(), or sync_to_async(command.delay_argv).")
-def delay_argv(job: JobCommand, arguments: Sequence[str]) -> Operation:
-    """Run the job with command-line arguments."""
-    spec, run_id = job.spec, str(uuid4())
+def delay_argv(
+    job: JobCommand, arguments: Sequence[str], *, run_id: str = "", trigger: Trigger = Trigger.DELAY
+) -> Operation:
+    """Run the job with command-line arguments; `run_id` is the id of the new run."""
+    spec, run_id = job.spec, run_id or str(uuid4())
     validated = command_line.validate(job, (spec.command, *arguments), {RUN_ID_VARIABLE: run_id})
-    return _submit(job, spec, Request(job=spec.name, argv=validated, run_id=run_id))
+    return _submit(job, spec, Request(job=spec.name, argv=validated, run_id=run_id), trigger=trigger)
 
 
 @async_unsafe("reserve() cannot be called from async code: use sync_to_async(command.reserve), as adelay() does.")

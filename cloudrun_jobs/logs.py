@@ -167,6 +167,12 @@ def log_dispatch_failed(sender: type, run: JobRun, error: Exception, **kwargs: A
     logger.error("Run %s cannot be dispatched: %s", run, error, extra=_run_extra("dispatch_failed", run))
 
 
+@receiver(signals.run_controlled, dispatch_uid=UID)
+def log_run_controlled(sender: type, run: JobRun, action: str, caller: str, **kwargs: Any) -> None:
+    extra = {**_run_extra("run_controlled", run), "caller": caller}
+    logger.info("Run %s: %s by %s over HTTP", run, action, caller, extra=extra)
+
+
 @receiver(signals.run_recreated, dispatch_uid=UID)
 def log_run_recreated(sender: type, run: JobRun, **kwargs: Any) -> None:
     logger.warning("Run %s had no record and was recreated", run, extra=_run_extra("run_recreated", run))

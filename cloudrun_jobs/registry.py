@@ -52,3 +52,14 @@ def _may_be_job(module: str) -> bool:
     get_source = getattr(spec.loader, "get_source", None)  # The module may be in a zip file.
     source = get_source(module) if get_source else None
     return source is None or "cloudrun" in source.lower()
+
+
+def find_job(name: str) -> CloudRunJobs | None:
+    """Return a new instance of the job of that name; None if no command of that name is one."""
+    app = get_commands().get(name)
+    module = f"{app}.management.commands.{name}"
+    if not isinstance(app, str) or not _may_be_job(module):
+        return None
+    command = getattr(import_module(module), "Command", None)
+    job = command() if isinstance(command, type) and issubclass(command, CloudRunJobs) else None
+    return job if job is not None and job.is_enabled else None

@@ -92,6 +92,7 @@ class JobRun(models.Model):
 
     class Meta:
         get_latest_by = "created_at"
+        permissions = [("run_job", "Can run jobs"), ("cancel_job", "Can cancel runs")]
         indexes = [
             models.Index(fields=["-created_at"], name="cloudrun_jobs_run_latest"),
             models.Index(fields=["command", "-created_at"], name="cloudrun_jobs_run_command"),

@@ -97,6 +97,8 @@ def _check_container(spec: JobSpec) -> Iterator[DeclarationError]:
         yield DeclarationError("image", "None or the name of an image", image)
     if not is_texts(entrypoint) or not entrypoint or not all(entrypoint):
         yield DeclarationError("entrypoint", "a list of strings such as ['python', 'manage.py']", entrypoint)
+    if not is_texts(spec.http_options):
+        yield DeclarationError("http_options", "a tuple of the names of options", spec.http_options)
     if not is_options(spec.args):
         yield DeclarationError("args", "a dictionary of options, as delay() takes them by name", spec.args)
     if not is_texts(instances) or not all(is_text(name, r"[^:\s]+(:[^:\s]+){2,3}") for name in instances):

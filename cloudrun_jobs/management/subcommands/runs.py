@@ -10,12 +10,11 @@ from django.core.management.base import BaseCommand, CommandError
 
 from cloudrun_jobs.management.output import add_json_option, write_rows
 from cloudrun_jobs.models import JobRun
+from cloudrun_jobs.runs.data import LISTED, listed_data
 from cloudrun_jobs.suggestions import did_you_mean
 from cloudrun_jobs.terminal import format_duration, format_time
 
 HELP = "Show the latest runs."
-TIMES = ("created_at", "started_at", "finished_at")
-FIELDS = ("id", "command", "status", "reason", "trigger", "requested_by", *TIMES, "execution")
 
 
 def add_arguments(parser: ArgumentParser) -> None:
@@ -29,11 +28,11 @@ def add_arguments(parser: ArgumentParser) -> None:
 def run(command: BaseCommand, **options: Any) -> None:
     if options["limit"] < 1:
         raise CommandError(f"--limit: expected at least 1, got {options['limit']}.")
-    runs = list(_selected(options).newest_first().only(*FIELDS)[: options["limit"]])
+    runs = list(_selected(options).newest_first().only(*LISTED)[: options["limit"]])
     write_rows(
         command,
         options,
-        data=[{field: getattr(run, field) for field in FIELDS} for run in runs],
+        data=[listed_data(run) for run in runs],
         headings=("RUN", "JOB", "STATUS", "CREATED", "TOOK", "REQUESTED BY"),
         rows=[_row(run) for run in runs],
         empty="No such run is recorded.",

@@ -18,6 +18,7 @@ from cloudrun_jobs.management.output import add_json_option, write_json, write_m
 from cloudrun_jobs.management.subcommands.runs import status_text
 from cloudrun_jobs.models import JobRun
 from cloudrun_jobs.models.runs import is_run_id, short_name
+from cloudrun_jobs.runs.data import run_data
 from cloudrun_jobs.terminal import escape, format_duration, format_time, table
 
 HELP = "Show one run."
@@ -36,7 +37,7 @@ def add_arguments(parser: ArgumentParser) -> None:
 def run(command: BaseCommand, **options: Any) -> None:
     found = _find(options["id"])
     if options["json"]:
-        write_json(command, _data(found, traceback=options["traceback"]))
+        write_json(command, run_data(found, traceback=options["traceback"]))
         return
     command.stdout.write(table(*((name, value) for name, value in _rows(found) if value not in {"", "-"})))
     if options["traceback"] and found.traceback:
@@ -91,11 +92,3 @@ def _rows(run: JobRun) -> Iterator[tuple[str, str]]:
 def _tasks(run: JobRun) -> str:
     counts = {name: getattr(run, f"{name}_count") for name in ("succeeded", "failed", "cancelled", "retried")}
     return ", ".join([str(run.task_count), *(f"{count} {name}" for name, count in counts.items() if count)])
-
-
-def _data(run: JobRun, *, traceback: bool) -> dict[str, Any]:
-    data = {field.attname: getattr(run, field.attname) for field in JobRun._meta.concrete_fields}
-    if not traceback:
-        del data["traceback"]
-    progress = run.progress
-    return {**data, "progress": progress and progress._asdict()}

@@ -1,0 +1,1 @@
+"""The HTTP API: runs, and starting them. Closed until `CLOUDRUN_JOBS["HTTP"]` configures a credential."""

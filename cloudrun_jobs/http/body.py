@@ -1,0 +1,97 @@
+"""Read the JSON object in the body of a request."""
+
+from __future__ import annotations
+
+import json
+import math
+from http import HTTPStatus
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from django.core.exceptions import RequestDataTooBig
+from django.http import UnreadablePostError
+
+from cloudrun_jobs.http.errors import HttpError, bad_request
+
+if TYPE_CHECKING:
+    from django.http import HttpRequest
+
+MAX_BYTES = 64 * 1024
+MAX_DEPTH = 32
+
+
+def read_object(request: HttpRequest, *, any_type: bool = False) -> dict[str, Any]:
+    """Return the object in the body; an empty body is an empty object. Raises `HttpError`.
+
+    With `any_type` the content type is ignored: Cloud Scheduler's default is `application/octet-stream`.
+    """
+    body = _read(request)
+    if not body.strip():
+        return {}
+    if not any_type and request.content_type != "application/json":
+        message = f"Expected the content type application/json, got {request.content_type!r}."
+        raise HttpError(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "unsupported_media_type", message)
+    try:
+        value = json.loads(
+            body.decode(),
+            object_pairs_hook=_unique,
+            parse_constant=_reject_constant,
+            parse_float=_finite,
+        )
+    except (ValueError, RecursionError) as error:
+        raise bad_request("invalid_json", f"The body is no valid JSON: {error}.") from None
+    if not isinstance(value, dict):
+        raise bad_request("invalid_json", f"Expected a JSON object, got {type(value).__name__}.")
+    if _depth(value) > MAX_DEPTH:
+        raise bad_request("invalid_json", f"The body is nested more than {MAX_DEPTH} levels deep.")
+    return value
+
+
+def _read(request: HttpRequest) -> bytes:
+    too_large = HttpError(
+        HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "too_large", f"The body is larger than {MAX_BYTES} bytes."
+    )
+    try:
+        if int(request.headers.get("content-length") or 0) > MAX_BYTES:
+            raise too_large
+        body = request.body
+    except ValueError:
+        raise bad_request("invalid_request", "Content-Length: expected a number.") from None
+    except RequestDataTooBig:
+        raise too_large from None
+    except UnreadablePostError:
+        raise bad_request("invalid_request", "The connection was closed before the body was complete.") from None
+    if len(body) > MAX_BYTES:
+        raise too_large
+    return body
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        names = [name for name, _ in pairs]
+        raise ValueError(f"the key {next(name for name in names if names.count(name) > 1)!r} is repeated")
+    return found
+
+
+def _reject_constant(name: str) -> NoReturn:
+    raise ValueError(f"{name} is not allowed")
+
+
+def _finite(text: str) -> float:
+    if math.isinf(number := float(text)):
+        raise ValueError(f"{text} is too large")
+    return number
+
+
+def _depth(value: Any) -> int:
+    """Return how deep the value is nested, without recursion."""
+    depth, level = 0, [value]
+    while level:
+        depth += 1
+        level = [
+            child
+            for each in level
+            if isinstance(each, dict | list)
+            for child in (each.values() if isinstance(each, dict) else each)
+        ]
+    return depth

@@ -1,0 +1,57 @@
+"""Refusals of the HTTP API, in one shape."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from http import HTTPStatus
+from typing import Any
+
+from django.http import JsonResponse
+
+
+class HttpError(Exception):
+    """A request is refused: `{"error": {"code", "message", "hint"?, "fields"?}}`.
+
+    `code` is a stable identifier. `fields` are messages by the name of a field of the body or the query.
+    """
+
+    def __init__(
+        self,
+        status: HTTPStatus,
+        code: str,
+        message: str,
+        *,
+        hint: str = "",
+        fields: Mapping[str, str] | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.status = status
+        self.code = code
+        self.hint = hint
+        self.fields = fields
+        self.headers = headers or {}
+
+    def response(self) -> JsonResponse:
+        error: dict[str, Any] = {"code": self.code, "message": str(self)}
+        if self.hint:
+            error["hint"] = self.hint
+        if self.fields:
+            error["fields"] = dict(self.fields)
+        return JsonResponse({"error": error}, status=self.status, headers=dict(self.headers))
+
+
+def bad_request(code: str, message: str, *, hint: str = "", fields: Mapping[str, str] | None = None) -> HttpError:
+    return HttpError(HTTPStatus.BAD_REQUEST, code, message, hint=hint, fields=fields)
+
+
+def unprocessable(message: str, *, hint: str = "", fields: Mapping[str, str] | None = None) -> HttpError:
+    return HttpError(HTTPStatus.UNPROCESSABLE_ENTITY, "invalid_options", message, hint=hint, fields=fields)
+
+
+def forbidden(message: str) -> HttpError:
+    return HttpError(HTTPStatus.FORBIDDEN, "forbidden", message)
+
+
+def not_found(message: str = "There is nothing at this URL.") -> HttpError:
+    return HttpError(HTTPStatus.NOT_FOUND, "not_found", message)

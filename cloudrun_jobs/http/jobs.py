@@ -1,0 +1,58 @@
+"""Start runs of jobs, with the options that callers may set."""
+
+from __future__ import annotations
+
+import json
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from django.http import HttpResponseBase
+
+from cloudrun_jobs import argv, enqueue
+from cloudrun_jobs.http.authentication import Caller
+from cloudrun_jobs.http.body import read_object
+from cloudrun_jobs.http.errors import bad_request, not_found, unprocessable
+from cloudrun_jobs.http.runs import start
+from cloudrun_jobs.registry import find_job
+from cloudrun_jobs.runs.dispatch import MAX_KEY_LENGTH
+
+if TYPE_CHECKING:
+    from django.http import HttpRequest
+
+    from cloudrun_jobs.command import CloudRunJobs
+
+OWN_KEY_LENGTH = 100  # characters; the rest of the stored key names the caller
+
+
+def start_job(request: HttpRequest, caller: Caller, name: str) -> HttpResponseBase:
+    """Enqueue a run of the command with the options in the body."""
+    caller.check("run", name)
+    job = find_job(name)
+    if job is None:
+        raise not_found(f"There is no job {name[:100]!r}.")
+    options = job_options(job, read_object(request))
+    return start(caller, partial(enqueue.delay, job, (), options, key=_key(request, caller)), action="start")
+
+
+def job_options(job: CloudRunJobs, body: dict[str, Any]) -> dict[str, Any]:
+    """Return the body as options of the job. Raises `HttpError` for those that callers may not set."""
+    allowed = job.spec.http_options
+    if unknown := sorted(body.keys() - set(allowed)):
+        expected = f"expected {', '.join(allowed)}" if allowed else "the job takes none from callers"
+        fields = dict.fromkeys(unknown, f"Callers may not set this option; {expected}.")
+        raise unprocessable("The body has options that callers may not set.", fields=fields)
+    parser = argv.parser_of(job)
+    takes_json = {action.dest for action in parser._actions if action.type is json.loads}
+    return {name: json.dumps(value) if name in takes_json else value for name, value in body.items()}
+
+
+def _key(request: HttpRequest, caller: Caller) -> str | None:
+    """Return the idempotency key of the request, which is the caller's own."""
+    key = request.headers.get("idempotency-key")
+    if key is None:
+        return None
+    if not 1 <= len(key) <= OWN_KEY_LENGTH or not key.isascii() or not key.isprintable():
+        raise bad_request(
+            "invalid_request", f"Idempotency-Key: expected 1 to {OWN_KEY_LENGTH} printable ASCII characters."
+        )
+    return f"{key} {caller.name}"[:MAX_KEY_LENGTH]

@@ -1,0 +1,213 @@
+"""List, show, cancel and rerun runs."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from datetime import datetime
+from http import HTTPStatus
+from typing import TYPE_CHECKING, Any
+from uuid import UUID, uuid4
+
+from django.db.models import Q, TextChoices
+from django.http import HttpResponseBase
+from django.urls import reverse
+
+from cloudrun_jobs import enqueue
+from cloudrun_jobs.backoff import attempts
+from cloudrun_jobs.exceptions import (
+    CloudRunJobsError,
+    InvalidArguments,
+    QuotaExhausted,
+    ServiceError,
+    ServiceUnavailable,
+)
+from cloudrun_jobs.http.audit import audit
+from cloudrun_jobs.http.authentication import Caller
+from cloudrun_jobs.http.cursor import Cursor
+from cloudrun_jobs.http.endpoint import json_response
+from cloudrun_jobs.http.errors import HttpError, bad_request, not_found, unprocessable
+from cloudrun_jobs.models import JobRun, Status, Trigger
+from cloudrun_jobs.models.runs import short_name
+from cloudrun_jobs.operations import Operation
+from cloudrun_jobs.registry import find_job
+from cloudrun_jobs.runs.data import LISTED, listed_data, run_data
+from cloudrun_jobs.runs.requester import requested_by
+
+if TYPE_CHECKING:
+    from django.http import HttpRequest
+
+PAGE = 100  # runs
+MAX_WAIT = 60.0  # seconds
+WAIT_POLL_INTERVAL = 1.0  # seconds, at most
+MAX_TEXT = 200  # characters
+MIN_YEAR, MAX_YEAR = 2000, 9000  # Databases differ beyond, and UTC may be in another year.
+
+
+def list_runs(request: HttpRequest, caller: Caller) -> HttpResponseBase:
+    """Answer a page of runs, newest first."""
+    query = _query(request, LIST_PARAMETERS)
+    runs = JobRun.objects.order_by("-created_at", "-pk").only(*LISTED)
+    if command := query.pop("command", None):
+        caller.check("read", command)
+        runs = runs.for_command(command)
+    elif caller.commands is not None:
+        runs = runs.filter(command__in=caller.commands)
+    cursor = query.pop("cursor", None)
+    if cursor is not None:
+        # The first condition is for the index.
+        runs = runs.filter(created_at__lte=cursor.created_at)
+        runs = runs.filter(Q(created_at__lt=cursor.created_at) | Q(pk__lt=cursor.run_id))
+    found = list(runs.filter(**query)[: PAGE + 1])
+    page, more = found[:PAGE], found[PAGE:]
+    following = Cursor(page[-1].created_at, page[-1].pk).encode() if more else None
+    return json_response({"runs": [listed_data(run) for run in page], "next": following})
+
+
+def show_run(request: HttpRequest, caller: Caller, name: str) -> HttpResponseBase:
+    """Answer one run; with `wait`, once it has ended or that many seconds are over."""
+    wait = _query(request, {"wait": _seconds}).get("wait", 0.0)
+    run = _find(caller, "read", name)
+    for _ in attempts(wait, initial=0.1, maximum=WAIT_POLL_INTERVAL):
+        run.refresh_from_db()
+        if run.is_finished:
+            break
+    return json_response(run_data(run))
+
+
+def cancel_run(request: HttpRequest, caller: Caller, name: str) -> HttpResponseBase:
+    """Cancel a run, unless it has ended."""
+    _query(request, {})
+    run = _find(caller, "cancel", name)
+    if run.is_finished:
+        raise _ended(run)
+    try:
+        run.cancel()
+    except ServiceError as error:
+        raise _service_error(error) from None
+    run.refresh_from_db()
+    if run.is_finished and run.status != Status.CANCELLED:
+        raise _ended(run)
+    audit(caller, "cancel", run)
+    url = reverse("cloudrun_jobs:run", args=(run.pk,))
+    return json_response({"job_id": run.pk, "status": run.status, "url": url}, HTTPStatus.ACCEPTED, Location=url)
+
+
+def _ended(run: JobRun) -> HttpError:
+    return HttpError(HTTPStatus.CONFLICT, "ended", "The run has ended.", fields={"status": run.status})
+
+
+def rerun(request: HttpRequest, caller: Caller, name: str) -> HttpResponseBase:
+    """Start a new run with the arguments of this one."""
+    _query(request, {})
+    run = _find(caller, "run", name)
+    if run.argv is None:
+        raise unprocessable("The arguments of this run were not recorded.", hint="Start a run of the command.")
+    job, arguments = find_job(run.command), run.argv[1:]
+    if job is None:
+        raise unprocessable(f"The command {run.command!r} no longer exists, or is no longer a job.")
+    return start(caller, lambda **given: enqueue.delay_argv(job, arguments, **given), action="rerun")
+
+
+def start(caller: Caller, enqueue_run: Callable[..., Operation], *, action: str) -> HttpResponseBase:
+    """Enqueue a run for the caller, and answer that it is queued."""
+    run_id = str(uuid4())
+    try:
+        with requested_by(caller.name):
+            run_id = enqueue_run(run_id=run_id, trigger=Trigger.HTTP).run_id
+    except InvalidArguments as error:
+        raise unprocessable(error.args[0], hint=error.hint) from None
+    except ServiceError as error:
+        raise _service_error(error) from None
+    except Exception:
+        # In the environments "local" and "test" the job has run, and failed: its record says so.
+        if not JobRun.objects.filter(pk=run_id, finished_at__isnull=False).exists():
+            raise
+    run = JobRun.objects.get(pk=run_id)
+    audit(caller, action, run)
+    url = reverse("cloudrun_jobs:run", args=(run_id,))
+    data = {"job_id": run_id, "status": "queued", "url": url}
+    return json_response(data, HTTPStatus.ACCEPTED, Location=url)
+
+
+def _service_error(error: CloudRunJobsError) -> HttpError:
+    """Return the refusal for an error of Google's services. Its text names resources: it is in the log."""
+    passes = isinstance(error, ServiceUnavailable | QuotaExhausted)
+    status = HTTPStatus.SERVICE_UNAVAILABLE if passes else HTTPStatus.BAD_GATEWAY
+    return HttpError(status, "service_error", f"Cloud Run did not accept the request ({type(error).__name__}).")
+
+
+def _find(caller: Caller, scope: str, name: str) -> JobRun:
+    """Return the run of that id or execution name. Raises `HttpError`."""
+    try:
+        runs = JobRun.objects.filter(pk=UUID(name))
+    except ValueError:
+        runs = JobRun.objects.filter(execution=short_name(name))
+    run = runs.first()
+    if run is None:
+        raise not_found(f"No run {name[:100]!r} is recorded.")
+    caller.check(scope, run.command)
+    return run
+
+
+def _query(request: HttpRequest, parameters: Mapping[str, Callable[[str], Any]]) -> dict[str, Any]:
+    """Return the values of the query's parameters. Raises `HttpError`, naming all that are invalid."""
+    values: dict[str, Any] = {}
+    problems: dict[str, str] = {}
+    for name, given in request.GET.lists():
+        if name not in parameters:
+            problems[name] = f"Unknown parameter; expected {', '.join(parameters) or 'none'}."
+        elif len(given) != 1:
+            problems[name] = f"Expected one value, got {len(given)}."
+        else:
+            try:
+                values[name] = parameters[name](given[0])
+            except ValueError as error:
+                problems[name] = f"{error}."
+    if problems:
+        raise bad_request("invalid_query", "The query is invalid.", fields=problems)
+    return {LOOKUPS.get(name, name): value for name, value in values.items()}
+
+
+def _one_of(choices: type[TextChoices]) -> Callable[[str], str]:
+    def read(text: str) -> str:
+        if text not in choices.values:
+            raise ValueError(f"Expected {', '.join(choices.values)}, got {text[:100]!r}")
+        return text
+
+    return read
+
+
+def _text(text: str) -> str:
+    if not 1 <= len(text) <= MAX_TEXT or "\0" in text:
+        raise ValueError(f"Expected 1 to {MAX_TEXT} characters without NUL")
+    return text
+
+
+def _time(text: str) -> datetime:
+    expected = f"Expected a time such as '2026-01-02T03:04:05Z', got {text[:100]!r}"
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        raise ValueError(expected) from None
+    if moment.tzinfo is None or not MIN_YEAR <= moment.year <= MAX_YEAR:
+        raise ValueError(expected)
+    return moment
+
+
+def _seconds(text: str) -> float:
+    if not re.fullmatch(r"[0-9]{1,4}(\.[0-9]{1,3})?", text) or float(text) > MAX_WAIT:
+        raise ValueError(f"Expected 0 to {MAX_WAIT:g} seconds, got {text[:100]!r}")
+    return float(text)
+
+
+LIST_PARAMETERS: Mapping[str, Callable[[str], Any]] = {
+    "command": _text,
+    "status": _one_of(Status),
+    "reason": _text,
+    "trigger": _one_of(Trigger),
+    "since": _time,
+    "until": _time,
+    "cursor": Cursor.decode,
+}
+LOOKUPS = {"since": "created_at__gte", "until": "created_at__lt"}

@@ -1,0 +1,201 @@
+"""Each request, its answer, and the rows that it writes."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from cloudrun_jobs.models import JobRun
+from tests.jobs.management.commands import echo
+
+RUN = "1b9d6bcd-bbfd-4b2d-9b5d-ab8dfbbd4bed"  # Of the fixture.
+UNKNOWN = "00000000-0000-4000-8000-000000000000"
+DEEP = '{"note": ' + "[" * 40 + "]" * 40 + "}"
+
+# Method, path, what differs from an authorised request, status, the error's code, and the new rows.
+REQUESTS: list[tuple[str, str, dict[str, Any], int, str | None, int]] = [
+    ("GET", "jobs/", {}, 200, None, 0),
+    ("GET", "jobs/", {"token": ""}, 401, "unauthenticated", 0),
+    ("GET", "jobs/", {"token": "", "headers": {"x-token": "wrong"}}, 401, "unauthenticated", 0),
+    ("GET", "jobs/", {"token": "", "headers": {"x-token": ""}}, 401, "unauthenticated", 0),
+    ("GET", "jobs/", {"token": "", "headers": {"x-ingest-token": "the token named all"}}, 401, "unauthenticated", 0),
+    ("GET", "jobs/", {"token": "expired"}, 401, "unauthenticated", 0),
+    ("GET", "jobs/", {"token": "bearer"}, 200, None, 0),
+    ("GET", "jobs/", {"token": "", "headers": {"authorization": "Basic eDp5"}}, 401, "unauthenticated", 0),
+    ("GET", "jobs/", {"token": "", "headers": {"authorization": "Bearer a.b.c"}}, 401, "unauthenticated", 0),
+    ("GET", "jobs/", {"headers": {"authorization": "Bearer a, Bearer b"}}, 400, "invalid_request", 0),
+    ("GET", "jobs/", {"headers": {"x-http-method-override": "POST"}}, 400, "invalid_request", 0),
+    ("POST", "jobs/", {}, 405, "method_not_allowed", 0),
+    ("DELETE", "jobs/", {}, 405, "method_not_allowed", 0),
+    ("PUT", f"jobs/{RUN}/", {}, 405, "method_not_allowed", 0),
+    ("GET", "jobs/?command=echo", {}, 200, None, 0),
+    ("GET", "jobs/?command=echo", {"token": "walk only"}, 403, "forbidden", 0),
+    ("GET", "jobs/?command=", {}, 400, "invalid_query", 0),
+    ("GET", "jobs/?command=%00", {}, 400, "invalid_query", 0),
+    ("GET", "jobs/?command=a&command=b", {}, 400, "invalid_query", 0),
+    ("GET", "jobs/?status=succeeded", {}, 200, None, 0),
+    ("GET", "jobs/?status=queued", {}, 400, "invalid_query", 0),
+    ("GET", "jobs/?reason=timeout", {}, 200, None, 0),
+    ("GET", "jobs/?trigger=http", {}, 200, None, 0),
+    ("GET", "jobs/?trigger=magic", {}, 400, "invalid_query", 0),
+    ("GET", "jobs/?since=2026-01-01T00:00:00Z", {}, 200, None, 0),
+    ("GET", "jobs/?since=2026-01-01T00:00:00%2B09:00&until=2026-02-01T00:00:00Z", {}, 200, None, 0),
+    ("GET", "jobs/?since=2026-01-01T00:00:00", {}, 400, "invalid_query", 0),
+    ("GET", "jobs/?since=0001-01-01T00:00:00Z", {}, 400, "invalid_query", 0),
+    ("GET", "jobs/?until=yesterday", {}, 400, "invalid_query", 0),
+    ("GET", "jobs/?cursor=AAAA", {}, 400, "invalid_cursor", 0),
+    ("GET", "jobs/?cursor=", {}, 400, "invalid_cursor", 0),
+    ("GET", "jobs/?limit=5", {}, 400, "invalid_query", 0),
+    ("GET", f"jobs/{RUN}/", {}, 200, None, 0),
+    ("GET", f"jobs/{RUN.replace('-', '')}/", {}, 200, None, 0),
+    ("GET", "jobs/echo-test-abcde/", {}, 200, None, 0),
+    ("GET", f"jobs/{RUN}/", {"token": "reader"}, 200, None, 0),
+    ("GET", f"jobs/{RUN}/", {"token": "walk only"}, 403, "forbidden", 0),
+    ("GET", f"jobs/{RUN}/?wait=25", {}, 200, None, 0),
+    ("GET", f"jobs/{RUN}/?wait=-1", {}, 400, "invalid_query", 0),
+    ("GET", f"jobs/{RUN}/?wait=61", {}, 400, "invalid_query", 0),
+    ("GET", f"jobs/{RUN}/?wait=nan", {}, 400, "invalid_query", 0),
+    ("GET", f"jobs/{RUN}/?wait=1e1", {}, 400, "invalid_query", 0),
+    ("GET", f"jobs/{UNKNOWN}/", {}, 404, "not_found", 0),
+    ("GET", "jobs/unknown/", {}, 404, "not_found", 0),
+    ("GET", "jobs/%2e%2e/", {}, 404, "not_found", 0),
+    ("GET", "elsewhere/", {}, 404, "not_found", 0),
+    ("GET", "elsewhere/", {"token": ""}, 401, "unauthenticated", 0),
+    ("POST", "jobs/echo/", {}, 202, None, 1),
+    ("POST", "jobs/echo/", {"data": "{}"}, 202, None, 1),
+    ("POST", "jobs/echo/", {"data": '{"partner": 7, "note": "a b"}'}, 202, None, 1),
+    ("POST", "jobs/echo/", {"token": "echo only"}, 202, None, 1),
+    ("POST", "jobs/echo/", {"token": ""}, 401, "unauthenticated", 0),
+    ("POST", "jobs/echo/", {"token": "reader"}, 403, "forbidden", 0),
+    ("POST", "jobs/echo/", {"token": "walk only"}, 403, "forbidden", 0),
+    ("POST", "jobs/unknown/", {}, 404, "not_found", 0),
+    ("POST", "jobs/migrate/", {}, 404, "not_found", 0),
+    ("POST", f"jobs/{RUN}/", {}, 404, "not_found", 0),
+    ("POST", "jobs/echo/", {"data": '{"words": ["a"]}'}, 422, "invalid_options", 0),
+    ("POST", "jobs/echo/", {"data": '{"verbosity": 3}'}, 422, "invalid_options", 0),
+    ("POST", "jobs/echo/", {"data": '{"settings": "x"}'}, 422, "invalid_options", 0),
+    ("POST", "jobs/echo/", {"data": '{"partner": "x"}'}, 422, "invalid_options", 0),
+    ("POST", "jobs/echo/", {"data": '{"partner": true}'}, 422, "invalid_options", 0),
+    ("POST", "jobs/echo/", {"data": '{"partner": [1]}'}, 422, "invalid_options", 0),
+    ("POST", "jobs/echo/", {"data": '{"note": {"a": 1}}'}, 422, "invalid_options", 0),
+    ("POST", "jobs/echo/", {"data": '{"note": "\\u0000"}'}, 422, "invalid_options", 0),
+    ("POST", "jobs/echo/", {"data": '{"note": "\\ud800"}'}, 422, "invalid_options", 0),
+    ("POST", "jobs/echo/", {"data": '{"note": "--settings=x"}'}, 202, None, 1),
+    ("POST", "jobs/echo/", {"data": "{"}, 400, "invalid_json", 0),
+    ("POST", "jobs/echo/", {"data": "[]"}, 400, "invalid_json", 0),
+    ("POST", "jobs/echo/", {"data": '{"partner": 1, "partner": 2}'}, 400, "invalid_json", 0),
+    ("POST", "jobs/echo/", {"data": '{"partner": NaN}'}, 400, "invalid_json", 0),
+    ("POST", "jobs/echo/", {"data": '{"partner": 1e999}'}, 400, "invalid_json", 0),
+    ("POST", "jobs/echo/", {"data": '{"partner": ' + "9" * 5000 + "}"}, 400, "invalid_json", 0),
+    ("POST", "jobs/echo/", {"data": DEEP}, 400, "invalid_json", 0),
+    ("POST", "jobs/echo/", {"data": "[" * 60_000}, 400, "invalid_json", 0),
+    ("POST", "jobs/echo/", {"data": b'{"note": "\xff"}'}, 400, "invalid_json", 0),
+    ("POST", "jobs/echo/", {"data": '{"note": "' + "x" * 70_000 + '"}'}, 413, "too_large", 0),
+    ("POST", "jobs/echo/", {"data": "{}", "content_type": "text/plain"}, 415, "unsupported_media_type", 0),
+    ("POST", "jobs/echo/", {"headers": {"idempotency-key": "k" * 101}}, 400, "invalid_request", 0),
+    ("POST", "jobs/echo/", {"headers": {"idempotency-key": ""}}, 400, "invalid_request", 0),
+    ("POST", "jobs/echo/", {"headers": {"idempotency-key": "한국"}}, 400, "invalid_request", 0),
+    ("POST", f"jobs/{RUN}/rerun/", {}, 202, None, 1),
+    ("POST", f"jobs/{RUN}/rerun/", {"token": "reader"}, 403, "forbidden", 0),
+    ("POST", f"jobs/{UNKNOWN}/rerun/", {}, 404, "not_found", 0),
+    ("GET", f"jobs/{RUN}/rerun/", {}, 405, "method_not_allowed", 0),
+    ("POST", f"jobs/{RUN}/cancel/", {}, 409, "ended", 0),
+    ("POST", f"jobs/{RUN}/cancel/", {"token": "reader"}, 403, "forbidden", 0),
+    ("POST", f"jobs/{RUN}/cancel/?now=1", {}, 400, "invalid_query", 0),
+]
+
+
+@pytest.fixture
+def run() -> JobRun:
+    """A run that has succeeded."""
+    run: JobRun = JobRun.objects.create(
+        pk=RUN,
+        command="echo",
+        argv=["echo", "--partner=7"],
+        environment="test",
+        trigger="delay",
+        status="succeeded",
+        execution="echo-test-abcde",
+        result={"refreshed": 3},
+        traceback="Traceback: a secret",
+    )
+    return run
+
+
+@pytest.mark.usefixtures("run")
+@pytest.mark.parametrize(("method", "path", "options", "status", "code", "rows"), REQUESTS)
+def test_request(
+    call: Callable[..., Any], method: str, path: str, options: Any, status: int, code: str | None, rows: int
+) -> None:
+    """The status, the body in its one shape, and the number of new rows."""
+    before = JobRun.objects.count()
+
+    response = call(method, path, **options)
+
+    body = response.json()
+    assert (response.status_code, body.get("error", {}).get("code")) == (status, code), body
+    assert set(body.get("error", {})) <= {"code", "message", "hint", "fields"}
+    assert JobRun.objects.count() - before == rows
+    assert response["Cache-Control"] == "no-store"
+    assert "secret" not in response.text
+
+
+def test_everything_is_missing_without_a_credential(call: Callable[..., Any], settings: Any) -> None:
+    """Until a credential is configured, no URL exists."""
+    settings.CLOUDRUN_JOBS = {"ENVIRONMENT": "test"}
+
+    for method, path in (("GET", "jobs/"), ("POST", "jobs/echo/"), ("DELETE", "jobs/"), ("GET", "elsewhere/")):
+        assert call(method, path).status_code == 404
+    assert not JobRun.objects.exists()
+
+
+def test_started_run_is_recorded(call: Callable[..., Any]) -> None:
+    """The answer names the run; its record has the options, the trigger and the requester."""
+    response = call("POST", "jobs/echo/", data='{"partner": 7, "note": "東京"}')
+
+    run = JobRun.objects.get()
+    assert response.json() == {"job_id": str(run.pk), "status": "queued", "url": f"/cloudrun_jobs/jobs/{run.pk}/"}
+    assert response["Location"] == f"/cloudrun_jobs/jobs/{run.pk}/"
+    assert (run.trigger, run.requested_by) == ("http", "token all")
+    assert run.result == {"words": [], "partner": 7, "note": "東京"}
+    shown = call("GET", f"jobs/{run.pk}/").json()
+    assert (shown["id"], shown["status"], shown["result"]) == (str(run.pk), "succeeded", run.result)
+    assert "traceback" not in shown
+
+
+def test_failure_of_an_inline_job_is_in_its_record(
+    call: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The request was accepted; in the environment "test" the job has already failed by then."""
+    monkeypatch.setattr(echo.Command, "run", lambda self, **options: 1 / 0)
+
+    response = call("POST", "jobs/echo/")
+
+    assert response.status_code == 202
+    shown = call("GET", f"jobs/{response.json()['job_id']}/").json()
+    assert (shown["status"], shown["error_class"]) == ("failed", "ZeroDivisionError")
+
+
+def test_idempotency_key_returns_the_same_run(call: Callable[..., Any]) -> None:
+    """A repeated request gets the same run; one with another body is refused; a key is its caller's own."""
+    key = {"idempotency-key": "2026-01-02"}
+
+    first = call("POST", "jobs/echo/", data='{"partner": 7}', headers=key)
+    again = call("POST", "jobs/echo/", data='{"partner":7}', headers=key)
+    other = call("POST", "jobs/echo/", data='{"partner": 8}', headers=key)
+    other_caller = call("POST", "jobs/echo/", data='{"partner": 8}', headers=key, token="echo only")
+
+    assert first.json() == again.json()
+    assert (other.status_code, other.json()["error"]["code"]) == (422, "invalid_options")
+    assert other_caller.status_code == 202
+    assert JobRun.objects.count() == 2
+
+
+def test_all_refused_options_are_named(call: Callable[..., Any]) -> None:
+    """One answer names every option that the caller may not set."""
+    response = call("POST", "jobs/echo/", data=json.dumps({"words": [], "partner": 1, "verbosity": 1}))
+
+    assert set(response.json()["error"]["fields"]) == {"verbosity", "words"}
