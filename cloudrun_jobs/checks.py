@@ -37,16 +37,30 @@ SYNONYMS = {"retries": "max_retries", "cron": "schedule"}  # Of declarations tha
 @register(TAG)
 def check_settings(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[CheckMessage]:
     """Check `settings.CLOUDRUN_JOBS` and its backend."""
-    warnings = [
+    warnings: list[CheckMessage] = [
         Warning(f"settings.{name} is not read by cloudrun_jobs.", hint=hint, id="cloudrun_jobs.W007")
         for name, hint in conf.unrecognised_settings()
     ]
     try:
         check_declarations("DEFAULTS", conf.load().defaults)
         check_declarations("RECONCILE", conf.load().reconcile)
+        if conf.load().http:
+            warnings += _check_http()
         return [*warnings, *backends.current().check()]
     except InvalidSettings as error:
         return [*warnings, _error(error, "cloudrun_jobs.E001")]
+
+
+def _check_http() -> list[CheckMessage]:
+    from cloudrun_jobs.http import credentials  # Most projects have no HTTP API.
+
+    backend = settings.CACHES["default"]["BACKEND"]
+    if credentials.load().rate is None or not backend.endswith(("LocMemCache", "DummyCache")):
+        return []
+    name = conf.setting_name("HTTP", "RATE")
+    message = f"{name}: {backend} is not shared, so each process limits the rate on its own, or not at all."
+    hint = "Configure a cache that all processes share, such as Redis, as CACHES['default']."
+    return [Warning(message, hint=hint, id="cloudrun_jobs.W011")]
 
 
 @register(TAG)

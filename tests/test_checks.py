@@ -539,3 +539,30 @@ def test_job_called_web_is_reported(install: Callable[..., None]) -> None:
     install(**{"management/commands/web": JOB.replace("timeout = 0", "timeout = 1")}, command="web")
 
     assert set(run_checks()) == {"cloudrun_jobs.W010"}
+
+
+@pytest.mark.parametrize(
+    ("http", "found"),
+    [
+        ({}, set()),
+        ({"RATE": "60/m"}, {"cloudrun_jobs.W011"}),
+        ({"RATE": "60"}, {"cloudrun_jobs.E001"}),
+        ({"SESSION": 1}, {"cloudrun_jobs.E001"}),
+    ],
+    ids=str,
+)
+def test_http_settings_are_checked(settings: Settings, http: dict[str, Any], found: set[str]) -> None:
+    """Invalid credentials are reported, and a rate limit without a shared cache."""
+    settings.CLOUDRUN_JOBS = {"ENVIRONMENT": "test", "HTTP": http}
+
+    assert set(run_checks()) == found
+
+
+def test_unknown_http_options_are_reported(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Otherwise the first request would find a misspelt name in http_options."""
+    monkeypatch.setattr(echo.Command, "http_options", ("partnr",), raising=False)
+
+    found = run_checks()["cloudrun_jobs.E006"]
+
+    assert found.msg == "echo: http_options: expected names of its options, got 'partnr'."
+    assert found.hint == "Did you mean 'partner'?"
