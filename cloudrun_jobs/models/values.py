@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import NamedTuple
 
 from cloudrun_jobs.models.statuses import Status
@@ -37,6 +37,8 @@ class Stats(NamedTuple):
     counts: Mapping[Status, int]  #: The number of its newest runs by status, without zeros.
     last_success: datetime | None  #: The end of the latest run that succeeded, however old.
     last_failure: datetime | None  #: The end of the latest run that failed or was lost, however old.
+    p50: timedelta | None  #: The duration that half of its newest runs did not exceed.
+    p95: timedelta | None  #: The duration that 95 % of its newest runs did not exceed.
 
 
 def storable(text: str) -> str:

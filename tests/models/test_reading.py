@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import re
-from datetime import UTC, datetime
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import uuid4
 
@@ -64,15 +65,45 @@ def test_stats_by_job(record: Record) -> None:
     assert (stats["new"].last_success, stats["new"].last_failure) == (None, None)
 
 
-def test_stats_cost_two_queries_for_each_job(record: Record, database: str) -> None:
-    """There are two queries per job, and one that finds no further job."""
+def test_stats_of_runs_with_the_same_time(record: Record) -> None:
+    """No more than the newest are counted."""
+    record("echo", Status.SUCCEEDED, count=9)
+    JobRun.objects.update(created_at=datetime(2026, 1, 2, tzinfo=UTC))
+
+    assert JobRun.objects.stats(newest=4)["echo"].counts == {Status.SUCCEEDED: 4}
+
+
+def test_stats_without_runs(database: str) -> None:
+    """There is nothing to report."""
+    assert JobRun.objects.stats() == {}
+
+
+@pytest.mark.parametrize(
+    ("seconds", "p50", "p95"),
+    [([], None, None), ([3], 3, 3), ([4, 1, 3, 2], 2, 4), (range(1, 101), 50, 95), (range(1, 21), 10, 19)],
+    ids=str,
+)
+def test_durations(record: Record, seconds: Sequence[int], p50: int | None, p95: int | None) -> None:
+    """Percentiles of the runs that have started and ended."""
+    record("echo", Status.RUNNING)
+    for run, duration in zip(record("echo", Status.SUCCEEDED, count=len(seconds)), seconds, strict=True):
+        start = datetime(2026, 1, 2, tzinfo=UTC)
+        JobRun.objects.filter(pk=run.pk).update(started_at=start, finished_at=start + timedelta(seconds=duration))
+
+    stats = JobRun.objects.stats(newest=101)["echo"]
+
+    assert [value and value.total_seconds() for value in (stats.p50, stats.p95)] == [p50, p95]
+
+
+def test_stats_cost_one_query(record: Record, database: str) -> None:
+    """There is one query for all jobs."""
     record("echo", Status.SUCCEEDED, count=20)
     record("other", Status.SUCCEEDED, count=3)
 
     with CaptureQueriesContext(connections[database]) as queries:
         JobRun.objects.stats()
 
-    assert len(queries) == 5
+    assert len(queries) == 1
 
 
 def test_progress_of_tasks_is_added_up(record: Record) -> None:

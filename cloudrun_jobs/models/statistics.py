@@ -1,0 +1,80 @@
+"""Read the outcomes of every job's newest runs in one query, however many runs there are."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Sequence
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING
+
+from django.db import connections
+
+from cloudrun_jobs.models.statuses import Status
+from cloudrun_jobs.models.values import Stats
+
+if TYPE_CHECKING:
+    from cloudrun_jobs.models.querysets import JobRunQuerySet
+    from cloudrun_jobs.models.runs import JobRun
+
+FAILURES = (Status.FAILED, Status.LOST)
+
+# Each name is found by one look-up in the index on the command; a GROUP BY would read the index of all runs.
+JOBS = """
+    WITH RECURSIVE names (command) AS (
+        SELECT MIN(command) FROM {table}
+        UNION ALL
+        SELECT (SELECT MIN(run.command) FROM {table} run WHERE run.command > names.command)
+        FROM names WHERE names.command IS NOT NULL
+    ), jobs (command, since) AS (
+        SELECT names.command, COALESCE(
+            (SELECT run.created_at FROM {table} run WHERE run.command = names.command
+             ORDER BY run.created_at DESC LIMIT 1 OFFSET %s),
+            (SELECT MIN(run.created_at) FROM {table} run WHERE run.command = names.command)
+        ) FROM names WHERE names.command IS NOT NULL
+    )"""
+COLUMNS = "run.id, run.command, run.status, run.created_at, run.started_at, run.finished_at"
+NEWEST = f"""
+    SELECT {COLUMNS}, 1 AS is_newest FROM jobs
+    JOIN {{table}} run ON run.command = jobs.command AND run.created_at >= jobs.since"""  # noqa: S608  (no values)
+LAST_END = f"""
+    SELECT {COLUMNS}, 0 AS is_newest FROM jobs
+    JOIN {{table}} run ON run.id = (
+        SELECT last.id FROM {{table}} last
+        WHERE last.command = jobs.command AND last.status = %s AND last.finished_at IS NOT NULL
+        ORDER BY last.finished_at DESC LIMIT 1
+    )"""  # noqa: S608
+
+
+def read_stats(runs: JobRunQuerySet, newest: int) -> dict[str, Stats]:
+    """Return the outcomes of each job's newest runs, by job name."""
+    table = connections[runs.db].ops.quote_name(runs.model._meta.db_table)
+    ends = (Status.SUCCEEDED, *FAILURES)
+    sql = " UNION ALL ".join([JOBS + NEWEST, *[LAST_END] * len(ends)]).format(table=table)
+    by_command = defaultdict[str, list["JobRun"]](list)
+    for run in runs.raw(sql, [newest - 1, *ends]):
+        by_command[run.command].append(run)
+    return {command: _stats(by_command[command], newest) for command in sorted(by_command)}
+
+
+def _stats(rows: Sequence[JobRun], newest: int) -> Stats:
+    newest_rows = sorted((row for row in rows if row.is_newest), key=lambda row: row.created_at)[-newest:]  # type: ignore[attr-defined]
+    durations = sorted(
+        row.finished_at - row.started_at for row in newest_rows if row.started_at and row.finished_at
+    )
+    return Stats(
+        counts=dict(Counter(Status(row.status) for row in newest_rows)),
+        last_success=_last_end(rows, [Status.SUCCEEDED]),
+        last_failure=_last_end(rows, FAILURES),
+        p50=_percentile(durations, 50),
+        p95=_percentile(durations, 95),
+    )
+
+
+def _last_end(rows: Iterable[JobRun], statuses: Sequence[Status]) -> datetime | None:
+    return max((row.finished_at for row in rows if row.finished_at and row.status in statuses), default=None)
+
+
+def _percentile(durations: Sequence[timedelta], percent: int) -> timedelta | None:
+    """Return the shortest duration that so many per cent of all do not exceed."""
+    return durations[math.ceil(len(durations) * percent / 100) - 1] if durations else None
