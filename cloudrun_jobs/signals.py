@@ -19,7 +19,8 @@ job_started = Signal()
 job_progressed = Signal()
 
 #: run() ended, its locks are released, and its outcome is recorded, or only in `run` if the database failed.
-#: Arguments: spec, run, task, seconds (float, of run() alone), error (the exception of run(), or None).
+#: Arguments: spec, run, task, seconds (float, of run() alone), error (the exception of run(), or None),
+#: propagates (True if the caller gets it, or it is an uncaught exception of the process).
 job_finished = Signal()
 
 #: An execution ended without work: another execution claimed the run, or the run had ended.
@@ -29,7 +30,8 @@ execution_superseded = Signal()
 #: A request was not dispatched and will be later. The sender is `models.JobRun`. Arguments: run, error.
 dispatch_postponed = Signal()
 
-#: A request was not dispatched and will not be. The sender is `models.JobRun`. Arguments: run, error.
+#: A request was not dispatched and will not be. The sender is `models.JobRun`.
+#: Arguments: run, error, propagates (True if the caller gets it).
 dispatch_failed = Signal()
 
 #: A container found no record of its run and created one. The sender is `models.JobRun`. Arguments: run.

@@ -9,7 +9,7 @@ from typing import Any
 from uuid import UUID, uuid4
 
 from django.db import Error, IntegrityError
-from django.db.models import Count, F, Model, Q
+from django.db.models import Count, Model, Q
 
 from cloudrun_jobs.exceptions import JobInterrupted, RecordUnavailable
 from cloudrun_jobs.execution import deadlines
@@ -119,8 +119,7 @@ class Attempt:
             self._update_task(outcome, progress)
         if self._is_retried(outcome):
             # The error stays if no retry follows: the job may be deployed with fewer retries than it declares.
-            retried = F("retried_count") + 1
-            self.run.update_if(Q(status=Status.RUNNING), retried_count=retried, **outcome.error)
+            self.run.update_if(Q(status=Status.RUNNING), **outcome.error)
         elif self._task_count == 1:
             values = {**_count_fields({outcome.status: 1}), **outcome.error}
             self._end_run(outcome.status, reason=outcome.reason, result=self.result, **values)
@@ -231,8 +230,16 @@ def _claim(start: Invocation, spec: JobSpec, worker: UUID) -> Attempt | AlreadyC
         if not (taken := _take_over(row)):
             return AlreadyClaimed(run)
         row = taken
+    if attempt:
+        _count_retried(run)
     has_retries = task is not None and task.attempt < spec.max_retries
     return Attempt(run, row, task_count=count, has_retries=has_retries)
+
+
+def _count_retried(run: JobRun) -> None:
+    """Count the tasks that have been retried, as Cloud Run does: an attempt that was killed recorded nothing."""
+    retried = TaskRun.objects.filter(run=run.pk, attempt__gt=0).count()
+    run.update_if(Q(retried_count__lt=retried), retried_count=retried)
 
 
 def _take_over(row: TaskRun) -> TaskRun | None:

@@ -113,7 +113,7 @@ def send(backend: Backend, run: JobRun, request: Request) -> Operation:
     try:
         operation = _start(backend, run, request)
     except ServiceError as error:
-        claimed = None if record_failed_dispatch(run, error) else _claimed_run(run)
+        claimed = None if record_failed_dispatch(run, error, propagates=True) else _claimed_run(run)
         if claimed is None:
             raise
         return backend.operation(claimed)
@@ -196,11 +196,11 @@ def _update_record(run: JobRun, work: Callable[[], bool]) -> bool:
         return False
 
 
-def record_failed_dispatch(run: JobRun, error: ServiceError) -> bool:
+def record_failed_dispatch(run: JobRun, error: ServiceError, *, propagates: bool = False) -> bool:
     """Record that the run will not be dispatched; return False if it is no longer pending, or the update fails."""
     values = {"reason": NOT_SENT, "error_class": type(error).__name__, "error_message": str(error)}
     pending = Q(status=Status.PENDING)
     recorded = _update_record(run, lambda: run.transition(Status.FAILED, pending, finished_at=Now(), **values))
     if recorded:
-        dispatch_failed.send_robust(JobRun, run=run, error=error)
+        dispatch_failed.send_robust(JobRun, run=run, error=error, propagates=propagates)
     return recorded

@@ -32,7 +32,7 @@ def reserve(backend: Backend, run: JobRun, request: Request, reservation: Reserv
     try:
         is_reserved = _reserve(backend, run, request, reservation)
     except ServiceError as error:
-        dispatch.record_failed_dispatch(run, error)
+        dispatch.record_failed_dispatch(run, error, propagates=True)
         raise
     return backend.operation(run) if is_reserved else dispatch.send(backend, run, request)
 

@@ -29,6 +29,7 @@ def test_a_killed_attempt_is_retried(scene: Scene, step: str) -> None:
 
     run.refresh_from_db()
     assert (run.status, run.succeeded_count) == (Status.SUCCEEDED, 1)
+    assert run.retried_count == (0 if step == "after the outcome" else 1)  # Then nothing is left to retry.
     # Work whose end was not recorded is repeated: retries are at-least-once.
     assert len(scene.journal()) == (2 if step == "after run()" else 1)
     assert len(scene.executions()) == 1

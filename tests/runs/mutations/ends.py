@@ -118,8 +118,8 @@ RULES = [
     rule(
         "job_finished is sent after the record",
         "execution/runner.py",
-        "partial(after_record.callback, send, signals.job_finished)",
-        "partial(send, signals.job_finished)",
+        "after_record.callback(send, signals.job_finished, **values)",
+        "send(signals.job_finished, **values)",
         "execution/test_attempt",
     ),
     rule(
