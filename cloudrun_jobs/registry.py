@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 
+from django.conf import ENVIRONMENT_VARIABLE, settings
 from django.core.management import get_commands
 
 from cloudrun_jobs.command import CloudRunJobs
+from cloudrun_jobs.inheritance import SourceReader
+
+PROJECT_SETTINGS = ("ROOT_URLCONF", "WSGI_APPLICATION", "ASGI_APPLICATION")  # They name modules of the project.
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,11 +28,11 @@ class FoundJobs:
 
 def find_jobs() -> FoundJobs:
     """Import the management commands that may be jobs, and return those that are."""
-    found = FoundJobs()
+    found, reader, own = FoundJobs(), SourceReader(), _project_packages()
     for name, app in sorted(get_commands().items()):
         module = f"{app}.management.commands.{name}"
         try:
-            if not isinstance(app, str) or not _may_be_job(module):
+            if not isinstance(app, str) or not _may_be_job(module, own, reader):
                 continue
             command = getattr(import_module(module), "Command", None)
             if isinstance(command, type) and issubclass(command, CloudRunJobs):
@@ -39,16 +45,21 @@ def find_jobs() -> FoundJobs:
     return found
 
 
-def _may_be_job(module: str) -> bool:
-    """Return True if a command's source is the project's own, or mentions Cloud Run.
+def _project_packages() -> set[str]:
+    names = [os.environ.get(ENVIRONMENT_VARIABLE), *(getattr(settings, name, None) for name in PROJECT_SETTINGS)]
+    return {name.partition(".")[0] for name in names if name}
+
+
+def _may_be_job(module: str, own: Collection[str], reader: SourceReader) -> bool:
+    """Return True if a command is the project's own, mentions Cloud Run, or may have a job as base class.
 
     Importing a command has side effects: debugsqlshell of django-debug-toolbar changes how all SQL is run.
     """
     spec = find_spec(module)
-    if spec is None or spec.origin is None:
-        return True  # The import raises the error.
+    if spec is None or spec.origin is None or module.partition(".")[0] in own:
+        return True  # If there is none, the import raises the error.
     if {"site-packages", "dist-packages"}.isdisjoint(Path(spec.origin).parts):
         return True
     get_source = getattr(spec.loader, "get_source", None)  # The module may be in a zip file.
     source = get_source(module) if get_source else None
-    return source is None or "cloudrun" in source.lower()
+    return source is None or "cloudrun" in source.lower() or not reader.excludes_job(module, "Command")
