@@ -100,7 +100,9 @@ def _run_inline(job: JobCommand, backend: Backend, run: JobRun, request: Request
 
 def _execute(worker: JobCommand, active: ActiveRun, request: Request) -> Any:
     """Run the command as `manage.py` would, and return its result in JSON form."""
-    options = argv.parse(argv.parser_of(worker), request.argv[1:])
+    parser = argv.parser_of(worker)
+    argv.remember(worker, parser)
+    options = argv.parse(parser, request.argv[1:])
     if "skip_checks" in options:
         options["skip_checks"] = True  # As call_command() does: the checks of this process have run.
     try:
