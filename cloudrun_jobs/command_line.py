@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from argparse import ArgumentParser
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -35,8 +36,10 @@ def validate(
     """Return the arguments. Raises `InvalidArguments` if they would fail in the container."""
     spec = job.spec
     try:
-        options = argv.parse(parser or argv.parser_of(job), arguments[1:])
-        tuple(required_locks(spec, options, job.get_lock_key))
+        starting, parser = copy.copy(job), parser or argv.parser_of(job)
+        argv.remember(starting, parser)
+        options = argv.parse(parser, arguments[1:])
+        tuple(required_locks(spec, options, starting.get_lock_key))
         argv.check_limits(arguments, {**spec.env_vars, **env})
     except InvalidArguments as error:
         raise _with_command(job, error) from None

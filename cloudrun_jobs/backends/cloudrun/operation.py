@@ -29,7 +29,7 @@ from cloudrun_jobs.backoff import attempts
 from cloudrun_jobs.exceptions import CloudRunJobsError, JobCancelled, JobFailed, ServiceError, sentence
 from cloudrun_jobs.models import JobRun, Status
 from cloudrun_jobs.operations import ExecutionState, Operation
-from cloudrun_jobs.process.commits import awaits_commit
+from cloudrun_jobs.process.commits import awaits_commit, is_marked
 
 if TYPE_CHECKING:
     from cloudrun_jobs.backends.cloudrun import CloudRunBackend
@@ -102,7 +102,10 @@ class CloudRunOperation(PollingFuture, Operation):
 
     def cancel(self) -> bool:
         if not self.execution_name:
-            return JobRun.objects.get(pk=self.run_id).cancel()
+            run = JobRun.objects.filter(pk=self.run_id).first()
+            if run is None and awaits_commit(self.run_id):
+                raise self._not_sent_yet()
+            return run is not None and run.cancel()
         client = clients.executions(self._endpoint)
         with translate_errors(self.execution_name, CANCEL, endpoint=self._endpoint):
             try:
@@ -146,10 +149,13 @@ class CloudRunOperation(PollingFuture, Operation):
 
     def _read_record(self) -> None:
         """Read the run's execution from the record, or that the run will not be dispatched."""
+        # Before it: the request may be recorded in between.
+        is_pending = is_marked(self.run_id)
         run = JobRun.objects.filter(pk=self.run_id).first()
-        if run is None:
-            self._finish(JobFailed(f"Run {self.run_id}: its record was deleted before it was sent."))
-        else:
+        if run is None and not is_pending:
+            message = "It was deleted, or the transaction that requested the run was rolled back."
+            self._finish(JobFailed(f"Run {self.run_id} has no record.", hint=message))
+        elif run is not None:
             self._execution = Execution(name=run.execution_name, log_uri=run.log_uri)
             if run.is_finished and not run.execution_name:
                 self._finish(_recorded_outcome(run))
@@ -157,8 +163,7 @@ class CloudRunOperation(PollingFuture, Operation):
     def _blocking_poll(self, timeout: Any = UNLIMITED, retry: Retry | None = None, polling: Any = None) -> None:
         """Wait for the end: poll the execution at Google's intervals, and the record in between."""
         if awaits_commit(self.run_id):
-            message = f"Run {self.run_id}: its request is sent once the transaction that made it has committed."
-            raise CloudRunJobsError(message, hint="Wait for the result after the `atomic` block.")
+            raise self._not_sent_yet()
         if polling is not None:
             super()._blocking_poll(timeout, retry, polling)
             return
@@ -171,6 +176,10 @@ class CloudRunOperation(PollingFuture, Operation):
                 next_poll = time.monotonic() + interval
                 interval = min(interval * POLLING._multiplier, POLLING._maximum)
         raise TimeoutError(f"Run {self.run_id} has not ended within {timeout} seconds.")
+
+    def _not_sent_yet(self) -> CloudRunJobsError:
+        message = f"Run {self.run_id}: its request is sent once the transaction that made it has committed."
+        return CloudRunJobsError(message, hint="Wait for the result, or cancel the run, after the `atomic` block.")
 
     def _read_outcome(self) -> bool:
         """End if the record has the outcome; return True if the operation has ended."""
