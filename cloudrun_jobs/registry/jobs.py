@@ -13,7 +13,7 @@ from django.conf import ENVIRONMENT_VARIABLE, settings
 from django.core.management import get_commands
 
 from cloudrun_jobs.command import CloudRunJobs
-from cloudrun_jobs.inheritance import SourceReader
+from cloudrun_jobs.registry.inheritance import SourceReader
 
 PROJECT_SETTINGS = ("ROOT_URLCONF", "WSGI_APPLICATION", "ASGI_APPLICATION")  # They name modules of the project.
 
