@@ -14,11 +14,10 @@ from typing import Any
 from cloudrun_jobs.argv.binding import Level, bind, dests
 from cloudrun_jobs.argv.limits import check_limits
 from cloudrun_jobs.argv.parsing import parse, parse_texts, parser_of
-from cloudrun_jobs.argv.reading import Reading, reading_of, remember
 from cloudrun_jobs.argv.values import check_arrival, check_place
 from cloudrun_jobs.argv.writing import write
 
-__all__ = ["Reading", "check_limits", "dests", "parse", "parser_of", "reading_of", "remember", "serialise"]
+__all__ = ["check_limits", "dests", "parse", "parser_of", "serialise"]
 
 
 def serialise(parser: ArgumentParser, args: Sequence[Any], options: Mapping[str, Any]) -> list[str]:
