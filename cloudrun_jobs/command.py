@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from asgiref.sync import sync_to_async
 from django.core.management.base import BaseCommand, CommandParser, DjangoHelpFormatter
 
-from cloudrun_jobs import argv
+from cloudrun_jobs.argv import reading
 from cloudrun_jobs.exceptions import DeclarationError, InvalidJob, LockMisused, Verbatim
 from cloudrun_jobs.spec import DECLARATIONS, JobSpec, Schedule, declare
 
@@ -143,7 +143,7 @@ class CloudRunJobs(BaseCommand):
         """
         from cloudrun_jobs.locks.policy import lock_arguments
 
-        return lock_arguments(self.command_name, self.spec.lock_args, options, argv.reading_of(self))
+        return lock_arguments(self.command_name, self.spec.lock_args, options, reading.reading_of(self))
 
     @property
     def lease(self) -> Lease:
@@ -237,7 +237,7 @@ class CloudRunJobs(BaseCommand):
         """Create the parser, without abbreviations: `--sett=x` must not be taken for `--settings=x`."""
         options = {"allow_abbrev": False, "formatter_class": _HelpFormatter, **kwargs}
         parser = super().create_parser(prog_name, subcommand, **options)
-        argv.remember(self, parser)
+        reading.remember(self, parser)
         return parser
 
     def handle(self, *args: Any, **options: Any) -> str | None:

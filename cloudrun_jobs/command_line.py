@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from cloudrun_jobs import argv
+from cloudrun_jobs.argv import reading
 from cloudrun_jobs.exceptions import InvalidArguments
 from cloudrun_jobs.locks.policy import required_locks
 
@@ -37,7 +38,7 @@ def validate(
     spec = job.spec
     try:
         starting, parser = copy.copy(job), parser or argv.parser_of(job)
-        argv.remember(starting, parser)
+        reading.remember(starting, parser)
         options = argv.parse(parser, arguments[1:])
         tuple(required_locks(spec, options, starting.get_lock_key))
         argv.check_limits(arguments, {**spec.env_vars, **env})

@@ -15,6 +15,7 @@ from django.utils import timezone
 from django.utils.asyncio import async_unsafe
 
 from cloudrun_jobs import argv, backends, command_line
+from cloudrun_jobs.argv import reading
 from cloudrun_jobs.backends import Backend, Request
 from cloudrun_jobs.environ import RUN_ID_VARIABLE
 from cloudrun_jobs.exceptions import InvalidArguments, JobFailed, JobInterrupted
@@ -119,7 +120,7 @@ def _run_inline(job: JobCommand, backend: Backend, run: JobRun, request: Request
 def _execute(worker: JobCommand, active: ActiveRun, request: Request) -> Any:
     """Run the command as `manage.py` would, and return its result in JSON form."""
     parser = argv.parser_of(worker)
-    argv.remember(worker, parser)
+    reading.remember(worker, parser)
     options = argv.parse(parser, request.argv[1:])
     if "skip_checks" in options:
         options["skip_checks"] = True  # As call_command() does: the checks of this process have run.

@@ -144,15 +144,9 @@ def _names(parser: ArgumentParser) -> dict[str, str]:
 
 def dests(parser: ArgumentParser) -> frozenset[str]:
     """Return the names of the values that parsing may produce, those of subcommands included."""
-    levels = with_subparsers(parser)
-    return frozenset(name for level in levels for name in (*(a.dest for a in level._actions), *level._defaults))
-
-
-def with_subparsers(parser: ArgumentParser) -> list[ArgumentParser]:
-    """Return the parser and those of all subcommands, each once."""
     action = _subparsers(parser)
-    below: list[ArgumentParser] = list(dict.fromkeys((action.choices or {}).values())) if action else []
-    return [parser, *(level for one in below for level in with_subparsers(one))]
+    below: list[ArgumentParser] = list((action.choices or {}).values()) if action else []
+    return frozenset({other.dest for other in parser._actions} | {*parser._defaults}).union(*map(dests, below))
 
 
 def belongs_to_manage(action: Action) -> bool:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import copy
 from argparse import (
+    OPTIONAL,
     SUPPRESS,
     Action,
     ArgumentParser,
+    FileType,
     Namespace,
     _AppendAction,
     _AppendConstAction,
@@ -15,10 +17,12 @@ from argparse import (
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from functools import partial
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from cloudrun_jobs.argv.binding import dests, opens_file, takes_several, with_subparsers
-from cloudrun_jobs.argv.parsing import Parsable, parser_of
+if TYPE_CHECKING:
+    from cloudrun_jobs.argv.parsing import Parsable
+
+# Every job's start imports this, and not the modules that write arguments.
 
 # Where commands and parsers keep it: a name that no attribute of a user's class can have.
 KEY = "cloudrun_jobs reading"
@@ -37,8 +41,8 @@ class Use(NamedTuple):
 
     def is_default_of(self, action: Action) -> bool:
         """Return True if the text is the default: types may return objects that equal nothing else."""
-        is_one_text = self.action is action and not self.is_custom and not takes_several(action)
-        return is_one_text and self.texts == (action.default,)
+        is_one_text = action.nargs in (None, OPTIONAL) and not self.is_custom
+        return is_one_text and self.action is action and self.texts == (action.default,)
 
 
 class Reading:
@@ -68,6 +72,9 @@ class Reading:
         return [[*use.action.option_strings[:1], *use.texts] for use in uses]
 
     def dests(self) -> frozenset[str]:
+        """Return the names of the values that parsing may produce."""
+        from cloudrun_jobs.argv import dests
+
         return dests(self._parser)
 
     def declares(self, name: str) -> bool:
@@ -122,7 +129,7 @@ class Reading:
         """Record all uses of arguments: argparse looks up the method that converts them on each parser."""
         self._uses = []
         with ExitStack() as stack:
-            for parser in with_subparsers(self._parser):
+            for parser in dict.fromkeys(_with_subparsers(self._parser)):
                 vars(parser)["_get_values"] = partial(self._get_values, parser._get_values)
                 stack.callback(vars(parser).pop, "_get_values", None)
             yield
@@ -142,15 +149,25 @@ def remember(command: Parsable, parser: ArgumentParser) -> None:
 def reading_of(command: Parsable) -> Reading:
     """Return what the command's parser read; if no parser started the command, what a new one declares."""
     if KEY not in vars(command):
+        from cloudrun_jobs.argv import parser_of
+
         command = copy.copy(command)
         remember(command, parser_of(command))
     reading: Reading = vars(command)[KEY]
     return reading
 
 
+def _with_subparsers(parser: ArgumentParser) -> Iterator[ArgumentParser]:
+    yield parser
+    for action in parser._actions:
+        if isinstance(action, _SubParsersAction):
+            for subparser in action.choices.values():
+                yield from _with_subparsers(subparser)
+
+
 def _default_values(parser: ArgumentParser, action: Action) -> Iterator[Any]:
     yield action.default
-    if isinstance(action.default, str) and not opens_file(action):
+    if isinstance(action.default, str) and not isinstance(action.type, FileType):
         try:
             yield parser._get_value(action, action.default)
         except Exception:  # noqa: BLE001  (a type may raise anything for text that it rejects)

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from django.core.management.base import BaseCommand
 
-from cloudrun_jobs.argv import Reading
+from cloudrun_jobs.argv.reading import Reading
 from cloudrun_jobs.exceptions import DeclarationError, InvalidArguments, InvalidJob
 from cloudrun_jobs.locks import names
 from cloudrun_jobs.locks.names import LockName
@@ -46,9 +46,8 @@ def lock_arguments(
     command: str, lock_args: Sequence[str] | None, options: Mapping[str, Any], reading: Reading
 ) -> dict[str, Any]:
     """Return the options that identify a run: those that differ from their default. Raises `InvalidJob`."""
-    known = {*options, *reading.dests()}
     for name in lock_args or ():
-        if name not in known:
+        if name not in options and name not in (known := reading.dests()):
             hint = did_you_mean(name, known)
             expected = "names of the job's options"
             error = DeclarationError(attribute="lock_args", expected=expected, got=name, hint=hint)
