@@ -21,9 +21,9 @@ from cloudrun_jobs import JobCancelled, JobFailed, ResultUnavailable
 from cloudrun_jobs.emulator import Emulator
 from cloudrun_jobs.exceptions import CloudRunJobsError
 from cloudrun_jobs.models import JobRun, Status, Trigger
-from cloudrun_jobs.testing.emulator import cloudrun_emulator, cloudrun_emulator_options
 from tests.backends.server import CloudRun
 from tests.emulator.cloud import PLACE, Cloud, job
+from tests.emulator.fixtures import cloudrun_emulator, cloudrun_emulator_options
 from tests.jobs.management.commands import echo, outcome
 from tests.locks.workers import database_settings
 from tests.runs.conftest import EXECUTION, Container, request
