@@ -18,7 +18,7 @@ from django.db.models.functions import Coalesce, NullIf
 
 from cloudrun_jobs.models.functions import Now
 from cloudrun_jobs.models.querysets import INTERRUPTED, JobRunQuerySet, PrimaryManager
-from cloudrun_jobs.models.statuses import FINISHED, FORBIDDEN_SOURCES, SIGTERM_REASONS, Status
+from cloudrun_jobs.models.statuses import FINISHED, FORBIDDEN_SOURCES, NOT_RECORDED, SIGTERM_REASONS, Status
 from cloudrun_jobs.models.values import Progress
 from cloudrun_jobs.spec import resource_name
 
@@ -122,6 +122,11 @@ class JobRun(models.Model):
         return self.status in FINISHED
 
     @property
+    def has_result(self) -> bool:
+        """Whether the job has recorded what `run()` returned, or that it had nothing to do."""
+        return self.status in {Status.SUCCEEDED, Status.SKIPPED} and self.reason != NOT_RECORDED
+
+    @property
     def is_interrupted(self) -> bool:
         """Whether SIGTERM ended the run: Cloud Run may report that it was cancelled."""
         return self.status == Status.FAILED and self.reason in SIGTERM_REASONS
@@ -201,7 +206,7 @@ class JobRun(models.Model):
         same = Q(execution=execution) | Q(execution=None)
         values: dict[str, Any] = {
             "finished_at": Now(),
-            "reason": state.reason,
+            "reason": NOT_RECORDED if state.status == Status.SUCCEEDED else state.reason,
             # The container's own message says more.
             "error_message": Coalesce(NullIf(F("error_message"), Value("")), Value(state.message)),
             "image": state.image,

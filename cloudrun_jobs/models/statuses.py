@@ -26,6 +26,9 @@ FINISHED = frozenset(Status) - UNFINISHED
 # The reasons of attempts that SIGTERM ended. Cloud Run may report later that they were cancelled.
 SIGTERM_REASONS = ("timeout", "interrupted")
 
+# The reason of a run that Cloud Run reports as succeeded, and whose job has not recorded its result.
+NOT_RECORDED = "not_recorded"
+
 # The statuses from which a run may enter each status. A retry reopens a failed run, and a run marked as lost may
 # still report its outcome.
 ALLOWED_SOURCES: Mapping[Status, Collection[Status]] = {

@@ -21,8 +21,8 @@ from cloudrun_jobs import backends
 from cloudrun_jobs.emulator import Emulator
 from cloudrun_jobs.models import JobRun, TaskRun
 from cloudrun_jobs.runs import reconcile
-from cloudrun_jobs.testing.emulator import cloudrun_emulator, cloudrun_emulator_options
 from tests.emulator.cloud import PLACE, eventually, job
+from tests.emulator.fixtures import cloudrun_emulator, cloudrun_emulator_options
 from tests.locks.workers import database_settings
 from tests.servers.routing import forget, records_in
 

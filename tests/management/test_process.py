@@ -22,7 +22,16 @@ pytestmark = pytest.mark.usefixtures("process_database")
 
 # Modules that a container does not need to run a job.
 WRITE_ARGUMENTS = {f"argv.{name}" for name in ("binding", "limits", "parsing", "round_trip", "values", "writing")}
-NOT_FOR_A_RUN = {"checks", "command_line", "cron", "deploy", "enqueue", "registry", "spec.reservation"} | WRITE_ARGUMENTS
+NOT_FOR_A_RUN = {
+    "checks",
+    "command_line",
+    "cron",
+    "deploy",
+    "enqueue",
+    "registry",
+    "spec.reservation",
+    *WRITE_ARGUMENTS,
+}
 
 CONTAINER = {
     "CLOUD_RUN_JOB": "echo-production",

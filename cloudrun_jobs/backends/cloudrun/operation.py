@@ -7,6 +7,7 @@ more often than the Execution: the job writes it seconds before Cloud Run report
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -26,7 +27,14 @@ from cloudrun_jobs.backends.cloudrun import clients
 from cloudrun_jobs.backends.cloudrun.errors import ApiMethod, translate_errors
 from cloudrun_jobs.backends.cloudrun.outcome import failure, state_of
 from cloudrun_jobs.backoff import attempts
-from cloudrun_jobs.exceptions import CloudRunJobsError, JobCancelled, JobFailed, ServiceError, sentence
+from cloudrun_jobs.exceptions import (
+    CloudRunJobsError,
+    JobCancelled,
+    JobFailed,
+    ResultUnavailable,
+    ServiceError,
+    sentence,
+)
 from cloudrun_jobs.models import JobRun, Status
 from cloudrun_jobs.operations import ExecutionState, Operation
 from cloudrun_jobs.process.commits import awaits_commit, is_marked
@@ -221,12 +229,13 @@ class CloudRunOperation(PollingFuture, Operation):
         if run.execution and run.execution != name:
             self._execution = Execution(name=f"{parent}/{run.execution}")
             return None
-        run.apply_state(state, name)
+        if not run.apply_state(state, name) and not run.is_finished:  # Another process may have been faster.
+            run = JobRun.objects.filter(pk=self.run_id).first() or run
         if state.status == Status.LOST:
             return _recorded_outcome(run) if run.is_finished else JobFailed(f"{self.execution_name}: deleted.")
         if run.is_finished and run.status not in SUCCESSFUL:
             return _with_job_error(failure(self._execution), run)
-        return failure(self._execution) or run
+        return failure(self._execution) or (run if run.has_result else _unavailable(self.execution_name))
 
     def _finish(self, outcome: JobRun | Exception) -> None:
         """Set the result or the exception, once, from whichever thread is first."""
@@ -250,6 +259,23 @@ def _with_job_error(failed: JobFailed | None, run: JobRun) -> Exception | JobRun
 def _recorded_outcome(run: JobRun) -> JobRun | Exception:
     """Return the outcome as recorded, for a run whose execution cannot be read."""
     if run.status in SUCCESSFUL:
-        return run
+        return run if run.has_result else _unavailable(run.execution_name or str(run))
     message = f"{run}: {run.get_status_display()}. {sentence(run.error_message)}".strip()
     return (JobCancelled if run.status == Status.CANCELLED else JobFailed)(message)
+
+
+def _unavailable(execution: str) -> ResultUnavailable:
+    alias = JobRun.objects.db
+    return ResultUnavailable(
+        f"{execution}: the execution succeeded, but its job recorded no result in {_described(alias)}.",
+        hint="Give this process and the job the same database. If it is the same, see the logs of the job.",
+    )
+
+
+def _described(alias: str) -> str:
+    """Name a database without the parts of its settings that may contain a password."""
+    settings = connections[alias].settings_dict
+    name, host, port = (str(settings.get(key) or "") for key in ("NAME", "HOST", "PORT"))
+    name = "" if re.search(r"[=@?]|://", name) else name  # A connection string.
+    place = ":".join(filter(None, (host.rpartition("@")[2], port)))
+    return f"the database {alias!r} ({' '.join(filter(None, (connections[alias].vendor, name, place)))})"
