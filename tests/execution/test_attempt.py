@@ -342,9 +342,11 @@ HANGING = """
 import sys, time
 import django
 django.setup()
+from cloudrun_jobs.execution import termination
 from django.core.management import execute_from_command_line
 from tests.jobs.management.commands import outcome
 
+termination.SIGTERM_CLEANUP_SECONDS = 3
 timeout, hang = sys.argv[1:]
 HANGS = {
     "sleep": lambda: time.sleep(300),
@@ -405,7 +407,7 @@ def test_a_second_sigterm_is_ignored_in_a_container(database: str) -> None:
         process.send_signal(signal.SIGTERM)
 
         with pytest.raises(subprocess.TimeoutExpired):
-            process.wait(2)
+            process.wait(0.5)
         assert process.wait(15) == 143
 
 

@@ -62,11 +62,17 @@ class Server:
     """A server process, and the probe that raises until it answers."""
 
     def __init__(
-        self, command: Sequence[str | Path], home: Path, port: int, answers: Callable[[], object]
+        self,
+        command: Sequence[str | Path],
+        home: Path,
+        port: int,
+        answers: Callable[[], object],
+        stop_signal: signal.Signals = signal.SIGTERM,
     ) -> None:
         self.command = [str(part) for part in command]
         self.home = home
         self.port = port
+        self.stop_signal = stop_signal
         self._answers = answers
         self.start()
 
@@ -94,7 +100,7 @@ class Server:
 
     def stop(self) -> None:
         """End it in order, and remove its files."""
-        self.process.send_signal(signal.SIGTERM)
+        self.process.send_signal(self.stop_signal)
         try:
             self.process.wait(10)
         except subprocess.TimeoutExpired:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -27,7 +28,8 @@ def postgres() -> Server:
     def answers() -> None:
         psycopg.connect(f"host=127.0.0.1 port={port} user=postgres dbname=postgres").close()
 
-    return Server([programs / "postgres", "-D", data, *options], home, port, answers)
+    # SIGTERM would wait until the last client disconnects.
+    return Server([programs / "postgres", "-D", data, *options], home, port, answers, signal.SIGINT)
 
 
 def _programs(package: Path, home: Path) -> Path:
