@@ -59,7 +59,7 @@ class Attempt:
         """Whether the attempt is to work (True) or to be skipped (False); None while that is undecided."""
         return (self.run if self.shares_locks else self._task).admitted
 
-    def admit(self, admitted: bool, message: str = "") -> bool:
+    def decide(self, admitted: bool, message: str = "") -> bool:
         """Decide whether the attempt works, unless that is decided already; return the decision.
 
         Tasks that share their locks share the decision: the first one writes it into the record of the run. A

@@ -54,7 +54,6 @@ def hold_locks(
     with LeaseWatch() as watch:
         try:
             if skipped := _acquire_or_skip(job, spec, options, attempt, outer, keepers):
-                finished = True
                 yield skipped
                 return
             own = tuple(keepers.values())
@@ -105,11 +104,13 @@ def _acquire_or_skip(
     if spec.overlap != "skip":
         return acquire()
     skipped = LockSkipped(required[0].name.label) if attempt.admitted is False else acquire()
-    if attempt.admit(not skipped, skipped.message if skipped else ""):
+    if attempt.decide(not skipped, skipped.message if skipped else ""):
         # If the lock was held, another task has decided that the execution works: wait.
         return acquire() if skipped else None
-    for keeper in keepers.values():
+    while keepers:
+        _, keeper = keepers.popitem()
         keeper.request.tasks = 1  # No task of the execution works: the first release is the last.
+        keeper.try_release()
     return skipped or LockSkipped(required[0].name.label)
 
 

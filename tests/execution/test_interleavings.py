@@ -64,6 +64,12 @@ class Process:
         self._go.release()
         self.wait()
 
+    def go(self) -> None:
+        """Let the process go on until it works, waits or ends."""
+        self.step()
+        while not self.is_over and self.at not in {"in run()", "waiting"}:
+            self.step()
+
     def kill(self) -> None:
         self.is_dead = True
         self.step()
@@ -211,6 +217,9 @@ class World:
         self.processes.append(Process(task, fails=fails))
         self.processes[-1].start()
 
+    def holds(self, execution: str) -> bool:
+        return any(leased.owner.holder == execution for leased in local._leases.values())
+
     def expire(self, execution: str) -> None:
         """End the leases of an execution none of whose processes lives."""
         for key in [key for key, leased in local._leases.items() if leased.owner.holder == execution]:
@@ -284,7 +293,7 @@ def test_all_tasks_work_or_all_are_skipped(scope: str, monkeypatch: pytest.Monke
     monkeypatch.setattr(outcome.Command, "lock_scope", scope, raising=False)
 
     @settings(
-        max_examples=600 if os.environ.get("HYPOTHESIS_PROFILE") == "thorough" else 60,
+        max_examples=600 if os.environ.get("HYPOTHESIS_PROFILE") == "thorough" else 40,
         deadline=None,
         suppress_health_check=list(HealthCheck),
         phases=[Phase.explicit, Phase.generate, Phase.shrink],
@@ -306,13 +315,13 @@ def test_all_tasks_work_or_all_are_skipped(scope: str, monkeypatch: pytest.Monke
 def choose(world: World, data: st.DataObject) -> None:
     """Do one of the things that can happen next."""
     steps: list[tuple[Any, ...]] = [("start", *start) for start in world.startable()]
-    steps += [("step", n) for n, process in enumerate(world.processes) if not process.is_over] * 3
-    steps += [("kill", n) for n, process in enumerate(world.processes) if not process.is_over]
-    steps += [("expire", execution) for execution in world.idle()]
-    action, *values = data.draw(st.sampled_from(steps))
+    alive = [n for n, process in enumerate(world.processes) if not process.is_over]
+    steps += [(action, n) for action in ("go", "go", "step", "step", "kill") for n in alive]
+    steps += [("expire", execution) for execution in world.idle() if world.holds(execution)] * 2
+    action, *values = data.draw(st.sampled_from(steps or [("nothing",)]))
     if action == "start":
         world.start(*values, fails=data.draw(st.booleans(), label="fails"))
     elif action == "expire":
         world.expire(*values)
-    else:
+    elif values:
         getattr(world.processes[values[0]], action)()

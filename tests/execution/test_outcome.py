@@ -15,7 +15,7 @@ import pytest
 from django.core.management.base import CommandError
 from django.db import connections, models, transaction
 
-from cloudrun_jobs.exceptions import LeaseLost, LockTimeout
+from cloudrun_jobs.exceptions import LeaseLost, LockTimeout, RecordUnavailable
 from cloudrun_jobs.execution.attempt import Attempt
 from cloudrun_jobs.models import JobRun, Status, TaskRun
 from tests.jobs.management.commands import echo, outcome
@@ -67,6 +67,7 @@ def end(container: Container, monkeypatch: pytest.MonkeyPatch) -> Callable[..., 
         (raises(KeyboardInterrupt()), 130, Status.CANCELLED, "keyboard", "KeyboardInterrupt "),
         (raises(LeaseLost("gone")), 75, Status.FAILED, "lock_lost", "LeaseLost gone"),
         (raises(LockTimeout("held")), 75, Status.FAILED, "lock", "LockTimeout held"),
+        (raises(RecordUnavailable("gone")), 75, Status.FAILED, "error", "RecordUnavailable gone"),
         (raises(GeneratorExit()), 1, Status.FAILED, "error", "GeneratorExit "),
         (raises(Unspeakable()), 1, Status.FAILED, "error", "Unspeakable str() of it raised RuntimeError."),
         (raises(Numbered()), 1, Status.FAILED, "error", "Numbered str() of it raised TypeError."),
@@ -80,6 +81,7 @@ def end(container: Container, monkeypatch: pytest.MonkeyPatch) -> Callable[..., 
             "keyboard",
             "lease lost",
             "lock",
+            "record",
             "generator exit",
             "no words",
             "no text",
