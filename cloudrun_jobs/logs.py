@@ -149,7 +149,8 @@ def log_job_skipped(
     sender: type, spec: JobSpec, task: Task, lock: str, holders: Sequence[Holder], **kwargs: Any
 ) -> None:
     extra = _extra("job_skipped", spec, task) | {"lock": lock}
-    logger.warning("Job %s was skipped: the lock %s is held by %s", spec.name, lock, _names(holders), extra=extra)
+    held = f"is held by {_names(holders)}" if holders else "was held when another task of the execution started"
+    logger.warning("Job %s was skipped: the lock %s %s", spec.name, lock, held, extra=extra)
 
 
 @receiver(signals.execution_superseded, dispatch_uid=UID)

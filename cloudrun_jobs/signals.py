@@ -47,7 +47,8 @@ run_reconciled = Signal()
 #: A run waits for a lock. Arguments: spec, lock (its name), holders (of `locks.Holder`).
 job_waiting = Signal()
 
-#: A run was skipped because the lock is held. Arguments: spec, run, task, lock, holders.
+#: A run was skipped because the lock is held. Arguments: spec, run, task, lock, holders (empty if another task
+#: of the execution decided that).
 job_skipped = Signal()
 
 #: A run continues without a lock whose server is unavailable. Arguments: spec, task, lock, error.

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
+from functools import partial
 from typing import Any
 from uuid import UUID, uuid4
 
 from django.db import Error, IntegrityError
-from django.db.models import Count, Model, Q
+from django.db.models import Case, Count, F, Model, Q, When
 
 from cloudrun_jobs.exceptions import JobInterrupted, RecordUnavailable
 from cloudrun_jobs.execution import deadlines
@@ -38,21 +39,47 @@ _active_attempts: list[Attempt] = []
 class Attempt:
     """One attempt of a task by this process. `result` is what `run()` returned, in JSON form."""
 
-    def __init__(self, run: JobRun, task: TaskRun, *, task_count: int, has_retries: bool) -> None:
+    def __init__(
+        self, run: JobRun, task: TaskRun, *, task_count: int, has_retries: bool, shares_locks: bool
+    ) -> None:
         self.run = run
+        self.task_count = task_count
+        self.shares_locks = shares_locks  # Of several tasks, with `lock_scope = "execution"`.
         self.result: Any = None
         self.heartbeat = Heartbeat(task)
         self._task = task
-        self._task_count = task_count
         self._has_retries = has_retries
         self._pid = os.getpid()
         self._in_transaction = database.in_transaction()  # The caller's.
         self._outcome: Outcome | None = None
         self._is_ending = False
 
-    def skip(self, lock: str, holders: Sequence[object]) -> None:
+    @property
+    def admitted(self) -> bool | None:
+        """Whether the attempt is to work (True) or to be skipped (False); None while that is undecided."""
+        return (self.run if self.shares_locks else self._task).admitted
+
+    def decide(self, admitted: bool, message: str = "") -> bool:
+        """Decide whether the attempt works, unless that is decided already; return the decision.
+
+        Tasks that share their locks share the decision: the first one writes it into the record of the run. A
+        decision of one task is recorded with its outcome.
+        """
+        if self.admitted is None and self.shares_locks:
+            work = partial(self._record_decision, admitted, {"error_message": message} if message else {})
+            database.retry_until_available(work, seconds=deadlines.RECORD_START_LIMIT_SECONDS)
+        elif self.admitted is None:
+            self._task.admitted = admitted
+        return bool(self.admitted)
+
+    def _record_decision(self, admitted: bool, values: Mapping[str, Any]) -> None:
+        if not self.run.update_if(Q(admitted=None), admitted=admitted, **values):
+            self.run = JobRun.objects.filter(pk=self.run.pk).first() or self.run
+        if self.run.admitted is None:  # The record has been deleted.
+            self.run.admitted = admitted
+
+    def skip(self, message: str) -> None:
         """End the attempt without work: another execution holds the lock."""
-        message = f"{lock} is held by {'; '.join(map(str, holders)) or 'another execution'}"
         self._outcome = Outcome(status=Status.SKIPPED, reason="lock_held", error_message=message)
 
     def cancel(self) -> None:
@@ -99,7 +126,7 @@ class Attempt:
     def _copy_to_run(self, outcome: Outcome) -> None:
         """Copy the outcome onto the in-memory run when the row could not be updated."""
         values: dict[str, Any] = outcome.error
-        if self._task_count == 1 and not self._is_retried(outcome):
+        if self.task_count == 1 and not self._is_retried(outcome):
             values |= {"status": outcome.status, "reason": outcome.reason, "result": self.result}
         for name, value in values.items():
             setattr(self.run, name, value)
@@ -120,7 +147,7 @@ class Attempt:
         if self._is_retried(outcome):
             # The error stays if no retry follows: the job may be deployed with fewer retries than it declares.
             self.run.update_if(Q(status=Status.RUNNING), **outcome.error)
-        elif self._task_count == 1:
+        elif self.task_count == 1:
             values = {**_count_fields({outcome.status: 1}), **outcome.error}
             self._end_run(outcome.status, reason=outcome.reason, result=self.result, **values)
         else:
@@ -134,6 +161,7 @@ class Attempt:
                 status=Status.RUNNING if is_retried else outcome.status,
                 reason=outcome.reason,
                 exit_code=outcome.exit_code,
+                admitted=self.admitted,
                 result=self.result,
                 finished_at=None if is_retried else Now(),
                 **progress,
@@ -157,7 +185,7 @@ class Attempt:
         tasks = TaskRun.objects.filter(run=self.run.pk)
         counts: dict[str, int] = dict(tasks.values_list("status").annotate(Count("pk")).order_by())
         values = _count_fields(counts)
-        if sum(counts.get(status, 0) for status in FINISHED) < self._task_count:
+        if sum(counts.get(status, 0) for status in FINISHED) < self.task_count:
             self.run.update_if(Q(status=Status.RUNNING), **values)
             return
         status = next(s for s in OUTCOME_PRECEDENCE if counts.get(s))
@@ -233,7 +261,8 @@ def _claim(start: Invocation, spec: JobSpec, worker: UUID) -> Attempt | AlreadyC
     if attempt:
         _count_retried(run)
     has_retries = task is not None and task.attempt < spec.max_retries
-    return Attempt(run, row, task_count=count, has_retries=has_retries)
+    shares_locks = count > 1 and spec.lock_scope == "execution"
+    return Attempt(run, row, task_count=count, has_retries=has_retries, shares_locks=shares_locks)
 
 
 def _count_retried(run: JobRun) -> None:
@@ -246,7 +275,10 @@ def _take_over(row: TaskRun) -> TaskRun | None:
     """Take over from an incomplete earlier attempt, or confirm this process's own claim; else return None."""
     tasks = TaskRun.objects.filter(run=row.run_id, index=row.index)
     unfinished = tasks.filter(Q(attempt__lt=row.attempt) | Q(worker=row.worker)).exclude(status__in=COMPLETE)
+    # An attempt without an exit status was killed, and has worked: before its work, it exists for milliseconds.
+    has_worked = When(attempt__lt=row.attempt, exit_code=None, then=True)
     taken = unfinished.update(
+        admitted=Case(has_worked, default=F("admitted")),  # First: MariaDB reads what it has set.
         attempt=row.attempt,
         worker=row.worker,
         status=Status.RUNNING,

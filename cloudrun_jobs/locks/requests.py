@@ -36,6 +36,7 @@ class LockRequest(ABC):
     """One request for a lock, which may be repeated."""
 
     grant: Grant  # Once acquired.
+    tasks = 1  # The tasks that share the lock, and free it with the last one's release.
 
     def __init__(
         self, backend: LockBackend, name: LockName, slots: int, owner: Owner, ttl: float | None = None

@@ -33,7 +33,7 @@ RULES = [
     rule(
         "a run ends with its last task",
         ATTEMPTS,
-        "in FINISHED) < self._task_count:",
+        "in FINISHED) < self.task_count:",
         "in FINISHED) < 1:",
         "execution/test_outcome",
     ),
