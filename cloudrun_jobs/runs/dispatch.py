@@ -17,7 +17,13 @@ from django.db.models import Q
 
 from cloudrun_jobs.backends.base import TRANSIENT_ERRORS, Backend, Request
 from cloudrun_jobs.backoff import retry
-from cloudrun_jobs.exceptions import InvalidArguments, OutcomeUnknown, RecordUnavailable, ServiceError
+from cloudrun_jobs.exceptions import (
+    InvalidArguments,
+    OutcomeUnknown,
+    RecordTablesMissing,
+    RecordUnavailable,
+    ServiceError,
+)
 from cloudrun_jobs.models import JobRun, Status
 from cloudrun_jobs.models.functions import Now
 from cloudrun_jobs.models.runs import short_name
@@ -191,7 +197,7 @@ def _update_record(run: JobRun, work: Callable[[], bool]) -> bool:
     """Call `work`, which updates the record; return False, with a signal instead of an error, if it fails."""
     try:
         return database.retry_until_available(work, seconds=RECORD_UPDATE_LIMIT_SECONDS)
-    except (RecordUnavailable, Error) as error:
+    except (RecordUnavailable, RecordTablesMissing, Error) as error:
         run_record_failed.send_robust(JobRun, run=run, error=error)
         return False
 
