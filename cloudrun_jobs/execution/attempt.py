@@ -12,7 +12,7 @@ from uuid import UUID, uuid4
 from django.db import Error, IntegrityError
 from django.db.models import Case, Count, F, Model, Q, When
 
-from cloudrun_jobs.exceptions import JobInterrupted, RecordUnavailable
+from cloudrun_jobs.exceptions import JobInterrupted, RecordTablesMissing, RecordUnavailable
 from cloudrun_jobs.execution import deadlines
 from cloudrun_jobs.execution.claim import AlreadyClaimed, Invocation, claim
 from cloudrun_jobs.execution.heartbeat import Heartbeat
@@ -119,7 +119,7 @@ class Attempt:
             database.rollback_leftover_transaction()
         try:
             database.retry_until_available(lambda: self._record(outcome, progress), seconds=seconds)
-        except (RecordUnavailable, Error) as failed:
+        except (RecordUnavailable, RecordTablesMissing, Error) as failed:
             self._copy_to_run(outcome)
             run_record_failed.send_robust(JobRun, run=self.run, error=failed)
 

@@ -21,6 +21,7 @@ from cloudrun_jobs.exceptions import (
     CloudRunJobsError,
     InvalidArguments,
     OutcomeUnknown,
+    RecordTablesMissing,
     RecordUnavailable,
     ServiceError,
 )
@@ -234,7 +235,7 @@ def _update_record(run: JobRun, work: Callable[[], bool]) -> bool:
     """Call `work`, which updates the record; return False, with a signal instead of an error, if it fails."""
     try:
         return database.retry_until_available(work, seconds=RECORD_UPDATE_LIMIT_SECONDS)
-    except (RecordUnavailable, Error) as error:
+    except (RecordUnavailable, RecordTablesMissing, Error) as error:
         run_record_failed.send_robust(JobRun, run=run, error=error)
         return False
 

@@ -386,7 +386,7 @@ def test_base_classes_of_the_errors():
 
 def test_unreachable_database_is_named(tmp_path):
     """`LockUnavailable` names the database."""
-    connections.settings["away"] = {**connections.settings["default"], **sql.postgres_settings(1)}
+    connections.settings["away"] = {**connections.settings["default"], "OPTIONS": {}, **sql.postgres_settings(1)}
     backend = DatabaseLocks(SETTINGS, using="away")
 
     assert "The database 'away', which keeps the locks, accepts no connection" in refusal(backend)
