@@ -13,7 +13,7 @@ from cloudrun_jobs import environ
 from cloudrun_jobs.exceptions import LockUnavailable
 from cloudrun_jobs.execution.lease_watch import LeaseWatch
 from cloudrun_jobs.process.deferral import interruptible
-from cloudrun_jobs.signals import job_waiting, lock_bypassed
+from cloudrun_jobs.signals import job_waiting, lease_renewal_failed, lock_bypassed
 from cloudrun_jobs.spec import JobSpec
 
 if TYPE_CHECKING:
@@ -38,17 +38,18 @@ class LockSkipped(NamedTuple):
 
 @contextmanager
 def hold_locks(
-    job: JobCommand, spec: JobSpec, options: Mapping[str, Any]
+    job: JobCommand, spec: JobSpec, options: Mapping[str, Any], requests: list[LockRequest]
 ) -> Iterator[tuple[Lease, ...] | LockSkipped]:
     """Hold the job's locks while the block runs; yield `LockSkipped`, holding none, if the run is to be skipped.
 
+    Adds the requests for them to `requests`: a release that gets no reply has to be repeated.
     Raises `LockTimeout` and `LockUnavailable` before the block, and `LeaseLost` in its interruptible code.
     """
     keepers: dict[str, LeaseKeeper] = {}
     outer, finished = _held.get(), _is_last_attempt(spec)
     with LeaseWatch() as watch:
         try:
-            if skipped := _acquire_all(job, spec, options, outer, keepers):
+            if skipped := _acquire_all(job, spec, options, outer, keepers, requests):
                 yield skipped
                 return
             own = tuple(keepers.values())
@@ -58,8 +59,10 @@ def hold_locks(
             finished = True
         finally:
             for keeper in reversed(keepers.values()):
-                # Work that is done does not fail because the lock server is unavailable.
-                keeper.try_release(finished=finished)
+                try:
+                    keeper.release(finished=finished)
+                except Exception as error:  # noqa: BLE001  (whatever it is, work that is done does not fail)
+                    lease_renewal_failed.send_robust(type(keeper.lease), lease=keeper.lease, error=error)
 
 
 @contextmanager
@@ -89,6 +92,7 @@ def _acquire_all(
     options: Mapping[str, Any],
     outer: Mapping[str, LeaseKeeper],
     keepers: dict[str, LeaseKeeper],
+    requests: list[LockRequest],
 ) -> LockSkipped | None:
     """Acquire the locks into `keepers`, or return why the run is to be skipped."""
     from cloudrun_jobs.locks.policy import required_locks
@@ -96,8 +100,9 @@ def _acquire_all(
     for required in required_locks(spec, options, job.get_lock_key):
         if required.name.key in outer:
             continue
+        requests.append(_request(spec, required))
         try:
-            answer = _acquire(job, spec, required)
+            answer = _acquire(job, spec, required, requests[-1])
         except LockUnavailable as error:
             if spec.on_lock_error == "fail":
                 raise
@@ -110,10 +115,11 @@ def _acquire_all(
     return None
 
 
-def _acquire(job: JobCommand, spec: JobSpec, required: RequiredLock) -> LeaseKeeper | Sequence[Holder]:
+def _acquire(
+    job: JobCommand, spec: JobSpec, required: RequiredLock, request: LockRequest
+) -> LeaseKeeper | Sequence[Holder]:
     from cloudrun_jobs.locks import acquire
 
-    request = _request(spec, required)
     if required.policy == "skip":
         return acquire.acquire_or_holders(request, acquire.SERVER_OUTAGE_LIMIT, _sleep)
 

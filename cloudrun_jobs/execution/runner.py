@@ -59,7 +59,7 @@ def run_job(job: JobCommand, args: tuple[Any, ...], options: dict[str, Any]) -> 
             after_record.callback(send, signals.execution_superseded)
             return _fail_request(attempt.run) if is_request else None
         active.attempt, active.verbosity = attempt, options.get("verbosity", 1)
-        with locking.hold_locks(job, spec, {**options, "args": args}) as leases:
+        with locking.hold_locks(job, spec, {**options, "args": args}, attempt.lock_requests) as leases:
             if isinstance(leases, locking.LockSkipped):
                 attempt.skip(leases.lock, leases.holders)
                 after_record.callback(send, signals.job_skipped, lock=leases.lock, holders=leases.holders)

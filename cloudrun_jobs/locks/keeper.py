@@ -11,7 +11,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from queue import Empty, SimpleQueue
 
-from cloudrun_jobs.exceptions import LeaseLost, LockMisused, LockUnavailable
+from cloudrun_jobs.exceptions import LeaseLost, LockMisused
 from cloudrun_jobs.locks.lease import Lease
 from cloudrun_jobs.locks.requests import LockRequest
 from cloudrun_jobs.locks.timer import timer
@@ -88,13 +88,10 @@ class LeaseKeeper:
         self._stop()
         return self.request.release(finished=finished)
 
-    def try_release(self, *, finished: bool = True) -> bool:
-        """Release the lock; return False if it was lost before or its server is unavailable."""
-        try:
-            return self.release(finished=finished)
-        except LockUnavailable as error:
-            lease_renewal_failed.send_robust(Lease, lease=self.lease, error=error)
-            return False
+    @property
+    def left(self) -> float:
+        """The seconds for which the server may count the lease, without another renewal."""
+        return max(0.0, self.deadline + self.request.ttl * DEADLINE_MARGIN - time.monotonic())
 
     def watch(self, *, on_renewed: Callable[[], object], on_lost: Callable[[], object]) -> None:
         """Call these after a renewal and after the loss, in threads of the lease; `on_lost` now if it is lost."""

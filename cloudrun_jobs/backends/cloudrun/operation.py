@@ -27,6 +27,7 @@ from cloudrun_jobs.backends.cloudrun.errors import ApiMethod, translate_errors
 from cloudrun_jobs.backends.cloudrun.outcome import failure, state_of
 from cloudrun_jobs.backoff import attempts
 from cloudrun_jobs.exceptions import CloudRunJobsError, JobCancelled, JobFailed, ServiceError, sentence
+from cloudrun_jobs.locks import executions
 from cloudrun_jobs.models import JobRun, Status
 from cloudrun_jobs.operations import ExecutionState, Operation
 from cloudrun_jobs.process.commits import awaits_commit
@@ -212,7 +213,7 @@ class CloudRunOperation(PollingFuture, Operation):
         if run.execution and run.execution != name:
             self._execution = Execution(name=f"{parent}/{run.execution}")
             return None
-        run.apply_state(state, name)
+        executions.settle(run, state, name)
         if state.status == Status.LOST:
             return _recorded_outcome(run) if run.is_finished else JobFailed(f"{self.execution_name}: deleted.")
         if run.is_finished and run.status not in SUCCESSFUL:
