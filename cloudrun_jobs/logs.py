@@ -199,6 +199,12 @@ def log_run_reconciled(sender: type, run: JobRun, **kwargs: Any) -> None:
     logger.log(level, "Run %s was reconciled to %s (%s)", run, run.status, run.reason or "done", extra=extra)
 
 
+@receiver(signals.lock_release_failed, dispatch_uid=UID)
+def log_lock_release_failed(sender: type, run: JobRun, error: Exception, **kwargs: Any) -> None:
+    message = "The locks of run %s may be held until their leases end: %s"
+    logger.warning(message, run, error, extra=_run_extra("lock_release_failed", run))
+
+
 @receiver(signals.lock_bypassed, dispatch_uid=UID)
 def log_lock_bypassed(sender: type, spec: JobSpec, task: Task, lock: str, error: Exception, **kwargs: Any) -> None:
     extra = _extra("lock_bypassed", spec, task) | {"lock": lock}

@@ -44,6 +44,10 @@ run_record_failed = Signal()
 #: The outcome of a run was recorded by another process. The sender is `models.JobRun`. Arguments: run.
 run_reconciled = Signal()
 
+#: The locks of an ended run could not be released, so they expire. The sender is `models.JobRun`.
+#: Arguments: run, error.
+lock_release_failed = Signal()
+
 #: A run waits for a lock. Arguments: spec, lock (its name), holders (of `locks.Holder`).
 job_waiting = Signal()
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from uuid import UUID, uuid4
 
 from django.db import Error, IntegrityError
@@ -25,6 +26,9 @@ from cloudrun_jobs.models.statuses import FINISHED, SIGTERM_REASONS
 from cloudrun_jobs.runs import database
 from cloudrun_jobs.signals import run_record_failed
 from cloudrun_jobs.spec import JobSpec
+
+if TYPE_CHECKING:
+    from cloudrun_jobs.locks.requests import LockRequest
 
 # Tasks with these statuses are not attempted again.
 COMPLETE = (Status.SUCCEEDED, Status.SKIPPED, Status.CANCELLED)
@@ -53,6 +57,8 @@ class Attempt:
         self._in_transaction = database.in_transaction()  # The caller's.
         self._outcome: Outcome | None = None
         self._is_ending = False
+        self._has_ended_run = False
+        self.lock_requests: list[LockRequest] = []  # Of this attempt, in their order.
 
     @property
     def admitted(self) -> bool | None:
@@ -102,6 +108,7 @@ class Attempt:
         outcome = self._outcome or outcome_of(termination.interrupted())
         try:
             self._record(outcome, {})
+            self._release_locks(outcome, time.monotonic())
         finally:
             os._exit(outcome.exit_code)
 
@@ -114,6 +121,7 @@ class Attempt:
         seconds = deadlines.RECORD_END_LIMIT_SECONDS
         if isinstance(error, JobInterrupted):
             seconds = deadlines.RECORD_END_AFTER_SIGTERM_LIMIT_SECONDS
+        deadline = time.monotonic() + seconds
         progress = self.heartbeat.stop()
         if not self._in_transaction:
             database.rollback_leftover_transaction()
@@ -122,6 +130,24 @@ class Attempt:
         except (RecordUnavailable, RecordTablesMissing, Error) as failed:
             self._copy_to_run(outcome)
             run_record_failed.send_robust(JobRun, run=self.run, error=failed)
+        self._release_locks(outcome, deadline)
+
+    def _release_locks(self, outcome: Outcome, deadline: float) -> None:
+        """Release what is not known to be released; nothing of an execution that is over stays locked."""
+        requests = self.lock_requests
+        # Earlier attempts, other tasks and lost replies may have left locks.
+        is_certain = all(request.is_free for request in requests) and not self._task.attempt
+        if self.task_count > 1:
+            is_certain = is_certain and bool(requests)
+        seconds = max(0.0, deadline - time.monotonic())
+        if self._has_ended_run and self.run.execution and not is_certain:
+            from cloudrun_jobs.locks.executions import release_execution
+
+            release_execution(self.run, self.run.execution, seconds=seconds)
+        elif any(request.is_held for request in requests):
+            from cloudrun_jobs.locks.acquire import release_all
+
+            release_all(requests, finished=not self._is_retried(outcome), seconds=seconds)
 
     def _copy_to_run(self, outcome: Outcome) -> None:
         """Copy the outcome onto the in-memory run when the row could not be updated."""
@@ -198,6 +224,8 @@ class Attempt:
         """End the run, or reload it if another process has ended it."""
         if not self.run.transition(status, finished_at=Now(), **values):
             self.run = JobRun.objects.filter(pk=self.run.pk).first() or self.run
+        else:
+            self._has_ended_run = True
 
 
 def _count_fields(counts: Mapping[str, int]) -> dict[str, Any]:

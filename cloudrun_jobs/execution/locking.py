@@ -47,6 +47,7 @@ def hold_locks(
 ) -> Iterator[tuple[Lease, ...] | LockSkipped]:
     """Hold the job's locks while the block runs; yield `LockSkipped`, holding none, if the run is to be skipped.
 
+    The requests for them are the attempt's: a release that gets no reply has to be repeated.
     Raises `LockTimeout` and `LockUnavailable` before the block, and `LeaseLost` in its interruptible code.
     """
     keepers: dict[str, LeaseKeeper] = {}
@@ -126,8 +127,10 @@ def _acquire_all(
     for required in locks:
         if required.name.key in outer:
             continue
+        request = _request(spec, required, attempt)
+        attempt.lock_requests.append(request)
         try:
-            answer = _acquire(job, spec, required, attempt)
+            answer = _acquire(job, spec, required, attempt, request)
         except LockUnavailable as error:
             if spec.on_lock_error == "fail":
                 raise
@@ -141,11 +144,10 @@ def _acquire_all(
 
 
 def _acquire(
-    job: JobCommand, spec: JobSpec, required: RequiredLock, attempt: Attempt
+    job: JobCommand, spec: JobSpec, required: RequiredLock, attempt: Attempt, request: LockRequest
 ) -> LeaseKeeper | Sequence[Holder]:
     from cloudrun_jobs.locks import acquire
 
-    request = _request(spec, required, attempt)
     policy = required.policy
     if policy == "skip" and attempt.admitted:
         policy = "wait"

@@ -97,6 +97,11 @@ class LeaseKeeper:
             lease_renewal_failed.send_robust(Lease, lease=self.lease, error=error)
             return False
 
+    @property
+    def left(self) -> float:
+        """The seconds for which the server may count the lease, without another renewal."""
+        return max(0.0, self.deadline + self.request.ttl * DEADLINE_MARGIN - time.monotonic())
+
     def watch(self, *, on_renewed: Callable[[], object], on_lost: Callable[[], object]) -> None:
         """Call these after a renewal and after the loss, in threads of the lease; `on_lost` now if it is lost."""
         self._on_renewed, self._on_lost = on_renewed, on_lost

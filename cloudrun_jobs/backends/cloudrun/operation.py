@@ -35,6 +35,7 @@ from cloudrun_jobs.exceptions import (
     ServiceError,
     sentence,
 )
+from cloudrun_jobs.locks import executions
 from cloudrun_jobs.models import JobRun, Status
 from cloudrun_jobs.operations import ExecutionState, Operation
 from cloudrun_jobs.process.commits import awaits_commit, is_marked
@@ -229,7 +230,9 @@ class CloudRunOperation(PollingFuture, Operation):
         if run.execution and run.execution != name:
             self._execution = Execution(name=f"{parent}/{run.execution}")
             return None
-        if not run.apply_state(state, name) and not run.is_finished:  # Another process may have been faster.
+        if (
+            not executions.settle(run, state, name) and not run.is_finished
+        ):  # Another process may have been faster.
             run = JobRun.objects.filter(pk=self.run_id).first() or run
         if state.status == Status.LOST:
             return _recorded_outcome(run) if run.is_finished else JobFailed(f"{self.execution_name}: deleted.")

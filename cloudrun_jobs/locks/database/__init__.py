@@ -103,17 +103,21 @@ class DatabaseLocks(LockBackend):
 
     def release(self, grant: Grant) -> bool:
         self._uncommitted.forget(grant)
-        return self._changed(self.dialect.release, _own(grant))
+        if self._changed(self.dialect.release, _own(grant) | {"receipt": grant.receipt}):
+            return True
+        return self._run(lambda cursor: _was_released(cursor, grant))
 
-    def complete_task(self, grant: Grant, index: int, count: int) -> None:
+    def complete_task(self, grant: Grant, index: int, count: int) -> bool:
         slot = (_id(grant.lock, grant.slot), grant.token)
         insert = f"INSERT INTO {TASKS} (slot_id, token, task_index) VALUES (%s, %s, %s)"
         with suppress(db.IntegrityError):  # Noted before, and the reply was lost.
             self._run(lambda cursor: cursor.execute(insert, [*slot, index]))
-        if self._run(lambda cursor: _count_tasks(cursor, slot)) >= count:
-            self.release(grant)
-            delete = f"DELETE FROM {TASKS} WHERE slot_id = %s AND token <= %s"
-            self._run(lambda cursor: cursor.execute(delete, slot))
+        if self._run(lambda cursor: _count_tasks(cursor, slot)) < count:
+            return False
+        released = self.release(grant)
+        delete = f"DELETE FROM {TASKS} WHERE slot_id = %s AND token <= %s"
+        self._run(lambda cursor: cursor.execute(delete, slot))
+        return released
 
     def holders(self, prefix: str) -> Sequence[Holder]:
         rows = self._rows("lock_key LIKE %(keys)s", keys=f"{prefix}%")
@@ -123,8 +127,14 @@ class DatabaseLocks(LockBackend):
         found = self._rows("lock_key = %(lock)s OR lock_key LIKE %(parts)s", lock=lock, parts=f"{lock}/%")
         rows = [row for row in found if row.live]
         for row in rows:
-            self._changed(self.dialect.force_release, {"id": _id(row.lock, row.slot)})
+            self._changed(self.dialect.take_away, _own(row.grant()))
         return [row.holder() for row in rows]
+
+    def release_holder(self, prefix: str, holder: str) -> int:
+        found = self._rows("holder = %(holder)s AND lock_key LIKE %(keys)s", holder=holder, keys=f"{prefix}%")
+        # A server may ignore case and trailing spaces.
+        grants = [row.grant() for row in found if row.live and row.owner == holder]
+        return sum(self._changed(self.dialect.take_away, _own(grant)) for grant in grants)
 
     def exists(self, lock: str) -> bool:
         return bool(self._rows("lock_key = %(lock)s", lock=lock))
@@ -273,6 +283,12 @@ def _count_tasks(cursor: CursorWrapper, slot: tuple[str, int]) -> int:
     cursor.execute(f"SELECT COUNT(*) FROM {TASKS} WHERE slot_id = %s AND token = %s", slot)
     count: int = cursor.fetchone()[0]
     return count
+
+
+def _was_released(cursor: CursorWrapper, grant: Grant) -> bool:
+    cursor.execute(f"SELECT released FROM {SLOTS} WHERE id = %s", [_id(grant.lock, grant.slot)])
+    row = cursor.fetchone()
+    return row is not None and grant.receipt in row[0]
 
 
 def _own(grant: Grant) -> dict[str, object]:

@@ -75,6 +75,7 @@ class Dialect:
     now: ClassVar[str]
     share: ClassVar[str] = "FOR SHARE"  # Keeps a row from being changed until the transaction ends.
     lock_conflicts: ClassVar[frozenset[object]] = frozenset()  # Error codes.
+    released: ClassVar[str] = "%(receipt)s || released"  # The receipts of a slot's releases, the newest first.
 
     # Does an attempt to take a held slot return without waiting? Then it may come before reading the holders.
     never_waits: ClassVar[bool] = False
@@ -90,10 +91,10 @@ class Dialect:
         self.read_one = self._sql(f"{self.read} WHERE id = %(id)s")
         self.renew = self._sql(f"UPDATE {SLOTS} SET expires_us = {{now}} + %(ttl)s {OWN}")
         self.restart = self._sql(f"UPDATE {SLOTS} SET expires_us = {{now}} + %(ttl)s {SAME}")
-        self.release = self._sql(f"UPDATE {SLOTS} SET expires_us = {{now}} {OWN}")
-        self.force_release = self._sql(
-            f"UPDATE {SLOTS} SET expires_us = {{now}} WHERE id = %(id)s AND expires_us > {{now}}"
+        self.release = self._sql(
+            f"UPDATE {SLOTS} SET expires_us = {{now}}, released = SUBSTR({self.released}, 1, 1000) {OWN}"
         )
+        self.take_away = self._sql(f"UPDATE {SLOTS} SET expires_us = {{now}} {OWN}")
         # A new slot starts with the clock's token: one that is ahead of the clock has to stay.
         self._old = self._sql(f"{SLOTS}.expires_us < {{now}} - %(age)s AND {SLOTS}.token < {{now}} - %(age)s")
         self._prune_tasks = (
@@ -206,6 +207,7 @@ class MySQL(Dialect):
     now = "TIMESTAMPDIFF(MICROSECOND, '1970-01-01', UTC_TIMESTAMP(6))"
     share = "LOCK IN SHARE MODE"  # MariaDB has no FOR SHARE.
     lock_conflicts = frozenset({1205, 1213})  # A lock wait timeout, a deadlock.
+    released = "CONCAT(%(receipt)s, released)"
 
     def __init__(self) -> None:
         super().__init__()
