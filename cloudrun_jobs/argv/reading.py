@@ -96,7 +96,7 @@ class Reading:
             for action in parser._actions:
                 if action.dest == name and action.default is not SUPPRESS:
                     if uses and uses[-1].is_default_of(action):
-                        yield self._values[name]
+                        yield self._values.get(name)
                     yield from _default_values(parser, action)
                     return
             if name in parser._defaults:
@@ -175,14 +175,11 @@ def _default_values(parser: ArgumentParser, action: Action) -> Iterator[Any]:
 
 
 def _added(value: Any, defaults: Sequence[Any]) -> Any:
-    """Return the items after those of the default, to which argparse appends."""
-    for default in defaults:
-        if (
-            isinstance(value, list)
-            and isinstance(default, list | tuple)
-            and _equal(value[: len(default)], default)
-        ):
-            return value[len(default) :]
+    """Return the items after those of the default, to which argparse appends; without a default, the value."""
+    lists = (default for default in defaults if default and isinstance(default, list | tuple))
+    for default in lists if isinstance(value, list) else ():
+        if _equal(value[: len(default)], default):
+            return {"added": value[len(default) :]}
     return value
 
 

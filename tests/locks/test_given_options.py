@@ -61,9 +61,20 @@ def declare(monkeypatch: pytest.MonkeyPatch) -> Declare:
 
     def declare(add_arguments: Callable[[CommandParser], object]) -> None:
         monkeypatch.setattr(echo.Command, "add_arguments", lambda self, parser: add_arguments(parser))
-        monkeypatch.setattr(echo.Command, "run", lambda self, *args, **options: "worked")
 
     return declare
+
+
+@pytest.fixture
+def held_labels(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The label of the lock that each run of `echo` holds for its options."""
+    found: list[str] = []
+
+    def run(self: echo.Command, *args: Any, **options: Any) -> None:
+        found.extend(held.label for held in current().holders("crj1:") if "#" in held.label)
+
+    monkeypatch.setattr(echo.Command, "run", run)
+    return found
 
 
 def key(*arguments: str, job: echo.Command | None = None) -> str:
@@ -113,16 +124,16 @@ def test_default_is_not_in_the_key(declare: Declare, add_arguments: Any) -> None
 @pytest.mark.filterwarnings("ignore::ResourceWarning")
 @pytest.mark.parametrize("start", [partial(call_command, "echo"), echo.Command().delay], ids=["call", "delay"])
 @pytest.mark.parametrize("add_arguments", CHANGING.values(), ids=CHANGING)
-def test_same_run_is_skipped_whatever_the_default(declare: Declare, add_arguments: Any, start: Any) -> None:
+def test_same_run_is_skipped_whatever_the_default(
+    declare: Declare, held_labels: list[str], add_arguments: Any, start: Any
+) -> None:
     """`call_command()` and `delay()` see that no option was given."""
     declare(add_arguments)
     current().acquire(names.for_arguments("echo", {}), 1, Owner(holder="echo-test-other", nonce="other"), 60)
-    ran: list[Any] = []
-    echo.Command.run = lambda self, *args, **options: ran.append(options)  # type: ignore[method-assign]
 
     start()
 
-    assert ran == []
+    assert held_labels == []
 
 
 EQUAL = {
@@ -214,6 +225,45 @@ def test_list_without_its_changing_default_is_in_the_key(declare: Declare, defau
     assert len({key("--x=1"), key("--x=2"), key("--x=1", "--x=2")}) == 3
 
 
+@pytest.mark.django_db
+def test_list_in_place_of_its_default_is_told_apart(declare: Declare, held_labels: list[str]) -> None:
+    """`call_command()` may replace a default to which the command line can only append."""
+    declare(lambda parser: parser.add_argument("--x", type=int, action="append", default=[1]))
+
+    for values in ([2], [1, 2], [1, 2]):
+        call_command("echo", x=values)
+
+    assert held_labels[0] != held_labels[1] == held_labels[2]
+
+
+@pytest.mark.django_db
+def test_delay_takes_every_type(declare: Declare, held_labels: list[str]) -> None:
+    """What the container will accept, `delay()` accepts, and tells apart."""
+    declare(lambda parser: parser.add_argument("--x", type=Source))
+
+    for value in ("a", "b", "a"):
+        echo.Command().delay(x=value)
+
+    assert held_labels[0] != held_labels[1] != held_labels[2] == held_labels[0]
+
+
+def test_arguments_that_follow_the_parser_count(declare: Declare) -> None:
+    """A command may add arguments in its own `create_parser()`."""
+
+    class Command(echo.Command):
+        def create_parser(self, *args: Any, **kwargs: Any) -> CommandParser:
+            parser = super().create_parser(*args, **kwargs)
+            add_subcommands(parser)
+            parser.add_argument("--late", default=uuid4())
+            return parser
+
+    declare(lambda parser: None)
+    keys = [key(*arguments, job=Command()) for arguments in ([], ["--late=1"], ["load"], ["load", "--day=1"], [])]
+
+    assert len(set(keys)) == 4
+    assert keys[0] == keys[-1]
+
+
 def test_several_texts_are_not_a_default(declare: Declare) -> None:
     """A list of one text is not the text."""
     declare(lambda parser: parser.add_argument("--x", nargs="+", default="a"))
@@ -300,19 +350,15 @@ def test_lock_args_narrow_the_key(declare: Declare, monkeypatch: pytest.MonkeyPa
 
 
 @pytest.mark.django_db
-def test_values_of_call_command_are_in_the_key(declare: Declare) -> None:
+def test_values_of_call_command_are_in_the_key(declare: Declare, held_labels: list[str]) -> None:
     """`call_command()` passes values that no parser has read."""
-    taken: list[str] = []
     declare(lambda parser: (parser.add_argument("--n", default=uuid4()), parser.add_argument("--x", default=1)))
-    echo.Command.run = (  # type: ignore[method-assign]
-        lambda self, *args, **options: taken.extend(held.label for held in current().holders("crj1:"))
-    )
 
     call_command("echo", n=timedelta(1))
     call_command("echo", n=timedelta(2))
     call_command("echo", x=1)
 
-    assert len({lock for lock in taken if "#" in lock}) == 3
+    assert len(set(held_labels)) == 3
 
 
 OPTIONS = ("alpha", "beta", "gamma")
