@@ -14,6 +14,7 @@ if TYPE_CHECKING:
         JobFailed,
         JobInterrupted,
         LeaseLost,
+        ResultUnavailable,
     )
     from cloudrun_jobs.locks import LockManager
     from cloudrun_jobs.operations import MockOperation, Operation
@@ -32,6 +33,7 @@ _MODULES = {
     "LockManager": "locks",
     "MockOperation": "operations",
     "Operation": "operations",
+    "ResultUnavailable": "exceptions",
     "Schedule": "spec",
     "requested_by": "runs.requester",
 }
@@ -47,6 +49,7 @@ __all__ = [
     "LockManager",
     "MockOperation",
     "Operation",
+    "ResultUnavailable",
     "Schedule",
     "requested_by",
 ]

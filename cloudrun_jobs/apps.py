@@ -19,5 +19,6 @@ class CloudRunJobsConfig(AppConfig):
         if environ.in_container():
             logs.escape_tracebacks()
             environ.line_buffer_output()
+            environ.use_test_databases()
         else:
             from cloudrun_jobs import checks  # noqa: F401

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from asgiref.sync import sync_to_async
 from django.core.management.base import BaseCommand, CommandParser, DjangoHelpFormatter
 
+from cloudrun_jobs.argv import reading
 from cloudrun_jobs.exceptions import DeclarationError, InvalidJob, LockMisused, Verbatim
 from cloudrun_jobs.spec import DECLARATIONS, JobSpec, Schedule, declare
 
@@ -78,7 +79,8 @@ class CloudRunJobs(BaseCommand):
     #: status 0, "wait" waits, "fail" raises, "allow" runs at once. Default: "skip".
     overlap: ClassVar[str]
 
-    #: The options that make two runs the same; see also `get_lock_key()`. Default: None, all of them.
+    #: The options that tell runs apart; see also `get_lock_key()`. Default: None, all of them. An option that has
+    #: its default does not count.
     lock_args: ClassVar[Sequence[str] | None]
 
     #: How long a run waits for a lock, in seconds or as a timedelta; the wait counts towards `timeout`. Then it
@@ -139,11 +141,12 @@ class CloudRunJobs(BaseCommand):
     def get_lock_key(self, **options: Any) -> Any:
         """Return the JSON value that identifies the same run of this job.
 
-        `options` are the job's own, parsed, without Django's. By default those that `lock_args` names, or all.
+        `options` are the job's own, parsed, without Django's. By default those that differ from their default; of
+        these, if there is `lock_args`, those that it names.
         """
         from cloudrun_jobs.locks.policy import lock_arguments
 
-        return lock_arguments(self.command_name, self.spec.lock_args, options)
+        return lock_arguments(self.command_name, self.spec.lock_args, options, reading.reading_of(self))
 
     @property
     def lease(self) -> Lease:
@@ -236,7 +239,9 @@ class CloudRunJobs(BaseCommand):
     def create_parser(self, prog_name: str, subcommand: str, **kwargs: Any) -> CommandParser:
         """Create the parser, without abbreviations: `--sett=x` must not be taken for `--settings=x`."""
         options = {"allow_abbrev": False, "formatter_class": _HelpFormatter, **kwargs}
-        return super().create_parser(prog_name, subcommand, **options)
+        parser = super().create_parser(prog_name, subcommand, **options)
+        reading.remember(self, parser)
+        return parser
 
     def handle(self, *args: Any, **options: Any) -> str | None:
         """Run the job. Not to be overridden: implement `run()`."""

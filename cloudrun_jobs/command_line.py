@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import copy
 from argparse import ArgumentParser
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from cloudrun_jobs import argv
+from cloudrun_jobs.argv import reading
 from cloudrun_jobs.exceptions import InvalidArguments
 from cloudrun_jobs.locks.policy import required_locks
 
@@ -35,8 +37,10 @@ def validate(
     """Return the arguments. Raises `InvalidArguments` if they would fail in the container."""
     spec = job.spec
     try:
-        options = argv.parse(parser or argv.parser_of(job), arguments[1:])
-        tuple(required_locks(spec, options, job.get_lock_key))
+        starting, parser = copy.copy(job), parser or argv.parser_of(job)
+        reading.remember(starting, parser)
+        options = argv.parse(parser, arguments[1:])
+        tuple(required_locks(spec, options, starting.get_lock_key))
         argv.check_limits(arguments, {**spec.env_vars, **env})
     except InvalidArguments as error:
         raise _with_command(job, error) from None

@@ -15,13 +15,14 @@ from django.utils import timezone
 from django.utils.asyncio import async_unsafe
 
 from cloudrun_jobs import argv, backends, command_line
+from cloudrun_jobs.argv import reading
 from cloudrun_jobs.backends import Backend, Request
 from cloudrun_jobs.environ import RUN_ID_VARIABLE
 from cloudrun_jobs.exceptions import InvalidArguments, JobFailed, JobInterrupted
 from cloudrun_jobs.execution.active import ActiveRun
 from cloudrun_jobs.execution.outcome import exit_code_of
 from cloudrun_jobs.models import JobRun, Trigger
-from cloudrun_jobs.runs import dispatch, reservations
+from cloudrun_jobs.runs import database, dispatch, reservations
 from cloudrun_jobs.signals import job_delayed
 from cloudrun_jobs.spec.reservation import At, reservation_at, to_utc
 
@@ -72,28 +73,46 @@ def reserve(job: JobCommand, at: At, args: Sequence[Any], options: Mapping[str, 
     arguments = command_line.build(job, args, options, {RUN_ID_VARIABLE: run_id, **env})
     request = Request(job=spec.name, argv=arguments, run_id=run_id, extra_env=env)
     send = partial(reservations.reserve, reservation=reservation)
-    return _submit(job, spec, request, send, trigger=Trigger.RESERVE, scheduled_for=reservation.at)
+    send_later = partial(reservations.reserve_or_dispatch, reservation=reservation)
+    return _submit(job, spec, request, send, send_later, trigger=Trigger.RESERVE, scheduled_for=reservation.at)
 
 
 def _submit(
     job: JobCommand,
     spec: JobSpec,
     request: Request,
-    send: Callable[[Backend, JobRun, Request], Operation] = dispatch.dispatch,
+    send: Callable[[Backend, JobRun, Request], Operation] = dispatch.send,
+    send_later: Callable[[Backend, JobRun, Request], str] = dispatch.submit,
     *,
     trigger: Trigger = Trigger.DELAY,
+    key: str | None = None,
     **values: Any,
 ) -> Operation:
-    """Record the request; then run it in this process, or have `send` submit it."""
-    backend = backends.current()
-    run, is_new = dispatch.record(request, environment=spec.environment, trigger=trigger, **values)
-    if not is_new:
-        return backend.operation(run)  # An earlier request has the same key.
-    request = replace(request, run_id=str(run.pk))
-    if backend.runs_in_process:
-        operation, run = _run_inline(job, backend, run, request)
+    """Record the request; run it in this process, or submit it once the caller's transaction has committed."""
+    backend, using = backends.current(), dispatch.followed_transaction()
+    run = dispatch.new_run(request, environment=spec.environment, trigger=trigger, key=key, **values)
+    if backend.runs_in_process or using in {None, database.database_alias()}:
+        run, is_new = dispatch.record(run, key)
+        if not is_new:
+            return backend.operation(run)  # An earlier request has the same key.
+        request = replace(request, run_id=str(run.pk))
+        if backend.runs_in_process:
+            operation, run = _run_inline(job, backend, run, request)
+        elif using is None:
+            operation = send(backend, run, request)
+        else:
+            dispatch.after_commit(run, partial(send_later, backend, run, request), using)
+            operation = backend.operation(run)
     else:
-        operation = send(backend, run, request)
+        earlier = dispatch.find_earlier(run, key)
+        if earlier is not None and earlier.reason != dispatch.NOT_SENT:
+            return backend.operation(earlier)
+        operation = backend.operation(run)
+
+        def work(recorded: JobRun) -> str:
+            return send_later(backend, recorded, replace(request, run_id=str(recorded.pk)))
+
+        dispatch.record_after_commit(run, key, work, operation, using)
     job_delayed.send_robust(type(job), spec=spec, run=run, operation=operation)
     return operation
 
@@ -108,7 +127,9 @@ def _run_inline(job: JobCommand, backend: Backend, run: JobRun, request: Request
 
 def _execute(worker: JobCommand, active: ActiveRun, request: Request) -> Any:
     """Run the command as `manage.py` would, and return its result in JSON form."""
-    options = argv.parse(argv.parser_of(worker), request.argv[1:])
+    parser = argv.parser_of(worker)
+    reading.remember(worker, parser)
+    options = argv.parse(parser, request.argv[1:])
     if "skip_checks" in options:
         options["skip_checks"] = True  # As call_command() does: the checks of this process have run.
     try:

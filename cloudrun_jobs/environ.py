@@ -5,9 +5,11 @@ The variables are those of https://cloud.google.com/run/docs/container-contract#
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 from collections.abc import Mapping
+from contextlib import suppress
 from io import TextIOWrapper
 from typing import NamedTuple
 
@@ -20,6 +22,10 @@ RUN_ID_VARIABLE, SCHEDULE_VARIABLE, RESERVED_VARIABLE = EXECUTION_VARIABLES = tu
 
 # "host:port" of the emulator that started this process: every call to Google's services goes there.
 EMULATOR_VARIABLE = "CLOUDRUN_EMULATOR_HOST"
+
+# The databases of the test that started this process on an emulator: a JSON object of settings by alias.
+DATABASES_VARIABLE = "CLOUDRUN_EMULATOR_DATABASES"
+DATABASE_KEYS = ("ENGINE", "NAME", "USER", "PASSWORD", "HOST", "PORT")
 
 
 class CloudRunTask(NamedTuple):
@@ -69,3 +75,16 @@ def line_buffer_output() -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):
             stream.reconfigure(line_buffering=True)
+
+
+def use_test_databases() -> None:
+    """Replace the databases of the settings by those of the test that started this process, if one did."""
+    if EMULATOR_VARIABLE in os.environ and (given := os.environ.get(DATABASES_VARIABLE)):
+        from django.db import connections
+
+        for alias, values in json.loads(given).items():
+            declared = connections.settings.get(alias, connections.settings["default"])
+            options = declared["OPTIONS"] if declared["ENGINE"] == values["ENGINE"] else {}
+            connections.settings[alias] = {**declared, **values, "OPTIONS": options}
+            with suppress(AttributeError):  # An app may have connected already.
+                del connections[alias]

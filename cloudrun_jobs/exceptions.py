@@ -139,6 +139,10 @@ class RecordTablesMissing(CloudRunJobsError, ImproperlyConfigured):
     """The database of the run records is not migrated."""
 
 
+class ResultUnavailable(CloudRunJobsError):
+    """The execution succeeded, but its job did not record its result where this process reads it."""
+
+
 class LockError(CloudRunJobsError):
     """A lock cannot be acquired, or is misused."""
 

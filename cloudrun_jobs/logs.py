@@ -19,6 +19,7 @@ from django.dispatch import receiver
 
 from cloudrun_jobs import signals
 from cloudrun_jobs.environ import CloudRunTask, in_container
+from cloudrun_jobs.exceptions import LeaseLost
 from cloudrun_jobs.models import Progress
 from cloudrun_jobs.spec import JobSpec
 from cloudrun_jobs.spec.tick import REPEAT_TICK_HINT
@@ -117,14 +118,24 @@ def _json_formatter() -> logging.Formatter:
 
 @receiver(signals.job_finished, dispatch_uid=UID)
 def log_job_finished(
-    sender: type, spec: JobSpec, task: Task, seconds: float, error: BaseException | None, **kwargs: Any
+    sender: type,
+    spec: JobSpec,
+    run: JobRun,
+    task: Task,
+    seconds: float,
+    error: BaseException | None,
+    propagates: bool = False,
+    **kwargs: Any,
 ) -> None:
     extra = _extra("job_finished", spec, task) | {"seconds": round(seconds, 3)}
     if error is None:
         logger.info("Job %s finished in %.1fs%s", spec.name, seconds, _attempt(task), extra=extra)
     else:
         extra["error"] = name = type(error).__name__
-        logger.error("Job %s failed after %.1fs with %s%s", spec.name, seconds, name, _attempt(task), extra=extra)
+        # What reports errors, such as Sentry, would report this failure twice; `lease_lost` has been logged.
+        is_reported = propagates or isinstance(error, LeaseLost) or run.status == "cancelled"
+        level, message = logging.WARNING if is_reported else logging.ERROR, "Job %s failed after %.1fs with %s%s"
+        logger.log(level, message, spec.name, seconds, name, _attempt(task), extra=extra)
 
 
 @receiver(signals.job_waiting, dispatch_uid=UID)
@@ -138,7 +149,8 @@ def log_job_skipped(
     sender: type, spec: JobSpec, task: Task, lock: str, holders: Sequence[Holder], **kwargs: Any
 ) -> None:
     extra = _extra("job_skipped", spec, task) | {"lock": lock}
-    logger.warning("Job %s was skipped: the lock %s is held by %s", spec.name, lock, _names(holders), extra=extra)
+    held = f"is held by {_names(holders)}" if holders else "was held when another task of the execution started"
+    logger.warning("Job %s was skipped: the lock %s %s", spec.name, lock, held, extra=extra)
 
 
 @receiver(signals.execution_superseded, dispatch_uid=UID)
@@ -163,8 +175,11 @@ def log_dispatch_postponed(sender: type, run: JobRun, error: Exception, **kwargs
 
 
 @receiver(signals.dispatch_failed, dispatch_uid=UID)
-def log_dispatch_failed(sender: type, run: JobRun, error: Exception, **kwargs: Any) -> None:
-    logger.error("Run %s cannot be dispatched: %s", run, error, extra=_run_extra("dispatch_failed", run))
+def log_dispatch_failed(
+    sender: type, run: JobRun, error: Exception, propagates: bool = False, **kwargs: Any
+) -> None:
+    level, extra = logging.WARNING if propagates else logging.ERROR, _run_extra("dispatch_failed", run)
+    logger.log(level, "Run %s cannot be dispatched: %s", run, error, extra=extra)
 
 
 @receiver(signals.run_controlled, dispatch_uid=UID)
@@ -188,6 +203,12 @@ def log_run_reconciled(sender: type, run: JobRun, **kwargs: Any) -> None:
     level = logging.INFO if run.status == "succeeded" else logging.ERROR
     extra = _run_extra("run_reconciled", run)
     logger.log(level, "Run %s was reconciled to %s (%s)", run, run.status, run.reason or "done", extra=extra)
+
+
+@receiver(signals.lock_release_failed, dispatch_uid=UID)
+def log_lock_release_failed(sender: type, run: JobRun, error: Exception, **kwargs: Any) -> None:
+    message = "The locks of run %s may be held until their leases end: %s"
+    logger.warning(message, run, error, extra=_run_extra("lock_release_failed", run))
 
 
 @receiver(signals.lock_bypassed, dispatch_uid=UID)

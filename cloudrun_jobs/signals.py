@@ -19,7 +19,8 @@ job_started = Signal()
 job_progressed = Signal()
 
 #: run() ended, its locks are released, and its outcome is recorded, or only in `run` if the database failed.
-#: Arguments: spec, run, task, seconds (float, of run() alone), error (the exception of run(), or None).
+#: Arguments: spec, run, task, seconds (float, of run() alone), error (the exception of run(), or None),
+#: propagates (True if the caller gets it, or it is an uncaught exception of the process).
 job_finished = Signal()
 
 #: An execution ended without work: another execution claimed the run, or the run had ended.
@@ -29,7 +30,8 @@ execution_superseded = Signal()
 #: A request was not dispatched and will be later. The sender is `models.JobRun`. Arguments: run, error.
 dispatch_postponed = Signal()
 
-#: A request was not dispatched and will not be. The sender is `models.JobRun`. Arguments: run, error.
+#: A request was not dispatched and will not be. The sender is `models.JobRun`.
+#: Arguments: run, error, propagates (True if the caller gets it).
 dispatch_failed = Signal()
 
 #: A caller of the HTTP API started, cancelled or reran a run. The sender is `models.JobRun`.
@@ -46,10 +48,15 @@ run_record_failed = Signal()
 #: The outcome of a run was recorded by another process. The sender is `models.JobRun`. Arguments: run.
 run_reconciled = Signal()
 
+#: The locks of an ended run could not be released, so they expire. The sender is `models.JobRun`.
+#: Arguments: run, error.
+lock_release_failed = Signal()
+
 #: A run waits for a lock. Arguments: spec, lock (its name), holders (of `locks.Holder`).
 job_waiting = Signal()
 
-#: A run was skipped because the lock is held. Arguments: spec, run, task, lock, holders.
+#: A run was skipped because the lock is held. Arguments: spec, run, task, lock, holders (empty if another task
+#: of the execution decided that).
 job_skipped = Signal()
 
 #: A run continues without a lock whose server is unavailable. Arguments: spec, task, lock, error.

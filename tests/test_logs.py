@@ -13,7 +13,7 @@ from django.core.management import call_command
 from cloudrun_jobs import logs, signals
 from cloudrun_jobs.models import JobRun
 from cloudrun_jobs.terminal import is_unsafe
-from tests.jobs.management.commands import echo, outcome
+from tests.jobs.management.commands import echo
 
 
 def test_action_is_the_signals_name(caplog: pytest.LogCaptureFixture) -> None:
@@ -27,14 +27,18 @@ def test_action_is_the_signals_name(caplog: pytest.LogCaptureFixture) -> None:
     assert caplog.records[2].getMessage() == "Job echo-test ran in this process"
 
 
-def test_failure_is_logged_as_error(caplog: pytest.LogCaptureFixture) -> None:
-    """A job that raised is logged at ERROR, with the class of the exception."""
-    with caplog.at_level(logging.INFO, "cloudrun_jobs"), pytest.raises(ZeroDivisionError):
-        outcome.Command().delay("error")
+@pytest.mark.parametrize(
+    ("ending", "level", "error"), [("error", "WARNING", "ZeroDivisionError"), ("exit", "ERROR", "SystemExit")]
+)
+def test_failure_is_logged(caplog: pytest.LogCaptureFixture, ending: str, level: str, error: str) -> None:
+    """A job that failed is logged with the class of the exception, at ERROR if nothing else reports it."""
+    with caplog.at_level(logging.INFO, "cloudrun_jobs"), pytest.raises((ZeroDivisionError, SystemExit)):
+        call_command("outcome", ending)
 
     record = caplog.records[-1]
-    assert (record.levelname, record.__dict__["action"]) == ("ERROR", "job_finished")
-    assert "failed after 0.0s with ZeroDivisionError" in record.getMessage()
+    assert (record.levelname, record.__dict__["action"]) == (level, "job_finished")
+    assert record.__dict__["error"] == error
+    assert f"failed after 0.0s with {error}" in record.getMessage()
 
 
 def test_attempt_is_named_in_a_container(

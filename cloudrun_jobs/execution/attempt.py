@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+import time
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
-from typing import Any
+from functools import partial
+from typing import TYPE_CHECKING, Any
 from uuid import UUID, uuid4
 
 from django.db import Error, IntegrityError
-from django.db.models import Count, F, Model, Q
+from django.db.models import Case, Count, F, Model, Q, When
 
-from cloudrun_jobs.exceptions import JobInterrupted, RecordUnavailable
+from cloudrun_jobs.exceptions import JobInterrupted, RecordTablesMissing, RecordUnavailable
 from cloudrun_jobs.execution import deadlines
 from cloudrun_jobs.execution.claim import AlreadyClaimed, Invocation, claim
 from cloudrun_jobs.execution.heartbeat import Heartbeat
@@ -24,6 +26,9 @@ from cloudrun_jobs.models.statuses import FINISHED, SIGTERM_REASONS
 from cloudrun_jobs.runs import database
 from cloudrun_jobs.signals import run_record_failed
 from cloudrun_jobs.spec import JobSpec
+
+if TYPE_CHECKING:
+    from cloudrun_jobs.locks.requests import LockRequest
 
 # Tasks with these statuses are not attempted again.
 COMPLETE = (Status.SUCCEEDED, Status.SKIPPED, Status.CANCELLED)
@@ -38,21 +43,49 @@ _active_attempts: list[Attempt] = []
 class Attempt:
     """One attempt of a task by this process. `result` is what `run()` returned, in JSON form."""
 
-    def __init__(self, run: JobRun, task: TaskRun, *, task_count: int, has_retries: bool) -> None:
+    def __init__(
+        self, run: JobRun, task: TaskRun, *, task_count: int, has_retries: bool, shares_locks: bool
+    ) -> None:
         self.run = run
+        self.task_count = task_count
+        self.shares_locks = shares_locks  # Of several tasks, with `lock_scope = "execution"`.
         self.result: Any = None
         self.heartbeat = Heartbeat(task)
         self._task = task
-        self._task_count = task_count
         self._has_retries = has_retries
         self._pid = os.getpid()
         self._in_transaction = database.in_transaction()  # The caller's.
         self._outcome: Outcome | None = None
         self._is_ending = False
+        self._has_ended_run = False
+        self.lock_requests: list[LockRequest] = []  # Of this attempt, in their order.
 
-    def skip(self, lock: str, holders: Sequence[object]) -> None:
+    @property
+    def admitted(self) -> bool | None:
+        """Whether the attempt is to work (True) or to be skipped (False); None while that is undecided."""
+        return (self.run if self.shares_locks else self._task).admitted
+
+    def decide(self, admitted: bool, message: str = "") -> bool:
+        """Decide whether the attempt works, unless that is decided already; return the decision.
+
+        Tasks that share their locks share the decision: the first one writes it into the record of the run. A
+        decision of one task is recorded with its outcome.
+        """
+        if self.admitted is None and self.shares_locks:
+            work = partial(self._record_decision, admitted, {"error_message": message} if message else {})
+            database.retry_until_available(work, seconds=deadlines.RECORD_START_LIMIT_SECONDS)
+        elif self.admitted is None:
+            self._task.admitted = admitted
+        return bool(self.admitted)
+
+    def _record_decision(self, admitted: bool, values: Mapping[str, Any]) -> None:
+        if not self.run.update_if(Q(admitted=None), admitted=admitted, **values):
+            self.run = JobRun.objects.filter(pk=self.run.pk).first() or self.run
+        if self.run.admitted is None:  # The record has been deleted.
+            self.run.admitted = admitted
+
+    def skip(self, message: str) -> None:
         """End the attempt without work: another execution holds the lock."""
-        message = f"{lock} is held by {'; '.join(map(str, holders)) or 'another execution'}"
         self._outcome = Outcome(status=Status.SKIPPED, reason="lock_held", error_message=message)
 
     def cancel(self) -> None:
@@ -75,6 +108,7 @@ class Attempt:
         outcome = self._outcome or outcome_of(termination.interrupted())
         try:
             self._record(outcome, {})
+            self._release_locks(outcome, time.monotonic())
         finally:
             os._exit(outcome.exit_code)
 
@@ -87,19 +121,38 @@ class Attempt:
         seconds = deadlines.RECORD_END_LIMIT_SECONDS
         if isinstance(error, JobInterrupted):
             seconds = deadlines.RECORD_END_AFTER_SIGTERM_LIMIT_SECONDS
+        deadline = time.monotonic() + seconds
         progress = self.heartbeat.stop()
         if not self._in_transaction:
             database.rollback_leftover_transaction()
         try:
             database.retry_until_available(lambda: self._record(outcome, progress), seconds=seconds)
-        except (RecordUnavailable, Error) as failed:
+        except (RecordUnavailable, RecordTablesMissing, Error) as failed:
             self._copy_to_run(outcome)
             run_record_failed.send_robust(JobRun, run=self.run, error=failed)
+        self._release_locks(outcome, deadline)
+
+    def _release_locks(self, outcome: Outcome, deadline: float) -> None:
+        """Release what is not known to be released; nothing of an execution that is over stays locked."""
+        requests = self.lock_requests
+        # Earlier attempts, other tasks and lost replies may have left locks.
+        is_certain = all(request.is_free for request in requests) and not self._task.attempt
+        if self.task_count > 1:
+            is_certain = is_certain and bool(requests)
+        seconds = max(0.0, deadline - time.monotonic())
+        if self._has_ended_run and self.run.execution and not is_certain:
+            from cloudrun_jobs.locks.executions import release_execution
+
+            release_execution(self.run, self.run.execution, seconds=seconds)
+        elif any(request.is_held for request in requests):
+            from cloudrun_jobs.locks.acquire import release_all
+
+            release_all(requests, finished=not self._is_retried(outcome), seconds=seconds)
 
     def _copy_to_run(self, outcome: Outcome) -> None:
         """Copy the outcome onto the in-memory run when the row could not be updated."""
         values: dict[str, Any] = outcome.error
-        if self._task_count == 1 and not self._is_retried(outcome):
+        if self.task_count == 1 and not self._is_retried(outcome):
             values |= {"status": outcome.status, "reason": outcome.reason, "result": self.result}
         for name, value in values.items():
             setattr(self.run, name, value)
@@ -119,9 +172,8 @@ class Attempt:
             self._update_task(outcome, progress)
         if self._is_retried(outcome):
             # The error stays if no retry follows: the job may be deployed with fewer retries than it declares.
-            retried = F("retried_count") + 1
-            self.run.update_if(Q(status=Status.RUNNING), retried_count=retried, **outcome.error)
-        elif self._task_count == 1:
+            self.run.update_if(Q(status=Status.RUNNING), **outcome.error)
+        elif self.task_count == 1:
             values = {**_count_fields({outcome.status: 1}), **outcome.error}
             self._end_run(outcome.status, reason=outcome.reason, result=self.result, **values)
         else:
@@ -135,6 +187,7 @@ class Attempt:
                 status=Status.RUNNING if is_retried else outcome.status,
                 reason=outcome.reason,
                 exit_code=outcome.exit_code,
+                admitted=self.admitted,
                 result=self.result,
                 finished_at=None if is_retried else Now(),
                 **progress,
@@ -158,7 +211,7 @@ class Attempt:
         tasks = TaskRun.objects.filter(run=self.run.pk)
         counts: dict[str, int] = dict(tasks.values_list("status").annotate(Count("pk")).order_by())
         values = _count_fields(counts)
-        if sum(counts.get(status, 0) for status in FINISHED) < self._task_count:
+        if sum(counts.get(status, 0) for status in FINISHED) < self.task_count:
             self.run.update_if(Q(status=Status.RUNNING), **values)
             return
         status = next(s for s in OUTCOME_PRECEDENCE if counts.get(s))
@@ -171,6 +224,8 @@ class Attempt:
         """End the run, or reload it if another process has ended it."""
         if not self.run.transition(status, finished_at=Now(), **values):
             self.run = JobRun.objects.filter(pk=self.run.pk).first() or self.run
+        else:
+            self._has_ended_run = True
 
 
 def _count_fields(counts: Mapping[str, int]) -> dict[str, Any]:
@@ -231,15 +286,27 @@ def _claim(start: Invocation, spec: JobSpec, worker: UUID) -> Attempt | AlreadyC
         if not (taken := _take_over(row)):
             return AlreadyClaimed(run)
         row = taken
+    if attempt:
+        _count_retried(run)
     has_retries = task is not None and task.attempt < spec.max_retries
-    return Attempt(run, row, task_count=count, has_retries=has_retries)
+    shares_locks = count > 1 and spec.lock_scope == "execution"
+    return Attempt(run, row, task_count=count, has_retries=has_retries, shares_locks=shares_locks)
+
+
+def _count_retried(run: JobRun) -> None:
+    """Count the tasks that have been retried, as Cloud Run does: an attempt that was killed recorded nothing."""
+    retried = TaskRun.objects.filter(run=run.pk, attempt__gt=0).count()
+    run.update_if(Q(retried_count__lt=retried), retried_count=retried)
 
 
 def _take_over(row: TaskRun) -> TaskRun | None:
     """Take over from an incomplete earlier attempt, or confirm this process's own claim; else return None."""
     tasks = TaskRun.objects.filter(run=row.run_id, index=row.index)
     unfinished = tasks.filter(Q(attempt__lt=row.attempt) | Q(worker=row.worker)).exclude(status__in=COMPLETE)
+    # An attempt without an exit status was killed, and has worked: before its work, it exists for milliseconds.
+    has_worked = When(attempt__lt=row.attempt, exit_code=None, then=True)
     taken = unfinished.update(
+        admitted=Case(has_worked, default=F("admitted")),  # First: MariaDB reads what it has set.
         attempt=row.attempt,
         worker=row.worker,
         status=Status.RUNNING,

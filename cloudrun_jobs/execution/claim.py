@@ -152,11 +152,16 @@ def _claim_tick(run: JobRun, tick: ScheduleTick) -> JobRun | AlreadyClaimed:
     except IntegrityError:
         job = {"command": run.command, "environment": run.environment}
         first = JobRun.objects.get(**job, schedule=tick.scheduler_job, scheduled_for=due)
+        # The status of the first run may change: the first task decides, and sets the schedule or the status.
         if first.status in {Status.FAILED, Status.CANCELLED, Status.LOST}:
-            return run  # Its work is not done, and the user has started it again.
+            # Its work is not done, and the user has started it again.
+            works = run.update_if(~Q(status=Status.SKIPPED), schedule=tick.scheduler_job)
+            return run if works else AlreadyClaimed(first)
         message = f"The tick of {due:%F %T %Z} is the run of {first.execution}. {REPEAT_TICK_HINT % run.job}"
-        run.transition(Status.SKIPPED, reason="same_tick", error_message=message, finished_at=Now())
-        return AlreadyClaimed(first)
+        values = {"reason": "same_tick", "error_message": message, "finished_at": Now()}
+        skipped = run.transition(Status.SKIPPED, Q(schedule=None), **values)
+        works = not skipped and JobRun.objects.filter(pk=run.pk).exclude(schedule=None).exists()
+        return run if works else AlreadyClaimed(first)
     return run
 
 

@@ -15,6 +15,7 @@ from cloudrun_jobs.execution.deadlines import HEARTBEAT_INTERVAL, PROGRESS_INTER
 from cloudrun_jobs.execution.termination import Termination
 from cloudrun_jobs.models import TaskRun
 from cloudrun_jobs.models.functions import Now
+from cloudrun_jobs.process.connections import close
 from cloudrun_jobs.runs import database
 
 
@@ -72,4 +73,4 @@ class Heartbeat:
             unfinished.update(heartbeat_at=Now(), **self._progress)
         except Error:
             # The next heartbeat follows soon; `reconcile` tolerates several missing ones.
-            connections[database.database_alias()].close()
+            close(connections[database.database_alias()])

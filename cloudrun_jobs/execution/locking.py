@@ -17,6 +17,7 @@ from cloudrun_jobs.signals import job_waiting, lock_bypassed
 from cloudrun_jobs.spec import JobSpec
 
 if TYPE_CHECKING:
+    from cloudrun_jobs.execution.attempt import Attempt
     from cloudrun_jobs.locks import Holder, Lease
     from cloudrun_jobs.locks.keeper import LeaseKeeper
     from cloudrun_jobs.locks.policy import RequiredLock
@@ -33,22 +34,27 @@ class LockSkipped(NamedTuple):
     """The run is skipped: another execution holds a lock that it requires."""
 
     lock: str
-    holders: Sequence[Holder]
+    holders: Sequence[Holder] = ()
+
+    @property
+    def message(self) -> str:
+        return f"{self.lock} is held by {'; '.join(map(str, self.holders)) or 'another execution'}"
 
 
 @contextmanager
 def hold_locks(
-    job: JobCommand, spec: JobSpec, options: Mapping[str, Any]
+    job: JobCommand, spec: JobSpec, options: Mapping[str, Any], attempt: Attempt
 ) -> Iterator[tuple[Lease, ...] | LockSkipped]:
     """Hold the job's locks while the block runs; yield `LockSkipped`, holding none, if the run is to be skipped.
 
+    The requests for them are the attempt's: a release that gets no reply has to be repeated.
     Raises `LockTimeout` and `LockUnavailable` before the block, and `LeaseLost` in its interruptible code.
     """
     keepers: dict[str, LeaseKeeper] = {}
     outer, finished = _held.get(), _is_last_attempt(spec)
     with LeaseWatch() as watch:
         try:
-            if skipped := _acquire_all(job, spec, options, outer, keepers):
+            if skipped := _acquire_or_skip(job, spec, options, attempt, outer, keepers):
                 yield skipped
                 return
             own = tuple(keepers.values())
@@ -83,21 +89,48 @@ def _holding(keepers: Mapping[str, LeaseKeeper]) -> Iterator[None]:
         _held.reset(reset)
 
 
-def _acquire_all(
+def _acquire_or_skip(
     job: JobCommand,
     spec: JobSpec,
     options: Mapping[str, Any],
+    attempt: Attempt,
     outer: Mapping[str, LeaseKeeper],
     keepers: dict[str, LeaseKeeper],
 ) -> LockSkipped | None:
-    """Acquire the locks into `keepers`, or return why the run is to be skipped."""
+    """Acquire the locks into `keepers`, or return why the attempt is skipped, as it decides or as was decided."""
     from cloudrun_jobs.locks.policy import required_locks
 
-    for required in required_locks(spec, options, job.get_lock_key):
+    required = tuple(required_locks(spec, options, job.get_lock_key))
+    acquire = partial(_acquire_all, job, spec, required, attempt, outer, keepers)
+    if spec.overlap != "skip":
+        return acquire()
+    skipped = LockSkipped(required[0].name.label) if attempt.admitted is False else acquire()
+    if attempt.decide(not skipped, skipped.message if skipped else ""):
+        # If the lock was held, another task has decided that the execution works: wait.
+        return acquire() if skipped else None
+    while keepers:
+        _, keeper = keepers.popitem()
+        keeper.request.tasks = 1  # No task of the execution works: the first release is the last.
+        keeper.try_release()
+    return skipped or LockSkipped(required[0].name.label)
+
+
+def _acquire_all(
+    job: JobCommand,
+    spec: JobSpec,
+    locks: Sequence[RequiredLock],
+    attempt: Attempt,
+    outer: Mapping[str, LeaseKeeper],
+    keepers: dict[str, LeaseKeeper],
+) -> LockSkipped | None:
+    """Acquire the locks into `keepers`, or return why the attempt cannot work."""
+    for required in locks:
         if required.name.key in outer:
             continue
+        request = _request(spec, required, attempt)
+        attempt.lock_requests.append(request)
         try:
-            answer = _acquire(job, spec, required)
+            answer = _acquire(job, spec, required, attempt, request)
         except LockUnavailable as error:
             if spec.on_lock_error == "fail":
                 raise
@@ -110,32 +143,36 @@ def _acquire_all(
     return None
 
 
-def _acquire(job: JobCommand, spec: JobSpec, required: RequiredLock) -> LeaseKeeper | Sequence[Holder]:
+def _acquire(
+    job: JobCommand, spec: JobSpec, required: RequiredLock, attempt: Attempt, request: LockRequest
+) -> LeaseKeeper | Sequence[Holder]:
     from cloudrun_jobs.locks import acquire
 
-    request = _request(spec, required)
-    if required.policy == "skip":
+    policy = required.policy
+    if policy == "skip" and attempt.admitted:
+        policy = "wait"
+    if policy == "skip":
         return acquire.acquire_or_holders(request, acquire.SERVER_OUTAGE_LIMIT, _sleep)
 
     def send_waiting(holders: Sequence[Holder]) -> None:
         job_waiting.send_robust(type(job), spec=spec, lock=required.name.label, holders=holders)
 
-    timeout = spec.lock_timeout.total_seconds() if required.policy == "wait" else 0
+    timeout = spec.lock_timeout.total_seconds() if policy == "wait" else 0
     return acquire.wait_for_lock(
         request, timeout=timeout, initial_delay=1.0, max_delay=30.0, on_wait=send_waiting, sleep=_sleep
     )
 
 
-def _request(spec: JobSpec, required: RequiredLock) -> LockRequest:
+def _request(spec: JobSpec, required: RequiredLock, attempt: Attempt) -> LockRequest:
     from cloudrun_jobs.locks import current
     from cloudrun_jobs.locks.requests import SlotRequest, TaskRequest, new_owner
 
-    task, backend, owner, name = environ.current_task(), current(), new_owner(), required.name
+    backend, owner, name = current(), new_owner(), required.name
     ttl = spec.lock_lease.total_seconds() if spec.lock_lease else None
-    if task is not None and task.count > 1:
-        if spec.lock_scope == "execution":
-            return TaskRequest(backend, name, required.slots, owner, ttl, task.count)
-        name = name.part(f"{task.index}", f"[{task.index}]")
+    if attempt.shares_locks:
+        return TaskRequest(backend, name, required.slots, owner, ttl, attempt.task_count)
+    if attempt.task_count > 1:
+        name = name.part(f"{owner.index}", f"[{owner.index}]")
     return SlotRequest(backend, name, required.slots, owner, ttl)
 
 

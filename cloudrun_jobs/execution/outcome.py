@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from django.core.management.base import CommandError
 
-from cloudrun_jobs.exceptions import JobInterrupted, LeaseLost, LockError
+from cloudrun_jobs.exceptions import JobInterrupted, LeaseLost, LockError, RecordTablesMissing, RecordUnavailable
 from cloudrun_jobs.models import Status
 from cloudrun_jobs.models.values import storable
 
@@ -47,8 +47,9 @@ def outcome_of(error: BaseException | None) -> Outcome:
             return _with(error, Status.CANCELLED, "keyboard", 130)
         case LeaseLost():
             return _with(error, Status.FAILED, "lock_lost", NOT_STARTED)
-        case LockError():
-            return _with(error, Status.FAILED, "lock", NOT_STARTED)
+        case LockError() | RecordUnavailable() | RecordTablesMissing():
+            reason = "lock" if isinstance(error, LockError) else "error"
+            return _with(error, Status.FAILED, reason, NOT_STARTED)
         case CommandError():
             return _with(error, Status.FAILED, "error", exit_code_of(error.returncode) or 1)
     return _with(error, Status.FAILED, "error", 1)

@@ -32,6 +32,15 @@ if TYPE_CHECKING:
 
 USAGE_ERROR = 2  # The exit status of argparse for invalid arguments.
 
+# On the command line, these become a `CommandError`.
+REASONS_NOT_TO_RUN = (
+    exceptions.LockError,
+    exceptions.LeaseLost,
+    exceptions.RecordUnavailable,
+    exceptions.RecordTablesMissing,
+    exceptions.InvalidRunId,
+)
+
 
 def run_job(job: JobCommand, args: tuple[Any, ...], options: dict[str, Any]) -> Any:
     """Run the job, and return its result in JSON form; None if the run was skipped."""
@@ -59,14 +68,18 @@ def run_job(job: JobCommand, args: tuple[Any, ...], options: dict[str, Any]) -> 
             after_record.callback(send, signals.execution_superseded)
             return _fail_request(attempt.run) if is_request else None
         active.attempt, active.verbosity = attempt, options.get("verbosity", 1)
-        with locking.hold_locks(job, spec, {**options, "args": args}) as leases:
+        with locking.hold_locks(job, spec, {**options, "args": args}, attempt) as leases:
             if isinstance(leases, locking.LockSkipped):
-                attempt.skip(leases.lock, leases.holders)
+                attempt.skip(leases.message)
                 after_record.callback(send, signals.job_skipped, lock=leases.lock, holders=leases.holders)
                 return None
             active.leases = leases
             send(signals.job_started)
-            send_finished = partial(after_record.callback, send, signals.job_finished)
+
+            def send_finished(error: BaseException | None, **values: Any) -> None:
+                values |= {"error": error, "propagates": _propagates(job, error, options, is_request=is_request)}
+                after_record.callback(send, signals.job_finished, **values)
+
             attempt.succeed(_work(job, active, partial(job.run, *args, **options), send_finished))
         active.result = attempt.result
         return attempt.result
@@ -140,13 +153,7 @@ def _as_command_error(job: JobCommand) -> Iterator[None]:
     """On the command line, report in one line, and in the exit status, why the job could not run."""
     try:
         yield
-    except (
-        exceptions.LockError,
-        exceptions.LeaseLost,
-        exceptions.RecordUnavailable,
-        exceptions.RecordTablesMissing,
-        exceptions.InvalidRunId,
-    ) as error:
+    except REASONS_NOT_TO_RUN as error:
         if not _is_command_line(job):
             raise
         status = USAGE_ERROR if isinstance(error, exceptions.InvalidRunId) else NOT_STARTED
@@ -173,7 +180,18 @@ def _work(job: JobCommand, active: ActiveRun, run: Callable[[], Any], send_finis
         if active.progress is not None:
             active.progress.stop()
         active.progress = active.attempt = None  # Progress reported from now on belongs to no run.
-        send_finished(seconds=time.monotonic() - started, error=error)
+        send_finished(error, seconds=time.monotonic() - started)
+
+
+def _propagates(
+    job: JobCommand, error: BaseException | None, options: Mapping[str, Any], *, is_request: bool
+) -> bool:
+    """Return True if the error, or one in its place, is raised where what reports uncaught exceptions sees it."""
+    if isinstance(error, SystemExit):  # delay() raises JobFailed.
+        return is_request and not isinstance(error, exceptions.JobInterrupted)
+    if isinstance(error, (CommandError, *REASONS_NOT_TO_RUN)):  # Django prints its text, and exits.
+        return not _is_command_line(job) or bool(options.get("traceback"))
+    return error is not None
 
 
 def _normalise_exit_code(error: BaseException) -> BaseException | None:

@@ -1,12 +1,18 @@
-"""Acquire a lock: wait with back-off while it is held, and for a while when its server is unavailable."""
+"""Acquire a lock: wait with back-off while it is held, and for a while when its server is unavailable.
+
+A release is also repeated while the server is unavailable.
+"""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
+
+from django.db import Error
 
 from cloudrun_jobs import backoff
-from cloudrun_jobs.exceptions import LockTimeout, LockUnavailable, LockUnknown
+from cloudrun_jobs.exceptions import LockError, LockTimeout, LockUnavailable, LockUnknown
 from cloudrun_jobs.locks.base import Holder
 from cloudrun_jobs.locks.keeper import LeaseKeeper
 from cloudrun_jobs.locks.requests import LockRequest
@@ -71,3 +77,32 @@ def acquire_or_holders(
             errors.append(error)
     kind = LockUnknown if any(isinstance(error, LockUnknown) for error in errors) else LockUnavailable
     raise kind(f"{request.name.label}: {errors[-1]}") from errors[-1]
+
+
+def release(keeper: LeaseKeeper) -> bool:
+    """Release the lock; return False if it was lost before. Raises `LockUnavailable`.
+
+    Retries for as long as the lease may last, but at most for half a minute.
+    """
+    try:
+        return keeper.release()
+    except LockUnavailable:
+        repeat = uninterruptible(partial(keeper.request.release, finished=True))
+        limit = min(SERVER_OUTAGE_LIMIT, keeper.left)
+        return backoff.retry(
+            lambda left: repeat(), (LockUnavailable,), limit, initial=FIRST_RETRY_DELAY, maximum=1.0
+        )
+
+
+def release_all(requests: Iterable[LockRequest], *, finished: bool, seconds: float) -> None:
+    """Repeat the releases that got no reply, for some seconds, without waiting between the locks."""
+    for _ in backoff.attempts(seconds, initial=FIRST_RETRY_DELAY, maximum=2.0):
+        for request in filter(lambda request: request.is_held, requests):
+            try:
+                request.release(finished=finished)
+            except LockUnavailable:
+                continue
+            except (LockError, Error):  # It would fail again, as the first release did.
+                request.is_held = False
+        if not any(request.is_held for request in requests):
+            return

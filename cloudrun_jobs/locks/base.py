@@ -50,6 +50,11 @@ class Grant:
     nonce: str
     token: int  # Grows with each change of holder.
 
+    @property
+    def receipt(self) -> str:
+        """The text by which a slot remembers that this grant was released."""
+        return f"{self.token} {self.nonce};"
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Holder:
@@ -127,11 +132,14 @@ class LockBackend(ABC):
 
     @abstractmethod
     def release(self, grant: Grant) -> bool:
-        """End the lease; return False if it had ended or has another holder."""
+        """End the lease; return False if it had expired or was taken away.
+
+        A repetition returns True as well: the reply to the request that ended the lease may be lost.
+        """
 
     @abstractmethod
-    def complete_task(self, grant: Grant, index: int, count: int) -> None:
-        """Record that task `index` is done; end the lease with the last of `count` tasks."""
+    def complete_task(self, grant: Grant, index: int, count: int) -> bool:
+        """Record that task `index` is done; with the last of `count` tasks, end the lease and return True."""
 
     @abstractmethod
     def holders(self, prefix: str) -> Sequence[Holder]:
@@ -140,6 +148,10 @@ class LockBackend(ABC):
     @abstractmethod
     def force_release(self, lock: str) -> Sequence[Holder]:
         """End the leases of a lock and of the tasks below it; return their holders."""
+
+    @abstractmethod
+    def release_holder(self, prefix: str, holder: str) -> int:
+        """End the leases that a holder has of locks whose keys begin with `prefix`; return their number."""
 
     @abstractmethod
     def exists(self, lock: str) -> bool:

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from queue import Empty, SimpleQueue
 
-from cloudrun_jobs.exceptions import LeaseLost, LockMisused, LockUnavailable
+from cloudrun_jobs.exceptions import LeaseLost, LockMisused
 from cloudrun_jobs.locks.lease import Lease
 from cloudrun_jobs.locks.requests import LockRequest
 from cloudrun_jobs.locks.timer import timer
@@ -89,12 +89,18 @@ class LeaseKeeper:
         return self.request.release(finished=finished)
 
     def try_release(self, *, finished: bool = True) -> bool:
-        """Release the lock; return False if it was lost before or its server is unavailable."""
+        """Release the lock; return False if it was lost before or its server does not release it."""
+        self._check_use()
         try:
             return self.release(finished=finished)
-        except LockUnavailable as error:
+        except Exception as error:  # noqa: BLE001  (work that is done does not fail because of it)
             lease_renewal_failed.send_robust(Lease, lease=self.lease, error=error)
             return False
+
+    @property
+    def left(self) -> float:
+        """The seconds for which the server may count the lease, without another renewal."""
+        return max(0.0, self.deadline + self.request.ttl * DEADLINE_MARGIN - time.monotonic())
 
     def watch(self, *, on_renewed: Callable[[], object], on_lost: Callable[[], object]) -> None:
         """Call these after a renewal and after the loss, in threads of the lease; `on_lost` now if it is lost."""
@@ -129,10 +135,12 @@ class LeaseKeeper:
         if time.monotonic() >= self.deadline:
             self.mark_lost(self._expired)
         elif self._thread is None:
+            self._first_renewal = time.monotonic() + self._pause() / 4  # If the thread cannot start now.
             # A thread for each lease: one that hangs delays no other lease.
             name = f"cloudrun_jobs-lease-{self.name}"
-            self._thread = threading.Thread(target=self._keep, name=name, daemon=True)
-            self._thread.start()
+            thread = threading.Thread(target=self._keep, name=name, daemon=True)
+            thread.start()
+            self._thread = thread
 
     def _stop(self) -> None:
         timer.forget(self)
@@ -144,25 +152,24 @@ class LeaseKeeper:
 
     def _keep(self) -> None:
         while not self._is_over:
-            pause = self._pause() if self._renew() else self._pause() / 4
+            pause = self._pause()
+            try:
+                self._renew()
+            except Exception as error:  # noqa: BLE001  (whatever it is, the lease has not ended yet)
+                lease_renewal_failed.send_robust(Lease, lease=self.lease, error=error)
+                pause /= 4
             with suppress(Empty):
                 self._alarm.get(timeout=pause)
 
-    def _renew(self) -> bool:
-        """Renew the lease; return False to try again soon."""
+    def _renew(self) -> None:
         # Counted from before the request: the server may have extended the lease the moment it was sent.
         sent = time.monotonic()
-        try:
-            confirmed = self.request.renew()
-        except Exception as error:  # noqa: BLE001  (whatever it is, the lease has not ended yet)
-            lease_renewal_failed.send_robust(Lease, lease=self.lease, error=error)
-            return False
+        confirmed = self.request.renew()
         if not confirmed:
             self.mark_lost("it expired, was released by hand or has another holder, or the server lost its data")
         elif time.monotonic() < self.deadline:
             self.deadline = self._deadline_after(sent)
             self._on_renewed()
-        return True
 
     def _deadline_after(self, sent: float) -> float:
         return sent + self.request.ttl * (1 - DEADLINE_MARGIN)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -26,6 +27,7 @@ class Leased:
 # Shared by all instances, as one server would be.
 _leases: dict[tuple[str, int], Leased] = {}
 _tokens: dict[tuple[str, int], int] = {}
+_released: deque[Grant] = deque(maxlen=1000)
 _mutex = threading.Lock()
 
 
@@ -56,14 +58,21 @@ class LocalLocks(LockBackend):
 
     def release(self, grant: Grant) -> bool:
         with _mutex:
-            return _own(grant) is not None and _leases.pop((grant.lock, grant.slot), None) is not None
+            if _own(grant):
+                del _leases[grant.lock, grant.slot]
+                _released.append(grant)
+            return grant in _released
 
-    def complete_task(self, grant: Grant, index: int, count: int) -> None:
+    def complete_task(self, grant: Grant, index: int, count: int) -> bool:
         with _mutex:
-            if leased := _own(grant):
-                leased.done.add(index)
-                if len(leased.done) >= count:
-                    del _leases[grant.lock, grant.slot]
+            leased = _own(grant)
+            if leased is None:
+                return False
+            leased.done.add(index)
+            if len(leased.done) < count:
+                return False
+            del _leases[grant.lock, grant.slot]
+            return True
 
     def holders(self, prefix: str) -> Sequence[Holder]:
         with _mutex:
@@ -79,6 +88,15 @@ class LocalLocks(LockBackend):
             for key in keys:
                 del _leases[key]
             return freed
+
+    def release_holder(self, prefix: str, holder: str) -> int:
+        with _mutex:
+            now = time.monotonic()
+            live = {key: _live(*key, now) for key in _leases if key[0].startswith(prefix)}
+            held = [key for key, leased in live.items() if leased and leased.owner.holder == holder]
+            for key in held:
+                del _leases[key]
+            return len(held)
 
     def exists(self, lock: str) -> bool:
         with _mutex:

@@ -6,13 +6,14 @@ import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
-from cloudrun_jobs.exceptions import LockMisused
+from cloudrun_jobs.exceptions import LockMisused, LockUnavailable
 from cloudrun_jobs.locks import configured, names
-from cloudrun_jobs.locks.acquire import try_once, wait_for_lock
+from cloudrun_jobs.locks.acquire import release, try_once, wait_for_lock
 from cloudrun_jobs.locks.base import Holder, LockBackend
 from cloudrun_jobs.locks.keeper import LeaseKeeper
 from cloudrun_jobs.locks.lease import Lease
 from cloudrun_jobs.locks.requests import SlotRequest, new_owner
+from cloudrun_jobs.signals import lease_renewal_failed
 
 
 class LockManager:
@@ -82,8 +83,9 @@ class LockManager:
     def release_lock(self, raise_exception: bool = False) -> bool:
         """Release the lock; return True if it was still held.
 
-        With `raise_exception`, raises `LockMisused` if this thread does not hold the lock, and `LockUnavailable`
-        if the lock server is unavailable; the lease then expires.
+        While the lock server is unavailable, the release is repeated for at most half a minute. With
+        `raise_exception`, raises `LockMisused` if this thread does not hold the lock, and `LockUnavailable` if
+        the server remains unavailable; the lease then expires.
         """
         keeper, self._keeper = self._keeper, None
         if keeper is None:
@@ -91,7 +93,13 @@ class LockManager:
                 hint = "Each thread has its own leases, and can release a lock only once."
                 raise LockMisused(f"This thread does not hold the lock {self.name!r}.", hint=hint)
             return False
-        return keeper.release() if raise_exception else keeper.try_release()
+        try:
+            return release(keeper)
+        except LockUnavailable as error:
+            if raise_exception:
+                raise
+            lease_renewal_failed.send_robust(Lease, lease=keeper.lease, error=error)
+            return False
 
     def holders(self) -> Sequence[Holder]:
         """Return the lock's holders."""

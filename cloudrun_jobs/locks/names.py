@@ -4,14 +4,21 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Mapping
-from datetime import date, datetime, time
+from collections.abc import Callable, Mapping, Set
+from datetime import date, datetime, time, timedelta, timezone
 from decimal import Decimal
+from enum import Enum
+from fractions import Fraction
 from functools import lru_cache
 from hashlib import sha256
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
+from math import isfinite
 from pathlib import PurePath
 from typing import Any, NamedTuple
 from uuid import UUID
+from zoneinfo import ZoneInfo
+
+from django.utils.functional import Promise
 
 from cloudrun_jobs import conf
 from cloudrun_jobs.conf import Settings
@@ -21,12 +28,24 @@ MAX_LABEL_LENGTH = 120
 
 # The JSON form of common types of options.
 ENCODERS: dict[type, Callable[[Any], object]] = {
+    Enum: lambda member: [type(member).__qualname__, member.name],
     datetime: datetime.isoformat,
     date: date.isoformat,
     time: time.isoformat,
+    timedelta: str,
+    timezone: repr,
+    ZoneInfo: str,
     Decimal: str,
+    Fraction: str,
+    complex: repr,
     UUID: str,
     PurePath: str,
+    bytes: bytes.hex,
+    bytearray: bytearray.hex,
+    range: lambda numbers: [numbers.start, numbers.stop, numbers.step],
+    re.Pattern: lambda pattern: [pattern.pattern, pattern.flags],
+    Promise: str,  # A lazy translation.
+    **dict.fromkeys((IPv4Address, IPv6Address, IPv4Network, IPv6Network), str),
 }
 
 
@@ -69,6 +88,15 @@ def for_arguments(command: str, selected: object) -> LockName:
     return LockName(key=key, label=f"{_printable(command)}#{key[-8:]}")
 
 
+def has_json_form(value: object) -> bool:
+    """Return True if the value, with all that it contains, can be in a key."""
+    try:
+        _digest([value])
+    except (TypeError, ValueError, RecursionError):
+        return False
+    return True
+
+
 def prefix() -> str:
     """Return the prefix of all keys of this project and environment."""
     settings = conf.load()
@@ -101,8 +129,10 @@ def _sorted(value: Any) -> Any:
         return {"pairs": sorted(pairs, key=lambda pair: json.dumps(pair, default=_in_json))}
     if isinstance(value, list | tuple):
         return [_sorted(item) for item in value]
-    if isinstance(value, set | frozenset):
+    if isinstance(value, Set):
         return {"set": sorted((_sorted(item) for item in value), key=lambda i: json.dumps(i, default=_in_json))}
+    if isinstance(value, float) and not isfinite(value):
+        return {"float": float.__repr__(value)}
     return value
 
 

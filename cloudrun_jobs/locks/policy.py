@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 from django.core.management.base import BaseCommand
 
+from cloudrun_jobs.argv.reading import Reading
 from cloudrun_jobs.exceptions import DeclarationError, InvalidArguments, InvalidJob
 from cloudrun_jobs.locks import names
 from cloudrun_jobs.locks.names import LockName
@@ -41,23 +42,40 @@ def required_locks(
         yield RequiredLock(names.for_job(spec.command), slots=spec.parallelism, policy="wait")
 
 
-def lock_arguments(command: str, lock_args: Sequence[str] | None, options: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the options that identify a run. Raises `InvalidJob`."""
-    if lock_args is None:
-        return dict(options)
-    for name in lock_args:
-        if name not in options:
-            hint = did_you_mean(name, options)
+def lock_arguments(
+    command: str, lock_args: Sequence[str] | None, options: Mapping[str, Any], reading: Reading
+) -> dict[str, Any]:
+    """Return the options that identify a run: those that differ from their default. Raises `InvalidJob`."""
+    for name in lock_args or ():
+        if name not in options and name not in (known := reading.dests()):
+            hint = did_you_mean(name, known)
             expected = "names of the job's options"
             error = DeclarationError(attribute="lock_args", expected=expected, got=name, hint=hint)
             raise InvalidJob(command, [error])
-    return {name: options[name] for name in lock_args}
+    given = {name: value for name, value in reading.given(options) if lock_args is None or name in lock_args}
+    identity = dict(_with_json_form(given, options, reading))
+    if lock_args is None and (subcommands := reading.subcommands()):
+        identity[""] = subcommands  # No option has this name.
+    return identity
+
+
+def _with_json_form(
+    given: Mapping[str, Any], options: Mapping[str, Any], reading: Reading
+) -> Iterator[tuple[str, Any]]:
+    """Replace values without a JSON form by their texts; leave out those that no command line can express."""
+    for name, value in given.items():
+        if names.has_json_form(value):
+            yield name, value
+        elif texts := reading.texts(name, options[name]):
+            yield name, {"texts": texts}
+        elif reading.declares(name):
+            yield name, value  # It makes no key, and is rejected.
 
 
 def _arguments_lock(command: str, options: Mapping[str, Any], get_lock_key: Callable[..., Any]) -> LockName:
     try:
         return names.for_arguments(command, get_lock_key(**options))
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, RecursionError) as error:
         raise InvalidArguments(
             f"{command}: these options make no lock key: {error}.",
             hint="List in lock_args the options that matter, or return plain values from get_lock_key().",

@@ -26,6 +26,9 @@ from cloudrun_jobs.locks.names import LockName
 
 TOKEN_RETENTION_MS = 24 * 3600 * 1000
 
+# How many releases of a slot the server remembers, and for how long: a release may be repeated after a lost reply.
+REMEMBERED_RELEASES, RELEASE_RETENTION_MS = 20, 600 * 1000
+
 
 class Script:
     """A script, and the digest by which the server finds it once it has run."""
@@ -79,7 +82,21 @@ redis.call('PEXPIRE', KEYS[1], ARGV[3] + {TOKEN_RETENTION_MS})
 return redis.call('PEXPIRE', KEYS[2], ARGV[3])
 """)
 
-RELEASE = Script(f"{IS_OWN} return redis.call('DEL', KEYS[2])")
+# A full server still deletes the lease: only the memory of it fails.
+RELEASE = Script(f"""
+local lease = redis.call('HMGET', KEYS[2], 'nonce', 'token')
+if lease[1] == ARGV[1] and lease[2] == ARGV[2] then
+  redis.call('DEL', KEYS[2])
+  redis.pcall('LPUSH', KEYS[3], ARGV[3])
+  redis.pcall('LTRIM', KEYS[3], 0, {REMEMBERED_RELEASES - 1})
+  redis.pcall('PEXPIRE', KEYS[3], {RELEASE_RETENTION_MS})
+  return 1
+end
+for _, receipt in ipairs(redis.call('LRANGE', KEYS[3], 0, -1)) do
+  if receipt == ARGV[3] then return 1 end
+end
+return 0
+""")
 
 COMPLETE_TASK = Script(f"""{IS_OWN}
 redis.call('SADD', KEYS[3], ARGV[3])
@@ -87,7 +104,16 @@ if redis.call('SCARD', KEYS[3]) < tonumber(ARGV[4]) then
   redis.call('PEXPIRE', KEYS[3], {TOKEN_RETENTION_MS})
   return 0
 end
-return redis.call('DEL', KEYS[2], KEYS[3])
+redis.call('DEL', KEYS[2], KEYS[3])
+return 1
+""")
+
+RELEASE_HOLDER = Script("""
+local released = 0
+for _, key in ipairs(KEYS) do
+  if redis.call('HGET', key, 'holder') == ARGV[1] then released = released + redis.call('DEL', key) end
+end
+return released
 """)
 
 # The errors of a server that rejects requests, and their meaning.
@@ -145,11 +171,12 @@ class RedisLocks(LockBackend):
         return bool(self._run(RENEW, _keys(grant), [grant.nonce, grant.token, _ms(ttl)]))
 
     def release(self, grant: Grant) -> bool:
-        return bool(self._run(RELEASE, _keys(grant), [grant.nonce, grant.token]))
+        keys = [*_keys(grant), _key(grant.lock, f"{grant.slot}:released")]
+        return bool(self._run(RELEASE, keys, [grant.nonce, grant.token, grant.receipt]))
 
-    def complete_task(self, grant: Grant, index: int, count: int) -> None:
+    def complete_task(self, grant: Grant, index: int, count: int) -> bool:
         keys = [*_keys(grant), _key(grant.lock, f"{grant.slot}:done:{grant.token}")]
-        self._run(COMPLETE_TASK, keys, [grant.nonce, grant.token, index, count])
+        return bool(self._run(COMPLETE_TASK, keys, [grant.nonce, grant.token, index, count]))
 
     def holders(self, prefix: str) -> Sequence[Holder]:
         found = self._read_all(self._slots(prefix))
@@ -161,6 +188,10 @@ class RedisLocks(LockBackend):
         if keys:
             self._call(lambda: self.client.delete(*keys))
         return found
+
+    def release_holder(self, prefix: str, holder: str) -> int:
+        keys = self._slots(prefix)
+        return int(self._run(RELEASE_HOLDER, keys, [holder])) if keys else 0
 
     def exists(self, lock: str) -> bool:
         return bool(self._call(lambda: self.client.exists(_key(lock, "token"))))

@@ -11,6 +11,7 @@ from dataclasses import replace
 from functools import cache
 
 from cloudrun_jobs import environ
+from cloudrun_jobs.exceptions import LockUnknown
 from cloudrun_jobs.locks.base import Grant, Holder, LockBackend, Owner
 from cloudrun_jobs.locks.names import LockName
 
@@ -36,6 +37,9 @@ class LockRequest(ABC):
     """One request for a lock, which may be repeated."""
 
     grant: Grant  # Once acquired.
+    tasks = 1  # The tasks that share the lock, and free it with the last one's release.
+    is_held = False  # Acquired, and not known to be released.
+    is_free = True  # Known to hold nothing, also nothing that the tasks of the execution share.
 
     def __init__(
         self, backend: LockBackend, name: LockName, slots: int, owner: Owner, ttl: float | None = None
@@ -46,9 +50,18 @@ class LockRequest(ABC):
         self.owner = owner
         self.ttl = ttl or backend.lease  # Seconds.
 
-    @abstractmethod
     def acquire(self) -> Sequence[Holder] | None:
         """Acquire the lock, or return its holders."""
+        try:
+            holders = self._acquire()
+        except LockUnknown:
+            self.is_free = False
+            raise
+        self.is_held = holders is None
+        return holders
+
+    @abstractmethod
+    def _acquire(self) -> Sequence[Holder] | None: ...
 
     def renewals(self) -> Sequence[tuple[Grant, float]]:
         """Return each grant to renew, and for how many seconds."""
@@ -59,15 +72,23 @@ class LockRequest(ABC):
         return all(self.backend.renew(grant, ttl) for grant, ttl in self.renewals())
 
     def release(self, *, finished: bool) -> bool:
-        """Release the lock; return False if it was lost before."""
-        return self.backend.release(self.grant)
+        """Release the lock; return False if it was lost before. May be repeated."""
+        released = self._release(finished)
+        self.is_held = False
+        return released
+
+    def _release(self, finished: bool) -> bool:
+        released = self.backend.release(self.grant)
+        self.is_free = True
+        return released
 
 
 class SlotRequest(LockRequest):
     """A slot for one holder."""
 
-    def acquire(self) -> Sequence[Holder] | None:
+    def _acquire(self) -> Sequence[Holder] | None:
         answer = self.backend.acquire(self.name, self.slots, self.owner, self.ttl)
+        self.is_free = not isinstance(answer, Grant)
         if not isinstance(answer, Grant):
             return answer
         self.grant = answer
@@ -81,6 +102,8 @@ class TaskRequest(LockRequest):
     when all tasks are done, or when none has run for a while: tasks may come in waves.
     """
 
+    is_free = False  # Other tasks may hold the slot.
+
     def __init__(
         self, backend: LockBackend, name: LockName, slots: int, owner: Owner, ttl: float | None, tasks: int
     ) -> None:
@@ -89,7 +112,7 @@ class TaskRequest(LockRequest):
         # A long lease of the job does not make the next task start later.
         self._shared_ttl = max(self.ttl, backend.lease * IDLE_EXECUTION_LEASES)
 
-    def acquire(self) -> Sequence[Holder] | None:
+    def _acquire(self) -> Sequence[Holder] | None:
         execution = replace(self.owner, nonce=f"execution:{self.owner.holder}", index=0, attempt=0)
         shared = self.backend.acquire(self.name, self.slots, execution, self._shared_ttl)
         if not isinstance(shared, Grant):
@@ -104,8 +127,8 @@ class TaskRequest(LockRequest):
     def renewals(self) -> Sequence[tuple[Grant, float]]:
         return [*super().renewals(), (self._shared, self._shared_ttl)]
 
-    def release(self, *, finished: bool) -> bool:
-        released = super().release(finished=finished)
+    def _release(self, finished: bool) -> bool:
+        released = self.backend.release(self.grant)
         if finished and released:
-            self.backend.complete_task(self._shared, self.owner.index, self.tasks)
+            self.is_free = self.backend.complete_task(self._shared, self.owner.index, self.tasks)
         return released

@@ -1,4 +1,4 @@
-"""Watch the deadlines of all leases, with one thread per process that does nothing that could delay it.
+"""Watch the deadlines of all leases and their statements, with one thread per process that nothing delays.
 
 It receives changes without a Python lock, so a signal handler may make them and cannot leave a lock held.
 """
@@ -59,7 +59,8 @@ class LeaseTimer:
             now = time.monotonic()
             for timed in list(self._watched):
                 if timed.next_deadline() <= now:
-                    timed.on_deadline()
+                    with suppress(Exception):  # One that fails, as without memory for a thread, stops no other.
+                        timed.on_deadline()
 
     def _sleep(self) -> None:
         # First, so a `watch()` in the meantime sends an alarm.

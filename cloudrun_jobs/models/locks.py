@@ -23,6 +23,8 @@ class LockSlot(models.Model):
     token = models.BigIntegerField()
     acquired_us = models.BigIntegerField()
     expires_us = models.BigIntegerField()
+    #: The receipts of the latest releases: after a lost reply the release is repeated, and has to be known.
+    released = models.CharField(max_length=1000, db_default="")
 
     def __str__(self) -> str:
         return f"{self.label} ({self.slot})"

@@ -18,7 +18,7 @@ from django.db.models.functions import Coalesce, NullIf
 
 from cloudrun_jobs.models.functions import Now
 from cloudrun_jobs.models.querysets import INTERRUPTED, JobRunQuerySet, PrimaryManager
-from cloudrun_jobs.models.statuses import FINISHED, FORBIDDEN_SOURCES, SIGTERM_REASONS, Status
+from cloudrun_jobs.models.statuses import FINISHED, FORBIDDEN_SOURCES, NOT_RECORDED, SIGTERM_REASONS, Status
 from cloudrun_jobs.models.values import Progress
 from cloudrun_jobs.spec import resource_name
 
@@ -81,6 +81,10 @@ class JobRun(models.Model):
     cancelled_count = models.PositiveIntegerField(default=0)
     retried_count = models.PositiveIntegerField(default=0)
 
+    #: Whether the execution works (True) or is skipped (False), with all of its tasks; null while no task has
+    #: decided, and if each task decides for itself.
+    admitted = models.BooleanField(null=True)
+
     #: What `run()` returned; for several tasks a list by index, see `return_value`.
     result = models.JSONField(null=True, encoder=DjangoJSONEncoder)
     error_class = models.CharField(max_length=200, blank=True)
@@ -121,6 +125,11 @@ class JobRun(models.Model):
     def is_finished(self) -> bool:
         """True if this record says that the run has ended; see `refresh()`."""
         return self.status in FINISHED
+
+    @property
+    def has_result(self) -> bool:
+        """Whether the job has recorded what `run()` returned, or that it had nothing to do."""
+        return self.status in {Status.SUCCEEDED, Status.SKIPPED} and self.reason != NOT_RECORDED
 
     @property
     def is_interrupted(self) -> bool:
@@ -202,7 +211,7 @@ class JobRun(models.Model):
         same = Q(execution=execution) | Q(execution=None)
         values: dict[str, Any] = {
             "finished_at": Now(),
-            "reason": state.reason,
+            "reason": NOT_RECORDED if state.status == Status.SUCCEEDED else state.reason,
             # The container's own message says more.
             "error_message": Coalesce(NullIf(F("error_message"), Value("")), Value(state.message)),
             "image": state.image,
@@ -212,7 +221,11 @@ class JobRun(models.Model):
             "cancelled_count": state.cancelled_count,
             "retried_count": state.retried_count,
         }
-        ended, tasks = self.transition(Status(state.status), same, **values), Q(status=Status.RUNNING)
+        status = Status(state.status)
+        if status == Status.SUCCEEDED and JobRun.objects.filter(pk=self.pk, admitted=False).exists():
+            # The containers of a skipped execution exit with 0 as well.
+            status, values["reason"], values["succeeded_count"] = Status.SKIPPED, "lock_held", 0
+        ended, tasks = self.transition(status, same, **values), Q(status=Status.RUNNING)
         if not ended and state.status == Status.CANCELLED:
             # The container got SIGTERM and could not know why.
             values |= {"status": Status.CANCELLED, "finished_at": F("finished_at")}
@@ -221,7 +234,7 @@ class JobRun(models.Model):
         if ended:
             unfinished = TaskRun.objects.filter(tasks, run=self.pk)
             ended_at = Coalesce(F("finished_at"), Now())
-            unfinished.update(status=state.status, reason=state.reason, finished_at=ended_at)
+            unfinished.update(status=status, reason=values["reason"], finished_at=ended_at)
         return ended
 
 
@@ -239,6 +252,8 @@ class TaskRun(models.Model):
     #: The process that makes the attempt. It recognises its own claim after a lost reply, and a superseded
     #: process can no longer write.
     worker = models.UUIDField()
+    #: Whether an attempt has worked (True) or was skipped (False), which its retries follow; null while undecided.
+    admitted = models.BooleanField(null=True)
     status = models.CharField(max_length=10, choices=Status, default=Status.RUNNING)
     reason = models.CharField(max_length=40, blank=True)
     exit_code = models.SmallIntegerField(null=True)

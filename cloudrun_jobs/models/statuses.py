@@ -13,7 +13,8 @@ class Status(models.TextChoices):
     PENDING = "pending", "pending"  #: Recorded, but not yet dispatched.
     SENT = "sent", "sent"  #: Dispatched; no container has claimed it yet.
     RUNNING = "running", "running"  #: Claimed by a container or process.
-    SUCCEEDED = "succeeded", "succeeded"  #: Every task succeeded or was skipped, and at least one succeeded.
+    #: Every task succeeded. With `lock_scope = "task"`, a skipped task counts as done if another one succeeded.
+    SUCCEEDED = "succeeded", "succeeded"
     FAILED = "failed", "failed"  #: A task failed on its last attempt, or the run could not be dispatched.
     CANCELLED = "cancelled", "cancelled"  #: Cancelled before its end.
     SKIPPED = "skipped", "skipped"  #: Another execution holds the lock, or has claimed the same tick.
@@ -25,6 +26,9 @@ FINISHED = frozenset(Status) - UNFINISHED
 
 # The reasons of attempts that SIGTERM ended. Cloud Run may report later that they were cancelled.
 SIGTERM_REASONS = ("timeout", "interrupted")
+
+# The reason of a run that Cloud Run reports as succeeded, and whose job has not recorded its result.
+NOT_RECORDED = "not_recorded"
 
 # The statuses from which a run may enter each status. A retry reopens a failed run, and a run marked as lost may
 # still report its outcome.

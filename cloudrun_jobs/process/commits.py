@@ -3,14 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from weakref import WeakValueDictionary
 
 from django.db import connections
+from django.db.backends.base.base import BaseDatabaseWrapper
+
+# Of all threads. Django drops a callback when it has run, and when its transaction is rolled back.
+_marked: WeakValueDictionary[str, Callable[[], object]] = WeakValueDictionary()
 
 
 def mark(callback: Callable[[], object], key: str) -> Callable[[], object]:
     """Mark a callback for `on_commit()`, for `awaits_commit()` to find it."""
     callback._cloudrun_jobs_key = key  # type: ignore[attr-defined]
+    _marked[key] = callback
     return callback
+
+
+def is_marked(key: str) -> bool:
+    """Return True if a callback with this key runs once a transaction of any thread has committed."""
+    return key in _marked
 
 
 def awaits_commit(key: str) -> bool:
@@ -21,5 +32,17 @@ def awaits_commit(key: str) -> bool:
 
 def open_blocks() -> list[object]:
     """Return the `atomic` blocks that this thread is in, without those that a TestCase rolls back."""
-    blocks = [block for each in connections.all(initialized_only=True) for block in each.atomic_blocks]
-    return [block for block in blocks if not getattr(block, "_from_testcase", False)]
+    return [block for each in connections.all(initialized_only=True) for block in _own_blocks(each)]
+
+
+def open_transactions() -> list[str]:
+    """Return the aliases of the databases of these blocks, and of those where autocommit is off."""
+    return [
+        each.alias
+        for each in connections.all(initialized_only=True)
+        if _own_blocks(each) or (each.connection and not each.in_atomic_block and not each.get_autocommit())
+    ]
+
+
+def _own_blocks(connection: BaseDatabaseWrapper) -> list[object]:
+    return [block for block in connection.atomic_blocks if not getattr(block, "_from_testcase", False)]

@@ -21,9 +21,14 @@ def close_connections_in_use() -> None:
     for connection in _in_use():
         # SQLite returns whole results.
         if connection.vendor != "sqlite":
-            # PyMySQL cannot close a connection that it is reading. Django drops it, so it is closed later.
-            with suppress(Error, RuntimeError):
-                connection.close()
+            close(connection)
+
+
+def close(connection: BaseDatabaseWrapper) -> None:
+    """Close a connection that may have failed. Django opens another one even if this raises an error."""
+    # PyMySQL cannot close a connection that it is reading. Django drops it, so it is closed later.
+    with suppress(Error, RuntimeError):
+        connection.close()
 
 
 def _in_use() -> Iterator[BaseDatabaseWrapper]:

@@ -6,12 +6,13 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any, TypeVar
 
-from django import db
-from django.db import DEFAULT_DB_ALIAS, InterfaceError, OperationalError, connections, router, transaction
+from django.db import DEFAULT_DB_ALIAS, DataError, Error, IntegrityError, connections, router, transaction
 
 from cloudrun_jobs.backoff import attempts
 from cloudrun_jobs.exceptions import RecordTablesMissing, RecordUnavailable
 from cloudrun_jobs.models import JobRun
+from cloudrun_jobs.process.connections import close
+from cloudrun_jobs.process.database_errors import is_transient
 
 T = TypeVar("T")
 
@@ -35,16 +36,21 @@ def savepoint() -> AbstractContextManager[Any]:
 def rollback_leftover_transaction() -> None:
     """Roll back a transaction that a job left open: the outcome written in it would never be committed."""
     if in_transaction():
-        connections[database_alias()].close()
-        connections[database_alias()].connect()  # Resets the transaction's state, which close() keeps.
+        connection = connections[database_alias()]
+        close(connection)
+        try:
+            with connection.wrap_database_errors:
+                connection.connect()  # Resets the transaction's state, which close() keeps.
+        except Error:
+            close(connection)  # The next statement opens another one.
 
 
 def with_migration_hint(work: Callable[[], T]) -> T:
     """Return the result of `work`. Raises `RecordTablesMissing` if it fails because the tables do not exist."""
     try:
         return work()
-    except (OperationalError, db.ProgrammingError) as error:
-        if tables_are_missing():
+    except Error as error:
+        if not is_transient(error) and tables_are_missing():
             message = f"The database {database_alias()!r} has no tables for the run records."
             raise RecordTablesMissing(message, hint=migrate_hint()) from error
         raise
@@ -57,25 +63,32 @@ def migrate_hint() -> str:
 def tables_are_missing() -> bool:
     try:
         return JobRun._meta.db_table not in connections[database_alias()].introspection.table_names()
-    except db.Error:
+    except Error:
         return False  # Unknown.
 
 
 def retry_until_available(work: Callable[[], T], *, seconds: float) -> T:
-    """Return the result of `work`, retried on new connections. Raises `RecordUnavailable` after `seconds`.
+    """Return the result of `work`, retried on new connections after transient errors.
 
-    In a transaction there is no retry: what the transaction did before would be lost.
+    Raises `RecordUnavailable` after `seconds`, and at once if the database rejects the statement. In a transaction
+    there is no retry: what the transaction did before would be lost.
     """
     if in_transaction():
         return with_migration_hint(work)
-    connection = connections[database_alias()]
+    alias = database_alias()
     for _ in attempts(seconds, initial=0.1, maximum=2.0):
         try:
             return with_migration_hint(work)
-        except (OperationalError, InterfaceError) as error:
-            connection.close()
+        except (IntegrityError, DataError):
+            raise
+        except Error as error:
+            close(connections[alias])
             failure = error
-    raise RecordUnavailable(f"The run database {database_alias()!r} is unavailable: {failure}") from failure
+            if not is_transient(error):
+                message = f"The run database {alias!r} rejects the statement: {error}"
+                hint = f"Check the permissions of its user. {migrate_hint()}"
+                raise RecordUnavailable(message, hint=hint) from error
+    raise RecordUnavailable(f"The run database {alias!r} is unavailable: {failure}") from failure
 
 
 def insert(row: Any, *, may_conflict: bool = True) -> None:

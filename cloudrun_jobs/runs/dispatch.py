@@ -17,7 +17,14 @@ from django.db.models import Q
 
 from cloudrun_jobs.backends.base import TRANSIENT_ERRORS, Backend, Request
 from cloudrun_jobs.backoff import retry
-from cloudrun_jobs.exceptions import InvalidArguments, OutcomeUnknown, RecordUnavailable, ServiceError
+from cloudrun_jobs.exceptions import (
+    CloudRunJobsError,
+    InvalidArguments,
+    OutcomeUnknown,
+    RecordTablesMissing,
+    RecordUnavailable,
+    ServiceError,
+)
 from cloudrun_jobs.models import JobRun, Status
 from cloudrun_jobs.models.functions import Now
 from cloudrun_jobs.models.runs import short_name
@@ -37,16 +44,15 @@ DISPATCH_LEASE_REFRESH_SECONDS = 30.0  # A dispatcher renews its lease after wai
 RECORD_UPDATE_LIMIT_SECONDS = 5.0  # For updates that the execution's own claim would make up for.
 
 NOT_SENT = "not_sent"
+NEVER_SENT = Q(status=Status.FAILED, reason=NOT_SENT, execution=None)
 
 MAX_KEY_LENGTH = 200  # characters
 DIGEST_LENGTH = 32  # hexadecimal digits
 
 
-def record(
-    request: Request, *, environment: str, trigger: str, key: str | None = None, **values: Any
-) -> tuple[JobRun, bool]:
-    """Insert the run, or find the earlier one with the same key; return True with it if it is to be dispatched."""
-    run = JobRun(
+def new_run(request: Request, *, environment: str, trigger: str, key: str | None = None, **values: Any) -> JobRun:
+    """Return the run of the request, to be recorded."""
+    return JobRun(
         id=request.run_id,
         command=request.argv[0],
         argv=list(request.argv),
@@ -57,12 +63,16 @@ def record(
         sending_until=Now() + DISPATCH_LEASE,
         **values,
     )
+
+
+def record(run: JobRun, key: str | None = None) -> tuple[JobRun, bool]:
+    """Insert the run, or find the earlier one with the same key; return True with it if it is to be dispatched."""
     try:
         database.with_migration_hint(partial(database.insert, run, may_conflict=key is not None))
     except IntegrityError:
-        if key is None:
+        if key is None or (earlier := find_earlier(run, key)) is None:
             raise
-        return _earlier_run(run, key)
+        return earlier, _redispatch_failed(earlier)
     return run, True
 
 
@@ -76,36 +86,69 @@ def _storage_key(command: str, key: object) -> str:
     return f"{key[: MAX_KEY_LENGTH - DIGEST_LENGTH - 1]} {sha256(key.encode()).hexdigest()[:DIGEST_LENGTH]}"
 
 
-def _earlier_run(run: JobRun, key: str) -> tuple[JobRun, bool]:
-    """Return the run with the same key. If its dispatch failed, the first caller to repeat it dispatches it."""
-    earlier = JobRun.objects.get(
-        command=run.command, environment=run.environment, idempotency_key=run.idempotency_key
-    )
-    if earlier.argv != run.argv:
+def find_earlier(run: JobRun, key: str | None) -> JobRun | None:
+    """Return the run with the same key, if there is one."""
+    same = {"command": run.command, "environment": run.environment, "idempotency_key": run.idempotency_key}
+    earlier = None if key is None else JobRun.objects.filter(**same).first()
+    if earlier is not None and earlier.argv != run.argv:
         message = f"{run.command}: idempotency_key {key!r} was used with other arguments, for run {earlier.pk}."
         raise InvalidArguments(message, hint="Build the key from values that identify the run.")
+    return earlier
+
+
+def _redispatch_failed(earlier: JobRun) -> bool:
+    """Return True if the run's dispatch had failed: the first caller to repeat it dispatches it."""
     pending = {"status": Status.PENDING, "reason": "", "finished_at": None, "error_class": "", "error_message": ""}
-    not_sent = Q(status=Status.FAILED, reason=NOT_SENT, execution=None)
-    return earlier, earlier.update_if(not_sent, **pending, sending_until=Now() + DISPATCH_LEASE)
+    return earlier.update_if(NEVER_SENT, **pending, sending_until=Now() + DISPATCH_LEASE)
 
 
-def dispatch(backend: Backend, run: JobRun, request: Request) -> Operation:
-    """Send the request now, or once the caller's transaction has committed."""
-    if database.in_transaction():
-        after_commit(run, partial(_submit, backend, run, request))
-        return backend.operation(run)
-    return send(backend, run, request)
+def followed_transaction() -> str | None:
+    """Return the database whose transaction the request follows: that of the records, or the only one, or None."""
+    opened, own = commits.open_transactions(), database.database_alias()
+    if len(opened) > 1 and own not in opened:
+        aliases = " and ".join(map(repr, sorted(opened)))
+        raise CloudRunJobsError(
+            f"Transactions of the databases {aliases} are open, and a run can follow only one.",
+            hint=f"Request the run after them, or in `atomic(using={own!r})`, the database of the run records.",
+        )
+    return own if own in opened else next(iter(opened), None)
 
 
-def after_commit(run: JobRun, work: Callable[[], str]) -> None:
+def after_commit(run: JobRun, work: Callable[[], str], using: str) -> None:
     """Call `work` once the caller's transaction has committed, unless the run is no longer pending by then."""
 
     def hook() -> None:
         if claim_dispatch(run):
             log_dispatch_errors(run, work)
 
+    _on_commit(run, hook, using)
+
+
+def record_after_commit(
+    run: JobRun, key: str | None, work: Callable[[JobRun], str], operation: Operation, using: str
+) -> None:
+    """Record the run, and call `work` with it, once the transaction of another database has committed."""
+
+    def hook() -> None:
+        try:
+            recorded, is_new = database.retry_until_available(
+                partial(record, run, key), seconds=RECORD_UPDATE_LIMIT_SECONDS
+            )
+        except (CloudRunJobsError, Error) as error:
+            dispatch_failed.send_robust(JobRun, run=run, error=error, propagates=False)
+            return
+        operation.run_id = str(recorded.pk)
+        if is_new and (own := database.database_alias()) in commits.open_transactions():
+            after_commit(recorded, partial(work, recorded), own)
+        elif is_new:
+            log_dispatch_errors(recorded, partial(work, recorded))
+
+    _on_commit(run, hook, using)
+
+
+def _on_commit(run: JobRun, hook: Callable[[], None], using: str) -> None:
     # Robust: an error here must not prevent the caller's other hooks.
-    transaction.on_commit(commits.mark(hook, str(run.pk)), using=database.database_alias(), robust=True)
+    transaction.on_commit(commits.mark(hook, str(run.pk)), using=using, robust=True)
 
 
 def send(backend: Backend, run: JobRun, request: Request) -> Operation:
@@ -113,7 +156,7 @@ def send(backend: Backend, run: JobRun, request: Request) -> Operation:
     try:
         operation = _start(backend, run, request)
     except ServiceError as error:
-        claimed = None if record_failed_dispatch(run, error) else _claimed_run(run)
+        claimed = None if record_failed_dispatch(run, error, propagates=True) else _claimed_run(run)
         if claimed is None:
             raise
         return backend.operation(claimed)
@@ -131,10 +174,11 @@ def _claimed_run(run: JobRun) -> JobRun | None:
 
 def redispatch(backend: Backend, run: JobRun, request: Request) -> str:
     """Send the request after another dispatcher died at an unknown step; see `log_dispatch_errors()`."""
-    return log_dispatch_errors(run, partial(_submit, backend, run, request, is_unclear=True))
+    return log_dispatch_errors(run, partial(submit, backend, run, request, is_unclear=True))
 
 
-def _submit(backend: Backend, run: JobRun, request: Request, *, is_unclear: bool = False) -> str:
+def submit(backend: Backend, run: JobRun, request: Request, *, is_unclear: bool = False) -> str:
+    """Send the request; return "sent". Raises a `ServiceError`, and leaves the run pending."""
     record_dispatched(run, _start(backend, run, request, is_unclear=is_unclear))
     return "sent"
 
@@ -191,16 +235,16 @@ def _update_record(run: JobRun, work: Callable[[], bool]) -> bool:
     """Call `work`, which updates the record; return False, with a signal instead of an error, if it fails."""
     try:
         return database.retry_until_available(work, seconds=RECORD_UPDATE_LIMIT_SECONDS)
-    except (RecordUnavailable, Error) as error:
+    except (RecordUnavailable, RecordTablesMissing, Error) as error:
         run_record_failed.send_robust(JobRun, run=run, error=error)
         return False
 
 
-def record_failed_dispatch(run: JobRun, error: ServiceError) -> bool:
+def record_failed_dispatch(run: JobRun, error: ServiceError, *, propagates: bool = False) -> bool:
     """Record that the run will not be dispatched; return False if it is no longer pending, or the update fails."""
     values = {"reason": NOT_SENT, "error_class": type(error).__name__, "error_message": str(error)}
     pending = Q(status=Status.PENDING)
     recorded = _update_record(run, lambda: run.transition(Status.FAILED, pending, finished_at=Now(), **values))
     if recorded:
-        dispatch_failed.send_robust(JobRun, run=run, error=error)
+        dispatch_failed.send_robust(JobRun, run=run, error=error, propagates=propagates)
     return recorded

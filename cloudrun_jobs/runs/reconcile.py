@@ -1,7 +1,7 @@
 """Reconcile run records: dispatch pending runs, and finish runs whose execution or process has ended.
 
 Each step is one conditional UPDATE, so several reconcilers may work at once. After an error of the service the run
-is left as it is. Locks are not touched: their leases expire.
+is left as it is. An execution that has ended holds no lock any longer.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from cloudrun_jobs import conf
 from cloudrun_jobs.backends import Backend, Request
 from cloudrun_jobs.backoff import attempts
 from cloudrun_jobs.exceptions import AccessDenied, CloudRunJobsError
+from cloudrun_jobs.locks import executions
 from cloudrun_jobs.models import JobRun, Status, Trigger
 from cloudrun_jobs.models.functions import Now
 from cloudrun_jobs.models.querysets import LIVENESS_GRACE_SECONDS, UNSENT, JobRunQuerySet
@@ -45,8 +46,8 @@ def reconcile(backend: Backend) -> Counter[str]:
     if not backend.runs_in_process:
         results.update(_each(runs.unsent().filter(scheduled_for=None), partial(_dispatch, backend)))
         results.update(_each(_reservations(), partial(_reconcile_reservation, backend)))
-        executions = (runs.silent() | runs.interrupted()).exclude(execution=None)
-        results.update(_each(executions, lambda run: _apply(backend.get_state(run), run)))
+        started = (runs.silent() | runs.interrupted()).exclude(execution=None)
+        results.update(_each(started, lambda run: _apply(backend.get_state(run), run)))
     abandoned = runs.abandoned(runs_in_process=backend.runs_in_process)
     results.update(_each(_dead(abandoned), partial(_apply, PROCESS_DIED)))
     return results
@@ -113,7 +114,8 @@ def _reserve(backend: Backend, run: JobRun, due: datetime, now: datetime) -> str
 
 def _apply(state: ExecutionState, run: JobRun) -> str:
     """Finish the run if the state says that it has ended."""
-    if not run.apply_state(state, run.execution):
+    ended = executions.settle(run, state, run.execution) if run.execution else run.apply_state(state, None)
+    if not ended:
         return run.status if run.is_finished else "under way"
     run_reconciled.send_robust(JobRun, run=run)
     return run.status

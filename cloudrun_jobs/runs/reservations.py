@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from functools import partial
-
 from django.db.models import Q
 
 from cloudrun_jobs.backends import Backend, Request
@@ -11,7 +9,7 @@ from cloudrun_jobs.environ import RESERVED_VARIABLE
 from cloudrun_jobs.exceptions import ServiceError
 from cloudrun_jobs.models import JobRun, Status
 from cloudrun_jobs.operations import Operation
-from cloudrun_jobs.runs import database, dispatch
+from cloudrun_jobs.runs import dispatch
 from cloudrun_jobs.signals import run_record_failed
 from cloudrun_jobs.spec.reservation import Reservation
 
@@ -22,17 +20,11 @@ def reservation_env(reservation: Reservation) -> dict[str, str]:
 
 
 def reserve(backend: Backend, run: JobRun, request: Request, reservation: Reservation) -> Operation:
-    """Reserve the run now, or once the caller's transaction has committed.
-
-    Raises a `ServiceError`, recorded as the run's failure.
-    """
-    if database.in_transaction():
-        dispatch.after_commit(run, partial(reserve_or_dispatch, backend, run, request, reservation))
-        return backend.operation(run)
+    """Reserve the run, and return its handle. Raises a `ServiceError`, recorded as the run's failure."""
     try:
         is_reserved = _reserve(backend, run, request, reservation)
     except ServiceError as error:
-        dispatch.record_failed_dispatch(run, error)
+        dispatch.record_failed_dispatch(run, error, propagates=True)
         raise
     return backend.operation(run) if is_reserved else dispatch.send(backend, run, request)
 

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 import pytest
 from pytest_django import Settings
 
-from cloudrun_jobs.testing.emulator import cloudrun_emulator, cloudrun_emulator_options
 from tests.backends.server import CloudRun, serve
+from tests.emulator.fixtures import cloudrun_emulator, cloudrun_emulator_options
 
 __all__ = ["cloudrun_emulator", "cloudrun_emulator_options"]
 

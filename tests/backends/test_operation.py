@@ -15,7 +15,7 @@ from django.db import OperationalError, connection
 from google.api_core.future.polling import DEFAULT_POLLING
 from google.cloud import run_v2
 
-from cloudrun_jobs import JobCancelled, JobFailed
+from cloudrun_jobs import JobCancelled, JobFailed, ResultUnavailable
 from cloudrun_jobs.backends.cloudrun import operation as operation_module
 from cloudrun_jobs.exceptions import AccessDenied
 from cloudrun_jobs.models import JobRun
@@ -51,8 +51,9 @@ def test_success_requires_every_task(cloud_run: CloudRun) -> None:
         conditions=[completed(State.CONDITION_SUCCEEDED)],
     )
     operation = echo.Command().delay()
+    JobRun.objects.update(status="succeeded", result=[1, 2, 3])
 
-    assert operation.result() is None
+    assert operation.result() == [1, 2, 3]
     assert operation.exception() is None
     assert operation.metadata.succeeded_count == 3
 
@@ -126,7 +127,7 @@ def test_polling_continues_after_transient_errors(cloud_run: CloudRun) -> None:
         (grpc.StatusCode.RESOURCE_EXHAUSTED, "too many reads"),
     ]
 
-    assert operation.result() is None
+    assert isinstance(operation.exception(), ResultUnavailable)
     assert cloud_run.polls == 3
 
 

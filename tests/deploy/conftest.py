@@ -10,8 +10,8 @@ from django.core.management import get_commands
 from pytest_django import Settings
 
 from cloudrun_jobs.emulator import Emulator
-from cloudrun_jobs.testing.emulator import cloudrun_emulator, cloudrun_emulator_options
 from tests.deploy.commands import ACCOUNT, REGION, Sync, Synced, sync
+from tests.emulator.fixtures import cloudrun_emulator, cloudrun_emulator_options
 
 __all__ = ["cloudrun_emulator", "cloudrun_emulator_options"]
 

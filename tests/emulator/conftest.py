@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from cloudrun_jobs.emulator import Emulator
-from cloudrun_jobs.testing.emulator import cloudrun_emulator, cloudrun_emulator_options
 from tests.emulator.cloud import Cloud
+from tests.emulator.fixtures import cloudrun_emulator, cloudrun_emulator_options
 
 __all__ = ["cloudrun_emulator", "cloudrun_emulator_options"]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import urllib.request
 from datetime import timedelta
 
 import pytest
@@ -200,17 +201,34 @@ def test_missing_command_exits_with_127(cloud):
     assert any("failed to start" in line for line in cloud.output("varlog%2Fsystem"))
 
 
+def with_secret(name, version="latest"):
+    """Return a job with a variable that refers to a secret."""
+    declared = script("exit 0", task_count=2)
+    source = run_v2.EnvVarSource(secret_key_ref=run_v2.SecretKeySelector(secret=name, version=version))
+    declared.template.template.containers[0].env = [run_v2.EnvVar(name="TOKEN", value_source=source)]
+    return declared
+
+
 def test_missing_secret_fails_the_execution(cloud):
     """An execution that refers to a missing secret fails before any task starts."""
-    declared = script("exit 0")
-    source = run_v2.EnvVarSource(secret_key_ref=run_v2.SecretKeySelector(secret="nowhere", version="latest"))
-    declared.template.template.containers[0].env = [run_v2.EnvVar(name="TOKEN", value_source=source)]
-
-    execution = cloud.finish(declared)
+    execution = cloud.finish(with_secret("nowhere"))
 
     assert condition(execution).message == "Secret projects/acme/secrets/nowhere/versions/latest was not found"
     assert condition(execution).reason == run_v2.Condition.CommonReason.SECRETS_ACCESS_CHECK_FAILED
     assert not execution.start_time
+
+
+@pytest.mark.parametrize("name", ["db-password", "projects/other/secrets/db-password"])
+def test_log_of_a_missing_secret_says_how_to_give_it(cloud, name):
+    """The log of the execution and its page name the option and the variable, once for all tasks."""
+    execution = cloud.finish(with_secret(name, "3"))
+
+    [line] = cloud.output("varlog%2Fsystem")
+    assert line.startswith("The emulator has no value for version '3' of the secret 'db-password'.")
+    assert '--secrets FILE, a JSON object such as {"db-password": "VALUE"}' in line
+    assert "CLOUDRUN_EMULATOR_SECRET_DB_PASSWORD" in line
+    with urllib.request.urlopen(execution.log_uri) as page:
+        assert "--secrets FILE" in page.read().decode()
 
 
 def test_job_refers_to_its_newest_execution(cloud):

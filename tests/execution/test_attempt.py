@@ -11,7 +11,7 @@ import sys
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -446,3 +446,49 @@ def test_the_time_to_clean_up(
     assert not interrupt.is_overdue()
     interrupt.terminated_at = now
     assert interrupt.is_overdue() == overdue
+
+
+def attempted(run: JobRun, ending: str, **task: int) -> None:
+    """Make one attempt of a task of `outcome`, which has two retries: it ends so."""
+    if ending == "killed before it began":
+        return
+    with suppress(ZeroDivisionError), ExitStack() as process:
+        made = process.enter_context(begin(run, command="outcome", **task))
+        if ending == "failed":
+            raise ZeroDivisionError
+        assert isinstance(made, Attempt)
+        made.succeed(None)
+        if ending == "killed":  # Nothing is recorded.
+            made._pid = 0
+            made.heartbeat.stop()
+
+
+SEQUENCES = [
+    ("killed", "killed"),
+    ("killed", "succeeded"),
+    ("killed before it began", "failed"),
+    ("failed", "killed before it began"),
+    ("failed", "succeeded"),
+    ("succeeded",),
+]
+
+
+@pytest.mark.parametrize("endings", SEQUENCES, ids=" then ".join)
+def test_each_retried_task_is_counted_once(endings: tuple[str, ...]) -> None:
+    """A task is retried when another attempt begins, whatever ended the ones before; the others are not."""
+    run = request("outcome")
+    attempted(run, "killed", index=1, count=3)
+    for number, ending in enumerate(endings):
+        attempted(run, ending, index=0, count=3, attempt=number)
+        if ending == "succeeded":
+            break
+    else:
+        attempted(run, "succeeded", index=0, count=3, attempt=2)
+    run.refresh_from_db()
+    tasks = 0 if endings[0] == "succeeded" else 1
+    assert run.retried_count == tasks
+
+    attempted(run, "succeeded", index=1, count=3, attempt=1)
+    attempted(run, "succeeded", index=2, count=3)
+    run.refresh_from_db()
+    assert (run.status, run.retried_count) == (Status.SUCCEEDED, tasks + 1)

@@ -22,6 +22,7 @@ from cloudrun_jobs.execution.attempt import Attempt
 from cloudrun_jobs.execution.claim import AlreadyClaimed
 from cloudrun_jobs.models import JobRun, Status, TaskRun, Trigger
 from cloudrun_jobs.signals import execution_superseded
+from cloudrun_jobs.spec.tick import ScheduleTick
 from tests.jobs.management.commands import echo
 from tests.runs.conftest import EXECUTION, OTHER, Container, begin, request, some_id
 
@@ -450,6 +451,45 @@ def test_other_superseded_executions_have_no_tick(container: Container, caplog: 
     superseded = [record.getMessage() for record in caplog.records if "superseded" in record.getMessage()]
     assert len(superseded) == 2
     assert "gcloud" not in caplog.text
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_a_repeated_tick_is_decided_once(
+    container: Container, monkeypatch: pytest.MonkeyPatch, count: int
+) -> None:
+    """An execution that works for a failed tick goes on, in all tasks and retries, if the first one resumes."""
+    tick = TICK.replace("echo", "outcome")
+    assert container.run("outcome", "error", schedule=tick, attempt=2) == 1
+    tasks = {"schedule": tick, "execution": OTHER, "count": count}
+    assert container.run("outcome", "error", **tasks) == 1
+    JobRun.objects.filter(execution=EXECUTION).update(status=Status.RUNNING)
+
+    for index in range(count):
+        assert container.run("outcome", "text", **tasks, index=index, attempt=1) == 0
+    run = JobRun.objects.get(execution=OTHER)
+    assert (run.status, run.schedule, run.scheduled_for) == (Status.SUCCEEDED, "outcome-nightly", None)
+
+
+@pytest.mark.parametrize("first", [Status.RUNNING, Status.FAILED])
+def test_two_tasks_that_decide_about_a_tick_at_once_agree(
+    container: Container, worked: list[str], monkeypatch: pytest.MonkeyPatch, first: Status
+) -> None:
+    """What one task of the execution has decided is followed by another one that was about to decide otherwise."""
+    assert container.run("echo", schedule=TICK) == 0
+    JobRun.objects.update(status=first)
+    due = ScheduleTick.due
+
+    def decided(tick: ScheduleTick, started: datetime) -> datetime | None:
+        run = JobRun.objects.filter(execution=OTHER)
+        run.update(**({"schedule": "echo-nightly"} if first == Status.RUNNING else {"status": Status.SKIPPED}))
+        return due(tick, started)
+
+    monkeypatch.setattr(ScheduleTick, "due", decided)
+    assert container.run("echo", schedule=TICK, execution=OTHER, count=2) == 0
+
+    works = first == Status.RUNNING
+    assert len(worked) == 1 + works
+    assert JobRun.objects.get(execution=OTHER).status == (Status.RUNNING if works else Status.SKIPPED)
 
 
 def test_ticks_of_two_schedules_are_two_runs(container: Container, worked: list[str]) -> None:

@@ -21,8 +21,8 @@ from cloudrun_jobs import backends
 from cloudrun_jobs.emulator import Emulator
 from cloudrun_jobs.models import JobRun, TaskRun
 from cloudrun_jobs.runs import reconcile
-from cloudrun_jobs.testing.emulator import cloudrun_emulator, cloudrun_emulator_options
 from tests.emulator.cloud import PLACE, eventually, job
+from tests.emulator.fixtures import cloudrun_emulator, cloudrun_emulator_options
 from tests.locks.workers import database_settings
 from tests.servers.routing import forget, records_in
 
@@ -52,11 +52,13 @@ class Scene:
     environment: dict[str, str]
     senders: list[subprocess.Popen[str]] = field(default_factory=list)
 
-    def deploy(self, **variables: str) -> None:
-        """Create the job, with these variables in its containers."""
+    def deploy(self, tasks: int = 1, at_once: int = 0, **variables: str) -> None:
+        """Create the job with a number of tasks, with these variables in its containers."""
         retries, timeout = int(variables.get("RETRIES", "0")), variables.get("TIMEOUT", "600")
         command, env = (sys.executable, "-m", "django"), {**self.environment, **variables}
-        declared = job(*command, retries=retries, timeout=f"{timeout}s", env=env)
+        declared = job(
+            *command, retries=retries, timeout=f"{timeout}s", env=env, task_count=tasks, parallelism=at_once
+        )
         self.emulator.clients.jobs.create_job(parent=PLACE, job=declared, job_id="work-production").result()
 
     def send(self, script: str) -> subprocess.Popen[str]:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
+import time
 
 import pytest
 
-from cloudrun_jobs.models import JobRun, Status, TaskRun
+from cloudrun_jobs.models import JobRun, LockSlot, Status, TaskRun
 from tests.emulator.cloud import eventually
 from tests.faults.conftest import Scene
 from tests.faults.project import death
@@ -29,6 +30,7 @@ def test_a_killed_attempt_is_retried(scene: Scene, step: str) -> None:
 
     run.refresh_from_db()
     assert (run.status, run.succeeded_count) == (Status.SUCCEEDED, 1)
+    assert run.retried_count == (0 if step == "after the outcome" else 1)  # Then nothing is left to retry.
     # Work whose end was not recorded is repeated: retries are at-least-once.
     assert len(scene.journal()) == (2 if step == "after run()" else 1)
     assert len(scene.executions()) == 1
@@ -60,6 +62,26 @@ def test_a_second_execution_of_a_run_is_superseded(scene: Scene) -> None:
 
     run.refresh_from_db()
     assert (run.status, len(scene.journal()), len(scene.executions())) == (Status.SUCCEEDED, 1, 2)
+
+
+@pytest.mark.faults
+def test_ten_tasks_are_all_skipped(scene: Scene) -> None:
+    """The tasks of a duplicate that start after the end of the first execution do not work either."""
+    scene.deploy(tasks=10, at_once=5)
+    option = f"wait_for={str(scene.folder / 'go')!r}"
+    first = delay(scene, option)
+    eventually(lambda: len(scene.journal()) == 5)
+    second = delay(scene, option)
+    eventually(lambda: TaskRun.objects.filter(run=second, status=Status.SKIPPED).exists())
+    (scene.folder / "go").touch()
+    scene.over()
+
+    first.refresh_from_db()
+    second.refresh_from_db()
+    assert (first.status, first.succeeded_count, len(scene.journal())) == (Status.SUCCEEDED, 10, 10)
+    assert (second.status, second.reason, second.succeeded_count) == (Status.SKIPPED, "lock_held", 0)
+    assert second.tasks.filter(status=Status.SKIPPED).count() == 10
+    assert not LockSlot.objects.filter(expires_us__gt=time.time() * 1e6).exists()
 
 
 def test_out_of_memory_is_recorded(scene: Scene) -> None:

@@ -10,7 +10,7 @@ import pytest
 from django.core.cache import cache
 from django.test import Client
 
-from cloudrun_jobs.testing.emulator import cloudrun_emulator, cloudrun_emulator_options
+from tests.emulator.fixtures import cloudrun_emulator, cloudrun_emulator_options
 from tests.jobs.management.commands import echo
 
 __all__ = ["cloudrun_emulator", "cloudrun_emulator_options"]

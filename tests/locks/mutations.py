@@ -29,6 +29,10 @@ RULES = (
     ("only the holder renews and releases", "redis", REDIS, "lease[1] ~= ARGV[1] or lease[2] ~= ARGV[2]", "false"),
     ("an old token does not", "redis", REDIS, " or lease[2] ~= ARGV[2] then return 0", " then return 0"),
     ("tokens grow", "redis", REDIS, "or 0) + 1, now))", "or 0), 0))"),
+    ("a repeated release is known", "redis", REDIS, "if receipt == ARGV[3] then", "if false then"),
+    ("only an execution's own locks are freed", "redis", REDIS, "== ARGV[1] then released", "then released"),
+    ("a repeated release is known", "sqlite", DATABASE, "grant.receipt in row[0]", "False"),
+    ("only its own locks are freed", "sqlite", DATABASE, "row.live and row.owner == holder", "row.live"),
     (
         "a live lease is not granted again",
         "sqlite",

@@ -149,6 +149,32 @@ def test_renewal_extends_the_lease(locks, name):
     assert (locks.holders(name.key)[0].until - short).total_seconds() > TTL / 2
 
 
+def test_release_may_be_repeated(locks, name):
+    """After a lost reply the repeated release returns True, also if the slot has had other holders since."""
+    grant = taken(locks.acquire(name, 1, owner("a"), TTL))
+    assert locks.release(grant)
+    assert locks.release(grant)
+
+    for _ in range(3):
+        assert locks.release(taken(locks.acquire(name, 1, owner("b"), TTL)))
+    other = taken(locks.acquire(name, 1, owner("c"), TTL))
+
+    assert locks.release(grant)
+    assert not locks.release(replace(grant, nonce="another"))
+    assert locks.renew(other, TTL)
+
+
+def test_release_of_a_lease_that_was_taken_away(locks, name):
+    """The holder learns that it did not release its lease itself."""
+    grant = taken(locks.acquire(name, 1, owner("a"), TTL))
+    locks.force_release(name.key)
+    second = taken(locks.acquire(name, 1, owner("b"), TTL))
+    locks.release_holder(name.key, "b")
+
+    assert not locks.release(grant)
+    assert not locks.release(second)
+
+
 @pytest.mark.parametrize("change", [{"nonce": "another"}, {"token": 1}])
 def test_foreign_grant_does_nothing(locks, name, change):
     """Neither another nonce nor an old token renews or releases."""
@@ -174,13 +200,15 @@ def test_each_slot_has_one_holder(locks, name):
 def test_last_task_frees_the_slot_of_its_execution(locks, name):
     """A task that completes twice counts once."""
     grant = taken(locks.acquire(name, 1, owner("a"), TTL))
-    locks.complete_task(grant, 0, 2)
-    locks.complete_task(grant, 0, 2)
+    assert not locks.complete_task(grant, 0, 2)
+    assert not locks.complete_task(grant, 0, 2)
     assert refused_by(locks.acquire(name, 1, owner("b"), TTL)) == ["a"]
 
-    locks.complete_task(grant, 1, 2)
+    assert locks.complete_task(grant, 1, 2)
 
-    taken(locks.acquire(name, 1, owner("b"), TTL))
+    other = taken(locks.acquire(name, 1, owner("b"), TTL))
+    locks.complete_task(grant, 1, 2)
+    assert locks.renew(other, TTL)
 
 
 def test_force_release_frees_a_lock_and_those_of_its_tasks(locks, name):
@@ -193,6 +221,46 @@ def test_force_release_frees_a_lock_and_those_of_its_tasks(locks, name):
     assert not locks.renew(grant, TTL)
     assert not locks.renew(below, TTL)
     assert locks.holders(name.key) == []
+
+
+def test_release_holder_frees_what_an_execution_holds(locks, name):
+    """All slots of all of its tasks, in all locks with the prefix; its processes can neither renew nor release."""
+    second, elsewhere = (names.lock_name(f"{name.label} {part}") for part in ("second", "elsewhere"))
+    grants = [
+        taken(locks.acquire(name, 3, owner("a", index=0), TTL)),
+        taken(locks.acquire(name, 3, owner("a", index=1, attempt=2), TTL)),
+        taken(locks.acquire(name.part("0/1", "[1]"), 1, owner("a", index=1), TTL)),
+        taken(locks.acquire(second, 1, owner("a"), TTL)),
+    ]
+    kept = taken(locks.acquire(elsewhere, 1, owner("a"), TTL))
+    prefixes = (name.key, second.key)
+
+    assert [locks.release_holder(prefix, "a") for prefix in prefixes] == [3, 1]
+
+    assert [locks.release_holder(prefix, "a") for prefix in prefixes] == [0, 0]
+    assert not any(locks.renew(grant, TTL) or locks.release(grant) for grant in grants)
+    assert locks.renew(kept, TTL)
+    taken(locks.acquire(name, 1, owner("b"), TTL))
+
+
+@pytest.mark.parametrize("holder", ["b", "A", "a ", "ab", "%", "_", "*", ""])
+def test_release_holder_leaves_other_holders(locks, name, holder):
+    """A holder is its whole name, and no pattern."""
+    grants = [taken(locks.acquire(name, 2, owner(execution), TTL)) for execution in ("a", "c")]
+
+    assert locks.release_holder(name.key, holder) == 0
+
+    assert all(locks.renew(grant, TTL) for grant in grants)
+
+
+def test_release_holder_leaves_the_next_holder(locks, name):
+    """A slot that another execution has taken since is not freed."""
+    locks.release(taken(locks.acquire(name, 1, owner("a"), TTL)))
+    other = taken(locks.acquire(name, 1, owner("b"), TTL))
+
+    assert locks.release_holder(name.key, "a") == 0
+
+    assert locks.renew(other, TTL)
 
 
 def test_pruning_keeps_held_and_recent_locks(locks, name):
@@ -219,7 +287,8 @@ def test_tokens_grow_after_pruning(locks, name):
 
     assert second.token > first.token
     assert not locks.renew(first, TTL)
-    assert not locks.release(first)
+    locks.release(first)
+    assert locks.renew(second, TTL)
 
 
 def test_pruning_keeps_a_token_ahead_of_the_clock(locks, name):

@@ -19,7 +19,6 @@ from tests.jobs.management.commands.echo import Command
 pytestmark = pytest.mark.django_db
 
 OTHER = Owner(holder="echo-test-other", nonce="other")
-OPTIONS = {"words": [], "partner": None, "note": None}
 
 
 @pytest.fixture
@@ -33,7 +32,7 @@ def ran(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
 @pytest.fixture
 def held() -> Grant:
     """The lock of the same run, held by another execution."""
-    name = names.for_arguments("echo", {**OPTIONS, "args": []})
+    name = names.for_arguments("echo", {})
     grant = current().acquire(name, 1, OTHER, 60)
     assert isinstance(grant, Grant)
     return grant

@@ -47,6 +47,7 @@ class Model(RuleBasedStateMachine):
     def begin(self) -> None:
         self.name = names.lock_name(f"model {uuid4()}")
         self.slots = [Slot() for _ in range(SLOTS)]
+        self.released: set[Grant] = set()
 
     @rule(
         target=grants,
@@ -104,11 +105,11 @@ class Model(RuleBasedStateMachine):
 
     @rule(known=grants)
     def release(self, known: tuple[Owner, Grant]) -> None:
-        """Only a lease of the holder ends."""
-        live = self._is_live(*known)
-        assert self.backend.release(known[1]) == live
-        if live:
+        """Only a lease of the holder ends; a release that is repeated gets the same answer."""
+        if self._is_live(*known):
             self.slots[known[1].slot].owner = None
+            self.released.add(known[1])
+        assert self.backend.release(known[1]) == (known[1] in self.released)
 
     @rule(known=grants)
     def forge(self, known: tuple[Owner, Grant]) -> None:
@@ -121,6 +122,14 @@ class Model(RuleBasedStateMachine):
     def force_release(self) -> None:
         self.backend.force_release(self.name.key)
         for slot in self.slots:
+            slot.owner = None
+
+    @rule(execution=st.sampled_from("abcd"))
+    def release_holder(self, execution: str) -> None:
+        """An execution is over, whatever of it still runs."""
+        held = [slot for slot in self.slots if slot.owner and slot.owner.holder == execution]
+        assert self.backend.release_holder(self.name.key, execution) == len(held)
+        for slot in held:
             slot.owner = None
 
     @rule()

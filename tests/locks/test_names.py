@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import copy
 import re
-from datetime import date, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta, timezone
 from decimal import Decimal
+from enum import Enum, Flag, StrEnum
+from ipaddress import ip_address, ip_interface, ip_network
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import pytest
 from hypothesis import given
@@ -15,9 +19,28 @@ from cloudrun_jobs.exceptions import InvalidArguments, InvalidJob
 from cloudrun_jobs.locks import names
 from tests.jobs.management.commands import echo
 
+
+class Size(Enum):
+    SMALL = "s"
+    LARGE = "l"
+
+
+class Right(Flag):
+    READ = 1
+    WRITE = 2
+
+
+class Colour(StrEnum):
+    RED = "red"
+
+
+plain = st.none() | st.booleans() | st.integers() | st.text() | st.floats() | st.binary()
+numbers = st.complex_numbers() | st.decimals() | st.fractions()
+times = st.dates() | st.datetimes() | st.times() | st.timedeltas() | st.timezones()
+others = st.uuids() | st.ip_addresses() | st.sampled_from([*Size, *Right, *Colour, range(3), re.compile("x"), UTC])
 values = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.text() | st.floats(allow_nan=False, allow_infinity=False),
-    lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
+    plain | numbers | times | others,
+    lambda inner: st.lists(inner) | st.tuples(inner) | st.dictionaries(st.text(), inner),
     max_leaves=8,
 )
 
@@ -28,6 +51,21 @@ def test_key_ignores_the_order_of_options(options):
     reordered = dict(reversed(options.items()))
 
     assert names.for_arguments("job", options) == names.for_arguments("job", reordered)
+
+
+@given(values)
+def test_values_of_options_have_keys(value):
+    """Every type of value that argparse's types commonly return has a key, alone or in a set."""
+    assert names.has_json_form({"option": value})
+    assert names.for_arguments("job", value) == names.for_arguments("job", copy.deepcopy(value))
+
+
+@given(st.sets(times | others))
+def test_key_ignores_the_order_of_sets(items):
+    """A set has no order, and its hashes are others in another process."""
+    as_list = sorted(items, key=hash, reverse=True)
+
+    assert names.for_arguments("job", items) == names.for_arguments("job", frozenset(as_list))
 
 
 @given(st.text(min_size=1))
@@ -54,6 +92,21 @@ def test_keys_are_short_ascii(name):
         ({"a": date(2026, 1, 1)}, {"a": "2026-01-01"}),
         ({"a": datetime(2026, 1, 1, 0, 0, 0, 1)}, {"a": datetime(2026, 1, 1, 0, 0, 0, 2)}),  # noqa: DTZ001
         ({"a": "x" * 10_000}, {"a": "x" * 9_999 + "y"}),
+        ({"a": timedelta(seconds=1)}, {"a": timedelta(seconds=1, microseconds=1)}),
+        ({"a": timedelta(days=1)}, {"a": timedelta(hours=25)}),
+        ({"a": float("inf")}, {"a": float("-inf")}),
+        ({"a": float("inf")}, {"a": "inf"}),
+        ({"a": Size.SMALL}, {"a": Size.LARGE}),
+        ({"a": Size.SMALL}, {"a": "s"}),
+        ({"a": Right.READ}, {"a": Right.READ | Right.WRITE}),
+        ({"a": b"x"}, {"a": "78"}),
+        ({"a": range(3)}, {"a": range(4)}),
+        ({"a": ZoneInfo("Asia/Tokyo")}, {"a": ZoneInfo("Asia/Seoul")}),
+        ({"a": UTC}, {"a": timezone(timedelta(hours=9))}),
+        ({"a": ip_address("10.0.0.1")}, {"a": ip_network("10.0.0.1")}),
+        ({"a": ip_interface("10.0.0.1/8")}, {"a": ip_interface("10.0.0.1/9")}),
+        ({"a": {1, 2}}, {"a": [1, 2]}),
+        ({"a": re.compile("x")}, {"a": re.compile("x", re.IGNORECASE)}),
     ],
 )
 def test_different_arguments_have_different_keys(one, other):

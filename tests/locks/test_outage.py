@@ -16,7 +16,7 @@ from cloudrun_jobs import exceptions
 from cloudrun_jobs.conf import Settings
 from cloudrun_jobs.exceptions import LeaseLost, LockTablesMissing, LockUnavailable, LockUnknown
 from cloudrun_jobs.locks import acquire, names
-from cloudrun_jobs.locks.base import LockBackend
+from cloudrun_jobs.locks.base import Grant, LockBackend
 from cloudrun_jobs.locks.database import DatabaseLocks
 from cloudrun_jobs.locks.keeper import LeaseKeeper
 from cloudrun_jobs.locks.local import LocalLocks
@@ -87,6 +87,57 @@ def test_lost_reply_is_repeated(behind_proxy, when):
     proxy.lose_replies = 0
 
     assert not direct.holders(request.name.key)
+
+
+@pytest.mark.parametrize("replies", [1, 2, 3])
+def test_release_is_known_after_lost_replies(behind_proxy, monkeypatch, replies):
+    """`release()` returns True although another holder has acquired the lock before the reply that arrives."""
+    backend, proxy, direct = behind_proxy
+    request = new_request(backend)
+    request.ttl = 30.0
+    keeper, others = held(request), []
+    release = backend.release
+
+    def release_and_acquire(grant: Grant) -> bool:
+        try:
+            return release(grant)
+        finally:
+            others.append(new_request(direct, request.name.label).acquire())
+
+    monkeypatch.setattr(backend, "release", release_and_acquire)
+    proxy.lose_replies = replies
+
+    assert acquire.release(keeper)
+    assert others[0] is None
+
+
+def test_release_waits_for_a_server_that_is_away(behind_proxy):
+    """The lock is free as soon as the server is back, and not when the lease ends."""
+    backend, proxy, direct = behind_proxy
+    request = new_request(backend)
+    request.ttl = 30.0
+    keeper = held(request)
+    proxy.set_away(True)
+    back = threading.Timer(0.7, proxy.set_away, [False])
+    back.start()
+
+    assert acquire.release(keeper)
+    back.join()
+    assert not direct.holders(request.name.key)
+
+
+def test_release_ends_with_the_lease(behind_proxy):
+    """A server that stays away does not block the caller for longer than the lease."""
+    backend, proxy, _ = behind_proxy
+    keeper = held(new_request(backend))
+    proxy.set_away(True)
+    before = time.monotonic()
+
+    with pytest.raises(LockUnavailable):
+        acquire.release(keeper)
+
+    assert time.monotonic() - before < 2 * LEASE
+    proxy.set_away(False)
 
 
 def test_outage_shorter_than_the_lease_loses_nothing(behind_proxy):
@@ -282,6 +333,7 @@ def test_full_redis_renews_and_releases(own_redis):
 
         assert request.renew()
         assert request.release(finished=True)
+        assert backend.holders(request.name.key) == []
     backend.close()
 
 
@@ -386,7 +438,7 @@ def test_base_classes_of_the_errors():
 
 def test_unreachable_database_is_named(tmp_path):
     """`LockUnavailable` names the database."""
-    connections.settings["away"] = {**connections.settings["default"], **sql.postgres_settings(1)}
+    connections.settings["away"] = {**connections.settings["default"], "OPTIONS": {}, **sql.postgres_settings(1)}
     backend = DatabaseLocks(SETTINGS, using="away")
 
     assert "The database 'away', which keeps the locks, accepts no connection" in refusal(backend)

@@ -21,7 +21,8 @@ MANAGE = Path(__file__).parents[1] / "manage.py"
 pytestmark = pytest.mark.usefixtures("process_database")
 
 # Modules that a container does not need to run a job.
-NOT_FOR_A_RUN = {"argv", "checks", "command_line", "cron", "deploy", "enqueue", "registry", "spec.reservation"}
+NOT_FOR_A_RUN = {"checks", "command_line", "cron", "deploy", "enqueue", "registry", "spec.reservation"}
+NOT_FOR_A_RUN |= {f"argv.{name}" for name in ("binding", "limits", "parsing", "round_trip", "values", "writing")}
 
 CONTAINER = {
     "CLOUD_RUN_JOB": "echo-production",

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import shutil
+import sqlite3
 import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -15,13 +17,13 @@ from django.db import connections, transaction
 from google.cloud import run_v2
 from pytest_django import Settings
 
-from cloudrun_jobs import JobCancelled, JobFailed
+from cloudrun_jobs import JobCancelled, JobFailed, ResultUnavailable
 from cloudrun_jobs.emulator import Emulator
 from cloudrun_jobs.exceptions import CloudRunJobsError
 from cloudrun_jobs.models import JobRun, Status, Trigger
-from cloudrun_jobs.testing.emulator import cloudrun_emulator, cloudrun_emulator_options
 from tests.backends.server import CloudRun
 from tests.emulator.cloud import PLACE, Cloud, job
+from tests.emulator.fixtures import cloudrun_emulator, cloudrun_emulator_options
 from tests.jobs.management.commands import echo, outcome
 from tests.locks.workers import database_settings
 from tests.runs.conftest import EXECUTION, Container, request
@@ -57,6 +59,31 @@ def test_the_result_comes_from_the_container(emulated: Cloud) -> None:
     run = operation.run
     assert (run.status, run.result) == (Status.SUCCEEDED, operation.result())
     assert (run.execution_name, run.tasks.get().exit_code) == (operation.execution_name, 0)
+
+
+def test_the_result_of_a_container_with_another_database(emulated: Cloud, migrated: Path, tmp_path: Path) -> None:
+    """The job works, and records what it returned where this process does not look."""
+    elsewhere = Path(shutil.copyfile(migrated, tmp_path / "elsewhere.sqlite3"))
+    settings = {"ENGINE": "django.db.backends.sqlite3", "NAME": str(elsewhere)}
+    variables = {
+        "PYTHONPATH": str(ROOT),
+        "DJANGO_SETTINGS_MODULE": "tests.runs.settings",
+        "RUNS_DATABASE": json.dumps(settings),
+    }
+    declared = job(sys.executable, "-m", "django", env=variables)
+    declared.name = f"{PLACE}/jobs/echo-production"
+    emulated.emulator.clients.jobs.update_job(job=declared).result()
+    operation = echo.Command().delay(partner=7)
+
+    with pytest.raises(ResultUnavailable, match=rf"{operation.execution_name}: the execution succeeded"):
+        operation.result(timeout=60)
+    assert (operation.run.status, operation.run.reason) == (Status.SUCCEEDED, "not_recorded")
+    with sqlite3.connect(elsewhere) as there:
+        [(recorded,)] = there.execute(
+            "select result from cloudrun_jobs_jobrun where status = 'succeeded'"
+        ).fetchall()
+    there.close()
+    assert json.loads(recorded)["partner"] == 7
 
 
 def test_the_results_of_tasks_are_a_list(emulated: Cloud) -> None:
@@ -234,7 +261,7 @@ def test_a_handle_without_a_record(cloud: CloudRun) -> None:
 
     with pytest.raises(ObjectDoesNotExist):
         operation.run  # noqa: B018  (the property raises)
-    assert operation.result() is None
+    assert isinstance(operation.exception(), ResultUnavailable)
 
 
 @pytest.mark.parametrize(

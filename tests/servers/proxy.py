@@ -12,7 +12,8 @@ class FaultProxy:
     """Stands before a server on this machine.
 
     `lose_replies` counts how many more replies are cut off after the request was passed on; `lag` delays each
-    reply by seconds; `away` refuses connections, and ends those that are open; `silent` passes nothing on.
+    reply by seconds; `away` refuses connections, and ends those that are open; `silent` passes nothing on;
+    `mute()` keeps the connections that are open, and never passes anything on in them.
     """
 
     def __init__(self, port: int) -> None:
@@ -22,6 +23,7 @@ class FaultProxy:
         self.silent = False
         self._away = False
         self._open: set[socket.socket] = set()
+        self._muted: set[socket.socket] = set()
         self._listen()
 
     def _listen(self, port: int = 0) -> None:
@@ -44,6 +46,10 @@ class FaultProxy:
         """End all connections, as a move to another machine does."""
         for one in list(self._open):
             _close(one)
+
+    def mute(self) -> None:
+        """Lose what the open connections carry from now on; new ones work."""
+        self._muted |= self._open
 
     def close(self) -> None:
         self.set_away(True)
@@ -68,6 +74,8 @@ class FaultProxy:
             while data := source.recv(65536):
                 while self.silent:
                     time.sleep(0.01)
+                if source in self._muted:
+                    continue
                 if is_reply:
                     time.sleep(self.lag)
                     if self.lose_replies > 0:

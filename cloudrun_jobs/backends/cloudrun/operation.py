@@ -7,6 +7,7 @@ more often than the Execution: the job writes it seconds before Cloud Run report
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -26,10 +27,18 @@ from cloudrun_jobs.backends.cloudrun import clients
 from cloudrun_jobs.backends.cloudrun.errors import ApiMethod, translate_errors
 from cloudrun_jobs.backends.cloudrun.outcome import failure, state_of
 from cloudrun_jobs.backoff import attempts
-from cloudrun_jobs.exceptions import CloudRunJobsError, JobCancelled, JobFailed, ServiceError, sentence
+from cloudrun_jobs.exceptions import (
+    CloudRunJobsError,
+    JobCancelled,
+    JobFailed,
+    ResultUnavailable,
+    ServiceError,
+    sentence,
+)
+from cloudrun_jobs.locks import executions
 from cloudrun_jobs.models import JobRun, Status
 from cloudrun_jobs.operations import ExecutionState, Operation
-from cloudrun_jobs.process.commits import awaits_commit
+from cloudrun_jobs.process.commits import awaits_commit, is_marked
 
 if TYPE_CHECKING:
     from cloudrun_jobs.backends.cloudrun import CloudRunBackend
@@ -102,7 +111,10 @@ class CloudRunOperation(PollingFuture, Operation):
 
     def cancel(self) -> bool:
         if not self.execution_name:
-            return JobRun.objects.get(pk=self.run_id).cancel()
+            run = JobRun.objects.filter(pk=self.run_id).first()
+            if run is None and awaits_commit(self.run_id):
+                raise self._not_sent_yet()
+            return run is not None and run.cancel()
         client = clients.executions(self._endpoint)
         with translate_errors(self.execution_name, CANCEL, endpoint=self._endpoint):
             try:
@@ -146,10 +158,13 @@ class CloudRunOperation(PollingFuture, Operation):
 
     def _read_record(self) -> None:
         """Read the run's execution from the record, or that the run will not be dispatched."""
+        # Before it: the request may be recorded in between.
+        is_pending = is_marked(self.run_id)
         run = JobRun.objects.filter(pk=self.run_id).first()
-        if run is None:
-            self._finish(JobFailed(f"Run {self.run_id}: its record was deleted before it was sent."))
-        else:
+        if run is None and not is_pending:
+            message = "It was deleted, or the transaction that requested the run was rolled back."
+            self._finish(JobFailed(f"Run {self.run_id} has no record.", hint=message))
+        elif run is not None:
             self._execution = Execution(name=run.execution_name, log_uri=run.log_uri)
             if run.is_finished and not run.execution_name:
                 self._finish(_recorded_outcome(run))
@@ -157,8 +172,7 @@ class CloudRunOperation(PollingFuture, Operation):
     def _blocking_poll(self, timeout: Any = UNLIMITED, retry: Retry | None = None, polling: Any = None) -> None:
         """Wait for the end: poll the execution at Google's intervals, and the record in between."""
         if awaits_commit(self.run_id):
-            message = f"Run {self.run_id}: its request is sent once the transaction that made it has committed."
-            raise CloudRunJobsError(message, hint="Wait for the result after the `atomic` block.")
+            raise self._not_sent_yet()
         if polling is not None:
             super()._blocking_poll(timeout, retry, polling)
             return
@@ -171,6 +185,10 @@ class CloudRunOperation(PollingFuture, Operation):
                 next_poll = time.monotonic() + interval
                 interval = min(interval * POLLING._multiplier, POLLING._maximum)
         raise TimeoutError(f"Run {self.run_id} has not ended within {timeout} seconds.")
+
+    def _not_sent_yet(self) -> CloudRunJobsError:
+        message = f"Run {self.run_id}: its request is sent once the transaction that made it has committed."
+        return CloudRunJobsError(message, hint="Wait for the result, or cancel the run, after the `atomic` block.")
 
     def _read_outcome(self) -> bool:
         """End if the record has the outcome; return True if the operation has ended."""
@@ -212,12 +230,15 @@ class CloudRunOperation(PollingFuture, Operation):
         if run.execution and run.execution != name:
             self._execution = Execution(name=f"{parent}/{run.execution}")
             return None
-        run.apply_state(state, name)
+        if (
+            not executions.settle(run, state, name) and not run.is_finished
+        ):  # Another process may have been faster.
+            run = JobRun.objects.filter(pk=self.run_id).first() or run
         if state.status == Status.LOST:
             return _recorded_outcome(run) if run.is_finished else JobFailed(f"{self.execution_name}: deleted.")
         if run.is_finished and run.status not in SUCCESSFUL:
             return _with_job_error(failure(self._execution), run)
-        return failure(self._execution) or run
+        return failure(self._execution) or (run if run.has_result else _unavailable(self.execution_name))
 
     def _finish(self, outcome: JobRun | Exception) -> None:
         """Set the result or the exception, once, from whichever thread is first."""
@@ -241,6 +262,23 @@ def _with_job_error(failed: JobFailed | None, run: JobRun) -> Exception | JobRun
 def _recorded_outcome(run: JobRun) -> JobRun | Exception:
     """Return the outcome as recorded, for a run whose execution cannot be read."""
     if run.status in SUCCESSFUL:
-        return run
+        return run if run.has_result else _unavailable(run.execution_name or str(run))
     message = f"{run}: {run.get_status_display()}. {sentence(run.error_message)}".strip()
     return (JobCancelled if run.status == Status.CANCELLED else JobFailed)(message)
+
+
+def _unavailable(execution: str) -> ResultUnavailable:
+    alias = JobRun.objects.db
+    return ResultUnavailable(
+        f"{execution}: the execution succeeded, but its job recorded no result in {_described(alias)}.",
+        hint="Give this process and the job the same database. If it is the same, see the logs of the job.",
+    )
+
+
+def _described(alias: str) -> str:
+    """Name a database without the parts of its settings that may contain a password."""
+    settings = connections[alias].settings_dict
+    name, host, port = (str(settings.get(key) or "") for key in ("NAME", "HOST", "PORT"))
+    name = "" if re.search(r"[=@?]|://", name) else name  # A connection string.
+    place = ":".join(filter(None, (host.rpartition("@")[2], port)))
+    return f"the database {alias!r} ({' '.join(filter(None, (connections[alias].vendor, name, place)))})"

@@ -124,6 +124,7 @@ class ExecutionLifecycle:
             for variable in self.execution.template.containers[0].env:
                 self.platform.secrets.value(variable, self.execution.name)
         except MissingSecret as error:
+            TaskLog(self.platform.logs, self.execution, 0, 0, self.platform.clock).system(error.hint, "ERROR")
             self._fail_before_start(str(error))
             return
         waited = (now - self.execution.create_time).total_seconds()

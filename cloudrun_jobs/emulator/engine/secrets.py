@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -17,7 +18,11 @@ ENV_PREFIX = "CLOUDRUN_EMULATOR_SECRET_"
 
 
 class MissingSecret(LookupError):
-    """The environment of a job refers to a secret that does not exist."""
+    """The environment of a job refers to a secret that does not exist. The text is Google's."""
+
+    def __init__(self, message: str, *, hint: str) -> None:
+        super().__init__(message)
+        self.hint = hint
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,9 +40,13 @@ class Secrets:
         for key in (f"{secret}:{version}", secret):
             if key in self.values:
                 return self.values[key]
-        try:
-            return os.environ[ENV_PREFIX + secret.upper().replace("-", "_")]
-        except KeyError:
-            project = names.location_of(resource).project
-            message = f"Secret projects/{project}/secrets/{secret}/versions/{version} was not found"
-            raise MissingSecret(message) from None
+        name = ENV_PREFIX + secret.upper().replace("-", "_")
+        if name in os.environ:
+            return os.environ[name]
+        project = names.location_of(resource).project
+        message = f"Secret projects/{project}/secrets/{secret}/versions/{version} was not found"
+        hint = (
+            f"The emulator has no value for version {version!r} of the secret {secret!r}. Start it with "
+            f"--secrets FILE, a JSON object such as {json.dumps({secret: 'VALUE'})}, or with the variable {name}."
+        )
+        raise MissingSecret(message, hint=hint)

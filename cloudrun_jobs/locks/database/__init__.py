@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 
 from django import db
 from django.core import checks
-from django.db import connections
+from django.db import connections, transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.backends.utils import CursorWrapper
 from django.db.transaction import TransactionManagementError
@@ -23,16 +23,26 @@ from django.utils.functional import cached_property
 
 from cloudrun_jobs import conf
 from cloudrun_jobs.conf import INLINE_ENVIRONMENTS, Settings
-from cloudrun_jobs.exceptions import InvalidSettings, LockMisused, LockTablesMissing, LockUnavailable, LockUnknown
+from cloudrun_jobs.exceptions import (
+    InvalidSettings,
+    LockError,
+    LockMisused,
+    LockTablesMissing,
+    LockUnavailable,
+    LockUnknown,
+)
 from cloudrun_jobs.locks.base import Grant, Holder, Holders, LockBackend, Owner, available_slot
-from cloudrun_jobs.locks.database.dialects import DIALECTS, SLOTS, TASKS, Dialect, Row, code, execute
-from cloudrun_jobs.locks.database.pool import ConnectionPool
+from cloudrun_jobs.locks.database.dialects import DIALECTS, SLOTS, TASKS, Dialect, Row, execute
+from cloudrun_jobs.locks.database.pool import STATEMENT_LIMIT_SECONDS, ConnectionPool
 from cloudrun_jobs.locks.database.transactions import TransactionalLeases
 from cloudrun_jobs.locks.names import LockName
+from cloudrun_jobs.process.database_errors import is_missing_table, is_transient
 
 T = TypeVar("T")
 
 MAX_LOST_RACES = 3  # Attempts to take a slot that looks free before all slots count as held.
+RENEWAL_SHARE = 1 / 4  # The fraction of a lease that a renewal may take, so that another one fits in.
+MIN_RENEWAL_SECONDS = 0.5
 
 
 class DatabaseLocks(LockBackend):
@@ -87,21 +97,27 @@ class DatabaseLocks(LockBackend):
         return Holders(lambda: (row.holder() for row in rows if row.live))
 
     def renew(self, grant: Grant, ttl: float) -> bool:
-        return grant in self._uncommitted or self._changed(self.dialect.renew, _own(grant) | {"ttl": _us(ttl)})
+        values = _own(grant) | {"ttl": _us(ttl)}
+        seconds = max(ttl * RENEWAL_SHARE, MIN_RENEWAL_SECONDS)
+        return grant in self._uncommitted or self._changed(self.dialect.renew, values, seconds)
 
     def release(self, grant: Grant) -> bool:
         self._uncommitted.forget(grant)
-        return self._changed(self.dialect.release, _own(grant))
+        if self._changed(self.dialect.release, _own(grant) | {"receipt": grant.receipt}):
+            return True
+        return self._run(lambda cursor: _was_released(cursor, grant))
 
-    def complete_task(self, grant: Grant, index: int, count: int) -> None:
+    def complete_task(self, grant: Grant, index: int, count: int) -> bool:
         slot = (_id(grant.lock, grant.slot), grant.token)
         insert = f"INSERT INTO {TASKS} (slot_id, token, task_index) VALUES (%s, %s, %s)"
         with suppress(db.IntegrityError):  # Noted before, and the reply was lost.
             self._run(lambda cursor: cursor.execute(insert, [*slot, index]))
-        if self._run(lambda cursor: _count_tasks(cursor, slot)) >= count:
-            self.release(grant)
-            delete = f"DELETE FROM {TASKS} WHERE slot_id = %s AND token <= %s"
-            self._run(lambda cursor: cursor.execute(delete, slot))
+        if self._run(lambda cursor: _count_tasks(cursor, slot)) < count:
+            return False
+        released = self.release(grant)
+        delete = f"DELETE FROM {TASKS} WHERE slot_id = %s AND token <= %s"
+        self._run(lambda cursor: cursor.execute(delete, slot))
+        return released
 
     def holders(self, prefix: str) -> Sequence[Holder]:
         rows = self._rows("lock_key LIKE %(keys)s", keys=f"{prefix}%")
@@ -111,8 +127,14 @@ class DatabaseLocks(LockBackend):
         found = self._rows("lock_key = %(lock)s OR lock_key LIKE %(parts)s", lock=lock, parts=f"{lock}/%")
         rows = [row for row in found if row.live]
         for row in rows:
-            self._changed(self.dialect.force_release, {"id": _id(row.lock, row.slot)})
+            self._changed(self.dialect.take_away, _own(row.grant()))
         return [row.holder() for row in rows]
+
+    def release_holder(self, prefix: str, holder: str) -> int:
+        found = self._rows("holder = %(holder)s AND lock_key LIKE %(keys)s", holder=holder, keys=f"{prefix}%")
+        # A server may ignore case and trailing spaces.
+        grants = [row.grant() for row in found if row.live and row.owner == holder]
+        return sum(self._changed(self.dialect.take_away, _own(grant)) for grant in grants)
 
     def exists(self, lock: str) -> bool:
         return bool(self._rows("lock_key = %(lock)s", lock=lock))
@@ -129,7 +151,13 @@ class DatabaseLocks(LockBackend):
 
     def prune(self, older_than: timedelta) -> int:
         age = _us(older_than.total_seconds())
-        return self._run(lambda cursor: self.dialect.prune(cursor, age))
+
+        def work(cursor: CursorWrapper) -> int:
+            with transaction.atomic(self.using):
+                return self.dialect.prune(cursor, age)
+
+        # On the caller's connection: it may take longer than a statement of a lease may.
+        return self._run_in(connections[self.using], work)
 
     def check(self) -> Iterable[checks.CheckMessage]:
         try:
@@ -180,26 +208,29 @@ class DatabaseLocks(LockBackend):
         statement = f"{self.dialect.read} WHERE {condition}"
         return self._run(lambda cursor: _fetch(cursor, statement, values))
 
-    def _changed(self, statement: str, values: Mapping[str, Any]) -> bool:
-        return self._run(lambda cursor: execute(cursor, statement, values)) > 0
+    def _changed(
+        self, statement: str, values: Mapping[str, Any], seconds: float = STATEMENT_LIMIT_SECONDS
+    ) -> bool:
+        return self._run(lambda cursor: execute(cursor, statement, values), seconds) > 0
 
-    def _run(self, statement: Callable[[CursorWrapper], T]) -> T:
+    def _run(self, statement: Callable[[CursorWrapper], T], seconds: float = STATEMENT_LIMIT_SECONDS) -> T:
         """Run a statement, and once more on a new connection if the first one failed."""
+        seconds = min(seconds, STATEMENT_LIMIT_SECONDS)
         if connection := self._callers_connection():
             return self._run_in(connection, statement)
         try:
-            with self._connections.lend() as cursor:
+            with self._connections.lend(seconds) as cursor:
                 return statement(cursor)
         except db.Error as error:
             self._raise_final(error)
         self._connections.close()  # The idle connections may have failed too.
         try:
-            with self._connections.lend() as cursor:
+            with self._connections.lend(seconds) as cursor:
                 return statement(cursor)
         except db.IntegrityError:
             raise
         except (db.Error, LockUnavailable) as error:
-            message = f"The database {self.using!r} did not reply, and may have run the statement: {error}"
+            message = f"The database {self.using!r} failed, and may have run the statement: {error}"
             raise LockUnknown(message) from error
 
     def _run_in(self, connection: BaseDatabaseWrapper, statement: Callable[[CursorWrapper], T]) -> T:
@@ -209,20 +240,23 @@ class DatabaseLocks(LockBackend):
                 return statement(cursor)
         except TransactionManagementError as error:
             raise LockUnavailable(f"The transaction that acquired the lock is broken: {error}") from error
-        except db.OperationalError as error:
+        except db.Error as error:
             self._raise_final(error)
             raise LockUnavailable(f"The database {self.using!r} failed: {error}") from error
 
     def _raise_final(self, error: db.Error) -> None:
         """Raise if a new connection would not help."""
-        if self.dialect.lacks_table(error):
+        if is_missing_table(error):
             raise LockTablesMissing(
                 f"The database {self.using!r} has no tables for the locks.",
                 hint=f"Run `manage.py migrate cloudrun_jobs --database {self.using}`.",
             ) from error
-        is_final = isinstance(error, db.ProgrammingError | db.IntegrityError | db.DataError)
-        if is_final and code(error) not in self.dialect.not_prepared:
+        if isinstance(error, db.IntegrityError):
             raise error
+        if not is_transient(error):
+            raise LockError(
+                f"The database {self.using!r}, which keeps the locks, rejects a statement: {error}"
+            ) from error
         if self.dialect.is_busy(error):
             message = f"Another transaction blocks writes to the database {self.using!r}: {error}."
             raise LockUnavailable(message) from error
@@ -249,6 +283,12 @@ def _count_tasks(cursor: CursorWrapper, slot: tuple[str, int]) -> int:
     cursor.execute(f"SELECT COUNT(*) FROM {TASKS} WHERE slot_id = %s AND token = %s", slot)
     count: int = cursor.fetchone()[0]
     return count
+
+
+def _was_released(cursor: CursorWrapper, grant: Grant) -> bool:
+    cursor.execute(f"SELECT released FROM {SLOTS} WHERE id = %s", [_id(grant.lock, grant.slot)])
+    row = cursor.fetchone()
+    return row is not None and grant.receipt in row[0]
 
 
 def _own(grant: Grant) -> dict[str, object]:

@@ -14,6 +14,7 @@ from django.db.backends.utils import CursorWrapper
 
 from cloudrun_jobs.locks.base import Grant, Holder, Owner
 from cloudrun_jobs.models import LockSlot, LockTask, LockToken
+from cloudrun_jobs.process.database_errors import error_code
 
 SLOTS, TOKENS, TASKS = (model._meta.db_table for model in (LockSlot, LockToken, LockTask))
 
@@ -26,12 +27,8 @@ SAME = "WHERE id = %(id)s AND nonce = %(nonce)s AND token = %(token)s"
 OWN = f"{SAME} AND expires_us > {{now}}"
 
 PREPARE_THRESHOLD = 3  # Executions before psycopg prepares a statement: planning takes longer than running it.
-
-
-def code(error: Error) -> object:
-    """Return the server's error code: an attribute on PostgreSQL, the first argument on MySQL."""
-    cause = error.__cause__
-    return getattr(cause, "sqlstate", None) or getattr(cause, "pgcode", None) or next(iter(error.args), None)
+STATEMENT_LIMIT_SECONDS = 4  # Of the server, on PostgreSQL and MariaDB.
+LOCK_WAIT_SECONDS = 2  # For a fenced transaction.
 
 
 def execute(cursor: CursorWrapper, statement: str, values: Mapping[str, Any]) -> int:
@@ -78,8 +75,7 @@ class Dialect:
     now: ClassVar[str]
     share: ClassVar[str] = "FOR SHARE"  # Keeps a row from being changed until the transaction ends.
     lock_conflicts: ClassVar[frozenset[object]] = frozenset()  # Error codes.
-    not_prepared: ClassVar[frozenset[object]] = frozenset()  # Error codes of a session that changed.
-    no_table: ClassVar[object] = None  # An error code.
+    released: ClassVar[str] = "%(receipt)s || released"  # The receipts of a slot's releases, the newest first.
 
     # Does an attempt to take a held slot return without waiting? Then it may come before reading the holders.
     never_waits: ClassVar[bool] = False
@@ -95,10 +91,10 @@ class Dialect:
         self.read_one = self._sql(f"{self.read} WHERE id = %(id)s")
         self.renew = self._sql(f"UPDATE {SLOTS} SET expires_us = {{now}} + %(ttl)s {OWN}")
         self.restart = self._sql(f"UPDATE {SLOTS} SET expires_us = {{now}} + %(ttl)s {SAME}")
-        self.release = self._sql(f"UPDATE {SLOTS} SET expires_us = {{now}} {OWN}")
-        self.force_release = self._sql(
-            f"UPDATE {SLOTS} SET expires_us = {{now}} WHERE id = %(id)s AND expires_us > {{now}}"
+        self.release = self._sql(
+            f"UPDATE {SLOTS} SET expires_us = {{now}}, released = SUBSTR({self.released}, 1, 1000) {OWN}"
         )
+        self.take_away = self._sql(f"UPDATE {SLOTS} SET expires_us = {{now}} {OWN}")
         # A new slot starts with the clock's token: one that is ahead of the clock has to stay.
         self._old = self._sql(f"{SLOTS}.expires_us < {{now}} - %(age)s AND {SLOTS}.token < {{now}} - %(age)s")
         self._prune_tasks = (
@@ -122,7 +118,7 @@ class Dialect:
         try:
             return self.take(cursor, row)
         except OperationalError as error:
-            if code(error) in self.lock_conflicts:
+            if error_code(error) in self.lock_conflicts:
                 return None  # With a fenced transaction of the holder, or with a faster process.
             raise
 
@@ -136,10 +132,6 @@ class Dialect:
         """Delete slots together with their tokens."""
         raise NotImplementedError
 
-    def lacks_table(self, error: Error) -> bool:
-        """Return True if the server has no such table."""
-        return code(error) == self.no_table
-
     def is_busy(self, error: Error) -> bool:
         """Return True if the server did nothing, because of another writer."""
         return False
@@ -149,20 +141,18 @@ class Dialect:
 
 
 class PostgreSQL(Dialect):
-    """One statement for slot and token. It sets nothing in the session: a pooler may change that at any time."""
+    """One statement for slot and token. It relies on no setting of the session: a pooler may change sessions."""
 
     # EXTRACT would count in decimals, which takes longer than to find the row. A double is good to a microsecond.
     now = "(date_part('epoch', clock_timestamp()) * 1000000)::bigint"
     lock_conflicts = frozenset({"55P03", "40P01", "40001"})  # A lock timeout, a deadlock, a conflict.
-    no_table = "42P01"
-    not_prepared = frozenset({"26000", "42P05"})
     never_waits = True
 
     def __init__(self) -> None:
         super().__init__()
         takeable = TAKEABLE.format(now=self.now, holder="%(holder)s", index="%(index)s", attempt="%(attempt)s")
         # The wait for a fenced transaction must be short, and only the transaction's own setting passes a pooler.
-        bounded = "WITH bounded AS MATERIALIZED (SELECT set_config('lock_timeout', '2000', true))"
+        bounded = f"WITH bounded AS MATERIALIZED (SELECT set_config('lock_timeout', '{LOCK_WAIT_SECONDS}s', true))"
         self._take = self._sql(f"""
             {bounded}, taken AS (
                 UPDATE {SLOTS} SET label = %(label)s, holder = %(holder)s, task_index = %(index)s,
@@ -180,6 +170,11 @@ class PostgreSQL(Dialect):
                 ON CONFLICT (id) DO NOTHING RETURNING id, token
             )
             INSERT INTO {TOKENS} (id, token) SELECT id, token FROM made RETURNING token""")
+
+    def prepare(self, cursor: CursorWrapper) -> None:
+        # Not through a pooler, which makes up the process id: the session is another client's afterwards.
+        limit = "SELECT set_config('statement_timeout', %s, false) WHERE pg_backend_pid() = %s"
+        cursor.execute(limit, [f"{STATEMENT_LIMIT_SECONDS}s", cursor.db.connection.info.backend_pid])
 
     def prepare_statements(self, cursor: CursorWrapper) -> None:
         driver = cursor.db.connection
@@ -212,7 +207,7 @@ class MySQL(Dialect):
     now = "TIMESTAMPDIFF(MICROSECOND, '1970-01-01', UTC_TIMESTAMP(6))"
     share = "LOCK IN SHARE MODE"  # MariaDB has no FOR SHARE.
     lock_conflicts = frozenset({1205, 1213})  # A lock wait timeout, a deadlock.
-    no_table = 1146
+    released = "CONCAT(%(receipt)s, released)"
 
     def __init__(self) -> None:
         super().__init__()
@@ -230,7 +225,12 @@ class MySQL(Dialect):
             WHERE {SLOTS}.id = %(id)s AND {takeable}""")
 
     def prepare(self, cursor: CursorWrapper) -> None:
-        cursor.execute("SET SESSION innodb_lock_wait_timeout = 2")
+        limit = STATEMENT_LIMIT_SECONDS
+        # MySQL has no limit for statements that write, and ignores the comment.
+        cursor.execute(
+            f"SET SESSION innodb_lock_wait_timeout = {LOCK_WAIT_SECONDS}, lock_wait_timeout = {limit} "
+            f"/*M! , max_statement_time = {limit} */"
+        )
 
     def take(self, cursor: CursorWrapper, row: dict[str, Any]) -> int | None:
         if row["missing"]:
@@ -281,9 +281,6 @@ class SQLite(Dialect):
             deleted = execute(cursor, f"DELETE FROM {SLOTS} WHERE {self._old}", values)
             cursor.execute(f"DELETE FROM {TOKENS} WHERE id NOT IN (SELECT id FROM {SLOTS})")
         return deleted
-
-    def lacks_table(self, error: Error) -> bool:
-        return str(error).startswith("no such table")
 
     def is_busy(self, error: Error) -> bool:
         return "is locked" in str(error)

@@ -6,7 +6,7 @@ from functools import partial
 from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
-from django.db import InterfaceError, OperationalError
+from django.db import Error
 
 from cloudrun_jobs.exceptions import CloudRunJobsError
 from cloudrun_jobs.management.output import escaped_errors
@@ -30,5 +30,5 @@ class Command(BaseCommand):
             database.with_migration_hint(partial(options["subcommand"].run, self, **options))
         except CloudRunJobsError as error:
             raise CommandError(str(error)) from error
-        except (OperationalError, InterfaceError) as error:
+        except Error as error:
             raise CommandError(f"The database {database.database_alias()!r} failed: {error}") from error

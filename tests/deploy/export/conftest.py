@@ -12,8 +12,8 @@ from django.core.management import call_command
 
 from cloudrun_jobs import Schedule
 from cloudrun_jobs.emulator import Emulator
-from cloudrun_jobs.testing.emulator import cloudrun_emulator, cloudrun_emulator_options
 from tests.deploy.conftest import _only_these_jobs, emulator, options, sync_jobs, sync_schedules
+from tests.emulator.fixtures import cloudrun_emulator, cloudrun_emulator_options
 from tests.emulator.gcloud_cli import Gcloud
 from tests.jobs.management.commands import echo
 

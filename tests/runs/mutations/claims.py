@@ -8,6 +8,7 @@ ROWS = "models/runs.py"
 STATUSES = "models/statuses.py"
 CLAIMS = "execution/claim.py"
 ATTEMPTS = "execution/attempt.py"
+LOCKING = "execution/locking.py"
 
 RULES = [
     rule(
@@ -159,6 +160,79 @@ RULES = [
         "if first.status in {Status.FAILED, Status.CANCELLED, Status.LOST}:",
         "if False:",
         "runs/test_truth",
+    ),
+    rule(
+        "the first task to decide about a repeated tick decides for all",
+        CLAIMS,
+        "works = run.update_if(~Q(status=Status.SKIPPED), schedule=tick.scheduler_job)",
+        "works = True",
+        "execution/test_claim",
+        only="tick",
+    ),
+    rule(
+        "an execution that works for a repeated tick is not skipped",
+        CLAIMS,
+        "run.transition(Status.SKIPPED, Q(schedule=None), **values)",
+        "run.transition(Status.SKIPPED, **values)",
+        "execution/test_claim",
+        only="tick",
+    ),
+    rule(
+        "an execution decides once",
+        ATTEMPTS,
+        "self.run.update_if(Q(admitted=None), admitted",
+        "self.run.update_if(Q(), admitted",
+        "execution/test_admission",
+    ),
+    rule(
+        "the tasks of a skipped execution take no locks",
+        LOCKING,
+        " if attempt.admitted is False else acquire()",
+        " if False else acquire()",
+        "execution/test_admission",
+    ),
+    rule(
+        "the tasks of a working execution wait",
+        LOCKING,
+        'if policy == "skip" and attempt.admitted:',
+        "if False:",
+        "execution/test_admission",
+    ),
+    rule(
+        "a skipped execution keeps no slot",
+        LOCKING,
+        "        keeper.request.tasks = 1",
+        "        pass",
+        "execution/test_admission",
+    ),
+    rule(
+        "a job that a task calls has locks of its own",
+        LOCKING,
+        "    if attempt.shares_locks:",
+        "    if environ.in_container():",
+        "execution/test_admission",
+        only="sqlite and both_call",
+    ),
+    rule(
+        "a retry of an attempt that failed at work waits",
+        ATTEMPTS,
+        "                admitted=self.admitted,\n",
+        "",
+        "execution/test_admission",
+    ),
+    rule(
+        "a retry of an attempt that was killed waits",
+        ATTEMPTS,
+        'admitted=Case(has_worked, default=F("admitted"))',
+        'admitted=F("admitted")',
+        "execution/test_admission",
+    ),
+    rule(
+        "Cloud Run's success of a skipped execution is none",
+        ROWS,
+        "if status == Status.SUCCEEDED and JobRun.objects",
+        "if False and JobRun.objects",
+        "execution/test_admission",
     ),
     rule("a complete task is not repeated", ATTEMPTS, ".exclude(status__in=COMPLETE)", "", "execution/test_claim"),
     rule(

@@ -33,7 +33,7 @@ RULES = [
     rule(
         "a run ends with its last task",
         ATTEMPTS,
-        "in FINISHED) < self._task_count:",
+        "in FINISHED) < self.task_count:",
         "in FINISHED) < 1:",
         "execution/test_outcome",
     ),
@@ -68,10 +68,26 @@ RULES = [
     rule(
         "a database error closes the connection",
         "runs/database.py",
-        "            connection.close()",
+        "            close(connections[alias])",
         "            pass",
         "faults/test_database",
         only="restarts_under",
+    ),
+    rule(
+        "an error that cannot pass ends the wait",
+        "runs/database.py",
+        "            if not is_transient(error):",
+        "            if False:",
+        "runs/test_unavailable",
+        only="missing_permission and postgres",
+    ),
+    rule(
+        "a read-only database is waited for",
+        "process/database_errors.py",
+        "return code in TRANSIENT_CODES or not (",
+        "return code != '25006' and not (",
+        "runs/test_unavailable",
+        only="may_pass and postgres",
     ),
     rule(
         "a leftover transaction is rolled back",
@@ -118,8 +134,8 @@ RULES = [
     rule(
         "job_finished is sent after the record",
         "execution/runner.py",
-        "partial(after_record.callback, send, signals.job_finished)",
-        "partial(send, signals.job_finished)",
+        "after_record.callback(send, signals.job_finished, **values)",
+        "send(signals.job_finished, **values)",
         "execution/test_attempt",
     ),
     rule(
@@ -193,8 +209,8 @@ RULES = [
     rule(
         "a connection with an interrupted query is closed",
         "process/connections.py",
-        "                connection.close()",
-        "                pass",
+        "            close(connection)",
+        "            pass",
         "process/test_connections",
         only="mariadb",
     ),

@@ -13,10 +13,24 @@ RESERVATIONS = "runs/reservations.py"
 RULES = [
     rule(
         "nothing is dispatched before the commit",
-        DISPATCH,
-        "    if database.in_transaction():\n        after_commit(",
-        "    if False:\n        after_commit(",
+        "enqueue.py",
+        "        elif using is None:",
+        "        else:",
         "runs/test_dispatch",
+    ),
+    rule(
+        "nothing is dispatched before the commit of another database",
+        "process/commits.py",
+        "for each in connections.all(initialized_only=True)\n        if",
+        "for each in connections.all(initialized_only=True)[:1]\n        if",
+        "runs/test_other_databases",
+    ),
+    rule(
+        "a run of another database's transaction is recorded after its commit",
+        "enqueue.py",
+        "    if backend.runs_in_process or using in {None, database.database_alias()}:",
+        "    if True:",
+        "runs/test_other_databases",
     ),
     rule(
         "a run cancelled before the commit is not dispatched",
@@ -42,8 +56,8 @@ RULES = [
     rule(
         "redispatch searches for the execution first",
         DISPATCH,
-        "_submit, backend, run, request, is_unclear=True)",
-        "_submit, backend, run, request)",
+        "submit, backend, run, request, is_unclear=True)",
+        "submit, backend, run, request)",
         "faults/test_senders",
         only="without_a_record",
     ),
@@ -64,7 +78,7 @@ RULES = [
     rule(
         "a key with other arguments is refused",
         DISPATCH,
-        "if earlier.argv != run.argv:",
+        "if earlier is not None and earlier.argv != run.argv:",
         "if False:",
         "runs/test_dispatch",
     ),

@@ -5,7 +5,7 @@ from django.db import migrations
 
 class Migration(migrations.Migration):
     dependencies = [
-        ("cloudrun_jobs", "0003_ticks"),
+        ("cloudrun_jobs", "0005_released_locks"),
     ]
 
     operations = [

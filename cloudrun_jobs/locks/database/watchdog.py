@@ -1,0 +1,49 @@
+"""Cut a connection whose server does not reply in time: PostgreSQL's drivers would wait for ever.
+
+A limit of the server's does not help if the network, or a proxy, loses the reply and keeps the connection open.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import socket
+import time
+from contextlib import suppress
+from typing import Any
+
+from cloudrun_jobs.locks.timer import timer
+
+
+class Watchdog:
+    """Watches one connection of a driver, from `start()` to `stop()`."""
+
+    def __init__(self, driver: Any) -> None:
+        self._socket: socket.socket | None = None
+        self._deadline = math.inf
+        # PyMySQL has no fileno(), and SQLite's driver neither.
+        if hasattr(source := getattr(driver, "_sock", driver), "fileno"):
+            # A descriptor of its own: the driver may close its one at any moment, and its number be reused.
+            self._socket = socket.socket(fileno=os.dup(source.fileno()))
+
+    def __del__(self) -> None:
+        if self._socket:
+            self._socket.close()
+
+    def start(self, seconds: float) -> None:
+        if self._socket:
+            self._deadline = time.monotonic() + seconds
+            timer.watch(self)
+
+    def stop(self) -> None:
+        timer.forget(self)
+
+    def next_deadline(self) -> float:
+        return self._deadline
+
+    def on_deadline(self) -> None:
+        """Make the read that waits for the reply fail."""
+        self._deadline = math.inf
+        with suppress(OSError):
+            if self._socket:
+                self._socket.shutdown(socket.SHUT_RDWR)

@@ -1,0 +1,7 @@
+"""Find every job command of the installed apps."""
+
+from __future__ import annotations
+
+from cloudrun_jobs.registry.jobs import FoundJobs, find_job, find_jobs
+
+__all__ = ["FoundJobs", "find_job", "find_jobs"]
