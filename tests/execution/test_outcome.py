@@ -243,9 +243,9 @@ def test_a_failed_attempt_with_retries_left_keeps_the_run(container: Container) 
         seen.append((run.status, run.retried_count, run.tasks.get().status))
 
     assert seen == [
+        (Status.RUNNING, 0, Status.RUNNING),
         (Status.RUNNING, 1, Status.RUNNING),
-        (Status.RUNNING, 2, Status.RUNNING),
-        (Status.FAILED, 2, Status.FAILED),
+        (Status.FAILED, 1, Status.FAILED),
     ]
 
 
