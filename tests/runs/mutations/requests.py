@@ -15,7 +15,7 @@ RULES = [
         "nothing is dispatched before the commit",
         "enqueue.py",
         "        elif using is None:",
-        "        else:",
+        "        elif True:",
         "runs/test_dispatch",
     ),
     rule(
@@ -31,6 +31,14 @@ RULES = [
         "    if backend.runs_in_process or using in {None, database.database_alias()}:",
         "    if True:",
         "runs/test_other_databases",
+    ),
+    rule(
+        "a success without a record has no result",
+        "models/runs.py",
+        " and self.reason != NOT_RECORDED",
+        "",
+        "backends/test_results",
+        only="was_not_recorded",
     ),
     rule(
         "a run cancelled before the commit is not dispatched",
