@@ -59,6 +59,7 @@ class Attempt:
         self._is_ending = False
         self._has_ended_run = False
         self.lock_requests: list[LockRequest] = []  # Of this attempt, in their order.
+        self.ends_process = False  # Whether the process ends with the attempt.
 
     @property
     def admitted(self) -> bool | None:
@@ -108,6 +109,7 @@ class Attempt:
         outcome = self._outcome or outcome_of(termination.interrupted())
         try:
             self._record(outcome, {})
+            self.ends_process = True
             self._release_locks(outcome, time.monotonic())
         finally:
             os._exit(outcome.exit_code)
@@ -134,17 +136,20 @@ class Attempt:
 
     def _release_locks(self, outcome: Outcome, deadline: float) -> None:
         """Release what is not known to be released; nothing of an execution that is over stays locked."""
-        requests = self.lock_requests
-        # Earlier attempts, other tasks and lost replies may have left locks.
-        is_certain = all(request.is_free for request in requests) and not self._task.attempt
-        if self.task_count > 1:
-            is_certain = is_certain and bool(requests)
-        seconds = max(0.0, deadline - time.monotonic())
-        if self._has_ended_run and self.run.execution and not is_certain:
+        from cloudrun_jobs.locks.timer import timer  # Not needed before the work.
+
+        requests, seconds = self.lock_requests, max(0.0, deadline - time.monotonic())
+        # Earlier attempts, other tasks, lost replies, and a process that ends with a lock, may have left some.
+        may_hold = bool(self._task.attempt) or not all(request.is_free for request in requests)
+        may_hold |= self.task_count > 1 and not requests
+        # A process that goes on may hold locks around its jobs.
+        is_alone = self.ends_process or not timer.is_watching
+        if self._has_ended_run and self.run.execution and is_alone and (may_hold or timer.is_watching):
             from cloudrun_jobs.locks.executions import release_execution
 
             release_execution(self.run, self.run.execution, seconds=seconds)
-        elif any(request.is_held for request in requests):
+            return
+        if any(request.is_held for request in requests):
             from cloudrun_jobs.locks.acquire import release_all
 
             release_all(requests, finished=not self._is_retried(outcome), seconds=seconds)

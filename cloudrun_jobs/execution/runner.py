@@ -65,6 +65,7 @@ def run_job(job: JobCommand, args: tuple[Any, ...], options: dict[str, Any]) -> 
         if isinstance(attempt, AlreadyClaimed):
             send(signals.execution_superseded)
             return _fail_request(attempt.run) if is_request else None
+        attempt.ends_process = _is_command_line(job)
         if attempt.run.cancel_requested_at:
             attempt.cancel()
             after_record.callback(send, signals.execution_superseded)

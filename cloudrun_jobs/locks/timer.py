@@ -32,6 +32,11 @@ class LeaseTimer:
         self._starting = threading.Lock()
         self._thread: threading.Thread | None = None
 
+    @property
+    def is_watching(self) -> bool:
+        """True if this process holds a lease."""
+        return bool(self._watched)
+
     def watch(self, timed: Timed) -> None:
         self._watched[timed] = None
         if self._thread is None:

@@ -23,7 +23,7 @@ from cloudrun_jobs.operations import ExecutionState
 from tests.jobs.management.commands import echo, outcome
 from tests.runs.conftest import EXECUTION, OTHER, Container, request
 
-OPTIONS = {"ending": "none", "args": []}
+OPTIONS = {"ending": "none"}
 
 
 @pytest.fixture(autouse=True)

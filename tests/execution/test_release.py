@@ -24,7 +24,7 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from pytest_django import Settings
 
-from cloudrun_jobs import backends, conf
+from cloudrun_jobs import LockManager, backends, conf
 from cloudrun_jobs.exceptions import JobFailed, LockUnavailable, LockUnknown
 from cloudrun_jobs.execution import deadlines
 from cloudrun_jobs.execution.attempt import COMPLETE
@@ -313,6 +313,32 @@ def test_a_nested_run_does_not_free_the_locks_of_the_outer_one(container: Contai
 
     assert [len(labels) for labels in seen] == [2]
     assert held() == []
+
+
+def test_a_lock_that_the_job_forgets_is_freed(container: Container, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The process ends with it, and the run is over."""
+    manager = LockManager("forgotten")
+    monkeypatch.setattr(outcome, "ENDINGS", {"text": lambda: bool(manager.try_lock())})
+
+    assert container.run("outcome", "text") == 0
+
+    assert JobRun.objects.get().result is True
+    assert held() == []
+    assert not manager.release_lock()
+
+
+@pytest.mark.parametrize("attempt", [0, LAST_ATTEMPT])
+@pytest.mark.parametrize("replies", [[], ["lost"]])
+def test_a_lock_around_a_job_stays(container: Container, attempt: int, replies: list[str]) -> None:
+    """A process that calls a job, and goes on, keeps its own locks."""
+    container.environment(attempt=attempt)
+    with LockManager("around").lock() as lease, pytest.MonkeyPatch.context() as patch:
+        patch.setattr(outcome, "ENDINGS", {"text": _then_fail(lambda: "done", replies)})
+        call_command("outcome", "text")
+
+        assert JobRun.objects.get().status == Status.SUCCEEDED
+        assert held() == ["around"]
+        assert lease._keeper.request.renew()
 
 
 ENDINGS = st.sampled_from(["text", "exit 0", "error", "killed"])
