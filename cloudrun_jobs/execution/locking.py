@@ -101,27 +101,29 @@ def _acquire_or_skip(
     from cloudrun_jobs.locks.policy import required_locks
 
     required = tuple(required_locks(spec, options, job.get_lock_key))
-    acquire = partial(_acquire_all, job, spec, required, attempt, outer, keepers)
+    acquire = partial(_acquire_all, job, spec, attempt, outer, keepers)
     if spec.overlap != "skip":
-        return acquire()
-    skipped = LockSkipped(required[0].name.label) if attempt.admitted is False else acquire()
+        return acquire(required)
+    # The decision needs the first lock alone. The wait for the others, held by executions that work, may be long.
+    first, others = required[:1], required[1:]
+    skipped = LockSkipped(first[0].name.label) if attempt.admitted is False else acquire(first)
     if attempt.decide(not skipped, skipped.message if skipped else ""):
         # If the lock was held, another task has decided that the execution works: wait.
-        return acquire() if skipped else None
+        return (acquire(first) if skipped else None) or acquire(others)
     while keepers:
         _, keeper = keepers.popitem()
         keeper.request.tasks = 1  # No task of the execution works: the first release is the last.
         keeper.try_release()
-    return skipped or LockSkipped(required[0].name.label)
+    return skipped or LockSkipped(first[0].name.label)
 
 
 def _acquire_all(
     job: JobCommand,
     spec: JobSpec,
-    locks: Sequence[RequiredLock],
     attempt: Attempt,
     outer: Mapping[str, LeaseKeeper],
     keepers: dict[str, LeaseKeeper],
+    locks: Sequence[RequiredLock],
 ) -> LockSkipped | None:
     """Acquire the locks into `keepers`, or return why the attempt cannot work."""
     for required in locks:

@@ -55,8 +55,9 @@ class LeaseTimer:
     def _start(self) -> None:
         with self._starting:
             if self._thread is None:
-                self._thread = threading.Thread(target=self._run, name="cloudrun_jobs-lease-timer", daemon=True)
-                self._thread.start()
+                thread = threading.Thread(target=self._run, name="cloudrun_jobs-lease-timer", daemon=True)
+                thread.start()  # It may fail; the next lease then tries again.
+                self._thread = thread
 
     def _run(self) -> None:
         while True:

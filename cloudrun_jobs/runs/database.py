@@ -49,6 +49,8 @@ def with_migration_hint(work: Callable[[], T]) -> T:
     """Return the result of `work`. Raises `RecordTablesMissing` if it fails because the tables do not exist."""
     try:
         return work()
+    except (IntegrityError, DataError):
+        raise
     except Error as error:
         if not is_transient(error) and tables_are_missing():
             message = f"The database {database_alias()!r} has no tables for the run records."

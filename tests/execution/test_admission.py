@@ -15,7 +15,7 @@ from django.test.utils import CaptureQueriesContext
 from cloudrun_jobs.exceptions import LockUnavailable
 from cloudrun_jobs.execution import locking
 from cloudrun_jobs.execution.attempt import Attempt
-from cloudrun_jobs.locks import acquire, current, local, names
+from cloudrun_jobs.locks import acquire, current, local, names, policy
 from cloudrun_jobs.locks.base import Grant, Owner
 from cloudrun_jobs.locks.local import LocalLocks
 from cloudrun_jobs.models import JobRun, Status, TaskRun
@@ -379,3 +379,22 @@ def test_a_decision_costs_one_statement_per_execution(
 
     assert (count(execution="d"), one) == (one, 4)
     assert [paid - free for paid, free in zip(several, undecided, strict=True)] == [1, 0, 0]
+
+
+def test_a_skipped_execution_does_not_wait_for_a_slot_of_the_job(
+    container: Container, monkeypatch: pytest.MonkeyPatch, worked: list[int], waits: list[Callable[[], object]]
+) -> None:
+    """A task that claims before the decision and locks after it holds nothing while it finds out."""
+    current().acquire(names.for_job("outcome"), 1, Owner(holder=OTHER, nonce=OTHER), 600)
+    required = policy.required_locks
+
+    def decided_in_between(*args: Any) -> Any:
+        JobRun.objects.update(admitted=False)
+        return required(*args)
+
+    monkeypatch.setattr(policy, "required_locks", decided_in_between)
+
+    assert container.run("outcome", "none", count=2, index=1) == 0
+    assert (worked, waits) == ([], [])
+    assert TaskRun.objects.get().status == Status.SKIPPED
+    assert [holder.holder for holder in current().holders(names.prefix())] == [OTHER]

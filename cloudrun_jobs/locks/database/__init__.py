@@ -33,7 +33,7 @@ from cloudrun_jobs.exceptions import (
 )
 from cloudrun_jobs.locks.base import Grant, Holder, Holders, LockBackend, Owner, available_slot
 from cloudrun_jobs.locks.database.dialects import DIALECTS, SLOTS, TASKS, Dialect, Row, execute
-from cloudrun_jobs.locks.database.pool import STATEMENT_LIMIT_SECONDS, ConnectionPool
+from cloudrun_jobs.locks.database.pool import REPLY_LIMIT_SECONDS, ConnectionPool
 from cloudrun_jobs.locks.database.transactions import TransactionalLeases
 from cloudrun_jobs.locks.names import LockName
 from cloudrun_jobs.models import LockSlot
@@ -214,14 +214,12 @@ class DatabaseLocks(LockBackend):
         statement = f"{self.dialect.read} WHERE {condition}"
         return self._run(lambda cursor: _fetch(cursor, statement, values))
 
-    def _changed(
-        self, statement: str, values: Mapping[str, Any], seconds: float = STATEMENT_LIMIT_SECONDS
-    ) -> bool:
+    def _changed(self, statement: str, values: Mapping[str, Any], seconds: float = REPLY_LIMIT_SECONDS) -> bool:
         return self._run(lambda cursor: execute(cursor, statement, values), seconds) > 0
 
-    def _run(self, statement: Callable[[CursorWrapper], T], seconds: float = STATEMENT_LIMIT_SECONDS) -> T:
+    def _run(self, statement: Callable[[CursorWrapper], T], seconds: float = REPLY_LIMIT_SECONDS) -> T:
         """Run a statement, and once more on a new connection if the first one failed."""
-        seconds = min(seconds, STATEMENT_LIMIT_SECONDS)
+        seconds = min(seconds, REPLY_LIMIT_SECONDS)
         if connection := self._callers_connection():
             return self._run_in(connection, statement)
         try:
@@ -245,7 +243,9 @@ class DatabaseLocks(LockBackend):
             with connection.cursor() as cursor:
                 return statement(cursor)
         except TransactionManagementError as error:
-            raise LockUnavailable(f"The transaction that acquired the lock is broken: {error}") from error
+            broken = LockUnavailable(f"The transaction that acquired the lock is broken: {error}")
+            broken.is_transient = False
+            raise broken from error
         except db.Error as error:
             self._raise_final(error)
             raise LockUnavailable(f"The database {self.using!r} failed: {error}") from error

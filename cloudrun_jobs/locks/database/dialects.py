@@ -277,9 +277,8 @@ class SQLite(Dialect):
         return taken[0] if taken else None
 
     def prune_slots(self, cursor: CursorWrapper, values: dict[str, int]) -> int:
-        with _one_transaction(cursor):
-            deleted = execute(cursor, f"DELETE FROM {SLOTS} WHERE {self._old}", values)
-            cursor.execute(f"DELETE FROM {TOKENS} WHERE id NOT IN (SELECT id FROM {SLOTS})")
+        deleted = execute(cursor, f"DELETE FROM {SLOTS} WHERE {self._old}", values)
+        cursor.execute(f"DELETE FROM {TOKENS} WHERE id NOT IN (SELECT id FROM {SLOTS})")
         return deleted
 
     def is_busy(self, error: Error) -> bool:
