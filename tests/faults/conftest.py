@@ -19,6 +19,7 @@ from django.db.models.functions import Now
 
 from cloudrun_jobs import backends
 from cloudrun_jobs.emulator import Emulator
+from cloudrun_jobs.locks.configured import DATABASE
 from cloudrun_jobs.models import JobRun, TaskRun
 from cloudrun_jobs.runs import reconcile
 from cloudrun_jobs.testing.emulator import cloudrun_emulator, cloudrun_emulator_options
@@ -55,8 +56,9 @@ class Scene:
     def deploy(self, **variables: str) -> None:
         """Create the job, with these variables in its containers."""
         retries, timeout = int(variables.get("RETRIES", "0")), variables.get("TIMEOUT", "600")
+        tasks = {"task_count": int(variables.get("TASKS", "1")), "parallelism": 1}
         command, env = (sys.executable, "-m", "django"), {**self.environment, **variables}
-        declared = job(*command, retries=retries, timeout=f"{timeout}s", env=env)
+        declared = job(*command, retries=retries, timeout=f"{timeout}s", env=env, **tasks)
         self.emulator.clients.jobs.create_job(parent=PLACE, job=declared, job_id="work-production").result()
 
     def send(self, script: str) -> subprocess.Popen[str]:
@@ -128,6 +130,7 @@ def scene(
         "PROJECT": "acme",
         "REGION": "europe-west4",
         "OPTIONS": {"endpoint": cloudrun_emulator.grpc, **OPTIONS},
+        "LOCKS": {"BACKEND": DATABASE, "OPTIONS": {"using": database}},
     }
     given = {"database": database_settings(database), "endpoint": cloudrun_emulator.grpc}
     environment = {

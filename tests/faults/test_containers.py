@@ -6,6 +6,7 @@ import json
 
 import pytest
 
+from cloudrun_jobs.locks import current
 from cloudrun_jobs.models import JobRun, Status, TaskRun
 from tests.emulator.cloud import eventually
 from tests.faults.conftest import Scene
@@ -45,6 +46,7 @@ def test_a_killed_last_attempt_ends_the_run(scene: Scene, step: str) -> None:
     run.refresh_from_db()
     assert run.status == (Status.SUCCEEDED if step == "after the outcome" else Status.FAILED)
     assert set(TaskRun.objects.values_list("status", flat=True)) <= {run.status}
+    assert list(current().holders("crj1:")) == []
     assert scene.reconcile() == {}
 
 
@@ -60,6 +62,19 @@ def test_a_second_execution_of_a_run_is_superseded(scene: Scene) -> None:
 
     run.refresh_from_db()
     assert (run.status, len(scene.journal()), len(scene.executions())) == (Status.SUCCEEDED, 1, 2)
+
+
+def test_a_cancelled_execution_whose_later_tasks_never_started_holds_no_lock(scene: Scene) -> None:
+    """The slot that its tasks share is free once the run is recorded as cancelled."""
+    scene.deploy(TASKS="3")
+    run = delay(scene, "wait_for='/never'")
+    eventually(scene.journal)
+    assert len(current().holders("crj1:")) == 4
+
+    assert JobRun.objects.get(pk=run.pk).cancel()
+    scene.over()
+    assert run.refresh().status == Status.CANCELLED
+    assert list(current().holders("crj1:")) == []
 
 
 def test_out_of_memory_is_recorded(scene: Scene) -> None:
