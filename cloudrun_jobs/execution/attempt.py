@@ -63,7 +63,7 @@ class Attempt:
 
     @property
     def admitted(self) -> bool | None:
-        """Whether the attempt is to work (True) or to be skipped (False); None while that is undecided."""
+        """Whether the attempt runs (True) or is skipped (False); None while undecided."""
         return (self.run if self.shares_locks else self._task).admitted
 
     def decide(self, admitted: bool, message: str = "") -> bool:
@@ -315,10 +315,10 @@ def _take_over(row: TaskRun) -> TaskRun | None:
     """Take over from an incomplete earlier attempt, or confirm this process's own claim; else return None."""
     tasks = TaskRun.objects.filter(run=row.run_id, index=row.index)
     unfinished = tasks.filter(Q(attempt__lt=row.attempt) | Q(worker=row.worker)).exclude(status__in=COMPLETE)
-    # An attempt without an exit status was killed, and has worked: before its work, it exists for milliseconds.
+    # An attempt without an exit code was killed; it is treated as one that ran.
     has_worked = When(attempt__lt=row.attempt, exit_code=None, then=True)
     taken = unfinished.update(
-        admitted=Case(has_worked, default=F("admitted")),  # First: MariaDB reads what it has set.
+        admitted=Case(has_worked, default=F("admitted")),  # First: MariaDB assigns left to right.
         attempt=row.attempt,
         worker=row.worker,
         status=Status.RUNNING,

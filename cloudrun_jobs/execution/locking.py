@@ -47,7 +47,7 @@ def hold_locks(
 ) -> Iterator[tuple[Lease, ...] | LockSkipped]:
     """Hold the job's locks while the block runs; yield `LockSkipped`, holding none, if the run is to be skipped.
 
-    The requests for them are the attempt's: a release that gets no reply has to be repeated.
+    The attempt keeps the lock requests, so that it can repeat a release that gets no reply.
     Raises `LockTimeout` and `LockUnavailable` before the block, and `LeaseLost` in its interruptible code.
     """
     keepers: dict[str, LeaseKeeper] = {}
@@ -97,7 +97,7 @@ def _acquire_or_skip(
     outer: Mapping[str, LeaseKeeper],
     keepers: dict[str, LeaseKeeper],
 ) -> LockSkipped | None:
-    """Acquire the locks into `keepers`, or return why the attempt is skipped, as it decides or as was decided."""
+    """Acquire the locks into `keepers`, or return why the attempt is skipped. Follow an earlier decision."""
     from cloudrun_jobs.locks.policy import required_locks
 
     required = tuple(required_locks(spec, options, job.get_lock_key))

@@ -203,7 +203,7 @@ def _work(job: JobCommand, active: ActiveRun, run: Callable[[], Any], send_finis
 def _propagates(
     job: JobCommand, error: BaseException | None, options: Mapping[str, Any], *, is_request: bool
 ) -> bool:
-    """Return True if the error, or one in its place, is raised where what reports uncaught exceptions sees it."""
+    """Return True if the error, or one raised from it, reaches the caller or leaves the process uncaught."""
     if isinstance(error, SystemExit):  # delay() raises JobFailed.
         return is_request and not isinstance(error, exceptions.JobInterrupted)
     if isinstance(error, (CommandError, *REASONS_NOT_TO_RUN)):  # Django prints its text, and exits.

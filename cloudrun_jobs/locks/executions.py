@@ -1,4 +1,4 @@
-"""Release what an execution holds once it is recorded, or known, to be over."""
+"""Release the locks of an execution that has ended."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ RELEASE_LIMIT_SECONDS = 5.0  # For a process that records the outcome of another
 
 
 def settle(run: JobRun, state: ExecutionState, execution: str) -> bool:
-    """End the run with the state of its execution, as `JobRun.apply_state()`; then the execution holds no lock."""
+    """Apply the execution's state, as `JobRun.apply_state()` does; if the execution is over, release its locks."""
     if not _is_over(run, state):
         return run.apply_state(state, execution)
     # Also before: this process may die after it has recorded the end.

@@ -65,7 +65,7 @@ class LeaseTimer:
             now = time.monotonic()
             for timed in list(self._watched):
                 if timed.next_deadline() <= now:
-                    with suppress(Exception):  # One that fails, as without memory for a thread, stops no other.
+                    with suppress(Exception):  # A failure, as when no thread can start, must not stop the others.
                         timed.on_deadline()
 
     def _sleep(self) -> None:

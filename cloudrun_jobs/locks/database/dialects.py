@@ -172,7 +172,7 @@ class PostgreSQL(Dialect):
             INSERT INTO {TOKENS} (id, token) SELECT id, token FROM made RETURNING token""")
 
     def prepare(self, cursor: CursorWrapper) -> None:
-        # Not through a pooler, which makes up the process id: the session is another client's afterwards.
+        # Not behind a pooler, whose process ids are made up: other clients would reuse the session.
         limit = "SELECT set_config('statement_timeout', %s, false) WHERE pg_backend_pid() = %s"
         cursor.execute(limit, [f"{STATEMENT_LIMIT_SECONDS}s", cursor.db.connection.info.backend_pid])
 
