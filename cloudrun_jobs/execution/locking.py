@@ -58,7 +58,7 @@ def hold_locks(
                 yield skipped
                 return
             own = tuple(keepers.values())
-            with _holding({**outer, **keepers}), _raising_the_loss(own):
+            with _holding({**outer, **keepers}), _raise_lost_error(own):
                 watch.start(own)
                 yield tuple(keeper.lease for keeper in {**keepers, **outer}.values())
             finished = True
@@ -69,7 +69,7 @@ def hold_locks(
 
 
 @contextmanager
-def _raising_the_loss(keepers: Sequence[LeaseKeeper]) -> Iterator[None]:
+def _raise_lost_error(keepers: Sequence[LeaseKeeper]) -> Iterator[None]:
     """Raise `LeaseLost` in place of an error that it caused, such as by closing a connection in use."""
     try:
         yield

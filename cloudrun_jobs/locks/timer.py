@@ -44,7 +44,7 @@ class LeaseTimer:
         elif (deadline := timed.next_deadline()) < self._wakes_at:
             self._alarm.put(deadline)
 
-    def forget(self, timed: Timed) -> None:
+    def unwatch(self, timed: Timed) -> None:
         # Without an alarm: one needless wakeup costs less than one per release.
         self._watched.pop(timed, None)
 

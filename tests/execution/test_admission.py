@@ -111,7 +111,7 @@ def test_all_tasks_follow_the_first_one_that_works(
 ) -> None:
     """A task that finds the lock held by another execution waits for it if its own execution works."""
     assert container.run("outcome", "none", count=2) == 0
-    local.forget()  # The second task starts after the leases of its execution have expired.
+    local.clear()  # The second task starts after the leases of its execution have expired.
     waits.append(hold())
     assert container.run("outcome", "none", count=2, index=1) == 0
 
@@ -126,7 +126,7 @@ def test_a_working_execution_waits_no_longer_than_lock_timeout(
     """The task ends with 75 then, and the run fails: it is neither skipped nor a success."""
     declare(monkeypatch, lock_timeout=0)
     assert container.run("outcome", "none", count=2, attempt=2) == 0
-    local.forget()
+    local.clear()
     hold()
 
     assert container.run("outcome", "none", count=2, index=1, attempt=2) == 75
@@ -207,7 +207,7 @@ def test_a_retry_waits_after_a_kill(
         killed.setattr(Attempt, "_record", lambda *args: None)
         fail_once(monkeypatch, ValueError())
         assert container.run("outcome", "none", count=count) == 1
-    local.forget()
+    local.clear()
     waits.append(hold())
 
     assert container.run("outcome", "none", count=count, attempt=1) == 0
@@ -285,7 +285,7 @@ def test_a_cancelled_execution_stays_cancelled(container: Container, worked: lis
     """After cancel(), the tasks that were to follow a decision are cancelled."""
     assert container.run("outcome", "none", count=3) == 0
     JobRun.objects.update(cancel_requested_at=datetime.now(UTC))
-    local.forget()
+    local.clear()
     hold()
     for index in (1, 2):
         assert container.run("outcome", "none", count=3, index=index) == 0

@@ -21,7 +21,7 @@ from django.db import Error, connections
 
 from cloudrun_jobs import CloudRunJobs
 from cloudrun_jobs.exceptions import JobInterrupted
-from cloudrun_jobs.execution import interrupts
+from cloudrun_jobs.execution import deadlines, interrupts
 from cloudrun_jobs.execution.attempt import Attempt
 from cloudrun_jobs.execution.termination import Termination, on_sigterm
 from cloudrun_jobs.models import JobRun, Status, TaskRun
@@ -184,6 +184,7 @@ def test_job_finished_is_sent_without_a_record(
         raise Error("gone")
 
     monkeypatch.setattr(Attempt, "_record", broken)
+    monkeypatch.setattr(deadlines, "RECORD_END_LIMIT_SECONDS", 0.0)
     with caplog.at_level(logging.INFO, "cloudrun_jobs"):
         echo.Command().delay(partner=7)
 

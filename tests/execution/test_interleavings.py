@@ -189,7 +189,7 @@ class World:
 
     def __post_init__(self) -> None:
         forget(JobRun.objects.db)
-        local.forget()
+        local.clear()
         requested = str(request("outcome").pk)
         self.executions = {"outcome-test-a": requested, "outcome-test-b": ""}  # The latter from the console.
 

@@ -87,7 +87,7 @@ def _locks(settings: Settings, cloud: CloudRun, monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(acquire, "FIRST_RETRY_DELAY_SECONDS", 0.01)
     yield
     faults.clear()
-    local.forget()
+    local.clear()
 
 
 def held(execution: str = EXECUTION) -> list[str]:
@@ -352,7 +352,7 @@ def test_whatever_happens_a_run_that_is_over_holds_nothing(
 ) -> None:
     """Any order of tasks, endings, deaths and retries, with faults of the lock server in between."""
     JobRun.objects.all().delete()
-    local.forget()
+    local.clear()
     attempts = dict.fromkeys(range(count), 0)
     while attempts:
         index = data.draw(st.sampled_from(sorted(attempts)))

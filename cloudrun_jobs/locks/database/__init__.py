@@ -108,7 +108,7 @@ class DatabaseLocks(LockBackend):
         return grant in self._uncommitted or self._changed(self.dialect.renew, values, seconds)
 
     def release(self, grant: Grant) -> bool:
-        self._uncommitted.forget(grant)
+        self._uncommitted.discard(grant)
         if self._changed(self.dialect.release, _own(grant) | {"receipt": grant.receipt}):
             return True
         return self._run(lambda cursor: _was_released(cursor, grant))

@@ -36,7 +36,7 @@ class Watchdog:
             timer.watch(self)
 
     def stop(self) -> None:
-        timer.forget(self)
+        timer.unwatch(self)
 
     def next_deadline(self) -> float:
         return self._deadline
