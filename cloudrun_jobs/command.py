@@ -79,8 +79,8 @@ class CloudRunJobs(BaseCommand):
     #: status 0, "wait" waits, "fail" raises, "allow" runs at once. Default: "skip".
     overlap: ClassVar[str]
 
-    #: The options that tell runs apart; see also `get_lock_key()`. Default: None, all of them. An option that has
-    #: its default does not count.
+    #: The options that identify a run; see also `get_lock_key()`. Default: None, all of them. An option with its
+    #: default value is ignored.
     lock_args: ClassVar[Sequence[str] | None]
 
     #: How long a run waits for a lock, in seconds or as a timedelta; the wait counts towards `timeout`. Then it
@@ -141,8 +141,8 @@ class CloudRunJobs(BaseCommand):
     def get_lock_key(self, **options: Any) -> Any:
         """Return the JSON value that identifies the same run of this job.
 
-        `options` are the job's own, parsed, without Django's. By default those that differ from their default; of
-        these, if there is `lock_args`, those that it names.
+        `options` are the job's own parsed options, without Django's. The default implementation uses those that
+        differ from their default; with `lock_args`, only those that it names.
         """
         from cloudrun_jobs.locks.policy import lock_arguments
 

@@ -78,7 +78,7 @@ def line_buffer_output() -> None:
 
 
 def use_test_databases() -> None:
-    """Replace the databases of the settings by those of the test that started this process, if one did."""
+    """Replace the databases in the settings with those of the test that started this process, if any."""
     if EMULATOR_VARIABLE in os.environ and (given := os.environ.get(DATABASES_VARIABLE)):
         from django.db import connections
 

@@ -164,6 +164,9 @@ class LockTimeout(LockError, TimeoutError):
 class LockUnavailable(LockError):
     """The lock server is unavailable; the lock was not acquired."""
 
+    #: False in a broken transaction: a repetition fails too, and the rollback releases what it acquired.
+    is_transient = True
+
 
 class LockUnknown(LockUnavailable):
     """The response was lost: the caller may hold the lock until the lease ends."""

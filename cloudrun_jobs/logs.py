@@ -132,7 +132,7 @@ def log_job_finished(
         logger.info("Job %s finished in %.1fs%s", spec.name, seconds, _attempt(task), extra=extra)
     else:
         extra["error"] = name = type(error).__name__
-        # What reports errors, such as Sentry, would report this failure twice; `lease_lost` has been logged.
+        # An error tracker such as Sentry would report this failure twice; `lease_lost` has been logged.
         is_reported = propagates or isinstance(error, LeaseLost) or run.status == "cancelled"
         level, message = logging.WARNING if is_reported else logging.ERROR, "Job %s failed after %.1fs with %s%s"
         logger.log(level, message, spec.name, seconds, name, _attempt(task), extra=extra)

@@ -46,4 +46,4 @@ def process_database(migrated: Path, tmp_path: Path, monkeypatch: pytest.MonkeyP
 def _free_locks() -> Iterator[None]:
     """Release the locks that a test left to the other tasks of its execution."""
     yield
-    local.forget()
+    local.clear()

@@ -166,7 +166,7 @@ def test_command_of_the_projects_package_is_imported(
 ) -> None:
     """The package of the settings or URLs is the project's, even in site-packages, whatever its source says."""
     monkeypatch.setenv(where, "shop.settings")
-    monkeypatch.setattr(settings, where, "shop.urls", raising=False)
+    setattr(settings, where, "shop.urls")
     patched = {
         **TEAM,
         "team/plain.py": TEAM["team/plain.py"] + "from team.base import Base\nvars()['Plain'] = Base\n",

@@ -54,7 +54,7 @@ def bind(parser: ArgumentParser, args: Sequence[Any], options: Mapping[str, Any]
 def _bind(
     parser: ArgumentParser, args: list[Any], options: dict[str, Any]
 ) -> tuple[list[Level], dict[str, Any], list[Any]]:
-    _refuse_shared_dest(_positionals(parser))
+    _reject_shared_dest(_positionals(parser))
     values, args = _bind_positionals(_positionals(parser), args)
     below: list[Level] = []
     subcommand, args = _subcommand(parser, args, options)
@@ -80,7 +80,7 @@ def _bind_positionals(actions: list[Action], args: list[Any]) -> tuple[dict[str,
     return values, args
 
 
-def _refuse_shared_dest(actions: list[Action]) -> None:
+def _reject_shared_dest(actions: list[Action]) -> None:
     dests = [action.dest for action in actions]
     if shared := next((dest for dest in dests if dests.count(dest) > 1), None):
         raise InvalidArguments(f"Two positionals are both called {shared!r}, so one of them cannot be given.")

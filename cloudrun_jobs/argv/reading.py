@@ -1,4 +1,4 @@
-"""Tell which of a command's options were given, and which have their default."""
+"""Determine which of a command's options were given, and which have their default value."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 if TYPE_CHECKING:
     from cloudrun_jobs.argv.parsing import Parsable
 
-# Every job's start imports this, and not the modules that write arguments.
+# Imported at the start of every job, unlike the modules that write arguments.
 
-# Where commands and parsers keep it: a name that no attribute of a user's class can have.
+# The attribute of commands and parsers that holds their `Reading`: no attribute of a user's class has a space.
 KEY = "cloudrun_jobs reading"
 
 

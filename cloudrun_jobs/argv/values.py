@@ -28,7 +28,7 @@ def text_of(value: Any, action: Action) -> str:
     is_composite = isinstance(plain, Mapping | Set | bytes | bytearray | list | tuple)
     is_plain = isinstance(plain, PLAIN) and not isinstance(plain, bool)
     if plain is None or is_composite or (action.type is None and not is_plain):
-        raise _no_text(action, value)
+        raise _not_expressible(action, value)
     try:
         text = _format(plain)
     except ValueError as error:  # A number with more digits than Python formats.
@@ -127,7 +127,7 @@ def _loses_double_dash() -> bool:
     return bool(parser.parse_args(["--option=--"]).option != "--")
 
 
-def _no_text(action: Action, value: Any) -> InvalidArguments:
+def _not_expressible(action: Action, value: Any) -> InvalidArguments:
     hints = {
         dict: "Pass a JSON string, or each part as an option.",
         bool: BOOLEAN_HINT,

@@ -133,7 +133,7 @@ def _use(parser: ArgumentParser, action: Action, value: Any) -> Use:
         raise InvalidArguments(f"{action.dest}: an option with nargs=REMAINDER has no end.")
     if len(texts) == 1:
         return [f"{_name(action)}={texts[0]}"]
-    _refuse_dashes(parser, action, texts)
+    _reject_leading_dashes(parser, action, texts)
     return [_name(action), *texts]
 
 
@@ -184,7 +184,7 @@ def _write_positionals(level: Level) -> list[str]:
     bare = level.subcommand is not None or any(action.nargs in (REMAINDER, PARSER) for action in actions)
     if bare:
         for action, text in texts:
-            _refuse_dashes(level.parser, action, [text])
+            _reject_leading_dashes(level.parser, action, [text])
     return [*(["--"] if texts and not bare else []), *(text for _, text in texts)]
 
 
@@ -205,7 +205,7 @@ def _not_a_list(action: Action, value: Any) -> InvalidArguments:
     return InvalidArguments(message, hint="Pass [value] for one value, list(values) for several.")
 
 
-def _refuse_dashes(parser: ArgumentParser, action: Action, texts: list[str]) -> None:
+def _reject_leading_dashes(parser: ArgumentParser, action: Action, texts: list[str]) -> None:
     for text in texts:
         if text[:1] and text[0] in parser.prefix_chars and not re.fullmatch(r"-\d+|-\d*\.\d+", text):
             message = f"{action.dest}: {shortened(text)} begins with {text[0]!r} and would be read as an option."

@@ -89,8 +89,8 @@ class Backend(ABC):
         """
         raise NotImplementedError(f"{type(self).__name__} has no reserve().")
 
-    def unreserve(self, key: str) -> None:
-        """Delete the reservation. Idempotent. Raises one of the `ServiceError`s."""
+    def unreserve(self, key: str, *, timeout: float) -> None:
+        """Delete the reservation with one request. Idempotent. Raises one of the `ServiceError`s."""
         raise NotImplementedError(f"{type(self).__name__} has no unreserve().")
 
     def check(self) -> Iterable[CheckMessage]:

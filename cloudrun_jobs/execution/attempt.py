@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from uuid import UUID, uuid4
 
 from django.db import Error, IntegrityError
-from django.db.models import Case, Count, F, Model, Q, When
+from django.db.models import Case, Count, F, Model, Q, Subquery, When
 
 from cloudrun_jobs.exceptions import JobInterrupted, RecordTablesMissing, RecordUnavailable
 from cloudrun_jobs.execution import deadlines
@@ -59,10 +59,11 @@ class Attempt:
         self._is_ending = False
         self._has_ended_run = False
         self.lock_requests: list[LockRequest] = []  # Of this attempt, in their order.
+        self.ends_process = False  # Whether the process ends with the attempt.
 
     @property
     def admitted(self) -> bool | None:
-        """Whether the attempt is to work (True) or to be skipped (False); None while that is undecided."""
+        """Whether the attempt runs (True) or is skipped (False); None while undecided."""
         return (self.run if self.shares_locks else self._task).admitted
 
     def decide(self, admitted: bool, message: str = "") -> bool:
@@ -108,11 +109,12 @@ class Attempt:
         outcome = self._outcome or outcome_of(termination.interrupted())
         try:
             self._record(outcome, {})
-            self._release_locks(outcome, time.monotonic())
+            self.ends_process = True
+            self._release_locks(outcome, time.monotonic(), termination)
         finally:
             os._exit(outcome.exit_code)
 
-    def end(self, error: BaseException | None) -> None:
+    def end(self, error: BaseException | None, termination: Termination) -> None:
         """Record the outcome. A failure to record it does not make completed work fail."""
         if os.getpid() != self._pid:
             return  # A forked child also unwinds through here.
@@ -130,24 +132,32 @@ class Attempt:
         except (RecordUnavailable, RecordTablesMissing, Error) as failed:
             self._copy_to_run(outcome)
             run_record_failed.send_robust(JobRun, run=self.run, error=failed)
-        self._release_locks(outcome, deadline)
+        self._release_locks(outcome, deadline, termination)
 
-    def _release_locks(self, outcome: Outcome, deadline: float) -> None:
-        """Release what is not known to be released; nothing of an execution that is over stays locked."""
-        requests = self.lock_requests
-        # Earlier attempts, other tasks and lost replies may have left locks.
-        is_certain = all(request.is_free for request in requests) and not self._task.attempt
-        if self.task_count > 1:
-            is_certain = is_certain and bool(requests)
-        seconds = max(0.0, deadline - time.monotonic())
-        if self._has_ended_run and self.run.execution and not is_certain:
+    def _release_locks(self, outcome: Outcome, deadline: float, termination: Termination) -> None:
+        """Release what is not known to be released; nothing of an execution that is over stays locked.
+
+        A release is not repeated after SIGTERM: SIGKILL would follow, and fail a task whose work is recorded.
+        """
+        from cloudrun_jobs.locks.timer import timer  # Not needed before the work.
+
+        requests, seconds = self.lock_requests, max(0.0, deadline - time.monotonic())
+        # Earlier attempts, other tasks, lost replies, and a process that ends with a lock, may have left some.
+        may_hold = bool(self._task.attempt) or not all(request.is_free for request in requests)
+        may_hold |= self.task_count > 1 and not requests
+        # A process that goes on may hold locks around its jobs.
+        is_alone = self.ends_process or not timer.is_watching
+        if self._has_ended_run and self.run.execution and is_alone and (may_hold or timer.is_watching):
             from cloudrun_jobs.locks.executions import release_execution
 
-            release_execution(self.run, self.run.execution, seconds=seconds)
-        elif any(request.is_held for request in requests):
+            is_interrupted = termination.is_requested
+            release_execution(self.run, self.run.execution, seconds=seconds, is_interrupted=is_interrupted)
+            return
+        if any(request.is_held for request in requests):
             from cloudrun_jobs.locks.acquire import release_all
 
-            release_all(requests, finished=not self._is_retried(outcome), seconds=seconds)
+            is_final = not self._is_retried(outcome)
+            release_all(requests, finished=is_final, seconds=seconds, is_interrupted=termination.is_requested)
 
     def _copy_to_run(self, outcome: Outcome) -> None:
         """Copy the outcome onto the in-memory run when the row could not be updated."""
@@ -222,10 +232,12 @@ class Attempt:
 
     def _end_run(self, status: Status, **values: Any) -> None:
         """End the run, or reload it if another process has ended it."""
-        if not self.run.transition(status, finished_at=Now(), **values):
-            self.run = JobRun.objects.filter(pk=self.run.pk).first() or self.run
-        else:
+        if self.run.transition(status, finished_at=Now(), **values):
             self._has_ended_run = True
+        else:
+            self.run = JobRun.objects.filter(pk=self.run.pk).first() or self.run
+            # The reply to this process's own update may have been lost.
+            self._has_ended_run = self.task_count == 1 and self.run.is_finished
 
 
 def _count_fields(counts: Mapping[str, int]) -> dict[str, Any]:
@@ -264,7 +276,7 @@ def record_attempt(
         raise
     finally:
         _active_attempts.remove(claimed)
-        claimed.end(error)
+        claimed.end(error, termination)
 
 
 def is_nested() -> bool:
@@ -295,18 +307,18 @@ def _claim(start: Invocation, spec: JobSpec, worker: UUID) -> Attempt | AlreadyC
 
 def _count_retried(run: JobRun) -> None:
     """Count the tasks that have been retried, as Cloud Run does: an attempt that was killed recorded nothing."""
-    retried = TaskRun.objects.filter(run=run.pk, attempt__gt=0).count()
-    run.update_if(Q(retried_count__lt=retried), retried_count=retried)
+    retried = TaskRun.objects.filter(run=run.pk, attempt__gt=0).values("run")
+    run.update_if(Q(), retried_count=Subquery(retried.annotate(count=Count("pk")).values("count")))
 
 
 def _take_over(row: TaskRun) -> TaskRun | None:
     """Take over from an incomplete earlier attempt, or confirm this process's own claim; else return None."""
     tasks = TaskRun.objects.filter(run=row.run_id, index=row.index)
     unfinished = tasks.filter(Q(attempt__lt=row.attempt) | Q(worker=row.worker)).exclude(status__in=COMPLETE)
-    # An attempt without an exit status was killed, and has worked: before its work, it exists for milliseconds.
+    # An attempt without an exit code was killed; it is treated as one that ran.
     has_worked = When(attempt__lt=row.attempt, exit_code=None, then=True)
     taken = unfinished.update(
-        admitted=Case(has_worked, default=F("admitted")),  # First: MariaDB reads what it has set.
+        admitted=Case(has_worked, default=F("admitted")),  # First: MariaDB assigns left to right.
         attempt=row.attempt,
         worker=row.worker,
         status=Status.RUNNING,

@@ -20,5 +20,8 @@ RECORD_START_LIMIT_SECONDS = 30.0
 RECORD_END_LIMIT_SECONDS = 60.0
 RECORD_END_AFTER_SIGTERM_LIMIT_SECONDS = 4.0
 
+# How long a run waits for the deletion of its reservation. Its outcome is recorded by then.
+UNRESERVE_LIMIT_SECONDS = 5.0
+
 HEARTBEAT_INTERVAL = 20.0  # seconds; `models.querysets.HEARTBEAT_TIMEOUT` is six of these
 PROGRESS_INTERVAL = 1.0  # seconds between two writes of the progress

@@ -6,6 +6,7 @@ Cloud Run sends SIGTSTP before it moves a container and SIGCONT after it. The ha
 
 from __future__ import annotations
 
+import os
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
@@ -17,6 +18,12 @@ from cloudrun_jobs.process import wakeup
 from cloudrun_jobs.process.deferral import defer_interrupts, in_main_thread
 
 WAKEUP_SIGNALS = (signal.SIGTERM, signal.SIGCONT, signal.SIGTSTP)
+HANDLERS = {
+    signal.SIGTERM: termination.on_sigterm,
+    signal.SIGCONT: lease_watch.on_sigcont,
+    signal.SIGTSTP: lease_watch.on_sigtstp,
+    lease_watch.LEASE_LOST_SIGNAL: lease_watch.on_lease_lost_signal,
+}
 
 
 @contextmanager
@@ -48,17 +55,11 @@ def _handlers() -> Iterator[None]:
 
 def _install() -> set[signal.Signals]:
     """Install handlers where the process has none; return the signals whose handlers are removed afterwards."""
-    handlers = {
-        signal.SIGTERM: termination.on_sigterm,
-        signal.SIGCONT: lease_watch.on_sigcont,
-        lease_watch.LEASE_LOST_SIGNAL: lease_watch.on_lease_lost_signal,
-    }
-    if environ.in_container():
-        # Elsewhere it is Ctrl-Z, which has to stop the process.
-        handlers[signal.SIGTSTP] = lease_watch.on_sigtstp
-    free = {number for number in handlers if _is_free(number)}
+    # Elsewhere SIGTSTP is Ctrl-Z, which has to stop the process.
+    numbers = {number for number in HANDLERS if number != signal.SIGTSTP or environ.in_container()}
+    free = {number for number in numbers if _is_free(number)}
     for number in free:
-        signal.signal(number, handlers[number])
+        signal.signal(number, HANDLERS[number])
     # LEASE_LOST_SIGNAL keeps its handler: a late signal would kill the process by default.
     return free - {lease_watch.LEASE_LOST_SIGNAL}
 
@@ -67,3 +68,13 @@ def _is_free(number: signal.Signals) -> bool:
     """Return True if the signal has no handler; a process may run a second job after its first."""
     handler = signal.getsignal(number)
     return handler == signal.SIG_DFL or (handler == signal.SIG_IGN and number in termination.ignored_signals)
+
+
+def _reset_after_fork() -> None:
+    """Give a forked child the default actions. It has no wakeup fd, so `Process.terminate()` might not end it."""
+    for number in WAKEUP_SIGNALS:
+        if signal.getsignal(number) is HANDLERS[number]:
+            signal.signal(number, signal.SIG_DFL)
+
+
+os.register_at_fork(after_in_child=_reset_after_fork)

@@ -47,7 +47,7 @@ def hold_locks(
 ) -> Iterator[tuple[Lease, ...] | LockSkipped]:
     """Hold the job's locks while the block runs; yield `LockSkipped`, holding none, if the run is to be skipped.
 
-    The requests for them are the attempt's: a release that gets no reply has to be repeated.
+    The attempt keeps the lock requests, so that it can repeat a release that gets no reply.
     Raises `LockTimeout` and `LockUnavailable` before the block, and `LeaseLost` in its interruptible code.
     """
     keepers: dict[str, LeaseKeeper] = {}
@@ -58,7 +58,7 @@ def hold_locks(
                 yield skipped
                 return
             own = tuple(keepers.values())
-            with _holding({**outer, **keepers}), _raising_the_loss(own):
+            with _holding({**outer, **keepers}), _raise_lost_error(own):
                 watch.start(own)
                 yield tuple(keeper.lease for keeper in {**keepers, **outer}.values())
             finished = True
@@ -69,7 +69,7 @@ def hold_locks(
 
 
 @contextmanager
-def _raising_the_loss(keepers: Sequence[LeaseKeeper]) -> Iterator[None]:
+def _raise_lost_error(keepers: Sequence[LeaseKeeper]) -> Iterator[None]:
     """Raise `LeaseLost` in place of an error that it caused, such as by closing a connection in use."""
     try:
         yield
@@ -97,31 +97,33 @@ def _acquire_or_skip(
     outer: Mapping[str, LeaseKeeper],
     keepers: dict[str, LeaseKeeper],
 ) -> LockSkipped | None:
-    """Acquire the locks into `keepers`, or return why the attempt is skipped, as it decides or as was decided."""
+    """Acquire the locks into `keepers`, or return why the attempt is skipped. Follow an earlier decision."""
     from cloudrun_jobs.locks.policy import required_locks
 
     required = tuple(required_locks(spec, options, job.get_lock_key))
-    acquire = partial(_acquire_all, job, spec, required, attempt, outer, keepers)
+    acquire = partial(_acquire_all, job, spec, attempt, outer, keepers)
     if spec.overlap != "skip":
-        return acquire()
-    skipped = LockSkipped(required[0].name.label) if attempt.admitted is False else acquire()
+        return acquire(required)
+    # The decision needs the first lock alone. The wait for the others, held by executions that work, may be long.
+    first, others = required[:1], required[1:]
+    skipped = LockSkipped(first[0].name.label) if attempt.admitted is False else acquire(first)
     if attempt.decide(not skipped, skipped.message if skipped else ""):
         # If the lock was held, another task has decided that the execution works: wait.
-        return acquire() if skipped else None
+        return (acquire(first) if skipped else None) or acquire(others)
     while keepers:
         _, keeper = keepers.popitem()
         keeper.request.tasks = 1  # No task of the execution works: the first release is the last.
         keeper.try_release()
-    return skipped or LockSkipped(required[0].name.label)
+    return skipped or LockSkipped(first[0].name.label)
 
 
 def _acquire_all(
     job: JobCommand,
     spec: JobSpec,
-    locks: Sequence[RequiredLock],
     attempt: Attempt,
     outer: Mapping[str, LeaseKeeper],
     keepers: dict[str, LeaseKeeper],
+    locks: Sequence[RequiredLock],
 ) -> LockSkipped | None:
     """Acquire the locks into `keepers`, or return why the attempt cannot work."""
     for required in locks:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
@@ -10,11 +11,11 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from django.core.management.base import CommandError
-from django.db import Error
+from django.db import connections
 from django.dispatch import Signal
 
 from cloudrun_jobs import environ, exceptions, signals
-from cloudrun_jobs.execution import interrupts, locking
+from cloudrun_jobs.execution import deadlines, interrupts, locking
 from cloudrun_jobs.execution.active import ActiveRun, activated
 from cloudrun_jobs.execution.attempt import is_nested, record_attempt
 from cloudrun_jobs.execution.claim import AlreadyClaimed, Invocation
@@ -24,6 +25,7 @@ from cloudrun_jobs.execution.termination import Termination
 from cloudrun_jobs.models import JobRun, Status
 from cloudrun_jobs.models.values import storable
 from cloudrun_jobs.process.deferral import interruptible
+from cloudrun_jobs.runs import database
 from cloudrun_jobs.spec import JobSpec
 from cloudrun_jobs.terminal import escape
 
@@ -63,6 +65,7 @@ def run_job(job: JobCommand, args: tuple[Any, ...], options: dict[str, Any]) -> 
         if isinstance(attempt, AlreadyClaimed):
             send(signals.execution_superseded)
             return _fail_request(attempt.run) if is_request else None
+        attempt.ends_process = _is_command_line(job)
         if attempt.run.cancel_requested_at:
             attempt.cancel()
             after_record.callback(send, signals.execution_superseded)
@@ -86,16 +89,30 @@ def run_job(job: JobCommand, args: tuple[Any, ...], options: dict[str, Any]) -> 
 
 
 def _release_reservation(run: JobRun) -> None:
-    """Delete the reservation of a run that a container has run; if that fails, `reconcile` deletes it later."""
-    if not (run.is_reserved and environ.in_container()):
+    """Delete the reservation of a run that a container has run; if that fails, `reconcile` deletes it later.
+
+    In a thread: neither credentials nor a database without an answer may keep a container whose work is recorded.
+    """
+    if not (run.is_reserved and environ.in_container()) or database.in_transaction():
         return
+    thread = threading.Thread(target=_try_unreserve, args=(run,), name="cloudrun_jobs-reservation", daemon=True)
+    thread.start()
+    thread.join(deadlines.UNRESERVE_LIMIT_SECONDS)
+    if thread.is_alive():
+        error = TimeoutError(f"its reservation was not deleted within {deadlines.UNRESERVE_LIMIT_SECONDS:g} s")
+        signals.run_record_failed.send_robust(JobRun, run=run, error=error)
+
+
+def _try_unreserve(run: JobRun) -> None:
     from cloudrun_jobs import backends  # Most runs have no reservation and need not import these.
     from cloudrun_jobs.runs import reservations
 
     try:
         reservations.release(backends.current(), run)
-    except (exceptions.CloudRunJobsError, Error) as error:
+    except Exception as error:  # noqa: BLE001  (whatever it is, the outcome is recorded)
         signals.run_record_failed.send_robust(JobRun, run=run, error=error)
+    finally:
+        connections.close_all()  # This thread's.
 
 
 @contextmanager
@@ -186,7 +203,7 @@ def _work(job: JobCommand, active: ActiveRun, run: Callable[[], Any], send_finis
 def _propagates(
     job: JobCommand, error: BaseException | None, options: Mapping[str, Any], *, is_request: bool
 ) -> bool:
-    """Return True if the error, or one in its place, is raised where what reports uncaught exceptions sees it."""
+    """Return True if the error, or one raised from it, reaches the caller or leaves the process uncaught."""
     if isinstance(error, SystemExit):  # delay() raises JobFailed.
         return is_request and not isinstance(error, exceptions.JobInterrupted)
     if isinstance(error, (CommandError, *REASONS_NOT_TO_RUN)):  # Django prints its text, and exits.

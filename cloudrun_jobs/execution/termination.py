@@ -35,6 +35,10 @@ class Termination:
     def stop(self) -> None:
         _active.remove(self)
 
+    def is_requested(self) -> bool:
+        """Return True once SIGTERM has come."""
+        return self.terminated_at is not None
+
     def interrupted(self) -> JobInterrupted:
         """Return the error for the job. A timeout, a cancellation and a shutdown send the same signal."""
         earliest_timeout = self._times_out_at - TIMEOUT_TOLERANCE_SECONDS

@@ -20,7 +20,7 @@ from cloudrun_jobs.process.deferral import uninterruptible
 
 BACKOFF_FACTOR = 1.5
 SERVER_OUTAGE_LIMIT = 30.0  # seconds
-FIRST_RETRY_DELAY = 0.1  # seconds
+FIRST_RETRY_DELAY_SECONDS = 0.1
 
 
 @uninterruptible
@@ -69,7 +69,7 @@ def acquire_or_holders(
     """Acquire the lock, or return its holders; retry for some seconds while its server is unavailable."""
     errors: list[LockUnavailable] = []
     for _ in backoff.attempts(
-        outage_limit, initial=FIRST_RETRY_DELAY, maximum=outage_limit, factor=BACKOFF_FACTOR, sleep=sleep
+        outage_limit, initial=FIRST_RETRY_DELAY_SECONDS, maximum=outage_limit, factor=BACKOFF_FACTOR, sleep=sleep
     ):
         try:
             return try_once(request)
@@ -86,23 +86,27 @@ def release(keeper: LeaseKeeper) -> bool:
     """
     try:
         return keeper.release()
-    except LockUnavailable:
+    except LockUnavailable as error:
+        if not error.is_transient:
+            raise
         repeat = uninterruptible(partial(keeper.request.release, finished=True))
         limit = min(SERVER_OUTAGE_LIMIT, keeper.left)
         return backoff.retry(
-            lambda left: repeat(), (LockUnavailable,), limit, initial=FIRST_RETRY_DELAY, maximum=1.0
+            lambda left: repeat(), (LockUnavailable,), limit, initial=FIRST_RETRY_DELAY_SECONDS, maximum=1.0
         )
 
 
-def release_all(requests: Iterable[LockRequest], *, finished: bool, seconds: float) -> None:
-    """Repeat the releases that got no reply, for some seconds, without waiting between the locks."""
-    for _ in backoff.attempts(seconds, initial=FIRST_RETRY_DELAY, maximum=2.0):
+def release_all(
+    requests: Iterable[LockRequest], *, finished: bool, seconds: float, is_interrupted: Callable[[], bool]
+) -> None:
+    """Repeat the releases that got no reply, for some seconds or until SIGTERM, of all locks at once."""
+    for _ in backoff.attempts(seconds, initial=FIRST_RETRY_DELAY_SECONDS, maximum=2.0):
         for request in filter(lambda request: request.is_held, requests):
             try:
                 request.release(finished=finished)
-            except LockUnavailable:
-                continue
+            except LockUnavailable as error:
+                request.is_held = error.is_transient
             except (LockError, Error):  # It would fail again, as the first release did.
                 request.is_held = False
-        if not any(request.is_held for request in requests):
+        if is_interrupted() or not any(request.is_held for request in requests):
             return

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 
 from django.core.signals import setting_changed
-from django.db import connections
+from django.db import connections, router
 
 from cloudrun_jobs import conf
 from cloudrun_jobs.exceptions import InvalidSettings
@@ -31,9 +32,10 @@ def current() -> LockBackend:
         if key not in KEYS:
             hint = did_you_mean(str(key), KEYS)
             raise InvalidSettings(f"{conf.setting_name('LOCKS')}: unknown key {key!r}.", hint=hint)
-    path = settings.locks.get("BACKEND") or _default(settings)
     options = settings.locks.get("OPTIONS", {})
-    identity = repr((path, options, settings.project, settings.environment))
+    alias = (options.get("using") if isinstance(options, Mapping) else None) or _routed_database()
+    path = settings.locks.get("BACKEND") or _default(settings, alias)
+    identity = repr((path, options, alias, settings.project, settings.environment))
     if identity not in _built:
         backend = import_backend(path, LockBackend, setting=conf.setting_name("LOCKS", "BACKEND"))
         checked = check_options(backend, options, setting=conf.setting_name("LOCKS", "OPTIONS"))
@@ -41,13 +43,21 @@ def current() -> LockBackend:
     return _built[identity]
 
 
-def _default(settings: conf.Settings) -> str:
+def _routed_database() -> str:
+    from cloudrun_jobs.models import LockSlot  # Once Django has loaded the apps.
+
+    return router.db_for_write(LockSlot)
+
+
+def _default(settings: conf.Settings, alias: str) -> str:
     """Choose the database, except in tests and where the database is this process's own memory."""
     # A TestCase wraps everything in a transaction, and many tests may not touch the database at all.
     if settings.environment == "test":
         return LOCAL
-    default = connections["default"]
-    in_memory = default.vendor == "sqlite" and default.is_in_memory_db()  # type: ignore[attr-defined]
+    if alias not in connections:
+        return DATABASE  # It raises the error.
+    database = connections[alias]
+    in_memory = database.vendor == "sqlite" and database.is_in_memory_db()  # type: ignore[attr-defined]
     return LOCAL if in_memory else DATABASE
 
 

@@ -1,24 +1,24 @@
-"""Release what an execution holds once it is recorded, or known, to be over."""
+"""Release the locks of an execution that has ended."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 
 from django.db import Error
 
-from cloudrun_jobs.backoff import retry
+from cloudrun_jobs.backoff import attempts
 from cloudrun_jobs.exceptions import CloudRunJobsError, LockUnavailable
-from cloudrun_jobs.locks import configured, names
+from cloudrun_jobs.locks import acquire, configured, names
 from cloudrun_jobs.models import JobRun, Status
 from cloudrun_jobs.operations import ExecutionState
 from cloudrun_jobs.signals import lock_release_failed
 
-FIRST_RETRY_DELAY = 0.1  # seconds
 RELEASE_LIMIT_SECONDS = 5.0  # For a process that records the outcome of another one's run.
 
 
 def settle(run: JobRun, state: ExecutionState, execution: str) -> bool:
-    """End the run with the state of its execution, as `JobRun.apply_state()`; then the execution holds no lock."""
+    """Apply the execution's state, as `JobRun.apply_state()` does; if the execution is over, release its locks."""
     if not _is_over(run, state):
         return run.apply_state(state, execution)
     # Also before: this process may die after it has recorded the end.
@@ -32,18 +32,26 @@ def settle(run: JobRun, state: ExecutionState, execution: str) -> bool:
 
 def _is_over(run: JobRun, state: ExecutionState) -> bool:
     """Return True if the service says that the execution has ended, and the record does not yet."""
-    if state.status is None or (run.is_finished and not run.is_interrupted):
+    if state.status is None:
         return False
+    if run.is_finished:
+        return run.is_interrupted and state.status == Status.CANCELLED
     # A deleted execution may still be stopping.
     return state.status != Status.LOST or JobRun.objects.silent().filter(pk=run.pk).exists()
 
 
-def release_execution(run: JobRun, execution: str, *, seconds: float) -> bool:
-    """Release all locks of an execution; retry for some seconds. Return False, with a signal, if that fails."""
-    try:
-        holder = partial(configured.current().release_holder, names.prefix(), execution)
-        retry(lambda left: holder(), (LockUnavailable,), seconds, initial=FIRST_RETRY_DELAY, maximum=2.0)
-    except (CloudRunJobsError, Error) as error:
-        lock_release_failed.send_robust(JobRun, run=run, error=error)
-        return False
-    return True
+def release_execution(
+    run: JobRun, execution: str, *, seconds: float, is_interrupted: Callable[[], bool] = lambda: False
+) -> bool:
+    """Release all locks of an execution; retry for some seconds, until SIGTERM. Send a signal if that fails."""
+    for _ in attempts(seconds, initial=acquire.FIRST_RETRY_DELAY_SECONDS, maximum=2.0):
+        try:
+            configured.current().release_holder(names.prefix(), execution)
+        except (CloudRunJobsError, Error) as error:
+            failure = error
+        else:
+            return True
+        if is_interrupted() or not isinstance(failure, LockUnavailable):
+            break
+    lock_release_failed.send_robust(JobRun, run=run, error=failure)
+    return False

@@ -143,7 +143,7 @@ class LeaseKeeper:
             self._thread = thread
 
     def _stop(self) -> None:
-        timer.forget(self)
+        timer.unwatch(self)
         self._alarm.put(None)
 
     @property

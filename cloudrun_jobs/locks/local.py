@@ -108,7 +108,7 @@ class LocalLocks(LockBackend):
             return _tokens.get((grant.lock, grant.slot)) == grant.token
 
 
-def forget() -> None:
+def clear() -> None:
     """End all leases, as in a new process. For tests."""
     with _mutex:
         _leases.clear()

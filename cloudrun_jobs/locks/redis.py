@@ -117,7 +117,7 @@ return released
 """)
 
 # The errors of a server that rejects requests, and their meaning.
-REFUSALS: tuple[tuple[type[Exception] | None, str, str], ...] = (
+REJECTIONS: tuple[tuple[type[Exception] | None, str, str], ...] = (
     (exceptions.OutOfMemoryError, "OOM", "is full: it reached maxmemory and may not evict. Give it more memory"),
     (exceptions.ReadOnlyError, "READONLY", "is a read-only replica. Give the address of the primary"),
     (exceptions.MasterDownError, "MASTERDOWN", "is a replica that lost its primary"),
@@ -271,7 +271,7 @@ class RedisLocks(LockBackend):
         try:
             return request()
         except (exceptions.ConnectionError, exceptions.TimeoutError) as first:
-            if _was_refused(first):
+            if _was_rejected(first):
                 raise self._unavailable(first) from first
         except exceptions.RedisError as error:
             raise self._unavailable(error) from error
@@ -282,7 +282,7 @@ class RedisLocks(LockBackend):
             raise LockUnknown(f"{self} did not reply, and may have executed the request: {error}.") from error
 
     def _unavailable(self, error: exceptions.RedisError) -> LockUnavailable:
-        for kind, code, meaning in REFUSALS:
+        for kind, code, meaning in REJECTIONS:
             if (kind and isinstance(error, kind)) or code in str(error):
                 return LockUnavailable(f"{self} {meaning}. Its reply: {error}")
         return LockUnavailable(f"{self} failed: {error}")
@@ -297,7 +297,7 @@ def _answer(connection: Connection, script: Script, arguments: Sequence[Any]) ->
         return connection.read_response()
 
 
-def _was_refused(error: BaseException | None) -> bool:
+def _was_rejected(error: BaseException | None) -> bool:
     """Return True if the server cannot have executed the request."""
     if isinstance(
         error, exceptions.AuthenticationError | exceptions.BusyLoadingError | exceptions.MasterDownError

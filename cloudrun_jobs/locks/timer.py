@@ -32,6 +32,11 @@ class LeaseTimer:
         self._starting = threading.Lock()
         self._thread: threading.Thread | None = None
 
+    @property
+    def is_watching(self) -> bool:
+        """True if this process holds a lease."""
+        return bool(self._watched)
+
     def watch(self, timed: Timed) -> None:
         self._watched[timed] = None
         if self._thread is None:
@@ -39,7 +44,7 @@ class LeaseTimer:
         elif (deadline := timed.next_deadline()) < self._wakes_at:
             self._alarm.put(deadline)
 
-    def forget(self, timed: Timed) -> None:
+    def unwatch(self, timed: Timed) -> None:
         # Without an alarm: one needless wakeup costs less than one per release.
         self._watched.pop(timed, None)
 
@@ -50,8 +55,9 @@ class LeaseTimer:
     def _start(self) -> None:
         with self._starting:
             if self._thread is None:
-                self._thread = threading.Thread(target=self._run, name="cloudrun_jobs-lease-timer", daemon=True)
-                self._thread.start()
+                thread = threading.Thread(target=self._run, name="cloudrun_jobs-lease-timer", daemon=True)
+                thread.start()  # It may fail; the next lease then tries again.
+                self._thread = thread
 
     def _run(self) -> None:
         while True:
@@ -59,7 +65,7 @@ class LeaseTimer:
             now = time.monotonic()
             for timed in list(self._watched):
                 if timed.next_deadline() <= now:
-                    with suppress(Exception):  # One that fails, as without memory for a thread, stops no other.
+                    with suppress(Exception):  # A failure, as when no thread can start, must not stop the others.
                         timed.on_deadline()
 
     def _sleep(self) -> None:

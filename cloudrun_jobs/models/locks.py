@@ -23,7 +23,7 @@ class LockSlot(models.Model):
     token = models.BigIntegerField()
     acquired_us = models.BigIntegerField()
     expires_us = models.BigIntegerField()
-    #: The receipts of the latest releases: after a lost reply the release is repeated, and has to be known.
+    #: The receipts of the latest releases. They identify a release that is repeated after a lost reply.
     released = models.CharField(max_length=1000, db_default="")
 
     def __str__(self) -> str:

@@ -81,8 +81,8 @@ class JobRun(models.Model):
     cancelled_count = models.PositiveIntegerField(default=0)
     retried_count = models.PositiveIntegerField(default=0)
 
-    #: Whether the execution works (True) or is skipped (False), with all of its tasks; null while no task has
-    #: decided, and if each task decides for itself.
+    #: Whether the execution runs (True) or is skipped (False), with all of its tasks; null while no task has
+    #: decided, or if each task decides for itself.
     admitted = models.BooleanField(null=True)
 
     #: What `run()` returned; for several tasks a list by index, see `return_value`.

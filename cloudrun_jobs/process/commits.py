@@ -36,7 +36,7 @@ def open_blocks() -> list[object]:
 
 
 def open_transactions() -> list[str]:
-    """Return the aliases of the databases of these blocks, and of those where autocommit is off."""
+    """Return the aliases of the databases with an open `atomic` block, or with autocommit off."""
     return [
         each.alias
         for each in connections.all(initialized_only=True)

@@ -1,7 +1,7 @@
-"""Classify the errors of databases: transient ones may pass, permanent ones meet each new attempt.
+"""Classify database errors: after a transient error a retry may succeed, after a permanent one it cannot.
 
-The drivers' classes do not tell: a read-only PostgreSQL raises an `InternalError`, a MySQL that denies access an
-`OperationalError`.
+The drivers' exception classes do not distinguish them: a read-only PostgreSQL raises an `InternalError`, a MySQL
+that denies access an `OperationalError`.
 """
 
 from __future__ import annotations

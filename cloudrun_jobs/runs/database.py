@@ -10,7 +10,7 @@ from django.db import DEFAULT_DB_ALIAS, DataError, Error, IntegrityError, connec
 
 from cloudrun_jobs.backoff import attempts
 from cloudrun_jobs.exceptions import RecordTablesMissing, RecordUnavailable
-from cloudrun_jobs.models import JobRun
+from cloudrun_jobs.models import JobRun, routing
 from cloudrun_jobs.process.connections import close
 from cloudrun_jobs.process.database_errors import is_transient
 
@@ -49,6 +49,8 @@ def with_migration_hint(work: Callable[[], T]) -> T:
     """Return the result of `work`. Raises `RecordTablesMissing` if it fails because the tables do not exist."""
     try:
         return work()
+    except (IntegrityError, DataError):
+        raise
     except Error as error:
         if not is_transient(error) and tables_are_missing():
             message = f"The database {database_alias()!r} has no tables for the run records."
@@ -57,7 +59,7 @@ def with_migration_hint(work: Callable[[], T]) -> T:
 
 
 def migrate_hint() -> str:
-    return f"Run `manage.py migrate cloudrun_jobs --database {database_alias()}`."
+    return routing.migrate_hint(JobRun, database_alias())
 
 
 def tables_are_missing() -> bool:

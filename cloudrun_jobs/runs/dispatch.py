@@ -70,9 +70,11 @@ def record(run: JobRun, key: str | None = None) -> tuple[JobRun, bool]:
     try:
         database.with_migration_hint(partial(database.insert, run, may_conflict=key is not None))
     except IntegrityError:
-        if key is None or (earlier := find_earlier(run, key)) is None:
+        # The run itself exists if the reply to an earlier try was lost.
+        earlier = find_earlier(run, key) or JobRun.objects.filter(pk=run.pk).first()
+        if earlier is None:
             raise
-        return earlier, _redispatch_failed(earlier)
+        return earlier, str(earlier.pk) == str(run.pk) or _redispatch_failed(earlier)
     return run, True
 
 

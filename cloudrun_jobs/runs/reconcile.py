@@ -21,11 +21,11 @@ from django.utils import timezone
 from cloudrun_jobs import conf
 from cloudrun_jobs.backends import Backend, Request
 from cloudrun_jobs.backoff import attempts
-from cloudrun_jobs.exceptions import AccessDenied, CloudRunJobsError
+from cloudrun_jobs.exceptions import AccessDenied, CloudRunJobsError, ServiceError
 from cloudrun_jobs.locks import executions
 from cloudrun_jobs.models import JobRun, Status, Trigger
 from cloudrun_jobs.models.functions import Now
-from cloudrun_jobs.models.querysets import LIVENESS_GRACE_SECONDS, UNSENT, JobRunQuerySet
+from cloudrun_jobs.models.querysets import HEARTBEAT_TIMEOUT, LIVENESS_GRACE_SECONDS, UNSENT, JobRunQuerySet
 from cloudrun_jobs.models.statuses import FINISHED
 from cloudrun_jobs.operations import PROCESS_DIED, ExecutionState
 from cloudrun_jobs.runs import dispatch, reservations
@@ -85,19 +85,41 @@ def _dispatch(backend: Backend, run: JobRun) -> str:
 
 
 def _reservations() -> QuerySet[JobRun]:
-    """Return the runs of `reserve()` without a reservation, too late to start, or finished with a reservation."""
-    late = Q(status=Status.PENDING, scheduled_for__lt=Now() - MAX_RESERVATION_DELAY)
+    """Return the runs of `reserve()` without a reservation, overdue, or finished with a reservation."""
+    overdue = Q(status=Status.PENDING, scheduled_for__lt=Now() - HEARTBEAT_TIMEOUT)
     ended = Q(status__in=FINISHED) & ~Q(schedule=None)
-    return _environment_runs().filter(UNSENT | late | ended, trigger=Trigger.RESERVE)
+    return _environment_runs().filter(UNSENT | overdue | ended, trigger=Trigger.RESERVE)
 
 
 def _reconcile_reservation(backend: Backend, run: JobRun) -> str:
     now, due = timezone.now(), cast(datetime, run.scheduled_for)
-    if run.status == Status.PENDING and due >= now - MAX_RESERVATION_DELAY:
-        return _reserve(backend, run, due, now)
-    if run.status == Status.PENDING and run.transition(Status.LOST, finished_at=Now(), reason="never_started"):
-        run_reconciled.send_robust(JobRun, run=run)
+    is_late = due < now - MAX_RESERVATION_DELAY
+    if run.status == Status.PENDING:
+        if not run.schedule and not is_late:
+            return _reserve(backend, run, due, now)
+        if run.schedule and _find_execution(backend, run, is_late=is_late):
+            # No container has claimed the run: it is still starting, or it failed before that.
+            result = _apply(backend.get_state(run), run)
+            if not run.is_finished:
+                return result
+        elif not is_late:
+            return "reserved"
+        elif run.transition(Status.LOST, finished_at=Now(), reason="never_started"):
+            run_reconciled.send_robust(JobRun, run=run)
     return run.status if reservations.release(backend, run) else UNKNOWN
+
+
+def _find_execution(backend: Backend, run: JobRun, *, is_late: bool) -> bool:
+    """Record the execution that the reservation has started; return False if there is none."""
+    try:
+        found = backend.find(_request(run), timeout=backend.send_deadline)
+    except ServiceError:
+        if is_late:
+            return False
+        raise
+    if found is not None:
+        dispatch.record_dispatched(run, found)
+    return bool(run.execution)
 
 
 def _reserve(backend: Backend, run: JobRun, due: datetime, now: datetime) -> str:

@@ -13,6 +13,8 @@ from cloudrun_jobs.runs import dispatch
 from cloudrun_jobs.signals import run_record_failed
 from cloudrun_jobs.spec.reservation import Reservation
 
+UNRESERVE_TIMEOUT_SECONDS = 4.0  # `reconcile` deletes what is left.
+
 
 def reservation_env(reservation: Reservation) -> dict[str, str]:
     """Return the variable with the reserved time. A cron schedule has no year, so it would be due again later."""
@@ -44,7 +46,7 @@ def _reserve(backend: Backend, run: JobRun, request: Request, reservation: Reser
 
     key = dispatch.retry_with_backoff(step, backend.send_deadline)
     if key and not run.update_if(Q(status=Status.PENDING), schedule=key, sending_until=None):
-        backend.unreserve(key)
+        backend.unreserve(key, timeout=UNRESERVE_TIMEOUT_SECONDS)
     return bool(key)
 
 
@@ -52,7 +54,7 @@ def release(backend: Backend, run: JobRun) -> bool:
     """Delete the run's reservation; return False if the service failed."""
     try:
         if run.schedule:
-            backend.unreserve(run.schedule)
+            backend.unreserve(run.schedule, timeout=UNRESERVE_TIMEOUT_SECONDS)
     except ServiceError as error:
         run_record_failed.send_robust(JobRun, run=run, error=error)
         return False

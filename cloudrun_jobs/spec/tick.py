@@ -6,6 +6,7 @@ to the last due time before its start: one due time is one tick, and one run.
 
 from __future__ import annotations
 
+import re
 from datetime import UTC, datetime, timedelta
 from typing import NamedTuple
 
@@ -13,6 +14,8 @@ from typing import NamedTuple
 MAX_RESERVATION_DELAY = timedelta(hours=24)
 
 CLOCK_TOLERANCE = timedelta(seconds=5)  # Cloud Scheduler's clock may be ahead of the container's.
+
+SCHEDULER_JOB_PATTERN = r"[A-Za-z0-9_-]{1,200}"  # As many characters as its column has.
 
 SEPARATOR = "|"  # Neither in names of Scheduler jobs, nor in expressions, nor in time zones.
 
@@ -36,7 +39,8 @@ class ScheduleTick(NamedTuple):
     def decode(cls, text: str) -> ScheduleTick | None:
         """Return the tick that `encode()` wrote, or None for any other text."""
         parts = text.split(SEPARATOR)
-        return cls(*parts) if len(parts) == 3 and all(parts) else None
+        is_tick = len(parts) == 3 and all(parts) and re.fullmatch(SCHEDULER_JOB_PATTERN, parts[0])
+        return cls(*parts) if is_tick else None
 
     def due(self, started: datetime) -> datetime | None:
         """Return the due time of an execution that started then; None if it cannot be computed.
@@ -53,5 +57,11 @@ class ScheduleTick(NamedTuple):
 
 
 def is_over(reserved_for: str) -> bool:
-    """Return True if a container with this reserved time starts too late: a schedule names no year."""
-    return bool(reserved_for) and datetime.now(UTC) > datetime.fromisoformat(reserved_for) + MAX_RESERVATION_DELAY
+    """Return True if a container with this reserved time starts too late: a schedule names no year.
+
+    A text that is no time, or one without a time zone, is ignored.
+    """
+    try:
+        return datetime.now(UTC) - MAX_RESERVATION_DELAY > datetime.fromisoformat(reserved_for)
+    except (ValueError, TypeError):
+        return False

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from django.db import connections
 from django.db.backends.base.base import BaseDatabaseWrapper
+from django.test.testcases import _DatabaseFailure
 
 from cloudrun_jobs.emulator import Emulator
 from cloudrun_jobs.environ import DATABASE_KEYS, DATABASES_VARIABLE
@@ -57,6 +58,8 @@ def task_databases() -> dict[str, dict[str, str]]:
 
 
 def _settings(connection: BaseDatabaseWrapper) -> dict[str, str]:
+    if isinstance(connection.connect, _DatabaseFailure):  # Django forbids it to the test: it is no test database.
+        return {**dict.fromkeys(DATABASE_KEYS, ""), "ENGINE": "django.db.backends.dummy"}
     alias, values = connection.alias, {key: str(connection.settings_dict[key]) for key in DATABASE_KEYS}
     if connection.in_atomic_block:
         pytest.fail(

@@ -1,4 +1,4 @@
-"""A gRPC server that stands in for Cloud Run: it records requests and answers as a test configures."""
+"""A gRPC server that stands in for Cloud Run and Cloud Scheduler: it answers as a test configures."""
 
 from __future__ import annotations
 
@@ -9,8 +9,9 @@ from threading import Event
 from typing import Any
 
 import grpc
-from google.cloud import run_v2
+from google.cloud import run_v2, scheduler_v1
 from google.longrunning import operations_pb2
+from google.protobuf import empty_pb2
 
 SERVICE = "google.cloud.run.v2"
 
@@ -31,6 +32,10 @@ class CloudRun:
         self.polls = 0
         self.searches = 0
         self.hold: Event | None = None  # The first RunJob is answered when it is set.
+        self.scheduler_job = scheduler_v1.Job()  # The answer of CreateJob and GetJob of Cloud Scheduler.
+        self.unreserved: list[str] = []
+        self.errors_of_deletions: list[tuple[grpc.StatusCode, str]] = []
+        self.hold_deletions: Event | None = None  # DeleteJob is answered when it is set.
         self.on_request: Callable[[], object] = bool
         self.stop: Callable[[], object] = bool
         self.endpoint = ""
@@ -69,6 +74,16 @@ class CloudRun:
         self._refuse(context, self.errors_of_searches)
         return run_v2.ListExecutionsResponse(executions=self.started)
 
+    def get_scheduler_job(self, request: Any, context: grpc.ServicerContext) -> scheduler_v1.Job:
+        return self.scheduler_job
+
+    def delete_scheduler_job(self, request: Any, context: grpc.ServicerContext) -> empty_pb2.Empty:
+        self.unreserved.append(request.name.rpartition("/")[2])
+        if self.hold_deletions is not None:
+            self.hold_deletions.wait(60)
+        self._refuse(context, self.errors_of_deletions)
+        return empty_pb2.Empty()
+
     def _keep(self, request: run_v2.RunJobRequest) -> None:
         """Add the execution to the answer of ListExecutions, with the variables of its request."""
         env = request.overrides.container_overrides[0].env
@@ -96,6 +111,13 @@ def serve(address: str = "127.0.0.1:0") -> Iterator[CloudRun]:
                 ListExecutions=(cloud_run.list_executions, run_v2.ListExecutionsRequest),
                 CancelExecution=(cloud_run.cancel_execution, run_v2.CancelExecutionRequest),
             ),
+            _service(
+                "CloudScheduler",
+                package="google.cloud.scheduler.v1",
+                CreateJob=(cloud_run.get_scheduler_job, scheduler_v1.CreateJobRequest),
+                GetJob=(cloud_run.get_scheduler_job, scheduler_v1.GetJobRequest),
+                DeleteJob=(cloud_run.delete_scheduler_job, scheduler_v1.DeleteJobRequest),
+            ),
         ]
     )
     cloud_run.endpoint = f"127.0.0.1:{server.add_insecure_port(address)}"
@@ -107,16 +129,19 @@ def serve(address: str = "127.0.0.1:0") -> Iterator[CloudRun]:
         server.stop(None)
 
 
-def _service(name: str, **methods: tuple[Callable[..., Any], Any]) -> grpc.GenericRpcHandler:
+def _service(
+    name: str, *, package: str = SERVICE, **methods: tuple[Callable[..., Any], Any]
+) -> grpc.GenericRpcHandler:
     handlers = {
         method: grpc.unary_unary_rpc_method_handler(
             call, request_deserializer=message.deserialize, response_serializer=_serialise
         )
         for method, (call, message) in methods.items()
     }
-    return grpc.method_handlers_generic_handler(f"{SERVICE}.{name}", handlers)
+    return grpc.method_handlers_generic_handler(f"{package}.{name}", handlers)
 
 
 def _serialise(message: Any) -> bytes:
-    raw = message if isinstance(message, operations_pb2.Operation) else type(message).pb(message)
+    is_raw = isinstance(message, operations_pb2.Operation | empty_pb2.Empty)
+    raw = message if is_raw else type(message).pb(message)
     return bytes(raw.SerializeToString())

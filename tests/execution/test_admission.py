@@ -15,7 +15,7 @@ from django.test.utils import CaptureQueriesContext
 from cloudrun_jobs.exceptions import LockUnavailable
 from cloudrun_jobs.execution import locking
 from cloudrun_jobs.execution.attempt import Attempt
-from cloudrun_jobs.locks import acquire, current, local, names
+from cloudrun_jobs.locks import acquire, current, local, names, policy
 from cloudrun_jobs.locks.base import Grant, Owner
 from cloudrun_jobs.locks.local import LocalLocks
 from cloudrun_jobs.models import JobRun, Status, TaskRun
@@ -23,7 +23,7 @@ from cloudrun_jobs.operations import ExecutionState
 from tests.jobs.management.commands import echo, outcome
 from tests.runs.conftest import EXECUTION, OTHER, Container, request
 
-OPTIONS = {"ending": "none", "args": []}
+OPTIONS = {"ending": "none"}
 
 
 @pytest.fixture(autouse=True)
@@ -111,7 +111,7 @@ def test_all_tasks_follow_the_first_one_that_works(
 ) -> None:
     """A task that finds the lock held by another execution waits for it if its own execution works."""
     assert container.run("outcome", "none", count=2) == 0
-    local.forget()  # The second task starts after the leases of its execution have expired.
+    local.clear()  # The second task starts after the leases of its execution have expired.
     waits.append(hold())
     assert container.run("outcome", "none", count=2, index=1) == 0
 
@@ -126,7 +126,7 @@ def test_a_working_execution_waits_no_longer_than_lock_timeout(
     """The task ends with 75 then, and the run fails: it is neither skipped nor a success."""
     declare(monkeypatch, lock_timeout=0)
     assert container.run("outcome", "none", count=2, attempt=2) == 0
-    local.forget()
+    local.clear()
     hold()
 
     assert container.run("outcome", "none", count=2, index=1, attempt=2) == 75
@@ -207,7 +207,7 @@ def test_a_retry_waits_after_a_kill(
         killed.setattr(Attempt, "_record", lambda *args: None)
         fail_once(monkeypatch, ValueError())
         assert container.run("outcome", "none", count=count) == 1
-    local.forget()
+    local.clear()
     waits.append(hold())
 
     assert container.run("outcome", "none", count=count, attempt=1) == 0
@@ -285,7 +285,7 @@ def test_a_cancelled_execution_stays_cancelled(container: Container, worked: lis
     """After cancel(), the tasks that were to follow a decision are cancelled."""
     assert container.run("outcome", "none", count=3) == 0
     JobRun.objects.update(cancel_requested_at=datetime.now(UTC))
-    local.forget()
+    local.clear()
     hold()
     for index in (1, 2):
         assert container.run("outcome", "none", count=3, index=index) == 0
@@ -379,3 +379,22 @@ def test_a_decision_costs_one_statement_per_execution(
 
     assert (count(execution="d"), one) == (one, 4)
     assert [paid - free for paid, free in zip(several, undecided, strict=True)] == [1, 0, 0]
+
+
+def test_a_skipped_execution_does_not_wait_for_a_slot_of_the_job(
+    container: Container, monkeypatch: pytest.MonkeyPatch, worked: list[int], waits: list[Callable[[], object]]
+) -> None:
+    """A task that claims before the decision and locks after it holds nothing while it finds out."""
+    current().acquire(names.for_job("outcome"), 1, Owner(holder=OTHER, nonce=OTHER), 600)
+    required = policy.required_locks
+
+    def decided_in_between(*args: Any) -> Any:
+        JobRun.objects.update(admitted=False)
+        return required(*args)
+
+    monkeypatch.setattr(policy, "required_locks", decided_in_between)
+
+    assert container.run("outcome", "none", count=2, index=1) == 0
+    assert (worked, waits) == ([], [])
+    assert TaskRun.objects.get().status == Status.SKIPPED
+    assert [holder.holder for holder in current().holders(names.prefix())] == [OTHER]

@@ -21,9 +21,9 @@ from django.db import Error, connections
 
 from cloudrun_jobs import CloudRunJobs
 from cloudrun_jobs.exceptions import JobInterrupted
-from cloudrun_jobs.execution import interrupts
+from cloudrun_jobs.execution import deadlines, interrupts
 from cloudrun_jobs.execution.attempt import Attempt
-from cloudrun_jobs.execution.termination import Termination
+from cloudrun_jobs.execution.termination import Termination, on_sigterm
 from cloudrun_jobs.models import JobRun, Status, TaskRun
 from cloudrun_jobs.models.functions import Now
 from cloudrun_jobs.signals import job_finished, job_skipped
@@ -184,6 +184,7 @@ def test_job_finished_is_sent_without_a_record(
         raise Error("gone")
 
     monkeypatch.setattr(Attempt, "_record", broken)
+    monkeypatch.setattr(deadlines, "RECORD_END_LIMIT_SECONDS", 0.0)
     with caplog.at_level(logging.INFO, "cloudrun_jobs"):
         echo.Command().delay(partner=7)
 
@@ -335,6 +336,25 @@ def test_the_next_job_of_a_process_handles_sigterm(container: Container, monkeyp
 
     assert signal.getsignal(signal.SIGTERM) == signal.SIG_IGN
     assert container.run("echo") == 143
+
+
+@pytest.mark.filterwarnings("ignore:.*multi-threaded:DeprecationWarning")
+def test_forked_child_has_the_default_actions(container: Container, monkeypatch: pytest.MonkeyPatch) -> None:
+    """multiprocessing ends its workers by SIGTERM: in a system call, a handler might not run."""
+    seen: list[int] = []
+
+    def run(self: echo.Command, **options: Any) -> None:
+        child = os.fork()
+        if child == 0:
+            numbers = (signal.SIGTERM, signal.SIGTSTP, signal.SIGCONT)
+            os._exit(sum(signal.getsignal(number) is not signal.SIG_DFL for number in numbers))
+        seen.append(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+        assert signal.getsignal(signal.SIGTERM) is on_sigterm
+
+    monkeypatch.setattr(echo.Command, "run", run)
+
+    assert container.run("echo") == 0
+    assert seen == [0]
 
 
 # A job whose clean-up after SIGTERM hangs. The arguments are its timeout and how it hangs.

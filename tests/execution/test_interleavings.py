@@ -29,7 +29,7 @@ from tests.runs.conftest import request
 from tests.servers.fixtures import add_database
 from tests.servers.routing import forget, records_in
 
-STEP_TIMEOUT = 20.0  # seconds
+STEP_TIMEOUT = 60.0  # seconds
 RECORD = "the record"
 ATTEMPTS = outcome.Command.max_retries + 1
 
@@ -189,7 +189,7 @@ class World:
 
     def __post_init__(self) -> None:
         forget(JobRun.objects.db)
-        local.forget()
+        local.clear()
         requested = str(request("outcome").pk)
         self.executions = {"outcome-test-a": requested, "outcome-test-b": ""}  # The latter from the console.
 

@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import suppress
 from datetime import timedelta
@@ -16,7 +17,8 @@ from typing import Any
 import grpc
 import pytest
 from django.core.management import call_command
-from django.db import Error
+from django.db import Error, transaction
+from django.db.transaction import TransactionManagementError
 from google.cloud.run_v2 import Condition, Execution
 from google.protobuf.timestamp_pb2 import Timestamp
 from hypothesis import HealthCheck, given
@@ -24,8 +26,8 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from pytest_django import Settings
 
-from cloudrun_jobs import backends, conf
-from cloudrun_jobs.exceptions import JobFailed, LockUnavailable, LockUnknown
+from cloudrun_jobs import LockManager, backends, conf
+from cloudrun_jobs.exceptions import JobFailed, LockUnavailable, LockUnknown, ResultUnavailable
 from cloudrun_jobs.execution import deadlines
 from cloudrun_jobs.execution.attempt import COMPLETE
 from cloudrun_jobs.locks import acquire, current, executions, local, names
@@ -82,11 +84,10 @@ def _faulty(request: Any, *args: Any) -> Any:
 def _locks(settings: Settings, cloud: CloudRun, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     settings.CLOUDRUN_JOBS = {**settings.CLOUDRUN_JOBS, "LOCKS": {"BACKEND": f"{__name__}.FaultyLocks"}}
     monkeypatch.setattr(deadlines, "RECORD_END_LIMIT_SECONDS", 5.0)
-    for module in (acquire, executions):
-        monkeypatch.setattr(module, "FIRST_RETRY_DELAY", 0.01)
+    monkeypatch.setattr(acquire, "FIRST_RETRY_DELAY_SECONDS", 0.01)
     yield
     faults.clear()
-    local.forget()
+    local.clear()
 
 
 def held(execution: str = EXECUTION) -> list[str]:
@@ -96,8 +97,7 @@ def held(execution: str = EXECUTION) -> list[str]:
 def start_and_die(index: int = 0, attempt: int = 0, count: int = 1, ending: str = "text") -> None:
     """Acquire the locks of a task as its process does, and end without releasing them."""
     owner = Owner(holder=EXECUTION, index=index, attempt=attempt, nonce=f"{index} {attempt} {len(held())}")
-    options = {"ending": ending, "args": []}
-    for name in (names.for_arguments("outcome", options), names.for_job("outcome")):
+    for name in (names.for_arguments("outcome", {"ending": ending}), names.for_job("outcome")):
         request: LockRequest = SlotRequest(current(), name, 1, owner)
         if count > 1:
             request = TaskRequest(current(), name, 1, owner, None, count)
@@ -148,7 +148,7 @@ def refreshed(run: JobRun) -> None:
 
 
 def waited_for(run: JobRun) -> None:
-    with suppress(JobFailed):
+    with suppress(JobFailed, ResultUnavailable):
         run.operation.result(timeout=30)
 
 
@@ -315,6 +315,32 @@ def test_a_nested_run_does_not_free_the_locks_of_the_outer_one(container: Contai
     assert held() == []
 
 
+def test_a_lock_that_the_job_forgets_is_freed(container: Container, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The process ends with it, and the run is over."""
+    manager = LockManager("forgotten")
+    monkeypatch.setattr(outcome, "ENDINGS", {"text": lambda: bool(manager.try_lock())})
+
+    assert container.run("outcome", "text") == 0
+
+    assert JobRun.objects.get().result is True
+    assert held() == []
+    assert not manager.release_lock()
+
+
+@pytest.mark.parametrize("attempt", [0, LAST_ATTEMPT])
+@pytest.mark.parametrize("replies", [[], ["lost"]])
+def test_a_lock_around_a_job_stays(container: Container, attempt: int, replies: list[str]) -> None:
+    """A process that calls a job, and goes on, keeps its own locks."""
+    container.environment(attempt=attempt)
+    with LockManager("around").lock() as lease, pytest.MonkeyPatch.context() as patch:
+        patch.setattr(outcome, "ENDINGS", {"text": _then_fail(lambda: "done", replies)})
+        call_command("outcome", "text")
+
+        assert JobRun.objects.get().status == Status.SUCCEEDED
+        assert held() == ["around"]
+        assert lease._keeper.request.renew()
+
+
 ENDINGS = st.sampled_from(["text", "exit 0", "error", "killed"])
 FAULTS = st.lists(st.sampled_from(["ok", "lost", "refused"]), max_size=4)
 
@@ -326,7 +352,7 @@ def test_whatever_happens_a_run_that_is_over_holds_nothing(
 ) -> None:
     """Any order of tasks, endings, deaths and retries, with faults of the lock server in between."""
     JobRun.objects.all().delete()
-    local.forget()
+    local.clear()
     attempts = dict.fromkeys(range(count), 0)
     while attempts:
         index = data.draw(st.sampled_from(sorted(attempts)))
@@ -395,3 +421,45 @@ def test_a_job_that_ignores_sigterm_leaves_no_lock(database: str, settings: Sett
     locks = DatabaseLocks(conf.load(), using=database)
     assert (locks.holders("crj1:"), locks.exists(names.for_job("outcome").key)) == ([], True)
     locks.close()
+
+
+def test_a_release_in_a_broken_transaction_is_not_repeated(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The rollback releases the lock: neither a job nor a LockManager waits for it."""
+    alias = JobRun.objects.db
+    settings.CLOUDRUN_JOBS = {
+        "ENVIRONMENT": "test",
+        "LOCKS": {"BACKEND": "cloudrun_jobs.locks.database.DatabaseLocks", "OPTIONS": {"using": alias}},
+    }
+    monkeypatch.setattr(outcome, "ENDINGS", {"text": lambda: transaction.set_rollback(True, alias)})
+    before = time.monotonic()
+
+    with suppress(TransactionManagementError), transaction.atomic(alias):
+        outcome.Command().delay("text")
+    with transaction.atomic(alias), LockManager("broken").lock():
+        transaction.set_rollback(True, alias)
+
+    assert time.monotonic() - before < 4  # The record's end has five seconds here.
+    assert current().holders("crj1:") == []
+
+
+def test_sigterm_ends_the_repetition_of_a_release(container: Container, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The work is recorded: SIGKILL must not make it fail."""
+    monkeypatch.setattr(deadlines, "RECORD_END_LIMIT_SECONDS", 60.0)
+    asked: list[float] = []
+
+    def fail(*args: Any) -> Any:
+        asked.append(time.monotonic())
+        if len(asked) == 6:
+            signal.raise_signal(signal.SIGTERM)
+        if len(asked) > 30:
+            pytest.fail("the release is repeated")
+        raise LockUnavailable("The server is unavailable in this test.")
+
+    monkeypatch.setattr(FaultyLocks, "release", fail)
+    monkeypatch.setattr(FaultyLocks, "release_holder", fail)
+
+    assert container.run("outcome", "text") == 0
+    assert len(asked) < 10
+    assert JobRun.objects.get().status == Status.SUCCEEDED

@@ -19,6 +19,7 @@ from django.db.models.functions import Now
 
 from cloudrun_jobs import backends
 from cloudrun_jobs.emulator import Emulator
+from cloudrun_jobs.locks.configured import DATABASE
 from cloudrun_jobs.models import JobRun, TaskRun
 from cloudrun_jobs.runs import reconcile
 from tests.emulator.cloud import PLACE, eventually, job
@@ -130,6 +131,7 @@ def scene(
         "PROJECT": "acme",
         "REGION": "europe-west4",
         "OPTIONS": {"endpoint": cloudrun_emulator.grpc, **OPTIONS},
+        "LOCKS": {"BACKEND": DATABASE, "OPTIONS": {"using": database}},
     }
     given = {"database": database_settings(database), "endpoint": cloudrun_emulator.grpc}
     environment = {

@@ -7,6 +7,7 @@ import time
 
 import pytest
 
+from cloudrun_jobs.locks import current
 from cloudrun_jobs.models import JobRun, LockSlot, Status, TaskRun
 from tests.emulator.cloud import eventually
 from tests.faults.conftest import Scene
@@ -47,6 +48,7 @@ def test_a_killed_last_attempt_ends_the_run(scene: Scene, step: str) -> None:
     run.refresh_from_db()
     assert run.status == (Status.SUCCEEDED if step == "after the outcome" else Status.FAILED)
     assert set(TaskRun.objects.values_list("status", flat=True)) <= {run.status}
+    assert list(current().holders("crj1:")) == []
     assert scene.reconcile() == {}
 
 
@@ -82,6 +84,19 @@ def test_ten_tasks_are_all_skipped(scene: Scene) -> None:
     assert (second.status, second.reason, second.succeeded_count) == (Status.SKIPPED, "lock_held", 0)
     assert second.tasks.filter(status=Status.SKIPPED).count() == 10
     assert not LockSlot.objects.filter(expires_us__gt=time.time() * 1e6).exists()
+
+
+def test_a_cancelled_execution_whose_later_tasks_never_started_holds_no_lock(scene: Scene) -> None:
+    """The slot that its tasks share is free once the run is recorded as cancelled."""
+    scene.deploy(tasks=3, at_once=1)
+    run = delay(scene, "wait_for='/never'")
+    eventually(scene.journal)
+    assert len(current().holders("crj1:")) == 4
+
+    assert JobRun.objects.get(pk=run.pk).cancel()
+    scene.over()
+    assert run.refresh().status == Status.CANCELLED
+    assert list(current().holders("crj1:")) == []
 
 
 def test_out_of_memory_is_recorded(scene: Scene) -> None:

@@ -32,7 +32,7 @@ RULES = (
     ("a repeated release is known", "redis", REDIS, "if receipt == ARGV[3] then", "if false then"),
     ("only an execution's own locks are freed", "redis", REDIS, "== ARGV[1] then released", "then released"),
     ("a repeated release is known", "sqlite", DATABASE, "grant.receipt in row[0]", "False"),
-    ("only its own locks are freed", "sqlite", DATABASE, "row.live and row.owner == holder", "row.live"),
+    ("only its own locks are freed", "mariadb", DATABASE, "row.live and row.owner == holder", "row.live"),
     (
         "a live lease is not granted again",
         "sqlite",

@@ -191,7 +191,7 @@ def test_a_silent_connection_does_not_hang_a_release(
     behind_proxy: tuple[LockBackend, FaultProxy], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A job on its way out does not wait for a reply that never comes."""
-    monkeypatch.setattr("cloudrun_jobs.locks.database.STATEMENT_LIMIT_SECONDS", 0.5)
+    monkeypatch.setattr("cloudrun_jobs.locks.database.REPLY_LIMIT_SECONDS", 0.5)
     backend, proxy = behind_proxy
     request = new_request(backend)
     request.ttl = 60.0

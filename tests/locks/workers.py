@@ -76,6 +76,7 @@ class Workers:
     path: Path
     locks: dict[str, Any]
     databases: dict[str, Any]
+    routers: Sequence[str] = ()
     workers: list[Worker] = field(default_factory=list)
     # Servers outlive a test, so executions of each test have names of their own.
     prefix: str = field(default_factory=lambda: uuid4().hex[:8])
@@ -99,7 +100,9 @@ class Workers:
             **os.environ,
             "DJANGO_SETTINGS_MODULE": "tests.locks.project.settings",
             "PYTHONPATH": str(ROOT),
-            "WORKER_SETTINGS": json.dumps({"DATABASES": self.databases, "LOCKS": self.locks}),
+            "WORKER_SETTINGS": json.dumps(
+                {"DATABASES": self.databases, "DATABASE_ROUTERS": list(self.routers), "LOCKS": self.locks}
+            ),
             "WORKER_HISTORY": str(self.path),
             "WORKER_CLOCK_AHEAD": str(ahead),
         }

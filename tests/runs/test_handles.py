@@ -8,6 +8,7 @@ import sqlite3
 import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -61,9 +62,9 @@ def test_the_result_comes_from_the_container(emulated: Cloud) -> None:
     assert (run.execution_name, run.tasks.get().exit_code) == (operation.execution_name, 0)
 
 
-def test_the_result_of_a_container_with_another_database(emulated: Cloud, migrated: Path, tmp_path: Path) -> None:
+def test_the_result_of_a_container_with_another_database(emulated: Cloud, sqlite: str, tmp_path: Path) -> None:
     """The job works, and records what it returned where this process does not look."""
-    elsewhere = Path(shutil.copyfile(migrated, tmp_path / "elsewhere.sqlite3"))
+    elsewhere = Path(shutil.copyfile(connections[sqlite].settings_dict["NAME"], tmp_path / "elsewhere.sqlite3"))
     settings = {"ENGINE": "django.db.backends.sqlite3", "NAME": str(elsewhere)}
     variables = {
         "PYTHONPATH": str(ROOT),
@@ -78,11 +79,9 @@ def test_the_result_of_a_container_with_another_database(emulated: Cloud, migrat
     with pytest.raises(ResultUnavailable, match=rf"{operation.execution_name}: the execution succeeded"):
         operation.result(timeout=60)
     assert (operation.run.status, operation.run.reason) == (Status.SUCCEEDED, "not_recorded")
-    with sqlite3.connect(elsewhere) as there:
-        [(recorded,)] = there.execute(
-            "select result from cloudrun_jobs_jobrun where status = 'succeeded'"
-        ).fetchall()
-    there.close()
+    with closing(sqlite3.connect(elsewhere)) as there:
+        query, run_id = "select result from cloudrun_jobs_jobrun where id = ?", operation.run_id.replace("-", "")
+        [(recorded,)] = there.execute(query, [run_id])
     assert json.loads(recorded)["partner"] == 7
 
 

@@ -221,17 +221,22 @@ def test_a_transient_failure_after_the_commit_postpones(cloud: CloudRun) -> None
     assert reconcile(current()) == {"sent": 1}
 
 
-def test_the_record_is_written_when_its_database_is_back(cloud: CloudRun, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The caller cannot repeat a committed request, so a passing error does not lose it."""
+@pytest.mark.parametrize("is_written", [False, True])
+@pytest.mark.parametrize("key", [None, "once"])
+def test_the_record_is_written_when_its_database_is_back(
+    cloud: CloudRun, monkeypatch: pytest.MonkeyPatch, is_written: bool, key: str | None
+) -> None:
+    """The caller cannot repeat a committed request, so a passing error or a lost reply does not lose it."""
     insert, errors = records.insert, [OperationalError("gone")] * 2
 
     def fail(*args: Any, **kwargs: Any) -> None:
+        if is_written or not errors:
+            insert(*args, **kwargs)
         if errors:
             raise errors.pop()
-        insert(*args, **kwargs)
 
     with transaction.atomic(using=ORDERS):
-        echo.Command().delay(partner=1)
+        echo.Command().delay(partner=1, idempotency_key=key)
         monkeypatch.setattr(records, "insert", fail)
 
     assert (sent(cloud), recorded()) == ([1], [1])

@@ -1,4 +1,4 @@
-"""A database of the records that answers with errors: what may pass is waited for, what cannot ends the wait."""
+"""Errors of the run database: statements are retried after transient errors, not after permanent ones."""
 
 from __future__ import annotations
 

@@ -24,6 +24,16 @@ class To:
     db_for_write = db_for_read
 
 
+class ToJobs(To):
+    """A router that keeps this app in the database "jobs", and out of all others."""
+
+    def __init__(self) -> None:
+        super().__init__("jobs")
+
+    def allow_migrate(self, db: str, app_label: str, **hints: Any) -> bool | None:
+        return db == self.alias if app_label == "cloudrun_jobs" else None
+
+
 @contextmanager
 def records_in(alias: str, settings: Settings, blocker: Any) -> Iterator[None]:
     """Keep the records in this database while the block runs, without those of other tests."""

@@ -79,7 +79,9 @@ def mariadb() -> Server:
     port, home = free_port(), directory()
     data = home / "data"
     rights = ["--auth-root-authentication-method=normal", "--skip-test-db"]
-    run(install, "--no-defaults", f"--datadir={data}", *rights)
+    # In the common temporary directory, two that start at once may choose the same names.
+    files = [f"--datadir={data}", f"--tmpdir={home}"]
+    run(install, "--no-defaults", *files, *rights)
     net = [f"--port={port}", "--bind-address=127.0.0.1", f"--socket={home}/socket", "--skip-name-resolve"]
     speed = ["--innodb-flush-log-at-trx-commit=0", "--innodb-buffer-pool-size=32M"]
 
@@ -87,7 +89,7 @@ def mariadb() -> Server:
         with pymysql.connect(host="127.0.0.1", port=port, user="root") as connection:
             connection.cursor().execute("CREATE DATABASE IF NOT EXISTS locks CHARACTER SET utf8mb4")
 
-    return Server([program, "--no-defaults", f"--datadir={data}", *net, *speed], home, port, answers)
+    return Server([program, "--no-defaults", *files, *net, *speed], home, port, answers)
 
 
 def mariadb_settings(port: int) -> dict[str, Any]:

@@ -8,13 +8,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cloudrun_jobs.spec.tick import ScheduleTick
+from cloudrun_jobs.spec.tick import SCHEDULER_JOB_PATTERN, ScheduleTick
 
 STARTED = datetime(2026, 5, 1, 3, 0, 40, tzinfo=UTC)
 PARTS = st.text(min_size=1).filter(lambda text: "|" not in text)
 
 
-@given(PARTS, PARTS, PARTS)
+@given(st.from_regex(SCHEDULER_JOB_PATTERN, fullmatch=True), PARTS, PARTS)
 def test_decode_returns_what_encode_wrote(scheduler_job: str, cron: str, time_zone: str) -> None:
     """Every tick survives the round trip."""
     tick = ScheduleTick(scheduler_job, cron, time_zone)

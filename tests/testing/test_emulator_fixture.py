@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 from django.db import connection, connections
+from django.test.testcases import _DatabaseFailure
 from pytest_django import Settings
 
 from cloudrun_jobs import environ
@@ -82,9 +83,10 @@ def test_a_database_in_memory_is_refused(
     transactional_db: None, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
     """Tasks are processes of their own."""
-    monkeypatch.setitem(connection.settings_dict, "NAME", name)
-    with pytest.raises(pytest.fail.Exception, match=r"is in memory.*DATABASES\['default'\]\['TEST'\]"):
-        task_databases()
+    with monkeypatch.context() as patch:  # Until Django connects again.
+        patch.setitem(connection.settings_dict, "NAME", name)
+        with pytest.raises(pytest.fail.Exception, match=r"is in memory.*DATABASES\['default'\]\['TEST'\]"):
+            task_databases()
 
 
 def test_pytest_django_is_required(tmp_path: Path) -> None:
@@ -117,6 +119,15 @@ def _declared(monkeypatch: pytest.MonkeyPatch) -> Any:
 
 SQLITE, POSTGRESQL = "django.db.backends.sqlite3", "django.db.backends.postgresql"
 VALUES = {"USER": "", "PASSWORD": "", "HOST": "", "PORT": ""}
+
+
+@pytest.mark.usefixtures("_declared")
+def test_a_database_that_the_test_may_not_use(transactional_db: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is not a test database, so the tasks get none."""
+    connections.settings["other"] = {**connections.settings["default"], "NAME": "developers"}
+    monkeypatch.setattr(connections["other"], "connect", _DatabaseFailure(None, "not allowed"))
+
+    assert task_databases()["other"] == {**VALUES, "ENGINE": "django.db.backends.dummy", "NAME": ""}
 
 
 @pytest.mark.usefixtures("_declared")

@@ -107,10 +107,10 @@ class CloudRunBackend(Backend):
 
         return reserve(self, request, reservation, timeout=min(timeout, self.rpc_timeout))
 
-    def unreserve(self, key: str) -> None:
+    def unreserve(self, key: str, *, timeout: float) -> None:
         from cloudrun_jobs.backends.cloudrun.reservations import unreserve
 
-        unreserve(self, key)
+        unreserve(self, key, timeout=min(timeout, self.rpc_timeout))
 
     def check_reserve(self) -> None:
         """Raise `InvalidSettings` if there is no account to start runs as, or Cloud Tasks' client is missing."""

@@ -76,7 +76,7 @@ def _translate(error: Exception, resource: str, method: ApiMethod, endpoint: str
         case api.MethodNotImplemented():
             pass  # It did nothing.
         case _ if isinstance(error, AMBIGUOUS_ERRORS):
-            return _no_answer(resource, message, method, endpoint)
+            return _no_response(resource, message, method, endpoint)
     return ServiceError(f"{resource}: rejected. {message}")
 
 
@@ -106,7 +106,7 @@ def _grant_hint(method: ApiMethod) -> str:
     return f"Grant {method.permission} ({method.role}) on it{also} to the identity this process runs as."
 
 
-def _no_answer(resource: str, message: str, method: ApiMethod, endpoint: str | None) -> ServiceError:
+def _no_response(resource: str, message: str, method: ApiMethod, endpoint: str | None) -> ServiceError:
     if endpoint and not method.polls and NOT_CONNECTED in message and (problem := _problem_of(endpoint)):
         return ServiceError(f"{resource}: not sent. {problem}", hint=_endpoint_hint())
     message = f"{resource}: no response. {message}"

@@ -238,7 +238,10 @@ class CloudRunOperation(PollingFuture, Operation):
             return _recorded_outcome(run) if run.is_finished else JobFailed(f"{self.execution_name}: deleted.")
         if run.is_finished and run.status not in SUCCESSFUL:
             return _with_job_error(failure(self._execution), run)
-        return failure(self._execution) or (run if run.has_result else _unavailable(self.execution_name))
+        # After a success was recorded, only the exit of the container can have failed.
+        if run.status != Status.SUCCEEDED and (failed := failure(self._execution)):
+            return failed
+        return run if run.has_result else _unavailable(self.execution_name)
 
     def _finish(self, outcome: JobRun | Exception) -> None:
         """Set the result or the exception, once, from whichever thread is first."""

@@ -6,11 +6,12 @@ Each reservation is one resource, whose id contains the run's, so that creating 
 from __future__ import annotations
 
 from contextlib import suppress
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from google.api_core.exceptions import AlreadyExists, NotFound
 
+from cloudrun_jobs import cron
 from cloudrun_jobs.backends.base import Request
 from cloudrun_jobs.backends.cloudrun import clients, targets
 from cloudrun_jobs.backends.cloudrun.errors import ApiMethod, translate_errors
@@ -53,15 +54,15 @@ def reserve(backend: CloudRunBackend, request: Request, reservation: Reservation
     return _create_scheduler_job(backend, request, reservation, {"uri": url, **target}, timeout)
 
 
-def unreserve(backend: CloudRunBackend, key: str) -> None:
-    """Delete the reservation if it exists. Only the key of a task contains slashes."""
+def unreserve(backend: CloudRunBackend, key: str, *, timeout: float) -> None:
+    """Delete the reservation if it exists, without Google's retries. Only the key of a task contains slashes."""
     is_task = "/" in key
     name = f"{backend.parent}/{key}" if is_task else f"{backend.scheduler_parent}/jobs/{key}"
     with translate_errors(name, DELETE_TASK if is_task else DELETE, endpoint=backend.endpoint), suppress(NotFound):
         if is_task:
-            clients.tasks(backend.endpoint).delete_task(name=name, timeout=backend.rpc_timeout)
+            clients.tasks(backend.endpoint).delete_task(name=name, retry=None, timeout=timeout)
         else:
-            clients.scheduler(backend.endpoint).delete_job(name=name, timeout=backend.rpc_timeout)
+            clients.scheduler(backend.endpoint).delete_job(name=name, retry=None, timeout=timeout)
 
 
 def _create_task(
@@ -101,10 +102,12 @@ def _create_scheduler_job(
     client = clients.scheduler(backend.endpoint)
     with translate_errors(job.name, CREATE, endpoint=backend.endpoint):
         try:
-            created = client.create_job(parent=backend.scheduler_parent, job=job, timeout=timeout)
+            created = client.create_job(parent=backend.scheduler_parent, job=job, retry=None, timeout=timeout)
         except AlreadyExists:
-            created = client.get_job(name=job.name, timeout=timeout)
-    if created.schedule_time > reservation.at + MINUTE:  # Due next year: a schedule has no year.
-        unreserve(backend, key)
+            created = client.get_job(name=job.name, retry=None, timeout=timeout)
+    # Without a due time in the answer, it is next year's if the reserved one has come: a schedule has no year.
+    due = created.schedule_time or cron.next_time(reservation.cron, reservation.time_zone, datetime.now(UTC))
+    if due is None or due > reservation.at + MINUTE:
+        unreserve(backend, key, timeout=timeout)
         return ""
     return key

@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 
 from django import db
 from django.core import checks
-from django.db import connections, transaction
+from django.db import connections, router, transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.backends.utils import CursorWrapper
 from django.db.transaction import TransactionManagementError
@@ -33,9 +33,11 @@ from cloudrun_jobs.exceptions import (
 )
 from cloudrun_jobs.locks.base import Grant, Holder, Holders, LockBackend, Owner, available_slot
 from cloudrun_jobs.locks.database.dialects import DIALECTS, SLOTS, TASKS, Dialect, Row, execute
-from cloudrun_jobs.locks.database.pool import STATEMENT_LIMIT_SECONDS, ConnectionPool
+from cloudrun_jobs.locks.database.pool import REPLY_LIMIT_SECONDS, ConnectionPool
 from cloudrun_jobs.locks.database.transactions import TransactionalLeases
 from cloudrun_jobs.locks.names import LockName
+from cloudrun_jobs.models import LockSlot
+from cloudrun_jobs.models.routing import migrate_hint
 from cloudrun_jobs.process.database_errors import is_missing_table, is_transient
 
 T = TypeVar("T")
@@ -46,26 +48,30 @@ MIN_RENEWAL_SECONDS = 0.5
 
 
 class DatabaseLocks(LockBackend):
-    """Keeps locks in the database `using`, over connections of its own."""
+    """Keeps locks in the database `using`, or that of the project's routers, over connections of its own."""
 
-    def __init__(self, settings: Settings, *, using: str = "default", **options: Any) -> None:
+    def __init__(self, settings: Settings, *, using: str | None = None, **options: Any) -> None:
         super().__init__(settings, **options)
-        if using not in connections:
+        self.using = using or router.db_for_write(LockSlot)
+        if self.using not in connections:
+            where = conf.setting_name("LOCKS", "OPTIONS", "using") if using else "DATABASE_ROUTERS"
             hint = f"Databases: {', '.join(connections)}."
-            raise InvalidSettings(
-                f"{conf.setting_name('LOCKS', 'OPTIONS', 'using')}: no database {using!r}.", hint=hint
-            )
-        self.using = using
+            raise InvalidSettings(f"{where}: no database {self.using!r}.", hint=hint)
         self._held = ""  # The lock that was found held last: the next acquisition reads its holders first.
         # Inline, no connection may stay open: a test database cannot be dropped while it has one.
         keep = settings.environment not in INLINE_ENVIRONMENTS
-        self._connections = ConnectionPool(using, lambda: self.dialect, keep=keep)
-        self._uncommitted = TransactionalLeases(using)
+        self._connections = ConnectionPool(self.using, lambda: self.dialect, keep=keep)
+        self._uncommitted = TransactionalLeases(self.using)
 
     @cached_property
     def dialect(self) -> Dialect:
         """The statements for this server."""
         vendor = connections[self.using].vendor
+        if vendor == "unknown":
+            message = f"{conf.setting_name('LOCKS')}: DATABASES[{self.using!r}] is empty."
+            raise InvalidSettings(
+                message, hint="Name another database in DATABASE_ROUTERS, or in OPTIONS 'using'."
+            )
         if vendor not in DIALECTS:
             raise InvalidSettings(
                 f"{conf.setting_name('LOCKS')}: {vendor} is not supported.",
@@ -102,7 +108,7 @@ class DatabaseLocks(LockBackend):
         return grant in self._uncommitted or self._changed(self.dialect.renew, values, seconds)
 
     def release(self, grant: Grant) -> bool:
-        self._uncommitted.forget(grant)
+        self._uncommitted.discard(grant)
         if self._changed(self.dialect.release, _own(grant) | {"receipt": grant.receipt}):
             return True
         return self._run(lambda cursor: _was_released(cursor, grant))
@@ -172,7 +178,7 @@ class DatabaseLocks(LockBackend):
         if missing:
             yield checks.Warning(
                 f"The database {self.using!r} has no tables for the locks, so no job can run.",
-                hint=f"Run `manage.py migrate cloudrun_jobs --database {self.using}`.",
+                hint=migrate_hint(LockSlot, self.using),
                 id="cloudrun_jobs.W021",
             )
 
@@ -208,14 +214,12 @@ class DatabaseLocks(LockBackend):
         statement = f"{self.dialect.read} WHERE {condition}"
         return self._run(lambda cursor: _fetch(cursor, statement, values))
 
-    def _changed(
-        self, statement: str, values: Mapping[str, Any], seconds: float = STATEMENT_LIMIT_SECONDS
-    ) -> bool:
+    def _changed(self, statement: str, values: Mapping[str, Any], seconds: float = REPLY_LIMIT_SECONDS) -> bool:
         return self._run(lambda cursor: execute(cursor, statement, values), seconds) > 0
 
-    def _run(self, statement: Callable[[CursorWrapper], T], seconds: float = STATEMENT_LIMIT_SECONDS) -> T:
+    def _run(self, statement: Callable[[CursorWrapper], T], seconds: float = REPLY_LIMIT_SECONDS) -> T:
         """Run a statement, and once more on a new connection if the first one failed."""
-        seconds = min(seconds, STATEMENT_LIMIT_SECONDS)
+        seconds = min(seconds, REPLY_LIMIT_SECONDS)
         if connection := self._callers_connection():
             return self._run_in(connection, statement)
         try:
@@ -239,7 +243,9 @@ class DatabaseLocks(LockBackend):
             with connection.cursor() as cursor:
                 return statement(cursor)
         except TransactionManagementError as error:
-            raise LockUnavailable(f"The transaction that acquired the lock is broken: {error}") from error
+            broken = LockUnavailable(f"The transaction that acquired the lock is broken: {error}")
+            broken.is_transient = False
+            raise broken from error
         except db.Error as error:
             self._raise_final(error)
             raise LockUnavailable(f"The database {self.using!r} failed: {error}") from error
@@ -249,7 +255,7 @@ class DatabaseLocks(LockBackend):
         if is_missing_table(error):
             raise LockTablesMissing(
                 f"The database {self.using!r} has no tables for the locks.",
-                hint=f"Run `manage.py migrate cloudrun_jobs --database {self.using}`.",
+                hint=migrate_hint(LockSlot, self.using),
             ) from error
         if isinstance(error, db.IntegrityError):
             raise error

@@ -172,7 +172,7 @@ class PostgreSQL(Dialect):
             INSERT INTO {TOKENS} (id, token) SELECT id, token FROM made RETURNING token""")
 
     def prepare(self, cursor: CursorWrapper) -> None:
-        # Not through a pooler, which makes up the process id: the session is another client's afterwards.
+        # Not behind a pooler, whose process ids are made up: other clients would reuse the session.
         limit = "SELECT set_config('statement_timeout', %s, false) WHERE pg_backend_pid() = %s"
         cursor.execute(limit, [f"{STATEMENT_LIMIT_SECONDS}s", cursor.db.connection.info.backend_pid])
 
@@ -277,9 +277,8 @@ class SQLite(Dialect):
         return taken[0] if taken else None
 
     def prune_slots(self, cursor: CursorWrapper, values: dict[str, int]) -> int:
-        with _one_transaction(cursor):
-            deleted = execute(cursor, f"DELETE FROM {SLOTS} WHERE {self._old}", values)
-            cursor.execute(f"DELETE FROM {TOKENS} WHERE id NOT IN (SELECT id FROM {SLOTS})")
+        deleted = execute(cursor, f"DELETE FROM {SLOTS} WHERE {self._old}", values)
+        cursor.execute(f"DELETE FROM {TOKENS} WHERE id NOT IN (SELECT id FROM {SLOTS})")
         return deleted
 
     def is_busy(self, error: Error) -> bool:

@@ -23,7 +23,7 @@ from cloudrun_jobs.locks.database.watchdog import Watchdog
 from cloudrun_jobs.process.connections import close
 from cloudrun_jobs.process.database_errors import is_transient
 
-STATEMENT_LIMIT_SECONDS = 5.0  # Longer than `dialects.STATEMENT_LIMIT_SECONDS`: the server's own reply is better.
+REPLY_LIMIT_SECONDS = 5.0  # Longer than `dialects.STATEMENT_LIMIT_SECONDS`: the server's own reply is better.
 
 # Options of the drivers, in seconds and for PostgreSQL milliseconds, so that no statement outlasts a lease.
 TIMEOUT_OPTIONS: dict[str, dict[str, Any]] = {
@@ -45,7 +45,7 @@ class ConnectionPool:
         self._idle: deque[tuple[Any, CursorWrapper, int]] = deque()  # With the number of uses.
 
     @contextmanager
-    def lend(self, seconds: float = STATEMENT_LIMIT_SECONDS) -> Iterator[CursorWrapper]:
+    def lend(self, seconds: float = REPLY_LIMIT_SECONDS) -> Iterator[CursorWrapper]:
         """Yield a cursor on an idle connection or a new one. After an error the connection is closed.
 
         A connection without a reply for that many seconds is cut.
@@ -105,7 +105,7 @@ def _watched(base: Any) -> Any:
         def get_new_connection(self, conn_params: Any) -> Any:
             driver = super().get_new_connection(conn_params)
             self.watchdog = Watchdog(driver)
-            self.watchdog.start(STATEMENT_LIMIT_SECONDS)
+            self.watchdog.start(REPLY_LIMIT_SECONDS)
             return driver
 
         def close(self) -> None:

@@ -25,7 +25,7 @@ class TransactionalLeases:
         """Add a lease of this thread's transaction, and what to do after the commit."""
 
         def commit() -> None:
-            if self.forget(grant):
+            if self.discard(grant):
                 on_commit()
 
         connection = connections[self._alias]
@@ -37,6 +37,6 @@ class TransactionalLeases:
         # Django drops the hooks of a transaction, or savepoint, that is rolled back.
         return connection is not None and any(hook[1] is commit for hook in list(connection.run_on_commit))
 
-    def forget(self, grant: Grant) -> bool:
+    def discard(self, grant: Grant) -> bool:
         """Remove a lease that is committed or released; return False if it was not there."""
         return self._uncommitted.pop(grant, None) is not None

@@ -1,6 +1,6 @@
-"""Cut a connection whose server does not reply in time: PostgreSQL's drivers would wait for ever.
+"""Shut down a connection whose server does not reply in time: PostgreSQL's drivers would wait forever.
 
-A limit of the server's does not help if the network, or a proxy, loses the reply and keeps the connection open.
+A server-side timeout does not help if the network or a proxy loses the reply and keeps the connection open.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ class Watchdog:
     def __init__(self, driver: Any) -> None:
         self._socket: socket.socket | None = None
         self._deadline = math.inf
-        # PyMySQL has no fileno(), and SQLite's driver neither.
+        # Neither PyMySQL's nor SQLite's connection has fileno().
         if hasattr(source := getattr(driver, "_sock", driver), "fileno"):
-            # A descriptor of its own: the driver may close its one at any moment, and its number be reused.
+            # A duplicate: the driver may close its own descriptor at any time, and the number may be reused.
             self._socket = socket.socket(fileno=os.dup(source.fileno()))
 
     def __del__(self) -> None:
@@ -36,7 +36,7 @@ class Watchdog:
             timer.watch(self)
 
     def stop(self) -> None:
-        timer.forget(self)
+        timer.unwatch(self)
 
     def next_deadline(self) -> float:
         return self._deadline

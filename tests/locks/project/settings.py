@@ -9,7 +9,7 @@ import time
 from tests.servers import sql
 
 given = json.loads(os.environ["WORKER_SETTINGS"])
-if any(database["ENGINE"].endswith("mysql") for database in given["DATABASES"].values()):
+if any(database.get("ENGINE", "").endswith("mysql") for database in given["DATABASES"].values()):
     sql.mariadb_settings(0)
 
 # A worker whose clock is wrong.
@@ -20,6 +20,7 @@ time.time_ns = lambda: int(time.time() * 1e9)
 SECRET_KEY = "only for tests"
 INSTALLED_APPS = ["cloudrun_jobs", "tests.locks.project"]
 DATABASES = given["DATABASES"]
+DATABASE_ROUTERS = given.get("DATABASE_ROUTERS", [])
 USE_TZ = True
 CLOUDRUN_JOBS = {
     "ENVIRONMENT": "staging",

@@ -187,8 +187,8 @@ RULES = [
     rule(
         "the tasks of a skipped execution take no locks",
         LOCKING,
-        " if attempt.admitted is False else acquire()",
-        " if False else acquire()",
+        " if attempt.admitted is False else acquire(first)",
+        " if False else acquire(first)",
         "execution/test_admission",
     ),
     rule(

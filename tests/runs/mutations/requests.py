@@ -15,7 +15,7 @@ RULES = [
         "nothing is dispatched before the commit",
         "enqueue.py",
         "        elif using is None:",
-        "        else:",
+        "        elif True:",
         "runs/test_dispatch",
     ),
     rule(
@@ -31,6 +31,14 @@ RULES = [
         "    if backend.runs_in_process or using in {None, database.database_alias()}:",
         "    if True:",
         "runs/test_other_databases",
+    ),
+    rule(
+        "a success without a record has no result",
+        "models/runs.py",
+        " and self.reason != NOT_RECORDED",
+        "",
+        "backends/test_results",
+        only="was_not_recorded",
     ),
     rule(
         "a run cancelled before the commit is not dispatched",
@@ -165,7 +173,7 @@ RULES = [
     rule(
         "a started reservation is deleted",
         "execution/runner.py",
-        "    if not (run.is_reserved and environ.in_container()):",
+        "    if not (run.is_reserved and environ.in_container()) or database.in_transaction():",
         "    if True:",
         "faults/test_reservations",
         only="starts_at_its_time",
@@ -173,7 +181,7 @@ RULES = [
     rule(
         "a cancelled reservation is deleted",
         RESERVATIONS,
-        "            backend.unreserve(run.schedule)\n",
+        "            backend.unreserve(run.schedule, timeout=UNRESERVE_TIMEOUT_SECONDS)\n",
         "            pass\n",
         "faults/test_reservations",
         only="cancelled_reservation_is_deleted",
