@@ -182,9 +182,9 @@ def log_dispatch_failed(
     logger.log(level, "Run %s cannot be dispatched: %s", run, error, extra=extra)
 
 
-@receiver(signals.run_controlled, dispatch_uid=UID)
-def log_run_controlled(sender: type, run: JobRun, action: str, caller: str, **kwargs: Any) -> None:
-    extra = {**_run_extra("run_controlled", run), "caller": caller}
+@receiver(signals.http_action, dispatch_uid=UID)
+def log_http_action(sender: type, run: JobRun, action: str, caller: str, **kwargs: Any) -> None:
+    extra = {**_run_extra("http_action", run), "caller": caller}
     logger.info("Run %s: %s by %s over HTTP", run, action, caller, extra=extra)
 
 

@@ -36,7 +36,7 @@ dispatch_failed = Signal()
 
 #: A caller of the HTTP API started, cancelled or reran a run. The sender is `models.JobRun`.
 #: Arguments: run, action ("start", "cancel" or "rerun"), caller (the name of the credential).
-run_controlled = Signal()
+http_action = Signal()
 
 #: A container found no record of its run and created one. The sender is `models.JobRun`. Arguments: run.
 run_recreated = Signal()

@@ -38,7 +38,7 @@ def read_object(request: HttpRequest, *, any_type: bool = False) -> dict[str, An
             parse_float=_finite,
         )
     except (ValueError, RecursionError) as error:
-        raise bad_request("invalid_json", f"The body is no valid JSON: {error}.") from None
+        raise bad_request("invalid_json", f"The body is not valid JSON: {error}.") from None
     if not isinstance(value, dict):
         raise bad_request("invalid_json", f"Expected a JSON object, got {type(value).__name__}.")
     if _depth(value) > MAX_DEPTH:

@@ -1,6 +1,6 @@
-"""The certificates that sign Google's ID tokens, kept for as long as Google says.
+"""Cache the certificates that verify Google's ID tokens, for their max-age.
 
-`google.oauth2.id_token` fetches them at every call: a request would wait for Google, and fail while it is away.
+`google.oauth2.id_token` fetches them on every call: a request would wait for Google, and fail during its outages.
 """
 
 from __future__ import annotations

@@ -82,7 +82,7 @@ def load() -> Credentials:
     if repeated := {token.name for token in names if [each.name for each in names].count(token.name) > 1}:
         raise InvalidSettings(f"{where}['TOKENS']: several tokens have the name {min(repeated)!r}.")
     oidc = reader.get("OIDC", Mapping, "a dictionary", None)
-    rate = reader.get("RATE", str, 'such as "60/m"', None)
+    rate = reader.get("RATE", str, 'a string such as "60/m"', None)
     health = reader.get("HEALTH", str, f"one of {', '.join(HEALTH_LEVELS)}", "closed")
     if health not in HEALTH_LEVELS:
         raise reader.error("HEALTH", " or ".join(map(repr, HEALTH_LEVELS)), health)
@@ -126,7 +126,7 @@ class _Reader:
     def scopes(self) -> frozenset[str]:
         scopes = self.names("scopes", ()) or frozenset()
         if unknown := scopes - SCOPES:
-            raise self.error("scopes", f"of {', '.join(sorted(SCOPES))}", min(unknown))
+            raise self.error("scopes", f"any of {', '.join(sorted(SCOPES))}", min(unknown))
         return scopes
 
     def error(self, key: str, expected: str, value: object) -> InvalidSettings:
@@ -144,7 +144,7 @@ def _token(where: str, values: Any) -> Token:
         # Not repeated in the message: it may be the token itself.
         raise InvalidSettings(
             f"{where}['sha256']: expected 64 hexadecimal digits.",
-            hint="`manage.py cloudrun_jobs token` makes a token and its digest.",
+            hint="`manage.py cloudrun_jobs token` generates a token and its digest.",
         )
     return Token(
         name=reader.get("name", str, "a string", ""),

@@ -1,4 +1,4 @@
-"""What every endpoint does around its action: credential, scope, rate limit, and refusals in one shape."""
+"""Wrap the actions of the API: authenticate, limit the rate, check the scope, and format errors."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Refusals of the HTTP API, in one shape."""
+"""Error responses of the HTTP API, in one format."""
 
 from __future__ import annotations
 

@@ -45,7 +45,7 @@ MIN_YEAR, MAX_YEAR = 2000, 9000  # Databases differ beyond, and UTC may be in an
 
 
 def list_runs(request: HttpRequest, caller: Caller) -> HttpResponseBase:
-    """Answer a page of runs, newest first."""
+    """Return a page of runs, newest first."""
     query = _query(request, LIST_PARAMETERS)
     runs = JobRun.objects.order_by("-created_at", "-pk").only(*LISTED)
     if command := query.pop("command", None):
@@ -65,7 +65,7 @@ def list_runs(request: HttpRequest, caller: Caller) -> HttpResponseBase:
 
 
 def show_run(request: HttpRequest, caller: Caller, name: str) -> HttpResponseBase:
-    """Answer one run; with `wait`, once it has ended or that many seconds are over."""
+    """Return one run; with `wait`, once it has ended or that many seconds have passed."""
     wait = _query(request, {"wait": _seconds}).get("wait", 0.0)
     run = _find(caller, "read", name)
     for _ in attempts(wait, initial=0.1, maximum=WAIT_POLL_INTERVAL):

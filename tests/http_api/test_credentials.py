@@ -26,7 +26,7 @@ OIDC = {"audience": "https://a", "emails": ["a@b"]}
         ({"TOKENS": [{**TOKEN, "token": "x"}]}, "unknown key 'token'"),
         ({"TOKENS": [{"name": "a", "scopes": []}]}, "the key 'sha256' is missing"),
         ({"TOKENS": [{**TOKEN, "sha256": "the-token"}]}, "expected 64 hexadecimal digits.*cloudrun_jobs token"),
-        ({"TOKENS": [{**TOKEN, "scopes": ["write"]}]}, "expected of cancel, read, run, got 'write'"),
+        ({"TOKENS": [{**TOKEN, "scopes": ["write"]}]}, "expected any of cancel, read, run, got 'write'"),
         ({"TOKENS": [{**TOKEN, "scopes": "read"}]}, "expected a list of strings"),
         ({"TOKENS": [{**TOKEN, "commands": "echo"}]}, "expected a list of strings"),
         ({"TOKENS": [{**TOKEN, "commands": [7]}]}, "expected a list of strings"),

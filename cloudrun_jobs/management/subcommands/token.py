@@ -1,4 +1,4 @@
-"""Make a token for the HTTP API."""
+"""Generate a token for the HTTP API."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from django.core.management.base import BaseCommand
 
 from cloudrun_jobs.management.output import write_message
 
-HELP = "Make a token for the HTTP API, and its entry for the settings."
+HELP = "Generate a token for the HTTP API, and print its entry for the settings."
 
 
 def add_arguments(parser: ArgumentParser) -> None:
