@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from functools import partial
 from hashlib import sha1
 from typing import Any
@@ -210,10 +211,11 @@ class RedisLocks(LockBackend):
         self.client.close()
 
     def _forget_connections(self) -> None:
-        while self._idle:
-            connection = self._idle.pop()
-            connection.disconnect()
-            self.client.connection_pool.release(connection)
+        with suppress(IndexError):
+            while True:
+                connection = self._idle.pop()  # Another thread may take the last one at any moment.
+                connection.disconnect()
+                self.client.connection_pool.release(connection)
 
     def __str__(self) -> str:
         """Return the address of the server, without the password of its URL."""
@@ -256,7 +258,10 @@ class RedisLocks(LockBackend):
 
     def _send(self, script: Script, *arguments: Any) -> Any:
         """Run a script on a connection outside the pool, whose checks cost as much as a reply."""
-        connection = self._idle.pop() if self._idle else self.client.connection_pool.get_connection()
+        try:
+            connection = self._idle.pop()
+        except IndexError:
+            connection = self.client.connection_pool.get_connection()
         try:
             answer = _answer(connection, script, arguments)
         except BaseException:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -62,6 +63,51 @@ def test_a_database_is_unavailable_when_a_job_ends(scene: Scene, server: Server)
     (scene.folder / "go").touch()
     eventually(lambda: "over" in scene.lines())
     server.start()
+    scene.over()
+
+    run.refresh_from_db()
+    assert run.status == Status.SUCCEEDED
+
+
+def set_read_only(on: bool) -> None:
+    """Make the whole server read-only, or writable; sessions stay open."""
+    with connections["away"].cursor() as cursor:
+        cursor.execute("SET default_transaction_read_only = off")
+        cursor.execute(f"ALTER SYSTEM SET default_transaction_read_only = {'on' if on else 'off'}")
+        cursor.execute("SELECT pg_reload_conf()")
+    connections["away"].close()
+
+
+@pytest.fixture
+def read_only(server: Server) -> Iterator[None]:
+    set_read_only(True)
+    yield
+    set_read_only(False)
+
+
+def test_a_database_is_read_only_when_a_job_ends(scene: Scene, request: pytest.FixtureRequest) -> None:
+    """The job keeps its locks and retries until the outcome is recorded."""
+    scene.deploy()
+    run = delay(scene, f"wait_for={str(scene.folder / 'go')!r}")
+    eventually(scene.journal)
+    request.getfixturevalue("read_only")
+    (scene.folder / "go").touch()
+    eventually(lambda: "over" in scene.lines())
+    time.sleep(4)
+    set_read_only(False)
+    scene.over()
+
+    run.refresh_from_db()
+    assert (run.status, run.result) == (Status.SUCCEEDED, {"number": 1})
+
+
+def test_a_database_is_read_only_when_a_job_starts(scene: Scene, request: pytest.FixtureRequest) -> None:
+    """The job waits until it can claim its run."""
+    scene.deploy()
+    run = delay(scene)
+    request.getfixturevalue("read_only")
+    time.sleep(4)
+    set_read_only(False)
     scene.over()
 
     run.refresh_from_db()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Iterator
 from datetime import timedelta
 from functools import partial
@@ -24,7 +25,7 @@ from cloudrun_jobs.locks.redis import RedisLocks
 from cloudrun_jobs.locks.requests import SlotRequest, new_owner
 from cloudrun_jobs.locks.timer import LeaseTimer
 from cloudrun_jobs.process.connections import close
-from tests.locks.conftest import SETTINGS
+from tests.locks.conftest import SETTINGS, build
 from tests.locks.workers import until
 from tests.servers.proxy import FaultProxy
 from tests.servers.users import LimitedUser, after, limited_user
@@ -326,3 +327,23 @@ def test_a_failing_watchdog_stops_no_renewal() -> None:
     until(lambda: len(calls) >= 3)
     assert not keeper.lost.is_set()
     assert keeper.release()
+
+
+class Emptied(deque):
+    """The idle connections of a backend, of which another thread takes the last one after each look."""
+
+    def __bool__(self) -> bool:
+        return True
+
+
+@pytest.mark.parametrize("kind", ["redis", "postgres"])
+def test_threads_do_not_take_the_same_idle_connection(kind: str, request: pytest.FixtureRequest) -> None:
+    """In an outage the threads of several leases replace their connections at the same time."""
+    backend = build(kind, request)
+    pool = backend._connections if isinstance(backend, DatabaseLocks) else backend
+    pool._idle = Emptied()
+
+    keeper = held(new_request(backend))
+
+    assert keeper.release()
+    backend.close()

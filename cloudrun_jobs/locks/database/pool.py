@@ -9,7 +9,7 @@ from __future__ import annotations
 import copy
 from collections import deque
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import cache
 from typing import Any
 
@@ -50,7 +50,10 @@ class ConnectionPool:
 
         A connection without a reply for that many seconds is cut.
         """
-        connection, cursor, uses = self._idle.pop() if self._idle else (*self._connect(), 0)
+        try:
+            connection, cursor, uses = self._idle.pop()  # Another thread may take the last one at any moment.
+        except IndexError:
+            connection, cursor, uses = *self._connect(), 0
         try:
             connection.watchdog.start(seconds)
             if uses == USES_BEFORE_PREPARATION:
@@ -67,8 +70,9 @@ class ConnectionPool:
 
     def close(self) -> None:
         """Close the idle connections."""
-        while self._idle:
-            close(self._idle.pop()[0])
+        with suppress(IndexError):
+            while True:
+                close(self._idle.pop()[0])
 
     def _connect(self) -> tuple[Any, CursorWrapper]:
         connection = self._new()
