@@ -190,7 +190,7 @@ VALUES = {
 
 @pytest.mark.parametrize(("kind", "one", "other"), VALUES.values(), ids=VALUES)
 def test_every_type_makes_a_key(declare: Declare, kind: Any, one: str, other: str) -> None:
-    """Options are told apart by their values, or by their texts if the value has no JSON form."""
+    """Options are compared by value, or by text if the value has no JSON form."""
     declare(lambda parser: parser.add_argument("--x", type=kind))
 
     assert key(f"--x={one}") == key("--x", one) != key()
@@ -272,7 +272,7 @@ def test_several_texts_are_not_a_default(declare: Declare) -> None:
 
 
 def test_key_tells_constants_apart(declare: Declare) -> None:
-    """Options that share a dest, with constants that have no JSON form, are told apart."""
+    """Options that share a dest, with constants that have no JSON form, differ."""
 
     def add_arguments(parser: CommandParser) -> None:
         for function in (sum, min, max):
