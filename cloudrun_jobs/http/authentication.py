@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
@@ -14,18 +14,14 @@ from django.middleware.csrf import CsrfViewMiddleware
 from django.utils import timezone
 
 from cloudrun_jobs.http.certificates import CertificatesUnavailable, certificates
-from cloudrun_jobs.http.credentials import OIDC, TRIGGER, Credentials, Token
+from cloudrun_jobs.http.credentials import OIDC, Credentials, Token
 from cloudrun_jobs.http.errors import HttpError, bad_request, forbidden
 
 if TYPE_CHECKING:
     from django.http import HttpRequest
 
 CLOCK_SKEW = 10  # seconds that the clocks of Google and of this machine may differ by
-PERMISSIONS = {
-    "view_jobrun": frozenset({"read"}),
-    "run_job": frozenset({"run", TRIGGER}),
-    "cancel_job": frozenset({"cancel"}),
-}
+PERMISSIONS = {"view_jobrun": "read", "run_job": "run", "cancel_job": "cancel"}  # Each with its scope.
 NOT_ACCEPTED = "The credential is not accepted: it is unknown, expired or for another service."
 
 
@@ -37,7 +33,6 @@ class Caller:
     scopes: frozenset[str]
     commands: frozenset[str] | None = None  # None: all.
     user: Any = None  # Of a session.
-    by_oidc: bool = False
 
     def check(self, scope: str, command: str | None = None) -> None:
         """Raise `HttpError` unless the caller has the scope, and may use the command."""
@@ -57,11 +52,7 @@ def authenticate(request: HttpRequest, credentials: Credentials) -> Caller:
             continue
         is_given = True
         if token := _matching(credentials.tokens, header, value):
-            return Caller(
-                name=f"token {token.name}",
-                scopes=token.scopes | ({TRIGGER} if "run" in token.scopes else set()),
-                commands=token.commands,
-            )
+            return Caller(f"token {token.name}", token.scopes, token.commands)
     if bearer is not None and credentials.oidc is not None and bearer.count(".") == 2:
         return _oidc_caller(bearer, credentials.oidc)
     if not is_given and credentials.session and (caller := _session_caller(request)):
@@ -98,7 +89,7 @@ def _oidc_caller(encoded: str, oidc: OIDC) -> Caller:
         raise _unauthenticated(NOT_ACCEPTED)
     if not isinstance(email, str) or email not in oidc.emails:
         raise _unauthenticated(NOT_ACCEPTED)
-    return Caller(name=email, scopes=oidc.scopes | {TRIGGER}, commands=oidc.commands, by_oidc=True)
+    return Caller(name=email, scopes=oidc.scopes, commands=oidc.commands)
 
 
 def _verified_claims(encoded: str, oidc: OIDC) -> Mapping[str, Any]:
@@ -133,13 +124,8 @@ def _session_caller(request: HttpRequest) -> Caller | None:
     check.process_request(request)
     if (reason := check.process_view(request, HttpResponse, (), {})) is not None:
         raise HttpError(HTTPStatus.FORBIDDEN, "csrf_failed", f"The CSRF check failed: {reason}")
-    return Caller(name=user.get_username(), scopes=frozenset(_session_scopes(user)), user=user)
-
-
-def _session_scopes(user: Any) -> Iterator[str]:
-    for permission, scopes in PERMISSIONS.items():
-        if user.has_perm(f"cloudrun_jobs.{permission}"):
-            yield from scopes
+    granted = (scope for name, scope in PERMISSIONS.items() if user.has_perm(f"cloudrun_jobs.{name}"))
+    return Caller(user.get_username(), frozenset(granted), user=user)
 
 
 class _CsrfCheck(CsrfViewMiddleware):

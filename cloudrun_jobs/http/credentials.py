@@ -14,14 +14,12 @@ from cloudrun_jobs.exceptions import InvalidSettings
 from cloudrun_jobs.suggestions import did_you_mean
 
 SCOPES = frozenset({"read", "run", "cancel"})
-TRIGGER = "trigger"  # What `run` includes, and an OIDC caller has without any scope.
 
 GOOGLE_ISSUERS = ("https://accounts.google.com", "accounts.google.com")
 GOOGLE_CERTS_URL = "https://www.googleapis.com/oauth2/v1/certs"
 LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
 
 RATE_PERIODS = {"s": 1, "m": 60, "h": 3600}  # seconds
-HEALTH_LEVELS = ("closed", "public")
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +62,6 @@ class Credentials:
     oidc: OIDC | None = None
     session: bool = False
     rate: Rate | None = None
-    health: str = "closed"
 
     @property
     def is_closed(self) -> bool:
@@ -76,22 +73,18 @@ def load() -> Credentials:
     """Return the configured credentials. Raises `InvalidSettings`, naming the key."""
     http = conf.load().http
     where = conf.setting_name("HTTP")
-    reader = _Reader(where, http, {"TOKENS", "OIDC", "SESSION", "RATE", "HEALTH"})
+    reader = _Reader(where, http, {"TOKENS", "OIDC", "SESSION", "RATE"})
     tokens = reader.get("TOKENS", list | tuple, "a list", ())
     names = [_token(f"{where}['TOKENS'][{number}]", token) for number, token in enumerate(tokens)]
     if repeated := {token.name for token in names if [each.name for each in names].count(token.name) > 1}:
         raise InvalidSettings(f"{where}['TOKENS']: several tokens have the name {min(repeated)!r}.")
     oidc = reader.get("OIDC", Mapping, "a dictionary", None)
     rate = reader.get("RATE", str, 'a string such as "60/m"', None)
-    health = reader.get("HEALTH", str, f"one of {', '.join(HEALTH_LEVELS)}", "closed")
-    if health not in HEALTH_LEVELS:
-        raise reader.error("HEALTH", " or ".join(map(repr, HEALTH_LEVELS)), health)
     return Credentials(
         tokens=tuple(names),
         oidc=None if oidc is None else _oidc(f"{where}['OIDC']", oidc),
         session=reader.get("SESSION", bool, "True or False", False),
         rate=None if rate is None else _rate(reader, rate),
-        health=health,
     )
 
 

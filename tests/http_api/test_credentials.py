@@ -45,7 +45,6 @@ OIDC = {"audience": "https://a", "emails": ["a@b"]}
         ({"RATE": 60}, 'such as "60/m"'),
         ({"RATE": "60"}, "requests per second, minute or hour"),
         ({"RATE": "0/m"}, "requests per second, minute or hour"),
-        ({"HEALTH": "open"}, "expected 'closed' or 'public', got 'open'"),
     ],
     ids=str,
 )

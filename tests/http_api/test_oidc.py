@@ -183,8 +183,8 @@ def test_forged_token_is_rejected(oidc: Any, tokens: Tokens) -> None:
     assert [oidc(token).status_code for token in forged] == [401] * len(forged)
 
 
-def test_token_that_may_only_trigger_reads_nothing(oidc: Any, settings: Any) -> None:
-    """Without scopes, an OIDC caller may only run triggers."""
+def test_caller_without_scopes_reads_nothing(oidc: Any, settings: Any) -> None:
+    """By default, an OIDC caller has no scope."""
     del settings.CLOUDRUN_JOBS["HTTP"]["OIDC"]["scopes"]
 
     assert oidc().status_code == 403
