@@ -119,7 +119,7 @@ def installed(session: nox.Session) -> None:
     shutil.copy("pyproject.toml", copy)
     with session.chdir(copy):
         pytest = ("python", "-m", "pytest", "-q", "-n", "2", "-m", "not containers and not faults")
-        session.run(*pytest, "tests/package", "tests/argv")
+        session.run(*pytest, "tests/package", "tests/spec")
 
 
 @nox.session(python=NEWEST[0])

@@ -22,5 +22,6 @@ def cloud_run(settings: Settings, transactional_db: None) -> Iterator[CloudRun]:
             "PROJECT": "acme",
             "REGION": "asia-northeast1",
             "OPTIONS": {"endpoint": server.endpoint, "send_deadline": 1, "runs_per_minute": 10_000},
+            "LOCKS": {"BACKEND": "cloudrun_jobs.locks.local.LocalLocks"},
         }
         yield server

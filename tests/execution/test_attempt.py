@@ -366,7 +366,7 @@ from cloudrun_jobs.execution import termination
 from django.core.management import execute_from_command_line
 from tests.jobs.management.commands import outcome
 
-termination.SIGTERM_CLEANUP_SECONDS = 3
+termination.SIGTERM_CLEANUP_SECONDS = 2
 timeout, hang = sys.argv[1:]
 HANGS = {
     "sleep": lambda: time.sleep(300),
