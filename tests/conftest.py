@@ -15,7 +15,8 @@ from cloudrun_jobs.locks import local
 from tests.servers.fixtures import *  # noqa: F403
 
 # A loaded machine is slow, not wrong: no deadlines. CI looks at more examples than a developer waits for.
-settings.register_profile("default", deadline=None, max_examples=60, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile("default", deadline=None, max_examples=40, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile("ci", settings.get_profile("default"), max_examples=80)
 settings.register_profile("thorough", deadline=None, max_examples=1000)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "default"))
 

@@ -62,8 +62,11 @@ def _project_packages() -> set[str]:
 def _may_be_job(module: str, own: Collection[str], reader: SourceReader) -> bool:
     """Return True if a command is the project's own, mentions Cloud Run, or may have a job as base class.
 
+    Django's own commands are no jobs.
     Importing a command has side effects: debugsqlshell of django-debug-toolbar changes how all SQL is run.
     """
+    if module.startswith("django."):
+        return False
     spec = find_spec(module)
     if spec is None or spec.origin is None or module.partition(".")[0] in own:
         return True  # If there is none, the import raises the error.
