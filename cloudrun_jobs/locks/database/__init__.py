@@ -99,6 +99,8 @@ class DatabaseLocks(LockBackend):
             if grant := self._take(values, slot, missing=missing):
                 self._held = ""
                 return grant
+        else:
+            rows = self._read(name, slots)  # Name the process that was faster.
         self._held = name.key
         return Holders(lambda: (row.holder() for row in rows if row.live))
 
