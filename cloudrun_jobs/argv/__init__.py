@@ -2,7 +2,7 @@
 
 `delay()`'s values are written as arguments and parsed again; a value that does not survive the round trip is
 rejected. The forms are `--option=value`, then `--`, then the positionals: no value in them can be read as an
-option of `manage.py`, whose own parser reads every argument first.
+option of `manage.py`, which parses every argument before the command does.
 """
 
 from __future__ import annotations

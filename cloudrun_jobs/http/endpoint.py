@@ -12,7 +12,7 @@ from django.http import HttpResponseBase, JsonResponse
 from django.views.decorators.csrf import csrf_exempt
 
 from cloudrun_jobs.http import credentials
-from cloudrun_jobs.http.authentication import Caller, authenticate
+from cloudrun_jobs.http.authentication import authenticate
 from cloudrun_jobs.http.errors import HttpError, bad_request, not_found
 from cloudrun_jobs.http.rate import check_rate
 
@@ -71,6 +71,3 @@ def _act(actions: Mapping[str, Action], request: HttpRequest, names: Mapping[str
 
 def json_response(data: Any, status: HTTPStatus = HTTPStatus.OK, **headers: str) -> JsonResponse:
     return JsonResponse(data, status=status, headers=headers, json_dumps_params={"ensure_ascii": False})
-
-
-__all__ = ["Action", "Caller", "endpoint", "json_response", "missing"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from functools import partial
+from hashlib import sha256
 from typing import TYPE_CHECKING, Any
 
 from django.http import HttpResponseBase
@@ -14,14 +15,13 @@ from cloudrun_jobs.http.body import read_object
 from cloudrun_jobs.http.errors import bad_request, not_found, unprocessable
 from cloudrun_jobs.http.runs import start
 from cloudrun_jobs.registry import find_job
-from cloudrun_jobs.runs.dispatch import MAX_KEY_LENGTH
 
 if TYPE_CHECKING:
     from django.http import HttpRequest
 
     from cloudrun_jobs.command import CloudRunJobs
 
-OWN_KEY_LENGTH = 100  # characters; the rest of the stored key names the caller
+OWN_KEY_LENGTH = 100  # characters; the rest of the stored key identifies the caller
 
 
 def start_job(request: HttpRequest, caller: Caller, name: str) -> HttpResponseBase:
@@ -55,4 +55,5 @@ def _key(request: HttpRequest, caller: Caller) -> str | None:
         raise bad_request(
             "invalid_request", f"Idempotency-Key: expected 1 to {OWN_KEY_LENGTH} printable ASCII characters."
         )
-    return f"{key} {caller.name}"[:MAX_KEY_LENGTH]
+    # A digest: names are of any length, and may contain what looks like a key.
+    return f"{sha256(caller.name.encode()).hexdigest()} {key}"

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from hashlib import sha256
 from typing import Any
 
 import pytest
+from django.test import Client
 
 from cloudrun_jobs.models import JobRun
 from tests.jobs.management.commands import echo
@@ -199,6 +201,27 @@ def test_idempotency_key_returns_the_same_run(call: Callable[..., Any]) -> None:
     assert (other.status_code, other.json()["error"]["code"]) == (422, "invalid_options")
     assert other_caller.status_code == 202
     assert JobRun.objects.count() == 2
+
+
+@pytest.mark.parametrize(
+    "callers",
+    [[("b", "k token a"), ("a token b", "k")], [("n" * 250 + "1", "k"), ("n" * 250 + "2", "k")]],
+    ids=["alike", "long"],
+)
+def test_idempotency_keys_belong_to_one_caller(
+    http: Client, settings: Any, callers: list[tuple[str, str]]
+) -> None:
+    """Neither a name that resembles a key, nor a long one, gives a caller the run of another one."""
+    runs = []
+    for name, key in callers:
+        token = {"name": name, "header": "x-token", "sha256": sha256(b"t").hexdigest(), "scopes": ["run"]}
+        settings.CLOUDRUN_JOBS = {"ENVIRONMENT": "test", "HTTP": {"TOKENS": [token]}}
+        headers = {"x-token": "t", "idempotency-key": key}
+        runs.append(
+            http.post("/cloudrun_jobs/jobs/echo/", content_type="application/json", headers=headers).json()
+        )
+
+    assert runs[0]["job_id"] != runs[1]["job_id"]
 
 
 def test_all_refused_options_are_named(call: Callable[..., Any]) -> None:
