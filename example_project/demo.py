@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -25,11 +26,13 @@ operation.done()
 operation.result()
 """
 EMULATOR_SESSION = """
+from cloudrun_jobs.models import JobRun
 from rates.management.commands.collect_rates import Command
 operation = Command().delay(currency=["JPY", "KRW"])
 operation.execution_name
 operation.result(timeout=120)
-operation.metadata.succeeded_count, operation.metadata.task_count
+run = JobRun.objects.get(pk=operation.run_id)
+run.status, run.succeeded_count, run.task_count
 """
 
 
@@ -88,7 +91,10 @@ def create_job(emulator: Emulator) -> None:
 
 
 def show_logs(emulator: Emulator) -> None:
-    """Print the log entries of the job."""
+    """Print the log entries of the job, once its container has exited."""
+    executions = emulator.clients.executions
+    while any(not each.completion_time for each in executions.list_executions(parent=f"{PARENT}/jobs/{JOB}")):
+        time.sleep(0.1)
     print("\n==> Its logs", flush=True)
     for entry in emulator.logs.all():
         print(entry.text_payload, flush=True)
