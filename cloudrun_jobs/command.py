@@ -6,7 +6,7 @@ import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import timedelta
 from functools import cache
-from inspect import CO_VARKEYWORDS, isasyncgenfunction, iscoroutinefunction, isgeneratorfunction, signature
+from inspect import CO_VARKEYWORDS, isasyncgenfunction, isgeneratorfunction, signature
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from asgiref.sync import sync_to_async
@@ -135,7 +135,10 @@ class CloudRunJobs(BaseCommand):
     secrets: ClassVar[Mapping[str, str]]
 
     def run(self, *args: Any, **options: Any) -> Any:
-        """Do the work. Return None or a value that Django's JSON encoder takes: dates, decimals and UUIDs too."""
+        """Do the work. Return None or a value that Django's JSON encoder takes: dates, decimals and UUIDs too.
+
+        `async def run()` is run in an event loop of its own; what interrupts the job cancels its task.
+        """
         raise NotImplementedError(f"{type(self).__module__}.Command has no run().")
 
     def get_lock_key(self, **options: Any) -> Any:
@@ -291,11 +294,9 @@ def _reserved(name: str, where: str) -> DeclarationError:
 
 
 def _run_problems(run: Callable[..., Any]) -> Iterator[DeclarationError]:
-    expected, got, hint = "an ordinary method", "", ""
+    expected, got, hint = "an ordinary method or a coroutine function", "", ""
     if run is CloudRunJobs.run:
         expected, got = RUN, "none"
-    elif iscoroutinefunction(run):
-        got, hint = "a coroutine function", "Call the coroutine in it with asgiref.sync.async_to_sync."
     elif isgeneratorfunction(run) or isasyncgenfunction(run):
         got, hint = "a generator, which is never iterated", "Iterate over it in run()."
     elif not _takes_options(run):

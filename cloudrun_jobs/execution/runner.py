@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from functools import partial
+from inspect import iscoroutine
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from django.core.management.base import CommandError
@@ -83,7 +84,7 @@ def run_job(job: JobCommand, args: tuple[Any, ...], options: dict[str, Any]) -> 
                 values |= {"error": error, "propagates": _propagates(job, error, options, is_request=is_request)}
                 after_record.callback(send, signals.job_finished, **values)
 
-            attempt.succeed(_work(job, active, partial(job.run, *args, **options), send_finished))
+            attempt.succeed(_work(job, active, partial(_run, job, args, options), send_finished))
         active.result = attempt.result
         return attempt.result
 
@@ -198,6 +199,15 @@ def _work(job: JobCommand, active: ActiveRun, run: Callable[[], Any], send_finis
             active.progress.stop()
         active.progress = active.attempt = None  # Progress reported from now on belongs to no run.
         send_finished(error, seconds=time.monotonic() - started)
+
+
+def _run(job: JobCommand, args: tuple[Any, ...], options: Mapping[str, Any]) -> Any:
+    result = job.run(*args, **options)
+    if not iscoroutine(result):
+        return result
+    from cloudrun_jobs.execution.coroutines import run_coroutine  # Most jobs are synchronous.
+
+    return run_coroutine(result)
 
 
 def _propagates(
