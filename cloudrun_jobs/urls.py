@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from django.urls import path
 
-from cloudrun_jobs.http import jobs, runs
+from cloudrun_jobs.http import jobs, runs, triggers
 from cloudrun_jobs.http.endpoint import Action, endpoint, missing
 
 app_name = "cloudrun_jobs"
@@ -17,5 +17,7 @@ urlpatterns = [
     ),
     path("jobs/<str:name>/cancel/", endpoint({"POST": Action(runs.cancel_run, "cancel")}), name="cancel"),
     path("jobs/<str:name>/rerun/", endpoint({"POST": Action(runs.rerun, "run")}), name="rerun"),
+    path("run/", endpoint({"GET": Action(triggers.list_triggers, "read")}), name="triggers"),
+    path("run/<str:name>/", endpoint({"POST": Action(triggers.run_job, "trigger")}), name="trigger"),
     path("<path:path>", missing),
 ]

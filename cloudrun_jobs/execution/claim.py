@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import partial
+from types import MappingProxyType
 from typing import Any, NamedTuple
 from uuid import UUID
 
@@ -22,6 +24,8 @@ from cloudrun_jobs.runs.requester import current_requester
 from cloudrun_jobs.signals import run_recreated
 from cloudrun_jobs.spec.tick import REPEAT_TICK_HINT, ScheduleTick, is_over
 
+FAILED = frozenset({Status.FAILED, Status.LOST})
+
 
 class Invocation(NamedTuple):
     """How this process came to run a job."""
@@ -31,6 +35,7 @@ class Invocation(NamedTuple):
     argv: list[str] | None
     task: CloudRunTask | None = None  # None outside Cloud Run, and for a job that another job calls.
     run_id: str = ""  # Set for a request that this process recorded.
+    values: Mapping[str, Any] = MappingProxyType({})  # Of the record, for a run that an HTTP request triggers.
 
 
 class AlreadyClaimed(NamedTuple):
@@ -41,6 +46,8 @@ class AlreadyClaimed(NamedTuple):
 
 def claim(start: Invocation) -> JobRun | AlreadyClaimed:
     """Return the run that this process is to work on. Raises `InvalidRunId`."""
+    if start.values:
+        return _insert_triggered(start)
     if start.run_id:
         return _claim_requested(start, UUID(start.run_id), execution=None)
     task = start.task
@@ -153,7 +160,7 @@ def _claim_tick(run: JobRun, tick: ScheduleTick) -> JobRun | AlreadyClaimed:
         job = {"command": run.command, "environment": run.environment}
         first = JobRun.objects.get(**job, schedule=tick.scheduler_job, scheduled_for=due)
         # The status of the first run may change: the first task decides, and sets the schedule or the status.
-        if first.status in {Status.FAILED, Status.CANCELLED, Status.LOST}:
+        if first.status in {*FAILED, Status.CANCELLED}:
             # Its work is not done, and the user has started it again.
             works = run.update_if(~Q(status=Status.SKIPPED), schedule=tick.scheduler_job)
             return run if works else AlreadyClaimed(first)
@@ -163,6 +170,27 @@ def _claim_tick(run: JobRun, tick: ScheduleTick) -> JobRun | AlreadyClaimed:
         works = not skipped and JobRun.objects.filter(pk=run.pk).exclude(schedule=None).exists()
         return run if works else AlreadyClaimed(first)
     return run
+
+
+def _insert_triggered(start: Invocation) -> JobRun | AlreadyClaimed:
+    """Insert the run of a request, or return the run that an earlier delivery of the same tick has started.
+
+    The tick of a failed run passes to this one.
+    """
+    keys = ("schedule", "scheduled_for")
+    tick = {"command": start.command, "environment": start.environment, **{k: start.values[k] for k in keys}}
+    while True:
+        try:
+            return _insert(start, **start.values)
+        except IntegrityError:
+            first = JobRun.objects.filter(Q(pk=start.values["pk"]) | Q(**tick)).first()
+            if first is None:
+                raise
+        if first.pk == start.values["pk"]:
+            return first  # The reply to the insert was lost.
+        if first.status not in FAILED:
+            return AlreadyClaimed(first)
+        first.update_if(Q(status__in=FAILED), scheduled_for=None)
 
 
 def _insert(start: Invocation, **values: Any) -> JobRun:
