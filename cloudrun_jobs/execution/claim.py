@@ -22,7 +22,7 @@ from cloudrun_jobs.runs import database
 from cloudrun_jobs.runs.execution_names import assign_execution_name
 from cloudrun_jobs.runs.requester import current_requester
 from cloudrun_jobs.signals import run_recreated
-from cloudrun_jobs.spec.tick import REPEAT_TICK_HINT, ScheduleTick, is_over
+from cloudrun_jobs.spec.tick import CLOCK_TOLERANCE, REPEAT_TICK_HINT, ScheduleTick, is_over
 
 FAILED = frozenset({Status.FAILED, Status.LOST})
 
@@ -175,22 +175,26 @@ def _claim_tick(run: JobRun, tick: ScheduleTick) -> JobRun | AlreadyClaimed:
 def _insert_triggered(start: Invocation) -> JobRun | AlreadyClaimed:
     """Insert the run of a request, or return the run that an earlier delivery of the same tick has started.
 
-    The tick of a failed run passes to this one.
+    The tick of a failed run passes to this one; so does that of a run that was started by hand, which has the time
+    of the next tick, once this time has come.
     """
-    keys = ("schedule", "scheduled_for")
-    tick = {"command": start.command, "environment": start.environment, **{k: start.values[k] for k in keys}}
+    own, due = Q(pk=start.values["pk"]), start.values["scheduled_for"]
+    tick, passes = Q(pk__in=()), Q(status__in=FAILED)
+    if due is not None:
+        tick = Q(command=start.command, environment=start.environment, scheduled_for=due)
+        tick &= Q(schedule=start.values["schedule"])
+        passes |= Q(created_at__lt=due - CLOCK_TOLERANCE, scheduled_for__lte=Now() + CLOCK_TOLERANCE)
     while True:
         try:
             return _insert(start, **start.values)
         except IntegrityError:
-            first = JobRun.objects.filter(Q(pk=start.values["pk"]) | Q(**tick)).first()
+            first = JobRun.objects.filter(own | tick).first()
             if first is None:
                 raise
         if first.pk == start.values["pk"]:
             return first  # The reply to the insert was lost.
-        if first.status not in FAILED:
+        if not first.update_if(passes, scheduled_for=None) and JobRun.objects.filter(tick, pk=first.pk).exists():
             return AlreadyClaimed(first)
-        first.update_if(Q(status__in=FAILED), scheduled_for=None)
 
 
 def _insert(start: Invocation, **values: Any) -> JobRun:

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 
 from django.http import HttpResponseBase
 from django.urls import reverse
-from django.utils import timezone
 
 from cloudrun_jobs import argv, command_line, enqueue
 from cloudrun_jobs.deploy import schedules
@@ -23,7 +22,7 @@ from cloudrun_jobs.http.jobs import job_options
 from cloudrun_jobs.models import JobRun, Status, Trigger
 from cloudrun_jobs.registry import find_job, find_jobs
 from cloudrun_jobs.runs.requester import requested_by
-from cloudrun_jobs.spec.tick import CLOCK_TOLERANCE, SCHEDULER_JOB_PATTERN, ScheduleTick
+from cloudrun_jobs.spec.tick import SCHEDULER_JOB_PATTERN, ScheduleTick
 
 if TYPE_CHECKING:
     from django.http import HttpRequest
@@ -104,7 +103,7 @@ def _scheduled_arguments(job: CloudRunJobs, given: Any) -> tuple[str, ...]:
 
 
 def _tick(request: HttpRequest) -> tuple[str, datetime] | None:
-    """Return the Scheduler job and the due time that Cloud Scheduler names; None for a run started by hand."""
+    """Return the Scheduler job and the due time that Cloud Scheduler names; None if it names none."""
     name, time = request.headers.get(NAME_HEADER), request.headers.get(TIME_HEADER)
     if name is None or time is None:
         return None
@@ -114,8 +113,7 @@ def _tick(request: HttpRequest) -> tuple[str, datetime] | None:
         due = None
     if due is None or due.tzinfo is None or not re.fullmatch(SCHEDULER_JOB_PATTERN, name):
         raise bad_request("invalid_request", "Expected the X-CloudScheduler headers that Cloud Scheduler sends.")
-    # A run started by hand has the time of the next tick, which is still to come.
-    return None if due > timezone.now() + CLOCK_TOLERANCE else (name, due)
+    return name, due
 
 
 def _answer(run: JobRun, *, is_duplicate: bool) -> HttpResponseBase:

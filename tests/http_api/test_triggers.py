@@ -241,12 +241,28 @@ def test_tick_of_another_command_is_another_tick(deliver: Any) -> None:
 
 
 def test_manual_start_does_not_use_up_the_next_tick(deliver: Any) -> None:
-    """A run started by hand has the time of the next tick."""
-    due = datetime.now(UTC) + timedelta(minutes=5)
-    answers = [deliver(due), deliver(due), deliver(None), deliver(None)]
+    """A run started by hand has the time of the next tick, and is over when this comes."""
+    due = minutes_ago(1)
+    by_hand = deliver(due)
+    JobRun.objects.update(created_at=due - timedelta(minutes=10))
 
-    assert [answer.json().get("duplicate") for answer in answers] == [None] * 4
-    assert not JobRun.objects.exclude(scheduled_for=None).exists()
+    answers = [deliver(due), deliver(due)]
+
+    assert by_hand.json() == answers[0].json()
+    assert answers[1].json()["duplicate"] is True
+    assert JobRun.objects.filter(schedule="echo-test").count() == 2
+
+
+def test_manual_start_is_repeated_as_a_duplicate(deliver: Any) -> None:
+    """Until the next tick is due."""
+    due = datetime.now(UTC) + timedelta(minutes=5)
+
+    assert [deliver(due).json().get("duplicate") for _ in range(2)] == [None, True]
+
+
+def test_deliveries_without_a_time_are_independent(deliver: Any) -> None:
+    """Schedules such as "every 5 minutes" have no due times."""
+    assert [deliver(None).json().get("duplicate") for _ in range(2)] == [None, None]
 
 
 def test_tick_headers_of_a_token_are_ignored(call: Any) -> None:
