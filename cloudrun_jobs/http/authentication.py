@@ -33,6 +33,7 @@ class Caller:
     scopes: frozenset[str]
     commands: frozenset[str] | None = None  # None: all.
     user: Any = None  # Of a session.
+    expires: float | None = None  # In seconds since the epoch.
 
     def check(self, scope: str, command: str | None = None) -> None:
         """Raise `HttpError` unless the caller has the scope, and may use the command."""
@@ -52,7 +53,8 @@ def authenticate(request: HttpRequest, credentials: Credentials) -> Caller:
             continue
         is_given = True
         if token := _matching(credentials.tokens, header, value):
-            return Caller(f"token {token.name}", token.scopes, token.commands)
+            expires = None if token.expires is None else token.expires.timestamp()
+            return Caller(f"token {token.name}", token.scopes, token.commands, expires=expires)
     if bearer is not None and credentials.oidc is not None and bearer.count(".") == 2:
         return _oidc_caller(bearer, credentials.oidc)
     if not is_given and credentials.session and (caller := _session_caller(request)):
@@ -89,7 +91,7 @@ def _oidc_caller(encoded: str, oidc: OIDC) -> Caller:
         raise _unauthenticated(NOT_ACCEPTED)
     if not isinstance(email, str) or email not in oidc.emails:
         raise _unauthenticated(NOT_ACCEPTED)
-    return Caller(name=email, scopes=oidc.scopes, commands=oidc.commands)
+    return Caller(name=email, scopes=oidc.scopes, commands=oidc.commands, expires=float(claims["exp"]))
 
 
 def _verified_claims(encoded: str, oidc: OIDC) -> Mapping[str, Any]:
