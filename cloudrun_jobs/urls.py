@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from django.urls import path
 
-from cloudrun_jobs.http import jobs, runs, triggers
+from cloudrun_jobs.http import events, jobs, runs, triggers
 from cloudrun_jobs.http.endpoint import Action, endpoint, missing
 
 app_name = "cloudrun_jobs"
@@ -15,6 +15,7 @@ urlpatterns = [
         endpoint({"GET": Action(runs.show_run, "read"), "POST": Action(jobs.start_job, "run")}),
         name="run",
     ),
+    path("jobs/<str:name>/events/", endpoint({"GET": Action(events.stream_events, "read")}), name="events"),
     path("jobs/<str:name>/cancel/", endpoint({"POST": Action(runs.cancel_run, "cancel")}), name="cancel"),
     path("jobs/<str:name>/rerun/", endpoint({"POST": Action(runs.rerun, "run")}), name="rerun"),
     path("run/", endpoint({"GET": Action(triggers.list_triggers, "read")}), name="triggers"),

@@ -46,7 +46,7 @@ MIN_YEAR, MAX_YEAR = 2000, 9000  # Databases differ beyond, and UTC may be in an
 
 def list_runs(request: HttpRequest, caller: Caller) -> HttpResponseBase:
     """Return a page of runs, newest first."""
-    query = _query(request, LIST_PARAMETERS)
+    query = read_query(request, LIST_PARAMETERS)
     runs = JobRun.objects.order_by("-created_at", "-pk").only(*LISTED)
     if command := query.pop("command", None):
         caller.check("read", command)
@@ -66,8 +66,8 @@ def list_runs(request: HttpRequest, caller: Caller) -> HttpResponseBase:
 
 def show_run(request: HttpRequest, caller: Caller, name: str) -> HttpResponseBase:
     """Return one run; with `wait`, once it has ended or that many seconds have passed."""
-    wait = _query(request, {"wait": _seconds}).get("wait", 0.0)
-    run = _find(caller, "read", name)
+    wait = read_query(request, {"wait": _seconds}).get("wait", 0.0)
+    run = find_run(caller, "read", name)
     for _ in attempts(wait, initial=0.1, maximum=WAIT_POLL_INTERVAL):
         run.refresh_from_db()
         if run.is_finished:
@@ -77,8 +77,8 @@ def show_run(request: HttpRequest, caller: Caller, name: str) -> HttpResponseBas
 
 def cancel_run(request: HttpRequest, caller: Caller, name: str) -> HttpResponseBase:
     """Cancel a run, unless it has ended."""
-    _query(request, {})
-    run = _find(caller, "cancel", name)
+    read_query(request, {})
+    run = find_run(caller, "cancel", name)
     if run.is_finished:
         raise _ended(run)
     try:
@@ -99,8 +99,8 @@ def _ended(run: JobRun) -> HttpError:
 
 def rerun(request: HttpRequest, caller: Caller, name: str) -> HttpResponseBase:
     """Start a new run with the arguments of this one."""
-    _query(request, {})
-    run = _find(caller, "run", name)
+    read_query(request, {})
+    run = find_run(caller, "run", name)
     if run.argv is None:
         raise unprocessable("The arguments of this run were not recorded.", hint="Start a run of the command.")
     job, arguments = find_job(run.command), run.argv[1:]
@@ -137,7 +137,7 @@ def _service_error(error: CloudRunJobsError) -> HttpError:
     return HttpError(status, "service_error", f"Cloud Run did not accept the request ({type(error).__name__}).")
 
 
-def _find(caller: Caller, scope: str, name: str) -> JobRun:
+def find_run(caller: Caller, scope: str, name: str) -> JobRun:
     """Return the run of that id or execution name. Raises `HttpError`."""
     try:
         runs = JobRun.objects.filter(pk=UUID(name))
@@ -150,7 +150,7 @@ def _find(caller: Caller, scope: str, name: str) -> JobRun:
     return run
 
 
-def _query(request: HttpRequest, parameters: Mapping[str, Callable[[str], Any]]) -> dict[str, Any]:
+def read_query(request: HttpRequest, parameters: Mapping[str, Callable[[str], Any]]) -> dict[str, Any]:
     """Return the values of the query's parameters. Raises `HttpError`, naming all that are invalid."""
     values: dict[str, Any] = {}
     problems: dict[str, str] = {}
