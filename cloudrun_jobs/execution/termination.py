@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import signal
 import time
+from collections.abc import Callable
 from functools import partial
 from types import FrameType
 from typing import NoReturn
@@ -108,16 +109,21 @@ def follow_server() -> None:
 
     The signal reaches no thread but the main one: a job learns of it when it calls `progress()`.
     """
-    server_handler = signal.getsignal(signal.SIGTERM)
-    if not callable(server_handler):
-        return
+    handler = signal.getsignal(signal.SIGTERM)
+    if callable(handler) and handler is not on_sigterm and not isinstance(handler, _ServerHandler):
+        signal.signal(signal.SIGTERM, _ServerHandler(handler))
 
-    def on_signal(number: int, frame: FrameType | None) -> None:
+
+class _ServerHandler:
+    """The server's handler of SIGTERM, which is called after the jobs have been interrupted."""
+
+    def __init__(self, handler: Callable[[int, FrameType | None], object]) -> None:
+        self._handler = handler
+
+    def __call__(self, number: int, frame: FrameType | None) -> None:
         for termination in _active:
             termination.request()
-        server_handler(number, frame)
-
-    signal.signal(signal.SIGTERM, on_signal)
+        self._handler(number, frame)
 
 
 def _in_main_thread() -> list[Termination]:

@@ -7,12 +7,15 @@ from datetime import datetime
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
+from asgiref.sync import async_to_sync
+from django.core.handlers.asgi import ASGIRequest
 from django.http import HttpResponseBase
 from django.urls import reverse
 
 from cloudrun_jobs import argv, command_line, enqueue
 from cloudrun_jobs.deploy import schedules
 from cloudrun_jobs.exceptions import InvalidArguments, RecordTablesMissing, RecordUnavailable
+from cloudrun_jobs.execution import termination
 from cloudrun_jobs.http.audit import audit
 from cloudrun_jobs.http.authentication import Caller
 from cloudrun_jobs.http.body import read_object
@@ -20,6 +23,7 @@ from cloudrun_jobs.http.endpoint import json_response
 from cloudrun_jobs.http.errors import HttpError, bad_request, not_found, unprocessable
 from cloudrun_jobs.http.jobs import job_options
 from cloudrun_jobs.models import JobRun, Status, Trigger
+from cloudrun_jobs.process.deferral import in_main_thread
 from cloudrun_jobs.registry import find_job, find_jobs
 from cloudrun_jobs.runs.requester import requested_by
 from cloudrun_jobs.spec.tick import SCHEDULER_JOB_PATTERN, ScheduleTick
@@ -68,6 +72,9 @@ def run_job(request: HttpRequest, caller: Caller, name: str) -> HttpResponseBase
     values: dict[str, Any] = {"trigger": Trigger.HTTP}
     if tick is not None:
         values = {"trigger": Trigger.SCHEDULE, "schedule": tick[0], "scheduled_for": tick[1]}
+    if isinstance(request, ASGIRequest):
+        # These servers handle signals only once they serve. Their event loop is in the main thread.
+        async_to_sync(_follow_server)()
     try:
         with requested_by(caller.name):
             run, is_duplicate = enqueue.run_here(job, arguments, test_mode=test_mode, **values)
@@ -76,6 +83,11 @@ def run_job(request: HttpRequest, caller: Caller, name: str) -> HttpResponseBase
     if not is_duplicate:
         audit(caller, "start", run)
     return _answer(run, is_duplicate=is_duplicate)
+
+
+async def _follow_server() -> None:
+    if in_main_thread():
+        termination.follow_server()
 
 
 def _arguments(job: CloudRunJobs, body: dict[str, Any]) -> tuple[tuple[str, ...], bool]:
