@@ -167,6 +167,7 @@ RULES = [
         "if not first.update_if(passes, scheduled_for=None) and",
         "if",
         "http_api/test_triggers",
+        only="not nothing",
     ),
     rule(
         "a tick passes from a run that was started by hand",
@@ -174,6 +175,7 @@ RULES = [
         "passes |= Q(created_at__lt=due - CLOCK_TOLERANCE, scheduled_for__lte=Now() + CLOCK_TOLERANCE)",
         "pass",
         "http_api/test_triggers",
+        only="not nothing",
     ),
     rule(
         "SIGTERM of a server interrupts its jobs",
@@ -181,6 +183,7 @@ RULES = [
         "        self.termination.raise_if_requested(enforces_timeout=self.trigger is not None)",
         "",
         "http_api/test_triggers",
+        only="not nothing",
     ),
     rule(
         "an interrupt cancels a coroutine",
@@ -188,6 +191,7 @@ RULES = [
         "with interrupts_received_by(running.interrupt), _sigint_is_deferrable():",
         "with _sigint_is_deferrable():",
         "test_coroutines",
+        only="not nothing",
     ),
     rule(
         "the first task to decide about a repeated tick decides for all",
