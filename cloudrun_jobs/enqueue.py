@@ -90,7 +90,10 @@ def _submit(
 ) -> Operation:
     """Record the request; run it in this process, or submit it once the caller's transaction has committed."""
     backend, using = backends.current(), dispatch.followed_transaction()
-    run = dispatch.new_run(request, environment=spec.environment, trigger=trigger, key=key, **values)
+    redacted = argv.redacted(job, request.argv) if spec.secret_options else None
+    run = dispatch.new_run(
+        request, redacted=redacted, environment=spec.environment, trigger=trigger, key=key, **values
+    )
     if backend.runs_in_process or using in {None, database.database_alias()}:
         run, is_new = dispatch.record(run, key)
         if not is_new:

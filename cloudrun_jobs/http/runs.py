@@ -32,6 +32,7 @@ from cloudrun_jobs.models.runs import short_name
 from cloudrun_jobs.operations import Operation
 from cloudrun_jobs.registry import find_job
 from cloudrun_jobs.runs.data import LISTED, listed_data, run_data
+from cloudrun_jobs.runs.handle import secrets_hidden
 from cloudrun_jobs.runs.requester import requested_by
 
 if TYPE_CHECKING:
@@ -101,12 +102,18 @@ def rerun(request: HttpRequest, caller: Caller, name: str) -> HttpResponseBase:
     """Start a new run with the arguments of this one."""
     _query(request, {})
     run = _find(caller, "run", name)
-    if run.argv is None:
+    recorded = run.arguments
+    if recorded is None:
         raise unprocessable("The arguments of this run were not recorded.", hint="Start a run of the command.")
-    job, arguments = find_job(run.command), run.argv[1:]
+    job = find_job(run.command)
     if job is None:
         raise unprocessable(f"The command {run.command!r} no longer exists, or is no longer a job.")
-    return start(caller, lambda **given: enqueue.delay_argv(job, arguments, **given), action="rerun")
+
+    def enqueue_again(**given: Any) -> Operation:
+        with secrets_hidden(run):
+            return enqueue.delay_argv(job, recorded[1:], **given)
+
+    return start(caller, enqueue_again, action="rerun")
 
 
 def start(caller: Caller, enqueue_run: Callable[..., Operation], *, action: str) -> HttpResponseBase:

@@ -10,6 +10,9 @@ TIMES = ("created_at", "started_at", "finished_at")
 #: The fields of a run in a list.
 LISTED = ("id", "command", "status", "reason", "trigger", "requested_by", *TIMES, "execution")
 
+#: The fields that are never shown.
+HIDDEN = frozenset({"secret_argv"})
+
 
 def listed_data(run: JobRun) -> dict[str, Any]:
     """Return what a list shows of the run."""
@@ -18,8 +21,8 @@ def listed_data(run: JobRun) -> dict[str, Any]:
 
 def run_data(run: JobRun, *, traceback: bool = False) -> dict[str, Any]:
     """Return every field of the run, and its progress; the traceback only on request."""
-    data = {field.attname: getattr(run, field.attname) for field in JobRun._meta.concrete_fields}
-    if not traceback:
-        del data["traceback"]
+    hidden = HIDDEN if traceback else {*HIDDEN, "traceback"}
+    names = [field.attname for field in JobRun._meta.concrete_fields if field.attname not in hidden]
+    data = {name: getattr(run, name) for name in names}
     progress = run.progress
     return {**data, "progress": progress and progress._asdict()}
