@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
@@ -45,11 +45,12 @@ MAX_TEXT = 200  # characters
 MIN_YEAR, MAX_YEAR = 2000, 9000  # Databases differ beyond, and UTC may be in another year.
 
 
-def list_runs(request: HttpRequest, caller: Caller) -> HttpResponseBase:
-    """Return a page of runs, newest first."""
-    query = _query(request, LIST_PARAMETERS)
+def list_runs(request: HttpRequest, caller: Caller, command: str = "") -> HttpResponseBase:
+    """Return a page of runs, newest first; with `command`, of that one alone."""
+    allowed = {name: read for name, read in LIST_PARAMETERS.items() if not (command and name == "command")}
+    query = _query(request, allowed)
     runs = JobRun.objects.order_by("-created_at", "-pk").only(*LISTED)
-    if command := query.pop("command", None):
+    if command := query.pop("command", command):
         caller.check("read", command)
         runs = runs.for_command(command)
     elif caller.commands is not None:
@@ -65,14 +66,26 @@ def list_runs(request: HttpRequest, caller: Caller) -> HttpResponseBase:
     return json_response({"runs": [listed_data(run) for run in page], "next": following})
 
 
-def show_run(request: HttpRequest, caller: Caller, name: str) -> HttpResponseBase:
+def show_run(request: HttpRequest, caller: Caller, name: str, command: str = "") -> HttpResponseBase:
     """Return one run; with `wait`, once it has ended or that many seconds have passed."""
     wait = _query(request, {"wait": _seconds}).get("wait", 0.0)
-    run = _find(caller, "read", name)
+    run = _find(caller, "read", name, command)
     for _ in attempts(wait, initial=0.1, maximum=WAIT_POLL_INTERVAL):
         run.refresh_from_db()
         if run.is_finished:
             break
+    return json_response(run_data(run))
+
+
+def show_newest_run(
+    request: HttpRequest, caller: Caller, command: str, arguments: Sequence[str]
+) -> HttpResponseBase:
+    """Return the newest run of the command with these arguments."""
+    _query(request, {})
+    caller.check("read", command)
+    run = JobRun.objects.for_command(command).with_arguments(arguments).newest_first().first()
+    if run is None:
+        raise not_found("No run with these options is recorded.")
     return json_response(run_data(run))
 
 
@@ -113,11 +126,11 @@ def rerun(request: HttpRequest, caller: Caller, name: str) -> HttpResponseBase:
         with secrets_hidden(run):
             return enqueue.delay_argv(job, recorded[1:], **given)
 
-    return start(caller, enqueue_again, action="rerun")
+    return queued(start(caller, enqueue_again, action="rerun"))
 
 
-def start(caller: Caller, enqueue_run: Callable[..., Operation], *, action: str) -> HttpResponseBase:
-    """Enqueue a run for the caller, and answer that it is queued."""
+def start(caller: Caller, enqueue_run: Callable[..., Operation], *, action: str) -> JobRun:
+    """Enqueue a run for the caller, and return it."""
     run_id = str(uuid4())
     try:
         with requested_by(caller.name):
@@ -132,8 +145,13 @@ def start(caller: Caller, enqueue_run: Callable[..., Operation], *, action: str)
             raise
     run = JobRun.objects.get(pk=run_id)
     audit(caller, action, run)
-    url = reverse("cloudrun_jobs:run", args=(run_id,))
-    data = {"job_id": run_id, "status": "queued", "url": url}
+    return run
+
+
+def queued(run: JobRun) -> HttpResponseBase:
+    """Answer that the run is queued, and where it is shown."""
+    url = reverse("cloudrun_jobs:run", args=(run.pk,))
+    data = {"job_id": run.pk, "status": "queued", "url": url}
     return json_response(data, HTTPStatus.ACCEPTED, Location=url)
 
 
@@ -144,13 +162,13 @@ def _service_error(error: CloudRunJobsError) -> HttpError:
     return HttpError(status, "service_error", f"Cloud Run did not accept the request ({type(error).__name__}).")
 
 
-def _find(caller: Caller, scope: str, name: str) -> JobRun:
-    """Return the run of that id or execution name. Raises `HttpError`."""
+def _find(caller: Caller, scope: str, name: str, command: str = "") -> JobRun:
+    """Return the run of that id or execution name, of any command or of that one. Raises `HttpError`."""
     try:
         runs = JobRun.objects.filter(pk=UUID(name))
     except ValueError:
         runs = JobRun.objects.filter(execution=short_name(name))
-    run = runs.first()
+    run = (runs.filter(command=command) if command else runs).first()
     if run is None:
         raise not_found(f"No run {name[:100]!r} is recorded.")
     caller.check(scope, run.command)
