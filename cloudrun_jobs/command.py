@@ -122,6 +122,9 @@ class CloudRunJobs(BaseCommand):
 
     #: The options that callers of the HTTP API may set. Default: none.
     http_options: ClassVar[Sequence[str]]
+    #: The options whose values this package never shows: not over HTTP, in messages, or by its commands. Cloud Run
+    #: shows the arguments of an execution: what the job itself needs belongs in `secrets`. Default: none.
+    secret_options: ClassVar[Sequence[str]]
 
     #: The network: {"network": "default", "subnetwork": "jobs", "egress": "all-traffic"} or {"connector": ...}.
     #: Default: None.

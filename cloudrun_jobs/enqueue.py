@@ -92,7 +92,8 @@ def run_here(
         worker.test_mode = True
     worker._active = active = ActiveRun(is_requested=True)
     values = {"schedule": None, "scheduled_for": None, "pk": run_id, **values}
-    active.trigger = Invocation(spec.command, spec.environment, list(arguments), values=values)
+    redacted = argv.redacted(job, arguments) if spec.secret_options else None
+    active.trigger = Invocation(spec.command, spec.environment, list(arguments), redacted, values=values)
     try:
         _execute(worker, active, Request(job=spec.name, argv=arguments, run_id=str(run_id)))
     except (Exception, JobInterrupted, LeaseLost):
@@ -115,7 +116,10 @@ def _submit(
 ) -> Operation:
     """Record the request; run it in this process, or submit it once the caller's transaction has committed."""
     backend, using = backends.current(), dispatch.followed_transaction()
-    run = dispatch.new_run(request, environment=spec.environment, trigger=trigger, key=key, **values)
+    redacted = argv.redacted(job, request.argv) if spec.secret_options else None
+    run = dispatch.new_run(
+        request, redacted=redacted, environment=spec.environment, trigger=trigger, key=key, **values
+    )
     if backend.runs_in_process or using in {None, database.database_alias()}:
         run, is_new = dispatch.record(run, key)
         if not is_new:

@@ -562,11 +562,36 @@ def test_http_settings_are_checked(settings: Settings, http: dict[str, Any], fou
     assert set(run_checks()) == found
 
 
-def test_unknown_http_options_are_reported(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Otherwise the first request would find a misspelt name in http_options."""
-    monkeypatch.setattr(echo.Command, "http_options", ("partnr",), raising=False)
+@pytest.mark.parametrize("attribute", ["http_options", "secret_options"])
+def test_unknown_options_are_reported(monkeypatch: pytest.MonkeyPatch, attribute: str) -> None:
+    """Otherwise the first request would find a misspelt name, or show a secret."""
+    monkeypatch.setattr(echo.Command, attribute, ("partnr",), raising=False)
 
     found = run_checks()["cloudrun_jobs.E006"]
 
-    assert found.msg == "echo: http_options: expected names of its options, got 'partnr'."
+    assert found.msg == f"echo: {attribute}: expected names of its options, got 'partnr'."
     assert found.hint == "Did you mean 'partner'?"
+
+
+@pytest.mark.parametrize(
+    ("args", "shown"),
+    [
+        (
+            {"note": "hunter2", "partner": 7},
+            "has the value of a secret option: echo '--note=[secret]' --partner=7.",
+        ),
+        ({"note": ["hunter2"]}, "cannot start it. note: expected a string, number or date, got list [secret]."),
+    ],
+    ids=["valid", "invalid"],
+)
+def test_secret_options_are_not_declared(
+    monkeypatch: pytest.MonkeyPatch, args: dict[str, Any], shown: str
+) -> None:
+    """The value would be in the cloud's configuration, and in plans of it."""
+    monkeypatch.setattr(echo.Command, "secret_options", ("note",), raising=False)
+    monkeypatch.setattr(echo.Command, "args", args, raising=False)
+
+    found = run_checks()["cloudrun_jobs.E009"]
+
+    assert found.msg == f"echo: args {shown}"
+    assert "hunter2" not in str(found.hint)

@@ -18,6 +18,7 @@ from cloudrun_jobs.exceptions import InvalidRunId
 from cloudrun_jobs.models import JobRun, Status, Trigger
 from cloudrun_jobs.models.functions import Now
 from cloudrun_jobs.models.runs import is_run_id
+from cloudrun_jobs.models.values import argv_fields
 from cloudrun_jobs.runs import database
 from cloudrun_jobs.runs.execution_names import assign_execution_name
 from cloudrun_jobs.runs.requester import current_requester
@@ -33,6 +34,7 @@ class Invocation(NamedTuple):
     command: str
     environment: str
     argv: list[str] | None
+    redacted_argv: list[str] | None = None  # Without the values of secret options, if the job has any.
     task: CloudRunTask | None = None  # None outside Cloud Run, and for a job that another job calls.
     run_id: str = ""  # Set for a request that this process recorded.
     values: Mapping[str, Any] = MappingProxyType({})  # Of the record, for a run that an HTTP request triggers.
@@ -202,7 +204,7 @@ def _insert(start: Invocation, **values: Any) -> JobRun:
     fields = {
         "command": start.command,
         "environment": start.environment,
-        "argv": start.argv,
+        **argv_fields(start.argv, start.redacted_argv),
         "trigger": Trigger.MANUAL,
         "requested_by": current_requester(),
         "status": Status.RUNNING,

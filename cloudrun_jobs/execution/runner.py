@@ -16,6 +16,7 @@ from django.db import connections
 from django.dispatch import Signal
 
 from cloudrun_jobs import conf, environ, exceptions, signals
+from cloudrun_jobs.argv.reading import reading_of
 from cloudrun_jobs.execution import deadlines, interrupts, locking
 from cloudrun_jobs.execution.active import ActiveRun, activated
 from cloudrun_jobs.execution.attempt import is_nested, record_attempt
@@ -136,28 +137,39 @@ def _signal_after_record(job: JobCommand, termination: Termination) -> Iterator[
 def _invocation(
     job: JobCommand, spec: JobSpec, args: tuple[Any, ...], options: Mapping[str, Any], requested: JobRun | None
 ) -> Invocation:
+    argv, redacted = (None, None) if requested else _argv(job, spec, args, options)
     return Invocation(
         command=spec.command,
         environment=spec.environment,
-        argv=None if requested else _argv(job, args, options),
+        argv=argv,
+        redacted_argv=redacted,
         # A job that is called by another job is not part of the execution.
         task=None if requested or is_nested() else environ.current_task(),
         run_id=str(requested.pk) if requested else "",
     )
 
 
-def _argv(job: JobCommand, args: tuple[Any, ...], options: Mapping[str, Any]) -> list[str] | None:
-    """Return the arguments after `manage.py`; None if arguments cannot express them, or cannot be stored."""
+def _argv(
+    job: JobCommand, spec: JobSpec, args: tuple[Any, ...], options: Mapping[str, Any]
+) -> tuple[list[str] | None, list[str] | None]:
+    """Return the arguments after `manage.py`, and the same without the values of secret options.
+
+    None if arguments cannot express them, or cannot be stored; and for the second if the job has no such option.
+    """
     if _is_command_line(job):
-        return sys.argv[1:] if all(storable(argument) == argument for argument in sys.argv[1:]) else None
-    from cloudrun_jobs.argv import parser_of, serialise  # A container need not import these.
+        given = sys.argv[1:]
+        if not all(storable(argument) == argument for argument in given):
+            return None, None
+        return given, reading_of(job).redact(given) if spec.secret_options else None
+    from cloudrun_jobs.argv import parser_of, redacted, serialise  # A container need not import these.
     from cloudrun_jobs.locks.policy import DJANGO_OPTIONS
 
     own = {name: value for name, value in options.items() if name not in DJANGO_OPTIONS}
     try:
-        return [job.command_name, *serialise(parser_of(job), args, own)]
+        arguments = [job.command_name, *serialise(parser_of(job), args, own)]
+        return arguments, redacted(job, arguments) if spec.secret_options else None
     except exceptions.InvalidArguments:
-        return None
+        return None, None
 
 
 def _is_command_line(job: JobCommand) -> bool:

@@ -55,6 +55,7 @@ class JobSpec(Frozen):
     entrypoint: tuple[str, ...] = ("python", "manage.py")
     args: Mapping[str, Any] = NO_ITEMS
     http_options: tuple[str, ...] = ()
+    secret_options: tuple[str, ...] = ()
     vpc: Mapping[str, Any] | None = None
     cloud_sql: tuple[str, ...] = ()
     labels: Mapping[str, str] = NO_ITEMS
@@ -168,7 +169,9 @@ def _tuple(value: object) -> object:
 
 NORMALISERS: dict[str, Callable[[object], object]] = {
     **dict.fromkeys(("timeout", "lock_timeout", "lock_lease", "attempt_deadline"), _seconds),
-    **dict.fromkeys(("lock_args", "schedule", "entrypoint", "http_options", "cloud_sql"), _tuple),
+    **dict.fromkeys(
+        ("lock_args", "schedule", "entrypoint", "http_options", "secret_options", "cloud_sql"), _tuple
+    ),
     "cpu": _text,
     "time_zone": normalise_zone,
 }
