@@ -90,8 +90,7 @@ class Poller:
                 raise
             return
         finally:
-            is_current = self._thread is threading.current_thread()
-            if is_current:
-                self._replied_at = time.monotonic()
-        for watch in watches if is_current else ():
-            watch.update(states.get(watch.run_id))
+            self._replied_at = time.monotonic()
+        if self._thread is threading.current_thread():  # If not, the reply is out of date.
+            for watch in watches:
+                watch.update(states.get(watch.run_id))

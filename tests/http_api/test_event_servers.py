@@ -203,6 +203,8 @@ def test_stream_survives_an_outage_of_the_database(server: WebServer) -> None:
     run = new_run()
     client = server.follow(run)
     client.next()
+    change(run, reason="known")
+    assert client.next().data["reason"] == "known"
     server.proxy.set_away(True)
     wait_for(lambda: server.database_connections() == 0)
     change(run, status="running")

@@ -25,13 +25,15 @@ class Source:
         self.hold: threading.Event | None = None
 
     def read(self, run_ids: Collection[UUID]) -> Mapping[UUID, object]:
+        states = {run_id: self.states[run_id] for run_id in run_ids if run_id in self.states}
+        hold, error = self.hold, self.error
         self.reads.append(run_ids)
         self.threads.append(threading.current_thread())
-        if hold := self.hold:
+        if hold:
             assert hold.wait(30)
-        if self.error:
-            raise self.error
-        return {run_id: self.states[run_id] for run_id in run_ids if run_id in self.states}
+        if error:
+            raise error
+        return states
 
     def wait_for_reads(self, number: int) -> None:
         """Wait for that many more reads to begin."""
@@ -134,6 +136,7 @@ def test_watch_after_an_error_starts_another_thread(source: Source, poller: Poll
     one = watch(poller)
     source.wait_for_reads(1)
     source.threads[-1].join(30)
+    assert not source.threads[-1].is_alive()
 
     source.error = None
     source.states[one.run_id] = "new"
@@ -144,24 +147,26 @@ def test_watch_after_an_error_starts_another_thread(source: Source, poller: Poll
 
 def test_stalled_thread_is_replaced(source: Source, poller: Poller, monkeypatch: pytest.MonkeyPatch) -> None:
     """A connection that is dead may not reply for many minutes; what it says then is out of date."""
-    monkeypatch.setattr(module, "STALL_TIMEOUT", 0.0)
     source.hold = stalled = threading.Event()
-    one = watch(poller)
+    received = []
+    one = Watch(uuid4(), "old")
+    one.wake = lambda: received.append(one.state)
     source.states[one.run_id] = "out of date"
-    source.wait_for_reads(1)
+    poller.add(one)
+    wait_for(lambda: source.threads)
     source.hold = None
-
     source.states[one.run_id] = "new"
-    monkeypatch.setattr(module, "STALL_TIMEOUT", 0.0)
-    two = watch(poller)
-    wait_for(lambda: one.state == "new")
-    monkeypatch.setattr(module, "STALL_TIMEOUT", 30.0)
-    source.states[one.run_id] = "newer"
-    wait_for(lambda: one.state == "newer")
-    first = source.threads[0]
-    stalled.set()
-    first.join(30)
+    watch(poller)
+    assert not received
 
-    assert not first.is_alive()
+    monkeypatch.setattr(module, "STALL_TIMEOUT", 0.0)
+    watch(poller)
+    monkeypatch.setattr(module, "STALL_TIMEOUT", 30.0)
+    wait_for(lambda: received)
+    stalled.set()
+    source.threads[0].join(30)
+    source.wait_for_reads(2)
+
+    assert not source.threads[0].is_alive()
+    assert received == ["new"]
     assert len(set(source.threads)) == 2
-    assert two.state is None
