@@ -46,6 +46,7 @@ def check_settings(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> li
     try:
         check_declarations("DEFAULTS", conf.load().defaults)
         check_declarations("RECONCILE", conf.load().reconcile)
+        conf.is_test_mode()
         if conf.load().http:
             warnings += _check_http()
         return [*warnings, *backends.current().check()]
