@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from functools import partial
 from hashlib import sha256
 from typing import TYPE_CHECKING, Any
@@ -13,7 +14,8 @@ from cloudrun_jobs import argv, enqueue
 from cloudrun_jobs.http.authentication import Caller
 from cloudrun_jobs.http.body import read_object
 from cloudrun_jobs.http.errors import bad_request, not_found, unprocessable
-from cloudrun_jobs.http.runs import start
+from cloudrun_jobs.http.runs import queued, start
+from cloudrun_jobs.models import JobRun
 from cloudrun_jobs.registry import find_job
 
 if TYPE_CHECKING:
@@ -26,12 +28,27 @@ OWN_KEY_LENGTH = 100  # characters; the rest of the stored key identifies the ca
 
 def start_job(request: HttpRequest, caller: Caller, name: str) -> HttpResponseBase:
     """Enqueue a run of the command with the options in the body."""
+    return queued(enqueue_job(request, caller, name, {}))
+
+
+def enqueue_job(request: HttpRequest, caller: Caller, name: str, options: Mapping[str, Any]) -> JobRun:
+    """Enqueue a run of the command with these options, and those in the body."""
     caller.check("run", name)
+    job = existing_job(name)
+    given = job_options(job, read_object(request))
+    if repeated := given.keys() & options.keys():
+        fields = dict.fromkeys(sorted(repeated), "The URL has this option.")
+        raise unprocessable("The body has options that the URL has.", fields=fields)
+    options = {**options, **given}
+    return start(caller, partial(enqueue.delay, job, (), options, key=_key(request, caller)), action="start")
+
+
+def existing_job(name: str) -> CloudRunJobs:
+    """Return a new instance of the job. Raises `HttpError`."""
     job = find_job(name)
     if job is None:
         raise not_found(f"There is no job {name[:100]!r}.")
-    options = job_options(job, read_object(request))
-    return start(caller, partial(enqueue.delay, job, (), options, key=_key(request, caller)), action="start")
+    return job
 
 
 def job_options(job: CloudRunJobs, body: dict[str, Any]) -> dict[str, Any]:

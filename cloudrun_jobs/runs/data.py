@@ -14,6 +14,9 @@ TIMES = ("created_at", "started_at", "finished_at")
 #: The fields of a run in a list.
 LISTED = ("id", "command", "status", "reason", "trigger", "requested_by", *TIMES, "execution")
 
+#: The fields that are never shown.
+HIDDEN = frozenset({"secret_argv"})
+
 
 def listed_data(run: JobRun) -> dict[str, Any]:
     """Return what a list shows of the run."""
@@ -27,10 +30,9 @@ def run_data(run: JobRun, *, traceback: bool = False) -> dict[str, Any]:
 
 def record_data(run: JobRun, *, traceback: bool = False) -> dict[str, Any]:
     """Return every field of the run; the traceback only on request."""
-    data = {field.attname: getattr(run, field.attname) for field in JobRun._meta.concrete_fields}
-    if not traceback:
-        del data["traceback"]
-    return data
+    hidden = HIDDEN if traceback else {*HIDDEN, "traceback"}
+    names = [field.attname for field in JobRun._meta.concrete_fields if field.attname not in hidden]
+    return {name: getattr(run, name) for name in names}
 
 
 def progress_data(progress: Progress | None) -> dict[str, Any] | None:

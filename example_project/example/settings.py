@@ -6,6 +6,7 @@ A development machine is one where `CLOUDRUN_JOBS_ENVIRONMENT` is "local" or not
 from __future__ import annotations
 
 import os
+from hashlib import sha256
 from pathlib import Path
 
 from django.core.exceptions import ImproperlyConfigured
@@ -22,7 +23,26 @@ if not SECRET_KEY:
 # If empty, Django accepts the names of this machine, and only in DEBUG.
 ALLOWED_HOSTS = list(filter(None, os.environ.get("EXAMPLE_ALLOWED_HOSTS", "").split(",")))
 
-CLOUDRUN_JOBS = {"ENVIRONMENT": ENVIRONMENT, "RECONCILE": {"schedule": "*/5 * * * *"}}
+# Without it the HTTP API is closed.
+INGEST_TOKEN = os.environ.get("EXAMPLE_INGEST_TOKEN", "")
+
+CLOUDRUN_JOBS = {
+    "ENVIRONMENT": ENVIRONMENT,
+    "RECONCILE": {"schedule": "*/5 * * * *"},
+    "HTTP": {
+        "TOKENS": [
+            {
+                "name": "ingest",
+                "header": "x-ingest-token",
+                "sha256": sha256(INGEST_TOKEN.encode()).hexdigest(),
+                "scopes": ["read", "run"],
+                "commands": ["run_daily_ingest", "job"],
+            }
+        ]
+        if INGEST_TOKEN
+        else [],
+    },
+}
 
 INSTALLED_APPS = [
     "django.contrib.auth",
@@ -31,6 +51,7 @@ INSTALLED_APPS = [
     "django.contrib.sessions",
     "django.contrib.staticfiles",
     "cloudrun_jobs",
+    "ingest",
     "rates",
 ]
 MIDDLEWARE = [

@@ -98,6 +98,19 @@ def test_stats_of_runs_with_the_same_time(record: Record) -> None:
     assert JobRun.objects.stats(newest=4)["echo"].counts == {Status.SUCCEEDED: 4}
 
 
+@pytest.mark.parametrize("value", ["7", 'a "b" \\c', "100%_", "한국 é", "😀"])
+def test_runs_with_an_argument(record: Record, value: str) -> None:
+    """The arguments are found whatever their characters, and only as a whole."""
+    argument = f"--note={value}"
+    for arguments in ([argument, "--partner=1"], [f"{argument}x"], [f"x{argument}"], ["--partner=1"]):
+        record("echo", Status.SUCCEEDED, argv=["echo", *arguments])
+    record("echo", Status.SUCCEEDED, argv=None)
+
+    assert [run.argv[1] for run in JobRun.objects.with_arguments([argument])] == [argument]
+    assert JobRun.objects.with_arguments([argument, "--partner=1"]).count() == 1
+    assert JobRun.objects.with_arguments(["--partner=1"]).count() == 2
+
+
 def test_stats_without_runs(database: str) -> None:
     """There is nothing to report."""
     assert JobRun.objects.stats() == {}
