@@ -65,9 +65,9 @@ def stream_events(request: HttpRequest, caller: Caller, name: str) -> HttpRespon
     request.META.pop("HTTP_ACCEPT_ENCODING", None)  # Compression would hold events back.
     headers = {"X-Accel-Buffering": "no"}  # So would nginx.
     if has_ended(state):
-        content = stream.unseen(state)
+        sent = stream.unseen(state)
         # An EventSource reconnects after the last event, unless the status is 204.
-        return HttpResponse(content, status=200 if content else 204, content_type=CONTENT_TYPE, headers=headers)
+        return HttpResponse(sent, status=200 if sent else 204, content_type=CONTENT_TYPE, headers=headers)
     if isinstance(request, ASGIRequest):
         content: Any = AsyncContent(stream)
     else:
