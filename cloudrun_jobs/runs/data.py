@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterator
 from typing import Any
 from uuid import UUID
 
-from django.db.models import Count, OuterRef, Subquery, Sum
+from django.db.models import Count, OuterRef, QuerySet, Subquery, Sum
 
 from cloudrun_jobs.models import JobRun, Progress, TaskRun
 
@@ -40,15 +40,15 @@ def progress_data(progress: Progress | None) -> dict[str, Any] | None:
 
 
 def read_progress(run_ids: Collection[UUID]) -> Iterator[tuple[JobRun, Progress | None]]:
-    """Yield these runs, and the progress of each, with one query."""
+    """Yield these runs, without what is not shown, and the progress of each, with one query."""
     reports = TaskRun.objects.filter(run=OuterRef("pk"), progress_done__isnull=False)
     texts = reports.exclude(progress_text="").order_by("-heartbeat_at").values("progress_text")[:1]
-    runs: Iterable[Any] = JobRun.objects.filter(pk__in=run_ids).annotate(
+    runs: QuerySet[Any] = JobRun.objects.filter(pk__in=run_ids).annotate(
         done=Sum("tasks__progress_done"),
         total=Sum("tasks__progress_total"),
         totals=Count("tasks__progress_total"),
         text=Subquery(texts),
     )
-    for run in runs:
+    for run in runs.defer("traceback", *HIDDEN):
         total = run.total if run.totals == run.task_count else None
         yield run, None if run.done is None else Progress(run.done, total, run.text or "")
