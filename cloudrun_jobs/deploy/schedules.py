@@ -32,13 +32,9 @@ def argv(job: CloudRunJobs, spec: JobSpec, schedule: Schedule) -> tuple[str, ...
     return build(job, (), schedule.args, {environ.SCHEDULE_VARIABLE: tick(spec, schedule)})
 
 
-def scheduler_job_id(spec: JobSpec, schedule: Schedule) -> str:
-    return f"{spec.name}-{schedule.name}" if schedule.name else spec.name
-
-
 def tick(spec: JobSpec, schedule: Schedule) -> str:
     """Return the variable that names the schedule to the executions it starts."""
-    return ScheduleTick(scheduler_job_id(spec, schedule), schedule.cron, str(schedule.time_zone)).encode()
+    return ScheduleTick(spec.scheduler_job_id(schedule), schedule.cron, str(schedule.time_zone)).encode()
 
 
 def _desired(
@@ -52,7 +48,7 @@ def _desired(
     }
     declared = flatten({"attempt_deadline": spec.attempt_deadline, "retry_config": retries})
     return DesiredSchedulerJob(
-        id=scheduler_job_id(spec, schedule),
+        id=spec.scheduler_job_id(schedule),
         label=f"{spec.command} [{schedule.name}]" if schedule.name else spec.command,
         **ownership_and_note(spec, declared),
         schedule=schedule.cron,

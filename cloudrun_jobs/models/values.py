@@ -41,6 +41,9 @@ class Stats(NamedTuple):
     p95: timedelta | None  #: The duration that 95 % of its newest runs did not exceed.
 
 
+NO_STATS = Stats({}, None, None, None, None)
+
+
 def storable(text: str) -> str:
     """Return the text with the characters that databases reject, NUL and lone surrogates, escaped."""
     return text.replace("\0", "\\x00").encode(errors="backslashreplace").decode()
