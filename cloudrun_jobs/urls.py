@@ -4,18 +4,11 @@ from __future__ import annotations
 
 from django.urls import path
 
-from cloudrun_jobs.http import jobs, runs
-from cloudrun_jobs.http.endpoint import Action, endpoint, missing
+from cloudrun_jobs.http.endpoint import missing
+from cloudrun_jobs.http.routes import ROUTES
 
 app_name = "cloudrun_jobs"
 urlpatterns = [
-    path("jobs/", endpoint({"GET": Action(runs.list_runs, "read")}), name="runs"),
-    path(
-        "jobs/<str:name>/",
-        endpoint({"GET": Action(runs.show_run, "read"), "POST": Action(jobs.start_job, "run")}),
-        name="run",
-    ),
-    path("jobs/<str:name>/cancel/", endpoint({"POST": Action(runs.cancel_run, "cancel")}), name="cancel"),
-    path("jobs/<str:name>/rerun/", endpoint({"POST": Action(runs.rerun, "run")}), name="rerun"),
+    *(path(route.path, route.view, name=route.name) for route in ROUTES),
     path("<path:path>", missing),
 ]

@@ -15,7 +15,7 @@ from django.utils import timezone
 
 from cloudrun_jobs.http.certificates import CertificatesUnavailable, certificates
 from cloudrun_jobs.http.credentials import OIDC, Credentials, Token
-from cloudrun_jobs.http.errors import HttpError, bad_request, forbidden
+from cloudrun_jobs.http.errors import HttpError, bad_request, forbidden, unavailable
 
 if TYPE_CHECKING:
     from django.http import HttpRequest
@@ -34,12 +34,18 @@ class Caller:
     commands: frozenset[str] | None = None  # None: all.
     user: Any = None  # Of a session.
 
+    def may_use(self, command: str) -> bool:
+        return self.commands is None or command in self.commands
+
     def check(self, scope: str, command: str | None = None) -> None:
         """Raise `HttpError` unless the caller has the scope, and may use the command."""
         if scope not in self.scopes:
             raise forbidden(f"{self.name} does not have the scope {scope!r}.")
-        if command is not None and self.commands is not None and command not in self.commands:
+        if command is not None and not self.may_use(command):
             raise forbidden(f"{self.name} may not use the command {command!r}.")
+
+
+ANYBODY = Caller("anybody", frozenset())
 
 
 def authenticate(request: HttpRequest, credentials: Credentials) -> Caller:
@@ -102,8 +108,7 @@ def _verified_claims(encoded: str, oidc: OIDC) -> Mapping[str, Any]:
             encoded, certs=keys, audience=oidc.audience, clock_skew_in_seconds=CLOCK_SKEW
         )
     except CertificatesUnavailable as error:
-        message, headers = f"The signature cannot be verified: {error}", {"Retry-After": "30"}
-        raise HttpError(HTTPStatus.SERVICE_UNAVAILABLE, "unavailable", message, headers=headers) from None
+        raise unavailable(f"The signature cannot be verified: {error}") from None
     # google-auth checks the shape of a token in few places.
     except (exceptions.GoogleAuthError, ValueError, TypeError, KeyError, AttributeError):
         raise _unauthenticated(NOT_ACCEPTED) from None
