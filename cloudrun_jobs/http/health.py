@@ -25,7 +25,7 @@ def show_health(request: HttpRequest, caller: Caller) -> HttpResponseBase:
         query.read_query(request, {})
     found = [each for each in find_faults(find_specs()) if each.command is None or caller.may_use(each.command)]
     status = HTTPStatus.SERVICE_UNAVAILABLE if found else HTTPStatus.OK
-    if not can_read:
+    if not can_read or request.method == "HEAD":
         response = HttpResponse(status=status)
         del response["Content-Type"]
         return response

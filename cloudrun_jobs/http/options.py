@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
-import math
 import re
 from argparse import (
+    ONE_OR_MORE,
     OPTIONAL,
     SUPPRESS,
     ZERO_OR_MORE,
@@ -21,11 +21,13 @@ from decimal import Decimal
 from typing import Any
 from uuid import UUID
 
+# Texts without NUL. argparse loses a positional "--", and ends some lists at a dash.
 NO_NUL = r"^[^\u0000]*$"
+POSITIONAL = r"^(?!--$)[^\u0000]*$"
+WITHOUT_DASH = r"^(?!-)[^\u0000]*$"
 INTEGER = r"[+-]?[0-9]{1,4000}"  # Python reads no longer ones.
 NUMBER = r"[+-]?[0-9]{1,300}(\.[0-9]{1,300})?"
 
-STRING = {"type": "string", "pattern": NO_NUL}
 # By the type of an argument: pairs, because a type need not be hashable.
 NUMBERS = ((int, INTEGER), (float, NUMBER), (Decimal, NUMBER))
 FORMATS = (
@@ -43,14 +45,16 @@ def read_option(action: Action, value: Any) -> Any:
     """
     if action.type is json.loads:
         return json.dumps(value)
+    if isinstance(value, list):
+        return [read_option(action, item) for item in value]
     pattern = _of_type(NUMBERS, action)
-    if pattern is None or action.nargs not in (None, OPTIONAL) or isinstance(action, _AppendAction):
+    if pattern is None or value is None:
         return value
     if isinstance(value, float) and action.type is int and value.is_integer():
         return int(value)  # JSON does not distinguish 7.0 from 7.
-    is_number = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
     is_text = isinstance(value, str) and re.fullmatch(pattern, value, re.ASCII)
-    if value is not None and not is_number and not is_text:
+    if not is_number and not is_text:
         raise ValueError(f"Expected {'an integer' if action.type is int else 'a number'}, got {value!r:.100}")
     return value
 
@@ -92,7 +96,7 @@ def _schema(action: Action) -> dict[str, Any]:
 
 def _array(action: Action, item: dict[str, Any]) -> dict[str, Any]:
     sizes = {"minItems": action.nargs, "maxItems": action.nargs} if isinstance(action.nargs, int) else {}
-    sizes |= {"minItems": 1} if action.nargs == "+" else {}
+    sizes |= {"minItems": 1} if action.nargs == ONE_OR_MORE else {}
     return {"type": "array", "items": item, **sizes}
 
 
@@ -101,14 +105,17 @@ def _item(action: Action) -> dict[str, Any]:
         return {}
     if action.choices is not None and all(map(_is_json, action.choices)):
         return {"enum": list(action.choices)}
-    if pattern := _of_type(NUMBERS, action):
+    if digits := _of_type(NUMBERS, action):
         number = {"type": "integer" if action.type is int else "number"}
-        return {"anyOf": [number, {"type": "string", "pattern": f"^{pattern}$"}]}
+        return {"anyOf": [number, {"type": "string", "pattern": f"^{digits}$"}]}
     if name := _of_type(FORMATS, action):
         return {"type": "string", "format": name}
+    is_open_list = action.option_strings and action.nargs in (ZERO_OR_MORE, ONE_OR_MORE)
+    pattern = WITHOUT_DASH if is_open_list else NO_NUL if action.option_strings else POSITIONAL
+    text = {"type": "string", "pattern": pattern}
     if action.type is None or action.type is str:
-        return {"anyOf": [STRING, {"type": "number"}]}
-    return dict(STRING)
+        return {"anyOf": [text, {"type": "number", "minimum": 0} if is_open_list else {"type": "number"}]}
+    return text
 
 
 def _nullable(action: Action, schema: dict[str, Any]) -> dict[str, Any]:

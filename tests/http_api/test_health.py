@@ -138,6 +138,7 @@ def test_public_health_shows_findings_to_a_caller(call: Callable[..., Any], sett
     overdue()
 
     assert call("GET", "health/").json()["findings"][0]["code"] == "schedule_overdue"
+    assert (call("HEAD", "health/").status_code, call("HEAD", "health/").content) == (503, b"")
 
 
 def test_missing_lock_tables_are_missing_migrations(call: Callable[..., Any], settings: Any) -> None:

@@ -17,8 +17,9 @@ from tests.http_api.conftest import configured
 from tests.jobs.management.commands import echo, everything
 
 EVERYTHING = ("source", "words", "day", "many", "tag", "shop", "dry_run", "wet", "mode", "mail", "size", "level")
-NO_NUL = {"type": "string", "pattern": r"^[^\u0000]*$"}
-TEXT = {"anyOf": [NO_NUL, {"type": "number"}]}
+TEXT = {"anyOf": [{"type": "string", "pattern": r"^[^\u0000]*$"}, {"type": "number"}]}
+POSITIONAL = {"anyOf": [{"type": "string", "pattern": r"^(?!--$)[^\u0000]*$"}, {"type": "number"}]}
+IN_LIST = {"anyOf": [{"type": "string", "pattern": r"^(?!-)[^\u0000]*$"}, {"type": "number", "minimum": 0}]}
 INTEGER = {"anyOf": [{"type": "integer"}, {"type": "string", "pattern": "^[+-]?[0-9]{1,4000}$"}]}
 NULL = {"type": "null"}
 
@@ -93,10 +94,10 @@ def test_options_of_a_job_are_those_that_callers_may_set(schema: Callable[..., A
     }
     assert body(found, "everything")["required"] == ["source"]
     assert body(found, "everything")["properties"] == {
-        "source": TEXT,
-        "words": {"type": "array", "items": TEXT},
+        "source": POSITIONAL,
+        "words": {"type": "array", "items": POSITIONAL},
         "day": {"anyOf": [{"type": "string", "format": "date"}, NULL]},
-        "many": {"anyOf": [{"type": "array", "items": TEXT, "minItems": 1}, NULL]},
+        "many": {"anyOf": [{"type": "array", "items": IN_LIST, "minItems": 1}, NULL]},
         "tag": {"anyOf": [{"type": "array", "items": TEXT, "minItems": 1}, NULL]},
         "shop": {"anyOf": [{"type": "array", "items": INTEGER, "minItems": 1}, NULL]},
         "dry_run": {"type": "boolean", "default": False},
