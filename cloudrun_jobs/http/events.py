@@ -22,7 +22,8 @@ from django.http import HttpResponse, HttpResponseBase, StreamingHttpResponse
 
 from cloudrun_jobs.http.authentication import Caller
 from cloudrun_jobs.http.poller import Poller, Watch
-from cloudrun_jobs.http.runs import find_run, read_query
+from cloudrun_jobs.http.query import read_query
+from cloudrun_jobs.http.runs import find_run
 from cloudrun_jobs.process.connections import close
 from cloudrun_jobs.runs.data import listed_data, progress_data, read_progress, record_data
 
