@@ -78,8 +78,8 @@ def test_runs_under_way_are_healthy(call: Callable[..., Any]) -> None:
     """Runs that report, that have just been sent, or that are due later, are left alone."""
     run = record(status="running", started_at=LONG_AGO)
     TaskRun.objects.create(run=run, index=0, worker=run.pk, started_at=LONG_AGO)
-    record(status="sent", sent_at=NOW)
-    record(status="pending", sending_until=NOW + timedelta(minutes=1))
+    record(status="sent", sent_at=datetime.now(UTC))
+    record(status="pending", sending_until=NOW + timedelta(hours=1))
     record(trigger="reserve", schedule="echo-test-reserved-1", scheduled_for=NOW + timedelta(hours=1))
     record(status="running", started_at=LONG_AGO, environment="production")
 
