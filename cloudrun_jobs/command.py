@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import copy
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import timedelta
 from functools import cache
 from inspect import CO_VARKEYWORDS, isasyncgenfunction, isgeneratorfunction, signature
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from asgiref.sync import sync_to_async
 from django.core.management.base import BaseCommand, CommandParser, DjangoHelpFormatter
 
 from cloudrun_jobs.argv import reading
-from cloudrun_jobs.exceptions import DeclarationError, InvalidJob, LockMisused, Verbatim
+from cloudrun_jobs.exceptions import DeclarationError, InvalidArguments, InvalidJob, LockMisused, Verbatim
 from cloudrun_jobs.spec import DECLARATIONS, JobSpec, Schedule, declare
+from cloudrun_jobs.suggestions import did_you_mean
 
 if TYPE_CHECKING:
     from cloudrun_jobs.execution.active import ActiveRun
@@ -226,6 +228,37 @@ class CloudRunJobs(BaseCommand):
         from cloudrun_jobs.enqueue import delay_argv
 
         return delay_argv(self, argv)
+
+    def using(
+        self,
+        *,
+        tasks: int | None = None,
+        timeout: int | timedelta | None = None,
+        env: Mapping[str, str] | None = None,
+        **unknown: Any,
+    ) -> Self:
+        """Return a copy of the command that overrides these values of its job, for the runs that it requests.
+
+            Command().using(tasks=30, timeout=3600).delay(partner=7)
+
+        `tasks` is the number of tasks, `timeout` that of a task in seconds or as a timedelta, and `env` are
+        environment variables in addition to those of the job: Cloud Run can override nothing else. Inline, the
+        run has one task and no timeout, as ever.
+
+        Raises `InvalidArguments` for a value that the declaration of a job could not have, fewer tasks than
+        `task_parallelism`, and a variable that the job has from Secret Manager.
+        """
+        from cloudrun_jobs.execution.active import ActiveRun
+        from cloudrun_jobs.spec.overrides import NO_OVERRIDES
+
+        for name in unknown:
+            message = f"{self.command_name}: using(): unknown name {name!r}."
+            raise InvalidArguments(message, hint=did_you_mean(name, ("tasks", "timeout", "env")))
+        earlier = self._active.overrides if self._active is not None else NO_OVERRIDES
+        configured = copy.copy(self)
+        configured._active = ActiveRun()
+        configured._active.overrides = earlier.updated(self.spec, tasks=tasks, timeout=timeout, env=env)
+        return configured
 
     async def adelay(self, /, *args: Any, **options: Any) -> Operation:
         """Start an execution from async code; see `delay()`."""

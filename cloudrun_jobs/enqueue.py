@@ -17,7 +17,7 @@ from django.utils.asyncio import async_unsafe
 from cloudrun_jobs import argv, backends, command_line
 from cloudrun_jobs.argv import reading
 from cloudrun_jobs.backends import Backend, Request
-from cloudrun_jobs.environ import RUN_ID_VARIABLE
+from cloudrun_jobs.environ import RUN_ID_VARIABLE, variables_set
 from cloudrun_jobs.exceptions import InvalidArguments, JobFailed, JobInterrupted, LeaseLost
 from cloudrun_jobs.execution.active import ActiveRun
 from cloudrun_jobs.execution.claim import Invocation
@@ -25,6 +25,7 @@ from cloudrun_jobs.execution.outcome import exit_code_of
 from cloudrun_jobs.models import JobRun, Trigger
 from cloudrun_jobs.runs import database, dispatch, reservations
 from cloudrun_jobs.signals import job_delayed
+from cloudrun_jobs.spec.overrides import NO_OVERRIDES, Overrides
 from cloudrun_jobs.spec.reservation import At, reservation_at, to_utc
 
 if TYPE_CHECKING:
@@ -49,8 +50,10 @@ def delay(
     if key is not None and command_line.has_idempotency_key_option(job):
         message = f"{spec.command}: idempotency_key is a parameter of delay() and an option of the command."
         raise InvalidArguments(message, hint="Rename the command's option.")
-    arguments = command_line.build(job, args, options, {RUN_ID_VARIABLE: run_id})
-    return _submit(job, spec, Request(job=spec.name, argv=arguments, run_id=run_id), trigger=trigger, key=key)
+    overrides = _overrides(job)
+    arguments = command_line.build(job, args, options, {**overrides.env, RUN_ID_VARIABLE: run_id})
+    request = Request(job=spec.name, argv=arguments, run_id=run_id, overrides=overrides)
+    return _submit(job, spec, request, trigger=trigger, key=key)
 
 
 @async_unsafe("delay_argv() cannot be called from async code: use adelay(), or sync_to_async(command.delay_argv).")
@@ -59,8 +62,11 @@ def delay_argv(
 ) -> Operation:
     """Run the job with command-line arguments; `run_id` is the id of the new run."""
     spec, run_id = job.spec, run_id or str(uuid4())
-    validated = command_line.validate(job, (spec.command, *arguments), {RUN_ID_VARIABLE: run_id})
-    return _submit(job, spec, Request(job=spec.name, argv=validated, run_id=run_id), trigger=trigger)
+    overrides = _overrides(job)
+    env = {**overrides.env, RUN_ID_VARIABLE: run_id}
+    validated = command_line.validate(job, (spec.command, *arguments), env)
+    request = Request(job=spec.name, argv=validated, run_id=run_id, overrides=overrides)
+    return _submit(job, spec, request, trigger=trigger)
 
 
 @async_unsafe("reserve() cannot be called from async code: use sync_to_async(command.reserve), as adelay() does.")
@@ -70,9 +76,9 @@ def reserve(job: JobCommand, at: At, args: Sequence[Any], options: Mapping[str, 
     _reject_unreachable_class(job)
     reservation = reservation_at(to_utc(at, now), spec.time_zone, now)
     backends.current().check_reserve()
-    env = reservations.reservation_env(reservation)
-    arguments = command_line.build(job, args, options, {RUN_ID_VARIABLE: run_id, **env})
-    request = Request(job=spec.name, argv=arguments, run_id=run_id, extra_env=env)
+    overrides, env = _overrides(job), reservations.reservation_env(reservation)
+    arguments = command_line.build(job, args, options, {**overrides.env, RUN_ID_VARIABLE: run_id, **env})
+    request = Request(job=spec.name, argv=arguments, run_id=run_id, overrides=overrides, extra_env=env)
     send = partial(reservations.reserve, reservation=reservation)
     send_later = partial(reservations.reserve_or_dispatch, reservation=reservation)
     return _submit(job, spec, request, send, send_later, trigger=Trigger.RESERVE, scheduled_for=reservation.at)
@@ -146,11 +152,17 @@ def _submit(
     return operation
 
 
+def _overrides(job: JobCommand) -> Overrides:
+    """Return what `using()` has set."""
+    return job._active.overrides if job._active is not None else NO_OVERRIDES
+
+
 def _run_inline(job: JobCommand, backend: Backend, run: JobRun, request: Request) -> tuple[Operation, JobRun]:
     """Run the job in this process; return the handle and the finished run."""
     worker = copy.copy(job)
     worker._active = active = ActiveRun(run=run, is_requested=True)
-    operation = backend.submit(run, replace(request, work=partial(_execute, worker, active, request)))
+    with variables_set(request.overrides.env):
+        operation = backend.submit(run, replace(request, work=partial(_execute, worker, active, request)))
     return operation, active.run or run
 
 

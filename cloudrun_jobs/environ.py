@@ -8,8 +8,8 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from io import TextIOWrapper
 from typing import NamedTuple
 
@@ -68,6 +68,21 @@ def current_task(environ: Mapping[str, str] = os.environ) -> CloudRunTask | None
 def in_container(environ: Mapping[str, str] = os.environ) -> bool:
     """Return True if Cloud Run started this process."""
     return bool(environ.get("CLOUD_RUN_EXECUTION"))
+
+
+@contextmanager
+def variables_set(variables: Mapping[str, str]) -> Iterator[None]:
+    """Set these environment variables of this process during the block."""
+    before = {name: os.environ.get(name) for name in variables}
+    os.environ.update(variables)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
 
 
 def line_buffer_output() -> None:

@@ -12,6 +12,7 @@ from django.core.checks import CheckMessage
 from cloudrun_jobs.conf import Settings
 from cloudrun_jobs.environ import RUN_ID_VARIABLE
 from cloudrun_jobs.exceptions import InvalidSettings, QuotaExhausted, ServiceUnavailable
+from cloudrun_jobs.spec.overrides import NO_OVERRIDES, Overrides
 
 if TYPE_CHECKING:  # A container that submits nothing need not import these.
     from cloudrun_jobs.models import JobRun
@@ -29,13 +30,14 @@ class Request:
     job: str  #: The name of the Cloud Run Job.
     argv: tuple[str, ...]  #: The arguments after `manage.py`: the command's name, then its own arguments.
     run_id: str
+    overrides: Overrides = NO_OVERRIDES
     extra_env: Mapping[str, str] = field(default_factory=dict)  #: Environment variables in addition to the run id.
     work: Callable[[], Any] | None = None  #: Runs the job in this process and returns its result in JSON form.
 
     @property
     def env(self) -> dict[str, str]:
         """The environment variables that the execution gets in addition to those of its job."""
-        return {RUN_ID_VARIABLE: self.run_id, **self.extra_env}
+        return {**self.overrides.env, RUN_ID_VARIABLE: self.run_id, **self.extra_env}
 
 
 class Backend(ABC):

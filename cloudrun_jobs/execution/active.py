@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from cloudrun_jobs.exceptions import LeaseLost
 from cloudrun_jobs.execution import lease_watch
+from cloudrun_jobs.spec.overrides import NO_OVERRIDES
 
 if TYPE_CHECKING:
     from cloudrun_jobs.execution.attempt import Attempt
@@ -33,6 +34,7 @@ class ActiveRun:
         self.run = run  # The record, as last known in this process.
         self.is_requested = is_requested  # Whether this process requested the run, which has yet to start.
         self.trigger: Invocation | None = None  # Of the HTTP request that is to run the job, and waits for it.
+        self.overrides = NO_OVERRIDES  # Of the runs that this command instance requests.
         self._loss_is_raised = False
 
     def raise_if_interrupted(self) -> None:

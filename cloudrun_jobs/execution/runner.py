@@ -29,6 +29,7 @@ from cloudrun_jobs.models.values import storable
 from cloudrun_jobs.process.deferral import interruptible
 from cloudrun_jobs.runs import database
 from cloudrun_jobs.spec import JobSpec
+from cloudrun_jobs.spec.overrides import Overrides
 from cloudrun_jobs.terminal import escape
 
 if TYPE_CHECKING:
@@ -75,6 +76,8 @@ def run_job(job: JobCommand, args: tuple[Any, ...], options: dict[str, Any]) -> 
             after_record.callback(send, signals.execution_superseded)
             return _fail_request(attempt.run) if is_request else None
         active.attempt, active.termination = attempt, termination
+        if (timeout := Overrides.decode(attempt.run.overrides).timeout) is not None:
+            termination.extend(timeout - spec.timeout)
         active.verbosity = options.get("verbosity", 1)
         with locking.hold_locks(job, spec, {**options, "args": args}, attempt) as leases:
             if isinstance(leases, locking.LockSkipped):

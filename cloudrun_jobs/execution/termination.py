@@ -6,6 +6,7 @@ import math
 import signal
 import time
 from collections.abc import Callable
+from datetime import timedelta
 from functools import partial
 from types import FrameType
 from typing import NoReturn
@@ -42,6 +43,10 @@ class Termination:
     def is_requested(self) -> bool:
         """Return True once SIGTERM has come."""
         return self.terminated_at is not None
+
+    def extend(self, by: timedelta) -> None:
+        """Move the timeout, for a run that overrides it."""
+        self._times_out_at += by.total_seconds()
 
     def request(self) -> None:
         """Interrupt the job at its next `raise_if_requested()`."""

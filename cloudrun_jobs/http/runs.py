@@ -32,7 +32,7 @@ from cloudrun_jobs.models.runs import short_name
 from cloudrun_jobs.operations import Operation
 from cloudrun_jobs.registry import find_job
 from cloudrun_jobs.runs.data import LISTED, listed_data, run_data
-from cloudrun_jobs.runs.handle import secrets_hidden
+from cloudrun_jobs.runs.handle import configured, secrets_hidden
 from cloudrun_jobs.runs.requester import requested_by
 
 if TYPE_CHECKING:
@@ -122,7 +122,7 @@ def rerun(request: HttpRequest, caller: Caller, name: str) -> HttpResponseBase:
 
     def enqueue_again(**given: Any) -> Operation:
         with secrets_hidden(run):
-            return enqueue.delay_argv(job, recorded[1:], **given)
+            return enqueue.delay_argv(configured(job, run), recorded[1:], **given)
 
     return queued(start(caller, enqueue_again, action="rerun"))
 

@@ -51,6 +51,8 @@ class JobRun(models.Model):
     argv = models.JSONField(null=True)
     #: The arguments with these values, for dispatch and reruns; null if they have none. Never to be shown.
     secret_argv = models.JSONField(null=True)
+    #: What the request overrides of its job with `using()`: "tasks", "timeout" in seconds, "env"; null if nothing.
+    overrides = models.JSONField(null=True)
     environment = models.CharField(max_length=63)
     trigger = models.CharField(max_length=10, choices=Trigger)
     #: The user, service or execution that requested the run; see `requested_by()`.

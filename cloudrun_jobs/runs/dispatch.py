@@ -64,6 +64,7 @@ def new_run(
         id=request.run_id,
         command=request.argv[0],
         **argv_fields(request.argv, redacted),
+        overrides=request.overrides.encode(),
         environment=environment,
         trigger=trigger,
         requested_by=current_requester(),
@@ -100,7 +101,9 @@ def find_earlier(run: JobRun, key: str | None) -> JobRun | None:
     """Return the run with the same key, if there is one."""
     same = {"command": run.command, "environment": run.environment, "idempotency_key": run.idempotency_key}
     earlier = None if key is None else JobRun.objects.filter(**same).first()
-    if earlier is not None and earlier.arguments != run.arguments:
+    if earlier is None:
+        return None
+    if (earlier.arguments, earlier.overrides) != (run.arguments, run.overrides):
         message = f"{run.command}: idempotency_key {key!r} was used with other arguments, for run {earlier.pk}."
         raise InvalidArguments(message, hint="Build the key from values that identify the run.")
     return earlier

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
+from typing import Any
 
 from django.core.management import get_commands, load_command_class
 from django.db import transaction
@@ -21,6 +22,7 @@ from cloudrun_jobs.models.functions import Now
 from cloudrun_jobs.operations import Operation
 from cloudrun_jobs.runs import reservations
 from cloudrun_jobs.runs.database import database_alias
+from cloudrun_jobs.spec.overrides import Overrides
 
 
 def operation(run: JobRun) -> Operation:
@@ -57,13 +59,18 @@ def rerun(run: JobRun) -> Operation:
         raise CloudRunJobsError(f"{run}: cannot be rerun, its arguments were not recorded.", hint=hint)
     app = get_commands().get(run.command)
     command = load_command_class(app, run.command) if app else None
-    delay_argv = getattr(command, "delay_argv", None)
-    if delay_argv is None:
+    if not hasattr(command, "delay_argv"):
         found = "no longer exists" if app is None else "is no longer a Cloud Run job"
         raise CloudRunJobsError(f"{run}: cannot be rerun, the command {run.command!r} {found}.")
     with secrets_hidden(run):
-        started: Operation = delay_argv(arguments[1:])
+        started: Operation = configured(command, run).delay_argv(arguments[1:])
     return started
+
+
+def configured(command: Any, run: JobRun) -> Any:
+    """Return the command with the overrides of the run. Raises `InvalidArguments`."""
+    overrides = Overrides.decode(run.overrides).given
+    return command.using(**overrides) if overrides else command
 
 
 @contextmanager

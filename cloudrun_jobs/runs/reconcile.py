@@ -30,6 +30,7 @@ from cloudrun_jobs.models.statuses import FINISHED
 from cloudrun_jobs.operations import PROCESS_DIED, ExecutionState
 from cloudrun_jobs.runs import dispatch, reservations
 from cloudrun_jobs.signals import run_reconciled, run_record_failed
+from cloudrun_jobs.spec.overrides import Overrides
 from cloudrun_jobs.spec.reservation import reservation_at
 from cloudrun_jobs.spec.tick import MAX_RESERVATION_DELAY
 
@@ -75,7 +76,8 @@ def _environment_runs() -> JobRunQuerySet:
 
 
 def _request(run: JobRun) -> Request:
-    return Request(job=run.job, argv=tuple(run.arguments or ()), run_id=str(run.pk))
+    overrides = Overrides.decode(run.overrides)
+    return Request(job=run.job, argv=tuple(run.arguments or ()), run_id=str(run.pk), overrides=overrides)
 
 
 def _dispatch(backend: Backend, run: JobRun) -> str:

@@ -129,6 +129,13 @@ def declare(command: str, declared: Mapping[str, Any]) -> JobSpec:
         raise InvalidJob(command, [_with_setting(problem, inherited) for problem in error.problems]) from None
 
 
+def replaced(spec: JobSpec, values: Mapping[str, Any]) -> JobSpec:
+    """Return the spec with other values of some declarations. Raises `InvalidJob`."""
+    given = {name: NORMALISERS[name](value) if name in NORMALISERS else value for name, value in values.items()}
+    own = {name: value for name, value in vars(spec).items() if name in DECLARATIONS}
+    return JobSpec(spec.command, spec.environment, spec.declared, {**own, **given})
+
+
 def _with_setting(problem: DeclarationError, settings: Mapping[str, str]) -> DeclarationError:
     """Name the setting that an invalid value comes from, if it is not the class's."""
     setting = settings.get(re.split(r"\W", problem.attribute)[0])

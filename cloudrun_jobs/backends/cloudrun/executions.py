@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from functools import cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from google.cloud import run_v2
 
@@ -31,7 +31,11 @@ def run_job(backend: CloudRunBackend, request: Request, timeout: float) -> Cloud
     name = f"{backend.parent}/jobs/{request.job}"
     # The arguments replace those of the job; the variables are added to the job's.
     variables = [{"name": variable, "value": value} for variable, value in request.env.items()]
-    overrides = {"container_overrides": [{"args": request.argv, "env": variables}]}
+    overrides: dict[str, Any] = {"container_overrides": [{"args": request.argv, "env": variables}]}
+    if request.overrides.tasks is not None:
+        overrides["task_count"] = request.overrides.tasks
+    if request.overrides.timeout is not None:
+        overrides["timeout"] = {"seconds": int(request.overrides.timeout.total_seconds())}
     # Wrap the plain message: building it with proto-plus takes five times as long.
     message = run_v2.RunJobRequest.wrap(run_v2.RunJobRequest.pb()(name=name, overrides=overrides))
     with translate_errors(name, RUN, endpoint=backend.endpoint):

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from cloudrun_jobs.environ import SCHEDULE_VARIABLE
+from cloudrun_jobs.spec.overrides import NO_OVERRIDES, Overrides
 
 SERVICE_PATH = "/cloudrun_jobs/run/"  # Of the web service, for commands whose `target` is "service".
 CONTENT_TYPE = "application/json"
@@ -32,10 +33,15 @@ def service_url(url: str, command: str) -> str:
     return f"{url.rstrip('/')}{SERVICE_PATH}{command}/"
 
 
-def job_body(args: Sequence[str], env: Mapping[str, str]) -> dict[str, Any]:
-    """Return the body of `jobs:run`, with arguments and environment variables."""
+def job_body(args: Sequence[str], env: Mapping[str, str], overrides: Overrides = NO_OVERRIDES) -> dict[str, Any]:
+    """Return the body of `jobs:run`, with arguments, environment variables, and what else is overridden."""
     variables = [{"name": name, "value": value} for name, value in env.items()]
-    return {"overrides": {"containerOverrides": [{"args": list(args), "env": variables}]}}
+    body: dict[str, Any] = {"containerOverrides": [{"args": list(args), "env": variables}]}
+    if overrides.tasks is not None:
+        body["taskCount"] = overrides.tasks
+    if overrides.timeout is not None:
+        body["timeout"] = f"{overrides.timeout.total_seconds():.0f}s"
+    return {"overrides": body}
 
 
 def tick_body(args: Sequence[str], tick: str, *, to_service: bool) -> dict[str, Any]:

@@ -1,0 +1,17 @@
+from __future__ import annotations
+
+from django.db import migrations, models
+
+
+class Migration(migrations.Migration):
+    dependencies = [
+        ("cloudrun_jobs", "0007_secret_options"),
+    ]
+
+    operations = [
+        migrations.AddField(
+            model_name="jobrun",
+            name="overrides",
+            field=models.JSONField(null=True),
+        ),
+    ]
