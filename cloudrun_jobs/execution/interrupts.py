@@ -46,7 +46,7 @@ def handle_signals(timeout: float | None = None) -> Iterator[Termination]:
 def _handlers() -> Iterator[None]:
     installed = _install()
     try:
-        with wakeup.SignalWakeup(WAKEUP_SIGNALS, lease_watch.signal_main_thread):
+        with wakeup.SignalWakeup((*WAKEUP_SIGNALS, signal.SIGINT), lease_watch.signal_main_thread):
             yield
     finally:
         for number in installed - termination.ignored_signals:
