@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from argparse import ArgumentParser
 from collections.abc import Mapping
 from functools import partial
 from hashlib import sha256
@@ -35,12 +36,14 @@ def enqueue_job(request: HttpRequest, caller: Caller, name: str, options: Mappin
     """Enqueue a run of the command with these options, and those in the body."""
     caller.check("run", name)
     job = existing_job(name)
-    given = job_options(job, read_object(request))
+    parser = argv.parser_of(job)
+    given = job_options(job, read_object(request), parser)
     if repeated := given.keys() & options.keys():
         fields = dict.fromkeys(sorted(repeated), "The URL has this option.")
         raise unprocessable("The body has options that the URL has.", fields=fields)
     options = {**options, **given}
-    return start(caller, partial(enqueue.delay, job, (), options, key=_key(request, caller)), action="start")
+    enqueue_run = partial(enqueue.request_run, job, (), options, key=_key(request, caller), parser=parser)
+    return start(caller, enqueue_run, action="start")
 
 
 def existing_job(name: str) -> CloudRunJobs:
@@ -51,14 +54,14 @@ def existing_job(name: str) -> CloudRunJobs:
     return job
 
 
-def job_options(job: CloudRunJobs, body: dict[str, Any]) -> dict[str, Any]:
+def job_options(job: CloudRunJobs, body: dict[str, Any], parser: ArgumentParser | None = None) -> dict[str, Any]:
     """Return the body as options of the job. Raises `HttpError` for those that callers may not set."""
     allowed = job.spec.http_options
     if unknown := sorted(body.keys() - set(allowed)):
         expected = f"expected {', '.join(allowed)}" if allowed else "the job takes none from callers"
         fields = dict.fromkeys(unknown, f"Callers may not set this option; {expected}.")
         raise unprocessable("The body has options that callers may not set.", fields=fields)
-    parser = argv.parser_of(job)
+    parser = parser or argv.parser_of(job)
     takes_json = {action.dest for action in parser._actions if action.type is json.loads}
     return {name: json.dumps(value) if name in takes_json else value for name, value in body.items()}
 
