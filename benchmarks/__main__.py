@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 
-from benchmarks import emulator, http, locks, runs, sending, startup, sync
+from benchmarks import emulator, http, locks, runs, sending, startup, streams, sync
 
 BENCHMARKS = {
     "startup": startup.main,
@@ -13,6 +13,7 @@ BENCHMARKS = {
     "locks": lambda: locks.main([]),
     "runs": runs.main,
     "http": http.main,
+    "streams": streams.main,
     "sync": lambda: sync.main([]),
 }
 

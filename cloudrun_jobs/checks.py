@@ -248,11 +248,7 @@ def _check_options(job: CloudRunJobs, spec: JobSpec) -> Iterator[CheckMessage]:
 
 
 def _check_starts(job: CloudRunJobs, spec: JobSpec) -> Iterator[CheckMessage]:
-    """Check the target, the schedules and the default arguments, which start the job without `delay()`."""
-    if spec.target == "service":
-        message = f"{job.command_name}: target: expected 'job', got 'service', for which there is no endpoint yet."
-        hint = "Remove target: the schedule then starts an execution of the job."
-        yield Error(message, hint=hint, obj=type(job), id="cloudrun_jobs.E017")
+    """Check the schedules and the default arguments, which start the job without `delay()`."""
     for schedule in spec.schedules:
         yield from _check_schedule(job, spec, schedule)
     if spec.args:

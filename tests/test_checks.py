@@ -464,16 +464,20 @@ def test_installed_command_that_mentions_no_jobs_is_not_imported(install: Callab
     assert run_checks() == {}
 
 
-def test_target_without_an_endpoint_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The web service has no endpoint that a Scheduler job could call, whether the job has a schedule or not."""
+def test_job_that_outlives_the_request_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Cloud Scheduler waits for at most half an hour for a job that runs during its request."""
     monkeypatch.setattr(echo.Command, "target", "service", raising=False)
+    assert run_checks() == {}
+    monkeypatch.setattr(echo.Command, "timeout", 3600, raising=False)
 
     found = run_checks()
 
-    assert set(found) == {"cloudrun_jobs.E017"}
-    assert found["cloudrun_jobs.E017"].msg == (
-        "echo: target: expected 'job', got 'service', for which there is no endpoint yet."
+    assert set(found) == {"cloudrun_jobs.E019"}
+    assert found["cloudrun_jobs.E019"].msg == (
+        "echo: timeout: expected at most 1800 seconds, the longest attempt_deadline of Cloud Scheduler, "
+        "got 3600 seconds."
     )
+    assert (found["cloudrun_jobs.E019"].hint or "").startswith("Run it as a job:")
 
 
 @pytest.mark.parametrize(

@@ -8,13 +8,14 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from functools import partial
+from inspect import iscoroutine
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from django.core.management.base import CommandError
 from django.db import connections
 from django.dispatch import Signal
 
-from cloudrun_jobs import environ, exceptions, signals
+from cloudrun_jobs import conf, environ, exceptions, signals
 from cloudrun_jobs.argv.reading import reading_of
 from cloudrun_jobs.execution import deadlines, interrupts, locking
 from cloudrun_jobs.execution.active import ActiveRun, activated
@@ -54,7 +55,9 @@ def run_job(job: JobCommand, args: tuple[Any, ...], options: dict[str, Any]) -> 
         ExitStack() as cleanup,
         interrupts.handle_signals(spec.timeout.total_seconds()) as termination,
         _signal_after_record(job, termination) as after_record,
-        record_attempt(_invocation(job, spec, args, options, active.run), spec, termination) as attempt,
+        record_attempt(
+            active.trigger or _invocation(job, spec, args, options, active.run), spec, termination
+        ) as attempt,
     ):
 
         def send(signal: Signal, **values: Any) -> None:
@@ -71,20 +74,24 @@ def run_job(job: JobCommand, args: tuple[Any, ...], options: dict[str, Any]) -> 
             attempt.cancel()
             after_record.callback(send, signals.execution_superseded)
             return _fail_request(attempt.run) if is_request else None
-        active.attempt, active.verbosity = attempt, options.get("verbosity", 1)
+        active.attempt, active.termination = attempt, termination
+        active.verbosity = options.get("verbosity", 1)
         with locking.hold_locks(job, spec, {**options, "args": args}, attempt) as leases:
             if isinstance(leases, locking.LockSkipped):
                 attempt.skip(leases.message)
                 after_record.callback(send, signals.job_skipped, lock=leases.lock, holders=leases.holders)
                 return None
             active.leases = leases
+            if hasattr(job, "test_mode"):
+                job.test_mode = job.test_mode or conf.is_test_mode()
             send(signals.job_started)
 
             def send_finished(error: BaseException | None, **values: Any) -> None:
-                values |= {"error": error, "propagates": _propagates(job, error, options, is_request=is_request)}
+                propagates = not active.trigger and _propagates(job, error, options, is_request=is_request)
+                values |= {"error": error, "propagates": propagates}
                 after_record.callback(send, signals.job_finished, **values)
 
-            attempt.succeed(_work(job, active, partial(job.run, *args, **options), send_finished))
+            attempt.succeed(_work(job, active, partial(_run, job, args, options), send_finished))
         active.result = attempt.result
         return attempt.result
 
@@ -210,6 +217,15 @@ def _work(job: JobCommand, active: ActiveRun, run: Callable[[], Any], send_finis
             active.progress.stop()
         active.progress = active.attempt = None  # Progress reported from now on belongs to no run.
         send_finished(error, seconds=time.monotonic() - started)
+
+
+def _run(job: JobCommand, args: tuple[Any, ...], options: Mapping[str, Any]) -> Any:
+    result = job.run(*args, **options)
+    if not iscoroutine(result):
+        return result
+    from cloudrun_jobs.execution.coroutines import run_coroutine  # Most jobs are synchronous.
+
+    return run_coroutine(result)
 
 
 def _propagates(

@@ -8,6 +8,7 @@ from functools import partial
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
+from django.db.transaction import non_atomic_requests
 from django.http import HttpResponseBase, JsonResponse
 from django.utils.module_loading import import_string
 from django.views.decorators.csrf import csrf_exempt
@@ -34,8 +35,9 @@ class Action:
 
 def endpoint(actions: Mapping[str, Action]) -> Callable[..., HttpResponseBase]:
     """Return the view of a URL, given its actions by method."""
-    # CSRF is checked where a session is the credential, and nowhere else.
-    return csrf_exempt(partial(_respond, actions))
+    # CSRF is checked where a session is the credential, and nowhere else. In the transaction of ATOMIC_REQUESTS an
+    # action would not see what other processes commit, and a failed run would undo its own record.
+    return non_atomic_requests(csrf_exempt(partial(_respond, actions)))
 
 
 def missing(request: HttpRequest, path: str) -> HttpResponseBase:

@@ -48,7 +48,7 @@ MIN_YEAR, MAX_YEAR = 2000, 9000  # Databases differ beyond, and UTC may be in an
 def list_runs(request: HttpRequest, caller: Caller, command: str = "") -> HttpResponseBase:
     """Return a page of runs, newest first; with `command`, of that one alone."""
     allowed = {name: read for name, read in LIST_PARAMETERS.items() if not (command and name == "command")}
-    query = _query(request, allowed)
+    query = read_query(request, allowed)
     runs = JobRun.objects.order_by("-created_at", "-pk").only(*LISTED)
     if command := query.pop("command", command):
         caller.check("read", command)
@@ -68,8 +68,8 @@ def list_runs(request: HttpRequest, caller: Caller, command: str = "") -> HttpRe
 
 def show_run(request: HttpRequest, caller: Caller, name: str, command: str = "") -> HttpResponseBase:
     """Return one run; with `wait`, once it has ended or that many seconds have passed."""
-    wait = _query(request, {"wait": _seconds}).get("wait", 0.0)
-    run = _find(caller, "read", name, command)
+    wait = read_query(request, {"wait": _seconds}).get("wait", 0.0)
+    run = find_run(caller, "read", name, command)
     for _ in attempts(wait, initial=0.1, maximum=WAIT_POLL_INTERVAL):
         run.refresh_from_db()
         if run.is_finished:
@@ -81,7 +81,7 @@ def show_newest_run(
     request: HttpRequest, caller: Caller, command: str, arguments: Sequence[str]
 ) -> HttpResponseBase:
     """Return the newest run of the command with these arguments."""
-    _query(request, {})
+    read_query(request, {})
     caller.check("read", command)
     run = JobRun.objects.for_command(command).with_arguments(arguments).newest_first().first()
     if run is None:
@@ -91,8 +91,8 @@ def show_newest_run(
 
 def cancel_run(request: HttpRequest, caller: Caller, name: str) -> HttpResponseBase:
     """Cancel a run, unless it has ended."""
-    _query(request, {})
-    run = _find(caller, "cancel", name)
+    read_query(request, {})
+    run = find_run(caller, "cancel", name)
     if run.is_finished:
         raise _ended(run)
     try:
@@ -113,8 +113,8 @@ def _ended(run: JobRun) -> HttpError:
 
 def rerun(request: HttpRequest, caller: Caller, name: str) -> HttpResponseBase:
     """Start a new run with the arguments of this one."""
-    _query(request, {})
-    run = _find(caller, "run", name)
+    read_query(request, {})
+    run = find_run(caller, "run", name)
     recorded = run.arguments
     if recorded is None:
         raise unprocessable("The arguments of this run were not recorded.", hint="Start a run of the command.")
@@ -163,7 +163,7 @@ def _service_error(error: CloudRunJobsError) -> HttpError:
     return HttpError(status, "service_error", f"Cloud Run did not accept the request ({type(error).__name__}).")
 
 
-def _find(caller: Caller, scope: str, name: str, command: str = "") -> JobRun:
+def find_run(caller: Caller, scope: str, name: str, command: str = "") -> JobRun:
     """Return the run of that id or execution name, of any command or of that one. Raises `HttpError`."""
     try:
         runs = JobRun.objects.filter(pk=UUID(name))
@@ -176,7 +176,7 @@ def _find(caller: Caller, scope: str, name: str, command: str = "") -> JobRun:
     return run
 
 
-def _query(request: HttpRequest, parameters: Mapping[str, Callable[[str], Any]]) -> dict[str, Any]:
+def read_query(request: HttpRequest, parameters: Mapping[str, Callable[[str], Any]]) -> dict[str, Any]:
     """Return the values of the query's parameters. Raises `HttpError`, naming all that are invalid."""
     values: dict[str, Any] = {}
     problems: dict[str, str] = {}

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Iterable, Iterator
 from typing import Any
+from uuid import UUID
 
-from cloudrun_jobs.models import JobRun
+from django.db.models import Count, OuterRef, Subquery, Sum
+
+from cloudrun_jobs.models import JobRun, Progress, TaskRun
 
 TIMES = ("created_at", "started_at", "finished_at")
 #: The fields of a run in a list.
@@ -21,8 +25,30 @@ def listed_data(run: JobRun) -> dict[str, Any]:
 
 def run_data(run: JobRun, *, traceback: bool = False) -> dict[str, Any]:
     """Return every field of the run, and its progress; the traceback only on request."""
+    return {**record_data(run, traceback=traceback), "progress": progress_data(run.progress)}
+
+
+def record_data(run: JobRun, *, traceback: bool = False) -> dict[str, Any]:
+    """Return every field of the run; the traceback only on request."""
     hidden = HIDDEN if traceback else {*HIDDEN, "traceback"}
     names = [field.attname for field in JobRun._meta.concrete_fields if field.attname not in hidden]
-    data = {name: getattr(run, name) for name in names}
-    progress = run.progress
-    return {**data, "progress": progress and progress._asdict()}
+    return {name: getattr(run, name) for name in names}
+
+
+def progress_data(progress: Progress | None) -> dict[str, Any] | None:
+    return progress and progress._asdict()
+
+
+def read_progress(run_ids: Collection[UUID]) -> Iterator[tuple[JobRun, Progress | None]]:
+    """Yield these runs, and the progress of each, with one query."""
+    reports = TaskRun.objects.filter(run=OuterRef("pk"), progress_done__isnull=False)
+    texts = reports.exclude(progress_text="").order_by("-heartbeat_at").values("progress_text")[:1]
+    runs: Iterable[Any] = JobRun.objects.filter(pk__in=run_ids).annotate(
+        done=Sum("tasks__progress_done"),
+        total=Sum("tasks__progress_total"),
+        totals=Count("tasks__progress_total"),
+        text=Subquery(texts),
+    )
+    for run in runs:
+        total = run.total if run.totals == run.task_count else None
+        yield run, None if run.done is None else Progress(run.done, total, run.text or "")

@@ -14,7 +14,7 @@ from django.conf import settings as django_settings
 from cloudrun_jobs import conf
 from cloudrun_jobs.exceptions import DeclarationError, InvalidJob, InvalidSettings
 from cloudrun_jobs.spec.frozen import Frozen
-from cloudrun_jobs.spec.schedule import Schedule, normalise_zone
+from cloudrun_jobs.spec.schedule import MIN_ATTEMPT_DEADLINE, Schedule, normalise_zone
 from cloudrun_jobs.spec.type_checks import is_whole_number
 from cloudrun_jobs.spec.validators import VALIDATORS
 from cloudrun_jobs.suggestions import did_you_mean
@@ -81,6 +81,13 @@ class JobSpec(Frozen):
     def is_shortened(self) -> bool:
         """True if the name is too long for Cloud Run, so that `name` ends in a hash."""
         return self.name != _full_name(self.command, self.environment)
+
+    @property
+    def delivery_deadline(self) -> timedelta | None:
+        """How long Cloud Scheduler waits for a delivery; None is its own default."""
+        if self.target != "service" or self.attempt_deadline is not None:
+            return self.attempt_deadline
+        return max(self.timeout, MIN_ATTEMPT_DEADLINE)  # The job runs during the request.
 
     @property
     def schedules(self) -> tuple[Schedule, ...]:

@@ -17,6 +17,7 @@ from pytest_django import Settings
 
 from cloudrun_jobs import LockManager
 from cloudrun_jobs.models import JobRun, Progress, Status, TaskRun
+from cloudrun_jobs.runs.data import read_progress
 from cloudrun_jobs.terminal import is_unsafe
 from tests.jobs.management.commands import echo
 from tests.models.conftest import Record
@@ -63,6 +64,30 @@ def test_stats_by_job(record: Record) -> None:
     assert stats["sick"].counts == {Status.FAILED: 4}
     assert stats["sick"].last_success == good.finished_at
     assert (stats["new"].last_success, stats["new"].last_failure) == (None, None)
+
+
+def test_progress_is_read_with_the_runs(record: Record) -> None:
+    """The database adds up the reports of each run's tasks as `JobRun.progress` does."""
+    runs = record("echo", Status.RUNNING, count=5, task_count=3)
+    reports = [
+        [(1, 9, "first"), (2, 9, "second"), (3, 9, "")],
+        [(2**60, None, ""), (2**60, 2**62, "text"), (3, 4, "東京")],
+        [(0, 0, "")],
+        [(None, None, ""), (4, 5, "half")],
+        [],
+    ]
+    for run, tasks in zip(runs, reports, strict=True):
+        run.tasks.all().delete()
+        for index, (done, total, text) in enumerate(tasks):
+            values = {"progress_done": done, "progress_total": total, "progress_text": text}
+            heartbeat_at = run.created_at - timedelta(seconds=index % 2)
+            TaskRun.objects.create(run=run, index=index, worker=uuid4(), heartbeat_at=heartbeat_at, **values)
+
+    with CaptureQueriesContext(connections[JobRun.objects.db]) as queries:
+        found = dict(read_progress([run.pk for run in runs]))
+
+    assert len(queries) == 1
+    assert found == {run: run.progress for run in runs}
 
 
 def test_stats_of_runs_with_the_same_time(record: Record) -> None:
