@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import sys
 
-from benchmarks import emulator, http, locks, runs, sending, startup, streams, sync
+from benchmarks import emulator, http, locks, runs, sending, startup, streams, sync, urls
 
 BENCHMARKS = {
     "startup": startup.main,
+    "urls": urls.main,
     "sending": sending.main,
     "emulator": lambda: emulator.main([]),
     "locks": lambda: locks.main([]),

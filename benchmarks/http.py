@@ -20,7 +20,7 @@ from tests.waiting import wait_for
 
 ROOT = Path(__file__).resolve().parent.parent
 SIZES = (20_000, 1_000_000)
-ROUNDS, CALLS = 5, 320
+ROUNDS, CALLS = 9, 320
 PATHS = ("/cloudrun_jobs/jobs/echo/", "/job/7")
 EMULATOR = """
 import sys
@@ -41,6 +41,7 @@ def main() -> None:
             create_databases(settings, *(f"runs_{size}" for size in SIZES))
         )
         starts()
+        worker("verify")
         worker("pages")
     finally:
         postgres.stop()
@@ -81,18 +82,9 @@ def emulator() -> Iterator[str]:
 
 def _compare_starts(how: str, environment: Mapping[str, str] = MappingProxyType({})) -> None:
     address = f"127.0.0.1:{free_port()}"
-    # As in the image.
-    options = [
-        "--bind",
-        address,
-        "--threads",
-        "8",
-        "--timeout",
-        "0",
-        "--no-control-socket",
-        "--log-level",
-        "error",
-    ]
+    # As in the image; connections may be idle between two requests.
+    options = ["--bind", address, "--threads=8", "--timeout=0", "--keep-alive=60", "--no-control-socket"]
+    options += ["--log-level=error"]
     command = [sys.executable, "-m", "gunicorn", *options, "benchmarks.http_server:application"]
     with subprocess.Popen(command, cwd=ROOT, env={**os.environ, **environment}) as server:
         try:
