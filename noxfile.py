@@ -181,6 +181,17 @@ def clients(session: nox.Session) -> None:
 
 
 @nox.session(python=NEWEST[0])
+def fuzz(session: nox.Session) -> None:
+    """schemathesis, in an environment of its own, against the HTTP API of a live server."""
+    session.install("--quiet", "schemathesis==4.32.*")
+    tests = Path(".nox") / "lint" / "bin" / "python"
+    schemathesis = Path(session.bin).absolute() / "schemathesis"
+    session.run(
+        str(tests.absolute()), "-m", "tests.http_api.fuzz", str(schemathesis), *session.posargs, external=True
+    )
+
+
+@nox.session(python=NEWEST[0])
 def terraform(session: nox.Session) -> None:
     """Terraform, if it is installed, with what stands in for Google's provider in an environment of its own."""
     session.install("--quiet", "tf==1.2.0")

@@ -46,6 +46,7 @@ def check_settings(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> li
     try:
         check_declarations("DEFAULTS", conf.load().defaults)
         check_declarations("RECONCILE", conf.load().reconcile)
+        conf.is_test_mode()
         if conf.load().http:
             warnings += _check_http()
         return [*warnings, *backends.current().check()]
@@ -156,6 +157,7 @@ def check_jobs(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[C
     try:
         messages += [message for name, job in found.jobs.items() for message in _check_job(name, job)]
         messages += _check_names(found.jobs)
+        messages += _check_words(found.jobs)
     except InvalidSettings:
         pass  # check_settings reports it.
     return messages
@@ -299,3 +301,14 @@ def _check_names(commands: Iterable[str]) -> Iterator[CheckMessage]:
         if other != command:
             message = f"{other} and {command} would both be the Cloud Run job {name!r}."
             yield Error(message, hint="Rename one of the commands.", id="cloudrun_jobs.E007")
+
+
+def _check_words(jobs: Mapping[str, CloudRunJobs]) -> Iterator[CheckMessage]:
+    """Reject jobs that are named like a fixed word of the HTTP API's URLs, if the API is in use."""
+    if not conf.load().http:
+        return
+    from cloudrun_jobs.http.paths import reserved_words  # Most projects have no HTTP API.
+
+    for name in sorted(reserved_words() & jobs.keys()):
+        message = f"{name}: is a fixed word of the HTTP API's URLs, which wins over the name of a job."
+        yield Error(message, hint="Rename the command.", obj=type(jobs[name]), id="cloudrun_jobs.E018")

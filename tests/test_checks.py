@@ -21,6 +21,7 @@ from pytest_django import Settings
 from cloudrun_jobs import InvalidArguments, Schedule
 from cloudrun_jobs.checks import TAG, check_reach_of_records, check_settings, check_time_zones
 from cloudrun_jobs.command import problems
+from cloudrun_jobs.registry import FoundJobs
 from tests.jobs.management.commands import echo, everything
 
 ROOT = Path(__file__).parents[1]
@@ -595,3 +596,19 @@ def test_secret_options_are_not_declared(
 
     assert found.msg == f"echo: args {shown}"
     assert "hunter2" not in str(found.hint)
+
+
+@pytest.mark.parametrize("name", ["stats", "cancel"])
+def test_job_named_like_a_url_of_the_http_api_is_reported(
+    monkeypatch: pytest.MonkeyPatch, settings: Settings, name: str
+) -> None:
+    """The URL wins, so it is an error if the project has the HTTP API, and none if it does not."""
+    command = type("Command", (echo.Command,), {"__module__": f"shop.management.commands.{name}"})
+    monkeypatch.setattr("cloudrun_jobs.checks.find_jobs", lambda: FoundJobs({name: command()}))
+    assert run_checks() == {}
+
+    settings.CLOUDRUN_JOBS = {"ENVIRONMENT": "test", "HTTP": {"HEALTH": "public"}}
+
+    found = run_checks()
+    assert set(found) == {"cloudrun_jobs.E018"}
+    assert found["cloudrun_jobs.E018"].msg.startswith(f"{name}: is a fixed word of the HTTP API's URLs")

@@ -38,13 +38,9 @@ def start_arguments(job: CloudRunJobs, spec: JobSpec, schedule: Schedule) -> tup
     return argv(job, spec, schedule) if schedule.args else (spec.command,)
 
 
-def scheduler_job_id(spec: JobSpec, schedule: Schedule) -> str:
-    return f"{spec.name}-{schedule.name}" if schedule.name else spec.name
-
-
 def tick(spec: JobSpec, schedule: Schedule) -> str:
     """Return the variable that names the schedule to the executions it starts."""
-    return ScheduleTick(scheduler_job_id(spec, schedule), schedule.cron, str(schedule.time_zone)).encode()
+    return ScheduleTick(spec.scheduler_job_id(schedule), schedule.cron, str(schedule.time_zone)).encode()
 
 
 def _desired(
@@ -58,7 +54,7 @@ def _desired(
     }
     declared = flatten({"attempt_deadline": spec.delivery_deadline, "retry_config": retries})
     return DesiredSchedulerJob(
-        id=scheduler_job_id(spec, schedule),
+        id=spec.scheduler_job_id(schedule),
         label=f"{spec.command} [{schedule.name}]" if schedule.name else spec.command,
         **ownership_and_note(spec, declared),
         schedule=schedule.cron,

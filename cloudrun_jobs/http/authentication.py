@@ -15,7 +15,7 @@ from django.utils import timezone
 
 from cloudrun_jobs.http.certificates import CertificatesUnavailable, certificates
 from cloudrun_jobs.http.credentials import OIDC, TRIGGER, Credentials, Token
-from cloudrun_jobs.http.errors import HttpError, bad_request, forbidden
+from cloudrun_jobs.http.errors import HttpError, bad_request, forbidden, unavailable
 
 if TYPE_CHECKING:
     from django.http import HttpRequest
@@ -36,12 +36,18 @@ class Caller:
     is_service: bool = False  # With an ID token of Google, as Cloud Scheduler sends it.
     expires: float | None = None  # In seconds since the epoch.
 
+    def may_use(self, command: str) -> bool:
+        return self.commands is None or command in self.commands
+
     def check(self, scope: str, command: str | None = None) -> None:
         """Raise `HttpError` unless the caller has the scope, and may use the command."""
         if scope not in self.scopes and not (scope == TRIGGER and "run" in self.scopes):
             raise forbidden(f"{self.name} does not have the scope {'run' if scope == TRIGGER else scope!r}.")
-        if command is not None and self.commands is not None and command not in self.commands:
+        if command is not None and not self.may_use(command):
             raise forbidden(f"{self.name} may not use the command {command!r}.")
+
+
+ANYBODY = Caller("anybody", frozenset())
 
 
 def authenticate(request: HttpRequest, credentials: Credentials) -> Caller:
@@ -106,8 +112,7 @@ def _verified_claims(encoded: str, oidc: OIDC) -> Mapping[str, Any]:
             encoded, certs=keys, audience=oidc.audience, clock_skew_in_seconds=CLOCK_SKEW
         )
     except CertificatesUnavailable as error:
-        message, headers = f"The signature cannot be verified: {error}", {"Retry-After": "30"}
-        raise HttpError(HTTPStatus.SERVICE_UNAVAILABLE, "unavailable", message, headers=headers) from None
+        raise unavailable(f"The signature cannot be verified: {error}") from None
     # google-auth checks the shape of a token in few places.
     except (exceptions.GoogleAuthError, ValueError, TypeError, KeyError, AttributeError):
         raise _unauthenticated(NOT_ACCEPTED) from None

@@ -63,6 +63,7 @@ class Credentials:
     oidc: OIDC | None = None
     session: bool = False
     rate: Rate | None = None
+    has_public_health: bool = False
 
     @property
     def is_closed(self) -> bool:
@@ -74,7 +75,7 @@ def load() -> Credentials:
     """Return the configured credentials. Raises `InvalidSettings`, naming the key."""
     http = conf.load().http
     where = conf.setting_name("HTTP")
-    reader = _Reader(where, http, {"TOKENS", "OIDC", "SESSION", "RATE"})
+    reader = _Reader(where, http, {"TOKENS", "OIDC", "SESSION", "RATE", "HEALTH"})
     tokens = reader.get("TOKENS", list | tuple, "a list", ())
     names = [_token(f"{where}['TOKENS'][{number}]", token) for number, token in enumerate(tokens)]
     if repeated := {token.name for token in names if [each.name for each in names].count(token.name) > 1}:
@@ -86,6 +87,7 @@ def load() -> Credentials:
         oidc=None if oidc is None else _oidc(f"{where}['OIDC']", oidc),
         session=reader.get("SESSION", bool, "True or False", False),
         rate=None if rate is None else _rate(reader, rate),
+        has_public_health=_health(reader) == "public",
     )
 
 
@@ -191,3 +193,11 @@ def _rate(reader: _Reader, rate: str) -> Rate:
     if found is None:
         raise reader.error("RATE", 'requests per second, minute or hour, such as "60/m"', rate)
     return Rate(int(found[1]), RATE_PERIODS[found[2]])
+
+
+def _health(reader: _Reader) -> str:
+    expected = '"closed" or "public"'
+    value: str = reader.get("HEALTH", str, expected, "closed")
+    if value not in {"closed", "public"}:
+        raise reader.error("HEALTH", expected, value)
+    return value

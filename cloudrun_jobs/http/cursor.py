@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import binascii
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import NamedTuple
 from uuid import UUID
 
@@ -18,7 +18,7 @@ class Cursor(NamedTuple):
     run_id: UUID
 
     def encode(self) -> str:
-        text = f"{self.created_at.isoformat()} {self.run_id.hex}"
+        text = f"{self.created_at.astimezone(UTC).isoformat()} {self.run_id.hex}"
         return base64.urlsafe_b64encode(text.encode()).rstrip(b"=").decode()
 
     @classmethod

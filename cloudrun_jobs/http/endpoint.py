@@ -2,83 +2,75 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from functools import partial
+from collections.abc import Mapping
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
-from django.db.transaction import non_atomic_requests
+from django.db import Error, InterfaceError, OperationalError, ProgrammingError
 from django.http import HttpResponseBase, JsonResponse
-from django.utils.module_loading import import_string
-from django.views.decorators.csrf import csrf_exempt
+from django.utils.log import log_response
 
-from cloudrun_jobs.http.errors import HttpError, bad_request, not_found
+from cloudrun_jobs.exceptions import RecordTablesMissing, RecordUnavailable
+from cloudrun_jobs.http import credentials
+from cloudrun_jobs.http.authentication import ANYBODY, Caller, authenticate
+from cloudrun_jobs.http.credentials import Credentials
+from cloudrun_jobs.http.errors import HttpError, bad_request, method_not_allowed, not_found, unavailable
+from cloudrun_jobs.http.rate import check_rate
+from cloudrun_jobs.http.route import Route
 
 if TYPE_CHECKING:
     from django.http import HttpRequest
 
+DATABASE_ERRORS = (OperationalError, InterfaceError, ProgrammingError, RecordUnavailable, RecordTablesMissing)
+
 METHOD_OVERRIDES = ("x-http-method-override", "x-http-method", "x-method-override")
 
 
-@dataclass(frozen=True, slots=True)
-class Action:
-    """What one method of a URL does, and the scope that it needs.
-
-    A handler that is given as "runs.list_runs" is imported when it is called: each start of a job runs the system
-    checks, which import the URLs.
-    """
-
-    handler: Callable[..., HttpResponseBase] | str
-    scope: str
-
-
-def endpoint(actions: Mapping[str, Action]) -> Callable[..., HttpResponseBase]:
-    """Return the view of a URL, given its actions by method."""
-    # CSRF is checked where a session is the credential, and nowhere else. In the transaction of ATOMIC_REQUESTS an
-    # action would not see what other processes commit, and a failed run would undo its own record.
-    return non_atomic_requests(csrf_exempt(partial(_respond, actions)))
-
-
-def missing(request: HttpRequest, path: str) -> HttpResponseBase:
-    """Answer a URL that does not exist."""
-    return _respond({}, request)
-
-
-def _respond(actions: Mapping[str, Action], request: HttpRequest, **names: str) -> HttpResponseBase:
+def respond(route: Route, request: HttpRequest, names: Mapping[str, str]) -> HttpResponseBase:
+    """Answer a request to a URL with these parameters."""
     try:
-        response = _act(actions, request, names)
+        response = _act(route, request, names)
     except HttpError as error:
         response = error.response()
+    except DATABASE_ERRORS as error:
+        response = unavailable("The database does not answer, or has no tables for the run records.").response()
+        log_response(
+            "%s: %s", response.reason_phrase, request.path, response=response, request=request, exception=error
+        )
     response["Cache-Control"] = "no-store"
     return response
 
 
-def _act(actions: Mapping[str, Action], request: HttpRequest, names: Mapping[str, str]) -> HttpResponseBase:
-    from cloudrun_jobs.http import credentials  # See `Action`.
-    from cloudrun_jobs.http.authentication import authenticate
-    from cloudrun_jobs.http.rate import check_rate
-
-    configured = credentials.load()
-    if configured.is_closed:
+def _act(route: Route, request: HttpRequest, names: Mapping[str, str]) -> HttpResponseBase:
+    configured, actions = credentials.load(), route.actions
+    action = actions.get(request.method or "")
+    if request.method == "HEAD" and "GET" in actions and actions["GET"].answers_head:
+        action = actions["GET"]
+    is_open = action is not None and action.is_open(configured)
+    if configured.is_closed and not is_open:
         raise not_found()
     if any(name in request.headers for name in METHOD_OVERRIDES):
         raise bad_request("invalid_request", "The method of a request cannot be overridden.")
-    caller = authenticate(request, configured)
-    check_rate(caller.name, configured.rate)
+    caller = _caller(request, configured, is_open=is_open)
     if not actions:
         raise not_found()
-    action = actions.get(request.method or "")
     if action is None:
-        message = f"Expected the method {' or '.join(actions)}, got {request.method}."
-        allow = {"Allow": ", ".join(actions)}
-        raise HttpError(HTTPStatus.METHOD_NOT_ALLOWED, "method_not_allowed", message, headers=allow)
-    caller.check(action.scope)
-    handler = action.handler
-    if isinstance(handler, str):
-        handler = import_string(f"{__package__}.{handler}")
-    response: HttpResponseBase = handler(request, caller, **names)
-    return response
+        raise method_not_allowed(request.method, route.methods(**names) if route.methods else actions)
+    if action.scope is not None and not is_open:
+        caller.check(action.scope)
+    return action.handler(request, caller, **names)
+
+
+def _caller(request: HttpRequest, configured: Credentials, *, is_open: bool) -> Caller:
+    """Return the caller, having counted its request; for an open action, `ANYBODY` if it is not accepted."""
+    try:
+        caller = authenticate(request, configured)
+    except (HttpError, Error):
+        if not is_open:
+            raise
+        return ANYBODY
+    check_rate(caller.name, configured.rate)
+    return caller
 
 
 def json_response(data: Any, status: HTTPStatus = HTTPStatus.OK, **headers: str) -> JsonResponse:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from http import HTTPStatus
 from typing import Any
 
@@ -55,3 +55,14 @@ def forbidden(message: str) -> HttpError:
 
 def not_found(message: str = "There is nothing at this URL.") -> HttpError:
     return HttpError(HTTPStatus.NOT_FOUND, "not_found", message)
+
+
+def method_not_allowed(method: str | None, allowed: Iterable[str], *, hint: str = "") -> HttpError:
+    methods = list(allowed)
+    message, headers = f"Expected the method {' or '.join(methods)}, got {method}.", {"Allow": ", ".join(methods)}
+    return HttpError(HTTPStatus.METHOD_NOT_ALLOWED, "method_not_allowed", message, hint=hint, headers=headers)
+
+
+def unavailable(message: str) -> HttpError:
+    headers = {"Retry-After": "30"}
+    return HttpError(HTTPStatus.SERVICE_UNAVAILABLE, "unavailable", message, headers=headers)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 import threading
 import time
 from collections.abc import AsyncIterator, Collection, Iterator
@@ -21,7 +22,8 @@ from django.http import HttpResponse, HttpResponseBase, StreamingHttpResponse
 
 from cloudrun_jobs.http.authentication import Caller
 from cloudrun_jobs.http.poller import Poller, Watch
-from cloudrun_jobs.http.runs import find_run, read_query
+from cloudrun_jobs.http.query import read_query
+from cloudrun_jobs.http.runs import find_run
 from cloudrun_jobs.process.connections import close
 from cloudrun_jobs.runs.data import listed_data, progress_data, read_progress, record_data
 
@@ -51,6 +53,7 @@ class Event(NamedTuple):
 #: What is to be known of a run: its latest events, at most one of each name. The digests are the id of an event.
 State: TypeAlias = tuple[Event, ...]
 NAMES = ("status", "progress", "end")
+EVENT_ID = re.compile("-".join([r"([0-9a-f]{12})?"] * len(NAMES)))
 
 
 def stream_events(request: HttpRequest, caller: Caller, name: str) -> HttpResponseBase:
@@ -61,11 +64,11 @@ def stream_events(request: HttpRequest, caller: Caller, name: str) -> HttpRespon
     seconds = MAX_SECONDS if caller.expires is None else min(MAX_SECONDS, caller.expires - time.time())
     stream = Stream(run_id, state, request.headers.get("last-event-id", ""), seconds)
     request.META.pop("HTTP_ACCEPT_ENCODING", None)  # Compression would hold events back.
-    headers = {"X-Accel-Buffering": "no"}  # Nor is nginx to do that.
+    headers = {"X-Accel-Buffering": "no"}  # So would nginx.
     if has_ended(state):
-        news = stream.news(state)
+        sent = stream.unseen(state)
         # An EventSource reconnects after the last event, unless the status is 204.
-        return HttpResponse(news, status=200 if news else 204, content_type=CONTENT_TYPE, headers=headers)
+        return HttpResponse(sent, status=200 if sent else 204, content_type=CONTENT_TYPE, headers=headers)
     if isinstance(request, ASGIRequest):
         content: Any = AsyncContent(stream)
     else:
@@ -110,9 +113,10 @@ class Stream:
         self.watch = Watch(run_id, state)
         self._seconds = seconds
         # An id of any other form is that of no event: everything is sent.
-        self._seen = dict(zip(NAMES, last_event_id.split("-"), strict=False))
+        known = EVENT_ID.fullmatch(last_event_id)
+        self._seen = dict(zip(NAMES, known.groups(""), strict=True)) if known else {}
 
-    def news(self, state: State) -> bytes:
+    def unseen(self, state: State) -> bytes:
         """Return the events of the state that the client has not seen."""
         chunks = []
         for name, data, digest in state:
@@ -128,8 +132,8 @@ class Stream:
         closes_at, comment_at = now + self._seconds, now  # A server sends the headers with the first content.
         while True:
             state = self.watch.state or deleted(self.watch.run_id)
-            if news := self.news(state):
-                yield news
+            if content := self.unseen(state):
+                yield content
                 comment_at = now + KEEPALIVE_INTERVAL
             if has_ended(state):
                 return
@@ -150,7 +154,7 @@ sync_streams = threading.BoundedSemaphore(MAX_SYNC_STREAMS)
 def sync_content(stream: Stream, *, can_wait: bool) -> Iterator[bytes]:
     """Yield the content of a WSGI response: if no stream is free, what is known, for a client that polls."""
     if not can_wait or not sync_streams.acquire(blocking=False):
-        yield stream.news(stream.watch.state) + POLL
+        yield stream.unseen(stream.watch.state) + POLL
         return
     changed = threading.Event()
     stream.watch.wake = changed.set

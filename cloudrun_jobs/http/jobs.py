@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from argparse import ArgumentParser
 from collections.abc import Mapping
 from functools import partial
@@ -14,9 +13,12 @@ from django.http import HttpResponseBase
 from cloudrun_jobs import argv, enqueue
 from cloudrun_jobs.http.authentication import Caller
 from cloudrun_jobs.http.body import read_object
-from cloudrun_jobs.http.errors import bad_request, not_found, unprocessable
+from cloudrun_jobs.http.errors import bad_request, method_not_allowed, not_found, unprocessable
+from cloudrun_jobs.http.options import read_option
+from cloudrun_jobs.http.query import Parameter, read_query
 from cloudrun_jobs.http.runs import queued, start
 from cloudrun_jobs.models import JobRun
+from cloudrun_jobs.models.runs import is_run_id
 from cloudrun_jobs.registry import find_job
 
 if TYPE_CHECKING:
@@ -25,6 +27,22 @@ if TYPE_CHECKING:
     from cloudrun_jobs.command import CloudRunJobs
 
 OWN_KEY_LENGTH = 100  # characters; the rest of the stored key identifies the caller
+
+
+def _read_key(key: str) -> str:
+    if not 1 <= len(key) <= OWN_KEY_LENGTH or not key.isascii() or not key.isprintable():
+        raise ValueError(f"expected 1 to {OWN_KEY_LENGTH} printable ASCII characters")
+    return key
+
+
+START_HEADERS = {
+    "Idempotency-Key": Parameter(
+        _read_key,
+        # Servers drop spaces at both ends.
+        {"type": "string", "maxLength": OWN_KEY_LENGTH, "pattern": "^[!-~]([ -~]*[!-~])?$"},
+        "The same key returns the same run; with another body, the answer is 422.",
+    )
+}
 
 
 def start_job(request: HttpRequest, caller: Caller, name: str) -> HttpResponseBase:
@@ -36,6 +54,7 @@ def enqueue_job(request: HttpRequest, caller: Caller, name: str, options: Mappin
     """Enqueue a run of the command with these options, and those in the body."""
     caller.check("run", name)
     job = existing_job(name)
+    read_query(request, {})
     parser = argv.parser_of(job)
     given = job_options(job, read_object(request), parser)
     if repeated := given.keys() & options.keys():
@@ -49,21 +68,38 @@ def enqueue_job(request: HttpRequest, caller: Caller, name: str, options: Mappin
 def existing_job(name: str) -> CloudRunJobs:
     """Return a new instance of the job. Raises `HttpError`."""
     job = find_job(name)
+    if job is None and is_run_id(name):
+        raise method_not_allowed("POST", ("GET",))
     if job is None:
         raise not_found(f"There is no job {name[:100]!r}.")
     return job
 
 
+def run_or_job_methods(name: str) -> tuple[str, ...]:
+    """Return the methods of `jobs/<name>/`: a run is shown, and a job is started."""
+    return ("POST",) if find_job(name) else ("GET",)
+
+
 def job_options(job: CloudRunJobs, body: dict[str, Any], parser: ArgumentParser | None = None) -> dict[str, Any]:
     """Return the body as options of the job. Raises `HttpError` for those that callers may not set."""
-    allowed = job.spec.http_options
+    actions = {action.dest: action for action in (parser or argv.parser_of(job))._actions}
+    allowed = [name for name in job.spec.http_options if name in actions]
     if unknown := sorted(body.keys() - set(allowed)):
         expected = f"expected {', '.join(allowed)}" if allowed else "the job takes none from callers"
         fields = dict.fromkeys(unknown, f"Callers may not set this option; {expected}.")
         raise unprocessable("The body has options that callers may not set.", fields=fields)
-    parser = parser or argv.parser_of(job)
-    takes_json = {action.dest for action in parser._actions if action.type is json.loads}
-    return {name: json.dumps(value) if name in takes_json else value for name, value in body.items()}
+    values: dict[str, Any] = {}
+    problems: dict[str, str] = {}
+    for name, value in body.items():
+        try:
+            values[name] = read_option(actions[name], value)
+        except ValueError as error:
+            # The error repeats the value.
+            is_secret = name in job.spec.secret_options
+            problems[name] = "Expected a value of another type." if is_secret else f"{error}."
+    if problems:
+        raise unprocessable("The body has invalid options.", fields=problems)
+    return values
 
 
 def _key(request: HttpRequest, caller: Caller) -> str | None:
@@ -71,9 +107,9 @@ def _key(request: HttpRequest, caller: Caller) -> str | None:
     key = request.headers.get("idempotency-key")
     if key is None:
         return None
-    if not 1 <= len(key) <= OWN_KEY_LENGTH or not key.isascii() or not key.isprintable():
-        raise bad_request(
-            "invalid_request", f"Idempotency-Key: expected 1 to {OWN_KEY_LENGTH} printable ASCII characters."
-        )
+    try:
+        _read_key(key)
+    except ValueError as error:
+        raise bad_request("invalid_request", f"Idempotency-Key: {error}.") from None
     # A digest: names are of any length, and may contain what looks like a key.
     return f"{sha256(caller.name.encode()).hexdigest()} {key}"

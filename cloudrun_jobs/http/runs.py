@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Mapping, Sequence
-from datetime import datetime
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 from uuid import UUID, uuid4
 
-from django.db.models import Q, TextChoices
+from django.db.models import Q
 from django.http import HttpResponseBase
 from django.urls import reverse
 
@@ -22,11 +20,13 @@ from cloudrun_jobs.exceptions import (
     ServiceError,
     ServiceUnavailable,
 )
+from cloudrun_jobs.http import query
 from cloudrun_jobs.http.audit import audit
 from cloudrun_jobs.http.authentication import Caller
 from cloudrun_jobs.http.cursor import Cursor
 from cloudrun_jobs.http.endpoint import json_response
-from cloudrun_jobs.http.errors import HttpError, bad_request, not_found, unprocessable
+from cloudrun_jobs.http.errors import HttpError, method_not_allowed, not_found, unprocessable
+from cloudrun_jobs.http.query import Parameter
 from cloudrun_jobs.models import JobRun, Status, Trigger
 from cloudrun_jobs.models.runs import short_name
 from cloudrun_jobs.operations import Operation
@@ -41,26 +41,24 @@ if TYPE_CHECKING:
 PAGE = 100  # runs
 MAX_WAIT = 60.0  # seconds
 WAIT_POLL_INTERVAL = 1.0  # seconds, at most
-MAX_TEXT = 200  # characters
-MIN_YEAR, MAX_YEAR = 2000, 9000  # Databases differ beyond, and UTC may be in another year.
 
 
 def list_runs(request: HttpRequest, caller: Caller, command: str = "") -> HttpResponseBase:
     """Return a page of runs, newest first; with `command`, of that one alone."""
     allowed = {name: read for name, read in LIST_PARAMETERS.items() if not (command and name == "command")}
-    query = read_query(request, allowed)
+    given = query.read_query(request, allowed)
     runs = JobRun.objects.order_by("-created_at", "-pk").only(*LISTED)
-    if command := query.pop("command", command):
+    if command := given.pop("command", command):
         caller.check("read", command)
         runs = runs.for_command(command)
     elif caller.commands is not None:
         runs = runs.filter(command__in=caller.commands)
-    cursor = query.pop("cursor", None)
+    cursor = given.pop("cursor", None)
     if cursor is not None:
         # The first condition is for the index.
         runs = runs.filter(created_at__lte=cursor.created_at)
         runs = runs.filter(Q(created_at__lt=cursor.created_at) | Q(pk__lt=cursor.run_id))
-    found = list(runs.filter(**query)[: PAGE + 1])
+    found = list(runs.filter(**{LOOKUPS.get(name, name): value for name, value in given.items()})[: PAGE + 1])
     page, more = found[:PAGE], found[PAGE:]
     following = Cursor(page[-1].created_at, page[-1].pk).encode() if more else None
     return json_response({"runs": [listed_data(run) for run in page], "next": following})
@@ -68,7 +66,7 @@ def list_runs(request: HttpRequest, caller: Caller, command: str = "") -> HttpRe
 
 def show_run(request: HttpRequest, caller: Caller, name: str, command: str = "") -> HttpResponseBase:
     """Return one run; with `wait`, once it has ended or that many seconds have passed."""
-    wait = read_query(request, {"wait": _seconds}).get("wait", 0.0)
+    wait = query.read_query(request, SHOW_PARAMETERS).get("wait", 0.0)
     run = find_run(caller, "read", name, command)
     for _ in attempts(wait, initial=0.1, maximum=WAIT_POLL_INTERVAL):
         run.refresh_from_db()
@@ -81,7 +79,7 @@ def show_newest_run(
     request: HttpRequest, caller: Caller, command: str, arguments: Sequence[str]
 ) -> HttpResponseBase:
     """Return the newest run of the command with these arguments."""
-    read_query(request, {})
+    query.read_query(request, {})
     caller.check("read", command)
     run = JobRun.objects.for_command(command).with_arguments(arguments).newest_first().first()
     if run is None:
@@ -91,7 +89,7 @@ def show_newest_run(
 
 def cancel_run(request: HttpRequest, caller: Caller, name: str) -> HttpResponseBase:
     """Cancel a run, unless it has ended."""
-    read_query(request, {})
+    query.read_query(request, {})
     run = find_run(caller, "cancel", name)
     if run.is_finished:
         raise _ended(run)
@@ -113,7 +111,7 @@ def _ended(run: JobRun) -> HttpError:
 
 def rerun(request: HttpRequest, caller: Caller, name: str) -> HttpResponseBase:
     """Start a new run with the arguments of this one."""
-    read_query(request, {})
+    query.read_query(request, {})
     run = find_run(caller, "run", name)
     recorded = run.arguments
     if recorded is None:
@@ -170,70 +168,26 @@ def find_run(caller: Caller, scope: str, name: str, command: str = "") -> JobRun
     except ValueError:
         runs = JobRun.objects.filter(execution=short_name(name))
     run = (runs.filter(command=command) if command else runs).first()
+    if run is None and scope == "read" and caller.may_use(name) and find_job(name):
+        hint = f"List its runs: GET jobs/?command={name}."
+        raise method_not_allowed("GET", ("POST",), hint=hint)
     if run is None:
         raise not_found(f"No run {name[:100]!r} is recorded.")
     caller.check(scope, run.command)
     return run
 
 
-def read_query(request: HttpRequest, parameters: Mapping[str, Callable[[str], Any]]) -> dict[str, Any]:
-    """Return the values of the query's parameters. Raises `HttpError`, naming all that are invalid."""
-    values: dict[str, Any] = {}
-    problems: dict[str, str] = {}
-    for name, given in request.GET.lists():
-        if name not in parameters:
-            problems[name] = f"Unknown parameter; expected {', '.join(parameters) or 'none'}."
-        elif len(given) != 1:
-            problems[name] = f"Expected one value, got {len(given)}."
-        else:
-            try:
-                values[name] = parameters[name](given[0])
-            except ValueError as error:
-                problems[name] = f"{error}."
-    if problems:
-        raise bad_request("invalid_query", "The query is invalid.", fields=problems)
-    return {LOOKUPS.get(name, name): value for name, value in values.items()}
-
-
-def _one_of(choices: type[TextChoices]) -> Callable[[str], str]:
-    def read(text: str) -> str:
-        if text not in choices.values:
-            raise ValueError(f"Expected {', '.join(choices.values)}, got {text[:100]!r}")
-        return text
-
-    return read
-
-
-def _text(text: str) -> str:
-    if not 1 <= len(text) <= MAX_TEXT or "\0" in text:
-        raise ValueError(f"Expected 1 to {MAX_TEXT} characters without NUL")
-    return text
-
-
-def _time(text: str) -> datetime:
-    expected = f"Expected a time such as '2026-01-02T03:04:05Z', got {text[:100]!r}"
-    try:
-        moment = datetime.fromisoformat(text)
-    except ValueError:
-        raise ValueError(expected) from None
-    if moment.tzinfo is None or not MIN_YEAR <= moment.year <= MAX_YEAR:
-        raise ValueError(expected)
-    return moment
-
-
-def _seconds(text: str) -> float:
-    if not re.fullmatch(r"[0-9]{1,4}(\.[0-9]{1,3})?", text) or float(text) > MAX_WAIT:
-        raise ValueError(f"Expected 0 to {MAX_WAIT:g} seconds, got {text[:100]!r}")
-    return float(text)
-
-
-LIST_PARAMETERS: Mapping[str, Callable[[str], Any]] = {
-    "command": _text,
-    "status": _one_of(Status),
-    "reason": _text,
-    "trigger": _one_of(Trigger),
-    "since": _time,
-    "until": _time,
-    "cursor": Cursor.decode,
+LIST_PARAMETERS: Mapping[str, Parameter] = {
+    "command": query.text("Runs of this command."),
+    "status": query.one_of(Status, "Runs with this status."),
+    "reason": query.text("Runs that have their status for this reason."),
+    "trigger": query.one_of(Trigger, "Runs that this triggered."),
+    "since": query.time("Runs created at this time or later."),
+    "until": query.time("Runs created before this time."),
+    "cursor": Parameter(Cursor.decode, {"type": "string"}, "The value of `next` of an earlier page."),
 }
 LOOKUPS = {"since": "created_at__gte", "until": "created_at__lt"}
+
+SHOW_PARAMETERS: Mapping[str, Parameter] = {
+    "wait": query.seconds(MAX_WAIT, "Answer once the run has ended, or after this many seconds."),
+}

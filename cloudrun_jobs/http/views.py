@@ -19,23 +19,20 @@ from typing import TYPE_CHECKING, Any
 
 from django.http import HttpResponseBase
 
-from cloudrun_jobs.http.endpoint import Action, json_response
-from cloudrun_jobs.http.endpoint import endpoint as view_of
-from cloudrun_jobs.http.errors import not_found
+from cloudrun_jobs.http.route import Action, Route, view_of
 
 if TYPE_CHECKING:
     from django.http import HttpRequest
 
     from cloudrun_jobs.http.authentication import Caller
 
-# What handles requests is imported by the first one; see `Action`.
-
 __all__ = ["endpoint", "list_runs", "show_newest_run", "show_run", "start_run"]
 
 
 def endpoint(**actions: Action) -> Callable[..., HttpResponseBase]:
     """Return the view of a URL, given its actions by method: `endpoint(POST=start_run("echo"))`."""
-    return view_of(actions)
+    route = Route("", "", actions)
+    return view_of(lambda: route)
 
 
 def start_run(command: str) -> Action:
@@ -63,6 +60,7 @@ def show_newest_run(command: str) -> Action:
 
 def _start(command: str, request: HttpRequest, caller: Caller, **options: Any) -> HttpResponseBase:
     from cloudrun_jobs.http import jobs
+    from cloudrun_jobs.http.endpoint import json_response
 
     run = jobs.enqueue_job(request, caller, command, options)
     return json_response({"job_id": run.pk, "status": "queued"}, HTTPStatus.ACCEPTED)
@@ -85,6 +83,7 @@ def _show_newest(command: str, request: HttpRequest, caller: Caller, **options: 
     from cloudrun_jobs import argv
     from cloudrun_jobs.exceptions import InvalidArguments
     from cloudrun_jobs.http import jobs, runs
+    from cloudrun_jobs.http.errors import not_found
 
     try:
         arguments = argv.serialise(argv.parser_of(jobs.existing_job(command)), (), options)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
-from datetime import timedelta
+from datetime import datetime, timedelta
 from functools import reduce
 from operator import or_
 from typing import TYPE_CHECKING, TypeVar
@@ -14,7 +14,7 @@ from django.db.models import Q
 from django.db.models.functions import Cast
 
 from cloudrun_jobs.models.functions import Now
-from cloudrun_jobs.models.statistics import read_stats
+from cloudrun_jobs.models.statistics import read_last_ticks, read_stats
 from cloudrun_jobs.models.statuses import SIGTERM_REASONS, UNFINISHED, Status
 from cloudrun_jobs.models.values import Stats
 
@@ -73,9 +73,9 @@ class JobRunQuerySet(models.QuerySet["JobRun"]):
         """Return the pending runs whose dispatcher has died or given up."""
         return self.filter(UNSENT)
 
-    def silent(self) -> JobRunQuerySet:
+    def silent(self, timeout: timedelta = HEARTBEAT_TIMEOUT) -> JobRunQuerySet:
         """Return the dispatched or running runs without a recent heartbeat."""
-        since = Now() - HEARTBEAT_TIMEOUT
+        since = Now() - timeout
         overdue = Q(status=Status.SENT, sent_at__lt=since) | Q(status=Status.RUNNING, started_at__lt=since)
         return self.filter(overdue).exclude(tasks__heartbeat_at__gt=since)
 
@@ -100,3 +100,7 @@ class JobRunQuerySet(models.QuerySet["JobRun"]):
     def stats(self, newest: int = 100) -> dict[str, Stats]:
         """Return the outcomes of every job's newest runs by job name, with one query. Filters do not apply."""
         return read_stats(self, newest)
+
+    def last_ticks(self, environment: str) -> dict[str, datetime]:
+        """Return the last tick of each Scheduler job by its name, with one query. Filters do not apply."""
+        return read_last_ticks(self, environment)

@@ -6,7 +6,7 @@ import math
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from django.db import connections
 
@@ -44,6 +44,27 @@ LAST_END = f"""
         WHERE last.command = jobs.command AND last.status = %s AND last.finished_at IS NOT NULL
         ORDER BY last.finished_at DESC LIMIT 1
     )"""  # noqa: S608
+
+# Each schedule is found by a look-up in the index of ticks, as is its last tick.
+LAST_TICKS = """
+    WITH RECURSIVE schedules (name) AS (
+        SELECT MIN(schedule) FROM {table} WHERE schedule > ''
+        UNION ALL
+        SELECT (SELECT MIN(run.schedule) FROM {table} run WHERE run.schedule > schedules.name)
+        FROM schedules WHERE schedules.name IS NOT NULL
+    )
+    SELECT run.id, run.schedule, run.scheduled_for FROM schedules
+    JOIN {table} run ON run.id = (
+        SELECT last.id FROM {table} last
+        WHERE last.schedule = schedules.name AND last.scheduled_for IS NOT NULL AND last.environment = %s
+        ORDER BY last.scheduled_for DESC LIMIT 1
+    )"""
+
+
+def read_last_ticks(runs: JobRunQuerySet, environment: str) -> dict[str, datetime]:
+    """Return the latest due time for which each Scheduler job has started a run, by its name."""
+    sql = LAST_TICKS.format(table=connections[runs.db].ops.quote_name(runs.model._meta.db_table))
+    return {cast(str, run.schedule): cast(datetime, run.scheduled_for) for run in runs.raw(sql, [environment])}
 
 
 def read_stats(runs: JobRunQuerySet, newest: int) -> dict[str, Stats]:

@@ -41,6 +41,9 @@ class Stats(NamedTuple):
     p95: timedelta | None  #: The duration that 95 % of its newest runs did not exceed.
 
 
+NO_STATS = Stats({}, None, None, None, None)
+
+
 def argv_fields(arguments: Sequence[str] | None, redacted: Sequence[str] | None) -> dict[str, list[str] | None]:
     """Return the fields of a run's arguments, of which `redacted` is without the values of secret options."""
     if arguments is None or redacted is None or [*arguments] == [*redacted]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Collection
+from contextlib import suppress
 from dataclasses import dataclass, field
 from importlib import import_module
 from importlib.util import find_spec
@@ -13,7 +14,9 @@ from django.conf import ENVIRONMENT_VARIABLE, settings
 from django.core.management import get_commands
 
 from cloudrun_jobs.command import CloudRunJobs
+from cloudrun_jobs.exceptions import InvalidJob
 from cloudrun_jobs.registry.inheritance import SourceReader
+from cloudrun_jobs.spec import JobSpec
 
 PROJECT_SETTINGS = ("ROOT_URLCONF", "WSGI_APPLICATION", "ASGI_APPLICATION")  # They name modules of the project.
 
@@ -37,6 +40,15 @@ def find_jobs() -> FoundJobs:
         except (Exception, SystemExit) as error:  # noqa: BLE001
             found.unreadable[name] = error
     return found
+
+
+def find_specs() -> list[JobSpec]:
+    """Return the declarations of every job, except for those that are invalid, which the system checks report."""
+    specs = []
+    for job in find_jobs().jobs.values():
+        with suppress(InvalidJob):
+            specs.append(job.spec)
+    return specs
 
 
 def find_job(name: str) -> CloudRunJobs | None:

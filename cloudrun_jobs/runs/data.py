@@ -2,25 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterator
+from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
-from django.db.models import Count, OuterRef, Subquery, Sum
+from django.db.models import Count, OuterRef, QuerySet, Subquery, Sum
 
-from cloudrun_jobs.models import JobRun, Progress, TaskRun
+from cloudrun_jobs.models import JobRun, Progress, Stats, TaskRun
 
 TIMES = ("created_at", "started_at", "finished_at")
 #: The fields of a run in a list.
 LISTED = ("id", "command", "status", "reason", "trigger", "requested_by", *TIMES, "execution")
 
-#: The fields that are never shown.
-HIDDEN = frozenset({"secret_argv"})
+#: The fields that are never shown, and one that is shown on request.
+SECRET = frozenset({"secret_argv"})
+HIDDEN = SECRET | {"traceback"}
 
 
 def listed_data(run: JobRun) -> dict[str, Any]:
     """Return what a list shows of the run."""
     return {field: getattr(run, field) for field in LISTED}
+
+
+def stats_data(stats: Stats) -> dict[str, Any]:
+    """Return the statistics of a job; durations are seconds."""
+    return {**stats._asdict(), "p50": _seconds(stats.p50), "p95": _seconds(stats.p95)}
+
+
+def _seconds(duration: timedelta | None) -> float | None:
+    return None if duration is None else duration.total_seconds()
 
 
 def run_data(run: JobRun, *, traceback: bool = False) -> dict[str, Any]:
@@ -30,7 +41,7 @@ def run_data(run: JobRun, *, traceback: bool = False) -> dict[str, Any]:
 
 def record_data(run: JobRun, *, traceback: bool = False) -> dict[str, Any]:
     """Return every field of the run; the traceback only on request."""
-    hidden = HIDDEN if traceback else {*HIDDEN, "traceback"}
+    hidden = SECRET if traceback else HIDDEN
     names = [field.attname for field in JobRun._meta.concrete_fields if field.attname not in hidden]
     return {name: getattr(run, name) for name in names}
 
@@ -40,15 +51,15 @@ def progress_data(progress: Progress | None) -> dict[str, Any] | None:
 
 
 def read_progress(run_ids: Collection[UUID]) -> Iterator[tuple[JobRun, Progress | None]]:
-    """Yield these runs, and the progress of each, with one query."""
+    """Yield these runs, without what is not shown, and the progress of each, with one query."""
     reports = TaskRun.objects.filter(run=OuterRef("pk"), progress_done__isnull=False)
     texts = reports.exclude(progress_text="").order_by("-heartbeat_at").values("progress_text")[:1]
-    runs: Iterable[Any] = JobRun.objects.filter(pk__in=run_ids).annotate(
+    runs: QuerySet[Any] = JobRun.objects.filter(pk__in=run_ids).annotate(
         done=Sum("tasks__progress_done"),
         total=Sum("tasks__progress_total"),
         totals=Count("tasks__progress_total"),
         text=Subquery(texts),
     )
-    for run in runs:
+    for run in runs.defer(*HIDDEN):
         total = run.total if run.totals == run.task_count else None
         yield run, None if run.done is None else Progress(run.done, total, run.text or "")

@@ -101,6 +101,10 @@ class JobSpec(Frozen):
             )
         return (Schedule.of(self.schedule).completed(self.time_zone),)
 
+    def scheduler_job_id(self, schedule: Schedule) -> str:
+        """Return the name of the Scheduler job of one of the schedules."""
+        return f"{self.name}-{schedule.name}" if schedule.name else self.name
+
 
 DECLARATIONS = tuple(
     name for name in JobSpec.__annotations__ if name not in {"command", "environment", "declared"}

@@ -23,8 +23,11 @@ if not SECRET_KEY:
 # If empty, Django accepts the names of this machine, and only in DEBUG.
 ALLOWED_HOSTS = list(filter(None, os.environ.get("EXAMPLE_ALLOWED_HOSTS", "").split(",")))
 
-# Without it the HTTP API is closed.
+# Without either, the HTTP API is closed: a token for the ingest API, and the URL of this service, which Cloud
+# Scheduler calls with the ID tokens of an account.
 INGEST_TOKEN = os.environ.get("EXAMPLE_INGEST_TOKEN", "")
+SERVICE_URL = os.environ.get("EXAMPLE_SERVICE_URL", "")
+SCHEDULER_ACCOUNT = os.environ.get("EXAMPLE_SCHEDULER_ACCOUNT", "")
 
 CLOUDRUN_JOBS = {
     "ENVIRONMENT": ENVIRONMENT,
@@ -41,6 +44,11 @@ CLOUDRUN_JOBS = {
         ]
         if INGEST_TOKEN
         else [],
+        **(
+            {"OIDC": {"audience": SERVICE_URL, "emails": [SCHEDULER_ACCOUNT], "scopes": ["read"]}}
+            if SERVICE_URL
+            else {}
+        ),
     },
 }
 
@@ -51,6 +59,7 @@ INSTALLED_APPS = [
     "django.contrib.sessions",
     "django.contrib.staticfiles",
     "cloudrun_jobs",
+    "batch",
     "ingest",
     "rates",
 ]

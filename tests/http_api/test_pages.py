@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cloudrun_jobs.http import runs
+from cloudrun_jobs.http import query, runs
 from cloudrun_jobs.http.cursor import Cursor
 from cloudrun_jobs.http.errors import HttpError
 from cloudrun_jobs.models import JobRun
@@ -82,6 +82,17 @@ def test_token_of_some_commands_lists_their_runs(call: Callable[..., Any]) -> No
     found = call("GET", "jobs/", token="walk only").json()["runs"]
 
     assert {run["command"] for run in found} == {"walk"}
+
+
+@given(st.integers(-23, 23), st.integers(0, 59))
+def test_times_of_a_query_are_in_utc(hours: int, minutes: int) -> None:
+    """PostgreSQL rejects the offsets of some times that RFC 3339 allows."""
+    offset = f"{'-' if hours < 0 else '+'}{abs(hours):02}:{minutes:02}"
+
+    moment = query.time("").read(f"2026-01-02T03:04:05{offset}")
+
+    assert moment.tzinfo is UTC
+    assert moment == datetime.fromisoformat(f"2026-01-02T03:04:05{offset}")
 
 
 @given(st.datetimes(timezones=st.just(UTC)), st.uuids())

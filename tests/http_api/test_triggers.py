@@ -14,15 +14,17 @@ from django.db import connections
 from django.test import Client
 
 from cloudrun_jobs import conf
+from cloudrun_jobs.checks import check_settings
 from cloudrun_jobs.emulator.tokens import Tokens
 from cloudrun_jobs.exceptions import InvalidJob, InvalidSettings
-from cloudrun_jobs.execution import termination
+from cloudrun_jobs.execution import heartbeat, termination
 from cloudrun_jobs.http import certificates
 from cloudrun_jobs.models import JobRun, Status, Trigger
 from cloudrun_jobs.spec import Schedule
 from tests.http_api.conftest import configured
 from tests.http_api.test_oidc import AUDIENCE, EMAIL, ISSUER, Server, server, signed, tokens
 from tests.jobs.management.commands import echo
+from tests.waiting import wait_for
 
 __all__ = ["server", "tokens"]
 
@@ -374,6 +376,48 @@ def test_timeout_is_raised_in_the_job(call: Any, service: Any, monkeypatch: pyte
     assert JobRun.objects.get().reason == "timeout"
 
 
+def test_lost_lock_is_raised_in_the_job(call: Any, service: Any) -> None:
+    """Once, at the next report: the cleanup may report as well."""
+    steps: list[str] = []
+
+    def run(self: Any, *args: Any, **options: Any) -> None:
+        self.progress(1)
+        self.lease._keeper.mark_lost("the test took it")
+        try:
+            self.progress(2)
+        finally:
+            self.progress(3)
+            steps.append("cleaned up")
+
+    service(run=run)
+    answer = in_thread(lambda: call("POST", "run/echo/"))
+
+    assert (answer.status_code, steps) == (500, ["cleaned up"])
+    assert JobRun.objects.get().reason == "lock_lost"
+
+
+def test_cancellation_is_raised_in_the_job(
+    call: Any, service: Any, settings: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No service ends the run with SIGTERM: its heartbeat learns of the request."""
+    monkeypatch.setattr(heartbeat, "PROGRESS_INTERVAL", 0.02)
+    monkeypatch.setattr(heartbeat, "HEARTBEAT_INTERVAL", 0.02)
+    started, answers = threading.Event(), []
+
+    def run(self: Any, *args: Any, **options: Any) -> None:
+        started.set()
+        wait_for(lambda: self.check_lease())
+
+    service(run=run)
+    request = thread(lambda: answers.append(call("POST", "run/echo/")))
+    assert started.wait(30)
+    cancelled = call("POST", f"jobs/{JobRun.objects.get().pk}/cancel/")
+    request.join(60)
+
+    assert (cancelled.status_code, answers[0].status_code) == (202, 500)
+    assert (JobRun.objects.get().status, answers[0].json()["status"]) == (Status.CANCELLED, "error")
+
+
 def test_list_of_triggers(call: Any, service: Any) -> None:
     """It names what callers may do: help, options, schedules, and whether there is a dry run."""
     service(schedule="0 9 * * *", time_zone="Asia/Seoul")
@@ -426,6 +470,7 @@ def test_invalid_test_mode_variable_is_refused(service: Any, monkeypatch: pytest
 
     with pytest.raises(InvalidSettings, match="CLOUDRUN_JOBS_TEST_MODE"):
         echo.Command().delay()
+    assert [message.id for message in check_settings(None)] == ["cloudrun_jobs.E001"]
 
 
 @pytest.mark.parametrize("declared", [True, None, "no"])

@@ -8,6 +8,7 @@ from django.core.management.base import BaseCommand
 
 from cloudrun_jobs.management.output import add_json_option, write_rows
 from cloudrun_jobs.models import JobRun, Stats, Status
+from cloudrun_jobs.runs.data import stats_data
 from cloudrun_jobs.terminal import format_time
 
 HELP = "Show how the newest 100 runs of each job ended, and when it last succeeded and failed."
@@ -19,7 +20,7 @@ def run(command: BaseCommand, **options: Any) -> None:
     write_rows(
         command,
         options,
-        data={job: stats._asdict() for job, stats in by_job.items()},
+        data={job: stats_data(stats) for job, stats in by_job.items()},
         headings=("JOB", "LAST SUCCESS", "LAST FAILURE", "NEWEST RUNS"),
         rows=[_row(job, stats) for job, stats in by_job.items()],
         empty="No run is recorded.",

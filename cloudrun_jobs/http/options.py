@@ -1,0 +1,134 @@
+"""The JSON values of a command's options, as the command's own parser declares them."""
+
+from __future__ import annotations
+
+import json
+import re
+from argparse import (
+    ONE_OR_MORE,
+    OPTIONAL,
+    SUPPRESS,
+    ZERO_OR_MORE,
+    Action,
+    BooleanOptionalAction,
+    _AppendAction,
+    _CountAction,
+    _ExtendAction,
+)
+from collections.abc import Iterable
+from datetime import date, datetime, time
+from decimal import Decimal
+from typing import Any
+from uuid import UUID
+
+# Texts without NUL. argparse loses a positional "--", and ends some lists at a dash.
+NO_NUL = r"^[^\u0000]*$"
+POSITIONAL = r"^(?!--$)[^\u0000]*$"
+WITHOUT_DASH = r"^(?!-)[^\u0000]*$"
+INTEGER = r"[+-]?[0-9]{1,4000}"  # Python reads no longer ones.
+NUMBER = r"[+-]?[0-9]{1,300}(\.[0-9]{1,300})?"
+
+# By the type of an argument: pairs, because a type need not be hashable.
+NUMBERS = ((int, INTEGER), (float, NUMBER), (Decimal, NUMBER))
+FORMATS = (
+    (date.fromisoformat, "date"),
+    (datetime.fromisoformat, "date-time"),
+    (time.fromisoformat, "time"),
+    (UUID, "uuid"),
+)
+
+
+def read_option(action: Action, value: Any) -> Any:
+    """Return the value of an option for the command's parser. Raises `ValueError` for a value of another type.
+
+    The parser itself rejects the values that have the right type.
+    """
+    if action.type is json.loads:
+        return json.dumps(value)
+    if isinstance(value, list):
+        return [read_option(action, item) for item in value]
+    pattern = _of_type(NUMBERS, action)
+    if pattern is None or value is None:
+        return value
+    if isinstance(value, float) and action.type is int and value.is_integer():
+        return int(value)  # JSON does not distinguish 7.0 from 7.
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    is_text = isinstance(value, str) and re.fullmatch(pattern, value, re.ASCII)
+    if not is_number and not is_text:
+        raise ValueError(f"Expected {'an integer' if action.type is int else 'a number'}, got {value!r:.100}")
+    return value
+
+
+def is_required(action: Action) -> bool:
+    """Return True if the parser rejects arguments without it. argparse marks positionals of any number, too."""
+    return action.required and action.nargs != ZERO_OR_MORE
+
+
+def option_schema(action: Action) -> dict[str, Any]:
+    """Return the JSON schema of an option's values."""
+    schema = _schema(action)
+    if action.help and action.help != SUPPRESS and "%(" not in action.help:
+        schema["description"] = action.help.replace("%%", "%")
+    if _is_json(action.default) and action.default is not None:
+        schema["default"] = action.default
+    return schema
+
+
+def _schema(action: Action) -> dict[str, Any]:
+    if isinstance(action, BooleanOptionalAction):
+        return _nullable(action, {"type": "boolean"})
+    if isinstance(action, _CountAction):
+        return {"type": "integer", "minimum": action.default or 0, "maximum": 100}
+    if action.nargs == 0:
+        values = [action.const, action.default]
+        is_flag = {type(value) for value in values} == {bool}
+        return {"type": "boolean"} if is_flag else {"enum": [value for value in values if _is_json(value)]}
+    item = _item(action)
+    if isinstance(action, _ExtendAction):
+        return _nullable(action, {"type": "array", "items": item, "minItems": 1})
+    if isinstance(action, _AppendAction):
+        items = item if action.nargs is None else _array(action, item)
+        return _nullable(action, {"type": "array", "items": items, "minItems": 1})
+    if action.nargs in (None, OPTIONAL):
+        return _nullable(action, item)
+    return _nullable(action, _array(action, item))
+
+
+def _array(action: Action, item: dict[str, Any]) -> dict[str, Any]:
+    sizes = {"minItems": action.nargs, "maxItems": action.nargs} if isinstance(action.nargs, int) else {}
+    sizes |= {"minItems": 1} if action.nargs == ONE_OR_MORE else {}
+    return {"type": "array", "items": item, **sizes}
+
+
+def _item(action: Action) -> dict[str, Any]:
+    if action.type is json.loads:
+        return {}
+    if action.choices is not None and all(map(_is_json, action.choices)):
+        return {"enum": list(action.choices)}
+    if digits := _of_type(NUMBERS, action):
+        number = {"type": "integer" if action.type is int else "number"}
+        return {"anyOf": [number, {"type": "string", "pattern": f"^{digits}$"}]}
+    if name := _of_type(FORMATS, action):
+        return {"type": "string", "format": name}
+    is_open_list = action.option_strings and action.nargs in (ZERO_OR_MORE, ONE_OR_MORE)
+    pattern = WITHOUT_DASH if is_open_list else NO_NUL if action.option_strings else POSITIONAL
+    text = {"type": "string", "pattern": pattern}
+    if action.type is None or action.type is str:
+        return {"anyOf": [text, {"type": "number", "minimum": 0} if is_open_list else {"type": "number"}]}
+    return text
+
+
+def _nullable(action: Action, schema: dict[str, Any]) -> dict[str, Any]:
+    """Return the schema with null, which leaves an option out that has no default."""
+    always_list = action.nargs == ZERO_OR_MORE and not action.option_strings
+    if always_list or is_required(action) or action.default not in (None, SUPPRESS) or not schema:
+        return schema
+    return {"anyOf": [*(schema.get("anyOf") or [schema]), {"type": "null"}]}
+
+
+def _is_json(value: Any) -> bool:
+    return value is None or isinstance(value, str | int | float | bool)
+
+
+def _of_type(values: Iterable[tuple[Any, str]], action: Action) -> str | None:
+    return next((value for kind, value in values if kind == action.type), None)
