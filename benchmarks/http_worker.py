@@ -124,7 +124,7 @@ def pages() -> None:
     print(f"\nGET jobs/, p95 of {READINGS}: 20 000 against 1 000 000 runs of {JOBS} jobs (ratio at most 2)")
     for query in queries[names[0]]:
         _report(query, lambda name, query=query: _get(f"jobs/?{queries[name][query]}"), READINGS)
-    _report("stats", lambda name: JobRun.objects.stats(), READINGS // 4)
+    _report("GET jobs/stats/", lambda name: _get("jobs/stats/"), READINGS // 4)
 
 
 def _queries(names: list[str]) -> dict[str, dict[str, str]]:
