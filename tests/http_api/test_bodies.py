@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from django.test import RequestFactory
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from cloudrun_jobs.http.body import MAX_BYTES, MAX_DEPTH, read_object
@@ -84,7 +84,10 @@ def test_number_beyond_json_or_floats_is_refused(place: str, number: str) -> Non
     assert refusal(place.replace("%s", number)) == (400, "invalid_json")
 
 
-@given(st.integers(1, 2 * MAX_DEPTH), st.sampled_from([("[", "]"), ('{"a": ', "}")]))
+@given(st.integers(2, 2 * MAX_DEPTH), st.sampled_from([("[", "]"), ('{"a": ', "}")]))
+@example(MAX_DEPTH, ("[", "]"))
+@example(MAX_DEPTH + 1, ("[", "]"))
+@example(MAX_DEPTH + 1, ('{"a": ', "}"))
 def test_depth(depth: int, brackets: tuple[str, str]) -> None:
     """The object itself is the first level, and a scalar is one too."""
     body = f'{{"a": {brackets[0] * (depth - 2)}1{brackets[1] * (depth - 2)}}}'
@@ -104,6 +107,9 @@ def test_depth_beyond_the_stack_is_refused(opening: str) -> None:
 
 
 @given(st.integers(-20, 20), st.booleans())
+@example(0, True)
+@example(1, True)
+@example(1, False)
 def test_size(difference: int, declared: bool) -> None:
     """The limit is one of bytes, whether the length was declared or not."""
     body = b'{"a": "' + b"x" * (MAX_BYTES + difference - 9) + b'"}'
