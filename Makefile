@@ -47,10 +47,10 @@ soak: .venv/ready servers
 mutations: .venv/ready servers
 	@$(NOX) --session mutations
 
-# Drives the emulator with gcloud and Airflow, the HTTP API with schemathesis, and validates what is exported for
-# Terraform with Terraform.
+# Drives the emulator with gcloud and Airflow, the HTTP API with schemathesis and beside Django Ninja and DRF, and
+# validates what is exported for Terraform with Terraform.
 test-clients: .venv/ready
-	@$(NOX) --session lint gcloud clients fuzz terraform
+	@$(NOX) --session lint gcloud clients fuzz frameworks terraform
 
 # Builds DockerfileServer and runs it: root on Debian.
 test-containers: .venv/ready

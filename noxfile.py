@@ -192,6 +192,14 @@ def fuzz(session: nox.Session) -> None:
 
 
 @nox.session(python=NEWEST[0])
+def frameworks(session: nox.Session) -> None:
+    """Django Ninja and Django REST framework of a project, in an environment of its own, beside the HTTP API."""
+    others = ("django-ninja==1.7.*", "djangorestframework==3.18.*", "drf-spectacular")
+    session.install("--quiet", "--constraint", locked(NEWEST[1]), *others, "--editable", ".")
+    session.run("python", "-m", "tests.http_api.frameworks")
+
+
+@nox.session(python=NEWEST[0])
 def terraform(session: nox.Session) -> None:
     """Terraform, if it is installed, with what stands in for Google's provider in an environment of its own."""
     session.install("--quiet", "tf==1.2.0")

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import sys
 
-from benchmarks import emulator, locks, runs, sending, startup, streams, sync
+from benchmarks import emulator, http, locks, runs, sending, startup, streams, sync, urls
 
 BENCHMARKS = {
     "startup": startup.main,
+    "urls": urls.main,
     "sending": sending.main,
     "emulator": lambda: emulator.main([]),
     "locks": lambda: locks.main([]),
     "runs": runs.main,
+    "http": http.main,
     "streams": streams.main,
     "sync": lambda: sync.main([]),
 }

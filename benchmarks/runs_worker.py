@@ -70,9 +70,8 @@ def prepare() -> None:
 
 def delay() -> None:
     """Time `delay()`, as a whole and without the call of Google's client."""
+    from google.cloud.run_v2.services import jobs
     from google.cloud.run_v2.services.jobs import JobsClient
-
-    from cloudrun_jobs.backends.cloudrun import clients
 
     waited, run_job = [0.0], JobsClient.run_job
 
@@ -85,7 +84,7 @@ def delay() -> None:
 
     JobsClient.run_job = timed_run_job
     if SECURED:
-        clients.JobsClient = partial(JobsClient, client_options={"api_endpoint": SECURED})
+        jobs.JobsClient = partial(JobsClient, client_options={"api_endpoint": SECURED})
 
     def call() -> tuple[float, float]:
         seconds = timed(lambda: Command().delay(steps=7).execution_name)

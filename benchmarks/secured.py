@@ -14,13 +14,16 @@ from tempfile import TemporaryDirectory
 from threading import Thread
 
 SCOPE = "https://www.googleapis.com/auth/cloud-platform"
-ACCOUNT = "/computeMetadata/v1/instance/service-accounts/default"
+ACCOUNTS = "/computeMetadata/v1/instance/service-accounts"
+EMAIL = "web@acme.iam"
+INFO = json.dumps({"aliases": ["default"], "email": EMAIL, "scopes": [SCOPE]})
+ACCESS = json.dumps({"access_token": "token", "expires_in": 3599, "token_type": "Bearer"})
 METADATA = {
     "/": "",
     "/computeMetadata/v1/project/project-id": "acme",
     "/computeMetadata/v1/universe/universe-domain": "googleapis.com",
-    f"{ACCOUNT}/": json.dumps({"aliases": ["default"], "email": "web@acme.iam", "scopes": [SCOPE]}),
-    f"{ACCOUNT}/token": json.dumps({"access_token": "token", "expires_in": 3599, "token_type": "Bearer"}),
+    **{f"{ACCOUNTS}/{name}/": INFO for name in ("default", EMAIL)},
+    **{f"{ACCOUNTS}/{name}/token": ACCESS for name in ("default", EMAIL)},
 }
 
 

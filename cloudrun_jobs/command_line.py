@@ -17,13 +17,17 @@ if TYPE_CHECKING:
 
 
 def build(
-    job: JobCommand, args: Sequence[Any], options: Mapping[str, Any], env: Mapping[str, str]
+    job: JobCommand,
+    args: Sequence[Any],
+    options: Mapping[str, Any],
+    env: Mapping[str, str],
+    parser: ArgumentParser | None = None,
 ) -> tuple[str, ...]:
     """Return the arguments after `manage.py`, for a container that gets `env` in addition to the job's variables.
 
     Raises `InvalidArguments` if the command would reject them, or receive other values.
     """
-    parser = argv.parser_of(job)
+    parser = parser or argv.parser_of(job)
     try:
         arguments = argv.serialise(parser, args, options)
     except InvalidArguments as error:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import sys
+from argparse import ArgumentParser
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
@@ -45,13 +46,27 @@ def delay(
     trigger: Trigger = Trigger.DELAY,
 ) -> Operation:
     """Run the job with these arguments, in this process or in the cloud; `run_id` is the id of the new run."""
+    return request_run(job, args, options, key=key, run_id=run_id, trigger=trigger)[0]
+
+
+def request_run(
+    job: JobCommand,
+    args: Sequence[Any],
+    options: Mapping[str, Any],
+    *,
+    key: str | None = None,
+    run_id: str = "",
+    trigger: Trigger = Trigger.DELAY,
+    parser: ArgumentParser | None = None,
+) -> tuple[Operation, JobRun]:
+    """Like `delay()`, but also return the run; `parser` is a new one of the command."""
     spec, run_id = job.spec, run_id or str(uuid4())
     _reject_unreachable_class(job)
     if key is not None and command_line.has_idempotency_key_option(job):
         message = f"{spec.command}: idempotency_key is a parameter of delay() and an option of the command."
         raise InvalidArguments(message, hint="Rename the command's option.")
     overrides = _overrides(job)
-    arguments = command_line.build(job, args, options, {**overrides.env, RUN_ID_VARIABLE: run_id})
+    arguments = command_line.build(job, args, options, {**overrides.env, RUN_ID_VARIABLE: run_id}, parser)
     request = Request(job=spec.name, argv=arguments, run_id=run_id, overrides=overrides)
     return _submit(job, spec, request, trigger=trigger, key=key)
 
@@ -61,6 +76,13 @@ def delay_argv(
     job: JobCommand, arguments: Sequence[str], *, run_id: str = "", trigger: Trigger = Trigger.DELAY
 ) -> Operation:
     """Run the job with command-line arguments; `run_id` is the id of the new run."""
+    return request_run_argv(job, arguments, run_id=run_id, trigger=trigger)[0]
+
+
+def request_run_argv(
+    job: JobCommand, arguments: Sequence[str], *, run_id: str = "", trigger: Trigger = Trigger.DELAY
+) -> tuple[Operation, JobRun]:
+    """Like `delay_argv()`, but also return the run."""
     spec, run_id = job.spec, run_id or str(uuid4())
     overrides = _overrides(job)
     env = {**overrides.env, RUN_ID_VARIABLE: run_id}
@@ -81,7 +103,7 @@ def reserve(job: JobCommand, at: At, args: Sequence[Any], options: Mapping[str, 
     request = Request(job=spec.name, argv=arguments, run_id=run_id, overrides=overrides, extra_env=env)
     send = partial(reservations.reserve, reservation=reservation)
     send_later = partial(reservations.reserve_or_dispatch, reservation=reservation)
-    return _submit(job, spec, request, send, send_later, trigger=Trigger.RESERVE, scheduled_for=reservation.at)
+    return _submit(job, spec, request, send, send_later, trigger=Trigger.RESERVE, scheduled_for=reservation.at)[0]
 
 
 def run_here(
@@ -119,7 +141,7 @@ def _submit(
     trigger: Trigger = Trigger.DELAY,
     key: str | None = None,
     **values: Any,
-) -> Operation:
+) -> tuple[Operation, JobRun]:
     """Record the request; run it in this process, or submit it once the caller's transaction has committed."""
     backend, using = backends.current(), dispatch.followed_transaction()
     redacted = argv.redacted(job, request.argv) if spec.secret_options else None
@@ -129,7 +151,7 @@ def _submit(
     if backend.runs_in_process or using in {None, database.database_alias()}:
         run, is_new = dispatch.record(run, key)
         if not is_new:
-            return backend.operation(run)  # An earlier request has the same key.
+            return backend.operation(run), run  # An earlier request has the same key.
         request = replace(request, run_id=str(run.pk))
         if backend.runs_in_process:
             operation, run = _run_inline(job, backend, run, request)
@@ -141,7 +163,7 @@ def _submit(
     else:
         earlier = dispatch.find_earlier(run, key)
         if earlier is not None and earlier.reason != dispatch.NOT_SENT:
-            return backend.operation(earlier)
+            return backend.operation(earlier), earlier
         operation = backend.operation(run)
 
         def work(recorded: JobRun) -> str:
@@ -149,7 +171,7 @@ def _submit(
 
         dispatch.record_after_commit(run, key, work, operation, using)
     job_delayed.send_robust(type(job), spec=spec, run=run, operation=operation)
-    return operation
+    return operation, run
 
 
 def _overrides(job: JobCommand) -> Overrides:

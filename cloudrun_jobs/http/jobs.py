@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from argparse import ArgumentParser
 from collections.abc import Mapping
 from functools import partial
 from hashlib import sha256
@@ -54,12 +55,14 @@ def enqueue_job(request: HttpRequest, caller: Caller, name: str, options: Mappin
     caller.check("run", name)
     job = existing_job(name)
     read_query(request, {})
-    given = job_options(job, read_object(request))
+    parser = argv.parser_of(job)
+    given = job_options(job, read_object(request), parser)
     if repeated := given.keys() & options.keys():
         fields = dict.fromkeys(sorted(repeated), "The URL has this option.")
         raise unprocessable("The body has options that the URL has.", fields=fields)
     options = {**options, **given}
-    return start(caller, partial(enqueue.delay, job, (), options, key=_key(request, caller)), action="start")
+    enqueue_run = partial(enqueue.request_run, job, (), options, key=_key(request, caller), parser=parser)
+    return start(caller, enqueue_run, action="start")
 
 
 def existing_job(name: str) -> CloudRunJobs:
@@ -77,9 +80,9 @@ def run_or_job_methods(name: str) -> tuple[str, ...]:
     return ("POST",) if find_job(name) else ("GET",)
 
 
-def job_options(job: CloudRunJobs, body: dict[str, Any]) -> dict[str, Any]:
+def job_options(job: CloudRunJobs, body: dict[str, Any], parser: ArgumentParser | None = None) -> dict[str, Any]:
     """Return the body as options of the job. Raises `HttpError` for those that callers may not set."""
-    actions = {action.dest: action for action in argv.parser_of(job)._actions}
+    actions = {action.dest: action for action in (parser or argv.parser_of(job))._actions}
     allowed = [name for name in job.spec.http_options if name in actions]
     if unknown := sorted(body.keys() - set(allowed)):
         expected = f"expected {', '.join(allowed)}" if allowed else "the job takes none from callers"

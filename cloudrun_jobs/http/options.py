@@ -21,6 +21,8 @@ from decimal import Decimal
 from typing import Any
 from uuid import UUID
 
+from cloudrun_jobs.argv.redaction import is_secret
+
 # Texts without NUL. argparse loses a positional "--", and ends some lists at a dash.
 NO_NUL = r"^[^\u0000]*$"
 POSITIONAL = r"^(?!--$)[^\u0000]*$"
@@ -69,7 +71,7 @@ def option_schema(action: Action) -> dict[str, Any]:
     schema = _schema(action)
     if action.help and action.help != SUPPRESS and "%(" not in action.help:
         schema["description"] = action.help.replace("%%", "%")
-    if _is_json(action.default) and action.default is not None:
+    if _is_json(action.default) and action.default is not None and not is_secret(action):
         schema["default"] = action.default
     return schema
 

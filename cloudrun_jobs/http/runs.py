@@ -120,28 +120,29 @@ def rerun(request: HttpRequest, caller: Caller, name: str) -> HttpResponseBase:
     if job is None:
         raise unprocessable(f"The command {run.command!r} no longer exists, or is no longer a job.")
 
-    def enqueue_again(**given: Any) -> Operation:
+    def enqueue_again(**given: Any) -> tuple[Operation, JobRun]:
         with secrets_hidden(run):
-            return enqueue.delay_argv(configured(job, run), recorded[1:], **given)
+            return enqueue.request_run_argv(configured(job, run), recorded[1:], **given)
 
     return queued(start(caller, enqueue_again, action="rerun"))
 
 
-def start(caller: Caller, enqueue_run: Callable[..., Operation], *, action: str) -> JobRun:
+def start(caller: Caller, enqueue_run: Callable[..., tuple[Operation, JobRun]], *, action: str) -> JobRun:
     """Enqueue a run for the caller, and return it."""
     run_id = str(uuid4())
     try:
         with requested_by(caller.name):
-            run_id = enqueue_run(run_id=run_id, trigger=Trigger.HTTP).run_id
+            _, run = enqueue_run(run_id=run_id, trigger=Trigger.HTTP)
     except InvalidArguments as error:
         raise unprocessable(error.args[0], hint=error.hint) from None
     except ServiceError as error:
         raise _service_error(error) from None
     except Exception:
         # In the environments "local" and "test" the job has run, and failed: its record says so.
-        if not JobRun.objects.filter(pk=run_id, finished_at__isnull=False).exists():
+        failed = JobRun.objects.filter(pk=run_id, finished_at__isnull=False).first()
+        if failed is None:
             raise
-    run = JobRun.objects.get(pk=run_id)
+        run = failed
     audit(caller, action, run)
     return run
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from django.http import HttpResponseBase
 
@@ -12,10 +12,10 @@ from cloudrun_jobs.http import query
 from cloudrun_jobs.http.authentication import Caller
 from cloudrun_jobs.http.endpoint import json_response
 from cloudrun_jobs.models import JobRun
-from cloudrun_jobs.models.values import NO_STATS
+from cloudrun_jobs.models.values import NO_STATS, Stats
 from cloudrun_jobs.registry import find_specs
 from cloudrun_jobs.runs.data import stats_data
-from cloudrun_jobs.runs.due import due_schedules
+from cloudrun_jobs.runs.due import DueSchedule, due_schedules
 
 if TYPE_CHECKING:
     from django.http import HttpRequest
@@ -26,17 +26,26 @@ def show_stats(request: HttpRequest, caller: Caller) -> HttpResponseBase:
     query.read_query(request, {})
     by_command, specs = JobRun.objects.stats(), find_specs()
     schedules = due_schedules(specs)
-    found = {}
-    for command in sorted({*by_command, *(spec.command for spec in specs)}):
-        if not caller.may_use(command):
-            continue
-        own = [schedule for schedule in schedules if schedule.command == command]
-        found[command] = {
-            **stats_data(by_command.get(command, NO_STATS)),
-            "next_due": _earliest(schedule.next_due for schedule in own),
-            "overdue_since": _earliest(schedule.overdue_since for schedule in own),
-        }
+    commands = sorted({*by_command, *(spec.command for spec in specs)})
+    found = {command: _data(command, by_command, schedules) for command in commands if caller.may_use(command)}
     return json_response(found)
+
+
+def show_stats_of(request: HttpRequest, caller: Caller, command: str) -> HttpResponseBase:
+    """Return the statistics of one job, with two queries."""
+    query.read_query(request, {})
+    caller.check("read", command)
+    specs = [spec for spec in find_specs() if spec.command == command]
+    return json_response(_data(command, JobRun.objects.stats(command=command), due_schedules(specs)))
+
+
+def _data(command: str, stats: Mapping[str, Stats], schedules: Sequence[DueSchedule]) -> dict[str, Any]:
+    own = [schedule for schedule in schedules if schedule.command == command]
+    return {
+        **stats_data(stats.get(command, NO_STATS)),
+        "next_due": _earliest(schedule.next_due for schedule in own),
+        "overdue_since": _earliest(schedule.overdue_since for schedule in own),
+    }
 
 
 def _earliest(times: Iterable[datetime | None]) -> datetime | None:

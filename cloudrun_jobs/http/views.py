@@ -3,6 +3,7 @@
     urlpatterns = [
         path("ingest/run-daily", endpoint(POST=start_run("run_daily_ingest"))),
         path("ingest/jobs", endpoint(GET=list_runs("run_daily_ingest"))),
+        path("ingest/jobs/stats", endpoint(GET=show_stats("run_daily_ingest"))),
         path("ingest/jobs/<str:job_id>", endpoint(GET=show_run("run_daily_ingest"))),
         path("job/<int:id>", endpoint(POST=start_run("job"), GET=show_newest_run("job"))),
     ]
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
 
     from cloudrun_jobs.http.authentication import Caller
 
-__all__ = ["endpoint", "list_runs", "show_newest_run", "show_run", "start_run"]
+__all__ = ["endpoint", "list_runs", "show_newest_run", "show_run", "show_stats", "start_run"]
 
 
 def endpoint(**actions: Action) -> Callable[..., HttpResponseBase]:
@@ -58,6 +59,11 @@ def show_newest_run(command: str) -> Action:
     return Action(partial(_show_newest, command), "read")
 
 
+def show_stats(command: str) -> Action:
+    """Return the statistics of the command, an entry of `GET jobs/stats/`. Scope: `read`."""
+    return Action(partial(_show_stats, command), "read")
+
+
 def _start(command: str, request: HttpRequest, caller: Caller, **options: Any) -> HttpResponseBase:
     from cloudrun_jobs.http import jobs
     from cloudrun_jobs.http.endpoint import json_response
@@ -77,6 +83,12 @@ def _show(command: str, request: HttpRequest, caller: Caller, **names: Any) -> H
 
     (name,) = names.values()
     return runs.show_run(request, caller, str(name), command=command)
+
+
+def _show_stats(command: str, request: HttpRequest, caller: Caller) -> HttpResponseBase:
+    from cloudrun_jobs.http import stats
+
+    return stats.show_stats_of(request, caller, command)
 
 
 def _show_newest(command: str, request: HttpRequest, caller: Caller, **options: Any) -> HttpResponseBase:

@@ -5,7 +5,7 @@ from django.db import migrations, models
 
 class Migration(migrations.Migration):
     dependencies = [
-        ("cloudrun_jobs", "0007_secret_options"),
+        ("cloudrun_jobs", "0008_indexes_of_filters"),
     ]
 
     operations = [

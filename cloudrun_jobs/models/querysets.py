@@ -97,9 +97,12 @@ class JobRunQuerySet(models.QuerySet["JobRun"]):
         while name := names.filter(command__gt=name).first() or "":
             yield name
 
-    def stats(self, newest: int = 100) -> dict[str, Stats]:
-        """Return the outcomes of every job's newest runs by job name, with one query. Filters do not apply."""
-        return read_stats(self, newest)
+    def stats(self, newest: int = 100, command: str | None = None) -> dict[str, Stats]:
+        """Return the outcomes of every job's newest runs, or of one job's, by job name, with one query.
+
+        Filters do not apply.
+        """
+        return read_stats(self, newest, command)
 
     def last_ticks(self, environment: str) -> dict[str, datetime]:
         """Return the last tick of each Scheduler job by its name, with one query. Filters do not apply."""

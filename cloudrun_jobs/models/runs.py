@@ -107,6 +107,8 @@ class JobRun(models.Model):
             models.Index(fields=["command", "-created_at"], name="cloudrun_jobs_run_command"),
             models.Index(fields=["command", "status", "-finished_at"], name="cloudrun_jobs_run_outcome"),
             models.Index(fields=["status", "created_at"], name="cloudrun_jobs_run_status"),
+            models.Index(fields=["reason", "-created_at"], name="cloudrun_jobs_run_reason"),
+            models.Index(fields=["trigger", "-created_at"], name="cloudrun_jobs_run_trigger"),
         ]
         constraints = [
             models.UniqueConstraint(

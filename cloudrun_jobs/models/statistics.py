@@ -20,13 +20,14 @@ if TYPE_CHECKING:
 FAILURES = (Status.FAILED, Status.LOST)
 
 # Each name is found by one look-up in the index on the command; a GROUP BY would read the index of all runs.
-JOBS = """
-    WITH RECURSIVE names (command) AS (
+ALL_NAMES = """
         SELECT MIN(command) FROM {table}
         UNION ALL
         SELECT (SELECT MIN(run.command) FROM {table} run WHERE run.command > names.command)
-        FROM names WHERE names.command IS NOT NULL
-    ), jobs (command, since) AS (
+        FROM names WHERE names.command IS NOT NULL"""
+ONE_NAME = "SELECT MIN(command) FROM {table} WHERE command = %s"
+JOBS = """
+    WITH RECURSIVE names (command) AS ({names}), jobs (command, since) AS (
         SELECT names.command, COALESCE(
             (SELECT run.created_at FROM {table} run WHERE run.command = names.command
              ORDER BY run.created_at DESC LIMIT 1 OFFSET %s),
@@ -67,13 +68,15 @@ def read_last_ticks(runs: JobRunQuerySet, environment: str) -> dict[str, datetim
     return {cast(str, run.schedule): cast(datetime, run.scheduled_for) for run in runs.raw(sql, [environment])}
 
 
-def read_stats(runs: JobRunQuerySet, newest: int) -> dict[str, Stats]:
-    """Return the outcomes of each job's newest runs, by job name."""
+def read_stats(runs: JobRunQuerySet, newest: int, command: str | None = None) -> dict[str, Stats]:
+    """Return the outcomes of each job's newest runs, or those of one job, by job name."""
     table = connections[runs.db].ops.quote_name(runs.model._meta.db_table)
     ends = (Status.SUCCEEDED, *FAILURES)
-    sql = " UNION ALL ".join([JOBS + NEWEST, *[LAST_END] * len(ends)]).format(table=table)
+    jobs = JOBS.replace("{names}", ALL_NAMES if command is None else ONE_NAME)
+    sql = " UNION ALL ".join([jobs + NEWEST, *[LAST_END] * len(ends)]).format(table=table)
+    names = [] if command is None else [command]
     by_command = defaultdict[str, list["JobRun"]](list)
-    for run in runs.raw(sql, [newest - 1, *ends]):
+    for run in runs.raw(sql, [*names, newest - 1, *ends]):
         by_command[run.command].append(run)
     return {command: _stats(by_command[command], newest) for command in sorted(by_command)}
 

@@ -111,11 +111,13 @@ def test_post_poll_and_read_the_result(curl: Curl) -> None:
     path = f"/api/v1/ingest/jobs/{answer['job_id']}"
     run = wait_for(lambda: ended(curl(f"{path}?wait=25")), 120)
     _, listed = curl("/api/v1/ingest/jobs")
+    _, stats = curl("/api/v1/ingest/jobs/stats")
 
     assert (status, answer) == (202, {"job_id": str(UUID(answer["job_id"])), "status": "queued"})
     assert (run["status"], run["result"], run["requested_by"]) == ("succeeded", RESULT, "token ingest")
     assert run["execution"].startswith("run-daily-ingest-production-")
     assert answer["job_id"] in [each["id"] for each in listed["runs"]]
+    assert stats["counts"]["succeeded"] >= 1
 
 
 def ended(response: tuple[int, Any]) -> Any:
@@ -138,7 +140,14 @@ def test_job_by_id(curl: Curl) -> None:
 
 @pytest.mark.parametrize("method", ["GET", "POST"])
 @pytest.mark.parametrize(
-    "path", ["/job/7", "/api/v1/ingest/run-daily", "/api/v1/ingest/jobs", "/api/v1/ingest/jobs/x"]
+    "path",
+    [
+        "/job/7",
+        "/api/v1/ingest/run-daily",
+        "/api/v1/ingest/jobs",
+        "/api/v1/ingest/jobs/x",
+        "/api/v1/ingest/jobs/stats",
+    ],
 )
 def test_api_is_closed(curl: Curl, path: str, method: str) -> None:
     """Nothing answers without the token, or with another one."""

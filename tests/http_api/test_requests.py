@@ -275,3 +275,20 @@ def test_secret_options_are_never_shown(
     assert answers[0].status_code == status
     assert not any(b"hunter2" in answer.content for answer in answers)
     assert all(run.argv == ["echo", "--note=[secret]"] for run in JobRun.objects.filter(trigger="http"))
+
+
+def test_schema_has_no_default_of_a_secret_option(
+    call: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is a value of the option too."""
+    monkeypatch.setattr(echo.Command, "secret_options", ("note",), raising=False)
+
+    def add_arguments(self: Any, parser: Any) -> None:
+        parser.add_argument("--partner", default="shown default")
+        parser.add_argument("--note", default="hunter2")
+
+    monkeypatch.setattr(echo.Command, "add_arguments", add_arguments)
+    schema = call("GET", "schema/").content
+
+    assert b"shown default" in schema
+    assert b"hunter2" not in schema

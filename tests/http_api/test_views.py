@@ -9,12 +9,13 @@ import pytest
 from django.test import Client
 from django.urls import path
 
-from cloudrun_jobs.http.views import endpoint, list_runs, show_newest_run, show_run, start_run
+from cloudrun_jobs.http.views import endpoint, list_runs, show_newest_run, show_run, show_stats, start_run
 from cloudrun_jobs.models import JobRun, Trigger
 
 urlpatterns = [
     path("cloudrun_jobs/start", endpoint(POST=start_run("echo"))),
     path("cloudrun_jobs/runs", endpoint(GET=list_runs("echo"))),
+    path("cloudrun_jobs/stats", endpoint(GET=show_stats("echo"))),
     path("cloudrun_jobs/runs/<str:id>", endpoint(GET=show_run("echo"))),
     path("cloudrun_jobs/partners/<int:partner>", endpoint(POST=start_run("echo"), GET=show_newest_run("echo"))),
     path("cloudrun_jobs/notes/<str:note>", endpoint(POST=start_run("echo"), GET=show_newest_run("echo"))),
@@ -34,6 +35,9 @@ REQUESTS: list[tuple[str, str, dict[str, Any], int, str | None, int]] = [
     ("GET", "runs", {"token": "walk only"}, 403, "forbidden", 0),
     ("GET", "runs?status=failed", {}, 200, None, 0),
     ("GET", "runs?command=walk", {}, 400, "invalid_query", 0),
+    ("GET", "stats", {}, 200, None, 0),
+    ("GET", "stats", {"token": "walk only"}, 403, "forbidden", 0),
+    ("GET", "stats?a=b", {}, 400, "invalid_query", 0),
     ("GET", f"runs/{WALK}", {}, 404, "not_found", 0),
     ("GET", "runs/unknown", {}, 404, "not_found", 0),
     ("POST", "partners/7", {}, 202, None, 1),
@@ -86,3 +90,4 @@ def test_run_is_started_and_shown(call: Callable[..., Any]) -> None:
     assert shown["argv"] == ["echo", "--partner=7", '--note=한국 "7"']
     assert shown == call("GET", f"runs/{shown['id']}").json()
     assert len(call("GET", "runs").json()["runs"]) == 3
+    assert call("GET", "stats").json()["counts"] == {"succeeded": 3}

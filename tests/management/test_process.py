@@ -143,6 +143,20 @@ def test_job_starts_without_google_grpc_or_redis(environment: str) -> None:
     assert "pythonjsonlogger" not in modules
 
 
+@pytest.mark.parametrize("variables", [{}, dict.fromkeys(CONTAINER, "")], ids=["container", "elsewhere"])
+def test_http_api_that_is_not_included_is_not_imported(tmp_path: Path, variables: dict[str, str]) -> None:
+    """A project without its URLs pays for neither the views nor google-auth, checks included."""
+    (tmp_path / "own_urls.py").write_text("urlpatterns = []")
+    (tmp_path / "own_settings.py").write_text("from tests.settings import *\nROOT_URLCONF = 'own_urls'\n")
+    own = {"PYTHONPATH": str(tmp_path), "DJANGO_SETTINGS_MODULE": "own_settings"}
+    done = manage("imports", **own, **variables)
+
+    modules = done.stdout.split()
+    assert ("own_urls" in modules, "cloudrun_jobs.checks" in modules) == (True, bool(variables))
+    assert [name for name in modules if name.startswith(("cloudrun_jobs.http", "cloudrun_jobs.urls"))] == []
+    assert not {"google.auth", "requests"} & set(modules)
+
+
 @pytest.mark.parametrize("start_method", multiprocessing.get_all_start_methods())
 @pytest.mark.parametrize("pool", ["Pool", "ProcessPoolExecutor"])
 def test_job_uses_worker_processes(pool: str, start_method: str) -> None:

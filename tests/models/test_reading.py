@@ -144,6 +144,16 @@ def test_stats_cost_one_query(record: Record, database: str) -> None:
     assert len(queries) == 1
 
 
+def test_stats_of_one_job(record: Record) -> None:
+    """They are those that the stats of all jobs have; a job without runs has none."""
+    record("echo", Status.SUCCEEDED, count=3)
+    record("echo", Status.FAILED)
+    record("other", Status.SUCCEEDED)
+
+    assert JobRun.objects.stats(command="echo") == {"echo": JobRun.objects.stats()["echo"]}
+    assert JobRun.objects.stats(command="none") == {}
+
+
 def test_progress_of_tasks_is_added_up(record: Record) -> None:
     """Reports of tasks are added up; there is no total until each task has reported one."""
     (run,) = record("echo", Status.RUNNING, task_count=2)
