@@ -32,14 +32,14 @@ class ActiveRun:
     def __init__(self, run: JobRun | None = None, *, is_requested: bool = False) -> None:
         self.run = run  # The record, as last known in this process.
         self.is_requested = is_requested  # Whether this process requested the run, which has yet to start.
-        self.trigger: Invocation | None = None  # Of the HTTP request that is to run the job, and waits for it.
+        self.trigger: Invocation | None = None  # Of an HTTP request that runs the job and waits for it.
         self._loss_is_raised = False
 
     def raise_if_interrupted(self) -> None:
-        """Raise `JobInterrupted` or `LeaseLost`, once each, in a thread that no signal reaches."""
+        """Raise `JobInterrupted` or `LeaseLost`, once each, if no signal handler of this thread does."""
         if self.attempt is None or self.termination is None:
             return
-        # Elsewhere Cloud Run enforces it.
+        # For other runs, Cloud Run enforces the timeout.
         self.termination.raise_if_requested(enforces_timeout=self.trigger is not None)
         if self._loss_is_raised or lease_watch.is_signalled():
             return
