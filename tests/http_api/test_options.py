@@ -42,7 +42,7 @@ def is_accepted(command: type[Any], name: str, value: Any) -> bool:
 
 
 def is_valid(command: type[Any], name: str, value: Any) -> bool:
-    """Return True if the schema says that the value is one of the option."""
+    """Return True if the value is valid by the option's schema."""
     action = next(action for action in parser_of(command())._actions if action.dest == name)
     return Draft202012Validator(option_schema(action)).is_valid(value)
 
@@ -56,7 +56,7 @@ def _open(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize(("command", "name"), OPTIONS, ids=[name for _, name in OPTIONS])
 @given(value=VALUES)
-def test_schema_says_what_is_accepted(command: type[Any], name: str, value: Any) -> None:
+def test_schema_describes_accepted_values(command: type[Any], name: str, value: Any) -> None:
     """A value is valid by the schema if, and only if, the job can be started with it."""
     assert is_accepted(command, name, value) == is_valid(command, name, value)
 
