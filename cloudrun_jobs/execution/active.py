@@ -32,7 +32,7 @@ class ActiveRun:
     def __init__(self, run: JobRun | None = None, *, is_requested: bool = False) -> None:
         self.run = run  # The record, as last known in this process.
         self.is_requested = is_requested  # Whether this process requested the run, which has yet to start.
-        self.trigger: Invocation | None = None  # Of an HTTP request that runs the job and waits for it.
+        self.trigger: Invocation | None = None  # Of the HTTP request that is to run the job, and waits for it.
         self._loss_is_raised = False
 
     def raise_if_interrupted(self) -> None:

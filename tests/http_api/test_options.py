@@ -42,7 +42,7 @@ def is_accepted(command: type[Any], name: str, value: Any) -> bool:
 
 
 def is_valid(command: type[Any], name: str, value: Any) -> bool:
-    """Return True if the value is valid by the option's schema."""
+    """Return True if the schema says that the value is one of the option."""
     action = next(action for action in parser_of(command())._actions if action.dest == name)
     return Draft202012Validator(option_schema(action)).is_valid(value)
 
