@@ -288,8 +288,8 @@ def _check_arguments(
         return
     else:
         if redacted != [*arguments]:
-            message = f"{job.command_name}: {what} has the value of a secret option: {shlex.join(redacted)}."
-            hint = "Plans, exports and the cloud's configuration would show it. Declare it in `secrets`."
+            message = f"{job.command_name}: {what} sets a secret option: {shlex.join(redacted)}."
+            hint = "Plans, exports and the cloud's configuration would show its value. Use `secrets` instead."
             yield Error(message, hint=hint, obj=type(job), id="cloudrun_jobs.E009")
 
 
@@ -304,11 +304,11 @@ def _check_names(commands: Iterable[str]) -> Iterator[CheckMessage]:
 
 
 def _check_words(jobs: Mapping[str, CloudRunJobs]) -> Iterator[CheckMessage]:
-    """Reject jobs that are named like a fixed word of the HTTP API's URLs, if the API is in use."""
+    """Reject jobs whose name is a reserved word in URLs of the HTTP API, if the API is in use."""
     if not conf.load().http:
         return
     from cloudrun_jobs.http.paths import reserved_words  # Most projects have no HTTP API.
 
     for name in sorted(reserved_words() & jobs.keys()):
-        message = f"{name}: is a fixed word of the HTTP API's URLs, which wins over the name of a job."
+        message = f"{name}: is a reserved word in URLs of the HTTP API."
         yield Error(message, hint="Rename the command.", obj=type(jobs[name]), id="cloudrun_jobs.E018")

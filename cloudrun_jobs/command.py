@@ -50,7 +50,7 @@ class CloudRunJobs(BaseCommand):
     time_zone: ClassVar[str]
 
     #: What a schedule starts: "job", an execution, or "service", the command inside the web service at
-    #: OPTIONS["service_url"], which answers Cloud Scheduler once it has ended. Default: "job".
+    #: OPTIONS["service_url"], which responds to Cloud Scheduler once the command has ended. Default: "job".
     target: ClassVar[str]
 
     #: How Cloud Scheduler retries a failed delivery, by the field names of its RetryConfig: {"retry_count": 3}.
@@ -118,14 +118,14 @@ class CloudRunJobs(BaseCommand):
     #: The options of an execution that is started without any, such as from the console. Default: none.
     args: ClassVar[Mapping[str, Any]]
 
-    #: Declare `test_mode = False` for a job that can run without effects: in a run it is True if the body of the
-    #: HTTP request has `"test_mode": true`, or the environment variable CLOUDRUN_JOBS_TEST_MODE is "1".
+    #: Declare `test_mode = False` for a job that can run without side effects. In a run it is True if the body of
+    #: the HTTP request has `"test_mode": true`, or the environment variable CLOUDRUN_JOBS_TEST_MODE is "1".
     test_mode: bool
 
     #: The options that callers of the HTTP API may set. Default: none.
     http_options: ClassVar[Sequence[str]]
-    #: The options whose values this package never shows: not over HTTP, in messages, or by its commands. Cloud Run
-    #: shows the arguments of an execution: what the job itself needs belongs in `secrets`. Default: none.
+    #: The options whose values this package never shows: over HTTP, in messages, or in its commands. Cloud Run
+    #: shows the arguments of an execution: use `secrets` for the job's own passwords and keys. Default: none.
     secret_options: ClassVar[Sequence[str]]
 
     #: The network: {"network": "default", "subnetwork": "jobs", "egress": "all-traffic"} or {"connector": ...}.
@@ -146,7 +146,7 @@ class CloudRunJobs(BaseCommand):
     def run(self, *args: Any, **options: Any) -> Any:
         """Do the work. Return None or a value that Django's JSON encoder takes: dates, decimals and UUIDs too.
 
-        `async def run()` is run in an event loop of its own; what interrupts the job cancels its task.
+        `async def run()` runs in its own event loop. An interrupt of the job cancels its task.
         """
         raise NotImplementedError(f"{type(self).__module__}.Command has no run().")
 
@@ -170,7 +170,8 @@ class CloudRunJobs(BaseCommand):
     def check_lease(self) -> None:
         """Raise `LeaseLost` if the run has lost one of its locks. No I/O; call it in loops.
 
-        In a thread, which no signal reaches, it also raises `JobInterrupted` after SIGTERM; so does `progress()`.
+        Outside the main thread, where no signal handler runs, it also raises `JobInterrupted` after SIGTERM; so
+        does `progress()`.
         """
         if self._active is not None:
             self._active.raise_if_interrupted()
@@ -327,7 +328,7 @@ def problems(cls: type[CloudRunJobs]) -> Iterator[DeclarationError]:
             yield _reserved(name, f"{base.__module__}.{base.__qualname__}.{name}")
     yield from _run_problems(cls.run)
     if (declared := getattr(cls, "test_mode", False)) is not False:
-        yield DeclarationError("test_mode", "False, which a test run replaces by True", declared)
+        yield DeclarationError("test_mode", "False, which a test run sets to True", declared)
 
 
 def _reserved(name: str, where: str) -> DeclarationError:

@@ -74,7 +74,7 @@ def load() -> Settings:
 
 
 def is_test_mode() -> bool:
-    """Return True if the environment variable asks for test runs. Raises `InvalidSettings`."""
+    """Return True if the environment variable enables test mode. Raises `InvalidSettings`."""
     value = os.environ.get(TEST_MODE_VARIABLE, "")
     if value not in TEST_MODES:
         raise InvalidSettings(f"{TEST_MODE_VARIABLE}: expected '1' or '0', got {value!r}.")

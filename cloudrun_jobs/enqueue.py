@@ -109,10 +109,10 @@ def reserve(job: JobCommand, at: At, args: Sequence[Any], options: Mapping[str, 
 def run_here(
     job: JobCommand, arguments: tuple[str, ...], *, test_mode: bool = False, **values: Any
 ) -> tuple[JobRun, bool]:
-    """Run the job in this process, whatever the backend; return its record, and True if an earlier call made it.
+    """Run the job in this process with any backend. Return its record, and True if an earlier call created it.
 
-    `arguments` follow `manage.py`, `values` are fields of the record. What the job raises is in the record. If an
-    earlier run with the same `schedule` and `scheduled_for` has not failed, that one is returned.
+    `arguments` are those after `manage.py`, `values` are fields of the record. Exceptions of the job are recorded,
+    not raised. An earlier run with the same `schedule` and `scheduled_for` is returned unless it has failed.
     """
     spec, run_id = job.spec, uuid4()
     worker = copy.copy(job)

@@ -136,7 +136,7 @@ def log_job_finished(
         # An error tracker such as Sentry would report this failure twice; `lease_lost` has been logged.
         is_reported = propagates or isinstance(error, LeaseLost) or run.status == "cancelled"
         level, message = logging.WARNING if is_reported else logging.ERROR, "Job %s failed after %.1fs with %s%s"
-        # Django prints the text of a CommandError; those of this package explain themselves.
+        # Django prints the text of a CommandError; the errors of this package need no traceback.
         is_explained = propagates or isinstance(error, (CommandError, SystemExit, CloudRunJobsError))
         exc_info = None if is_explained else error
         logger.log(level, message, spec.name, seconds, name, _attempt(task), exc_info=exc_info, extra=extra)

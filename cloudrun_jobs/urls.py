@@ -11,7 +11,7 @@ from cloudrun_jobs.http.route import Route, view_of
 
 
 def _load(name: str) -> Route:
-    from cloudrun_jobs.http.routes import ROUTES  # Imports what answers requests.
+    from cloudrun_jobs.http.routes import ROUTES  # Imports the request handlers.
 
     return ROUTES[name]
 

@@ -579,7 +579,7 @@ def test_unknown_options_are_reported(monkeypatch: pytest.MonkeyPatch, attribute
     [
         (
             {"note": "hunter2", "partner": 7},
-            "has the value of a secret option: echo '--note=[secret]' --partner=7.",
+            "sets a secret option: echo '--note=[secret]' --partner=7.",
         ),
         ({"note": ["hunter2"]}, "cannot start it. note: expected a string, number or date, got list [secret]."),
     ],
@@ -602,7 +602,7 @@ def test_secret_options_are_not_declared(
 def test_job_named_like_a_url_of_the_http_api_is_reported(
     monkeypatch: pytest.MonkeyPatch, settings: Settings, name: str
 ) -> None:
-    """The URL wins, so it is an error if the project has the HTTP API, and none if it does not."""
+    """The URL would hide the job, so it is an error, but only in a project with the HTTP API."""
     command = type("Command", (echo.Command,), {"__module__": f"shop.management.commands.{name}"})
     monkeypatch.setattr("cloudrun_jobs.checks.find_jobs", lambda: FoundJobs({name: command()}))
     assert run_checks() == {}
@@ -611,4 +611,4 @@ def test_job_named_like_a_url_of_the_http_api_is_reported(
 
     found = run_checks()
     assert set(found) == {"cloudrun_jobs.E018"}
-    assert found["cloudrun_jobs.E018"].msg.startswith(f"{name}: is a fixed word of the HTTP API's URLs")
+    assert found["cloudrun_jobs.E018"].msg == f"{name}: is a reserved word in URLs of the HTTP API."

@@ -80,7 +80,7 @@ def test_result_and_records_are_those_of_a_function(job):
 
 
 def test_result_from_async_code(job):
-    """`await adelay()` runs the coroutine while the caller's loop goes on."""
+    """`await adelay()` runs the coroutine while the caller's loop keeps running."""
 
     async def run(self, *args, **options):
         await asyncio.sleep(0)
@@ -102,7 +102,7 @@ def test_result_from_async_code(job):
     ids=["exception", "exit", "cancelled"],
 )
 def test_error_fails_the_run(job, error, expected):
-    """What a coroutine raises is recorded; its own cancellation is a failure as well."""
+    """An exception of the coroutine is recorded; its own cancellation is a failure as well."""
 
     async def run(self, *args, **options):
         await asyncio.sleep(0)
@@ -151,7 +151,7 @@ def test_move_to_another_machine_does_not_cancel():
 
 
 def test_sigterm_interrupts_synchronous_code_of_the_coroutine():
-    """A nested job in the main thread is interrupted where it is, not at its end."""
+    """A nested job in the main thread is interrupted at once, not at its end."""
 
     def nested_job() -> None:
         os.kill(os.getpid(), signal.SIGTERM)

@@ -1,4 +1,4 @@
-"""The value of a secret option reaches the container, and is shown nowhere."""
+"""The value of a secret option reaches the container, and is never shown."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ def test_reconcile_sends_the_value(cloud: CloudRun) -> None:
 
 
 def test_same_key_with_another_value_is_refused() -> None:
-    """The values are compared, not what is shown of them."""
+    """The values are compared, not their redacted form."""
     echo.Command().delay(note=VALUE, idempotency_key="a")
 
     with pytest.raises(InvalidArguments, match="other arguments"):
@@ -119,7 +119,7 @@ def test_called_by_other_code() -> None:
 def test_error_does_not_repeat_the_value(
     monkeypatch: pytest.MonkeyPatch, options: dict[str, Any], value: Any
 ) -> None:
-    """Neither argparse's messages nor the package's own have the value."""
+    """Neither argparse's messages nor the package's own contain the value."""
     add(monkeypatch, **options)
 
     with pytest.raises(InvalidArguments) as caught:
@@ -131,7 +131,7 @@ def test_error_does_not_repeat_the_value(
 
 
 def test_error_of_a_lock_key_does_not_repeat_the_value(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What get_lock_key() raises may have the value."""
+    """An exception of get_lock_key() may contain the value."""
 
     def get_lock_key(self: CloudRunJobs, **options: Any) -> Any:
         raise ValueError(options["note"])
@@ -169,7 +169,7 @@ def test_command_line_error_does_not_repeat_the_value(
 def test_rerun_of_a_changed_command(
     monkeypatch: pytest.MonkeyPatch, change: Callable[[pytest.MonkeyPatch], None]
 ) -> None:
-    """The record says which texts are secret, even if the command's code no longer does."""
+    """The record shows which texts are secret, even if the command no longer declares them."""
     run = request("echo", argv=["echo", "--partner=[secret]"], secret_argv=["echo", f"--partner={VALUE}"])
     change(monkeypatch)
 

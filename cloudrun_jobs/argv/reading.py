@@ -153,7 +153,7 @@ class Reading:
             self._uses.append(Use(action, given))
         if not is_secret(action):
             return convert(action, texts)
-        with suppress(Exception):  # argparse's messages, and those of types, repeat the value.
+        with suppress(Exception):  # The messages of argparse and of types repeat the value.
             return convert(action, texts)
         raise ArgumentError(action, f"invalid value: {HIDDEN}")
 

@@ -1,4 +1,4 @@
-"""Hide the values of secret options. The one owner of how they are shown."""
+"""Redact the values of secret options, wherever arguments are shown."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from reprlib import repr as shortened
 
 HIDDEN = "[secret]"
 
-MARK = "cloudrun_jobs secret"  # An attribute of argparse's actions: no attribute of a user's class has a space.
+MARK = "cloudrun_jobs secret"  # An attribute of argparse actions; the space prevents collisions.
 
 
 def mark(actions: Iterable[Action], names: Collection[str]) -> None:
@@ -23,12 +23,12 @@ def is_secret(action: Action) -> bool:
 
 
 def shown(action: Action, value: object) -> str:
-    """Return the value of an argument for a message."""
+    """Return the value for a message: shortened, or redacted if the argument is secret."""
     return HIDDEN if is_secret(action) else shortened(value)
 
 
 def redact(arguments: Sequence[str], texts: Collection[str]) -> list[str]:
-    """Return the arguments without these texts, in whatever form they are given: `--key=x`, `--key x`, `-kx`."""
+    """Return the arguments with these texts redacted, in each form: `--key=x`, `--key x`, `-kx`."""
     return [_redact(argument, texts) for argument in arguments]
 
 
@@ -45,7 +45,7 @@ def _redact(argument: str, texts: Collection[str]) -> str:
 
 
 def redact_message(message: str, redacted: Sequence[str], arguments: Sequence[str]) -> str:
-    """Return the message without the texts in which `arguments` differ from `redacted`."""
+    """Return the message with each text redacted in which `arguments` differ from `redacted`."""
     pairs = [(one, other) for one, other in zip(redacted, arguments, strict=True) if one != other]
     texts = {argument.removeprefix(hidden.removesuffix(HIDDEN)) for hidden, argument in pairs}
     for text in sorted(filter(None, texts), key=len, reverse=True):

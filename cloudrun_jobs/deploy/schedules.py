@@ -33,7 +33,7 @@ def argv(job: CloudRunJobs, spec: JobSpec, schedule: Schedule) -> tuple[str, ...
 
 
 def start_arguments(job: CloudRunJobs, spec: JobSpec, schedule: Schedule) -> tuple[str, ...]:
-    """Return what the schedule's Scheduler job sends as arguments. Raises `InvalidArguments`."""
+    """Return the arguments that the schedule's Scheduler job sends. Raises `InvalidArguments`."""
     # The system checks have checked a command without arguments.
     return argv(job, spec, schedule) if schedule.args else (spec.command,)
 

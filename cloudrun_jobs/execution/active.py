@@ -38,10 +38,10 @@ class ActiveRun:
         self._loss_is_raised = False
 
     def raise_if_interrupted(self) -> None:
-        """Raise `JobInterrupted` or `LeaseLost`, once each, in a thread that no signal reaches."""
+        """Raise `JobInterrupted` or `LeaseLost`, once each, if no signal handler of this thread does."""
         if self.attempt is None or self.termination is None:
             return
-        # Elsewhere Cloud Run enforces it.
+        # For other runs, Cloud Run enforces the timeout.
         self.termination.raise_if_requested(enforces_timeout=self.trigger is not None)
         if self._loss_is_raised or lease_watch.is_signalled():
             return

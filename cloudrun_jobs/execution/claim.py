@@ -177,8 +177,8 @@ def _claim_tick(run: JobRun, tick: ScheduleTick) -> JobRun | AlreadyClaimed:
 def _insert_triggered(start: Invocation) -> JobRun | AlreadyClaimed:
     """Insert the run of a request, or return the run that an earlier delivery of the same tick has started.
 
-    The tick of a failed run passes to this one; so does that of a run that was started by hand, which has the time
-    of the next tick, once this time has come.
+    The tick of a failed run passes to this one. So does the tick of a run that was started by hand, once it is
+    due: such a run has the time of the next tick.
     """
     own, due = Q(pk=start.values["pk"]), start.values["scheduled_for"]
     tick, passes = Q(pk__in=()), Q(status__in=FAILED)

@@ -1,4 +1,4 @@
-"""Run the coroutine of an `async def run()` in an event loop of its own."""
+"""Run the coroutine of an `async def run()` in its own event loop."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def run_coroutine(coroutine: Coroutine[Any, Any, Any]) -> Any:
     running = _Running(coroutine)
     with interrupts_received_by(running.interrupt), _sigint_is_deferrable():
         try:
-            # Never in the loop of an ASGI server, which a blocking job would stop, and `sys.exit()` would end.
+            # Never in an ASGI server's event loop: a blocking job would stall it, and `sys.exit()` would end it.
             return async_to_sync(running.main, force_new_loop=True)()
         except asyncio.CancelledError as error:
             if running.interrupted_by is None:
@@ -59,7 +59,7 @@ class _Running:
 
 @contextmanager
 def _sigint_is_deferrable() -> Iterator[None]:
-    """Have Ctrl-C interrupt the coroutine too; a second one raises `KeyboardInterrupt` at once."""
+    """Make Ctrl-C interrupt the coroutine too; a second one raises `KeyboardInterrupt` at once."""
     if not in_main_thread() or signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
         yield
         return

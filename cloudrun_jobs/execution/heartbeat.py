@@ -24,7 +24,7 @@ class Heartbeat:
 
     def __init__(self, task: TaskRun, *, follows_cancellation: bool = False) -> None:
         self._task = task
-        self._follows_cancellation = follows_cancellation  # No service would end the run with SIGTERM.
+        self._follows_cancellation = follows_cancellation  # For a run that no service cancels with SIGTERM.
         self._progress: dict[str, object] = {}
         self._has_progress = False
         self._stopped = threading.Event()

@@ -69,7 +69,7 @@ class LeaseWatch:
 
 
 def is_signalled() -> bool:
-    """Return True if a signal tells this thread of a lost lease."""
+    """Return True if a signal interrupts this thread when a lease is lost."""
     return in_main_thread() and _has_handler()
 
 

@@ -26,7 +26,7 @@ MAX_TEXT = 200  # characters
 def report(job: JobCommand, done: int, total: int | None, text: str) -> None:
     """Report the progress of the job's run; outside a run, only check the values. Raises `InvalidProgress`.
 
-    In a thread, raise what would interrupt the run, had a signal reached it.
+    Outside the main thread, also raise `JobInterrupted` or `LeaseLost`: no signal handler does so there.
     """
     progress = _validate(done, total, text)
     active: ActiveRun | None = job._active

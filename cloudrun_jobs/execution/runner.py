@@ -157,7 +157,8 @@ def _argv(
 ) -> tuple[list[str] | None, list[str] | None]:
     """Return the arguments after `manage.py`, and the same without the values of secret options.
 
-    None if arguments cannot express them, or cannot be stored; and for the second if the job has no such option.
+    Both are None if arguments cannot express the call or cannot be stored. The second is also None if the job has
+    no secret options.
     """
     if _is_command_line(job):
         given = sys.argv[1:]

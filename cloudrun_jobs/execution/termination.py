@@ -24,7 +24,7 @@ ignored_signals: set[signal.Signals] = set()  # Set by `ignore_further_signals()
 
 
 class Termination:
-    """Whether and why a job is to end early: SIGTERM, a cancellation, or its timeout."""
+    """Whether and why a job must end early: SIGTERM, a cancellation, or its timeout."""
 
     def __init__(self, timeout: float | None = None) -> None:
         self.terminated_at: float | None = None  # When SIGTERM came, by the monotonic clock.
@@ -54,7 +54,10 @@ class Termination:
             self.terminated_at = time.monotonic()
 
     def raise_if_requested(self, *, enforces_timeout: bool) -> None:
-        """Raise `JobInterrupted`, once, unless a signal handler has; with `enforces_timeout`, after it too."""
+        """Raise `JobInterrupted` once, unless a signal handler has raised it.
+
+        With `enforces_timeout`, the end of the timeout requests it too.
+        """
         if enforces_timeout and time.monotonic() >= self._times_out_at:
             self.request()
         if self.is_requested() and not self.is_raised:
@@ -68,7 +71,7 @@ class Termination:
         return JobInterrupted("timeout" if timed_out else "interrupted")
 
     def is_overdue(self) -> bool:
-        """Return True if the time to clean up after SIGTERM is over, and the process is to end.
+        """Return True if the time to clean up after SIGTERM is over, and the process must end.
 
         Outside Cloud Run it lasts at least until the timeout. No SIGKILL follows there, and a job that hangs would
         renew its locks for ever. A server ends its process itself.
@@ -110,9 +113,9 @@ def on_sigterm(number: int, frame: FrameType | None) -> None:
 
 
 def follow_server() -> None:
-    """Have SIGTERM interrupt the jobs of a server, which handles it itself; call this in its main thread.
+    """Interrupt the jobs of a server on SIGTERM, before the server's own handler. Call this in its main thread.
 
-    The signal reaches no thread but the main one: a job learns of it when it calls `progress()`.
+    Signal handlers run in the main thread only. A job in another thread is interrupted at its next `progress()`.
     """
     handler = signal.getsignal(signal.SIGTERM)
     if callable(handler) and handler is not on_sigterm and not isinstance(handler, _ServerHandler):
@@ -120,7 +123,7 @@ def follow_server() -> None:
 
 
 class _ServerHandler:
-    """The server's handler of SIGTERM, which is called after the jobs have been interrupted."""
+    """A handler of SIGTERM that interrupts the jobs, then calls the server's handler."""
 
     def __init__(self, handler: Callable[[int, FrameType | None], object]) -> None:
         self._handler = handler

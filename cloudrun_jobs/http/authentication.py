@@ -33,7 +33,7 @@ class Caller:
     scopes: frozenset[str]
     commands: frozenset[str] | None = None  # None: all.
     user: Any = None  # Of a session.
-    is_service: bool = False  # With an ID token of Google, as Cloud Scheduler sends it.
+    is_service: bool = False  # With an ID token signed by Google, as Cloud Scheduler sends it.
     expires: float | None = None  # In seconds since the epoch.
 
     def may_use(self, command: str) -> bool:
@@ -47,7 +47,7 @@ class Caller:
             raise forbidden(f"{self.name} may not use the command {command!r}.")
 
 
-ANYBODY = Caller("anybody", frozenset())
+ANONYMOUS = Caller("anonymous", frozenset())
 
 
 def authenticate(request: HttpRequest, credentials: Credentials) -> Caller:

@@ -12,7 +12,7 @@ from django.utils.log import log_response
 
 from cloudrun_jobs.exceptions import RecordTablesMissing, RecordUnavailable
 from cloudrun_jobs.http import credentials
-from cloudrun_jobs.http.authentication import ANYBODY, Caller, authenticate
+from cloudrun_jobs.http.authentication import ANONYMOUS, Caller, authenticate
 from cloudrun_jobs.http.credentials import Credentials
 from cloudrun_jobs.http.errors import HttpError, bad_request, method_not_allowed, not_found, unavailable
 from cloudrun_jobs.http.rate import check_rate
@@ -27,7 +27,7 @@ METHOD_OVERRIDES = ("x-http-method-override", "x-http-method", "x-method-overrid
 
 
 def respond(route: Route, request: HttpRequest, names: Mapping[str, str]) -> HttpResponseBase:
-    """Answer a request to a URL with these parameters."""
+    """Return the response to a request to a URL with these parameters."""
     try:
         response = _act(route, request, names)
     except HttpError as error:
@@ -62,13 +62,13 @@ def _act(route: Route, request: HttpRequest, names: Mapping[str, str]) -> HttpRe
 
 
 def _caller(request: HttpRequest, configured: Credentials, *, is_open: bool) -> Caller:
-    """Return the caller, having counted its request; for an open action, `ANYBODY` if it is not accepted."""
+    """Authenticate the caller and count its request. An open action falls back to `ANONYMOUS`."""
     try:
         caller = authenticate(request, configured)
     except (HttpError, Error):
         if not is_open:
             raise
-        return ANYBODY
+        return ANONYMOUS
     check_rate(caller.name, configured.rate)
     return caller
 

@@ -43,28 +43,28 @@ POLL = b"retry: 2000\n\n"
 
 
 class Event(NamedTuple):
-    """An event, and the digest by which a client that reconnects has seen it or not."""
+    """An event. By its digest, a stream knows whether a reconnecting client has received it."""
 
     name: str
     data: bytes
     digest: str
 
 
-#: What is to be known of a run: its latest events, at most one of each name. The digests are the id of an event.
+#: The state of a run: its latest events, at most one of each name. An event's id consists of their digests.
 State: TypeAlias = tuple[Event, ...]
 NAMES = ("status", "progress", "end")
 EVENT_ID = re.compile("-".join([r"([0-9a-f]{12})?"] * len(NAMES)))
 
 
 def stream_events(request: HttpRequest, caller: Caller, name: str) -> HttpResponseBase:
-    """Send the events of a run until it has ended."""
+    """Stream the events of a run until it has ended."""
     read_query(request, {})
     run_id = find_run(caller, "read", name).pk
     state = read_states([run_id]).get(run_id) or deleted(run_id)
     seconds = MAX_SECONDS if caller.expires is None else min(MAX_SECONDS, caller.expires - time.time())
     stream = Stream(run_id, state, request.headers.get("last-event-id", ""), seconds)
-    request.META.pop("HTTP_ACCEPT_ENCODING", None)  # Compression would hold events back.
-    headers = {"X-Accel-Buffering": "no"}  # So would nginx.
+    request.META.pop("HTTP_ACCEPT_ENCODING", None)  # Compression would delay events.
+    headers = {"X-Accel-Buffering": "no"}  # So would buffering in nginx.
     if has_ended(state):
         sent = stream.unseen(state)
         # An EventSource reconnects after the last event, unless the status is 204.
@@ -107,17 +107,17 @@ def has_ended(state: State) -> bool:
 
 
 class Stream:
-    """What one client has seen of a run, and is to be sent."""
+    """The events of a run that one client has received, and those to send to it."""
 
     def __init__(self, run_id: UUID, state: State, last_event_id: str, seconds: float) -> None:
         self.watch = Watch(run_id, state)
         self._seconds = seconds
-        # An id of any other form is that of no event: everything is sent.
+        # An id of any other form is ignored: every event is sent.
         known = EVENT_ID.fullmatch(last_event_id)
         self._seen = dict(zip(NAMES, known.groups(""), strict=True)) if known else {}
 
     def unseen(self, state: State) -> bytes:
-        """Return the events of the state that the client has not seen."""
+        """Return the events of the state that the client has not received."""
         chunks = []
         for name, data, digest in state:
             if self._seen.get(name) != digest:
@@ -127,7 +127,7 @@ class Stream:
         return b"".join(chunks)
 
     def steps(self) -> Iterator[bytes | float]:
-        """Yield what to send, and for how many seconds to wait for a new state."""
+        """Yield bytes to send, or the number of seconds to wait for a new state."""
         now = time.monotonic()
         closes_at, comment_at = now + self._seconds, now  # A server sends the headers with the first content.
         while True:
@@ -152,7 +152,7 @@ sync_streams = threading.BoundedSemaphore(MAX_SYNC_STREAMS)
 
 
 def sync_content(stream: Stream, *, can_wait: bool) -> Iterator[bytes]:
-    """Yield the content of a WSGI response: if no stream is free, what is known, for a client that polls."""
+    """Yield the content of a WSGI response; if no stream is free, the current state, so that the client polls."""
     if not can_wait or not sync_streams.acquire(blocking=False):
         yield stream.unseen(stream.watch.state) + POLL
         return
@@ -179,7 +179,7 @@ class AsyncContent:
         self._stream = stream
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
-        # The thread that ran the view is this request's until its end.
+        # The request keeps the thread that ran the view until it ends.
         await sync_to_async(close_connections)()
         changed, watch = asyncio.Event(), self._stream.watch
         watch.wake = partial(_set_threadsafe, asyncio.get_running_loop(), changed)
@@ -207,7 +207,7 @@ def _set_threadsafe(loop: asyncio.AbstractEventLoop, event: asyncio.Event) -> No
 
 
 def close_connections() -> None:
-    """Close this thread's database connections: a stream that waits needs none."""
+    """Close this thread's database connections: a waiting stream needs none."""
     for connection in connections.all(initialized_only=True):
         if not connection.in_atomic_block:
             close(connection)

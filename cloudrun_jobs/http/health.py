@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 def show_health(request: HttpRequest, caller: Caller) -> HttpResponseBase:
-    """Return the faults with the status 503; without the scope "read", the status and nothing else."""
+    """Return the faults with the status 503; without the scope "read", only the status."""
     can_read = "read" in caller.scopes
     if can_read:
         query.read_query(request, {})

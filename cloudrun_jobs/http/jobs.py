@@ -40,7 +40,7 @@ START_HEADERS = {
         _read_key,
         # Servers drop spaces at both ends.
         {"type": "string", "maxLength": OWN_KEY_LENGTH, "pattern": "^[!-~]([ -~]*[!-~])?$"},
-        "The same key returns the same run; with another body, the answer is 422.",
+        "The same key returns the same run; with another body, the response is 422.",
     )
 }
 
@@ -58,8 +58,8 @@ def enqueue_job(request: HttpRequest, caller: Caller, name: str, options: Mappin
     parser = argv.parser_of(job)
     given = job_options(job, read_object(request), parser)
     if repeated := given.keys() & options.keys():
-        fields = dict.fromkeys(sorted(repeated), "The URL has this option.")
-        raise unprocessable("The body has options that the URL has.", fields=fields)
+        fields = dict.fromkeys(sorted(repeated), "The URL sets this option.")
+        raise unprocessable("The body has options that the URL sets.", fields=fields)
     options = {**options, **given}
     enqueue_run = partial(enqueue.request_run, job, (), options, key=_key(request, caller), parser=parser)
     return start(caller, enqueue_run, action="start")
@@ -76,7 +76,7 @@ def existing_job(name: str) -> CloudRunJobs:
 
 
 def run_or_job_methods(name: str) -> tuple[str, ...]:
-    """Return the methods of `jobs/<name>/`: a run is shown, and a job is started."""
+    """Return the methods of `jobs/<name>/`: POST for a job, GET for a run."""
     return ("POST",) if find_job(name) else ("GET",)
 
 

@@ -1,4 +1,4 @@
-"""Build the OpenAPI 3.1 schema of the API from the table of its URLs."""
+"""Build the OpenAPI 3.1 schema of the API from its route table."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 Schema = dict[str, Any]
 
 COMMON_ERRORS = (400, 401, 403, 429, 503)
-# The answers that name a run, and the operations that take it.
+# The responses that contain a run's id, and the operations that take it.
 LINKED = ("Queued", "Accepted")
 RUN_OPERATIONS = ("get_run", "post_cancel", "post_rerun")
 
@@ -117,7 +117,7 @@ def _parameter(name: str, place: str, parameter: Parameter) -> Schema:
 
 
 def _answers(action: Action) -> Schema:
-    """Return the answers and the refusals. A status that is both has either body."""
+    """Return the responses, errors included. A status of both kinds has either body."""
     answers = {
         status: _response(status, [name, *(["Error"] if status in COMMON_ERRORS else [])])
         for status, name in action.answers.items()
@@ -185,7 +185,7 @@ def _error_responses(routes: Sequence[Route]) -> Schema:
 
 
 def _schemas() -> dict[str, Schema]:
-    """Return the schemas of the answers."""
+    """Return the schemas of the responses."""
     fields = {
         field.attname: _field(field) for field in JobRun._meta.concrete_fields if field.attname not in HIDDEN
     }

@@ -1,4 +1,4 @@
-"""The JSON values of a command's options, as the command's own parser declares them."""
+"""Read and describe the JSON values of a command's options, as the command's own parser declares them."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from cloudrun_jobs.argv.redaction import is_secret
 NO_NUL = r"^[^\u0000]*$"
 POSITIONAL = r"^(?!--$)[^\u0000]*$"
 WITHOUT_DASH = r"^(?!-)[^\u0000]*$"
-INTEGER = r"[+-]?[0-9]{1,4000}"  # Python reads no longer ones.
+INTEGER = r"[+-]?[0-9]{1,4000}"  # Python rejects integers of more than 4300 digits.
 NUMBER = r"[+-]?[0-9]{1,300}(\.[0-9]{1,300})?"
 
 # By the type of an argument: pairs, because a type need not be hashable.
@@ -121,7 +121,7 @@ def _item(action: Action) -> dict[str, Any]:
 
 
 def _nullable(action: Action, schema: dict[str, Any]) -> dict[str, Any]:
-    """Return the schema with null, which leaves an option out that has no default."""
+    """Return the schema, which accepts null for an optional option without a default: null omits the option."""
     always_list = action.nargs == ZERO_OR_MORE and not action.option_strings
     if always_list or is_required(action) or action.default not in (None, SUPPRESS) or not schema:
         return schema

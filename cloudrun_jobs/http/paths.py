@@ -1,10 +1,10 @@
-"""The paths of the HTTP API, by name. `http.routes` has what answers there."""
+"""The paths of the HTTP API, by name. `http.routes` has their actions."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 
-# The first match wins: fixed words stand before the names of commands.
+# The first match wins: reserved words precede the names of commands.
 PATHS: Mapping[str, str] = {
     "schema": "schema/",
     "health": "health/",
@@ -20,7 +20,7 @@ PATHS: Mapping[str, str] = {
 
 
 def reserved_words() -> frozenset[str]:
-    """Return the fixed words below `jobs/` and `run/`, which win over the names of commands there."""
+    """Return the reserved words below `jobs/` and `run/`, which take precedence over the names of commands."""
     paths = [path.strip("/").split("/") for path in PATHS.values()]
     words = {part for first, *rest in paths if first in {"jobs", "run"} for part in rest}
     return frozenset(word for word in words if not word.startswith("<"))

@@ -36,7 +36,7 @@ class Watch:
 class Poller:
     """Reads the states of all watched runs, from the first watch to the end of the last one.
 
-    A thread and not a task: streams of any event loop, and of none, share it and its one database connection.
+    It is a thread, not a task, so that streams of all event loops, and of WSGI, share its one database connection.
     """
 
     def __init__(self, read: Callable[[Collection[UUID]], Mapping[UUID, Any]]) -> None:
@@ -51,7 +51,7 @@ class Poller:
         with self._condition:
             self._watches.add(watch)
             now = time.monotonic()
-            # The connection of a thread that waits for a reply may be dead; the thread ends when it notices.
+            # A thread may wait for a reply on a dead connection; it ends once the driver returns.
             is_stalled = now - self._replied_at > STALL_TIMEOUT
             if self._thread is None or not self._thread.is_alive() or is_stalled:
                 self._replied_at = now
@@ -59,7 +59,7 @@ class Poller:
                 self._thread.start()
 
     def remove(self, watch: Watch) -> None:
-        """Forget the watch, which may have been removed before."""
+        """Stop updating the watch, which may already have been removed."""
         with self._condition:
             self._watches.discard(watch)
             self._condition.notify_all()

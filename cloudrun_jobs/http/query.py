@@ -1,4 +1,4 @@
-"""Read the parameters of a query, each with the schema that describes it."""
+"""Read query parameters. Each has the schema that describes it."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ if TYPE_CHECKING:
     from django.http import HttpRequest
 
 MAX_TEXT = 200  # characters
-MIN_YEAR, MAX_YEAR = 2000, 8999  # Databases differ beyond, and UTC may be in another year.
+MIN_YEAR, MAX_YEAR = 2000, 8999  # Databases differ beyond these years, and the year may differ in UTC.
 TIME = r"\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2}(\.\d+)?(Z|[+-]\d{2}:\d{2})"  # RFC 3339
 
 
 class Parameter(NamedTuple):
     """A parameter of a query."""
 
-    #: Return the value of a text. Raises `ValueError`.
+    #: Return the value of the parameter's text. Raises `ValueError`.
     read: Callable[[str], Any]
     schema: Mapping[str, Any]
     description: str

@@ -1,6 +1,6 @@
-"""The parts of the table of the HTTP API, and the views of its URLs.
+"""The types of the HTTP API's route table, and the views of its URLs.
 
-Each start of a job runs the system checks, which import the URLs: what answers requests is imported by the first.
+Each start of a job runs the system checks, which import the URLs. The first request imports the request handlers.
 """
 
 from __future__ import annotations
@@ -23,22 +23,22 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Action:
-    """What one method of a URL does, and what the schema says of it."""
+    """What one method of a URL does, and how the schema describes it."""
 
     handler: Callable[..., HttpResponseBase]
     scope: str | None  # None: any accepted credential.
     summary: str = ""
-    #: The components of the schema that describe the answers, by status.
+    #: The components of the schema that describe the responses, by status.
     answers: Mapping[int, str] = field(default_factory=dict)
     query: Mapping[str, Parameter] = field(default_factory=dict)
     headers: Mapping[str, Parameter] = field(default_factory=dict)
     #: The statuses of errors that are not common to all actions.
     errors: tuple[int, ...] = ()
-    #: Return True if the path may name the job, and the body may have its options. The schema has a path for each.
+    #: Return True if the path may name the job and the body set its options. The schema has a path for each job.
     starts: Callable[[CloudRunJobs], bool] | None = None
-    #: Whether HEAD is answered like GET, for uptime checks.
+    #: Whether HEAD is allowed where GET is, for uptime checks.
     answers_head: bool = False
-    #: Whether a caller without a credential may call it as `ANYBODY`.
+    #: Return True if the action needs no credential. A caller without one is `ANONYMOUS`.
     is_open: Callable[[Credentials], bool] = lambda configured: False
 
 
@@ -50,21 +50,21 @@ class Route:
     name: str
     actions: Mapping[str, Action]
     parameters: Mapping[str, str] = field(default_factory=dict)
-    #: Return the methods of one URL, given its parameters, if its actions are not of the same URLs.
+    #: Return the methods of one URL, given its parameters, if they depend on those.
     methods: Callable[..., Iterable[str]] | None = None
 
 
 def view_of(load: Callable[[], Route]) -> Callable[..., HttpResponseBase]:
-    """Return the view of a URL, whose route is loaded by its requests."""
+    """Return the view of a URL. Each request calls `load` for the route."""
 
     def view(request: HttpRequest, **names: str) -> HttpResponseBase:
         from cloudrun_jobs.http.endpoint import respond
 
         return respond(load(), request, names)
 
-    # In the transaction of ATOMIC_REQUESTS an action would not see what other processes commit, and a failed run
-    # would undo its own record.
+    # In the transaction of ATOMIC_REQUESTS an action would not see the commits of other processes, and a failed
+    # run would roll back its own record.
     for alias in connections:
         transaction.non_atomic_requests(using=alias)(view)
-    # CSRF is checked where a session is the credential, and nowhere else.
+    # CSRF is checked only if the credential is a session.
     return csrf_exempt(view)

@@ -1,4 +1,4 @@
-"""The table of the HTTP API: what answers at each of `PATHS`. The OpenAPI schema is built from it as well."""
+"""The route table of the HTTP API: the actions of each of `PATHS`. The OpenAPI schema is built from it."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def _routes() -> Iterator[Route]:
     show_health = Action(
         health.show_health,
         "read",
-        "Show whether schedules, runs, locks and database are as they should be",
+        "Show the faults that keep jobs from running",
         {200: "Health", 503: "Health"},
         answers_head=True,
         is_open=lambda configured: configured.has_public_health,
@@ -65,7 +65,7 @@ def _routes() -> Iterator[Route]:
     )
     yield _route("run", {"GET": show_run, "POST": start_job}, parameters=RUN, methods=jobs.run_or_job_methods)
     follow_run = Action(
-        events.stream_events, "read", "Follow a run", {200: "Events", 204: "Nothing"}, errors=(404, 405)
+        events.stream_events, "read", "Stream a run's events", {200: "Events", 204: "Nothing"}, errors=(404, 405)
     )
     yield _route("events", {"GET": follow_run}, parameters=RUN)
     cancel = Action(runs.cancel_run, "cancel", "Cancel a run", {202: "Accepted"}, errors=(404, 409, 502))
@@ -73,7 +73,7 @@ def _routes() -> Iterator[Route]:
     rerun = Action(
         runs.rerun,
         "run",
-        "Start a new run with the arguments of a run",
+        "Start a new run with the same arguments",
         {202: "Queued"},
         errors=(404, 422, 502),
     )

@@ -44,7 +44,7 @@ WAIT_POLL_INTERVAL = 1.0  # seconds, at most
 
 
 def list_runs(request: HttpRequest, caller: Caller, command: str = "") -> HttpResponseBase:
-    """Return a page of runs, newest first; with `command`, of that one alone."""
+    """Return a page of runs, newest first; with `command`, only runs of that command."""
     allowed = {name: read for name, read in LIST_PARAMETERS.items() if not (command and name == "command")}
     given = query.read_query(request, allowed)
     runs = JobRun.objects.order_by("-created_at", "-pk").only(*LISTED)
@@ -148,7 +148,7 @@ def start(caller: Caller, enqueue_run: Callable[..., tuple[Operation, JobRun]], 
 
 
 def queued(run: JobRun) -> HttpResponseBase:
-    """Answer that the run is queued, and where it is shown."""
+    """Return the response for a queued run, with the URL that shows it."""
     url = reverse("cloudrun_jobs:run", args=(run.pk,))
     data = {"job_id": run.pk, "status": "queued", "url": url}
     return json_response(data, HTTPStatus.ACCEPTED, Location=url)
@@ -162,7 +162,7 @@ def _service_error(error: CloudRunJobsError) -> HttpError:
 
 
 def find_run(caller: Caller, scope: str, name: str, command: str = "") -> JobRun:
-    """Return the run of that id or execution name, of any command or of that one. Raises `HttpError`."""
+    """Return the run of that id or execution name; with `command`, only one of that job. Raises `HttpError`."""
     try:
         runs = JobRun.objects.filter(pk=UUID(name))
     except ValueError:
@@ -180,14 +180,14 @@ def find_run(caller: Caller, scope: str, name: str, command: str = "") -> JobRun
 LIST_PARAMETERS: Mapping[str, Parameter] = {
     "command": query.text("Runs of this command."),
     "status": query.one_of(Status, "Runs with this status."),
-    "reason": query.text("Runs that have their status for this reason."),
-    "trigger": query.one_of(Trigger, "Runs that this triggered."),
+    "reason": query.text("Runs whose status has this reason."),
+    "trigger": query.one_of(Trigger, "Runs with this trigger."),
     "since": query.time("Runs created at this time or later."),
     "until": query.time("Runs created before this time."),
-    "cursor": Parameter(Cursor.decode, {"type": "string"}, "The value of `next` of an earlier page."),
+    "cursor": Parameter(Cursor.decode, {"type": "string"}, "The value of `next` in the previous page."),
 }
 LOOKUPS = {"since": "created_at__gte", "until": "created_at__lt"}
 
 SHOW_PARAMETERS: Mapping[str, Parameter] = {
-    "wait": query.seconds(MAX_WAIT, "Answer once the run has ended, or after this many seconds."),
+    "wait": query.seconds(MAX_WAIT, "Respond once the run has ended, or after this many seconds."),
 }

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 def show_stats(request: HttpRequest, caller: Caller) -> HttpResponseBase:
-    """Return the statistics of each job that the project has, or that has runs, with two queries."""
+    """Return the statistics of each job that is declared or has runs, with two queries."""
     query.read_query(request, {})
     by_command, specs = JobRun.objects.stats(), find_specs()
     schedules = due_schedules(specs)

@@ -1,4 +1,4 @@
-"""Run the jobs with `target = "service"` during the requests of Cloud Scheduler and other callers."""
+"""Run jobs with `target = "service"` during requests from Cloud Scheduler and other callers."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def run_job(request: HttpRequest, caller: Caller, name: str) -> HttpResponseBase
     if tick is not None:
         values = {"trigger": Trigger.SCHEDULE, "schedule": tick[0], "scheduled_for": tick[1]}
     if isinstance(request, ASGIRequest):
-        # These servers handle signals only once they serve. Their event loop is in the main thread.
+        # ASGI servers install signal handlers when they start to serve. Their event loop is in the main thread.
         async_to_sync(_follow_server)()
     try:
         with requested_by(caller.name):
@@ -91,7 +91,7 @@ async def _follow_server() -> None:
 
 
 def _arguments(job: CloudRunJobs, body: dict[str, Any]) -> tuple[tuple[str, ...], bool]:
-    """Return the arguments after `manage.py`, and whether the body asks for a test run. Raises `HttpError`."""
+    """Return the arguments after `manage.py`, and True if the body requests a test run. Raises `HttpError`."""
     if body.keys() == {"args", "schedule"} and ScheduleTick.decode(str(body["schedule"])):
         return _scheduled_arguments(job, body["args"]), False
     test_mode = body.pop("test_mode", False) if hasattr(job, "test_mode") else False
@@ -124,14 +124,14 @@ def _tick(request: HttpRequest) -> tuple[str, datetime] | None:
     except ValueError:
         due = None
     if due is None or due.tzinfo is None or not re.fullmatch(SCHEDULER_JOB_PATTERN, name):
-        raise bad_request("invalid_request", "Expected the X-CloudScheduler headers that Cloud Scheduler sends.")
+        raise bad_request("invalid_request", "The X-CloudScheduler headers are invalid.")
     return name, due
 
 
 def _answer(run: JobRun, *, is_duplicate: bool) -> HttpResponseBase:
-    """Return the outcome. A 2xx tells Cloud Scheduler that the work is done."""
+    """Return the response with the outcome. For Cloud Scheduler, a 2xx means that the work is done."""
     if not run.is_finished:
-        raise _unavailable(f"An earlier delivery is running as {run.pk}.")
+        raise _unavailable(f"An earlier delivery of this tick is running as run {run.pk}.")
     extra = {"duplicate": True} if is_duplicate else {}
     url = reverse("cloudrun_jobs:run", args=(run.pk,))
     if run.status == Status.SUCCEEDED:

@@ -8,7 +8,7 @@
         path("job/<int:id>", endpoint(POST=start_run("job"), GET=show_newest_run("job"))),
     ]
 
-A credential needs the action's scope, and may be limited to commands, as for the API's own URLs.
+As for the API's own URLs, a credential needs the action's scope and may be limited to certain commands.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ def endpoint(**actions: Action) -> Callable[..., HttpResponseBase]:
 
 
 def start_run(command: str) -> Action:
-    """Start a run with the options in the body, which `http_options` allows, and the arguments of the URL.
+    """Start a run with the options in the body, limited to `http_options`, and the arguments of the URL.
 
     The response is 202 with `{"job_id": …, "status": "queued"}`. Scope: `run`.
     """
@@ -50,12 +50,12 @@ def list_runs(command: str) -> Action:
 
 
 def show_run(command: str) -> Action:
-    """Return a run of the command, by the one argument of the URL, as `GET jobs/<run>/` does. Scope: `read`."""
+    """Return the run that the URL's one argument names, as `GET jobs/<run>/` does. Scope: `read`."""
     return Action(partial(_show, command), "read")
 
 
 def show_newest_run(command: str) -> Action:
-    """Return the newest run of the command that was given the arguments of the URL as options. Scope: `read`."""
+    """Return the command's newest run with the arguments of the URL as options. Scope: `read`."""
     return Action(partial(_show_newest, command), "read")
 
 

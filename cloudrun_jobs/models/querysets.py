@@ -56,7 +56,7 @@ class JobRunQuerySet(models.QuerySet["JobRun"]):
         """Return the runs that have each of these arguments, as `delay()` writes them: "--id=7"."""
         runs = self.annotate(argv_text=Cast("argv", models.TextField()))
         for argument in arguments:
-            # Databases differ in whether they store characters beyond ASCII as escapes.
+            # Some databases store non-ASCII characters as escapes.
             texts = {json.dumps(argument), json.dumps(argument, ensure_ascii=False)}
             runs = runs.filter(reduce(or_, (Q(argv_text__contains=text) for text in texts)))
         return runs

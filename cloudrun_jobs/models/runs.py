@@ -49,7 +49,7 @@ class JobRun(models.Model):
     #: The arguments after `manage.py`, without the values of secret options; null if a command line cannot express
     #: them.
     argv = models.JSONField(null=True)
-    #: The arguments with these values, for dispatch and reruns; null if they have none. Never to be shown.
+    #: The arguments including these values, for dispatch and reruns; null if there are none. Never show it.
     secret_argv = models.JSONField(null=True)
     #: What the request overrides of its job with `using()`: "tasks", "timeout" in seconds, "env"; null if nothing.
     overrides = models.JSONField(null=True)
@@ -130,7 +130,7 @@ class JobRun(models.Model):
 
     @property
     def arguments(self) -> list[str] | None:
-        """The arguments for the container. Never to be shown: `argv` is without the values of secret options."""
+        """The arguments for the container, including the values of secret options. Show `argv` instead."""
         return cast("list[str] | None", self.argv if self.secret_argv is None else self.secret_argv)
 
     @property

@@ -46,7 +46,7 @@ LAST_END = f"""
         ORDER BY last.finished_at DESC LIMIT 1
     )"""  # noqa: S608
 
-# Each schedule is found by a look-up in the index of ticks, as is its last tick.
+# Each schedule, and its last tick, costs one look-up in the index of ticks.
 LAST_TICKS = """
     WITH RECURSIVE schedules (name) AS (
         SELECT MIN(schedule) FROM {table} WHERE schedule > ''

@@ -45,7 +45,7 @@ NO_STATS = Stats({}, None, None, None, None)
 
 
 def argv_fields(arguments: Sequence[str] | None, redacted: Sequence[str] | None) -> dict[str, list[str] | None]:
-    """Return the fields of a run's arguments, of which `redacted` is without the values of secret options."""
+    """Return the fields of a run's arguments; `redacted` are those without the values of secret options."""
     if arguments is None or redacted is None or [*arguments] == [*redacted]:
         return {"argv": None if arguments is None else [*arguments], "secret_argv": None}
     return {"argv": [*redacted], "secret_argv": [*arguments]}

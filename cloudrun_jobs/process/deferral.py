@@ -17,7 +17,7 @@ T = TypeVar("T")
 
 
 class _ThreadState(threading.local):
-    """How many critical sections a thread is in, the calls that they deferred, and what receives exceptions."""
+    """How many critical sections a thread is in, the calls that they deferred, and the receiver of exceptions."""
 
     def __init__(self) -> None:
         self.depth = 0
@@ -71,7 +71,7 @@ def interruptible(work: Callable[[], T]) -> T:
 
 @contextmanager
 def interrupts_received_by(receive: Callable[[BaseException], object]) -> Iterator[None]:
-    """Pass what signal handlers raise in the block to `receive`: its own code must not be interrupted."""
+    """Pass exceptions of signal handlers to `receive` during the block, whose code must not be interrupted."""
     outer, _state.receive = _state.receive, receive
     try:
         yield
@@ -98,7 +98,7 @@ def _call(action: Callable[[], None]) -> None:
         return
     try:
         action()
-    except BaseException as error:  # noqa: BLE001  (whatever it is, its receiver raises it)
+    except BaseException as error:  # noqa: BLE001  (the receiver raises it)
         _state.receive(error)
 
 

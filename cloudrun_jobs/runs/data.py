@@ -15,7 +15,7 @@ TIMES = ("created_at", "started_at", "finished_at")
 #: The fields of a run in a list.
 LISTED = ("id", "command", "status", "reason", "trigger", "requested_by", *TIMES, "execution")
 
-#: The fields that are never shown, and one that is shown on request.
+#: The fields that are never shown; HIDDEN adds the one that is shown on request only.
 SECRET = frozenset({"secret_argv"})
 HIDDEN = SECRET | {"traceback"}
 
@@ -51,7 +51,7 @@ def progress_data(progress: Progress | None) -> dict[str, Any] | None:
 
 
 def read_progress(run_ids: Collection[UUID]) -> Iterator[tuple[JobRun, Progress | None]]:
-    """Yield these runs, without what is not shown, and the progress of each, with one query."""
+    """Yield these runs without their hidden fields, each with its progress, with one query."""
     reports = TaskRun.objects.filter(run=OuterRef("pk"), progress_done__isnull=False)
     texts = reports.exclude(progress_text="").order_by("-heartbeat_at").values("progress_text")[:1]
     runs: QuerySet[Any] = JobRun.objects.filter(pk__in=run_ids).annotate(

@@ -59,7 +59,7 @@ def new_run(
     key: str | None = None,
     **values: Any,
 ) -> JobRun:
-    """Return the run of the request, to be recorded; `redacted` are its arguments as they are shown."""
+    """Return the run of the request, to be recorded; `redacted` are its arguments without secret values."""
     return JobRun(
         id=request.run_id,
         command=request.argv[0],

@@ -1,4 +1,4 @@
-"""Compute when schedules are due, and since when they have started no run."""
+"""Compute when schedules are due, and since when they are overdue."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from cloudrun_jobs import conf, cron
 from cloudrun_jobs.models import JobRun
 from cloudrun_jobs.spec import JobSpec
 
-START_GRACE = timedelta(minutes=5)  # From a due time to its run: Cloud Scheduler retries, and containers start.
+START_GRACE = timedelta(minutes=5)  # From a due time to its run, for retries and container starts.
 
 
 @dataclass(frozen=True, slots=True)

@@ -75,7 +75,7 @@ def configured(command: Any, run: JobRun) -> Any:
 
 @contextmanager
 def secrets_hidden(run: JobRun) -> Iterator[None]:
-    """Hide the values of the run's secret options in `InvalidArguments`: the command may no longer have them."""
+    """Redact the run's secret values in `InvalidArguments`: the command may no longer declare them secret."""
     try:
         yield
     except InvalidArguments as error:

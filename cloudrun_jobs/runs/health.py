@@ -1,4 +1,4 @@
-"""Find what keeps jobs from running: late schedules and runs, missing tables, and servers that do not answer."""
+"""Find the faults that keep jobs from running: late schedules and runs, missing tables, unreachable servers."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ from cloudrun_jobs.runs import database
 from cloudrun_jobs.runs.due import due_schedules
 from cloudrun_jobs.spec import JobSpec
 
-# `reconcile` is to settle a run within this time of its last heartbeat, or of its reserved time.
+# `reconcile` should settle a run within this time of its last heartbeat, or of its reserved time.
 RECONCILE_LIMIT = timedelta(minutes=15)
 
-PROBE_LIMIT_SECONDS = 3.0  # For the database, and for the lock server, at the same time.
-RETENTION_SECONDS = 5.0  # For which the findings of one probe answer further callers.
+PROBE_LIMIT_SECONDS = 3.0  # For the database and the lock server, which are probed concurrently.
+RETENTION_SECONDS = 5.0  # Later callers reuse the findings of a probe for this time.
 
 CHECK_HINT = "`manage.py check --database default` shows the error."
 
@@ -53,7 +53,7 @@ LOCKS_UNREACHABLE = Finding(
 
 
 def find_faults(specs: Sequence[JobSpec]) -> list[Finding]:
-    """Return the faults of the jobs and of the servers they need, after `PROBE_LIMIT_SECONDS` at the latest."""
+    """Return the faults of the jobs and of the servers they need, within `PROBE_LIMIT_SECONDS`."""
     check_database = partial(_check_database, specs)
     # Another thread would not see what an open transaction has written, as in tests, nor a database in memory.
     is_open = database.in_transaction()
@@ -68,7 +68,7 @@ def find_faults(specs: Sequence[JobSpec]) -> list[Finding]:
 def _collecting(
     name: str, check: Callable[[], Iterable[Finding]], failure: Finding, *, in_thread: bool
 ) -> Callable[[], list[Finding]]:
-    """Return a function that returns the findings, of a thread that has been started, or of this one."""
+    """Return a function that returns the findings; with `in_thread`, of a thread that is started now."""
     attempt = partial(_attempt, check, failure)
     return partial(_started(name, attempt).findings, unanswered=failure) if in_thread else attempt
 
@@ -83,7 +83,7 @@ def _attempt(check: Callable[[], Iterable[Finding]], failure: Finding) -> list[F
 
 
 class _Probe(Thread):
-    """Collects findings in a thread: a driver may wait for minutes for a server that does not answer."""
+    """Collects findings in a thread: a driver may wait minutes for a server that does not answer."""
 
     def __init__(self, collect: Callable[[], list[Finding]]) -> None:
         super().__init__(daemon=True)
@@ -101,13 +101,13 @@ class _Probe(Thread):
 
     @property
     def is_current(self) -> bool:
-        """True while it runs, and for a while after that. In a forked child, the parent's threads have ended."""
+        """True while it runs and `RETENTION_SECONDS` after. In a forked child, the parent's threads have ended."""
         if self._ended_at is None:
             return self.is_alive()
         return time.monotonic() - self._ended_at < RETENTION_SECONDS
 
     def findings(self, *, unanswered: Finding) -> list[Finding]:
-        """Return the findings; those of a probe that has taken too long are `unanswered`."""
+        """Return the findings, or `unanswered` if the probe has timed out."""
         self.join(max(0.0, self._deadline - time.monotonic()))
         return [unanswered] if self._found is None else self._found
 
@@ -131,7 +131,7 @@ def _check_database(specs: Sequence[JobSpec]) -> Iterator[Finding]:
     if missing:
         yield _migrations_missing(f"Migrations are not applied: {', '.join(missing)}.", database.migrate_hint())
     try:
-        # Read before the first is yielded: after an error there are none.
+        # Read all before the first is yielded: after an error there are none.
         yield from [*_overdue(specs), *_counts()]
     except Error:
         if not missing:
@@ -142,7 +142,7 @@ def _missing_migrations() -> list[str]:
     """Return the names of this app's migrations that are not applied to the database of the run records."""
     label = JobRun._meta.app_label
     module, _ = MigrationLoader.migrations_module(label)
-    if module is None:  # MIGRATION_MODULES of the settings disables them.
+    if module is None:  # The setting MIGRATION_MODULES disables them.
         return []
     names = {name for _, name, is_package in iter_modules(import_module(module).__path__) if not is_package}
     applied = MigrationRecorder(connections[database.database_alias()]).applied_migrations()
@@ -158,7 +158,7 @@ def _overdue(specs: Sequence[JobSpec]) -> Iterator[Finding]:
         if since := schedule.overdue_since:
             yield Finding(
                 code="schedule_overdue",
-                message=f"{schedule.scheduler_job} was due at {since:%F %T} UTC, and has started no run since.",
+                message=f"{schedule.scheduler_job} was due at {since:%F %T} UTC and has not started a run since.",
                 hint="It may be paused: `manage.py sync_cloudrun_schedules --dry-run` reports that.",
                 command=schedule.command,
                 since=since,
@@ -166,14 +166,14 @@ def _overdue(specs: Sequence[JobSpec]) -> Iterator[Finding]:
 
 
 def _counts() -> Iterator[Finding]:
-    """Yield the jobs that have runs for `reconcile` to dispatch, or to settle."""
+    """Yield a finding for each job with runs that `reconcile` must dispatch or settle."""
     runs = JobRun.objects.filter(environment=conf.load().environment)
     reserved = Q(trigger=Trigger.RESERVE, status=Status.PENDING, scheduled_for__lt=Now() - RECONCILE_LIMIT)
     late = runs.silent(RECONCILE_LIMIT) | runs.filter(reserved)
-    hint = "`manage.py cloudrun_jobs reconcile` does it; CLOUDRUN_JOBS['RECONCILE'] schedules it."
+    hint = "Run `manage.py cloudrun_jobs reconcile`; CLOUDRUN_JOBS['RECONCILE'] schedules it."
     for code, found, work in (
         ("reconciler_late", late, "no longer report, and have not been settled"),
-        ("runs_waiting", runs.unsent(), "wait to be sent: their dispatcher has died or given up"),
+        ("runs_waiting", runs.unsent(), "wait for dispatch: their dispatcher has died or given up"),
     ):
         for command, count in _by_command(found):
             yield Finding(code=code, message=f"{command}: {count} runs {work}.", hint=hint, command=command)

@@ -1,4 +1,4 @@
-"""The quotes of a few symbols, from a source that is busy now and then. It needs no network."""
+"""A simulated source of quotes that is sometimes busy. It needs no network."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ T = TypeVar("T")
 
 
 class SourceBusy(Exception):
-    """The source answers 429."""
+    """The source responds with 429."""
 
 
 class Source:

@@ -23,8 +23,8 @@ if not SECRET_KEY:
 # If empty, Django accepts the names of this machine, and only in DEBUG.
 ALLOWED_HOSTS = list(filter(None, os.environ.get("EXAMPLE_ALLOWED_HOSTS", "").split(",")))
 
-# Without either, the HTTP API is closed: a token for the ingest API, and the URL of this service, which Cloud
-# Scheduler calls with the ID tokens of an account.
+# The token of the ingest API, and the URL of this service, which Cloud Scheduler calls with the ID tokens of an
+# account. Without either, the HTTP API is closed.
 INGEST_TOKEN = os.environ.get("EXAMPLE_INGEST_TOKEN", "")
 SERVICE_URL = os.environ.get("EXAMPLE_SERVICE_URL", "")
 SCHEDULER_ACCOUNT = os.environ.get("EXAMPLE_SCHEDULER_ACCOUNT", "")

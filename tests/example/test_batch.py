@@ -104,7 +104,7 @@ def test_failure_is_an_error_without_a_traceback(curl: Curl) -> None:
 
 
 def test_index_lists_the_batch_jobs(curl: Curl) -> None:
-    """With their schedules, and whether there is a dry run."""
+    """Each has its schedules, and whether it has a dry run."""
     _, answer = curl(PREFIX)
 
     listed = {each["command"]: (each["url"], each["dry_run"]) for each in answer["endpoints"]}
@@ -115,11 +115,11 @@ def test_index_lists_the_batch_jobs(curl: Curl) -> None:
 
 
 def test_scheduler_calls_what_the_sync_registers(variables: dict[str, str], url: str, emulator: Emulator) -> None:
-    """From the declaration to the answer: sync, tick, request, run."""
+    """From the declaration to the response: sync, tick, request, run."""
     command = [sys.executable, str(PROJECT / "manage.py"), "sync_cloudrun_schedules", "--command"]
     for name in ("update_quotes", "clean_up_quotes"):
         subprocess.run([*command, name], env={**os.environ, **variables}, capture_output=True, check=True)
-        # The emulator delivers to this machine alone.
+        # The emulator delivers to this machine only.
         emulator.on_delivery(f"{SERVICE_URL}{PREFIX}{name}/", lambda request: forward(url, request))
 
     emulator.clock.advance(timedelta(minutes=10))
@@ -137,7 +137,7 @@ answers: list[Any] = []
 
 
 def forward(url: str, request: Request) -> Response:
-    """Send a delivery to the server, and keep the answer."""
+    """Send a delivery to the server, and keep the response."""
     path = "/" + request.path.lstrip("/")
     sent = urllib.request.Request(url + path, data=request.body, headers=dict(request.headers), method="POST")
     sent.remove_header("Host")

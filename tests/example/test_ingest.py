@@ -106,7 +106,7 @@ def start(curl: Curl, body: object) -> tuple[int, Any]:
 
 
 def test_post_poll_and_read_the_result(curl: Curl) -> None:
-    """As an n8n HTTP node does: start the job, ask until it has ended, read what it returned."""
+    """As an n8n HTTP node does: start the job, poll until it has ended, read its result."""
     status, answer = start(curl, BODY)
     path = f"/api/v1/ingest/jobs/{answer['job_id']}"
     run = wait_for(lambda: ended(curl(f"{path}?wait=25")), 120)
@@ -150,7 +150,7 @@ def test_job_by_id(curl: Curl) -> None:
     ],
 )
 def test_api_is_closed(curl: Curl, path: str, method: str) -> None:
-    """Nothing answers without the token, or with another one."""
+    """Every request without the token, or with another one, is rejected."""
     assert [curl(path, "-X", method, token=token)[0] for token in (None, "another")] == [401, 401]
 
 
@@ -165,7 +165,7 @@ def test_api_is_closed(curl: Curl, path: str, method: str) -> None:
     ids=str,
 )
 def test_invalid_body_starts_nothing(curl: Curl, body: object, status: int, code: str) -> None:
-    """The command's parser decides, before a run is recorded."""
+    """The command's parser rejects it before a run is recorded."""
     _, before = curl("/api/v1/ingest/jobs")
     answer = start(curl, body)
     _, after = curl("/api/v1/ingest/jobs")

@@ -131,7 +131,7 @@ def change(run: JobRun, **values: Any) -> None:
 
 
 def test_events_arrive_one_by_one(server: WebServer) -> None:
-    """Each event is there before the next one happens, though the client accepts compression."""
+    """Each event arrives before the next one happens, even if the client accepts compression."""
     run = new_run()
     client = server.follow(run)
     assert client.response.headers["Content-Type"] == "text/event-stream"
@@ -162,7 +162,7 @@ def test_events_arrive_one_by_one(server: WebServer) -> None:
 
 
 def test_gunicorn_has_two_streams(gunicorn: WebServer) -> None:
-    """The third client polls. A closed stream makes room with the next event that cannot be sent."""
+    """The third client polls. A closed stream is freed when the next event cannot be sent."""
     run = new_run()
     streams = [gunicorn.follow(run) for _ in range(2)]
     for stream in streams:
@@ -182,7 +182,7 @@ def test_gunicorn_has_two_streams(gunicorn: WebServer) -> None:
 
 
 def test_uvicorn_needs_one_connection_for_all_streams(uvicorn: WebServer) -> None:
-    """All streams share the poller's; it is closed when the last client has gone."""
+    """All streams share the poller's connection, which is closed when the last client has disconnected."""
     runs = [new_run() for _ in range(12)]
     streams = [uvicorn.follow(run) for run in runs]
     for stream in streams:
@@ -199,7 +199,7 @@ def test_uvicorn_needs_one_connection_for_all_streams(uvicorn: WebServer) -> Non
 
 
 def test_stream_survives_an_outage_of_the_database(server: WebServer) -> None:
-    """The stream goes on, and sends what changed meanwhile."""
+    """The stream continues, and sends what changed in the meantime."""
     run = new_run()
     client = server.follow(run)
     client.next()

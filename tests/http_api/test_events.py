@@ -1,4 +1,4 @@
-"""The events of a run: their format, what is sent again, and when a stream ends."""
+"""The events of a run: their format, resumption, and the end of a stream."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ VALUES = st.recursive(
     max_leaves=10,
 )
 PROGRESS = {"progress_done": 3, "progress_total": 9, "progress_text": "c"}
-THREADS = {"wsgi.multithread": True}  # Which Django's client says it has not.
+THREADS = {"wsgi.multithread": True}  # Django's test client sets it to False.
 NAMES = ["status", "progress", "end"]
 
 
@@ -62,7 +62,7 @@ def received(response: Any) -> list[Message]:
 
 @given(data=VALUES)
 def test_data_arrives_as_it_is(data: Any) -> None:
-    """Line ends, NUL, text of any language and half characters are the client's as they were the job's."""
+    """Line ends, NUL, non-ASCII text and lone surrogates reach the client unchanged."""
     one = events.event(uuid4(), "status", data)
 
     (message,) = messages(Stream(uuid4(), (one,), "", 0).unseen((one,)))
@@ -71,7 +71,7 @@ def test_data_arrives_as_it_is(data: Any) -> None:
 
 
 def test_run_that_has_ended(call: Callable[..., Any], run: JobRun) -> None:
-    """Everything is sent at once; the last event has all that GET returns."""
+    """All events are sent at once; the last one has all that GET returns."""
     end(run)
 
     response = call("GET", f"jobs/{run.pk}/events/")
@@ -87,14 +87,14 @@ def test_run_that_has_ended(call: Callable[..., Any], run: JobRun) -> None:
 
 
 def test_run_is_found_by_its_execution(call: Callable[..., Any], run: JobRun) -> None:
-    """As everywhere, the name of the execution will do."""
+    """The name of the execution identifies the run, as in other URLs."""
     end(run, execution="echo-test-abcde")
 
     assert received(call("GET", "jobs/echo-test-abcde/events/"))[-1].data["id"] == str(run.pk)
 
 
 def test_stream_resumes_after_the_last_event(call: Callable[..., Any], run: JobRun) -> None:
-    """An event that was received is not sent again; after the last one an EventSource is to stop."""
+    """A received event is not sent again; after the last one, the response stops an EventSource."""
     end(run)
     sent = received(call("GET", f"jobs/{run.pk}/events/"))
 
@@ -107,8 +107,8 @@ def test_stream_resumes_after_the_last_event(call: Callable[..., Any], run: JobR
     assert (response.status_code, response.content) == (204, b"")
 
 
-def test_stream_resumes_with_the_present_state(call: Callable[..., Any], run: JobRun) -> None:
-    """What changed meanwhile is sent, in its latest state."""
+def test_stream_resumes_with_the_current_state(call: Callable[..., Any], run: JobRun) -> None:
+    """A state that changed in the meantime is sent, in its latest version."""
     seen = received(call("GET", f"jobs/{run.pk}/events/"))
     TaskRun.objects.filter(run=run).update(progress_done=8)
     TaskRun.objects.filter(run=run).update(progress_done=9)
@@ -123,8 +123,8 @@ def test_stream_resumes_with_the_present_state(call: Callable[..., Any], run: Jo
     "event_id",
     ["", "-", "--", "0", "x" * 5000, "a-b-c", f"{'0' * 12}-{'f' * 12}", "\u00e9\u00ff", "\0", "\n\ndata: x"],
 )
-def test_unknown_event_id_is_that_of_no_event(call: Callable[..., Any], run: JobRun, event_id: str) -> None:
-    """A client with an id of an earlier version gets everything, and no error that would stop it."""
+def test_unknown_event_id_is_ignored(call: Callable[..., Any], run: JobRun, event_id: str) -> None:
+    """A client with an id of an earlier version gets every event, not an error that would stop it."""
     run.tasks.all().delete()
 
     response = call("GET", f"jobs/{run.pk}/events/", headers={"last-event-id": event_id})
@@ -163,7 +163,7 @@ def test_event_id_of_another_run(call: Callable[..., Any], run: JobRun) -> None:
 def test_request_is_refused(
     call: Callable[..., Any], run: JobRun, options: dict[str, str], status: int, code: str
 ) -> None:
-    """As that for the run itself, with the same error."""
+    """The errors are those of a request for the run itself."""
     path = options.pop("path", "jobs/{run}/events/").format(run=run.pk)
 
     response = call(options.pop("method", "GET"), path, **options)
@@ -181,8 +181,8 @@ REPORTS = st.lists(
 
 
 @pytest.mark.parametrize("reports", [[], [(None, None, "")], [(0, 0, "")]])
-def test_progress_without_much(run: JobRun, reports: list[Any]) -> None:
-    """No task, one without a report, and one with zeros."""
+def test_progress_without_reports(run: JobRun, reports: list[Any]) -> None:
+    """The run has no task, one without a report, or one that reported zeros."""
     compare(run, reports, 1)
 
 
@@ -207,7 +207,7 @@ def compare(run: JobRun, reports: list[Any], tasks: int) -> None:
 
 
 def test_states_are_read_with_one_query(django_assert_num_queries: Any, run: JobRun) -> None:
-    """Whatever the number of runs, and though one has ended."""
+    """One query reads any number of runs, including ended ones."""
     others = [JobRun.objects.create(command="echo", environment="test", trigger="delay") for _ in range(5)]
     end(run)
 
@@ -240,7 +240,7 @@ def timeline(monkeypatch: pytest.MonkeyPatch, stream: Stream) -> list[tuple[floa
 
 
 def test_silent_stream_is_kept_alive_and_closed(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A comment every 15 seconds, and after 240 the advice to connect again."""
+    """A comment is sent every 15 seconds, and `retry` after 240 seconds."""
     run_id = uuid4()
     state = (events.event(run_id, "status", {}),)
     last_event_id = f"{state[0].digest}--"
@@ -264,14 +264,14 @@ def test_event_takes_the_place_of_a_comment(monkeypatch: pytest.MonkeyPatch) -> 
 
 
 class Records:
-    """States that change, and no database."""
+    """Run states that change, in place of a database."""
 
     def __init__(self) -> None:
         self.run_id = uuid4()
         self.show("pending")
 
     def show(self, *statuses: str) -> None:
-        """Show a status, and perhaps the end."""
+        """Show a status, and the end if requested."""
         names = zip(NAMES[::2], statuses, strict=False)
         self.state: State | None = tuple(events.event(self.run_id, name, status) for name, status in names)
 
@@ -289,7 +289,7 @@ class Records:
 
 @pytest.fixture
 def records(monkeypatch: pytest.MonkeyPatch) -> Iterator[Records]:
-    """Records that streams follow, and whose poller has ended with them."""
+    """Records that streams follow; the poller has ended with the streams."""
     records = Records()
     poller = Poller(records.read)
     monkeypatch.setattr(events, "poller", poller)
@@ -318,7 +318,7 @@ def test_changes_are_sent_until_the_end(records: Records) -> None:
 
 
 def test_deleted_record_ends_the_stream(records: Records) -> None:
-    """A run that was pruned has no status any more."""
+    """The status of a pruned run is null."""
     content = events.sync_content(records.stream(), can_wait=True)
     next(content)
     records.state = None
@@ -327,7 +327,7 @@ def test_deleted_record_ends_the_stream(records: Records) -> None:
 
 
 def test_third_stream_of_a_process_polls(records: Records) -> None:
-    """Each stream occupies a thread; a closed one makes room at once."""
+    """Each stream occupies a thread; closing one frees its thread at once."""
     streams = [events.sync_content(records.stream(), can_wait=True) for _ in range(3)]
     assert [names(next(one)) for one in streams[:2]] == [[("status", "pending")]] * 2
 
@@ -341,7 +341,7 @@ def test_third_stream_of_a_process_polls(records: Records) -> None:
 
 
 def test_server_without_threads_is_not_blocked(call: Callable[..., Any], run: JobRun, records: Records) -> None:
-    """A sync worker of gunicorn answers at once, like one that has no stream free."""
+    """A sync worker of gunicorn responds at once, like a process without a free stream."""
     response = call("GET", f"jobs/{run.pk}/events/")
 
     assert [message.name for message in received(response)] == ["status", "progress", "retry"]
@@ -350,7 +350,7 @@ def test_server_without_threads_is_not_blocked(call: Callable[..., Any], run: Jo
 def test_response_that_is_never_sent_holds_nothing(
     call: Callable[..., Any], run: JobRun, records: Records
 ) -> None:
-    """A middleware may put another response in its place."""
+    """A middleware may replace the response."""
     for _ in range(3):
         call("GET", f"jobs/{run.pk}/events/")
 
@@ -386,7 +386,7 @@ async def taken(content: AsyncIterator[bytes]) -> list[Any]:
 
 
 def test_changes_are_sent_to_an_event_loop(records: Records) -> None:
-    """As under WSGI, for any number of streams."""
+    """Each change reaches every stream, as under WSGI."""
 
     async def follow() -> list[Any]:
         contents = [aiter(events.AsyncContent(records.stream())) for _ in range(20)]
@@ -423,7 +423,7 @@ def test_streams_of_two_event_loops(records: Records) -> None:
 
 
 def test_cancelled_stream_is_no_longer_watched(records: Records) -> None:
-    """Cancelled while it waits, it is gone before the task ends."""
+    """A stream that is cancelled while it waits is removed before its task ends."""
 
     async def follow() -> None:
         content = aiter(events.AsyncContent(records.stream()))
@@ -440,7 +440,7 @@ def test_cancelled_stream_is_no_longer_watched(records: Records) -> None:
 
 
 def test_closed_event_loop_does_not_end_the_poller(records: Records) -> None:
-    """A loop that has ended cannot be woken; other streams go on."""
+    """A closed loop cannot be woken; other streams continue."""
     loop, left = asyncio.new_event_loop(), events.AsyncContent(records.stream())
     content = aiter(left)
     loop.run_until_complete(anext(content))
@@ -470,7 +470,7 @@ def asgi_scope(run: JobRun) -> dict[str, Any]:
 def test_disconnected_client_is_no_longer_watched(
     settings: Any, http: Client, run: JobRun, records: Records
 ) -> None:
-    """An ASGI server says when the client has gone, though nothing is sent."""
+    """An ASGI server reports a disconnection even while nothing is sent."""
     scope = asgi_scope(run)
     records.follow(run)
 
@@ -489,10 +489,10 @@ def test_disconnected_client_is_no_longer_watched(
 
 
 @pytest.mark.django_db(transaction=True)
-def test_client_that_disconnects_while_it_is_sent_to(
+def test_client_that_disconnects_during_a_send(
     http: Client, run: JobRun, records: Records, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Django does not close the generator then, but the response."""
+    """Django then closes the response, but not the generator."""
     scope = asgi_scope(run)
     records.follow(run)
 

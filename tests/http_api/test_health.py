@@ -75,7 +75,7 @@ def test_finding(call: Callable[..., Any], arrange: Callable[[], None], code: st
 
 
 def test_runs_under_way_are_healthy(call: Callable[..., Any]) -> None:
-    """Runs that report, that have just been sent, or that are due later, are left alone."""
+    """Runs that report, have just been sent, or are due later are no findings."""
     run = record(status="running", started_at=LONG_AGO)
     TaskRun.objects.create(run=run, index=0, worker=run.pk, started_at=LONG_AGO)
     record(status="sent", sent_at=datetime.now(UTC))
@@ -97,7 +97,7 @@ def test_findings_are_those_of_the_callers_commands(call: Callable[..., Any]) ->
 
 
 def test_health_is_closed_by_default(call: Callable[..., Any], http: Client, settings: Any) -> None:
-    """It needs the scope "read", like the rest."""
+    """It needs the scope "read", like the other endpoints."""
     assert call("GET", "health/", token="").status_code == 401
     settings.CLOUDRUN_JOBS = configured(HEALTH="closed")
     assert http.head("/cloudrun_jobs/health/").status_code == 401
@@ -111,7 +111,7 @@ def test_health_is_closed_by_default(call: Callable[..., Any], http: Client, set
     ids=str,
 )
 def test_public_health_is_a_status_code(http: Client, settings: Any, method: str, headers: dict[str, str]) -> None:
-    """Without an accepted credential there is the status code, and nothing else."""
+    """Without an accepted credential, the response has a status code only."""
     settings.CLOUDRUN_JOBS = configured(HEALTH="public", RATE="1/h")
 
     answers = [http.generic(method, f"/cloudrun_jobs/health/?{n}", headers=headers) for n in range(3)]
@@ -124,7 +124,7 @@ def test_public_health_is_a_status_code(http: Client, settings: Any, method: str
 
 
 def test_public_health_opens_nothing_else(call: Callable[..., Any], settings: Any) -> None:
-    """Without any credential, health has its status code, and no other URL exists."""
+    """If no credential is configured, health responds and every other URL is 404."""
     settings.CLOUDRUN_JOBS = {"ENVIRONMENT": "test", "HTTP": {"HEALTH": "public"}}
 
     assert call("GET", "health/", token="").status_code == 200
@@ -133,7 +133,7 @@ def test_public_health_opens_nothing_else(call: Callable[..., Any], settings: An
 
 
 def test_public_health_shows_findings_to_a_caller(call: Callable[..., Any], settings: Any) -> None:
-    """With a credential, the answer is the same as if it were closed."""
+    """With a credential, the response is the same as with closed health."""
     settings.CLOUDRUN_JOBS = configured(HEALTH="public")
     overdue()
 

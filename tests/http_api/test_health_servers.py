@@ -1,4 +1,4 @@
-"""Servers that are down, or do not answer, and the state that is shown then."""
+"""Health while servers are down or do not answer."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def test_database_that_does_not_answer_is_a_finding(call: Callable[..., Any]) ->
 @pytest.mark.parametrize("port", ["down"], indirect=True)
 @pytest.mark.parametrize("path", ["jobs/", "jobs/stats/", "jobs/1b9d6bcd-bbfd-4b2d-9b5d-ab8dfbbd4bed/"])
 def test_other_endpoints_are_unavailable(call: Callable[..., Any], path: str) -> None:
-    """Their answer is an error, and no traceback."""
+    """The response is an error without a traceback."""
     response = call("GET", path)
 
     assert (response.status_code, response.json()["error"]["code"]) == (503, "unavailable")
@@ -74,7 +74,7 @@ def test_other_endpoints_are_unavailable(call: Callable[..., Any], path: str) ->
 
 
 def test_lock_server_that_does_not_answer_is_a_finding(call: Callable[..., Any], settings: Any, port: int) -> None:
-    """The answer comes in time, and names no address."""
+    """The response is in time, and contains no address."""
     locks = {"BACKEND": REDIS, "OPTIONS": {"url": f"redis://127.0.0.1:{port}"}}
     settings.CLOUDRUN_JOBS = {**configured(), "LOCKS": locks}
     start = time.monotonic()

@@ -56,7 +56,7 @@ def _open(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize(("command", "name"), OPTIONS, ids=[name for _, name in OPTIONS])
 @given(value=VALUES)
-def test_schema_says_what_is_accepted(command: type[Any], name: str, value: Any) -> None:
+def test_schema_describes_accepted_values(command: type[Any], name: str, value: Any) -> None:
     """A value is valid by the schema if, and only if, the job can be started with it."""
     assert is_accepted(command, name, value) == is_valid(command, name, value)
 

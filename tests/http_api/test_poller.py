@@ -65,7 +65,7 @@ def watch(poller: Poller, run_id: UUID | None = None, state: object = "old") -> 
 
 @pytest.mark.parametrize("number", [1, 50])
 def test_all_watches_share_one_thread_and_its_reads(source: Source, poller: Poller, number: int) -> None:
-    """However many watches there are, an interval has one read."""
+    """Each interval has one read, however many watches there are."""
     watches = [watch(poller) for _ in range(number)]
     source.states = {each.run_id: "new" for each in watches}
 
@@ -77,7 +77,7 @@ def test_all_watches_share_one_thread_and_its_reads(source: Source, poller: Poll
 
 
 def test_stream_is_woken_by_a_new_state_only(source: Source, poller: Poller) -> None:
-    """A state that is read again wakes nothing."""
+    """An unchanged state does not wake the stream."""
     woken = []
     one = Watch(uuid4(), "old")
     one.wake = lambda: woken.append(one.state)
@@ -131,7 +131,7 @@ def test_outage_of_the_database_is_survived(source: Source, poller: Poller) -> N
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
 def test_watch_after_an_error_starts_another_thread(source: Source, poller: Poller) -> None:
-    """An error that no retry can mend ends the thread, and is printed."""
+    """An error that is not transient ends the thread, and is printed."""
     source.error = ProgrammingError("permission denied")
     one = watch(poller)
     source.wait_for_reads(1)
@@ -146,7 +146,7 @@ def test_watch_after_an_error_starts_another_thread(source: Source, poller: Poll
 
 
 def test_stalled_thread_is_replaced(source: Source, poller: Poller, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A connection that is dead may not reply for many minutes; what it says then is out of date."""
+    """A dead connection may not reply for many minutes; its late reply is discarded."""
     source.hold = stalled = threading.Event()
     received = []
     one = Watch(uuid4(), "old")

@@ -73,7 +73,7 @@ def test_schema_has_each_url(schema: Callable[..., Any]) -> None:
 
 
 def test_any_accepted_credential_reads_the_schema(call: Callable[..., Any], settings: Any) -> None:
-    """No scope is needed, but a credential."""
+    """A credential is needed, but no scope."""
     token = {**configured()["HTTP"]["TOKENS"][0], "scopes": []}
     settings.CLOUDRUN_JOBS = {"ENVIRONMENT": "test", "HTTP": {"TOKENS": [token]}}
 
@@ -83,7 +83,7 @@ def test_any_accepted_credential_reads_the_schema(call: Callable[..., Any], sett
 
 
 def test_options_of_a_job_are_those_that_callers_may_set(schema: Callable[..., Any]) -> None:
-    """Each has the type that its parser declares, and `null` if that leaves it out."""
+    """Each has the type that its parser declares, and `null` if that omits the option."""
     found = schema()
 
     assert body(found, "echo") == {
@@ -114,7 +114,7 @@ def test_options_of_a_job_are_those_that_callers_may_set(schema: Callable[..., A
 def test_jobs_that_the_caller_cannot_start_are_not_in_the_schema(
     schema: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Those of other commands, those that need an option which callers may not set, and invalid ones."""
+    """It omits jobs of other commands, jobs with a required option that callers may not set, and invalid jobs."""
     assert "/jobs/walk/" not in schema()["paths"]
     assert "/jobs/nightly/" in schema()["paths"]
     assert "/jobs/nightly/" not in schema(token="echo only")["paths"]
@@ -125,7 +125,7 @@ def test_jobs_that_the_caller_cannot_start_are_not_in_the_schema(
 
 
 def test_security_schemes_are_those_of_the_settings(schema: Callable[..., Any], settings: Any) -> None:
-    """Each header of a token, Google's ID tokens, and the cookie of a session."""
+    """The schemes are each header of a token, Google's ID tokens, and the session cookie."""
     assert schema()["components"]["securitySchemes"].keys() == {"bearer", "token_x-token", "token_x-ingest-token"}
 
     oidc = {"audience": "https://a", "emails": ["a@b"]}
@@ -142,7 +142,7 @@ def test_security_schemes_are_those_of_the_settings(schema: Callable[..., Any], 
     assert "content" not in found["paths"]["/health/"]["get"]["responses"]["200"]
 
 
-def test_fixed_words_win_over_names_of_jobs(http: Client) -> None:
+def test_reserved_words_take_precedence_over_jobs(http: Client) -> None:
     """The URL of the statistics is never that of a run or a job called "stats"."""
     assert resolve(reverse("cloudrun_jobs:stats")).url_name == "stats"
     assert {"stats", "events", "cancel", "rerun"} == reserved_words()

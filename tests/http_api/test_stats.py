@@ -52,7 +52,7 @@ def test_each_job_has_its_statistics(call: Callable[..., Any]) -> None:
     ("last", "overdue"), [(0, None), (1, "2026-11-25T18:00:00Z"), (3, "2026-11-23T18:00:00Z")], ids=str
 )
 def test_schedules_of_a_job_are_due(call: Callable[..., Any], last: int, overdue: str | None) -> None:
-    """The next due time, and the first one for which no run has started."""
+    """The statistics have the next due time, and the first one that was missed."""
     due = NOW - timedelta(days=last, hours=1)
     record("nightly", "failed", trigger="schedule", schedule="nightly-test", scheduled_for=due)
 
@@ -63,7 +63,7 @@ def test_schedules_of_a_job_are_due(call: Callable[..., Any], last: int, overdue
 
 
 def test_token_of_some_commands_sees_their_statistics(call: Callable[..., Any]) -> None:
-    """Other jobs are not in the answer."""
+    """Other jobs are not in the response."""
     record("echo", "succeeded")
     record("gone", "succeeded")
 
@@ -72,7 +72,7 @@ def test_token_of_some_commands_sees_their_statistics(call: Callable[..., Any]) 
 
 @pytest.mark.parametrize("count", [1, 20])
 def test_statistics_cost_two_queries(call: Callable[..., Any], django_assert_num_queries: Any, count: int) -> None:
-    """However many jobs and schedules have runs."""
+    """The number of queries does not depend on the number of jobs and schedules."""
     for number in range(count):
         record(f"job{number}", "succeeded", schedule=f"job{number}-test", scheduled_for=NOW)
 

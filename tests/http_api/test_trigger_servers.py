@@ -172,7 +172,7 @@ def test_sigterm_interrupts_the_job_and_the_server_answers(service: Service) -> 
 
 
 def test_second_delivery_while_the_job_runs(service: Service) -> None:
-    """It fails, so that Cloud Scheduler delivers the tick once more; the job is not run twice."""
+    """It fails, so that Cloud Scheduler delivers the tick again; the job does not run twice."""
     service.hold.touch()
     service.declare()
     service.run()

@@ -70,7 +70,7 @@ def minutes_ago(count: int) -> datetime:
 @pytest.mark.parametrize("body", [b"", b"{}", b' {"partner": 7} '], ids=["empty", "object", "options"])
 @pytest.mark.parametrize("content_type", ["application/octet-stream", "application/json", "text/plain", ""])
 def test_job_runs_and_answers(call: Any, body: bytes, content_type: str) -> None:
-    """The answer has the result; the run's record has the requester and the arguments."""
+    """The response has the result; the run's record has the requester and the arguments."""
     response = call("POST", "run/echo/", data=body, content_type=content_type)
 
     partner = 7 if b"partner" in body else None
@@ -103,7 +103,7 @@ def test_failure_has_no_traceback(call: Any, service: Any, caplog: pytest.LogCap
 
 @pytest.mark.parametrize("error", [SystemExit(3), asyncio.CancelledError()], ids=["exit", "cancelled"])
 def test_no_exception_leaves_the_view(call: Any, service: Any, error: BaseException) -> None:
-    """What would end a process must not end a thread of the server."""
+    """An exception that would end a process must not end a thread of the server."""
 
     async def run(self: Any, *args: Any, **options: Any) -> None:
         raise error
@@ -187,7 +187,7 @@ def test_repeated_delivery_gets_the_recorded_answer(deliver: Any) -> None:
 
 
 def test_failed_tick_runs_again_until_it_succeeds(deliver: Any, service: Any) -> None:
-    """Cloud Scheduler's retry is another run; afterwards its answer is repeated."""
+    """Cloud Scheduler's retry is another run; later deliveries get its response."""
     outcomes = iter([ZeroDivisionError("first"), ZeroDivisionError("second")])
 
     def run(self: Any, *args: Any, **options: Any) -> str:
@@ -220,8 +220,8 @@ def test_cancelled_tick_does_not_run_again(deliver: Any) -> None:
     assert JobRun.objects.count() == 1
 
 
-def test_delivery_during_the_run_is_to_be_repeated(deliver: Any) -> None:
-    """A 2xx would tell Cloud Scheduler that the work is done."""
+def test_delivery_during_the_run_is_unavailable(deliver: Any) -> None:
+    """For Cloud Scheduler, a 2xx would mean that the work is done."""
     due = minutes_ago(1)
     deliver(due)
     JobRun.objects.update(status=Status.RUNNING, finished_at=None)
@@ -243,7 +243,7 @@ def test_tick_of_another_command_is_another_tick(deliver: Any) -> None:
 
 
 def test_manual_start_does_not_use_up_the_next_tick(deliver: Any) -> None:
-    """A run started by hand has the time of the next tick, and is over when this comes."""
+    """A run started by hand has the time of the next tick, and has ended when that tick is due."""
     due = minutes_ago(1)
     by_hand = deliver(due)
     JobRun.objects.update(created_at=due - timedelta(minutes=10))
@@ -256,7 +256,7 @@ def test_manual_start_does_not_use_up_the_next_tick(deliver: Any) -> None:
 
 
 def test_manual_start_is_repeated_as_a_duplicate(deliver: Any) -> None:
-    """Until the next tick is due."""
+    """Until the next tick is due, a second start by hand is a duplicate."""
     due = datetime.now(UTC) + timedelta(minutes=5)
 
     assert [deliver(due).json().get("duplicate") for _ in range(2)] == [None, True]
@@ -268,7 +268,7 @@ def test_deliveries_without_a_time_are_independent(deliver: Any) -> None:
 
 
 def test_tick_headers_of_a_token_are_ignored(call: Any) -> None:
-    """Only Cloud Scheduler's account is believed."""
+    """The headers are trusted only with an ID token."""
     headers = {"X-CloudScheduler-JobName": "echo-test", "X-CloudScheduler-ScheduleTime": "2026-01-01T00:00:00Z"}
     answers = [call("POST", "run/echo/", headers=headers) for _ in range(2)]
 
@@ -298,7 +298,7 @@ def test_arguments_of_a_schedule_need_no_permission(deliver: Any, service: Any) 
 
 
 def test_skipped_run(call: Any, service: Any) -> None:
-    """A run that its lock skips is no failure."""
+    """A skipped run is not a failure."""
     started, may_end, answers = threading.Event(), threading.Event(), []
 
     def run(self: Any, *args: Any, **options: Any) -> None:
@@ -339,7 +339,7 @@ def thread(work: Callable[[], Any]) -> threading.Thread:
 
 @pytest.mark.parametrize("method", ["progress", "check_lease"])
 def test_sigterm_of_the_server_is_raised_in_the_job(call: Any, service: Any, method: str) -> None:
-    """The job learns of it at its next report, once, and cleans up; the server goes on."""
+    """The job's next report raises JobInterrupted, once, and the job cleans up; the server continues."""
     steps: list[str] = []
 
     def report(job: Any) -> None:
@@ -377,7 +377,7 @@ def test_timeout_is_raised_in_the_job(call: Any, service: Any, monkeypatch: pyte
 
 
 def test_lost_lock_is_raised_in_the_job(call: Any, service: Any) -> None:
-    """Once, at the next report: the cleanup may report as well."""
+    """The next report raises LeaseLost, once: the cleanup may report as well."""
     steps: list[str] = []
 
     def run(self: Any, *args: Any, **options: Any) -> None:
@@ -399,7 +399,7 @@ def test_lost_lock_is_raised_in_the_job(call: Any, service: Any) -> None:
 def test_cancellation_is_raised_in_the_job(
     call: Any, service: Any, settings: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """No service ends the run with SIGTERM: its heartbeat learns of the request."""
+    """No service sends SIGTERM: the heartbeat reads the cancellation from the record."""
     monkeypatch.setattr(heartbeat, "PROGRESS_INTERVAL", 0.02)
     monkeypatch.setattr(heartbeat, "HEARTBEAT_INTERVAL", 0.02)
     started, answers = threading.Event(), []
@@ -419,7 +419,7 @@ def test_cancellation_is_raised_in_the_job(
 
 
 def test_list_of_triggers(call: Any, service: Any) -> None:
-    """It names what callers may do: help, options, schedules, and whether there is a dry run."""
+    """The list has each job's help, options and schedules, and whether it has a dry run."""
     service(schedule="0 9 * * *", time_zone="Asia/Seoul")
 
     endpoints = call("GET", "run/").json()["endpoints"]
@@ -464,7 +464,7 @@ def test_invalid_test_mode_is_refused(call: Any, service: Any, value: Any) -> No
 
 
 def test_invalid_test_mode_variable_is_refused(service: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A misspelt value must not make a test run a real one."""
+    """A misspelt value must not turn a test run into a real one."""
     service(test_mode=False)
     monkeypatch.setenv(conf.TEST_MODE_VARIABLE, "true")
 

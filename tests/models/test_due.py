@@ -1,4 +1,4 @@
-"""Due times of schedules, and schedules that have started no run when they were due."""
+"""Due times of schedules, and overdue schedules."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def tick(record: Record, due: datetime | None, schedule: str = "echo-test", **va
 def test_schedule_without_a_run_is_overdue(
     record: Record, last: datetime | None, passed: timedelta, overdue: datetime | None
 ) -> None:
-    """It is overdue once a tick after its last one has no run; a failed run is one, too."""
+    """A schedule is overdue once a tick after its last one has no run; a failed run counts as a run."""
     tick(record, DUE - 9 * DAY, "other-test")
     if last:
         tick(record, last - DAY)
@@ -68,8 +68,8 @@ def test_schedule_without_a_run_is_overdue(
     ],
     ids=["environment", "reservation", "English"],
 )
-def test_runs_of_other_schedules_are_no_ticks(record: Record, environment: str, values: dict[str, Any]) -> None:
-    """Only a tick of this schedule in this environment says that it is deployed."""
+def test_runs_of_other_schedules_are_ignored(record: Record, environment: str, values: dict[str, Any]) -> None:
+    """Only a tick of this schedule in this environment shows that it is deployed."""
     tick(record, **{"due": DUE - 9 * DAY, **values})
     JobRun.objects.update(environment=environment)
 

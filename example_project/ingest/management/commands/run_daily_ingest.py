@@ -18,7 +18,7 @@ class Command(CloudRunJobs):
     http_options = ("intervals", "market", "chunk_size")
 
     def add_arguments(self, parser: CommandParser) -> None:
-        # json.loads takes the object in a request's body, and text on the command line.
+        # With json.loads, the option is an object in a request's body, and JSON text on the command line.
         parser.add_argument("--intervals", type=json.loads, default={"1d": 1}, help='days by interval: {"1m": 1}')
         parser.add_argument("--market", choices=MARKETS, default="TSE_PRIME")
         parser.add_argument("--chunk-size", type=int, default=500, help="symbols per request")
