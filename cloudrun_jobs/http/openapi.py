@@ -139,13 +139,10 @@ def _body(job: CloudRunJobs) -> Schema | None:
         return None
     if any(is_required(action) and action.dest not in allowed for action in parser._actions):
         return None
-    actions = [action for action in parser._actions if action.dest in allowed]
-    schema: Schema = {
-        "type": "object",
-        "properties": {action.dest: option_schema(action) for action in actions},
-        "additionalProperties": False,
-    }
-    if required := [action.dest for action in actions if is_required(action)]:
+    actions = {name: [action for action in parser._actions if action.dest == name] for name in allowed}
+    options = {name: option_schema(found) for name, found in actions.items() if found}
+    schema: Schema = {"type": "object", "properties": options, "additionalProperties": False}
+    if required := [name for name, found in actions.items() if any(map(is_required, found))]:
         schema["required"] = required
     return {"required": bool(required), "content": {"application/json": {"schema": schema}}}
 

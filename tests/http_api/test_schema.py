@@ -11,13 +11,15 @@ from django.urls import get_resolver, resolve, reverse
 from openapi_spec_validator import OpenAPIV31SpecValidator
 
 from cloudrun_jobs import urls
+from cloudrun_jobs.argv.values import loses_double_dash
 from cloudrun_jobs.exceptions import InvalidJob
 from cloudrun_jobs.http.routes import ROUTES, reserved_words
 from tests.http_api.conftest import configured
 from tests.jobs.management.commands import echo, everything
 
 EVERYTHING = ("source", "words", "day", "many", "tag", "shop", "dry_run", "wet", "mode", "mail", "size", "level")
-TEXT = {"anyOf": [{"type": "string", "pattern": r"^[^\u0000]*$"}, {"type": "number"}]}
+NO_NUL = r"^(?!--$)[^\u0000]*$" if loses_double_dash() else r"^[^\u0000]*$"
+TEXT = {"anyOf": [{"type": "string", "pattern": NO_NUL}, {"type": "number"}]}
 POSITIONAL = {"anyOf": [{"type": "string", "pattern": r"^(?!--$)[^\u0000]*$"}, {"type": "number"}]}
 IN_LIST = {"anyOf": [{"type": "string", "pattern": r"^(?!-)[^\u0000]*$"}, {"type": "number", "minimum": 0}]}
 INTEGER = {"anyOf": [{"type": "integer"}, {"type": "string", "pattern": "^[+-]?[0-9]{1,4000}$"}]}
