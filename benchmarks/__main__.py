@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 
-from benchmarks import emulator, locks, runs, sending, startup, sync
+from benchmarks import emulator, locks, runs, sending, startup, streams, sync
 
 BENCHMARKS = {
     "startup": startup.main,
@@ -12,6 +12,7 @@ BENCHMARKS = {
     "emulator": lambda: emulator.main([]),
     "locks": lambda: locks.main([]),
     "runs": runs.main,
+    "streams": streams.main,
     "sync": lambda: sync.main([]),
 }
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import signal
+
 from django.apps import AppConfig
 
 
@@ -20,5 +22,10 @@ class CloudRunJobsConfig(AppConfig):
             logs.escape_tracebacks()
             environ.line_buffer_output()
             environ.use_test_databases()
-        else:
-            from cloudrun_jobs import checks  # noqa: F401
+            return
+        from cloudrun_jobs import checks  # noqa: F401
+
+        if callable(signal.getsignal(signal.SIGTERM)):  # In a server.
+            from cloudrun_jobs.execution import termination
+
+            termination.follow_server()

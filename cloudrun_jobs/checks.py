@@ -5,6 +5,7 @@ An id is stable: that of a removed check is not reused.
 
 from __future__ import annotations
 
+import shlex
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
@@ -20,7 +21,8 @@ from django.core.checks import CheckMessage, Error, Tags, Warning, register  # n
 from django.core.management import get_commands
 from django.db import connections
 
-from cloudrun_jobs import backends, conf, cron, locks
+from cloudrun_jobs import argv, backends, conf, cron, locks
+from cloudrun_jobs.argv.redaction import HIDDEN
 from cloudrun_jobs.command import CloudRunJobs
 from cloudrun_jobs.command_line import build, option_names
 from cloudrun_jobs.deploy import schedules
@@ -44,6 +46,7 @@ def check_settings(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> li
     try:
         check_declarations("DEFAULTS", conf.load().defaults)
         check_declarations("RECONCILE", conf.load().reconcile)
+        conf.is_test_mode()
         if conf.load().http:
             warnings += _check_http()
         return [*warnings, *backends.current().check()]
@@ -236,8 +239,8 @@ def _check_options(job: CloudRunJobs, spec: JobSpec) -> Iterator[CheckMessage]:
     except Exception:  # noqa: BLE001  (the command's own code, which may query a database without tables)
         return
     own = names - DJANGO_OPTIONS - {"help"}
-    for attribute, listed in (("lock_args", spec.lock_args or ()), ("http_options", spec.http_options)):
-        for name in sorted({*listed} - own):
+    for attribute in ("lock_args", "http_options", "secret_options"):
+        for name in sorted({*(getattr(spec, attribute) or ())} - own):
             hint = did_you_mean(name, own - {"version"})
             message = f"{job.command_name}: {attribute}: expected names of its options, got {name!r}."
             yield Error(message, hint=hint, obj=type(job), id="cloudrun_jobs.E006")
@@ -247,11 +250,7 @@ def _check_options(job: CloudRunJobs, spec: JobSpec) -> Iterator[CheckMessage]:
 
 
 def _check_starts(job: CloudRunJobs, spec: JobSpec) -> Iterator[CheckMessage]:
-    """Check the target, the schedules and the default arguments, which start the job without `delay()`."""
-    if spec.target == "service":
-        message = f"{job.command_name}: target: expected 'job', got 'service', for which there is no endpoint yet."
-        hint = "Remove target: the schedule then starts an execution of the job."
-        yield Error(message, hint=hint, obj=type(job), id="cloudrun_jobs.E017")
+    """Check the schedules and the default arguments, which start the job without `delay()`."""
     for schedule in spec.schedules:
         yield from _check_schedule(job, spec, schedule)
     if spec.args:
@@ -273,18 +272,25 @@ def _check_schedule(job: CloudRunJobs, spec: JobSpec, schedule: Schedule) -> Ite
 
 
 def _check_arguments(
-    job: CloudRunJobs, what: str, args: Mapping[str, Any], check: Callable[[], object]
+    job: CloudRunJobs, what: str, args: Mapping[str, Any], check: Callable[[], Sequence[str]]
 ) -> Iterator[CheckMessage]:
     try:
-        check()
+        arguments = check()
+        redacted = argv.redacted(job, arguments) if job.spec.secret_options else [*arguments]
     except InvalidArguments as error:
         prefix = f"{job.command_name}: "
         message = f"{prefix}{what} cannot start it. {error.args[0].removeprefix(prefix)}"
         declare = "Declare arguments: schedule = [Schedule('...', args={...})]."
-        hint = error.hint or (f"Correct its args, which are {dict(args)}." if args else declare)
+        visible = {name: HIDDEN if name in job.spec.secret_options else value for name, value in args.items()}
+        hint = error.hint or (f"Correct its args, which are {visible}." if args else declare)
         yield Error(message, hint=hint, obj=type(job), id="cloudrun_jobs.E009")
     except Exception:  # noqa: BLE001  (the command's parser may query a database without tables)
         return
+    else:
+        if redacted != [*arguments]:
+            message = f"{job.command_name}: {what} has the value of a secret option: {shlex.join(redacted)}."
+            hint = "Plans, exports and the cloud's configuration would show it. Declare it in `secrets`."
+            yield Error(message, hint=hint, obj=type(job), id="cloudrun_jobs.E009")
 
 
 def _check_names(commands: Iterable[str]) -> Iterator[CheckMessage]:
@@ -301,7 +307,7 @@ def _check_words(jobs: Mapping[str, CloudRunJobs]) -> Iterator[CheckMessage]:
     """Reject jobs that are named like a fixed word of the HTTP API's URLs, if the API is in use."""
     if not conf.load().http:
         return
-    from cloudrun_jobs.http.routes import reserved_words  # Most projects have no HTTP API.
+    from cloudrun_jobs.http.paths import reserved_words  # Most projects have no HTTP API.
 
     for name in sorted(reserved_words() & jobs.keys()):
         message = f"{name}: is a fixed word of the HTTP API's URLs, which wins over the name of a job."

@@ -6,7 +6,7 @@ import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import timedelta
 from functools import cache
-from inspect import CO_VARKEYWORDS, isasyncgenfunction, iscoroutinefunction, isgeneratorfunction, signature
+from inspect import CO_VARKEYWORDS, isasyncgenfunction, isgeneratorfunction, signature
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from asgiref.sync import sync_to_async
@@ -48,7 +48,7 @@ class CloudRunJobs(BaseCommand):
     time_zone: ClassVar[str]
 
     #: What a schedule starts: "job", an execution, or "service", the command inside the web service at
-    #: OPTIONS["service_url"]. A system check refuses "service": this version has no endpoint for it.
+    #: OPTIONS["service_url"], which answers Cloud Scheduler once it has ended. Default: "job".
     target: ClassVar[str]
 
     #: How Cloud Scheduler retries a failed delivery, by the field names of its RetryConfig: {"retry_count": 3}.
@@ -116,8 +116,15 @@ class CloudRunJobs(BaseCommand):
     #: The options of an execution that is started without any, such as from the console. Default: none.
     args: ClassVar[Mapping[str, Any]]
 
+    #: Declare `test_mode = False` for a job that can run without effects: in a run it is True if the body of the
+    #: HTTP request has `"test_mode": true`, or the environment variable CLOUDRUN_JOBS_TEST_MODE is "1".
+    test_mode: bool
+
     #: The options that callers of the HTTP API may set. Default: none.
     http_options: ClassVar[Sequence[str]]
+    #: The options whose values this package never shows: not over HTTP, in messages, or by its commands. Cloud Run
+    #: shows the arguments of an execution: what the job itself needs belongs in `secrets`. Default: none.
+    secret_options: ClassVar[Sequence[str]]
 
     #: The network: {"network": "default", "subnetwork": "jobs", "egress": "all-traffic"} or {"connector": ...}.
     #: Default: None.
@@ -135,7 +142,10 @@ class CloudRunJobs(BaseCommand):
     secrets: ClassVar[Mapping[str, str]]
 
     def run(self, *args: Any, **options: Any) -> Any:
-        """Do the work. Return None or a value that Django's JSON encoder takes: dates, decimals and UUIDs too."""
+        """Do the work. Return None or a value that Django's JSON encoder takes: dates, decimals and UUIDs too.
+
+        `async def run()` is run in an event loop of its own; what interrupts the job cancels its task.
+        """
         raise NotImplementedError(f"{type(self).__module__}.Command has no run().")
 
     def get_lock_key(self, **options: Any) -> Any:
@@ -156,9 +166,14 @@ class CloudRunJobs(BaseCommand):
         return self._active.leases[0]
 
     def check_lease(self) -> None:
-        """Raise `LeaseLost` if the run has lost one of its locks. No I/O; call it in loops."""
-        for lease in self._active.leases if self._active else ():
-            lease.check()
+        """Raise `LeaseLost` if the run has lost one of its locks. No I/O; call it in loops.
+
+        In a thread, which no signal reaches, it also raises `JobInterrupted` after SIGTERM; so does `progress()`.
+        """
+        if self._active is not None:
+            self._active.raise_if_interrupted()
+            for lease in self._active.leases:
+                lease.check()
 
     def progress(self, done: int, total: int | None = None, text: str = "") -> None:
         """Report the progress of `run()`: `done` of `total`, and the current item in a few words. Use it in loops.
@@ -278,6 +293,8 @@ def problems(cls: type[CloudRunJobs]) -> Iterator[DeclarationError]:
         for name in sorted(RESERVED & vars(base).keys()):
             yield _reserved(name, f"{base.__module__}.{base.__qualname__}.{name}")
     yield from _run_problems(cls.run)
+    if (declared := getattr(cls, "test_mode", False)) is not False:
+        yield DeclarationError("test_mode", "False, which a test run replaces by True", declared)
 
 
 def _reserved(name: str, where: str) -> DeclarationError:
@@ -291,11 +308,9 @@ def _reserved(name: str, where: str) -> DeclarationError:
 
 
 def _run_problems(run: Callable[..., Any]) -> Iterator[DeclarationError]:
-    expected, got, hint = "an ordinary method", "", ""
+    expected, got, hint = "an ordinary method or a coroutine function", "", ""
     if run is CloudRunJobs.run:
         expected, got = RUN, "none"
-    elif iscoroutinefunction(run):
-        got, hint = "a coroutine function", "Call the coroutine in it with asgiref.sync.async_to_sync."
     elif isgeneratorfunction(run) or isasyncgenfunction(run):
         got, hint = "a generator, which is never iterated", "Iterate over it in run()."
     elif not _takes_options(run):

@@ -23,6 +23,9 @@ PREFIX = "CLOUDRUN_JOBS_"
 # Variables with the same prefix that describe the run of a container; see `environ`.
 EXECUTION_KEYS = ("RUN_ID", "SCHEDULE", "RESERVED_FOR")
 
+TEST_MODE_VARIABLE = f"{PREFIX}TEST_MODE"  # Sets `test_mode` of the jobs that declare it.
+TEST_MODES = {"": False, "0": False, "1": True}
+
 INLINE_ENVIRONMENTS = frozenset({"local", "test"})
 INLINE_BACKEND = "cloudrun_jobs.backends.inline.InlineBackend"
 CLOUDRUN_BACKEND = "cloudrun_jobs.backends.cloudrun.CloudRunBackend"
@@ -70,6 +73,14 @@ def load() -> Settings:
     return Settings(**{"backend": INLINE_BACKEND if inline else CLOUDRUN_BACKEND, **valid})
 
 
+def is_test_mode() -> bool:
+    """Return True if the environment variable asks for test runs. Raises `InvalidSettings`."""
+    value = os.environ.get(TEST_MODE_VARIABLE, "")
+    if value not in TEST_MODES:
+        raise InvalidSettings(f"{TEST_MODE_VARIABLE}: expected '1' or '0', got {value!r}.")
+    return TEST_MODES[value]
+
+
 def setting_name(key: str, *below: str) -> str:
     """Return the name of a setting for a message: its key, or the environment variable that overrides it."""
     name = f"{PREFIX}{key}"
@@ -93,7 +104,8 @@ def unrecognised_settings() -> Iterator[tuple[str, str]]:
 def _from_environment() -> Iterator[tuple[str, Any]]:
     """Yield the keys set as environment variables; dictionaries are JSON objects there."""
     for name in os.environ:
-        if name.startswith(PREFIX) and (key := name.removeprefix(PREFIX)) not in EXECUTION_KEYS:
+        key = name.removeprefix(PREFIX)
+        if name.startswith(PREFIX) and name != TEST_MODE_VARIABLE and key not in EXECUTION_KEYS:
             # With a misspelt ENVIRONMENT, production would run its jobs inside requests.
             if key not in KEYS:
                 hint = did_you_mean(name, [PREFIX + known for known in KEYS])

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 from uuid import uuid4
 
 from django.core.management import get_commands
@@ -18,8 +18,9 @@ from cloudrun_jobs import argv, backends, command_line
 from cloudrun_jobs.argv import reading
 from cloudrun_jobs.backends import Backend, Request
 from cloudrun_jobs.environ import RUN_ID_VARIABLE
-from cloudrun_jobs.exceptions import InvalidArguments, JobFailed, JobInterrupted
+from cloudrun_jobs.exceptions import InvalidArguments, JobFailed, JobInterrupted, LeaseLost
 from cloudrun_jobs.execution.active import ActiveRun
+from cloudrun_jobs.execution.claim import Invocation
 from cloudrun_jobs.execution.outcome import exit_code_of
 from cloudrun_jobs.models import JobRun, Trigger
 from cloudrun_jobs.runs import database, dispatch, reservations
@@ -77,6 +78,31 @@ def reserve(job: JobCommand, at: At, args: Sequence[Any], options: Mapping[str, 
     return _submit(job, spec, request, send, send_later, trigger=Trigger.RESERVE, scheduled_for=reservation.at)
 
 
+def run_here(
+    job: JobCommand, arguments: tuple[str, ...], *, test_mode: bool = False, **values: Any
+) -> tuple[JobRun, bool]:
+    """Run the job in this process, whatever the backend; return its record, and True if an earlier call made it.
+
+    `arguments` follow `manage.py`, `values` are fields of the record. What the job raises is in the record. If an
+    earlier run with the same `schedule` and `scheduled_for` has not failed, that one is returned.
+    """
+    spec, run_id = job.spec, uuid4()
+    worker = copy.copy(job)
+    if test_mode:
+        worker.test_mode = True
+    worker._active = active = ActiveRun(is_requested=True)
+    values = {"schedule": None, "scheduled_for": None, "pk": run_id, **values}
+    redacted = argv.redacted(job, arguments) if spec.secret_options else None
+    active.trigger = Invocation(spec.command, spec.environment, list(arguments), redacted, values=values)
+    try:
+        _execute(worker, active, Request(job=spec.name, argv=arguments, run_id=str(run_id)))
+    except (Exception, JobInterrupted, LeaseLost):
+        if active.run is None:  # It has not started.
+            raise
+    run = cast("JobRun", active.run)
+    return JobRun.objects.filter(pk=run.pk).first() or run, run.pk != run_id
+
+
 def _submit(
     job: JobCommand,
     spec: JobSpec,
@@ -90,7 +116,10 @@ def _submit(
 ) -> Operation:
     """Record the request; run it in this process, or submit it once the caller's transaction has committed."""
     backend, using = backends.current(), dispatch.followed_transaction()
-    run = dispatch.new_run(request, environment=spec.environment, trigger=trigger, key=key, **values)
+    redacted = argv.redacted(job, request.argv) if spec.secret_options else None
+    run = dispatch.new_run(
+        request, redacted=redacted, environment=spec.environment, trigger=trigger, key=key, **values
+    )
     if backend.runs_in_process or using in {None, database.database_alias()}:
         run, is_new = dispatch.record(run, key)
         if not is_new:

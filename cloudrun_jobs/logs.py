@@ -15,11 +15,12 @@ from io import StringIO
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, TypeAlias
 
+from django.core.management.base import CommandError
 from django.dispatch import receiver
 
 from cloudrun_jobs import signals
 from cloudrun_jobs.environ import CloudRunTask, in_container
-from cloudrun_jobs.exceptions import LeaseLost
+from cloudrun_jobs.exceptions import CloudRunJobsError, LeaseLost
 from cloudrun_jobs.models import Progress
 from cloudrun_jobs.spec import JobSpec
 from cloudrun_jobs.spec.tick import REPEAT_TICK_HINT
@@ -135,7 +136,10 @@ def log_job_finished(
         # An error tracker such as Sentry would report this failure twice; `lease_lost` has been logged.
         is_reported = propagates or isinstance(error, LeaseLost) or run.status == "cancelled"
         level, message = logging.WARNING if is_reported else logging.ERROR, "Job %s failed after %.1fs with %s%s"
-        logger.log(level, message, spec.name, seconds, name, _attempt(task), extra=extra)
+        # Django prints the text of a CommandError; those of this package explain themselves.
+        is_explained = propagates or isinstance(error, (CommandError, SystemExit, CloudRunJobsError))
+        exc_info = None if is_explained else error
+        logger.log(level, message, spec.name, seconds, name, _attempt(task), exc_info=exc_info, extra=extra)
 
 
 @receiver(signals.job_waiting, dispatch_uid=UID)

@@ -465,16 +465,20 @@ def test_installed_command_that_mentions_no_jobs_is_not_imported(install: Callab
     assert run_checks() == {}
 
 
-def test_target_without_an_endpoint_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The web service has no endpoint that a Scheduler job could call, whether the job has a schedule or not."""
+def test_job_that_outlives_the_request_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Cloud Scheduler waits for at most half an hour for a job that runs during its request."""
     monkeypatch.setattr(echo.Command, "target", "service", raising=False)
+    assert run_checks() == {}
+    monkeypatch.setattr(echo.Command, "timeout", 3600, raising=False)
 
     found = run_checks()
 
-    assert set(found) == {"cloudrun_jobs.E017"}
-    assert found["cloudrun_jobs.E017"].msg == (
-        "echo: target: expected 'job', got 'service', for which there is no endpoint yet."
+    assert set(found) == {"cloudrun_jobs.E019"}
+    assert found["cloudrun_jobs.E019"].msg == (
+        "echo: timeout: expected at most 1800 seconds, the longest attempt_deadline of Cloud Scheduler, "
+        "got 3600 seconds."
     )
+    assert (found["cloudrun_jobs.E019"].hint or "").startswith("Run it as a job:")
 
 
 @pytest.mark.parametrize(
@@ -559,14 +563,39 @@ def test_http_settings_are_checked(settings: Settings, http: dict[str, Any], fou
     assert set(run_checks()) == found
 
 
-def test_unknown_http_options_are_reported(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Otherwise the first request would find a misspelt name in http_options."""
-    monkeypatch.setattr(echo.Command, "http_options", ("partnr",), raising=False)
+@pytest.mark.parametrize("attribute", ["http_options", "secret_options"])
+def test_unknown_options_are_reported(monkeypatch: pytest.MonkeyPatch, attribute: str) -> None:
+    """Otherwise the first request would find a misspelt name, or show a secret."""
+    monkeypatch.setattr(echo.Command, attribute, ("partnr",), raising=False)
 
     found = run_checks()["cloudrun_jobs.E006"]
 
-    assert found.msg == "echo: http_options: expected names of its options, got 'partnr'."
+    assert found.msg == f"echo: {attribute}: expected names of its options, got 'partnr'."
     assert found.hint == "Did you mean 'partner'?"
+
+
+@pytest.mark.parametrize(
+    ("args", "shown"),
+    [
+        (
+            {"note": "hunter2", "partner": 7},
+            "has the value of a secret option: echo '--note=[secret]' --partner=7.",
+        ),
+        ({"note": ["hunter2"]}, "cannot start it. note: expected a string, number or date, got list [secret]."),
+    ],
+    ids=["valid", "invalid"],
+)
+def test_secret_options_are_not_declared(
+    monkeypatch: pytest.MonkeyPatch, args: dict[str, Any], shown: str
+) -> None:
+    """The value would be in the cloud's configuration, and in plans of it."""
+    monkeypatch.setattr(echo.Command, "secret_options", ("note",), raising=False)
+    monkeypatch.setattr(echo.Command, "args", args, raising=False)
+
+    found = run_checks()["cloudrun_jobs.E009"]
+
+    assert found.msg == f"echo: args {shown}"
+    assert "hunter2" not in str(found.hint)
 
 
 @pytest.mark.parametrize("name", ["stats", "cancel"])

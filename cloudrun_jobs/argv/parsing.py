@@ -10,6 +10,8 @@ from typing import Any, Protocol
 
 from django.core.management.base import CommandError, CommandParser
 
+from cloudrun_jobs.argv import reading
+from cloudrun_jobs.argv.redaction import is_secret
 from cloudrun_jobs.exceptions import InvalidArguments
 
 
@@ -39,7 +41,18 @@ def parse(parser: ArgumentParser, argv: Sequence[str]) -> dict[str, Any]:
         raise InvalidArguments("The command's parser ended the process while it read its arguments.") from None
     except Exception as error:
         # A custom type= or Action may raise anything, and would do so in the container as well.
-        raise InvalidArguments(f"The command's parser raised {type(error).__name__}: {error}") from error
+        message = f"The command's parser raised {type(error).__name__}"
+        if any(map(is_secret, parser._actions)):
+            raise InvalidArguments(f"{message}.") from None  # The error may repeat the value.
+        raise InvalidArguments(f"{message}: {error}") from error
+
+
+def redacted(command: Parsable, argv: Sequence[str]) -> list[str]:
+    """Return the arguments after `manage.py` without the values of secret options. Raises `InvalidArguments`."""
+    reader, parser = copy.copy(command), parser_of(command)
+    reading.remember(reader, parser)
+    parse(parser, argv[1:])
+    return [argv[0], *reading.reading_of(reader).redact(argv[1:])]
 
 
 def parse_texts(parsers: Sequence[ArgumentParser], argv: Sequence[str]) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from argparse import (
     OPTIONAL,
     SUPPRESS,
     Action,
+    ArgumentError,
     ArgumentParser,
     FileType,
     Namespace,
@@ -14,10 +15,16 @@ from argparse import (
     _AppendConstAction,
     _SubParsersAction,
 )
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
+from itertools import chain
 from typing import TYPE_CHECKING, Any, NamedTuple
+
+from django.core.exceptions import ImproperlyConfigured
+
+from cloudrun_jobs import conf
+from cloudrun_jobs.argv.redaction import HIDDEN, is_secret, mark, redact
 
 if TYPE_CHECKING:
     from cloudrun_jobs.argv.parsing import Parsable
@@ -48,12 +55,14 @@ class Use(NamedTuple):
 class Reading:
     """What a parser read last, with the defaults of that time: `default=timezone.now()` changes."""
 
-    def __init__(self, parser: ArgumentParser) -> None:
+    def __init__(self, parser: ArgumentParser, secret_options: Collection[str]) -> None:
         self._parser = parser
         self._parse = parser.parse_known_args
         self._uses: list[Use] = []
         self._values: dict[str, Any] = {}
         vars(parser).update({KEY: self, "parse_known_args": self._parse_known_args})
+        if secret_options:
+            mark(chain.from_iterable(each._actions for each in _with_subparsers(parser)), secret_options)
 
     def given(self, options: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
         """Yield the options that differ from their default, however they were given; of lists, what was added."""
@@ -86,6 +95,10 @@ class Reading:
         choices = [use for use in self._choices() if use.action.dest == SUPPRESS]
         # An alias is another name for the same parser.
         return [next(name for name, parser in _parsers(use) if parser is _chosen(use)) for use in choices]
+
+    def redact(self, arguments: Sequence[str]) -> list[str]:
+        """Return the arguments that the parser read last, without the values of secret options."""
+        return redact(arguments, {text for use in self._uses if is_secret(use.action) for text in use.texts})
 
     def _defaults(self, name: str) -> Iterator[Any]:
         uses = [use for use in self._uses if use.action.dest == name]
@@ -138,12 +151,26 @@ class Reading:
         given = tuple(text for text in texts if text != "--" or action.option_strings)
         if given or action.option_strings:  # argparse also passes positionals that are left out.
             self._uses.append(Use(action, given))
-        return convert(action, texts)
+        if not is_secret(action):
+            return convert(action, texts)
+        with suppress(Exception):  # argparse's messages, and those of types, repeat the value.
+            return convert(action, texts)
+        raise ArgumentError(action, f"invalid value: {HIDDEN}")
 
 
 def remember(command: Parsable, parser: ArgumentParser) -> None:
     """Have the command remember what this parser reads."""
-    vars(command)[KEY] = vars(parser).get(KEY) or Reading(parser)
+    vars(command)[KEY] = vars(parser).get(KEY) or Reading(parser, _secret_options(command))
+
+
+def _secret_options(command: Parsable) -> Collection[str]:
+    declared = getattr(command, "secret_options", None)
+    if declared is None:
+        try:
+            declared = conf.load().defaults.get("secret_options")
+        except ImproperlyConfigured:  # No job can run; the parser may still print its help.
+            declared = None
+    return declared or ()
 
 
 def reading_of(command: Parsable) -> Reading:

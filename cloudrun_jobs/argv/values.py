@@ -10,12 +10,12 @@ from decimal import Decimal
 from enum import Enum
 from functools import cache
 from pathlib import PurePath
-from reprlib import repr as shortened
 from typing import Any
 from uuid import UUID
 
 from django.utils.functional import Promise
 
+from cloudrun_jobs.argv.redaction import shown
 from cloudrun_jobs.exceptions import InvalidArguments
 
 BOOLEAN_HINT = "Declare the option with action='store_true' or BooleanOptionalAction."
@@ -42,7 +42,7 @@ def check_place(action: Action, given: Any, arrived: Any) -> None:
     expected, got = list(_texts(given, action)), list(_texts(arrived, action))
     if expected != got:
         raise InvalidArguments(
-            f"{action.dest}: {shortened(given)} would arrive as {shortened(arrived)}.",
+            f"{action.dest}: {shown(action, given)} would arrive as {shown(action, arrived)}.",
             hint="The command line cannot separate it from the arguments next to it: pass those too.",
         )
 
@@ -55,7 +55,7 @@ def check_arrival(action: Action, given: Any, arrived: Any) -> None:
             hint = f"type=bool returns True for every text but the empty one. {BOOLEAN_HINT}"
         elif arrived is None or arrived == action.default:
             hint = "Leave it out, or pass None."
-        message = f"{action.dest}: {shortened(given)} would arrive as {shortened(arrived)}."
+        message = f"{action.dest}: {shown(action, given)} would arrive as {shown(action, arrived)}."
         raise InvalidArguments(message, hint=hint)
 
 
@@ -135,5 +135,7 @@ def _not_expressible(action: Action, value: Any) -> InvalidArguments:
         list: "This option takes one value; action='append' takes several.",
     }
     hint = next((hint for kind, hint in hints.items() if isinstance(value, kind)), "Pass its key, or a string.")
-    message = f"{action.dest}: expected a string, number or date, got {type(value).__name__} {shortened(value)}."
+    message = (
+        f"{action.dest}: expected a string, number or date, got {type(value).__name__} {shown(action, value)}."
+    )
     return InvalidArguments(message, hint=hint)

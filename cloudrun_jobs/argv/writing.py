@@ -18,10 +18,10 @@ from argparse import (
 )
 from collections.abc import Sequence
 from itertools import chain
-from reprlib import repr as shortened
 from typing import Any, NamedTuple
 
 from cloudrun_jobs.argv.binding import SEVERAL, Level, opens_file, takes_several
+from cloudrun_jobs.argv.redaction import shown
 from cloudrun_jobs.argv.values import text_of
 from cloudrun_jobs.exceptions import InvalidArguments
 
@@ -43,8 +43,8 @@ def write(levels: Sequence[Level]) -> list[str]:
     # The command's parser reads the arguments of its subcommands as well.
     prefixes = "".join(level.parser.fromfile_prefix_chars or "" for level in levels)
     if from_file := [argument for argument in argv if argument[:1] and argument[0] in prefixes]:
-        message = f"The command's parser would read {shortened(from_file[0])} as a file of arguments."
-        raise InvalidArguments(message)
+        what = f"an argument that begins with {from_file[0][0]!r}"
+        raise InvalidArguments(f"The command's parser would read {what} as a file of arguments.")
     return argv
 
 
@@ -106,7 +106,7 @@ def _write_one(parser: ArgumentParser, actions: list[Action], value: Any, defaul
     if _equals(value, default):
         return []
     expected = sorted({repr(action.const) for action in actions if action.const is not None} | {repr(default)})
-    message = f"{actions[0].dest}: expected {' or '.join(expected)}, got {shortened(value)}."
+    message = f"{actions[0].dest}: expected {' or '.join(expected)}, got {shown(actions[0], value)}."
     raise InvalidArguments(message, hint="Leave it out to get the default.")
 
 
@@ -165,14 +165,14 @@ def _write_element(parser: ArgumentParser, actions: list[Action], element: Any) 
     valued = [action for action in actions if not isinstance(action, _AppendConstAction)]
     if not valued:
         known = ", ".join(repr(action.const) for action in actions)
-        raise InvalidArguments(f"{actions[0].dest}: expected {known}, got {shortened(element)}.")
+        raise InvalidArguments(f"{actions[0].dest}: expected {known}, got {shown(actions[0], element)}.")
     return _use(parser, valued[0], element)
 
 
 def _write_count(action: Action, value: Any, default: Any) -> list[Use]:
     least = default if isinstance(default, int) else 0
     if not isinstance(value, int) or isinstance(value, bool) or value < least:
-        raise InvalidArguments(f"{action.dest}: expected a count from {least} up, got {shortened(value)}.")
+        raise InvalidArguments(f"{action.dest}: expected a count from {least} up, got {shown(action, value)}.")
     # The limit is 1000 arguments: do not build millions only to reject them.
     return [[_name(action)]] * min(value - least, 10_000)
 
@@ -201,14 +201,16 @@ def _texts(action: Action, value: Any) -> list[str]:
 
 
 def _not_a_list(action: Action, value: Any) -> InvalidArguments:
-    message = f"{action.dest}: expected a list or a tuple, got {type(value).__name__} {shortened(value)}."
+    message = f"{action.dest}: expected a list or a tuple, got {type(value).__name__} {shown(action, value)}."
     return InvalidArguments(message, hint="Pass [value] for one value, list(values) for several.")
 
 
 def _reject_leading_dashes(parser: ArgumentParser, action: Action, texts: list[str]) -> None:
     for text in texts:
         if text[:1] and text[0] in parser.prefix_chars and not re.fullmatch(r"-\d+|-\d*\.\d+", text):
-            message = f"{action.dest}: {shortened(text)} begins with {text[0]!r} and would be read as an option."
+            message = (
+                f"{action.dest}: {shown(action, text)} begins with {text[0]!r} and would be read as an option."
+            )
             raise InvalidArguments(message, hint="Declare the option with action='append', which takes any value.")
 
 

@@ -32,6 +32,12 @@ def argv(job: CloudRunJobs, spec: JobSpec, schedule: Schedule) -> tuple[str, ...
     return build(job, (), schedule.args, {environ.SCHEDULE_VARIABLE: tick(spec, schedule)})
 
 
+def start_arguments(job: CloudRunJobs, spec: JobSpec, schedule: Schedule) -> tuple[str, ...]:
+    """Return what the schedule's Scheduler job sends as arguments. Raises `InvalidArguments`."""
+    # The system checks have checked a command without arguments.
+    return argv(job, spec, schedule) if schedule.args else (spec.command,)
+
+
 def tick(spec: JobSpec, schedule: Schedule) -> str:
     """Return the variable that names the schedule to the executions it starts."""
     return ScheduleTick(spec.scheduler_job_id(schedule), schedule.cron, str(schedule.time_zone)).encode()
@@ -46,7 +52,7 @@ def _desired(
         name: timedelta(seconds=value) if name.endswith("duration") and isinstance(value, int) else value
         for name, value in (spec.retry_config or {}).items()
     }
-    declared = flatten({"attempt_deadline": spec.attempt_deadline, "retry_config": retries})
+    declared = flatten({"attempt_deadline": spec.delivery_deadline, "retry_config": retries})
     return DesiredSchedulerJob(
         id=spec.scheduler_job_id(schedule),
         label=f"{spec.command} [{schedule.name}]" if schedule.name else spec.command,
@@ -55,11 +61,10 @@ def _desired(
         time_zone=schedule.time_zone or spec.time_zone,
         url=url,
         token=token,
-        # The system checks have checked a command without arguments.
-        args=argv(job, spec, schedule) if schedule.args else (spec.command,),
+        args=start_arguments(job, spec, schedule),
         tick=tick(spec, schedule),
         to_service=spec.target == "service",
-        attempt_deadline=spec.attempt_deadline,
+        attempt_deadline=spec.delivery_deadline,
         retry_config=retries,
     )
 

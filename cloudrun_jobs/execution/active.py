@@ -6,9 +6,14 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+from cloudrun_jobs.exceptions import LeaseLost
+from cloudrun_jobs.execution import lease_watch
+
 if TYPE_CHECKING:
     from cloudrun_jobs.execution.attempt import Attempt
+    from cloudrun_jobs.execution.claim import Invocation
     from cloudrun_jobs.execution.progress import ProgressReporter
+    from cloudrun_jobs.execution.termination import Termination
     from cloudrun_jobs.locks import Lease
     from cloudrun_jobs.models import JobRun
     from cloudrun_jobs.spec.command import JobCommand
@@ -18,6 +23,7 @@ class ActiveRun:
     """The state of a run that `progress()`, `lease` and `check_lease()` of its command use."""
 
     attempt: Attempt | None = None  # Set during run().
+    termination: Termination | None = None
     leases: Sequence[Lease] = ()
     progress: ProgressReporter | None = None
     verbosity: int = 1
@@ -25,7 +31,24 @@ class ActiveRun:
 
     def __init__(self, run: JobRun | None = None, *, is_requested: bool = False) -> None:
         self.run = run  # The record, as last known in this process.
-        self.is_requested = is_requested  # Whether this process recorded the request and the run has yet to start.
+        self.is_requested = is_requested  # Whether this process requested the run, which has yet to start.
+        self.trigger: Invocation | None = None  # Of the HTTP request that is to run the job, and waits for it.
+        self._loss_is_raised = False
+
+    def raise_if_interrupted(self) -> None:
+        """Raise `JobInterrupted` or `LeaseLost`, once each, in a thread that no signal reaches."""
+        if self.attempt is None or self.termination is None:
+            return
+        # Elsewhere Cloud Run enforces it.
+        self.termination.raise_if_requested(enforces_timeout=self.trigger is not None)
+        if self._loss_is_raised or lease_watch.is_signalled():
+            return
+        try:
+            for lease in self.leases:
+                lease.check()
+        except LeaseLost:
+            self._loss_is_raised = True
+            raise
 
 
 @contextmanager

@@ -50,7 +50,7 @@ class Attempt:
         self.task_count = task_count
         self.shares_locks = shares_locks  # Of several tasks, with `lock_scope = "execution"`.
         self.result: Any = None
-        self.heartbeat = Heartbeat(task)
+        self.heartbeat = Heartbeat(task, follows_cancellation=run.execution is None)
         self._task = task
         self._has_retries = has_retries
         self._pid = os.getpid()

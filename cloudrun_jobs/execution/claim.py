@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import partial
+from types import MappingProxyType
 from typing import Any, NamedTuple
 from uuid import UUID
 
@@ -16,11 +18,14 @@ from cloudrun_jobs.exceptions import InvalidRunId
 from cloudrun_jobs.models import JobRun, Status, Trigger
 from cloudrun_jobs.models.functions import Now
 from cloudrun_jobs.models.runs import is_run_id
+from cloudrun_jobs.models.values import argv_fields
 from cloudrun_jobs.runs import database
 from cloudrun_jobs.runs.execution_names import assign_execution_name
 from cloudrun_jobs.runs.requester import current_requester
 from cloudrun_jobs.signals import run_recreated
-from cloudrun_jobs.spec.tick import REPEAT_TICK_HINT, ScheduleTick, is_over
+from cloudrun_jobs.spec.tick import CLOCK_TOLERANCE, REPEAT_TICK_HINT, ScheduleTick, is_over
+
+FAILED = frozenset({Status.FAILED, Status.LOST})
 
 
 class Invocation(NamedTuple):
@@ -29,8 +34,10 @@ class Invocation(NamedTuple):
     command: str
     environment: str
     argv: list[str] | None
+    redacted_argv: list[str] | None = None  # Without the values of secret options, if the job has any.
     task: CloudRunTask | None = None  # None outside Cloud Run, and for a job that another job calls.
     run_id: str = ""  # Set for a request that this process recorded.
+    values: Mapping[str, Any] = MappingProxyType({})  # Of the record, for a run that an HTTP request triggers.
 
 
 class AlreadyClaimed(NamedTuple):
@@ -41,6 +48,8 @@ class AlreadyClaimed(NamedTuple):
 
 def claim(start: Invocation) -> JobRun | AlreadyClaimed:
     """Return the run that this process is to work on. Raises `InvalidRunId`."""
+    if start.values:
+        return _insert_triggered(start)
     if start.run_id:
         return _claim_requested(start, UUID(start.run_id), execution=None)
     task = start.task
@@ -153,7 +162,7 @@ def _claim_tick(run: JobRun, tick: ScheduleTick) -> JobRun | AlreadyClaimed:
         job = {"command": run.command, "environment": run.environment}
         first = JobRun.objects.get(**job, schedule=tick.scheduler_job, scheduled_for=due)
         # The status of the first run may change: the first task decides, and sets the schedule or the status.
-        if first.status in {Status.FAILED, Status.CANCELLED, Status.LOST}:
+        if first.status in {*FAILED, Status.CANCELLED}:
             # Its work is not done, and the user has started it again.
             works = run.update_if(~Q(status=Status.SKIPPED), schedule=tick.scheduler_job)
             return run if works else AlreadyClaimed(first)
@@ -165,12 +174,37 @@ def _claim_tick(run: JobRun, tick: ScheduleTick) -> JobRun | AlreadyClaimed:
     return run
 
 
+def _insert_triggered(start: Invocation) -> JobRun | AlreadyClaimed:
+    """Insert the run of a request, or return the run that an earlier delivery of the same tick has started.
+
+    The tick of a failed run passes to this one; so does that of a run that was started by hand, which has the time
+    of the next tick, once this time has come.
+    """
+    own, due = Q(pk=start.values["pk"]), start.values["scheduled_for"]
+    tick, passes = Q(pk__in=()), Q(status__in=FAILED)
+    if due is not None:
+        tick = Q(command=start.command, environment=start.environment, scheduled_for=due)
+        tick &= Q(schedule=start.values["schedule"])
+        passes |= Q(created_at__lt=due - CLOCK_TOLERANCE, scheduled_for__lte=Now() + CLOCK_TOLERANCE)
+    while True:
+        try:
+            return _insert(start, **start.values)
+        except IntegrityError:
+            first = JobRun.objects.filter(own | tick).first()
+            if first is None:
+                raise
+        if first.pk == start.values["pk"]:
+            return first  # The reply to the insert was lost.
+        if not first.update_if(passes, scheduled_for=None) and JobRun.objects.filter(tick, pk=first.pk).exists():
+            return AlreadyClaimed(first)
+
+
 def _insert(start: Invocation, **values: Any) -> JobRun:
     """Insert the record of a run that starts now."""
     fields = {
         "command": start.command,
         "environment": start.environment,
-        "argv": start.argv,
+        **argv_fields(start.argv, start.redacted_argv),
         "trigger": Trigger.MANUAL,
         "requested_by": current_requester(),
         "status": Status.RUNNING,

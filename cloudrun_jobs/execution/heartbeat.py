@@ -13,7 +13,7 @@ from django.db import Error, connections
 
 from cloudrun_jobs.execution.deadlines import HEARTBEAT_INTERVAL, PROGRESS_INTERVAL
 from cloudrun_jobs.execution.termination import Termination
-from cloudrun_jobs.models import TaskRun
+from cloudrun_jobs.models import JobRun, TaskRun
 from cloudrun_jobs.models.functions import Now
 from cloudrun_jobs.process.connections import close
 from cloudrun_jobs.runs import database
@@ -22,8 +22,9 @@ from cloudrun_jobs.runs import database
 class Heartbeat:
     """The heartbeat of one attempt, from `start()` to `stop()`."""
 
-    def __init__(self, task: TaskRun) -> None:
+    def __init__(self, task: TaskRun, *, follows_cancellation: bool = False) -> None:
         self._task = task
+        self._follows_cancellation = follows_cancellation  # No service would end the run with SIGTERM.
         self._progress: dict[str, object] = {}
         self._has_progress = False
         self._stopped = threading.Event()
@@ -62,6 +63,8 @@ class Heartbeat:
                 if self._has_progress or now - written >= HEARTBEAT_INTERVAL:
                     self._write()
                     written = now
+                    if self._follows_cancellation and self._is_cancelled():
+                        termination.request()
         finally:
             connections.close_all()  # This thread's.
 
@@ -74,3 +77,11 @@ class Heartbeat:
         except Error:
             # The next heartbeat follows soon; `reconcile` tolerates several missing ones.
             close(connections[database.database_alias()])
+
+    def _is_cancelled(self) -> bool:
+        run = JobRun.objects.filter(pk=self._task.run_id)
+        try:
+            return run.exclude(cancel_requested_at=None).exists()
+        except Error:
+            close(connections[database.database_alias()])
+            return False

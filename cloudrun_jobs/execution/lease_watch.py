@@ -68,9 +68,18 @@ class LeaseWatch:
             raise lost.lost_error
 
 
+def is_signalled() -> bool:
+    """Return True if a signal tells this thread of a lost lease."""
+    return in_main_thread() and _has_handler()
+
+
+def _has_handler() -> bool:
+    return signal.getsignal(LEASE_LOST_SIGNAL) is on_lease_lost_signal
+
+
 def signal_main_thread() -> bool:
     """Send LEASE_LOST_SIGNAL to the main thread; return False if its handler is not installed."""
-    if signal.getsignal(LEASE_LOST_SIGNAL) is not on_lease_lost_signal:
+    if not _has_handler():
         return False
     signal.pthread_kill(threading.main_thread().ident or 0, LEASE_LOST_SIGNAL)
     return True

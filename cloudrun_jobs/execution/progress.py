@@ -24,7 +24,10 @@ MAX_TEXT = 200  # characters
 
 
 def report(job: JobCommand, done: int, total: int | None, text: str) -> None:
-    """Report the progress of the job's run; outside a run, only check the values. Raises `InvalidProgress`."""
+    """Report the progress of the job's run; outside a run, only check the values. Raises `InvalidProgress`.
+
+    In a thread, raise what would interrupt the run, had a signal reached it.
+    """
     progress = _validate(done, total, text)
     active: ActiveRun | None = job._active
     if active is None or active.attempt is None:
@@ -32,6 +35,7 @@ def report(job: JobCommand, done: int, total: int | None, text: str) -> None:
     if active.progress is None:
         active.progress = ProgressReporter(job, active.attempt, verbosity=active.verbosity)
     active.progress.report(progress)
+    active.raise_if_interrupted()
 
 
 class ProgressReporter:

@@ -8,13 +8,15 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from functools import partial
+from inspect import iscoroutine
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from django.core.management.base import CommandError
 from django.db import connections
 from django.dispatch import Signal
 
-from cloudrun_jobs import environ, exceptions, signals
+from cloudrun_jobs import conf, environ, exceptions, signals
+from cloudrun_jobs.argv.reading import reading_of
 from cloudrun_jobs.execution import deadlines, interrupts, locking
 from cloudrun_jobs.execution.active import ActiveRun, activated
 from cloudrun_jobs.execution.attempt import is_nested, record_attempt
@@ -53,7 +55,9 @@ def run_job(job: JobCommand, args: tuple[Any, ...], options: dict[str, Any]) -> 
         ExitStack() as cleanup,
         interrupts.handle_signals(spec.timeout.total_seconds()) as termination,
         _signal_after_record(job, termination) as after_record,
-        record_attempt(_invocation(job, spec, args, options, active.run), spec, termination) as attempt,
+        record_attempt(
+            active.trigger or _invocation(job, spec, args, options, active.run), spec, termination
+        ) as attempt,
     ):
 
         def send(signal: Signal, **values: Any) -> None:
@@ -70,20 +74,24 @@ def run_job(job: JobCommand, args: tuple[Any, ...], options: dict[str, Any]) -> 
             attempt.cancel()
             after_record.callback(send, signals.execution_superseded)
             return _fail_request(attempt.run) if is_request else None
-        active.attempt, active.verbosity = attempt, options.get("verbosity", 1)
+        active.attempt, active.termination = attempt, termination
+        active.verbosity = options.get("verbosity", 1)
         with locking.hold_locks(job, spec, {**options, "args": args}, attempt) as leases:
             if isinstance(leases, locking.LockSkipped):
                 attempt.skip(leases.message)
                 after_record.callback(send, signals.job_skipped, lock=leases.lock, holders=leases.holders)
                 return None
             active.leases = leases
+            if hasattr(job, "test_mode"):
+                job.test_mode = job.test_mode or conf.is_test_mode()
             send(signals.job_started)
 
             def send_finished(error: BaseException | None, **values: Any) -> None:
-                values |= {"error": error, "propagates": _propagates(job, error, options, is_request=is_request)}
+                propagates = not active.trigger and _propagates(job, error, options, is_request=is_request)
+                values |= {"error": error, "propagates": propagates}
                 after_record.callback(send, signals.job_finished, **values)
 
-            attempt.succeed(_work(job, active, partial(job.run, *args, **options), send_finished))
+            attempt.succeed(_work(job, active, partial(_run, job, args, options), send_finished))
         active.result = attempt.result
         return attempt.result
 
@@ -129,28 +137,39 @@ def _signal_after_record(job: JobCommand, termination: Termination) -> Iterator[
 def _invocation(
     job: JobCommand, spec: JobSpec, args: tuple[Any, ...], options: Mapping[str, Any], requested: JobRun | None
 ) -> Invocation:
+    argv, redacted = (None, None) if requested else _argv(job, spec, args, options)
     return Invocation(
         command=spec.command,
         environment=spec.environment,
-        argv=None if requested else _argv(job, args, options),
+        argv=argv,
+        redacted_argv=redacted,
         # A job that is called by another job is not part of the execution.
         task=None if requested or is_nested() else environ.current_task(),
         run_id=str(requested.pk) if requested else "",
     )
 
 
-def _argv(job: JobCommand, args: tuple[Any, ...], options: Mapping[str, Any]) -> list[str] | None:
-    """Return the arguments after `manage.py`; None if arguments cannot express them, or cannot be stored."""
+def _argv(
+    job: JobCommand, spec: JobSpec, args: tuple[Any, ...], options: Mapping[str, Any]
+) -> tuple[list[str] | None, list[str] | None]:
+    """Return the arguments after `manage.py`, and the same without the values of secret options.
+
+    None if arguments cannot express them, or cannot be stored; and for the second if the job has no such option.
+    """
     if _is_command_line(job):
-        return sys.argv[1:] if all(storable(argument) == argument for argument in sys.argv[1:]) else None
-    from cloudrun_jobs.argv import parser_of, serialise  # A container need not import these.
+        given = sys.argv[1:]
+        if not all(storable(argument) == argument for argument in given):
+            return None, None
+        return given, reading_of(job).redact(given) if spec.secret_options else None
+    from cloudrun_jobs.argv import parser_of, redacted, serialise  # A container need not import these.
     from cloudrun_jobs.locks.policy import DJANGO_OPTIONS
 
     own = {name: value for name, value in options.items() if name not in DJANGO_OPTIONS}
     try:
-        return [job.command_name, *serialise(parser_of(job), args, own)]
+        arguments = [job.command_name, *serialise(parser_of(job), args, own)]
+        return arguments, redacted(job, arguments) if spec.secret_options else None
     except exceptions.InvalidArguments:
-        return None
+        return None, None
 
 
 def _is_command_line(job: JobCommand) -> bool:
@@ -198,6 +217,15 @@ def _work(job: JobCommand, active: ActiveRun, run: Callable[[], Any], send_finis
             active.progress.stop()
         active.progress = active.attempt = None  # Progress reported from now on belongs to no run.
         send_finished(error, seconds=time.monotonic() - started)
+
+
+def _run(job: JobCommand, args: tuple[Any, ...], options: Mapping[str, Any]) -> Any:
+    result = job.run(*args, **options)
+    if not iscoroutine(result):
+        return result
+    from cloudrun_jobs.execution.coroutines import run_coroutine  # Most jobs are synchronous.
+
+    return run_coroutine(result)
 
 
 def _propagates(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import signal
 import time
+from collections.abc import Callable
 from functools import partial
 from types import FrameType
 from typing import NoReturn
@@ -22,10 +23,13 @@ ignored_signals: set[signal.Signals] = set()  # Set by `ignore_further_signals()
 
 
 class Termination:
-    """Whether and why SIGTERM interrupted a job."""
+    """Whether and why a job is to end early: SIGTERM, a cancellation, or its timeout."""
 
     def __init__(self, timeout: float | None = None) -> None:
         self.terminated_at: float | None = None  # When SIGTERM came, by the monotonic clock.
+        self.in_main_thread = in_main_thread()
+        self.ends_process = False  # Whether this package's handler received SIGTERM, rather than a server's.
+        self.is_raised = False
         self._times_out_at = time.monotonic() + timeout if timeout else math.inf
 
     def start(self) -> None:
@@ -39,6 +43,19 @@ class Termination:
         """Return True once SIGTERM has come."""
         return self.terminated_at is not None
 
+    def request(self) -> None:
+        """Interrupt the job at its next `raise_if_requested()`."""
+        if self.terminated_at is None:
+            self.terminated_at = time.monotonic()
+
+    def raise_if_requested(self, *, enforces_timeout: bool) -> None:
+        """Raise `JobInterrupted`, once, unless a signal handler has; with `enforces_timeout`, after it too."""
+        if enforces_timeout and time.monotonic() >= self._times_out_at:
+            self.request()
+        if self.is_requested() and not self.is_raised:
+            self.is_raised = True
+            raise self.interrupted()
+
     def interrupted(self) -> JobInterrupted:
         """Return the error for the job. A timeout, a cancellation and a shutdown send the same signal."""
         earliest_timeout = self._times_out_at - TIMEOUT_TOLERANCE_SECONDS
@@ -46,12 +63,12 @@ class Termination:
         return JobInterrupted("timeout" if timed_out else "interrupted")
 
     def is_overdue(self) -> bool:
-        """Return True if the time to clean up after SIGTERM is over.
+        """Return True if the time to clean up after SIGTERM is over, and the process is to end.
 
         Outside Cloud Run it lasts at least until the timeout. No SIGKILL follows there, and a job that hangs would
-        renew its locks for ever.
+        renew its locks for ever. A server ends its process itself.
         """
-        if self.terminated_at is None:
+        if self.terminated_at is None or not self.ends_process:
             return False
         ends_at = self.terminated_at + SIGTERM_CLEANUP_SECONDS
         return time.monotonic() > (ends_at if environ.in_container() else max(ends_at, self._times_out_at))
@@ -61,7 +78,7 @@ class Termination:
 
         Only a container keeps ignoring it: elsewhere it may have to end a process that does not exit.
         """
-        if _active != [self] or not in_main_thread():
+        if _in_main_thread() != [self] or not in_main_thread():
             return  # The outer job is still running.
         if environ.in_container() and signal.getsignal(signal.SIGTERM) is on_sigterm:
             signal.signal(signal.SIGTERM, signal.SIG_IGN)
@@ -76,11 +93,41 @@ def on_sigterm(number: int, frame: FrameType | None) -> None:
     """
     if not environ.in_container():
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    if not _active or any(termination.terminated_at for termination in _active):
-        return
+    running = _in_main_thread()
+    was_raised = any(termination.is_raised for termination in running)
     for termination in _active:
-        termination.terminated_at = time.monotonic()
-    call_or_defer(partial(_interrupt, _active[0].interrupted()))
+        termination.request()
+        termination.ends_process = True
+    for termination in running:
+        termination.is_raised = True
+    if running and not was_raised:
+        call_or_defer(partial(_interrupt, running[0].interrupted()))
+
+
+def follow_server() -> None:
+    """Have SIGTERM interrupt the jobs of a server, which handles it itself; call this in its main thread.
+
+    The signal reaches no thread but the main one: a job learns of it when it calls `progress()`.
+    """
+    handler = signal.getsignal(signal.SIGTERM)
+    if callable(handler) and handler is not on_sigterm and not isinstance(handler, _ServerHandler):
+        signal.signal(signal.SIGTERM, _ServerHandler(handler))
+
+
+class _ServerHandler:
+    """The server's handler of SIGTERM, which is called after the jobs have been interrupted."""
+
+    def __init__(self, handler: Callable[[int, FrameType | None], object]) -> None:
+        self._handler = handler
+
+    def __call__(self, number: int, frame: FrameType | None) -> None:
+        for termination in _active:
+            termination.request()
+        self._handler(number, frame)
+
+
+def _in_main_thread() -> list[Termination]:
+    return [termination for termination in _active if termination.in_main_thread]
 
 
 def _interrupt(error: JobInterrupted) -> NoReturn:

@@ -14,7 +14,7 @@ from django.middleware.csrf import CsrfViewMiddleware
 from django.utils import timezone
 
 from cloudrun_jobs.http.certificates import CertificatesUnavailable, certificates
-from cloudrun_jobs.http.credentials import OIDC, Credentials, Token
+from cloudrun_jobs.http.credentials import OIDC, TRIGGER, Credentials, Token
 from cloudrun_jobs.http.errors import HttpError, bad_request, forbidden, unavailable
 
 if TYPE_CHECKING:
@@ -33,14 +33,16 @@ class Caller:
     scopes: frozenset[str]
     commands: frozenset[str] | None = None  # None: all.
     user: Any = None  # Of a session.
+    is_service: bool = False  # With an ID token of Google, as Cloud Scheduler sends it.
+    expires: float | None = None  # In seconds since the epoch.
 
     def may_use(self, command: str) -> bool:
         return self.commands is None or command in self.commands
 
     def check(self, scope: str, command: str | None = None) -> None:
         """Raise `HttpError` unless the caller has the scope, and may use the command."""
-        if scope not in self.scopes:
-            raise forbidden(f"{self.name} does not have the scope {scope!r}.")
+        if scope not in self.scopes and not (scope == TRIGGER and "run" in self.scopes):
+            raise forbidden(f"{self.name} does not have the scope {'run' if scope == TRIGGER else scope!r}.")
         if command is not None and not self.may_use(command):
             raise forbidden(f"{self.name} may not use the command {command!r}.")
 
@@ -58,7 +60,8 @@ def authenticate(request: HttpRequest, credentials: Credentials) -> Caller:
             continue
         is_given = True
         if token := _matching(credentials.tokens, header, value):
-            return Caller(f"token {token.name}", token.scopes, token.commands)
+            expires = None if token.expires is None else token.expires.timestamp()
+            return Caller(f"token {token.name}", token.scopes, token.commands, expires=expires)
     if bearer is not None and credentials.oidc is not None and bearer.count(".") == 2:
         return _oidc_caller(bearer, credentials.oidc)
     if not is_given and credentials.session and (caller := _session_caller(request)):
@@ -95,7 +98,8 @@ def _oidc_caller(encoded: str, oidc: OIDC) -> Caller:
         raise _unauthenticated(NOT_ACCEPTED)
     if not isinstance(email, str) or email not in oidc.emails:
         raise _unauthenticated(NOT_ACCEPTED)
-    return Caller(name=email, scopes=oidc.scopes, commands=oidc.commands)
+    expires = float(claims["exp"])
+    return Caller(email, oidc.scopes | {TRIGGER}, oidc.commands, is_service=True, expires=expires)
 
 
 def _verified_claims(encoded: str, oidc: OIDC) -> Mapping[str, Any]:

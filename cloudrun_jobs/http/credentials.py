@@ -14,6 +14,7 @@ from cloudrun_jobs.exceptions import InvalidSettings
 from cloudrun_jobs.suggestions import did_you_mean
 
 SCOPES = frozenset({"read", "run", "cancel"})
+TRIGGER = "trigger"  # A part of "run", which callers with an ID token have in any case.
 
 GOOGLE_ISSUERS = ("https://accounts.google.com", "accounts.google.com")
 GOOGLE_CERTS_URL = "https://www.googleapis.com/oauth2/v1/certs"

@@ -2,24 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
-from functools import partial
+from collections.abc import Mapping
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
-from django.db import Error, InterfaceError, OperationalError, ProgrammingError, connections, transaction
+from django.db import Error, InterfaceError, OperationalError, ProgrammingError
 from django.http import HttpResponseBase, JsonResponse
 from django.utils.log import log_response
-from django.views.decorators.csrf import csrf_exempt
 
 from cloudrun_jobs.exceptions import RecordTablesMissing, RecordUnavailable
 from cloudrun_jobs.http import credentials
 from cloudrun_jobs.http.authentication import ANYBODY, Caller, authenticate
 from cloudrun_jobs.http.credentials import Credentials
 from cloudrun_jobs.http.errors import HttpError, bad_request, method_not_allowed, not_found, unavailable
-from cloudrun_jobs.http.query import Parameter
 from cloudrun_jobs.http.rate import check_rate
+from cloudrun_jobs.http.route import Route
 
 if TYPE_CHECKING:
     from django.http import HttpRequest
@@ -29,57 +26,8 @@ DATABASE_ERRORS = (OperationalError, InterfaceError, ProgrammingError, RecordUna
 METHOD_OVERRIDES = ("x-http-method-override", "x-http-method", "x-method-override")
 
 
-@dataclass(frozen=True, slots=True)
-class Action:
-    """What one method of a URL does, and what the schema says of it."""
-
-    handler: Callable[..., HttpResponseBase]
-    scope: str | None  # None: any accepted credential.
-    summary: str
-    #: The components of the schema that describe the answers, by status.
-    answers: Mapping[int, str]
-    query: Mapping[str, Parameter] = field(default_factory=dict)
-    headers: Mapping[str, Parameter] = field(default_factory=dict)
-    #: The statuses of errors that are not common to all actions.
-    errors: tuple[int, ...] = ()
-    #: Whether the path names a command, whose options the body has: the schema has one path for each command.
-    starts_command: bool = False
-    #: Whether HEAD is answered like GET, for uptime checks.
-    answers_head: bool = False
-    #: Whether a caller without a credential may call it as `ANYBODY`.
-    is_open: Callable[[Credentials], bool] = lambda configured: False
-
-
-@dataclass(frozen=True, slots=True)
-class Route:
-    """A URL: its path, its name, its actions by method, and the parameters of its path with their descriptions."""
-
-    path: str
-    name: str
-    actions: Mapping[str, Action]
-    parameters: Mapping[str, str] = field(default_factory=dict)
-    #: Return the methods of one URL, given its parameters, if its actions are not of the same URLs.
-    methods: Callable[..., Iterable[str]] | None = None
-
-    @property
-    def view(self) -> Callable[..., HttpResponseBase]:
-        return _view(partial(_respond, self))
-
-
-def missing(request: HttpRequest, path: str) -> HttpResponseBase:
-    """Answer a URL that does not exist."""
-    return _respond(Route("", "", {}), request)
-
-
-def _view(respond: Callable[..., HttpResponseBase]) -> Callable[..., HttpResponseBase]:
-    # CSRF is checked where a session is the credential, and nowhere else.
-    view = csrf_exempt(respond)
-    for alias in connections:  # A request may wait for a run that others write.
-        view = transaction.non_atomic_requests(using=alias)(view)
-    return view
-
-
-def _respond(route: Route, request: HttpRequest, **names: str) -> HttpResponseBase:
+def respond(route: Route, request: HttpRequest, names: Mapping[str, str]) -> HttpResponseBase:
+    """Answer a request to a URL with these parameters."""
     try:
         response = _act(route, request, names)
     except HttpError as error:

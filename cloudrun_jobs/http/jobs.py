@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import partial
 from hashlib import sha256
 from typing import TYPE_CHECKING, Any
@@ -14,7 +15,8 @@ from cloudrun_jobs.http.body import read_object
 from cloudrun_jobs.http.errors import bad_request, method_not_allowed, not_found, unprocessable
 from cloudrun_jobs.http.options import read_option
 from cloudrun_jobs.http.query import Parameter, read_query
-from cloudrun_jobs.http.runs import start
+from cloudrun_jobs.http.runs import queued, start
+from cloudrun_jobs.models import JobRun
 from cloudrun_jobs.models.runs import is_run_id
 from cloudrun_jobs.registry import find_job
 
@@ -44,15 +46,30 @@ START_HEADERS = {
 
 def start_job(request: HttpRequest, caller: Caller, name: str) -> HttpResponseBase:
     """Enqueue a run of the command with the options in the body."""
+    return queued(enqueue_job(request, caller, name, {}))
+
+
+def enqueue_job(request: HttpRequest, caller: Caller, name: str, options: Mapping[str, Any]) -> JobRun:
+    """Enqueue a run of the command with these options, and those in the body."""
     caller.check("run", name)
+    job = existing_job(name)
+    read_query(request, {})
+    given = job_options(job, read_object(request))
+    if repeated := given.keys() & options.keys():
+        fields = dict.fromkeys(sorted(repeated), "The URL has this option.")
+        raise unprocessable("The body has options that the URL has.", fields=fields)
+    options = {**options, **given}
+    return start(caller, partial(enqueue.delay, job, (), options, key=_key(request, caller)), action="start")
+
+
+def existing_job(name: str) -> CloudRunJobs:
+    """Return a new instance of the job. Raises `HttpError`."""
     job = find_job(name)
     if job is None and is_run_id(name):
         raise method_not_allowed("POST", ("GET",))
     if job is None:
         raise not_found(f"There is no job {name[:100]!r}.")
-    read_query(request, {})
-    options = job_options(job, read_object(request))
-    return start(caller, partial(enqueue.delay, job, (), options, key=_key(request, caller)), action="start")
+    return job
 
 
 def run_or_job_methods(name: str) -> tuple[str, ...]:
@@ -74,7 +91,9 @@ def job_options(job: CloudRunJobs, body: dict[str, Any]) -> dict[str, Any]:
         try:
             values[name] = read_option(actions[name], value)
         except ValueError as error:
-            problems[name] = f"{error}."
+            # The error repeats the value.
+            is_secret = name in job.spec.secret_options
+            problems[name] = "Expected a value of another type." if is_secret else f"{error}."
     if problems:
         raise unprocessable("The body has invalid options.", fields=problems)
     return values

@@ -12,10 +12,10 @@ from django.db import models
 
 from cloudrun_jobs import argv
 from cloudrun_jobs.http.authentication import Caller
-from cloudrun_jobs.http.credentials import Credentials
-from cloudrun_jobs.http.endpoint import Action, Route
+from cloudrun_jobs.http.credentials import TRIGGER, Credentials
 from cloudrun_jobs.http.options import is_required, option_schema
 from cloudrun_jobs.http.query import Parameter
+from cloudrun_jobs.http.route import Action, Route
 from cloudrun_jobs.models import JobRun, Status
 from cloudrun_jobs.registry import find_jobs
 from cloudrun_jobs.runs.data import HIDDEN, LISTED
@@ -74,17 +74,17 @@ def _operations(route: Route, method: str, action: Action, caller: Caller) -> It
     operation: Schema = {
         "operationId": f"{method.lower()}_{route.name}",
         "summary": action.summary,
-        "description": f"Scope: `{action.scope}`." if action.scope else "Any accepted credential.",
+        "description": _described(action.scope),
         "parameters": list(_parameters(route, action)),
         "responses": _answers(action),
     }
-    if not action.starts_command:
+    if action.starts is None:
         yield path, operation
         return
     parameter = next(iter(re.findall(r"\{(\w+)\}", path)))
     own = [each for each in operation["parameters"] if each["in"] != "path"]
     for command, job in find_jobs().jobs.items():
-        if caller.may_use(command) and (body := _body(job)):
+        if caller.may_use(command) and (body := _body(job, action)):
             yield (
                 path.replace(f"{{{parameter}}}", command),
                 {
@@ -96,6 +96,12 @@ def _operations(route: Route, method: str, action: Action, caller: Caller) -> It
                     "requestBody": body,
                 },
             )
+
+
+def _described(scope: str | None) -> str:
+    if scope is None:
+        return "Any accepted credential."
+    return "Scope: `run`, or an accepted ID token." if scope == TRIGGER else f"Scope: `{scope}`."
 
 
 def _parameters(route: Route, action: Action) -> Iterator[Schema]:
@@ -122,27 +128,35 @@ def _answers(action: Action) -> Schema:
 
 
 def _response(status: int, names: Sequence[str]) -> Schema:
+    described: Schema = {"description": HTTPStatus(status).phrase}
+    if status == HTTPStatus.NO_CONTENT:
+        return described
     references = [{"$ref": f"#/components/schemas/{name}"} for name in names]
+    media_type = "text/event-stream" if names[0] == "Events" else "application/json"
     schema = references[0] if len(references) == 1 else {"anyOf": references}
-    described = {"description": HTTPStatus(status).phrase, "content": {"application/json": {"schema": schema}}}
+    described["content"] = {media_type: {"schema": schema}}
     if names[0] in LINKED:
         parameters = {"name": "$response.body#/job_id"}
         described["links"] = {name: {"operationId": name, "parameters": parameters} for name in RUN_OPERATIONS}
     return described
 
 
-def _body(job: CloudRunJobs) -> Schema | None:
+def _body(job: CloudRunJobs, action: Action) -> Schema | None:
     """Return the request body, the options that callers may set; None if they cannot start the job."""
     try:
+        if action.starts is None or not action.starts(job):
+            return None
         allowed, parser = job.spec.http_options, argv.parser_of(job)
     except Exception:  # noqa: BLE001  (the system checks report it; the parser is the command's own code)
         return None
-    if any(is_required(action) and action.dest not in allowed for action in parser._actions):
+    if any(is_required(each) and each.dest not in allowed for each in parser._actions):
         return None
-    actions = {name: [action for action in parser._actions if action.dest == name] for name in allowed}
-    options = {name: option_schema(found) for name, found in actions.items() if found}
+    arguments = {name: [each for each in parser._actions if each.dest == name] for name in allowed}
+    options = {name: option_schema(found) for name, found in arguments.items() if found}
+    if action.scope == TRIGGER and hasattr(job, "test_mode"):
+        options["test_mode"] = {"type": "boolean"}
     schema: Schema = {"type": "object", "properties": options, "additionalProperties": False}
-    if required := [name for name, found in actions.items() if any(map(is_required, found))]:
+    if required := [name for name, found in arguments.items() if any(map(is_required, found))]:
         schema["required"] = required
     return {"required": bool(required), "content": {"application/json": {"schema": schema}}}
 
@@ -202,6 +216,17 @@ def _schemas() -> dict[str, Schema]:
             ),
         },
         "Health": _object({"status": {"enum": ["ok", "unhealthy"]}, "findings": _findings()}),
+        "Events": {"type": "string"},
+        "Triggers": _object({"endpoints": {"type": "array", "items": _endpoint()}}),
+        "Outcome": _object(
+            {
+                "status": {"enum": ["success", "skipped", "error"]},
+                "result": {},
+                "error": {"type": "string"},
+                "duplicate": {"const": True},
+            },
+            optional=("result", "error", "duplicate"),
+        ),
         "Error": _object(
             {
                 "error": _object(
@@ -217,6 +242,14 @@ def _schemas() -> dict[str, Schema]:
         ),
         "Schema": {"type": "object", "required": ["openapi", "info", "paths"]},
     }
+
+
+def _endpoint() -> Schema:
+    schedule = _object({"cron": {"type": "string"}, "time_zone": {"type": "string"}})
+    texts: Schema = {name: {"type": "string"} for name in ("command", "url", "help")}
+    options = {"type": "object", "additionalProperties": {"type": "string"}}
+    schedules = {"type": "array", "items": schedule}
+    return _object({**texts, "options": options, "schedules": schedules, "dry_run": {"type": "boolean"}})
 
 
 def _findings() -> Schema:

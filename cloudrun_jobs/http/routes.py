@@ -1,15 +1,17 @@
-"""The table of the HTTP API. The URLs and the OpenAPI schema are built from it."""
+"""The table of the HTTP API: what answers at each of `PATHS`. The OpenAPI schema is built from it as well."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any
 
 from django.http import HttpResponseBase
 
-from cloudrun_jobs.http import credentials, health, jobs, openapi, query, runs, stats
+from cloudrun_jobs.http import credentials, events, health, jobs, openapi, query, runs, stats, triggers
 from cloudrun_jobs.http.authentication import Caller
-from cloudrun_jobs.http.endpoint import Action, Route, json_response
+from cloudrun_jobs.http.endpoint import json_response
+from cloudrun_jobs.http.paths import PATHS
+from cloudrun_jobs.http.route import Action, Route
 
 if TYPE_CHECKING:
     from django.http import HttpRequest
@@ -21,98 +23,74 @@ def show_schema(request: HttpRequest, caller: Caller) -> HttpResponseBase:
     """Return the OpenAPI schema, with the jobs that the caller may use."""
     query.read_query(request, {})
     prefix = request.path.removesuffix("/schema/") or "/"
-    return json_response(openapi.document(ROUTES, credentials.load(), caller, prefix))
+    return json_response(openapi.document(tuple(ROUTES.values()), credentials.load(), caller, prefix))
 
 
-# The first match wins: fixed words stand before the names of commands.
-ROUTES: Sequence[Route] = (
-    Route("schema/", "schema", {"GET": Action(show_schema, None, "Show this schema", {200: "Schema"})}),
-    Route(
-        "health/",
-        "health",
-        {
-            "GET": Action(
-                health.show_health,
-                "read",
-                "Show whether schedules, runs, locks and database are as they should be",
-                {200: "Health", 503: "Health"},
-                answers_head=True,
-                is_open=lambda configured: configured.has_public_health,
-            )
-        },
-    ),
-    Route(
-        "jobs/",
-        "runs",
-        {
-            "GET": Action(
-                runs.list_runs, "read", "List runs, newest first", {200: "RunPage"}, query=runs.LIST_PARAMETERS
-            )
-        },
-    ),
-    Route(
-        "jobs/stats/",
-        "stats",
-        {"GET": Action(stats.show_stats, "read", "Show statistics by job", {200: "StatsByCommand"})},
-    ),
-    Route(
-        "jobs/<str:name>/",
+COMMAND = {"name": "The name of a job."}
+
+
+def _route(name: str, actions: Mapping[str, Action], **options: Any) -> Route:
+    return Route(PATHS[name], name, actions, **options)
+
+
+def _routes() -> Iterator[Route]:
+    yield _route("schema", {"GET": Action(show_schema, None, "Show this schema", {200: "Schema"})})
+    show_health = Action(
+        health.show_health,
+        "read",
+        "Show whether schedules, runs, locks and database are as they should be",
+        {200: "Health", 503: "Health"},
+        answers_head=True,
+        is_open=lambda configured: configured.has_public_health,
+    )
+    yield _route("health", {"GET": show_health})
+    list_runs = Action(
+        runs.list_runs, "read", "List runs, newest first", {200: "RunPage"}, query=runs.LIST_PARAMETERS
+    )
+    yield _route("runs", {"GET": list_runs})
+    yield _route(
+        "stats", {"GET": Action(stats.show_stats, "read", "Show statistics by job", {200: "StatsByCommand"})}
+    )
+    show_run = Action(
+        runs.show_run, "read", "Show a run", {200: "Run"}, query=runs.SHOW_PARAMETERS, errors=(404, 405)
+    )
+    start_job = Action(
+        jobs.start_job,
         "run",
-        {
-            "GET": Action(
-                runs.show_run,
-                "read",
-                "Show a run",
-                {200: "Run"},
-                query=runs.SHOW_PARAMETERS,
-                errors=(404, 405),
-            ),
-            "POST": Action(
-                jobs.start_job,
-                "run",
-                "Start a run",
-                {202: "Queued"},
-                headers=jobs.START_HEADERS,
-                errors=(404, 413, 415, 422, 502),
-                starts_command=True,
-            ),
-        },
-        parameters=RUN,
-        methods=jobs.run_or_job_methods,
-    ),
-    Route(
-        "jobs/<str:name>/cancel/",
-        "cancel",
-        {
-            "POST": Action(
-                runs.cancel_run,
-                "cancel",
-                "Cancel a run",
-                {202: "Accepted"},
-                errors=(404, 409, 502),
-            )
-        },
-        parameters=RUN,
-    ),
-    Route(
-        "jobs/<str:name>/rerun/",
-        "rerun",
-        {
-            "POST": Action(
-                runs.rerun,
-                "run",
-                "Start a new run with the arguments of a run",
-                {202: "Queued"},
-                errors=(404, 422, 502),
-            )
-        },
-        parameters=RUN,
-    ),
-)
+        "Start a run",
+        {202: "Queued"},
+        headers=jobs.START_HEADERS,
+        errors=(404, 413, 415, 422, 502),
+        starts=lambda job: True,
+    )
+    yield _route("run", {"GET": show_run, "POST": start_job}, parameters=RUN, methods=jobs.run_or_job_methods)
+    follow_run = Action(
+        events.stream_events, "read", "Follow a run", {200: "Events", 204: "Nothing"}, errors=(404, 405)
+    )
+    yield _route("events", {"GET": follow_run}, parameters=RUN)
+    cancel = Action(runs.cancel_run, "cancel", "Cancel a run", {202: "Accepted"}, errors=(404, 409, 502))
+    yield _route("cancel", {"POST": cancel}, parameters=RUN)
+    rerun = Action(
+        runs.rerun,
+        "run",
+        "Start a new run with the arguments of a run",
+        {202: "Queued"},
+        errors=(404, 422, 502),
+    )
+    yield _route("rerun", {"POST": rerun}, parameters=RUN)
+    list_triggers = Action(
+        triggers.list_triggers, "read", "List the jobs that run during a request", {200: "Triggers"}
+    )
+    yield _route("triggers", {"GET": list_triggers})
+    run_job = Action(
+        triggers.run_job,
+        credentials.TRIGGER,
+        "Run a job now",
+        {200: "Outcome", 500: "Outcome"},
+        errors=(404, 413, 422),
+        starts=lambda job: job.spec.target == "service",
+    )
+    yield _route("trigger", {"POST": run_job}, parameters=COMMAND)
 
 
-def reserved_words() -> frozenset[str]:
-    """Return the fixed words below `jobs/` and `run/`, which win over the names of commands there."""
-    paths = [route.path.strip("/").split("/") for route in ROUTES]
-    words = {part for first, *rest in paths if first in {"jobs", "run"} for part in rest}
-    return frozenset(word for word in words if not word.startswith("<"))
+ROUTES: Mapping[str, Route] = {route.name: route for route in _routes()}

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from http import HTTPStatus
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from uuid import UUID, uuid4
 
 from django.db.models import Q
@@ -32,6 +32,7 @@ from cloudrun_jobs.models.runs import short_name
 from cloudrun_jobs.operations import Operation
 from cloudrun_jobs.registry import find_job
 from cloudrun_jobs.runs.data import LISTED, listed_data, run_data
+from cloudrun_jobs.runs.handle import secrets_hidden
 from cloudrun_jobs.runs.requester import requested_by
 
 if TYPE_CHECKING:
@@ -42,11 +43,12 @@ MAX_WAIT = 60.0  # seconds
 WAIT_POLL_INTERVAL = 1.0  # seconds, at most
 
 
-def list_runs(request: HttpRequest, caller: Caller) -> HttpResponseBase:
-    """Return a page of runs, newest first."""
-    given = query.read_query(request, LIST_PARAMETERS)
+def list_runs(request: HttpRequest, caller: Caller, command: str = "") -> HttpResponseBase:
+    """Return a page of runs, newest first; with `command`, of that one alone."""
+    allowed = {name: read for name, read in LIST_PARAMETERS.items() if not (command and name == "command")}
+    given = query.read_query(request, allowed)
     runs = JobRun.objects.order_by("-created_at", "-pk").only(*LISTED)
-    if command := given.pop("command", None):
+    if command := given.pop("command", command):
         caller.check("read", command)
         runs = runs.for_command(command)
     elif caller.commands is not None:
@@ -62,10 +64,10 @@ def list_runs(request: HttpRequest, caller: Caller) -> HttpResponseBase:
     return json_response({"runs": [listed_data(run) for run in page], "next": following})
 
 
-def show_run(request: HttpRequest, caller: Caller, name: str) -> HttpResponseBase:
+def show_run(request: HttpRequest, caller: Caller, name: str, command: str = "") -> HttpResponseBase:
     """Return one run; with `wait`, once it has ended or that many seconds have passed."""
     wait = query.read_query(request, SHOW_PARAMETERS).get("wait", 0.0)
-    run = _find(caller, "read", name)
+    run = find_run(caller, "read", name, command)
     for _ in attempts(wait, initial=0.1, maximum=WAIT_POLL_INTERVAL):
         run.refresh_from_db()
         if run.is_finished:
@@ -73,10 +75,22 @@ def show_run(request: HttpRequest, caller: Caller, name: str) -> HttpResponseBas
     return json_response(run_data(run))
 
 
+def show_newest_run(
+    request: HttpRequest, caller: Caller, command: str, arguments: Sequence[str]
+) -> HttpResponseBase:
+    """Return the newest run of the command with these arguments."""
+    query.read_query(request, {})
+    caller.check("read", command)
+    run = JobRun.objects.for_command(command).with_arguments(arguments).newest_first().first()
+    if run is None:
+        raise not_found("No run with these options is recorded.")
+    return json_response(run_data(run))
+
+
 def cancel_run(request: HttpRequest, caller: Caller, name: str) -> HttpResponseBase:
     """Cancel a run, unless it has ended."""
     query.read_query(request, {})
-    run = _find(caller, "cancel", name)
+    run = find_run(caller, "cancel", name)
     if run.is_finished:
         raise _ended(run)
     try:
@@ -98,17 +112,23 @@ def _ended(run: JobRun) -> HttpError:
 def rerun(request: HttpRequest, caller: Caller, name: str) -> HttpResponseBase:
     """Start a new run with the arguments of this one."""
     query.read_query(request, {})
-    run = _find(caller, "run", name)
-    if run.argv is None:
+    run = find_run(caller, "run", name)
+    recorded = run.arguments
+    if recorded is None:
         raise unprocessable("The arguments of this run were not recorded.", hint="Start a run of the command.")
-    job, arguments = find_job(run.command), run.argv[1:]
+    job = find_job(run.command)
     if job is None:
         raise unprocessable(f"The command {run.command!r} no longer exists, or is no longer a job.")
-    return start(caller, lambda **given: enqueue.delay_argv(job, arguments, **given), action="rerun")
+
+    def enqueue_again(**given: Any) -> Operation:
+        with secrets_hidden(run):
+            return enqueue.delay_argv(job, recorded[1:], **given)
+
+    return queued(start(caller, enqueue_again, action="rerun"))
 
 
-def start(caller: Caller, enqueue_run: Callable[..., Operation], *, action: str) -> HttpResponseBase:
-    """Enqueue a run for the caller, and answer that it is queued."""
+def start(caller: Caller, enqueue_run: Callable[..., Operation], *, action: str) -> JobRun:
+    """Enqueue a run for the caller, and return it."""
     run_id = str(uuid4())
     try:
         with requested_by(caller.name):
@@ -123,8 +143,13 @@ def start(caller: Caller, enqueue_run: Callable[..., Operation], *, action: str)
             raise
     run = JobRun.objects.get(pk=run_id)
     audit(caller, action, run)
-    url = reverse("cloudrun_jobs:run", args=(run_id,))
-    data = {"job_id": run_id, "status": "queued", "url": url}
+    return run
+
+
+def queued(run: JobRun) -> HttpResponseBase:
+    """Answer that the run is queued, and where it is shown."""
+    url = reverse("cloudrun_jobs:run", args=(run.pk,))
+    data = {"job_id": run.pk, "status": "queued", "url": url}
     return json_response(data, HTTPStatus.ACCEPTED, Location=url)
 
 
@@ -135,13 +160,13 @@ def _service_error(error: CloudRunJobsError) -> HttpError:
     return HttpError(status, "service_error", f"Cloud Run did not accept the request ({type(error).__name__}).")
 
 
-def _find(caller: Caller, scope: str, name: str) -> JobRun:
-    """Return the run of that id or execution name. Raises `HttpError`."""
+def find_run(caller: Caller, scope: str, name: str, command: str = "") -> JobRun:
+    """Return the run of that id or execution name, of any command or of that one. Raises `HttpError`."""
     try:
         runs = JobRun.objects.filter(pk=UUID(name))
     except ValueError:
         runs = JobRun.objects.filter(execution=short_name(name))
-    run = runs.first()
+    run = (runs.filter(command=command) if command else runs).first()
     if run is None and scope == "read" and caller.may_use(name) and find_job(name):
         hint = f"List its runs: GET jobs/?command={name}."
         raise method_not_allowed("GET", ("POST",), hint=hint)

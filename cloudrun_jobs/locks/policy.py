@@ -37,7 +37,7 @@ def required_locks(
     """
     if spec.overlap != "allow":
         own = {name: value for name, value in options.items() if name not in DJANGO_OPTIONS}
-        yield RequiredLock(_arguments_lock(spec.command, own, get_lock_key), slots=1, policy=spec.overlap)
+        yield RequiredLock(_arguments_lock(spec, own, get_lock_key), slots=1, policy=spec.overlap)
     if spec.parallelism is not None:
         yield RequiredLock(names.for_job(spec.command), slots=spec.parallelism, policy="wait")
 
@@ -72,11 +72,12 @@ def _with_json_form(
             yield name, value  # It makes no key, and is rejected.
 
 
-def _arguments_lock(command: str, options: Mapping[str, Any], get_lock_key: Callable[..., Any]) -> LockName:
+def _arguments_lock(spec: JobSpec, options: Mapping[str, Any], get_lock_key: Callable[..., Any]) -> LockName:
     try:
-        return names.for_arguments(command, get_lock_key(**options))
+        return names.for_arguments(spec.command, get_lock_key(**options))
     except (TypeError, ValueError, RecursionError) as error:
-        raise InvalidArguments(
-            f"{command}: these options make no lock key: {error}.",
-            hint="List in lock_args the options that matter, or return plain values from get_lock_key().",
-        ) from error
+        message = f"{spec.command}: these options make no lock key"
+        hint = "List in lock_args the options that matter, or return plain values from get_lock_key()."
+        if spec.secret_options:
+            raise InvalidArguments(f"{message}.", hint=hint) from None  # The error may repeat a secret value.
+        raise InvalidArguments(f"{message}: {error}.", hint=hint) from error

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import json
+from collections.abc import Iterator, Sequence
 from datetime import datetime, timedelta
+from functools import reduce
+from operator import or_
 from typing import TYPE_CHECKING, TypeVar
 
 from django.db import models, router
 from django.db.models import Q
+from django.db.models.functions import Cast
 
 from cloudrun_jobs.models.functions import Now
 from cloudrun_jobs.models.statistics import read_last_ticks, read_stats
@@ -47,6 +51,15 @@ class JobRunQuerySet(models.QuerySet["JobRun"]):
         """Return the runs of a job, given its class or its name."""
         name = command if isinstance(command, str) else command.__module__.rpartition(".")[2]
         return self.filter(command=name)
+
+    def with_arguments(self, arguments: Sequence[str]) -> JobRunQuerySet:
+        """Return the runs that have each of these arguments, as `delay()` writes them: "--id=7"."""
+        runs = self.annotate(argv_text=Cast("argv", models.TextField()))
+        for argument in arguments:
+            # Databases differ in whether they store characters beyond ASCII as escapes.
+            texts = {json.dumps(argument), json.dumps(argument, ensure_ascii=False)}
+            runs = runs.filter(reduce(or_, (Q(argv_text__contains=text) for text in texts)))
+        return runs
 
     def running(self) -> JobRunQuerySet:
         """Return the unfinished runs, including those that have not started."""

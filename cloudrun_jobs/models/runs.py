@@ -46,8 +46,11 @@ class JobRun(models.Model):
 
     id = models.UUIDField(primary_key=True, default=uuid4, editable=False)
     command = models.CharField(max_length=150)
-    #: The arguments after `manage.py`; null if a command line cannot express them.
+    #: The arguments after `manage.py`, without the values of secret options; null if a command line cannot express
+    #: them.
     argv = models.JSONField(null=True)
+    #: The arguments with these values, for dispatch and reruns; null if they have none. Never to be shown.
+    secret_argv = models.JSONField(null=True)
     environment = models.CharField(max_length=63)
     trigger = models.CharField(max_length=10, choices=Trigger)
     #: The user, service or execution that requested the run; see `requested_by()`.
@@ -120,6 +123,11 @@ class JobRun(models.Model):
     def job(self) -> str:
         """The name of the Cloud Run Job."""
         return resource_name(self.command, self.environment)
+
+    @property
+    def arguments(self) -> list[str] | None:
+        """The arguments for the container. Never to be shown: `argv` is without the values of secret options."""
+        return cast("list[str] | None", self.argv if self.secret_argv is None else self.secret_argv)
 
     @property
     def is_finished(self) -> bool:

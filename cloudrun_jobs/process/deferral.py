@@ -17,11 +17,12 @@ T = TypeVar("T")
 
 
 class _ThreadState(threading.local):
-    """How many critical sections a thread is in, and the calls that they deferred."""
+    """How many critical sections a thread is in, the calls that they deferred, and what receives exceptions."""
 
     def __init__(self) -> None:
         self.depth = 0
         self.deferred: list[Callable[[], None]] = []
+        self.receive: Callable[[BaseException], object] | None = None
 
 
 _state = _ThreadState()
@@ -59,19 +60,29 @@ def uninterruptible(work: Callable[P, T]) -> Callable[P, T]:
 
 def interruptible(work: Callable[[], T]) -> T:
     """Call `work`, which signals may interrupt even inside a critical section, after the deferred calls."""
-    depth, _state.depth = _state.depth, 0
+    depth, receive, _state.receive, _state.depth = _state.depth, _state.receive, None, 0
     try:
         _run_deferred()
         return work()
     finally:
-        # Python runs handlers after calls; the store comes before any call, so no handler runs before it.
-        _state.depth = depth
+        # Python runs handlers after calls; the stores come before any call, so no handler runs before them.
+        _state.depth, _state.receive = depth, receive
+
+
+@contextmanager
+def interrupts_received_by(receive: Callable[[BaseException], object]) -> Iterator[None]:
+    """Pass what signal handlers raise in the block to `receive`: its own code must not be interrupted."""
+    outer, _state.receive = _state.receive, receive
+    try:
+        yield
+    finally:
+        _state.receive = outer
 
 
 def call_or_defer(action: Callable[[], None]) -> None:
     """Call `action`, which may raise, now or once after the critical section. For signal handlers."""
     if not _state.depth:
-        action()
+        _call(action)
     elif action not in _state.deferred:
         _state.deferred.append(action)
 
@@ -81,6 +92,16 @@ def discard_deferred() -> None:
     _state.deferred.clear()
 
 
+def _call(action: Callable[[], None]) -> None:
+    if _state.receive is None:
+        action()
+        return
+    try:
+        action()
+    except BaseException as error:  # noqa: BLE001  (whatever it is, its receiver raises it)
+        _state.receive(error)
+
+
 def _run_deferred() -> None:
     while _state.deferred and not _state.depth:
-        _state.deferred.pop(0)()
+        _call(_state.deferred.pop(0))

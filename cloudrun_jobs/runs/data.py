@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Iterator
 from datetime import timedelta
 from typing import Any
+from uuid import UUID
 
-from cloudrun_jobs.models import JobRun, Stats
+from django.db.models import Count, OuterRef, QuerySet, Subquery, Sum
+
+from cloudrun_jobs.models import JobRun, Progress, Stats, TaskRun
 
 TIMES = ("created_at", "started_at", "finished_at")
 #: The fields of a run in a list.
 LISTED = ("id", "command", "status", "reason", "trigger", "requested_by", *TIMES, "execution")
 
-#: The fields of a run that its data leaves out unless they are requested.
-HIDDEN = ("traceback",)
+#: The fields that are never shown, and one that is shown on request.
+SECRET = frozenset({"secret_argv"})
+HIDDEN = SECRET | {"traceback"}
 
 
 def listed_data(run: JobRun) -> dict[str, Any]:
@@ -31,8 +36,30 @@ def _seconds(duration: timedelta | None) -> float | None:
 
 def run_data(run: JobRun, *, traceback: bool = False) -> dict[str, Any]:
     """Return every field of the run, and its progress; the traceback only on request."""
-    data = {field.attname: getattr(run, field.attname) for field in JobRun._meta.concrete_fields}
-    if not traceback:
-        data = {name: value for name, value in data.items() if name not in HIDDEN}
-    progress = run.progress
-    return {**data, "progress": progress and progress._asdict()}
+    return {**record_data(run, traceback=traceback), "progress": progress_data(run.progress)}
+
+
+def record_data(run: JobRun, *, traceback: bool = False) -> dict[str, Any]:
+    """Return every field of the run; the traceback only on request."""
+    hidden = SECRET if traceback else HIDDEN
+    names = [field.attname for field in JobRun._meta.concrete_fields if field.attname not in hidden]
+    return {name: getattr(run, name) for name in names}
+
+
+def progress_data(progress: Progress | None) -> dict[str, Any] | None:
+    return progress and progress._asdict()
+
+
+def read_progress(run_ids: Collection[UUID]) -> Iterator[tuple[JobRun, Progress | None]]:
+    """Yield these runs, without what is not shown, and the progress of each, with one query."""
+    reports = TaskRun.objects.filter(run=OuterRef("pk"), progress_done__isnull=False)
+    texts = reports.exclude(progress_text="").order_by("-heartbeat_at").values("progress_text")[:1]
+    runs: QuerySet[Any] = JobRun.objects.filter(pk__in=run_ids).annotate(
+        done=Sum("tasks__progress_done"),
+        total=Sum("tasks__progress_total"),
+        totals=Count("tasks__progress_total"),
+        text=Subquery(texts),
+    )
+    for run in runs.defer(*HIDDEN):
+        total = run.total if run.totals == run.task_count else None
+        yield run, None if run.done is None else Progress(run.done, total, run.text or "")

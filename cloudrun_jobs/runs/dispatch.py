@@ -6,7 +6,7 @@ that carries the run's id before sending the request again.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import timedelta
 from functools import partial
 from hashlib import sha256
@@ -28,7 +28,7 @@ from cloudrun_jobs.exceptions import (
 from cloudrun_jobs.models import JobRun, Status
 from cloudrun_jobs.models.functions import Now
 from cloudrun_jobs.models.runs import short_name
-from cloudrun_jobs.models.values import storable
+from cloudrun_jobs.models.values import argv_fields, storable
 from cloudrun_jobs.operations import Operation
 from cloudrun_jobs.process import commits
 from cloudrun_jobs.runs import database
@@ -50,12 +50,20 @@ MAX_KEY_LENGTH = 200  # characters
 DIGEST_LENGTH = 32  # hexadecimal digits
 
 
-def new_run(request: Request, *, environment: str, trigger: str, key: str | None = None, **values: Any) -> JobRun:
-    """Return the run of the request, to be recorded."""
+def new_run(
+    request: Request,
+    *,
+    redacted: Sequence[str] | None,
+    environment: str,
+    trigger: str,
+    key: str | None = None,
+    **values: Any,
+) -> JobRun:
+    """Return the run of the request, to be recorded; `redacted` are its arguments as they are shown."""
     return JobRun(
         id=request.run_id,
         command=request.argv[0],
-        argv=list(request.argv),
+        **argv_fields(request.argv, redacted),
         environment=environment,
         trigger=trigger,
         requested_by=current_requester(),
@@ -92,7 +100,7 @@ def find_earlier(run: JobRun, key: str | None) -> JobRun | None:
     """Return the run with the same key, if there is one."""
     same = {"command": run.command, "environment": run.environment, "idempotency_key": run.idempotency_key}
     earlier = None if key is None else JobRun.objects.filter(**same).first()
-    if earlier is not None and earlier.argv != run.argv:
+    if earlier is not None and earlier.arguments != run.arguments:
         message = f"{run.command}: idempotency_key {key!r} was used with other arguments, for run {earlier.pk}."
         raise InvalidArguments(message, hint="Build the key from values that identify the run.")
     return earlier

@@ -5,6 +5,8 @@ The command's code may be gone by then: only `rerun()` needs it.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import partial
 
 from django.core.management import get_commands, load_command_class
@@ -12,7 +14,8 @@ from django.db import transaction
 from django.db.models import Q
 
 from cloudrun_jobs import backends
-from cloudrun_jobs.exceptions import CloudRunJobsError
+from cloudrun_jobs.argv.redaction import redact_message
+from cloudrun_jobs.exceptions import CloudRunJobsError, InvalidArguments
 from cloudrun_jobs.models import JobRun, Status
 from cloudrun_jobs.models.functions import Now
 from cloudrun_jobs.operations import Operation
@@ -48,7 +51,8 @@ def cancel(run: JobRun) -> bool:
 
 def rerun(run: JobRun) -> Operation:
     """Start a new run of the same job with the same arguments. Raises `CloudRunJobsError`."""
-    if run.argv is None:
+    arguments = run.arguments
+    if arguments is None:
         hint = "Call delay() of the command instead."
         raise CloudRunJobsError(f"{run}: cannot be rerun, its arguments were not recorded.", hint=hint)
     app = get_commands().get(run.command)
@@ -57,5 +61,17 @@ def rerun(run: JobRun) -> Operation:
     if delay_argv is None:
         found = "no longer exists" if app is None else "is no longer a Cloud Run job"
         raise CloudRunJobsError(f"{run}: cannot be rerun, the command {run.command!r} {found}.")
-    started: Operation = delay_argv(run.argv[1:])
+    with secrets_hidden(run):
+        started: Operation = delay_argv(arguments[1:])
     return started
+
+
+@contextmanager
+def secrets_hidden(run: JobRun) -> Iterator[None]:
+    """Hide the values of the run's secret options in `InvalidArguments`: the command may no longer have them."""
+    try:
+        yield
+    except InvalidArguments as error:
+        redacted, arguments = run.argv or (), run.arguments or ()
+        message, hint = (redact_message(text, redacted, arguments) for text in (error.args[0], error.hint))
+        raise InvalidArguments(message, hint=hint) from None

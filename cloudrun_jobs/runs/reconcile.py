@@ -75,7 +75,7 @@ def _environment_runs() -> JobRunQuerySet:
 
 
 def _request(run: JobRun) -> Request:
-    return Request(job=run.job, argv=tuple(run.argv or ()), run_id=str(run.pk))
+    return Request(job=run.job, argv=tuple(run.arguments or ()), run_id=str(run.pk))
 
 
 def _dispatch(backend: Backend, run: JobRun) -> str:

@@ -14,6 +14,7 @@ class JobCommand(Protocol):
 
     stdout: OutputWrapper
     stderr: OutputWrapper
+    test_mode: Any
     _active: Any  # See `execution.active`.
 
     @property

@@ -14,7 +14,7 @@ from django.conf import settings as django_settings
 from cloudrun_jobs import conf
 from cloudrun_jobs.exceptions import DeclarationError, InvalidJob, InvalidSettings
 from cloudrun_jobs.spec.frozen import Frozen
-from cloudrun_jobs.spec.schedule import Schedule, normalise_zone
+from cloudrun_jobs.spec.schedule import MIN_ATTEMPT_DEADLINE, Schedule, normalise_zone
 from cloudrun_jobs.spec.type_checks import is_whole_number
 from cloudrun_jobs.spec.validators import VALIDATORS
 from cloudrun_jobs.suggestions import did_you_mean
@@ -55,6 +55,7 @@ class JobSpec(Frozen):
     entrypoint: tuple[str, ...] = ("python", "manage.py")
     args: Mapping[str, Any] = NO_ITEMS
     http_options: tuple[str, ...] = ()
+    secret_options: tuple[str, ...] = ()
     vpc: Mapping[str, Any] | None = None
     cloud_sql: tuple[str, ...] = ()
     labels: Mapping[str, str] = NO_ITEMS
@@ -80,6 +81,13 @@ class JobSpec(Frozen):
     def is_shortened(self) -> bool:
         """True if the name is too long for Cloud Run, so that `name` ends in a hash."""
         return self.name != _full_name(self.command, self.environment)
+
+    @property
+    def delivery_deadline(self) -> timedelta | None:
+        """How long Cloud Scheduler waits for a delivery; None is its own default."""
+        if self.target != "service" or self.attempt_deadline is not None:
+            return self.attempt_deadline
+        return max(self.timeout, MIN_ATTEMPT_DEADLINE)  # The job runs during the request.
 
     @property
     def schedules(self) -> tuple[Schedule, ...]:
@@ -165,7 +173,9 @@ def _tuple(value: object) -> object:
 
 NORMALISERS: dict[str, Callable[[object], object]] = {
     **dict.fromkeys(("timeout", "lock_timeout", "lock_lease", "attempt_deadline"), _seconds),
-    **dict.fromkeys(("lock_args", "schedule", "entrypoint", "http_options", "cloud_sql"), _tuple),
+    **dict.fromkeys(
+        ("lock_args", "schedule", "entrypoint", "http_options", "secret_options", "cloud_sql"), _tuple
+    ),
     "cpu": _text,
     "time_zone": normalise_zone,
 }

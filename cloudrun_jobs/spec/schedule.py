@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 TARGETS = ("job", "service")
 MIN_ATTEMPT_DEADLINE, MAX_ATTEMPT_DEADLINE = timedelta(seconds=15), timedelta(minutes=30)
+RUN_AS_JOB = "Run it as a job: remove target = 'service', which runs the job during Cloud Scheduler's request."
 MAX_RETRY_DURATION = timedelta(days=365)
 
 # The fields of Cloud Scheduler's RetryConfig: those that are counts, with their maximum, and durations.
@@ -172,7 +173,14 @@ def check_delivery(spec: JobSpec) -> Iterator[DeclarationError]:
         hint = closest(target, TARGETS) if isinstance(target, str) else ""
         yield DeclarationError("target", "'job' or 'service'", target, hint)
     if deadline is not None and not is_duration(deadline, MIN_ATTEMPT_DEADLINE, MAX_ATTEMPT_DEADLINE):
-        yield DeclarationError("attempt_deadline", "None or 15 to 1800 seconds", deadline)
+        hint = RUN_AS_JOB if target == "service" else ""
+        yield DeclarationError("attempt_deadline", "None or 15 to 1800 seconds", deadline, hint)
+    elif target == "service" and isinstance(spec.timeout, timedelta):
+        limit = deadline or MAX_ATTEMPT_DEADLINE
+        if spec.timeout > limit:
+            of = "attempt_deadline" if deadline else "longest attempt_deadline of Cloud Scheduler"
+            expected = f"at most {limit.total_seconds():g} seconds, the {of}"
+            yield DeclarationError("timeout", expected, spec.timeout, RUN_AS_JOB, id="cloudrun_jobs.E019")
     if isinstance(config, Mapping):
         for key, value in config.items():
             yield from _check_retry_field(key, value)

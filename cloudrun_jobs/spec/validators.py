@@ -97,8 +97,9 @@ def _check_container(spec: JobSpec) -> Iterator[DeclarationError]:
         yield DeclarationError("image", "None or the name of an image", image)
     if not is_texts(entrypoint) or not entrypoint or not all(entrypoint):
         yield DeclarationError("entrypoint", "a list of strings such as ['python', 'manage.py']", entrypoint)
-    if not is_texts(spec.http_options):
-        yield DeclarationError("http_options", "a tuple of the names of options", spec.http_options)
+    for attribute in ("http_options", "secret_options"):
+        if not is_texts(names := getattr(spec, attribute)):
+            yield DeclarationError(attribute, "a tuple of the names of options", names)
     if not is_options(spec.args):
         yield DeclarationError("args", "a dictionary of options, as delay() takes them by name", spec.args)
     if not is_texts(instances) or not all(is_text(name, r"[^:\s]+(:[^:\s]+){2,3}") for name in instances):

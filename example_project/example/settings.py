@@ -6,6 +6,7 @@ A development machine is one where `CLOUDRUN_JOBS_ENVIRONMENT` is "local" or not
 from __future__ import annotations
 
 import os
+from hashlib import sha256
 from pathlib import Path
 
 from django.core.exceptions import ImproperlyConfigured
@@ -22,7 +23,34 @@ if not SECRET_KEY:
 # If empty, Django accepts the names of this machine, and only in DEBUG.
 ALLOWED_HOSTS = list(filter(None, os.environ.get("EXAMPLE_ALLOWED_HOSTS", "").split(",")))
 
-CLOUDRUN_JOBS = {"ENVIRONMENT": ENVIRONMENT, "RECONCILE": {"schedule": "*/5 * * * *"}}
+# Without either, the HTTP API is closed: a token for the ingest API, and the URL of this service, which Cloud
+# Scheduler calls with the ID tokens of an account.
+INGEST_TOKEN = os.environ.get("EXAMPLE_INGEST_TOKEN", "")
+SERVICE_URL = os.environ.get("EXAMPLE_SERVICE_URL", "")
+SCHEDULER_ACCOUNT = os.environ.get("EXAMPLE_SCHEDULER_ACCOUNT", "")
+
+CLOUDRUN_JOBS = {
+    "ENVIRONMENT": ENVIRONMENT,
+    "RECONCILE": {"schedule": "*/5 * * * *"},
+    "HTTP": {
+        "TOKENS": [
+            {
+                "name": "ingest",
+                "header": "x-ingest-token",
+                "sha256": sha256(INGEST_TOKEN.encode()).hexdigest(),
+                "scopes": ["read", "run"],
+                "commands": ["run_daily_ingest", "job"],
+            }
+        ]
+        if INGEST_TOKEN
+        else [],
+        **(
+            {"OIDC": {"audience": SERVICE_URL, "emails": [SCHEDULER_ACCOUNT], "scopes": ["read"]}}
+            if SERVICE_URL
+            else {}
+        ),
+    },
+}
 
 INSTALLED_APPS = [
     "django.contrib.auth",
@@ -31,6 +59,8 @@ INSTALLED_APPS = [
     "django.contrib.sessions",
     "django.contrib.staticfiles",
     "cloudrun_jobs",
+    "batch",
+    "ingest",
     "rates",
 ]
 MIDDLEWARE = [

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from django.contrib.auth.views import LoginView, LogoutView
-from django.urls import path
+from django.urls import include, path
 
 from rates import views
 
@@ -12,4 +12,6 @@ urlpatterns = [
     path("collect/", views.collect, name="collect"),
     path("login/", LoginView.as_view(next_page="latest"), name="login"),
     path("logout/", LogoutView.as_view(next_page="latest"), name="logout"),
+    path("", include("ingest.urls")),
+    path("cloudrun_jobs/", include("cloudrun_jobs.urls")),
 ]

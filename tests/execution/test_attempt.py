@@ -465,6 +465,8 @@ def test_the_time_to_clean_up(
     monkeypatch.setattr(time, "monotonic", lambda: now + seconds)
     assert not interrupt.is_overdue()
     interrupt.terminated_at = now
+    assert not interrupt.is_overdue()  # A server received the signal.
+    interrupt.ends_process = True
     assert interrupt.is_overdue() == overdue
 
 

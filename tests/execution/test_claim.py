@@ -515,3 +515,21 @@ def test_arguments_with_invalid_utf8_are_not_recorded(container: Container, work
 
     run = JobRun.objects.get()
     assert (run.status, run.argv, worked) == (Status.SUCCEEDED, None, ["worked"])
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [["--note", "hunter2"], ["--note=hunter2"], ["--", "hunter2"], ["hunter2"], ["--note=hunter2", "x=y"]],
+    ids=" ".join,
+)
+def test_secret_values_are_hidden(
+    container: Container, monkeypatch: pytest.MonkeyPatch, arguments: list[str]
+) -> None:
+    """The record that the container itself inserts hides the value in whatever form it was given."""
+    monkeypatch.setattr(echo.Command, "secret_options", ("note", "words"), raising=False)
+    container.run("echo", *arguments)
+    run = JobRun.objects.get()
+
+    assert "hunter2" not in str(run.argv)
+    assert "[secret]" in str(run.argv)
+    assert run.arguments == ["echo", *arguments]

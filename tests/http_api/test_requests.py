@@ -255,3 +255,23 @@ def test_all_refused_options_are_named(call: Callable[..., Any]) -> None:
     response = call("POST", "jobs/echo/", data=json.dumps({"words": [], "partner": 1, "verbosity": 1}))
 
     assert set(response.json()["error"]["fields"]) == {"verbosity", "words"}
+
+
+@pytest.mark.parametrize(
+    ("body", "status"),
+    [('{"note": "hunter2"}', 202), ('{"note": "hunter2", "partner": "x"}', 422), ('{"note": ["hunter2"]}', 422)],
+)
+def test_secret_options_are_never_shown(
+    call: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, body: str, status: int
+) -> None:
+    """Neither the answer, nor the run that it starts, nor a rerun has the value."""
+    monkeypatch.setattr(echo.Command, "secret_options", ("note",), raising=False)
+    monkeypatch.setattr(echo.Command, "run", lambda self, **options: None)
+    answers = [call("POST", "jobs/echo/", data=body)]
+    if status == 202:
+        url = answers[0].json()["url"].removeprefix("/cloudrun_jobs/")
+        answers += [call("GET", url), call("POST", f"{url}rerun/"), call("GET", "jobs/")]
+
+    assert answers[0].status_code == status
+    assert not any(b"hunter2" in answer.content for answer in answers)
+    assert all(run.argv == ["echo", "--note=[secret]"] for run in JobRun.objects.filter(trigger="http"))

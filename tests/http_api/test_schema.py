@@ -13,7 +13,8 @@ from openapi_spec_validator import OpenAPIV31SpecValidator
 from cloudrun_jobs import urls
 from cloudrun_jobs.argv.values import loses_double_dash
 from cloudrun_jobs.exceptions import InvalidJob
-from cloudrun_jobs.http.routes import ROUTES, reserved_words
+from cloudrun_jobs.http.paths import PATHS, reserved_words
+from cloudrun_jobs.http.routes import ROUTES
 from tests.http_api.conftest import configured
 from tests.jobs.management.commands import echo, everything
 
@@ -58,13 +59,14 @@ def test_schema_is_valid(schema: Callable[..., Any], settings: Any, values: dict
 
 
 def test_schema_has_each_url(schema: Callable[..., Any]) -> None:
-    """Both are built from one table: each route is a path, and each path is served."""
+    """Each route has a path, which is served and described, in the order of the table."""
     found = schema()
-    operations = {f"{method}_{route.name}" for route in ROUTES for method in map(str.lower, route.actions)}
+    routes = ROUTES.values()
+    operations = {f"{method}_{route.name}" for route in routes for method in map(str.lower, route.actions)}
     in_schema = {each["operationId"] for path in found["paths"].values() for each in path.values()}
 
-    assert {name.removesuffix("_echo") for name in in_schema} >= operations
-    assert {route.name for route in ROUTES} == {pattern.name for pattern in urls.urlpatterns} - {None}
+    assert {name.removesuffix("_in_request").removesuffix("_echo") for name in in_schema} >= operations
+    assert list(ROUTES) == list(PATHS) == [pattern.name for pattern in urls.urlpatterns if pattern.name]
     for path in found["paths"]:
         assert (
             resolve(f"{found['servers'][0]['url']}{path}", "tests.http_api.urls").route
@@ -145,7 +147,7 @@ def test_security_schemes_are_those_of_the_settings(schema: Callable[..., Any], 
 def test_fixed_words_win_over_names_of_jobs(http: Client) -> None:
     """The URL of the statistics is never that of a run or a job called "stats"."""
     assert resolve(reverse("cloudrun_jobs:stats")).url_name == "stats"
-    assert {"stats", "cancel", "rerun"} <= reserved_words()
+    assert {"stats", "events", "cancel", "rerun"} == reserved_words()
 
 
 def test_requests_are_not_in_a_transaction(http: Client) -> None:

@@ -22,6 +22,7 @@ pytestmark = pytest.mark.usefixtures("process_database")
 
 # Modules that a container does not need to run a job.
 NOT_FOR_A_RUN = {"checks", "command_line", "cron", "deploy", "enqueue", "registry", "spec.reservation"}
+NOT_FOR_A_RUN |= {f"http.{name}" for name in ("authentication", "credentials", "jobs", "rate", "runs")}
 NOT_FOR_A_RUN |= {f"argv.{name}" for name in ("binding", "limits", "parsing", "round_trip", "values", "writing")}
 
 CONTAINER = {

@@ -17,6 +17,7 @@ from pytest_django import Settings
 
 from cloudrun_jobs import LockManager
 from cloudrun_jobs.models import JobRun, Progress, Status, TaskRun
+from cloudrun_jobs.runs.data import read_progress
 from cloudrun_jobs.terminal import is_unsafe
 from tests.jobs.management.commands import echo
 from tests.models.conftest import Record
@@ -65,12 +66,49 @@ def test_stats_by_job(record: Record) -> None:
     assert (stats["new"].last_success, stats["new"].last_failure) == (None, None)
 
 
+def test_progress_is_read_with_the_runs(record: Record) -> None:
+    """The database adds up the reports of each run's tasks as `JobRun.progress` does."""
+    runs = record("echo", Status.RUNNING, count=5, task_count=3)
+    reports = [
+        [(1, 9, "first"), (2, 9, "second"), (3, 9, "")],
+        [(2**60, None, ""), (2**60, 2**62, "text"), (3, 4, "東京")],
+        [(0, 0, "")],
+        [(None, None, ""), (4, 5, "half")],
+        [],
+    ]
+    for run, tasks in zip(runs, reports, strict=True):
+        run.tasks.all().delete()
+        for index, (done, total, text) in enumerate(tasks):
+            values = {"progress_done": done, "progress_total": total, "progress_text": text}
+            heartbeat_at = run.created_at - timedelta(seconds=index % 2)
+            TaskRun.objects.create(run=run, index=index, worker=uuid4(), heartbeat_at=heartbeat_at, **values)
+
+    with CaptureQueriesContext(connections[JobRun.objects.db]) as queries:
+        found = dict(read_progress([run.pk for run in runs]))
+
+    assert len(queries) == 1
+    assert found == {run: run.progress for run in runs}
+
+
 def test_stats_of_runs_with_the_same_time(record: Record) -> None:
     """No more than the newest are counted."""
     record("echo", Status.SUCCEEDED, count=9)
     JobRun.objects.update(created_at=datetime(2026, 1, 2, tzinfo=UTC))
 
     assert JobRun.objects.stats(newest=4)["echo"].counts == {Status.SUCCEEDED: 4}
+
+
+@pytest.mark.parametrize("value", ["7", 'a "b" \\c', "100%_", "한국 é", "😀"])
+def test_runs_with_an_argument(record: Record, value: str) -> None:
+    """The arguments are found whatever their characters, and only as a whole."""
+    argument = f"--note={value}"
+    for arguments in ([argument, "--partner=1"], [f"{argument}x"], [f"x{argument}"], ["--partner=1"]):
+        record("echo", Status.SUCCEEDED, argv=["echo", *arguments])
+    record("echo", Status.SUCCEEDED, argv=None)
+
+    assert [run.argv[1] for run in JobRun.objects.with_arguments([argument])] == [argument]
+    assert JobRun.objects.with_arguments([argument, "--partner=1"]).count() == 1
+    assert JobRun.objects.with_arguments(["--partner=1"]).count() == 2
 
 
 def test_stats_without_runs(database: str) -> None:

@@ -32,7 +32,12 @@ VALID: list[dict[str, Any]] = [
     {"schedule": []},
     {"schedule": Schedule("0 0 * * *", name="night")},
     {"schedule": ["every 5 minutes", Schedule("0 0 * * *", args={"partner": 7}, time_zone="Asia/Seoul")]},
-    {"target": "service", "attempt_deadline": 30, "retry_config": {"retry_count": 5, "max_doublings": 0}},
+    {
+        "target": "service",
+        "timeout": 30,
+        "attempt_deadline": 30,
+        "retry_config": {"retry_count": 5, "max_doublings": 0},
+    },
     {"retry_config": {"min_backoff_duration": 5, "max_backoff_duration": timedelta(hours=1)}},
     {"image": "europe-docker.pkg.dev/acme/app/app@sha256:00", "entrypoint": ["/bin/app"], "args": {"x": 1}},
     {"vpc": {"connector": "main", "egress": "all-traffic"}},

@@ -148,15 +148,15 @@ RULES = [
     rule(
         "SIGTERM after a nested job is for the outer one",
         "execution/termination.py",
-        "if _active != [self] or not",
+        "if _in_main_thread() != [self] or not",
         "if not",
         "execution/test_attempt",
     ),
     rule(
         "a second SIGTERM does not interrupt clean-up",
         "execution/termination.py",
-        "if not _active or any(termination.terminated_at for termination in _active):",
-        "if not _active:",
+        "if running and not was_raised:",
+        "if running:",
         "execution/test_attempt",
     ),
     rule(

@@ -86,7 +86,7 @@ RULES = [
     rule(
         "a key with other arguments is refused",
         DISPATCH,
-        "if earlier is not None and earlier.argv != run.argv:",
+        "if earlier is not None and earlier.arguments != run.arguments:",
         "if False:",
         "runs/test_dispatch",
     ),

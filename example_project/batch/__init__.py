@@ -1,0 +1,1 @@
+"""Short jobs that Cloud Scheduler runs inside the web service."""

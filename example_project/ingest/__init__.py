@@ -1,0 +1,1 @@
+"""The ingest API: a market's daily data, requested over HTTP."""
