@@ -121,8 +121,9 @@ def follow_server() -> None:
     Signal handlers run in the main thread only. A job in another thread is interrupted at its next `progress()`.
     """
     handler = signal.getsignal(signal.SIGTERM)
-    is_server = callable(handler) and handler is not on_sigterm and not isinstance(handler, _ServerHandler)
-    if is_server and in_main_thread():
+    if not callable(handler) or handler is on_sigterm or isinstance(handler, _ServerHandler):
+        return
+    if in_main_thread():
         signal.signal(signal.SIGTERM, _ServerHandler(handler))
 
 
