@@ -157,7 +157,7 @@ def check_jobs(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[C
     try:
         messages += [message for name, job in found.jobs.items() for message in _check_job(name, job)]
         messages += _check_names(found.jobs)
-        messages += _check_words(found.jobs)
+        messages += _check_http_names(found.jobs)
     except InvalidSettings:
         pass  # check_settings reports it.
     return messages
@@ -303,12 +303,17 @@ def _check_names(commands: Iterable[str]) -> Iterator[CheckMessage]:
             yield Error(message, hint="Rename one of the commands.", id="cloudrun_jobs.E007")
 
 
-def _check_words(jobs: Mapping[str, CloudRunJobs]) -> Iterator[CheckMessage]:
-    """Reject jobs whose name is a reserved word in URLs of the HTTP API, if the API is in use."""
+def _check_http_names(jobs: Mapping[str, CloudRunJobs]) -> Iterator[CheckMessage]:
+    """Check the names of jobs, and those in the credentials, if the HTTP API is in use."""
     if not conf.load().http:
         return
-    from cloudrun_jobs.http.paths import reserved_words  # Most projects have no HTTP API.
+    from cloudrun_jobs.http import credentials  # Most projects have no HTTP API.
+    from cloudrun_jobs.http.paths import reserved_words
 
+    for token in credentials.load().tokens:
+        for name in sorted((token.commands or set()) - jobs.keys()):
+            message = f"{conf.setting_name('HTTP', 'TOKENS')}: {token.name!r} may use {name!r}, which is no job."
+            yield Warning(message, hint=did_you_mean(name, jobs) or None, id="cloudrun_jobs.W012")
     for name in sorted(reserved_words() & jobs.keys()):
         message = f"{name}: is a reserved word in URLs of the HTTP API."
         yield Error(message, hint="Rename the command.", obj=type(jobs[name]), id="cloudrun_jobs.E018")

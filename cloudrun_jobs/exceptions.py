@@ -201,7 +201,7 @@ class JobInterrupted(SystemExit):
         self.reason = reason
 
     def __str__(self) -> str:
-        return f"SIGTERM ended the job{' at its timeout' if self.reason == 'timeout' else ''}."
+        return f"The job was interrupted{' at its timeout' if self.reason == 'timeout' else ''}."
 
 
 class IdempotencyKeyReused(InvalidArguments):

@@ -15,7 +15,6 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from google.auth import crypt, jwt
 
 ID_TOKEN_LIFETIME = 3600  # seconds
-KEY_ID = "emulator"
 
 
 class Tokens:
@@ -23,6 +22,8 @@ class Tokens:
         self._issued: dict[str, str] = {}
         self._accounts: dict[str, str] = {}
         self._key: rsa.RSAPrivateKey | None = None
+        # Another one for each emulator: verifiers keep keys by their id.
+        self.key_id = f"emulator-{secrets.token_hex(4)}"
         self._lock = threading.Lock()
 
     def access_token(self, email: str) -> str:
@@ -62,7 +63,7 @@ class Tokens:
             .public_key()
             .public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo)
         )
-        return {KEY_ID: pem.decode()}
+        return {self.key_id: pem.decode()}
 
     def keys(self) -> dict[str, Any]:
         """Return the public key as a JSON Web Key Set."""
@@ -71,7 +72,7 @@ class Tokens:
             "kty": "RSA",
             "use": "sig",
             "alg": "RS256",
-            "kid": KEY_ID,
+            "kid": self.key_id,
             "n": _base64(numbers.n),
             "e": _base64(numbers.e),
         }
@@ -83,7 +84,7 @@ class Tokens:
             serialization.PrivateFormat.TraditionalOpenSSL,
             serialization.NoEncryption(),
         )
-        return crypt.RSASigner.from_string(pem, KEY_ID)  # type: ignore[no-untyped-call]
+        return crypt.RSASigner.from_string(pem, self.key_id)  # type: ignore[no-untyped-call]
 
     def _private_key(self) -> rsa.RSAPrivateKey:
         with self._lock:

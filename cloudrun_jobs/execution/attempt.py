@@ -174,7 +174,8 @@ class Attempt:
         # SIGTERM does not say why the task has to end; the record does, after cancel().
         cancelled = JobRun.objects.filter(pk=self.run.pk).exclude(cancel_requested_at=None)
         if outcome.reason in SIGTERM_REASONS and cancelled.exists():
-            outcome = outcome._replace(status=Status.CANCELLED, reason="cancelled")
+            message = "The run was cancelled."
+            outcome = outcome._replace(status=Status.CANCELLED, reason="cancelled", error_message=message)
         if not self._update_task(outcome, progress):
             if TaskRun.objects.filter(pk=self._task.pk).exists():
                 return  # A later attempt has taken over.

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from django.core.exceptions import RequestDataTooBig
 from django.http import UnreadablePostError
 
-from cloudrun_jobs.http.errors import HttpError, bad_request
+from cloudrun_jobs.http.errors import HttpError, bad_request, unprocessable
 
 if TYPE_CHECKING:
     from django.http import HttpRequest
@@ -44,6 +44,20 @@ def read_object(request: HttpRequest, *, any_type: bool = False) -> dict[str, An
     if _depth(value) > MAX_DEPTH:
         raise bad_request("invalid_json", f"The body is nested more than {MAX_DEPTH} levels deep.")
     return value
+
+
+def refuse_body(request: HttpRequest) -> None:
+    """Raise `HttpError` unless the body is empty, or an empty object, and no key is given."""
+    if unknown := sorted(read_object(request, any_type=True)):
+        fields = dict.fromkeys(unknown, "This endpoint takes no options.")
+        raise unprocessable("The body has options that this endpoint does not take.", fields=fields)
+    refuse_key(request)
+
+
+def refuse_key(request: HttpRequest) -> None:
+    """Raise `HttpError` for an Idempotency-Key, where it would have no effect."""
+    if "idempotency-key" in request.headers:
+        raise bad_request("invalid_request", "Idempotency-Key: only `POST jobs/<command>/` takes it.")
 
 
 def _read(request: HttpRequest) -> bytes:

@@ -10,7 +10,7 @@ from django.db import Error, InterfaceError, OperationalError, ProgrammingError
 from django.http import HttpResponseBase, JsonResponse
 from django.utils.log import log_response
 
-from cloudrun_jobs.exceptions import RecordTablesMissing, RecordUnavailable
+from cloudrun_jobs.exceptions import InvalidSettings, RecordTablesMissing, RecordUnavailable
 from cloudrun_jobs.http import credentials
 from cloudrun_jobs.http.authentication import ANONYMOUS, Caller, authenticate
 from cloudrun_jobs.http.credentials import Credentials
@@ -32,6 +32,11 @@ def respond(route: Route, request: HttpRequest, names: Mapping[str, str]) -> Htt
         response = _act(route, request, names)
     except HttpError as error:
         response = error.response()
+    except InvalidSettings as error:
+        hint = "See `manage.py check` in the web service, and its log."
+        message = "The settings of cloudrun_jobs are invalid."
+        response = HttpError(HTTPStatus.INTERNAL_SERVER_ERROR, "invalid_settings", message, hint=hint).response()
+        log_response("%s: %s", message, request.path, response=response, request=request, exception=error)
     except DATABASE_ERRORS as error:
         response = unavailable("The database does not answer, or has no tables for the run records.").response()
         log_response(

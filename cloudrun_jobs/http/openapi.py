@@ -262,7 +262,15 @@ def _endpoint() -> Schema:
     texts: Schema = {name: {"type": "string"} for name in ("command", "url", "help")}
     options = {"type": "object", "additionalProperties": {"type": "string"}}
     schedules = {"type": "array", "items": schedule}
-    return _object({**texts, "options": options, "schedules": schedules, "dry_run": {"type": "boolean"}})
+    return _object(
+        {
+            **texts,
+            "options": options,
+            "schedules": schedules,
+            "dry_run": {"type": "boolean"},
+            "test_mode": {"type": "boolean"},
+        }
+    )
 
 
 def _findings() -> Schema:

@@ -26,6 +26,7 @@ from cloudrun_jobs.exceptions import (
 from cloudrun_jobs.http import query
 from cloudrun_jobs.http.audit import audit
 from cloudrun_jobs.http.authentication import Caller
+from cloudrun_jobs.http.body import refuse_body
 from cloudrun_jobs.http.cursor import Cursor
 from cloudrun_jobs.http.endpoint import json_response
 from cloudrun_jobs.http.errors import HttpError, method_not_allowed, not_found, unprocessable
@@ -99,6 +100,7 @@ def show_newest_run(
 def cancel_run(request: HttpRequest, caller: Caller, name: str) -> HttpResponseBase:
     """Cancel a run, unless it has ended."""
     query.read_query(request, {})
+    refuse_body(request)
     run = find_run(caller, "cancel", name)
     if run.is_finished:
         raise _ended(run)
@@ -121,6 +123,7 @@ def _ended(run: JobRun) -> HttpError:
 def rerun(request: HttpRequest, caller: Caller, name: str) -> HttpResponseBase:
     """Start a new run with the arguments of this one."""
     query.read_query(request, {})
+    refuse_body(request)
     run = find_run(caller, "run", name)
     recorded = run.arguments
     if recorded is None:
@@ -147,7 +150,7 @@ def start(caller: Caller, enqueue_run: Callable[..., tuple[Operation, JobRun]], 
     except InvalidArguments as error:
         raise unprocessable(error.args[0], hint=error.hint) from None
     except ServiceError as error:
-        raise _service_error(error) from None
+        raise _service_error(error, hint=f"The run {run_id} has the reason; so has the log.") from None
     except (Exception, JobInterrupted, LeaseLost):
         # In the environments "local" and "test" the job has run, and failed: its record says so.
         failed = JobRun.objects.filter(pk=run_id, finished_at__isnull=False).first()
@@ -166,11 +169,12 @@ def queued(run: JobRun) -> HttpResponseBase:
     return json_response(data, HTTPStatus.ACCEPTED, Location=url)
 
 
-def _service_error(error: CloudRunJobsError) -> HttpError:
-    """Return the refusal for an error of Google's services. Its text names resources: it is in the log."""
+def _service_error(error: CloudRunJobsError, *, hint: str = "The log has the reason.") -> HttpError:
+    """Return the refusal for an error of Google's services. Its text names resources, so it is not repeated."""
     passes = isinstance(error, ServiceUnavailable | QuotaExhausted)
     status = HTTPStatus.SERVICE_UNAVAILABLE if passes else HTTPStatus.BAD_GATEWAY
-    return HttpError(status, "service_error", f"Cloud Run did not accept the request ({type(error).__name__}).")
+    message = f"The request to Cloud Run failed ({type(error).__name__})."
+    return HttpError(status, "service_error", message, hint=hint)
 
 
 def find_run(caller: Caller, scope: str, name: str, command: str = "") -> JobRun:

@@ -18,7 +18,7 @@ from cloudrun_jobs.exceptions import InvalidArguments
 from cloudrun_jobs.execution import termination
 from cloudrun_jobs.http.audit import audit
 from cloudrun_jobs.http.authentication import Caller
-from cloudrun_jobs.http.body import read_object
+from cloudrun_jobs.http.body import read_object, refuse_key
 from cloudrun_jobs.http.credentials import TRIGGER
 from cloudrun_jobs.http.endpoint import json_response
 from cloudrun_jobs.http.errors import bad_request, not_found, unavailable, unprocessable
@@ -62,12 +62,14 @@ def _described(name: str, job: CloudRunJobs) -> dict[str, Any] | None:
         "options": {option: actions[option].help or "" for option in spec.http_options if option in actions},
         "schedules": [{"cron": each.cron, "time_zone": each.time_zone} for each in spec.schedules],
         "dry_run": "dry_run" in actions,
+        "test_mode": hasattr(job, "test_mode"),
     }
 
 
 def run_job(request: HttpRequest, caller: Caller, name: str) -> HttpResponseBase:
     """Run the command now, and return its result."""
     read_query(request, {})
+    refuse_key(request)
     caller.check(TRIGGER, name)
     job = existing_job(name)
     if job.spec.target != "service":
@@ -145,5 +147,7 @@ def _answer(run: JobRun, *, is_duplicate: bool) -> HttpResponseBase:
     if run.status == Status.SKIPPED:
         return json_response({"status": "skipped", "result": None, **extra}, Location=url)
     error = run.error_message or run.error_class or f"The run has the status {run.status}."
+    if run.reason == "exit_code" and error.isdecimal():
+        error = f"The job called sys.exit({error})."
     data = {"status": "error", "error": error, **extra}
     return json_response(data, HTTPStatus.INTERNAL_SERVER_ERROR, Location=url)

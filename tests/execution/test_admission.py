@@ -72,7 +72,7 @@ def held() -> list[str]:
 def waits(monkeypatch: pytest.MonkeyPatch) -> list[Callable[[], object]]:
     """Instead of waiting for a lock, call the functions in this list, once; without one, the test fails."""
     steps: list[Callable[[], object]] = []
-    monkeypatch.setattr(locking, "_sleep", lambda seconds: steps.pop(0)())
+    monkeypatch.setattr(locking, "_sleep", lambda job, seconds: steps.pop(0)())
     return steps
 
 

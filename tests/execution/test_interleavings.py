@@ -172,7 +172,7 @@ def processes(settings: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     settings.CLOUDRUN_JOBS = {"ENVIRONMENT": "test", "LOCKS": {"BACKEND": f"{__name__}.Locks"}}
     monkeypatch.setattr(environ, "current_task", lambda: getattr(_this, "process", None) and _this.process.task)
     monkeypatch.setattr(runner, "is_nested", lambda: False)
-    monkeypatch.setattr(locking, "_sleep", lambda seconds: stop("waiting"))
+    monkeypatch.setattr(locking, "_sleep", lambda job, seconds: stop("waiting"))
     monkeypatch.setattr(Heartbeat, "start", lambda *args: None)
     monkeypatch.setattr(Attempt, "_record", stopping(Attempt._record, RECORD))
     monkeypatch.setattr(Attempt, "_record_decision", stopping(Attempt._record_decision, "the decision"))

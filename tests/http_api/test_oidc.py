@@ -94,7 +94,7 @@ def get(http: Client, token: str) -> Any:
     return http.get("/cloudrun_jobs/jobs/", headers={"authorization": f"Bearer {token}"})
 
 
-def signed(tokens: Tokens, *, key_id: str = "emulator", **claims: Any) -> str:
+def signed(tokens: Tokens, *, key_id: str | None = None, **claims: Any) -> str:
     """Return a token with that key's signature; a claim of None is left out."""
     now = int(time.time())
     given = {
@@ -107,7 +107,7 @@ def signed(tokens: Tokens, *, key_id: str = "emulator", **claims: Any) -> str:
         **claims,
     }
     payload = {name: value for name, value in given.items() if value is not None}
-    return bytes(jwt.encode(tokens._signer(), payload, key_id=key_id)).decode()  # type: ignore[no-untyped-call]
+    return bytes(jwt.encode(tokens._signer(), payload, key_id=key_id or tokens.key_id)).decode()  # type: ignore[no-untyped-call]
 
 
 def test_cloud_schedulers_token_is_accepted(http: Client, settings: Any, cloudrun_emulator: Emulator) -> None:

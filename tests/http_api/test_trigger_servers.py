@@ -59,6 +59,7 @@ class Service:
                 "PYTHONPATH": str(REPOSITORY / "example_project"),
                 "DJANGO_SETTINGS_MODULE": "tests.http_api.server_settings",
                 "SERVER_DATABASE": json.dumps(database),
+                "IN_REQUEST_DIRECTORY": str(directory),
                 "CLOUDRUN_JOBS_HTTP": json.dumps({"OIDC": oidc}),
             },
         )
@@ -77,7 +78,6 @@ class Service:
         """Create the Scheduler job, with the token of this account."""
         target: dict[str, Any] = {
             "uri": f"http://127.0.0.1:{self.port}/cloudrun_jobs/run/in_request/",
-            "body": json.dumps({"journal": str(self.journal), "hold": str(self.hold)}).encode(),
         }
         if email:
             target["oidc_token"] = {"service_account_email": email, "audience": audience}
@@ -175,10 +175,9 @@ def test_sigterm_interrupts_the_job_and_the_server_answers(service: Service) -> 
 def test_job_goes_on_when_its_client_disconnects(service: Service) -> None:
     """Cloud Scheduler's connection may be lost, and the work must not be."""
     service.hold.touch()
-    body = json.dumps({"journal": str(service.journal), "hold": str(service.hold)})
     token = service.emulator.tokens.id_token(EMAIL, AUDIENCE, service.emulator.http)
     client = HTTPConnection("127.0.0.1", service.port, timeout=30)
-    client.request("POST", "/cloudrun_jobs/run/in_request/", body, {"Authorization": f"Bearer {token}"})
+    client.request("POST", "/cloudrun_jobs/run/in_request/", None, {"Authorization": f"Bearer {token}"})
     wait_for(lambda: service.started)
     client.close()
     service.hold.unlink()

@@ -112,7 +112,13 @@ def test_no_exception_leaves_the_view(call: Any, service: Any, error: BaseExcept
 
     service(run=run)
 
-    assert call("POST", "run/echo/").status_code == 500
+    response = call("POST", "run/echo/")
+
+    messages = {
+        SystemExit: "The job called sys.exit(3).",
+        asyncio.CancelledError: "The coroutine of run() was cancelled.",
+    }
+    assert (response.status_code, response.json()["error"]) == (500, messages[type(error)])
 
 
 def test_async_job(call: Any, service: Any) -> None:
@@ -536,6 +542,7 @@ def test_list_of_triggers(call: Any, service: Any) -> None:
         "options": {"partner": "", "note": ""},
         "schedules": [{"cron": "0 9 * * *", "time_zone": "Asia/Seoul"}],
         "dry_run": False,
+        "test_mode": False,
     }
     assert call("GET", "run/", token="walk only").json() == {"endpoints": []}
 

@@ -176,7 +176,10 @@ TEXT_PATTERNS = {
     "scheduler_region": conf.PATTERNS["REGION"],
     "reservations": (f"{CLOUD_SCHEDULER}|{CLOUD_TASKS}", f"{CLOUD_SCHEDULER!r} or {CLOUD_TASKS!r}"),
     "tasks_queue": (r"[A-Za-z0-9-]{1,100}", "the name of a queue: letters, digits and hyphens"),
-    "service_url": (r"https://[\w.-]+(:[0-9]+)?/?", "a URL such as 'https://web-abc123.a.run.app'"),
+    "service_url": (
+        r"(https://[\w.-]+|http://(localhost|127\.0\.0\.1))(:[0-9]+)?/?",
+        "an HTTPS URL such as 'https://web-abc123.a.run.app', or an HTTP URL of this machine",
+    ),
 }
 
 

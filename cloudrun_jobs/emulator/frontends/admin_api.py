@@ -33,7 +33,7 @@ class AdminApi:
             "POST clock": self._set_clock,
             "POST prune": lambda body: emulator.prune(body["execution"]),
             "POST maintain": lambda body: emulator.maintain(**body),
-            "POST token": lambda body: {"access_token": emulator.tokens.access_token(body["email"])},
+            "POST token": self._issue_token,
         }
 
     def respond(self, request: Request, _: Caller) -> Response:
@@ -59,6 +59,13 @@ class AdminApi:
         """Return the OpenID configuration, which points verifiers of OIDC tokens to the keys."""
         issuer = self._emulator.http
         return Response.json({"issuer": issuer, "jwks_uri": issuer + KEYS_PATH})
+
+    def _issue_token(self, body: dict[str, Any]) -> dict[str, str]:
+        """Return an access token of the account, or an ID token for an audience."""
+        tokens = self._emulator.tokens
+        if "audience" in body:
+            return {"id_token": tokens.id_token(body["email"], body["audience"], self._emulator.http)}
+        return {"access_token": tokens.access_token(body["email"])}
 
     def _clock(self) -> dict[str, Any]:
         clock = self._emulator.clock

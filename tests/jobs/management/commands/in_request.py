@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from pathlib import Path
 from typing import Any
-
-from django.core.management.base import CommandParser
 
 from cloudrun_jobs import CloudRunJobs
 
@@ -14,17 +13,13 @@ from cloudrun_jobs import CloudRunJobs
 class Command(CloudRunJobs):
     target = "service"
     timeout = 60
-    http_options = ("journal", "hold")
 
-    def add_arguments(self, parser: CommandParser) -> None:
-        parser.add_argument("--journal", type=Path)
-        parser.add_argument("--hold", type=Path)
-
-    async def run(self, *args: Any, journal: Path, hold: Path | None, **options: Any) -> dict[str, int]:
-        with journal.open("a") as lines:
+    async def run(self, *args: Any, **options: Any) -> dict[str, int]:
+        directory = Path(os.environ["IN_REQUEST_DIRECTORY"])
+        with (directory / "journal").open("a") as lines:
             lines.write("started\n")
         steps = 0
-        while hold is not None and hold.exists():  # noqa: ASYNC240  (a test's file)
+        while (directory / "hold").exists():
             steps += 1
             self.progress(steps)
             await asyncio.sleep(0.02)
