@@ -128,7 +128,9 @@ def run_here(
         if active.run is None:  # It has not started.
             raise
     run = cast("JobRun", active.run)
-    return JobRun.objects.filter(pk=run.pk).first() or run, run.pk != run_id
+    if not run.is_finished:  # The outcome is known here, even if it could not be recorded.
+        run = JobRun.objects.filter(pk=run.pk).first() or run
+    return run, run.pk != run_id
 
 
 def _submit(

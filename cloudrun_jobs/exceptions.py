@@ -204,6 +204,10 @@ class JobInterrupted(SystemExit):
         return f"SIGTERM ended the job{' at its timeout' if self.reason == 'timeout' else ''}."
 
 
+class IdempotencyKeyReused(InvalidArguments):
+    """The idempotency key was used for a run with other arguments."""
+
+
 class JobFailed(CloudRunJobsError):
     """The execution ended, and not every task of it succeeded."""
 

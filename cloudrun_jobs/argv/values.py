@@ -114,13 +114,13 @@ def _check_text(text: str, action: Action) -> None:
         raise InvalidArguments(f"{action.dest}: command-line arguments cannot contain NUL.", hint="Remove it.")
     if not text.isascii() and any("\ud800" <= character <= "\udfff" for character in text):
         raise InvalidArguments(f"{action.dest}: UTF-8 cannot encode lone surrogates.", hint="Remove them.")
-    if text == "--" and (not action.option_strings or _loses_double_dash()):
+    if text == "--" and (not action.option_strings or loses_double_dash()):
         hint = "Use another value."
         raise InvalidArguments(f"{action.dest}: this Python's argparse loses the value '--'.", hint=hint)
 
 
 @cache
-def _loses_double_dash() -> bool:
+def loses_double_dash() -> bool:
     """Return True on Pythons like 3.12.1, which parse `--option=--` to []. All of them lose it as a positional."""
     parser = ArgumentParser()
     parser.add_argument("--option")

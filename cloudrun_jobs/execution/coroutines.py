@@ -41,10 +41,25 @@ class _Running:
         self._task: asyncio.Task[Any] | None = None
 
     async def main(self) -> Any:
-        self._task, self._loop = asyncio.current_task(), asyncio.get_running_loop()
+        self._loop = asyncio.get_running_loop()
+        self._task = self._loop.create_task(self._work())
         if self.interrupted_by is not None:
             self._cancel()
-        return await self._coroutine
+        while not self._task.done():
+            # An ASGI server whose client has disconnected cancels this task. The work goes on.
+            with suppress(asyncio.CancelledError):
+                await asyncio.wait([self._task])
+        result, error = self._task.result()
+        if error is not None:
+            raise error
+        return result
+
+    async def _work(self) -> tuple[Any, BaseException | None]:
+        """Return the result, or an exception that a task would raise in the event loop as well."""
+        try:
+            return await self._coroutine, None
+        except (SystemExit, KeyboardInterrupt) as error:
+            return None, error
 
     def interrupt(self, error: BaseException) -> None:
         self.interrupted_by = error

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from cloudrun_jobs import environ
 from cloudrun_jobs.exceptions import LockUnavailable
 from cloudrun_jobs.execution.lease_watch import LeaseWatch
-from cloudrun_jobs.process.deferral import interruptible
+from cloudrun_jobs.process.deferral import in_main_thread, interruptible
 from cloudrun_jobs.signals import job_waiting, lock_bypassed
 from cloudrun_jobs.spec import JobSpec
 
@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from cloudrun_jobs.spec.command import JobCommand
 
 # The modules that acquire locks are imported when a lock is required: a job without locks does not need them.
+
+INTERRUPT_POLL_INTERVAL = 0.5  # seconds
 
 # The locks held around this code, by key: a job that calls itself must not wait for itself.
 _held: ContextVar[Mapping[str, LeaseKeeper]] = ContextVar("held_locks", default={})  # noqa: B039  (never changed)
@@ -154,14 +156,19 @@ def _acquire(
     if policy == "skip" and attempt.admitted:
         policy = "wait"
     if policy == "skip":
-        return acquire.acquire_or_holders(request, acquire.SERVER_OUTAGE_LIMIT, _sleep)
+        return acquire.acquire_or_holders(request, acquire.SERVER_OUTAGE_LIMIT, partial(_sleep, job))
 
     def send_waiting(holders: Sequence[Holder]) -> None:
         job_waiting.send_robust(type(job), spec=spec, lock=required.name.label, holders=holders)
 
     timeout = spec.lock_timeout.total_seconds() if policy == "wait" else 0
     return acquire.wait_for_lock(
-        request, timeout=timeout, initial_delay=1.0, max_delay=30.0, on_wait=send_waiting, sleep=_sleep
+        request,
+        timeout=timeout,
+        initial_delay=1.0,
+        max_delay=30.0,
+        on_wait=send_waiting,
+        sleep=partial(_sleep, job),
     )
 
 
@@ -178,8 +185,12 @@ def _request(spec: JobSpec, required: RequiredLock, attempt: Attempt) -> LockReq
     return SlotRequest(backend, name, required.slots, owner, ttl)
 
 
-def _sleep(seconds: float) -> None:
-    interruptible(partial(time.sleep, seconds))
+def _sleep(job: JobCommand, seconds: float) -> None:
+    """Wait until an interrupt or for this time. No signal reaches a thread, which asks at intervals."""
+    until = time.monotonic() + seconds
+    while (left := until - time.monotonic()) > 0:
+        interruptible(partial(time.sleep, left if in_main_thread() else min(left, INTERRUPT_POLL_INTERVAL)))
+        job._active.raise_if_interrupted()
 
 
 def _is_last_attempt(spec: JobSpec) -> bool:

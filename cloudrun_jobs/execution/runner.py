@@ -224,6 +224,7 @@ def _work(job: JobCommand, active: ActiveRun, run: Callable[[], Any], send_finis
 
 
 def _run(job: JobCommand, args: tuple[Any, ...], options: Mapping[str, Any]) -> Any:
+    job._active.raise_if_interrupted()  # During the wait for its locks.
     result = job.run(*args, **options)
     if not iscoroutine(result):
         return result

@@ -62,11 +62,14 @@ class Termination:
             self.request()
         if self.is_requested() and not self.is_raised:
             self.is_raised = True
-            raise self.interrupted()
+            raise self.interrupted(tolerance=0.0 if enforces_timeout else TIMEOUT_TOLERANCE_SECONDS)
 
-    def interrupted(self) -> JobInterrupted:
-        """Return the error for the job. A timeout, a cancellation and a shutdown send the same signal."""
-        earliest_timeout = self._times_out_at - TIMEOUT_TOLERANCE_SECONDS
+    def interrupted(self, *, tolerance: float = TIMEOUT_TOLERANCE_SECONDS) -> JobInterrupted:
+        """Return the error for the job. A timeout, a cancellation and a shutdown send the same signal.
+
+        `tolerance` is how many seconds before its end the timeout may be the cause.
+        """
+        earliest_timeout = self._times_out_at - tolerance
         timed_out = self.terminated_at is not None and earliest_timeout <= self.terminated_at
         return JobInterrupted("timeout" if timed_out else "interrupted")
 
@@ -103,7 +106,7 @@ def on_sigterm(number: int, frame: FrameType | None) -> None:
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
     running = _in_main_thread()
     was_raised = any(termination.is_raised for termination in running)
-    for termination in _active:
+    for termination in tuple(_active):
         termination.request()
         termination.ends_process = True
     for termination in running:
@@ -118,7 +121,9 @@ def follow_server() -> None:
     Signal handlers run in the main thread only. A job in another thread is interrupted at its next `progress()`.
     """
     handler = signal.getsignal(signal.SIGTERM)
-    if callable(handler) and handler is not on_sigterm and not isinstance(handler, _ServerHandler):
+    if not callable(handler) or handler is on_sigterm or isinstance(handler, _ServerHandler):
+        return
+    if in_main_thread():
         signal.signal(signal.SIGTERM, _ServerHandler(handler))
 
 
@@ -129,13 +134,13 @@ class _ServerHandler:
         self._handler = handler
 
     def __call__(self, number: int, frame: FrameType | None) -> None:
-        for termination in _active:
+        for termination in tuple(_active):  # Requests in other threads begin and end.
             termination.request()
         self._handler(number, frame)
 
 
 def _in_main_thread() -> list[Termination]:
-    return [termination for termination in _active if termination.in_main_thread]
+    return [termination for termination in tuple(_active) if termination.in_main_thread]
 
 
 def _interrupt(error: JobInterrupted) -> NoReturn:

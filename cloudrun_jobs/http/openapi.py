@@ -151,15 +151,14 @@ def _body(job: CloudRunJobs, action: Action) -> Schema | None:
         return None
     if any(is_required(each) and each.dest not in allowed for each in parser._actions):
         return None
-    options = [each for each in parser._actions if each.dest in allowed]
-    schema: Schema = {
-        "type": "object",
-        "properties": {option.dest: option_schema(option) for option in options},
-        "additionalProperties": False,
-    }
+    arguments = {name: [each for each in parser._actions if each.dest == name] for name in allowed}
+    options = {name: option_schema(found) for name, found in arguments.items() if found}
+    for name in options.keys() & set(job.spec.secret_options):
+        options[name].pop("default", None)
     if action.scope == TRIGGER and hasattr(job, "test_mode"):
-        schema["properties"]["test_mode"] = {"type": "boolean"}
-    if required := [option.dest for option in options if is_required(option)]:
+        options["test_mode"] = {"type": "boolean"}
+    schema: Schema = {"type": "object", "properties": options, "additionalProperties": False}
+    if required := [name for name, found in arguments.items() if any(map(is_required, found))]:
         schema["required"] = required
     return {"required": bool(required), "content": {"application/json": {"schema": schema}}}
 
@@ -219,7 +218,7 @@ def _schemas() -> dict[str, Schema]:
             ),
         },
         "Health": _object({"status": {"enum": ["ok", "unhealthy"]}, "findings": _findings()}),
-        "Events": {"type": "string"},
+        "Events": _event(),
         "Triggers": _object({"endpoints": {"type": "array", "items": _endpoint()}}),
         "Outcome": _object(
             {
@@ -245,6 +244,17 @@ def _schemas() -> dict[str, Schema]:
         ),
         "Schema": {"type": "object", "required": ["openapi", "info", "paths"]},
     }
+
+
+def _event() -> Schema:
+    """Return the schema of one event of a stream, as tools expect it; OpenAPI 3.1 itself has none for streams."""
+    properties: Schema = {
+        "event": {"enum": ["status", "progress", "end"]},
+        "id": {"type": "string"},
+        "data": {"type": "string", "contentMediaType": "application/json"},
+        "retry": {"type": "integer"},
+    }
+    return _object(properties, optional=properties)
 
 
 def _endpoint() -> Schema:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 from argparse import (
     ONE_OR_MORE,
@@ -15,20 +16,23 @@ from argparse import (
     _CountAction,
     _ExtendAction,
 )
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence, Sized
 from datetime import date, datetime, time
 from decimal import Decimal
 from typing import Any
 from uuid import UUID
 
 from cloudrun_jobs.argv.redaction import is_secret
+from cloudrun_jobs.argv.values import loses_double_dash
 
-# Texts without NUL. argparse loses a positional "--", and ends some lists at a dash.
+# Texts without NUL. argparse loses some values "--", and ends some lists at a dash.
 NO_NUL = r"^[^\u0000]*$"
-POSITIONAL = r"^(?!--$)[^\u0000]*$"
+WITHOUT_DOUBLE_DASH = r"^(?!--$)[^\u0000]*$"
 WITHOUT_DASH = r"^(?!-)[^\u0000]*$"
 INTEGER = r"[+-]?[0-9]{1,4000}"  # Python rejects integers of more than 4300 digits.
 NUMBER = r"[+-]?[0-9]{1,300}(\.[0-9]{1,300})?"
+
+MAX_CHOICES = 200  # More are not listed, as those of a range.
 
 # By the type of an argument: pairs, because a type need not be hashable.
 NUMBERS = ((int, INTEGER), (float, NUMBER), (Decimal, NUMBER))
@@ -45,13 +49,20 @@ def read_option(action: Action, value: Any) -> Any:
 
     The parser itself rejects the values that have the right type.
     """
+    is_list = isinstance(action, _AppendAction) or action.nargs not in (None, OPTIONAL)
+    if is_list and isinstance(value, list):
+        return [_read_item(action, item) for item in value]
+    return _read_item(action, value)
+
+
+def _read_item(action: Action, value: Any) -> Any:
     if action.type is json.loads:
         return json.dumps(value)
-    if isinstance(value, list):
-        return [read_option(action, item) for item in value]
     pattern = _of_type(NUMBERS, action)
     if pattern is None or value is None:
         return value
+    if isinstance(value, list) and isinstance(action, _AppendAction) and action.nargs is not None:
+        return [_read_item(action, item) for item in value]
     if isinstance(value, float) and action.type is int and value.is_integer():
         return int(value)  # JSON does not distinguish 7.0 from 7.
     is_number = isinstance(value, int | float) and not isinstance(value, bool)
@@ -66,8 +77,13 @@ def is_required(action: Action) -> bool:
     return action.required and action.nargs != ZERO_OR_MORE
 
 
-def option_schema(action: Action) -> dict[str, Any]:
-    """Return the JSON schema of an option's values."""
+def option_schema(actions: Sequence[Action]) -> dict[str, Any]:
+    """Return the JSON schema of an option's values, given the arguments that set it."""
+    schemas = [_described(action) for action in actions]
+    return schemas[0] if len(schemas) == 1 else {"anyOf": schemas}
+
+
+def _described(action: Action) -> dict[str, Any]:
     schema = _schema(action)
     if action.help and action.help != SUPPRESS and "%(" not in action.help:
         schema["description"] = action.help.replace("%%", "%")
@@ -105,19 +121,25 @@ def _array(action: Action, item: dict[str, Any]) -> dict[str, Any]:
 def _item(action: Action) -> dict[str, Any]:
     if action.type is json.loads:
         return {}
-    if action.choices is not None and all(map(_is_json, action.choices)):
-        return {"enum": list(action.choices)}
+    if _has_few_choices(action):
+        return {"enum": list(action.choices or ())}
     if digits := _of_type(NUMBERS, action):
         number = {"type": "integer" if action.type is int else "number"}
         return {"anyOf": [number, {"type": "string", "pattern": f"^{digits}$"}]}
     if name := _of_type(FORMATS, action):
         return {"type": "string", "format": name}
     is_open_list = action.option_strings and action.nargs in (ZERO_OR_MORE, ONE_OR_MORE)
-    pattern = WITHOUT_DASH if is_open_list else NO_NUL if action.option_strings else POSITIONAL
+    takes_any = action.option_strings and not loses_double_dash()
+    pattern = WITHOUT_DASH if is_open_list else NO_NUL if takes_any else WITHOUT_DOUBLE_DASH
     text = {"type": "string", "pattern": pattern}
     if action.type is None or action.type is str:
         return {"anyOf": [text, {"type": "number", "minimum": 0} if is_open_list else {"type": "number"}]}
     return text
+
+
+def _has_few_choices(action: Action) -> bool:
+    choices = action.choices
+    return isinstance(choices, Sized) and len(choices) <= MAX_CHOICES and all(map(_is_json, choices))
 
 
 def _nullable(action: Action, schema: dict[str, Any]) -> dict[str, Any]:
@@ -129,7 +151,8 @@ def _nullable(action: Action, schema: dict[str, Any]) -> dict[str, Any]:
 
 
 def _is_json(value: Any) -> bool:
-    return value is None or isinstance(value, str | int | float | bool)
+    is_finite = not isinstance(value, float) or math.isfinite(value)
+    return is_finite and (value is None or isinstance(value, str | int | float | bool))
 
 
 def _of_type(values: Iterable[tuple[Any, str]], action: Action) -> str | None:

@@ -66,18 +66,22 @@ def one_of(choices: type[TextChoices], description: str) -> Parameter:
     return Parameter(read, {"type": "string", "enum": list(choices.values)}, description)
 
 
-def time(description: str) -> Parameter:
-    def read(value: str) -> datetime:
-        expected = f"Expected a time such as '2026-01-02T03:04:05Z', got {value[:100]!r}"
-        try:
-            moment = datetime.fromisoformat(value) if re.fullmatch(TIME, value, re.ASCII) else None
-        except ValueError:
-            moment = None
-        if moment is None or not MIN_YEAR <= moment.year <= MAX_YEAR:
-            raise ValueError(expected)
-        return moment.astimezone(UTC)  # PostgreSQL rejects offsets beyond those of time zones.
+def parse_time(value: str) -> datetime:
+    """Return a time in RFC 3339. Raises `ValueError`."""
+    expected = f"Expected a time such as '2026-01-02T03:04:05Z', got {value[:100]!r}"
+    try:
+        moment = datetime.fromisoformat(value) if re.fullmatch(TIME, value, re.ASCII) else None
+    except ValueError:
+        moment = None
+    if moment is None or not MIN_YEAR <= moment.year <= MAX_YEAR:
+        raise ValueError(expected)
+    return moment.astimezone(UTC)  # PostgreSQL rejects offsets beyond those of time zones.
 
-    return Parameter(read, {"type": "string", "format": "date-time", "pattern": "^[2-8][0-9]{3}-"}, description)
+
+def time(description: str) -> Parameter:
+    return Parameter(
+        parse_time, {"type": "string", "format": "date-time", "pattern": "^[2-8][0-9]{3}-"}, description
+    )
 
 
 def seconds(maximum: float, description: str) -> Parameter:

@@ -15,7 +15,10 @@ from cloudrun_jobs import enqueue
 from cloudrun_jobs.backoff import attempts
 from cloudrun_jobs.exceptions import (
     CloudRunJobsError,
+    IdempotencyKeyReused,
     InvalidArguments,
+    JobInterrupted,
+    LeaseLost,
     QuotaExhausted,
     ServiceError,
     ServiceUnavailable,
@@ -67,7 +70,13 @@ def list_runs(request: HttpRequest, caller: Caller, command: str = "") -> HttpRe
 def show_run(request: HttpRequest, caller: Caller, name: str, command: str = "") -> HttpResponseBase:
     """Return one run; with `wait`, once it has ended or that many seconds have passed."""
     wait = query.read_query(request, SHOW_PARAMETERS).get("wait", 0.0)
-    run = find_run(caller, "read", name, command)
+    try:
+        run = find_run(caller, "read", name, command)
+    except HttpError as error:
+        if error.status == HTTPStatus.NOT_FOUND and not command and caller.may_use(name) and find_job(name):
+            hint = f"List its runs: GET jobs/?command={name}."
+            raise method_not_allowed("GET", ("POST",), hint=hint) from None
+        raise
     for _ in attempts(wait, initial=0.1, maximum=WAIT_POLL_INTERVAL):
         run.refresh_from_db()
         if run.is_finished:
@@ -133,17 +142,20 @@ def start(caller: Caller, enqueue_run: Callable[..., tuple[Operation, JobRun]], 
     try:
         with requested_by(caller.name):
             _, run = enqueue_run(run_id=run_id, trigger=Trigger.HTTP)
+    except IdempotencyKeyReused:
+        raise
     except InvalidArguments as error:
         raise unprocessable(error.args[0], hint=error.hint) from None
     except ServiceError as error:
         raise _service_error(error) from None
-    except Exception:
+    except (Exception, JobInterrupted, LeaseLost):
         # In the environments "local" and "test" the job has run, and failed: its record says so.
         failed = JobRun.objects.filter(pk=run_id, finished_at__isnull=False).first()
         if failed is None:
             raise
         run = failed
-    audit(caller, action, run)
+    if str(run.pk) == run_id:  # Otherwise an earlier request has the same key.
+        audit(caller, action, run)
     return run
 
 
@@ -167,10 +179,8 @@ def find_run(caller: Caller, scope: str, name: str, command: str = "") -> JobRun
         runs = JobRun.objects.filter(pk=UUID(name))
     except ValueError:
         runs = JobRun.objects.filter(execution=short_name(name))
-    run = (runs.filter(command=command) if command else runs).first()
-    if run is None and scope == "read" and caller.may_use(name) and find_job(name):
-        hint = f"List its runs: GET jobs/?command={name}."
-        raise method_not_allowed("GET", ("POST",), hint=hint)
+    # PostgreSQL rejects NUL, which no name has.
+    run = None if "\0" in name else (runs.filter(command=command) if command else runs).first()
     if run is None:
         raise not_found(f"No run {name[:100]!r} is recorded.")
     caller.check(scope, run.command)

@@ -14,17 +14,18 @@ from django.urls import reverse
 
 from cloudrun_jobs import argv, command_line, enqueue
 from cloudrun_jobs.deploy import schedules
-from cloudrun_jobs.exceptions import InvalidArguments, RecordTablesMissing, RecordUnavailable
+from cloudrun_jobs.exceptions import InvalidArguments
 from cloudrun_jobs.execution import termination
 from cloudrun_jobs.http.audit import audit
 from cloudrun_jobs.http.authentication import Caller
 from cloudrun_jobs.http.body import read_object
+from cloudrun_jobs.http.credentials import TRIGGER
 from cloudrun_jobs.http.endpoint import json_response
-from cloudrun_jobs.http.errors import HttpError, bad_request, not_found, unprocessable
-from cloudrun_jobs.http.jobs import job_options
+from cloudrun_jobs.http.errors import bad_request, not_found, unavailable, unprocessable
+from cloudrun_jobs.http.jobs import existing_job, job_options
+from cloudrun_jobs.http.query import parse_time, read_query
 from cloudrun_jobs.models import JobRun, Status, Trigger
-from cloudrun_jobs.process.deferral import in_main_thread
-from cloudrun_jobs.registry import find_job, find_jobs
+from cloudrun_jobs.registry import find_jobs
 from cloudrun_jobs.runs.requester import requested_by
 from cloudrun_jobs.spec.tick import SCHEDULER_JOB_PATTERN, ScheduleTick
 
@@ -33,23 +34,26 @@ if TYPE_CHECKING:
 
     from cloudrun_jobs.command import CloudRunJobs
 
-RETRY_AFTER_SECONDS = 30
 NAME_HEADER, TIME_HEADER = "x-cloudscheduler-jobname", "x-cloudscheduler-scheduletime"
 
 
 def list_triggers(request: HttpRequest, caller: Caller) -> HttpResponseBase:
     """Return the jobs that run during a request, with their options."""
-    commands = caller.commands
-    jobs = {
-        name: job
-        for name, job in find_jobs().jobs.items()
-        if job.spec.target == "service" and (commands is None or name in commands)
-    }
-    return json_response({"endpoints": [_described(name, job) for name, job in jobs.items()]})
+    read_query(request, {})
+    jobs = {name: job for name, job in find_jobs().jobs.items() if caller.may_use(name)}
+    described = (_described(name, job) for name, job in jobs.items())
+    return json_response({"endpoints": [each for each in described if each is not None]})
 
 
-def _described(name: str, job: CloudRunJobs) -> dict[str, Any]:
-    parser, spec = argv.parser_of(job), job.spec
+def _described(name: str, job: CloudRunJobs) -> dict[str, Any] | None:
+    """Return what callers need to know of the job; None if it has another target, or is invalid."""
+    try:
+        spec = job.spec
+        if spec.target != "service":
+            return None
+        parser = argv.parser_of(job)
+    except Exception:  # noqa: BLE001  (the system checks report it; the parser is the command's own code)
+        return None
     actions = {action.dest: action for action in parser._actions}
     return {
         "command": name,
@@ -63,10 +67,11 @@ def _described(name: str, job: CloudRunJobs) -> dict[str, Any]:
 
 def run_job(request: HttpRequest, caller: Caller, name: str) -> HttpResponseBase:
     """Run the command now, and return its result."""
-    caller.check("trigger", name)
-    job = find_job(name)
-    if job is None or job.spec.target != "service":
-        raise not_found(f"There is no job {name[:100]!r} with target = 'service'.")
+    read_query(request, {})
+    caller.check(TRIGGER, name)
+    job = existing_job(name)
+    if job.spec.target != "service":
+        raise not_found(f"The job {name[:100]!r} does not have target = 'service'.")
     arguments, test_mode = _arguments(job, read_object(request, any_type=True))
     tick = _tick(request) if caller.is_service else None
     values: dict[str, Any] = {"trigger": Trigger.HTTP}
@@ -75,19 +80,15 @@ def run_job(request: HttpRequest, caller: Caller, name: str) -> HttpResponseBase
     if isinstance(request, ASGIRequest):
         # ASGI servers install signal handlers when they start to serve. Their event loop is in the main thread.
         async_to_sync(_follow_server)()
-    try:
-        with requested_by(caller.name):
-            run, is_duplicate = enqueue.run_here(job, arguments, test_mode=test_mode, **values)
-    except (RecordUnavailable, RecordTablesMissing):
-        raise _unavailable("The run cannot be recorded, so it has not started.") from None
+    with requested_by(caller.name):
+        run, is_duplicate = enqueue.run_here(job, arguments, test_mode=test_mode, **values)
     if not is_duplicate:
         audit(caller, "start", run)
     return _answer(run, is_duplicate=is_duplicate)
 
 
 async def _follow_server() -> None:
-    if in_main_thread():
-        termination.follow_server()
+    termination.follow_server()
 
 
 def _arguments(job: CloudRunJobs, body: dict[str, Any]) -> tuple[tuple[str, ...], bool]:
@@ -107,7 +108,10 @@ def _scheduled_arguments(job: CloudRunJobs, given: Any) -> tuple[str, ...]:
     """Return the arguments of one of the job's schedules, which need not be in `http_options`."""
     spec = job.spec
     for schedule in spec.schedules:
-        arguments = schedules.start_arguments(job, spec, schedule)
+        try:
+            arguments = schedules.start_arguments(job, spec, schedule)
+        except InvalidArguments:
+            continue  # The system checks report it.
         if list(arguments) == given:
             return arguments
     message = "args: no schedule of the job declares these arguments."
@@ -120,18 +124,20 @@ def _tick(request: HttpRequest) -> tuple[str, datetime] | None:
     if name is None or time is None:
         return None
     try:
-        due = datetime.fromisoformat(time)
+        due = parse_time(time)
     except ValueError:
         due = None
-    if due is None or due.tzinfo is None or not re.fullmatch(SCHEDULER_JOB_PATTERN, name):
+    if due is None or not re.fullmatch(SCHEDULER_JOB_PATTERN, name):
         raise bad_request("invalid_request", "The X-CloudScheduler headers are invalid.")
     return name, due
 
 
 def _answer(run: JobRun, *, is_duplicate: bool) -> HttpResponseBase:
     """Return the response with the outcome. For Cloud Scheduler, a 2xx means that the work is done."""
+    if not run.is_finished and is_duplicate:
+        raise unavailable(f"An earlier delivery of this tick is running as run {run.pk}.")
     if not run.is_finished:
-        raise _unavailable(f"An earlier delivery of this tick is running as run {run.pk}.")
+        raise unavailable(f"The outcome of run {run.pk} could not be read.")
     extra = {"duplicate": True} if is_duplicate else {}
     url = reverse("cloudrun_jobs:run", args=(run.pk,))
     if run.status == Status.SUCCEEDED:
@@ -141,8 +147,3 @@ def _answer(run: JobRun, *, is_duplicate: bool) -> HttpResponseBase:
     error = run.error_message or run.error_class or f"The run has the status {run.status}."
     data = {"status": "error", "error": error, **extra}
     return json_response(data, HTTPStatus.INTERNAL_SERVER_ERROR, Location=url)
-
-
-def _unavailable(message: str) -> HttpError:
-    headers = {"Retry-After": str(RETRY_AFTER_SECONDS)}
-    return HttpError(HTTPStatus.SERVICE_UNAVAILABLE, "unavailable", message, headers=headers)

@@ -19,6 +19,7 @@ from cloudrun_jobs.backends.base import TRANSIENT_ERRORS, Backend, Request
 from cloudrun_jobs.backoff import retry
 from cloudrun_jobs.exceptions import (
     CloudRunJobsError,
+    IdempotencyKeyReused,
     InvalidArguments,
     OutcomeUnknown,
     RecordTablesMissing,
@@ -105,7 +106,7 @@ def find_earlier(run: JobRun, key: str | None) -> JobRun | None:
         return None
     if (earlier.arguments, earlier.overrides) != (run.arguments, run.overrides):
         message = f"{run.command}: idempotency_key {key!r} was used with other arguments, for run {earlier.pk}."
-        raise InvalidArguments(message, hint="Build the key from values that identify the run.")
+        raise IdempotencyKeyReused(message, hint="Build the key from values that identify the run.")
     return earlier
 
 

@@ -43,6 +43,8 @@ OIDC = {"audience": "https://a", "emails": ["a@b"]}
         ({"OIDC": {**OIDC, "issuer": "https://example.com"}}, "'issuer' is for tests"),
         ({"SESSION": "yes"}, "expected True or False"),
         ({"RATE": 60}, 'such as "60/m"'),
+        ({"HEALTH": "open"}, 'expected "closed" or "public", got \'open\''),
+        ({"HEALTH": True}, 'expected "closed" or "public", got True'),
         ({"RATE": "60"}, "requests per second, minute or hour"),
         ({"RATE": "0/m"}, "requests per second, minute or hour"),
     ],

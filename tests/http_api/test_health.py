@@ -13,8 +13,8 @@ from django.test import Client
 from cloudrun_jobs.models import JobRun, TaskRun
 from tests.http_api.conftest import configured
 
-NOW = datetime.now(UTC)
-LONG_AGO = NOW - timedelta(days=2)
+LONG_AGO = datetime.now(UTC) - timedelta(days=2)
+TOMORROW = datetime.now(UTC) + timedelta(days=1)
 OK = {"status": "ok", "findings": []}
 
 
@@ -37,7 +37,7 @@ def reserved() -> None:
 
 
 def waiting() -> None:
-    record(sending_until=NOW - timedelta(seconds=1))
+    record(sending_until=LONG_AGO)
 
 
 def not_migrated() -> None:
@@ -79,8 +79,8 @@ def test_runs_under_way_are_healthy(call: Callable[..., Any]) -> None:
     run = record(status="running", started_at=LONG_AGO)
     TaskRun.objects.create(run=run, index=0, worker=run.pk, started_at=LONG_AGO)
     record(status="sent", sent_at=datetime.now(UTC))
-    record(status="pending", sending_until=NOW + timedelta(hours=1))
-    record(trigger="reserve", schedule="echo-test-reserved-1", scheduled_for=NOW + timedelta(hours=1))
+    record(status="pending", sending_until=TOMORROW)
+    record(trigger="reserve", schedule="echo-test-reserved-1", scheduled_for=TOMORROW)
     record(status="running", started_at=LONG_AGO, environment="production")
 
     assert call("GET", "health/").json() == OK

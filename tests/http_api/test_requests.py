@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from django.test import Client
 
+from cloudrun_jobs.exceptions import JobInterrupted, LeaseLost
 from cloudrun_jobs.models import JobRun
 from tests.jobs.management.commands import echo
 
@@ -70,6 +71,10 @@ REQUESTS: list[tuple[str, str, dict[str, Any], int, str | None, int]] = [
     ("GET", f"jobs/{RUN}/?wait=1e1", {}, 400, "invalid_query", 0),
     ("GET", f"jobs/{UNKNOWN}/", {}, 404, "not_found", 0),
     ("GET", "jobs/unknown/", {}, 404, "not_found", 0),
+    ("GET", "jobs/%00/", {}, 404, "not_found", 0),
+    ("GET", "jobs/a%00b/events/", {}, 404, "not_found", 0),
+    ("POST", "jobs/%00/cancel/", {}, 404, "not_found", 0),
+    ("GET", "jobs/echo/events/", {}, 404, "not_found", 0),
     ("GET", "jobs/%2e%2e/", {}, 404, "not_found", 0),
     ("GET", "elsewhere/", {}, 404, "not_found", 0),
     ("GET", "elsewhere/", {"token": ""}, 401, "unauthenticated", 0),
@@ -214,6 +219,30 @@ def test_failure_of_an_inline_job_is_in_its_record(
     assert (shown["status"], shown["error_class"]) == ("failed", "ZeroDivisionError")
 
 
+def test_repeated_request_is_logged_once(call: Callable[..., Any], caplog: pytest.LogCaptureFixture) -> None:
+    """The second one starts nothing."""
+    caplog.set_level("INFO", logger="cloudrun_jobs")
+    for _ in range(2):
+        call("POST", "jobs/echo/", headers={"idempotency-key": "a"})
+
+    assert [getattr(each, "action", "") for each in caplog.records].count("http_action") == 1
+
+
+@pytest.mark.parametrize("error", [JobInterrupted("interrupted"), LeaseLost("lost")], ids=["interrupt", "lease"])
+def test_interrupted_inline_run_is_queued(
+    call: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, error: BaseException
+) -> None:
+    """Neither is an `Exception`; the record has the outcome."""
+
+    def run(self: Any, *args: Any, **options: Any) -> None:
+        raise error
+
+    monkeypatch.setattr(echo.Command, "run", run)
+
+    assert call("POST", "jobs/echo/").status_code == 202
+    assert JobRun.objects.get().status == "failed"
+
+
 def test_idempotency_key_returns_the_same_run(call: Callable[..., Any]) -> None:
     """A repeated request gets the same run; one with another body is refused; a key is its caller's own."""
     key = {"idempotency-key": "2026-01-02"}
@@ -224,7 +253,8 @@ def test_idempotency_key_returns_the_same_run(call: Callable[..., Any]) -> None:
     other_caller = call("POST", "jobs/echo/", data='{"partner": 8}', headers=key, token="echo only")
 
     assert first.json() == again.json()
-    assert (other.status_code, other.json()["error"]["code"]) == (422, "invalid_options")
+    message = "The Idempotency-Key was used with another body."
+    assert (other.status_code, other.json()["error"]["message"]) == (422, message)
     assert other_caller.status_code == 202
     assert JobRun.objects.count() == 2
 

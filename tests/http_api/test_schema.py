@@ -11,6 +11,7 @@ from django.urls import get_resolver, resolve, reverse
 from openapi_spec_validator import OpenAPIV31SpecValidator
 
 from cloudrun_jobs import urls
+from cloudrun_jobs.argv.values import loses_double_dash
 from cloudrun_jobs.exceptions import InvalidJob
 from cloudrun_jobs.http.paths import PATHS, reserved_words
 from cloudrun_jobs.http.routes import ROUTES
@@ -18,7 +19,8 @@ from tests.http_api.conftest import configured
 from tests.jobs.management.commands import echo, everything
 
 EVERYTHING = ("source", "words", "day", "many", "tag", "shop", "dry_run", "wet", "mode", "mail", "size", "level")
-TEXT = {"anyOf": [{"type": "string", "pattern": r"^[^\u0000]*$"}, {"type": "number"}]}
+NO_NUL = r"^(?!--$)[^\u0000]*$" if loses_double_dash() else r"^[^\u0000]*$"
+TEXT = {"anyOf": [{"type": "string", "pattern": NO_NUL}, {"type": "number"}]}
 POSITIONAL = {"anyOf": [{"type": "string", "pattern": r"^(?!--$)[^\u0000]*$"}, {"type": "number"}]}
 IN_LIST = {"anyOf": [{"type": "string", "pattern": r"^(?!-)[^\u0000]*$"}, {"type": "number", "minimum": 0}]}
 INTEGER = {"anyOf": [{"type": "integer"}, {"type": "string", "pattern": "^[+-]?[0-9]{1,4000}$"}]}
@@ -109,6 +111,15 @@ def test_options_of_a_job_are_those_that_callers_may_set(schema: Callable[..., A
         "size": {"anyOf": [{"enum": ["s", "m"]}, NULL]},
         "level": {"type": "integer", "minimum": 0, "maximum": 100, "default": 0},
     }
+
+
+def test_default_of_a_secret_option_is_not_in_the_schema(
+    schema: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its type is."""
+    monkeypatch.setattr(everything.Command, "secret_options", ("level",), raising=False)
+
+    assert body(schema(), "everything")["properties"]["level"] == {"type": "integer", "minimum": 0, "maximum": 100}
 
 
 def test_jobs_that_the_caller_cannot_start_are_not_in_the_schema(

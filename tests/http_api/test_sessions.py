@@ -6,6 +6,8 @@ from typing import Any
 
 import pytest
 from django.contrib.auth.models import Permission, User
+from django.contrib.sessions.backends.db import SessionStore
+from django.db import OperationalError
 from django.test import Client
 
 from cloudrun_jobs.models import JobRun
@@ -94,3 +96,25 @@ def test_session_is_not_a_credential_unless_configured(http: Client, staff: User
     settings.CLOUDRUN_JOBS = configured()
 
     assert http.get("/cloudrun_jobs/jobs/").status_code == 401
+
+
+def test_session_that_cannot_be_read_is_unavailable(
+    http: Client, settings: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Sessions are in the database, which may be down; public health does without a caller then."""
+
+    def load(self: SessionStore) -> None:
+        raise OperationalError("connection refused")
+
+    monkeypatch.setattr(SessionStore, "load", load)
+    settings.CLOUDRUN_JOBS = configured(SESSION=True, HEALTH="public")
+    http.cookies["sessionid"] = "a" * 32
+
+    response = http.get("/cloudrun_jobs/jobs/")
+
+    assert (response.status_code, response.json()["error"]["code"]) == (503, "unavailable")
+    assert "refused" not in response.text
+    assert (http.get("/cloudrun_jobs/health/").status_code, http.get("/cloudrun_jobs/health/").content) == (
+        200,
+        b"",
+    )

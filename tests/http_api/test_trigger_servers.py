@@ -10,6 +10,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
+from http.client import HTTPConnection
 from pathlib import Path
 from typing import Any
 
@@ -169,6 +170,20 @@ def test_sigterm_interrupts_the_job_and_the_server_answers(service: Service) -> 
     run = JobRun.objects.get()
     assert (run.status, run.reason) == (Status.FAILED, "interrupted")
     assert wait_for(lambda: service.code) == 13
+
+
+def test_job_goes_on_when_its_client_disconnects(service: Service) -> None:
+    """Cloud Scheduler's connection may be lost, and the work must not be."""
+    service.hold.touch()
+    body = json.dumps({"journal": str(service.journal), "hold": str(service.hold)})
+    token = service.emulator.tokens.id_token(EMAIL, AUDIENCE, service.emulator.http)
+    client = HTTPConnection("127.0.0.1", service.port, timeout=30)
+    client.request("POST", "/cloudrun_jobs/run/in_request/", body, {"Authorization": f"Bearer {token}"})
+    wait_for(lambda: service.started)
+    client.close()
+    service.hold.unlink()
+
+    wait_for(lambda: JobRun.objects.filter(status=Status.SUCCEEDED).exists())
 
 
 def test_second_delivery_while_the_job_runs(service: Service) -> None:

@@ -4,20 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import json
+import signal
 import threading
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
-from django.db import connections
+from django.db import OperationalError, connections
 from django.test import Client
 
 from cloudrun_jobs import conf
 from cloudrun_jobs.checks import check_settings
 from cloudrun_jobs.emulator.tokens import Tokens
 from cloudrun_jobs.exceptions import InvalidJob, InvalidSettings
-from cloudrun_jobs.execution import heartbeat, termination
+from cloudrun_jobs.execution import deadlines, heartbeat, termination
+from cloudrun_jobs.execution.attempt import Attempt
 from cloudrun_jobs.http import certificates
 from cloudrun_jobs.models import JobRun, Status, Trigger
 from cloudrun_jobs.spec import Schedule
@@ -276,7 +278,10 @@ def test_tick_headers_of_a_token_are_ignored(call: Any) -> None:
     assert not JobRun.objects.exclude(scheduled_for=None).exists()
 
 
-@pytest.mark.parametrize("due", ["yesterday", "2026-01-01", "2026-01-01T00:00:00", ""])
+EXTREME = ["0001-01-01T00:00:00+23:00", "9999-12-31T23:59:59-23:00"]
+
+
+@pytest.mark.parametrize("due", ["yesterday", "2026-01-01", "2026-01-01T00:00:00", "", *EXTREME])
 def test_invalid_tick_is_refused(deliver: Any, due: str) -> None:
     assert deliver(due).status_code == 400
     assert not JobRun.objects.exists()
@@ -416,6 +421,105 @@ def test_cancellation_is_raised_in_the_job(
 
     assert (cancelled.status_code, answers[0].status_code) == (202, 500)
     assert (JobRun.objects.get().status, answers[0].json()["status"]) == (Status.CANCELLED, "error")
+
+
+def hold_the_only_slot(service: Any, call: Any) -> tuple[threading.Thread, threading.Event]:
+    """Start a run that holds the lock of the job until the event is set."""
+    started, may_end = threading.Event(), threading.Event()
+
+    def run(self: Any, *args: Any, **options: Any) -> None:
+        started.set()
+        may_end.wait(30)
+
+    service(run=run)
+    holder = thread(lambda: call("POST", "run/echo/", data=b'{"partner": 1}'))
+    assert started.wait(30)
+    return holder, may_end
+
+
+@pytest.mark.parametrize("how", ["SIGTERM", "cancellation", "timeout"])
+def test_interrupt_ends_the_wait_for_a_lock(
+    call: Any, service: Any, monkeypatch: pytest.MonkeyPatch, how: str
+) -> None:
+    """The job does not begin once the slot is free."""
+    monkeypatch.setattr(heartbeat, "PROGRESS_INTERVAL", 0.02)
+    monkeypatch.setattr(heartbeat, "HEARTBEAT_INTERVAL", 0.02)
+    holder, may_end = hold_the_only_slot(service, call)
+    answers: list[Any] = []
+    waiting = thread(lambda: answers.append(call("POST", "run/echo/", data=b'{"partner": 2}')))
+    wait_for(lambda: len(termination._active) == 2)
+    run = wait_for(lambda: JobRun.objects.filter(argv=["echo", "--partner=2"]).first())
+    if how == "cancellation":
+        assert call("POST", f"jobs/{run.pk}/cancel/").status_code == 202
+    elif how == "timeout":
+        termination._active[1]._times_out_at = 0
+    else:
+        termination._active[1].request()
+    waiting.join(30)
+    may_end.set()
+    holder.join(30)
+
+    assert answers[0].status_code == 500
+    run.refresh_from_db()
+    reasons = {"SIGTERM": "interrupted", "cancellation": "cancelled", "timeout": "timeout"}
+    assert run.reason == reasons[how]
+
+
+def test_shutdown_before_the_timeout_is_no_timeout(call: Any, service: Any) -> None:
+    """The time is measured here, and not by Cloud Run."""
+
+    def run(self: Any, *args: Any, **options: Any) -> None:
+        termination._active[-1].request()
+        self.progress(1)
+
+    service(run=run, timeout=10)
+
+    assert in_thread(lambda: call("POST", "run/echo/")).status_code == 500
+    assert JobRun.objects.get().reason == "interrupted"
+
+
+def test_outcome_that_cannot_be_recorded_is_answered(
+    call: Any, service: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The work is done, so Cloud Scheduler must not deliver the tick again."""
+
+    def fail(self: Any, *args: Any) -> None:
+        raise OperationalError("the connection was lost")
+
+    monkeypatch.setattr(Attempt, "_record", fail)
+    monkeypatch.setattr(deadlines, "RECORD_END_LIMIT_SECONDS", 0)
+
+    assert call("POST", "run/echo/").json()["status"] == "success"
+
+
+def test_signal_handler_is_installed_by_the_main_thread_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`django.setup()` may run in another thread, where Python refuses."""
+    monkeypatch.setattr(signal, "getsignal", lambda number: print)
+
+    assert in_thread(lambda: [termination.follow_server()]) == [None]
+
+
+def test_invalid_job_hides_no_other(call: Any, service: Any) -> None:
+    """It is not listed, and a request for it gets an error in the usual format."""
+    service(timeout=-1)
+
+    assert [each["command"] for each in call("GET", "run/").json()["endpoints"]] == ["in_request"]
+    for path in ("run/echo/", "jobs/echo/"):
+        response = call("POST", path)
+        assert (response.status_code, response.json()["error"]["code"]) == (500, "invalid_job")
+
+
+def test_invalid_schedule_hides_no_other(deliver: Any, service: Any) -> None:
+    schedules = [Schedule("* * * * *", args={"partner": "x"}), Schedule("* * * * *", args={"partner": 8})]
+    service(schedule=schedules, http_options=())
+    body = {"args": ["echo", "--partner=8"], "schedule": "echo-test-2|* * * * *|UTC"}
+
+    assert deliver(minutes_ago(1), json.dumps(body).encode()).status_code == 200
+
+
+@pytest.mark.parametrize(("method", "path"), [("GET", "run/?x=1"), ("POST", "run/echo/?x=1")])
+def test_unknown_parameter_is_refused(call: Any, method: str, path: str) -> None:
+    assert call(method, path).json()["error"]["code"] == "invalid_query"
 
 
 def test_list_of_triggers(call: Any, service: Any) -> None:
