@@ -6,13 +6,14 @@ import copy
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import timedelta
-from functools import cache
+from functools import cache, partial
 from inspect import CO_VARKEYWORDS, isasyncgenfunction, isgeneratorfunction, signature
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from asgiref.sync import sync_to_async
 from django.core.management.base import BaseCommand, CommandParser, DjangoHelpFormatter
 
+from cloudrun_jobs import conf
 from cloudrun_jobs.argv import reading
 from cloudrun_jobs.exceptions import DeclarationError, InvalidArguments, InvalidJob, LockMisused, Verbatim
 from cloudrun_jobs.spec import DECLARATIONS, JobSpec, Schedule, declare
@@ -274,11 +275,7 @@ class CloudRunJobs(BaseCommand):
     @property
     def spec(self) -> JobSpec:
         """The validated declarations of the class. Raises `InvalidJob`."""
-        cls = type(self)
-        if found := list(problems(cls)):
-            raise InvalidJob(self.command_name, found)
-        declared = {name: getattr(cls, name) for name in DECLARATIONS if hasattr(cls, name)}
-        return declare(self.command_name, declared)
+        return conf.once(type(self), partial(_declared_spec, type(self), self.command_name))
 
     @property
     def is_enabled(self) -> bool:
@@ -312,6 +309,13 @@ class _HelpFormatter(DjangoHelpFormatter):
 @cache
 def _terminal_width() -> int:
     return shutil.get_terminal_size().columns - 2  # As in argparse.
+
+
+def _declared_spec(cls: type[CloudRunJobs], command: str) -> JobSpec:
+    if found := list(problems(cls)):
+        raise InvalidJob(command, found)
+    declared = {name: getattr(cls, name) for name in DECLARATIONS if hasattr(cls, name)}
+    return declare(command, declared)
 
 
 RUN = "a method run(self, *args, **options)"

@@ -1,7 +1,7 @@
 """The one reader of `settings.CLOUDRUN_JOBS`.
 
-The settings are read on every call, so `override_settings` just works. An environment variable
-`CLOUDRUN_JOBS_<KEY>` overrides the dictionary, because that is how a container is configured.
+The settings are read on every call, so `override_settings` just works; in a request of the HTTP API, once. An
+environment variable `CLOUDRUN_JOBS_<KEY>` overrides the dictionary, because that is how a container is configured.
 """
 
 from __future__ import annotations
@@ -9,14 +9,18 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
 from types import MappingProxyType
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar, cast
 
 from django.conf import settings
 
 from cloudrun_jobs.exceptions import InvalidSettings
 from cloudrun_jobs.suggestions import did_you_mean
+
+Value = TypeVar("Value")
 
 PREFIX = "CLOUDRUN_JOBS_"
 
@@ -58,8 +62,36 @@ KEYS = frozenset(name.upper() for name in Settings._fields)
 MAPPINGS = frozenset({"OPTIONS", "LOCKS", "DEFAULTS", "RECONCILE", "HTTP"})
 
 
+# What `once()` keeps in a block of `reading_once()`.
+_memo: ContextVar[dict[object, Any] | None] = ContextVar("cloudrun_jobs_memo", default=None)
+
+
+@contextmanager
+def reading_once() -> Iterator[None]:
+    """Read the settings, and the declarations of jobs, once while the block runs, as for one request."""
+    token = _memo.set({})
+    try:
+        yield
+    finally:
+        _memo.reset(token)
+
+
+def once(key: object, read: Callable[[], Value]) -> Value:
+    """Return what `read()` returns; in a block of `reading_once()`, what it returned first."""
+    memo = _memo.get()
+    if memo is None:
+        return read()
+    if key not in memo:
+        memo[key] = read()
+    return cast(Value, memo[key])
+
+
 def load() -> Settings:
     """Return the settings in force. Raises `InvalidSettings`, naming the key."""
+    return once("settings", _load)
+
+
+def _load() -> Settings:
     configured = getattr(settings, "CLOUDRUN_JOBS", {})
     if not isinstance(configured, Mapping):
         raise InvalidSettings(f"CLOUDRUN_JOBS: expected a dictionary, got {type(configured).__name__}.")

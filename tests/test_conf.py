@@ -11,6 +11,7 @@ from cloudrun_jobs import backends, conf
 from cloudrun_jobs.backends.cloudrun import CloudRunBackend
 from cloudrun_jobs.backends.inline import InlineBackend
 from cloudrun_jobs.exceptions import InvalidSettings
+from tests.jobs.management.commands import echo
 
 CLOUD = {"PROJECT": "acme", "REGION": "asia-northeast1"}
 
@@ -130,3 +131,29 @@ def test_projects_of_every_kind(settings: Settings, project: str) -> None:
     settings.CLOUDRUN_JOBS = {"PROJECT": project}
 
     assert conf.load().project == project
+
+
+def test_settings_are_read_once_in_a_block(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In the block nothing changes; after it, everything is read again."""
+    settings.CLOUDRUN_JOBS = {"ENVIRONMENT": "test"}
+    with conf.reading_once():
+        first, spec = conf.load(), echo.Command().spec
+        settings.CLOUDRUN_JOBS = {"ENVIRONMENT": "local"}
+        monkeypatch.setattr(echo.Command, "timeout", 7, raising=False)
+
+        assert conf.load() is first
+        assert echo.Command().spec is spec
+
+    assert conf.load().environment == "local"
+    assert echo.Command().spec.timeout.total_seconds() == 7
+
+
+def test_invalid_settings_are_read_again_in_a_block(settings: Settings) -> None:
+    """An error is not kept."""
+    settings.CLOUDRUN_JOBS = {"ENVIRONMENT": "Test"}
+    with conf.reading_once():
+        with pytest.raises(InvalidSettings):
+            conf.load()
+        settings.CLOUDRUN_JOBS = {"ENVIRONMENT": "test"}
+
+        assert conf.load().environment == "test"

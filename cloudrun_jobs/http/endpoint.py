@@ -10,6 +10,7 @@ from django.db import Error, InterfaceError, OperationalError, ProgrammingError
 from django.http import HttpResponseBase, JsonResponse
 from django.utils.log import log_response
 
+from cloudrun_jobs import conf
 from cloudrun_jobs.exceptions import InvalidSettings, RecordTablesMissing, RecordUnavailable
 from cloudrun_jobs.http import credentials
 from cloudrun_jobs.http.authentication import ANONYMOUS, Caller, authenticate
@@ -29,7 +30,8 @@ METHOD_OVERRIDES = ("x-http-method-override", "x-http-method", "x-method-overrid
 def respond(route: Route, request: HttpRequest, names: Mapping[str, str]) -> HttpResponseBase:
     """Return the response to a request to a URL with these parameters."""
     try:
-        response = _act(route, request, names)
+        with conf.reading_once():
+            response = _act(route, request, names)
     except HttpError as error:
         response = error.response()
     except InvalidSettings as error:
