@@ -598,6 +598,20 @@ def test_secret_options_are_not_declared(
     assert "hunter2" not in str(found.hint)
 
 
+def test_token_for_a_command_that_is_no_job_is_reported(settings: Settings) -> None:
+    """It would be refused everything."""
+    token = {"name": "n8n", "sha256": "0" * 64, "scopes": ["run"], "commands": ["echo", "ecko"]}
+    settings.CLOUDRUN_JOBS = {"ENVIRONMENT": "test", "HTTP": {"TOKENS": [token]}}
+
+    found = run_checks()
+
+    assert set(found) == {"cloudrun_jobs.W012"}
+    assert found["cloudrun_jobs.W012"].msg == (
+        "CLOUDRUN_JOBS['HTTP']['TOKENS']: 'n8n' may use 'ecko', which is no job."
+    )
+    assert found["cloudrun_jobs.W012"].hint == "Did you mean 'echo'?"
+
+
 @pytest.mark.parametrize("name", ["stats", "cancel"])
 def test_job_named_like_a_url_of_the_http_api_is_reported(
     monkeypatch: pytest.MonkeyPatch, settings: Settings, name: str

@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
+from urllib.request import urlopen
 
 import pytest
 from django.test import Client
@@ -117,6 +118,23 @@ def test_cloud_schedulers_token_is_accepted(http: Client, settings: Any, cloudru
     token = cloudrun_emulator.tokens.id_token(EMAIL, AUDIENCE, cloudrun_emulator.http)
 
     assert get(http, token).status_code == 200
+
+
+def test_token_of_the_emulators_admin_api_is_accepted(
+    http: Client, settings: Any, cloudrun_emulator: Emulator
+) -> None:
+    """For curl: an ID token with the audience of a service."""
+    accept(settings, cloudrun_emulator.http, f"{cloudrun_emulator.http}/oauth2/v1/certs")
+    body = json.dumps({"email": EMAIL, "audience": AUDIENCE}).encode()
+    with urlopen(f"{cloudrun_emulator.http}/_emulator/token", data=body, timeout=30) as response:
+        token = json.load(response)["id_token"]
+
+    assert get(http, token).status_code == 200
+
+
+def test_another_emulator_has_another_key(cloudrun_emulator: Emulator) -> None:
+    """Verifiers keep keys by their id, and would reject the tokens of a restarted emulator."""
+    assert Tokens().public_keys().keys() != cloudrun_emulator.tokens.public_keys().keys()
 
 
 def test_token_of_the_account_is_accepted(oidc: Any) -> None:

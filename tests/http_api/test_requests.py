@@ -142,7 +142,12 @@ REQUESTS: list[tuple[str, str, dict[str, Any], int, str | None, int]] = [
     ("POST", f"jobs/{RUN}/rerun/", {"token": "reader"}, 403, "forbidden", 0),
     ("POST", f"jobs/{UNKNOWN}/rerun/", {}, 404, "not_found", 0),
     ("GET", f"jobs/{RUN}/rerun/", {}, 405, "method_not_allowed", 0),
+    ("POST", f"jobs/{RUN}/rerun/", {"data": '{"partner": 8}'}, 422, "invalid_options", 0),
+    ("POST", f"jobs/{RUN}/rerun/", {"data": "{}"}, 202, None, 1),
+    ("POST", f"jobs/{RUN}/rerun/", {"data": "x"}, 400, "invalid_json", 0),
+    ("POST", f"jobs/{RUN}/rerun/", {"headers": {"idempotency-key": "a"}}, 400, "invalid_request", 0),
     ("POST", f"jobs/{RUN}/cancel/", {}, 409, "ended", 0),
+    ("POST", f"jobs/{RUN}/cancel/", {"data": '{"now": 1}'}, 422, "invalid_options", 0),
     ("POST", f"jobs/{RUN}/cancel/", {"token": "reader"}, 403, "forbidden", 0),
     ("POST", f"jobs/{RUN}/cancel/?now=1", {}, 400, "invalid_query", 0),
 ]
@@ -217,6 +222,16 @@ def test_failure_of_an_inline_job_is_in_its_record(
     assert response.status_code == 202
     shown = call("GET", f"jobs/{response.json()['job_id']}/").json()
     assert (shown["status"], shown["error_class"]) == ("failed", "ZeroDivisionError")
+
+
+def test_invalid_settings_are_an_error_in_the_usual_format(call: Callable[..., Any], settings: Any) -> None:
+    """A web server does not run the checks, and a page of Django's would show the settings in DEBUG."""
+    settings.CLOUDRUN_JOBS = {"HTPP": {}}
+
+    response = call("GET", "jobs/")
+
+    assert (response.status_code, response.json()["error"]["code"]) == (500, "invalid_settings")
+    assert "HTPP" not in response.content.decode()
 
 
 def test_repeated_request_is_logged_once(call: Callable[..., Any], caplog: pytest.LogCaptureFixture) -> None:
