@@ -104,6 +104,6 @@ class JobRunQuerySet(models.QuerySet["JobRun"]):
         """
         return read_stats(self, newest, command)
 
-    def last_ticks(self, environment: str) -> dict[str, datetime]:
-        """Return the last tick of each Scheduler job by its name, with one query. Filters do not apply."""
-        return read_last_ticks(self, environment)
+    def last_ticks(self, environment: str, schedules: Sequence[str]) -> dict[str, datetime]:
+        """Return the last ticks of these Scheduler jobs by their names, with one query. Filters do not apply."""
+        return read_last_ticks(self, environment, schedules)
