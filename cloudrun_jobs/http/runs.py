@@ -68,10 +68,11 @@ def show_run(request: HttpRequest, caller: Caller, name: str, command: str = "")
     """Return one run; with `wait`, once it has ended or that many seconds have passed."""
     wait = query.read_query(request, SHOW_PARAMETERS).get("wait", 0.0)
     run = find_run(caller, "read", name, command)
-    for _ in attempts(wait, initial=0.1, maximum=WAIT_POLL_INTERVAL):
-        run.refresh_from_db()
-        if run.is_finished:
-            break
+    if wait and not run.is_finished:
+        for _ in attempts(wait, initial=0.1, maximum=WAIT_POLL_INTERVAL):
+            run.refresh_from_db()
+            if run.is_finished:
+                break
     return json_response(run_data(run))
 
 
