@@ -67,7 +67,7 @@ def is_required(action: Action) -> bool:
 
 
 def option_schema(action: Action) -> dict[str, Any]:
-    """Return the JSON schema of an option's values."""
+    """Return the JSON schema of an option's values; of a secret option, without the values that it declares."""
     schema = _schema(action)
     if action.help and action.help != SUPPRESS and "%(" not in action.help:
         schema["description"] = action.help.replace("%%", "%")
@@ -80,11 +80,13 @@ def _schema(action: Action) -> dict[str, Any]:
     if isinstance(action, BooleanOptionalAction):
         return _nullable(action, {"type": "boolean"})
     if isinstance(action, _CountAction):
-        return {"type": "integer", "minimum": action.default or 0, "maximum": 100}
+        return {"type": "integer", "minimum": 0 if is_secret(action) else action.default or 0, "maximum": 100}
     if action.nargs == 0:
         values = [action.const, action.default]
         is_flag = {type(value) for value in values} == {bool}
-        return {"type": "boolean"} if is_flag else {"enum": [value for value in values if _is_json(value)]}
+        if is_flag:
+            return {"type": "boolean"}
+        return {} if is_secret(action) else {"enum": [value for value in values if _is_json(value)]}
     item = _item(action)
     if isinstance(action, _ExtendAction):
         return _nullable(action, {"type": "array", "items": item, "minItems": 1})
@@ -105,7 +107,7 @@ def _array(action: Action, item: dict[str, Any]) -> dict[str, Any]:
 def _item(action: Action) -> dict[str, Any]:
     if action.type is json.loads:
         return {}
-    if action.choices is not None and all(map(_is_json, action.choices)):
+    if action.choices is not None and not is_secret(action) and all(map(_is_json, action.choices)):
         return {"enum": list(action.choices)}
     if digits := _of_type(NUMBERS, action):
         number = {"type": "integer" if action.type is int else "number"}
