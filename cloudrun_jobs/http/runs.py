@@ -185,7 +185,9 @@ LIST_PARAMETERS: Mapping[str, Parameter] = {
     "trigger": query.one_of(Trigger, "Runs with this trigger."),
     "since": query.time("Runs created at this time or later."),
     "until": query.time("Runs created before this time."),
-    "cursor": Parameter(Cursor.decode, {"type": "string"}, "The value of `next` in the previous page."),
+    "cursor": Parameter(
+        Cursor.decode, {"type": "string"}, "The value of `next` in the previous page.", "invalid_cursor"
+    ),
 }
 LOOKUPS = {"since": "created_at__gte", "until": "created_at__lt"}
 
