@@ -192,6 +192,13 @@ def log_http_action(sender: type, run: JobRun, action: str, caller: str, **kwarg
     logger.info("Run %s: %s by %s over HTTP", run, action, caller, extra=extra)
 
 
+@receiver(signals.rate_limit_failed, dispatch_uid=UID)
+def log_rate_limit_failed(sender: type, caller: str, error: Exception, **kwargs: Any) -> None:
+    extra = {"action": "rate_limit_failed", "caller": caller}
+    message = "A request by %s is not limited, because Django's cache is unavailable (%s: %s)"
+    logger.warning(message, caller, type(error).__name__, error, extra=extra)
+
+
 @receiver(signals.run_recreated, dispatch_uid=UID)
 def log_run_recreated(sender: type, run: JobRun, **kwargs: Any) -> None:
     logger.warning("Run %s had no record and was recreated", run, extra=_run_extra("run_recreated", run))

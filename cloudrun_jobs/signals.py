@@ -38,6 +38,10 @@ dispatch_failed = Signal()
 #: Arguments: run, action ("start", "cancel" or "rerun"), caller (the name of the credential).
 http_action = Signal()
 
+#: A request to the HTTP API was not counted, because Django's cache is unavailable: `RATE` does not limit it.
+#: The sender is `http.credentials.Rate`. Arguments: caller, error.
+rate_limit_failed = Signal()
+
 #: A container found no record of its run and created one. The sender is `models.JobRun`. Arguments: run.
 run_recreated = Signal()
 

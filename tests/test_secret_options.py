@@ -130,6 +130,31 @@ def test_error_does_not_repeat_the_value(
     assert caught.value.__suppress_context__ or caught.value.__context__ is None
 
 
+@pytest.mark.parametrize(
+    ("options", "value"),
+    [
+        ({"action": "store_const", "const": VALUE}, "another"),
+        ({"action": "store_const", "const": 1, "default": VALUE}, "another"),
+        ({"action": "append", "default": [VALUE]}, ["another"]),
+        ({"action": "append_const", "const": VALUE}, ["another"]),
+        ({"action": "count", "default": 4242}, 1),
+        ({"choices": [VALUE]}, "another"),
+    ],
+    ids=str,
+)
+def test_error_does_not_show_declared_values(
+    monkeypatch: pytest.MonkeyPatch, options: dict[str, Any], value: Any
+) -> None:
+    """The expected values may be secret as well."""
+    add(monkeypatch, **options)
+
+    with pytest.raises(InvalidArguments, match="key") as caught:
+        echo.Command().delay(key=value)
+
+    assert VALUE not in str(caught.value)
+    assert "4242" not in str(caught.value)
+
+
 def test_error_of_a_lock_key_does_not_repeat_the_value(monkeypatch: pytest.MonkeyPatch) -> None:
     """An exception of get_lock_key() may contain the value."""
 

@@ -105,7 +105,10 @@ def _write_one(parser: ArgumentParser, actions: list[Action], value: Any, defaul
         return [_use(parser, valued[0], value)]
     if _equals(value, default):
         return []
-    expected = sorted({repr(action.const) for action in actions if action.const is not None} | {repr(default)})
+    expected = sorted(
+        {shown(action, action.const) for action in actions if action.const is not None}
+        | {shown(actions[0], default)}
+    )
     message = f"{actions[0].dest}: expected {' or '.join(expected)}, got {shown(actions[0], value)}."
     raise InvalidArguments(message, hint="Leave it out to get the default.")
 
@@ -143,7 +146,8 @@ def _write_list(parser: ArgumentParser, actions: list[Action], value: Any, defau
     start = list(default) if isinstance(default, list | tuple) else []
     if list(value[: len(start)]) != start:
         hint = "argparse adds to the default: begin with it, or declare default=None."
-        raise InvalidArguments(f"{actions[0].dest}: expected a list that begins with {start!r}.", hint=hint)
+        message = f"{actions[0].dest}: expected a list that begins with {shown(actions[0], start)}."
+        raise InvalidArguments(message, hint=hint)
     rest = list(value[len(start) :])
     if isinstance(actions[0], _ExtendAction):
         return _write_extension(parser, actions[0], rest, required=not start)
@@ -164,7 +168,7 @@ def _write_element(parser: ArgumentParser, actions: list[Action], element: Any) 
             return [_name(action)]
     valued = [action for action in actions if not isinstance(action, _AppendConstAction)]
     if not valued:
-        known = ", ".join(repr(action.const) for action in actions)
+        known = ", ".join(dict.fromkeys(shown(action, action.const) for action in actions))
         raise InvalidArguments(f"{actions[0].dest}: expected {known}, got {shown(actions[0], element)}.")
     return _use(parser, valued[0], element)
 
@@ -172,7 +176,8 @@ def _write_element(parser: ArgumentParser, actions: list[Action], element: Any) 
 def _write_count(action: Action, value: Any, default: Any) -> list[Use]:
     least = default if isinstance(default, int) else 0
     if not isinstance(value, int) or isinstance(value, bool) or value < least:
-        raise InvalidArguments(f"{action.dest}: expected a count from {least} up, got {shown(action, value)}.")
+        message = f"{action.dest}: expected a count from {shown(action, least)} up, got {shown(action, value)}."
+        raise InvalidArguments(message)
     # The limit is 1000 arguments: do not build millions only to reject them.
     return [[_name(action)]] * min(value - least, 10_000)
 

@@ -13,6 +13,7 @@ from django.http import HttpResponse
 from django.middleware.csrf import CsrfViewMiddleware
 from django.utils import timezone
 
+from cloudrun_jobs.http.body import read_body
 from cloudrun_jobs.http.certificates import CertificatesUnavailable, certificates
 from cloudrun_jobs.http.credentials import OIDC, TRIGGER, Credentials, Token
 from cloudrun_jobs.http.errors import HttpError, bad_request, forbidden, unavailable
@@ -129,6 +130,8 @@ def _session_caller(request: HttpRequest) -> Caller | None:
     user = getattr(request, "user", None)
     if user is None or not (user.is_authenticated and user.is_active and user.is_staff):
         return None
+    if request.method == "POST":
+        read_body(request)  # The check parses forms. After it has read the stream, there is no body left to read.
     check = _CsrfCheck(lambda request: HttpResponse())
     check.process_request(request)
     if (reason := check.process_view(request, HttpResponse, (), {})) is not None:

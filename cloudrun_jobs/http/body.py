@@ -8,9 +8,9 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from django.core.exceptions import RequestDataTooBig
-from django.http import UnreadablePostError
+from django.http import RawPostDataException, UnreadablePostError
 
-from cloudrun_jobs.http.errors import HttpError, bad_request, unprocessable
+from cloudrun_jobs.http.errors import HttpError, bad_request, too_large, unprocessable
 
 if TYPE_CHECKING:
     from django.http import HttpRequest
@@ -24,12 +24,11 @@ def read_object(request: HttpRequest, *, any_type: bool = False) -> dict[str, An
 
     With `any_type` the content type is ignored: Cloud Scheduler's default is `application/octet-stream`.
     """
-    body = _read(request)
+    body = read_body(request)
     if not body.strip():
         return {}
     if not any_type and request.content_type != "application/json":
-        message = f"Expected the content type application/json, got {request.content_type!r}."
-        raise HttpError(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "unsupported_media_type", message)
+        raise _unsupported(request)
     try:
         value = json.loads(
             body.decode(),
@@ -60,23 +59,29 @@ def refuse_key(request: HttpRequest) -> None:
         raise bad_request("invalid_request", "Idempotency-Key: only `POST jobs/<command>/` takes it.")
 
 
-def _read(request: HttpRequest) -> bytes:
-    too_large = HttpError(
-        HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "too_large", f"The body is larger than {MAX_BYTES} bytes."
-    )
+def read_body(request: HttpRequest) -> bytes:
+    """Return the body. Raises `HttpError` if it is too large or incomplete."""
+    refusal = too_large(f"The body is larger than {MAX_BYTES} bytes.")
     try:
         if int(request.headers.get("content-length") or 0) > MAX_BYTES:
-            raise too_large
+            raise refusal
         body = request.body
     except ValueError:
         raise bad_request("invalid_request", "Content-Length: expected a number.") from None
     except RequestDataTooBig:
-        raise too_large from None
+        raise refusal from None
     except UnreadablePostError:
         raise bad_request("invalid_request", "The connection was closed before the body was complete.") from None
+    except RawPostDataException:  # A middleware has parsed a multipart form.
+        raise _unsupported(request) from None
     if len(body) > MAX_BYTES:
-        raise too_large
+        raise refusal
     return body
+
+
+def _unsupported(request: HttpRequest) -> HttpError:
+    message = f"Expected the content type application/json, got {request.content_type!r}."
+    return HttpError(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "unsupported_media_type", message)
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

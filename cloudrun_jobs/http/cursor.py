@@ -8,8 +8,6 @@ from datetime import UTC, datetime
 from typing import NamedTuple
 from uuid import UUID
 
-from cloudrun_jobs.http.errors import bad_request
-
 
 class Cursor(NamedTuple):
     """The last run of a page."""
@@ -23,7 +21,7 @@ class Cursor(NamedTuple):
 
     @classmethod
     def decode(cls, text: str) -> Cursor:
-        """Return the cursor. Raises `HttpError` for anything that `encode()` does not return."""
+        """Return the cursor. Raises `ValueError` for anything that `encode()` does not return."""
         try:
             padded = text.encode("ascii") + b"=" * (-len(text) % 4)
             created_at, run_id = base64.b64decode(padded, altchars=b"-_", validate=True).decode("ascii").split(" ")
@@ -31,5 +29,5 @@ class Cursor(NamedTuple):
         except (ValueError, binascii.Error):
             cursor = None
         if cursor is None or cursor.created_at.tzinfo is None or cursor.encode() != text:
-            raise bad_request("invalid_cursor", "cursor: expected the value of `next` of an earlier page.")
+            raise ValueError("Expected the value of `next` of an earlier page")
         return cursor

@@ -6,8 +6,10 @@ from collections.abc import Mapping
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
+from django.core.exceptions import BadRequest, RequestDataTooBig, SuspiciousOperation
 from django.db import Error, InterfaceError, OperationalError, ProgrammingError
 from django.http import HttpResponseBase, JsonResponse
+from django.http.multipartparser import MultiPartParserError
 from django.utils.log import log_response
 
 from cloudrun_jobs import conf
@@ -15,13 +17,23 @@ from cloudrun_jobs.exceptions import InvalidSettings, RecordTablesMissing, Recor
 from cloudrun_jobs.http import credentials
 from cloudrun_jobs.http.authentication import ANONYMOUS, Caller, authenticate
 from cloudrun_jobs.http.credentials import Credentials
-from cloudrun_jobs.http.errors import HttpError, bad_request, method_not_allowed, not_found, unavailable
+from cloudrun_jobs.http.errors import (
+    HttpError,
+    bad_request,
+    method_not_allowed,
+    not_found,
+    too_large,
+    unavailable,
+)
 from cloudrun_jobs.http.rate import check_rate
 from cloudrun_jobs.http.route import Route
+from cloudrun_jobs.models import JobRun
 
 if TYPE_CHECKING:
     from django.http import HttpRequest
 
+# Django's own refusals, which it answers with an HTML page.
+REJECTIONS = (SuspiciousOperation, BadRequest, MultiPartParserError)
 DATABASE_ERRORS = (OperationalError, InterfaceError, ProgrammingError, RecordUnavailable, RecordTablesMissing)
 
 METHOD_OVERRIDES = ("x-http-method-override", "x-http-method", "x-method-override")
@@ -39,6 +51,12 @@ def respond(route: Route, request: HttpRequest, names: Mapping[str, str]) -> Htt
         message = "The settings of cloudrun_jobs are invalid."
         response = HttpError(HTTPStatus.INTERNAL_SERVER_ERROR, "invalid_settings", message, hint=hint).response()
         log_response("%s: %s", message, request.path, response=response, request=request, exception=error)
+    except RequestDataTooBig:
+        response = too_large("The body exceeds a limit of the project's settings.").response()
+    except REJECTIONS as error:
+        response = bad_request("invalid_request", f"The request is malformed ({type(error).__name__}).").response()
+    except JobRun.DoesNotExist:
+        response = not_found("The record of the run has been deleted.").response()
     except DATABASE_ERRORS as error:
         response = unavailable("The database does not answer, or has no tables for the run records.").response()
         log_response(

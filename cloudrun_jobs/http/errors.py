@@ -63,6 +63,10 @@ def method_not_allowed(method: str | None, allowed: Iterable[str], *, hint: str 
     return HttpError(HTTPStatus.METHOD_NOT_ALLOWED, "method_not_allowed", message, hint=hint, headers=headers)
 
 
+def too_large(message: str) -> HttpError:
+    return HttpError(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "too_large", message)
+
+
 def unavailable(message: str) -> HttpError:
     headers = {"Retry-After": "30"}
     return HttpError(HTTPStatus.SERVICE_UNAVAILABLE, "unavailable", message, headers=headers)

@@ -62,7 +62,8 @@ def document(routes: Sequence[Route], configured: Credentials, caller: Caller, p
     return {
         "openapi": "3.1.0",
         "info": {"title": "Cloud Run jobs", "version": "1"},
-        "servers": [{"url": prefix}],
+        # By default, paths begin at the root of the host. "/" would make them begin with "//".
+        **({"servers": [{"url": prefix}]} if prefix else {}),
         "paths": paths,
         "components": {"schemas": _schemas(), "responses": _error_responses(routes), "securitySchemes": schemes},
     }

@@ -26,6 +26,8 @@ class Parameter(NamedTuple):
     read: Callable[[str], Any]
     schema: Mapping[str, Any]
     description: str
+    #: The code of the error if every problem of the query has this code.
+    code: str = "invalid_query"
 
 
 def read_query(request: HttpRequest, parameters: Mapping[str, Parameter]) -> dict[str, Any]:
@@ -43,7 +45,9 @@ def read_query(request: HttpRequest, parameters: Mapping[str, Parameter]) -> dic
             except ValueError as error:
                 problems[name] = f"{error}."
     if problems:
-        raise bad_request("invalid_query", "The query is invalid.", fields=problems)
+        codes = {parameters[name].code if name in parameters else "invalid_query" for name in problems}
+        code = codes.pop() if len(codes) == 1 else "invalid_query"
+        raise bad_request(code, "The query is invalid.", fields=problems)
     return values
 
 

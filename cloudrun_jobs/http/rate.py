@@ -3,22 +3,33 @@
 from __future__ import annotations
 
 import time
+from hashlib import sha256
 from http import HTTPStatus
 
 from django.core.cache import cache
 
 from cloudrun_jobs.http.credentials import Rate
 from cloudrun_jobs.http.errors import HttpError
+from cloudrun_jobs.signals import rate_limit_failed
 
 
 def check_rate(name: str, rate: Rate | None) -> None:
-    """Count the request. Raises `HttpError` if the credential has used up its requests of the period."""
+    """Count the request. Raises `HttpError` if the credential has used up its requests of the period.
+
+    While the cache is unavailable, requests are not limited.
+    """
     if rate is None:
         return
     now = time.time()
     period = int(now // rate.seconds)
-    key = f"cloudrun_jobs:rate:{name.encode().hex()}:{period}"[:250]
-    if _count(key, rate.seconds * 2) > rate.requests:
+    # A digest: a name may be longer than the keys of caches.
+    key = f"cloudrun_jobs:rate:{sha256(name.encode()).hexdigest()}:{period}"
+    try:
+        count = _count(key, rate.seconds * 2)
+    except Exception as error:  # noqa: BLE001  (the errors of caches have no common class)
+        rate_limit_failed.send_robust(Rate, caller=name, error=error)
+        return
+    if count > rate.requests:
         left = str(max(1, round((period + 1) * rate.seconds - now)))
         message = f"{name}: more than {rate.requests} requests in {rate.seconds} seconds."
         raise HttpError(HTTPStatus.TOO_MANY_REQUESTS, "rate_limited", message, headers={"Retry-After": left})

@@ -22,7 +22,7 @@ RUN = {"name": "The id of a run, or the name of its execution."}
 def show_schema(request: HttpRequest, caller: Caller) -> HttpResponseBase:
     """Return the OpenAPI schema, with the jobs that the caller may use."""
     query.read_query(request, {})
-    prefix = request.path.removesuffix("/schema/") or "/"
+    prefix = request.path.removesuffix("/schema/")
     return json_response(openapi.document(tuple(ROUTES.values()), credentials.load(), caller, prefix))
 
 
@@ -68,14 +68,14 @@ def _routes() -> Iterator[Route]:
         events.stream_events, "read", "Stream a run's events", {200: "Events", 204: "Nothing"}, errors=(404, 405)
     )
     yield _route("events", {"GET": follow_run}, parameters=RUN)
-    cancel = Action(runs.cancel_run, "cancel", "Cancel a run", {202: "Accepted"}, errors=(404, 409, 502))
+    cancel = Action(runs.cancel_run, "cancel", "Cancel a run", {202: "Accepted"}, errors=(404, 409, 413, 502))
     yield _route("cancel", {"POST": cancel}, parameters=RUN)
     rerun = Action(
         runs.rerun,
         "run",
         "Start a new run with the same arguments",
         {202: "Queued"},
-        errors=(404, 422, 502),
+        errors=(404, 413, 422, 502),
     )
     yield _route("rerun", {"POST": rerun}, parameters=RUN)
     list_triggers = Action(

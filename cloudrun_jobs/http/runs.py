@@ -78,10 +78,11 @@ def show_run(request: HttpRequest, caller: Caller, name: str, command: str = "")
             hint = f"List its runs: GET jobs/?command={name}."
             raise method_not_allowed("GET", ("POST",), hint=hint) from None
         raise
-    for _ in attempts(wait, initial=0.1, maximum=WAIT_POLL_INTERVAL):
-        run.refresh_from_db()
-        if run.is_finished:
-            break
+    if wait and not run.is_finished:
+        for _ in attempts(wait, initial=0.1, maximum=WAIT_POLL_INTERVAL):
+            run.refresh_from_db()
+            if run.is_finished:
+                break
     return json_response(run_data(run))
 
 
@@ -198,7 +199,9 @@ LIST_PARAMETERS: Mapping[str, Parameter] = {
     "trigger": query.one_of(Trigger, "Runs with this trigger."),
     "since": query.time("Runs created at this time or later."),
     "until": query.time("Runs created before this time."),
-    "cursor": Parameter(Cursor.decode, {"type": "string"}, "The value of `next` in the previous page."),
+    "cursor": Parameter(
+        Cursor.decode, {"type": "string"}, "The value of `next` in the previous page.", "invalid_cursor"
+    ),
 }
 LOOKUPS = {"since": "created_at__gte", "until": "created_at__lt"}
 

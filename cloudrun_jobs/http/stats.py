@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 def show_stats(request: HttpRequest, caller: Caller) -> HttpResponseBase:
-    """Return the statistics of each job that is declared or has runs, with two queries."""
+    """Return the statistics of each job that is declared or has runs, with two queries at most."""
     query.read_query(request, {})
     by_command, specs = JobRun.objects.stats(), find_specs()
     schedules = due_schedules(specs)
@@ -32,7 +32,7 @@ def show_stats(request: HttpRequest, caller: Caller) -> HttpResponseBase:
 
 
 def show_stats_of(request: HttpRequest, caller: Caller, command: str) -> HttpResponseBase:
-    """Return the statistics of one job, with two queries."""
+    """Return the statistics of one job, with two queries at most."""
     query.read_query(request, {})
     caller.check("read", command)
     specs = [spec for spec in find_specs() if spec.command == command]

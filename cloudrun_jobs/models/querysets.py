@@ -10,8 +10,9 @@ from operator import or_
 from typing import TYPE_CHECKING, TypeVar
 
 from django.db import models, router
-from django.db.models import Q
-from django.db.models.functions import Cast
+from django.db.models import Q, Value
+from django.db.models.functions import Cast, StrIndex
+from django.db.models.lookups import GreaterThan
 
 from cloudrun_jobs.models.functions import Now
 from cloudrun_jobs.models.statistics import read_last_ticks, read_stats
@@ -44,6 +45,12 @@ class PrimaryManager(models.Manager[Row]):
         return super().get_queryset().using(router.db_for_write(self.model))
 
 
+def _contains(text: str) -> Q:
+    """Return the condition that `argv_text` contains the text, in this case."""
+    # LIKE ignores case on SQLite, and INSTR() on MySQL.
+    return Q(GreaterThan(StrIndex("argv_text", Value(text)), 0), argv_text__contains=text)
+
+
 class JobRunQuerySet(models.QuerySet["JobRun"]):
     """Query set of run records."""
 
@@ -58,7 +65,7 @@ class JobRunQuerySet(models.QuerySet["JobRun"]):
         for argument in arguments:
             # Some databases store non-ASCII characters as escapes.
             texts = {json.dumps(argument), json.dumps(argument, ensure_ascii=False)}
-            runs = runs.filter(reduce(or_, (Q(argv_text__contains=text) for text in texts)))
+            runs = runs.filter(reduce(or_, map(_contains, texts)))
         return runs
 
     def running(self) -> JobRunQuerySet:
@@ -104,6 +111,6 @@ class JobRunQuerySet(models.QuerySet["JobRun"]):
         """
         return read_stats(self, newest, command)
 
-    def last_ticks(self, environment: str) -> dict[str, datetime]:
-        """Return the last tick of each Scheduler job by its name, with one query. Filters do not apply."""
-        return read_last_ticks(self, environment)
+    def last_ticks(self, environment: str, schedules: Sequence[str]) -> dict[str, datetime]:
+        """Return the last ticks of these Scheduler jobs by their names, with one query. Filters do not apply."""
+        return read_last_ticks(self, environment, schedules)

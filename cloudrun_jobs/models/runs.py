@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, cast
 from uuid import UUID, uuid4
 
 from django.core.serializers.json import DjangoJSONEncoder
-from django.db import models
+from django.db import models, router
 from django.db.models import F, Q, Value
 from django.db.models.functions import Coalesce, NullIf
 
@@ -41,7 +41,17 @@ class Trigger(models.TextChoices):
 JobRunManager = PrimaryManager.from_queryset(JobRunQuerySet)
 
 
-class JobRun(models.Model):
+class Record(models.Model):
+    """A row that is also reloaded from the database for writes: a replica may lag behind."""
+
+    class Meta:
+        abstract = True
+
+    def refresh_from_db(self, using: str | None = None, *args: Any, **kwargs: Any) -> None:
+        super().refresh_from_db(using or router.db_for_write(type(self), instance=self), *args, **kwargs)
+
+
+class JobRun(Record):
     """One run of a job."""
 
     id = models.UUIDField(primary_key=True, default=uuid4, editable=False)
@@ -255,7 +265,7 @@ def _handle() -> ModuleType:
     return import_module("cloudrun_jobs.runs.handle")
 
 
-class TaskRun(models.Model):
+class TaskRun(Record):
     """The latest attempt of one task of a run."""
 
     run = models.ForeignKey(JobRun, on_delete=models.CASCADE, related_name="tasks")

@@ -46,26 +46,33 @@ LAST_END = f"""
         ORDER BY last.finished_at DESC LIMIT 1
     )"""  # noqa: S608
 
-# Each schedule, and its last tick, costs one look-up in the index of ticks.
+# The last tick of each Scheduler job is one look-up in the index of ticks. The table has many more names: those of
+# reservations, and of schedules that were removed.
 LAST_TICKS = """
-    WITH RECURSIVE schedules (name) AS (
-        SELECT MIN(schedule) FROM {table} WHERE schedule > ''
-        UNION ALL
-        SELECT (SELECT MIN(run.schedule) FROM {table} run WHERE run.schedule > schedules.name)
-        FROM schedules WHERE schedules.name IS NOT NULL
-    )
-    SELECT run.id, run.schedule, run.scheduled_for FROM schedules
-    JOIN {table} run ON run.id = (
-        SELECT last.id FROM {table} last
-        WHERE last.schedule = schedules.name AND last.scheduled_for IS NOT NULL AND last.environment = %s
-        ORDER BY last.scheduled_for DESC LIMIT 1
-    )"""
+    SELECT run.id, run.schedule, run.scheduled_for FROM ({ids}) last JOIN {table} run ON run.id = last.id"""
+LAST_TICK = """
+    SELECT (
+        SELECT tick.id FROM {table} tick
+        WHERE tick.schedule = %s AND tick.environment = %s AND tick.scheduled_for IS NOT NULL
+        ORDER BY tick.scheduled_for DESC LIMIT 1
+    ) AS id"""
+UNION_LIMIT = 400  # queries; SQLite's is 500 in a compound SELECT.
 
 
-def read_last_ticks(runs: JobRunQuerySet, environment: str) -> dict[str, datetime]:
-    """Return the latest due time for which each Scheduler job has started a run, by its name."""
-    sql = LAST_TICKS.format(table=connections[runs.db].ops.quote_name(runs.model._meta.db_table))
-    return {cast(str, run.schedule): cast(datetime, run.scheduled_for) for run in runs.raw(sql, [environment])}
+def read_last_ticks(runs: JobRunQuerySet, environment: str, schedules: Sequence[str]) -> dict[str, datetime]:
+    """Return the latest due time for which each of these Scheduler jobs has started a run, by its name."""
+    if not schedules:
+        return {}
+    counts = [len(schedules[start : start + UNION_LIMIT]) for start in range(0, len(schedules), UNION_LIMIT)]
+    parts = [f"SELECT id FROM ({_union([LAST_TICK] * count)}) part{part}" for part, count in enumerate(counts)]  # noqa: S608
+    table = connections[runs.db].ops.quote_name(runs.model._meta.db_table)
+    sql = LAST_TICKS.replace("{ids}", _union(parts)).format(table=table)
+    given = [value for schedule in schedules for value in (schedule, environment)]
+    return {cast(str, run.schedule): cast(datetime, run.scheduled_for) for run in runs.raw(sql, given)}
+
+
+def _union(queries: Sequence[str]) -> str:
+    return " UNION ALL ".join(queries)
 
 
 def read_stats(runs: JobRunQuerySet, newest: int, command: str | None = None) -> dict[str, Stats]:
@@ -73,7 +80,7 @@ def read_stats(runs: JobRunQuerySet, newest: int, command: str | None = None) ->
     table = connections[runs.db].ops.quote_name(runs.model._meta.db_table)
     ends = (Status.SUCCEEDED, *FAILURES)
     jobs = JOBS.replace("{names}", ALL_NAMES if command is None else ONE_NAME)
-    sql = " UNION ALL ".join([jobs + NEWEST, *[LAST_END] * len(ends)]).format(table=table)
+    sql = _union([jobs + NEWEST, *[LAST_END] * len(ends)]).format(table=table)
     names = [] if command is None else [command]
     by_command = defaultdict[str, list["JobRun"]](list)
     for run in runs.raw(sql, [*names, newest - 1, *ends]):

@@ -31,15 +31,17 @@ class DueSchedule:
 
 
 def due_schedules(specs: Iterable[JobSpec]) -> list[DueSchedule]:
-    """Return the schedules of the jobs, with one query."""
-    now, ticks = timezone.now(), JobRun.objects.last_ticks(conf.load().environment)
+    """Return the schedules of the jobs, with one query at most."""
+    now, environment = timezone.now(), conf.load().environment
+    declared = [
+        (spec.command, schedule, spec.scheduler_job_id(schedule)) for spec in specs for schedule in spec.schedules
+    ]
+    ticks = JobRun.objects.last_ticks(environment, [scheduler_job for _, _, scheduler_job in declared])
     found = []
-    for spec in specs:
-        for schedule in spec.schedules:
-            scheduler_job, zone = spec.scheduler_job_id(schedule), str(schedule.time_zone)
-            last = ticks.get(scheduler_job)
-            missed = last and cron.next_time(schedule.cron, zone, last)
-            is_overdue = missed is not None and missed + START_GRACE <= now
-            next_due = cron.next_time(schedule.cron, zone, now)
-            found.append(DueSchedule(spec.command, scheduler_job, next_due, missed if is_overdue else None))
+    for command, schedule, scheduler_job in declared:
+        zone, last = str(schedule.time_zone), ticks.get(scheduler_job)
+        missed = last and cron.next_time(schedule.cron, zone, last)
+        is_overdue = missed is not None and missed + START_GRACE <= now
+        next_due = cron.next_time(schedule.cron, zone, now)
+        found.append(DueSchedule(command, scheduler_job, next_due, missed if is_overdue else None))
     return found

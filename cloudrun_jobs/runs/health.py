@@ -27,6 +27,7 @@ from cloudrun_jobs.spec import JobSpec
 RECONCILE_LIMIT = timedelta(minutes=15)
 
 PROBE_LIMIT_SECONDS = 3.0  # For the database and the lock server, which are probed concurrently.
+HANG_LIMIT_SECONDS = 15.0  # After `PROBE_LIMIT_SECONDS`, another thread replaces a probe that has not ended.
 RETENTION_SECONDS = 5.0  # Later callers reuse the findings of a probe for this time.
 
 CHECK_HINT = "`manage.py check --database default` shows the error."
@@ -57,10 +58,10 @@ def find_faults(specs: Sequence[JobSpec]) -> list[Finding]:
     check_database = partial(_check_database, specs)
     # Another thread would not see what an open transaction has written, as in tests, nor a database in memory.
     is_open = database.in_transaction()
-    is_file = connections[database.database_alias()].vendor == "sqlite"
+    is_sqlite = connections[database.database_alias()].vendor == "sqlite"
     collecting = [
         _collecting("locks", _check_locks, LOCKS_UNREACHABLE, in_thread=not is_open),
-        _collecting("database", check_database, DATABASE_UNREACHABLE, in_thread=not (is_open or is_file)),
+        _collecting("database", check_database, DATABASE_UNREACHABLE, in_thread=not (is_open or is_sqlite)),
     ]
     return [finding for collect in collecting for finding in collect()]
 
@@ -103,7 +104,7 @@ class _Probe(Thread):
     def is_current(self) -> bool:
         """True while it runs and `RETENTION_SECONDS` after. In a forked child, the parent's threads have ended."""
         if self._ended_at is None:
-            return self.is_alive()
+            return self.is_alive() and time.monotonic() < self._deadline + HANG_LIMIT_SECONDS
         return time.monotonic() - self._ended_at < RETENTION_SECONDS
 
     def findings(self, *, unanswered: Finding) -> list[Finding]:
@@ -132,7 +133,7 @@ def _check_database(specs: Sequence[JobSpec]) -> Iterator[Finding]:
         yield _migrations_missing(f"Migrations are not applied: {', '.join(missing)}.", database.migrate_hint())
     try:
         # Read all before the first is yielded: after an error there are none.
-        yield from [*_overdue(specs), *_counts()]
+        yield from [*_overdue(specs), *_late_runs()]
     except Error:
         if not missing:
             raise
@@ -165,18 +166,19 @@ def _overdue(specs: Sequence[JobSpec]) -> Iterator[Finding]:
             )
 
 
-def _counts() -> Iterator[Finding]:
+def _late_runs() -> Iterator[Finding]:
     """Yield a finding for each job with runs that `reconcile` must dispatch or settle."""
     runs = JobRun.objects.filter(environment=conf.load().environment)
     reserved = Q(trigger=Trigger.RESERVE, status=Status.PENDING, scheduled_for__lt=Now() - RECONCILE_LIMIT)
     late = runs.silent(RECONCILE_LIMIT) | runs.filter(reserved)
     hint = "Run `manage.py cloudrun_jobs reconcile`; CLOUDRUN_JOBS['RECONCILE'] schedules it."
     for code, found, work in (
-        ("reconciler_late", late, "no longer report, and have not been settled"),
-        ("runs_waiting", runs.unsent(), "wait for dispatch: their dispatcher has died or given up"),
+        ("reconciler_late", late, "no longer reporting, and not settled"),
+        ("runs_waiting", runs.unsent(), "waiting for dispatch: the dispatcher has died or given up"),
     ):
         for command, count in _by_command(found):
-            yield Finding(code=code, message=f"{command}: {count} runs {work}.", hint=hint, command=command)
+            message = f"{command}: {count} run{'s' * (count > 1)} {work}."
+            yield Finding(code=code, message=message, hint=hint, command=command)
 
 
 def _by_command(runs: QuerySet[JobRun]) -> Iterable[tuple[str, int]]:

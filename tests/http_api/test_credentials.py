@@ -11,6 +11,7 @@ from cloudrun_jobs.exceptions import InvalidSettings
 from cloudrun_jobs.http import credentials, rate
 from cloudrun_jobs.http.credentials import Rate
 from tests.http_api.conftest import configured
+from tests.servers.process import free_port
 
 DIGEST = "0" * 64
 TOKEN = {"name": "a", "sha256": DIGEST, "scopes": ["read"]}
@@ -77,6 +78,39 @@ def test_requests_beyond_the_rate_are_rejected(
     assert call("GET", "jobs/", token="reader").status_code == 200
     now[0] += 60
     assert call("GET", "jobs/").status_code == 200
+
+
+def test_long_name_has_a_count_for_each_period(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A name may be longer than the keys of memcached."""
+    now = [1_000_020.0]
+    monkeypatch.setattr(rate.time, "time", lambda: now[0])
+
+    for _ in range(3):
+        rate.check_rate("n" * 300, Rate(1, 60))
+        now[0] += 60
+
+
+def test_names_have_their_own_counts() -> None:
+    """Neither a common beginning nor a separator confuses two of them."""
+    for name in ("n" * 300 + "1", "n" * 300 + "2", "a:1", "a"):
+        rate.check_rate(name, Rate(1, 3600))
+
+
+def test_requests_pass_while_the_cache_is_unavailable(
+    call: Callable[..., Any], settings: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The rate limit is not an authentication; each request that is not counted is logged."""
+    settings.CLOUDRUN_JOBS = configured(RATE="1/h")
+    location = f"redis://127.0.0.1:{free_port()}"
+    settings.CACHES = {"default": {"BACKEND": "django.core.cache.backends.redis.RedisCache", "LOCATION": location}}
+
+    assert [call("GET", "jobs/").status_code for _ in range(2)] == [200, 200]
+    assert [call("GET", "jobs/", token=token).status_code for token in ("", "expired")] == [401, 401]
+    assert [
+        (record.action, record.caller, record.levelname)
+        for record in caplog.records
+        if record.name == "cloudrun_jobs"
+    ] == [("rate_limit_failed", "token all", "WARNING")] * 2
 
 
 def test_evicted_count_begins_anew(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -74,6 +74,18 @@ def test_finding(call: Callable[..., Any], arrange: Callable[[], None], code: st
     assert found["message"].endswith(".")
 
 
+@pytest.mark.parametrize(("count", "words"), [(1, "echo: 1 run "), (2, "echo: 2 runs ")])
+@pytest.mark.parametrize("arrange", [silent, waiting])
+def test_runs_are_counted(call: Callable[..., Any], arrange: Callable[[], None], count: int, words: str) -> None:
+    """The message has the number of runs, in the singular or the plural."""
+    for _ in range(count):
+        arrange()
+
+    (found,) = call("GET", "health/").json()["findings"]
+
+    assert found["message"].startswith(words)
+
+
 def test_runs_under_way_are_healthy(call: Callable[..., Any]) -> None:
     """Runs that report, have just been sent, or are due later are no findings."""
     run = record(status="running", started_at=LONG_AGO)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import threading
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -86,6 +87,28 @@ def test_lock_server_that_does_not_answer_is_a_finding(call: Callable[..., Any],
     assert response.status_code == 503
     assert time.monotonic() - start < 3 * LIMIT  # redis-py alone would wait for five seconds, and retry.
     assert "127.0.0.1" not in response.text
+
+
+def test_probe_that_hangs_is_replaced(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Health recovers with the server, even if an earlier connection never returns."""
+    recovered = threading.Event()
+    monkeypatch.setattr(health, "PROBE_LIMIT_SECONDS", 0.05)
+
+    def hang() -> list[health.Finding]:
+        recovered.wait(60)
+        return []
+
+    failed = health._started("locks", hang)
+    try:
+        assert failed.findings(unanswered=health.LOCKS_UNREACHABLE) == [health.LOCKS_UNREACHABLE]
+        assert health._started("locks", list) is failed
+        failed._deadline -= health.HANG_LIMIT_SECONDS
+        monkeypatch.setattr(health, "PROBE_LIMIT_SECONDS", 5)
+
+        assert health._started("locks", list).findings(unanswered=health.LOCKS_UNREACHABLE) == []
+    finally:
+        recovered.set()
+        failed.join()
 
 
 def test_lock_server_that_answers_is_healthy(

@@ -58,7 +58,10 @@ REQUESTS: list[tuple[str, str, dict[str, Any], int, str | None, int]] = [
     ("GET", "jobs/?until=yesterday", {}, 400, "invalid_query", 0),
     ("GET", "jobs/?cursor=AAAA", {}, 400, "invalid_cursor", 0),
     ("GET", "jobs/?cursor=", {}, 400, "invalid_cursor", 0),
+    ("GET", "jobs/?cursor=a&cursor=b", {}, 400, "invalid_cursor", 0),
+    ("GET", "jobs/?cursor=AAAA&status=queued", {}, 400, "invalid_query", 0),
     ("GET", "jobs/?limit=5", {}, 400, "invalid_query", 0),
+    ("GET", "jobs/?" + "&".join(f"a{number}=1" for number in range(1500)), {}, 400, "invalid_request", 0),
     ("GET", f"jobs/{RUN}/", {}, 200, None, 0),
     ("GET", f"jobs/{RUN.replace('-', '')}/", {}, 200, None, 0),
     ("GET", "jobs/echo-test-abcde/", {}, 200, None, 0),
@@ -153,6 +156,11 @@ REQUESTS: list[tuple[str, str, dict[str, Any], int, str | None, int]] = [
 ]
 
 
+def replaced(declared: dict[str, Any], value: str) -> Any:
+    """Return the declaration with this value."""
+    return json.loads(json.dumps(declared).replace("VALUE", value))
+
+
 @pytest.fixture
 def run() -> JobRun:
     """A run that has succeeded."""
@@ -186,6 +194,13 @@ def test_request(
     assert JobRun.objects.count() - before == rows
     assert response["Cache-Control"] == "no-store"
     assert "secret" not in response.text
+
+
+def test_all_invalid_parameters_are_named(call: Callable[..., Any]) -> None:
+    """An invalid cursor does not hide the others."""
+    error = call("GET", "jobs/?cursor=AAAA&status=queued&x=1").json()["error"]
+
+    assert set(error["fields"]) == {"cursor", "status", "x"}
 
 
 def test_everything_is_missing_without_a_credential(call: Callable[..., Any], settings: Any) -> None:
@@ -322,18 +337,33 @@ def test_secret_options_are_never_shown(
     assert all(run.argv == ["echo", "--note=[secret]"] for run in JobRun.objects.filter(trigger="http"))
 
 
-def test_schema_has_no_default_of_a_secret_option(
-    call: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    "declared",
+    [
+        {"default": "VALUE"},
+        {"choices": ["VALUE", "other"]},
+        {"action": "store_const", "const": "VALUE"},
+        {"action": "append", "choices": ["VALUE"]},
+        {"action": "append", "nargs": 2, "choices": ["VALUE"]},
+        {"action": "extend", "nargs": "+", "choices": ["VALUE"]},
+        {"nargs": "*", "choices": ["VALUE"]},
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("body", ['{"note": "x"}', '{"note": 5}', '{"note": ["x"]}', '{"note": {}}'])
+def test_declared_values_of_a_secret_option_are_not_shown(
+    call: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, declared: dict[str, Any], body: str
 ) -> None:
-    """It is a value of the option too."""
+    """The schema and the errors have none of them; those of other options are shown."""
     monkeypatch.setattr(echo.Command, "secret_options", ("note",), raising=False)
 
     def add_arguments(self: Any, parser: Any) -> None:
-        parser.add_argument("--partner", default="shown default")
-        parser.add_argument("--note", default="hunter2")
+        parser.add_argument("--partner", **replaced(declared, "partner1"))
+        parser.add_argument("--note", **replaced(declared, "hunter2"))
 
     monkeypatch.setattr(echo.Command, "add_arguments", add_arguments)
     schema = call("GET", "schema/").content
 
-    assert b"shown default" in schema
+    assert b"partner1" in schema
     assert b"hunter2" not in schema
+    assert b"hunter2" not in call("POST", "jobs/echo/", data=body).content

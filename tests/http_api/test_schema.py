@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from django.test import Client
-from django.urls import get_resolver, resolve, reverse
+from django.urls import get_resolver, include, path, resolve, reverse
 from openapi_spec_validator import OpenAPIV31SpecValidator
 
 from cloudrun_jobs import urls
@@ -15,7 +15,7 @@ from cloudrun_jobs.argv.values import loses_double_dash
 from cloudrun_jobs.exceptions import InvalidJob
 from cloudrun_jobs.http.paths import PATHS, reserved_words
 from cloudrun_jobs.http.routes import ROUTES
-from tests.http_api.conftest import configured
+from tests.http_api.conftest import configured, secret
 from tests.jobs.management.commands import echo, everything
 
 EVERYTHING = ("source", "words", "day", "many", "tag", "shop", "dry_run", "wet", "mode", "mail", "size", "level")
@@ -25,6 +25,8 @@ POSITIONAL = {"anyOf": [{"type": "string", "pattern": r"^(?!--$)[^\u0000]*$"}, {
 IN_LIST = {"anyOf": [{"type": "string", "pattern": r"^(?!-)[^\u0000]*$"}, {"type": "number", "minimum": 0}]}
 INTEGER = {"anyOf": [{"type": "integer"}, {"type": "string", "pattern": "^[+-]?[0-9]{1,4000}$"}]}
 NULL = {"type": "null"}
+
+urlpatterns = [path("", include("cloudrun_jobs.urls"))]
 
 
 @pytest.fixture
@@ -67,11 +69,25 @@ def test_schema_has_each_url(schema: Callable[..., Any]) -> None:
 
     assert {name.removesuffix("_in_request").removesuffix("_echo") for name in in_schema} >= operations
     assert list(ROUTES) == list(PATHS) == [pattern.name for pattern in urls.urlpatterns if pattern.name]
-    for path in found["paths"]:
+    for each in found["paths"]:
         assert (
-            resolve(f"{found['servers'][0]['url']}{path}", "tests.http_api.urls").route
+            resolve(f"{found['servers'][0]['url']}{each}", "tests.http_api.urls").route
             != "cloudrun_jobs/<path:path>"
         )
+
+
+@pytest.mark.parametrize(
+    ("urls", "url", "servers"),
+    [
+        ("tests.http_api.urls", "/cloudrun_jobs/schema/", [{"url": "/cloudrun_jobs"}]),
+        ("tests.http_api.test_schema", "/schema/", None),
+    ],
+)
+def test_server_is_the_prefix(http: Client, settings: Any, urls: Any, url: str, servers: Any) -> None:
+    """At the root of the host there is none: with "/", clients would request "//jobs/"."""
+    settings.ROOT_URLCONF = urls
+
+    assert http.get(url, headers={"x-token": secret("all")}).json().get("servers") == servers
 
 
 def test_any_accepted_credential_reads_the_schema(call: Callable[..., Any], settings: Any) -> None:

@@ -68,6 +68,56 @@ def test_request_of_another_site_is_rejected(http: Client, staff: User) -> None:
     assert not JobRun.objects.exists()
 
 
+MULTIPART = 'multipart/form-data; boundary="b"'
+FORM = "application/x-www-form-urlencoded"
+FIELD = b'--b\r\nContent-Disposition: form-data; name="csrfmiddlewaretoken"\r\n\r\n' + b"a" * 32 + b"\r\n--b--\r\n"
+
+
+@pytest.mark.parametrize(
+    ("path", "content_type", "data", "status", "code"),
+    [
+        ("jobs/echo/", MULTIPART, FIELD, 415, "unsupported_media_type"),
+        ("run/in_request/", MULTIPART, FIELD, 400, "invalid_json"),
+        ("jobs/echo/", "multipart/form-data", b"xx", 400, "invalid_request"),
+        ("jobs/echo/", MULTIPART, b"x" * 70_000, 413, "too_large"),
+        ("jobs/echo/", FORM, b"a=" + b"b" * 3_000_000, 413, "too_large"),
+        ("jobs/echo/", FORM, b"&".join([b"a=b"] * 1500), 400, "invalid_request"),
+        ("jobs/echo/", FORM, b"a=b", 415, "unsupported_media_type"),
+    ],
+)
+def test_forms_are_refused(
+    http: Client, staff: User, path: str, content_type: str, data: bytes, status: int, code: str
+) -> None:
+    """The CSRF check parses a form; the response is an error in the common format."""
+    grant(staff, "run_job")
+
+    response = http.post(f"/cloudrun_jobs/{path}", data, content_type=content_type, headers=csrf(http))
+
+    assert (response.status_code, response.json()["error"]["code"]) == (status, code)
+    assert response["Cache-Control"] == "no-store"
+    assert not JobRun.objects.exists()
+
+
+def test_form_that_a_middleware_has_parsed_is_refused(http: Client, staff: User, settings: Any) -> None:
+    """The body cannot be read again."""
+    grant(staff, "run_job")
+    settings.MIDDLEWARE = [*settings.MIDDLEWARE, "tests.http_api.test_sessions.parse_form"]
+
+    response = http.post("/cloudrun_jobs/jobs/echo/", FIELD, content_type=MULTIPART, headers=csrf(http))
+
+    assert (response.status_code, response.json()["error"]["code"]) == (415, "unsupported_media_type")
+
+
+def parse_form(get_response: Any) -> Any:
+    """Read the form of each request, as some middlewares do."""
+
+    def middleware(request: Any) -> Any:
+        request.POST.get("a")
+        return get_response(request)
+
+    return middleware
+
+
 def test_token_needs_no_csrf_token(http: Client, staff: User) -> None:
     """A token is not sent by browsers on their own."""
     assert post(http, **{"x-token": secret("all")}).status_code == 202

@@ -11,6 +11,7 @@ from django.urls import path
 
 from cloudrun_jobs.http.views import endpoint, list_runs, show_newest_run, show_run, show_stats, start_run
 from cloudrun_jobs.models import JobRun, Trigger
+from tests.jobs.management.commands import echo
 
 urlpatterns = [
     path("cloudrun_jobs/start", endpoint(POST=start_run("echo"))),
@@ -77,6 +78,19 @@ def test_request(
 
     assert (response.status_code, response.json().get("error", {}).get("code")) == (status, code)
     assert JobRun.objects.count() == 1 + rows
+
+
+def test_run_is_not_found_by_a_secret_option(call: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    """The records do not have its value, so the URL of no run would match."""
+    monkeypatch.setattr(echo.Command, "secret_options", ("note",), raising=False)
+
+    response = call("GET", "notes/hunter2")
+
+    assert call("POST", "notes/hunter2").status_code == 202
+    assert (response.status_code, response.json()["error"]["code"]) == (422, "invalid_options")
+    assert "secret option" in response.json()["error"]["message"]
+    assert "hunter2" not in response.text
+    assert call("GET", "partners/7").status_code == 404
 
 
 def test_run_is_started_and_shown(call: Callable[..., Any]) -> None:

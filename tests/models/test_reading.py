@@ -100,9 +100,15 @@ def test_stats_of_runs_with_the_same_time(record: Record) -> None:
 
 @pytest.mark.parametrize("value", ["7", 'a "b" \\c', "100%_", "한국 é", "😀"])
 def test_runs_with_an_argument(record: Record, value: str) -> None:
-    """The arguments are found whatever their characters, and only as a whole."""
+    """The arguments are found whatever their characters, in their case, and only as a whole."""
     argument = f"--note={value}"
-    for arguments in ([argument, "--partner=1"], [f"{argument}x"], [f"x{argument}"], ["--partner=1"]):
+    for arguments in (
+        [argument, "--partner=1"],
+        [f"{argument}x"],
+        [f"x{argument}"],
+        [argument.swapcase()],
+        ["--partner=1"],
+    ):
         record("echo", Status.SUCCEEDED, argv=["echo", *arguments])
     record("echo", Status.SUCCEEDED, argv=None)
 
