@@ -24,7 +24,7 @@ from tests.jobs.management.commands import echo
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
-FOREVER = 300.0  # seconds
+FOREVER = 60.0  # seconds
 
 Run = Callable[..., Coroutine[Any, Any, Any]]
 
@@ -134,8 +134,13 @@ def test_sigterm_cancels_the_coroutine():
 
 def test_ctrl_c_cancels_the_coroutine():
     """Ctrl-C does not leave the event loop running."""
-    assert interrupted(wait_and_clean_up, signal.SIGINT) == ["cancelled", "cleaned up", "KeyboardInterrupt"]
-    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    # A shell that starts this process in the background has it ignore Ctrl-C.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        assert interrupted(wait_and_clean_up, signal.SIGINT) == ["cancelled", "cleaned up", "KeyboardInterrupt"]
+        assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def test_move_to_another_machine_does_not_cancel():
