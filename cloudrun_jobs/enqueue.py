@@ -106,7 +106,7 @@ def reserve(job: JobCommand, at: At, args: Sequence[Any], options: Mapping[str, 
     return _submit(job, spec, request, send, send_later, trigger=Trigger.RESERVE, scheduled_for=reservation.at)[0]
 
 
-def run_here(
+def run_in_process(
     job: JobCommand, arguments: tuple[str, ...], *, test_mode: bool = False, **values: Any
 ) -> tuple[JobRun, bool]:
     """Run the job in this process with any backend. Return its record, and True if an earlier call created it.

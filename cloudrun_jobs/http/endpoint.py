@@ -69,7 +69,7 @@ def respond(route: Route, request: HttpRequest, names: Mapping[str, str]) -> Htt
 def _act(route: Route, request: HttpRequest, names: Mapping[str, str]) -> HttpResponseBase:
     configured, actions = credentials.load(), route.actions
     action = actions.get(request.method or "")
-    if request.method == "HEAD" and "GET" in actions and actions["GET"].answers_head:
+    if request.method == "HEAD" and "GET" in actions and actions["GET"].allows_head:
         action = actions["GET"]
     is_open = action is not None and action.is_open(configured)
     if configured.is_closed and not is_open:

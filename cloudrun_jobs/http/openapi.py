@@ -56,7 +56,7 @@ def document(routes: Sequence[Route], configured: Credentials, caller: Caller, p
                 security: list[Schema] = [{name: []} for name in schemes]
                 if action.is_open(configured):
                     security.append({})
-                    for status in map(str, action.answers):  # Without a credential there is no body.
+                    for status in map(str, action.responses):  # Without a credential there is no body.
                         operation["responses"][status].pop("content")
                 paths.setdefault(path, {})[method.lower()] = {**operation, "security": security}
     return {
@@ -75,9 +75,9 @@ def _operations(route: Route, method: str, action: Action, caller: Caller) -> It
     operation: Schema = {
         "operationId": f"{method.lower()}_{route.name}",
         "summary": action.summary,
-        "description": _described(action.scope),
+        "description": _scope_text(action.scope),
         "parameters": list(_parameters(route, action)),
-        "responses": _answers(action),
+        "responses": _responses(action),
     }
     if action.starts is None:
         yield path, operation
@@ -99,7 +99,7 @@ def _operations(route: Route, method: str, action: Action, caller: Caller) -> It
             )
 
 
-def _described(scope: str | None) -> str:
+def _scope_text(scope: str | None) -> str:
     if scope is None:
         return "Any accepted credential."
     return "Scope: `run`, or an accepted ID token." if scope == TRIGGER else f"Scope: `{scope}`."
@@ -117,15 +117,15 @@ def _parameter(name: str, place: str, parameter: Parameter) -> Schema:
     return {"name": name, "in": place, "description": parameter.description, "schema": dict(parameter.schema)}
 
 
-def _answers(action: Action) -> Schema:
+def _responses(action: Action) -> Schema:
     """Return the responses, errors included. A status of both kinds has either body."""
-    answers = {
+    own = {
         status: _response(status, [name, *(["Error"] if status in COMMON_ERRORS else [])])
-        for status, name in action.answers.items()
+        for status, name in action.responses.items()
     }
-    errors = {*COMMON_ERRORS, *action.errors} - answers.keys()
-    refusals = {status: {"$ref": f"#/components/responses/Error{status}"} for status in errors}
-    return {str(status): response for status, response in sorted({**answers, **refusals}.items())}
+    others = {*COMMON_ERRORS, *action.errors} - own.keys()
+    errors = {status: {"$ref": f"#/components/responses/Error{status}"} for status in others}
+    return {str(status): response for status, response in sorted({**own, **errors}.items())}
 
 
 def _response(status: int, names: Sequence[str]) -> Schema:

@@ -82,11 +82,11 @@ def option_schema(actions: Sequence[Action]) -> dict[str, Any]:
 
     The schema of a secret option has none of the values that it declares.
     """
-    schemas = [_described(action) for action in actions]
+    schemas = [_argument_schema(action) for action in actions]
     return schemas[0] if len(schemas) == 1 else {"anyOf": schemas}
 
 
-def _described(action: Action) -> dict[str, Any]:
+def _argument_schema(action: Action) -> dict[str, Any]:
     schema = _schema(action)
     if action.help and action.help != SUPPRESS and "%(" not in action.help:
         schema["description"] = action.help.replace("%%", "%")

@@ -29,7 +29,7 @@ class Action:
     scope: str | None  # None: any accepted credential.
     summary: str = ""
     #: The components of the schema that describe the responses, by status.
-    answers: Mapping[int, str] = field(default_factory=dict)
+    responses: Mapping[int, str] = field(default_factory=dict)
     query: Mapping[str, Parameter] = field(default_factory=dict)
     headers: Mapping[str, Parameter] = field(default_factory=dict)
     #: The statuses of errors that are not common to all actions.
@@ -37,7 +37,7 @@ class Action:
     #: Return True if the path may name the job and the body set its options. The schema has a path for each job.
     starts: Callable[[CloudRunJobs], bool] | None = None
     #: Whether HEAD is allowed where GET is, for uptime checks.
-    answers_head: bool = False
+    allows_head: bool = False
     #: Return True if the action needs no credential. A caller without one is `ANONYMOUS`.
     is_open: Callable[[Credentials], bool] = lambda configured: False
 

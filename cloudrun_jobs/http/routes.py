@@ -40,7 +40,7 @@ def _routes() -> Iterator[Route]:
         "read",
         "Show the faults that keep jobs from running",
         {200: "Health", 503: "Health"},
-        answers_head=True,
+        allows_head=True,
         is_open=lambda configured: configured.has_public_health,
     )
     yield _route("health", {"GET": show_health})

@@ -41,11 +41,11 @@ def list_triggers(request: HttpRequest, caller: Caller) -> HttpResponseBase:
     """Return the jobs that run during a request, with their options."""
     read_query(request, {})
     jobs = {name: job for name, job in find_jobs().jobs.items() if caller.may_use(name)}
-    described = (_described(name, job) for name, job in jobs.items())
-    return json_response({"endpoints": [each for each in described if each is not None]})
+    found = (_endpoint_data(name, job) for name, job in jobs.items())
+    return json_response({"endpoints": [each for each in found if each is not None]})
 
 
-def _described(name: str, job: CloudRunJobs) -> dict[str, Any] | None:
+def _endpoint_data(name: str, job: CloudRunJobs) -> dict[str, Any] | None:
     """Return what callers need to know of the job; None if it has another target, or is invalid."""
     try:
         spec = job.spec
@@ -83,10 +83,10 @@ def run_job(request: HttpRequest, caller: Caller, name: str) -> HttpResponseBase
         # ASGI servers install signal handlers when they start to serve. Their event loop is in the main thread.
         async_to_sync(_follow_server)()
     with requested_by(caller.name):
-        run, is_duplicate = enqueue.run_here(job, arguments, test_mode=test_mode, **values)
+        run, is_duplicate = enqueue.run_in_process(job, arguments, test_mode=test_mode, **values)
     if not is_duplicate:
         audit(caller, "start", run)
-    return _answer(run, is_duplicate=is_duplicate)
+    return _response(run, is_duplicate=is_duplicate)
 
 
 async def _follow_server() -> None:
@@ -134,7 +134,7 @@ def _tick(request: HttpRequest) -> tuple[str, datetime] | None:
     return name, due
 
 
-def _answer(run: JobRun, *, is_duplicate: bool) -> HttpResponseBase:
+def _response(run: JobRun, *, is_duplicate: bool) -> HttpResponseBase:
     """Return the response with the outcome. For Cloud Scheduler, a 2xx means that the work is done."""
     if not run.is_finished and is_duplicate:
         raise unavailable(f"An earlier delivery of this tick is running as run {run.pk}.")

@@ -28,7 +28,7 @@ RECONCILE_LIMIT = timedelta(minutes=15)
 
 PROBE_LIMIT_SECONDS = 3.0  # For the database and the lock server, which are probed concurrently.
 HANG_LIMIT_SECONDS = 15.0  # After `PROBE_LIMIT_SECONDS`, another thread replaces a probe that has not ended.
-RETENTION_SECONDS = 5.0  # Later callers reuse the findings of a probe for this time.
+CACHE_SECONDS = 5.0  # Later callers reuse the findings of a probe for this time.
 
 CHECK_HINT = "`manage.py check --database default` shows the error."
 
@@ -102,10 +102,10 @@ class _Probe(Thread):
 
     @property
     def is_current(self) -> bool:
-        """True while it runs and `RETENTION_SECONDS` after. In a forked child, the parent's threads have ended."""
+        """True while it runs and `CACHE_SECONDS` after. In a forked child, the parent's threads have ended."""
         if self._ended_at is None:
             return self.is_alive() and time.monotonic() < self._deadline + HANG_LIMIT_SECONDS
-        return time.monotonic() - self._ended_at < RETENTION_SECONDS
+        return time.monotonic() - self._ended_at < CACHE_SECONDS
 
     def findings(self, *, unanswered: Finding) -> list[Finding]:
         """Return the findings, or `unanswered` if the probe has timed out."""

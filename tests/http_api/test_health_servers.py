@@ -122,6 +122,6 @@ def test_lock_server_that_answers_is_healthy(
     probe = health._probes["locks"]
     call("GET", "health/")
     assert health._probes["locks"] is probe
-    probe._ended_at -= health.RETENTION_SECONDS
+    probe._ended_at -= health.CACHE_SECONDS
     call("GET", "health/")
     assert health._probes["locks"] is not probe
