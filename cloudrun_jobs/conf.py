@@ -68,7 +68,13 @@ _memo: ContextVar[dict[object, Any] | None] = ContextVar("cloudrun_jobs_memo", d
 
 @contextmanager
 def reading_once() -> Iterator[None]:
-    """Read the settings, and the declarations of jobs, once while the block runs, as for one request."""
+    """Read the settings, and the declarations of jobs, once while the block runs, as for one request.
+
+    A block within another one changes nothing.
+    """
+    if _memo.get() is not None:
+        yield
+        return
     token = _memo.set({})
     try:
         yield

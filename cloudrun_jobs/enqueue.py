@@ -15,7 +15,7 @@ from django.core.management import get_commands
 from django.utils import timezone
 from django.utils.asyncio import async_unsafe
 
-from cloudrun_jobs import argv, backends, command_line
+from cloudrun_jobs import argv, backends, command_line, conf
 from cloudrun_jobs.argv import reading
 from cloudrun_jobs.backends import Backend, Request
 from cloudrun_jobs.environ import RUN_ID_VARIABLE, variables_set
@@ -60,14 +60,15 @@ def request_run(
     parser: ArgumentParser | None = None,
 ) -> tuple[Operation, JobRun]:
     """Like `delay()`, but also return the run; `parser` is a new one of the command."""
-    spec, run_id = job.spec, run_id or str(uuid4())
-    _reject_unreachable_class(job)
-    if key is not None and command_line.has_idempotency_key_option(job):
-        message = f"{spec.command}: idempotency_key is a parameter of delay() and an option of the command."
-        raise InvalidArguments(message, hint="Rename the command's option.")
-    overrides = _overrides(job)
-    arguments = command_line.build(job, args, options, {**overrides.env, RUN_ID_VARIABLE: run_id}, parser)
-    request = Request(job=spec.name, argv=arguments, run_id=run_id, overrides=overrides)
+    with conf.reading_once():
+        spec, run_id = job.spec, run_id or str(uuid4())
+        _reject_unreachable_class(job)
+        if key is not None and command_line.has_idempotency_key_option(job):
+            message = f"{spec.command}: idempotency_key is a parameter of delay() and an option of the command."
+            raise InvalidArguments(message, hint="Rename the command's option.")
+        overrides = _overrides(job)
+        arguments = command_line.build(job, args, options, {**overrides.env, RUN_ID_VARIABLE: run_id}, parser)
+        request = Request(job=spec.name, argv=arguments, run_id=run_id, overrides=overrides)
     return _submit(job, spec, request, trigger=trigger, key=key)
 
 
