@@ -78,7 +78,7 @@ def _act(route: Route, request: HttpRequest, names: Mapping[str, str]) -> HttpRe
         raise bad_request("invalid_request", "The method of a request cannot be overridden.")
     caller = _caller(request, configured, is_open=is_open)
     if not actions:
-        raise not_found()
+        raise not_found(hint="" if request.path.endswith("/") else "The URLs of this API end with a slash.")
     if action is None:
         raise method_not_allowed(request.method, route.methods(**names) if route.methods else actions)
     if action.scope is not None and not is_open:

@@ -53,8 +53,8 @@ def forbidden(message: str) -> HttpError:
     return HttpError(HTTPStatus.FORBIDDEN, "forbidden", message)
 
 
-def not_found(message: str = "There is nothing at this URL.") -> HttpError:
-    return HttpError(HTTPStatus.NOT_FOUND, "not_found", message)
+def not_found(message: str = "There is nothing at this URL.", *, hint: str = "") -> HttpError:
+    return HttpError(HTTPStatus.NOT_FOUND, "not_found", message, hint=hint)
 
 
 def method_not_allowed(method: str | None, allowed: Iterable[str], *, hint: str = "") -> HttpError:

@@ -54,6 +54,9 @@ def start_job(request: HttpRequest, caller: Caller, name: str) -> HttpResponseBa
 
 def enqueue_job(request: HttpRequest, caller: Caller, name: str, options: Mapping[str, Any]) -> JobRun:
     """Enqueue a run of the command with these options, and those in the body."""
+    caller.check("run")
+    if is_run_id(name):
+        existing_job(name)  # Of a run, the URL is right, and the method is not.
     caller.check("run", name)
     job = existing_job(name)
     read_query(request, {})

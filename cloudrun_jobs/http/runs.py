@@ -18,6 +18,7 @@ from cloudrun_jobs.exceptions import (
     IdempotencyKeyReused,
     InvalidArguments,
     JobInterrupted,
+    JobNotDeployed,
     LeaseLost,
     QuotaExhausted,
     ServiceError,
@@ -172,6 +173,8 @@ def queued(run: JobRun) -> HttpResponseBase:
 
 def _service_error(error: CloudRunJobsError, *, hint: str = "The log has the reason.") -> HttpError:
     """Return the refusal for an error of Google's services. Its text names resources, so it is not repeated."""
+    if isinstance(error, JobNotDeployed):
+        hint = "Run `manage.py sync_cloudrun_jobs`: Cloud Run has no such job."
     passes = isinstance(error, ServiceUnavailable | QuotaExhausted)
     status = HTTPStatus.SERVICE_UNAVAILABLE if passes else HTTPStatus.BAD_GATEWAY
     message = f"The request to Cloud Run failed ({type(error).__name__})."

@@ -10,8 +10,10 @@ from typing import Any
 import pytest
 from django.test import Client
 
+from cloudrun_jobs.emulator import Emulator
 from cloudrun_jobs.exceptions import JobInterrupted, LeaseLost
 from cloudrun_jobs.models import JobRun
+from tests.http_api.conftest import configured
 from tests.jobs.management.commands import echo
 
 RUN = "1b9d6bcd-bbfd-4b2d-9b5d-ab8dfbbd4bed"  # Of the fixture.
@@ -80,6 +82,8 @@ REQUESTS: list[tuple[str, str, dict[str, Any], int, str | None, int]] = [
     ("GET", "jobs/echo/events/", {}, 404, "not_found", 0),
     ("GET", "jobs/%2e%2e/", {}, 404, "not_found", 0),
     ("GET", "elsewhere/", {}, 404, "not_found", 0),
+    ("GET", "jobs", {}, 404, "not_found", 0),
+    ("POST", f"jobs/{RUN}/", {"token": "echo only"}, 405, "method_not_allowed", 0),
     ("GET", "elsewhere/", {"token": ""}, 401, "unauthenticated", 0),
     ("GET", "jobs/stats/", {}, 200, None, 0),
     ("GET", "jobs/stats/", {"token": "reader"}, 200, None, 0),
@@ -237,6 +241,28 @@ def test_failure_of_an_inline_job_is_in_its_record(
     assert response.status_code == 202
     shown = call("GET", f"jobs/{response.json()['job_id']}/").json()
     assert (shown["status"], shown["error_class"]) == ("failed", "ZeroDivisionError")
+
+
+@pytest.mark.django_db(transaction=True)
+def test_request_that_cloud_run_refuses(
+    call: Callable[..., Any], settings: Any, cloudrun_emulator: Emulator
+) -> None:
+    """The response says what to do, without the names of resources; the record has the reason."""
+    cloud = {"PROJECT": "acme", "REGION": "asia-northeast1", "OPTIONS": {"endpoint": cloudrun_emulator.grpc}}
+    settings.CLOUDRUN_JOBS = {**configured(), **cloud, "ENVIRONMENT": "production"}
+
+    response = call("POST", "jobs/echo/")
+
+    error = response.json()["error"]
+    assert (response.status_code, error["code"]) == (502, "service_error")
+    assert "sync_cloudrun_jobs" in error["hint"]
+    assert "acme" not in response.content.decode()
+    assert JobRun.objects.get().reason == "not_sent"
+
+
+def test_missing_slash_is_named(call: Callable[..., Any]) -> None:
+    """Django does not redirect to a URL that has a view."""
+    assert call("GET", "jobs").json()["error"]["hint"] == "The URLs of this API end with a slash."
 
 
 def test_invalid_settings_are_an_error_in_the_usual_format(call: Callable[..., Any], settings: Any) -> None:
