@@ -310,9 +310,13 @@ def _check_http_names(jobs: Mapping[str, CloudRunJobs]) -> Iterator[CheckMessage
     from cloudrun_jobs.http import credentials  # Most projects have no HTTP API.
     from cloudrun_jobs.http.paths import reserved_words
 
-    for token in credentials.load().tokens:
-        for name in sorted((token.commands or set()) - jobs.keys()):
-            message = f"{conf.setting_name('HTTP', 'TOKENS')}: {token.name!r} may use {name!r}, which is no job."
+    configured = credentials.load()
+    listed = [(f"TOKENS: {token.name!r}", token.commands) for token in configured.tokens]
+    if configured.oidc is not None:
+        listed.append(("OIDC: the accounts", configured.oidc.commands))
+    for who, commands in listed:
+        for name in sorted((commands or set()) - jobs.keys()):
+            message = f"{conf.setting_name('HTTP')}: {who} may use {name!r}, which is no job."
             yield Warning(message, hint=did_you_mean(name, jobs) or None, id="cloudrun_jobs.W012")
     for name in sorted(reserved_words() & jobs.keys()):
         message = f"{name}: is a reserved word in URLs of the HTTP API."

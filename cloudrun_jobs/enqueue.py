@@ -42,11 +42,9 @@ def delay(
     options: Mapping[str, Any],
     *,
     key: str | None = None,
-    run_id: str = "",
-    trigger: Trigger = Trigger.DELAY,
 ) -> Operation:
-    """Run the job with these arguments, in this process or in the cloud; `run_id` is the id of the new run."""
-    return request_run(job, args, options, key=key, run_id=run_id, trigger=trigger)[0]
+    """Run the job with these arguments, in this process or in the cloud."""
+    return request_run(job, args, options, key=key)[0]
 
 
 def request_run(
@@ -58,8 +56,11 @@ def request_run(
     run_id: str = "",
     trigger: Trigger = Trigger.DELAY,
     parser: ArgumentParser | None = None,
-) -> tuple[Operation, JobRun]:
-    """Like `delay()`, but also return the run; `parser` is a new one of the command."""
+) -> tuple[Operation, JobRun, bool]:
+    """Like `delay()`; return the run as well, and False if an earlier request with the same key has requested it.
+
+    `run_id` is the id of a new run, and `parser` is a new one of the command.
+    """
     with conf.reading_once():
         spec, run_id = job.spec, run_id or str(uuid4())
         _reject_unreachable_class(job)
@@ -73,17 +74,15 @@ def request_run(
 
 
 @async_unsafe("delay_argv() cannot be called from async code: use adelay(), or sync_to_async(command.delay_argv).")
-def delay_argv(
-    job: JobCommand, arguments: Sequence[str], *, run_id: str = "", trigger: Trigger = Trigger.DELAY
-) -> Operation:
-    """Run the job with command-line arguments; `run_id` is the id of the new run."""
-    return request_run_argv(job, arguments, run_id=run_id, trigger=trigger)[0]
+def delay_argv(job: JobCommand, arguments: Sequence[str]) -> Operation:
+    """Run the job with command-line arguments."""
+    return request_run_argv(job, arguments)[0]
 
 
 def request_run_argv(
     job: JobCommand, arguments: Sequence[str], *, run_id: str = "", trigger: Trigger = Trigger.DELAY
-) -> tuple[Operation, JobRun]:
-    """Like `delay_argv()`, but also return the run."""
+) -> tuple[Operation, JobRun, bool]:
+    """Like `request_run()`, with command-line arguments."""
     spec, run_id = job.spec, run_id or str(uuid4())
     overrides = _overrides(job)
     env = {**overrides.env, RUN_ID_VARIABLE: run_id}
@@ -144,8 +143,11 @@ def _submit(
     trigger: Trigger = Trigger.DELAY,
     key: str | None = None,
     **values: Any,
-) -> tuple[Operation, JobRun]:
-    """Record the request; run it in this process, or submit it once the caller's transaction has committed."""
+) -> tuple[Operation, JobRun, bool]:
+    """Record the request; run it in this process, or submit it once the caller's transaction has committed.
+
+    Return True with them, or False if an earlier request with the same key has requested the run.
+    """
     backend, using = backends.current(), dispatch.followed_transaction()
     redacted = argv.redacted(job, request.argv) if spec.secret_options else None
     run = dispatch.new_run(
@@ -154,7 +156,7 @@ def _submit(
     if backend.runs_in_process or using in {None, database.database_alias()}:
         run, is_new = dispatch.record(run, key)
         if not is_new:
-            return backend.operation(run), run  # An earlier request has the same key.
+            return backend.operation(run), run, False
         request = replace(request, run_id=str(run.pk))
         if backend.runs_in_process:
             operation, run = _run_inline(job, backend, run, request)
@@ -166,7 +168,7 @@ def _submit(
     else:
         earlier = dispatch.find_earlier(run, key)
         if earlier is not None and earlier.reason != dispatch.NOT_SENT:
-            return backend.operation(earlier), earlier
+            return backend.operation(earlier), earlier, False
         operation = backend.operation(run)
 
         def work(recorded: JobRun) -> str:
@@ -174,7 +176,7 @@ def _submit(
 
         dispatch.record_after_commit(run, key, work, operation, using)
     job_delayed.send_robust(type(job), spec=spec, run=run, operation=operation)
-    return operation, run
+    return operation, run, True
 
 
 def _overrides(job: JobCommand) -> Overrides:

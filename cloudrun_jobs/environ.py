@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from io import TextIOWrapper
@@ -26,6 +27,9 @@ EMULATOR_VARIABLE = "CLOUDRUN_EMULATOR_HOST"
 # The databases of the test that started this process on an emulator: a JSON object of settings by alias.
 DATABASES_VARIABLE = "CLOUDRUN_EMULATOR_DATABASES"
 DATABASE_KEYS = ("ENGINE", "NAME", "USER", "PASSWORD", "HOST", "PORT")
+
+
+_setting_variables = threading.RLock()
 
 
 class CloudRunTask(NamedTuple):
@@ -72,17 +76,21 @@ def in_container(environ: Mapping[str, str] = os.environ) -> bool:
 
 @contextmanager
 def variables_set(variables: Mapping[str, str]) -> Iterator[None]:
-    """Set these environment variables of this process during the block."""
-    before = {name: os.environ.get(name) for name in variables}
-    os.environ.update(variables)
-    try:
+    """Set these environment variables of this process during the block; one block at a time."""
+    if not variables:
         yield
-    finally:
-        for name, value in before.items():
-            if value is None:
-                os.environ.pop(name, None)
-            else:
-                os.environ[name] = value
+        return
+    with _setting_variables:
+        before = {name: os.environ.get(name) for name in variables}
+        try:
+            os.environ.update(variables)
+            yield
+        finally:
+            for name, value in before.items():
+                if value is None:
+                    os.environ.pop(name, None)
+                else:
+                    os.environ[name] = value
 
 
 def line_buffer_output() -> None:

@@ -607,7 +607,7 @@ def test_token_for_a_command_that_is_no_job_is_reported(settings: Settings) -> N
 
     assert set(found) == {"cloudrun_jobs.W012"}
     assert found["cloudrun_jobs.W012"].msg == (
-        "CLOUDRUN_JOBS['HTTP']['TOKENS']: 'n8n' may use 'ecko', which is no job."
+        "CLOUDRUN_JOBS['HTTP']: TOKENS: 'n8n' may use 'ecko', which is no job."
     )
     assert found["cloudrun_jobs.W012"].hint == "Did you mean 'echo'?"
 

@@ -62,6 +62,8 @@ def activated(job: JobCommand) -> Iterator[ActiveRun]:
         yield outer
         return
     job._active = ActiveRun()
+    if outer is not None:
+        job._active.overrides = outer.overrides
     try:
         yield job._active
     finally:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from uuid import UUID, uuid4
 
 from django.db import Error, IntegrityError
-from django.db.models import Case, Count, F, Model, Q, Subquery, When
+from django.db.models import Case, Count, F, Max, Model, Q, Subquery, When
 
 from cloudrun_jobs.exceptions import JobInterrupted, RecordTablesMissing, RecordUnavailable
 from cloudrun_jobs.execution import deadlines
@@ -58,6 +58,7 @@ class Attempt:
         self._outcome: Outcome | None = None
         self._is_ending = False
         self._has_ended_run = False
+        self._has_retried_tasks = False
         self.lock_requests: list[LockRequest] = []  # Of this attempt, in their order.
         self.ends_process = False  # Whether the process ends with the attempt.
 
@@ -143,7 +144,8 @@ class Attempt:
 
         requests, seconds = self.lock_requests, max(0.0, deadline - time.monotonic())
         # Earlier attempts, other tasks, lost replies, and a process that ends with a lock, may have left some.
-        may_hold = bool(self._task.attempt) or not all(request.is_free for request in requests)
+        may_hold = bool(self._task.attempt) or self._has_retried_tasks
+        may_hold |= not all(request.is_free for request in requests)
         may_hold |= self.task_count > 1 and not requests
         # A process that goes on may hold locks around its jobs.
         is_alone = self.ends_process or not timer.is_watching
@@ -220,7 +222,9 @@ class Attempt:
         if outcome.error_class:
             self.run.update_if(Q(status=Status.RUNNING, error_class=""), **outcome.error)
         tasks = TaskRun.objects.filter(run=self.run.pk)
-        counts: dict[str, int] = dict(tasks.values_list("status").annotate(Count("pk")).order_by())
+        found = list(tasks.values_list("status").annotate(Count("pk"), Max("attempt")).order_by())
+        counts: dict[str, int] = {status: count for status, count, _ in found}
+        self._has_retried_tasks = any(attempt for *_, attempt in found)
         values = _count_fields(counts)
         if sum(counts.get(status, 0) for status in FINISHED) < self.task_count:
             self.run.update_if(Q(status=Status.RUNNING), **values)

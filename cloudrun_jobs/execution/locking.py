@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from cloudrun_jobs import environ
 from cloudrun_jobs.exceptions import LockUnavailable
 from cloudrun_jobs.execution.lease_watch import LeaseWatch
-from cloudrun_jobs.process.deferral import in_main_thread, interruptible
+from cloudrun_jobs.process.deferral import interruptible
 from cloudrun_jobs.signals import job_waiting, lock_bypassed
 from cloudrun_jobs.spec import JobSpec
 
@@ -189,7 +189,7 @@ def _sleep(job: JobCommand, seconds: float) -> None:
     """Wait until an interrupt or for this time. No signal reaches a thread, which asks at intervals."""
     until = time.monotonic() + seconds
     while (left := until - time.monotonic()) > 0:
-        interruptible(partial(time.sleep, left if in_main_thread() else min(left, INTERRUPT_POLL_INTERVAL)))
+        interruptible(partial(time.sleep, min(left, INTERRUPT_POLL_INTERVAL)))
         job._active.raise_if_interrupted()
 
 

@@ -68,7 +68,7 @@ def _routes() -> Iterator[Route]:
         events.stream_events, "read", "Stream a run's events", {200: "Events", 204: "Nothing"}, errors=(404, 405)
     )
     yield _route("events", {"GET": follow_run}, parameters=RUN)
-    cancel = Action(runs.cancel_run, "cancel", "Cancel a run", {202: "Accepted"}, errors=(404, 409, 413, 502))
+    cancel = Action(runs.cancel_run, "cancel", "Cancel a run", {202: "Accepted"}, errors=(404, 409, 413, 422, 502))
     yield _route("cancel", {"POST": cancel}, parameters=RUN)
     rerun = Action(
         runs.rerun,

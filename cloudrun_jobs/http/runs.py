@@ -17,6 +17,7 @@ from cloudrun_jobs.exceptions import (
     CloudRunJobsError,
     IdempotencyKeyReused,
     InvalidArguments,
+    InvalidJob,
     JobInterrupted,
     JobNotDeployed,
     LeaseLost,
@@ -134,32 +135,36 @@ def rerun(request: HttpRequest, caller: Caller, name: str) -> HttpResponseBase:
     if job is None:
         raise unprocessable(f"The command {run.command!r} no longer exists, or is no longer a job.")
 
-    def enqueue_again(**given: Any) -> tuple[Operation, JobRun]:
+    def enqueue_again(**given: Any) -> tuple[Operation, JobRun, bool]:
         with secrets_hidden(run):
             return enqueue.request_run_argv(configured(job, run), recorded[1:], **given)
 
     return queued(start(caller, enqueue_again, action="rerun"))
 
 
-def start(caller: Caller, enqueue_run: Callable[..., tuple[Operation, JobRun]], *, action: str) -> JobRun:
+def start(caller: Caller, enqueue_run: Callable[..., tuple[Operation, JobRun, bool]], *, action: str) -> JobRun:
     """Enqueue a run for the caller, and return it."""
-    run_id = str(uuid4())
+    run_id, is_new = str(uuid4()), True
     try:
         with requested_by(caller.name):
-            _, run = enqueue_run(run_id=run_id, trigger=Trigger.HTTP)
+            _, run, is_new = enqueue_run(run_id=run_id, trigger=Trigger.HTTP)
+    except InvalidJob:
+        hint = "See `manage.py check` in the web service."
+        message = "The declaration of the job is invalid."
+        raise HttpError(HTTPStatus.INTERNAL_SERVER_ERROR, "invalid_job", message, hint=hint) from None
     except IdempotencyKeyReused:
         raise
     except InvalidArguments as error:
         raise unprocessable(error.args[0], hint=error.hint) from None
     except ServiceError as error:
-        raise _service_error(error, hint=f"The run {run_id} has the reason; so has the log.") from None
+        raise _service_error(error, hint="The record of the run has the reason; so has the log.") from None
     except (Exception, JobInterrupted, LeaseLost):
         # In the environments "local" and "test" the job has run, and failed: its record says so.
         failed = JobRun.objects.filter(pk=run_id, finished_at__isnull=False).first()
         if failed is None:
             raise
         run = failed
-    if str(run.pk) == run_id:  # Otherwise an earlier request has the same key.
+    if is_new:  # Otherwise an earlier request has the same key.
         audit(caller, action, run)
     return run
 

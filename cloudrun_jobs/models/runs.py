@@ -48,7 +48,9 @@ class Record(models.Model):
         abstract = True
 
     def refresh_from_db(self, using: str | None = None, *args: Any, **kwargs: Any) -> None:
-        super().refresh_from_db(using or router.db_for_write(type(self), instance=self), *args, **kwargs)
+        if using is None and kwargs.get("from_queryset") is None:
+            using = router.db_for_write(type(self), instance=self)
+        super().refresh_from_db(using, *args, **kwargs)
 
 
 class JobRun(Record):

@@ -7,6 +7,7 @@ from datetime import timedelta
 from types import MappingProxyType
 from typing import Any
 
+from cloudrun_jobs import conf
 from cloudrun_jobs.exceptions import InvalidArguments, InvalidJob
 from cloudrun_jobs.spec.frozen import Frozen
 from cloudrun_jobs.spec.job import JobSpec, replaced
@@ -38,6 +39,11 @@ class Overrides(Frozen):
         numbers |= _without_none({"tasks": tasks, "timeout": timeout})
         variables: Any = {**self.env, **(env or {})} if isinstance(env, Mapping | None) else env
         declared = {**spec.env_vars, **variables} if isinstance(variables, dict) else variables
+        for name in variables if isinstance(variables, dict) else ():
+            # The container takes its settings from them.
+            if str(name).startswith(conf.PREFIX) and name != conf.TEST_MODE_VARIABLE:
+                message = f"{spec.command}: using(): env: {name!r} is a variable of this package."
+                raise InvalidArguments(message, hint="Declare it in the settings of all processes.")
         try:
             effective = replaced(spec, {**numbers, "env_vars": declared})
         except InvalidJob as error:

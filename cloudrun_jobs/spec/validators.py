@@ -129,6 +129,8 @@ def _check_variable(attribute: str, name: object, value: str) -> Iterator[Declar
     where = f"{attribute}[{name!r}]"
     if not isinstance(name, str) or not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name):
         yield DeclarationError(attribute, "letters, digits and underscores as name", name)
+    elif not _is_storable(value):
+        yield DeclarationError(where, "text without NUL that UTF-8 can encode", Verbatim("other text"))
     elif re.match(r"CLOUD_RUN_|K_|X_GOOGLE_|PORT$", name) or name in environ.EXECUTION_VARIABLES:
         yield DeclarationError(attribute, "a name that neither Cloud Run nor this package reserves", name)
     elif (size := len(value.encode("utf-8", "surrogatepass"))) > MAX_VARIABLE_BYTES:
@@ -136,6 +138,14 @@ def _check_variable(attribute: str, name: object, value: str) -> Iterator[Declar
     elif attribute == "secrets" and not re.fullmatch(r"[\w-]{1,255}(:(latest|[0-9]+))?", value):
         expected = "the name of a secret in Secret Manager, such as 'api-key' or 'api-key:3'"
         yield DeclarationError(where, expected, Verbatim("something else"))
+
+
+def _is_storable(value: str) -> bool:
+    try:
+        value.encode()
+    except UnicodeEncodeError:  # A lone surrogate.
+        return False
+    return "\0" not in value
 
 
 def _type_name(value: object) -> Verbatim:

@@ -8,6 +8,7 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+from django.core.management import call_command
 from django.utils import timezone
 from google.cloud import run_v2
 
@@ -152,6 +153,24 @@ def test_inline_run_has_the_variables(monkeypatch: pytest.MonkeyPatch) -> None:
     assert JobRun.objects.get().overrides == {"tasks": 3, "timeout": 60, "env": {"SHOP": "7", "OTHER": "8"}}
 
 
+def test_test_mode_of_one_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its variable is for the caller to set."""
+    monkeypatch.setattr(echo.Command, "test_mode", False, raising=False)
+    monkeypatch.setattr(echo.Command, "run", lambda self, *args, **options: self.test_mode)
+    command = echo.Command().using(env={"CLOUDRUN_JOBS_TEST_MODE": "1"})
+
+    assert (command.delay().result(), echo.Command().delay().result()) == (True, False)
+
+
+def test_overrides_outlive_a_call_of_the_command() -> None:
+    """They belong to the instance."""
+    command = echo.Command().using(timeout=99)
+    call_command(command)
+    command.delay()
+
+    assert JobRun.objects.newest_first()[0].overrides == {"timeout": 99}
+
+
 def test_job_may_start_itself_with_overrides(monkeypatch: pytest.MonkeyPatch) -> None:
     """Within run() the instance has a run, and its copies have none."""
 
@@ -179,11 +198,18 @@ def test_job_may_start_itself_with_overrides(monkeypatch: pytest.MonkeyPatch) ->
         ({"timeout": timedelta(days=8)}, "timeout: expected whole seconds from 1 to 604800"),
         ({"timeout": 1.5}, "timeout: expected whole seconds"),
         ({"env": {"CLOUD_RUN_JOB": "x"}}, "env: expected a name that neither Cloud Run nor this package reserves"),
-        ({"env": {"CLOUDRUN_JOBS_RUN_ID": "x"}}, "env: expected a name that neither Cloud Run nor this package"),
+        ({"env": {"CLOUDRUN_JOBS_RUN_ID": "x"}}, "'CLOUDRUN_JOBS_RUN_ID' is a variable of this package"),
         ({"env": {"API_KEY": "x"}}, "env: expected no name that is also in secrets, got ['API_KEY']."),
         ({"env": {"A": "x" * 32_769}}, "env['A']: expected at most 32768 bytes, got 32769."),
         ({"env": {"A": 1}}, "env['A']: expected a string, got int."),
         ({"env": {"A B": "1"}}, "env: expected letters, digits and underscores as name, got 'A B'."),
+        ({"env": {"A": "a\0b"}}, "env['A']: expected text without NUL that UTF-8 can encode"),
+        ({"env": {"A": "\ud800"}}, "env['A']: expected text without NUL that UTF-8 can encode"),
+        (
+            {"env": {"CLOUDRUN_JOBS_ENVIRONMENT": "test"}},
+            "'CLOUDRUN_JOBS_ENVIRONMENT' is a variable of this",
+        ),
+        ({"env": {"CLOUDRUN_JOBS_EXECUTION": "x"}}, "'CLOUDRUN_JOBS_EXECUTION' is a variable of this package"),
         ({"env": ["A=1"]}, "env: expected a dictionary, got list."),
     ],
 )

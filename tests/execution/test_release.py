@@ -341,6 +341,16 @@ def test_a_lock_around_a_job_stays(container: Container, attempt: int, replies: 
         assert lease._keeper.request.renew()
 
 
+def test_a_killed_attempt_of_another_task_leaves_no_lock(container: Container, cloud: CloudRun) -> None:
+    """The task that ends the run has not been retried itself."""
+    start_and_die(0, 0, 2)
+    container.run("outcome", "text", index=0, count=2, attempt=1)
+    container.run("outcome", "text", index=1, count=2)
+
+    assert JobRun.objects.get().status == Status.SUCCEEDED
+    assert held() == []
+
+
 ENDINGS = st.sampled_from(["text", "exit 0", "error", "killed"])
 FAULTS = st.lists(st.sampled_from(["ok", "lost", "refused"]), max_size=4)
 

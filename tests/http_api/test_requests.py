@@ -260,6 +260,17 @@ def test_request_that_cloud_run_refuses(
     assert JobRun.objects.get().reason == "not_sent"
 
 
+@pytest.mark.parametrize("path", ["jobs/echo/", f"jobs/{RUN}/rerun/"])
+def test_invalid_job_is_named(
+    call: Callable[..., Any], run: JobRun, monkeypatch: pytest.MonkeyPatch, path: str
+) -> None:
+    monkeypatch.setattr(echo.Command, "timeout", 0, raising=False)
+
+    response = call("POST", path)
+
+    assert (response.status_code, response.json()["error"]["code"]) == (500, "invalid_job")
+
+
 def test_missing_slash_is_named(call: Callable[..., Any]) -> None:
     """Django does not redirect to a URL that has a view."""
     assert call("GET", "jobs").json()["error"]["hint"] == "The URLs of this API end with a slash."
