@@ -38,7 +38,7 @@ settings.configure(
         "django.contrib.auth.middleware.AuthenticationMiddleware",
     ],
     DATABASES={"default": {"ENGINE": "django.db.backends.sqlite3", "NAME": ":memory:"}},
-    # What would let nobody in, if it applied to the views of the HTTP API.
+    # These defaults would reject every request, if they applied to the views of the HTTP API.
     REST_FRAMEWORK={
         "DEFAULT_PERMISSION_CLASSES": ["rest_framework.permissions.IsAdminUser"],
         "DEFAULT_RENDERER_CLASSES": ["rest_framework.renderers.BrowsableAPIRenderer"],
