@@ -1,7 +1,8 @@
 """The one reader of `settings.CLOUDRUN_JOBS`.
 
-The settings are read on every call, so `override_settings` just works; in a request of the HTTP API, once. An
-environment variable `CLOUDRUN_JOBS_<KEY>` overrides the dictionary, because that is how a container is configured.
+The settings are read on every call, so `override_settings` just works; `delay()` and requests of the HTTP API read
+them once. An environment variable `CLOUDRUN_JOBS_<KEY>` overrides the dictionary, because that is how a container
+is configured.
 """
 
 from __future__ import annotations

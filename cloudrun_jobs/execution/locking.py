@@ -186,7 +186,7 @@ def _request(spec: JobSpec, required: RequiredLock, attempt: Attempt) -> LockReq
 
 
 def _sleep(job: JobCommand, seconds: float) -> None:
-    """Wait until an interrupt or for this time. No signal reaches a thread, which asks at intervals."""
+    """Wait for this time or until an interrupt, which is polled for: not every thread gets it by a signal."""
     until = time.monotonic() + seconds
     while (left := until - time.monotonic()) > 0:
         interruptible(partial(time.sleep, min(left, INTERRUPT_POLL_INTERVAL)))

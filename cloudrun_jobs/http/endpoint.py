@@ -13,7 +13,7 @@ from django.http.multipartparser import MultiPartParserError
 from django.utils.log import log_response
 
 from cloudrun_jobs import conf
-from cloudrun_jobs.exceptions import InvalidSettings, RecordTablesMissing, RecordUnavailable
+from cloudrun_jobs.exceptions import InvalidJob, InvalidSettings, RecordTablesMissing, RecordUnavailable
 from cloudrun_jobs.http import credentials
 from cloudrun_jobs.http.authentication import ANONYMOUS, Caller, authenticate
 from cloudrun_jobs.http.credentials import Credentials
@@ -47,10 +47,9 @@ def respond(route: Route, request: HttpRequest, names: Mapping[str, str]) -> Htt
     except HttpError as error:
         response = error.response()
     except InvalidSettings as error:
-        hint = "See `manage.py check` in the web service, and its log."
-        message = "The settings of cloudrun_jobs are invalid."
-        response = HttpError(HTTPStatus.INTERNAL_SERVER_ERROR, "invalid_settings", message, hint=hint).response()
-        log_response("%s: %s", message, request.path, response=response, request=request, exception=error)
+        response = _misconfigured(request, "invalid_settings", "The settings of cloudrun_jobs are invalid.", error)
+    except InvalidJob as error:
+        response = _misconfigured(request, "invalid_job", "The declaration of the job is invalid.", error)
     except RequestDataTooBig:
         response = too_large("The body exceeds a limit of the project's settings.").response()
     except REJECTIONS as error:
@@ -63,6 +62,14 @@ def respond(route: Route, request: HttpRequest, names: Mapping[str, str]) -> Htt
             "%s: %s", response.reason_phrase, request.path, response=response, request=request, exception=error
         )
     response["Cache-Control"] = "no-store"
+    return response
+
+
+def _misconfigured(request: HttpRequest, code: str, message: str, error: Exception) -> HttpResponseBase:
+    """Return the response for a fault of the project, whose details are in the log."""
+    hint = "See `manage.py check` in the web service, and its log."
+    response = HttpError(HTTPStatus.INTERNAL_SERVER_ERROR, code, message, hint=hint).response()
+    log_response("%s: %s", message, request.path, response=response, request=request, exception=error)
     return response
 
 

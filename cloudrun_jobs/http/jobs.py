@@ -6,16 +6,14 @@ from argparse import ArgumentParser
 from collections.abc import Mapping
 from functools import partial
 from hashlib import sha256
-from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
 from django.http import HttpResponseBase
 
 from cloudrun_jobs import argv, enqueue
-from cloudrun_jobs.exceptions import IdempotencyKeyReused, InvalidJob
 from cloudrun_jobs.http.authentication import Caller
 from cloudrun_jobs.http.body import read_object
-from cloudrun_jobs.http.errors import HttpError, bad_request, method_not_allowed, not_found, unprocessable
+from cloudrun_jobs.http.errors import bad_request, method_not_allowed, not_found, unprocessable
 from cloudrun_jobs.http.options import read_option
 from cloudrun_jobs.http.query import Parameter, read_query
 from cloudrun_jobs.http.runs import queued, start
@@ -67,10 +65,7 @@ def enqueue_job(request: HttpRequest, caller: Caller, name: str, options: Mappin
         raise unprocessable("The body has options that the URL sets.", fields=fields)
     options = {**options, **given}
     enqueue_run = partial(enqueue.request_run, job, (), options, key=_key(request, caller), parser=parser)
-    try:
-        return start(caller, enqueue_run, action="start")
-    except IdempotencyKeyReused:
-        raise unprocessable("The Idempotency-Key was used with another body.") from None
+    return start(caller, enqueue_run, action="start")
 
 
 def existing_job(name: str) -> CloudRunJobs:
@@ -80,12 +75,6 @@ def existing_job(name: str) -> CloudRunJobs:
         raise method_not_allowed("POST", ("GET",))
     if job is None:
         raise not_found(f"There is no job {name[:100]!r}.")
-    try:
-        _ = job.spec
-    except InvalidJob:
-        hint = "See `manage.py check` in the web service."
-        message = f"The declaration of the job {name[:100]!r} is invalid."
-        raise HttpError(HTTPStatus.INTERNAL_SERVER_ERROR, "invalid_job", message, hint=hint) from None
     return job
 
 

@@ -17,7 +17,6 @@ from cloudrun_jobs.exceptions import (
     CloudRunJobsError,
     IdempotencyKeyReused,
     InvalidArguments,
-    InvalidJob,
     JobInterrupted,
     JobNotDeployed,
     LeaseLost,
@@ -148,12 +147,8 @@ def start(caller: Caller, enqueue_run: Callable[..., tuple[Operation, JobRun, bo
     try:
         with requested_by(caller.name):
             _, run, is_new = enqueue_run(run_id=run_id, trigger=Trigger.HTTP)
-    except InvalidJob:
-        hint = "See `manage.py check` in the web service."
-        message = "The declaration of the job is invalid."
-        raise HttpError(HTTPStatus.INTERNAL_SERVER_ERROR, "invalid_job", message, hint=hint) from None
     except IdempotencyKeyReused:
-        raise
+        raise unprocessable("The Idempotency-Key was used with another body.") from None
     except InvalidArguments as error:
         raise unprocessable(error.args[0], hint=error.hint) from None
     except ServiceError as error:
