@@ -2,13 +2,7 @@
 
 from __future__ import annotations
 
-import json
-import os
-import socket
-import subprocess
-import sys
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
@@ -18,17 +12,12 @@ from pytest_django import Settings
 
 from cloudrun_jobs.models import JobRun, TaskRun
 from cloudrun_jobs.models.functions import Now
+from tests.http_api import live
 from tests.http_api.sse import Client
 from tests.servers.process import free_port
 from tests.servers.proxy import FaultProxy
 from tests.servers.routing import records_in
 from tests.waiting import wait_for
-
-REPOSITORY = Path(__file__).parents[2]
-COMMANDS = {
-    "gunicorn": ["gunicorn", "--threads=8", "--no-control-socket", "--graceful-timeout=1", "example.wsgi"],
-    "uvicorn": ["uvicorn", "--lifespan=off", "--timeout-graceful-shutdown=1", "example.asgi:application"],
-}
 
 
 class WebServer:
@@ -39,17 +28,7 @@ class WebServer:
         self.clients: list[Client] = []
         self.proxy = FaultProxy(int(database["PORT"]))
         database = {**database, "PORT": str(self.proxy.port), "OPTIONS": {"application_name": name}}
-        bind = f"--bind=127.0.0.1:{self.port}" if name == "gunicorn" else f"--port={self.port}"
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", *COMMANDS[name], bind],
-            cwd=REPOSITORY,
-            env={
-                **os.environ,
-                "PYTHONPATH": str(REPOSITORY / "example_project"),
-                "DJANGO_SETTINGS_MODULE": "tests.http_api.server_settings",
-                "SERVER_DATABASE": json.dumps(database),
-            },
-        )
+        self.process = live.start(name, self.port, database, grace=1)
 
     def follow(self, run: JobRun, **headers: str) -> Client:
         path = f"/cloudrun_jobs/jobs/{run.pk}/events/"
@@ -78,7 +57,7 @@ def servers(postgres: str) -> Iterator[dict[str, WebServer]]:
     """Both servers, started at once."""
     wanted = ("ENGINE", "NAME", "USER", "HOST", "PORT")
     database = {name: connections.settings[postgres][name] for name in wanted}
-    servers = {name: WebServer(name, database) for name in COMMANDS}
+    servers = {name: WebServer(name, database) for name in live.SERVERS}
     yield servers
     for server in servers.values():
         server.stop()
@@ -101,20 +80,14 @@ def uvicorn(servers: dict[str, WebServer]) -> Iterator[WebServer]:
     yield from ready(servers["uvicorn"])
 
 
-@pytest.fixture(params=list(COMMANDS))
+@pytest.fixture(params=live.SERVERS)
 def server(request: pytest.FixtureRequest, servers: dict[str, WebServer]) -> Iterator[WebServer]:
     yield from ready(servers[request.param])
 
 
 def ready(server: WebServer) -> Iterator[WebServer]:
     """Yield the server once it is up, and without streams of other tests."""
-
-    def is_up() -> bool:
-        assert server.process.poll() is None
-        with socket.socket() as probe:
-            return probe.connect_ex(("127.0.0.1", server.port)) == 0
-
-    wait_for(is_up)
+    wait_for(lambda: live.listens(server.port, server.process))
     wait_for(lambda: server.database_connections() == 0)
     yield server
     server.close_clients()

@@ -3,11 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
-import socket
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from http.client import HTTPConnection
@@ -20,18 +16,14 @@ from google.cloud import scheduler_v1
 
 from cloudrun_jobs.emulator import Emulator
 from cloudrun_jobs.models import JobRun, Status
+from tests.http_api import live
 from tests.servers.process import free_port
 from tests.waiting import wait_for
 
-REPOSITORY = Path(__file__).parents[2]
 PLACE = "projects/acme/locations/asia-northeast1"
 AUDIENCE = "https://web-abc.a.run.app"
 EMAIL = "scheduler@acme.iam.gserviceaccount.com"
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
-SERVERS = {
-    "gunicorn": ["gunicorn", "--threads=8", "--no-control-socket", "--graceful-timeout=20", "example.wsgi"],
-    "uvicorn": ["uvicorn", "--lifespan=off", "--timeout-graceful-shutdown=20", "example.asgi:application"],
-}
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -50,24 +42,9 @@ class Service:
         }
         database = {"ENGINE": "django.db.backends.sqlite3", "NAME": str(connection.settings_dict["NAME"])}
         database["OPTIONS"] = {"transaction_mode": "IMMEDIATE", "timeout": 20}  # type: ignore[assignment]
-        bind = f"--bind=127.0.0.1:{self.port}" if name == "gunicorn" else f"--port={self.port}"
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", *SERVERS[name], bind],
-            cwd=REPOSITORY,
-            env={
-                **os.environ,
-                "PYTHONPATH": str(REPOSITORY / "example_project"),
-                "DJANGO_SETTINGS_MODULE": "tests.http_api.server_settings",
-                "SERVER_DATABASE": json.dumps(database),
-                "IN_REQUEST_DIRECTORY": str(directory),
-                "CLOUDRUN_JOBS_HTTP": json.dumps({"OIDC": oidc}),
-            },
-        )
-        wait_for(self._is_up)
-
-    def _is_up(self) -> bool:
-        with socket.socket() as client:
-            return client.connect_ex(("127.0.0.1", self.port)) == 0
+        variables = {"IN_REQUEST_DIRECTORY": str(directory), "CLOUDRUN_JOBS_HTTP": json.dumps({"OIDC": oidc})}
+        self.process = live.start(name, self.port, database, grace=20, **variables)
+        wait_for(lambda: live.listens(self.port, self.process))
 
     @property
     def started(self) -> int:
@@ -118,7 +95,7 @@ def serve(cloudrun_emulator: Emulator, tmp_path: Path) -> Iterator[Callable[[str
         service.process.wait(30)
 
 
-@pytest.fixture(params=list(SERVERS))
+@pytest.fixture(params=live.SERVERS)
 def service(request: pytest.FixtureRequest, serve: Callable[[str], Service]) -> Service:
     return serve(request.param)
 
