@@ -7,7 +7,7 @@ import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import timedelta
 from functools import cache, partial
-from inspect import CO_VARKEYWORDS, isasyncgenfunction, isgeneratorfunction, signature
+from inspect import CO_VARKEYWORDS, getattr_static, isasyncgenfunction, isgeneratorfunction, signature
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from asgiref.sync import sync_to_async
@@ -123,6 +123,9 @@ class CloudRunJobs(BaseCommand):
     #: the HTTP request has `"test_mode": true`, or the environment variable CLOUDRUN_JOBS_TEST_MODE is "1".
     test_mode: bool
 
+    #: Whether `reduce()` is called also if tasks have failed. The run fails in any case. Default: False.
+    reduce_partial: ClassVar[bool] = False
+
     #: The options that callers of the HTTP API may set. Default: none.
     http_options: ClassVar[Sequence[str]]
     #: The options whose values this package never shows: over HTTP, in messages, or in its commands. Cloud Run
@@ -150,6 +153,13 @@ class CloudRunJobs(BaseCommand):
         `async def run()` runs in its own event loop. An interrupt of the job cancels its task.
         """
         raise NotImplementedError(f"{type(self).__module__}.Command has no run().")
+
+    # A job may have a method `reduce(self, results)`. It is not defined here: most jobs have none.
+
+    @property
+    def failed_tasks(self) -> Sequence[int]:
+        """In `reduce()`, the indexes of the tasks that failed, whose results are None; see `reduce_partial`."""
+        return self._active.failed_tasks if self._active is not None else ()
 
     def get_lock_key(self, **options: Any) -> Any:
         """Return the JSON value that identifies the same run of this job.
@@ -319,9 +329,10 @@ def _declared_spec(cls: type[CloudRunJobs], command: str) -> JobSpec:
 
 
 RUN = "a method run(self, *args, **options)"
+REDUCE = "a method reduce(self, results)"
 
 # What a command may and may not override: Django calls `execute()`; `CloudRunJobs` itself uses the other names.
-OVERRIDABLE = {"run", "get_lock_key", "is_enabled", "create_parser", *DECLARATIONS}
+OVERRIDABLE = {"run", "get_lock_key", "is_enabled", "create_parser", "reduce_partial", *DECLARATIONS}
 RESERVED = {"execute", *(name for name in vars(CloudRunJobs) if not name.startswith("__"))} - OVERRIDABLE
 
 
@@ -331,6 +342,7 @@ def problems(cls: type[CloudRunJobs]) -> Iterator[DeclarationError]:
         for name in sorted(RESERVED & vars(base).keys()):
             yield _reserved(name, f"{base.__module__}.{base.__qualname__}.{name}")
     yield from _run_problems(cls.run)
+    yield from _reduce_problems(cls)
     if (declared := getattr(cls, "test_mode", False)) is not False:
         yield DeclarationError("test_mode", "False, which a test run sets to True", declared)
 
@@ -355,6 +367,36 @@ def _run_problems(run: Callable[..., Any]) -> Iterator[DeclarationError]:
         expected, got = RUN, f"run{signature(run)}"
     if got:
         yield DeclarationError("run", expected, Verbatim(got), hint, id="cloudrun_jobs.E011")
+
+
+def _reduce_problems(cls: type[CloudRunJobs]) -> Iterator[DeclarationError]:
+    check = "cloudrun_jobs.E025"
+    if not isinstance(cls.reduce_partial, bool):
+        yield DeclarationError("reduce_partial", "True or False", cls.reduce_partial, id=check)
+    reduce: Any = getattr(cls, "reduce", None)
+    if reduce is None:
+        if cls.reduce_partial is True:
+            yield DeclarationError("reduce_partial", REDUCE, Verbatim("none"), id=check)
+        return
+    got = hint = ""
+    if not callable(reduce):
+        got = repr(reduce)
+    elif isgeneratorfunction(reduce) or isasyncgenfunction(reduce):
+        got, hint = "a generator, which is never iterated", "Return the value."
+    elif not _takes_results(cls, reduce):
+        got = f"reduce{signature(reduce)}"
+    if got:
+        yield DeclarationError("reduce", REDUCE, Verbatim(got), hint, id=check)
+
+
+def _takes_results(cls: type[CloudRunJobs], reduce: Callable[..., Any]) -> bool:
+    """Return True if the command can call the method with one value."""
+    is_bound = isinstance(getattr_static(cls, "reduce"), staticmethod | classmethod)
+    try:
+        signature(reduce).bind(*(["results"] if is_bound else ["self", "results"]))
+    except TypeError:
+        return False
+    return True
 
 
 def _takes_options(function: Callable[..., Any]) -> bool:

@@ -16,8 +16,9 @@ from typing import NamedTuple
 
 from cloudrun_jobs.conf import EXECUTION_KEYS, PREFIX
 
-# The run id; the schedule, an encoded `ScheduleTick`; and the time of a reservation in ISO 8601.
-RUN_ID_VARIABLE, SCHEDULE_VARIABLE, RESERVED_VARIABLE = EXECUTION_VARIABLES = tuple(
+# The run id; the schedule, an encoded `ScheduleTick`; the time of a reservation in ISO 8601; and "1" for an
+# execution that only calls `reduce()`.
+RUN_ID_VARIABLE, SCHEDULE_VARIABLE, RESERVED_VARIABLE, REDUCE_VARIABLE = EXECUTION_VARIABLES = tuple(
     PREFIX + key for key in EXECUTION_KEYS
 )
 
@@ -51,6 +52,8 @@ class CloudRunTask(NamedTuple):
     reserved_for: str = ""
     #: The schedule that started the execution, as `ScheduleTick.encode()` writes it; empty for other runs.
     schedule: str = ""
+    #: Whether the execution only calls `reduce()`: another one has run the tasks.
+    only_reduces: bool = False
 
 
 def current_task(environ: Mapping[str, str] = os.environ) -> CloudRunTask | None:
@@ -66,6 +69,7 @@ def current_task(environ: Mapping[str, str] = os.environ) -> CloudRunTask | None
         run_id=environ.get(RUN_ID_VARIABLE, ""),
         reserved_for=environ.get(RESERVED_VARIABLE, ""),
         schedule=environ.get(SCHEDULE_VARIABLE, ""),
+        only_reduces=environ.get(REDUCE_VARIABLE) == "1",
     )
 
 

@@ -28,7 +28,8 @@ class ActiveRun:
     leases: Sequence[Lease] = ()
     progress: ProgressReporter | None = None
     verbosity: int = 1
-    result: Any = None  # What run() returned, in JSON form.
+    result: Any = None  # Of the run, in JSON form.
+    failed_tasks: Sequence[int] = ()  # During reduce().
 
     def __init__(self, run: JobRun | None = None, *, is_requested: bool = False) -> None:
         self.run = run  # The record, as last known in this process.

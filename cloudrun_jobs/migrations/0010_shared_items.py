@@ -29,6 +29,16 @@ class Migration(migrations.Migration):
         ),
         migrations.AddField(
             model_name="jobrun",
+            name="reduces_partial",
+            field=models.BooleanField(default=False),
+        ),
+        migrations.AddField(
+            model_name="jobrun",
+            name="tasks_execution_name",
+            field=models.CharField(blank=True, max_length=300),
+        ),
+        migrations.AddField(
+            model_name="jobrun",
             name="rerun_of",
             field=models.ForeignKey(
                 null=True,
@@ -41,6 +51,16 @@ class Migration(migrations.Migration):
             model_name="jobrun",
             name="shares",
             field=models.JSONField(null=True),
+        ),
+        migrations.AddField(
+            model_name="taskrun",
+            name="error_class",
+            field=models.CharField(blank=True, max_length=200),
+        ),
+        migrations.AddField(
+            model_name="taskrun",
+            name="error_message",
+            field=models.TextField(blank=True),
         ),
         migrations.AddField(
             model_name="taskrun",

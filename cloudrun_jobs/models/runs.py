@@ -108,8 +108,13 @@ class JobRun(Record):
 
     #: Whether the job has `reduce()`, which makes the result of the run from those of its tasks.
     reduces = models.BooleanField(default=False)
+    #: Whether it does so also if a task has failed.
+    reduces_partial = models.BooleanField(default=False)
     #: The worker that calls `reduce()`; null until every task has ended.
     reducer = models.UUIDField(null=True)
+    #: The full resource name of the execution that ran the tasks, if `reconcile` has started another one for
+    #: `reduce()`; `execution` is then that one.
+    tasks_execution_name = models.CharField(max_length=300, blank=True)
     #: The number of items that `claim()` has to hand out in this run; null if it claims none.
     items_total = models.PositiveBigIntegerField(null=True)
 
@@ -190,8 +195,11 @@ class JobRun(Record):
 
     @property
     def return_value(self) -> Any:
-        """What `run()` returned; for several tasks a list by index, even if it is too long for `result`."""
-        if self.result is not None or self.task_count == 1:
+        """What `run()` returned; for several tasks a list by index, even if it is too long for `result`.
+
+        Of a job that has `reduce()`, what that returned.
+        """
+        if self.result is not None or self.task_count == 1 or self.reduces:
             return self.result
         results = dict(TaskRun.objects.filter(run=self.pk).values_list("index", "result"))
         return [results.get(index) for index in range(self.task_count)] if results else None
@@ -292,6 +300,8 @@ class TaskRun(Record):
     status = models.CharField(max_length=10, choices=Status, default=Status.RUNNING)
     reason = models.CharField(max_length=40, blank=True)
     exit_code = models.SmallIntegerField(null=True)
+    error_class = models.CharField(max_length=200, blank=True)
+    error_message = models.TextField(blank=True)
     result = models.JSONField(null=True, encoder=DjangoJSONEncoder)
     #: The arguments of the task after `manage.py`, without the values of secret options, if `delay_many()` has
     #: requested the run.
