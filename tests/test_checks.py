@@ -135,8 +135,8 @@ async def yields_later(self: Any, results: list[Any]) -> Any:
 @pytest.mark.parametrize(
     ("reduce", "message"),
     [
-        (takes_none, r"expected a method reduce\(self, results\), got reduce\(self: Any\)"),
-        (takes_two, r"got reduce\(self: Any, results: list\[Any\], more: int\)"),
+        (takes_none, r"expected a method reduce\(self, results\), got reduce\(self"),
+        (takes_two, r"got reduce\(self.*, results.*, more"),
         (yields, "got a generator, which is never iterated"),
         (yields_later, "got a generator, which is never iterated"),
         ("sum", "got 'sum'"),
