@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -35,7 +36,13 @@ class ActiveRun:
         self.is_requested = is_requested  # Whether this process requested the run, which has yet to start.
         self.trigger: Invocation | None = None  # Of the HTTP request that is to run the job, and waits for it.
         self.overrides = NO_OVERRIDES  # Of the runs that this command instance requests.
+        self._calls: Counter[str] = Counter()  # Of shard() and of claim().
         self._loss_is_raised = False
+
+    def next_call(self, kind: str) -> int:
+        """Return the number of this call of `shard()` or `claim()` in the run, from 0."""
+        self._calls[kind] += 1
+        return self._calls[kind] - 1
 
     def raise_if_interrupted(self) -> None:
         """Raise `JobInterrupted` or `LeaseLost`, once each, if no signal handler of this thread does."""

@@ -56,7 +56,7 @@ class Attempt:
         self._task = task
         self._has_retries = has_retries
         self._pid = os.getpid()
-        self._in_transaction = database.in_transaction()  # The caller's.
+        self.in_transaction = database.in_transaction()  # The caller's.
         self._outcome: Outcome | None = None
         self._is_ending = False
         self._has_ended_run = False
@@ -133,7 +133,7 @@ class Attempt:
             seconds = deadlines.RECORD_END_AFTER_SIGTERM_LIMIT_SECONDS
         deadline = time.monotonic() + seconds
         progress = self.heartbeat.stop()
-        if not self._in_transaction:
+        if not self.in_transaction:
             database.rollback_leftover_transaction()
         try:
             database.retry_until_available(lambda: self._record(outcome, progress), seconds=seconds)
