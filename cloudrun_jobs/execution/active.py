@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from cloudrun_jobs.execution.attempt import Attempt
     from cloudrun_jobs.execution.claim import Invocation
     from cloudrun_jobs.execution.progress import ProgressReporter
+    from cloudrun_jobs.execution.sharding.claims import ClaimLoop
     from cloudrun_jobs.execution.termination import Termination
     from cloudrun_jobs.locks import Lease
     from cloudrun_jobs.models import JobRun
@@ -28,6 +29,7 @@ class ActiveRun:
     termination: Termination | None = None
     leases: Sequence[Lease] = ()
     progress: ProgressReporter | None = None
+    claims: ClaimLoop | None = None  # The latest loop over claim().
     verbosity: int = 1
     result: Any = None  # What run() returned, in JSON form.
 

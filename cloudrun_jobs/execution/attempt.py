@@ -70,6 +70,19 @@ class Attempt:
         return self._task.worker
 
     @property
+    def task_index(self) -> int:
+        return self._task.index
+
+    @property
+    def is_retry(self) -> bool:
+        return self._task.attempt > 0
+
+    @property
+    def recorded_progress(self) -> int:
+        """What earlier attempts of the task have done."""
+        return self._task.progress_done or 0
+
+    @property
     def admitted(self) -> bool | None:
         """Whether the attempt runs (True) or is skipped (False); None while undecided."""
         return (self.run if self.shares_locks else self._task).admitted

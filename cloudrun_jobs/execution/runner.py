@@ -217,6 +217,8 @@ def _work(job: JobCommand, active: ActiveRun, run: Callable[[], Any], send_finis
         error = _normalise_exit_code(raised)
         raise
     finally:
+        if active.claims is not None:
+            active.claims.close(error)
         if active.progress is not None:
             active.progress.stop()
         active.progress = active.attempt = None  # Progress reported from now on belongs to no run.
