@@ -12,6 +12,7 @@ from cloudrun_jobs.execution import lease_watch
 from cloudrun_jobs.spec.overrides import NO_OVERRIDES
 
 if TYPE_CHECKING:
+    from cloudrun_jobs.environ import CloudRunTask
     from cloudrun_jobs.execution.attempt import Attempt
     from cloudrun_jobs.execution.claim import Invocation
     from cloudrun_jobs.execution.progress import ProgressReporter
@@ -39,12 +40,20 @@ class ActiveRun:
         self.trigger: Invocation | None = None  # Of the HTTP request that is to run the job, and waits for it.
         self.overrides = NO_OVERRIDES  # Of the runs that this command instance requests.
         self._calls: Counter[str] = Counter()  # Of shard() and of claim().
+        self.element: CloudRunTask | None = None  # Of `delay_many()` in this process.
         self._loss_is_raised = False
 
     def next_call(self, kind: str) -> int:
-        """Return the number of this call of `shard()` or `claim()` in the run, from 0."""
+        """Return the number of this call of `shard()` or `claim()` in the run, from 0.
+
+        Each element of `delay_many()` has numbers, and so lists, of its own.
+        """
+        number = self._calls[kind]
         self._calls[kind] += 1
-        return self._calls[kind] - 1
+        if self.attempt is not None and self.attempt.is_element:
+            share = self.attempt.share
+            return number * share.count + (share.index or 0)
+        return number
 
     def raise_if_interrupted(self) -> None:
         """Raise `JobInterrupted` or `LeaseLost`, once each, if no signal handler of this thread does."""

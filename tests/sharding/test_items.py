@@ -121,7 +121,10 @@ def test_invalid_options_are_refused(run: JobRun, options: dict[str, Any], messa
         (date(2026, 1, 1), r"a date at index 1\. Pass its text: `str\(item\)`"),
         (UUID(int=1), "a UUID at index 1"),
         (Decimal(1), "a Decimal at index 1"),
-        (JobRun(), r'a JobRun at index 1\. Pass primary keys: `queryset.values_list\("pk", flat=True\)`'),
+        (
+            JobRun(pk=UUID(int=1)),
+            r'a JobRun at index 1\. Pass primary keys: `queryset.values_list\("pk", flat=True\)`',
+        ),
         (Color.RED, "a Color at index 1"),
         ({1: 2}, "a dictionary with keys that are not text at index 1"),
         ({"a\0": 2}, "text with a NUL character at index 1"),
