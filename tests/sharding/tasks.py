@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from typing import Any
 from uuid import uuid4
+
+from django.apps import apps
+from django.db import connections
 
 from cloudrun_jobs.execution.active import ActiveRun
 from cloudrun_jobs.execution.attempt import Attempt
@@ -31,3 +35,18 @@ def shares(count: int, items: Callable[[], Iterable[Any]], by: Any = None) -> li
 def merged(count: int, items: Callable[[], Iterable[Any]], by: Any = None) -> list[Any]:
     """Return what all tasks together get."""
     return [item for share in shares(count, items, by) for item in share]
+
+
+@contextmanager
+def tables(alias: str) -> Iterator[None]:
+    """Create the tables of the test models in a database."""
+    models = list(apps.get_app_config("jobs").get_models())
+    with connections[alias].schema_editor() as editor:
+        for model in models:
+            editor.create_model(model)
+    try:
+        yield
+    finally:
+        with connections[alias].schema_editor() as editor:
+            for model in reversed(models):
+                editor.delete_model(model)
