@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections import deque
 from collections.abc import AsyncIterable, Callable, Iterable, Iterator, Mapping, MappingView, Sequence, Set
 from inspect import GEN_CLOSED, GEN_CREATED, getgeneratorstate, isgenerator
@@ -21,7 +22,7 @@ from cloudrun_jobs.spec.shares import Share
 if TYPE_CHECKING:
     from cloudrun_jobs.spec.command import JobCommand
 
-BLOCK_SIZE = 1024  # items of other tasks, read at once
+BLOCK_SIZE = 1024  # items
 
 T = TypeVar("T")
 
@@ -157,17 +158,29 @@ def _walk(call: Call, iterator: Iterator[T], own: int) -> Iterator[T]:
     texts: list[str] = []
     position, sample, last = 0, 0, ""
     while True:
-        size = 1 if position == own else min(own - position, sample + 1 - position, BLOCK_SIZE)
-        block = list(islice(iterator, size))
+        # The last item of a block is the task's own, or one of the sample.
+        size = min(own, sample, position + BLOCK_SIZE - 1) + 1 - position
+        block = _take(iterator, size)
         position += len(block)
         if block:
             last = text_of(block[-1])
         if len(block) < size:
             break
-        if position == sample + 1:
+        if position > sample:
             texts.append(last)
             sample = 2 * sample or 1
-        if position == own + 1:
+        if position > own:
             own += call.count
-            yield block[0]
+            yield block[-1]
     call.compare(position, digest_of([*texts, last]))
+
+
+if sys.version_info >= (3, 12):
+    from itertools import batched  # Twice as fast as islice().
+
+    def _take(iterator: Iterator[T], size: int) -> tuple[T, ...]:
+        return next(batched(iterator, size), ())
+else:
+
+    def _take(iterator: Iterator[T], size: int) -> tuple[T, ...]:
+        return tuple(islice(iterator, size))
