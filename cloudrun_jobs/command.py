@@ -10,7 +10,7 @@ from contextlib import AbstractContextManager
 from datetime import timedelta
 from functools import cache, partial
 from inspect import CO_VARKEYWORDS, getattr_static, isasyncgenfunction, isgeneratorfunction, signature
-from typing import TYPE_CHECKING, Any, ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self, TypeVar
 
 from asgiref.sync import sync_to_async
 from django.core.management.base import BaseCommand, CommandParser, DjangoHelpFormatter
@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from cloudrun_jobs.models import Claims
     from cloudrun_jobs.operations import Operation
     from cloudrun_jobs.spec.reservation import At
+
+T = TypeVar("T")
 
 # A child of `multiprocessing` imports this module without `django.setup()`, so nothing it imports may load models:
 # what runs or submits a job is imported when it is used.
@@ -206,6 +208,28 @@ class CloudRunJobs(BaseCommand):
         from cloudrun_jobs.execution.progress import report
 
         report(self, done, total, text)
+
+    def shard(self, items: Iterable[T], by: Callable[[T], Any] | str | None = None) -> Iterator[T]:
+        """Return an iterator over this task's share of a list, range, iterator or queryset.
+
+            for invoice in self.shard(Invoice.objects.filter(sent=False)):
+                send(invoice)
+
+        Over all tasks each item comes exactly once, for any number of items and tasks, under one of two rules:
+
+        - By position, the default: every task and attempt has to pass the same items in the same order. A task
+          that finds another number of items, or others in a sample of them, fails, and with it the run. A queryset
+          that is ordered by its primary key, or not at all, may change: it is split by ranges of that key.
+        - `by=`, a function of an item or the name of a field of a queryset: an item goes to the same task even if
+          the items change between attempts. The key is text, a number or a UUID.
+
+        With one task, inline, and outside a run, it yields everything.
+
+        Raises `InvalidItems`; and `ShardsDiffer`, for an iterator at its end.
+        """
+        from cloudrun_jobs.execution.sharding.static import shard
+
+        return shard(self, items, by)
 
     def claim(
         self, items: Iterable[Any], batch: int = 1, lease: float | timedelta = 60, item_retries: int = 2
