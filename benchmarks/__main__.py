@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import sys
 
-from benchmarks import emulator, http, locks, runs, sending, shard, startup, streams, sync, urls
+from benchmarks import emulator, http, locks, many, runs, sending, shard, startup, streams, sync, urls
 
 BENCHMARKS = {
     "startup": startup.main,
     "urls": urls.main,
     "sending": sending.main,
+    "many": many.main,
     "emulator": lambda: emulator.main([]),
     "locks": lambda: locks.main([]),
     "runs": runs.main,

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import copy
+import os
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from datetime import timedelta
 from functools import cache, partial
-from inspect import CO_VARKEYWORDS, isasyncgenfunction, isgeneratorfunction, signature
+from inspect import CO_VARKEYWORDS, getattr_static, isasyncgenfunction, isgeneratorfunction, signature
 from typing import TYPE_CHECKING, Any, ClassVar, Self, TypeVar
 
 from asgiref.sync import sync_to_async
@@ -22,6 +24,7 @@ from cloudrun_jobs.suggestions import did_you_mean
 if TYPE_CHECKING:
     from cloudrun_jobs.execution.active import ActiveRun
     from cloudrun_jobs.locks import Lease
+    from cloudrun_jobs.models import Claims
     from cloudrun_jobs.operations import Operation
     from cloudrun_jobs.spec.reservation import At
 
@@ -125,6 +128,9 @@ class CloudRunJobs(BaseCommand):
     #: the HTTP request has `"test_mode": true`, or the environment variable CLOUDRUN_JOBS_TEST_MODE is "1".
     test_mode: bool
 
+    #: Whether `reduce()` is called also if tasks have failed. The run fails in any case. Default: False.
+    reduce_partial: ClassVar[bool] = False
+
     #: The options that callers of the HTTP API may set. Default: none.
     http_options: ClassVar[Sequence[str]]
     #: The options whose values this package never shows: over HTTP, in messages, or in its commands. Cloud Run
@@ -152,6 +158,13 @@ class CloudRunJobs(BaseCommand):
         `async def run()` runs in its own event loop. An interrupt of the job cancels its task.
         """
         raise NotImplementedError(f"{type(self).__module__}.Command has no run().")
+
+    # A job may have a method `reduce(self, results)`. It is not defined here: most jobs have none.
+
+    @property
+    def failed_tasks(self) -> Sequence[int]:
+        """In `reduce()`, the indexes of the tasks that failed, whose results are None; see `reduce_partial`."""
+        return self._active.failed_tasks if self._active is not None else ()
 
     def get_lock_key(self, **options: Any) -> Any:
         """Return the JSON value that identifies the same run of this job.
@@ -218,6 +231,53 @@ class CloudRunJobs(BaseCommand):
 
         return shard(self, items, by)
 
+    def claim(
+        self, items: Iterable[Any], batch: int = 1, lease: float | timedelta = 60, item_retries: int = 2
+    ) -> Iterator[Any]:
+        """Yield items of a list that all tasks of the run share, each to one task, as the tasks become free.
+
+            for path in self.claim(paths):
+                with self.item(path):
+                    convert(path)
+
+        The first task to get here writes the list; the others ignore their `items`. Items are JSON values, each
+        at most once in the list. A task takes `batch` items at a time and holds them for `lease` seconds, which
+        are renewed while its process lives. An item is done when the loop goes on to the next. If a task dies,
+        its item is done again: work is at-least-once, except with `item(atomic=True)`.
+
+        An exception that `item()` does not receive ends the task. An item that failed is tried again
+        `item_retries` times, by any task; then the run is FAILED once all others are done. After a `break`, the
+        current item is left to the other tasks. Outside a run, all items are yielded.
+
+        Raises `InvalidItems` for other values than these; in an event loop and in a transaction.
+        """
+        from cloudrun_jobs.execution.sharding import claims
+
+        return claims.claim(self, items, batch=batch, lease=lease, item_retries=item_retries)
+
+    def item(self, item: Any, atomic: bool | str = False) -> AbstractContextManager[None]:
+        """Return a context manager around the work on the current item of `claim()`.
+
+        An `Exception` in it is recorded as a failure of the item, and the loop goes on.
+
+        With `atomic=True` the block is a transaction of the default database, which must be that of the run
+        records, and which also records that the item is done: what the item writes there happens exactly once.
+        If the records are in another database, and the item's writes too, `atomic` is its alias.
+        """
+        from cloudrun_jobs.execution.sharding import claims
+
+        return claims.item(self, item, atomic=atomic)
+
+    @property
+    def claims(self) -> Claims:
+        """The numbers of items that `claim()` has handed out in the whole run: `done`, `failed` and `left`.
+
+        One query, which counts the items of other tasks as last saved. Outside a run all are 0.
+        """
+        from cloudrun_jobs.execution.sharding import claims
+
+        return claims.claims(self)
+
     def delay(self, /, *args: Any, idempotency_key: str | None = None, **options: Any) -> Operation:
         """Start an execution and return a handle on it.
 
@@ -248,6 +308,23 @@ class CloudRunJobs(BaseCommand):
         from cloudrun_jobs.enqueue import reserve
 
         return reserve(self, at, args, options)
+
+    def delay_many(self, elements: Iterable[Mapping[str, Any]]) -> Operation:
+        """Start one execution with a task for each element, and return a handle on it.
+
+            Command().delay_many([{"partner": 7}, {"partner": 8}])
+
+        An element is a dictionary of options, as `delay()` takes them; there may be 10 000. Each task has the
+        arguments of its element, which are in its record, and acquires the lock of these arguments alone.
+        `operation.results()` returns a list with the result or the exception of each. In "local" and "test" the
+        elements run now, one after the other, and a failed one does not stop the others.
+
+        Raises `InvalidArguments` if the command would reject an element, with its index; nothing is started then.
+        Otherwise like `delay()`.
+        """
+        from cloudrun_jobs.enqueue import delay_many
+
+        return delay_many(self, elements)
 
     def delay_argv(self, argv: Sequence[str]) -> Operation:
         """Start an execution with command-line arguments, as they follow the command's name; see `delay()`."""
@@ -313,6 +390,14 @@ class CloudRunJobs(BaseCommand):
         reading.remember(self, parser)
         return parser
 
+    def run_from_argv(self, argv: list[str]) -> None:
+        """Run the command as `manage.py` does; a task of `delay_many()` has the arguments of its element."""
+        if conf.ELEMENTS_VARIABLE in os.environ:
+            from cloudrun_jobs.execution.elements import command_line
+
+            argv = command_line(self, argv)
+        super().run_from_argv(argv)
+
     def handle(self, *args: Any, **options: Any) -> str | None:
         """Run the job. Not to be overridden: implement `run()`."""
         from cloudrun_jobs.execution.runner import run_job
@@ -343,9 +428,18 @@ def _declared_spec(cls: type[CloudRunJobs], command: str) -> JobSpec:
 
 
 RUN = "a method run(self, *args, **options)"
+REDUCE = "a method reduce(self, results)"
 
 # What a command may and may not override: Django calls `execute()`; `CloudRunJobs` itself uses the other names.
-OVERRIDABLE = {"run", "get_lock_key", "is_enabled", "create_parser", *DECLARATIONS}
+OVERRIDABLE = {
+    "run",
+    "get_lock_key",
+    "is_enabled",
+    "create_parser",
+    "run_from_argv",
+    "reduce_partial",
+    *DECLARATIONS,
+}
 RESERVED = {"execute", *(name for name in vars(CloudRunJobs) if not name.startswith("__"))} - OVERRIDABLE
 
 
@@ -355,6 +449,7 @@ def problems(cls: type[CloudRunJobs]) -> Iterator[DeclarationError]:
         for name in sorted(RESERVED & vars(base).keys()):
             yield _reserved(name, f"{base.__module__}.{base.__qualname__}.{name}")
     yield from _run_problems(cls.run)
+    yield from _reduce_problems(cls)
     if (declared := getattr(cls, "test_mode", False)) is not False:
         yield DeclarationError("test_mode", "False, which a test run sets to True", declared)
 
@@ -379,6 +474,36 @@ def _run_problems(run: Callable[..., Any]) -> Iterator[DeclarationError]:
         expected, got = RUN, f"run{signature(run)}"
     if got:
         yield DeclarationError("run", expected, Verbatim(got), hint, id="cloudrun_jobs.E011")
+
+
+def _reduce_problems(cls: type[CloudRunJobs]) -> Iterator[DeclarationError]:
+    check = "cloudrun_jobs.E025"
+    if not isinstance(cls.reduce_partial, bool):
+        yield DeclarationError("reduce_partial", "True or False", cls.reduce_partial, id=check)
+    reduce: Any = getattr(cls, "reduce", None)
+    if reduce is None:
+        if cls.reduce_partial is True:
+            yield DeclarationError("reduce_partial", REDUCE, Verbatim("none"), id=check)
+        return
+    got = hint = ""
+    if not callable(reduce):
+        got = repr(reduce)
+    elif isgeneratorfunction(reduce) or isasyncgenfunction(reduce):
+        got, hint = "a generator, which is never iterated", "Return the value."
+    elif not _takes_results(cls, reduce):
+        got = f"reduce{signature(reduce)}"
+    if got:
+        yield DeclarationError("reduce", REDUCE, Verbatim(got), hint, id=check)
+
+
+def _takes_results(cls: type[CloudRunJobs], reduce: Callable[..., Any]) -> bool:
+    """Return True if the command can call the method with one value."""
+    is_bound = isinstance(getattr_static(cls, "reduce"), staticmethod | classmethod)
+    try:
+        signature(reduce).bind(*(["results"] if is_bound else ["self", "results"]))
+    except TypeError:
+        return False
+    return True
 
 
 def _takes_options(function: Callable[..., Any]) -> bool:

@@ -35,9 +35,12 @@ class Invocation(NamedTuple):
     environment: str
     argv: list[str] | None
     redacted_argv: list[str] | None = None  # Without the values of secret options, if the job has any.
-    task: CloudRunTask | None = None  # None outside Cloud Run, and for a job that another job calls.
+    # None outside Cloud Run, except for an element of `delay_many()`, and for a job that another job calls.
+    task: CloudRunTask | None = None
     run_id: str = ""  # Set for a request that this process recorded.
     values: Mapping[str, Any] = MappingProxyType({})  # Of the record, for a run that an HTTP request triggers.
+    reduces: bool = False  # Whether the job has `reduce()`,
+    reduces_partial: bool = False  # also if a task has failed.
 
 
 class AlreadyClaimed(NamedTuple):
@@ -115,7 +118,11 @@ def _find(run_id: UUID | str) -> JobRun | None:
 
 def _execution_values(start: Invocation, execution: str | None) -> dict[str, Any]:
     """Return the number of tasks, and the execution's full name if the settings name project and region."""
-    values: dict[str, Any] = {"task_count": start.task.count if start.task else 1}
+    values: dict[str, Any] = {
+        "task_count": start.task.count if start.task else 1,
+        "reduces": start.reduces,
+        "reduces_partial": start.reduces_partial,
+    }
     settings = conf.load()
     if execution and start.task and settings.project and settings.region:
         parent = f"projects/{settings.project}/locations/{settings.region}/jobs/{start.task.job}"

@@ -16,6 +16,7 @@ from django.db import models, router
 from django.db.models import F, Q, Value
 from django.db.models.functions import Coalesce, NullIf
 
+from cloudrun_jobs.exceptions import JobCancelled, JobFailed
 from cloudrun_jobs.models.functions import Now
 from cloudrun_jobs.models.querysets import INTERRUPTED, JobRunQuerySet, PrimaryManager
 from cloudrun_jobs.models.statuses import FINISHED, FORBIDDEN_SOURCES, NOT_RECORDED, SIGTERM_REASONS, Status
@@ -69,6 +70,9 @@ class JobRun(Record):
     rerun_of = models.ForeignKey("self", null=True, on_delete=models.SET_NULL, related_name="reruns")
     #: Which shares of the first run it repeats, as `spec.shares.Shares` writes it; null for other runs.
     shares = models.JSONField(null=True)
+    #: The number of elements that `delay_many()` has requested; null for other runs. Their arguments are those of
+    #: the tasks.
+    elements = models.PositiveIntegerField(null=True)
     environment = models.CharField(max_length=63)
     trigger = models.CharField(max_length=10, choices=Trigger)
     #: The user, service or execution that requested the run; see `requested_by()`.
@@ -108,8 +112,13 @@ class JobRun(Record):
 
     #: Whether the job has `reduce()`, which makes the result of the run from those of its tasks.
     reduces = models.BooleanField(default=False)
+    #: Whether it does so also if a task has failed.
+    reduces_partial = models.BooleanField(default=False)
     #: The worker that calls `reduce()`; null until every task has ended.
     reducer = models.UUIDField(null=True)
+    #: The full resource name of the execution that ran the tasks, if `reconcile` has started another one for
+    #: `reduce()`; `execution` is then that one.
+    tasks_execution_name = models.CharField(max_length=300, blank=True)
     #: The number of items that `claim()` has to hand out in this run; null if it claims none.
     items_total = models.PositiveBigIntegerField(null=True)
 
@@ -186,15 +195,23 @@ class JobRun(Record):
         """The latest progress of all tasks together; None if no task has reported any."""
         tasks = TaskRun.objects.filter(run=self.pk).order_by("heartbeat_at").defer("result")
         reports = [progress for task in tasks if (progress := task.progress)]
-        return Progress.combined(reports, task_count=self.task_count)
+        return Progress.combined(reports, task_count=self.task_count, items=self.items_total)
 
     @property
     def return_value(self) -> Any:
-        """What `run()` returned; for several tasks a list by index, even if it is too long for `result`."""
-        if self.result is not None or self.task_count == 1:
+        """What `run()` returned; for several tasks a list by index, even if it is too long for `result`.
+
+        Of a job that has `reduce()`, what that returned.
+        """
+        if self.result is not None or self.task_count == 1 or self.reduces:
             return self.result
         results = dict(TaskRun.objects.filter(run=self.pk).values_list("index", "result"))
         return [results.get(index) for index in range(self.task_count)] if results else None
+
+    def task_results(self) -> list[Any]:
+        """Return what `run()` returned in each task, by index; an exception for a task that did not succeed."""
+        tasks = {task.index: task for task in TaskRun.objects.filter(run=self.pk)}
+        return [_task_result(self, index, tasks.get(index)) for index in range(self.elements or self.task_count)]
 
     def refresh(self) -> JobRun:
         """Reload the record, after updating it from Cloud Run if the run is unfinished or interrupted."""
@@ -260,7 +277,7 @@ class JobRun(Record):
         if status == Status.SUCCEEDED and JobRun.objects.filter(pk=self.pk, admitted=False).exists():
             # The containers of a skipped execution exit with 0 as well.
             status, values["reason"], values["succeeded_count"] = Status.SKIPPED, "lock_held", 0
-        ended, tasks = self.transition(status, same, **values), Q(status=Status.RUNNING)
+        ended, tasks = self.transition(status, same, **values), Q(status__in=(Status.PENDING, Status.RUNNING))
         if not ended and state.status == Status.CANCELLED:
             # The container got SIGTERM and could not know why.
             values |= {"status": Status.CANCELLED, "finished_at": F("finished_at")}
@@ -292,6 +309,8 @@ class TaskRun(Record):
     status = models.CharField(max_length=10, choices=Status, default=Status.RUNNING)
     reason = models.CharField(max_length=40, blank=True)
     exit_code = models.SmallIntegerField(null=True)
+    error_class = models.CharField(max_length=200, blank=True)
+    error_message = models.TextField(blank=True)
     result = models.JSONField(null=True, encoder=DjangoJSONEncoder)
     #: The arguments of the task after `manage.py`, without the values of secret options, if `delay_many()` has
     #: requested the run.
@@ -314,11 +333,25 @@ class TaskRun(Record):
         return f"{self.run_id}[{self.index}]"
 
     @property
+    def arguments(self) -> list[str] | None:
+        """The task's own arguments, including the values of secret options. Show `argv` instead."""
+        return cast("list[str] | None", self.argv if self.secret_argv is None else self.secret_argv)
+
+    @property
     def progress(self) -> Progress | None:
         """The latest progress of the task; None if it has reported none."""
         if self.progress_done is None:
             return None
         return Progress(self.progress_done, self.progress_total, self.progress_text)
+
+
+def _task_result(run: JobRun, index: int, task: TaskRun | None) -> Any:
+    if task is None:
+        return JobFailed(f"{run}: task {index} has no record.")
+    if task.status in {Status.SUCCEEDED, Status.SKIPPED}:
+        return task.result
+    message = f"{run}: task {index}: {task.reason or task.status}."
+    return (JobCancelled if task.status == Status.CANCELLED else JobFailed)(message, code=task.exit_code)
 
 
 def short_name(execution_name: str) -> str:

@@ -79,7 +79,7 @@ def commit(attempt: Attempt, work: Callable[[], T], seconds: float = deadlines.R
     event loop, it runs in a thread, on a connection of its own.
     """
     retried = partial(database.retry_until_available, work, seconds=seconds)
-    if attempt.in_transaction or not (database.in_transaction() or _in_event_loop()):
+    if attempt.in_transaction or not (database.in_transaction() or in_event_loop()):
         return retried()
     future: Future[T] = Future()
     Thread(target=_resolve, args=(future, retried), name="cloudrun_jobs records", daemon=True).start()
@@ -98,7 +98,8 @@ def _resolve(future: Future[T], work: Callable[[], T]) -> None:
         future.set_result(result)
 
 
-def _in_event_loop() -> bool:
+def in_event_loop() -> bool:
+    """Return True if this thread runs an event loop."""
     try:
         get_running_loop()
     except RuntimeError:

@@ -16,7 +16,7 @@ from django.db.models.functions import Cast
 
 from cloudrun_jobs.management.output import add_json_option, write_json, write_message
 from cloudrun_jobs.management.subcommands.runs import status_text
-from cloudrun_jobs.models import JobRun
+from cloudrun_jobs.models import JobRun, failures
 from cloudrun_jobs.models.runs import is_run_id, short_name
 from cloudrun_jobs.runs.data import run_data
 from cloudrun_jobs.terminal import escape, format_duration, format_time, table
@@ -74,6 +74,7 @@ def _rows(run: JobRun) -> Iterator[tuple[str, str]]:
     yield "Run", str(run.pk)
     yield "Job", run.job
     yield "Command line", shlex.join(run.argv) if run.argv else ""
+    yield "Elements", str(run.elements or "")
     yield "Overrides", json.dumps(run.overrides, ensure_ascii=False) if run.overrides else ""
     yield "Status", status_text(run)
     yield "Error", ": ".join(filter(None, (run.error_class, run.error_message)))
@@ -84,10 +85,23 @@ def _rows(run: JobRun) -> Iterator[tuple[str, str]]:
     yield "Took", format_duration(run.started_at, run.finished_at)
     yield "Progress", str(run.progress or "")
     yield "Tasks", _tasks(run)
+    yield from _failures(run)
     yield "Result", json.dumps(run.result, ensure_ascii=False) if run.result is not None else ""
     yield "Execution", run.execution_name or run.execution or ""
     yield "Image", run.image
     yield "Log", run.log_uri
+
+
+def _failures(run: JobRun) -> Iterator[tuple[str, str]]:
+    """Yield the failed tasks of a run that has several, and its failed items, unless its error lists them."""
+    tasks, items = failures.failures_of(run)
+    listed: list[tuple[str, failures.Failures[Any]]] = [("task", tasks)] if run.task_count > 1 else []
+    listed += [] if run.reason == failures.ITEMS else [("item", items)]
+    for name, found in listed:
+        for number, failed in enumerate(found.listed):
+            yield "" if number else f"Failed {name}s", str(failed)
+        if more := found.count - len(found.listed):
+            yield "", f"and {more} more"
 
 
 def _tasks(run: JobRun) -> str:
