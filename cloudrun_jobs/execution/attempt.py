@@ -239,7 +239,7 @@ class Attempt:
         if reduction is None or self._is_retried(outcome) or not reduction.may_follow(outcome, error):
             return False
         self._outcome = outcome
-        if not self._in_transaction:
+        if not self.in_transaction:
             database.rollback_leftover_transaction()
         begins = database.retry_until_available(
             partial(self._begin_reduction, reduction, outcome), seconds=deadlines.RECORD_END_LIMIT_SECONDS
