@@ -109,8 +109,8 @@ def claims_items(run: JobRun) -> bool:
 
 
 def failures_of(run: JobRun) -> tuple[Failures[FailedTask], Failures[FailedItem]]:
-    """Return the failed tasks and items of the run. One that succeeded, or has not started, costs no query."""
-    has_tasks = run.status not in {*DONE, Status.PENDING, Status.SENT}
+    """Return the failed tasks and items of the run; of a run without any, mostly without a query."""
+    has_tasks = run.status not in DONE if run.is_finished else bool(run.failed_count or run.cancelled_count)
     tasks = failed_tasks(run) if has_tasks else Failures[FailedTask](0, ())
     items = failed_items(run) if claims_items(run) else Failures[FailedItem](0, ())
     return tasks, items

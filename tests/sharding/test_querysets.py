@@ -37,8 +37,12 @@ def books(_records: None) -> None:
         )
         for number in numbers
     )
-    for place, book in enumerate(books):
-        book.translators.set(authors[: place % 3])
+    translations = Book.translators.through
+    translations.objects.bulk_create(
+        translations(book=book, author=author)
+        for place, book in enumerate(books)
+        for author in authors[: place % 3]
+    )
 
 
 RANGES: dict[str, Callable[[], QuerySet[Any, Any]]] = {

@@ -84,6 +84,13 @@ def test_one_task_has_everything() -> None:
     assert not ItemList.objects.exists()
 
 
+def test_element_of_delay_many_has_everything() -> None:
+    """A task of `delay_many()` has arguments, and so items, of its own, and gets them all."""
+    run = request(elements=2)
+
+    assert [[*task(run, index, 2).shard(range(index, 3))] for index in range(2)] == [[0, 1, 2], [1, 2]]
+
+
 def test_rerun_has_the_shares_of_the_first_run() -> None:
     """A run that repeats failed tasks has their shares, of the first run's count, and compares with its lists."""
     first = request()

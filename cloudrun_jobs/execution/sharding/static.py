@@ -17,7 +17,6 @@ from cloudrun_jobs.execution.attempt import Attempt
 from cloudrun_jobs.execution.sharding import lists
 from cloudrun_jobs.execution.sharding.fingerprint import digest_of, is_key, key_hash, sample_positions, text_of
 from cloudrun_jobs.models import ItemList
-from cloudrun_jobs.spec.shares import Share
 
 if TYPE_CHECKING:
     from cloudrun_jobs.spec.command import JobCommand
@@ -36,19 +35,13 @@ class Call:
         self.number = 0 if self.attempt is None else self.active.next_call(ItemList.Kind.SHARD)
         self._name = job.command_name
 
-    @property
-    def index(self) -> int | None:
-        """The task's share; None if it has none."""
-        return self._share.index if self._share else 0
-
-    @property
-    def count(self) -> int:
-        """The number of shares."""
-        return self._share.count if self._share else 1
-
-    @property
-    def _share(self) -> Share | None:
-        return self.attempt.share if self.attempt is not None else None
+        share = self.attempt.share if self.attempt is not None else None
+        #: The task's share; None if it has none.
+        self.index = share.index if share else 0
+        #: The number of shares.
+        self.count = share.count if share else 1
+        if self.attempt is not None and self.attempt.is_element and self.index is not None:
+            self.index, self.count = 0, 1  # The tasks of `delay_many()` have items of their own.
 
     def invalid(self, message: str, hint: str = "") -> InvalidItems:
         """Return the error for items that cannot be shared out."""
