@@ -6,10 +6,11 @@ import copy
 import os
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from datetime import timedelta
 from functools import cache, partial
 from inspect import CO_VARKEYWORDS, getattr_static, isasyncgenfunction, isgeneratorfunction, signature
-from typing import TYPE_CHECKING, Any, ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self, TypeVar
 
 from asgiref.sync import sync_to_async
 from django.core.management.base import BaseCommand, CommandParser, DjangoHelpFormatter
@@ -23,8 +24,11 @@ from cloudrun_jobs.suggestions import did_you_mean
 if TYPE_CHECKING:
     from cloudrun_jobs.execution.active import ActiveRun
     from cloudrun_jobs.locks import Lease
+    from cloudrun_jobs.models import Claims
     from cloudrun_jobs.operations import Operation
     from cloudrun_jobs.spec.reservation import At
+
+T = TypeVar("T")
 
 # A child of `multiprocessing` imports this module without `django.setup()`, so nothing it imports may load models:
 # what runs or submits a job is imported when it is used.
@@ -204,6 +208,75 @@ class CloudRunJobs(BaseCommand):
         from cloudrun_jobs.execution.progress import report
 
         report(self, done, total, text)
+
+    def shard(self, items: Iterable[T], by: Callable[[T], Any] | str | None = None) -> Iterator[T]:
+        """Return an iterator over this task's share of a list, range, iterator or queryset.
+
+            for invoice in self.shard(Invoice.objects.filter(sent=False)):
+                send(invoice)
+
+        Over all tasks each item comes exactly once, for any number of items and tasks, under one of two rules:
+
+        - By position, the default: every task and attempt has to pass the same items in the same order. A task
+          that finds another number of items, or others in a sample of them, fails, and with it the run. A queryset
+          that is ordered by its primary key, or not at all, may change: it is split by ranges of that key.
+        - `by=`, a function of an item or the name of a field of a queryset: an item goes to the same task even if
+          the items change between attempts. The key is text, a number or a UUID.
+
+        With one task, inline, and outside a run, it yields everything.
+
+        Raises `InvalidItems`; and `ShardsDiffer`, for an iterator at its end.
+        """
+        from cloudrun_jobs.execution.sharding.static import shard
+
+        return shard(self, items, by)
+
+    def claim(
+        self, items: Iterable[Any], batch: int = 1, lease: float | timedelta = 60, item_retries: int = 2
+    ) -> Iterator[Any]:
+        """Yield items of a list that all tasks of the run share, each to one task, as the tasks become free.
+
+            for path in self.claim(paths):
+                with self.item(path):
+                    convert(path)
+
+        The first task to get here writes the list; the others ignore their `items`. Items are JSON values, each
+        at most once in the list. A task takes `batch` items at a time and holds them for `lease` seconds, which
+        are renewed while its process lives. An item is done when the loop goes on to the next. If a task dies,
+        its item is done again: work is at-least-once, except with `item(atomic=True)`.
+
+        An exception that `item()` does not receive ends the task. An item that failed is tried again
+        `item_retries` times, by any task; then the run is FAILED once all others are done. After a `break`, the
+        current item is left to the other tasks. Outside a run, all items are yielded.
+
+        Raises `InvalidItems` for other values than these; in an event loop and in a transaction.
+        """
+        from cloudrun_jobs.execution.sharding import claims
+
+        return claims.claim(self, items, batch=batch, lease=lease, item_retries=item_retries)
+
+    def item(self, item: Any, atomic: bool | str = False) -> AbstractContextManager[None]:
+        """Return a context manager around the work on the current item of `claim()`.
+
+        An `Exception` in it is recorded as a failure of the item, and the loop goes on.
+
+        With `atomic=True` the block is a transaction of the default database, which must be that of the run
+        records, and which also records that the item is done: what the item writes there happens exactly once.
+        If the records are in another database, and the item's writes too, `atomic` is its alias.
+        """
+        from cloudrun_jobs.execution.sharding import claims
+
+        return claims.item(self, item, atomic=atomic)
+
+    @property
+    def claims(self) -> Claims:
+        """The numbers of items that `claim()` has handed out in the whole run: `done`, `failed` and `left`.
+
+        One query, which counts the items of other tasks as last saved. Outside a run all are 0.
+        """
+        from cloudrun_jobs.execution.sharding import claims
+
+        return claims.claims(self)
 
     def delay(self, /, *args: Any, idempotency_key: str | None = None, **options: Any) -> Operation:
         """Start an execution and return a handle on it.

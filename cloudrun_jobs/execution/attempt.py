@@ -71,7 +71,7 @@ class Attempt:
         self._task = task
         self._has_retries = has_retries
         self._pid = os.getpid()
-        self._in_transaction = database.in_transaction()  # The caller's.
+        self.in_transaction = database.in_transaction()  # The caller's.
         self._outcome: Outcome | None = None
         self._is_ending = False
         self._has_ended_run = False
@@ -83,6 +83,19 @@ class Attempt:
     def worker(self) -> UUID:
         """The id of this process in the record of the task."""
         return self._task.worker
+
+    @property
+    def task_index(self) -> int:
+        return self._task.index
+
+    @property
+    def is_retry(self) -> bool:
+        return self._task.attempt > 0
+
+    @property
+    def recorded_progress(self) -> int:
+        """What earlier attempts of the task have done."""
+        return self._task.progress_done or 0
 
     @property
     def admitted(self) -> bool | None:
@@ -188,7 +201,7 @@ class Attempt:
             seconds = deadlines.RECORD_END_AFTER_SIGTERM_LIMIT_SECONDS
         deadline = time.monotonic() + seconds
         progress = self.heartbeat.stop()
-        if not self._in_transaction:
+        if not self.in_transaction:
             database.rollback_leftover_transaction()
         try:
             database.retry_until_available(lambda: self._record(outcome, progress), seconds=seconds)
@@ -249,7 +262,7 @@ class Attempt:
         if reduction is None or self._is_retried(outcome) or not reduction.may_follow(outcome, error):
             return False
         self._outcome = outcome
-        if not self._in_transaction:
+        if not self.in_transaction:
             database.rollback_leftover_transaction()
         begins = database.retry_until_available(
             partial(self._begin_reduction, reduction, outcome), seconds=deadlines.RECORD_END_LIMIT_SECONDS

@@ -68,15 +68,17 @@ class Heartbeat:
         self._renewals = {other: renewal for other, renewal in self._renewals.items() if other != key}
 
     def _run(self, termination: Termination, terminate: Callable[[Termination], None]) -> None:
-        written = time.monotonic()
+        written, has_saved = time.monotonic(), False
         try:
             # The thread polls: a signal handler must not wake it, but may set an attribute.
             while not self._stopped.wait(self._poll_interval()):
                 if termination.is_overdue():
                     terminate(termination)
                 now = time.monotonic()
+                # Also on SIGTERM, which the job may ignore.
+                is_last, has_saved = termination.is_requested() and not has_saved, termination.is_requested()
                 for renewal in self._renewals.values():
-                    if now >= renewal.due_at:
+                    if is_last or now >= renewal.due_at:
                         renewal.due_at = now + renewal.interval
                         _ignoring_errors(renewal.work)
                 if self._has_progress or now - written >= HEARTBEAT_INTERVAL:

@@ -250,6 +250,8 @@ def _work(
         error = _normalise_exit_code(raised)
         raise
     finally:
+        if active.claims is not None:
+            active.claims.close(error)
         if active.progress is not None:
             active.progress.stop()
         active.progress = active.attempt = None  # Progress reported from now on belongs to no run.

@@ -202,7 +202,7 @@ class JobRun(Record):
         """The latest progress of all tasks together; None if no task has reported any."""
         tasks = TaskRun.objects.filter(run=self.pk).order_by("heartbeat_at").defer("result")
         reports = [progress for task in tasks if (progress := task.progress)]
-        return Progress.combined(reports, task_count=self.task_count)
+        return Progress.combined(reports, task_count=self.task_count, items=self.items_total)
 
     @property
     def return_value(self) -> Any:

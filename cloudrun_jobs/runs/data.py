@@ -72,5 +72,5 @@ def read_progress(run_ids: Collection[UUID]) -> Iterator[tuple[JobRun, Progress 
         text=Subquery(texts),
     )
     for run in runs.defer(*HIDDEN):
-        total = run.total if run.totals == run.task_count else None
+        total = run.total if run.totals == run.task_count else None if run.totals else run.items_total
         yield run, None if run.done is None else Progress(run.done, total, run.text or "")
