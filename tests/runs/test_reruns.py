@@ -376,3 +376,69 @@ def test_command_line(cloud: CloudRun, job: Job, capsys: pytest.CaptureFixture[s
         call_command("cloudrun_jobs", "rerun", EXECUTION, "--failed")
     call_command("cloudrun_jobs", "rerun", EXECUTION)
     assert JobRun.objects.get(pk=capsys.readouterr().out.strip()).shares is None
+
+
+@in_every_database
+def test_claimed_items_that_failed_are_done_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In this process: the others are not, and the error of the first run lists them."""
+    done, failing = [], {"b", "d"}
+
+    def run(self: outcome.Command, **options: Any) -> dict[str, int]:
+        for item in self.claim(["a", "b", "c", "d"], item_retries=1):
+            with self.item(item):
+                if item in failing:
+                    raise ValueError(f"no {item}")
+                done.append(item)
+        return self.claims._asdict()
+
+    monkeypatch.setattr(outcome.Command, "run", run)
+    monkeypatch.setattr(outcome.Command, "reduce", lambda self, results: results, raising=False)
+    with pytest.raises(JobFailed, match=r'2 items failed: "b" \(ValueError: no b\); "d" \(ValueError: no d\)'):
+        outcome.Command().delay("none")
+    run_ = JobRun.objects.get()
+    assert (run_.status, run_.reason, run_.result) == (
+        Status.FAILED,
+        "items",
+        [{"done": 2, "failed": 2, "left": 0}],
+    )
+    assert (done, rerun_fails(run_)) == (["a", "c"], True)
+
+    failing.clear()
+    again = rerun(JobRun.objects.get(rerun_of=first))
+    assert (done, again.status) == (["a", "c", "b", "d"], Status.SUCCEEDED)
+    assert again.result[-1] == {"done": 4, "failed": 0, "left": 0}
+
+
+def rerun_fails(run: JobRun) -> bool:
+    """Return True if the same items fail again."""
+    with pytest.raises(JobFailed, match="2 items failed"):
+        run.rerun(failed_only=True)
+    return True
+
+
+def test_shares_of_failed_tasks_are_done_again(
+    cloud: CloudRun, container: Container, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The items of the failed tasks, and no others; a task that has no share has no items."""
+    done: list[int] = []
+    failing = {1, 3}
+
+    def run(self: outcome.Command, **options: Any) -> list[int]:
+        own = list(self.shard(range(10)))
+        if self._active.attempt.share.index in failing:
+            raise ValueError("no")
+        done.extend(own)
+        return own
+
+    monkeypatch.setattr(outcome.Command, "run", run)
+    monkeypatch.setattr(outcome.Command, "max_retries", 0)
+    monkeypatch.setattr(outcome.Command, "tasks", 4, raising=False)
+    monkeypatch.setattr(outcome.Command, "task_parallelism", 3, raising=False)
+    first = start()
+    execute(container, first, count=4)
+    assert len(done) < 10
+    failing.clear()
+    again = rerun(first)
+
+    assert execute(container, again, count=3) == [0, 0, 0]
+    assert (sorted(done), again.status) == (list(range(10)), Status.SUCCEEDED)
