@@ -10,14 +10,11 @@ from django.db.models import QuerySet
 
 from cloudrun_jobs.models.items import ItemChunk
 from cloudrun_jobs.models.runs import JobRun, TaskRun
-from cloudrun_jobs.models.statuses import UNFINISHED, Status
+from cloudrun_jobs.models.statuses import DONE, UNFINISHED, Status
 from cloudrun_jobs.spec.shares import Shares
 
 MAX_LISTED = 20
 MAX_TEXT = 200  # characters of one item, and of one error message in a list
-
-# Of a task that needs no repetition.
-DONE = (Status.SUCCEEDED, Status.SKIPPED)
 
 NEVER_STARTED = "never_started"
 
