@@ -21,6 +21,9 @@ from cloudrun_jobs.conf import EXECUTION_KEYS, PREFIX
 EXECUTION_VARIABLES = tuple(PREFIX + key for key in EXECUTION_KEYS)
 RUN_ID_VARIABLE, SCHEDULE_VARIABLE, RESERVED_VARIABLE, ELEMENTS_VARIABLE, REDUCE_VARIABLE = EXECUTION_VARIABLES
 
+# Cloud Run's, of the task.
+INDEX_VARIABLE, COUNT_VARIABLE = "CLOUD_RUN_TASK_INDEX", "CLOUD_RUN_TASK_COUNT"
+
 # "host:port" of the emulator that started this process: every call to Google's services goes there.
 EMULATOR_VARIABLE = "CLOUDRUN_EMULATOR_HOST"
 
@@ -62,9 +65,9 @@ def current_task(environ: Mapping[str, str] = os.environ) -> CloudRunTask | None
     return CloudRunTask(
         job=environ.get("CLOUD_RUN_JOB", ""),
         execution=environ["CLOUD_RUN_EXECUTION"],
-        index=int(environ.get("CLOUD_RUN_TASK_INDEX", "0")),
+        index=int(environ.get(INDEX_VARIABLE, "0")),
         attempt=int(environ.get("CLOUD_RUN_TASK_ATTEMPT", "0")),
-        count=int(environ.get(ELEMENTS_VARIABLE) or environ.get("CLOUD_RUN_TASK_COUNT", "1")),
+        count=int(environ.get(ELEMENTS_VARIABLE) or environ.get(COUNT_VARIABLE, "1")),
         run_id=environ.get(RUN_ID_VARIABLE, ""),
         reserved_for=environ.get(RESERVED_VARIABLE, ""),
         schedule=environ.get(SCHEDULE_VARIABLE, ""),

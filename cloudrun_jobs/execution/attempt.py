@@ -14,6 +14,7 @@ from django.db import Error, IntegrityError, transaction
 from django.db.models import Case, Count, F, Max, Model, Q, Subquery, When
 from django.db.models.functions import Coalesce
 
+from cloudrun_jobs.environ import COUNT_VARIABLE, INDEX_VARIABLE
 from cloudrun_jobs.exceptions import JobInterrupted, RecordTablesMissing, RecordUnavailable
 from cloudrun_jobs.execution import deadlines
 from cloudrun_jobs.execution.claim import AlreadyClaimed, Invocation, claim
@@ -22,7 +23,7 @@ from cloudrun_jobs.execution.outcome import MAX_MESSAGE, Outcome, outcome_of
 from cloudrun_jobs.execution.reduction import Reduction
 from cloudrun_jobs.execution.results import combined_results
 from cloudrun_jobs.execution.termination import Termination
-from cloudrun_jobs.models import JobRun, Status, TaskRun, failures
+from cloudrun_jobs.models import ItemChunk, JobRun, Status, TaskRun, failures
 from cloudrun_jobs.models.functions import Now
 from cloudrun_jobs.models.runs import ALWAYS
 from cloudrun_jobs.models.statuses import FINISHED, SIGTERM_REASONS
@@ -132,6 +133,20 @@ class Attempt:
     def only_reduces(self) -> bool:
         """Whether the attempt only calls `reduce()`: the work of its task is done."""
         return self.reduction is not None and self.reduction.is_taken_over
+
+    def has_no_work(self) -> bool:
+        """Return True for a task of a rerun that has no share, and no items to claim: `run()` is not called."""
+        if self.share.index is not None:
+            return False
+        left = failures.chunks_of(self.run).exclude(status=ItemChunk.Status.DONE).exists
+        return not database.retry_until_available(left, seconds=deadlines.RECORD_START_LIMIT_SECONDS)
+
+    @property
+    def share_variables(self) -> dict[str, str]:
+        """The variables by which a job finds its share itself, if they differ from those of the container."""
+        if self.run.shares is None or self.share.index is None or self.run.execution is None:
+            return {}
+        return {INDEX_VARIABLE: str(self.share.index), COUNT_VARIABLE: str(self.share.count)}
 
     def skip(self, message: str) -> None:
         """End the attempt without work: another execution holds the lock."""

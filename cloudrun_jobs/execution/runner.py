@@ -97,7 +97,7 @@ def run_job(job: JobCommand, args: tuple[Any, ...], options: dict[str, Any]) -> 
                 values |= {"error": error, "propagates": propagates}
                 after_record.callback(send, signals.job_finished, **values)
 
-            _work(job, active, attempt, partial(_run, job, args, options), send_finished)
+            _work(job, active, attempt, partial(_run, job, attempt, args, options), send_finished)
         active.result = attempt.value
         return attempt.value
 
@@ -252,6 +252,9 @@ def _work(
 
 
 def _call_run(job: JobCommand, attempt: Attempt, run: Callable[[], Any]) -> None:
+    if attempt.has_no_work():
+        attempt.succeed(None)
+        return
     try:
         attempt.succeed(to_json_value(job.command_name, interruptible(run)))
     except BaseException as raised:
@@ -265,14 +268,15 @@ def _reduce_if_last(job: JobCommand, attempt: Attempt, error: BaseException | No
         attempt.reduce(call_reduce(job, attempt))
 
 
-def _run(job: JobCommand, args: tuple[Any, ...], options: Mapping[str, Any]) -> Any:
+def _run(job: JobCommand, attempt: Attempt, args: tuple[Any, ...], options: Mapping[str, Any]) -> Any:
     job._active.raise_if_interrupted()  # During the wait for its locks.
-    result = job.run(*args, **options)
-    if not iscoroutine(result):
-        return result
-    from cloudrun_jobs.execution.coroutines import run_coroutine  # Most jobs are synchronous.
+    with environ.variables_set(attempt.share_variables):
+        result = job.run(*args, **options)
+        if not iscoroutine(result):
+            return result
+        from cloudrun_jobs.execution.coroutines import run_coroutine  # Most jobs are synchronous.
 
-    return run_coroutine(result)
+        return run_coroutine(result)
 
 
 def _propagates(

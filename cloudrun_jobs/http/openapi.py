@@ -79,6 +79,9 @@ def _operations(route: Route, method: str, action: Action, caller: Caller) -> It
         "parameters": list(_parameters(route, action)),
         "responses": _responses(action),
     }
+    if action.body is not None:
+        content = {"application/json": {"schema": dict(action.body)}}
+        operation["requestBody"] = {"required": False, "content": content}
     if action.starts is None:
         yield path, operation
         return

@@ -221,9 +221,13 @@ class JobRun(Record):
         """Cancel the run; return False if it had already ended. A pending run is no longer dispatched."""
         return cast(bool, _handle().cancel(self))
 
-    def rerun(self) -> Operation:
-        """Start a new run of the same job with the same arguments. Raises `CloudRunJobsError`."""
-        return cast("Operation", _handle().rerun(self))
+    def rerun(self, *, failed_only: bool = False) -> Operation:
+        """Start a new run of the same job with the same arguments. Raises `CloudRunJobsError`.
+
+        With `failed_only`, it has as many tasks as failed, and does their shares; items of `claim()` that are not
+        done are handed out again. Raises `RerunRefused` if nothing has failed, or another run has repeated it.
+        """
+        return cast("Operation", _handle().rerun(self, failed_only=failed_only))
 
     def transition(self, to: Status, condition: Q = ALWAYS, /, **values: Any) -> bool:
         """Change the status and set fields if the row's status allows it; return True if it did."""

@@ -32,7 +32,7 @@ from cloudrun_jobs.models.runs import short_name
 from cloudrun_jobs.models.values import argv_fields, storable
 from cloudrun_jobs.operations import Operation
 from cloudrun_jobs.process import commits
-from cloudrun_jobs.runs import database
+from cloudrun_jobs.runs import database, reruns
 from cloudrun_jobs.runs.execution_names import assign_execution_name
 from cloudrun_jobs.runs.requester import current_requester
 from cloudrun_jobs.signals import dispatch_failed, dispatch_postponed, run_record_failed
@@ -95,12 +95,16 @@ def record(run: JobRun, key: str | None = None, tasks: Sequence[TaskRun] = ()) -
 
 
 def _insert(run: JobRun, tasks: Sequence[TaskRun], *, may_conflict: bool) -> None:
-    if not tasks:
+    if not tasks and run.shares is None:
         database.insert(run, may_conflict=may_conflict)
         return
     with transaction.atomic(using=database.database_alias()):
+        if run.shares is not None:
+            reruns.claim(run)
         database.insert(run, may_conflict=False)
         TaskRun.objects.bulk_create(tasks, batch_size=TASK_BATCH_SIZE)
+        if run.shares is not None:
+            reruns.reopen_items(run)
 
 
 def _storage_key(command: str, key: object) -> str:

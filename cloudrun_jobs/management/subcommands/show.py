@@ -25,17 +25,18 @@ HELP = "Show one run."
 
 
 def add_arguments(parser: ArgumentParser) -> None:
-    parser.add_argument(
-        "id",
-        metavar="run",
-        help="The run's id, its first eight digits, or its execution's name.",
-    )
+    add_run_argument(parser)
     parser.add_argument("--traceback", action="store_true", help="Show the traceback of the exception.")
     add_json_option(parser)
 
 
+def add_run_argument(parser: ArgumentParser) -> None:
+    help_text = "The run's id, its first eight digits, or its execution's name."
+    parser.add_argument("id", metavar="run", help=help_text)
+
+
 def run(command: BaseCommand, **options: Any) -> None:
-    found = _find(options["id"])
+    found = find_run(options["id"])
     if options["json"]:
         write_json(command, run_data(found, traceback=options["traceback"]))
         return
@@ -49,7 +50,8 @@ def run(command: BaseCommand, **options: Any) -> None:
         write_message(command, "Add --traceback to see the traceback.")
 
 
-def _find(name: str) -> JobRun:
+def find_run(name: str) -> JobRun:
+    """Return the run that the argument names. Raises `CommandError`."""
     runs = JobRun.objects.filter(pk=name) if is_run_id(name) else JobRun.objects.filter(execution=short_name(name))
     if (found := runs.first() or _find_by_prefix(name.lower())) is not None:
         return found
