@@ -22,7 +22,7 @@ def task(run: JobRun, index: int, count: int) -> echo.Command:
     job = echo.Command()
     job._active = ActiveRun(run)
     row = TaskRun(run=run, index=index, worker=uuid4())
-    job._active.attempt = Attempt(run, row, task_count=count, has_retries=False, scope="task")
+    job._active.attempt = Attempt(run, row, task_count=count, has_retries=False, scope="execution")
     return job
 
 

@@ -290,6 +290,14 @@ def test_different_items_have_different_texts(item: Any, other: Any) -> None:
     assert text_of(item) != text_of(other)
 
 
+def test_item_that_contains_itself() -> None:
+    """An item may contain itself."""
+    tree: list[Any] = [1]
+    tree.append(Point(tree, frozenset()))
+
+    assert text_of(tree).startswith("builtins.list(1, tests.sharding.items.Point(")
+
+
 def test_objects_without_a_representation() -> None:
     """Objects whose class has no __repr__() count by their type, model instances by their primary key."""
     assert text_of(Plain()) == "tests.sharding.items.Plain"
