@@ -10,7 +10,7 @@ from django.db.models import QuerySet
 
 from cloudrun_jobs.models.items import ItemChunk
 from cloudrun_jobs.models.runs import JobRun, TaskRun
-from cloudrun_jobs.models.statuses import DONE, UNFINISHED, Status
+from cloudrun_jobs.models.statuses import DONE, UNFINISHED
 from cloudrun_jobs.spec.shares import Shares
 
 MAX_LISTED = 20
