@@ -11,8 +11,8 @@ from django.db import connections
 from django.test.utils import CaptureQueriesContext
 
 from cloudrun_jobs.models import ItemChunk, ItemList, JobRun, Status, TaskRun
+from cloudrun_jobs.models.functions import Now
 from cloudrun_jobs.runs import prune as pruning
-from cloudrun_jobs.spec.shares import Shares
 from tests.models.conftest import Record
 
 
@@ -156,14 +156,13 @@ def test_a_list_that_is_being_deleted_is_not_complete(record: Record, monkeypatc
     assert ItemChunk.objects.count() == 4
 
 
-def test_the_items_of_an_unfinished_rerun_are_kept(record: Record) -> None:
-    """A run whose failed tasks are being repeated is not deleted: the rerun uses its lists."""
-    first = record("job", Status.FAILED, days=50)[0]
-    again = record("job", Status.RUNNING, days=1)[0]
-    JobRun.objects.filter(pk=again.pk).update(shares=Shares(first.pk, 2, (1,)).encode())
+def test_a_run_is_kept_with_its_rerun(record: Record) -> None:
+    """A rerun of failed tasks uses the lists and results of the first run; both are deleted once they are old."""
+    first, again = (record("job", Status.FAILED, days=days)[0] for days in (50, 1))
+    JobRun.objects.filter(pk=again.pk).update(rerun_of=first)
     prune("--keep=0")
     assert JobRun.objects.filter(pk=first.pk).exists()
 
-    JobRun.objects.filter(pk=again.pk).update(status=Status.SUCCEEDED)
+    JobRun.objects.update(created_at=Now() - timedelta(days=50), finished_at=Now() - timedelta(days=50))
     prune("--keep=0")
-    assert not JobRun.objects.filter(pk=first.pk).exists()
+    assert not JobRun.objects.exists()
