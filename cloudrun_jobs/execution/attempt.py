@@ -14,7 +14,7 @@ from django.db import Error, IntegrityError, transaction
 from django.db.models import Case, Count, F, Max, Model, Q, Subquery, When
 from django.db.models.functions import Coalesce
 
-from cloudrun_jobs.environ import COUNT_VARIABLE, INDEX_VARIABLE
+from cloudrun_jobs.environ import COUNT_VARIABLE, INDEX_VARIABLE, CloudRunTask
 from cloudrun_jobs.exceptions import JobInterrupted, RecordTablesMissing, RecordUnavailable
 from cloudrun_jobs.execution import deadlines
 from cloudrun_jobs.execution.claim import AlreadyClaimed, Invocation, claim
@@ -26,7 +26,7 @@ from cloudrun_jobs.execution.termination import Termination
 from cloudrun_jobs.models import ItemChunk, JobRun, Status, TaskRun, failures
 from cloudrun_jobs.models.functions import Now
 from cloudrun_jobs.models.runs import ALWAYS
-from cloudrun_jobs.models.statuses import FINISHED, SIGTERM_REASONS
+from cloudrun_jobs.models.statuses import DONE, FINISHED, SIGTERM_REASONS
 from cloudrun_jobs.runs import database
 from cloudrun_jobs.signals import run_record_failed
 from cloudrun_jobs.spec import JobSpec
@@ -67,6 +67,7 @@ class Attempt:
         self.result: Any = None
         self.reduction = reduction
         self.heartbeat = Heartbeat(task, follows_cancellation=run.execution is None)
+        self.heartbeat.outlasts_task = self.only_reduces
         self._task = task
         self._has_retries = has_retries
         self._pid = os.getpid()
@@ -134,6 +135,11 @@ class Attempt:
         """Whether the attempt only calls `reduce()`: the work of its task is done."""
         return self.reduction is not None and self.reduction.is_taken_over
 
+    @property
+    def has_own_execution(self) -> bool:
+        """Whether the execution was started for `reduce()` alone; its further tasks do nothing."""
+        return self.reduction is not None and self.reduction.has_execution
+
     def has_no_work(self) -> bool:
         """Return True for a task of a rerun that has no share, and no items to claim: `run()` is not called."""
         if self.share.index is not None:
@@ -156,6 +162,8 @@ class Attempt:
         """End the attempt without work: the run's cancellation was requested before it began."""
         message = "The run was cancelled before this attempt began."
         self._outcome = Outcome(status=Status.CANCELLED, reason="cancelled", error_message=message)
+        if self.reduction:
+            self.reduction.end(self._outcome)
 
     def succeed(self, result: Any) -> None:
         """Keep what `run()` returned: an interrupt before it is recorded does not make the work fail."""
@@ -475,6 +483,8 @@ def _claim(start: Invocation, spec: JobSpec, worker: UUID) -> Attempt | AlreadyC
     run = claim(start)
     if isinstance(run, AlreadyClaimed):
         return run
+    if start.task and start.task.only_reduces and run.execution == start.task.execution:
+        return _claim_reduction(start.task, spec, run, worker, is_partial=start.reduces_partial)
     # A run outside an execution, or inside that of another command, has one attempt, and one task or element.
     task = start.task if run.execution or start.run_id else None
     index, attempt, count = (task.index, task.attempt, task.count) if task else (0, 0, 1)
@@ -495,6 +505,28 @@ def _claim(start: Invocation, spec: JobSpec, worker: UUID) -> Attempt | AlreadyC
     return Attempt(run, claimed, task_count=count, has_retries=has_retries, scope=scope, reduction=reduction)
 
 
+def _claim_reduction(
+    task: CloudRunTask, spec: JobSpec, run: JobRun, worker: UUID, *, is_partial: bool
+) -> Attempt | AlreadyClaimed:
+    """Return the attempt to call `reduce()` in an execution of its own. Its heartbeat is the first task's."""
+    with transaction.atomic(using=database.database_alias()):
+        row = TaskRun.objects.filter(run=run.pk).order_by("index").select_for_update().first()
+        mine = Q(status=Status.RUNNING, execution=task.execution)
+        if row is None or not run.update_if(mine, reducer=worker):
+            return AlreadyClaimed(run)
+        TaskRun.objects.filter(pk=row.pk).update(worker=worker, heartbeat_at=Now())
+    row.worker = worker
+    reduction = Reduction(is_partial=is_partial, is_taken_over=True, has_execution=True)
+    return Attempt(
+        run,
+        row,
+        task_count=run.task_count,
+        has_retries=task.attempt < spec.max_retries,
+        scope=spec.lock_scope,
+        reduction=reduction,
+    )
+
+
 def _insert(row: TaskRun) -> TaskRun | None:
     """Return the row, inserted; None if there is one of the same task."""
     try:
@@ -509,7 +541,7 @@ def _take_over_reduction(run: JobRun, row: TaskRun) -> TaskRun | None:
     with transaction.atomic(using=database.database_alias()):
         tasks = TaskRun.objects.filter(run=run.pk)
         own = tasks.filter(Q(attempt__lt=row.attempt) | Q(worker=row.worker), index=row.index)
-        done = own.filter(status__in=failures.DONE).select_for_update().first()
+        done = own.filter(status__in=DONE).select_for_update().first()
         if done is None or tasks.filter(status__in=FINISHED).count() < run.task_count:
             return None
         free = Q(reducer=None) | Q(reducer__in=(done.worker, row.worker))

@@ -63,6 +63,8 @@ def claim(start: Invocation) -> JobRun | AlreadyClaimed:
     if not is_run_id(task.run_id):
         message = f"{RUN_ID_VARIABLE}: expected the UUID of a run, got {task.run_id[:100]!r}."
         raise InvalidRunId(message, hint="delay() sets it; unset it to start a separate run.")
+    if task.only_reduces:
+        return _claim_reduction(start, task)
     if is_over(task.reserved_for) and (late := _unstarted(start, task)):
         return AlreadyClaimed(late)
     return _claim_requested(start, UUID(task.run_id), execution=task.execution)
@@ -88,6 +90,21 @@ def _claim_requested(start: Invocation, run_id: UUID, *, execution: str | None) 
     if run is None:
         return _recreate(start, run_id, execution)
     return AlreadyClaimed(run) if _is_own(start, run) else _insert(start)
+
+
+def _claim_reduction(start: Invocation, task: CloudRunTask) -> JobRun | AlreadyClaimed:
+    """Claim a run whose tasks have ended, for an execution that only calls `reduce()`."""
+    run = _find(task.run_id)
+    if run is None:
+        return AlreadyClaimed(JobRun(pk=task.run_id, command=start.command, status=Status.LOST))
+    if not _is_own(start, run):
+        return _insert(start)
+    values = _execution_values(start, task.execution)
+    name = {"execution_name": values["execution_name"]} if "execution_name" in values else {}
+    assign_execution_name(task.execution, partial(run.assign_reduction, task.execution, **name))
+    run.refresh_from_db()
+    is_mine = run.status == Status.RUNNING and run.execution == task.execution
+    return run if is_mine else AlreadyClaimed(run)
 
 
 def _is_own(start: Invocation, run: JobRun) -> bool:

@@ -178,7 +178,7 @@ def _request(spec: JobSpec, required: RequiredLock, attempt: Attempt) -> LockReq
 
     backend, owner, name = current(), new_owner(), required.name
     ttl = spec.lock_lease.total_seconds() if spec.lock_lease else None
-    is_own = attempt.is_element and required.identifies_run
+    is_own = (attempt.is_element and required.identifies_run) or attempt.has_own_execution
     if attempt.shares_locks and not is_own:
         return TaskRequest(backend, name, required.slots, owner, ttl, attempt.task_count)
     if attempt.task_count > 1 and attempt.run.execution and not is_own:

@@ -10,7 +10,7 @@ from cloudrun_jobs.exceptions import CloudRunJobsError, JobInterrupted
 from cloudrun_jobs.execution import deadlines
 from cloudrun_jobs.execution.results import to_json_value
 from cloudrun_jobs.models import JobRun, Status, TaskRun
-from cloudrun_jobs.models.failures import DONE
+from cloudrun_jobs.models.statuses import DONE
 from cloudrun_jobs.process.deferral import interruptible
 from cloudrun_jobs.runs import database
 from cloudrun_jobs.spec.shares import Shares

@@ -50,6 +50,13 @@ REASONS_NOT_TO_RUN = (
 
 def run_job(job: JobCommand, args: tuple[Any, ...], options: dict[str, Any]) -> Any:
     """Run the job, and return its result in JSON form; None if the run was skipped."""
+    task = environ.current_task()
+    if task and task.only_reduces and task.index:
+        return None  # Cloud Run takes no fewer tasks than may run at once.
+    return _record_job(job, args, options)
+
+
+def _record_job(job: JobCommand, args: tuple[Any, ...], options: dict[str, Any]) -> Any:
     spec = job.spec
     with (
         activated(job) as active,

@@ -10,14 +10,11 @@ from django.db.models import QuerySet
 
 from cloudrun_jobs.models.items import ItemChunk
 from cloudrun_jobs.models.runs import JobRun, TaskRun
-from cloudrun_jobs.models.statuses import UNFINISHED, Status
+from cloudrun_jobs.models.statuses import DONE, UNFINISHED, Status
 from cloudrun_jobs.spec.shares import Shares
 
 MAX_LISTED = 20
 MAX_TEXT = 200  # characters of one item, and of one error message in a list
-
-# Of a task that needs no repetition.
-DONE = (Status.SUCCEEDED, Status.SKIPPED)
 
 NEVER_STARTED = "never_started"
 
@@ -109,8 +106,8 @@ def claims_items(run: JobRun) -> bool:
 
 
 def failures_of(run: JobRun) -> tuple[Failures[FailedTask], Failures[FailedItem]]:
-    """Return the failed tasks and items of the run. One that succeeded, or has not started, costs no query."""
-    has_tasks = run.status not in {*DONE, Status.PENDING, Status.SENT}
+    """Return the failed tasks and items of the run; of a run without any, mostly without a query."""
+    has_tasks = run.status not in DONE if run.is_finished else bool(run.failed_count or run.cancelled_count)
     tasks = failed_tasks(run) if has_tasks else Failures[FailedTask](0, ())
     items = failed_items(run) if claims_items(run) else Failures[FailedItem](0, ())
     return tasks, items

@@ -9,7 +9,7 @@ from django.db.models import F
 
 from cloudrun_jobs.exceptions import RerunRefused
 from cloudrun_jobs.models import ItemChunk, JobRun, TaskRun, failures
-from cloudrun_jobs.models.statuses import FINISHED
+from cloudrun_jobs.models.statuses import DONE, FINISHED
 from cloudrun_jobs.spec.shares import Shares
 
 WHOLE = "rerun() repeats all of it."
@@ -49,7 +49,7 @@ def repeat_failed(run: JobRun, *, task_parallelism: int, runs_in_process: bool) 
     # Further tasks have no share, and have only claimed items.
     again = [index for index in undone if index < len(shares.indexes)]
     left = 0 if run.elements else failures.chunks_of(run).exclude(status=ItemChunk.Status.DONE).count()
-    is_unreduced = run.reduces and not run.elements and run.status not in failures.DONE
+    is_unreduced = run.reduces and not run.elements and run.status not in DONE
     if not again and not left and not is_unreduced:
         _refuse(run, "nothing of it has failed", WHOLE)
     elements = _elements(run, again)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from typing import Any
 
@@ -12,13 +12,20 @@ from django.core.management import call_command
 from django.core.management.base import CommandError
 from django.db import connections
 from django.test.utils import CaptureQueriesContext
+from pytest_django import Settings
 
 from cloudrun_jobs.exceptions import JobFailed
 from cloudrun_jobs.models import ItemChunk, ItemList, JobRun, Status
 from cloudrun_jobs.models.failures import failed_tasks, undone_tasks
 from cloudrun_jobs.runs.data import run_data
 from tests.jobs.management.commands import echo
-from tests.runs.conftest import EXECUTION, Container, begin, request
+from tests.runs.conftest import EXECUTION, Container, begin, in_every_database, request, store_records
+
+
+@pytest.fixture(params=["sqlite"], autouse=True)
+def database(request: pytest.FixtureRequest, settings: Settings, django_db_blocker: Any) -> Iterator[str]:
+    """Store the records in one kind of database, except for tests that need each."""
+    yield from store_records(request, settings, django_db_blocker)
 
 
 def record_items(run: JobRun, *, failed: int, done: int = 1) -> None:
@@ -46,6 +53,7 @@ def failing_items(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
     return failing
 
 
+@in_every_database
 def test_failed_items_fail_the_run(container: Container, failing_items: Callable[[int], None]) -> None:
     """The task has done its work: it exits with 0, and Cloud Run does not retry it."""
     failing_items(2)
@@ -99,6 +107,7 @@ def test_items_that_are_done_are_no_failure(failing_items: Callable[[int], None]
     assert echo.Command().delay().result() == "worked"
 
 
+@in_every_database
 def test_the_last_task_finds_failed_items() -> None:
     """Those of every task count."""
     run = request()
@@ -144,6 +153,7 @@ def test_failed_tasks_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
     assert json.loads(capsys.readouterr().out)["failed_tasks"]["count"] == 23
 
 
+@in_every_database
 def test_tasks_that_never_started_have_failed() -> None:
     """Of an execution that was cancelled, or whose first tasks ran until its end."""
     run = request(status=Status.CANCELLED, task_count=4, execution=EXECUTION)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from threading import Barrier, Thread
 from typing import Any
 
 import pytest
 from django.core.management import call_command
 from django.db import connections
+from pytest_django import Settings
 
 from cloudrun_jobs.environ import CloudRunTask
 from cloudrun_jobs.exceptions import JobFailed, JobInterrupted
@@ -19,7 +20,13 @@ from cloudrun_jobs.execution.claim import Invocation
 from cloudrun_jobs.execution.termination import Termination
 from cloudrun_jobs.models import JobRun, Status, TaskRun
 from tests.jobs.management.commands import echo, outcome
-from tests.runs.conftest import EXECUTION, OTHER, Container, request
+from tests.runs.conftest import EXECUTION, OTHER, Container, in_every_database, request, store_records
+
+
+@pytest.fixture(params=["postgres"], autouse=True)
+def database(request: pytest.FixtureRequest, settings: Settings, django_db_blocker: Any) -> Iterator[str]:
+    """Store the records in one kind of database, except for tests that need each."""
+    yield from store_records(request, settings, django_db_blocker)
 
 
 class Reducing:
@@ -63,6 +70,7 @@ def recorded() -> tuple[str, str, Any]:
     return run.status, run.reason, run.return_value
 
 
+@in_every_database
 def test_the_last_task_reduces(container: Container, reducing: Reducing) -> None:
     """The results are ordered by index, and stay in the rows of the tasks."""
     run = request("outcome")
@@ -222,12 +230,13 @@ def test_an_error_of_reduce_reaches_the_caller(reducing: Reducing) -> None:
         JobRun.objects.get().operation.result()
 
 
+@in_every_database
 def test_a_task_that_was_killed_before_reduce(
     container: Container, reducing: Reducing, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Between the record of its work and reduce(): the retry only reduces."""
     with monkeypatch.context() as dying:
-        dying.setattr(Attempt, "end", lambda *args: None)
+        dying.setattr(Attempt, "end", lambda attempt, *args: attempt.heartbeat.stop())
         reducing.then = fail
         assert container.run("outcome", "none") == 1  # Nothing of this end is recorded.
     assert recorded()[0] == Status.RUNNING
@@ -260,6 +269,7 @@ def test_a_retry_of_another_task_does_not_reduce(container: Container, reducing:
     assert (len(reducing.calls), recorded()) == (1, (Status.SUCCEEDED, "", 3))
 
 
+@in_every_database
 @pytest.mark.usefixtures("other_processes")
 def test_a_superseded_process_does_not_record_its_value(container: Container, reducing: Reducing) -> None:
     """One value is recorded: that of the process which took over."""
@@ -289,6 +299,7 @@ def test_a_task_that_starts_again_discards_the_reduction(
     assert recorded() == (Status.SUCCEEDED, "", {"of": ["a", "b", "c"]})
 
 
+@in_every_database
 def test_of_two_last_tasks_one_reduces(database: str, reducing: Reducing, monkeypatch: pytest.MonkeyPatch) -> None:
     """Both have recorded their work before either looks whether it is the last."""
     run, both = request("outcome"), Barrier(2)

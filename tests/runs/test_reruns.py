@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from datetime import timedelta
 from threading import Barrier, Thread
@@ -13,16 +13,23 @@ import pytest
 from django.core.management import call_command
 from django.core.management.base import CommandError
 from django.db import connections
-from django.db.models.functions import Now
+from pytest_django import Settings
 
 from cloudrun_jobs.exceptions import JobFailed, RerunRefused
 from cloudrun_jobs.models import ItemChunk, ItemList, JobRun, Status, TaskRun
+from cloudrun_jobs.models.functions import Now
 from cloudrun_jobs.runs import prune, reruns
 from tests.backends.server import CloudRun
 from tests.jobs.management.commands import outcome
-from tests.runs.conftest import EXECUTION, Container, request
+from tests.runs.conftest import EXECUTION, Container, in_every_database, request, store_records
 
 NEXT = "outcome-production-"
+
+
+@pytest.fixture(params=["postgres"], autouse=True)
+def database(request: pytest.FixtureRequest, settings: Settings, django_db_blocker: Any) -> Iterator[str]:
+    """Store the records in one kind of database, except for tests that need each."""
+    yield from store_records(request, settings, django_db_blocker)
 
 
 class Job:
@@ -79,6 +86,7 @@ def record_chunks(run: JobRun, *statuses: str) -> ItemList:
     return items
 
 
+@in_every_database
 def test_as_many_tasks_as_failed(cloud: CloudRun, container: Container, job: Job) -> None:
     """Task i does the share of the i-th failed one, of as many as the first run had; again in a later rerun."""
     run = start()
@@ -149,6 +157,7 @@ def test_tasks_that_never_started_are_repeated(cloud: CloudRun, container: Conta
     assert (again.shares["indexes"], again.shares["count"]) == ([1, 2, 3], 4)
 
 
+@in_every_database
 def test_failed_items_are_claimed_again(
     cloud: CloudRun, container: Container, job: Job, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -259,12 +268,11 @@ def test_a_run_whose_command_has_gone_is_refused(cloud: CloudRun) -> None:
         run.rerun(failed_only=True)
 
 
+@pytest.mark.parametrize("database", ["postgres", "mariadb"], indirect=True)  # SQLite has one writer at a time.
 def test_of_two_reruns_at_once_one_starts(
     cloud: CloudRun, job: Job, database: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Both have seen that there is no other."""
-    if database == "sqlite":
-        pytest.skip("SQLite has one writer at a time, whose wait for the other test threads cannot interrupt.")
     run, both, results = finished(), Barrier(2), []
     claim = reruns.claim
 
@@ -341,6 +349,7 @@ def test_elements_in_this_process_are_repeated(monkeypatch: pytest.MonkeyPatch) 
     assert failed.run.rerun(failed_only=True).result() == ["all done", "mended", "mended"]
 
 
+@in_every_database
 def test_prune_keeps_runs_that_others_repeat(cloud: CloudRun, job: Job) -> None:
     """Until those are deleted."""
     run = finished()
@@ -367,3 +376,69 @@ def test_command_line(cloud: CloudRun, job: Job, capsys: pytest.CaptureFixture[s
         call_command("cloudrun_jobs", "rerun", EXECUTION, "--failed")
     call_command("cloudrun_jobs", "rerun", EXECUTION)
     assert JobRun.objects.get(pk=capsys.readouterr().out.strip()).shares is None
+
+
+@in_every_database
+def test_claimed_items_that_failed_are_done_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In this process: the others are not, and the error of the first run lists them."""
+    done, failing = [], {"b", "d"}
+
+    def run(self: outcome.Command, **options: Any) -> dict[str, int]:
+        for item in self.claim(["a", "b", "c", "d"], item_retries=1):
+            with self.item(item):
+                if item in failing:
+                    raise ValueError(f"no {item}")
+                done.append(item)
+        return self.claims._asdict()
+
+    monkeypatch.setattr(outcome.Command, "run", run)
+    monkeypatch.setattr(outcome.Command, "reduce", lambda self, results: results, raising=False)
+    with pytest.raises(JobFailed, match=r'2 items failed: "b" \(ValueError: no b\); "d" \(ValueError: no d\)'):
+        outcome.Command().delay("none")
+    run_ = JobRun.objects.get()
+    assert (run_.status, run_.reason, run_.result) == (
+        Status.FAILED,
+        "items",
+        [{"done": 2, "failed": 2, "left": 0}],
+    )
+    assert (done, rerun_fails(run_)) == (["a", "c"], True)
+
+    failing.clear()
+    again = rerun(JobRun.objects.get(rerun_of=first))
+    assert (done, again.status) == (["a", "c", "b", "d"], Status.SUCCEEDED)
+    assert again.result[-1] == {"done": 4, "failed": 0, "left": 0}
+
+
+def rerun_fails(run: JobRun) -> bool:
+    """Return True if the same items fail again."""
+    with pytest.raises(JobFailed, match="2 items failed"):
+        run.rerun(failed_only=True)
+    return True
+
+
+def test_shares_of_failed_tasks_are_done_again(
+    cloud: CloudRun, container: Container, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The items of the failed tasks, and no others; a task that has no share has no items."""
+    done: list[int] = []
+    failing = {1, 3}
+
+    def run(self: outcome.Command, **options: Any) -> list[int]:
+        own = list(self.shard(range(10)))
+        if self._active.attempt.share.index in failing:
+            raise ValueError("no")
+        done.extend(own)
+        return own
+
+    monkeypatch.setattr(outcome.Command, "run", run)
+    monkeypatch.setattr(outcome.Command, "max_retries", 0)
+    monkeypatch.setattr(outcome.Command, "tasks", 4, raising=False)
+    monkeypatch.setattr(outcome.Command, "task_parallelism", 3, raising=False)
+    first = start()
+    execute(container, first, count=4)
+    assert len(done) < 10
+    failing.clear()
+    again = rerun(first)
+
+    assert execute(container, again, count=3) == [0, 0, 0]
+    assert (sorted(done), again.status) == (list(range(10)), Status.SUCCEEDED)

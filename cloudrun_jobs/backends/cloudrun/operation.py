@@ -234,6 +234,8 @@ class CloudRunOperation(PollingFuture, Operation):
             not executions.settle(run, state, name) and not run.is_finished
         ):  # Another process may have been faster.
             run = JobRun.objects.filter(pk=self.run_id).first() or run
+            if not run.is_finished and run.awaits_reduction(state):
+                return None  # `reconcile` starts an execution that calls reduce().
         if state.status == Status.LOST:
             return _recorded_outcome(run) if run.is_finished else JobFailed(f"{self.execution_name}: deleted.")
         if run.is_finished and run.status not in SUCCESSFUL:
