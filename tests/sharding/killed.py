@@ -91,7 +91,7 @@ def claim(run_id: str, attempt: int, number: int, *, after: bool) -> None:
 def main() -> None:
     configure()
     number = 1
-    while not any([is_survived(number, after=after) for after in (False, True)]):
+    while not any(is_survived(number, after=after) for after in (False, True)):
         number += 1
 
 
