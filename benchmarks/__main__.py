@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 
-from benchmarks import claim, emulator, http, locks, many, runs, sending, startup, streams, sync, urls
+from benchmarks import claim, emulator, http, locks, many, runs, sending, shard, startup, streams, sync, urls
 
 BENCHMARKS = {
     "startup": startup.main,
@@ -17,6 +17,7 @@ BENCHMARKS = {
     "runs": runs.main,
     "http": http.main,
     "streams": streams.main,
+    "shard": shard.main,
     "sync": lambda: sync.main([]),
 }
 

@@ -130,7 +130,10 @@ def log_job_finished(
     **kwargs: Any,
 ) -> None:
     extra = _extra("job_finished", spec, task) | {"seconds": round(seconds, 3)}
-    if error is None:
+    if error is None and run.status == "failed":  # This was its last task.
+        message = "Job %s finished in %.1fs, and its run failed (%s): %s"
+        logger.error(message, spec.name, seconds, run.reason, run.error_message, extra=extra)
+    elif error is None:
         logger.info("Job %s finished in %.1fs%s", spec.name, seconds, _attempt(task), extra=extra)
     else:
         extra["error"] = name = type(error).__name__

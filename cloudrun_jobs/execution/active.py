@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from cloudrun_jobs.execution.termination import Termination
     from cloudrun_jobs.locks import Lease
     from cloudrun_jobs.models import JobRun
+    from cloudrun_jobs.runs.reruns import Rerun
     from cloudrun_jobs.spec.command import JobCommand
 
 
@@ -32,7 +33,8 @@ class ActiveRun:
     progress: ProgressReporter | None = None
     claims: ClaimLoop | None = None  # The latest loop over claim().
     verbosity: int = 1
-    result: Any = None  # What run() returned, in JSON form.
+    result: Any = None  # Of the run, in JSON form.
+    failed_tasks: Sequence[int] = ()  # During reduce().
 
     def __init__(self, run: JobRun | None = None, *, is_requested: bool = False) -> None:
         self.run = run  # The record, as last known in this process.
@@ -40,6 +42,7 @@ class ActiveRun:
         self.trigger: Invocation | None = None  # Of the HTTP request that is to run the job, and waits for it.
         self.overrides = NO_OVERRIDES  # Of the runs that this command instance requests.
         self._calls: Counter[str] = Counter()  # Of shard() and of claim().
+        self.repeats: Rerun | None = None  # What the runs that this command instance requests repeat.
         self.element: CloudRunTask | None = None  # Of `delay_many()` in this process.
         self._loss_is_raised = False
 

@@ -7,13 +7,12 @@ from datetime import timedelta
 from uuid import UUID
 
 from django.db import transaction
-from django.db.models import QuerySet
+from django.db.models import Exists, OuterRef, QuerySet
 
 from cloudrun_jobs.models import ItemChunk, ItemList, JobRun
 from cloudrun_jobs.models.functions import Now
-from cloudrun_jobs.models.statuses import FINISHED, UNFINISHED
+from cloudrun_jobs.models.statuses import FINISHED
 from cloudrun_jobs.runs import database
-from cloudrun_jobs.spec.shares import Shares
 
 BATCH_SIZE = 1000  # Rows deleted, and locked, by one transaction.
 CHUNK_BATCH_SIZE = 10_000  # A run may have a million.
@@ -22,11 +21,10 @@ CHUNK_BATCH_SIZE = 10_000  # A run may have a million.
 def prunable(command: str, *, age: timedelta, keep: int) -> QuerySet[JobRun]:
     """Return the job's runs that ended longer than `age` ago, except for its `keep` newest runs."""
     runs = JobRun.objects.for_command(command)
+    # A run of failed tasks needs the results and the items of the runs before it.
+    has_reruns = Exists(JobRun.objects.filter(rerun_of=OuterRef("pk")))
     # A run ends after its creation, so the condition on created_at is implied; it allows the use of an index.
-    old = runs.filter(status__in=FINISHED, created_at__lt=Now() - age, finished_at__lt=Now() - age)
-    repeating = runs.filter(status__in=UNFINISHED, shares__isnull=False).values_list("shares", flat=True)
-    if used := {Shares.decode(shares).origin for shares in repeating if shares}:
-        old = old.exclude(pk__in=used)  # Their lists of items.
+    old = runs.filter(~has_reruns, status__in=FINISHED, created_at__lt=Now() - age, finished_at__lt=Now() - age)
     if not keep:
         return old
     oldest_kept = runs.newest_first().values_list("created_at", flat=True)[keep - 1 : keep].first()

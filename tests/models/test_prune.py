@@ -12,7 +12,6 @@ from django.test.utils import CaptureQueriesContext
 
 from cloudrun_jobs.models import ItemChunk, ItemList, JobRun, Status, TaskRun
 from cloudrun_jobs.runs import prune as pruning
-from cloudrun_jobs.spec.shares import Shares
 from tests.models.conftest import Record
 
 
@@ -154,16 +153,3 @@ def test_a_list_that_is_being_deleted_is_not_complete(record: Record, monkeypatc
 
     assert ItemList.objects.get().count is None
     assert ItemChunk.objects.count() == 4
-
-
-def test_the_items_of_an_unfinished_rerun_are_kept(record: Record) -> None:
-    """A run whose failed tasks are being repeated is not deleted: the rerun uses its lists."""
-    first = record("job", Status.FAILED, days=50)[0]
-    again = record("job", Status.RUNNING, days=1)[0]
-    JobRun.objects.filter(pk=again.pk).update(shares=Shares(first.pk, 2, (1,)).encode())
-    prune("--keep=0")
-    assert JobRun.objects.filter(pk=first.pk).exists()
-
-    JobRun.objects.filter(pk=again.pk).update(status=Status.SUCCEEDED)
-    prune("--keep=0")
-    assert not JobRun.objects.filter(pk=first.pk).exists()

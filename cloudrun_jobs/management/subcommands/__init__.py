@@ -9,6 +9,7 @@ NAMES = (
     "locks",
     "prune",
     "reconcile",
+    "rerun",
     "reservations",
     "run",
     "runs",

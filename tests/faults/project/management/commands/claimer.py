@@ -32,7 +32,8 @@ class Command(CloudRunJobs):
         for number in self.claim(range(options["count"]), batch=options["batch"], lease=options["lease"]):
             with self.item(number, atomic=True):
                 JobRun.objects.create(command="effect", environment="test", trigger="http", reason=str(number))
-                if number == options["kill_at"] and os.environ["CLOUD_RUN_TASK_ATTEMPT"] == "0":
+                if number == options["kill_at"] and not (folder / "killed").exists():
+                    (folder / "killed").touch()
                     os.kill(os.getpid(), signal.SIGKILL)
                 if number == options["pause_at"]:
                     (folder / "paused").write_text(str(os.getpid()))

@@ -17,7 +17,7 @@ from django.db import OperationalError, connections, transaction
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cloudrun_jobs.exceptions import InvalidItems, JobInterrupted
+from cloudrun_jobs.exceptions import InvalidItems, JobFailed, JobInterrupted
 from cloudrun_jobs.execution.sharding import claims as claiming
 from cloudrun_jobs.execution.sharding import lists, writing
 from cloudrun_jobs.execution.sharding.items import encoded
@@ -410,7 +410,7 @@ def test_an_inline_run_claims_in_its_callers_transaction(monkeypatch: pytest.Mon
                 assert letter != "b"
 
     monkeypatch.setattr(outcome.Command, "run", work)
-    with transaction.atomic(using=database):
+    with transaction.atomic(using=database), pytest.raises(JobFailed, match='1 item failed: "b"'):
         call_command(outcome.Command(), "none")
 
     assert seen == LETTERS
