@@ -50,7 +50,7 @@ def database(tmp_path: Path, settings: Any, django_db_setup: None, django_db_blo
     with records_in(alias, settings, django_db_blocker):
         yield alias
         connections[alias].close()
-        del connections[alias]
+        del connections[alias], connections.settings[alias]
 
 
 @pytest.fixture(autouse=True)
