@@ -90,9 +90,8 @@ def claim(run_id: str, attempt: int, number: int, *, after: bool) -> None:
 
 def main() -> None:
     configure()
-    number, survived = 1, [False]
-    while not any(survived):
-        survived = [is_survived(number, after=after) for after in (False, True)]
+    number = 1
+    while not any(is_survived(number, after=after) for after in (False, True)):
         number += 1
 
 
