@@ -3,8 +3,8 @@ PYTHON ?= $(shell for python in python3.14 python3.13 python3.12 python3.11 pyth
 	$$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$python && break; done)
 NOX = .venv/bin/python -m nox --no-error-on-external-run
 
-.PHONY: servers demo test lint test-oldest test-pair test-faults test-wheel wheel soak mutations test-clients \
-	test-containers bench lock clean
+.PHONY: servers demo test lint test-oldest test-pair test-faults test-bigquery test-wheel wheel soak mutations \
+	test-clients test-containers bench lock clean
 
 demo: .venv/ready
 	@$(NOX) --session demo
@@ -31,6 +31,10 @@ test-pair: .venv/ready servers
 # Kills, stops and cuts off the processes and servers that locks and records depend on, for minutes.
 test-faults: .venv/ready servers
 	@$(NOX) --session faults
+
+# Exports tables from a local BigQuery to a local Cloud Storage: half a gigabyte of clients and servers.
+test-bigquery: .venv/ready
+	@$(NOX) --session bigquery
 
 # Builds the sdist and the wheel into dist/, and checks the wheel's contents.
 wheel: .venv/ready

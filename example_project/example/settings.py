@@ -60,6 +60,7 @@ INSTALLED_APPS = [
     "django.contrib.staticfiles",
     "cloudrun_jobs",
     "batch",
+    "export",
     "ingest",
     "rates",
 ]
