@@ -103,6 +103,14 @@ class InvalidProgress(CloudRunJobsError, ValueError):
     """`progress()` got a value that is not a count."""
 
 
+class InvalidItems(CloudRunJobsError, ValueError):
+    """`shard()` or `claim()` cannot share out these items."""
+
+
+class ShardsDiffer(CloudRunJobsError):
+    """A task found other items than the first task of the run, so that some of them would be in no share."""
+
+
 class ServiceError(CloudRunJobsError):
     """A Google service rejected a request; no execution started."""
 

@@ -26,6 +26,7 @@ from cloudrun_jobs.models.statuses import FINISHED, SIGTERM_REASONS
 from cloudrun_jobs.runs import database
 from cloudrun_jobs.signals import run_record_failed
 from cloudrun_jobs.spec import JobSpec
+from cloudrun_jobs.spec.shares import Share, Shares
 
 if TYPE_CHECKING:
     from cloudrun_jobs.locks.requests import LockRequest
@@ -48,6 +49,7 @@ class Attempt:
     ) -> None:
         self.run = run
         self.task_count = task_count
+        self.share = _share(run, task.index, task_count)
         self.shares_locks = shares_locks  # Of several tasks, with `lock_scope = "execution"`.
         self.result: Any = None
         self.heartbeat = Heartbeat(task, follows_cancellation=run.execution is None)
@@ -61,6 +63,11 @@ class Attempt:
         self._has_retried_tasks = False
         self.lock_requests: list[LockRequest] = []  # Of this attempt, in their order.
         self.ends_process = False  # Whether the process ends with the attempt.
+
+    @property
+    def worker(self) -> UUID:
+        """The id of this process in the record of the task."""
+        return self._task.worker
 
     @property
     def admitted(self) -> bool | None:
@@ -243,6 +250,11 @@ class Attempt:
             self.run = JobRun.objects.filter(pk=self.run.pk).first() or self.run
             # The reply to this process's own update may have been lost.
             self._has_ended_run = self.task_count == 1 and self.run.is_finished
+
+
+def _share(run: JobRun, index: int, task_count: int) -> Share:
+    """Return the share of the items that the task works on."""
+    return Shares.decode(run.shares).of_task(index) if run.shares else Share(run.pk, index, task_count)
 
 
 def _count_fields(counts: Mapping[str, int]) -> dict[str, Any]:

@@ -27,6 +27,7 @@ class Heartbeat:
         self._follows_cancellation = follows_cancellation  # For a run that no service cancels with SIGTERM.
         self._progress: dict[str, object] = {}
         self._has_progress = False
+        self._renewals: dict[object, _Renewal] = {}
         self._stopped = threading.Event()
         self._thread: threading.Thread | None = None
 
@@ -52,14 +53,29 @@ class Heartbeat:
         self._progress = {"progress_done": done, "progress_total": total, "progress_text": text}
         self._has_progress = True
 
+    def renew(self, key: object, interval: float, work: Callable[[], object]) -> None:
+        """Have the thread call `work()` every `interval` seconds, until `forget(key)`.
+
+        `work` writes to the database of the records. A database error is ignored: it is called again.
+        """
+        self._renewals = {**self._renewals, key: _Renewal(interval, work)}
+
+    def forget(self, key: object) -> None:
+        """No longer call what `renew()` has registered under this key. A call may be in progress."""
+        self._renewals = {other: renewal for other, renewal in self._renewals.items() if other != key}
+
     def _run(self, termination: Termination, terminate: Callable[[Termination], None]) -> None:
         written = time.monotonic()
         try:
             # The thread polls: a signal handler must not wake it, but may set an attribute.
-            while not self._stopped.wait(PROGRESS_INTERVAL):
+            while not self._stopped.wait(self._poll_interval()):
                 if termination.is_overdue():
                     terminate(termination)
                 now = time.monotonic()
+                for renewal in self._renewals.values():
+                    if now >= renewal.due_at:
+                        renewal.due_at = now + renewal.interval
+                        _ignoring_errors(renewal.work)
                 if self._has_progress or now - written >= HEARTBEAT_INTERVAL:
                     self._write()
                     written = now
@@ -68,20 +84,34 @@ class Heartbeat:
         finally:
             connections.close_all()  # This thread's.
 
+    def _poll_interval(self) -> float:
+        intervals = (renewal.interval / 2 for renewal in self._renewals.values())
+        return min((PROGRESS_INTERVAL, *intervals))
+
     def _write(self) -> None:
         self._has_progress = False
         # Not after the end: `stop()` does not wait forever.
         unfinished = TaskRun.objects.filter(pk=self._task.pk, worker=self._task.worker, finished_at=None)
-        try:
-            unfinished.update(heartbeat_at=Now(), **self._progress)
-        except Error:
-            # The next heartbeat follows soon; `reconcile` tolerates several missing ones.
-            close(connections[database.database_alias()])
+        # The next heartbeat follows soon; `reconcile` tolerates several missing ones.
+        _ignoring_errors(lambda: unfinished.update(heartbeat_at=Now(), **self._progress))
 
     def _is_cancelled(self) -> bool:
         run = JobRun.objects.filter(pk=self._task.run_id)
-        try:
-            return run.exclude(cancel_requested_at=None).exists()
-        except Error:
-            close(connections[database.database_alias()])
-            return False
+        return bool(_ignoring_errors(run.exclude(cancel_requested_at=None).exists))
+
+
+class _Renewal:
+    """Work that the thread repeats."""
+
+    def __init__(self, interval: float, work: Callable[[], object]) -> None:
+        self.interval, self.work = interval, work
+        self.due_at = time.monotonic() + interval
+
+
+def _ignoring_errors(work: Callable[[], object]) -> object:
+    """Call `work`, which is repeated soon; return None after a database error."""
+    try:
+        return work()
+    except Error:
+        close(connections[database.database_alias()])
+        return None

@@ -65,6 +65,10 @@ class JobRun(Record):
     secret_argv = models.JSONField(null=True)
     #: What the request overrides of its job with `using()`: "tasks", "timeout" in seconds, "env"; null if nothing.
     overrides = models.JSONField(null=True)
+    #: The run whose failed tasks this run repeats.
+    rerun_of = models.ForeignKey("self", null=True, on_delete=models.SET_NULL, related_name="reruns")
+    #: Which shares of the first run it repeats, as `spec.shares.Shares` writes it; null for other runs.
+    shares = models.JSONField(null=True)
     environment = models.CharField(max_length=63)
     trigger = models.CharField(max_length=10, choices=Trigger)
     #: The user, service or execution that requested the run; see `requested_by()`.
@@ -101,6 +105,13 @@ class JobRun(Record):
     #: Whether the execution runs (True) or is skipped (False), with all of its tasks; null while no task has
     #: decided, or if each task decides for itself.
     admitted = models.BooleanField(null=True)
+
+    #: Whether the job has `reduce()`, which makes the result of the run from those of its tasks.
+    reduces = models.BooleanField(default=False)
+    #: The worker that calls `reduce()`; null until every task has ended.
+    reducer = models.UUIDField(null=True)
+    #: The number of items that `claim()` has to hand out in this run; null if it claims none.
+    items_total = models.PositiveBigIntegerField(null=True)
 
     #: What `run()` returned; for several tasks a list by index, see `return_value`.
     result = models.JSONField(null=True, encoder=DjangoJSONEncoder)
@@ -282,6 +293,11 @@ class TaskRun(Record):
     reason = models.CharField(max_length=40, blank=True)
     exit_code = models.SmallIntegerField(null=True)
     result = models.JSONField(null=True, encoder=DjangoJSONEncoder)
+    #: The arguments of the task after `manage.py`, without the values of secret options, if `delay_many()` has
+    #: requested the run.
+    argv = models.JSONField(null=True)
+    #: The arguments including these values; null if there are none. Never show it.
+    secret_argv = models.JSONField(null=True)
     started_at = models.DateTimeField(db_default=Now())
     finished_at = models.DateTimeField(null=True)
     heartbeat_at = models.DateTimeField(db_default=Now())

@@ -1,0 +1,84 @@
+"""The items of a run that its tasks share out."""
+
+from __future__ import annotations
+
+from django.db import models
+
+from cloudrun_jobs.models.querysets import PrimaryManager
+from cloudrun_jobs.models.runs import JobRun, Record
+
+
+class ItemList(Record):
+    """The items of one `shard()` or `claim()` of a run, as the first of its tasks found them.
+
+    A run that repeats failed tasks uses the lists of the first run.
+    """
+
+    class Kind(models.TextChoices):
+        SHARD = "shard", "shard()"
+        CLAIM = "claim", "claim()"
+
+    run = models.ForeignKey(JobRun, on_delete=models.CASCADE, related_name="item_lists")
+    kind = models.CharField(max_length=5, choices=Kind)
+    #: The number of the call in `run()`, from 0, among those of its kind.
+    number = models.PositiveIntegerField()
+    #: The number of items; null until the list is complete.
+    count = models.PositiveBigIntegerField(null=True)
+    #: A digest of the items, or of a sample of them.
+    digest = models.CharField(max_length=64, blank=True)
+    #: For a query set that is split by primary key: the first key of each share but the first.
+    bounds = models.JSONField(null=True)
+    #: The worker that writes the list.
+    writer = models.UUIDField()
+    #: The end of the writer's lease; null once the list is complete.
+    writing_until = models.DateTimeField(null=True)
+
+    objects = PrimaryManager()
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(fields=["run", "kind", "number"], name="cloudrun_jobs_one_list_per_call")
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.run_id} {self.kind}[{self.number}]"
+
+
+class ItemChunk(Record):
+    """Some consecutive items of a list, which one task at a time works on."""
+
+    class Status(models.TextChoices):
+        OPEN = "open", "open"  #: Some of its items are not done.
+        DONE = "done", "done"
+        FAILED = "failed", "failed"  #: Its only item has failed too often.
+
+    list = models.ForeignKey(ItemList, on_delete=models.CASCADE, related_name="chunks")
+    #: The index of its first item in the list.
+    start = models.PositiveBigIntegerField()
+    #: The number of its items.
+    size = models.PositiveIntegerField()
+    items = models.JSONField()
+    #: How many of its items are done, or have been split off because they failed.
+    cursor = models.PositiveIntegerField(default=0)
+    status = models.CharField(max_length=6, choices=Status, default=Status.OPEN)
+    #: How often its only item has failed.
+    tries = models.PositiveIntegerField(default=0)
+    #: The worker that holds the chunk, and the index of its task.
+    worker = models.UUIDField(null=True)
+    task_index = models.PositiveIntegerField(null=True)
+    #: The end of the lease.
+    leased_until = models.DateTimeField(null=True)
+    #: The latest error of its only item.
+    error_class = models.CharField(max_length=200, blank=True)
+    error_message = models.TextField(blank=True)
+
+    objects = PrimaryManager()
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(fields=["list", "start", "size"], name="cloudrun_jobs_one_chunk_per_item")
+        ]
+        indexes = [models.Index(fields=["list", "status", "start"], name="cloudrun_jobs_chunk_status")]
+
+    def __str__(self) -> str:
+        return f"{self.list_id}[{self.start}:{self.start + self.size}]"

@@ -1,0 +1,40 @@
+"""Which shares of an earlier run a run repeats."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+from uuid import UUID
+
+
+class Share(NamedTuple):
+    """The part of a run's items that one task works on."""
+
+    #: The run whose lists of items are used: the first of a chain of reruns.
+    origin: UUID
+    #: The number of the share; None for a task without one.
+    index: int | None  # type: ignore[assignment]  # hides a tuple's method
+    #: The number of shares.
+    count: int  # type: ignore[assignment]  # hides a tuple's method
+
+
+class Shares(NamedTuple):
+    """The shares of the first run that a run of its failed tasks repeats."""
+
+    origin: UUID
+    count: int  # type: ignore[assignment]  # hides a tuple's method
+    #: The share of each task. Further tasks have none.
+    indexes: tuple[int, ...]
+
+    def of_task(self, index: int) -> Share:
+        own = self.indexes[index] if index < len(self.indexes) else None
+        return Share(self.origin, own, self.count)
+
+    def encode(self) -> dict[str, Any]:
+        """Return the value of `JobRun.shares`."""
+        return {"origin": str(self.origin), "count": self.count, "indexes": list(self.indexes)}
+
+    @classmethod
+    def decode(cls, data: Mapping[str, Any]) -> Shares:
+        """Return what `encode()` has written."""
+        return cls(UUID(data["origin"]), data["count"], tuple(data["indexes"]))
