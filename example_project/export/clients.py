@@ -48,6 +48,8 @@ class Clients:
     def storage(self) -> Any:
         import google.cloud.storage as storage
 
+        # A thread of this client would read the bucket for its traces, which takes a role of its own.
+        os.environ.setdefault("DISABLE_GCS_PYTHON_CLIENT_OTEL_BUCKET_METADATA", "true")
         return storage.Client(project=self._project)
 
     @property
@@ -59,17 +61,18 @@ class Clients:
         """The arguments of each call of BigQuery's client."""
         import google.cloud.bigquery as bigquery
 
-        return {
-            "retry": bigquery.DEFAULT_RETRY.with_timeout(self.limits.retries),
-            "timeout": self.limits.request,
-        }
+        return self._options(bigquery.DEFAULT_RETRY)
 
     @cached_property
     def storage_options(self) -> dict[str, Any]:
         """The arguments of each call of Cloud Storage's client."""
         from google.cloud.storage.retry import DEFAULT_RETRY
 
-        return {"retry": DEFAULT_RETRY.with_timeout(self.limits.retries), "timeout": self.limits.request}
+        return self._options(DEFAULT_RETRY)
+
+    def _options(self, retry: Any) -> dict[str, Any]:
+        retry = retry.with_timeout(self.limits.retries).with_delay(initial=0.5, maximum=10.0, multiplier=2.0)
+        return {"retry": retry, "timeout": self.limits.request}
 
     def until_found(self, call: Callable[[], Any]) -> Any:
         """Call this until it does not raise NotFound, within the time for retries."""

@@ -71,8 +71,8 @@ class Extraction:
         """
         rows_before = self._rows_of_table()
         for attempt in range(1, MAX_ATTEMPTS + 1):
-            job, is_joined = self._start_or_join(attempt)
-            self._wait(job)
+            job, is_joined = self.start_or_join(attempt)
+            self.wait(job)
             if job.error_result:
                 problem = str(job.error_result.get("message") or job.error_result)
             else:
@@ -86,7 +86,7 @@ class Extraction:
             f"{self.table}: {MAX_ATTEMPTS} extract jobs of this run failed, the last one: {problem}"
         )
 
-    def _start_or_join(self, attempt: int) -> tuple[Any, bool]:
+    def start_or_join(self, attempt: int) -> tuple[Any, bool]:
         """Return the extract job of an attempt, and whether it existed."""
         name = job_id(self.export, self.clients.project, self.table, self.run, attempt)
         if attempt > 1:
@@ -123,7 +123,7 @@ class Extraction:
     def _source(self) -> str:
         return f"{self.clients.project}.{self.export.dataset}.{self.table}"
 
-    def _wait(self, job: Any) -> None:
+    def wait(self, job: Any) -> None:
         """Wait for the end of a job. One that takes too long is cancelled, and fails the table."""
         limits = self.clients.limits
         deadline, pause = time.monotonic() + limits.extract, FIRST_POLL_SECONDS

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple, Self
 
 from google.api_core.exceptions import NotFound, PreconditionFailed
 
-from export.clients import Clients, ExportFailed
+from export.clients import Clients, ExportFailed, failing_as
 from export.options import Export
 
 NAME = "manifest.json"
@@ -147,9 +147,10 @@ def summary(clients: Clients, export: Export, runs: set[str]) -> Summary:
     pattern = export.folder("*") + NAME
     bucket = clients.storage.bucket(export.bucket)
     found = {}
-    for blob in bucket.list_blobs(match_glob=pattern, **clients.storage_options):
-        if blob.metadata and blob.metadata.get("run") in runs:
-            found[blob.name.removesuffix(f"/{NAME}").rpartition("/")[2]] = blob.metadata
+    with failing_as("The manifests cannot be listed"):
+        for blob in bucket.list_blobs(match_glob=pattern, **clients.storage_options):
+            if blob.metadata and blob.metadata.get("run") in runs:
+                found[blob.name.removesuffix(f"/{NAME}").rpartition("/")[2]] = blob.metadata
     return Summary(
         set(found),
         rows=sum(int(metadata["rows"]) for metadata in found.values()),

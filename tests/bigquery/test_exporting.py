@@ -163,7 +163,7 @@ def test_job_of_a_dead_task_is_joined(
     """A task that takes over a table joins the extract job that the dead task started."""
     warehouse.table("sales")
     with monkeypatch.context() as patched:
-        patched.setattr(exporting.Extraction, "_wait", interrupt)
+        patched.setattr(exporting.Extraction, "wait", interrupt)
         with pytest.raises(KeyboardInterrupt):
             run(clients, export)
 
