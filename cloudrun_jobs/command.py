@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import copy
+import os
 import shutil
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import timedelta
 from functools import cache, partial
 from inspect import CO_VARKEYWORDS, isasyncgenfunction, isgeneratorfunction, signature
@@ -225,6 +226,23 @@ class CloudRunJobs(BaseCommand):
 
         return reserve(self, at, args, options)
 
+    def delay_many(self, elements: Iterable[Mapping[str, Any]]) -> Operation:
+        """Start one execution with a task for each element, and return a handle on it.
+
+            Command().delay_many([{"partner": 7}, {"partner": 8}])
+
+        An element is a dictionary of options, as `delay()` takes them; there may be 10 000. Each task has the
+        arguments of its element, which are in its record, and acquires the lock of these arguments alone.
+        `operation.results()` returns a list with the result or the exception of each. In "local" and "test" the
+        elements run now, one after the other, and a failed one does not stop the others.
+
+        Raises `InvalidArguments` if the command would reject an element, with its index; nothing is started then.
+        Otherwise like `delay()`.
+        """
+        from cloudrun_jobs.enqueue import delay_many
+
+        return delay_many(self, elements)
+
     def delay_argv(self, argv: Sequence[str]) -> Operation:
         """Start an execution with command-line arguments, as they follow the command's name; see `delay()`."""
         from cloudrun_jobs.enqueue import delay_argv
@@ -289,6 +307,14 @@ class CloudRunJobs(BaseCommand):
         reading.remember(self, parser)
         return parser
 
+    def run_from_argv(self, argv: list[str]) -> None:
+        """Run the command as `manage.py` does; a task of `delay_many()` has the arguments of its element."""
+        if conf.ELEMENTS_VARIABLE in os.environ:
+            from cloudrun_jobs.execution.elements import command_line
+
+            argv = command_line(self, argv)
+        super().run_from_argv(argv)
+
     def handle(self, *args: Any, **options: Any) -> str | None:
         """Run the job. Not to be overridden: implement `run()`."""
         from cloudrun_jobs.execution.runner import run_job
@@ -321,7 +347,7 @@ def _declared_spec(cls: type[CloudRunJobs], command: str) -> JobSpec:
 RUN = "a method run(self, *args, **options)"
 
 # What a command may and may not override: Django calls `execute()`; `CloudRunJobs` itself uses the other names.
-OVERRIDABLE = {"run", "get_lock_key", "is_enabled", "create_parser", *DECLARATIONS}
+OVERRIDABLE = {"run", "get_lock_key", "is_enabled", "create_parser", "run_from_argv", *DECLARATIONS}
 RESERVED = {"execute", *(name for name in vars(CloudRunJobs) if not name.startswith("__"))} - OVERRIDABLE
 
 

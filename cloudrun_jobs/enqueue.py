@@ -5,7 +5,8 @@ from __future__ import annotations
 import copy
 import sys
 from argparse import ArgumentParser
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, cast
@@ -18,12 +19,14 @@ from django.utils.asyncio import async_unsafe
 from cloudrun_jobs import argv, backends, command_line, conf
 from cloudrun_jobs.argv import reading
 from cloudrun_jobs.backends import Backend, Request
-from cloudrun_jobs.environ import RUN_ID_VARIABLE, variables_set
+from cloudrun_jobs.environ import RUN_ID_VARIABLE, CloudRunTask, variables_set
 from cloudrun_jobs.exceptions import InvalidArguments, JobFailed, JobInterrupted, LeaseLost
 from cloudrun_jobs.execution.active import ActiveRun
 from cloudrun_jobs.execution.claim import Invocation
-from cloudrun_jobs.execution.outcome import exit_code_of
-from cloudrun_jobs.models import JobRun, Trigger
+from cloudrun_jobs.execution.outcome import exit_code_of, outcome_of
+from cloudrun_jobs.models import JobRun, Status, TaskRun, Trigger
+from cloudrun_jobs.models.functions import Now
+from cloudrun_jobs.models.values import argv_fields
 from cloudrun_jobs.runs import database, dispatch, reservations
 from cloudrun_jobs.signals import job_delayed
 from cloudrun_jobs.spec.overrides import NO_OVERRIDES, Overrides
@@ -33,6 +36,8 @@ if TYPE_CHECKING:
     from cloudrun_jobs.operations import Operation
     from cloudrun_jobs.spec import JobSpec
     from cloudrun_jobs.spec.command import JobCommand
+
+MAX_ELEMENTS = 10_000  # The most tasks of an execution of Cloud Run.
 
 
 @async_unsafe("delay() cannot be called from async code: `await` adelay() instead.")
@@ -106,6 +111,23 @@ def reserve(job: JobCommand, at: At, args: Sequence[Any], options: Mapping[str, 
     return _submit(job, spec, request, send, send_later, trigger=Trigger.RESERVE, scheduled_for=reservation.at)[0]
 
 
+@async_unsafe("delay_many() cannot be called from async code: use sync_to_async(command.delay_many).")
+def delay_many(job: JobCommand, elements: Iterable[Mapping[str, Any]]) -> Operation:
+    """Run the job once for each element, as the tasks of one execution, or one after the other in this process."""
+    with conf.reading_once():
+        spec, run_id = job.spec, str(uuid4())
+        _reject_unreachable_class(job)
+        if isinstance(elements, Mapping | str) or not isinstance(elements, Iterable):
+            got = f"{type(elements).__name__} {elements!r:.100}"
+            message = f"{spec.command}: delay_many(): expected a list of dictionaries of options, got {got}."
+            raise InvalidArguments(message)
+        given = list(elements)
+        overrides, count = _overrides_for(job, len(given)), len(given)
+        request = Request(job=spec.name, argv=(spec.command,), run_id=run_id, overrides=overrides, elements=count)
+        arguments = list(_elements_arguments(job, given, request.env))
+    return _submit(job, spec, request, elements=arguments)[0]
+
+
 def run_in_process(
     job: JobCommand, arguments: tuple[str, ...], *, test_mode: bool = False, **values: Any
 ) -> tuple[JobRun, bool]:
@@ -142,24 +164,27 @@ def _submit(
     *,
     trigger: Trigger = Trigger.DELAY,
     key: str | None = None,
+    elements: Sequence[tuple[str, ...]] = (),
     **values: Any,
 ) -> tuple[Operation, JobRun, bool]:
     """Record the request; run it in this process, or submit it once the caller's transaction has committed.
 
-    Return True with them, or False if an earlier request with the same key has requested the run.
+    `elements` are the arguments of those of `delay_many()`. The third value is False if an earlier request with
+    the same key has requested the run.
     """
     backend, using = backends.current(), dispatch.followed_transaction()
-    redacted = argv.redacted(job, request.argv) if spec.secret_options else None
+    redacted = argv.redacted(job, request.argv) if spec.secret_options and not elements else None
     run = dispatch.new_run(
         request, redacted=redacted, environment=spec.environment, trigger=trigger, key=key, **values
     )
+    tasks = [_element_task(job, spec, run, *element) for element in enumerate(elements)]
     if backend.runs_in_process or using in {None, database.database_alias()}:
-        run, is_new = dispatch.record(run, key)
+        run, is_new = dispatch.record(run, key, tasks)
         if not is_new:
             return backend.operation(run), run, False
         request = replace(request, run_id=str(run.pk))
         if backend.runs_in_process:
-            operation, run = _run_inline(job, backend, run, request)
+            operation, run = _run_inline(job, backend, run, request, elements)
         elif using is None:
             operation = send(backend, run, request)
         else:
@@ -174,7 +199,7 @@ def _submit(
         def work(recorded: JobRun) -> str:
             return send_later(backend, recorded, replace(request, run_id=str(recorded.pk)))
 
-        dispatch.record_after_commit(run, key, work, operation, using)
+        dispatch.record_after_commit(run, key, work, operation, using, tasks)
     job_delayed.send_robust(type(job), spec=spec, run=run, operation=operation)
     return operation, run, True
 
@@ -184,13 +209,91 @@ def _overrides(job: JobCommand) -> Overrides:
     return job._active.overrides if job._active is not None else NO_OVERRIDES
 
 
-def _run_inline(job: JobCommand, backend: Backend, run: JobRun, request: Request) -> tuple[Operation, JobRun]:
+def _elements_arguments(
+    job: JobCommand, elements: Sequence[Mapping[str, Any]], env: Mapping[str, str]
+) -> Iterator[tuple[str, ...]]:
+    """Yield the arguments of each element. Raises `InvalidArguments` with its index."""
+    parser = argv.parser_of(job)
+    for index, element in enumerate(elements):
+        try:
+            yield command_line.build(job, (), _options_of(element), env, parser)
+        except InvalidArguments as error:
+            raise InvalidArguments(f"delay_many(): element {index}: {error.args[0]}", hint=error.hint) from None
+
+
+def _options_of(element: object) -> Mapping[str, Any]:
+    if isinstance(element, Mapping) and all(isinstance(name, str) for name in element):
+        return element
+    raise InvalidArguments(f"Expected a dictionary of the job's options, got {element!r:.100}.")
+
+
+def _overrides_for(job: JobCommand, elements: int) -> Overrides:
+    """Return what `using()` has set, for a run with a task for each element. Raises `InvalidArguments`."""
+    overrides, spec, hint = _overrides(job), job.spec, ""
+    if overrides.tasks is not None:
+        expected, hint = "no tasks of using()", "The run has one task for each element."
+    elif not elements:
+        expected, hint = "at least one element, got none", "Call it only if there is something to run."
+    elif elements > MAX_ELEMENTS:
+        expected = f"at most {MAX_ELEMENTS} elements, the most tasks of an execution, got {elements}"
+        hint = "Call it for each part of them, or let fewer tasks share the work: see claim()."
+    if hint:
+        raise InvalidArguments(f"{spec.command}: delay_many(): expected {expected}.", hint=hint)
+    # Cloud Run takes no fewer tasks than may run at once; those without an element end at once.
+    return overrides.updated(spec, tasks=max(elements, spec.task_parallelism or 1), timeout=None, env=None)
+
+
+def _element_task(job: JobCommand, spec: JobSpec, run: JobRun, index: int, arguments: tuple[str, ...]) -> TaskRun:
+    """Return the task of the element, to be recorded."""
+    redacted = argv.redacted(job, arguments) if spec.secret_options else None
+    fields = argv_fields(arguments, redacted)
+    return TaskRun(run_id=run.pk, index=index, worker=run.pk, status=Status.PENDING, **fields)
+
+
+def _run_inline(
+    job: JobCommand, backend: Backend, run: JobRun, request: Request, elements: Sequence[tuple[str, ...]]
+) -> tuple[Operation, JobRun]:
     """Run the job in this process; return the handle and the finished run."""
+    if elements:
+        return _run_elements(job, backend, run, request, elements)
     worker = copy.copy(job)
     worker._active = active = ActiveRun(run=run, is_requested=True)
     with variables_set(request.overrides.env):
         operation = backend.submit(run, replace(request, work=partial(_execute, worker, active, request)))
     return operation, active.run or run
+
+
+def _run_elements(
+    job: JobCommand, backend: Backend, run: JobRun, request: Request, elements: Sequence[tuple[str, ...]]
+) -> tuple[Operation, JobRun]:
+    """Run the job for each element, in their order; a failure is recorded, and the next one runs."""
+    failure: BaseException | None = None
+    with variables_set(request.overrides.env), _remaining_cancelled(run):
+        for index, arguments in enumerate(elements):
+            worker = copy.copy(job)
+            worker._active = active = ActiveRun(run=run, is_requested=True)
+            active.element = CloudRunTask(request.job, "", index, 0, len(elements), request.run_id)
+            try:
+                _execute(worker, active, replace(request, argv=arguments))
+            except (Exception, LeaseLost) as error:  # noqa: BLE001  (of run(): it is in the record of the task)
+                failure = error
+    run.refresh_from_db()
+    if failure is not None and not run.is_finished:  # The failure is not in the record.
+        raise failure
+    return backend.operation(run), run
+
+
+@contextmanager
+def _remaining_cancelled(run: JobRun) -> Iterator[None]:
+    """End the run if the block is interrupted, and with it the tasks that have not started."""
+    try:
+        yield
+    except (KeyboardInterrupt, SystemExit) as error:
+        outcome = outcome_of(error)
+        run.transition(outcome.status, finished_at=Now(), reason=outcome.reason, **outcome.error)
+        waiting = TaskRun.objects.filter(run=run.pk, status=Status.PENDING)
+        waiting.update(status=Status.CANCELLED, reason=outcome.reason, finished_at=Now())
+        raise
 
 
 def _execute(worker: JobCommand, active: ActiveRun, request: Request) -> Any:

@@ -16,10 +16,10 @@ from typing import NamedTuple
 
 from cloudrun_jobs.conf import EXECUTION_KEYS, PREFIX
 
-# The run id; the schedule, an encoded `ScheduleTick`; and the time of a reservation in ISO 8601.
-RUN_ID_VARIABLE, SCHEDULE_VARIABLE, RESERVED_VARIABLE = EXECUTION_VARIABLES = tuple(
-    PREFIX + key for key in EXECUTION_KEYS
-)
+# The run id; the schedule, an encoded `ScheduleTick`; the time of a reservation in ISO 8601; and the number of
+# elements of `delay_many()`.
+EXECUTION_VARIABLES = tuple(PREFIX + key for key in EXECUTION_KEYS)
+RUN_ID_VARIABLE, SCHEDULE_VARIABLE, RESERVED_VARIABLE, ELEMENTS_VARIABLE = EXECUTION_VARIABLES
 
 # "host:port" of the emulator that started this process: every call to Google's services goes there.
 EMULATOR_VARIABLE = "CLOUDRUN_EMULATOR_HOST"
@@ -43,7 +43,7 @@ class CloudRunTask(NamedTuple):
     index: int  # type: ignore[assignment]  # hides a tuple's method
     #: The number of the attempt, from 0; a retry is one more.
     attempt: int
-    #: Tasks in the execution.
+    #: Tasks in the execution; for `delay_many()`, elements.
     count: int  # type: ignore[assignment]  # hides a tuple's method
     #: The UUID of the run; empty for an execution that a schedule or a person at the console started.
     run_id: str
@@ -62,7 +62,7 @@ def current_task(environ: Mapping[str, str] = os.environ) -> CloudRunTask | None
         execution=environ["CLOUD_RUN_EXECUTION"],
         index=int(environ.get("CLOUD_RUN_TASK_INDEX", "0")),
         attempt=int(environ.get("CLOUD_RUN_TASK_ATTEMPT", "0")),
-        count=int(environ.get("CLOUD_RUN_TASK_COUNT", "1")),
+        count=int(environ.get(ELEMENTS_VARIABLE) or environ.get("CLOUD_RUN_TASK_COUNT", "1")),
         run_id=environ.get(RUN_ID_VARIABLE, ""),
         reserved_for=environ.get(RESERVED_VARIABLE, ""),
         schedule=environ.get(SCHEDULE_VARIABLE, ""),

@@ -39,9 +39,9 @@ PROCESS_DIED = ExecutionState(
 class Operation(ABC):
     """A handle on one execution.
 
-    It has the members of `google.api_core.operation.Operation`, and five more: `run_id`, `run`, `execution_name`,
-    `console_url` and `logs_url`. Unlike Google's, `result()` has no time limit by default, and raises if the
-    execution was cancelled or a task failed.
+    It has the members of `google.api_core.operation.Operation`, and six more: `run_id`, `run`, `results()`,
+    `execution_name`, `console_url` and `logs_url`. Unlike Google's, `result()` has no time limit by default, and
+    raises if the execution was cancelled or a task failed.
     """
 
     #: The UUID of the run; the execution's container reads it from CLOUDRUN_JOBS_RUN_ID.
@@ -91,6 +91,14 @@ class Operation(ABC):
 
         Raises `JobFailed` or `JobCancelled` unless every task succeeded; `TimeoutError` after `timeout` seconds.
         """
+
+    def results(self, timeout: float | None = None) -> list[Any]:
+        """Wait like `result()`, then return what `run()` returned in each task, by index.
+
+        For a task that did not succeed, the list has a `JobFailed` or `JobCancelled`.
+        """
+        self.exception(timeout)
+        return list(self.run.task_results())
 
     @abstractmethod
     def exception(self, timeout: float | None = None) -> BaseException | None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from django.core.checks import CheckMessage
 
 from cloudrun_jobs.conf import Settings
-from cloudrun_jobs.environ import RUN_ID_VARIABLE
+from cloudrun_jobs.environ import ELEMENTS_VARIABLE, RUN_ID_VARIABLE
 from cloudrun_jobs.exceptions import InvalidSettings, QuotaExhausted, ServiceUnavailable
 from cloudrun_jobs.spec.overrides import NO_OVERRIDES, Overrides
 
@@ -31,13 +31,15 @@ class Request:
     argv: tuple[str, ...]  #: The arguments after `manage.py`: the command's name, then its own arguments.
     run_id: str
     overrides: Overrides = NO_OVERRIDES
+    elements: int | None = None  #: The number of elements of `delay_many()`.
     extra_env: Mapping[str, str] = field(default_factory=dict)  #: Environment variables in addition to the run id.
     work: Callable[[], Any] | None = None  #: Runs the job in this process and returns its result in JSON form.
 
     @property
     def env(self) -> dict[str, str]:
         """The environment variables that the execution gets in addition to those of its job."""
-        return {**self.overrides.env, RUN_ID_VARIABLE: self.run_id, **self.extra_env}
+        elements = {} if self.elements is None else {ELEMENTS_VARIABLE: str(self.elements)}
+        return {**self.overrides.env, RUN_ID_VARIABLE: self.run_id, **elements, **self.extra_env}
 
 
 class Backend(ABC):

@@ -11,6 +11,7 @@ from cloudrun_jobs.execution import lease_watch
 from cloudrun_jobs.spec.overrides import NO_OVERRIDES
 
 if TYPE_CHECKING:
+    from cloudrun_jobs.environ import CloudRunTask
     from cloudrun_jobs.execution.attempt import Attempt
     from cloudrun_jobs.execution.claim import Invocation
     from cloudrun_jobs.execution.progress import ProgressReporter
@@ -35,6 +36,7 @@ class ActiveRun:
         self.is_requested = is_requested  # Whether this process requested the run, which has yet to start.
         self.trigger: Invocation | None = None  # Of the HTTP request that is to run the job, and waits for it.
         self.overrides = NO_OVERRIDES  # Of the runs that this command instance requests.
+        self.element: CloudRunTask | None = None  # Of `delay_many()` in this process.
         self._loss_is_raised = False
 
     def raise_if_interrupted(self) -> None:

@@ -44,13 +44,13 @@ _active_attempts: list[Attempt] = []
 class Attempt:
     """One attempt of a task by this process. `result` is what `run()` returned, in JSON form."""
 
-    def __init__(
-        self, run: JobRun, task: TaskRun, *, task_count: int, has_retries: bool, shares_locks: bool
-    ) -> None:
+    def __init__(self, run: JobRun, task: TaskRun, *, task_count: int, has_retries: bool, scope: str) -> None:
         self.run = run
         self.task_count = task_count
         self.share = _share(run, task.index, task_count)
-        self.shares_locks = shares_locks  # Of several tasks, with `lock_scope = "execution"`.
+        self.is_element = run.elements is not None  # Of `delay_many()`: the task has arguments of its own.
+        # Of several tasks of an execution, with `lock_scope = "execution"`.
+        self.shares_locks = task_count > 1 and scope == "execution" and run.execution is not None
         self.result: Any = None
         self.heartbeat = Heartbeat(task, follows_cancellation=run.execution is None)
         self._task = task
@@ -72,7 +72,11 @@ class Attempt:
     @property
     def admitted(self) -> bool | None:
         """Whether the attempt runs (True) or is skipped (False); None while undecided."""
-        return (self.run if self.shares_locks else self._task).admitted
+        return (self.run if self._shares_decision else self._task).admitted
+
+    @property
+    def _shares_decision(self) -> bool:
+        return self.shares_locks and not self.is_element
 
     def decide(self, admitted: bool, message: str = "") -> bool:
         """Decide whether the attempt works, unless that is decided already; return the decision.
@@ -80,7 +84,7 @@ class Attempt:
         Tasks that share their locks share the decision: the first one writes it into the record of the run. A
         decision of one task is recorded with its outcome.
         """
-        if self.admitted is None and self.shares_locks:
+        if self.admitted is None and self._shares_decision:
             work = partial(self._record_decision, admitted, {"error_message": message} if message else {})
             database.retry_until_available(work, seconds=deadlines.RECORD_START_LIMIT_SECONDS)
         elif self.admitted is None:
@@ -305,21 +309,26 @@ def _claim(start: Invocation, spec: JobSpec, worker: UUID) -> Attempt | AlreadyC
     run = claim(start)
     if isinstance(run, AlreadyClaimed):
         return run
-    # A run outside an execution, or inside that of another command, has one task and one attempt.
-    task = start.task if run.execution else None
+    # A run outside an execution, or inside that of another command, has one attempt, and one task or element.
+    task = start.task if run.execution or start.run_id else None
     index, attempt, count = (task.index, task.attempt, task.count) if task else (0, 0, 1)
     row = TaskRun(run=run, index=index, attempt=attempt, worker=worker)
+    inserted = None if run.elements is not None else _insert(row)  # delay_many() has inserted its own.
+    if not (claimed := inserted or _take_over(row)):
+        return AlreadyClaimed(run)
+    if attempt:
+        _count_retried(run)
+    has_retries = bool(task and run.execution) and attempt < spec.max_retries
+    return Attempt(run, claimed, task_count=count, has_retries=has_retries, scope=spec.lock_scope)
+
+
+def _insert(row: TaskRun) -> TaskRun | None:
+    """Return the row, inserted; None if there is one of the same task."""
     try:
         database.insert(row)
     except IntegrityError:
-        if not (taken := _take_over(row)):
-            return AlreadyClaimed(run)
-        row = taken
-    if attempt:
-        _count_retried(run)
-    has_retries = task is not None and task.attempt < spec.max_retries
-    shares_locks = count > 1 and spec.lock_scope == "execution"
-    return Attempt(run, row, task_count=count, has_retries=has_retries, shares_locks=shares_locks)
+        return None
+    return row
 
 
 def _count_retried(run: JobRun) -> None:
@@ -331,9 +340,10 @@ def _count_retried(run: JobRun) -> None:
 def _take_over(row: TaskRun) -> TaskRun | None:
     """Take over from an incomplete earlier attempt, or confirm this process's own claim; else return None."""
     tasks = TaskRun.objects.filter(run=row.run_id, index=row.index)
-    unfinished = tasks.filter(Q(attempt__lt=row.attempt) | Q(worker=row.worker)).exclude(status__in=COMPLETE)
+    earlier = Q(attempt__lt=row.attempt) | Q(worker=row.worker) | Q(status=Status.PENDING)
+    unfinished = tasks.filter(earlier).exclude(status__in=COMPLETE)
     # An attempt without an exit code was killed; it is treated as one that ran.
-    has_worked = When(attempt__lt=row.attempt, exit_code=None, then=True)
+    has_worked = When(~Q(status=Status.PENDING), attempt__lt=row.attempt, exit_code=None, then=True)
     taken = unfinished.update(
         admitted=Case(has_worked, default=F("admitted")),  # First: MariaDB assigns left to right.
         attempt=row.attempt,

@@ -35,7 +35,8 @@ class Invocation(NamedTuple):
     environment: str
     argv: list[str] | None
     redacted_argv: list[str] | None = None  # Without the values of secret options, if the job has any.
-    task: CloudRunTask | None = None  # None outside Cloud Run, and for a job that another job calls.
+    # None outside Cloud Run, except for an element of `delay_many()`, and for a job that another job calls.
+    task: CloudRunTask | None = None
     run_id: str = ""  # Set for a request that this process recorded.
     values: Mapping[str, Any] = MappingProxyType({})  # Of the record, for a run that an HTTP request triggers.
 

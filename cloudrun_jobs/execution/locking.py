@@ -178,9 +178,10 @@ def _request(spec: JobSpec, required: RequiredLock, attempt: Attempt) -> LockReq
 
     backend, owner, name = current(), new_owner(), required.name
     ttl = spec.lock_lease.total_seconds() if spec.lock_lease else None
-    if attempt.shares_locks:
+    is_own = attempt.is_element and required.identifies_run
+    if attempt.shares_locks and not is_own:
         return TaskRequest(backend, name, required.slots, owner, ttl, attempt.task_count)
-    if attempt.task_count > 1:
+    if attempt.task_count > 1 and attempt.run.execution and not is_own:
         name = name.part(f"{owner.index}", f"[{owner.index}]")
     return SlotRequest(backend, name, required.slots, owner, ttl)
 

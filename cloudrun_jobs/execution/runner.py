@@ -57,7 +57,7 @@ def run_job(job: JobCommand, args: tuple[Any, ...], options: dict[str, Any]) -> 
         interrupts.handle_signals(spec.timeout.total_seconds()) as termination,
         _signal_after_record(job, termination) as after_record,
         record_attempt(
-            active.trigger or _invocation(job, spec, args, options, active.run), spec, termination
+            active.trigger or _invocation(job, spec, args, options, active), spec, termination
         ) as attempt,
     ):
 
@@ -138,8 +138,9 @@ def _signal_after_record(job: JobCommand, termination: Termination) -> Iterator[
 
 
 def _invocation(
-    job: JobCommand, spec: JobSpec, args: tuple[Any, ...], options: Mapping[str, Any], requested: JobRun | None
+    job: JobCommand, spec: JobSpec, args: tuple[Any, ...], options: Mapping[str, Any], active: ActiveRun
 ) -> Invocation:
+    requested = active.run
     argv, redacted = (None, None) if requested else _argv(job, spec, args, options)
     return Invocation(
         command=spec.command,
@@ -147,7 +148,7 @@ def _invocation(
         argv=argv,
         redacted_argv=redacted,
         # A job that is called by another job is not part of the execution.
-        task=None if requested or is_nested() else environ.current_task(),
+        task=active.element if requested or is_nested() else environ.current_task(),
         run_id=str(requested.pk) if requested else "",
     )
 

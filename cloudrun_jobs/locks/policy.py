@@ -26,6 +26,7 @@ class RequiredLock(NamedTuple):
     name: LockName
     slots: int
     policy: str
+    identifies_run: bool = False  # Whether the name is made from the arguments.
 
 
 def required_locks(
@@ -37,7 +38,9 @@ def required_locks(
     """
     if spec.overlap != "allow":
         own = {name: value for name, value in options.items() if name not in DJANGO_OPTIONS}
-        yield RequiredLock(_arguments_lock(spec, own, get_lock_key), slots=1, policy=spec.overlap)
+        yield RequiredLock(
+            _arguments_lock(spec, own, get_lock_key), slots=1, policy=spec.overlap, identifies_run=True
+        )
     if spec.parallelism is not None:
         yield RequiredLock(names.for_job(spec.command), slots=spec.parallelism, policy="wait")
 

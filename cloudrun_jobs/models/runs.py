@@ -16,6 +16,7 @@ from django.db import models, router
 from django.db.models import F, Q, Value
 from django.db.models.functions import Coalesce, NullIf
 
+from cloudrun_jobs.exceptions import JobCancelled, JobFailed
 from cloudrun_jobs.models.functions import Now
 from cloudrun_jobs.models.querysets import INTERRUPTED, JobRunQuerySet, PrimaryManager
 from cloudrun_jobs.models.statuses import FINISHED, FORBIDDEN_SOURCES, NOT_RECORDED, SIGTERM_REASONS, Status
@@ -69,6 +70,9 @@ class JobRun(Record):
     rerun_of = models.ForeignKey("self", null=True, on_delete=models.SET_NULL, related_name="reruns")
     #: Which shares of the first run it repeats, as `spec.shares.Shares` writes it; null for other runs.
     shares = models.JSONField(null=True)
+    #: The number of elements that `delay_many()` has requested; null for other runs. Their arguments are those of
+    #: the tasks.
+    elements = models.PositiveIntegerField(null=True)
     environment = models.CharField(max_length=63)
     trigger = models.CharField(max_length=10, choices=Trigger)
     #: The user, service or execution that requested the run; see `requested_by()`.
@@ -196,6 +200,11 @@ class JobRun(Record):
         results = dict(TaskRun.objects.filter(run=self.pk).values_list("index", "result"))
         return [results.get(index) for index in range(self.task_count)] if results else None
 
+    def task_results(self) -> list[Any]:
+        """Return what `run()` returned in each task, by index; an exception for a task that did not succeed."""
+        tasks = {task.index: task for task in TaskRun.objects.filter(run=self.pk)}
+        return [_task_result(self, index, tasks.get(index)) for index in range(self.elements or self.task_count)]
+
     def refresh(self) -> JobRun:
         """Reload the record, after updating it from Cloud Run if the run is unfinished or interrupted."""
         return cast("JobRun", _handle().refresh(self))
@@ -260,7 +269,7 @@ class JobRun(Record):
         if status == Status.SUCCEEDED and JobRun.objects.filter(pk=self.pk, admitted=False).exists():
             # The containers of a skipped execution exit with 0 as well.
             status, values["reason"], values["succeeded_count"] = Status.SKIPPED, "lock_held", 0
-        ended, tasks = self.transition(status, same, **values), Q(status=Status.RUNNING)
+        ended, tasks = self.transition(status, same, **values), Q(status__in=(Status.PENDING, Status.RUNNING))
         if not ended and state.status == Status.CANCELLED:
             # The container got SIGTERM and could not know why.
             values |= {"status": Status.CANCELLED, "finished_at": F("finished_at")}
@@ -314,11 +323,25 @@ class TaskRun(Record):
         return f"{self.run_id}[{self.index}]"
 
     @property
+    def arguments(self) -> list[str] | None:
+        """The task's own arguments, including the values of secret options. Show `argv` instead."""
+        return cast("list[str] | None", self.argv if self.secret_argv is None else self.secret_argv)
+
+    @property
     def progress(self) -> Progress | None:
         """The latest progress of the task; None if it has reported none."""
         if self.progress_done is None:
             return None
         return Progress(self.progress_done, self.progress_total, self.progress_text)
+
+
+def _task_result(run: JobRun, index: int, task: TaskRun | None) -> Any:
+    if task is None:
+        return JobFailed(f"{run}: task {index} has no record.")
+    if task.status in {Status.SUCCEEDED, Status.SKIPPED}:
+        return task.result
+    message = f"{run}: task {index}: {task.reason or task.status}."
+    return (JobCancelled if task.status == Status.CANCELLED else JobFailed)(message, code=task.exit_code)
 
 
 def short_name(execution_name: str) -> str:

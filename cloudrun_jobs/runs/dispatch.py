@@ -26,7 +26,7 @@ from cloudrun_jobs.exceptions import (
     RecordUnavailable,
     ServiceError,
 )
-from cloudrun_jobs.models import JobRun, Status
+from cloudrun_jobs.models import JobRun, Status, TaskRun
 from cloudrun_jobs.models.functions import Now
 from cloudrun_jobs.models.runs import short_name
 from cloudrun_jobs.models.values import argv_fields, storable
@@ -47,6 +47,8 @@ RECORD_UPDATE_LIMIT_SECONDS = 5.0  # For updates that the execution's own claim 
 NOT_SENT = "not_sent"
 NEVER_SENT = Q(status=Status.FAILED, reason=NOT_SENT, execution=None)
 
+TASK_BATCH_SIZE = 500  # Rows that one statement inserts.
+
 MAX_KEY_LENGTH = 200  # characters
 DIGEST_LENGTH = 32  # hexadecimal digits
 
@@ -66,6 +68,7 @@ def new_run(
         command=request.argv[0],
         **argv_fields(request.argv, redacted),
         overrides=request.overrides.encode(),
+        elements=request.elements,
         environment=environment,
         trigger=trigger,
         requested_by=current_requester(),
@@ -75,10 +78,13 @@ def new_run(
     )
 
 
-def record(run: JobRun, key: str | None = None) -> tuple[JobRun, bool]:
-    """Insert the run, or find the earlier one with the same key; return True with it if it is to be dispatched."""
+def record(run: JobRun, key: str | None = None, tasks: Sequence[TaskRun] = ()) -> tuple[JobRun, bool]:
+    """Insert the run, or find the earlier one with the same key; return True with it if it is to be dispatched.
+
+    `tasks` are inserted with the run, for the elements of `delay_many()`.
+    """
     try:
-        database.with_migration_hint(partial(database.insert, run, may_conflict=key is not None))
+        database.with_migration_hint(partial(_insert, run, tasks, may_conflict=key is not None))
     except IntegrityError:
         # The run itself exists if the reply to an earlier try was lost.
         earlier = find_earlier(run, key) or JobRun.objects.filter(pk=run.pk).first()
@@ -86,6 +92,15 @@ def record(run: JobRun, key: str | None = None) -> tuple[JobRun, bool]:
             raise
         return earlier, str(earlier.pk) == str(run.pk) or _redispatch_failed(earlier)
     return run, True
+
+
+def _insert(run: JobRun, tasks: Sequence[TaskRun], *, may_conflict: bool) -> None:
+    if not tasks:
+        database.insert(run, may_conflict=may_conflict)
+        return
+    with transaction.atomic(using=database.database_alias()):
+        database.insert(run, may_conflict=False)
+        TaskRun.objects.bulk_create(tasks, batch_size=TASK_BATCH_SIZE)
 
 
 def _storage_key(command: str, key: object) -> str:
@@ -139,14 +154,19 @@ def after_commit(run: JobRun, work: Callable[[], str], using: str) -> None:
 
 
 def record_after_commit(
-    run: JobRun, key: str | None, work: Callable[[JobRun], str], operation: Operation, using: str
+    run: JobRun,
+    key: str | None,
+    work: Callable[[JobRun], str],
+    operation: Operation,
+    using: str,
+    tasks: Sequence[TaskRun] = (),
 ) -> None:
     """Record the run, and call `work` with it, once the transaction of another database has committed."""
 
     def hook() -> None:
         try:
             recorded, is_new = database.retry_until_available(
-                partial(record, run, key), seconds=RECORD_UPDATE_LIMIT_SECONDS
+                partial(record, run, key, tasks), seconds=RECORD_UPDATE_LIMIT_SECONDS
             )
         except (CloudRunJobsError, Error) as error:
             dispatch_failed.send_robust(JobRun, run=run, error=error, propagates=False)

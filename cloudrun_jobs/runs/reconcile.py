@@ -77,7 +77,13 @@ def _environment_runs() -> JobRunQuerySet:
 
 def _request(run: JobRun) -> Request:
     overrides = Overrides.decode(run.overrides)
-    return Request(job=run.job, argv=tuple(run.arguments or ()), run_id=str(run.pk), overrides=overrides)
+    return Request(
+        job=run.job,
+        argv=tuple(run.arguments or ()),
+        run_id=str(run.pk),
+        overrides=overrides,
+        elements=run.elements,
+    )
 
 
 def _dispatch(backend: Backend, run: JobRun) -> str:

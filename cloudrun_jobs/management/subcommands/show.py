@@ -74,6 +74,7 @@ def _rows(run: JobRun) -> Iterator[tuple[str, str]]:
     yield "Run", str(run.pk)
     yield "Job", run.job
     yield "Command line", shlex.join(run.argv) if run.argv else ""
+    yield "Elements", str(run.elements or "")
     yield "Overrides", json.dumps(run.overrides, ensure_ascii=False) if run.overrides else ""
     yield "Status", status_text(run)
     yield "Error", ": ".join(filter(None, (run.error_class, run.error_message)))

@@ -240,7 +240,7 @@ RULES = [
     rule(
         "a job that a task calls has locks of its own",
         LOCKING,
-        "    if attempt.shares_locks:",
+        "    if attempt.shares_locks and not is_own:",
         "    if environ.in_container():",
         "execution/test_admission",
         only="sqlite and both_call",
@@ -292,7 +292,7 @@ RULES = [
     rule(
         "a nested job is not part of the execution",
         "execution/runner.py",
-        "task=None if requested or is_nested() else environ.current_task()",
+        "task=active.element if requested or is_nested() else environ.current_task()",
         "task=environ.current_task()",
         "execution/test_claim",
     ),

@@ -19,15 +19,15 @@ RULES = [
     rule(
         "a failed attempt with retries left keeps the run",
         ATTEMPTS,
-        "task is not None and task.attempt < spec.max_retries",
+        "bool(task and run.execution) and attempt < spec.max_retries",
         "False",
         "execution/test_outcome",
     ),
     rule(
         "the last attempt's failure fails the run",
         ATTEMPTS,
-        "task is not None and task.attempt < spec.max_retries",
-        "task is not None",
+        "bool(task and run.execution) and attempt < spec.max_retries",
+        "bool(task and run.execution)",
         "execution/test_outcome",
     ),
     rule(

@@ -30,6 +30,7 @@ class Command(CloudRunJobs):
     schedule = "0 * * * *"
     max_retries = int(os.environ.get("RETRIES", "0"))
     timeout = int(os.environ.get("TIMEOUT", "600"))
+    tasks = task_parallelism = int(os.environ.get("TASKS_AT_ONCE", "1"))
 
     def add_arguments(self, parser: Any) -> None:
         parser.add_argument("--number", type=int, default=0)
