@@ -3,11 +3,15 @@ PYTHON ?= $(shell for python in python3.14 python3.13 python3.12 python3.11 pyth
 	$$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$python && break; done)
 NOX = .venv/bin/python -m nox --no-error-on-external-run
 
-.PHONY: servers demo test lint test-oldest test-pair test-faults test-bigquery test-wheel wheel soak mutations \
+.PHONY: servers demo demo-export test lint test-oldest test-pair test-faults test-bigquery test-wheel wheel soak mutations \
 	test-clients test-containers bench lock clean
 
 demo: .venv/ready
 	@$(NOX) --session demo
+
+# 30 tables of the example's rates, in a local BigQuery, exported to a local Cloud Storage.
+demo-export: .venv/ready
+	@$(NOX) --session demo_export
 
 # Style, types, the suite on the newest Python and Django that PATH has, and the wheel: minutes, before every push.
 test: .venv/ready servers

@@ -165,6 +165,13 @@ def demo(session: nox.Session) -> None:
 
 
 @nox.session(python=NEWEST[0])
+def demo_export(session: nox.Session) -> None:
+    """The example's export of BigQuery tables, on local servers and the emulator of Cloud Run."""
+    install_bigquery(session)
+    session.run("python", "example_project/demo_export.py", env={"PYTHONUNBUFFERED": "1", "PYTHONPATH": "."})
+
+
+@nox.session(python=NEWEST[0])
 def bench(session: nox.Session) -> None:
     """The benchmarks, as ratios."""
     install(session, NEWEST[1])

@@ -47,18 +47,21 @@ def _count_parquet(file: BinaryIO) -> int:
 
     try:
         return int(read_metadata(file).num_rows)
-    except ArrowException as error:
-        raise UnreadableFile(str(error)) from error
+    except (ArrowException, UnicodeDecodeError, OSError) as error:
+        if isinstance(error, OSError) and type(error) is not OSError:
+            raise  # The network's, such as those of requests.
+        raise UnreadableFile(str(error).strip()) from error
 
 
 def _count_avro(file: BinaryIO) -> int:
     """Add up the sizes that the blocks declare; no record is decoded."""
     from fastavro import block_reader
+    from fastavro.schema import SchemaParseException
 
     try:
         return sum(block.num_records for block in block_reader(file))
-    except (ValueError, EOFError) as error:
-        raise UnreadableFile(str(error)) from error
+    except (ValueError, EOFError, LookupError, SchemaParseException) as error:
+        raise UnreadableFile(f"{type(error).__name__}: {error}") from error
 
 
 def _blocks(file: BinaryIO) -> Iterator[bytes]:

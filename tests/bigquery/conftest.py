@@ -50,6 +50,16 @@ class Warehouse:
         target = f"{servers.PROJECT}.{self.dataset}.{name}"
         self.stand_in.tables.load_table_from_file(content, target, job_config=config, num_retries=0).result()
 
+    def tables(self, names: Sequence[str]) -> None:
+        """Create small tables, in one request for a hundred."""
+        for start in range(0, len(names), 100):
+            self.execute(
+                ";\n".join(
+                    f"CREATE TABLE {{dataset}}.{name} AS SELECT 1 AS number UNION ALL SELECT 2"
+                    for name in names[start : start + 100]
+                )
+            )
+
     def execute(self, statement: str) -> None:
         self.stand_in.tables.query_and_wait(statement.format(dataset=self.dataset))
 
@@ -59,6 +69,11 @@ class Warehouse:
     def read(self, name: str) -> bytes:
         content: bytes = self.stand_in.files.bucket(self.bucket).blob(name).download_as_bytes()
         return content
+
+    def read_manifests(self) -> list[str]:
+        """Return the folders that have a manifest."""
+        suffix = "/manifest.json"
+        return [name.removesuffix(suffix) for name in self.objects() if name.endswith(suffix)]
 
     def write(self, name: str, content: str) -> None:
         self.stand_in.files.bucket(self.bucket).blob(name).upload_from_string(content)

@@ -46,6 +46,7 @@ def bigquery(home: Path) -> Iterator[str]:
 @contextmanager
 def storage(home: Path) -> Iterator[str]:
     """Run gcp-storage-emulator during the block, and yield its URL."""
+    home.mkdir(exist_ok=True)
     port = free_port()
     url = f"http://127.0.0.1:{port}"
     options = ["--host", "127.0.0.1", "--port", str(port), "--in-memory", "--quiet"]

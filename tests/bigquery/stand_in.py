@@ -26,7 +26,7 @@ import json
 import re
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
@@ -206,6 +206,7 @@ WRITERS = {"CSV": _csv, "NEWLINE_DELIMITED_JSON": _json, "PARQUET": _parquet, "A
 
 class Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True  # Else the body of each response waits for 40 ms.
     stand_in: StandIn
 
     def do_POST(self) -> None:
@@ -253,13 +254,14 @@ class Handler(BaseHTTPRequestHandler):
         self.wfile.write(body)
 
     def _pass_on(self, body: bytes) -> None:
-        upstream = http.client.HTTPConnection(self.stand_in.upstream, timeout=60)
         headers = {name: value for name, value in self.headers.items() if name.lower() != "connection"}
-        upstream.request(self.command, self.path, body, headers)
-        response = upstream.getresponse()
+        with closing(http.client.HTTPConnection(self.stand_in.upstream, timeout=60)) as upstream:
+            upstream.request(self.command, self.path, body, headers)
+            response = upstream.getresponse()
+            content = response.read()
         kept = {name: value for name in PASSED_ON if (value := response.headers.get(name))}
-        self._send(response.status, response.read(), kept)
-        upstream.close()
+        with suppress(ConnectionError):  # Of a task that was killed.
+            self._send(response.status, content, kept)
 
     def log_message(self, format: str, *args: Any) -> None:  # noqa: A002  (the name in the base class)
         """Write no line for each request."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import io
 import json
@@ -90,6 +91,31 @@ def test_cut_file_is_unreadable(kind: str) -> None:
     content = WRITERS[kind](SCHEMA, values)
     with pytest.raises(rows.UnreadableFile):
         rows.count(io.BytesIO(content[: len(content) // 2]), kind.lower())
+
+
+@pytest.mark.parametrize("kind", ["PARQUET", "AVRO"])
+@given(st.data())
+def test_damaged_file_is_counted_or_unreadable(kind: str, data: st.DataObject) -> None:
+    """Whatever is in a file, there is a number or a sentence."""
+    content = bytearray(WRITERS[kind](SCHEMA, [{"number": number, "text": "x"} for number in range(50)]))
+    for place in data.draw(st.lists(st.integers(0, len(content) - 1), max_size=4)):
+        content[place] = data.draw(st.integers(0, 255))
+    with contextlib.suppress(rows.UnreadableFile):
+        rows.count(io.BytesIO(content), kind.lower())
+
+
+class Unplugged(io.BytesIO):
+    """A file whose network is gone."""
+
+    def read(self, size: int | None = -1) -> bytes:
+        raise ConnectionError("unplugged")
+
+
+@pytest.mark.parametrize("kind", rows.COUNTERS)
+def test_lost_network_is_no_damage(kind: str) -> None:
+    """An error of the network is not one of the file."""
+    with pytest.raises(ConnectionError, match="unplugged"):
+        rows.count(Unplugged(b"x" * 100), kind)
 
 
 @pytest.mark.parametrize("kind", ["csv", "parquet", "avro"])
