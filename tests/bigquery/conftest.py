@@ -106,7 +106,7 @@ def stand_in(bigquery_url: str, storage_url: str, monkeypatch: pytest.MonkeyPatc
 @pytest.fixture
 def warehouse(stand_in: StandIn) -> Warehouse:
     name = f"w{uuid4().hex}"
-    stand_in.tables.create_dataset(name)
+    stand_in.tables.create_dataset(name, retry=None)
     stand_in.files.create_bucket(name)
     return Warehouse(stand_in, dataset=name, bucket=name)
 

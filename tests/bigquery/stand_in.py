@@ -131,11 +131,12 @@ class StandIn:
         extract = job["configuration"]["extract"]
         if held:
             held.wait(60)
-        if message := self.faults.errors.get(extract["sourceTable"]["tableId"]):
-            error = {"reason": "backendError", "message": message}
-            job["status"] = {"state": "DONE", "errorResult": error, "errors": [error]}
+        try:
+            count = self._write(extract)
+        except Exception as error:  # noqa: BLE001  (whatever it is, the job ends with it)
+            shown = {"reason": "backendError", "message": str(error)}
+            job["status"] = {"state": "DONE", "errorResult": shown, "errors": [shown]}
             return
-        count = self._write(extract)
         job["statistics"] |= {
             "endTime": "1795600001000",
             "extract": {"destinationUriFileCounts": [str(count)]},
@@ -144,6 +145,8 @@ class StandIn:
 
     def _write(self, extract: Mapping[str, Any]) -> int:
         """Write the files, and return how many there are."""
+        if message := self.faults.errors.get(extract["sourceTable"]["tableId"]):
+            raise RuntimeError(message)
         (uri,) = extract["destinationUris"]
         match = WILDCARD.fullmatch(uri)
         assert match, f"expected one wildcard, got {uri}"
@@ -190,8 +193,8 @@ def _avro(schema: Sequence[Any], rows: Sequence[Mapping[str, Any]]) -> bytes:
     import fastavro
 
     kinds = {"INTEGER": "long", "FLOAT": "double", "BOOLEAN": "boolean"}
-    fields = [{"name": c.name, "type": ["null", kinds.get(c.field_type, "string")]} for c in schema]
-    plain = {c.name for c in schema if c.field_type in kinds}
+    plain = {c.name: kinds[c.field_type] for c in schema if c.field_type in kinds and c.mode != "REPEATED"}
+    fields = [{"name": c.name, "type": ["null", plain.get(c.name, "string")]} for c in schema]
     records = [
         {name: value if value is None or name in plain else str(value) for name, value in row.items()}
         for row in rows

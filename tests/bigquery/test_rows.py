@@ -20,6 +20,8 @@ CELLS = st.one_of(TEXT, st.sampled_from(['"', '""', "\n", "\r\n", ",", '",\n"', 
 
 
 class Column:
+    mode = "NULLABLE"
+
     def __init__(self, name: str, field_type: str) -> None:
         self.name, self.field_type = name, field_type
 
