@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import sys
 
-from benchmarks import emulator, http, locks, runs, sending, startup, streams, sync, urls
+from benchmarks import emulator, http, locks, many, runs, sending, shard, startup, streams, sync, urls
 
 BENCHMARKS = {
     "startup": startup.main,
     "urls": urls.main,
     "sending": sending.main,
+    "many": many.main,
     "emulator": lambda: emulator.main([]),
     "locks": lambda: locks.main([]),
     "runs": runs.main,
     "http": http.main,
     "streams": streams.main,
+    "shard": shard.main,
     "sync": lambda: sync.main([]),
 }
 

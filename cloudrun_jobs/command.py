@@ -6,10 +6,11 @@ import copy
 import os
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from datetime import timedelta
 from functools import cache, partial
-from inspect import CO_VARKEYWORDS, isasyncgenfunction, isgeneratorfunction, signature
-from typing import TYPE_CHECKING, Any, ClassVar, Self
+from inspect import CO_VARKEYWORDS, getattr_static, isasyncgenfunction, isgeneratorfunction, signature
+from typing import TYPE_CHECKING, Any, ClassVar, Self, TypeVar
 
 from asgiref.sync import sync_to_async
 from django.core.management.base import BaseCommand, CommandParser, DjangoHelpFormatter
@@ -23,8 +24,11 @@ from cloudrun_jobs.suggestions import did_you_mean
 if TYPE_CHECKING:
     from cloudrun_jobs.execution.active import ActiveRun
     from cloudrun_jobs.locks import Lease
+    from cloudrun_jobs.models import Claims
     from cloudrun_jobs.operations import Operation
     from cloudrun_jobs.spec.reservation import At
+
+T = TypeVar("T")
 
 # A child of `multiprocessing` imports this module without `django.setup()`, so nothing it imports may load models:
 # what runs or submits a job is imported when it is used.
@@ -124,6 +128,9 @@ class CloudRunJobs(BaseCommand):
     #: the HTTP request has `"test_mode": true`, or the environment variable CLOUDRUN_JOBS_TEST_MODE is "1".
     test_mode: bool
 
+    #: Whether `reduce()` is called also if tasks have failed. The run fails in any case. Default: False.
+    reduce_partial: ClassVar[bool] = False
+
     #: The options that callers of the HTTP API may set. Default: none.
     http_options: ClassVar[Sequence[str]]
     #: The options whose values this package never shows: over HTTP, in messages, or in its commands. Cloud Run
@@ -151,6 +158,13 @@ class CloudRunJobs(BaseCommand):
         `async def run()` runs in its own event loop. An interrupt of the job cancels its task.
         """
         raise NotImplementedError(f"{type(self).__module__}.Command has no run().")
+
+    # A job may have a method `reduce(self, results)`. It is not defined here: most jobs have none.
+
+    @property
+    def failed_tasks(self) -> Sequence[int]:
+        """In `reduce()`, the indexes of the tasks that failed, whose results are None; see `reduce_partial`."""
+        return self._active.failed_tasks if self._active is not None else ()
 
     def get_lock_key(self, **options: Any) -> Any:
         """Return the JSON value that identifies the same run of this job.
@@ -194,6 +208,75 @@ class CloudRunJobs(BaseCommand):
         from cloudrun_jobs.execution.progress import report
 
         report(self, done, total, text)
+
+    def shard(self, items: Iterable[T], by: Callable[[T], Any] | str | None = None) -> Iterator[T]:
+        """Return an iterator over this task's share of a list, range, iterator or queryset.
+
+            for invoice in self.shard(Invoice.objects.filter(sent=False)):
+                send(invoice)
+
+        Over all tasks each item comes exactly once, for any number of items and tasks, under one of two rules:
+
+        - By position, the default: every task and attempt has to pass the same items in the same order. A task
+          that finds another number of items, or others in a sample of them, fails, and with it the run. A queryset
+          that is ordered by its primary key, or not at all, may change: it is split by ranges of that key.
+        - `by=`, a function of an item or the name of a field of a queryset: an item goes to the same task even if
+          the items change between attempts. The key is text, a number or a UUID.
+
+        With one task, inline, and outside a run, it yields everything.
+
+        Raises `InvalidItems`; and `ShardsDiffer`, for an iterator at its end.
+        """
+        from cloudrun_jobs.execution.sharding.static import shard
+
+        return shard(self, items, by)
+
+    def claim(
+        self, items: Iterable[Any], batch: int = 1, lease: float | timedelta = 60, item_retries: int = 2
+    ) -> Iterator[Any]:
+        """Yield items of a list that all tasks of the run share, each to one task, as the tasks become free.
+
+            for path in self.claim(paths):
+                with self.item(path):
+                    convert(path)
+
+        The first task to get here writes the list; the others ignore their `items`. Items are JSON values, each
+        at most once in the list. A task takes `batch` items at a time and holds them for `lease` seconds, which
+        are renewed while its process lives. An item is done when the loop goes on to the next. If a task dies,
+        its item is done again: work is at-least-once, except with `item(atomic=True)`.
+
+        An exception that `item()` does not receive ends the task. An item that failed is tried again
+        `item_retries` times, by any task; then the run is FAILED once all others are done. After a `break`, the
+        current item is left to the other tasks. Outside a run, all items are yielded.
+
+        Raises `InvalidItems` for other values than these; in an event loop and in a transaction.
+        """
+        from cloudrun_jobs.execution.sharding import claims
+
+        return claims.claim(self, items, batch=batch, lease=lease, item_retries=item_retries)
+
+    def item(self, item: Any, atomic: bool | str = False) -> AbstractContextManager[None]:
+        """Return a context manager around the work on the current item of `claim()`.
+
+        An `Exception` in it is recorded as a failure of the item, and the loop goes on.
+
+        With `atomic=True` the block is a transaction of the default database, which must be that of the run
+        records, and which also records that the item is done: what the item writes there happens exactly once.
+        If the records are in another database, and the item's writes too, `atomic` is its alias.
+        """
+        from cloudrun_jobs.execution.sharding import claims
+
+        return claims.item(self, item, atomic=atomic)
+
+    @property
+    def claims(self) -> Claims:
+        """The numbers of items that `claim()` has handed out in the whole run: `done`, `failed` and `left`.
+
+        One query, which counts the items of other tasks as last saved. Outside a run all are 0.
+        """
+        from cloudrun_jobs.execution.sharding import claims
+
+        return claims.claims(self)
 
     def delay(self, /, *args: Any, idempotency_key: str | None = None, **options: Any) -> Operation:
         """Start an execution and return a handle on it.
@@ -351,9 +434,18 @@ def _declared_spec(cls: type[CloudRunJobs], command: str) -> JobSpec:
 
 
 RUN = "a method run(self, *args, **options)"
+REDUCE = "a method reduce(self, results)"
 
 # What a command may and may not override: Django calls `execute()`; `CloudRunJobs` itself uses the other names.
-OVERRIDABLE = {"run", "get_lock_key", "is_enabled", "create_parser", "run_from_argv", *DECLARATIONS}
+OVERRIDABLE = {
+    "run",
+    "get_lock_key",
+    "is_enabled",
+    "create_parser",
+    "run_from_argv",
+    "reduce_partial",
+    *DECLARATIONS,
+}
 RESERVED = {"execute", *(name for name in vars(CloudRunJobs) if not name.startswith("__"))} - OVERRIDABLE
 
 
@@ -363,6 +455,7 @@ def problems(cls: type[CloudRunJobs]) -> Iterator[DeclarationError]:
         for name in sorted(RESERVED & vars(base).keys()):
             yield _reserved(name, f"{base.__module__}.{base.__qualname__}.{name}")
     yield from _run_problems(cls.run)
+    yield from _reduce_problems(cls)
     if (declared := getattr(cls, "test_mode", False)) is not False:
         yield DeclarationError("test_mode", "False, which a test run sets to True", declared)
 
@@ -387,6 +480,36 @@ def _run_problems(run: Callable[..., Any]) -> Iterator[DeclarationError]:
         expected, got = RUN, f"run{signature(run)}"
     if got:
         yield DeclarationError("run", expected, Verbatim(got), hint, id="cloudrun_jobs.E011")
+
+
+def _reduce_problems(cls: type[CloudRunJobs]) -> Iterator[DeclarationError]:
+    check = "cloudrun_jobs.E025"
+    if not isinstance(cls.reduce_partial, bool):
+        yield DeclarationError("reduce_partial", "True or False", cls.reduce_partial, id=check)
+    reduce: Any = getattr(cls, "reduce", None)
+    if reduce is None:
+        if cls.reduce_partial is True:
+            yield DeclarationError("reduce_partial", REDUCE, Verbatim("none"), id=check)
+        return
+    got = hint = ""
+    if not callable(reduce):
+        got = repr(reduce)
+    elif isgeneratorfunction(reduce) or isasyncgenfunction(reduce):
+        got, hint = "a generator, which is never iterated", "Return the value."
+    elif not _takes_results(cls, reduce):
+        got = f"reduce{signature(reduce)}"
+    if got:
+        yield DeclarationError("reduce", REDUCE, Verbatim(got), hint, id=check)
+
+
+def _takes_results(cls: type[CloudRunJobs], reduce: Callable[..., Any]) -> bool:
+    """Return True if the command can call the method with one value."""
+    is_bound = isinstance(getattr_static(cls, "reduce"), staticmethod | classmethod)
+    try:
+        signature(reduce).bind(*(["results"] if is_bound else ["self", "results"]))
+    except TypeError:
+        return False
+    return True
 
 
 def _takes_options(function: Callable[..., Any]) -> bool:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import copy
 from argparse import ArgumentParser
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from cloudrun_jobs import argv
@@ -28,26 +30,34 @@ def build(
     Raises `InvalidArguments` if the command would reject them, or receive other values.
     """
     parser = parser or argv.parser_of(job)
-    try:
-        arguments = argv.serialise(parser, args, options)
-    except InvalidArguments as error:
-        raise _with_command(job, error) from None
-    return validate(job, (job.command_name, *arguments), env, parser)
+    with _named(job):
+        written = argv.serialise(parser, args, options, partial(_check_locks, _reader(job, parser)))
+        return _within_limits(job, (job.command_name, *written), env)
 
 
-def validate(
-    job: JobCommand, arguments: tuple[str, ...], env: Mapping[str, str], parser: ArgumentParser | None = None
-) -> tuple[str, ...]:
+def validate(job: JobCommand, arguments: tuple[str, ...], env: Mapping[str, str]) -> tuple[str, ...]:
     """Return the arguments. Raises `InvalidArguments` if they would fail in the container."""
-    spec = job.spec
-    try:
-        starting, parser = copy.copy(job), parser or argv.parser_of(job)
-        reading.remember(starting, parser)
-        options = argv.parse(parser, arguments[1:])
-        tuple(required_locks(spec, options, starting.get_lock_key))
-        argv.check_limits(arguments, {**spec.env_vars, **env})
-    except InvalidArguments as error:
-        raise _with_command(job, error) from None
+    parser = argv.parser_of(job)
+    reader = _reader(job, parser)
+    with _named(job):
+        _check_locks(reader, argv.parse(parser, arguments[1:]))
+        return _within_limits(job, arguments, env)
+
+
+def _reader(job: JobCommand, parser: ArgumentParser) -> JobCommand:
+    """Return a copy of the command that knows what the parser reads."""
+    reader = copy.copy(job)
+    reading.remember(reader, parser)
+    return reader
+
+
+def _check_locks(reader: JobCommand, options: Mapping[str, Any]) -> None:
+    """Raise `InvalidArguments` or `InvalidJob` if the options that the parser has read make no lock key."""
+    tuple(required_locks(reader.spec, options, reader.get_lock_key))
+
+
+def _within_limits(job: JobCommand, arguments: tuple[str, ...], env: Mapping[str, str]) -> tuple[str, ...]:
+    argv.check_limits(arguments, {**job.spec.env_vars, **env})
     return arguments
 
 
@@ -61,5 +71,10 @@ def option_names(job: JobCommand) -> frozenset[str]:
     return argv.dests(argv.parser_of(job)) | {"args"}
 
 
-def _with_command(job: JobCommand, error: InvalidArguments) -> InvalidArguments:
-    return InvalidArguments(f"{job.command_name}: {error.args[0]}", hint=error.hint)
+@contextmanager
+def _named(job: JobCommand) -> Iterator[None]:
+    """Name the command in the errors of the block."""
+    try:
+        yield
+    except InvalidArguments as error:
+        raise InvalidArguments(f"{job.command_name}: {error.args[0]}", hint=error.hint) from None

@@ -89,11 +89,18 @@ def request_run_argv(
 ) -> tuple[Operation, JobRun, bool]:
     """Like `request_run()`, with command-line arguments."""
     spec, run_id = job.spec, run_id or str(uuid4())
-    overrides = _overrides(job)
+    repeats = job._active.repeats if job._active is not None else None
+    elements = repeats.elements if repeats else ()
+    overrides = _overrides_for(job, len(elements)) if elements else _overrides(job)
     env = {**overrides.env, RUN_ID_VARIABLE: run_id}
-    validated = command_line.validate(job, (spec.command, *arguments), env)
-    request = Request(job=spec.name, argv=validated, run_id=run_id, overrides=overrides)
-    return _submit(job, spec, request, trigger=trigger)
+    request = Request(job=spec.name, argv=(spec.command,), run_id=run_id, overrides=overrides)
+    if elements:
+        request = replace(request, elements=len(elements))
+        elements = [command_line.validate(job, element, env) for element in elements]
+    else:
+        request = replace(request, argv=command_line.validate(job, (spec.command, *arguments), env))
+    values = repeats.values if repeats else {}
+    return _submit(job, spec, request, trigger=trigger, elements=elements, **values)
 
 
 @async_unsafe("reserve() cannot be called from async code: use sync_to_async(command.reserve), as adelay() does.")

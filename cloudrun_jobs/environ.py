@@ -16,10 +16,13 @@ from typing import NamedTuple
 
 from cloudrun_jobs.conf import EXECUTION_KEYS, PREFIX
 
-# The run id; the schedule, an encoded `ScheduleTick`; the time of a reservation in ISO 8601; and the number of
-# elements of `delay_many()`.
+# The run id; the schedule, an encoded `ScheduleTick`; the time of a reservation in ISO 8601; the number of
+# elements of `delay_many()`; and "1" for an execution that only calls `reduce()`.
 EXECUTION_VARIABLES = tuple(PREFIX + key for key in EXECUTION_KEYS)
-RUN_ID_VARIABLE, SCHEDULE_VARIABLE, RESERVED_VARIABLE, ELEMENTS_VARIABLE = EXECUTION_VARIABLES
+RUN_ID_VARIABLE, SCHEDULE_VARIABLE, RESERVED_VARIABLE, ELEMENTS_VARIABLE, REDUCE_VARIABLE = EXECUTION_VARIABLES
+
+# Cloud Run's, of the task.
+INDEX_VARIABLE, COUNT_VARIABLE = "CLOUD_RUN_TASK_INDEX", "CLOUD_RUN_TASK_COUNT"
 
 # "host:port" of the emulator that started this process: every call to Google's services goes there.
 EMULATOR_VARIABLE = "CLOUDRUN_EMULATOR_HOST"
@@ -51,6 +54,8 @@ class CloudRunTask(NamedTuple):
     reserved_for: str = ""
     #: The schedule that started the execution, as `ScheduleTick.encode()` writes it; empty for other runs.
     schedule: str = ""
+    #: Whether the execution only calls `reduce()`: another one has run the tasks.
+    only_reduces: bool = False
 
 
 def current_task(environ: Mapping[str, str] = os.environ) -> CloudRunTask | None:
@@ -60,12 +65,13 @@ def current_task(environ: Mapping[str, str] = os.environ) -> CloudRunTask | None
     return CloudRunTask(
         job=environ.get("CLOUD_RUN_JOB", ""),
         execution=environ["CLOUD_RUN_EXECUTION"],
-        index=int(environ.get("CLOUD_RUN_TASK_INDEX", "0")),
+        index=int(environ.get(INDEX_VARIABLE, "0")),
         attempt=int(environ.get("CLOUD_RUN_TASK_ATTEMPT", "0")),
-        count=int(environ.get(ELEMENTS_VARIABLE) or environ.get("CLOUD_RUN_TASK_COUNT", "1")),
+        count=int(environ.get(ELEMENTS_VARIABLE) or environ.get(COUNT_VARIABLE, "1")),
         run_id=environ.get(RUN_ID_VARIABLE, ""),
         reserved_for=environ.get(RESERVED_VARIABLE, ""),
         schedule=environ.get(SCHEDULE_VARIABLE, ""),
+        only_reduces=environ.get(REDUCE_VARIABLE) == "1",
     )
 
 

@@ -216,6 +216,10 @@ class IdempotencyKeyReused(InvalidArguments):
     """The idempotency key was used for a run with other arguments."""
 
 
+class RerunRefused(CloudRunJobsError):
+    """The failed tasks of a run cannot be repeated: it has not ended, nothing failed, or another run does so."""
+
+
 class JobFailed(CloudRunJobsError):
     """The execution ended, and not every task of it succeeded."""
 

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
 UID = "cloudrun_jobs.logs"
 Task: TypeAlias = CloudRunTask | None
+MAX_ITEM = 200  # characters
 
 logger = logging.getLogger("cloudrun_jobs")
 
@@ -129,7 +130,10 @@ def log_job_finished(
     **kwargs: Any,
 ) -> None:
     extra = _extra("job_finished", spec, task) | {"seconds": round(seconds, 3)}
-    if error is None:
+    if error is None and run.status == "failed":  # This was its last task.
+        message = "Job %s finished in %.1fs, and its run failed (%s): %s"
+        logger.error(message, spec.name, seconds, run.reason, run.error_message, extra=extra)
+    elif error is None:
         logger.info("Job %s finished in %.1fs%s", spec.name, seconds, _attempt(task), extra=extra)
     else:
         extra["error"] = name = type(error).__name__
@@ -155,6 +159,25 @@ def log_job_skipped(
     extra = _extra("job_skipped", spec, task) | {"lock": lock}
     held = f"is held by {_names(holders)}" if holders else "was held when another task of the execution started"
     logger.warning("Job %s was skipped: the lock %s %s", spec.name, lock, held, extra=extra)
+
+
+@receiver(signals.item_failed, dispatch_uid=UID)
+def log_item_failed(
+    sender: type, spec: JobSpec, task: Task, item: Any, error: Exception, tries: int, is_final: bool, **kwargs: Any
+) -> None:
+    name, kind = escape(f"{item}"[:MAX_ITEM]), type(error).__name__
+    extra = _extra("item_failed", spec, task) | {"item": name, "error": kind, "tries": tries, "is_final": is_final}
+    end = "is not tried again" if is_final else "is tried again"
+    logger.warning(
+        "Job %s: item %s failed with %s and %s", spec.name, name, kind, end, exc_info=error, extra=extra
+    )
+
+
+@receiver(signals.items_lost, dispatch_uid=UID)
+def log_items_lost(sender: type, spec: JobSpec, task: Task, first: int, last: int, **kwargs: Any) -> None:
+    message = "Job %s lost the lease of items %d to %d: another task does them%s"
+    extra = _extra("items_lost", spec, task) | {"first": first, "last": last}
+    logger.warning(message, spec.name, first, last, _attempt(task), extra=extra)
 
 
 @receiver(signals.execution_superseded, dispatch_uid=UID)

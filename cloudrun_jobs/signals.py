@@ -23,6 +23,14 @@ job_progressed = Signal()
 #: propagates (True if the caller gets it, or it is an uncaught exception of the process).
 job_finished = Signal()
 
+#: `with self.item(...)` or the loop over `claim()` raised. Arguments: spec, run, task, item, error,
+#: tries (int, of this item so far), is_final (True if it is not tried again).
+item_failed = Signal()
+
+#: A task was stopped for longer than its lease, and another task has taken its items.
+#: Arguments: spec, run, task, first, last (int, their indexes in the list).
+items_lost = Signal()
+
 #: An execution ended without work: another execution claimed the run, or the run had ended.
 #: Arguments: spec, run, task.
 execution_superseded = Signal()

@@ -115,6 +115,66 @@ def test_other_names_are_free(monkeypatch: pytest.MonkeyPatch, name: str) -> Non
     assert run_checks() == {}
 
 
+def returns(self: Any, results: list[Any]) -> Any: ...
+
+
+def takes_none(self: Any) -> Any: ...
+
+
+def takes_two(self: Any, results: list[Any], more: int) -> Any: ...
+
+
+def yields(self: Any, results: list[Any]) -> Any:
+    yield results
+
+
+async def yields_later(self: Any, results: list[Any]) -> Any:
+    yield results
+
+
+@pytest.mark.parametrize(
+    ("reduce", "message"),
+    [
+        (takes_none, r"expected a method reduce\(self, results\), got reduce\(self"),
+        (takes_two, r"got reduce\(self.*, results.*, more"),
+        (yields, "got a generator, which is never iterated"),
+        (yields_later, "got a generator, which is never iterated"),
+        ("sum", "got 'sum'"),
+        (staticmethod(takes_two), "got reduce"),
+        (classmethod(takes_none), "got reduce"),
+    ],
+)
+def test_invalid_reduce_is_reported(monkeypatch: pytest.MonkeyPatch, reduce: Any, message: str) -> None:
+    """The command could not call it, or not use what it returns."""
+    monkeypatch.setattr(echo.Command, "reduce", reduce, raising=False)
+
+    [problem] = problems(echo.Command)
+    assert (problem.attribute, problem.id) == ("reduce", "cloudrun_jobs.E025")
+    assert re.search(message, str(problem))
+
+
+@pytest.mark.parametrize(
+    "reduce",
+    [returns, staticmethod(takes_none), classmethod(returns), sum, None],
+    ids=["method", "static", "class", "builtin", "none"],
+)
+def test_valid_reduce(monkeypatch: pytest.MonkeyPatch, reduce: Any) -> None:
+    """None removes an inherited one."""
+    monkeypatch.setattr(echo.Command, "reduce", reduce, raising=False)
+
+    assert list(problems(echo.Command)) == []
+
+
+@pytest.mark.parametrize(("value", "expected"), [("yes", "True or False"), (True, "a method reduce")])
+def test_invalid_reduce_partial_is_reported(monkeypatch: pytest.MonkeyPatch, value: Any, expected: str) -> None:
+    """It has no meaning without reduce()."""
+    monkeypatch.setattr(echo.Command, "reduce_partial", value)
+
+    [problem] = problems(echo.Command)
+    assert (problem.attribute, problem.id) == ("reduce_partial", "cloudrun_jobs.E025")
+    assert expected in str(problem)
+
+
 @pytest.mark.parametrize(
     ("schedule", "code", "message"),
     [

@@ -74,7 +74,10 @@ class Backend(ABC):
         raise NotImplementedError(f"{type(self).__name__} has no get_state().")
 
     def find(self, request: Request, *, timeout: float) -> Operation | None:
-        """Return the execution that carries the run's id, if there is one. Raises one of the `ServiceError`s."""
+        """Return the execution that carries the run's id, if there is one. Raises one of the `ServiceError`s.
+
+        If the request has `environ.REDUCE_VARIABLE`, the execution has it too, and else it has not.
+        """
         return None
 
     def wait_for_quota(self) -> float:

@@ -15,7 +15,7 @@ from cloudrun_jobs import conf
 from cloudrun_jobs.backends.base import Backend, Request
 from cloudrun_jobs.backoff import attempts
 from cloudrun_jobs.exceptions import JobCancelled, JobFailed, sentence
-from cloudrun_jobs.models import JobRun, Status
+from cloudrun_jobs.models import JobRun, Status, failures
 from cloudrun_jobs.models.querysets import LIVENESS_GRACE_SECONDS
 from cloudrun_jobs.operations import PROCESS_DIED, MockOperation
 from cloudrun_jobs.signals import run_reconciled
@@ -112,6 +112,5 @@ class PollingOperation(MockOperation):
 def _failure(run: JobRun) -> JobFailed:
     if run.status == Status.CANCELLED:
         return JobCancelled(f"{run}: {run.reason}.")
-    return JobFailed(
-        sentence(": ".join(filter(None, (str(run), run.error_class or run.reason, run.error_message))))
-    )
+    error = ": ".join(filter(None, (str(run), run.error_class or run.reason, run.error_message)))
+    return JobFailed(" ".join(filter(None, (sentence(error), failures.describe(run)))))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -15,9 +16,11 @@ if TYPE_CHECKING:
     from cloudrun_jobs.execution.attempt import Attempt
     from cloudrun_jobs.execution.claim import Invocation
     from cloudrun_jobs.execution.progress import ProgressReporter
+    from cloudrun_jobs.execution.sharding.claims import ClaimLoop
     from cloudrun_jobs.execution.termination import Termination
     from cloudrun_jobs.locks import Lease
     from cloudrun_jobs.models import JobRun
+    from cloudrun_jobs.runs.reruns import Rerun
     from cloudrun_jobs.spec.command import JobCommand
 
 
@@ -28,16 +31,32 @@ class ActiveRun:
     termination: Termination | None = None
     leases: Sequence[Lease] = ()
     progress: ProgressReporter | None = None
+    claims: ClaimLoop | None = None  # The latest loop over claim().
     verbosity: int = 1
-    result: Any = None  # What run() returned, in JSON form.
+    result: Any = None  # Of the run, in JSON form.
+    failed_tasks: Sequence[int] = ()  # During reduce().
 
     def __init__(self, run: JobRun | None = None, *, is_requested: bool = False) -> None:
         self.run = run  # The record, as last known in this process.
         self.is_requested = is_requested  # Whether this process requested the run, which has yet to start.
         self.trigger: Invocation | None = None  # Of the HTTP request that is to run the job, and waits for it.
         self.overrides = NO_OVERRIDES  # Of the runs that this command instance requests.
+        self._calls: Counter[str] = Counter()  # Of shard() and of claim().
+        self.repeats: Rerun | None = None  # What the runs that this command instance requests repeat.
         self.element: CloudRunTask | None = None  # Of `delay_many()` in this process.
         self._loss_is_raised = False
+
+    def next_call(self, kind: str) -> int:
+        """Return the number of this call of `shard()` or `claim()` in the run, from 0.
+
+        Each element of `delay_many()` has numbers, and so lists, of its own.
+        """
+        number = self._calls[kind]
+        self._calls[kind] += 1
+        if self.attempt is not None and self.attempt.is_element:
+            share = self.attempt.share
+            return number * share.count + (share.index or 0)
+        return number
 
     def raise_if_interrupted(self) -> None:
         """Raise `JobInterrupted` or `LeaseLost`, once each, if no signal handler of this thread does."""

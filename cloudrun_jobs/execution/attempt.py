@@ -10,19 +10,23 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 from uuid import UUID, uuid4
 
-from django.db import Error, IntegrityError
+from django.db import Error, IntegrityError, transaction
 from django.db.models import Case, Count, F, Max, Model, Q, Subquery, When
+from django.db.models.functions import Coalesce
 
+from cloudrun_jobs.environ import COUNT_VARIABLE, INDEX_VARIABLE, CloudRunTask
 from cloudrun_jobs.exceptions import JobInterrupted, RecordTablesMissing, RecordUnavailable
 from cloudrun_jobs.execution import deadlines
 from cloudrun_jobs.execution.claim import AlreadyClaimed, Invocation, claim
 from cloudrun_jobs.execution.heartbeat import Heartbeat
-from cloudrun_jobs.execution.outcome import Outcome, outcome_of
+from cloudrun_jobs.execution.outcome import MAX_MESSAGE, Outcome, outcome_of
+from cloudrun_jobs.execution.reduction import Reduction
 from cloudrun_jobs.execution.results import combined_results
 from cloudrun_jobs.execution.termination import Termination
-from cloudrun_jobs.models import JobRun, Status, TaskRun
+from cloudrun_jobs.models import ItemChunk, JobRun, Status, TaskRun, failures
 from cloudrun_jobs.models.functions import Now
-from cloudrun_jobs.models.statuses import FINISHED, SIGTERM_REASONS
+from cloudrun_jobs.models.runs import ALWAYS
+from cloudrun_jobs.models.statuses import DONE, FINISHED, SIGTERM_REASONS
 from cloudrun_jobs.runs import database
 from cloudrun_jobs.signals import run_record_failed
 from cloudrun_jobs.spec import JobSpec
@@ -44,7 +48,16 @@ _active_attempts: list[Attempt] = []
 class Attempt:
     """One attempt of a task by this process. `result` is what `run()` returned, in JSON form."""
 
-    def __init__(self, run: JobRun, task: TaskRun, *, task_count: int, has_retries: bool, scope: str) -> None:
+    def __init__(
+        self,
+        run: JobRun,
+        task: TaskRun,
+        *,
+        task_count: int,
+        has_retries: bool,
+        scope: str,
+        reduction: Reduction | None = None,
+    ) -> None:
         self.run = run
         self.task_count = task_count
         self.share = _share(run, task.index, task_count)
@@ -52,11 +65,13 @@ class Attempt:
         # Of several tasks of an execution, with `lock_scope = "execution"`.
         self.shares_locks = task_count > 1 and scope == "execution" and run.execution is not None
         self.result: Any = None
+        self.reduction = reduction
         self.heartbeat = Heartbeat(task, follows_cancellation=run.execution is None)
+        self.heartbeat.outlasts_task = self.only_reduces
         self._task = task
         self._has_retries = has_retries
         self._pid = os.getpid()
-        self._in_transaction = database.in_transaction()  # The caller's.
+        self.in_transaction = database.in_transaction()  # The caller's.
         self._outcome: Outcome | None = None
         self._is_ending = False
         self._has_ended_run = False
@@ -68,6 +83,19 @@ class Attempt:
     def worker(self) -> UUID:
         """The id of this process in the record of the task."""
         return self._task.worker
+
+    @property
+    def task_index(self) -> int:
+        return self._task.index
+
+    @property
+    def is_retry(self) -> bool:
+        return self._task.attempt > 0
+
+    @property
+    def recorded_progress(self) -> int:
+        """What earlier attempts of the task have done."""
+        return self._task.progress_done or 0
 
     @property
     def admitted(self) -> bool | None:
@@ -93,9 +121,38 @@ class Attempt:
 
     def _record_decision(self, admitted: bool, values: Mapping[str, Any]) -> None:
         if not self.run.update_if(Q(admitted=None), admitted=admitted, **values):
-            self.run = JobRun.objects.filter(pk=self.run.pk).first() or self.run
+            self._reload_run()
         if self.run.admitted is None:  # The record has been deleted.
             self.run.admitted = admitted
+
+    @property
+    def value(self) -> Any:
+        """What the run returns, as far as this attempt knows: the value of `reduce()`, if it has called it."""
+        return self.reduction.value if self.reduction and self.reduction.outcome else self.result
+
+    @property
+    def only_reduces(self) -> bool:
+        """Whether the attempt only calls `reduce()`: the work of its task is done."""
+        return self.reduction is not None and self.reduction.is_taken_over
+
+    @property
+    def has_own_execution(self) -> bool:
+        """Whether the execution was started for `reduce()` alone; its further tasks do nothing."""
+        return self.reduction is not None and self.reduction.has_execution
+
+    def has_no_work(self) -> bool:
+        """Return True for a task of a rerun that has no share, and no items to claim: `run()` is not called."""
+        if self.share.index is not None:
+            return False
+        left = failures.chunks_of(self.run).exclude(status=ItemChunk.Status.DONE).exists
+        return not database.retry_until_available(left, seconds=deadlines.RECORD_START_LIMIT_SECONDS)
+
+    @property
+    def share_variables(self) -> dict[str, str]:
+        """The variables by which a job finds its share itself, if they differ from those of the container."""
+        if self.run.shares is None or self.share.index is None or self.run.execution is None:
+            return {}
+        return {INDEX_VARIABLE: str(self.share.index), COUNT_VARIABLE: str(self.share.count)}
 
     def skip(self, message: str) -> None:
         """End the attempt without work: another execution holds the lock."""
@@ -105,6 +162,8 @@ class Attempt:
         """End the attempt without work: the run's cancellation was requested before it began."""
         message = "The run was cancelled before this attempt began."
         self._outcome = Outcome(status=Status.CANCELLED, reason="cancelled", error_message=message)
+        if self.reduction:
+            self.reduction.end(self._outcome)
 
     def succeed(self, result: Any) -> None:
         """Keep what `run()` returned: an interrupt before it is recorded does not make the work fail."""
@@ -118,13 +177,16 @@ class Attempt:
         """
         if self._is_ending:
             return
-        outcome = self._outcome or outcome_of(termination.interrupted())
+        interrupted = outcome_of(termination.interrupted())
+        outcome = self._outcome or interrupted
+        if self.reduction:
+            self.reduction.end(interrupted)
         try:
             self._record(outcome, {})
             self.ends_process = True
             self._release_locks(outcome, time.monotonic(), termination)
         finally:
-            os._exit(outcome.exit_code)
+            os._exit(self._decisive(outcome).exit_code)
 
     def end(self, error: BaseException | None, termination: Termination) -> None:
         """Record the outcome. A failure to record it does not make completed work fail."""
@@ -132,12 +194,14 @@ class Attempt:
             return  # A forked child also unwinds through here.
         self._is_ending = True
         outcome = self._outcome or outcome_of(error)
+        if self.reduction:
+            self.reduction.end(outcome_of(error))
         seconds = deadlines.RECORD_END_LIMIT_SECONDS
         if isinstance(error, JobInterrupted):
             seconds = deadlines.RECORD_END_AFTER_SIGTERM_LIMIT_SECONDS
         deadline = time.monotonic() + seconds
         progress = self.heartbeat.stop()
-        if not self._in_transaction:
+        if not self.in_transaction:
             database.rollback_leftover_transaction()
         try:
             database.retry_until_available(lambda: self._record(outcome, progress), seconds=seconds)
@@ -174,46 +238,109 @@ class Attempt:
 
     def _copy_to_run(self, outcome: Outcome) -> None:
         """Copy the outcome onto the in-memory run when the row could not be updated."""
+        outcome = self._decisive(outcome)
         values: dict[str, Any] = outcome.error
         if self.task_count == 1 and not self._is_retried(outcome):
-            values |= {"status": outcome.status, "reason": outcome.reason, "result": self.result}
+            values |= {"status": outcome.status, "reason": outcome.reason, "result": self.value}
         for name, value in values.items():
             setattr(self.run, name, value)
 
+    def _decisive(self, outcome: Outcome) -> Outcome:
+        """Return the outcome of the attempt, given that of the task: `reduce()` may fail after it."""
+        return (self.reduction and self.reduction.outcome) or outcome
+
     def _is_retried(self, outcome: Outcome) -> bool:
-        return self._has_retries and outcome.status == Status.FAILED
+        return self._has_retries and self._decisive(outcome).status == Status.FAILED
+
+    def begin_reduction(self, error: BaseException | None = None) -> bool:
+        """Record that the work of the task has ended; return True if this process is to call `reduce()`.
+
+        It is, if the task is the last one of the run. `error` is what ended the work.
+        """
+        outcome = self._outcome or outcome_of(error)
+        reduction = self.reduction
+        if reduction is None or self._is_retried(outcome) or not reduction.may_follow(outcome, error):
+            return False
+        self._outcome = outcome
+        if not self.in_transaction:
+            database.rollback_leftover_transaction()
+        begins = database.retry_until_available(
+            partial(self._begin_reduction, reduction, outcome), seconds=deadlines.RECORD_END_LIMIT_SECONDS
+        )
+        reduction.is_begun = self.heartbeat.outlasts_task = begins
+        return begins
+
+    def reduce(self, value: Any) -> None:
+        """Keep what `reduce()` returned."""
+        if self.reduction:
+            self.reduction.value = value
+            self.reduction.end(Outcome(status=Status.SUCCEEDED))
+
+    def _begin_reduction(self, reduction: Reduction, outcome: Outcome) -> bool:
+        if not reduction.is_taken_over:
+            if not self._record_task(outcome, {}):
+                return False
+            if outcome.error_class:
+                self.run.update_if(Q(status=Status.RUNNING, error_class=""), **outcome.error)
+        status, _ = self._ending(outcome)
+        if status is None or not reduction.follows(status):
+            return False
+        free = Q(reducer=None) | Q(reducer=self.worker)
+        return self.run.update_if(free & Q(status=Status.RUNNING), reducer=self.worker)
 
     def _record(self, outcome: Outcome, progress: dict[str, object]) -> None:
-        # SIGTERM does not say why the task has to end; the record does, after cancel().
-        cancelled = JobRun.objects.filter(pk=self.run.pk).exclude(cancel_requested_at=None)
-        if outcome.reason in SIGTERM_REASONS and cancelled.exists():
-            message = "The run was cancelled."
-            outcome = outcome._replace(status=Status.CANCELLED, reason="cancelled", error_message=message)
-        if not self._update_task(outcome, progress):
-            if TaskRun.objects.filter(pk=self._task.pk).exists():
-                return  # A later attempt has taken over.
-            self._recreate_rows()
-            self._update_task(outcome, progress)
-        if self._is_retried(outcome):
+        if self.reduction and self.reduction.is_taken_over:
+            self._end_reduction(self.reduction, outcome)
+            return
+        outcome = self._unless_cancelled(outcome)
+        if not self._record_task(outcome, progress):
+            return
+        if self.reduction and self.reduction.outcome:
+            self._end_reduction(self.reduction, outcome)
+        elif self._is_retried(outcome):
             # The error stays if no retry follows: the job may be deployed with fewer retries than it declares.
             self.run.update_if(Q(status=Status.RUNNING), **outcome.error)
         elif self.task_count == 1:
             values = {**_count_fields({outcome.status: 1}), **outcome.error}
+            if self.reduction and outcome.status == Status.SUCCEEDED:
+                # `reduce()` could not be called.
+                if not self.run.update_if(Q(status=Status.RUNNING), **values):
+                    self._reload_run()
+                return
             self._end_run(outcome.status, reason=outcome.reason, result=self.result, **values)
         else:
             self._count_tasks(outcome)
 
+    def _unless_cancelled(self, outcome: Outcome) -> Outcome:
+        # SIGTERM does not say why the task has to end; the record does, after cancel().
+        cancelled = JobRun.objects.filter(pk=self.run.pk).exclude(cancel_requested_at=None)
+        if outcome.reason in SIGTERM_REASONS and cancelled.exists():
+            message = "The run was cancelled."
+            return outcome._replace(status=Status.CANCELLED, reason="cancelled", error_message=message)
+        return outcome
+
+    def _record_task(self, outcome: Outcome, progress: dict[str, object]) -> bool:
+        """Write the outcome into the row of the task; return False if a later attempt has taken over."""
+        if not self._update_task(outcome, progress):
+            if TaskRun.objects.filter(pk=self._task.pk).exists():
+                return False
+            self._recreate_rows()
+            self._update_task(outcome, progress)
+        return True
+
     def _update_task(self, outcome: Outcome, progress: dict[str, object]) -> bool:
-        is_retried = self._is_retried(outcome)
+        is_retried = self._has_retries and outcome.status == Status.FAILED
         mine = TaskRun.objects.filter(pk=self._task.pk, worker=self._task.worker)
         return bool(
             mine.update(
                 status=Status.RUNNING if is_retried else outcome.status,
                 reason=outcome.reason,
                 exit_code=outcome.exit_code,
+                error_class=outcome.error_class,
+                error_message=outcome.error_message,
                 admitted=self.admitted,
                 result=self.result,
-                finished_at=None if is_retried else Now(),
+                finished_at=None if is_retried else Coalesce(F("finished_at"), Now()),
                 **progress,
             )
         )
@@ -232,28 +359,70 @@ class Attempt:
         """Count the finished tasks. The last one ends the run; if two finish at once, both may."""
         if outcome.error_class:
             self.run.update_if(Q(status=Status.RUNNING, error_class=""), **outcome.error)
+        status, values = self._ending(outcome)
+        if status is None or (self.reduction and self.reduction.follows(status)):
+            # `reduce()` is called by the task that began it, or by an execution that `reconcile` starts.
+            self.run.update_if(Q(status=Status.RUNNING), **_without_error(values))
+            return
+        tasks = TaskRun.objects.filter(run=self.run.pk)
+        self._end_run(status, result=combined_results(tasks), **values)
+
+    def _ending(self, outcome: Outcome) -> tuple[Status | None, dict[str, Any]]:
+        """Return the status with which the tasks end the run, or None, and the fields to write with it."""
         tasks = TaskRun.objects.filter(run=self.run.pk)
         found = list(tasks.values_list("status").annotate(Count("pk"), Max("attempt")).order_by())
         counts: dict[str, int] = {status: count for status, count, _ in found}
         self._has_retried_tasks = any(attempt for *_, attempt in found)
         values = _count_fields(counts)
-        if sum(counts.get(status, 0) for status in FINISHED) < self.task_count:
-            self.run.update_if(Q(status=Status.RUNNING), **values)
-            return
+        missing = self.task_count - sum(counts.get(status, 0) for status in FINISHED)
+        if missing > 0 and self.reduction and self.reduction.has_execution:
+            counts[Status.FAILED] = counts.get(Status.FAILED, 0) + missing  # They never started.
+        elif missing > 0:
+            return None, values
         status = next(s for s in OUTCOME_PRECEDENCE if counts.get(s))
-        reason = "" if status == Status.SUCCEEDED else outcome.reason or "task"
+        values["reason"] = "" if status == Status.SUCCEEDED else outcome.reason or "task"
         if status == Status.SUCCEEDED:
             values |= Outcome(status).error  # Clears the error of an earlier attempt.
-        self._end_run(status, reason=reason, result=combined_results(tasks), **values)
+        return status, values
 
-    def _end_run(self, status: Status, **values: Any) -> None:
-        """End the run, or reload it if another process has ended it."""
-        if self.run.transition(status, finished_at=Now(), **values):
+    def _end_reduction(self, reduction: Reduction, outcome: Outcome) -> None:
+        """End the run with the value of `reduce()`, or its error; with retries left, keep the run."""
+        status, values = self._ending(outcome)
+        mine = Q(reducer=self.worker)
+        reduced = self._unless_cancelled(reduction.outcome or outcome)
+        if self._has_retries and reduced.status == Status.FAILED:
+            self.run.update_if(mine & Q(status=Status.RUNNING), **reduced.error)
+        elif reduced.status != Status.SUCCEEDED:
+            reason = "reduce" if reduced.reason in {"error", "exit_code"} else reduced.reason
+            self._end_run(reduced.status, mine, **{**values, **reduced.error, "reason": reason})
+        elif status is not None and (reduction.is_begun or not reduction.follows(status)):
+            self._end_run(status, mine, result=reduction.value, **values)
+
+    def _end_run(self, status: Status, condition: Q = ALWAYS, /, **values: Any) -> None:
+        """End the run, or reload it if another process has ended it. With failed items, it is a failure."""
+        if status == Status.SUCCEEDED and self._succeed_without_items(condition, values):
+            return
+        if status == Status.SUCCEEDED and (failed := failures.failed_items(self.run)).count:
+            message = failures.describe_items(failed)[:MAX_MESSAGE]
+            status, values = Status.FAILED, {**values, "reason": failures.ITEMS, "error_message": message}
+        if self.run.transition(status, condition, finished_at=Now(), **values):
             self._has_ended_run = True
         else:
-            self.run = JobRun.objects.filter(pk=self.run.pk).first() or self.run
+            self._reload_run()
             # The reply to this process's own update may have been lost.
-            self._has_ended_run = self.task_count == 1 and self.run.is_finished
+            is_mine = self.task_count == 1 or self.run.reducer == self.worker
+            self._has_ended_run = is_mine and self.run.is_finished
+
+    def _reload_run(self) -> None:
+        self.run = JobRun.objects.filter(pk=self.run.pk).first() or self.run
+
+    def _succeed_without_items(self, condition: Q, values: Mapping[str, Any]) -> bool:
+        """End the run as successful, unless it may have items; most runs have none, and need no query for them."""
+        if self.run.shares is not None:
+            return False
+        has_none = condition & Q(items_total=None)
+        self._has_ended_run = self.run.transition(Status.SUCCEEDED, has_none, finished_at=Now(), **values)
+        return self._has_ended_run
 
 
 def _share(run: JobRun, index: int, task_count: int) -> Share:
@@ -264,6 +433,11 @@ def _share(run: JobRun, index: int, task_count: int) -> Share:
 def _count_fields(counts: Mapping[str, int]) -> dict[str, Any]:
     counted = (Status.SUCCEEDED, Status.FAILED, Status.CANCELLED)
     return {f"{status}_count": counts.get(status, 0) for status in counted}
+
+
+def _without_error(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the counts among the fields with which a run ends."""
+    return {name: value for name, value in values.items() if name.endswith("_count")}
 
 
 def _loaded_values(row: Model) -> dict[str, Any]:
@@ -309,17 +483,48 @@ def _claim(start: Invocation, spec: JobSpec, worker: UUID) -> Attempt | AlreadyC
     run = claim(start)
     if isinstance(run, AlreadyClaimed):
         return run
+    if start.task and start.task.only_reduces and run.execution == start.task.execution:
+        return _claim_reduction(start.task, spec, run, worker, is_partial=start.reduces_partial)
     # A run outside an execution, or inside that of another command, has one attempt, and one task or element.
     task = start.task if run.execution or start.run_id else None
     index, attempt, count = (task.index, task.attempt, task.count) if task else (0, 0, 1)
+    reduction = Reduction(is_partial=start.reduces_partial) if start.reduces else None
     row = TaskRun(run=run, index=index, attempt=attempt, worker=worker)
     inserted = None if run.elements is not None else _insert(row)  # delay_many() has inserted its own.
-    if not (claimed := inserted or _take_over(row)):
+    claimed = inserted or _take_over(row)
+    if claimed is not None and run.reducer is not None:
+        run.update_if(Q(), reducer=None)  # A task that had ended is done again.
+    if claimed is None and reduction and (claimed := _take_over_reduction(run, row)):
+        reduction.is_taken_over = True
+    if claimed is None:
         return AlreadyClaimed(run)
     if attempt:
         _count_retried(run)
     has_retries = bool(task and run.execution) and attempt < spec.max_retries
-    return Attempt(run, claimed, task_count=count, has_retries=has_retries, scope=spec.lock_scope)
+    scope = spec.lock_scope
+    return Attempt(run, claimed, task_count=count, has_retries=has_retries, scope=scope, reduction=reduction)
+
+
+def _claim_reduction(
+    task: CloudRunTask, spec: JobSpec, run: JobRun, worker: UUID, *, is_partial: bool
+) -> Attempt | AlreadyClaimed:
+    """Return the attempt to call `reduce()` in an execution of its own. Its heartbeat is the first task's."""
+    with transaction.atomic(using=database.database_alias()):
+        row = TaskRun.objects.filter(run=run.pk).order_by("index").select_for_update().first()
+        mine = Q(status=Status.RUNNING, execution=task.execution)
+        if row is None or not run.update_if(mine, reducer=worker):
+            return AlreadyClaimed(run)
+        TaskRun.objects.filter(pk=row.pk).update(worker=worker, heartbeat_at=Now())
+    row.worker = worker
+    reduction = Reduction(is_partial=is_partial, is_taken_over=True, has_execution=True)
+    return Attempt(
+        run,
+        row,
+        task_count=run.task_count,
+        has_retries=task.attempt < spec.max_retries,
+        scope=spec.lock_scope,
+        reduction=reduction,
+    )
 
 
 def _insert(row: TaskRun) -> TaskRun | None:
@@ -329,6 +534,21 @@ def _insert(row: TaskRun) -> TaskRun | None:
     except IntegrityError:
         return None
     return row
+
+
+def _take_over_reduction(run: JobRun, row: TaskRun) -> TaskRun | None:
+    """Take over the call of `reduce()` from an earlier attempt of the task, whose own work is done."""
+    with transaction.atomic(using=database.database_alias()):
+        tasks = TaskRun.objects.filter(run=run.pk)
+        own = tasks.filter(Q(attempt__lt=row.attempt) | Q(worker=row.worker), index=row.index)
+        done = own.filter(status__in=DONE).select_for_update().first()
+        if done is None or tasks.filter(status__in=FINISHED).count() < run.task_count:
+            return None
+        free = Q(reducer=None) | Q(reducer__in=(done.worker, row.worker))
+        if not run.update_if(free & Q(status=Status.RUNNING), reducer=row.worker):
+            return None
+        own.update(attempt=row.attempt, worker=row.worker, heartbeat_at=Now())
+    return tasks.get(index=row.index)
 
 
 def _count_retried(run: JobRun) -> None:
@@ -351,6 +571,8 @@ def _take_over(row: TaskRun) -> TaskRun | None:
         status=Status.RUNNING,
         reason="",
         exit_code=None,
+        error_class="",
+        error_message="",
         started_at=Now(),
         finished_at=None,
         heartbeat_at=Now(),

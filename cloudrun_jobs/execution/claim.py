@@ -39,6 +39,8 @@ class Invocation(NamedTuple):
     task: CloudRunTask | None = None
     run_id: str = ""  # Set for a request that this process recorded.
     values: Mapping[str, Any] = MappingProxyType({})  # Of the record, for a run that an HTTP request triggers.
+    reduces: bool = False  # Whether the job has `reduce()`,
+    reduces_partial: bool = False  # also if a task has failed.
 
 
 class AlreadyClaimed(NamedTuple):
@@ -61,6 +63,8 @@ def claim(start: Invocation) -> JobRun | AlreadyClaimed:
     if not is_run_id(task.run_id):
         message = f"{RUN_ID_VARIABLE}: expected the UUID of a run, got {task.run_id[:100]!r}."
         raise InvalidRunId(message, hint="delay() sets it; unset it to start a separate run.")
+    if task.only_reduces:
+        return _claim_reduction(start, task)
     if is_over(task.reserved_for) and (late := _unstarted(start, task)):
         return AlreadyClaimed(late)
     return _claim_requested(start, UUID(task.run_id), execution=task.execution)
@@ -86,6 +90,21 @@ def _claim_requested(start: Invocation, run_id: UUID, *, execution: str | None) 
     if run is None:
         return _recreate(start, run_id, execution)
     return AlreadyClaimed(run) if _is_own(start, run) else _insert(start)
+
+
+def _claim_reduction(start: Invocation, task: CloudRunTask) -> JobRun | AlreadyClaimed:
+    """Claim a run whose tasks have ended, for an execution that only calls `reduce()`."""
+    run = _find(task.run_id)
+    if run is None:
+        return AlreadyClaimed(JobRun(pk=task.run_id, command=start.command, status=Status.LOST))
+    if not _is_own(start, run):
+        return _insert(start)
+    values = _execution_values(start, task.execution)
+    name = {"execution_name": values["execution_name"]} if "execution_name" in values else {}
+    assign_execution_name(task.execution, partial(run.assign_reduction, task.execution, **name))
+    run.refresh_from_db()
+    is_mine = run.status == Status.RUNNING and run.execution == task.execution
+    return run if is_mine else AlreadyClaimed(run)
 
 
 def _is_own(start: Invocation, run: JobRun) -> bool:
@@ -116,7 +135,11 @@ def _find(run_id: UUID | str) -> JobRun | None:
 
 def _execution_values(start: Invocation, execution: str | None) -> dict[str, Any]:
     """Return the number of tasks, and the execution's full name if the settings name project and region."""
-    values: dict[str, Any] = {"task_count": start.task.count if start.task else 1}
+    values: dict[str, Any] = {
+        "task_count": start.task.count if start.task else 1,
+        "reduces": start.reduces,
+        "reduces_partial": start.reduces_partial,
+    }
     settings = conf.load()
     if execution and start.task and settings.project and settings.region:
         parent = f"projects/{settings.project}/locations/{settings.region}/jobs/{start.task.job}"

@@ -29,6 +29,7 @@ class Heartbeat:
         self._has_progress = False
         self._renewals: dict[object, _Renewal] = {}
         self._stopped = threading.Event()
+        self.outlasts_task = False  # Set while the process calls `reduce()`: the task itself has ended.
         self._thread: threading.Thread | None = None
 
     def start(self, termination: Termination, terminate: Callable[[Termination], None]) -> None:
@@ -49,7 +50,9 @@ class Heartbeat:
         return self._progress
 
     def note(self, done: int, total: int | None, text: str) -> None:
-        """Have the thread write the progress."""
+        """Have the thread write the progress of the task."""
+        if self.outlasts_task:
+            return
         self._progress = {"progress_done": done, "progress_total": total, "progress_text": text}
         self._has_progress = True
 
@@ -65,15 +68,17 @@ class Heartbeat:
         self._renewals = {other: renewal for other, renewal in self._renewals.items() if other != key}
 
     def _run(self, termination: Termination, terminate: Callable[[Termination], None]) -> None:
-        written = time.monotonic()
+        written, has_saved = time.monotonic(), False
         try:
             # The thread polls: a signal handler must not wake it, but may set an attribute.
             while not self._stopped.wait(self._poll_interval()):
                 if termination.is_overdue():
                     terminate(termination)
                 now = time.monotonic()
+                # Also on SIGTERM, which the job may ignore.
+                is_last, has_saved = termination.is_requested() and not has_saved, termination.is_requested()
                 for renewal in self._renewals.values():
-                    if now >= renewal.due_at:
+                    if is_last or now >= renewal.due_at:
                         renewal.due_at = now + renewal.interval
                         _ignoring_errors(renewal.work)
                 if self._has_progress or now - written >= HEARTBEAT_INTERVAL:
@@ -90,10 +95,11 @@ class Heartbeat:
 
     def _write(self) -> None:
         self._has_progress = False
-        # Not after the end: `stop()` does not wait forever.
-        unfinished = TaskRun.objects.filter(pk=self._task.pk, worker=self._task.worker, finished_at=None)
+        rows = TaskRun.objects.filter(pk=self._task.pk, worker=self._task.worker)
+        if not self.outlasts_task:
+            rows = rows.filter(finished_at=None)  # Not after the end: `stop()` does not wait forever.
         # The next heartbeat follows soon; `reconcile` tolerates several missing ones.
-        _ignoring_errors(lambda: unfinished.update(heartbeat_at=Now(), **self._progress))
+        _ignoring_errors(lambda: rows.update(heartbeat_at=Now(), **self._progress))
 
     def _is_cancelled(self) -> bool:
         run = JobRun.objects.filter(pk=self._task.run_id)

@@ -104,7 +104,7 @@ def _acquire_or_skip(
 
     required = tuple(required_locks(spec, options, job.get_lock_key))
     acquire = partial(_acquire_all, job, spec, attempt, outer, keepers)
-    if spec.overlap != "skip":
+    if spec.overlap != "skip" or attempt.only_reduces:
         return acquire(required)
     # The decision needs the first lock alone. The wait for the others, held by executions that work, may be long.
     first, others = required[:1], required[1:]
@@ -153,8 +153,8 @@ def _acquire(
     from cloudrun_jobs.locks import acquire
 
     policy = required.policy
-    if policy == "skip" and attempt.admitted:
-        policy = "wait"
+    if (policy == "skip" and attempt.admitted) or attempt.only_reduces:
+        policy = "wait"  # What it works on is begun.
     if policy == "skip":
         return acquire.acquire_or_holders(request, acquire.SERVER_OUTAGE_LIMIT, partial(_sleep, job))
 
@@ -178,7 +178,7 @@ def _request(spec: JobSpec, required: RequiredLock, attempt: Attempt) -> LockReq
 
     backend, owner, name = current(), new_owner(), required.name
     ttl = spec.lock_lease.total_seconds() if spec.lock_lease else None
-    is_own = attempt.is_element and required.identifies_run
+    is_own = (attempt.is_element and required.identifies_run) or attempt.has_own_execution
     if attempt.shares_locks and not is_own:
         return TaskRequest(backend, name, required.slots, owner, ttl, attempt.task_count)
     if attempt.task_count > 1 and attempt.run.execution and not is_own:

@@ -70,14 +70,19 @@ def _with(error: BaseException, status: Status, reason: str, code: int) -> Outco
         status=status,
         exit_code=code,
         reason=reason,
-        error_class=storable(type(error).__name__)[:200],
-        error_message=_message(error),
+        error_class=class_name_of(error),
+        error_message=message_of(error),
         # The end of a long traceback says more than its start.
         traceback=storable("".join(traceback.format_exception(error)))[-MAX_TRACEBACK:],
     )
 
 
-def _message(error: BaseException) -> str:
+def class_name_of(error: BaseException) -> str:
+    return storable(type(error).__name__)[:200]
+
+
+def message_of(error: BaseException) -> str:
+    """Return the text of the error, in a form that can be stored."""
     try:
         return storable(str(error))[:MAX_MESSAGE]
     except Exception as failed:  # noqa: BLE001  (an error's own __str__ may raise anything)

@@ -32,10 +32,21 @@ def report(job: JobCommand, done: int, total: int | None, text: str) -> None:
     active: ActiveRun | None = job._active
     if active is None or active.attempt is None:
         return
-    if active.progress is None:
-        active.progress = ProgressReporter(job, active.attempt, verbosity=active.verbosity)
-    active.progress.report(progress)
+    _reporter(job, active, active.attempt).report(progress)
     active.raise_if_interrupted()
+
+
+def report_items(
+    job: JobCommand, active: ActiveRun, attempt: Attempt, done: int, total: int | None, text: str
+) -> None:
+    """Report the progress of a loop over the run's items."""
+    _reporter(job, active, attempt).report(_validate(done, total, text))
+
+
+def _reporter(job: JobCommand, active: ActiveRun, attempt: Attempt) -> ProgressReporter:
+    if active.progress is None:
+        active.progress = ProgressReporter(job, attempt, verbosity=active.verbosity)
+    return active.progress
 
 
 class ProgressReporter:

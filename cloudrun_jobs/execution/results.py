@@ -20,20 +20,20 @@ MAX_DEPTH = 30  # MariaDB reads at most 32 levels of JSON, and the results of se
 NUL = re.compile(r"(?<!\\)(?:\\\\)*\\u0000")
 
 
-def to_json_value(command: str, result: Any) -> Any:
-    """Return the result as `json.loads()` returns it. Raises `InvalidResult`."""
+def to_json_value(command: str, result: Any, *, function: str = "run") -> Any:
+    """Return the result of that method as `json.loads()` returns it. Raises `InvalidResult`."""
     try:
         text = json.dumps(result, cls=DjangoJSONEncoder, allow_nan=False)
         value = json.loads(text)
         size = len(json.dumps(value, ensure_ascii=False).encode())
     except (TypeError, ValueError, RecursionError) as error:
         raise InvalidResult(
-            f"{command}: run() returned a value that JSON cannot express: {error}.",
+            f"{command}: {function}() returned a value that JSON cannot express: {error}.",
             hint="Return None, text, numbers, dates, or lists and dictionaries of them.",
         ) from error
     if NUL.search(text):
         hint = "Remove it: databases cannot store NUL."
-        raise InvalidResult(f"{command}: run() returned text with a NUL character.", hint=hint)
+        raise InvalidResult(f"{command}: {function}() returned text with a NUL character.", hint=hint)
     if _is_deeper(value, MAX_DEPTH):
         hint = "Return it flat, or as text."
         raise InvalidResult(f"{command}: expected a result of at most {MAX_DEPTH} levels, got more.", hint=hint)

@@ -19,12 +19,13 @@ from cloudrun_jobs import conf, environ, exceptions, signals
 from cloudrun_jobs.argv.reading import reading_of
 from cloudrun_jobs.execution import deadlines, interrupts, locking
 from cloudrun_jobs.execution.active import ActiveRun, activated
-from cloudrun_jobs.execution.attempt import is_nested, record_attempt
+from cloudrun_jobs.execution.attempt import Attempt, is_nested, record_attempt
 from cloudrun_jobs.execution.claim import AlreadyClaimed, Invocation
 from cloudrun_jobs.execution.outcome import NOT_STARTED, exit_code_of
+from cloudrun_jobs.execution.reduction import call_reduce
 from cloudrun_jobs.execution.results import to_json_value
 from cloudrun_jobs.execution.termination import Termination
-from cloudrun_jobs.models import JobRun, Status
+from cloudrun_jobs.models import JobRun, Status, failures
 from cloudrun_jobs.models.values import storable
 from cloudrun_jobs.process.deferral import interruptible
 from cloudrun_jobs.runs import database
@@ -49,6 +50,13 @@ REASONS_NOT_TO_RUN = (
 
 def run_job(job: JobCommand, args: tuple[Any, ...], options: dict[str, Any]) -> Any:
     """Run the job, and return its result in JSON form; None if the run was skipped."""
+    task = environ.current_task()
+    if task and task.only_reduces and task.index:
+        return None  # Cloud Run takes no fewer tasks than may run at once.
+    return _record_job(job, args, options)
+
+
+def _record_job(job: JobCommand, args: tuple[Any, ...], options: dict[str, Any]) -> Any:
     spec = job.spec
     with (
         activated(job) as active,
@@ -57,7 +65,7 @@ def run_job(job: JobCommand, args: tuple[Any, ...], options: dict[str, Any]) -> 
         interrupts.handle_signals(spec.timeout.total_seconds()) as termination,
         _signal_after_record(job, termination) as after_record,
         record_attempt(
-            active.trigger or _invocation(job, spec, args, options, active), spec, termination
+            _start(job, active.trigger or _invocation(job, spec, args, options, active)), spec, termination
         ) as attempt,
     ):
 
@@ -70,6 +78,7 @@ def run_job(job: JobCommand, args: tuple[Any, ...], options: dict[str, Any]) -> 
         if isinstance(attempt, AlreadyClaimed):
             send(signals.execution_superseded)
             return _fail_request(attempt.run) if is_request else None
+        after_record.callback(_raise_failed_items, job, attempt)
         attempt.ends_process = _is_command_line(job)
         if attempt.run.cancel_requested_at:
             attempt.cancel()
@@ -82,6 +91,7 @@ def run_job(job: JobCommand, args: tuple[Any, ...], options: dict[str, Any]) -> 
         with locking.hold_locks(job, spec, {**options, "args": args}, attempt) as leases:
             if isinstance(leases, locking.LockSkipped):
                 attempt.skip(leases.message)
+                _reduce_if_last(job, attempt)
                 after_record.callback(send, signals.job_skipped, lock=leases.lock, holders=leases.holders)
                 return None
             active.leases = leases
@@ -94,9 +104,17 @@ def run_job(job: JobCommand, args: tuple[Any, ...], options: dict[str, Any]) -> 
                 values |= {"error": error, "propagates": propagates}
                 after_record.callback(send, signals.job_finished, **values)
 
-            attempt.succeed(_work(job, active, partial(_run, job, args, options), send_finished))
-        active.result = attempt.result
-        return attempt.result
+            _work(job, active, attempt, partial(_run, job, attempt, args, options), send_finished)
+        active.result = attempt.value
+        return attempt.value
+
+
+def _raise_failed_items(job: JobCommand, attempt: Attempt) -> None:
+    """Raise if items have failed: the work itself ended without an error. In an execution, the record says so."""
+    run = attempt.run
+    if run.reason == failures.ITEMS and run.status == Status.FAILED and not run.execution:
+        message = f"{run}: {run.error_message}"
+        raise CommandError(escape(message)) if _is_command_line(job) else exceptions.JobFailed(message)
 
 
 def _release_reservation(run: JobRun) -> None:
@@ -151,6 +169,12 @@ def _invocation(
         task=active.element if requested or is_nested() else environ.current_task(),
         run_id=str(requested.pk) if requested else "",
     )
+
+
+def _start(job: JobCommand, invocation: Invocation) -> Invocation:
+    """Return the invocation, with whether the job has `reduce()`."""
+    reduces = callable(getattr(type(job), "reduce", None))
+    return invocation._replace(reduces=reduces, reduces_partial=reduces and job.reduce_partial)
 
 
 def _argv(
@@ -209,29 +233,57 @@ def _as_command_error(job: JobCommand) -> Iterator[None]:
         raise
 
 
-def _work(job: JobCommand, active: ActiveRun, run: Callable[[], Any], send_finished: Callable[..., object]) -> Any:
+def _work(
+    job: JobCommand,
+    active: ActiveRun,
+    attempt: Attempt,
+    run: Callable[[], Any],
+    send_finished: Callable[..., object],
+) -> None:
     started = time.monotonic()
     error: BaseException | None = None
     try:
-        return to_json_value(job.command_name, interruptible(run))
+        if not attempt.only_reduces:
+            _call_run(job, attempt, run)
+        _reduce_if_last(job, attempt)
     except BaseException as raised:
         error = _normalise_exit_code(raised)
         raise
     finally:
+        if active.claims is not None:
+            active.claims.close(error)
         if active.progress is not None:
             active.progress.stop()
         active.progress = active.attempt = None  # Progress reported from now on belongs to no run.
         send_finished(error, seconds=time.monotonic() - started)
 
 
-def _run(job: JobCommand, args: tuple[Any, ...], options: Mapping[str, Any]) -> Any:
-    job._active.raise_if_interrupted()  # During the wait for its locks.
-    result = job.run(*args, **options)
-    if not iscoroutine(result):
-        return result
-    from cloudrun_jobs.execution.coroutines import run_coroutine  # Most jobs are synchronous.
+def _call_run(job: JobCommand, attempt: Attempt, run: Callable[[], Any]) -> None:
+    if attempt.has_no_work():
+        attempt.succeed(None)
+        return
+    try:
+        attempt.succeed(to_json_value(job.command_name, interruptible(run)))
+    except BaseException as raised:
+        _reduce_if_last(job, attempt, _normalise_exit_code(raised))
+        raise
 
-    return run_coroutine(result)
+
+def _reduce_if_last(job: JobCommand, attempt: Attempt, error: BaseException | None = None) -> None:
+    """Call `reduce()`, if the job has it, and the task is the last of the run; `error` is what ended its work."""
+    if attempt.begin_reduction(error):
+        attempt.reduce(call_reduce(job, attempt))
+
+
+def _run(job: JobCommand, attempt: Attempt, args: tuple[Any, ...], options: Mapping[str, Any]) -> Any:
+    job._active.raise_if_interrupted()  # During the wait for its locks.
+    with environ.variables_set(attempt.share_variables):
+        result = job.run(*args, **options)
+        if not iscoroutine(result):
+            return result
+        from cloudrun_jobs.execution.coroutines import run_coroutine  # Most jobs are synchronous.
+
+        return run_coroutine(result)
 
 
 def _propagates(

@@ -53,6 +53,19 @@ def refuse_body(request: HttpRequest) -> None:
     refuse_key(request)
 
 
+def read_flag(request: HttpRequest, name: str) -> bool:
+    """Return the truth value in the body, which may have nothing else. Raises `HttpError`."""
+    given = read_object(request, any_type=True)
+    fields = dict.fromkeys(sorted(given.keys() - {name}), f"This endpoint takes only {name!r}.")
+    value: Any = given.get(name, False)
+    if not isinstance(value, bool):
+        fields[name] = f"Expected true or false, got {type(value).__name__}."
+    if fields:
+        raise unprocessable("The body has options that this endpoint does not take.", fields=fields)
+    refuse_key(request)
+    return bool(value)
+
+
 def refuse_key(request: HttpRequest) -> None:
     """Raise `HttpError` for an Idempotency-Key, where it would have no effect."""
     if "idempotency-key" in request.headers:

@@ -25,7 +25,7 @@ from cloudrun_jobs.http.poller import Poller, Watch
 from cloudrun_jobs.http.query import read_query
 from cloudrun_jobs.http.runs import find_run
 from cloudrun_jobs.process.connections import close
-from cloudrun_jobs.runs.data import listed_data, progress_data, read_progress, record_data
+from cloudrun_jobs.runs.data import failures_data, listed_data, progress_data, read_progress, record_data
 
 if TYPE_CHECKING:
     from django.http import HttpRequest
@@ -87,7 +87,7 @@ def run_state(run: JobRun, progress: Progress | None) -> State:
     if done:
         events.append(event(run.pk, "progress", done))
     if run.is_finished:
-        events.append(event(run.pk, "end", {**record_data(run), "progress": done}))
+        events.append(event(run.pk, "end", {**record_data(run), "progress": done, **failures_data(run)}))
     return tuple(events)
 
 

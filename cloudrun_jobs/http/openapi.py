@@ -79,6 +79,9 @@ def _operations(route: Route, method: str, action: Action, caller: Caller) -> It
         "parameters": list(_parameters(route, action)),
         "responses": _responses(action),
     }
+    if action.body is not None:
+        content = {"application/json": {"schema": dict(action.body)}}
+        operation["requestBody"] = {"required": False, "content": content}
     if action.starts is None:
         yield path, operation
         return
@@ -193,7 +196,7 @@ def _schemas() -> dict[str, Schema]:
         {"done": {"type": "integer"}, "total": {"type": ["integer", "null"]}, "text": {"type": "string"}}
     )
     return {
-        "Run": _object({**fields, "progress": {"anyOf": [progress, NULL]}}),
+        "Run": _object({**fields, "progress": {"anyOf": [progress, NULL]}, **_failures()}),
         "ListedRun": _object({name: fields[name] for name in LISTED}),
         "RunPage": _object(
             {
@@ -244,6 +247,18 @@ def _schemas() -> dict[str, Schema]:
             }
         ),
         "Schema": {"type": "object", "required": ["openapi", "info", "paths"]},
+    }
+
+
+def _failures() -> dict[str, Schema]:
+    """Return the schemas of the lists of failed tasks and items."""
+    error: Schema = {name: {"type": "string"} for name in ("error_class", "error_message")}
+    index: Schema = {"type": "integer", "minimum": 0}
+    task = _object({"index": index, "status": {"type": "string"}, "reason": {"type": "string"}, **error})
+    item = _object({"index": index, "item": {}, **error})
+    return {
+        f"failed_{name}": _object({"count": index, "first": {"type": "array", "items": each, "maxItems": 20}})
+        for name, each in (("tasks", task), ("items", item))
     }
 
 

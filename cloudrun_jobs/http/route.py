@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from django.db import connections, transaction
 from django.http import HttpResponseBase
@@ -32,6 +32,8 @@ class Action:
     responses: Mapping[int, str] = field(default_factory=dict)
     query: Mapping[str, Parameter] = field(default_factory=dict)
     headers: Mapping[str, Parameter] = field(default_factory=dict)
+    #: The JSON schema of the body, which may be absent; None if there is none, or it sets the options of a job.
+    body: Mapping[str, Any] | None = None
     #: The statuses of errors that are not common to all actions.
     errors: tuple[int, ...] = ()
     #: Return True if the path may name the job and the body set its options. The schema has a path for each job.

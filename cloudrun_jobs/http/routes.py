@@ -75,7 +75,8 @@ def _routes() -> Iterator[Route]:
         "run",
         "Start a new run with the same arguments",
         {202: "Queued"},
-        errors=(404, 413, 422, 502),
+        body=runs.RERUN_BODY,
+        errors=(404, 409, 413, 422, 502),
     )
     yield _route("rerun", {"POST": rerun}, parameters=RUN)
     list_triggers = Action(

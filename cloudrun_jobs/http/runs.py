@@ -21,13 +21,14 @@ from cloudrun_jobs.exceptions import (
     JobNotDeployed,
     LeaseLost,
     QuotaExhausted,
+    RerunRefused,
     ServiceError,
     ServiceUnavailable,
 )
 from cloudrun_jobs.http import query
 from cloudrun_jobs.http.audit import audit
 from cloudrun_jobs.http.authentication import Caller
-from cloudrun_jobs.http.body import refuse_body
+from cloudrun_jobs.http.body import read_flag, refuse_body
 from cloudrun_jobs.http.cursor import Cursor
 from cloudrun_jobs.http.endpoint import json_response
 from cloudrun_jobs.http.errors import HttpError, method_not_allowed, not_found, unprocessable
@@ -123,9 +124,9 @@ def _ended(run: JobRun) -> HttpError:
 
 
 def rerun(request: HttpRequest, caller: Caller, name: str) -> HttpResponseBase:
-    """Start a new run with the arguments of this one."""
+    """Start a new run with the arguments of this one; with `failed_only`, of what has failed."""
     query.read_query(request, {})
-    refuse_body(request)
+    failed_only = read_flag(request, "failed_only")
     run = find_run(caller, "run", name)
     recorded = run.arguments
     if recorded is None:
@@ -136,9 +137,20 @@ def rerun(request: HttpRequest, caller: Caller, name: str) -> HttpResponseBase:
 
     def enqueue_again(**given: Any) -> tuple[Operation, JobRun, bool]:
         with secrets_hidden(run):
-            return enqueue.request_run_argv(configured(job, run), recorded[1:], **given)
+            return enqueue.request_run_argv(configured(job, run, failed_only=failed_only), recorded[1:], **given)
 
-    return queued(start(caller, enqueue_again, action="rerun"))
+    try:
+        return queued(start(caller, enqueue_again, action="rerun"))
+    except RerunRefused as error:
+        raise HttpError(HTTPStatus.CONFLICT, "rerun_refused", error.args[0], hint=error.hint) from None
+
+
+#: The schema of the body of `rerun()`.
+RERUN_BODY = {
+    "type": "object",
+    "properties": {"failed_only": {"type": "boolean", "default": False}},
+    "additionalProperties": False,
+}
 
 
 def start(caller: Caller, enqueue_run: Callable[..., tuple[Operation, JobRun, bool]], *, action: str) -> JobRun:

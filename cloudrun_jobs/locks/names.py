@@ -75,7 +75,13 @@ def _named(name: str, project: str, environment: str) -> LockName:
 
 def for_job(command: str) -> LockName:
     """Return the name of the lock that counts a job's executions."""
-    return LockName(key=_job_key(command, "job", command), label=_printable(command))
+    settings = conf.load()
+    return _of_job(command, settings.project, settings.environment)
+
+
+@lru_cache(maxsize=1000)
+def _of_job(command: str, project: str, environment: str) -> LockName:
+    return LockName(key=_key(command, ["job", command], project, environment), label=_printable(command))
 
 
 def for_arguments(command: str, selected: object) -> LockName:
@@ -84,7 +90,8 @@ def for_arguments(command: str, selected: object) -> LockName:
     The arguments are hashed: they may be personal data. Raises `TypeError` or `ValueError` for a value that has
     no JSON form.
     """
-    key = _job_key(command, "arguments", command, selected)
+    settings = conf.load()
+    key = _key(command, ["arguments", command, selected], settings.project, settings.environment)
     return LockName(key=key, label=f"{_printable(command)}#{key[-8:]}")
 
 
@@ -103,13 +110,9 @@ def prefix() -> str:
     return _prefix(settings.project, settings.environment)
 
 
+@lru_cache(maxsize=100)
 def _prefix(project: str, environment: str) -> str:
     return f"{PREFIX}:{_digest([project, environment])[:8]}:"
-
-
-def _job_key(command: str, *identity: object) -> str:
-    settings = conf.load()
-    return _key(command, [*identity], settings.project, settings.environment)
 
 
 def _key(readable: str, identity: list[object], project: str, environment: str) -> str:

@@ -6,9 +6,10 @@ from cloudrun_jobs.models.items import ItemChunk, ItemList
 from cloudrun_jobs.models.locks import LockSlot, LockTask, LockToken
 from cloudrun_jobs.models.runs import JobRun, TaskRun, Trigger
 from cloudrun_jobs.models.statuses import Status
-from cloudrun_jobs.models.values import Progress, Stats
+from cloudrun_jobs.models.values import Claims, Progress, Stats
 
 __all__ = [
+    "Claims",
     "ItemChunk",
     "ItemList",
     "JobRun",

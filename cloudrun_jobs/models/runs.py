@@ -16,10 +16,17 @@ from django.db import models, router
 from django.db.models import F, Q, Value
 from django.db.models.functions import Coalesce, NullIf
 
-from cloudrun_jobs.exceptions import JobCancelled, JobFailed
+from cloudrun_jobs.exceptions import JobCancelled, JobFailed, sentence
 from cloudrun_jobs.models.functions import Now
 from cloudrun_jobs.models.querysets import INTERRUPTED, JobRunQuerySet, PrimaryManager
-from cloudrun_jobs.models.statuses import FINISHED, FORBIDDEN_SOURCES, NOT_RECORDED, SIGTERM_REASONS, Status
+from cloudrun_jobs.models.statuses import (
+    DONE,
+    FINISHED,
+    FORBIDDEN_SOURCES,
+    NOT_RECORDED,
+    SIGTERM_REASONS,
+    Status,
+)
 from cloudrun_jobs.models.values import Progress
 from cloudrun_jobs.spec import resource_name
 
@@ -112,8 +119,13 @@ class JobRun(Record):
 
     #: Whether the job has `reduce()`, which makes the result of the run from those of its tasks.
     reduces = models.BooleanField(default=False)
+    #: Whether it does so also if a task has failed.
+    reduces_partial = models.BooleanField(default=False)
     #: The worker that calls `reduce()`; null until every task has ended.
     reducer = models.UUIDField(null=True)
+    #: The full resource name of the execution that ran the tasks, if `reconcile` has started another one for
+    #: `reduce()`; `execution` is then that one.
+    tasks_execution_name = models.CharField(max_length=300, blank=True)
     #: The number of items that `claim()` has to hand out in this run; null if it claims none.
     items_total = models.PositiveBigIntegerField(null=True)
 
@@ -190,12 +202,15 @@ class JobRun(Record):
         """The latest progress of all tasks together; None if no task has reported any."""
         tasks = TaskRun.objects.filter(run=self.pk).order_by("heartbeat_at").defer("result")
         reports = [progress for task in tasks if (progress := task.progress)]
-        return Progress.combined(reports, task_count=self.task_count)
+        return Progress.combined(reports, task_count=self.task_count, items=self.items_total)
 
     @property
     def return_value(self) -> Any:
-        """What `run()` returned; for several tasks a list by index, even if it is too long for `result`."""
-        if self.result is not None or self.task_count == 1:
+        """What `run()` returned; for several tasks a list by index, even if it is too long for `result`.
+
+        Of a job that has `reduce()`, what that returned.
+        """
+        if self.result is not None or self.task_count == 1 or self.reduces:
             return self.result
         results = dict(TaskRun.objects.filter(run=self.pk).values_list("index", "result"))
         return [results.get(index) for index in range(self.task_count)] if results else None
@@ -213,9 +228,13 @@ class JobRun(Record):
         """Cancel the run; return False if it had already ended. A pending run is no longer dispatched."""
         return cast(bool, _handle().cancel(self))
 
-    def rerun(self) -> Operation:
-        """Start a new run of the same job with the same arguments. Raises `CloudRunJobsError`."""
-        return cast("Operation", _handle().rerun(self))
+    def rerun(self, *, failed_only: bool = False) -> Operation:
+        """Start a new run of the same job with the same arguments. Raises `CloudRunJobsError`.
+
+        With `failed_only`, it has as many tasks as failed, and does their shares; items of `claim()` that are not
+        done are handed out again. Raises `RerunRefused` if nothing has failed, or another run has repeated it.
+        """
+        return cast("Operation", _handle().rerun(self, failed_only=failed_only))
 
     def transition(self, to: Status, condition: Q = ALWAYS, /, **values: Any) -> bool:
         """Change the status and set fields if the row's status allows it; return True if it did."""
@@ -245,12 +264,40 @@ class JobRun(Record):
         same = Q(execution=None) | Q(execution=execution)
         return self.update_if(same, status=F("status"), sent_at=Coalesce(F("sent_at"), Now()), **values)
 
+    def awaits_reduction(self, state: ExecutionState) -> bool:
+        """Return True if the run's tasks have ended, and another execution has to call `reduce()`.
+
+        `state` is that of the execution that ran the tasks.
+        """
+        if state.status not in {Status.SUCCEEDED, Status.FAILED}:
+            return False
+        running = JobRun.objects.filter(pk=self.pk, status=Status.RUNNING, reduces=True, tasks_execution_name="")
+        run = running.values("task_count", "reduces_partial").first()
+        if run is None:
+            return False
+        statuses = (
+            TaskRun.objects.filter(run=self.pk).values_list("status").annotate(models.Count("pk")).order_by()
+        )
+        counts: dict[str, int] = dict(statuses)
+        if sum(counts.get(status, 0) for status in DONE) >= run["task_count"]:
+            return Status.SUCCEEDED in counts
+        return bool(counts) and run["reduces_partial"] and state.status == Status.FAILED
+
+    def assign_reduction(self, execution: str, **values: Any) -> bool:
+        """Make the execution the one that calls `reduce()`; return False if another one does."""
+        earlier = Coalesce(NullIf(F("execution_name"), Value("")), F("execution"))
+        first = Q(status=Status.RUNNING, reduces=True, tasks_execution_name="") & ~Q(execution=execution)
+        own = Q(execution=execution) & ~Q(tasks_execution_name="")
+        # The earlier name first: MariaDB assigns left to right.
+        assigned = self.update_if(first, tasks_execution_name=earlier, execution=execution, **values)
+        return assigned or self.update_if(own, execution=execution, **values)
+
     def apply_state(self, state: ExecutionState, execution: str | None) -> bool:
         """End the run with the state of its execution; return False if the run has ended or the execution has not.
 
         `execution` is the short name of the execution in that state. That of another execution is ignored.
         """
-        if state.status is None:
+        if state.status is None or self.awaits_reduction(state):
             return False
         same = Q(execution=execution) | Q(execution=None)
         values: dict[str, Any] = {
@@ -266,7 +313,14 @@ class JobRun(Record):
             "retried_count": state.retried_count,
         }
         status = Status(state.status)
-        if status == Status.SUCCEEDED and JobRun.objects.filter(pk=self.pk, admitted=False).exists():
+        if JobRun.objects.filter(pk=self.pk).exclude(tasks_execution_name="").exists():
+            # The execution only calls `reduce()`: the counts are those of the one before it.
+            values = {name: value for name, value in values.items() if not name.endswith("_count")}
+            if status == Status.FAILED:
+                values["reason"] = "reduce"
+            elif status == Status.SUCCEEDED and TaskRun.objects.filter(run=self.pk, status=Status.FAILED).exists():
+                status, values["reason"] = Status.FAILED, "task"
+        elif status == Status.SUCCEEDED and JobRun.objects.filter(pk=self.pk, admitted=False).exists():
             # The containers of a skipped execution exit with 0 as well.
             status, values["reason"], values["succeeded_count"] = Status.SKIPPED, "lock_held", 0
         ended, tasks = self.transition(status, same, **values), Q(status__in=(Status.PENDING, Status.RUNNING))
@@ -301,6 +355,8 @@ class TaskRun(Record):
     status = models.CharField(max_length=10, choices=Status, default=Status.RUNNING)
     reason = models.CharField(max_length=40, blank=True)
     exit_code = models.SmallIntegerField(null=True)
+    error_class = models.CharField(max_length=200, blank=True)
+    error_message = models.TextField(blank=True)
     result = models.JSONField(null=True, encoder=DjangoJSONEncoder)
     #: The arguments of the task after `manage.py`, without the values of secret options, if `delay_many()` has
     #: requested the run.
@@ -340,7 +396,8 @@ def _task_result(run: JobRun, index: int, task: TaskRun | None) -> Any:
         return JobFailed(f"{run}: task {index} has no record.")
     if task.status in {Status.SUCCEEDED, Status.SKIPPED}:
         return task.result
-    message = f"{run}: task {index}: {task.reason or task.status}."
+    error = ": ".join(filter(None, (task.error_class, task.error_message))) or task.reason or task.status
+    message = sentence(f"{run}: task {index}: {error}")
     return (JobCancelled if task.status == Status.CANCELLED else JobFailed)(message, code=task.exit_code)
 
 

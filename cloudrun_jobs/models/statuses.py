@@ -24,6 +24,9 @@ class Status(models.TextChoices):
 UNFINISHED = frozenset({Status.PENDING, Status.SENT, Status.RUNNING})
 FINISHED = frozenset(Status) - UNFINISHED
 
+# The statuses of tasks that need no repetition.
+DONE = (Status.SUCCEEDED, Status.SKIPPED)
+
 # The reasons of attempts that SIGTERM ended. Cloud Run may report later that they were cancelled.
 SIGTERM_REASONS = ("timeout", "interrupted")
 

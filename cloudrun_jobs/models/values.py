@@ -17,18 +17,31 @@ class Progress(NamedTuple):
     text: str = ""
 
     @classmethod
-    def combined(cls, reports: Sequence[Progress], *, task_count: int) -> Progress | None:
-        """Add up the tasks' reports, oldest first. The total is None until every task has reported one."""
+    def combined(
+        cls, reports: Sequence[Progress], *, task_count: int, items: int | None = None
+    ) -> Progress | None:
+        """Add up the tasks' reports, oldest first. The total is None until every task has reported one.
+
+        `items` is the total if the tasks share items, and know no totals of their own.
+        """
         if not reports:
             return None
         totals = [report.total for report in reports if report.total is not None]
-        total = sum(totals) if len(totals) == task_count else None
+        total = sum(totals) if len(totals) == task_count else None if totals else items
         text = next((report.text for report in reversed(reports) if report.text), "")
         return cls(sum(report.done for report in reports), total, text)
 
     def __str__(self) -> str:
         count = f"{self.done:,}" if self.total is None else f"{self.done:,} of {self.total:,}"
         return f"{count}: {self.text}" if self.text else count
+
+
+class Claims(NamedTuple):
+    """The items that `claim()` hands out in a run, by their state."""
+
+    done: int
+    failed: int  #: The number of those that have failed too often, and are not tried again.
+    left: int
 
 
 class Stats(NamedTuple):

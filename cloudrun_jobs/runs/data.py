@@ -9,14 +9,14 @@ from uuid import UUID
 
 from django.db.models import Count, OuterRef, QuerySet, Subquery, Sum
 
-from cloudrun_jobs.models import JobRun, Progress, Stats, TaskRun
+from cloudrun_jobs.models import JobRun, Progress, Stats, TaskRun, failures
 
 TIMES = ("created_at", "started_at", "finished_at")
 #: The fields of a run in a list.
 LISTED = ("id", "command", "status", "reason", "trigger", "requested_by", *TIMES, "execution")
 
 #: The fields that are never shown; HIDDEN adds the one that is shown on request only.
-SECRET = frozenset({"secret_argv"})
+SECRET = frozenset({"secret_argv", "reducer"})
 HIDDEN = SECRET | {"traceback"}
 
 
@@ -35,8 +35,19 @@ def _seconds(duration: timedelta | None) -> float | None:
 
 
 def run_data(run: JobRun, *, traceback: bool = False) -> dict[str, Any]:
-    """Return every field of the run, and its progress; the traceback only on request."""
-    return {**record_data(run, traceback=traceback), "progress": progress_data(run.progress)}
+    """Return every field of the run, its progress and its failures; the traceback only on request."""
+    data = record_data(run, traceback=traceback)
+    return {**data, "progress": progress_data(run.progress), **failures_data(run)}
+
+
+def failures_data(run: JobRun) -> dict[str, Any]:
+    """Return the first failed tasks and items of the run, and how many there are."""
+    tasks, items = failures.failures_of(run)
+    return {"failed_tasks": _failures_data(tasks), "failed_items": _failures_data(items)}
+
+
+def _failures_data(found: failures.Failures[Any]) -> dict[str, Any]:
+    return {"count": found.count, "first": [each._asdict() for each in found.listed]}
 
 
 def record_data(run: JobRun, *, traceback: bool = False) -> dict[str, Any]:
@@ -61,5 +72,5 @@ def read_progress(run_ids: Collection[UUID]) -> Iterator[tuple[JobRun, Progress 
         text=Subquery(texts),
     )
     for run in runs.defer(*HIDDEN):
-        total = run.total if run.totals == run.task_count else None
+        total = run.total if run.totals == run.task_count else None if run.totals else run.items_total
         yield run, None if run.done is None else Progress(run.done, total, run.text or "")

@@ -32,7 +32,7 @@ from cloudrun_jobs.models.runs import short_name
 from cloudrun_jobs.models.values import argv_fields, storable
 from cloudrun_jobs.operations import Operation
 from cloudrun_jobs.process import commits
-from cloudrun_jobs.runs import database
+from cloudrun_jobs.runs import database, reruns
 from cloudrun_jobs.runs.execution_names import assign_execution_name
 from cloudrun_jobs.runs.requester import current_requester
 from cloudrun_jobs.signals import dispatch_failed, dispatch_postponed, run_record_failed
@@ -95,12 +95,16 @@ def record(run: JobRun, key: str | None = None, tasks: Sequence[TaskRun] = ()) -
 
 
 def _insert(run: JobRun, tasks: Sequence[TaskRun], *, may_conflict: bool) -> None:
-    if not tasks:
+    if not tasks and run.shares is None:
         database.insert(run, may_conflict=may_conflict)
         return
     with transaction.atomic(using=database.database_alias()):
+        if run.shares is not None:
+            reruns.claim(run)
         database.insert(run, may_conflict=False)
         TaskRun.objects.bulk_create(tasks, batch_size=TASK_BATCH_SIZE)
+        if run.shares is not None:
+            reruns.reopen_items(run)
 
 
 def _storage_key(command: str, key: object) -> str:
@@ -188,7 +192,7 @@ def _on_commit(run: JobRun, hook: Callable[[], None], using: str) -> None:
 def send(backend: Backend, run: JobRun, request: Request) -> Operation:
     """Send the request and return the handle. Raises a `ServiceError`, recorded as the run's failure."""
     try:
-        operation = _start(backend, run, request)
+        operation = start_execution(backend, run, request)
     except ServiceError as error:
         claimed = None if record_failed_dispatch(run, error, propagates=True) else _claimed_run(run)
         if claimed is None:
@@ -213,7 +217,7 @@ def redispatch(backend: Backend, run: JobRun, request: Request) -> str:
 
 def submit(backend: Backend, run: JobRun, request: Request, *, is_unclear: bool = False) -> str:
     """Send the request; return "sent". Raises a `ServiceError`, and leaves the run pending."""
-    record_dispatched(run, _start(backend, run, request, is_unclear=is_unclear))
+    record_dispatched(run, start_execution(backend, run, request, is_unclear=is_unclear))
     return "sent"
 
 
@@ -234,8 +238,19 @@ def claim_dispatch(run: JobRun, condition: Q | None = None) -> bool:
     return run.update_if(condition or Q(status=Status.PENDING), sending_until=Now() + DISPATCH_LEASE)
 
 
-def _start(backend: Backend, run: JobRun, request: Request, *, is_unclear: bool = False) -> Operation:
-    """Start the execution; after an unclear reply, look for it before sending the request again."""
+def start_execution(
+    backend: Backend,
+    run: JobRun,
+    request: Request,
+    *,
+    is_unclear: bool = False,
+    claim: Callable[[], bool] | None = None,
+) -> Operation:
+    """Start the execution; after an unclear reply, look for it before sending the request again.
+
+    `claim` renews the dispatch lease.
+    """
+    claim = claim or partial(claim_dispatch, run)
 
     def step(timeout: float) -> Operation:
         nonlocal is_unclear
@@ -243,7 +258,7 @@ def _start(backend: Backend, run: JobRun, request: Request, *, is_unclear: bool 
             return found
         is_unclear = False
         # During a long wait for quota the lease may have expired, and the run been sent or cancelled.
-        if backend.wait_for_quota() > DISPATCH_LEASE_REFRESH_SECONDS and not claim_dispatch(run):
+        if backend.wait_for_quota() > DISPATCH_LEASE_REFRESH_SECONDS and not claim():
             return backend.operation(run)
         try:
             return backend.submit(run, request, timeout=timeout)
@@ -263,6 +278,14 @@ def record_dispatched(run: JobRun, operation: Operation) -> None:
     """Record the execution. If this fails, the execution's own claim records it."""
     if name := short_name(operation.execution_name):
         _update_record(run, partial(assign_execution_name, name, partial(run.mark_sent, operation)))
+
+
+def record_reduction(run: JobRun, operation: Operation) -> None:
+    """Record the execution that calls `reduce()`. If this fails, the execution's own claim records it."""
+    if name := short_name(operation.execution_name):
+        values = {"execution_name": operation.execution_name, "log_uri": operation.logs_url, "sending_until": None}
+        work = partial(run.assign_reduction, name, **values)
+        _update_record(run, partial(assign_execution_name, name, work))
 
 
 def _update_record(run: JobRun, work: Callable[[], bool]) -> bool:

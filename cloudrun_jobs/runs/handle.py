@@ -20,7 +20,7 @@ from cloudrun_jobs.exceptions import CloudRunJobsError, InvalidArguments
 from cloudrun_jobs.models import JobRun, Status
 from cloudrun_jobs.models.functions import Now
 from cloudrun_jobs.operations import Operation
-from cloudrun_jobs.runs import reservations
+from cloudrun_jobs.runs import reruns, reservations
 from cloudrun_jobs.runs.database import database_alias
 from cloudrun_jobs.spec.overrides import Overrides
 
@@ -51,8 +51,11 @@ def cancel(run: JobRun) -> bool:
     return bool(not run.is_finished and run.execution and operation(run).cancel())
 
 
-def rerun(run: JobRun) -> Operation:
-    """Start a new run of the same job with the same arguments. Raises `CloudRunJobsError`."""
+def rerun(run: JobRun, *, failed_only: bool = False) -> Operation:
+    """Start a new run of the same job with the same arguments. Raises `CloudRunJobsError`.
+
+    With `failed_only`, only what has failed is done again.
+    """
     arguments = run.arguments
     if arguments is None:
         hint = "Call delay() of the command instead."
@@ -63,14 +66,23 @@ def rerun(run: JobRun) -> Operation:
         found = "no longer exists" if app is None else "is no longer a Cloud Run job"
         raise CloudRunJobsError(f"{run}: cannot be rerun, the command {run.command!r} {found}.")
     with secrets_hidden(run):
-        started: Operation = configured(command, run).delay_argv(arguments[1:])
+        started: Operation = configured(command, run, failed_only=failed_only).delay_argv(arguments[1:])
     return started
 
 
-def configured(command: Any, run: JobRun) -> Any:
-    """Return the command with the overrides of the run. Raises `InvalidArguments`."""
+def configured(command: Any, run: JobRun, *, failed_only: bool = False) -> Any:
+    """Return the command, to repeat the run with its overrides. Raises `InvalidArguments` and `RerunRefused`."""
     overrides = Overrides.decode(run.overrides).given
-    return command.using(**overrides) if overrides else command
+    if failed_only:
+        at_once, in_process = command.spec.task_parallelism or 1, backends.current().runs_in_process
+        repeats = reruns.repeat_failed(run, task_parallelism=at_once, runs_in_process=in_process)
+    else:
+        repeats = reruns.repeat_all(run)
+    if failed_only or run.elements:
+        overrides["tasks"] = repeats.tasks
+    command = command.using(**overrides)
+    command._active.repeats = repeats
+    return command
 
 
 @contextmanager

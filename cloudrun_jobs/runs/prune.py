@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import timedelta
 
 from django.db import transaction
-from django.db.models import QuerySet
+from django.db.models import Exists, OuterRef, QuerySet
 
 from cloudrun_jobs.models import JobRun
 from cloudrun_jobs.models.functions import Now
@@ -18,8 +18,10 @@ BATCH_SIZE = 1000  # Rows deleted, and locked, by one transaction.
 def prunable(command: str, *, age: timedelta, keep: int) -> QuerySet[JobRun]:
     """Return the job's runs that ended longer than `age` ago, except for its `keep` newest runs."""
     runs = JobRun.objects.for_command(command)
+    # A run of failed tasks needs the results and the items of the runs before it.
+    has_reruns = Exists(JobRun.objects.filter(rerun_of=OuterRef("pk")))
     # A run ends after its creation, so the condition on created_at is implied; it allows the use of an index.
-    old = runs.filter(status__in=FINISHED, created_at__lt=Now() - age, finished_at__lt=Now() - age)
+    old = runs.filter(~has_reruns, status__in=FINISHED, created_at__lt=Now() - age, finished_at__lt=Now() - age)
     if not keep:
         return old
     oldest_kept = runs.newest_first().values_list("created_at", flat=True)[keep - 1 : keep].first()

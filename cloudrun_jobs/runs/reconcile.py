@@ -28,7 +28,7 @@ from cloudrun_jobs.models.functions import Now
 from cloudrun_jobs.models.querysets import HEARTBEAT_TIMEOUT, LIVENESS_GRACE_SECONDS, UNSENT, JobRunQuerySet
 from cloudrun_jobs.models.statuses import FINISHED
 from cloudrun_jobs.operations import PROCESS_DIED, ExecutionState
-from cloudrun_jobs.runs import dispatch, reservations
+from cloudrun_jobs.runs import dispatch, reductions, reservations
 from cloudrun_jobs.signals import run_reconciled, run_record_failed
 from cloudrun_jobs.spec.overrides import Overrides
 from cloudrun_jobs.spec.reservation import reservation_at
@@ -48,7 +48,7 @@ def reconcile(backend: Backend) -> Counter[str]:
         results.update(_each(runs.unsent().filter(scheduled_for=None), partial(_dispatch, backend)))
         results.update(_each(_reservations(), partial(_reconcile_reservation, backend)))
         started = (runs.silent() | runs.interrupted()).exclude(execution=None)
-        results.update(_each(started, lambda run: _apply(backend.get_state(run), run)))
+        results.update(_each(started, partial(_settle, backend)))
     abandoned = runs.abandoned(runs_in_process=backend.runs_in_process)
     results.update(_each(_dead(abandoned), partial(_apply, PROCESS_DIED)))
     return results
@@ -140,6 +140,15 @@ def _reserve(backend: Backend, run: JobRun, due: datetime, now: datetime) -> str
     request = replace(_request(run), extra_env=reservations.reservation_env(reservation))
     work = partial(reservations.reserve_or_dispatch, backend, run, request, reservation)
     return dispatch.log_dispatch_errors(run, work)
+
+
+def _settle(backend: Backend, run: JobRun) -> str:
+    """Finish the run if its execution has ended, or have its `reduce()` called if that is left to do."""
+    state = backend.get_state(run)
+    result = _apply(state, run)
+    if not run.is_finished and run.awaits_reduction(state):
+        return reductions.start(backend, run, state)
+    return result
 
 
 def _apply(state: ExecutionState, run: JobRun) -> str:

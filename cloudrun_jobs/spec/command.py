@@ -18,6 +18,9 @@ class JobCommand(Protocol):
     _active: Any  # See `execution.active`.
 
     @property
+    def reduce_partial(self) -> bool: ...
+
+    @property
     def command_name(self) -> str: ...
 
     @property

@@ -152,6 +152,9 @@ REQUESTS: list[tuple[str, str, dict[str, Any], int, str | None, int]] = [
     ("POST", f"jobs/{RUN}/rerun/", {"data": '{"partner": 8}'}, 422, "invalid_options", 0),
     ("POST", f"jobs/{RUN}/rerun/", {"data": "{}"}, 202, None, 1),
     ("POST", f"jobs/{RUN}/rerun/", {"data": "x"}, 400, "invalid_json", 0),
+    ("POST", f"jobs/{RUN}/rerun/", {"data": '{"failed_only": false}'}, 202, None, 1),
+    ("POST", f"jobs/{RUN}/rerun/", {"data": '{"failed_only": 1}'}, 422, "invalid_options", 0),
+    ("POST", f"jobs/{RUN}/rerun/", {"data": '{"failed_only": true}'}, 409, "rerun_refused", 0),
     ("POST", f"jobs/{RUN}/rerun/", {"headers": {"idempotency-key": "a"}}, 400, "invalid_request", 0),
     ("POST", f"jobs/{RUN}/cancel/", {}, 409, "ended", 0),
     ("POST", f"jobs/{RUN}/cancel/", {"data": '{"now": 1}'}, 422, "invalid_options", 0),
@@ -241,6 +244,22 @@ def test_failure_of_an_inline_job_is_in_its_record(
     assert response.status_code == 202
     shown = call("GET", f"jobs/{response.json()['job_id']}/").json()
     assert (shown["status"], shown["error_class"]) == ("failed", "ZeroDivisionError")
+
+
+def test_failed_tasks_are_repeated(call: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    """The new run is one of the first run's failed tasks; the failures of a run are in what GET returns."""
+    with monkeypatch.context() as broken:
+        broken.setattr(echo.Command, "run", lambda self, **options: 1 / 0)
+        failed = call("POST", "jobs/echo/", data='{"partner": 7}').json()["job_id"]
+    shown = call("GET", f"jobs/{failed}/").json()
+    error = {"error_class": "ZeroDivisionError", "error_message": "division by zero"}
+    assert shown["failed_tasks"]["first"] == [{"index": 0, "status": "failed", "reason": "error", **error}]
+    assert shown["failed_items"] == {"count": 0, "first": []}
+
+    response = call("POST", f"jobs/{failed}/rerun/", data='{"failed_only": true}')
+    again = JobRun.objects.get(pk=response.json()["job_id"])
+    assert (str(again.rerun_of_id), again.result["partner"]) == (failed, 7)
+    assert call("GET", f"jobs/{again.pk}/").json()["failed_tasks"]["count"] == 0
 
 
 @pytest.mark.django_db(transaction=True)

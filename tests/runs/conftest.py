@@ -38,6 +38,11 @@ def _records() -> None:
 @pytest.fixture(params=KINDS, autouse=True)
 def database(request: pytest.FixtureRequest, settings: Settings, django_db_blocker: Any) -> Iterator[str]:
     """Store the records in each kind of database in turn."""
+    yield from store_records(request, settings, django_db_blocker)
+
+
+def store_records(request: pytest.FixtureRequest, settings: Settings, django_db_blocker: Any) -> Iterator[str]:
+    """Store the records in the database of this kind, for a module with other kinds than KINDS."""
     alias: str = request.getfixturevalue(request.param)
     with records_in(alias, settings, django_db_blocker):
         yield alias
@@ -45,6 +50,10 @@ def database(request: pytest.FixtureRequest, settings: Settings, django_db_block
         with suppress(Error):
             connections[alias].close()
         del connections[alias]
+
+
+#: Makes a test of a module with fewer kinds run with each.
+in_every_database = pytest.mark.parametrize("database", KINDS, indirect=True)
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ from cloudrun_jobs.backends.cloudrun import clients
 from cloudrun_jobs.backends.cloudrun.errors import ApiMethod, translate_errors
 from cloudrun_jobs.backends.cloudrun.operation import CloudRunOperation
 from cloudrun_jobs.backends.cloudrun.quota import Quota
-from cloudrun_jobs.environ import RUN_ID_VARIABLE
+from cloudrun_jobs.environ import REDUCE_VARIABLE, RUN_ID_VARIABLE
 
 if TYPE_CHECKING:
     from cloudrun_jobs.backends.cloudrun import CloudRunBackend
@@ -44,14 +44,19 @@ def run_job(backend: CloudRunBackend, request: Request, timeout: float) -> Cloud
 
 
 def find_execution(backend: CloudRunBackend, request: Request, timeout: float) -> CloudRunOperation | None:
-    """Return the newest execution of the job that carries the run's id, if there is one."""
+    """Return the newest execution of the job that carries the run's id, if there is one.
+
+    One that only calls `reduce()` is another execution than the one that runs the tasks.
+    """
+    wanted = {RUN_ID_VARIABLE: request.run_id, REDUCE_VARIABLE: request.env.get(REDUCE_VARIABLE, "")}
     name = f"{backend.parent}/jobs/{request.job}"
     with translate_errors(name, LIST, endpoint=backend.endpoint):
         client = clients.executions(backend.endpoint)
         for execution in client.list_executions(parent=name, timeout=timeout):
             # The template of an execution includes its overrides.
             variables = (variable for container in execution.template.containers for variable in container.env)
-            if any(each.name == RUN_ID_VARIABLE and each.value == request.run_id for each in variables):
+            found = {each.name: each.value for each in variables if each.name in wanted}
+            if {REDUCE_VARIABLE: "", **found} == wanted:
                 return CloudRunOperation(request.run_id, backend, execution=execution)
     return None
 

@@ -36,7 +36,7 @@ from cloudrun_jobs.exceptions import (
     sentence,
 )
 from cloudrun_jobs.locks import executions
-from cloudrun_jobs.models import JobRun, Status
+from cloudrun_jobs.models import JobRun, Status, failures
 from cloudrun_jobs.operations import ExecutionState, Operation
 from cloudrun_jobs.process.commits import awaits_commit, is_marked
 
@@ -234,6 +234,8 @@ class CloudRunOperation(PollingFuture, Operation):
             not executions.settle(run, state, name) and not run.is_finished
         ):  # Another process may have been faster.
             run = JobRun.objects.filter(pk=self.run_id).first() or run
+            if not run.is_finished and run.awaits_reduction(state):
+                return None  # `reconcile` starts an execution that calls reduce().
         if state.status == Status.LOST:
             return _recorded_outcome(run) if run.is_finished else JobFailed(f"{self.execution_name}: deleted.")
         if run.is_finished and run.status not in SUCCESSFUL:
@@ -258,15 +260,20 @@ def _with_job_error(failed: JobFailed | None, run: JobRun) -> Exception | JobRun
     """Return the service's error with the job's own error added."""
     if failed is None:
         return _recorded_outcome(run)
-    job_error = sentence(": ".join(filter(None, (run.error_class, run.error_message))))
-    return type(failed)(f"{failed.args[0]} {job_error}".strip(), hint=failed.hint)
+    return type(failed)(" ".join(filter(None, (failed.args[0], *_errors(run)))), hint=failed.hint)
+
+
+def _errors(run: JobRun) -> tuple[str, str]:
+    """Return the recorded error of the run, and the list of its failed tasks and items."""
+    return sentence(": ".join(filter(None, (run.error_class, run.error_message)))), failures.describe(run)
 
 
 def _recorded_outcome(run: JobRun) -> JobRun | Exception:
     """Return the outcome as recorded, for a run whose execution cannot be read."""
     if run.status in SUCCESSFUL:
         return run if run.has_result else _unavailable(run.execution_name or str(run))
-    message = f"{run}: {run.get_status_display()}. {sentence(run.error_message)}".strip()
+    listed = failures.describe(run)
+    message = f"{run}: {run.get_status_display()}. {sentence(run.error_message)} {listed}".strip()
     return (JobCancelled if run.status == Status.CANCELLED else JobFailed)(message)
 
 

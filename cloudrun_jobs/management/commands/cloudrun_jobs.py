@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from argparse import Namespace
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
@@ -24,6 +26,12 @@ class Command(BaseCommand):
             subcommand.add_arguments(subparser)
             subparser.set_defaults(subcommand=subcommand)
 
+    def create_parser(self, prog_name: str, subcommand: str, **kwargs: Any) -> CommandParser:
+        parser = super().create_parser(prog_name, subcommand, **kwargs)
+        # argparse has no means to keep the arguments of a job, which follow `--`, apart from those of `run`.
+        vars(parser)["parse_args"] = partial(_parse_args, parser, parser.parse_args)
+        return parser
+
     @escaped_errors()
     def handle(self, *args: Any, **options: Any) -> None:
         try:
@@ -32,3 +40,15 @@ class Command(BaseCommand):
             raise CommandError(str(error)) from error
         except Error as error:
             raise CommandError(f"The database {database.database_alias()!r} failed: {error}") from error
+
+
+def _parse_args(
+    parser: CommandParser, parse: Callable[..., Namespace], args: Sequence[str], namespace: Any = None
+) -> Namespace:
+    """Parse the arguments before `--`; those after it are the job's."""
+    own = args[: args.index("--")] if "--" in args else args
+    options = parse(own, namespace)
+    options.job_arguments = args[len(own) + 1 :]
+    if options.job_arguments and not getattr(options, "takes_job_arguments", False):
+        parser.error("only `run` takes arguments after --")
+    return options

@@ -4,5 +4,18 @@ from __future__ import annotations
 
 from importlib import import_module
 
-NAMES = ("export", "locks", "prune", "reconcile", "reservations", "runs", "show", "stats", "token", "unlock")
+NAMES = (
+    "export",
+    "locks",
+    "prune",
+    "reconcile",
+    "rerun",
+    "reservations",
+    "run",
+    "runs",
+    "show",
+    "stats",
+    "token",
+    "unlock",
+)
 SUBCOMMANDS = {name: import_module(f"{__name__}.{name}") for name in NAMES}

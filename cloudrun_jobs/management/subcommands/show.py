@@ -16,7 +16,7 @@ from django.db.models.functions import Cast
 
 from cloudrun_jobs.management.output import add_json_option, write_json, write_message
 from cloudrun_jobs.management.subcommands.runs import status_text
-from cloudrun_jobs.models import JobRun
+from cloudrun_jobs.models import JobRun, failures
 from cloudrun_jobs.models.runs import is_run_id, short_name
 from cloudrun_jobs.runs.data import run_data
 from cloudrun_jobs.terminal import escape, format_duration, format_time, table
@@ -25,17 +25,18 @@ HELP = "Show one run."
 
 
 def add_arguments(parser: ArgumentParser) -> None:
-    parser.add_argument(
-        "id",
-        metavar="run",
-        help="The run's id, its first eight digits, or its execution's name.",
-    )
+    add_run_argument(parser)
     parser.add_argument("--traceback", action="store_true", help="Show the traceback of the exception.")
     add_json_option(parser)
 
 
+def add_run_argument(parser: ArgumentParser) -> None:
+    help_text = "The run's id, its first eight digits, or its execution's name."
+    parser.add_argument("id", metavar="run", help=help_text)
+
+
 def run(command: BaseCommand, **options: Any) -> None:
-    found = _find(options["id"])
+    found = find_run(options["id"])
     if options["json"]:
         write_json(command, run_data(found, traceback=options["traceback"]))
         return
@@ -49,7 +50,8 @@ def run(command: BaseCommand, **options: Any) -> None:
         write_message(command, "Add --traceback to see the traceback.")
 
 
-def _find(name: str) -> JobRun:
+def find_run(name: str) -> JobRun:
+    """Return the run that the argument names. Raises `CommandError`."""
     runs = JobRun.objects.filter(pk=name) if is_run_id(name) else JobRun.objects.filter(execution=short_name(name))
     if (found := runs.first() or _find_by_prefix(name.lower())) is not None:
         return found
@@ -85,10 +87,23 @@ def _rows(run: JobRun) -> Iterator[tuple[str, str]]:
     yield "Took", format_duration(run.started_at, run.finished_at)
     yield "Progress", str(run.progress or "")
     yield "Tasks", _tasks(run)
+    yield from _failures(run)
     yield "Result", json.dumps(run.result, ensure_ascii=False) if run.result is not None else ""
     yield "Execution", run.execution_name or run.execution or ""
     yield "Image", run.image
     yield "Log", run.log_uri
+
+
+def _failures(run: JobRun) -> Iterator[tuple[str, str]]:
+    """Yield the failed tasks of a run that has several, and its failed items, unless its error lists them."""
+    tasks, items = failures.failures_of(run)
+    listed: list[tuple[str, failures.Failures[Any]]] = [("task", tasks)] if run.task_count > 1 else []
+    listed += [] if run.reason == failures.ITEMS else [("item", items)]
+    for name, found in listed:
+        for number, failed in enumerate(found.listed):
+            yield "" if number else f"Failed {name}s", str(failed)
+        if more := found.count - len(found.listed):
+            yield "", f"and {more} more"
 
 
 def _tasks(run: JobRun) -> str:

@@ -226,8 +226,8 @@ RULES = [
     rule(
         "the tasks of a working execution wait",
         LOCKING,
-        'if policy == "skip" and attempt.admitted:',
-        "if False:",
+        'if (policy == "skip" and attempt.admitted) or',
+        "if",
         "execution/test_admission",
     ),
     rule(

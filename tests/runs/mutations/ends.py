@@ -33,8 +33,8 @@ RULES = [
     rule(
         "a run ends with its last task",
         ATTEMPTS,
-        "in FINISHED) < self.task_count:",
-        "in FINISHED) < 1:",
+        "missing = self.task_count - ",
+        "missing = 1 - ",
         "execution/test_outcome",
     ),
     rule(
@@ -106,15 +106,15 @@ RULES = [
     rule(
         "an outcome recorded by another process is reloaded",
         ATTEMPTS,
-        "JobRun.objects.filter(pk=self.run.pk).first() or self.run\n            # The reply",
-        "self.run\n            # The reply",
+        "self._reload_run()\n            # The reply",
+        "# The reply",
         "execution/test_attempt",
     ),
     rule(
         "completed work is not recorded as interrupted",
         ATTEMPTS,
-        "outcome = self._outcome or outcome_of(termination.interrupted())",
-        "outcome = outcome_of(termination.interrupted())",
+        "outcome = self._outcome or interrupted",
+        "outcome = interrupted",
         "execution/test_attempt",
     ),
     rule(
@@ -244,7 +244,34 @@ RULES = [
         "if self._has_progress:",
         "execution/test_heartbeat",
     ),
-    rule("no heartbeat follows the end", HEARTBEAT, ", finished_at=None)", ")", "execution/test_heartbeat"),
+    rule(
+        "no heartbeat follows the end",
+        HEARTBEAT,
+        "rows = rows.filter(finished_at=None)",
+        "pass",
+        "execution/test_heartbeat",
+    ),
+    rule(
+        "one of the last tasks calls reduce()",
+        ATTEMPTS,
+        "free = Q(reducer=None) | Q(reducer=self.worker)",
+        "free = Q()",
+        "execution/test_reduce",
+    ),
+    rule(
+        "a superseded process does not record the value of reduce()",
+        ATTEMPTS,
+        "mine = Q(reducer=self.worker)",
+        "mine = Q()",
+        "execution/test_reduce",
+    ),
+    rule(
+        "failed items fail the run",
+        ATTEMPTS,
+        "has_none = condition & Q(items_total=None)",
+        "has_none = condition",
+        "execution/test_failures",
+    ),
     rule(
         "a run with heartbeats is not silent",
         QUERIES,

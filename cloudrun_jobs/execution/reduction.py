@@ -1,0 +1,107 @@
+"""Call a job's `reduce()` when all tasks of a run have ended."""
+
+from __future__ import annotations
+
+from functools import partial
+from inspect import iscoroutine
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from cloudrun_jobs.exceptions import CloudRunJobsError, JobInterrupted
+from cloudrun_jobs.execution import deadlines
+from cloudrun_jobs.execution.results import to_json_value
+from cloudrun_jobs.models import JobRun, Status, TaskRun
+from cloudrun_jobs.models.statuses import DONE
+from cloudrun_jobs.process.deferral import interruptible
+from cloudrun_jobs.runs import database
+from cloudrun_jobs.spec.shares import Shares
+
+if TYPE_CHECKING:
+    from cloudrun_jobs.execution.attempt import Attempt
+    from cloudrun_jobs.execution.outcome import Outcome
+    from cloudrun_jobs.spec.command import JobCommand
+
+
+class Reduction:
+    """What one attempt of a task has to do with `reduce()` of its job."""
+
+    def __init__(self, *, is_partial: bool, is_taken_over: bool = False, has_execution: bool = False) -> None:
+        self.is_partial = is_partial
+        self.is_taken_over = is_taken_over  # From a process that died: `run()` is not called again.
+        self.has_execution = has_execution  # Whether the execution was started for `reduce()` alone.
+        self.is_begun = False  # Whether this process is to call it.
+        self.outcome: Outcome | None = None
+        self.value: Any = None  # In JSON form.
+
+    def may_follow(self, outcome: Outcome, error: BaseException | None) -> bool:
+        """Return True if this process may call `reduce()` after a task that ended so."""
+        if isinstance(error, JobInterrupted) or not isinstance(error, Exception | SystemExit | None):
+            return False  # SIGKILL follows, or the locks are lost: `reconcile` starts an execution that calls it.
+        return not self.is_begun and (outcome.status in DONE or self.follows(outcome.status))
+
+    def follows(self, status: str) -> bool:
+        """Return True if `reduce()` is called for tasks that would end the run with this status."""
+        return status == Status.SUCCEEDED or (status == Status.FAILED and self.is_partial)
+
+    def end(self, outcome: Outcome) -> None:
+        """Keep how the call ended, unless that is known."""
+        if (self.is_begun or self.is_taken_over) and self.outcome is None:
+            self.outcome = outcome
+
+
+class Results(NamedTuple):
+    """The results of a run's tasks by index, None for failed tasks, and the indexes of those."""
+
+    values: list[Any]
+    failed: tuple[int, ...]
+
+
+def call_reduce(job: JobCommand, attempt: Attempt) -> Any:
+    """Return what `reduce()` returns, in JSON form."""
+    collect = partial(results_of, attempt.run)
+    results = database.retry_until_available(collect, seconds=deadlines.RECORD_START_LIMIT_SECONDS)
+    job._active.failed_tasks = results.failed
+    value = interruptible(partial(_call, job, results.values))
+    return to_json_value(job.command_name, value, function="reduce")
+
+
+def _call(job: Any, results: list[Any]) -> Any:
+    job._active.raise_if_interrupted()
+    value = job.reduce(results)
+    if not iscoroutine(value):
+        return value
+    from cloudrun_jobs.execution.coroutines import run_coroutine  # Most jobs are synchronous.
+
+    return run_coroutine(value)
+
+
+def results_of(run: JobRun) -> Results:
+    """Return the results of the run; for one of failed tasks, those of the first run with the new ones in place.
+
+    The results of tasks without a share, which have only claimed items, follow at the end.
+    """
+    values: list[Any] = []
+    more: list[Any] = []
+    done: set[int] = set()
+    for link in _chain(run):
+        indexes = Shares.decode(link.shares).indexes if link.shares else tuple(range(link.task_count))
+        values = values or [None] * len(indexes)
+        rows = TaskRun.objects.filter(run=link.pk, status__in=DONE).order_by("index")
+        for index, result in rows.values_list("index", "result"):
+            if index < len(indexes):
+                values[indexes[index]] = result
+                done.add(indexes[index])
+            elif result is not None:
+                more.append(result)
+    return Results([*values, *more], tuple(index for index in range(len(values)) if index not in done))
+
+
+def _chain(run: JobRun) -> list[JobRun]:
+    """Return the first run of the chain, the runs of its failed tasks, and this one."""
+    chain = [run]
+    while chain[0].shares:
+        earlier = chain[0].rerun_of
+        if earlier is None:
+            message = f"{run}: the run whose failed tasks it repeats was deleted, and reduce() needs its results."
+            raise CloudRunJobsError(message, hint="Start a new run.")
+        chain.insert(0, earlier)
+    return chain

@@ -1,0 +1,1 @@
+"""Share out the items of a run among its tasks."""

@@ -1,0 +1,238 @@
+"""Run the tasks of an execution as processes of this machine, with the variables of Cloud Run."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from threading import RLock, Thread
+from typing import IO
+
+from django.core.management.base import OutputWrapper
+from django.db import Error, connections
+from django.utils.autoreload import get_child_arguments
+
+from cloudrun_jobs.models import JobRun
+from cloudrun_jobs.models.functions import Now
+from cloudrun_jobs.operations import ExecutionState
+from cloudrun_jobs.process.connections import close
+from cloudrun_jobs.runs.database import database_alias
+from cloudrun_jobs.spec import JobSpec
+from cloudrun_jobs.terminal import ProgressBar
+
+POLL_INTERVAL = 0.05  # seconds
+PROGRESS_INTERVAL = 1.0  # seconds
+
+# Between SIGTERM and SIGKILL, as for Cloud Run: a task records its outcome after eight seconds at the latest.
+GRACE_SECONDS = 9.5
+
+
+class LocalExecution:
+    """One execution: a process for each task, which is restarted as often as the job's `max_retries` says."""
+
+    def __init__(self, spec: JobSpec, arguments: Sequence[str], tasks: int, output: Output) -> None:
+        self.name = f"{spec.name[:50].rstrip('-')}-local-{secrets.token_hex(3)}"
+        self._spec = spec
+        self._arguments = arguments
+        self._output = output
+        self._tasks = [Task(index, tasks) for index in range(tasks)]
+
+    @property
+    def run(self) -> JobRun | None:
+        """The record of the run, which the first task inserts."""
+        return JobRun.objects.filter(execution=self.name).first()
+
+    @property
+    def failed(self) -> list[int]:
+        """The indexes of the tasks whose last attempt has failed, or was not made."""
+        return [task.index for task in self._tasks if task.status != 0]
+
+    def wait(self) -> None:
+        """Start the tasks, and wait until they have ended. Ctrl-C and SIGTERM end them within ten seconds."""
+        try:
+            with _sigterm_as_ctrl_c():
+                self._supervise()
+        except KeyboardInterrupt:
+            with _ignoring_database_errors():
+                JobRun.objects.filter(execution=self.name).update(cancel_requested_at=Now())
+            raise
+        finally:
+            self._end()
+            self._output.erase()
+            with _ignoring_database_errors():
+                self._record()
+
+    def _supervise(self) -> None:
+        at_once = self._spec.task_parallelism or len(self._tasks)
+        reported_at = time.monotonic()
+        while unfinished := [task for task in self._tasks if not task.is_finished]:
+            for task in unfinished[:at_once]:
+                self._advance(task)
+            if time.monotonic() - reported_at >= PROGRESS_INTERVAL:
+                reported_at = time.monotonic()
+                self._report()
+            time.sleep(POLL_INTERVAL)
+
+    def _advance(self, task: Task) -> None:
+        """Start the task's first or next attempt, unless one is running or the task has ended."""
+        if task.process is not None and task.poll() in {None, 0}:
+            return
+        if task.process is not None and task.attempt >= self._spec.max_retries:
+            task.is_finished = True
+            return
+        task.start(self._command_line(), self._environment(), self._output)
+
+    def _command_line(self) -> list[str]:
+        # As this process was started: `python manage.py`, `python -m django` or `django-admin`.
+        this = get_child_arguments()
+        return [*this[: len(this) - len(sys.argv[1:])], *self._arguments]
+
+    def _environment(self) -> dict[str, str]:
+        variables = {"CLOUD_RUN_JOB": self._spec.name, "CLOUD_RUN_EXECUTION": self.name, "PYTHONUNBUFFERED": "1"}
+        return {**os.environ, **variables}
+
+    def _report(self) -> None:
+        with _ignoring_database_errors():
+            run = self.run
+            progress = run and run.progress
+            if progress:
+                self._output.draw(progress.done, progress.total, str(progress))
+
+    def _end(self) -> None:
+        """End the processes that are running: with SIGTERM, and after the grace period with SIGKILL."""
+        running = [task for task in self._tasks if task.is_running]
+        for task in running:
+            task.signal(signal.SIGTERM)
+        deadline = time.monotonic() + GRACE_SECONDS
+        with suppress(KeyboardInterrupt):  # A second Ctrl-C does not wait.
+            while any(task.is_running for task in running) and time.monotonic() < deadline:
+                time.sleep(POLL_INTERVAL)
+        for task in self._tasks:
+            task.end()
+
+    def _record(self) -> None:
+        """End the record of a run whose tasks were killed, as Cloud Run's state would."""
+        run, count, failed = self.run, len(self._tasks), len(self.failed)
+        if run is None or run.is_finished:
+            return
+        status = "cancelled" if run.cancel_requested_at else "failed"
+        state = ExecutionState(
+            status=status, reason=status, task_count=count, failed_count=failed, succeeded_count=count - failed
+        )
+        run.apply_state(state, self.name)
+
+
+class Task:
+    """One task: the process of its current attempt."""
+
+    def __init__(self, index: int, count: int) -> None:
+        self.index = index
+        self.attempt = -1
+        self.process: subprocess.Popen[str] | None = None
+        self.is_finished = False
+        self._count = count
+        self._readers: list[Thread] = []
+
+    @property
+    def status(self) -> int | None:
+        """The exit status of the last attempt; None if there was none."""
+        return None if self.process is None else self.process.returncode
+
+    @property
+    def is_running(self) -> bool:
+        return self.process is not None and self.process.poll() is None
+
+    def start(self, command_line: Sequence[str], environment: dict[str, str], output: Output) -> None:
+        """Start the next attempt."""
+        self.attempt += 1
+        numbers = {"INDEX": self.index, "ATTEMPT": self.attempt, "COUNT": self._count}
+        variables = {f"CLOUD_RUN_TASK_{name}": str(number) for name, number in numbers.items()}
+        self.process = subprocess.Popen(  # noqa: S603  (this program, with the caller's arguments)
+            command_line,
+            env={**environment, **variables},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            errors="backslashreplace",
+            start_new_session=True,  # The terminal sends Ctrl-C to this process alone.
+        )
+        prefix = f"[{self.index + 1}/{self._count}] "
+        pipes = ((self.process.stdout, output.stdout), (self.process.stderr, output.stderr))
+        self._readers = [Thread(target=output.copy, args=(prefix, *pipe), daemon=True) for pipe in pipes]
+        for reader in self._readers:
+            reader.start()
+
+    def poll(self) -> int | None:
+        """Return the exit status of the attempt, with all of its output written; None while it is running."""
+        status = self.process.poll() if self.process else None
+        if status is not None:
+            self._join()
+            self.is_finished = status == 0
+        return status
+
+    def signal(self, number: signal.Signals) -> None:
+        if self.process is not None:
+            with suppress(ProcessLookupError):
+                os.killpg(self.process.pid, number)
+
+    def end(self) -> None:
+        """Kill the process if it is running, and write the rest of its output."""
+        if self.is_running:
+            self.signal(signal.SIGKILL)
+        if self.process is not None:
+            self.process.wait()
+            self._join()
+
+    def _join(self) -> None:
+        for reader in self._readers:
+            reader.join(timeout=1)  # A process that the task has started may keep the pipe open.
+
+
+class Output:
+    """Writes the lines of all tasks, and one line of progress on a terminal."""
+
+    def __init__(self, stdout: OutputWrapper, stderr: OutputWrapper) -> None:
+        self.stdout, self.stderr = stdout, stderr
+        self._bar = ProgressBar(stderr)
+        self._lock = RLock()
+
+    def copy(self, prefix: str, source: IO[str], target: OutputWrapper) -> None:
+        """Write each line of the source, with the prefix, until its end."""
+        with source:
+            for line in source:
+                with self._lock:
+                    self._bar.erase()
+                    target.write(prefix + line.rstrip("\n"), str)
+                    target.flush()
+
+    def draw(self, done: int, total: int | None, text: str) -> None:
+        with self._lock:
+            self._bar.draw(done, total, text)
+
+    def erase(self) -> None:
+        with self._lock:
+            self._bar.erase()
+
+
+@contextmanager
+def _sigterm_as_ctrl_c() -> Iterator[None]:
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+@contextmanager
+def _ignoring_database_errors() -> Iterator[None]:
+    """Go on without the record: the tasks themselves report that their database is unavailable."""
+    try:
+        yield
+    except Error:
+        close(connections[database_alias()])

@@ -1,0 +1,111 @@
+"""Repeat the failed tasks and items of a run."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple, NoReturn
+
+from django.db.models import F
+
+from cloudrun_jobs.exceptions import RerunRefused
+from cloudrun_jobs.models import ItemChunk, JobRun, TaskRun, failures
+from cloudrun_jobs.models.statuses import DONE, FINISHED
+from cloudrun_jobs.spec.shares import Shares
+
+WHOLE = "rerun() repeats all of it."
+
+
+class Rerun(NamedTuple):
+    """What a new run repeats of an earlier one."""
+
+    run: JobRun
+    #: The shares of its failed tasks; None if it is repeated as a whole.
+    shares: Shares | None = None
+    tasks: int | None = None
+    #: The arguments of the elements of `delay_many()`; empty for other runs.
+    elements: Sequence[tuple[str, ...]] = ()
+
+    @property
+    def values(self) -> dict[str, Any]:
+        """The fields of the new run."""
+        return {} if self.shares is None else {"rerun_of": self.run, "shares": self.shares.encode()}
+
+
+def repeat_all(run: JobRun) -> Rerun:
+    """Return what a new run of the same arguments repeats."""
+    return Rerun(run, elements=_elements(run, range(run.elements or 0)))
+
+
+def repeat_failed(run: JobRun, *, task_parallelism: int, runs_in_process: bool) -> Rerun:
+    """Return what a new run of the failed tasks repeats. Raises `RerunRefused`."""
+    if not run.is_finished:
+        _refuse(run, f"it is {run.get_status_display()}", "Wait for its end, or cancel it.")
+    _refuse_second(run)
+    undone, shares = failures.undone_tasks(run), _shares(run)
+    if not run.tasks.exists():
+        if run.shares is None:
+            _refuse(run, "no task of it has started", WHOLE)
+        undone = list(range(len(shares.indexes)))
+    # Further tasks have no share, and have only claimed items.
+    again = [index for index in undone if index < len(shares.indexes)]
+    left = 0 if run.elements else failures.chunks_of(run).exclude(status=ItemChunk.Status.DONE).count()
+    is_unreduced = run.reduces and not run.elements and run.status not in DONE
+    if not again and not left and not is_unreduced:
+        _refuse(run, "nothing of it has failed", WHOLE)
+    elements = _elements(run, again)
+    if runs_in_process and len(again) > 1 and not elements:
+        hint = f"In this environment one task does all. {WHOLE}"
+        _refuse(run, f"{len(again)} of its tasks have failed", hint)
+    # Cloud Run takes no fewer tasks than may run at once; those without a share end at once.
+    wanted = len(again) or min(run.task_count, left) or 1
+    tasks = None if runs_in_process or elements else max(wanted, task_parallelism)
+    return Rerun(run, shares._replace(indexes=tuple(shares.indexes[index] for index in again)), tasks, elements)
+
+
+def claim(rerun: JobRun) -> None:
+    """Lock the run whose failed tasks are repeated, until the end of the transaction. Raises `RerunRefused`."""
+    # An UPDATE, which locks on every database: of two reruns at once, the second finds the first.
+    run = rerun.rerun_of
+    if run is None or not JobRun.objects.filter(pk=run.pk, status__in=FINISHED).update(status=F("status")):
+        _refuse(run or rerun, "it was deleted, or has started again", "")
+    _refuse_second(run, rerun)
+
+
+def reopen_items(rerun: JobRun) -> None:
+    """Let the new run claim the items that are not done, as if they had not been tried."""
+    left = failures.chunks_of(rerun).exclude(status=ItemChunk.Status.DONE)
+    left.update(status=ItemChunk.Status.OPEN, tries=0, worker=None, task_index=None, leased_until=None)
+
+
+def _refuse_second(run: JobRun, rerun: JobRun | None = None) -> None:
+    """Raise `RerunRefused` if another run repeats the failed tasks: that one knows what is left."""
+    reruns = JobRun.objects.filter(rerun_of=run.pk)
+    other = (reruns if rerun is None else reruns.exclude(pk=rerun.pk)).newest_first().first()
+    if other is not None and other.is_finished:
+        _refuse(run, f"run {other.pk} has repeated its failed tasks", "Rerun that one.")
+    if other is not None:
+        _refuse(run, f"run {other.pk} repeats its failed tasks", "Wait for its end.")
+
+
+def _shares(run: JobRun) -> Shares:
+    """Return the shares of the run's tasks."""
+    if run.shares is None:
+        return Shares(run.pk, run.task_count, tuple(range(run.task_count)))
+    shares = Shares.decode(run.shares)
+    if not JobRun.objects.filter(pk=shares.origin).exists():
+        _refuse(run, "the first run of its items was deleted", "Start a new run.")
+    return shares
+
+
+def _elements(run: JobRun, indexes: Sequence[int]) -> Sequence[tuple[str, ...]]:
+    if run.elements is None:
+        return ()
+    rows = {task.index: task.arguments for task in TaskRun.objects.filter(run=run.pk).defer("result")}
+    found = [rows.get(index) for index in indexes]
+    if None in found:
+        _refuse(run, "the arguments of its elements were deleted", "Call delay_many() of the command instead.")
+    return [tuple(arguments) for arguments in found if arguments is not None]
+
+
+def _refuse(run: JobRun, why: str, hint: str) -> NoReturn:
+    raise RerunRefused(f"{run}: its failed tasks cannot be rerun: {why}.", hint=hint)
