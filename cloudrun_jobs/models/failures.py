@@ -10,15 +10,13 @@ from django.db.models import QuerySet
 
 from cloudrun_jobs.models.items import ItemChunk
 from cloudrun_jobs.models.runs import JobRun, TaskRun
-from cloudrun_jobs.models.statuses import DONE, UNFINISHED, Status
+from cloudrun_jobs.models.statuses import DONE, ITEMS, UNFINISHED
 from cloudrun_jobs.spec.shares import Shares
 
 MAX_LISTED = 20
 MAX_TEXT = 200  # characters of one item, and of one error message in a list
 
 NEVER_STARTED = "never_started"
-
-ITEMS = "items"  # The reason of a run whose tasks succeeded, and in which items have failed.
 
 Failed = TypeVar("Failed", bound="FailedTask | FailedItem")
 

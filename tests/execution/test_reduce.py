@@ -163,6 +163,18 @@ def test_a_failed_attempt_with_retries_left_is_not_reduced(
     assert recorded() == (Status.SUCCEEDED, "", {"of": ["a", "b", "c"]})
 
 
+def test_a_run_that_was_marked_as_lost_is_reduced(container: Container, reducing: Reducing) -> None:
+    """Its process reports, as without reduce()."""
+
+    def lose() -> str:
+        JobRun.objects.update(status=Status.LOST, reason="process_died")
+        return "done"
+
+    reducing.work = lose
+    assert container.run("outcome", "none") == 0
+    assert recorded() == (Status.SUCCEEDED, "", {"of": ["done"]})
+
+
 def test_an_error_of_reduce_is_retried(container: Container, reducing: Reducing) -> None:
     """Cloud Run's retry of the task calls reduce() again, and not run(); the run fails with the last attempt."""
     run = request("outcome")

@@ -19,7 +19,7 @@ from cloudrun_jobs.exceptions import InvalidItems, ShardsDiffer
 from cloudrun_jobs.execution.sharding import querysets
 from cloudrun_jobs.models import ItemList
 from cloudrun_jobs.spec.shares import Shares
-from tests.jobs.models import Author, Book, Country, Flight, Measurement, Novel, Token
+from tests.jobs.models import Author, Biography, Book, Country, Flight, Measurement, Novel, Token
 from tests.runs.conftest import request
 from tests.sharding.tasks import merged, shares, task
 
@@ -139,6 +139,15 @@ def test_shares_have_nearly_the_same_size() -> None:
     assert sorted({len(share) for share in shares(4, Book.objects.all)}) == [5, 6]
 
 
+def test_repeated_rows_do_not_unbalance_the_shares() -> None:
+    """The ranges of distinct rows have nearly the same size, however often a join repeats them."""
+    for author in Author.objects.all():
+        author.translations.set(Book.objects.all())
+    rows = Book.objects.filter(translators__name__in=["Ada", "Bo", "Cy"]).distinct()
+
+    assert max(len(share) for share in shares(4, lambda: rows)) <= 7
+
+
 @pytest.mark.parametrize("model", [Token, Country, Measurement, Novel])
 def test_keys_of_other_types(model: type[models.Model]) -> None:
     """Keys that are UUIDs, text, times or relations are split by range."""
@@ -169,13 +178,28 @@ def test_composite_keys(order: tuple[str, ...], limit: int, monkeypatch: pytest.
 
 
 def test_order_by_a_relation_is_not_by_key() -> None:
-    """The name of a relation stands for the order of its model, not for the key, and that order may have ties."""
+    """The name of a relation that is the key stands for the order of its model, which may have ties."""
     for number in range(10):
-        Novel.objects.create(isbn=f"n{number}", author=Author.objects.all()[number % 2])
-    found = merged(3, lambda: Book.objects.exclude(author=None).order_by("author"))
+        Biography.objects.create(author=Author.objects.create(name=f"N{number % 3}"))
+    found = merged(3, lambda: Biography.objects.order_by("author"))
 
-    assert [book.author.name for book in found] == sorted(book.author.name for book in found)
-    assert len({*found}) == len(found) == 33
+    assert [each.author.name for each in found] == sorted(each.author.name for each in found)
+    assert len({*found}) == len(found) == 10
+    assert not is_split_by_range()
+    with pytest.raises(InvalidItems, match="a sliced queryset needs a total order"):
+        task(request(), 0, 3).shard(Biography.objects.order_by("author")[:5])
+
+
+def test_last_row_of_a_slice_counts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The sample of a slice ends at its last row."""
+    monkeypatch.setattr(querysets, "MAX_DIGESTED_ITEMS", 5)
+    run = request()
+    task(run, 0, 3).shard(Book.objects.order_by("pages", "pk")[10:20])
+    last = Book.objects.order_by("pages", "pk")[19]
+    Book.objects.filter(pk=last.pk).update(pages=99)
+
+    with pytest.raises(ShardsDiffer):
+        task(run, 1, 3).shard(Book.objects.order_by("pages", "pk")[10:20])
 
 
 def test_inserted_rows_have_one_share() -> None:
