@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 
-from benchmarks import emulator, http, locks, many, runs, sending, shard, startup, streams, sync, urls
+from benchmarks import claim, emulator, http, locks, many, runs, sending, shard, startup, streams, sync, urls
 
 BENCHMARKS = {
     "startup": startup.main,
@@ -12,6 +12,7 @@ BENCHMARKS = {
     "sending": sending.main,
     "many": many.main,
     "emulator": lambda: emulator.main([]),
+    "claim": lambda: claim.main([]),
     "locks": lambda: locks.main([]),
     "runs": runs.main,
     "http": http.main,

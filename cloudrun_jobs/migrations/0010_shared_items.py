@@ -129,6 +129,7 @@ class Migration(migrations.Migration):
                 (
                     "list",
                     models.ForeignKey(
+                        db_index=False,
                         on_delete=django.db.models.deletion.CASCADE,
                         related_name="chunks",
                         to="cloudrun_jobs.itemlist",

@@ -52,7 +52,8 @@ class ItemChunk(Record):
         DONE = "done", "done"
         FAILED = "failed", "failed"  #: Its only item has failed too often.
 
-    list = models.ForeignKey(ItemList, on_delete=models.CASCADE, related_name="chunks")
+    # Without an index of its own: PostgreSQL would use it to take a chunk, and sort all chunks of the list.
+    list = models.ForeignKey(ItemList, on_delete=models.CASCADE, related_name="chunks", db_index=False)
     #: The index of its first item in the list.
     start = models.PositiveBigIntegerField()
     #: The number of its items.

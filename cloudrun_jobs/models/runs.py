@@ -16,7 +16,7 @@ from django.db import models, router
 from django.db.models import F, Q, Value
 from django.db.models.functions import Coalesce, NullIf
 
-from cloudrun_jobs.exceptions import JobCancelled, JobFailed
+from cloudrun_jobs.exceptions import JobCancelled, JobFailed, sentence
 from cloudrun_jobs.models.functions import Now
 from cloudrun_jobs.models.querysets import INTERRUPTED, JobRunQuerySet, PrimaryManager
 from cloudrun_jobs.models.statuses import (
@@ -396,7 +396,8 @@ def _task_result(run: JobRun, index: int, task: TaskRun | None) -> Any:
         return JobFailed(f"{run}: task {index} has no record.")
     if task.status in {Status.SUCCEEDED, Status.SKIPPED}:
         return task.result
-    message = f"{run}: task {index}: {task.reason or task.status}."
+    error = ": ".join(filter(None, (task.error_class, task.error_message))) or task.reason or task.status
+    message = sentence(f"{run}: task {index}: {error}")
     return (JobCancelled if task.status == Status.CANCELLED else JobFailed)(message, code=task.exit_code)
 
 

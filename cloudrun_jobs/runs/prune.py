@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from datetime import timedelta
+from uuid import UUID
 
 from django.db import transaction
 from django.db.models import Exists, OuterRef, QuerySet
 
-from cloudrun_jobs.models import JobRun
+from cloudrun_jobs.models import ItemChunk, ItemList, JobRun
 from cloudrun_jobs.models.functions import Now
 from cloudrun_jobs.models.statuses import FINISHED
 from cloudrun_jobs.runs import database
 
 BATCH_SIZE = 1000  # Rows deleted, and locked, by one transaction.
+CHUNK_BATCH_SIZE = 10_000  # A run may have a million.
 
 
 def prunable(command: str, *, age: timedelta, keep: int) -> QuerySet[JobRun]:
@@ -29,17 +32,33 @@ def prunable(command: str, *, age: timedelta, keep: int) -> QuerySet[JobRun]:
 
 
 def delete(runs: QuerySet[JobRun]) -> int:
-    """Delete the runs and their tasks in batches; return how many runs were deleted."""
+    """Delete the runs, their tasks and their items in batches; return how many runs were deleted."""
     deleted = 0
     while batch := _delete_batch(runs):
-        deleted += batch
+        deleted += max(batch, 0)
     return deleted
 
 
 def _delete_batch(runs: QuerySet[JobRun]) -> int:
+    """Delete items of some runs, or else the runs; return their number, or -1 for items."""
     with transaction.atomic(using=database.database_alias()):
         # Locked, so no retry reopens a run, and no other process deletes it, before this one does.
         keys = list(runs.select_for_update().order_by("created_at").values_list("pk", flat=True)[:BATCH_SIZE])
+        if _delete_chunks(keys):
+            return -1
         # Only the keys are loaded, not results of up to a megabyte. A project's own tables may refer to the runs.
         JobRun.objects.filter(pk__in=keys).only("pk").delete()
     return len(keys)
+
+
+def _delete_chunks(runs: Collection[UUID]) -> bool:
+    """Delete some chunks of the runs' items; return False if there are none."""
+    pk = ItemChunk.objects.filter(list__run__in=runs).values_list("list", flat=True).first()
+    if pk is None:
+        return False
+    # A retry that reopens the run before the next batch writes the list anew.
+    ItemList.objects.filter(pk=pk).update(count=None, writing_until=Now())
+    chunks = ItemChunk.objects.filter(list=pk)
+    last = list(chunks.order_by("start").values_list("start", flat=True)[:CHUNK_BATCH_SIZE])[-1]
+    chunks.filter(start__lte=last).delete()
+    return True

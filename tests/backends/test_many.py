@@ -178,6 +178,7 @@ def test_a_failure_does_not_stop_the_others() -> None:
 
     assert (text, none) == ("all done", None)
     assert isinstance(error, JobFailed)
+    assert str(error) == f"{operation.run}: task 1: ZeroDivisionError: division by zero."
     assert (type(left), left.code) == (JobFailed, 3)
     assert isinstance(operation.exception(), JobFailed)
     run = JobRun.objects.get()

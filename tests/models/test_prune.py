@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from uuid import uuid4
 
 import pytest
 from django.core.management import CommandError, call_command
 from django.db import connections
 from django.test.utils import CaptureQueriesContext
 
-from cloudrun_jobs.models import JobRun, Status, TaskRun
+from cloudrun_jobs.models import ItemChunk, ItemList, JobRun, Status, TaskRun
+from cloudrun_jobs.models.functions import Now
 from cloudrun_jobs.runs import prune as pruning
 from tests.models.conftest import Record
 
@@ -121,3 +123,46 @@ def test_a_run_that_is_retried_meanwhile_is_kept(record: Record) -> None:
 
     assert (deleted, set(JobRun.objects.all())) == (1, {run})
     assert other not in JobRun.objects.all()
+
+
+def with_items(run: JobRun, chunks: int) -> ItemList:
+    items = ItemList.objects.create(run=run, kind="claim", number=0, count=chunks, writer=uuid4())
+    rows = [ItemChunk(list=items, start=start, size=1, items=[start]) for start in range(chunks)]
+    ItemChunk.objects.bulk_create(rows)
+    return items
+
+
+def test_items_are_deleted_in_batches(record: Record, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The items of a run go before it, some in each transaction; those of other runs stay."""
+    monkeypatch.setattr(pruning, "CHUNK_BATCH_SIZE", 3)
+    old, new = record("job", Status.SUCCEEDED, days=40)[0], record("job", Status.SUCCEEDED, days=1)[0]
+    with_items(old, 7)
+    kept = with_items(new, 2)
+    runs = JobRun.objects.filter(pk=old.pk)
+
+    assert [pruning._delete_batch(runs) for _ in range(5)] == [-1, -1, -1, 1, 0]
+    assert list(ItemList.objects.all()) == [kept]
+    assert ItemChunk.objects.count() == 2
+
+
+def test_a_list_that_is_being_deleted_is_not_complete(record: Record, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A retry that reopens the run would write the list anew, and lose no item."""
+    monkeypatch.setattr(pruning, "CHUNK_BATCH_SIZE", 3)
+    old = record("job", Status.SUCCEEDED, days=40)[0]
+    with_items(old, 7)
+    pruning._delete_batch(JobRun.objects.filter(pk=old.pk))
+
+    assert ItemList.objects.get().count is None
+    assert ItemChunk.objects.count() == 4
+
+
+def test_a_run_is_kept_with_its_rerun(record: Record) -> None:
+    """A rerun of failed tasks uses the lists and results of the first run; both are deleted once they are old."""
+    first, again = (record("job", Status.FAILED, days=days)[0] for days in (50, 1))
+    JobRun.objects.filter(pk=again.pk).update(rerun_of=first)
+    prune("--keep=0")
+    assert JobRun.objects.filter(pk=first.pk).exists()
+
+    JobRun.objects.update(created_at=Now() - timedelta(days=50), finished_at=Now() - timedelta(days=50))
+    prune("--keep=0")
+    assert not JobRun.objects.exists()

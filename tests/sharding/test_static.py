@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import tracemalloc
 from array import array
 from collections import UserList, deque
 from collections.abc import Callable, Iterable, Iterator
@@ -84,6 +85,13 @@ def test_one_task_has_everything() -> None:
     assert not ItemList.objects.exists()
 
 
+def test_element_of_delay_many_has_everything() -> None:
+    """A task of `delay_many()` has arguments, and so items, of its own, and gets them all."""
+    run = request(elements=2)
+
+    assert [[*task(run, index, 2).shard(range(index, 3))] for index in range(2)] == [[0, 1, 2], [1, 2]]
+
+
 def test_rerun_has_the_shares_of_the_first_run() -> None:
     """A run that repeats failed tasks has their shares, of the first run's count, and compares with its lists."""
     first = request()
@@ -102,6 +110,20 @@ def test_nothing_is_read_ahead() -> None:
     found = merged(3, lambda: ((key, len([*group])) for key, group in groupby(range(100), lambda item: item // 7)))
 
     assert sorted(found) == [*((key, 7) for key in range(14)), (14, 2)]
+
+
+def test_iterator_needs_little_memory() -> None:
+    """The items of an iterator are not kept, neither the task's own nor those of others."""
+    share = task(request(), 0, 50).shard(f"item {number}" * 10 for number in range(50_000))
+    tracemalloc.start()
+    try:
+        count = sum(1 for _ in share)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+
+    assert count == 1000
+    assert peak < 500_000
 
 
 def test_job_may_change_its_items() -> None:
@@ -281,6 +303,14 @@ def test_digests_are_the_same_in_every_process() -> None:
 def test_different_items_have_different_texts(item: Any, other: Any) -> None:
     """Items that differ in type or value have different texts."""
     assert text_of(item) != text_of(other)
+
+
+def test_item_that_contains_itself() -> None:
+    """An item may contain itself."""
+    tree: list[Any] = [1]
+    tree.append(Point(tree, frozenset()))
+
+    assert text_of(tree).startswith("builtins.list(1, tests.sharding.items.Point(")
 
 
 def test_objects_without_a_representation() -> None:

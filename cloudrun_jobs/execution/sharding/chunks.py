@@ -71,6 +71,7 @@ class Chunks:
     def __init__(self, attempt: Attempt, items: ItemList, lease: float) -> None:
         self._attempt, self._list, self._lease = attempt, items, timedelta(seconds=lease)
         self._after = -1  # The start of the latest chunk: the search goes on from there.
+        self.has_open = True  # Whether chunks are left, as last seen: other tasks may hold them.
         connection = connections[database.database_alias()]
         self._is_postgres = connection.vendor == "postgresql"
         self._skips_locked = connection.features.has_select_for_update_skip_locked
@@ -95,18 +96,20 @@ class Chunks:
 
         The search begins after the latest chunk, so a failed item is tried again after the others.
         """
-        done = finished.pk if finished else 0
-        taken = self._take(done)
-        if taken is None and self._after >= 0:
-            self._after = -1
+        taken = self._take(finished.pk if finished else 0)
+        if taken is None and self._rewind():
             taken = self._take(0)
         if taken is not None:
             self._after = taken.start
         return taken
 
-    def has_open(self) -> bool:
-        """Return True if items are left, which other tasks hold."""
-        return bool(self._commit(self._open.exists))
+    def _rewind(self) -> bool:
+        """Let the next search begin at the first chunk that is not over; return False if all are."""
+        starts = self._open.order_by("start").values_list("start", flat=True)
+        first = self._commit(starts.first)
+        self.has_open = first is not None
+        self._after = -1 if first is None else first - 1
+        return self.has_open
 
     def renew(self, chunk: Chunk) -> bool:
         """Renew the lease and save the cursor; return False if the chunk is lost. For the heartbeat's thread."""

@@ -246,7 +246,7 @@ class ClaimLoop:
             if chunk is not None and chunk.cursor == chunk.size:
                 finished = chunk  # Its worker died before it could finish the chunk.
                 continue
-            if chunk is not None or not self._chunks.has_open():
+            if chunk is not None or not self._chunks.has_open:
                 return chunk
             finished = None
             self._raise_if_interrupted()

@@ -42,32 +42,32 @@ def digest_of(texts: Iterable[str]) -> str:
     return hashed.hexdigest()
 
 
-def text_of(item: Any) -> str:
-    """Return a text that is the same for equal items in every process."""
+def text_of(item: Any, within: tuple[int, ...] = ()) -> str:
+    """Return a text that equal items have in every process; `within` has the ids of what contains it."""
     if type(item) in PLAIN:
         return repr(item)
     name = f"{type(item).__module__}.{type(item).__qualname__}"
-    if (parts := _parts(item)) is not None:
-        return f"{name}({', '.join(parts)})"
+    parts = None if id(item) in within else _parts(item)
+    if parts is not None:
+        texts = [text_of(part, (*within, id(item))) for part in parts]
+        return f"{name}({', '.join(sorted(texts) if isinstance(item, (Mapping, Set)) else texts)})"
     has_repr = getattr(type(item), "__repr__", None) is not object.__repr__
     # The representation of a queryset is the result of a query.
     return ADDRESS.sub("", repr(item)) if has_repr and not isinstance(item, QuerySet) else name
 
 
-def _parts(item: Any) -> Iterable[str] | None:
-    """Return the texts of what an item consists of; None if its representation is to be used."""
+def _parts(item: Any) -> Iterable[Any] | None:
+    """Return what an item consists of; None if its representation is to be used."""
     if isinstance(item, Model):
-        return [text_of(item.pk)]
+        return [item.pk]
     if isinstance(item, Enum):
-        return [text_of(item.value)]
+        return [item.value]
     if isinstance(item, Mapping):
-        return sorted(f"{text_of(key)}: {text_of(value)}" for key, value in item.items())
-    if isinstance(item, Set):
-        return sorted(map(text_of, item))
-    if isinstance(item, (list, tuple)):
-        return map(text_of, item)
+        return list(item.items())
+    if isinstance(item, (list, tuple, Set)):
+        return item
     if dataclasses.is_dataclass(item) and not isinstance(item, type):
-        return [text_of(getattr(item, field.name, None)) for field in dataclasses.fields(item)]
+        return [getattr(item, field.name, None) for field in dataclasses.fields(item)]
     return None
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from django.core.exceptions import EmptyResultSet, FieldDoesNotExist, FieldError, ValidationError
 from django.db.models import CompositePrimaryKey, F, Manager, Model, QuerySet, Window
-from django.db.models.expressions import OrderBy
+from django.db.models.expressions import Col, OrderBy
 from django.db.models.functions import RowNumber
 from django.db.models.query import RawQuerySet
 from django.db.models.sql.datastructures import Join
@@ -30,7 +30,7 @@ def shard(call: Call, items: Any, by: Callable[[Any], object] | str | None) -> I
         raise call.invalid("expected a queryset, got a manager.", "Pass its all().")
     if isinstance(items, RawQuerySet):
         raise call.invalid("raw() cannot be split.", "Pass a list of its rows, or a queryset.")
-    source = _Source(call, items)
+    source = _Source(call, items, by)
     keys = source.keys(by) if isinstance(by, str) else None
     if call.index is None:
         return iter(())
@@ -50,14 +50,15 @@ def _by_function(call: Call, rows: QuerySet[Any, Any], by: Callable[[Any], objec
 class _Source:
     """A queryset that can be split, with a total order."""
 
-    def __init__(self, call: Call, given: QuerySet[Any, Any]) -> None:
+    def __init__(self, call: Call, given: QuerySet[Any, Any], by: object) -> None:
         self._call = call
         self._key = _key_names(given.model)
         for message, hint in _obstacles(given):
             raise call.invalid(message, hint)
         order = _order(given)
         by_key = not order or self._is_key(order[0])
-        self._has_windows = any(each.contains_over_clause for each in given.query.annotations.values())
+        expressions: list[Any] = [*given.query.annotations.values(), given.query.where]
+        self._has_windows = any(each.contains_over_clause for each in expressions)
         self._has_ranges = by_key and len(self._key) == 1 and not given.query.is_sliced and not self._has_windows
         if not any(self._is_unique(given.model, each) for each in order):
             if given.query.is_sliced:
@@ -65,8 +66,9 @@ class _Source:
                 raise call.invalid("a sliced queryset needs a total order.", hint)
             order = [*order, *(OrderBy(F(name)) for name in self._key)]
             given = _ordered(given, *order)
-        if not by_key and _has_repeated_rows(given):
-            hint = "Order it by its primary key, or end its filters with distinct()."
+        needs_order = given.query.is_sliced or not (self._has_ranges or callable(by))
+        if needs_order and _has_repeated_rows(given):
+            hint = "Order it by its primary key, without a slice, or add distinct()."
             raise call.invalid("rows that a to-many relation repeats have no total order.", hint)
         self._order = order
         #: The rows in a total order.
@@ -127,13 +129,13 @@ class _Source:
 
     def _bounds(self, items: ItemList) -> Mapping[str, Any]:
         """Find the first primary key of each share but the first, for shares of nearly the same size."""
-        keys = _ordered(self.rows, "pk")
+        keys = _ordered(self.rows, "pk").values_list("pk", flat=True)
         keys.query.distinct = False  # The row numbers count repeated rows too.
         count = keys.count()
         shares = min(self._call.count, count)
         firsts = [share * count // shares + 1 for share in range(1, shares)]
-        numbered = keys.annotate(**{ROW: Window(RowNumber(), order_by="pk")})
-        bounds = list(numbered.filter(**{f"{ROW}__in": firsts}).values_list("pk", flat=True)) if firsts else []
+        numbered = keys.alias(**{ROW: Window(RowNumber(), order_by="pk")})
+        bounds = list(numbered.filter(**{f"{ROW}__in": firsts})) if firsts else []
         encoded = [bound if isinstance(bound, (int, str)) else str(bound) for bound in bounds]
         try:
             if list(map(self._decode, encoded)) == bounds:
@@ -158,10 +160,8 @@ class _Source:
 
     def _row_values(self) -> dict[str, Any]:
         """Return the number of rows and a digest of the primary keys at the sample positions."""
-        count = self.rows.count()
-        if count <= MAX_DIGESTED_ITEMS:
-            keys = self.rows.values_list("pk", flat=True)
-        else:
+        keys = self.rows.values_list("pk", flat=True)
+        if (count := keys.count()) > MAX_DIGESTED_ITEMS:
             offset = self.rows.query.low_mark + 1
             positions = [position + offset for position in sample_positions(count)]
             order = [name for each in self._order for name in (self._key if _name(each) == "pk" else (each,))]
@@ -238,14 +238,20 @@ def _is_key(rows: QuerySet[Any, Any], expression: Any) -> bool:
 
 def _has_repeated_rows(rows: QuerySet[Any, Any]) -> bool:
     """Return True if a to-many relation may repeat rows, with the same primary key and other values."""
-    query = rows.query.clone()
-    if query.group_by is True and all(each.contains_aggregate for each in query.annotations.values()):
-        return False
-    if query.distinct and not query.annotations:
-        return False
+    compiler: Any = rows.query.clone().get_compiler(rows.db)
     try:
-        query.get_compiler(rows.db).as_sql()  # Joins what the order needs.
+        order = [expression for expression, _ in compiler.pre_sql_setup()[1]]  # Joins what the order needs.
     except EmptyResultSet:
         return False
-    fields: Iterator[Any] = (join.join_field for join in query.alias_map.values() if isinstance(join, Join))
-    return any(field.one_to_many or field.many_to_many for field in fields)
+    query, repeating = compiler.query, set()
+    for alias, join in query.alias_map.items():  # A join follows the one that it extends.
+        if isinstance(join, Join):
+            field: Any = join.join_field
+            if field.one_to_many or field.many_to_many or join.parent_alias in repeating:
+                repeating.add(alias)
+    if query.group_by is None and not query.distinct:
+        return bool(repeating)
+    groups = query.group_by if isinstance(query.group_by, tuple) else ()
+    used = [each for each in (*query.annotations.values(), *groups, *order) if not each.contains_aggregate]
+    columns = (column for each in used for column in each.flatten() if isinstance(column, Col))
+    return any(column.alias in repeating for column in columns)

@@ -17,7 +17,6 @@ from cloudrun_jobs.execution.attempt import Attempt
 from cloudrun_jobs.execution.sharding import lists
 from cloudrun_jobs.execution.sharding.fingerprint import digest_of, is_key, key_hash, sample_positions, text_of
 from cloudrun_jobs.models import ItemList
-from cloudrun_jobs.spec.shares import Share
 
 if TYPE_CHECKING:
     from cloudrun_jobs.spec.command import JobCommand
@@ -36,19 +35,13 @@ class Call:
         self.number = 0 if self.attempt is None else self.active.next_call(ItemList.Kind.SHARD)
         self._name = job.command_name
 
-    @property
-    def index(self) -> int | None:
-        """The task's share; None if it has none."""
-        return self._share.index if self._share else 0
-
-    @property
-    def count(self) -> int:
-        """The number of shares."""
-        return self._share.count if self._share else 1
-
-    @property
-    def _share(self) -> Share | None:
-        return self.attempt.share if self.attempt is not None else None
+        share = self.attempt.share if self.attempt is not None else None
+        #: The task's share; None if it has none.
+        self.index = share.index if share else 0
+        #: The number of shares.
+        self.count = share.count if share else 1
+        if self.attempt is not None and self.attempt.is_element and self.index is not None:
+            self.index, self.count = 0, 1  # The tasks of `delay_many()` have items of their own.
 
     def invalid(self, message: str, hint: str = "") -> InvalidItems:
         """Return the error for items that cannot be shared out."""
@@ -56,7 +49,7 @@ class Call:
 
     def compare(self, count: int, digest: str) -> None:
         """Record what the task found, or compare it with what the first task found. Raises `ShardsDiffer`."""
-        if self.attempt is None or self.count == 1:
+        if self.attempt is None:
             return
         values = {"count": count, "digest": digest}
         first = lists.record(self.attempt, ItemList.Kind.SHARD, self.number, **values)
@@ -66,9 +59,7 @@ class Call:
         if first.count == count:
             found = f"found {count} items, as many as the first task of the run, but others or in another order"
         call = f" call {self.number + 1}" if self.number else ""
-        hint = (
-            "Give every task and attempt the same items in the same order, or share them out by a key, with by=."
-        )
+        hint = "Give every task and attempt the same items in the same order, or split them by a key, with by=."
         raise ShardsDiffer(f"{self._name}: shard(){call}: {found}.", hint=hint)
 
     def has_key(self, key: object, position: int, item: str) -> bool:

@@ -1,0 +1,33 @@
+"""A process that is killed at any statement leaves each item's writes there once."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from django.db import connections
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.mark.faults
+@pytest.mark.parametrize("batch", [1, 3])
+def test_atomic_items_are_done_exactly_once(database: str, batch: int) -> None:
+    """SIGKILL before and after each statement and commit: a retry does what is left, and nothing twice."""
+    settings = {key: connections.settings[database].get(key) for key in ("ENGINE", "NAME", "USER", "HOST", "PORT")}
+    config = {"database": {key: value for key, value in settings.items() if value}, "batch": batch}
+    environment = {**os.environ, "KILLED": json.dumps(config, default=str), "PYTHONPATH": str(ROOT)}
+    connections[database].close()
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.sharding.killed"], env=environment, cwd=ROOT, capture_output=True, text=True
+    )
+    results = [json.loads(line) for line in done.stdout.splitlines()]
+
+    assert done.returncode == 0, done.stderr[-3000:]
+    expected = {"effects": {"a": 1, "b": 1}, "failed": [["bad"]], "open": 0}
+    assert all({key: result[key] for key in expected} == expected for result in results), results
+    assert len(results) > 20
