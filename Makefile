@@ -3,11 +3,15 @@ PYTHON ?= $(shell for python in python3.14 python3.13 python3.12 python3.11 pyth
 	$$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$python && break; done)
 NOX = .venv/bin/python -m nox --no-error-on-external-run
 
-.PHONY: servers demo test lint test-oldest test-pair test-faults test-wheel wheel soak mutations test-clients \
-	test-containers bench lock clean
+.PHONY: servers demo demo-export test lint test-oldest test-pair test-faults test-bigquery test-wheel wheel soak mutations \
+	test-clients test-containers bench lock clean
 
 demo: .venv/ready
 	@$(NOX) --session demo
+
+# 30 tables of the example's rates, in a local BigQuery, exported to a local Cloud Storage.
+demo-export: .venv/ready
+	@$(NOX) --session demo_export
 
 # Style, types, the suite on the newest Python and Django that PATH has, and the wheel: minutes, before every push.
 test: .venv/ready servers
@@ -31,6 +35,10 @@ test-pair: .venv/ready servers
 # Kills, stops and cuts off the processes and servers that locks and records depend on, for minutes.
 test-faults: .venv/ready servers
 	@$(NOX) --session faults
+
+# Exports tables from a local BigQuery to a local Cloud Storage: half a gigabyte of clients and servers.
+test-bigquery: .venv/ready
+	@$(NOX) --session bigquery
 
 # Builds the sdist and the wheel into dist/, and checks the wheel's contents.
 wheel: .venv/ready

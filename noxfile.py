@@ -130,6 +130,19 @@ def faults(session: nox.Session) -> None:
 
 
 @nox.session(python=NEWEST[0])
+def bigquery(session: nox.Session) -> None:
+    """The export of BigQuery tables in the example, with Google's clients and local servers."""
+    install_bigquery(session)
+    # bqemulator's plugin for pytest wants containers.
+    session.run("pytest", "-q", "-n", "2", "-p", "no:bqemulator", "tests/bigquery", *session.posargs)
+
+
+def install_bigquery(session: nox.Session) -> None:
+    session.install("--quiet", "--require-hashes", "-r", "requirements/bigquery.txt")
+    session.install("--quiet", "--no-deps", "--editable", ".")
+
+
+@nox.session(python=NEWEST[0])
 def soak(session: nox.Session) -> None:
     """Ten minutes of a nemesis on each kind of lock; `-- --seconds 60 --kind redis` for less."""
     install(session, NEWEST[1])
@@ -149,6 +162,13 @@ def demo(session: nox.Session) -> None:
     """The example's job on the whole history of the European Central Bank's reference rates."""
     install(session, NEWEST[1])
     session.run("python", "example_project/demo.py", env={"PYTHONUNBUFFERED": "1"})
+
+
+@nox.session(python=NEWEST[0])
+def demo_export(session: nox.Session) -> None:
+    """The example's export of BigQuery tables, on local servers and the emulator of Cloud Run."""
+    install_bigquery(session)
+    session.run("python", "example_project/demo_export.py", env={"PYTHONUNBUFFERED": "1", "PYTHONPATH": "."})
 
 
 @nox.session(python=NEWEST[0])

@@ -374,6 +374,12 @@ class CloudRunJobs(BaseCommand):
         return type(self).__module__.rpartition(".")[2]
 
     @property
+    def run_id(self) -> str:
+        """The id of the run in progress, as in `JobRun.id`, to name what it creates; empty outside of `run()`."""
+        attempt = self._active.attempt if self._active is not None else None
+        return str(attempt.run.pk) if attempt is not None else ""
+
+    @property
     def spec(self) -> JobSpec:
         """The validated declarations of the class. Raises `InvalidJob`."""
         return conf.once(type(self), partial(_declared_spec, type(self), self.command_name))

@@ -18,8 +18,9 @@ job_started = Signal()
 #: Arguments: spec, run, task, done (int), total (int or None), text.
 job_progressed = Signal()
 
-#: run() ended, its locks are released, and its outcome is recorded, or only in `run` if the database failed.
-#: Arguments: spec, run, task, seconds (float, of run() alone), error (the exception of run(), or None),
+#: run() ended, and reduce() if this task called it, its locks are released, and its outcome is recorded, or only
+#: in `run` if the database failed.
+#: Arguments: spec, run, task, seconds (float, of both alone), error (the exception of one of them, or None),
 #: propagates (True if the caller gets it, or it is an uncaught exception of the process).
 job_finished = Signal()
 

@@ -71,9 +71,10 @@ def production_environment(emulator: Emulator) -> dict[str, str]:
     }
 
 
-def create_job(emulator: Emulator) -> None:
+def create_job(emulator: Emulator, job: str = JOB, **env: str) -> None:
     """Create the Cloud Run Job with Google's client, as a deployment does."""
     variables = {
+        **env,
         "CLOUDRUN_JOBS_ENVIRONMENT": "production",
         "EXAMPLE_SECRET_KEY": "only for the demonstration",
         "PYTHONUNBUFFERED": "1",
@@ -86,8 +87,8 @@ def create_job(emulator: Emulator) -> None:
         env=[run_v2.EnvVar(name=name, value=value) for name, value in variables.items()],
     )
     template = run_v2.ExecutionTemplate(template=run_v2.TaskTemplate(containers=[container], max_retries=0))
-    print(f"\n==> The emulator, and the job on it\ncreated {PARENT}/jobs/{JOB}", flush=True)
-    emulator.clients.jobs.create_job(parent=PARENT, job=run_v2.Job(template=template), job_id=JOB)
+    print(f"\n==> The emulator, and the job on it\ncreated {PARENT}/jobs/{job}", flush=True)
+    emulator.clients.jobs.create_job(parent=PARENT, job=run_v2.Job(template=template), job_id=job)
 
 
 def show_logs(emulator: Emulator) -> None:

@@ -12,4 +12,5 @@ compile tools --python-version 3.11 requirements/tools.in
 compile django52 --python-version 3.11 --extra dev pyproject.toml requirements/django52.in
 compile django60 --python-version 3.12 --extra dev pyproject.toml requirements/django60.in
 compile django61 --python-version 3.12 --extra dev pyproject.toml requirements/django61.in
+compile bigquery --python-version 3.12 --extra dev pyproject.toml requirements/bigquery.in
 compile server --python-version 3.13 pyproject.toml requirements/server.in

@@ -45,6 +45,16 @@ def test_adelay_runs_the_job_too() -> None:
     assert async_to_sync(echo.Command().adelay)(partner="7").result()["partner"] == 7
 
 
+def test_run_id_is_known_during_the_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A job can name what it creates by its run; before and after, there is none."""
+    monkeypatch.setattr(echo.Command, "run", lambda self, *args, **options: self.run_id)
+    job = echo.Command()
+    operation = job.delay()
+
+    assert operation.result() == operation.run_id
+    assert job.run_id == echo.Command().run_id == ""
+
+
 # Names of parameters on the road from delay() to run().
 PARAMETERS = ["at", "job", "spec", "key", "options", "argv", "request", "worker", "timeout", "trigger", "command"]
 

@@ -23,10 +23,10 @@ from cloudrun_jobs.execution.outcome import MAX_MESSAGE, Outcome, outcome_of
 from cloudrun_jobs.execution.reduction import Reduction
 from cloudrun_jobs.execution.results import combined_results
 from cloudrun_jobs.execution.termination import Termination
-from cloudrun_jobs.models import ItemChunk, JobRun, Status, TaskRun, failures
+from cloudrun_jobs.models import ItemChunk, JobRun, Status, TaskRun
 from cloudrun_jobs.models.functions import Now
 from cloudrun_jobs.models.runs import ALWAYS
-from cloudrun_jobs.models.statuses import DONE, FINISHED, SIGTERM_REASONS
+from cloudrun_jobs.models.statuses import DONE, FINISHED, ITEMS, SIGTERM_REASONS
 from cloudrun_jobs.runs import database
 from cloudrun_jobs.signals import run_record_failed
 from cloudrun_jobs.spec import JobSpec
@@ -144,6 +144,8 @@ class Attempt:
         """Return True for a task of a rerun that has no share, and no items to claim: `run()` is not called."""
         if self.share.index is not None:
             return False
+        from cloudrun_jobs.models import failures
+
         left = failures.chunks_of(self.run).exclude(status=ItemChunk.Status.DONE).exists
         return not database.retry_until_available(left, seconds=deadlines.RECORD_START_LIMIT_SECONDS)
 
@@ -267,7 +269,8 @@ class Attempt:
         begins = database.retry_until_available(
             partial(self._begin_reduction, reduction, outcome), seconds=deadlines.RECORD_END_LIMIT_SECONDS
         )
-        reduction.is_begun = self.heartbeat.outlasts_task = begins
+        reduction.is_begun = begins
+        self.heartbeat.outlasts_task |= begins
         return begins
 
     def reduce(self, value: Any) -> None:
@@ -285,8 +288,8 @@ class Attempt:
         status, _ = self._ending(outcome)
         if status is None or not reduction.follows(status):
             return False
-        free = Q(reducer=None) | Q(reducer=self.worker)
-        return self.run.update_if(free & Q(status=Status.RUNNING), reducer=self.worker)
+        free = (Q(reducer=None) | Q(reducer=self.worker)) & Q(status__in=(Status.RUNNING, Status.LOST))
+        return self.run.transition(Status.RUNNING, free, reducer=self.worker, reason="", finished_at=None)
 
     def _record(self, outcome: Outcome, progress: dict[str, object]) -> None:
         if self.reduction and self.reduction.is_taken_over:
@@ -399,12 +402,15 @@ class Attempt:
             self._end_run(status, mine, result=reduction.value, **values)
 
     def _end_run(self, status: Status, condition: Q = ALWAYS, /, **values: Any) -> None:
-        """End the run, or reload it if another process has ended it. With failed items, it is a failure."""
+        """End the run, or reload it if another process has ended it. With items not done, it has failed."""
         if status == Status.SUCCEEDED and self._succeed_without_items(condition, values):
             return
-        if status == Status.SUCCEEDED and (failed := failures.failed_items(self.run)).count:
-            message = failures.describe_items(failed)[:MAX_MESSAGE]
-            status, values = Status.FAILED, {**values, "reason": failures.ITEMS, "error_message": message}
+        if status == Status.SUCCEEDED:
+            from cloudrun_jobs.models import failures  # Most runs have no items.
+
+            if message := failures.describe_undone_items(self.run):
+                error = {"reason": ITEMS, "error_message": message[:MAX_MESSAGE]}
+                status, values = Status.FAILED, {**values, **error}
         if self.run.transition(status, condition, finished_at=Now(), **values):
             self._has_ended_run = True
         else:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import partial
 from inspect import iscoroutine
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from cloudrun_jobs.exceptions import CloudRunJobsError, JobInterrupted
 from cloudrun_jobs.execution import deadlines
@@ -48,19 +48,12 @@ class Reduction:
             self.outcome = outcome
 
 
-class Results(NamedTuple):
-    """The results of a run's tasks by index, None for failed tasks, and the indexes of those."""
-
-    values: list[Any]
-    failed: tuple[int, ...]
-
-
 def call_reduce(job: JobCommand, attempt: Attempt) -> Any:
     """Return what `reduce()` returns, in JSON form."""
     collect = partial(results_of, attempt.run)
-    results = database.retry_until_available(collect, seconds=deadlines.RECORD_START_LIMIT_SECONDS)
-    job._active.failed_tasks = results.failed
-    value = interruptible(partial(_call, job, results.values))
+    results, failed = database.retry_until_available(collect, seconds=deadlines.RECORD_START_LIMIT_SECONDS)
+    job._active.failed_tasks = failed
+    value = interruptible(partial(_call, job, results))
     return to_json_value(job.command_name, value, function="reduce")
 
 
@@ -74,10 +67,11 @@ def _call(job: Any, results: list[Any]) -> Any:
     return run_coroutine(value)
 
 
-def results_of(run: JobRun) -> Results:
-    """Return the results of the run; for one of failed tasks, those of the first run with the new ones in place.
+def results_of(run: JobRun) -> tuple[list[Any], tuple[int, ...]]:
+    """Return the results of the run's tasks by index, None for failed ones, and the indexes of those.
 
-    The results of tasks without a share, which have only claimed items, follow at the end.
+    For a run of failed tasks, they are those of the first run with the new ones in place. The results of tasks
+    without a share, which have only claimed items, follow at the end.
     """
     values: list[Any] = []
     more: list[Any] = []
@@ -92,7 +86,7 @@ def results_of(run: JobRun) -> Results:
                 done.add(indexes[index])
             elif result is not None:
                 more.append(result)
-    return Results([*values, *more], tuple(index for index in range(len(values)) if index not in done))
+    return [*values, *more], tuple(index for index in range(len(values)) if index not in done)
 
 
 def _chain(run: JobRun) -> list[JobRun]:

@@ -25,7 +25,8 @@ from cloudrun_jobs.execution.outcome import NOT_STARTED, exit_code_of
 from cloudrun_jobs.execution.reduction import call_reduce
 from cloudrun_jobs.execution.results import to_json_value
 from cloudrun_jobs.execution.termination import Termination
-from cloudrun_jobs.models import JobRun, Status, failures
+from cloudrun_jobs.models import JobRun, Status
+from cloudrun_jobs.models.statuses import ITEMS
 from cloudrun_jobs.models.values import storable
 from cloudrun_jobs.process.deferral import interruptible
 from cloudrun_jobs.runs import database
@@ -112,7 +113,7 @@ def _record_job(job: JobCommand, args: tuple[Any, ...], options: dict[str, Any])
 def _raise_failed_items(job: JobCommand, attempt: Attempt) -> None:
     """Raise if items have failed: the work itself ended without an error. In an execution, the record says so."""
     run = attempt.run
-    if run.reason == failures.ITEMS and run.status == Status.FAILED and not run.execution:
+    if run.reason == ITEMS and run.status == Status.FAILED and not run.execution:
         message = f"{run}: {run.error_message}"
         raise CommandError(escape(message)) if _is_command_line(job) else exceptions.JobFailed(message)
 

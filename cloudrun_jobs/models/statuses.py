@@ -33,6 +33,9 @@ SIGTERM_REASONS = ("timeout", "interrupted")
 # The reason of a run that Cloud Run reports as succeeded, and whose job has not recorded its result.
 NOT_RECORDED = "not_recorded"
 
+# The reason of a run whose tasks succeeded, and in which items have failed.
+ITEMS = "items"
+
 # The statuses from which a run may enter each status. A retry reopens a failed run, and a run marked as lost may
 # still report its outcome.
 ALLOWED_SOURCES: Mapping[Status, Collection[Status]] = {

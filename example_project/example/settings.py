@@ -60,6 +60,7 @@ INSTALLED_APPS = [
     "django.contrib.staticfiles",
     "cloudrun_jobs",
     "batch",
+    "export",
     "ingest",
     "rates",
 ]
@@ -119,7 +120,21 @@ SILENCED_SYSTEM_CHECKS = ["security.W004", "security.W008"]
 LOGGING = {
     "version": 1,
     "disable_existing_loggers": False,
-    "formatters": {"plain": {"format": "%(levelname)s %(name)s: %(message)s"}},
-    "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "plain"}},
-    "loggers": {"cloudrun_jobs": {"handlers": ["stderr"], "level": "INFO"}},
+    "formatters": {
+        "plain": {"format": "%(levelname)s %(name)s: %(message)s"},
+        # Cloud Logging takes the severity, and the other fields, of lines that are JSON.
+        "json": {
+            "()": "pythonjsonlogger.json.JsonFormatter",
+            "fmt": "%(levelname)s %(name)s %(message)s",
+            "rename_fields": {"levelname": "severity"},
+        },
+    },
+    "handlers": {
+        "stderr": {"class": "logging.StreamHandler", "formatter": "plain"},
+        "container": {"class": "logging.StreamHandler", "formatter": "json", "stream": "ext://sys.stdout"},
+    },
+    "loggers": {
+        "cloudrun_jobs": {"handlers": ["stderr"], "level": "INFO"},
+        "export": {"handlers": ["container" if "CLOUD_RUN_JOB" in os.environ else "stderr"], "level": "INFO"},
+    },
 }

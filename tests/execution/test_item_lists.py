@@ -52,6 +52,12 @@ def write(attempt: Attempt, compute: Callable[[ItemList], Any], number: int = 0)
     return lists.write_once(attempt, SHARD, number, compute, raise_if_interrupted=lambda: None)
 
 
+def write_at_once(attempt: Attempt, compute: Callable[[ItemList], Any]) -> ItemList:
+    """Write the list, or fail if the task would have to wait."""
+    polls = iter([None])
+    return lists.write_once(attempt, SHARD, 0, compute, raise_if_interrupted=lambda: next(polls))
+
+
 def in_thread(work: Callable[[], Any]) -> Any:
     try:
         return work()
@@ -93,7 +99,7 @@ def test_error_of_the_writer_lets_another_task_write(run: JobRun) -> None:
         with pytest.raises(ZeroDivisionError):
             write(failing, lambda items: 1 / 0)
 
-        assert write(other, lambda items: COMPLETE).writer == other.worker
+        assert write_at_once(other, lambda items: COMPLETE).writer == other.worker
 
 
 def test_retry_of_the_writer_takes_over(run: JobRun) -> None:
@@ -102,7 +108,7 @@ def test_retry_of_the_writer_takes_over(run: JobRun) -> None:
         first = killed.enter_context(task(run, 0))
         lists.record(first, SHARD, 0, writing_until=Now() + lists.LEASE)
         with task(run, 0, attempt=1) as retry:
-            assert write(retry, lambda items: COMPLETE).writer == retry.worker
+            assert write_at_once(retry, lambda items: COMPLETE).writer == retry.worker
 
 
 def test_expired_lease_is_taken_over(run: JobRun) -> None:
@@ -111,10 +117,17 @@ def test_expired_lease_is_taken_over(run: JobRun) -> None:
 
         def compute(items: ItemList) -> Any:
             ItemList.objects.update(writing_until=Now() - lists.LEASE)
-            assert write(other, lambda items: COMPLETE).digest == "abc"
-            with pytest.raises(lists.ListTakenOver):
-                lists.renew(items)
+            assert write_at_once(other, compute_by_other(items)).digest == "abc"
             return {"count": 99}
+
+        def compute_by_other(items: ItemList) -> Any:
+            def compute(own: ItemList) -> Any:
+                lists.renew(own)
+                with pytest.raises(lists.ListTakenOver):
+                    lists.renew(items)
+                return COMPLETE
+
+            return compute
 
         assert write(frozen, compute).digest == "abc"
     assert ItemList.objects.get().count == 3

@@ -17,6 +17,15 @@ class Author(models.Model):
         return self.name
 
 
+class Biography(models.Model):
+    """A model whose primary key is a relation to one with an order of its own."""
+
+    author = models.OneToOneField(Author, on_delete=models.CASCADE, primary_key=True)
+
+    def __str__(self) -> str:
+        return f"Life of {self.author}"
+
+
 class Book(models.Model):
     title = models.CharField(max_length=50)
     pages = models.IntegerField(default=0)

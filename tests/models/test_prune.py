@@ -11,6 +11,7 @@ from django.db import connections
 from django.test.utils import CaptureQueriesContext
 
 from cloudrun_jobs.models import ItemChunk, ItemList, JobRun, Status, TaskRun
+from cloudrun_jobs.models.functions import Now
 from cloudrun_jobs.runs import prune as pruning
 from tests.models.conftest import Record
 
@@ -153,3 +154,15 @@ def test_a_list_that_is_being_deleted_is_not_complete(record: Record, monkeypatc
 
     assert ItemList.objects.get().count is None
     assert ItemChunk.objects.count() == 4
+
+
+def test_a_run_is_kept_with_its_rerun(record: Record) -> None:
+    """A rerun of failed tasks uses the lists and results of the first run; both are deleted once they are old."""
+    first, again = (record("job", Status.FAILED, days=days)[0] for days in (50, 1))
+    JobRun.objects.filter(pk=again.pk).update(rerun_of=first)
+    prune("--keep=0")
+    assert JobRun.objects.filter(pk=first.pk).exists()
+
+    JobRun.objects.update(created_at=Now() - timedelta(days=50), finished_at=Now() - timedelta(days=50))
+    prune("--keep=0")
+    assert not JobRun.objects.exists()

@@ -14,16 +14,17 @@ from django.db.models import Count, F, QuerySet, Window
 from django.db.models.functions import Lower, RowNumber
 from django.db.models.lookups import GreaterThan
 from django.test.utils import CaptureQueriesContext
+from hypothesis import given
+from hypothesis import strategies as st
 
 from cloudrun_jobs.exceptions import InvalidItems, ShardsDiffer
 from cloudrun_jobs.execution.sharding import querysets
 from cloudrun_jobs.models import ItemList
 from cloudrun_jobs.spec.shares import Shares
-from tests.jobs.models import Author, Book, Country, Flight, Measurement, Novel, Token
+from tests.jobs.models import Author, Biography, Book, Country, Flight, Measurement, Novel, Token
 from tests.runs.conftest import request
 from tests.sharding.tasks import merged, shares, task
 
-COUNTS = (3, 40)
 LONG_AGO = datetime(2026, 1, 1, tzinfo=UTC)
 
 
@@ -91,6 +92,12 @@ ROWS: dict[str, Callable[[], QuerySet[Any, Any]]] = {
         .order_by("low")
         .distinct()
     ),
+    "distinct with a relation": lambda: (
+        Book.objects.filter(translators__name__in=["Ada", "Bo"])
+        .annotate(by=F("author__name"))
+        .order_by("author__name")
+        .distinct()
+    ),
     "window": lambda: Book.objects.annotate(row=Window(RowNumber(), order_by="pk")).order_by("pk"),
     "without rows": lambda: Book.objects.filter(pages=99).order_by("title"),
     "nothing": lambda: Book.objects.none().order_by("title"),
@@ -105,8 +112,7 @@ def plain(rows: Any) -> list[str]:
     ]
 
 
-@pytest.mark.parametrize("count", COUNTS)
-@pytest.mark.parametrize("name", RANGES)
+@pytest.mark.parametrize(("name", "count"), [*((name, 3) for name in RANGES), ("unordered", 40), ("values", 40)])
 def test_each_row_is_in_one_share_by_range(name: str, count: int) -> None:
     """A queryset that is ordered by its primary key, or not at all, is split by ranges of the key."""
     rows, found = RANGES[name](), [*map(plain, shares(count, RANGES[name]))]
@@ -117,8 +123,13 @@ def test_each_row_is_in_one_share_by_range(name: str, count: int) -> None:
     assert ItemList.objects.get().bounds is not None
 
 
-@pytest.mark.parametrize(("count", "limit"), [(3, 5), (40, 1000)])
-@pytest.mark.parametrize("name", ROWS)
+@pytest.mark.parametrize(
+    ("name", "count", "limit"),
+    [
+        *((name, 3, 5) for name in ROWS),
+        *((name, 40, 1000) for name in ("by field", "by aggregate", "sliced", "window")),
+    ],
+)
 def test_each_row_is_in_one_share_by_number(
     name: str, count: int, limit: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -130,6 +141,28 @@ def test_each_row_is_in_one_share_by_number(
     assert ItemList.objects.get().bounds is None
 
 
+@given(
+    numbers=st.sets(st.integers(-(2**63), 2**63 - 1), max_size=30),
+    count=st.integers(2, 40),
+    order=st.sampled_from([(), ("pk",), ("-pk",), ("pages",), ("-pages", "title"), ("-isbn",)]),
+    by=st.sampled_from([None, "pages", lambda book: book.title]),
+    limit=st.sampled_from([3, 1000]),
+)
+def test_any_keys_and_any_order(
+    numbers: set[int], count: int, order: tuple[str, ...], by: Any, limit: int
+) -> None:
+    """For any keys, number of tasks, order and rule, each row is in one share."""
+    Book.objects.all().delete()
+    Book.objects.bulk_create(
+        Book(pk=number, isbn=str(number), title=f"T{number % 3}", pages=number % 5) for number in numbers
+    )
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(querysets, "MAX_DIGESTED_ITEMS", limit)
+        found = merged(count, lambda: Book.objects.order_by(*order), by)
+
+    assert Counter(book.pk for book in found) == Counter(numbers)
+
+
 def is_split_by_range() -> bool:
     return ItemList.objects.get().bounds is not None
 
@@ -137,6 +170,15 @@ def is_split_by_range() -> bool:
 def test_shares_have_nearly_the_same_size() -> None:
     """The ranges have the same number of rows, to one, whatever the gaps between the keys."""
     assert sorted({len(share) for share in shares(4, Book.objects.all)}) == [5, 6]
+
+
+def test_repeated_rows_do_not_unbalance_the_shares() -> None:
+    """The ranges of distinct rows have nearly the same size, however often a join repeats them."""
+    for author in Author.objects.all():
+        author.translations.set(Book.objects.all())
+    rows = Book.objects.filter(translators__name__in=["Ada", "Bo", "Cy"]).distinct()
+
+    assert max(len(share) for share in shares(4, lambda: rows)) <= 7
 
 
 @pytest.mark.parametrize("model", [Token, Country, Measurement, Novel])
@@ -169,13 +211,28 @@ def test_composite_keys(order: tuple[str, ...], limit: int, monkeypatch: pytest.
 
 
 def test_order_by_a_relation_is_not_by_key() -> None:
-    """The name of a relation stands for the order of its model, not for the key, and that order may have ties."""
+    """The name of a relation that is the key stands for the order of its model, which may have ties."""
     for number in range(10):
-        Novel.objects.create(isbn=f"n{number}", author=Author.objects.all()[number % 2])
-    found = merged(3, lambda: Book.objects.exclude(author=None).order_by("author"))
+        Biography.objects.create(author=Author.objects.create(name=f"N{number % 3}"))
+    found = merged(3, lambda: Biography.objects.order_by("author"))
 
-    assert [book.author.name for book in found] == sorted(book.author.name for book in found)
-    assert len({*found}) == len(found) == 33
+    assert [each.author.name for each in found] == sorted(each.author.name for each in found)
+    assert len({*found}) == len(found) == 10
+    assert not is_split_by_range()
+    with pytest.raises(InvalidItems, match="a sliced queryset needs a total order"):
+        task(request(), 0, 3).shard(Biography.objects.order_by("author")[:5])
+
+
+def test_last_row_of_a_slice_counts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The sample of a slice ends at its last row."""
+    monkeypatch.setattr(querysets, "MAX_DIGESTED_ITEMS", 5)
+    run = request()
+    task(run, 0, 3).shard(Book.objects.order_by("pages", "pk")[10:20])
+    last = Book.objects.order_by("pages", "pk")[19]
+    Book.objects.filter(pk=last.pk).update(pages=99)
+
+    with pytest.raises(ShardsDiffer):
+        task(run, 1, 3).shard(Book.objects.order_by("pages", "pk")[10:20])
 
 
 def test_inserted_rows_have_one_share() -> None:
@@ -293,6 +350,11 @@ def test_field_reads_few_rows() -> None:
             "by its primary key, without a slice",
         ),
         (lambda: Book.objects.order_by("translators__name"), "without a slice, or add distinct"),
+        (lambda: Book.objects.order_by("translators__name").distinct(), "a to-many relation repeats have"),
+        (
+            lambda: Book.objects.annotate(n=Count("pk")).order_by("title", "translators__translations__title"),
+            "that a to-many relation repeats have",
+        ),
         (
             lambda: Book.objects.order_by("title").annotate(by=F("translators__name")).distinct(),
             "a to-many relation repeats",

@@ -18,6 +18,7 @@ from cloudrun_jobs.management.output import add_json_option, write_json, write_m
 from cloudrun_jobs.management.subcommands.runs import status_text
 from cloudrun_jobs.models import JobRun, failures
 from cloudrun_jobs.models.runs import is_run_id, short_name
+from cloudrun_jobs.models.statuses import ITEMS
 from cloudrun_jobs.runs.data import run_data
 from cloudrun_jobs.terminal import escape, format_duration, format_time, table
 
@@ -98,7 +99,7 @@ def _failures(run: JobRun) -> Iterator[tuple[str, str]]:
     """Yield the failed tasks of a run that has several, and its failed items, unless its error lists them."""
     tasks, items = failures.failures_of(run)
     listed: list[tuple[str, failures.Failures[Any]]] = [("task", tasks)] if run.task_count > 1 else []
-    listed += [] if run.reason == failures.ITEMS else [("item", items)]
+    listed += [] if run.reason == ITEMS else [("item", items)]
     for name, found in listed:
         for number, failed in enumerate(found.listed):
             yield "" if number else f"Failed {name}s", str(failed)

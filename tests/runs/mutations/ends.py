@@ -254,8 +254,8 @@ RULES = [
     rule(
         "one of the last tasks calls reduce()",
         ATTEMPTS,
-        "free = Q(reducer=None) | Q(reducer=self.worker)",
-        "free = Q()",
+        "(Q(reducer=None) | Q(reducer=self.worker)) & ",
+        "",
         "execution/test_reduce",
     ),
     rule(
