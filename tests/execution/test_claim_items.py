@@ -20,10 +20,10 @@ from cloudrun_jobs.exceptions import InvalidItems
 from cloudrun_jobs.execution.sharding import items as sources
 from cloudrun_jobs.execution.sharding.items import MAX_ITEM_BYTES, Hashes
 from cloudrun_jobs.models import ItemChunk, ItemList, JobRun, Status
+from tests.execution.claiming import task
 from tests.jobs.management.commands import outcome
 from tests.runs.conftest import request
 from tests.servers.routing import records_in
-from tests.sharding.claiming import task
 
 
 class Color(StrEnum):

@@ -60,7 +60,7 @@ def claim(run_id: str, attempt: int, number: int, *, after: bool) -> None:
     from django.db import connection
 
     from cloudrun_jobs.models import JobRun
-    from tests.sharding.claiming import task
+    from tests.execution.claiming import task
 
     count = itertools.count(1)
 
