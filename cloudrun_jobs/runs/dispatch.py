@@ -69,6 +69,7 @@ def new_run(
         **argv_fields(request.argv, redacted),
         overrides=request.overrides.encode(),
         elements=request.elements,
+        task_count=request.elements or 1,
         environment=environment,
         trigger=trigger,
         requested_by=current_requester(),
