@@ -36,6 +36,7 @@ from cloudrun_jobs.runs import database, reruns
 from cloudrun_jobs.runs.execution_names import assign_execution_name
 from cloudrun_jobs.runs.requester import current_requester
 from cloudrun_jobs.signals import dispatch_failed, dispatch_postponed, run_record_failed
+from cloudrun_jobs.spec.overrides import Overrides
 
 T = TypeVar("T")
 
@@ -76,6 +77,17 @@ def new_run(
         idempotency_key=None if key is None else _storage_key(request.argv[0], key),
         sending_until=Now() + DISPATCH_LEASE,
         **values,
+    )
+
+
+def request_of(run: JobRun) -> Request:
+    """Return the request of a recorded run."""
+    return Request(
+        job=run.job,
+        argv=tuple(run.arguments or ()),
+        run_id=str(run.pk),
+        overrides=Overrides.decode(run.overrides),
+        elements=run.elements,
     )
 
 
