@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from cloudrun_jobs.execution.active import ActiveRun
     from cloudrun_jobs.spec.command import JobCommand
 
+MIN_LEASE_SECONDS = 2  # The first renewal may be late by `PROGRESS_INTERVAL`, a second.
 RENEWAL_INTERVAL = 20.0  # seconds, or a third of a shorter lease
 WAIT_INITIAL_SECONDS, WAIT_MAXIMUM_SECONDS = 0.05, 2.0  # between two looks for chunks of other tasks
 REPORT_INTERVAL = 0.1  # seconds
@@ -352,8 +353,8 @@ def _count(call: str, name: str, value: Any, least: int) -> int:
 def _seconds(call: str, lease: Any) -> float:
     seconds = lease.total_seconds() if isinstance(lease, timedelta) else lease
     is_number = isinstance(seconds, int | float) and not isinstance(seconds, bool)
-    if not is_number or not math.isfinite(seconds) or not 1 <= seconds <= MAX_COUNT:
-        raise InvalidItems(f"{call}: expected lease to be at least 1 second, got {lease!r}.")
+    if not is_number or not math.isfinite(seconds) or not MIN_LEASE_SECONDS <= seconds <= MAX_COUNT:
+        raise InvalidItems(f"{call}: expected lease to be at least {MIN_LEASE_SECONDS} seconds, got {lease!r}.")
     return float(seconds)
 
 
