@@ -2,7 +2,8 @@
 
 bqemulator's own extract jobs write one file with a literal "*" in its name, outside of the storage emulator,
 answer 500 for a missing table, accept a job id twice, and extract views. The rows come from bqemulator; the files
-go to the storage emulator.
+go to the storage emulator. Of concurrent requests, bqemulator answers some with rows too many or too few: it gets
+one at a time.
 
 Inferred, not seen at Google's service:
 
@@ -76,15 +77,23 @@ class StandIn:
         self.files = storage_client.Client(
             project="acme", credentials=anonymous, client_options={"api_endpoint": storage}
         )
+        # A connection that bqemulator has just closed, after five idle seconds, is no error of the table.
+        self._retry = client.DEFAULT_RETRY.with_timeout(10)
         self.upstream = urlsplit(bigquery).netloc
         self.rows_per_file = rows_per_file
         self.faults = Faults()
         self.jobs: dict[str, dict[str, Any]] = {}
+        self.one_at_a_time = threading.Lock()  # The requests to bqemulator.
         self._lock = threading.Lock()
 
     def extracted(self) -> list[str]:
         """Return the table of each extract job, in the order of the jobs."""
         return [job["configuration"]["extract"]["sourceTable"]["tableId"] for job in self.jobs.values()]
+
+    def errors(self) -> list[str]:
+        """Return the errors that extract jobs ended with."""
+        ends = (job["status"].get("errorResult") for job in self.jobs.values())
+        return [end["message"] for end in ends if end]
 
     def insert(self, project: str, resource: Mapping[str, Any]) -> dict[str, Any] | None:
         """Begin an extract job, and return it; None if the response is to be lost."""
@@ -120,7 +129,8 @@ class StandIn:
 
         name = "{projectId}:{datasetId}.{tableId}".format_map(source)
         try:
-            table = self.tables.get_table(name.replace(":", "."), retry=None)
+            with self.one_at_a_time:
+                table = self.tables.get_table(name.replace(":", "."), retry=self._retry)
         except NotFound:
             raise Refused(404, "notFound", f"Not found: Table {name}") from None
         if table.table_type != "TABLE":
@@ -152,8 +162,11 @@ class StandIn:
         assert match, f"expected one wildcard, got {uri}"
         bucket, before, after = match.groups()
         source = extract["sourceTable"]
-        table = self.tables.get_table("{projectId}.{datasetId}.{tableId}".format_map(source), retry=None)
-        rows = [dict(row.items()) for row in self.tables.list_rows(table)] if table.num_rows else []
+        with self.one_at_a_time:
+            table = self.tables.get_table(
+                "{projectId}.{datasetId}.{tableId}".format_map(source), retry=self._retry
+            )
+            rows = [dict(row.items()) for row in self.tables.list_rows(table)] if table.num_rows else []
         rows = rows[: len(rows) - self.faults.missing_rows.get(source["tableId"], 0)]
         written = range(0, max(len(rows), 1), self.rows_per_file)
         for number, start in enumerate(written):
@@ -258,7 +271,8 @@ class Handler(BaseHTTPRequestHandler):
 
     def _pass_on(self, body: bytes) -> None:
         headers = {name: value for name, value in self.headers.items() if name.lower() != "connection"}
-        with closing(http.client.HTTPConnection(self.stand_in.upstream, timeout=60)) as upstream:
+        connection = http.client.HTTPConnection(self.stand_in.upstream, timeout=60)
+        with self.stand_in.one_at_a_time, closing(connection) as upstream:
             upstream.request(self.command, self.path, body, headers)
             response = upstream.getresponse()
             content = response.read()

@@ -23,6 +23,7 @@ from tests.emulator.cloud import PLACE, job
 
 EXAMPLE = Path(__file__).parents[2] / "example_project"
 TASKS_AT_ONCE = 6
+INFO, ERROR = 200, 500  # Cloud Logging's severities.
 SCRIPT = """
 import json, sys, django
 django.setup()
@@ -88,6 +89,11 @@ class Cloud:
             found[manifest["table"]] = manifest["run"]
         assert objects == set()
         return found
+
+    def logged(self) -> set[tuple[int, str]]:
+        """Return the severity and the table of each structured log entry that has one."""
+        entries = [entry for entry in self.emulator.logs.all() if "table" in entry.json_payload]
+        return {(entry.severity, entry.json_payload["table"]) for entry in entries}
 
     def kill_task(self, index: int) -> bool:
         """Kill the process of a task with SIGKILL; return False if there is none."""
@@ -161,6 +167,7 @@ def test_killed_task_loses_no_table(cloud: Cloud, tables: int) -> None:
     assert (run["status"], run["retried"], run["error"]) == ("succeeded", 1, None)
     assert cloud.exported() == dict.fromkeys(names(tables), run["id"])
     assert (run["result"]["exported"], run["result"]["rows"]) == (tables, 2 * tables)
+    assert cloud.warehouse.stand_in.errors() == []
     assert sorted(cloud.warehouse.stand_in.extracted()) == names(tables)
 
 
@@ -194,6 +201,7 @@ def test_failed_table_is_exported_by_a_rerun(cloud: Cloud) -> None:
     assert run["result"]["errors"] == [{"table": "t0004", "error": "t0004: Backend error."}]
     assert sorted(cloud.warehouse.read_manifests()) == [name for name in names(10) if name != "t0004"]
     assert "t0004" in run["error"]
+    assert cloud.logged() == {(ERROR if name == "t0004" else INFO, name) for name in names(10)}
 
     faults.errors.clear()
     before = len(cloud.warehouse.stand_in.extracted())
