@@ -483,3 +483,19 @@ def test_accepted_items_come_back_unchanged(database: str) -> None:
 
     row = ItemList.objects.create(run=request("outcome"), kind="claim", number=0, writer=UUID(int=1))
     check()
+
+
+def test_each_element_has_items_of_its_own() -> None:
+    """The tasks of delay_many() share no list, and the run counts the items of all."""
+    run = request("outcome", elements=2)
+    for index in range(2):
+        TaskRun.objects.create(run=run, index=index, worker=run.pk, status=Status.PENDING)
+    with task(run) as first, task(run, index=1) as second:
+        assert list(first.claim(["a", "b"])) == ["a", "b"]
+        assert list(second.claim(["a", "c", "d"])) == ["a", "c", "d"]
+        assert list(second.claim(["e"])) == ["e"]
+        assert list(first.claim(["f"])) == ["f"]
+        assert first.claims == Claims(7, 0, 0)
+
+    run.refresh_from_db()
+    assert run.items_total == 7
