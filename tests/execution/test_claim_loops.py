@@ -58,15 +58,15 @@ def test_each_item_is_done_once(run: JobRun, batch: int) -> None:
     def work(index: int) -> list[int]:
         with task(run, index, count=4) as job:
             barrier.wait(30)
-            return list(job.claim(range(200), batch=batch))
+            return list(job.claim(range(60), batch=batch))
 
     with ThreadPoolExecutor(4) as pool:
         done = list(pool.map(lambda index: in_thread(lambda: work(index)), range(4)))
 
-    assert Counter(item for items in done for item in items) == Counter(range(200))
-    assert ItemChunk.objects.count() == -(-200 // batch)
+    assert Counter(item for items in done for item in items) == Counter(range(60))
+    assert ItemChunk.objects.count() == -(-60 // batch)
     assert set(ItemChunk.objects.values_list("status", flat=True)) == {"done"}
-    assert JobRun.objects.get().progress == Progress(200, 200, "")
+    assert JobRun.objects.get().progress == Progress(60, 60, "")
 
 
 @pytest.mark.parametrize("batch", [1, 3])
@@ -212,7 +212,8 @@ def test_the_rest_of_a_lost_chunk_is_dropped(run: JobRun, caplog: pytest.LogCapt
 def test_a_late_save_does_not_move_the_cursor_back(run: JobRun) -> None:
     """A renewal that read the cursor before the item was done keeps the saved one."""
     with task(run) as job:
-        next(job.claim(LETTERS, batch=10))
+        loop = job.claim(LETTERS, batch=10)
+        next(loop)
         ItemChunk.objects.update(cursor=5)
         job._active.claims._renew()
 
@@ -388,15 +389,15 @@ def test_lost_replies_lose_no_item(run: JobRun, batch: int, monkeypatch: pytest.
 
     tried: Counter[str] = Counter()
     with task(run) as job:
-        loop = job.claim(LETTERS, batch=batch, item_retries=1)
+        loop = job.claim(LETTERS[:5], batch=batch, item_retries=1)
         monkeypatch.setattr(lists.database, "retry_until_available", twice)
         for letter in loop:
             with job.item(letter):
                 tried[letter] += 1
-                assert letter not in "cj"
-        assert job.claims == Claims(8, 2, 0)
+                assert letter not in "ce"
+        assert job.claims == Claims(3, 2, 0)
 
-    assert tried == {**dict.fromkeys(LETTERS, 1), "c": 2, "j": 2}
+    assert tried == {"a": 1, "b": 1, "c": 2, "d": 1, "e": 2}
 
 
 def test_an_inline_run_claims_in_its_callers_transaction(monkeypatch: pytest.MonkeyPatch, database: str) -> None:
