@@ -165,6 +165,14 @@ def test_a_superseded_attempt_takes_nothing_back(run: JobRun) -> None:
             assert next(first) == "c"
 
 
+def test_a_superseded_attempt_frees_nothing(run: JobRun) -> None:
+    """An attempt that was stopped before its loop takes nothing from the next attempt."""
+    with task(run, attempt=1) as stopped, task(run, attempt=2) as job:
+        loop = job.claim(LETTERS, batch=2)
+        assert next(loop) == "a"
+        assert next(stopped.claim(["other"])) == "c"
+
+
 def test_other_tasks_wait_for_the_lease(run: JobRun) -> None:
     """A task that finds only a chunk of another task waits until its lease ends, and does its items again."""
     with task(run) as killed, ThreadPoolExecutor(1) as pool:
