@@ -64,7 +64,7 @@ def serve() -> None:
 
 def begun(run_id: str) -> Any:
     from cloudrun_jobs.models import JobRun
-    from tests.sharding.claiming import task
+    from tests.execution.claiming import task
 
     run = JobRun.objects.get(pk=run_id)
     return task(run, CONFIG["index"], count=CONFIG["count"], execution=f"outcome-test-{run_id[:5]}")

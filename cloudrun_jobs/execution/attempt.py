@@ -402,15 +402,15 @@ class Attempt:
             self._end_run(status, mine, result=reduction.value, **values)
 
     def _end_run(self, status: Status, condition: Q = ALWAYS, /, **values: Any) -> None:
-        """End the run, or reload it if another process has ended it. With failed items, it is a failure."""
+        """End the run, or reload it if another process has ended it. With items not done, it has failed."""
         if status == Status.SUCCEEDED and self._succeed_without_items(condition, values):
             return
         if status == Status.SUCCEEDED:
             from cloudrun_jobs.models import failures  # Most runs have no items.
 
-            if (failed := failures.failed_items(self.run)).count:
-                message = failures.describe_items(failed)[:MAX_MESSAGE]
-                status, values = Status.FAILED, {**values, "reason": ITEMS, "error_message": message}
+            if message := failures.describe_undone_items(self.run):
+                error = {"reason": ITEMS, "error_message": message[:MAX_MESSAGE]}
+                status, values = Status.FAILED, {**values, **error}
         if self.run.transition(status, condition, finished_at=Now(), **values):
             self._has_ended_run = True
         else:

@@ -100,11 +100,13 @@ def on_sigtstp(number: int, frame: FrameType | None) -> None:
 def on_sigcont(number: int, frame: FrameType | None) -> None:
     """Renew, and check the leases before the job continues: the process may have been stopped for any time.
 
-    Its connections may be dead by now. Django checks them before their next use.
+    Its connections may be dead by now. Django checks them before their next use; not those in a transaction, which
+    the check would begin anew after the commit.
     """
     for connection in connections.all(initialized_only=True):
-        connection.health_check_enabled = True  # type: ignore[attr-defined]  # missing in the stubs
-        connection.health_check_done = False  # type: ignore[attr-defined]  # missing in the stubs
+        if connection.autocommit:
+            connection.health_check_enabled = True  # type: ignore[attr-defined]  # missing in the stubs
+            connection.health_check_done = False  # type: ignore[attr-defined]  # missing in the stubs
     on_sigtstp(number, frame)
     call_or_defer(_raise_if_any_lost)
 

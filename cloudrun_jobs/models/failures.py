@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterator, Sequence
 from typing import Any, Generic, NamedTuple, TypeVar
 
-from django.db.models import QuerySet
+from django.db.models import F, QuerySet, Sum
 
 from cloudrun_jobs.models.items import ItemChunk
 from cloudrun_jobs.models.runs import JobRun, TaskRun
@@ -114,6 +114,16 @@ def failures_of(run: JobRun) -> tuple[Failures[FailedTask], Failures[FailedItem]
 def describe_items(failed: Failures[FailedItem]) -> str:
     """Return a sentence that lists the failed items."""
     return f"{failed.count} {'item' if failed.count == 1 else 'items'} failed: {failed}."
+
+
+def describe_undone_items(run: JobRun) -> str:
+    """Return sentences that list the failed items and count those left: a loop may have ended early."""
+    failed, unclaimed = failed_items(run), chunks_of(run).filter(status=ItemChunk.Status.OPEN)
+    left = unclaimed.aggregate(left=Sum(F("size") - F("cursor")))["left"] or 0
+    sentences = [describe_items(failed)] if failed.count else []
+    if left:
+        sentences.append(f"{left} {'item is' if left == 1 else 'items are'} not done: every task left its loop.")
+    return " ".join(sentences)
 
 
 def describe(run: JobRun) -> str:

@@ -26,7 +26,7 @@ class ItemList(Record):
     count = models.PositiveBigIntegerField(null=True)
     #: A digest of the items, or of a sample of them.
     digest = models.CharField(max_length=64, blank=True)
-    #: For a query set that is split by primary key: the first key of each share but the first.
+    #: For a queryset that is split by primary key: the first key of each share but the first.
     bounds = models.JSONField(null=True)
     #: The worker that writes the list.
     writer = models.UUIDField()

@@ -7,10 +7,12 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
 import pytest
+from django.db import connections
 from django.db.models import Q
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
@@ -26,12 +28,10 @@ from cloudrun_jobs.execution.sharding import claims as claiming
 from cloudrun_jobs.execution.termination import Termination
 from cloudrun_jobs.models import ItemChunk, JobRun
 from cloudrun_jobs.models.functions import Now
-from tests.execution.test_interleavings import fast_sqlite
 from tests.jobs.management.commands import outcome
 from tests.runs.conftest import EXECUTION, request
+from tests.servers.fixtures import add_database
 from tests.servers.routing import forget, records_in
-
-__all__ = ["fast_sqlite"]
 
 EFFECT = "effect"
 
@@ -41,9 +41,16 @@ class Waits(Exception):
 
 
 @pytest.fixture(autouse=True)
-def database(fast_sqlite: str, settings: Any, django_db_blocker: Any) -> Iterator[str]:
-    with records_in(fast_sqlite, settings, django_db_blocker):
-        yield fast_sqlite
+def database(tmp_path: Path, settings: Any, django_db_setup: None, django_db_blocker: Any) -> Iterator[str]:
+    """A database that does not wait for the disk."""
+    options = {"transaction_mode": "IMMEDIATE", "init_command": "PRAGMA synchronous=OFF"}
+    place = {"ENGINE": "django.db.backends.sqlite3", "NAME": str(tmp_path / "db.sqlite3"), "OPTIONS": options}
+    with django_db_blocker.unblock():
+        alias = add_database("claims", place)
+    with records_in(alias, settings, django_db_blocker):
+        yield alias
+        connections[alias].close()
+        del connections[alias], connections.settings[alias]
 
 
 @pytest.fixture(autouse=True)

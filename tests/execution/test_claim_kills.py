@@ -23,7 +23,11 @@ def test_atomic_items_are_done_exactly_once(database: str, batch: int) -> None:
     environment = {**os.environ, "KILLED": json.dumps(config, default=str), "PYTHONPATH": str(ROOT)}
     connections[database].close()
     done = subprocess.run(
-        [sys.executable, "-m", "tests.sharding.killed"], env=environment, cwd=ROOT, capture_output=True, text=True
+        [sys.executable, "-m", "tests.execution.claim_kills"],
+        env=environment,
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
     )
     results = [json.loads(line) for line in done.stdout.splitlines()]
 

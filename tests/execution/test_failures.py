@@ -188,3 +188,26 @@ def test_show_lists_failed_items_of_a_run_with_a_failed_task(capsys: pytest.Capt
     call_command("cloudrun_jobs", "show", str(run.pk))
 
     assert 'Failed items  "é0" (ValueError: no 0)' in capsys.readouterr().out
+
+
+def test_items_that_no_task_has_done_fail_the_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The loop ended early; a rerun of what has failed does the others."""
+    done = []
+
+    def run(self: echo.Command, **options: Any) -> None:
+        for item in self.claim(list("abcde"), batch=2):
+            with self.item(item):
+                done.append(item)
+            if item == stop:
+                break
+
+    monkeypatch.setattr(echo.Command, "run", run)
+    stop = "c"
+    with pytest.raises(JobFailed, match="2 items are not done: every task left its loop"):
+        echo.Command().delay()
+    failed = JobRun.objects.get()
+    assert (failed.status, failed.reason) == (Status.FAILED, "items")
+
+    stop = ""
+    failed.rerun(failed_only=True)
+    assert done == list("abcde")

@@ -6,6 +6,7 @@ import sys
 from collections.abc import Callable, Iterator
 from threading import Barrier, Thread
 from typing import Any
+from uuid import uuid4
 
 import pytest
 from django.core.management import call_command
@@ -297,6 +298,20 @@ def test_a_superseded_process_does_not_record_its_value(container: Container, re
     assert (len(reducing.calls), recorded()) == (2, (Status.SUCCEEDED, "", "second"))
 
 
+@in_every_database
+def test_a_superseded_process_leaves_the_run_to_the_other(container: Container, reducing: Reducing) -> None:
+    """Which has taken over and is still in reduce()."""
+
+    def supersede(results: list[Any]) -> str:
+        JobRun.objects.update(reducer=uuid4())
+        return "first"
+
+    reducing.then = supersede
+    assert container.run("outcome", "none") == 0
+
+    assert recorded() == (Status.RUNNING, "", None)
+
+
 def test_a_task_that_starts_again_discards_the_reduction(
     container: Container, reducing: Reducing, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -330,8 +345,10 @@ def test_of_two_last_tasks_one_reduces(database: str, reducing: Reducing, monkey
         try:
             with begin_reducing(run, index) as attempt:
                 attempt.succeed(index)
-                begun.append(attempt.begin_reduction())
-                if begun[-1]:
+                begins = attempt.begin_reduction()
+                begun.append(begins)
+                both.wait(60)
+                if begins:
                     attempt.reduce("value")
         finally:
             connections[database].close()  # This thread's.

@@ -14,6 +14,8 @@ from django.db.models import Count, F, QuerySet, Window
 from django.db.models.functions import Lower, RowNumber
 from django.db.models.lookups import GreaterThan
 from django.test.utils import CaptureQueriesContext
+from hypothesis import given
+from hypothesis import strategies as st
 
 from cloudrun_jobs.exceptions import InvalidItems, ShardsDiffer
 from cloudrun_jobs.execution.sharding import querysets
@@ -23,7 +25,6 @@ from tests.jobs.models import Author, Biography, Book, Country, Flight, Measurem
 from tests.runs.conftest import request
 from tests.sharding.tasks import merged, shares, task
 
-COUNTS = (3, 40)
 LONG_AGO = datetime(2026, 1, 1, tzinfo=UTC)
 
 
@@ -91,6 +92,12 @@ ROWS: dict[str, Callable[[], QuerySet[Any, Any]]] = {
         .order_by("low")
         .distinct()
     ),
+    "distinct with a relation": lambda: (
+        Book.objects.filter(translators__name__in=["Ada", "Bo"])
+        .annotate(by=F("author__name"))
+        .order_by("author__name")
+        .distinct()
+    ),
     "window": lambda: Book.objects.annotate(row=Window(RowNumber(), order_by="pk")).order_by("pk"),
     "without rows": lambda: Book.objects.filter(pages=99).order_by("title"),
     "nothing": lambda: Book.objects.none().order_by("title"),
@@ -105,8 +112,7 @@ def plain(rows: Any) -> list[str]:
     ]
 
 
-@pytest.mark.parametrize("count", COUNTS)
-@pytest.mark.parametrize("name", RANGES)
+@pytest.mark.parametrize(("name", "count"), [*((name, 3) for name in RANGES), ("unordered", 40), ("values", 40)])
 def test_each_row_is_in_one_share_by_range(name: str, count: int) -> None:
     """A queryset that is ordered by its primary key, or not at all, is split by ranges of the key."""
     rows, found = RANGES[name](), [*map(plain, shares(count, RANGES[name]))]
@@ -117,8 +123,13 @@ def test_each_row_is_in_one_share_by_range(name: str, count: int) -> None:
     assert ItemList.objects.get().bounds is not None
 
 
-@pytest.mark.parametrize(("count", "limit"), [(3, 5), (40, 1000)])
-@pytest.mark.parametrize("name", ROWS)
+@pytest.mark.parametrize(
+    ("name", "count", "limit"),
+    [
+        *((name, 3, 5) for name in ROWS),
+        *((name, 40, 1000) for name in ("by field", "by aggregate", "sliced", "window")),
+    ],
+)
 def test_each_row_is_in_one_share_by_number(
     name: str, count: int, limit: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -128,6 +139,28 @@ def test_each_row_is_in_one_share_by_number(
 
     assert plain(found) == plain(ROWS[name]())
     assert ItemList.objects.get().bounds is None
+
+
+@given(
+    numbers=st.sets(st.integers(-(2**63), 2**63 - 1), max_size=30),
+    count=st.integers(2, 40),
+    order=st.sampled_from([(), ("pk",), ("-pk",), ("pages",), ("-pages", "title"), ("-isbn",)]),
+    by=st.sampled_from([None, "pages", lambda book: book.title]),
+    limit=st.sampled_from([3, 1000]),
+)
+def test_any_keys_and_any_order(
+    numbers: set[int], count: int, order: tuple[str, ...], by: Any, limit: int
+) -> None:
+    """For any keys, number of tasks, order and rule, each row is in one share."""
+    Book.objects.all().delete()
+    Book.objects.bulk_create(
+        Book(pk=number, isbn=str(number), title=f"T{number % 3}", pages=number % 5) for number in numbers
+    )
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(querysets, "MAX_DIGESTED_ITEMS", limit)
+        found = merged(count, lambda: Book.objects.order_by(*order), by)
+
+    assert Counter(book.pk for book in found) == Counter(numbers)
 
 
 def is_split_by_range() -> bool:
@@ -317,6 +350,11 @@ def test_field_reads_few_rows() -> None:
             "by its primary key, without a slice",
         ),
         (lambda: Book.objects.order_by("translators__name"), "without a slice, or add distinct"),
+        (lambda: Book.objects.order_by("translators__name").distinct(), "a to-many relation repeats have"),
+        (
+            lambda: Book.objects.annotate(n=Count("pk")).order_by("title", "translators__translations__title"),
+            "that a to-many relation repeats have",
+        ),
         (
             lambda: Book.objects.order_by("title").annotate(by=F("translators__name")).distinct(),
             "a to-many relation repeats",

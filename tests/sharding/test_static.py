@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import tracemalloc
 from array import array
 from collections import UserList, deque
 from collections.abc import Callable, Iterable, Iterator
@@ -109,6 +110,20 @@ def test_nothing_is_read_ahead() -> None:
     found = merged(3, lambda: ((key, len([*group])) for key, group in groupby(range(100), lambda item: item // 7)))
 
     assert sorted(found) == [*((key, 7) for key in range(14)), (14, 2)]
+
+
+def test_iterator_needs_little_memory() -> None:
+    """The items of an iterator are not kept, neither the task's own nor those of others."""
+    share = task(request(), 0, 50).shard(f"item {number}" * 10 for number in range(50_000))
+    tracemalloc.start()
+    try:
+        count = sum(1 for _ in share)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+
+    assert count == 1000
+    assert peak < 500_000
 
 
 def test_job_may_change_its_items() -> None:

@@ -19,7 +19,7 @@ MAX_DEPTH = 30  # MariaDB reads at most 32 levels of JSON, and items are stored 
 MAX_INTEGER = 2**63  # MySQL stores larger ones as floating-point numbers.
 MAX_FLOAT = 1e16  # PostgreSQL returns larger ones as integers.
 
-FETCH_SIZE = 2000  # Rows of a query set in memory.
+FETCH_SIZE = 2000  # Rows of a queryset in memory.
 HASHES_PER_PASS = 250_000  # In memory, as a set.
 
 PRIMARY_KEYS = 'Pass primary keys: `queryset.values_list("pk", flat=True)`.'
@@ -29,7 +29,7 @@ _to_json = json.JSONEncoder(ensure_ascii=False, allow_nan=False, sort_keys=True)
 
 
 def source(call: str, items: Any) -> Iterable[Any]:
-    """Return what to iterate over to get the items, of a query set without its cache. Raises `InvalidItems`."""
+    """Return what to iterate over to get the items, of a queryset without its cache. Raises `InvalidItems`."""
     got, hint = type(items).__name__, ""
     if isinstance(items, str | bytes | bytearray):
         hint = "Pass a list of items."
@@ -38,11 +38,11 @@ def source(call: str, items: Any) -> Iterable[Any]:
     elif isinstance(items, Set):
         hint = "Its order differs from process to process. Pass `sorted(items)`."
     elif isinstance(items, RawQuerySet) or (isinstance(items, QuerySet) and _yields_models(items)):
-        got, hint = "a query set of model instances", PRIMARY_KEYS
+        got, hint = "a queryset of model instances", PRIMARY_KEYS
     elif inspect.isgenerator(items) and inspect.getgeneratorstate(items) != inspect.GEN_CREATED:
         got, hint = "a generator that has begun", "Its first items are gone. Create it in the call."
     elif not isinstance(items, Iterable):
-        hint = "Pass a list, an iterator or a query set."
+        hint = "Pass a list, an iterator or a queryset."
     if hint:
         raise InvalidItems(f"{call}: expected a list or another iterable of items, got {got}.", hint=hint)
     return items.iterator(chunk_size=FETCH_SIZE) if isinstance(items, QuerySet) else items

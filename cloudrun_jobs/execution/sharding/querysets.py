@@ -238,21 +238,20 @@ def _is_key(rows: QuerySet[Any, Any], expression: Any) -> bool:
 
 def _has_repeated_rows(rows: QuerySet[Any, Any]) -> bool:
     """Return True if a to-many relation may repeat rows, with the same primary key and other values."""
-    query = rows.query.clone()
-    own: list[Any] = [each for each in query.annotations.values() if not each.contains_aggregate]
-    if query.group_by is not None and query.group_by is not True:
-        own += query.group_by
-    if (query.group_by is not None or query.distinct) and all(
-        _is_of_table(query.base_table, each) for each in own
-    ):
-        return False
+    compiler: Any = rows.query.clone().get_compiler(rows.db)
     try:
-        query.get_compiler(rows.db).as_sql()  # Joins what the order needs.
+        order = [expression for expression, _ in compiler.pre_sql_setup()[1]]  # Joins what the order needs.
     except EmptyResultSet:
         return False
-    fields: Iterator[Any] = (join.join_field for join in query.alias_map.values() if isinstance(join, Join))
-    return any(field.one_to_many or field.many_to_many for field in fields)
-
-
-def _is_of_table(table: str | None, expression: Any) -> bool:
-    return all(part.alias == table for part in expression.flatten() if isinstance(part, Col))
+    query, repeating = compiler.query, set()
+    for alias, join in query.alias_map.items():  # A join follows the one that it extends.
+        if isinstance(join, Join):
+            field: Any = join.join_field
+            if field.one_to_many or field.many_to_many or join.parent_alias in repeating:
+                repeating.add(alias)
+    if query.group_by is None and not query.distinct:
+        return bool(repeating)
+    groups = query.group_by if isinstance(query.group_by, tuple) else ()
+    used = [each for each in (*query.annotations.values(), *groups, *order) if not each.contains_aggregate]
+    columns = (column for each in used for column in each.flatten() if isinstance(column, Col))
+    return any(column.alias in repeating for column in columns)

@@ -59,9 +59,7 @@ class Call:
         if first.count == count:
             found = f"found {count} items, as many as the first task of the run, but others or in another order"
         call = f" call {self.number + 1}" if self.number else ""
-        hint = (
-            "Give every task and attempt the same items in the same order, or share them out by a key, with by=."
-        )
+        hint = "Give every task and attempt the same items in the same order, or split them by a key, with by=."
         raise ShardsDiffer(f"{self._name}: shard(){call}: {found}.", hint=hint)
 
     def has_key(self, key: object, position: int, item: str) -> bool:

@@ -23,9 +23,9 @@ from cloudrun_jobs.execution.sharding import lists, writing
 from cloudrun_jobs.execution.sharding.items import encoded
 from cloudrun_jobs.models import Claims, ItemChunk, ItemList, JobRun, Progress, Status, TaskRun
 from cloudrun_jobs.models.functions import Now
+from tests.execution.claiming import die, fail_at, in_thread, task
 from tests.jobs.management.commands import outcome
 from tests.runs.conftest import OTHER, request
-from tests.sharding.claiming import die, fail_at, in_thread, task
 from tests.waiting import wait_for
 
 LETTERS = list("abcdefghij")

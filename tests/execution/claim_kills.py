@@ -60,7 +60,7 @@ def claim(run_id: str, attempt: int, number: int, *, after: bool) -> None:
     from django.db import connection
 
     from cloudrun_jobs.models import JobRun
-    from tests.sharding.claiming import task
+    from tests.execution.claiming import task
 
     count = itertools.count(1)
 
@@ -90,9 +90,8 @@ def claim(run_id: str, attempt: int, number: int, *, after: bool) -> None:
 
 def main() -> None:
     configure()
-    number, survived = 1, [False]
-    while not any(survived):
-        survived = [is_survived(number, after=after) for after in (False, True)]
+    number = 1
+    while not any(is_survived(number, after=after) for after in (False, True)):
         number += 1
 
 

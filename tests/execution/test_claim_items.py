@@ -20,10 +20,10 @@ from cloudrun_jobs.exceptions import InvalidItems
 from cloudrun_jobs.execution.sharding import items as sources
 from cloudrun_jobs.execution.sharding.items import MAX_ITEM_BYTES, Hashes
 from cloudrun_jobs.models import ItemChunk, ItemList, JobRun, Status
+from tests.execution.claiming import task
 from tests.jobs.management.commands import outcome
 from tests.runs.conftest import request
 from tests.servers.routing import records_in
-from tests.sharding.claiming import task
 
 
 class Color(StrEnum):
@@ -67,16 +67,16 @@ def run() -> JobRun:
         ({"a": 1}, r"got dict\. Pass a list of its keys"),
         ("abc", "got str. Pass a list of items"),
         (b"abc", "got bytes"),
-        (7, "got int. Pass a list, an iterator or a query set"),
+        (7, "got int. Pass a list, an iterator or a queryset"),
         (None, "got NoneType"),
         (asynchronous(), "got async_generator"),
         (begun(), "got a generator that has begun"),
         pytest.param(ended(), "got a generator that has begun", id="ended"),
         (
             JobRun.objects.all(),
-            r'got a query set of model instances\. Pass primary keys: `queryset.values_list\("pk"',
+            r'got a queryset of model instances\. Pass primary keys: `queryset.values_list\("pk"',
         ),
-        (JobRun.objects.raw("SELECT 1"), "got a query set of model instances"),
+        (JobRun.objects.raw("SELECT 1"), "got a queryset of model instances"),
     ],
     ids=lambda value: type(value).__name__,
 )
@@ -196,7 +196,7 @@ def test_long_items_make_small_chunks(run: JobRun) -> None:
 
 
 def test_a_query_set_of_values_is_handed_out(run: JobRun) -> None:
-    """Primary keys and dictionaries come from a query set, which is not kept in memory."""
+    """Primary keys and dictionaries come from a queryset, which is not kept in memory."""
     request("echo")
     commands = JobRun.objects.order_by("command")
     with task(run) as job:
