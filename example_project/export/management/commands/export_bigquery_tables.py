@@ -105,9 +105,9 @@ class Command(CloudRunJobs):
         except ExportFailed as error:
             logger.error("%s", error, extra={"table": table})  # noqa: TRY400  (its sentence is enough)
             raise
-        message = "%s is exported: %d rows in %d files, %d bytes"
+        message = "%s is exported (rows: %d, bytes: %d, files: %d)"
         extra = {"table": table}
-        logger.info(message, table, manifest.rows, len(manifest.files), manifest.size, extra=extra)
+        logger.info(message, table, manifest.rows, manifest.size, len(manifest.files), extra=extra)
 
     def reduce(self, results: Sequence[dict[str, Any]]) -> dict[str, Any]:
         """Return the outcome of all tasks.
