@@ -213,7 +213,7 @@ def test_the_rest_of_a_lost_chunk_is_dropped(run: JobRun, caplog: pytest.LogCapt
         stopped._active.claims.chunk.leased_until = 0.0  # By its own clock.
 
         assert next(first) == "d"
-    assert "lost the lease of items 1 to 2: another task does them" in caplog.text
+    assert "lost the lease of items 1 to 2: another task has taken them over" in caplog.text
     assert rows() == [(0, 3, 0, "open"), (3, 3, 0, "open"), (6, 3, 0, "open"), (9, 1, 0, "open")]
 
 

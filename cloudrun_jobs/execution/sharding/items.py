@@ -1,4 +1,4 @@
-"""Check that JSON gives the items of `claim()` back unchanged, whatever the database."""
+"""Check that the items of `claim()` survive JSON unchanged in every supported database."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _to_json = json.JSONEncoder(ensure_ascii=False, allow_nan=False, sort_keys=True)
 
 
 def source(call: str, items: Any) -> Iterable[Any]:
-    """Return what to iterate over to get the items, of a queryset without its cache. Raises `InvalidItems`."""
+    """Return an iterable of the items, which does not fill the cache of a queryset. Raises `InvalidItems`."""
     got, hint = type(items).__name__, ""
     if isinstance(items, str | bytes | bytearray):
         hint = "Pass a list of items."
@@ -40,7 +40,7 @@ def source(call: str, items: Any) -> Iterable[Any]:
     elif isinstance(items, RawQuerySet) or (isinstance(items, QuerySet) and _yields_models(items)):
         got, hint = "a queryset of model instances", PRIMARY_KEYS
     elif inspect.isgenerator(items) and inspect.getgeneratorstate(items) != inspect.GEN_CREATED:
-        got, hint = "a generator that has begun", "Its first items are gone. Create it in the call."
+        got, hint = "a generator that has begun", "Its first items are gone. Pass a new one."
     elif not isinstance(items, Iterable):
         hint = "Pass a list, an iterator or a queryset."
     if hint:
@@ -53,7 +53,7 @@ def _yields_models(items: QuerySet[Any]) -> bool:
 
 
 def encoded(call: str, items: Iterable[Any]) -> Iterator[tuple[Any, str]]:
-    """Yield each item with its JSON text. Raises `InvalidItems` for one that JSON does not give back unchanged."""
+    """Yield each item with its JSON text. Raises `InvalidItems` for an item that JSON changes."""
     for index, item in enumerate(items):
         if fault := _fault(item, MAX_DEPTH):
             got, hint = fault
@@ -67,7 +67,7 @@ def encoded(call: str, items: Iterable[Any]) -> Iterator[tuple[Any, str]]:
 
 
 def _fault(value: Any, depth: int) -> tuple[str, str] | None:
-    """Return what the value is and what to pass in its place; None if JSON returns it unchanged."""
+    """Return a description of the value and a hint; None if JSON returns the value unchanged."""
     kind = type(value)  # A subclass would come back as its base.
     if kind is str:
         return _text_fault(value)
@@ -123,7 +123,7 @@ class Hashes:
         return len(self._values)
 
     def repeated(self) -> Iterator[tuple[int, int]]:
-        """Yield the first two indexes of each hash that occurs again; rarely, those of different items."""
+        """Yield the first two indexes of each repeated hash. In rare cases the items differ."""
         passes = 1 + len(self._values) // HASHES_PER_PASS
         again: set[int] = set()
         for number in range(passes):
