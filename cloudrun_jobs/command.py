@@ -128,7 +128,7 @@ class CloudRunJobs(BaseCommand):
     #: the HTTP request has `"test_mode": true`, or the environment variable CLOUDRUN_JOBS_TEST_MODE is "1".
     test_mode: bool
 
-    #: Whether `reduce()` is called also if tasks have failed. The run fails in any case. Default: False.
+    #: Whether `reduce()` is called even if tasks have failed. The run fails in any case. Default: False.
     reduce_partial: ClassVar[bool] = False
 
     #: The options that callers of the HTTP API may set. Default: none.
@@ -163,7 +163,7 @@ class CloudRunJobs(BaseCommand):
 
     @property
     def failed_tasks(self) -> Sequence[int]:
-        """In `reduce()`, the indexes of the tasks that failed, whose results are None; see `reduce_partial`."""
+        """In `reduce()`, the indexes of the failed tasks, whose results are None; see `reduce_partial`."""
         return self._active.failed_tasks if self._active is not None else ()
 
     def get_lock_key(self, **options: Any) -> Any:
@@ -215,17 +215,17 @@ class CloudRunJobs(BaseCommand):
             for invoice in self.shard(Invoice.objects.filter(sent=False)):
                 send(invoice)
 
-        Over all tasks each item comes exactly once, for any number of items and tasks, under one of two rules:
+        Each item is in the share of exactly one task, for any number of items and tasks. There are two rules:
 
-        - By position, the default: every task and attempt has to pass the same items in the same order. A task
-          that finds another number of items, or others in a sample of them, fails, and with it the run. A queryset
-          that is ordered by its primary key, or not at all, may change: it is split by ranges of that key.
-        - `by=`, a function of an item or the name of a field of a queryset: an item goes to the same task even if
-          the items change between attempts. The key is text, a number or a UUID.
+        - By position, the default: every task and attempt must pass the same items in the same order. If their
+          number or a sample of them differs from the first task's, the task and the run fail. A queryset that is
+          ordered by its primary key, or not at all, may change: it is split by ranges of that key.
+        - `by=`, a function of an item or the name of a field of a queryset: items with the same key go to the
+          same task, even if the items change between attempts. The key is text, a number or a UUID.
 
         With one task, inline, and outside a run, it yields everything.
 
-        Raises `InvalidItems`; and `ShardsDiffer`, for an iterator at its end.
+        Raises `InvalidItems`, or `ShardsDiffer`, which an iterator raises at its end.
         """
         from cloudrun_jobs.execution.sharding.static import shard
 
@@ -240,16 +240,16 @@ class CloudRunJobs(BaseCommand):
                 with self.item(path):
                     convert(path)
 
-        The first task to get here writes the list; the others ignore their `items`. Items are JSON values, each
-        at most once in the list. A task takes `batch` items at a time and holds them for `lease` seconds, which
-        are renewed while its process lives. An item is done when the loop goes on to the next. If a task dies,
-        its item is done again: work is at-least-once, except with `item(atomic=True)`.
+        The first task to call it writes the list; the other tasks' `items` are ignored. Items are JSON values,
+        each at most once in the list. A task takes `batch` items at a time and holds them by a lease of `lease`
+        seconds, which is renewed while its process lives. An item is done when the loop continues with the next.
+        If a task dies, its item is done again: work is at-least-once, except with `item(atomic=True)`.
 
-        An exception that `item()` does not receive ends the task. An item that failed is tried again
-        `item_retries` times, by any task; then the run is FAILED once all others are done. After a `break`, the
-        current item is left to the other tasks. Outside a run, all items are yielded.
+        An exception outside `item()` ends the task. Any task retries a failed item, up to `item_retries` times;
+        if the last retry fails, the run is FAILED once the remaining items are done. After a `break`, another
+        task does the current item. Outside a run, all items are yielded.
 
-        Raises `InvalidItems` for other values than these; in an event loop and in a transaction.
+        Raises `InvalidItems` for invalid items and arguments, in an event loop, and in a transaction.
         """
         from cloudrun_jobs.execution.sharding import claims
 
@@ -258,11 +258,11 @@ class CloudRunJobs(BaseCommand):
     def item(self, item: Any, atomic: bool | str = False) -> AbstractContextManager[None]:
         """Return a context manager around the work on the current item of `claim()`.
 
-        An `Exception` in it is recorded as a failure of the item, and the loop goes on.
+        An `Exception` in the block is recorded as a failure of the item, and the loop continues.
 
-        With `atomic=True` the block is a transaction of the default database, which must be that of the run
-        records, and which also records that the item is done: what the item writes there happens exactly once.
-        If the records are in another database, and the item's writes too, `atomic` is its alias.
+        With `atomic=True` the block is a transaction of the default database, which must have the run records.
+        The transaction also records that the item is done: the item's writes there happen exactly once. If the
+        records and the item's writes are both in another database, pass its alias as `atomic`.
         """
         from cloudrun_jobs.execution.sharding import claims
 
@@ -270,9 +270,9 @@ class CloudRunJobs(BaseCommand):
 
     @property
     def claims(self) -> Claims:
-        """The numbers of items that `claim()` has handed out in the whole run: `done`, `failed` and `left`.
+        """The counts of the items of `claim()` in the whole run: `done`, `failed` and `left`.
 
-        One query, which counts the items of other tasks as last saved. Outside a run all are 0.
+        It queries the database, and counts the items of other tasks as last saved. Outside a run all are 0.
         """
         from cloudrun_jobs.execution.sharding import claims
 
@@ -314,13 +314,13 @@ class CloudRunJobs(BaseCommand):
 
             Command().delay_many([{"partner": 7}, {"partner": 8}])
 
-        An element is a dictionary of options, as `delay()` takes them; there may be 10 000. Each task has the
-        arguments of its element, which are in its record, and acquires the lock of these arguments alone.
-        `operation.results()` returns a list with the result or the exception of each. In "local" and "test" the
-        elements run now, one after the other, and a failed one does not stop the others.
+        An element is a dictionary of options, as `delay()` takes them; at most 10 000 are allowed. Each task has
+        the arguments of its element, which are in its record, and acquires the lock of these arguments alone.
+        `operation.results()` returns a list of the result or the exception of each element. In "local" and "test"
+        the elements run immediately, one after the other, and a failed element does not stop the next ones.
 
-        Raises `InvalidArguments` if the command would reject an element, with its index; nothing is started then.
-        Otherwise like `delay()`.
+        Raises `InvalidArguments`, with the index of the element, if the command would reject one; then nothing is
+        started. Otherwise like `delay()`.
         """
         from cloudrun_jobs.enqueue import delay_many
 
@@ -375,7 +375,7 @@ class CloudRunJobs(BaseCommand):
 
     @property
     def run_id(self) -> str:
-        """The id of the run in progress, as in `JobRun.id`, to name what it creates; empty outside of `run()`."""
+        """The id of the run in progress, as in `JobRun.id`; empty outside of `run()`. Use it to name results."""
         attempt = self._active.attempt if self._active is not None else None
         return str(attempt.run.pk) if attempt is not None else ""
 
@@ -503,7 +503,7 @@ def _reduce_problems(cls: type[CloudRunJobs]) -> Iterator[DeclarationError]:
 
 
 def _takes_results(cls: type[CloudRunJobs], reduce: Callable[..., Any]) -> bool:
-    """Return True if the command can call the method with one value."""
+    """Return True if the command can call the method with the results."""
     is_bound = isinstance(getattr_static(cls, "reduce"), staticmethod | classmethod)
     try:
         signature(reduce).bind(*(["results"] if is_bound else ["self", "results"]))

@@ -45,14 +45,14 @@ def validate(job: JobCommand, arguments: tuple[str, ...], env: Mapping[str, str]
 
 
 def _reader(job: JobCommand, parser: ArgumentParser) -> JobCommand:
-    """Return a copy of the command that knows what the parser reads."""
+    """Return a copy of the command that remembers what the parser reads."""
     reader = copy.copy(job)
     reading.remember(reader, parser)
     return reader
 
 
 def _check_locks(reader: JobCommand, options: Mapping[str, Any]) -> None:
-    """Raise `InvalidArguments` or `InvalidJob` if the options that the parser has read make no lock key."""
+    """Raise `InvalidArguments` or `InvalidJob` if no lock key can be made from the parsed options."""
     tuple(required_locks(reader.spec, options, reader.get_lock_key))
 
 
@@ -73,7 +73,7 @@ def option_names(job: JobCommand) -> frozenset[str]:
 
 @contextmanager
 def _named(job: JobCommand) -> Iterator[None]:
-    """Name the command in the errors of the block."""
+    """Add the command's name to the errors of the block."""
     try:
         yield
     except InvalidArguments as error:

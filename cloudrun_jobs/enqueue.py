@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from cloudrun_jobs.spec import JobSpec
     from cloudrun_jobs.spec.command import JobCommand
 
-MAX_ELEMENTS = 10_000  # The most tasks of an execution of Cloud Run.
+MAX_ELEMENTS = 10_000  # Cloud Run's limit on the tasks of an execution.
 
 
 @async_unsafe("delay() cannot be called from async code: `await` adelay() instead.")
@@ -120,7 +120,7 @@ def reserve(job: JobCommand, at: At, args: Sequence[Any], options: Mapping[str, 
 
 @async_unsafe("delay_many() cannot be called from async code: use sync_to_async(command.delay_many).")
 def delay_many(job: JobCommand, elements: Iterable[Mapping[str, Any]]) -> Operation:
-    """Run the job once for each element, as the tasks of one execution, or one after the other in this process."""
+    """Run the job once for each element, in the tasks of one execution, or one after the other in this process."""
     with conf.reading_once():
         spec, run_id = job.spec, str(uuid4())
         _reject_unreachable_class(job)
@@ -176,8 +176,8 @@ def _submit(
 ) -> tuple[Operation, JobRun, bool]:
     """Record the request; run it in this process, or submit it once the caller's transaction has committed.
 
-    `elements` are the arguments of those of `delay_many()`. The third value is False if an earlier request with
-    the same key has requested the run.
+    `elements` has the arguments of each element of `delay_many()`. The third value is False if an earlier request
+    with the same key has requested the run.
     """
     backend, using = backends.current(), dispatch.followed_transaction()
     redacted = argv.redacted(job, request.argv) if spec.secret_options and not elements else None
@@ -219,7 +219,7 @@ def _overrides(job: JobCommand) -> Overrides:
 def _elements_arguments(
     job: JobCommand, elements: Sequence[Mapping[str, Any]], env: Mapping[str, str]
 ) -> Iterator[tuple[str, ...]]:
-    """Yield the arguments of each element. Raises `InvalidArguments` with its index."""
+    """Yield the arguments of each element. Raises `InvalidArguments` with the index of an invalid one."""
     parser = argv.parser_of(job)
     for index, element in enumerate(elements):
         try:
@@ -231,27 +231,27 @@ def _elements_arguments(
 def _options_of(element: object) -> Mapping[str, Any]:
     if isinstance(element, Mapping) and all(isinstance(name, str) for name in element):
         return element
-    raise InvalidArguments(f"Expected a dictionary of the job's options, got {element!r:.100}.")
+    raise InvalidArguments(f"expected a dictionary of the job's options, got {element!r:.100}.")
 
 
 def _overrides_for(job: JobCommand, elements: int) -> Overrides:
-    """Return what `using()` has set, for a run with a task for each element. Raises `InvalidArguments`."""
+    """Return the overrides of a run with a task for each element. Raises `InvalidArguments`."""
     overrides, spec, hint = _overrides(job), job.spec, ""
     if overrides.tasks is not None:
-        expected, hint = "no tasks of using()", "The run has one task for each element."
+        expected, hint = f"no using(tasks=...), got {overrides.tasks}", "The run has one task for each element."
     elif not elements:
         expected, hint = "at least one element, got none", "Call it only if there is something to run."
     elif elements > MAX_ELEMENTS:
-        expected = f"at most {MAX_ELEMENTS} elements, the most tasks of an execution, got {elements}"
-        hint = "Call it for each part of them, or let fewer tasks share the work: see claim()."
+        expected = f"at most {MAX_ELEMENTS} elements, Cloud Run's limit on tasks, got {elements}"
+        hint = "Call it several times, or divide the work among fewer tasks with claim()."
     if hint:
         raise InvalidArguments(f"{spec.command}: delay_many(): expected {expected}.", hint=hint)
-    # Cloud Run takes no fewer tasks than may run at once; those without an element end at once.
+    # Cloud Run accepts no fewer tasks than `task_parallelism`; tasks without an element end at once.
     return overrides.updated(spec, tasks=max(elements, spec.task_parallelism or 1), timeout=None, env=None)
 
 
 def _element_task(job: JobCommand, spec: JobSpec, run: JobRun, index: int, arguments: tuple[str, ...]) -> TaskRun:
-    """Return the task of the element, to be recorded."""
+    """Return the record of the element's task, before it is inserted."""
     redacted = argv.redacted(job, arguments) if spec.secret_options else None
     fields = argv_fields(arguments, redacted)
     return TaskRun(run_id=run.pk, index=index, worker=run.pk, status=Status.PENDING, **fields)
@@ -273,7 +273,7 @@ def _run_inline(
 def _run_elements(
     job: JobCommand, backend: Backend, run: JobRun, request: Request, elements: Sequence[tuple[str, ...]]
 ) -> tuple[Operation, JobRun]:
-    """Run the job for each element, in their order; a failure is recorded, and the next one runs."""
+    """Run the job for each element, in order. A failure is recorded, and the next element runs."""
     failure: BaseException | None = None
     with variables_set(request.overrides.env), _remaining_cancelled(run):
         for index, arguments in enumerate(elements):
@@ -282,17 +282,17 @@ def _run_elements(
             active.element = CloudRunTask(request.job, "", index, 0, len(elements), request.run_id)
             try:
                 _execute(worker, active, replace(request, argv=arguments))
-            except (Exception, LeaseLost) as error:  # noqa: BLE001  (of run(): it is in the record of the task)
+            except (Exception, LeaseLost) as error:  # noqa: BLE001  (of run(); the record of the task has it)
                 failure = error
     run.refresh_from_db()
-    if failure is not None and not run.is_finished:  # The failure is not in the record.
+    if failure is not None and not run.is_finished:  # The failure could not be recorded.
         raise failure
     return backend.operation(run), run
 
 
 @contextmanager
 def _remaining_cancelled(run: JobRun) -> Iterator[None]:
-    """End the run if the block is interrupted, and with it the tasks that have not started."""
+    """If the block is interrupted, end the run and cancel the tasks that have not started."""
     try:
         yield
     except (KeyboardInterrupt, SystemExit) as error:

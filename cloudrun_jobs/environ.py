@@ -21,7 +21,7 @@ from cloudrun_jobs.conf import EXECUTION_KEYS, PREFIX
 EXECUTION_VARIABLES = tuple(PREFIX + key for key in EXECUTION_KEYS)
 RUN_ID_VARIABLE, SCHEDULE_VARIABLE, RESERVED_VARIABLE, ELEMENTS_VARIABLE, REDUCE_VARIABLE = EXECUTION_VARIABLES
 
-# Cloud Run's, of the task.
+# Cloud Run sets these for each task.
 INDEX_VARIABLE, COUNT_VARIABLE = "CLOUD_RUN_TASK_INDEX", "CLOUD_RUN_TASK_COUNT"
 
 # "host:port" of the emulator that started this process: every call to Google's services goes there.
@@ -46,7 +46,7 @@ class CloudRunTask(NamedTuple):
     index: int  # type: ignore[assignment]  # hides a tuple's method
     #: The number of the attempt, from 0; a retry is one more.
     attempt: int
-    #: Tasks in the execution; for `delay_many()`, elements.
+    #: The number of tasks in the execution; for `delay_many()`, of elements.
     count: int  # type: ignore[assignment]  # hides a tuple's method
     #: The UUID of the run; empty for an execution that a schedule or a person at the console started.
     run_id: str
@@ -54,7 +54,7 @@ class CloudRunTask(NamedTuple):
     reserved_for: str = ""
     #: The schedule that started the execution, as `ScheduleTick.encode()` writes it; empty for other runs.
     schedule: str = ""
-    #: Whether the execution only calls `reduce()`: another one has run the tasks.
+    #: Whether the execution only calls `reduce()`: another execution has run the tasks.
     only_reduces: bool = False
 
 

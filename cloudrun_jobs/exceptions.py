@@ -104,11 +104,11 @@ class InvalidProgress(CloudRunJobsError, ValueError):
 
 
 class InvalidItems(CloudRunJobsError, ValueError):
-    """`shard()` or `claim()` cannot share out these items."""
+    """`shard()`, `claim()` or `item()` got invalid items or arguments, or was called where it cannot work."""
 
 
 class ShardsDiffer(CloudRunJobsError):
-    """A task found other items than the first task of the run, so that some of them would be in no share."""
+    """The items of a task differ from those of the first task of the run: some would be in no share, or in two."""
 
 
 class ServiceError(CloudRunJobsError):
@@ -217,7 +217,7 @@ class IdempotencyKeyReused(InvalidArguments):
 
 
 class RerunRefused(CloudRunJobsError):
-    """The failed tasks of a run cannot be repeated: it has not ended, nothing failed, or another run does so."""
+    """The failed tasks of a run cannot be rerun: it has not ended, nothing failed, or another run repeats them."""
 
 
 class JobFailed(CloudRunJobsError):

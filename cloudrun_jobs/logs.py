@@ -167,7 +167,7 @@ def log_item_failed(
 ) -> None:
     name, kind = escape(f"{item}"[:MAX_ITEM]), type(error).__name__
     extra = _extra("item_failed", spec, task) | {"item": name, "error": kind, "tries": tries, "is_final": is_final}
-    end = "is not tried again" if is_final else "is tried again"
+    end = "is not retried" if is_final else "is retried"
     logger.warning(
         "Job %s: item %s failed with %s and %s", spec.name, name, kind, end, exc_info=error, extra=extra
     )
@@ -175,7 +175,7 @@ def log_item_failed(
 
 @receiver(signals.items_lost, dispatch_uid=UID)
 def log_items_lost(sender: type, spec: JobSpec, task: Task, first: int, last: int, **kwargs: Any) -> None:
-    message = "Job %s lost the lease of items %d to %d: another task does them%s"
+    message = "Job %s lost the lease of items %d to %d: another task has taken them over%s"
     extra = _extra("items_lost", spec, task) | {"first": first, "last": last}
     logger.warning(message, spec.name, first, last, _attempt(task), extra=extra)
 

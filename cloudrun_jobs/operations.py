@@ -93,9 +93,9 @@ class Operation(ABC):
         """
 
     def results(self, timeout: float | None = None) -> list[Any]:
-        """Wait like `result()`, then return what `run()` returned in each task, by index.
+        """Wait like `result()`, then return a list of what `run()` returned in each task, by index.
 
-        For a task that did not succeed, the list has a `JobFailed` or `JobCancelled`.
+        The list has a `JobFailed` or `JobCancelled` for each task that did not succeed.
         """
         self.exception(timeout)
         return list(self.run.task_results())

@@ -18,17 +18,17 @@ job_started = Signal()
 #: Arguments: spec, run, task, done (int), total (int or None), text.
 job_progressed = Signal()
 
-#: run() ended, and reduce() if this task called it, its locks are released, and its outcome is recorded, or only
+#: run(), and reduce() if this task called it, ended, the locks are released, and the outcome is recorded, or only
 #: in `run` if the database failed.
-#: Arguments: spec, run, task, seconds (float, of both alone), error (the exception of one of them, or None),
+#: Arguments: spec, run, task, seconds (float, of run() and reduce()), error (the exception of one, or None),
 #: propagates (True if the caller gets it, or it is an uncaught exception of the process).
 job_finished = Signal()
 
 #: `with self.item(...)` or the loop over `claim()` raised. Arguments: spec, run, task, item, error,
-#: tries (int, of this item so far), is_final (True if it is not tried again).
+#: tries (int, how often the item has failed), is_final (True if it is not retried).
 item_failed = Signal()
 
-#: A task was stopped for longer than its lease, and another task has taken its items.
+#: A task was stopped for longer than its lease, and another task took over its items.
 #: Arguments: spec, run, task, first, last (int, their indexes in the list).
 items_lost = Signal()
 

@@ -21,8 +21,8 @@ def serialise(
     """Return the arguments that `parser` parses to these values. Raises `InvalidArguments`.
 
     `args` fill the positionals in order; the last one takes all that are left if it takes several. `options` are
-    named by `dest`, or as on the command line. `inspect` is called with the options that the container will parse,
-    while they are what `parser` has read last.
+    named by `dest`, or as on the command line. `inspect` is called with the options as the container will parse
+    them, before `parser` parses anything else.
     """
     levels = bind(parser, args, options)
     argv = write(levels)
@@ -36,7 +36,7 @@ def serialise(
 
 
 def _check_places(levels: Sequence[Level], argv: Sequence[str], given: Sequence[tuple[Action, Any]]) -> None:
-    """Raise `InvalidArguments` if a value is parsed as that of another argument."""
+    """Raise `InvalidArguments` if a value is parsed as the value of another argument."""
     # A custom Action may parse a string to anything, and may fail for one that no type has converted.
     if all(type(action).__module__ == "argparse" for action, _ in given):
         places = parse_texts([level.parser for level in levels], argv)

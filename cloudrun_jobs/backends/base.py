@@ -76,7 +76,7 @@ class Backend(ABC):
     def find(self, request: Request, *, timeout: float) -> Operation | None:
         """Return the execution that carries the run's id, if there is one. Raises one of the `ServiceError`s.
 
-        If the request has `environ.REDUCE_VARIABLE`, the execution has it too, and else it has not.
+        The execution must have `environ.REDUCE_VARIABLE` if the request has it, and must not have it otherwise.
         """
         return None
 

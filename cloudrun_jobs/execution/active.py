@@ -33,23 +33,23 @@ class ActiveRun:
     progress: ProgressReporter | None = None
     claims: ClaimLoop | None = None  # The latest loop over claim().
     verbosity: int = 1
-    result: Any = None  # Of the run, in JSON form.
-    failed_tasks: Sequence[int] = ()  # During reduce().
+    result: Any = None  # The result of the run, in JSON form.
+    failed_tasks: Sequence[int] = ()  # Their indexes, during reduce().
 
     def __init__(self, run: JobRun | None = None, *, is_requested: bool = False) -> None:
         self.run = run  # The record, as last known in this process.
         self.is_requested = is_requested  # Whether this process requested the run, which has yet to start.
         self.trigger: Invocation | None = None  # Of the HTTP request that is to run the job, and waits for it.
         self.overrides = NO_OVERRIDES  # Of the runs that this command instance requests.
-        self._calls: Counter[str] = Counter()  # Of shard() and of claim().
-        self.repeats: Rerun | None = None  # What the runs that this command instance requests repeat.
-        self.element: CloudRunTask | None = None  # Of `delay_many()` in this process.
+        self._calls: Counter[str] = Counter()  # The number of calls of shard() and of claim().
+        self.repeats: Rerun | None = None  # What the next run of this command instance repeats.
+        self.element: CloudRunTask | None = None  # The element of an inline `delay_many()`.
         self._loss_is_raised = False
 
     def next_call(self, kind: str) -> int:
         """Return the number of this call of `shard()` or `claim()` in the run, from 0.
 
-        Each element of `delay_many()` has numbers, and so lists, of its own.
+        Each element of `delay_many()` has its own numbers, and so its own lists.
         """
         number = self._calls[kind]
         self._calls[kind] += 1

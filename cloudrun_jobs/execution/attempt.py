@@ -61,8 +61,8 @@ class Attempt:
         self.run = run
         self.task_count = task_count
         self.share = _share(run, task.index, task_count)
-        self.is_element = run.elements is not None  # Of `delay_many()`: the task has arguments of its own.
-        # Of several tasks of an execution, with `lock_scope = "execution"`.
+        self.is_element = run.elements is not None  # Of `delay_many()`: the task has its own arguments.
+        # Whether all tasks of an execution hold the same locks.
         self.shares_locks = task_count > 1 and scope == "execution" and run.execution is not None
         self.result: Any = None
         self.reduction = reduction
@@ -94,7 +94,7 @@ class Attempt:
 
     @property
     def recorded_progress(self) -> int:
-        """What earlier attempts of the task have done."""
+        """The progress that earlier attempts of the task have recorded."""
         return self._task.progress_done or 0
 
     @property
@@ -127,21 +127,21 @@ class Attempt:
 
     @property
     def value(self) -> Any:
-        """What the run returns, as far as this attempt knows: the value of `reduce()`, if it has called it."""
+        """The result that this attempt knows: of `reduce()` if it has been called, otherwise of `run()`."""
         return self.reduction.value if self.reduction and self.reduction.outcome else self.result
 
     @property
     def only_reduces(self) -> bool:
-        """Whether the attempt only calls `reduce()`: the work of its task is done."""
+        """Whether the attempt only calls `reduce()`: its task has already run."""
         return self.reduction is not None and self.reduction.is_taken_over
 
     @property
     def has_own_execution(self) -> bool:
-        """Whether the execution was started for `reduce()` alone; its further tasks do nothing."""
+        """Whether the execution was started for `reduce()` alone; its other tasks do nothing."""
         return self.reduction is not None and self.reduction.has_execution
 
     def has_no_work(self) -> bool:
-        """Return True for a task of a rerun that has no share, and no items to claim: `run()` is not called."""
+        """Return True for a task of a rerun without a share and without items to claim: `run()` is not called."""
         if self.share.index is not None:
             return False
         from cloudrun_jobs.models import failures
@@ -151,7 +151,7 @@ class Attempt:
 
     @property
     def share_variables(self) -> dict[str, str]:
-        """The variables by which a job finds its share itself, if they differ from those of the container."""
+        """The variables by which a job divides its work itself, if they differ from those of the container."""
         if self.run.shares is None or self.share.index is None or self.run.execution is None:
             return {}
         return {INDEX_VARIABLE: str(self.share.index), COUNT_VARIABLE: str(self.share.count)}
@@ -248,16 +248,16 @@ class Attempt:
             setattr(self.run, name, value)
 
     def _decisive(self, outcome: Outcome) -> Outcome:
-        """Return the outcome of the attempt, given that of the task: `reduce()` may fail after it."""
+        """Return the outcome of the attempt: that of `reduce()` if it has been called, otherwise of the task."""
         return (self.reduction and self.reduction.outcome) or outcome
 
     def _is_retried(self, outcome: Outcome) -> bool:
         return self._has_retries and self._decisive(outcome).status == Status.FAILED
 
     def begin_reduction(self, error: BaseException | None = None) -> bool:
-        """Record that the work of the task has ended; return True if this process is to call `reduce()`.
+        """Record that the work of the task has ended; return True if this process must call `reduce()`.
 
-        It is, if the task is the last one of the run. `error` is what ended the work.
+        It must if the task is the last one of the run to end. `error` is the exception that ended the work.
         """
         outcome = self._outcome or outcome_of(error)
         reduction = self.reduction
@@ -306,7 +306,7 @@ class Attempt:
         elif self.task_count == 1:
             values = {**_count_fields({outcome.status: 1}), **outcome.error}
             if self.reduction and outcome.status == Status.SUCCEEDED:
-                # `reduce()` could not be called.
+                # `reduce()` was not called.
                 if not self.run.update_if(Q(status=Status.RUNNING), **values):
                     self._reload_run()
                 return
@@ -364,7 +364,7 @@ class Attempt:
             self.run.update_if(Q(status=Status.RUNNING, error_class=""), **outcome.error)
         status, values = self._ending(outcome)
         if status is None or (self.reduction and self.reduction.follows(status)):
-            # `reduce()` is called by the task that began it, or by an execution that `reconcile` starts.
+            # The task that began `reduce()`, or an execution that `reconcile` starts, ends the run.
             self.run.update_if(Q(status=Status.RUNNING), **_without_error(values))
             return
         tasks = TaskRun.objects.filter(run=self.run.pk)
@@ -389,7 +389,7 @@ class Attempt:
         return status, values
 
     def _end_reduction(self, reduction: Reduction, outcome: Outcome) -> None:
-        """End the run with the value of `reduce()`, or its error; with retries left, keep the run."""
+        """End the run with the result or the error of `reduce()`; with retries left, an error keeps it running."""
         status, values = self._ending(outcome)
         mine = Q(reducer=self.worker)
         reduced = self._unless_cancelled(reduction.outcome or outcome)
@@ -402,7 +402,7 @@ class Attempt:
             self._end_run(status, mine, result=reduction.value, **values)
 
     def _end_run(self, status: Status, condition: Q = ALWAYS, /, **values: Any) -> None:
-        """End the run, or reload it if another process has ended it. With items not done, it has failed."""
+        """End the run, or reload it if another process has ended it. If items are not done, the run has failed."""
         if status == Status.SUCCEEDED and self._succeed_without_items(condition, values):
             return
         if status == Status.SUCCEEDED:
@@ -423,7 +423,7 @@ class Attempt:
         self.run = JobRun.objects.filter(pk=self.run.pk).first() or self.run
 
     def _succeed_without_items(self, condition: Q, values: Mapping[str, Any]) -> bool:
-        """End the run as successful, unless it may have items; most runs have none, and need no query for them."""
+        """End the run as succeeded, unless it may have items. Most runs have none, and need no query for them."""
         if self.run.shares is not None:
             return False
         has_none = condition & Q(items_total=None)
@@ -442,7 +442,7 @@ def _count_fields(counts: Mapping[str, int]) -> dict[str, Any]:
 
 
 def _without_error(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the counts among the fields with which a run ends."""
+    """Return only the counts among the fields to write."""
     return {name: value for name, value in values.items() if name.endswith("_count")}
 
 
@@ -496,10 +496,10 @@ def _claim(start: Invocation, spec: JobSpec, worker: UUID) -> Attempt | AlreadyC
     index, attempt, count = (task.index, task.attempt, task.count) if task else (0, 0, 1)
     reduction = Reduction(is_partial=start.reduces_partial) if start.reduces else None
     row = TaskRun(run=run, index=index, attempt=attempt, worker=worker)
-    inserted = None if run.elements is not None else _insert(row)  # delay_many() has inserted its own.
+    inserted = None if run.elements is not None else _insert(row)  # delay_many() has inserted the rows.
     claimed = inserted or _take_over(row)
     if claimed is not None and run.reducer is not None:
-        run.update_if(Q(), reducer=None)  # A task that had ended is done again.
+        run.update_if(Q(), reducer=None)  # A task that had ended runs again.
     if claimed is None and reduction and (claimed := _take_over_reduction(run, row)):
         reduction.is_taken_over = True
     if claimed is None:
@@ -514,7 +514,7 @@ def _claim(start: Invocation, spec: JobSpec, worker: UUID) -> Attempt | AlreadyC
 def _claim_reduction(
     task: CloudRunTask, spec: JobSpec, run: JobRun, worker: UUID, *, is_partial: bool
 ) -> Attempt | AlreadyClaimed:
-    """Return the attempt to call `reduce()` in an execution of its own. Its heartbeat is the first task's."""
+    """Return the attempt that calls `reduce()` in a separate execution. Its heartbeat is the first task's."""
     with transaction.atomic(using=database.database_alias()):
         row = TaskRun.objects.filter(run=run.pk).order_by("index").select_for_update().first()
         mine = Q(status=Status.RUNNING, execution=task.execution)
@@ -534,7 +534,7 @@ def _claim_reduction(
 
 
 def _insert(row: TaskRun) -> TaskRun | None:
-    """Return the row, inserted; None if there is one of the same task."""
+    """Insert the row and return it; return None if the task has one."""
     try:
         database.insert(row)
     except IntegrityError:
@@ -543,7 +543,7 @@ def _insert(row: TaskRun) -> TaskRun | None:
 
 
 def _take_over_reduction(run: JobRun, row: TaskRun) -> TaskRun | None:
-    """Take over the call of `reduce()` from an earlier attempt of the task, whose own work is done."""
+    """Take over `reduce()` from an earlier attempt of the task whose own work is done."""
     with transaction.atomic(using=database.database_alias()):
         tasks = TaskRun.objects.filter(run=run.pk)
         own = tasks.filter(Q(attempt__lt=row.attempt) | Q(worker=row.worker), index=row.index)

@@ -35,12 +35,12 @@ class Invocation(NamedTuple):
     environment: str
     argv: list[str] | None
     redacted_argv: list[str] | None = None  # Without the values of secret options, if the job has any.
-    # None outside Cloud Run, except for an element of `delay_many()`, and for a job that another job calls.
+    # None for a job that another job calls, and outside Cloud Run, except for an element of `delay_many()`.
     task: CloudRunTask | None = None
     run_id: str = ""  # Set for a request that this process recorded.
     values: Mapping[str, Any] = MappingProxyType({})  # Of the record, for a run that an HTTP request triggers.
-    reduces: bool = False  # Whether the job has `reduce()`,
-    reduces_partial: bool = False  # also if a task has failed.
+    reduces: bool = False  # Whether the job has `reduce()`.
+    reduces_partial: bool = False  # Whether it is called even if a task has failed.
 
 
 class AlreadyClaimed(NamedTuple):

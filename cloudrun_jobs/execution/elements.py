@@ -1,4 +1,4 @@
-"""The arguments of a task of `delay_many()`, which are in its record instead of on its command line."""
+"""Read the arguments of a task of `delay_many()` from its record: they are not on its command line."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ if TYPE_CHECKING:
 
 
 def command_line(job: JobCommand, given: list[str]) -> list[str]:
-    """Return the command line of this task's element, if the given one has no arguments of its own.
+    """Return the command line of this task's element, unless the given one already has arguments.
 
     Exits with 0 in a task without an element, and with 75 if the record cannot be read.
     """
     task = environ.current_task()
-    if task is None or len(given) > 2:  # A command that the job starts has the job's variables.
+    if task is None or len(given) > 2:  # A command that the job starts inherits the job's variables.
         return given
     try:
         arguments = database.retry_until_available(
@@ -38,14 +38,14 @@ def command_line(job: JobCommand, given: list[str]) -> list[str]:
 
 
 def _read(command: str, task: CloudRunTask) -> list[str] | None:
-    """Return the arguments after `manage.py`; None if the run is one of another command."""
+    """Return the arguments after `manage.py`; None if the run belongs to another command."""
     run = JobRun.objects.filter(pk=task.run_id).first()
     if run is not None and run.command != command:
         return None
     if task.index >= task.count:
-        sys.exit(0)  # Cloud Run takes no fewer tasks than may run at once.
+        sys.exit(0)  # A surplus task: Cloud Run accepts no fewer tasks than `task_parallelism`.
     element = None if run is None else TaskRun.objects.filter(run=run, index=task.index).first()
     if element is None or element.arguments is None:
         message = f"The arguments of task {task.index} of run {task.run_id} are not recorded."
-        raise RecordUnavailable(message, hint="Its record was deleted: call delay_many() again.")
+        raise RecordUnavailable(message, hint="The record was deleted: call delay_many() again.")
     return element.arguments

@@ -59,12 +59,12 @@ class Heartbeat:
     def renew(self, key: object, interval: float, work: Callable[[], object]) -> None:
         """Have the thread call `work()` every `interval` seconds, until `forget(key)`.
 
-        `work` writes to the database of the records. A database error is ignored: it is called again.
+        `work` writes to the database of the records. A database error is ignored, because `work` is called again.
         """
         self._renewals = {**self._renewals, key: _Renewal(interval, work)}
 
     def forget(self, key: object) -> None:
-        """No longer call what `renew()` has registered under this key. A call may be in progress."""
+        """Remove what `renew()` registered under this key. A call may still be in progress."""
         self._renewals = {other: renewal for other, renewal in self._renewals.items() if other != key}
 
     def _run(self, termination: Termination, terminate: Callable[[Termination], None]) -> None:
@@ -75,7 +75,7 @@ class Heartbeat:
                 if termination.is_overdue():
                     terminate(termination)
                 now = time.monotonic()
-                # Also on SIGTERM, which the job may ignore.
+                # SIGTERM triggers one more renewal, because the process may be killed soon.
                 is_last, has_saved = termination.is_requested() and not has_saved, termination.is_requested()
                 for renewal in self._renewals.values():
                     if is_last or now >= renewal.due_at:
@@ -107,7 +107,7 @@ class Heartbeat:
 
 
 class _Renewal:
-    """Work that the thread repeats."""
+    """Work that the thread repeats at an interval."""
 
     def __init__(self, interval: float, work: Callable[[], object]) -> None:
         self.interval, self.work = interval, work
@@ -115,7 +115,7 @@ class _Renewal:
 
 
 def _ignoring_errors(work: Callable[[], object]) -> object:
-    """Call `work`, which is repeated soon; return None after a database error."""
+    """Return the result of `work`, or None after a database error: the work is repeated soon."""
     try:
         return work()
     except Error:

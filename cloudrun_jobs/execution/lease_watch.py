@@ -100,8 +100,8 @@ def on_sigtstp(number: int, frame: FrameType | None) -> None:
 def on_sigcont(number: int, frame: FrameType | None) -> None:
     """Renew, and check the leases before the job continues: the process may have been stopped for any time.
 
-    Its connections may be dead by now. Django checks them before their next use; not those in a transaction, which
-    the check would begin anew after the commit.
+    Its connections may be dead by now, so Django checks them before their next use, except in a transaction: after
+    the commit, the check would begin another one.
     """
     for connection in connections.all(initialized_only=True):
         if connection.autocommit:

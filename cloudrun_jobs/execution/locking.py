@@ -154,7 +154,7 @@ def _acquire(
 
     policy = required.policy
     if (policy == "skip" and attempt.admitted) or attempt.only_reduces:
-        policy = "wait"  # What it works on is begun.
+        policy = "wait"  # The work has already begun.
     if policy == "skip":
         return acquire.acquire_or_holders(request, acquire.SERVER_OUTAGE_LIMIT, partial(_sleep, job))
 

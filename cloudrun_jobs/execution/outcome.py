@@ -82,7 +82,7 @@ def class_name_of(error: BaseException) -> str:
 
 
 def message_of(error: BaseException) -> str:
-    """Return the text of the error, in a form that can be stored."""
+    """Return the error's message in a form that the database can store."""
     try:
         return storable(str(error))[:MAX_MESSAGE]
     except Exception as failed:  # noqa: BLE001  (an error's own __str__ may raise anything)

@@ -22,34 +22,34 @@ if TYPE_CHECKING:
 
 
 class Reduction:
-    """What one attempt of a task has to do with `reduce()` of its job."""
+    """The state of `reduce()` in one attempt of a task."""
 
     def __init__(self, *, is_partial: bool, is_taken_over: bool = False, has_execution: bool = False) -> None:
         self.is_partial = is_partial
-        self.is_taken_over = is_taken_over  # From a process that died: `run()` is not called again.
+        self.is_taken_over = is_taken_over  # From a process that died, after `run()`: it is not called again.
         self.has_execution = has_execution  # Whether the execution was started for `reduce()` alone.
-        self.is_begun = False  # Whether this process is to call it.
+        self.is_begun = False  # Whether this process calls `reduce()`.
         self.outcome: Outcome | None = None
         self.value: Any = None  # In JSON form.
 
     def may_follow(self, outcome: Outcome, error: BaseException | None) -> bool:
-        """Return True if this process may call `reduce()` after a task that ended so."""
+        """Return True if this process may call `reduce()` after its task has ended with this outcome."""
         if isinstance(error, JobInterrupted) or not isinstance(error, Exception | SystemExit | None):
             return False  # SIGKILL follows, or the locks are lost: `reconcile` starts an execution that calls it.
         return not self.is_begun and (outcome.status in DONE or self.follows(outcome.status))
 
     def follows(self, status: str) -> bool:
-        """Return True if `reduce()` is called for tasks that would end the run with this status."""
+        """Return True if `reduce()` is called when the tasks would end the run with this status."""
         return status == Status.SUCCEEDED or (status == Status.FAILED and self.is_partial)
 
     def end(self, outcome: Outcome) -> None:
-        """Keep how the call ended, unless that is known."""
+        """Keep the outcome of the call, unless one is known."""
         if (self.is_begun or self.is_taken_over) and self.outcome is None:
             self.outcome = outcome
 
 
 def call_reduce(job: JobCommand, attempt: Attempt) -> Any:
-    """Return what `reduce()` returns, in JSON form."""
+    """Call `reduce()`, and return its result in JSON form."""
     collect = partial(results_of, attempt.run)
     results, failed = database.retry_until_available(collect, seconds=deadlines.RECORD_START_LIMIT_SECONDS)
     job._active.failed_tasks = failed
@@ -68,9 +68,9 @@ def _call(job: Any, results: list[Any]) -> Any:
 
 
 def results_of(run: JobRun) -> tuple[list[Any], tuple[int, ...]]:
-    """Return the results of the run's tasks by index, None for failed ones, and the indexes of those.
+    """Return the results of the run's tasks by index, with None for failed tasks, and the indexes of failed tasks.
 
-    For a run of failed tasks, they are those of the first run with the new ones in place. The results of tasks
+    A rerun of failed tasks has the results of the first run with the new ones in place. The results of tasks
     without a share, which have only claimed items, follow at the end.
     """
     values: list[Any] = []
@@ -90,12 +90,12 @@ def results_of(run: JobRun) -> tuple[list[Any], tuple[int, ...]]:
 
 
 def _chain(run: JobRun) -> list[JobRun]:
-    """Return the first run of the chain, the runs of its failed tasks, and this one."""
+    """Return the first run, its reruns, and this run, in their order."""
     chain = [run]
     while chain[0].shares:
         earlier = chain[0].rerun_of
         if earlier is None:
-            message = f"{run}: the run whose failed tasks it repeats was deleted, and reduce() needs its results."
+            message = f"{run}: reduce() needs the results of the run that it repeats, which was deleted."
             raise CloudRunJobsError(message, hint="Start a new run.")
         chain.insert(0, earlier)
     return chain

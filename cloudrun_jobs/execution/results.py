@@ -21,7 +21,7 @@ NUL = re.compile(r"(?<!\\)(?:\\\\)*\\u0000")
 
 
 def to_json_value(command: str, result: Any, *, function: str = "run") -> Any:
-    """Return the result of that method as `json.loads()` returns it. Raises `InvalidResult`."""
+    """Return the result of `run()` or `reduce()` as `json.loads()` returns it. Raises `InvalidResult`."""
     try:
         text = json.dumps(result, cls=DjangoJSONEncoder, allow_nan=False)
         value = json.loads(text)

@@ -53,7 +53,7 @@ def run_job(job: JobCommand, args: tuple[Any, ...], options: dict[str, Any]) -> 
     """Run the job, and return its result in JSON form; None if the run was skipped."""
     task = environ.current_task()
     if task and task.only_reduces and task.index:
-        return None  # Cloud Run takes no fewer tasks than may run at once.
+        return None  # A surplus task: Cloud Run accepts no fewer tasks than `task_parallelism`.
     return _record_job(job, args, options)
 
 
@@ -111,7 +111,7 @@ def _record_job(job: JobCommand, args: tuple[Any, ...], options: dict[str, Any])
 
 
 def _raise_failed_items(job: JobCommand, attempt: Attempt) -> None:
-    """Raise if items have failed: the work itself ended without an error. In an execution, the record says so."""
+    """Raise an error if items have failed, because `run()` raised none. In an execution, the record suffices."""
     run = attempt.run
     if run.reason == ITEMS and run.status == Status.FAILED and not run.execution:
         message = f"{run}: {run.error_message}"
@@ -173,7 +173,7 @@ def _invocation(
 
 
 def _start(job: JobCommand, invocation: Invocation) -> Invocation:
-    """Return the invocation, with whether the job has `reduce()`."""
+    """Return the invocation with `reduces` and `reduces_partial` of the job."""
     reduces = callable(getattr(type(job), "reduce", None))
     return invocation._replace(reduces=reduces, reduces_partial=reduces and job.reduce_partial)
 
@@ -271,7 +271,7 @@ def _call_run(job: JobCommand, attempt: Attempt, run: Callable[[], Any]) -> None
 
 
 def _reduce_if_last(job: JobCommand, attempt: Attempt, error: BaseException | None = None) -> None:
-    """Call `reduce()`, if the job has it, and the task is the last of the run; `error` is what ended its work."""
+    """Call `reduce()` if the job has it and this task is the last one of the run; `error` ended its work."""
     if attempt.begin_reduction(error):
         attempt.reduce(call_reduce(job, attempt))
 

@@ -54,7 +54,7 @@ def refuse_body(request: HttpRequest) -> None:
 
 
 def read_flag(request: HttpRequest, name: str) -> bool:
-    """Return the truth value in the body, which may have nothing else. Raises `HttpError`."""
+    """Return the boolean of this name in the body, which may have no other field. Raises `HttpError`."""
     given = read_object(request, any_type=True)
     fields = dict.fromkeys(sorted(given.keys() - {name}), f"This endpoint takes only {name!r}.")
     value: Any = given.get(name, False)

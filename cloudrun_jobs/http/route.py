@@ -32,7 +32,7 @@ class Action:
     responses: Mapping[int, str] = field(default_factory=dict)
     query: Mapping[str, Parameter] = field(default_factory=dict)
     headers: Mapping[str, Parameter] = field(default_factory=dict)
-    #: The JSON schema of the body, which may be absent; None if there is none, or it sets the options of a job.
+    #: The JSON schema of the optional body; None if the action takes no body, or one with the options of a job.
     body: Mapping[str, Any] | None = None
     #: The statuses of errors that are not common to all actions.
     errors: tuple[int, ...] = ()

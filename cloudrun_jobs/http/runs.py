@@ -124,7 +124,7 @@ def _ended(run: JobRun) -> HttpError:
 
 
 def rerun(request: HttpRequest, caller: Caller, name: str) -> HttpResponseBase:
-    """Start a new run with the arguments of this one; with `failed_only`, of what has failed."""
+    """Start a new run with the arguments of this one; with `failed_only`, of its failed tasks and items."""
     query.read_query(request, {})
     failed_only = read_flag(request, "failed_only")
     run = find_run(caller, "run", name)

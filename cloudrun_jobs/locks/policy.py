@@ -26,7 +26,7 @@ class RequiredLock(NamedTuple):
     name: LockName
     slots: int
     policy: str
-    identifies_run: bool = False  # Whether the name is made from the arguments.
+    identifies_run: bool = False  # Whether the arguments determine the name.
 
 
 def required_locks(

@@ -1,4 +1,4 @@
-"""Run the tasks of an execution as processes of this machine, with the variables of Cloud Run."""
+"""Run the tasks of an execution as processes on this machine, with the variables that Cloud Run would set."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ from cloudrun_jobs.terminal import ProgressBar
 POLL_INTERVAL = 0.05  # seconds
 PROGRESS_INTERVAL = 1.0  # seconds
 
-# Between SIGTERM and SIGKILL, as for Cloud Run: a task records its outcome after eight seconds at the latest.
+# Between SIGTERM and SIGKILL, as on Cloud Run: a task records its outcome within eight seconds.
 GRACE_SECONDS = 9.5
 
 
 class LocalExecution:
-    """One execution: a process for each task, which is restarted as often as the job's `max_retries` says."""
+    """One execution: a process for each task, which is restarted up to `max_retries` times."""
 
     def __init__(self, spec: JobSpec, arguments: Sequence[str], tasks: int, output: Output) -> None:
         self.name = f"{spec.name[:50].rstrip('-')}-local-{secrets.token_hex(3)}"
@@ -49,7 +49,7 @@ class LocalExecution:
 
     @property
     def failed(self) -> list[int]:
-        """The indexes of the tasks whose last attempt has failed, or was not made."""
+        """The indexes of the tasks whose last attempt failed, or that never started."""
         return [task.index for task in self._tasks if task.status != 0]
 
     def wait(self) -> None:
@@ -88,7 +88,7 @@ class LocalExecution:
         task.start(self._command_line(), self._environment(), self._output)
 
     def _command_line(self) -> list[str]:
-        # As this process was started: `python manage.py`, `python -m django` or `django-admin`.
+        # The way this process was started: `python manage.py`, `python -m django` or `django-admin`.
         this = get_child_arguments()
         return [*this[: len(this) - len(sys.argv[1:])], *self._arguments]
 
@@ -109,14 +109,14 @@ class LocalExecution:
         for task in running:
             task.signal(signal.SIGTERM)
         deadline = time.monotonic() + GRACE_SECONDS
-        with suppress(KeyboardInterrupt):  # A second Ctrl-C does not wait.
+        with suppress(KeyboardInterrupt):  # A second Ctrl-C ends the wait.
             while any(task.is_running for task in running) and time.monotonic() < deadline:
                 time.sleep(POLL_INTERVAL)
         for task in self._tasks:
             task.end()
 
     def _record(self) -> None:
-        """End the record of a run whose tasks were killed, as Cloud Run's state would."""
+        """End the record of a run whose tasks were killed, as `reconcile` does for Cloud Run."""
         run, count, failed = self.run, len(self._tasks), len(self.failed)
         if run is None or run.is_finished:
             return
@@ -169,7 +169,7 @@ class Task:
             reader.start()
 
     def poll(self) -> int | None:
-        """Return the exit status of the attempt, with all of its output written; None while it is running."""
+        """Return the exit status of the attempt, once all of its output is written; None while it is running."""
         status = self.process.poll() if self.process else None
         if status is not None:
             self._join()
@@ -231,7 +231,7 @@ def _sigterm_as_ctrl_c() -> Iterator[None]:
 
 @contextmanager
 def _ignoring_database_errors() -> Iterator[None]:
-    """Go on without the record: the tasks themselves report that their database is unavailable."""
+    """Continue without the record: the tasks report that the database is unavailable."""
     try:
         yield
     except Error:

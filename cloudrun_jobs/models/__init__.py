@@ -1,4 +1,4 @@
-"""The models: run records, their items, and locks kept in the database."""
+"""The models: run records, items of runs, and locks kept in the database."""
 
 from __future__ import annotations
 

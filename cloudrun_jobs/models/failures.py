@@ -1,4 +1,4 @@
-"""What has failed in a run: its tasks, and the items that `claim()` handed out."""
+"""The failed tasks and items of a run."""
 
 from __future__ import annotations
 
@@ -35,9 +35,9 @@ class FailedTask(NamedTuple):
 
 
 class FailedItem(NamedTuple):
-    """An item of `claim()` that has failed too often."""
+    """An item of `claim()` whose last retry has failed."""
 
-    #: Its number in the list.
+    #: The index of the item in its list.
     index: int  # type: ignore[assignment]  # hides a tuple's method
     item: Any
     error_class: str
@@ -48,7 +48,7 @@ class FailedItem(NamedTuple):
 
 
 class Failures(NamedTuple, Generic[Failed]):
-    """The first failures of a kind, and the number of all."""
+    """The number of failed tasks or items, and the first of them."""
 
     count: int  # type: ignore[assignment]  # hides a tuple's method
     listed: Sequence[Failed]
@@ -59,7 +59,7 @@ class Failures(NamedTuple, Generic[Failed]):
 
 
 def failed_tasks(run: JobRun) -> Failures[FailedTask]:
-    """Return the tasks that did not succeed; of an unfinished run, those that have ended."""
+    """Return the tasks that did not succeed; of an unfinished run, only those that have ended."""
     rows = TaskRun.objects.filter(run=run.pk).exclude(status__in=DONE)
     if not run.is_finished:
         rows = rows.exclude(status__in=UNFINISHED)
@@ -77,7 +77,7 @@ def undone_tasks(run: JobRun) -> list[int]:
 
 
 def _never_started(run: JobRun) -> Iterator[int]:
-    """Yield the indexes of tasks of a finished run that have no row; nothing if none has one."""
+    """Yield the indexes of the tasks of a finished run without a row; nothing if no task has a row."""
     started = set(TaskRun.objects.filter(run=run.pk).values_list("index", flat=True)) if run.is_finished else None
     return iter(sorted(set(range(run.task_count)) - started)) if started else iter(())
 
@@ -89,7 +89,7 @@ def chunks_of(run: JobRun) -> QuerySet[ItemChunk]:
 
 
 def failed_items(run: JobRun) -> Failures[FailedItem]:
-    """Return the items that have failed by now. A rerun that does them removes them from the list."""
+    """Return the items that have failed. An item that a rerun completes is no longer among them."""
     failed = chunks_of(run).filter(status=ItemChunk.Status.FAILED).order_by("list", "start")
     found = [
         FailedItem(chunk.start, chunk.items[0] if chunk.items else None, chunk.error_class, chunk.error_message)
@@ -99,12 +99,12 @@ def failed_items(run: JobRun) -> Failures[FailedItem]:
 
 
 def claims_items(run: JobRun) -> bool:
-    """Return True if the run may have items that `claim()` hands out. No query."""
+    """Return True if the run may have items of `claim()`, without a query."""
     return run.items_total is not None or run.shares is not None
 
 
 def failures_of(run: JobRun) -> tuple[Failures[FailedTask], Failures[FailedItem]]:
-    """Return the failed tasks and items of the run; of a run without any, mostly without a query."""
+    """Return the failed tasks and items of the run. Most runs without failures need no query."""
     has_tasks = run.status not in DONE if run.is_finished else bool(run.failed_count or run.cancelled_count)
     tasks = failed_tasks(run) if has_tasks else Failures[FailedTask](0, ())
     items = failed_items(run) if claims_items(run) else Failures[FailedItem](0, ())
@@ -117,7 +117,7 @@ def describe_items(failed: Failures[FailedItem]) -> str:
 
 
 def describe_undone_items(run: JobRun) -> str:
-    """Return sentences that list the failed items and count those left: a loop may have ended early."""
+    """Return sentences that list the failed items and count those that are not done."""
     failed, unclaimed = failed_items(run), chunks_of(run).filter(status=ItemChunk.Status.OPEN)
     left = unclaimed.aggregate(left=Sum(F("size") - F("cursor")))["left"] or 0
     sentences = [describe_items(failed)] if failed.count else []
@@ -132,7 +132,7 @@ def describe(run: JobRun) -> str:
     tasks, items = failures_of(run)
     if run.task_count > 1 and tasks.count:
         sentences.append(f"{tasks.count} of {run.task_count} tasks did not succeed: {tasks}.")
-    if items.count and run.reason != ITEMS:  # Then the error of the run lists them.
+    if items.count and run.reason != ITEMS:  # With that reason, the error of the run lists them.
         sentences.append(describe_items(items))
     return " ".join(sentences)
 

@@ -1,4 +1,4 @@
-"""The items of a run that its tasks share out."""
+"""Models of the items that the tasks of a run divide among themselves."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from cloudrun_jobs.models.runs import JobRun, Record
 
 
 class ItemList(Record):
-    """The items of one `shard()` or `claim()` of a run, as the first of its tasks found them.
+    """The items of one `shard()` or `claim()` call of a run, as its first task passed them.
 
-    A run that repeats failed tasks uses the lists of the first run.
+    A rerun of failed tasks uses the lists of the first run.
     """
 
     class Kind(models.TextChoices):
@@ -20,13 +20,13 @@ class ItemList(Record):
 
     run = models.ForeignKey(JobRun, on_delete=models.CASCADE, related_name="item_lists")
     kind = models.CharField(max_length=5, choices=Kind)
-    #: The number of the call in `run()`, from 0, among those of its kind.
+    #: The number of the call in `run()`, from 0, among the calls of its kind.
     number = models.PositiveIntegerField()
     #: The number of items; null until the list is complete.
     count = models.PositiveBigIntegerField(null=True)
     #: A digest of the items, or of a sample of them.
     digest = models.CharField(max_length=64, blank=True)
-    #: For a query set that is split by primary key: the first key of each share but the first.
+    #: For a queryset that is split by primary key: the first key of each share except the first.
     bounds = models.JSONField(null=True)
     #: The worker that writes the list.
     writer = models.UUIDField()
@@ -45,24 +45,24 @@ class ItemList(Record):
 
 
 class ItemChunk(Record):
-    """Some consecutive items of a list, which one task at a time works on."""
+    """Consecutive items of a list. One task at a time works on a chunk."""
 
     class Status(models.TextChoices):
         OPEN = "open", "open"  #: Some of its items are not done.
         DONE = "done", "done"
-        FAILED = "failed", "failed"  #: Its only item has failed too often.
+        FAILED = "failed", "failed"  #: Its only item has failed, and has no retries left.
 
-    # Without an index of its own: PostgreSQL would use it to take a chunk, and sort all chunks of the list.
+    # No separate index: PostgreSQL would use it to take a chunk, and would sort all chunks of the list.
     list = models.ForeignKey(ItemList, on_delete=models.CASCADE, related_name="chunks", db_index=False)
     #: The index of its first item in the list.
     start = models.PositiveBigIntegerField()
     #: The number of its items.
     size = models.PositiveIntegerField()
     items = models.JSONField()
-    #: How many of its items are done, or have been split off because they failed.
+    #: The number of items that are done, or were split off because they failed.
     cursor = models.PositiveIntegerField(default=0)
     status = models.CharField(max_length=6, choices=Status, default=Status.OPEN)
-    #: How often its only item has failed.
+    #: The number of failures of its only item.
     tries = models.PositiveIntegerField(default=0)
     #: The worker that holds the chunk, and the index of its task.
     worker = models.UUIDField(null=True)

@@ -1,4 +1,4 @@
-"""Managers and query sets for run records."""
+"""Managers and querysets for run records."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def _contains(text: str) -> Q:
 
 
 class JobRunQuerySet(models.QuerySet["JobRun"]):
-    """Query set of run records."""
+    """Queryset of run records."""
 
     def for_command(self, command: str | type) -> JobRunQuerySet:
         """Return the runs of a job, given its class or its name."""

@@ -76,10 +76,9 @@ class JobRun(Record):
     overrides = models.JSONField(null=True)
     #: The run whose failed tasks this run repeats.
     rerun_of = models.ForeignKey("self", null=True, on_delete=models.SET_NULL, related_name="reruns")
-    #: Which shares of the first run it repeats, as `spec.shares.Shares` writes it; null for other runs.
+    #: The shares of the first run that it repeats, as `spec.shares.Shares` encodes them; null for other runs.
     shares = models.JSONField(null=True)
-    #: The number of elements that `delay_many()` has requested; null for other runs. Their arguments are those of
-    #: the tasks.
+    #: The number of elements of `delay_many()`, whose arguments the tasks have; null for other runs.
     elements = models.PositiveIntegerField(null=True)
     environment = models.CharField(max_length=63)
     trigger = models.CharField(max_length=10, choices=Trigger)
@@ -118,16 +117,16 @@ class JobRun(Record):
     #: decided, or if each task decides for itself.
     admitted = models.BooleanField(null=True)
 
-    #: Whether the job has `reduce()`, which makes the result of the run from those of its tasks.
+    #: Whether the job has `reduce()`, which computes the result of the run from those of its tasks.
     reduces = models.BooleanField(default=False)
-    #: Whether it does so also if a task has failed.
+    #: Whether `reduce()` is called even if a task has failed.
     reduces_partial = models.BooleanField(default=False)
     #: The worker that calls `reduce()`; null until every task has ended.
     reducer = models.UUIDField(null=True)
     #: The full resource name of the execution that ran the tasks, if `reconcile` has started another one for
     #: `reduce()`; `execution` is then that one.
     tasks_execution_name = models.CharField(max_length=300, blank=True)
-    #: The number of items that `claim()` has to hand out in this run; null if it claims none.
+    #: The number of items that `claim()` hands out in this run; null if it claims none.
     items_total = models.PositiveBigIntegerField(null=True)
 
     #: What `run()` returned; for several tasks a list by index, see `return_value`.
@@ -209,7 +208,7 @@ class JobRun(Record):
     def return_value(self) -> Any:
         """What `run()` returned; for several tasks a list by index, even if it is too long for `result`.
 
-        Of a job that has `reduce()`, what that returned.
+        For a job with `reduce()`, what `reduce()` returned.
         """
         if self.result is not None or self.task_count == 1 or self.reduces:
             return self.result
@@ -232,8 +231,8 @@ class JobRun(Record):
     def rerun(self, *, failed_only: bool = False) -> Operation:
         """Start a new run of the same job with the same arguments. Raises `CloudRunJobsError`.
 
-        With `failed_only`, it has as many tasks as failed, and does their shares; items of `claim()` that are not
-        done are handed out again. Raises `RerunRefused` if nothing has failed, or another run has repeated it.
+        With `failed_only`, it repeats the shares of failed tasks, and hands out the items of `claim()` that are
+        not done. Raises `RerunRefused` if nothing has failed, or if another run repeats the failed tasks.
         """
         return cast("Operation", _handle().rerun(self, failed_only=failed_only))
 
@@ -266,7 +265,7 @@ class JobRun(Record):
         return self.update_if(same, status=F("status"), sent_at=Coalesce(F("sent_at"), Now()), **values)
 
     def awaits_reduction(self, state: ExecutionState) -> bool:
-        """Return True if the run's tasks have ended, and another execution has to call `reduce()`.
+        """Return True if the run's tasks have ended, and a separate execution must call `reduce()`.
 
         `state` is that of the execution that ran the tasks.
         """
@@ -285,7 +284,7 @@ class JobRun(Record):
         return bool(counts) and run["reduces_partial"] and state.status == Status.FAILED
 
     def assign_reduction(self, execution: str, **values: Any) -> bool:
-        """Make the execution the one that calls `reduce()`; return False if another one does."""
+        """Record the execution that calls `reduce()`; return False if another execution does."""
         earlier = Coalesce(NullIf(F("execution_name"), Value("")), F("execution"))
         first = Q(status=Status.RUNNING, reduces=True, tasks_execution_name="") & ~Q(execution=execution)
         own = Q(execution=execution) & ~Q(tasks_execution_name="")
@@ -316,7 +315,7 @@ class JobRun(Record):
         }
         status = Status(state.status)
         if JobRun.objects.filter(pk=self.pk).exclude(tasks_execution_name="").exists():
-            # The execution only calls `reduce()`: the counts are those of the one before it.
+            # The execution only calls `reduce()`: the counts are those of the execution that ran the tasks.
             values = {name: value for name, value in values.items() if not name.endswith("_count")}
             if status == Status.FAILED:
                 values["reason"] = "reduce"
@@ -371,8 +370,7 @@ class TaskRun(Record):
     error_class = models.CharField(max_length=200, blank=True)
     error_message = models.TextField(blank=True)
     result = models.JSONField(null=True, encoder=DjangoJSONEncoder)
-    #: The arguments of the task after `manage.py`, without the values of secret options, if `delay_many()` has
-    #: requested the run.
+    #: For an element of `delay_many()`, the arguments after `manage.py`, without the values of secret options.
     argv = models.JSONField(null=True)
     #: The arguments including these values; null if there are none. Never show it.
     secret_argv = models.JSONField(null=True)

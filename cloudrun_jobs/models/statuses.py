@@ -24,7 +24,7 @@ class Status(models.TextChoices):
 UNFINISHED = frozenset({Status.PENDING, Status.SENT, Status.RUNNING})
 FINISHED = frozenset(Status) - UNFINISHED
 
-# The statuses of tasks that need no repetition.
+# The statuses of tasks that need not be repeated.
 DONE = (Status.SUCCEEDED, Status.SKIPPED)
 
 # The reasons of attempts that SIGTERM ended. Cloud Run may report later that they were cancelled.
@@ -33,7 +33,7 @@ SIGTERM_REASONS = ("timeout", "interrupted")
 # The reason of a run that Cloud Run reports as succeeded, and whose job has not recorded its result.
 NOT_RECORDED = "not_recorded"
 
-# The reason of a run whose tasks succeeded, and in which items have failed.
+# The reason of a run whose tasks succeeded, but whose items failed or are not done.
 ITEMS = "items"
 
 # The statuses from which a run may enter each status. A retry reopens a failed run, and a run marked as lost may

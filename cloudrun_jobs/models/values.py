@@ -22,7 +22,7 @@ class Progress(NamedTuple):
     ) -> Progress | None:
         """Add up the tasks' reports, oldest first. The total is None until every task has reported one.
 
-        `items` is the total if the tasks share items, and know no totals of their own.
+        `items` is the total if no task reports one, because the tasks claim the items of a run.
         """
         if not reports:
             return None
@@ -37,10 +37,10 @@ class Progress(NamedTuple):
 
 
 class Claims(NamedTuple):
-    """The items that `claim()` hands out in a run, by their state."""
+    """The counts of a run's claimed items, by their state."""
 
     done: int
-    failed: int  #: The number of those that have failed too often, and are not tried again.
+    failed: int  #: Items that have failed, and are not retried.
     left: int
 
 

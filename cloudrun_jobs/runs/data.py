@@ -41,7 +41,7 @@ def run_data(run: JobRun, *, traceback: bool = False) -> dict[str, Any]:
 
 
 def failures_data(run: JobRun) -> dict[str, Any]:
-    """Return the first failed tasks and items of the run, and how many there are."""
+    """Return the first failed tasks and items of the run, and the number of each."""
     tasks, items = failures.failures_of(run)
     return {"failed_tasks": _failures_data(tasks), "failed_items": _failures_data(items)}
 

@@ -54,7 +54,7 @@ def cancel(run: JobRun) -> bool:
 def rerun(run: JobRun, *, failed_only: bool = False) -> Operation:
     """Start a new run of the same job with the same arguments. Raises `CloudRunJobsError`.
 
-    With `failed_only`, only what has failed is done again.
+    With `failed_only`, it repeats only failed tasks and items.
     """
     arguments = run.arguments
     if arguments is None:
@@ -71,7 +71,7 @@ def rerun(run: JobRun, *, failed_only: bool = False) -> Operation:
 
 
 def configured(command: Any, run: JobRun, *, failed_only: bool = False) -> Any:
-    """Return the command, to repeat the run with its overrides. Raises `InvalidArguments` and `RerunRefused`."""
+    """Return the command, set up to repeat the run. Raises `InvalidArguments` and `RerunRefused`."""
     overrides = Overrides.decode(run.overrides).given
     if failed_only:
         at_once, in_process = command.spec.task_parallelism or 1, backends.current().runs_in_process

@@ -15,13 +15,13 @@ from cloudrun_jobs.models.statuses import FINISHED
 from cloudrun_jobs.runs import database
 
 BATCH_SIZE = 1000  # Rows deleted, and locked, by one transaction.
-CHUNK_BATCH_SIZE = 10_000  # A run may have a million.
+CHUNK_BATCH_SIZE = 10_000  # Chunks deleted by one transaction: a run may have a million.
 
 
 def prunable(command: str, *, age: timedelta, keep: int) -> QuerySet[JobRun]:
     """Return the job's runs that ended longer than `age` ago, except for its `keep` newest runs."""
     runs = JobRun.objects.for_command(command)
-    # A run of failed tasks needs the results and the items of the runs before it.
+    # A rerun of failed tasks needs the results and the items of the runs before it.
     has_reruns = Exists(JobRun.objects.filter(rerun_of=OuterRef("pk")))
     # A run ends after its creation, so the condition on created_at is implied; it allows the use of an index.
     old = runs.filter(~has_reruns, status__in=FINISHED, created_at__lt=Now() - age, finished_at__lt=Now() - age)
@@ -40,7 +40,7 @@ def delete(runs: QuerySet[JobRun]) -> int:
 
 
 def _delete_batch(runs: QuerySet[JobRun]) -> int:
-    """Delete items of some runs, or else the runs; return their number, or -1 for items."""
+    """Delete some items of the next runs and return -1, or delete the runs and return their number."""
     with transaction.atomic(using=database.database_alias()):
         # Locked, so no retry reopens a run, and no other process deletes it, before this one does.
         keys = list(runs.select_for_update().order_by("created_at").values_list("pk", flat=True)[:BATCH_SIZE])
@@ -52,11 +52,11 @@ def _delete_batch(runs: QuerySet[JobRun]) -> int:
 
 
 def _delete_chunks(runs: Collection[UUID]) -> bool:
-    """Delete some chunks of the runs' items; return False if there are none."""
+    """Delete one batch of the runs' chunks; return False if there are none."""
     pk = ItemChunk.objects.filter(list__run__in=runs).values_list("list", flat=True).first()
     if pk is None:
         return False
-    # A retry that reopens the run before the next batch writes the list anew.
+    # A retry that reopens the run before the next batch must write the list again.
     ItemList.objects.filter(pk=pk).update(count=None, writing_until=Now())
     chunks = ItemChunk.objects.filter(list=pk)
     last = list(chunks.order_by("start").values_list("start", flat=True)[:CHUNK_BATCH_SIZE])[-1]

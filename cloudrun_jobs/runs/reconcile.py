@@ -131,7 +131,7 @@ def _reserve(backend: Backend, run: JobRun, due: datetime, now: datetime) -> str
 
 
 def _settle(backend: Backend, run: JobRun) -> str:
-    """Finish the run if its execution has ended, or have its `reduce()` called if that is left to do."""
+    """Finish the run if its execution has ended, or start an execution for `reduce()` if only that is left."""
     state = backend.get_state(run)
     result = _apply(state, run)
     if not run.is_finished and run.awaits_reduction(state):

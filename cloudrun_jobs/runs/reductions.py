@@ -1,4 +1,4 @@
-"""Start an execution that only calls `reduce()`: all tasks of the run have ended, and no process will call it."""
+"""Start an execution that only calls `reduce()`, if all tasks of a run have ended without calling it."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from cloudrun_jobs.spec.overrides import Overrides
 
 
 def start(backend: Backend, run: JobRun, state: ExecutionState) -> str:
-    """Start the execution, unless another process does; `state` is that of the execution that has ended."""
+    """Start the execution, unless another process does; `state` is that of the execution that ran the tasks."""
     waiting = Q(status=Status.RUNNING, execution=run.execution, tasks_execution_name="")
     if run.cancel_requested_at is not None:
         if run.transition(Status.CANCELLED, waiting, finished_at=Now(), reason="cancelled"):
@@ -54,7 +54,7 @@ def start(backend: Backend, run: JobRun, state: ExecutionState) -> str:
 
 
 def _claim_dispatch(run: JobRun, waiting: Q, condition: Q | None = None) -> bool:
-    """Acquire the dispatch lease of a run that is to be reduced."""
+    """Acquire the dispatch lease of a run that waits for `reduce()`."""
     return run.update_if(waiting & (condition or Q()), sending_until=Now() + dispatch.DISPATCH_LEASE)
 
 
@@ -66,7 +66,7 @@ def _request(run: JobRun) -> Request:
 
 
 def _task_count(run: JobRun) -> int:
-    """Return the least number of tasks that Cloud Run takes; only the first one calls `reduce()`."""
+    """Return the smallest number of tasks that Cloud Run accepts; only the first one calls `reduce()`."""
     try:
         command: Any = load_command_class(get_commands()[run.command], run.command)
         count: int = command.spec.task_parallelism or 1

@@ -12,14 +12,14 @@ from cloudrun_jobs.models import ItemChunk, JobRun, TaskRun, failures
 from cloudrun_jobs.models.statuses import DONE, FINISHED
 from cloudrun_jobs.spec.shares import Shares
 
-WHOLE = "rerun() repeats all of it."
+WHOLE = "rerun() without failed_only repeats the whole run."
 
 
 class Rerun(NamedTuple):
-    """What a new run repeats of an earlier one."""
+    """The parts of an earlier run that a new run repeats."""
 
     run: JobRun
-    #: The shares of its failed tasks; None if it is repeated as a whole.
+    #: The shares of its failed tasks; None to repeat the whole run.
     shares: Shares | None = None
     tasks: int | None = None
     #: The arguments of the elements of `delay_many()`; empty for other runs.
@@ -32,14 +32,14 @@ class Rerun(NamedTuple):
 
 
 def repeat_all(run: JobRun) -> Rerun:
-    """Return what a new run of the same arguments repeats."""
+    """Return a rerun of the whole run."""
     return Rerun(run, elements=_elements(run, range(run.elements or 0)))
 
 
 def repeat_failed(run: JobRun, *, task_parallelism: int, runs_in_process: bool) -> Rerun:
-    """Return what a new run of the failed tasks repeats. Raises `RerunRefused`."""
+    """Return a rerun of the failed tasks and items. Raises `RerunRefused`."""
     if not run.is_finished:
-        _refuse(run, f"it is {run.get_status_display()}", "Wait for its end, or cancel it.")
+        _refuse(run, f"it is {run.get_status_display()}", "Wait until it ends, or cancel it.")
     _refuse_second(run)
     undone, shares = failures.undone_tasks(run), _shares(run)
     if not run.tasks.exists():
@@ -47,7 +47,7 @@ def repeat_failed(run: JobRun, *, task_parallelism: int, runs_in_process: bool) 
             _refuse(run, "no task of it has started", WHOLE)
         undone = list(range(len(shares.indexes)))
     undone_chunks = failures.chunks_of(run).exclude(status=ItemChunk.Status.DONE)
-    # Further tasks have no share, and have only claimed items.
+    # Tasks beyond the shares have only claimed items.
     again = [index for index in undone if index < len(shares.indexes)]
     left = 0 if run.elements else undone_chunks.count()
     if run.elements:
@@ -59,9 +59,9 @@ def repeat_failed(run: JobRun, *, task_parallelism: int, runs_in_process: bool) 
         _refuse(run, "nothing of it has failed", WHOLE)
     elements = _elements(run, again)
     if runs_in_process and len(again) > 1 and not elements:
-        hint = f"In this environment one task does all. {WHOLE}"
+        hint = f"In this environment a run has one task. {WHOLE}"
         _refuse(run, f"{len(again)} of its tasks have failed", hint)
-    # Cloud Run takes no fewer tasks than may run at once; those without a share end at once.
+    # Cloud Run accepts no fewer tasks than `task_parallelism`; tasks without a share end at once.
     wanted = len(again) or min(run.task_count, left) or 1
     tasks = None if runs_in_process or elements else max(wanted, task_parallelism)
     return Rerun(run, shares._replace(indexes=tuple(shares.indexes[index] for index in again)), tasks, elements)
@@ -69,7 +69,7 @@ def repeat_failed(run: JobRun, *, task_parallelism: int, runs_in_process: bool) 
 
 def claim(rerun: JobRun) -> None:
     """Lock the run whose failed tasks are repeated, until the end of the transaction. Raises `RerunRefused`."""
-    # An UPDATE, which locks on every database: of two reruns at once, the second finds the first.
+    # An UPDATE locks the row on every database: if two reruns start at once, the second finds the first.
     run = rerun.rerun_of
     if run is None or not JobRun.objects.filter(pk=run.pk, status__in=FINISHED).update(status=F("status")):
         _refuse(run or rerun, "it was deleted, or has started again", "")
@@ -77,19 +77,19 @@ def claim(rerun: JobRun) -> None:
 
 
 def reopen_items(rerun: JobRun) -> None:
-    """Let the new run claim the items that are not done, as if they had not been tried."""
+    """Let the new run claim the items that are not done, with all of their retries."""
     left = failures.chunks_of(rerun).exclude(status=ItemChunk.Status.DONE)
     left.update(status=ItemChunk.Status.OPEN, tries=0, worker=None, task_index=None, leased_until=None)
 
 
 def _refuse_second(run: JobRun, rerun: JobRun | None = None) -> None:
-    """Raise `RerunRefused` if another run repeats the failed tasks: that one knows what is left."""
+    """Raise `RerunRefused` if another run repeats the failed tasks: its record has what is left."""
     reruns = JobRun.objects.filter(rerun_of=run.pk)
     other = (reruns if rerun is None else reruns.exclude(pk=rerun.pk)).newest_first().first()
     if other is not None and other.is_finished:
-        _refuse(run, f"run {other.pk} has repeated its failed tasks", "Rerun that one.")
+        _refuse(run, f"run {other.pk} has repeated its failed tasks", "Rerun that run.")
     if other is not None:
-        _refuse(run, f"run {other.pk} repeats its failed tasks", "Wait for its end.")
+        _refuse(run, f"run {other.pk} repeats its failed tasks", "Wait until that run ends.")
 
 
 def _shares(run: JobRun) -> Shares:

@@ -1,4 +1,4 @@
-"""Which shares of an earlier run a run repeats."""
+"""The share of a task, and the shares that a rerun of failed tasks repeats."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Shares(NamedTuple):
 
     origin: UUID
     count: int  # type: ignore[assignment]  # hides a tuple's method
-    #: The share of each task. Further tasks have none.
+    #: The share of each task, by index. Tasks beyond them have no share.
     indexes: tuple[int, ...]
 
     def of_task(self, index: int) -> Share:
@@ -36,5 +36,5 @@ class Shares(NamedTuple):
 
     @classmethod
     def decode(cls, data: Mapping[str, Any]) -> Shares:
-        """Return what `encode()` has written."""
+        """Return the shares that `encode()` wrote."""
         return cls(UUID(data["origin"]), data["count"], tuple(data["indexes"]))

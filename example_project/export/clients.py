@@ -1,6 +1,6 @@
 """The clients of BigQuery and Cloud Storage, and how long they try.
 
-Unless told otherwise, BigQuery's client repeats a request for ten minutes, and waits for the response to each one
+By default, BigQuery's client repeats a request for ten minutes, and waits for the response to each one
 forever.
 """
 

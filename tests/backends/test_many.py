@@ -123,7 +123,7 @@ def test_a_required_option_is_required(cloud_run: CloudRun) -> None:
 
 
 def test_the_number_of_tasks_is_that_of_the_elements(cloud_run: CloudRun) -> None:
-    with pytest.raises(InvalidArguments, match=r"no tasks of using\(\)"):
+    with pytest.raises(InvalidArguments, match=r"expected no using\(tasks=\.\.\.\), got"):
         echo.Command().using(tasks=7).delay_many(PARTNERS)
 
 

@@ -67,16 +67,16 @@ def run() -> JobRun:
         ({"a": 1}, r"got dict\. Pass a list of its keys"),
         ("abc", "got str. Pass a list of items"),
         (b"abc", "got bytes"),
-        (7, "got int. Pass a list, an iterator or a query set"),
+        (7, "got int. Pass a list, an iterator or a queryset"),
         (None, "got NoneType"),
         (asynchronous(), "got async_generator"),
         (begun(), "got a generator that has begun"),
         pytest.param(ended(), "got a generator that has begun", id="ended"),
         (
             JobRun.objects.all(),
-            r'got a query set of model instances\. Pass primary keys: `queryset.values_list\("pk"',
+            r'got a queryset of model instances\. Pass primary keys: `queryset.values_list\("pk"',
         ),
-        (JobRun.objects.raw("SELECT 1"), "got a query set of model instances"),
+        (JobRun.objects.raw("SELECT 1"), "got a queryset of model instances"),
     ],
     ids=lambda value: type(value).__name__,
 )
@@ -91,17 +91,17 @@ def test_sources_that_cannot_be_shared_are_refused(run: JobRun, items: Any, mess
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"batch": 0}, "expected batch to be a whole number from 1 up, got 0"),
+        ({"batch": 0}, "expected batch to be a whole number from 1 to 2147483647, got 0"),
         ({"batch": 1.5}, "expected batch"),
         ({"batch": True}, "expected batch"),
         ({"batch": 2**31}, "expected batch"),
-        ({"lease": 0}, "expected lease to be at least 2 seconds, got 0"),
-        ({"lease": 1}, "expected lease to be at least 2 seconds, got 1"),
+        ({"lease": 0}, "expected lease to be from 2 to 2147483647 seconds, got 0"),
+        ({"lease": 1}, "expected lease to be from 2 to 2147483647 seconds, got 1"),
         ({"lease": timedelta(milliseconds=10)}, "expected lease"),
         ({"lease": float("nan")}, "expected lease"),
         ({"lease": float("inf")}, "expected lease"),
         ({"lease": "60"}, "expected lease"),
-        ({"item_retries": -1}, "expected item_retries to be a whole number from 0 up, got -1"),
+        ({"item_retries": -1}, "expected item_retries to be a whole number from 0 to 2147483647, got -1"),
         ({"item_retries": None}, "expected item_retries"),
     ],
 )
@@ -155,7 +155,7 @@ def test_items_that_json_changes_are_refused(run: JobRun, item: Any, message: st
 def test_duplicates_are_refused(run: JobRun, batch: int) -> None:
     """The error names the first two indexes; 1, True and "1" are different items."""
     items = [0, {"a": 1, "b": 2}, 1, True, "1", 1.0, {"b": 2, "a": 1}, 0]
-    with task(run) as job, pytest.raises(InvalidItems, match=r"the same at the indexes \d and \d") as raised:
+    with task(run) as job, pytest.raises(InvalidItems, match=r"the same item at the indexes \d and \d") as raised:
         job.claim(items, batch=batch)
 
     assert "indexes 0 and 7" in str(raised.value) or "indexes 1 and 6" in str(raised.value)
@@ -197,7 +197,7 @@ def test_long_items_make_small_chunks(run: JobRun) -> None:
 
 
 def test_a_query_set_of_values_is_handed_out(run: JobRun) -> None:
-    """Primary keys and dictionaries come from a query set, which is not kept in memory."""
+    """Primary keys and dictionaries come from a queryset, which is not kept in memory."""
     request("echo")
     commands = JobRun.objects.order_by("command")
     with task(run) as job:
@@ -269,7 +269,7 @@ def test_atomic_names_the_database_of_the_records(run: JobRun) -> None:
     """The records are not in the default database here, so the item's writes are named."""
     with (
         task(run) as job,
-        pytest.raises(InvalidItems, match="expected atomic to be the database of the run records"),
+        pytest.raises(InvalidItems, match="expected atomic to name the database of the run records"),
     ):
         job.item(1, atomic=True)
 

@@ -179,5 +179,5 @@ def test_without_local_the_run_is_requested(capsys: pytest.CaptureFixture[str]) 
 
 
 def test_other_subcommands_take_no_arguments_of_a_job() -> None:
-    with pytest.raises(CommandError, match="only `run` takes arguments after --"):
+    with pytest.raises(CommandError, match="only the subcommand `run` takes them"):
         call_command("cloudrun_jobs", "runs", "--", "x")

@@ -227,7 +227,7 @@ def finished(**values: Any) -> JobRun:
 @pytest.mark.parametrize(
     ("break_it", "message"),
     [
-        (lambda run: run.__dict__.update(status="running"), "it is running. Wait for its end, or cancel it"),
+        (lambda run: run.__dict__.update(status="running"), "it is running. Wait until it ends, or cancel it"),
         (lambda run: run.tasks.update(status="succeeded"), r"nothing of it has failed. rerun\(\) repeats all"),
         (lambda run: run.tasks.all().delete(), r"no task of it has started. rerun\(\) repeats all"),
         (
@@ -319,7 +319,7 @@ def test_one_task_in_this_process(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_several_shares_in_this_process_are_refused() -> None:
     run = finished(environment="test")
     run.tasks.update(status=Status.FAILED)
-    with pytest.raises(RerunRefused, match=r"2 of its tasks have failed. In this environment one task does all"):
+    with pytest.raises(RerunRefused, match=r"2 of its tasks have failed. In this environment a run has one task"):
         run.rerun(failed_only=True)
 
 

@@ -256,12 +256,14 @@ def test_rows_that_differ_are_refused() -> None:
     run = request()
     task(run, 0, 3).shard(Book.objects.order_by("title"))
     book = Book.objects.create(isbn="new")
-    with pytest.raises(ShardsDiffer, match="expected the 23 items that the first task of the run found, got 24"):
+    with pytest.raises(ShardsDiffer, match="expected 23 items, as in the first task of the run, got 24"):
         task(run, 1, 3).shard(Book.objects.order_by("title"))
     book.delete()
     Book.objects.filter(pk=1).update(title="Z")
 
-    with pytest.raises(ShardsDiffer, match="found 23 items, as many as the first task of the run, but others"):
+    with pytest.raises(
+        ShardsDiffer, match="expected the items of the first task of the run in their order, got 23 that"
+    ):
         task(run, 1, 3).shard(Book.objects.order_by("title"))
 
 
@@ -372,8 +374,8 @@ def test_querysets_that_cannot_be_split(rows: Callable[[], Any], message: str, c
     ("by", "message"),
     [
         ("titel", "by: Cannot resolve keyword 'titel' into field. Choices are: author"),
-        ("translators", "expected a field with one value a row, got 'translators'"),
-        ("translators__name", "expected a field with one value a row"),
+        ("translators", "expected a field with one value per row, got 'translators'"),
+        ("translators__name", "expected a field with one value per row"),
         ("author", "as the key of row 0, got None"),
         (lambda book: book, r"as the key of row 0, got <Book: T0> \(Book\)"),
     ],

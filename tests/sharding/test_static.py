@@ -145,7 +145,7 @@ def test_other_number_of_items(kind: str) -> None:
     """A task that finds another number of items fails, and the error names both."""
     run, make = request(), KINDS[kind]
     list(task(run, 0, 3).shard(make(range(12))))
-    message = "expected the 12 items that the first task of the run found, got 10. Give every task and attempt"
+    message = "expected 12 items, as in the first task of the run, got 10. Pass the same items in the same order"
 
     with pytest.raises(ShardsDiffer, match=message):
         list(task(run, 1, 3).shard(make(range(10))))
@@ -159,7 +159,8 @@ def test_one_other_item_of_a_thousand(size: int, data: st.DataObject) -> None:
     other = changed(items, at=data.draw(st.integers(0, size - 1)))
 
     with pytest.raises(
-        ShardsDiffer, match=f"found {size} items, as many as the first task of the run, but others"
+        ShardsDiffer,
+        match=f"expected the items of the first task of the run in their order, got {size} that differ",
     ):
         task(run, 1, 2).shard(other)
 
@@ -202,7 +203,7 @@ def test_calls_are_compared_by_their_order() -> None:
     job = task(run, 0, 2)
     job.shard(range(5))
 
-    with pytest.raises(ShardsDiffer, match=r"shard\(\) call 2: expected the 2 items"):
+    with pytest.raises(ShardsDiffer, match=r"shard\(\) call 2: expected 2 items"):
         job.shard(range(5))
 
 
@@ -236,13 +237,13 @@ async def asynchronous() -> Any:
         (begun(), None, r"expected a new generator, got <genexpr>\(\), which has begun"),
         (ended(), None, r"which has ended"),
         (asynchronous(), None, r"\[item async for item in \.\.\.\]"),
-        (Author.objects, None, r"got a manager. Pass its all\(\)"),
+        (Author.objects, None, r"got a manager. Pass manager.all\(\)"),
         ([1], "name", r"expected a function, .* got 'name'. Pass operator.itemgetter"),
-        ([1], 3, r"by: expected a function of an item or the name of a field of a queryset, got 3"),
+        ([1], 3, r"by: expected a function of an item, or the name of a field of a queryset, got 3"),
     ],
 )
 def test_invalid_items(count: int, items: Any, by: Any, message: str) -> None:
-    """What cannot be shared out is refused at the call, with one task too."""
+    """Items that cannot be divided are rejected at the call, even with one task."""
     with pytest.raises(InvalidItems, match=message):
         task(request(), 0, count).shard(items, by=by)
 

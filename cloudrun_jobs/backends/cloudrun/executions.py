@@ -46,7 +46,7 @@ def run_job(backend: CloudRunBackend, request: Request, timeout: float) -> Cloud
 def find_execution(backend: CloudRunBackend, request: Request, timeout: float) -> CloudRunOperation | None:
     """Return the newest execution of the job that carries the run's id, if there is one.
 
-    One that only calls `reduce()` is another execution than the one that runs the tasks.
+    `REDUCE_VARIABLE` distinguishes an execution that only calls `reduce()` from the one that runs the tasks.
     """
     wanted = {RUN_ID_VARIABLE: request.run_id, REDUCE_VARIABLE: request.env.get(REDUCE_VARIABLE, "")}
     name = f"{backend.parent}/jobs/{request.job}"

@@ -1,1 +1,1 @@
-"""Share out the items of a run among its tasks."""
+"""Divide the items of a run among its tasks: `shard()`, `claim()` and `item()`."""

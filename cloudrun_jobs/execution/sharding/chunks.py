@@ -1,7 +1,7 @@
 """Take, renew, save and finish the chunks of a list.
 
-A worker holds a chunk by a lease, by the database's clock. Each statement that changes a chunk names its worker:
-one whose lease has ended, and whose chunk another worker has taken, changes nothing.
+A worker holds a chunk by a lease, which the database's clock times. Each statement that changes a chunk names its
+worker: after another worker has taken the chunk, the statements of the first one change nothing.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ T = TypeVar("T")
 
 OPEN, DONE, FAILED = ItemChunk.Status.OPEN, ItemChunk.Status.DONE, ItemChunk.Status.FAILED
 
-# One statement is one round trip: twice as fast as Django's three.
+# One statement and one round trip: twice as fast as the three statements of the portable version.
 POSTGRES_TAKE = """
     WITH finished AS (
         UPDATE {table} SET status = 'done', "cursor" = size, leased_until = NULL
@@ -56,12 +56,12 @@ class Chunk:
     ) -> None:
         self.pk, self.start, self.items, self.cursor, self.tries = pk, start, items, cursor, tries
         self.size = len(items)
-        self.leased_until = leased_until  # By this process's monotonic clock.
+        self.leased_until = leased_until  # On this process's monotonic clock.
         self.is_lost = False  # Another worker has taken it.
 
     @property
     def index(self) -> int:
-        """The index of the item at the cursor in the list."""
+        """The index in the list of the item at the cursor."""
         return self.start + self.cursor
 
 
@@ -70,8 +70,8 @@ class Chunks:
 
     def __init__(self, attempt: Attempt, items: ItemList, lease: float) -> None:
         self._attempt, self._list, self._lease = attempt, items, timedelta(seconds=lease)
-        self._after = -1  # The start of the latest chunk: the search goes on from there.
-        self.has_open = True  # Whether chunks are left, as last seen: other tasks may hold them.
+        self._after = -1  # The start of the latest chunk: the search continues after it.
+        self.has_open = True  # Whether chunks are unfinished, as last seen: other tasks may hold them.
         connection = connections[database.database_alias()]
         self._is_postgres = connection.vendor == "postgresql"
         self._skips_locked = connection.features.has_select_for_update_skip_locked
@@ -79,7 +79,7 @@ class Chunks:
         self._postgres_take = POSTGRES_TAKE.format(table=table)
 
     def take_over(self) -> None:
-        """Free what earlier attempts of this task hold. An attempt that a later one has superseded does not."""
+        """Free the chunks that earlier attempts of this task hold. A superseded attempt frees nothing."""
         latest = TaskRun.objects.filter(
             run=self._attempt.run.pk, index=self._attempt.task_index, worker=self._attempt.worker
         )
@@ -94,7 +94,7 @@ class Chunks:
     def finish_and_take(self, finished: Chunk | None) -> Chunk | None:
         """Record that all items of the chunk are done, and take the next free chunk, if there is one.
 
-        The search begins after the latest chunk, so a failed item is tried again after the others.
+        The search begins after the latest chunk, so a failed item is retried after the rest of the list.
         """
         taken = self._take(finished.pk if finished else 0)
         if taken is None and self._rewind():
@@ -104,7 +104,7 @@ class Chunks:
         return taken
 
     def _rewind(self) -> bool:
-        """Let the next search begin at the first chunk that is not over; return False if all are."""
+        """Restart the search at the first unfinished chunk; return False if there is none."""
         starts = self._open.order_by("start").values_list("start", flat=True)
         first = self._commit(starts.first)
         self.has_open = first is not None
@@ -112,7 +112,7 @@ class Chunks:
         return self.has_open
 
     def renew(self, chunk: Chunk) -> bool:
-        """Renew the lease and save the cursor; return False if the chunk is lost. For the heartbeat's thread."""
+        """Renew the lease and save the cursor; return False if the chunk is lost. The heartbeat calls it."""
         began = time.monotonic()
         mine = self._mine.filter(pk=chunk.pk)
         if mine.update(leased_until=Now() + self._lease, cursor=_at_least(chunk.cursor)):
@@ -144,7 +144,7 @@ class Chunks:
     def fail(self, chunk: Chunk, error: dict[str, str], retries: int, seconds: float) -> bool:
         """Record that the current item has failed; return False if the chunk is lost.
 
-        The item of a larger chunk becomes a chunk of its own. It is free again until it has failed too often.
+        The item of a larger chunk becomes a chunk of its own. Until its retries are used up, any task may take it.
         """
         status = OPEN if chunk.tries < retries else FAILED
         values: dict[str, Any] = {"tries": chunk.tries + 1, "status": status, **error}
@@ -155,22 +155,22 @@ class Chunks:
         if chunk.size == 1:
             return bool(mine.update(worker=None, leased_until=None, **values))
         cursor = chunk.cursor + 1
-        is_over = {"status": DONE, "leased_until": None} if cursor == chunk.size else {}
+        end = {"status": DONE, "leased_until": None} if cursor == chunk.size else {}
         item = ItemChunk(list=self._list, start=chunk.index, size=1, items=[chunk.items[chunk.cursor]], **values)
         with transaction.atomic(using=database.database_alias()):
-            if not mine.update(cursor=cursor, **is_over):
+            if not mine.update(cursor=cursor, **end):
                 return False
-            # It exists if the reply to an earlier attempt at this transaction was lost.
+            # The row exists if the reply to an earlier attempt at this transaction was lost.
             ItemChunk.objects.bulk_create([item], ignore_conflicts=True)
         return True
 
     def release(self, chunk: Chunk | None, seconds: float) -> None:
-        """Save the cursor, and free what this worker holds."""
+        """Save the cursor, and free every chunk that this worker holds."""
         if chunk is not None:
-            is_over = {"status": DONE} if chunk.cursor == chunk.size else {}
-            values = {"cursor": _at_least(chunk.cursor), "worker": None, "leased_until": None, **is_over}
+            end = {"status": DONE} if chunk.cursor == chunk.size else {}
+            values = {"cursor": _at_least(chunk.cursor), "worker": None, "leased_until": None, **end}
             self._commit(lambda: self._mine.filter(pk=chunk.pk).update(**values), seconds)
-        # A chunk whose taking was interrupted.
+        # An interrupt may have hidden a chunk that was taken.
         self._commit(lambda: self._mine.update(worker=None, leased_until=None), seconds)
 
     def _take(self, finished: int) -> Chunk | None:
@@ -178,7 +178,7 @@ class Chunks:
 
         def take() -> Chunk | None:
             nonlocal was_sent
-            # After an error, the reply may have been lost.
+            # After an error, the chunk may be taken: its reply was lost.
             found = self._find_taken(finished) if was_sent else None
             was_sent = True
             take_free = self._take_on_postgres if self._is_postgres else self._take_free
@@ -217,7 +217,7 @@ class Chunks:
             return None
 
     def _find_taken(self, finished: int) -> Chunk | None:
-        """Finish what an earlier attempt may have finished, and return the chunk that it may have taken."""
+        """Finish the chunk, and return the one that a statement whose reply was lost has taken."""
         self._finish(finished)
         row = self._mine.exclude(pk=finished).first()
         return self._lease_row(row.pk, self._mine) if row else None
@@ -231,7 +231,7 @@ class Chunks:
         index, leased_until = self._attempt.task_index, Now() + self._lease
         if not among.filter(pk=pk).update(worker=worker, task_index=index, leased_until=leased_until):
             return None
-        row = self._mine.get(pk=pk)  # Only now: its cursor may have moved since it was found.
+        row = self._mine.get(pk=pk)  # Read after the update: the cursor may have moved since the row was found.
         return Chunk(row.pk, row.start, row.items, row.cursor, row.tries, until)
 
     @property
@@ -247,5 +247,5 @@ class Chunks:
 
 
 def _at_least(cursor: int) -> Case:
-    """Return the value of a cursor that does not move back: the renewal may be late."""
+    """Return an expression for a cursor that never moves back: a renewal may be late."""
     return Case(When(cursor__lt=cursor, then=Value(cursor)), default=F("cursor"), output_field=IntegerField())

@@ -35,13 +35,13 @@ if TYPE_CHECKING:
 
 MIN_LEASE_SECONDS = 2  # The first renewal may be late by `PROGRESS_INTERVAL`, a second.
 RENEWAL_INTERVAL = 20.0  # seconds, or a third of a shorter lease
-WAIT_INITIAL_SECONDS, WAIT_MAXIMUM_SECONDS = 0.05, 2.0  # between two looks for chunks of other tasks
+WAIT_INITIAL_SECONDS, WAIT_MAXIMUM_SECONDS = 0.05, 2.0  # between two searches for a free chunk
 REPORT_INTERVAL = 0.1  # seconds
 RELEASE_LIMIT_SECONDS = 10.0
 RELEASE_AFTER_SIGTERM_LIMIT_SECONDS = 2.0
 MAX_COUNT = 2**31 - 1  # The largest value of the columns.
 
-NO_LOOP = "Call it in the body of a loop over claim(), once for each item."
+NO_LOOP = "Call item() in the body of a loop over claim(), once for each item."
 
 
 class Options(NamedTuple):
@@ -76,8 +76,9 @@ def item(job: JobCommand, value: Any, *, atomic: bool | str) -> AbstractContextM
     call = f"{job.command_name}: item()"
     using = DEFAULT_DB_ALIAS if atomic is True else atomic or None
     if using is not None and using != database.database_alias():
-        message = f"{call}: expected atomic to be the database of the run records, got {using!r}."
-        hint = f"If the item's writes are in that database, pass atomic={database.database_alias()!r}."
+        alias = database.database_alias()
+        message = f"{call}: expected atomic to name the database of the run records, {alias!r}, got {using!r}."
+        hint = f"If the item writes to the database {alias!r}, pass atomic={alias!r}."
         raise InvalidItems(message, hint=hint)
     active: ActiveRun | None = job._active
     if active is None or active.attempt is None:
@@ -111,7 +112,7 @@ class ClaimLoop:
         self._refuse_transaction()
         self.chunk: Chunk | None = None
         self._is_current = False  # Whether the item at the cursor is handed out, and neither done nor failed.
-        self._error: Exception | None = None  # With which the item at the cursor failed.
+        self._error: Exception | None = None  # The failure of the item at the cursor.
         self._is_over = False
         self._pid = os.getpid()
         self._done = active.claims.done if active.claims else attempt.recorded_progress
@@ -132,7 +133,7 @@ class ClaimLoop:
         return self._done
 
     def iterator(self) -> _ClaimedItems:
-        """Return the iterator of the loop, which lives as long as the loop."""
+        """Return the iterator of the loop. The loop has been left once the iterator is garbage-collected."""
         iterator = _ClaimedItems(self)
         self._iterator = ref(iterator)
         interval = min(RENEWAL_INTERVAL, self._options.lease / 3)
@@ -140,16 +141,16 @@ class ClaimLoop:
         return iterator
 
     def end_abandoned(self, call: str) -> None:
-        """End a loop that was left early. Raises `InvalidItems` if it has not been left."""
+        """End a loop that was left early. Raises `InvalidItems` if it is still open."""
         if self._is_over:
             return
         if self._iterator() is not None:
-            hint = "End it first: the claimed items would wait for each other."
+            hint = "End that loop first: tasks in different loops would wait for each other's items."
             raise InvalidItems(f"{call}: another loop over claim() is open.", hint=hint)
         self.close(None)
 
     def next(self) -> Any:
-        """Return the next item. The item before is done, unless it failed."""
+        """Return the next item. The previous one is done, unless it failed."""
         if self._is_over:
             raise StopIteration
         self._complete_current()
@@ -167,10 +168,10 @@ class ClaimLoop:
 
     @contextmanager
     def item(self, call: str, value: Any, using: str | None) -> Iterator[None]:
-        """Do the current item: record its failure and go on; with `using`, save its end in its transaction."""
+        """Run the block for the current item: keep its error; with `using`, save the cursor in its transaction."""
         chunk = self.chunk
         if not self._is_current or chunk is None or chunk.items[chunk.cursor] != value:
-            raise InvalidItems(f"{call}: expected the current item of claim(), got another one.", hint=NO_LOOP)
+            raise InvalidItems(f"{call}: expected the current item of claim(), got {value!r:.100}.", hint=NO_LOOP)
         if using is not None:
             self._refuse_transaction(call)
         try:
@@ -180,7 +181,7 @@ class ClaimLoop:
             self._drop(chunk)
         except Exception as error:
             if not self._is_current:
-                raise  # From a hook, after the commit.
+                raise  # An on_commit() hook raised it: the item is done.
             self._error, self._is_current = error, False
         else:
             self._complete_current()
@@ -197,7 +198,7 @@ class ClaimLoop:
         except Exception as error:
             if not is_done or isinstance(error, _ChunkLost) or not self._chunks.is_saved(chunk):
                 raise
-            # The item is done: only the reply to the commit was lost, or a hook failed after it.
+            # The item is done: the reply to the commit was lost, or an on_commit() hook failed.
             self._complete_current()
             if not isinstance(error, Error):
                 raise
@@ -207,7 +208,7 @@ class ClaimLoop:
             raise _ChunkLost
 
     def close(self, error: BaseException | None) -> None:
-        """End the loop with the run: save the cursor and free the chunk. An `Exception` is the current item's."""
+        """End the loop: save the cursor and free the chunk. An `Exception` is one of the current item."""
         if self._is_over or os.getpid() != self._pid:
             return
         if self._is_current and isinstance(error, Exception):
@@ -223,7 +224,7 @@ class ClaimLoop:
             self._record_failure(seconds)
             self._chunks.release(self.chunk, seconds)
         except (Error, RecordUnavailable, RecordTablesMissing) as failed:
-            # The lease ends by itself.
+            # The lease expires anyway.
             signals.run_record_failed.send_robust(JobRun, run=self._attempt.run, error=failed)
         self.chunk = None
         self._report("", is_last=True)
@@ -234,7 +235,7 @@ class ClaimLoop:
         self._report("", is_last=True)
 
     def _next_chunk(self) -> Chunk | None:
-        """Finish the chunk, and return the next one: wait while other tasks hold all that are left."""
+        """Finish the chunk, and return the next one; wait while other tasks hold all unfinished chunks."""
         self._refuse_transaction()
         self._record_failure(deadlines.RECORD_START_LIMIT_SECONDS)
         finished = self.chunk
@@ -277,7 +278,7 @@ class ClaimLoop:
             self._done += 1
 
     def _holds(self, chunk: Chunk) -> bool:
-        """Return True if the chunk is not lost. A process that was stopped for longer than its lease looks."""
+        """Return True if the chunk is not lost. If the lease may have expired, query the database."""
         if not chunk.is_lost and time.monotonic() >= chunk.leased_until:
             lists.commit(self._attempt, partial(self._chunks.renew, chunk))
         if chunk.is_lost:
@@ -285,13 +286,13 @@ class ClaimLoop:
         return not chunk.is_lost
 
     def _drop(self, chunk: Chunk) -> None:
-        """Leave the rest of a lost chunk to the task that has it."""
+        """Drop a lost chunk: another task has taken its items."""
         chunk.is_lost, self._is_current, self._error, self.chunk = True, False, None, None
         first, last = chunk.start + chunk.cursor, chunk.start + chunk.size - 1
         self._send(signals.items_lost, first=first, last=last)
 
     def _renew(self) -> None:
-        """Renew the lease of the chunk, unless the loop was left early. The heartbeat's thread calls this."""
+        """Renew the lease of the chunk, unless the loop was left early. The heartbeat's thread calls it."""
         chunk = self.chunk
         if chunk is not None and self._iterator() is not None:
             self._chunks.renew(chunk)
@@ -300,12 +301,13 @@ class ClaimLoop:
         active = self._active
         active.raise_if_interrupted()
         if active.termination is not None and active.termination.is_requested():
-            raise active.termination.interrupted()  # Also if the job caught it, or it was raised elsewhere.
+            raise active.termination.interrupted()  # Even if the job has caught an earlier one.
 
     def _refuse_transaction(self, call: str = "") -> None:
         if database.in_transaction() and not self._attempt.in_transaction:
-            message = f"{call or self._call}: a transaction is open, which would hide it from the other tasks."
-            raise InvalidItems(message, hint="Use `with self.item(item, atomic=True)` in the loop.")
+            message = f"{call or self._call}: a transaction is open, which would hide claims from other tasks."
+            hint = "Call it outside of the transaction, and use `with self.item(item, atomic=True)` in the loop."
+            raise InvalidItems(message, hint=hint)
 
     def _report(self, value: Any, *, is_last: bool = False) -> None:
         now = time.monotonic()
@@ -340,13 +342,14 @@ class _ChunkLost(Exception):
     """Another worker has taken the chunk."""
 
 
-def _count(call: str, name: str, value: Any, least: int) -> int:
+def _count(call: str, name: str, value: Any, minimum: int) -> int:
     try:
         number = -1 if isinstance(value, bool) else index(value)
     except TypeError:
         number = -1
-    if not least <= number <= MAX_COUNT:
-        raise InvalidItems(f"{call}: expected {name} to be a whole number from {least} up, got {value!r}.")
+    if not minimum <= number <= MAX_COUNT:
+        expected = f"expected {name} to be a whole number from {minimum} to {MAX_COUNT}"
+        raise InvalidItems(f"{call}: {expected}, got {value!r}.")
     return number
 
 
@@ -354,13 +357,12 @@ def _seconds(call: str, lease: Any) -> float:
     seconds = lease.total_seconds() if isinstance(lease, timedelta) else lease
     is_number = isinstance(seconds, int | float) and not isinstance(seconds, bool)
     if not is_number or not math.isfinite(seconds) or not MIN_LEASE_SECONDS <= seconds <= MAX_COUNT:
-        raise InvalidItems(f"{call}: expected lease to be at least {MIN_LEASE_SECONDS} seconds, got {lease!r}.")
+        expected = f"expected lease to be from {MIN_LEASE_SECONDS} to {MAX_COUNT} seconds"
+        raise InvalidItems(f"{call}: {expected}, got {lease!r}.")
     return float(seconds)
 
 
 def _refuse_event_loop(call: str) -> None:
     if lists.in_event_loop():
         hint = "Put the loop into a function, and `await sync_to_async(function)()`."
-        raise InvalidItems(
-            f"{call}: an event loop is running, which the loop over the items would block.", hint=hint
-        )
+        raise InvalidItems(f"{call}: an event loop is running, which claim() would block.", hint=hint)

@@ -1,6 +1,6 @@
-"""Digests of items and hashes of keys that are the same in every process: Python's `hash()` of text is salted.
+"""Digests of items and hashes of keys that are the same in every process, unlike Python's `hash()` of text.
 
-An object whose class has no `__repr__()` counts by its type alone, and a model instance by its primary key.
+A model instance is digested by its primary key, an object whose class has no `__repr__()` by its class alone.
 """
 
 from __future__ import annotations
@@ -18,23 +18,23 @@ from uuid import UUID
 
 from django.db.models import Model, QuerySet
 
-# Up to this number of items, every one is in the digest; of more, a sample.
+# Up to this number of items, all are digested; of more, a sample.
 MAX_DIGESTED_ITEMS = 1000
 SAMPLE_SIZE = 64
 
-PLAIN = frozenset({str, int, bytes, float, bool, type(None), UUID, Decimal})  # Their repr() is their value.
+PLAIN = frozenset({str, int, bytes, float, bool, type(None), UUID, Decimal})  # repr() shows their value.
 ADDRESS = re.compile(r" at 0x[0-9a-fA-F]+")
 
 
 def sample_positions(count: int) -> Iterable[int]:
-    """Return the positions of the items in the digest: all, or evenly spread ones from the first to the last."""
+    """Return the positions of the items to digest: all, or evenly spaced ones from the first to the last."""
     if count <= MAX_DIGESTED_ITEMS:
         return range(count)
     return [place * (count - 1) // (SAMPLE_SIZE - 1) for place in range(SAMPLE_SIZE)]
 
 
 def digest_of(texts: Iterable[str]) -> str:
-    """Return a digest of the texts of items, which `text_of()` returns."""
+    """Return a digest of the texts that `text_of()` returns for items."""
     hashed = blake2b(digest_size=16)
     for text in texts:
         encoded = text.encode(errors="backslashreplace")
@@ -43,7 +43,7 @@ def digest_of(texts: Iterable[str]) -> str:
 
 
 def text_of(item: Any, within: tuple[int, ...] = ()) -> str:
-    """Return a text that equal items have in every process; `within` has the ids of what contains it."""
+    """Return a text that is the same for equal items in every process; `within` has the ids of the containers."""
     if type(item) in PLAIN:
         return repr(item)
     name = f"{type(item).__module__}.{type(item).__qualname__}"
@@ -52,12 +52,12 @@ def text_of(item: Any, within: tuple[int, ...] = ()) -> str:
         texts = [text_of(part, (*within, id(item))) for part in parts]
         return f"{name}({', '.join(sorted(texts) if isinstance(item, (Mapping, Set)) else texts)})"
     has_repr = getattr(type(item), "__repr__", None) is not object.__repr__
-    # The representation of a queryset is the result of a query.
+    # repr() of a queryset runs a query.
     return ADDRESS.sub("", repr(item)) if has_repr and not isinstance(item, QuerySet) else name
 
 
 def _parts(item: Any) -> Iterable[Any] | None:
-    """Return what an item consists of; None if its representation is to be used."""
+    """Return the parts of an item; None if its `repr()` is to be used."""
     if isinstance(item, Model):
         return [item.pk]
     if isinstance(item, Enum):
@@ -81,11 +81,11 @@ def is_key(value: object) -> bool:
 
 
 def key_hash(key: Any) -> int:
-    """Return a hash of a key; equal numbers of different types, as 1 and 1.0, have the same."""
+    """Return a hash of a key. Equal numbers of different types, such as 1 and 1.0, have the same hash."""
     if isinstance(key, str):
         data = b"s" + str.encode(key, errors="surrogatepass")
     elif isinstance(key, UUID):
         data = b"u" + key.bytes
     else:
-        data = b"n%d" % hash(key)  # Python salts no hash of a number.
+        data = b"n%d" % hash(key)  # Python does not salt the hash of a number.
     return int.from_bytes(blake2b(data, digest_size=8).digest(), "big")

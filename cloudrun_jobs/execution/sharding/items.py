@@ -1,4 +1,4 @@
-"""Check that JSON gives the items of `claim()` back unchanged, whatever the database."""
+"""Check that the items of `claim()` survive JSON unchanged in every supported database."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ MAX_DEPTH = 30  # MariaDB reads at most 32 levels of JSON, and items are stored 
 MAX_INTEGER = 2**63  # MySQL stores larger ones as floating-point numbers.
 MAX_FLOAT = 1e16  # PostgreSQL returns larger ones as integers.
 
-FETCH_SIZE = 2000  # Rows of a query set in memory.
+FETCH_SIZE = 2000  # Rows of a queryset in memory.
 HASHES_PER_PASS = 250_000  # In memory, as a set.
 
 PRIMARY_KEYS = 'Pass primary keys: `queryset.values_list("pk", flat=True)`.'
@@ -29,7 +29,7 @@ _to_json = json.JSONEncoder(ensure_ascii=False, allow_nan=False, sort_keys=True)
 
 
 def source(call: str, items: Any) -> Iterable[Any]:
-    """Return what to iterate over to get the items, of a query set without its cache. Raises `InvalidItems`."""
+    """Return an iterable of the items, which does not fill the cache of a queryset. Raises `InvalidItems`."""
     got, hint = type(items).__name__, ""
     if isinstance(items, str | bytes | bytearray):
         hint = "Pass a list of items."
@@ -38,11 +38,11 @@ def source(call: str, items: Any) -> Iterable[Any]:
     elif isinstance(items, Set):
         hint = "Its order differs from process to process. Pass `sorted(items)`."
     elif isinstance(items, RawQuerySet) or (isinstance(items, QuerySet) and _yields_models(items)):
-        got, hint = "a query set of model instances", PRIMARY_KEYS
+        got, hint = "a queryset of model instances", PRIMARY_KEYS
     elif inspect.isgenerator(items) and inspect.getgeneratorstate(items) != inspect.GEN_CREATED:
-        got, hint = "a generator that has begun", "Its first items are gone. Create it in the call."
+        got, hint = "a generator that has begun", "Its first items are gone. Pass a new one."
     elif not isinstance(items, Iterable):
-        hint = "Pass a list, an iterator or a query set."
+        hint = "Pass a list, an iterator or a queryset."
     if hint:
         raise InvalidItems(f"{call}: expected a list or another iterable of items, got {got}.", hint=hint)
     rows = items.iterator(chunk_size=FETCH_SIZE) if isinstance(items, QuerySet) else items
@@ -70,7 +70,7 @@ def _yields_models(items: QuerySet[Any]) -> bool:
 
 
 def encoded(call: str, items: Iterable[Any]) -> Iterator[tuple[Any, str]]:
-    """Yield each item with its JSON text. Raises `InvalidItems` for one that JSON does not give back unchanged."""
+    """Yield each item with its JSON text. Raises `InvalidItems` for an item that JSON changes."""
     for index, item in enumerate(items):
         if fault := _fault(item, MAX_DEPTH):
             got, hint = fault
@@ -84,7 +84,7 @@ def encoded(call: str, items: Iterable[Any]) -> Iterator[tuple[Any, str]]:
 
 
 def _fault(value: Any, depth: int) -> tuple[str, str] | None:
-    """Return what the value is and what to pass in its place; None if JSON returns it unchanged."""
+    """Return a description of the value and a hint; None if JSON returns the value unchanged."""
     kind = type(value)  # A subclass would come back as its base.
     if kind is str:
         return _text_fault(value)
@@ -140,7 +140,7 @@ class Hashes:
         return len(self._values)
 
     def repeated(self) -> Iterator[tuple[int, int]]:
-        """Yield the first two indexes of each hash that occurs again; rarely, those of different items."""
+        """Yield the first two indexes of each repeated hash. In rare cases the items differ."""
         passes = 1 + len(self._values) // HASHES_PER_PASS
         again: set[int] = set()
         for number in range(passes):

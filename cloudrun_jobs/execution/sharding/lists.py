@@ -1,4 +1,4 @@
-"""Record the items of a `shard()` or `claim()` call once per run: one task writes the list, the others read it."""
+"""Record the list of a `shard()` or `claim()` call once per run: one task writes it, the other tasks read it."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from cloudrun_jobs.models import ItemList, TaskRun
 from cloudrun_jobs.models.functions import Now
 from cloudrun_jobs.runs import database
 
-LEASE = timedelta(seconds=60)  # of the writer
+LEASE = timedelta(seconds=60)  # Of the writer.
 POLL_INITIAL_SECONDS, POLL_MAXIMUM_SECONDS = 0.1, 5.0
 
 T = TypeVar("T")
@@ -34,7 +34,7 @@ class ListTakenOver(Exception):
 
 
 def record(attempt: Attempt, kind: ItemList.Kind, number: int, **values: Any) -> ItemList:
-    """Return the list of a call, which has these values if this task is the first to record it."""
+    """Return the list of a call. The first task to call this records the list with its values."""
     return commit(attempt, lambda: _find_or_insert(attempt, kind, number, values))
 
 
@@ -46,10 +46,10 @@ def write_once(
     *,
     raise_if_interrupted: Callable[[], object],
 ) -> ItemList:
-    """Return the complete list of a call. One task computes its values, among them `count`; the others wait.
+    """Return the complete list of a call. One task computes its values, including `count`; the other tasks wait.
 
-    That task has a lease, which its heartbeat renews. If it dies or `compute` raises, another task takes over:
-    what `compute` writes besides may exist already, and belongs in transactions that begin with `renew()`.
+    That task has a lease, which its heartbeat renews. If it dies or `compute` raises, another task takes over.
+    So rows that `compute` writes may exist already. It must write them in transactions that begin with `renew()`.
     """
     pauses = attempts(None, initial=POLL_INITIAL_SECONDS, maximum=POLL_MAXIMUM_SECONDS)
     while True:
@@ -64,7 +64,7 @@ def write_once(
 
 
 def renew(items: ItemList) -> None:
-    """Renew the writer's lease; in a transaction, also keep other tasks from taking over until it commits.
+    """Renew the writer's lease. In a transaction, this also blocks a takeover until the commit.
 
     Raises `ListTakenOver`.
     """
@@ -73,10 +73,10 @@ def renew(items: ItemList) -> None:
 
 
 def commit(attempt: Attempt, work: Callable[[], T], seconds: float = deadlines.RECORD_START_LIMIT_SECONDS) -> T:
-    """Return the result of `work` on the records, which other sessions can see from then on.
+    """Call `work` on the records, commit its changes, and return its result.
 
-    It is retried while the database is unavailable. In a transaction of the job, which would hide it, and in an
-    event loop, it runs in a thread, on a connection of its own.
+    `work` is retried while the database is unavailable. In a transaction of the job, which would hide the
+    changes, and in an event loop, it runs in a thread with its own connection.
     """
     retried = partial(database.retry_until_available, work, seconds=seconds)
     if attempt.in_transaction or not (database.in_transaction() or in_event_loop()):
@@ -92,7 +92,7 @@ def _resolve(future: Future[T], work: Callable[[], T]) -> None:
             result = work()
         finally:
             connections.close_all()  # This thread's.
-    except BaseException as error:  # noqa: BLE001  (raised in the other thread)
+    except BaseException as error:  # noqa: BLE001  (raised in the calling thread)
         future.set_exception(error)
     else:
         future.set_result(result)
@@ -122,12 +122,12 @@ def _find_or_insert(attempt: Attempt, kind: ItemList.Kind, number: int, values: 
 
 
 def _acquire(attempt: Attempt, kind: ItemList.Kind, number: int) -> ItemList:
-    """Return the list, with this task as its writer if no living task writes it."""
+    """Return the list. This task becomes its writer if no live task writes it."""
     items = _find_or_insert(attempt, kind, number, {"writing_until": Now() + LEASE})
     if items.count is None:
         free: Combinable | Q = Q(writer=attempt.worker) | Q(writing_until__lt=Now())
         if attempt.run.pk == attempt.share.origin:
-            # The writers are tasks of this run: one that has ended, or has been superseded, does not go on.
+            # The writers are tasks of this run: a task that has ended or was superseded no longer writes.
             living = TaskRun.objects.filter(run=attempt.run.pk, worker=OuterRef("writer"), finished_at=None)
             free |= ~Exists(living)
         unfinished = ItemList.objects.filter(free, pk=items.pk, count=None)
@@ -164,5 +164,5 @@ def _extend(items: ItemList) -> bool:
 
 
 def _own(items: ItemList) -> QuerySet[ItemList]:
-    """Return the row, if this task still is its writer."""
+    """Return the row of the list, if this task is still its writer."""
     return ItemList.objects.filter(pk=items.pk, writer=items.writer, count=None)

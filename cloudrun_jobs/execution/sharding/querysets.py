@@ -27,7 +27,7 @@ ROW = "cloudrun_jobs_row"  # The alias of the row number.
 def shard(call: Call, items: Any, by: Callable[[Any], object] | str | None) -> Iterator[Any]:
     """Return an iterator over the task's share of a queryset."""
     if isinstance(items, Manager):
-        raise call.invalid("expected a queryset, got a manager.", "Pass its all().")
+        raise call.invalid("expected a queryset, got a manager.", "Pass manager.all().")
     if isinstance(items, RawQuerySet):
         raise call.invalid("raw() cannot be split.", "Pass a list of its rows, or a queryset.")
     source = _Source(call, items, by)
@@ -75,7 +75,7 @@ class _Source:
         self.rows = given
 
     def share(self, index: int) -> Iterator[Any]:
-        """Return an iterator over the rows of a share by position."""
+        """Return an iterator over the rows of a share, split by ranges of the key or by row number."""
         call = self._call
         if call.attempt is None or call.count == 1:
             return self.rows.iterator(FETCH_SIZE)
@@ -90,7 +90,7 @@ class _Source:
         return self.rows[start:stop].iterator(FETCH_SIZE) if start < stop else iter(())
 
     def keys(self, field: str) -> QuerySet[Any, Any]:
-        """Return the primary keys of the rows, each with a field."""
+        """Return the primary key and the field of each row."""
         if self._has_windows:
             hint = "Pass a function of a row."
             raise self._call.invalid("a queryset with window functions cannot be split by a field.", hint)
@@ -98,7 +98,7 @@ class _Source:
             if field.split("__")[0] not in self.rows.query.annotations:
                 path = self.rows.query.names_to_path(field.split("__"), self.rows.model._meta)[0]
                 if any(step.m2m for step in path):
-                    raise self._call.invalid(f"by: expected a field with one value a row, got {field!r}.")
+                    raise self._call.invalid(f"by: expected a field with one value per row, got {field!r}.")
             return self.rows.values_list("pk", field)
         except FieldError as error:
             raise self._call.invalid(f"by: {error}") from None
@@ -107,7 +107,7 @@ class _Source:
         """Yield the rows of the task's share, in their order."""
         pairs = enumerate(keys.iterator(FETCH_SIZE))
         own = (pk for position, (pk, key) in pairs if self._call.has_key(key, position, "row"))
-        # Rows that a join repeats are next to each other.
+        # A join's repetitions of a row are adjacent.
         unique = (pk for pk, _ in groupby(own))
         rows = _without_slice(self.rows)
         while batch := list(islice(unique, KEY_BATCH_SIZE)):
@@ -123,12 +123,12 @@ class _Source:
             field: Any = model._meta.get_field(_name(order))
         except FieldDoesNotExist:
             return False
-        # The name of a relation stands for the order of the related model.
+        # The name of a relation stands for the ordering of the related model.
         is_column = field.concrete and (not field.is_relation or field.attname == _name(order))
         return is_column and field.unique and not field.null
 
     def _bounds(self, items: ItemList) -> Mapping[str, Any]:
-        """Find the first primary key of each share but the first, for shares of nearly the same size."""
+        """Return the first primary key of each share except the first, for shares of nearly the same size."""
         keys = _ordered(self.rows, "pk").values_list("pk", flat=True)
         keys.query.distinct = False  # The row numbers count repeated rows too.
         count = keys.count()
@@ -145,7 +145,7 @@ class _Source:
         return self._row_values()  # JSON cannot store keys of this type.
 
     def _range(self, bounds: Sequence[Any], index: int) -> Iterator[Any]:
-        """Return the rows of a share. The first and the last are open, for rows that are inserted later."""
+        """Return the rows of a share. The first and the last range are open, to cover later rows."""
         if index > len(bounds):
             return iter(())
         limits = {}
@@ -178,7 +178,7 @@ def _key_names(model: type[Model]) -> tuple[str, ...]:
 
 
 def _name(order: Any) -> str:
-    """Return the field's name of an entry of order_by(); empty for another expression."""
+    """Return the name of the field in an entry of order_by(); empty for other expressions."""
     if isinstance(order, str):
         return order.removeprefix("-")
     expression = order.expression if isinstance(order, OrderBy) else order
@@ -186,7 +186,7 @@ def _name(order: Any) -> str:
 
 
 def _order(rows: QuerySet[Any, Any]) -> list[Any]:
-    """Return the entries of order_by() that have the order of the queryset."""
+    """Return the order of the queryset as entries for order_by()."""
     query = rows.query
     order: Any = query.order_by
     if not order and query.default_ordering and query.group_by is None:
@@ -195,7 +195,7 @@ def _order(rows: QuerySet[Any, Any]) -> list[Any]:
 
 
 def _ordered(rows: QuerySet[Any, Any], *order: Any) -> QuerySet[Any, Any]:
-    """Return the rows in this order, even if they are those of a `reverse()`."""
+    """Return the rows in this order, even after `reverse()`."""
     rows = rows.order_by(*order)
     rows.query.standard_ordering = True
     return rows
@@ -216,7 +216,7 @@ def _without_slice(rows: QuerySet[Any, Any]) -> QuerySet[Any, Any]:
 
 
 def _obstacles(rows: QuerySet[Any, Any]) -> Iterator[tuple[str, str]]:
-    """Yield what keeps a queryset from being split, and what to do."""
+    """Yield why the queryset cannot be split, and a hint."""
     query, as_list = rows.query, "Pass a list of its rows: list(...)."
     has_fields = getattr(rows, "_fields", None) is not None
     if query.combinator:
@@ -226,7 +226,7 @@ def _obstacles(rows: QuerySet[Any, Any]) -> Iterator[tuple[str, str]]:
     if query.distinct and has_fields:
         yield "distinct() with values() or values_list() cannot be split.", as_list
     if isinstance(query.group_by, tuple) and not any(_is_key(rows, each) for each in query.group_by):
-        yield "values() with an aggregation cannot be split unless it has the primary key.", as_list
+        yield "values() with an aggregation cannot be split unless it groups by the primary key.", as_list
     if query.extra_order_by or "?" in query.order_by:
         yield "expected an order that is the same in every task, got one by extra() or '?'.", "Use order_by()."
 
@@ -237,14 +237,14 @@ def _is_key(rows: QuerySet[Any, Any], expression: Any) -> bool:
 
 
 def _has_repeated_rows(rows: QuerySet[Any, Any]) -> bool:
-    """Return True if a to-many relation may repeat rows, with the same primary key and other values."""
+    """Return True if a to-many relation may repeat rows with the same primary key but other values."""
     compiler: Any = rows.query.clone().get_compiler(rows.db)
     try:
         order = [expression for expression, _ in compiler.pre_sql_setup()[1]]  # Joins what the order needs.
     except EmptyResultSet:
         return False
     query, repeating = compiler.query, set()
-    for alias, join in query.alias_map.items():  # A join follows the one that it extends.
+    for alias, join in query.alias_map.items():  # A join comes after its parent.
         if isinstance(join, Join):
             field: Any = join.join_field
             if field.one_to_many or field.many_to_many or join.parent_alias in repeating:

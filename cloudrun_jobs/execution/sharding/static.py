@@ -1,4 +1,4 @@
-"""Yield a task's share of some items, by their position or by a key of each."""
+"""Yield a task's share of items, by their position or by a key of each item."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ T = TypeVar("T")
 
 
 class Call:
-    """One call of `shard()` by a task; without a run, the task has everything."""
+    """One call of `shard()`. Outside a run, the only share has all items."""
 
     def __init__(self, job: JobCommand) -> None:
         self.active = job._active
@@ -44,22 +44,25 @@ class Call:
             self.index, self.count = 0, 1  # The tasks of `delay_many()` have items of their own.
 
     def invalid(self, message: str, hint: str = "") -> InvalidItems:
-        """Return the error for items that cannot be shared out."""
+        """Return the error for items that cannot be divided."""
         return InvalidItems(f"{self._name}: shard(): {message}", hint=hint)
 
     def compare(self, count: int, digest: str) -> None:
-        """Record what the task found, or compare it with what the first task found. Raises `ShardsDiffer`."""
+        """Record the number and digest of the items, or compare them with the recorded ones.
+
+        Raises `ShardsDiffer`.
+        """
         if self.attempt is None:
             return
         values = {"count": count, "digest": digest}
         first = lists.record(self.attempt, ItemList.Kind.SHARD, self.number, **values)
         if (first.count, first.digest) == (count, digest):
             return
-        found = f"expected the {first.count} items that the first task of the run found, got {count}"
+        found = f"expected {first.count} items, as in the first task of the run, got {count}"
         if first.count == count:
-            found = f"found {count} items, as many as the first task of the run, but others or in another order"
+            found = f"expected the items of the first task of the run in their order, got {count} that differ"
         call = f" call {self.number + 1}" if self.number else ""
-        hint = "Give every task and attempt the same items in the same order, or split them by a key, with by=."
+        hint = "Pass the same items in the same order in every task and attempt, or split them by a key with by=."
         raise ShardsDiffer(f"{self._name}: shard(){call}: {found}.", hint=hint)
 
     def has_key(self, key: object, position: int, item: str) -> bool:
@@ -88,26 +91,26 @@ def shard(job: JobCommand, items: Iterable[T], by: Callable[[T], object] | str |
 def _key_faults(by: object, is_queryset: bool) -> Iterator[tuple[str, str]]:
     if isinstance(by, str) and not is_queryset:
         hint = f'Pass operator.itemgetter("{by}"), operator.attrgetter("{by}") or another function of an item.'
-        yield f"by: expected a function, since the items are not those of a queryset, got {by!r}.", hint
+        yield f"by: expected a function, because the items are not a queryset, got {by!r}.", hint
     if by is not None and not isinstance(by, str) and not callable(by):
-        yield f"by: expected a function of an item or the name of a field of a queryset, got {by!r}.", ""
+        yield f"by: expected a function of an item, or the name of a field of a queryset, got {by!r}.", ""
 
 
 def _faults(items: Any, by: object) -> Iterator[tuple[str, str]]:
-    """Yield why the items cannot be shared out, and what to do."""
+    """Yield why the items cannot be divided, and a hint."""
     message = f"expected a list, range, iterator or queryset, got {type(items).__name__}."
     if isinstance(items, (str, bytes, bytearray, memoryview)):
         yield message, "Put a single item into a list."
     elif isinstance(items, Mapping):
         yield message, "Pass list(...) of its keys, values or items."
     elif isinstance(items, Set) and not isinstance(items, MappingView) and by is None:
-        hint = "Pass sorted(...) of it, or share it out by a key, with by=."
+        hint = "Pass sorted(...) of it, or split it by a key with by=."
         yield f"expected items in the same order in every task, got {type(items).__name__}.", hint
     elif isinstance(items, AsyncIterable):
         yield message, "Collect its items in a list: [item async for item in ...]."
     elif isgenerator(items) and getgeneratorstate(items) != GEN_CREATED:
         state = "ended" if getgeneratorstate(items) == GEN_CLOSED else "begun"
-        hint = "Pass a new one: what it has yielded would be in no share."
+        hint = "Pass a new one: the items that it has yielded would be in no share."
         yield f"expected a new generator, got {items.__name__}(), which has {state}.", hint
     elif not _is_iterable(items):
         yield message, ""
@@ -143,8 +146,8 @@ def _by_key(call: Call, items: Iterable[T], by: Callable[[T], object]) -> Iterat
 def _walk(call: Call, iterator: Iterator[T], own: int) -> Iterator[T]:
     """Yield every `count`-th item; at the end, compare those at 0, 1, 2, 4, 8 ... and the last one.
 
-    Nothing is read ahead of an item of the task: the next item may invalidate it, as with `itertools.groupby()`.
-    Its text is made before the job can change it.
+    Nothing is read past an item of the task: the next item may invalidate it, as with `itertools.groupby()`.
+    The text of an item is made before the job can change the item.
     """
     texts: list[str] = []
     position, sample, last = 0, 0, ""

@@ -27,7 +27,7 @@ OPEN, FAILED = ItemChunk.Status.OPEN, ItemChunk.Status.FAILED
 def write(attempt: Attempt, call: str, source: Iterable[Any], batch: int, items: ItemList) -> dict[str, int]:
     """Write the list, in chunks of `batch` items, and return its values. Raises `InvalidItems`."""
     while lists.commit(attempt, partial(_delete_some, items)):
-        pass  # Of a task that died while it wrote the list.
+        pass  # Rows of a task that died while it wrote the list.
     hashes = Hashes()
     for rows in _inserts(_chunks(items, encoded(call, source), batch, hashes)):
         lists.commit(attempt, partial(_insert, items, rows))
@@ -48,14 +48,14 @@ def _delete_some(items: ItemList) -> bool:
 def _insert(items: ItemList, rows: list[ItemChunk]) -> None:
     with transaction.atomic(using=database.database_alias()):
         lists.renew(items)
-        # They exist if the reply to an earlier attempt at this transaction was lost.
+        # The rows exist if the reply to an earlier attempt at this transaction was lost.
         ItemChunk.objects.bulk_create(rows, ignore_conflicts=True)
 
 
 def _chunks(
     items: ItemList, source: Iterable[tuple[Any, str]], batch: int, hashes: Hashes
 ) -> Iterator[tuple[ItemChunk, int]]:
-    """Yield the rows, each with its length as JSON. One ends early if it would be longer than the longest item."""
+    """Yield the rows, each with its length as JSON. A row that would exceed `MAX_ITEM_BYTES` ends early."""
     held: list[Any] = []
     length = 0
     for item, text in source:
@@ -90,7 +90,7 @@ def _refuse_duplicates(attempt: Attempt, call: str, items: ItemList, hashes: Has
     for first, second in hashes.repeated():
         values = [lists.commit(attempt, partial(_read, items, index)) for index in (first, second)]
         if json.dumps(values[0], sort_keys=True) == json.dumps(values[1], sort_keys=True):
-            message = f"{call}: expected each item once, got the same at the indexes {first} and {second}."
+            message = f"{call}: expected each item once, got the same item at the indexes {first} and {second}."
             raise InvalidItems(message, hint="Remove duplicates: `dict.fromkeys(items)`, `queryset.distinct()`.")
 
 
@@ -100,7 +100,7 @@ def _read(items: ItemList, index: int) -> Any:
 
 
 def note_total(attempt: Attempt) -> None:
-    """Record the total for the run's progress: all items or, when failed tasks are repeated, what is left."""
+    """Record the total for the run's progress: all items, or what is left if the run repeats failed tasks."""
     run, origin = attempt.run, attempt.share.origin
     if run.pk == origin:
         total = _lists(origin).aggregate(total=Sum("count"))["total"]
@@ -111,9 +111,9 @@ def note_total(attempt: Attempt) -> None:
 
 
 def counts(origin: Any, held: Chunk | None = None) -> Claims:
-    """Return the numbers of the run's items by state, as its tasks have last saved them.
+    """Return the counts of the run's items by state, as its tasks last saved them.
 
-    `held` is the chunk of this process, whose cursor may not have been saved.
+    `held` is the chunk of this process, whose cursor may not be saved yet.
     """
     total = _lists(origin).aggregate(total=Sum("count"))["total"] or 0
     chunks = ItemChunk.objects.filter(list__in=_lists(origin)).exclude(pk=held.pk if held else 0)

@@ -28,7 +28,7 @@ class Command(BaseCommand):
 
     def create_parser(self, prog_name: str, subcommand: str, **kwargs: Any) -> CommandParser:
         parser = super().create_parser(prog_name, subcommand, **kwargs)
-        # argparse has no means to keep the arguments of a job, which follow `--`, apart from those of `run`.
+        # argparse cannot separate the arguments of `run` from those of the job, which follow `--`.
         vars(parser)["parse_args"] = partial(_parse_args, parser, parser.parse_args)
         return parser
 
@@ -45,10 +45,10 @@ class Command(BaseCommand):
 def _parse_args(
     parser: CommandParser, parse: Callable[..., Namespace], args: Sequence[str], namespace: Any = None
 ) -> Namespace:
-    """Parse the arguments before `--`; those after it are the job's."""
+    """Parse the arguments before `--`; the arguments after it belong to the job."""
     own = args[: args.index("--")] if "--" in args else args
     options = parse(own, namespace)
     options.job_arguments = args[len(own) + 1 :]
     if options.job_arguments and not getattr(options, "takes_job_arguments", False):
-        parser.error("only `run` takes arguments after --")
+        parser.error("expected no arguments after --: only the subcommand `run` takes them")
     return options

@@ -16,8 +16,8 @@ from cloudrun_jobs.management.selection import selected_jobs
 
 HELP = "Run a job. Its own arguments follow `--`."
 USAGE = "%(prog)s [-h] [--local] [--tasks N] job [-- ARGUMENT ...]"
-MAX_LOCAL_TASKS = 1000  # Processes of one machine.
-INTERRUPTED = 130
+MAX_LOCAL_TASKS = 1000  # Processes on one machine.
+INTERRUPTED = 130  # exit status
 
 
 def add_arguments(parser: ArgumentParser) -> None:
@@ -26,9 +26,9 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--local",
         action="store_true",
-        help="Run each task as a process of this machine, with the variables that Cloud Run would set.",
+        help="Run each task as a process on this machine, with the variables that Cloud Run would set.",
     )
-    parser.add_argument("--tasks", type=int, metavar="N", help="The number of tasks. Default: that of the job.")
+    parser.add_argument("--tasks", type=int, metavar="N", help="The number of tasks. Default: `tasks` of the job.")
     parser.set_defaults(takes_job_arguments=True)
 
 

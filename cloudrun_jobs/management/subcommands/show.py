@@ -96,7 +96,7 @@ def _rows(run: JobRun) -> Iterator[tuple[str, str]]:
 
 
 def _failures(run: JobRun) -> Iterator[tuple[str, str]]:
-    """Yield the failed tasks of a run that has several, and its failed items, unless its error lists them."""
+    """Yield the failed tasks, if the run has several tasks, and the failed items, unless its error lists them."""
     tasks, items = failures.failures_of(run)
     listed: list[tuple[str, failures.Failures[Any]]] = [("task", tasks)] if run.task_count > 1 else []
     listed += [] if run.reason == ITEMS else [("item", items)]
