@@ -1,4 +1,4 @@
-"""A server that has a bad day: it answers every request with one status, or not at all."""
+"""An unavailable server: it answers every request with one status, or not at all."""
 
 from __future__ import annotations
 
