@@ -24,12 +24,12 @@ MOST_MICROSECONDS = 50.0
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Print the numbers; return 1 if one misses its limit."""
+    """Print the results; return a positive number if one misses its limit."""
     from tests.servers import sql
 
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--seconds", type=float, default=3.0, help="Of each measurement.")
+    parser.add_argument("--seconds", type=float, default=3.0, help="Duration of each measurement.")
     parser.add_argument("--items", type=int, default=1_000_000)
     options = parser.parse_args(argv)
     server = sql.postgres()
@@ -77,7 +77,7 @@ def _rates(place: dict[str, Any], run_id: str, rounds: int, seconds: float) -> d
 
 
 def _measure(workers: list[subprocess.Popen[str]], side: str, number: int, seconds: float) -> int:
-    """Return the number of claims of all workers, which begin together once all are ready."""
+    """Return the number of claims of all workers, which start together once all are ready."""
     for worker in workers:
         _write(worker, {"side": side, "number": number, "seconds": seconds})
     for worker in workers:
