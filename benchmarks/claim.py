@@ -1,7 +1,10 @@
-"""Compare `claim()` with hand-written SQL, and measure its overhead: python -m benchmarks claim.
+"""Measure `claim()`: python -m benchmarks claim.
 
-Claims of one item per second, of 16 processes on PostgreSQL, against `SELECT … FOR UPDATE SKIP LOCKED` in psycopg
-and as many commits; and the time per item of a list of 1 000 000 items in chunks of 1000.
+- Claims of one item per second, of 16 processes on PostgreSQL, against a hand-written `SELECT … FOR UPDATE SKIP
+  LOCKED` with as many commits.
+- The time per item of a list of 1 000 000 items in chunks of 1000.
+- The time of 8 tasks on the emulator for items of Zipf's sizes, against the longest item or an eighth of the sum,
+  whichever is more, with `claim()` and with `shard()`.
 """
 
 from __future__ import annotations
@@ -15,12 +18,15 @@ import sys
 import time
 from pathlib import Path
 from statistics import median
+from tempfile import TemporaryDirectory
 from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
 PROCESSES = 16
 LEAST_RATIO = 0.8
 MOST_MICROSECONDS = 50.0
+MOST_ZIPF_RATIO = 1.3
+ZIPF_TASKS, ZIPF_ITEMS, ZIPF_LONGEST = 8, 400, 10.0  # The latter in seconds.
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -31,13 +37,15 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=float, default=3.0, help="Duration of each measurement.")
     parser.add_argument("--items", type=int, default=1_000_000)
+    parser.add_argument("--zipf-rounds", type=int, default=3)
     options = parser.parse_args(argv)
     server = sql.postgres()
     try:
         place = sql.postgres_settings(server.port)
         run_id = json.loads(subprocess.check_output(_command(), env=_environment(place, "prepare"), cwd=ROOT))
         missed = _report_rates(_rates(place, run_id, options.rounds, options.seconds))
-        return missed + _report_overhead(_overhead(place, options.items), options.items)
+        missed += _report_overhead(_overhead(place, options.items), options.items)
+        return missed + _report_zipf(_zipf(place, options.zipf_rounds))
     finally:
         server.stop()
 
@@ -105,6 +113,48 @@ def _overhead(place: dict[str, Any], items: int) -> dict[str, float]:
     environment = _environment(place, "overhead", index=0, count=1, items=items)
     found: dict[str, float] = json.loads(subprocess.check_output(_command(), env=environment, cwd=ROOT))
     return found
+
+
+def _zipf(place: dict[str, Any], rounds: int) -> dict[str, list[float]]:
+    """Return the seconds from the start of the first task's work to the end of the last one's, by side."""
+    from google.cloud import run_v2
+
+    from cloudrun_jobs.emulator import Emulator
+    from tests.emulator.cloud import PLACE, job
+
+    found: dict[str, list[float]] = {"claim": [], "shard": []}
+    with Emulator(grace=1.0) as emulator, TemporaryDirectory() as folder:
+        env = {
+            "PYTHONPATH": str(ROOT),
+            "DJANGO_SETTINGS_MODULE": "tests.faults.project.settings",
+            "CRASH_SETTINGS": json.dumps({"database": place, "endpoint": emulator.grpc}),
+            "JOURNAL": f"{folder}/journal",
+        }
+        command = [sys.executable, "-m", "django"]
+        declared = job(*command, env=env, task_count=ZIPF_TASKS, parallelism=ZIPF_TASKS)
+        jobs = emulator.clients.jobs
+        name = jobs.create_job(parent=PLACE, job=declared, job_id="zipf-production").result().name
+        for _ in range(rounds):
+            for how in random.sample(list(found), len(found)):
+                arguments = ["zipf", f"--how={how}", f"--count={ZIPF_ITEMS}", f"--seconds={ZIPF_LONGEST}"]
+                overrides = {"container_overrides": [{"args": arguments}]}
+                execution = jobs.run_job(run_v2.RunJobRequest(name=name, overrides=overrides)).result(timeout=300)
+                short_name = execution.name.rpartition("/")[2]
+                times = [json.loads(path.read_text()) for path in Path(folder).glob(f"{short_name}-*.times")]
+                assert len(times) == ZIPF_TASKS, execution
+                found[how].append(max(end for _, end in times) - min(began for began, _ in times))
+    return found
+
+
+def _report_zipf(found: dict[str, list[float]]) -> int:
+    total = sum(ZIPF_LONGEST / number for number in range(1, ZIPF_ITEMS + 1))
+    least = max(ZIPF_LONGEST, total / ZIPF_TASKS)
+    print(f"\n{ZIPF_ITEMS} items of {total:.1f} s, the longest of {ZIPF_LONGEST:.1f} s, {ZIPF_TASKS} tasks")
+    for how, values in found.items():
+        print(f"  {median(values):8.2f} s  {median(values) / least:5.2f}  {how}()")
+    missed = median(found["claim"]) / least > MOST_ZIPF_RATIO
+    print("  MISSED" if missed else f"  limit of claim(): {MOST_ZIPF_RATIO}")
+    return int(missed)
 
 
 def _report_rates(rates: dict[str, list[float]]) -> int:

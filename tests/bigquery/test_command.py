@@ -63,7 +63,7 @@ def test_log_has_a_line_for_each_table(warehouse: Warehouse, caplog: pytest.LogC
         if record.name == "export"
     }
     assert logged == {
-        ("INFO", "rates", "rates is exported: 3 rows in 1 files, 96 bytes"),
+        ("INFO", "rates", "rates is exported (rows: 3, bytes: 81, files: 1)"),
         ("WARNING", "latest", "latest is skipped: it is a VIEW"),
         ("ERROR", "sales", "sales: Backend error."),
     }

@@ -38,7 +38,7 @@ MANIFEST = Manifest(
 
 @pytest.fixture
 def requests(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
-    """Make both services fail, and return the requests that they receive."""
+    """Make both services unavailable, and return the requests that they receive."""
     with unavailable.serving(request.param) as (url, received):
         monkeypatch.setenv("BIGQUERY_EMULATOR_HOST", url)
         monkeypatch.setenv("STORAGE_EMULATOR_HOST", url)
@@ -54,7 +54,7 @@ def extraction(clients: Clients) -> Extraction:
 
 
 def started_job(clients: Clients) -> Any:
-    """Return a job that this process believes to be running."""
+    """Return an extract job that is running when it is first read."""
     resource = {
         "jobReference": {"projectId": PROJECT, "jobId": "job", "location": "US"},
         "configuration": {"extract": {}},

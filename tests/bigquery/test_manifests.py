@@ -9,7 +9,6 @@ from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
-from uuid import uuid4
 
 import pytest
 
@@ -22,7 +21,7 @@ from tests.bigquery.servers import PROJECT
 from tests.bigquery.test_deadlines import EXPORT, MANIFEST
 from tests.bigquery.test_exporting import RUN
 
-OTHER_RUN = str(uuid4())
+OTHER_RUN = "5d0c2a77-5f8a-4f0e-9d59-0242ac120002"
 
 
 class OneObject(BaseHTTPRequestHandler):

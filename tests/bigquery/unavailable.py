@@ -1,4 +1,4 @@
-"""An unavailable server: it answers every request with one status, or not at all."""
+"""A server that answers every request with one status, or not at all."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class Handler(BaseHTTPRequestHandler):
         if self.status is None:
             self.over.wait(60)
             return
-        body = b'{"error": {"message": "a bad day"}}'
+        body = b'{"error": {"message": "unavailable"}}'
         self.send_response(self.status)
         self.send_header("Content-Type", "application/json")
         self.send_header("Content-Length", str(len(body)))

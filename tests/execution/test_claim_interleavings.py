@@ -201,7 +201,7 @@ def test_each_item_is_done_once_or_listed(database: str) -> None:
     """In any interleaving, each item is written exactly once or listed as failed."""
 
     @settings(
-        max_examples=600 if os.environ.get("HYPOTHESIS_PROFILE") == "thorough" else 40,
+        max_examples=600 if os.environ.get("HYPOTHESIS_PROFILE") == "thorough" else 25,
         deadline=None,
         suppress_health_check=list(HealthCheck),
         phases=[Phase.explicit, Phase.generate, Phase.shrink],

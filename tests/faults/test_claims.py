@@ -32,11 +32,8 @@ def server() -> Iterator[Server]:
     server.stop()
 
 
-@pytest.fixture(scope="module", params=["postgres", "mariadb"])
-def database(request: pytest.FixtureRequest, server: Server, django_db_blocker: Any) -> str:
-    if request.param == "mariadb":
-        alias: str = request.getfixturevalue("mariadb")
-        return alias
+@pytest.fixture(scope="module")
+def database(server: Server, django_db_blocker: Any) -> str:
     with django_db_blocker.unblock():
         return add_database("claimed", sql.postgres_settings(server.port))
 
@@ -154,8 +151,6 @@ def test_the_cursor_is_saved_if_the_job_ignores_sigterm(scene: Scene) -> None:
 
 def test_a_database_restarts(scene: Scene, server: Server, database: str) -> None:
     """The tasks continue with new connections; each item is done once."""
-    if database == "mariadb":
-        pytest.skip("The restarted server is PostgreSQL.")
     deploy(scene, 4)
     run = delay(scene, pause_at=20)
     pid(scene)

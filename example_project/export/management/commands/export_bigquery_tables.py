@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
 from functools import cache
 from typing import Any
@@ -81,7 +81,7 @@ class Command(CloudRunJobs):
                     self.stdout.write(f"Would export {table} to gs://{export.bucket}/{export.folder(table)}")
                     continue
                 try:
-                    self._export(clients, export, table, location())
+                    self._export(clients, export, table, location)
                 except ExportFailed as error:
                     errors[table] = str(error)
                     raise
@@ -101,26 +101,24 @@ class Command(CloudRunJobs):
             logger.warning("%s is skipped: it is a %s", table, kind, extra={"table": table})
         yield from listing.tables
 
-    def _export(self, clients: Clients, export: Export, table: str, location: str) -> None:
+    def _export(self, clients: Clients, export: Export, table: str, location: Callable[[], str]) -> None:
         from export.exporting import export_table
 
         try:
-            manifest = export_table(clients, export, table, self.run_id, location)
+            manifest = export_table(clients, export, table, self.run_id, location())
         except ExportFailed as error:
             logger.error("%s", error, extra={"table": table})  # noqa: TRY400  (the message is enough)
             raise
-        message = "%s is exported: %d rows in %d files, %d bytes"
+        message = "%s is exported (rows: %d, bytes: %d, files: %d)"
         extra = {"table": table}
-        logger.info(message, table, manifest.rows, len(manifest.files), manifest.size, extra=extra)
+        logger.info(message, table, manifest.rows, manifest.size, len(manifest.files), extra=extra)
 
     def reduce(self, results: Sequence[dict[str, Any]]) -> dict[str, Any]:
-        """Return the totals of all tasks.
-
-        They come from the manifests, because a task that was killed has returned nothing.
-        """
+        """Return the outcome of the run, from the manifests: a task that was killed returned nothing."""
         from export.manifests import summary
         from export.tables import list_tables
 
+        results = [result for result in results if result]
         export = Export(**results[0]["export"])
         clients = Clients(export.project)
         exported = summary(clients, export, {result["run"] for result in results})
