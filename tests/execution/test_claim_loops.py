@@ -166,7 +166,7 @@ def test_a_superseded_attempt_takes_nothing_back(run: JobRun) -> None:
 
 
 def test_a_superseded_attempt_frees_nothing(run: JobRun) -> None:
-    """An attempt that was stopped before its loop takes nothing from the next attempt."""
+    """An attempt that was stopped before its loop does not free the chunks of the next attempt."""
     with task(run, attempt=1) as stopped, task(run, attempt=2) as job:
         loop = job.claim(LETTERS, batch=2)
         assert next(loop) == "a"
@@ -495,7 +495,7 @@ def test_accepted_items_come_back_unchanged(database: str) -> None:
 
 
 def test_each_element_has_its_own_items() -> None:
-    """The tasks of delay_many() share no list, and the run counts the items of all."""
+    """Each task of delay_many() has its own lists, and the run counts the items of all tasks."""
     run = request("outcome", elements=2)
     for index in range(2):
         TaskRun.objects.create(run=run, index=index, worker=run.pk, status=Status.PENDING)
