@@ -1,10 +1,10 @@
 """Measure `claim()`: python -m benchmarks claim.
 
-- Claims of one item per second, of 16 processes on PostgreSQL, against a hand-written `SELECT … FOR UPDATE SKIP
+- The rate at which 16 processes claim single items on PostgreSQL, against a hand-written `SELECT … FOR UPDATE SKIP
   LOCKED` with as many commits.
 - The time per item of a list of 1 000 000 items in chunks of 1000.
-- The time of 8 tasks on the emulator for items of Zipf's sizes, against the longest item or an eighth of the sum,
-  whichever is more, with `claim()` and with `shard()`.
+- The time of 8 tasks on the emulator for items with Zipf-distributed durations, with `claim()` and with `shard()`,
+  against the longest item or an eighth of the sum, whichever is more.
 """
 
 from __future__ import annotations
@@ -26,16 +26,16 @@ PROCESSES = 16
 LEAST_RATIO = 0.8
 MOST_MICROSECONDS = 50.0
 MOST_ZIPF_RATIO = 1.3
-ZIPF_TASKS, ZIPF_ITEMS, ZIPF_LONGEST = 8, 400, 10.0  # The latter in seconds.
+ZIPF_TASKS, ZIPF_ITEMS, ZIPF_LONGEST = 8, 400, 10.0  # The last one in seconds.
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Print the numbers; return 1 if one misses its limit."""
+    """Print the results; return a positive number if one misses its limit."""
     from tests.servers import sql
 
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--seconds", type=float, default=3.0, help="Of each measurement.")
+    parser.add_argument("--seconds", type=float, default=3.0, help="Duration of each measurement.")
     parser.add_argument("--items", type=int, default=1_000_000)
     parser.add_argument("--zipf-rounds", type=int, default=3)
     options = parser.parse_args(argv)
@@ -85,7 +85,7 @@ def _rates(place: dict[str, Any], run_id: str, rounds: int, seconds: float) -> d
 
 
 def _measure(workers: list[subprocess.Popen[str]], side: str, number: int, seconds: float) -> int:
-    """Return the number of claims of all workers, which begin together once all are ready."""
+    """Return the number of claims of all workers, which start together once all are ready."""
     for worker in workers:
         _write(worker, {"side": side, "number": number, "seconds": seconds})
     for worker in workers:
@@ -159,7 +159,7 @@ def _report_zipf(found: dict[str, list[float]]) -> int:
 
 def _report_rates(rates: dict[str, list[float]]) -> int:
     ratio = median(ours / theirs for ours, theirs in zip(*rates.values(), strict=True))
-    print(f"\nclaims of one item per second, {PROCESSES} processes")
+    print(f"\nclaims per second of single items, {PROCESSES} processes")
     for side, values in rates.items():
         print(f"  {median(values):8.0f}  {side}  ({', '.join(f'{value:.0f}' for value in values)})")
     print(f"  ratio {ratio:.2f}{'   MISSED' if ratio < LEAST_RATIO else ''}")

@@ -14,7 +14,7 @@ from uuid import uuid4
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 CONFIG = json.loads(os.environ["BENCHMARK"])
-ITEMS = 40_000  # More than the processes claim in one measurement.
+ITEMS = 40_000  # More than all processes claim in one measurement.
 HAND_WRITTEN = 1000  # The number of the first list of the hand-written side.
 
 
@@ -43,7 +43,7 @@ def prepare() -> None:
 
 
 def serve() -> None:
-    """Answer each line of the input with a measurement."""
+    """Run one measurement for each line of the input."""
     with begun(CONFIG["run_id"]) as job:
         for line in sys.stdin:
             order = json.loads(line)
@@ -59,7 +59,7 @@ def serve() -> None:
                 found.append(next(claims))
             print(json.dumps(len(found)), flush=True)
             print(json.dumps(found), flush=True)
-            claims = iter(())  # Left.
+            claims = iter(())  # Leaves the loop over claim().
 
 
 def begun(run_id: str) -> Any:
@@ -99,7 +99,7 @@ def hand_written(number: int) -> Iterator[Any]:
 
 
 def hand_written_list(connection: Any, number: int) -> int:
-    """Return the key of the list, which the first process to lock writes."""
+    """Return the primary key of the list, which the first process to get the lock writes."""
     cursor = connection.cursor()
     cursor.execute("SELECT pg_advisory_xact_lock(7)")
     cursor.execute("SELECT id FROM cloudrun_jobs_itemlist WHERE number = %s", [number])

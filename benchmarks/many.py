@@ -1,4 +1,4 @@
-"""Compare `delay_many()` with a loop over `delay()`, as callers see them: records and requests."""
+"""Compare the time that a caller spends in `delay_many()` and in a loop over `delay()`."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def _measure() -> None:
         for element in elements:
             Command().delay(**element)
 
-    with serve() as server:  # It answers at once: what is left is the caller's own time.
+    with serve() as server:  # It answers at once: the caller's own time remains.
         os.environ["CLOUDRUN_JOBS_OPTIONS"] = json.dumps({"endpoint": server.endpoint, "runs_per_minute": 10_000})
         sides = {"delay_many()": lambda: Command().delay_many(elements), f"{CALLS} × delay()": loop}
         samples = {name: [timed(work) for _ in range(ROUNDS)] for name, work in sides.items()}

@@ -1,4 +1,4 @@
-"""Measure `shard()`: the shares of a million items against `islice()`, and of a million rows against one pass."""
+"""Compare `shard()` of a million items with `islice()`, and of a million rows with one pass over them."""
 
 from __future__ import annotations
 

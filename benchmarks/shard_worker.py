@@ -1,4 +1,4 @@
-"""The shares of 1000 tasks, one after the other, with their records in PostgreSQL."""
+"""Measure the shares of 1000 tasks, one after the other, with the run records in PostgreSQL."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def main() -> None:
     passes = {name: timed(lambda: _consume(rows.iterator(2000))) for name in names}
     for name, query in {"order_by('pk')": rows, "by row number": Author.objects.order_by("name")}.items():
         share = shares(query.all)
-        # By row number each task reads all rows up to its own: a sample of the tasks.
+        # By row number each task reads all rows up to its share, so only a sample of the tasks is measured.
         indexes = range(TASKS) if query is rows else range(TASKS // 20, TASKS, TASKS // 10)
         passes[name] = sum(share(index) for index in indexes) * TASKS / len(indexes)
     report(f"{ITEMS:,} rows: sum over {TASKS} tasks (by primary key at most 2)", passes, base="one pass")

@@ -1,4 +1,4 @@
-"""The demo of `make demo-export`: 30 tables of a local BigQuery, exported by four tasks on the emulator."""
+"""The demo of `make demo-export`: four tasks on the emulator export 30 tables of a local BigQuery."""
 
 from __future__ import annotations
 

@@ -145,7 +145,7 @@ async def yields_later(self: Any, results: list[Any]) -> Any:
     ],
 )
 def test_invalid_reduce_is_reported(monkeypatch: pytest.MonkeyPatch, reduce: Any, message: str) -> None:
-    """The command could not call it, or not use what it returns."""
+    """reduce() must take the results, and must not be a generator."""
     monkeypatch.setattr(echo.Command, "reduce", reduce, raising=False)
 
     [problem] = problems(echo.Command)
@@ -159,7 +159,7 @@ def test_invalid_reduce_is_reported(monkeypatch: pytest.MonkeyPatch, reduce: Any
     ids=["method", "static", "class", "builtin", "none"],
 )
 def test_valid_reduce(monkeypatch: pytest.MonkeyPatch, reduce: Any) -> None:
-    """None removes an inherited one."""
+    """None removes an inherited reduce()."""
     monkeypatch.setattr(echo.Command, "reduce", reduce, raising=False)
 
     assert list(problems(echo.Command)) == []
@@ -167,7 +167,7 @@ def test_valid_reduce(monkeypatch: pytest.MonkeyPatch, reduce: Any) -> None:
 
 @pytest.mark.parametrize(("value", "expected"), [("yes", "True or False"), (True, "a method reduce")])
 def test_invalid_reduce_partial_is_reported(monkeypatch: pytest.MonkeyPatch, value: Any, expected: str) -> None:
-    """It has no meaning without reduce()."""
+    """It must be a bool, and has no meaning without reduce()."""
     monkeypatch.setattr(echo.Command, "reduce_partial", value)
 
     [problem] = problems(echo.Command)

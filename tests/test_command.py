@@ -46,7 +46,7 @@ def test_adelay_runs_the_job_too() -> None:
 
 
 def test_run_id_is_known_during_the_run(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A job can name what it creates by its run; before and after, there is none."""
+    """run_id is the id of the run during run(), and empty before and after."""
     monkeypatch.setattr(echo.Command, "run", lambda self, *args, **options: self.run_id)
     job = echo.Command()
     operation = job.delay()

@@ -44,7 +44,7 @@ def repeat_failed(run: JobRun, *, task_parallelism: int, runs_in_process: bool) 
     undone, shares = failures.undone_tasks(run), _shares(run)
     if not run.tasks.exists():
         if run.shares is None:
-            _refuse(run, "no task of it has started", WHOLE)
+            _refuse(run, "no task has started", WHOLE)
         undone = list(range(len(shares.indexes)))
     undone_chunks = failures.chunks_of(run).exclude(status=ItemChunk.Status.DONE)
     # Tasks beyond the shares have only claimed items.
@@ -56,7 +56,7 @@ def repeat_failed(run: JobRun, *, task_parallelism: int, runs_in_process: bool) 
         again = sorted({*again, *(index for index, own in enumerate(shares.indexes) if own in with_items)})
     is_unreduced = run.reduces and not run.elements and run.status not in DONE
     if not again and not left and not is_unreduced:
-        _refuse(run, "nothing of it has failed", WHOLE)
+        _refuse(run, "nothing has failed", WHOLE)
     elements = _elements(run, again)
     if runs_in_process and len(again) > 1 and not elements:
         hint = f"In this environment a run has one task. {WHOLE}"

@@ -122,7 +122,7 @@ LOGGING = {
     "disable_existing_loggers": False,
     "formatters": {
         "plain": {"format": "%(levelname)s %(name)s: %(message)s"},
-        # Cloud Logging takes the severity, and the other fields, of lines that are JSON.
+        # Cloud Logging reads the severity and the other fields of JSON lines.
         "json": {
             "()": "pythonjsonlogger.json.JsonFormatter",
             "fmt": "%(levelname)s %(name)s %(message)s",

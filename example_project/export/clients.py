@@ -1,7 +1,6 @@
-"""The clients of BigQuery and Cloud Storage, and how long they try.
+"""The clients of BigQuery and Cloud Storage, with limits on retries and timeouts.
 
-By default, BigQuery's client repeats a request for ten minutes, and waits for the response to each one
-forever.
+By default, BigQuery's client retries a request for ten minutes, and waits forever for each response.
 """
 
 from __future__ import annotations
@@ -18,10 +17,10 @@ from typing import Any
 class Limits:
     """Time limits in seconds."""
 
-    request: float = 15.0  # One HTTP request: until it is connected, and for each read of the response.
+    request: float = 15.0  # One HTTP request: to connect, and for each read of the response.
     retries: float = 60.0  # One call: no retry starts later, so the call ends within `retries + request`.
     extract: float = 3000.0  # One extract job.
-    poll: float = 5.0  # Between two queries of an extract job's state; the first ones are sooner.
+    poll: float = 5.0  # Between two queries of an extract job's state; the first queries come sooner.
 
 
 class ExportFailed(Exception):
@@ -40,7 +39,7 @@ class Clients:
         import google.cloud.bigquery as bigquery
         from google.auth.credentials import AnonymousCredentials
 
-        # With STORAGE_EMULATOR_HOST, the other client looks for no credentials either.
+        # The storage client needs no credentials either if STORAGE_EMULATOR_HOST is set.
         credentials = AnonymousCredentials() if os.environ.get("BIGQUERY_EMULATOR_HOST") else None
         return bigquery.Client(project=self._project, credentials=credentials)
 
@@ -48,7 +47,7 @@ class Clients:
     def storage(self) -> Any:
         import google.cloud.storage as storage
 
-        # A thread of this client would read the bucket for its traces, which takes a role of its own.
+        # Otherwise a thread of this client reads the bucket's metadata for traces, which needs another role.
         os.environ.setdefault("DISABLE_GCS_PYTHON_CLIENT_OTEL_BUCKET_METADATA", "true")
         return storage.Client(project=self._project)
 
@@ -75,7 +74,7 @@ class Clients:
         return {"retry": retry, "timeout": self.limits.request}
 
     def until_found(self, call: Callable[[], Any]) -> Any:
-        """Call this until it does not raise NotFound, within the time for retries."""
+        """Retry `call` until it does not raise NotFound, within the time for retries."""
         from google.api_core import exceptions, retry
 
         found = retry.Retry(
@@ -86,7 +85,7 @@ class Clients:
 
 @contextmanager
 def failing_as(subject: str) -> Iterator[None]:
-    """Raise `ExportFailed`, which names the subject, for every error of the clients."""
+    """Turn every error of the clients into an `ExportFailed` that names the subject."""
     from google.api_core.exceptions import GoogleAPIError
     from google.auth.exceptions import GoogleAuthError
     from google.cloud.storage.exceptions import DataCorruption, InvalidResponse

@@ -24,7 +24,7 @@ NOT_IN_JOB_ID = re.compile(r"[^\w-]", re.ASCII)
 def export_table(clients: Clients, export: Export, table: str, run: str, location: str) -> Manifest:
     """Export a table and return its manifest. Raises `ExportFailed`.
 
-    May be repeated: what this run has done of it already is not done again.
+    It is idempotent: a repetition in the same run skips the steps that are done.
     """
     with failing_as(table):
         folder = Folder(clients, export, table)
@@ -32,8 +32,8 @@ def export_table(clients: Clients, export: Export, table: str, run: str, locatio
         if found.manifest is not None and found.manifest.run == run:
             manifest = found.manifest
         else:
-            # Their runs have the same manifest as this one, or an older one: they cannot write theirs any more
-            # once this one is written.
+            # The runs of these generations have read this manifest or an older one: once this run has written its
+            # own, their writes fail.
             replaces = [generation for generation in folder.generations() if generation != run]
             extraction = Extraction(clients, export, table, run, location, folder)
             manifest = folder.write_manifest(extraction.extract(replaces), found)
@@ -42,14 +42,14 @@ def export_table(clients: Clients, export: Export, table: str, run: str, locatio
 
 
 def job_id(export: Export, project: str, table: str, run: str, attempt: int) -> str:
-    """Return the id of an extract job: the same for the same run, table and attempt."""
+    """Return the id of an extract job, which run, table and attempt determine."""
     name = f"{project}.{export.dataset}.{table}"
     digest = hashlib.sha256(name.encode()).hexdigest()[:12]
     return f"export-{run}-{NOT_IN_JOB_ID.sub('_', table)[:200]}-{digest}-{attempt}"
 
 
 class WrongFiles(Exception):
-    """The files do not hold the table."""
+    """The files do not contain the whole table."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,10 +64,10 @@ class Extraction:
     folder: Folder
 
     def extract(self, replaces: list[str]) -> Manifest:
-        """Write the files, and return the manifest that describes them.
+        """Write the files, and return the manifest that describes them. Raises `ExportFailed`.
 
-        A job that another process started is joined. If it failed, or its files are wrong, the next attempt
-        follows; a job that this process started fails the table.
+        A job that another process started is joined. If that job fails, or its files are wrong, the next attempt
+        follows. If a job that this process started fails, the table fails.
         """
         rows_before = self._rows_of_table()
         for attempt in range(1, MAX_ATTEMPTS + 1):
@@ -87,17 +87,17 @@ class Extraction:
         )
 
     def start_or_join(self, attempt: int) -> tuple[Any, bool]:
-        """Return the extract job of an attempt, and whether it existed."""
+        """Return the extract job of an attempt, and True if it existed."""
         name = job_id(self.export, self.clients.project, self.table, self.run, attempt)
         if attempt > 1:
             try:
                 return self._get(name), True
             except NotFound:
-                self.folder.delete(self.run)  # The files of the attempt before.
+                self.folder.delete(self.run)  # The files of the previous attempt.
         try:
             return self._start(name), False
         except Conflict:
-            # This job's id is in use, but it may take BigQuery a moment to find it.
+            # The id is in use, but BigQuery may need a moment to find the job.
             return self.clients.until_found(lambda: self._get(name)), True
 
     def _start(self, name: str) -> Any:
@@ -124,7 +124,7 @@ class Extraction:
         return f"{self.clients.project}.{self.export.dataset}.{self.table}"
 
     def wait(self, job: Any) -> None:
-        """Wait for the end of a job. One that takes too long is cancelled, and fails the table."""
+        """Wait until the job ends. Cancel it and raise `ExportFailed` if it takes too long."""
         limits = self.clients.limits
         deadline, pause = time.monotonic() + limits.extract, FIRST_POLL_SECONDS
         while not job.done(**self.clients.bigquery_options):
@@ -165,7 +165,7 @@ class Extraction:
         file = File(name=blob.name, size=int(blob.size), crc32c=str(blob.crc32c), rows=None)
         if not self.export.verify:
             return file
-        # Reads this very object: that another one replaces it is an error.
+        # Read exactly this generation: it is an error if another one replaces it.
         options = {**self.clients.storage_options, "if_generation_match": int(blob.generation)}
         with blob.open("rb", chunk_size=rows.READ_BYTES, **options) as content:
             try:

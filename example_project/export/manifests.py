@@ -1,7 +1,7 @@
-"""The manifest of an exported table: written last, it names the files that readers are to read.
+"""The manifest of an exported table: it is written last, and names the files to read.
 
-Each run writes its files under its own id, a generation. The manifest is replaced only if it is still the one that
-the run read when it began: of two runs that export the same table at once, the second one fails.
+Each run writes its files under its own id, a generation. The manifest is replaced only if it has not changed since
+the run read it: if two runs export the same table at once, the second one fails.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class File:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Manifest:
-    """One whole export of a table."""
+    """A complete export of a table."""
 
     project: str
     dataset: str
@@ -42,7 +42,7 @@ class Manifest:
     size: int  # In bytes.
     verified: bool
     files: list[File]
-    replaces: list[str]  # Generations that are deleted.
+    replaces: list[str]  # Generations to delete.
 
     def encode(self) -> str:
         return json.dumps(asdict(self), indent=2)
@@ -54,7 +54,7 @@ class Manifest:
 
 
 class Found(NamedTuple):
-    """A manifest, and Cloud Storage's number of it, which is 0 if there is none."""
+    """A manifest and its generation number in Cloud Storage, which is 0 if there is none."""
 
     manifest: Manifest | None
     number: int
@@ -73,7 +73,7 @@ class Folder:
         blob = self._bucket.get_blob(self._path + NAME, **self._options)
         if blob is None:
             return Found(None, 0)
-        number = int(blob.generation)  # A download replaces it by what its headers say.
+        number = int(blob.generation)  # A download overwrites it.
         try:
             text = blob.download_as_bytes(if_generation_match=number, **self._options)
         except (NotFound, PreconditionFailed):
@@ -88,9 +88,9 @@ class Folder:
             ) from error
 
     def write_manifest(self, manifest: Manifest, found: Found) -> Manifest:
-        """Replace the manifest that was found. Raises `ExportFailed` if there is another one by now."""
+        """Replace the manifest that was found. Raises `ExportFailed` if it has changed since."""
         blob = self._bucket.blob(self._path + NAME)
-        # For `summary()`: the metadata comes with the list of the objects.
+        # For `summary()`: listing the objects returns the metadata.
         blob.metadata = {"run": manifest.run, "rows": str(manifest.rows), "size": str(manifest.size)}
         blob.cache_control = "no-cache"
         try:
@@ -101,7 +101,7 @@ class Folder:
                 **self._options,
             )
         except PreconditionFailed:
-            # A retry of a write whose response was lost; or another task with the same table.
+            # The response to this write was lost and it was retried, or another process has written the table.
             now = self.read_manifest().manifest
             if now is not None and now.run == manifest.run:
                 return now
@@ -126,7 +126,7 @@ class Folder:
             self._bucket.delete_blobs(files, on_error=lambda file: None, **self._options)
 
     def _generations(self) -> dict[str, list[Any]]:
-        """Return the objects of each generation. Everything else below the table's name is not this job's."""
+        """Return the objects of each generation. Other objects in the folder do not belong to this job."""
         found: dict[str, list[Any]] = {}
         for blob in self._bucket.list_blobs(prefix=self._path, **self._options):
             if match := GENERATION.fullmatch(blob.name.removeprefix(self._path)):
@@ -135,7 +135,7 @@ class Folder:
 
 
 class Summary(NamedTuple):
-    """What runs exported."""
+    """The totals of some runs."""
 
     tables: set[str]
     rows: int
@@ -143,7 +143,7 @@ class Summary(NamedTuple):
 
 
 def summary(clients: Clients, export: Export, runs: set[str]) -> Summary:
-    """Add up the manifests that these runs wrote, which takes one request for a thousand tables."""
+    """Add up the manifests that these runs wrote, with one request per thousand tables."""
     pattern = export.folder("*") + NAME
     bucket = clients.storage.bucket(export.bucket)
     found = {}

@@ -1,16 +1,16 @@
-"""What is exported, and where to."""
+"""The options of an export."""
 
 from __future__ import annotations
 
 import re
 from dataclasses import dataclass
 
-# By --format: BigQuery's name.
+# BigQuery's names of the formats.
 FORMATS = {"csv": "CSV", "json": "NEWLINE_DELIMITED_JSON", "parquet": "PARQUET", "avro": "AVRO"}
 
 DATASET = re.compile(r"\w{1,1024}", re.ASCII)
 PROJECT = re.compile(r"[a-z0-9.:-]+")
-# BigQuery and Cloud Storage read the first ones as patterns, some tools the "#".
+# BigQuery, Cloud Storage or their tools read these characters as patterns.
 NOT_IN_PREFIX = re.compile(r"[*?\[\]{}\\#\x00-\x1f\x7f]|//|^gs:")
 
 
@@ -24,7 +24,7 @@ class Export:
 
     dataset: str
     bucket: str
-    project: str = ""  # Of the dataset and of the extract jobs; if empty, that of the credentials.
+    project: str = ""  # Of the dataset and of the extract jobs; if empty, the project of the credentials.
     prefix: str = ""
     format: str = "csv"
     verify: bool = True
@@ -38,13 +38,13 @@ class Export:
         if not self.bucket or "/" in self.bucket:
             raise InvalidExport(f"--bucket: expected the name of a bucket, without gs://, got {self.bucket!r}.")
         if found := NOT_IN_PREFIX.search(self.prefix):
-            raise InvalidExport(f"--prefix: {found[0]!r} is not allowed, got {self.prefix!r}.")
+            raise InvalidExport(f"--prefix: expected no {found[0]!r}, got {self.prefix!r}.")
 
     def folder(self, table: str) -> str:
-        """Return the name that the objects of a table begin with, up to its last slash."""
+        """Return the prefix of a table's objects, which ends with a slash."""
         prefix = self.prefix.strip("/")
         return f"{prefix}/{table}/" if prefix else f"{table}/"
 
     def generation(self, table: str, run: str) -> str:
-        """Return the name that the files of a table begin with, of one run."""
+        """Return the prefix of a table's files in one run, which ends with a slash."""
         return f"{self.folder(table)}{run}/"

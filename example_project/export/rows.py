@@ -1,4 +1,4 @@
-"""Count the rows in a file: of Parquet and Avro by what the file says of itself, of CSV and JSON by reading it."""
+"""Count the rows in a file: from the metadata of Parquet and Avro, and by reading CSV and JSON."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ READ_BYTES = 1 << 20
 
 
 class UnreadableFile(Exception):
-    """A file is not whole, or not in its format."""
+    """A file is truncated, damaged or in another format."""
 
 
 def count(file: BinaryIO, format: str) -> int:  # noqa: A002  (the option's name)
@@ -49,7 +49,7 @@ def _count_parquet(file: BinaryIO) -> int:
         return int(read_metadata(file).num_rows)
     except (ArrowException, UnicodeDecodeError, OSError) as error:
         if isinstance(error, OSError) and type(error) is not OSError:
-            raise  # The network's, such as those of requests.
+            raise  # A network error, such as one of requests.
         raise UnreadableFile(str(error).strip()) from error
 
 

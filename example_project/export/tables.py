@@ -1,4 +1,4 @@
-"""List the tables of a dataset, and find those that a format cannot hold."""
+"""List the tables of a dataset, and reject columns that the format cannot hold."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ class Skipped(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Listing:
-    """The tables of a dataset, in the order of their names."""
+    """The tables of a dataset, sorted by name."""
 
     tables: list[str]
     skipped: list[Skipped]
 
 
 class NestedColumns(Exception):
-    """A format without nesting is to hold nested columns."""
+    """A table has nested columns, which the format cannot hold."""
 
 
 def list_tables(clients: Clients, export: Export, include: str = "*") -> Listing:
@@ -77,7 +77,7 @@ def check_columns(clients: Clients, export: Export, listing: Listing) -> None:
 
 
 def location(clients: Clients, export: Export) -> str:
-    """Return the location of the dataset, where its jobs have to run."""
+    """Return the location of the dataset, where its jobs must run."""
     dataset = f"{clients.project}.{export.dataset}"
     with failing_as(f"The dataset {export.dataset} is unavailable"):
         return str(clients.bigquery.get_dataset(dataset, **clients.bigquery_options).location)

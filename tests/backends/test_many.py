@@ -54,10 +54,8 @@ def test_other_overrides_apply(cloud_run: CloudRun) -> None:
     assert JobRun.objects.get().overrides == {"tasks": 3, "timeout": 900, "env": {"SHOP": "7"}}
 
 
-def test_there_are_no_fewer_tasks_than_may_run_at_once(
-    cloud_run: CloudRun, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Cloud Run refuses fewer; the surplus ones end at once."""
+def test_there_are_at_least_task_parallelism_tasks(cloud_run: CloudRun, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Cloud Run rejects fewer tasks than `task_parallelism`; surplus tasks end at once."""
     monkeypatch.setattr(echo.Command, "task_parallelism", 5, raising=False)
     monkeypatch.setattr(echo.Command, "tasks", 5, raising=False)
     echo.Command().delay_many(PARTNERS)
@@ -83,7 +81,7 @@ def test_a_rollback_leaves_nothing(cloud_run: CloudRun) -> None:
 
 
 def test_reconcile_sends_the_same_request(cloud_run: CloudRun) -> None:
-    """The process that requested the run has died before it sent the request."""
+    """The process that requested the run died before it sent the request."""
     with transaction.atomic():
         echo.Command().delay_many(PARTNERS)
         transaction.get_connection().run_on_commit.clear()
@@ -122,7 +120,7 @@ def test_a_required_option_is_required(cloud_run: CloudRun) -> None:
     assert cloud_run.requests == []
 
 
-def test_the_number_of_tasks_is_that_of_the_elements(cloud_run: CloudRun) -> None:
+def test_using_tasks_is_rejected(cloud_run: CloudRun) -> None:
     with pytest.raises(InvalidArguments, match=r"expected no using\(tasks=\.\.\.\), got"):
         echo.Command().using(tasks=7).delay_many(PARTNERS)
 
@@ -133,7 +131,7 @@ def test_elements_may_come_from_an_iterator(cloud_run: CloudRun) -> None:
     assert sent(cloud_run)[2] == 2
 
 
-def test_secret_values_are_apart(cloud_run: CloudRun, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_secret_values_are_stored_separately(cloud_run: CloudRun, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(echo.Command, "secret_options", ["note"], raising=False)
     echo.Command().delay_many([{"note": "sesame"}, {"partner": 7}])
     first, second = TaskRun.objects.order_by("index")
@@ -171,7 +169,7 @@ def test_elements_run_in_order() -> None:
     assert [task.argv for task in run.tasks.order_by("index")] == ARGUMENTS
 
 
-def test_a_failure_does_not_stop_the_others() -> None:
+def test_a_failure_does_not_stop_the_next_elements() -> None:
     """The run has failed, and its operation says so."""
     operation = outcome.Command().delay_many([{"ending": end} for end in ("text", "error", "exit", "none")])
     text, error, left, none = operation.results()
@@ -196,7 +194,7 @@ SKIPPED_FIRST = ["skipped", "succeeded", "succeeded"]
 
 
 def test_each_element_has_its_own_lock(held: None) -> None:
-    """It is skipped if a run with its arguments is in progress, and only it."""
+    """Only an element whose arguments a run in progress has is skipped."""
     operation = echo.Command().delay_many(PARTNERS)
 
     assert [task.status for task in operation.run.tasks.order_by("index")] == SKIPPED_FIRST
@@ -264,7 +262,7 @@ def test_each_task_runs_its_element(element: Any, cloud_run: CloudRun) -> None:
 def test_each_task_has_the_lock_of_its_element(
     element: Any, held: None, scope: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The limit of the job's executions is that of the execution; nothing is held afterwards."""
+    """The slot of the job's parallelism is held by the execution; nothing is held afterwards."""
     monkeypatch.setattr(echo.Command, "lock_scope", scope, raising=False)
     for index in range(3):
         element(index)
@@ -302,7 +300,7 @@ def test_a_deleted_record_is_an_error(element: Any, capsys: pytest.CaptureFixtur
 
 
 def test_another_command_in_the_container_is_not_an_element(element: Any) -> None:
-    """It has the variables of the job that started it."""
+    """It inherits the variables of the job that started it."""
     element(0, "none", command=outcome)
 
     assert JobRun.objects.filter(command="outcome", status=Status.SUCCEEDED).count() == 1

@@ -51,7 +51,7 @@ class Warehouse:
         self.stand_in.tables.load_table_from_file(content, target, job_config=config, num_retries=0).result()
 
     def tables(self, names: Sequence[str]) -> None:
-        """Create small tables, in one request for a hundred."""
+        """Create small tables, a hundred per request."""
         for start in range(0, len(names), 100):
             self.execute(
                 ";\n".join(

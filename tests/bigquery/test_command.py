@@ -19,7 +19,7 @@ from tests.bigquery.test_tables import NESTED
 
 @pytest.fixture(autouse=True)
 def _records(transactional_db: None) -> None:
-    """Commit what tests write: claims refuse to work in a transaction."""
+    """Commit what tests write: `claim()` is rejected in a transaction."""
 
 
 def export(warehouse: Warehouse, **options: Any) -> JobRun:
@@ -49,7 +49,7 @@ def test_every_table_is_exported(warehouse: Warehouse) -> None:
 
 
 def test_log_has_a_line_for_each_table(warehouse: Warehouse, caplog: pytest.LogCaptureFixture) -> None:
-    """What was exported is INFO, what was skipped a WARNING, what failed an ERROR; each record has the table."""
+    """Exported tables log INFO, skipped ones WARNING, failed ones ERROR; each record has the table."""
     for table in ("rates", "sales"):
         warehouse.table(table)
     warehouse.execute("CREATE VIEW {dataset}.latest AS SELECT * FROM {dataset}.rates")
@@ -82,7 +82,7 @@ def test_failed_table_fails_the_run(warehouse: Warehouse) -> None:
 
 
 def test_table_that_recovers_is_no_error(warehouse: Warehouse) -> None:
-    """A table that fails once is tried again, by its next extract job."""
+    """A table that fails once is retried with its next extract job."""
     warehouse.table("sales")
     faults = warehouse.stand_in.faults
     faults.errors["sales"] = "Backend error."
@@ -94,7 +94,7 @@ def test_table_that_recovers_is_no_error(warehouse: Warehouse) -> None:
 
 
 def test_nested_columns_are_refused_before_the_first_extract(warehouse: Warehouse) -> None:
-    """With CSV, one table with nested columns refuses the export of all, and names the column."""
+    """With CSV, a table with nested columns fails the run before any export; the error names the column."""
     warehouse.table("a_table")
     warehouse.execute(NESTED % "orders")
     with pytest.raises(CommandError, match=r"orders\.parts \(ARRAY<INT64>\).*--format json, avro or parquet"):
@@ -114,7 +114,7 @@ def test_include_leaves_tables_out(warehouse: Warehouse) -> None:
 
 
 def test_dry_run_exports_nothing(warehouse: Warehouse, capsys: pytest.CaptureFixture[str]) -> None:
-    """It prints what would be exported, and where to."""
+    """It prints the tables that would be exported, and their destinations."""
     warehouse.table("sales")
     run = export(warehouse, dry_run=True, prefix="daily")
 
@@ -124,7 +124,7 @@ def test_dry_run_exports_nothing(warehouse: Warehouse, capsys: pytest.CaptureFix
 
 
 def test_variables_are_defaults(warehouse: Warehouse, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The variables of the system that this replaces say what to export, and where to."""
+    """The variables of the system that this job replaces are the defaults of the options."""
     warehouse.table("sales")
     monkeypatch.setenv("PROJECT_ID", PROJECT)
     monkeypatch.setenv("SOURCE_DATASET", warehouse.dataset)

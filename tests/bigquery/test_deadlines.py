@@ -18,7 +18,7 @@ from tests.bigquery.servers import PROJECT
 from tests.bigquery.test_exporting import RUN
 
 LIMITS = Limits(request=0.3, retries=1.3, extract=1.3, poll=0.1)
-# The last request may begin just before the limit of the retries; what is left is a loaded machine.
+# The last request may begin just before the limit of the retries; the rest allows for a loaded machine.
 DEADLINE = LIMITS.retries + LIMITS.request + 3.0
 EXPORT = Export(dataset="d", bucket="b")
 MANIFEST = Manifest(
@@ -70,7 +70,7 @@ CALLS: dict[str, Callable[[Clients], object]] = {
     "whole-table": lambda clients: export_table(clients, EXPORT, "sales", RUN, "US"),
     "summary": lambda clients: summary(clients, EXPORT, {RUN}),
 }
-# `export_table()` names the table in the errors of these.
+# `export_table()` adds the table to the errors of these calls.
 PARTS: dict[str, Callable[[Clients], object]] = {
     "count-rows": lambda clients: extraction(clients).extract([]),
     "start-job": lambda clients: extraction(clients).start_or_join(1),
@@ -106,13 +106,13 @@ def test_call_is_retried_and_ends_within_its_deadline(requests: list[str], name:
 @pytest.mark.parametrize("name", ["list-tables", "whole-table", "write-manifest"])
 @pytest.mark.parametrize("requests", [500, 429], indirect=True)
 def test_other_errors_are_retried_too(requests: list[str], name: str) -> None:
-    """So it is with an internal error, and with too many requests."""
+    """An internal error and too many requests are retried, too."""
     test_call_is_retried_and_ends_within_its_deadline(requests, name)
 
 
 @pytest.mark.parametrize("requests", [403], indirect=True)
-def test_refusal_is_final(requests: list[str]) -> None:
-    """An error that no retry mends ends the table at once."""
+def test_permanent_error_is_not_retried(requests: list[str]) -> None:
+    """A permanent error fails the table at once."""
     with pytest.raises(ExportFailed, match=r"^sales: 403 "):
         export_table(Clients(PROJECT), EXPORT, "sales", RUN, "US")
 

@@ -91,7 +91,7 @@ def test_previous_generation_is_replaced(warehouse: Warehouse, clients: Clients,
 def test_previous_generation_stays_until_the_manifest_names_the_next(
     warehouse: Warehouse, clients: Clients, export: Export
 ) -> None:
-    """If the next export fails, readers still find the previous one, whole."""
+    """If the next export fails, the previous one is still complete."""
     warehouse.table("sales")
     before = run(clients, export)
     warehouse.stand_in.faults.errors["sales"] = "Backend error."
@@ -116,7 +116,7 @@ def test_files_of_a_run_that_died_are_deleted_by_the_next(
 def test_deletion_is_resumed(
     warehouse: Warehouse, clients: Clients, export: Export, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """If the task dies between manifest and deletion, its retry deletes what the manifest replaces, no more."""
+    """If the task dies between manifest and deletion, its retry deletes only the generations that it replaces."""
     warehouse.table("sales")
     run(clients, export)
     with monkeypatch.context() as patched:
@@ -174,7 +174,7 @@ def test_job_of_a_dead_task_is_joined(
 def test_failed_job_is_followed_by_the_next_attempt(
     warehouse: Warehouse, clients: Clients, export: Export
 ) -> None:
-    """A retry does not join a job that failed: it starts the next attempt, with an id of its own."""
+    """A retry does not join a failed job: it starts the next attempt, with its own id."""
     warehouse.table("sales")
     warehouse.stand_in.faults.errors["sales"] = "Backend error."
     with pytest.raises(ExportFailed):
@@ -186,7 +186,7 @@ def test_failed_job_is_followed_by_the_next_attempt(
 
 
 def test_missing_rows_fail_the_table(warehouse: Warehouse, clients: Clients, export: Export) -> None:
-    """Files with fewer rows than the table get no manifest; the retry extracts again, in their place."""
+    """Files with fewer rows than the table get no manifest; the retry replaces them."""
     warehouse.table("sales", 1001)
     warehouse.stand_in.faults.missing_rows["sales"] = 1
     with pytest.raises(ExportFailed, match=r"^sales: its files have 1000 rows, but the table has 1001"):
@@ -211,7 +211,7 @@ def test_table_that_grows_meanwhile_is_exported(warehouse: Warehouse, clients: C
 def test_without_verification_no_file_is_read(
     warehouse: Warehouse, clients: Clients, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """--no-verify takes the table's count for the rows, and says so in the manifest."""
+    """With --no-verify the manifest has the row count of the table, and `verified` is false."""
     warehouse.table("sales", 2)
     monkeypatch.setattr("export.rows.count", None)
     export = Export(dataset=warehouse.dataset, bucket=warehouse.bucket, verify=False)

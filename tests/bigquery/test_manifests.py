@@ -1,4 +1,4 @@
-"""The manifest's precondition, and what adds manifests up."""
+"""The precondition of manifests, and their summary."""
 
 from __future__ import annotations
 
@@ -101,7 +101,7 @@ def test_manifest_of_another_run_is_not_overwritten(folder: Folder, number: int)
 
 @pytest.mark.parametrize("folder", [RUN], indirect=True)
 def test_lost_response_to_the_manifest_is_success(folder: Folder) -> None:
-    """A write whose response is lost is repeated, and refused: the manifest is that of the same run."""
+    """A write whose response is lost is retried and rejected; the manifest that it finds is its own."""
     assert folder.write_manifest(MANIFEST, Found(None, 6)) == MANIFEST
 
 

@@ -30,7 +30,7 @@ SCHEMA = [Column("number", "INTEGER"), Column("text", "STRING")]
 
 
 class Trickle(io.BytesIO):
-    """A file that gives a few bytes at a time, as a network may."""
+    """A file that returns a few bytes per read, as a network may."""
 
     def __init__(self, content: bytes, size: int) -> None:
         super().__init__(content)
@@ -42,7 +42,7 @@ class Trickle(io.BytesIO):
 
 @given(st.lists(st.lists(CELLS, min_size=1, max_size=3), max_size=8), st.integers(1, 7), st.booleans())
 def test_csv_is_counted_whatever_it_quotes(table: list[list[str]], size: int, ends_in_newline: bool) -> None:
-    """Quotes, delimiters and line breaks in values change nothing, wherever the reads end."""
+    """Quotes, delimiters and line breaks in values do not affect the count, wherever a read ends."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n", quoting=csv.QUOTE_ALL)
     writer.writerows([["header"], *table])
@@ -81,7 +81,7 @@ BROKEN = {"csv": b'a,b\n1,"x', "parquet": b"PAR1 and no more", "avro": b"not Avr
 
 @pytest.mark.parametrize("kind", BROKEN)
 def test_broken_file_is_unreadable(kind: str) -> None:
-    """A file that ends early, or is something else, is reported as such."""
+    """A truncated file, or one in another format, is unreadable."""
     with pytest.raises(rows.UnreadableFile):
         rows.count(io.BytesIO(BROKEN[kind]), kind)
 
@@ -98,7 +98,7 @@ def test_cut_file_is_unreadable(kind: str) -> None:
 @pytest.mark.parametrize("kind", ["PARQUET", "AVRO"])
 @given(st.data())
 def test_damaged_file_is_counted_or_unreadable(kind: str, data: st.DataObject) -> None:
-    """Whatever is in a file, there is a number or a sentence."""
+    """Any damaged file is counted or raises `UnreadableFile`."""
     content = bytearray(WRITERS[kind](SCHEMA, [{"number": number, "text": "x"} for number in range(50)]))
     for place in data.draw(st.lists(st.integers(0, len(content) - 1), max_size=4)):
         content[place] = data.draw(st.integers(0, 255))
@@ -107,21 +107,21 @@ def test_damaged_file_is_counted_or_unreadable(kind: str, data: st.DataObject) -
 
 
 class Unplugged(io.BytesIO):
-    """A file whose network is gone."""
+    """A file whose network connection is lost."""
 
     def read(self, size: int | None = -1) -> bytes:
         raise ConnectionError("unplugged")
 
 
 @pytest.mark.parametrize("kind", rows.COUNTERS)
-def test_lost_network_is_no_damage(kind: str) -> None:
-    """An error of the network is not one of the file."""
+def test_network_error_is_not_unreadable_file(kind: str) -> None:
+    """A network error propagates unchanged."""
     with pytest.raises(ConnectionError, match="unplugged"):
         rows.count(Unplugged(b"x" * 100), kind)
 
 
 @pytest.mark.parametrize("kind", ["csv", "parquet", "avro"])
 def test_empty_file_is_unreadable(kind: str) -> None:
-    """A file without a byte is no file of this format; with JSON it is one without rows."""
+    """An empty file is unreadable, except as JSON, where it has no rows."""
     with pytest.raises(rows.UnreadableFile):
         rows.count(io.BytesIO(b""), kind)

@@ -45,14 +45,14 @@ class Cloud:
     environment: dict[str, str]
 
     def export(self, tasks: int, *, retries: int = 0, **options: Any) -> dict[str, Any]:
-        """Run the export with a number of tasks, and return what its record says."""
+        """Run the export with this number of tasks, and return the data of its record."""
         declared = job(
             sys.executable,
             "manage.py",
             retries=retries,
             env=self.environment,
             task_count=tasks,
-            # A rerun may have fewer tasks, and Cloud Run refuses less than the job's parallelism.
+            # A rerun may have fewer tasks, and Cloud Run rejects fewer tasks than `task_parallelism`.
             parallelism=TASKS_AT_ONCE if tasks > TASKS_AT_ONCE else 0,
         )
         jobs = self.emulator.clients.jobs
@@ -61,7 +61,7 @@ class Cloud:
         return self._run("delay", {**place, **options})
 
     def rerun(self, run: str) -> dict[str, Any]:
-        """Run the failed part again, and return what the record of that run says."""
+        """Rerun what failed, and return the data of the new record."""
         return self._run(run, {})
 
     def _run(self, how: str, options: dict[str, Any]) -> dict[str, Any]:
@@ -158,7 +158,7 @@ def test_each_table_is_exported_once(cloud: Cloud, tables: int, tasks: int) -> N
 
 @pytest.mark.parametrize("tables", [100, pytest.param(1000, marks=pytest.mark.faults)])
 def test_killed_task_loses_no_table(cloud: Cloud, tables: int) -> None:
-    """A task is killed in the middle: each table is exported, by one extract job, and counted in the result."""
+    """If a task is killed, each table is still exported by one extract job, and counted in the result."""
     cloud.warehouse.tables(names(tables))
     begun, killed = itertools.count(1), []
 
@@ -178,7 +178,7 @@ def test_killed_task_loses_no_table(cloud: Cloud, tables: int) -> None:
 
 
 def test_table_that_is_deleted_after_the_listing_fails(cloud: Cloud) -> None:
-    """The others are exported; the deleted one is listed with its error, and fails the run."""
+    """The other tables are exported; the deleted one is listed with its error, and fails the run."""
     cloud.warehouse.tables(names(10))
     gone = iter(["t0009"])
 
@@ -197,7 +197,7 @@ def test_table_that_is_deleted_after_the_listing_fails(cloud: Cloud) -> None:
 
 
 def test_failed_table_is_exported_by_a_rerun(cloud: Cloud) -> None:
-    """One table fails always: the others are exported, and a rerun of what failed exports this one only."""
+    """The other tables are exported, and a rerun of what failed exports only the failed one."""
     cloud.warehouse.tables(names(10))
     faults = cloud.warehouse.stand_in.faults
     faults.errors["t0004"] = "Backend error."

@@ -22,7 +22,7 @@ def export_of(warehouse: Warehouse, kind: str = "csv") -> Export:
 
 
 def test_views_are_skipped(warehouse: Warehouse, clients: Clients) -> None:
-    """Tables come in the order of their names; what has no data of its own is listed with its type."""
+    """Tables are sorted by name; views and the like are listed as skipped, with their type."""
     for table in ("sales", "rates", "other"):
         warehouse.table(table)
     warehouse.execute("CREATE VIEW {dataset}.rates_view AS SELECT * FROM {dataset}.rates")
@@ -94,7 +94,7 @@ def test_other_formats_hold_nested_columns(warehouse: Warehouse, clients: Client
     ],
 )
 def test_invalid_option_is_named(option: str, value: str) -> None:
-    """What BigQuery or Cloud Storage would reject, or take for a pattern, is refused at once."""
+    """Values that BigQuery or Cloud Storage would reject, or read as a pattern, are rejected at once."""
     with pytest.raises(InvalidExport, match=f"^--{option}: "):
         Export(**{"dataset": "d", "bucket": "b", option: value})
 

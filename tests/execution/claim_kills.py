@@ -1,4 +1,4 @@
-"""A program that claims items in processes of its own, each of which is killed at another statement.
+"""A program that claims items in child processes, and kills each of them at a different statement.
 
 It prints, for each kill, how often each item's write was committed and which items were listed as failed.
 """
@@ -85,7 +85,7 @@ def claim(run_id: str, attempt: int, number: int, *, after: bool) -> None:
                 JobRun.objects.create(command="effect", environment="test", trigger="http", reason=item)
                 if item == "bad":
                     raise ValueError
-        number = 0  # The end of the attempt is another test's.
+        number = 0  # Another test covers the end of the attempt.
 
 
 def main() -> None:
@@ -96,7 +96,7 @@ def main() -> None:
 
 
 def is_survived(number: int, *, after: bool) -> bool:
-    """Run the attempts of one run, and print what they have left; return True if none was killed."""
+    """Run the attempts of one run, and print the state that they leave; return True if none was killed."""
     run_id = str(in_parent(new_run))
     survived = in_child(partial(claim, run_id, 0, number, after=after))
     if not survived:
@@ -106,7 +106,7 @@ def is_survived(number: int, *, after: bool) -> bool:
 
 
 def in_parent(work: Callable[[], Any]) -> Any:
-    """Do the work, and leave no connection to the children."""
+    """Do the work, and close the connections, which child processes must not inherit."""
     from django.db import connection
 
     try:

@@ -20,7 +20,7 @@ from tests.runs.conftest import EXECUTION, begin
 def task(
     run: JobRun, index: int = 0, attempt: int = 0, count: int = 2, execution: str = EXECUTION
 ) -> Iterator[outcome.Command]:
-    """Yield the command of a running attempt; at the end, do to its claims what the runner does."""
+    """Yield the command of a running attempt; at the end, close its claims as the runner does."""
     job, error = outcome.Command(), None
     with begin(run, command="outcome", index=index, attempt=attempt, count=count, execution=execution) as begun:
         assert isinstance(begun, Attempt)
@@ -45,7 +45,7 @@ def fail_at(job: outcome.Command, stop: Any, error: BaseException, items: Any, *
 
 
 def die(job: outcome.Command) -> None:
-    """Make the process of the task do nothing more: it keeps its chunk until the lease ends."""
+    """Simulate the death of the task's process: it keeps its chunk until the lease expires."""
     active = job._active
     assert active is not None
     assert active.attempt is not None

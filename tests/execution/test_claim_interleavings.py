@@ -37,7 +37,7 @@ EFFECT = "effect"
 
 
 class Waits(Exception):
-    """All items that are left are held by other tasks."""
+    """Other tasks hold all items that are left."""
 
 
 @pytest.fixture(autouse=True)
@@ -75,7 +75,7 @@ class Process:
     current: Any = None
     is_frozen: bool = False
     is_over: bool = False
-    has_ended: bool = False  # It got to the end of the list.
+    has_ended: bool = False  # The loop has reached the end of the list.
 
     def __post_init__(self) -> None:
         world = self.world
@@ -117,7 +117,7 @@ class Process:
     def renew(self) -> None:
         loop = self.job._active.claims
         loop._renew()
-        # A frozen process learns of it at its next step.
+        # A frozen process notices it at its next step.
         self.is_frozen = self.is_frozen and loop.chunk is not None and loop.chunk.is_lost
 
     def freeze(self) -> None:
@@ -167,7 +167,7 @@ class World:
         self.processes.append(Process(self, index, attempt))
 
     def check_exclusion(self) -> None:
-        """No two living tasks hold the same item, unless one was frozen past its lease."""
+        """No two live tasks hold the same item, unless one was frozen past its lease."""
         held = [
             process.current for process in self.live() if process.current is not None and not process.is_frozen
         ]
@@ -182,7 +182,7 @@ class World:
                 self.check_exclusion()
             for process in self.processes:
                 if process.is_over:
-                    process.freeze()  # The leases of the dead end.
+                    process.freeze()  # The leases of dead processes expire.
             if not self.live() and not self.startable():
                 return
         raise AssertionError("the tasks do not end")
@@ -198,7 +198,7 @@ class World:
 
 
 def test_each_item_is_done_once_or_listed(database: str) -> None:
-    """Whatever happens, the writes of each item are there once, or the item is listed as failed."""
+    """In any interleaving, each item is written exactly once or listed as failed."""
 
     @settings(
         max_examples=600 if os.environ.get("HYPOTHESIS_PROFILE") == "thorough" else 25,

@@ -1,4 +1,4 @@
-"""A process that is killed at any statement leaves each item's writes there once."""
+"""A process that is killed at any statement leaves each item written exactly once."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ ROOT = Path(__file__).resolve().parents[2]
 @pytest.mark.faults
 @pytest.mark.parametrize("batch", [1, 3])
 def test_atomic_items_are_done_exactly_once(database: str, batch: int) -> None:
-    """SIGKILL before and after each statement and commit: a retry does what is left, and nothing twice."""
+    """After SIGKILL before or after any statement or commit, a retry does the remaining items, and none twice."""
     settings = {key: connections.settings[database].get(key) for key in ("ENGINE", "NAME", "USER", "HOST", "PORT")}
     config = {"database": {key: value for key, value in settings.items() if value}, "batch": batch}
     environment = {**os.environ, "KILLED": json.dumps(config, default=str), "PYTHONPATH": str(ROOT)}

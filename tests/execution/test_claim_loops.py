@@ -1,4 +1,4 @@
-"""Claimed items: each is done by one task, failed ones are tried again and listed, and a retry goes on."""
+"""Claimed items: one task does each item, failed items are retried and listed, and a retry resumes."""
 
 from __future__ import annotations
 
@@ -71,8 +71,8 @@ def test_each_item_is_done_once(run: JobRun, batch: int) -> None:
 
 
 @pytest.mark.parametrize("batch", [1, 3])
-def test_failed_items_are_tried_again_and_listed(run: JobRun, batch: int) -> None:
-    """The loop goes on after a failure; after two more tries the item is left as failed, with its error."""
+def test_failed_items_are_retried_and_listed(run: JobRun, batch: int) -> None:
+    """The loop continues after a failure; after two retries the item is recorded as failed, with its error."""
     tried: Counter[str] = Counter()
     with task(run) as job:
         for letter in job.claim(LETTERS, batch=batch, item_retries=2):
@@ -90,7 +90,7 @@ def test_failed_items_are_tried_again_and_listed(run: JobRun, batch: int) -> Non
     assert not ItemChunk.objects.filter(status="open").exists()
 
 
-def test_failed_items_are_tried_again_after_the_others(run: JobRun) -> None:
+def test_failed_items_are_retried_after_the_rest(run: JobRun) -> None:
     """A failed item is handed out again when the end of the list is reached."""
     order = []
     with task(run) as job:
@@ -129,8 +129,8 @@ def test_an_interrupt_fails_no_item(run: JobRun, error: BaseException) -> None:
     assert not ItemChunk.objects.exclude(worker=None, tries=0).exists()
 
 
-def test_a_retry_goes_on_at_the_cursor(run: JobRun) -> None:
-    """The next attempt does what the interrupted one has not done, and counts on."""
+def test_a_retry_resumes_at_the_cursor(run: JobRun) -> None:
+    """The next attempt does the items that the interrupted one has not done, and continues its count."""
     with pytest.raises(JobInterrupted), task(run) as job:
         fail_at(job, "d", JobInterrupted("interrupted"), LETTERS, batch=5)
     with task(run, attempt=1) as job:
@@ -155,7 +155,7 @@ def test_a_retry_takes_over_at_once(run: JobRun) -> None:
 
 
 def test_a_superseded_attempt_takes_nothing_back(run: JobRun) -> None:
-    """An attempt that was stopped while the next one began takes other chunks only."""
+    """An attempt that was stopped while the next one began takes only other chunks."""
     with task(run) as stopped:
         first = stopped.claim(LETTERS, batch=2)
         next(first)
@@ -167,7 +167,7 @@ def test_a_superseded_attempt_takes_nothing_back(run: JobRun) -> None:
 
 
 def test_a_superseded_attempt_frees_nothing(run: JobRun) -> None:
-    """An attempt that was stopped before its loop takes nothing from the next attempt."""
+    """An attempt that was stopped before its loop does not free the chunks of the next attempt."""
     with task(run, attempt=1) as stopped, task(run, attempt=2) as job:
         loop = job.claim(LETTERS, batch=2)
         assert next(loop) == "a"
@@ -205,7 +205,7 @@ def test_leases_are_renewed(run: JobRun) -> None:
 
 
 def test_the_rest_of_a_lost_chunk_is_dropped(run: JobRun, caplog: pytest.LogCaptureFixture) -> None:
-    """A task that was stopped for longer than its lease leaves the chunk to the task that has taken it."""
+    """A task that was stopped for longer than its lease drops the chunk that another task has taken."""
     with task(run) as stopped, task(run, index=1) as job:
         first = stopped.claim(LETTERS, batch=3, lease=60)
         assert next(first) == "a"
@@ -229,8 +229,8 @@ def test_a_late_save_does_not_move_the_cursor_back(run: JobRun) -> None:
         assert ItemChunk.objects.get().cursor == 5
 
 
-def test_a_break_leaves_the_item(run: JobRun) -> None:
-    """After a break the current item is free, and a second loop has a list of its own."""
+def test_a_break_frees_the_item(run: JobRun) -> None:
+    """After a break the current item is free, and a second loop has its own list."""
     with task(run) as job:
         for letter in job.claim(LETTERS, batch=5):
             if letter == "c":
@@ -242,7 +242,7 @@ def test_a_break_leaves_the_item(run: JobRun) -> None:
 
 
 def test_a_chunk_of_a_loop_left_early_is_not_renewed(run: JobRun) -> None:
-    """After a break the lease ends, though the task goes on."""
+    """After a break the lease expires, although the task continues."""
     with task(run) as job:
         for _ in job.claim(LETTERS, batch=5):
             break
@@ -254,7 +254,7 @@ def test_a_chunk_of_a_loop_left_early_is_not_renewed(run: JobRun) -> None:
 
 @pytest.mark.parametrize("batch", [1, 5])
 def test_atomic_items_are_saved_with_their_writes(run: JobRun, database: str, batch: int) -> None:
-    """The item's write and the cursor are committed together; a failed item has written nothing."""
+    """The item's write and the cursor are committed together; a failed item writes nothing."""
     written, saved = [], []
     with task(run) as job:
         for letter in job.claim(LETTERS, batch=batch, item_retries=0):
@@ -270,7 +270,7 @@ def test_atomic_items_are_saved_with_their_writes(run: JobRun, database: str, ba
 
 
 def test_a_lost_atomic_item_is_rolled_back(run: JobRun, database: str) -> None:
-    """An item whose chunk was taken during its work writes nothing, and the loop goes on."""
+    """An item whose chunk was taken during its work writes nothing, and the loop continues."""
     written = []
     with task(run) as stopped, task(run, index=1) as job, ThreadPoolExecutor(1) as pool:
         loop = stopped.claim(LETTERS, batch=3)
@@ -292,7 +292,7 @@ def test_a_lost_atomic_item_is_rolled_back(run: JobRun, database: str) -> None:
 def test_a_lost_reply_to_the_commit_is_no_failure(
     run: JobRun, database: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """An item whose transaction was committed is done, whatever the connection reports."""
+    """An item whose transaction was committed is done, even if the connection reports an error."""
     with task(run) as job:
         for letter in job.claim(["a", "b"], batch=2):
             with monkeypatch.context() as patch:
@@ -366,7 +366,7 @@ def test_an_error_of_a_commit_hook_ends_the_task(run: JobRun, database: str) -> 
 
 
 def test_claims_count_the_whole_run(run: JobRun) -> None:
-    """The numbers are those of all tasks; outside a run they are 0."""
+    """The counts cover all tasks; outside a run they are 0."""
     with task(run) as job, task(run, index=1) as other:
         loop = job.claim(LETTERS, batch=2)
         for _ in range(4):
@@ -379,14 +379,14 @@ def test_claims_count_the_whole_run(run: JobRun) -> None:
 
 
 def test_an_empty_list_ends_the_loop(run: JobRun) -> None:
-    """Nothing to do is a success."""
+    """Without items, the loop ends and the run succeeds."""
     with task(run) as job:
         assert list(job.claim([])) == []
         assert job.claims == Claims(0, 0, 0)
 
 
-def test_a_rerun_goes_on_with_what_is_left(run: JobRun) -> None:
-    """A run that repeats failed tasks uses the list of the first run, also in a task without a share."""
+def test_a_rerun_does_the_items_that_are_left(run: JobRun) -> None:
+    """A rerun of failed tasks uses the list of the first run, even in a task without a share."""
     with task(run) as job:
         for letter in job.claim(LETTERS, batch=2):
             if letter == "d":
@@ -401,7 +401,7 @@ def test_a_rerun_goes_on_with_what_is_left(run: JobRun) -> None:
     assert (again.items_total, again.progress) == (7, Progress(7, 7, ""))
 
 
-def test_the_list_of_a_dead_writer_is_written_anew(run: JobRun, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_list_of_a_dead_writer_is_rewritten(run: JobRun, monkeypatch: pytest.MonkeyPatch) -> None:
     """The chunks of a task that died while it wrote the list are deleted."""
     monkeypatch.setattr(writing, "ROWS_PER_INSERT", 2)
     monkeypatch.setattr(writing, "ROWS_PER_DELETE", 1)
@@ -422,7 +422,7 @@ def test_the_list_of_a_dead_writer_is_written_anew(run: JobRun, monkeypatch: pyt
 
 @pytest.mark.parametrize("batch", [1, 5])
 def test_lost_replies_lose_no_item(run: JobRun, batch: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Every statement that takes, finishes or fails is repeated after it was done; each item is done once."""
+    """Every statement that changes a chunk is retried after a lost reply; each item is still done once."""
     commit, is_lost = lists.database.retry_until_available, [False]
 
     def twice(work: Any, *, seconds: float) -> Any:
@@ -449,7 +449,7 @@ def test_lost_replies_lose_no_item(run: JobRun, batch: int, monkeypatch: pytest.
 
 
 def test_an_inline_run_claims_in_its_callers_transaction(monkeypatch: pytest.MonkeyPatch, database: str) -> None:
-    """Inline, one task does all items, also in a transaction; failed items leave the other ones done."""
+    """Inline, one task does all items, even in a transaction; failed items do not affect the other ones."""
     seen = []
 
     def work(self: outcome.Command, **options: Any) -> None:
@@ -483,7 +483,7 @@ def test_the_runner_releases_the_chunk(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_without_a_run_all_items_are_yielded(database: str) -> None:
-    """Called directly, run() gets each item, and item() passes errors on."""
+    """If run() is called directly, claim() yields every item, and item() lets exceptions propagate."""
     job = outcome.Command()
 
     assert list(job.claim(LETTERS)) == LETTERS
@@ -496,7 +496,7 @@ def test_without_a_run_all_items_are_yielded(database: str) -> None:
 
 
 def test_an_interrupt_ends_the_loop(run: JobRun) -> None:
-    """After SIGTERM no item is handed out, also if the job has caught its exception."""
+    """After SIGTERM no item is handed out, even if the job has caught its exception."""
     with task(run) as job:
         loop = job.claim(LETTERS)
         next(loop)
@@ -520,7 +520,7 @@ VALUES = st.recursive(
 
 
 def test_accepted_items_come_back_unchanged(database: str) -> None:
-    """Whatever is accepted, the database returns the same values of the same types."""
+    """The database returns accepted items with the same values and types."""
 
     @given(st.lists(VALUES, max_size=5))
     def check(values: list[Any]) -> None:
@@ -534,8 +534,8 @@ def test_accepted_items_come_back_unchanged(database: str) -> None:
     check()
 
 
-def test_each_element_has_items_of_its_own() -> None:
-    """The tasks of delay_many() share no list, and the run counts the items of all."""
+def test_each_element_has_its_own_items() -> None:
+    """Each task of delay_many() has its own lists, and the run counts the items of all tasks."""
     run = request("outcome", elements=2)
     for index in range(2):
         TaskRun.objects.create(run=run, index=index, worker=run.pk, status=Status.PENDING)

@@ -1,4 +1,4 @@
-"""What failed in a run: a run with failed items fails, and failed tasks and items are listed."""
+"""A run with failed items fails, and failed tasks and items are listed."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def database(request: pytest.FixtureRequest, settings: Settings, django_db_block
 
 
 def record_items(run: JobRun, *, failed: int, done: int = 1) -> None:
-    """Record a claimed list of which so many items have failed."""
+    """Record a claimed list with this number of failed items."""
     count = failed + done
     items = ItemList.objects.create(run=run, kind=ItemList.Kind.CLAIM, number=0, count=count, writer=run.pk)
     for index in range(count):
@@ -80,7 +80,7 @@ def test_twenty_failed_items_are_listed(failing_items: Callable[[int], None], co
 
 
 def test_callers_get_an_error(failing_items: Callable[[int], None]) -> None:
-    """In this process, where no other exception says that the run has failed."""
+    """Inline, delay() raises, because run() raised nothing."""
     failing_items(1)
     with pytest.raises(JobFailed, match=r'1 item failed: "é0" \(ValueError: no 0\)'):
         echo.Command().delay()
@@ -95,7 +95,7 @@ def test_callers_get_an_error(failing_items: Callable[[int], None]) -> None:
 def test_the_command_line_fails(
     failing_items: Callable[[int], None], container: Container, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Outside a container, where the exit status is all that a shell gets."""
+    """Outside a container, the exit status shows the failure."""
     failing_items(1)
 
     assert container.run("echo", execution="") == 1
@@ -123,7 +123,7 @@ def test_failed_items_fail_a_run_that_recorded_no_end() -> None:
 
 @in_every_database
 def test_the_last_task_finds_failed_items() -> None:
-    """Those of every task count."""
+    """The failed items of every task count."""
     run = request()
     for index in range(2):
         with begin(run, index=index, count=2):
@@ -135,7 +135,7 @@ def test_the_last_task_finds_failed_items() -> None:
 
 
 def test_runs_without_items_cost_no_query(database: str) -> None:
-    """Nor do listings of runs that have succeeded."""
+    """Listing runs that succeeded costs no query either."""
     with CaptureQueriesContext(connections[database]) as queries:
         echo.Command().delay()
         run = JobRun.objects.get()
@@ -169,7 +169,7 @@ def test_failed_tasks_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
 
 @in_every_database
 def test_tasks_that_never_started_have_failed() -> None:
-    """Of an execution that was cancelled, or whose first tasks ran until its end."""
+    """The execution was cancelled, or ended before they could start."""
     run = request(status=Status.CANCELLED, task_count=4, execution=EXECUTION)
     run.tasks.create(index=1, worker=run.pk, status=Status.SUCCEEDED)
     run.tasks.create(index=2, worker=run.pk, status=Status.CANCELLED, reason="cancelled")
@@ -194,7 +194,7 @@ def test_a_retry_leaves_no_error_on_the_task() -> None:
 
 
 def test_show_lists_failed_items_of_a_run_with_a_failed_task(capsys: pytest.CaptureFixture[str]) -> None:
-    """Its error is that of the task. The error of a run that only items failed lists them."""
+    """The error of such a run is that of the task. If only items failed, the error lists the items."""
     run = request(argv=["echo"])
     with suppress(CommandError), begin(run):
         record_items(run, failed=1)
@@ -205,7 +205,7 @@ def test_show_lists_failed_items_of_a_run_with_a_failed_task(capsys: pytest.Capt
 
 
 def test_items_that_no_task_has_done_fail_the_run(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The loop ended early; a rerun of what has failed does the others."""
+    """The loop ended early; a rerun of what failed does the remaining items."""
     done = []
 
     def run(self: echo.Command, **options: Any) -> None:

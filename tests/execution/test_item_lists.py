@@ -1,4 +1,4 @@
-"""The list of a call: written by one task, read by the others."""
+"""The list of a call: one task writes it, the other tasks read it."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def in_thread(work: Callable[[], Any]) -> Any:
 
 
 def test_one_task_writes_and_all_read(run: JobRun, pool: ThreadPoolExecutor) -> None:
-    """Of eight tasks that call at once, one computes the list and all get it."""
+    """If eight tasks call at once, one computes the list and all get it."""
     barrier, computed = threading.Barrier(8), []
 
     def work(index: int) -> Any:
@@ -112,7 +112,7 @@ def test_retry_of_the_writer_takes_over(run: JobRun) -> None:
 
 
 def test_expired_lease_is_taken_over(run: JobRun) -> None:
-    """A task takes over from a frozen writer whose lease has ended; what that one computed is dropped."""
+    """A task takes over from a frozen writer whose lease has expired; the frozen writer's list is dropped."""
     with task(run, 0) as frozen, task(run, 1) as other:
 
         def compute(items: ItemList) -> Any:
@@ -135,7 +135,7 @@ def test_expired_lease_is_taken_over(run: JobRun) -> None:
 
 @pytest.mark.parametrize("database", ["postgres"], indirect=True)
 def test_lease_is_renewed(run: JobRun, pool: ThreadPoolExecutor, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The heartbeat renews the lease of a task that computes for longer; the others wait."""
+    """The heartbeat renews the lease of a task that computes for longer; the other tasks wait."""
     monkeypatch.setattr(lists, "LEASE", lists.LEASE / 20)
     monkeypatch.setattr(heartbeat, "PROGRESS_INTERVAL", 0.05)
     with task(run, 0) as writer, task(run, 1) as other:
@@ -166,7 +166,7 @@ def test_waiting_task_is_interrupted(run: JobRun) -> None:
 
 
 def test_record_of_the_first_task_stays(run: JobRun) -> None:
-    """A task that records other values gets those of the first task."""
+    """A task that records different values gets those of the first task."""
     with task(run, 0) as first, task(run, 1) as second:
         lists.record(first, SHARD, 0, count=3, digest="abc")
 
@@ -175,7 +175,7 @@ def test_record_of_the_first_task_stays(run: JobRun) -> None:
 
 @pytest.mark.parametrize("database", ["postgres", "mariadb"], indirect=True)
 def test_transaction_of_the_job_hides_nothing(run: JobRun, database: str) -> None:
-    """What a task records in a transaction of its own is committed at once, even if that one rolls back."""
+    """A list that is recorded during a transaction of the job is committed at once, even if that rolls back."""
     with task(run, 0) as attempt, transaction.atomic(using=database):
         lists.record(attempt, SHARD, 0, count=3)
         transaction.set_rollback(True, using=database)

@@ -61,7 +61,7 @@ LAST = {"attempt": 2}
 
 
 def task(container: Container, scene: Reducing, run: JobRun, index: int, result: Any, **variables: Any) -> int:
-    """Run one of three tasks, as a container; with a function as the result, that is `run()`."""
+    """Run one of three tasks as a container; a function as the result replaces `run()`."""
     scene.work = result if callable(result) else lambda: result
     return container.run("outcome", "none", run_id=str(run.pk), index=index, count=3, **variables)
 
@@ -87,7 +87,7 @@ def test_the_last_task_reduces(container: Container, reducing: Reducing) -> None
 
 
 def test_one_task_reduces_its_result(reducing: Reducing, capsys: pytest.CaptureFixture[str]) -> None:
-    """So do a job in this process, and `manage.py <command>`."""
+    """It does inline, and with `manage.py <command>`, too."""
     assert outcome.Command().delay("none").result() == {"of": ["done"]}
     reducing.then = lambda results: f"of {results[0]}"
     call_command("outcome", "none")
@@ -134,7 +134,7 @@ def test_a_failed_task_is_not_reduced(container: Container, reducing: Reducing) 
 def test_partial_results_are_reduced(
     container: Container, reducing: Reducing, monkeypatch: pytest.MonkeyPatch, failing: int
 ) -> None:
-    """With `reduce_partial` it is called all the same, also by the failed task; the run fails, with the value."""
+    """With `reduce_partial` it is called anyway, even by the failed task; the run fails, with the value."""
     monkeypatch.setattr(outcome.Command, "reduce_partial", True)
     run = request("outcome")
     codes = [
@@ -177,7 +177,7 @@ def test_a_run_that_was_marked_as_lost_is_reduced(container: Container, reducing
 
 
 def test_an_error_of_reduce_is_retried(container: Container, reducing: Reducing) -> None:
-    """Cloud Run's retry of the task calls reduce() again, and not run(); the run fails with the last attempt."""
+    """Cloud Run's retry of the task calls reduce() again, but not run(); the run fails with the last attempt."""
     run = request("outcome")
     task(container, reducing, run, 0, "a")
     task(container, reducing, run, 1, "b")
@@ -218,7 +218,7 @@ def test_a_value_that_json_cannot_express_fails(reducing: Reducing) -> None:
 
 @pytest.mark.parametrize("attempt", [0, 2])
 def test_an_interrupted_reduce(container: Container, reducing: Reducing, attempt: int) -> None:
-    """SIGTERM in reduce() is one in the job: the retry goes on, and without one the run is interrupted."""
+    """SIGTERM interrupts reduce(): the retry calls it again; without a retry the run is interrupted."""
 
     def interrupt(results: list[Any]) -> None:
         raise JobInterrupted("interrupted")
@@ -232,7 +232,7 @@ def test_an_interrupted_reduce(container: Container, reducing: Reducing, attempt
 
 
 def test_an_error_of_reduce_reaches_the_caller(reducing: Reducing) -> None:
-    """In this process, as one of run() does."""
+    """Inline, an exception in reduce() propagates as one in run() does."""
     reducing.then = fail
     with pytest.raises(ValueError, match="no"):
         outcome.Command().delay("none")
@@ -247,7 +247,7 @@ def test_an_error_of_reduce_reaches_the_caller(reducing: Reducing) -> None:
 def test_a_task_that_was_killed_before_reduce(
     container: Container, reducing: Reducing, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Between the record of its work and reduce(): the retry only reduces."""
+    """After its work was recorded: the retry only calls reduce()."""
     with monkeypatch.context() as dying:
         dying.setattr(Attempt, "end", lambda attempt, *args: attempt.heartbeat.stop())
         reducing.then = fail
@@ -261,13 +261,13 @@ def test_a_task_that_was_killed_before_reduce(
 
 @pytest.fixture
 def other_processes(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Take containers that a job starts for processes of their own."""
+    """Treat containers that a job starts as separate processes."""
     monkeypatch.setattr(runner, "is_nested", lambda: False)
 
 
 @pytest.mark.usefixtures("other_processes")
 def test_a_retry_of_another_task_does_not_reduce(container: Container, reducing: Reducing) -> None:
-    """A task whose work is done has nothing to do while another one calls reduce()."""
+    """A finished task has nothing to do while another task calls reduce()."""
     run = request("outcome")
     task(container, reducing, run, 0, "a")
     task(container, reducing, run, 1, "b")
@@ -285,7 +285,7 @@ def test_a_retry_of_another_task_does_not_reduce(container: Container, reducing:
 @in_every_database
 @pytest.mark.usefixtures("other_processes")
 def test_a_superseded_process_does_not_record_its_value(container: Container, reducing: Reducing) -> None:
-    """One value is recorded: that of the process which took over."""
+    """Only the value of the process that took over is recorded."""
 
     def slowly(results: list[Any]) -> str:
         reducing.then = lambda results: "second"
@@ -300,7 +300,7 @@ def test_a_superseded_process_does_not_record_its_value(container: Container, re
 
 @in_every_database
 def test_a_superseded_process_leaves_the_run_to_the_other(container: Container, reducing: Reducing) -> None:
-    """Which has taken over and is still in reduce()."""
+    """The process that took over is still in reduce()."""
 
     def supersede(results: list[Any]) -> str:
         JobRun.objects.update(reducer=uuid4())
@@ -327,8 +327,8 @@ def test_a_task_that_starts_again_discards_the_reduction(
 
 
 @in_every_database
-def test_of_two_last_tasks_one_reduces(database: str, reducing: Reducing, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Both have recorded their work before either looks whether it is the last."""
+def test_one_of_two_last_tasks_reduces(database: str, reducing: Reducing, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Both tasks record their work before either checks whether it is the last."""
     run, both = request("outcome"), Barrier(2)
     ending = Attempt._ending
 
@@ -373,7 +373,7 @@ def begin_reducing(run: JobRun, index: int) -> Any:
 def test_skipped_tasks_have_no_result(
     container: Container, reducing: Reducing, monkeypatch: pytest.MonkeyPatch, skipped: int
 ) -> None:
-    """With `lock_scope = "task"` a skipped task counts as done, also if it is the last."""
+    """With `lock_scope = "task"` a skipped task counts as done, even if it is the last one."""
     monkeypatch.setattr(outcome.Command, "lock_scope", "task", raising=False)
     run = request("outcome")
     acquire = locking._acquire_or_skip
@@ -399,6 +399,6 @@ def test_a_skipped_run_is_not_reduced(reducing: Reducing, monkeypatch: pytest.Mo
     assert (reducing.calls, JobRun.objects.get().status) == ([], Status.SKIPPED)
 
 
-def test_jobs_without_it_are_unchanged(reducing: Reducing) -> None:
+def test_jobs_without_reduce_are_unchanged(reducing: Reducing) -> None:
     assert echo.Command().delay(partner=7).result()["partner"] == 7
     assert (JobRun.objects.get().reduces, reducing.calls) == (False, [])

@@ -56,7 +56,7 @@ def _rows(database: str) -> Iterator[None]:
 
 
 def all_tasks(rows: Callable[[], QuerySet[Any, Any]], by: str | None) -> list[Any]:
-    """Return what all tasks get that call at the same time."""
+    """Return the shares of all tasks, which call shard() at the same time."""
     run, barrier = request(), Barrier(TASKS)
 
     def work(index: int) -> list[Any]:
@@ -89,7 +89,7 @@ ROWS: dict[str, tuple[Callable[[], QuerySet[Any, Any]], str | None]] = {
 
 
 def test_each_row_is_in_one_share(database: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """However the rows are split, each one is in one share."""
+    """By ranges, by number and by key, each row is in one share."""
     monkeypatch.setattr(querysets, "MAX_DIGESTED_ITEMS", 45)
     monkeypatch.setattr(querysets, "KEY_BATCH_SIZE", 5)
     monkeypatch.setattr(lists, "POLL_MAXIMUM_SECONDS", 0.2)
@@ -138,7 +138,7 @@ class TestInContainers:
         assert TaskRun.objects.filter(attempt=1).exists()
 
     def test_other_numbers(self) -> None:
-        """A task that finds more items than the first one fails, and with it the run."""
+        """A task with more items than the first one fails, and so does the run."""
         operation = share.Command().delay("other numbers")
         error = operation.exception(timeout=60)
 

@@ -88,7 +88,7 @@ def check(scene: Scene, run: JobRun) -> None:
 
 @pytest.mark.parametrize("batch", [1, 7])
 def test_a_killed_task_is_retried(scene: Scene, batch: int) -> None:
-    """The retry of a killed task goes on; each item is done once."""
+    """The retry of a killed task continues; each item is done once."""
     deploy(scene, 4, retries=1)
     run = delay(scene, kill_at=17, batch=batch)
     [execution] = over(scene)
@@ -97,8 +97,8 @@ def test_a_killed_task_is_retried(scene: Scene, batch: int) -> None:
     check(scene, run)
 
 
-def test_other_tasks_do_what_a_dead_one_has_left(scene: Scene) -> None:
-    """Without a retry, the lease of three seconds ends, and another task does the item."""
+def test_another_task_takes_over_from_a_dead_one(scene: Scene) -> None:
+    """Without a retry, another task does the item when the lease of three seconds has expired."""
     deploy(scene, 3)
     run = delay(scene, kill_at=3, lease=3, batch=2)
     over(scene)
@@ -109,7 +109,7 @@ def test_other_tasks_do_what_a_dead_one_has_left(scene: Scene) -> None:
 
 
 def test_a_frozen_task_rolls_back(scene: Scene) -> None:
-    """A task that was stopped past its lease drops the item that another one has done meanwhile."""
+    """A task that was stopped past its lease drops the item that another task has done meanwhile."""
     deploy(scene, 2)
     run = delay(scene, pause_at=0, lease=2, batch=3)
     frozen = pid(scene)
@@ -123,7 +123,7 @@ def test_a_frozen_task_rolls_back(scene: Scene) -> None:
 
 
 def test_a_cancelled_run_keeps_its_cursor(scene: Scene) -> None:
-    """After a cancellation the chunk is free, its cursor saved, and nothing goes on."""
+    """After a cancellation the chunk is free and its cursor is saved; no task continues."""
     deploy(scene, 1, retries=3)
     run = delay(scene, pause_at=5, batch=40)
     pid(scene)
@@ -137,7 +137,7 @@ def test_a_cancelled_run_keeps_its_cursor(scene: Scene) -> None:
 
 
 @pytest.mark.parametrize("cloudrun_emulator_options", [{"grace": 10.0}])
-def test_the_cursor_is_saved_in_spite_of_the_job(scene: Scene) -> None:
+def test_the_cursor_is_saved_if_the_job_ignores_sigterm(scene: Scene) -> None:
     """A task that ignores SIGTERM is ended before SIGKILL, with its cursor saved."""
     deploy(scene, 1)
     run = delay(scene, pause_at=5, batch=40, ignore_sigterm=True)
@@ -150,7 +150,7 @@ def test_the_cursor_is_saved_in_spite_of_the_job(scene: Scene) -> None:
 
 
 def test_a_database_restarts(scene: Scene, server: Server, database: str) -> None:
-    """The tasks go on with new connections; each item is done once."""
+    """The tasks continue with new connections; each item is done once."""
     deploy(scene, 4)
     run = delay(scene, pause_at=20)
     pid(scene)

@@ -33,7 +33,7 @@ def test_each_element_is_run_once(scene: Scene) -> None:
 
 
 def test_a_killed_element_has_failed(scene: Scene) -> None:
-    """The others succeed; the record says which one has not."""
+    """The other elements succeed; the record names the failed one."""
     scene.deploy(DIE_AT=f"in run()@{scene.folder / 'died'}")
     run = delay_many(scene, range(3))
     scene.over()

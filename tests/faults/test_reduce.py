@@ -20,7 +20,7 @@ def done(scene: Scene) -> tuple[int, int]:
 
 @pytest.mark.faults
 def test_tasks_that_end_together_are_reduced_once(scene: Scene) -> None:
-    """In the execution that ran them, which then holds no lock."""
+    """Their own execution calls reduce(), and then holds no lock."""
     scene.deploy(tasks=4, REDUCES="1")
     run = delay(scene)
     scene.over()
@@ -51,7 +51,7 @@ def test_a_killed_reduce_is_called_in_another_execution(scene: Scene) -> None:
 
 @pytest.mark.faults
 def test_failed_tasks_are_repeated(scene: Scene) -> None:
-    """In an execution of as many tasks as failed, whose results take the places of theirs."""
+    """The new execution has as many tasks as failed, and its results replace theirs."""
     scene.deploy(tasks=4, REDUCES="1", FAILING="1 3", MENDED=str(scene.folder / "mended"))
     run = delay(scene)
     scene.over()
@@ -74,7 +74,7 @@ print(JobRun.objects.get(pk={str(run.pk)!r}).rerun(failed_only=True).run_id)
 @pytest.mark.parametrize("step", ["in reduce()", "after run()", "after the outcome"])
 @pytest.mark.parametrize("retries", [0, 1])
 def test_one_value_is_recorded(scene: Scene, step: str, retries: int) -> None:
-    """Wherever a process dies after the work, which is recorded before reduce() may be called: it is done once."""
+    """The work is recorded before reduce(): wherever a process dies after it, the work is done once."""
     scene.deploy(tasks=2, at_once=1, REDUCES="1", RETRIES=str(retries), DIE_AT=f"{step}@{scene.folder / 'died'}")
     run = delay(scene)
     scene.over()

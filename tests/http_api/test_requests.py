@@ -247,7 +247,7 @@ def test_failure_of_an_inline_job_is_in_its_record(
 
 
 def test_failed_tasks_are_repeated(call: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
-    """The new run is one of the first run's failed tasks; the failures of a run are in what GET returns."""
+    """The new run repeats the failed tasks of the first run; GET returns the failures of a run."""
     with monkeypatch.context() as broken:
         broken.setattr(echo.Command, "run", lambda self, **options: 1 / 0)
         failed = call("POST", "jobs/echo/", data='{"partner": 7}').json()["job_id"]

@@ -1,4 +1,4 @@
-"""Models whose rows tests share out."""
+"""Models whose rows `shard()` splits in tests."""
 
 from __future__ import annotations
 

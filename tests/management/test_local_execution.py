@@ -1,4 +1,4 @@
-"""`cloudrun_jobs run JOB --local`: the tasks of an execution as processes of this machine."""
+"""`cloudrun_jobs run JOB --local`: the tasks of an execution as processes on this machine."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def run_locally(*arguments: str) -> subprocess.CompletedProcess[str]:
 
 
 def recorded(run_id: str = "") -> dict[str, Any]:
-    """Return the newest run, or the one whose id begins so, as another process shows it."""
+    """Return the newest run, or the one whose id has this prefix, as another process shows it."""
     listed = subprocess.run(
         [sys.executable, str(MANAGE), "cloudrun_jobs", "runs", "--json"],
         capture_output=True,
@@ -47,7 +47,7 @@ def recorded(run_id: str = "") -> dict[str, Any]:
 
 
 def test_each_task_is_a_process() -> None:
-    """Lines have the number of the task; the last message names the next command."""
+    """Each line begins with the number of its task; the last message names the next command."""
     done = run_locally("tasks", "--local", "--tasks=4")
 
     lines = sorted(done.stdout.splitlines())
@@ -87,7 +87,7 @@ def test_a_failed_task_fails_the_command() -> None:
 
 @pytest.fixture
 def waiting(tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
-    """An execution whose two tasks wait for ever."""
+    """An execution whose two tasks wait forever."""
     folder = tmp_path / "started"
     folder.mkdir()
     arguments = ("tasks", "--local", "--", f"--wait-in={folder}")
@@ -129,7 +129,7 @@ def test_ctrl_c_ends_all_tasks(waiting: subprocess.Popen[str], number: signal.Si
 
 
 def test_killed_tasks_have_failed(waiting: subprocess.Popen[str]) -> None:
-    """Each is retried once; then the record of the run ends, too."""
+    """Each task is retried once; then the run is recorded as failed."""
     for index, attempt in ((0, 0), (0, 1), (1, 0), (1, 1)):
         variables = {f"CLOUD_RUN_TASK_INDEX={index}", f"CLOUD_RUN_TASK_ATTEMPT={attempt}"}
         os.kill(wait_for(lambda wanted=variables: process_with(waiting.pid, wanted)), signal.SIGKILL)

@@ -133,7 +133,7 @@ def with_items(run: JobRun, chunks: int) -> ItemList:
 
 
 def test_items_are_deleted_in_batches(record: Record, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The items of a run go before it, some in each transaction; those of other runs stay."""
+    """The items of a run are deleted before it, one batch per transaction; items of other runs stay."""
     monkeypatch.setattr(pruning, "CHUNK_BATCH_SIZE", 3)
     old, new = record("job", Status.SUCCEEDED, days=40)[0], record("job", Status.SUCCEEDED, days=1)[0]
     with_items(old, 7)
@@ -157,7 +157,7 @@ def test_runs_without_items_need_no_search_for_them(record: Record, database: st
 
 
 def test_a_list_that_is_being_deleted_is_not_complete(record: Record, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A retry that reopens the run would write the list anew, and lose no item."""
+    """A retry that reopens the run writes the list again, and loses no item."""
     monkeypatch.setattr(pruning, "CHUNK_BATCH_SIZE", 3)
     old = record("job", Status.SUCCEEDED, days=40)[0]
     with_items(old, 7)

@@ -42,7 +42,7 @@ def database(request: pytest.FixtureRequest, settings: Settings, django_db_block
 
 
 def store_records(request: pytest.FixtureRequest, settings: Settings, django_db_blocker: Any) -> Iterator[str]:
-    """Store the records in the database of this kind, for a module with other kinds than KINDS."""
+    """Store the records in this kind of database, for a module that does not use KINDS."""
     alias: str = request.getfixturevalue(request.param)
     with records_in(alias, settings, django_db_blocker):
         yield alias

@@ -55,7 +55,7 @@ class Dying:
             return self.container.run("outcome", "none", index=index, **given)
 
     def die(self) -> None:
-        """Let both tasks work, and the last one die in reduce()."""
+        """Run both tasks; the last one dies in reduce()."""
         self.task(0)
         reduce, self.reduce = self.reduce, lambda results: 1 / 0
         self.task(1, dies=True)
@@ -63,7 +63,7 @@ class Dying:
         self.over(succeeded=1)
 
     def over(self, *, succeeded: int, name: str = EXECUTION) -> None:
-        """Let the execution have ended, an hour ago."""
+        """Make Cloud Run report that the execution ended an hour ago."""
         ended = {"name": f"{PLACE}/{name}", "task_count": 2, "succeeded_count": succeeded}
         self.cloud.execution = run_v2.Execution(**ended, failed_count=2 - succeeded, retried_count=1)
         self.cloud.execution.completion_time = datetime.now(UTC)
@@ -76,7 +76,7 @@ class Dying:
         TaskRun.objects.update(heartbeat_at=past)
 
     def call_reduce(self, **variables: Any) -> int:
-        """Run the container that only calls it."""
+        """Run the container that only calls reduce()."""
         self.run.refresh_from_db()
         self.monkeypatch.setenv("CLOUDRUN_JOBS_REDUCE", "1")
         given = {"run_id": str(self.run.pk), "execution": f"outcome-production-{'abcde'}", **variables}
@@ -137,7 +137,7 @@ def test_a_handle_waits_for_the_reduction(dying: Dying) -> None:
 
 @in_every_database
 def test_concurrent_reconcilers_start_one(dying: Dying, database: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Both have found that the execution has ended."""
+    """Both reconcilers have seen that the execution has ended."""
     dying.die()
     both, results = Barrier(2), []
     awaits = JobRun.awaits_reduction
@@ -168,7 +168,7 @@ def test_concurrent_reconcilers_start_one(dying: Dying, database: str, monkeypat
 
 
 def test_a_request_of_a_reconciler_that_died_is_found(dying: Dying, monkeypatch: pytest.MonkeyPatch) -> None:
-    """By the variables of the execution: it carries the run's id as the first one does."""
+    """Its variables distinguish it from the first execution, which has the same run id."""
     dying.cloud.started.append(run_v2.Execution(name=f"{PLACE}/{EXECUTION}", template=carrying(dying.run)))
     dying.die()
     with monkeypatch.context() as broken:
@@ -201,8 +201,8 @@ def test_a_container_that_starts_before_its_name_is_recorded(
     assert (dying.run.status, dying.run.tasks_execution_name) == (Status.SUCCEEDED, f"{PLACE}/{EXECUTION}")
 
 
-def test_further_tasks_do_nothing(dying: Dying, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Cloud Run refuses fewer tasks than may run at once."""
+def test_surplus_tasks_do_nothing(dying: Dying, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Cloud Run rejects fewer tasks than `task_parallelism`."""
     monkeypatch.setattr(outcome.Command, "tasks", 4, raising=False)
     monkeypatch.setattr(outcome.Command, "task_parallelism", 3, raising=False)
     dying.die()
@@ -215,8 +215,8 @@ def test_further_tasks_do_nothing(dying: Dying, monkeypatch: pytest.MonkeyPatch)
     assert (dying.calls, dying.run.result) == (1, {"of": [0, 1]})
 
 
-def test_an_execution_that_fails_too_ends_the_run(dying: Dying) -> None:
-    """Its process may have been killed again: no third one is started."""
+def test_a_failure_of_the_reducing_execution_ends_the_run(dying: Dying) -> None:
+    """Its process may have been killed again: no third execution is started."""
     dying.die()
     reconcile(current())
     dying.over(succeeded=0, name="outcome-production-abcde")
@@ -229,7 +229,7 @@ def test_an_execution_that_fails_too_ends_the_run(dying: Dying) -> None:
     assert reconcile(current()) == {}
 
 
-def test_its_retry_goes_on(dying: Dying) -> None:
+def test_a_retry_of_the_reducing_execution_calls_reduce_again(dying: Dying) -> None:
     """As in the first execution: the run fails with the last attempt."""
     dying.die()
     reconcile(current())
@@ -241,7 +241,7 @@ def test_its_retry_goes_on(dying: Dying) -> None:
     assert (dying.run.status, dying.run.result, dying.run.error_class) == (Status.SUCCEEDED, 2, "")
 
 
-def test_its_last_attempt_fails_the_run(dying: Dying) -> None:
+def test_the_last_attempt_of_the_reducing_execution_fails_the_run(dying: Dying) -> None:
     dying.die()
     reconcile(current())
     dying.reduce = lambda results: 1 / 0
@@ -257,8 +257,8 @@ def interrupt() -> None:
 
 @in_every_database
 @pytest.mark.parametrize("partial", [True, False])
-def test_a_killed_task(dying: Dying, monkeypatch: pytest.MonkeyPatch, partial: bool) -> None:
-    """Cloud Run reports that it failed: with `reduce_partial` that is a result of None."""
+def test_a_killed_task_counts_as_failed(dying: Dying, monkeypatch: pytest.MonkeyPatch, partial: bool) -> None:
+    """Cloud Run reports the failure: with `reduce_partial`, the task's result is None."""
     monkeypatch.setattr(outcome.Command, "reduce_partial", partial)
     dying.task(0)
     dying.task(1, dies=True, result=interrupt)
@@ -274,8 +274,8 @@ def test_a_killed_task(dying: Dying, monkeypatch: pytest.MonkeyPatch, partial: b
 
 
 @pytest.mark.parametrize("code", [grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.NOT_FOUND])
-def test_errors_of_cloud_run(dying: Dying, code: grpc.StatusCode) -> None:
-    """One that may pass is tried again after the dispatch lease; a job that is not deployed ends the run."""
+def test_transient_errors_are_retried_and_permanent_ones_end_the_run(dying: Dying, code: grpc.StatusCode) -> None:
+    """A transient error is retried after the dispatch lease; a job that is not deployed ends the run."""
     dying.die()
     dying.cloud.errors_of_searches = []
     passes = code == grpc.StatusCode.UNAVAILABLE
@@ -296,7 +296,7 @@ def test_a_cancelled_run_is_not_reduced(dying: Dying) -> None:
     assert (JobRun.objects.get().reason, dying.cloud.requests) == ("cancelled", [])
 
 
-def test_a_cancellation_before_it_starts(dying: Dying) -> None:
+def test_a_cancellation_before_the_reducing_execution_starts(dying: Dying) -> None:
     """The container does nothing, and the run is cancelled."""
     dying.die()
     reconcile(current())
@@ -315,7 +315,7 @@ def test_a_running_reduce_is_left_alone(dying: Dying) -> None:
     assert dying.cloud.requests == []
 
 
-def test_a_deleted_record(dying: Dying) -> None:
+def test_a_deleted_record_is_not_reduced(dying: Dying) -> None:
     """There is nothing to reduce."""
     dying.die()
     run = dying.run

@@ -1,4 +1,4 @@
-"""`rerun(failed_only=True)`: what has failed is done again, and nothing else."""
+"""`rerun(failed_only=True)` repeats what has failed, and nothing else."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def database(request: pytest.FixtureRequest, settings: Settings, django_db_block
 
 
 class Job:
-    """What `run()` of the job does, and the shares that it has done."""
+    """Controls `run()` of the job, and records the shares that it has done."""
 
     def __init__(self) -> None:
         self.done: list[tuple[str, str]] = []
@@ -89,7 +89,7 @@ def record_chunks(run: JobRun, *statuses: str) -> ItemList:
 
 @in_every_database
 def test_as_many_tasks_as_failed(cloud: CloudRun, container: Container, job: Job) -> None:
-    """Task i does the share of the i-th failed one, of as many as the first run had; again in a later rerun."""
+    """Task i does the share of the i-th failed task, by the first run's task count, even in a rerun of a rerun."""
     run = start()
     job.failing = {"1", "3", "4"}
     assert execute(container, run, count=5) == [0, 1, 0, 1, 1]
@@ -108,7 +108,7 @@ def test_as_many_tasks_as_failed(cloud: CloudRun, container: Container, job: Job
     assert execute(container, third, count=1) == [0]
     assert job.done == [("3", "5")]
     assert (third.status, third.result) == (Status.SUCCEEDED, [f"{index} of 5" for index in range(5)])
-    with pytest.raises(RerunRefused, match="nothing of it has failed"):
+    with pytest.raises(RerunRefused, match="nothing has failed"):
         third.rerun(failed_only=True)
 
 
@@ -131,7 +131,7 @@ def test_partial_results_of_reruns(
 def test_tasks_without_a_share_end_at_once(
     cloud: CloudRun, container: Container, job: Job, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Cloud Run refuses fewer tasks than may run at once."""
+    """Cloud Run rejects fewer tasks than `task_parallelism`."""
     monkeypatch.setattr(outcome.Command, "tasks", 5, raising=False)
     monkeypatch.setattr(outcome.Command, "task_parallelism", 3, raising=False)
     run = start()
@@ -147,7 +147,7 @@ def test_tasks_without_a_share_end_at_once(
 
 
 def test_tasks_that_never_started_are_repeated(cloud: CloudRun, container: Container, job: Job) -> None:
-    """After a cancellation: those, and the cancelled one."""
+    """After a cancellation, the cancelled task and those that never started are repeated."""
     run = start(task_count=4)
     assert container.run("outcome", "none", run_id=str(run.pk), count=4) == 0
     TaskRun.objects.create(run=run, index=2, worker=run.pk, status=Status.CANCELLED)
@@ -162,7 +162,7 @@ def test_tasks_that_never_started_are_repeated(cloud: CloudRun, container: Conta
 def test_failed_items_are_claimed_again(
     cloud: CloudRun, container: Container, job: Job, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As many tasks as the run had, at most one for each chunk left; their results follow those of the run."""
+    """The rerun has the run's task count, at most one task per chunk left; its results are appended."""
     run = start()
     execute(container, run, count=4)
     items = record_chunks(run, "failed", "done", "open", "done")
@@ -203,7 +203,7 @@ def test_items_that_fail_again_fail_the_rerun(cloud: CloudRun, container: Contai
 def test_a_failed_reduce_is_repeated_alone(
     cloud: CloudRun, container: Container, job: Job, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The work of the tasks is done: run() is not called."""
+    """The tasks have done their work: run() is not called."""
     run = start()
     with monkeypatch.context() as broken:
         broken.setattr(outcome.Command, "reduce", lambda self, results: 1 / 0)
@@ -228,8 +228,11 @@ def finished(**values: Any) -> JobRun:
     ("break_it", "message"),
     [
         (lambda run: run.__dict__.update(status="running"), "it is running. Wait until it ends, or cancel it"),
-        (lambda run: run.tasks.update(status="succeeded"), r"nothing of it has failed. rerun\(\) without"),
-        (lambda run: run.tasks.all().delete(), r"no task of it has started. rerun\(\) without"),
+        (
+            lambda run: run.tasks.update(status="succeeded"),
+            r"nothing has failed. rerun\(\) without failed_only repeats",
+        ),
+        (lambda run: run.tasks.all().delete(), r"no task has started. rerun\(\) without failed_only repeats"),
         (
             lambda run: run.__dict__.update(shares={"origin": EXECUTION_ID, "count": 2, "indexes": [0, 1]}),
             "the first run of its items was deleted. Start a new run",
@@ -237,7 +240,7 @@ def finished(**values: Any) -> JobRun:
     ],
     ids=["unfinished", "nothing failed", "never started", "pruned"],
 )
-def test_refusals(cloud: CloudRun, job: Job, break_it: Callable[[JobRun], None], message: str) -> None:
+def test_rerun_is_refused(cloud: CloudRun, job: Job, break_it: Callable[[JobRun], None], message: str) -> None:
     """The error says why, and nothing is started."""
     run = finished()
     break_it(run)
@@ -252,7 +255,7 @@ EXECUTION_ID = "00000000-0000-4000-8000-000000000000"
 
 @pytest.mark.parametrize("status", [Status.RUNNING, Status.FAILED])
 def test_a_second_rerun_is_refused(cloud: CloudRun, job: Job, status: Status) -> None:
-    """The record of the run does not have what the other one has done."""
+    """The record of the run does not show what the other rerun has done."""
     run = finished()
     first = rerun(run)
     JobRun.objects.filter(pk=first.pk).update(status=status)
@@ -263,17 +266,17 @@ def test_a_second_rerun_is_refused(cloud: CloudRun, job: Job, status: Status) ->
     assert len(cloud.requests) == 1
 
 
-def test_a_run_whose_command_has_gone_is_refused(cloud: CloudRun) -> None:
+def test_a_run_whose_command_was_deleted_is_refused(cloud: CloudRun) -> None:
     run = request("gone", argv=["gone"], status=Status.FAILED)
     with pytest.raises(Exception, match="the command 'gone' no longer exists"):
         run.rerun(failed_only=True)
 
 
 @pytest.mark.parametrize("database", ["postgres", "mariadb"], indirect=True)  # SQLite has one writer at a time.
-def test_of_two_reruns_at_once_one_starts(
+def test_one_of_two_concurrent_reruns_starts(
     cloud: CloudRun, job: Job, database: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Both have seen that there is no other."""
+    """Both have seen that no other rerun exists."""
     run, both, results = finished(), Barrier(2), []
     claim = reruns.claim
 
@@ -302,8 +305,8 @@ def test_of_two_reruns_at_once_one_starts(
     assert [result for result in results if isinstance(result, str) and str(started.pk) in result]
 
 
-def test_one_task_in_this_process(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Its rerun is the whole run, as one task does all."""
+def test_an_inline_rerun_repeats_the_whole_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Inline, a run has one task."""
     monkeypatch.setattr(outcome.Command, "run", lambda self, **options: 1 / 0)
     with suppress(ZeroDivisionError):
         outcome.Command().delay("none")
@@ -324,7 +327,7 @@ def test_several_shares_in_this_process_are_refused() -> None:
 
 
 def test_elements_are_repeated(cloud: CloudRun, job: Job, container: Container) -> None:
-    """Of `delay_many()`: the failed ones, with their own arguments; all of them without `failed_only`."""
+    """Failed elements of `delay_many()` run with their own arguments; without `failed_only`, all elements run."""
     given = [{"ending": ending} for ending in ("text", "none", "error")]
     run = JobRun.objects.get(pk=outcome.Command().delay_many(given).run_id)
     run.tasks.filter(index=0).update(status=Status.SUCCEEDED, result="first")
@@ -389,8 +392,7 @@ def test_elements_in_this_process_are_repeated(monkeypatch: pytest.MonkeyPatch) 
 
 
 @in_every_database
-def test_prune_keeps_runs_that_others_repeat(cloud: CloudRun, job: Job) -> None:
-    """Until those are deleted."""
+def test_prune_keeps_a_run_until_its_rerun_is_deleted(cloud: CloudRun, job: Job) -> None:
     run = finished()
     again = rerun(run)
     long_ago = Now() - timedelta(days=90)
@@ -419,7 +421,7 @@ def test_command_line(cloud: CloudRun, job: Job, capsys: pytest.CaptureFixture[s
 
 @in_every_database
 def test_claimed_items_that_failed_are_done_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    """In this process: the others are not, and the error of the first run lists them."""
+    """Inline, only failed items are done again; the error of the first run still lists them."""
     done, failing = [], {"b", "d"}
 
     def run(self: outcome.Command, **options: Any) -> dict[str, int]:
@@ -455,7 +457,7 @@ def rerun_fails(run: JobRun) -> bool:
 def test_shares_of_failed_tasks_are_done_again(
     cloud: CloudRun, container: Container, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The items of the failed tasks, and no others; a task that has no share has no items."""
+    """Only the items of the failed tasks are done; a task without a share has no items."""
     done: list[int] = []
     failing = {1, 3}
 

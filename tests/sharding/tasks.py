@@ -18,7 +18,7 @@ from tests.runs.conftest import request
 
 
 def task(run: JobRun, index: int, count: int) -> echo.Command:
-    """Return the command of a task that is in `run()`."""
+    """Return the command of a task during `run()`."""
     job = echo.Command()
     job._active = ActiveRun(run)
     row = TaskRun(run=run, index=index, worker=uuid4())
@@ -27,13 +27,13 @@ def task(run: JobRun, index: int, count: int) -> echo.Command:
 
 
 def shares(count: int, items: Callable[[], Iterable[Any]], by: Any = None) -> list[list[Any]]:
-    """Return what each task of a run gets of its own copy of the items."""
+    """Return the share of each task of a run, each with its own copy of the items."""
     run = request()
     return [list(task(run, index, count).shard(items(), by=by)) for index in range(count)]
 
 
 def merged(count: int, items: Callable[[], Iterable[Any]], by: Any = None) -> list[Any]:
-    """Return what all tasks together get."""
+    """Return the items of all shares together."""
     return [item for share in shares(count, items, by) for item in share]
 
 

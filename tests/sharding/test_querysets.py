@@ -105,7 +105,7 @@ ROWS: dict[str, Callable[[], QuerySet[Any, Any]]] = {
 
 
 def plain(rows: Any) -> list[str]:
-    """Return rows in a form that can be compared, with what has been annotated."""
+    """Return the rows in a comparable form, with their annotations."""
     return [
         repr({name: value for name, value in vars(row).items() if name[0] != "_"} if hasattr(row, "pk") else row)
         for row in rows
@@ -168,7 +168,7 @@ def is_split_by_range() -> bool:
 
 
 def test_shares_have_nearly_the_same_size() -> None:
-    """The ranges have the same number of rows, to one, whatever the gaps between the keys."""
+    """The numbers of rows in the ranges differ by one at most, whatever the gaps between the keys."""
     assert sorted({len(share) for share in shares(4, Book.objects.all)}) == [5, 6]
 
 
@@ -252,7 +252,7 @@ def test_inserted_rows_have_one_share() -> None:
 
 
 def test_rows_that_differ_are_refused() -> None:
-    """By row number, a task that finds other rows fails: more of them, or others."""
+    """By row number, a task that finds more rows, or different ones, fails."""
     run = request()
     task(run, 0, 3).shard(Book.objects.order_by("title"))
     book = Book.objects.create(isbn="new")
@@ -364,7 +364,7 @@ def test_field_reads_few_rows() -> None:
     ],
 )
 def test_querysets_that_cannot_be_split(rows: Callable[[], Any], message: str, count: int) -> None:
-    """A queryset that cannot be split is refused by name at the call, with one task too."""
+    """A queryset that cannot be split is rejected at the call, even with one task; the error says why."""
     with pytest.raises(InvalidItems, match=message):
         task(request(), 0, count).shard(rows())
 
@@ -381,7 +381,7 @@ def test_querysets_that_cannot_be_split(rows: Callable[[], Any], message: str, c
     ],
 )
 def test_invalid_keys_of_rows(by: Any, message: str, count: int) -> None:
-    """A field that does not exist or has several values is refused, and so is a key of another type."""
+    """A field that does not exist or has several values is rejected, and so is a key of another type."""
     Book.objects.filter(pk=1).update(author=None)
     with pytest.raises(InvalidItems, match=message):
         list(task(request(), 0, count).shard(Book.objects.all(), by=by))

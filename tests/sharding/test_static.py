@@ -64,7 +64,7 @@ def test_each_item_is_in_one_share_by_key(size: int, count: int, modulus: int) -
 
 
 def test_key_keeps_an_item_in_its_share() -> None:
-    """By a key, an item stays in its task when the list changes, and nothing is compared."""
+    """By a key, an item stays in its share when the list changes, and nothing is compared."""
     run = request()
     before = [set(task(run, index, 3).shard(range(100), by=str)) for index in range(3)]
     after = [set(task(run, index, 3).shard(range(50, 120), by=str)) for index in range(3)]
@@ -86,14 +86,14 @@ def test_one_task_has_everything() -> None:
 
 
 def test_element_of_delay_many_has_everything() -> None:
-    """A task of `delay_many()` has arguments, and so items, of its own, and gets them all."""
+    """A task of `delay_many()` has its own arguments, and so its own items, and gets all of them."""
     run = request(elements=2)
 
     assert [[*task(run, index, 2).shard(range(index, 3))] for index in range(2)] == [[0, 1, 2], [1, 2]]
 
 
 def test_rerun_has_the_shares_of_the_first_run() -> None:
-    """A run that repeats failed tasks has their shares, of the first run's count, and compares with its lists."""
+    """A rerun of failed tasks has their shares, by the first run's task count, and uses its lists."""
     first = request()
     for index in range(4):
         list(task(first, index, 4).shard(range(10)))
@@ -113,7 +113,7 @@ def test_nothing_is_read_ahead() -> None:
 
 
 def test_iterator_needs_little_memory() -> None:
-    """The items of an iterator are not kept, neither the task's own nor those of others."""
+    """The items of an iterator are not kept in memory."""
     share = task(request(), 0, 50).shard(f"item {number}" * 10 for number in range(50_000))
     tracemalloc.start()
     try:
@@ -142,7 +142,7 @@ def changed(items: list[Any], *, at: int) -> list[Any]:
 
 @pytest.mark.parametrize("kind", ["list", "generator"])
 def test_other_number_of_items(kind: str) -> None:
-    """A task that finds another number of items fails, and the error names both."""
+    """A task with a different number of items fails, and the error has both numbers."""
     run, make = request(), KINDS[kind]
     list(task(run, 0, 3).shard(make(range(12))))
     message = "expected 12 items, as in the first task of the run, got 10. Pass the same items in the same order"
@@ -153,7 +153,7 @@ def test_other_number_of_items(kind: str) -> None:
 
 @given(size=st.integers(1, 1000), data=st.data())
 def test_one_other_item_of_a_thousand(size: int, data: st.DataObject) -> None:
-    """In a list of at most 1000 items, each one counts."""
+    """In a list of at most 1000 items, every item is compared."""
     run, items = request(), list(range(size))
     task(run, 0, 2).shard(items)
     other = changed(items, at=data.draw(st.integers(0, size - 1)))
@@ -167,7 +167,7 @@ def test_one_other_item_of_a_thousand(size: int, data: st.DataObject) -> None:
 
 @pytest.mark.parametrize("at", [0, 1999])
 def test_ends_of_a_long_list_count(at: int) -> None:
-    """The first and the last item of a list of any length count."""
+    """The first and the last item of a list of any length are compared."""
     run, items = request(), list(range(2000))
     task(run, 0, 2).shard(items)
 
@@ -178,7 +178,7 @@ def test_ends_of_a_long_list_count(at: int) -> None:
 @pytest.mark.parametrize("at", [0, 1, 2, 4, 8, 16, 1024, 2999])
 @pytest.mark.parametrize("count", [2, 7])
 def test_sample_of_an_iterator(at: int, count: int) -> None:
-    """Of an iterator, the items at 0, 1, 2, 4, 8 ... and the last one count, at its end."""
+    """Of an iterator, the items at 0, 1, 2, 4, 8 ... and the last one are compared, at its end."""
     run, items = request(), list(range(3000))
     list(task(run, 0, count).shard(iter(items)))
     share = task(run, 1, count).shard(iter(changed(items, at=at)))
@@ -188,7 +188,7 @@ def test_sample_of_an_iterator(at: int, count: int) -> None:
 
 
 def test_sample_is_even() -> None:
-    """Of more than 1000 items, 64 different ones count, from the first to the last."""
+    """Of more than 1000 items, 64 evenly spaced ones are compared, from the first to the last."""
     positions = list(sample_positions(1001))
 
     assert (positions[0], positions[-1], len(set(positions))) == (0, 1000, 64)
@@ -251,13 +251,13 @@ def test_invalid_items(count: int, items: Any, by: Any, message: str) -> None:
 @pytest.mark.parametrize("count", [1, 3])
 @pytest.mark.parametrize("key", [None, True, b"x", float("nan"), Decimal("sNaN"), (1, 2), date(2026, 1, 1)])
 def test_invalid_keys(count: int, key: Any) -> None:
-    """A key that is neither text, a number nor a UUID is refused, with the index of its item."""
+    """A key that is neither text, a number nor a UUID is rejected, with the index of its item."""
     with pytest.raises(InvalidItems, match=r"as the key of item 1, got .*\(\w+\)"):
         list(task(request(), 0, count).shard(["a", "b"], by=lambda item: item if item == "a" else key))
 
 
 def test_set_by_key() -> None:
-    """By a key, a set can be shared out."""
+    """By a key, a set can be split."""
     assert sorted(merged(3, lambda: set(range(20)), by=str)) == list(range(20))
 
 
@@ -315,6 +315,6 @@ def test_item_that_contains_itself() -> None:
 
 
 def test_objects_without_a_representation() -> None:
-    """Objects whose class has no __repr__() count by their type, model instances by their primary key."""
+    """Objects whose class has no __repr__() are compared by class, model instances by primary key."""
     assert text_of(Plain()) == "tests.sharding.items.Plain"
     assert text_of(Author(pk=3, name="Ada")) == text_of(Author(pk=3, name="Grace")) != text_of(Author(pk=4))

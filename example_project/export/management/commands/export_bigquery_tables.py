@@ -17,7 +17,7 @@ from export.options import FORMATS, Export, InvalidExport
 
 VARIABLES = ("PROJECT_ID", "SOURCE_DATASET", "DESTINATION_BUCKET")
 
-# Google's clients are imported when they are used: a task that gets no table needs none.
+# Google's clients are imported when they are used: a task without a table needs none.
 logger = logging.getLogger("export")
 
 
@@ -27,7 +27,7 @@ class Command(CloudRunJobs):
     tasks = 10  # Any number: the tasks take tables as they become free.
     timeout = 3600
     max_retries = 2
-    # The containers get what the deployment has.
+    # The containers get the values of the deployment.
     env_vars = {name: os.environ[name] for name in VARIABLES if name in os.environ}
 
     @property
@@ -38,11 +38,15 @@ class Command(CloudRunJobs):
         parser.add_argument("--dataset", metavar="D", help="default: the variable SOURCE_DATASET")
         parser.add_argument("--bucket", metavar="B", help="default: the variable DESTINATION_BUCKET")
         parser.add_argument("--project", metavar="P", help="default: PROJECT_ID, or that of the credentials")
-        parser.add_argument("--prefix", metavar="X", default="", help="what the names of the objects begin with")
+        parser.add_argument("--prefix", metavar="X", default="", help="folder in the bucket")
         parser.add_argument("--format", choices=FORMATS, default="csv")
-        parser.add_argument("--include", metavar="GLOB", default="*", help="names of tables, such as 'sales_*'")
-        parser.add_argument("--dry-run", action="store_true", help="only show which tables would be exported")
-        parser.add_argument("--no-verify", dest="verify", action="store_false", help="do not count the rows again")
+        parser.add_argument(
+            "--include", metavar="GLOB", default="*", help="pattern of table names, such as 'sales_*'"
+        )
+        parser.add_argument("--dry-run", action="store_true", help="print the tables, export nothing")
+        parser.add_argument(
+            "--no-verify", dest="verify", action="store_false", help="do not count the rows in the files"
+        )
 
     def run(
         self,
@@ -85,7 +89,7 @@ class Command(CloudRunJobs):
         return {"run": self.run_id, "export": asdict(export), "include": include, "errors": errors}
 
     def _tables(self, clients: Clients, export: Export, include: str) -> Iterator[str]:
-        """Yield the tables to export. Of all tasks, the first one consumes it."""
+        """Yield the tables to export. Only the first task iterates over them."""
         from export.tables import NestedColumns, check_columns, list_tables
 
         listing = list_tables(clients, export, include)
@@ -103,7 +107,7 @@ class Command(CloudRunJobs):
         try:
             manifest = export_table(clients, export, table, self.run_id, location())
         except ExportFailed as error:
-            logger.error("%s", error, extra={"table": table})  # noqa: TRY400  (its sentence is enough)
+            logger.error("%s", error, extra={"table": table})  # noqa: TRY400  (the message is enough)
             raise
         message = "%s is exported (rows: %d, bytes: %d, files: %d)"
         extra = {"table": table}
@@ -124,7 +128,7 @@ class Command(CloudRunJobs):
             "skipped": [each._asdict() for each in list_tables(clients, export, results[0]["include"]).skipped],
             "rows": exported.rows,
             "bytes": exported.size,
-            # Without those that succeeded in the end, in whichever task.
+            # Without tables that a retry exported, in any task.
             "errors": [
                 {"table": table, "error": error}
                 for table, error in sorted(errors.items())

@@ -1,4 +1,4 @@
-"""Return this task's share of some items."""
+"""Return this task's share of items."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A job whose items sleep for times of very different length; `benchmarks.claim` measures how it ends."""
+"""A job whose items take very different times; `benchmarks.claim` measures it."""
 
 from __future__ import annotations
 
@@ -17,7 +17,9 @@ class Command(CloudRunJobs):
     def add_arguments(self, parser: Any) -> None:
         parser.add_argument("--how", choices=["claim", "shard"])
         parser.add_argument("--count", type=int)
-        parser.add_argument("--seconds", type=float, help="Of the first item; item n takes an n-th of it.")
+        parser.add_argument(
+            "--seconds", type=float, help="Duration of the first item; item n takes an n-th of it."
+        )
 
     def run(self, *args: Any, **options: Any) -> None:
         folder, task = Path(os.environ["JOURNAL"]).parent, os.environ["CLOUD_RUN_TASK_INDEX"]
