@@ -23,6 +23,7 @@ from cloudrun_jobs.models.statuses import (
     DONE,
     FINISHED,
     FORBIDDEN_SOURCES,
+    ITEMS,
     NOT_RECORDED,
     SIGTERM_REASONS,
     Status,
@@ -305,7 +306,8 @@ class JobRun(Record):
             # The container's own message says more.
             "error_message": Coalesce(NullIf(F("error_message"), Value("")), Value(state.message)),
             "image": state.image,
-            "task_count": state.task_count,
+            # Without the tasks that Cloud Run has started in addition: it takes no fewer than may run at once.
+            "task_count": self.elements or state.task_count,
             "succeeded_count": state.succeeded_count,
             "failed_count": state.failed_count,
             "cancelled_count": state.cancelled_count,
@@ -322,7 +324,9 @@ class JobRun(Record):
         elif status == Status.SUCCEEDED and JobRun.objects.filter(pk=self.pk, admitted=False).exists():
             # The containers of a skipped execution exit with 0 as well.
             status, values["reason"], values["succeeded_count"] = Status.SKIPPED, "lock_held", 0
-        ended, tasks = self.transition(status, same, **values), Q(status__in=(Status.PENDING, Status.RUNNING))
+        failure = self._failure_by_items(status)
+        ended = self.transition(Status.FAILED if failure else status, same, **{**values, **failure})
+        tasks = Q(status__in=(Status.PENDING, Status.RUNNING))
         if not ended and state.status == Status.CANCELLED:
             # The container got SIGTERM and could not know why.
             values |= {"status": Status.CANCELLED, "finished_at": F("finished_at")}
@@ -333,6 +337,15 @@ class JobRun(Record):
             ended_at = Coalesce(F("finished_at"), Now())
             unfinished.update(status=status, reason=values["reason"], finished_at=ended_at)
         return ended
+
+    def _failure_by_items(self, status: Status) -> dict[str, Any]:
+        """Return the fields of a run that has failed though its tasks exit with 0: items are not done."""
+        if status != Status.SUCCEEDED or self.is_finished:
+            return {}
+        from cloudrun_jobs.models import failures  # It imports this module.
+
+        message = failures.describe_undone_items(self)
+        return {"reason": ITEMS, "error_message": message} if message else {}
 
 
 def _handle() -> ModuleType:

@@ -36,6 +36,7 @@ from cloudrun_jobs.runs import database, reruns
 from cloudrun_jobs.runs.execution_names import assign_execution_name
 from cloudrun_jobs.runs.requester import current_requester
 from cloudrun_jobs.signals import dispatch_failed, dispatch_postponed, run_record_failed
+from cloudrun_jobs.spec.overrides import Overrides
 
 T = TypeVar("T")
 
@@ -69,12 +70,24 @@ def new_run(
         **argv_fields(request.argv, redacted),
         overrides=request.overrides.encode(),
         elements=request.elements,
+        task_count=request.elements or 1,
         environment=environment,
         trigger=trigger,
         requested_by=current_requester(),
         idempotency_key=None if key is None else _storage_key(request.argv[0], key),
         sending_until=Now() + DISPATCH_LEASE,
         **values,
+    )
+
+
+def request_of(run: JobRun) -> Request:
+    """Return the request of a recorded run."""
+    return Request(
+        job=run.job,
+        argv=tuple(run.arguments or ()),
+        run_id=str(run.pk),
+        overrides=Overrides.decode(run.overrides),
+        elements=run.elements,
     )
 
 

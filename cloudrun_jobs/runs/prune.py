@@ -53,7 +53,9 @@ def _delete_batch(runs: QuerySet[JobRun]) -> int:
 
 def _delete_chunks(runs: Collection[UUID]) -> bool:
     """Delete one batch of the runs' chunks; return False if there are none."""
-    pk = ItemChunk.objects.filter(list__run__in=runs).values_list("list", flat=True).first()
+    # Not in one query: PostgreSQL and MariaDB would scan the chunks of all runs.
+    lists = list(ItemList.objects.filter(run__in=runs).values_list("pk", flat=True))
+    pk = ItemChunk.objects.filter(list__in=lists).order_by("list_id").values_list("list", flat=True).first()
     if pk is None:
         return False
     # A retry that reopens the run before the next batch must write the list again.

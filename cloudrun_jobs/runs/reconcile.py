@@ -19,7 +19,7 @@ from django.db.models import Count, Max, Q, QuerySet
 from django.utils import timezone
 
 from cloudrun_jobs import conf
-from cloudrun_jobs.backends import Backend, Request
+from cloudrun_jobs.backends import Backend
 from cloudrun_jobs.backoff import attempts
 from cloudrun_jobs.exceptions import AccessDenied, CloudRunJobsError, ServiceError
 from cloudrun_jobs.locks import executions
@@ -30,7 +30,6 @@ from cloudrun_jobs.models.statuses import FINISHED
 from cloudrun_jobs.operations import PROCESS_DIED, ExecutionState
 from cloudrun_jobs.runs import dispatch, reductions, reservations
 from cloudrun_jobs.signals import run_reconciled, run_record_failed
-from cloudrun_jobs.spec.overrides import Overrides
 from cloudrun_jobs.spec.reservation import reservation_at
 from cloudrun_jobs.spec.tick import MAX_RESERVATION_DELAY
 
@@ -75,21 +74,10 @@ def _environment_runs() -> JobRunQuerySet:
     return JobRun.objects.filter(environment=conf.load().environment)
 
 
-def _request(run: JobRun) -> Request:
-    overrides = Overrides.decode(run.overrides)
-    return Request(
-        job=run.job,
-        argv=tuple(run.arguments or ()),
-        run_id=str(run.pk),
-        overrides=overrides,
-        elements=run.elements,
-    )
-
-
 def _dispatch(backend: Backend, run: JobRun) -> str:
     if not dispatch.claim_dispatch(run, UNSENT):
         return "already claimed"
-    return dispatch.redispatch(backend, run, _request(run))
+    return dispatch.redispatch(backend, run, dispatch.request_of(run))
 
 
 def _reservations() -> QuerySet[JobRun]:
@@ -120,7 +108,7 @@ def _reconcile_reservation(backend: Backend, run: JobRun) -> str:
 def _find_execution(backend: Backend, run: JobRun, *, is_late: bool) -> bool:
     """Record the execution that the reservation has started; return False if there is none."""
     try:
-        found = backend.find(_request(run), timeout=backend.send_deadline)
+        found = backend.find(dispatch.request_of(run), timeout=backend.send_deadline)
     except ServiceError:
         if is_late:
             return False
@@ -137,7 +125,7 @@ def _reserve(backend: Backend, run: JobRun, due: datetime, now: datetime) -> str
     if not dispatch.claim_dispatch(run, UNSENT):
         return "already claimed"
     reservation = reservation_at(due, "Etc/UTC", now)
-    request = replace(_request(run), extra_env=reservations.reservation_env(reservation))
+    request = replace(dispatch.request_of(run), extra_env=reservations.reservation_env(reservation))
     work = partial(reservations.reserve_or_dispatch, backend, run, request, reservation)
     return dispatch.log_dispatch_errors(run, work)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -58,15 +59,10 @@ def _claim_dispatch(run: JobRun, waiting: Q, condition: Q | None = None) -> bool
 
 
 def _request(run: JobRun) -> Request:
-    overrides = Overrides.decode(run.overrides)
-    return Request(
-        job=run.job,
-        argv=tuple(run.arguments or ()),
-        run_id=str(run.pk),
-        overrides=Overrides(tasks=_task_count(run), timeout=overrides.timeout, env=overrides.env),
-        elements=run.elements,
-        extra_env={REDUCE_VARIABLE: "1"},
-    )
+    request = dispatch.request_of(run)
+    given = request.overrides
+    overrides = Overrides(tasks=_task_count(run), timeout=given.timeout, env=given.env)
+    return replace(request, overrides=overrides, extra_env={REDUCE_VARIABLE: "1"})
 
 
 def _task_count(run: JobRun) -> int:

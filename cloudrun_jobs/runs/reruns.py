@@ -46,9 +46,14 @@ def repeat_failed(run: JobRun, *, task_parallelism: int, runs_in_process: bool) 
         if run.shares is None:
             _refuse(run, "no task has started", WHOLE)
         undone = list(range(len(shares.indexes)))
+    undone_chunks = failures.chunks_of(run).exclude(status=ItemChunk.Status.DONE)
     # Tasks beyond the shares have only claimed items.
     again = [index for index in undone if index < len(shares.indexes)]
-    left = 0 if run.elements else failures.chunks_of(run).exclude(status=ItemChunk.Status.DONE).count()
+    left = 0 if run.elements else undone_chunks.count()
+    if run.elements:
+        # Each has lists of its own: see `ActiveRun.next_call()`.
+        with_items = {number % shares.count for number in undone_chunks.values_list("list__number", flat=True)}
+        again = sorted({*again, *(index for index, own in enumerate(shares.indexes) if own in with_items)})
     is_unreduced = run.reduces and not run.elements and run.status not in DONE
     if not again and not left and not is_unreduced:
         _refuse(run, "nothing has failed", WHOLE)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
+import time
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -297,17 +298,56 @@ def test_a_lost_reply_to_the_commit_is_no_failure(
             with monkeypatch.context() as patch:
                 commit = connections[database].commit
 
-                def lose_reply(commit: Any = commit) -> None:
+                def lose_reply(commit: Any = commit, patch: pytest.MonkeyPatch = patch) -> None:
+                    patch.undo()
                     commit()
                     raise OperationalError("gone")
 
                 patch.setattr(connections[database], "commit", lose_reply)
-                patch.setattr(connections[database], "rollback", lambda: None)
                 with job.item(letter, atomic=database):
                     JobRun.objects.filter(pk=run.pk).update(log_uri=letter)
         assert job.claims == Claims(2, 0, 0)
 
     assert JobRun.objects.get().log_uri == "b"
+
+
+@pytest.mark.parametrize("database", ["postgres", "mariadb"], indirect=True)
+def test_a_commit_in_progress_is_awaited(run: JobRun, database: str) -> None:
+    """The connection may be lost while the server commits: the item is done, and must not fail."""
+    with task(run) as job, ThreadPoolExecutor(1) as pool:
+        next(job.claim(LETTERS, batch=3))
+        chunks, chunk = job._active.claims._chunks, job._active.claims.chunk
+        has_written = threading.Event()
+
+        def commit_slowly() -> None:
+            with transaction.atomic(using=database):
+                chunks.advance(chunk)
+                has_written.set()
+                time.sleep(0.5)
+
+        other = pool.submit(in_thread, commit_slowly)
+        assert has_written.wait(30)
+
+        assert chunks.is_saved(chunk)
+        other.result(30)
+
+
+def test_an_iterator_is_written_once(run: JobRun, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A task whose list was taken over does not write the rest of its iterator as the list."""
+    monkeypatch.setattr(writing, "ROWS_PER_INSERT", 2)
+    insert, written = writing._insert, []
+
+    def take_over(items: ItemList, chunks: list[ItemChunk]) -> None:
+        insert(items, chunks)
+        written.extend(chunks)
+        if len(written) == 4:
+            raise lists.ListTakenOver
+
+    monkeypatch.setattr(writing, "_insert", take_over)
+    with pytest.raises(InvalidItems, match="this task has read a part of its items"), task(run) as job:
+        job.claim(iter(LETTERS))
+    with task(run, attempt=1) as job:
+        assert list(job.claim(iter(LETTERS))) == LETTERS
 
 
 def test_an_error_of_a_commit_hook_ends_the_task(run: JobRun, database: str) -> None:

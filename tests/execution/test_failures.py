@@ -15,8 +15,9 @@ from django.test.utils import CaptureQueriesContext
 from pytest_django import Settings
 
 from cloudrun_jobs.exceptions import JobFailed
-from cloudrun_jobs.models import ItemChunk, ItemList, JobRun, Status
+from cloudrun_jobs.models import ItemChunk, ItemList, JobRun, Status, TaskRun
 from cloudrun_jobs.models.failures import failed_tasks, undone_tasks
+from cloudrun_jobs.operations import ExecutionState
 from cloudrun_jobs.runs.data import run_data
 from tests.jobs.management.commands import echo
 from tests.runs.conftest import EXECUTION, Container, begin, in_every_database, request, store_records
@@ -105,6 +106,19 @@ def test_items_that_are_done_are_no_failure(failing_items: Callable[[int], None]
     failing_items(0)
 
     assert echo.Command().delay().result() == "worked"
+
+
+def test_failed_items_fail_a_run_that_recorded_no_end() -> None:
+    """Cloud Run says only that all tasks exited with 0."""
+    run = request(status=Status.RUNNING, execution=EXECUTION)
+    record_items(run, failed=1)
+    TaskRun.objects.create(run=run, index=0, worker=run.pk)
+
+    assert run.apply_state(ExecutionState(status="succeeded", succeeded_count=1), EXECUTION)
+    run.refresh_from_db()
+    assert (run.status, run.reason) == (Status.FAILED, "items")
+    assert run.error_message == '1 item failed: "é0" (ValueError: no 0).'
+    assert run.tasks.get().status == Status.SUCCEEDED
 
 
 @in_every_database

@@ -145,6 +145,17 @@ def test_items_are_deleted_in_batches(record: Record, monkeypatch: pytest.Monkey
     assert ItemChunk.objects.count() == 2
 
 
+def test_runs_without_items_need_no_search_for_them(record: Record, database: str) -> None:
+    """The items of other runs may be millions."""
+    with_items(record("kept", Status.RUNNING)[0], chunks=2)
+    record("job", Status.SUCCEEDED, days=50)
+
+    with CaptureQueriesContext(connections[database]) as queries:
+        prune("--keep=0")
+
+    assert not [query for query in queries if ItemChunk._meta.db_table in query["sql"]]
+
+
 def test_a_list_that_is_being_deleted_is_not_complete(record: Record, monkeypatch: pytest.MonkeyPatch) -> None:
     """A retry that reopens the run writes the list again, and loses no item."""
     monkeypatch.setattr(pruning, "CHUNK_BATCH_SIZE", 3)

@@ -18,6 +18,7 @@ from pytest_django import Settings
 from cloudrun_jobs.exceptions import JobFailed, RerunRefused
 from cloudrun_jobs.models import ItemChunk, ItemList, JobRun, Status, TaskRun
 from cloudrun_jobs.models.functions import Now
+from cloudrun_jobs.operations import ExecutionState
 from cloudrun_jobs.runs import prune, reruns
 from tests.backends.server import CloudRun
 from tests.jobs.management.commands import outcome
@@ -227,11 +228,8 @@ def finished(**values: Any) -> JobRun:
     ("break_it", "message"),
     [
         (lambda run: run.__dict__.update(status="running"), "it is running. Wait until it ends, or cancel it"),
-        (
-            lambda run: run.tasks.update(status="succeeded"),
-            r"nothing has failed. rerun\(\) without failed_only repeats",
-        ),
-        (lambda run: run.tasks.all().delete(), r"no task has started. rerun\(\) without failed_only repeats"),
+        (lambda run: run.tasks.update(status="succeeded"), r"nothing has failed. rerun\(\) without"),
+        (lambda run: run.tasks.all().delete(), r"no task has started. rerun\(\) without"),
         (
             lambda run: run.__dict__.update(shares={"origin": EXECUTION_ID, "count": 2, "indexes": [0, 1]}),
             "the first run of its items was deleted. Start a new run",
@@ -339,6 +337,44 @@ def test_elements_are_repeated(cloud: CloudRun, job: Job, container: Container) 
     assert [task.argv[-1] for task in again.tasks.order_by("index")] == ["none", "error"]
     whole = JobRun.objects.get(pk=run.rerun().run_id)
     assert (whole.elements, whole.shares, whole.tasks.count()) == (3, None, 3)
+
+
+def test_elements_that_were_not_sent_are_repeated(cloud: CloudRun) -> None:
+    """All of them, though no task of the run has started."""
+    run = JobRun.objects.get(pk=outcome.Command().delay_many([{"ending": "text"}, {"ending": "none"}]).run_id)
+    JobRun.objects.filter(pk=run.pk).update(status=Status.FAILED, reason="not_sent", execution=None)
+    run.refresh_from_db()
+
+    assert [task.argv[-1] for task in rerun(run).tasks.order_by("index")] == ["text", "none"]
+
+
+def test_elements_without_a_share_are_not_counted(cloud: CloudRun) -> None:
+    """Cloud Run counts the tasks that it started in addition, which have no arguments."""
+    run = JobRun.objects.get(pk=outcome.Command().delay_many([{"ending": "text"}, {"ending": "none"}]).run_id)
+    state = ExecutionState(status="failed", reason="exit_code", task_count=3, succeeded_count=1, failed_count=2)
+    assert run.apply_state(state, run.execution)
+    run.refresh_from_db()
+
+    assert (run.task_count, rerun(run).elements) == (2, 2)
+
+
+def test_elements_with_failed_items_are_repeated(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of each `claim()`, what is left: the other elements, and the other items, are done."""
+    done: list[tuple[str, str]] = []
+
+    def run(self: outcome.Command, ending: str, **options: Any) -> None:
+        for item in self.claim(["a", "b"], item_retries=0):
+            with self.item(item):
+                done.append((ending, item))
+                assert len(done) != 4
+
+    monkeypatch.setattr(outcome.Command, "run", run)
+    failed = outcome.Command().delay_many([{"ending": ending} for ending in ("text", "none")])
+    with pytest.raises(JobFailed, match='1 item failed: "b"'):
+        failed.result()
+
+    again = rerun(failed.run)
+    assert (again.status, again.elements, done[4:]) == (Status.SUCCEEDED, 1, [("none", "b")])
 
 
 def test_elements_in_this_process_are_repeated(monkeypatch: pytest.MonkeyPatch) -> None:

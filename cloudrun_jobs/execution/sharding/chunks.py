@@ -128,8 +128,18 @@ class Chunks:
         return bool(self._mine.filter(pk=chunk.pk, cursor__lte=chunk.cursor).update(**values))
 
     def is_saved(self, chunk: Chunk) -> bool:
-        """Return True if the saved cursor is past the current item: only the reply to the commit was lost."""
-        return bool(self._commit(ItemChunk.objects.filter(pk=chunk.pk, cursor__gt=chunk.cursor).exists))
+        """Return True if the saved cursor is past the current item: the reply to a commit may have been lost.
+
+        The commit may be in progress: the lock of the row waits for its end.
+        """
+        cursors = ItemChunk.objects.select_for_update().filter(pk=chunk.pk).values_list("cursor", flat=True)
+
+        def read() -> int | None:
+            with transaction.atomic(using=database.database_alias()):
+                return cursors.first()
+
+        saved = self._commit(read)
+        return saved is not None and saved > chunk.cursor
 
     def fail(self, chunk: Chunk, error: dict[str, str], retries: int, seconds: float) -> bool:
         """Record that the current item has failed; return False if the chunk is lost.

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from cloudrun_jobs.execution.active import ActiveRun
     from cloudrun_jobs.spec.command import JobCommand
 
+MIN_LEASE_SECONDS = 2  # The first renewal may be late by `PROGRESS_INTERVAL`, a second.
 RENEWAL_INTERVAL = 20.0  # seconds, or a third of a shorter lease
 WAIT_INITIAL_SECONDS, WAIT_MAXIMUM_SECONDS = 0.05, 2.0  # between two searches for a free chunk
 REPORT_INTERVAL = 0.1  # seconds
@@ -355,8 +356,9 @@ def _count(call: str, name: str, value: Any, minimum: int) -> int:
 def _seconds(call: str, lease: Any) -> float:
     seconds = lease.total_seconds() if isinstance(lease, timedelta) else lease
     is_number = isinstance(seconds, int | float) and not isinstance(seconds, bool)
-    if not is_number or not math.isfinite(seconds) or not 1 <= seconds <= MAX_COUNT:
-        raise InvalidItems(f"{call}: expected lease to be from 1 to {MAX_COUNT} seconds, got {lease!r}.")
+    if not is_number or not math.isfinite(seconds) or not MIN_LEASE_SECONDS <= seconds <= MAX_COUNT:
+        expected = f"expected lease to be from {MIN_LEASE_SECONDS} to {MAX_COUNT} seconds"
+        raise InvalidItems(f"{call}: {expected}, got {lease!r}.")
     return float(seconds)
 
 

@@ -45,7 +45,24 @@ def source(call: str, items: Any) -> Iterable[Any]:
         hint = "Pass a list, an iterator or a queryset."
     if hint:
         raise InvalidItems(f"{call}: expected a list or another iterable of items, got {got}.", hint=hint)
-    return items.iterator(chunk_size=FETCH_SIZE) if isinstance(items, QuerySet) else items
+    rows = items.iterator(chunk_size=FETCH_SIZE) if isinstance(items, QuerySet) else items
+    return _Once(call, rows) if isinstance(rows, Iterator) else rows
+
+
+class _Once:
+    """An iterator whose items can be read once: a second list of them would lack what the first one has read."""
+
+    def __init__(self, call: str, items: Iterator[Any]) -> None:
+        self._call, self._items, self._has_begun = call, items, False
+
+    def __iter__(self) -> Iterator[Any]:
+        if self._has_begun:
+            message = (
+                f"{self._call}: the list has to be written again, and this task has read a part of its items."
+            )
+            raise InvalidItems(message, hint="A retry of the task writes it. A list can be read twice.")
+        self._has_begun = True
+        return self._items
 
 
 def _yields_models(items: QuerySet[Any]) -> bool:
