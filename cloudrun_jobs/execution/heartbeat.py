@@ -28,7 +28,8 @@ class Heartbeat:
         self._progress: dict[str, object] = {}
         self._has_progress = False
         self._renewals: dict[object, _Renewal] = {}
-        self._stopped = threading.Event()
+        self._is_stopped = False
+        self._wakeup = threading.Event()
         self.outlasts_task = False  # Set while the process calls `reduce()`: the task itself has ended.
         self._thread: threading.Thread | None = None
 
@@ -44,7 +45,8 @@ class Heartbeat:
 
     def stop(self) -> dict[str, object]:
         """Stop the thread and return the latest progress, as values of the row."""
-        self._stopped.set()
+        self._is_stopped = True
+        self._wakeup.set()
         if self._thread is not None:
             self._thread.join(timeout=PROGRESS_INTERVAL)
         return self._progress
@@ -62,6 +64,7 @@ class Heartbeat:
         `work` writes to the database of the records. A database error is ignored, because `work` is called again.
         """
         self._renewals = {**self._renewals, key: _Renewal(interval, work)}
+        self._wakeup.set()  # The thread may be waiting for longer than the interval.
 
     def forget(self, key: object) -> None:
         """Remove what `renew()` registered under this key. A call may still be in progress."""
@@ -71,7 +74,7 @@ class Heartbeat:
         written, has_saved = time.monotonic(), False
         try:
             # The thread polls: a signal handler must not wake it, but may set an attribute.
-            while not self._stopped.wait(self._poll_interval()):
+            while not self._wait():
                 if termination.is_overdue():
                     terminate(termination)
                 now = time.monotonic()
@@ -89,9 +92,12 @@ class Heartbeat:
         finally:
             connections.close_all()  # This thread's.
 
-    def _poll_interval(self) -> float:
+    def _wait(self) -> bool:
+        """Wait until there may be something to do; return True once the thread is to stop."""
         intervals = (renewal.interval / 2 for renewal in self._renewals.values())
-        return min((PROGRESS_INTERVAL, *intervals))
+        self._wakeup.wait(min((PROGRESS_INTERVAL, *intervals)))
+        self._wakeup.clear()
+        return self._is_stopped
 
     def _write(self) -> None:
         self._has_progress = False

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
+from threading import Event
 
 import pytest
 import time_machine
@@ -58,3 +59,14 @@ def test_no_heartbeat_follows_the_end() -> None:
 
     assert TaskRun.objects.get().heartbeat_at == LONG_AGO
     assert str(JobRun.objects.get().progress) == "9 of 9: last"
+
+
+def test_a_renewal_does_not_wait_for_the_next_poll(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A lease may be shorter than the time for which the thread was going to wait."""
+    monkeypatch.setattr(heartbeat, "PROGRESS_INTERVAL", 60.0)
+    renewed = Event()
+    with begin(request()) as attempt:
+        assert isinstance(attempt, Attempt)
+        attempt.heartbeat.renew("lease", 0.05, renewed.set)
+
+        assert renewed.wait(timeout=30)

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from cloudrun_jobs.execution.active import ActiveRun
     from cloudrun_jobs.spec.command import JobCommand
 
-MIN_LEASE_SECONDS = 2  # The first renewal may be late by `PROGRESS_INTERVAL`, a second.
+MIN_LEASE_SECONDS = 1
 RENEWAL_INTERVAL = 20.0  # seconds, or a third of a shorter lease
 WAIT_INITIAL_SECONDS, WAIT_MAXIMUM_SECONDS = 0.05, 2.0  # between two searches for a free chunk
 REPORT_INTERVAL = 0.1  # seconds
