@@ -228,8 +228,11 @@ def finished(**values: Any) -> JobRun:
     ("break_it", "message"),
     [
         (lambda run: run.__dict__.update(status="running"), "it is running. Wait until it ends, or cancel it"),
-        (lambda run: run.tasks.update(status="succeeded"), r"nothing has failed. rerun\(\) without"),
-        (lambda run: run.tasks.all().delete(), r"no task has started. rerun\(\) without"),
+        (
+            lambda run: run.tasks.update(status="succeeded"),
+            r"nothing has failed. rerun\(\) without failed_only repeats",
+        ),
+        (lambda run: run.tasks.all().delete(), r"no task has started. rerun\(\) without failed_only repeats"),
         (
             lambda run: run.__dict__.update(shares={"origin": EXECUTION_ID, "count": 2, "indexes": [0, 1]}),
             "the first run of its items was deleted. Start a new run",
