@@ -18,8 +18,9 @@ from django.db import Error, connections
 from django.utils.autoreload import get_child_arguments
 
 from cloudrun_jobs.environ import LOCAL_VARIABLE
+from cloudrun_jobs.exceptions import sentence
 from cloudrun_jobs.locks import executions
-from cloudrun_jobs.models import JobRun
+from cloudrun_jobs.models import JobRun, Status
 from cloudrun_jobs.models.functions import Now
 from cloudrun_jobs.operations import ExecutionState
 from cloudrun_jobs.process.connections import close
@@ -130,10 +131,18 @@ class LocalExecution:
         if run is None or run.is_finished:
             return
         status = "cancelled" if run.cancel_requested_at else "failed"
+        ends = (f"task {task.index} {_end_of(task.status)}" for task in self.failed if task.process)
         state = ExecutionState(
-            status=status, reason=status, task_count=count, failed_count=failed, succeeded_count=count - failed
+            status=status,
+            reason=status,
+            message=sentence(", ".join(ends)),
+            task_count=count,
+            failed_count=failed,
+            succeeded_count=count - failed,
         )
-        executions.settle(run, state, self.name)
+        if not executions.settle(run, state, self.name):
+            # All tasks had ended, and nothing starts another process that calls `reduce()`.
+            run.transition(Status.FAILED, finished_at=Now(), reason="reduce")
 
 
 class Task:

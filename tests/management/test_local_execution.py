@@ -141,7 +141,7 @@ def test_killed_tasks_have_failed(waiting: subprocess.Popen[str]) -> None:
 
     assert waiting.returncode == 1
     assert "[2/2] attempt 1 was ended by SIGKILL" in err
-    assert "2 of 2 tasks failed: [1/2], [2/2]." in err
+    assert "2 of 2 tasks failed: [1/2], [2/2]. task 0 was ended by SIGKILL, task 1 was ended by SIGKILL." in err
     run = recorded()
     assert (run["status"], run["requested_by"]) == ("failed", getpass.getuser())
 
@@ -153,6 +153,15 @@ def process_with(parent: int, variables: set[str]) -> int | None:
             if variables <= {*Path(f"/proc/{pid}/environ").read_text().split("\0")}:
                 return int(pid)
     return None
+
+
+def test_a_process_that_is_killed_in_reduce_fails_the_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing else would end the run: both attempts of the last task are killed."""
+    monkeypatch.setenv("DIE_IN_REDUCE", "1")
+    done = run_locally("tasks", "--local")
+
+    assert done.returncode == 1
+    assert (recorded()["status"], recorded()["reason"]) == ("failed", "reduce")
 
 
 REFUSED = {

@@ -59,14 +59,20 @@ def _run_locally(command: BaseCommand, job: CloudRunJobs, arguments: Sequence[st
         again = f" {_next_command(execution, 'rerun', '--failed')} does the rest." if execution.run else ""
         raise CommandError(f"Interrupted: all tasks have ended.{again}", returncode=INTERRUPTED) from None
     run = execution.run
-    shown = f" {_next_command(execution, 'show')} shows the run." if run else ""
+    shown = f"{_next_command(execution, 'show')} shows the run." if run else ""
     if failed := execution.failed:
         listed = ", ".join(task.prefix.strip() for task in failed[:MAX_LISTED])
         listed += ", ..." if len(failed) > MAX_LISTED else ""
-        raise CommandError(f"{len(failed)} of {count} tasks failed: {listed}. {_error_of(run)}{shown}")
+        raise CommandError(_joined(f"{len(failed)} of {count} tasks failed: {listed}.", _error_of(run), shown))
     if run is not None and run.status == Status.FAILED:
-        raise CommandError(f"The run failed ({run.reason}). {_error_of(run)}{shown}")
-    write_message(command, f"{count} tasks have ended: {run.status if run else 'without a record'}.{shown}")
+        raise CommandError(_joined(f"The run failed ({run.reason}).", _error_of(run), shown))
+    write_message(
+        command, _joined(f"{count} tasks have ended: {run.status if run else 'without a record'}.", shown)
+    )
+
+
+def _joined(*sentences: str) -> str:
+    return " ".join(filter(None, sentences))
 
 
 def _next_command(execution: LocalExecution, subcommand: str, *options: str) -> str:
