@@ -118,14 +118,14 @@ class JobRun(Record):
     admitted = models.BooleanField(null=True)
 
     #: Whether the job has `reduce()`, which computes the result of the run from those of its tasks.
-    reduces = models.BooleanField(default=False)
+    reduces = models.BooleanField(default=False, db_default=False)
     #: Whether `reduce()` is called even if a task has failed.
-    reduces_partial = models.BooleanField(default=False)
+    reduces_partial = models.BooleanField(default=False, db_default=False)
     #: The worker that calls `reduce()`; null until every task has ended.
     reducer = models.UUIDField(null=True)
     #: The full resource name of the execution that ran the tasks, if `reconcile` has started another one for
     #: `reduce()`; `execution` is then that one.
-    tasks_execution_name = models.CharField(max_length=300, blank=True)
+    tasks_execution_name = models.CharField(max_length=300, blank=True, default="", db_default="")
     #: The number of items that `claim()` hands out in this run; null if it claims none.
     items_total = models.PositiveBigIntegerField(null=True)
 
@@ -367,8 +367,8 @@ class TaskRun(Record):
     status = models.CharField(max_length=10, choices=Status, default=Status.RUNNING)
     reason = models.CharField(max_length=40, blank=True)
     exit_code = models.SmallIntegerField(null=True)
-    error_class = models.CharField(max_length=200, blank=True)
-    error_message = models.TextField(blank=True)
+    error_class = models.CharField(max_length=200, blank=True, default="", db_default="")
+    error_message = models.TextField(blank=True, default="", db_default="")
     result = models.JSONField(null=True, encoder=DjangoJSONEncoder)
     #: For an element of `delay_many()`, the arguments after `manage.py`, without the values of secret options.
     argv = models.JSONField(null=True)
