@@ -126,6 +126,7 @@ class TestInContainers:
         assert operation.result(timeout=60) == [[0, 3, 6, 9], [1, 4, 7], [2, 5, 8]]
         assert ItemList.objects.get().count == 10
 
+    @pytest.mark.faults
     def test_killed_writer(self) -> None:
         """The task that finds the ranges is killed; its retry does so at once, and each row is in one share."""
         Token.objects.all().delete()
@@ -137,6 +138,7 @@ class TestInContainers:
         assert sorted(row for each in shares for row in each) == sorted(str(token.pk) for token in tokens)
         assert TaskRun.objects.filter(attempt=1).exists()
 
+    @pytest.mark.faults
     def test_other_numbers(self) -> None:
         """A task with more items than the first one fails, and so does the run."""
         operation = share.Command().delay("other numbers")

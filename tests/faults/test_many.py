@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from cloudrun_jobs.exceptions import JobFailed
 from cloudrun_jobs.locks import current
 from cloudrun_jobs.models import JobRun, Status
@@ -32,6 +34,7 @@ def test_each_element_is_run_once(scene: Scene) -> None:
     assert list(current().holders("crj1:")) == []
 
 
+@pytest.mark.faults
 def test_a_killed_element_has_failed(scene: Scene) -> None:
     """The other elements succeed; the record names the failed one."""
     scene.deploy(DIE_AT=f"in run()@{scene.folder / 'died'}")

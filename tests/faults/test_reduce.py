@@ -31,6 +31,7 @@ def test_tasks_that_end_together_are_reduced_once(scene: Scene) -> None:
     assert list(current().holders("crj1:")) == []
 
 
+@pytest.mark.faults
 def test_a_killed_reduce_is_called_in_another_execution(scene: Scene) -> None:
     """Without retries, `reconcile` starts it; the work is not done again."""
     scene.deploy(tasks=2, REDUCES="1", DIE_AT=f"in reduce()@{scene.folder / 'died'}")
