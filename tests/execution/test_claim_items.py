@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from contextlib import ExitStack
 from datetime import date, timedelta
 from decimal import Decimal
 from enum import StrEnum
@@ -230,6 +231,47 @@ def test_a_transaction_is_refused(run: JobRun, database: str) -> None:
             job.item(item, atomic=database),
         ):
             pass
+
+
+@pytest.mark.parametrize("batch", [1, 3])
+def test_an_item_in_a_transaction_is_refused(run: JobRun, database: str, batch: int) -> None:
+    """The item would stay done after a rollback of its writes. The error says what to use instead."""
+    with task(run) as job:
+        loop = job.claim([1, 2, 3], batch=batch)
+        next(loop)
+        hint = rf"Use `with self\.item\(item, atomic='{database}'\)` in place of it"
+        with transaction.atomic(using=database), pytest.raises(InvalidItems, match=hint), job.item(1):
+            pass
+        with (
+            transaction.atomic(using=database),
+            pytest.raises(InvalidItems, match=r"Leave the surrounding atomic\(\)"),
+            job.item(1, atomic=database),
+        ):
+            pass
+        with transaction.atomic(using=database), pytest.raises(InvalidItems, match="a transaction is open"):
+            next(loop)
+        assert job.claims.left == 3
+        with job.item(1), transaction.atomic(using=database):
+            pass
+        assert list(loop) == [2, 3]
+
+
+def test_a_transaction_that_an_item_leaves_open_is_refused(run: JobRun, database: str) -> None:
+    """The item has failed: its writes are rolled back when the task ends."""
+
+    def work(job: outcome.Command, opened: ExitStack) -> None:
+        for item in job.claim([1, 2], batch=2):
+            with job.item(item):
+                opened.enter_context(transaction.atomic(using=database))
+
+    with (
+        pytest.raises(InvalidItems, match="a transaction is open, which may roll back"),
+        task(run) as job,
+        ExitStack() as opened,
+    ):
+        work(job, opened)
+
+    assert ItemChunk.objects.get(size=1).tries == 1
 
 
 def test_an_event_loop_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:

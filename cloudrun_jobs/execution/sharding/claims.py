@@ -153,6 +153,7 @@ class ClaimLoop:
         """Return the next item. The previous one is done, unless it failed."""
         if self._is_over:
             raise StopIteration
+        self._refuse_transaction()
         self._complete_current()
         self._raise_if_interrupted()
         chunk = self.chunk
@@ -172,8 +173,7 @@ class ClaimLoop:
         chunk = self.chunk
         if not self._is_current or chunk is None or chunk.items[chunk.cursor] != value:
             raise InvalidItems(f"{call}: expected the current item of claim(), got {value!r:.100}.", hint=NO_LOOP)
-        if using is not None:
-            self._refuse_transaction(call)
+        self._refuse_transaction_around_item(call, using)
         try:
             with nullcontext() if using is None else self._saving(chunk, using):
                 yield
@@ -184,6 +184,8 @@ class ClaimLoop:
                 raise  # An on_commit() hook raised it: the item is done.
             self._error, self._is_current = error, False
         else:
+            if using is None:
+                self._refuse_transaction_around_item(call, using)  # The block may have left one open.
             self._complete_current()
 
     @contextmanager
@@ -303,11 +305,21 @@ class ClaimLoop:
         if active.termination is not None and active.termination.is_requested():
             raise active.termination.interrupted()  # Even if the job has caught an earlier one.
 
-    def _refuse_transaction(self, call: str = "") -> None:
-        if database.in_transaction() and not self._attempt.in_transaction:
-            message = f"{call or self._call}: a transaction is open, which would hide claims from other tasks."
-            hint = "Call it outside of the transaction, and use `with self.item(item, atomic=True)` in the loop."
+    def _refuse_transaction(self) -> None:
+        if self._is_in_transaction():
+            message = f"{self._call}: a transaction is open, which would hide claims from other tasks."
+            hint = f"Call it outside of the transaction, and use {_atomic_item()} in the loop."
             raise InvalidItems(message, hint=hint)
+
+    def _refuse_transaction_around_item(self, call: str, using: str | None) -> None:
+        if self._is_in_transaction():
+            message = f"{call}: a transaction is open, which may roll back the writes of an item that is done."
+            hint = f"Use {_atomic_item()} in place of it." if using is None else "Leave the surrounding atomic()."
+            raise InvalidItems(message, hint=hint)
+
+    def _is_in_transaction(self) -> bool:
+        """Return True if the job has opened a transaction: its own run may be in one of the caller."""
+        return database.in_transaction() and not self._attempt.in_transaction
 
     def _report(self, value: Any, *, is_last: bool = False) -> None:
         now = time.monotonic()
@@ -340,6 +352,11 @@ class _ClaimedItems(Iterator[Any]):
 
 class _ChunkLost(Exception):
     """Another worker has taken the chunk."""
+
+
+def _atomic_item() -> str:
+    alias = database.database_alias()
+    return f"`with self.item(item, atomic={True if alias == DEFAULT_DB_ALIAS else alias!r})`"
 
 
 def _count(call: str, name: str, value: Any, minimum: int) -> int:
