@@ -112,6 +112,18 @@ def test_an_error_that_leaves_the_loop_fails_its_item(run: JobRun) -> None:
     assert not ItemChunk.objects.exclude(worker=None).exists()
 
 
+def test_the_log_counts_the_tries_of_an_item(run: JobRun, caplog: pytest.LogCaptureFixture) -> None:
+    """Whether another task retries the item is unknown when it fails: the log has the number of its tries."""
+    with task(run) as job:
+        for letter in job.claim(["a", "b"], item_retries=1):
+            with job.item(letter):
+                assert letter != "a"
+
+    messages = [record.getMessage() for record in caplog.records if "item a" in record.getMessage()]
+    prefix = "Job outcome-test: item a failed with AssertionError"
+    assert messages == [f"{prefix} (try 1 of 2)", f"{prefix} (try 2 of 2)"]
+
+
 @pytest.mark.parametrize("error", [JobInterrupted("interrupted"), KeyboardInterrupt(), SystemExit(3)])
 def test_an_interrupt_fails_no_item(run: JobRun, error: BaseException) -> None:
     """The cursor is saved and the chunk is free; the current item is neither done nor failed."""

@@ -271,7 +271,8 @@ class ClaimLoop:
             self.chunk = None
         else:
             chunk.cursor += 1
-        self._send(signals.item_failed, item=value, error=error, tries=tries, is_final=is_final)
+        counts = {"tries": tries, "max_tries": retries + 1}
+        self._send(signals.item_failed, item=value, error=error, is_final=is_final, **counts)
 
     def _complete_current(self) -> None:
         if self._is_current and self.chunk is not None:
