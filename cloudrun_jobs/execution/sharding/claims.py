@@ -122,7 +122,7 @@ class ClaimLoop:
         self._list = lists.write_once(
             attempt, ItemList.Kind.CLAIM, number, write, raise_if_interrupted=active.raise_if_interrupted
         )
-        lists.commit(attempt, partial(writing.note_total, attempt))
+        self._total = lists.commit(attempt, partial(writing.note_total, attempt))
         self._chunks = Chunks(attempt, self._list, options.lease)
         if attempt.is_retry:
             self._chunks.take_over()
@@ -328,7 +328,7 @@ class ClaimLoop:
             return
         self._reported_at = now
         text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-        total = self._list.count if self._attempt.task_count == 1 else None
+        total = self._total if self._attempt.task_count == 1 else None
         report_items(self._job, self._active, self._attempt, self._done, total, text[:MAX_TEXT])
 
     def _send(self, signal: Any, **values: Any) -> None:
