@@ -100,7 +100,8 @@ def test_sources_that_cannot_be_shared_are_refused(run: JobRun, items: Any, mess
         ({"lease": timedelta(milliseconds=10)}, "expected lease"),
         ({"lease": float("nan")}, "expected lease"),
         ({"lease": float("inf")}, "expected lease"),
-        ({"lease": "60"}, "expected lease"),
+        ({"lease": "60"}, "expected lease to be a number of seconds or a timedelta, got '60'"),
+        ({"lease": True}, "expected lease to be a number of seconds or a timedelta, got True"),
         ({"item_retries": -1}, "expected item_retries to be a whole number from 0 to 2147483647, got -1"),
         ({"item_retries": None}, "expected item_retries"),
     ],
@@ -284,6 +285,8 @@ def test_an_event_loop_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
         with pytest.raises(InvalidItems, match=r"await sync_to_async\(function\)\(\)"):
             self.claim([1])
         found.extend(await sync_to_async(lambda: list(self.claim([1, 2])))())
+        with pytest.raises(InvalidItems, match=r"await sync_to_async\(lambda: self.claims\)\(\)"):
+            _ = self.claims
 
     monkeypatch.setattr(outcome.Command, "run", work)
     call_command(outcome.Command(), "none")
@@ -302,8 +305,22 @@ def test_item_needs_the_current_item(run: JobRun) -> None:
             pass
         with job.item(1):
             pass
-        with pytest.raises(InvalidItems, match="expected the current item"), job.item(1):
+        with pytest.raises(InvalidItems, match="the item 1 has ended already"), job.item(1):
             pass
+        next(loop)
+        with pytest.raises(InvalidItems, match=r"expected the current item.* take all items"), job.item(1):
+            pass
+
+
+def test_item_after_the_loop_is_refused(run: JobRun) -> None:
+    """list() takes all items from the loop before the first item()."""
+    with task(run) as job:
+        for number in list(job.claim([1, 2])):
+            with (
+                pytest.raises(InvalidItems, match=r"the loop over claim\(\) has ended.* list\(\) and"),
+                job.item(number),
+            ):
+                pass
 
 
 def test_atomic_names_the_database_of_the_records(run: JobRun) -> None:

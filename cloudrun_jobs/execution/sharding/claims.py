@@ -41,7 +41,10 @@ RELEASE_LIMIT_SECONDS = 10.0
 RELEASE_AFTER_SIGTERM_LIMIT_SECONDS = 2.0
 MAX_COUNT = 2**31 - 1  # The largest value of the columns.
 
-NO_LOOP = "Call item() in the body of a loop over claim(), once for each item."
+NO_LOOP = "Call item() in the body of the loop over claim(), once for each item."
+ALL_TAKEN = f"list() and ThreadPoolExecutor.map() take all items from the loop at once. {NO_LOOP}"
+
+NOTHING = object()
 
 
 class Options(NamedTuple):
@@ -93,6 +96,9 @@ def claims(job: JobCommand) -> Claims:
     active: ActiveRun | None = job._active
     if active is None or active.attempt is None:
         return Claims(0, 0, 0)
+    if lists.blocks_event_loop():
+        message = f"{job.command_name}: claims: an event loop is running, which a query would block."
+        raise InvalidItems(message, hint="Use `await sync_to_async(lambda: self.claims)()`.")
     return writing.counts(active.attempt.share.origin, active.claims.chunk if active.claims else None)
 
 
@@ -111,6 +117,7 @@ class ClaimLoop:
         self._job, self._active, self._attempt, self._call, self._options = job, active, attempt, call, options
         self._refuse_transaction()
         self.chunk: Chunk | None = None
+        self._value: Any = NOTHING  # The latest item.
         self._is_current = False  # Whether the item at the cursor is handed out, and neither done nor failed.
         self._error: Exception | None = None  # The failure of the item at the cursor.
         self._is_over = False
@@ -163,7 +170,7 @@ class ClaimLoop:
             self._end()
             raise StopIteration
         self._is_current = True
-        value = chunk.items[chunk.cursor]
+        value = self._value = chunk.items[chunk.cursor]
         self._report(value)
         return value
 
@@ -172,7 +179,7 @@ class ClaimLoop:
         """Run the block for the current item: keep its error; with `using`, save the cursor in its transaction."""
         chunk = self.chunk
         if not self._is_current or chunk is None or chunk.items[chunk.cursor] != value:
-            raise InvalidItems(f"{call}: expected the current item of claim(), got {value!r:.100}.", hint=NO_LOOP)
+            raise self._wrong_item(call, value)
         self._refuse_transaction_around_item(call, using)
         try:
             with nullcontext() if using is None else self._saving(chunk, using):
@@ -187,6 +194,13 @@ class ClaimLoop:
             if using is None:
                 self._refuse_transaction_around_item(call, using)  # The block may have left one open.
             self._complete_current()
+
+    def _wrong_item(self, call: str, value: Any) -> InvalidItems:
+        if self._is_over:
+            return InvalidItems(f"{call}: the loop over claim() has ended.", hint=ALL_TAKEN)
+        if not self._is_current and self._value == value:
+            return InvalidItems(f"{call}: the item {value!r:.100} has ended already.", hint=NO_LOOP)
+        return InvalidItems(f"{call}: expected the current item of claim(), got {value!r:.100}.", hint=ALL_TAKEN)
 
     @contextmanager
     def _saving(self, chunk: Chunk, using: str) -> Iterator[None]:
@@ -373,8 +387,9 @@ def _count(call: str, name: str, value: Any, minimum: int) -> int:
 
 def _seconds(call: str, lease: Any) -> float:
     seconds = lease.total_seconds() if isinstance(lease, timedelta) else lease
-    is_number = isinstance(seconds, int | float) and not isinstance(seconds, bool)
-    if not is_number or not math.isfinite(seconds) or not MIN_LEASE_SECONDS <= seconds <= MAX_COUNT:
+    if not isinstance(seconds, int | float) or isinstance(seconds, bool):
+        raise InvalidItems(f"{call}: expected lease to be a number of seconds or a timedelta, got {lease!r}.")
+    if not math.isfinite(seconds) or not MIN_LEASE_SECONDS <= seconds <= MAX_COUNT:
         expected = f"expected lease to be from {MIN_LEASE_SECONDS} to {MAX_COUNT} seconds"
         raise InvalidItems(f"{call}: {expected}, got {lease!r}.")
     return float(seconds)
