@@ -126,6 +126,21 @@ def test_the_log_counts_the_tries_of_an_item(run: JobRun, caplog: pytest.LogCapt
     assert messages == [f"{prefix} (try 1 of 2)", f"{prefix} (try 2 of 2)"]
 
 
+def test_an_error_after_a_break_fails_the_item(run: JobRun) -> None:
+    """A loop cannot see whether a break or the error has left it: the item at which it stopped has failed."""
+
+    def work(job: outcome.Command) -> None:
+        for letter in job.claim(LETTERS, batch=5):
+            if letter == "c":
+                break
+        raise ValueError("no")
+
+    with pytest.raises(ValueError, match="no"), task(run) as job:
+        work(job)
+
+    assert ItemChunk.objects.get(start=2).tries == 1
+
+
 @pytest.mark.parametrize("error", [JobInterrupted("interrupted"), KeyboardInterrupt(), SystemExit(3)])
 def test_an_interrupt_fails_no_item(run: JobRun, error: BaseException) -> None:
     """The cursor is saved and the chunk is free; the current item is neither done nor failed."""
