@@ -252,7 +252,6 @@ class ClaimLoop:
 
     def _next_chunk(self) -> Chunk | None:
         """Finish the chunk, and return the next one; wait while other tasks hold all unfinished chunks."""
-        self._refuse_transaction()
         self._record_failure(deadlines.RECORD_START_LIMIT_SECONDS)
         finished = self.chunk
         if finished is not None and finished.cursor < finished.size and not finished.is_lost:
