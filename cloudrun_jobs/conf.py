@@ -26,7 +26,7 @@ Value = TypeVar("Value")
 PREFIX = "CLOUDRUN_JOBS_"
 
 # Variables with the same prefix that describe the run of a container; see `environ`.
-EXECUTION_KEYS = ("RUN_ID", "SCHEDULE", "RESERVED_FOR", "ELEMENTS", "REDUCE")
+EXECUTION_KEYS = ("RUN_ID", "SCHEDULE", "RESERVED_FOR", "ELEMENTS", "REDUCE", "LOCAL")
 ELEMENTS_VARIABLE = f"{PREFIX}ELEMENTS"  # The number of elements of `delay_many()`.
 
 TEST_MODE_VARIABLE = f"{PREFIX}TEST_MODE"  # Sets `test_mode` of the jobs that declare it.

@@ -31,6 +31,7 @@ from cloudrun_jobs.runs import database, dispatch, reservations
 from cloudrun_jobs.signals import job_delayed
 from cloudrun_jobs.spec.overrides import NO_OVERRIDES, Overrides
 from cloudrun_jobs.spec.reservation import At, reservation_at, to_utc
+from cloudrun_jobs.spec.shares import Shares
 
 if TYPE_CHECKING:
     from cloudrun_jobs.operations import Operation
@@ -261,8 +262,9 @@ def _run_inline(
     job: JobCommand, backend: Backend, run: JobRun, request: Request, elements: Sequence[tuple[str, ...]]
 ) -> tuple[Operation, JobRun]:
     """Run the job in this process; return the handle and the finished run."""
-    if elements:
-        return _run_elements(job, backend, run, request, elements)
+    tasks = elements or [request.argv] * (len(Shares.decode(run.shares).indexes) if run.shares else 1)
+    if elements or len(tasks) > 1:
+        return _run_tasks(job, backend, run, request, tasks)
     worker = copy.copy(job)
     worker._active = active = ActiveRun(run=run, is_requested=True)
     with variables_set(request.overrides.env):
@@ -270,16 +272,16 @@ def _run_inline(
     return operation, active.run or run
 
 
-def _run_elements(
-    job: JobCommand, backend: Backend, run: JobRun, request: Request, elements: Sequence[tuple[str, ...]]
+def _run_tasks(
+    job: JobCommand, backend: Backend, run: JobRun, request: Request, tasks: Sequence[tuple[str, ...]]
 ) -> tuple[Operation, JobRun]:
-    """Run the job for each element, in order. A failure is recorded, and the next element runs."""
+    """Run each task, given its arguments, in order. A failure is recorded, and the next task runs."""
     failure: BaseException | None = None
     with variables_set(request.overrides.env), _remaining_cancelled(run):
-        for index, arguments in enumerate(elements):
+        for index, arguments in enumerate(tasks):
             worker = copy.copy(job)
             worker._active = active = ActiveRun(run=run, is_requested=True)
-            active.element = CloudRunTask(request.job, "", index, 0, len(elements), request.run_id)
+            active.task = CloudRunTask(request.job, "", index, 0, len(tasks), request.run_id)
             try:
                 _execute(worker, active, replace(request, argv=arguments))
             except (Exception, LeaseLost) as error:  # noqa: BLE001  (of run(); the record of the task has it)

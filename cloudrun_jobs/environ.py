@@ -17,9 +17,10 @@ from typing import NamedTuple
 from cloudrun_jobs.conf import EXECUTION_KEYS, PREFIX
 
 # The run id; the schedule, an encoded `ScheduleTick`; the time of a reservation in ISO 8601; the number of
-# elements of `delay_many()`; and "1" for an execution that only calls `reduce()`.
+# elements of `delay_many()`; "1" for an execution that only calls `reduce()`; and the user of `run --local`.
 EXECUTION_VARIABLES = tuple(PREFIX + key for key in EXECUTION_KEYS)
-RUN_ID_VARIABLE, SCHEDULE_VARIABLE, RESERVED_VARIABLE, ELEMENTS_VARIABLE, REDUCE_VARIABLE = EXECUTION_VARIABLES
+RUN_ID_VARIABLE, SCHEDULE_VARIABLE, RESERVED_VARIABLE, ELEMENTS_VARIABLE, *_OTHERS = EXECUTION_VARIABLES
+REDUCE_VARIABLE, LOCAL_VARIABLE = _OTHERS
 
 # Cloud Run sets these for each task.
 INDEX_VARIABLE, COUNT_VARIABLE = "CLOUD_RUN_TASK_INDEX", "CLOUD_RUN_TASK_COUNT"

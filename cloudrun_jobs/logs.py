@@ -7,6 +7,7 @@ personal data.
 from __future__ import annotations
 
 import logging
+import os
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import redirect_stderr
@@ -19,7 +20,7 @@ from django.core.management.base import CommandError
 from django.dispatch import receiver
 
 from cloudrun_jobs import signals
-from cloudrun_jobs.environ import CloudRunTask, in_container
+from cloudrun_jobs.environ import LOCAL_VARIABLE, CloudRunTask, in_container
 from cloudrun_jobs.exceptions import CloudRunJobsError, LeaseLost
 from cloudrun_jobs.models import Progress
 from cloudrun_jobs.spec import JobSpec
@@ -103,7 +104,7 @@ def log_job_progressed(
     message = escape(f"Job {spec.name} is at {Progress(done, total, text)}{_attempt(task)}")
     if logger.isEnabledFor(logging.INFO):
         logger.info("%s", message, extra=extra)
-    elif in_container():
+    elif in_container() and LOCAL_VARIABLE not in os.environ:
         # The project's logging drops INFO, but a container's log should still show the progress.
         record = logger.makeRecord(logger.name, logging.INFO, __file__, 0, message, (), None, extra=extra)
         sys.stdout.write(f"{_json_formatter().format(record)}\n")

@@ -43,7 +43,7 @@ class ActiveRun:
         self.overrides = NO_OVERRIDES  # Of the runs that this command instance requests.
         self._calls: Counter[str] = Counter()  # The number of calls of shard() and of claim().
         self.repeats: Rerun | None = None  # What the next run of this command instance repeats.
-        self.element: CloudRunTask | None = None  # The element of an inline `delay_many()`.
+        self.task: CloudRunTask | None = None  # Of several tasks that run one after the other in this process.
         self._loss_is_raised = False
 
     def next_call(self, kind: str) -> int:

@@ -152,7 +152,7 @@ class Attempt:
     @property
     def share_variables(self) -> dict[str, str]:
         """The variables by which a job divides its work itself, if they differ from those of the container."""
-        if self.run.shares is None or self.share.index is None or self.run.execution is None:
+        if self.run.shares is None or self.share.index is None:
             return {}
         return {INDEX_VARIABLE: str(self.share.index), COUNT_VARIABLE: str(self.share.count)}
 

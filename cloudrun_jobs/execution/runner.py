@@ -167,7 +167,7 @@ def _invocation(
         argv=argv,
         redacted_argv=redacted,
         # A job that is called by another job is not part of the execution.
-        task=active.element if requested or is_nested() else environ.current_task(),
+        task=active.task if requested or is_nested() else environ.current_task(),
         run_id=str(requested.pk) if requested else "",
     )
 

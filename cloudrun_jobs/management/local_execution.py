@@ -17,11 +17,15 @@ from django.core.management.base import OutputWrapper
 from django.db import Error, connections
 from django.utils.autoreload import get_child_arguments
 
-from cloudrun_jobs.models import JobRun
+from cloudrun_jobs.environ import LOCAL_VARIABLE
+from cloudrun_jobs.exceptions import sentence
+from cloudrun_jobs.locks import executions
+from cloudrun_jobs.models import JobRun, Status
 from cloudrun_jobs.models.functions import Now
 from cloudrun_jobs.operations import ExecutionState
 from cloudrun_jobs.process.connections import close
 from cloudrun_jobs.runs.database import database_alias
+from cloudrun_jobs.runs.requester import current_requester
 from cloudrun_jobs.spec import JobSpec
 from cloudrun_jobs.terminal import ProgressBar
 
@@ -36,7 +40,7 @@ class LocalExecution:
     """One execution: a process for each task, which is restarted up to `max_retries` times."""
 
     def __init__(self, spec: JobSpec, arguments: Sequence[str], tasks: int, output: Output) -> None:
-        self.name = f"{spec.name[:50].rstrip('-')}-local-{secrets.token_hex(3)}"
+        self.name = f"{spec.name[:56].rstrip('-')}-{secrets.token_hex(3)}"
         self._spec = spec
         self._arguments = arguments
         self._output = output
@@ -48,9 +52,9 @@ class LocalExecution:
         return JobRun.objects.filter(execution=self.name).first()
 
     @property
-    def failed(self) -> list[int]:
-        """The indexes of the tasks whose last attempt failed, or that never started."""
-        return [task.index for task in self._tasks if task.status != 0]
+    def failed(self) -> list[Task]:
+        """The tasks whose last attempt failed, or that never started."""
+        return [task for task in self._tasks if task.status != 0]
 
     def wait(self) -> None:
         """Start the tasks, and wait until they have ended. Ctrl-C and SIGTERM end them within ten seconds."""
@@ -80,11 +84,16 @@ class LocalExecution:
 
     def _advance(self, task: Task) -> None:
         """Start the task's first or next attempt, unless one is running or the task has ended."""
-        if task.process is not None and task.poll() in {None, 0}:
+        if task.process is not None and (status := task.poll()) in {None, 0}:
             return
-        if task.process is not None and task.attempt >= self._spec.max_retries:
-            task.is_finished = True
-            return
+        if task.process is not None:
+            task.is_finished = task.attempt >= self._spec.max_retries
+            retried = "" if task.is_finished else f"; attempt {task.attempt + 1} starts"
+            self._output.write(f"{task.prefix}attempt {task.attempt} {_end_of(status)}{retried}")
+        if not task.is_finished:
+            self._start(task)
+
+    def _start(self, task: Task) -> None:
         task.start(self._command_line(), self._environment(), self._output)
 
     def _command_line(self) -> list[str]:
@@ -93,8 +102,9 @@ class LocalExecution:
         return [*this[: len(this) - len(sys.argv[1:])], *self._arguments]
 
     def _environment(self) -> dict[str, str]:
-        variables = {"CLOUD_RUN_JOB": self._spec.name, "CLOUD_RUN_EXECUTION": self.name, "PYTHONUNBUFFERED": "1"}
-        return {**os.environ, **variables}
+        variables = {"CLOUD_RUN_JOB": self._spec.name, "CLOUD_RUN_EXECUTION": self.name}
+        user = {LOCAL_VARIABLE: current_requester(), "PYTHONUNBUFFERED": "1"}
+        return {**os.environ, **variables, **user}
 
     def _report(self) -> None:
         with _ignoring_database_errors():
@@ -116,15 +126,23 @@ class LocalExecution:
             task.end()
 
     def _record(self) -> None:
-        """End the record of a run whose tasks were killed, as `reconcile` does for Cloud Run."""
+        """End the record of a run whose tasks were killed, and release its locks, as `reconcile` does."""
         run, count, failed = self.run, len(self._tasks), len(self.failed)
         if run is None or run.is_finished:
             return
         status = "cancelled" if run.cancel_requested_at else "failed"
+        ends = (f"task {task.index} {_end_of(task.status)}" for task in self.failed if task.process)
         state = ExecutionState(
-            status=status, reason=status, task_count=count, failed_count=failed, succeeded_count=count - failed
+            status=status,
+            reason=status,
+            message=sentence(", ".join(ends)),
+            task_count=count,
+            failed_count=failed,
+            succeeded_count=count - failed,
         )
-        run.apply_state(state, self.name)
+        if not executions.settle(run, state, self.name):
+            # All tasks had ended, and nothing starts another process that calls `reduce()`.
+            run.transition(Status.FAILED, finished_at=Now(), reason="reduce")
 
 
 class Task:
@@ -137,6 +155,11 @@ class Task:
         self.is_finished = False
         self._count = count
         self._readers: list[Thread] = []
+
+    @property
+    def prefix(self) -> str:
+        """The text at the start of each line of the task."""
+        return f"[{self.index + 1}/{self._count}] "
 
     @property
     def status(self) -> int | None:
@@ -162,9 +185,8 @@ class Task:
             errors="backslashreplace",
             start_new_session=True,  # The terminal sends Ctrl-C to this process alone.
         )
-        prefix = f"[{self.index + 1}/{self._count}] "
         pipes = ((self.process.stdout, output.stdout), (self.process.stderr, output.stderr))
-        self._readers = [Thread(target=output.copy, args=(prefix, *pipe), daemon=True) for pipe in pipes]
+        self._readers = [Thread(target=output.copy, args=(self.prefix, *pipe), daemon=True) for pipe in pipes]
         for reader in self._readers:
             reader.start()
 
@@ -211,6 +233,11 @@ class Output:
                     target.write(prefix + line.rstrip("\n"), str)
                     target.flush()
 
+    def write(self, message: str) -> None:
+        with self._lock:
+            self._bar.erase()
+            self.stderr.write(message, str)
+
     def draw(self, done: int, total: int | None, text: str) -> None:
         with self._lock:
             self._bar.draw(done, total, text)
@@ -218,6 +245,13 @@ class Output:
     def erase(self) -> None:
         with self._lock:
             self._bar.erase()
+
+
+def _end_of(status: int | None) -> str:
+    """Return how a process with this exit status has ended."""
+    if status is not None and status < 0:
+        return f"was ended by {signal.Signals(-status).name}"
+    return f"exited with status {status}"
 
 
 @contextmanager

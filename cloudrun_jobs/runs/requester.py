@@ -33,6 +33,8 @@ def current_requester() -> str:
     """Return the name given to `requested_by()`, or the execution, revision or user that this process runs as."""
     if name := _requester.get():
         return name
+    if user := os.environ.get(environ.LOCAL_VARIABLE):
+        return user
     if task := environ.current_task():
         return task.execution
     try:

@@ -58,9 +58,6 @@ def repeat_failed(run: JobRun, *, task_parallelism: int, runs_in_process: bool) 
     if not again and not left and not is_unreduced:
         _refuse(run, "nothing has failed", WHOLE)
     elements = _elements(run, again)
-    if runs_in_process and len(again) > 1 and not elements:
-        hint = f"In this environment a run has one task. {WHOLE}"
-        _refuse(run, f"{len(again)} of its tasks have failed", hint)
     # Cloud Run accepts no fewer tasks than `task_parallelism`; tasks without a share end at once.
     wanted = len(again) or min(run.task_count, left) or 1
     tasks = None if runs_in_process or elements else max(wanted, task_parallelism)

@@ -144,4 +144,4 @@ class TestInContainers:
 
         assert isinstance(error, JobFailed)
         assert JobRun.objects.get().error_class.endswith("ShardsDiffer")
-        assert "expected the 1" in JobRun.objects.get().error_message
+        assert "items, as in the first task of the run" in JobRun.objects.get().error_message

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import getpass
 import json
 import os
 import signal
@@ -80,7 +81,10 @@ def test_a_failed_task_fails_the_command() -> None:
     done = run_locally("tasks", "--local", "--tasks=3", "--", "--fail-task=1")
 
     assert done.returncode == 1
-    assert "1 of 3 tasks failed: 1. `manage.py cloudrun_jobs show" in done.stderr
+    assert "[2/3] attempt 0 exited with status 1; attempt 1 starts" in done.stderr
+    assert (
+        "1 of 3 tasks failed: [2/3]. CommandError: failed on purpose. `manage.py cloudrun_jobs show" in done.stderr
+    )
     assert "[2/3] CommandError: failed on purpose" in done.stderr
     assert recorded()["status"] == "failed"
 
@@ -123,7 +127,7 @@ def test_ctrl_c_ends_all_tasks(waiting: subprocess.Popen[str], number: signal.Si
 
     assert time.monotonic() - before < 10
     assert waiting.returncode == 130
-    assert "Interrupted: all tasks have ended." in err
+    assert "Interrupted: all tasks have ended. `manage.py cloudrun_jobs rerun " in err
     assert not any(Path(f"/proc/{task}").exists() for task in tasks)
     assert recorded()["status"] == "cancelled"
 
@@ -136,8 +140,10 @@ def test_killed_tasks_have_failed(waiting: subprocess.Popen[str]) -> None:
     _, err = waiting.communicate(timeout=60)
 
     assert waiting.returncode == 1
-    assert "2 of 2 tasks failed: 0, 1." in err
-    assert recorded()["status"] == "failed"
+    assert "[2/2] attempt 1 was ended by SIGKILL" in err
+    assert "2 of 2 tasks failed: [1/2], [2/2]. task 0 was ended by SIGKILL, task 1 was ended by SIGKILL." in err
+    run = recorded()
+    assert (run["status"], run["requested_by"]) == ("failed", getpass.getuser())
 
 
 def process_with(parent: int, variables: set[str]) -> int | None:
@@ -147,6 +153,15 @@ def process_with(parent: int, variables: set[str]) -> int | None:
             if variables <= {*Path(f"/proc/{pid}/environ").read_text().split("\0")}:
                 return int(pid)
     return None
+
+
+def test_a_process_that_is_killed_in_reduce_fails_the_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing else would end the run: both attempts of the last task are killed."""
+    monkeypatch.setenv("DIE_IN_REDUCE", "1")
+    done = run_locally("tasks", "--local")
+
+    assert done.returncode == 1
+    assert (recorded()["status"], recorded()["reason"]) == ("failed", "reduce")
 
 
 REFUSED = {

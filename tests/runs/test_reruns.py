@@ -319,11 +319,21 @@ def test_an_inline_rerun_repeats_the_whole_run(monkeypatch: pytest.MonkeyPatch) 
         run.rerun(failed_only=True)
 
 
-def test_several_shares_in_this_process_are_refused() -> None:
-    run = finished(environment="test")
+def test_several_shares_run_one_after_the_other_in_this_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each task has its own share, also for a job that divides its work itself."""
+    run, seen = finished(environment="test", task_count=4), []
     run.tasks.update(status=Status.FAILED)
-    with pytest.raises(RerunRefused, match=r"2 of its tasks have failed. In this environment a run has one task"):
-        run.rerun(failed_only=True)
+    TaskRun.objects.create(run=run, index=3, worker=run.pk, status=Status.SUCCEEDED)
+
+    def work(self: outcome.Command, **options: Any) -> list[int]:
+        seen.append(tuple(os.environ[f"CLOUD_RUN_TASK_{name}"] for name in ("INDEX", "COUNT")))
+        return list(self.shard(range(8)))
+
+    monkeypatch.setattr(outcome.Command, "run", work)
+    again = rerun(run)
+
+    assert seen == [("0", "4"), ("1", "4"), ("2", "4")]
+    assert (again.status, again.return_value) == (Status.SUCCEEDED, [[0, 4], [1, 5], [2, 6]])
 
 
 def test_elements_are_repeated(cloud: CloudRun, job: Job, container: Container) -> None:

@@ -134,8 +134,8 @@ def _acquire(attempt: Attempt, kind: ItemList.Kind, number: int) -> ItemList:
         free: Combinable | Q = Q(writer=attempt.worker) | Q(writing_until__lt=Now())
         if attempt.run.pk == attempt.share.origin:
             # The writers are tasks of this run: a task that has ended or was superseded no longer writes.
-            living = TaskRun.objects.filter(run=attempt.run.pk, worker=OuterRef("writer"), finished_at=None)
-            free |= ~Exists(living)
+            live = TaskRun.objects.filter(run=attempt.run.pk, worker=OuterRef("writer"), finished_at=None)
+            free |= ~Exists(live)
         unfinished = ItemList.objects.filter(free, pk=items.pk, count=None)
         if unfinished.update(writer=attempt.worker, writing_until=Now() + LEASE):
             items.writer = attempt.worker

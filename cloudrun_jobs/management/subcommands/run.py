@@ -10,13 +10,17 @@ from django.core.management.base import BaseCommand, CommandError
 
 from cloudrun_jobs import command_line
 from cloudrun_jobs.command import CloudRunJobs
+from cloudrun_jobs.exceptions import sentence
 from cloudrun_jobs.management.local_execution import LocalExecution, Output
 from cloudrun_jobs.management.output import write_message
 from cloudrun_jobs.management.selection import selected_jobs
+from cloudrun_jobs.models import JobRun, Status
 
 HELP = "Run a job. Its own arguments follow `--`."
 USAGE = "%(prog)s [-h] [--local] [--tasks N] job [-- ARGUMENT ...]"
 MAX_LOCAL_TASKS = 1000  # Processes on one machine.
+MAX_LISTED = 20  # failed tasks
+MAX_ERROR = 500  # characters
 INTERRUPTED = 130  # exit status
 
 
@@ -52,12 +56,31 @@ def _run_locally(command: BaseCommand, job: CloudRunJobs, arguments: Sequence[st
     try:
         execution.wait()
     except KeyboardInterrupt:
-        raise CommandError("Interrupted: all tasks have ended.", returncode=INTERRUPTED) from None
+        again = f" {_next_command(execution, 'rerun', '--failed')} does the rest." if execution.run else ""
+        raise CommandError(f"Interrupted: all tasks have ended.{again}", returncode=INTERRUPTED) from None
     run = execution.run
-    shown = f" `manage.py cloudrun_jobs show {str(run.pk)[:8]}` shows the run." if run else ""
+    shown = f"{_next_command(execution, 'show')} shows the run." if run else ""
     if failed := execution.failed:
-        tasks_failed = ", ".join(map(str, failed[:20])) + (" ..." if len(failed) > 20 else "")
-        raise CommandError(f"{len(failed)} of {count} tasks failed: {tasks_failed}.{shown}")
-    if run is not None and run.status == "failed":
-        raise CommandError(f"The run failed: {run.error_message or run.reason}.{shown}")
-    write_message(command, f"{count} tasks have ended: {run.status if run else 'without a record'}.{shown}")
+        listed = ", ".join(task.prefix.strip() for task in failed[:MAX_LISTED])
+        listed += ", ..." if len(failed) > MAX_LISTED else ""
+        raise CommandError(_joined(f"{len(failed)} of {count} tasks failed: {listed}.", _error_of(run), shown))
+    if run is not None and run.status == Status.FAILED:
+        raise CommandError(_joined(f"The run failed ({run.reason}).", _error_of(run), shown))
+    write_message(
+        command, _joined(f"{count} tasks have ended: {run.status if run else 'without a record'}.", shown)
+    )
+
+
+def _joined(*sentences: str) -> str:
+    return " ".join(filter(None, sentences))
+
+
+def _next_command(execution: LocalExecution, subcommand: str, *options: str) -> str:
+    run_id = str(execution.run.pk)[:8] if execution.run else ""
+    return f"`{' '.join(['manage.py cloudrun_jobs', subcommand, run_id, *options])}`"
+
+
+def _error_of(run: JobRun | None) -> str:
+    """Return the recorded error as a sentence, shortened."""
+    error = ": ".join(filter(None, (run.error_class, run.error_message))) if run else ""
+    return sentence(error if len(error) <= MAX_ERROR else f"{error[:MAX_ERROR]}…")

@@ -292,7 +292,7 @@ RULES = [
     rule(
         "a nested job is not part of the execution",
         "execution/runner.py",
-        "task=active.element if requested or is_nested() else environ.current_task()",
+        "task=active.task if requested or is_nested() else environ.current_task()",
         "task=environ.current_task()",
         "execution/test_claim",
     ),
