@@ -272,7 +272,8 @@ class CloudRunJobs(BaseCommand):
     def claims(self) -> Claims:
         """The counts of the items of `claim()` in the whole run: `done`, `failed` and `left`.
 
-        It queries the database, and counts the items of other tasks as last saved. Outside a run all are 0.
+        It queries the database, and counts the items of other tasks as last saved. Outside a run all are 0. In an
+        event loop it raises `InvalidItems`.
         """
         from cloudrun_jobs.execution.sharding import claims
 

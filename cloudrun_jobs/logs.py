@@ -164,14 +164,20 @@ def log_job_skipped(
 
 @receiver(signals.item_failed, dispatch_uid=UID)
 def log_item_failed(
-    sender: type, spec: JobSpec, task: Task, item: Any, error: Exception, tries: int, is_final: bool, **kwargs: Any
+    sender: type,
+    spec: JobSpec,
+    task: Task,
+    item: Any,
+    error: Exception,
+    tries: int,
+    max_tries: int,
+    is_final: bool,
+    **kwargs: Any,
 ) -> None:
     name, kind = escape(f"{item}"[:MAX_ITEM]), type(error).__name__
     extra = _extra("item_failed", spec, task) | {"item": name, "error": kind, "tries": tries, "is_final": is_final}
-    end = "is not retried" if is_final else "is retried"
-    logger.warning(
-        "Job %s: item %s failed with %s and %s", spec.name, name, kind, end, exc_info=error, extra=extra
-    )
+    values = (spec.name, name, kind, tries, max_tries)
+    logger.warning("Job %s: item %s failed with %s (try %d of %d)", *values, exc_info=error, extra=extra)
 
 
 @receiver(signals.items_lost, dispatch_uid=UID)

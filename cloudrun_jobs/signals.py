@@ -25,7 +25,7 @@ job_progressed = Signal()
 job_finished = Signal()
 
 #: `with self.item(...)` or the loop over `claim()` raised. Arguments: spec, run, task, item, error,
-#: tries (int, how often the item has failed), is_final (True if it is not retried).
+#: tries (int, how often the item has failed), max_tries (int), is_final (True if it is not retried).
 item_failed = Signal()
 
 #: A task was stopped for longer than its lease, and another task took over its items.

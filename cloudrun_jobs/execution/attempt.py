@@ -405,12 +405,12 @@ class Attempt:
         """End the run, or reload it if another process has ended it. If items are not done, the run has failed."""
         if status == Status.SUCCEEDED and self._succeed_without_items(condition, values):
             return
-        if status == Status.SUCCEEDED:
-            from cloudrun_jobs.models import failures  # Most runs have no items.
+        from cloudrun_jobs.models import failures  # Most runs have no items.
 
-            if message := failures.describe_undone_items(self.run):
-                error = {"reason": ITEMS, "error_message": message[:MAX_MESSAGE]}
-                status, values = Status.FAILED, {**values, **error}
+        failures.correct_progress(self.run)
+        if status == Status.SUCCEEDED and (message := failures.describe_undone_items(self.run)):
+            error = {"reason": ITEMS, "error_message": message[:MAX_MESSAGE]}
+            status, values = Status.FAILED, {**values, **error}
         if self.run.transition(status, condition, finished_at=Now(), **values):
             self._has_ended_run = True
         else:

@@ -126,6 +126,26 @@ def describe_undone_items(run: JobRun) -> str:
     return " ".join(sentences)
 
 
+def correct_progress(run: JobRun) -> None:
+    """Correct the count of done items in the tasks' progress when the run ends: that of a killed attempt is old.
+
+    The row of the first task gets what is missing. Tasks that report a total count something other than items.
+    """
+    total = JobRun.objects.filter(pk=run.pk).values_list("items_total", flat=True).first()
+    tasks = TaskRun.objects.filter(run=run.pk)
+    if total is None or tasks.exclude(progress_total=None).exclude(progress_total=total).exists():
+        return
+    unfinished = chunks_of(run).filter(list__count__isnull=False).exclude(status=ItemChunk.Status.DONE)
+    left = unfinished.aggregate(left=Sum(F("size") - F("cursor")))["left"] or 0
+    rows = [(pk, done or 0) for pk, done in tasks.order_by("index").values_list("pk", "progress_done")]
+    missing = max(0, total - left) - sum(done for _, done in rows)
+    for pk, done in rows:
+        if missing:
+            corrected = max(0, done + missing)
+            tasks.filter(pk=pk).update(progress_done=corrected)
+            missing -= corrected - done
+
+
 def describe(run: JobRun) -> str:
     """Return sentences that list the failed tasks, if the run has several, and the failed items."""
     sentences = []

@@ -336,21 +336,26 @@ class JobRun(Record):
             unfinished = TaskRun.objects.filter(tasks, run=self.pk)
             ended_at = Coalesce(F("finished_at"), Now())
             unfinished.update(status=status, reason=values["reason"], finished_at=ended_at)
+            _failures().correct_progress(self)
         return ended
 
     def _failure_by_items(self, status: Status) -> dict[str, Any]:
         """Return the fields of a run that has failed though its tasks exit with 0: items are not done."""
         if status != Status.SUCCEEDED or self.is_finished:
             return {}
-        from cloudrun_jobs.models import failures  # It imports this module.
-
-        message = failures.describe_undone_items(self)
+        message = _failures().describe_undone_items(self)
         return {"reason": ITEMS, "error_message": message} if message else {}
 
 
 def _handle() -> ModuleType:
     """Import `runs.handle` by name: models depend on no backend, and few processes need one."""
     return import_module("cloudrun_jobs.runs.handle")
+
+
+def _failures() -> ModuleType:
+    from cloudrun_jobs.models import failures  # It imports this module.
+
+    return failures
 
 
 class TaskRun(Record):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from contextlib import ExitStack
 from datetime import date, timedelta
 from decimal import Decimal
 from enum import StrEnum
@@ -99,7 +100,8 @@ def test_sources_that_cannot_be_shared_are_refused(run: JobRun, items: Any, mess
         ({"lease": timedelta(milliseconds=10)}, "expected lease"),
         ({"lease": float("nan")}, "expected lease"),
         ({"lease": float("inf")}, "expected lease"),
-        ({"lease": "60"}, "expected lease"),
+        ({"lease": "60"}, "expected lease to be a number of seconds or a timedelta, got '60'"),
+        ({"lease": True}, "expected lease to be a number of seconds or a timedelta, got True"),
         ({"item_retries": -1}, "expected item_retries to be a whole number from 0 to 2147483647, got -1"),
         ({"item_retries": None}, "expected item_retries"),
     ],
@@ -232,6 +234,47 @@ def test_a_transaction_is_refused(run: JobRun, database: str) -> None:
             pass
 
 
+@pytest.mark.parametrize("batch", [1, 3])
+def test_an_item_in_a_transaction_is_refused(run: JobRun, database: str, batch: int) -> None:
+    """The item would stay done after a rollback of its writes. The error says what to use instead."""
+    with task(run) as job:
+        loop = job.claim([1, 2, 3], batch=batch)
+        next(loop)
+        hint = rf"Use `with self\.item\(item, atomic='{database}'\)` in place of it"
+        with transaction.atomic(using=database), pytest.raises(InvalidItems, match=hint), job.item(1):
+            pass
+        with (
+            transaction.atomic(using=database),
+            pytest.raises(InvalidItems, match=r"Leave the surrounding atomic\(\)"),
+            job.item(1, atomic=database),
+        ):
+            pass
+        with transaction.atomic(using=database), pytest.raises(InvalidItems, match="a transaction is open"):
+            next(loop)
+        assert job.claims.left == 3
+        with job.item(1), transaction.atomic(using=database):
+            pass
+        assert list(loop) == [2, 3]
+
+
+def test_a_transaction_that_an_item_leaves_open_is_refused(run: JobRun, database: str) -> None:
+    """The item has failed: its writes are rolled back when the task ends."""
+
+    def work(job: outcome.Command, opened: ExitStack) -> None:
+        for item in job.claim([1, 2], batch=2):
+            with job.item(item):
+                opened.enter_context(transaction.atomic(using=database))
+
+    with (
+        pytest.raises(InvalidItems, match="a transaction is open, which may roll back"),
+        task(run) as job,
+        ExitStack() as opened,
+    ):
+        work(job, opened)
+
+    assert ItemChunk.objects.get(size=1).tries == 1
+
+
 def test_an_event_loop_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     """In `async def run()`, the error names `sync_to_async`, which works."""
     from asgiref.sync import sync_to_async
@@ -242,6 +285,8 @@ def test_an_event_loop_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
         with pytest.raises(InvalidItems, match=r"await sync_to_async\(function\)\(\)"):
             self.claim([1])
         found.extend(await sync_to_async(lambda: list(self.claim([1, 2])))())
+        with pytest.raises(InvalidItems, match=r"await sync_to_async\(lambda: self.claims\)\(\)"):
+            _ = self.claims
 
     monkeypatch.setattr(outcome.Command, "run", work)
     call_command(outcome.Command(), "none")
@@ -260,8 +305,22 @@ def test_item_needs_the_current_item(run: JobRun) -> None:
             pass
         with job.item(1):
             pass
-        with pytest.raises(InvalidItems, match="expected the current item"), job.item(1):
+        with pytest.raises(InvalidItems, match="the item 1 has ended already"), job.item(1):
             pass
+        next(loop)
+        with pytest.raises(InvalidItems, match=r"expected the current item.* take all items"), job.item(1):
+            pass
+
+
+def test_item_after_the_loop_is_refused(run: JobRun) -> None:
+    """list() takes all items from the loop before the first item()."""
+    with task(run) as job:
+        for number in list(job.claim([1, 2])):
+            with (
+                pytest.raises(InvalidItems, match=r"the loop over claim\(\) has ended.* list\(\) and"),
+                job.item(number),
+            ):
+                pass
 
 
 def test_atomic_names_the_database_of_the_records(run: JobRun) -> None:

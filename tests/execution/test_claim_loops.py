@@ -24,9 +24,11 @@ from cloudrun_jobs.execution.sharding import lists, writing
 from cloudrun_jobs.execution.sharding.items import encoded
 from cloudrun_jobs.models import Claims, ItemChunk, ItemList, JobRun, Progress, Status, TaskRun
 from cloudrun_jobs.models.functions import Now
+from cloudrun_jobs.operations import ExecutionState
+from cloudrun_jobs.runs import reruns
 from tests.execution.claiming import die, fail_at, in_thread, task
 from tests.jobs.management.commands import outcome
-from tests.runs.conftest import OTHER, request
+from tests.runs.conftest import EXECUTION, OTHER, request
 from tests.waiting import wait_for
 
 LETTERS = list("abcdefghij")
@@ -110,6 +112,33 @@ def test_an_error_that_leaves_the_loop_fails_its_item(run: JobRun) -> None:
     assert rows() == [(0, 5, 3, "open"), (2, 1, 0, "open"), (5, 5, 0, "open")]
     assert ItemChunk.objects.get(start=2).tries == 1
     assert not ItemChunk.objects.exclude(worker=None).exists()
+
+
+def test_the_log_counts_the_tries_of_an_item(run: JobRun, caplog: pytest.LogCaptureFixture) -> None:
+    """Whether another task retries the item is unknown when it fails: the log has the number of its tries."""
+    with task(run) as job:
+        for letter in job.claim(["a", "b"], item_retries=1):
+            with job.item(letter):
+                assert letter != "a"
+
+    messages = [record.getMessage() for record in caplog.records if "item a" in record.getMessage()]
+    prefix = "Job outcome-test: item a failed with AssertionError"
+    assert messages == [f"{prefix} (try 1 of 2)", f"{prefix} (try 2 of 2)"]
+
+
+def test_an_error_after_a_break_fails_the_item(run: JobRun) -> None:
+    """A loop cannot see whether a break or the error has left it: the item at which it stopped has failed."""
+
+    def work(job: outcome.Command) -> None:
+        for letter in job.claim(LETTERS, batch=5):
+            if letter == "c":
+                break
+        raise ValueError("no")
+
+    with pytest.raises(ValueError, match="no"), task(run) as job:
+        work(job)
+
+    assert ItemChunk.objects.get(start=2).tries == 1
 
 
 @pytest.mark.parametrize("error", [JobInterrupted("interrupted"), KeyboardInterrupt(), SystemExit(3)])
@@ -399,6 +428,72 @@ def test_a_rerun_does_the_items_that_are_left(run: JobRun) -> None:
 
     again.refresh_from_db()
     assert (again.items_total, again.progress) == (7, Progress(7, 7, ""))
+
+
+def test_the_progress_of_an_ended_run_counts_the_items_of_a_killed_attempt(run: JobRun) -> None:
+    """The killed attempt has reported nothing, but its finished chunk counts when the run ends."""
+    with task(run, count=1) as killed:
+        loop = killed.claim(LETTERS, batch=5)
+        for _ in range(7):
+            next(loop)
+        die(killed)
+        with task(run, attempt=1, count=1) as job:
+            assert list(job.claim(LETTERS)) == LETTERS[5:]
+
+    assert JobRun.objects.get().progress == Progress(10, 10, "")
+
+
+def test_the_progress_of_an_ended_run_counts_no_item_twice(run: JobRun) -> None:
+    """Items that a killed attempt had reported, and another task did again, count once."""
+    with task(run, index=1):
+        TaskRun.objects.update(progress_done=3)
+    with task(run) as job:
+        assert list(job.claim(LETTERS)) == LETTERS
+
+    assert JobRun.objects.get().progress == Progress(10, 10, "")
+
+
+def test_progress_in_other_units_is_not_corrected(run: JobRun) -> None:
+    """A task that reports a total of its own does not count items."""
+    with task(run, count=1) as job:
+        list(job.claim(LETTERS))
+        job.progress(3, 7)
+
+    assert JobRun.objects.get().progress == Progress(3, 7, "")
+
+
+@pytest.mark.parametrize("status", [Status.SUCCEEDED, Status.FAILED])
+def test_the_progress_is_corrected_if_the_service_reports_the_end(run: JobRun, status: Status) -> None:
+    """A run whose last process was killed shows the items that are done."""
+    with task(run, count=1) as killed:
+        loop = killed.claim(LETTERS, batch=5)
+        for _ in range(6):
+            next(loop)
+        die(killed)
+        assert run.apply_state(ExecutionState(status=status), EXECUTION)
+
+        assert JobRun.objects.get().progress == Progress(5, 10, "")
+
+
+def test_a_rerun_counts_the_items_that_it_does(run: JobRun) -> None:
+    """The total of a rerun with one task is what the first run has left, and that run's progress stays."""
+
+    def work(job: outcome.Command) -> None:
+        for letter in job.claim(LETTERS, item_retries=0):
+            with job.item(letter):
+                assert letter != "d"
+
+    with task(run, count=1) as job:
+        work(job)
+    again = request("outcome", shares={"origin": str(run.pk), "count": 1, "indexes": [0]}, rerun_of=run)
+    reruns.reopen_items(again)
+    with task(again, count=1, execution=OTHER) as job:
+        work(job)
+
+    assert [JobRun.objects.get(pk=each.pk).progress for each in (run, again)] == [
+        Progress(9, 10, ""),
+        Progress(0, 1, ""),
+    ]
 
 
 def test_the_list_of_a_dead_writer_is_rewritten(run: JobRun, monkeypatch: pytest.MonkeyPatch) -> None:

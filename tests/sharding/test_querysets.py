@@ -9,6 +9,7 @@ from typing import Any
 from uuid import NAMESPACE_URL, uuid5
 
 import pytest
+from asgiref.sync import async_to_sync, sync_to_async
 from django.db import connection, models
 from django.db.models import Count, F, QuerySet, Window
 from django.db.models.functions import Lower, RowNumber
@@ -376,7 +377,7 @@ def test_querysets_that_cannot_be_split(rows: Callable[[], Any], message: str, c
         ("titel", "by: Cannot resolve keyword 'titel' into field. Choices are: author"),
         ("translators", "expected a field with one value per row, got 'translators'"),
         ("translators__name", "expected a field with one value per row"),
-        ("author", "as the key of row 0, got None"),
+        ("author", r"row 0, got None \(NoneType\)\. Filter the rows, or pass a function that returns text"),
         (lambda book: book, r"as the key of row 0, got <Book: T0> \(Book\)"),
     ],
 )
@@ -385,6 +386,19 @@ def test_invalid_keys_of_rows(by: Any, message: str, count: int) -> None:
     Book.objects.filter(pk=1).update(author=None)
     with pytest.raises(InvalidItems, match=message):
         list(task(request(), 0, count).shard(Book.objects.all(), by=by))
+
+
+@pytest.mark.parametrize("by", [None, "title", str])
+def test_an_event_loop_is_refused(by: Any) -> None:
+    """In `async def run()`, the error names `sync_to_async`, which works."""
+    job = task(request(), 0, 2)
+
+    async def run() -> list[Any]:
+        with pytest.raises(InvalidItems, match=r"await sync_to_async\(function\)\(\)"):
+            job.shard(Book.objects.all(), by=by)
+        return await sync_to_async(lambda: list(job.shard(Book.objects.none())))()
+
+    assert async_to_sync(run)() == []
 
 
 def test_window_functions_cannot_be_split_by_field() -> None:

@@ -41,7 +41,10 @@ RELEASE_LIMIT_SECONDS = 10.0
 RELEASE_AFTER_SIGTERM_LIMIT_SECONDS = 2.0
 MAX_COUNT = 2**31 - 1  # The largest value of the columns.
 
-NO_LOOP = "Call item() in the body of a loop over claim(), once for each item."
+NO_LOOP = "Call item() in the body of the loop over claim(), once for each item."
+ALL_TAKEN = f"list() and ThreadPoolExecutor.map() take all items from the loop at once. {NO_LOOP}"
+
+NOTHING = object()
 
 
 class Options(NamedTuple):
@@ -93,6 +96,9 @@ def claims(job: JobCommand) -> Claims:
     active: ActiveRun | None = job._active
     if active is None or active.attempt is None:
         return Claims(0, 0, 0)
+    if lists.blocks_event_loop():
+        message = f"{job.command_name}: claims: an event loop is running, which a query would block."
+        raise InvalidItems(message, hint="Use `await sync_to_async(lambda: self.claims)()`.")
     return writing.counts(active.attempt.share.origin, active.claims.chunk if active.claims else None)
 
 
@@ -111,6 +117,7 @@ class ClaimLoop:
         self._job, self._active, self._attempt, self._call, self._options = job, active, attempt, call, options
         self._refuse_transaction()
         self.chunk: Chunk | None = None
+        self._value: Any = NOTHING  # The latest item.
         self._is_current = False  # Whether the item at the cursor is handed out, and neither done nor failed.
         self._error: Exception | None = None  # The failure of the item at the cursor.
         self._is_over = False
@@ -122,7 +129,7 @@ class ClaimLoop:
         self._list = lists.write_once(
             attempt, ItemList.Kind.CLAIM, number, write, raise_if_interrupted=active.raise_if_interrupted
         )
-        lists.commit(attempt, partial(writing.note_total, attempt))
+        self._total = lists.commit(attempt, partial(writing.note_total, attempt))
         self._chunks = Chunks(attempt, self._list, options.lease)
         if attempt.is_retry:
             self._chunks.take_over()
@@ -153,6 +160,7 @@ class ClaimLoop:
         """Return the next item. The previous one is done, unless it failed."""
         if self._is_over:
             raise StopIteration
+        self._refuse_transaction()
         self._complete_current()
         self._raise_if_interrupted()
         chunk = self.chunk
@@ -162,7 +170,7 @@ class ClaimLoop:
             self._end()
             raise StopIteration
         self._is_current = True
-        value = chunk.items[chunk.cursor]
+        value = self._value = chunk.items[chunk.cursor]
         self._report(value)
         return value
 
@@ -171,9 +179,8 @@ class ClaimLoop:
         """Run the block for the current item: keep its error; with `using`, save the cursor in its transaction."""
         chunk = self.chunk
         if not self._is_current or chunk is None or chunk.items[chunk.cursor] != value:
-            raise InvalidItems(f"{call}: expected the current item of claim(), got {value!r:.100}.", hint=NO_LOOP)
-        if using is not None:
-            self._refuse_transaction(call)
+            raise self._wrong_item(call, value)
+        self._refuse_transaction_around_item(call, using)
         try:
             with nullcontext() if using is None else self._saving(chunk, using):
                 yield
@@ -184,7 +191,16 @@ class ClaimLoop:
                 raise  # An on_commit() hook raised it: the item is done.
             self._error, self._is_current = error, False
         else:
+            if using is None:
+                self._refuse_transaction_around_item(call, using)  # The block may have left one open.
             self._complete_current()
+
+    def _wrong_item(self, call: str, value: Any) -> InvalidItems:
+        if self._is_over:
+            return InvalidItems(f"{call}: the loop over claim() has ended.", hint=ALL_TAKEN)
+        if not self._is_current and self._value == value:
+            return InvalidItems(f"{call}: the item {value!r:.100} has ended already.", hint=NO_LOOP)
+        return InvalidItems(f"{call}: expected the current item of claim(), got {value!r:.100}.", hint=ALL_TAKEN)
 
     @contextmanager
     def _saving(self, chunk: Chunk, using: str) -> Iterator[None]:
@@ -236,7 +252,6 @@ class ClaimLoop:
 
     def _next_chunk(self) -> Chunk | None:
         """Finish the chunk, and return the next one; wait while other tasks hold all unfinished chunks."""
-        self._refuse_transaction()
         self._record_failure(deadlines.RECORD_START_LIMIT_SECONDS)
         finished = self.chunk
         if finished is not None and finished.cursor < finished.size and not finished.is_lost:
@@ -269,7 +284,8 @@ class ClaimLoop:
             self.chunk = None
         else:
             chunk.cursor += 1
-        self._send(signals.item_failed, item=value, error=error, tries=tries, is_final=is_final)
+        counts = {"tries": tries, "max_tries": retries + 1}
+        self._send(signals.item_failed, item=value, error=error, is_final=is_final, **counts)
 
     def _complete_current(self) -> None:
         if self._is_current and self.chunk is not None:
@@ -303,11 +319,21 @@ class ClaimLoop:
         if active.termination is not None and active.termination.is_requested():
             raise active.termination.interrupted()  # Even if the job has caught an earlier one.
 
-    def _refuse_transaction(self, call: str = "") -> None:
-        if database.in_transaction() and not self._attempt.in_transaction:
-            message = f"{call or self._call}: a transaction is open, which would hide claims from other tasks."
-            hint = "Call it outside of the transaction, and use `with self.item(item, atomic=True)` in the loop."
+    def _refuse_transaction(self) -> None:
+        if self._is_in_transaction():
+            message = f"{self._call}: a transaction is open, which would hide claims from other tasks."
+            hint = f"Call it outside of the transaction, and use {_atomic_item()} in the loop."
             raise InvalidItems(message, hint=hint)
+
+    def _refuse_transaction_around_item(self, call: str, using: str | None) -> None:
+        if self._is_in_transaction():
+            message = f"{call}: a transaction is open, which may roll back the writes of an item that is done."
+            hint = f"Use {_atomic_item()} in place of it." if using is None else "Leave the surrounding atomic()."
+            raise InvalidItems(message, hint=hint)
+
+    def _is_in_transaction(self) -> bool:
+        """Return True if the job has opened a transaction: its own run may be in one of the caller."""
+        return database.in_transaction() and not self._attempt.in_transaction
 
     def _report(self, value: Any, *, is_last: bool = False) -> None:
         now = time.monotonic()
@@ -315,7 +341,7 @@ class ClaimLoop:
             return
         self._reported_at = now
         text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-        total = self._list.count if self._attempt.task_count == 1 else None
+        total = self._total if self._attempt.task_count == 1 else None
         report_items(self._job, self._active, self._attempt, self._done, total, text[:MAX_TEXT])
 
     def _send(self, signal: Any, **values: Any) -> None:
@@ -342,6 +368,11 @@ class _ChunkLost(Exception):
     """Another worker has taken the chunk."""
 
 
+def _atomic_item() -> str:
+    alias = database.database_alias()
+    return f"`with self.item(item, atomic={True if alias == DEFAULT_DB_ALIAS else alias!r})`"
+
+
 def _count(call: str, name: str, value: Any, minimum: int) -> int:
     try:
         number = -1 if isinstance(value, bool) else index(value)
@@ -355,8 +386,9 @@ def _count(call: str, name: str, value: Any, minimum: int) -> int:
 
 def _seconds(call: str, lease: Any) -> float:
     seconds = lease.total_seconds() if isinstance(lease, timedelta) else lease
-    is_number = isinstance(seconds, int | float) and not isinstance(seconds, bool)
-    if not is_number or not math.isfinite(seconds) or not MIN_LEASE_SECONDS <= seconds <= MAX_COUNT:
+    if not isinstance(seconds, int | float) or isinstance(seconds, bool):
+        raise InvalidItems(f"{call}: expected lease to be a number of seconds or a timedelta, got {lease!r}.")
+    if not math.isfinite(seconds) or not MIN_LEASE_SECONDS <= seconds <= MAX_COUNT:
         expected = f"expected lease to be from {MIN_LEASE_SECONDS} to {MAX_COUNT} seconds"
         raise InvalidItems(f"{call}: {expected}, got {lease!r}.")
     return float(seconds)

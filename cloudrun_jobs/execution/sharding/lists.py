@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from asyncio import get_running_loop
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future
@@ -105,6 +106,11 @@ def in_event_loop() -> bool:
     except RuntimeError:
         return False
     return True
+
+
+def blocks_event_loop() -> bool:
+    """Return True if Django rejects queries in this thread, because it runs an event loop."""
+    return in_event_loop() and not os.environ.get("DJANGO_ALLOW_ASYNC_UNSAFE")
 
 
 def _find_or_insert(attempt: Attempt, kind: ItemList.Kind, number: int, values: Mapping[str, Any]) -> ItemList:

@@ -30,6 +30,9 @@ def shard(call: Call, items: Any, by: Callable[[Any], object] | str | None) -> I
         raise call.invalid("expected a queryset, got a manager.", "Pass manager.all().")
     if isinstance(items, RawQuerySet):
         raise call.invalid("raw() cannot be split.", "Pass a list of its rows, or a queryset.")
+    if lists.blocks_event_loop():
+        hint = "Put the loop into a function, and `await sync_to_async(function)()`."
+        raise call.invalid("an event loop is running, which the query would block.", hint)
     source = _Source(call, items, by)
     keys = source.keys(by) if isinstance(by, str) else None
     if call.index is None:

@@ -69,7 +69,8 @@ class Call:
         """Return True if the key of an item is in the task's share. Raises `InvalidItems`."""
         if not is_key(key):
             expected = f"expected text, a number or a UUID as the key of {item} {position}"
-            raise self.invalid(f"{expected}, got {key!r} ({type(key).__name__}).")
+            hint = f"Filter the {item}s, or pass a function that returns text."
+            raise self.invalid(f"{expected}, got {key!r} ({type(key).__name__}).", hint)
         return key_hash(key) % self.count == self.index
 
 

@@ -99,8 +99,8 @@ def _read(items: ItemList, index: int) -> Any:
     return chunk.items[index - chunk.start]
 
 
-def note_total(attempt: Attempt) -> None:
-    """Record the total for the run's progress: all items, or what is left if the run repeats failed tasks."""
+def note_total(attempt: Attempt) -> int:
+    """Record and return the total for the run's progress: all items; of a rerun, those that were left."""
     run, origin = attempt.run, attempt.share.origin
     if run.pk == origin:
         total = _lists(origin).aggregate(total=Sum("count"))["total"]
@@ -108,6 +108,8 @@ def note_total(attempt: Attempt) -> None:
     else:
         total, behind = counts(origin).left, Q(items_total=None)
     JobRun.objects.filter(behind, pk=run.pk).update(items_total=total)
+    recorded = JobRun.objects.filter(pk=run.pk).values_list("items_total", flat=True).first()
+    return total if recorded is None else recorded
 
 
 def counts(origin: Any, held: Chunk | None = None) -> Claims:
