@@ -23,11 +23,11 @@ from cloudrun_jobs.locks.configured import DATABASE
 from cloudrun_jobs.models import JobRun, TaskRun
 from cloudrun_jobs.runs import reconcile
 from tests.emulator.cloud import PLACE, eventually, job
-from tests.emulator.fixtures import cloudrun_emulator, cloudrun_emulator_options
+from tests.emulator.fixtures import cloudrun_emulator
 from tests.locks.workers import database_settings
 from tests.servers.routing import forget, records_in
 
-__all__ = ["cloudrun_emulator", "cloudrun_emulator_options"]
+__all__ = ["cloudrun_emulator"]
 
 ROOT = Path(__file__).resolve().parents[2]
 PROGRAM = """
@@ -115,6 +115,12 @@ class Scene:
 @pytest.fixture(autouse=True)
 def _records() -> None:
     """Commit what tests write."""
+
+
+@pytest.fixture
+def cloudrun_emulator_options() -> dict[str, Any]:
+    """Leave a cancelled task time to record its outcome on a busy machine."""
+    return {"grace": 8.0}
 
 
 @pytest.fixture(scope="session")

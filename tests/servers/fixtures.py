@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
@@ -25,6 +26,8 @@ def add_database(alias: str, settings: dict[str, Any]) -> str:
     Not before the suite's own are made: Django would make one for each alias that it knows by then.
     """
     connections.settings[alias] = {**connections.settings["default"], "TEST": {}, "OPTIONS": {}, **settings}
+    with suppress(AttributeError):  # The connection of an earlier server: a module's tests may run in two parts.
+        del connections[alias]
     call_command("migrate", "cloudrun_jobs", database=alias, verbosity=0)
     connections[alias].close()
     return alias
