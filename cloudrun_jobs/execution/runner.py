@@ -19,9 +19,10 @@ from cloudrun_jobs import conf, environ, exceptions, signals
 from cloudrun_jobs.argv.reading import reading_of
 from cloudrun_jobs.execution import deadlines, interrupts, locking
 from cloudrun_jobs.execution.active import ActiveRun, activated
-from cloudrun_jobs.execution.attempt import Attempt, is_nested, record_attempt
+from cloudrun_jobs.execution.attempt import Attempt
 from cloudrun_jobs.execution.claim import AlreadyClaimed, Invocation
 from cloudrun_jobs.execution.outcome import NOT_STARTED, exit_code_of
+from cloudrun_jobs.execution.recording import is_nested, record_attempt
 from cloudrun_jobs.execution.reduction import call_reduce
 from cloudrun_jobs.execution.results import to_json_value
 from cloudrun_jobs.execution.termination import Termination

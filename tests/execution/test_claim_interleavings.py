@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 
 from cloudrun_jobs.environ import CloudRunTask
 from cloudrun_jobs.exceptions import JobInterrupted
-from cloudrun_jobs.execution import attempt as attempts
+from cloudrun_jobs.execution import recording as attempts
 from cloudrun_jobs.execution.active import ActiveRun
 from cloudrun_jobs.execution.attempt import Attempt
 from cloudrun_jobs.execution.claim import Invocation

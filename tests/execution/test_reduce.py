@@ -16,8 +16,9 @@ from pytest_django import Settings
 from cloudrun_jobs.environ import CloudRunTask
 from cloudrun_jobs.exceptions import JobFailed, JobInterrupted
 from cloudrun_jobs.execution import locking, runner
-from cloudrun_jobs.execution.attempt import Attempt, record_attempt
+from cloudrun_jobs.execution.attempt import Attempt
 from cloudrun_jobs.execution.claim import Invocation
+from cloudrun_jobs.execution.recording import record_attempt
 from cloudrun_jobs.execution.termination import Termination
 from cloudrun_jobs.models import JobRun, Status, TaskRun
 from tests.jobs.management.commands import echo, outcome

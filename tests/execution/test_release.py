@@ -29,7 +29,7 @@ from pytest_django import Settings
 from cloudrun_jobs import LockManager, backends, conf
 from cloudrun_jobs.exceptions import JobFailed, LockUnavailable, LockUnknown, ResultUnavailable
 from cloudrun_jobs.execution import deadlines
-from cloudrun_jobs.execution.attempt import COMPLETE
+from cloudrun_jobs.execution.recording import COMPLETE
 from cloudrun_jobs.locks import acquire, current, executions, local, names
 from cloudrun_jobs.locks.base import Grant, Owner
 from cloudrun_jobs.locks.database import DatabaseLocks

@@ -17,8 +17,9 @@ from pytest_django import Settings
 
 from cloudrun_jobs import CloudRunJobs
 from cloudrun_jobs.environ import CloudRunTask
-from cloudrun_jobs.execution.attempt import Attempt, record_attempt
+from cloudrun_jobs.execution.attempt import Attempt
 from cloudrun_jobs.execution.claim import AlreadyClaimed, Invocation
+from cloudrun_jobs.execution.recording import record_attempt
 from cloudrun_jobs.execution.termination import Termination
 from cloudrun_jobs.models import JobRun, Trigger
 from tests.backends.server import CloudRun, serve

@@ -14,8 +14,9 @@ from django.db.models import Q
 
 from cloudrun_jobs.backends import current
 from cloudrun_jobs.exceptions import AccessDenied, JobFailed, JobInterrupted, QuotaExhausted
-from cloudrun_jobs.execution.attempt import Attempt, is_nested
+from cloudrun_jobs.execution.attempt import Attempt
 from cloudrun_jobs.execution.claim import AlreadyClaimed
+from cloudrun_jobs.execution.recording import is_nested
 from cloudrun_jobs.models import JobRun, Status, TaskRun
 from cloudrun_jobs.models.functions import Now
 from cloudrun_jobs.operations import ExecutionState, Operation

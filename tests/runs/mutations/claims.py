@@ -8,6 +8,7 @@ ROWS = "models/runs.py"
 STATUSES = "models/statuses.py"
 CLAIMS = "execution/claim.py"
 ATTEMPTS = "execution/attempt.py"
+RECORDING = "execution/recording.py"
 LOCKING = "execution/locking.py"
 
 RULES = [
@@ -254,7 +255,7 @@ RULES = [
     ),
     rule(
         "a retry of an attempt that was killed waits",
-        ATTEMPTS,
+        RECORDING,
         'admitted=Case(has_worked, default=F("admitted"))',
         'admitted=F("admitted")',
         "execution/test_admission",
@@ -266,17 +267,19 @@ RULES = [
         "if False and JobRun.objects",
         "execution/test_admission",
     ),
-    rule("a complete task is not repeated", ATTEMPTS, ".exclude(status__in=COMPLETE)", "", "execution/test_claim"),
+    rule(
+        "a complete task is not repeated", RECORDING, ".exclude(status__in=COMPLETE)", "", "execution/test_claim"
+    ),
     rule(
         "an earlier attempt does not take over",
-        ATTEMPTS,
+        RECORDING,
         "Q(attempt__lt=row.attempt) | Q(worker=row.worker)",
         "Q()",
         "execution/test_claim",
     ),
     rule(
         "a claim whose reply was lost is recognised",
-        ATTEMPTS,
+        RECORDING,
         "Q(attempt__lt=row.attempt) | Q(worker=row.worker)",
         "Q(attempt__lt=row.attempt)",
         "runs/test_truth",

@@ -6,6 +6,7 @@ from tests.runs.mutations.rule import rule
 
 QUERIES = "models/querysets.py"
 ATTEMPTS = "execution/attempt.py"
+RECORDING = "execution/recording.py"
 HEARTBEAT = "execution/heartbeat.py"
 
 RULES = [
@@ -18,14 +19,14 @@ RULES = [
     ),
     rule(
         "a failed attempt with retries left keeps the run",
-        ATTEMPTS,
+        RECORDING,
         "bool(task and run.execution) and attempt < spec.max_retries",
         "False",
         "execution/test_outcome",
     ),
     rule(
         "the last attempt's failure fails the run",
-        ATTEMPTS,
+        RECORDING,
         "bool(task and run.execution) and attempt < spec.max_retries",
         "bool(task and run.execution)",
         "execution/test_outcome",
