@@ -30,5 +30,6 @@ DATABASES = {
     }
 }
 TIME_ZONE = "Asia/Tokyo"
+DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"  # The default of Django 6.0.
 USE_TZ = True
 CLOUDRUN_JOBS = {"ENVIRONMENT": "test"}
