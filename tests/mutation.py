@@ -44,7 +44,8 @@ class Mutation:
 
     def _failure(self, copy: Path) -> str:
         files = [f"tests/{name}.py" for name in self.tests]
-        command = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", "-k", self.only, *files]
+        options = ["-q", "-x", "-p", "no:cacheprovider", "-m", "", "-k", self.only]  # Also the tests of faults.
+        command = [sys.executable, "-m", "pytest", *options, *files]
         try:
             done = subprocess.run(command, cwd=copy, capture_output=True, text=True, check=False, timeout=LONGEST)
         except subprocess.TimeoutExpired:

@@ -18,6 +18,8 @@ from tests.servers import sql
 from tests.servers.fixtures import add_database
 from tests.servers.process import Server
 
+pytestmark = pytest.mark.faults
+
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[Server]:
@@ -85,7 +87,6 @@ def read_only(server: Server) -> Iterator[None]:
     set_read_only(False)
 
 
-@pytest.mark.faults
 def test_a_database_is_read_only_when_a_job_ends(scene: Scene, request: pytest.FixtureRequest) -> None:
     """The job keeps its locks and retries until the outcome is recorded."""
     scene.deploy()
@@ -102,7 +103,6 @@ def test_a_database_is_read_only_when_a_job_ends(scene: Scene, request: pytest.F
     assert (run.status, run.result) == (Status.SUCCEEDED, {"number": 1})
 
 
-@pytest.mark.faults
 def test_a_database_is_read_only_when_a_job_starts(scene: Scene, request: pytest.FixtureRequest) -> None:
     """The job waits until it can claim its run."""
     scene.deploy()
@@ -126,7 +126,6 @@ def test_a_timeout_is_recorded(scene: Scene) -> None:
     assert (run.status, run.reason, run.error_class) == (Status.FAILED, "timeout", "JobInterrupted")
 
 
-@pytest.mark.faults
 @pytest.mark.parametrize("cloudrun_emulator_options", [{"grace": 10.0}])
 def test_a_job_that_ignores_sigterm(scene: Scene) -> None:
     """The outcome is recorded before SIGKILL."""

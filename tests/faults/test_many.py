@@ -9,6 +9,8 @@ from cloudrun_jobs.locks import current
 from cloudrun_jobs.models import JobRun, Status
 from tests.faults.conftest import Scene
 
+pytestmark = pytest.mark.faults
+
 
 def delay_many(scene: Scene, numbers: range) -> JobRun:
     sender = scene.send(f"print(Command().delay_many({{'number': n}} for n in {numbers}).run_id)")
@@ -34,7 +36,6 @@ def test_each_element_is_run_once(scene: Scene) -> None:
     assert list(current().holders("crj1:")) == []
 
 
-@pytest.mark.faults
 def test_a_killed_element_has_failed(scene: Scene) -> None:
     """The other elements succeed; the record names the failed one."""
     scene.deploy(DIE_AT=f"in run()@{scene.folder / 'died'}")

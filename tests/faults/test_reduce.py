@@ -11,6 +11,8 @@ from tests.faults.test_containers import delay
 
 RESULT = {"number": 1}
 
+pytestmark = pytest.mark.faults
+
 
 def done(scene: Scene) -> tuple[int, int]:
     """Return how often the work was done, and how often reduce() was called."""
@@ -18,7 +20,6 @@ def done(scene: Scene) -> tuple[int, int]:
     return len(lines) - lines.count("reduced"), lines.count("reduced")
 
 
-@pytest.mark.faults
 def test_tasks_that_end_together_are_reduced_once(scene: Scene) -> None:
     """Their own execution calls reduce(), and then holds no lock."""
     scene.deploy(tasks=4, REDUCES="1")
@@ -31,7 +32,6 @@ def test_tasks_that_end_together_are_reduced_once(scene: Scene) -> None:
     assert list(current().holders("crj1:")) == []
 
 
-@pytest.mark.faults
 def test_a_killed_reduce_is_called_in_another_execution(scene: Scene) -> None:
     """Without retries, `reconcile` starts it; the work is not done again."""
     scene.deploy(tasks=2, REDUCES="1", DIE_AT=f"in reduce()@{scene.folder / 'died'}")
@@ -50,7 +50,6 @@ def test_a_killed_reduce_is_called_in_another_execution(scene: Scene) -> None:
     assert list(current().holders("crj1:")) == []
 
 
-@pytest.mark.faults
 def test_failed_tasks_are_repeated(scene: Scene) -> None:
     """The new execution has as many tasks as failed, and its results replace theirs."""
     scene.deploy(tasks=4, REDUCES="1", FAILING="1 3", MENDED=str(scene.folder / "mended"))
@@ -71,7 +70,6 @@ print(JobRun.objects.get(pk={str(run.pk)!r}).rerun(failed_only=True).run_id)
     assert done(scene) == (4, 1)
 
 
-@pytest.mark.faults
 @pytest.mark.parametrize("step", ["in reduce()", "after run()", "after the outcome"])
 @pytest.mark.parametrize("retries", [0, 1])
 def test_one_value_is_recorded(scene: Scene, step: str, retries: int) -> None:
@@ -89,7 +87,6 @@ def test_one_value_is_recorded(scene: Scene, step: str, retries: int) -> None:
     assert scene.reconcile() == {}
 
 
-@pytest.mark.faults
 @pytest.mark.parametrize("retries", [0, 1])
 def test_a_process_that_dies_before_the_value_is_recorded(scene: Scene, retries: int) -> None:
     """reduce() is called again: it is called at least once."""
