@@ -30,7 +30,7 @@ def server() -> Iterator[Server]:
 
 
 @pytest.fixture(scope="module")
-def database(server: Server, django_db_blocker: Any) -> str:
+def database(server: Server, django_db_setup: None, django_db_blocker: Any) -> str:
     with django_db_blocker.unblock():
         return add_database("away", sql.postgres_settings(server.port))
 

@@ -24,8 +24,10 @@ class Command(CloudRunJobs):
         parser.add_argument("--wait-in", type=Path)
 
     def run(self, *args: Any, **options: Any) -> int:
-        names = ("INDEX", "ATTEMPT", "COUNT")
-        index, attempt, count = (int(os.environ[f"CLOUD_RUN_TASK_{name}"]) for name in names)
+        defaults = {"INDEX": 0, "ATTEMPT": 0, "COUNT": 1}
+        index, attempt, count = (
+            int(os.environ.get(f"CLOUD_RUN_TASK_{name}", defaults[name])) for name in defaults
+        )
         self.stdout.write(f"task {index} of {count}, attempt {attempt}")
         self.stderr.write(f"a message of task {index}")
         if index == options["fail_task"] and attempt < options["fail_attempts"]:
