@@ -25,6 +25,8 @@ from cloudrun_jobs.runs import reconcile
 from tests.emulator.cloud import PLACE, eventually, job
 from tests.emulator.fixtures import cloudrun_emulator
 from tests.locks.workers import database_settings
+from tests.servers import sql
+from tests.servers.process import Server
 from tests.servers.routing import forget, records_in
 
 __all__ = ["cloudrun_emulator"]
@@ -121,6 +123,14 @@ def _records() -> None:
 def cloudrun_emulator_options() -> dict[str, Any]:
     """Leave a cancelled task time to record its outcome on a busy machine."""
     return {"grace": 8.0}
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[Server]:
+    """Start a server that no other module uses."""
+    server = sql.postgres()
+    yield server
+    server.stop()
 
 
 @pytest.fixture(scope="session")

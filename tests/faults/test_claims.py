@@ -6,7 +6,6 @@ import os
 import signal
 import sys
 from collections import Counter
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -22,14 +21,6 @@ from tests.servers.process import Server
 pytestmark = pytest.mark.faults
 
 DONE_ONCE = Counter(map(str, range(40)))
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[Server]:
-    """Start a server that no other test uses."""
-    server = sql.postgres()
-    yield server
-    server.stop()
 
 
 @pytest.fixture(scope="module")

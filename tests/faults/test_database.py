@@ -22,14 +22,6 @@ pytestmark = pytest.mark.faults
 
 
 @pytest.fixture(scope="module")
-def server() -> Iterator[Server]:
-    """Start a server that no other test uses."""
-    server = sql.postgres()
-    yield server
-    server.stop()
-
-
-@pytest.fixture(scope="module")
 def database(server: Server, django_db_setup: None, django_db_blocker: Any) -> str:
     with django_db_blocker.unblock():
         return add_database("away", sql.postgres_settings(server.port))
