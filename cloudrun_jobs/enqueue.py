@@ -94,14 +94,16 @@ def request_run_argv(
     elements = repeats.elements if repeats else ()
     overrides = _overrides_for(job, len(elements)) if elements else _overrides(job)
     env = {**overrides.env, RUN_ID_VARIABLE: run_id}
-    request = Request(job=spec.name, argv=(spec.command,), run_id=run_id, overrides=overrides)
-    if elements:
-        request = replace(request, elements=len(elements))
-        elements = [command_line.validate(job, element, env) for element in elements]
-    else:
-        request = replace(request, argv=command_line.validate(job, (spec.command, *arguments), env))
+    validated = [command_line.validate(job, each, env) for each in elements or [(spec.command, *arguments)]]
+    request = Request(
+        job=spec.name,
+        argv=(spec.command,) if elements else validated[0],
+        run_id=run_id,
+        overrides=overrides,
+        elements=len(elements) or None,
+    )
     values = repeats.values if repeats else {}
-    return _submit(job, spec, request, trigger=trigger, elements=elements, **values)
+    return _submit(job, spec, request, trigger=trigger, elements=validated if elements else (), **values)
 
 
 @async_unsafe("reserve() cannot be called from async code: use sync_to_async(command.reserve), as adelay() does.")

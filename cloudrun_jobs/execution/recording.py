@@ -119,7 +119,7 @@ def _insert(row: TaskRun) -> TaskRun | None:
 
 
 def _take_over_reduction(run: JobRun, row: TaskRun) -> TaskRun | None:
-    """Take over `reduce()` from an earlier attempt of the task whose own work is done."""
+    """Take over `reduce()` from an earlier attempt, if the task itself has already run."""
     with transaction.atomic(using=database.database_alias()):
         tasks = TaskRun.objects.filter(run=run.pk)
         own = tasks.filter(Q(attempt__lt=row.attempt) | Q(worker=row.worker), index=row.index)

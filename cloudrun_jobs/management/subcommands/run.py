@@ -56,10 +56,11 @@ def _run_locally(command: BaseCommand, job: CloudRunJobs, arguments: Sequence[st
     try:
         execution.wait()
     except KeyboardInterrupt:
-        again = f" {_next_command(execution, 'rerun', '--failed')} does the rest." if execution.run else ""
+        run = execution.run
+        again = f" {_next_command(run, 'rerun', '--failed')} does the rest." if run else ""
         raise CommandError(f"Interrupted: all tasks have ended.{again}", returncode=INTERRUPTED) from None
     run = execution.run
-    shown = f"{_next_command(execution, 'show')} shows the run." if run else ""
+    shown = f"{_next_command(run, 'show')} shows the run." if run else ""
     if failed := execution.failed:
         listed = ", ".join(task.prefix.strip() for task in failed[:MAX_LISTED])
         listed += ", ..." if len(failed) > MAX_LISTED else ""
@@ -75,9 +76,8 @@ def _joined(*sentences: str) -> str:
     return " ".join(filter(None, sentences))
 
 
-def _next_command(execution: LocalExecution, subcommand: str, *options: str) -> str:
-    run_id = str(execution.run.pk)[:8] if execution.run else ""
-    return f"`{' '.join(['manage.py cloudrun_jobs', subcommand, run_id, *options])}`"
+def _next_command(run: JobRun, subcommand: str, *options: str) -> str:
+    return f"`{' '.join(['manage.py cloudrun_jobs', subcommand, str(run.pk)[:8], *options])}`"
 
 
 def _error_of(run: JobRun | None) -> str:
