@@ -80,6 +80,10 @@ class Termination:
         timed_out = self.terminated_at is not None and earliest_timeout <= self.terminated_at
         return JobInterrupted("timeout" if timed_out else "interrupted")
 
+    @property
+    def has_timed_out(self) -> bool:
+        return self.interrupted().reason == "timeout"
+
     def is_due(self, *, tolerance: float = 0.0) -> bool:
         """Return True if the job has to be interrupted, and has not been."""
         return (self.is_requested() or self.times_out(tolerance=tolerance)) and not self.is_raised
@@ -123,7 +127,7 @@ def on_sigterm(number: int, frame: FrameType | None) -> None:
 def interrupt_if_due() -> None:
     """Interrupt the job of a pool's process if its time is over or its end was requested. For signal handlers."""
     running, tolerance = _in_main_thread(), deadlines.TIME_LIMIT_TOLERANCE_SECONDS
-    if environ.in_pool_process() and running and running[0].is_due(tolerance=tolerance):
+    if environ.in_pool_process() and any(each.is_due(tolerance=tolerance) for each in running):
         _interrupt_jobs()
 
 
@@ -136,7 +140,8 @@ def _interrupt_jobs() -> None:
     for termination in running:
         termination.is_raised = True
     if running and not was_raised:
-        call_or_defer(partial(_interrupt, running[0].interrupted()))
+        timed_out = (each for each in running if environ.in_pool_process() and each.has_timed_out)
+        call_or_defer(partial(_interrupt, next(timed_out, running[0]).interrupted()))
 
 
 def follow_server() -> None:
@@ -158,9 +163,14 @@ class _ServerHandler:
         self._handler = handler
 
     def __call__(self, number: int, frame: FrameType | None) -> None:
-        for termination in tuple(_active):  # Requests in other threads begin and end.
-            termination.request()
+        request_all()
         self._handler(number, frame)
+
+
+def request_all() -> None:
+    """Interrupt the jobs of all threads at their next `progress()`."""
+    for termination in tuple(_active):  # Those of other threads begin and end.
+        termination.request()
 
 
 def _in_main_thread() -> list[Termination]:
