@@ -31,6 +31,7 @@ INDEX = re.compile("0|[1-9][0-9]{0,5}", re.ASCII)
 CLEANUP_SECONDS = 8
 
 MAX_CONNECTIONS = 10  # Of a process.
+INSPECT_SECONDS = 2.0  # How long workers may take to respond.
 
 _pools: dict[tuple[int, str, float], Any] = {}
 _lock = Lock()
@@ -66,7 +67,7 @@ def task_ids(request: Request) -> Iterator[str]:
 
 
 def parse_task_id(task_id: str) -> tuple[str, int | None] | None:
-    """Return the run's id and the index of the task, None for `reduce()`; return None for an id of another form."""
+    """Return the run's id and the index of the task, None for `reduce()`; return None for another id."""
     run_id, _, suffix = task_id.partition(".")
     if not is_run_id(run_id):
         return None
@@ -93,6 +94,14 @@ def count_waiting(backend: CeleryBackend, queue: str, *, timeout: float) -> int:
         except producer.connection.channel_errors:
             return 0  # A queue without messages does not exist.
         return int(declared.message_count)
+
+
+def listened_queues(backend: CeleryBackend, *, timeout: float) -> set[str]:
+    """Return the names of the queues that workers listen to, as they respond. Raises `ServiceUnavailable`."""
+    with _producer(backend.app, timeout) as producer:
+        inspect = backend.app.control.inspect(timeout=INSPECT_SECONDS, connection=producer.connection)
+        workers = inspect.active_queues() or {}
+    return {queue["name"] for queues in workers.values() for queue in queues}
 
 
 @contextmanager

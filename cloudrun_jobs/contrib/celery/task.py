@@ -12,12 +12,14 @@ from typing import TYPE_CHECKING, Any
 
 from celery import Task, shared_task
 from celery.exceptions import Reject
+from django.db import Error
 
 from cloudrun_jobs import conf
 from cloudrun_jobs.backends.celery.messages import TASK, parse_task_id
 from cloudrun_jobs.exceptions import InvalidRunId, JobFailed, RecordUnavailable
 
 if TYPE_CHECKING:
+    from cloudrun_jobs.execution.delivery import Delivery, Report
     from cloudrun_jobs.execution.termination import Termination
     from cloudrun_jobs.models import JobRun
 
@@ -55,7 +57,7 @@ def run(task: RunTask, *args: Any, **kwargs: Any) -> None:
             _run(task, found, index, termination)
         except InvalidRunId as error:
             signals.message_rejected.send_robust(JobRun, task_id=str(task.request.id), error=error)
-        except RecordUnavailable as error:
+        except (RecordUnavailable, Error) as error:
             raise _retry(task, error, task.request.retries) from error
         finally:
             discard_deferred()  # A signal after the end of the attempt: the message decides what follows.
@@ -63,7 +65,7 @@ def run(task: RunTask, *args: Any, **kwargs: Any) -> None:
 
 def _run(task: RunTask, found: JobRun, index: int | None, termination: Termination) -> None:
     from cloudrun_jobs import signals
-    from cloudrun_jobs.execution.delivery import Result, deliver, receive
+    from cloudrun_jobs.execution.delivery import deliver, receive
     from cloudrun_jobs.execution.supervision import fail_unknown_command
 
     job, failure = _find_job(found.command)
@@ -76,7 +78,13 @@ def _run(task: RunTask, found: JobRun, index: int | None, termination: Terminati
         raise Reject(SHUTDOWN, requeue=True)
     if not delivery.is_due:
         signals.execution_superseded.send_robust(type(job), spec=job.spec, run=found, task=delivery.task)
-    report = deliver(job, delivery)
+    _reply(task, delivery, deliver(job, delivery))
+
+
+def _reply(task: RunTask, delivery: Delivery, report: Report) -> None:
+    """Raise what makes Celery give the message back, send it again later, or report the failure of the job."""
+    from cloudrun_jobs.execution.delivery import Result
+
     match report.result:
         case Result.INTERRUPTED:
             raise Reject(SHUTDOWN, requeue=True)
