@@ -8,16 +8,17 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import count
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
+from uuid import uuid4
 
 from redis import Redis
 
-from cloudrun_jobs.models import JobRun
+from cloudrun_jobs.models import JobRun, Status, Trigger
+from cloudrun_jobs.models.functions import Now
 from tests.celery_workers.project.celery_app import app
 from tests.waiting import wait_for
 
@@ -127,11 +128,17 @@ class Cluster:
 
     def begun(self, run: JobRun | str, times: int = 1) -> Entry:
         """Wait until this attempt of the run has begun; return its entry."""
-        return wait_for(lambda: self._begun(run, times))
+        return cast("Entry", wait_for(lambda: self._begun(run, times)))
 
     def _begun(self, run: JobRun | str, times: int) -> Entry | None:
         begun = [entry for entry in self.entries(run) if entry.what == "begin"]
         return begun[times - 1] if len(begun) >= times else None
+
+    def run(self, queue: str, *argv: str) -> JobRun:
+        """Record a run of the job, and send it to the queue."""
+        run = sent_run(argv=["step", *argv])
+        self.send(queue, str(run.pk), str(run.pk))
+        return run
 
     def send(self, queue: str, task_id: str, *args: Any, **kwargs: Any) -> None:
         """Send a message by hand."""
@@ -143,7 +150,13 @@ class Cluster:
         return not self.client.llen(queue) and not unacked
 
 
+def sent_run(**values: Any) -> JobRun:
+    """Insert the record of a run whose message is still to come."""
+    values = {"command": "step", "argv": ["step"], "environment": "production", "sent_at": Now(), **values}
+    return JobRun.objects.create(pk=uuid4(), status=Status.SENT, trigger=Trigger.DELAY, **values)
+
+
 def ended(run: JobRun, seconds: float = 30) -> JobRun:
     """Wait until the run has ended; return its record."""
-    find: Callable[[], Any] = lambda: JobRun.objects.filter(pk=run.pk, finished_at__isnull=False).first()
-    return wait_for(find, seconds)
+    runs = JobRun.objects.filter(pk=run.pk, finished_at__isnull=False)
+    return cast("JobRun", wait_for(runs.first, seconds))

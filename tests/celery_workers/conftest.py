@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from django.core.management import get_commands
 from django.db import connections
 from pytest_django import Settings
 
@@ -48,8 +49,15 @@ def cluster(broker: Server, postgres: str, tmp_path_factory: pytest.TempPathFact
 
 
 @pytest.fixture(autouse=True)
-def _cloud(cluster: Cluster, postgres: str, settings: Settings, django_db_blocker: Any) -> Iterator[None]:
+def _cloud(
+    cluster: Cluster,
+    postgres: str,
+    settings: Settings,
+    django_db_blocker: Any,
+    monkeypatch: pytest.MonkeyPatch,
+) -> Iterator[None]:
     """Send the jobs of this process to the workers, and keep the records in their database."""
+    monkeypatch.setitem(get_commands(), "step", "tests.celery_workers.project")  # Its app is not installed here.
     settings.CLOUDRUN_JOBS = JOBS
     settings.DATABASE_ROUTERS = [To(postgres)]
     with django_db_blocker.unblock():

@@ -16,5 +16,5 @@ LOGGING = {
     "version": 1,
     "disable_existing_loggers": False,
     "handlers": {"console": {"class": "logging.StreamHandler"}},
-    "loggers": {"cloudrun_jobs": {"handlers": ["console"], "level": "INFO"}},
+    "loggers": {"cloudrun_jobs": {"handlers": ["console"], "level": "INFO", "propagate": False}},
 }
