@@ -28,8 +28,10 @@ HEARTBEAT_TIMEOUT = timedelta(minutes=2)  # Six heartbeats.
 # database, all heartbeats are old.
 LIVENESS_GRACE_SECONDS = 30.0
 
-# Pending runs whose dispatcher has died or given up.
-UNSENT = Q(Q(sending_until=None) | Q(sending_until__lt=Now()), status=Status.PENDING, schedule=None)
+# Pending runs without a reservation: those of `reserve()` have one if they name a Scheduler job.
+UNRESERVED = Q(status=Status.PENDING) & (Q(schedule=None) | ~Q(trigger="reserve"))
+# Those whose dispatcher has died or given up.
+UNSENT = UNRESERVED & (Q(sending_until=None) | Q(sending_until__lt=Now()))
 
 # Runs and tasks that SIGTERM ended. For this long after its end, Cloud Run is queried whether it was cancelled.
 INTERRUPTED = Q(status=Status.FAILED, reason__in=SIGTERM_REASONS)

@@ -25,7 +25,13 @@ from cloudrun_jobs.exceptions import AccessDenied, CloudRunJobsError, ServiceErr
 from cloudrun_jobs.locks import executions
 from cloudrun_jobs.models import JobRun, Status, Trigger
 from cloudrun_jobs.models.functions import Now
-from cloudrun_jobs.models.querysets import HEARTBEAT_TIMEOUT, LIVENESS_GRACE_SECONDS, UNSENT, JobRunQuerySet
+from cloudrun_jobs.models.querysets import (
+    HEARTBEAT_TIMEOUT,
+    LIVENESS_GRACE_SECONDS,
+    UNRESERVED,
+    UNSENT,
+    JobRunQuerySet,
+)
 from cloudrun_jobs.models.statuses import FINISHED
 from cloudrun_jobs.operations import PROCESS_DIED, ExecutionState
 from cloudrun_jobs.runs import dispatch, reductions, reservations
@@ -55,7 +61,7 @@ def reconcile(backend: Backend) -> Counter[str]:
 
 def undispatched() -> tuple[int, datetime | None]:
     """Return how many runs are still being dispatched, and when the last of their leases expires."""
-    leased = _environment_runs().filter(status=Status.PENDING, schedule=None, sending_until__gte=Now())
+    leased = _environment_runs().filter(UNRESERVED, sending_until__gte=Now())
     found = leased.aggregate(count=Count("pk"), until=Max("sending_until"))
     return found["count"], found["until"]
 
