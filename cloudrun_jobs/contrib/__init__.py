@@ -1,1 +1,1 @@
-"""Integrations with other packages."""
+"""Integrations with other packages, each imported only where it is used."""

@@ -1,4 +1,4 @@
-"""The Celery side of `CeleryBackend`: its tasks, and the schedules of `celery beat`."""
+"""The part of a Celery worker that runs jobs, and the schedules of `celery beat`."""
 
 from __future__ import annotations
 
