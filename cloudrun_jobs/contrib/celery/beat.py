@@ -10,19 +10,25 @@ from collections.abc import Iterator, MutableMapping
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, cast
 
+from celery import shared_task
 from celery.beat import BeatLazyFunc
 from celery.schedules import BaseSchedule, schedstate
 from django.apps import apps
+from django.db import Error
 
 from cloudrun_jobs import cron
-from cloudrun_jobs.cron.english import is_english
-from cloudrun_jobs.exceptions import CloudRunJobsError, InvalidSchedule
+from cloudrun_jobs.exceptions import CloudRunJobsError, InvalidJob
+from cloudrun_jobs.signals import tick_rejected
 from cloudrun_jobs.spec.tick import ScheduleTick
 
 if TYPE_CHECKING:
     from cloudrun_jobs.spec import JobSpec
 
 TICK_TASK = "cloudrun_jobs.tick"
+BEAT = "celery beat"  # The requester of the runs.
+
+# A worker of an earlier deployment leaves a tick that it does not know to another worker.
+RETRY_DELAY_SECONDS, MAX_RETRIES = 5, 720
 
 # Beat waits for a broker that is unavailable. By default it drops a tick after a second.
 PUBLISH_RETRY_POLICY = {"max_retries": None, "interval_start": 0, "interval_step": 1, "interval_max": 5}
@@ -124,8 +130,8 @@ def beat_schedule() -> BeatSchedule:
 
         app.conf.beat_schedule = beat_schedule()
 
-    Beat reads it once Django is ready; `update()` adds entries of the project. Raises `InvalidSchedule` for
-    English-like schedules, whose due times cannot be computed, when beat reads it.
+    Beat reads it once Django is ready; `update()` adds entries of the project. The read raises `InvalidJob` for an
+    English-like schedule, whose due times cannot be computed.
     """
     return BeatSchedule()
 
@@ -139,32 +145,78 @@ def _declared_entries() -> dict[str, Any]:
     found = find_jobs()
     for name, error in found.unreadable.items():
         raise CloudRunJobsError(f"{name}: cannot be imported. {type(error).__name__}: {error}") from error
-    specs = [job.spec for job in found.jobs.values()]
-    return {name: entry for spec in specs if _is_served(spec) for name, entry in _job_entries(spec)}
-
-
-def _is_served(spec: JobSpec) -> bool:
-    """Return True if beat serves the job's schedules. Cloud Scheduler serves those of the web service."""
-    return spec.target == "job"
+    return dict(entry for job in found.jobs.values() for entry in _job_entries(job.spec))
 
 
 def _job_entries(spec: JobSpec) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yield the entries of a job on Celery, unless Cloud Scheduler calls the web service for it."""
+    from cloudrun_jobs import backends
+    from cloudrun_jobs.backends.celery import CeleryBackend
+
+    backend = backends.for_job(spec)
+    if spec.target != "job" or not isinstance(backend, CeleryBackend):
+        return
+    if problems := list(backend.problems(spec)):
+        raise InvalidJob(spec.command, problems)
+    queue = {"queue": name} if (name := backend.queue_of(spec)) else {}
     for declared in spec.schedules:
-        check_schedule(spec, declared.cron)
         scheduler_job, zone = spec.scheduler_job_id(declared), str(declared.time_zone)
         schedule = CronSchedule(declared.cron, zone)
         entry = {
             "task": TICK_TASK,
             "schedule": schedule,
             "args": (spec.command, scheduler_job, BeatLazyFunc(due_time, schedule)),
-            "options": {"retry_policy": PUBLISH_RETRY_POLICY},
+            "options": {"retry_policy": PUBLISH_RETRY_POLICY, **queue},
         }
         # A changed schedule has another name, and begins anew.
         yield ScheduleTick(scheduler_job, declared.cron, zone).encode(), entry
 
 
-def check_schedule(spec: JobSpec, expression: str) -> None:
-    """Raise `InvalidSchedule` if beat cannot compute the due times of the schedule."""
-    if is_english(expression):
-        message = f"{spec.command}: celery beat cannot serve the English-like schedule {expression!r}."
-        raise InvalidSchedule(message, hint="Write it as a cron expression of five fields, such as '*/5 * * * *'.")
+class UnknownTick(Exception):
+    """This worker does not know the command, or its schedule. A worker of the next deployment may."""
+
+
+@shared_task(  # type: ignore[untyped-decorator]
+    name=TICK_TASK, bind=True, acks_late=True, reject_on_worker_lost=True, ignore_result=True
+)
+def record_tick(task: Any, command: str, scheduler_job: str, due: str) -> None:
+    """Record and submit the run of a tick, unless another message of this tick has."""
+    try:
+        _record(command, scheduler_job, due)
+    except (UnknownTick, Error) as error:
+        if task.request.retries < MAX_RETRIES:
+            raise task.retry(exc=error, countdown=RETRY_DELAY_SECONDS, max_retries=MAX_RETRIES) from error
+        _reject(command, scheduler_job, due, error)
+    except (CloudRunJobsError, ValueError) as error:
+        _reject(command, scheduler_job, due, error)
+
+
+def _record(command: str, scheduler_job: str, due: str) -> None:
+    """Record the run, and submit it. Raises `UnknownTick`; `ValueError` for a message that beat did not send."""
+    from cloudrun_jobs import enqueue
+    from cloudrun_jobs.deploy import schedules
+    from cloudrun_jobs.models import Trigger
+    from cloudrun_jobs.registry import find_job
+    from cloudrun_jobs.runs.requester import requested_by
+
+    at = datetime.fromisoformat(due)
+    if at.tzinfo is None:
+        raise ValueError(f"the due time {due!r} has no time zone.")
+    job = find_job(command)
+    if job is None:
+        raise UnknownTick(f"there is no job {command!r}.")
+    spec = job.spec
+    if not f"{scheduler_job}-".startswith(f"{spec.name}-"):
+        raise ValueError(f"it is not of the environment {spec.environment!r}.")
+    declared = {spec.scheduler_job_id(each): each for each in spec.schedules}
+    if scheduler_job not in declared:
+        raise UnknownTick(f"the job {command!r} has no such schedule.")
+    arguments = schedules.start_arguments(job, spec, declared[scheduler_job])
+    with requested_by(BEAT):
+        enqueue.submit_trigger(job, arguments, trigger=Trigger.SCHEDULE, schedule=scheduler_job, scheduled_for=at)
+
+
+def _reject(command: str, scheduler_job: str, due: str, error: Exception) -> None:
+    from cloudrun_jobs.models import JobRun
+
+    tick_rejected.send_robust(JobRun, command=command, scheduler_job=scheduler_job, due=due, error=error)
