@@ -7,7 +7,7 @@ Celery is imported when it is first used.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import timedelta
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
@@ -119,6 +119,8 @@ class CeleryBackend(Backend):
             expected = f"one of the queues {', '.join(self.queues)}"
             hint = did_you_mean(spec.queue, self.queues)
             yield DeclarationError("queue", expected, spec.queue, hint, id="cloudrun_jobs.E027")
+        if spec.target == "job":
+            yield from _english_schedules(spec)
         if spec.task_parallelism is not None:
             hint = "Workers run tasks as they become free: limit the number of workers of a queue instead."
             expected = "None, because Celery does not limit the tasks of one run"
@@ -205,6 +207,16 @@ def _queues(names: object) -> tuple[str, ...]:
         where = conf.setting_name("OPTIONS", "queues")
         raise InvalidSettings(f"{where}: expected a list of the names of queues, got {names!r:.100}.")
     return tuple(names)
+
+
+def _english_schedules(spec: JobSpec) -> Iterator[DeclarationError]:
+    from cloudrun_jobs.cron.english import is_english  # Most jobs have no schedule.
+
+    for schedule in spec.schedules:
+        if is_english(schedule.cron):
+            expected = "a cron expression of five fields, because celery beat serves it"
+            hint = "Their due times are known to Cloud Scheduler alone, which serves jobs with target = 'service'."
+            yield DeclarationError("schedule", expected, schedule.cron, hint, id="cloudrun_jobs.E031")
 
 
 def _seconds(value: object) -> float:
