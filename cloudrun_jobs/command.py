@@ -59,6 +59,12 @@ class CloudRunJobs(BaseCommand):
     #: OPTIONS["service_url"], which responds to Cloud Scheduler once the command has ended. Default: "job".
     target: ClassVar[str]
 
+    #: The backend that runs the job, by its alias in CLOUDRUN_JOBS["BACKENDS"]. Default: that of ROUTES, otherwise
+    #: the project's.
+    backend: ClassVar[str | None]
+    #: The queue of a backend that has several, such as Celery's. Default: the first of its OPTIONS["queues"].
+    queue: ClassVar[str | None]
+
     #: How Cloud Scheduler retries a failed delivery, by the field names of its RetryConfig: {"retry_count": 3}.
     #: Durations are seconds or a timedelta. Default: Cloud Scheduler's own.
     retry_config: ClassVar[Mapping[str, int | timedelta] | None]

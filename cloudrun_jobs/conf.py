@@ -35,6 +35,7 @@ TEST_MODES = {"": False, "0": False, "1": True}
 INLINE_ENVIRONMENTS = frozenset({"local", "test"})
 INLINE_BACKEND = "cloudrun_jobs.backends.inline.InlineBackend"
 CLOUDRUN_BACKEND = "cloudrun_jobs.backends.cloudrun.CloudRunBackend"
+DEFAULT_ALIAS = "default"  # Of the backend that BACKEND names; the records have "".
 RECONCILE_COMMAND = "reconcile_cloudrun_runs"  # Declared by the settings, and enabled if they do.
 
 # Region and project become part of URLs that are called with credentials, so they must not contain anything else.
@@ -54,6 +55,8 @@ class Settings(NamedTuple):
     region: str = ""
     backend: str = INLINE_BACKEND
     options: Mapping[str, Any] = MappingProxyType({})  # Keyword arguments of the backend.
+    backends: Mapping[str, Any] = MappingProxyType({})  # BACKEND and OPTIONS of further backends, by alias.
+    routes: Mapping[str, Any] = MappingProxyType({})  # The aliases of backends, by patterns of command names.
     locks: Mapping[str, Any] = MappingProxyType({})  # BACKEND and OPTIONS of the locks.
     defaults: Mapping[str, Any] = MappingProxyType({})  # Declarations for jobs that make none.
     reconcile: Mapping[str, Any] = MappingProxyType({})  # Declarations of RECONCILE_COMMAND.
@@ -61,7 +64,7 @@ class Settings(NamedTuple):
 
 
 KEYS = frozenset(name.upper() for name in Settings._fields)
-MAPPINGS = frozenset({"OPTIONS", "LOCKS", "DEFAULTS", "RECONCILE", "HTTP"})
+MAPPINGS = frozenset({"OPTIONS", "BACKENDS", "ROUTES", "LOCKS", "DEFAULTS", "RECONCILE", "HTTP"})
 
 
 # What `once()` keeps in a block of `reading_once()`.

@@ -17,13 +17,13 @@ from django.utils import timezone
 from django.utils.asyncio import async_unsafe
 
 from cloudrun_jobs import argv, backends, command_line, conf
-from cloudrun_jobs.argv import reading
 from cloudrun_jobs.backends import Backend, Request
 from cloudrun_jobs.environ import RUN_ID_VARIABLE, CloudRunTask, variables_set
-from cloudrun_jobs.exceptions import InvalidArguments, JobFailed, JobInterrupted, LeaseLost
+from cloudrun_jobs.exceptions import InvalidArguments, InvalidJob, JobInterrupted, LeaseLost
 from cloudrun_jobs.execution.active import ActiveRun
 from cloudrun_jobs.execution.claim import Invocation
-from cloudrun_jobs.execution.outcome import exit_code_of, outcome_of
+from cloudrun_jobs.execution.in_process import execute
+from cloudrun_jobs.execution.outcome import outcome_of
 from cloudrun_jobs.models import JobRun, Status, TaskRun, Trigger
 from cloudrun_jobs.models.functions import Now
 from cloudrun_jobs.models.values import argv_fields
@@ -112,7 +112,7 @@ def reserve(job: JobCommand, at: At, args: Sequence[Any], options: Mapping[str, 
     spec, run_id, now = job.spec, str(uuid4()), timezone.now()
     _reject_unreachable_class(job)
     reservation = reservation_at(to_utc(at, now), spec.time_zone, now)
-    backends.current().check_reserve()
+    backends.for_job(spec).check_reserve()
     overrides, env = _overrides(job), reservations.reservation_env(reservation)
     arguments = command_line.build(job, args, options, {**overrides.env, RUN_ID_VARIABLE: run_id, **env})
     request = Request(job=spec.name, argv=arguments, run_id=run_id, overrides=overrides, extra_env=env)
@@ -155,7 +155,7 @@ def run_in_process(
     redacted = argv.redacted(job, arguments) if spec.secret_options else None
     active.trigger = Invocation(spec.command, spec.environment, list(arguments), redacted, values=values)
     try:
-        _execute(worker, active, Request(job=spec.name, argv=arguments, run_id=str(run_id)))
+        execute(worker, active, arguments)
     except (Exception, JobInterrupted, LeaseLost):
         if active.run is None:  # It has not started.
             raise
@@ -182,16 +182,23 @@ def _submit(
     `elements` has the arguments of each element of `delay_many()`. The third value is False if an earlier request
     with the same key has requested the run.
     """
-    backend, using = backends.current(), dispatch.followed_transaction()
+    backend, using = backends.for_job(spec), dispatch.followed_transaction()
+    request = _addressed(request, backend, spec)
     redacted = argv.redacted(job, request.argv) if spec.secret_options and not elements else None
     run = dispatch.new_run(
-        request, redacted=redacted, environment=spec.environment, trigger=trigger, key=key, **values
+        request,
+        redacted=redacted,
+        environment=spec.environment,
+        backend=backend.alias,
+        trigger=trigger,
+        key=key,
+        **values,
     )
     tasks = [_element_task(job, spec, run, *element) for element in enumerate(elements)]
     if backend.runs_in_process or using in {None, database.database_alias()}:
         run, is_new = dispatch.record(run, key, tasks)
         if not is_new:
-            return backend.operation(run), run, False
+            return backends.for_run(run).operation(run), run, False
         request = replace(request, run_id=str(run.pk))
         if backend.runs_in_process:
             operation, run = _run_inline(job, backend, run, request, elements)
@@ -203,7 +210,7 @@ def _submit(
     else:
         earlier = dispatch.find_earlier(run, key)
         if earlier is not None and earlier.reason != dispatch.NOT_SENT:
-            return backend.operation(earlier), earlier, False
+            return backends.for_run(earlier).operation(earlier), earlier, False
         operation = backend.operation(run)
 
         def work(recorded: JobRun) -> str:
@@ -212,6 +219,20 @@ def _submit(
         dispatch.record_after_commit(run, key, work, operation, using, tasks)
     job_delayed.send_robust(type(job), spec=spec, run=run, operation=operation)
     return operation, run, True
+
+
+def _addressed(request: Request, backend: Backend, spec: JobSpec) -> Request:
+    """Return the request with what the backend needs to know of the job.
+
+    Raises `InvalidJob` and `InvalidSettings`.
+    """
+    if problems := list(backend.problems(spec)):
+        raise InvalidJob(spec.command, problems)
+    if backend.tracks_executions:
+        return request  # The job's resource has the number of tasks.
+    tasks = request.elements or request.overrides.tasks or spec.tasks
+    timeout = int((request.overrides.timeout or spec.timeout).total_seconds())
+    return replace(request, queue=backend.queue_of(spec), tasks=tasks, timeout=timeout)
 
 
 def _overrides(job: JobCommand) -> Overrides:
@@ -270,7 +291,7 @@ def _run_inline(
     worker = copy.copy(job)
     worker._active = active = ActiveRun(run=run, is_requested=True)
     with variables_set(request.overrides.env):
-        operation = backend.submit(run, replace(request, work=partial(_execute, worker, active, request)))
+        operation = backend.submit(run, replace(request, work=partial(execute, worker, active, request.argv)))
     return operation, active.run or run
 
 
@@ -285,7 +306,7 @@ def _run_tasks(
             worker._active = active = ActiveRun(run=run, is_requested=True)
             active.task = CloudRunTask(request.job, "", index, 0, len(tasks), request.run_id)
             try:
-                _execute(worker, active, replace(request, argv=arguments))
+                execute(worker, active, arguments)
             except (Exception, LeaseLost) as error:  # noqa: BLE001  (of run(); the record of the task has it)
                 failure = error
     run.refresh_from_db()
@@ -305,24 +326,6 @@ def _remaining_cancelled(run: JobRun) -> Iterator[None]:
         waiting = TaskRun.objects.filter(run=run.pk, status=Status.PENDING)
         waiting.update(status=Status.CANCELLED, reason=outcome.reason, finished_at=Now())
         raise
-
-
-def _execute(worker: JobCommand, active: ActiveRun, request: Request) -> Any:
-    """Run the command as `manage.py` would, and return its result in JSON form."""
-    parser = argv.parser_of(worker)
-    reading.remember(worker, parser)
-    options = argv.parse(parser, request.argv[1:])
-    if "skip_checks" in options:
-        options["skip_checks"] = True  # As call_command() does: the checks of this process have run.
-    try:
-        worker.execute(*options.pop("args", ()), **options)
-    except JobInterrupted:
-        raise  # SIGTERM is for the whole process.
-    except SystemExit as error:
-        if code := exit_code_of(error.code):
-            message = f"{worker.command_name}: run() called sys.exit({error.code!r})."
-            raise JobFailed(message, code=code) from error
-    return active.result
 
 
 def _reject_unreachable_class(job: JobCommand) -> None:

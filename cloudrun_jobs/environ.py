@@ -11,6 +11,7 @@ import sys
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
+from contextvars import ContextVar
 from io import TextIOWrapper
 from typing import NamedTuple
 
@@ -24,6 +25,7 @@ REDUCE_VARIABLE, LOCAL_VARIABLE = _OTHERS
 
 # Cloud Run sets these for each task.
 INDEX_VARIABLE, COUNT_VARIABLE = "CLOUD_RUN_TASK_INDEX", "CLOUD_RUN_TASK_COUNT"
+ATTEMPT_VARIABLE = "CLOUD_RUN_TASK_ATTEMPT"
 
 # "host:port" of the emulator that started this process: every call to Google's services goes there.
 EMULATOR_VARIABLE = "CLOUDRUN_EMULATOR_HOST"
@@ -57,17 +59,40 @@ class CloudRunTask(NamedTuple):
     schedule: str = ""
     #: Whether the execution only calls `reduce()`: another execution has run the tasks.
     only_reduces: bool = False
+    #: The worker process of a queue that runs the task, such as "celery@host/1234"; empty on Cloud Run.
+    process: str = ""
+
+    @property
+    def in_worker(self) -> bool:
+        """Whether a worker of a queue runs the task, in a process that runs other tasks too."""
+        return bool(self.process)
+
+
+# A worker may run several tasks at once, in threads.
+_worker_task: ContextVar[CloudRunTask | None] = ContextVar("cloudrun_jobs_worker_task", default=None)
+
+
+@contextmanager
+def task_set(task: CloudRunTask) -> Iterator[None]:
+    """Make this the current task of the block, in a worker."""
+    token = _worker_task.set(task)
+    try:
+        yield
+    finally:
+        _worker_task.reset(token)
 
 
 def current_task(environ: Mapping[str, str] = os.environ) -> CloudRunTask | None:
-    """Return the task of this process, or None outside Cloud Run."""
+    """Return the task that this process or thread runs, or None outside Cloud Run and workers."""
+    if (task := _worker_task.get()) is not None:
+        return task
     if not in_container(environ):
         return None
     return CloudRunTask(
         job=environ.get("CLOUD_RUN_JOB", ""),
         execution=environ["CLOUD_RUN_EXECUTION"],
         index=int(environ.get(INDEX_VARIABLE, "0")),
-        attempt=int(environ.get("CLOUD_RUN_TASK_ATTEMPT", "0")),
+        attempt=int(environ.get(ATTEMPT_VARIABLE, "0")),
         count=int(environ.get(ELEMENTS_VARIABLE) or environ.get(COUNT_VARIABLE, "1")),
         run_id=environ.get(RUN_ID_VARIABLE, ""),
         reserved_for=environ.get(RESERVED_VARIABLE, ""),

@@ -11,6 +11,7 @@ import os
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import redirect_stderr
+from datetime import datetime
 from functools import cache
 from io import StringIO
 from types import TracebackType
@@ -244,6 +245,14 @@ def log_run_reconciled(sender: type, run: JobRun, **kwargs: Any) -> None:
     level = logging.INFO if run.status == "succeeded" else logging.ERROR
     extra = _run_extra("run_reconciled", run)
     logger.log(level, "Run %s was reconciled to %s (%s)", run, run.status, run.reason or "done", extra=extra)
+
+
+@receiver(signals.run_redelivered, dispatch_uid=UID)
+def log_run_redelivered(sender: type, run: JobRun, silent_since: datetime, **kwargs: Any) -> None:
+    extra = _run_extra("run_redelivered", run)
+    logger.warning(
+        "Run %s was sent again: it has been silent since %s", run, silent_since.isoformat(), extra=extra
+    )
 
 
 @receiver(signals.lock_release_failed, dispatch_uid=UID)

@@ -61,6 +61,10 @@ run_record_failed = Signal()
 #: The outcome of a run was recorded by another process. The sender is `models.JobRun`. Arguments: run.
 run_reconciled = Signal()
 
+#: A run without a heartbeat was sent to its queue again: its message or its worker may be lost. The sender is
+#: `models.JobRun`. Arguments: run, silent_since (the time of the last heartbeat, or of the request).
+run_redelivered = Signal()
+
 #: The locks of an ended run could not be released, so they expire. The sender is `models.JobRun`.
 #: Arguments: run, error.
 lock_release_failed = Signal()

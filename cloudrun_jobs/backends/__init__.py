@@ -1,21 +1,96 @@
-"""Backends: run jobs in this process or on Cloud Run."""
+"""Backends: run jobs in this process, on Cloud Run, or on the workers of a queue."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from fnmatch import fnmatchcase
+from typing import TYPE_CHECKING, Any
+
 from cloudrun_jobs import conf
 from cloudrun_jobs.backends.base import Backend, Request
+from cloudrun_jobs.exceptions import InvalidSettings
 from cloudrun_jobs.loading import check_options, import_backend
+from cloudrun_jobs.suggestions import did_you_mean
 
-__all__ = ["Backend", "Request", "current"]
+if TYPE_CHECKING:
+    from cloudrun_jobs.models import JobRun
+    from cloudrun_jobs.spec import JobSpec
+
+__all__ = ["Backend", "Request", "alias_of", "by_alias", "configured", "current", "for_job", "for_run"]
+
+ENTRY_KEYS = ("BACKEND", "OPTIONS")
 
 
 def current() -> Backend:
-    """Return the configured backend. Raises `InvalidSettings`."""
+    """Return the backend that `BACKEND` of the settings names. Raises `InvalidSettings`."""
     settings, where = conf.load(), conf.setting_name("BACKEND")
     backend = import_backend(settings.backend, Backend, setting=where)
     # All environments share the settings: the inline backend checks the options of Cloud Run, but ignores them.
     inline = settings.backend == conf.INLINE_BACKEND
     checked = import_backend(conf.CLOUDRUN_BACKEND, Backend, setting=where) if inline else backend
     options = check_options(checked, settings.options, setting=conf.setting_name("OPTIONS"))
-    configured: Backend = backend(settings, **({} if inline else options))
-    return configured
+    return _enabled(backend(settings, **({} if inline else options)))
+
+
+def by_alias(alias: str) -> Backend:
+    """Return a backend of `BACKENDS`, or that of `BACKEND` for "" and "default". Raises `InvalidSettings`."""
+    if alias in {"", conf.DEFAULT_ALIAS}:
+        return current()
+    settings = conf.load()
+    if alias not in settings.backends:
+        hint = did_you_mean(alias, [*settings.backends, conf.DEFAULT_ALIAS])
+        raise InvalidSettings(f"{conf.setting_name('BACKENDS')}: no backend {alias!r}.", hint=hint)
+    backend, options = _entry(alias, settings.backends[alias])
+    is_inline = settings.environment in conf.INLINE_ENVIRONMENTS
+    return _enabled(_inline(settings) if is_inline else backend(settings, **options), alias)
+
+
+def _entry(alias: str, entry: object) -> tuple[Any, Mapping[str, Any]]:
+    """Return the class and the options of an entry of `BACKENDS`. Raises `InvalidSettings`."""
+    where = conf.setting_name("BACKENDS", alias)
+    if not isinstance(entry, Mapping) or "BACKEND" not in entry:
+        raise InvalidSettings(f"{where}: expected a dictionary with BACKEND and OPTIONS, got {entry!r:.100}.")
+    for key in entry:
+        if key not in ENTRY_KEYS:
+            raise InvalidSettings(f"{where}: unknown key {key!r}.", hint=did_you_mean(str(key), ENTRY_KEYS))
+    backend = import_backend(entry["BACKEND"], Backend, setting=f"{where}['BACKEND']")
+    return backend, check_options(backend, entry.get("OPTIONS", {}), setting=f"{where}['OPTIONS']")
+
+
+def _enabled(backend: Backend, alias: str = "") -> Backend:
+    if backend.is_disabled:
+        backend = _inline(backend.settings)
+    backend.alias = alias
+    return backend
+
+
+def _inline(settings: conf.Settings) -> Backend:
+    backend: Backend = import_backend(conf.INLINE_BACKEND, Backend, setting="BACKEND")(settings)
+    return backend
+
+
+def configured() -> list[Backend]:
+    """Return all backends of the settings, the default one first. Raises `InvalidSettings`."""
+    return [current(), *map(by_alias, conf.load().backends)]
+
+
+def alias_of(spec: JobSpec) -> str:
+    """Return the alias of the backend of a job: the job's own, that of the first matching route, or ""."""
+    alias = spec.backend
+    if alias is None:
+        routes = conf.load().routes
+        alias = next((routes[pattern] for pattern in routes if fnmatchcase(spec.command, pattern)), "")
+    return "" if alias == conf.DEFAULT_ALIAS else alias
+
+
+def for_job(spec: JobSpec) -> Backend:
+    """Return the backend of a job. Raises `InvalidSettings`, naming the job, if it does not exist."""
+    try:
+        return by_alias(alias_of(spec))
+    except InvalidSettings as error:
+        raise InvalidSettings(f"{spec.command}: {error.args[0]}", hint=error.hint) from error
+
+
+def for_run(run: JobRun) -> Backend:
+    """Return the backend that the run was requested for. Raises `InvalidSettings` if it is not configured."""
+    return by_alias(run.backend)

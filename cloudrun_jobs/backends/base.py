@@ -11,12 +11,13 @@ from django.core.checks import CheckMessage
 
 from cloudrun_jobs.conf import Settings
 from cloudrun_jobs.environ import ELEMENTS_VARIABLE, RUN_ID_VARIABLE
-from cloudrun_jobs.exceptions import InvalidSettings, QuotaExhausted, ServiceUnavailable
+from cloudrun_jobs.exceptions import DeclarationError, InvalidSettings, QuotaExhausted, ServiceUnavailable
 from cloudrun_jobs.spec.overrides import NO_OVERRIDES, Overrides
 
 if TYPE_CHECKING:  # A container that submits nothing need not import these.
     from cloudrun_jobs.models import JobRun
     from cloudrun_jobs.operations import ExecutionState, Operation
+    from cloudrun_jobs.spec import JobSpec
     from cloudrun_jobs.spec.reservation import Reservation
 
 # Errors after which a retry may succeed. Any other error would occur again.
@@ -32,6 +33,11 @@ class Request:
     run_id: str
     overrides: Overrides = NO_OVERRIDES
     elements: int | None = None  #: The number of elements of `delay_many()`.
+    queue: str = ""  #: The queue of a backend that has several.
+    #: For a backend that gets them with the request: the number of tasks, and the seconds of an attempt.
+    tasks: int = 1
+    timeout: int | None = None
+    indexes: tuple[int, ...] | None = None  #: The tasks to start, if not all of them.
     extra_env: Mapping[str, str] = field(default_factory=dict)  #: Environment variables in addition to the run id.
     work: Callable[[], Any] | None = None  #: Runs the job in this process and returns its result in JSON form.
 
@@ -51,6 +57,25 @@ class Backend(ABC):
     # Can the backend start a run at a given time?
     supports_reserve = False
 
+    # Can the backend end the process of a task? Otherwise, a cancelled run ends at its next `progress()`.
+    supports_terminate = False
+
+    # Can the backend run a job as several tasks?
+    supports_tasks = False
+
+    # Does the backend know whether an execution has ended? Otherwise, `reconcile` submits silent runs again, and
+    # what runs them has to ignore a task that is running or has ended: see `execution.delivery`.
+    tracks_executions = True
+
+    # Does a request to the trigger of a job submit a run, instead of running the job during the request?
+    submits_triggers = False
+
+    # Do settings replace the backend by the inline one?
+    is_disabled = False
+
+    # The alias in BACKENDS; "" for the default backend.
+    alias = ""
+
     # For how many seconds is a request retried after transient errors?
     send_deadline = 20.0
 
@@ -68,6 +93,18 @@ class Backend(ABC):
     @abstractmethod
     def operation(self, run: JobRun) -> Operation:
         """Return the handle on a run, submitted or not."""
+
+    def problems(self, spec: JobSpec) -> Iterable[DeclarationError]:
+        """Return the declarations of a job that would have another meaning on this backend."""
+        return ()
+
+    def queue_of(self, spec: JobSpec) -> str:
+        """Return the queue of a job; "" for a backend without queues. Raises `InvalidSettings`."""
+        return ""
+
+    def count_waiting(self, queue: str) -> int | None:
+        """Return the number of messages in a queue; None if it is unknown. Raises one of the `ServiceError`s."""
+        return None
 
     def get_state(self, run: JobRun) -> ExecutionState:
         """Return the state of a run's execution. Raises one of the `ServiceError`s if it is unknown."""

@@ -26,6 +26,7 @@ class InlineBackend(Backend):
 
     runs_in_process = True
     supports_reserve = True  # It starts the run at once.
+    supports_tasks = True  # Those of delay_many(), one after the other.
 
     def submit(self, run: JobRun, request: Request, *, timeout: float | None = None) -> MockOperation:
         operation = MockOperation(request.job, request.run_id)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 from django.db import Error, IntegrityError
-from django.db.models import Count, F, Max, Model, Q
+from django.db.models import Case, Count, F, Max, Model, Q, When
 from django.db.models.functions import Coalesce
 
 from cloudrun_jobs.environ import COUNT_VARIABLE, INDEX_VARIABLE
@@ -49,6 +49,7 @@ class Attempt:
         has_retries: bool,
         scope: str,
         reduction: Reduction | None = None,
+        in_worker: bool = False,
     ) -> None:
         self.run = run
         self.task_count = task_count
@@ -58,10 +59,11 @@ class Attempt:
         self.shares_locks = task_count > 1 and scope == "execution" and run.execution is not None
         self.result: Any = None
         self.reduction = reduction
-        self.heartbeat = Heartbeat(task, follows_cancellation=run.execution is None)
+        self.heartbeat = Heartbeat(task, follows_cancellation=run.execution is None or in_worker)
         self.heartbeat.outlasts_task = self.only_reduces
         self._task = task
         self._has_retries = has_retries
+        self._in_worker = in_worker  # Of a queue, which delivers the task again if the worker is shut down.
         self._pid = os.getpid()
         self.in_transaction = database.in_transaction()  # The caller's.
         self._outcome: Outcome | None = None
@@ -159,6 +161,10 @@ class Attempt:
         if self.reduction:
             self.reduction.end(self._outcome)
 
+    def give_up(self, outcome: Outcome) -> None:
+        """End the attempt without work: earlier attempts have used up the retries."""
+        self._outcome = outcome
+
     def succeed(self, result: Any) -> None:
         """Keep what `run()` returned: an interrupt before it is recorded does not make the work fail."""
         self.result = result
@@ -244,7 +250,12 @@ class Attempt:
         return (self.reduction and self.reduction.outcome) or outcome
 
     def _is_retried(self, outcome: Outcome) -> bool:
-        return self._has_retries and self._decisive(outcome).status == Status.FAILED
+        decisive = self._decisive(outcome)
+        return decisive.status == Status.FAILED and (self._has_retries or self._is_interruption(decisive))
+
+    def _is_interruption(self, outcome: Outcome) -> bool:
+        """Return True if the queue's worker was shut down: another one repeats the attempt."""
+        return self._in_worker and outcome.reason == "interrupted"
 
     def begin_reduction(self, error: BaseException | None = None) -> bool:
         """Record that the work of the task has ended; return True if this process must call `reduce()`.
@@ -324,10 +335,14 @@ class Attempt:
         return True
 
     def _update_task(self, outcome: Outcome, progress: dict[str, object]) -> bool:
-        is_retried = self._has_retries and outcome.status == Status.FAILED
+        is_interruption = self._is_interruption(outcome)
+        is_retried = outcome.status == Status.FAILED and (self._has_retries or is_interruption)
+        # Once: the reply to an earlier update may have been lost.
+        count = F("interruptions") + Case(When(exit_code=None, then=1), default=0)
         mine = TaskRun.objects.filter(pk=self._task.pk, worker=self._task.worker)
         return bool(
             mine.update(
+                **({"interruptions": count} if is_interruption else {}),  # First: MariaDB assigns left to right.
                 status=Status.RUNNING if is_retried else outcome.status,
                 reason=outcome.reason,
                 exit_code=outcome.exit_code,
@@ -385,7 +400,7 @@ class Attempt:
         status, values = self._ending(outcome)
         mine = Q(reducer=self.worker)
         reduced = self._unless_cancelled(reduction.outcome or outcome)
-        if self._has_retries and reduced.status == Status.FAILED:
+        if reduced.status == Status.FAILED and (self._has_retries or self._is_interruption(reduced)):
             self.run.update_if(mine & Q(status=Status.RUNNING), **reduced.error)
         elif reduced.status != Status.SUCCEEDED:
             reason = "reduce" if reduced.reason in {"error", "exit_code"} else reduced.reason

@@ -18,6 +18,7 @@ from cloudrun_jobs.exceptions import InvalidRunId
 from cloudrun_jobs.models import JobRun, Status, Trigger
 from cloudrun_jobs.models.functions import Now
 from cloudrun_jobs.models.runs import is_run_id
+from cloudrun_jobs.models.statuses import UNFINISHED
 from cloudrun_jobs.models.values import argv_fields
 from cloudrun_jobs.runs import database
 from cloudrun_jobs.runs.execution_names import assign_execution_name
@@ -82,7 +83,11 @@ def _claim_requested(start: Invocation, run_id: UUID, *, execution: str | None) 
         "finished_at": None,
         "reason": "",
     }
+    if start.task and start.task.in_worker:
+        values["sending_until"] = None
     claimable = Q(unclaimed | own, command=start.command, environment=start.environment)
+    if start.task and start.task.in_worker:
+        claimable &= Q(status__in=UNFINISHED)  # A queue may deliver a message again after the end of the run.
     transition = partial(JobRun(pk=run_id).transition, Status.RUNNING, claimable, **values)
     if assign_execution_name(execution, transition):
         return JobRun.objects.get(pk=run_id)
@@ -141,7 +146,7 @@ def _execution_values(start: Invocation, execution: str | None) -> dict[str, Any
         "reduces_partial": start.reduces_partial,
     }
     settings = conf.load()
-    if execution and start.task and settings.project and settings.region:
+    if execution and start.task and not start.task.in_worker and settings.project and settings.region:
         parent = f"projects/{settings.project}/locations/{settings.region}/jobs/{start.task.job}"
         values["execution_name"] = f"{parent}/executions/{execution}"
     return values

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from uuid import UUID, uuid4
 
 from django.db import IntegrityError, transaction
 from django.db.models import Case, Count, F, Q, Subquery, When
 
-from cloudrun_jobs.environ import CloudRunTask
+from cloudrun_jobs.environ import CloudRunTask, current_task
 from cloudrun_jobs.execution import deadlines
 from cloudrun_jobs.execution.attempt import Attempt
 from cloudrun_jobs.execution.claim import AlreadyClaimed, Invocation, claim
@@ -26,6 +27,9 @@ COMPLETE = (Status.SUCCEEDED, Status.SKIPPED, Status.CANCELLED)
 
 # The attempts of this process, in any thread: a job that another job calls has a run of its own.
 _active_attempts: list[Attempt] = []
+
+# Whether an attempt is active in this thread: a worker may run several tasks at once.
+_is_active: ContextVar[bool] = ContextVar("cloudrun_jobs_is_active", default=False)
 
 
 @contextmanager
@@ -44,6 +48,7 @@ def record_attempt(
         yield claimed
         return
     _active_attempts.append(claimed)
+    was_active = _is_active.set(True)
     claimed.heartbeat.start(termination, claimed.terminate)
     error: BaseException | None = None
     try:
@@ -53,12 +58,14 @@ def record_attempt(
         raise
     finally:
         _active_attempts.remove(claimed)
+        _is_active.reset(was_active)
         claimed.end(error, termination)
 
 
 def is_nested() -> bool:
-    """Return True if a run is active in this process."""
-    return bool(_active_attempts)
+    """Return True if a run is active in this process; in a worker, in this thread."""
+    task = current_task()
+    return _is_active.get() if task and task.in_worker else bool(_active_attempts)
 
 
 def _claim(start: Invocation, spec: JobSpec, worker: UUID) -> Attempt | AlreadyClaimed:
@@ -71,7 +78,8 @@ def _claim(start: Invocation, spec: JobSpec, worker: UUID) -> Attempt | AlreadyC
     task = start.task if run.execution or start.run_id else None
     index, attempt, count = (task.index, task.attempt, task.count) if task else (0, 0, 1)
     reduction = Reduction(is_partial=start.reduces_partial) if start.reduces else None
-    row = TaskRun(run=run, index=index, attempt=attempt, worker=worker)
+    process = task.process if task else ""
+    row = TaskRun(run=run, index=index, attempt=attempt, worker=worker, process=process)
     inserted = None if run.elements is not None else _insert(row)  # delay_many() has inserted the rows.
     claimed = inserted or _take_over(row)
     if claimed is not None and run.reducer is not None:
@@ -82,9 +90,15 @@ def _claim(start: Invocation, spec: JobSpec, worker: UUID) -> Attempt | AlreadyC
         return AlreadyClaimed(run)
     if attempt:
         _count_retried(run)
-    has_retries = bool(task and run.execution) and attempt < spec.max_retries
-    scope = spec.lock_scope
-    return Attempt(run, claimed, task_count=count, has_retries=has_retries, scope=scope, reduction=reduction)
+    return Attempt(
+        run,
+        claimed,
+        task_count=count,
+        has_retries=bool(task and run.execution) and attempt - claimed.interruptions < spec.max_retries,
+        scope=spec.lock_scope,
+        reduction=reduction,
+        in_worker=bool(process),
+    )
 
 
 def _claim_reduction(
@@ -94,7 +108,7 @@ def _claim_reduction(
     with transaction.atomic(using=database.database_alias()):
         row = TaskRun.objects.filter(run=run.pk).order_by("index").select_for_update().first()
         mine = Q(status=Status.RUNNING, execution=task.execution)
-        if row is None or not run.update_if(mine, reducer=worker):
+        if row is None or not run.update_if(mine & Q(reducer=run.reducer), reducer=worker):
             return AlreadyClaimed(run)
         TaskRun.objects.filter(pk=row.pk).update(worker=worker, heartbeat_at=Now())
     row.worker = worker
@@ -150,6 +164,7 @@ def _take_over(row: TaskRun) -> TaskRun | None:
         admitted=Case(has_worked, default=F("admitted")),  # First: MariaDB assigns left to right.
         attempt=row.attempt,
         worker=row.worker,
+        process=row.process,
         status=Status.RUNNING,
         reason="",
         exit_code=None,

@@ -139,7 +139,7 @@ def _try_unreserve(run: JobRun) -> None:
     from cloudrun_jobs.runs import reservations
 
     try:
-        reservations.release(backends.current(), run)
+        reservations.release(backends.for_run(run), run)
     except Exception as error:  # noqa: BLE001  (whatever it is, the outcome is recorded)
         signals.run_record_failed.send_robust(JobRun, run=run, error=error)
     finally:

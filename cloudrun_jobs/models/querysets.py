@@ -28,8 +28,11 @@ HEARTBEAT_TIMEOUT = timedelta(minutes=2)  # Six heartbeats.
 # database, all heartbeats are old.
 LIVENESS_GRACE_SECONDS = 30.0
 
-# Pending runs whose dispatcher has died or given up.
-UNSENT = Q(Q(sending_until=None) | Q(sending_until__lt=Now()), status=Status.PENDING, schedule=None)
+# No process is dispatching the run.
+NOT_LEASED = Q(sending_until=None) | Q(sending_until__lt=Now())
+
+# Pending runs whose dispatcher has died or given up. Those that wait for a reservation have its key as schedule.
+UNSENT = Q(NOT_LEASED, Q(schedule=None) | ~Q(trigger="reserve"), status=Status.PENDING)
 
 # Runs and tasks that SIGTERM ended. For this long after its end, Cloud Run is queried whether it was cancelled.
 INTERRUPTED = Q(status=Status.FAILED, reason__in=SIGTERM_REASONS)

@@ -81,6 +81,12 @@ class JobRun(Record):
     #: The number of elements of `delay_many()`, whose arguments the tasks have; null for other runs.
     elements = models.PositiveIntegerField(null=True)
     environment = models.CharField(max_length=63)
+    #: The alias of the backend that runs it; empty for the project's default backend.
+    backend = models.CharField(max_length=63, blank=True, default="", db_default="")
+    #: The queue that it is sent to; empty for a backend without queues.
+    queue = models.CharField(max_length=63, blank=True, default="", db_default="")
+    #: The seconds that an attempt of a task may take, for a backend that gets them with the request.
+    timeout = models.PositiveIntegerField(null=True)
     trigger = models.CharField(max_length=10, choices=Trigger)
     #: The user, service or execution that requested the run; see `requested_by()`.
     requested_by = models.CharField(max_length=200, blank=True)
@@ -367,6 +373,11 @@ class TaskRun(Record):
     #: The process that makes the attempt. It recognises its own claim after a lost reply, and a superseded
     #: process can no longer write.
     worker = models.UUIDField()
+    #: The worker process of a queue, such as "celery@host/1234"; empty on Cloud Run.
+    process = models.CharField(max_length=200, blank=True, default="", db_default="")
+    #: The number of attempts that ended because a queue's worker was shut down. They are repeated in addition to
+    #: `max_retries`.
+    interruptions = models.PositiveIntegerField(default=0, db_default=0)
     #: Whether an attempt has worked (True) or was skipped (False), which its retries follow; null while undecided.
     admitted = models.BooleanField(null=True)
     status = models.CharField(max_length=10, choices=Status, default=Status.RUNNING)

@@ -59,6 +59,7 @@ def new_run(
     *,
     redacted: Sequence[str] | None,
     environment: str,
+    backend: str = "",
     trigger: str,
     key: str | None = None,
     **values: Any,
@@ -70,8 +71,11 @@ def new_run(
         **argv_fields(request.argv, redacted),
         overrides=request.overrides.encode(),
         elements=request.elements,
-        task_count=request.elements or 1,
+        task_count=request.elements or request.tasks,
+        queue=request.queue,
+        timeout=request.timeout,
         environment=environment,
+        backend=backend,
         trigger=trigger,
         requested_by=current_requester(),
         idempotency_key=None if key is None else _storage_key(request.argv[0], key),
@@ -88,6 +92,9 @@ def request_of(run: JobRun) -> Request:
         run_id=str(run.pk),
         overrides=Overrides.decode(run.overrides),
         elements=run.elements,
+        queue=run.queue,
+        tasks=run.task_count,
+        timeout=run.timeout,
     )
 
 
@@ -103,7 +110,7 @@ def record(run: JobRun, key: str | None = None, tasks: Sequence[TaskRun] = ()) -
         earlier = find_earlier(run, key) or JobRun.objects.filter(pk=run.pk).first()
         if earlier is None:
             raise
-        return earlier, str(earlier.pk) == str(run.pk) or _redispatch_failed(earlier)
+        return earlier, str(earlier.pk) == str(run.pk) or _redispatch_failed(earlier, run)
     return run, True
 
 
@@ -142,10 +149,12 @@ def find_earlier(run: JobRun, key: str | None) -> JobRun | None:
     return earlier
 
 
-def _redispatch_failed(earlier: JobRun) -> bool:
+def _redispatch_failed(earlier: JobRun, run: JobRun) -> bool:
     """Return True if the run's dispatch had failed: the first caller to repeat it dispatches it."""
     pending = {"status": Status.PENDING, "reason": "", "finished_at": None, "error_class": "", "error_message": ""}
-    return earlier.update_if(NEVER_SENT, **pending, sending_until=Now() + DISPATCH_LEASE)
+    # The job may have moved to another backend.
+    target = {"backend": run.backend, "queue": run.queue, "task_count": run.task_count}
+    return earlier.update_if(NEVER_SENT, **pending, **target, sending_until=Now() + DISPATCH_LEASE)
 
 
 def followed_transaction() -> str | None:

@@ -27,7 +27,7 @@ from cloudrun_jobs.spec.overrides import Overrides
 
 def operation(run: JobRun) -> Operation:
     """Return the handle on the run's execution, as `delay()` returns it."""
-    return backends.current().operation(run)
+    return backends.for_run(run).operation(run)
 
 
 def refresh(run: JobRun) -> JobRun:
@@ -43,7 +43,7 @@ def cancel(run: JobRun) -> bool:
     """Cancel the run; return False if it had already ended. A pending run is no longer dispatched."""
     if run.transition(Status.CANCELLED, Q(status=Status.PENDING), finished_at=Now(), reason="cancelled"):
         if run.is_reserved:
-            release = partial(reservations.release, backends.current(), run)
+            release = partial(reservations.release, backends.for_run(run), run)
             transaction.on_commit(release, using=database_alias(), robust=True)
         return True
     run.update_if(Q(status__in=(Status.SENT, Status.RUNNING)), cancel_requested_at=Now())
@@ -74,7 +74,7 @@ def configured(command: Any, run: JobRun, *, failed_only: bool = False) -> Any:
     """Return the command, set up to repeat the run. Raises `InvalidArguments` and `RerunRefused`."""
     overrides = Overrides.decode(run.overrides).given
     if failed_only:
-        at_once, in_process = command.spec.task_parallelism or 1, backends.current().runs_in_process
+        at_once, in_process = command.spec.task_parallelism or 1, backends.for_job(command.spec).runs_in_process
         repeats = reruns.repeat_failed(run, task_parallelism=at_once, runs_in_process=in_process)
     else:
         repeats = reruns.repeat_all(run)

@@ -18,17 +18,23 @@ from django.db import Error
 from django.db.models import Count, Max, Q, QuerySet
 from django.utils import timezone
 
-from cloudrun_jobs import conf
+from cloudrun_jobs import backends, conf
 from cloudrun_jobs.backends import Backend
 from cloudrun_jobs.backoff import attempts
 from cloudrun_jobs.exceptions import AccessDenied, CloudRunJobsError, ServiceError
 from cloudrun_jobs.locks import executions
 from cloudrun_jobs.models import JobRun, Status, Trigger
 from cloudrun_jobs.models.functions import Now
-from cloudrun_jobs.models.querysets import HEARTBEAT_TIMEOUT, LIVENESS_GRACE_SECONDS, UNSENT, JobRunQuerySet
+from cloudrun_jobs.models.querysets import (
+    HEARTBEAT_TIMEOUT,
+    LIVENESS_GRACE_SECONDS,
+    NOT_LEASED,
+    UNSENT,
+    JobRunQuerySet,
+)
 from cloudrun_jobs.models.statuses import FINISHED
 from cloudrun_jobs.operations import PROCESS_DIED, ExecutionState
-from cloudrun_jobs.runs import dispatch, reductions, reservations
+from cloudrun_jobs.runs import dispatch, redelivery, reductions, reservations
 from cloudrun_jobs.signals import run_reconciled, run_record_failed
 from cloudrun_jobs.spec.reservation import reservation_at
 from cloudrun_jobs.spec.tick import MAX_RESERVATION_DELAY
@@ -39,23 +45,46 @@ LIVENESS_POLL_INTERVAL = 1.0  # seconds
 DENIED, UNKNOWN = "denied", "unknown"
 
 
-def reconcile(backend: Backend) -> Counter[str]:
-    """Reconcile the environment's runs; return the number of runs by result."""
+def reconcile_all() -> Counter[str]:
+    """Reconcile the environment's runs on every backend; return the number of runs by result."""
     results: Counter[str] = Counter()
-    runs = _environment_runs()
+    known = backends.configured()
+    for backend in known:
+        results.update(reconcile(backend))
+    aliases = [backend.alias for backend in known]
+    others = _environment_runs().running().exclude(backend__in=aliases)
+    results.update(_each(others, _reject_backend))
+    return results
+
+
+def reconcile(backend: Backend) -> Counter[str]:
+    """Reconcile the environment's runs on one backend; return the number of runs by result."""
+    results: Counter[str] = Counter()
+    runs = _environment_runs().filter(backend=backend.alias)
     if not backend.runs_in_process:
-        results.update(_each(runs.unsent().filter(scheduled_for=None), partial(_dispatch, backend)))
-        results.update(_each(_reservations(), partial(_reconcile_reservation, backend)))
+        unsent = runs.unsent().exclude(trigger=Trigger.RESERVE)
+        results.update(_each(unsent, partial(_dispatch, backend)))
+    if backend.tracks_executions and not backend.runs_in_process:
+        results.update(_each(_reservations(runs), partial(_reconcile_reservation, backend)))
         started = (runs.silent() | runs.interrupted()).exclude(execution=None)
         results.update(_each(started, partial(_settle, backend)))
+    elif not backend.runs_in_process:
+        results.update(_each(_due_reservations(runs), partial(_dispatch_due, backend)))
+        results.update(_each(redelivery.candidates(runs), partial(_redeliver, redelivery.Redelivery(backend))))
     abandoned = runs.abandoned(runs_in_process=backend.runs_in_process)
     results.update(_each(_dead(abandoned), partial(_apply, PROCESS_DIED)))
     return results
 
 
+def _reject_backend(run: JobRun) -> str:
+    """Raise `InvalidSettings`: the settings no longer have the backend of the run."""
+    backends.for_run(run)
+    return UNKNOWN
+
+
 def undispatched() -> tuple[int, datetime | None]:
     """Return how many runs are still being dispatched, and when the last of their leases expires."""
-    leased = _environment_runs().filter(status=Status.PENDING, schedule=None, sending_until__gte=Now())
+    leased = _environment_runs().filter(status=Status.PENDING, sending_until__gte=Now())
     found = leased.aggregate(count=Count("pk"), until=Max("sending_until"))
     return found["count"], found["until"]
 
@@ -80,11 +109,22 @@ def _dispatch(backend: Backend, run: JobRun) -> str:
     return dispatch.redispatch(backend, run, dispatch.request_of(run))
 
 
-def _reservations() -> QuerySet[JobRun]:
+def _reservations(runs: JobRunQuerySet) -> QuerySet[JobRun]:
     """Return the runs of `reserve()` without a reservation, overdue, or finished with a reservation."""
     overdue = Q(status=Status.PENDING, scheduled_for__lt=Now() - HEARTBEAT_TIMEOUT)
     ended = Q(status__in=FINISHED) & ~Q(schedule=None)
-    return _environment_runs().filter(UNSENT | overdue | ended, trigger=Trigger.RESERVE)
+    return runs.filter(UNSENT | overdue | ended, trigger=Trigger.RESERVE)
+
+
+def _due_reservations(runs: JobRunQuerySet) -> QuerySet[JobRun]:
+    """Return the runs of `reserve()` that are due: a queue does not keep a message for long."""
+    return runs.filter(NOT_LEASED, status=Status.PENDING, trigger=Trigger.RESERVE, scheduled_for__lte=Now())
+
+
+def _dispatch_due(backend: Backend, run: JobRun) -> str:
+    if not dispatch.claim_dispatch(run, NOT_LEASED & Q(status=Status.PENDING)):
+        return "already claimed"
+    return dispatch.redispatch(backend, run, dispatch.request_of(run))
 
 
 def _reconcile_reservation(backend: Backend, run: JobRun) -> str:
@@ -128,6 +168,14 @@ def _reserve(backend: Backend, run: JobRun, due: datetime, now: datetime) -> str
     request = replace(dispatch.request_of(run), extra_env=reservations.reservation_env(reservation))
     work = partial(reservations.reserve_or_dispatch, backend, run, request, reservation)
     return dispatch.log_dispatch_errors(run, work)
+
+
+def _redeliver(queue: redelivery.Redelivery, run: JobRun) -> str:
+    """Submit the silent tasks of a run again. If all have ended, call `reduce()` or end the run."""
+    state = redelivery.state_of(run)
+    if state is None:
+        return queue.redeliver(run)
+    return reductions.start(queue.backend, run, state) if run.awaits_reduction(state) else _apply(state, run)
 
 
 def _settle(backend: Backend, run: JobRun) -> str:

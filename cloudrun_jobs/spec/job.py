@@ -35,6 +35,8 @@ class JobSpec(Frozen):
     schedule: str | Schedule | tuple[str | Schedule, ...] | None = None
     time_zone: str = "Etc/UTC"
     target: str = "job"
+    backend: str | None = None
+    queue: str | None = None
     retry_config: Mapping[str, int | timedelta] | None = None
     attempt_deadline: timedelta | None = None
     parallelism: int | None = 1

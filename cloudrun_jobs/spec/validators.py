@@ -107,6 +107,13 @@ def _check_container(spec: JobSpec) -> Iterator[DeclarationError]:
         yield DeclarationError("cloud_sql", expected, instances)
 
 
+def _check_target(spec: JobSpec) -> Iterator[DeclarationError]:
+    for attribute, expected in (("backend", "the alias of a backend"), ("queue", "the name of a queue")):
+        name = getattr(spec, attribute)
+        if name is not None and not is_text(name, r"[\w.:-]{1,63}"):
+            yield DeclarationError(attribute, f"None or {expected}", name)
+
+
 def _check_variables(spec: JobSpec) -> Iterator[DeclarationError]:
     for attribute in ("env_vars", "secrets"):
         value = getattr(spec, attribute)
@@ -203,6 +210,7 @@ VALIDATORS = (
     _check_locks,
     _check_resources,
     _check_container,
+    _check_target,
     _check_variables,
     _check_vpc,
     _check_labels,

@@ -41,6 +41,8 @@ class CloudRunBackend(Backend):
     """
 
     supports_reserve = True
+    supports_terminate = True
+    supports_tasks = True
 
     def __init__(
         self,

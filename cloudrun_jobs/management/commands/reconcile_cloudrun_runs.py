@@ -9,10 +9,10 @@ from typing import Any
 
 from django.core.management.base import CommandError
 
-from cloudrun_jobs import backends, conf
+from cloudrun_jobs import conf
 from cloudrun_jobs.command import CloudRunJobs
 from cloudrun_jobs.exceptions import InvalidSettings
-from cloudrun_jobs.runs.reconcile import DENIED, reconcile
+from cloudrun_jobs.runs.reconcile import DENIED, reconcile_all
 
 
 class Command(CloudRunJobs):
@@ -28,7 +28,7 @@ class Command(CloudRunJobs):
             return False
 
     def run(self, *args: Any, **options: Any) -> dict[str, int]:
-        done = reconcile(backends.current())
+        done = reconcile_all()
         if done[DENIED]:
             raise CommandError(f"Some runs could not be reconciled: a permission is missing. {dict(done)}.")
         return dict(done)

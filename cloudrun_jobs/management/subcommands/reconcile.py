@@ -7,9 +7,8 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError
 
-from cloudrun_jobs.backends import current
 from cloudrun_jobs.management.output import write_message
-from cloudrun_jobs.runs.reconcile import DENIED, reconcile, undispatched
+from cloudrun_jobs.runs.reconcile import DENIED, reconcile_all, undispatched
 from cloudrun_jobs.terminal import format_time
 
 HELP = "Dispatch pending runs and finish runs whose execution ended without reporting."
@@ -20,7 +19,7 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 
 def run(command: BaseCommand, **options: Any) -> None:
-    done = reconcile(current())
+    done = reconcile_all()
     counts = ", ".join(f"{count} {what}" for what, count in sorted(done.items()))
     command.stdout.write(f"{counts}." if counts else "Nothing to do.")
     waiting, until = undispatched()

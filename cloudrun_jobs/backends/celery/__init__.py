@@ -1,0 +1,172 @@
+"""The backend that runs jobs on Celery's workers.
+
+The run's record has what a worker needs. The message has the id of the run, and only tells a worker to look.
+Celery is imported when it is first used.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Sequence
+from datetime import timedelta
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, Any
+
+from django.core.checks import CheckMessage, Error
+from django.utils import timezone
+from django.utils.module_loading import import_string
+
+from cloudrun_jobs import conf
+from cloudrun_jobs.backends.base import Backend, Request
+from cloudrun_jobs.conf import Settings
+from cloudrun_jobs.exceptions import DeclarationError, InvalidSettings
+from cloudrun_jobs.suggestions import did_you_mean
+
+if TYPE_CHECKING:
+    from cloudrun_jobs.backends.celery.operation import CeleryOperation
+    from cloudrun_jobs.models import JobRun
+    from cloudrun_jobs.spec import JobSpec
+    from cloudrun_jobs.spec.reservation import Reservation
+
+DISABLED_VARIABLE = "DISABLE_CELERY"
+
+DEFAULT_VISIBILITY_TIMEOUT = 3600  # seconds; Celery's own
+
+
+class CeleryBackend(Backend):
+    """Sends runs to the workers of the project's Celery app.
+
+    Options: `app`, the dotted path of the app, imported when first used (default: Celery's current app, which the
+    project has imported); `queues`, the names of the queues that jobs may name, the first of which is that of jobs
+    that name none; `send_deadline`, the timeout of `delay()` in seconds; `disabled`, True to run the jobs in the
+    process that requests them (default: the environment variable DISABLE_CELERY is "true").
+    """
+
+    supports_reserve = True
+    supports_terminate = True  # By workers with Celery's pool prefork; others end a job at its next progress().
+    supports_tasks = True
+    tracks_executions = False
+    submits_triggers = True
+
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        app: str | None = None,
+        queues: Sequence[str] = (),
+        send_deadline: float = 20.0,
+        disabled: bool | None = None,
+    ) -> None:
+        super().__init__(settings)
+        self.queues = _queues(queues)
+        self.send_deadline = _seconds(send_deadline)
+        self.is_disabled = os.environ.get(DISABLED_VARIABLE) == "true" if disabled is None else bool(disabled)
+        self._app = app
+
+    @property
+    def app(self) -> Any:
+        """The project's Celery app. Raises `InvalidSettings` if it is missing, or has no broker."""
+        if find_spec("celery") is None:
+            hint = 'pip install "django-cloudrun-jobs[celery]"'
+            raise InvalidSettings(f"{self._where('BACKEND')}: Celery is not installed.", hint=hint)
+        app = self._import_app()
+        if not app.conf.broker_url:
+            raise InvalidSettings(
+                f"{self._where('BACKEND')}: the Celery app {app.main or 'default'!r} has no broker URL.",
+                hint="Set CELERY_BROKER_URL, or name the project's app in OPTIONS['app']: 'acme.celery.app'.",
+            )
+        return app
+
+    def _import_app(self) -> Any:
+        from celery import Celery, current_app
+
+        if self._app is None:
+            return current_app._get_current_object()
+        try:
+            app = import_string(self._app)
+        except ImportError as error:
+            raise InvalidSettings(f"{self._where('OPTIONS', 'app')}: {error}.") from error
+        if not isinstance(app, Celery):
+            raise InvalidSettings(f"{self._where('OPTIONS', 'app')}: {self._app} is not a Celery app.")
+        return app
+
+    def _where(self, *keys: str) -> str:
+        return conf.setting_name("BACKENDS", self.alias, *keys) if self.alias else conf.setting_name(*keys)
+
+    @property
+    def visibility_timeout(self) -> int:
+        """The seconds after which the broker delivers a message again that no worker has acknowledged."""
+        options = self.app.conf.broker_transport_options or {}
+        return int(options.get("visibility_timeout", DEFAULT_VISIBILITY_TIMEOUT))
+
+    def queue_of(self, spec: JobSpec) -> str:
+        return spec.queue or (self.queues[0] if self.queues else "")
+
+    def problems(self, spec: JobSpec) -> Iterable[DeclarationError]:
+        if spec.queue is not None and self.queues and spec.queue not in self.queues:
+            expected = f"one of the queues {', '.join(self.queues)}"
+            hint = did_you_mean(spec.queue, self.queues)
+            yield DeclarationError("queue", expected, spec.queue, hint, id="cloudrun_jobs.E027")
+        if spec.task_parallelism is not None:
+            hint = "Workers run tasks as they become free: limit the number of workers of a queue instead."
+            expected = "None, because Celery does not limit the tasks of one run"
+            yield DeclarationError(
+                "task_parallelism", expected, spec.task_parallelism, hint, id="cloudrun_jobs.E028"
+            )
+
+    def check(self) -> Iterable[CheckMessage]:
+        try:
+            _ = self.app
+        except InvalidSettings as error:
+            yield Error(error.args[0], hint=error.hint or None, id="cloudrun_jobs.E026")
+
+    def submit(self, run: JobRun, request: Request, *, timeout: float | None = None) -> CeleryOperation:
+        """Send a message for each task. Repeating it does no harm: the record decides what a message starts."""
+        from cloudrun_jobs.backends.celery import messages
+
+        name = messages.send(self, request, timeout=timeout or self.send_deadline)
+        return self._operation(run, name)
+
+    def operation(self, run: JobRun) -> CeleryOperation:
+        return self._operation(run, run.execution_name or str(run.pk))
+
+    def _operation(self, run: JobRun, name: str) -> CeleryOperation:
+        from cloudrun_jobs.backends.celery.operation import CeleryOperation
+
+        return CeleryOperation(run, self, name)
+
+    def count_waiting(self, queue: str) -> int | None:
+        from cloudrun_jobs.backends.celery import messages
+
+        return messages.count_waiting(self, queue, timeout=self.send_deadline)
+
+    def reserve(self, request: Request, reservation: Reservation, *, timeout: float) -> str:
+        """Keep the run for `reconcile`, which sends it when it is due; send it now if that is soon.
+
+        A message with an ETA waits in a worker's memory, and is delivered again after the visibility timeout.
+        """
+        from cloudrun_jobs.backends.celery import messages
+
+        delay = reservation.at - timezone.now()
+        if delay <= timedelta(0):
+            return ""
+        if delay < timedelta(seconds=self.visibility_timeout / 2):
+            messages.send(self, request, timeout=timeout, eta=reservation.at)
+        return f"reserve:{request.run_id}"
+
+    def unreserve(self, key: str, *, timeout: float) -> None:
+        """Do nothing: a worker drops the message of a run that has ended."""
+
+
+def _queues(names: object) -> tuple[str, ...]:
+    if not isinstance(names, list | tuple) or not all(isinstance(name, str) and name for name in names):
+        where = conf.setting_name("OPTIONS", "queues")
+        raise InvalidSettings(f"{where}: expected a list of the names of queues, got {names!r:.100}.")
+    return tuple(names)
+
+
+def _seconds(value: object) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 1 <= value <= 10_000:
+        where = conf.setting_name("OPTIONS", "send_deadline")
+        raise InvalidSettings(f"{where}: expected a number from 1 to 10000, got {value!r}.")
+    return float(value)

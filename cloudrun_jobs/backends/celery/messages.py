@@ -1,0 +1,127 @@
+"""Send messages to Celery's workers, and count those that wait."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import datetime
+from threading import Lock
+from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote, urlsplit
+
+from kombu.exceptions import KombuError
+from kombu.pools import ProducerPool
+
+from cloudrun_jobs.environ import REDUCE_VARIABLE
+from cloudrun_jobs.exceptions import ServiceUnavailable
+
+if TYPE_CHECKING:
+    from cloudrun_jobs.backends.base import Request
+    from cloudrun_jobs.backends.celery import CeleryBackend
+
+TASK = "cloudrun_jobs.run"
+#: The suffix of the task id of a message that only calls `reduce()`.
+REDUCE_SUFFIX = ".reduce"
+
+# Between the soft and the hard time limit of a task: the time to clean up, as Cloud Run gives it.
+CLEANUP_SECONDS = 8
+
+MAX_CONNECTIONS = 10  # Of a process.
+
+_pools: dict[tuple[int, str, float], Any] = {}
+_lock = Lock()
+
+
+def send(backend: CeleryBackend, request: Request, *, timeout: float, eta: datetime | None = None) -> str:
+    """Send a message for each task of the request, and return the name of the execution.
+
+    Raises `ServiceUnavailable`.
+    """
+    app, limit = backend.app, request.timeout
+    options: dict[str, Any] = {"eta": eta, "serializer": "json", "retry": False}
+    if request.queue:
+        options["queue"] = request.queue
+    if limit is not None:
+        options |= {"soft_time_limit": limit, "time_limit": limit + CLEANUP_SECONDS}
+    with _producer(app, timeout) as producer:
+        for task_id in task_ids(request):
+            app.send_task(TASK, (request.run_id,), task_id=task_id, producer=producer, **options)
+    is_reduction = REDUCE_VARIABLE in request.extra_env
+    return request.run_id + (REDUCE_SUFFIX if is_reduction else "")
+
+
+def task_ids(request: Request) -> Iterator[str]:
+    """Yield the ids of Celery's tasks: the run's id, or that with the index of each of several tasks."""
+    if REDUCE_VARIABLE in request.extra_env:
+        yield f"{request.run_id}{REDUCE_SUFFIX}"
+    elif request.tasks == 1:
+        yield request.run_id
+    else:
+        indexes = range(request.tasks) if request.indexes is None else request.indexes
+        yield from (f"{request.run_id}.{index}" for index in indexes)
+
+
+def revoke(backend: CeleryBackend, ids: list[str], *, timeout: float) -> None:
+    """Have the workers drop these tasks, and send SIGTERM to the processes that run them.
+
+    Raises `ServiceUnavailable`.
+    """
+    with _producer(backend.app, timeout) as producer:
+        backend.app.control.revoke(ids, terminate=True, signal="SIGTERM", connection=producer.connection)
+
+
+def count_waiting(backend: CeleryBackend, queue: str, *, timeout: float) -> int:
+    """Return the number of messages in the queue. Raises `ServiceUnavailable`."""
+    app = backend.app
+    with _producer(app, timeout) as producer:
+        try:
+            declared = producer.channel.queue_declare(queue or app.conf.task_default_queue, passive=True)
+        except producer.connection.channel_errors:
+            return 0  # A queue without messages does not exist.
+        return int(declared.message_count)
+
+
+@contextmanager
+def _producer(app: Any, timeout: float) -> Iterator[Any]:
+    """Yield a producer of a pool. Raises `ServiceUnavailable` if the broker is unavailable."""
+    pool = _pool(app, timeout)
+    connection = pool.connections.connection
+    try:
+        with pool.acquire(block=True, timeout=timeout) as producer:
+            yield producer
+    except (KombuError, OSError, *connection.connection_errors, *connection.channel_errors) as error:
+        message = f"The broker {connection.as_uri()} is unavailable: {_masked(str(error), app.conf.broker_url)}"
+        raise ServiceUnavailable(message) from error
+
+
+def _pool(app: Any, timeout: float) -> Any:
+    """Return the pool of producers of this process. Its sockets time out, which those of the app do not."""
+    url = str(app.conf.broker_write_url or app.conf.broker_url)
+    key = (id(app), url, timeout)
+    with _lock:
+        if key not in _pools:
+            limits = {"socket_timeout": timeout, "socket_connect_timeout": timeout, "max_retries": 0}
+            options = {**(app.conf.broker_transport_options or {}), **limits}
+            connection = app.connection_for_write(connect_timeout=timeout, transport_options=options)
+            connections = connection.Pool(limit=MAX_CONNECTIONS)
+            _pools[key] = ProducerPool(connections=connections, limit=MAX_CONNECTIONS)
+        return _pools[key]
+
+
+def _masked(message: str, url: str) -> str:
+    """Return the message without the password of the URL."""
+    password = urlsplit(str(url)).password
+    for secret in filter(None, {password, password and unquote(password)}):
+        message = message.replace(secret, "**")
+    return message
+
+
+def _forget_inherited() -> None:
+    """Leave the connections to the parent of a forked child."""
+    global _lock
+    _pools.clear()
+    _lock = Lock()
+
+
+os.register_at_fork(after_in_child=_forget_inherited)

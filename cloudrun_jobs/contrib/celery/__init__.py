@@ -1,0 +1,1 @@
+"""The part of a Celery worker that runs jobs."""
