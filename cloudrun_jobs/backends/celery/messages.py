@@ -28,6 +28,7 @@ REDUCE_SUFFIX = ".reduce"
 CLEANUP_SECONDS = 8
 
 MAX_CONNECTIONS = 10  # Of a process.
+INSPECT_SECONDS = 2.0  # How long workers may take to respond.
 
 _pools: dict[tuple[int, str, float], Any] = {}
 _lock = Lock()
@@ -80,6 +81,14 @@ def count_waiting(backend: CeleryBackend, queue: str, *, timeout: float) -> int:
         except producer.connection.channel_errors:
             return 0  # A queue without messages does not exist.
         return int(declared.message_count)
+
+
+def listened_queues(backend: CeleryBackend, *, timeout: float) -> set[str]:
+    """Return the names of the queues that workers listen to, as they respond. Raises `ServiceUnavailable`."""
+    with _producer(backend.app, timeout) as producer:
+        inspect = backend.app.control.inspect(timeout=INSPECT_SECONDS, connection=producer.connection)
+        workers = inspect.active_queues() or {}
+    return {queue["name"] for queues in workers.values() for queue in queues}
 
 
 @contextmanager
