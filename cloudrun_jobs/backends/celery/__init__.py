@@ -73,7 +73,7 @@ class CeleryBackend(Backend):
         self.queues = _queues(queues)
         self.send_deadline = _seconds(send_deadline)
         self.is_disabled = os.environ.get(DISABLED_VARIABLE) == "true" if disabled is None else bool(disabled)
-        self._app = app
+        self.app_path = app
 
     @property
     def app(self) -> Any:
@@ -92,14 +92,14 @@ class CeleryBackend(Backend):
     def _import_app(self) -> Any:
         from celery import Celery, current_app
 
-        if self._app is None:
+        if self.app_path is None:
             return current_app._get_current_object()
         try:
-            app = import_string(self._app)
+            app = import_string(self.app_path)
         except ImportError as error:
             raise InvalidSettings(f"{self._where('OPTIONS', 'app')}: {error}.") from error
         if not isinstance(app, Celery):
-            raise InvalidSettings(f"{self._where('OPTIONS', 'app')}: {self._app} is not a Celery app.")
+            raise InvalidSettings(f"{self._where('OPTIONS', 'app')}: {self.app_path} is not a Celery app.")
         return app
 
     def _where(self, *keys: str) -> str:
