@@ -13,7 +13,14 @@ from typing import TYPE_CHECKING, Any
 
 from django.db.models import Q
 
-from cloudrun_jobs.environ import COUNT_VARIABLE, INDEX_VARIABLE, CloudRunTask, task_set, variables_set
+from cloudrun_jobs.environ import (
+    ATTEMPT_VARIABLE,
+    COUNT_VARIABLE,
+    INDEX_VARIABLE,
+    CloudRunTask,
+    task_set,
+    variables_set,
+)
 from cloudrun_jobs.exceptions import JobInterrupted, LeaseLost, RecordUnavailable
 from cloudrun_jobs.execution import interrupts
 from cloudrun_jobs.execution.active import ActiveRun
@@ -146,8 +153,11 @@ def _arguments(delivery: Delivery) -> list[str]:
 def _variables(job: JobCommand, delivery: Delivery) -> dict[str, str]:
     """Return the environment variables that the job would have in a container of its own."""
     task, overrides = delivery.task, Overrides.decode(delivery.run.overrides)
-    numbers = {INDEX_VARIABLE: str(task.index), COUNT_VARIABLE: str(task.count)} if task.count > 1 else {}
-    return {**job.spec.env_vars, **overrides.env, **numbers}
+    numbers = {INDEX_VARIABLE: task.index, COUNT_VARIABLE: task.count} if task.count > 1 else {}
+    if task.attempt:
+        numbers[ATTEMPT_VARIABLE] = task.attempt
+    given = {name: str(number) for name, number in numbers.items()}
+    return {**job.spec.env_vars, **overrides.env, **given}
 
 
 def _result(delivery: Delivery) -> Result:

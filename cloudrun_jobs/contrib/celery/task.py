@@ -18,6 +18,7 @@ from cloudrun_jobs.backends.celery.messages import TASK, parse_task_id
 from cloudrun_jobs.exceptions import InvalidRunId, JobFailed, RecordUnavailable
 
 if TYPE_CHECKING:
+    from cloudrun_jobs.execution.delivery import Delivery, Report
     from cloudrun_jobs.execution.termination import Termination
     from cloudrun_jobs.models import JobRun
 
@@ -63,7 +64,7 @@ def run(task: RunTask, *args: Any, **kwargs: Any) -> None:
 
 def _run(task: RunTask, found: JobRun, index: int | None, termination: Termination) -> None:
     from cloudrun_jobs import signals
-    from cloudrun_jobs.execution.delivery import Result, deliver, receive
+    from cloudrun_jobs.execution.delivery import deliver, receive
     from cloudrun_jobs.execution.supervision import fail_unknown_command
 
     job, failure = _find_job(found.command)
@@ -76,7 +77,13 @@ def _run(task: RunTask, found: JobRun, index: int | None, termination: Terminati
         raise Reject(SHUTDOWN, requeue=True)
     if not delivery.is_due:
         signals.execution_superseded.send_robust(type(job), spec=job.spec, run=found, task=delivery.task)
-    report = deliver(job, delivery)
+    _end(task, delivery, deliver(job, delivery))
+
+
+def _end(task: RunTask, delivery: Delivery, report: Report) -> None:
+    """Acknowledge the message, or send it again if the task is to be repeated."""
+    from cloudrun_jobs.execution.delivery import Result
+
     match report.result:
         case Result.INTERRUPTED:
             raise Reject(SHUTDOWN, requeue=True)
