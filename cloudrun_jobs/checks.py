@@ -8,6 +8,7 @@ from __future__ import annotations
 import shlex
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from datetime import UTC, datetime
 from difflib import get_close_matches
 from functools import partial
@@ -28,7 +29,7 @@ from cloudrun_jobs.command_line import build, option_names
 from cloudrun_jobs.deploy import schedules
 from cloudrun_jobs.exceptions import CloudRunJobsError, InvalidArguments, InvalidJob, InvalidSettings, LockError
 from cloudrun_jobs.locks.policy import DJANGO_OPTIONS
-from cloudrun_jobs.registry import find_jobs
+from cloudrun_jobs.registry import find_jobs, find_specs
 from cloudrun_jobs.spec import DECLARATIONS, JobSpec, Schedule, check_declarations, resource_name
 from cloudrun_jobs.suggestions import did_you_mean
 
@@ -49,9 +50,44 @@ def check_settings(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> li
         conf.is_test_mode()
         if conf.load().http:
             warnings += _check_http()
-        return [*warnings, *backends.current().check()]
+        return [*warnings, *_check_backends()]
     except InvalidSettings as error:
         return [*warnings, _error(error, "cloudrun_jobs.E001")]
+
+
+def _check_backends() -> Iterator[CheckMessage]:
+    """Check the backends, and the routes to them. Raises `InvalidSettings`."""
+    settings = conf.load()
+    for pattern, alias in settings.routes.items():
+        if not isinstance(pattern, str) or not isinstance(alias, str):
+            where = conf.setting_name("ROUTES")
+            raise InvalidSettings(f"{where}: expected aliases by patterns of names, got {pattern!r}: {alias!r}.")
+        backends.declared(alias)
+    is_inline = settings.environment in conf.INLINE_ENVIRONMENTS
+    for alias in ("", *settings.backends):
+        backend = backends.declared(alias)
+        if backend.is_disabled and not is_inline:
+            message = f"The backend {alias or conf.DEFAULT_ALIAS!r} is disabled: the caller runs its jobs."
+            hint = "Unset DISABLE_CELERY, or OPTIONS['disabled'], where workers are to run them."
+            yield Warning(message, hint=hint, id="cloudrun_jobs.W014")
+        elif not is_inline or not alias:
+            yield from backend.check()
+
+
+@register("celery")
+def check_queues(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[CheckMessage]:
+    """Check that workers listen to each queue, for `manage.py check --tag celery` only: it asks the workers."""
+    if sys.argv[1:2] != ["check"] or not {"celery", "--tag=celery", "-tcelery"}.intersection(sys.argv[2:]):
+        return []
+    specs = find_specs()
+    found: list[CheckMessage] = []
+    for backend in backends.configured():
+        own = [spec for spec in specs if spec.backend_alias == backend.alias]
+        try:
+            found += backend.check_workers(own)
+        except CloudRunJobsError as error:
+            found.append(_error(error, "cloudrun_jobs.W016", Warning))
+    return found
 
 
 def _check_http() -> list[CheckMessage]:
@@ -158,6 +194,7 @@ def check_jobs(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[C
         messages += [message for name, job in found.jobs.items() for message in _check_job(name, job)]
         messages += _check_names(found.jobs)
         messages += _check_http_names(found.jobs)
+        messages += _check_jobs_of_backends(found.jobs)
     except InvalidSettings:
         pass  # check_settings reports it.
     return messages
@@ -226,11 +263,40 @@ def _check_job(name: str, job: CloudRunJobs) -> Iterator[CheckMessage]:
     else:
         yield from _check_options(job, spec)
         yield from _check_starts(job, spec)
+        yield from _check_backend(job, spec)
     for attribute in sorted(vars(type(job)).keys() - {*DECLARATIONS, *dir(CloudRunJobs)}):
         close = get_close_matches(attribute.lower(), DECLARATIONS, n=1, cutoff=0.8)
         if meant := SYNONYMS.get(attribute) or next(iter(close), None):
             message = f"{name}: {attribute!r} is not a declaration."
             yield Warning(message, hint=f"Did you mean {meant!r}?", obj=type(job), id="cloudrun_jobs.W005")
+
+
+def _check_backend(job: CloudRunJobs, spec: JobSpec) -> Iterator[CheckMessage]:
+    """Check that the job's backend exists, and can run it as declared."""
+    try:
+        backend = backends.declared(spec.backend_alias)
+    except InvalidSettings as error:
+        if spec.backend is not None:  # check_settings reports the others.
+            message = f"{spec.command}: backend: {error.args[0]}"
+            yield Error(message, hint=error.hint or None, obj=type(job), id="cloudrun_jobs.E026")
+        return
+    for problem in backend.problems(spec):
+        yield Error(f"{spec.command}: {problem}", hint=problem.hint or None, obj=type(job), id=problem.id)
+    if ignored := [name for name in backend.ignored_declarations if hasattr(type(job), name)]:
+        message = f"{spec.command}: {type(backend).__name__} ignores {', '.join(ignored)}."
+        hint = "Declare them where the workers are deployed."
+        yield Warning(message, hint=hint, obj=type(job), id="cloudrun_jobs.W013")
+
+
+def _check_jobs_of_backends(jobs: Mapping[str, CloudRunJobs]) -> Iterator[CheckMessage]:
+    if conf.load().environment in conf.INLINE_ENVIRONMENTS:
+        return
+    specs: list[JobSpec] = []
+    for job in jobs.values():
+        with suppress(InvalidJob):  # _check_job reports it.
+            specs.append(job.spec)
+    for backend in backends.configured():
+        yield from backend.check_jobs([spec for spec in specs if spec.backend_alias == backend.alias])
 
 
 def _check_options(job: CloudRunJobs, spec: JobSpec) -> Iterator[CheckMessage]:

@@ -25,7 +25,6 @@ REDUCE_VARIABLE, LOCAL_VARIABLE = _OTHERS
 
 # Cloud Run sets these for each task.
 INDEX_VARIABLE, COUNT_VARIABLE = "CLOUD_RUN_TASK_INDEX", "CLOUD_RUN_TASK_COUNT"
-ATTEMPT_VARIABLE = "CLOUD_RUN_TASK_ATTEMPT"
 
 # "host:port" of the emulator that started this process: every call to Google's services goes there.
 EMULATOR_VARIABLE = "CLOUDRUN_EMULATOR_HOST"
@@ -36,6 +35,8 @@ DATABASE_KEYS = ("ENGINE", "NAME", "USER", "PASSWORD", "HOST", "PORT")
 
 
 _setting_variables = threading.RLock()
+
+_pool_process: int | None = None  # The id of this process; a fork of it is none.
 
 
 class CloudRunTask(NamedTuple):
@@ -92,7 +93,7 @@ def current_task(environ: Mapping[str, str] = os.environ) -> CloudRunTask | None
         job=environ.get("CLOUD_RUN_JOB", ""),
         execution=environ["CLOUD_RUN_EXECUTION"],
         index=int(environ.get(INDEX_VARIABLE, "0")),
-        attempt=int(environ.get(ATTEMPT_VARIABLE, "0")),
+        attempt=int(environ.get("CLOUD_RUN_TASK_ATTEMPT", "0")),
         count=int(environ.get(ELEMENTS_VARIABLE) or environ.get(COUNT_VARIABLE, "1")),
         run_id=environ.get(RUN_ID_VARIABLE, ""),
         reserved_for=environ.get(RESERVED_VARIABLE, ""),
@@ -104,6 +105,17 @@ def current_task(environ: Mapping[str, str] = os.environ) -> CloudRunTask | None
 def in_container(environ: Mapping[str, str] = os.environ) -> bool:
     """Return True if Cloud Run started this process."""
     return bool(environ.get("CLOUD_RUN_EXECUTION"))
+
+
+def enter_pool_process() -> None:
+    """Mark this process as one of a worker's pool: it runs one job at a time, and is replaced when it exits."""
+    global _pool_process
+    _pool_process = os.getpid()
+
+
+def in_pool_process() -> bool:
+    """Return True in a process of a worker's pool, but not in the worker's own process or thread."""
+    return _pool_process is not None and _pool_process == os.getpid()
 
 
 @contextmanager

@@ -43,10 +43,6 @@ dispatch_postponed = Signal()
 #: Arguments: run, error, propagates (True if the caller gets it).
 dispatch_failed = Signal()
 
-#: A tick of `celery beat` is dropped: no run is recorded. The sender is `models.JobRun`.
-#: Arguments: command, scheduler_job, due (of the message), error.
-tick_rejected = Signal()
-
 #: A caller of the HTTP API started, cancelled or reran a run. The sender is `models.JobRun`.
 #: Arguments: run, action ("start", "cancel" or "rerun"), caller (the name of the credential).
 http_action = Signal()
@@ -68,6 +64,10 @@ run_reconciled = Signal()
 #: A run without a heartbeat was sent to its queue again: its message or its worker may be lost. The sender is
 #: `models.JobRun`. Arguments: run, silent_since (the time of the last heartbeat, or of the request).
 run_redelivered = Signal()
+
+#: A worker of a queue has dropped a message that names no run of this environment. The sender is `models.JobRun`.
+#: Arguments: task_id, error.
+message_rejected = Signal()
 
 #: The locks of an ended run could not be released, so they expire. The sender is `models.JobRun`.
 #: Arguments: run, error.

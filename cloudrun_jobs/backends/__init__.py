@@ -15,33 +15,50 @@ if TYPE_CHECKING:
     from cloudrun_jobs.models import JobRun
     from cloudrun_jobs.spec import JobSpec
 
-__all__ = ["Backend", "Request", "by_alias", "configured", "current", "for_job", "for_run"]
+__all__ = ["Backend", "Request", "by_alias", "configured", "current", "declared", "for_job", "for_run"]
 
 ENTRY_KEYS = ("BACKEND", "OPTIONS")
 
 
 def current() -> Backend:
     """Return the backend that `BACKEND` of the settings names. Raises `InvalidSettings`."""
+    return _enabled(_default())
+
+
+def _default() -> Backend:
     settings, where = conf.load(), conf.setting_name("BACKEND")
     backend = import_backend(settings.backend, Backend, setting=where)
     # All environments share the settings: the inline backend checks the options of Cloud Run, but ignores them.
     inline = settings.backend == conf.INLINE_BACKEND
     checked = import_backend(conf.CLOUDRUN_BACKEND, Backend, setting=where) if inline else backend
     options = check_options(checked, settings.options, setting=conf.setting_name("OPTIONS"))
-    return _enabled(backend(settings, **({} if inline else options)))
+    configured: Backend = backend(settings, **({} if inline else options))
+    return configured
 
 
 def by_alias(alias: str) -> Backend:
     """Return a backend of `BACKENDS`, or that of `BACKEND` for "" and "default". Raises `InvalidSettings`."""
     if alias in {"", conf.DEFAULT_ALIAS}:
         return current()
+    settings, backend = conf.load(), declared(alias)
+    return _enabled(_inline(settings) if settings.environment in conf.INLINE_ENVIRONMENTS else backend, alias)
+
+
+def declared(alias: str) -> Backend:
+    """Return the backend as the settings declare it, in every environment, for checks.
+
+    Raises `InvalidSettings`.
+    """
+    if alias in {"", conf.DEFAULT_ALIAS}:
+        return _default()
     settings = conf.load()
     if alias not in settings.backends:
         hint = did_you_mean(alias, [*settings.backends, conf.DEFAULT_ALIAS])
         raise InvalidSettings(f"{conf.setting_name('BACKENDS')}: no backend {alias!r}.", hint=hint)
     backend, options = _entry(alias, settings.backends[alias])
-    is_inline = settings.environment in conf.INLINE_ENVIRONMENTS
-    return _enabled(_inline(settings) if is_inline else backend(settings, **options), alias)
+    named: Backend = backend(settings, **options)
+    named.alias = alias
+    return named
 
 
 def _entry(alias: str, entry: object) -> tuple[Any, Mapping[str, Any]]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -73,6 +73,9 @@ class Backend(ABC):
     # Do settings replace the backend by the inline one?
     is_disabled = False
 
+    # The declarations of jobs that have no effect on this backend.
+    ignored_declarations: Collection[str] = ()
+
     # The alias in BACKENDS; "" for the default backend.
     alias = ""
 
@@ -139,4 +142,12 @@ class Backend(ABC):
 
     def check(self) -> Iterable[CheckMessage]:
         """Return system check messages about this backend's configuration."""
+        return []
+
+    def check_jobs(self, specs: Sequence[JobSpec]) -> Iterable[CheckMessage]:
+        """Return system check messages about the jobs of this backend together."""
+        return []
+
+    def check_workers(self, specs: Sequence[JobSpec]) -> Iterable[CheckMessage]:
+        """Return system check messages about the workers of these jobs. Raises one of the `ServiceError`s."""
         return []

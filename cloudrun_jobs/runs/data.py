@@ -13,7 +13,7 @@ from cloudrun_jobs.models import JobRun, Progress, Stats, TaskRun, failures
 
 TIMES = ("created_at", "started_at", "finished_at")
 #: The fields of a run in a list.
-LISTED = ("id", "command", "status", "reason", "trigger", "requested_by", *TIMES, "execution")
+LISTED = ("id", "command", "status", "reason", "trigger", "requested_by", *TIMES, "execution", "backend", "queue")
 
 #: The fields that are never shown; HIDDEN adds the one that is shown on request only.
 SECRET = frozenset({"secret_argv", "reducer"})

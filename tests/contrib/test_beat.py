@@ -265,15 +265,15 @@ def test_tick_of_a_run_that_failed_is_not_repeated(
 
 @pytest.fixture
 def rejected() -> Iterator[list[dict[str, Any]]]:
-    """Return the signals of dropped ticks."""
+    """Return the signals of rejected messages."""
     received: list[dict[str, Any]] = []
 
     def receive(**values: Any) -> None:
         received.append(values)
 
-    signals.tick_rejected.connect(receive)
+    signals.message_rejected.connect(receive)
     yield received
-    signals.tick_rejected.disconnect(receive)
+    signals.message_rejected.disconnect(receive)
 
 
 @pytest.mark.parametrize(
@@ -298,7 +298,7 @@ def test_invalid_message_is_dropped(
 
     assert not JobRun.objects.exists()
     assert message in str(rejected[0]["error"])
-    assert [record.__dict__["action"] for record in caplog.records] == ["tick_rejected"]
+    assert [record.__dict__["action"] for record in caplog.records] == ["message_rejected"]
 
 
 def test_invalid_arguments_of_a_schedule_are_reported(

@@ -12,7 +12,7 @@ from datetime import timedelta
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
-from django.core.checks import CheckMessage, Error
+from django.core.checks import CheckMessage, Error, Warning  # noqa: A004
 from django.utils import timezone
 from django.utils.module_loading import import_string
 
@@ -47,6 +47,18 @@ class CeleryBackend(Backend):
     supports_tasks = True
     tracks_executions = False
     submits_triggers = True
+    # A worker's own service, image and environment have these.
+    ignored_declarations = (
+        "cpu",
+        "memory",
+        "image",
+        "service_account",
+        "entrypoint",
+        "vpc",
+        "cloud_sql",
+        "labels",
+        "secrets",
+    )
 
     def __init__(
         self,
@@ -61,7 +73,7 @@ class CeleryBackend(Backend):
         self.queues = _queues(queues)
         self.send_deadline = _seconds(send_deadline)
         self.is_disabled = os.environ.get(DISABLED_VARIABLE) == "true" if disabled is None else bool(disabled)
-        self._app = app
+        self.app_path = app
 
     @property
     def app(self) -> Any:
@@ -80,14 +92,14 @@ class CeleryBackend(Backend):
     def _import_app(self) -> Any:
         from celery import Celery, current_app
 
-        if self._app is None:
+        if self.app_path is None:
             return current_app._get_current_object()
         try:
-            app = import_string(self._app)
+            app = import_string(self.app_path)
         except ImportError as error:
             raise InvalidSettings(f"{self._where('OPTIONS', 'app')}: {error}.") from error
         if not isinstance(app, Celery):
-            raise InvalidSettings(f"{self._where('OPTIONS', 'app')}: {self._app} is not a Celery app.")
+            raise InvalidSettings(f"{self._where('OPTIONS', 'app')}: {self.app_path} is not a Celery app.")
         return app
 
     def _where(self, *keys: str) -> str:
@@ -120,7 +132,37 @@ class CeleryBackend(Backend):
         try:
             _ = self.app
         except InvalidSettings as error:
-            yield Error(error.args[0], hint=error.hint or None, id="cloudrun_jobs.E026")
+            yield Error(error.args[0], hint=error.hint or None, id="cloudrun_jobs.E030")
+
+    def check_jobs(self, specs: Sequence[JobSpec]) -> Iterable[CheckMessage]:
+        """Check that the broker does not deliver a message again while its run may still be working.
+
+        Without a visibility timeout in the app's settings, a worker sets it.
+        """
+        try:
+            options = self.app.conf.broker_transport_options or {}
+        except InvalidSettings:
+            return  # check() reports it.
+        longest = max((spec.timeout for spec in specs), default=timedelta(0))
+        if "visibility_timeout" not in options or 2 * longest < timedelta(seconds=options["visibility_timeout"]):
+            return
+        message = (
+            f"broker_transport_options: visibility_timeout: expected more than twice the longest timeout of the "
+            f"jobs, {2 * longest.total_seconds():g} seconds, got {options['visibility_timeout']}."
+        )
+        hint = "The broker would deliver a run again while it is working. Raise it, or leave it out."
+        yield Error(message, hint=hint, id="cloudrun_jobs.E029")
+
+    def check_workers(self, specs: Sequence[JobSpec]) -> Iterable[CheckMessage]:
+        """Name each queue that no worker listens to."""
+        from cloudrun_jobs.backends.celery import messages
+
+        listened = messages.listened_queues(self, timeout=self.send_deadline)
+        default = self.app.conf.task_default_queue
+        for queue in sorted({*self.queues, *(self.queue_of(spec) or default for spec in specs)} - listened):
+            message = f"No worker listens to the queue {queue!r}, so its runs wait."
+            hint = f"Start one: celery -A APP worker --queues={queue}"
+            yield Warning(message, hint=hint, id="cloudrun_jobs.W015")
 
     def submit(self, run: JobRun, request: Request, *, timeout: float | None = None) -> CeleryOperation:
         """Send a message for each task. Repeating it does no harm: the record decides what a message starts."""

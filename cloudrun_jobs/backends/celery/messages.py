@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime
@@ -15,6 +16,7 @@ from kombu.pools import ProducerPool
 
 from cloudrun_jobs.environ import REDUCE_VARIABLE
 from cloudrun_jobs.exceptions import ServiceUnavailable
+from cloudrun_jobs.models.runs import is_run_id
 
 if TYPE_CHECKING:
     from cloudrun_jobs.backends.base import Request
@@ -23,11 +25,13 @@ if TYPE_CHECKING:
 TASK = "cloudrun_jobs.run"
 #: The suffix of the task id of a message that only calls `reduce()`.
 REDUCE_SUFFIX = ".reduce"
+INDEX = re.compile("0|[1-9][0-9]{0,5}", re.ASCII)
 
 # Between the soft and the hard time limit of a task: the time to clean up, as Cloud Run gives it.
 CLEANUP_SECONDS = 8
 
 MAX_CONNECTIONS = 10  # Of a process.
+INSPECT_SECONDS = 2.0  # How long workers may take to respond.
 
 _pools: dict[tuple[int, str, float], Any] = {}
 _lock = Lock()
@@ -62,6 +66,16 @@ def task_ids(request: Request) -> Iterator[str]:
         yield from (f"{request.run_id}.{index}" for index in indexes)
 
 
+def parse_task_id(task_id: str) -> tuple[str, int | None] | None:
+    """Return the run's id and the index of the task, None for `reduce()`; None for an id of another form."""
+    run_id, _, suffix = task_id.partition(".")
+    if not is_run_id(run_id):
+        return None
+    if not suffix or suffix == REDUCE_SUFFIX[1:]:
+        return run_id, None if suffix else 0
+    return (run_id, int(suffix)) if INDEX.fullmatch(suffix) else None
+
+
 def revoke(backend: CeleryBackend, ids: list[str], *, timeout: float) -> None:
     """Have the workers drop these tasks, and send SIGTERM to the processes that run them.
 
@@ -80,6 +94,14 @@ def count_waiting(backend: CeleryBackend, queue: str, *, timeout: float) -> int:
         except producer.connection.channel_errors:
             return 0  # A queue without messages does not exist.
         return int(declared.message_count)
+
+
+def listened_queues(backend: CeleryBackend, *, timeout: float) -> set[str]:
+    """Return the names of the queues that workers listen to, as they respond. Raises `ServiceUnavailable`."""
+    with _producer(backend.app, timeout) as producer:
+        inspect = backend.app.control.inspect(timeout=INSPECT_SECONDS, connection=producer.connection)
+        workers = inspect.active_queues() or {}
+    return {queue["name"] for queues in workers.values() for queue in queues}
 
 
 @contextmanager

@@ -8,6 +8,7 @@ from typing import Any
 from django.core.management import get_commands
 from django.core.management.base import BaseCommand, CommandError
 
+from cloudrun_jobs.conf import DEFAULT_ALIAS
 from cloudrun_jobs.management.output import add_json_option, write_rows
 from cloudrun_jobs.models import JobRun
 from cloudrun_jobs.runs.data import LISTED, listed_data
@@ -33,7 +34,7 @@ def run(command: BaseCommand, **options: Any) -> None:
         command,
         options,
         data=[listed_data(run) for run in runs],
-        headings=("RUN", "JOB", "STATUS", "CREATED", "TOOK", "REQUESTED BY"),
+        headings=("RUN", "JOB", "STATUS", "CREATED", "TOOK", "BACKEND", "REQUESTED BY"),
         rows=[_row(run) for run in runs],
         empty="No such run is recorded.",
     )
@@ -58,4 +59,4 @@ def _selected(options: dict[str, Any]) -> Any:
 def _row(run: JobRun) -> tuple[str, ...]:
     requester = run.requested_by or run.get_trigger_display()
     created, took = format_time(run.created_at), format_duration(run.started_at, run.finished_at)
-    return str(run.pk), run.command, status_text(run), created, took, requester
+    return str(run.pk), run.command, status_text(run), created, took, run.backend or DEFAULT_ALIAS, requester

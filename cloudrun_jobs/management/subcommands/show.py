@@ -77,6 +77,7 @@ def _rows(run: JobRun) -> Iterator[tuple[str, str]]:
     yield "Run", str(run.pk)
     yield "Job", run.job
     yield "Command line", shlex.join(run.argv) if run.argv else ""
+    yield "Backend", ", ".join(filter(None, (run.backend, run.queue and f"queue {run.queue}")))
     yield "Elements", str(run.elements or "")
     yield "Overrides", json.dumps(run.overrides, ensure_ascii=False) if run.overrides else ""
     yield "Status", status_text(run)

@@ -170,7 +170,7 @@ RULES = [
     rule(
         "outside Cloud Run the second SIGTERM ends the process",
         "execution/termination.py",
-        "    if not environ.in_container():\n        signal.signal(",
+        "    if not (environ.in_container() or environ.in_pool_process()):\n        signal.signal(",
         "    if False:\n        signal.signal(",
         "execution/test_attempt",
         only="second_sigterm_ends",
