@@ -25,6 +25,7 @@ REDUCE_VARIABLE, LOCAL_VARIABLE = _OTHERS
 
 # Cloud Run sets these for each task.
 INDEX_VARIABLE, COUNT_VARIABLE = "CLOUD_RUN_TASK_INDEX", "CLOUD_RUN_TASK_COUNT"
+ATTEMPT_VARIABLE = "CLOUD_RUN_TASK_ATTEMPT"
 
 # "host:port" of the emulator that started this process: every call to Google's services goes there.
 EMULATOR_VARIABLE = "CLOUDRUN_EMULATOR_HOST"
@@ -93,7 +94,7 @@ def current_task(environ: Mapping[str, str] = os.environ) -> CloudRunTask | None
         job=environ.get("CLOUD_RUN_JOB", ""),
         execution=environ["CLOUD_RUN_EXECUTION"],
         index=int(environ.get(INDEX_VARIABLE, "0")),
-        attempt=int(environ.get("CLOUD_RUN_TASK_ATTEMPT", "0")),
+        attempt=int(environ.get(ATTEMPT_VARIABLE, "0")),
         count=int(environ.get(ELEMENTS_VARIABLE) or environ.get(COUNT_VARIABLE, "1")),
         run_id=environ.get(RUN_ID_VARIABLE, ""),
         reserved_for=environ.get(RESERVED_VARIABLE, ""),

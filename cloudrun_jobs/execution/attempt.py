@@ -338,7 +338,7 @@ class Attempt:
         is_interruption = self._is_interruption(outcome)
         is_retried = outcome.status == Status.FAILED and (self._has_retries or is_interruption)
         # Once: the reply to an earlier update may have been lost.
-        count = Case(When(exit_code=None, then=F("interruptions") + 1), default=F("interruptions"))
+        count = F("interruptions") + Case(When(exit_code=None, then=1), default=0)
         mine = TaskRun.objects.filter(pk=self._task.pk, worker=self._task.worker)
         return bool(
             mine.update(
