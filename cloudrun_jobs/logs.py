@@ -247,14 +247,6 @@ def log_run_reconciled(sender: type, run: JobRun, **kwargs: Any) -> None:
     logger.log(level, "Run %s was reconciled to %s (%s)", run, run.status, run.reason or "done", extra=extra)
 
 
-@receiver(signals.tick_rejected, dispatch_uid=UID)
-def log_tick_rejected(
-    sender: type, command: str, scheduler_job: str, due: str, error: Exception, **kwargs: Any
-) -> None:
-    extra = {"action": "tick_rejected", "job": command}
-    logger.error("The tick of %s at %s is dropped: %s", scheduler_job, due, error, extra=extra)
-
-
 @receiver(signals.run_redelivered, dispatch_uid=UID)
 def log_run_redelivered(sender: type, run: JobRun, silent_since: datetime, **kwargs: Any) -> None:
     extra = _run_extra("run_redelivered", run)

@@ -43,10 +43,6 @@ dispatch_postponed = Signal()
 #: Arguments: run, error, propagates (True if the caller gets it).
 dispatch_failed = Signal()
 
-#: A tick of `celery beat` is dropped: no run is recorded. The sender is `models.JobRun`.
-#: Arguments: command, scheduler_job, due (of the message), error.
-tick_rejected = Signal()
-
 #: A caller of the HTTP API started, cancelled or reran a run. The sender is `models.JobRun`.
 #: Arguments: run, action ("start", "cancel" or "rerun"), caller (the name of the credential).
 http_action = Signal()

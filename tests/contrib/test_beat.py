@@ -14,35 +14,22 @@ from celery import Celery
 from celery.beat import PersistentScheduler, Scheduler
 from celery.exceptions import Retry
 from django.db import OperationalError
+from django.db.models import Q
 from kombu.pools import reset
 
 from cloudrun_jobs import signals
-from cloudrun_jobs.backends.celery import CeleryBackend
 from cloudrun_jobs.contrib.celery import beat, beat_schedule
 from cloudrun_jobs.exceptions import CloudRunJobsError, InvalidJob, ServiceUnavailable
 from cloudrun_jobs.models import JobRun, Status, Trigger
 from cloudrun_jobs.models.functions import Now
-from cloudrun_jobs.operations import MockOperation
 from cloudrun_jobs.runs import dispatch
 from cloudrun_jobs.runs.reconcile import reconcile_all
 from cloudrun_jobs.spec import Schedule
+from tests.contrib.recording import ON_QUEUE, RecordingQueue
 from tests.jobs.management.commands import echo
 
 NOON = datetime(2026, 11, 26, 12, 0, tzinfo=UTC)
 MINUTE = timedelta(minutes=1)
-
-
-class Queue(CeleryBackend):
-    """Records the messages instead of sending them, unless there is an error to raise."""
-
-    sent: list[str]
-    error: Exception | None
-
-    def submit(self, run: Any, request: Any, *, timeout: float | None = None) -> Any:
-        if self.error:
-            raise self.error
-        self.sent.append(request.run_id)
-        return MockOperation(request.job, request.run_id)
 
 
 @pytest.fixture
@@ -55,19 +42,11 @@ def app() -> Iterator[Celery]:
 
 
 @pytest.fixture(autouse=True)
-def queue(settings: Any, monkeypatch: pytest.MonkeyPatch) -> type[Queue]:
+def queue(settings: Any, monkeypatch: pytest.MonkeyPatch) -> type[RecordingQueue]:
     """Run the job `echo` on a queue."""
-    monkeypatch.setattr(Queue, "sent", [], raising=False)
-    monkeypatch.setattr(Queue, "error", None, raising=False)
-    path, options = f"{__name__}.Queue", {"queues": ["ingest", "other"], "disabled": False}
-    settings.CLOUDRUN_JOBS = {
-        "ENVIRONMENT": "production",
-        "PROJECT": "acme",
-        "REGION": "asia-northeast1",
-        "BACKENDS": {"celery": {"BACKEND": path, "OPTIONS": options}},
-        "ROUTES": {"echo": "celery"},
-    }
-    return Queue
+    settings.CLOUDRUN_JOBS = ON_QUEUE
+    monkeypatch.setattr(RecordingQueue, "sent", [])
+    return RecordingQueue
 
 
 @pytest.fixture
@@ -187,7 +166,7 @@ def test_project_adds_entries(declare: Callable[..., None], app: Celery, monkeyp
 
 
 def test_two_beats_make_one_run_of_each_tick(
-    app: Celery, declare: Callable[..., None], queue: type[Queue]
+    app: Celery, declare: Callable[..., None], queue: type[RecordingQueue]
 ) -> None:
     """Each sends each tick with the same due time, so the runs are those of one."""
     declare(schedule="*/2 * * * *", time_zone="Etc/UTC")
@@ -212,7 +191,7 @@ def test_two_beats_make_one_run_of_each_tick(
     assert [(run.status, run.backend, run.queue, run.requested_by) for run in runs] == [
         (Status.SENT, "celery", "ingest", "celery beat")
     ] * 2
-    assert queue.sent == [str(run.pk) for run in runs]
+    assert [request.run_id for request in queue.sent] == [str(run.pk) for run in runs]
 
 
 def test_beat_that_was_down_sends_the_last_tick(app: Celery, declare: Callable[..., None], tmp_path: Path) -> None:
@@ -255,25 +234,26 @@ def test_run_has_the_arguments_of_its_schedule(declare: Callable[..., None]) -> 
 
 
 def test_reconcile_submits_a_run_that_could_not_be_sent(
-    declare: Callable[..., None], queue: type[Queue], monkeypatch: pytest.MonkeyPatch
+    declare: Callable[..., None], queue: type[RecordingQueue], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The tick is recorded although the broker is unavailable, and another message of it changes nothing."""
     declare(schedule="0 9 * * *")
-    monkeypatch.setattr(queue, "send_deadline", 0.0, raising=False)
     monkeypatch.setattr(dispatch, "retry_with_backoff", lambda step, seconds: step(seconds))
-    queue.error = ServiceUnavailable("The broker is unavailable.")
-    tick()
-    tick()
+    with monkeypatch.context() as outage:
+        outage.setattr(queue, "error", ServiceUnavailable("The broker is unavailable."))
+        tick()
+        tick()
     run = JobRun.objects.get()
     pending = run.status
-    queue.error = None
-    run.update_if(dispatch.Q(), sending_until=Now() - MINUTE)
+    run.update_if(Q(), sending_until=Now() - MINUTE)
     reconcile_all()
 
-    assert (pending, queue.sent) == (Status.PENDING, [str(run.pk)])
+    assert (pending, [request.run_id for request in queue.sent]) == (Status.PENDING, [str(run.pk)])
 
 
-def test_tick_of_a_run_that_failed_is_not_repeated(declare: Callable[..., None], queue: type[Queue]) -> None:
+def test_tick_of_a_run_that_failed_is_not_repeated(
+    declare: Callable[..., None], queue: type[RecordingQueue]
+) -> None:
     """A second message of a tick is that of another beat, not a retry."""
     declare(schedule="0 9 * * *")
     tick()
@@ -285,15 +265,15 @@ def test_tick_of_a_run_that_failed_is_not_repeated(declare: Callable[..., None],
 
 @pytest.fixture
 def rejected() -> Iterator[list[dict[str, Any]]]:
-    """Return the signals of dropped ticks."""
+    """Return the signals of rejected messages."""
     received: list[dict[str, Any]] = []
 
     def receive(**values: Any) -> None:
         received.append(values)
 
-    signals.tick_rejected.connect(receive)
+    signals.message_rejected.connect(receive)
     yield received
-    signals.tick_rejected.disconnect(receive)
+    signals.message_rejected.disconnect(receive)
 
 
 @pytest.mark.parametrize(
@@ -318,7 +298,7 @@ def test_invalid_message_is_dropped(
 
     assert not JobRun.objects.exists()
     assert message in str(rejected[0]["error"])
-    assert [record.__dict__["action"] for record in caplog.records] == ["tick_rejected"]
+    assert [record.__dict__["action"] for record in caplog.records] == ["message_rejected"]
 
 
 def test_invalid_arguments_of_a_schedule_are_reported(

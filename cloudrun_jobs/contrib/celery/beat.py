@@ -18,7 +18,7 @@ from django.db import Error
 
 from cloudrun_jobs import cron
 from cloudrun_jobs.exceptions import CloudRunJobsError, InvalidJob
-from cloudrun_jobs.signals import tick_rejected
+from cloudrun_jobs.signals import message_rejected
 from cloudrun_jobs.spec.tick import ScheduleTick
 
 if TYPE_CHECKING:
@@ -186,9 +186,9 @@ def record_tick(task: Any, command: str, scheduler_job: str, due: str) -> None:
     except (UnknownTick, Error) as error:
         if task.request.retries < MAX_RETRIES:
             raise task.retry(exc=error, countdown=RETRY_DELAY_SECONDS, max_retries=MAX_RETRIES) from error
-        _reject(command, scheduler_job, due, error)
+        _reject(task, scheduler_job, due, error)
     except (CloudRunJobsError, ValueError) as error:
-        _reject(command, scheduler_job, due, error)
+        _reject(task, scheduler_job, due, error)
 
 
 def _record(command: str, scheduler_job: str, due: str) -> None:
@@ -216,7 +216,8 @@ def _record(command: str, scheduler_job: str, due: str) -> None:
         enqueue.submit_trigger(job, arguments, trigger=Trigger.SCHEDULE, schedule=scheduler_job, scheduled_for=at)
 
 
-def _reject(command: str, scheduler_job: str, due: str, error: Exception) -> None:
+def _reject(task: Any, scheduler_job: str, due: str, error: Exception) -> None:
     from cloudrun_jobs.models import JobRun
 
-    tick_rejected.send_robust(JobRun, command=command, scheduler_job=scheduler_job, due=due, error=error)
+    rejection = CloudRunJobsError(f"The tick of {scheduler_job} at {due}: {error}")
+    message_rejected.send_robust(JobRun, task_id=str(task.request.id), error=rejection)
