@@ -11,7 +11,7 @@ from cloudrun_jobs.backends.cloudrun import targets
 from cloudrun_jobs.command import CloudRunJobs
 from cloudrun_jobs.command_line import build
 from cloudrun_jobs.deploy.desired import DesiredSchedulerJob
-from cloudrun_jobs.deploy.jobs import ownership_and_note
+from cloudrun_jobs.deploy.jobs import ownership_and_note, runs_on_cloud_run
 from cloudrun_jobs.deploy.plan import flatten
 from cloudrun_jobs.exceptions import InvalidSettings
 from cloudrun_jobs.spec import JobSpec, Schedule
@@ -22,8 +22,11 @@ if TYPE_CHECKING:
 
 
 def desired(jobs: Iterable[CloudRunJobs], backend: CloudRunBackend) -> list[DesiredSchedulerJob]:
-    """Return the Scheduler jobs. Raises `InvalidArguments` for arguments that a command does not accept."""
-    specs = ((job, job.spec) for job in jobs)
+    """Return the Scheduler jobs. Raises `InvalidArguments` for arguments that a command does not accept.
+
+    A job of another backend has some only if Cloud Scheduler calls the web service for it.
+    """
+    specs = ((job, job.spec) for job in jobs if job.spec.target == "service" or runs_on_cloud_run(job))
     return [_desired(job, spec, schedule, backend) for job, spec in specs for schedule in spec.schedules]
 
 
