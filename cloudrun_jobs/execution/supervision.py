@@ -46,7 +46,7 @@ def record_death(run_id: str, index: int | None, death: Death) -> bool:
             exit_code=KILLED,
             reason=death.reason,
             error_message=storable(f"The process {death.process} has ended: {death.message}")[:MAX_MESSAGE],
-            interruptions=F("interruptions") + (death.reason == "interrupted"),
+            interruptions=F("interruptions") + int(death.reason == "interrupted"),
         )
     )
 

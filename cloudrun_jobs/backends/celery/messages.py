@@ -67,7 +67,7 @@ def task_ids(request: Request) -> Iterator[str]:
 
 
 def parse_task_id(task_id: str) -> tuple[str, int | None] | None:
-    """Return the run's id and the index of the task, None for `reduce()`; None for an id of another form."""
+    """Return the run's id and the index of the task, None for `reduce()`; return None for another id."""
     run_id, _, suffix = task_id.partition(".")
     if not is_run_id(run_id):
         return None

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from celery import Task, shared_task
 from celery.exceptions import Reject
+from django.db import Error
 
 from cloudrun_jobs import conf
 from cloudrun_jobs.backends.celery.messages import TASK, parse_task_id
@@ -56,7 +57,7 @@ def run(task: RunTask, *args: Any, **kwargs: Any) -> None:
             _run(task, found, index, termination)
         except InvalidRunId as error:
             signals.message_rejected.send_robust(JobRun, task_id=str(task.request.id), error=error)
-        except RecordUnavailable as error:
+        except (RecordUnavailable, Error) as error:
             raise _retry(task, error, task.request.retries) from error
         finally:
             discard_deferred()  # A signal after the end of the attempt: the message decides what follows.
@@ -77,11 +78,11 @@ def _run(task: RunTask, found: JobRun, index: int | None, termination: Terminati
         raise Reject(SHUTDOWN, requeue=True)
     if not delivery.is_due:
         signals.execution_superseded.send_robust(type(job), spec=job.spec, run=found, task=delivery.task)
-    _end(task, delivery, deliver(job, delivery))
+    _reply(task, delivery, deliver(job, delivery))
 
 
-def _end(task: RunTask, delivery: Delivery, report: Report) -> None:
-    """Acknowledge the message, or send it again if the task is to be repeated."""
+def _reply(task: RunTask, delivery: Delivery, report: Report) -> None:
+    """Raise what makes Celery give the message back, send it again later, or report the failure of the job."""
     from cloudrun_jobs.execution.delivery import Result
 
     match report.result:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from billiard import current_process
-from celery.signals import worker_init, worker_process_init
+from celery.signals import worker_init, worker_process_init, worker_ready
 
 from cloudrun_jobs import environ
 from cloudrun_jobs.backends.celery import DEFAULT_VISIBILITY_TIMEOUT, CeleryBackend
@@ -14,6 +14,9 @@ from cloudrun_jobs.backends.celery import DEFAULT_VISIBILITY_TIMEOUT, CeleryBack
 SOFT_SHUTDOWN_TIMEOUT = 2.0  # seconds
 
 VISIBILITY_MARGIN = 60  # seconds
+
+# Celery looks for dead processes every five seconds: their siblings keep open the pipe that would tell it.
+MAINTENANCE_INTERVAL = 1.0  # seconds
 
 UID = "cloudrun_jobs"
 
@@ -44,3 +47,12 @@ def enter_pool_process(**kwargs: Any) -> None:
     """Let jobs replace the handlers of signals, in a process of the pool; the pool solo is the worker itself."""
     if current_process().name != "MainProcess":
         environ.enter_pool_process()
+
+
+@worker_ready.connect(dispatch_uid=UID)  # type: ignore[untyped-decorator]
+def find_dead_processes_soon(sender: Any, **kwargs: Any) -> None:
+    """Look for dead processes of the pool more often. The worker is ready again after each lost connection."""
+    worker = sender.controller
+    if worker.use_eventloop and not getattr(worker, UID, False):
+        setattr(worker, UID, True)
+        worker.hub.call_repeatedly(MAINTENANCE_INTERVAL, worker.pool.maintain_pool)
