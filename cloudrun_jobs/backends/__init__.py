@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from fnmatch import fnmatchcase
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from cloudrun_jobs import conf
 from cloudrun_jobs.backends.base import Backend, Request
@@ -16,7 +15,7 @@ if TYPE_CHECKING:
     from cloudrun_jobs.models import JobRun
     from cloudrun_jobs.spec import JobSpec
 
-__all__ = ["Backend", "Request", "alias_of", "by_alias", "configured", "current", "declared", "for_job", "for_run"]
+__all__ = ["Backend", "Request", "by_alias", "configured", "current", "declared", "for_job", "for_run"]
 
 ENTRY_KEYS = ("BACKEND", "OPTIONS")
 
@@ -42,7 +41,7 @@ def by_alias(alias: str) -> Backend:
     if alias in {"", conf.DEFAULT_ALIAS}:
         return current()
     settings, backend = conf.load(), declared(alias)
-    return _enabled(_inline(settings) if settings.environment in conf.INLINE_ENVIRONMENTS else backend, alias)
+    return _enabled(_inline(backend) if settings.environment in conf.INLINE_ENVIRONMENTS else backend, alias)
 
 
 def declared(alias: str) -> Backend:
@@ -76,14 +75,15 @@ def _entry(alias: str, entry: object) -> tuple[Any, Mapping[str, Any]]:
 
 def _enabled(backend: Backend, alias: str = "") -> Backend:
     if backend.is_disabled:
-        backend = _inline(backend.settings)
+        backend = _inline(backend)
     backend.alias = alias
     return backend
 
 
-def _inline(settings: conf.Settings) -> Backend:
-    backend: Backend = import_backend(conf.INLINE_BACKEND, Backend, setting="BACKEND")(settings)
-    return backend
+def _inline(replaced: Backend) -> Backend:
+    backend = import_backend(conf.INLINE_BACKEND, Backend, setting="BACKEND")(replaced.settings)
+    backend.replaced = replaced
+    return cast(Backend, backend)
 
 
 def configured() -> list[Backend]:
@@ -91,19 +91,10 @@ def configured() -> list[Backend]:
     return [current(), *map(by_alias, conf.load().backends)]
 
 
-def alias_of(spec: JobSpec) -> str:
-    """Return the alias of the backend of a job: the job's own, that of the first matching route, or ""."""
-    alias = spec.backend
-    if alias is None:
-        routes = conf.load().routes
-        alias = next((routes[pattern] for pattern in routes if fnmatchcase(spec.command, pattern)), "")
-    return "" if alias == conf.DEFAULT_ALIAS else alias
-
-
 def for_job(spec: JobSpec) -> Backend:
     """Return the backend of a job. Raises `InvalidSettings`, naming the job, if it does not exist."""
     try:
-        return by_alias(alias_of(spec))
+        return by_alias(spec.backend_alias)
     except InvalidSettings as error:
         raise InvalidSettings(f"{spec.command}: {error.args[0]}", hint=error.hint) from error
 

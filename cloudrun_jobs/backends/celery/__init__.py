@@ -7,7 +7,7 @@ Celery is imported when it is first used.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import timedelta
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
@@ -23,8 +23,8 @@ from cloudrun_jobs.exceptions import DeclarationError, InvalidSettings
 from cloudrun_jobs.suggestions import did_you_mean
 
 if TYPE_CHECKING:
-    from cloudrun_jobs.backends.celery.operation import CeleryOperation
     from cloudrun_jobs.models import JobRun
+    from cloudrun_jobs.operations import Operation
     from cloudrun_jobs.spec import JobSpec
     from cloudrun_jobs.spec.reservation import Reservation
 
@@ -72,8 +72,10 @@ class CeleryBackend(Backend):
         super().__init__(settings)
         self.queues = _queues(queues)
         self.send_deadline = _seconds(send_deadline)
-        self.is_disabled = os.environ.get(DISABLED_VARIABLE) == "true" if disabled is None else bool(disabled)
-        self._app = app
+        is_inline = settings.environment in conf.INLINE_ENVIRONMENTS
+        is_off = os.environ.get(DISABLED_VARIABLE) == "true" if disabled is None else bool(disabled)
+        self.is_disabled = is_inline or is_off
+        self.app_path = app
 
     @property
     def app(self) -> Any:
@@ -92,14 +94,14 @@ class CeleryBackend(Backend):
     def _import_app(self) -> Any:
         from celery import Celery, current_app
 
-        if self._app is None:
+        if self.app_path is None:
             return current_app._get_current_object()
         try:
-            app = import_string(self._app)
+            app = import_string(self.app_path)
         except ImportError as error:
             raise InvalidSettings(f"{self._where('OPTIONS', 'app')}: {error}.") from error
         if not isinstance(app, Celery):
-            raise InvalidSettings(f"{self._where('OPTIONS', 'app')}: {self._app} is not a Celery app.")
+            raise InvalidSettings(f"{self._where('OPTIONS', 'app')}: {self.app_path} is not a Celery app.")
         return app
 
     def _where(self, *keys: str) -> str:
@@ -119,6 +121,8 @@ class CeleryBackend(Backend):
             expected = f"one of the queues {', '.join(self.queues)}"
             hint = did_you_mean(spec.queue, self.queues)
             yield DeclarationError("queue", expected, spec.queue, hint, id="cloudrun_jobs.E027")
+        if spec.target == "job":
+            yield from _english_schedules(spec)
         if spec.task_parallelism is not None:
             hint = "Workers run tasks as they become free: limit the number of workers of a queue instead."
             expected = "None, because Celery does not limit the tasks of one run"
@@ -162,20 +166,19 @@ class CeleryBackend(Backend):
             hint = f"Start one: celery -A APP worker --queues={queue}"
             yield Warning(message, hint=hint, id="cloudrun_jobs.W015")
 
-    def submit(self, run: JobRun, request: Request, *, timeout: float | None = None) -> CeleryOperation:
+    def submit(self, run: JobRun, request: Request, *, timeout: float | None = None) -> Operation:
         """Send a message for each task. Repeating it does no harm: the record decides what a message starts."""
         from cloudrun_jobs.backends.celery import messages
+        from cloudrun_jobs.backends.recorded import RecordOperation
 
         name = messages.send(self, request, timeout=timeout or self.send_deadline)
-        return self._operation(run, name)
+        return RecordOperation(run, self, name)
 
-    def operation(self, run: JobRun) -> CeleryOperation:
-        return self._operation(run, run.execution_name or str(run.pk))
+    def terminate(self, run: JobRun, *, timeout: float) -> None:
+        from cloudrun_jobs.backends.celery import messages
 
-    def _operation(self, run: JobRun, name: str) -> CeleryOperation:
-        from cloudrun_jobs.backends.celery.operation import CeleryOperation
-
-        return CeleryOperation(run, self, name)
+        request = Request(job=run.job, argv=(), run_id=str(run.pk), tasks=run.task_count)
+        messages.revoke(self, list(messages.task_ids(request)), timeout=timeout)
 
     def count_waiting(self, queue: str) -> int | None:
         from cloudrun_jobs.backends.celery import messages
@@ -205,6 +208,16 @@ def _queues(names: object) -> tuple[str, ...]:
         where = conf.setting_name("OPTIONS", "queues")
         raise InvalidSettings(f"{where}: expected a list of the names of queues, got {names!r:.100}.")
     return tuple(names)
+
+
+def _english_schedules(spec: JobSpec) -> Iterator[DeclarationError]:
+    from cloudrun_jobs.cron.english import is_english  # Most jobs have no schedule.
+
+    for schedule in spec.schedules:
+        if is_english(schedule.cron):
+            expected = "a cron expression of five fields, because celery beat serves it"
+            hint = "Their due times are known to Cloud Scheduler alone, which serves jobs with target = 'service'."
+            yield DeclarationError("schedule", expected, schedule.cron, hint, id="cloudrun_jobs.E031")
 
 
 def _seconds(value: object) -> float:
