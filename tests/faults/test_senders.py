@@ -20,6 +20,8 @@ with transaction.atomic():
 """
 AFTER_THE_REPLY = f"""
 from cloudrun_jobs.models import JobRun
+
+pytestmark = pytest.mark.faults
 JobRun.mark_sent = lambda run, operation: {DIE}
 Command().delay(number=1)
 """
