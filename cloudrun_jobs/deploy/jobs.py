@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from cloudrun_jobs import backends, conf
-from cloudrun_jobs.backends.cloudrun import CloudRunBackend
+from cloudrun_jobs import conf
 from cloudrun_jobs.command import CloudRunJobs
 from cloudrun_jobs.command_line import build
 from cloudrun_jobs.deploy.desired import CLOUD_SQL_PATH, DesiredJob, Secret, SharedFields
 from cloudrun_jobs.deploy.plan import Redacted, flatten
 from cloudrun_jobs.spec import JobSpec, canonical_cpu, canonical_memory
 from cloudrun_jobs.spec.ownership import OwnershipLabel
+
+if TYPE_CHECKING:
+    from cloudrun_jobs.backends.cloudrun import CloudRunBackend
 
 
 def desired(
@@ -23,13 +25,13 @@ def desired(
     service: SharedFields | None = None,
 ) -> list[DesiredJob]:
     """Return the Cloud Run Jobs. They inherit the fields of `service` that they do not declare."""
-    on_cloud_run = filter(runs_on_cloud_run, jobs)
-    return [_desired_job(job, backend, image, service or SharedFields()) for job in on_cloud_run]
+    own = [job for job in jobs if is_deployed(job.spec, backend)]
+    return [_desired_job(job, backend, image, service or SharedFields()) for job in own]
 
 
-def runs_on_cloud_run(job: CloudRunJobs) -> bool:
-    """Return False if the settings route the job to another backend."""
-    return isinstance(backends.for_job(job.spec), CloudRunBackend)
+def is_deployed(spec: JobSpec, backend: CloudRunBackend) -> bool:
+    """Return True if the job has a Cloud Run Job: it runs on this backend."""
+    return spec.backend_alias == backend.alias
 
 
 def _desired_job(

@@ -291,6 +291,7 @@ def test_a_near_reservation_is_sent_with_an_eta(broker: Broker) -> None:
     assert message["eta"] == operation.run.scheduled_for.isoformat()
     assert operation.run.status == Status.PENDING
 
+    JobRun.objects.update(scheduled_for=Now())
     deliver_all(broker)
     assert operation.result()["partner"] == 7
 

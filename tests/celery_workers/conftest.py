@@ -40,9 +40,15 @@ def broker() -> Iterator[Server]:
 
 
 @pytest.fixture(scope="module")
-def cluster(broker: Server, postgres: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+def records(postgres: str) -> str:
+    """Return the alias of the database that has the records."""
+    return postgres
+
+
+@pytest.fixture(scope="module")
+def cluster(broker: Server, records: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     app.conf.broker_url = redis.url(broker)
-    given = {"database": database_settings(postgres), "jobs": JOBS}
+    given = {"database": database_settings(records), "jobs": JOBS}
     cluster = Cluster(redis.url(broker), tmp_path_factory.mktemp("celery"), given)
     yield cluster
     cluster.close()
@@ -51,7 +57,7 @@ def cluster(broker: Server, postgres: str, tmp_path_factory: pytest.TempPathFact
 @pytest.fixture(autouse=True)
 def _cloud(
     cluster: Cluster,
-    postgres: str,
+    records: str,
     settings: Settings,
     django_db_blocker: Any,
     monkeypatch: pytest.MonkeyPatch,
@@ -59,7 +65,7 @@ def _cloud(
     """Send the jobs of this process to the workers, and keep the records in their database."""
     monkeypatch.setitem(get_commands(), "step", "tests.celery_workers.project")  # Its app is not installed here.
     settings.CLOUDRUN_JOBS = JOBS
-    settings.DATABASE_ROUTERS = [To(postgres)]
+    settings.DATABASE_ROUTERS = [To(records)]
     with django_db_blocker.unblock():
         yield
-        connections[postgres].close()
+        connections[records].close()
