@@ -254,18 +254,6 @@ def test_orphan_is_deleted_with_prune(sync_jobs: Sync, emulator: Emulator, setti
     assert "gone-production" not in left
 
 
-def test_job_on_celery_is_an_orphan(sync_jobs: Sync, settings: Settings) -> None:
-    """A job that another backend runs needs no Cloud Run Job: the one that it had is deleted with --prune."""
-    selected = ("--command", "nightly", "echo")
-    sync_jobs("--image", "app:1", commands=selected)
-    backend = {"BACKEND": "cloudrun_jobs.backends.celery.CeleryBackend"}
-    moved = {"BACKENDS": {"celery": backend}, "ROUTES": {"nightly": "celery"}}
-    settings.CLOUDRUN_JOBS = {**settings.CLOUDRUN_JOBS, **moved}
-    synced = sync_jobs("--image", "app:1", "--prune", commands=selected)
-
-    assert synced.lines == ["- nightly-production  (no command declares it; deleted)", "= 1 unchanged"]
-
-
 def service(*containers: run_v2.Container, **template: Any) -> run_v2.Service:
     return run_v2.Service(template=run_v2.RevisionTemplate(containers=list(containers), **template))
 

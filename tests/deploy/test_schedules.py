@@ -192,27 +192,6 @@ def test_orphan_is_kept_without_prune(
     assert scheduler_jobs(emulator) == {}
 
 
-@pytest.mark.parametrize(("target", "is_orphan"), [("job", True), ("service", False)])
-def test_schedule_of_a_job_on_celery(
-    sync_schedules: Sync,
-    options: dict[str, Any],
-    settings: Settings,
-    monkeypatch: pytest.MonkeyPatch,
-    target: str,
-    is_orphan: bool,
-) -> None:
-    """Celery beat serves it, unless Cloud Scheduler calls the web service, which sends to the queue."""
-    options["service_url"] = "https://web.example.com"
-    monkeypatch.setattr(nightly.Command, "target", target, raising=False)
-    sync_schedules("--command", "nightly")
-    backend = {"BACKEND": "cloudrun_jobs.backends.celery.CeleryBackend"}
-    moved = {"BACKENDS": {"celery": backend}, "ROUTES": {"nightly": "celery"}}
-    settings.CLOUDRUN_JOBS = {**settings.CLOUDRUN_JOBS, **moved}
-
-    line = "- nightly-production  (no command declares it; will be deleted with --prune)"
-    assert (line in sync_schedules("--command", "nightly").lines) is is_orphan
-
-
 def test_prune_deletes_only_owned_scheduler_jobs(sync_schedules: Sync, emulator: Emulator) -> None:
     """Scheduler jobs without a label or of another environment, and reservations, are not orphans."""
     create(emulator, "foreign")
