@@ -246,8 +246,9 @@ def _submit(
 def _addressed(request: Request, backend: Backend, spec: JobSpec) -> Request:
     """Return the request with what the backend needs to know of the job.
 
-    Raises `InvalidJob` and `InvalidSettings`.
+    Raises `InvalidJob`, `InvalidArguments` and `InvalidSettings`.
     """
+    backend.check_tasks(request)
     if problems := list(backend.problems(spec)):
         raise InvalidJob(spec.command, problems)
     if backend.tracks_executions:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from cloudrun_jobs import conf
 from cloudrun_jobs.backends.base import Backend, Request
@@ -41,7 +41,7 @@ def by_alias(alias: str) -> Backend:
     if alias in {"", conf.DEFAULT_ALIAS}:
         return current()
     settings, backend = conf.load(), declared(alias)
-    return _enabled(_inline(settings) if settings.environment in conf.INLINE_ENVIRONMENTS else backend, alias)
+    return _enabled(_inline(backend) if settings.environment in conf.INLINE_ENVIRONMENTS else backend, alias)
 
 
 def declared(alias: str) -> Backend:
@@ -75,14 +75,15 @@ def _entry(alias: str, entry: object) -> tuple[Any, Mapping[str, Any]]:
 
 def _enabled(backend: Backend, alias: str = "") -> Backend:
     if backend.is_disabled:
-        backend = _inline(backend.settings)
+        backend = _inline(backend)
     backend.alias = alias
     return backend
 
 
-def _inline(settings: conf.Settings) -> Backend:
-    backend: Backend = import_backend(conf.INLINE_BACKEND, Backend, setting="BACKEND")(settings)
-    return backend
+def _inline(replaced: Backend) -> Backend:
+    backend = import_backend(conf.INLINE_BACKEND, Backend, setting="BACKEND")(replaced.settings)
+    backend.replaced = replaced
+    return cast(Backend, backend)
 
 
 def configured() -> list[Backend]:

@@ -11,7 +11,13 @@ from django.core.checks import CheckMessage
 
 from cloudrun_jobs.conf import Settings
 from cloudrun_jobs.environ import ELEMENTS_VARIABLE, RUN_ID_VARIABLE
-from cloudrun_jobs.exceptions import DeclarationError, InvalidSettings, QuotaExhausted, ServiceUnavailable
+from cloudrun_jobs.exceptions import (
+    DeclarationError,
+    InvalidArguments,
+    InvalidSettings,
+    QuotaExhausted,
+    ServiceUnavailable,
+)
 from cloudrun_jobs.spec.overrides import NO_OVERRIDES, Overrides
 
 if TYPE_CHECKING:  # A container that submits nothing need not import these.
@@ -22,6 +28,8 @@ if TYPE_CHECKING:  # A container that submits nothing need not import these.
 
 # Errors after which a retry may succeed. Any other error would occur again.
 TRANSIENT_ERRORS = (ServiceUnavailable, QuotaExhausted)
+
+OTHER_BACKEND = "Choose another backend for the job, with `backend` or in CLOUDRUN_JOBS['ROUTES']."
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,13 +62,14 @@ class Backend(ABC):
     # Does submit() run the job in the calling process, before it returns?
     runs_in_process = False
 
-    # Can the backend start a run at a given time?
+    # Can the backend start a run at a given time? Otherwise, `reserve()` raises `InvalidSettings`.
     supports_reserve = False
 
-    # Can the backend end the process of a task? Otherwise, a cancelled run ends at its next `progress()`.
+    # Does the backend have terminate()? Otherwise, a cancelled run ends at its next `progress()`.
     supports_terminate = False
 
-    # Can the backend run a job as several tasks?
+    # Can the backend run a job as several tasks? Otherwise, `delay()` of a job with `tasks`, or after
+    # `using(tasks=...)`, and `delay_many()` raise `InvalidArguments` or `InvalidJob`.
     supports_tasks = False
 
     # Does the backend know whether an execution has ended? Otherwise, `reconcile` submits silent runs again, and
@@ -93,13 +102,30 @@ class Backend(ABC):
         propagate.
         """
 
-    @abstractmethod
     def operation(self, run: JobRun) -> Operation:
-        """Return the handle on a run, submitted or not."""
+        """Return the handle on a run, submitted or not: by default, one that follows the record."""
+        from cloudrun_jobs.backends.recorded import RecordOperation
+
+        return RecordOperation(run, self)
+
+    def terminate(self, run: JobRun, *, timeout: float) -> None:
+        """Send SIGTERM to the processes that run it, if there are any. Raises one of the `ServiceError`s."""
+        raise NotImplementedError(f"{type(self).__name__} has no terminate().")
 
     def problems(self, spec: JobSpec) -> Iterable[DeclarationError]:
         """Return the declarations of a job that would have another meaning on this backend."""
-        return ()
+        if spec.tasks > 1 and not self.supports_tasks:
+            expected = f"1, because {type(self).__name__} does not run several tasks"
+            yield DeclarationError("tasks", expected, spec.tasks, OTHER_BACKEND, id="cloudrun_jobs.E032")
+
+    def check_tasks(self, request: Request) -> None:
+        """Raise `InvalidArguments` if the request is for several tasks, and the backend does not run them."""
+        tasks = request.overrides.tasks or 1
+        if self.supports_tasks or (request.elements is None and tasks == 1):
+            return
+        call = f"using(tasks={tasks})" if request.elements is None else "delay_many()"
+        message = f"expected a backend that runs several tasks, got {type(self).__name__}."
+        raise InvalidArguments(f"{request.argv[0]}: {call}: {message}", hint=OTHER_BACKEND)
 
     def queue_of(self, spec: JobSpec) -> str:
         """Return the queue of a job; "" for a backend without queues. Raises `InvalidSettings`."""
@@ -127,7 +153,8 @@ class Backend(ABC):
     def check_reserve(self) -> None:
         """Raise `InvalidSettings` if `reserve()` is not supported, or a setting that it needs is missing."""
         if not self.supports_reserve:
-            raise InvalidSettings(f"{type(self).__name__} cannot start a run at a given time.")
+            message = f"expected a backend that starts runs at a given time, got {type(self).__name__}."
+            raise InvalidSettings(f"reserve(): {message}", hint=OTHER_BACKEND)
 
     def reserve(self, request: Request, reservation: Reservation, *, timeout: float) -> str:
         """Reserve the run for that time; return the key for `unreserve()`, or "" if the time has passed.

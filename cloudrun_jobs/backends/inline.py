@@ -3,22 +3,25 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from concurrent.futures import InvalidStateError
 from contextlib import suppress
 from threading import Thread
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from django.db import connections
 
 from cloudrun_jobs import conf
 from cloudrun_jobs.backends.base import Backend, Request
 from cloudrun_jobs.backoff import attempts
-from cloudrun_jobs.exceptions import JobCancelled, JobFailed, sentence
+from cloudrun_jobs.exceptions import DeclarationError, JobCancelled, JobFailed, sentence
 from cloudrun_jobs.models import JobRun, Status, failures
 from cloudrun_jobs.models.querysets import LIVENESS_GRACE_SECONDS
 from cloudrun_jobs.operations import PROCESS_DIED, MockOperation
 from cloudrun_jobs.signals import run_reconciled
+
+if TYPE_CHECKING:
+    from cloudrun_jobs.spec import JobSpec
 
 
 class InlineBackend(Backend):
@@ -27,6 +30,20 @@ class InlineBackend(Backend):
     runs_in_process = True
     supports_reserve = True  # It starts the run at once.
     supports_tasks = True  # Those of delay_many(), one after the other.
+
+    #: The backend whose jobs it runs in "local" and "test". What that one refuses is refused here too.
+    replaced: Backend | None = None
+
+    def problems(self, spec: JobSpec) -> Iterable[DeclarationError]:
+        return self.replaced.problems(spec) if self.replaced else ()
+
+    def check_tasks(self, request: Request) -> None:
+        if self.replaced:
+            self.replaced.check_tasks(request)
+
+    def check_reserve(self) -> None:
+        if self.replaced and not self.replaced.supports_reserve:
+            self.replaced.check_reserve()
 
     def submit(self, run: JobRun, request: Request, *, timeout: float | None = None) -> MockOperation:
         operation = MockOperation(request.job, request.run_id)

@@ -37,6 +37,7 @@ class CloudRun:
         self.errors_of_deletions: list[tuple[grpc.StatusCode, str]] = []
         self.hold_deletions: Event | None = None  # DeleteJob is answered when it is set.
         self.on_request: Callable[[], object] = bool
+        self.on_cancel: Callable[[], object] = bool
         self.stop: Callable[[], object] = bool
         self.endpoint = ""
 
@@ -67,6 +68,7 @@ class CloudRun:
         self.deadlines.append(context.time_remaining())
         self._refuse(context)
         self.cancelled.append(request.name)
+        self.on_cancel()
         return operations_pb2.Operation(name="projects/p/locations/r/operations/2")
 
     def list_executions(self, request: Any, context: grpc.ServicerContext) -> run_v2.ListExecutionsResponse:

@@ -23,8 +23,8 @@ from cloudrun_jobs.exceptions import DeclarationError, InvalidSettings
 from cloudrun_jobs.suggestions import did_you_mean
 
 if TYPE_CHECKING:
-    from cloudrun_jobs.backends.celery.operation import CeleryOperation
     from cloudrun_jobs.models import JobRun
+    from cloudrun_jobs.operations import Operation
     from cloudrun_jobs.spec import JobSpec
     from cloudrun_jobs.spec.reservation import Reservation
 
@@ -72,7 +72,9 @@ class CeleryBackend(Backend):
         super().__init__(settings)
         self.queues = _queues(queues)
         self.send_deadline = _seconds(send_deadline)
-        self.is_disabled = os.environ.get(DISABLED_VARIABLE) == "true" if disabled is None else bool(disabled)
+        is_inline = settings.environment in conf.INLINE_ENVIRONMENTS
+        is_off = os.environ.get(DISABLED_VARIABLE) == "true" if disabled is None else bool(disabled)
+        self.is_disabled = is_inline or is_off
         self.app_path = app
 
     @property
@@ -164,20 +166,19 @@ class CeleryBackend(Backend):
             hint = f"Start one: celery -A APP worker --queues={queue}"
             yield Warning(message, hint=hint, id="cloudrun_jobs.W015")
 
-    def submit(self, run: JobRun, request: Request, *, timeout: float | None = None) -> CeleryOperation:
+    def submit(self, run: JobRun, request: Request, *, timeout: float | None = None) -> Operation:
         """Send a message for each task. Repeating it does no harm: the record decides what a message starts."""
         from cloudrun_jobs.backends.celery import messages
+        from cloudrun_jobs.backends.recorded import RecordOperation
 
         name = messages.send(self, request, timeout=timeout or self.send_deadline)
-        return self._operation(run, name)
+        return RecordOperation(run, self, name)
 
-    def operation(self, run: JobRun) -> CeleryOperation:
-        return self._operation(run, run.execution_name or str(run.pk))
+    def terminate(self, run: JobRun, *, timeout: float) -> None:
+        from cloudrun_jobs.backends.celery import messages
 
-    def _operation(self, run: JobRun, name: str) -> CeleryOperation:
-        from cloudrun_jobs.backends.celery.operation import CeleryOperation
-
-        return CeleryOperation(run, self, name)
+        request = Request(job=run.job, argv=(), run_id=str(run.pk), tasks=run.task_count)
+        messages.revoke(self, list(messages.task_ids(request)), timeout=timeout)
 
     def count_waiting(self, queue: str) -> int | None:
         from cloudrun_jobs.backends.celery import messages

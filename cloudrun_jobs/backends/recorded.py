@@ -1,45 +1,45 @@
-"""The handle on a run that Celery's workers execute, which follows its record."""
+"""The handle on a run of a backend whose state is in the record alone, or can be queried with `get_state()`."""
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from django.db.models import Q
 
-from cloudrun_jobs.backends.base import Request
-from cloudrun_jobs.backends.celery import messages
+from cloudrun_jobs.backends.base import TRANSIENT_ERRORS
 from cloudrun_jobs.backends.inline import PollingOperation
 from cloudrun_jobs.exceptions import ServiceError
+from cloudrun_jobs.locks import executions
 from cloudrun_jobs.models import JobRun, Status
 from cloudrun_jobs.models.functions import Now
 from cloudrun_jobs.operations import MockExecution
 from cloudrun_jobs.signals import run_record_failed
 
 if TYPE_CHECKING:
-    from cloudrun_jobs.backends.celery import CeleryBackend
+    from cloudrun_jobs.backends.base import Backend
 
 
-class CeleryOperation(PollingOperation):
-    """A handle on one run, whose record the workers keep."""
+class RecordOperation(PollingOperation):
+    """A handle on one run, which polls the record. `name` is the name of the execution, once it is known."""
 
-    def __init__(self, run: JobRun, backend: CeleryBackend, name: str) -> None:
+    def __init__(self, run: JobRun, backend: Backend, name: str = "") -> None:
         super().__init__(run.job, str(run.pk))
         self._backend = backend
-        self._name = name
+        self._name = name or run.execution_name
         if run.is_finished:
             self.end_as(run)
 
     @property
     def execution_name(self) -> str:
-        """The id of the Celery task; for a run with several tasks, their ids begin with it."""
-        return self._name
+        """The name of the execution; for a backend that tracks none, the run's id."""
+        return self._name or ("" if self._backend.tracks_executions else self.run_id)
 
     @property
     def metadata(self) -> MockExecution:
         run, ended = JobRun.objects.filter(pk=self.run_id).first(), self.done()
-        execution = super().metadata
         if run is None:
-            return execution
+            return super().metadata
         return MockExecution(
             name=self.execution_name,
             uid=self.run_id,
@@ -58,20 +58,31 @@ class CeleryOperation(PollingOperation):
         )
 
     def cancel(self) -> bool:
-        """Cancel the run; return False if it had ended. The record decides; a worker that runs it gets SIGTERM."""
+        """Cancel the run; return False if it had ended. The record decides, whether the process ends or not."""
         run = JobRun.objects.filter(pk=self.run_id).first()
         if run is None or run.is_finished:
             return False
         not_started = Q(status__in=(Status.PENDING, Status.SENT))
         if not run.transition(Status.CANCELLED, not_started, finished_at=Now(), reason="cancelled"):
             run.update_if(Q(status=Status.RUNNING, cancel_requested_at=None), cancel_requested_at=Now())
-        request = Request(job=run.job, argv=(), run_id=self.run_id, tasks=run.task_count)
-        try:
-            timeout = self._backend.send_deadline
-            messages.revoke(self._backend, list(messages.task_ids(request)), timeout=timeout)
-        except ServiceError as error:  # The worker's heartbeat reads the cancellation from the record.
-            run_record_failed.send_robust(JobRun, run=run, error=error)
+        if self._backend.supports_terminate:
+            try:
+                self._backend.terminate(run, timeout=self._backend.send_deadline)
+            except ServiceError as error:  # The job's heartbeat reads the cancellation from the record.
+                run_record_failed.send_robust(JobRun, run=run, error=error)
         return True
 
+    def _poll(self) -> None:
+        if self._backend.tracks_executions:
+            self._settle()
+        super()._poll()
+
+    def _settle(self) -> None:
+        """Apply the state of the execution to the record, if the job has not recorded its end."""
+        run = JobRun.objects.filter(pk=self.run_id).first()
+        if run is not None and run.execution and not run.is_finished:
+            with suppress(*TRANSIENT_ERRORS):
+                executions.settle(run, self._backend.get_state(run), run.execution)
+
     def _is_dead(self, run: JobRun) -> bool:
-        return False  # `reconcile` sends a silent run again.
+        return False  # `reconcile` submits a silent run again, or queries its execution.
