@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import sys
 
 from django.apps import AppConfig
 
@@ -25,7 +26,22 @@ class CloudRunJobsConfig(AppConfig):
             return
         from cloudrun_jobs import checks  # noqa: F401
 
+        if "celery" in sys.modules and _uses_celery():
+            from cloudrun_jobs.contrib.celery import task, worker  # noqa: F401
+
         if callable(signal.getsignal(signal.SIGTERM)):  # In a server.
             from cloudrun_jobs.execution import termination
 
             termination.follow_server()
+
+
+def _uses_celery() -> bool:
+    """Return True if the settings have a Celery backend that is enabled."""
+    from cloudrun_jobs import backends
+    from cloudrun_jobs.backends.celery import CeleryBackend
+    from cloudrun_jobs.exceptions import InvalidSettings
+
+    try:
+        return any(isinstance(backend, CeleryBackend) for backend in backends.configured())
+    except InvalidSettings:
+        return False  # The system checks report it.

@@ -82,7 +82,7 @@ def check_queues(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list
     specs = find_specs()
     found: list[CheckMessage] = []
     for backend in backends.configured():
-        own = [spec for spec in specs if backends.alias_of(spec) == backend.alias]
+        own = [spec for spec in specs if spec.backend_alias == backend.alias]
         try:
             found += backend.check_workers(own)
         except CloudRunJobsError as error:
@@ -274,7 +274,7 @@ def _check_job(name: str, job: CloudRunJobs) -> Iterator[CheckMessage]:
 def _check_backend(job: CloudRunJobs, spec: JobSpec) -> Iterator[CheckMessage]:
     """Check that the job's backend exists, and can run it as declared."""
     try:
-        backend = backends.declared(backends.alias_of(spec))
+        backend = backends.declared(spec.backend_alias)
     except InvalidSettings as error:
         if spec.backend is not None:  # check_settings reports the others.
             message = f"{spec.command}: backend: {error.args[0]}"
@@ -296,7 +296,7 @@ def _check_jobs_of_backends(jobs: Mapping[str, CloudRunJobs]) -> Iterator[CheckM
         with suppress(InvalidJob):  # _check_job reports it.
             specs.append(job.spec)
     for backend in backends.configured():
-        yield from backend.check_jobs([spec for spec in specs if backends.alias_of(spec) == backend.alias])
+        yield from backend.check_jobs([spec for spec in specs if spec.backend_alias == backend.alias])
 
 
 def _check_options(job: CloudRunJobs, spec: JobSpec) -> Iterator[CheckMessage]:

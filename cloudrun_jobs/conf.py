@@ -35,6 +35,7 @@ TEST_MODES = {"": False, "0": False, "1": True}
 INLINE_ENVIRONMENTS = frozenset({"local", "test"})
 INLINE_BACKEND = "cloudrun_jobs.backends.inline.InlineBackend"
 CLOUDRUN_BACKEND = "cloudrun_jobs.backends.cloudrun.CloudRunBackend"
+OWN_BACKENDS = frozenset({INLINE_BACKEND, CLOUDRUN_BACKEND})  # They run a triggered job during the request.
 DEFAULT_ALIAS = "default"  # Of the backend that BACKEND names; the records have "".
 RECONCILE_COMMAND = "reconcile_cloudrun_runs"  # Declared by the settings, and enabled if they do.
 

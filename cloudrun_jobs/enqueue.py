@@ -138,6 +138,28 @@ def delay_many(job: JobCommand, elements: Iterable[Mapping[str, Any]]) -> Operat
     return _submit(job, spec, request, elements=arguments)[0]
 
 
+def submit_trigger(
+    job: JobCommand, arguments: tuple[str, ...], *, test_mode: bool = False, **values: Any
+) -> tuple[JobRun, bool]:
+    """Submit a run of the job. Return its record, and True if an earlier call created it.
+
+    `arguments` are those after `manage.py`, `values` are fields of the record. An earlier run with the same
+    `schedule` and `scheduled_for` is returned. A run that cannot be submitted now is submitted by `reconcile`.
+    """
+    spec, overrides = job.spec, _overrides(job)
+    if test_mode:
+        env = {conf.TEST_MODE_VARIABLE: "1"}
+        overrides = overrides.updated(spec, tasks=None, timeout=None, env=env)
+    request = Request(job=spec.name, argv=arguments, run_id=str(uuid4()), overrides=overrides)
+    _, run, is_new = _submit(job, spec, request, _send_or_postpone, **values)
+    return run, not is_new
+
+
+def _send_or_postpone(backend: Backend, run: JobRun, request: Request) -> Operation:
+    dispatch.log_dispatch_errors(run, partial(dispatch.submit, backend, run, request))
+    return backend.operation(run)
+
+
 def run_in_process(
     job: JobCommand, arguments: tuple[str, ...], *, test_mode: bool = False, **values: Any
 ) -> tuple[JobRun, bool]:

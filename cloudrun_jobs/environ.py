@@ -37,6 +37,8 @@ DATABASE_KEYS = ("ENGINE", "NAME", "USER", "PASSWORD", "HOST", "PORT")
 
 _setting_variables = threading.RLock()
 
+_pool_process: int | None = None  # The id of this process; a fork of it is none.
+
 
 class CloudRunTask(NamedTuple):
     """One attempt of one task of an execution."""
@@ -104,6 +106,17 @@ def current_task(environ: Mapping[str, str] = os.environ) -> CloudRunTask | None
 def in_container(environ: Mapping[str, str] = os.environ) -> bool:
     """Return True if Cloud Run started this process."""
     return bool(environ.get("CLOUD_RUN_EXECUTION"))
+
+
+def enter_pool_process() -> None:
+    """Mark this process as one of a worker's pool: it runs one job at a time, and is replaced when it exits."""
+    global _pool_process
+    _pool_process = os.getpid()
+
+
+def in_pool_process() -> bool:
+    """Return True in a process of a worker's pool, but not in the worker's own process or thread."""
+    return _pool_process is not None and _pool_process == os.getpid()
 
 
 @contextmanager

@@ -255,6 +255,12 @@ def log_run_redelivered(sender: type, run: JobRun, silent_since: datetime, **kwa
     )
 
 
+@receiver(signals.message_rejected, dispatch_uid=UID)
+def log_message_rejected(sender: type, task_id: str, error: Exception, **kwargs: Any) -> None:
+    extra = {"action": "message_rejected", "task_id": task_id[:100]}
+    logger.error("Message %s of the queue was rejected: %s", task_id[:100], error, extra=extra)
+
+
 @receiver(signals.lock_release_failed, dispatch_uid=UID)
 def log_lock_release_failed(sender: type, run: JobRun, error: Exception, **kwargs: Any) -> None:
     message = "The locks of run %s may be held until their leases end: %s"

@@ -65,6 +65,10 @@ run_reconciled = Signal()
 #: `models.JobRun`. Arguments: run, silent_since (the time of the last heartbeat, or of the request).
 run_redelivered = Signal()
 
+#: A worker of a queue has dropped a message that names no run of this environment. The sender is `models.JobRun`.
+#: Arguments: task_id, error.
+message_rejected = Signal()
+
 #: The locks of an ended run could not be released, so they expire. The sender is `models.JobRun`.
 #: Arguments: run, error.
 lock_release_failed = Signal()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any, cast
 
 from cloudrun_jobs import conf
@@ -16,7 +15,7 @@ if TYPE_CHECKING:
     from cloudrun_jobs.models import JobRun
     from cloudrun_jobs.spec import JobSpec
 
-__all__ = ["Backend", "Request", "alias_of", "by_alias", "configured", "current", "declared", "for_job", "for_run"]
+__all__ = ["Backend", "Request", "by_alias", "configured", "current", "declared", "for_job", "for_run"]
 
 ENTRY_KEYS = ("BACKEND", "OPTIONS")
 
@@ -92,19 +91,10 @@ def configured() -> list[Backend]:
     return [current(), *map(by_alias, conf.load().backends)]
 
 
-def alias_of(spec: JobSpec) -> str:
-    """Return the alias of the backend of a job: the job's own, that of the first matching route, or ""."""
-    alias = spec.backend
-    if alias is None:
-        routes = conf.load().routes
-        alias = next((routes[pattern] for pattern in routes if fnmatchcase(spec.command, pattern)), "")
-    return "" if alias == conf.DEFAULT_ALIAS else alias
-
-
 def for_job(spec: JobSpec) -> Backend:
     """Return the backend of a job. Raises `InvalidSettings`, naming the job, if it does not exist."""
     try:
-        return by_alias(alias_of(spec))
+        return by_alias(spec.backend_alias)
     except InvalidSettings as error:
         raise InvalidSettings(f"{spec.command}: {error.args[0]}", hint=error.hint) from error
 

@@ -69,6 +69,15 @@ class DesiredJob(SharedFields, Desired):
         return "  ".join(filter(None, (self.image, self.note)))
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkerPool:
+    """A worker pool of Celery: a container as a job's, and what its worker serves."""
+
+    job: DesiredJob
+    app: str | None  # The dotted path of the Celery app.
+    queues: tuple[str, ...]
+
+
 @dataclass(frozen=True, kw_only=True)
 class DesiredSchedulerJob(Desired):
     """A Scheduler job, which starts a Cloud Run Job or calls the web service."""

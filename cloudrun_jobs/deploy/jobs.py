@@ -32,7 +32,7 @@ def _desired_job(
     job: CloudRunJobs, backend: CloudRunBackend, image: str | None, service: SharedFields
 ) -> DesiredJob:
     spec = job.spec
-    shared, optional = _shared_fields(spec, backend), _optional(spec, backend)
+    shared, optional = shared_fields(spec, backend), optional_fields(spec, backend)
     declared = (*optional, *flatten({**vars(shared), "labels": spec.labels}))
     return DesiredJob(
         id=spec.name,
@@ -47,7 +47,7 @@ def _desired_job(
         max_retries=spec.max_retries,
         tasks=spec.tasks,
         labels=spec.labels,
-        env_vars={**service.env_vars, **_environment(backend), **shared.env_vars},
+        env_vars={**service.env_vars, **environment(backend), **shared.env_vars},
         cloud_sql={**service.cloud_sql, **shared.cloud_sql},
         vpc={**service.vpc, **shared.vpc},
         volumes=service.volumes,
@@ -64,13 +64,13 @@ def ownership_and_note(spec: JobSpec, declared: Iterable[str]) -> dict[str, Any]
     }
 
 
-def _environment(backend: CloudRunBackend) -> dict[str, Redacted]:
+def environment(backend: CloudRunBackend) -> dict[str, Redacted]:
     """Return the variables from which a container takes its settings."""
     keys = ("ENVIRONMENT", "PROJECT", "REGION")
     return {f"{conf.PREFIX}{key}": Redacted(getattr(backend.settings, key.lower())) for key in keys}
 
 
-def _optional(spec: JobSpec, backend: CloudRunBackend) -> dict[str, Any]:
+def optional_fields(spec: JobSpec, backend: CloudRunBackend) -> dict[str, Any]:
     """Return the fields that stay as they are in the cloud unless they are declared."""
     values = {
         "task_parallelism": spec.task_parallelism,
@@ -83,7 +83,7 @@ def _optional(spec: JobSpec, backend: CloudRunBackend) -> dict[str, Any]:
     return optional
 
 
-def _shared_fields(spec: JobSpec, backend: CloudRunBackend) -> SharedFields:
+def shared_fields(spec: JobSpec, backend: CloudRunBackend) -> SharedFields:
     return SharedFields(
         env_vars={
             **{name: Redacted(value) for name, value in spec.env_vars.items()},

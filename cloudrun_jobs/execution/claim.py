@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import datetime
 from functools import partial
 from types import MappingProxyType
 from typing import Any, NamedTuple
@@ -206,15 +207,14 @@ def _claim_tick(run: JobRun, tick: ScheduleTick) -> JobRun | AlreadyClaimed:
 def _insert_triggered(start: Invocation) -> JobRun | AlreadyClaimed:
     """Insert the run of a request, or return the run that an earlier delivery of the same tick has started.
 
-    The tick of a failed run passes to this one. So does the tick of a run that was started by hand, once it is
-    due: such a run has the time of the next tick.
+    The tick of a failed run passes to this one. So does the tick of a run started by hand, once it is due.
     """
     own, due = Q(pk=start.values["pk"]), start.values["scheduled_for"]
     tick, passes = Q(pk__in=()), Q(status__in=FAILED)
     if due is not None:
         tick = Q(command=start.command, environment=start.environment, scheduled_for=due)
         tick &= Q(schedule=start.values["schedule"])
-        passes |= Q(created_at__lt=due - CLOCK_TOLERANCE, scheduled_for__lte=Now() + CLOCK_TOLERANCE)
+        passes |= started_by_hand(due)
     while True:
         try:
             return _insert(start, **start.values)
@@ -226,6 +226,11 @@ def _insert_triggered(start: Invocation) -> JobRun | AlreadyClaimed:
             return first  # The reply to the insert was lost.
         if not first.update_if(passes, scheduled_for=None) and JobRun.objects.filter(tick, pk=first.pk).exists():
             return AlreadyClaimed(first)
+
+
+def started_by_hand(due: datetime) -> Q:
+    """Match a run that Cloud Scheduler started by hand before the due time, which is that of the next tick."""
+    return Q(created_at__lt=due - CLOCK_TOLERANCE, scheduled_for__lte=Now() + CLOCK_TOLERANCE)
 
 
 def _insert(start: Invocation, **values: Any) -> JobRun:

@@ -11,6 +11,12 @@ TIMEOUT_TOLERANCE_SECONDS = 15.0
 
 SIGTERM_CLEANUP_SECONDS = 8.0  # Afterwards the outcome is recorded without waiting for `run()`.
 
+# In a worker's pool. The worker sends the signal two seconds after its own SIGTERM, and ends after its processes.
+POOL_CLEANUP_SECONDS = 6.0
+
+# A worker's clock for a task starts first, so its signal for the time limit may come this early.
+TIME_LIMIT_TOLERANCE_SECONDS = 2.0
+
 # The fraction of a lease for which a job may clean up after losing it, before its process is ended. It is smaller
 # than `locks.keeper.DEADLINE_MARGIN`, after which the server grants the lock again.
 LOST_LEASE_CLEANUP_SHARE = 1 / 12

@@ -11,6 +11,8 @@ from collections.abc import Callable
 
 from django.db import Error, connections
 
+from cloudrun_jobs import environ
+from cloudrun_jobs.execution import lease_watch
 from cloudrun_jobs.execution.deadlines import HEARTBEAT_INTERVAL, PROGRESS_INTERVAL
 from cloudrun_jobs.execution.termination import Termination
 from cloudrun_jobs.models import JobRun, TaskRun
@@ -77,6 +79,8 @@ class Heartbeat:
             while not self._wait():
                 if termination.is_overdue():
                     terminate(termination)
+                if environ.in_pool_process() and termination.in_main_thread and termination.is_due():
+                    lease_watch.signal_main_thread()  # The worker's own signal may have been lost.
                 now = time.monotonic()
                 # SIGTERM triggers one more renewal, because the process may be killed soon.
                 is_last, has_saved = termination.is_requested() and not has_saved, termination.is_requested()

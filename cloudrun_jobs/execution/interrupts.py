@@ -2,6 +2,9 @@
 
 Cloud Run sends SIGTSTP before it moves a container and SIGCONT after it. The handlers raise only in code under
 `interruptible()`: never while locks are acquired or released, or the record is written.
+
+A process of Celery's prefork pool has handlers: SIGTERM and SIGQUIT end it; SIGUSR1, which announces a time limit,
+raises an exception anywhere. A job replaces them while it runs.
 """
 
 from __future__ import annotations
@@ -10,6 +13,7 @@ import os
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
+from typing import Any
 
 from cloudrun_jobs import environ
 from cloudrun_jobs.execution import lease_watch, termination
@@ -17,13 +21,15 @@ from cloudrun_jobs.execution.termination import Termination
 from cloudrun_jobs.process import wakeup
 from cloudrun_jobs.process.deferral import defer_interrupts, in_main_thread
 
-WAKEUP_SIGNALS = (signal.SIGTERM, signal.SIGCONT, signal.SIGTSTP)
+WAKEUP_SIGNALS = (signal.SIGTERM, signal.SIGQUIT, signal.SIGCONT, signal.SIGTSTP)
 HANDLERS = {
     signal.SIGTERM: termination.on_sigterm,
     signal.SIGCONT: lease_watch.on_sigcont,
     signal.SIGTSTP: lease_watch.on_sigtstp,
     lease_watch.LEASE_LOST_SIGNAL: lease_watch.on_lease_lost_signal,
 }
+# In a worker's pool: the worker's shutdown sends SIGQUIT, the revocation of a task SIGTERM.
+POOL_HANDLERS = {**HANDLERS, signal.SIGQUIT: termination.on_sigterm}
 
 
 @contextmanager
@@ -49,19 +55,22 @@ def _handlers() -> Iterator[None]:
         with wakeup.SignalWakeup((*WAKEUP_SIGNALS, signal.SIGINT), lease_watch.signal_main_thread):
             yield
     finally:
-        for number in installed - termination.ignored_signals:
-            signal.signal(number, signal.SIG_DFL)
+        for number, handler in installed.items():
+            if number not in termination.ignored_signals:
+                signal.signal(number, handler)
 
 
-def _install() -> set[signal.Signals]:
-    """Install handlers where the process has none; return the signals whose handlers are removed afterwards."""
+def _install() -> dict[signal.Signals, Any]:
+    """Install handlers where the process has none, or is a pool's; return what to restore afterwards."""
+    if environ.in_pool_process():
+        return {number: signal.signal(number, handler) for number, handler in POOL_HANDLERS.items()}
     # Elsewhere SIGTSTP is Ctrl-Z, which has to stop the process.
     numbers = {number for number in HANDLERS if number != signal.SIGTSTP or environ.in_container()}
     free = {number for number in numbers if _is_free(number)}
     for number in free:
         signal.signal(number, HANDLERS[number])
     # LEASE_LOST_SIGNAL keeps its handler: a late signal would kill the process by default.
-    return free - {lease_watch.LEASE_LOST_SIGNAL}
+    return dict.fromkeys(free - {lease_watch.LEASE_LOST_SIGNAL}, signal.SIG_DFL)
 
 
 def _is_free(number: signal.Signals) -> bool:
@@ -73,7 +82,7 @@ def _is_free(number: signal.Signals) -> bool:
 def _reset_after_fork() -> None:
     """Give a forked child the default actions. It has no wakeup fd, so `Process.terminate()` might not end it."""
     for number in WAKEUP_SIGNALS:
-        if signal.getsignal(number) is HANDLERS[number]:
+        if signal.getsignal(number) is POOL_HANDLERS[number]:
             signal.signal(number, signal.SIG_DFL)
 
 

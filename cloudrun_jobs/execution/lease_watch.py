@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Self
 from django.db import connections
 
 from cloudrun_jobs import environ
+from cloudrun_jobs.execution import termination
 from cloudrun_jobs.execution.deadlines import LOST_LEASE_CLEANUP_SHARE
 from cloudrun_jobs.process import wakeup
 from cloudrun_jobs.process.connections import close_connections_in_use
@@ -86,7 +87,9 @@ def signal_main_thread() -> bool:
 
 
 def on_lease_lost_signal(number: int, frame: FrameType | None) -> None:
+    """Raise what the job must know: a lost lease, or in a worker, which sends this signal too, its time limit."""
     wakeup.acknowledge()
+    termination.interrupt_if_due()
     call_or_defer(_raise_if_any_lost)
 
 
@@ -119,14 +122,14 @@ def _raise_if_any_lost() -> None:
 def _rearm_watchdog() -> None:
     """Set the time at which a process that keeps its lost lock is ended.
 
-    A C thread ends it without the GIL, which a regular expression may hold for minutes. Only in containers:
-    elsewhere the process may be a server.
+    A C thread ends it without the GIL, which a regular expression may hold for minutes. Only in containers and in
+    a worker's pool: elsewhere the process may be a server.
     """
     with _arming:
         keepers = [keeper for watch in _active for keeper in watch.keepers]
         if not keepers:
             faulthandler.cancel_dump_traceback_later()
-        elif environ.in_container() and sys.__stderr__ is not None:
+        elif (environ.in_container() or environ.in_pool_process()) and sys.__stderr__ is not None:
             left = min(map(_kill_deadline, keepers)) - time.monotonic()
             # By its number: flushing the stream would wait for a thread that writes to it.
             faulthandler.dump_traceback_later(max(left, 0.001), exit=True, file=sys.__stderr__.fileno())

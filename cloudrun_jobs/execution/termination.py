@@ -13,7 +13,7 @@ from typing import NoReturn
 
 from cloudrun_jobs import environ
 from cloudrun_jobs.exceptions import JobInterrupted
-from cloudrun_jobs.execution.deadlines import SIGTERM_CLEANUP_SECONDS, TIMEOUT_TOLERANCE_SECONDS
+from cloudrun_jobs.execution import deadlines
 from cloudrun_jobs.process.connections import close_connections_in_use
 from cloudrun_jobs.process.deferral import call_or_defer, discard_deferred, in_main_thread
 
@@ -62,16 +62,31 @@ class Termination:
             self.request()
         if self.is_requested() and not self.is_raised:
             self.is_raised = True
-            raise self.interrupted(tolerance=0.0 if enforces_timeout else TIMEOUT_TOLERANCE_SECONDS)
+            raise self.interrupted(tolerance=0.0 if enforces_timeout else None)
 
-    def interrupted(self, *, tolerance: float = TIMEOUT_TOLERANCE_SECONDS) -> JobInterrupted:
+    def times_out(self, *, tolerance: float = 0.0) -> bool:
+        """Return True if the timeout is over, or ends in `tolerance` seconds."""
+        return time.monotonic() >= self._times_out_at - tolerance
+
+    def interrupted(self, *, tolerance: float | None = None) -> JobInterrupted:
         """Return the error for the job. A timeout, a cancellation and a shutdown send the same signal.
 
         `tolerance` is how many seconds before its end the timeout may be the cause.
         """
+        if tolerance is None:
+            in_pool = environ.in_pool_process()
+            tolerance = deadlines.TIME_LIMIT_TOLERANCE_SECONDS if in_pool else deadlines.TIMEOUT_TOLERANCE_SECONDS
         earliest_timeout = self._times_out_at - tolerance
         timed_out = self.terminated_at is not None and earliest_timeout <= self.terminated_at
         return JobInterrupted("timeout" if timed_out else "interrupted")
+
+    @property
+    def has_timed_out(self) -> bool:
+        return self.interrupted().reason == "timeout"
+
+    def is_due(self, *, tolerance: float = 0.0) -> bool:
+        """Return True if the job has to be interrupted, and has not been."""
+        return (self.is_requested() or self.times_out(tolerance=tolerance)) and not self.is_raised
 
     def is_overdue(self) -> bool:
         """Return True if the time to clean up after SIGTERM is over, and the process must end.
@@ -81,7 +96,9 @@ class Termination:
         """
         if self.terminated_at is None or not self.ends_process:
             return False
-        ends_at = self.terminated_at + SIGTERM_CLEANUP_SECONDS
+        if environ.in_pool_process():
+            return time.monotonic() > self.terminated_at + deadlines.POOL_CLEANUP_SECONDS
+        ends_at = self.terminated_at + deadlines.SIGTERM_CLEANUP_SECONDS
         return time.monotonic() > (ends_at if environ.in_container() else max(ends_at, self._times_out_at))
 
     def ignore_further_signals(self) -> None:
@@ -102,8 +119,19 @@ def on_sigterm(number: int, frame: FrameType | None) -> None:
 
     Outside Cloud Run, which sends SIGKILL, the second signal ends the process, even if its main thread is blocked.
     """
-    if not environ.in_container():
+    if not (environ.in_container() or environ.in_pool_process()):
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    _interrupt_jobs()
+
+
+def interrupt_if_due() -> None:
+    """Interrupt the job of a pool's process if its time is over or its end was requested. For signal handlers."""
+    running, tolerance = _in_main_thread(), deadlines.TIME_LIMIT_TOLERANCE_SECONDS
+    if environ.in_pool_process() and any(each.is_due(tolerance=tolerance) for each in running):
+        _interrupt_jobs()
+
+
+def _interrupt_jobs() -> None:
     running = _in_main_thread()
     was_raised = any(termination.is_raised for termination in running)
     for termination in tuple(_active):
@@ -112,7 +140,8 @@ def on_sigterm(number: int, frame: FrameType | None) -> None:
     for termination in running:
         termination.is_raised = True
     if running and not was_raised:
-        call_or_defer(partial(_interrupt, running[0].interrupted()))
+        timed_out = (each for each in running if environ.in_pool_process() and each.has_timed_out)
+        call_or_defer(partial(_interrupt, next(timed_out, running[0]).interrupted()))
 
 
 def follow_server() -> None:
@@ -134,9 +163,14 @@ class _ServerHandler:
         self._handler = handler
 
     def __call__(self, number: int, frame: FrameType | None) -> None:
-        for termination in tuple(_active):  # Requests in other threads begin and end.
-            termination.request()
+        request_all()
         self._handler(number, frame)
+
+
+def request_all() -> None:
+    """Interrupt the jobs of all threads at their next `progress()`."""
+    for termination in tuple(_active):  # Those of other threads begin and end.
+        termination.request()
 
 
 def _in_main_thread() -> list[Termination]:

@@ -27,7 +27,7 @@ Schema = dict[str, Any]
 
 COMMON_ERRORS = (400, 401, 403, 429, 503)
 # The responses that contain a run's id, and the operations that take it.
-LINKED = ("Queued", "Accepted")
+LINKED = ("Queued", "Accepted", "Triggered")
 RUN_OPERATIONS = ("get_run", "post_cancel", "post_rerun")
 
 NULL: Schema = {"type": "null"}
@@ -224,6 +224,10 @@ def _schemas() -> dict[str, Schema]:
         "Health": _object({"status": {"enum": ["ok", "unhealthy"]}, "findings": _findings()}),
         "Events": _event(),
         "Triggers": _object({"endpoints": {"type": "array", "items": _endpoint()}}),
+        "Triggered": _object(
+            {"status": {"const": "queued"}, "job_id": RUN_ID, "duplicate": {"const": True}},
+            optional=("duplicate",),
+        ),
         "Outcome": _object(
             {
                 "status": {"enum": ["success", "skipped", "error"]},

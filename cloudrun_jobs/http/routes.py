@@ -80,15 +80,15 @@ def _routes() -> Iterator[Route]:
     )
     yield _route("rerun", {"POST": rerun}, parameters=RUN)
     list_triggers = Action(
-        triggers.list_triggers, "read", "List the jobs that run during a request", {200: "Triggers"}
+        triggers.list_triggers, "read", "List the jobs that a request can trigger", {200: "Triggers"}
     )
     yield _route("triggers", {"GET": list_triggers})
     run_job = Action(
         triggers.run_job,
         credentials.TRIGGER,
         "Run a job now",
-        {200: "Outcome", 500: "Outcome"},
-        errors=(404, 413, 422),
+        {200: "Outcome", 202: "Triggered", 500: "Outcome"},
+        errors=(404, 413, 422, 502),
         starts=lambda job: job.spec.target == "service",
     )
     yield _route("trigger", {"POST": run_job}, parameters=COMMAND)

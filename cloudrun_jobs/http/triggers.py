@@ -1,9 +1,10 @@
-"""Run jobs with `target = "service"` during requests from Cloud Scheduler and other callers."""
+"""Run jobs with `target = "service"`, or send them to their queue, at requests of Cloud Scheduler and others."""
 
 from __future__ import annotations
 
 import re
 from datetime import datetime
+from functools import partial
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
@@ -12,20 +13,22 @@ from django.core.handlers.asgi import ASGIRequest
 from django.http import HttpResponseBase
 from django.urls import reverse
 
-from cloudrun_jobs import argv, command_line, enqueue
+from cloudrun_jobs import argv, backends, command_line, enqueue
 from cloudrun_jobs.deploy import schedules
 from cloudrun_jobs.exceptions import InvalidArguments
 from cloudrun_jobs.execution import termination
+from cloudrun_jobs.execution.claim import started_by_hand
 from cloudrun_jobs.http.audit import audit
 from cloudrun_jobs.http.authentication import Caller
 from cloudrun_jobs.http.body import read_object, refuse_key
 from cloudrun_jobs.http.credentials import TRIGGER
 from cloudrun_jobs.http.endpoint import json_response
-from cloudrun_jobs.http.errors import bad_request, not_found, unavailable, unprocessable
+from cloudrun_jobs.http.errors import HttpError, bad_request, not_found, unavailable, unprocessable
 from cloudrun_jobs.http.jobs import existing_job, job_options
 from cloudrun_jobs.http.query import parse_time, read_query
 from cloudrun_jobs.models import JobRun, Status, Trigger
 from cloudrun_jobs.registry import find_jobs
+from cloudrun_jobs.runs.dispatch import NOT_SENT
 from cloudrun_jobs.runs.requester import requested_by
 from cloudrun_jobs.spec.tick import SCHEDULER_JOB_PATTERN, ScheduleTick
 
@@ -67,7 +70,7 @@ def _endpoint_data(name: str, job: CloudRunJobs) -> dict[str, Any] | None:
 
 
 def run_job(request: HttpRequest, caller: Caller, name: str) -> HttpResponseBase:
-    """Run the command now, and return its result."""
+    """Run the command now, and return its result; for a job on a queue, send it, and return the run."""
     read_query(request, {})
     refuse_key(request)
     caller.check(TRIGGER, name)
@@ -79,6 +82,8 @@ def run_job(request: HttpRequest, caller: Caller, name: str) -> HttpResponseBase
     values: dict[str, Any] = {"trigger": Trigger.HTTP}
     if tick is not None:
         values = {"trigger": Trigger.SCHEDULE, "schedule": tick[0], "scheduled_for": tick[1]}
+    if backends.for_job(job.spec).submits_triggers:
+        return _submit(job, arguments, caller, test_mode=test_mode, **values)
     if isinstance(request, ASGIRequest):
         # ASGI servers install signal handlers when they start to serve. Their event loop is in the main thread.
         async_to_sync(_follow_server)()
@@ -87,6 +92,25 @@ def run_job(request: HttpRequest, caller: Caller, name: str) -> HttpResponseBase
     if not is_duplicate:
         audit(caller, "start", run)
     return _response(run, is_duplicate=is_duplicate)
+
+
+def _submit(
+    job: CloudRunJobs, arguments: tuple[str, ...], caller: Caller, *, test_mode: bool, **values: Any
+) -> HttpResponseBase:
+    """Send a run to the job's queue, unless an earlier delivery of the same tick has."""
+    with requested_by(caller.name):
+        submit = partial(enqueue.submit_trigger, job, arguments, test_mode=test_mode, **values)
+        run, is_duplicate = submit()
+        while is_duplicate and run.update_if(started_by_hand(values["scheduled_for"]), scheduled_for=None):
+            run, is_duplicate = submit()
+    if run.status == Status.FAILED and run.reason == NOT_SENT:
+        message = f"Run {run.pk} was not sent ({run.error_class})."
+        raise HttpError(HTTPStatus.BAD_GATEWAY, "service_error", message, hint="The log has the reason.")
+    if not is_duplicate:
+        audit(caller, "start", run)
+    extra = {"duplicate": True} if is_duplicate else {}
+    url = reverse("cloudrun_jobs:run", args=(run.pk,))
+    return json_response({"status": "queued", "job_id": run.pk, **extra}, HTTPStatus.ACCEPTED, Location=url)
 
 
 async def _follow_server() -> None:

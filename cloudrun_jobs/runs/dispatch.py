@@ -99,12 +99,15 @@ def request_of(run: JobRun) -> Request:
 
 
 def record(run: JobRun, key: str | None = None, tasks: Sequence[TaskRun] = ()) -> tuple[JobRun, bool]:
-    """Insert the run, or find the earlier one with the same key; return True with it if it is to be dispatched.
+    """Insert the run, or find the earlier one with the same key or of the same tick of a schedule.
+
+    Return True with it if it is to be dispatched.
 
     `tasks` are inserted with the run, for the elements of `delay_many()`.
     """
+    may_conflict = key is not None or run.schedule is not None
     try:
-        database.with_migration_hint(partial(_insert, run, tasks, may_conflict=key is not None))
+        database.with_migration_hint(partial(_insert, run, tasks, may_conflict=may_conflict))
     except IntegrityError:
         # The run itself exists if the reply to an earlier try was lost.
         earlier = find_earlier(run, key) or JobRun.objects.filter(pk=run.pk).first()
@@ -138,9 +141,11 @@ def _storage_key(command: str, key: object) -> str:
 
 
 def find_earlier(run: JobRun, key: str | None) -> JobRun | None:
-    """Return the run with the same key, if there is one."""
-    same = {"command": run.command, "environment": run.environment, "idempotency_key": run.idempotency_key}
-    earlier = None if key is None else JobRun.objects.filter(**same).first()
+    """Return the run with the same key, or of the same tick of a schedule, if there is one."""
+    same = JobRun.objects.filter(command=run.command, environment=run.environment)
+    if run.schedule is not None:
+        return same.filter(schedule=run.schedule, scheduled_for=run.scheduled_for).first()
+    earlier = None if key is None else same.filter(idempotency_key=run.idempotency_key).first()
     if earlier is None:
         return None
     if (earlier.arguments, earlier.overrides) != (run.arguments, run.overrides):

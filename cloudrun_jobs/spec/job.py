@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Mapping
 from datetime import timedelta
+from fnmatch import fnmatchcase
 from hashlib import sha256
 from types import MappingProxyType
 from typing import Any
@@ -85,11 +86,25 @@ class JobSpec(Frozen):
         return self.name != _full_name(self.command, self.environment)
 
     @property
+    def backend_alias(self) -> str:
+        """The alias of its backend: the job's own, or that of the first matching route; "" for the default one."""
+        routes = conf.load().routes
+        matching = (routes[pattern] for pattern in routes if fnmatchcase(self.command, pattern))
+        alias = self.backend or next(matching, "")
+        return "" if alias == conf.DEFAULT_ALIAS else alias
+
+    @property
+    def runs_in_request(self) -> bool:
+        """True if the job runs while Cloud Scheduler waits for the response of the web service."""
+        is_default = not self.backend_alias and conf.load().backend in conf.OWN_BACKENDS
+        return self.target == "service" and is_default
+
+    @property
     def delivery_deadline(self) -> timedelta | None:
         """How long Cloud Scheduler waits for a delivery; None is its own default."""
-        if self.target != "service" or self.attempt_deadline is not None:
+        if not self.runs_in_request or self.attempt_deadline is not None:
             return self.attempt_deadline
-        return max(self.timeout, MIN_ATTEMPT_DEADLINE)  # The job runs during the request.
+        return max(self.timeout, MIN_ATTEMPT_DEADLINE)
 
     @property
     def schedules(self) -> tuple[Schedule, ...]:

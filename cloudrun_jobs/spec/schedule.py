@@ -175,7 +175,7 @@ def check_delivery(spec: JobSpec) -> Iterator[DeclarationError]:
     if deadline is not None and not is_duration(deadline, MIN_ATTEMPT_DEADLINE, MAX_ATTEMPT_DEADLINE):
         hint = RUN_AS_JOB if target == "service" else ""
         yield DeclarationError("attempt_deadline", "None or 15 to 1800 seconds", deadline, hint)
-    elif target == "service" and isinstance(spec.timeout, timedelta):
+    elif spec.runs_in_request and isinstance(spec.timeout, timedelta):
         limit = deadline or MAX_ATTEMPT_DEADLINE
         if spec.timeout > limit:
             of = "attempt_deadline" if deadline else "longest attempt_deadline of Cloud Scheduler"

@@ -1,11 +1,14 @@
 #!/bin/sh
-# Start the web role for `web` or no arguments; otherwise run the arguments as a management command, a job.
+# Start the web role for `web` or no arguments, and Celery for `celery ...`; otherwise run the arguments as a management
+# command, a job.
 set -eu
 here=$(dirname "$0")
 
-if [ "${1-web}" != web ]; then
-  exec "$here/run_django_command.sh" "$@"
-fi
+case "${1-web}" in
+  web) ;;
+  celery) exec "$@" ;; # Process 1, as a job: it receives SIGTERM.
+  *) exec "$here/run_django_command.sh" "$@" ;;
+esac
 
 stopping=
 trap 'stopping=yes' TERM INT

@@ -52,6 +52,9 @@ CLOUDRUN_JOBS = {
     },
 }
 
+# The seconds that a worker with REMAP_SIGTERM=SIGQUIT waits for its tasks at SIGTERM, before it gives them back.
+CELERY_WORKER_SOFT_SHUTDOWN_TIMEOUT = float(os.environ.get("CELERY_WORKER_SOFT_SHUTDOWN_TIMEOUT", "0"))
+
 INSTALLED_APPS = [
     "django.contrib.auth",
     "django.contrib.contenttypes",

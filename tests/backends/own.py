@@ -8,7 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 from threading import Thread
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from django.db import connections
 
@@ -40,7 +40,8 @@ def work(run_id: str) -> None:
     result = Result.RETRY
     while result == Result.RETRY:
         run = JobRun.objects.get(pk=run_id)
-        result = deliver(find_job(run.command), receive(run, 0, f"threads/{os.getpid()}")).result
+        job: Any = find_job(run.command)
+        result = deliver(job, receive(run, 0, process=f"threads/{os.getpid()}")).result
     connections.close_all()
 
 

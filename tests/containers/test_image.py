@@ -13,8 +13,13 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+import yaml
+from celery import Celery
+from redis import Redis
 
 from tests.containers.web import answers, free_port, get
+from tests.servers import redis
+from tests.servers.process import Server
 from tests.waiting import wait_for
 
 pytestmark = pytest.mark.containers
@@ -208,6 +213,28 @@ def test_web_role_that_cannot_start_fails(run: Run) -> None:
     assert "EXAMPLE_SECRET_KEY" in failed.stderr
 
 
+def test_celery_worker_gives_its_task_back(
+    start: Start, stand_in: list[str], stop: Callable[[str], None], redis_server: Server
+) -> None:
+    """The worker of the manifests ends within ten seconds, with its task back in the queue."""
+    manifest = yaml.safe_load((ROOT / "docker/celery/worker-pool.yaml").read_text())
+    [container] = manifest["spec"]["template"]["spec"]["containers"]
+    url = redis.url(redis_server)
+    variables = {item["name"]: item["value"] for item in container["env"] if "$" not in item.get("value", "$")}
+    options = [f"-e={name}={value}" for name, value in {**variables, "CELERY_BROKER_URL": url}.items()]
+    arguments = [argument.replace("example.", "standin.") for argument in container["args"]]
+    worker, name = start(*arguments, options=[*stand_in, *options, "--network", "host"])
+    assert worker.stdout is not None
+    Celery(broker=url).send_task("hold", queue="ingest")
+    wait_for(lambda: "holding" in worker.stdout.readline())
+
+    stop(name)
+
+    assert worker.wait(timeout=1) == 0
+    with Redis.from_url(url) as client:
+        assert client.llen("ingest") == 1
+
+
 def test_bytecode_is_ready(run: Run) -> None:
     """No module of the project or of a library is compiled when a job starts."""
     options = [
@@ -249,6 +276,8 @@ def test_image_is_configured_for_both_roles(podman: list[str]) -> None:
 def test_docker_compose_accepts_the_file(store: Path) -> None:
     """Docker Compose, Debian's build of it, reads docker-compose.yml without a word."""
     compose = store / "docker-compose/usr/libexec/docker/cli-plugins/docker-compose"
-    read = subprocess.run([compose, "config", "-q"], cwd=ROOT, capture_output=True, text=True, check=False)
+    read = subprocess.run(
+        [compose, "--profile", "*", "config", "-q"], cwd=ROOT, capture_output=True, text=True, check=False
+    )
 
     assert (read.returncode, read.stderr) == (0, "")

@@ -7,7 +7,7 @@ Celery is imported when it is first used.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import timedelta
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
@@ -73,7 +73,7 @@ class CeleryBackend(Backend):
         self.queues = _queues(queues)
         self.send_deadline = _seconds(send_deadline)
         self.is_disabled = os.environ.get(DISABLED_VARIABLE) == "true" if disabled is None else bool(disabled)
-        self._app = app
+        self.app_path = app
 
     @property
     def app(self) -> Any:
@@ -92,14 +92,14 @@ class CeleryBackend(Backend):
     def _import_app(self) -> Any:
         from celery import Celery, current_app
 
-        if self._app is None:
+        if self.app_path is None:
             return current_app._get_current_object()
         try:
-            app = import_string(self._app)
+            app = import_string(self.app_path)
         except ImportError as error:
             raise InvalidSettings(f"{self._where('OPTIONS', 'app')}: {error}.") from error
         if not isinstance(app, Celery):
-            raise InvalidSettings(f"{self._where('OPTIONS', 'app')}: {self._app} is not a Celery app.")
+            raise InvalidSettings(f"{self._where('OPTIONS', 'app')}: {self.app_path} is not a Celery app.")
         return app
 
     def _where(self, *keys: str) -> str:
@@ -119,6 +119,8 @@ class CeleryBackend(Backend):
             expected = f"one of the queues {', '.join(self.queues)}"
             hint = did_you_mean(spec.queue, self.queues)
             yield DeclarationError("queue", expected, spec.queue, hint, id="cloudrun_jobs.E027")
+        if spec.target == "job":
+            yield from _english_schedules(spec)
         if spec.task_parallelism is not None:
             hint = "Workers run tasks as they become free: limit the number of workers of a queue instead."
             expected = "None, because Celery does not limit the tasks of one run"
@@ -204,6 +206,16 @@ def _queues(names: object) -> tuple[str, ...]:
         where = conf.setting_name("OPTIONS", "queues")
         raise InvalidSettings(f"{where}: expected a list of the names of queues, got {names!r:.100}.")
     return tuple(names)
+
+
+def _english_schedules(spec: JobSpec) -> Iterator[DeclarationError]:
+    from cloudrun_jobs.cron.english import is_english  # Most jobs have no schedule.
+
+    for schedule in spec.schedules:
+        if is_english(schedule.cron):
+            expected = "a cron expression of five fields, because celery beat serves it"
+            hint = "Their due times are known to Cloud Scheduler alone, which serves jobs with target = 'service'."
+            yield DeclarationError("schedule", expected, schedule.cron, hint, id="cloudrun_jobs.E031")
 
 
 def _seconds(value: object) -> float:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime
@@ -15,6 +16,7 @@ from kombu.pools import ProducerPool
 
 from cloudrun_jobs.environ import REDUCE_VARIABLE
 from cloudrun_jobs.exceptions import ServiceUnavailable
+from cloudrun_jobs.models.runs import is_run_id
 
 if TYPE_CHECKING:
     from cloudrun_jobs.backends.base import Request
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
 TASK = "cloudrun_jobs.run"
 #: The suffix of the task id of a message that only calls `reduce()`.
 REDUCE_SUFFIX = ".reduce"
+INDEX = re.compile("0|[1-9][0-9]{0,5}", re.ASCII)
 
 # Between the soft and the hard time limit of a task: the time to clean up, as Cloud Run gives it.
 CLEANUP_SECONDS = 8
@@ -61,6 +64,16 @@ def task_ids(request: Request) -> Iterator[str]:
     else:
         indexes = range(request.tasks) if request.indexes is None else request.indexes
         yield from (f"{request.run_id}.{index}" for index in indexes)
+
+
+def parse_task_id(task_id: str) -> tuple[str, int | None] | None:
+    """Return the run's id and the index of the task, None for `reduce()`; return None for another id."""
+    run_id, _, suffix = task_id.partition(".")
+    if not is_run_id(run_id):
+        return None
+    if not suffix or suffix == REDUCE_SUFFIX[1:]:
+        return run_id, None if suffix else 0
+    return (run_id, int(suffix)) if INDEX.fullmatch(suffix) else None
 
 
 def revoke(backend: CeleryBackend, ids: list[str], *, timeout: float) -> None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
-from cloudrun_jobs.deploy.desired import INTERFACE_FIELDS, DesiredJob, DesiredSchedulerJob, Secret
+from cloudrun_jobs.deploy.desired import INTERFACE_FIELDS, DesiredJob, DesiredSchedulerJob, Secret, WorkerPool
 from cloudrun_jobs.deploy.plan.planning import reject_duplicate_ids
 from cloudrun_jobs.exceptions import CloudRunJobsError
 
@@ -21,23 +21,29 @@ class Declarations:
     scheduler_region: str
     jobs: Sequence[DesiredJob]
     schedules: Sequence[DesiredSchedulerJob]
+    worker_pools: Sequence[WorkerPool] = ()
 
     def __post_init__(self) -> None:
         for name in ("jobs", "schedules"):
             items = getattr(self, name)
             reject_duplicate_ids(items)
             object.__setattr__(self, name, sorted(items, key=lambda item: item.id))
-        for job in self.jobs:
+        for job in self.containers:
             if job.image is None:
                 raise CloudRunJobsError(f"{job.label}: a job needs an image.", hint="Add --image IMAGE.")
+
+    @property
+    def containers(self) -> list[DesiredJob]:
+        """The jobs and the worker pools."""
+        return [*self.jobs, *(pool.job for pool in self.worker_pools)]
 
     def job_of(self, schedule: DesiredSchedulerJob) -> DesiredJob:
         return next(job for job in self.jobs if job.ownership.command == schedule.ownership.command)
 
     @property
     def jobs_without_access(self) -> list[str]:
-        """The jobs that read secrets but name no service account that could be given access to them."""
-        return [job.label for job in self.jobs if not job.service_account and secrets(job)]
+        """The jobs and worker pools that read secrets, but name no account that could be given access to them."""
+        return [job.label for job in self.containers if not job.service_account and secrets(job)]
 
 
 def secrets(job: DesiredJob) -> list[str]:

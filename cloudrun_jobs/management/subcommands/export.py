@@ -8,7 +8,7 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandError
 
 from cloudrun_jobs.deploy import jobs as job_declarations
-from cloudrun_jobs.deploy import schedules
+from cloudrun_jobs.deploy import schedules, workers
 from cloudrun_jobs.deploy.export import FORMATS, Declarations
 from cloudrun_jobs.exceptions import CloudRunJobsError
 from cloudrun_jobs.management.output import write_message
@@ -42,6 +42,7 @@ def _declarations(options: dict[str, Any]) -> Declarations:
         scheduler_region=backend.scheduler_region or backend.settings.region,
         jobs=job_declarations.desired(jobs, backend, image=options["image"]),
         schedules=schedules.desired(jobs, backend),
+        worker_pools=workers.desired(backend, image=options["image"]) if options["commands"] is None else (),
     )
 
 
@@ -50,6 +51,9 @@ def _warnings(declarations: Declarations, output_format: str) -> list[str]:
     if output_format == "terraform":
         message = "{}: names no service_account, so no account gets access to its secrets."
         return [message.format(label) for label in declarations.jobs_without_access]
+    warnings = []
     if output_format == "yaml" and declarations.schedules:
-        return ["YAML contains only the jobs. Use --format gcloud for the schedules."]
-    return []
+        warnings.append("YAML contains only the jobs. Use --format gcloud for the schedules.")
+    if declarations.worker_pools:
+        warnings.append("The output has no worker pools. Use --format terraform for those of Celery.")
+    return warnings

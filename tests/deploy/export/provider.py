@@ -21,14 +21,18 @@ from tf.types import Bool, List, Map, Number, String, TfType
 RESOURCES = {
     "cloud_run_v2_job": "CloudRunV2Job",
     "cloud_run_v2_job_iam_member": "CloudRunV2JobIamMember",
+    "cloud_run_v2_worker_pool": "CloudRunV2WorkerPool",
     "cloud_scheduler_job": "CloudSchedulerJob",
+    "redis_instance": "RedisInstance",
+    "secret_manager_secret": "SecretManagerSecret",
     "secret_manager_secret_iam_member": "SecretManagerSecretIamMember",
+    "secret_manager_secret_version": "SecretManagerSecretVersion",
     "service_account": "ServiceAccount",
 }
 # Arguments that Terraform adds to every resource.
 META = {"connection", "count", "depends_on", "for_each", "lifecycle", "provider", "provisioners"}
 # Attributes that the service computes and other resources refer to.
-COMPUTED = {"service_account": ("email",)}
+COMPUTED = {"redis_instance": ("auth_string", "host", "port"), "service_account": ("email",)}
 
 
 class AnyNumber(NestedBlock):

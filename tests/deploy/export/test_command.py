@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import sys
 from io import StringIO
+from typing import Any
 
 import pytest
 from django.core.management import call_command
@@ -79,3 +80,12 @@ def test_yaml_without_pyyaml_is_refused(export: Export, monkeypatch: pytest.Monk
 
     assert refusal.value.returncode == 2
     assert export("gcloud", "--image", "app:1")
+
+
+def test_worker_pools_are_for_terraform(settings: Settings, options: dict[str, Any]) -> None:
+    """A message on stderr names the format that has them."""
+    entry = {"BACKEND": "cloudrun_jobs.backends.celery.CeleryBackend"}
+    settings.CLOUDRUN_JOBS = {**settings.CLOUDRUN_JOBS, "BACKENDS": {"celery": entry}}
+
+    text = messages("--format", "gcloud", "--image", "app:1")
+    assert text == "The output has no worker pools. Use --format terraform for those of Celery.\n"

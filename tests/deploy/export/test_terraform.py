@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pytest_django import Settings
 
 from cloudrun_jobs import Schedule
 from cloudrun_jobs.deploy.export.terraform.expressions import Expression, escaped
@@ -140,6 +141,70 @@ def test_output_is_sorted(export: Export, monkeypatch: pytest.MonkeyPatch) -> No
     assert len(resources(document)["google_cloud_run_v2_job"]) > 3
 
 
+@pytest.fixture
+def celery(settings: Settings, options: dict[str, Any]) -> None:
+    """A backend of Celery, with variables and an account that all containers have."""
+    entry = {
+        "BACKEND": "cloudrun_jobs.backends.celery.CeleryBackend",
+        "OPTIONS": {"app": "example.celery_app.app", "queues": ["ingest", "backtest"]},
+    }
+    defaults = {"image": "app:1", "service_account": JOBS, "secrets": {"DATABASE_URL": "database-url:2"}}
+    settings.CLOUDRUN_JOBS = {**settings.CLOUDRUN_JOBS, "BACKENDS": {"celery": entry}, "DEFAULTS": defaults}
+
+
+@pytest.mark.usefixtures("celery")
+def test_worker_pool(export: Export) -> None:
+    """The workers of Celery are a worker pool that reads the URLs of Redis from secrets."""
+    document = export("terraform", commands=())
+    within = resources(document)
+
+    [pool] = within["google_cloud_run_v2_worker_pool"].values()
+    [container] = pool["template"]["containers"]
+    references = {one["name"]: one["value_source"] for one in container["env"] if "value_source" in one}
+    assert (pool["name"], pool["scaling"]["scaling_mode"], container["image"]) == (
+        "celery-worker-production",
+        "MANUAL",
+        "app:1",
+    )
+    assert (container["command"], container["args"]) == (
+        ["celery"],
+        [
+            *("-A", "${var.cloudrun_jobs_celery_app}", "worker", "--loglevel=info", "--queues=ingest,backtest"),
+            *("--concurrency=4", "--prefetch-multiplier=1"),
+        ],
+    )
+    assert json.loads(document)["variable"]["cloudrun_jobs_celery_app"]["default"] == "example.celery_app.app"
+    assert {name: reference["secret_key_ref"] for name, reference in references.items()} == {
+        "CELERY_BROKER_URL": {"secret": "celery-broker-url", "version": "latest"},
+        "CELERY_RESULT_BACKEND": {"secret": "celery-result-backend", "version": "latest"},
+        "REDIS_URL": {"secret": "redis-url", "version": "latest"},
+        "DATABASE_URL": {"secret": "database-url", "version": "2"},
+    }
+
+
+@pytest.mark.usefixtures("celery")
+def test_worker_pool_is_created_after_its_secrets(export: Export) -> None:
+    """The pool depends on the versions of the secrets, which hold Redis's address, and on the access to them."""
+    within = resources(export("terraform", commands=()))
+
+    [pool] = within["google_cloud_run_v2_worker_pool"].values()
+    versions, members = (within[f"google_secret_manager_secret_{kind}"] for kind in ("version", "iam_member"))
+    assert set(pool["depends_on"]) == {
+        *(f"google_secret_manager_secret_version.{name}" for name in versions),
+        *(f"google_secret_manager_secret_iam_member.{name}" for name in members if name.startswith("jobs_")),
+    }
+    assert versions["celery-broker-url"]["secret_data"] == (
+        "redis://:${google_redis_instance.celery.auth_string}@${google_redis_instance.celery.host}"
+        ":${google_redis_instance.celery.port}/0"
+    )
+
+
+@pytest.mark.usefixtures("celery")
+def test_selected_commands_have_no_worker_pool(export: Export) -> None:
+    """With --command, only those commands are exported."""
+    assert "google_cloud_run_v2_worker_pool" not in resources(export("terraform", "--image", "app:1"))
+
+
 # All combinations of three and four of Terraform's special characters.
 TANGLES = ["".join(some) for length in (3, 4) for some in itertools.product("$%{x", repeat=length)]
 
@@ -159,9 +224,9 @@ def test_terraform_does_not_evaluate_text(tmp_path: Path) -> None:
 
 @NEEDS_TERRAFORM
 @NEEDS_PROVIDER
-@pytest.mark.usefixtures("everything")
+@pytest.mark.usefixtures("everything", "celery")
 def test_document_is_valid(export: Export, tmp_path: Path) -> None:
-    """`terraform validate` accepts the suite's jobs, one of which declares everything."""
+    """`terraform validate` accepts the suite's jobs, one of which declares everything, and a worker pool."""
     install_provider(tmp_path)
     (tmp_path / "jobs.tf.json").write_text(export("terraform", *IMAGE, commands=()))
     done = terraform(tmp_path, "validate", "-json")
@@ -178,13 +243,15 @@ def test_document_is_valid(export: Export, tmp_path: Path) -> None:
         (('"image"', '"//"'), "Missing required argument"),
         ((".scheduler.email", ".schedular.email"), "Reference to undeclared resource"),
         ((".scheduler.email", ".scheduler.mail"), "Unsupported attribute"),
+        (('"manual_instance_count"', '"manual_instances"'), "Extraneous JSON object property"),
+        ((".celery.auth_string", ".celery.password"), "Unsupported attribute"),
     ],
 )
-@pytest.mark.usefixtures("everything")
+@pytest.mark.usefixtures("everything", "celery")
 def test_validation_finds_mistakes(export: Export, tmp_path: Path, mistake: tuple[str, str], summary: str) -> None:
     """The stand-in for Google's provider knows its arguments and references."""
     install_provider(tmp_path)
-    (tmp_path / "jobs.tf.json").write_text(export("terraform", *IMAGE).replace(*mistake))
+    (tmp_path / "jobs.tf.json").write_text(export("terraform", *IMAGE, commands=()).replace(*mistake))
     done = terraform(tmp_path, "validate", "-json")
 
     assert summary in {found["summary"] for found in json.loads(done.stdout)["diagnostics"]}

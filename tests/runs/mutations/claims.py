@@ -173,8 +173,8 @@ RULES = [
     rule(
         "a tick passes from a run that was started by hand",
         CLAIMS,
-        "passes |= Q(created_at__lt=due - CLOCK_TOLERANCE, scheduled_for__lte=Now() + CLOCK_TOLERANCE)",
-        "pass",
+        "return Q(created_at__lt=due - CLOCK_TOLERANCE, scheduled_for__lte=Now() + CLOCK_TOLERANCE)",
+        "return Q(pk__in=())",
         "http_api/test_triggers",
         only="not nothing",
     ),

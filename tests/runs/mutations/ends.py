@@ -20,14 +20,14 @@ RULES = [
     rule(
         "a failed attempt with retries left keeps the run",
         RECORDING,
-        "bool(task and run.execution) and attempt < spec.max_retries",
+        "bool(task and run.execution) and attempt - claimed.interruptions < spec.max_retries",
         "False",
         "execution/test_outcome",
     ),
     rule(
         "the last attempt's failure fails the run",
         RECORDING,
-        "bool(task and run.execution) and attempt < spec.max_retries",
+        "bool(task and run.execution) and attempt - claimed.interruptions < spec.max_retries",
         "bool(task and run.execution)",
         "execution/test_outcome",
     ),
@@ -162,7 +162,7 @@ RULES = [
     ),
     rule(
         "SIGTERM in an inline job is for the whole process",
-        "enqueue.py",
+        "execution/in_process.py",
         "    except JobInterrupted:\n        raise  # SIGTERM is for the whole process.\n",
         "",
         "execution/test_attempt",
@@ -170,7 +170,7 @@ RULES = [
     rule(
         "outside Cloud Run the second SIGTERM ends the process",
         "execution/termination.py",
-        "    if not environ.in_container():\n        signal.signal(",
+        "    if not (environ.in_container() or environ.in_pool_process()):\n        signal.signal(",
         "    if False:\n        signal.signal(",
         "execution/test_attempt",
         only="second_sigterm_ends",

@@ -122,8 +122,8 @@ RULES = [
     rule(
         "a dispatch lease is respected",
         QUERIES,
-        "Q(Q(sending_until=None) | Q(sending_until__lt=Now()), ",
-        "Q(",
+        "UNSENT = Q(NOT_LEASED, ",
+        "UNSENT = Q(",
         "runs/test_truth",
     ),
     rule(

@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 from cloudrun_jobs.deploy.export.declarations import Declarations
-from cloudrun_jobs.deploy.export.terraform import access, resources
+from cloudrun_jobs.deploy.export.terraform import access, celery, resources
 from cloudrun_jobs.deploy.export.terraform.expressions import escaped
 
 CALLERS = {
@@ -22,7 +22,7 @@ def text(declarations: Declarations) -> str:
 
 def document(declarations: Declarations) -> dict[str, Any]:
     """Return the document, sorted by kind of resource and by name."""
-    accounts = access.Accounts(declarations)
+    accounts, pools = access.Accounts(declarations), declarations.worker_pools
     by_kind = {
         "google_service_account": accounts.resources(),
         "google_secret_manager_secret_iam_member": access.secret_members(declarations, accounts),
@@ -34,8 +34,12 @@ def document(declarations: Declarations) -> dict[str, Any]:
             schedule.id: resources.scheduler_job(schedule, declarations, accounts)
             for schedule in declarations.schedules
         },
+        "google_cloud_run_v2_worker_pool": {
+            pool.job.id: celery.worker_pool(pool, declarations, accounts) for pool in pools
+        },
+        **(celery.broker(declarations) if pools else {}),
     }
     return {
-        "variable": {access.CALLERS: CALLERS},
+        "variable": {access.CALLERS: CALLERS, **(celery.variables(pools) if pools else {})},
         "resource": {kind: escaped(found) for kind, found in by_kind.items() if found},
     }

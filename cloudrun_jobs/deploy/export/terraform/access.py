@@ -13,6 +13,7 @@ from typing import Any
 from cloudrun_jobs.deploy.desired import DesiredJob
 from cloudrun_jobs.deploy.export.declarations import Declarations, secrets
 from cloudrun_jobs.deploy.export.terraform.expressions import Expression
+from cloudrun_jobs.deploy.workers import SECRETS
 
 CALLERS = "cloudrun_jobs_callers"
 # Scheduler jobs and delay() override the arguments, which roles/run.invoker does not permit.
@@ -29,8 +30,9 @@ class Accounts:
         # The accounts of the project "example.com:acme" end in "@acme.example.com.iam.gserviceaccount.com".
         domain = ".".join(reversed(self._project.split(":")))
         self._suffix = f"@{domain}.iam.gserviceaccount.com"
-        named = {job.service_account for job in declarations.jobs}
+        named = {job.service_account for job in declarations.containers}
         named |= {schedule.token.service_account for schedule in declarations.schedules}
+        self._own_secrets = frozenset(SECRETS.values() if declarations.worker_pools else ())
         self._ours = sorted(name for name in named if name and name.endswith(self._suffix))
 
     def resources(self) -> dict[str, Any]:
@@ -61,19 +63,27 @@ class Accounts:
         return {
             f"{self.name(account)}_{secret}": {
                 "project": self._project,
-                "secret_id": secret,
+                "secret_id": self._secret(secret),
                 "role": ACCESSOR,
                 "member": self.member(account),
             }
             for secret in secrets(job)
         }
 
+    def _secret(self, name: str) -> str:
+        """Return the secret's name, as a reference to its resource if it has one."""
+        return (
+            Expression(f"${{google_secret_manager_secret.{name}.secret_id}}")
+            if name in self._own_secrets
+            else name
+        )
+
     def _reference(self, account: str) -> str:
         return f"${{google_service_account.{self.name(account)}.email}}" if account in self._ours else account
 
 
 def secret_members(declarations: Declarations, accounts: Accounts) -> dict[str, Any]:
-    bindings = (accounts.secret_bindings(job) for job in declarations.jobs)
+    bindings = (accounts.secret_bindings(job) for job in declarations.containers)
     found = {name: binding for some in bindings for name, binding in some.items()}
     return dict(sorted(found.items()))
 

@@ -30,10 +30,13 @@ def cloud_run_job(job: DesiredJob, declarations: Declarations, accounts: Account
 
 
 def _task(job: DesiredJob, accounts: Accounts) -> dict[str, Any]:
+    return {"timeout": seconds(job.timeout), "max_retries": job.max_retries, **template(job, accounts)}
+
+
+def template(job: DesiredJob, accounts: Accounts) -> dict[str, Any]:
+    """Return what the templates of a job and of a worker pool have in common."""
     instances, network = sorted(job.cloud_sql), interface(job)
     return present(
-        timeout=seconds(job.timeout),
-        max_retries=job.max_retries,
         service_account=accounts.email(job.service_account) if job.service_account else None,
         containers=[_container(job)],
         volumes=[{"name": VOLUME, "cloud_sql_instance": {"instances": instances}}] if instances else None,
