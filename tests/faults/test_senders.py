@@ -10,6 +10,8 @@ from cloudrun_jobs.models import JobRun, Status
 from tests.emulator.cloud import eventually
 from tests.faults.conftest import Scene
 
+pytestmark = pytest.mark.faults
+
 DIE = "os.kill(os.getpid(), signal.SIGKILL)"
 
 IN_A_TRANSACTION = f"""
@@ -20,8 +22,6 @@ with transaction.atomic():
 """
 AFTER_THE_REPLY = f"""
 from cloudrun_jobs.models import JobRun
-
-pytestmark = pytest.mark.faults
 JobRun.mark_sent = lambda run, operation: {DIE}
 Command().delay(number=1)
 """
