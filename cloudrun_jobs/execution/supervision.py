@@ -41,8 +41,10 @@ def record_death(run_id: str, index: int | None, death: Death) -> bool:
     workers = rows.values("worker")
     # The process may have called `reduce()` after its task.
     reducing = JobRun.objects.filter(pk=run_id, status=Status.RUNNING, reducer__in=workers)
-    if reducing.update(reducer=None) or index is None:
+    if reducing.update(reducer=None):
         return True
+    if index is None:
+        return False
     return bool(
         rows.filter(index=index, status=Status.RUNNING, exit_code=None).update(
             exit_code=KILLED,
