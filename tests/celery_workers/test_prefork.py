@@ -13,6 +13,7 @@ import pytest
 from cloudrun_jobs.backends.celery import messages
 from cloudrun_jobs.models import JobRun, Status, TaskRun
 from cloudrun_jobs.models.functions import Now
+from cloudrun_jobs.spec.overrides import Overrides
 from tests.celery_workers.cluster import Cluster, Worker, ended, is_alive, sent_run
 from tests.celery_workers.project.celery_app import app
 from tests.celery_workers.project.management.commands.step import Command
@@ -114,6 +115,26 @@ def test_a_revocation_cancels_the_run(cluster: Cluster) -> None:
     app.control.revoke(str(run.pk), terminate=True)
 
     assert ended(run).status == Status.CANCELLED
+
+
+def test_a_revocation_before_the_start_cancels_the_run(cluster: Cluster) -> None:
+    """The worker drops the message, so the record has to end."""
+    run = sent_run()
+    app.control.revoke(str(run.pk))
+    wait_for(lambda: f"Tasks flagged as revoked: {run.pk}" in cluster.workers[0].text())
+    cluster.send("prefork", str(run.pk), str(run.pk))
+
+    assert ended(run).status == Status.CANCELLED
+    assert not cluster.entries(run)
+
+
+def test_the_process_enforces_the_timeout_itself(cluster: Cluster) -> None:
+    """The message has no time limits, or the worker's signal was lost."""
+    overrides = Overrides(timeout=timedelta(seconds=1)).encode()
+    run = sent_run(argv=["step", "--until=never"], overrides=overrides)
+    cluster.send("prefork", str(run.pk), str(run.pk))
+
+    assert ended(run).reason == "timeout"
 
 
 def test_a_doubled_message_has_one_effect(cluster: Cluster) -> None:
