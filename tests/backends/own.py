@@ -41,7 +41,7 @@ def work(run_id: str) -> None:
     while result == Result.RETRY:
         run = JobRun.objects.get(pk=run_id)
         job: Any = find_job(run.command)
-        result = deliver(job, receive(run, 0, f"threads/{os.getpid()}")).result
+        result = deliver(job, receive(run, 0, process=f"threads/{os.getpid()}")).result
     connections.close_all()
 
 

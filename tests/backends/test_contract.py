@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 import signal
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from queue import Empty
 from typing import Any
 
@@ -185,3 +187,10 @@ def test_an_attempt_is_recorded_with_its_process(settings: Settings, transaction
     Command().delay().result(timeout=30)
 
     assert TaskRun.objects.get().process == f"threads/{os.getpid()}"
+
+
+def test_the_page_has_the_backend_of_the_tests() -> None:
+    """The example of the documentation passes the contract."""
+    page = (Path(__file__).parents[2] / "docs" / "backends.md").read_text()
+
+    assert inspect.getsource(own.ThreadBackend) + "\n\n" + inspect.getsource(own.work) in page

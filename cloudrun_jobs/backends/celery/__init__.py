@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import timedelta
-from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 from django.core.checks import CheckMessage, Error, Warning  # noqa: A004
@@ -80,10 +79,17 @@ class CeleryBackend(Backend):
     @property
     def app(self) -> Any:
         """The project's Celery app. Raises `InvalidSettings` if it is missing, or has no broker."""
-        if find_spec("celery") is None:
+        try:
+            from celery import Celery, current_app
+        except ImportError as error:
             hint = 'pip install "django-cloudrun-jobs[celery]"'
-            raise InvalidSettings(f"{self._where('BACKEND')}: Celery is not installed.", hint=hint)
-        app = self._import_app()
+            raise InvalidSettings(f"{self._where('BACKEND')}: Celery is not installed.", hint=hint) from error
+        if self.app_path is None:
+            app = current_app._get_current_object()
+        else:
+            app = self._import_app(self.app_path)
+            if not isinstance(app, Celery):
+                raise InvalidSettings(f"{self._where('OPTIONS', 'app')}: {self.app_path} is not a Celery app.")
         if not app.conf.broker_url:
             raise InvalidSettings(
                 f"{self._where('BACKEND')}: the Celery app {app.main or 'default'!r} has no broker URL.",
@@ -91,18 +97,11 @@ class CeleryBackend(Backend):
             )
         return app
 
-    def _import_app(self) -> Any:
-        from celery import Celery, current_app
-
-        if self.app_path is None:
-            return current_app._get_current_object()
+    def _import_app(self, path: str) -> Any:
         try:
-            app = import_string(self.app_path)
+            return import_string(path)
         except ImportError as error:
             raise InvalidSettings(f"{self._where('OPTIONS', 'app')}: {error}.") from error
-        if not isinstance(app, Celery):
-            raise InvalidSettings(f"{self._where('OPTIONS', 'app')}: {self.app_path} is not a Celery app.")
-        return app
 
     def _where(self, *keys: str) -> str:
         return conf.setting_name("BACKENDS", self.alias, *keys) if self.alias else conf.setting_name(*keys)

@@ -48,7 +48,7 @@ def send(backend: CeleryBackend, request: Request, *, timeout: float, eta: datet
         options["queue"] = request.queue
     if limit is not None:
         options |= {"soft_time_limit": limit, "time_limit": limit + CLEANUP_SECONDS}
-    with _producer(app, timeout) as producer:
+    with _producer(backend, app, timeout) as producer:
         for task_id in task_ids(request):
             app.send_task(TASK, (request.run_id,), task_id=task_id, producer=producer, **options)
     is_reduction = REDUCE_VARIABLE in request.extra_env
@@ -81,14 +81,15 @@ def revoke(backend: CeleryBackend, ids: list[str], *, timeout: float) -> None:
 
     Raises `ServiceUnavailable`.
     """
-    with _producer(backend.app, timeout) as producer:
-        backend.app.control.revoke(ids, terminate=True, signal="SIGTERM", connection=producer.connection)
+    app = backend.app
+    with _producer(backend, app, timeout) as producer:
+        app.control.revoke(ids, terminate=True, signal="SIGTERM", connection=producer.connection)
 
 
 def count_waiting(backend: CeleryBackend, queue: str, *, timeout: float) -> int:
     """Return the number of messages in the queue. Raises `ServiceUnavailable`."""
     app = backend.app
-    with _producer(app, timeout) as producer:
+    with _producer(backend, app, timeout) as producer:
         try:
             declared = producer.channel.queue_declare(queue or app.conf.task_default_queue, passive=True)
         except producer.connection.channel_errors:
@@ -98,16 +99,17 @@ def count_waiting(backend: CeleryBackend, queue: str, *, timeout: float) -> int:
 
 def listened_queues(backend: CeleryBackend, *, timeout: float) -> set[str]:
     """Return the names of the queues that workers listen to, as they respond. Raises `ServiceUnavailable`."""
-    with _producer(backend.app, timeout) as producer:
-        inspect = backend.app.control.inspect(timeout=INSPECT_SECONDS, connection=producer.connection)
+    app = backend.app
+    with _producer(backend, app, timeout) as producer:
+        inspect = app.control.inspect(timeout=INSPECT_SECONDS, connection=producer.connection)
         workers = inspect.active_queues() or {}
     return {queue["name"] for queues in workers.values() for queue in queues}
 
 
 @contextmanager
-def _producer(app: Any, timeout: float) -> Iterator[Any]:
+def _producer(backend: CeleryBackend, app: Any, timeout: float) -> Iterator[Any]:
     """Yield a producer of a pool. Raises `ServiceUnavailable` if the broker is unavailable."""
-    pool = _pool(app, timeout)
+    pool = _pool(app, backend.send_deadline)  # Not `timeout`: each of its values would make a pool.
     connection = pool.connections.connection
     try:
         with pool.acquire(block=True, timeout=timeout) as producer:
