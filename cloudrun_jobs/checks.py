@@ -70,7 +70,7 @@ def _check_backends() -> Iterator[CheckMessage]:
             message = f"The backend {alias or conf.DEFAULT_ALIAS!r} is disabled: the caller runs its jobs."
             hint = "Unset DISABLE_CELERY, or OPTIONS['disabled'], where workers are to run them."
             yield Warning(message, hint=hint, id="cloudrun_jobs.W014")
-        elif not is_inline or not alias:
+        elif not is_inline or not (alias or backend.is_disabled):
             yield from backend.check()
 
 

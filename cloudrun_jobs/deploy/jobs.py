@@ -25,7 +25,13 @@ def desired(
     service: SharedFields | None = None,
 ) -> list[DesiredJob]:
     """Return the Cloud Run Jobs. They inherit the fields of `service` that they do not declare."""
-    return [_desired_job(job, backend, image, service or SharedFields()) for job in jobs]
+    own = [job for job in jobs if is_deployed(job.spec, backend)]
+    return [_desired_job(job, backend, image, service or SharedFields()) for job in own]
+
+
+def is_deployed(spec: JobSpec, backend: CloudRunBackend) -> bool:
+    """Return True if the job has a Cloud Run Job: it runs on this backend."""
+    return spec.backend_alias == backend.alias
 
 
 def _desired_job(

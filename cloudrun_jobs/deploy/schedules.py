@@ -10,8 +10,8 @@ from cloudrun_jobs import conf, environ
 from cloudrun_jobs.backends.cloudrun import targets
 from cloudrun_jobs.command import CloudRunJobs
 from cloudrun_jobs.command_line import build
+from cloudrun_jobs.deploy import jobs as job_declarations
 from cloudrun_jobs.deploy.desired import DesiredSchedulerJob
-from cloudrun_jobs.deploy.jobs import ownership_and_note
 from cloudrun_jobs.deploy.plan import flatten
 from cloudrun_jobs.exceptions import InvalidSettings
 from cloudrun_jobs.spec import JobSpec, Schedule
@@ -23,8 +23,14 @@ if TYPE_CHECKING:
 
 def desired(jobs: Iterable[CloudRunJobs], backend: CloudRunBackend) -> list[DesiredSchedulerJob]:
     """Return the Scheduler jobs. Raises `InvalidArguments` for arguments that a command does not accept."""
-    specs = ((job, job.spec) for job in jobs)
-    return [_desired(job, spec, schedule, backend) for job, spec in specs for schedule in spec.schedules]
+    specs = [(job, job.spec) for job in jobs]
+    own = [(job, spec) for job, spec in specs if is_deployed(spec, backend)]
+    return [_desired(job, spec, schedule, backend) for job, spec in own for schedule in spec.schedules]
+
+
+def is_deployed(spec: JobSpec, backend: CloudRunBackend) -> bool:
+    """Return True if Cloud Scheduler serves the schedules of the job, by this backend or the web service."""
+    return spec.target == "service" or job_declarations.is_deployed(spec, backend)
 
 
 def argv(job: CloudRunJobs, spec: JobSpec, schedule: Schedule) -> tuple[str, ...]:
@@ -56,7 +62,7 @@ def _desired(
     return DesiredSchedulerJob(
         id=spec.scheduler_job_id(schedule),
         label=f"{spec.command} [{schedule.name}]" if schedule.name else spec.command,
-        **ownership_and_note(spec, declared),
+        **job_declarations.ownership_and_note(spec, declared),
         schedule=schedule.cron,
         time_zone=schedule.time_zone or spec.time_zone,
         url=url,

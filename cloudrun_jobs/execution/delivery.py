@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import copy
 from dataclasses import dataclass
+from datetime import timedelta
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
@@ -29,7 +30,7 @@ from cloudrun_jobs.execution.claim import Invocation
 from cloudrun_jobs.execution.in_process import execute
 from cloudrun_jobs.execution.outcome import Outcome
 from cloudrun_jobs.execution.recording import record_attempt
-from cloudrun_jobs.models import JobRun, Status, TaskRun
+from cloudrun_jobs.models import JobRun, Status, TaskRun, Trigger
 from cloudrun_jobs.models.functions import Now
 from cloudrun_jobs.models.querysets import HEARTBEAT_TIMEOUT
 from cloudrun_jobs.models.statuses import FINISHED
@@ -43,6 +44,9 @@ if TYPE_CHECKING:
 #: The suffix of the name of an execution that only calls `reduce()`.
 REDUCE = "reduce"
 
+# A worker's clock may be ahead of the database's by as much, before a reserved run counts as too early.
+MAX_EARLINESS = timedelta(seconds=10)
+
 KILLED = 137  # The exit status of a process that SIGKILL has ended.
 
 
@@ -51,6 +55,7 @@ class Result(StrEnum):
 
     ENDED = "ended"  #: The task has ended, now or before. Its outcome is recorded.
     RUNNING = "running"  #: Another process runs the task.
+    EARLY = "early"  #: The time of `reserve()` has not come: `reconcile` sends the run when it has.
     RETRY = "retry"  #: The attempt failed, and retries are left.
     INTERRUPTED = "interrupted"  #: The worker is being shut down: another worker has to repeat the attempt.
     UNAVAILABLE = "unavailable"  #: The database of the records was unavailable: the task has not started.
@@ -63,6 +68,7 @@ class Delivery:
     run: JobRun
     task: CloudRunTask  #: With the number of the attempt to make.
     is_due: bool = True  #: Whether the attempt is to be made: the task is neither running nor at its end.
+    is_early: bool = False  #: Whether it is not due because the time of `reserve()` has not come.
     failures: int = 0  #: The number of failed attempts.
     last: Any = None  #: The record of the last attempt.
 
@@ -98,7 +104,8 @@ def receive(run: JobRun, index: int | None, process: str) -> Delivery:
         is_running = run.execution == execution and run.reducer and row is not None and not row.is_silent
         return Delivery(run=run, task=task, is_due=not (run.is_finished or is_running))
     if is_new:
-        return Delivery(run=run, task=task, is_due=not run.is_finished)
+        is_early = _is_early(run)
+        return Delivery(run=run, task=task, is_due=not (run.is_finished or is_early), is_early=is_early)
     # An attempt with an exit code has ended, and is to be repeated.
     is_running = row.exit_code is None and not row.is_silent
     is_due = not (run.is_finished or row.status in FINISHED or is_running)
@@ -114,9 +121,18 @@ def _row(run: JobRun, index: int | None) -> Any:
     return rows.first() if index is None else rows.filter(index=index).first()
 
 
+def _is_early(run: JobRun) -> bool:
+    """Return True if the reserved time has not come by the database's clock: a worker's own may be wrong."""
+    if run.trigger != Trigger.RESERVE or run.status != Status.PENDING:
+        return False
+    return JobRun.objects.filter(pk=run.pk, scheduled_for__gt=Now() + MAX_EARLINESS).exists()
+
+
 def deliver(job: JobCommand, delivery: Delivery) -> Report:
     """Make the attempt, if it is due, and return how it ended. `job` is a new instance of the run's command."""
     run, task, spec = delivery.run, delivery.task, job.spec
+    if delivery.is_early:
+        return Report(result=Result.EARLY)
     if not delivery.is_due:
         is_running = not run.is_finished and (delivery.last is None or delivery.last.status not in FINISHED)
         return Report(result=Result.RUNNING if is_running else Result.ENDED)

@@ -28,10 +28,10 @@ def add_command_option(parser: ArgumentParser) -> None:
 
 
 def cloudrun_backend() -> CloudRunBackend:
-    """Return the configured backend. Raises `CommandError` unless it is Cloud Run."""
-    backend = backends.current()
-    if isinstance(backend, CloudRunBackend):
-        return backend
+    """Return the first backend that is Cloud Run. Raises `CommandError` if none is."""
+    for backend in backends.configured():
+        if isinstance(backend, CloudRunBackend):
+            return backend
     environment = conf.load().environment
     raise CommandError(
         f"The environment {environment!r} has no jobs and no schedules in the cloud. Set"

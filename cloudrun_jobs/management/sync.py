@@ -9,12 +9,14 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser, SystemCheckError
 
+from cloudrun_jobs import conf
 from cloudrun_jobs.backends.cloudrun import CloudRunBackend
 from cloudrun_jobs.command import CloudRunJobs
 from cloudrun_jobs.deploy.plan import Change, Desired, Plan, Store, apply, plan, printing
 from cloudrun_jobs.exceptions import CloudRunJobsError, ServiceError
 from cloudrun_jobs.management.output import add_json_option, escaped_errors, write_json, write_message
 from cloudrun_jobs.management.selection import EXIT_ERROR, add_command_option, cloudrun_backend, selected_jobs
+from cloudrun_jobs.spec import JobSpec
 from cloudrun_jobs.terminal import ProgressBar, escape
 
 EXIT_DRIFT = 1
@@ -47,6 +49,10 @@ class SyncCommand(BaseCommand):
     ) -> Sequence[Desired]:
         """Return the resources that the jobs declare."""
 
+    @abstractmethod
+    def is_deployed(self, spec: JobSpec, backend: CloudRunBackend) -> bool:
+        """Return False if another backend needs no such resource for the job."""
+
     def check_plan(self, todo: Plan) -> None:
         """Raise `CloudRunJobsError` for a plan that cannot be applied."""
 
@@ -75,6 +81,11 @@ class SyncCommand(BaseCommand):
             environment=backend.settings.environment,
             commands=options["commands"],
             prune=options["prune"],
+            other_backends={
+                spec.command: spec.backend_alias or conf.DEFAULT_ALIAS
+                for spec in (job.spec for job in jobs)
+                if not self.is_deployed(spec, backend)
+            },
         )
         self.check_plan(todo)
         if options["dry_run"] or options["check"]:

@@ -29,9 +29,34 @@ INGEST_TOKEN = os.environ.get("EXAMPLE_INGEST_TOKEN", "")
 SERVICE_URL = os.environ.get("EXAMPLE_SERVICE_URL", "")
 SCHEDULER_ACCOUNT = os.environ.get("EXAMPLE_SCHEDULER_ACCOUNT", "")
 
+# With a broker, ingest jobs run on the workers of Celery; with DISABLE_CELERY=true, in the web service.
+# With Redis, locks are in Redis; with DISABLE_REDIS=true, in the database.
+REDIS_URL = os.environ.get("REDIS_URL", "")
+CELERY_BROKER_URL = os.environ.get("CELERY_BROKER_URL") or REDIS_URL
+CELERY_RESULT_BACKEND = os.environ.get("CELERY_RESULT_BACKEND") or CELERY_BROKER_URL
+# The seconds that a worker with REMAP_SIGTERM=SIGQUIT waits for its tasks at SIGTERM, before it gives them back.
+CELERY_WORKER_SOFT_SHUTDOWN_TIMEOUT = float(os.environ.get("CELERY_WORKER_SOFT_SHUTDOWN_TIMEOUT", "0"))
+
+WITH_BROKER = {
+    "BACKENDS": {
+        "celery": {
+            "BACKEND": "cloudrun_jobs.backends.celery.CeleryBackend",
+            "OPTIONS": {
+                "app": "example.celery_app.app",
+                "queues": ["ingest", "ai_analysis", "backtest", "market_data", "notifications"],
+            },
+        }
+    },
+    "ROUTES": {"run_daily_ingest": "celery", "reconcile_cloudrun_runs": "celery"},
+    "RECONCILE": {"schedule": "* * * * *"},
+}
+WITH_REDIS = {"LOCKS": {"BACKEND": "cloudrun_jobs.locks.redis.RedisLocks", "OPTIONS": {"url": REDIS_URL}}}
+
 CLOUDRUN_JOBS = {
     "ENVIRONMENT": ENVIRONMENT,
     "RECONCILE": {"schedule": "*/5 * * * *"},
+    **(WITH_BROKER if CELERY_BROKER_URL else {}),
+    **(WITH_REDIS if REDIS_URL and os.environ.get("DISABLE_REDIS") != "true" else {}),
     "HTTP": {
         "TOKENS": [
             {
@@ -51,9 +76,6 @@ CLOUDRUN_JOBS = {
         ),
     },
 }
-
-# The seconds that a worker with REMAP_SIGTERM=SIGQUIT waits for its tasks at SIGTERM, before it gives them back.
-CELERY_WORKER_SOFT_SHUTDOWN_TIMEOUT = float(os.environ.get("CELERY_WORKER_SOFT_SHUTDOWN_TIMEOUT", "0"))
 
 INSTALLED_APPS = [
     "django.contrib.auth",
@@ -137,7 +159,7 @@ LOGGING = {
         "container": {"class": "logging.StreamHandler", "formatter": "json", "stream": "ext://sys.stdout"},
     },
     "loggers": {
-        "cloudrun_jobs": {"handlers": ["stderr"], "level": "INFO"},
+        "cloudrun_jobs": {"handlers": ["stderr"], "level": "INFO", "propagate": False},
         "export": {"handlers": ["container" if "CLOUD_RUN_JOB" in os.environ else "stderr"], "level": "INFO"},
     },
 }

@@ -291,6 +291,7 @@ def test_a_near_reservation_is_sent_with_an_eta(broker: Broker) -> None:
     assert message["eta"] == operation.run.scheduled_for.isoformat()
     assert operation.run.status == Status.PENDING
 
+    JobRun.objects.update(scheduled_for=Now())
     deliver_all(broker)
     assert operation.result()["partner"] == 7
 
@@ -357,9 +358,13 @@ def test_settings_choose_the_backend(
 
 
 @pytest.mark.parametrize("environment", ["local", "test"])
-def test_local_environments_run_inline(broker: Broker, settings: Settings, environment: str) -> None:
-    """No message is sent in the environments local and test."""
-    settings.CLOUDRUN_JOBS = {**settings.CLOUDRUN_JOBS, "ENVIRONMENT": environment}
+@pytest.mark.parametrize("is_default", [False, True])
+def test_local_environments_run_inline(
+    broker: Broker, settings: Settings, environment: str, *, is_default: bool
+) -> None:
+    """No message is sent in the environments local and test, even if Celery is the default backend."""
+    default = settings.CLOUDRUN_JOBS["BACKENDS"]["celery"] if is_default else {}
+    settings.CLOUDRUN_JOBS = {**settings.CLOUDRUN_JOBS, **default, "ENVIRONMENT": environment}
 
     assert echo.Command().delay(partner=7).result()["partner"] == 7
     assert broker.ids() == []

@@ -11,6 +11,7 @@ from uuid import uuid4
 import pytest
 from django.core.management.base import CommandError
 from django.db import connections
+from django.utils import timezone
 from pytest_django import Settings
 
 from cloudrun_jobs import environ
@@ -34,9 +35,11 @@ def database(request: pytest.FixtureRequest, settings: Settings, django_db_block
 
 def new_run(*argv: str, **values: Any) -> JobRun:
     """Return a run that was sent to a queue."""
-    fields = {"status": Status.SENT, "sent_at": Now(), "backend": "celery", "queue": "ingest", **values}
-    run = JobRun(pk=uuid4(), command=argv[0], argv=argv, environment="test", trigger=Trigger.DELAY, **fields)
-    run.execution = run.execution_name = str(run.pk)
+    sent = {"status": Status.SENT, "sent_at": Now(), "trigger": Trigger.DELAY}
+    fields = {**sent, "backend": "celery", "queue": "ingest", **values}
+    run = JobRun(pk=uuid4(), command=argv[0], argv=argv, environment="test", **fields)
+    if "execution" not in fields:
+        run.execution = run.execution_name = str(run.pk)
     run.save(force_insert=True)
     return run
 
@@ -169,6 +172,20 @@ def test_a_cancelled_run_is_not_started() -> None:
 
     run.refresh_from_db()
     assert (run.status, run.result) == (Status.CANCELLED, None)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "status"), [(60, Status.PENDING), (5, Status.SUCCEEDED), (-60, Status.SUCCEEDED)]
+)
+def test_a_reserved_run_is_not_started_early(seconds: int, status: str) -> None:
+    """The clock of a worker may be wrong: that of the database counts."""
+    due = timezone.now() + timedelta(seconds=seconds)
+    run = new_run("echo", status=Status.PENDING, trigger=Trigger.RESERVE, scheduled_for=due, execution=None)
+
+    work(run)
+
+    run.refresh_from_db()
+    assert run.status == status
 
 
 def test_each_task_is_a_message(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -186,7 +186,7 @@ def test_runs_are_listed(record: Record, capsys: pytest.CaptureFixture[str]) -> 
     assert [line.split()[0] for line in lines[1:]] == [str(new.pk), str(old.pk)]
     assert "failed (error)" in lines[2]
     assert "JST" in lines[2]
-    assert lines[2].endswith("0:00:00  ada")
+    assert lines[2].endswith("0:00:00  default  ada")
 
 
 @pytest.mark.parametrize(

@@ -71,7 +71,9 @@ class CeleryBackend(Backend):
         super().__init__(settings)
         self.queues = _queues(queues)
         self.send_deadline = _seconds(send_deadline)
-        self.is_disabled = os.environ.get(DISABLED_VARIABLE) == "true" if disabled is None else bool(disabled)
+        is_inline = settings.environment in conf.INLINE_ENVIRONMENTS
+        is_off = os.environ.get(DISABLED_VARIABLE) == "true" if disabled is None else bool(disabled)
+        self.is_disabled = is_inline or is_off
         self.app_path = app
 
     @property

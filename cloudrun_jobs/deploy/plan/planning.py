@@ -81,6 +81,7 @@ class Plan:
     unchanged: tuple[str, ...] = ()
     paused: tuple[str, ...] = ()  # Paused by hand, which apply() never undoes; with or without changes.
     troubles: Mapping[str, str] = field(default_factory=dict)
+    other_backends: Mapping[str, str] = field(default_factory=dict)  # Those of the jobs that are left out.
     prune: bool = False
 
     @property
@@ -99,8 +100,12 @@ def plan(
     environment: str,
     commands: Collection[str] | None = None,
     prune: bool = False,
+    other_backends: Mapping[str, str] | None = None,
 ) -> Plan:
-    """Return the plan. With `commands`, only resources of these commands can be orphans."""
+    """Return the plan. With `commands`, only resources of these commands can be orphans.
+
+    `other_backends` are the aliases of backends, by the commands that are left out because these run them.
+    """
     reject_duplicate_ids(desired)
     by_id = {item.id: item for item in existing}
     pairs = [(item, by_id.get(item.id)) for item in desired]
@@ -115,6 +120,7 @@ def plan(
         paused=tuple(item.label for item, old in pairs if old and old.paused),
         troubles={item.label: old.trouble for item, old in pairs if old and old.trouble},
         prune=prune,
+        other_backends=other_backends or {},
     )
 
 

@@ -24,9 +24,11 @@ def as_lines(plan: Plan) -> Iterator[tuple[str, Change]]:
 
 
 def summary(plan: Plan) -> str:
-    """Return how many resources are unchanged, and which are paused."""
+    """Return how many resources are unchanged, which are paused, and which jobs are left out."""
+    others = ", ".join(f"{command} on {alias!r}" for command, alias in sorted(plan.other_backends.items()))
+    left_out = f", {len(plan.other_backends)} left out ({others})" if others else ""
     paused = f", {len(plan.paused)} paused by hand ({', '.join(plan.paused)}; left paused)" if plan.paused else ""
-    return f"= {len(plan.unchanged)} unchanged{paused}"
+    return f"= {len(plan.unchanged)} unchanged{paused}{left_out}"
 
 
 def as_data(plan: Plan) -> dict[str, Any]:
@@ -37,6 +39,7 @@ def as_data(plan: Plan) -> dict[str, Any]:
         "unchanged": list(plan.unchanged),
         "paused": list(plan.paused),
         "troubles": dict(plan.troubles),
+        "other_backends": dict(plan.other_backends),
     }
 
 
@@ -48,7 +51,7 @@ def _change_as_data(change: Change) -> dict[str, Any]:
 def _describe(change: Change, plan: Plan) -> str:
     desired = change.desired
     if desired is None:
-        return f"(no command declares it; {'deleted' if plan.prune else 'will be deleted with --prune'})"
+        return f"({_orphan_reason(change, plan)}; {'deleted' if plan.prune else 'will be deleted with --prune'})"
     if change.action == "create":
         return desired.summary()
     shown = [field for field in change.fields if field.name not in DERIVED_FIELDS] or change.fields
@@ -58,6 +61,13 @@ def _describe(change: Change, plan: Plan) -> str:
     if change.existing and change.existing.paused:
         parts.append("(paused by hand; left paused)")
     return "  ".join(parts)
+
+
+def _orphan_reason(change: Change, plan: Plan) -> str:
+    owner = change.existing.ownership if change.existing else None
+    if owner and owner.command in plan.other_backends:
+        return f"{owner.command} runs on the backend {plan.other_backends[owner.command]!r}"
+    return "no command declares it"
 
 
 def _describe_field(field: FieldChange) -> str:

@@ -13,6 +13,7 @@ from cloudrun_jobs.deploy import jobs as job_declarations
 from cloudrun_jobs.deploy.plan import Desired, Plan
 from cloudrun_jobs.exceptions import CloudRunJobsError
 from cloudrun_jobs.management.sync import SyncCommand
+from cloudrun_jobs.spec import JobSpec
 
 if TYPE_CHECKING:
     from cloudrun_jobs.deploy.cloudrun.jobs import Jobs
@@ -41,6 +42,9 @@ class Command(SyncCommand):
         name = options["from_service"]
         service = store.service_fields(name) if name else None
         return job_declarations.desired(jobs, backend, image=options["image"], service=service)
+
+    def is_deployed(self, spec: JobSpec, backend: CloudRunBackend) -> bool:
+        return job_declarations.is_deployed(spec, backend)
 
     def check_plan(self, todo: Plan) -> None:
         for change in todo.changes:

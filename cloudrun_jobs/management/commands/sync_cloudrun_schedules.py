@@ -10,6 +10,7 @@ from cloudrun_jobs.command import CloudRunJobs
 from cloudrun_jobs.deploy import schedules
 from cloudrun_jobs.deploy.plan import Desired
 from cloudrun_jobs.management.sync import SyncCommand
+from cloudrun_jobs.spec import JobSpec
 
 if TYPE_CHECKING:
     from cloudrun_jobs.deploy.cloudrun.schedules import Schedules
@@ -27,3 +28,6 @@ class Command(SyncCommand):
         self, jobs: Sequence[CloudRunJobs], store: Schedules, backend: CloudRunBackend, options: dict[str, Any]
     ) -> Sequence[Desired]:
         return schedules.desired(jobs, backend)
+
+    def is_deployed(self, spec: JobSpec, backend: CloudRunBackend) -> bool:
+        return not spec.schedules or schedules.is_deployed(spec, backend)

@@ -15,6 +15,7 @@ MARKETS = {"TSE_PRIME": range(1301, 2941), "TSE_GROWTH": range(3000, 3600)}  # A
 class Command(CloudRunJobs):
     help = "Ingest a market's data of the last days"
     timeout = 3600
+    queue = "ingest"
     http_options = ("intervals", "market", "chunk_size")
 
     def add_arguments(self, parser: CommandParser) -> None:
