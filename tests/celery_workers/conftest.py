@@ -48,6 +48,7 @@ def records(postgres: str) -> str:
 @pytest.fixture(scope="module")
 def cluster(broker: Server, records: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     app.conf.broker_url = redis.url(broker)
+    app._after_fork()  # Forgets the connections to the broker of another module.
     given = {"database": database_settings(records), "jobs": JOBS}
     cluster = Cluster(redis.url(broker), tmp_path_factory.mktemp("celery"), given)
     yield cluster
