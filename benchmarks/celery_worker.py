@@ -9,14 +9,13 @@ from collections.abc import Callable
 from statistics import median
 from typing import Any
 
-from benchmarks.celery_app import app, empty, redis, stamped
-from benchmarks.measuring import timed
-
 # After the app: it configures Django.
 from django.core.management import call_command
 from django.db import connection
 
+from benchmarks.celery_app import app, empty, redis, stamped
 from benchmarks.celery_jobs.management.commands import queued, queued_locked, started
+from benchmarks.measuring import timed
 from cloudrun_jobs.backends.celery import CeleryBackend
 from cloudrun_jobs.backends.cloudrun import CloudRunBackend
 from cloudrun_jobs.models import JobRun, Status
@@ -139,7 +138,10 @@ def drain() -> None:
         rounds += [taken] if number else []
     print(f"\n{RUNS} on 4 processes: medians of {ROUNDS} rounds, and of the rounds' ratios (at most 3)")
     for name in sides:
-        seconds, ratio = (median(values) for values in zip(*((one[name], one[name] / one["tasks"]) for one in rounds), strict=True))
+        seconds, ratio = (
+            median(values)
+            for values in zip(*((one[name], one[name] / one["tasks"]) for one in rounds), strict=True)
+        )
         print(f"  {seconds:7.2f} s   {ratio:5.2f}   {name}")
 
 
