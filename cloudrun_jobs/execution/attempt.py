@@ -164,6 +164,8 @@ class Attempt:
     def give_up(self, outcome: Outcome) -> None:
         """End the attempt without work: earlier attempts have used up the retries."""
         self._outcome = outcome
+        if self.reduction:
+            self.reduction.end(outcome)
 
     def succeed(self, result: Any) -> None:
         """Keep what `run()` returned: an interrupt before it is recorded does not make the work fail."""
@@ -400,13 +402,25 @@ class Attempt:
         status, values = self._ending(outcome)
         mine = Q(reducer=self.worker)
         reduced = self._unless_cancelled(reduction.outcome or outcome)
-        if reduced.status == Status.FAILED and (self._has_retries or self._is_interruption(reduced)):
-            self.run.update_if(mine & Q(status=Status.RUNNING), **reduced.error)
+        if self._is_retried(reduced):
+            self.run.update_if(mine & Q(status=Status.RUNNING), **reduced.error, **self._give_back(reduced))
         elif reduced.status != Status.SUCCEEDED:
             reason = "reduce" if reduced.reason in {"error", "exit_code"} else reduced.reason
             self._end_run(reduced.status, mine, **{**values, **reduced.error, "reason": reason})
         elif status is not None and (reduction.is_begun or not reduction.follows(status)):
             self._end_run(status, mine, result=reduction.value, **values)
+
+    def _give_back(self, reduced: Outcome) -> dict[str, Any]:
+        """Return the fields of a run whose `reduce()` the queue delivers again. An interruption is no failure."""
+        if not self._in_worker:
+            return {}
+        if not self._is_interruption(reduced):
+            return {"reducer": None}
+        if self.has_own_execution:
+            return {"reducer": None, "reduce_attempts": F("reduce_attempts") - 1}
+        mine = TaskRun.objects.filter(pk=self._task.pk, worker=self._task.worker)
+        mine.update(interruptions=F("interruptions") + 1)
+        return {"reducer": None}
 
     def _end_run(self, status: Status, condition: Q = ALWAYS, /, **values: Any) -> None:
         """End the run, or reload it if another process has ended it. If items are not done, the run has failed."""

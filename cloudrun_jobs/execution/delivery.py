@@ -34,7 +34,7 @@ from cloudrun_jobs.execution.recording import record_attempt
 from cloudrun_jobs.models import JobRun, Status, TaskRun, Trigger
 from cloudrun_jobs.models.functions import Now
 from cloudrun_jobs.models.querysets import HEARTBEAT_TIMEOUT
-from cloudrun_jobs.models.statuses import FINISHED
+from cloudrun_jobs.models.statuses import DONE, FINISHED
 from cloudrun_jobs.operations import PROCESS_DIED
 from cloudrun_jobs.signals import run_reconciled
 from cloudrun_jobs.spec.overrides import Overrides
@@ -103,13 +103,15 @@ def receive(run: JobRun, index: int | None, process: str) -> Delivery:
     )
     if index is None:
         is_running = run.execution == execution and run.reducer and row is not None and not row.is_silent
-        return Delivery(run=run, task=task, is_due=not (run.is_finished or is_running))
+        is_due = not (run.is_finished or is_running)
+        return Delivery(run=run, task=task, is_due=is_due, failures=run.reduce_attempts)
     if is_new:
         is_early = _is_early(run)
         return Delivery(run=run, task=task, is_due=not (run.is_finished or is_early), is_early=is_early)
     # An attempt with an exit code has ended, and is to be repeated.
     is_running = row.exit_code is None and not row.is_silent
-    is_due = not (run.is_finished or row.status in FINISHED or is_running)
+    has_ended = row.status in FINISHED and not _has_to_reduce(run, row)
+    is_due = not (run.is_finished or has_ended or is_running)
     return Delivery(run=run, task=task, is_due=is_due, failures=row.attempt + 1 - row.interruptions, last=row)
 
 
@@ -120,6 +122,13 @@ def _row(run: JobRun, index: int | None) -> Any:
     is_silent = Q(heartbeat_at__lt=Now() - HEARTBEAT_TIMEOUT)
     rows = TaskRun.objects.filter(run=run.pk).annotate(is_silent=is_silent).defer("result").order_by("index")
     return rows.first() if index is None else rows.filter(index=index).first()
+
+
+def _has_to_reduce(run: JobRun, row: TaskRun) -> bool:
+    """Return True if an attempt of the task has failed in `reduce()`, and given it back."""
+    if not run.reduces or run.reducer is not None or run.tasks_execution_name or row.status not in DONE:
+        return False
+    return TaskRun.objects.filter(run=run.pk, status__in=FINISHED).count() >= run.task_count
 
 
 def _is_early(run: JobRun) -> bool:
@@ -154,10 +163,10 @@ def _deliver(job: JobCommand, delivery: Delivery) -> Report:
             with variables_set(_variables(job, delivery)):
                 execute(worker, active, _arguments(delivery))
         except RecordUnavailable as error:
-            result = Result.UNAVAILABLE if active.run is None else _result(delivery)
+            result = Result.UNAVAILABLE if active.run is None else _result(delivery, error)
             return Report(result=result, error=error)
         except (Exception, JobInterrupted, LeaseLost) as error:  # noqa: BLE001  (of run(); the record has it)
-            return Report(result=_result(delivery), error=error)
+            return Report(result=_result(delivery, error), error=error)
     return Report(result=Result.ENDED)
 
 
@@ -182,20 +191,26 @@ def _variables(job: JobCommand, delivery: Delivery) -> dict[str, str]:
     return {**job.spec.env_vars, **overrides.env, **given}
 
 
-def _result(delivery: Delivery) -> Result:
-    """Return the result of an attempt that has raised an error."""
+def _result(delivery: Delivery, error: BaseException) -> Result:
+    """Return the result of an attempt that has raised the error."""
+    is_interruption = isinstance(error, JobInterrupted) and error.reason == "interrupted"
+    interrupted = Result.INTERRUPTED if is_interruption else None
     if delivery.task.only_reduces:
         run = JobRun.objects.filter(pk=delivery.run.pk).first()
-        return Result.RETRY if run is not None and not run.is_finished else Result.ENDED
+        return interrupted or Result.RETRY if run is not None and not run.is_finished else Result.ENDED
     row = TaskRun.objects.filter(run=delivery.run.pk, index=delivery.task.index).first()
-    if row is None or row.status != Status.RUNNING:
+    run = JobRun.objects.filter(pk=delivery.run.pk).first()
+    if row is None or run is None or run.is_finished:
         return Result.ENDED
-    return Result.INTERRUPTED if row.reason == "interrupted" else Result.RETRY
+    if row.status == Status.RUNNING or _has_to_reduce(run, row):
+        return interrupted or Result.RETRY
+    return Result.ENDED
 
 
 def _give_up(job: JobCommand, start: Invocation, delivery: Delivery) -> Report:
     """End the task as failed: its attempts are used up, and the last one did not record its end."""
-    last = delivery.last
+    # After `run()` has ended, the record of its task has nothing about `reduce()`.
+    last = delivery.last if delivery.last and delivery.last.status == Status.RUNNING else TaskRun()
     outcome = Outcome(
         status=Status.FAILED,
         exit_code=last.exit_code or KILLED,

@@ -76,7 +76,7 @@ class Heartbeat:
         written, has_saved = time.monotonic(), False
         try:
             # The thread polls: a signal handler must not wake it, but may set an attribute.
-            while not self._wait():
+            while not self._wait(termination):
                 if termination.is_overdue():
                     terminate(termination)
                 if environ.in_pool_process() and termination.in_main_thread and termination.is_due():
@@ -96,10 +96,10 @@ class Heartbeat:
         finally:
             connections.close_all()  # This thread's.
 
-    def _wait(self) -> bool:
+    def _wait(self, termination: Termination) -> bool:
         """Wait until there may be something to do; return True once the thread is to stop."""
         intervals = (renewal.interval / 2 for renewal in self._renewals.values())
-        self._wakeup.wait(min((PROGRESS_INTERVAL, *intervals)))
+        self._wakeup.wait(min(PROGRESS_INTERVAL, termination.cleanup_seconds_left(), *intervals))
         self._wakeup.clear()
         return self._is_stopped
 

@@ -108,18 +108,21 @@ def _claim_reduction(
     with transaction.atomic(using=database.database_alias()):
         row = TaskRun.objects.filter(run=run.pk).order_by("index").select_for_update().first()
         mine = Q(status=Status.RUNNING, execution=task.execution)
-        if row is None or not run.update_if(mine & Q(reducer=run.reducer), reducer=worker):
+        claimed = {"reducer": worker, "reduce_attempts": F("reduce_attempts") + 1}
+        if row is None or not run.update_if(mine & Q(reducer=run.reducer), **claimed):
             return AlreadyClaimed(run)
-        TaskRun.objects.filter(pk=row.pk).update(worker=worker, heartbeat_at=Now())
+        TaskRun.objects.filter(pk=row.pk).update(worker=worker, process=task.process, heartbeat_at=Now())
     row.worker = worker
     reduction = Reduction(is_partial=is_partial, is_taken_over=True, has_execution=True)
+    attempt = run.reduce_attempts - 1 if task.in_worker else task.attempt
     return Attempt(
         run,
         row,
         task_count=run.task_count,
-        has_retries=task.attempt < spec.max_retries,
+        has_retries=attempt < spec.max_retries,
         scope=spec.lock_scope,
         reduction=reduction,
+        in_worker=task.in_worker,
     )
 
 

@@ -38,9 +38,13 @@ def record_death(run_id: str, index: int | None, death: Death) -> bool:
     `index` is None for an attempt that only calls `reduce()`.
     """
     rows = TaskRun.objects.filter(run=UUID(run_id), process=death.process)
+    workers = rows.values("worker")
+    # The process may have called `reduce()` after its task.
+    reducing = JobRun.objects.filter(pk=run_id, status=Status.RUNNING, reducer__in=workers)
+    if reducing.update(reducer=None):
+        return True
     if index is None:
-        workers = rows.values("worker")
-        return bool(JobRun.objects.filter(pk=run_id, reducer__in=workers).update(reducer=None))
+        return False
     return bool(
         rows.filter(index=index, status=Status.RUNNING, exit_code=None).update(
             exit_code=KILLED,

@@ -94,12 +94,18 @@ class Termination:
         Outside Cloud Run it lasts at least until the timeout. No SIGKILL follows there, and a job that hangs would
         renew its locks for ever. A server ends its process itself.
         """
+        return self.cleanup_seconds_left() <= 0
+
+    def cleanup_seconds_left(self) -> float:
+        """Return the seconds until the process must end."""
         if self.terminated_at is None or not self.ends_process:
-            return False
-        if environ.in_pool_process():
-            return time.monotonic() > self.terminated_at + deadlines.POOL_CLEANUP_SECONDS
-        ends_at = self.terminated_at + deadlines.SIGTERM_CLEANUP_SECONDS
-        return time.monotonic() > (ends_at if environ.in_container() else max(ends_at, self._times_out_at))
+            return math.inf
+        in_pool = environ.in_pool_process()
+        seconds = deadlines.POOL_CLEANUP_SECONDS if in_pool else deadlines.SIGTERM_CLEANUP_SECONDS
+        ends_at = self.terminated_at + seconds
+        if not (in_pool or environ.in_container()):
+            ends_at = max(ends_at, self._times_out_at)
+        return max(0.0, ends_at - time.monotonic())
 
     def ignore_further_signals(self) -> None:
         """Exit with the status of the finished work, even if SIGTERM arrived or arrives.

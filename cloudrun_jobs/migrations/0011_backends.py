@@ -21,6 +21,11 @@ class Migration(migrations.Migration):
         ),
         migrations.AddField(
             model_name="jobrun",
+            name="reduce_attempts",
+            field=models.PositiveIntegerField(db_default=0, default=0),
+        ),
+        migrations.AddField(
+            model_name="jobrun",
             name="timeout",
             field=models.PositiveIntegerField(null=True),
         ),

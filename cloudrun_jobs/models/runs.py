@@ -129,6 +129,8 @@ class JobRun(Record):
     reduces_partial = models.BooleanField(default=False, db_default=False)
     #: The worker that calls `reduce()`; null until every task has ended.
     reducer = models.UUIDField(null=True)
+    #: The number of attempts of a separate execution that only calls `reduce()`.
+    reduce_attempts = models.PositiveIntegerField(default=0, db_default=0)
     #: The full resource name of the execution that ran the tasks, if `reconcile` has started another one for
     #: `reduce()`; `execution` is then that one.
     tasks_execution_name = models.CharField(max_length=300, blank=True, default="", db_default="")

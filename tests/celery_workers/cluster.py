@@ -104,6 +104,10 @@ class Cluster:
         wait_for(worker.is_ready, START_SECONDS)
         return worker
 
+    def add_queue(self, worker: Worker, queue: str) -> None:
+        """Have a worker consume from another queue too."""
+        app.control.add_consumer(queue, destination=[worker.name], reply=True, timeout=START_SECONDS, limit=1)
+
     def close(self) -> None:
         for worker in self.workers:
             with suppress(ProcessLookupError):
@@ -136,7 +140,7 @@ class Cluster:
 
     def run(self, queue: str, *argv: str) -> JobRun:
         """Record a run of the job, and send it to the queue."""
-        run = sent_run(argv=["step", *argv])
+        run = sent_run(argv=["step", *argv], queue=queue)
         self.send(queue, str(run.pk), str(run.pk))
         return run
 

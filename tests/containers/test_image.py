@@ -8,13 +8,15 @@ from __future__ import annotations
 import json
 import os
 import secrets
+import shutil
+import sqlite3
 import subprocess
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 import yaml
-from celery import Celery
 from redis import Redis
 
 from tests.containers.web import answers, free_port, get
@@ -214,25 +216,39 @@ def test_web_role_that_cannot_start_fails(run: Run) -> None:
 
 
 def test_celery_worker_gives_its_task_back(
-    start: Start, stand_in: list[str], stop: Callable[[str], None], redis_server: Server
+    start: Start,
+    data: list[str],
+    stop: Callable[[str], None],
+    redis_server: Server,
+    migrated: Path,
+    tmp_path: Path,
 ) -> None:
-    """The worker of the manifests ends within ten seconds, with its task back in the queue."""
-    manifest = yaml.safe_load((ROOT / "docker/celery/worker-pool.yaml").read_text())
+    """The manifest's worker has a page when it is ready, and ends within ten seconds, its job in the queue."""
+    manifest = yaml.safe_load((ROOT / "docker/celery/worker-service.yaml").read_text())
     [container] = manifest["spec"]["template"]["spec"]["containers"]
-    url = redis.url(redis_server)
-    variables = {item["name"]: item["value"] for item in container["env"] if "$" not in item.get("value", "$")}
-    options = [f"-e={name}={value}" for name, value in {**variables, "CELERY_BROKER_URL": url}.items()]
-    arguments = [argument.replace("example.", "standin.") for argument in container["args"]]
-    worker, name = start(*arguments, options=[*stand_in, *options, "--network", "host"])
-    assert worker.stdout is not None
-    Celery(broker=url).send_task("hold", queue="ingest")
-    wait_for(lambda: "holding" in worker.stdout.readline())
+    values = {item["name"]: item["value"] for item in container["env"] if "$" not in item.get("value", "$")}
+    values |= {"CELERY_BROKER_URL": redis.url(redis_server), "PORT": str(free_port())}
+    options = [*CLOUD, *data, *(f"-e={name}={value}" for name, value in values.items())]
+    database = Path(shutil.copyfile(migrated, tmp_path / "example.sqlite3"))
+    os.chown(database, 10001, 10001)
+    worker, name = start(*container["args"], options=[*options, "--network", "host"])
+    wait_for(lambda: answers(f"http://127.0.0.1:{values['PORT']}/"))
+    work = ("--chunk-size=1", f"--intervals={json.dumps({str(number): 1 for number in range(1500)})}")
+    start("cloudrun_jobs", "run", "run_daily_ingest", "--", *work, options=[*options, "--network", "host"])
+    wait_for(lambda: tasks_in(database) == [("running", 0)])
 
     stop(name)
 
     assert worker.wait(timeout=1) == 0
-    with Redis.from_url(url) as client:
+    assert tasks_in(database) == [("running", 1)]
+    with Redis.from_url(values["CELERY_BROKER_URL"]) as client:
         assert client.llen("ingest") == 1
+
+
+def tasks_in(database: Path) -> list[tuple[str, int]]:
+    """Return the status and the interruptions of the recorded tasks."""
+    with closing(sqlite3.connect(database)) as connection:
+        return connection.execute("SELECT status, interruptions FROM cloudrun_jobs_taskrun").fetchall()
 
 
 def test_bytecode_is_ready(run: Run) -> None:

@@ -142,6 +142,14 @@ def test_unknown_command_fails(start: Start, name: str) -> None:
     assert f"Unknown command: '{name}'" in output
 
 
+def test_celery_is_started(start: Start) -> None:
+    """Arguments that begin with `celery` are a command line of Celery, whose exit code is kept."""
+    code, output = start("celery", "no_such_command").end()
+
+    assert code == 2
+    assert "No such command 'no_such_command'" in output
+
+
 HARD_WORDS = [
     *("two words", " ", "", "it's", '"quoted"', "line\nline", "\ttab", "back\\slash", "$HOME `id` $(id)"),
     *("*", "?", "~", "-x", "--note=evil", "--settings=evil", "--", "web", "日本語 🚀", "!", "a;b|c&d>e"),

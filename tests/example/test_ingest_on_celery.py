@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import sqlite3
@@ -21,7 +22,9 @@ from celery import Celery
 from celery.beat import PersistentScheduler
 
 from cloudrun_jobs.contrib.celery.beat import CronSchedule
+from tests.containers.web import get
 from tests.example.test_ingest import BODY, PROJECT, RESULT, TOKEN, Curl, curl, ended, serve, start
+from tests.servers.process import free_port
 from tests.waiting import wait_for
 
 __all__ = ["curl"]
@@ -105,6 +108,28 @@ def test_post_poll_and_read_the_result(curl: Curl) -> None:
     )
     assert answer["job_id"] in [each["id"] for each in listed["runs"]]
     assert stats["counts"]["succeeded"] >= 1
+
+
+@pytest.fixture
+def flower(home: Path, variables: dict[str, str], worker: Path) -> Iterator[str]:
+    """Run Flower, and return its URL when it has switched the events of the worker on."""
+    port, api = free_port(), {"FLOWER_UNAUTHENTICATED_API": "true"}
+    with celery(home, {**variables, **api}, "flower", "flower", "--address=127.0.0.1", f"--port={port}"):
+        wait_for(lambda: b"Events of group {task} enabled by remote" in worker.read_bytes(), 60)
+        yield f"http://127.0.0.1:{port}"
+
+
+def test_flower_lists_and_counts_runs(curl: Curl, flower: str) -> None:
+    """Flower has the run's id as the id of the task, and metrics for Prometheus."""
+    _, answer = start(curl, BODY)
+    task = wait_for(lambda: json.loads(get(f"{flower}/api/tasks")[2]).get(answer["job_id"]))
+    succeeded = re.compile(
+        r'flower_events_total\{task="cloudrun_jobs.run",type="task-succeeded",worker=".+"\} [1-9]'
+    )
+    metrics = wait_for(lambda: (page := get(f"{flower}/metrics")[2]) and succeeded.search(page) and page)
+
+    assert (task["name"], task["args"]) == ("cloudrun_jobs.run", f"({answer['job_id']!r},)")
+    assert re.search(r'flower_worker_online\{worker="celery@.+"\} 1', metrics)
 
 
 def test_health_check(variables: dict[str, str], worker: Path) -> None:

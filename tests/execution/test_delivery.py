@@ -20,7 +20,7 @@ from cloudrun_jobs.execution.delivery import Report, Result, deliver, receive
 from cloudrun_jobs.models import JobRun, Status, TaskRun, Trigger
 from cloudrun_jobs.models.functions import Now
 from cloudrun_jobs.registry import find_job
-from tests.jobs.management.commands import echo
+from tests.jobs.management.commands import echo, tasks
 from tests.runs.conftest import in_every_database, store_records
 
 WORKER, OTHER = "celery@one/11", "celery@two/22"
@@ -197,6 +197,84 @@ def test_each_task_is_a_message(monkeypatch: pytest.MonkeyPatch) -> None:
 
     run.refresh_from_db()
     assert (run.status, run.result, run.succeeded_count) == (Status.SUCCEEDED, [0, 1, 2], 3)
+
+
+def failing_reduce(monkeypatch: pytest.MonkeyPatch, *errors: BaseException) -> list[BaseException]:
+    """Make `reduce()` raise these errors, one in each call."""
+    left = list(errors)
+
+    def reduce(self: Any, results: list[int]) -> list[int]:
+        if left:
+            raise left.pop(0)
+        return results
+
+    monkeypatch.setattr(tasks.Command, "reduce", reduce)
+    return left
+
+
+def test_reduce_is_retried(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A `reduce()` that fails is called again, without `run()`, by a delivery of the task that called it."""
+    run = new_run("tasks", task_count=2)
+    failing_reduce(monkeypatch, ValueError("no"))
+    work(run, 0)
+
+    assert [work(run, index).result for index in (1, 1, 0)] == [Result.RETRY, Result.ENDED, Result.ENDED]
+    run.refresh_from_db()
+    assert (run.status, run.result, run.tasks.get(index=1).attempt) == (Status.SUCCEEDED, [0, 1], 1)
+
+
+def test_reduce_is_retried_as_often_as_declared(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The last failure ends the run."""
+    run = new_run("tasks", task_count=2)
+    left = failing_reduce(monkeypatch, *(ValueError("no") for _ in range(5)))
+    work(run, 0)
+
+    assert [work(run, 1).result for _ in range(3)] == [Result.RETRY, Result.ENDED, Result.ENDED]
+    run.refresh_from_db()
+    assert (run.status, run.reason, len(left)) == (Status.FAILED, "reduce", 3)
+
+
+def test_an_interruption_of_reduce_is_no_failure(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is repeated beyond the retries of the job."""
+    run = new_run("tasks", task_count=2)
+    failing_reduce(monkeypatch, *(JobInterrupted("interrupted") for _ in range(4)))
+    work(run, 0)
+
+    assert [work(run, 1).result for _ in range(4)] == [Result.INTERRUPTED] * 4
+    assert work(run, 1).result == Result.ENDED
+    run.refresh_from_db()
+    assert (run.status, run.tasks.get(index=1).interruptions) == (Status.SUCCEEDED, 4)
+
+
+@pytest.mark.parametrize(
+    ("error", "result", "attempts"),
+    [(ValueError("no"), Result.RETRY, 2), (JobInterrupted("interrupted"), Result.INTERRUPTED, 4)],
+)
+def test_a_separate_reduce_is_retried(
+    monkeypatch: pytest.MonkeyPatch, error: BaseException, result: Result, attempts: int
+) -> None:
+    """Its attempts are counted in the record of the run, without those that a shutdown ended."""
+    run = new_run("tasks", task_count=1, status=Status.RUNNING, started_at=Now(), reduces=True)
+    TaskRun.objects.create(run=run, index=0, worker=uuid4(), status=Status.SUCCEEDED, finished_at=Now(), result=0)
+    left = failing_reduce(monkeypatch, *(error for _ in range(9)))
+
+    reports = [work(run, None) for _ in range(4)]
+
+    assert (reports[0].result, 9 - len(left)) == (result, attempts)
+    run.refresh_from_db()
+    assert run.status == (Status.FAILED if result == Result.RETRY else Status.RUNNING)
+
+
+def test_a_separate_reduce_that_always_dies_ends_the_run() -> None:
+    """Without a recorded failure, the number of attempts ends it."""
+    values = {"reduces": True, "reduce_attempts": 2, "tasks_execution_name": "first"}
+    run = new_run("tasks", status=Status.RUNNING, started_at=Now(), **values)
+    JobRun.objects.filter(pk=run.pk).update(execution=f"{run.pk}.reduce")
+    TaskRun.objects.create(run=run, index=0, worker=uuid4(), status=Status.SUCCEEDED, finished_at=Now(), result=0)
+
+    assert work(run, None).result == Result.ENDED
+    run.refresh_from_db()
+    assert (run.status, run.reason) == (Status.FAILED, "process_died")
 
 
 @in_every_database

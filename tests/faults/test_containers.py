@@ -13,6 +13,8 @@ from tests.emulator.cloud import eventually
 from tests.faults.conftest import Scene
 from tests.faults.project import death
 
+pytestmark = pytest.mark.faults
+
 
 def delay(scene: Scene, *options: str) -> JobRun:
     sender = scene.send(f"print(Command().delay(number=1, {', '.join(options)}).run_id)")
@@ -66,7 +68,6 @@ def test_a_second_execution_of_a_run_is_superseded(scene: Scene) -> None:
     assert (run.status, len(scene.journal()), len(scene.executions())) == (Status.SUCCEEDED, 1, 2)
 
 
-@pytest.mark.faults
 def test_ten_tasks_are_all_skipped(scene: Scene) -> None:
     """The tasks of a duplicate that start after the end of the first execution do not work either."""
     scene.deploy(tasks=10, at_once=5)

@@ -14,6 +14,8 @@ from tests.emulator.cloud import PLACE, eventually
 from tests.faults.conftest import Scene
 from tests.jobs.management.commands import echo
 
+pytestmark = pytest.mark.faults
+
 CALL = "from django.core.management import call_command\n"
 AT = "from datetime import *; from django.db import transaction\n"
 

@@ -10,6 +10,8 @@ from cloudrun_jobs.models import JobRun, Status
 from tests.emulator.cloud import eventually
 from tests.faults.conftest import Scene
 
+pytestmark = pytest.mark.faults
+
 DIE = "os.kill(os.getpid(), signal.SIGKILL)"
 
 IN_A_TRANSACTION = f"""

@@ -21,6 +21,8 @@ from tests.faults.conftest import OPTIONS, Scene
 from tests.faults.test_reservations import reserve
 from tests.jobs.management.commands import echo
 
+pytestmark = pytest.mark.faults
+
 HOUR = timedelta(hours=1)
 TASKS = {"reservations": "cloud_tasks", "tasks_queue": "reserved"}
 

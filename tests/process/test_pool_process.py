@@ -11,7 +11,7 @@ import pytest
 
 from cloudrun_jobs import environ
 from cloudrun_jobs.exceptions import JobInterrupted
-from cloudrun_jobs.execution import deadlines, interrupts
+from cloudrun_jobs.execution import deadlines, interrupts, termination
 from cloudrun_jobs.execution.termination import Termination
 from cloudrun_jobs.process.deferral import interruptible
 
@@ -19,8 +19,9 @@ SIGNALS = (signal.SIGTERM, signal.SIGQUIT, signal.SIGUSR1)
 
 
 @pytest.fixture(autouse=True)
-def received() -> Iterator[list[int]]:
+def received(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[int]]:
     """Install handlers of a worker; return the signals that they receive."""
+    monkeypatch.setattr(termination, "ignored_signals", set())  # An earlier test may have been a container.
     numbers: list[int] = []
     before = {each: signal.signal(each, lambda number, frame: numbers.append(number)) for each in SIGNALS}
     yield numbers

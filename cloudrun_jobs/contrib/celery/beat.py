@@ -177,7 +177,12 @@ class UnknownTick(Exception):
 
 
 @shared_task(  # type: ignore[untyped-decorator]
-    name=TICK_TASK, bind=True, acks_late=True, reject_on_worker_lost=True, ignore_result=True
+    name=TICK_TASK,
+    bind=True,
+    acks_late=True,
+    reject_on_worker_lost=True,
+    ignore_result=True,
+    serializer="json",
 )
 def record_tick(task: Any, command: str, scheduler_job: str, due: str) -> None:
     """Record and submit the run of a tick, unless another message of this tick has."""
