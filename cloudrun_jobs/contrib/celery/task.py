@@ -52,8 +52,9 @@ def run(task: RunTask, *args: Any, **kwargs: Any) -> None:
 
     with interrupts.handle_signals() as termination:
         try:
-            found, index = _find_run(task.request.id, args, kwargs)
-            _run(task, found, index, termination)
+            with conf.reading_once():
+                found, index = _find_run(task.request.id, args, kwargs)
+                _run(task, found, index, termination)
         except InvalidRunId as error:
             signals.message_rejected.send_robust(JobRun, task_id=str(task.request.id), error=error)
         except (RecordUnavailable, Error) as error:
