@@ -52,8 +52,9 @@ def run(task: RunTask, *args: Any, **kwargs: Any) -> None:
 
     with interrupts.handle_signals() as termination:
         try:
-            found, index = _find_run(task.request.id, args, kwargs)
-            _run(task, found, index, termination)
+            with conf.reading_once():
+                found, index = _find_run(task.request.id, args, kwargs)
+                _run(task, found, index, termination)
         except InvalidRunId as error:
             signals.message_rejected.send_robust(JobRun, task_id=str(task.request.id), error=error)
         except (RecordUnavailable, Error) as error:
@@ -69,7 +70,7 @@ def _run(task: RunTask, found: JobRun, index: int | None, termination: Terminati
     from cloudrun_jobs.execution.delivery import deliver, receive
     from cloudrun_jobs.execution.supervision import fail_unknown_command
 
-    job, failure = _find_job(found.command)
+    job, failure = find_command(found.command)
     if job is None:
         if fail_unknown_command(found, failure):
             return
@@ -122,7 +123,7 @@ def _find_run(task_id: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> t
     return run, index
 
 
-def _find_job(command: str) -> tuple[Any, str]:
+def find_command(command: str) -> tuple[Any, str]:
     """Return a new instance of the command, or None and the reason."""
     from cloudrun_jobs.registry import find_job
 
