@@ -33,26 +33,22 @@ class Death(NamedTuple):
 
 
 def record_death(run_id: str, index: int | None, death: Death) -> bool:
-    """End the attempt of a dead process, so that another one may start at once; return False if it had ended.
+    """End the attempt of a dead process, so that another one may start at once.
 
-    `index` is None for an attempt that only calls `reduce()`.
+    Return False if the record has no attempt of the process. `index` is None for one that only calls `reduce()`.
     """
     rows = TaskRun.objects.filter(run=UUID(run_id), process=death.process)
-    workers = rows.values("worker")
-    # The process may have called `reduce()` after its task.
-    reducing = JobRun.objects.filter(pk=run_id, status=Status.RUNNING, reducer__in=workers)
-    if reducing.update(reducer=None):
-        return True
     if index is None:
-        return False
-    return bool(
-        rows.filter(index=index, status=Status.RUNNING, exit_code=None).update(
-            exit_code=KILLED,
-            reason=death.reason,
-            error_message=storable(f"The process {death.process} has ended: {death.message}")[:MAX_MESSAGE],
-            interruptions=F("interruptions") + int(death.reason == "interrupted"),
-        )
+        JobRun.objects.filter(pk=run_id, reducer__in=rows.values("worker")).update(reducer=None)
+        return rows.exists()
+    rows = rows.filter(index=index)
+    rows.filter(status=Status.RUNNING, exit_code=None).update(
+        exit_code=KILLED,
+        reason=death.reason,
+        error_message=storable(f"The process {death.process} has ended: {death.message}")[:MAX_MESSAGE],
+        interruptions=F("interruptions") + int(death.reason == "interrupted"),
     )
+    return rows.exists()
 
 
 def record_revocation(run_id: str) -> None:

@@ -62,16 +62,17 @@ def test_a_failure_is_retried(cluster: Cluster) -> None:
     assert (run.status, run.result) == (Status.SUCCEEDED, "attempt 2")
 
 
-def test_shutdown_interrupts_the_job_and_gives_it_back(cluster: Cluster) -> None:
+@pytest.mark.parametrize("pool", ["threads", "solo"])
+def test_shutdown_interrupts_the_job_and_gives_it_back(cluster: Cluster, worker: Worker, pool: str) -> None:
     """The worker waits for the job's next progress() and its clean-up."""
-    leaving = cluster.start("leaving", pool="threads")
-    run = cluster.run("leaving", "--until=never", "--progress")
+    leaving = cluster.start(pool, pool=pool)
+    run = cluster.run(pool, "--until=never", "--progress")
     cluster.begun(run)
     seconds = leaving.stop()
     task = run.tasks.get()
-    given_back = cluster.client.llen("leaving")
+    given_back = cluster.client.llen(pool)
     JobRun.objects.filter(pk=run.pk).update(argv=["step"])
-    cluster.start("leaving", pool="threads")
+    cluster.add_queue(worker, pool)
 
     assert seconds < 10
     assert (task.reason, task.interruptions, given_back) == ("interrupted", 1, 1)

@@ -55,8 +55,11 @@ def test_the_death_of_an_ended_attempt_changes_nothing(values: dict[str, Any]) -
     """A process may die after it has recorded its outcome."""
     run = new_run("echo")
     began(run, **values)
+    before = TaskRun.objects.values().get(run=run)
 
-    assert not record_death(str(run.pk), 0, DEATH)
+    assert record_death(str(run.pk), 0, DEATH)
+
+    assert TaskRun.objects.values().get(run=run) == before
 
 
 def test_the_death_of_another_process_changes_nothing() -> None:

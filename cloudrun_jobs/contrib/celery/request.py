@@ -43,14 +43,14 @@ class RunRequest(Request):  # type: ignore[misc]  # Celery has no annotations
         elif self._already_cancelled:
             reason = "interrupted"
         death = Death(f"{self.hostname}/{self.worker_pid}", reason, str(error))
-        has_recorded = self._record(record_death, death)
+        is_known = self._record(record_death, death)
         if self._already_revoked:
             self._record(lambda run_id, index: record_revocation(run_id))
         elif not isinstance(error, WorkerLostError) and not self._already_cancelled:
             # A hard limit, which Celery acknowledges, or the death of a process that outlived an earlier signal.
             self.reject(requeue=True)
-        elif not has_recorded and self.delivery_info.get("redelivered") and not self._already_cancelled:
-            self.acknowledge()  # Its process dies before it can be recorded. `reconcile` sends it again, later.
+        elif not is_known and self.delivery_info.get("redelivered") and not self._already_cancelled:
+            self.acknowledge()  # Its processes die before they claim it. `reconcile` sends it again, later.
 
     def terminate(self, pool: Any, signal: Any = None) -> None:
         """Cancel the run, also if the revocation comes from Flower or the command line, and end the process."""
