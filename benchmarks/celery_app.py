@@ -14,7 +14,13 @@ URL = os.environ["BENCHMARK_BROKER"]
 
 os.environ["DJANGO_SETTINGS_MODULE"] = "benchmarks.celery_settings"
 app = Celery("bench", broker=URL)
-app.conf.update(task_default_queue="bench", task_ignore_result=True, broker_connection_retry_on_startup=True)
+app.conf.update(
+    task_default_queue="bench",
+    task_ignore_result=True,
+    broker_connection_retry_on_startup=True,
+    # Otherwise, Celery closes the connection to the database after each task.
+    CELERY_DB_REUSE_MAX=int(os.environ.get("BENCHMARK_REUSE", "1000")),
+)
 app.set_default()
 django.setup()
 

@@ -88,6 +88,16 @@ def reading_once() -> Iterator[None]:
         _memo.reset(token)
 
 
+@contextmanager
+def reading_anew() -> Iterator[None]:
+    """Read them on every call again while the block runs, inside a block of `reading_once()`."""
+    token = _memo.set(None)
+    try:
+        yield
+    finally:
+        _memo.reset(token)
+
+
 def once(key: object, read: Callable[[], Value]) -> Value:
     """Return what `read()` returns; in a block of `reading_once()`, what it returned first."""
     memo = _memo.get()

@@ -27,6 +27,7 @@ from cloudrun_jobs.runs.requester import current_requester
 from cloudrun_jobs.signals import run_recreated
 from cloudrun_jobs.spec.tick import CLOCK_TOLERANCE, REPEAT_TICK_HINT, ScheduleTick, is_over
 
+UNSTARTED = (Status.PENDING, Status.SENT)
 FAILED = frozenset({Status.FAILED, Status.LOST})
 
 
@@ -40,6 +41,7 @@ class Invocation(NamedTuple):
     # None for a job that another job calls, and outside Cloud Run, except for an element of `delay_many()`.
     task: CloudRunTask | None = None
     run_id: str = ""  # Set for a request that this process recorded.
+    known: JobRun | None = None  # The record of the requested run, if this process has just read it.
     values: Mapping[str, Any] = MappingProxyType({})  # Of the record, for a run that an HTTP request triggers.
     reduces: bool = False  # Whether the job has `reduce()`.
     reduces_partial: bool = False  # Whether it is called even if a task has failed.
@@ -89,6 +91,8 @@ def _claim_requested(start: Invocation, run_id: UUID, *, execution: str | None) 
     claimable = Q(unclaimed | own, command=start.command, environment=start.environment)
     if start.task and start.task.in_worker:
         claimable &= Q(status__in=UNFINISHED)  # A queue may deliver a message again after the end of the run.
+    if start.known is not None and _claim_known(start, start.known, execution):
+        return start.known
     transition = partial(JobRun(pk=run_id).transition, Status.RUNNING, claimable, **values)
     if assign_execution_name(execution, transition):
         return JobRun.objects.get(pk=run_id)
@@ -96,6 +100,18 @@ def _claim_requested(start: Invocation, run_id: UUID, *, execution: str | None) 
     if run is None:
         return _recreate(start, run_id, execution)
     return AlreadyClaimed(run) if _is_own(start, run) else _insert(start)
+
+
+def _claim_known(start: Invocation, run: JobRun, execution: str | None) -> bool:
+    """Claim a run of one task that has not started since its record was read, which is not read again."""
+    is_single = run.task_count == 1 and run.elements is None
+    is_own = (run.command, run.environment) == (start.command, start.environment)
+    if not (is_single and is_own and run.status in UNSTARTED and run.cancel_requested_at is None):
+        return False
+    unchanged = Q(status__in=UNSTARTED, cancel_requested_at=None) & (Q(execution=execution) | Q(execution=None))
+    values = {"execution": execution, "sending_until": None, **_execution_values(start, execution)}
+    claim = partial(run.update_if, unchanged, status=Status.RUNNING, started_at=Now(), **values)
+    return assign_execution_name(execution, claim)
 
 
 def _claim_reduction(start: Invocation, task: CloudRunTask) -> JobRun | AlreadyClaimed:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from django.db.models import Q
 
+from cloudrun_jobs import conf
 from cloudrun_jobs.environ import (
     ATTEMPT_VARIABLE,
     COUNT_VARIABLE,
@@ -139,6 +140,11 @@ def _is_early(run: JobRun) -> bool:
 
 def deliver(job: JobCommand, delivery: Delivery) -> Report:
     """Make the attempt, if it is due, and return how it ended. `job` is a new instance of the run's command."""
+    with conf.reading_once():
+        return _deliver(job, delivery)
+
+
+def _deliver(job: JobCommand, delivery: Delivery) -> Report:
     run, task, spec = delivery.run, delivery.task, job.spec
     if delivery.is_early:
         return Report(result=Result.EARLY)
@@ -146,7 +152,7 @@ def deliver(job: JobCommand, delivery: Delivery) -> Report:
         is_running = not run.is_finished and (delivery.last is None or delivery.last.status not in FINISHED)
         return Report(result=Result.RUNNING if is_running else Result.ENDED)
     redacted = None if run.secret_argv is None else run.argv
-    start = Invocation(spec.command, spec.environment, run.arguments, redacted, task=task)
+    start = Invocation(spec.command, spec.environment, run.arguments, redacted, task=task, known=run)
     with task_set(task):
         if delivery.failures > spec.max_retries:
             return _give_up(job, start, delivery)

@@ -279,7 +279,7 @@ def _reduce_if_last(job: JobCommand, attempt: Attempt, error: BaseException | No
 
 def _run(job: JobCommand, attempt: Attempt, args: tuple[Any, ...], options: Mapping[str, Any]) -> Any:
     job._active.raise_if_interrupted()  # During the wait for its locks.
-    with environ.variables_set(attempt.share_variables):
+    with conf.reading_anew(), environ.variables_set(attempt.share_variables):
         result = job.run(*args, **options)
         if not iscoroutine(result):
             return result

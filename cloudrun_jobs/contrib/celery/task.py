@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from celery import Task, shared_task
 from celery.exceptions import Reject
@@ -52,14 +52,17 @@ def run(task: RunTask, *args: Any, **kwargs: Any) -> None:
 
     with interrupts.handle_signals() as termination:
         try:
-            found, index = _find_run(task.request.id, args, kwargs)
-            _run(task, found, index, termination)
+            with conf.reading_once():
+                found, index = _find_run(task.request.id, args, kwargs)
+                _run(task, found, index, termination)
         except InvalidRunId as error:
             signals.message_rejected.send_robust(JobRun, task_id=str(task.request.id), error=error)
         except (RecordUnavailable, Error) as error:
             raise _retry(task, error, task.request.retries) from error
         finally:
             discard_deferred()  # A signal after the end of the attempt: the message decides what follows.
+            if termination.is_signalled and environ.in_pool_process():
+                _exit()
 
 
 def _run(task: RunTask, found: JobRun, index: int | None, termination: Termination) -> None:
@@ -134,14 +137,19 @@ def find_command(command: str) -> tuple[Any, str]:
 def _give_back() -> Reject:
     """Return the exception that gives the message to another worker, because this one is being shut down.
 
-    A process of a pool exits instead, which gives it back too: Celery takes two seconds longer to end one that
-    goes on, and Cloud Run kills the worker ten seconds after SIGTERM.
+    A process of a pool exits before it raises it, which gives the message back too.
     """
-    if environ.in_pool_process():
-        connections.close_all()
-        logging.shutdown()
-        os._exit(0)
     return Reject("The worker is being shut down.", requeue=True)
+
+
+def _exit() -> NoReturn:
+    """End this process of the pool, because Celery has ended it, and takes the end of its next task for that end.
+
+    At once: Celery takes two seconds longer, and Cloud Run kills a worker ten seconds after SIGTERM.
+    """
+    connections.close_all()
+    logging.shutdown()
+    os._exit(0)
 
 
 def _retry(task: RunTask, error: BaseException | None, earlier: int) -> Exception:
