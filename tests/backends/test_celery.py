@@ -494,3 +494,14 @@ def test_the_list_of_runs_says_which_backend(broker: Broker) -> None:
 def test_the_trigger_is_recorded(broker: Broker) -> None:
     """A reservation is one of `reserve()`."""
     assert echo.Command().reserve(timedelta(hours=5)).run.trigger == Trigger.RESERVE
+
+
+def test_runs_share_a_connection(broker: Broker) -> None:
+    """However long earlier requests have taken, the process sends the next one on the same connection."""
+    echo.Command().delay()
+    before = broker.client.info("clients")["connected_clients"]  # type: ignore[index]
+
+    for _ in range(3):
+        echo.Command().delay()
+
+    assert broker.client.info("clients")["connected_clients"] == before  # type: ignore[index]

@@ -11,6 +11,7 @@ from uuid import uuid4
 import pytest
 from django.core.management.base import CommandError
 from django.db import connections
+from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 from pytest_django import Settings
 
@@ -201,6 +202,29 @@ def test_a_reserved_run_is_not_started_early(seconds: int, status: str) -> None:
 
     run.refresh_from_db()
     assert run.status == status
+
+
+def test_a_run_is_not_started_if_it_is_cancelled_after_its_record_was_read() -> None:
+    """The worker does not rely on what it has read before it claims the run."""
+    run = new_run("echo")
+    delivery = receive(JobRun.objects.get(pk=run.pk), 0, WORKER)
+    JobRun.objects.filter(pk=run.pk).update(cancel_requested_at=Now())
+
+    deliver(find_job("echo"), delivery)  # type: ignore[arg-type]
+
+    run.refresh_from_db()
+    assert (run.status, run.result) == (Status.CANCELLED, None)
+
+
+def test_a_new_run_is_read_once() -> None:
+    """A run without a lock takes four more statements: it is claimed, begins, and ends in both tables."""
+    run = new_run("walk", "0")
+    delivery = receive(JobRun.objects.get(pk=run.pk), 0, WORKER)
+
+    with CaptureQueriesContext(connections[JobRun.objects.db]) as queries:
+        deliver(find_job("walk"), delivery)  # type: ignore[arg-type]
+
+    assert [query["sql"].partition(" ")[0] for query in queries] == ["UPDATE", "INSERT", "UPDATE", "UPDATE"]
 
 
 def test_each_task_is_a_message(monkeypatch: pytest.MonkeyPatch) -> None:

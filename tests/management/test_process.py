@@ -143,6 +143,23 @@ def test_job_starts_without_google_grpc_or_redis(environment: str) -> None:
     assert "pythonjsonlogger" not in modules
 
 
+@pytest.mark.parametrize("backend", [None, "celery"])
+def test_container_does_not_import_celery(backend: str | None) -> None:
+    """A project with jobs on Celery's workers does not pay for it in the containers of its other jobs."""
+    entry = {"BACKEND": "cloudrun_jobs.backends.celery.CeleryBackend", "OPTIONS": {"queues": ["ingest"]}}
+    routes = {"echo": "celery", "imports": backend or "default"}
+    done = manage(
+        "imports",
+        CLOUDRUN_JOBS_ENVIRONMENT="production",
+        CLOUDRUN_JOBS_BACKENDS=json.dumps({"celery": entry}),
+        CLOUDRUN_JOBS_ROUTES=json.dumps(routes),
+    )
+
+    assert "cloudrun_jobs.command" in done.stdout.split()
+    found = [name for name in done.stdout.split() if {"celery", "kombu", "billiard"} & {*name.split(".")}]
+    assert found == []
+
+
 @pytest.mark.parametrize("variables", [{}, dict.fromkeys(CONTAINER, "")], ids=["container", "elsewhere"])
 def test_http_api_that_is_not_included_is_not_imported(tmp_path: Path, variables: dict[str, str]) -> None:
     """A project without its URLs pays for neither the views nor google-auth, checks included."""
