@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 # A message for a command that this worker does not have goes back to the queue for so many seconds.
 UNKNOWN_COMMAND_DELAY = 5
 
-MAX_RETRY_DELAY = 60  # seconds
+MAX_RETRY_DELAY = 60.0  # seconds
 
 
 class RunTask(Task):  # type: ignore[misc]  # Celery has no annotations
