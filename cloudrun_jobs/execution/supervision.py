@@ -85,6 +85,7 @@ def fail_unknown_command(run: JobRun, message: str) -> bool:
     is_idle = ~Exists(_live_tasks(Q(run=OuterRef("pk"))))
     values = {"reason": UNKNOWN_COMMAND, "error_message": storable(message)[:MAX_MESSAGE], "finished_at": Now()}
     if run.transition(Status.FAILED, late & is_idle & Q(status__in=UNFINISHED), **values):
+        TaskRun.objects.filter(run=run.pk, status__in=UNFINISHED).update(status=Status.FAILED, **values)
         run_reconciled.send_robust(JobRun, run=run)
     return run.is_finished
 

@@ -30,6 +30,7 @@ class Termination:
         self.terminated_at: float | None = None  # When SIGTERM came, by the monotonic clock.
         self.in_main_thread = in_main_thread()
         self.ends_process = False  # Whether this package's handler received SIGTERM, rather than a server's.
+        self.is_signalled = False  # Whether SIGTERM came, or in a worker's pool SIGQUIT.
         self.is_raised = False
         self._times_out_at = time.monotonic() + timeout if timeout else math.inf
 
@@ -127,6 +128,8 @@ def on_sigterm(number: int, frame: FrameType | None) -> None:
     """
     if not (environ.in_container() or environ.in_pool_process()):
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    for termination in tuple(_active):
+        termination.is_signalled = True
     _interrupt_jobs()
 
 

@@ -96,8 +96,9 @@ class JobSpec(Frozen):
     @property
     def runs_in_request(self) -> bool:
         """True if the job runs while Cloud Scheduler waits for the response of the web service."""
-        is_default = not self.backend_alias and conf.load().backend in conf.OWN_BACKENDS
-        return self.target == "service" and is_default
+        if self.target != "service" or self.backend_alias:
+            return False
+        return conf.load().backend in conf.OWN_BACKENDS
 
     @property
     def delivery_deadline(self) -> timedelta | None:

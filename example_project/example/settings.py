@@ -47,8 +47,8 @@ WITH_BROKER = {
             },
         }
     },
-    "ROUTES": {"run_daily_ingest": "celery", "reconcile_cloudrun_runs": "celery"},
-    "RECONCILE": {"schedule": "* * * * *"},
+    "ROUTES": {"run_daily_ingest": "celery"},
+    "RECONCILE": {"schedule": "* * * * *", "backend": "celery"},
 }
 WITH_REDIS = {"LOCKS": {"BACKEND": "cloudrun_jobs.locks.redis.RedisLocks", "OPTIONS": {"url": REDIS_URL}}}
 

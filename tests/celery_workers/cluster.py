@@ -164,3 +164,11 @@ def ended(run: JobRun, seconds: float = 30) -> JobRun:
     """Wait until the run has ended; return its record."""
     runs = JobRun.objects.filter(pk=run.pk, finished_at__isnull=False)
     return cast("JobRun", wait_for(runs.first, seconds))
+
+
+def is_alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True

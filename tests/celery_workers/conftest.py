@@ -46,9 +46,18 @@ def records(postgres: str) -> str:
 
 
 @pytest.fixture(scope="module")
-def cluster(broker: Server, records: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+def jobs() -> dict[str, Any]:
+    """Return the settings of the workers."""
+    return JOBS
+
+
+@pytest.fixture(scope="module")
+def cluster(
+    broker: Server, records: str, jobs: dict[str, Any], tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Cluster]:
     app.conf.broker_url = redis.url(broker)
-    given = {"database": database_settings(records), "jobs": JOBS}
+    app._after_fork()  # Forget the connections to the broker of another module.
+    given = {"database": database_settings(records), "jobs": jobs}
     cluster = Cluster(redis.url(broker), tmp_path_factory.mktemp("celery"), given)
     yield cluster
     cluster.close()

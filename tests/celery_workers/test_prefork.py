@@ -13,7 +13,8 @@ import pytest
 from cloudrun_jobs.backends.celery import messages
 from cloudrun_jobs.models import JobRun, Status, TaskRun
 from cloudrun_jobs.models.functions import Now
-from tests.celery_workers.cluster import Cluster, Worker, ended, sent_run
+from cloudrun_jobs.spec.overrides import Overrides
+from tests.celery_workers.cluster import Cluster, Worker, ended, is_alive, sent_run
 from tests.celery_workers.project.celery_app import app
 from tests.celery_workers.project.management.commands.step import Command
 from tests.waiting import wait_for
@@ -58,7 +59,7 @@ def test_the_last_failure_ends_the_run(cluster: Cluster) -> None:
 
 def test_a_killed_process_is_replaced(cluster: Cluster) -> None:
     """The worker records the death of the process, and another one makes the next attempt at once."""
-    run = ended(start(deaths=1), seconds=10)
+    run = ended(start(deaths=1), seconds=20)
 
     assert (run.status, run.result) == (Status.SUCCEEDED, "attempt 2")
     assert len({entry.pid for entry in cluster.entries(run)}) == 2
@@ -66,7 +67,7 @@ def test_a_killed_process_is_replaced(cluster: Cluster) -> None:
 
 def test_a_process_that_always_dies_ends_the_run(cluster: Cluster) -> None:
     """Celery would deliver the message for ever; the record counts the attempts."""
-    run = ended(start(deaths=9), seconds=10)
+    run = ended(start(deaths=9), seconds=20)
 
     assert (run.status, run.reason, run.tasks.get().exit_code) == (Status.FAILED, "process_died", 137)
     assert "SIGKILL" in run.error_message
@@ -97,10 +98,11 @@ def test_a_job_that_does_not_react_is_killed(cluster: Cluster, monkeypatch: pyte
 def test_cancel_interrupts_the_job(cluster: Cluster) -> None:
     """The process gets SIGTERM; the record says that the run was cancelled."""
     run = start(until="never")
-    cluster.begun(run)
+    process = cluster.begun(run).pid
     run.cancel()
     run = ended(run)
 
+    wait_for(lambda: not is_alive(process))  # Celery takes its later death for this one.
     assert (run.status, run.reason) == (Status.CANCELLED, "cancelled")
     assert cluster.events(run) == ["begin", "interrupted: interrupted", "cleaned"]
     wait_for(lambda: cluster.is_idle("prefork"))
@@ -113,6 +115,26 @@ def test_a_revocation_cancels_the_run(cluster: Cluster) -> None:
     app.control.revoke(str(run.pk), terminate=True)
 
     assert ended(run).status == Status.CANCELLED
+
+
+def test_a_revocation_before_the_start_cancels_the_run(cluster: Cluster) -> None:
+    """The worker drops the message, so the record has to end."""
+    run = sent_run()
+    app.control.revoke(str(run.pk))
+    wait_for(lambda: f"Tasks flagged as revoked: {run.pk}" in cluster.workers[0].text())
+    cluster.send("prefork", str(run.pk), str(run.pk))
+
+    assert ended(run).status == Status.CANCELLED
+    assert not cluster.entries(run)
+
+
+def test_the_process_enforces_the_timeout_itself(cluster: Cluster) -> None:
+    """The message has no time limits, or the worker's signal was lost."""
+    overrides = Overrides(timeout=timedelta(seconds=1)).encode()
+    run = sent_run(argv=["step", "--until=never"], overrides=overrides)
+    cluster.send("prefork", str(run.pk), str(run.pk))
+
+    assert ended(run).reason == "timeout"
 
 
 def test_a_doubled_message_has_one_effect(cluster: Cluster) -> None:

@@ -13,7 +13,7 @@ import pytest
 from cloudrun_jobs.models import JobRun, Status, TaskRun
 from cloudrun_jobs.models.functions import Now
 from cloudrun_jobs.runs.reconcile import reconcile_all
-from tests.celery_workers.cluster import Cluster, Worker, ended
+from tests.celery_workers.cluster import Cluster, Worker, ended, is_alive
 from tests.waiting import wait_for
 
 pytestmark = pytest.mark.faults
@@ -72,7 +72,7 @@ def test_a_killed_worker_is_replaced(cluster: Cluster, other: Worker) -> None:
     child = cluster.begun(run).pid
     worker.kill()
     worker.process.wait(30)
-    wait_for(lambda: not _is_alive(child))
+    wait_for(lambda: not is_alive(child))
     JobRun.objects.filter(pk=run.pk).update(argv=["step"], queue="other")
     silence(run)
 
@@ -109,11 +109,3 @@ def test_a_stopped_worker_goes_on(cluster: Cluster, other: Worker) -> None:
 
     assert ended(run).status == Status.SUCCEEDED
     assert cluster.events(run) == ["begin", "end"]
-
-
-def _is_alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    return True

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
 
@@ -11,9 +11,6 @@ from cloudrun_jobs.models import JobRun, Status
 from tests.celery_workers.cluster import Cluster
 from tests.celery_workers.conftest import JOBS
 from tests.celery_workers.project.celery_app import app
-from tests.locks.workers import database_settings
-from tests.servers import redis
-from tests.servers.process import Server
 from tests.waiting import wait_for
 
 pytestmark = pytest.mark.faults
@@ -23,14 +20,9 @@ JOB = "step-production"
 
 
 @pytest.fixture(scope="module")
-def cluster(broker: Server, records: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
-    """Return a cluster whose job has a schedule."""
-    app.conf.broker_url = redis.url(broker)
-    jobs = {**JOBS, "DEFAULTS": {"schedule": "* * * * *", "overlap": "allow"}}
-    given = {"database": database_settings(records), "jobs": jobs}
-    cluster = Cluster(redis.url(broker), tmp_path_factory.mktemp("ticks"), given)
-    yield cluster
-    cluster.close()
+def jobs() -> dict[str, Any]:
+    """Give the job a schedule."""
+    return {**JOBS, "DEFAULTS": {"schedule": "* * * * *", "overlap": "allow"}}
 
 
 def test_one_run_of_each_tick(cluster: Cluster) -> None:

@@ -15,7 +15,6 @@ from celery.beat import PersistentScheduler, Scheduler
 from celery.exceptions import Retry
 from django.db import OperationalError
 from django.db.models import Q
-from kombu.pools import reset
 
 from cloudrun_jobs import signals
 from cloudrun_jobs.contrib.celery import beat, beat_schedule
@@ -38,7 +37,7 @@ def app() -> Iterator[Celery]:
     app = Celery("tests", broker="memory://", set_as_current=False)
     app.conf.beat_schedule = beat_schedule()
     yield app
-    reset()
+    app.close()
 
 
 @pytest.fixture(autouse=True)
@@ -311,11 +310,20 @@ def test_invalid_arguments_of_a_schedule_are_reported(
     assert "unknown" in str(rejected[0]["error"])
 
 
-@pytest.mark.parametrize("args", [("later", "later-production"), ("echo", "echo-production-later")])
+@pytest.mark.parametrize(
+    "args",
+    [("later", "later-production"), ("echo", "echo-production-later"), ("broken", "broken-production")],
+    ids=["command", "schedule", "module"],
+)
 def test_unknown_schedule_waits_for_a_newer_worker(
-    app: Celery, declare: Callable[..., None], rejected: list[dict[str, Any]], args: tuple[str, str]
+    app: Celery,
+    declare: Callable[..., None],
+    settings: Any,
+    rejected: list[dict[str, Any]],
+    args: tuple[str, str],
 ) -> None:
     """A worker of an earlier deployment sends the message again with a delay, for an hour."""
+    settings.INSTALLED_APPS = [*settings.INSTALLED_APPS, "tests.invalid_commands"]
     declare(schedule="0 9 * * *")
     task = app.tasks["cloudrun_jobs.tick"]
     found = []

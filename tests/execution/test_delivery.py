@@ -120,6 +120,21 @@ def test_a_process_that_died_too_often_fails_the_run() -> None:
     assert run.tasks.get().status == Status.FAILED
 
 
+def test_a_run_that_has_ended_meanwhile_is_not_reopened() -> None:
+    """Its last attempt may have failed between the arrival of a second message and its claim."""
+    run = new_run("outcome", "text")
+    began(run, attempt=1)
+    silence(run)
+    delivery = receive(JobRun.objects.get(pk=run.pk), 0, WORKER)
+    JobRun.objects.update(status=Status.FAILED, finished_at=Now())
+    TaskRun.objects.update(status=Status.FAILED, attempt=2, finished_at=Now())
+
+    deliver(find_job("outcome"), delivery)  # type: ignore[arg-type]
+
+    run.refresh_from_db()
+    assert (run.status, run.result) == (Status.FAILED, None)
+
+
 def test_a_failure_is_retried_as_often_as_declared() -> None:
     """Each delivery after a failure is an attempt, up to max_retries + 1."""
     run = new_run("outcome", "command error")

@@ -17,7 +17,7 @@ from django.apps import apps
 from django.db import Error
 
 from cloudrun_jobs import cron
-from cloudrun_jobs.exceptions import CloudRunJobsError, InvalidJob
+from cloudrun_jobs.exceptions import CloudRunJobsError, InvalidJob, RecordTablesMissing
 from cloudrun_jobs.signals import message_rejected
 from cloudrun_jobs.spec.tick import ScheduleTick
 
@@ -154,7 +154,7 @@ def _job_entries(spec: JobSpec) -> Iterator[tuple[str, dict[str, Any]]]:
     from cloudrun_jobs.backends.celery import CeleryBackend
 
     backend = backends.for_job(spec)
-    if spec.target != "job" or not isinstance(backend, CeleryBackend):
+    if spec.target != "job" or not spec.schedules or not isinstance(backend, CeleryBackend):
         return
     if problems := list(backend.problems(spec)):
         raise InvalidJob(spec.command, problems)
@@ -188,7 +188,7 @@ def record_tick(task: Any, command: str, scheduler_job: str, due: str) -> None:
     """Record and submit the run of a tick, unless another message of this tick has."""
     try:
         _record(command, scheduler_job, due)
-    except (UnknownTick, Error) as error:
+    except (UnknownTick, Error, RecordTablesMissing) as error:
         if task.request.retries < MAX_RETRIES:
             raise task.retry(exc=error, countdown=RETRY_DELAY_SECONDS, max_retries=MAX_RETRIES) from error
         _reject(task, scheduler_job, due, error)
@@ -199,17 +199,17 @@ def record_tick(task: Any, command: str, scheduler_job: str, due: str) -> None:
 def _record(command: str, scheduler_job: str, due: str) -> None:
     """Record the run, and submit it. Raises `UnknownTick`; `ValueError` for a message that beat did not send."""
     from cloudrun_jobs import enqueue
+    from cloudrun_jobs.contrib.celery.task import find_command
     from cloudrun_jobs.deploy import schedules
     from cloudrun_jobs.models import Trigger
-    from cloudrun_jobs.registry import find_job
     from cloudrun_jobs.runs.requester import requested_by
 
     at = datetime.fromisoformat(due)
     if at.tzinfo is None:
         raise ValueError(f"the due time {due!r} has no time zone.")
-    job = find_job(command)
+    job, failure = find_command(command)
     if job is None:
-        raise UnknownTick(f"there is no job {command!r}.")
+        raise UnknownTick(failure)
     spec = job.spec
     if not f"{scheduler_job}-".startswith(f"{spec.name}-"):
         raise ValueError(f"it is not of the environment {spec.environment!r}.")

@@ -46,7 +46,8 @@ class RunRequest(Request):  # type: ignore[misc]  # Celery has no annotations
         has_recorded = self._record(record_death, death)
         if self._already_revoked:
             self._record(lambda run_id, index: record_revocation(run_id))
-        elif isinstance(error, TimeLimitExceeded):
+        elif not isinstance(error, WorkerLostError) and not self._already_cancelled:
+            # A hard limit, which Celery acknowledges, or the death of a process that outlived an earlier signal.
             self.reject(requeue=True)
         elif not has_recorded and self.delivery_info.get("redelivered") and not self._already_cancelled:
             self.acknowledge()  # Its process dies before it can be recorded. `reconcile` sends it again, later.

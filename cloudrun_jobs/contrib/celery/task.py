@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from celery import Task, shared_task
 from celery.exceptions import Reject
@@ -61,6 +61,8 @@ def run(task: RunTask, *args: Any, **kwargs: Any) -> None:
             raise _retry(task, error, task.request.retries) from error
         finally:
             discard_deferred()  # A signal after the end of the attempt: the message decides what follows.
+            if termination.is_signalled and environ.in_pool_process():
+                _exit()
 
 
 def _run(task: RunTask, found: JobRun, index: int | None, termination: Termination) -> None:
@@ -68,7 +70,7 @@ def _run(task: RunTask, found: JobRun, index: int | None, termination: Terminati
     from cloudrun_jobs.execution.delivery import deliver, receive
     from cloudrun_jobs.execution.supervision import fail_unknown_command
 
-    job, failure = _find_job(found.command)
+    job, failure = find_command(found.command)
     if job is None:
         if fail_unknown_command(found, failure):
             return
@@ -121,7 +123,7 @@ def _find_run(task_id: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> t
     return run, index
 
 
-def _find_job(command: str) -> tuple[Any, str]:
+def find_command(command: str) -> tuple[Any, str]:
     """Return a new instance of the command, or None and the reason."""
     from cloudrun_jobs.registry import find_job
 
@@ -135,14 +137,19 @@ def _find_job(command: str) -> tuple[Any, str]:
 def _give_back() -> Reject:
     """Return the exception that gives the message to another worker, because this one is being shut down.
 
-    A process of a pool exits instead, which gives it back too: Celery takes two seconds longer to end one that
-    goes on, and Cloud Run kills the worker ten seconds after SIGTERM.
+    A process of a pool exits before it raises it, which gives the message back too.
     """
-    if environ.in_pool_process():
-        connections.close_all()
-        logging.shutdown()
-        os._exit(0)
     return Reject("The worker is being shut down.", requeue=True)
+
+
+def _exit() -> NoReturn:
+    """End this process of the pool, because Celery has ended it, and takes the end of its next task for that end.
+
+    At once: Celery takes two seconds longer, and Cloud Run kills a worker ten seconds after SIGTERM.
+    """
+    connections.close_all()
+    logging.shutdown()
+    os._exit(0)
 
 
 def _retry(task: RunTask, error: BaseException | None, earlier: int) -> Exception:

@@ -5,6 +5,6 @@ With words, only the rules that contain one of them are tried.
 
 from __future__ import annotations
 
-from tests.runs.mutations import claims, ends, requests
+from tests.runs.mutations import claims, deliveries, ends, requests, ticks
 
-MUTATIONS = [*claims.RULES, *ends.RULES, *requests.RULES]
+MUTATIONS = [*claims.RULES, *deliveries.RULES, *ends.RULES, *requests.RULES, *ticks.RULES]
