@@ -4,7 +4,21 @@ from __future__ import annotations
 
 import sys
 
-from benchmarks import claim, emulator, http, locks, many, runs, sending, shard, startup, streams, sync, urls
+from benchmarks import (
+    celery,
+    claim,
+    emulator,
+    http,
+    locks,
+    many,
+    runs,
+    sending,
+    shard,
+    startup,
+    streams,
+    sync,
+    urls,
+)
 
 BENCHMARKS = {
     "startup": startup.main,
@@ -19,6 +33,7 @@ BENCHMARKS = {
     "streams": streams.main,
     "shard": shard.main,
     "sync": lambda: sync.main([]),
+    "celery": lambda: celery.main([]),
 }
 
 for name in sys.argv[1:] or BENCHMARKS:

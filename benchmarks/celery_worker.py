@@ -21,7 +21,7 @@ from cloudrun_jobs.backends.cloudrun import CloudRunBackend
 from cloudrun_jobs.models import JobRun, Status
 
 CALLS, STARTS = 400, 200
-RUNS, ROUNDS = 1000, 5
+RUNS, ROUNDS = 1000, 3
 
 Samples = dict[str, list[float]]
 
@@ -130,7 +130,7 @@ def drain() -> None:
         "tasks": empty.delay,
         "tasks, repeated": empty.delay,
         "runs": lambda: queued.Command().delay(),
-        "runs with a lock": None,
+        "runs with locks": None,
     }
     rounds: list[dict[str, float]] = []
     for number in range(ROUNDS + 1):

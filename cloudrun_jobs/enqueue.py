@@ -76,7 +76,7 @@ def request_run(
         overrides = _overrides(job)
         arguments = command_line.build(job, args, options, {**overrides.env, RUN_ID_VARIABLE: run_id}, parser)
         request = Request(job=spec.name, argv=arguments, run_id=run_id, overrides=overrides)
-    return _submit(job, spec, request, trigger=trigger, key=key)
+        return _submit(job, spec, request, trigger=trigger, key=key)
 
 
 @async_unsafe("delay_argv() cannot be called from async code: use adelay(), or sync_to_async(command.delay_argv).")

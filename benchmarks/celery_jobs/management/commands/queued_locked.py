@@ -1,4 +1,4 @@
-"""An empty job on Celery with the lock that jobs have by default."""
+"""An empty job on Celery with locks: as many may run as the worker has processes."""
 
 from __future__ import annotations
 
@@ -6,4 +6,4 @@ from benchmarks.celery_jobs.management.commands import queued
 
 
 class Command(queued.Command):
-    parallelism, overlap = 1, "skip"
+    parallelism, overlap = 4, "skip"
