@@ -63,6 +63,7 @@ def _check_backends() -> Iterator[CheckMessage]:
             where = conf.setting_name("ROUTES")
             raise InvalidSettings(f"{where}: expected aliases by patterns of names, got {pattern!r}: {alias!r}.")
         backends.declared(alias)
+    backends.configured()
     is_inline = settings.environment in conf.INLINE_ENVIRONMENTS
     for alias in ("", *settings.backends):
         backend = backends.declared(alias)

@@ -30,7 +30,7 @@ from cloudrun_jobs.models.values import argv_fields
 from cloudrun_jobs.runs import database, dispatch, reservations
 from cloudrun_jobs.signals import job_delayed
 from cloudrun_jobs.spec.overrides import NO_OVERRIDES, Overrides
-from cloudrun_jobs.spec.reservation import At, reservation_at, to_utc
+from cloudrun_jobs.spec.reservation import At, to_utc
 from cloudrun_jobs.spec.shares import Shares
 
 if TYPE_CHECKING:
@@ -111,8 +111,9 @@ def reserve(job: JobCommand, at: At, args: Sequence[Any], options: Mapping[str, 
     """Run the job with these arguments at that time in the cloud, or now in this process."""
     spec, run_id, now = job.spec, str(uuid4()), timezone.now()
     _reject_unreachable_class(job)
-    reservation = reservation_at(to_utc(at, now), spec.time_zone, now)
-    backends.for_job(spec).check_reserve()
+    backend = backends.for_job(spec)
+    backend.check_reserve()
+    reservation = backend.reservation_at(to_utc(at, now), spec, now)
     overrides, env = _overrides(job), reservations.reservation_env(reservation)
     arguments = command_line.build(job, args, options, {**overrides.env, RUN_ID_VARIABLE: run_id, **env})
     request = Request(job=spec.name, argv=arguments, run_id=run_id, overrides=overrides, extra_env=env)

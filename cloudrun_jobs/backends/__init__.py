@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, cast
 
@@ -88,7 +89,14 @@ def _inline(replaced: Backend) -> Backend:
 
 def configured() -> list[Backend]:
     """Return all backends of the settings, the default one first. Raises `InvalidSettings`."""
-    return [current(), *map(by_alias, conf.load().backends)]
+    aliases = conf.load().backends
+    for alias in aliases:
+        if alias == conf.DEFAULT_ALIAS or not re.fullmatch(r"[\w.:-]{1,63}", str(alias)):
+            where = conf.setting_name("BACKENDS")
+            hint = "BACKEND and OPTIONS are the backend 'default'." if alias == conf.DEFAULT_ALIAS else ""
+            expected = "aliases of up to 63 letters, digits, '_', '.', ':' and '-', other than 'default'"
+            raise InvalidSettings(f"{where}: expected {expected}, got {alias!r:.100}.", hint=hint)
+    return [current(), *map(by_alias, aliases)]
 
 
 def for_job(spec: JobSpec) -> Backend:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from django.core.checks import CheckMessage
@@ -155,6 +156,12 @@ class Backend(ABC):
         if not self.supports_reserve:
             message = f"expected a backend that starts runs at a given time, got {type(self).__name__}."
             raise InvalidSettings(f"reserve(): {message}", hint=OTHER_BACKEND)
+
+    def reservation_at(self, time: datetime, spec: JobSpec, now: datetime) -> Reservation:
+        """Return the first time, not before `time`, for which a run can be reserved. Raises `InvalidArguments`."""
+        from cloudrun_jobs.spec.reservation import reservation_at
+
+        return reservation_at(time, spec.time_zone, now)
 
     def reserve(self, request: Request, reservation: Reservation, *, timeout: float) -> str:
         """Reserve the run for that time; return the key for `unreserve()`, or "" if the time has passed.

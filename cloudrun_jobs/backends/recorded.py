@@ -9,11 +9,12 @@ from django.db.models import Q
 
 from cloudrun_jobs.backends.base import TRANSIENT_ERRORS
 from cloudrun_jobs.backends.inline import PollingOperation
-from cloudrun_jobs.exceptions import ServiceError
+from cloudrun_jobs.exceptions import CloudRunJobsError, ServiceError
 from cloudrun_jobs.locks import executions
-from cloudrun_jobs.models import JobRun, Status
+from cloudrun_jobs.models import JobRun, Status, TaskRun
 from cloudrun_jobs.models.functions import Now
 from cloudrun_jobs.operations import MockExecution
+from cloudrun_jobs.process import commits
 from cloudrun_jobs.signals import run_record_failed
 
 if TYPE_CHECKING:
@@ -29,6 +30,13 @@ class RecordOperation(PollingOperation):
         self._name = name or run.execution_name
         if run.is_finished:
             self.end_as(run)
+
+    def _wait(self, timeout: float | None) -> None:
+        if commits.awaits_commit(self.run_id):
+            message = f"Run {self.run_id}: its request is sent once the transaction that made it has committed."
+            hint = "Wait for the result, or cancel the run, after the `atomic` block."
+            raise CloudRunJobsError(message, hint=hint)
+        super()._wait(timeout)
 
     @property
     def execution_name(self) -> str:
@@ -63,7 +71,10 @@ class RecordOperation(PollingOperation):
         if run is None or run.is_finished:
             return False
         not_started = Q(status__in=(Status.PENDING, Status.SENT))
-        if not run.transition(Status.CANCELLED, not_started, finished_at=Now(), reason="cancelled"):
+        ended = {"finished_at": Now(), "reason": "cancelled"}
+        if run.transition(Status.CANCELLED, not_started, **ended):
+            TaskRun.objects.filter(run=run.pk, status=Status.PENDING).update(status=Status.CANCELLED, **ended)
+        else:
             run.update_if(Q(status=Status.RUNNING, cancel_requested_at=None), cancel_requested_at=Now())
         if self._backend.supports_terminate:
             try:

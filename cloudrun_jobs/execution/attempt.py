@@ -162,8 +162,9 @@ class Attempt:
             self.reduction.end(self._outcome)
 
     def give_up(self, outcome: Outcome) -> None:
-        """End the attempt without work: earlier attempts have used up the retries."""
+        """End the task without work, and without another attempt: it cannot start, or has used up its retries."""
         self._outcome = outcome
+        self._has_retries = False
         if self.reduction:
             self.reduction.end(outcome)
 

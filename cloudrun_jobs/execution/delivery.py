@@ -15,21 +15,23 @@ from typing import TYPE_CHECKING, Any
 from django.db.models import Q
 
 from cloudrun_jobs import conf
+from cloudrun_jobs.argv.redaction import redact_message
 from cloudrun_jobs.environ import (
     ATTEMPT_VARIABLE,
     COUNT_VARIABLE,
     INDEX_VARIABLE,
     CloudRunTask,
+    in_pool_process,
     task_set,
     variables_set,
 )
-from cloudrun_jobs.exceptions import JobInterrupted, LeaseLost, RecordUnavailable
+from cloudrun_jobs.exceptions import JobInterrupted, LeaseLost, RecordTablesMissing, RecordUnavailable
 from cloudrun_jobs.execution import interrupts
 from cloudrun_jobs.execution.active import ActiveRun
 from cloudrun_jobs.execution.attempt import Attempt
 from cloudrun_jobs.execution.claim import Invocation
 from cloudrun_jobs.execution.in_process import execute
-from cloudrun_jobs.execution.outcome import Outcome
+from cloudrun_jobs.execution.outcome import Outcome, outcome_of
 from cloudrun_jobs.execution.recording import record_attempt
 from cloudrun_jobs.models import JobRun, Status, TaskRun, Trigger
 from cloudrun_jobs.models.functions import Now
@@ -152,10 +154,19 @@ def _deliver(job: JobCommand, delivery: Delivery) -> Report:
         is_running = not run.is_finished and (delivery.last is None or delivery.last.status not in FINISHED)
         return Report(result=Result.RUNNING if is_running else Result.ENDED)
     redacted = None if run.secret_argv is None else run.argv
-    start = Invocation(spec.command, spec.environment, run.arguments, redacted, task=task, known=run)
+    start = Invocation(
+        spec.command,
+        spec.environment,
+        run.arguments,
+        redacted,
+        task=task,
+        known=run,
+        reduces=run.reduces,
+        reduces_partial=run.reduces_partial,
+    )
     with task_set(task):
         if delivery.failures > spec.max_retries:
-            return _give_up(job, start, delivery)
+            return _give_up(job, start, _outcome_of_last(delivery))
         worker = copy.copy(job)
         worker._active = active = ActiveRun(is_requested=True)
         active.trigger = start
@@ -165,7 +176,11 @@ def _deliver(job: JobCommand, delivery: Delivery) -> Report:
         except RecordUnavailable as error:
             result = Result.UNAVAILABLE if active.run is None else _result(delivery, error)
             return Report(result=result, error=error)
+        except RecordTablesMissing as error:
+            return Report(result=Result.UNAVAILABLE, error=error)
         except (Exception, JobInterrupted, LeaseLost) as error:  # noqa: BLE001  (of run(); the record has it)
+            if active.run is None and not isinstance(error, JobInterrupted):
+                return _give_up(job, start, _outcome_before_claim(delivery, error), error)
             return Report(result=_result(delivery, error), error=error)
     return Report(result=Result.ENDED)
 
@@ -184,9 +199,9 @@ def _arguments(delivery: Delivery) -> list[str]:
 def _variables(job: JobCommand, delivery: Delivery) -> dict[str, str]:
     """Return the environment variables that the job would have in a container of its own."""
     task, overrides = delivery.task, Overrides.decode(delivery.run.overrides)
-    numbers = {INDEX_VARIABLE: task.index, COUNT_VARIABLE: task.count} if task.count > 1 else {}
-    if task.attempt:
-        numbers[ATTEMPT_VARIABLE] = task.attempt
+    numbers = {INDEX_VARIABLE: task.index, COUNT_VARIABLE: task.count, ATTEMPT_VARIABLE: task.attempt}
+    if task.count == 1 and not in_pool_process():
+        numbers = {}  # Runs with variables wait for each other in threads.
     given = {name: str(number) for name, number in numbers.items()}
     return {**job.spec.env_vars, **overrides.env, **given}
 
@@ -207,20 +222,31 @@ def _result(delivery: Delivery, error: BaseException) -> Result:
     return Result.ENDED
 
 
-def _give_up(job: JobCommand, start: Invocation, delivery: Delivery) -> Report:
-    """End the task as failed: its attempts are used up, and the last one did not record its end."""
+def _outcome_before_claim(delivery: Delivery, error: BaseException) -> Outcome:
+    """Return the outcome of a task that cannot start: the command no longer accepts its arguments, for example."""
+    outcome, run = outcome_of(error), delivery.run
+    message = redact_message(outcome.error_message, run.argv or (), run.arguments or ())
+    return outcome._replace(error_message=message, traceback="")
+
+
+def _outcome_of_last(delivery: Delivery) -> Outcome:
+    """Return the outcome of a task whose attempts are used up, and whose last one did not record its end."""
     # After `run()` has ended, the record of its task has nothing about `reduce()`.
     last = delivery.last if delivery.last and delivery.last.status == Status.RUNNING else TaskRun()
-    outcome = Outcome(
+    return Outcome(
         status=Status.FAILED,
         exit_code=last.exit_code or KILLED,
         reason=last.reason or PROCESS_DIED.reason,
         error_class=last.error_class,
         error_message=last.error_message or PROCESS_DIED.message,
     )
+
+
+def _give_up(job: JobCommand, start: Invocation, outcome: Outcome, error: BaseException | None = None) -> Report:
+    """End the task with this outcome, without another attempt."""
     with interrupts.handle_signals() as termination, record_attempt(start, job.spec, termination) as attempt:
         if isinstance(attempt, Attempt):
             attempt.give_up(outcome)
     if isinstance(attempt, Attempt):
         run_reconciled.send_robust(JobRun, run=attempt.run)
-    return Report(result=Result.ENDED)
+    return Report(result=Result.ENDED, error=error)

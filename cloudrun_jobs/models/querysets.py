@@ -95,7 +95,10 @@ class JobRunQuerySet(models.QuerySet["JobRun"]):
 
     def abandoned(self, *, runs_in_process: bool) -> JobRunQuerySet:
         """Return the silent runs without an execution to query; in process, all silent and all unsent runs."""
-        return self.silent() | self.unsent() if runs_in_process else self.silent().filter(execution=None)
+        if not runs_in_process:
+            return self.silent().filter(execution=None)
+        # A run with a time limit of its own was sent to a queue, before its backend was disabled.
+        return (self.silent() | self.unsent()).filter(timeout=None)
 
     def newest_first(self) -> JobRunQuerySet:
         """Order the runs by creation, newest first."""

@@ -158,7 +158,8 @@ def _redispatch_failed(earlier: JobRun, run: JobRun) -> bool:
     """Return True if the run's dispatch had failed: the first caller to repeat it dispatches it."""
     pending = {"status": Status.PENDING, "reason": "", "finished_at": None, "error_class": "", "error_message": ""}
     # The job may have moved to another backend.
-    target = {"backend": run.backend, "queue": run.queue, "task_count": run.task_count}
+    moved = ("backend", "queue", "timeout", "task_count")
+    target = {name: getattr(run, name) for name in moved}
     return earlier.update_if(NEVER_SENT, **pending, **target, sending_until=Now() + DISPATCH_LEASE)
 
 

@@ -172,10 +172,13 @@ def _reserve(backend: Backend, run: JobRun, due: datetime, now: datetime) -> str
 
 def _redeliver(queue: redelivery.Redelivery, run: JobRun) -> str:
     """Submit the silent tasks of a run again. If all have ended, call `reduce()` or end the run."""
+    if not (run.execution or "").startswith(str(run.pk)):
+        return _apply(PROCESS_DIED, run)  # Of another backend, which had this alias before.
     state = redelivery.state_of(run)
     if state is None:
         return queue.redeliver(run)
-    return reductions.start(queue.backend, run, state) if run.awaits_reduction(state) else _apply(state, run)
+    result = _apply(state, run)  # Before `reduce()`: it releases the locks of the tasks.
+    return reductions.start(queue.backend, run, state) if run.awaits_reduction(state) else result
 
 
 def _settle(backend: Backend, run: JobRun) -> str:

@@ -6,6 +6,7 @@ the record decides whether it starts anything.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 
@@ -71,16 +72,20 @@ class Redelivery:
         Raises one of the `ServiceError`s.
         """
         request = dispatch.request_of(run)
+        silent, waiting = ([], []) if run.tasks_execution_name else _silent_tasks(run)
         if run.tasks_execution_name:
             request = replace(request, extra_env={REDUCE_VARIABLE: "1"})
-        else:
-            request = replace(request, indexes=_silent_tasks(run))
-            if not request.indexes:
-                return "under way"
-        if run.status == Status.SENT and self._has_all_messages(run.queue):
-            return "waiting"
-        last = _last_activity(run)
-        interval = min(max(timezone.now() - last, MIN_INTERVAL), MAX_INTERVAL)
+        elif not silent and not waiting:
+            return "under way"
+        last = _last_activity(run, silent)
+        age = timezone.now() - last
+        # Messages of other kinds may make the queue longer, so not for ever.
+        if waiting and age < MAX_INTERVAL and self._has_all_messages(run.queue):
+            waiting = []
+            if not silent:
+                return "waiting"
+        request = replace(request, indexes=(*silent, *waiting))
+        interval = min(max(age, MIN_INTERVAL), MAX_INTERVAL)
         if not run.update_if(NOT_LEASED & Q(status=run.status), sending_until=Now() + interval):
             return "already claimed"
         self.backend.submit(run, request, timeout=self.backend.send_deadline)
@@ -88,25 +93,30 @@ class Redelivery:
         return "redelivered"
 
     def _has_all_messages(self, queue: str) -> bool:
-        """Return True if the queue is at least as long as the runs that wait in it need."""
+        """Return True if the queue has a message for each task that waits in it, or more."""
         if queue not in self._is_complete:
             waiting = self.backend.count_waiting(queue)
-            sent = JobRun.objects.filter(status=Status.SENT, backend=self.backend.alias, queue=queue)
-            expected = sent.aggregate(count=Sum("task_count"))["count"] or 0
+            runs = JobRun.objects.filter(backend=self.backend.alias, queue=queue)
+            runs = runs.filter(Q(status=Status.SENT) | Q(status=Status.RUNNING, task_count__gt=1))
+            tasks = runs.aggregate(count=Sum("task_count"))["count"] or 0
+            started = TaskRun.objects.filter(run__in=runs).exclude(status=Status.PENDING).count()
+            expected = tasks - started
             self._is_complete[queue] = waiting is not None and waiting >= expected
         return self._is_complete[queue]
 
 
-def _silent_tasks(run: JobRun) -> tuple[int, ...]:
-    """Return the indexes of the tasks that have not started, or whose heartbeat has timed out."""
-    since = Now() - HEARTBEAT_TIMEOUT
+def _silent_tasks(run: JobRun) -> tuple[list[int], list[int]]:
+    """Return the indexes of the tasks whose heartbeat has timed out, and of those that have not started."""
+    is_live = Q(heartbeat_at__gt=Now() - HEARTBEAT_TIMEOUT)
+    rows = TaskRun.objects.filter(run=run.pk).exclude(status=Status.PENDING)
+    started = set(rows.values_list("index", flat=True))
+    silent = rows.filter(~is_live, status=Status.RUNNING).order_by("index").values_list("index", flat=True)
+    return list(silent), [index for index in range(run.task_count) if index not in started]
+
+
+def _last_activity(run: JobRun, silent: Sequence[int]) -> datetime:
+    """Return when the silent tasks had their last heartbeat, or the run was sent."""
     rows = TaskRun.objects.filter(run=run.pk)
-    busy = rows.filter(Q(status__in=FINISHED) | Q(status=Status.RUNNING, heartbeat_at__gt=since))
-    indexes = set(busy.values_list("index", flat=True))
-    return tuple(index for index in range(run.task_count) if index not in indexes)
-
-
-def _last_activity(run: JobRun) -> datetime:
-    heartbeat: datetime | None = TaskRun.objects.filter(run=run.pk).aggregate(last=Max("heartbeat_at"))["last"]
-    times = (run.created_at, run.sent_at, heartbeat)
+    tasks = rows if run.tasks_execution_name else rows.filter(index__in=silent)
+    times = (run.created_at, run.sent_at, tasks.aggregate(last=Max("heartbeat_at"))["last"])
     return max(time for time in times if time is not None)

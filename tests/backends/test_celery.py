@@ -24,7 +24,13 @@ from cloudrun_jobs import backends
 from cloudrun_jobs.backends.celery import CeleryBackend
 from cloudrun_jobs.backends.cloudrun import CloudRunBackend
 from cloudrun_jobs.backends.inline import InlineBackend
-from cloudrun_jobs.exceptions import InvalidJob, InvalidSettings, JobCancelled, ServiceUnavailable
+from cloudrun_jobs.exceptions import (
+    CloudRunJobsError,
+    InvalidJob,
+    InvalidSettings,
+    JobCancelled,
+    ServiceUnavailable,
+)
 from cloudrun_jobs.execution.delivery import deliver, receive
 from cloudrun_jobs.models import JobRun, Status, TaskRun, Trigger
 from cloudrun_jobs.models.functions import Now
@@ -83,8 +89,8 @@ def deliver_all(broker: Broker, queue: str = "ingest") -> None:
     broker.client.delete(queue)
 
 
-def make_old(run: JobRun, **values: Any) -> None:
-    JobRun.objects.filter(pk=run.pk).update(sent_at=Now() - LONG_AGO, created_at=Now() - LONG_AGO, **values)
+def make_old(run: JobRun, age: timedelta = LONG_AGO) -> None:
+    JobRun.objects.filter(pk=run.pk).update(sent_at=Now() - age, created_at=Now() - age)
 
 
 def found(messages: list[CheckMessage]) -> dict[str, CheckMessage]:
@@ -224,10 +230,34 @@ def test_a_lost_message_is_sent_again(broker: Broker) -> None:
 def test_a_message_that_waits_is_not_sent_again(broker: Broker) -> None:
     """All workers are busy, and the queue is long: it has all of its messages."""
     first, second = echo.Command().delay(partner=1), echo.Command().delay(partner=2)
-    make_old(first.run)
+    make_old(first.run, timedelta(minutes=30))
 
     assert reconcile_all() == {"waiting": 1}
     assert broker.ids() == [first.run_id, second.run_id]
+
+
+def test_a_long_queue_hides_a_lost_message_for_an_hour(broker: Broker) -> None:
+    """Its messages may be those of other tasks."""
+    lost, other = echo.Command().delay(partner=1), echo.Command().delay(partner=2)
+    make_old(lost.run)
+
+    assert reconcile_all() == {"redelivered": 1}
+    assert broker.ids() == [lost.run_id, other.run_id, lost.run_id]
+
+
+def test_waiting_tasks_of_a_running_run_are_not_sent_again(
+    broker: Broker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Only the tasks without a message, or without a heartbeat, are."""
+    monkeypatch.setattr(echo.Command, "tasks", 3, raising=False)
+    operation = echo.Command().delay()
+    make_old(operation.run, timedelta(minutes=30))
+    JobRun.objects.update(status=Status.RUNNING, started_at=Now() - timedelta(minutes=30))
+    TaskRun.objects.create(run=operation.run, index=0, worker=UUID(int=1), heartbeat_at=Now())
+    broker.client.rpop("ingest")  # That of the running task.
+
+    assert reconcile_all() == {"waiting": 1}
+    assert len(broker.ids()) == 2
 
 
 def test_a_silent_worker_is_replaced(broker: Broker, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -285,9 +315,11 @@ def test_reduce_of_a_dead_process_is_repeated(broker: Broker, monkeypatch: pytes
 
 def test_a_near_reservation_is_sent_with_an_eta(broker: Broker) -> None:
     """The message waits in a worker for less than half of the visibility timeout; the row is kept."""
+    before = timezone.now()
     operation = echo.Command().reserve(timedelta(minutes=10), partner=7)
 
     (message,) = broker.messages()
+    assert operation.run.scheduled_for - before < timedelta(minutes=10, seconds=20)  # No whole minute.
     assert message["eta"] == operation.run.scheduled_for.isoformat()
     assert operation.run.status == Status.PENDING
 
@@ -380,6 +412,71 @@ def test_celery_can_be_disabled(broker: Broker, monkeypatch: pytest.MonkeyPatch)
     assert "cloudrun_jobs.W014" in found(run_checks(tags=["cloudrun_jobs"]))
 
 
+def test_runs_of_a_disabled_backend_wait(broker: Broker, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The workers may still be there: a run that was sent is not lost."""
+    operation = echo.Command().delay()
+    make_old(operation.run)
+    monkeypatch.setenv("DISABLE_CELERY", "true")
+
+    assert reconcile_all() == {}
+    assert operation.run.status == Status.SENT
+
+
+@pytest.mark.parametrize("value", ["yes", "tru", "2"])
+def test_an_unclear_switch_is_an_error(broker: Broker, monkeypatch: pytest.MonkeyPatch, value: str) -> None:
+    """A misspelt DISABLE_CELERY is not ignored."""
+    monkeypatch.setenv("DISABLE_CELERY", value)
+
+    with pytest.raises(InvalidSettings, match="DISABLE_CELERY: expected 'true' or 'false'"):
+        echo.Command().delay()
+
+
+def test_a_misspelt_broker_url_is_an_error(broker: Broker) -> None:
+    """At the call, and in the checks."""
+    celery_app.app.conf.broker_url = "redsi://127.0.0.1/0"
+
+    assert "cloudrun_jobs.E030" in found(run_checks(tags=["cloudrun_jobs"]))
+    with pytest.raises(CloudRunJobsError):
+        echo.Command().delay()
+
+
+def test_the_result_backend_is_not_needed(broker: Broker) -> None:
+    """Celery would wait for it before it sends."""
+    celery_app.app.conf.result_backend = f"redis://127.0.0.1:{free_port()}/0"
+
+    operation = echo.Command().delay()
+
+    assert broker.ids() == [operation.run_id]
+
+
+def test_a_result_in_the_transaction_of_the_request_is_an_error(broker: Broker) -> None:
+    """The message is sent after the commit, so the wait would never end."""
+    with transaction.atomic():
+        operation = echo.Command().delay()
+
+        with pytest.raises(CloudRunJobsError, match="its request is sent once the transaction"):
+            operation.result()
+
+
+@pytest.mark.parametrize("aliases", [["default"], [""], ["two words"], ["x" * 64]])
+def test_an_invalid_alias_is_an_error(broker: Broker, settings: Settings, aliases: list[str]) -> None:
+    """Records keep it, and "default" is the backend of BACKEND."""
+    celery = settings.CLOUDRUN_JOBS["BACKENDS"]["celery"]
+    others = {"BACKENDS": dict.fromkeys(aliases, celery), "ROUTES": {}}
+    settings.CLOUDRUN_JOBS = {**settings.CLOUDRUN_JOBS, **others}
+
+    assert "expected aliases of up to 63" in found(run_checks(tags=["cloudrun_jobs"]))["cloudrun_jobs.E001"].msg
+
+
+def test_a_run_of_the_backend_that_was_the_default_is_lost(broker: Broker, settings: Settings) -> None:
+    """Its execution is not one of Celery, which can neither find nor repeat it."""
+    run = echo.Command().delay().run
+    make_old(run)
+    JobRun.objects.update(execution="echo-production-x7k2p")
+
+    assert reconcile_all() == {"lost": 1}
+
+
 def test_an_unknown_alias_is_an_error(broker: Broker, monkeypatch: pytest.MonkeyPatch) -> None:
     """Before anything is recorded, and in the checks."""
     monkeypatch.setattr(echo.Command, "backend", "celerey", raising=False)
@@ -419,8 +516,10 @@ def test_ignored_declarations_are_reported_once(broker: Broker, monkeypatch: pyt
     assert warning.msg == "echo: CeleryBackend ignores cpu, image."
 
 
-@pytest.mark.parametrize(("seconds", "is_refused"), [(1200, True), (1201, False), (None, False)])
-def test_a_short_visibility_timeout_is_refused(broker: Broker, seconds: int | None, *, is_refused: bool) -> None:
+@pytest.mark.parametrize(
+    ("seconds", "is_refused"), [(1200, True), (1201, False), (None, False), ("abc", True), (0, True)]
+)
+def test_a_short_visibility_timeout_is_refused(broker: Broker, seconds: Any, *, is_refused: bool) -> None:
     """It must be above twice the longest timeout of the jobs, here 600 seconds."""
     options = {} if seconds is None else {"visibility_timeout": seconds}
     celery_app.app.conf.broker_transport_options = options
@@ -443,6 +542,8 @@ def test_an_app_without_a_broker_is_an_error(broker: Broker, settings: Settings)
         ({"app": "tests.nothing.app"}, "No module named"),
         ({"app": "tests.backends.test_celery.QUEUES"}, "is not a Celery app"),
         ({"queues": "ingest"}, "expected a list of the names of queues"),
+        ({"queues": ["x" * 64]}, "expected a list of the names of queues"),
+        ({"disabled": "false"}, "disabled: expected True or False"),
         ({"send_deadline": 0}, "expected a number from 1 to 10000"),
         ({"brokr": 1}, "has no option 'brokr'"),
     ],

@@ -135,6 +135,18 @@ def test_a_run_that_has_ended_meanwhile_is_not_reopened() -> None:
     assert (run.status, run.result) == (Status.FAILED, None)
 
 
+@pytest.mark.parametrize("argument", ["--gone=7", "--partner=x"])
+def test_a_run_whose_arguments_are_rejected_fails(argument: str) -> None:
+    """The command has changed since `delay()`: the run can never start, so it is not retried."""
+    run = new_run("echo", argument)
+
+    report = work(run)
+
+    run.refresh_from_db()
+    assert (report.result, type(report.error).__name__) == (Result.ENDED, "InvalidArguments")
+    assert (run.status, run.reason, run.error_class) == (Status.FAILED, "error", "InvalidArguments")
+
+
 def test_a_failure_is_retried_as_often_as_declared() -> None:
     """Each delivery after a failure is an attempt, up to max_retries + 1."""
     run = new_run("outcome", "command error")

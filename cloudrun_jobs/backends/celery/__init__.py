@@ -7,8 +7,9 @@ Celery is imported when it is first used.
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterable, Iterator, Sequence
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from django.core.checks import CheckMessage, Error, Warning  # noqa: A004
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
     from cloudrun_jobs.spec.reservation import Reservation
 
 DISABLED_VARIABLE = "DISABLE_CELERY"
+
+SWITCH = {"": False, "false": False, "0": False, "true": True, "1": True}
 
 DEFAULT_VISIBILITY_TIMEOUT = 3600  # seconds; Celery's own
 
@@ -72,8 +75,7 @@ class CeleryBackend(Backend):
         self.queues = _queues(queues)
         self.send_deadline = _seconds(send_deadline)
         is_inline = settings.environment in conf.INLINE_ENVIRONMENTS
-        is_off = os.environ.get(DISABLED_VARIABLE) == "true" if disabled is None else bool(disabled)
-        self.is_disabled = is_inline or is_off
+        self.is_disabled = is_inline or _is_off(disabled)
         self.app_path = app
 
     @property
@@ -95,7 +97,18 @@ class CeleryBackend(Backend):
                 f"{self._where('BACKEND')}: the Celery app {app.main or 'default'!r} has no broker URL.",
                 hint="Set CELERY_BROKER_URL, or name the project's app in OPTIONS['app']: 'acme.celery.app'.",
             )
+        self._check_transport(app)
         return app
+
+    def _check_transport(self, app: Any) -> None:
+        """Raise `InvalidSettings` if the scheme of the broker's URL is unknown, or its client is not installed."""
+        try:
+            _ = app.connection_for_write().transport_cls
+        except (KeyError, ImportError, ValueError) as error:
+            detail = str(error.args[0]) if error.args else type(error).__name__
+            hint = "Set CELERY_BROKER_URL to a URL such as redis://10.0.0.3:6379/0."
+            message = f"{self._where('BACKEND')}: the broker URL of the Celery app cannot be used: {detail}."
+            raise InvalidSettings(message, hint=hint) from error
 
     def _import_app(self, path: str) -> Any:
         try:
@@ -110,7 +123,11 @@ class CeleryBackend(Backend):
     def visibility_timeout(self) -> int:
         """The seconds after which the broker delivers a message again that no worker has acknowledged."""
         options = self.app.conf.broker_transport_options or {}
-        return int(options.get("visibility_timeout", DEFAULT_VISIBILITY_TIMEOUT))
+        value = options.get("visibility_timeout", DEFAULT_VISIBILITY_TIMEOUT)
+        if isinstance(value, bool) or not isinstance(value, int | float) or value <= 0:
+            message = f"broker_transport_options: visibility_timeout: expected seconds, got {value!r}."
+            raise InvalidSettings(message, hint="Leave it out: a worker sets it.")
+        return int(value)
 
     def queue_of(self, spec: JobSpec) -> str:
         return spec.queue or (self.queues[0] if self.queues else "")
@@ -145,7 +162,12 @@ class CeleryBackend(Backend):
         except InvalidSettings:
             return  # check() reports it.
         longest = max((spec.timeout for spec in specs), default=timedelta(0))
-        if "visibility_timeout" not in options or 2 * longest < timedelta(seconds=options["visibility_timeout"]):
+        try:
+            configured = timedelta(seconds=self.visibility_timeout)
+        except InvalidSettings as error:
+            yield Error(error.args[0], hint=error.hint, id="cloudrun_jobs.E029")
+            return
+        if "visibility_timeout" not in options or 2 * longest < configured:
             return
         message = (
             f"broker_transport_options: visibility_timeout: expected more than twice the longest timeout of the "
@@ -184,6 +206,12 @@ class CeleryBackend(Backend):
 
         return messages.count_waiting(self, queue, timeout=self.send_deadline)
 
+    def reservation_at(self, time: datetime, spec: JobSpec, now: datetime) -> Reservation:
+        """Return exactly this time: the record keeps it, for as long as needed."""
+        from cloudrun_jobs.spec.reservation import Reservation
+
+        return Reservation(at=time)
+
     def reserve(self, request: Request, reservation: Reservation, *, timeout: float) -> str:
         """Keep the run for `reconcile`, which sends it when it is due; send it now if that is soon.
 
@@ -202,11 +230,24 @@ class CeleryBackend(Backend):
         """Do nothing: a worker drops the message of a run that has ended."""
 
 
+def _is_off(disabled: object) -> bool:
+    """Return True if the option, or without it the variable, disables the backend."""
+    if disabled is not None:
+        if not isinstance(disabled, bool):
+            raise InvalidSettings(f"CeleryBackend: disabled: expected True or False, got {disabled!r:.100}.")
+        return disabled
+    value = os.environ.get(DISABLED_VARIABLE, "").lower()
+    if value not in SWITCH:
+        raise InvalidSettings(f"{DISABLED_VARIABLE}: expected 'true' or 'false', got {value!r:.100}.")
+    return SWITCH[value]
+
+
 def _queues(names: object) -> tuple[str, ...]:
-    if not isinstance(names, list | tuple) or not all(isinstance(name, str) and name for name in names):
-        where = conf.setting_name("OPTIONS", "queues")
-        raise InvalidSettings(f"{where}: expected a list of the names of queues, got {names!r:.100}.")
-    return tuple(names)
+    given = names if isinstance(names, list | tuple) else (None,)
+    if not all(isinstance(name, str) and re.fullmatch(r"[\w.:-]{1,63}", name) for name in given):
+        expected = "a list of the names of queues, of up to 63 letters, digits, '_', '.', ':' and '-'"
+        raise InvalidSettings(f"CeleryBackend: queues: expected {expected}, got {names!r:.100}.")
+    return tuple(given)
 
 
 def _english_schedules(spec: JobSpec) -> Iterator[DeclarationError]:

@@ -11,11 +11,12 @@ from threading import Lock
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit
 
+from celery.exceptions import QueueNotFound
 from kombu.exceptions import KombuError
 from kombu.pools import ProducerPool
 
 from cloudrun_jobs.environ import REDUCE_VARIABLE
-from cloudrun_jobs.exceptions import ServiceUnavailable
+from cloudrun_jobs.exceptions import InvalidSettings, ServiceUnavailable
 from cloudrun_jobs.models.runs import is_run_id
 
 if TYPE_CHECKING:
@@ -43,14 +44,19 @@ def send(backend: CeleryBackend, request: Request, *, timeout: float, eta: datet
     Raises `ServiceUnavailable`.
     """
     app, limit = backend.app, request.timeout
-    options: dict[str, Any] = {"eta": eta, "serializer": "json", "retry": False}
+    # With a result, Celery would wait for the result backend first.
+    options: dict[str, Any] = {"eta": eta, "serializer": "json", "retry": False, "ignore_result": True}
     if request.queue:
         options["queue"] = request.queue
     if limit is not None:
         options |= {"soft_time_limit": limit, "time_limit": limit + CLEANUP_SECONDS}
     with _producer(backend, app, timeout) as producer:
         for task_id in task_ids(request):
-            app.send_task(TASK, (request.run_id,), task_id=task_id, producer=producer, **options)
+            try:
+                app.send_task(TASK, (request.run_id,), task_id=task_id, producer=producer, **options)
+            except QueueNotFound as error:
+                message = f"The Celery app has no queue {request.queue!r}."
+                raise InvalidSettings(message, hint="Add it to task_queues.") from error
     is_reduction = REDUCE_VARIABLE in request.extra_env
     return request.run_id + (REDUCE_SUFFIX if is_reduction else "")
 
@@ -130,8 +136,9 @@ def _producer(backend: CeleryBackend, app: Any, timeout: float) -> Iterator[Any]
         with pool.acquire(block=True, timeout=timeout) as producer:
             yield producer
     except (KombuError, OSError, *connection.connection_errors, *connection.channel_errors) as error:
-        message = f"The broker {connection.as_uri()} is unavailable: {_masked(str(error), app.conf.broker_url)}"
-        raise ServiceUnavailable(message) from error
+        message = f"The broker {connection.as_uri()} is unavailable: {_masked(str(error), app)}"
+        hint = "Start the broker, or correct CELERY_BROKER_URL."
+        raise ServiceUnavailable(message, hint=hint) from error
 
 
 def _pool(app: Any, timeout: float) -> Any:
@@ -148,11 +155,12 @@ def _pool(app: Any, timeout: float) -> Any:
         return _pools[key]
 
 
-def _masked(message: str, url: str) -> str:
-    """Return the message without the password of the URL."""
-    password = urlsplit(str(url)).password
-    for secret in filter(None, {password, password and unquote(password)}):
-        message = message.replace(secret, "**")
+def _masked(message: str, app: Any) -> str:
+    """Return the message without the passwords of the broker's URLs."""
+    for configured in (app.conf.broker_url, app.conf.broker_write_url):
+        urls = configured if isinstance(configured, list | tuple) else str(configured or "").split(";")
+        for password in filter(None, (urlsplit(str(url)).password for url in urls)):
+            message = message.replace(password, "**").replace(unquote(password), "**")
     return message
 
 

@@ -129,6 +129,8 @@ def find_command(command: str) -> tuple[Any, str]:
 
     try:
         job, failure = find_job(command), "no such job"
+        if job is not None:
+            _ = job.spec  # It may be invalid.
     except (Exception, SystemExit) as error:  # noqa: BLE001  (a module may raise anything while it is imported)
         job, failure = None, f"{type(error).__name__}: {error}"
     return job, f"No worker of the queue can run the command {command!r}: {failure}."

@@ -61,7 +61,7 @@ RULES = [
     rule(
         "a queue with all of its messages gets no more",
         REDELIVERY,
-        "if run.status == Status.SENT and self._has_all_messages(run.queue):",
+        "if waiting and age < MAX_INTERVAL and self._has_all_messages(run.queue):",
         "if False:",
         "backends/test_celery",
         only="not nothing",
@@ -69,7 +69,7 @@ RULES = [
     rule(
         "a run is sent again less and less often",
         REDELIVERY,
-        "interval = min(max(timezone.now() - last, MIN_INTERVAL), MAX_INTERVAL)",
+        "interval = min(max(age, MIN_INTERVAL), MAX_INTERVAL)",
         "interval = MIN_INTERVAL",
         "backends/test_celery",
         only="not nothing",
@@ -77,8 +77,8 @@ RULES = [
     rule(
         "only silent tasks are sent again",
         REDELIVERY,
-        "if index not in indexes)",
-        "if True)",
+        "[index for index in range(run.task_count) if index not in started]",
+        "list(range(run.task_count))",
         "backends/test_celery",
         only="not nothing",
     ),
