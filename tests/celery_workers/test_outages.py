@@ -141,7 +141,7 @@ def test_the_broker_does_not_respond(cluster: Cluster, broker: Server, settings:
 
 
 def test_the_database_is_restarted(cluster: Cluster, database_server: Server, go: Path) -> None:
-    """A run that works goes on, and one that is delivered meanwhile waits for the database."""
+    """A running run continues, and one that is delivered during the outage waits for the database."""
     working = Command().delay(until=str(go)).run
     cluster.begun(working)
     waiting = Command().delay(seconds=0.75).run
