@@ -130,7 +130,8 @@ def installed(session: nox.Session) -> None:
 def faults(session: nox.Session) -> None:
     """What locks and records guarantee while processes and servers are killed, stopped and cut off."""
     install(session, NEWEST[1])
-    session.run("pytest", "-q", "-n", "2", "-m", "faults", *session.posargs)
+    # A module with workers of Celery starts them once, on one process.
+    session.run("pytest", "-q", "-n", "2", "--dist", "loadgroup", "-m", "faults", *session.posargs)
 
 
 @nox.session(python=NEWEST[0])

@@ -27,6 +27,13 @@ JOBS = {
 }
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Keep the tests of a module on one process of pytest-xdist, so that its workers start once."""
+    for item in items:
+        if item.nodeid.startswith("tests/celery_workers/"):
+            item.add_marker(pytest.mark.xdist_group(item.nodeid.partition("::")[0]))
+
+
 @pytest.fixture(autouse=True)
 def _records() -> None:
     """Commit what tests write."""

@@ -140,6 +140,26 @@ def test_the_broker_does_not_respond(cluster: Cluster, broker: Server, settings:
     assert cluster.events(run) == ["begin", "end"]
 
 
+def test_a_cancellation_does_not_wait_for_the_broker(
+    cluster: Cluster, broker: Server, settings: Any, go: Path
+) -> None:
+    """`cancel()` returns within its deadline, and the worker reads the cancellation from the record."""
+    options = {**settings.CLOUDRUN_JOBS["OPTIONS"], "send_deadline": 2}
+    settings.CLOUDRUN_JOBS = {**settings.CLOUDRUN_JOBS, "OPTIONS": options}
+    other = Command().delay(seconds=0.125).run
+    other.cancel()  # Opens the connection.
+    run = Command().delay(until=str(go), progress=True).run
+    cluster.begun(run)
+    broker.process.send_signal(signal.SIGSTOP)
+    try:
+        began = time.monotonic()
+        assert run.cancel()
+        assert time.monotonic() - began < 8
+        assert ended(run).status == Status.CANCELLED
+    finally:
+        broker.process.send_signal(signal.SIGCONT)
+
+
 def test_the_database_is_restarted(cluster: Cluster, database_server: Server, go: Path) -> None:
     """A running run continues, and one that is delivered during the outage waits for the database."""
     working = Command().delay(until=str(go)).run

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import signal
 from uuid import uuid4
 
 import pytest
 
-from cloudrun_jobs.models import JobRun, Status
+from cloudrun_jobs.models import JobRun, Status, TaskRun
 from tests.celery_workers.cluster import Cluster, Worker, ended
 from tests.celery_workers.project.management.commands.step import Command
 
@@ -62,18 +63,20 @@ def test_a_failure_is_retried(cluster: Cluster) -> None:
     assert (run.status, run.result) == (Status.SUCCEEDED, "attempt 2")
 
 
-@pytest.mark.parametrize("pool", ["threads", "solo"])
-def test_shutdown_interrupts_the_job_and_gives_it_back(cluster: Cluster, worker: Worker, pool: str) -> None:
-    """The worker waits for the job's next progress() and its clean-up."""
-    leaving = cluster.start(pool, pool=pool)
-    run = cluster.run(pool, "--until=never", "--progress")
-    cluster.begun(run)
-    seconds = leaving.stop()
-    task = run.tasks.get()
-    given_back = cluster.client.llen(pool)
-    JobRun.objects.filter(pk=run.pk).update(argv=["step"])
-    cluster.add_queue(worker, pool)
+def test_shutdown_interrupts_the_jobs_and_gives_them_back(cluster: Cluster, worker: Worker) -> None:
+    """The worker waits for its job's next progress() and clean-up; so does one with the pool solo."""
+    leaving = [cluster.launch("leaving", pool=pool, concurrency=1) for pool in ("threads", "solo")]
+    runs = [cluster.run("leaving", "--until=never", "--progress", f"--seconds={number}") for number in range(2)]
+    for run in runs:
+        cluster.begun(run)
+    for each in leaving:
+        each.kill(signal.SIGTERM)
+    for each in leaving:
+        each.process.wait(10)
+    tasks = TaskRun.objects.filter(run__in=runs).values_list("reason", "interruptions")
+    given_back = cluster.client.llen("leaving")
+    JobRun.objects.filter(pk__in=[run.pk for run in runs]).update(argv=["step"])
+    cluster.add_queue(worker, "leaving")
 
-    assert seconds < 10
-    assert (task.reason, task.interruptions, given_back) == ("interrupted", 1, 1)
-    assert ended(run).status == Status.SUCCEEDED
+    assert (list(tasks), given_back) == ([("interrupted", 1)] * 2, 2)
+    assert {ended(run).status for run in runs} == {Status.SUCCEEDED}

@@ -83,7 +83,22 @@ def revoke(backend: CeleryBackend, ids: list[str], *, timeout: float) -> None:
     """
     app = backend.app
     with _producer(backend, app, timeout) as producer:
-        app.control.revoke(ids, terminate=True, signal="SIGTERM", connection=producer.connection)
+        mailbox = app.control.mailbox
+        # `app.control.revoke()` has sockets without a timeout, retries for ever, and expires after a second.
+        producer.publish(
+            {
+                "method": "revoke",
+                "arguments": {"task_id": ids, "terminate": True, "signal": "SIGTERM"},
+                "destination": None,
+                "pattern": None,
+                "matcher": None,
+            },
+            exchange=mailbox.exchange.name,
+            declare=[mailbox.exchange],
+            headers={"clock": app.clock.forward(), "expires": 0},
+            serializer="json",
+            retry=False,
+        )
 
 
 def count_waiting(backend: CeleryBackend, queue: str, *, timeout: float) -> int:

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 # The pause before a message with an unknown command is delivered again.
 UNKNOWN_COMMAND_DELAY = 5  # seconds
 
-MAX_RETRY_DELAY = 60  # seconds
+MAX_RETRY_DELAY = 60.0  # seconds
 
 
 class RunTask(Task):  # type: ignore[misc]  # Celery has no annotations
