@@ -77,7 +77,7 @@ def _check_backends() -> Iterator[CheckMessage]:
 
 @register("celery")
 def check_queues(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[CheckMessage]:
-    """Check that workers listen to each queue, for `manage.py check --tag celery` only: it asks the workers."""
+    """Check that workers listen to each queue, for `manage.py check --tag celery` only: it queries the workers."""
     if sys.argv[1:2] != ["check"] or not {"celery", "--tag=celery", "-tcelery"}.intersection(sys.argv[2:]):
         return []
     specs = find_specs()

@@ -66,7 +66,7 @@ class CloudRunTask(NamedTuple):
 
     @property
     def in_worker(self) -> bool:
-        """Whether a worker of a queue runs the task, in a process that runs other tasks too."""
+        """True if a queue worker runs the task, in a process that runs other tasks too."""
         return bool(self.process)
 
 

@@ -65,7 +65,7 @@ run_reconciled = Signal()
 #: `models.JobRun`. Arguments: run, silent_since (the time of the last heartbeat, or of the request).
 run_redelivered = Signal()
 
-#: A worker of a queue has dropped a message that names no run of this environment. The sender is `models.JobRun`.
+#: A queue worker has dropped a message that names no run of this environment. The sender is `models.JobRun`.
 #: Arguments: task_id, error.
 message_rejected = Signal()
 

@@ -1,4 +1,4 @@
-"""Backends: run jobs in this process, on Cloud Run, or on the workers of a queue."""
+"""Backends: run jobs in this process, on Cloud Run, or on queue workers."""
 
 from __future__ import annotations
 

@@ -43,7 +43,7 @@ class Request:
     overrides: Overrides = NO_OVERRIDES
     elements: int | None = None  #: The number of elements of `delay_many()`.
     queue: str = ""  #: The queue of a backend that has several.
-    #: For a backend that gets them with the request: the number of tasks, and the seconds of an attempt.
+    #: The number of tasks, and the timeout of an attempt in seconds; for a backend that tracks no executions.
     tasks: int = 1
     timeout: int | None = None
     indexes: tuple[int, ...] | None = None  #: The tasks to start, if not all of them.
@@ -73,11 +73,11 @@ class Backend(ABC):
     # `using(tasks=...)`, and `delay_many()` raise `InvalidArguments` or `InvalidJob`.
     supports_tasks = False
 
-    # Does the backend know whether an execution has ended? Otherwise, `reconcile` submits silent runs again, and
-    # what runs them has to ignore a task that is running or has ended: see `execution.delivery`.
+    # Does the backend know whether an execution has ended? Otherwise, `reconcile` submits runs without a heartbeat
+    # again, and its workers must ignore a task that is running or has ended: see `execution.delivery`.
     tracks_executions = True
 
-    # Does a request to the trigger of a job submit a run, instead of running the job during the request?
+    # Does a request to the trigger of a job submit a run, instead of running the job in it?
     submits_triggers = False
 
     # Do settings replace the backend by the inline one?

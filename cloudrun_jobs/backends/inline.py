@@ -31,7 +31,7 @@ class InlineBackend(Backend):
     supports_reserve = True  # It starts the run at once.
     supports_tasks = True  # Those of delay_many(), one after the other.
 
-    #: The backend whose jobs it runs in "local" and "test". What that one refuses is refused here too.
+    #: The backend whose jobs it runs in "local" and "test". Calls that it rejects are rejected here too.
     replaced: Backend | None = None
 
     def problems(self, spec: JobSpec) -> Iterable[DeclarationError]:

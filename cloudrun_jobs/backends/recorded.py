@@ -66,7 +66,7 @@ class RecordOperation(PollingOperation):
         )
 
     def cancel(self) -> bool:
-        """Cancel the run; return False if it had ended. The record decides, whether the process ends or not."""
+        """Cancel the run; return False if it had ended. The record is authoritative."""
         run = JobRun.objects.filter(pk=self.run_id).first()
         if run is None or run.is_finished:
             return False

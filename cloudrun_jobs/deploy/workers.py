@@ -1,4 +1,4 @@
-"""The worker pools of Celery that the settings declare, with the variables, network and account of `DEFAULTS`."""
+"""The Celery worker pools that the settings declare, with the variables, network and account of `DEFAULTS`."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ SECRETS = {
 
 
 def desired(backend: CloudRunBackend, *, image: str | None) -> list[WorkerPool]:
-    """Return a worker pool for each backend of Celery."""
+    """Return a worker pool for each Celery backend."""
     found = (celery for celery in backends.configured() if isinstance(celery, CeleryBackend))
     return [_worker_pool(celery, backend, image) for celery in found]
 

@@ -257,7 +257,7 @@ class Attempt:
         return decisive.status == Status.FAILED and (self._has_retries or self._is_interruption(decisive))
 
     def _is_interruption(self, outcome: Outcome) -> bool:
-        """Return True if the queue's worker was shut down: another one repeats the attempt."""
+        """Return True if the queue worker was shut down: another worker repeats the attempt."""
         return self._in_worker and outcome.reason == "interrupted"
 
     def begin_reduction(self, error: BaseException | None = None) -> bool:

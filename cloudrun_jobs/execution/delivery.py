@@ -1,7 +1,7 @@
 """Run the task of a recorded run that a queue has delivered to this worker.
 
-The record decides; the message only says that there may be something to do. A queue may deliver it twice, while
-the task is running, or after its end.
+The record decides whether a delivery starts an attempt. A queue may deliver a message twice, while the task is
+running, or after it has ended.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ KILLED = 137  # The exit status of a process that SIGKILL has ended.
 
 
 class Result(StrEnum):
-    """What became of a delivery."""
+    """The result of a delivery."""
 
     ENDED = "ended"  #: The task has ended, now or before. Its outcome is recorded.
     RUNNING = "running"  #: Another process runs the task.
@@ -70,8 +70,8 @@ class Delivery:
 
     run: JobRun
     task: CloudRunTask  #: With the number of the attempt to make.
-    is_due: bool = True  #: Whether the attempt is to be made: the task is neither running nor at its end.
-    is_early: bool = False  #: Whether it is not due because the time of `reserve()` has not come.
+    is_due: bool = True  #: True if the attempt is to be made: the task neither runs nor has ended.
+    is_early: bool = False  #: True if it is not due because the time of `reserve()` has not come.
     failures: int = 0  #: The number of failed attempts.
     last: Any = None  #: The record of the last attempt.
 
@@ -127,7 +127,7 @@ def _row(run: JobRun, index: int | None) -> Any:
 
 
 def _has_to_reduce(run: JobRun, row: TaskRun) -> bool:
-    """Return True if an attempt of the task has failed in `reduce()`, and given it back."""
+    """Return True if an attempt of the task failed in `reduce()` and released it."""
     if not run.reduces or run.reducer is not None or run.tasks_execution_name or row.status not in DONE:
         return False
     return TaskRun.objects.filter(run=run.pk, status__in=FINISHED).count() >= run.task_count

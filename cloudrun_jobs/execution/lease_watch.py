@@ -87,7 +87,7 @@ def signal_main_thread() -> bool:
 
 
 def on_lease_lost_signal(number: int, frame: FrameType | None) -> None:
-    """Raise what the job must know: a lost lease, or in a worker, which sends this signal too, its time limit."""
+    """Raise the error of a lost lease; in a queue worker, also that of the time limit."""
     wakeup.acknowledge()
     termination.interrupt_if_due()
     call_or_defer(_raise_if_any_lost)

@@ -1,4 +1,4 @@
-"""Record what a queue's worker knows of a run whose own process does not record it: it died, or never started."""
+"""Record the end of attempts and runs whose own process cannot: it died, or never started."""
 
 from __future__ import annotations
 

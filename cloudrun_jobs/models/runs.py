@@ -377,7 +377,7 @@ class TaskRun(Record):
     worker = models.UUIDField()
     #: The worker process of a queue, such as "celery@host/1234"; empty on Cloud Run.
     process = models.CharField(max_length=200, blank=True, default="", db_default="")
-    #: The number of attempts that ended because a queue's worker was shut down. They are repeated in addition to
+    #: The number of attempts that ended because a queue worker was shut down. They are repeated in addition to
     #: `max_retries`.
     interruptions = models.PositiveIntegerField(default=0, db_default=0)
     #: Whether an attempt has worked (True) or was skipped (False), which its retries follow; null while undecided.

@@ -1,7 +1,7 @@
 """Submit silent runs again to a backend that loses messages, and whose messages wait for a worker.
 
-A run without a heartbeat may wait in a long queue, or its message may be lost. A message too many does no harm:
-the record decides whether it starts anything.
+A run without a heartbeat may wait in a long queue, or its message may be lost. A duplicate message is harmless:
+the record decides whether it starts an attempt.
 """
 
 from __future__ import annotations

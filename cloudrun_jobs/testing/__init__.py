@@ -1,4 +1,4 @@
-"""What the tests of projects that use the app need: fixtures, and the contract of backends."""
+"""Test support for projects that use the app: fixtures, and the contract of backends."""
 
 from __future__ import annotations
 

@@ -29,12 +29,12 @@ INGEST_TOKEN = os.environ.get("EXAMPLE_INGEST_TOKEN", "")
 SERVICE_URL = os.environ.get("EXAMPLE_SERVICE_URL", "")
 SCHEDULER_ACCOUNT = os.environ.get("EXAMPLE_SCHEDULER_ACCOUNT", "")
 
-# With a broker, ingest jobs run on the workers of Celery; with DISABLE_CELERY=true, in the web service.
+# With a broker, ingest jobs run on Celery workers; with DISABLE_CELERY=true, in the web service.
 # With Redis, locks are in Redis; with DISABLE_REDIS=true, in the database.
 REDIS_URL = os.environ.get("REDIS_URL", "")
 CELERY_BROKER_URL = os.environ.get("CELERY_BROKER_URL") or REDIS_URL
 CELERY_RESULT_BACKEND = os.environ.get("CELERY_RESULT_BACKEND") or CELERY_BROKER_URL
-# The seconds that a worker with REMAP_SIGTERM=SIGQUIT waits for its tasks at SIGTERM, before it gives them back.
+# The seconds that a worker with REMAP_SIGTERM=SIGQUIT waits for its tasks at SIGTERM, before it requeues them.
 CELERY_WORKER_SOFT_SHUTDOWN_TIMEOUT = float(os.environ.get("CELERY_WORKER_SOFT_SHUTDOWN_TIMEOUT", "0"))
 
 WITH_BROKER = {

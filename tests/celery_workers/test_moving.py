@@ -54,7 +54,7 @@ def two_engines(cluster: Cluster, cloudrun_emulator: Emulator, settings: Setting
 def test_nothing_is_lost_or_done_twice(
     cluster: Cluster, two_engines: dict[str, Any], settings: Settings, postgres: str
 ) -> None:
-    """Callers go on while `ROUTES` changes: each run is done once, on the engine that it was sent to."""
+    """Callers continue while `ROUTES` changes: each run is done once, on the backend that it was sent to."""
 
     def request(number: int) -> str:
         if number == BEFORE:

@@ -161,7 +161,7 @@ def test_a_cancellation_does_not_wait_for_the_broker(
 
 
 def test_the_database_is_restarted(cluster: Cluster, database_server: Server, go: Path) -> None:
-    """A run that works goes on, and one that is delivered meanwhile waits for the database."""
+    """A running run continues, and one that is delivered during the outage waits for the database."""
     working = Command().delay(until=str(go)).run
     cluster.begun(working)
     waiting = Command().delay(seconds=0.75).run

@@ -1,4 +1,4 @@
-"""Workers with Celery's pool prefork."""
+"""Workers with the prefork pool."""
 
 from __future__ import annotations
 
@@ -137,7 +137,7 @@ def test_the_process_enforces_the_timeout_itself(cluster: Cluster) -> None:
     assert ended(run).reason == "timeout"
 
 
-def test_a_doubled_message_has_one_effect(cluster: Cluster) -> None:
+def test_a_duplicate_message_has_no_effect(cluster: Cluster) -> None:
     """The second message finds the run running, and after that finished."""
     over = cluster.folder / str(uuid4())
     run = start(until=str(over))
@@ -169,7 +169,7 @@ def test_a_doubled_message_has_one_effect(cluster: Cluster) -> None:
     ],
 )
 def test_a_message_by_hand_is_rejected(cluster: Cluster, task_id: str, arguments: list[str], options: Any) -> None:
-    """It is logged and acknowledged, starts nothing, and the worker goes on."""
+    """It is logged and acknowledged, starts nothing, and the worker continues."""
     run, foreign = sent_run(), sent_run(environment="staging")
     names = {"run": run.pk, "other": uuid4(), "foreign": foreign.pk}
     log = cluster.workers[0].text()

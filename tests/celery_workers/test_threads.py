@@ -1,4 +1,4 @@
-"""Workers with Celery's pool threads: no signal reaches a job, which is interrupted at its next `progress()`."""
+"""Workers with the threads pool: no signal reaches a job, which is interrupted at its next `progress()`."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def test_the_timeout_interrupts_the_job_at_its_next_progress(cluster: Cluster) -
 
 @pytest.mark.usefixtures("worker")
 def test_a_failure_is_retried(cluster: Cluster) -> None:
-    """As in the pool prefork."""
+    """As in the prefork pool."""
     run = ended(Command().delay(failures=1).run)
 
     assert (run.status, run.result) == (Status.SUCCEEDED, "attempt 2")

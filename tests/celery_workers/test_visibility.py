@@ -35,7 +35,7 @@ def silence(run: JobRun) -> None:
 
 
 def test_a_killed_worker_is_replaced(cluster: Cluster, other: Worker) -> None:
-    """`reconcile` sends the silent run again. Its message comes back later, and steps aside."""
+    """`reconcile` sends the silent run again. Its message is delivered again later, and is ignored."""
     worker = cluster.start("killed")
     run = cluster.run("killed", "--seconds=60")
     child = cluster.begun(run).pid
@@ -48,7 +48,7 @@ def test_a_killed_worker_is_replaced(cluster: Cluster, other: Worker) -> None:
     assert reconcile_all()["redelivered"] == 1
     assert ended(run).status == Status.SUCCEEDED
     cluster.add_queue(other, "killed")
-    wait_for(lambda: cluster.is_idle("killed"))  # The old message steps aside.
+    wait_for(lambda: cluster.is_idle("killed"))  # The old message is ignored.
     assert cluster.events(run) == ["begin", "begin", "end"]
 
 
@@ -62,7 +62,7 @@ def test_a_run_that_outlasts_the_visibility_timeout_has_one_effect(cluster: Clus
 
 
 def test_a_stopped_worker_goes_on(cluster: Cluster, other: Worker) -> None:
-    """Another worker gets its message after the visibility timeout, and steps aside."""
+    """Another worker gets its message after the visibility timeout, and ignores it."""
     variables = {"VISIBILITY_TIMEOUT": str(VISIBILITY_TIMEOUT)}
     worker = cluster.start("stopped", concurrency=1, **variables)
     over = cluster.folder / str(uuid4())

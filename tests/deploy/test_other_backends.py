@@ -1,4 +1,4 @@
-"""The sync commands and the export leave out what the workers of a queue run, and `celery beat` starts."""
+"""The sync commands and the export leave out the jobs that queue workers run and `celery beat` starts."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A queue's worker runs what the record says, whatever is delivered, and how often."""
+"""A queue worker runs what the record determines, regardless of the deliveries and their number."""
 
 from __future__ import annotations
 

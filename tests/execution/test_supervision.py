@@ -1,4 +1,4 @@
-"""A queue's worker records the death of a process, a revocation, and a command that no worker knows."""
+"""A queue worker records the death of a process, a revocation, and a command that no worker knows."""
 
 from __future__ import annotations
 
@@ -93,7 +93,7 @@ def test_a_revoked_run_that_waits_is_cancelled() -> None:
 
 
 def test_a_revoked_run_that_works_ends_itself() -> None:
-    """Its process gets SIGTERM, and records what becomes of it."""
+    """Its process gets SIGTERM, and records the outcome."""
     run = new_run("echo")
     began(run)
 
@@ -138,7 +138,7 @@ def test_an_unknown_command_fails_after_an_hour() -> None:
 
 
 def test_an_unknown_command_that_another_worker_runs_does_not_fail() -> None:
-    """This worker got a doubled message of it."""
+    """This worker got a duplicate message of it."""
     run = new_run("echo", sent_at=Now() - LONG_AGO)
     began(run)
     assert not fail_unknown_command(reloaded(run), "no such job")

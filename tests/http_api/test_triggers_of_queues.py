@@ -46,7 +46,7 @@ def test_run_is_sent(call: Any, queue: type[RecordingQueue]) -> None:
 
 
 def test_one_run_of_each_tick(deliver: Any, queue: type[RecordingQueue], service: Any) -> None:
-    """A repeated delivery gets the same run, whatever has become of it."""
+    """A repeated delivery gets the same run, whatever its status."""
     service(schedule=[Schedule("* * * * *", args={"partner": 8})], http_options=())
     due, body = minutes_ago(2), json.dumps(DECLARED).encode()
     first, again, later = deliver(due, body), deliver(due, body), deliver(minutes_ago(1), body)

@@ -145,7 +145,7 @@ def test_job_starts_without_google_grpc_or_redis(environment: str) -> None:
 
 @pytest.mark.parametrize("backend", [None, "celery"])
 def test_container_does_not_import_celery(backend: str | None) -> None:
-    """A project with jobs on Celery's workers does not pay for it in the containers of its other jobs."""
+    """A project with jobs on Celery workers does not pay for it in the containers of its other jobs."""
     entry = {"BACKEND": "cloudrun_jobs.backends.celery.CeleryBackend", "OPTIONS": {"queues": ["ingest"]}}
     routes = {"echo": "celery", "imports": backend or "default"}
     done = manage(

@@ -1,6 +1,6 @@
-"""The backend that runs jobs on Celery's workers.
+"""The backend that runs jobs on Celery workers.
 
-The run's record has what a worker needs. The message has the id of the run, and only tells a worker to look.
+The message contains only the id of the run. A worker reads everything else from the run's record.
 Celery is imported when it is first used.
 """
 
@@ -39,17 +39,17 @@ class CeleryBackend(Backend):
     """Sends runs to the workers of the project's Celery app.
 
     Options: `app`, the dotted path of the app, imported when first used (default: Celery's current app, which the
-    project has imported); `queues`, the names of the queues that jobs may name, the first of which is that of jobs
-    that name none; `send_deadline`, the timeout of `delay()` in seconds; `disabled`, True to run the jobs in the
-    process that requests them (default: the environment variable DISABLE_CELERY is "true").
+    project has imported); `queues`, the names of the queues that jobs may name, the first of which is the default;
+    `send_deadline`, the timeout of `delay()` in seconds; `disabled`, True to run the jobs in the process that
+    requests them (default: the environment variable DISABLE_CELERY is "true").
     """
 
     supports_reserve = True
-    supports_terminate = True  # By workers with Celery's pool prefork; others end a job at its next progress().
+    supports_terminate = True  # In the prefork pool; in other pools, a job ends at its next progress().
     supports_tasks = True
     tracks_executions = False
     submits_triggers = True
-    # A worker's own service, image and environment have these.
+    # The deployment of the worker determines these.
     ignored_declarations = (
         "cpu",
         "memory",
@@ -188,7 +188,7 @@ class CeleryBackend(Backend):
             yield Warning(message, hint=hint, id="cloudrun_jobs.W015")
 
     def submit(self, run: JobRun, request: Request, *, timeout: float | None = None) -> Operation:
-        """Send a message for each task. Repeating it does no harm: the record decides what a message starts."""
+        """Send a message for each task. Idempotent: the record decides whether it starts an attempt."""
         from cloudrun_jobs.backends.celery import messages
         from cloudrun_jobs.backends.recorded import RecordOperation
 

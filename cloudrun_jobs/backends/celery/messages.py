@@ -1,4 +1,4 @@
-"""Send messages to Celery's workers, and count those that wait."""
+"""Send messages to Celery workers, and count the waiting ones."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ TASK = "cloudrun_jobs.run"
 REDUCE_SUFFIX = ".reduce"
 INDEX = re.compile("0|[1-9][0-9]{0,5}", re.ASCII)
 
-# Between the soft and the hard time limit of a task: the time to clean up, as Cloud Run gives it.
+# The time to clean up, between the soft and the hard time limit of a task; similar to Cloud Run's.
 CLEANUP_SECONDS = 8
 
 MAX_CONNECTIONS = 10  # Of a process.
@@ -119,7 +119,7 @@ def count_waiting(backend: CeleryBackend, queue: str, *, timeout: float) -> int:
 
 
 def listened_queues(backend: CeleryBackend, *, timeout: float) -> set[str]:
-    """Return the names of the queues that workers listen to, as they respond. Raises `ServiceUnavailable`."""
+    """Return the names of the queues that responding workers listen to. Raises `ServiceUnavailable`."""
     app = backend.app
     with _producer(backend, app, timeout) as producer:
         inspect = app.control.inspect(timeout=INSPECT_SECONDS, connection=producer.connection)
@@ -165,7 +165,7 @@ def _masked(message: str, app: Any) -> str:
 
 
 def _forget_inherited() -> None:
-    """Leave the connections to the parent of a forked child."""
+    """Discard the parent's connections in a forked child."""
     global _lock
     _pools.clear()
     _lock = Lock()

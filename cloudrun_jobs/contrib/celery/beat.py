@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 TICK_TASK = "cloudrun_jobs.tick"
 BEAT = "celery beat"  # The requester of the runs.
 
-# A worker of an earlier deployment leaves a tick that it does not know to another worker.
+# A worker of an earlier deployment retries a tick that it does not know, so that another worker may receive it.
 RETRY_DELAY_SECONDS, MAX_RETRIES = 5, 720
 
 # Beat waits for a broker that is unavailable. By default it drops a tick after a second.
@@ -168,7 +168,7 @@ def _job_entries(spec: JobSpec) -> Iterator[tuple[str, dict[str, Any]]]:
             "args": (spec.command, scheduler_job, BeatLazyFunc(due_time, schedule)),
             "options": {"retry_policy": PUBLISH_RETRY_POLICY, **queue},
         }
-        # A changed schedule has another name, and begins anew.
+        # A changed schedule gets another name, so beat treats it as a new entry.
         yield ScheduleTick(scheduler_job, declared.cron, zone).encode(), entry
 
 

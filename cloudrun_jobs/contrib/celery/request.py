@@ -1,4 +1,4 @@
-"""What the worker's own process does for a message, while a process of its pool runs the task."""
+"""Handle a message in the worker's main process, while a process of its pool runs the task."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class RunRequest(Request):  # type: ignore[misc]  # Celery has no annotations
         return super().on_failure(exc_info, *args, **kwargs)
 
     def _on_death(self, error: Exception) -> None:
-        """Record the death before the message goes back: a double of an attempt that runs would step aside."""
+        """Record the death before the message is requeued: a delivery of a running attempt would be ignored."""
         from cloudrun_jobs.execution.supervision import Death, record_death, record_revocation
 
         reason = "process_died"
@@ -55,7 +55,7 @@ class RunRequest(Request):  # type: ignore[misc]  # Celery has no annotations
     def terminate(self, pool: Any, signal: Any = None) -> None:
         """Cancel the run, also if the revocation comes from Flower or the command line, and end the process."""
         self._cancel_run()
-        with suppress(NotImplementedError):  # By threads: the job ends at its next progress().
+        with suppress(NotImplementedError):  # In a thread, the job ends at its next progress().
             super().terminate(pool, signal)
 
     def cancel(self, *args: Any, **kwargs: Any) -> None:
@@ -64,7 +64,7 @@ class RunRequest(Request):  # type: ignore[misc]  # Celery has no annotations
 
         try:
             super().cancel(*args, **kwargs)
-        except NotImplementedError:  # By threads, which are in this process.
+        except NotImplementedError:  # The pool has threads of this process.
             termination.request_all()
 
     def _announce_revoked(self, reason: str, terminated: bool, signum: Any, expired: bool) -> None:

@@ -1,7 +1,7 @@
 """The Celery task that runs jobs.
 
-Its message has the id of a run, and the record of the run has everything else: whether the message starts an
-attempt, with which arguments, and how many attempts there may be.
+The message contains the id of a run. The record of the run determines whether the message starts an attempt, its
+arguments, and the maximum number of attempts.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ if TYPE_CHECKING:
     from cloudrun_jobs.execution.termination import Termination
     from cloudrun_jobs.models import JobRun
 
-# A message for a command that this worker does not have goes back to the queue for so many seconds.
-UNKNOWN_COMMAND_DELAY = 5
+# The pause before a message with an unknown command is delivered again.
+UNKNOWN_COMMAND_DELAY = 5  # seconds
 
 MAX_RETRY_DELAY = 60.0  # seconds
 
@@ -84,7 +84,7 @@ def _run(task: RunTask, found: JobRun, index: int | None, termination: Terminati
 
 
 def _reply(task: RunTask, delivery: Delivery, report: Report) -> None:
-    """Raise what makes Celery give the message back, send it again later, or report the failure of the job."""
+    """Raise the exception that makes Celery requeue the message, retry it later, or report the job's failure."""
     from cloudrun_jobs.execution.delivery import Result
 
     match report.result:
@@ -137,17 +137,18 @@ def find_command(command: str) -> tuple[Any, str]:
 
 
 def _give_back() -> Reject:
-    """Return the exception that gives the message to another worker, because this one is being shut down.
+    """Return the exception that requeues the message for another worker, because this one is being shut down.
 
-    A process of a pool exits before it raises it, which gives the message back too.
+    A process of a pool exits before the exception is raised, which requeues the message too.
     """
     return Reject("The worker is being shut down.", requeue=True)
 
 
 def _exit() -> NoReturn:
-    """End this process of the pool, because Celery has ended it, and takes the end of its next task for that end.
+    """Exit this process of the pool, because Celery has terminated it.
 
-    At once: Celery takes two seconds longer, and Cloud Run kills a worker ten seconds after SIGTERM.
+    Otherwise, Celery would attribute the exit to the next task. The exit is immediate, because Celery's own
+    takes two seconds longer, and Cloud Run kills a worker ten seconds after SIGTERM.
     """
     connections.close_all()
     logging.shutdown()

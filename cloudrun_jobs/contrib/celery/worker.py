@@ -10,7 +10,7 @@ from celery.signals import worker_init, worker_process_init, worker_ready
 from cloudrun_jobs import environ
 from cloudrun_jobs.backends.celery import DEFAULT_VISIBILITY_TIMEOUT, CeleryBackend
 
-# Before the worker interrupts the jobs, tasks that are nearly done end.
+# The time in which running tasks may finish before the worker interrupts them.
 SOFT_SHUTDOWN_TIMEOUT = 2.0  # seconds
 
 VISIBILITY_MARGIN = 60  # seconds
@@ -44,7 +44,7 @@ def visibility_timeout() -> int:
 
 @worker_process_init.connect(dispatch_uid=UID)  # type: ignore[untyped-decorator]
 def enter_pool_process(**kwargs: Any) -> None:
-    """Let jobs replace the handlers of signals, in a process of the pool; the pool solo is the worker itself."""
+    """Let jobs replace signal handlers in a process of the pool. The solo pool runs jobs in the main process."""
     if current_process().name != "MainProcess":
         environ.enter_pool_process()
 

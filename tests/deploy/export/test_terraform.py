@@ -143,7 +143,7 @@ def test_output_is_sorted(export: Export, monkeypatch: pytest.MonkeyPatch) -> No
 
 @pytest.fixture
 def celery(settings: Settings, options: dict[str, Any]) -> None:
-    """A backend of Celery, with variables and an account that all containers have."""
+    """A Celery backend, with variables and an account that all containers have."""
     entry = {
         "BACKEND": "cloudrun_jobs.backends.celery.CeleryBackend",
         "OPTIONS": {"app": "example.celery_app.app", "queues": ["ingest", "backtest"]},
@@ -154,7 +154,7 @@ def celery(settings: Settings, options: dict[str, Any]) -> None:
 
 @pytest.mark.usefixtures("celery")
 def test_worker_pool(export: Export) -> None:
-    """The workers of Celery are a worker pool that reads the URLs of Redis from secrets."""
+    """The Celery workers are a worker pool that reads the URLs of Redis from secrets."""
     document = export("terraform", commands=())
     within = resources(document)
 

@@ -1,4 +1,4 @@
-"""Mutations of what a queue's worker does with a delivery, and of what is delivered again."""
+"""Mutations of how a queue worker handles a delivery, and of redelivery."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Write the worker pools of Celery, Memorystore as their broker, and the secrets with its URLs."""
+"""Write Celery worker pools, Memorystore as their broker, and the secrets with its URLs."""
 
 from __future__ import annotations
 
