@@ -68,7 +68,7 @@ def _check_backends() -> Iterator[CheckMessage]:
     for alias in ("", *settings.backends):
         backend = backends.declared(alias)
         if backend.is_disabled and not is_inline:
-            message = f"The backend {alias or conf.DEFAULT_ALIAS!r} is disabled: the caller runs its jobs."
+            message = f"The backend {alias or conf.DEFAULT_ALIAS!r} is disabled: its jobs run inline."
             hint = "Unset DISABLE_CELERY, or OPTIONS['disabled'], where workers are to run them."
             yield Warning(message, hint=hint, id="cloudrun_jobs.W014")
         elif not is_inline or not (alias or backend.is_disabled):

@@ -141,6 +141,8 @@ def log_job_finished(
         extra["error"] = name = type(error).__name__
         # An error tracker such as Sentry would report this failure twice; `lease_lost` has been logged.
         is_reported = propagates or isinstance(error, LeaseLost) or run.status == "cancelled"
+        # Each deployment of a queue's workers interrupts attempts, which other workers repeat.
+        is_reported |= task is not None and task.in_worker and getattr(error, "reason", "") == "interrupted"
         level, message = logging.WARNING if is_reported else logging.ERROR, "Job %s failed after %.1fs with %s%s"
         # Django prints the text of a CommandError; the errors of this package need no traceback.
         is_explained = propagates or isinstance(error, (CommandError, SystemExit, CloudRunJobsError))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import timedelta
-from typing import NamedTuple
+from typing import Any, NamedTuple
 from uuid import UUID
 
 from django.db.models import Exists, F, OuterRef, Q, QuerySet
@@ -75,12 +75,17 @@ def record_revocation(run_id: str) -> None:
 
 
 def fail_unknown_command(run: JobRun, message: str) -> bool:
-    """End a run as failed whose command no worker has known for an hour; return True if it has ended."""
-    since = Now() - UNKNOWN_COMMAND_LIMIT
-    late = Q(sent_at__lt=since) | Q(sent_at=None, created_at__lt=since)
-    is_idle = ~Exists(_live_tasks(Q(run=OuterRef("pk"))))
-    values = {"reason": UNKNOWN_COMMAND, "error_message": storable(message)[:MAX_MESSAGE], "finished_at": Now()}
-    if run.transition(Status.FAILED, late & is_idle & Q(status__in=UNFINISHED), **values):
+    """End a run as failed whose command no worker has known for an hour; return True if it has ended.
+
+    The hour begins with the first worker that does not know it: the run may have waited longer in its queue.
+    """
+    is_idle = Q(~Exists(_live_tasks(Q(run=OuterRef("pk")))), status__in=UNFINISHED)
+    is_known = Q(reason=UNKNOWN_COMMAND)
+    values: dict[str, Any] = {"reason": UNKNOWN_COMMAND, "error_message": storable(message)[:MAX_MESSAGE]}
+    if run.update_if(is_idle & ~is_known, **values, sending_until=Now() + UNKNOWN_COMMAND_LIMIT):
+        return False
+    values["finished_at"] = Now()
+    if run.transition(Status.FAILED, is_idle & is_known & Q(sending_until__lt=Now()), **values):
         TaskRun.objects.filter(run=run.pk, status__in=UNFINISHED).update(status=Status.FAILED, **values)
         run_reconciled.send_robust(JobRun, run=run)
     return run.is_finished

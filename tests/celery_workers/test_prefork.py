@@ -194,7 +194,7 @@ def test_the_message_of_an_unknown_command_waits_for_a_newer_worker(cluster: Clu
 
 def test_a_run_of_an_unknown_command_fails_after_an_hour(cluster: Cluster) -> None:
     """The reason is `unknown_command`, and no message is left."""
-    run = sent_run(command="vanished", sent_at=Now() - timedelta(minutes=61))
+    run = sent_run(command="vanished", reason="unknown_command", sending_until=Now() - timedelta(minutes=1))
     cluster.send("prefork", str(run.pk), str(run.pk))
     run = ended(run)
 

@@ -126,10 +126,12 @@ def test_a_revocation_after_the_end_changes_nothing() -> None:
 
 @in_every_database
 def test_an_unknown_command_fails_after_an_hour() -> None:
-    """Until then a worker of a newer deployment may know it."""
-    run = new_run("echo")
+    """Until then a worker of a newer deployment may know it, and the record shows why the run waits."""
+    run = new_run("echo", sent_at=Now() - LONG_AGO)
     assert not fail_unknown_command(run, "no such job")
-    JobRun.objects.filter(pk=run.pk).update(sent_at=Now() - LONG_AGO)
+    assert not fail_unknown_command(run, "no such job")
+    assert (reloaded(run).status, reloaded(run).reason) == (Status.SENT, "unknown_command")
+    JobRun.objects.filter(pk=run.pk).update(sending_until=Now() - LONG_AGO)
 
     assert fail_unknown_command(reloaded(run), "no such job")
 
@@ -144,6 +146,7 @@ def test_an_unknown_command_that_another_worker_runs_does_not_fail() -> None:
     assert not fail_unknown_command(reloaded(run), "no such job")
 
     silence(run)
+    JobRun.objects.filter(pk=run.pk).update(reason="unknown_command", sending_until=Now() - LONG_AGO)
 
     assert fail_unknown_command(reloaded(run), "no such job")
     assert TaskRun.objects.get(run=run).status == Status.FAILED

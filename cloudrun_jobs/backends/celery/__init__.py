@@ -199,7 +199,10 @@ class CeleryBackend(Backend):
         from cloudrun_jobs.backends.celery import messages
 
         request = Request(job=run.job, argv=(), run_id=str(run.pk), tasks=run.task_count)
-        messages.revoke(self, list(messages.task_ids(request)), timeout=timeout)
+        ids = list(messages.task_ids(request))
+        if run.tasks_execution_name:  # Another message calls `reduce()`.
+            ids = [f"{run.pk}{messages.REDUCE_SUFFIX}"]
+        messages.revoke(self, ids, timeout=timeout)
 
     def count_waiting(self, queue: str) -> int | None:
         from cloudrun_jobs.backends.celery import messages
