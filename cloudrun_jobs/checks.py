@@ -5,6 +5,7 @@ An id is stable: that of a removed check is not reused.
 
 from __future__ import annotations
 
+import fnmatch
 import shlex
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -196,6 +197,7 @@ def check_jobs(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[C
         messages += _check_names(found.jobs)
         messages += _check_http_names(found.jobs)
         messages += _check_jobs_of_backends(found.jobs)
+        messages += _check_routes(found.jobs)
     except InvalidSettings:
         pass  # check_settings reports it.
     return messages
@@ -287,6 +289,15 @@ def _check_backend(job: CloudRunJobs, spec: JobSpec) -> Iterator[CheckMessage]:
         message = f"{spec.command}: {type(backend).__name__} ignores {', '.join(ignored)}."
         hint = "Declare them where the workers are deployed."
         yield Warning(message, hint=hint, obj=type(job), id="cloudrun_jobs.W013")
+
+
+def _check_routes(jobs: Iterable[str]) -> Iterator[CheckMessage]:
+    """Warn of patterns that match no job: they may be misspelt."""
+    names = list(jobs)
+    for pattern in conf.load().routes:
+        if isinstance(pattern, str) and not fnmatch.filter(names, pattern):
+            message = f"{conf.setting_name('ROUTES')}: {pattern!r} matches no job."
+            yield Warning(message, hint=did_you_mean(pattern, names) or None, id="cloudrun_jobs.W017")
 
 
 def _check_jobs_of_backends(jobs: Mapping[str, CloudRunJobs]) -> Iterator[CheckMessage]:

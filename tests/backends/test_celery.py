@@ -507,6 +507,17 @@ def test_what_would_mean_something_else_is_refused(
     assert check in found(run_checks(tags=["cloudrun_jobs"]))
 
 
+def test_a_route_without_a_job_is_reported(broker: Broker, settings: Settings) -> None:
+    """Its pattern may be misspelt, and the job would stay where it is."""
+    settings.CLOUDRUN_JOBS = {**settings.CLOUDRUN_JOBS, "ROUTES": {"ehco": "celery", "ec*": "celery"}}
+
+    warning = found(run_checks(tags=["cloudrun_jobs"]))["cloudrun_jobs.W017"]
+    assert (warning.msg, warning.hint) == (
+        "CLOUDRUN_JOBS['ROUTES']: 'ehco' matches no job.",
+        "Did you mean 'echo'?",
+    )
+
+
 def test_ignored_declarations_are_reported_once(broker: Broker, monkeypatch: pytest.MonkeyPatch) -> None:
     """A worker has its own CPU and image."""
     monkeypatch.setattr(echo.Command, "cpu", "2", raising=False)
