@@ -89,9 +89,8 @@ class Heartbeat:
                         renewal.due_at = now + renewal.interval
                         _ignoring_errors(renewal.work)
                 if self._has_progress or now - written >= HEARTBEAT_INTERVAL:
-                    self._write()
-                    written = now
-                    if self._follows_cancellation and self._is_cancelled():
+                    is_written, written = self._write(), now
+                    if self._follows_cancellation and (self._is_cancelled() or self._is_superseded(is_written)):
                         termination.request()
         finally:
             connections.close_all()  # This thread's.
@@ -103,13 +102,21 @@ class Heartbeat:
         self._wakeup.clear()
         return self._is_stopped
 
-    def _write(self) -> None:
+    def _write(self) -> bool:
+        """Write the heartbeat and the progress; return True if the row was updated."""
         self._has_progress = False
         rows = TaskRun.objects.filter(pk=self._task.pk, worker=self._task.worker)
         if not self.outlasts_task:
             rows = rows.filter(finished_at=None)  # Not after the end: `stop()` does not wait forever.
         # The next heartbeat follows soon; `reconcile` tolerates several missing ones.
-        _ignoring_errors(lambda: rows.update(heartbeat_at=Now(), **self._progress))
+        return bool(_ignoring_errors(lambda: rows.update(heartbeat_at=Now(), **self._progress)))
+
+    def _is_superseded(self, is_written: bool) -> bool:
+        """Return True if another attempt has taken over: this process was stopped for too long."""
+        if is_written:
+            return False
+        others = TaskRun.objects.filter(pk=self._task.pk).exclude(worker=self._task.worker)
+        return bool(_ignoring_errors(others.exists))
 
     def _is_cancelled(self) -> bool:
         run = JobRun.objects.filter(pk=self._task.run_id)

@@ -17,12 +17,14 @@ from pytest_django import Settings
 
 from cloudrun_jobs import environ
 from cloudrun_jobs.exceptions import JobInterrupted
+from cloudrun_jobs.execution import heartbeat
 from cloudrun_jobs.execution.delivery import Report, Result, deliver, receive
 from cloudrun_jobs.models import JobRun, Status, TaskRun, Trigger
 from cloudrun_jobs.models.functions import Now
 from cloudrun_jobs.registry import find_job
 from tests.jobs.management.commands import echo, tasks
 from tests.runs.conftest import in_every_database, store_records
+from tests.waiting import wait_for
 
 WORKER, OTHER = "celery@one/11", "celery@two/22"
 SILENT = timedelta(minutes=3)
@@ -354,6 +356,23 @@ def test_one_of_two_deliveries_claims_the_task(database: str, *, was_running: bo
     run.refresh_from_db()
     assert (run.status, run.tasks.get().attempt) == (Status.SUCCEEDED, int(was_running))
     assert [report.error for report in reports] == [None, None]
+
+
+def test_a_superseded_attempt_is_interrupted(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A process that was stopped until another attempt took over ends its work, and records nothing."""
+    run = new_run("echo")
+    monkeypatch.setattr(heartbeat, "PROGRESS_INTERVAL", 0.05)
+    monkeypatch.setattr(heartbeat, "HEARTBEAT_INTERVAL", 0.1)
+
+    def lose(self: Any, *args: Any, **options: Any) -> None:
+        TaskRun.objects.update(worker=uuid4(), attempt=1, process=OTHER)
+        wait_for(self.check_lease)
+
+    monkeypatch.setattr(echo.Command, "run", lose)
+
+    assert isinstance(work(run).error, JobInterrupted)
+    task = run.tasks.get()
+    assert (task.status, task.process, task.exit_code) == (Status.RUNNING, OTHER, None)
 
 
 def test_jobs_of_other_threads_are_not_nested(monkeypatch: pytest.MonkeyPatch) -> None:
