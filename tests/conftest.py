@@ -14,9 +14,8 @@ from hypothesis import HealthCheck, settings
 from cloudrun_jobs.locks import local
 from tests.servers.fixtures import *  # noqa: F403
 
-# A loaded machine is slow, not wrong: no deadlines. CI looks at more examples than a developer waits for.
+# A loaded machine is slow, not wrong: no deadlines.
 settings.register_profile("default", deadline=None, max_examples=40, suppress_health_check=[HealthCheck.too_slow])
-settings.register_profile("ci", settings.get_profile("default"), max_examples=80)
 settings.register_profile("thorough", deadline=None, max_examples=1000)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "default"))
 
