@@ -134,7 +134,7 @@ def faults(session: nox.Session) -> None:
     """What locks and records guarantee while processes and servers are killed, stopped and cut off."""
     install(session, NEWEST[1])
     # A module with workers of Celery starts them once, on one process.
-    session.run("pytest", "-q", "-n", "2", "--dist", "loadgroup", "-m", "faults", *session.posargs)
+    session.run("pytest", "-q", "-n", "3", "--dist", "loadgroup", "-m", "faults", *session.posargs)
 
 
 @nox.session(python=NEWEST[0])

@@ -16,7 +16,6 @@ import grpc
 import pytest
 from celery import Celery
 from django.core.management import get_commands
-from django.db import connection
 from google.cloud import run_v2
 from pytest_django import Settings
 
@@ -165,20 +164,6 @@ class TestThreads(BackendContract):
         yield
         while own.ThreadBackend.threads:
             own.ThreadBackend.threads.pop().join(30)
-
-
-@pytest.mark.faults
-class TestProcesses(BackendContract):
-    """A backend of a user that tracks what it has started."""
-
-    @pytest.fixture(autouse=True)
-    def _configured(self, settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-        use(settings, own.ProcessBackend)
-        monkeypatch.setenv("TESTS_DATABASE", connection.settings_dict["NAME"])
-        monkeypatch.setenv("DJANGO_SETTINGS_MODULE", "tests.backends.contract_settings")
-        yield
-        while own.ProcessBackend.processes:
-            own.ProcessBackend.processes.popitem()[1].wait(30)
 
 
 def test_an_attempt_is_recorded_with_its_process(settings: Settings, transactional_db: None) -> None:
