@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from django.core.checks import CheckMessage
 
+from cloudrun_jobs import conf
 from cloudrun_jobs.conf import Settings
 from cloudrun_jobs.environ import ELEMENTS_VARIABLE, RUN_ID_VARIABLE
 from cloudrun_jobs.exceptions import (
@@ -185,3 +186,10 @@ class Backend(ABC):
     def check_workers(self, specs: Sequence[JobSpec]) -> Iterable[CheckMessage]:
         """Return system check messages about the workers of these jobs. Raises one of the `ServiceError`s."""
         return []
+
+
+def check_number(option: str, value: object) -> None:
+    """Raise `InvalidSettings` if the option of a backend is not a number from 1 to 10000."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 1 <= value <= 10_000:
+        where = conf.setting_name("OPTIONS", option)
+        raise InvalidSettings(f"{where}: expected a number from 1 to 10000, got {value!r}.")

@@ -1,4 +1,4 @@
-"""Record the end of attempts and runs whose own process cannot: it died, or never started."""
+"""Record the end of attempts and runs whose process has died or never started."""
 
 from __future__ import annotations
 

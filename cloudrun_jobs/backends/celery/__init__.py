@@ -17,7 +17,7 @@ from django.utils import timezone
 from django.utils.module_loading import import_string
 
 from cloudrun_jobs import conf
-from cloudrun_jobs.backends.base import Backend, Request
+from cloudrun_jobs.backends.base import Backend, Request, check_number
 from cloudrun_jobs.conf import Settings
 from cloudrun_jobs.exceptions import DeclarationError, InvalidSettings
 from cloudrun_jobs.suggestions import did_you_mean
@@ -73,7 +73,8 @@ class CeleryBackend(Backend):
     ) -> None:
         super().__init__(settings)
         self.queues = _queues(queues)
-        self.send_deadline = _seconds(send_deadline)
+        check_number("send_deadline", send_deadline)
+        self.send_deadline = float(send_deadline)
         is_inline = settings.environment in conf.INLINE_ENVIRONMENTS
         self.is_disabled = is_inline or _is_off(disabled)
         self.app_path = app
@@ -97,13 +98,12 @@ class CeleryBackend(Backend):
                 f"{self._where('BACKEND')}: the Celery app {app.main or 'default'!r} has no broker URL.",
                 hint="Set CELERY_BROKER_URL, or name the project's app in OPTIONS['app']: 'acme.celery.app'.",
             )
-        self._check_transport(app)
         return app
 
-    def _check_transport(self, app: Any) -> None:
+    def check_transport(self) -> None:
         """Raise `InvalidSettings` if the scheme of the broker's URL is unknown, or its client is not installed."""
         try:
-            _ = app.connection_for_write().transport_cls
+            _ = self.app.connection_for_write().transport_cls
         except (KeyError, ImportError, ValueError) as error:
             detail = str(error.args[0]) if error.args else type(error).__name__
             hint = "Set CELERY_BROKER_URL to a URL such as redis://10.0.0.3:6379/0."
@@ -148,7 +148,7 @@ class CeleryBackend(Backend):
 
     def check(self) -> Iterable[CheckMessage]:
         try:
-            _ = self.app
+            self.check_transport()
         except InvalidSettings as error:
             yield Error(error.args[0], hint=error.hint or None, id="cloudrun_jobs.E030")
 
@@ -158,9 +158,10 @@ class CeleryBackend(Backend):
         Without a visibility timeout in the app's settings, a worker sets it.
         """
         try:
-            options = self.app.conf.broker_transport_options or {}
+            self.check_transport()
         except InvalidSettings:
             return  # check() reports it.
+        options = self.app.conf.broker_transport_options or {}
         longest = max((spec.timeout for spec in specs), default=timedelta(0))
         try:
             configured = timedelta(seconds=self.visibility_timeout)
@@ -225,6 +226,7 @@ class CeleryBackend(Backend):
         delay = reservation.at - timezone.now()
         if delay <= timedelta(0):
             return ""
+        self.check_transport()  # Now: the message may follow much later.
         if delay < timedelta(seconds=self.visibility_timeout / 2):
             messages.send(self, request, timeout=timeout, eta=reservation.at)
         return f"reserve:{request.run_id}"
@@ -261,10 +263,3 @@ def _english_schedules(spec: JobSpec) -> Iterator[DeclarationError]:
             expected = "a cron expression of five fields, because celery beat serves it"
             hint = "Their due times are known to Cloud Scheduler alone, which serves jobs with target = 'service'."
             yield DeclarationError("schedule", expected, schedule.cron, hint, id="cloudrun_jobs.E031")
-
-
-def _seconds(value: object) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 1 <= value <= 10_000:
-        where = conf.setting_name("OPTIONS", "send_deadline")
-        raise InvalidSettings(f"{where}: expected a number from 1 to 10000, got {value!r}.")
-    return float(value)

@@ -130,7 +130,7 @@ def listened_queues(backend: CeleryBackend, *, timeout: float) -> set[str]:
 @contextmanager
 def _producer(backend: CeleryBackend, app: Any, timeout: float) -> Iterator[Any]:
     """Yield a producer of a pool. Raises `ServiceUnavailable` if the broker is unavailable."""
-    pool = _pool(app, backend.send_deadline)  # Not `timeout`: each of its values would make a pool.
+    pool = _pool(backend, app, backend.send_deadline)  # Not `timeout`: each of its values would make a pool.
     connection = pool.connections.connection
     try:
         with pool.acquire(block=True, timeout=timeout) as producer:
@@ -141,12 +141,13 @@ def _producer(backend: CeleryBackend, app: Any, timeout: float) -> Iterator[Any]
         raise ServiceUnavailable(message, hint=hint) from error
 
 
-def _pool(app: Any, timeout: float) -> Any:
+def _pool(backend: CeleryBackend, app: Any, timeout: float) -> Any:
     """Return the pool of producers of this process. Its sockets time out, which those of the app do not."""
     url = str(app.conf.broker_write_url or app.conf.broker_url)
     key = (id(app), url, timeout)
     with _lock:
         if key not in _pools:
+            backend.check_transport()
             limits = {"socket_timeout": timeout, "socket_connect_timeout": timeout, "max_retries": 0}
             options = {**(app.conf.broker_transport_options or {}), **limits}
             connection = app.connection_for_write(connect_timeout=timeout, transport_options=options)

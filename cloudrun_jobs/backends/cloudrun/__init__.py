@@ -14,7 +14,7 @@ from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
 from cloudrun_jobs import conf
-from cloudrun_jobs.backends.base import Backend, Request
+from cloudrun_jobs.backends.base import Backend, Request, check_number
 from cloudrun_jobs.conf import Settings
 from cloudrun_jobs.environ import EMULATOR_VARIABLE
 from cloudrun_jobs.exceptions import InvalidSettings
@@ -65,9 +65,9 @@ class CloudRunBackend(Backend):
             _check_loopback(endpoint, conf.setting_name("OPTIONS", "endpoint"))
         elif endpoint := os.environ.get(EMULATOR_VARIABLE) or None:  # A task of the emulator never calls Google.
             _check_loopback(endpoint, EMULATOR_VARIABLE)
-        _check_number("rpc_timeout", rpc_timeout)
-        _check_number("send_deadline", send_deadline)
-        _check_number("runs_per_minute", runs_per_minute)
+        check_number("rpc_timeout", rpc_timeout)
+        check_number("send_deadline", send_deadline)
+        check_number("runs_per_minute", runs_per_minute)
         self.endpoint = endpoint
         self.rpc_timeout = rpc_timeout
         self.send_deadline = send_deadline
@@ -163,13 +163,6 @@ def _check_location(settings: Settings) -> None:
         variables = " and ".join(f"{conf.PREFIX}{key}" for key in missing)
         hint = f"Set them there, or as {variables} in the environment."
         raise InvalidSettings(f"{where}: required by CloudRunBackend, not set.", hint=hint)
-
-
-def _check_number(option: str, value: object) -> None:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 1 <= value <= 10_000:
-        raise InvalidSettings(
-            f"{conf.setting_name('OPTIONS', option)}: expected a number from 1 to 10000, got {value!r}."
-        )
 
 
 TEXT_PATTERNS = {

@@ -33,7 +33,7 @@ class RunRequest(Request):  # type: ignore[misc]  # Celery has no annotations
 
     def _on_death(self, error: Exception) -> None:
         """Record the death before the message is requeued: a delivery of a running attempt would be ignored."""
-        from cloudrun_jobs.execution.supervision import Death, record_death, record_revocation
+        from cloudrun_jobs.execution.supervision import Death, record_death
 
         reason = "process_died"
         if isinstance(error, TimeLimitExceeded):
@@ -45,7 +45,7 @@ class RunRequest(Request):  # type: ignore[misc]  # Celery has no annotations
         death = Death(f"{self.hostname}/{self.worker_pid}", reason, str(error))
         is_known = self._record(record_death, death)
         if self._already_revoked:
-            self._record(lambda run_id, index: record_revocation(run_id))
+            self._cancel_run()
         elif not isinstance(error, WorkerLostError) and not self._already_cancelled:
             # A hard limit, which Celery acknowledges, or the death of a process that outlived an earlier signal.
             self.reject(requeue=True)
