@@ -6,6 +6,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from cloudrun_jobs.argv.secret_ref import SecretRef
     from cloudrun_jobs.command import CloudRunJobs
     from cloudrun_jobs.exceptions import (
         CloudRunJobsError,
@@ -35,6 +36,7 @@ _MODULES = {
     "Operation": "operations",
     "ResultUnavailable": "exceptions",
     "Schedule": "spec",
+    "SecretRef": "argv.secret_ref",
     "requested_by": "runs.requester",
 }
 
@@ -51,6 +53,7 @@ __all__ = [
     "Operation",
     "ResultUnavailable",
     "Schedule",
+    "SecretRef",
     "requested_by",
 ]
 

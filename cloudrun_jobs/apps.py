@@ -16,11 +16,14 @@ class CloudRunJobsConfig(AppConfig):
     default_auto_field = "django.db.models.BigAutoField"
 
     def ready(self) -> None:
-        from cloudrun_jobs import environ, logs
+        from cloudrun_jobs import environ
+        from cloudrun_jobs.logs import receivers  # noqa: F401
 
         # A container runs one job, and need not import the checks of all the others.
         if environ.in_container():
-            logs.escape_tracebacks()
+            from cloudrun_jobs.logs import tracebacks
+
+            tracebacks.escape_tracebacks()
             environ.line_buffer_output()
             environ.use_test_databases()
             return

@@ -151,6 +151,38 @@ class ResultUnavailable(CloudRunJobsError):
     """The execution succeeded, but its job did not record its result where this process reads it."""
 
 
+class SecretError(CloudRunJobsError):
+    """A secret cannot be read or updated. The message has no value of a secret."""
+
+
+class SecretNotFound(SecretError):
+    """The project has no secret, or no version of it, with this name."""
+
+
+class SecretDisabled(SecretError):
+    """The version of the secret is disabled or destroyed."""
+
+
+class SecretAccessDenied(SecretError):
+    """The account may not read or update the secret, or there are no credentials."""
+
+
+class SecretCorrupted(SecretError):
+    """The checksum of the value does not match."""
+
+
+class SecretUnavailable(SecretError):
+    """Secret Manager did not respond. An update may have been written; `secrets.update()` says so if it may."""
+
+
+class SecretConflict(SecretError):
+    """Another process updated the secret first: the version of this update is disabled."""
+
+
+class InvalidSecret(SecretError, ValueError):
+    """The name or the value of a secret is invalid: it is too large or too short, or not text."""
+
+
 class LockError(CloudRunJobsError):
     """A lock cannot be acquired, or is misused."""
 

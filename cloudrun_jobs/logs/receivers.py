@@ -1,4 +1,4 @@
-"""Log the signals of the package, in receivers: no other module logs.
+"""Log the signals of the package, in receivers: no other module of the package logs.
 
 The logger is `cloudrun_jobs`. `record.action` is the signal's name. A job's arguments are not logged: they may be
 personal data.
@@ -9,12 +9,9 @@ from __future__ import annotations
 import logging
 import os
 import sys
-from collections.abc import Iterator, Sequence
-from contextlib import redirect_stderr
+from collections.abc import Sequence
 from datetime import datetime
 from functools import cache
-from io import StringIO
-from types import TracebackType
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from django.core.management.base import CommandError
@@ -48,34 +45,6 @@ def escape_arguments(record: logging.LogRecord) -> bool:
 
 
 logger.addFilter(escape_arguments)
-
-
-def escape_tracebacks() -> None:
-    """Escape what the process prints of an uncaught exception: in a container each line is a log entry."""
-    print_exception = sys.excepthook
-
-    def print_escaped(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
-        with redirect_stderr(StringIO()) as printed:
-            print_exception(kind, error, trace)
-        text = printed.getvalue()
-        for raised in _chain(error):
-            message = str(raised)
-            text = text.replace(f": {message}\n", f": {escape(message)}\n")
-            for note in getattr(raised, "__notes__", ()):
-                text = text.replace(f"\n{note}\n", f"\n  {escape(str(note))}\n")
-        sys.stderr.write(escape(text, keep="\n\t"))
-
-    sys.excepthook = print_escaped
-
-
-def _chain(error: BaseException) -> Iterator[BaseException]:
-    """Yield an exception, its causes and those that it replaced."""
-    left, seen = [error], set[int]()
-    while left:
-        if id(error := left.pop()) not in seen:
-            seen.add(id(error))
-            yield error
-            left += filter(None, (error.__cause__, error.__context__))
 
 
 @receiver(signals.job_delayed, dispatch_uid=UID)

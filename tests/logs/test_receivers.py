@@ -10,7 +10,8 @@ from types import SimpleNamespace
 import pytest
 from django.core.management import call_command
 
-from cloudrun_jobs import logs, signals
+from cloudrun_jobs import signals
+from cloudrun_jobs.logs import receivers, tracebacks
 from cloudrun_jobs.models import JobRun
 from cloudrun_jobs.terminal import is_unsafe
 from tests.jobs.management.commands import echo
@@ -110,7 +111,7 @@ def test_values_cannot_forge_an_entry(caplog: pytest.LogCaptureFixture) -> None:
 @pytest.fixture
 def _escaping(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "excepthook", sys.__excepthook__)
-    logs.escape_tracebacks()
+    tracebacks.escape_tracebacks()
 
 
 @pytest.mark.usefixtures("_escaping")
@@ -148,5 +149,5 @@ def test_text_of_line_breaks_leaves_the_traceback_as_it_is(capsys: pytest.Captur
 @pytest.mark.parametrize("name", [name for name, value in vars(signals).items() if type(value) is signals.Signal])
 def test_every_signal_is_logged(name: str) -> None:
     """Each signal has a receiver named after it."""
-    assert callable(getattr(logs, f"log_{name}"))
+    assert callable(getattr(receivers, f"log_{name}"))
     assert getattr(signals, name).has_listeners()

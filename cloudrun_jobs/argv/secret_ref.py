@@ -1,0 +1,48 @@
+"""`SecretRef`: the name of a secret, in place of the value of a secret option."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Self
+
+PREFIX = "secret:"  # Of a reference among container arguments: --token=secret:partner-token:3
+PATTERN = re.compile(r"([A-Za-z0-9_-]{1,255})(?::(latest|[1-9][0-9]{0,9}))?", re.ASCII)
+
+
+@dataclass(frozen=True, slots=True)
+class SecretRef:
+    """A secret in Secret Manager whose value a job's secret option gets in the container.
+
+        Command().delay(token=SecretRef("partner-token:3"))
+
+    `reference` is the secret's id, and optionally ":" and a version: a number, or "latest", the default.
+
+    Raises `ValueError` if it is not.
+    """
+
+    reference: str
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.reference, str) or not PATTERN.fullmatch(self.reference):
+            raise ValueError("SecretRef: expected the id of a secret, such as 'api-key', or 'api-key:3'.")
+
+    @property
+    def name(self) -> str:
+        """The id of the secret."""
+        return self.reference.partition(":")[0]
+
+    @property
+    def version(self) -> str:
+        """The number of the version, or "latest"."""
+        return self.reference.partition(":")[2] or "latest"
+
+    def encode(self) -> str:
+        """Return the reference as a container argument."""
+        return PREFIX + self.reference
+
+    @classmethod
+    def decode(cls, argument: str) -> Self | None:
+        """Return the reference in a container argument; None if it holds none."""
+        reference = argument.removeprefix(PREFIX)
+        return cls(reference) if reference != argument and PATTERN.fullmatch(reference) else None

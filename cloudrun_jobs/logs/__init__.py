@@ -1,0 +1,24 @@
+"""The package's log records, and a job's output and records as entries of Cloud Logging."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from cloudrun_jobs.logs.context import JobContextFilter
+
+# Imported on first access: LOGGING names the filter, and Django reads that setting before it loads models.
+_MODULES = {"JobContextFilter": "context"}
+
+__all__ = ["JobContextFilter"]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _MODULES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f".{_MODULES[name]}", __name__), name)
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -1,0 +1,1 @@
+"""The promise of the logs: one call, one entry."""
