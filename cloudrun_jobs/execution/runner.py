@@ -77,7 +77,7 @@ def _record_job(job: JobCommand, args: tuple[Any, ...], options: dict[str, Any])
             signal.send_robust(type(job), spec=spec, run=attempt.run, task=environ.current_task(), **values)
 
         cleanup.callback(_release_reservation, attempt.run)
-        cleanup.enter_context(_logged(job, spec, str(attempt.run.pk)))
+        cleanup.enter_context(context.activated(spec.name, str(attempt.run.pk)))
         is_request, active.run = active.run is not None, attempt.run
         if isinstance(attempt, AlreadyClaimed):
             send(signals.execution_superseded)
@@ -111,17 +111,6 @@ def _record_job(job: JobCommand, args: tuple[Any, ...], options: dict[str, Any])
             _work(job, active, attempt, partial(_run, job, attempt, args, options), send_finished)
         active.result = attempt.value
         return attempt.value
-
-
-@contextmanager
-def _logged(job: JobCommand, spec: JobSpec, run_id: str) -> Iterator[None]:
-    """Label the log entries of the block with the run, and write the output's unfinished lines at its end."""
-    with context.activated(spec.name, run_id):
-        try:
-            yield
-        finally:
-            if (output := sys.modules.get("cloudrun_jobs.logs.output")) is not None:
-                output.finish(job)
 
 
 def _raise_failed_items(job: JobCommand, attempt: Attempt) -> None:
@@ -270,6 +259,8 @@ def _work(
         if active.progress is not None:
             active.progress.stop()
         active.progress = active.attempt = None  # Progress reported from now on belongs to no run.
+        if (output := sys.modules.get("cloudrun_jobs.logs.output")) is not None:
+            output.finish(job)
         send_finished(error, seconds=time.monotonic() - started)
 
 

@@ -18,6 +18,7 @@ from cloudrun_jobs.exceptions import CloudRunJobsError
 
 TRACEPARENT = re.compile(r"(?!ff)[0-9a-f]{2}-(?!0{32})([0-9a-f]{32})-(?!0{16})([0-9a-f]{16})-([0-9a-f]{2})(-.*)?")
 RETURNS_RECORDS = sys.version_info >= (3, 12)  # A filter may return another record.
+RUN_VARIABLE = "_CLOUDRUN_JOBS_RUN"  # The id of a container's run, for the processes that it starts.
 DONE = "_cloudrun_jobs_done"
 
 
@@ -49,6 +50,8 @@ def activated(job: str, run_id: str) -> Iterator[None]:
     token = _current.set(context)
     if not is_nested:
         _active.append(context)
+        if environ.in_container():
+            os.environ[RUN_VARIABLE] = run_id
     try:
         yield
     finally:
@@ -73,7 +76,8 @@ def current() -> JobContext:
 def _task_labels(task: environ.CloudRunTask | None) -> dict[str, str]:
     if task is None:
         return {}
-    labels = {"job": task.job, "run": task.run_id, "execution": task.execution}
+    run_id = task.run_id or ("" if task.in_worker else os.environ.get(RUN_VARIABLE, ""))
+    labels = {"job": task.job, "run": run_id, "execution": task.execution}
     return labels | {"task": str(task.index), "attempt": str(task.attempt)}
 
 

@@ -243,7 +243,7 @@ def fields_of(record: logging.LogRecord) -> tuple[dict[str, Any], dict[str, Any]
 def encode_record(record: logging.LogRecord) -> bytes:
     """Return the record as the line of an entry."""
     fields, extras = fields_of(record)
-    return encode({**extras, **fields})
+    return encode({**fields, **extras})
 
 
 def encode(fields: dict[str, Any]) -> bytes:
