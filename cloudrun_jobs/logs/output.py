@@ -29,6 +29,7 @@ INFO, ERROR = logging.INFO, logging.ERROR
 NOTICE = 25  # Between INFO and WARNING, as in Cloud Logging.
 ROLES = {"SUCCESS": NOTICE, "NOTICE": NOTICE, "WARNING": logging.WARNING, "ERROR": ERROR, "ERROR_OUTPUT": ERROR}
 MAX_PENDING = 200_000  # characters of a line that has no end yet
+PIPE_BYTES = 1 << 20  # The largest that Linux allows to everyone.
 MAX_HINTS = 64
 MAX_PLACES = 4096
 BLOCKED_SECONDS = 30.0  # how long a full pipe that does not block is waited for
@@ -173,9 +174,8 @@ class EntryStream(OutputWrapper):
         frame = sys._getframe(2)
         before, newline, rest = text.rpartition("\n")
         if newline:
-            finished, severity = line.end(before, severity)
-            self._write_entry(finished, severity, frame)
-            severity = severity if not before else 0
+            self._unfinished.pop(id(line), None)
+            self._write_entry(*line.end(before, severity), frame)
         if rest:
             line.add(rest, severity, frame)
             self._unfinished[id(line)] = line
@@ -215,6 +215,7 @@ class EntryStream(OutputWrapper):
             from cloudrun_jobs.logs.entries import encode_text  # A job that writes nothing need not import it.
 
             encode = _encoders["text"] = encode_text
+            _enlarge_pipe(self._out)
         write_line(self._out, encode(severity or self._severity, text, _place(*place)))
 
 
@@ -322,6 +323,12 @@ def own_stream(name: str, out: Any) -> tuple[Any] | None:
     return (out,) if getattr(out, "closed", False) is True else None
 
 
+def _enlarge_pipe(stream: Any) -> None:
+    """Let the job continue while the reader of its output is busy: entries are longer than printed lines."""
+    with suppress(OSError, ValueError, AttributeError):
+        fcntl.fcntl(stream.fileno(), fcntl.F_SETPIPE_SZ, PIPE_BYTES)
+
+
 def _shares_output() -> bool:
     """Return True if other processes may be writing to the same pipe."""
     return _lock.has_forked or "multiprocessing.spawn" in sys.modules  # It starts processes that are no forks.
@@ -368,7 +375,19 @@ def write_line(stream: Any, line: bytes) -> None:
             stream.write(line.decode())
             stream.flush()
         return
-    _write(fd, line)
+    if len(line) <= select.PIPE_BUF and not _shares_output():
+        line = _write_short(fd, line)
+    if line:
+        _write(fd, line)
+
+
+def _write_short(fd: int, line: bytes) -> bytes:
+    """Write a line that a pipe takes as one, without delay; return what was not written."""
+    try:
+        with _lock.lock:
+            return line if _lock.is_busy else line[os.write(fd, line) :]
+    except OSError:
+        return line
 
 
 @uninterruptible
@@ -387,9 +406,6 @@ def _write(fd: int, line: bytes) -> None:
 
 
 def _write_locked(fd: int, line: bytes) -> None:
-    if len(line) <= select.PIPE_BUF and not _shares_output():
-        _write_all(fd, line)
-        return
     try:
         fcntl.lockf(fd, fcntl.LOCK_EX)  # Other processes write to it too, and a pipe takes long lines in parts.
     except OSError:  # It is closed, or of a kind that has no locks.
