@@ -19,7 +19,7 @@ from cloudrun_jobs import conf, environ
 from cloudrun_jobs.exceptions import CloudRunJobsError
 
 GOOGLE = "logging.googleapis.com/"
-TRACEPARENT = re.compile(r"(?!ff)[0-9a-f]{2}-(?!0{32})([0-9a-f]{32})-(?!0{16})([0-9a-f]{16})-([0-9a-f]{2})(-.*)?")
+TRACEPARENT = r"(?!ff)[0-9a-f]{2}-(?!0{32})([0-9a-f]{32})-(?!0{16})([0-9a-f]{16})-([0-9a-f]{2})(-.*)?"
 RETURNS_RECORDS = sys.version_info >= (3, 12)  # A filter may return another record.
 RUN_VARIABLE = "_CLOUDRUN_JOBS_RUN"  # The id of a container's run, for the processes that it starts.
 DONE = "_cloudrun_jobs_entry"  # A record's attribute: the fields of its entry.
@@ -116,7 +116,7 @@ def _span() -> tuple[str, str, bool] | None:
 
 @cache
 def _parent(text: str) -> tuple[str, str, bool] | None:
-    found = TRACEPARENT.fullmatch(text.strip().lower())
+    found = re.fullmatch(TRACEPARENT, text.strip().lower()) if text else None
     return (_name(found[1]), found[2], bool(int(found[3], 16) & 1)) if found else None
 
 

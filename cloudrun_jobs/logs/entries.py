@@ -32,7 +32,7 @@ MAX_LABELS, MAX_LABEL = 50, 1000  # Of a job's own; a value's characters.
 MAX_NUMBER = 2**1023  # Cloud Logging stores numbers as doubles.
 CUT = "… [{} characters are cut] …"
 LINE_BREAKS = frozenset("\x85\u2028\u2029")  # Some readers of lines end a line at these too.
-UNSAFE = re.compile("[\0\x85\u2028\u2029\ud800-\udfff]")
+UNSAFE = "[\0\x85\u2028\u2029\ud800-\udfff]"
 GOOGLE = "logging.googleapis.com/"
 LABELS, TRACE, LOCATION = f"{GOOGLE}labels", f"{GOOGLE}trace", f"{GOOGLE}sourceLocation"
 SPAN_ID, SAMPLED = f"{GOOGLE}spanId", f"{GOOGLE}trace_sampled"
@@ -62,7 +62,7 @@ def severity_of(level: int) -> str:
 def clean_text(text: str) -> str:
     """Return the text without what JSON or Cloud Logging cannot hold, and without the values of secret options."""
     if not text.isascii() or "\0" in text:
-        text = UNSAFE.sub(lambda found: "\n" if found[0] in LINE_BREAKS else "\ufffd", text)
+        text = re.sub(UNSAFE, lambda found: "\n" if found[0] in LINE_BREAKS else "\ufffd", text)
     return mask(text)
 
 

@@ -203,7 +203,8 @@ def test_broken_output_raises_nothing(tmp_path: Path, change: str) -> None:
 
 def test_order_of_prints_and_entries_is_kept() -> None:
     """What print() has buffered is written first, and what is unfinished at the exit."""
-    code = "print('one'); command.stdout.write('two'); print('three', end=''); command.stdout.write('four', ending='')"
+    code = "print('one'); command.stdout.write('two'); print('three', end='')"
+    code += "; command.stdout.write('four', ending='')"
     done = run(code)
 
     assert done.stdout.startswith("one\n")
