@@ -41,6 +41,20 @@ class SecretManager:
         for secret_id, value in secrets.items():
             self._create(secret_id, value if isinstance(value, list) else [value])
 
+    def states(self, secret_id: str = "token") -> dict[int, str]:
+        """Return the states of the versions by their numbers."""
+        parent = f"projects/{self.project}/secrets/{secret_id}"
+        versions = self.emulator.clients.secrets.list_secret_versions(parent=parent)
+        return {int(each.name.rpartition("/")[2]): api.SecretVersion.State(each.state).name for each in versions}
+
+    def disable(self, number: int) -> None:
+        name = f"projects/{self.project}/secrets/token/versions/{number}"
+        self.emulator.clients.secrets.disable_secret_version(name=name)
+
+    def add(self, value: bytes, secret_id: str = "token") -> None:
+        parent = f"projects/{self.project}/secrets/{secret_id}"
+        self.emulator.clients.secrets.add_secret_version(parent=parent, payload=api.SecretPayload(data=value))
+
     def _create(self, secret_id: str, versions: list[Any]) -> None:
         client, parent = self.emulator.clients.secrets, f"projects/{self.project}"
         secret = api.Secret(replication=api.Replication(automatic=api.Replication.Automatic()))
@@ -55,6 +69,16 @@ class SecretManager:
 
 def in_emulator(request: Any, secrets: dict[str, Any]) -> dict[str, Any]:
     return SecretManager(request.getfixturevalue("emulator"), secrets).settings
+
+
+@pytest.fixture
+def manager(emulator: Emulator, settings: Any) -> Iterator[SecretManager]:
+    """Secret Manager with the secret `token`, whose versions are "one" and "two"."""
+    manager = SecretManager(emulator, {"token": ["one", "two"]})
+    settings.CLOUDRUN_JOBS = manager.settings
+    emulator.calls.clear()
+    yield manager
+    emulator.faults.clear()
 
 
 @pytest.fixture(params=[in_memory, in_file, in_emulator])
