@@ -14,7 +14,7 @@ from django.core.management.base import CommandError
 from pytest_django import Settings
 
 from cloudrun_jobs import secrets
-from cloudrun_jobs.exceptions import SecretDisabled, SecretNotFound
+from cloudrun_jobs.exceptions import SecretConflict, SecretDisabled, SecretNotFound
 from partner import SECRET, api
 from partner.server import Partner, serve
 
@@ -181,6 +181,23 @@ def test_stale_token_is_refused(partner: Partner, saved: str) -> None:
         refresh()
 
     assert (partner.answers, secrets.read(SECRET)) == ([401], saved)
+
+
+def test_token_that_was_saved_meanwhile_stays(
+    partner: Partner, saved: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """If a person saves a token while the job waits for the partner, theirs is not replaced."""
+    refresh_token = api.refresh
+
+    def wait(url: str, token: str, key: str) -> str:
+        save("saved-meanwhile", monkeypatch, "--replace")
+        return refresh_token(url, token, key)
+
+    monkeypatch.setattr(api, "refresh", wait)
+    with pytest.raises(SecretConflict):
+        refresh()
+
+    assert (secrets.read(SECRET), partner.answers) == ("saved-meanwhile", [200])
 
 
 @pytest.mark.parametrize(
