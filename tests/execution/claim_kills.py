@@ -55,8 +55,8 @@ def in_child(work: Callable[[], object]) -> bool:
     return status == 0
 
 
-def claim(run_id: str, attempt: int, number: int, *, after: bool) -> None:
-    """Do the items; kill the process before or after its statement of this number, commits included."""
+def claim(run_id: str, attempt: int, number: int) -> None:
+    """Do the items; kill the process before its statement of this number, commits included."""
     from django.db import connection
 
     from cloudrun_jobs.models import JobRun
@@ -65,13 +65,9 @@ def claim(run_id: str, attempt: int, number: int, *, after: bool) -> None:
     count = itertools.count(1)
 
     def step(execute: Callable[..., Any], *args: Any) -> Any:
-        current = next(count)
-        if current == number and not after:
+        if next(count) == number:
             os.kill(os.getpid(), signal.SIGKILL)
-        result = execute(*args)
-        if current == number and after:
-            os.kill(os.getpid(), signal.SIGKILL)
-        return result
+        return execute(*args)
 
     def watch(connection: Any) -> None:
         commit = connection._commit
@@ -91,17 +87,17 @@ def claim(run_id: str, attempt: int, number: int, *, after: bool) -> None:
 def main() -> None:
     configure()
     number = 1
-    while not any(is_survived(number, after=after) for after in (False, True)):
+    while not is_survived(number):
         number += 1
 
 
-def is_survived(number: int, *, after: bool) -> bool:
+def is_survived(number: int) -> bool:
     """Run the attempts of one run, and print the state that they leave; return True if none was killed."""
     run_id = str(in_parent(new_run))
-    survived = in_child(partial(claim, run_id, 0, number, after=after))
+    survived = in_child(partial(claim, run_id, 0, number))
     if not survived:
-        assert in_child(partial(claim, run_id, 1, 0, after=False))
-    sys.stdout.write(json.dumps({"number": number, "after": after, **in_parent(found)}) + "\n")
+        assert in_child(partial(claim, run_id, 1, 0))
+    sys.stdout.write(json.dumps({"number": number, **in_parent(found)}) + "\n")
     return survived
 
 

@@ -19,7 +19,7 @@ BATCHES = {"mariadb": 3}  # One size for each database: each takes half a minute
 
 @pytest.mark.faults
 def test_atomic_items_are_done_exactly_once(database: str) -> None:
-    """After SIGKILL before or after any statement or commit, a retry does the remaining items, and none twice."""
+    """After SIGKILL before any statement or commit, a retry does the remaining items, and none twice."""
     settings = {key: connections.settings[database].get(key) for key in ("ENGINE", "NAME", "USER", "HOST", "PORT")}
     batch = BATCHES.get(database, 1)
     config = {"database": {key: value for key, value in settings.items() if value}, "batch": batch}

@@ -34,6 +34,7 @@ for line in sys.stdin:
         print(type(error).__name__, flush=True)
 """
 CODES = ["UNAVAILABLE", "DEADLINE_EXCEEDED", "INTERNAL", "ABORTED", "RESOURCE_EXHAUSTED"]
+STEPS = 200 if os.environ.get("HYPOTHESIS_PROFILE") == "thorough" else 60
 REFUSALS = ["PERMISSION_DENIED", "NOT_FOUND", "INVALID_ARGUMENT"]
 
 
@@ -153,8 +154,8 @@ def deploy(scene: Scene) -> None:
     scene.emulator.clients.jobs.create_job(parent=PLACE, job=declared, job_id="work-production").result()
 
 
-@pytest.mark.parametrize("steps", [pytest.param(15), pytest.param(200, marks=pytest.mark.faults)])
-def test_failures_in_any_order(scene: Scene, steps: int) -> None:
+@pytest.mark.faults
+def test_failures_in_any_order(scene: Scene) -> None:
     """After any failures and a reconciler, each run was done once or says why not."""
     deploy(scene)
     Failures.scene = scene
@@ -162,7 +163,7 @@ def test_failures_in_any_order(scene: Scene, steps: int) -> None:
         Failures,
         settings=settings(
             max_examples=2,
-            stateful_step_count=steps,
+            stateful_step_count=STEPS,
             deadline=None,
             phases=[Phase.generate],
             print_blob=True,
