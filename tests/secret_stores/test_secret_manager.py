@@ -22,7 +22,7 @@ from cloudrun_jobs.exceptions import (
     SecretNotFound,
     SecretUnavailable,
 )
-from cloudrun_jobs.secrets import access, cache
+from cloudrun_jobs.secrets import access, cache, clients
 from cloudrun_jobs.secrets import manager as store
 
 SERVICE = "SecretManagerService"
@@ -381,3 +381,15 @@ except InvalidSettings as error:
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
 
     assert 'pip install "django-cloudrun-jobs[secrets]"' in done.stdout
+
+
+def test_value_is_in_no_log(manager, monkeypatch, caplog):
+    """Google's client does not log requests and responses, even at the level DEBUG."""
+    monkeypatch.setattr(clients, "_clients", {})
+    monkeypatch.setattr(logging.getLogger("google"), "propagate", True)
+    with caplog.at_level(logging.DEBUG), caplog.at_level(logging.DEBUG, clients.TRANSPORT_LOGGER.name):
+        secrets.update("token", VALUE)
+        secrets.read("token:3")
+
+    assert VALUE not in caplog.text
+    assert VALUE not in "".join(str(vars(record)) for record in caplog.records)
