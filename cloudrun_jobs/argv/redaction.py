@@ -111,7 +111,7 @@ def masked(value: Any) -> Any:
 
 def _update(values: Iterable[str], change: int) -> None:
     global _pattern  # Every line of output reads it, without the lock.
-    texts = {text for value in values for text in (value, *map(str.strip, [value, *value.splitlines()]))}
+    texts = [text for value in values for text in {value, *map(str.strip, [value, *value.splitlines()])}]
     with _lock:
         for text in (text for text in texts if len(text) >= MIN_LENGTH):
             _protected[text] += change

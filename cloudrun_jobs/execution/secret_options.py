@@ -127,7 +127,8 @@ def _masked(value: Any) -> Any:
 
 def _shows_value(error: BaseException) -> bool:
     try:
-        return mask(str(error)) != str(error)
+        shown = f"{type(error).__name__}: {error}"
+        return mask(shown) != shown
     except Exception:  # noqa: BLE001  (an error's own __str__ may raise anything)
         return False
 
