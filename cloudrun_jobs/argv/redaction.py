@@ -181,6 +181,8 @@ def _encodings(character: str) -> Iterator[str]:
         yield f"{BACKSLASH}*".join(map(_quoted, "'\"'\"'"))
     if "\ud800" <= character <= "\udfff":
         yield "[?\ufffd]"
+    if character in "\x85\u2028\u2029":  # Line breaks of Unicode, in a text for readers of lines.
+        yield "\n"
 
 
 def _quoted(character: str) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import time
 
 from cloudrun_jobs.argv.secret_ref import SecretRef
 from cloudrun_jobs.exceptions import (
@@ -67,7 +66,7 @@ def update(
     name = checked_name(name)
     _check_options(name, problem, expected, keep)
     store = stores.configured()
-    since = time.monotonic()
+    since = cache.clock()
     with store.exclusive():
         number = _add(store, name, payload, expected, create)
         if keep is not None:
@@ -96,7 +95,7 @@ def _access(secret: str | SecretRef, *, is_fresh: bool) -> Version:
     key = (store.identity, name, number)
     found = None if is_fresh else cache.get(key)
     if found is None:
-        since = time.monotonic()
+        since = cache.clock()
         found = store.access(name, number)
         cache.put(key, found, since)
     return found

@@ -29,6 +29,11 @@ _entries: dict[Key, Cached] = {}
 _lock = Lock()
 
 
+def clock() -> float:
+    """Return the seconds of the monotonic clock: the time of day may be wrong, or change."""
+    return time.monotonic()
+
+
 def get(key: Key) -> Version | None:
     """Return the version, unless it is older than a minute."""
     with _lock:
@@ -58,7 +63,7 @@ def discard(identity: Hashable, name: str) -> None:
 
 
 def _is_fresh(cached: Cached) -> bool:
-    return 0 <= time.monotonic() - cached.since < MAX_AGE_SECONDS
+    return 0 <= clock() - cached.since < MAX_AGE_SECONDS
 
 
 def _clear() -> None:

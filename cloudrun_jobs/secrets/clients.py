@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from threading import Lock
 from typing import TypeAlias
@@ -17,6 +18,9 @@ Clients: TypeAlias = "dict[str | None, SecretManagerServiceClient]"
 # Without the proxy of the environment, and soon connected to a server that was restarted.
 LOOPBACK_CHANNEL = [("grpc.enable_http_proxy", 0), ("grpc.max_reconnect_backoff_ms", 1000)]
 
+# Its client logs requests and responses, with the values, at the level DEBUG.
+TRANSPORT_LOGGER = logging.getLogger(SecretManagerServiceGrpcTransport.__module__)
+
 _clients: Clients = {}
 _inherited: list[Clients] = []
 _lock = Lock()
@@ -30,6 +34,7 @@ def client(endpoint: str | None) -> SecretManagerServiceClient:
 
 
 def _connect(endpoint: str | None) -> SecretManagerServiceClient:
+    TRANSPORT_LOGGER.setLevel(logging.INFO)
     if endpoint is None:
         return SecretManagerServiceClient()
     channel = grpc.insecure_channel(endpoint, LOOPBACK_CHANNEL)

@@ -158,7 +158,7 @@ class SecretManager(Store):
         listed = [each for each in self.enabled(name) if each < lowest] if lowest > 1 else []
         return self._access(name, listed[0]) if listed else None
 
-    def _fetch(self, name: str, number: int | None, seconds: float = WAIT_SECONDS) -> Version | Exception:
+    def _fetch(self, name: str, number: int | None, seconds: float | None = None) -> Version | Exception:
         """Return a version, or the error of the call. Raises `SecretCorrupted`."""
         purpose = Purpose(name, self._project, "read", READER, number)
         request = api.AccessSecretVersionRequest(name=self._version(name, number or "latest"))
@@ -239,11 +239,11 @@ class SecretManager(Store):
         return sorted(found, reverse=True)
 
     @overload
-    def _call(self, purpose: Purpose, work: Work[T], *, seconds: float = ...) -> T: ...
+    def _call(self, purpose: Purpose, work: Work[T], *, seconds: float | None = ...) -> T: ...
 
     @overload
     def _call(
-        self, purpose: Purpose, work: Work[T], *, handled: tuple[type[Exception], ...], seconds: float = ...
+        self, purpose: Purpose, work: Work[T], *, handled: tuple[type[Exception], ...], seconds: float | None = ...
     ) -> T | Exception: ...
 
     def _call(
@@ -252,10 +252,10 @@ class SecretManager(Store):
         work: Work[T],
         *,
         handled: tuple[type[Exception], ...] = (),
-        seconds: float = WAIT_SECONDS,
+        seconds: float | None = None,
     ) -> T | Exception:
         """Make a call, again while the service is unavailable; return an error that the caller handles."""
-        for left in self._attempts(seconds):
+        for left in self._attempts(WAIT_SECONDS if seconds is None else seconds):
             try:
                 return work(clients.client(self._endpoint), _timeout(left))
             except errors.GOOGLE_ERRORS as error:

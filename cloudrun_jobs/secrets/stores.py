@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Hashable
 from contextlib import AbstractContextManager, nullcontext
+from importlib.util import find_spec
 from pathlib import Path
 from typing import NamedTuple
 
@@ -66,7 +67,7 @@ def configured() -> Store:
     settings = conf.load()
     endpoint = environ.local_endpoint(settings.options)
     if endpoint is None and settings.secrets is not None:
-        return _local(settings.secrets)
+        return local(settings.secrets)
     if endpoint is None and settings.environment in INLINE_ENVIRONMENTS:
         raise InvalidSettings(
             f"{conf.setting_name('SECRETS')}: required in the environment {settings.environment!r}, not set.",
@@ -81,7 +82,13 @@ def configured() -> Store:
     return SecretManager(settings.project, endpoint)
 
 
-def _local(source: LocalSecrets | Path) -> Store:
-    from cloudrun_jobs.secrets import local
+def local(source: LocalSecrets | Path) -> Store:
+    """Return the store of a mapping or a file. Raises `InvalidSettings` if the values of a mapping are invalid."""
+    from cloudrun_jobs.secrets.local import FileStore, memory
 
-    return local.FileStore(source) if isinstance(source, Path) else local.memory(source)
+    return FileStore(source) if isinstance(source, Path) else memory(source)
+
+
+def has_client() -> bool:
+    """Return True if the libraries of the extra `secrets` are installed."""
+    return all(find_spec(name) for name in ("google.cloud.secretmanager_v1", "google_crc32c"))

@@ -24,7 +24,9 @@ def test_read_bytes():
 
 def test_value_that_is_no_text_is_refused():
     """`read()` of a value that is not UTF-8 points to `read_bytes()`."""
-    with pytest.raises(InvalidSecret, match=r"binary: expected text, but version 1 is not UTF-8. Use secrets.read_bytes"):
+    with pytest.raises(
+        InvalidSecret, match=r"binary: expected text, but version 1 is not UTF-8. Use secrets.read_bytes"
+    ):
         secrets.read("binary")
 
 

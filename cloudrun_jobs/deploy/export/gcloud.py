@@ -6,6 +6,7 @@ import json
 import shlex
 from collections.abc import Iterator
 
+from cloudrun_jobs.backends.cloudrun.targets import HEALTH_PATH
 from cloudrun_jobs.deploy.desired import DesiredJob, DesiredSchedulerJob
 from cloudrun_jobs.deploy.export import alerts, knative
 from cloudrun_jobs.deploy.export.declarations import Declarations, retry_config, seconds
@@ -147,14 +148,14 @@ def _policy(policy: alerts.Policy) -> dict[str, str]:
 
 
 def _check(check: alerts.UptimeCheck, project: str) -> dict[str, str]:
-    names = {"monitoredResource.labels.host": check.host, "httpCheck.path": check.path}
+    names = {"monitoredResource.labels.host": check.host, "httpCheck.path": HEALTH_PATH}
     options = [
         "--resource-type=uptime-url",
         f"--resource-labels=host={check.host},project_id={project}",
-        f"--protocol={'https' if check.has_tls else 'http'}",
+        "--protocol=https",
         f"--port={check.port}",
-        f"--path={check.path}",
-        *(["--validate-ssl=true"] if check.has_tls else []),
+        f"--path={HEALTH_PATH}",
+        "--validate-ssl=true",
         "--period=5",
         "--timeout=10",
     ]
