@@ -6,7 +6,6 @@ An id is stable: that of a removed check is not reused.
 from __future__ import annotations
 
 import fnmatch
-import shlex
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -23,7 +22,7 @@ from django.core.checks import CheckMessage, Error, Tags, Warning, register  # n
 from django.core.management import get_commands
 from django.db import connections
 
-from cloudrun_jobs import argv, backends, conf, cron, locks
+from cloudrun_jobs import backends, conf, cron, environ, locks
 from cloudrun_jobs.argv.redaction import HIDDEN
 from cloudrun_jobs.command import CloudRunJobs
 from cloudrun_jobs.command_line import build, option_names
@@ -31,6 +30,7 @@ from cloudrun_jobs.deploy import schedules
 from cloudrun_jobs.exceptions import CloudRunJobsError, InvalidArguments, InvalidJob, InvalidSettings, LockError
 from cloudrun_jobs.locks.policy import DJANGO_OPTIONS
 from cloudrun_jobs.registry import find_jobs, find_specs
+from cloudrun_jobs.secrets import stores
 from cloudrun_jobs.spec import DECLARATIONS, JobSpec, Schedule, check_declarations, resource_name
 from cloudrun_jobs.suggestions import did_you_mean
 
@@ -51,6 +51,7 @@ def check_settings(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> li
         conf.is_test_mode()
         if conf.load().http:
             warnings += _check_http()
+        warnings += _check_secrets()
         return [*warnings, *_check_backends()]
     except InvalidSettings as error:
         return [*warnings, _error(error, "cloudrun_jobs.E001")]
@@ -102,6 +103,24 @@ def _check_http() -> list[CheckMessage]:
     message = f"{name}: {backend} is not shared, so each process limits the rate on its own, or not at all."
     hint = "Configure a cache that all processes share, such as Redis, as CACHES['default']."
     return [Warning(message, hint=hint, id="cloudrun_jobs.W011")]
+
+
+def _check_secrets() -> Iterator[CheckMessage]:
+    """Check where secrets are. Raises `InvalidSettings`."""
+    settings = conf.load()
+    if environ.local_endpoint(settings.options) is not None or settings.environment in conf.INLINE_ENVIRONMENTS:
+        if isinstance(settings.secrets, conf.LocalSecrets):
+            stores.local(settings.secrets)
+        return
+    name = conf.setting_name("SECRETS")
+    if settings.secrets is not None:
+        message = f"{name}: expected no values of secrets in the environment {settings.environment!r}."
+        hint = "Remove it: the secrets of a cloud environment are in Secret Manager."
+        yield Error(message, hint=hint, id="cloudrun_jobs.E036")
+    elif not stores.has_client() and (commands := [spec.command for spec in find_specs() if spec.secret_options]):
+        message = f"Secret options of {', '.join(commands)} cannot be read: Google's client is not installed."
+        hint = "pip install 'django-cloudrun-jobs[secrets]'"
+        yield Warning(message, hint=hint, id="cloudrun_jobs.W018")
 
 
 @register(TAG)
@@ -353,8 +372,7 @@ def _check_arguments(
     job: CloudRunJobs, what: str, args: Mapping[str, Any], check: Callable[[], Sequence[str]]
 ) -> Iterator[CheckMessage]:
     try:
-        arguments = check()
-        redacted = argv.redacted(job, arguments) if job.spec.secret_options else [*arguments]
+        check()
     except InvalidArguments as error:
         prefix = f"{job.command_name}: "
         message = f"{prefix}{what} cannot start it. {error.args[0].removeprefix(prefix)}"
@@ -364,11 +382,6 @@ def _check_arguments(
         yield Error(message, hint=hint, obj=type(job), id="cloudrun_jobs.E009")
     except Exception:  # noqa: BLE001  (the command's parser may query a database without tables)
         return
-    else:
-        if redacted != [*arguments]:
-            message = f"{job.command_name}: {what} sets a secret option: {shlex.join(redacted)}."
-            hint = "Plans, exports and the cloud's configuration would show its value. Use `secrets` instead."
-            yield Error(message, hint=hint, obj=type(job), id="cloudrun_jobs.E009")
 
 
 def _check_names(commands: Iterable[str]) -> Iterator[CheckMessage]:

@@ -7,12 +7,14 @@ is configured.
 
 from __future__ import annotations
 
+import copy
 import json
 import os
 import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
+from pathlib import Path
 from types import MappingProxyType
 from typing import Any, NamedTuple, TypeVar, cast
 
@@ -48,6 +50,23 @@ PATTERNS = {
 }
 
 
+class LocalSecrets:
+    """The values of secrets. Its text hides them, so that no debug page or traceback shows them."""
+
+    __slots__ = ("values",)
+
+    def __init__(self, values: Any) -> None:
+        self.values = copy.deepcopy(values)
+
+    def __repr__(self) -> str:
+        return "[secrets]"
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, LocalSecrets) and self.values == other.values
+
+    __hash__ = None  # type: ignore[assignment]
+
+
 class Settings(NamedTuple):
     """The values in force."""
 
@@ -62,6 +81,7 @@ class Settings(NamedTuple):
     defaults: Mapping[str, Any] = MappingProxyType({})  # Declarations for jobs that make none.
     reconcile: Mapping[str, Any] = MappingProxyType({})  # Declarations of RECONCILE_COMMAND.
     http: Mapping[str, Any] = MappingProxyType({})  # The credentials of the HTTP API, which is closed without any.
+    secrets: LocalSecrets | Path | None = None  # Their values, or a JSON file with them; None: Secret Manager.
 
 
 KEYS = frozenset(name.upper() for name in Settings._fields)
@@ -165,17 +185,22 @@ def _from_environment() -> Iterator[tuple[str, Any]]:
                 hint = did_you_mean(name, [PREFIX + known for known in KEYS])
                 raise InvalidSettings(f"{name}: unknown variable of this package.", hint=hint)
             value = os.environ[name]
-            yield key, _from_json(key, value) if key in MAPPINGS else value
+            is_json = key in MAPPINGS or (key == "SECRETS" and value.lstrip().startswith("{"))
+            yield key, _from_json(key, value) if is_json else value
 
 
 def _from_json(key: str, text: str) -> Any:
     try:
         return json.loads(text)
     except json.JSONDecodeError as error:
-        raise InvalidSettings(f"CLOUDRUN_JOBS_{key}: expected a JSON object; {error}.") from None
+        problem = str(error)
+    # Not in the block above: the error has the text, which may be that of secrets.
+    raise InvalidSettings(f"CLOUDRUN_JOBS_{key}: expected a JSON object; {problem}.")
 
 
 def _valid(where: str, key: str, value: Any) -> Any:
+    if key == "SECRETS":
+        return _valid_secrets(where, value)
     if key in MAPPINGS:
         if not isinstance(value, Mapping):
             raise InvalidSettings(f"{where}: expected a dictionary, got {type(value).__name__}.")
@@ -184,3 +209,14 @@ def _valid(where: str, key: str, value: Any) -> Any:
     if not isinstance(value, str) or not re.fullmatch(pattern, value):
         raise InvalidSettings(f"{where}: expected {expected}, got {value!r}.")
     return value
+
+
+def _valid_secrets(where: str, value: Any) -> LocalSecrets | Path | None:
+    if value is None:
+        return None
+    if isinstance(value, Mapping):
+        return LocalSecrets(dict(value))
+    if not isinstance(value, str | Path) or not str(value).strip() or "\0" in str(value):
+        expected = "a dictionary of secrets by name, or the path of a JSON file"
+        raise InvalidSettings(f"{where}: expected {expected}, got {type(value).__name__}.")
+    return Path(value)

@@ -13,9 +13,11 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from io import TextIOWrapper
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+from cloudrun_jobs import conf
 from cloudrun_jobs.conf import EXECUTION_KEYS, PREFIX
+from cloudrun_jobs.exceptions import InvalidSettings
 
 # The run id; the schedule, an encoded `ScheduleTick`; the time of a reservation in ISO 8601; the number of
 # elements of `delay_many()`; "1" for an execution that only calls `reduce()`; and the user of `run --local`.
@@ -106,6 +108,33 @@ def current_task(environ: Mapping[str, str] = os.environ) -> CloudRunTask | None
 def in_container(environ: Mapping[str, str] = os.environ) -> bool:
     """Return True if Cloud Run started this process."""
     return bool(environ.get("CLOUD_RUN_EXECUTION"))
+
+
+def local_endpoint(options: Mapping[str, Any]) -> str | None:
+    """Return the "host:port" that replaces Google's services: of the backend's options, or the emulator's.
+
+    Raises `InvalidSettings` if it is not of this machine: calls to it have no encryption and no credentials.
+    """
+    endpoint, name = options.get("endpoint"), conf.setting_name("OPTIONS", "endpoint")
+    if endpoint is None:
+        endpoint, name = os.environ.get(EMULATOR_VARIABLE) or None, EMULATOR_VARIABLE
+    if endpoint is None:
+        return None
+    host, _, port = str(endpoint).rpartition(":")
+    if not port.isdecimal() or not _is_loopback(host.strip("[]")):
+        raise InvalidSettings(
+            f"{name}: expected 'host:port' of this machine, got {endpoint!r}.",
+            hint="Example: '127.0.0.1:8491'. Leave it out for the real service.",
+        )
+    return str(endpoint)
+
+
+def _is_loopback(host: str) -> bool:
+    import ipaddress  # Only with an endpoint, which a container does not have.
+
+    with suppress(ValueError):
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
+    return False
 
 
 def in_cloud() -> bool:

@@ -176,11 +176,11 @@ class SecretUnavailable(SecretError):
 
 
 class SecretConflict(SecretError):
-    """Another process updated the secret first: the version of this update is disabled."""
+    """Another process updated the secret first; a version that this update added is disabled."""
 
 
 class InvalidSecret(SecretError, ValueError):
-    """The name or the value of a secret is invalid: it is too large or too short, or not text."""
+    """A name, a value or an argument is invalid: the value is empty, too large or not text."""
 
 
 class LockError(CloudRunJobsError):
@@ -249,7 +249,10 @@ class IdempotencyKeyReused(InvalidArguments):
 
 
 class RerunRefused(CloudRunJobsError):
-    """The failed tasks of a run cannot be rerun: it has not ended, nothing failed, or another run repeats them."""
+    """The run cannot be rerun: values that a person typed for its secret options are not recorded.
+
+    Or its failed tasks cannot: it has not ended, nothing failed, or another run repeats them.
+    """
 
 
 class JobFailed(CloudRunJobsError):

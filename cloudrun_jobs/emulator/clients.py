@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import cached_property
+from typing import TYPE_CHECKING
 
 import grpc
 from google.cloud import run_v2, scheduler_v1
@@ -12,6 +13,9 @@ from google.cloud.run_v2.services.executions.transports import ExecutionsGrpcTra
 from google.cloud.run_v2.services.jobs.transports import JobsGrpcTransport
 from google.cloud.run_v2.services.tasks.transports import TasksGrpcTransport
 from google.cloud.scheduler_v1.services.cloud_scheduler.transports import CloudSchedulerGrpcTransport
+
+if TYPE_CHECKING:
+    from google.cloud.secretmanager_v1.services.secret_manager_service import SecretManagerServiceClient
 
 
 class Clients:
@@ -42,6 +46,14 @@ class Clients:
     def logging(self) -> LoggingServiceV2Client:
         transport = LoggingServiceV2GrpcTransport(channel=self._channel)
         return LoggingServiceV2Client(transport=transport)
+
+    @cached_property
+    def secrets(self) -> SecretManagerServiceClient:
+        """The client of the extra ``secrets``."""
+        from google.cloud.secretmanager_v1.services.secret_manager_service import SecretManagerServiceClient
+
+        transport = SecretManagerServiceClient.get_transport_class("grpc")
+        return SecretManagerServiceClient(transport=transport(channel=self._channel))
 
     def close(self) -> None:
         self._channel.close()

@@ -38,7 +38,7 @@ class Config:
     allow_hosts: tuple[str, ...] = ()  # Hosts, other than this machine, that tasks may call over HTTP.
     retention: int = 1000  # Finished executions kept per job.
     state: Path | None = None
-    secrets: Mapping[str, str] = field(default_factory=dict)
+    secrets: Mapping[str, Any] = field(default_factory=dict, repr=False)  # Values, or lists of versions, by id.
     iam: Mapping[str, Any] | None = None
 
     def __post_init__(self) -> None:

@@ -80,9 +80,10 @@ def already_exists(resource_id: str) -> ServiceError:
 
 
 def permission_denied(permission: str, resource: str) -> ServiceError:
+    preposition = "for" if permission.startswith("secretmanager.") else "on"
     return ServiceError(
         "PERMISSION_DENIED",
-        f"Permission '{permission}' denied on resource '{resource}' (or it may not exist).",
+        f"Permission '{permission}' denied {preposition} resource '{resource}' (or it may not exist).",
     )
 
 

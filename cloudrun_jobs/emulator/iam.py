@@ -40,12 +40,25 @@ PERMISSIONS = {
     "CloudScheduler.RunJob": "cloudscheduler.jobs.run",
     "LoggingServiceV2.WriteLogEntries": "logging.logEntries.create",
     "LoggingServiceV2.ListLogEntries": "logging.logEntries.list",
+    "SecretManagerService.CreateSecret": "secretmanager.secrets.create",
+    "SecretManagerService.GetSecret": "secretmanager.secrets.get",
+    "SecretManagerService.ListSecrets": "secretmanager.secrets.list",
+    "SecretManagerService.UpdateSecret": "secretmanager.secrets.update",
+    "SecretManagerService.DeleteSecret": "secretmanager.secrets.delete",
+    "SecretManagerService.AddSecretVersion": "secretmanager.versions.add",
+    "SecretManagerService.GetSecretVersion": "secretmanager.versions.get",
+    "SecretManagerService.AccessSecretVersion": "secretmanager.versions.access",
+    "SecretManagerService.ListSecretVersions": "secretmanager.versions.list",
+    "SecretManagerService.EnableSecretVersion": "secretmanager.versions.enable",
+    "SecretManagerService.DisableSecretVersion": "secretmanager.versions.disable",
+    "SecretManagerService.DestroySecretVersion": "secretmanager.versions.destroy",
 }
 RUN_WITH_OVERRIDES = "run.jobs.runWithOverrides"
 RUN_PERMISSIONS = frozenset(name for name in PERMISSIONS.values() if name.startswith("run.")) | {
     RUN_WITH_OVERRIDES
 }
 VIEW_PERMISSIONS = frozenset(name for name in RUN_PERMISSIONS if name.endswith((".get", ".list")))
+SECRET_PERMISSIONS = frozenset(name for name in PERMISSIONS.values() if name.startswith("secretmanager."))
 ROLES: Mapping[str, frozenset[str]] = {
     "roles/run.invoker": frozenset({"run.jobs.run"}),
     "roles/run.jobsExecutor": frozenset({"run.jobs.run", "run.executions.cancel"}),
@@ -58,8 +71,17 @@ ROLES: Mapping[str, frozenset[str]] = {
     "roles/cloudscheduler.admin": frozenset(n for n in PERMISSIONS.values() if n.startswith("cloudscheduler.")),
     "roles/logging.viewer": frozenset({"logging.logEntries.list"}),
     "roles/logging.logWriter": frozenset({"logging.logEntries.create"}),
+    "roles/secretmanager.secretAccessor": frozenset({"secretmanager.versions.access"}),
+    "roles/secretmanager.secretVersionAdder": frozenset({"secretmanager.versions.add"}),
+    "roles/secretmanager.secretVersionManager": frozenset(
+        name for name in SECRET_PERMISSIONS if name.startswith("secretmanager.versions.")
+    )
+    - {"secretmanager.versions.access"},
+    "roles/secretmanager.viewer": frozenset(n for n in SECRET_PERMISSIONS if n.endswith((".get", ".list"))),
+    "roles/secretmanager.admin": SECRET_PERMISSIONS,
     "roles/owner": frozenset(PERMISSIONS.values()) | {RUN_WITH_OVERRIDES},
 }
+PREFIXES = ("run.", "cloudscheduler.", "logging.", "secretmanager.")
 MEMBER_PREFIXES = ("serviceAccount:", "user:", "")
 
 
@@ -100,7 +122,7 @@ class Iam:
 
     def _grant(self, binding: Mapping[str, Any]) -> None:
         role = binding.get("role", "")
-        if role not in ROLES and not role.startswith(("run.", "cloudscheduler.", "logging.")):
+        if role not in ROLES and not role.startswith(PREFIXES):
             raise InvalidConfiguration(f"expected a permission or a role among {', '.join(ROLES)}, got {role!r}")
         for member in binding.get("members", []):
             self._grants.setdefault(member, set()).update(ROLES.get(role, {role}))
@@ -111,4 +133,5 @@ def _resource(request: Any) -> str:
         value = getattr(request, field, "")
         if value:
             return str(value)
-    return str(getattr(getattr(request, "job", None), "name", "the project"))
+    inner = getattr(request, "job", None) or getattr(request, "secret", None)
+    return str(getattr(inner, "name", "the project"))

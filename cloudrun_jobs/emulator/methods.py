@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 from google.cloud import run_v2, scheduler_v1
@@ -20,26 +21,37 @@ from google.longrunning import operations_pb2
 from cloudrun_jobs.emulator.service import Caller, Method, Route
 
 if TYPE_CHECKING:
+    from cloudrun_jobs.emulator.clock import Clock
     from cloudrun_jobs.emulator.engine.core import Engine
+    from cloudrun_jobs.emulator.engine.secrets import Secrets
     from cloudrun_jobs.emulator.logs.store import LogStore
     from cloudrun_jobs.emulator.scheduler.jobs import ScheduledJobs
 
 RUN = "google.cloud.run.v2"
 SCHEDULER = "google.cloud.scheduler.v1.CloudScheduler"
 LOGGING = "google.logging.v2.LoggingServiceV2"
+SECRETS = "google.cloud.secretmanager.v1.SecretManagerService"
 OPERATIONS = "google.longrunning.Operations"
 
 Handle = Callable[[Any, Caller], Any]
 
 
-def methods(engine: Engine, scheduler: ScheduledJobs, logs: LogStore) -> list[Method]:
+def methods(
+    engine: Engine, scheduler: ScheduledJobs, logs: LogStore, secrets: Secrets, clock: Clock
+) -> list[Method]:
     return [
         *_jobs(engine),
         *_executions(engine),
         *_operations(engine),
         *_scheduler(scheduler),
         *_logging(logs),
+        *(_secrets(secrets, clock) if has_secret_manager() else ()),
     ]
+
+
+def has_secret_manager() -> bool:
+    """Return True if the libraries that serve Secret Manager are installed: those of the extra ``secrets``."""
+    return all(find_spec(name) for name in ("google.cloud.secretmanager_v1", "google_crc32c"))
 
 
 def _jobs(engine: Engine) -> Iterator[Method]:
@@ -111,6 +123,34 @@ def _logging(logs: LogStore) -> Iterator[Method]:
     write, read = Route("post", "/v2/entries:write", "*"), Route("post", "/v2/entries:list", "*")
     yield Method(LOGGING, "WriteLogEntries", WriteLogEntriesRequest, _plain(logs.write), [write])
     yield Method(LOGGING, "ListLogEntries", ListLogEntriesRequest, _plain(logs.listed), [read])
+
+
+def _secrets(secrets: Secrets, clock: Clock) -> Iterator[Method]:
+    from google.cloud import secretmanager_v1
+    from google.cloud.secretmanager_v1.services.secret_manager_service.transports.rest_base import (
+        _BaseSecretManagerServiceRestTransport,
+    )
+
+    from cloudrun_jobs.emulator.secret_manager import SecretManager
+
+    manager = SecretManager(secrets, clock)
+    table: list[tuple[str, Callable[[Any], Any]]] = [
+        ("CreateSecret", manager.create),
+        ("GetSecret", manager.get),
+        ("ListSecrets", manager.listed),
+        ("UpdateSecret", manager.update),
+        ("DeleteSecret", manager.delete),
+        ("AddSecretVersion", manager.add),
+        ("GetSecretVersion", manager.get_version),
+        ("AccessSecretVersion", manager.access),
+        ("ListSecretVersions", manager.list_versions),
+        ("EnableSecretVersion", manager.enable),
+        ("DisableSecretVersion", manager.disable),
+        ("DestroySecretVersion", manager.destroy),
+    ]
+    for rpc, handle in table:
+        request = getattr(secretmanager_v1, f"{rpc}Request")
+        yield Method(SECRETS, rpc, request, _plain(handle), _routes(_BaseSecretManagerServiceRestTransport, rpc))
 
 
 def _plain(handle: Callable[[Any], Any]) -> Handle:

@@ -1,4 +1,4 @@
-"""Save jobs, executions and scheduler jobs, and restore them at the next start."""
+"""Save jobs, executions, scheduler jobs and secrets, and restore them at the next start."""
 
 from __future__ import annotations
 
@@ -9,11 +9,13 @@ from google.longrunning import operations_pb2
 from google.rpc import status_pb2
 
 from cloudrun_jobs.emulator.engine import conditions, operations
+from cloudrun_jobs.emulator.engine.secrets import Secret
 from cloudrun_jobs.emulator.engine.store import Record
 
 if TYPE_CHECKING:
     from datetime import datetime
 
+    from cloudrun_jobs.emulator.engine.secrets import Secrets
     from cloudrun_jobs.emulator.engine.store import Store
     from cloudrun_jobs.emulator.scheduler.jobs import ScheduledJobs
     from cloudrun_jobs.emulator.state import State
@@ -36,6 +38,9 @@ class Persistence:
         # Jobs of both services have names of the same form.
         self._state.save("scheduled", f"scheduler:{job.name}", scheduler_v1.Job.serialize(job))
 
+    def save_secret(self, secret: Secret) -> None:
+        self._state.save("secret", secret.name, secret.encode())
+
     def remove(self, name: str) -> None:
         for row in (name, f"{name}:tasks", f"{name}:operation"):
             self._state.remove(row)
@@ -43,7 +48,7 @@ class Persistence:
     def remove_scheduled(self, name: str) -> None:
         self._state.remove(f"scheduler:{name}")
 
-    def restore(self, store: Store, scheduler: ScheduledJobs, now: datetime) -> None:
+    def restore(self, store: Store, scheduler: ScheduledJobs, secrets: Secrets, now: datetime) -> None:
         for body in self._state.load("job"):
             job = run_v2.Job.deserialize(body)
             store.jobs[job.name] = job
@@ -56,6 +61,8 @@ class Persistence:
                 store.operations[name] = record
         for body in self._state.load("scheduled"):
             scheduler.restore(scheduler_v1.Job.deserialize(body))
+        for secret in map(Secret.decode, self._state.load("secret")):
+            secrets.by_name[secret.name] = secret
 
     def _save_record(self, record: Record) -> None:
         name = record.execution.name

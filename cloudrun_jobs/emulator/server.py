@@ -54,7 +54,7 @@ if TYPE_CHECKING:
 
 
 class Emulator:
-    """A local Cloud Run and Cloud Scheduler. Use it as a context manager, or `start` and `stop` it.
+    """A local Cloud Run, Cloud Scheduler and Secret Manager. A context manager; or `start` and `stop` it.
 
     The options are those of `Config`: ``Emulator(grace=1.0, images={"app": Path("app")})``.
     """
@@ -73,10 +73,11 @@ class Emulator:
         self.scheduler = ScheduledJobs(self.clock, self._http_delivery, DeliveryLog(self.logs), self.faults)
         self._spawner = Spawner()
         self._addresses = Addresses()
-        secrets = Secrets(config.secrets)
+        self._secrets = secrets = Secrets(config.secrets)
         platform = Platform(config, self.clock, self._spawner, self.logs, secrets, self.faults, self._addresses)
         self._engine = Engine(platform, iam, Store())
-        self._service = Service(methods(self._engine, self.scheduler, self.logs), self.faults, iam)
+        served = methods(self._engine, self.scheduler, self.logs, secrets, self.clock)
+        self._service = Service(served, self.faults, iam)
         self._application = Application(RestFrontend(self._service), self.tokens, self._handlers())
         self._http = HttpFrontend(self._application, self._addresses)
         self._grpc = GrpcFrontend(self._service, self.tokens, self._addresses)
@@ -127,11 +128,12 @@ class Emulator:
     def _restore(self, state: State) -> None:
         """Restore the saved state, and save changes from now on."""
         persistence = Persistence(state)
-        persistence.restore(self._engine.store, self.scheduler, self.clock.now())
+        persistence.restore(self._engine.store, self.scheduler, self._secrets, self.clock.now())
         for record in self._engine.store.executions.values():
             set_links(record.execution, record.tasks, self.http)
         self._engine.store.save, self._engine.store.remove = persistence.save, persistence.remove
         self.scheduler.save, self.scheduler.remove = persistence.save_scheduled, persistence.remove_scheduled
+        self._secrets.save = persistence.save_secret
         self._state = state
 
     def _handlers(self) -> dict[str, Callable[[Request, Caller], Response]]:

@@ -7,16 +7,17 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from cloudrun_jobs.argv.secret_ref import SecretRef
-    from cloudrun_jobs.secrets.access import read, read_bytes, update
+    from cloudrun_jobs.secrets.access import latest_version, read, read_bytes, update
 
 _MODULES = {
     "SecretRef": "cloudrun_jobs.argv.secret_ref",
+    "latest_version": "cloudrun_jobs.secrets.access",
     "read": "cloudrun_jobs.secrets.access",
     "read_bytes": "cloudrun_jobs.secrets.access",
     "update": "cloudrun_jobs.secrets.access",
 }
 
-__all__ = ["SecretRef", "read", "read_bytes", "update"]
+__all__ = ["SecretRef", "latest_version", "read", "read_bytes", "update"]
 
 
 def __getattr__(name: str) -> Any:

@@ -48,6 +48,8 @@ class Gcloud:
             "CLOUDSDK_API_ENDPOINT_OVERRIDES_RUN": "http://run.googleapis.com/",
             "CLOUDSDK_API_ENDPOINT_OVERRIDES_CLOUDSCHEDULER": "http://cloudscheduler.googleapis.com/",
             "CLOUDSDK_API_ENDPOINT_OVERRIDES_LOGGING": "http://logging.googleapis.com/",
+            "CLOUDSDK_API_ENDPOINT_OVERRIDES_SECRETMANAGER": "http://secretmanager.googleapis.com/",
+            "CLOUDSDK_API_ENDPOINT_OVERRIDES_MONITORING": "http://monitoring.googleapis.com/",
             "CLOUDSDK_PROXY_TYPE": "http_no_tunnel",
             "CLOUDSDK_PROXY_ADDRESS": "127.0.0.1",
             "CLOUDSDK_PROXY_PORT": port,

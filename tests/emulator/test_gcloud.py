@@ -76,3 +76,19 @@ def test_logs_are_read_with_a_filter(gcloud, cloud):
     [entry] = gcloud("logging", "read", log_filter)
 
     assert entry["textPayload"] == "two"
+
+
+def test_secrets(gcloud, tmp_path):
+    """gcloud creates a secret, adds versions, and reads, disables and lists them."""
+    value = tmp_path / "value"
+    value.write_text("one")
+    gcloud("secrets", "create", "token", "--replication-policy=automatic", f"--data-file={value}")
+    value.write_text("two")
+    gcloud("secrets", "versions", "add", "token", f"--data-file={value}")
+    found = gcloud("secrets", "versions", "access", "latest", "--secret=token")
+    gcloud("secrets", "versions", "disable", "1", "--secret=token")
+    listed = gcloud("secrets", "versions", "list", "token")
+
+    assert found["payload"]["data"] == "dHdv"
+    states = {each["name"].rpartition("/")[2]: each["state"] for each in listed}
+    assert states == {"2": "ENABLED", "1": "DISABLED"}

@@ -422,6 +422,7 @@ def test_a_second_sigterm_ends_a_process_that_hangs(database: str, hang: str) ->
         assert process.wait(10) == -signal.SIGTERM
 
 
+@pytest.mark.parametrize("database", ["sqlite"], indirect=True)  # One database for each: they wait nine seconds.
 def test_a_second_sigterm_is_ignored_in_a_container(database: str) -> None:
     """Cloud Run sends SIGKILL: the job has its time to clean up."""
     with hanging(database, "sleep", CLOUD_RUN_EXECUTION=EXECUTION) as process:
@@ -432,7 +433,7 @@ def test_a_second_sigterm_is_ignored_in_a_container(database: str) -> None:
         assert process.wait(15) == 143
 
 
-@pytest.mark.parametrize("hang", ["sleep", "loop"])
+@pytest.mark.parametrize(("database", "hang"), [("mariadb", "sleep"), ("postgres", "loop")], indirect=["database"])
 def test_a_job_past_its_timeout_does_not_hang_for_ever(database: str, hang: str) -> None:
     """After SIGTERM and the timeout, the process records its outcome and ends: it renews its locks no more."""
     with hanging(database, hang, timeout=1) as process:

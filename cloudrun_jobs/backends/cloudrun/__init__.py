@@ -6,17 +6,15 @@ container that runs a job needs none.
 
 from __future__ import annotations
 
-import os
 import re
 import time
-from contextlib import suppress
 from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
 from cloudrun_jobs import conf
 from cloudrun_jobs.backends.base import Backend, Request, check_number
 from cloudrun_jobs.conf import Settings
-from cloudrun_jobs.environ import EMULATOR_VARIABLE
+from cloudrun_jobs.environ import local_endpoint
 from cloudrun_jobs.exceptions import InvalidSettings
 from cloudrun_jobs.spec.reservation import CLOUD_SCHEDULER, CLOUD_TASKS
 
@@ -61,14 +59,11 @@ class CloudRunBackend(Backend):
     ) -> None:
         super().__init__(settings)
         _check_location(settings)
-        if endpoint is not None:
-            _check_loopback(endpoint, conf.setting_name("OPTIONS", "endpoint"))
-        elif endpoint := os.environ.get(EMULATOR_VARIABLE) or None:  # A task of the emulator never calls Google.
-            _check_loopback(endpoint, EMULATOR_VARIABLE)
         check_number("rpc_timeout", rpc_timeout)
         check_number("send_deadline", send_deadline)
         check_number("runs_per_minute", runs_per_minute)
-        self.endpoint = endpoint
+        # A task of the emulator never calls Google.
+        self.endpoint = local_endpoint({"endpoint": endpoint})
         self.rpc_timeout = rpc_timeout
         self.send_deadline = send_deadline
         self.runs_per_minute = int(runs_per_minute)
@@ -184,21 +179,3 @@ def _text(option: str, value: str | None) -> str | None:
     if value is not None and not (isinstance(value, str) and re.fullmatch(pattern, value)):
         raise InvalidSettings(f"{conf.setting_name('OPTIONS', option)}: expected {expected}, got {value!r}.")
     return value
-
-
-def _check_loopback(endpoint: object, name: str) -> None:
-    """Refuse other machines: calls to the endpoint have no encryption and no credentials."""
-    host, _, port = str(endpoint).rpartition(":")
-    if not port.isdecimal() or not _is_loopback(host.strip("[]")):
-        raise InvalidSettings(
-            f"{name}: expected 'host:port' of this machine, got {endpoint!r}.",
-            hint="Example: '127.0.0.1:8491'. Leave it out for the real service.",
-        )
-
-
-def _is_loopback(host: str) -> bool:
-    import ipaddress  # Only with an endpoint, which a container does not have.
-
-    with suppress(ValueError):
-        return host == "localhost" or ipaddress.ip_address(host).is_loopback
-    return False

@@ -11,6 +11,7 @@ from cloudrun_jobs.environ import SCHEDULE_VARIABLE
 from cloudrun_jobs.spec.overrides import NO_OVERRIDES, Overrides
 
 SERVICE_PATH = "/cloudrun_jobs/run/"  # Of the web service, for commands whose `target` is "service".
+HEALTH_PATH = "/cloudrun_jobs/health/"  # Of the web service.
 CONTENT_TYPE = "application/json"
 
 

@@ -8,6 +8,7 @@ from datetime import timedelta
 from typing import Any
 
 from cloudrun_jobs.deploy.desired import INTERFACE_FIELDS, DesiredJob, DesiredSchedulerJob, Secret, WorkerPool
+from cloudrun_jobs.deploy.export.alerts import Alerts
 from cloudrun_jobs.deploy.plan.planning import reject_duplicate_ids
 from cloudrun_jobs.exceptions import CloudRunJobsError
 
@@ -22,6 +23,7 @@ class Declarations:
     jobs: Sequence[DesiredJob]
     schedules: Sequence[DesiredSchedulerJob]
     worker_pools: Sequence[WorkerPool] = ()
+    alerts: Alerts | None = None
 
     def __post_init__(self) -> None:
         for name in ("jobs", "schedules"):

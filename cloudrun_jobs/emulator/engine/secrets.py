@@ -1,20 +1,28 @@
-"""Look up the values of secrets that a job's environment refers to."""
+"""The secrets: their versions, and the values that a job's environment refers to."""
 
 from __future__ import annotations
 
+import base64
+import binascii
 import json
 import os
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+import secrets as random
+import threading
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
 
 from cloudrun_jobs.emulator import names
+from cloudrun_jobs.emulator.config import InvalidConfiguration
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable
 
     from google.cloud import run_v2
 
 ENV_PREFIX = "CLOUDRUN_EMULATOR_SECRET_"
+ENABLED, DISABLED, DESTROYED = "ENABLED", "DISABLED", "DESTROYED"
+VERSION_KEYS = frozenset({"value", "base64", "disabled"})
 
 
 class MissingSecret(LookupError):
@@ -25,28 +33,160 @@ class MissingSecret(LookupError):
         self.hint = hint
 
 
-@dataclass(frozen=True, slots=True)
-class Secrets:
-    """Secret values by id or ``id:version``, with the emulator's environment as the fallback."""
+def new_etag() -> str:
+    return f'"{random.token_hex(7)}"'
 
-    values: Mapping[str, str]
+
+@dataclass(slots=True)
+class Version:
+    """A version, whose number is its place in the list."""
+
+    data: bytes = field(repr=False)
+    state: str = ENABLED
+    created: float = 0.0
+    destroyed: float = 0.0
+    etag: str = field(default_factory=new_etag)
+    checksum_was_sent: bool = False
+
+
+@dataclass(slots=True)
+class Secret:
+    """A secret with its versions; also one that was deleted, so that it is not seeded again."""
+
+    name: str
+    message: bytes = b""  # The serialised `Secret` of the wire protocol.
+    created: float = 0.0
+    etag: str = field(default_factory=new_etag)
+    versions: list[Version] = field(default_factory=list)
+    deleted: bool = False
+
+    def encode(self) -> bytes:
+        fields = {name: getattr(self, name) for name in ("name", "created", "etag", "deleted")}
+        versions = [
+            {name: getattr(version, name) for name in Version.__slots__} | {"data": _text(version.data)}
+            for version in self.versions
+        ]
+        return json.dumps({**fields, "message": _text(self.message), "versions": versions}).encode()
+
+    @classmethod
+    def decode(cls, body: bytes) -> Secret:
+        fields = json.loads(body)
+        versions = [Version(**{**each, "data": base64.b64decode(each["data"])}) for each in fields["versions"]]
+        return cls(**{**fields, "message": base64.b64decode(fields["message"]), "versions": versions})
+
+
+def _text(data: bytes) -> str:
+    return base64.b64encode(data).decode()
+
+
+@dataclass(slots=True)
+class Secrets:
+    """The secrets by name. Values that the emulator was started with are those of every project."""
+
+    seeds: Mapping[str, Any]  # By id, or ``id:version``; a list of versions, as in a file of `CLOUDRUN_JOBS`.
+    save: Callable[[Secret], None] = lambda _: None
+    by_name: dict[str, Secret] = field(default_factory=dict)
+    lock: threading.RLock = field(default_factory=threading.RLock)
+
+    def __post_init__(self) -> None:
+        for key in self.seeds:
+            self._seed(key.partition(":")[0])
+
+    def find(self, name: str) -> Secret | None:
+        """Return the secret of this name, if it exists."""
+        with self.lock:
+            if name not in self.by_name and (versions := self._seed(names.short(name))):
+                self.by_name[name] = Secret(name, versions=versions)
+            found = self.by_name.get(name)
+            return found if found is not None and not found.deleted else None
+
+    def of_project(self, project: str) -> list[Secret]:
+        """Return the secrets of a project by name."""
+        prefix = f"projects/{project}/secrets/"
+        with self.lock:
+            ids = {key.partition(":")[0] for key in self.seeds}
+            found = {prefix + each for each in ids} | {name for name in self.by_name if name.startswith(prefix)}
+            return [secret for name in sorted(found) if (secret := self.find(name)) is not None]
 
     def value(self, variable: run_v2.EnvVar, resource: str) -> str:
         """Return the value of a variable, looked up if it refers to a secret."""
         reference = variable.value_source.secret_key_ref
         if not reference.secret:
             return variable.value
-        secret, version = names.short(reference.secret), reference.version or "latest"
-        for key in (f"{secret}:{version}", secret):
-            if key in self.values:
-                return self.values[key]
-        name = ENV_PREFIX + secret.upper().replace("-", "_")
-        if name in os.environ:
-            return os.environ[name]
-        project = names.location_of(resource).project
-        message = f"Secret projects/{project}/secrets/{secret}/versions/{version} was not found"
+        project, version = names.location_of(resource).project, reference.version or "latest"
+        name = reference.secret if "/" in reference.secret else f"projects/{project}/secrets/{reference.secret}"
+        with self.lock:
+            data = self._data(name, version)
+        message = f"Secret {name}/versions/{version}"
+        try:
+            text = data.decode()
+        except UnicodeDecodeError:
+            text = "\0"
+        if "\0" in text:  # No environment variable can hold it.
+            raise MissingSecret(f"{message} is not text", hint="A variable holds UTF-8 without NUL.")
+        return text
+
+    def _data(self, name: str, version: str) -> bytes:
+        secret = self.find(name)
+        versions = secret.versions if secret is not None else []
+        number = len(versions) if version == "latest" else int(version) if version.isdecimal() else 0
+        message = f"Secret {name}/versions/{version}"
+        if 0 < number <= len(versions):
+            found = versions[number - 1]
+            if found.state == ENABLED:
+                return found.data
+            hint = f"Version {number} of the secret is {found.state.lower()}. Cloud Run takes no older one."
+            raise MissingSecret(f"{message} is in {found.state} state", hint=hint)
+        secret_id = names.short(name)
+        seed = self.seeds.get(secret_id)
+        if secret is not None and (isinstance(seed, str) or (seed is None and _variable(secret_id) in os.environ)):
+            return versions[-1].data  # A seed without a version stands for any.
         hint = (
-            f"The emulator has no value for version {version!r} of the secret {secret!r}. Start it with "
-            f"--secrets FILE, a JSON object such as {json.dumps({secret: 'VALUE'})}, or with the variable {name}."
+            f"The emulator has no value for version {version!r} of the secret {secret_id!r}. Start it with "
+            f"--secrets FILE, a JSON object such as {json.dumps({secret_id: 'VALUE'})}, or with the variable "
+            f"{_variable(secret_id)}."
         )
-        raise MissingSecret(message, hint=hint)
+        raise MissingSecret(f"{message} was not found", hint=hint)
+
+    def _seed(self, secret_id: str) -> list[Version]:
+        """Return the versions that the emulator was started with; the value without a version is the newest."""
+        numbered = {
+            int(version): _version(key, value)
+            for key, value in self.seeds.items()
+            if (version := key.partition(":")[2]).isdecimal() and key.partition(":")[0] == secret_id
+        }
+        newest = self.seeds.get(secret_id, self.seeds.get(f"{secret_id}:latest"))
+        if newest is None and _variable(secret_id) in os.environ:
+            newest = os.environ[_variable(secret_id)]
+        if isinstance(newest, list):
+            return [_version(secret_id, each) for each in newest]
+        numbers = range(1, max(numbered, default=0) + 1)
+        versions = [numbered.get(number) or Version(b"", DESTROYED) for number in numbers]
+        return versions if newest is None else [*versions, _version(secret_id, newest)]
+
+
+def _variable(secret_id: str) -> str:
+    return ENV_PREFIX + secret_id.upper().replace("-", "_")
+
+
+def _version(key: str, value: Any) -> Version:
+    """Return the version of one value of the file."""
+    if value is None:
+        return Version(b"", DESTROYED)
+    fields = value if isinstance(value, Mapping) else {"value": value}
+    data = _bytes(fields)
+    if not fields.keys() <= VERSION_KEYS or len(fields.keys() & {"value", "base64"}) != 1 or not data:
+        raise InvalidConfiguration(
+            f"expected a text, or a list of versions, as the value of the secret {key!r}, got another value"
+        )
+    return Version(data, DISABLED if fields.get("disabled") else ENABLED)
+
+
+def _bytes(fields: Mapping[str, Any]) -> bytes:
+    value = fields.get("value", fields.get("base64"))
+    if not isinstance(value, str):
+        return b""
+    try:
+        return value.encode() if "value" in fields else base64.b64decode(value, validate=True)
+    except (binascii.Error, ValueError):
+        return b""

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from django.core.management import call_command
+from pytest_django import Settings
 
 from cloudrun_jobs import Schedule
 from cloudrun_jobs.emulator import Emulator
@@ -86,6 +87,17 @@ def export(options: dict[str, Any], _only_these_jobs: None) -> Export:
         return stdout.getvalue()
 
     return call
+
+
+@pytest.fixture
+def celery(settings: Settings, options: dict[str, Any]) -> None:
+    """A Celery backend, with variables and an account that all containers have."""
+    entry = {
+        "BACKEND": "cloudrun_jobs.backends.celery.CeleryBackend",
+        "OPTIONS": {"app": "example.celery_app.app", "queues": ["ingest", "backtest"]},
+    }
+    defaults = {"image": "app:1", "service_account": JOBS, "secrets": {"DATABASE_URL": "database-url:2"}}
+    settings.CLOUDRUN_JOBS = {**settings.CLOUDRUN_JOBS, "BACKENDS": {"celery": entry}, "DEFAULTS": defaults}
 
 
 @pytest.fixture

@@ -23,6 +23,8 @@ RESOURCES = {
     "cloud_run_v2_job_iam_member": "CloudRunV2JobIamMember",
     "cloud_run_v2_worker_pool": "CloudRunV2WorkerPool",
     "cloud_scheduler_job": "CloudSchedulerJob",
+    "monitoring_alert_policy": "MonitoringAlertPolicy",
+    "monitoring_uptime_check_config": "MonitoringUptimeCheckConfig",
     "redis_instance": "RedisInstance",
     "secret_manager_secret": "SecretManagerSecret",
     "secret_manager_secret_iam_member": "SecretManagerSecretIamMember",
@@ -32,7 +34,11 @@ RESOURCES = {
 # Arguments that Terraform adds to every resource.
 META = {"connection", "count", "depends_on", "for_each", "lifecycle", "provider", "provisioners"}
 # Attributes that the service computes and other resources refer to.
-COMPUTED = {"redis_instance": ("auth_string", "host", "port"), "service_account": ("email",)}
+COMPUTED = {
+    "monitoring_uptime_check_config": ("uptime_check_id",),
+    "redis_instance": ("auth_string", "host", "port"),
+    "service_account": ("email",),
+}
 
 
 class AnyNumber(NestedBlock):

@@ -39,7 +39,7 @@ def test_script_leaves_nothing_to_sync(
     export: Export, gcloud: Gcloud, sync_jobs: Sync, sync_schedules: Sync
 ) -> None:
     """The script writes every field, the ownership label included."""
-    run(export("gcloud", "--image", "app:1"), gcloud)
+    run(export("gcloud", "--image", "app:1", "--no-alerts"), gcloud)
 
     assert drift(sync_jobs, sync_schedules) == NONE
 
@@ -53,7 +53,7 @@ def test_script_updates_existing_resources(
     sync_schedules(*ONLY)
     later = [Schedule("0 10 * * 1-5"), Schedule("every 6 minutes", name="often")]
     declare(monkeypatch, tasks=7, attempt_deadline=40, schedule=later)
-    run(export("gcloud", "--image", "app:1"), gcloud)
+    run(export("gcloud", "--image", "app:1", "--no-alerts"), gcloud)
 
     assert drift(sync_jobs, sync_schedules) == NONE
 
@@ -63,7 +63,7 @@ def test_connector_leaves_nothing_to_sync(
 ) -> None:
     """A VPC connector is exported."""
     declare(monkeypatch, vpc={"connector": "main", "egress": "private-ranges-only"})
-    run(export("gcloud", "--image", "app:1"), gcloud)
+    run(export("gcloud", "--image", "app:1", "--no-alerts"), gcloud)
 
     assert sync_jobs("--check").lines == ["= 1 unchanged"]
 
@@ -88,7 +88,7 @@ def test_target_service_leaves_nothing_to_sync(
     """The Scheduler job calls the service's URL with a token for it."""
     options["service_url"] = "https://web.example.com"
     declare(monkeypatch, schedule="0 9 * * *", target="service")
-    run(export("gcloud", "--image", "app:1"), gcloud)
+    run(export("gcloud", "--image", "app:1", "--no-alerts"), gcloud)
 
     assert sync_schedules("--check", *ONLY).lines == ["= 1 unchanged"]
 
@@ -106,7 +106,7 @@ def test_paused_by_hand_stays_paused(
     [job] = emulator.clients.scheduler.list_jobs(parent="projects/acme/locations/europe-west4")
     emulator.clients.scheduler.pause_job(name=job.name)
     declare(monkeypatch, schedule="0 10 * * *")
-    run(export("gcloud", "--image", "app:1"), gcloud)
+    run(export("gcloud", "--image", "app:1", "--no-alerts"), gcloud)
 
     after = emulator.clients.scheduler.get_job(name=job.name)
     assert (after.schedule, after.state.name) == ("0 10 * * *", "PAUSED")

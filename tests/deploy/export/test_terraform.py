@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from pytest_django import Settings
 
 from cloudrun_jobs import Schedule
 from cloudrun_jobs.deploy.export.terraform.expressions import Expression, escaped
@@ -141,17 +140,6 @@ def test_output_is_sorted(export: Export, monkeypatch: pytest.MonkeyPatch) -> No
     assert len(resources(document)["google_cloud_run_v2_job"]) > 3
 
 
-@pytest.fixture
-def celery(settings: Settings, options: dict[str, Any]) -> None:
-    """A Celery backend, with variables and an account that all containers have."""
-    entry = {
-        "BACKEND": "cloudrun_jobs.backends.celery.CeleryBackend",
-        "OPTIONS": {"app": "example.celery_app.app", "queues": ["ingest", "backtest"]},
-    }
-    defaults = {"image": "app:1", "service_account": JOBS, "secrets": {"DATABASE_URL": "database-url:2"}}
-    settings.CLOUDRUN_JOBS = {**settings.CLOUDRUN_JOBS, "BACKENDS": {"celery": entry}, "DEFAULTS": defaults}
-
-
 @pytest.mark.usefixtures("celery")
 def test_worker_pool(export: Export) -> None:
     """The Celery workers are a worker pool that reads the URLs of Redis from secrets."""
@@ -225,8 +213,9 @@ def test_terraform_does_not_evaluate_text(tmp_path: Path) -> None:
 @NEEDS_TERRAFORM
 @NEEDS_PROVIDER
 @pytest.mark.usefixtures("everything", "celery")
-def test_document_is_valid(export: Export, tmp_path: Path) -> None:
-    """`terraform validate` accepts the suite's jobs, one of which declares everything, and a worker pool."""
+def test_document_is_valid(export: Export, options: dict[str, Any], tmp_path: Path) -> None:
+    """`terraform validate` accepts the suite's jobs, one of which declares everything, workers and all alerts."""
+    options["service_url"] = "https://web.example.com"
     install_provider(tmp_path)
     (tmp_path / "jobs.tf.json").write_text(export("terraform", *IMAGE, commands=()))
     done = terraform(tmp_path, "validate", "-json")
@@ -245,11 +234,18 @@ def test_document_is_valid(export: Export, tmp_path: Path) -> None:
         ((".scheduler.email", ".scheduler.mail"), "Unsupported attribute"),
         (('"manual_instance_count"', '"manual_instances"'), "Extraneous JSON object property"),
         ((".celery.auth_string", ".celery.password"), "Unsupported attribute"),
+        (('"per_series_aligner"', '"aligner"'), "Extraneous JSON object property"),
+        (('"evaluation_interval"', '"interval"'), "Extraneous JSON object property"),
+        ((".uptime_check_id", ".check_id"), "Unsupported attribute"),
+        (("var.cloudrun_jobs_notification", "var.cloudrun_jobs_notify"), "Reference to undeclared input variable"),
     ],
 )
 @pytest.mark.usefixtures("everything", "celery")
-def test_validation_finds_mistakes(export: Export, tmp_path: Path, mistake: tuple[str, str], summary: str) -> None:
+def test_validation_finds_mistakes(
+    export: Export, options: dict[str, Any], tmp_path: Path, mistake: tuple[str, str], summary: str
+) -> None:
     """The stand-in for Google's provider knows its arguments and references."""
+    options["service_url"] = "https://web.example.com"
     install_provider(tmp_path)
     (tmp_path / "jobs.tf.json").write_text(export("terraform", *IMAGE, commands=()).replace(*mistake))
     done = terraform(tmp_path, "validate", "-json")

@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 from cloudrun_jobs.deploy.export.declarations import Declarations
-from cloudrun_jobs.deploy.export.terraform import access, celery, resources
+from cloudrun_jobs.deploy.export.terraform import access, alerts, celery, resources
 from cloudrun_jobs.deploy.export.terraform.expressions import escaped
 
 CALLERS = {
@@ -38,8 +38,13 @@ def document(declarations: Declarations) -> dict[str, Any]:
             pool.job.id: celery.worker_pool(pool, declarations, accounts) for pool in pools
         },
         **(celery.broker(declarations) if pools else {}),
+        **alerts.resources(declarations),
     }
     return {
-        "variable": {access.CALLERS: CALLERS, **(celery.variables(pools) if pools else {})},
+        "variable": {
+            access.CALLERS: CALLERS,
+            **(celery.variables(pools) if pools else {}),
+            **alerts.variables(declarations),
+        },
         "resource": {kind: escaped(found) for kind, found in by_kind.items() if found},
     }

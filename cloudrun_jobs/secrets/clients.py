@@ -1,0 +1,52 @@
+"""One client of Secret Manager per process and endpoint, imported and connected when first used."""
+
+from __future__ import annotations
+
+import logging
+import os
+from threading import Lock
+from typing import TypeAlias
+
+import grpc
+from google.cloud.secretmanager_v1.services.secret_manager_service import SecretManagerServiceClient
+from google.cloud.secretmanager_v1.services.secret_manager_service.transports import (
+    SecretManagerServiceGrpcTransport,
+)
+
+Clients: TypeAlias = "dict[str | None, SecretManagerServiceClient]"
+
+# Without the proxy of the environment, and soon connected to a server that was restarted.
+LOOPBACK_CHANNEL = [("grpc.enable_http_proxy", 0), ("grpc.max_reconnect_backoff_ms", 1000)]
+
+# Its client logs requests and responses, with the values, at the level DEBUG.
+TRANSPORT_LOGGER = logging.getLogger(SecretManagerServiceGrpcTransport.__module__)
+
+_clients: Clients = {}
+_inherited: list[Clients] = []
+_lock = Lock()
+
+
+def client(endpoint: str | None) -> SecretManagerServiceClient:
+    with _lock:
+        if endpoint not in _clients:
+            _clients[endpoint] = _connect(endpoint)
+        return _clients[endpoint]
+
+
+def _connect(endpoint: str | None) -> SecretManagerServiceClient:
+    TRANSPORT_LOGGER.setLevel(logging.INFO)
+    if endpoint is None:
+        return SecretManagerServiceClient()
+    channel = grpc.insecure_channel(endpoint, LOOPBACK_CHANNEL)
+    return SecretManagerServiceClient(transport=SecretManagerServiceGrpcTransport(channel=channel))
+
+
+def _set_aside_inherited() -> None:
+    """In a forked child, set the parent's clients aside without closing them; either may hang."""
+    global _lock
+    _inherited.append(dict(_clients))
+    _clients.clear()
+    _lock = Lock()
+
+
+os.register_at_fork(after_in_child=_set_aside_inherited)

@@ -1,0 +1,94 @@
+"""Where secrets are: Secret Manager, or a mapping or a file of the settings."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Hashable
+from contextlib import AbstractContextManager, nullcontext
+from importlib.util import find_spec
+from pathlib import Path
+from typing import NamedTuple
+
+from cloudrun_jobs import conf, environ
+from cloudrun_jobs.conf import INLINE_ENVIRONMENTS, LocalSecrets
+from cloudrun_jobs.exceptions import InvalidSettings
+from cloudrun_jobs.secrets.payload import Payload, Version
+
+
+class Latest(NamedTuple):
+    """The numbers of the newest versions of a secret; 0 if there is none."""
+
+    highest: int  # In any state.
+    enabled: int
+
+
+class Store(ABC):
+    """Versions of secrets. Its methods raise the errors below `SecretError`."""
+
+    #: Does a read call a service? Then the process caches the value.
+    is_remote = False
+    #: What tells the values of two stores apart.
+    identity: Hashable = None
+
+    def exclusive(self) -> AbstractContextManager[object]:
+        """Keep other processes from updating while the block runs, where the store can."""
+        return nullcontext()
+
+    @abstractmethod
+    def access(self, name: str, number: int | None) -> Version:
+        """Return a version; without a number, the newest that is enabled."""
+
+    @abstractmethod
+    def latest(self, name: str) -> Latest:
+        """Return the numbers of the newest versions."""
+
+    @abstractmethod
+    def add(self, name: str, payload: Payload, before: Latest | None) -> int:
+        """Add a version; return its number. `before`: the newest versions before the update, if known."""
+
+    @abstractmethod
+    def create(self, name: str) -> None:
+        """Create the secret, unless it exists."""
+
+    @abstractmethod
+    def disable(self, name: str, number: int) -> None:
+        """Disable a version."""
+
+    @abstractmethod
+    def enabled(self, name: str) -> list[int]:
+        """Return the numbers of the enabled versions, newest first."""
+
+
+def configured() -> Store:
+    """Return the store that the settings name. Raises `InvalidSettings`.
+
+    A process that talks to the emulator has its secrets there, whatever the settings say.
+    """
+    settings = conf.load()
+    endpoint = environ.local_endpoint(settings.options)
+    if endpoint is None and settings.secrets is not None:
+        return local(settings.secrets)
+    if endpoint is None and settings.environment in INLINE_ENVIRONMENTS:
+        raise InvalidSettings(
+            f"{conf.setting_name('SECRETS')}: required in the environment {settings.environment!r}, not set.",
+            hint="Set it to a dictionary such as {'partner-token': 'abc'} or to the path of a JSON file, or start "
+            f"`manage.py cloudrun_emulator` and set {environ.EMULATOR_VARIABLE} to its gRPC address.",
+        )
+    if not settings.project:
+        hint = "It is the project whose Secret Manager has the secrets."
+        raise InvalidSettings(f"{conf.setting_name('PROJECT')}: required for secrets, not set.", hint=hint)
+    from cloudrun_jobs.secrets.manager import SecretManager  # Google's client takes half a second.
+
+    return SecretManager(settings.project, endpoint)
+
+
+def local(source: LocalSecrets | Path) -> Store:
+    """Return the store of a mapping or a file. Raises `InvalidSettings` if the values of a mapping are invalid."""
+    from cloudrun_jobs.secrets.local import FileStore, memory
+
+    return FileStore(source) if isinstance(source, Path) else memory(source)
+
+
+def has_client() -> bool:
+    """Return True if the libraries of the extra `secrets` are installed."""
+    return all(find_spec(name) for name in ("google.cloud.secretmanager_v1", "google_crc32c"))

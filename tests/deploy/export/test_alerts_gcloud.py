@@ -1,0 +1,124 @@
+"""The real gcloud creates the alert policies of the script once, and keeps what people change."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cloudrun_jobs.deploy import workers
+from cloudrun_jobs.deploy.export import Declarations, alerts
+from cloudrun_jobs.deploy.export.alerts import Alerts
+from cloudrun_jobs.deploy.export.gcloud import text
+from cloudrun_jobs.emulator import Emulator
+from cloudrun_jobs.management.selection import cloudrun_backend
+from tests.deploy.export.conftest import Export
+from tests.deploy.export.monitoring import Monitoring, serve
+from tests.emulator.gcloud_cli import NEEDS_GCLOUD, PROJECT, REGION, Gcloud
+
+pytestmark = NEEDS_GCLOUD
+IMAGE = ("--image", "app:1")
+FAILED = "echo-production: execution failed"
+CHANNELS = [f"projects/acme/notificationChannels/{number}" for number in (1, 2)]
+
+
+@pytest.fixture
+def monitoring(emulator: Emulator) -> Iterator[Monitoring]:
+    with serve(emulator.http) as monitoring:
+        yield monitoring
+
+
+@pytest.fixture
+def gcloud(monitoring: Monitoring, tmp_path: Path) -> Gcloud:
+    return Gcloud(monitoring.address, tmp_path)
+
+
+def run(script: str, gcloud: Gcloud, **variables: str) -> str:
+    """Run the script; return what it writes to stderr."""
+    env = {**gcloud.environment(), **variables}
+    done = subprocess.run(["sh"], input=script, capture_output=True, text=True, timeout=200, env=env)
+    assert done.returncode == 0, done.stderr
+    return done.stderr
+
+
+@pytest.fixture
+def workers_script(celery: None, options: dict[str, Any]) -> str:
+    """The script for a project with a web service and a worker pool, without its jobs."""
+    options["service_url"] = "https://web.example.com/"
+    declarations = Declarations(
+        project=PROJECT,
+        region=REGION,
+        scheduler_region=REGION,
+        jobs=[],
+        schedules=[],
+        worker_pools=workers.desired(cloudrun_backend(), image=None),
+        alerts=Alerts(environment="production", service_url=options["service_url"]),
+    )
+    return text(declarations)
+
+
+def test_second_run_writes_nothing(workers_script: str, gcloud: Gcloud, monitoring: Monitoring) -> None:
+    """The script creates each policy and the uptime check; a second run finds them all."""
+    messages = run(workers_script, gcloud)
+    created = list(monitoring.writes)
+    run(workers_script, gcloud)
+
+    [check] = [name for name in monitoring.resources if "/uptimeCheckConfigs/" in name]
+    [condition] = monitoring.policies["cloudrun-jobs-production: schedule overdue, or unhealthy"]["conditions"]
+    assert sorted(monitoring.policies) == [
+        "celery-worker-production: containers restart",
+        "celery-worker-production: worker errors",
+        "cloudrun-jobs-production: schedule overdue, or unhealthy",
+        "production: Redis CPU",
+    ]
+    assert f'"{check.rpartition("/")[2]}"' in condition["conditionThreshold"]["filter"]
+    assert monitoring.resources[check]["httpCheck"]["path"] == "/cloudrun_jobs/health/"
+    assert (monitoring.writes, len(created)) == (created, 5)
+    assert messages.count("Without NOTIFICATION_CHANNELS, new alerts appear only in Cloud Monitoring.") == 1
+
+
+@pytest.mark.parametrize(
+    ("mistake", "message"),
+    [
+        (("thresholdValue", "threshold"), "MetricThreshold: unknown field threshold"),
+        (("evaluationInterval", "interval"), "PrometheusQueryLanguageCondition: unknown field interval"),
+        (("ALIGN_DELTA", "ALIGN_DIFFERENCE"), "Aggregation.perSeriesAligner: unknown value ALIGN_DIFFERENCE"),
+    ],
+)
+def test_mistakes_are_found(
+    workers_script: str, gcloud: Gcloud, monitoring: Monitoring, mistake: tuple[str, str], message: str
+) -> None:
+    """The stand-in for Cloud Monitoring knows its fields, and the script stops at the first error."""
+    script = workers_script.replace(*mistake)
+    done = subprocess.run(["sh"], input=script, capture_output=True, text=True, env=gcloud.environment())
+
+    assert message in done.stderr
+    assert done.returncode != 0
+
+
+def test_what_people_change_is_kept(
+    export: Export, gcloud: Gcloud, monitoring: Monitoring, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A policy that was disabled and got a channel by hand keeps both, and gets the new text."""
+    run(export("gcloud", *IMAGE), gcloud)
+    monitoring.policies[FAILED].update(enabled=False, notificationChannels=CHANNELS[:1])
+    monkeypatch.setattr(alerts, "AUTO_CLOSE", "3600s")
+    run(export("gcloud", *IMAGE), gcloud)
+
+    [policy] = monitoring.policies.values()
+    assert policy["alertStrategy"] == {"autoClose": "3600s"}
+    assert (policy["enabled"], policy["notificationChannels"]) == (False, CHANNELS[:1])
+
+
+def test_channels_are_those_of_the_run(export: Export, gcloud: Gcloud, monitoring: Monitoring) -> None:
+    """A policy notifies the exported channels, and others if the variable names them."""
+    script = export("gcloud", *IMAGE, "--notification-channel", "1")
+    run(script, gcloud)
+    exported = monitoring.policies[FAILED]["notificationChannels"]
+    run(script, gcloud, NOTIFICATION_CHANNELS=",".join(CHANNELS))
+
+    assert exported == CHANNELS[:1]
+    assert monitoring.policies[FAILED]["notificationChannels"] == CHANNELS

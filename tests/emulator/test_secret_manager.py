@@ -1,0 +1,280 @@
+"""Secret Manager, through Google's client over gRPC and REST, and gcloud."""
+
+from __future__ import annotations
+
+import sys
+
+import google_crc32c
+import pytest
+from google.api_core import exceptions
+from google.auth.credentials import AnonymousCredentials
+from google.cloud import run_v2
+from google.cloud import secretmanager_v1 as api
+
+from cloudrun_jobs.emulator import Emulator
+from cloudrun_jobs.emulator.config import InvalidConfiguration
+from tests.emulator.cloud import Cloud, condition, job, script
+
+PROJECT = "projects/acme"
+TOKEN = f"{PROJECT}/secrets/token"
+State = api.SecretVersion.State
+
+
+@pytest.fixture(params=["grpc", "rest"])
+def client(request, emulator):
+    if request.param == "grpc":
+        return emulator.clients.secrets
+    options = {"api_endpoint": emulator.http}
+    return api.SecretManagerServiceClient(
+        transport="rest", credentials=AnonymousCredentials(), client_options=options
+    )
+
+
+def create(client, secret_id="token", *values):
+    secret = api.Secret(replication=api.Replication(automatic=api.Replication.Automatic()), labels={"team": "a"})
+    created = client.create_secret(parent=PROJECT, secret_id=secret_id, secret=secret)
+    for value in values:
+        client.add_secret_version(parent=created.name, payload=api.SecretPayload(data=value))
+    return created
+
+
+def with_secret(name, version):
+    declared = script('echo "$TOKEN"')
+    source = run_v2.EnvVarSource(secret_key_ref=run_v2.SecretKeySelector(secret=name, version=version))
+    declared.template.template.containers[0].env = [run_v2.EnvVar(name="TOKEN", value_source=source)]
+    return declared
+
+
+def test_secret(client):
+    """A secret is created, read, listed, updated and deleted."""
+    created = create(client)
+    mask = {"paths": ["labels"]}
+    updated = client.update_secret(
+        request={"secret": {"name": TOKEN, "labels": {"team": "b"}, "etag": created.etag}, "update_mask": mask}
+    )
+
+    assert (created.name, dict(created.labels)) == (TOKEN, {"team": "a"})
+    assert "automatic" in created.replication
+    assert dict(client.get_secret(name=TOKEN).labels) == dict(updated.labels) == {"team": "b"}
+    assert updated.etag != created.etag
+    assert [each.name for each in client.list_secrets(parent=PROJECT)] == [TOKEN]
+
+    client.delete_secret(name=TOKEN)
+
+    assert list(client.list_secrets(parent=PROJECT)) == []
+    with pytest.raises(exceptions.NotFound, match=r"Secret \[projects/acme/secrets/token\] not found"):
+        client.get_secret(name=TOKEN)
+
+
+def test_versions(client):
+    """Versions are numbered; "latest" is the newest, whatever its state."""
+    create(client, "token", b"one", b"two\x00\xff")
+    found = client.access_secret_version(name=f"{TOKEN}/versions/latest")
+
+    assert found.name == f"{TOKEN}/versions/2"
+    assert found.payload.data == b"two\x00\xff"
+    assert found.payload.data_crc32c == google_crc32c.value(b"two\x00\xff")
+    assert client.get_secret_version(name=f"{TOKEN}/versions/latest").state == State.ENABLED
+
+    client.disable_secret_version(name=f"{TOKEN}/versions/2")
+
+    with pytest.raises(exceptions.GoogleAPICallError, match=r"versions/2\] is in DISABLED state"):
+        client.access_secret_version(name=f"{TOKEN}/versions/latest")
+    assert client.access_secret_version(name=f"{TOKEN}/versions/1").payload.data == b"one"
+
+    client.enable_secret_version(name=f"{TOKEN}/versions/2")
+    client.destroy_secret_version(name=f"{TOKEN}/versions/1")
+
+    assert client.access_secret_version(name=f"{TOKEN}/versions/latest").name == f"{TOKEN}/versions/2"
+    with pytest.raises(exceptions.GoogleAPICallError, match=r"versions/1\] is in DESTROYED state"):
+        client.enable_secret_version(name=f"{TOKEN}/versions/1")
+
+
+def test_versions_are_listed_by_state_and_page(client):
+    """The newest versions come first; a filter selects a state."""
+    create(client, "token", b"one", b"two", b"three")
+    client.disable_secret_version(name=f"{TOKEN}/versions/2")
+
+    def numbers(**options):
+        listed = client.list_secret_versions(request={"parent": TOKEN, "page_size": 1, **options})
+        return [each.name.rpartition("/")[2] for each in listed]
+
+    assert numbers() == ["3", "2", "1"]
+    assert numbers(filter="state:ENABLED") == ["3", "1"]
+    assert numbers(filter="state=DISABLED") == ["2"]
+
+
+@pytest.mark.parametrize("was_sent", [True, False])
+def test_checksum(client, was_sent):
+    """The answer says whether the caller sent a checksum."""
+    create(client)
+    checksum = google_crc32c.value(b"one") if was_sent else None
+    payload = api.SecretPayload(data=b"one", data_crc32c=checksum)
+
+    assert client.add_secret_version(parent=TOKEN, payload=payload).client_specified_payload_checksum is was_sent
+
+
+@pytest.mark.parametrize(
+    ("payload", "message"),
+    [
+        (api.SecretPayload(data=b"x" * 65537), "larger than 65536 bytes"),
+        (api.SecretPayload(), "cannot be empty"),
+        (api.SecretPayload(data=b"one", data_crc32c=7), "checksum"),
+    ],
+    ids=["large", "empty", "damaged"],
+)
+def test_invalid_payload(client, payload, message):
+    """A payload that Secret Manager rejects adds no version."""
+    create(client)
+
+    with pytest.raises(exceptions.BadRequest, match=message):
+        client.add_secret_version(parent=TOKEN, payload=payload)
+    assert list(client.list_secret_versions(parent=TOKEN)) == []
+
+
+@pytest.mark.parametrize(
+    ("method", "name", "error", "message"),
+    [
+        ("access_secret_version", "projects/acme/secrets/no/versions/1", exceptions.NotFound, "has no versions"),
+        ("access_secret_version", f"{TOKEN}/versions/latest", exceptions.NotFound, "has no versions"),
+        ("get_secret", "projects/acme/secrets/no", exceptions.NotFound, "not found"),
+        ("delete_secret", "projects/acme/secrets/no", exceptions.NotFound, "not found"),
+    ],
+)
+def test_missing(client, method, name, error, message):
+    """What does not exist is not found."""
+    create(client)
+
+    with pytest.raises(error, match=message):
+        getattr(client, method)(name=name)
+
+
+def test_existing_secret(client):
+    """A secret is created once."""
+    create(client)
+
+    with pytest.raises(exceptions.Conflict, match=r"Secret \[projects/acme/secrets/token\] already exists"):
+        create(client)
+
+
+@pytest.mark.parametrize("secret_id", ["a b", "a/b", "", "x" * 256])
+def test_invalid_id(emulator, secret_id):
+    """The id of a secret has letters, digits, hyphens and underscores."""
+    with pytest.raises(exceptions.InvalidArgument, match="Invalid"):
+        create(emulator.clients.secrets, secret_id)
+
+
+def test_etag(client):
+    """A change with the etag of an older state is rejected; every change makes a new one."""
+    create(client, "token", b"one")
+    name = f"{TOKEN}/versions/1"
+    etag = client.get_secret_version(name=name).etag
+    client.enable_secret_version(request={"name": name, "etag": etag})
+
+    with pytest.raises(exceptions.GoogleAPICallError, match="etag") as caught:
+        client.disable_secret_version(request={"name": name, "etag": etag})
+    assert caught.value.code == 400
+    assert client.get_secret_version(name=name).state == State.ENABLED
+
+
+def test_secrets_survive_a_restart(tmp_path):
+    """Secrets, their versions and a deleted seed are saved with the state."""
+    seeds = {"token": ["one", {"value": "two", "disabled": True}], "gone": "x"}
+    with Emulator(state=tmp_path, secrets=seeds) as emulator:
+        client = emulator.clients.secrets
+        client.add_secret_version(parent=TOKEN, payload=api.SecretPayload(data=b"three\xff"))
+        client.delete_secret(name=f"{PROJECT}/secrets/gone")
+    with Emulator(state=tmp_path, secrets=seeds) as emulator:
+        client = emulator.clients.secrets
+        versions = [State(each.state).name for each in client.list_secret_versions(parent=TOKEN)]
+
+        assert versions == ["ENABLED", "DISABLED", "ENABLED"]
+        assert client.access_secret_version(name=f"{TOKEN}/versions/3").payload.data == b"three\xff"
+        assert [each.name for each in client.list_secrets(parent=PROJECT)] == [TOKEN]
+
+
+def test_seeds_with_versions():
+    """A value with a version is that version; one without is the newest."""
+    with Emulator(secrets={"token:2": "two", "token": "new"}) as emulator:
+        client = emulator.clients.secrets
+
+        assert client.access_secret_version(name=f"{TOKEN}/versions/2").payload.data == b"two"
+        assert client.access_secret_version(name=f"{TOKEN}/versions/latest").name == f"{TOKEN}/versions/3"
+        with pytest.raises(exceptions.FailedPrecondition, match="DESTROYED"):
+            client.access_secret_version(name=f"{TOKEN}/versions/1")
+
+
+@pytest.mark.parametrize("value", [3, "", [{"value": "s3cret", "colour": "red"}], {"base64": "%"}, [["s3cret"]]])
+def test_invalid_seed(value):
+    """The file of secrets is validated; the error has no value."""
+    with pytest.raises(InvalidConfiguration, match="the value of the secret 'token'") as caught:
+        Emulator(secrets={"token": value})
+    assert "s3cret" not in str(caught.value)
+
+
+def test_permissions():
+    """The roles of Secret Manager grant what they grant in the cloud."""
+    members = ["serviceAccount:jobs@acme.iam.gserviceaccount.com"]
+    role = "roles/secretmanager.secretAccessor"
+    policy = {"bindings": [{"role": role, "members": members}]}
+    with Emulator(iam=policy, secrets={"token": "one"}) as emulator:
+        token = emulator.tokens.access_token("jobs@acme.iam.gserviceaccount.com")
+        metadata = [("authorization", f"Bearer {token}")]
+        client, name = emulator.clients.secrets, f"{TOKEN}/versions/latest"
+
+        assert client.access_secret_version(name=name, metadata=metadata).payload.data == b"one"
+        with pytest.raises(exceptions.PermissionDenied, match=r"secretmanager.versions.get' denied for resource"):
+            client.get_secret_version(name=name, metadata=metadata)
+        with pytest.raises(exceptions.Unauthenticated):
+            client.access_secret_version(name=name)
+
+
+@pytest.mark.parametrize(("version", "value"), [("latest", "two"), ("1", "one")])
+def test_task_gets_the_version(emulator, version, value):
+    """A variable has the value that its version has when the task starts."""
+    create(emulator.clients.secrets, "token", b"one", b"two")
+    cloud = Cloud(emulator)
+    cloud.finish(with_secret("token", version))
+
+    assert cloud.output() == [value]
+
+
+@pytest.mark.parametrize(
+    ("value", "message"), [(b"two", "is in DISABLED state"), (b"\xff", "is not text"), (b"\x00", "is not text")]
+)
+def test_task_without_a_usable_version_does_not_start(emulator, value, message):
+    """If "latest" is disabled, or no text, the execution fails before a task starts."""
+    client = emulator.clients.secrets
+    create(client, "token", b"one", value)
+    if value == b"two":
+        client.disable_secret_version(name=f"{TOKEN}/versions/2")
+    execution = Cloud(emulator).finish(with_secret("token", "latest"))
+
+    assert message in condition(execution).message
+    assert not execution.start_time
+
+
+def test_task_updates_a_secret(emulator):
+    """`cloudrun_jobs.secrets` in a task uses the emulator, without a setting."""
+    create(emulator.clients.secrets, "token", b"one")
+    code = """
+from django.conf import settings
+settings.configure(CLOUDRUN_JOBS={"ENVIRONMENT": "production", "PROJECT": "acme"})
+from cloudrun_jobs import secrets
+print(secrets.read("token"), secrets.update("token", "two", expected=1), secrets.read("token"))
+"""
+    cloud = Cloud(emulator)
+    cloud.finish(job(sys.executable, "-c", code))
+
+    assert cloud.output() == ["one 2 two"], cloud.output("stderr")
+
+
+def test_emulator_without_the_client(monkeypatch):
+    """Without the extra `secrets` the emulator starts, and jobs get the secrets that it was started with."""
+    monkeypatch.setattr("cloudrun_jobs.emulator.methods.find_spec", lambda name: None)
+    with Emulator(secrets={"token": "one"}) as emulator:
+        cloud = Cloud(emulator)
+        cloud.finish(with_secret("token", "latest"))
+
+        assert cloud.output() == ["one"]
+        assert "SecretManagerService.AccessSecretVersion" not in emulator.faults.methods

@@ -1,0 +1,428 @@
+"""`cloudrun_jobs.secrets` on Secret Manager: the emulator's, over gRPC, with faults."""
+
+from __future__ import annotations
+
+import logging
+import subprocess
+import sys
+import traceback
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from cloudrun_jobs import secrets
+from cloudrun_jobs.emulator import secret_manager
+from cloudrun_jobs.exceptions import (
+    InvalidSecret,
+    SecretAccessDenied,
+    SecretConflict,
+    SecretCorrupted,
+    SecretDisabled,
+    SecretError,
+    SecretNotFound,
+    SecretUnavailable,
+)
+from cloudrun_jobs.secrets import access, cache, clients
+from cloudrun_jobs.secrets import manager as store
+
+SERVICE = "SecretManagerService"
+ADD, ACCESS, GET, LIST = (f"{SERVICE}.{rpc}SecretVersion" for rpc in ("Add", "Access", "Get", "List"))
+LIST += "s"
+DISABLE, CREATE = f"{SERVICE}.DisableSecretVersion", f"{SERVICE}.CreateSecret"
+VALUE = "v4lue-of-the-token"
+
+
+@pytest.fixture
+def impatient(monkeypatch):
+    """A short wait for an unavailable service."""
+    monkeypatch.setattr(store, "WAIT_SECONDS", 0.3)
+    monkeypatch.setattr(store, "FIRST_PAUSE_SECONDS", 0.01)
+
+
+@pytest.fixture
+def time(monkeypatch):
+    """The clock of the cache: a list with the seconds."""
+    seconds = [1000.0]
+    monkeypatch.setattr(cache, "clock", lambda: seconds[0])
+    return seconds
+
+
+def test_value_is_cached_for_a_minute(manager, time):
+    """Within a minute a process reads a value once; what others add is seen after a minute at most."""
+    secrets.read("token")
+    manager.add(b"three")
+    time[0] += 59.9
+
+    assert secrets.read("token") == "two"
+    assert manager.emulator.calls[ACCESS] == 1
+
+    time[0] += 0.1
+
+    assert secrets.read("token") == "three"
+    assert manager.emulator.calls[ACCESS] == 2
+
+
+def test_update_refreshes_the_cache(manager, time):
+    """After an update the process reads its own value, without a call."""
+    secrets.read("token")
+    secrets.update("token", VALUE)
+
+    assert secrets.read("token") == VALUE
+    assert manager.emulator.calls[ACCESS] == 1
+
+
+def test_read_that_an_update_overtakes_does_not_restore_the_old_value(manager, monkeypatch, time):
+    """A value that was requested before an update, and arrives after it, does not replace the newer one."""
+    original = store.SecretManager.access
+
+    def overtaken(self, name, number):
+        found = original(self, name, number)
+        monkeypatch.setattr(store.SecretManager, "access", original)
+        secrets.update("token", VALUE)
+        return found
+
+    monkeypatch.setattr(store.SecretManager, "access", overtaken)
+    secrets.read("token")
+
+    assert secrets.read("token") == VALUE
+
+
+def test_cache_is_bounded(manager, monkeypatch):
+    """The oldest values leave the cache."""
+    monkeypatch.setattr(cache, "MAX_ENTRIES", 2)
+    for reference in ("token:1", "token:2", "token"):
+        secrets.read(reference)
+    secrets.read("token:1")
+
+    assert manager.emulator.calls[ACCESS] == 4
+
+
+def test_latest_version_is_not_cached(manager):
+    """The number for `expected` is that of now."""
+    secrets.read("token")
+    manager.add(b"three")
+
+    assert secrets.latest_version("token") == 3
+    assert secrets.read("token") == "three"
+
+
+@pytest.mark.parametrize("code", ["UNAVAILABLE", "DEADLINE_EXCEEDED", "INTERNAL", "RESOURCE_EXHAUSTED"])
+def test_read_is_repeated(manager, impatient, code):
+    """A read is repeated while the service is unavailable."""
+    manager.emulator.faults.fail(ACCESS, code, times=2)
+
+    assert secrets.read("token") == "two"
+
+
+def test_away(manager, impatient):
+    """While the service is away the old value stays readable, and an update that was not written says so."""
+    secrets.read("token")
+    manager.emulator.faults.fail("*", times=None)
+
+    with pytest.raises(SecretUnavailable, match=r"token: .*updated.*did not answer"):
+        secrets.update("token", VALUE)
+    assert secrets.read("token") == "two"
+    with pytest.raises(SecretUnavailable, match=r"Is the emulator running at 127.0.0.1"):
+        secrets.read("token:1")
+
+    manager.emulator.faults.clear()
+
+    assert manager.states() == {1: "ENABLED", 2: "ENABLED"}
+    assert secrets.update("token", VALUE, expected=2) == 3
+
+
+def lose_answer(faults):
+    faults.fail_after(ADD, times=1)
+
+
+def hang(faults):
+    faults.delay(ADD, 5, times=1)
+
+
+@pytest.mark.parametrize("expected", [None, 2])
+@pytest.mark.parametrize("fault", [lose_answer, hang])
+def test_answer_of_an_update_is_lost(manager, impatient, monkeypatch, fault, expected):
+    """A version whose answer was lost is found by its value, and not added again."""
+    monkeypatch.setattr(store, "WAIT_SECONDS", 5)
+    monkeypatch.setattr(store, "CALL_TIMEOUT_SECONDS", 0.3)
+    fault(manager.emulator.faults)
+
+    assert secrets.update("token", VALUE, expected=expected) == 3
+    assert manager.states() == dict.fromkeys((1, 2, 3), "ENABLED")
+
+
+def test_update_that_was_not_written_is_repeated(manager, impatient):
+    """A call that failed before it took effect is repeated."""
+    manager.emulator.faults.fail(ADD, times=2)
+
+    assert secrets.update("token", VALUE, expected=2) == 3
+    assert manager.states() == dict.fromkeys((1, 2, 3), "ENABLED")
+
+
+def test_unanswered_update_that_cannot_be_looked_up(manager, impatient):
+    """If nobody can tell whether a version was added, the error says so."""
+    manager.emulator.faults.fail_after(ADD, times=1)
+    manager.emulator.faults.fail(LIST, "PERMISSION_DENIED", times=None)
+
+    with pytest.raises(SecretUnavailable, match=r"may have been added. Read the secret before"):
+        secrets.update("token", VALUE)
+
+
+def test_account_that_may_only_add_versions(manager):
+    """Without `expected` and `keep` an update takes roles/secretmanager.secretVersionAdder only."""
+    for method in (GET, LIST, ACCESS):
+        manager.emulator.faults.fail(method, "PERMISSION_DENIED", times=None)
+
+    assert secrets.update("token", VALUE) == 3
+    with pytest.raises(SecretAccessDenied, match=r"Grant roles/secretmanager.secretVersionManager"):
+        secrets.update("token", VALUE, expected=3)
+
+
+def test_late_update_disables_its_version(manager, monkeypatch):
+    """An update that another one overtakes after its check disables its own version."""
+    latest = store.SecretManager.latest
+
+    def overtaken(self, name):
+        found = latest(self, name)
+        manager.add(b"winner")
+        return found
+
+    monkeypatch.setattr(store.SecretManager, "latest", overtaken)
+    with pytest.raises(SecretConflict, match=r"expected version 2 .* version 3. Version 4 .* is disabled"):
+        secrets.update("token", VALUE, expected=2)
+
+    assert manager.states() == {1: "ENABLED", 2: "ENABLED", 3: "ENABLED", 4: "DISABLED"}
+    assert secrets.read("token") == "winner"
+
+
+def test_loser_that_cannot_disable_its_version_says_so(manager, monkeypatch):
+    """The error names the version that is still enabled."""
+    latest = store.SecretManager.latest
+
+    def overtaken(self, name):
+        found = latest(self, name)
+        manager.add(b"winner")
+        return found
+
+    monkeypatch.setattr(store.SecretManager, "latest", overtaken)
+    manager.emulator.faults.fail(DISABLE, "PERMISSION_DENIED")
+    with pytest.raises(SecretConflict, match="version 4 of this update could not be disabled: token: version 4"):
+        secrets.update("token", VALUE, expected=2)
+
+
+def test_disabled_newest_version_is_skipped(manager):
+    """An account that may only access versions reads the newest enabled one."""
+    manager.add(b"loser")
+    manager.add(b"loser")
+    manager.disable(3)
+    manager.disable(4)
+    manager.emulator.faults.fail(LIST, "PERMISSION_DENIED", times=None)
+
+    assert secrets.read("token") == "two"
+    assert secrets.latest_version("token") == 2
+
+
+def test_many_disabled_versions(manager, monkeypatch):
+    """After some versions the enabled ones are listed."""
+    monkeypatch.setattr(store, "STEPS_DOWN", 1)
+    for number in (3, 4, 5):
+        manager.add(b"loser")
+        manager.disable(number)
+
+    assert secrets.read("token") == "two"
+
+
+def test_every_version_is_disabled(manager):
+    """The error names the newest version."""
+    manager.disable(1)
+    manager.disable(2)
+
+    with pytest.raises(SecretDisabled, match="version 2 and those before it are disabled or destroyed"):
+        secrets.read("token")
+    assert secrets.update("token", VALUE, expected=0) == 3
+
+
+def test_concurrent_updates(manager):
+    """Of concurrent updates that expect the same version one wins; no reader fails, and all read its value."""
+    done = []
+
+    def update(number):
+        try:
+            return secrets.update("token", f"value {number}", expected=2), f"value {number}"
+        except SecretConflict:
+            return None
+
+    def read(_):
+        values = []
+        while not done:
+            cache.discard(("secret-manager", manager.project, manager.emulator.grpc), "token")
+            values.append(secrets.read("token"))
+        return values
+
+    with ThreadPoolExecutor(9) as pool:
+        readers = [pool.submit(read, number) for number in range(3)]
+        [(number, value)] = filter(None, pool.map(update, range(6)))
+        done.append(True)
+        read_values = [each for reader in readers for each in reader.result(30)]
+
+    assert number == 3
+    assert secrets.read("token:3") == value
+    cache.discard(("secret-manager", manager.project, manager.emulator.grpc), "token")
+    assert secrets.read("token") == value
+    assert read_values
+    states = manager.states()
+    assert {key for key, state in states.items() if state == "ENABLED"} == {1, 2, 3}
+
+
+def test_updaters_that_try_again(manager):
+    """Updaters that repeat what they lost succeed; each number has one winner, and only losers are disabled."""
+
+    def win(label, times=4):
+        numbers = []
+        while len(numbers) < times:
+            try:
+                numbers.append(secrets.update("token", label, expected=secrets.latest_version("token")))
+            except SecretConflict:
+                continue
+        return numbers
+
+    with ThreadPoolExecutor(3) as pool:
+        won = dict(zip("abc", pool.map(win, "abc"), strict=True))
+    numbers = sorted(number for each in won.values() for number in each)
+
+    assert len(numbers) == len(set(numbers)) == 12
+    assert {key for key, state in manager.states().items() if state == "ENABLED"} == {1, 2, *numbers}
+    for label, own in won.items():
+        assert {secrets.read(f"token:{number}") for number in own} == {label}
+
+
+def test_damaged_value(manager, monkeypatch):
+    """A checksum that does not match is an error, of a read and of an update."""
+    monkeypatch.setattr(secret_manager, "_crc32c", lambda data: 7)
+
+    with pytest.raises(
+        SecretCorrupted, match=r"token: cannot be read .* the checksum of the value does not match"
+    ):
+        secrets.read("token")
+    with pytest.raises(SecretCorrupted, match=r"token: cannot be updated .* damaged on the way"):
+        secrets.update("token", VALUE)
+    assert manager.states() == {1: "ENABLED", 2: "ENABLED"}
+
+
+@pytest.mark.parametrize(
+    ("code", "error", "hint"),
+    [
+        ("PERMISSION_DENIED", SecretAccessDenied, "Grant roles/secretmanager.secretAccessor on the secret"),
+        (
+            "UNAUTHENTICATED",
+            SecretAccessDenied,
+            "service account with roles/secretmanager.secretAccessor",
+        ),
+        (
+            "NOT_FOUND",
+            SecretNotFound,
+            "gcloud secrets create token --replication-policy automatic --project a",
+        ),
+        ("INVALID_ARGUMENT", InvalidSecret, "rejected the request"),
+        ("UNIMPLEMENTED", InvalidSecret, "rejected the request"),
+    ],
+)
+def test_errors_of_the_service(manager, code, error, hint):
+    """An error names the secret, the project and the role, and hides the client's."""
+    manager.emulator.faults.fail(ACCESS, code, VALUE)
+
+    with pytest.raises(error, match=f"token: cannot be read in project {manager.project}") as caught:
+        secrets.read("token")
+
+    assert hint in str(caught.value)
+    assert VALUE not in str(caught.value)
+    assert caught.value.__cause__ is caught.value.__context__ is None
+
+
+def test_api_that_is_not_enabled(manager):
+    """The error has the command that enables the API."""
+    message = "Secret Manager API has not been used in project 7 before or it is disabled."
+    manager.emulator.faults.fail(ACCESS, "PERMISSION_DENIED", message)
+
+    with pytest.raises(SecretAccessDenied, match=r"gcloud services enable secretmanager.googleapis.com"):
+        secrets.read("token")
+
+
+@pytest.mark.parametrize("fault", ["PERMISSION_DENIED", "INVALID_ARGUMENT", "UNAVAILABLE"])
+def test_value_is_in_no_traceback(manager, impatient, fault):
+    """A traceback with the local variables of all frames of the package does not have the value."""
+    manager.emulator.faults.fail(ADD, fault, times=None)
+
+    with pytest.raises(SecretError) as caught:
+        secrets.update("token", VALUE)
+
+    text = "".join(traceback.TracebackException.from_exception(caught.value, capture_locals=True).format())
+    assert "cloudrun_jobs/secrets" in text
+    assert VALUE not in text.partition(access.__file__)[2]
+
+
+def test_created_secret(manager):
+    """A created secret is replicated automatically and says what manages it."""
+    manager.emulator.faults.fail_after(CREATE, times=1)
+    secrets.update("fresh", VALUE, create=True)
+    found = manager.emulator.clients.secrets.get_secret(name=f"projects/{manager.project}/secrets/fresh")
+
+    assert "automatic" in found.replication
+    assert dict(found.labels) == {"managed-by": "cloudrun-jobs"}
+
+
+def test_failure_to_disable_old_versions_is_logged(manager, caplog):
+    """The update has succeeded: its number is returned."""
+    manager.emulator.faults.fail(DISABLE, "PERMISSION_DENIED")
+    with caplog.at_level(logging.WARNING, "cloudrun_jobs"):
+        assert secrets.update("token", VALUE, keep=1) == 3
+
+    [record] = caplog.records
+    assert (record.action, record.secret, record.version) == ("secret_versions_kept", "token", 3)
+    assert "roles/secretmanager.secretVersionManager" in record.getMessage()
+
+
+def test_keep_leaves_newer_versions(manager, monkeypatch):
+    """`keep` never disables the version of this update, even if a newer one exists."""
+    add = store.SecretManager.add
+
+    def overtaken(self, *args):
+        number = add(self, *args)
+        manager.add(b"newer")
+        return number
+
+    monkeypatch.setattr(store.SecretManager, "add", overtaken)
+    secrets.update("token", VALUE, keep=1)
+
+    assert manager.states() == {1: "DISABLED", 2: "DISABLED", 3: "ENABLED", 4: "ENABLED"}
+
+
+def test_missing_extra():
+    """Without Google's client the error has the command that installs it."""
+    code = """
+import os, sys
+sys.modules["google.cloud.secretmanager_v1"] = None
+from django.conf import settings
+settings.configure(CLOUDRUN_JOBS={"ENVIRONMENT": "production", "PROJECT": "acme"})
+from cloudrun_jobs import secrets
+from cloudrun_jobs.exceptions import InvalidSettings
+try:
+    secrets.read("token")
+except InvalidSettings as error:
+    print(error)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
+
+    assert 'pip install "django-cloudrun-jobs[secrets]"' in done.stdout
+
+
+def test_value_is_in_no_log(manager, monkeypatch, caplog):
+    """Google's client does not log requests and responses, even at the level DEBUG."""
+    monkeypatch.setattr(clients, "_clients", {})
+    monkeypatch.setattr(logging.getLogger("google"), "propagate", True)
+    with caplog.at_level(logging.DEBUG), caplog.at_level(logging.DEBUG, clients.TRANSPORT_LOGGER.name):
+        secrets.update("token", VALUE)
+        secrets.read("token:3")
+
+    assert VALUE not in caplog.text
+    assert VALUE not in "".join(str(vars(record)) for record in caplog.records)
