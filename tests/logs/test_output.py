@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import logging
 import os
 import pty
 import subprocess
@@ -13,6 +14,7 @@ from threading import Thread
 from typing import Any
 
 import pytest
+from celery.utils.log import LoggingProxy
 from django.core.management import call_command
 from django.core.management.color import Style
 from hypothesis import given
@@ -166,6 +168,20 @@ def test_stream_of_the_caller_is_plain(monkeypatch: pytest.MonkeyPatch) -> None:
     call_command("outcome", "text", stdout=out, stderr=err)
 
     assert (out.getvalue(), err.getvalue()) == ("all done\n", "")
+
+
+def test_worker_that_logs_its_output_writes_entries(monkeypatch: pytest.MonkeyPatch, capfd: Any) -> None:
+    """Celery replaces stdout with a logger in a worker; a job's output has its own severity all the same."""
+    proxy = LoggingProxy(logging.getLogger("celery"), logging.WARNING)
+    monkeypatch.setenv("CLOUD_RUN_WORKER_POOL", "workers")
+    monkeypatch.setattr(sys, "stdout", proxy)
+    command = echo.Command()
+    command.stdout.write(command.style.SUCCESS("done"))
+    monkeypatch.undo()
+
+    assert isinstance(command.stdout, output.EntryStream)
+    [entry] = entries(capfd.readouterr().out)
+    assert (entry["severity"], entry["message"]) == ("NOTICE", "done")
 
 
 def run(code: str, **options: Any) -> subprocess.CompletedProcess[str]:
