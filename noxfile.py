@@ -197,7 +197,8 @@ def containers(session: nox.Session) -> None:
 def gcloud(session: nox.Session) -> None:
     """The gcloud CLI against the emulator."""
     install(session, NEWEST[1])
-    session.run("pytest", "-q", "-n", "2", "-k", "gcloud", "tests/emulator", "tests/deploy", *session.posargs)
+    folders = ("tests/emulator", "tests/deploy", "tests/example")
+    session.run("pytest", "-q", "-n", "2", "-k", "gcloud", *folders, *session.posargs)
 
 
 @nox.session(python=NEWEST[0])

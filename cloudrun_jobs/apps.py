@@ -17,13 +17,14 @@ class CloudRunJobsConfig(AppConfig):
 
     def ready(self) -> None:
         from cloudrun_jobs import environ
-        from cloudrun_jobs.logs import receivers  # noqa: F401
+        from cloudrun_jobs.logs import receivers, tracebacks  # noqa: F401
 
+        if environ.in_cloud():
+            tracebacks.log_uncaught()
         # A container runs one job, and need not import the checks of all the others.
         if environ.in_container():
-            from cloudrun_jobs.logs import tracebacks
-
-            tracebacks.escape_tracebacks()
+            if not environ.in_cloud():
+                tracebacks.escape_tracebacks()
             environ.line_buffer_output()
             environ.use_test_databases()
             return

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import os
 import shutil
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from datetime import timedelta
 from functools import cache, partial
@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self, TypeVar
 from asgiref.sync import sync_to_async
 from django.core.management.base import BaseCommand, CommandParser, DjangoHelpFormatter
 
-from cloudrun_jobs import conf
+from cloudrun_jobs import conf, environ
 from cloudrun_jobs.argv import reading
 from cloudrun_jobs.exceptions import DeclarationError, InvalidArguments, InvalidJob, LockMisused, Verbatim
 from cloudrun_jobs.spec import DECLARATIONS, JobSpec, Schedule, declare
@@ -396,6 +396,10 @@ class CloudRunJobs(BaseCommand):
         """True if the project has this job; override it to hide the job from sync and from the system checks."""
         return True
 
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        _use_entries(self)
+
     def create_parser(self, prog_name: str, subcommand: str, **kwargs: Any) -> CommandParser:
         """Create the parser, without abbreviations: `--sett=x` must not be taken for `--settings=x`."""
         options = {"allow_abbrev": False, "formatter_class": _HelpFormatter, **kwargs}
@@ -415,10 +419,19 @@ class CloudRunJobs(BaseCommand):
         """Run the job. Not to be overridden: implement `run()`."""
         from cloudrun_jobs.execution.runner import run_job
 
+        _use_entries(self, [name for name in ("stdout", "stderr") if options.get(name)])
         result = run_job(self, args, options)
         return result if isinstance(result, str) else None
 
     _active: ActiveRun | None = None
+
+
+def _use_entries(command: BaseCommand, given: Collection[str] = ()) -> None:
+    """On Cloud Run, make the command's output entries of Cloud Logging, except for the streams in `given`."""
+    if environ.in_cloud():
+        from cloudrun_jobs.logs import output
+
+        output.install(command, given)
 
 
 class _HelpFormatter(DjangoHelpFormatter):

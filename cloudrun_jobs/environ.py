@@ -137,6 +137,14 @@ def _is_loopback(host: str) -> bool:
     return False
 
 
+def in_cloud() -> bool:
+    """Return True on Cloud Run: in a task, an instance of a service or of a worker pool; not for `run --local`."""
+    environ = os.environ
+    if environ.get("CLOUD_RUN_EXECUTION"):
+        return LOCAL_VARIABLE not in environ
+    return bool(environ.get("K_SERVICE") or environ.get("CLOUD_RUN_WORKER_POOL"))
+
+
 def enter_pool_process() -> None:
     """Mark this process as one of a worker's pool: it runs one job at a time, and is replaced when it exits."""
     global _pool_process

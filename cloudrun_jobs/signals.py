@@ -21,7 +21,8 @@ job_progressed = Signal()
 #: run(), and reduce() if this task called it, ended, the locks are released, and the outcome is recorded, or only
 #: in `run` if the database failed.
 #: Arguments: spec, run, task, seconds (float, of run() and reduce()), error (the exception of one, or None),
-#: propagates (True if the caller gets it, or it is an uncaught exception of the process).
+#: propagates (True if the caller gets it, or it is an uncaught exception of the process), result (what run() or
+#: reduce() returned, in JSON form; None if it raised).
 job_finished = Signal()
 
 #: `with self.item(...)` or the loop over `claim()` raised. Arguments: spec, run, task, item, error,

@@ -1,12 +1,19 @@
-"""Redact the values of secret options, wherever arguments are shown."""
+"""Redact the values of secret options: in arguments, and in every text that this process writes."""
 
 from __future__ import annotations
 
+import re
+import threading
 from argparse import Action
-from collections.abc import Collection, Iterable, Sequence
+from collections import Counter
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from reprlib import repr as shortened
+from typing import Any
 
-HIDDEN = "[secret]"
+HIDDEN = "[secret]"  # In place of an argument.
+MASK = "***"  # In place of a value inside a text.
+
+MIN_LENGTH = 6  # characters: shorter values would be masked inside of ordinary words.
 
 MARK = "cloudrun_jobs secret"  # An attribute of argparse actions; the space prevents collisions.
 
@@ -51,3 +58,123 @@ def redact_message(message: str, redacted: Sequence[str], arguments: Sequence[st
     for text in sorted(filter(None, texts), key=len, reverse=True):
         message = message.replace(text, HIDDEN)
     return message
+
+
+# How often each text is protected: several threads may run jobs with the same value.
+_protected: Counter[str] = Counter()
+_lock = threading.Lock()
+_pattern: re.Pattern[str] | None = None
+
+
+def protect(values: Iterable[str]) -> None:
+    """Have `mask()` replace these values in this process, until `release()` is called as often.
+
+    The lines of a value are protected as well: output is often written line by line. Texts shorter than
+    `MIN_LENGTH` are ignored.
+    """
+    _update(values, 1)
+
+
+def release(values: Iterable[str]) -> None:
+    """End the protection of values that was begun with `protect()`."""
+    _update(values, -1)
+
+
+def mask(text: str) -> str:
+    """Return the text with `***` in place of each protected value.
+
+    It recognises the escaped forms of Python, JSON, URLs, HTML and shells, also inside of each other.
+    """
+    return text if _pattern is None else _pattern.sub(MASK, text)
+
+
+def masked(value: Any) -> Any:
+    """Return a copy of a JSON value with its texts, keys and numbers masked."""
+    if _pattern is None or value is None or isinstance(value, bool):
+        return value
+    if isinstance(value, str):
+        return mask(value)
+    if isinstance(value, list):
+        return [masked(item) for item in value]
+    if isinstance(value, dict):
+        return {mask(key): masked(item) for key, item in value.items()}
+    return MASK if _pattern.search(str(value)) else value
+
+
+def _update(values: Iterable[str], change: int) -> None:
+    global _pattern  # Every line of output reads it, without the lock.
+    texts = {text for value in values for text in (value, *map(str.strip, [value, *value.splitlines()]))}
+    with _lock:
+        for text in (text for text in texts if len(text) >= MIN_LENGTH):
+            _protected[text] += change
+            if _protected[text] <= 0:
+                del _protected[text]
+        longest_first = sorted(_protected, key=len, reverse=True)
+        expression = "|".join(map(_escapable, longest_first))
+        _pattern = re.compile(expression, re.DOTALL) if expression else None
+
+
+BACKSLASH = r"(?:\\|%(?:25)*5[Cc])"
+PERCENT = "%(?:25)*"
+NAMED_ESCAPES = {"\n": "n", "\t": "t", "\r": "r", "\f": "f", "\b": "b", "\a": "a", "\v": "v", "\0": "0"}
+NAMED_ENTITIES = {"&": "amp", "<": "lt", ">": "gt", '"': "quot", "'": "apos"}
+
+
+def _escapable(value: str) -> str:
+    """Return a regular expression that matches the value in all of its escaped forms."""
+    units = re.finditer(r"(\\*)([^\\]?)", value, re.DOTALL)
+    expression = "".join(_unit(len(unit[1]), unit[2]) for unit in units if unit[0])
+    # A match begins with the first one of several backslashes: to try the others takes quadratic time.
+    return expression if _is_plain(value[0]) else rf"(?<!\\){expression}"
+
+
+def _is_plain(character: str) -> bool:
+    """Return True if nothing escapes the character."""
+    return character.isascii() and (character.isalnum() or character in "-._~")
+
+
+def _unit(backslashes: int, character: str) -> str:
+    """Return a regular expression that matches a character after a number of backslashes."""
+    if not character:  # Where the value ends, the next backslash may be that of another character.
+        counts = (4 * backslashes, 2 * backslashes, backslashes)
+        return f"(?:{'|'.join(f'{BACKSLASH}{{{count}}}' for count in counts)})"
+    literal = re.escape(character)
+    if _is_plain(character):
+        return f"{BACKSLASH}{{{backslashes},}}{literal}" if backslashes else literal
+    escaped, encoded = "|".join(_escapes(character)), "|".join(_encodings(character))
+    if backslashes:
+        return f"{BACKSLASH}{{{backslashes},}}(?:{literal}|{escaped}|{encoded})"
+    return f"(?:{BACKSLASH}*(?:{encoded}|{literal})|{BACKSLASH}+(?:{escaped}))"
+
+
+def _escapes(character: str) -> Iterator[str]:
+    """Yield what follows a backslash in the escaped forms of a character."""
+    code = ord(character)
+    if character in NAMED_ESCAPES:
+        yield NAMED_ESCAPES[character]
+    if code <= 0xFF:
+        yield f"x(?i:{code:02x})"
+    yield f"U(?i:{code:08x})"
+    for encoding, size, prefix in (("utf-16-be", 2, "u"), ("utf-8", 1, "x")):
+        data = character.encode(encoding, "surrogatepass")
+        parts = (data[start : start + size].hex() for start in range(0, len(data), size))
+        yield f"{BACKSLASH}+".join(f"{prefix}(?i:{part})" for part in parts)
+
+
+def _encodings(character: str) -> Iterator[str]:
+    """Yield the forms of a character that have no backslash."""
+    yield "".join(f"{PERCENT}(?i:{byte:02x})" for byte in character.encode(errors="surrogatepass"))
+    name, code = NAMED_ENTITIES.get(character, "(?!)"), ord(character)
+    number = f"{_quoted('#')}(?:0*{code}|[xX]0*(?i:{code:x}))"
+    yield f"{_quoted('&')}(?:amp{_quoted(';')})*(?:{name}|{number}){_quoted(';')}"
+    if character == " ":
+        yield _quoted("+")
+    if character == "'":  # A shell's string ends, a quoted quote follows, another string begins.
+        yield f"{BACKSLASH}*".join(map(_quoted, "'\"'\"'"))
+    if "\ud800" <= character <= "\udfff":
+        yield "[?\ufffd]"
+
+
+def _quoted(character: str) -> str:
+    """Return a regular expression for an ASCII character that URLs may quote."""
+    return f"(?:{re.escape(character)}|{PERCENT}(?i:{ord(character):02x}))"

@@ -26,6 +26,7 @@ from cloudrun_jobs.execution.recording import is_nested, record_attempt
 from cloudrun_jobs.execution.reduction import call_reduce
 from cloudrun_jobs.execution.results import to_json_value
 from cloudrun_jobs.execution.termination import Termination
+from cloudrun_jobs.logs import context
 from cloudrun_jobs.models import JobRun, Status
 from cloudrun_jobs.models.statuses import ITEMS
 from cloudrun_jobs.models.values import storable
@@ -76,6 +77,7 @@ def _record_job(job: JobCommand, args: tuple[Any, ...], options: dict[str, Any])
             signal.send_robust(type(job), spec=spec, run=attempt.run, task=environ.current_task(), **values)
 
         cleanup.callback(_release_reservation, attempt.run)
+        cleanup.enter_context(context.activated(spec.name, str(attempt.run.pk)))
         is_request, active.run = active.run is not None, attempt.run
         if isinstance(attempt, AlreadyClaimed):
             send(signals.execution_superseded)
@@ -103,7 +105,7 @@ def _record_job(job: JobCommand, args: tuple[Any, ...], options: dict[str, Any])
 
             def send_finished(error: BaseException | None, **values: Any) -> None:
                 propagates = not active.trigger and _propagates(job, error, options, is_request=is_request)
-                values |= {"error": error, "propagates": propagates}
+                values |= {"error": error, "propagates": propagates, "result": attempt.value}
                 after_record.callback(send, signals.job_finished, **values)
 
             _work(job, active, attempt, partial(_run, job, attempt, args, options), send_finished)
@@ -257,6 +259,8 @@ def _work(
         if active.progress is not None:
             active.progress.stop()
         active.progress = active.attempt = None  # Progress reported from now on belongs to no run.
+        if (output := sys.modules.get("cloudrun_jobs.logs.output")) is not None:
+            output.finish(job)
         send_finished(error, seconds=time.monotonic() - started)
 
 

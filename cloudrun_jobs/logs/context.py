@@ -3,10 +3,204 @@
 from __future__ import annotations
 
 import logging
+import os
+import re
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
+from functools import cache, cached_property
+from json.encoder import encode_basestring
+from typing import Any
+
+from cloudrun_jobs import conf, environ
+from cloudrun_jobs.exceptions import CloudRunJobsError
+
+TRACEPARENT = re.compile(r"(?!ff)[0-9a-f]{2}-(?!0{32})([0-9a-f]{32})-(?!0{16})([0-9a-f]{16})-([0-9a-f]{2})(-.*)?")
+RETURNS_RECORDS = sys.version_info >= (3, 12)  # A filter may return another record.
+RUN_VARIABLE = "_CLOUDRUN_JOBS_RUN"  # The id of a container's run, for the processes that it starts.
+DONE = "_cloudrun_jobs_done"
+
+
+class JobContext:
+    """A run's labels, as its log entries have them."""
+
+    def __init__(self, labels: Mapping[str, str]) -> None:
+        self.labels = {name: value for name, value in labels.items() if value}
+
+    @cached_property
+    def json(self) -> str:
+        """The field of the labels, with a comma, in JSON form; empty without labels."""
+        items = self.labels.items()
+        pairs = ",".join(f"{encode_basestring(name)}:{encode_basestring(value)}" for name, value in items)
+        return f'"logging.googleapis.com/labels":{{{pairs}}},' if pairs else ""
+
+
+_current: ContextVar[JobContext | None] = ContextVar("cloudrun_jobs_log_context", default=None)
+_active: list[JobContext] = []  # The runs of this process, without those that another run has called.
+_latest: JobContext | None = None  # The last run of this process that has ended, in a container.
+
+
+@contextmanager
+def activated(job: str, run_id: str) -> Iterator[None]:
+    """Make this the current run of the block, for the log entries of it and of the threads that it starts."""
+    global _latest
+    is_nested = _current.get() is not None
+    context = JobContext({**_task_labels(environ.current_task()), "job": job, "run": run_id})
+    token = _current.set(context)
+    if not is_nested:
+        _active.append(context)
+        if environ.in_container():
+            os.environ[RUN_VARIABLE] = run_id
+    try:
+        yield
+    finally:
+        _current.reset(token)
+        if not is_nested:
+            _active.remove(context)
+            _latest = context if environ.in_container() else None
+
+
+def current() -> JobContext:
+    """Return the context of the current run, in its threads that of the process's only run, or the container's."""
+    if (context := _current.get()) is not None:
+        return context
+    if len(running := _active[:2]) == 1:
+        return running[0]
+    task = environ.current_task()
+    if not running and _latest is not None and task and _latest.labels.get("execution") == task.execution:
+        return _latest
+    return JobContext(_task_labels(task))
+
+
+def _task_labels(task: environ.CloudRunTask | None) -> dict[str, str]:
+    if task is None:
+        return {}
+    run_id = task.run_id or ("" if task.in_worker else os.environ.get(RUN_VARIABLE, ""))
+    labels = {"job": task.job, "run": run_id, "execution": task.execution}
+    return labels | {"task": str(task.index), "attempt": str(task.attempt)}
+
+
+def current_trace() -> tuple[str, str, bool] | None:
+    """Return the ids of the current trace and span, and True if it is sampled; None if there is no trace."""
+    if (module := sys.modules.get("opentelemetry.trace")) is not None:
+        try:
+            span = module.get_current_span().get_span_context()
+            if span.is_valid:
+                return _name(f"{span.trace_id:032x}"), f"{span.span_id:016x}", bool(span.trace_flags & 1)
+        except Exception:  # noqa: BLE001,S110  (of a provider's own code)
+            pass
+    return _parent(text) if (text := os.environ.get("TRACEPARENT")) else None
+
+
+@cache
+def _parent(text: str) -> tuple[str, str, bool] | None:
+    found = TRACEPARENT.fullmatch(text.strip().lower())
+    return (_name(found[1]), found[2], bool(int(found[3], 16) & 1)) if found else None
+
+
+def _name(trace_id: str) -> str:
+    project = _project()
+    return f"projects/{project}/traces/{trace_id}" if project else trace_id
+
+
+@cache
+def _project() -> str:
+    try:
+        project = conf.load().project
+    except (CloudRunJobsError, Exception):  # noqa: BLE001  (of the project's settings, which are reported elsewhere)
+        project = ""
+    return project or os.environ.get("GOOGLE_CLOUD_PROJECT", "")
+
+
+def fields() -> dict[str, Any]:
+    """Return the fields of an entry that name the run and the trace."""
+    found: dict[str, Any] = {}
+    if labels := current().labels:
+        found["logging.googleapis.com/labels"] = labels
+    if trace := current_trace():
+        names = ("trace", "spanId", "trace_sampled")
+        found |= {f"logging.googleapis.com/{name}": value for name, value in zip(names, trace, strict=True)}
+    return found
+
+
+def fields_in_json() -> str:
+    """Return the same in JSON form, with a comma at the end."""
+    if (trace := current_trace()) is None:
+        return current().json
+    name, span, sampled = trace
+    google = '"logging.googleapis.com/'
+    flag = "true" if sampled else "false"
+    return f'{current().json}{google}trace":"{name}",{google}spanId":"{span}",{google}trace_sampled":{flag},'
 
 
 class JobContextFilter(logging.Filter):
-    """A filter for the handlers in LOGGING. It adds the current job's labels to each record."""
+    """A filter for the handlers in LOGGING. It makes each record an entry of Cloud Logging.
 
-    def filter(self, record: logging.LogRecord) -> bool:
-        return True
+    It adds the severity, the current job's labels, the trace and the place, and makes the message and the extras
+    something that JSON can hold. A formatter of JSON writes them; others write the message.
+    """
+
+    def filter(self, record: logging.LogRecord) -> bool | logging.LogRecord:  # type: ignore[override]  # of 3.11
+        if not super().filter(record):
+            return False
+        if DONE in record.__dict__:
+            return True
+        try:
+            return _prepared(record)
+        except Exception:  # noqa: BLE001  (whatever is wrong with a record, the job continues)
+            return True
+
+
+def _prepared(record: logging.LogRecord) -> bool | logging.LogRecord:
+    from cloudrun_jobs.logs import entries  # Not at the start: a job may log nothing.
+
+    fields, extras = entries.fields_of(record)
+    if not entries.fits_surely({**extras, **fields}):
+        fitting = entries.fit({**extras, **fields}, entries.size_in_ascii)
+        fields, extras = ({name: fitting[name] for name in part} for part in (fields, extras))
+    target = record
+    if RETURNS_RECORDS:  # Other handlers see the record as it was.
+        target = logging.LogRecord.__new__(type(record))
+        target.__dict__.update(record.__dict__)
+        target.exc_info = target.exc_text = target.stack_info = None
+    given = target.__dict__
+    for name in [name for name in given if name not in entries.RECORD_ATTRIBUTES and str(name)[:1] != "_"]:
+        del given[name]
+    given[DONE] = True
+    target.levelname = fields["severity"]
+    if "_labels_str" in given:
+        _prepare_for_google(given, fields, extras)
+        return target if RETURNS_RECORDS else True
+    target.msg, target.args = fields["message"], ()
+    given.update(extras)
+    given.update((name, value) for name, value in fields.items() if name != "message")
+    return target if RETURNS_RECORDS else True
+
+
+class _Payload(dict[str, Any]):
+    """The payload of an entry, as the message of a record: google-cloud-logging writes a mapping as it is."""
+
+    def __str__(self) -> str:
+        return str(self["message"])
+
+
+def _prepare_for_google(given: dict[str, Any], fields: dict[str, Any], extras: dict[str, Any]) -> None:
+    """Replace what the filter of StructuredLogHandler, which has run before this one, has made of the record."""
+    from json import dumps
+
+    google = "logging.googleapis.com/"
+    found = given["_labels"] if isinstance(given.get("_labels"), Mapping) else {}
+    labels = {str(key): str(value) for key, value in found.items()} | fields.get(f"{google}labels", {})
+    trace = fields.get(f"{google}trace", given["_trace"] if isinstance(given.get("_trace"), str) else "")
+    span = fields.get(f"{google}spanId", given["_span_id"] if isinstance(given.get("_span_id"), str) else "")
+    sampled = fields.get(f"{google}trace_sampled", given.get("_trace_sampled") is True)
+    request = extras.pop("http_request", None)
+    given["_labels_str"] = dumps(labels, ensure_ascii=False)
+    given["_trace_str"], given["_span_id_str"] = dumps(trace)[1:-1], dumps(span)[1:-1]
+    given["_trace_sampled_str"] = "true" if sampled else "false"
+    given["_source_location_str"] = dumps(fields[f"{google}sourceLocation"], ensure_ascii=False)
+    if request is not None:
+        given["_http_request_str"] = dumps(request, ensure_ascii=False) if isinstance(request, dict) else "{}"
+    own = {name: value for name, value in fields.items() if not name.startswith(google) and name != "severity"}
+    given["msg"], given["args"] = _Payload({**extras, **own}), ()

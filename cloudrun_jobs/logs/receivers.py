@@ -6,19 +6,18 @@ personal data.
 
 from __future__ import annotations
 
+import json
 import logging
-import os
 import sys
 from collections.abc import Sequence
 from datetime import datetime
-from functools import cache
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from django.core.management.base import CommandError
 from django.dispatch import receiver
 
 from cloudrun_jobs import signals
-from cloudrun_jobs.environ import LOCAL_VARIABLE, CloudRunTask, in_container
+from cloudrun_jobs.environ import CloudRunTask, in_cloud
 from cloudrun_jobs.exceptions import CloudRunJobsError, LeaseLost
 from cloudrun_jobs.models import Progress
 from cloudrun_jobs.spec import JobSpec
@@ -34,7 +33,52 @@ UID = "cloudrun_jobs.logs"
 Task: TypeAlias = CloudRunTask | None
 MAX_ITEM = 200  # characters
 
-logger = logging.getLogger("cloudrun_jobs")
+MAX_RESULT = 32 * 1024  # characters, in JSON form
+
+
+class OwnLogger:
+    """The logger `cloudrun_jobs`. On Cloud Run, it writes entries by itself where no handler is configured."""
+
+    def __init__(self, name: str) -> None:
+        self.logger = logging.getLogger(name)
+
+    def info(self, message: str, *args: object, **values: Any) -> None:
+        self._log(logging.INFO, message, args, values)
+
+    def warning(self, message: str, *args: object, **values: Any) -> None:
+        self._log(logging.WARNING, message, args, values)
+
+    def error(self, message: str, *args: object, **values: Any) -> None:
+        self._log(logging.ERROR, message, args, values)
+
+    def log(self, level: int, message: str, *args: object, **values: Any) -> None:
+        self._log(level, message, args, values)
+
+    def writes(self, level: int) -> bool:
+        """Return True if a record of the level is written as an entry, because no handler is configured."""
+        return level >= (self.logger.level or logging.INFO) and in_cloud() and not self.logger.hasHandlers()
+
+    def write(
+        self, level: int, message: str, args: tuple[object, ...], *, extra: Any, exc_info: Any = None
+    ) -> None:
+        """Write an entry, whatever is configured."""
+        from cloudrun_jobs.logs import entries, output  # With handlers, nothing needs them.
+
+        trace = (type(exc_info), exc_info, exc_info.__traceback__) if exc_info is not None else None
+        caller = sys._getframe(3).f_code
+        values = (self.logger.name, level, caller.co_filename, sys._getframe(3).f_lineno, message, args, trace)
+        record = self.logger.makeRecord(*values, func=caller.co_name, extra=extra)
+        escape_arguments(record)
+        output.write_line(sys.stdout, entries.encode_record(record))
+
+    def _log(self, level: int, message: str, args: tuple[object, ...], values: Any) -> None:
+        if self.writes(level):
+            self.write(level, message, args, **values)
+        else:
+            self.logger.log(level, message, *args, stacklevel=3, **values)
+
+
+logger = OwnLogger("cloudrun_jobs")
 
 
 def escape_arguments(record: logging.LogRecord) -> bool:
@@ -44,7 +88,7 @@ def escape_arguments(record: logging.LogRecord) -> bool:
     return True
 
 
-logger.addFilter(escape_arguments)
+logger.logger.addFilter(escape_arguments)
 
 
 @receiver(signals.job_delayed, dispatch_uid=UID)
@@ -72,21 +116,11 @@ def log_job_progressed(
     progress = {"run_id": str(run.pk), "done": done, "total": total, "text": text}
     extra = _extra("job_progressed", spec, task) | progress
     message = escape(f"Job {spec.name} is at {Progress(done, total, text)}{_attempt(task)}")
-    if logger.isEnabledFor(logging.INFO):
-        logger.info("%s", message, extra=extra)
-    elif in_container() and LOCAL_VARIABLE not in os.environ:
+    if in_cloud() and not logger.logger.isEnabledFor(logging.INFO):
         # The project's logging drops INFO, but a container's log should still show the progress.
-        record = logger.makeRecord(logger.name, logging.INFO, __file__, 0, message, (), None, extra=extra)
-        sys.stdout.write(f"{_json_formatter().format(record)}\n")
-        sys.stdout.flush()
-
-
-@cache
-def _json_formatter() -> logging.Formatter:
-    """Return a formatter of JSON lines, which Cloud Logging turns into entries with fields."""
-    from pythonjsonlogger.json import JsonFormatter  # Takes milliseconds, and most processes do not need it.
-
-    return JsonFormatter("%(levelname)s %(message)s", rename_fields={"levelname": "severity"})
+        logger.write(logging.INFO, "%s", (message,), extra=extra)
+    else:
+        logger.info("%s", message, extra=extra)
 
 
 @receiver(signals.job_finished, dispatch_uid=UID)
@@ -98,9 +132,12 @@ def log_job_finished(
     seconds: float,
     error: BaseException | None,
     propagates: bool = False,
+    result: Any = None,
     **kwargs: Any,
 ) -> None:
     extra = _extra("job_finished", spec, task) | {"seconds": round(seconds, 3)}
+    if result is not None:
+        extra["result"] = _bounded(result)
     if error is None and run.status == "failed":  # This was its last task.
         message = "Job %s finished in %.1fs, and its run failed (%s): %s"
         logger.error(message, spec.name, seconds, run.reason, run.error_message, extra=extra)
@@ -254,6 +291,19 @@ def log_lease_renewal_failed(sender: type, lease: Lease, error: Exception, **kwa
 def log_lease_lost(sender: type, lease: Lease, reason: str, **kwargs: Any) -> None:
     extra = {"action": "lease_lost", "lock": lease.name, "token": lease.token}
     logger.error("Lock %s is lost: %s", lease.name, reason, extra=extra)
+
+
+def _bounded(result: Any) -> Any:
+    """Return a result that an entry can hold; of a large dictionary, its numbers and short texts."""
+    if len(text := json.dumps(result, default=str)) <= MAX_RESULT:
+        return result
+    if not isinstance(result, dict):
+        return f"{text[:MAX_ITEM]}…"
+    values = {name: value for name, value in list(result.items())[:100] if len(str(name)) <= MAX_ITEM}
+    return {
+        name: value if value is None or isinstance(value, int | float) else f"{value}"[:MAX_ITEM]
+        for name, value in values.items()
+    }
 
 
 def _names(holders: Sequence[Holder]) -> str:

@@ -3,12 +3,52 @@
 from __future__ import annotations
 
 import sys
+import threading
+import traceback
 from collections.abc import Iterator
 from contextlib import redirect_stderr
 from io import StringIO
 from types import TracebackType
 
+from cloudrun_jobs.logs import context
 from cloudrun_jobs.terminal import escape
+
+
+def log_uncaught() -> None:
+    """Write each uncaught exception of the process and of its threads as one entry, with the traceback as a field.
+
+    What writes to another stream than the process's own, or to a terminal, writes as before.
+    """
+    print_exception, print_exception_of_thread = sys.excepthook, threading.excepthook
+
+    def log(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+        if issubclass(kind, KeyboardInterrupt) or not _write(error, ""):
+            print_exception(kind, error, trace)
+
+    def log_of_thread(args: threading.ExceptHookArgs) -> None:
+        name = f" in thread {args.thread.name}" if args.thread is not None else ""
+        is_exit = issubclass(args.exc_type, SystemExit)
+        if is_exit or args.exc_value is None or not _write(args.exc_value, name):
+            print_exception_of_thread(args)
+
+    sys.excepthook, threading.excepthook = log, log_of_thread
+
+
+def _write(error: BaseException, where: str) -> bool:
+    """Return True if the exception was written as an entry."""
+    from cloudrun_jobs.logs import entries, output  # Most processes end without.
+
+    if output.own_stream("stderr", sys.stderr) is None:
+        return False
+    text = entries.text_of(error)
+    message = f"Uncaught {type(error).__name__}{where}{': ' if text else ''}{escape(text)}"
+    fields = {"severity": "ERROR", "message": message, **context.fields()}
+    fields["stack_trace"] = entries.stack_trace_of(error)
+    if error.__traceback__ is not None:
+        *_, (frame, line) = traceback.walk_tb(error.__traceback__)
+        fields[entries.LOCATION] = entries.location(frame.f_code.co_filename, line, frame.f_code.co_name)
+    output.write_line(sys.stderr, entries.encode(fields))
+    return True
 
 
 def escape_tracebacks() -> None:

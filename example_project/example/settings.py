@@ -29,6 +29,9 @@ INGEST_TOKEN = os.environ.get("EXAMPLE_INGEST_TOKEN", "")
 SERVICE_URL = os.environ.get("EXAMPLE_SERVICE_URL", "")
 SCHEDULER_ACCOUNT = os.environ.get("EXAMPLE_SCHEDULER_ACCOUNT", "")
 
+# The partner's API. Without its URL, the job that refreshes its token has no schedule.
+PARTNER_URL = os.environ.get("EXAMPLE_PARTNER_URL", "")
+
 # With a broker, ingest jobs run on Celery workers; with DISABLE_CELERY=true, in the web service.
 # With Redis, locks are in Redis; with DISABLE_REDIS=true, in the database.
 REDIS_URL = os.environ.get("REDIS_URL", "")
@@ -55,6 +58,8 @@ WITH_REDIS = {"LOCKS": {"BACKEND": "cloudrun_jobs.locks.redis.RedisLocks", "OPTI
 CLOUDRUN_JOBS = {
     "ENVIRONMENT": ENVIRONMENT,
     "RECONCILE": {"schedule": "*/5 * * * *"},
+    # On a development machine, secrets are in a file; elsewhere in Secret Manager.
+    **({"SECRETS": BASE_DIR / "secrets.json"} if ENVIRONMENT == "local" else {}),
     **(WITH_BROKER if CELERY_BROKER_URL else {}),
     **(WITH_REDIS if REDIS_URL and os.environ.get("DISABLE_REDIS") != "true" else {}),
     "HTTP": {
@@ -87,6 +92,7 @@ INSTALLED_APPS = [
     "batch",
     "export",
     "ingest",
+    "partner",
     "rates",
 ]
 MIDDLEWARE = [

@@ -51,9 +51,7 @@ class UptimeCheck:
 
     name: str
     host: str
-    path: str
     port: int
-    has_tls: bool
 
 
 def channel_name(channel: str, project: str) -> str:
@@ -74,17 +72,10 @@ def labels(policy: Policy, region: str) -> dict[str, str]:
 
 def uptime_check(alerts: Alerts) -> UptimeCheck | None:
     """Return the check of `health/`, if the project has a web service."""
-    if not alerts.service_url:
+    url = urlsplit(alerts.service_url or "")
+    if url.scheme != "https" or url.hostname is None:  # HTTP is for this machine, which Google cannot reach.
         return None
-    url = urlsplit(alerts.service_url)
-    has_tls = url.scheme == "https"
-    return UptimeCheck(
-        name=f"cloudrun-jobs-{alerts.environment}",
-        host=url.hostname or "",
-        path=f"{url.path.rstrip('/')}{HEALTH_PATH}",
-        port=url.port or (443 if has_tls else 80),
-        has_tls=has_tls,
-    )
+    return UptimeCheck(name=f"cloudrun-jobs-{alerts.environment}", host=url.hostname, port=url.port or 443)
 
 
 def failed_execution(job: DesiredJob, region: str) -> Policy:
@@ -121,7 +112,7 @@ def unhealthy(check: UptimeCheck, check_id: str) -> Policy:
         group_by="resource.label.host",
     )
     text = (
-        f"`{check.path}` of {check.host} reports a fault, such as a schedule that is overdue, or does not answer. "
+        f"`{HEALTH_PATH}` of {check.host} reports a fault, such as an overdue schedule, or does not answer. "
         "Its response to a caller with the scope `read` lists the faults."
     )
     return _policy("unhealthy", check.name, "schedule overdue, or unhealthy", "ERROR", text, condition)

@@ -6,6 +6,7 @@ import json
 import shlex
 from collections.abc import Iterator
 
+from cloudrun_jobs.backends.cloudrun.targets import HEALTH_PATH
 from cloudrun_jobs.deploy.desired import DesiredJob, DesiredSchedulerJob
 from cloudrun_jobs.deploy.export import alerts, knative
 from cloudrun_jobs.deploy.export.declarations import Declarations, retry_config, seconds
@@ -44,7 +45,7 @@ if [ -z "$channels" ]; then
   echo 'Without NOTIFICATION_CHANNELS, new alerts appear only in Cloud Monitoring.' >&2
 fi
 
-policies=$(gcloud alpha monitoring policies list --project={project} \\
+policies=$(gcloud alpha monitoring policies list --project={project} --verbosity=error \\
   --filter=userLabels.cloudrun_jobs_region={region} --format='value[separator="|"](
     userLabels.cloudrun_jobs_alert,userLabels.cloudrun_jobs_resource,
     name,enabled,userLabels.cloudrun_jobs_checksum,notificationChannels.join(","))')
@@ -78,8 +79,9 @@ END_OF_POLICY
 """
 # The id of the uptime check is known only once it exists.
 HEALTH = """\
-check=$(gcloud monitoring uptime list-configs --project={project} --limit=1 --format='value(name.basename())' \\
-  --filter={filter})
+check=$(gcloud monitoring uptime list-configs --project={project} --verbosity=error \\
+  --filter={filter} \\
+  --limit=1 --format='value(name.basename())')
 if [ -z "$check" ]; then
   check=$(gcloud monitoring uptime create {name} --project={project} --format='value(name.basename())' \\
     {options})
@@ -147,14 +149,14 @@ def _policy(policy: alerts.Policy) -> dict[str, str]:
 
 
 def _check(check: alerts.UptimeCheck, project: str) -> dict[str, str]:
-    names = {"monitoredResource.labels.host": check.host, "httpCheck.path": check.path}
+    names = {"monitoredResource.labels.host": check.host, "httpCheck.path": HEALTH_PATH}
     options = [
         "--resource-type=uptime-url",
         f"--resource-labels=host={check.host},project_id={project}",
-        f"--protocol={'https' if check.has_tls else 'http'}",
+        "--protocol=https",
         f"--port={check.port}",
-        f"--path={check.path}",
-        *(["--validate-ssl=true"] if check.has_tls else []),
+        f"--path={HEALTH_PATH}",
+        "--validate-ssl=true",
         "--period=5",
         "--timeout=10",
     ]

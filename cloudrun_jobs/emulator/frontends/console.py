@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from html import escape
 from typing import TYPE_CHECKING, Any
 
 from google.cloud import run_v2
+from google.logging.type import log_severity_pb2
+from google.protobuf import json_format
 
 from cloudrun_jobs.emulator import names
 from cloudrun_jobs.emulator.engine.executions import CONSOLE_PREFIX
@@ -31,6 +34,8 @@ th, td {{ text-align: left; padding: .3rem .8rem .3rem 0; border-bottom: 1px sol
 pre {{ background: #f5f5f5; padding: 1rem; overflow-x: auto }}
 a {{ color: #0b57d0 }}
 .succeeded {{ color: #146c2e }} .failed, .cancelled {{ color: #b3261e }} .running {{ color: #7a4f01 }}
+.notice {{ color: #146c2e }} .warning {{ color: #7a4f01 }}
+.error, .critical, .alert, .emergency {{ color: #b3261e }}
 </style></head><body>
 """
 
@@ -74,7 +79,7 @@ class Console:
         if task:
             wanted["run.googleapis.com/task_index"] = task
         entries = [entry for entry in self._logs.all() if wanted.items() <= dict(entry.labels).items()]
-        return "\n".join(escape(_log_line(entry)) for entry in entries[-MAX_LINES:])
+        return "\n".join(_log_line(entry) for entry in entries[-MAX_LINES:])
 
 
 def _job(job: run_v2.Job) -> Sequence[str]:
@@ -121,10 +126,19 @@ def _message(resource: run_v2.Execution | run_v2.Task) -> str:
 
 
 def _log_line(entry: Any) -> str:
-    payload = entry.text_payload or str(dict(entry.json_payload))
-    return (
-        f"{entry.timestamp.ToDatetime():%H:%M:%S} task {entry.labels['run.googleapis.com/task_index']}  {payload}"
-    )
+    """Return an entry in HTML: its time, task, severity and message, and its traceback."""
+    severity = log_severity_pb2.LogSeverity.Name(entry.severity) if entry.severity else ""
+    time, task = f"{entry.timestamp.ToDatetime():%H:%M:%S}", entry.labels["run.googleapis.com/task_index"]
+    line = escape(f"{time} task {task}  {severity:8} {_payload(entry)}")
+    return f'<span class="{severity.lower()}">{line}</span>' if severity else line
+
+
+def _payload(entry: Any) -> str:
+    if not entry.HasField("json_payload"):
+        return str(entry.text_payload)
+    fields = json_format.MessageToDict(entry.json_payload)
+    texts = [text for name in ("message", "stack_trace") if isinstance(text := fields.get(name), str)]
+    return "\n".join(texts) or json.dumps(fields, ensure_ascii=False)
 
 
 def _table(headings: Iterable[str], rows: Iterable[Sequence[str]]) -> str:

@@ -17,6 +17,12 @@ if TYPE_CHECKING:
 
     from cloudrun_jobs.emulator.clock import Clock
 
+GOOGLE = "logging.googleapis.com/"
+MESSAGES = {
+    f"{GOOGLE}sourceLocation": "source_location",
+    f"{GOOGLE}operation": "operation",
+    "httpRequest": "http_request",
+}
 LABEL_PREFIX = "run.googleapis.com/"
 
 
@@ -92,12 +98,16 @@ def _structure(entry: Any, fields: dict[str, Any]) -> None:
     https://cloud.google.com/logging/docs/structured-logging#structured_logging_special_fields
     """
     entry.severity = _severity(fields.pop("severity", "DEFAULT"))
-    for key, value in _object(fields.pop("logging.googleapis.com/labels", {})).items():
+    for key, value in _object(fields.pop(f"{GOOGLE}labels", {})).items():
         entry.labels[key] = str(value)
-    entry.trace = str(fields.pop("logging.googleapis.com/trace", ""))
-    entry.span_id = str(fields.pop("logging.googleapis.com/spanId", ""))
-    if "logging.googleapis.com/insertId" in fields:
-        entry.insert_id = str(fields.pop("logging.googleapis.com/insertId"))
+    for name, field in (("trace", "trace"), ("spanId", "span_id"), ("insertId", "insert_id")):
+        if isinstance(fields.get(GOOGLE + name), str):
+            setattr(entry, field, fields.pop(GOOGLE + name))
+    if isinstance(fields.get(f"{GOOGLE}trace_sampled"), bool):
+        entry.trace_sampled = fields.pop(f"{GOOGLE}trace_sampled")
+    for name, field in MESSAGES.items():
+        _lift(fields, name, getattr(entry, field))
+    _lift_time(entry, fields)
     if set(fields) == {"message"} and isinstance(fields["message"], str):
         entry.text_payload = fields["message"]
         return
@@ -106,6 +116,34 @@ def _structure(entry: Any, fields: dict[str, Any]) -> None:
     except (json_format.ParseError, RecursionError):
         # For example, a number beyond the range of a double, or too deep nesting: store the text.
         entry.text_payload = json.dumps(fields)
+
+
+def _lift(fields: dict[str, Any], name: str, target: Any) -> None:
+    """Move an object to a field of the entry. One that does not fit the field stays in the payload."""
+    if isinstance(value := fields.get(name), dict):
+        try:
+            json_format.ParseDict(value, target)
+        except json_format.ParseError:
+            target.Clear()
+        else:
+            del fields[name]
+
+
+def _lift_time(entry: Any, fields: dict[str, Any]) -> None:
+    for name in ("time", "timestamp"):
+        value = fields.get(name)
+        try:
+            if isinstance(value, str):
+                entry.timestamp.FromJsonString(value)
+            elif isinstance(value, dict) and value.keys() == {"seconds", "nanos"}:
+                entry.timestamp.seconds, entry.timestamp.nanos = int(value["seconds"]), int(value["nanos"])
+            else:
+                continue
+        except (TypeError, ValueError):  # It is no time, and stays in the payload.
+            entry.ClearField("timestamp")
+        else:
+            del fields[name]
+            return
 
 
 def _object(value: Any) -> dict[str, Any]:

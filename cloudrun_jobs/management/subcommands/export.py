@@ -12,7 +12,7 @@ from cloudrun_jobs.backends.cloudrun import CloudRunBackend
 from cloudrun_jobs.deploy import jobs as job_declarations
 from cloudrun_jobs.deploy import schedules, workers
 from cloudrun_jobs.deploy.export import FORMATS, Declarations
-from cloudrun_jobs.deploy.export.alerts import Alerts, channel_name
+from cloudrun_jobs.deploy.export.alerts import Alerts, channel_name, uptime_check
 from cloudrun_jobs.exceptions import CloudRunJobsError
 from cloudrun_jobs.http import credentials
 from cloudrun_jobs.management.output import write_message
@@ -70,7 +70,7 @@ def _alerts(backend: CloudRunBackend, channels: list[str]) -> Alerts:
 def _warnings(declarations: Declarations, output_format: str) -> list[str]:
     """Return what the output does not contain."""
     warnings = []
-    if declarations.alerts and declarations.alerts.service_url and output_format != "yaml":
+    if declarations.alerts and uptime_check(declarations.alerts) and output_format != "yaml":
         warnings += _health_warnings()
     if output_format == "terraform":
         message = "{}: names no service_account, so no account gets access to its secrets."

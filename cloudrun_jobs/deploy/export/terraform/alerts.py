@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
+from cloudrun_jobs.backends.cloudrun.targets import HEALTH_PATH
 from cloudrun_jobs.deploy.export import alerts
 from cloudrun_jobs.deploy.export.declarations import Declarations
 from cloudrun_jobs.deploy.export.terraform.celery import REDIS
@@ -65,7 +66,7 @@ def _expressions(body: dict[str, Any]) -> dict[str, Any]:
 
 
 def _check(check: alerts.UptimeCheck, declarations: Declarations) -> dict[str, Any]:
-    http = {"path": check.path, "port": check.port, "use_ssl": check.has_tls, "validate_ssl": check.has_tls}
+    http = {"path": HEALTH_PATH, "port": check.port, "use_ssl": True, "validate_ssl": True}
     return {
         "project": declarations.project,
         "display_name": check.name,

@@ -1,0 +1,317 @@
+"""Encode entries of Cloud Logging: one line of JSON each, whatever a job logs.
+
+https://cloud.google.com/logging/docs/structured-logging#structured_logging_special_fields
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+import os
+import re
+import traceback
+from collections.abc import Iterable, Mapping
+from dataclasses import fields as dataclass_fields
+from dataclasses import is_dataclass
+from datetime import date, time
+from enum import Enum
+from json.encoder import encode_basestring
+from typing import Any
+
+from cloudrun_jobs.argv import redaction
+from cloudrun_jobs.logs import context
+
+MAX_BYTES = 240 * 1024  # Of a line. Cloud Logging's limit is 256 KiB, and Cloud Run adds labels and its resource.
+MAX_VALUES = 10_000  # In the extras of an entry.
+MAX_FIELDS = 200  # At the top of an entry.
+MAX_KEY = 200  # characters
+MAX_DEPTH = 20
+MAX_LABELS, MAX_LABEL = 50, 1000  # Of a job's own; a value's characters.
+MAX_NUMBER = 2**1023  # Cloud Logging stores numbers as doubles.
+CUT = "… [{} characters are cut] …"
+LINE_BREAKS = frozenset("\x85\u2028\u2029")  # Some readers of lines end a line at these too.
+UNSAFE = re.compile("[\0\x85\u2028\u2029\ud800-\udfff]")
+GOOGLE = "logging.googleapis.com/"
+LABELS, TRACE, LOCATION = f"{GOOGLE}labels", f"{GOOGLE}trace", f"{GOOGLE}sourceLocation"
+SPAN_ID, SAMPLED = f"{GOOGLE}spanId", f"{GOOGLE}trace_sampled"
+ERROR_EVENT = "type.googleapis.com/google.devtools.clouderrorreporting.v1beta1.ReportedErrorEvent"
+
+# Cloud Logging and Error Reporting give these a meaning: a job's own data gets another name.
+RESERVED = {"severity", "message", "stack_trace", "exception", "@type", "serviceContext", "context", "eventTime"}
+RESERVED |= {"time", "timestamp", "timestampSeconds", "timestampNanos"}
+RECORD_ATTRIBUTES = frozenset({*vars(logging.makeLogRecord({})), "message", "asctime", "taskName"})
+
+mask = getattr(redaction, "mask", str)  # Replaces the values of secret options.
+
+_encode = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode
+_encode_ascii = json.JSONEncoder(allow_nan=False).encode
+
+
+def severity_of(level: int) -> str:
+    """Return the severity of a level of `logging`; NOTICE is between INFO and WARNING."""
+    if level >= logging.ERROR:
+        return "CRITICAL" if level >= logging.CRITICAL else "ERROR"
+    if level > logging.INFO:
+        return "WARNING" if level >= logging.WARNING else "NOTICE"
+    return "INFO" if level == logging.INFO else "DEBUG" if level > 0 else "DEFAULT"
+
+
+def clean_text(text: str) -> str:
+    """Return the text without what JSON or Cloud Logging cannot hold, and without the values of secret options."""
+    if not text.isascii() or "\0" in text:
+        text = UNSAFE.sub(lambda found: "\n" if found[0] in LINE_BREAKS else "\ufffd", text)
+    return mask(text)
+
+
+def text_of(value: object) -> str:
+    """Return a readable text of any value, even of one that cannot be converted."""
+    try:
+        if isinstance(value, bytes | bytearray | memoryview):
+            return clean_text(bytes(value).decode(errors="replace"))
+        return clean_text(str(value))
+    except Exception:  # noqa: BLE001  (of the value's own code)
+        return f"<unreadable {type(value).__name__}>"
+
+
+class _Cleaner:
+    """Converts values to those that JSON and Cloud Logging can hold."""
+
+    def __init__(self) -> None:
+        self.left = MAX_VALUES
+        self._outer: set[int] = set()  # The containers that contain the value.
+
+    def clean(self, value: Any) -> Any:
+        self.left -= 1
+        kind = type(value)
+        if kind is str:
+            return clean_text(value)
+        if value is None or kind is bool:
+            return value
+        try:
+            return self._number(value) if isinstance(value, int | float) else self._other(value)
+        except Exception:  # noqa: BLE001  (of the value's own code, RecursionError too)
+            return text_of(value)
+
+    def _number(self, value: float) -> Any:
+        if isinstance(value, Enum):
+            return self.clean(value.value)
+        if isinstance(value, int):
+            return int(value) if -MAX_NUMBER < value < MAX_NUMBER else _digits(int(value))
+        if math.isfinite(value):
+            return float(value)
+        return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
+
+    def _other(self, value: Any) -> Any:
+        if isinstance(value, Enum):
+            return self.clean(value.value)
+        if isinstance(value, date | time):
+            return value.isoformat()
+        if isinstance(value, BaseException):
+            return f"{type(value).__name__}: {text_of(value)}"
+        if is_dataclass(value) and not isinstance(value, type):
+            value = {field.name: getattr(value, field.name) for field in dataclass_fields(value)}
+        if not isinstance(value, Mapping | list | tuple | set | frozenset):
+            return text_of(value)
+        if id(value) in self._outer or len(self._outer) >= MAX_DEPTH:
+            return "…"
+        self._outer.add(id(value))
+        try:
+            return self.mapping(value) if isinstance(value, Mapping) else self._list(value)
+        finally:
+            self._outer.discard(id(value))
+
+    def mapping(self, value: Mapping[Any, Any]) -> dict[str, Any]:
+        found: dict[str, Any] = {}
+        for key, each in value.items():
+            if self.left <= 0:
+                found["…"] = f"{len(value) - len(found)} more"
+                break
+            found[text_of(key)[:MAX_KEY]] = self.clean(each)
+        return found
+
+    def _list(self, value: Iterable[Any]) -> list[Any]:
+        found = []
+        for each in value:
+            if self.left <= 0:
+                found.append("…")
+                break
+            found.append(self.clean(each))
+        return found
+
+
+def _digits(number: int) -> str:
+    try:
+        return str(number)
+    except ValueError:  # Python refuses to write thousands of digits.
+        return hex(number)
+
+
+def clean(value: Any) -> Any:
+    """Return the value in a form that JSON and Cloud Logging can hold."""
+    return _Cleaner().clean(value)
+
+
+def clean_extras(extras: Mapping[Any, Any]) -> dict[str, Any]:
+    """Return a job's own data under names that shadow no field of an entry."""
+    cleaner, found = _Cleaner(), dict[str, Any]()
+    for number, (key, value) in enumerate(extras.items()):
+        if number == MAX_FIELDS or cleaner.left <= 0:
+            found["…"] = f"{len(extras) - number} more"
+            break
+        name = key[:MAX_KEY] if type(key) is str and key.isascii() else text_of(key)[:MAX_KEY]
+        if name in RESERVED or name.startswith(GOOGLE):
+            name = f"extra_{name.removeprefix(GOOGLE)}"
+        found[name] = cleaner.clean(value)
+    return found
+
+
+def location(file: str, line: int, function: str) -> dict[str, str]:
+    return {"file": clean_text(file), "line": str(line), "function": clean_text(function)}
+
+
+def error_fields(place: Mapping[str, str]) -> dict[str, Any]:
+    """Return the fields that make an entry without a traceback an event of Error Reporting."""
+    reported = {"filePath": place["file"], "lineNumber": int(place["line"]), "functionName": place["function"]}
+    fields = {"@type": ERROR_EVENT, "context": {"reportLocation": reported}}
+    return fields | ({"serviceContext": service} if (service := service_context()) else {})
+
+
+def service_context() -> dict[str, str]:
+    """Return the service or the job, and its version, for Error Reporting."""
+    environ = os.environ
+    name = environ.get("K_SERVICE") or environ.get("CLOUD_RUN_JOB") or environ.get("CLOUD_RUN_WORKER_POOL")
+    name = name or context.current().labels.get("job", "")
+    version = environ.get("K_REVISION") or environ.get("CLOUD_RUN_WORKER_POOL_REVISION")
+    return {key: clean_text(value) for key, value in (("service", name), ("version", version)) if value}
+
+
+def message_of(record: logging.LogRecord) -> str:
+    """Return the record's message; if its arguments do not fit its format, the format and the arguments."""
+    try:
+        return clean_text(record.getMessage())
+    except Exception:  # noqa: BLE001  (of `%`, or of an argument's own code)
+        arguments = record.args if isinstance(record.args, tuple) else (record.args,)
+        return " ".join([text_of(record.msg), *map(_repr, arguments)])
+
+
+def _repr(value: object) -> str:
+    try:
+        return clean_text(repr(value))
+    except Exception:  # noqa: BLE001  (of the value's own code)
+        return text_of(value)
+
+
+def stack_trace_of(error: BaseException) -> str:
+    """Return the traceback as Python prints it: Error Reporting parses it."""
+    try:
+        return clean_text("".join(traceback.format_exception(error)))
+    except Exception:  # noqa: BLE001  (of the exception's own code)
+        return f"Traceback (most recent call last):\n{type(error).__name__}: {text_of(error)}\n"
+
+
+def fields_of(record: logging.LogRecord) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return the fields of a record's entry, and the extras, which are to be fields too."""
+    given = record.__dict__
+    place = location(record.pathname, record.lineno, record.funcName or "")
+    fields: dict[str, Any] = {"severity": severity_of(record.levelno), "message": message_of(record)}
+    fields |= context.fields()
+    fields[LOCATION] = place
+    error = record.exc_info[1] if isinstance(record.exc_info, tuple) else None
+    if error is not None or record.exc_text:
+        fields["stack_trace"] = stack_trace_of(error) if error is not None else clean_text(record.exc_text or "")
+    elif record.levelno >= logging.ERROR:
+        fields |= error_fields(place)
+    extras = {key: value for key, value in given.items() if key not in RECORD_ATTRIBUTES and str(key)[:1] != "_"}
+    if isinstance(nested := extras.get("json_fields"), Mapping):  # As google-cloud-logging names them.
+        del extras["json_fields"]
+        extras |= nested
+    if isinstance(record.msg, Mapping):
+        extras = {**record.msg, **extras}
+        if isinstance(text := extras.get("message"), str):
+            fields["message"] = clean_text(text)
+            del extras["message"]
+    if record.stack_info:
+        extras["stack_info"] = record.stack_info
+    if isinstance(labels := extras.get("labels"), Mapping):
+        del extras["labels"]
+        given_labels = [(text_of(key)[:MAX_KEY], text_of(value)[:MAX_LABEL]) for key, value in labels.items()]
+        fields[LABELS] = dict(given_labels[:MAX_LABELS]) | fields.get(LABELS, {})
+    return fields, clean_extras(extras) if extras else {}
+
+
+def encode_record(record: logging.LogRecord) -> bytes:
+    """Return the record as the line of an entry."""
+    fields, extras = fields_of(record)
+    return encode({**fields, **extras})
+
+
+def encode(fields: dict[str, Any]) -> bytes:
+    """Return the line of an entry with these clean fields; the longest are cut in the middle if it is too long."""
+    line = _encode(fields).encode()
+    if len(line) > MAX_BYTES:
+        line = _encode(fit(fields, lambda value: len(_encode(value).encode()))).encode()
+    return line + b"\n"
+
+
+def encode_text(severity: str, text: str, place: str, fields: str, *, is_error: bool) -> bytes:
+    """Return the line of an entry with a message. The place, and the fields with a comma, are in JSON form."""
+    message = encode_basestring(clean_text(text))
+    line = f'{{"severity":"{severity}","message":{message},{fields}"{LOCATION}":{place}'
+    if is_error:
+        line = f"{line},{_encode(error_fields(json.loads(place)))[1:-1]}"
+    data = f"{line}}}\n".encode()
+    return data if len(data) <= MAX_BYTES else encode(json.loads(data))
+
+
+def fits_surely(fields: Mapping[str, Any]) -> bool:
+    """Return True if the fields are short in whatever form JSON has them, judged by their texts."""
+    left = MAX_BYTES // 12 - 2000  # A character takes at most twelve bytes: those of an escaped pair.
+    for value in fields.values():
+        left -= len(value) if type(value) is str else 30 if value is None or isinstance(value, int | float) else 0
+        if isinstance(value, dict | list):
+            left -= len(_encode(value))
+    return left > 0
+
+
+def size_in_ascii(value: Any) -> int:
+    return len(_encode_ascii(value))
+
+
+def fit(fields: dict[str, Any], size: Any) -> dict[str, Any]:
+    """Return the fields with the longest ones cut, so that `size` of them is below the limit."""
+    sizes = {name: size(value) for name, value in fields.items()}
+    names = sum(size(name) + 6 for name in fields)
+    limit = _level(list(sizes.values()), MAX_BYTES - names)
+    return {name: value if sizes[name] <= limit else cut(value, limit, size) for name, value in fields.items()}
+
+
+def _level(sizes: list[int], budget: int) -> int:
+    """Return the size to which the longest are to be cut for the sum to be within the budget."""
+    for index, size in enumerate(ordered := sorted(sizes)):
+        if size * (len(ordered) - index) > budget:
+            return max(budget // (len(ordered) - index), 0)
+        budget -= size
+    return max(sizes, default=0)
+
+
+def cut(value: Any, limit: int, size: Any) -> str:
+    """Return the value as a text without its middle, whose `size` is at most the limit."""
+    text = value if isinstance(value, str) else _encode(value)
+    half = (limit - 80) // 2  # The mark's bytes, at most.
+    if half <= 0:
+        return CUT.format(len(text))
+    head = _longest(text[:half], half, size, from_end=False)
+    tail = _longest(text[-half:], half, size, from_end=True)
+    return head + CUT.format(len(text) - len(head) - len(tail)) + tail
+
+
+def _longest(text: str, limit: int, size: Any, *, from_end: bool) -> str:
+    low, high = 0, len(text)
+    while low < high:
+        middle = (low + high + 1) // 2
+        if size(text[-middle:] if from_end else text[:middle]) <= limit:
+            low = middle
+        else:
+            high = middle - 1
+    return (text[-low:] if low else "") if from_end else text[:low]

@@ -1,0 +1,401 @@
+"""Write what goes through a command's `stdout`, `stderr` and `style` as entries of Cloud Logging.
+
+An entry reaches its file descriptor at once. Everything here works from threads, signal handlers and child
+processes, and does nothing if the output is closed or broken.
+"""
+
+from __future__ import annotations
+
+import atexit
+import fcntl
+import logging
+import os
+import select
+import sys
+import threading
+import time
+from collections.abc import Callable, Collection
+from contextlib import suppress
+from functools import lru_cache
+from types import CodeType
+from typing import Any
+
+from django.core.management.base import BaseCommand, OutputWrapper
+from django.core.management.color import Style
+
+from cloudrun_jobs.process.deferral import uninterruptible
+
+INFO, ERROR = logging.INFO, logging.ERROR
+NOTICE = 25  # Between INFO and WARNING, as in Cloud Logging.
+ROLES = {"SUCCESS": NOTICE, "NOTICE": NOTICE, "WARNING": logging.WARNING, "ERROR": ERROR, "ERROR_OUTPUT": ERROR}
+MAX_PENDING = 200_000  # characters of a line that has no end yet
+MAX_HINTS = 64
+BLOCKED_SECONDS = 30.0  # how long a full pipe that does not block is waited for
+NAMES = ("stdout", "stderr")
+DJANGO_WRITE = OutputWrapper.write.__code__
+
+_local = threading.local()
+
+
+class StyledText(str):
+    """A text with a severity. It is the plain text, for whatever else is done with it."""
+
+    __slots__ = ("severity",)
+    severity: int
+
+    def __add__(self, other: str) -> StyledText:
+        return styled(str.__add__(self, other), self, other)
+
+    def __radd__(self, other: str) -> StyledText:
+        return styled(str.__add__(other, self), self, other)
+
+    def __mod__(self, values: Any) -> StyledText:
+        return styled(str.__mod__(self, values), self, *(values if isinstance(values, tuple) else (values,)))
+
+    def __rmod__(self, template: str) -> StyledText:
+        return styled(str.__mod__(template, (self,)), self, template)
+
+    def format(self, *values: Any, **named: Any) -> StyledText:
+        return styled(str.format(self, *values, **named), self, *values, *named.values())
+
+    def join(self, texts: Any) -> StyledText:
+        texts = list(texts)
+        return styled(str.join(self, texts), self, *texts)
+
+    def __format__(self, spec: str) -> str:
+        # The result of an f-string is a plain text: the next text that is written is looked through for this one.
+        _hint(text := str.__format__(self, spec), self.severity, exact=True)
+        return text
+
+    def __str__(self) -> str:
+        _hint(text := str.__str__(self), self.severity)
+        return text
+
+    def __reduce__(self) -> tuple[type[str], tuple[str]]:
+        return str, ("".join(self),)
+
+
+def styled(text: str, *parts: object) -> StyledText:
+    """Return the text with the most severe of the parts' severities."""
+    found = StyledText(text)
+    found.severity = max(getattr(part, "severity", 0) for part in parts if isinstance(part, str))
+    return found
+
+
+def _hint(text: str, severity: int, *, exact: bool = False) -> None:
+    if stripped := text.strip():
+        hints: list[tuple[str, int, bool]] | None = getattr(_local, "hints", None)
+        if hints is None:
+            hints = _local.hints = []
+        hints.append((stripped, severity, exact))
+        del hints[:-MAX_HINTS]
+
+
+def _hinted(text: str) -> int:
+    """Return the severity of the styled texts that this one was made of, since the last write of the thread."""
+    hints, _local.hints = _local.hints, []
+    return max((severity for part, severity, exact in hints if _contains(text, part, exact)), default=0)
+
+
+def _contains(text: str, part: str, exact: bool) -> bool:
+    """Return True if the text contains the part; unless `exact`, as whole words."""
+    if (at := text.find(part)) < 0 or exact:
+        return at >= 0
+    before, after = text[at - 1 : at] if at else "", text[at + len(part) : at + len(part) + 1]
+    return not ((before.isalnum() and part[0].isalnum()) or (after.isalnum() and part[-1].isalnum()))
+
+
+class Role:
+    """A function of the style whose texts have a severity; None for those of the other roles, which are plain."""
+
+    def __init__(self, severity: int | None) -> None:
+        self.severity = severity
+
+    def __call__(self, text: object) -> str:
+        if self.severity is None:
+            return text if isinstance(text, str) else str(text)
+        found = StyledText("".join(text) if isinstance(text, str) else str(text))
+        found.severity = max(self.severity, getattr(text, "severity", 0))
+        _hint(str.__str__(found), found.severity)
+        return found
+
+
+def entry_style(style: Style) -> Style:
+    """Return a copy of the style whose roles have a severity instead of a colour."""
+    found = Style()
+    for name, value in vars(style).items():
+        setattr(found, name, Role(ROLES.get(name)) if name.isupper() else value)
+    return found
+
+
+class EntryStream(OutputWrapper):
+    """A command's `stdout` or `stderr`: each call of `write()` is an entry."""
+
+    def __init__(self, name: str, out: Any, ending: str = "\n") -> None:
+        super().__init__(out, ending)
+        self._severity = INFO if name == "stdout" else ERROR
+        self._lines = threading.local()
+        self._unfinished: dict[int, _Line] = {}
+
+    @property
+    def style_func(self) -> Any:
+        return self._style_func
+
+    @style_func.setter
+    def style_func(self, style_func: Any) -> None:
+        self._style_func = style_func
+
+    def isatty(self) -> bool:
+        return False
+
+    def write(  # type: ignore[override]  # as Django's
+        self, msg: Any = "", style_func: Callable[[str], str] | None = None, ending: str | None = None
+    ) -> None:
+        text = msg if isinstance(msg, str) else _text(msg)
+        if (style := style_func or self._style_func) is not None:
+            text = style(text)
+        severity = text.severity if isinstance(text, StyledText) else 0
+        if getattr(_local, "hints", None):
+            severity = max(severity, _hinted(text))
+        ending = self.ending if ending is None else ending
+        line: _Line | None = getattr(self._lines, "line", None)
+        if line is None or line.is_empty:
+            if ending == "\n" or text.endswith("\n"):
+                self._write_entry(text, severity, sys._getframe(1))
+                return
+            if line is None:
+                line = self._lines.line = _Line()
+        self._join(line, text if not ending or text.endswith(ending) else text + ending, severity)
+
+    def _join(self, line: _Line, text: str, severity: int) -> None:
+        """Add the text to the unfinished line of this thread, and write what is finished."""
+        frame = sys._getframe(2)
+        before, newline, rest = text.rpartition("\n")
+        if newline:
+            finished, severity = line.end(before, severity)
+            self._write_entry(finished, severity, frame)
+            severity = severity if not before else 0
+        if rest:
+            line.add(rest, severity, frame)
+            self._unfinished[id(line)] = line
+            _flush_at_exit(self)
+            if line.length > MAX_PENDING:
+                self._write_entry(*line.end(), frame)
+
+    def writelines(self, lines: Any) -> None:
+        for line in lines:
+            self.write(line, ending="")
+
+    def flush(self) -> None:
+        """Flush what `print()` has buffered. An unfinished line waits for its end."""
+        with suppress(OSError, ValueError, RuntimeError, AttributeError):
+            self._out.flush()  # type: ignore[attr-defined]
+
+    def finish(self) -> None:
+        """Write the unfinished lines of all threads."""
+        while self._unfinished:
+            with suppress(KeyError):  # Another thread has taken it.
+                _, line = self._unfinished.popitem()
+                if not line.is_empty:
+                    place = line.place
+                    text, severity = line.end()
+                    self._write(text, severity, place)
+
+    def _write_entry(self, text: str, severity: int, frame: Any) -> None:
+        while frame.f_code is DJANGO_WRITE:  # A command was called with this stream.
+            frame = frame.f_back
+        self._write(text, severity, (frame.f_code, frame.f_lineno))
+
+    def _write(self, text: str, severity: int, place: tuple[CodeType, int]) -> None:
+        text = text.strip("\r\n")
+        if not text or text.isspace():
+            return
+        from cloudrun_jobs.logs import context, entries  # A job that writes nothing need not import it.
+
+        level = severity or self._severity
+        severity_name, is_error = entries.severity_of(level), level >= ERROR
+        fields = context.fields_in_json()
+        write_line(self._out, entries.encode_text(severity_name, text, _place(*place), fields, is_error=is_error))
+
+
+def _text(value: object) -> str:
+    from cloudrun_jobs.logs import entries
+
+    return entries.text_of(value)
+
+
+@lru_cache(maxsize=4096)
+def _place(code: CodeType, line: int) -> str:
+    """Return the place of a call in JSON form."""
+    from cloudrun_jobs.logs import entries
+
+    return entries._encode(entries.location(code.co_filename, line, code.co_name))
+
+
+class _Line:
+    """The beginning of a line that a thread has not finished."""
+
+    def __init__(self) -> None:
+        self._parts: list[str] = []
+        self._severity = 0
+        self.length = 0
+        self.place: Any = None
+
+    @property
+    def is_empty(self) -> bool:
+        return not self._parts
+
+    def add(self, text: str, severity: int, frame: Any) -> None:
+        self._parts.append(text)
+        self._severity = max(self._severity, severity)
+        self.length += len(text)
+        self.place = frame.f_code, frame.f_lineno
+
+    def end(self, rest: str = "", severity: int = 0) -> tuple[str, int]:
+        """Return the whole line and its severity, and begin a new one."""
+        text, severity = "".join([*self._parts, rest]), max(self._severity, severity)
+        self._parts, self._severity, self.length = [], 0, 0
+        return text, severity
+
+
+_streams: dict[int, EntryStream] = {}  # Those with an unfinished line.
+_flushing_process: int | None = None
+
+
+def _flush_at_exit(stream: EntryStream) -> None:
+    global _flushing_process
+    _streams[id(stream)] = stream
+    if _flushing_process != os.getpid():
+        _flushing_process = os.getpid()
+        atexit.register(flush)
+        if "multiprocessing.util" in sys.modules:  # Its children do not call what `atexit` has.
+            from multiprocessing.util import Finalize
+
+            Finalize(None, flush, exitpriority=0)
+
+
+def flush() -> None:
+    """Write the unfinished lines of all commands."""
+    while _streams:
+        _, stream = _streams.popitem()
+        stream.finish()
+
+
+def install(command: BaseCommand, given: Collection[str] = ()) -> None:
+    """Make the command's output entries, except for the streams named in `given`, which its caller has passed."""
+    for name in NAMES:
+        wrapper = getattr(command, name)
+        if name in given or type(wrapper) is not OutputWrapper:
+            continue
+        if (found := own_stream(name, wrapper._out)) is not None:
+            setattr(command, name, EntryStream(name, found[0], wrapper.ending))
+    streams = (command.stdout, command.stderr)
+    if any(isinstance(each, EntryStream) or isinstance(each._out, EntryStream) for each in streams):
+        command.style = entry_style(command.style)
+
+
+def finish(command: BaseCommand) -> None:
+    """Write the lines that the command's run has not finished."""
+    for stream in (command.stdout, command.stderr):
+        if isinstance(stream, EntryStream):
+            stream.finish()
+
+
+def own_stream(name: str, out: Any) -> tuple[Any] | None:
+    """Return the process's own stream, if this is it; None if it is a terminal, or a stream in its place."""
+    real = getattr(sys, f"__{name}__")
+    if type(out).__module__ == "celery.utils.log":  # A worker logs what is written, as warnings.
+        return (real,)
+    if out is None:  # The process was started without it.
+        return (None,)
+    if out not in {getattr(sys, name), real}:
+        return None
+    with suppress(OSError, ValueError, AttributeError):
+        return None if os.isatty(out.fileno()) else (out,)
+    return (out,) if getattr(out, "closed", False) is True else None
+
+
+class _Lock:
+    """Serialises the writes of this process: reentrant, because a signal handler may interrupt one."""
+
+    def __init__(self) -> None:
+        self.lock = threading.RLock()
+        self.is_busy = False
+        self.deferred: list[tuple[int, bytes]] = []
+
+
+_lock = _Lock()
+
+
+def _reset_after_fork() -> None:
+    global _lock
+    _lock = _Lock()
+    for stream in _streams.values():  # The parent writes them.
+        stream._unfinished.clear()
+        stream._lines = threading.local()
+    _streams.clear()
+
+
+os.register_at_fork(after_in_child=_reset_after_fork)
+
+
+def write_line(stream: Any, line: bytes) -> None:
+    """Write the line to the stream's file descriptor at once, after what `print()` has buffered; raise nothing."""
+    with suppress(OSError, ValueError, RuntimeError, AttributeError):  # RuntimeError: it is being written.
+        stream.flush()
+    try:
+        fd = stream.fileno()
+    except (OSError, ValueError, AttributeError):  # A stream in memory, a closed one, none.
+        with suppress(OSError, ValueError, AttributeError):
+            stream.write(line.decode())
+            stream.flush()
+        return
+    _write(fd, line)
+
+
+@uninterruptible
+def _write(fd: int, line: bytes) -> None:
+    with _lock.lock:
+        if _lock.is_busy:  # This is a signal handler, which has interrupted a write.
+            _lock.deferred.append((fd, line))
+            return
+        try:
+            _lock.is_busy = True
+            _write_locked(fd, line)
+        finally:
+            while _lock.deferred:
+                _write_locked(*_lock.deferred.pop(0))
+            _lock.is_busy = False
+
+
+def _write_locked(fd: int, line: bytes) -> None:
+    try:
+        fcntl.lockf(fd, fcntl.LOCK_EX)  # Other processes write to it too, and a pipe takes long lines in parts.
+    except OSError:  # It is closed, or of a kind that has no locks.
+        _write_all(fd, line)
+        return
+    try:
+        _write_all(fd, line)
+    finally:
+        with suppress(OSError):
+            fcntl.lockf(fd, fcntl.LOCK_UN)
+
+
+def _write_all(fd: int, line: bytes) -> None:
+    rest, deadline, raised = memoryview(line), 0.0, None
+    while rest:
+        try:
+            rest = rest[os.write(fd, rest) :]
+        except BlockingIOError:
+            deadline = deadline or time.monotonic() + BLOCKED_SECONDS
+            if time.monotonic() > deadline:
+                break
+            poll = select.poll()
+            poll.register(fd, select.POLLOUT)
+            poll.poll(1000)
+        except OSError:  # It is closed, or nothing reads it.
+            break
+        except BaseException as error:  # noqa: BLE001  (of a signal handler: half an entry is none)
+            raised = error
+    if raised is not None:
+        raise raised
