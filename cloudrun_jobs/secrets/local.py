@@ -17,7 +17,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from threading import RLock
+from threading import Lock, RLock
 from typing import Any
 
 from django.core.signals import setting_changed
@@ -143,14 +143,16 @@ class MemoryStore(LocalStore):
 
 
 _memory: MemoryStore | None = None
+_memory_lock = Lock()
 
 
 def memory(source: LocalSecrets) -> MemoryStore:
     """Return this process's store of the mapping."""
     global _memory
-    if _memory is None or _memory.source != source:
-        _memory = MemoryStore(source)
-    return _memory
+    with _memory_lock:
+        if _memory is None or _memory.source != source:
+            _memory = MemoryStore(source)
+        return _memory
 
 
 def _forget(**kwargs: Any) -> None:
@@ -160,13 +162,15 @@ def _forget(**kwargs: Any) -> None:
         _memory = None
 
 
-def _replace_inherited_lock() -> None:
+def _replace_inherited_locks() -> None:
+    global _memory_lock
+    _memory_lock = Lock()
     if _memory is not None:
         _memory.lock = RLock()  # A thread of the parent may have held it.
 
 
 setting_changed.connect(_forget, dispatch_uid="cloudrun_jobs.secrets")
-os.register_at_fork(after_in_child=_replace_inherited_lock)
+os.register_at_fork(after_in_child=_replace_inherited_locks)
 
 
 class FileStore(LocalStore):

@@ -6,6 +6,7 @@ import sys
 
 import google_crc32c
 import pytest
+import requests
 from google.api_core import exceptions
 from google.auth.credentials import AnonymousCredentials
 from google.cloud import run_v2
@@ -38,8 +39,8 @@ def create(client, secret_id="token", *values):
     return created
 
 
-def with_secret(name, version):
-    declared = script('echo "$TOKEN"')
+def with_secret(name, version, text='echo "$TOKEN"'):
+    declared = script(text)
     source = run_v2.EnvVarSource(secret_key_ref=run_v2.SecretKeySelector(secret=name, version=version))
     declared.template.template.containers[0].env = [run_v2.EnvVar(name="TOKEN", value_source=source)]
     return declared
@@ -191,6 +192,25 @@ def test_secrets_survive_a_restart(tmp_path):
         assert versions == ["ENABLED", "DISABLED", "ENABLED"]
         assert client.access_secret_version(name=f"{TOKEN}/versions/3").payload.data == b"three\xff"
         assert [each.name for each in client.list_secrets(parent=PROJECT)] == [TOKEN]
+
+
+def test_state_is_private(tmp_path):
+    """The files of the state are readable to their owner only: they have the values."""
+    with Emulator(state=tmp_path, secrets={"token": "one"}) as emulator:
+        emulator.clients.secrets.add_secret_version(parent=TOKEN, payload=api.SecretPayload(data=b"two"))
+
+        assert {path.stat().st_mode & 0o777 for path in tmp_path.iterdir()} == {0o600}
+
+
+def test_console_has_no_value():
+    """Neither the console, nor the admin API, nor the description of the emulator's options shows a value."""
+    with Emulator(secrets={"token": "s3cret"}) as emulator:
+        cloud = Cloud(emulator)
+        execution = cloud.finish(with_secret("token", "latest", "exit 3"))
+        pages = [emulator.http, execution.log_uri, f"{emulator.http}/_emulator/faults"]
+        shown = [requests.get(page, timeout=10).text for page in pages]
+
+        assert "s3cret" not in "".join([*shown, repr(emulator.config), str(execution)])
 
 
 def test_seeds_with_versions():

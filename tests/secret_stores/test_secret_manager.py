@@ -348,6 +348,15 @@ def test_errors_of_the_service(manager, code, error, hint):
     assert caught.value.__cause__ is caught.value.__context__ is None
 
 
+def test_no_credentials(settings, monkeypatch, tmp_path):
+    """Without credentials the error says how to get them, at once."""
+    monkeypatch.setenv("GOOGLE_APPLICATION_CREDENTIALS", str(tmp_path / "missing.json"))
+    settings.CLOUDRUN_JOBS = {"ENVIRONMENT": "production", "PROJECT": "acme"}
+
+    with pytest.raises(SecretAccessDenied, match=r"in project acme: there are no valid credentials. Attach"):
+        secrets.read("token")
+
+
 def test_api_that_is_not_enabled(manager):
     """The error has the command that enables the API."""
     message = "Secret Manager API has not been used in project 7 before or it is disabled."
