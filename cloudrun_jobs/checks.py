@@ -6,7 +6,6 @@ An id is stable: that of a removed check is not reused.
 from __future__ import annotations
 
 import fnmatch
-import shlex
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -23,7 +22,7 @@ from django.core.checks import CheckMessage, Error, Tags, Warning, register  # n
 from django.core.management import get_commands
 from django.db import connections
 
-from cloudrun_jobs import argv, backends, conf, cron, environ, locks
+from cloudrun_jobs import backends, conf, cron, environ, locks
 from cloudrun_jobs.argv.redaction import HIDDEN
 from cloudrun_jobs.command import CloudRunJobs
 from cloudrun_jobs.command_line import build, option_names
@@ -373,8 +372,7 @@ def _check_arguments(
     job: CloudRunJobs, what: str, args: Mapping[str, Any], check: Callable[[], Sequence[str]]
 ) -> Iterator[CheckMessage]:
     try:
-        arguments = check()
-        redacted = argv.redacted(job, arguments) if job.spec.secret_options else [*arguments]
+        check()
     except InvalidArguments as error:
         prefix = f"{job.command_name}: "
         message = f"{prefix}{what} cannot start it. {error.args[0].removeprefix(prefix)}"
@@ -384,11 +382,6 @@ def _check_arguments(
         yield Error(message, hint=hint, obj=type(job), id="cloudrun_jobs.E009")
     except Exception:  # noqa: BLE001  (the command's parser may query a database without tables)
         return
-    else:
-        if redacted != [*arguments]:
-            message = f"{job.command_name}: {what} sets a secret option: {shlex.join(redacted)}."
-            hint = "Plans, exports and the cloud's configuration would show its value. Use `secrets` instead."
-            yield Error(message, hint=hint, obj=type(job), id="cloudrun_jobs.E009")
 
 
 def _check_names(commands: Iterable[str]) -> Iterator[CheckMessage]:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from cloudrun_jobs import argv
 from cloudrun_jobs.argv import reading
+from cloudrun_jobs.argv.redaction import mask
 from cloudrun_jobs.exceptions import InvalidArguments
 from cloudrun_jobs.locks.policy import required_locks
 
@@ -48,6 +49,7 @@ def _reader(job: JobCommand, parser: ArgumentParser) -> JobCommand:
     """Return a copy of the command that remembers what the parser reads."""
     reader = copy.copy(job)
     reading.remember(reader, parser)
+    reading.reading_of(reader).is_request = True
     return reader
 
 
@@ -57,6 +59,9 @@ def _check_locks(reader: JobCommand, options: Mapping[str, Any]) -> None:
 
 
 def _within_limits(job: JobCommand, arguments: tuple[str, ...], env: Mapping[str, str]) -> tuple[str, ...]:
+    if [*map(mask, arguments)] != [*arguments] or any(mask(value) != value for value in env.values()):
+        message = "The arguments or variables contain the value of a secret option of a job that is in progress."
+        raise InvalidArguments(message, hint=reading.REFERENCE_HINT)
     argv.check_limits(arguments, {**job.spec.env_vars, **env})
     return arguments
 

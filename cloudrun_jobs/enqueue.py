@@ -26,7 +26,6 @@ from cloudrun_jobs.execution.in_process import execute
 from cloudrun_jobs.execution.outcome import outcome_of
 from cloudrun_jobs.models import JobRun, Status, TaskRun, Trigger
 from cloudrun_jobs.models.functions import Now
-from cloudrun_jobs.models.values import argv_fields
 from cloudrun_jobs.runs import database, dispatch, reservations
 from cloudrun_jobs.signals import job_delayed
 from cloudrun_jobs.spec.overrides import NO_OVERRIDES, Overrides
@@ -175,8 +174,7 @@ def run_in_process(
         worker.test_mode = True
     worker._active = active = ActiveRun(is_requested=True)
     values = {"schedule": None, "scheduled_for": None, "pk": run_id, **values}
-    redacted = argv.redacted(job, arguments) if spec.secret_options else None
-    active.trigger = Invocation(spec.command, spec.environment, list(arguments), redacted, values=values)
+    active.trigger = Invocation(spec.command, spec.environment, list(arguments), values=values)
     try:
         execute(worker, active, arguments)
     except (Exception, JobInterrupted, LeaseLost):
@@ -207,17 +205,15 @@ def _submit(
     """
     backend, using = backends.for_job(spec), dispatch.followed_transaction()
     request = _addressed(request, backend, spec)
-    redacted = argv.redacted(job, request.argv) if spec.secret_options and not elements else None
     run = dispatch.new_run(
         request,
-        redacted=redacted,
         environment=spec.environment,
         backend=backend.alias,
         trigger=trigger,
         key=key,
         **values,
     )
-    tasks = [_element_task(job, spec, run, *element) for element in enumerate(elements)]
+    tasks = [_element_task(run, *element) for element in enumerate(elements)]
     if backend.runs_in_process or using in {None, database.database_alias()}:
         run, is_new = dispatch.record(run, key, tasks)
         if not is_new:
@@ -298,11 +294,9 @@ def _overrides_for(job: JobCommand, elements: int) -> Overrides:
     return overrides.updated(spec, tasks=max(elements, spec.task_parallelism or 1), timeout=None, env=None)
 
 
-def _element_task(job: JobCommand, spec: JobSpec, run: JobRun, index: int, arguments: tuple[str, ...]) -> TaskRun:
+def _element_task(run: JobRun, index: int, arguments: tuple[str, ...]) -> TaskRun:
     """Return the record of the element's task, before it is inserted."""
-    redacted = argv.redacted(job, arguments) if spec.secret_options else None
-    fields = argv_fields(arguments, redacted)
-    return TaskRun(run_id=run.pk, index=index, worker=run.pk, status=Status.PENDING, **fields)
+    return TaskRun(run_id=run.pk, index=index, worker=run.pk, status=Status.PENDING, argv=[*arguments])
 
 
 def _run_inline(

@@ -249,7 +249,10 @@ class IdempotencyKeyReused(InvalidArguments):
 
 
 class RerunRefused(CloudRunJobsError):
-    """The failed tasks of a run cannot be rerun: it has not ended, nothing failed, or another run repeats them."""
+    """The run cannot be rerun: values that a person typed for its secret options are not recorded.
+
+    Or its failed tasks cannot: it has not ended, nothing failed, or another run repeats them.
+    """
 
 
 class JobFailed(CloudRunJobsError):

@@ -18,9 +18,10 @@ from django.core.management.base import CommandParser
 from django.db import OperationalError, connections
 from pytest_django import Settings
 
-from cloudrun_jobs import InvalidArguments, Schedule
+from cloudrun_jobs import InvalidArguments, Schedule, SecretRef
 from cloudrun_jobs.checks import TAG, check_reach_of_records, check_settings, check_time_zones
 from cloudrun_jobs.command import problems
+from cloudrun_jobs.command_line import build
 from cloudrun_jobs.registry import FoundJobs
 from tests.jobs.management.commands import echo, everything
 
@@ -639,9 +640,9 @@ def test_unknown_options_are_reported(monkeypatch: pytest.MonkeyPatch, attribute
     [
         (
             {"note": "hunter2", "partner": 7},
-            "sets a secret option: echo '--note=[secret]' --partner=7.",
+            "cannot start it. note: expected a SecretRef, got a plain value, which would be recorded.",
         ),
-        ({"note": ["hunter2"]}, "cannot start it. note: expected a string, number or date, got list [secret]."),
+        ({"note": ["hunter2"]}, "cannot start it. note: expected a SecretRef, got list [secret]."),
     ],
     ids=["valid", "invalid"],
 )
@@ -656,6 +657,27 @@ def test_secret_options_are_not_declared(
 
     assert found.msg == f"echo: args {shown}"
     assert "hunter2" not in str(found.hint)
+
+
+def test_references_may_be_declared(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`args` and schedules show the reference."""
+    schedule = Schedule("0 9 * * *", args={"note": SecretRef("token")})
+    monkeypatch.setattr(echo.Command, "secret_options", ("note",), raising=False)
+    monkeypatch.setattr(echo.Command, "args", {"note": SecretRef("token:3")}, raising=False)
+    monkeypatch.setattr(echo.Command, "schedule", [schedule], raising=False)
+
+    assert run_checks() == {}
+    assert build(echo.Command(), (), schedule.args, {}) == ("echo", "--note=secret:token")
+
+
+def test_secret_option_of_callers_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A caller could name any secret that the job's account may read."""
+    monkeypatch.setattr(echo.Command, "secret_options", ("note",), raising=False)
+    monkeypatch.setattr(echo.Command, "http_options", ("partner", "note"), raising=False)
+
+    found = run_checks()["cloudrun_jobs.E033"]
+
+    assert found.msg == "echo: http_options: expected no option that is in secret_options, got ['note']."
 
 
 def test_token_for_a_command_that_is_no_job_is_reported(settings: Settings) -> None:

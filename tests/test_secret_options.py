@@ -1,37 +1,47 @@
-"""The value of a secret option reaches the container, and is never shown."""
+"""A secret option takes a reference, whose value reaches `run()` alone; a plain value is refused or redacted."""
 
 from __future__ import annotations
 
 import json
 import sys
 from collections.abc import Callable
-from datetime import UTC, datetime
-from io import StringIO
 from typing import Any
 
 import pytest
-from django.core.management import call_command
+from asgiref.sync import async_to_sync
+from django.core.management import CommandError, call_command
 
+from cloudrun_jobs import SecretRef
 from cloudrun_jobs.argv.redaction import redact
-from cloudrun_jobs.backends import current
 from cloudrun_jobs.command import CloudRunJobs
-from cloudrun_jobs.exceptions import InvalidArguments
+from cloudrun_jobs.exceptions import InvalidArguments, InvalidSecret, RerunRefused, SecretNotFound
 from cloudrun_jobs.models import JobRun
-from cloudrun_jobs.runs import reconcile
-from cloudrun_jobs.runs.data import run_data
 from tests.backends.server import CloudRun
 from tests.jobs.management.commands import echo
-from tests.runs.conftest import cloud, request
+from tests.runs.conftest import cloud
 
 __all__ = ["cloud"]
 
 VALUE = "hunter2"
-SHOWN = ["echo", "--note=[secret]", "--partner=7"]
+REFERENCE = SecretRef("partner-token:3")
+SENT = ["echo", "--note=secret:partner-token:3", "--partner=7"]
 
 
 @pytest.fixture(autouse=True)
-def _secret_note(monkeypatch: pytest.MonkeyPatch) -> None:
+def _secret_note(monkeypatch: pytest.MonkeyPatch, settings: Any) -> None:
     monkeypatch.setattr(echo.Command, "secret_options", ("note", "words"), raising=False)
+    settings.CLOUDRUN_JOBS = {
+        **settings.CLOUDRUN_JOBS,
+        "SECRETS": {"partner-token": ["first!", "second", VALUE], "number": "1234567", "short": "12345\n"},
+    }
+
+
+@pytest.fixture
+def given(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """The options that `run()` gets."""
+    calls: list[Any] = []
+    monkeypatch.setattr(echo.Command, "run", lambda self, *args, **options: calls.append(options))
+    return calls
 
 
 def add(monkeypatch: pytest.MonkeyPatch, **options: Any) -> None:
@@ -46,46 +56,202 @@ def add(monkeypatch: pytest.MonkeyPatch, **options: Any) -> None:
     monkeypatch.setattr(echo.Command, "secret_options", ("key",))
 
 
-def test_container_gets_the_value(cloud: CloudRun) -> None:
-    """The record's argv, its data and the log have no value; the request to Cloud Run does."""
-    run = echo.Command().delay(note=VALUE, partner=7).run
+def test_container_gets_the_reference(cloud: CloudRun) -> None:
+    """The request and the record have the reference."""
+    run = echo.Command().delay(note=REFERENCE, partner=7).run
     sent = [list(one.overrides.container_overrides[0].args) for one in cloud.requests]
 
-    assert sent == [["echo", f"--note={VALUE}", "--partner=7"]] == [run.secret_argv]
-    assert run.argv == SHOWN
-    assert VALUE not in json.dumps(run_data(run, traceback=True), default=str)
+    assert sent == [SENT]
+    assert run.argv == SENT
 
 
-def test_rerun_gets_the_value(cloud: CloudRun) -> None:
-    """A rerun has the same value, and hides it too."""
-    again = echo.Command().delay(note=VALUE, partner=7).run.rerun().run
+def test_run_gets_the_value(given: list[Any]) -> None:
+    """The value is read right before `run()`."""
+    run = echo.Command().delay(note=REFERENCE, partner=7).run
 
-    assert (again.argv, again.arguments) == (SHOWN, ["echo", f"--note={VALUE}", "--partner=7"])
+    assert (given[0]["note"], given[0]["partner"]) == (VALUE, 7)
+    assert run.argv == SENT
 
 
-def test_reconcile_sends_the_value(cloud: CloudRun) -> None:
-    """A run whose dispatcher died is dispatched with the value."""
-    request(
-        "echo",
-        argv=SHOWN,
-        secret_argv=["echo", f"--note={VALUE}"],
-        environment="production",
-        sending_until=datetime(2026, 1, 1, tzinfo=UTC),
-    )
+def test_rerun_has_the_reference(cloud: CloudRun) -> None:
+    """A rerun reads the secret again."""
+    assert echo.Command().delay(note=REFERENCE, partner=7).run.rerun().run.argv == SENT
 
-    assert reconcile.reconcile(current()) == {"sent": 1}
 
-    assert [list(one.overrides.container_overrides[0].args) for one in cloud.requests] == [
-        ["echo", f"--note={VALUE}"]
-    ]
+def test_rerun_of_a_typed_value_is_refused() -> None:
+    """The value is not recorded."""
+    call_command("echo", note=VALUE)
+
+    with pytest.raises(RerunRefused, match="values of its secret options are not recorded"):
+        JobRun.objects.get().rerun()
+
+
+REQUESTS: list[Callable[[Any], object]] = [
+    lambda job: job.delay(note=VALUE),
+    lambda job: job.delay(VALUE),
+    lambda job: job.delay(words=[VALUE, REFERENCE]),
+    lambda job: job.delay(note="a"),
+    lambda job: job.delay(note=""),
+    lambda job: job.using(env={"A": "1"}).delay(note=VALUE),
+    lambda job: job.reserve(60, note=VALUE),
+    lambda job: job.delay_many([{"partner": 7}, {"note": VALUE}]),
+    lambda job: job.delay_argv(["--note", VALUE]),
+    lambda job: job.delay_argv(["--", VALUE]),
+    lambda job: async_to_sync(job.adelay)(note=VALUE),
+    lambda job: call_command("cloudrun_jobs", "run", "echo", "--", "--note", VALUE),
+]
+
+
+@pytest.mark.parametrize("request_run", REQUESTS, ids=map(str, range(len(REQUESTS))))
+@pytest.mark.parametrize(
+    "changes",
+    [{"ENVIRONMENT": "test"}, {"OPTIONS": {"service_account": "jobs@acme.iam.gserviceaccount.com"}}],
+    ids=["test", "production"],
+)
+def test_requests_refuse_plain_values(
+    settings: Any, cloud: CloudRun, changes: dict[str, Any], request_run: Callable[[Any], object]
+) -> None:
+    """In every environment: what is refused in production must not pass on a developer's machine."""
+    settings.CLOUDRUN_JOBS = {**settings.CLOUDRUN_JOBS, **changes}
+
+    with pytest.raises((InvalidArguments, CommandError), match=r"SecretRef") as caught:
+        request_run(echo.Command())
+
+    assert VALUE not in str(caught.value)
+    assert not JobRun.objects.exists()
+    assert cloud.requests == []
+
+
+def test_options_that_are_not_given_pass(given: list[Any]) -> None:
+    """None and the default need no secret."""
+    echo.Command().delay(note=None)
+    echo.Command().delay()
+
+    assert [options["note"] for options in given] == [None, None]
+
+
+def test_reference_is_for_secret_options_alone() -> None:
+    """No other option's reference would be resolved."""
+    with pytest.raises(InvalidArguments, match="partner: expected a plain value, got a SecretRef"):
+        echo.Command().delay(partner=SecretRef("number"))
+
+
+@pytest.mark.parametrize(
+    ("options", "given_value", "expected"),
+    [
+        ({}, REFERENCE, VALUE),
+        ({"type": str.upper}, REFERENCE, VALUE.upper()),
+        ({"type": int}, SecretRef("number"), 1234567),
+        ({"type": json.loads}, SecretRef("number"), 1234567),
+        ({"choices": [VALUE, "a"]}, REFERENCE, VALUE),
+        ({"type": int, "choices": [1234567]}, SecretRef("number"), 1234567),
+        ({"nargs": "?", "const": "constant"}, REFERENCE, VALUE),
+        ({"nargs": "+"}, [REFERENCE, SecretRef("number")], [VALUE, "1234567"]),
+        ({"nargs": 2, "type": str.upper}, [REFERENCE, REFERENCE], [VALUE.upper()] * 2),
+        ({"action": "append"}, [REFERENCE, SecretRef("number")], [VALUE, "1234567"]),
+        ({"action": "append", "nargs": 2}, [[REFERENCE, SecretRef("number")]], [[VALUE, "1234567"]]),
+        ({"action": "extend", "nargs": "*", "type": str.title}, [REFERENCE], [VALUE.title()]),
+        ({"required": True}, REFERENCE, VALUE),
+        ({"default": "secret:partner-token:3", "type": str.upper}, None, VALUE.upper()),
+        ({"default": "plain default"}, None, "plain default"),
+    ],
+    ids=map(str, range(15)),
+)
+def test_type_and_choices_apply_to_the_value(
+    monkeypatch: pytest.MonkeyPatch, given: list[Any], options: dict[str, Any], given_value: Any, expected: Any
+) -> None:
+    """In every form of argument, the parser of the request leaves the reference as it is."""
+    add(monkeypatch, **options)
+    echo.Command().delay(**({} if given_value is None else {"key": given_value}))
+
+    assert given[0]["key"] == expected
+
+
+@pytest.mark.parametrize("arguments", [["--note", "secret:partner-token:3"], ["-nsecret:partner-token:3"], []])
+def test_forms_of_references(monkeypatch: pytest.MonkeyPatch, given: list[Any], arguments: list[str]) -> None:
+    """A typed reference is resolved as well; so is one of call_command()."""
+    add_arguments = echo.Command.add_arguments
+
+    def extended(self: CloudRunJobs, parser: Any) -> None:
+        add_arguments(self, parser)  # type: ignore[arg-type]
+        parser.add_argument("-n", dest="note")
+
+    monkeypatch.setattr(echo.Command, "add_arguments", extended)
+    call_command("echo", *arguments, **({} if arguments else {"note": REFERENCE}))
+
+    assert given[0]["note"] == VALUE
+
+
+@pytest.mark.parametrize("via_call_command", [True, False])
+def test_subcommands_and_groups(monkeypatch: pytest.MonkeyPatch, given: list[Any], via_call_command: bool) -> None:
+    """Options of subcommands and of mutually exclusive groups are resolved; required ones too."""
+
+    def add_arguments(self: CloudRunJobs, parser: Any) -> None:
+        below = parser.add_subparsers(dest="verb").add_parser("send")
+        group = below.add_mutually_exclusive_group(required=True)
+        group.add_argument("--note", type=str.upper)
+        group.add_argument("--none", action="store_true")
+
+    monkeypatch.setattr(echo.Command, "add_arguments", add_arguments)
+    monkeypatch.setattr(echo.Command, "secret_options", ("note",))
+    if via_call_command:
+        call_command("echo", "send", "--note=secret:partner-token:3")
+    else:
+        echo.Command().delay("send", note=REFERENCE)
+
+    assert given[0]["note"] == VALUE.upper()
+    assert JobRun.objects.get().argv == ["echo", "send", "--note=secret:partner-token:3"]
+
+
+@pytest.mark.parametrize(
+    ("options", "reference", "error", "message"),
+    [
+        ({}, "unknown", SecretNotFound, "echo: key: "),
+        ({"type": int}, "partner-token", InvalidArguments, "its type or its choices reject .* 'partner-token'"),
+        ({"choices": ["a"]}, "partner-token", InvalidArguments, "its type or its choices reject"),
+        ({}, "short", InvalidSecret, "at least 6 characters in the secret 'short'"),
+    ],
+    ids=str,
+)
+def test_run_fails_without_the_value(
+    monkeypatch: pytest.MonkeyPatch, options: dict[str, Any], reference: str, error: type[Exception], message: str
+) -> None:
+    """The error names the option and the secret."""
+    add(monkeypatch, **options)
+
+    with pytest.raises(error, match=message) as caught:
+        echo.Command().delay(key=SecretRef(reference))
+
+    run = JobRun.objects.get()
+    assert (run.status, run.error_class) == ("failed", error.__name__)
+    assert reference in str(caught.value)
+    assert not any(value in str(caught.value) + run.traceback for value in (VALUE, "12345"))
+
+
+@pytest.mark.parametrize("value", ["", "a", "12345", "  a   "])
+def test_short_values_are_refused(value: str) -> None:
+    """Masking would garble every text."""
+    for arguments, options in (((f"--note={value}",), {}), ((), {"note": value})):
+        with pytest.raises((InvalidArguments, CommandError), match="at least 6 characters"):
+            call_command("echo", *arguments, **options)
+
+
+def test_lock_key_has_the_reference(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`get_lock_key()` gets the reference as text, and a redacted plain value."""
+    keys: list[Any] = []
+    monkeypatch.setattr(echo.Command, "get_lock_key", lambda self, **options: keys.append(options["note"]) or "a")
+    echo.Command().delay(note=REFERENCE)
+    call_command("echo", note=VALUE)
+
+    assert set(keys) == {"secret:partner-token:3", "[secret]"}
 
 
 def test_same_key_with_another_value_is_refused() -> None:
-    """The values are compared, not their redacted form."""
-    echo.Command().delay(note=VALUE, idempotency_key="a")
+    """The references are compared."""
+    echo.Command().delay(note=REFERENCE, idempotency_key="a")
 
     with pytest.raises(InvalidArguments, match="other arguments"):
-        echo.Command().delay(note="another", idempotency_key="a")
+        echo.Command().delay(note=SecretRef("number"), idempotency_key="a")
 
 
 def test_called_by_other_code() -> None:
@@ -159,12 +325,12 @@ def test_error_of_a_lock_key_does_not_repeat_the_value(monkeypatch: pytest.Monke
     """An exception of get_lock_key() may contain the value."""
 
     def get_lock_key(self: CloudRunJobs, **options: Any) -> Any:
-        raise ValueError(options["note"])
+        raise ValueError(VALUE)
 
     monkeypatch.setattr(echo.Command, "get_lock_key", get_lock_key)
 
     with pytest.raises(InvalidArguments, match="make no lock key") as caught:
-        echo.Command().delay(note=VALUE)
+        echo.Command().delay(note=REFERENCE)
 
     assert VALUE not in str(caught.value)
 
@@ -181,52 +347,6 @@ def test_command_line_error_does_not_repeat_the_value(
 
     assert "argument --key: invalid value: [secret]" in (printed := capsys.readouterr().err)
     assert VALUE not in printed
-
-
-@pytest.mark.parametrize(
-    "change",
-    [
-        lambda monkeypatch: monkeypatch.setattr(echo.Command, "add_arguments", lambda self, parser: None),
-        lambda monkeypatch: monkeypatch.setattr(echo.Command, "secret_options", ()),
-    ],
-    ids=["option gone", "no longer secret"],
-)
-def test_rerun_of_a_changed_command(
-    monkeypatch: pytest.MonkeyPatch, change: Callable[[pytest.MonkeyPatch], None]
-) -> None:
-    """The record shows which texts are secret, even if the command no longer declares them."""
-    run = request("echo", argv=["echo", "--partner=[secret]"], secret_argv=["echo", f"--partner={VALUE}"])
-    change(monkeypatch)
-
-    with pytest.raises(InvalidArguments) as caught:
-        run.rerun()
-
-    assert "[secret]" in str(caught.value)
-    assert VALUE not in str(caught.value)
-
-
-@pytest.mark.parametrize("arguments", [["show", "{id}"], ["show", "{id}", "--json", "--traceback"], ["runs"]])
-def test_commands_do_not_show_the_value(arguments: list[str]) -> None:
-    """Neither tables nor JSON have the value."""
-    run = echo.Command().delay(note=VALUE).run
-    # The result is the job's own.
-    JobRun.objects.update(result=None)
-    output = StringIO()
-    call_command("cloudrun_jobs", *(argument.format(id=run.pk) for argument in arguments), stdout=output)
-
-    assert VALUE not in output.getvalue()
-
-
-def test_reservations_do_not_show_the_value(cloud: CloudRun) -> None:
-    """The arguments of a reserved run are hidden too."""
-    request(
-        "echo", argv=SHOWN, secret_argv=["echo", f"--note={VALUE}"], trigger="reserve", environment="production"
-    )
-    output = StringIO()
-    call_command("cloudrun_jobs", "reservations", "--json", stdout=output)
-
-    assert "[secret]" in output.getvalue()
-    assert VALUE not in output.getvalue()
 
 
 @pytest.mark.parametrize(
@@ -252,7 +372,8 @@ def test_declared_for_all_jobs(settings: Any, monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.delattr(echo.Command, "secret_options")
     settings.CLOUDRUN_JOBS = {**settings.CLOUDRUN_JOBS, "DEFAULTS": {"secret_options": ["note"]}}
 
-    assert echo.Command().delay(note=VALUE).run.argv == ["echo", "--note=[secret]"]
+    with pytest.raises(InvalidArguments, match="expected a SecretRef"):
+        echo.Command().delay(note=VALUE)
 
 
 def test_help_needs_no_valid_settings(settings: Any, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from cloudrun_jobs.argv.binding import dests
     from cloudrun_jobs.argv.limits import check_limits
-    from cloudrun_jobs.argv.parsing import parse, parser_of, redacted
+    from cloudrun_jobs.argv.parsing import parse, parser_of
     from cloudrun_jobs.argv.round_trip import serialise
 
 # Imported when first used: a job's start needs `argv.reading` alone.
@@ -22,11 +22,10 @@ _MODULES = {
     "dests": "binding",
     "parse": "parsing",
     "parser_of": "parsing",
-    "redacted": "parsing",
     "serialise": "round_trip",
 }
 
-__all__ = ["check_limits", "dests", "parse", "parser_of", "redacted", "serialise"]
+__all__ = ["check_limits", "dests", "parse", "parser_of", "serialise"]
 
 
 def __getattr__(name: str) -> Any:

@@ -10,7 +10,6 @@ from typing import Any, Protocol
 
 from django.core.management.base import CommandError, CommandParser
 
-from cloudrun_jobs.argv import reading
 from cloudrun_jobs.argv.redaction import is_secret
 from cloudrun_jobs.exceptions import InvalidArguments
 
@@ -35,6 +34,8 @@ def parse(parser: ArgumentParser, argv: Sequence[str]) -> dict[str, Any]:
     """Return the parsed options. Raises nothing but `InvalidArguments`."""
     try:
         return vars(parser.parse_args(argv))
+    except InvalidArguments:
+        raise
     except CommandError as error:
         raise InvalidArguments(str(error).removeprefix("Error: ")) from None
     except SystemExit:
@@ -45,14 +46,6 @@ def parse(parser: ArgumentParser, argv: Sequence[str]) -> dict[str, Any]:
         if any(map(is_secret, parser._actions)):
             raise InvalidArguments(f"{message}.") from None  # The error may repeat the value.
         raise InvalidArguments(f"{message}: {error}") from error
-
-
-def redacted(command: Parsable, argv: Sequence[str]) -> list[str]:
-    """Return the arguments after `manage.py` without the values of secret options. Raises `InvalidArguments`."""
-    reader, parser = copy.copy(command), parser_of(command)
-    reading.remember(reader, parser)
-    parse(parser, argv[1:])
-    return [argv[0], *reading.reading_of(reader).redact(argv[1:])]
 
 
 def parse_texts(parsers: Sequence[ArgumentParser], argv: Sequence[str]) -> dict[str, Any]:

@@ -24,12 +24,16 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from django.core.exceptions import ImproperlyConfigured
 
 from cloudrun_jobs import conf
-from cloudrun_jobs.argv.redaction import HIDDEN, is_secret, mark, redact
+from cloudrun_jobs.argv.redaction import HIDDEN, MIN_LENGTH, is_secret, mark, redact
+from cloudrun_jobs.argv.secret_ref import SecretRef
+from cloudrun_jobs.exceptions import InvalidArguments
 
 if TYPE_CHECKING:
     from cloudrun_jobs.argv.parsing import Parsable
 
 # Imported at the start of every job, unlike the modules that write arguments.
+
+REFERENCE_HINT = "Store the value in Secret Manager, and pass SecretRef('name'); as text, secret:name."
 
 # The attribute of commands and parsers that holds their `Reading`: no attribute of a user's class has a space.
 KEY = "cloudrun_jobs reading"
@@ -60,6 +64,8 @@ class Reading:
         self._parse = parser.parse_known_args
         self._uses: list[Use] = []
         self._values: dict[str, Any] = {}
+        self._has_secrets = bool(secret_options)
+        self.is_request = False  # Whether what it reads is recorded and sent: plain secrets are refused.
         vars(parser).update({KEY: self, "parse_known_args": self._parse_known_args})
         if secret_options:
             mark(chain.from_iterable(each._actions for each in _with_subparsers(parser)), secret_options)
@@ -98,7 +104,24 @@ class Reading:
 
     def redact(self, arguments: Sequence[str]) -> list[str]:
         """Return the arguments that the parser read last, without the values of secret options."""
-        return redact(arguments, {text for use in self._uses if is_secret(use.action) for text in use.texts})
+        return redact(arguments, self.plain_secrets())
+
+    def plain_secrets(self) -> set[str]:
+        """Return the plain values of secret options that the parser read last."""
+        texts = (text for use in self._uses if is_secret(use.action) for text in use.texts)
+        return {text for text in texts if SecretRef.decode(text) is None}
+
+    def convert(self, name: str, reference: SecretRef, text: str) -> Any:
+        """Return the text as the option's value, in place of the reference. Raises what its type raises."""
+        argument = reference.encode()
+        uses = [use.action for use in self._uses if use.action.dest == name and argument in use.texts]
+        for action in (*uses, *(action for action in self._actions(name) if action.nargs != 0)):
+            parser = next(parser for parser in self._chain() if action in parser._actions)
+            value = parser._get_value(action, text)
+            if action.choices is not None:
+                parser._check_value(action, value)
+            return value
+        return text
 
     def _defaults(self, name: str) -> Iterator[Any]:
         uses = [use for use in self._uses if use.action.dest == name]
@@ -145,6 +168,8 @@ class Reading:
             for parser in dict.fromkeys(_with_subparsers(self._parser)):
                 vars(parser)["_get_values"] = partial(self._get_values, parser._get_values)
                 stack.callback(vars(parser).pop, "_get_values", None)
+                if self._has_secrets:
+                    stack.enter_context(_references_kept(parser))
             yield
 
     def _get_values(self, convert: Any, action: Action, texts: list[str]) -> Any:
@@ -153,9 +178,46 @@ class Reading:
             self._uses.append(Use(action, given))
         if not is_secret(action):
             return convert(action, texts)
+        for text in given:
+            self._check_secret(action, text)
         with suppress(Exception):  # The messages of argparse and of types repeat the value.
             return convert(action, texts)
         raise ArgumentError(action, f"invalid value: {HIDDEN}")
+
+    def _check_secret(self, action: Action, text: str) -> None:
+        if SecretRef.decode(text) is not None:
+            return
+        if self.is_request:
+            message = f"{action.dest}: expected a SecretRef, got a plain value, which would be recorded."
+            raise InvalidArguments(message, hint=REFERENCE_HINT)
+        if text == HIDDEN:
+            raise ArgumentError(action, f"expected a value, got {HIDDEN}: the value was not recorded")
+        if len(text.strip()) < MIN_LENGTH:
+            raise ArgumentError(action, f"expected a value of at least {MIN_LENGTH} characters")
+
+
+@contextmanager
+def _references_kept(parser: ArgumentParser) -> Iterator[None]:
+    """Have the parser return references to secrets as they are, without the option's type and choices."""
+
+    def get_value(action: Action, text: str) -> Any:
+        reference = SecretRef.decode(text) if is_secret(action) else None
+        return convert(action, text) if reference is None else reference
+
+    def check_value(action: Action, value: Any) -> None:
+        if not isinstance(value, SecretRef):
+            check(action, value)
+
+    convert, check = parser._get_value, parser._check_value
+    overrides = {"_get_value": get_value, "_check_value": check_value}
+    earlier = {name: vars(parser)[name] for name in overrides if name in vars(parser)}
+    vars(parser).update(overrides)
+    try:
+        yield
+    finally:
+        for name in overrides:
+            del vars(parser)[name]
+        vars(parser).update(earlier)
 
 
 def remember(command: Parsable, parser: ArgumentParser) -> None:

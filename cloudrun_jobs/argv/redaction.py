@@ -35,8 +35,15 @@ def shown(action: Action, value: object) -> str:
 
 
 def redact(arguments: Sequence[str], texts: Collection[str]) -> list[str]:
-    """Return the arguments with these texts redacted, in each form: `--key=x`, `--key x`, `-kx`."""
-    return [_redact(argument, texts) for argument in arguments]
+    """Return the arguments with these texts redacted, in each form: `--key=x`, `--key x`, `-kx`.
+
+    Arguments that contain a protected value are redacted as well.
+    """
+    redacted = [_redact(argument, texts) for argument in arguments]
+    return [
+        _redact(argument, {argument.partition("=")[2] or argument}) if mask(argument) != argument else argument
+        for argument in redacted
+    ]
 
 
 def _redact(argument: str, texts: Collection[str]) -> str:
@@ -51,13 +58,9 @@ def _redact(argument: str, texts: Collection[str]) -> str:
     return argument.removesuffix(attached) + HIDDEN if attached else argument
 
 
-def redact_message(message: str, redacted: Sequence[str], arguments: Sequence[str]) -> str:
-    """Return the message with each text redacted in which `arguments` differ from `redacted`."""
-    pairs = [(one, other) for one, other in zip(redacted, arguments, strict=True) if one != other]
-    texts = {argument.removeprefix(hidden.removesuffix(HIDDEN)) for hidden, argument in pairs}
-    for text in sorted(filter(None, texts), key=len, reverse=True):
-        message = message.replace(text, HIDDEN)
-    return message
+def is_redacted(argument: str) -> bool:
+    """Return True if a value in the argument is redacted."""
+    return argument.endswith(HIDDEN)
 
 
 # How often each text is protected: several threads may run jobs with the same value.
@@ -78,6 +81,11 @@ def protect(values: Iterable[str]) -> None:
 def release(values: Iterable[str]) -> None:
     """End the protection of values that was begun with `protect()`."""
     _update(values, -1)
+
+
+def is_protecting() -> bool:
+    """Return True if any value is protected."""
+    return _pattern is not None
 
 
 def mask(text: str) -> str:
@@ -103,7 +111,7 @@ def masked(value: Any) -> Any:
 
 def _update(values: Iterable[str], change: int) -> None:
     global _pattern  # Every line of output reads it, without the lock.
-    texts = {text for value in values for text in (value, *map(str.strip, [value, *value.splitlines()]))}
+    texts = [text for value in values for text in {value, *map(str.strip, [value, *value.splitlines()])}]
     with _lock:
         for text in (text for text in texts if len(text) >= MIN_LENGTH):
             _protected[text] += change
@@ -173,6 +181,8 @@ def _encodings(character: str) -> Iterator[str]:
         yield f"{BACKSLASH}*".join(map(_quoted, "'\"'\"'"))
     if "\ud800" <= character <= "\udfff":
         yield "[?\ufffd]"
+    if character in "\x85\u2028\u2029":  # Line breaks of Unicode, in a text for readers of lines.
+        yield "\n"
 
 
 def _quoted(character: str) -> str:

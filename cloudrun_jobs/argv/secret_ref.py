@@ -41,6 +41,8 @@ class SecretRef:
         """Return the reference as a container argument."""
         return PREFIX + self.reference
 
+    __str__ = encode  # `call_command()` formats values.
+
     @classmethod
     def decode(cls, argument: str) -> Self | None:
         """Return the reference in a container argument; None if it holds none."""

@@ -15,7 +15,9 @@ from uuid import UUID
 
 from django.utils.functional import Promise
 
-from cloudrun_jobs.argv.redaction import shown
+from cloudrun_jobs.argv.reading import REFERENCE_HINT
+from cloudrun_jobs.argv.redaction import is_secret, shown
+from cloudrun_jobs.argv.secret_ref import SecretRef
 from cloudrun_jobs.exceptions import InvalidArguments
 
 BOOLEAN_HINT = "Declare the option with action='store_true' or BooleanOptionalAction."
@@ -24,6 +26,11 @@ PLAIN = (str, int, float, Decimal, date, time, UUID, PurePath)
 
 def text_of(value: Any, action: Action) -> str:
     """Return the text of `value` on the command line. Raises `InvalidArguments`."""
+    if isinstance(value, SecretRef):
+        if is_secret(action):
+            return value.encode()
+        message = f"{action.dest}: expected a plain value, got a SecretRef: it is not in secret_options."
+        raise InvalidArguments(message, hint="Add it to secret_options: only their references are resolved.")
     plain = _plain(value, action)
     is_composite = isinstance(plain, Mapping | Set | bytes | bytearray | list | tuple)
     is_plain = isinstance(plain, PLAIN) and not isinstance(plain, bool)
@@ -128,6 +135,9 @@ def loses_double_dash() -> bool:
 
 
 def _not_expressible(action: Action, value: Any) -> InvalidArguments:
+    if is_secret(action):
+        message = f"{action.dest}: expected a SecretRef, got {type(value).__name__} {shown(action, value)}."
+        return InvalidArguments(message, hint=REFERENCE_HINT)
     hints = {
         dict: "Pass a JSON string, or each part as an option.",
         bool: BOOLEAN_HINT,

@@ -43,6 +43,7 @@ class ActiveRun:
         self.overrides = NO_OVERRIDES  # Of the runs that this command instance requests.
         self._calls: Counter[str] = Counter()  # The number of calls of shard() and of claim().
         self.repeats: Rerun | None = None  # What the next run of this command instance repeats.
+        self.protected: list[str] = []  # The values of its secret options, which are masked.
         self.task: CloudRunTask | None = None  # Of several tasks that run one after the other in this process.
         self._loss_is_raised = False
 

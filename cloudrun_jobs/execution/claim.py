@@ -20,7 +20,6 @@ from cloudrun_jobs.models import JobRun, Status, Trigger
 from cloudrun_jobs.models.functions import Now
 from cloudrun_jobs.models.runs import is_run_id
 from cloudrun_jobs.models.statuses import UNFINISHED
-from cloudrun_jobs.models.values import argv_fields
 from cloudrun_jobs.runs import database
 from cloudrun_jobs.runs.execution_names import assign_execution_name
 from cloudrun_jobs.runs.requester import current_requester
@@ -37,7 +36,6 @@ class Invocation(NamedTuple):
     command: str
     environment: str
     argv: list[str] | None
-    redacted_argv: list[str] | None = None  # Without the values of secret options, if the job has any.
     # None for a job that another job calls, and outside Cloud Run, except for an element of `delay_many()`.
     task: CloudRunTask | None = None
     run_id: str = ""  # Set for a request that this process recorded.
@@ -254,7 +252,7 @@ def _insert(start: Invocation, **values: Any) -> JobRun:
     fields = {
         "command": start.command,
         "environment": start.environment,
-        **argv_fields(start.argv, start.redacted_argv),
+        "argv": start.argv,
         "trigger": Trigger.MANUAL,
         "requested_by": current_requester(),
         "status": Status.RUNNING,

@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any
 from django.db.models import Q
 
 from cloudrun_jobs import conf
-from cloudrun_jobs.argv.redaction import redact_message
 from cloudrun_jobs.environ import (
     ATTEMPT_VARIABLE,
     COUNT_VARIABLE,
@@ -153,12 +152,10 @@ def _deliver(job: JobCommand, delivery: Delivery) -> Report:
     if not delivery.is_due:
         is_running = not run.is_finished and (delivery.last is None or delivery.last.status not in FINISHED)
         return Report(result=Result.RUNNING if is_running else Result.ENDED)
-    redacted = None if run.secret_argv is None else run.argv
     start = Invocation(
         spec.command,
         spec.environment,
-        run.arguments,
-        redacted,
+        run.argv,
         task=task,
         known=run,
         reduces=run.reduces,
@@ -180,7 +177,7 @@ def _deliver(job: JobCommand, delivery: Delivery) -> Report:
             return Report(result=Result.UNAVAILABLE, error=error)
         except (Exception, JobInterrupted, LeaseLost) as error:  # noqa: BLE001  (of run(); the record has it)
             if active.run is None and not isinstance(error, JobInterrupted):
-                return _give_up(job, start, _outcome_before_claim(delivery, error), error)
+                return _give_up(job, start, outcome_of(error)._replace(traceback=""), error)
             return Report(result=_result(delivery, error), error=error)
     return Report(result=Result.ENDED)
 
@@ -188,12 +185,12 @@ def _deliver(job: JobCommand, delivery: Delivery) -> Report:
 def _arguments(delivery: Delivery) -> list[str]:
     """Return the arguments after `manage.py`; those of an element of `delay_many()` are in its own record."""
     if delivery.run.elements is None:
-        return list(delivery.run.arguments or ())
+        return list(delivery.run.argv or ())
     row = TaskRun.objects.filter(run=delivery.run.pk, index=delivery.task.index).first()
-    if row is None or row.arguments is None:
+    if row is None or row.argv is None:
         message = f"The arguments of task {delivery.task.index} of run {delivery.run.pk} are not recorded."
         raise RecordUnavailable(message, hint="The record was deleted: call delay_many() again.")
-    return list(row.arguments)
+    return list(row.argv)
 
 
 def _variables(job: JobCommand, delivery: Delivery) -> dict[str, str]:
@@ -220,13 +217,6 @@ def _result(delivery: Delivery, error: BaseException) -> Result:
     if row.status == Status.RUNNING or _has_to_reduce(run, row):
         return interrupted or Result.RETRY
     return Result.ENDED
-
-
-def _outcome_before_claim(delivery: Delivery, error: BaseException) -> Outcome:
-    """Return the outcome of a task that cannot start: the command no longer accepts its arguments, for example."""
-    outcome, run = outcome_of(error), delivery.run
-    message = redact_message(outcome.error_message, run.argv or (), run.arguments or ())
-    return outcome._replace(error_message=message, traceback="")
 
 
 def _outcome_of_last(delivery: Delivery) -> Outcome:

@@ -45,7 +45,8 @@ def _read(command: str, task: CloudRunTask) -> list[str] | None:
     if task.index >= task.count:
         sys.exit(0)  # A surplus task: Cloud Run accepts no fewer tasks than `task_parallelism`.
     element = None if run is None else TaskRun.objects.filter(run=run, index=task.index).first()
-    if element is None or element.arguments is None:
+    if element is None or element.argv is None:
         message = f"The arguments of task {task.index} of run {task.run_id} are not recorded."
         raise RecordUnavailable(message, hint="The record was deleted: call delay_many() again.")
-    return element.arguments
+    arguments: list[str] = element.argv
+    return arguments

@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 from django.core.management.base import CommandError
 
+from cloudrun_jobs.argv.redaction import mask
 from cloudrun_jobs.exceptions import JobInterrupted, LeaseLost, LockError, RecordTablesMissing, RecordUnavailable
 from cloudrun_jobs.models import Status
 from cloudrun_jobs.models.values import storable
@@ -73,17 +74,17 @@ def _with(error: BaseException, status: Status, reason: str, code: int) -> Outco
         error_class=class_name_of(error),
         error_message=message_of(error),
         # The end of a long traceback says more than its start.
-        traceback=storable("".join(traceback.format_exception(error)))[-MAX_TRACEBACK:],
+        traceback=storable(mask("".join(traceback.format_exception(error))))[-MAX_TRACEBACK:],
     )
 
 
 def class_name_of(error: BaseException) -> str:
-    return storable(type(error).__name__)[:200]
+    return storable(mask(type(error).__name__))[:200]
 
 
 def message_of(error: BaseException) -> str:
     """Return the error's message in a form that the database can store."""
     try:
-        return storable(str(error))[:MAX_MESSAGE]
+        return storable(mask(str(error)))[:MAX_MESSAGE]
     except Exception as failed:  # noqa: BLE001  (an error's own __str__ may raise anything)
         return f"str() of it raised {type(failed).__name__}."

@@ -7,6 +7,7 @@ from operator import index
 from typing import TYPE_CHECKING
 
 from cloudrun_jobs import environ
+from cloudrun_jobs.argv.redaction import mask
 from cloudrun_jobs.exceptions import InvalidProgress
 from cloudrun_jobs.models import Progress
 from cloudrun_jobs.models.values import storable
@@ -89,7 +90,7 @@ def _validate(done: int, total: int | None, text: str) -> Progress:
     """Return the values in a form that can be stored. A total is an estimate: one that is too small is raised."""
     done = _count("done", done)
     total = None if total is None else max(_count("total", total), done)
-    return Progress(done, total, storable(str(text))[:MAX_TEXT])
+    return Progress(done, total, storable(mask(str(text)))[:MAX_TEXT])
 
 
 def _count(name: str, value: int) -> int:

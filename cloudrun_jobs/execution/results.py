@@ -10,6 +10,7 @@ from django.core.serializers.json import DjangoJSONEncoder
 from django.db.models import QuerySet, Sum, TextField
 from django.db.models.functions import Cast, Length
 
+from cloudrun_jobs.argv.redaction import masked
 from cloudrun_jobs.exceptions import InvalidResult
 from cloudrun_jobs.models import TaskRun
 
@@ -40,7 +41,7 @@ def to_json_value(command: str, result: Any, *, function: str = "run") -> Any:
     if size > MAX_RESULT:
         hint = "Store the data elsewhere and return its location."
         raise InvalidResult(f"{command}: expected a result of at most {MAX_RESULT} bytes, got {size}.", hint=hint)
-    return value
+    return masked(value)
 
 
 def combined_results(tasks: QuerySet[TaskRun]) -> list[Any] | None:

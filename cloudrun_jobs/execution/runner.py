@@ -17,7 +17,7 @@ from django.dispatch import Signal
 
 from cloudrun_jobs import conf, environ, exceptions, signals
 from cloudrun_jobs.argv.reading import reading_of
-from cloudrun_jobs.execution import deadlines, interrupts, locking
+from cloudrun_jobs.execution import deadlines, interrupts, locking, secret_options
 from cloudrun_jobs.execution.active import ActiveRun, activated
 from cloudrun_jobs.execution.attempt import Attempt
 from cloudrun_jobs.execution.claim import AlreadyClaimed, Invocation
@@ -63,6 +63,7 @@ def _record_job(job: JobCommand, args: tuple[Any, ...], options: dict[str, Any])
     spec = job.spec
     with (
         activated(job) as active,
+        secret_options.protected(job, active, args, options, ends_process=_is_command_line(job)),
         _as_command_error(job),
         ExitStack() as cleanup,
         interrupts.handle_signals(spec.timeout.total_seconds()) as termination,
@@ -108,7 +109,7 @@ def _record_job(job: JobCommand, args: tuple[Any, ...], options: dict[str, Any])
                 values |= {"error": error, "propagates": propagates, "result": attempt.value}
                 after_record.callback(send, signals.job_finished, **values)
 
-            _work(job, active, attempt, partial(_run, job, attempt, args, options), send_finished)
+            _work(job, active, attempt, partial(_run, job, active, attempt, args, options), send_finished)
         active.result = attempt.value
         return attempt.value
 
@@ -163,12 +164,10 @@ def _invocation(
     job: JobCommand, spec: JobSpec, args: tuple[Any, ...], options: Mapping[str, Any], active: ActiveRun
 ) -> Invocation:
     requested = active.run
-    argv, redacted = (None, None) if requested else _argv(job, spec, args, options)
     return Invocation(
         command=spec.command,
         environment=spec.environment,
-        argv=argv,
-        redacted_argv=redacted,
+        argv=None if requested else _argv(job, args, options),
         # A job that is called by another job is not part of the execution.
         task=active.task if requested or is_nested() else environ.current_task(),
         run_id=str(requested.pk) if requested else "",
@@ -181,28 +180,25 @@ def _start(job: JobCommand, invocation: Invocation) -> Invocation:
     return invocation._replace(reduces=reduces, reduces_partial=reduces and job.reduce_partial)
 
 
-def _argv(
-    job: JobCommand, spec: JobSpec, args: tuple[Any, ...], options: Mapping[str, Any]
-) -> tuple[list[str] | None, list[str] | None]:
-    """Return the arguments after `manage.py`, and the same without the values of secret options.
+def _argv(job: JobCommand, args: tuple[Any, ...], options: Mapping[str, Any]) -> list[str] | None:
+    """Return the arguments after `manage.py`, without plain values of secret options.
 
-    Both are None if arguments cannot express the call or cannot be stored. The second is also None if the job has
-    no secret options.
+    None if arguments cannot express the call or cannot be stored.
     """
     if _is_command_line(job):
         given = sys.argv[1:]
         if not all(storable(argument) == argument for argument in given):
-            return None, None
-        return given, reading_of(job).redact(given) if spec.secret_options else None
-    from cloudrun_jobs.argv import parser_of, redacted, serialise  # A container need not import these.
+            return None
+        return reading_of(job).redact(given)
+    from cloudrun_jobs.argv import parser_of, serialise  # A container need not import these.
     from cloudrun_jobs.locks.policy import DJANGO_OPTIONS
 
     own = {name: value for name, value in options.items() if name not in DJANGO_OPTIONS}
+    args, own = secret_options.without_values(job, args, own)
     try:
-        arguments = [job.command_name, *serialise(parser_of(job), args, own)]
-        return arguments, redacted(job, arguments) if spec.secret_options else None
+        return secret_options.redacted([job.command_name, *serialise(parser_of(job), args, own)])
     except exceptions.InvalidArguments:
-        return None, None
+        return None
 
 
 def _is_command_line(job: JobCommand) -> bool:
@@ -251,6 +247,7 @@ def _work(
             _call_run(job, attempt, run)
         _reduce_if_last(job, attempt)
     except BaseException as raised:
+        secret_options.mask_error(raised)
         error = _normalise_exit_code(raised)
         raise
     finally:
@@ -281,9 +278,12 @@ def _reduce_if_last(job: JobCommand, attempt: Attempt, error: BaseException | No
         attempt.reduce(call_reduce(job, attempt))
 
 
-def _run(job: JobCommand, attempt: Attempt, args: tuple[Any, ...], options: Mapping[str, Any]) -> Any:
+def _run(
+    job: JobCommand, active: ActiveRun, attempt: Attempt, args: tuple[Any, ...], options: Mapping[str, Any]
+) -> Any:
     job._active.raise_if_interrupted()  # During the wait for its locks.
     with conf.reading_anew(), environ.variables_set(attempt.share_variables):
+        args, options = secret_options.resolve(job, active, args, options)
         result = job.run(*args, **options)
         if not iscoroutine(result):
             return result

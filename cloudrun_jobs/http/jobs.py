@@ -58,6 +58,7 @@ def enqueue_job(request: HttpRequest, caller: Caller, name: str, options: Mappin
     caller.check("run", name)
     job = existing_job(name)
     read_query(request, {})
+    refuse_secret_options(job, options)
     parser = argv.parser_of(job)
     given = job_options(job, read_object(request), parser)
     if repeated := given.keys() & options.keys():
@@ -66,6 +67,13 @@ def enqueue_job(request: HttpRequest, caller: Caller, name: str, options: Mappin
     options = {**options, **given}
     enqueue_run = partial(enqueue.request_run, job, (), options, key=_key(request, caller), parser=parser)
     return start(caller, enqueue_run, action="start")
+
+
+def refuse_secret_options(job: CloudRunJobs, options: Mapping[str, Any]) -> None:
+    """Raise `HttpError` for a URL that sets a secret option: its callers could name any secret of the account."""
+    if secret := sorted(options.keys() & {*job.spec.secret_options}):
+        fields = dict.fromkeys(secret, "Callers may not set this option.")
+        raise unprocessable("The URL sets a secret option.", fields=fields)
 
 
 def existing_job(name: str) -> CloudRunJobs:
@@ -97,9 +105,7 @@ def job_options(job: CloudRunJobs, body: dict[str, Any], parser: ArgumentParser 
         try:
             values[name] = read_option(actions[name], value)
         except ValueError as error:
-            # The error repeats the value.
-            is_secret = name in job.spec.secret_options
-            problems[name] = "Expected a value of another type." if is_secret else f"{error}."
+            problems[name] = f"{error}."
     if problems:
         raise unprocessable("The body has invalid options.", fields=problems)
     return values

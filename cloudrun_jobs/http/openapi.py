@@ -157,8 +157,6 @@ def _body(job: CloudRunJobs, action: Action) -> Schema | None:
         return None
     arguments = {name: [each for each in parser._actions if each.dest == name] for name in allowed}
     options = {name: option_schema(found) for name, found in arguments.items() if found}
-    for name in options.keys() & set(job.spec.secret_options):
-        options[name].pop("default", None)
     if action.scope == TRIGGER and hasattr(job, "test_mode"):
         options["test_mode"] = {"type": "boolean"}
     schema: Schema = {"type": "object", "properties": options, "additionalProperties": False}

@@ -22,7 +22,6 @@ from decimal import Decimal
 from typing import Any
 from uuid import UUID
 
-from cloudrun_jobs.argv.redaction import is_secret
 from cloudrun_jobs.argv.values import loses_double_dash
 
 # Texts without NUL. argparse loses some values "--", and ends some lists at a dash.
@@ -78,10 +77,7 @@ def is_required(action: Action) -> bool:
 
 
 def option_schema(actions: Sequence[Action]) -> dict[str, Any]:
-    """Return the JSON schema of an option's values, given the arguments that set it.
-
-    The schema of a secret option has none of the values that it declares.
-    """
+    """Return the JSON schema of an option's values, given the arguments that set it."""
     schemas = [_argument_schema(action) for action in actions]
     return schemas[0] if len(schemas) == 1 else {"anyOf": schemas}
 
@@ -90,7 +86,7 @@ def _argument_schema(action: Action) -> dict[str, Any]:
     schema = _schema(action)
     if action.help and action.help != SUPPRESS and "%(" not in action.help:
         schema["description"] = action.help.replace("%%", "%")
-    if _is_json(action.default) and action.default is not None and not is_secret(action):
+    if _is_json(action.default) and action.default is not None:
         schema["default"] = action.default
     return schema
 
@@ -99,13 +95,13 @@ def _schema(action: Action) -> dict[str, Any]:
     if isinstance(action, BooleanOptionalAction):
         return _nullable(action, {"type": "boolean"})
     if isinstance(action, _CountAction):
-        return {"type": "integer", "minimum": 0 if is_secret(action) else action.default or 0, "maximum": 100}
+        return {"type": "integer", "minimum": action.default or 0, "maximum": 100}
     if action.nargs == 0:
         values = [action.const, action.default]
         is_flag = {type(value) for value in values} == {bool}
         if is_flag:
             return {"type": "boolean"}
-        return {} if is_secret(action) else {"enum": [value for value in values if _is_json(value)]}
+        return {"enum": [value for value in values if _is_json(value)]}
     item = _item(action)
     if isinstance(action, _ExtendAction):
         return _nullable(action, {"type": "array", "items": item, "minItems": 1})
@@ -126,7 +122,7 @@ def _array(action: Action, item: dict[str, Any]) -> dict[str, Any]:
 def _item(action: Action) -> dict[str, Any]:
     if action.type is json.loads:
         return {}
-    if not is_secret(action) and _has_few_choices(action):
+    if _has_few_choices(action):
         return {"enum": list(action.choices or ())}
     if digits := _of_type(NUMBERS, action):
         number = {"type": "integer" if action.type is int else "number"}

@@ -38,7 +38,7 @@ from cloudrun_jobs.models.runs import short_name
 from cloudrun_jobs.operations import Operation
 from cloudrun_jobs.registry import find_job
 from cloudrun_jobs.runs.data import LISTED, listed_data, run_data
-from cloudrun_jobs.runs.handle import configured, secrets_hidden
+from cloudrun_jobs.runs.handle import configured
 from cloudrun_jobs.runs.requester import requested_by
 
 if TYPE_CHECKING:
@@ -128,7 +128,7 @@ def rerun(request: HttpRequest, caller: Caller, name: str) -> HttpResponseBase:
     query.read_query(request, {})
     failed_only = read_flag(request, "failed_only")
     run = find_run(caller, "run", name)
-    recorded = run.arguments
+    recorded = run.argv
     if recorded is None:
         raise unprocessable("The arguments of this run were not recorded.", hint="Start a run of the command.")
     job = find_job(run.command)
@@ -136,8 +136,7 @@ def rerun(request: HttpRequest, caller: Caller, name: str) -> HttpResponseBase:
         raise unprocessable(f"The command {run.command!r} no longer exists, or is no longer a job.")
 
     def enqueue_again(**given: Any) -> tuple[Operation, JobRun, bool]:
-        with secrets_hidden(run):
-            return enqueue.request_run_argv(configured(job, run, failed_only=failed_only), recorded[1:], **given)
+        return enqueue.request_run_argv(configured(job, run, failed_only=failed_only), recorded[1:], **given)
 
     try:
         return queued(start(caller, enqueue_again, action="rerun"))

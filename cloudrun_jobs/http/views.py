@@ -57,7 +57,7 @@ def show_run(command: str) -> Action:
 def show_newest_run(command: str) -> Action:
     """Return the command's newest run with the arguments of the URL as options. Scope: `read`.
 
-    An option in `secret_options` is refused: the records do not show its value.
+    An option in `secret_options` is refused.
     """
     return Action(partial(_show_newest, command), "read")
 
@@ -98,14 +98,12 @@ def _show_newest(command: str, request: HttpRequest, caller: Caller, **options: 
     from cloudrun_jobs import argv
     from cloudrun_jobs.exceptions import InvalidArguments
     from cloudrun_jobs.http import jobs, runs
-    from cloudrun_jobs.http.errors import not_found, unprocessable
+    from cloudrun_jobs.http.errors import not_found
 
     job = jobs.existing_job(command)
+    jobs.refuse_secret_options(job, options)
     try:
         arguments = argv.serialise(argv.parser_of(job), (), options)
-        recorded = argv.redacted(job, [command, *arguments])
     except InvalidArguments:
         raise not_found("The command does not take these options.") from None
-    if recorded[1:] != arguments:
-        raise unprocessable("Runs cannot be found by a secret option: their records do not show its value.")
     return runs.show_newest_run(request, caller, command, arguments)

@@ -21,6 +21,7 @@ from zoneinfo import ZoneInfo
 from django.utils.functional import Promise
 
 from cloudrun_jobs import conf
+from cloudrun_jobs.argv.redaction import mask
 from cloudrun_jobs.conf import Settings
 
 PREFIX = "crj1"  # Change the number whenever the computation of keys changes.
@@ -65,12 +66,12 @@ def lock_name(name: str, settings: Settings | None = None) -> LockName:
     if not isinstance(name, str) or not name:
         raise ValueError(f"A lock's name: expected a string, got {name!r}.")
     settings = settings or conf.load()
-    return _named(name, settings.project, settings.environment)
+    return _named(name, mask(name), settings.project, settings.environment)
 
 
 @lru_cache(maxsize=1000)
-def _named(name: str, project: str, environment: str) -> LockName:
-    return LockName(key=_key(name, ["name", name], project, environment), label=_printable(name))
+def _named(name: str, shown: str, project: str, environment: str) -> LockName:
+    return LockName(key=_key(shown, ["name", name], project, environment), label=_printable(shown))
 
 
 def for_job(command: str) -> LockName:

@@ -8,6 +8,8 @@ from typing import Any, NamedTuple
 from django.core.management.base import BaseCommand
 
 from cloudrun_jobs.argv.reading import Reading
+from cloudrun_jobs.argv.redaction import HIDDEN
+from cloudrun_jobs.argv.secret_ref import SecretRef
 from cloudrun_jobs.exceptions import DeclarationError, InvalidArguments, InvalidJob
 from cloudrun_jobs.locks import names
 from cloudrun_jobs.locks.names import LockName
@@ -38,11 +40,21 @@ def required_locks(
     """
     if spec.overlap != "allow":
         own = {name: value for name, value in options.items() if name not in DJANGO_OPTIONS}
+        own |= {name: without_secrets(own[name]) for name in spec.secret_options if name in own}
         yield RequiredLock(
             _arguments_lock(spec, own, get_lock_key), slots=1, policy=spec.overlap, identifies_run=True
         )
     if spec.parallelism is not None:
         yield RequiredLock(names.for_job(spec.command), slots=spec.parallelism, policy="wait")
+
+
+def without_secrets(value: Any) -> Any:
+    """Return the value of a secret option for a key: references as texts, plain values redacted."""
+    if isinstance(value, list | tuple):
+        return [without_secrets(item) for item in value]
+    if value is None or isinstance(value, bool):
+        return value
+    return value.encode() if isinstance(value, SecretRef) else HIDDEN
 
 
 def lock_arguments(

@@ -67,11 +67,9 @@ class JobRun(Record):
 
     id = models.UUIDField(primary_key=True, default=uuid4, editable=False)
     command = models.CharField(max_length=150)
-    #: The arguments after `manage.py`, without the values of secret options; null if a command line cannot express
-    #: them.
+    #: The arguments after `manage.py`, with references as the values of secret options; null if a command
+    #: line cannot express them.
     argv = models.JSONField(null=True)
-    #: The arguments including these values, for dispatch and reruns; null if there are none. Never show it.
-    secret_argv = models.JSONField(null=True)
     #: What the request overrides of its job with `using()`: "tasks", "timeout" in seconds, "env"; null if nothing.
     overrides = models.JSONField(null=True)
     #: The run whose failed tasks this run repeats.
@@ -174,11 +172,6 @@ class JobRun(Record):
     def job(self) -> str:
         """The name of the Cloud Run Job."""
         return resource_name(self.command, self.environment)
-
-    @property
-    def arguments(self) -> list[str] | None:
-        """The arguments for the container, including the values of secret options. Show `argv` instead."""
-        return cast("list[str] | None", self.argv if self.secret_argv is None else self.secret_argv)
 
     @property
     def is_finished(self) -> bool:
@@ -388,10 +381,8 @@ class TaskRun(Record):
     error_class = models.CharField(max_length=200, blank=True, default="", db_default="")
     error_message = models.TextField(blank=True, default="", db_default="")
     result = models.JSONField(null=True, encoder=DjangoJSONEncoder)
-    #: For an element of `delay_many()`, the arguments after `manage.py`, without the values of secret options.
+    #: For an element of `delay_many()`, the arguments after `manage.py`.
     argv = models.JSONField(null=True)
-    #: The arguments including these values; null if there are none. Never show it.
-    secret_argv = models.JSONField(null=True)
     started_at = models.DateTimeField(db_default=Now())
     finished_at = models.DateTimeField(null=True)
     heartbeat_at = models.DateTimeField(db_default=Now())
@@ -406,11 +397,6 @@ class TaskRun(Record):
 
     def __str__(self) -> str:
         return f"{self.run_id}[{self.index}]"
-
-    @property
-    def arguments(self) -> list[str] | None:
-        """The task's own arguments, including the values of secret options. Show `argv` instead."""
-        return cast("list[str] | None", self.argv if self.secret_argv is None else self.secret_argv)
 
     @property
     def progress(self) -> Progress | None:

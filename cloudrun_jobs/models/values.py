@@ -57,13 +57,6 @@ class Stats(NamedTuple):
 NO_STATS = Stats({}, None, None, None, None)
 
 
-def argv_fields(arguments: Sequence[str] | None, redacted: Sequence[str] | None) -> dict[str, list[str] | None]:
-    """Return the fields of a run's arguments; `redacted` are those without the values of secret options."""
-    if arguments is None or redacted is None or [*arguments] == [*redacted]:
-        return {"argv": None if arguments is None else [*arguments], "secret_argv": None}
-    return {"argv": [*redacted], "secret_argv": [*arguments]}
-
-
 def storable(text: str) -> str:
     """Return the text with the characters that databases reject, NUL and lone surrogates, escaped."""
     return text.replace("\0", "\\x00").encode(errors="backslashreplace").decode()

@@ -15,9 +15,8 @@ TIMES = ("created_at", "started_at", "finished_at")
 #: The fields of a run in a list.
 LISTED = ("id", "command", "status", "reason", "trigger", "requested_by", *TIMES, "execution", "backend", "queue")
 
-#: The fields that are never shown; HIDDEN adds the one that is shown on request only.
-SECRET = frozenset({"secret_argv", "reducer"})
-HIDDEN = SECRET | {"traceback"}
+#: The fields that are not shown; the traceback is on request.
+HIDDEN = frozenset({"reducer", "traceback"})
 
 
 def listed_data(run: JobRun) -> dict[str, Any]:
@@ -52,7 +51,7 @@ def _failures_data(found: failures.Failures[Any]) -> dict[str, Any]:
 
 def record_data(run: JobRun, *, traceback: bool = False) -> dict[str, Any]:
     """Return every field of the run; the traceback only on request."""
-    hidden = SECRET if traceback else HIDDEN
+    hidden = HIDDEN - {"traceback"} if traceback else HIDDEN
     names = [field.attname for field in JobRun._meta.concrete_fields if field.attname not in hidden]
     return {name: getattr(run, name) for name in names}
 

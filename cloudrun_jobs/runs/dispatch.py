@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 from django.db import Error, IntegrityError, transaction
 from django.db.models import Q
 
+from cloudrun_jobs.argv.redaction import mask
 from cloudrun_jobs.backends.base import TRANSIENT_ERRORS, Backend, Request
 from cloudrun_jobs.backoff import retry
 from cloudrun_jobs.exceptions import (
@@ -29,7 +30,7 @@ from cloudrun_jobs.exceptions import (
 from cloudrun_jobs.models import JobRun, Status, TaskRun
 from cloudrun_jobs.models.functions import Now
 from cloudrun_jobs.models.runs import short_name
-from cloudrun_jobs.models.values import argv_fields, storable
+from cloudrun_jobs.models.values import storable
 from cloudrun_jobs.operations import Operation
 from cloudrun_jobs.process import commits
 from cloudrun_jobs.runs import database, reruns
@@ -57,18 +58,17 @@ DIGEST_LENGTH = 32  # hexadecimal digits
 def new_run(
     request: Request,
     *,
-    redacted: Sequence[str] | None,
     environment: str,
     backend: str = "",
     trigger: str,
     key: str | None = None,
     **values: Any,
 ) -> JobRun:
-    """Return the run of the request, to be recorded; `redacted` are its arguments without secret values."""
+    """Return the run of the request, to be recorded."""
     return JobRun(
         id=request.run_id,
         command=request.argv[0],
-        **argv_fields(request.argv, redacted),
+        argv=[*request.argv],
         overrides=request.overrides.encode(),
         elements=request.elements,
         task_count=request.elements or request.tasks,
@@ -88,7 +88,7 @@ def request_of(run: JobRun) -> Request:
     """Return the request of a recorded run."""
     return Request(
         job=run.job,
-        argv=tuple(run.arguments or ()),
+        argv=tuple(run.argv or ()),
         run_id=str(run.pk),
         overrides=Overrides.decode(run.overrides),
         elements=run.elements,
@@ -137,7 +137,7 @@ def _storage_key(command: str, key: object) -> str:
         message = f"{command}: idempotency_key: expected a string of 1 to {MAX_KEY_LENGTH} characters, got {got}."
         hint = "Build the key from values that identify the run; NUL characters are not allowed."
         raise InvalidArguments(message, hint=hint)
-    return f"{key[: MAX_KEY_LENGTH - DIGEST_LENGTH - 1]} {sha256(key.encode()).hexdigest()[:DIGEST_LENGTH]}"
+    return f"{mask(key)[: MAX_KEY_LENGTH - DIGEST_LENGTH - 1]} {sha256(key.encode()).hexdigest()[:DIGEST_LENGTH]}"
 
 
 def find_earlier(run: JobRun, key: str | None) -> JobRun | None:
@@ -148,7 +148,7 @@ def find_earlier(run: JobRun, key: str | None) -> JobRun | None:
     earlier = None if key is None else same.filter(idempotency_key=run.idempotency_key).first()
     if earlier is None:
         return None
-    if (earlier.arguments, earlier.overrides) != (run.arguments, run.overrides):
+    if (earlier.argv, earlier.overrides) != (run.argv, run.overrides):
         message = f"{run.command}: idempotency_key {key!r} was used with other arguments, for run {earlier.pk}."
         raise IdempotencyKeyReused(message, hint="Build the key from values that identify the run.")
     return earlier

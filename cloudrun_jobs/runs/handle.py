@@ -5,8 +5,6 @@ The command's code may be gone by then: only `rerun()` needs it.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
@@ -15,8 +13,7 @@ from django.db import transaction
 from django.db.models import Q
 
 from cloudrun_jobs import backends
-from cloudrun_jobs.argv.redaction import redact_message
-from cloudrun_jobs.exceptions import CloudRunJobsError, InvalidArguments
+from cloudrun_jobs.exceptions import CloudRunJobsError
 from cloudrun_jobs.models import JobRun, Status
 from cloudrun_jobs.models.functions import Now
 from cloudrun_jobs.operations import Operation
@@ -56,7 +53,7 @@ def rerun(run: JobRun, *, failed_only: bool = False) -> Operation:
 
     With `failed_only`, it repeats only failed tasks and items.
     """
-    arguments = run.arguments
+    arguments = run.argv
     if arguments is None:
         hint = "Call delay() of the command instead."
         raise CloudRunJobsError(f"{run}: cannot be rerun, its arguments were not recorded.", hint=hint)
@@ -65,8 +62,7 @@ def rerun(run: JobRun, *, failed_only: bool = False) -> Operation:
     if not hasattr(command, "delay_argv"):
         found = "no longer exists" if app is None else "is no longer a Cloud Run job"
         raise CloudRunJobsError(f"{run}: cannot be rerun, the command {run.command!r} {found}.")
-    with secrets_hidden(run):
-        started: Operation = configured(command, run, failed_only=failed_only).delay_argv(arguments[1:])
+    started: Operation = configured(command, run, failed_only=failed_only).delay_argv(arguments[1:])
     return started
 
 
@@ -83,14 +79,3 @@ def configured(command: Any, run: JobRun, *, failed_only: bool = False) -> Any:
     command = command.using(**overrides)
     command._active.repeats = repeats
     return command
-
-
-@contextmanager
-def secrets_hidden(run: JobRun) -> Iterator[None]:
-    """Redact the run's secret values in `InvalidArguments`: the command may no longer declare them secret."""
-    try:
-        yield
-    except InvalidArguments as error:
-        redacted, arguments = run.argv or (), run.arguments or ()
-        message, hint = (redact_message(text, redacted, arguments) for text in (error.args[0], error.hint))
-        raise InvalidArguments(message, hint=hint) from None

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple, NoReturn
 
 from django.db.models import F
 
+from cloudrun_jobs.argv.redaction import is_redacted
 from cloudrun_jobs.exceptions import RerunRefused
 from cloudrun_jobs.models import ItemChunk, JobRun, TaskRun, failures
 from cloudrun_jobs.models.statuses import DONE, FINISHED
@@ -32,7 +33,8 @@ class Rerun(NamedTuple):
 
 
 def repeat_all(run: JobRun) -> Rerun:
-    """Return a rerun of the whole run."""
+    """Return a rerun of the whole run. Raises `RerunRefused`."""
+    _refuse_redacted(run, run.argv or ())
     return Rerun(run, elements=_elements(run, range(run.elements or 0)))
 
 
@@ -41,6 +43,7 @@ def repeat_failed(run: JobRun, *, task_parallelism: int, runs_in_process: bool) 
     if not run.is_finished:
         _refuse(run, f"it is {run.get_status_display()}", "Wait until it ends, or cancel it.")
     _refuse_second(run)
+    _refuse_redacted(run, run.argv or ())
     undone, shares = failures.undone_tasks(run), _shares(run)
     if not run.tasks.exists():
         if run.shares is None:
@@ -102,11 +105,19 @@ def _shares(run: JobRun) -> Shares:
 def _elements(run: JobRun, indexes: Sequence[int]) -> Sequence[tuple[str, ...]]:
     if run.elements is None:
         return ()
-    rows = {task.index: task.arguments for task in TaskRun.objects.filter(run=run.pk).defer("result")}
+    rows = {task.index: task.argv for task in TaskRun.objects.filter(run=run.pk).defer("result")}
     found = [rows.get(index) for index in indexes]
     if None in found:
         _refuse(run, "the arguments of its elements were deleted", "Call delay_many() of the command instead.")
+    for arguments in found:
+        _refuse_redacted(run, arguments or ())
     return [tuple(arguments) for arguments in found if arguments is not None]
+
+
+def _refuse_redacted(run: JobRun, arguments: Sequence[str]) -> None:
+    if any(map(is_redacted, arguments)):
+        message = f"{run}: cannot be rerun: the values of its secret options are not recorded."
+        raise RerunRefused(message, hint="Start the job again, with SecretRef('name') as their values.")
 
 
 def _refuse(run: JobRun, why: str, hint: str) -> NoReturn:

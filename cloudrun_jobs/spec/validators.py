@@ -97,14 +97,22 @@ def _check_container(spec: JobSpec) -> Iterator[DeclarationError]:
         yield DeclarationError("image", "None or the name of an image", image)
     if not is_texts(entrypoint) or not entrypoint or not all(entrypoint):
         yield DeclarationError("entrypoint", "a list of strings such as ['python', 'manage.py']", entrypoint)
-    for attribute in ("http_options", "secret_options"):
-        if not is_texts(names := getattr(spec, attribute)):
-            yield DeclarationError(attribute, "a tuple of the names of options", names)
+    yield from _check_option_names(spec)
     if not is_options(spec.args):
         yield DeclarationError("args", "a dictionary of options, as delay() takes them by name", spec.args)
     if not is_texts(instances) or not all(is_text(name, r"[^:\s]+(:[^:\s]+){2,3}") for name in instances):
         expected = "a list of Cloud SQL instances such as ['project:region:instance']"
         yield DeclarationError("cloud_sql", expected, instances)
+
+
+def _check_option_names(spec: JobSpec) -> Iterator[DeclarationError]:
+    lists = {name: getattr(spec, name) for name in ("http_options", "secret_options")}
+    if others := {name: names for name, names in lists.items() if not is_texts(names)}:
+        for attribute, names in others.items():
+            yield DeclarationError(attribute, "a tuple of the names of options", names)
+    elif shared := sorted({*spec.http_options} & {*spec.secret_options}):
+        expected, hint = "no option that is in secret_options", "Its callers could name any secret of the account."
+        yield DeclarationError("http_options", expected, shared, hint, id="cloudrun_jobs.E033")
 
 
 def _check_target(spec: JobSpec) -> Iterator[DeclarationError]:

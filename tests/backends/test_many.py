@@ -10,7 +10,7 @@ from django.db import transaction
 from google.cloud import run_v2
 from pytest_django import Settings
 
-from cloudrun_jobs import backends
+from cloudrun_jobs import SecretRef, backends
 from cloudrun_jobs.exceptions import InvalidArguments, JobCancelled, JobFailed
 from cloudrun_jobs.locks import current, names
 from cloudrun_jobs.locks.base import Grant, Owner
@@ -131,14 +131,13 @@ def test_elements_may_come_from_an_iterator(cloud_run: CloudRun) -> None:
     assert sent(cloud_run)[2] == 2
 
 
-def test_secret_values_are_stored_separately(cloud_run: CloudRun, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_elements_have_references(cloud_run: CloudRun, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(echo.Command, "secret_options", ["note"], raising=False)
-    echo.Command().delay_many([{"note": "sesame"}, {"partner": 7}])
+    echo.Command().delay_many([{"note": SecretRef("sesame")}, {"partner": 7}])
     first, second = TaskRun.objects.order_by("index")
 
-    assert "sesame" not in str(first.argv)
-    assert first.arguments == ["echo", "--note=sesame"]
-    assert (second.argv, second.secret_argv) == (["echo", "--partner=7"], None)
+    assert first.argv == ["echo", "--note=secret:sesame"]
+    assert second.argv == ["echo", "--partner=7"]
 
 
 def test_results_are_values_and_exceptions(cloud_run: CloudRun) -> None:

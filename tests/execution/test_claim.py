@@ -519,7 +519,13 @@ def test_arguments_with_invalid_utf8_are_not_recorded(container: Container, work
 
 @pytest.mark.parametrize(
     "arguments",
-    [["--note", "hunter2"], ["--note=hunter2"], ["--", "hunter2"], ["hunter2"], ["--note=hunter2", "x=y"]],
+    [
+        ["--note", "hunter2"],
+        ["--note=hunter2"],
+        ["--", "hunter2"],
+        ["hunter2"],
+        ["--note=hunter2", "x=y and more"],
+    ],
     ids=" ".join,
 )
 def test_secret_values_are_hidden(
@@ -532,4 +538,3 @@ def test_secret_values_are_hidden(
 
     assert "hunter2" not in str(run.argv)
     assert "[secret]" in str(run.argv)
-    assert run.arguments == ["echo", *arguments]

@@ -129,15 +129,6 @@ def test_options_of_a_job_are_those_that_callers_may_set(schema: Callable[..., A
     }
 
 
-def test_default_of_a_secret_option_is_not_in_the_schema(
-    schema: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Its type is."""
-    monkeypatch.setattr(everything.Command, "secret_options", ("level",), raising=False)
-
-    assert body(schema(), "everything")["properties"]["level"] == {"type": "integer", "minimum": 0, "maximum": 100}
-
-
 def test_jobs_that_the_caller_cannot_start_are_not_in_the_schema(
     schema: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:

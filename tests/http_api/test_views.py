@@ -80,16 +80,20 @@ def test_request(
     assert JobRun.objects.count() == 1 + rows
 
 
-def test_run_is_not_found_by_a_secret_option(call: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
-    """The records do not have its value, so the URL of no run would match."""
+@pytest.mark.parametrize("method", ["GET", "POST"])
+@pytest.mark.parametrize("value", ["hunter2", "secret:token"])
+def test_secret_option_of_a_url_is_refused(
+    call: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, method: str, value: str
+) -> None:
+    """A caller could name any secret that the job's account may read."""
     monkeypatch.setattr(echo.Command, "secret_options", ("note",), raising=False)
+    monkeypatch.setattr(echo.Command, "http_options", ("partner",))
 
-    response = call("GET", "notes/hunter2")
+    response = call(method, f"notes/{value}")
 
-    assert call("POST", "notes/hunter2").status_code == 202
     assert (response.status_code, response.json()["error"]["code"]) == (422, "invalid_options")
     assert "secret option" in response.json()["error"]["message"]
-    assert "hunter2" not in response.text
+    assert value not in response.text
     assert call("GET", "partners/7").status_code == 404
 
 
