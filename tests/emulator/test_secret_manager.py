@@ -232,6 +232,13 @@ def test_invalid_seed(value):
     assert "s3cret" not in str(caught.value)
 
 
+@pytest.mark.parametrize("secrets", [["s3cret"], {"a b": "x"}, {"token:0": "x"}, {"token:x": "x"}, {"": "x"}])
+def test_invalid_seeds(secrets):
+    """The file is an object of secrets by id."""
+    with pytest.raises(InvalidConfiguration, match=r"expected (a JSON object|the id of a secret)"):
+        Emulator(secrets=secrets)
+
+
 def test_permissions():
     """The roles of Secret Manager grant what they grant in the cloud."""
     members = ["serviceAccount:jobs@acme.iam.gserviceaccount.com"]
