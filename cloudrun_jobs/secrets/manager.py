@@ -223,6 +223,8 @@ class SecretManager(Store):
 
     def _deduplicate(self, name: str, payload: Payload, before: Latest | None, number: int, left: float) -> int:
         """Keep the first of two versions if an unanswered call took effect after all."""
+        if before is None or number == before.highest + 1:
+            return number
         own = self._find(name, payload, before, left) or number
         if own != number:
             self._withdraw(name, number)

@@ -165,6 +165,63 @@ def test_invalid_id(emulator, secret_id):
         create(emulator.clients.secrets, secret_id)
 
 
+@pytest.mark.parametrize(
+    ("method", "request_"),
+    [
+        ("get_secret", {"name": "projects/acme/secrets"}),
+        ("access_secret_version", {"name": TOKEN}),
+        ("access_secret_version", {"name": f"{TOKEN}/versions/a b"}),
+        ("get_secret", {"name": "projects/acme/locations/europe-west4/secrets/token"}),
+        ("list_secrets", {"parent": "acme"}),
+        ("list_secrets", {"parent": PROJECT, "filter": "colour"}),
+        ("list_secret_versions", {"parent": TOKEN, "filter": "colour"}),
+        ("create_secret", {"parent": PROJECT, "secret_id": "new", "secret": {}}),
+        ("update_secret", {"secret": {"name": TOKEN}}),
+        ("update_secret", {"secret": {"name": TOKEN}, "update_mask": {"paths": ["colour"]}}),
+        ("update_secret", {"secret": {"name": TOKEN}, "update_mask": {"paths": ["etag"]}}),
+    ],
+)
+def test_invalid_request(emulator, method, request_):
+    """A name, filter or mask that the service does not know is an invalid argument."""
+    client = emulator.clients.secrets
+    create(client)
+
+    with pytest.raises(exceptions.InvalidArgument, match=r"Invalid|must be provided|cannot be updated"):
+        getattr(client, method)(request=request_)
+
+
+@pytest.mark.parametrize(
+    ("expression", "ids"),
+    [
+        ("name:tok", ["token"]),
+        ("labels.team=a", ["other", "token"]),
+        ("labels.team:*", ["other", "token"]),
+        ("labels.team=b", []),
+        ("labels.team=a AND name:oth", ["other"]),
+    ],
+)
+def test_secrets_are_filtered(emulator, expression, ids):
+    """Secrets are listed by name and label."""
+    client = emulator.clients.secrets
+    for secret_id in ("token", "other"):
+        create(client, secret_id)
+    found = client.list_secrets(request={"parent": PROJECT, "filter": expression})
+
+    assert [each.name.rpartition("/")[2] for each in found] == ids
+
+
+def test_alias_of_a_version(emulator):
+    """A version can be accessed by an alias of the secret."""
+    client = emulator.clients.secrets
+    create(client, "token", b"one", b"two")
+    secret = {"name": TOKEN, "version_aliases": {"stable": 1}}
+    client.update_secret(request={"secret": secret, "update_mask": {"paths": ["version_aliases"]}})
+
+    assert client.access_secret_version(name=f"{TOKEN}/versions/stable").payload.data == b"one"
+    with pytest.raises(exceptions.NotFound, match=r"Secret Version \[.*versions/other\] not found"):
+        client.access_secret_version(name=f"{TOKEN}/versions/other")
+
+
 def test_etag(client):
     """A change with the etag of an older state is rejected; every change makes a new one."""
     create(client, "token", b"one")

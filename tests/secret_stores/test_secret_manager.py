@@ -177,6 +177,70 @@ def test_unanswered_update_that_cannot_be_looked_up(manager, impatient):
         secrets.update("token", VALUE)
 
 
+def test_unanswered_update_that_takes_effect_late(manager, impatient, monkeypatch):
+    """If the call that was given up took effect after the look for it, the first version counts."""
+    find = store.SecretManager._find
+
+    def find_nothing(self, *args):
+        monkeypatch.setattr(store.SecretManager, "_find", find)
+
+    monkeypatch.setattr(store.SecretManager, "_find", find_nothing)
+    manager.emulator.faults.fail_after(ADD, times=1)
+
+    assert secrets.update("token", VALUE, expected=2) == 3
+    assert manager.states() == {1: "ENABLED", 2: "ENABLED", 3: "ENABLED", 4: "DISABLED"}
+
+
+def test_unanswered_update_of_an_account_that_may_only_add(manager, impatient):
+    """It cannot look for its version, so it adds the value again."""
+    for method in (GET, LIST, ACCESS):
+        manager.emulator.faults.fail(method, "PERMISSION_DENIED", times=None)
+    manager.emulator.faults.fail_after(ADD, times=1)
+
+    assert secrets.update("token", VALUE) == 4
+
+
+def test_unanswered_update_that_cannot_be_read(manager, impatient):
+    """A version that may be that of the update, and cannot be compared, is left as it is."""
+    manager.emulator.faults.fail(ACCESS, "PERMISSION_DENIED", times=None)
+    manager.emulator.faults.fail_after(ADD, times=1)
+
+    with pytest.raises(SecretUnavailable, match=r"version 3 cannot be read .* may have been added"):
+        secrets.update("token", VALUE, expected=2)
+    assert manager.states() == dict.fromkeys((1, 2, 3), "ENABLED")
+
+
+def test_state_that_the_error_does_not_tell(manager):
+    """If the error of the service has no number, the enabled versions are listed."""
+    manager.emulator.faults.fail(ACCESS, "FAILED_PRECONDITION", "Not now.")
+
+    assert secrets.read("token") == "two"
+
+
+def test_expired_credentials(manager):
+    """Credentials that expired are no outage: the error comes at once."""
+    message = "Getting metadata from plugin failed with error: ('invalid_grant: Bad Request', {})"
+    manager.emulator.faults.fail(ACCESS, "UNAVAILABLE", message)
+
+    with pytest.raises(SecretAccessDenied, match="there are no valid credentials"):
+        secrets.read("token")
+
+
+def test_checksum_that_was_not_verified(manager, monkeypatch):
+    """A version whose checksum the service ignored is disabled."""
+    describe = secret_manager._version_message
+
+    def ignoring(*args):
+        message = describe(*args)
+        message.client_specified_payload_checksum = False
+        return message
+
+    monkeypatch.setattr(secret_manager, "_version_message", ignoring)
+    with pytest.raises(SecretCorrupted, match="did not verify the checksum of version 3"):
+        secrets.update("token", VALUE)
+    assert manager.states()[3] == "DISABLED"
+
+
 def test_account_that_may_only_add_versions(manager):
     """Without `expected` and `keep` an update takes roles/secretmanager.secretVersionAdder only."""
     for method in (GET, LIST, ACCESS):

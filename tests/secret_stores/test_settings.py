@@ -227,3 +227,41 @@ def test_lock_is_held(settings, tmp_path, monkeypatch):
         pytest.raises(SecretUnavailable, match="another process held the lock"),
     ):
         secrets.update("token", "one", create=True)
+
+
+def test_file_that_cannot_be_written(settings, tmp_path, monkeypatch):
+    """A full disk leaves the file as it was, and nothing beside it."""
+    path = tmp_path / "secrets.json"
+    path.write_text('{"token": "one"}')
+    settings.CLOUDRUN_JOBS = {"ENVIRONMENT": "local", "SECRETS": path}
+
+    def fsync(descriptor):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(local.os, "fsync", fsync)
+    with pytest.raises(SecretUnavailable, match=r"cannot be written: No space left on device. Nothing"):
+        secrets.update("token", "two")
+    assert secrets.read("token") == "one"
+    assert sorted(each.name for each in tmp_path.iterdir()) == ["secrets.json", "secrets.json.lock"]
+
+
+def test_directory_instead_of_a_file(settings, tmp_path):
+    """A path that cannot be read is named."""
+    settings.CLOUDRUN_JOBS = {"ENVIRONMENT": "local", "SECRETS": tmp_path}
+
+    with pytest.raises(InvalidSettings, match="expected a readable JSON file of secrets: Is a directory"):
+        secrets.read("token")
+
+
+def test_absent_setting(settings):
+    """None is as good as no setting."""
+    settings.CLOUDRUN_JOBS = {"ENVIRONMENT": "local", "SECRETS": None}
+
+    assert conf.load().secrets is None
+
+
+def test_names_of_the_package():
+    """The package lists its names, and has no others."""
+    assert dir(secrets) == ["SecretRef", "latest_version", "read", "read_bytes", "update"]
+    with pytest.raises(AttributeError, match="has no attribute 'write'"):
+        secrets.write  # noqa: B018
