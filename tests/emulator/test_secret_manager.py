@@ -21,11 +21,26 @@ TOKEN = f"{PROJECT}/secrets/token"
 State = api.SecretVersion.State
 
 
+@pytest.fixture(scope="module")
+def shared():
+    """An emulator for the tests that start no task."""
+    with Emulator() as emulator:
+        yield emulator
+
+
+@pytest.fixture
+def over_grpc(shared):
+    """The client over gRPC, of a project without secrets."""
+    yield shared.clients.secrets
+    for secret in shared.clients.secrets.list_secrets(parent=PROJECT):
+        shared.clients.secrets.delete_secret(name=secret.name)
+
+
 @pytest.fixture(params=["grpc", "rest"])
-def client(request, emulator):
+def client(request, shared, over_grpc):
     if request.param == "grpc":
-        return emulator.clients.secrets
-    options = {"api_endpoint": emulator.http}
+        return over_grpc
+    options = {"api_endpoint": shared.http}
     return api.SecretManagerServiceClient(
         transport="rest", credentials=AnonymousCredentials(), client_options=options
     )
@@ -159,10 +174,10 @@ def test_existing_secret(client):
 
 
 @pytest.mark.parametrize("secret_id", ["a b", "a/b", "", "x" * 256])
-def test_invalid_id(emulator, secret_id):
+def test_invalid_id(over_grpc, secret_id):
     """The id of a secret has letters, digits, hyphens and underscores."""
     with pytest.raises(exceptions.InvalidArgument, match="Invalid"):
-        create(emulator.clients.secrets, secret_id)
+        create(over_grpc, secret_id)
 
 
 @pytest.mark.parametrize(
@@ -181,13 +196,12 @@ def test_invalid_id(emulator, secret_id):
         ("update_secret", {"secret": {"name": TOKEN}, "update_mask": {"paths": ["etag"]}}),
     ],
 )
-def test_invalid_request(emulator, method, request_):
+def test_invalid_request(over_grpc, method, request_):
     """A name, filter or mask that the service does not know is an invalid argument."""
-    client = emulator.clients.secrets
-    create(client)
+    create(over_grpc)
 
     with pytest.raises(exceptions.InvalidArgument, match=r"Invalid|must be provided|cannot be updated"):
-        getattr(client, method)(request=request_)
+        getattr(over_grpc, method)(request=request_)
 
 
 @pytest.mark.parametrize(
@@ -200,26 +214,24 @@ def test_invalid_request(emulator, method, request_):
         ("labels.team=a AND name:oth", ["other"]),
     ],
 )
-def test_secrets_are_filtered(emulator, expression, ids):
+def test_secrets_are_filtered(over_grpc, expression, ids):
     """Secrets are listed by name and label."""
-    client = emulator.clients.secrets
     for secret_id in ("token", "other"):
-        create(client, secret_id)
-    found = client.list_secrets(request={"parent": PROJECT, "filter": expression})
+        create(over_grpc, secret_id)
+    found = over_grpc.list_secrets(request={"parent": PROJECT, "filter": expression})
 
     assert [each.name.rpartition("/")[2] for each in found] == ids
 
 
-def test_alias_of_a_version(emulator):
+def test_alias_of_a_version(over_grpc):
     """A version can be accessed by an alias of the secret."""
-    client = emulator.clients.secrets
-    create(client, "token", b"one", b"two")
+    create(over_grpc, "token", b"one", b"two")
     secret = {"name": TOKEN, "version_aliases": {"stable": 1}}
-    client.update_secret(request={"secret": secret, "update_mask": {"paths": ["version_aliases"]}})
+    over_grpc.update_secret(request={"secret": secret, "update_mask": {"paths": ["version_aliases"]}})
 
-    assert client.access_secret_version(name=f"{TOKEN}/versions/stable").payload.data == b"one"
+    assert over_grpc.access_secret_version(name=f"{TOKEN}/versions/stable").payload.data == b"one"
     with pytest.raises(exceptions.NotFound, match=r"Secret Version \[.*versions/other\] not found"):
-        client.access_secret_version(name=f"{TOKEN}/versions/other")
+        over_grpc.access_secret_version(name=f"{TOKEN}/versions/other")
 
 
 def test_etag(client):

@@ -57,7 +57,7 @@ def time(monkeypatch):
 
 
 def test_value_is_cached_for_a_minute(manager, time):
-    """Within a minute a process reads a value once; what others add is seen after a minute at most."""
+    """Within a minute a process reads a value once; what other processes add is seen after a minute."""
     secrets.read("token")
     manager.add(b"three")
     time[0] += 59.9
@@ -169,7 +169,7 @@ def test_update_that_was_not_written_is_repeated(manager, impatient):
 
 
 def test_unanswered_update_that_cannot_be_looked_up(manager, impatient):
-    """If nobody can tell whether a version was added, the error says so."""
+    """If it cannot be determined whether a version was added, the error says so."""
     manager.emulator.faults.fail_after(ADD, times=1)
     manager.emulator.faults.fail(LIST, "PERMISSION_DENIED", times=None)
 
