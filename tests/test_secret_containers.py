@@ -126,10 +126,11 @@ def test_containers(
 @pytest.mark.parametrize("end", ["error", "CommandError", "exit", "return"])
 def test_terminal(variables: dict[str, str], process_database: Path, end: str) -> None:
     """A person may type the value; what the command prints and records does not repeat it."""
-    variables |= {"CLOUDRUN_JOBS_ENVIRONMENT": "local"}
-    finished = manage(variables, "leak", f"--token={VALUE}", f"--end={end}", "--silent")
+    variables |= {"CLOUDRUN_JOBS_ENVIRONMENT": "local", "DJANGO_SETTINGS_MODULE": "tests.logs.recipe_settings"}
+    variables |= {"RECIPE": "json"}
+    finished = manage(variables, "leak", f"--token={VALUE}", f"--end={end}")
 
     assert (finished.returncode == 0) == (end == "return")
     assert_nowhere(finished.stdout + finished.stderr + database(process_database))
-    assert json.dumps(["leak", "--token=[secret]", f"--end={end}", "--silent"]) in database(process_database)
+    assert json.dumps(["leak", "--token=[secret]", f"--end={end}"]) in database(process_database)
     assert "***" in database(process_database)

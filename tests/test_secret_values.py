@@ -176,6 +176,20 @@ def test_typed_value_is_nowhere(work: Callable[[Run], None]) -> None:
     assert JobRun.objects.filter(argv=["echo", "--note=[secret]"]).count() == 2
 
 
+def test_output_is_masked(work: Callable[[Run], None]) -> None:
+    """What the command writes to its streams, of the terminal or of the caller, is masked."""
+
+    def run(job: CloudRunJobs, value: str) -> None:
+        job.stdout.write(f"a {value}", ending="!")
+        job.stderr.write(job.style.ERROR(json.dumps([value])))
+
+    work(run)
+    written, failed = io.StringIO(), io.StringIO()
+    call_command("echo", note=VALUE, stdout=written, stderr=failed)
+
+    assert (written.getvalue(), failed.getvalue()) == ("a ***!", '["***"]\n')
+
+
 def test_numbers_are_masked(work: Callable[[Run], None]) -> None:
     """A number may be the value, or contain it."""
     work(lambda job, value: [int(value), float(f"{value}.5"), {"n": int(f"9{value}9")}, 7])

@@ -26,7 +26,6 @@ class Command(CloudRunJobs):
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("--token")
         parser.add_argument("--end", choices=["return", *ERRORS, "item"])
-        parser.add_argument("--silent", action="store_true")
         parser.add_argument("--folder", type=Path, help="`run()` waits until it has the file 'go'.")
 
     def run(self, *args: Any, token: str, end: str, folder: Path | None, **options: Any) -> Any:
@@ -35,10 +34,9 @@ class Command(CloudRunJobs):
             (folder / "started").touch()
             while not (folder / "go").exists():
                 time.sleep(0.02)
-        if not options["silent"]:
-            self.stdout.write(f"token {token}")
-            self.stderr.write(self.style.ERROR(json.dumps({"token": token})))
-            logger.warning("logged %r", token, extra={"token": token})
+        self.stdout.write(f"token {token}")
+        self.stderr.write(self.style.ERROR(json.dumps({"token": token})))
+        logger.warning("logged %r", token, extra={"token": token})
         self.progress(1, 2, token)
         if end in ERRORS:
             raise ERRORS[end](f"bad {token}")
