@@ -37,7 +37,7 @@ def cloudrun_emulator_options() -> dict[str, Any]:
 def variables(process_database: Path) -> dict[str, str]:
     return {
         "PYTHONPATH": str(ROOT),
-        "DJANGO_SETTINGS_MODULE": "tests.settings",
+        "DJANGO_SETTINGS_MODULE": "tests.leaking.settings",
         "TESTS_DATABASE": str(process_database),
         "CLOUDRUN_JOBS_ENVIRONMENT": "production",
         "CLOUDRUN_JOBS_PROJECT": "acme",
@@ -96,7 +96,6 @@ def test_containers(
 ) -> None:
     """However the run ends: no table, log, page, resource, command or process has it."""
     cloud = Cloud(cloudrun_emulator)
-    variables |= {"DJANGO_SETTINGS_MODULE": "tests.logs.recipe_settings", "RECIPE": "json"}
     cloud.create(job(sys.executable, "-m", "django", env=variables), "leak-production")
     run = cloudrun_emulator.clients.jobs.run_job
     name = f"{PLACE}/jobs/leak-production"
@@ -126,8 +125,7 @@ def test_containers(
 @pytest.mark.parametrize("end", ["error", "CommandError", "exit", "return"])
 def test_terminal(variables: dict[str, str], process_database: Path, end: str) -> None:
     """A person may type the value; what the command prints and records does not repeat it."""
-    variables |= {"CLOUDRUN_JOBS_ENVIRONMENT": "local", "DJANGO_SETTINGS_MODULE": "tests.logs.recipe_settings"}
-    variables |= {"RECIPE": "json"}
+    variables |= {"CLOUDRUN_JOBS_ENVIRONMENT": "local"}
     finished = manage(variables, "leak", f"--token={VALUE}", f"--end={end}")
 
     assert (finished.returncode == 0) == (end == "return")
