@@ -21,6 +21,7 @@ from cloudrun_jobs import LockManager, SecretRef
 from cloudrun_jobs.argv import redaction
 from cloudrun_jobs.command import CloudRunJobs
 from cloudrun_jobs.exceptions import InvalidArguments, JobFailed
+from cloudrun_jobs.locks.names import lock_name
 from cloudrun_jobs.models import JobRun
 from cloudrun_jobs.runs.data import run_data
 from tests.jobs.management.commands import echo
@@ -208,6 +209,7 @@ def test_locks_and_requests_of_the_run(work: Callable[[Run], None]) -> None:
                     request()
                 refused.append(caught.value)
             found.append(everything())
+        found.append(repr(lock_name(f"partner {value}")))
 
     found: list[str] = []
     work(run)
