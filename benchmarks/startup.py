@@ -87,7 +87,8 @@ def start(manage: Path, environment: Mapping[str, str] = MappingProxyType({})) -
         text=True,
         check=True,
     ).stdout
-    return float(output) - before
+    # The package's own records are lines of JSON.
+    return float(next(line for line in output.splitlines() if not line.startswith("{"))) - before
 
 
 def main() -> None:

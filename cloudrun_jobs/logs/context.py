@@ -19,9 +19,9 @@ from cloudrun_jobs import conf, environ
 from cloudrun_jobs.exceptions import CloudRunJobsError
 
 GOOGLE = "logging.googleapis.com/"
-TRACEPARENT = re.compile(r"(?!ff)[0-9a-f]{2}-(?!0{32})([0-9a-f]{32})-(?!0{16})([0-9a-f]{16})-([0-9a-f]{2})(-.*)?")
+TRACEPARENT = r"(?!ff)[0-9a-f]{2}-(?!0{32})([0-9a-f]{32})-(?!0{16})([0-9a-f]{16})-([0-9a-f]{2})(-.*)?"
 RETURNS_RECORDS = sys.version_info >= (3, 12)  # A filter may return another record.
-RUN_VARIABLE = "_CLOUDRUN_JOBS_RUN"  # The id of a container's run, for the processes that it starts.
+RUN_VARIABLE = "_CLOUDRUN_JOBS_RUN"  # A container's execution and run, for the processes that the run starts.
 DONE = "_cloudrun_jobs_entry"  # A record's attribute: the fields of its entry.
 
 
@@ -70,14 +70,16 @@ def activated(job: str, run_id: str) -> Iterator[None]:
     token = _current.set(context)
     if not is_nested:
         _active.append(context)
-        if environ.in_container():
-            os.environ[RUN_VARIABLE] = run_id
+        if environ.in_container() and len(_active) == 1:
+            os.environ[RUN_VARIABLE] = f"{context.labels.get('execution')} {run_id}"
     try:
         yield
     finally:
         _current.reset(token)
         if not is_nested:
             _active.remove(context)
+            if not _active:
+                os.environ.pop(RUN_VARIABLE, None)
             _latest = context if environ.in_container() else None
 
 
@@ -96,7 +98,8 @@ def current() -> JobContext:
 def _task_labels(task: environ.CloudRunTask | None) -> dict[str, str]:
     if task is None:
         return {}
-    run_id = task.run_id or ("" if task.in_worker else os.environ.get(RUN_VARIABLE, ""))
+    execution, _, inherited = os.environ.get(RUN_VARIABLE, "").partition(" ")
+    run_id = task.run_id or (inherited if execution == task.execution else "")
     labels = {"job": task.job, "run": run_id, "execution": task.execution}
     return labels | {"task": str(task.index), "attempt": str(task.attempt)}
 
@@ -116,7 +119,7 @@ def _span() -> tuple[str, str, bool] | None:
 
 @cache
 def _parent(text: str) -> tuple[str, str, bool] | None:
-    found = TRACEPARENT.fullmatch(text.strip().lower())
+    found = re.fullmatch(TRACEPARENT, text.strip().lower()) if text else None
     return (_name(found[1]), found[2], bool(int(found[3], 16) & 1)) if found else None
 
 

@@ -32,7 +32,7 @@ MAX_LABELS, MAX_LABEL = 50, 1000  # Of a job's own; a value's characters.
 MAX_NUMBER = 2**1023  # Cloud Logging stores numbers as doubles.
 CUT = "… [{} characters are cut] …"
 LINE_BREAKS = frozenset("\x85\u2028\u2029")  # Some readers of lines end a line at these too.
-UNSAFE = re.compile("[\0\x85\u2028\u2029\ud800-\udfff]")
+UNSAFE = "[\0\x85\u2028\u2029\ud800-\udfff]"
 GOOGLE = "logging.googleapis.com/"
 LABELS, TRACE, LOCATION = f"{GOOGLE}labels", f"{GOOGLE}trace", f"{GOOGLE}sourceLocation"
 SPAN_ID, SAMPLED = f"{GOOGLE}spanId", f"{GOOGLE}trace_sampled"
@@ -43,8 +43,6 @@ RESERVED = {"severity", "message", "stack_trace", "exception", "@type", "service
 RESERVED |= {"time", "timestamp", "timestampSeconds", "timestampNanos"}
 PLAIN_RECORD = vars(logging.makeLogRecord({}))
 RECORD_ATTRIBUTES = frozenset({*PLAIN_RECORD, "message", "asctime", "taskName"})
-
-mask = getattr(redaction, "mask", str)  # Replaces the values of secret options.
 
 _encode = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode
 _encode_ascii = json.JSONEncoder(allow_nan=False).encode
@@ -61,9 +59,10 @@ def severity_of(level: int) -> str:
 
 def clean_text(text: str) -> str:
     """Return the text without what JSON or Cloud Logging cannot hold, and without the values of secret options."""
+    text = redaction.mask(text)
     if not text.isascii() or "\0" in text:
-        text = UNSAFE.sub(lambda found: "\n" if found[0] in LINE_BREAKS else "\ufffd", text)
-    return mask(text)
+        text = re.sub(UNSAFE, lambda found: "\n" if found[0] in LINE_BREAKS else "\ufffd", text)
+    return text
 
 
 def text_of(value: object) -> str:
@@ -91,7 +90,7 @@ class _Cleaner:
         if value is None or kind is bool:
             return value
         try:
-            return self._number(value) if isinstance(value, int | float) else self._other(value)
+            return redaction.masked(self._number(value)) if isinstance(value, int | float) else self._other(value)
         except Exception:  # noqa: BLE001  (of the value's own code, RecursionError too)
             return text_of(value)
 

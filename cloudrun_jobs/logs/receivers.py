@@ -68,7 +68,7 @@ class OwnLogger:
         caller = sys._getframe(3).f_code
         values = (self.logger.name, level, caller.co_filename, sys._getframe(3).f_lineno, message, args, trace)
         record = self.logger.makeRecord(*values, func=caller.co_name, extra=extra)
-        escape_arguments(record)
+        _escape(record)
         output.write_line(sys.stdout, entries.encode_record(record))
 
     def _log(self, level: int, message: str, args: tuple[object, ...], values: Any) -> None:
@@ -82,10 +82,22 @@ logger = OwnLogger("cloudrun_jobs")
 
 
 def escape_arguments(record: logging.LogRecord) -> bool:
-    """Escape the values in a message: text from users and services could otherwise forge an entry."""
+    """Escape the values in a message: text from users and services could otherwise forge an entry.
+
+    Records of other modules of the package are written here where no handler is configured.
+    """
+    _escape(record)
+    if not logger.writes(record.levelno):
+        return True
+    from cloudrun_jobs.logs import entries, output
+
+    output.write_line(sys.stdout, entries.encode_record(record))
+    return False
+
+
+def _escape(record: logging.LogRecord) -> None:
     if isinstance(record.args, tuple):
         record.args = tuple(arg if isinstance(arg, int | float) else escape(str(arg)) for arg in record.args)
-    return True
 
 
 logger.logger.addFilter(escape_arguments)

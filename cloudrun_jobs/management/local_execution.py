@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import secrets
 import signal
@@ -230,7 +231,7 @@ class Output:
             for line in source:
                 with self._lock:
                     self._bar.erase()
-                    target.write(prefix + line.rstrip("\n"), str)
+                    target.write(prefix + shown(line.rstrip("\n")), str)
                     target.flush()
 
     def write(self, message: str) -> None:
@@ -245,6 +246,18 @@ class Output:
     def erase(self) -> None:
         with self._lock:
             self._bar.erase()
+
+
+def shown(line: str) -> str:
+    """Return a line of output for a person: of an entry of Cloud Logging the message, and the traceback."""
+    if not line.startswith("{"):
+        return line
+    with suppress(ValueError, RecursionError):
+        entry = json.loads(line)
+        if isinstance(entry.get("severity"), str) and isinstance(entry.get("message"), str):
+            texts = (entry["message"], entry.get("stack_trace"))
+            return "\n".join(text.rstrip("\n") for text in texts if isinstance(text, str))
+    return line
 
 
 def _end_of(status: int | None) -> str:

@@ -8,7 +8,7 @@ import sys
 import pytest
 from google.api_core import exceptions
 from google.cloud import run_v2
-from google.protobuf import duration_pb2
+from google.protobuf import duration_pb2, json_format
 
 from cloudrun_jobs.emulator import Emulator
 from cloudrun_jobs.emulator.closed_world import CLOSED_NAMES
@@ -348,3 +348,44 @@ def test_json_line_becomes_structured_entry(cloud):
     }
     assert entry.labels["run.googleapis.com/execution_name"] == execution.name.rpartition("/")[2]
     assert entry.labels["run.googleapis.com/task_index"] == "0"
+
+
+LIFTED = {
+    "severity": "notice",
+    "logging.googleapis.com/labels": {"job": "work", "task": 0},
+    "logging.googleapis.com/trace": "projects/acme/traces/0a",
+    "logging.googleapis.com/spanId": "0b",
+    "logging.googleapis.com/trace_sampled": True,
+    "logging.googleapis.com/sourceLocation": {"file": "a.py", "line": "7", "function": "run"},
+    "logging.googleapis.com/operation": {"id": "x", "first": True},
+    "logging.googleapis.com/insertId": "i1",
+    "httpRequest": {"requestMethod": "GET", "status": 200},
+    "time": "2026-01-02T03:04:05Z",
+}
+
+
+def test_special_fields_are_lifted(cloud):
+    """The fields that Cloud Logging knows are those of the entry; a message alone is its text."""
+    cloud.finish(script(f"echo '{json.dumps({**LIFTED, 'message': 'look'})}'"))
+
+    [entry] = [found for found in cloud.emulator.logs.all() if found.text_payload == "look"]
+    assert entry.severity == 300
+    assert (entry.labels["job"], entry.labels["task"]) == ("work", "0")
+    assert (entry.trace, entry.span_id, entry.trace_sampled) == ("projects/acme/traces/0a", "0b", True)
+    assert (entry.source_location.file, entry.source_location.line, entry.insert_id) == ("a.py", 7, "i1")
+    assert (entry.operation.id, entry.http_request.status) == ("x", 200)
+    assert entry.timestamp.ToJsonString() == "2026-01-02T03:04:05Z"
+
+
+def test_fields_that_do_not_fit_stay_in_the_payload(cloud):
+    """A value of another type is data."""
+    given = {
+        "message": "look",
+        "time": 3.5,
+        "httpRequest": "GET",
+        "logging.googleapis.com/sourceLocation": {"a": 1},
+    }
+    cloud.finish(script(f"echo '{json.dumps(given)}'"))
+
+    [entry] = [found for found in cloud.emulator.logs.all() if found.HasField("json_payload")]
+    assert json_format.MessageToDict(entry.json_payload) == given

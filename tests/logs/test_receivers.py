@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import sys
+import threading
 from types import SimpleNamespace
 
 import pytest
@@ -15,6 +16,7 @@ from cloudrun_jobs.logs import receivers, tracebacks
 from cloudrun_jobs.models import JobRun
 from cloudrun_jobs.terminal import is_unsafe
 from tests.jobs.management.commands import echo
+from tests.logs.reading import entries
 
 
 def test_action_is_the_signals_name(caplog: pytest.LogCaptureFixture) -> None:
@@ -153,3 +155,67 @@ def test_every_signal_is_logged(name: str) -> None:
     """Each signal has a receiver named after it."""
     assert callable(getattr(receivers, f"log_{name}"))
     assert getattr(signals, name).has_listeners()
+
+
+@pytest.fixture
+def _unconfigured(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No handler is configured for the package's logger, in a container."""
+    monkeypatch.setenv("CLOUD_RUN_EXECUTION", "echo-production-x7k2p")
+    monkeypatch.setattr(receivers.logger.logger, "hasHandlers", lambda: False)
+
+
+@pytest.mark.usefixtures("_unconfigured")
+def test_own_records_are_entries_where_no_handler_is_configured(capfd: pytest.CaptureFixture[str]) -> None:
+    """The package writes the start and the end of a job, with what it returned, and other modules' warnings."""
+    call_command("outcome", "text")
+    logging.getLogger("cloudrun_jobs").warning("from %s", "elsewhere\n", extra={"action": "a_warning"})
+
+    found = {entry["action"]: entry for entry in entries(capfd.readouterr().out) if "action" in entry}
+    assert list(found) == ["job_started", "job_finished", "a_warning"]
+    assert (found["job_finished"]["severity"], found["job_finished"]["result"]) == ("INFO", "all done")
+    assert (found["a_warning"]["severity"], found["a_warning"]["message"]) == ("WARNING", r"from elsewhere\n")
+
+
+@pytest.mark.usefixtures("_unconfigured")
+def test_level_of_the_logger_is_respected(
+    capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A project can silence the records."""
+    monkeypatch.setattr(receivers.logger.logger, "level", logging.ERROR)
+    call_command("outcome", "text")
+
+    assert [entry for entry in entries(capfd.readouterr().out) if "action" in entry] == []
+
+
+def test_a_large_result_is_logged_in_part(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its numbers remain, for metrics."""
+    result = {"processed": 3, "names": ["x" * 100] * 1000}
+    monkeypatch.setattr(echo.Command, "run", lambda self, **options: result)
+    with caplog.at_level(logging.INFO, "cloudrun_jobs"):
+        call_command("echo")
+
+    found = caplog.records[-1].__dict__["result"]
+    assert found["processed"] == 3
+    assert len(found["names"]) == receivers.MAX_ITEM
+
+
+@pytest.fixture
+def _hooks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "excepthook", sys.__excepthook__)
+    monkeypatch.setattr(threading, "excepthook", threading.__excepthook__)
+    tracebacks.log_uncaught()
+
+
+@pytest.mark.usefixtures("_hooks")
+def test_uncaught_exception_of_a_thread_is_one_entry(capfd: pytest.CaptureFixture[str]) -> None:
+    """It has the traceback, the place, and the thread's name."""
+    thread = threading.Thread(target=lambda: 1 / 0, name="worker-7")
+    thread.start()
+    thread.join()
+
+    [entry] = entries(capfd.readouterr().err)
+    assert entry["message"] == "Uncaught ZeroDivisionError in thread worker-7: division by zero"
+    assert entry["stack_trace"].startswith("Traceback (most recent call last):\n")
+    assert entry["logging.googleapis.com/sourceLocation"]["file"] == __file__

@@ -61,6 +61,18 @@ def test_each_task_is_a_process() -> None:
     assert recorded(run_id)["status"] == "succeeded"
 
 
+def test_entries_are_shown_by_their_messages(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A project that logs lines of JSON sees what they say."""
+    monkeypatch.setenv("DJANGO_SETTINGS_MODULE", "tests.logs.recipe_settings")
+    monkeypatch.setenv("RECIPE", "json")
+    done = run_locally("tasks", "--local")
+
+    lines = done.stdout.splitlines()
+    assert "[1/2] task 0 of 2, attempt 0" in lines
+    assert any(line.startswith("[1/2] Job tasks-test finished in ") for line in lines)
+    assert "{" not in done.stdout
+
+
 def test_arguments_follow_two_hyphens() -> None:
     """The number of tasks is that of the job, and a failed attempt is retried as Cloud Run retries it."""
     done = run_locally("tasks", "--local", "--", "--fail-task=1", "--fail-attempts=1")
