@@ -174,8 +174,8 @@ class FileStore(LocalStore):
 
     def __init__(self, path: Path) -> None:
         self.place = str(path)
-        # A link stays one.
-        self._path = path.expanduser().resolve()
+        # A link stays one. `Path.resolve()` of Python 3.12 raises for a loop of links.
+        self._path = Path(os.path.realpath(path))
         self._holds_lock = False
 
     @contextmanager
