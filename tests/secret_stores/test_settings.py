@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import threading
 import traceback
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -156,6 +158,21 @@ def test_updates_in_memory_end_with_the_settings(settings):
     settings.CLOUDRUN_JOBS = {"ENVIRONMENT": "test", "SECRETS": {"token": "one"}}
 
     assert secrets.latest_version("token") == 1
+
+
+def test_threads_share_the_memory(settings, monkeypatch):
+    """Threads that read the mapping for the first time at once lose no update."""
+    settings.CLOUDRUN_JOBS = {"ENVIRONMENT": "test", "SECRETS": {"token": "one"}}
+    both, decode = threading.Barrier(2), local.decode
+
+    def decode_slowly(*args):
+        with suppress(threading.BrokenBarrierError):
+            both.wait(0.2)
+        return decode(*args)
+
+    monkeypatch.setattr(local, "decode", decode_slowly)
+    with ThreadPoolExecutor(2) as pool:
+        assert sorted(pool.map(lambda value: secrets.update("token", value), "ab")) == [2, 3]
 
 
 def test_changed_mapping_is_read_again(settings):
