@@ -80,16 +80,25 @@ def test_update_refreshes_the_cache(manager, time):
     assert manager.emulator.calls[ACCESS] == 1
 
 
-def test_read_that_an_update_overtakes_does_not_restore_the_old_value(manager, monkeypatch, time):
-    """A value that was requested before an update, and arrives after it, does not replace the newer one."""
+@pytest.mark.parametrize("update_began", [-1, 0])
+def test_read_that_an_update_overtakes_does_not_restore_the_old_value(manager, monkeypatch, time, update_began):
+    """A value that arrives after an update does not replace the newer one, whichever was requested first."""
     original = store.SecretManager.access
 
     def overtaken(self, name, number):
         found = original(self, name, number)
         monkeypatch.setattr(store.SecretManager, "access", original)
+        time[0] += update_began
         secrets.update("token", VALUE)
         return found
 
+    def late(self, name, payload, before):
+        number = add(self, name, payload, before)
+        time[0] -= update_began
+        return number
+
+    add = store.SecretManager.add
+    monkeypatch.setattr(store.SecretManager, "add", late)
     monkeypatch.setattr(store.SecretManager, "access", overtaken)
     secrets.read("token")
 
