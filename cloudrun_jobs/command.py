@@ -139,8 +139,9 @@ class CloudRunJobs(BaseCommand):
 
     #: The options that callers of the HTTP API may set. Default: none.
     http_options: ClassVar[Sequence[str]]
-    #: The options whose values this package never shows: over HTTP, in messages, or in its commands. Cloud Run
-    #: shows the arguments of an execution: use `secrets` for the job's own passwords and keys. Default: none.
+    #: The options that take a `SecretRef("name:version")`, whose value only `run()` gets. Requests with a plain
+    #: value are refused; one that a person types is redacted in the record. In results, errors and logs, `***`
+    #: replaces the value, which has at least six characters. Default: none.
     secret_options: ClassVar[Sequence[str]]
 
     #: The network: {"network": "default", "subnetwork": "jobs", "egress": "all-traffic"} or {"connector": ...}.

@@ -12,7 +12,7 @@ import json
 import os
 import re
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from pathlib import Path
 from types import MappingProxyType
@@ -192,7 +192,7 @@ def _from_environment() -> Iterator[tuple[str, Any]]:
 def _from_json(key: str, text: str) -> Any:
     try:
         return json.loads(text)
-    except json.JSONDecodeError as error:
+    except (ValueError, RecursionError) as error:
         problem = str(error)
     # Not in the block above: the error has the text, which may be that of secrets.
     raise InvalidSettings(f"CLOUDRUN_JOBS_{key}: expected a JSON object; {problem}.")
@@ -214,9 +214,12 @@ def _valid(where: str, key: str, value: Any) -> Any:
 def _valid_secrets(where: str, value: Any) -> LocalSecrets | Path | None:
     if value is None:
         return None
-    if isinstance(value, Mapping):
-        return LocalSecrets(dict(value))
-    if not isinstance(value, str | Path) or not str(value).strip() or "\0" in str(value):
-        expected = "a dictionary of secrets by name, or the path of a JSON file"
-        raise InvalidSettings(f"{where}: expected {expected}, got {type(value).__name__}.")
-    return Path(value)
+    expected = "a dictionary of secrets by name, or the path of a JSON file"
+    with suppress(Exception):  # The error of a value that cannot be copied, or of "~nobody", may show it.
+        if isinstance(value, Mapping):
+            expected = "texts as the values of secrets"
+            return LocalSecrets(dict(value))
+        if isinstance(value, str | Path) and str(value).strip() and b"\0" not in os.fsencode(value):
+            expected = "a path in a known home directory"
+            return Path(value).expanduser()
+    raise InvalidSettings(f"{where}: expected {expected}, got {type(value).__name__}.")

@@ -21,6 +21,7 @@ from cloudrun_jobs import LockManager, SecretRef
 from cloudrun_jobs.argv import redaction
 from cloudrun_jobs.command import CloudRunJobs
 from cloudrun_jobs.exceptions import InvalidArguments, JobFailed
+from cloudrun_jobs.locks.names import lock_name
 from cloudrun_jobs.models import JobRun
 from cloudrun_jobs.runs.data import run_data
 from tests.jobs.management.commands import echo
@@ -176,6 +177,20 @@ def test_typed_value_is_nowhere(work: Callable[[Run], None]) -> None:
     assert JobRun.objects.filter(argv=["echo", "--note=[secret]"]).count() == 2
 
 
+def test_output_is_masked(work: Callable[[Run], None]) -> None:
+    """What the command writes to its streams, of the terminal or of the caller, is masked."""
+
+    def run(job: CloudRunJobs, value: str) -> None:
+        job.stdout.write(f"a {value}", ending="!")
+        job.stderr.write(job.style.ERROR(json.dumps([value])))
+
+    work(run)
+    written, failed = io.StringIO(), io.StringIO()
+    call_command("echo", note=VALUE, stdout=written, stderr=failed)
+
+    assert (written.getvalue(), failed.getvalue()) == ("a ***!", '["***"]\n')
+
+
 def test_numbers_are_masked(work: Callable[[Run], None]) -> None:
     """A number may be the value, or contain it."""
     work(lambda job, value: [int(value), float(f"{value}.5"), {"n": int(f"9{value}9")}, 7])
@@ -194,6 +209,7 @@ def test_locks_and_requests_of_the_run(work: Callable[[Run], None]) -> None:
                     request()
                 refused.append(caught.value)
             found.append(everything())
+        found.append(repr(lock_name(f"partner {value}")))
 
     found: list[str] = []
     work(run)

@@ -34,7 +34,7 @@ ID = re.compile(r"[A-Za-z0-9_-]{1,255}")
 SECRET_NAME = re.compile(r"projects/([^/]+)/secrets/([A-Za-z0-9_-]{1,255})")
 VERSION_NAME = re.compile(rf"({SECRET_NAME.pattern})/versions/([A-Za-z0-9_-]+)")
 STATE_FILTER = re.compile(r"state\s*[:=]\s*\"?(\w+)\"?", re.IGNORECASE)
-SECRET_FILTER = re.compile(r"(?:(name)|labels\.([\w-]+))\s*([:=])\s*\"?([\w-]+)\"?")
+SECRET_FILTER = re.compile(r"(?:(name)|labels\.([\w-]+))\s*([:=])\s*\"?([\w-]+|\*)\"?")
 # An update keeps these fields, which callers cannot set.
 SERVICE_SET_FIELDS = ("name", "create_time", "etag", "replication")
 

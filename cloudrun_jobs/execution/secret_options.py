@@ -5,9 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from decimal import Decimal
+from functools import partial
 from pathlib import PurePath
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
+
+from django.core.management.base import OutputWrapper
 
 from cloudrun_jobs.argv.reading import Reading, reading_of
 from cloudrun_jobs.argv.redaction import HIDDEN, MASK, MIN_LENGTH, is_protecting, mask, protect, release
@@ -39,6 +42,7 @@ def protected(
     failure: BaseException | None = None
     try:
         _protect(active, _plain_values(job, args, options))
+        _mask_output(job)
         yield
     except BaseException as error:
         mask_error(error)
@@ -89,6 +93,17 @@ def redacted(arguments: list[str]) -> list[str]:
     """Return written arguments with `PLAIN`, and every protected value, redacted."""
     hidden = [argument.replace(PLAIN.encode(), HIDDEN) for argument in arguments]
     return [argument if mask(argument) == argument else HIDDEN for argument in hidden]
+
+
+def _mask_output(job: JobCommand) -> None:
+    """Mask what the command writes to its streams, as long as values are protected; entries of logs are anyway."""
+    for stream in (job.stdout, job.stderr):
+        if type(stream) is OutputWrapper and "write" not in vars(stream):
+            vars(stream)["write"] = partial(_write, stream.write)
+
+
+def _write(write: Callable[..., None], msg: str = "", *args: Any, **options: Any) -> None:
+    write(mask(msg) if isinstance(msg, str) else msg, *args, **options)
 
 
 def mask_error(error: BaseException) -> None:

@@ -84,7 +84,9 @@ def _check_options(name: str, problem: str, expected: object, keep: object) -> N
         if number is None:
             continue
         if not isinstance(number, int) or isinstance(number, bool) or number < minimum:
-            raise InvalidSecret(f"{name}: {option}: expected a number of at least {minimum}, got {number!r}.")
+            # A value that is passed by mistake must not appear.
+            got = number if isinstance(number, int | float) else type(number).__name__
+            raise InvalidSecret(f"{name}: {option}: expected a number of at least {minimum}, got {got}.")
 
 
 def _access(secret: str | SecretRef, *, is_fresh: bool) -> Version:

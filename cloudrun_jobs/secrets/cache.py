@@ -19,10 +19,11 @@ Key = tuple[Hashable, str, int | None]
 
 
 class Cached(NamedTuple):
-    """A version, and when it was asked for, by the monotonic clock."""
+    """A version, and when it was requested and stored, by the monotonic clock."""
 
     version: Version
     since: float
+    stored: float
 
 
 _entries: dict[Key, Cached] = {}
@@ -45,14 +46,14 @@ def put(key: Key, version: Version, since: float) -> None:
     """Keep a version that was requested at `since`, unless a newer one was kept in the meantime."""
     with _lock:
         found = _entries.get(key)
-        if found is not None and found.version.number > version.number and found.since >= since:
+        if found is not None and found.version.number > version.number and found.stored >= since:
             return
         _entries.pop(key, None)
         for old in [each for each, cached in _entries.items() if not _is_fresh(cached)]:
             del _entries[old]
         while len(_entries) >= MAX_ENTRIES:
             del _entries[next(iter(_entries))]
-        _entries[key] = Cached(version, since)
+        _entries[key] = Cached(version, since, clock())
 
 
 def discard(identity: Hashable, name: str) -> None:

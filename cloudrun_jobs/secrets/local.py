@@ -123,17 +123,20 @@ def _newest(versions: list[Entry]) -> int:
     return next(iter(_enabled(versions)), 0)
 
 
+_memory: MemoryStore | None = None
+_memory_lock = RLock()
+
+
 class MemoryStore(LocalStore):
     """The secrets of a mapping in the settings; updates are lost when the process ends."""
 
     def __init__(self, source: LocalSecrets) -> None:
         self.place = conf.setting_name("SECRETS")
         self.source = source
-        self.lock = RLock()
         self._document = decode(source, self.place)
 
     def exclusive(self) -> AbstractContextManager[object]:
-        return self.lock
+        return _memory_lock
 
     def read(self) -> Document:
         return self._document
@@ -142,15 +145,13 @@ class MemoryStore(LocalStore):
         self._document = document
 
 
-_memory: MemoryStore | None = None
-
-
 def memory(source: LocalSecrets) -> MemoryStore:
     """Return this process's store of the mapping."""
     global _memory
-    if _memory is None or _memory.source != source:
-        _memory = MemoryStore(source)
-    return _memory
+    with _memory_lock:
+        if _memory is None or _memory.source != source:
+            _memory = MemoryStore(source)
+        return _memory
 
 
 def _forget(**kwargs: Any) -> None:
@@ -161,8 +162,8 @@ def _forget(**kwargs: Any) -> None:
 
 
 def _replace_inherited_lock() -> None:
-    if _memory is not None:
-        _memory.lock = RLock()  # A thread of the parent may have held it.
+    global _memory_lock
+    _memory_lock = RLock()  # A thread of the parent may have held it.
 
 
 setting_changed.connect(_forget, dispatch_uid="cloudrun_jobs.secrets")
@@ -174,8 +175,8 @@ class FileStore(LocalStore):
 
     def __init__(self, path: Path) -> None:
         self.place = str(path)
-        # A link stays one.
-        self._path = path.expanduser().resolve()
+        # A link stays one. `Path.resolve()` of Python 3.12 raises for a loop of links.
+        self._path = Path(os.path.realpath(path))
         self._holds_lock = False
 
     @contextmanager
@@ -225,7 +226,10 @@ class FileStore(LocalStore):
             else:
                 message = f"{self.place}: another process held the lock for {LOCK_TIMEOUT_SECONDS:.0f} seconds"
                 raise SecretUnavailable(f"{message}. Nothing was changed.", hint="Repeat the update.")
-            yield
+            try:
+                yield
+            finally:
+                fcntl.flock(lock, fcntl.LOCK_UN)  # A child forked in the meantime has the descriptor, too.
 
     @contextmanager
     def _lock_file(self) -> Iterator[int]:

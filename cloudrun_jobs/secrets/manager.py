@@ -92,7 +92,8 @@ class SecretManager(Store):
         number = _number(found.name)
         if found.state == api.SecretVersion.State.ENABLED:
             return Latest(number, number)
-        return Latest(number, max(self.enabled(name), default=0))
+        enabled = max(self.enabled(name), default=0)
+        return Latest(max(number, enabled), enabled)  # One may have been added in the meantime.
 
     def add(self, name: str, payload: Payload, before: Latest | None) -> int:
         purpose = Purpose(name, self._project, "updated", ADDER)
@@ -222,6 +223,8 @@ class SecretManager(Store):
 
     def _deduplicate(self, name: str, payload: Payload, before: Latest | None, number: int, left: float) -> int:
         """Keep the first of two versions if an unanswered call took effect after all."""
+        if before is None or number == before.highest + 1:
+            return number
         own = self._find(name, payload, before, left) or number
         if own != number:
             self._withdraw(name, number)

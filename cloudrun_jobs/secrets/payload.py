@@ -50,12 +50,10 @@ def reference(secret: str | SecretRef) -> tuple[str, int | None]:
 
 
 def checked_name(name: str) -> str:
-    """Return the name of a secret to update. Raises `InvalidSecret`."""
+    """Return the name of a secret, which has no version. Raises `InvalidSecret`."""
     if not isinstance(name, str) or not NAME.fullmatch(name):
-        raise InvalidSecret(
-            "secrets.update(): expected the name of a secret without a version, got something else.",
-            hint="Write 'partner-token': an update always adds a version.",
-        )
+        message = "secrets: expected the name of a secret without a version, got something else."
+        raise InvalidSecret(message, hint="Write 'partner-token'.")
     return name
 
 

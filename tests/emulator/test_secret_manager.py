@@ -6,6 +6,7 @@ import sys
 
 import google_crc32c
 import pytest
+import requests
 from google.api_core import exceptions
 from google.auth.credentials import AnonymousCredentials
 from google.cloud import run_v2
@@ -20,11 +21,26 @@ TOKEN = f"{PROJECT}/secrets/token"
 State = api.SecretVersion.State
 
 
+@pytest.fixture(scope="module")
+def shared():
+    """An emulator for the tests that start no task."""
+    with Emulator() as emulator:
+        yield emulator
+
+
+@pytest.fixture
+def over_grpc(shared):
+    """The client over gRPC, of a project without secrets."""
+    yield shared.clients.secrets
+    for secret in shared.clients.secrets.list_secrets(parent=PROJECT):
+        shared.clients.secrets.delete_secret(name=secret.name)
+
+
 @pytest.fixture(params=["grpc", "rest"])
-def client(request, emulator):
+def client(request, shared, over_grpc):
     if request.param == "grpc":
-        return emulator.clients.secrets
-    options = {"api_endpoint": emulator.http}
+        return over_grpc
+    options = {"api_endpoint": shared.http}
     return api.SecretManagerServiceClient(
         transport="rest", credentials=AnonymousCredentials(), client_options=options
     )
@@ -38,8 +54,8 @@ def create(client, secret_id="token", *values):
     return created
 
 
-def with_secret(name, version):
-    declared = script('echo "$TOKEN"')
+def with_secret(name, version, text='echo "$TOKEN"'):
+    declared = script(text)
     source = run_v2.EnvVarSource(secret_key_ref=run_v2.SecretKeySelector(secret=name, version=version))
     declared.template.template.containers[0].env = [run_v2.EnvVar(name="TOKEN", value_source=source)]
     return declared
@@ -158,10 +174,64 @@ def test_existing_secret(client):
 
 
 @pytest.mark.parametrize("secret_id", ["a b", "a/b", "", "x" * 256])
-def test_invalid_id(emulator, secret_id):
+def test_invalid_id(over_grpc, secret_id):
     """The id of a secret has letters, digits, hyphens and underscores."""
     with pytest.raises(exceptions.InvalidArgument, match="Invalid"):
-        create(emulator.clients.secrets, secret_id)
+        create(over_grpc, secret_id)
+
+
+@pytest.mark.parametrize(
+    ("method", "request_"),
+    [
+        ("get_secret", {"name": "projects/acme/secrets"}),
+        ("access_secret_version", {"name": TOKEN}),
+        ("access_secret_version", {"name": f"{TOKEN}/versions/a b"}),
+        ("get_secret", {"name": "projects/acme/locations/europe-west4/secrets/token"}),
+        ("list_secrets", {"parent": "acme"}),
+        ("list_secrets", {"parent": PROJECT, "filter": "colour"}),
+        ("list_secret_versions", {"parent": TOKEN, "filter": "colour"}),
+        ("create_secret", {"parent": PROJECT, "secret_id": "new", "secret": {}}),
+        ("update_secret", {"secret": {"name": TOKEN}}),
+        ("update_secret", {"secret": {"name": TOKEN}, "update_mask": {"paths": ["colour"]}}),
+        ("update_secret", {"secret": {"name": TOKEN}, "update_mask": {"paths": ["etag"]}}),
+    ],
+)
+def test_invalid_request(over_grpc, method, request_):
+    """A name, filter or mask that the service does not know is an invalid argument."""
+    create(over_grpc)
+
+    with pytest.raises(exceptions.InvalidArgument, match=r"Invalid|must be provided|cannot be updated"):
+        getattr(over_grpc, method)(request=request_)
+
+
+@pytest.mark.parametrize(
+    ("expression", "ids"),
+    [
+        ("name:tok", ["token"]),
+        ("labels.team=a", ["other", "token"]),
+        ("labels.team:*", ["other", "token"]),
+        ("labels.team=b", []),
+        ("labels.team=a AND name:oth", ["other"]),
+    ],
+)
+def test_secrets_are_filtered(over_grpc, expression, ids):
+    """Secrets are listed by name and label."""
+    for secret_id in ("token", "other"):
+        create(over_grpc, secret_id)
+    found = over_grpc.list_secrets(request={"parent": PROJECT, "filter": expression})
+
+    assert [each.name.rpartition("/")[2] for each in found] == ids
+
+
+def test_alias_of_a_version(over_grpc):
+    """A version can be accessed by an alias of the secret."""
+    create(over_grpc, "token", b"one", b"two")
+    secret = {"name": TOKEN, "version_aliases": {"stable": 1}}
+    over_grpc.update_secret(request={"secret": secret, "update_mask": {"paths": ["version_aliases"]}})
+
+    assert over_grpc.access_secret_version(name=f"{TOKEN}/versions/stable").payload.data == b"one"
+    with pytest.raises(exceptions.NotFound, match=r"Secret Version \[.*versions/other\] not found"):
+        over_grpc.access_secret_version(name=f"{TOKEN}/versions/other")
 
 
 def test_etag(client):
@@ -193,6 +263,25 @@ def test_secrets_survive_a_restart(tmp_path):
         assert [each.name for each in client.list_secrets(parent=PROJECT)] == [TOKEN]
 
 
+def test_state_is_private(tmp_path):
+    """The files of the state are readable to their owner only: they have the values."""
+    with Emulator(state=tmp_path, secrets={"token": "one"}) as emulator:
+        emulator.clients.secrets.add_secret_version(parent=TOKEN, payload=api.SecretPayload(data=b"two"))
+
+        assert {path.stat().st_mode & 0o777 for path in tmp_path.iterdir()} == {0o600}
+
+
+def test_console_has_no_value():
+    """Neither the console, nor the admin API, nor the description of the emulator's options shows a value."""
+    with Emulator(secrets={"token": "s3cret"}) as emulator:
+        cloud = Cloud(emulator)
+        execution = cloud.finish(with_secret("token", "latest", "exit 3"))
+        pages = [emulator.http, execution.log_uri, f"{emulator.http}/_emulator/faults"]
+        shown = [requests.get(page, timeout=10).text for page in pages]
+
+        assert "s3cret" not in "".join([*shown, repr(emulator.config), str(execution)])
+
+
 def test_seeds_with_versions():
     """A value with a version is that version; one without is the newest."""
     with Emulator(secrets={"token:2": "two", "token": "new"}) as emulator:
@@ -210,6 +299,13 @@ def test_invalid_seed(value):
     with pytest.raises(InvalidConfiguration, match="the value of the secret 'token'") as caught:
         Emulator(secrets={"token": value})
     assert "s3cret" not in str(caught.value)
+
+
+@pytest.mark.parametrize("secrets", [["s3cret"], {"a b": "x"}, {"token:0": "x"}, {"token:x": "x"}, {"": "x"}])
+def test_invalid_seeds(secrets):
+    """The file is an object of secrets by id."""
+    with pytest.raises(InvalidConfiguration, match=r"expected (a JSON object|the id of a secret)"):
+        Emulator(secrets=secrets)
 
 
 def test_permissions():

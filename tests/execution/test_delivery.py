@@ -64,6 +64,37 @@ def began(run: JobRun, **values: Any) -> None:
     TaskRun.objects.create(run=run, index=0, worker=uuid4(), process=OTHER, **values)
 
 
+def test_worker_resolves_and_masks_a_secret(monkeypatch: pytest.MonkeyPatch, settings: Settings) -> None:
+    """`run()` gets the value; neither the record nor the error, which the worker logs, has it."""
+    settings.CLOUDRUN_JOBS = {**settings.CLOUDRUN_JOBS, "SECRETS": {"token": "hunter2!"}}
+    monkeypatch.setattr(echo.Command, "secret_options", ("note",), raising=False)
+    found: list[str] = []
+
+    def run(self: Any, note: str, **options: Any) -> None:
+        found.append(note)
+        raise ValueError(f"bad {note}")
+
+    monkeypatch.setattr(echo.Command, "run", run)
+    recorded = new_run("echo", "--note=secret:token")
+    report = work(recorded)
+
+    recorded.refresh_from_db()
+    assert found == ["hunter2!"]
+    assert (str(report.error), recorded.error_message) == ("bad ***", "bad ***")
+    assert "hunter2!" not in recorded.traceback
+
+
+def test_worker_rejects_a_redacted_argument(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A run that was recorded with a plain value, by an earlier version, fails."""
+    monkeypatch.setattr(echo.Command, "secret_options", ("note",), raising=False)
+    recorded = new_run("echo", "--note=[secret]")
+    work(recorded)
+
+    recorded.refresh_from_db()
+    assert recorded.status == Status.FAILED
+    assert "the value was not recorded" in recorded.error_message
+
+
 def test_a_delivered_run_is_recorded() -> None:
     """The worker claims the run, runs it with the recorded arguments, and records the result."""
     run = new_run("echo", "--partner=7")

@@ -113,7 +113,7 @@ def test_invalid_value(value, problem):
 @pytest.mark.parametrize("name", ["", "a b", "token:3", "projects/acme/secrets/token", "x" * 256, None, 3, "tökn"])
 def test_invalid_name(name):
     """The name of a secret to update has no version and no project."""
-    with pytest.raises(InvalidSecret, match="expected the name of a secret without a version"):
+    with pytest.raises(InvalidSecret, match="secrets: expected the name of a secret without a version"):
         secrets.update(name, "four")
 
 
@@ -125,9 +125,16 @@ def test_invalid_reference(reference):
 
 
 @pytest.mark.parametrize(
-    ("option", "value"), [("expected", -1), ("expected", "3"), ("expected", True), ("keep", 0), ("keep", 1.5)]
+    ("option", "value", "got"),
+    [
+        ("expected", -1, "0, got -1"),
+        ("expected", "s3cret", "0, got str"),  # As in a call with swapped arguments.
+        ("expected", True, "0, got True"),
+        ("keep", 0, "1, got 0"),
+        ("keep", 1.5, "1, got 1.5"),
+    ],
 )
-def test_invalid_option(option, value):
+def test_invalid_option(option, value, got):
     """`expected` and `keep` are numbers."""
-    with pytest.raises(InvalidSecret, match=r"token: (expected|keep): expected a number of at least"):
+    with pytest.raises(InvalidSecret, match=rf"^token: {option}: expected a number of at least {got}\.$"):
         secrets.update("token", "four", **{option: value})

@@ -31,6 +31,23 @@ print(os.waitstatus_to_exitcode(os.waitpid(children[0], 0)[1]), secrets.latest_v
 sys.stdout.flush()
 os._exit(0)
 """
+FORKED_WHILE_LOCKED = """
+import os, sys
+from pathlib import Path
+from django.conf import settings
+settings.configure(CLOUDRUN_JOBS={"ENVIRONMENT": "local", "SECRETS": sys.argv[1]})
+from cloudrun_jobs import secrets
+from cloudrun_jobs.secrets import local
+
+local.LOCK_TIMEOUT_SECONDS = 0.1
+ends, end = os.pipe()
+with local.FileStore(Path(sys.argv[1])).exclusive():  # As a thread might, at the fork.
+    if not os.fork():
+        os.close(end)
+        os.read(ends, 1)  # Until the parent has ended.
+        os._exit(0)
+print(secrets.update("token", "one", create=True))
+"""
 
 
 @pytest.mark.faults
@@ -66,3 +83,12 @@ def test_forked_process_reads(tmp_path):
 
     assert done.returncode == 0, done.stderr
     assert done.stdout == "0 2\n"
+
+
+@pytest.mark.faults
+def test_forked_process_does_not_keep_the_lock(tmp_path):
+    """A child that was forked during an update lets its parent update the file again."""
+    command = [sys.executable, "-c", FORKED_WHILE_LOCKED, str(tmp_path / "secrets.json")]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, timeout=60)
+
+    assert (done.stdout, done.returncode) == ("1\n", 0), done.stderr

@@ -6,6 +6,7 @@ import logging
 import subprocess
 import sys
 import traceback
+from base64 import b64encode
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -32,6 +33,14 @@ DISABLE, CREATE = f"{SERVICE}.DisableSecretVersion", f"{SERVICE}.CreateSecret"
 VALUE = "v4lue-of-the-token"
 
 
+def with_locals(error):
+    """Return the part of a traceback that concerns the package, with all local variables."""
+    text = "".join(traceback.TracebackException.from_exception(error, capture_locals=True).format())
+    _, _, after = text.partition(access.__file__)
+    assert after
+    return after
+
+
 @pytest.fixture
 def impatient(monkeypatch):
     """A short wait for an unavailable service."""
@@ -48,7 +57,7 @@ def time(monkeypatch):
 
 
 def test_value_is_cached_for_a_minute(manager, time):
-    """Within a minute a process reads a value once; what others add is seen after a minute at most."""
+    """Within a minute a process reads a value once; what other processes add is seen after a minute."""
     secrets.read("token")
     manager.add(b"three")
     time[0] += 59.9
@@ -71,16 +80,25 @@ def test_update_refreshes_the_cache(manager, time):
     assert manager.emulator.calls[ACCESS] == 1
 
 
-def test_read_that_an_update_overtakes_does_not_restore_the_old_value(manager, monkeypatch, time):
-    """A value that was requested before an update, and arrives after it, does not replace the newer one."""
+@pytest.mark.parametrize("update_began", [-1, 0])
+def test_read_that_an_update_overtakes_does_not_restore_the_old_value(manager, monkeypatch, time, update_began):
+    """A value that arrives after an update does not replace the newer one, whichever was requested first."""
     original = store.SecretManager.access
 
     def overtaken(self, name, number):
         found = original(self, name, number)
         monkeypatch.setattr(store.SecretManager, "access", original)
+        time[0] += update_began
         secrets.update("token", VALUE)
         return found
 
+    def late(self, name, payload, before):
+        number = add(self, name, payload, before)
+        time[0] -= update_began
+        return number
+
+    add = store.SecretManager.add
+    monkeypatch.setattr(store.SecretManager, "add", late)
     monkeypatch.setattr(store.SecretManager, "access", overtaken)
     secrets.read("token")
 
@@ -160,12 +178,76 @@ def test_update_that_was_not_written_is_repeated(manager, impatient):
 
 
 def test_unanswered_update_that_cannot_be_looked_up(manager, impatient):
-    """If nobody can tell whether a version was added, the error says so."""
+    """If it cannot be determined whether a version was added, the error says so."""
     manager.emulator.faults.fail_after(ADD, times=1)
     manager.emulator.faults.fail(LIST, "PERMISSION_DENIED", times=None)
 
     with pytest.raises(SecretUnavailable, match=r"may have been added. Read the secret before"):
         secrets.update("token", VALUE)
+
+
+def test_unanswered_update_that_takes_effect_late(manager, impatient, monkeypatch):
+    """If the call that was given up took effect after the look for it, the first version counts."""
+    find = store.SecretManager._find
+
+    def find_nothing(self, *args):
+        monkeypatch.setattr(store.SecretManager, "_find", find)
+
+    monkeypatch.setattr(store.SecretManager, "_find", find_nothing)
+    manager.emulator.faults.fail_after(ADD, times=1)
+
+    assert secrets.update("token", VALUE, expected=2) == 3
+    assert manager.states() == {1: "ENABLED", 2: "ENABLED", 3: "ENABLED", 4: "DISABLED"}
+
+
+def test_unanswered_update_of_an_account_that_may_only_add(manager, impatient):
+    """It cannot look for its version, so it adds the value again."""
+    for method in (GET, LIST, ACCESS):
+        manager.emulator.faults.fail(method, "PERMISSION_DENIED", times=None)
+    manager.emulator.faults.fail_after(ADD, times=1)
+
+    assert secrets.update("token", VALUE) == 4
+
+
+def test_unanswered_update_that_cannot_be_read(manager, impatient):
+    """A version that may be that of the update, and cannot be compared, is left as it is."""
+    manager.emulator.faults.fail(ACCESS, "PERMISSION_DENIED", times=None)
+    manager.emulator.faults.fail_after(ADD, times=1)
+
+    with pytest.raises(SecretUnavailable, match=r"version 3 cannot be read .* may have been added"):
+        secrets.update("token", VALUE, expected=2)
+    assert manager.states() == dict.fromkeys((1, 2, 3), "ENABLED")
+
+
+def test_state_that_the_error_does_not_tell(manager):
+    """If the error of the service has no number, the enabled versions are listed."""
+    manager.emulator.faults.fail(ACCESS, "FAILED_PRECONDITION", "Not now.")
+
+    assert secrets.read("token") == "two"
+
+
+def test_expired_credentials(manager):
+    """Credentials that expired are no outage: the error comes at once."""
+    message = "Getting metadata from plugin failed with error: ('invalid_grant: Bad Request', {})"
+    manager.emulator.faults.fail(ACCESS, "UNAVAILABLE", message)
+
+    with pytest.raises(SecretAccessDenied, match="there are no valid credentials"):
+        secrets.read("token")
+
+
+def test_checksum_that_was_not_verified(manager, monkeypatch):
+    """A version whose checksum the service ignored is disabled."""
+    describe = secret_manager._version_message
+
+    def ignoring(*args):
+        message = describe(*args)
+        message.client_specified_payload_checksum = False
+        return message
+
+    monkeypatch.setattr(secret_manager, "_version_message", ignoring)
+    with pytest.raises(SecretCorrupted, match="did not verify the checksum of version 3"):
+        secrets.update("token", VALUE)
+    assert manager.states()[3] == "DISABLED"
 
 
 def test_account_that_may_only_add_versions(manager):
@@ -298,15 +380,15 @@ def test_updaters_that_try_again(manager):
 
 def test_damaged_value(manager, monkeypatch):
     """A checksum that does not match is an error, of a read and of an update."""
+    manager.add(VALUE.encode())
     monkeypatch.setattr(secret_manager, "_crc32c", lambda data: 7)
 
-    with pytest.raises(
-        SecretCorrupted, match=r"token: cannot be read .* the checksum of the value does not match"
-    ):
+    with pytest.raises(SecretCorrupted, match=r"token: cannot be read .* checksum .* does not match") as caught:
         secrets.read("token")
+    assert VALUE not in with_locals(caught.value)
     with pytest.raises(SecretCorrupted, match=r"token: cannot be updated .* damaged on the way"):
         secrets.update("token", VALUE)
-    assert manager.states() == {1: "ENABLED", 2: "ENABLED"}
+    assert manager.states() == dict.fromkeys((1, 2, 3), "ENABLED")
 
 
 @pytest.mark.parametrize(
@@ -339,6 +421,15 @@ def test_errors_of_the_service(manager, code, error, hint):
     assert caught.value.__cause__ is caught.value.__context__ is None
 
 
+def test_no_credentials(settings, monkeypatch, tmp_path):
+    """Without credentials the error says how to get them, at once."""
+    monkeypatch.setenv("GOOGLE_APPLICATION_CREDENTIALS", str(tmp_path / "missing.json"))
+    settings.CLOUDRUN_JOBS = {"ENVIRONMENT": "production", "PROJECT": "acme"}
+
+    with pytest.raises(SecretAccessDenied, match=r"in project acme: there are no valid credentials. Attach"):
+        secrets.read("token")
+
+
 def test_api_that_is_not_enabled(manager):
     """The error has the command that enables the API."""
     message = "Secret Manager API has not been used in project 7 before or it is disabled."
@@ -356,9 +447,7 @@ def test_value_is_in_no_traceback(manager, impatient, fault):
     with pytest.raises(SecretError) as caught:
         secrets.update("token", VALUE)
 
-    text = "".join(traceback.TracebackException.from_exception(caught.value, capture_locals=True).format())
-    assert "cloudrun_jobs/secrets" in text
-    assert VALUE not in text.partition(access.__file__)[2]
+    assert VALUE not in with_locals(caught.value)
 
 
 def test_created_secret(manager):
@@ -424,5 +513,6 @@ def test_value_is_in_no_log(manager, monkeypatch, caplog):
         secrets.update("token", VALUE)
         secrets.read("token:3")
 
-    assert VALUE not in caplog.text
-    assert VALUE not in "".join(str(vars(record)) for record in caplog.records)
+    logged = "".join(str(vars(record)) for record in caplog.records)
+    assert VALUE not in logged
+    assert b64encode(VALUE.encode()).decode() not in logged

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import threading
 import traceback
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -54,7 +57,7 @@ def test_emulator_is_on_this_machine(settings, monkeypatch, host):
         secrets.read("token")
 
 
-@pytest.mark.parametrize("value", [3, [], "", " ", b"x", True, "a\0b"])
+@pytest.mark.parametrize("value", [3, [], "", " ", b"x", True, "a\0b", "/\ud800"])
 def test_invalid_setting(settings, value):
     """SECRETS is a mapping or a path."""
     settings.CLOUDRUN_JOBS = {"ENVIRONMENT": "local", "SECRETS": value}
@@ -88,6 +91,28 @@ def test_invalid_values(settings, value, message):
     assert [each.id for each in check_settings(None)] == ["cloudrun_jobs.E001"]
 
 
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [({"token": threading.Lock()}, "texts as the values"), ("~no-user/secrets.json", "a path in a known home")],
+)
+def test_setting_that_cannot_be_read(settings, value, message):
+    """A value that cannot be copied, and a home directory that does not exist, are errors of the settings."""
+    settings.CLOUDRUN_JOBS = {"ENVIRONMENT": "local", "SECRETS": value}
+
+    with pytest.raises(InvalidSettings, match=rf"CLOUDRUN_JOBS\['SECRETS'\]: expected {message}"):
+        conf.load()
+
+
+def test_path_is_a_loop_of_links(settings, tmp_path):
+    """A link to itself is an unreadable file, on every Python."""
+    path = tmp_path / "secrets.json"
+    path.symlink_to(path)
+    settings.CLOUDRUN_JOBS = {"ENVIRONMENT": "local", "SECRETS": path}
+
+    with pytest.raises(InvalidSettings, match=r"expected a readable JSON file of secrets: Too many levels"):
+        secrets.read("token")
+
+
 def test_destroyed_version(settings):
     """null is a destroyed version, so that the others keep their numbers."""
     settings.CLOUDRUN_JOBS = {"ENVIRONMENT": "local", "SECRETS": {"token": [None, "two"]}}
@@ -115,9 +140,10 @@ def test_environment_variable(settings, monkeypatch, tmp_path, as_path):
     assert secrets.read("token") == "from the environment"
 
 
-def test_malformed_environment_variable(monkeypatch):
+@pytest.mark.parametrize("rest", ["", f', "a": {"1" * 5000}}}', ', "a": ' + "[" * 100000])
+def test_malformed_environment_variable(monkeypatch, rest):
     """The error has no text of the variable."""
-    monkeypatch.setenv("CLOUDRUN_JOBS_SECRETS", '{"token": "s3cret"')
+    monkeypatch.setenv("CLOUDRUN_JOBS_SECRETS", '{"token": "s3cret"' + rest)
 
     with pytest.raises(InvalidSettings, match="CLOUDRUN_JOBS_SECRETS: expected a JSON object") as caught:
         conf.load()
@@ -132,6 +158,21 @@ def test_updates_in_memory_end_with_the_settings(settings):
     settings.CLOUDRUN_JOBS = {"ENVIRONMENT": "test", "SECRETS": {"token": "one"}}
 
     assert secrets.latest_version("token") == 1
+
+
+def test_threads_share_the_memory(settings, monkeypatch):
+    """Threads that read the mapping for the first time at once lose no update."""
+    settings.CLOUDRUN_JOBS = {"ENVIRONMENT": "test", "SECRETS": {"token": "one"}}
+    both, decode = threading.Barrier(2), local.decode
+
+    def decode_slowly(*args):
+        with suppress(threading.BrokenBarrierError):
+            both.wait(0.2)
+        return decode(*args)
+
+    monkeypatch.setattr(local, "decode", decode_slowly)
+    with ThreadPoolExecutor(2) as pool:
+        assert sorted(pool.map(lambda value: secrets.update("token", value), "ab")) == [2, 3]
 
 
 def test_changed_mapping_is_read_again(settings):
@@ -227,3 +268,41 @@ def test_lock_is_held(settings, tmp_path, monkeypatch):
         pytest.raises(SecretUnavailable, match="another process held the lock"),
     ):
         secrets.update("token", "one", create=True)
+
+
+def test_file_that_cannot_be_written(settings, tmp_path, monkeypatch):
+    """A full disk leaves the file as it was, and nothing beside it."""
+    path = tmp_path / "secrets.json"
+    path.write_text('{"token": "one"}')
+    settings.CLOUDRUN_JOBS = {"ENVIRONMENT": "local", "SECRETS": path}
+
+    def fsync(descriptor):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(local.os, "fsync", fsync)
+    with pytest.raises(SecretUnavailable, match=r"cannot be written: No space left on device. Nothing"):
+        secrets.update("token", "two")
+    assert secrets.read("token") == "one"
+    assert sorted(each.name for each in tmp_path.iterdir()) == ["secrets.json", "secrets.json.lock"]
+
+
+def test_directory_instead_of_a_file(settings, tmp_path):
+    """A path that cannot be read is named."""
+    settings.CLOUDRUN_JOBS = {"ENVIRONMENT": "local", "SECRETS": tmp_path}
+
+    with pytest.raises(InvalidSettings, match="expected a readable JSON file of secrets: Is a directory"):
+        secrets.read("token")
+
+
+def test_absent_setting(settings):
+    """None is as good as no setting."""
+    settings.CLOUDRUN_JOBS = {"ENVIRONMENT": "local", "SECRETS": None}
+
+    assert conf.load().secrets is None
+
+
+def test_names_of_the_package():
+    """The package lists its names, and has no others."""
+    assert dir(secrets) == ["SecretRef", "latest_version", "read", "read_bytes", "update"]
+    with pytest.raises(AttributeError, match="has no attribute 'write'"):
+        secrets.write  # noqa: B018

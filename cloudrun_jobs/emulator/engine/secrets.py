@@ -6,6 +6,7 @@ import base64
 import binascii
 import json
 import os
+import re
 import secrets as random
 import threading
 from collections.abc import Mapping
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 
 ENV_PREFIX = "CLOUDRUN_EMULATOR_SECRET_"
 ENABLED, DISABLED, DESTROYED = "ENABLED", "DISABLED", "DESTROYED"
+KEY = re.compile(r"[A-Za-z0-9_-]{1,255}(:(latest|[1-9][0-9]{0,3}))?", re.ASCII)
 VERSION_KEYS = frozenset({"value", "base64", "disabled"})
 
 
@@ -89,7 +91,13 @@ class Secrets:
     lock: threading.RLock = field(default_factory=threading.RLock)
 
     def __post_init__(self) -> None:
+        if not isinstance(self.seeds, Mapping):
+            raise InvalidConfiguration("expected a JSON object of secrets by id, got another value")
         for key in self.seeds:
+            if not KEY.fullmatch(key):
+                raise InvalidConfiguration(
+                    f"expected the id of a secret, such as 'token' or 'token:3', got {key!r}"
+                )
             self._seed(key.partition(":")[0])
 
     def find(self, name: str) -> Secret | None:

@@ -86,7 +86,7 @@ RULES = [
     rule(
         "a key with other arguments is refused",
         DISPATCH,
-        "if (earlier.arguments, earlier.overrides) != (run.arguments, run.overrides):",
+        "if (earlier.argv, earlier.overrides) != (run.argv, run.overrides):",
         "if False:",
         "runs/test_dispatch",
     ),
@@ -100,7 +100,7 @@ RULES = [
     rule(
         "a key is exact",
         DISPATCH,
-        'f"{key[: MAX_KEY_LENGTH - DIGEST_LENGTH - 1]} {sha256(key.encode()).hexdigest()[:DIGEST_LENGTH]}"',
+        'f"{mask(key)[: MAX_KEY_LENGTH - DIGEST_LENGTH - 1]} {sha256(key.encode()).hexdigest()[:DIGEST_LENGTH]}"',
         "key",
         "runs/test_dispatch",
         only="mariadb",
