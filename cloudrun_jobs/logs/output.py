@@ -17,7 +17,7 @@ import time
 from collections.abc import Callable, Collection
 from contextlib import suppress
 from types import CodeType
-from typing import Any
+from typing import Any, TypeAlias
 
 from django.core.management.base import BaseCommand, OutputWrapper
 from django.core.management.color import Style
@@ -34,6 +34,7 @@ MAX_HINTS = 64
 MAX_PLACES = 4096
 BLOCKED_SECONDS = 30.0  # how long a full pipe that does not block is waited for
 NAMES = ("stdout", "stderr")
+Encoder: TypeAlias = Callable[[int, str, str], bytes]
 DJANGO_WRITE = OutputWrapper.write.__code__
 
 _local = threading.local()
@@ -211,12 +212,26 @@ class EntryStream(OutputWrapper):
         text = text.strip("\r\n")
         if not text or text.isspace():
             return
-        if (encode := _encoders.get("text")) is None:
-            from cloudrun_jobs.logs.entries import encode_text  # A job that writes nothing need not import it.
-
-            encode = _encoders["text"] = encode_text
-            _enlarge_pipe(self._out)
+        if (encode := _encoders.get("text")) is None and (encode := self._first_encoder()) is None:
+            _interrupting.append((self, text, severity, place))
+            return
         write_line(self._out, encode(severity or self._severity, text, _place(*place)))
+        while _interrupting:
+            stream, *line = _interrupting.pop(0)
+            stream._write(*line)
+
+    def _first_encoder(self) -> Encoder | None:
+        """Import the encoder: a job that writes nothing need not. Return None in a signal handler during that."""
+        if (thread := threading.get_ident()) in _importing:
+            return None
+        _importing.add(thread)
+        try:
+            from cloudrun_jobs.logs.entries import encode_text
+
+            _enlarge_pipe(self._out)
+            return _encoders.setdefault("text", encode_text)
+        finally:
+            _importing.discard(thread)
 
 
 def _text(value: object) -> str:
@@ -236,7 +251,9 @@ def _place(code: CodeType, line: int) -> str:
     return place[1]
 
 
-_encoders: dict[str, Callable[[int, str, str], bytes]] = {}
+_encoders: dict[str, Encoder] = {}
+_importing: set[int] = set()  # Threads.
+_interrupting: list[Any] = []  # What signal handlers have written during the import.
 _places: dict[tuple[int, int], tuple[CodeType, str]] = {}  # By id: the hash of a code object takes microseconds.
 
 
