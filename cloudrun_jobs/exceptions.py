@@ -176,11 +176,11 @@ class SecretUnavailable(SecretError):
 
 
 class SecretConflict(SecretError):
-    """Another process updated the secret first: the version of this update is disabled."""
+    """Another process updated the secret first; a version that this update added is disabled."""
 
 
 class InvalidSecret(SecretError, ValueError):
-    """The name or the value of a secret is invalid: it is too large or too short, or not text."""
+    """A name, a value or an argument is invalid: the value is empty, too large or not text."""
 
 
 class LockError(CloudRunJobsError):

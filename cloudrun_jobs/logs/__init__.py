@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from cloudrun_jobs.logs.context import JobContextFilter
+    from cloudrun_jobs.logs.formatter import JsonFormatter
 
 # Imported on first access: LOGGING names the filter, and Django reads that setting before it loads models.
-_MODULES = {"JobContextFilter": "context"}
+_MODULES = {"JobContextFilter": "context", "JsonFormatter": "formatter"}
 
-__all__ = ["JobContextFilter"]
+__all__ = ["JobContextFilter", "JsonFormatter"]
 
 
 def __getattr__(name: str) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import re
@@ -10,30 +11,49 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from functools import cache, cached_property
-from json.encoder import encode_basestring
+from importlib import import_module
+from types import ModuleType
 from typing import Any
 
 from cloudrun_jobs import conf, environ
 from cloudrun_jobs.exceptions import CloudRunJobsError
 
+GOOGLE = "logging.googleapis.com/"
 TRACEPARENT = re.compile(r"(?!ff)[0-9a-f]{2}-(?!0{32})([0-9a-f]{32})-(?!0{16})([0-9a-f]{16})-([0-9a-f]{2})(-.*)?")
 RETURNS_RECORDS = sys.version_info >= (3, 12)  # A filter may return another record.
 RUN_VARIABLE = "_CLOUDRUN_JOBS_RUN"  # The id of a container's run, for the processes that it starts.
-DONE = "_cloudrun_jobs_done"
+DONE = "_cloudrun_jobs_entry"  # A record's attribute: the fields of its entry.
 
 
 class JobContext:
-    """A run's labels, as its log entries have them."""
+    """A run's labels and trace, as its log entries have them."""
 
     def __init__(self, labels: Mapping[str, str]) -> None:
         self.labels = {name: value for name, value in labels.items() if value}
 
     @cached_property
+    def fields(self) -> dict[str, Any]:
+        """The fields of an entry that name the run, and the trace that the process was started in."""
+        labels = {f"{GOOGLE}labels": self.labels} if self.labels else {}
+        return labels | _trace_fields(_parent(os.environ.get("TRACEPARENT", "")))
+
+    @cached_property
     def json(self) -> str:
-        """The field of the labels, with a comma, in JSON form; empty without labels."""
-        items = self.labels.items()
-        pairs = ",".join(f"{encode_basestring(name)}:{encode_basestring(value)}" for name, value in items)
-        return f'"logging.googleapis.com/labels":{{{pairs}}},' if pairs else ""
+        """The same in JSON form, with a comma."""
+        return in_json(self.fields)
+
+
+def _trace_fields(trace: tuple[str, str, bool] | None) -> dict[str, Any]:
+    if trace is None:
+        return {}
+    return {
+        f"{GOOGLE}{name}": value for name, value in zip(("trace", "spanId", "trace_sampled"), trace, strict=True)
+    }
+
+
+def in_json(fields: Mapping[str, Any]) -> str:
+    """Return fields in JSON form, without braces, with a comma."""
+    return f"{json.dumps(fields, ensure_ascii=False)[1:-1]}," if fields else ""
 
 
 _current: ContextVar[JobContext | None] = ContextVar("cloudrun_jobs_log_context", default=None)
@@ -81,16 +101,17 @@ def _task_labels(task: environ.CloudRunTask | None) -> dict[str, str]:
     return labels | {"task": str(task.index), "attempt": str(task.attempt)}
 
 
-def current_trace() -> tuple[str, str, bool] | None:
-    """Return the ids of the current trace and span, and True if it is sampled; None if there is no trace."""
-    if (module := sys.modules.get("opentelemetry.trace")) is not None:
-        try:
-            span = module.get_current_span().get_span_context()
-            if span.is_valid:
-                return _name(f"{span.trace_id:032x}"), f"{span.span_id:016x}", bool(span.trace_flags & 1)
-        except Exception:  # noqa: BLE001,S110  (of a provider's own code)
-            pass
-    return _parent(text) if (text := os.environ.get("TRACEPARENT")) else None
+def _span() -> tuple[str, str, bool] | None:
+    """Return the ids of OpenTelemetry's current trace and span, and True if it is sampled; None without one."""
+    if (module := sys.modules.get("opentelemetry.trace")) is None:
+        return None
+    try:
+        span = module.get_current_span().get_span_context()
+        if span.is_valid:
+            return _name(f"{span.trace_id:032x}"), f"{span.span_id:016x}", bool(span.trace_flags & 1)
+    except Exception:  # noqa: BLE001,S110  (of a provider's own code)
+        pass
+    return None
 
 
 @cache
@@ -114,24 +135,15 @@ def _project() -> str:
 
 
 def fields() -> dict[str, Any]:
-    """Return the fields of an entry that name the run and the trace."""
-    found: dict[str, Any] = {}
-    if labels := current().labels:
-        found["logging.googleapis.com/labels"] = labels
-    if trace := current_trace():
-        names = ("trace", "spanId", "trace_sampled")
-        found |= {f"logging.googleapis.com/{name}": value for name, value in zip(names, trace, strict=True)}
-    return found
+    """Return the fields of an entry that name the run and the trace; not to be changed."""
+    found, span = current().fields, _span()
+    return found if span is None else found | _trace_fields(span)
 
 
 def fields_in_json() -> str:
-    """Return the same in JSON form, with a comma at the end."""
-    if (trace := current_trace()) is None:
-        return current().json
-    name, span, sampled = trace
-    google = '"logging.googleapis.com/'
-    flag = "true" if sampled else "false"
-    return f'{current().json}{google}trace":"{name}",{google}spanId":"{span}",{google}trace_sampled":{flag},'
+    """Return the same in JSON form, with a comma."""
+    context, span = current(), _span()
+    return context.json if span is None else in_json(context.fields | _trace_fields(span))
 
 
 class JobContextFilter(logging.Filter):
@@ -142,7 +154,7 @@ class JobContextFilter(logging.Filter):
     """
 
     def filter(self, record: logging.LogRecord) -> bool | logging.LogRecord:  # type: ignore[override]  # of 3.11
-        if not super().filter(record):
+        if self.nlen and not super().filter(record):
             return False
         if DONE in record.__dict__:
             return True
@@ -152,29 +164,35 @@ class JobContextFilter(logging.Filter):
             return True
 
 
-def _prepared(record: logging.LogRecord) -> bool | logging.LogRecord:
-    from cloudrun_jobs.logs import entries  # Not at the start: a job may log nothing.
+@cache
+def _entries() -> ModuleType:
+    return import_module("cloudrun_jobs.logs.entries")  # Not at the start: a job may log nothing.
 
-    fields, extras = entries.fields_of(record)
-    if not entries.fits_surely({**extras, **fields}):
+
+def _prepared(record: logging.LogRecord) -> bool | logging.LogRecord:
+    entries = _entries()
+    names = entries.extra_names(record)
+    fields, extras = entries.fields_of(record, names)
+    if not entries.fits_surely(fields, extras):
         fitting = entries.fit({**extras, **fields}, entries.size_in_ascii)
         fields, extras = ({name: fitting[name] for name in part} for part in (fields, extras))
-    target = record
+    target, given = record, record.__dict__
     if RETURNS_RECORDS:  # Other handlers see the record as it was.
         target = logging.LogRecord.__new__(type(record))
-        target.__dict__.update(record.__dict__)
-        target.exc_info = target.exc_text = target.stack_info = None
-    given = target.__dict__
-    for name in [name for name in given if name not in entries.RECORD_ATTRIBUTES and str(name)[:1] != "_"]:
+        given = target.__dict__
+        given.update(record.__dict__)
+        given["exc_info"] = given["exc_text"] = given["stack_info"] = None
+    for name in names:
         del given[name]
-    given[DONE] = True
-    target.levelname = fields["severity"]
+    given["levelname"] = fields["severity"]
     if "_labels_str" in given:
         _prepare_for_google(given, fields, extras)
-        return target if RETURNS_RECORDS else True
-    target.msg, target.args = fields["message"], ()
-    given.update(extras)
-    given.update((name, value) for name, value in fields.items() if name != "message")
+    else:
+        given["msg"], given["args"] = fields["message"], ()
+        given.update(extras)
+        given.update(fields)
+        del given["message"]
+    given[DONE] = {**fields, **extras}
     return target if RETURNS_RECORDS else True
 
 
@@ -187,20 +205,17 @@ class _Payload(dict[str, Any]):
 
 def _prepare_for_google(given: dict[str, Any], fields: dict[str, Any], extras: dict[str, Any]) -> None:
     """Replace what the filter of StructuredLogHandler, which has run before this one, has made of the record."""
-    from json import dumps
-
-    google = "logging.googleapis.com/"
     found = given["_labels"] if isinstance(given.get("_labels"), Mapping) else {}
-    labels = {str(key): str(value) for key, value in found.items()} | fields.get(f"{google}labels", {})
-    trace = fields.get(f"{google}trace", given["_trace"] if isinstance(given.get("_trace"), str) else "")
-    span = fields.get(f"{google}spanId", given["_span_id"] if isinstance(given.get("_span_id"), str) else "")
-    sampled = fields.get(f"{google}trace_sampled", given.get("_trace_sampled") is True)
+    labels = {str(key): str(value) for key, value in found.items()} | fields.get(f"{GOOGLE}labels", {})
+    trace = fields.get(f"{GOOGLE}trace", given["_trace"] if isinstance(given.get("_trace"), str) else "")
+    span = fields.get(f"{GOOGLE}spanId", given["_span_id"] if isinstance(given.get("_span_id"), str) else "")
+    sampled = fields.get(f"{GOOGLE}trace_sampled", given.get("_trace_sampled") is True)
     request = extras.pop("http_request", None)
-    given["_labels_str"] = dumps(labels, ensure_ascii=False)
-    given["_trace_str"], given["_span_id_str"] = dumps(trace)[1:-1], dumps(span)[1:-1]
+    given["_labels_str"] = json.dumps(labels, ensure_ascii=False)
+    given["_trace_str"], given["_span_id_str"] = json.dumps(trace)[1:-1], json.dumps(span)[1:-1]
     given["_trace_sampled_str"] = "true" if sampled else "false"
-    given["_source_location_str"] = dumps(fields[f"{google}sourceLocation"], ensure_ascii=False)
+    given["_source_location_str"] = json.dumps(fields[f"{GOOGLE}sourceLocation"], ensure_ascii=False)
     if request is not None:
-        given["_http_request_str"] = dumps(request, ensure_ascii=False) if isinstance(request, dict) else "{}"
-    own = {name: value for name, value in fields.items() if not name.startswith(google) and name != "severity"}
+        given["_http_request_str"] = json.dumps(request, ensure_ascii=False) if isinstance(request, dict) else "{}"
+    own = {name: value for name, value in fields.items() if not name.startswith(GOOGLE) and name != "severity"}
     given["msg"], given["args"] = _Payload({**extras, **own}), ()

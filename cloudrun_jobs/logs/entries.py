@@ -16,6 +16,7 @@ from dataclasses import fields as dataclass_fields
 from dataclasses import is_dataclass
 from datetime import date, time
 from enum import Enum
+from functools import lru_cache
 from json.encoder import encode_basestring
 from typing import Any
 
@@ -40,7 +41,8 @@ ERROR_EVENT = "type.googleapis.com/google.devtools.clouderrorreporting.v1beta1.R
 # Cloud Logging and Error Reporting give these a meaning: a job's own data gets another name.
 RESERVED = {"severity", "message", "stack_trace", "exception", "@type", "serviceContext", "context", "eventTime"}
 RESERVED |= {"time", "timestamp", "timestampSeconds", "timestampNanos"}
-RECORD_ATTRIBUTES = frozenset({*vars(logging.makeLogRecord({})), "message", "asctime", "taskName"})
+PLAIN_RECORD = vars(logging.makeLogRecord({}))
+RECORD_ATTRIBUTES = frozenset({*PLAIN_RECORD, "message", "asctime", "taskName"})
 
 mask = getattr(redaction, "mask", str)  # Replaces the values of secret options.
 
@@ -166,8 +168,13 @@ def clean_extras(extras: Mapping[Any, Any]) -> dict[str, Any]:
     return found
 
 
+@lru_cache(maxsize=4096)
 def location(file: str, line: int, function: str) -> dict[str, str]:
     return {"file": clean_text(file), "line": str(line), "function": clean_text(function)}
+
+
+def encode_place(file: str, line: int, function: str) -> str:
+    return _encode(location(file, line, function))
 
 
 def error_fields(place: Mapping[str, str]) -> dict[str, Any]:
@@ -210,19 +217,37 @@ def stack_trace_of(error: BaseException) -> str:
         return f"Traceback (most recent call last):\n{type(error).__name__}: {text_of(error)}\n"
 
 
-def fields_of(record: logging.LogRecord) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Return the fields of a record's entry, and the extras, which are to be fields too."""
-    given = record.__dict__
+def extra_names(record: logging.LogRecord) -> list[Any]:
+    """Return the names of what `extra` has given to the record."""
+    if len(record.__dict__) == len(PLAIN_RECORD):
+        return []
+    names = record.__dict__.keys() - RECORD_ATTRIBUTES
+    # In the order in which they were given.
+    return [name for name in record.__dict__ if name in names and str(name)[:1] != "_"] if names else []
+
+
+def fields_of(record: logging.LogRecord, names: list[Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return the fields of a record's entry, and the extras of these names, which are to be fields too."""
     place = location(record.pathname, record.lineno, record.funcName or "")
     fields: dict[str, Any] = {"severity": severity_of(record.levelno), "message": message_of(record)}
-    fields |= context.fields()
+    fields.update(context.fields())
     fields[LOCATION] = place
-    error = record.exc_info[1] if isinstance(record.exc_info, tuple) else None
-    if error is not None or record.exc_text:
-        fields["stack_trace"] = stack_trace_of(error) if error is not None else clean_text(record.exc_text or "")
+    if trace := _trace_of(record):
+        fields["stack_trace"] = trace
     elif record.levelno >= logging.ERROR:
         fields |= error_fields(place)
-    extras = {key: value for key, value in given.items() if key not in RECORD_ATTRIBUTES and str(key)[:1] != "_"}
+    if not names and type(record.msg) is str and not record.stack_info:
+        return fields, {}
+    return fields, clean_extras(_extras_of(record, names, fields))
+
+
+def _trace_of(record: logging.LogRecord) -> str:
+    error = record.exc_info[1] if isinstance(record.exc_info, tuple) else None
+    return stack_trace_of(error) if error is not None else clean_text(record.exc_text or "")
+
+
+def _extras_of(record: logging.LogRecord, names: list[Any], fields: dict[str, Any]) -> dict[Any, Any]:
+    extras = {name: record.__dict__[name] for name in names}
     if isinstance(nested := extras.get("json_fields"), Mapping):  # As google-cloud-logging names them.
         del extras["json_fields"]
         extras |= nested
@@ -237,12 +262,12 @@ def fields_of(record: logging.LogRecord) -> tuple[dict[str, Any], dict[str, Any]
         del extras["labels"]
         given_labels = [(text_of(key)[:MAX_KEY], text_of(value)[:MAX_LABEL]) for key, value in labels.items()]
         fields[LABELS] = dict(given_labels[:MAX_LABELS]) | fields.get(LABELS, {})
-    return fields, clean_extras(extras) if extras else {}
+    return extras
 
 
 def encode_record(record: logging.LogRecord) -> bytes:
     """Return the record as the line of an entry."""
-    fields, extras = fields_of(record)
+    fields, extras = fields_of(record, extra_names(record))
     return encode({**fields, **extras})
 
 
@@ -254,23 +279,23 @@ def encode(fields: dict[str, Any]) -> bytes:
     return line + b"\n"
 
 
-def encode_text(severity: str, text: str, place: str, fields: str, *, is_error: bool) -> bytes:
-    """Return the line of an entry with a message. The place, and the fields with a comma, are in JSON form."""
-    message = encode_basestring(clean_text(text))
-    line = f'{{"severity":"{severity}","message":{message},{fields}"{LOCATION}":{place}'
-    if is_error:
+def encode_text(level: int, text: str, place: str) -> bytes:
+    """Return the line of an entry with a message; the place is in JSON form."""
+    message, fields = encode_basestring(clean_text(text)), context.fields_in_json()
+    line = f'{{"severity":"{severity_of(level)}","message":{message},{fields}"{LOCATION}":{place}'
+    if level >= logging.ERROR:
         line = f"{line},{_encode(error_fields(json.loads(place)))[1:-1]}"
     data = f"{line}}}\n".encode()
     return data if len(data) <= MAX_BYTES else encode(json.loads(data))
 
 
-def fits_surely(fields: Mapping[str, Any]) -> bool:
+def fits_surely(fields: Mapping[str, Any], extras: Mapping[str, Any]) -> bool:
     """Return True if the fields are short in whatever form JSON has them, judged by their texts."""
-    left = MAX_BYTES // 12 - 2000  # A character takes at most twelve bytes: those of an escaped pair.
-    for value in fields.values():
-        left -= len(value) if type(value) is str else 30 if value is None or isinstance(value, int | float) else 0
-        if isinstance(value, dict | list):
-            left -= len(_encode(value))
+    left = MAX_BYTES // 12  # A character takes at most twelve bytes: those of an escaped pair.
+    left -= len(fields["message"]) + len(fields.get("stack_trace", "")) + 4000
+    if extras:
+        left -= len(_encode(fields.get(LABELS)))  # `extra` may have added some.
+        left -= sum(map(len, extras)) + len(_encode(list(extras.values())))
     return left > 0
 
 

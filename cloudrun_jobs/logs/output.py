@@ -16,20 +16,22 @@ import threading
 import time
 from collections.abc import Callable, Collection
 from contextlib import suppress
-from functools import lru_cache
 from types import CodeType
 from typing import Any
 
 from django.core.management.base import BaseCommand, OutputWrapper
 from django.core.management.color import Style
 
+from cloudrun_jobs.logs import context
 from cloudrun_jobs.process.deferral import uninterruptible
 
 INFO, ERROR = logging.INFO, logging.ERROR
 NOTICE = 25  # Between INFO and WARNING, as in Cloud Logging.
 ROLES = {"SUCCESS": NOTICE, "NOTICE": NOTICE, "WARNING": logging.WARNING, "ERROR": ERROR, "ERROR_OUTPUT": ERROR}
 MAX_PENDING = 200_000  # characters of a line that has no end yet
+PIPE_BYTES = 1 << 20  # The largest that Linux allows to everyone.
 MAX_HINTS = 64
+MAX_PLACES = 4096
 BLOCKED_SECONDS = 30.0  # how long a full pipe that does not block is waited for
 NAMES = ("stdout", "stderr")
 DJANGO_WRITE = OutputWrapper.write.__code__
@@ -172,9 +174,8 @@ class EntryStream(OutputWrapper):
         frame = sys._getframe(2)
         before, newline, rest = text.rpartition("\n")
         if newline:
-            finished, severity = line.end(before, severity)
-            self._write_entry(finished, severity, frame)
-            severity = severity if not before else 0
+            self._unfinished.pop(id(line), None)
+            self._write_entry(*line.end(before, severity), frame)
         if rest:
             line.add(rest, severity, frame)
             self._unfinished[id(line)] = line
@@ -210,12 +211,12 @@ class EntryStream(OutputWrapper):
         text = text.strip("\r\n")
         if not text or text.isspace():
             return
-        from cloudrun_jobs.logs import context, entries  # A job that writes nothing need not import it.
+        if (encode := _encoders.get("text")) is None:
+            from cloudrun_jobs.logs.entries import encode_text  # A job that writes nothing need not import it.
 
-        level = severity or self._severity
-        severity_name, is_error = entries.severity_of(level), level >= ERROR
-        fields = context.fields_in_json()
-        write_line(self._out, entries.encode_text(severity_name, text, _place(*place), fields, is_error=is_error))
+            encode = _encoders["text"] = encode_text
+            _enlarge_pipe(self._out)
+        write_line(self._out, encode(severity or self._severity, text, _place(*place)))
 
 
 def _text(value: object) -> str:
@@ -224,12 +225,19 @@ def _text(value: object) -> str:
     return entries.text_of(value)
 
 
-@lru_cache(maxsize=4096)
 def _place(code: CodeType, line: int) -> str:
     """Return the place of a call in JSON form."""
-    from cloudrun_jobs.logs import entries
+    if (place := _places.get(key := (id(code), line))) is None or place[0] is not code:
+        from cloudrun_jobs.logs import entries
 
-    return entries._encode(entries.location(code.co_filename, line, code.co_name))
+        if len(_places) >= MAX_PLACES:
+            _places.clear()
+        place = _places[key] = code, entries.encode_place(code.co_filename, line, code.co_name)
+    return place[1]
+
+
+_encoders: dict[str, Callable[[int, str, str], bytes]] = {}
+_places: dict[tuple[int, int], tuple[CodeType, str]] = {}  # By id: the hash of a code object takes microseconds.
 
 
 class _Line:
@@ -315,12 +323,24 @@ def own_stream(name: str, out: Any) -> tuple[Any] | None:
     return (out,) if getattr(out, "closed", False) is True else None
 
 
+def _enlarge_pipe(stream: Any) -> None:
+    """Let the job continue while the reader of its output is busy: entries are longer than printed lines."""
+    with suppress(OSError, ValueError, AttributeError):
+        fcntl.fcntl(stream.fileno(), fcntl.F_SETPIPE_SZ, PIPE_BYTES)
+
+
+def _shares_output() -> bool:
+    """Return True if other processes may be writing to the same pipe."""
+    return _lock.has_forked or "multiprocessing.spawn" in sys.modules  # It starts processes that are no forks.
+
+
 class _Lock:
     """Serialises the writes of this process: reentrant, because a signal handler may interrupt one."""
 
     def __init__(self) -> None:
         self.lock = threading.RLock()
         self.is_busy = False
+        self.has_forked = context.RUN_VARIABLE in os.environ  # A run has started this process.
         self.deferred: list[tuple[int, bytes]] = []
 
 
@@ -330,27 +350,44 @@ _lock = _Lock()
 def _reset_after_fork() -> None:
     global _lock
     _lock = _Lock()
+    _lock.has_forked = True
     for stream in _streams.values():  # The parent writes them.
         stream._unfinished.clear()
         stream._lines = threading.local()
     _streams.clear()
 
 
-os.register_at_fork(after_in_child=_reset_after_fork)
+def _note_fork() -> None:
+    _lock.has_forked = True
+
+
+os.register_at_fork(after_in_child=_reset_after_fork, after_in_parent=_note_fork)
 
 
 def write_line(stream: Any, line: bytes) -> None:
     """Write the line to the stream's file descriptor at once, after what `print()` has buffered; raise nothing."""
-    with suppress(OSError, ValueError, RuntimeError, AttributeError):  # RuntimeError: it is being written.
-        stream.flush()
     try:
+        with suppress(RuntimeError):  # A signal handler has interrupted a write.
+            stream.flush()
         fd = stream.fileno()
     except (OSError, ValueError, AttributeError):  # A stream in memory, a closed one, none.
         with suppress(OSError, ValueError, AttributeError):
             stream.write(line.decode())
             stream.flush()
         return
-    _write(fd, line)
+    if len(line) <= select.PIPE_BUF and not _shares_output():
+        line = _write_short(fd, line)
+    if line:
+        _write(fd, line)
+
+
+def _write_short(fd: int, line: bytes) -> bytes:
+    """Write a line that a pipe takes as one, without delay; return what was not written."""
+    try:
+        with _lock.lock:
+            return line if _lock.is_busy else line[os.write(fd, line) :]
+    except OSError:
+        return line
 
 
 @uninterruptible
@@ -382,7 +419,7 @@ def _write_locked(fd: int, line: bytes) -> None:
 
 
 def _write_all(fd: int, line: bytes) -> None:
-    rest, deadline, raised = memoryview(line), 0.0, None
+    rest, deadline, raised = line, 0.0, None
     while rest:
         try:
             rest = rest[os.write(fd, rest) :]

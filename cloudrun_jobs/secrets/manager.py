@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from typing import TYPE_CHECKING, TypeAlias, TypeVar, overload
 
 from cloudrun_jobs import backoff
@@ -191,8 +192,8 @@ class SecretManager(Store):
         del sent, request
         number = _number(added.name)
         if not added.client_specified_payload_checksum:
-            self.disable(name, number)
-            message = f"{name}: Secret Manager did not verify the checksum of version {number}, which is disabled"
+            self._withdraw(name, number)
+            message = f"{name}: Secret Manager did not verify the checksum of version {number}, which is withdrawn"
             raise SecretCorrupted(f"{message} now.", hint="Repeat the update.")
         return number
 
@@ -223,8 +224,13 @@ class SecretManager(Store):
         """Keep the first of two versions if an unanswered call took effect after all."""
         own = self._find(name, payload, before, left) or number
         if own != number:
-            self.disable(name, number)
+            self._withdraw(name, number)
         return own
+
+    def _withdraw(self, name: str, number: int) -> None:
+        """Disable a version, if that is possible: what follows does not depend on it."""
+        with suppress(SecretError):
+            self.disable(name, number)
 
     def _listed(self, name: str, state: str, seconds: float) -> list[int]:
         request = api.ListSecretVersionsRequest(parent=f"projects/{self._project}/secrets/{name}", filter=state)

@@ -29,6 +29,8 @@ class Partner:
 
     url: str = ""
     token: str = field(default_factory=lambda: _new_token())
+    #: The tokens that replaced the first one, in order.
+    issued: list[str] = field(default_factory=list)
     #: The status codes of the refresh requests, in order.
     answers: list[int] = field(default_factory=list)
     #: What the next requests get instead: status, headers and body; or None, which hangs until `release` is set.
@@ -56,6 +58,7 @@ class Partner:
         with self._lock:
             if token == self.token:
                 self.token = self._rotations[token, key] = _new_token()
+                self.issued.append(self.token)
             elif (token, key) not in self._rotations or self._rotations[token, key] != self.token:
                 return 401, {}, json.dumps({"error": "stale token"})
             return 200, {}, json.dumps({"token": self.token})

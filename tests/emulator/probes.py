@@ -17,10 +17,11 @@ import google.auth.compute_engine
 import requests
 from google.auth.credentials import AnonymousCredentials
 from google.auth.transport.requests import Request
-from google.cloud import run_v2, scheduler_v1
+from google.cloud import run_v2, scheduler_v1, secretmanager_v1
 
 PLACE = "projects/acme/locations/europe-west4"
 JOB = f"{PLACE}/jobs/work"
+SECRET = "projects/acme/secrets/token"
 ANONYMOUS = AnonymousCredentials()
 looked_up: set[bytes | str | None] = set()
 resolve = socket.getaddrinfo
@@ -39,6 +40,10 @@ PROBES: dict[str, Callable[[], object]] = {
     "default": google.auth.default,
     "jobs client": lambda: run_v2.JobsClient().run_job(name=JOB),
     "scheduler client": lambda: scheduler_v1.CloudSchedulerClient().delete_job(name=JOB),
+    "secrets client": lambda: secretmanager_v1.SecretManagerServiceClient().get_secret(name=SECRET),
+    "anonymous secrets": lambda: secretmanager_v1.SecretManagerServiceClient(credentials=ANONYMOUS).get_secret(
+        name=SECRET
+    ),
     "anonymous grpc": lambda: run_v2.JobsClient(credentials=ANONYMOUS).run_job(name=JOB),
     "anonymous async": lambda: asyncio.run(run_job_async()),
     "anonymous rest": lambda: run_v2.JobsClient(credentials=ANONYMOUS, transport="rest").run_job(name=JOB),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 import google_crc32c
 import pytest
 from google.api_core import exceptions
@@ -11,7 +13,7 @@ from google.cloud import secretmanager_v1 as api
 
 from cloudrun_jobs.emulator import Emulator
 from cloudrun_jobs.emulator.config import InvalidConfiguration
-from tests.emulator.cloud import Cloud, condition, script
+from tests.emulator.cloud import Cloud, condition, job, script
 
 PROJECT = "projects/acme"
 TOKEN = f"{PROJECT}/secrets/token"
@@ -250,6 +252,21 @@ def test_task_without_a_usable_version_does_not_start(emulator, value, message):
 
     assert message in condition(execution).message
     assert not execution.start_time
+
+
+def test_task_updates_a_secret(emulator):
+    """`cloudrun_jobs.secrets` in a task uses the emulator, without a setting."""
+    create(emulator.clients.secrets, "token", b"one")
+    code = """
+from django.conf import settings
+settings.configure(CLOUDRUN_JOBS={"ENVIRONMENT": "production", "PROJECT": "acme"})
+from cloudrun_jobs import secrets
+print(secrets.read("token"), secrets.update("token", "two", expected=1), secrets.read("token"))
+"""
+    cloud = Cloud(emulator)
+    cloud.finish(job(sys.executable, "-c", code))
+
+    assert cloud.output() == ["one 2 two"], cloud.output("stderr")
 
 
 def test_emulator_without_the_client(monkeypatch):

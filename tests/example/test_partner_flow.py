@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing
@@ -70,6 +72,15 @@ class Flow:
 
         return wait_for(ended, 60)
 
+    def task(self) -> int:
+        """Return the process id of the task that runs."""
+
+        def found() -> list[Path]:
+            processes = (path for path in Path("/proc").iterdir() if path.name.isdecimal())
+            return [path for path in processes if _is_task(path, self.database)]
+
+        return int(wait_for(found)[0].name)
+
     def records(self) -> list[tuple[Any, ...]]:
         query = "SELECT status, reason, `trigger`, result FROM cloudrun_jobs_jobrun ORDER BY created_at"
         with closing(sqlite3.connect(self.database)) as connection:
@@ -87,6 +98,14 @@ class Flow:
     def token(self, version: str = "latest") -> str:
         name = f"projects/acme/secrets/{SECRET}/versions/{version}"
         return self.emulator.clients.secrets.access_secret_version(name=name).payload.data.decode()
+
+
+def _is_task(process: Path, database: Path) -> bool:
+    try:
+        command, environment = ((process / name).read_bytes() for name in ("cmdline", "environ"))
+    except OSError:  # It has ended.
+        return False
+    return b"refresh_partner_token" in command and str(database).encode() in environment
 
 
 @pytest.fixture
@@ -155,17 +174,33 @@ def test_guide(deployed: Flow) -> None:
 def test_overlapping_run_is_skipped(deployed: Flow) -> None:
     """While one run waits for the partner, a second one exits without a request."""
     flow = deployed
-    flow.partner.hang()
+    flow.partner.hang(times=3)
     flow.run()
-    wait_for(lambda: not flow.partner.planned)
+    wait_for(lambda: len(flow.partner.planned) < 3)
     flow.run()
     flow.finished(1)
     flow.partner.release.set()
     flow.finished(2)
 
-    assert (len(flow.partner.answers), flow.token()) == (1, flow.partner.token)
+    assert flow.partner.issued == [flow.partner.token] == [flow.token()]
     assert [each.succeeded_count for each in flow.executions()] == [1, 1]
     assert sorted(status for status, *_ in flow.records()) == ["skipped", "succeeded"]
+
+
+@pytest.mark.faults
+def test_killed_run_loses_nothing(deployed: Flow) -> None:
+    """If the process is killed before it gets the new token, the next attempt gets the same one."""
+    flow = deployed
+    flow.partner.hang(times=3)
+    flow.run()
+    wait_for(lambda: len(flow.partner.planned) < 3)
+    os.kill(flow.task(), signal.SIGKILL)
+    flow.partner.release.set()
+    [execution] = flow.finished(1)
+
+    assert (execution.succeeded_count, execution.retried_count) == (1, 1)
+    assert flow.partner.issued == [flow.partner.token] == [flow.token()]
+    assert flow.versions() == {1: "ENABLED", 2: "ENABLED"}
 
 
 def test_secret_manager_is_away(deployed: Flow, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -29,6 +29,7 @@ from cloudrun_jobs.models.functions import Now
 from cloudrun_jobs.signals import job_finished, job_skipped
 from tests.jobs.management.commands import echo, outcome
 from tests.locks.workers import database_settings
+from tests.logs.reading import next_line
 from tests.runs.conftest import EXECUTION, Container, begin, request
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -402,9 +403,9 @@ def hanging(database: str, hang: str, timeout: int = 600, **variables: str) -> I
     with subprocess.Popen(program, stdout=subprocess.PIPE, **options) as process:
         assert process.stdout is not None
         try:
-            assert process.stdout.readline() == "works\n"
+            assert next_line(process.stdout) == "works\n"
             process.send_signal(signal.SIGTERM)
-            assert process.stdout.readline() == "cleans up\n"
+            assert next_line(process.stdout) == "cleans up\n"
             yield process
         finally:
             process.kill()

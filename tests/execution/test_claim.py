@@ -519,7 +519,13 @@ def test_arguments_with_invalid_utf8_are_not_recorded(container: Container, work
 
 @pytest.mark.parametrize(
     "arguments",
-    [["--note", "hunter2"], ["--note=hunter2"], ["--", "hunter2"], ["hunter2"], ["--note=hunter2", "key=value"]],
+    [
+        ["--note", "hunter2"],
+        ["--note=hunter2"],
+        ["--", "hunter2"],
+        ["hunter2"],
+        ["--note=hunter2", "x=y and more"],
+    ],
     ids=" ".join,
 )
 def test_secret_values_are_hidden(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import Any
+from typing import IO, Any
 
 
 def entries(output: str) -> list[dict[str, Any]]:
@@ -23,3 +23,8 @@ def _shown(line: str) -> str:
     if "action" in entry:
         return ""
     return str(entry.get("stack_trace") or f"{entry['message']}\n")
+
+
+def next_line(file: IO[str]) -> str:
+    """Return the next line that the job has written, as text."""
+    return next(filter(None, map(_shown, iter(file.readline, ""))), "")

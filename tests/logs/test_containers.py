@@ -151,7 +151,8 @@ def test_uncaught_exception_is_one_entry(container: Container) -> None:
 def test_output_is_on_the_page_at_once_and_survives_sigkill(container: Container) -> None:
     """A line that a job has written is shown while the job runs, and remains when the job is killed."""
     code = (
-        "import django, signal, time; django.setup(); signal.signal(signal.SIGTERM, signal.SIG_IGN); from tests.jobs.management.commands.speak import Command; "
+        "import django, signal, time; django.setup(); signal.signal(signal.SIGTERM, signal.SIG_IGN); "
+        "from tests.jobs.management.commands.speak import Command; "
         "command = Command(); command.stdout.write(command.style.WARNING('just <now>')); time.sleep(60)"
     )
     declared = container.declare("tests.settings")

@@ -23,6 +23,7 @@ from cloudrun_jobs.models import JobRun, Progress, Status
 from cloudrun_jobs.signals import job_progressed
 from cloudrun_jobs.terminal import fit
 from tests.jobs.management.commands import walk
+from tests.logs.reading import entries
 from tests.waiting import wait_for
 
 MANAGE = Path(__file__).parent.parent / "manage.py"
@@ -107,7 +108,7 @@ def test_progress_is_printed_as_json_in_a_container(database: str) -> None:
     with start(database, "walk", "2", env=CONTAINER, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
         output, errors = process.communicate(timeout=60)
 
-    first, last = map(json.loads, output.splitlines())
+    first, last = [entry for entry in entries(output) if entry["action"] == "job_progressed"]
     assert (first["done"], last["done"], last["total"]) == (1, 2, 2)
     assert last["message"] == "Job walk-test is at 2 of 2: step 2 (task 0 of 1, attempt 0)"
     assert (last["severity"], last["action"], last["execution"]) == ("INFO", "job_progressed", "walk-test-x7k2p")

@@ -131,10 +131,21 @@ def test_away(manager, impatient):
     assert secrets.update("token", VALUE, expected=2) == 3
 
 
+def lose_answer(faults):
+    faults.fail_after(ADD, times=1)
+
+
+def hang(faults):
+    faults.delay(ADD, 5, times=1)
+
+
 @pytest.mark.parametrize("expected", [None, 2])
-def test_answer_of_an_update_is_lost(manager, impatient, expected):
+@pytest.mark.parametrize("fault", [lose_answer, hang])
+def test_answer_of_an_update_is_lost(manager, impatient, monkeypatch, fault, expected):
     """A version whose answer was lost is found by its value, and not added again."""
-    manager.emulator.faults.fail_after(ADD, times=1)
+    monkeypatch.setattr(store, "WAIT_SECONDS", 5)
+    monkeypatch.setattr(store, "CALL_TIMEOUT_SECONDS", 0.3)
+    fault(manager.emulator.faults)
 
     assert secrets.update("token", VALUE, expected=expected) == 3
     assert manager.states() == dict.fromkeys((1, 2, 3), "ENABLED")
@@ -261,6 +272,28 @@ def test_concurrent_updates(manager):
     assert read_values
     states = manager.states()
     assert {key for key, state in states.items() if state == "ENABLED"} == {1, 2, 3}
+
+
+def test_updaters_that_try_again(manager):
+    """Updaters that repeat what they lost succeed; each number has one winner, and only losers are disabled."""
+
+    def win(label, times=4):
+        numbers = []
+        while len(numbers) < times:
+            try:
+                numbers.append(secrets.update("token", label, expected=secrets.latest_version("token")))
+            except SecretConflict:
+                continue
+        return numbers
+
+    with ThreadPoolExecutor(3) as pool:
+        won = dict(zip("abc", pool.map(win, "abc"), strict=True))
+    numbers = sorted(number for each in won.values() for number in each)
+
+    assert len(numbers) == len(set(numbers)) == 12
+    assert {key for key, state in manager.states().items() if state == "ENABLED"} == {1, 2, *numbers}
+    for label, own in won.items():
+        assert {secrets.read(f"token:{number}") for number in own} == {label}
 
 
 def test_damaged_value(manager, monkeypatch):

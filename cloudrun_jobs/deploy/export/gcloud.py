@@ -45,7 +45,7 @@ if [ -z "$channels" ]; then
   echo 'Without NOTIFICATION_CHANNELS, new alerts appear only in Cloud Monitoring.' >&2
 fi
 
-policies=$(gcloud alpha monitoring policies list --project={project} \\
+policies=$(gcloud alpha monitoring policies list --project={project} --verbosity=error \\
   --filter=userLabels.cloudrun_jobs_region={region} --format='value[separator="|"](
     userLabels.cloudrun_jobs_alert,userLabels.cloudrun_jobs_resource,
     name,enabled,userLabels.cloudrun_jobs_checksum,notificationChannels.join(","))')
@@ -79,8 +79,9 @@ END_OF_POLICY
 """
 # The id of the uptime check is known only once it exists.
 HEALTH = """\
-check=$(gcloud monitoring uptime list-configs --project={project} --limit=1 --format='value(name.basename())' \\
-  --filter={filter})
+check=$(gcloud monitoring uptime list-configs --project={project} --verbosity=error \\
+  --filter={filter} \\
+  --limit=1 --format='value(name.basename())')
 if [ -z "$check" ]; then
   check=$(gcloud monitoring uptime create {name} --project={project} --format='value(name.basename())' \\
     {options})

@@ -1,18 +1,53 @@
-"""Cloud Monitoring's alert policies and uptime checks, in memory. Other requests go on to an emulator."""
+"""Cloud Monitoring's alert policies and uptime checks, in memory. Other requests go on to an emulator.
+
+gcloud sends fields that it does not know. So that mistakes are found, requests are compared with the messages that
+Google generated for gcloud.
+"""
 
 from __future__ import annotations
 
+import ast
 import json
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cache
 from http.client import HTTPConnection
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from threading import Thread
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 Resource = dict[str, Any]
+MESSAGES = "lib/googlecloudsdk/generated_clients/apis/monitoring/v3/monitoring_v3_messages.py"
+
+
+@cache
+def messages() -> dict[str, ast.ClassDef]:
+    gcloud = Path(str(shutil.which("gcloud"))).resolve()
+    tree = ast.parse((gcloud.parents[1] / MESSAGES).read_text())
+    return {node.name: node for node in tree.body if isinstance(node, ast.ClassDef)}
+
+
+def mistakes(value: Resource, name: str) -> Iterator[str]:
+    """Yield the unknown fields and enum values of a message."""
+    body = messages()[name].body
+    fields = {ast.unparse(node.targets[0]): node.value for node in body if isinstance(node, ast.Assign)}
+    enums = {node.name: ast.unparse(node) for node in body if isinstance(node, ast.ClassDef)}
+    for key, item in value.items():
+        if key not in fields:
+            yield f"{name}: unknown field {key}"
+            continue
+        call = fields[key]
+        assert isinstance(call, ast.Call)
+        kind = ast.literal_eval(call.args[0])
+        for each in item if isinstance(item, list) else [item]:
+            if kind in messages() and isinstance(each, dict):
+                yield from mistakes(each, kind)
+            elif str(kind).endswith("Enum") and f"    {each} = " not in enums.get(kind, f"    {each} = "):
+                yield f"{name}.{key}: unknown value {each}"
 
 
 @dataclass
@@ -37,6 +72,8 @@ class Monitoring:
             return 200, self.resources[name]
         if method == "GET":
             return 200, {collection: [each for key, each in self.resources.items() if key.startswith(f"{name}/")]}
+        if found := list(mistakes(body, "AlertPolicy" if "/alertPolicies" in name else "UptimeCheckConfig")):
+            return 400, {"error": {"code": 400, "message": "; ".join(found)}}
         self.writes.append((method, name))
         if method == "POST":
             name = f"{name}/{1000 + len(self.resources)}"

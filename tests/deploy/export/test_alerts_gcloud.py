@@ -80,6 +80,25 @@ def test_second_run_writes_nothing(workers_script: str, gcloud: Gcloud, monitori
     assert messages.count("Without NOTIFICATION_CHANNELS, new alerts appear only in Cloud Monitoring.") == 1
 
 
+@pytest.mark.parametrize(
+    ("mistake", "message"),
+    [
+        (("thresholdValue", "threshold"), "MetricThreshold: unknown field threshold"),
+        (("evaluationInterval", "interval"), "PrometheusQueryLanguageCondition: unknown field interval"),
+        (("ALIGN_DELTA", "ALIGN_DIFFERENCE"), "Aggregation.perSeriesAligner: unknown value ALIGN_DIFFERENCE"),
+    ],
+)
+def test_mistakes_are_found(
+    workers_script: str, gcloud: Gcloud, monitoring: Monitoring, mistake: tuple[str, str], message: str
+) -> None:
+    """The stand-in for Cloud Monitoring knows its fields, and the script stops at the first error."""
+    script = workers_script.replace(*mistake)
+    done = subprocess.run(["sh"], input=script, capture_output=True, text=True, env=gcloud.environment())
+
+    assert message in done.stderr
+    assert done.returncode != 0
+
+
 def test_what_people_change_is_kept(
     export: Export, gcloud: Gcloud, monitoring: Monitoring, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -52,7 +52,8 @@ class Command(CloudRunJobs):
         thread.start()
         thread.join()
         for method in ("fork", "spawn"):
-            child = multiprocessing.get_context(method).Process(target=from_a_child, args=(method,))
+            processes: Any = multiprocessing.get_context(method)
+            child = processes.Process(target=from_a_child, args=(method,))
             child.start()
             child.join()
         signal.signal(signal.SIGUSR1, lambda *_: self.stdout.write("from a handler"))
