@@ -27,6 +27,11 @@ def policies(document: str) -> dict[str, dict[str, Any]]:
     return resources(document)[POLICY]
 
 
+def documents(script: str) -> list[str]:
+    """Return the policies of a script of gcloud commands."""
+    return re.findall(r"<<'END_OF_POLICY'.*?\n(.*?)\nEND_OF_POLICY\n", script, re.DOTALL)
+
+
 def threshold(policy: dict[str, Any]) -> dict[str, Any]:
     [condition] = policy["conditions"]
     found: dict[str, Any] = condition["condition_threshold"]
@@ -125,8 +130,7 @@ def test_gcloud_has_the_same_policies(export: Export, options: dict[str, Any]) -
     options["service_url"] = "https://web.example.com"
     script = export("gcloud", commands=())
     terraform = policies(export("terraform", commands=()))
-    documents = re.findall(r"<<'END_OF_POLICY'.*?\n(.*?)\nEND_OF_POLICY\n", script, re.DOTALL)
-    names = sorted(json.loads(document)["displayName"] for document in documents)
+    names = sorted(json.loads(document)["displayName"] for document in documents(script))
 
     subprocess.run(["sh", "-n"], input=script, text=True, check=True)
     assert names == sorted(policy["display_name"] for policy in terraform.values())
