@@ -263,28 +263,22 @@ def work(kind):
     for number in range(60):
         own.stdout.write(f"{kind} {number} " + kind * (20_000 if number % 3 else 20))
 
-if METHOD == "subprocess":
-    import subprocess
-    children = [subprocess.Popen([sys.executable, "-c", CHILD.replace("KIND", kind)]) for kind in "abc"]
-    work("d")
-    [child.wait() for child in children]
-else:
-    children = [multiprocessing.get_context("fork").Process(target=work, args=(kind,)) for kind in "abc"]
-    [child.start() for child in children]
-    signal.signal(signal.SIGALRM, lambda *_: command.stdout.write("handler"))
-    signal.setitimer(signal.ITIMER_REAL, 0.001, 0.001)
-    threads = [threading.Thread(target=work, args=(kind,)) for kind in "ef"]
-    [thread.start() for thread in threads]
-    work("d")
-    [thread.join() for thread in threads]
-    signal.setitimer(signal.ITIMER_REAL, 0)
-    [child.join() for child in children]
+children = [multiprocessing.get_context("fork").Process(target=work, args=(kind,)) for kind in "abc"]
+[child.start() for child in children]
+signal.signal(signal.SIGALRM, lambda *_: command.stdout.write("handler"))
+signal.setitimer(signal.ITIMER_REAL, 0.001, 0.001)
+threads = [threading.Thread(target=work, args=(kind,)) for kind in "ef"]
+[thread.start() for thread in threads]
+work("d")
+[thread.join() for thread in threads]
+signal.setitimer(signal.ITIMER_REAL, 0)
+[child.join() for child in children]
 """
 
 
 def test_lines_of_processes_threads_and_handlers_do_not_mix() -> None:
     """Each line is whole, however long, whatever else writes at the same time."""
-    done = run("METHOD = 'fork'\n" + LINES)
+    done = run(LINES)
 
     lines = done.stdout.splitlines()
     messages = [entry["message"] for entry in entries(done.stdout)]
