@@ -61,7 +61,12 @@ STYLED: dict[str, Callable[[Style], Any]] = {
     "sum": lambda style: "<" + style.WARNING("x") + ">",
     "template": lambda style: style.WARNING("%s rows") % 3,
     "template of format": lambda style: style.WARNING("{} rows").format(3),
-    "join": lambda style: ", ".join([style.WARNING("x"), "y"]),
+    "join of lines": lambda style: "\n".join([style.WARNING("x"), "y"]),
+    "join by a style": lambda style: style.WARNING(", ").join(["x", "y"]),
+    "join of one": lambda style: ", ".join([style.WARNING("x")]),
+    "unit": lambda style: f"{style.WARNING(5)}s",
+    "Japanese": lambda style: f"{style.WARNING('失敗')}しました",
+    "slice": lambda style: style.WARNING("xyz")[:2] + "!",
     "ljust": lambda style: style.WARNING("x").ljust(9) + "|",
     "within": lambda style: style.WARNING(style.SUCCESS("x")),
     "most severe": lambda style: f"{style.SUCCESS('a')} {style.WARNING('b')} {style.NOTICE('c')}",
@@ -102,6 +107,35 @@ def test_stored_styles_do_not_colour_other_lines(writer: Writer) -> None:
     writer.stream.write("Export ended")
 
     assert [severity for severity, _ in writer.lines()] == ["INFO", "ERROR", "INFO"]
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda style: style.ERROR("failed"),
+        lambda style: style.ERROR("2"),
+        lambda style: f"{style.ERROR('o')} rows",
+        lambda style: f"{style.ERROR(1)} failed",
+    ],
+    ids=["made", "number", "within a word", "within a number"],
+)
+def test_text_that_is_not_written_decides_no_other_line(writer: Writer, make: Callable[[Style], Any]) -> None:
+    """Neither a line that has its words, nor one in which a word or a number contains them."""
+    made = make(writer.style)
+    writer.stream.write("nothing failed of 210 rows, 2 wait")
+    writer.stream.write(made)
+
+    assert [severity for severity, _ in writer.lines()] == ["INFO", "ERROR"]
+
+
+def test_texts_are_styled_until_they_are_written(writer: Writer) -> None:
+    """Several may be formatted before the first one is written; each decides one line."""
+    made = [f"{writer.style.ERROR('x')} {number}" for number in range(3)]
+    made.append(f"{writer.style.WARNING('a')} {writer.style.SUCCESS('x')}")
+    for text in ["starts", *made, "x a"]:
+        writer.stream.write(text)
+
+    assert [severity for severity, _ in writer.lines()] == ["INFO", *["ERROR"] * 3, "WARNING", "INFO"]
 
 
 def test_style_function_of_write(writer: Writer) -> None:
@@ -256,35 +290,29 @@ def test_colour_options_change_no_severity(option: str) -> None:
 
 
 LINES = """
-import multiprocessing, os, signal, sys, threading
+import multiprocessing, signal, threading
 
 def work(kind):
     own = Command()
     for number in range(60):
         own.stdout.write(f"{kind} {number} " + kind * (20_000 if number % 3 else 20))
 
-if METHOD == "subprocess":
-    import subprocess
-    children = [subprocess.Popen([sys.executable, "-c", CHILD.replace("KIND", kind)]) for kind in "abc"]
-    work("d")
-    [child.wait() for child in children]
-else:
-    children = [multiprocessing.get_context("fork").Process(target=work, args=(kind,)) for kind in "abc"]
-    [child.start() for child in children]
-    signal.signal(signal.SIGALRM, lambda *_: command.stdout.write("handler"))
-    signal.setitimer(signal.ITIMER_REAL, 0.001, 0.001)
-    threads = [threading.Thread(target=work, args=(kind,)) for kind in "ef"]
-    [thread.start() for thread in threads]
-    work("d")
-    [thread.join() for thread in threads]
-    signal.setitimer(signal.ITIMER_REAL, 0)
-    [child.join() for child in children]
+children = [multiprocessing.get_context("fork").Process(target=work, args=(kind,)) for kind in "abc"]
+[child.start() for child in children]
+signal.signal(signal.SIGALRM, lambda *_: command.stdout.write("handler"))
+signal.setitimer(signal.ITIMER_REAL, 0.001, 0.001)
+threads = [threading.Thread(target=work, args=(kind,)) for kind in "ef"]
+[thread.start() for thread in threads]
+work("d")
+[thread.join() for thread in threads]
+signal.setitimer(signal.ITIMER_REAL, 0)
+[child.join() for child in children]
 """
 
 
 def test_lines_of_processes_threads_and_handlers_do_not_mix() -> None:
     """Each line is whole, however long, whatever else writes at the same time."""
-    done = run("METHOD = 'fork'\n" + LINES)
+    done = run(LINES)
 
     lines = done.stdout.splitlines()
     messages = [entry["message"] for entry in entries(done.stdout)]
