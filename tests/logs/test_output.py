@@ -65,7 +65,12 @@ STYLED: dict[str, Callable[[Style], Any]] = {
     "sum": lambda style: "<" + style.WARNING("x") + ">",
     "template": lambda style: style.WARNING("%s rows") % 3,
     "template of format": lambda style: style.WARNING("{} rows").format(3),
-    "join": lambda style: ", ".join([style.WARNING("x"), "y"]),
+    "join of lines": lambda style: "\n".join([style.WARNING("x"), "y"]),
+    "join by a style": lambda style: style.WARNING(", ").join(["x", "y"]),
+    "join of one": lambda style: ", ".join([style.WARNING("x")]),
+    "unit": lambda style: f"{style.WARNING(5)}s",
+    "Japanese": lambda style: f"{style.WARNING('失敗')}しました",
+    "slice": lambda style: style.WARNING("xyz")[:2] + "!",
     "ljust": lambda style: style.WARNING("x").ljust(9) + "|",
     "within": lambda style: style.WARNING(style.SUCCESS("x")),
     "most severe": lambda style: f"{style.SUCCESS('a')} {style.WARNING('b')} {style.NOTICE('c')}",
@@ -106,6 +111,35 @@ def test_stored_styles_do_not_colour_other_lines(writer: Writer) -> None:
     writer.stream.write("Export ended")
 
     assert [severity for severity, _ in writer.lines()] == ["INFO", "ERROR", "INFO"]
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda style: style.ERROR("failed"),
+        lambda style: style.ERROR("2"),
+        lambda style: f"{style.ERROR('o')} rows",
+        lambda style: f"{style.ERROR(1)} failed",
+    ],
+    ids=["made", "number", "within a word", "within a number"],
+)
+def test_text_that_is_not_written_decides_no_other_line(writer: Writer, make: Callable[[Style], Any]) -> None:
+    """Neither a line that has its words, nor one in which a word or a number contains them."""
+    made = make(writer.style)
+    writer.stream.write("nothing failed of 210 rows, 2 wait")
+    writer.stream.write(made)
+
+    assert [severity for severity, _ in writer.lines()] == ["INFO", "ERROR"]
+
+
+def test_texts_are_styled_until_they_are_written(writer: Writer) -> None:
+    """Several may be formatted before the first one is written; each decides one line."""
+    made = [f"{writer.style.ERROR('x')} {number}" for number in range(3)]
+    made.append(f"{writer.style.WARNING('a')} {writer.style.SUCCESS('x')}")
+    for text in ["starts", *made, "x a"]:
+        writer.stream.write(text)
+
+    assert [severity for severity, _ in writer.lines()] == ["INFO", *["ERROR"] * 3, "WARNING", "INFO"]
 
 
 def test_style_function_of_write(writer: Writer) -> None:
@@ -266,7 +300,7 @@ def test_colour_options_change_no_severity(option: str) -> None:
 
 
 LINES = """
-import multiprocessing, os, signal, sys, threading
+import multiprocessing, signal, threading
 
 def work(kind):
     own = Command()
