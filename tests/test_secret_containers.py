@@ -25,7 +25,7 @@ pytestmark = pytest.mark.faults  # It starts many processes.
 
 ROOT = Path(__file__).resolve().parents[1]
 VALUE = "-s3cr\"et/'日本\\%41 &x"
-ENDS = ["return", "error", "CommandError", "exit", "item"]
+ENDS = ["return", "error", "group", "CommandError", "exit", "item"]
 
 
 @pytest.fixture
@@ -115,14 +115,14 @@ def test_containers(
     rows = database(process_database)
 
     assert "--token=secret:token:2" in running
-    assert [each.succeeded_count for each in outcomes] == [1, 0, 0, 0, 1]
+    assert [each.succeeded_count for each in outcomes] == [1, 0, 0, 0, 0, 1]
     assert logged.count("***") > 5 * len(ENDS)
     assert rows.count("***") >= 2 * len(ENDS)
     for text in (running, logged, rows, *pages, *map(str, outcomes), shown(variables, process_database)):
         assert_nowhere(text)
 
 
-@pytest.mark.parametrize("end", ["error", "CommandError", "exit", "return"])
+@pytest.mark.parametrize("end", ["error", "group", "CommandError", "exit", "return"])
 def test_terminal(variables: dict[str, str], process_database: Path, end: str) -> None:
     """A person may type the value; what the command prints and records does not repeat it."""
     variables |= {"CLOUDRUN_JOBS_ENVIRONMENT": "local"}

@@ -24,6 +24,7 @@ from cloudrun_jobs.exceptions import InvalidArguments, JobFailed
 from cloudrun_jobs.locks.names import lock_name
 from cloudrun_jobs.models import JobRun
 from cloudrun_jobs.runs.data import run_data
+from cloudrun_jobs.signals import item_failed
 from tests.jobs.management.commands import echo
 
 VALUE = "s3cr\"et/'日本\\%41\n&x"
@@ -230,10 +231,17 @@ def test_items_and_reduce(work: Callable[[Run], None], monkeypatch: pytest.Monke
     monkeypatch.setattr(echo.Command, "reduce", lambda self, results: [*results, VALUE], raising=False)
     monkeypatch.setattr(echo.Command, "reduce_partial", True)
     work(run)
+    errors: list[Exception] = []
+
+    def receive(sender: object, error: Exception, **values: Any) -> None:
+        errors.append(error)
+
+    item_failed.connect(receive)
     with pytest.raises(JobFailed) as caught:
         delay(note=TOKEN)
 
-    assert_nowhere(everything() + str(caught.value))
+    assert_nowhere(f"{everything()} {caught.value} {errors!r}")
+    assert len(errors) == 6  # Each item has three tries.
 
 
 def test_two_threads(work: Callable[[Run], None], settings: Any) -> None:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import sys
+import traceback
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from decimal import Decimal
 from functools import partial
 from pathlib import PurePath
+from types import TracebackType
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
@@ -43,6 +46,8 @@ def protected(
     try:
         _protect(active, _plain_values(job, args, options))
         _mask_output(job)
+        if ends_process and sys.excepthook is sys.__excepthook__:  # In the cloud, the hook of `logs` masks.
+            sys.excepthook = _print_masked
         yield
     except BaseException as error:
         mask_error(error)
@@ -104,6 +109,10 @@ def _mask_output(job: JobCommand) -> None:
 
 def _write(write: Callable[..., None], msg: str = "", *args: Any, **options: Any) -> None:
     write(mask(msg) if isinstance(msg, str) else msg, *args, **options)
+
+
+def _print_masked(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    sys.stderr.write(mask("".join(traceback.format_exception(kind, error, trace))))
 
 
 def mask_error(error: BaseException) -> None:

@@ -8,11 +8,13 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from cloudrun_jobs.logs.context import JobContextFilter
     from cloudrun_jobs.logs.formatter import JsonFormatter
+    from cloudrun_jobs.logs.google_handler import StructuredLogHandler
 
 # Imported on first access: LOGGING names the filter, and Django reads that setting before it loads models.
 _MODULES = {"JobContextFilter": "context", "JsonFormatter": "formatter"}
+_MODULES["StructuredLogHandler"] = "google_handler"
 
-__all__ = ["JobContextFilter", "JsonFormatter"]
+__all__ = ["JobContextFilter", "JsonFormatter", "StructuredLogHandler"]
 
 
 def __getattr__(name: str) -> Any:

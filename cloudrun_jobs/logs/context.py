@@ -7,7 +7,7 @@ import logging
 import os
 import re
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from functools import cache, cached_property
@@ -162,9 +162,19 @@ class JobContextFilter(logging.Filter):
         if DONE in record.__dict__:
             return True
         try:
-            return _prepared(record)
+            return self._prepared(record)
         except Exception:  # noqa: BLE001  (whatever is wrong with a record, the job continues)
             return True
+
+    def _prepared(self, record: logging.LogRecord) -> bool | logging.LogRecord:
+        return prepared(record, _replace_for_google if "_labels_str" in record.__dict__ else _set_fields)
+
+
+class GoogleFilter(JobContextFilter):
+    """The same, for a handler whose other filter is that of google-cloud-logging, and comes after this one."""
+
+    def _prepared(self, record: logging.LogRecord) -> bool | logging.LogRecord:
+        return prepared(record, _set_for_google)
 
 
 @cache
@@ -172,7 +182,8 @@ def _entries() -> ModuleType:
     return import_module("cloudrun_jobs.logs.entries")  # Not at the start: a job may log nothing.
 
 
-def _prepared(record: logging.LogRecord) -> bool | logging.LogRecord:
+def prepared(record: logging.LogRecord, write: Callable[..., None]) -> bool | logging.LogRecord:
+    """Return a copy of the record that `write` has made an entry; on Python 3.11, change the record itself."""
     entries = _entries()
     names = entries.extra_names(record)
     fields, extras = entries.fields_of(record, names)
@@ -188,15 +199,16 @@ def _prepared(record: logging.LogRecord) -> bool | logging.LogRecord:
     for name in names:
         del given[name]
     given["levelname"] = fields["severity"]
-    if "_labels_str" in given:
-        _prepare_for_google(given, fields, extras)
-    else:
-        given["msg"], given["args"] = fields["message"], ()
-        given.update(extras)
-        given.update(fields)
-        del given["message"]
+    write(given, fields, extras)
     given[DONE] = {**fields, **extras}
     return target if RETURNS_RECORDS else True
+
+
+def _set_fields(given: dict[str, Any], fields: dict[str, Any], extras: dict[str, Any]) -> None:
+    """Set the fields as attributes, which formatters of JSON write."""
+    given.update(extras)
+    given.update(fields)
+    given["msg"], given["args"] = given.pop("message"), ()
 
 
 class _Payload(dict[str, Any]):
@@ -206,7 +218,24 @@ class _Payload(dict[str, Any]):
         return str(self["message"])
 
 
-def _prepare_for_google(given: dict[str, Any], fields: dict[str, Any], extras: dict[str, Any]) -> None:
+def _set_for_google(given: dict[str, Any], fields: dict[str, Any], extras: dict[str, Any]) -> None:
+    """Set what google-cloud-logging reads from a record: its own filter fails on other values."""
+    given["labels"] = fields.get(f"{GOOGLE}labels", {})
+    given["source_location"] = fields[f"{GOOGLE}sourceLocation"]
+    if f"{GOOGLE}trace" in fields:
+        given["trace"], given["span_id"] = fields[f"{GOOGLE}trace"], fields[f"{GOOGLE}spanId"]
+        given["trace_sampled"] = fields[f"{GOOGLE}trace_sampled"]
+    if isinstance(extras.get("http_request"), dict):
+        given["http_request"] = extras.pop("http_request")
+    _set_payload(given, fields, extras)
+
+
+def _set_payload(given: dict[str, Any], fields: dict[str, Any], extras: dict[str, Any]) -> None:
+    own = {name: value for name, value in fields.items() if not name.startswith(GOOGLE) and name != "severity"}
+    given["msg"], given["args"] = _Payload({**extras, **own}), ()
+
+
+def _replace_for_google(given: dict[str, Any], fields: dict[str, Any], extras: dict[str, Any]) -> None:
     """Replace what the filter of StructuredLogHandler, which has run before this one, has made of the record."""
     found = given["_labels"] if isinstance(given.get("_labels"), Mapping) else {}
     labels = {str(key): str(value) for key, value in found.items()} | fields.get(f"{GOOGLE}labels", {})
@@ -220,5 +249,4 @@ def _prepare_for_google(given: dict[str, Any], fields: dict[str, Any], extras: d
     given["_source_location_str"] = json.dumps(fields[f"{GOOGLE}sourceLocation"], ensure_ascii=False)
     if request is not None:
         given["_http_request_str"] = json.dumps(request, ensure_ascii=False) if isinstance(request, dict) else "{}"
-    own = {name: value for name, value in fields.items() if not name.startswith(GOOGLE) and name != "severity"}
-    given["msg"], given["args"] = _Payload({**extras, **own}), ()
+    _set_payload(given, fields, extras)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import logging
 import sys
@@ -14,11 +15,12 @@ from typing import Any
 from uuid import UUID
 
 import pytest
+from google.cloud.logging_v2.handlers import StructuredLogHandler as GoogleHandler
 from hypothesis import given
 from hypothesis import strategies as st
 from pythonjsonlogger.json import JsonFormatter as PlainJsonFormatter
 
-from cloudrun_jobs.logs import JobContextFilter, JsonFormatter, context, entries
+from cloudrun_jobs.logs import JobContextFilter, JsonFormatter, StructuredLogHandler, context, entries
 
 ANY_TEXT = st.text(st.characters(codec=None), max_size=30)
 SCALARS = (
@@ -330,3 +332,55 @@ def test_span_of_opentelemetry_comes_first(monkeypatch: pytest.MonkeyPatch) -> N
     assert fields["logging.googleapis.com/trace"] == f"{1:032x}"
     assert fields["logging.googleapis.com/spanId"] == f"{2:016x}"
     assert fields["logging.googleapis.com/trace_sampled"] is True
+
+
+STRANGE: list[dict[Any, Any]] = [
+    {"trace": 'x"y', "span_id": Broken(), "trace_sampled": "x", "source_location": Broken(), "resource": Broken()},
+    {"labels": {"a": Broken(), 1: 2}, "json_fields": {"severity": "x", "message": "m"}},
+    {"labels": "none", "json_fields": 5, "http_request": Broken()},
+    {"http_request": {"status": float("nan")}, "severity": Broken(), "\0\ud800": "\ud800", "": None},
+]
+
+
+def google_handler(*, is_own: bool) -> tuple[logging.Handler, io.StringIO]:
+    written = io.StringIO()
+    handler: logging.Handler = StructuredLogHandler(stream=written) if is_own else GoogleHandler(stream=written)
+    handler.addFilter(JobContextFilter())
+    return handler, written
+
+
+@pytest.fixture(autouse=True)
+def _no_diagnostics(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first record of Google's handler is followed by one about its version."""
+    monkeypatch.setattr("google.cloud.logging_v2._instrumentation_emitted", True)
+
+
+@pytest.mark.parametrize("extra", STRANGE, ids=["names", "mappings", "others", "values"])
+def test_handler_of_google_writes_any_extra(extra: dict[Any, Any]) -> None:
+    """Its own filter would raise for some of these values."""
+    handler, written = google_handler(is_own=True)
+    made = record("done", 1)
+    vars(made).update(extra)
+    handler.handle(made)
+
+    entry = strict(written.getvalue().encode())
+    assert (entry["severity"], entry["message"]) == ("INFO", "done 1")
+
+
+@pytest.mark.parametrize("is_own", [True, False], ids=["own", "google's"])
+def test_handlers_of_google_write_the_same(is_own: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With the filter, Google's own handler writes the labels, the trace and the place too."""
+    monkeypatch.setenv("CLOUD_RUN_EXECUTION", "shop-x7k2p")
+    monkeypatch.setenv("TRACEPARENT", f"00-{'0a' * 16}-{'b7' * 8}-01")
+    handler, written = google_handler(is_own=is_own)
+    made = with_error(group())
+    made.rows = 3
+    handler.handle(made)
+
+    entry = strict(written.getvalue().encode())
+    labels = entry["logging.googleapis.com/labels"]
+    assert labels == {"python_logger": "shop", "execution": "shop-x7k2p", "task": "0", "attempt": "0"}
+    assert entry["logging.googleapis.com/trace"] == "0a" * 16
+    assert entry["logging.googleapis.com/sourceLocation"]["line"] == "7"
+    assert (entry["message"], entry["rows"], entry["severity"]) == ("failed", 3, "ERROR")
+    assert entry["stack_trace"].startswith("  + Exception Group Traceback")

@@ -160,6 +160,7 @@ def _check_location(settings: Settings) -> None:
         raise InvalidSettings(f"{where}: required by CloudRunBackend, not set.", hint=hint)
 
 
+PORT = "[0-9]{1,4}|[1-5][0-9]{4}|6[0-4][0-9]{3}|65[0-4][0-9]{2}|655[0-2][0-9]|6553[0-5]"
 TEXT_PATTERNS = {
     "service_account": (r"[\w.+-]+@[\w.-]+", "the e-mail address of a service account"),
     "scheduler_service_account": (r"[\w.+-]+@[\w.-]+", "the e-mail address of a service account"),
@@ -167,7 +168,7 @@ TEXT_PATTERNS = {
     "reservations": (f"{CLOUD_SCHEDULER}|{CLOUD_TASKS}", f"{CLOUD_SCHEDULER!r} or {CLOUD_TASKS!r}"),
     "tasks_queue": (r"[A-Za-z0-9-]{1,100}", "the name of a queue: letters, digits and hyphens"),
     "service_url": (
-        r"(https://[\w.-]+|http://(localhost|127\.0\.0\.1))(:[0-9]+)?/?",
+        rf"(https://[\w.-]+|http://(localhost|127\.0\.0\.1))(:({PORT}))?/?",
         "an HTTPS URL such as 'https://web-abc123.a.run.app', or an HTTP URL of this machine",
     ),
 }

@@ -23,6 +23,7 @@ from cloudrun_jobs.execution import deadlines
 from cloudrun_jobs.execution.attempt import Attempt
 from cloudrun_jobs.execution.outcome import class_name_of, message_of
 from cloudrun_jobs.execution.progress import MAX_TEXT, report_items
+from cloudrun_jobs.execution.secret_options import mask_error
 from cloudrun_jobs.execution.sharding import items as sources
 from cloudrun_jobs.execution.sharding import lists, writing
 from cloudrun_jobs.execution.sharding.chunks import Chunk, Chunks
@@ -274,6 +275,7 @@ class ClaimLoop:
         error, self._error, chunk = self._error, None, self.chunk
         if error is None or chunk is None:
             return
+        mask_error(error)
         values = {"error_class": class_name_of(error), "error_message": message_of(error)}
         retries, value = self._options.item_retries, chunk.items[chunk.cursor]
         if not self._chunks.fail(chunk, values, retries, seconds):

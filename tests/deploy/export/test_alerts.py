@@ -27,6 +27,11 @@ def policies(document: str) -> dict[str, dict[str, Any]]:
     return resources(document)[POLICY]
 
 
+def documents(script: str) -> list[str]:
+    """Return the policies of a script of gcloud commands."""
+    return re.findall(r"<<'END_OF_POLICY'.*?\n(.*?)\nEND_OF_POLICY\n", script, re.DOTALL)
+
+
 def threshold(policy: dict[str, Any]) -> dict[str, Any]:
     [condition] = policy["conditions"]
     found: dict[str, Any] = condition["condition_threshold"]
@@ -57,7 +62,7 @@ def test_every_job_has_a_policy(export: Export) -> None:
 
 
 @pytest.mark.parametrize(
-    ("service_url", "port"), [("https://web.example.com", 443), ("https://web.example.com:8443/", 8443)]
+    ("service_url", "port"), [("https://web.example.com", 443), ("https://web.example.com:65535/", 65535)]
 )
 def test_health(export: Export, options: dict[str, Any], service_url: str, port: int) -> None:
     """With a URL of the web service, an uptime check reads its health, and a policy the check."""
@@ -79,6 +84,15 @@ def test_health_of_this_machine_is_not_checked(export: Export, options: dict[str
     options["service_url"] = "http://localhost:8000"
 
     assert CHECK not in resources(export("terraform", *IMAGE))
+
+
+@pytest.mark.parametrize("port", ["65536", "99999", "100000"])
+def test_port_that_does_not_exist_is_rejected(export: Export, options: dict[str, Any], port: str) -> None:
+    """The error names the setting."""
+    options["service_url"] = f"https://web.example.com:{port}"
+
+    with pytest.raises(CommandError, match=r"\['service_url'\]: expected an HTTPS URL"):
+        export("terraform", *IMAGE)
 
 
 def test_health_is_at_its_url() -> None:
@@ -116,8 +130,7 @@ def test_gcloud_has_the_same_policies(export: Export, options: dict[str, Any]) -
     options["service_url"] = "https://web.example.com"
     script = export("gcloud", commands=())
     terraform = policies(export("terraform", commands=()))
-    documents = re.findall(r"<<'END_OF_POLICY'.*?\n(.*?)\nEND_OF_POLICY\n", script, re.DOTALL)
-    names = sorted(json.loads(document)["displayName"] for document in documents)
+    names = sorted(json.loads(document)["displayName"] for document in documents(script))
 
     subprocess.run(["sh", "-n"], input=script, text=True, check=True)
     assert names == sorted(policy["display_name"] for policy in terraform.values())

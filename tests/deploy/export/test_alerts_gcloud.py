@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,7 +17,8 @@ from cloudrun_jobs.deploy.export.gcloud import text
 from cloudrun_jobs.emulator import Emulator
 from cloudrun_jobs.management.selection import cloudrun_backend
 from tests.deploy.export.conftest import Export
-from tests.deploy.export.monitoring import Monitoring, serve
+from tests.deploy.export.monitoring import Monitoring, mistakes, serve
+from tests.deploy.export.test_alerts import documents
 from tests.emulator.gcloud_cli import NEEDS_GCLOUD, PROJECT, REGION, Gcloud
 
 pytestmark = NEEDS_GCLOUD
@@ -42,6 +44,11 @@ def run(script: str, gcloud: Gcloud, **variables: str) -> str:
     done = subprocess.run(["sh"], input=script, capture_output=True, text=True, timeout=200, env=env)
     assert done.returncode == 0, done.stderr
     return done.stderr
+
+
+def without_jobs(script: str) -> str:
+    """Return the part of the script that writes the alerts."""
+    return "set -eu\n" + script[script.index("# The notification channels") :]
 
 
 @pytest.fixture
@@ -80,45 +87,51 @@ def test_second_run_writes_nothing(workers_script: str, gcloud: Gcloud, monitori
     assert messages.count("Without NOTIFICATION_CHANNELS, new alerts appear only in Cloud Monitoring.") == 1
 
 
+def test_script_stops_at_the_first_error(workers_script: str, gcloud: Gcloud, monitoring: Monitoring) -> None:
+    """A policy that Cloud Monitoring rejects ends the script."""
+    done = subprocess.run(
+        ["sh"],
+        input=workers_script.replace("ALIGN_DELTA", "ALIGN_DIFFERENCE"),
+        capture_output=True,
+        text=True,
+        env=gcloud.environment(),
+    )
+
+    assert "Aggregation.perSeriesAligner: unknown value ALIGN_DIFFERENCE" in done.stderr
+    assert (done.returncode != 0, monitoring.writes) == (True, [])
+
+
 @pytest.mark.parametrize(
     ("mistake", "message"),
     [
+        (("", ""), None),
         (("thresholdValue", "threshold"), "MetricThreshold: unknown field threshold"),
         (("evaluationInterval", "interval"), "PrometheusQueryLanguageCondition: unknown field interval"),
         (("ALIGN_DELTA", "ALIGN_DIFFERENCE"), "Aggregation.perSeriesAligner: unknown value ALIGN_DIFFERENCE"),
     ],
 )
-def test_mistakes_are_found(
-    workers_script: str, gcloud: Gcloud, monitoring: Monitoring, mistake: tuple[str, str], message: str
-) -> None:
-    """The stand-in for Cloud Monitoring knows its fields, and the script stops at the first error."""
-    script = workers_script.replace(*mistake)
-    done = subprocess.run(["sh"], input=script, capture_output=True, text=True, env=gcloud.environment())
+def test_mistakes_are_found(workers_script: str, mistake: tuple[str, str], message: str | None) -> None:
+    """The stand-in for Cloud Monitoring knows the fields and values of a policy."""
+    bodies = [json.loads(document.replace(*mistake)) for document in documents(workers_script)]
 
-    assert message in done.stderr
-    assert done.returncode != 0
+    assert {each for body in bodies for each in mistakes(body, "AlertPolicy")} == ({message} if message else set())
 
 
 def test_what_people_change_is_kept(
     export: Export, gcloud: Gcloud, monitoring: Monitoring, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A policy that was disabled and got a channel by hand keeps both, and gets the new text."""
-    run(export("gcloud", *IMAGE), gcloud)
-    monitoring.policies[FAILED].update(enabled=False, notificationChannels=CHANNELS[:1])
-    monkeypatch.setattr(alerts, "AUTO_CLOSE", "3600s")
-    run(export("gcloud", *IMAGE), gcloud)
-
-    [policy] = monitoring.policies.values()
-    assert policy["alertStrategy"] == {"autoClose": "3600s"}
-    assert (policy["enabled"], policy["notificationChannels"]) == (False, CHANNELS[:1])
-
-
-def test_channels_are_those_of_the_run(export: Export, gcloud: Gcloud, monitoring: Monitoring) -> None:
-    """A policy notifies the exported channels, and others if the variable names them."""
-    script = export("gcloud", *IMAGE, "--notification-channel", "1")
-    run(script, gcloud)
+    """A policy notifies the exported channels; what people change stays, unless the variable names channels."""
+    run(without_jobs(export("gcloud", *IMAGE, "--notification-channel", "1")), gcloud)
     exported = monitoring.policies[FAILED]["notificationChannels"]
+    monitoring.policies[FAILED].update(enabled=False, notificationChannels=CHANNELS[1:])
+    monkeypatch.setattr(alerts, "AUTO_CLOSE", "3600s")
+    script = without_jobs(export("gcloud", *IMAGE))
+    run(script, gcloud)
+    [updated] = monitoring.policies.values()
     run(script, gcloud, NOTIFICATION_CHANNELS=",".join(CHANNELS))
+    [renamed] = monitoring.policies.values()
 
     assert exported == CHANNELS[:1]
-    assert monitoring.policies[FAILED]["notificationChannels"] == CHANNELS
+    assert updated["alertStrategy"] == {"autoClose": "3600s"}
+    assert (updated["enabled"], updated["notificationChannels"]) == (False, CHANNELS[1:])
+    assert (renamed["enabled"], renamed["notificationChannels"]) == (False, CHANNELS)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,17 @@ from django.core.management.base import CommandError, CommandParser
 
 from cloudrun_jobs import CloudRunJobs
 
-ERRORS = {"error": ValueError, "CommandError": CommandError, "exit": SystemExit}
+
+def group(text: str) -> Exception:
+    return ExceptionGroup(text, [ValueError(text)])
+
+
+ERRORS: dict[str, Callable[[str], BaseException]] = {
+    "error": ValueError,
+    "group": group,
+    "CommandError": CommandError,
+    "exit": SystemExit,
+}
 
 logger = logging.getLogger("shop")
 

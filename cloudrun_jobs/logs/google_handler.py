@@ -1,0 +1,17 @@
+"""The handler of google-cloud-logging, for records that `JobContextFilter` would prepare too late."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from google.cloud.logging_v2.handlers import StructuredLogHandler as BaseHandler
+
+from cloudrun_jobs.logs.context import GoogleFilter
+
+
+class StructuredLogHandler(BaseHandler):
+    """google-cloud-logging's handler, with the job's labels, and for any `extra`."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)  # type: ignore[no-untyped-call]
+        self.filters.insert(0, GoogleFilter())
