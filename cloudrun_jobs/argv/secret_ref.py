@@ -6,6 +6,8 @@ import re
 from dataclasses import dataclass
 from typing import Self
 
+from cloudrun_jobs.exceptions import InvalidSecret
+
 PREFIX = "secret:"  # Of a reference among container arguments: --token=secret:partner-token:3
 PATTERN = re.compile(r"([A-Za-z0-9_-]{1,255})(?::(latest|[1-9][0-9]{0,9}))?", re.ASCII)
 
@@ -18,14 +20,15 @@ class SecretRef:
 
     `reference` is the secret's id, and optionally ":" and a version: a number, or "latest", the default.
 
-    Raises `ValueError` if it is not.
+    Raises `InvalidSecret` if it is not.
     """
 
     reference: str
 
     def __post_init__(self) -> None:
         if not isinstance(self.reference, str) or not PATTERN.fullmatch(self.reference):
-            raise ValueError("SecretRef: expected the id of a secret, such as 'api-key', or 'api-key:3'.")
+            message = "SecretRef: expected a name of letters, digits, '-' and '_', and a version or none."
+            raise InvalidSecret(message, hint="Write 'partner-token' or 'partner-token:3'.")
 
     @property
     def name(self) -> str:

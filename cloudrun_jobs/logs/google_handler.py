@@ -15,3 +15,6 @@ class StructuredLogHandler(BaseHandler):
     def __init__(self, **options: Any) -> None:
         super().__init__(**options)  # type: ignore[no-untyped-call]
         self.filters.insert(0, GoogleFilter())
+
+    def emit_instrumentation_info(self) -> None:
+        """Write nothing: the library's first record names its version, and is an empty entry of the job."""

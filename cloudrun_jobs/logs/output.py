@@ -36,7 +36,7 @@ MAX_PLACES = 4096
 BLOCKED_SECONDS = 30.0  # how long a full pipe that does not block is waited for
 NAMES = ("stdout", "stderr")
 Encoder: TypeAlias = Callable[[int, str, str], bytes]
-DJANGO_WRITE = OutputWrapper.write.__code__
+DJANGO_WRITE, DJANGO_RUN = OutputWrapper.write.__code__, BaseCommand.run_from_argv.__code__
 
 _local = threading.local()
 
@@ -235,6 +235,8 @@ class EntryStream(OutputWrapper):
     def _write_entry(self, text: str, severity: int, frame: Any) -> None:
         while frame.f_code is DJANGO_WRITE:  # A command was called with this stream.
             frame = frame.f_back
+        if frame.f_code is DJANGO_RUN and id(sys.exception()) == _reported_error:
+            severity = logging.WARNING  # Of a CommandError, which `job_finished` has reported with its traceback.
         self._write(text, severity, (frame.f_code, frame.f_lineno))
 
     def _write(self, text: str, severity: int, place: tuple[CodeType, int]) -> None:
@@ -283,6 +285,7 @@ def _place(code: CodeType, line: int) -> str:
 _encoders: dict[str, Encoder] = {}
 _importing: set[int] = set()  # Threads.
 _interrupting: list[Any] = []  # What signal handlers have written during the import.
+_reported_error = 0  # The id of the exception.
 _places: dict[tuple[int, int], tuple[CodeType, str]] = {}  # By id: the hash of a code object takes microseconds.
 
 
@@ -347,6 +350,12 @@ def install(command: BaseCommand, given: Collection[str] = ()) -> None:
     streams = (command.stdout, command.stderr)
     if any(isinstance(each, EntryStream) or isinstance(each._out, EntryStream) for each in streams):
         command.style = entry_style(command.style)
+
+
+def mark_reported(error: BaseException) -> None:
+    """Note that an entry of severity ERROR has the error, so that Django's output does not report it again."""
+    global _reported_error
+    _reported_error = id(error)
 
 
 def finish(command: BaseCommand) -> None:

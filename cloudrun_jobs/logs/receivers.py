@@ -164,6 +164,11 @@ def log_job_finished(
         level, message = logging.WARNING if is_reported else logging.ERROR, "Job %s failed after %.1fs with %s%s"
         # Django prints the text of a CommandError; the errors of this package need no traceback.
         is_explained = propagates or isinstance(error, (CommandError, SystemExit, CloudRunJobsError))
+        if level == logging.ERROR and not propagates and in_cloud():  # Error Reporting groups errors by traceback.
+            from cloudrun_jobs.logs import output
+
+            is_explained = False
+            output.mark_reported(error)
         exc_info = None if is_explained else error
         logger.log(level, message, spec.name, seconds, name, _attempt(task), exc_info=exc_info, extra=extra)
 

@@ -82,9 +82,7 @@ def translate(error: Exception, purpose: Purpose, endpoint: str | None) -> Secre
         case api.NotFound():
             return _not_found(purpose)
         case api.FailedPrecondition():
-            state = STATE.search(message)
-            what = f"version {state[1]} is {state[2].lower()}" if state else "it is in a state that forbids this"
-            return SecretDisabled(f"{purpose.subject}: {what}.", hint="Use another version, or add or enable one.")
+            return _failed_precondition(purpose, message)
         case api.InvalidArgument() if "checksum" in message.lower() or "crc32c" in message.lower():
             return SecretCorrupted(
                 f"{purpose.subject}: the value was damaged on the way.", hint="Repeat the update."
@@ -97,6 +95,13 @@ def translate(error: Exception, purpose: Purpose, endpoint: str | None) -> Secre
     return InvalidSecret(
         f"{purpose.subject}: Secret Manager rejected the request ({type(error).__name__}).", hint=hint
     )
+
+
+def _failed_precondition(purpose: Purpose, message: str) -> SecretError:
+    if (state := STATE.search(message)) is None:  # The emulator explains that the port is the wrong one.
+        return SecretError(f"{purpose.subject}: {message}")
+    what = f"version {state[1]} is {state[2].lower()}"
+    return SecretDisabled(f"{purpose.subject}: {what}.", hint="Use another version, or add or enable one.")
 
 
 def _not_found(purpose: Purpose) -> SecretError:

@@ -25,7 +25,7 @@ from django.core.signals import setting_changed
 from cloudrun_jobs import backoff, conf
 from cloudrun_jobs.conf import LocalSecrets
 from cloudrun_jobs.exceptions import InvalidSettings, SecretDisabled, SecretNotFound, SecretUnavailable
-from cloudrun_jobs.secrets.payload import NAME, Payload, Version, payload_of, problem_of
+from cloudrun_jobs.secrets.payload import NAME, NAME_CHARACTERS, Payload, Version, payload_of, problem_of
 from cloudrun_jobs.secrets.stores import Latest, Store
 
 LOCK_TIMEOUT_SECONDS = 10.0
@@ -200,7 +200,9 @@ class FileStore(LocalStore):
         except RecursionError:
             failure = "its values are nested too deeply"
         except ValueError as error:  # Its message has no text of the file.
-            failure = getattr(error, "msg", type(error).__name__)
+            failure = type(error).__name__
+            if isinstance(error, json.JSONDecodeError):
+                failure = f"{error.msg} (line {error.lineno}, column {error.colno})"
         except OSError as error:
             failure = error.strerror or type(error).__name__
         raise InvalidSettings(f"{self.place}: expected a readable JSON file of secrets: {failure}.")
@@ -276,7 +278,7 @@ def _decode(secrets: object) -> Document:
         raise Malformed(f"expected an object of secrets by name, got {type(secrets).__name__}")
     for number, name in enumerate(secrets, 1):
         if not isinstance(name, str) or not NAME.fullmatch(name):
-            raise Malformed(f"expected letters, digits, '-' and '_' in the name of secret {number}")
+            raise Malformed(f"expected {NAME_CHARACTERS} in the name of secret {number}")
     return {name: _decode_versions(name, value) for name, value in secrets.items()}
 
 

@@ -10,7 +10,8 @@ from cloudrun_jobs.exceptions import InvalidSecret
 
 MAX_BYTES = 64 * 1024  # Secret Manager's limit of a version.
 NAME = re.compile(r"[A-Za-z0-9_-]{1,255}", re.ASCII)
-REFERENCE_EXAMPLE = "Write 'partner-token', 'partner-token:3' or SecretRef('partner-token:3')."
+NAME_CHARACTERS = "letters, digits, '-' and '_'"
+REFERENCE_EXAMPLE = f"Write 'partner-token' or 'partner-token:3': {NAME_CHARACTERS}, and a version or none."
 
 
 class Payload:
@@ -53,7 +54,7 @@ def checked_name(name: str) -> str:
     """Return the name of a secret, which has no version. Raises `InvalidSecret`."""
     if not isinstance(name, str) or not NAME.fullmatch(name):
         message = "secrets: expected the name of a secret without a version, got something else."
-        raise InvalidSecret(message, hint="Write 'partner-token'.")
+        raise InvalidSecret(message, hint=f"Write 'partner-token': {NAME_CHARACTERS}.")
     return name
 
 

@@ -66,12 +66,16 @@ def configured() -> Store:
     settings = conf.load()
     endpoint = environ.local_endpoint(settings.options)
     if endpoint is None and settings.secrets is not None:
+        if settings.environment not in INLINE_ENVIRONMENTS:
+            message = f"expected in local and test environments, set in {settings.environment!r}"
+            hint = "Remove it: the secrets are in Secret Manager."
+            raise InvalidSettings(f"{conf.setting_name('SECRETS')}: {message}.", hint=hint)
         return local(settings.secrets)
     if endpoint is None and settings.environment in INLINE_ENVIRONMENTS:
         raise InvalidSettings(
             f"{conf.setting_name('SECRETS')}: required in the environment {settings.environment!r}, not set.",
-            hint="Set it to a dictionary such as {'partner-token': 'abc'} or to the path of a JSON file, or start "
-            f"`manage.py cloudrun_emulator` and set {environ.EMULATOR_VARIABLE} to its gRPC address.",
+            hint="Set it to a dictionary such as {'partner-token': 'abc'} or to the path of a JSON file. Or start "
+            f"`manage.py cloudrun_emulator`, and set PROJECT, and {environ.EMULATOR_VARIABLE} to its gRPC port.",
         )
     if not settings.project:
         hint = "It is the project whose Secret Manager has the secrets."

@@ -148,24 +148,29 @@ SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = not DEBUG
 # Cloud Run redirects from http. Strict transport security is a decision of the domain's owner.
 SILENCED_SYSTEM_CHECKS = ["security.W004", "security.W008"]
 
+LOG_HANDLER = (
+    "cloud" if os.environ.keys() & {"CLOUD_RUN_JOB", "K_SERVICE", "CLOUD_RUN_WORKER_POOL"} else "terminal"
+)
 LOGGING = {
     "version": 1,
     "disable_existing_loggers": False,
+    "filters": {"job": {"()": "cloudrun_jobs.logs.JobContextFilter"}},
     "formatters": {
         "plain": {"format": "%(levelname)s %(name)s: %(message)s"},
-        # Cloud Logging reads the severity and the other fields of JSON lines.
-        "json": {
-            "()": "pythonjsonlogger.json.JsonFormatter",
-            "fmt": "%(levelname)s %(name)s %(message)s",
-            "rename_fields": {"levelname": "severity"},
-        },
+        "json": {"()": "cloudrun_jobs.logs.JsonFormatter"},
     },
     "handlers": {
-        "stderr": {"class": "logging.StreamHandler", "formatter": "plain"},
-        "container": {"class": "logging.StreamHandler", "formatter": "json", "stream": "ext://sys.stdout"},
+        "terminal": {"class": "logging.StreamHandler", "formatter": "plain"},
+        # Entries of Cloud Logging.
+        "cloud": {
+            "class": "logging.StreamHandler",
+            "stream": "ext://sys.stdout",
+            "filters": ["job"],
+            "formatter": "json",
+        },
     },
     "loggers": {
-        "cloudrun_jobs": {"handlers": ["stderr"], "level": "INFO", "propagate": False},
-        "export": {"handlers": ["container" if "CLOUD_RUN_JOB" in os.environ else "stderr"], "level": "INFO"},
+        "cloudrun_jobs": {"handlers": [LOG_HANDLER], "level": "INFO", "propagate": False},
+        "export": {"handlers": [LOG_HANDLER], "level": "INFO"},
     },
 }

@@ -107,7 +107,13 @@ def _body(answer: IO[bytes]) -> bytes:
 
 def _refusal(status: int, retry_after: str | None) -> PartnerError:
     if status == 429 or status >= 500:
-        return PartnerUnavailable(f"The partner answered {status}.", _seconds(retry_after))
+        wait = _seconds(retry_after)
+        asked = f", and asks for {wait:.0f} seconds" if wait else ""
+        return PartnerUnavailable(f"The partner answered {status}{asked}.", wait)
+    if status == 401:
+        return PartnerError(
+            "The partner answered 401: it rejects the token. Save another: manage.py save_partner_token --replace."
+        )
     return PartnerError(f"The partner answered {status}.")
 
 

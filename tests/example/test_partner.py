@@ -107,7 +107,7 @@ def test_secret_that_is_no_token_is_not_sent(partner: Partner, text: str) -> Non
 
 def test_refresh_without_a_token_fails(partner: Partner) -> None:
     """The error names the secret, and the partner gets no request."""
-    with pytest.raises(SecretNotFound, match="partner-token"):
+    with pytest.raises(CommandError, match="partner-token: .* Save the first token: manage.py save_partner_token"):
         refresh()
 
     assert partner.answers == []

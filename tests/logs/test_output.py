@@ -299,6 +299,35 @@ def test_colour_options_change_no_severity(option: str) -> None:
     assert (found["a success"], found["a warning in a text"]) == ("NOTICE", "WARNING")
 
 
+@pytest.mark.usefixtures("process_database")
+def test_error_of_a_command_is_reported_once() -> None:
+    """Error Reporting gets the traceback of a CommandError, and what Django prints of it is a warning."""
+    code = """
+from tests.jobs.management.commands import outcome
+outcome.Command().run_from_argv(['manage.py', 'outcome', 'command error'])
+"""
+    done = run(code)
+    found = entries(done.stdout + done.stderr)
+    reported = [entry for entry in found if entry["severity"] == "ERROR"]
+
+    assert [entry["action"] for entry in reported] == ["job_finished"]
+    assert reported[0]["stack_trace"].rstrip().endswith("CommandError: bad input")
+    assert [entry["message"] for entry in found if entry["severity"] == "WARNING"] == ["CommandError: bad input"]
+
+
+@pytest.mark.usefixtures("process_database")
+def test_error_before_the_run_is_an_error() -> None:
+    """Nothing else reports a CommandError without a run."""
+    code = """
+from tests.jobs.management.commands import outcome
+import os; os.environ["CLOUDRUN_JOBS_RUN_ID"] = "no id"
+outcome.Command().run_from_argv(['manage.py', 'outcome', 'none'])
+"""
+    done = run(code)
+
+    assert [entry["severity"] for entry in entries(done.stdout + done.stderr)] == ["ERROR"]
+
+
 LINES = """
 import multiprocessing, signal, threading
 

@@ -16,7 +16,7 @@ from django.views.debug import SafeExceptionReporterFilter
 
 from cloudrun_jobs import conf, secrets
 from cloudrun_jobs.checks import TAG, check_settings
-from cloudrun_jobs.exceptions import InvalidSettings, SecretDisabled, SecretUnavailable
+from cloudrun_jobs.exceptions import InvalidSettings, SecretDisabled, SecretError, SecretUnavailable
 from cloudrun_jobs.secrets import cache, local, stores
 from tests.jobs.management.commands import echo
 
@@ -102,6 +102,34 @@ def test_setting_that_cannot_be_read(settings, value, message):
 
     with pytest.raises(InvalidSettings, match=rf"CLOUDRUN_JOBS\['SECRETS'\]: expected {message}"):
         conf.load()
+
+
+def test_broken_file_has_a_position(settings, tmp_path):
+    """The error of a broken file says where, and has nothing of its text."""
+    path = tmp_path / "secrets.json"
+    path.write_text('{"token": "s3cret-value",\n "other": }')
+    settings.CLOUDRUN_JOBS = {"ENVIRONMENT": "local", "SECRETS": path}
+
+    with pytest.raises(InvalidSettings, match=r"Expecting value \(line 2, column 11\)") as raised:
+        secrets.read("token")
+    assert "s3cret" not in str(raised.value)
+
+
+def test_values_in_a_cloud_environment_are_not_read(settings):
+    """A container, which runs no system checks, refuses them as well."""
+    settings.CLOUDRUN_JOBS = {**CLOUD, "SECRETS": {"token": "s3cret-value"}}
+
+    with pytest.raises(InvalidSettings, match="expected in local and test environments, set in 'production'"):
+        secrets.read("token")
+
+
+def test_http_port_of_the_emulator_is_named(settings, emulator):
+    """The error of the wrong port is the emulator's own."""
+    address = emulator.http.removeprefix("http://")
+    settings.CLOUDRUN_JOBS = {**CLOUD, "OPTIONS": {**CLOUD.get("OPTIONS", {}), "endpoint": address}}
+
+    with pytest.raises(SecretError, match="HTTP port of the Cloud Run emulator"):
+        secrets.read("token")
 
 
 def test_path_is_a_loop_of_links(settings, tmp_path):

@@ -6,9 +6,11 @@ from argparse import ArgumentParser
 from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError
+from django.urls import Resolver404, resolve
 
 from cloudrun_jobs import conf
 from cloudrun_jobs.backends.cloudrun import CloudRunBackend
+from cloudrun_jobs.backends.cloudrun.targets import HEALTH_PATH
 from cloudrun_jobs.deploy import jobs as job_declarations
 from cloudrun_jobs.deploy import schedules, workers
 from cloudrun_jobs.deploy.export import FORMATS, Declarations
@@ -84,6 +86,12 @@ def _warnings(declarations: Declarations, output_format: str) -> list[str]:
 def _health_warnings() -> list[str]:
     from cloudrun_jobs.http import credentials  # A project without the HTTP API need not import it.
 
+    try:
+        resolve(HEALTH_PATH)
+    except Resolver404:
+        return [
+            f"The uptime check fails: this project has no URL {HEALTH_PATH}. Include cloudrun_jobs.urls there."
+        ]
     if credentials.load().has_public_health:
         return []
     setting = conf.setting_name("HTTP", "HEALTH")

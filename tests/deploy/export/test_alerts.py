@@ -167,6 +167,16 @@ def test_invalid_channel_is_rejected(export: Export, channel: str) -> None:
         export("terraform", *IMAGE, "--notification-channel", channel)
 
 
+def test_missing_health_is_reported(settings: Settings, options: dict[str, Any]) -> None:
+    """A message on stderr says that the uptime check has no URL to read."""
+    options["service_url"] = "https://web.example.com"
+    settings.CLOUDRUN_JOBS = {**settings.CLOUDRUN_JOBS, "HTTP": {"HEALTH": "public"}}
+    settings.ROOT_URLCONF = "tests.containers.project.standin.web"
+
+    text = messages("--format", "terraform", *IMAGE, "--command", "echo")
+    assert "there is no URL /cloudrun_jobs/health/" in text
+
+
 @pytest.mark.parametrize(("health", "is_reported"), [("closed", True), ("public", False)])
 def test_closed_health_is_reported(
     settings: Settings, options: dict[str, Any], health: str, is_reported: bool

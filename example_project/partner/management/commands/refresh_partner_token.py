@@ -8,6 +8,7 @@ from django.conf import settings
 from django.core.management.base import CommandError
 
 from cloudrun_jobs import CloudRunJobs, secrets
+from cloudrun_jobs.exceptions import SecretNotFound
 from partner import SECRET, api
 
 KEPT_VERSIONS = 2  # The new token, and the one before, to look at after a failure.
@@ -27,7 +28,10 @@ class Command(CloudRunJobs):
         return bool(_url())
 
     def run(self, *args: Any, **options: Any) -> dict[str, int]:
-        number = secrets.latest_version(SECRET)
+        try:
+            number = secrets.latest_version(SECRET)
+        except SecretNotFound as error:
+            raise CommandError(f"{error} Save the first token: manage.py save_partner_token") from error
         token = secrets.read(f"{SECRET}:{number}")
         try:
             # If the process ends before the update, the next run reads the same version and sends the same key,
