@@ -249,9 +249,10 @@ class IdempotencyKeyReused(InvalidArguments):
 
 
 class RerunRefused(CloudRunJobsError):
-    """The run cannot be rerun: values that a person typed for its secret options are not recorded.
+    """A run, or its failed tasks, cannot be rerun.
 
-    Or its failed tasks cannot: it has not ended, nothing failed, or another run repeats them.
+    The plain values of its secret options are not recorded, it has not ended, nothing failed, or another run
+    repeats the failed tasks.
     """
 
 

@@ -207,8 +207,13 @@ def test_subcommands_and_groups(monkeypatch: pytest.MonkeyPatch, given: list[Any
     ("options", "reference", "error", "message"),
     [
         ({}, "unknown", SecretNotFound, "echo: key: "),
-        ({"type": int}, "partner-token", InvalidArguments, "its type or its choices reject .* 'partner-token'"),
-        ({"choices": ["a"]}, "partner-token", InvalidArguments, "its type or its choices reject"),
+        (
+            {"type": int},
+            "partner-token",
+            InvalidArguments,
+            "the option's type or choices reject .* 'partner-token'",
+        ),
+        ({"choices": ["a"]}, "partner-token", InvalidArguments, "the option's type or choices reject"),
         ({}, "short", InvalidSecret, "at least 6 characters in the secret 'short'"),
     ],
     ids=str,
