@@ -103,13 +103,17 @@ def _worker(work: str, project: Path, environment: dict[str, str]) -> Callable[[
 
 
 def _startup(directory: Path) -> Callable[[Path], float]:
-    manage = make_project(
-        directory / "job", [*MODELS, "cloudrun_jobs", "app"], "cloudrun_jobs", "CloudRunJobs", "run"
-    )
-    subprocess.run([sys.executable, str(manage), "migrate", "--verbosity=0"], check=True)
+    projects: dict[Path, Path] = {}
 
     def run(checkout: Path) -> float:
-        return start(manage, {"PYTHONPATH": str(checkout)})
+        environment = {"PYTHONPATH": str(checkout)}
+        if checkout not in projects:  # Each checkout has migrations of its own.
+            place = directory / f"job-{len(projects)}"
+            manage = make_project(place, [*MODELS, "cloudrun_jobs", "app"], "cloudrun_jobs", "CloudRunJobs", "run")
+            command = [sys.executable, str(manage), "migrate", "--verbosity=0"]
+            subprocess.run(command, env={**os.environ, **environment}, check=True)
+            projects[checkout] = manage
+        return start(projects[checkout], environment)
 
     return run
 

@@ -15,6 +15,7 @@ from cloudrun_jobs.emulator.engine.secrets import (
     DESTROYED,
     DISABLED,
     ENABLED,
+    MAX_BYTES,
     Secret,
     Secrets,
     Version,
@@ -28,7 +29,6 @@ if TYPE_CHECKING:
 
     from cloudrun_jobs.emulator.clock import Clock
 
-MAX_BYTES = 65536
 MAX_PAGE_SIZE = 25000
 ID = re.compile(r"[A-Za-z0-9_-]{1,255}")
 SECRET_NAME = re.compile(r"projects/([^/]+)/secrets/([A-Za-z0-9_-]{1,255})")

@@ -41,13 +41,10 @@ _local = threading.local()
 
 
 class StyledText(str):
-    """A text with a severity. It is the plain text, for whatever else is done with it."""
+    """A text with a severity, which its methods keep. It is the plain text, for whatever else is done with it."""
 
     __slots__ = ("severity",)
     severity: int
-
-    def __add__(self, other: str) -> StyledText:
-        return styled(str.__add__(self, other), self, other)
 
     def __radd__(self, other: str) -> StyledText:
         return styled(str.__add__(other, self), self, other)
@@ -58,24 +55,36 @@ class StyledText(str):
     def __rmod__(self, template: str) -> StyledText:
         return styled(str.__mod__(template, (self,)), self, template)
 
-    def format(self, *values: Any, **named: Any) -> StyledText:
-        return styled(str.format(self, *values, **named), self, *values, *named.values())
-
     def join(self, texts: Any) -> StyledText:
         texts = list(texts)
         return styled(str.join(self, texts), self, *texts)
 
     def __format__(self, spec: str) -> str:
-        # The result of an f-string is a plain text: the next text that is written is looked through for this one.
-        _hint(text := str.__format__(self, spec), self.severity, exact=True)
+        # The result of an f-string is a plain text: texts that are written later are looked through for this one.
+        _hint(text := format(str.__str__(self), spec), self.severity, is_part=True)
         return text
 
     def __str__(self) -> str:
-        _hint(text := str.__str__(self), self.severity)
+        _hint(text := str.__str__(self), self.severity, is_part=True)
         return text
 
     def __reduce__(self) -> tuple[type[str], tuple[str]]:
         return str, ("".join(self),)
+
+
+def _keep_style(name: str) -> None:
+    method = getattr(str, name)
+
+    def styled_method(self: StyledText, *args: Any, **options: Any) -> StyledText:
+        return styled(method(self, *args, **options), self, *args, *options.values())
+
+    setattr(StyledText, name, styled_method)
+
+
+for _name in ("__add__", "__getitem__", "__mul__", "__rmul__", "center", "format", "ljust", "lower", "lstrip"):
+    _keep_style(_name)
+for _name in ("expandtabs", "replace", "rjust", "rstrip", "strip", "title", "upper", "zfill"):
+    _keep_style(_name)
 
 
 def styled(text: str, *parts: object) -> StyledText:
@@ -85,27 +94,46 @@ def styled(text: str, *parts: object) -> StyledText:
     return found
 
 
-def _hint(text: str, severity: int, *, exact: bool = False) -> None:
+def _hint(text: str, severity: int, *, is_part: bool) -> None:
+    """Note a styled text that was formatted, or, unless `is_part`, that was made and may be joined."""
     if stripped := text.strip():
         hints: list[tuple[str, int, bool]] | None = getattr(_local, "hints", None)
         if hints is None:
             hints = _local.hints = []
-        hints.append((stripped, severity, exact))
+        hints.append((stripped, severity, is_part))
         del hints[:-MAX_HINTS]
 
 
 def _hinted(text: str) -> int:
-    """Return the severity of the styled texts that this one was made of, since the last write of the thread."""
+    """Return the severity of the styled texts that were formatted into this one, or are lines of it.
+
+    Those that are formatted into another text decide when that one is written.
+    """
     hints, _local.hints = _local.hints, []
-    return max((severity for part, severity, exact in hints if _contains(text, part, exact)), default=0)
+    severity, rest = 0, text
+    lines = {*map(str.strip, text.splitlines())} if not all(is_part for *_, is_part in hints) else set()
+    for part, level, is_part in hints:
+        at = _find(rest, part) if is_part else -1
+        if at >= 0:
+            rest = f"{rest[:at]}\0{rest[at + len(part) :]}"
+        elif is_part:
+            _local.hints.append((part, level, is_part))
+        if at >= 0 or part in lines:
+            severity = max(severity, level)
+    return severity
 
 
-def _contains(text: str, part: str, exact: bool) -> bool:
-    """Return True if the text contains the part; unless `exact`, as whole words."""
-    if (at := text.find(part)) < 0 or exact:
-        return at >= 0
-    before, after = text[at - 1 : at] if at else "", text[at + len(part) : at + len(part) + 1]
-    return not ((before.isalnum() and part[0].isalnum()) or (after.isalnum() and part[-1].isalnum()))
+def _find(text: str, part: str) -> int:
+    """Return where the part is, but not within a longer word or number; -1 if it is not."""
+    at = text.find(part)
+    while at >= 0 and (_is_within(text[at - 1 : at], part[0]) or _is_within(part[-1], text[at + len(part) :][:1])):
+        at = text.find(part, at + 1)
+    return at
+
+
+def _is_within(before: str, after: str) -> bool:
+    both = before + after
+    return len(both) == 2 and both.isascii() and (both.isdigit() or both.isalpha())
 
 
 class Role:
@@ -119,7 +147,7 @@ class Role:
             return text if isinstance(text, str) else str(text)
         found = StyledText("".join(text) if isinstance(text, str) else str(text))
         found.severity = max(self.severity, getattr(text, "severity", 0))
-        _hint(str.__str__(found), found.severity)
+        _hint(str.__str__(found), found.severity, is_part=False)
         return found
 
 
@@ -321,6 +349,7 @@ def install(command: BaseCommand, given: Collection[str] = ()) -> None:
 
 def finish(command: BaseCommand) -> None:
     """Write the lines that the command's run has not finished."""
+    _local.hints = []
     for stream in (command.stdout, command.stderr):
         if isinstance(stream, EntryStream):
             stream.finish()

@@ -5,7 +5,6 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Hashable
 from contextlib import AbstractContextManager, nullcontext
-from importlib.util import find_spec
 from pathlib import Path
 from typing import NamedTuple
 
@@ -90,5 +89,8 @@ def local(source: LocalSecrets | Path) -> Store:
 
 
 def has_client() -> bool:
-    """Return True if the libraries of the extra `secrets` are installed."""
-    return all(find_spec(name) for name in ("google.cloud.secretmanager_v1", "google_crc32c"))
+    """Return True if the libraries of the extra `secrets` are installed. It imports none of them."""
+    from importlib.metadata import Distribution  # Takes milliseconds, and only the system checks need it.
+
+    names = ("google-cloud-secret-manager", "google-crc32c")
+    return all(any(Distribution.discover(name=name)) for name in names)

@@ -55,6 +55,8 @@ def refresh(url: str, token: str, key: str) -> str:
     Raises `PartnerError`.
     """
     _check(url)
+    if not is_token(token):  # The error of an invalid header would show it.
+        raise PartnerError("The token is not six or more visible ASCII characters without spaces.")
     for attempt in stamina.retry_context(
         on=_pause,
         attempts=ATTEMPTS,

@@ -293,7 +293,27 @@ def test_seeds_with_versions():
             client.access_secret_version(name=f"{TOKEN}/versions/1")
 
 
-@pytest.mark.parametrize("value", [3, "", [{"value": "s3cret", "colour": "red"}], {"base64": "%"}, [["s3cret"]]])
+@pytest.mark.parametrize(("value", "number"), [([], 1), (None, 2)])
+def test_seed_without_a_value(value, number):
+    """A secret without versions, or whose only one is destroyed, exists, as in a file of the settings."""
+    with Emulator(secrets={"token": value}) as emulator:
+        added = emulator.clients.secrets.add_secret_version(parent=TOKEN, payload=api.SecretPayload(data=b"x"))
+
+        assert added.name == f"{TOKEN}/versions/{number}"
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        3,
+        "",
+        "s3cret" * 11000,
+        [{"value": "s3cret", "colour": "red"}],
+        {"value": "s3cret", "disabled": "no"},
+        {"base64": "%"},
+        [["s3cret"]],
+    ],
+)
 def test_invalid_seed(value):
     """The file of secrets is validated; the error has no value."""
     with pytest.raises(InvalidConfiguration, match="the value of the secret 'token'") as caught:
@@ -348,6 +368,25 @@ def test_task_without_a_usable_version_does_not_start(emulator, value, message):
 
     assert message in condition(execution).message
     assert not execution.start_time
+
+
+def deleted(client):
+    client.delete_secret(name=TOKEN)
+    create(client, "token")
+
+
+def disabled(client):
+    client.disable_secret_version(name=f"{TOKEN}/versions/1")
+
+
+@pytest.mark.parametrize("change", [deleted, disabled])
+def test_seed_that_is_gone_does_not_start_a_task(change):
+    """A value that stands for any version does not, once it is disabled, or its secret is deleted."""
+    with Emulator(secrets={"token": "one"}) as emulator:
+        change(emulator.clients.secrets)
+        execution = Cloud(emulator).finish(with_secret("token", "7"))
+
+        assert "was not found" in condition(execution).message
 
 
 def test_task_updates_a_secret(emulator):

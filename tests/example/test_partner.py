@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+import traceback
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from io import StringIO
@@ -93,6 +94,17 @@ def test_refresh_rotates_the_token(partner: Partner) -> None:
     assert secrets.read(f"{SECRET}:2") == tokens[1]
     with pytest.raises(SecretDisabled):
         secrets.read(f"{SECRET}:1")
+
+
+@pytest.mark.parametrize("text", ["s3cret-token\n", "s3crèt-token", "s3cret-ключ"])
+def test_secret_that_is_no_token_is_not_sent(partner: Partner, text: str) -> None:
+    """A secret that was saved by other means, such as `echo`, is not shown by the error."""
+    secrets.update(SECRET, text, create=True)
+    with pytest.raises(CommandError, match=r"The token is not .* Version 1 of partner-token stays\.") as caught:
+        refresh()
+
+    assert "s3c" not in "".join(traceback.format_exception(caught.value))
+    assert partner.answers == []
 
 
 def test_refresh_without_a_token_fails(partner: Partner) -> None:

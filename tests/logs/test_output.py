@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import fcntl
 import io
 import logging
 import os
 import pty
 import subprocess
 import sys
+import termios
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from subprocess import Popen
 from threading import Thread
 from typing import Any
 
@@ -23,6 +26,7 @@ from hypothesis import strategies as st
 from cloudrun_jobs.logs import output
 from tests.jobs.management.commands import echo
 from tests.logs.reading import entries
+from tests.waiting import wait_for
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -61,7 +65,12 @@ STYLED: dict[str, Callable[[Style], Any]] = {
     "sum": lambda style: "<" + style.WARNING("x") + ">",
     "template": lambda style: style.WARNING("%s rows") % 3,
     "template of format": lambda style: style.WARNING("{} rows").format(3),
-    "join": lambda style: ", ".join([style.WARNING("x"), "y"]),
+    "join of lines": lambda style: "\n".join([style.WARNING("x"), "y"]),
+    "join by a style": lambda style: style.WARNING(", ").join(["x", "y"]),
+    "join of one": lambda style: ", ".join([style.WARNING("x")]),
+    "unit": lambda style: f"{style.WARNING(5)}s",
+    "Japanese": lambda style: f"{style.WARNING('失敗')}しました",
+    "slice": lambda style: style.WARNING("xyz")[:2] + "!",
     "ljust": lambda style: style.WARNING("x").ljust(9) + "|",
     "within": lambda style: style.WARNING(style.SUCCESS("x")),
     "most severe": lambda style: f"{style.SUCCESS('a')} {style.WARNING('b')} {style.NOTICE('c')}",
@@ -102,6 +111,35 @@ def test_stored_styles_do_not_colour_other_lines(writer: Writer) -> None:
     writer.stream.write("Export ended")
 
     assert [severity for severity, _ in writer.lines()] == ["INFO", "ERROR", "INFO"]
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda style: style.ERROR("failed"),
+        lambda style: style.ERROR("2"),
+        lambda style: f"{style.ERROR('o')} rows",
+        lambda style: f"{style.ERROR(1)} failed",
+    ],
+    ids=["made", "number", "within a word", "within a number"],
+)
+def test_text_that_is_not_written_decides_no_other_line(writer: Writer, make: Callable[[Style], Any]) -> None:
+    """Neither a line that has its words, nor one in which a word or a number contains them."""
+    made = make(writer.style)
+    writer.stream.write("nothing failed of 210 rows, 2 wait")
+    writer.stream.write(made)
+
+    assert [severity for severity, _ in writer.lines()] == ["INFO", "ERROR"]
+
+
+def test_texts_are_styled_until_they_are_written(writer: Writer) -> None:
+    """Several may be formatted before the first one is written; each decides one line."""
+    made = [f"{writer.style.ERROR('x')} {number}" for number in range(3)]
+    made.append(f"{writer.style.WARNING('a')} {writer.style.SUCCESS('x')}")
+    for text in ["starts", *made, "x a"]:
+        writer.stream.write(text)
+
+    assert [severity for severity, _ in writer.lines()] == ["INFO", *["ERROR"] * 3, "WARNING", "INFO"]
 
 
 def test_style_function_of_write(writer: Writer) -> None:
@@ -184,16 +222,22 @@ def test_worker_that_logs_its_output_writes_entries(monkeypatch: pytest.MonkeyPa
     assert (entry["severity"], entry["message"]) == ("NOTICE", "done")
 
 
-def run(code: str, **options: Any) -> subprocess.CompletedProcess[str]:
-    """Run the code in a container, after `command` is made."""
+def program(code: str) -> list[str]:
+    """Return the command line of a process that runs the code after it has made `command`."""
     prelude = "import django; django.setup(); from tests.jobs.management.commands.speak import Command\n"
-    environment = {"CLOUD_RUN_EXECUTION": "speak-x7k2p", "DJANGO_SETTINGS_MODULE": "tests.settings"}
-    environment |= {"PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "", **options.pop("env", {})}
-    program = [sys.executable, "-c", f"{prelude}command = Command()\n{code}"]
+    return [sys.executable, "-c", f"{prelude}command = Command()\n{code}"]
+
+
+def environment(**variables: str) -> dict[str, str]:
+    """Return the variables of a container."""
+    own = {"CLOUD_RUN_EXECUTION": "speak-x7k2p", "DJANGO_SETTINGS_MODULE": "tests.settings"}
+    return {**os.environ, **own, "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "", **variables}
+
+
+def run(code: str, *, env: dict[str, str] | None = None, **options: Any) -> subprocess.CompletedProcess[str]:
     options = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **options}
-    return subprocess.run(
-        program, env={**os.environ, **environment}, text=True, timeout=60, check=False, **options
-    )
+    env = environment(**(env or {}))
+    return subprocess.run(program(code), env=env, text=True, timeout=60, check=False, **options)
 
 
 BROKEN = {
@@ -256,12 +300,12 @@ def test_colour_options_change_no_severity(option: str) -> None:
 
 
 LINES = """
-import multiprocessing, os, signal, sys, threading
+import multiprocessing, signal, threading
 
 def work(kind):
     own = Command()
-    for number in range(60):
-        own.stdout.write(f"{kind} {number} " + kind * (20_000 if number % 3 else 20))
+    for number in range(21):
+        own.stdout.write(f"{kind} {number} " + kind * (220_000 if number % 3 else 20))
 
 children = [multiprocessing.get_context("fork").Process(target=work, args=(kind,)) for kind in "abc"]
 [child.start() for child in children]
@@ -277,12 +321,23 @@ signal.setitimer(signal.ITIMER_REAL, 0)
 
 
 def test_lines_of_processes_threads_and_handlers_do_not_mix() -> None:
-    """Each line is whole, however long, whatever else writes at the same time."""
-    done = run(LINES)
+    """Each line is whole, however long, whatever else writes to the full pipe at the same time."""
+    reading, writing = os.pipe()
+    with Popen(program(LINES), env=environment(), stdout=writing, stderr=subprocess.PIPE) as process:
+        os.close(writing)
+        wait_for(lambda: available(reading) > output.PIPE_BYTES // 2)
+        written = b"".join(iter(lambda: os.read(reading, 4096), b""))
+        assert process.stderr is not None
+        assert process.stderr.read() == b""
+    os.close(reading)
 
-    lines = done.stdout.splitlines()
-    messages = [entry["message"] for entry in entries(done.stdout)]
+    lines = written.decode().splitlines()
+    messages = [entry["message"] for entry in entries(written.decode())]
     assert len(messages) == len(lines)
-    assert sum(message != "handler" for message in messages) == 6 * 60
+    assert sum(message != "handler" for message in messages) == 6 * 21
     assert "handler" in messages
-    assert done.stderr == ""
+
+
+def available(fd: int) -> int:
+    """Return the number of bytes in the pipe."""
+    return int.from_bytes(fcntl.ioctl(fd, termios.FIONREAD, bytes(4)), sys.byteorder)

@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 import tomllib
+from fnmatch import fnmatch
 from pathlib import Path
 
 import pytest
@@ -65,6 +66,15 @@ def test_scripts_stop_at_the_first_error(script: Path) -> None:
 def test_hadolint_finds_nothing() -> None:
     """The Dockerfile follows hadolint's rules, the one exception beside its reason."""
     assert run(TOOLS / "hadolint", "DockerfileServer") == ""
+
+
+@pytest.mark.parametrize("ignored", [".dockerignore", ".gitignore"])
+@pytest.mark.parametrize("name", ["secrets.json", "secrets.json.lock", ".secrets.json.a1b2c3d4"])
+def test_local_secrets_stay_on_this_machine(ignored: str, name: str) -> None:
+    """Neither the image nor the repository gets the example's file of secrets, or what an update left there."""
+    patterns = [line.lstrip("/") for line in (ROOT / ignored).read_text().splitlines() if line != "*"]
+
+    assert any(fnmatch(f"example_project/{name}", pattern) for pattern in patterns)
 
 
 @pytest.mark.parametrize(("name", "schema"), SCHEMAS.items())

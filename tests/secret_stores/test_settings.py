@@ -7,6 +7,7 @@ import threading
 import traceback
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from importlib.metadata import Distribution
 from pathlib import Path
 
 import pytest
@@ -197,7 +198,7 @@ def test_values_in_a_cloud_environment_are_an_error(settings, monkeypatch, value
 def test_missing_extra_of_a_job_with_secret_options(settings, monkeypatch):
     """Such a job can only be called with references to Secret Manager."""
     settings.CLOUDRUN_JOBS = CLOUD
-    monkeypatch.setattr(stores, "find_spec", lambda name: None)
+    monkeypatch.setattr(Distribution, "discover", lambda **names: [])
     monkeypatch.setattr(echo.Command, "secret_options", ("text",), raising=False)
     found = {each.id: each for each in checks.run_checks(tags=[TAG])}
 

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 ENV_PREFIX = "CLOUDRUN_EMULATOR_SECRET_"
 ENABLED, DISABLED, DESTROYED = "ENABLED", "DISABLED", "DESTROYED"
 KEY = re.compile(r"[A-Za-z0-9_-]{1,255}(:(latest|[1-9][0-9]{0,3}))?", re.ASCII)
+MAX_BYTES = 65536  # Of a version.
 VERSION_KEYS = frozenset({"value", "base64", "disabled"})
 
 
@@ -103,7 +104,7 @@ class Secrets:
     def find(self, name: str) -> Secret | None:
         """Return the secret of this name, if it exists."""
         with self.lock:
-            if name not in self.by_name and (versions := self._seed(names.short(name))):
+            if name not in self.by_name and (versions := self._seed(names.short(name))) is not None:
                 self.by_name[name] = Secret(name, versions=versions)
             found = self.by_name.get(name)
             return found if found is not None and not found.deleted else None
@@ -146,8 +147,8 @@ class Secrets:
             hint = f"Version {number} of the secret is {found.state.lower()}. Cloud Run takes no older one."
             raise MissingSecret(f"{message} is in {found.state} state", hint=hint)
         secret_id = names.short(name)
-        seed = self.seeds.get(secret_id)
-        if secret is not None and (isinstance(seed, str) or (seed is None and _variable(secret_id) in os.environ)):
+        seed = self.seeds.get(secret_id, os.environ.get(_variable(secret_id)))
+        if isinstance(seed, str) and versions and versions[-1].state == ENABLED:
             return versions[-1].data  # A seed without a version stands for any.
         hint = (
             f"The emulator has no value for version {version!r} of the secret {secret_id!r}. Start it with "
@@ -156,21 +157,25 @@ class Secrets:
         )
         raise MissingSecret(f"{message} was not found", hint=hint)
 
-    def _seed(self, secret_id: str) -> list[Version]:
+    def _seed(self, secret_id: str) -> list[Version] | None:
         """Return the versions that the emulator was started with; the value without a version is the newest."""
         numbered = {
             int(version): _version(key, value)
             for key, value in self.seeds.items()
             if (version := key.partition(":")[2]).isdecimal() and key.partition(":")[0] == secret_id
         }
-        newest = self.seeds.get(secret_id, self.seeds.get(f"{secret_id}:latest"))
-        if newest is None and _variable(secret_id) in os.environ:
-            newest = os.environ[_variable(secret_id)]
-        if isinstance(newest, list):
-            return [_version(secret_id, each) for each in newest]
+        sources = (
+            (secret_id, self.seeds),
+            (f"{secret_id}:latest", self.seeds),
+            (_variable(secret_id), os.environ),
+        )
+        newest = [values[key] for key, values in sources if key in values][:1]
+        if newest and isinstance(newest[0], list):
+            return [_version(secret_id, each) for each in newest[0]]
         numbers = range(1, max(numbered, default=0) + 1)
         versions = [numbered.get(number) or Version(b"", DESTROYED) for number in numbers]
-        return versions if newest is None else [*versions, _version(secret_id, newest)]
+        versions += [_version(secret_id, each) for each in newest]
+        return versions or None
 
 
 def _variable(secret_id: str) -> str:
@@ -182,12 +187,13 @@ def _version(key: str, value: Any) -> Version:
     if value is None:
         return Version(b"", DESTROYED)
     fields = value if isinstance(value, Mapping) else {"value": value}
-    data = _bytes(fields)
-    if not fields.keys() <= VERSION_KEYS or len(fields.keys() & {"value", "base64"}) != 1 or not data:
+    data, disabled = _bytes(fields), fields.get("disabled", False)
+    has_one_value = len(fields.keys() & {"value", "base64"}) == 1 and 0 < len(data) <= MAX_BYTES
+    if not fields.keys() <= VERSION_KEYS or not has_one_value or not isinstance(disabled, bool):
         raise InvalidConfiguration(
             f"expected a text, or a list of versions, as the value of the secret {key!r}, got another value"
         )
-    return Version(data, DISABLED if fields.get("disabled") else ENABLED)
+    return Version(data, DISABLED if disabled else ENABLED)
 
 
 def _bytes(fields: Mapping[str, Any]) -> bytes:

@@ -14,7 +14,6 @@ from cloudrun_jobs.deploy import schedules, workers
 from cloudrun_jobs.deploy.export import FORMATS, Declarations
 from cloudrun_jobs.deploy.export.alerts import Alerts, channel_name, uptime_check
 from cloudrun_jobs.exceptions import CloudRunJobsError
-from cloudrun_jobs.http import credentials
 from cloudrun_jobs.management.output import write_message
 from cloudrun_jobs.management.selection import EXIT_ERROR, add_command_option, cloudrun_backend, selected_jobs
 
@@ -83,6 +82,8 @@ def _warnings(declarations: Declarations, output_format: str) -> list[str]:
 
 
 def _health_warnings() -> list[str]:
+    from cloudrun_jobs.http import credentials  # A project without the HTTP API need not import it.
+
     if credentials.load().has_public_health:
         return []
     setting = conf.setting_name("HTTP", "HEALTH")
