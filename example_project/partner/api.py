@@ -55,8 +55,10 @@ def refresh(url: str, token: str, key: str) -> str:
     Raises `PartnerError`.
     """
     _check(url)
-    if not is_token(token):  # The error of an invalid header would show it.
-        raise PartnerError("The token is not six or more visible ASCII characters without spaces.")
+    if not is_token(token):  # The error of an invalid header would show the token.
+        raise PartnerError(
+            "Expected a token of six or more visible ASCII characters without spaces, got another one."
+        )
     for attempt in stamina.retry_context(
         on=_pause,
         attempts=ATTEMPTS,

@@ -98,9 +98,9 @@ def test_refresh_rotates_the_token(partner: Partner) -> None:
 
 @pytest.mark.parametrize("text", ["s3cret-token\n", "s3crèt-token", "s3cret-ключ"])
 def test_secret_that_is_no_token_is_not_sent(partner: Partner, text: str) -> None:
-    """A secret that was saved by other means, such as `echo`, is not shown by the error."""
+    """If the saved text is not a token, the error does not show it."""
     secrets.update(SECRET, text, create=True)
-    with pytest.raises(CommandError, match=r"The token is not .* Version 1 of partner-token stays\.") as caught:
+    with pytest.raises(CommandError, match=r"Expected a token of .* Version 1 of partner-token stays") as caught:
         refresh()
 
     assert "s3c" not in "".join(traceback.format_exception(caught.value))
@@ -220,10 +220,10 @@ def test_token_that_was_saved_in_the_meantime_stays(
     "body",
     ["", "null", "[]", "{}", '{"token": 7}', '{"token": ""}', '{"token": "a b c d"}', "<html>", "x" * 70_000],
 )
-def test_answer_without_a_token_is_refused(partner: Partner, saved: str, body: str) -> None:
+def test_response_without_a_token_is_refused(partner: Partner, saved: str, body: str) -> None:
     """A response without a token leaves the old token in force."""
     partner.fail(200, body=body)
-    with pytest.raises(CommandError, match="Expected an answer"):
+    with pytest.raises(CommandError, match="Expected a response"):
         refresh()
 
     assert secrets.read(SECRET) == saved

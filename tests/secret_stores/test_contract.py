@@ -1,4 +1,4 @@
-"""What `cloudrun_jobs.secrets` does, whichever store the settings name."""
+"""The behaviour of `cloudrun_jobs.secrets` with every store."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def test_value_that_is_not_text_is_refused():
 
 
 def test_latest_version():
-    """The number of the newest enabled version is what an update expects."""
+    """The number of the newest enabled version is the one for `expected`."""
     assert secrets.latest_version("token") == 3
     assert secrets.update("token", "four", expected=secrets.latest_version("token")) == 4
 
