@@ -207,7 +207,9 @@ def prepared(record: logging.LogRecord, write: Callable[..., None]) -> bool | lo
 
 def _set_fields(given: dict[str, Any], fields: dict[str, Any], extras: dict[str, Any]) -> None:
     """Set the fields as attributes, which JSON formatters write."""
-    given.update(extras)
+    for name, value in extras.items():
+        is_taken = name in given and not (name == "stack_info" and isinstance(value, str))
+        given[f"extra_{name}" if is_taken else name] = value
     given.update(fields)
     given["msg"], given["args"] = given.pop("message"), ()
 

@@ -16,6 +16,7 @@ import threading
 import time
 from collections.abc import Callable, Collection
 from contextlib import suppress
+from io import TextIOWrapper
 from types import CodeType
 from typing import Any, TypeAlias
 
@@ -341,6 +342,7 @@ def install(command: BaseCommand, given: Collection[str] = ()) -> None:
         if name in given or type(wrapper) is not OutputWrapper:
             continue
         if (found := own_stream(name, wrapper._out)) is not None:
+            _follow_prints(found[0])
             setattr(command, name, EntryStream(name, found[0], wrapper.ending))
     streams = (command.stdout, command.stderr)
     if any(isinstance(each, EntryStream) or isinstance(each._out, EntryStream) for each in streams):
@@ -367,6 +369,24 @@ def own_stream(name: str, out: Any) -> tuple[Any] | None:
     with suppress(OSError, ValueError, AttributeError):
         return None if os.isatty(out.fileno()) else (out,)
     return (out,) if getattr(out, "closed", False) is True else None
+
+
+def _follow_prints(stream: Any) -> None:
+    """Make the stream note if `print()` leaves a line unfinished, because an entry needs its own line."""
+    if type(stream) is not TextIOWrapper or "write" in vars(stream):
+        return
+    write, key = stream.write, id(stream)
+
+    def write_and_note(text: str) -> int:
+        count = write(text)
+        if text:
+            _has_begun_line[key] = text[-1] != "\n"
+        return count
+
+    vars(stream)["write"] = write_and_note
+
+
+_has_begun_line: dict[int, bool] = {}  # By the id of the stream.
 
 
 def _enlarge_pipe(stream: Any) -> None:
@@ -421,6 +441,8 @@ def write_line(stream: Any, line: bytes) -> None:
             stream.write(line.decode())
             stream.flush()
         return
+    if _has_begun_line.pop(id(stream), False):
+        line = b"\n" + line
     if len(line) <= select.PIPE_BUF and not _shares_output():
         line = _write_short(fd, line)
     if line:

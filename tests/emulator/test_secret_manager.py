@@ -122,7 +122,7 @@ def test_versions_are_listed_by_state_and_page(client):
 
 @pytest.mark.parametrize("was_sent", [True, False])
 def test_checksum(client, was_sent):
-    """The answer says whether the caller sent a checksum."""
+    """The response has a flag that is true if the caller sent a checksum."""
     create(client)
     checksum = google_crc32c.value(b"one") if was_sent else None
     payload = api.SecretPayload(data=b"one", data_crc32c=checksum)

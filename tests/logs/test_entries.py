@@ -286,6 +286,18 @@ def test_filter_prepares_records_for_any_formatter(formatter: logging.Formatter,
     assert found.get("rows") == expected.get("rows")
 
 
+@pytest.mark.parametrize("formatter", FORMATTERS.values(), ids=FORMATTERS.keys())
+def test_data_with_names_of_record_attributes_is_written(formatter: logging.Formatter) -> None:
+    """A mapping may have any keys; keys that would break the record are renamed."""
+    made = record({"args": 1, "name": "x", "exc_info": 7, "stack_info": 3, "created": "now"}, level=logging.ERROR)
+    filtered = JobContextFilter().filter(made)
+    prepared = filtered if isinstance(filtered, logging.LogRecord) else made
+
+    entry = strict(formatter.format(prepared).encode() + b"\n")
+    found = [entry.get(name, entry.get(f"extra_{name}")) for name in ("args", "name", "stack_info", "created")]
+    assert found == [1, "x", 3, "now"]
+
+
 def test_filter_leaves_the_record_to_other_handlers() -> None:
     """Other handlers get the record with its exception, its arguments and its extras."""
     made = with_error(ValueError("x"))

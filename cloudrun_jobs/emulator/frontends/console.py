@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 MAX_ROWS = 50  # Newest executions, or first tasks.
 MAX_LINES = 200  # Newest lines of output.
 HTML_HEAD = """<!doctype html>
-<html lang="en"><head><meta charset="utf-8"><meta http-equiv="refresh" content="2">
+<html lang="en"><head><meta charset="utf-8"><meta http-equiv="refresh" content="1">
 <meta name="viewport" content="width=device-width, initial-scale=1"><title>{title}</title>
 <style>
 body {{ font: 15px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 72rem; padding: 0 1rem; color: #222 }}
