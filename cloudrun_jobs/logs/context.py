@@ -113,7 +113,7 @@ def _span() -> tuple[str, str, bool] | None:
         span = module.get_current_span().get_span_context()
         if span.is_valid:
             return _name(f"{span.trace_id:032x}"), f"{span.span_id:016x}", bool(span.trace_flags & 1)
-    except Exception:  # noqa: BLE001,S110  (of a provider's own code)
+    except Exception:  # noqa: BLE001,S110  (raised by a provider's own code)
         pass
     return None
 
@@ -133,7 +133,7 @@ def _name(trace_id: str) -> str:
 def _project() -> str:
     try:
         project = conf.load().project
-    except (CloudRunJobsError, Exception):  # noqa: BLE001  (of the project's settings, which are reported elsewhere)
+    except (CloudRunJobsError, Exception):  # noqa: BLE001  (raised by the project's settings; reported elsewhere)
         project = ""
     return project or os.environ.get("GOOGLE_CLOUD_PROJECT", "")
 

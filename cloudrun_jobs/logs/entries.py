@@ -81,7 +81,7 @@ def text_of(value: object) -> str:
         if isinstance(value, bytes | bytearray | memoryview):
             return clean_text(bytes(value).decode(errors="replace"))
         return clean_text(str(value))
-    except Exception:  # noqa: BLE001  (of the value's own code)
+    except Exception:  # noqa: BLE001  (raised by the value's own code)
         return f"<unreadable {type(value).__name__}>"
 
 
@@ -101,7 +101,7 @@ class _Cleaner:
             return value
         try:
             return redaction.masked(self._number(value)) if isinstance(value, int | float) else self._other(value)
-        except Exception:  # noqa: BLE001  (of the value's own code, RecursionError too)
+        except Exception:  # noqa: BLE001  (raised by the value's own code; RecursionError too)
             return text_of(value)
 
     def _number(self, value: float) -> Any:
@@ -206,7 +206,7 @@ def message_of(record: logging.LogRecord) -> str:
     """Return the record's message; if the arguments do not match the format string, return both."""
     try:
         return clean_text(record.getMessage())
-    except Exception:  # noqa: BLE001  (of `%`, or of an argument's own code)
+    except Exception:  # noqa: BLE001  (raised by `%`, or by an argument's own code)
         arguments = record.args if isinstance(record.args, tuple) else (record.args,)
         return " ".join([text_of(record.msg), *map(_repr, arguments)])
 
@@ -214,7 +214,7 @@ def message_of(record: logging.LogRecord) -> str:
 def _repr(value: object) -> str:
     try:
         return clean_text(repr(value))
-    except Exception:  # noqa: BLE001  (of the value's own code)
+    except Exception:  # noqa: BLE001  (raised by the value's own code)
         return text_of(value)
 
 
@@ -222,7 +222,7 @@ def stack_trace_of(error: BaseException) -> str:
     """Format the traceback as Python prints it, because Error Reporting parses that form."""
     try:
         return clean_text("".join(traceback.format_exception(error)))
-    except Exception:  # noqa: BLE001  (of the exception's own code)
+    except Exception:  # noqa: BLE001  (raised by the exception's own code)
         return f"Traceback (most recent call last):\n{type(error).__name__}: {text_of(error)}\n"
 
 

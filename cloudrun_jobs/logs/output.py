@@ -502,7 +502,7 @@ def _write_all(fd: int, line: bytes) -> None:
             poll.poll(1000)
         except OSError:  # The file is closed, or the pipe has no reader.
             break
-        except BaseException as error:  # noqa: BLE001  (of a signal handler: half an entry is invalid)
+        except BaseException as error:  # noqa: BLE001  (raised by a signal handler: half an entry is invalid)
             raised = error
     if raised is not None:
         raise raised

@@ -363,7 +363,7 @@ def google_handler(*, is_own: bool) -> tuple[logging.Handler, io.StringIO]:
 
 @pytest.fixture(autouse=True)
 def _no_diagnostics(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The first record of Google's handler is followed by one about its version."""
+    """Google's handler writes a record about its version after the first record; disable it."""
     monkeypatch.setattr("google.cloud.logging_v2._instrumentation_emitted", True)
 
 
