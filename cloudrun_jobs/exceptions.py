@@ -172,7 +172,7 @@ class SecretCorrupted(SecretError):
 
 
 class SecretUnavailable(SecretError):
-    """Secret Manager did not respond. An update may have been written; `secrets.update()` says so if it may."""
+    """Secret Manager did not respond. If an update may have been written, the message says so."""
 
 
 class SecretConflict(SecretError):

@@ -179,10 +179,12 @@ def clean_extras(extras: Mapping[Any, Any]) -> dict[str, Any]:
 
 @lru_cache(maxsize=4096)
 def location(file: str, line: int, function: str) -> dict[str, str]:
+    """Return the field for a source location."""
     return {"file": clean_text(file), "line": str(line), "function": clean_text(function)}
 
 
 def encode_place(file: str, line: int, function: str) -> str:
+    """Return the field for a source location in JSON form."""
     return _encode(location(file, line, function))
 
 

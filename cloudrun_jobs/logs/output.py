@@ -28,13 +28,19 @@ from cloudrun_jobs.process.deferral import uninterruptible
 
 INFO, ERROR = logging.INFO, logging.ERROR
 NOTICE = 25  # Between INFO and WARNING, as in Cloud Logging.
-ROLES = {"SUCCESS": NOTICE, "NOTICE": NOTICE, "WARNING": logging.WARNING, "ERROR": ERROR, "ERROR_OUTPUT": ERROR}
+ROLE_SEVERITIES = {
+    "SUCCESS": NOTICE,
+    "NOTICE": NOTICE,
+    "WARNING": logging.WARNING,
+    "ERROR": ERROR,
+    "ERROR_OUTPUT": ERROR,
+}
 MAX_UNFINISHED_LINE = 200_000  # characters
 PIPE_BYTES = 1 << 20  # The largest size that Linux allows without privileges.
 MAX_HINTS = 64  # Styled texts that a thread has made, and not yet written.
 MAX_PLACES = 4096  # Source locations in the cache.
 PIPE_FULL_TIMEOUT = 30.0  # seconds, for a pipe that does not block
-NAMES = ("stdout", "stderr")
+STREAM_NAMES = ("stdout", "stderr")
 Encoder: TypeAlias = Callable[[int, str, str], bytes]
 DJANGO_WRITE = OutputWrapper.write.__code__
 
@@ -156,7 +162,7 @@ def entry_style(style: Style) -> Style:
     """Return a copy of the style whose roles set a severity instead of a colour."""
     found = Style()
     for name, value in vars(style).items():
-        setattr(found, name, Role(ROLES.get(name)) if name.isupper() else value)
+        setattr(found, name, Role(ROLE_SEVERITIES.get(name)) if name.isupper() else value)
     return found
 
 
@@ -337,7 +343,7 @@ def flush() -> None:
 
 def install(command: BaseCommand, given: Collection[str] = ()) -> None:
     """Turn the command's output into entries, except for the streams in `given`, which the caller has passed."""
-    for name in NAMES:
+    for name in STREAM_NAMES:
         wrapper = getattr(command, name)
         if name in given or type(wrapper) is not OutputWrapper:
             continue

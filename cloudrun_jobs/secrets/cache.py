@@ -73,10 +73,10 @@ def _clear() -> None:
     _entries, _lock = {}, Lock()
 
 
-def _forget(**kwargs: Any) -> None:
+def _on_setting_changed(**kwargs: Any) -> None:
     if kwargs.get("setting") == "CLOUDRUN_JOBS":
         _clear()
 
 
-setting_changed.connect(_forget, dispatch_uid="cloudrun_jobs.secrets.cache")
+setting_changed.connect(_on_setting_changed, dispatch_uid="cloudrun_jobs.secrets.cache")
 os.register_at_fork(after_in_child=_clear)

@@ -27,6 +27,7 @@ _lock = Lock()
 
 
 def client(endpoint: str | None) -> SecretManagerServiceClient:
+    """Return this process's client for the endpoint; None is Google's service."""
     with _lock:
         if endpoint not in _clients:
             _clients[endpoint] = _connect(endpoint)

@@ -45,17 +45,18 @@ class Purpose:
 
     secret: str
     project: str
-    does: str  # "read", "updated"
+    verb: str  # "read", "updated"
     role: str
     number: int | None = None
 
     @property
     def subject(self) -> str:
         version = "" if self.number is None else f" version {self.number}"
-        return f"{self.secret}:{version} cannot be {self.does} in project {self.project}"
+        return f"{self.secret}:{version} cannot be {self.verb} in project {self.project}"
 
 
 def is_transient(error: Exception) -> bool:
+    """Return True if the call is to be retried."""
     if INVALID_CREDENTIALS_PATTERN.search(str(error)):
         return False
     return isinstance(error, TRANSIENT_ERRORS) and not isinstance(error, api.MethodNotImplemented)

@@ -154,7 +154,7 @@ def memory(source: LocalSecrets) -> MemoryStore:
         return _memory
 
 
-def _forget(**kwargs: Any) -> None:
+def _on_setting_changed(**kwargs: Any) -> None:
     """Discard a test's updates when its settings end."""
     global _memory
     if kwargs.get("setting") == "CLOUDRUN_JOBS":
@@ -166,7 +166,7 @@ def _replace_inherited_lock() -> None:
     _memory_lock = RLock()  # A thread of the parent may have held it.
 
 
-setting_changed.connect(_forget, dispatch_uid="cloudrun_jobs.secrets")
+setting_changed.connect(_on_setting_changed, dispatch_uid="cloudrun_jobs.secrets")
 os.register_at_fork(after_in_child=_replace_inherited_lock)
 
 
