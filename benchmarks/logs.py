@@ -1,4 +1,4 @@
-"""Measure entries of Cloud Logging: a record as a line of JSON, and 100 000 lines of output in a container."""
+"""Measure Cloud Logging entries: a log record as a line of JSON, and 100 000 lines of output in a container."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ def lines() -> None:
 
 
 def written(manage: Path, writes: str) -> Seconds:
-    """Return the time that the container takes to write the lines, while they are read as Cloud Run reads them."""
+    """Return the time that the container takes to write the lines while this process reads them."""
     reading, writing = os.pipe()
     environment = {**os.environ, **CONTAINER, "CLOUD_RUN_EXECUTION": f"noop-production-{time.time_ns()}"}
     process = subprocess.Popen(

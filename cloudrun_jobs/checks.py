@@ -106,7 +106,7 @@ def _check_http() -> list[CheckMessage]:
 
 
 def _check_secrets() -> Iterator[CheckMessage]:
-    """Check where secrets are. Raises `InvalidSettings`."""
+    """Check `SECRETS`, and the client that secret options need. Raises `InvalidSettings`."""
     settings = conf.load()
     if environ.local_endpoint(settings.options) is not None or settings.environment in conf.INLINE_ENVIRONMENTS:
         if isinstance(settings.secrets, conf.LocalSecrets):
@@ -114,7 +114,7 @@ def _check_secrets() -> Iterator[CheckMessage]:
         return
     name = conf.setting_name("SECRETS")
     if settings.secrets is not None:
-        message = f"{name}: expected no values of secrets in the environment {settings.environment!r}."
+        message = f"{name}: expected no secrets in the environment {settings.environment!r}, got some."
         hint = "Remove it: the secrets of a cloud environment are in Secret Manager."
         yield Error(message, hint=hint, id="cloudrun_jobs.E036")
     elif not stores.has_client() and (commands := [spec.command for spec in find_specs() if spec.secret_options]):

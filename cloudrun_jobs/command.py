@@ -139,9 +139,9 @@ class CloudRunJobs(BaseCommand):
 
     #: The options that callers of the HTTP API may set. Default: none.
     http_options: ClassVar[Sequence[str]]
-    #: The options that take a `SecretRef("name:version")`, whose value only `run()` gets. Requests with a plain
-    #: value are refused; one that a person types is redacted in the record. In results, errors and logs, `***`
-    #: replaces the value, which has at least six characters. Default: none.
+    #: The options that take a `SecretRef("name:version")`. Only `run()` gets the value. Requests with a plain
+    #: value are rejected; a value on the command line is redacted in the record. In results, errors and logs,
+    #: `***` replaces the value, which must have at least six characters. Default: none.
     secret_options: ClassVar[Sequence[str]]
 
     #: The network: {"network": "default", "subnetwork": "jobs", "egress": "all-traffic"} or {"connector": ...}.
@@ -428,7 +428,7 @@ class CloudRunJobs(BaseCommand):
 
 
 def _use_entries(command: BaseCommand, given: Collection[str] = ()) -> None:
-    """On Cloud Run, make the command's output entries of Cloud Logging, except for the streams in `given`."""
+    """On Cloud Run, turn the command's output into Cloud Logging entries, except for the streams in `given`."""
     if environ.in_cloud():
         from cloudrun_jobs.logs import output
 

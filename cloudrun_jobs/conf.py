@@ -51,7 +51,7 @@ PATTERNS = {
 
 
 class LocalSecrets:
-    """The values of secrets. Its text hides them, so that no debug page or traceback shows them."""
+    """The values of secrets. `repr()` hides them, so that no debug page or traceback shows them."""
 
     __slots__ = ("values",)
 
@@ -81,7 +81,7 @@ class Settings(NamedTuple):
     defaults: Mapping[str, Any] = MappingProxyType({})  # Declarations for jobs that make none.
     reconcile: Mapping[str, Any] = MappingProxyType({})  # Declarations of RECONCILE_COMMAND.
     http: Mapping[str, Any] = MappingProxyType({})  # The credentials of the HTTP API, which is closed without any.
-    secrets: LocalSecrets | Path | None = None  # Their values, or a JSON file with them; None: Secret Manager.
+    secrets: LocalSecrets | Path | None = None  # Values, or the path of a JSON file; None: Secret Manager.
 
 
 KEYS = frozenset(name.upper() for name in Settings._fields)
@@ -194,7 +194,7 @@ def _from_json(key: str, text: str) -> Any:
         return json.loads(text)
     except (ValueError, RecursionError) as error:
         problem = str(error)
-    # Not in the block above: the error has the text, which may be that of secrets.
+    # Not in the block above: the original error contains the text, which may contain secrets.
     raise InvalidSettings(f"CLOUDRUN_JOBS_{key}: expected a JSON object; {problem}.")
 
 

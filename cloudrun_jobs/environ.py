@@ -111,9 +111,9 @@ def in_container(environ: Mapping[str, str] = os.environ) -> bool:
 
 
 def local_endpoint(options: Mapping[str, Any]) -> str | None:
-    """Return the "host:port" that replaces Google's services: of the backend's options, or the emulator's.
+    """Return the "host:port" that replaces Google's services, from the backend's options or the environment.
 
-    Raises `InvalidSettings` if it is not of this machine: calls to it have no encryption and no credentials.
+    Raises `InvalidSettings` for another machine: calls to the endpoint have no encryption and no credentials.
     """
     endpoint, name = options.get("endpoint"), conf.setting_name("OPTIONS", "endpoint")
     if endpoint is None:
@@ -138,7 +138,7 @@ def _is_loopback(host: str) -> bool:
 
 
 def in_cloud() -> bool:
-    """Return True on Cloud Run: in a task, an instance of a service or of a worker pool; not for `run --local`."""
+    """Return True in a Cloud Run task, or in an instance of a service or worker pool; not with `run --local`."""
     environ = os.environ
     if environ.get("CLOUD_RUN_EXECUTION"):
         return LOCAL_VARIABLE not in environ

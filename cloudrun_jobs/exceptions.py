@@ -172,7 +172,7 @@ class SecretCorrupted(SecretError):
 
 
 class SecretUnavailable(SecretError):
-    """Secret Manager did not respond. An update may have been written; `secrets.update()` says so if it may."""
+    """Secret Manager did not respond. If an update may have been written, the message says so."""
 
 
 class SecretConflict(SecretError):
@@ -249,9 +249,10 @@ class IdempotencyKeyReused(InvalidArguments):
 
 
 class RerunRefused(CloudRunJobsError):
-    """The run cannot be rerun: values that a person typed for its secret options are not recorded.
+    """A run, or its failed tasks, cannot be rerun.
 
-    Or its failed tasks cannot: it has not ended, nothing failed, or another run repeats them.
+    The plain values of its secret options are not recorded, it has not ended, nothing failed, or another run
+    repeats the failed tasks.
     """
 
 

@@ -660,7 +660,7 @@ def test_secret_options_are_not_declared(
 
 
 def test_references_may_be_declared(monkeypatch: pytest.MonkeyPatch) -> None:
-    """`args` and schedules show the reference."""
+    """`args` and schedules may contain references."""
     schedule = Schedule("0 9 * * *", args={"note": SecretRef("token")})
     monkeypatch.setattr(echo.Command, "secret_options", ("note",), raising=False)
     monkeypatch.setattr(echo.Command, "args", {"note": SecretRef("token:3")}, raising=False)
@@ -671,7 +671,7 @@ def test_references_may_be_declared(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_secret_option_of_callers_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A caller could name any secret that the job's account may read."""
+    """An option may not be in both lists: callers could name any secret that the job's account may read."""
     monkeypatch.setattr(echo.Command, "secret_options", ("note",), raising=False)
     monkeypatch.setattr(echo.Command, "http_options", ("partner", "note"), raising=False)
 

@@ -1,4 +1,4 @@
-"""The value of a secret option is in nothing that a container, the emulator or a terminal leaves."""
+"""Containers, the emulator and commands in a terminal leave the value of a secret option nowhere."""
 
 from __future__ import annotations
 
@@ -94,7 +94,7 @@ def shown(variables: dict[str, str], path: Path) -> str:
 def test_containers(
     cloudrun_emulator: Any, variables: dict[str, str], process_database: Path, tmp_path: Path
 ) -> None:
-    """However the run ends: no table, log, page, resource, command or process has it."""
+    """However the run ends, no table, log, page, resource, command or process contains the value."""
     cloud = Cloud(cloudrun_emulator)
     cloud.create(job(sys.executable, "-m", "django", env=variables), "leak-production")
     run = cloudrun_emulator.clients.jobs.run_job
@@ -124,7 +124,7 @@ def test_containers(
 
 @pytest.mark.parametrize("end", ["error", "group", "CommandError", "exit", "return"])
 def test_terminal(variables: dict[str, str], process_database: Path, end: str) -> None:
-    """A person may type the value; what the command prints and records does not repeat it."""
+    """The value may be passed on the command line; the output and the record do not repeat it."""
     variables |= {"CLOUDRUN_JOBS_ENVIRONMENT": "local"}
     finished = manage(variables, "leak", f"--token={VALUE}", f"--end={end}")
 

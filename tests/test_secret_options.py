@@ -1,4 +1,4 @@
-"""A secret option takes a reference, whose value reaches `run()` alone; a plain value is refused or redacted."""
+"""A secret option takes a reference, whose value only `run()` gets; a plain value is rejected or redacted."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def add(monkeypatch: pytest.MonkeyPatch, **options: Any) -> None:
 
 
 def test_container_gets_the_reference(cloud: CloudRun) -> None:
-    """The request and the record have the reference."""
+    """The request and the record contain the reference."""
     run = echo.Command().delay(note=REFERENCE, partner=7).run
     sent = [list(one.overrides.container_overrides[0].args) for one in cloud.requests]
 
@@ -66,7 +66,7 @@ def test_container_gets_the_reference(cloud: CloudRun) -> None:
 
 
 def test_run_gets_the_value(given: list[Any]) -> None:
-    """The value is read right before `run()`."""
+    """The value is read immediately before `run()`."""
     run = echo.Command().delay(note=REFERENCE, partner=7).run
 
     assert (given[0]["note"], given[0]["partner"]) == (VALUE, 7)
@@ -78,8 +78,8 @@ def test_rerun_has_the_reference(cloud: CloudRun) -> None:
     assert echo.Command().delay(note=REFERENCE, partner=7).run.rerun().run.argv == SENT
 
 
-def test_rerun_of_a_typed_value_is_refused() -> None:
-    """The value is not recorded."""
+def test_rerun_of_a_plain_value_is_refused() -> None:
+    """A plain value is not recorded, so its run cannot be rerun."""
     call_command("echo", note=VALUE)
 
     with pytest.raises(RerunRefused, match="values of its secret options are not recorded"):
@@ -111,7 +111,7 @@ REQUESTS: list[Callable[[Any], object]] = [
 def test_requests_refuse_plain_values(
     settings: Any, cloud: CloudRun, changes: dict[str, Any], request_run: Callable[[Any], object]
 ) -> None:
-    """In every environment: what is refused in production must not pass on a developer's machine."""
+    """Requests with a plain value fail in every environment, not only in production."""
     settings.CLOUDRUN_JOBS = {**settings.CLOUDRUN_JOBS, **changes}
 
     with pytest.raises((InvalidArguments, CommandError), match=r"SecretRef") as caught:
@@ -131,7 +131,7 @@ def test_options_that_are_not_given_pass(given: list[Any]) -> None:
 
 
 def test_reference_is_for_secret_options_alone() -> None:
-    """No other option's reference would be resolved."""
+    """A reference for another option is rejected, because it would not be resolved."""
     with pytest.raises(InvalidArguments, match="partner: expected a plain value, got a SecretRef"):
         echo.Command().delay(partner=SecretRef("number"))
 
@@ -160,7 +160,7 @@ def test_reference_is_for_secret_options_alone() -> None:
 def test_type_and_choices_apply_to_the_value(
     monkeypatch: pytest.MonkeyPatch, given: list[Any], options: dict[str, Any], given_value: Any, expected: Any
 ) -> None:
-    """In every form of argument, the parser of the request leaves the reference as it is."""
+    """The parser of the request does not change the reference, in every form of argument."""
     add(monkeypatch, **options)
     echo.Command().delay(**({} if given_value is None else {"key": given_value}))
 
@@ -169,7 +169,7 @@ def test_type_and_choices_apply_to_the_value(
 
 @pytest.mark.parametrize("arguments", [["--note", "secret:partner-token:3"], ["-nsecret:partner-token:3"], []])
 def test_forms_of_references(monkeypatch: pytest.MonkeyPatch, given: list[Any], arguments: list[str]) -> None:
-    """A typed reference is resolved as well; so is one of call_command()."""
+    """References on the command line and of call_command() are resolved too."""
     add_arguments = echo.Command.add_arguments
 
     def extended(self: CloudRunJobs, parser: Any) -> None:
@@ -207,8 +207,13 @@ def test_subcommands_and_groups(monkeypatch: pytest.MonkeyPatch, given: list[Any
     ("options", "reference", "error", "message"),
     [
         ({}, "unknown", SecretNotFound, "echo: key: "),
-        ({"type": int}, "partner-token", InvalidArguments, "its type or its choices reject .* 'partner-token'"),
-        ({"choices": ["a"]}, "partner-token", InvalidArguments, "its type or its choices reject"),
+        (
+            {"type": int},
+            "partner-token",
+            InvalidArguments,
+            "the option's type or choices reject .* 'partner-token'",
+        ),
+        ({"choices": ["a"]}, "partner-token", InvalidArguments, "the option's type or choices reject"),
         ({}, "short", InvalidSecret, "at least 6 characters in the secret 'short'"),
     ],
     ids=str,
@@ -230,7 +235,7 @@ def test_run_fails_without_the_value(
 
 @pytest.mark.parametrize("value", ["", "a", "12345", "  a   "])
 def test_short_values_are_refused(value: str) -> None:
-    """Masking would garble every text."""
+    """Masking short values would garble ordinary text."""
     for arguments, options in (((f"--note={value}",), {}), ((), {"note": value})):
         with pytest.raises((InvalidArguments, CommandError), match="at least 6 characters"):
             call_command("echo", *arguments, **options)

@@ -1,4 +1,4 @@
-"""The value of a secret option is in nothing that a run leaves: a search of everything finds it nowhere."""
+"""The value of a secret option is in no table, output or error of a run: a search of all of them finds nothing."""
 
 from __future__ import annotations
 
@@ -135,7 +135,7 @@ def delay(**options: Any) -> Any:
 @pytest.mark.parametrize("start", [call, delay])
 @pytest.mark.parametrize("number", range(len(RUNS)))
 def test_results_are_masked(work: Callable[[Run], None], start: Callable[..., Any], number: int) -> None:
-    """What the job returns and reports has asterisks in place of the value."""
+    """Results and progress have asterisks in place of the value."""
     work(RUNS[number])
     result = start(note=TOKEN)
 
@@ -146,7 +146,7 @@ def test_results_are_masked(work: Callable[[Run], None], start: Callable[..., An
 @pytest.mark.parametrize("start", [call, delay])
 @pytest.mark.parametrize("number", range(len(FAILURES)))
 def test_errors_are_masked(work: Callable[[Run], None], start: Callable[..., Any], number: int) -> None:
-    """The record, and the exception that reaches the caller, do not have the value."""
+    """Neither the record nor the caller's exception contains the value."""
     work(FAILURES[number])
 
     with pytest.raises((Exception, SystemExit)) as caught:
@@ -158,7 +158,7 @@ def test_errors_are_masked(work: Callable[[Run], None], start: Callable[..., Any
 
 
 def test_exception_keeps_its_type(work: Callable[[Run], None]) -> None:
-    """The caller may handle it; only one whose text cannot be masked becomes a `JobFailed`."""
+    """The caller can handle the exception; only an exception whose text cannot be masked becomes a `JobFailed`."""
     work(FAILURES[1])
     with pytest.raises(KeyError):
         delay(note=TOKEN)
@@ -167,8 +167,8 @@ def test_exception_keeps_its_type(work: Callable[[Run], None]) -> None:
         delay(note=TOKEN)
 
 
-def test_typed_value_is_nowhere(work: Callable[[Run], None]) -> None:
-    """A person may type the value; the record does not have it."""
+def test_value_on_the_command_line_is_nowhere(work: Callable[[Run], None]) -> None:
+    """A plain value is accepted on the command line; the record does not contain it."""
     work(RUNS[0])
     call_command("echo", f"--note={VALUE}")
     call_command("echo", note=VALUE)
@@ -179,7 +179,7 @@ def test_typed_value_is_nowhere(work: Callable[[Run], None]) -> None:
 
 
 def test_output_is_masked(work: Callable[[Run], None]) -> None:
-    """What the command writes to its streams, of the terminal or of the caller, is masked."""
+    """The command's output is masked, on its own streams and on streams of the caller."""
 
     def run(job: CloudRunJobs, value: str) -> None:
         job.stdout.write(f"a {value}", ending="!")
@@ -200,7 +200,7 @@ def test_numbers_are_masked(work: Callable[[Run], None]) -> None:
 
 
 def test_locks_and_requests_of_the_run(work: Callable[[Run], None]) -> None:
-    """Neither the name of a lock has the value, nor what the job requests of other jobs."""
+    """The value is neither in the name of a lock nor in a request for another job."""
     refused: list[Exception] = []
 
     def run(job: CloudRunJobs, value: str) -> None:
@@ -245,7 +245,7 @@ def test_items_and_reduce(work: Callable[[Run], None], monkeypatch: pytest.Monke
 
 
 def test_two_threads(work: Callable[[Run], None], settings: Any) -> None:
-    """A run that ends does not end the protection of another one."""
+    """When a run ends, the values of other runs stay protected."""
     ended = threading.Event()
     redaction.protect([VALUE])
     work(lambda job, value: ended.set())
@@ -263,7 +263,7 @@ values = st.text(
 
 @given(value=values)
 def test_any_value(value: str) -> None:
-    """Quotes, backslashes, percent signs, newlines, Japanese and dashes are found in each form."""
+    """Values with quotes, backslashes, percent signs, newlines, Japanese and dashes are masked in each form."""
     redaction.protect([value])
     try:
         error = ValueError(f"<{value}>", {"a": value})

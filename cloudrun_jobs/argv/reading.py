@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from django.core.exceptions import ImproperlyConfigured
 
 from cloudrun_jobs import conf
-from cloudrun_jobs.argv.redaction import HIDDEN, MIN_LENGTH, is_secret, mark, redact
+from cloudrun_jobs.argv.redaction import HIDDEN, MIN_SECRET_LENGTH, is_secret, mark, redact
 from cloudrun_jobs.argv.secret_ref import SecretRef
 from cloudrun_jobs.exceptions import InvalidArguments
 
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 # Imported at the start of every job, unlike the modules that write arguments.
 
-REFERENCE_HINT = "Store the value in Secret Manager, and pass SecretRef('name'); as text, secret:name."
+REFERENCE_HINT = "Store the value in Secret Manager, and pass SecretRef('name'), or secret:name as text."
 
 # The attribute of commands and parsers that holds their `Reading`: no attribute of a user's class has a space.
 KEY = "cloudrun_jobs reading"
@@ -65,7 +65,7 @@ class Reading:
         self._uses: list[Use] = []
         self._values: dict[str, Any] = {}
         self._has_secrets = bool(secret_options)
-        self.is_request = False  # Whether what it reads is recorded and sent: plain secrets are refused.
+        self.is_request = False  # True if the arguments are recorded and sent: plain secrets are rejected.
         vars(parser).update({KEY: self, "parse_known_args": self._parse_known_args})
         if secret_options:
             mark(chain.from_iterable(each._actions for each in _with_subparsers(parser)), secret_options)
@@ -112,7 +112,7 @@ class Reading:
         return {text for text in texts if SecretRef.decode(text) is None}
 
     def convert(self, name: str, reference: SecretRef, text: str) -> Any:
-        """Return the text as the option's value, in place of the reference. Raises what its type raises."""
+        """Convert the text of a secret to the option's value. Raises what the option's type raises."""
         argument = reference.encode()
         uses = [use.action for use in self._uses if use.action.dest == name and argument in use.texts]
         for action in (*uses, *(action for action in self._actions(name) if action.nargs != 0)):
@@ -192,13 +192,13 @@ class Reading:
             raise InvalidArguments(message, hint=REFERENCE_HINT)
         if text == HIDDEN:
             raise ArgumentError(action, f"expected a value, got {HIDDEN}: the value was not recorded")
-        if len(text.strip()) < MIN_LENGTH:
-            raise ArgumentError(action, f"expected a value of at least {MIN_LENGTH} characters")
+        if len(text.strip()) < MIN_SECRET_LENGTH:
+            raise ArgumentError(action, f"expected a value of at least {MIN_SECRET_LENGTH} characters")
 
 
 @contextmanager
 def _references_kept(parser: ArgumentParser) -> Iterator[None]:
-    """Have the parser return references to secrets as they are, without the option's type and choices."""
+    """Make the parser return references to secrets unchanged, without applying the option's type and choices."""
 
     def get_value(action: Action, text: str) -> Any:
         reference = SecretRef.decode(text) if is_secret(action) else None

@@ -1,4 +1,4 @@
-"""Redact the values of secret options: in arguments, and in every text that this process writes."""
+"""Redact the values of secret options in arguments, and in every text that this process writes."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typing import Any
 HIDDEN = "[secret]"  # In place of an argument.
 MASK = "***"  # In place of a value inside a text.
 
-MIN_LENGTH = 6  # characters: shorter values would be masked inside of ordinary words.
+MIN_SECRET_LENGTH = 6  # characters: shorter values would be masked inside ordinary words.
 
 MARK = "cloudrun_jobs secret"  # An attribute of argparse actions; the space prevents collisions.
 
@@ -63,23 +63,23 @@ def is_redacted(argument: str) -> bool:
     return argument.endswith(HIDDEN)
 
 
-# How often each text is protected: several threads may run jobs with the same value.
+# The number of times that each text is protected: several threads may run jobs with the same value.
 _protected: Counter[str] = Counter()
 _lock = threading.Lock()
 _pattern: re.Pattern[str] | None = None
 
 
 def protect(values: Iterable[str]) -> None:
-    """Have `mask()` replace these values in this process, until `release()` is called as often.
+    """Make `mask()` replace these values in this process, until `release()` is called as often.
 
     The lines of a value are protected as well: output is often written line by line. Texts shorter than
-    `MIN_LENGTH` are ignored.
+    `MIN_SECRET_LENGTH` are ignored.
     """
     _update(values, 1)
 
 
 def release(values: Iterable[str]) -> None:
-    """End the protection of values that was begun with `protect()`."""
+    """Undo one call of `protect()` with these values."""
     _update(values, -1)
 
 
@@ -91,7 +91,7 @@ def is_protecting() -> bool:
 def mask(text: str) -> str:
     """Return the text with `***` in place of each protected value.
 
-    It recognises the escaped forms of Python, JSON, URLs, HTML and shells, also inside of each other.
+    It recognises the escaped forms of Python, JSON, URLs, HTML and shells, even if they are nested.
     """
     return text if _pattern is None else _pattern.sub(MASK, text)
 
@@ -113,7 +113,7 @@ def _update(values: Iterable[str], change: int) -> None:
     global _pattern  # Every line of output reads it, without the lock.
     texts = [text for value in values for text in {value, *map(str.strip, [value, *value.splitlines()])}]
     with _lock:
-        for text in (text for text in texts if len(text) >= MIN_LENGTH):
+        for text in (text for text in texts if len(text) >= MIN_SECRET_LENGTH):
             _protected[text] += change
             if _protected[text] <= 0:
                 del _protected[text]
@@ -132,18 +132,18 @@ def _escapable(value: str) -> str:
     """Return a regular expression that matches the value in all of its escaped forms."""
     units = re.finditer(r"(\\*)([^\\]?)", value, re.DOTALL)
     expression = "".join(_unit(len(unit[1]), unit[2]) for unit in units if unit[0])
-    # A match begins with the first one of several backslashes: to try the others takes quadratic time.
+    # A match begins at the first of several backslashes: trying each of them takes quadratic time.
     return expression if _is_plain(value[0]) else rf"(?<!\\){expression}"
 
 
 def _is_plain(character: str) -> bool:
-    """Return True if nothing escapes the character."""
+    """Return True if the character is never escaped."""
     return character.isascii() and (character.isalnum() or character in "-._~")
 
 
 def _unit(backslashes: int, character: str) -> str:
     """Return a regular expression that matches a character after a number of backslashes."""
-    if not character:  # Where the value ends, the next backslash may be that of another character.
+    if not character:  # At the end of the value, the next backslash may belong to another character.
         counts = (4 * backslashes, 2 * backslashes, backslashes)
         return f"(?:{'|'.join(f'{BACKSLASH}{{{count}}}' for count in counts)})"
     literal = re.escape(character)
@@ -170,7 +170,7 @@ def _escapes(character: str) -> Iterator[str]:
 
 
 def _encodings(character: str) -> Iterator[str]:
-    """Yield the forms of a character that have no backslash."""
+    """Yield the escaped forms of a character that have no backslash."""
     yield "".join(f"{PERCENT}(?i:{byte:02x})" for byte in character.encode(errors="surrogatepass"))
     name, code = NAMED_ENTITIES.get(character, "(?!)"), ord(character)
     number = f"{_quoted('#')}(?:0*{code}|[xX]0*(?i:{code:x}))"
@@ -181,7 +181,7 @@ def _encodings(character: str) -> Iterator[str]:
         yield f"{BACKSLASH}*".join(map(_quoted, "'\"'\"'"))
     if "\ud800" <= character <= "\udfff":
         yield "[?\ufffd]"
-    if character in "\x85\u2028\u2029":  # Line breaks of Unicode, in a text for readers of lines.
+    if character in "\x85\u2028\u2029":  # Log entries replace these line breaks.
         yield "\n"
 
 

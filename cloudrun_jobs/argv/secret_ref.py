@@ -1,4 +1,4 @@
-"""`SecretRef`: the name of a secret, in place of the value of a secret option."""
+"""`SecretRef`: a reference to a secret, in place of the value of a secret option."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ PATTERN = re.compile(r"([A-Za-z0-9_-]{1,255})(?::(latest|[1-9][0-9]{0,9}))?", re
 
 @dataclass(frozen=True, slots=True)
 class SecretRef:
-    """A secret in Secret Manager whose value a job's secret option gets in the container.
+    """A reference to a secret. In the container, the secret option of a job gets the secret's value.
 
         Command().delay(token=SecretRef("partner-token:3"))
 
     `reference` is the secret's id, and optionally ":" and a version: a number, or "latest", the default.
 
-    Raises `InvalidSecret` if it is not.
+    Raises `InvalidSecret` if it has another form.
     """
 
     reference: str

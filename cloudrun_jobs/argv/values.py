@@ -29,8 +29,8 @@ def text_of(value: Any, action: Action) -> str:
     if isinstance(value, SecretRef):
         if is_secret(action):
             return value.encode()
-        message = f"{action.dest}: expected a plain value, got a SecretRef: it is not in secret_options."
-        raise InvalidArguments(message, hint="Add it to secret_options: only their references are resolved.")
+        message = f"{action.dest}: expected a plain value, got a SecretRef: the option is not in secret_options."
+        raise InvalidArguments(message, hint="Add the option to secret_options, whose references are resolved.")
     plain = _plain(value, action)
     is_composite = isinstance(plain, Mapping | Set | bytes | bytearray | list | tuple)
     is_plain = isinstance(plain, PLAIN) and not isinstance(plain, bool)

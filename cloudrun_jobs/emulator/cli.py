@@ -47,7 +47,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="HOST",
         help="let tasks call this host and its subdomains over HTTP; repeatable",
     )
-    add("--state", type=Path, metavar="DIR", help="keep jobs, executions and schedules here across restarts")
+    add(
+        "--state",
+        type=Path,
+        metavar="DIR",
+        help="keep jobs, executions, schedules and secrets here across restarts",
+    )
     add("--secrets", type=Path, metavar="FILE", help="JSON object of secrets by id: values, or lists of versions")
     add("--iam", type=Path, metavar="FILE", help="check callers against this JSON IAM policy")
 

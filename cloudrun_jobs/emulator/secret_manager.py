@@ -40,6 +40,8 @@ SERVICE_SET_FIELDS = ("name", "create_time", "etag", "replication")
 
 
 class SecretManager:
+    """The methods of Secret Manager, with the messages of its protocol."""
+
     def __init__(self, secrets: Secrets, clock: Clock) -> None:
         self._secrets = secrets
         self._clock = clock

@@ -54,7 +54,7 @@ if TYPE_CHECKING:
 
 
 class Emulator:
-    """A local Cloud Run, Cloud Scheduler and Secret Manager. A context manager; or `start` and `stop` it.
+    """A local Cloud Run, Cloud Scheduler and Secret Manager. Use `with`, or call `start` and `stop`.
 
     The options are those of `Config`: ``Emulator(grace=1.0, images={"app": Path("app")})``.
     """

@@ -51,7 +51,7 @@ class State:
 
 
 def _open(path: Path) -> sqlite3.Connection:
-    path.touch(0o600)  # It has the values of secrets; SQLite gives its other files the same mode.
+    path.touch(0o600)  # It contains the values of secrets. SQLite gives its other files the same mode.
     path.chmod(0o600)
     database = sqlite3.connect(path, check_same_thread=False, isolation_level=None, timeout=0.5)
     try:

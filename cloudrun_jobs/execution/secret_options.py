@@ -16,7 +16,7 @@ from uuid import UUID
 from django.core.management.base import OutputWrapper
 
 from cloudrun_jobs.argv.reading import Reading, reading_of
-from cloudrun_jobs.argv.redaction import HIDDEN, MASK, MIN_LENGTH, is_protecting, mask, protect, release
+from cloudrun_jobs.argv.redaction import HIDDEN, MASK, MIN_SECRET_LENGTH, is_protecting, mask, protect, release
 from cloudrun_jobs.argv.secret_ref import SecretRef
 from cloudrun_jobs.exceptions import InvalidArguments, InvalidSecret, JobFailed, SecretError
 
@@ -24,11 +24,22 @@ if TYPE_CHECKING:
     from cloudrun_jobs.execution.active import ActiveRun
     from cloudrun_jobs.spec.command import JobCommand
 
-# In place of a plain value while arguments are written: their parser accepts any reference.
-PLAIN = SecretRef("cloudrun_jobs-plain-value")
+# Replaces a plain value while arguments are serialised: their parser accepts any reference.
+PLAIN_VALUE = SecretRef("cloudrun_jobs-plain-value")
 
-# Attributes of built-in exceptions that their texts show, and that are not in `vars()`.
-ATTRIBUTES = ("filename", "filename2", "strerror", "object", "reason", "text", "name", "obj", "code", "value")
+# Attributes of built-in exceptions that are in their messages, but not in `vars()`.
+MESSAGE_ATTRIBUTES = (
+    "filename",
+    "filename2",
+    "strerror",
+    "object",
+    "reason",
+    "text",
+    "name",
+    "obj",
+    "code",
+    "value",
+)
 
 
 @contextmanager
@@ -37,7 +48,7 @@ def protected(
 ) -> Iterator[None]:
     """Mask the plain values of the run's secret options, and those that `resolve()` adds, until the run ends.
 
-    If the process ends with it, they are masked until then: the traceback is printed afterwards.
+    If the process ends with the run, they stay masked: the traceback is printed afterwards.
     """
     if not job.spec.secret_options:
         yield
@@ -46,7 +57,7 @@ def protected(
     try:
         _protect(active, _plain_values(job, args, options))
         _mask_output(job)
-        if ends_process and sys.excepthook is sys.__excepthook__:  # In the cloud, the hook of `logs` masks.
+        if ends_process and sys.excepthook is sys.__excepthook__:  # On Cloud Run, the hook of `logs` masks.
             sys.excepthook = _print_masked
         yield
     except BaseException as error:
@@ -84,7 +95,7 @@ def resolve(
 def without_values(
     job: JobCommand, args: tuple[Any, ...], options: Mapping[str, Any]
 ) -> tuple[Any, dict[str, Any]]:
-    """Return the arguments with `PLAIN` in place of plain values of secret options, without default values."""
+    """Replace plain values of secret options with `PLAIN_VALUE`, and drop default values."""
     shown, reading = {**options, "args": args}, reading_of(job)
     for name in job.spec.secret_options:
         if name in shown and not dict(reading.given({name: shown[name]})):
@@ -95,13 +106,13 @@ def without_values(
 
 
 def redacted(arguments: list[str]) -> list[str]:
-    """Return written arguments with `PLAIN`, and every protected value, redacted."""
-    hidden = [argument.replace(PLAIN.encode(), HIDDEN) for argument in arguments]
+    """Redact `PLAIN_VALUE`, and every protected value, in serialised arguments."""
+    hidden = [argument.replace(PLAIN_VALUE.encode(), HIDDEN) for argument in arguments]
     return [argument if mask(argument) == argument else HIDDEN for argument in hidden]
 
 
 def _mask_output(job: JobCommand) -> None:
-    """Mask what the command writes to its streams, as long as values are protected; entries of logs are anyway."""
+    """Mask what the command writes to its streams while values are protected. Log entries are masked anyway."""
     for stream in (job.stdout, job.stderr):
         if type(stream) is OutputWrapper and "write" not in vars(stream):
             vars(stream)["write"] = partial(_write, stream.write)
@@ -116,7 +127,7 @@ def _print_masked(kind: type[BaseException], error: BaseException, trace: Traceb
 
 
 def mask_error(error: BaseException) -> None:
-    """Mask the texts of an exception, of its causes and of those in a group."""
+    """Mask the texts of an exception, of its causes, and of the exceptions in a group."""
     left, seen = [error] if is_protecting() else [], set[int]()
     while left:
         if id(error := left.pop()) not in seen:
@@ -126,8 +137,8 @@ def mask_error(error: BaseException) -> None:
 
 
 def _mask_attributes(error: BaseException) -> None:
-    for name in ("args", "__notes__", *vars(error), *ATTRIBUTES):
-        with suppress(Exception):  # It has no such attribute, or one that is read-only.
+    for name in ("args", "__notes__", *vars(error), *MESSAGE_ATTRIBUTES):
+        with suppress(Exception):  # The attribute is missing or read-only.
             value = getattr(error, name)
             shown = _masked(value)
             if shown != value:
@@ -165,10 +176,14 @@ def _plain_values(job: JobCommand, args: tuple[Any, ...], options: Mapping[str, 
     for name in job.spec.secret_options:
         value = given.get(name)
         for text in _texts(value):
-            # The parser has checked what it has read, and default values are the command's own.
-            if len(text.strip()) < MIN_LENGTH and isinstance(value, str) and _is_passed(reading, name, value):
-                expected = f"expected a value of at least {MIN_LENGTH} characters"
-                raise InvalidArguments(f"{job.command_name}: {name}: {expected}: shorter ones cannot be masked.")
+            # The parser has checked the values that it has read, and default values are the command's own.
+            if (
+                len(text.strip()) < MIN_SECRET_LENGTH
+                and isinstance(value, str)
+                and _is_passed(reading, name, value)
+            ):
+                expected = f"expected a value of at least {MIN_SECRET_LENGTH} characters"
+                raise InvalidArguments(f"{job.command_name}: {name}: {expected}: shorter values cannot be masked.")
             yield text
 
 
@@ -185,15 +200,15 @@ def _resolve(job: JobCommand, active: ActiveRun, name: str, reference: SecretRef
         text = access.read(reference)
     except SecretError as error:
         raise type(error)(f"{where}: {error.args[0]}", hint=error.hint) from None
-    if len(text.strip()) < MIN_LENGTH:
-        expected = f"expected at least {MIN_LENGTH} characters in the secret {reference.reference!r}"
-        raise InvalidSecret(f"{where}: {expected}: fewer cannot be masked.", hint="Store a longer value.")
+    if len(text.strip()) < MIN_SECRET_LENGTH:
+        expected = f"expected at least {MIN_SECRET_LENGTH} characters in the secret {reference.reference!r}"
+        raise InvalidSecret(f"{where}: {expected}: shorter values cannot be masked.", hint="Store a longer value.")
     _protect(active, [text])
     values = []
     with suppress(Exception):  # The messages of argparse and of types repeat the value.
         values = [reading_of(job).convert(name, reference, text)]
     if not values:
-        message = f"{where}: its type or its choices reject the value of the secret {reference.reference!r}"
+        message = f"{where}: the option's type or choices reject the value of the secret {reference.reference!r}"
         raise InvalidArguments(f"{message}.")
     _protect(active, _texts(values[0]))
     return values[0]
@@ -228,4 +243,4 @@ def _replaced(value: Any, value_of: Callable[[SecretRef], Any]) -> Any:
 def _hidden(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [_hidden(item) for item in value]
-    return value if value is None or isinstance(value, bool | SecretRef) else PLAIN
+    return value if value is None or isinstance(value, bool | SecretRef) else PLAIN_VALUE

@@ -70,7 +70,7 @@ def enqueue_job(request: HttpRequest, caller: Caller, name: str, options: Mappin
 
 
 def refuse_secret_options(job: CloudRunJobs, options: Mapping[str, Any]) -> None:
-    """Raise `HttpError` for a URL that sets a secret option: its callers could name any secret of the account."""
+    """Raise `HttpError` if the URL sets a secret option: callers could name any secret of the job's account."""
     if secret := sorted(options.keys() & {*job.spec.secret_options}):
         fields = dict.fromkeys(secret, "Callers may not set this option.")
         raise unprocessable("The URL sets a secret option.", fields=fields)

@@ -49,7 +49,7 @@ def required_locks(
 
 
 def without_secrets(value: Any) -> Any:
-    """Return the value of a secret option for a key: references as texts, plain values redacted."""
+    """Return a secret option's value for a lock key, with references as texts, and plain values redacted."""
     if isinstance(value, list | tuple):
         return [without_secrets(item) for item in value]
     if value is None or isinstance(value, bool):

@@ -1,4 +1,4 @@
-"""The package's log records, and a job's output and records as entries of Cloud Logging."""
+"""Write a job's output, its log records and those of this package as Cloud Logging entries."""
 
 from __future__ import annotations
 

@@ -18,28 +18,28 @@ from typing import Any
 from cloudrun_jobs import conf, environ
 from cloudrun_jobs.exceptions import CloudRunJobsError
 
-GOOGLE = "logging.googleapis.com/"
-TRACEPARENT = r"(?!ff)[0-9a-f]{2}-(?!0{32})([0-9a-f]{32})-(?!0{16})([0-9a-f]{16})-([0-9a-f]{2})(-.*)?"
-RETURNS_RECORDS = sys.version_info >= (3, 12)  # A filter may return another record.
+FIELD_PREFIX = "logging.googleapis.com/"
+TRACEPARENT_PATTERN = r"(?!ff)[0-9a-f]{2}-(?!0{32})([0-9a-f]{32})-(?!0{16})([0-9a-f]{16})-([0-9a-f]{2})(-.*)?"
+FILTER_MAY_REPLACE_RECORD = sys.version_info >= (3, 12)  # A filter may return another record.
 RUN_VARIABLE = "_CLOUDRUN_JOBS_RUN"  # A container's execution and run, for the processes that the run starts.
-DONE = "_cloudrun_jobs_entry"  # A record's attribute: the fields of its entry.
+ENTRY_ATTRIBUTE = "_cloudrun_jobs_entry"  # A record's attribute: the fields of its entry.
 
 
 class JobContext:
-    """A run's labels and trace, as its log entries have them."""
+    """The labels and the trace of a run's log entries."""
 
     def __init__(self, labels: Mapping[str, str]) -> None:
         self.labels = {name: value for name, value in labels.items() if value}
 
     @cached_property
     def fields(self) -> dict[str, Any]:
-        """The fields of an entry that name the run, and the trace that the process was started in."""
-        labels = {f"{GOOGLE}labels": self.labels} if self.labels else {}
+        """The fields of an entry for the labels, and for the trace in TRACEPARENT."""
+        labels = {f"{FIELD_PREFIX}labels": self.labels} if self.labels else {}
         return labels | _trace_fields(_parent(os.environ.get("TRACEPARENT", "")))
 
     @cached_property
     def json(self) -> str:
-        """The same in JSON form, with a comma."""
+        """The fields in JSON form, without braces, with a trailing comma."""
         return in_json(self.fields)
 
 
@@ -47,23 +47,24 @@ def _trace_fields(trace: tuple[str, str, bool] | None) -> dict[str, Any]:
     if trace is None:
         return {}
     return {
-        f"{GOOGLE}{name}": value for name, value in zip(("trace", "spanId", "trace_sampled"), trace, strict=True)
+        f"{FIELD_PREFIX}{name}": value
+        for name, value in zip(("trace", "spanId", "trace_sampled"), trace, strict=True)
     }
 
 
 def in_json(fields: Mapping[str, Any]) -> str:
-    """Return fields in JSON form, without braces, with a comma."""
+    """Return fields in JSON form, without braces, with a trailing comma."""
     return f"{json.dumps(fields, ensure_ascii=False)[1:-1]}," if fields else ""
 
 
 _current: ContextVar[JobContext | None] = ContextVar("cloudrun_jobs_log_context", default=None)
-_active: list[JobContext] = []  # The runs of this process, without those that another run has called.
-_latest: JobContext | None = None  # The last run of this process that has ended, in a container.
+_active: list[JobContext] = []  # The runs of this process, except nested ones.
+_latest: JobContext | None = None  # In a container, the last run of this process that has ended.
 
 
 @contextmanager
 def activated(job: str, run_id: str) -> Iterator[None]:
-    """Make this the current run of the block, for the log entries of it and of the threads that it starts."""
+    """Set the current run for the log entries of the block and of the threads that it starts."""
     global _latest
     is_nested = _current.get() is not None
     context = JobContext({**_task_labels(environ.current_task()), "job": job, "run": run_id})
@@ -84,7 +85,7 @@ def activated(job: str, run_id: str) -> Iterator[None]:
 
 
 def current() -> JobContext:
-    """Return the context of the current run, in its threads that of the process's only run, or the container's."""
+    """Return the context of the current run. Threads get that of the process's only run, or of the container."""
     if (context := _current.get()) is not None:
         return context
     if len(running := _active[:2]) == 1:
@@ -112,14 +113,14 @@ def _span() -> tuple[str, str, bool] | None:
         span = module.get_current_span().get_span_context()
         if span.is_valid:
             return _name(f"{span.trace_id:032x}"), f"{span.span_id:016x}", bool(span.trace_flags & 1)
-    except Exception:  # noqa: BLE001,S110  (of a provider's own code)
+    except Exception:  # noqa: BLE001,S110  (raised by a provider's own code)
         pass
     return None
 
 
 @cache
 def _parent(text: str) -> tuple[str, str, bool] | None:
-    found = re.fullmatch(TRACEPARENT, text.strip().lower()) if text else None
+    found = re.fullmatch(TRACEPARENT_PATTERN, text.strip().lower()) if text else None
     return (_name(found[1]), found[2], bool(int(found[3], 16) & 1)) if found else None
 
 
@@ -132,34 +133,34 @@ def _name(trace_id: str) -> str:
 def _project() -> str:
     try:
         project = conf.load().project
-    except (CloudRunJobsError, Exception):  # noqa: BLE001  (of the project's settings, which are reported elsewhere)
+    except (CloudRunJobsError, Exception):  # noqa: BLE001  (raised by the project's settings; reported elsewhere)
         project = ""
     return project or os.environ.get("GOOGLE_CLOUD_PROJECT", "")
 
 
 def fields() -> dict[str, Any]:
-    """Return the fields of an entry that name the run and the trace; not to be changed."""
+    """Return the fields of an entry for the labels and the trace. Do not change them."""
     found, span = current().fields, _span()
     return found if span is None else found | _trace_fields(span)
 
 
 def fields_in_json() -> str:
-    """Return the same in JSON form, with a comma."""
+    """Return the same fields in JSON form, without braces, with a trailing comma."""
     context, span = current(), _span()
     return context.json if span is None else in_json(context.fields | _trace_fields(span))
 
 
 class JobContextFilter(logging.Filter):
-    """A filter for the handlers in LOGGING. It makes each record an entry of Cloud Logging.
+    """Turn log records into Cloud Logging entries. Add this filter to the handlers in LOGGING.
 
-    It adds the severity, the current job's labels, the trace and the place, and makes the message and the extras
-    something that JSON can hold. A formatter of JSON writes them; others write the message.
+    It adds the severity, the labels of the current job, the trace and the source location. It converts the message
+    and the extras to types that JSON can represent. JSON formatters write all of them; others write the message.
     """
 
     def filter(self, record: logging.LogRecord) -> bool | logging.LogRecord:  # type: ignore[override]  # of 3.11
         if self.nlen and not super().filter(record):
             return False
-        if DONE in record.__dict__:
+        if ENTRY_ATTRIBUTE in record.__dict__:
             return True
         try:
             return self._prepared(record)
@@ -171,7 +172,7 @@ class JobContextFilter(logging.Filter):
 
 
 class GoogleFilter(JobContextFilter):
-    """The same, for a handler whose other filter is that of google-cloud-logging, and comes after this one."""
+    """A `JobContextFilter` for a handler that calls google-cloud-logging's filter afterwards."""
 
     def _prepared(self, record: logging.LogRecord) -> bool | logging.LogRecord:
         return prepared(record, _set_for_google)
@@ -179,11 +180,11 @@ class GoogleFilter(JobContextFilter):
 
 @cache
 def _entries() -> ModuleType:
-    return import_module("cloudrun_jobs.logs.entries")  # Not at the start: a job may log nothing.
+    return import_module("cloudrun_jobs.logs.entries")  # Not when the job starts: it may log nothing.
 
 
 def prepared(record: logging.LogRecord, write: Callable[..., None]) -> bool | logging.LogRecord:
-    """Return a copy of the record that `write` has made an entry; on Python 3.11, change the record itself."""
+    """Return a copy of the record that `write` turns into an entry; on Python 3.11, change the record itself."""
     entries = _entries()
     names = entries.extra_names(record)
     fields, extras = entries.fields_of(record, names)
@@ -191,7 +192,7 @@ def prepared(record: logging.LogRecord, write: Callable[..., None]) -> bool | lo
         fitting = entries.fit({**extras, **fields}, entries.size_in_ascii)
         fields, extras = ({name: fitting[name] for name in part} for part in (fields, extras))
     target, given = record, record.__dict__
-    if RETURNS_RECORDS:  # Other handlers see the record as it was.
+    if FILTER_MAY_REPLACE_RECORD:  # Other handlers see the record as it was.
         target = logging.LogRecord.__new__(type(record))
         given = target.__dict__
         given.update(record.__dict__)
@@ -200,12 +201,12 @@ def prepared(record: logging.LogRecord, write: Callable[..., None]) -> bool | lo
         del given[name]
     given["levelname"] = fields["severity"]
     write(given, fields, extras)
-    given[DONE] = {**fields, **extras}
-    return target if RETURNS_RECORDS else True
+    given[ENTRY_ATTRIBUTE] = {**fields, **extras}
+    return target if FILTER_MAY_REPLACE_RECORD else True
 
 
 def _set_fields(given: dict[str, Any], fields: dict[str, Any], extras: dict[str, Any]) -> None:
-    """Set the fields as attributes, which formatters of JSON write."""
+    """Set the fields as attributes, which JSON formatters write."""
     for name, value in extras.items():
         is_taken = name in given and not (name == "stack_info" and isinstance(value, str))
         given[f"extra_{name}" if is_taken else name] = value
@@ -214,41 +215,43 @@ def _set_fields(given: dict[str, Any], fields: dict[str, Any], extras: dict[str,
 
 
 class _Payload(dict[str, Any]):
-    """The payload of an entry, as the message of a record: google-cloud-logging writes a mapping as it is."""
+    """The payload of an entry as the message of a record: google-cloud-logging writes mappings unchanged."""
 
     def __str__(self) -> str:
         return str(self["message"])
 
 
 def _set_for_google(given: dict[str, Any], fields: dict[str, Any], extras: dict[str, Any]) -> None:
-    """Set what google-cloud-logging reads from a record: its own filter fails on other values."""
-    given["labels"] = fields.get(f"{GOOGLE}labels", {})
-    given["source_location"] = fields[f"{GOOGLE}sourceLocation"]
-    if f"{GOOGLE}trace" in fields:
-        given["trace"], given["span_id"] = fields[f"{GOOGLE}trace"], fields[f"{GOOGLE}spanId"]
-        given["trace_sampled"] = fields[f"{GOOGLE}trace_sampled"]
+    """Set the attributes that google-cloud-logging's filter reads: other values make it fail."""
+    given["labels"] = fields.get(f"{FIELD_PREFIX}labels", {})
+    given["source_location"] = fields[f"{FIELD_PREFIX}sourceLocation"]
+    if f"{FIELD_PREFIX}trace" in fields:
+        given["trace"], given["span_id"] = fields[f"{FIELD_PREFIX}trace"], fields[f"{FIELD_PREFIX}spanId"]
+        given["trace_sampled"] = fields[f"{FIELD_PREFIX}trace_sampled"]
     if isinstance(extras.get("http_request"), dict):
         given["http_request"] = extras.pop("http_request")
     _set_payload(given, fields, extras)
 
 
 def _set_payload(given: dict[str, Any], fields: dict[str, Any], extras: dict[str, Any]) -> None:
-    own = {name: value for name, value in fields.items() if not name.startswith(GOOGLE) and name != "severity"}
+    own = {
+        name: value for name, value in fields.items() if not name.startswith(FIELD_PREFIX) and name != "severity"
+    }
     given["msg"], given["args"] = _Payload({**extras, **own}), ()
 
 
 def _replace_for_google(given: dict[str, Any], fields: dict[str, Any], extras: dict[str, Any]) -> None:
-    """Replace what the filter of StructuredLogHandler, which has run before this one, has made of the record."""
+    """Replace the attributes that StructuredLogHandler's filter has set on the record before this filter."""
     found = given["_labels"] if isinstance(given.get("_labels"), Mapping) else {}
-    labels = {str(key): str(value) for key, value in found.items()} | fields.get(f"{GOOGLE}labels", {})
-    trace = fields.get(f"{GOOGLE}trace", given["_trace"] if isinstance(given.get("_trace"), str) else "")
-    span = fields.get(f"{GOOGLE}spanId", given["_span_id"] if isinstance(given.get("_span_id"), str) else "")
-    sampled = fields.get(f"{GOOGLE}trace_sampled", given.get("_trace_sampled") is True)
+    labels = {str(key): str(value) for key, value in found.items()} | fields.get(f"{FIELD_PREFIX}labels", {})
+    trace = fields.get(f"{FIELD_PREFIX}trace", given["_trace"] if isinstance(given.get("_trace"), str) else "")
+    span = fields.get(f"{FIELD_PREFIX}spanId", given["_span_id"] if isinstance(given.get("_span_id"), str) else "")
+    sampled = fields.get(f"{FIELD_PREFIX}trace_sampled", given.get("_trace_sampled") is True)
     request = extras.pop("http_request", None)
     given["_labels_str"] = json.dumps(labels, ensure_ascii=False)
     given["_trace_str"], given["_span_id_str"] = json.dumps(trace)[1:-1], json.dumps(span)[1:-1]
     given["_trace_sampled_str"] = "true" if sampled else "false"
-    given["_source_location_str"] = json.dumps(fields[f"{GOOGLE}sourceLocation"], ensure_ascii=False)
+    given["_source_location_str"] = json.dumps(fields[f"{FIELD_PREFIX}sourceLocation"], ensure_ascii=False)
     if request is not None:
         given["_http_request_str"] = json.dumps(request, ensure_ascii=False) if isinstance(request, dict) else "{}"
     _set_payload(given, fields, extras)

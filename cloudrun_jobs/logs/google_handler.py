@@ -1,4 +1,4 @@
-"""The handler of google-cloud-logging, for records that `JobContextFilter` would prepare too late."""
+"""Prepare log records before google-cloud-logging's handler reads them."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from cloudrun_jobs.logs.context import GoogleFilter
 
 
 class StructuredLogHandler(BaseHandler):
-    """google-cloud-logging's handler, with the job's labels, and for any `extra`."""
+    """google-cloud-logging's handler, with the job's labels, and safe for any `extra`."""
 
     def __init__(self, **options: Any) -> None:
         super().__init__(**options)  # type: ignore[no-untyped-call]

@@ -1,7 +1,7 @@
-"""Write what goes through a command's `stdout`, `stderr` and `style` as entries of Cloud Logging.
+"""Write a command's `stdout` and `stderr` as Cloud Logging entries, with the severities of its `style`.
 
-An entry reaches its file descriptor at once. Everything here works from threads, signal handlers and child
-processes, and does nothing if the output is closed or broken.
+Each entry is written to the file descriptor at once. Threads, signal handlers and child processes may write. If
+the output is closed or broken, nothing is written and nothing is raised.
 """
 
 from __future__ import annotations
@@ -28,13 +28,19 @@ from cloudrun_jobs.process.deferral import uninterruptible
 
 INFO, ERROR = logging.INFO, logging.ERROR
 NOTICE = 25  # Between INFO and WARNING, as in Cloud Logging.
-ROLES = {"SUCCESS": NOTICE, "NOTICE": NOTICE, "WARNING": logging.WARNING, "ERROR": ERROR, "ERROR_OUTPUT": ERROR}
-MAX_PENDING = 200_000  # characters of a line that has no end yet
-PIPE_BYTES = 1 << 20  # The largest that Linux allows to everyone.
-MAX_HINTS = 64
-MAX_PLACES = 4096
-BLOCKED_SECONDS = 30.0  # how long a full pipe that does not block is waited for
-NAMES = ("stdout", "stderr")
+ROLE_SEVERITIES = {
+    "SUCCESS": NOTICE,
+    "NOTICE": NOTICE,
+    "WARNING": logging.WARNING,
+    "ERROR": ERROR,
+    "ERROR_OUTPUT": ERROR,
+}
+MAX_UNFINISHED_LINE = 200_000  # characters
+PIPE_BYTES = 1 << 20  # The largest size that Linux allows without privileges.
+MAX_HINTS = 64  # Styled texts that a thread has made, and not yet written.
+MAX_PLACES = 4096  # Source locations in the cache.
+PIPE_FULL_TIMEOUT = 30.0  # seconds, for a pipe that does not block
+STREAM_NAMES = ("stdout", "stderr")
 Encoder: TypeAlias = Callable[[int, str, str], bytes]
 DJANGO_WRITE, DJANGO_RUN = OutputWrapper.write.__code__, BaseCommand.run_from_argv.__code__
 
@@ -42,7 +48,7 @@ _local = threading.local()
 
 
 class StyledText(str):
-    """A text with a severity, which its methods keep. It is the plain text, for whatever else is done with it."""
+    """A text with a severity, which its methods keep. In every other way, it is the plain text."""
 
     __slots__ = ("severity",)
     severity: int
@@ -61,7 +67,7 @@ class StyledText(str):
         return styled(str.join(self, texts), self, *texts)
 
     def __format__(self, spec: str) -> str:
-        # The result of an f-string is a plain text: texts that are written later are looked through for this one.
+        # An f-string returns a plain text, so `_hinted()` searches later texts for this one.
         _hint(text := format(str.__str__(self), spec), self.severity, is_part=True)
         return text
 
@@ -96,7 +102,7 @@ def styled(text: str, *parts: object) -> StyledText:
 
 
 def _hint(text: str, severity: int, *, is_part: bool) -> None:
-    """Note a styled text that was formatted, or, unless `is_part`, that was made and may be joined."""
+    """Note a styled text. With `is_part`, it was formatted into another text; otherwise, it may be joined."""
     if stripped := text.strip():
         hints: list[tuple[str, int, bool]] | None = getattr(_local, "hints", None)
         if hints is None:
@@ -106,9 +112,9 @@ def _hint(text: str, severity: int, *, is_part: bool) -> None:
 
 
 def _hinted(text: str) -> int:
-    """Return the severity of the styled texts that were formatted into this one, or are lines of it.
+    """Return the severity of the styled texts that were formatted into this text, or are lines of it.
 
-    Those that are formatted into another text decide when that one is written.
+    Styled texts of other texts are kept until those are written.
     """
     hints, _local.hints = _local.hints, []
     severity, rest = 0, text
@@ -125,7 +131,7 @@ def _hinted(text: str) -> int:
 
 
 def _find(text: str, part: str) -> int:
-    """Return where the part is, but not within a longer word or number; -1 if it is not."""
+    """Return the position of the part in the text, except within a longer word or number; -1 if there is none."""
     at = text.find(part)
     while at >= 0 and (_is_within(text[at - 1 : at], part[0]) or _is_within(part[-1], text[at + len(part) :][:1])):
         at = text.find(part, at + 1)
@@ -138,7 +144,7 @@ def _is_within(before: str, after: str) -> bool:
 
 
 class Role:
-    """A function of the style whose texts have a severity; None for those of the other roles, which are plain."""
+    """A function of the style that returns texts with a severity, or plain texts if the severity is None."""
 
     def __init__(self, severity: int | None) -> None:
         self.severity = severity
@@ -153,15 +159,15 @@ class Role:
 
 
 def entry_style(style: Style) -> Style:
-    """Return a copy of the style whose roles have a severity instead of a colour."""
+    """Return a copy of the style whose roles set a severity instead of a colour."""
     found = Style()
     for name, value in vars(style).items():
-        setattr(found, name, Role(ROLES.get(name)) if name.isupper() else value)
+        setattr(found, name, Role(ROLE_SEVERITIES.get(name)) if name.isupper() else value)
     return found
 
 
 class EntryStream(OutputWrapper):
-    """A command's `stdout` or `stderr`: each call of `write()` is an entry."""
+    """A command's `stdout` or `stderr` that writes an entry for each call of `write()`."""
 
     def __init__(self, name: str, out: Any, ending: str = "\n") -> None:
         super().__init__(out, ending)
@@ -200,7 +206,7 @@ class EntryStream(OutputWrapper):
         self._join(line, text if not ending or text.endswith(ending) else text + ending, severity)
 
     def _join(self, line: _Line, text: str, severity: int) -> None:
-        """Add the text to the unfinished line of this thread, and write what is finished."""
+        """Add the text to the unfinished line of this thread, and write the finished lines."""
         frame = sys._getframe(2)
         before, newline, rest = text.rpartition("\n")
         if newline:
@@ -210,7 +216,7 @@ class EntryStream(OutputWrapper):
             line.add(rest, severity, frame)
             self._unfinished[id(line)] = line
             _flush_at_exit(self)
-            if line.length > MAX_PENDING:
+            if line.length > MAX_UNFINISHED_LINE:
                 self._write_entry(*line.end(), frame)
 
     def writelines(self, lines: Any) -> None:
@@ -218,7 +224,7 @@ class EntryStream(OutputWrapper):
             self.write(line, ending="")
 
     def flush(self) -> None:
-        """Flush what `print()` has buffered. An unfinished line waits for its end."""
+        """Flush the buffer of `print()`. An unfinished line is kept until it ends."""
         with suppress(OSError, ValueError, RuntimeError, AttributeError):
             self._out.flush()  # type: ignore[attr-defined]
 
@@ -252,7 +258,7 @@ class EntryStream(OutputWrapper):
             stream._write(*line)
 
     def _first_encoder(self) -> Encoder | None:
-        """Import the encoder: a job that writes nothing need not. Return None in a signal handler during that."""
+        """Import the encoder when it is first needed. Return None in a signal handler during the import."""
         if (thread := threading.get_ident()) in _importing:
             return None
         _importing.add(thread)
@@ -284,13 +290,13 @@ def _place(code: CodeType, line: int) -> str:
 
 _encoders: dict[str, Encoder] = {}
 _importing: set[int] = set()  # Threads.
-_interrupting: list[Any] = []  # What signal handlers have written during the import.
+_interrupting: list[Any] = []  # The lines that signal handlers write during the import.
 _reported_error = 0  # The id of the exception.
 _places: dict[tuple[int, int], tuple[CodeType, str]] = {}  # By id: the hash of a code object takes microseconds.
 
 
 class _Line:
-    """The beginning of a line that a thread has not finished."""
+    """The beginning of a thread's unfinished line."""
 
     def __init__(self) -> None:
         self._parts: list[str] = []
@@ -315,7 +321,7 @@ class _Line:
         return text, severity
 
 
-_streams: dict[int, EntryStream] = {}  # Those with an unfinished line.
+_streams: dict[int, EntryStream] = {}  # Streams with an unfinished line.
 _flushing_process: int | None = None
 
 
@@ -325,7 +331,7 @@ def _flush_at_exit(stream: EntryStream) -> None:
     if _flushing_process != os.getpid():
         _flushing_process = os.getpid()
         atexit.register(flush)
-        if "multiprocessing.util" in sys.modules:  # Its children do not call what `atexit` has.
+        if "multiprocessing.util" in sys.modules:  # Its children do not call the functions of `atexit`.
             from multiprocessing.util import Finalize
 
             Finalize(None, flush, exitpriority=0)
@@ -339,8 +345,8 @@ def flush() -> None:
 
 
 def install(command: BaseCommand, given: Collection[str] = ()) -> None:
-    """Make the command's output entries, except for the streams named in `given`, which its caller has passed."""
-    for name in NAMES:
+    """Turn the command's output into entries, except for the streams in `given`, which the caller has passed."""
+    for name in STREAM_NAMES:
         wrapper = getattr(command, name)
         if name in given or type(wrapper) is not OutputWrapper:
             continue
@@ -359,7 +365,7 @@ def mark_reported(error: BaseException) -> None:
 
 
 def finish(command: BaseCommand) -> None:
-    """Write the lines that the command's run has not finished."""
+    """Write the command's unfinished lines."""
     _local.hints = []
     for stream in (command.stdout, command.stderr):
         if isinstance(stream, EntryStream):
@@ -367,11 +373,11 @@ def finish(command: BaseCommand) -> None:
 
 
 def own_stream(name: str, out: Any) -> tuple[Any] | None:
-    """Return the process's own stream, if this is it; None if it is a terminal, or a stream in its place."""
+    """Return the process's own stream in a tuple; None if `out` is a terminal, or another stream."""
     real = getattr(sys, f"__{name}__")
-    if type(out).__module__ == "celery.utils.log":  # A worker logs what is written, as warnings.
+    if type(out).__module__ == "celery.utils.log":  # A Celery worker replaces stdout and stderr with a logger.
         return (real,)
-    if out is None:  # The process was started without it.
+    if out is None:  # The process was started without the stream.
         return (None,)
     if out not in {getattr(sys, name), real}:
         return None
@@ -381,7 +387,7 @@ def own_stream(name: str, out: Any) -> tuple[Any] | None:
 
 
 def _follow_prints(stream: Any) -> None:
-    """Have the stream note whether a `print()` has ended its line: an entry needs a line of its own."""
+    """Make the stream note if `print()` leaves a line unfinished, because an entry needs its own line."""
     if type(stream) is not TextIOWrapper or "write" in vars(stream):
         return
     write, key = stream.write, id(stream)
@@ -399,23 +405,23 @@ _has_begun_line: dict[int, bool] = {}  # By the id of the stream.
 
 
 def _enlarge_pipe(stream: Any) -> None:
-    """Let the job continue while the reader of its output is busy: entries are longer than printed lines."""
+    """Enlarge the pipe of the output, so that a slow reader does not block the job: entries are long."""
     with suppress(OSError, ValueError, AttributeError):
         fcntl.fcntl(stream.fileno(), fcntl.F_SETPIPE_SZ, PIPE_BYTES)
 
 
 def _shares_output() -> bool:
     """Return True if other processes may be writing to the same pipe."""
-    return _lock.has_forked or "multiprocessing.spawn" in sys.modules  # It starts processes that are no forks.
+    return _lock.has_forked or "multiprocessing.spawn" in sys.modules  # It starts processes without a fork.
 
 
 class _Lock:
-    """Serialises the writes of this process: reentrant, because a signal handler may interrupt one."""
+    """Serialise the writes of this process. It is reentrant: a signal handler may interrupt a write."""
 
     def __init__(self) -> None:
         self.lock = threading.RLock()
         self.is_busy = False
-        self.has_forked = context.RUN_VARIABLE in os.environ  # A run has started this process.
+        self.has_forked = context.RUN_VARIABLE in os.environ  # A run started this process.
         self.deferred: list[tuple[int, bytes]] = []
 
 
@@ -426,7 +432,7 @@ def _reset_after_fork() -> None:
     global _lock
     _lock = _Lock()
     _lock.has_forked = True
-    for stream in _streams.values():  # The parent writes them.
+    for stream in _streams.values():  # The parent writes its own unfinished lines.
         stream._unfinished.clear()
         stream._lines = threading.local()
     _streams.clear()
@@ -440,12 +446,12 @@ os.register_at_fork(after_in_child=_reset_after_fork, after_in_parent=_note_fork
 
 
 def write_line(stream: Any, line: bytes) -> None:
-    """Write the line to the stream's file descriptor at once, after what `print()` has buffered; raise nothing."""
+    """Write the line to the stream's file descriptor at once, after the buffer of `print()`. Raise nothing."""
     try:
         with suppress(RuntimeError):  # A signal handler has interrupted a write.
             stream.flush()
         fd = stream.fileno()
-    except (OSError, ValueError, AttributeError):  # A stream in memory, a closed one, none.
+    except (OSError, ValueError, AttributeError):  # The stream is in memory, closed or None.
         with suppress(OSError, ValueError, AttributeError):
             stream.write(line.decode())
             stream.flush()
@@ -459,7 +465,7 @@ def write_line(stream: Any, line: bytes) -> None:
 
 
 def _write_short(fd: int, line: bytes) -> bytes:
-    """Write a line that a pipe takes as one, without delay; return what was not written."""
+    """Write a line that fits into one atomic write to a pipe; return what was not written."""
     try:
         with _lock.lock:
             return line if _lock.is_busy else line[os.write(fd, line) :]
@@ -470,7 +476,7 @@ def _write_short(fd: int, line: bytes) -> bytes:
 @uninterruptible
 def _write(fd: int, line: bytes) -> None:
     with _lock.lock:
-        if _lock.is_busy:  # This is a signal handler, which has interrupted a write.
+        if _lock.is_busy:  # This is a signal handler that interrupted a write.
             _lock.deferred.append((fd, line))
             return
         try:
@@ -484,8 +490,10 @@ def _write(fd: int, line: bytes) -> None:
 
 def _write_locked(fd: int, line: bytes) -> None:
     try:
-        fcntl.lockf(fd, fcntl.LOCK_EX)  # Other processes write to it too, and a pipe takes long lines in parts.
-    except OSError:  # It is closed, or of a kind that has no locks.
+        fcntl.lockf(
+            fd, fcntl.LOCK_EX
+        )  # Other processes may write to the same pipe, which takes long lines in parts.
+    except OSError:  # The file is closed, or does not support locks.
         _write_all(fd, line)
         return
     try:
@@ -501,15 +509,15 @@ def _write_all(fd: int, line: bytes) -> None:
         try:
             rest = rest[os.write(fd, rest) :]
         except BlockingIOError:
-            deadline = deadline or time.monotonic() + BLOCKED_SECONDS
+            deadline = deadline or time.monotonic() + PIPE_FULL_TIMEOUT
             if time.monotonic() > deadline:
                 break
             poll = select.poll()
             poll.register(fd, select.POLLOUT)
             poll.poll(1000)
-        except OSError:  # It is closed, or nothing reads it.
+        except OSError:  # The file is closed, or the pipe has no reader.
             break
-        except BaseException as error:  # noqa: BLE001  (of a signal handler: half an entry is none)
+        except BaseException as error:  # noqa: BLE001  (raised by a signal handler: half an entry is invalid)
             raised = error
     if raised is not None:
         raise raised

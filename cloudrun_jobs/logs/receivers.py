@@ -31,13 +31,13 @@ if TYPE_CHECKING:
 
 UID = "cloudrun_jobs.logs"
 Task: TypeAlias = CloudRunTask | None
-MAX_ITEM = 200  # characters
+MAX_ITEM_LENGTH = 200  # characters
 
-MAX_RESULT = 32 * 1024  # characters, in JSON form
+MAX_RESULT_LENGTH = 32 * 1024  # characters, in JSON form
 
 
 class OwnLogger:
-    """The logger `cloudrun_jobs`. On Cloud Run, it writes entries by itself where no handler is configured."""
+    """The logger `cloudrun_jobs`. On Cloud Run, it writes entries itself if no handler is configured."""
 
     def __init__(self, name: str) -> None:
         self.logger = logging.getLogger(name)
@@ -61,8 +61,8 @@ class OwnLogger:
     def write(
         self, level: int, message: str, args: tuple[object, ...], *, extra: Any, exc_info: Any = None
     ) -> None:
-        """Write an entry, whatever is configured."""
-        from cloudrun_jobs.logs import entries, output  # With handlers, nothing needs them.
+        """Write an entry, even if handlers are configured."""
+        from cloudrun_jobs.logs import entries, output  # Not needed if handlers are configured.
 
         trace = (type(exc_info), exc_info, exc_info.__traceback__) if exc_info is not None else None
         caller = sys._getframe(3).f_code
@@ -84,7 +84,7 @@ logger = OwnLogger("cloudrun_jobs")
 def escape_arguments(record: logging.LogRecord) -> bool:
     """Escape the values in a message: text from users and services could otherwise forge an entry.
 
-    Records of other modules of the package are written here where no handler is configured.
+    If no handler is configured, this filter also writes the records of the package's other modules as entries.
     """
     _escape(record)
     if not logger.writes(record.levelno):
@@ -200,7 +200,7 @@ def log_item_failed(
     is_final: bool,
     **kwargs: Any,
 ) -> None:
-    name, kind = escape(f"{item}"[:MAX_ITEM]), type(error).__name__
+    name, kind = escape(f"{item}"[:MAX_ITEM_LENGTH]), type(error).__name__
     extra = _extra("item_failed", spec, task) | {"item": name, "error": kind, "tries": tries, "is_final": is_final}
     values = (spec.name, name, kind, tries, max_tries)
     logger.warning("Job %s: item %s failed with %s (try %d of %d)", *values, exc_info=error, extra=extra)
@@ -311,14 +311,14 @@ def log_lease_lost(sender: type, lease: Lease, reason: str, **kwargs: Any) -> No
 
 
 def _bounded(result: Any) -> Any:
-    """Return a result that an entry can hold; of a large dictionary, its numbers and short texts."""
-    if len(text := json.dumps(result, default=str)) <= MAX_RESULT:
+    """Shorten a result that is too large for an entry. Numbers and the beginnings of texts remain."""
+    if len(text := json.dumps(result, default=str)) <= MAX_RESULT_LENGTH:
         return result
     if not isinstance(result, dict):
-        return f"{text[:MAX_ITEM]}…"
-    values = {name: value for name, value in list(result.items())[:100] if len(str(name)) <= MAX_ITEM}
+        return f"{text[:MAX_ITEM_LENGTH]}…"
+    values = {name: value for name, value in list(result.items())[:100] if len(str(name)) <= MAX_ITEM_LENGTH}
     return {
-        name: value if value is None or isinstance(value, int | float) else f"{value}"[:MAX_ITEM]
+        name: value if value is None or isinstance(value, int | float) else f"{value}"[:MAX_ITEM_LENGTH]
         for name, value in values.items()
     }
 

@@ -17,7 +17,7 @@ from cloudrun_jobs.terminal import escape
 def log_uncaught() -> None:
     """Write each uncaught exception of the process and of its threads as one entry, with the traceback as a field.
 
-    What writes to another stream than the process's own, or to a terminal, writes as before.
+    If stderr is a terminal or has been replaced, the exception is printed as before.
     """
     print_exception, print_exception_of_thread = sys.excepthook, threading.excepthook
 
@@ -36,7 +36,7 @@ def log_uncaught() -> None:
 
 def _write(error: BaseException, where: str) -> bool:
     """Return True if the exception was written as an entry."""
-    from cloudrun_jobs.logs import entries, output  # Most processes end without.
+    from cloudrun_jobs.logs import entries, output  # Most processes end without an uncaught exception.
 
     if output.own_stream("stderr", sys.stderr) is None:
         return False

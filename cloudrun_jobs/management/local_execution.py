@@ -249,7 +249,7 @@ class Output:
 
 
 def shown(line: str) -> str:
-    """Return a line of output for a person: of an entry of Cloud Logging the message, and the traceback."""
+    """Return a line of output as text: for a Cloud Logging entry, its message and traceback."""
     if not line.startswith("{"):
         return line
     with suppress(ValueError, RecursionError):

@@ -15,7 +15,7 @@ TIMES = ("created_at", "started_at", "finished_at")
 #: The fields of a run in a list.
 LISTED = ("id", "command", "status", "reason", "trigger", "requested_by", *TIMES, "execution", "backend", "queue")
 
-#: The fields that are not shown; the traceback is on request.
+#: The fields that are not shown, except the traceback on request.
 HIDDEN = frozenset({"reducer", "traceback"})
 
 

@@ -1,4 +1,4 @@
-"""Read and update secrets in Secret Manager; locally, in the settings, a file or the emulator."""
+"""Read and update secrets in Secret Manager, or locally in the settings, a file or the emulator."""
 
 from __future__ import annotations
 

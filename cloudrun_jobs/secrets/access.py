@@ -20,11 +20,11 @@ logger = logging.getLogger("cloudrun_jobs")
 
 
 def read(secret: str | SecretRef) -> str:
-    """Return the value of a secret as text: `read("partner-token")`, or a version, `read("partner-token:3")`.
+    """Return the value of a secret as text: `read("partner-token")` or `read("partner-token:3")`.
 
-    Without a version, the newest that is enabled. A value of Secret Manager is at most a minute old.
+    Without a version, return the newest enabled one. A value from Secret Manager is at most a minute old.
 
-    Raises an exception below `SecretError`; `InvalidSecret` if the value is not UTF-8.
+    Raises a subclass of `SecretError`, such as `InvalidSecret` if the value is not UTF-8.
     """
     version = _access(secret, is_fresh=False)
     try:
@@ -42,9 +42,9 @@ def read_bytes(secret: str | SecretRef) -> bytes:
 
 
 def latest_version(name: str) -> int:
-    """Return the number of the newest enabled version, as it is now, for `expected` of `update()`.
+    """Return the number of the newest enabled version, for `expected` of `update()`. It is never cached.
 
-    Raises an exception below `SecretError`.
+    Raises a subclass of `SecretError`.
     """
     return _access(checked_name(name), is_fresh=True).number
 
@@ -54,11 +54,11 @@ def update(
 ) -> int:
     """Add a version to a secret and return its number.
 
-    `expected`: the number of the version that it replaces, 0 for none; another update that came first raises
-    `SecretConflict`. `create`: create the secret if it does not exist. `keep`: disable the versions older than
-    the newest `keep` enabled ones.
+    `expected`: the number of the newest enabled version, 0 for none; if another update came first,
+    `SecretConflict` is raised. `create`: create the secret if it does not exist. `keep`: disable the versions
+    older than the newest `keep` enabled ones.
 
-    Raises an exception below `SecretError`.
+    Raises a subclass of `SecretError`.
     """
     problem = problem_of(value)
     payload = Payload(b"") if problem else payload_of(value)
@@ -84,7 +84,7 @@ def _check_options(name: str, problem: str, expected: object, keep: object) -> N
         if number is None:
             continue
         if not isinstance(number, int) or isinstance(number, bool) or number < minimum:
-            # A value that is passed by mistake must not appear.
+            # The error must not show a secret that was passed by mistake.
             got = number if isinstance(number, int | float) else type(number).__name__
             raise InvalidSecret(f"{name}: {option}: expected a number of at least {minimum}, got {got}.")
 
@@ -106,7 +106,8 @@ def _access(secret: str | SecretRef, *, is_fresh: bool) -> Version:
 def _add(store: Store, name: str, payload: Payload, expected: int | None, create: bool) -> int:
     before = _latest(store, name, is_required=expected is not None)
     if before is not None and expected is not None and before.enabled != expected:
-        raise _conflict(name, expected, f"is {before.enabled or 'missing'}. Nothing was added.")
+        newest = f"the newest is {before.enabled}" if before.enabled else "there is none"
+        raise _conflict(name, expected, f"{newest}. Nothing was added.")
     try:
         number = store.add(name, payload, before)
     except SecretNotFound:
@@ -120,7 +121,7 @@ def _add(store: Store, name: str, payload: Payload, expected: int | None, create
 
 
 def _latest(store: Store, name: str, *, is_required: bool) -> Latest | None:
-    """Return the newest versions; None if the account may only add versions, and need not know."""
+    """Return the newest versions; None if they are not required and the account may only add versions."""
     try:
         return store.latest(name)
     except SecretAccessDenied:
@@ -139,20 +140,20 @@ def _withdraw(store: Store, name: str, expected: int, first: int, number: int) -
     if store.is_remote:
         cache.discard(store.identity, name)
     if failure:
-        message = f"was replaced by version {first}, and version {number} of this update could not be disabled"
+        message = f"it was replaced by version {first}, and version {number} of this update could not be disabled"
         raise _conflict(name, expected, f"{message}: {failure}")
     raise _conflict(
-        name, expected, f"was replaced by version {first}. Version {number} of this update is disabled."
+        name, expected, f"it was replaced by version {first}. Version {number} of this update is disabled."
     )
 
 
 def _conflict(name: str, expected: int, message: str) -> SecretConflict:
     hint = "Read the secret again, and repeat the update if it is still needed."
-    return SecretConflict(f"{name}: expected version {expected} to be the newest, but it {message}", hint=hint)
+    return SecretConflict(f"{name}: expected version {expected} to be the newest, but {message}", hint=hint)
 
 
 def _disable_older(store: Store, name: str, number: int, keep: int) -> None:
-    """Disable old versions, never this one or a newer one; a failure does not fail the update."""
+    """Disable old versions, never this one or a newer one. Log a failure instead of raising it."""
     try:
         for old in [each for each in store.enabled(name) if each <= number][keep:]:
             store.disable(name, old)

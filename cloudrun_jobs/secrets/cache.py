@@ -1,4 +1,4 @@
-"""The values that this process has read within the last minute."""
+"""Cache the values that this process has read within the last minute."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Key = tuple[Hashable, str, int | None]
 
 
 class Cached(NamedTuple):
-    """A version, and when it was requested and stored, by the monotonic clock."""
+    """A cached version, and the times of its request and its storage by the monotonic clock."""
 
     version: Version
     since: float
@@ -31,7 +31,7 @@ _lock = Lock()
 
 
 def clock() -> float:
-    """Return the seconds of the monotonic clock: the time of day may be wrong, or change."""
+    """Return the monotonic clock in seconds: the system time may be wrong, or change."""
     return time.monotonic()
 
 
@@ -43,7 +43,7 @@ def get(key: Key) -> Version | None:
 
 
 def put(key: Key, version: Version, since: float) -> None:
-    """Keep a version that was requested at `since`, unless a newer one was kept in the meantime."""
+    """Cache a version that was requested at `since`, unless a newer one was cached in the meantime."""
     with _lock:
         found = _entries.get(key)
         if found is not None and found.version.number > version.number and found.stored >= since:
@@ -57,7 +57,7 @@ def put(key: Key, version: Version, since: float) -> None:
 
 
 def discard(identity: Hashable, name: str) -> None:
-    """Drop all versions of a secret."""
+    """Remove all versions of a secret from the cache."""
     with _lock:
         for key in [key for key in _entries if key[:2] == (identity, name)]:
             del _entries[key]
@@ -68,15 +68,15 @@ def _is_fresh(cached: Cached) -> bool:
 
 
 def _clear() -> None:
-    """Start empty in a forked child; a thread of the parent may have held the lock."""
+    """Empty the cache and replace its lock, which a thread of a forking parent may have held."""
     global _entries, _lock
     _entries, _lock = {}, Lock()
 
 
-def _forget(**kwargs: Any) -> None:
+def _on_setting_changed(**kwargs: Any) -> None:
     if kwargs.get("setting") == "CLOUDRUN_JOBS":
         _clear()
 
 
-setting_changed.connect(_forget, dispatch_uid="cloudrun_jobs.secrets.cache")
+setting_changed.connect(_on_setting_changed, dispatch_uid="cloudrun_jobs.secrets.cache")
 os.register_at_fork(after_in_child=_clear)

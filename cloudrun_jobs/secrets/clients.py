@@ -1,4 +1,4 @@
-"""One client of Secret Manager per process and endpoint, imported and connected when first used."""
+"""Create one Secret Manager client per process and endpoint, when it is first used."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from google.cloud.secretmanager_v1.services.secret_manager_service.transports im
 
 Clients: TypeAlias = "dict[str | None, SecretManagerServiceClient]"
 
-# Without the proxy of the environment, and soon connected to a server that was restarted.
+# Ignore the proxy of the environment, and reconnect within a second to a restarted server.
 LOOPBACK_CHANNEL = [("grpc.enable_http_proxy", 0), ("grpc.max_reconnect_backoff_ms", 1000)]
 
-# Its client logs requests and responses, with the values, at the level DEBUG.
+# At the level DEBUG, Google's client logs requests and responses, including the values of secrets.
 TRANSPORT_LOGGER = logging.getLogger(SecretManagerServiceGrpcTransport.__module__)
 
 _clients: Clients = {}
@@ -27,6 +27,7 @@ _lock = Lock()
 
 
 def client(endpoint: str | None) -> SecretManagerServiceClient:
+    """Return this process's client for the endpoint; None is Google's service."""
     with _lock:
         if endpoint not in _clients:
             _clients[endpoint] = _connect(endpoint)
@@ -42,7 +43,7 @@ def _connect(endpoint: str | None) -> SecretManagerServiceClient:
 
 
 def _set_aside_inherited() -> None:
-    """In a forked child, set the parent's clients aside without closing them; either may hang."""
+    """In a forked child, set the parent's clients aside: using or closing them may hang."""
     global _lock
     _inherited.append(dict(_clients))
     _clients.clear()

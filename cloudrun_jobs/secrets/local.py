@@ -1,7 +1,7 @@
-"""Secrets of local and test environments: in memory, or in a JSON file that processes share.
+"""Store the secrets of local and test environments in memory, or in a JSON file that processes share.
 
-A secret is its value, or a list of versions, the first with the number 1. A version is a text; an object
-`{"value": TEXT}` or `{"base64": TEXT}`, with `"disabled": true` if it is; or null if it is destroyed.
+A secret is a value, or a list of versions, numbered from 1. A version is a string; an object `{"value": TEXT}` or
+`{"base64": TEXT}`, with `"disabled": true` if it is disabled; or null if it is destroyed.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from django.core.signals import setting_changed
 from cloudrun_jobs import backoff, conf
 from cloudrun_jobs.conf import LocalSecrets
 from cloudrun_jobs.exceptions import InvalidSettings, SecretDisabled, SecretNotFound, SecretUnavailable
-from cloudrun_jobs.secrets.payload import NAME, NAME_CHARACTERS, Payload, Version, payload_of, problem_of
+from cloudrun_jobs.secrets.payload import NAME_CHARACTERS, NAME_PATTERN, Payload, Version, payload_of, problem_of
 from cloudrun_jobs.secrets.stores import Latest, Store
 
 LOCK_TIMEOUT_SECONDS = 10.0
@@ -34,7 +34,7 @@ VERSION_KEYS = frozenset({"value", "base64", "disabled"})
 
 @dataclass(slots=True)
 class Entry:
-    """A version, whose number is its place in the list."""
+    """A version. Its number is its position in the list."""
 
     payload: Payload | None  # None: destroyed.
     enabled: bool = True
@@ -44,13 +44,13 @@ Document = dict[str, list[Entry]]
 
 
 class Malformed(Exception):
-    """The text says what is wrong, without a value."""
+    """A document is invalid. The message has the reason, and no value."""
 
 
 class LocalStore(Store):
-    """The operations on a document."""
+    """A store that reads and writes a whole document."""
 
-    #: What the errors call the store.
+    #: The name of the store in errors.
     place: str
 
     @abstractmethod
@@ -128,7 +128,7 @@ _memory_lock = RLock()
 
 
 class MemoryStore(LocalStore):
-    """The secrets of a mapping in the settings; updates are lost when the process ends."""
+    """The secrets of a mapping in the settings. Updates are lost when the process ends."""
 
     def __init__(self, source: LocalSecrets) -> None:
         self.place = conf.setting_name("SECRETS")
@@ -154,8 +154,8 @@ def memory(source: LocalSecrets) -> MemoryStore:
         return _memory
 
 
-def _forget(**kwargs: Any) -> None:
-    """Drop what a test updated, with the settings of the test."""
+def _on_setting_changed(**kwargs: Any) -> None:
+    """Discard a test's updates when its settings end."""
     global _memory
     if kwargs.get("setting") == "CLOUDRUN_JOBS":
         _memory = None
@@ -166,16 +166,16 @@ def _replace_inherited_lock() -> None:
     _memory_lock = RLock()  # A thread of the parent may have held it.
 
 
-setting_changed.connect(_forget, dispatch_uid="cloudrun_jobs.secrets")
+setting_changed.connect(_on_setting_changed, dispatch_uid="cloudrun_jobs.secrets")
 os.register_at_fork(after_in_child=_replace_inherited_lock)
 
 
 class FileStore(LocalStore):
-    """The secrets of a JSON file. Updates replace it at once, under a lock beside it."""
+    """The secrets of a JSON file. Updates replace the file atomically, under a lock file beside it."""
 
     def __init__(self, path: Path) -> None:
         self.place = str(path)
-        # A link stays one. `Path.resolve()` of Python 3.12 raises for a loop of links.
+        # Updates keep a symbolic link. `Path.resolve()` of Python 3.12 raises for a loop of links.
         self._path = Path(os.path.realpath(path))
         self._holds_lock = False
 
@@ -231,7 +231,7 @@ class FileStore(LocalStore):
             try:
                 yield
             finally:
-                fcntl.flock(lock, fcntl.LOCK_UN)  # A child forked in the meantime has the descriptor, too.
+                fcntl.flock(lock, fcntl.LOCK_UN)  # A child forked in the meantime has the descriptor too.
 
     @contextmanager
     def _lock_file(self) -> Iterator[int]:
@@ -241,7 +241,7 @@ class FileStore(LocalStore):
         except OSError as error:
             failure = error.strerror or type(error).__name__
         if failure:
-            hint = "Create its directory, and let this process write there."
+            hint = "Create the directory, and grant this process write access to it."
             raise SecretUnavailable(f"{path}: cannot be opened: {failure}. Nothing was changed.", hint=hint)
         try:
             yield descriptor
@@ -250,7 +250,7 @@ class FileStore(LocalStore):
 
 
 def _replace(path: Path, content: bytes) -> None:
-    """Write a file that readers see before or after, never in between."""
+    """Replace the file atomically: readers see the old or the new content."""
     descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")  # Mode 0600.
     try:
         with os.fdopen(descriptor, "wb") as file:
@@ -264,20 +264,20 @@ def _replace(path: Path, content: bytes) -> None:
 
 
 def decode(source: LocalSecrets, place: str) -> Document:
-    """Return the document of a mapping. Raises `InvalidSettings`."""
+    """Parse a mapping as a document. Raises `InvalidSettings`."""
     problem = ""
     try:
         return _decode(source.values)
     except Malformed as error:
         problem = str(error)
-    raise InvalidSettings(f"{place}: {problem}.")  # Without the frames above, which hold values.
+    raise InvalidSettings(f"{place}: {problem}.")  # Outside the block: its frames hold values.
 
 
 def _decode(secrets: object) -> Document:
     if not isinstance(secrets, Mapping):
         raise Malformed(f"expected an object of secrets by name, got {type(secrets).__name__}")
     for number, name in enumerate(secrets, 1):
-        if not isinstance(name, str) or not NAME.fullmatch(name):
+        if not isinstance(name, str) or not NAME_PATTERN.fullmatch(name):
             raise Malformed(f"expected {NAME_CHARACTERS} in the name of secret {number}")
     return {name: _decode_versions(name, value) for name, value in secrets.items()}
 
@@ -293,7 +293,7 @@ def _decode_version(where: str, version: Any) -> Entry:
     fields = version if isinstance(version, Mapping) else {"value": version}
     disabled, has_one_value = fields.get("disabled", False), len(fields.keys() & {"value", "base64"}) == 1
     if not fields.keys() <= VERSION_KEYS or not isinstance(disabled, bool) or not has_one_value:
-        raise Malformed(f"{where}: expected 'value' or 'base64', and 'disabled' or not")
+        raise Malformed(f"{where}: expected 'value' or 'base64', and optionally 'disabled'")
     value = fields["value"] if "value" in fields else _from_base64(where, fields["base64"])
     if problem := problem_of(value):
         raise Malformed(f"{where}: {problem}")

@@ -1,4 +1,4 @@
-"""Secrets in Google's Secret Manager, or in the emulator's."""
+"""Store secrets in Google's Secret Manager, or in the emulator's."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ except ImportError as error:
     if error.name is None or not error.name.startswith(("google", "grpc")):
         raise
     hint = 'pip install "django-cloudrun-jobs[secrets]"'
-    raise InvalidSettings("Secrets of Secret Manager need Google's client, not installed.", hint=hint) from None
+    raise InvalidSettings("Secret Manager requires Google's client, which is not installed.", hint=hint) from None
 
 if TYPE_CHECKING:
     from google.cloud.secretmanager_v1.services.secret_manager_service import SecretManagerServiceClient
@@ -40,9 +40,9 @@ Work: TypeAlias = "Callable[[SecretManagerServiceClient, float], T]"
 CALL_TIMEOUT_SECONDS = 10.0
 WAIT_SECONDS = 30.0  # For an unavailable service, in one read or update.
 FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 0.25, 4.0
-STEPS_DOWN = 20  # Versions to try one by one before the enabled ones are listed.
-READS = 2  # Of a value whose checksum does not match.
-RESTARTS = 3  # When the newest version changes during the search for an enabled one.
+MAX_VERSION_PROBES = 20  # Versions to read one by one before the enabled ones are listed.
+MAX_READ_ATTEMPTS = 2  # Of a value whose checksum does not match.
+MAX_SEARCHES = 3  # For an enabled version, while the newest version changes during the search.
 
 READER = "roles/secretmanager.secretAccessor"
 ADDER = "roles/secretmanager.secretVersionAdder"
@@ -52,7 +52,7 @@ LABELS = {"managed-by": "cloudrun-jobs"}
 
 
 class SecretManager(Store):
-    """The secrets of a project."""
+    """The secrets of a project in Secret Manager."""
 
     is_remote = True
 
@@ -65,7 +65,7 @@ class SecretManager(Store):
         if number is not None:
             return self._access(name, number)
         newest = 0
-        for _ in range(RESTARTS):
+        for _ in range(MAX_SEARCHES):
             latest = self._access_latest(name)
             if isinstance(latest, Version):
                 return latest
@@ -93,7 +93,7 @@ class SecretManager(Store):
         if found.state == api.SecretVersion.State.ENABLED:
             return Latest(number, number)
         enabled = max(self.enabled(name), default=0)
-        return Latest(max(number, enabled), enabled)  # One may have been added in the meantime.
+        return Latest(max(number, enabled), enabled)  # A version may have been added in the meantime.
 
     def add(self, name: str, payload: Payload, before: Latest | None) -> int:
         purpose = Purpose(name, self._project, "updated", ADDER)
@@ -107,7 +107,7 @@ class SecretManager(Store):
             failure = self._translate(added, purpose)
             if not errors.is_transient(added):
                 break
-            is_ambiguous = is_ambiguous or not isinstance(added, errors.UNSENT)
+            is_ambiguous = is_ambiguous or not isinstance(added, errors.UNSENT_ERRORS)
         if is_ambiguous and isinstance(failure, SecretUnavailable):
             raise _may_be_written(str(failure))
         raise failure
@@ -118,7 +118,7 @@ class SecretManager(Store):
         self._call(
             Purpose(name, self._project, "created", CREATOR),
             lambda client, timeout: client.create_secret(request, retry=None, timeout=timeout),
-            handled=(AlreadyExists,),  # By another process, or by a call whose answer was lost.
+            handled=(AlreadyExists,),  # Created by another process, or by a call whose response was lost.
         )
 
     def disable(self, name: str, number: int) -> None:
@@ -149,8 +149,11 @@ class SecretManager(Store):
         raise self._translate(found, Purpose(name, self._project, "read", READER))
 
     def _access_below(self, name: str, number: int) -> Version | None:
-        """Return the newest enabled version before this one; a reader may be allowed to access versions only."""
-        lowest = max(1, number - STEPS_DOWN)
+        """Return the newest enabled version before this one; None if there is none.
+
+        It reads versions before it lists any: a reader's role may not permit listing.
+        """
+        lowest = max(1, number - MAX_VERSION_PROBES)
         for candidate in range(number - 1, lowest - 1, -1):
             found = self._fetch(name, candidate)
             if isinstance(found, Version):
@@ -164,7 +167,7 @@ class SecretManager(Store):
         """Return a version, or the error of the call. Raises `SecretCorrupted`."""
         purpose = Purpose(name, self._project, "read", READER, number)
         request = api.AccessSecretVersionRequest(name=self._version(name, number or "latest"))
-        for _ in range(READS):
+        for _ in range(MAX_READ_ATTEMPTS):
             found = self._call(
                 purpose,
                 lambda client, timeout: client.access_secret_version(request, retry=None, timeout=timeout),
@@ -195,14 +198,14 @@ class SecretManager(Store):
         if not added.client_specified_payload_checksum:
             self._withdraw(name, number)
             message = f"{name}: Secret Manager did not verify the checksum of version {number}, which is withdrawn"
-            raise SecretCorrupted(f"{message} now.", hint="Repeat the update.")
+            raise SecretCorrupted(f"{message}.", hint="Repeat the update.")
         return number
 
     def _find(self, name: str, payload: Payload, before: Latest | None, left: float) -> int | None:
-        """Return the number of the version that an unanswered call has added, if any.
+        """Return the number of the version that was added by a call without a response, if any.
 
-        The versions are compared by value: a call has no id. An account that may only add versions cannot know
-        the numbers before the call, and repeats it: a second version with the same value is harmless.
+        Versions are compared by value, because calls have no id. If the account may only add versions, `before`
+        is None and the call is repeated: a second version with the same value is harmless.
         """
         if before is None:
             return None
@@ -222,7 +225,7 @@ class SecretManager(Store):
         return None
 
     def _deduplicate(self, name: str, payload: Payload, before: Latest | None, number: int, left: float) -> int:
-        """Keep the first of two versions if an unanswered call took effect after all."""
+        """If an earlier call took effect after all, return its version and disable the second one."""
         if before is None or number == before.highest + 1:
             return number
         own = self._find(name, payload, before, left) or number
@@ -231,7 +234,7 @@ class SecretManager(Store):
         return own
 
     def _withdraw(self, name: str, number: int) -> None:
-        """Disable a version, if that is possible: what follows does not depend on it."""
+        """Disable a version, ignoring errors."""
         with suppress(SecretError):
             self.disable(name, number)
 
@@ -263,7 +266,7 @@ class SecretManager(Store):
         handled: tuple[type[Exception], ...] = (),
         seconds: float | None = None,
     ) -> T | Exception:
-        """Make a call, again while the service is unavailable; return an error that the caller handles."""
+        """Make a call, and retry it while the service is unavailable. Return errors in `handled`, raise others."""
         for left in self._attempts(WAIT_SECONDS if seconds is None else seconds):
             try:
                 return work(clients.client(self._endpoint), _timeout(left))

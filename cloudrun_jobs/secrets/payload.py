@@ -1,4 +1,4 @@
-"""The name, the version and the value of a secret, checked before anything is sent."""
+"""Validate the name, the version and the value of a secret before anything is sent."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from cloudrun_jobs.argv.secret_ref import SecretRef
 from cloudrun_jobs.exceptions import InvalidSecret
 
 MAX_BYTES = 64 * 1024  # Secret Manager's limit of a version.
-NAME = re.compile(r"[A-Za-z0-9_-]{1,255}", re.ASCII)
+NAME_PATTERN = re.compile(r"[A-Za-z0-9_-]{1,255}", re.ASCII)
 NAME_CHARACTERS = "letters, digits, '-' and '_'"
 REFERENCE_EXAMPLE = f"Write 'partner-token' or 'partner-token:3': {NAME_CHARACTERS}, and a version or none."
 
 
 class Payload:
-    """The bytes of a version. Its text hides them, so that no debug page or traceback shows them."""
+    """The bytes of a version. `repr()` hides them, so that no debug page or traceback shows them."""
 
     __slots__ = ("data",)
 
@@ -46,20 +46,20 @@ def reference(secret: str | SecretRef) -> tuple[str, int | None]:
         return parsed.name, None if parsed.version == "latest" else int(parsed.version)
     except (TypeError, ValueError):
         pass
-    # A value that is passed by mistake must not appear.
+    # The error must not show a secret that was passed by mistake.
     raise InvalidSecret("secrets: expected the name of a secret, got something else.", hint=REFERENCE_EXAMPLE)
 
 
 def checked_name(name: str) -> str:
     """Return the name of a secret, which has no version. Raises `InvalidSecret`."""
-    if not isinstance(name, str) or not NAME.fullmatch(name):
+    if not isinstance(name, str) or not NAME_PATTERN.fullmatch(name):
         message = "secrets: expected the name of a secret without a version, got something else."
         raise InvalidSecret(message, hint=f"Write 'partner-token': {NAME_CHARACTERS}.")
     return name
 
 
 def problem_of(value: object) -> str:
-    """Return why a value cannot be a version of a secret, or "" if it can."""
+    """Return the reason why a value is invalid, or "" if it is valid."""
     size = _size(value)
     if isinstance(size, str):
         return size

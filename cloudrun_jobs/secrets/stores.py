@@ -1,4 +1,4 @@
-"""Where secrets are: Secret Manager, or a mapping or a file of the settings."""
+"""Choose the store of secrets: Secret Manager, or a mapping or a file in the settings."""
 
 from __future__ import annotations
 
@@ -15,27 +15,27 @@ from cloudrun_jobs.secrets.payload import Payload, Version
 
 
 class Latest(NamedTuple):
-    """The numbers of the newest versions of a secret; 0 if there is none."""
+    """The numbers of a secret's newest versions; 0 if there is none."""
 
     highest: int  # In any state.
     enabled: int
 
 
 class Store(ABC):
-    """Versions of secrets. Its methods raise the errors below `SecretError`."""
+    """The base class of the stores. Its methods raise subclasses of `SecretError`."""
 
-    #: Does a read call a service? Then the process caches the value.
+    #: True if reads call a service, so that the process caches values.
     is_remote = False
-    #: What tells the values of two stores apart.
+    #: Identifies the store in the cache.
     identity: Hashable = None
 
     def exclusive(self) -> AbstractContextManager[object]:
-        """Keep other processes from updating while the block runs, where the store can."""
+        """Block updates by other processes during the `with` block, if the store supports it."""
         return nullcontext()
 
     @abstractmethod
     def access(self, name: str, number: int | None) -> Version:
-        """Return a version; without a number, the newest that is enabled."""
+        """Return a version; without a number, the newest enabled one."""
 
     @abstractmethod
     def latest(self, name: str) -> Latest:
@@ -59,9 +59,9 @@ class Store(ABC):
 
 
 def configured() -> Store:
-    """Return the store that the settings name. Raises `InvalidSettings`.
+    """Return the store that the settings select. Raises `InvalidSettings`.
 
-    A process that talks to the emulator has its secrets there, whatever the settings say.
+    A process on the emulator uses the emulator's secrets and ignores `SECRETS`.
     """
     settings = conf.load()
     endpoint = environ.local_endpoint(settings.options)
@@ -78,7 +78,7 @@ def configured() -> Store:
             f"`manage.py cloudrun_emulator`, and set PROJECT, and {environ.EMULATOR_VARIABLE} to its gRPC port.",
         )
     if not settings.project:
-        hint = "It is the project whose Secret Manager has the secrets."
+        hint = "Set it to the project that contains the secrets."
         raise InvalidSettings(f"{conf.setting_name('PROJECT')}: required for secrets, not set.", hint=hint)
     from cloudrun_jobs.secrets.manager import SecretManager  # Google's client takes half a second.
 

@@ -111,7 +111,7 @@ def _check_option_names(spec: JobSpec) -> Iterator[DeclarationError]:
         for attribute, names in others.items():
             yield DeclarationError(attribute, "a tuple of the names of options", names)
     elif shared := sorted({*spec.http_options} & {*spec.secret_options}):
-        expected, hint = "no option that is in secret_options", "Its callers could name any secret of the account."
+        expected, hint = "no option that is in secret_options", "Callers could name any secret of the account."
         yield DeclarationError("http_options", expected, shared, hint, id="cloudrun_jobs.E033")
 
 

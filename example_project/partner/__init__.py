@@ -1,4 +1,4 @@
-"""A token that a job refreshes: the partner's API, its client, and the jobs."""
+"""A job that refreshes a token of a partner's API, and the client of the API."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The client of the partner's API, which replaces a token by a new one."""
+"""The client of the partner's API, which exchanges a token for a new one."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ import stamina
 ATTEMPTS = 3
 TIMEOUT_SECONDS = 10.0  # Of a connection, and of each read.
 FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS, JITTER_SECONDS = 1.0, 10.0, 1.0
-# The partner may ask for a longer pause than back-off takes, but the job does not wait longer than this.
+# Retry-After may ask for a longer pause than the back-off, up to this limit.
 RETRY_AFTER_LIMIT_SECONDS = 120.0
-MAX_ANSWER_BYTES = 64 * 1024
+MAX_RESPONSE_BYTES = 64 * 1024
 TOKEN = re.compile(r"[\x21-\x7e]{6,4096}")
 LOOPBACK = {"127.0.0.1", "localhost"}
 
 
 class PartnerError(Exception):
-    """The partner refuses the request; a repetition would not help. The message has no token."""
+    """The partner rejected the request, and a retry would not help. The message contains no token."""
 
 
 class PartnerUnavailable(PartnerError):
-    """The partner did not give an answer. `retry_after` is the pause in seconds that it asks for, if any."""
+    """The partner is unavailable. `retry_after` is the pause in seconds that it asks for, if any."""
 
     def __init__(self, message: str, retry_after: float | None = None) -> None:
         super().__init__(message)
@@ -37,7 +37,7 @@ class PartnerUnavailable(PartnerError):
 
 
 class _NoRedirects(HTTPRedirectHandler):
-    """A redirect would send the token to another server."""
+    """Reject redirects, which would send the token to another server."""
 
     def redirect_request(self, *args: Any, **kwargs: Any) -> None:
         return None
@@ -49,14 +49,16 @@ def is_token(text: str) -> bool:
 
 
 def refresh(url: str, token: str, key: str) -> str:
-    """Return the token that replaces `token`, in at most three attempts.
+    """Exchange `token` for a new one, in at most three attempts.
 
-    `key` identifies the refresh: a repetition with the same token and key gets the same new token.
+    `key` identifies the refresh: a retry with the same token and key gets the same new token.
     Raises `PartnerError`.
     """
     _check(url)
-    if not is_token(token):  # The error of an invalid header would show it.
-        raise PartnerError("The token is not six or more visible ASCII characters without spaces.")
+    if not is_token(token):  # The error of an invalid header would show the token.
+        raise PartnerError(
+            "Expected a token of six or more visible ASCII characters without spaces, got another one."
+        )
     for attempt in stamina.retry_context(
         on=_pause,
         attempts=ATTEMPTS,
@@ -77,7 +79,7 @@ def _check(url: str) -> None:
 
 
 def _pause(error: Exception) -> bool | float:
-    """Return whether to repeat the request, or after how many seconds."""
+    """Return True or False to retry the request or not, or the seconds to wait before the retry."""
     if not isinstance(error, PartnerUnavailable):
         return False
     if error.retry_after is None:
@@ -95,13 +97,13 @@ def _post(url: str, token: str, key: str) -> bytes:
         with error:
             raise _refusal(error.code, error.headers.get("Retry-After")) from None
     except (OSError, HTTPException) as error:
-        raise PartnerUnavailable(f"The partner did not answer: {str(error) or type(error).__name__}.") from None
+        raise PartnerUnavailable(f"The partner did not respond: {str(error) or type(error).__name__}.") from None
 
 
 def _body(answer: IO[bytes]) -> bytes:
-    body = answer.read(MAX_ANSWER_BYTES + 1)
-    if len(body) > MAX_ANSWER_BYTES:
-        raise PartnerError(f"Expected an answer of at most {MAX_ANSWER_BYTES} bytes.")
+    body = answer.read(MAX_RESPONSE_BYTES + 1)
+    if len(body) > MAX_RESPONSE_BYTES:
+        raise PartnerError(f"Expected a response of at most {MAX_RESPONSE_BYTES} bytes, got a longer one.")
     return body
 
 
@@ -109,16 +111,16 @@ def _refusal(status: int, retry_after: str | None) -> PartnerError:
     if status == 429 or status >= 500:
         wait = _seconds(retry_after)
         asked = f", and asks for {wait:.0f} seconds" if wait else ""
-        return PartnerUnavailable(f"The partner answered {status}{asked}.", wait)
+        return PartnerUnavailable(f"The partner responded with {status}{asked}.", wait)
     if status == 401:
         return PartnerError(
-            "The partner answered 401: it rejects the token. Save another: manage.py save_partner_token --replace."
+            "The partner responded with 401: it rejects the token. Save another: manage.py save_partner_token --replace."
         )
-    return PartnerError(f"The partner answered {status}.")
+    return PartnerError(f"The partner responded with {status}.")
 
 
 def _seconds(retry_after: str | None) -> float | None:
-    """Return the seconds of a Retry-After header, which has them or a date; None if it is absent or invalid."""
+    """Parse a Retry-After header, which has seconds or a date; return None if it is absent or invalid."""
     if retry_after is None:
         return None
     if re.fullmatch("[0-9]{1,9}", retry_after.strip()):
@@ -138,5 +140,5 @@ def _token(body: bytes) -> str:
         answer = None
     token = answer.get("token") if isinstance(answer, dict) else None
     if not isinstance(token, str) or not is_token(token):
-        raise PartnerError('Expected an answer such as {"token": "..."}, got another one.')
+        raise PartnerError('Expected a response such as {"token": "..."}, got another one.')
     return token

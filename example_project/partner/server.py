@@ -2,8 +2,8 @@
 
     python -m partner.server --port 8600
 
-`POST /token/refresh` with the current token rotates it. From then on the old token is rejected, except with the
-`Idempotency-Key` of the rotation: that repetition gets the same new token again.
+`POST /token/refresh` with the current token rotates it. From then on, the old token is rejected, except with the
+`Idempotency-Key` of the rotation, which returns the same new token again.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ Answer = tuple[int, dict[str, str], str]  # Status, headers, body.
 
 @dataclass
 class Partner:
-    """The state of the server, and what it does to the next requests."""
+    """The state of the server, and the responses that are planned for the next requests."""
 
     url: str = ""
     token: str = field(default_factory=lambda: _new_token())
@@ -33,20 +33,20 @@ class Partner:
     issued: list[str] = field(default_factory=list)
     #: The status codes of the refresh requests, in order.
     answers: list[int] = field(default_factory=list)
-    #: What the next requests get instead: status, headers and body; or None, which hangs until `release` is set.
+    #: The responses to the next requests: status, headers and body; or None, which hangs until `release` is set.
     planned: deque[Answer | None] = field(default_factory=deque)
-    #: Set to let the requests that hang, and every later one, go on.
+    #: Set it to continue the requests that hang; later requests do not hang.
     release: Event = field(default_factory=Event)
     _rotations: dict[tuple[str, str], str] = field(default_factory=dict)
     _lock: Lock = field(default_factory=Lock)
 
     def fail(self, status: int, times: int = 1, body: str = '{"error": "planned"}', **headers: str) -> None:
-        """Answer the next requests so, whatever they are. In the names of headers, "_" stands for "-"."""
+        """Respond to the next requests with this status. In the names of headers, "_" stands for "-"."""
         named = {name.replace("_", "-"): value for name, value in headers.items()}
         self.planned.extend([(status, named, body)] * times)
 
     def hang(self, times: int = 1) -> None:
-        """Let the next requests wait, and then go on as if nothing had happened."""
+        """Make the next requests hang until `release` is set, and then process them as usual."""
         self.planned.extend([None] * times)
 
     def refresh(self, token: str, key: str) -> Answer:
@@ -97,7 +97,7 @@ class Server(ThreadingHTTPServer):
     daemon_threads = True
 
     def handle_error(self, *args: Any) -> None:
-        """Log nothing if a client has gone, unless something else is wrong."""
+        """Ignore clients that disconnect; log other errors."""
         if not isinstance(sys.exception(), ConnectionError):
             super().handle_error(*args)
 

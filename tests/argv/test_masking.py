@@ -56,14 +56,14 @@ def _protected() -> Iterator[None]:
 
 @pytest.mark.parametrize("form", FORMS, ids=map(str, range(len(FORMS))))
 def test_escaped_forms_are_masked(form: Callable[[str], str]) -> None:
-    """The forms of Python, JSON, URLs, HTML and shells are recognised, also inside of each other."""
+    """The escaped forms of Python, JSON, URLs, HTML and shells are recognised, even if they are nested."""
     assert form(f"a {VALUE} b") != (shown := mask(form(f"a {VALUE} b")))
     assert shown.replace(MASK, "X") == form("a X b")
 
 
 @given(value=values, form=st.sampled_from(FORMS), other=st.sampled_from(AROUND))
 def test_any_value_in_any_form(value: str, form: Callable[[str], str], other: Callable[[str], str]) -> None:
-    """No escaped form of the value is left, also if the escaped text is escaped again."""
+    """No escaped form of the value is left, even if the escaped text is escaped again."""
     protect([value])
     try:
         shown = mask(other(form(f"<<{value}>>")))
@@ -75,7 +75,7 @@ def test_any_value_in_any_form(value: str, form: Callable[[str], str], other: Ca
 
 
 def test_results_are_masked() -> None:
-    """Texts, keys and numbers, at any depth."""
+    """Texts, keys and numbers are masked at any depth."""
     protect(["1234567"])
     try:
         shown = masked({"a": [VALUE, 1234567, 0.1234567, 7, True, None], f"x{VALUE}": {"b": f"{VALUE}!"}})
@@ -95,7 +95,7 @@ def test_lines_are_masked() -> None:
 
 
 def test_longest_value_is_masked_first() -> None:
-    """A value that begins with another one is masked whole."""
+    """A value that begins with another value is masked as a whole."""
     protect(["abcdef", "abcdefgh"])
     try:
         assert mask("abcdefgh abcdefg") == f"{MASK} {MASK}g"
@@ -104,14 +104,14 @@ def test_longest_value_is_masked_first() -> None:
 
 
 def test_short_texts_are_not_masked() -> None:
-    """Every word would have asterisks."""
+    """Masking short texts would garble ordinary words."""
     protect(["a", "", "12345"])
 
     assert mask("a banana 12345") == "a banana 12345"
 
 
 def test_two_runs_protect_the_same_value() -> None:
-    """A value is protected until the last of them has ended."""
+    """A value is protected until the last run with it has ended."""
     protect([VALUE])
     release([VALUE])
 
@@ -119,7 +119,7 @@ def test_two_runs_protect_the_same_value() -> None:
 
 
 def test_nothing_is_kept_after_release() -> None:
-    """A worker runs jobs for weeks."""
+    """A long-lived worker does not accumulate values."""
     release([VALUE])
     try:
         assert mask(VALUE) == VALUE
@@ -129,7 +129,7 @@ def test_nothing_is_kept_after_release() -> None:
 
 
 def test_threads_protect_values_at_once() -> None:
-    """No thread loses the value of another one."""
+    """Threads that protect values at the same time lose none."""
     names = [f"value-{number}" for number in range(20)]
     threads = [threading.Thread(target=protect, args=([name],)) for name in names]
     [thread.start() for thread in threads]

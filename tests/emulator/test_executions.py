@@ -365,7 +365,7 @@ LIFTED = {
 
 
 def test_special_fields_are_lifted(cloud):
-    """The fields that Cloud Logging knows are those of the entry; a message alone is its text."""
+    """Special fields become fields of the entry; a message alone becomes its text."""
     cloud.finish(script(f"echo '{json.dumps({**LIFTED, 'message': 'look'})}'"))
 
     [entry] = [found for found in cloud.emulator.logs.all() if found.text_payload == "look"]
@@ -378,7 +378,7 @@ def test_special_fields_are_lifted(cloud):
 
 
 def test_fields_that_do_not_fit_stay_in_the_payload(cloud):
-    """A value of another type is data."""
+    """A special field of the wrong type stays in the payload."""
     given = {
         "message": "look",
         "time": 3.5,

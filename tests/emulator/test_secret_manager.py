@@ -122,7 +122,7 @@ def test_versions_are_listed_by_state_and_page(client):
 
 @pytest.mark.parametrize("was_sent", [True, False])
 def test_checksum(client, was_sent):
-    """The answer says whether the caller sent a checksum."""
+    """The response has a flag that is true if the caller sent a checksum."""
     create(client)
     checksum = google_crc32c.value(b"one") if was_sent else None
     payload = api.SecretPayload(data=b"one", data_crc32c=checksum)
@@ -158,7 +158,7 @@ def test_invalid_payload(client, payload, message):
     ],
 )
 def test_missing(client, method, name, error, message):
-    """What does not exist is not found."""
+    """A missing secret or version is NOT_FOUND."""
     create(client)
 
     with pytest.raises(error, match=message):
@@ -166,7 +166,7 @@ def test_missing(client, method, name, error, message):
 
 
 def test_existing_secret(client):
-    """A secret is created once."""
+    """A secret cannot be created twice."""
     create(client)
 
     with pytest.raises(exceptions.Conflict, match=r"Secret \[projects/acme/secrets/token\] already exists"):
@@ -264,7 +264,7 @@ def test_secrets_survive_a_restart(tmp_path):
 
 
 def test_state_is_private(tmp_path):
-    """The files of the state are readable to their owner only: they have the values."""
+    """The files of the state are readable only by their owner, because they contain the values."""
     with Emulator(state=tmp_path, secrets={"token": "one"}) as emulator:
         emulator.clients.secrets.add_secret_version(parent=TOKEN, payload=api.SecretPayload(data=b"two"))
 
@@ -272,7 +272,7 @@ def test_state_is_private(tmp_path):
 
 
 def test_console_has_no_value():
-    """Neither the console, nor the admin API, nor the description of the emulator's options shows a value."""
+    """The console, the admin API and the repr of the emulator's options show no value."""
     with Emulator(secrets={"token": "s3cret"}) as emulator:
         cloud = Cloud(emulator)
         execution = cloud.finish(with_secret("token", "latest", "exit 3"))
@@ -283,7 +283,7 @@ def test_console_has_no_value():
 
 
 def test_seeds_with_versions():
-    """A value with a version is that version; one without is the newest."""
+    """A value with a version is that version; a value without one is the newest version."""
     with Emulator(secrets={"token:2": "two", "token": "new"}) as emulator:
         client = emulator.clients.secrets
 
@@ -295,7 +295,7 @@ def test_seeds_with_versions():
 
 @pytest.mark.parametrize(("value", "number"), [([], 1), (None, 2)])
 def test_seed_without_a_value(value, number):
-    """A secret without versions, or whose only one is destroyed, exists, as in a file of the settings."""
+    """A secret exists even if it has no versions, or a destroyed version only, as in a file of the settings."""
     with Emulator(secrets={"token": value}) as emulator:
         added = emulator.clients.secrets.add_secret_version(parent=TOKEN, payload=api.SecretPayload(data=b"x"))
 
@@ -315,7 +315,7 @@ def test_seed_without_a_value(value, number):
     ],
 )
 def test_invalid_seed(value):
-    """The file of secrets is validated; the error has no value."""
+    """The values in the file are validated; the error shows none of them."""
     with pytest.raises(InvalidConfiguration, match="the value of the secret 'token'") as caught:
         Emulator(secrets={"token": value})
     assert "s3cret" not in str(caught.value)
@@ -323,13 +323,13 @@ def test_invalid_seed(value):
 
 @pytest.mark.parametrize("secrets", [["s3cret"], {"a b": "x"}, {"token:0": "x"}, {"token:x": "x"}, {"": "x"}])
 def test_invalid_seeds(secrets):
-    """The file is an object of secrets by id."""
+    """The file must be an object of secrets by id."""
     with pytest.raises(InvalidConfiguration, match=r"expected (a JSON object|the id of a secret)"):
         Emulator(secrets=secrets)
 
 
 def test_permissions():
-    """The roles of Secret Manager grant what they grant in the cloud."""
+    """The roles of Secret Manager grant the same permissions as in the cloud."""
     members = ["serviceAccount:jobs@acme.iam.gserviceaccount.com"]
     role = "roles/secretmanager.secretAccessor"
     policy = {"bindings": [{"role": role, "members": members}]}
@@ -347,7 +347,7 @@ def test_permissions():
 
 @pytest.mark.parametrize(("version", "value"), [("latest", "two"), ("1", "one")])
 def test_task_gets_the_version(emulator, version, value):
-    """A variable has the value that its version has when the task starts."""
+    """The version of a variable is resolved when the task starts."""
     create(emulator.clients.secrets, "token", b"one", b"two")
     cloud = Cloud(emulator)
     cloud.finish(with_secret("token", version))
@@ -359,7 +359,7 @@ def test_task_gets_the_version(emulator, version, value):
     ("value", "message"), [(b"two", "is in DISABLED state"), (b"\xff", "is not text"), (b"\x00", "is not text")]
 )
 def test_task_without_a_usable_version_does_not_start(emulator, value, message):
-    """If "latest" is disabled, or no text, the execution fails before a task starts."""
+    """If "latest" is disabled or not text, the execution fails before a task starts."""
     client = emulator.clients.secrets
     create(client, "token", b"one", value)
     if value == b"two":
@@ -381,7 +381,7 @@ def disabled(client):
 
 @pytest.mark.parametrize("change", [deleted, disabled])
 def test_seed_that_is_gone_does_not_start_a_task(change):
-    """A value that stands for any version does not, once it is disabled, or its secret is deleted."""
+    """A value without a version no longer stands for any version when it is disabled or its secret is deleted."""
     with Emulator(secrets={"token": "one"}) as emulator:
         change(emulator.clients.secrets)
         execution = Cloud(emulator).finish(with_secret("token", "7"))
@@ -405,7 +405,7 @@ print(secrets.read("token"), secrets.update("token", "two", expected=1), secrets
 
 
 def test_emulator_without_the_client(monkeypatch):
-    """Without the extra `secrets` the emulator starts, and jobs get the secrets that it was started with."""
+    """Without the extra `secrets`, the emulator starts, and jobs get the secrets of its options."""
     monkeypatch.setattr("cloudrun_jobs.emulator.methods.find_spec", lambda name: None)
     with Emulator(secrets={"token": "one"}) as emulator:
         cloud = Cloud(emulator)

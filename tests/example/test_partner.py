@@ -1,4 +1,4 @@
-"""The jobs of the partner's token, with a real partner on this machine and secrets in memory."""
+"""The jobs for the partner's token, with a real partner server on this machine and secrets in memory."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from partner.server import Partner, serve
 
 @pytest.fixture
 def partner(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Iterator[Partner]:
-    """A partner, and a client that hardly waits."""
+    """A partner server, and a client with short pauses."""
     for name in ("FIRST_PAUSE_SECONDS", "LONGEST_PAUSE_SECONDS", "JITTER_SECONDS"):
         monkeypatch.setattr(api, name, 0.001)
     settings.CLOUDRUN_JOBS = {"ENVIRONMENT": "test", "SECRETS": {}}
@@ -61,8 +61,8 @@ def test_first_token_is_saved(partner: Partner, monkeypatch: pytest.MonkeyPatch)
 def test_saved_token_is_replaced_only_on_demand(
     partner: Partner, saved: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Saving again by mistake would replace a token that works."""
-    with pytest.raises(CommandError, match="partner-token has a token already"):
+    """A saved token is replaced only with --replace."""
+    with pytest.raises(CommandError, match="partner-token already has a token"):
         save("another-token", monkeypatch)
     first = secrets.read(SECRET)
     save("another-token", monkeypatch, "--replace")
@@ -71,8 +71,10 @@ def test_saved_token_is_replaced_only_on_demand(
 
 
 @pytest.mark.parametrize("token", ["", "\n", "short", "two words", "line\nbreak", "naïve-token", "nul\0-token"])
-def test_text_that_is_no_token_is_rejected(partner: Partner, monkeypatch: pytest.MonkeyPatch, token: str) -> None:
-    """Nothing is saved."""
+def test_text_that_is_not_a_token_is_rejected(
+    partner: Partner, monkeypatch: pytest.MonkeyPatch, token: str
+) -> None:
+    """An invalid token is not saved."""
     with pytest.raises(CommandError, match="Expected a token on stdin"):
         save(token, monkeypatch)
 
@@ -96,9 +98,9 @@ def test_refresh_rotates_the_token(partner: Partner) -> None:
 
 @pytest.mark.parametrize("text", ["s3cret-token\n", "s3crèt-token", "s3cret-ключ"])
 def test_secret_that_is_no_token_is_not_sent(partner: Partner, text: str) -> None:
-    """A secret that was saved by other means, such as `echo`, is not shown by the error."""
+    """If the saved text is not a token, the error does not show it."""
     secrets.update(SECRET, text, create=True)
-    with pytest.raises(CommandError, match=r"The token is not .* Version 1 of partner-token stays\.") as caught:
+    with pytest.raises(CommandError, match=r"Expected a token of .* Version 1 of partner-token stays") as caught:
         refresh()
 
     assert "s3c" not in "".join(traceback.format_exception(caught.value))
@@ -107,7 +109,9 @@ def test_secret_that_is_no_token_is_not_sent(partner: Partner, text: str) -> Non
 
 def test_refresh_without_a_token_fails(partner: Partner) -> None:
     """The error names the secret, and the partner gets no request."""
-    with pytest.raises(CommandError, match="partner-token: .* Save the first token: manage.py save_partner_token"):
+    with pytest.raises(
+        CommandError, match=r"partner-token: .* Save the first token: manage.py save_partner_token"
+    ):
         refresh()
 
     assert partner.answers == []
@@ -115,7 +119,7 @@ def test_refresh_without_a_token_fails(partner: Partner) -> None:
 
 @pytest.mark.parametrize("status", [429, 500, 503])
 def test_two_failures_are_repeated(partner: Partner, saved: str, status: int) -> None:
-    """The third try succeeds."""
+    """The third attempt succeeds."""
     partner.fail(status, times=2)
     refresh()
 
@@ -124,9 +128,11 @@ def test_two_failures_are_repeated(partner: Partner, saved: str, status: int) ->
 
 
 def test_three_failures_leave_the_token(partner: Partner, saved: str) -> None:
-    """The job fails after three tries, and the next run works."""
+    """The job fails after three attempts, and the next run works."""
     partner.fail(503, times=3)
-    with pytest.raises(CommandError, match=r"The partner answered 503\. Version 1 of partner-token stays\."):
+    with pytest.raises(
+        CommandError, match=r"The partner responded with 503\. Version 1 of partner-token stays in"
+    ):
         refresh()
     after_failure = secrets.read(SECRET)
     refresh()
@@ -136,7 +142,7 @@ def test_three_failures_leave_the_token(partner: Partner, saved: str) -> None:
 
 
 def test_retry_after_is_observed(partner: Partner, saved: str) -> None:
-    """The next try waits as long as the partner asks."""
+    """The next attempt waits as long as the partner asks."""
     partner.fail(429, Retry_After="1")
     started = time.monotonic()
     refresh()
@@ -148,7 +154,7 @@ def test_retry_after_is_observed(partner: Partner, saved: str) -> None:
 def test_long_pause_is_left_to_the_next_run(partner: Partner, saved: str) -> None:
     """If the partner asks for an hour, the job ends instead of waiting or asking again."""
     partner.fail(429, Retry_After="3600")
-    with pytest.raises(CommandError, match="The partner answered 429"):
+    with pytest.raises(CommandError, match="The partner responded with 429"):
         refresh()
 
     assert (partner.answers, secrets.read(SECRET)) == ([429], saved)
@@ -172,15 +178,15 @@ def test_retry_after_forms(header: str, pause: float) -> None:
 
 @pytest.mark.parametrize("header", [None, "", "soon", "-1", "1.5", "9" * 400, "Wed, 99 Oct 2015 07:28:00 GMT"])
 def test_invalid_retry_after_is_ignored(header: str | None) -> None:
-    """Back-off decides."""
+    """The back-off sets the pause if the header is invalid."""
     assert api._seconds(header) is None
 
 
 @pytest.mark.parametrize("status", [302, 400, 401, 403, 404])
 def test_refusal_is_not_repeated(partner: Partner, saved: str, status: int) -> None:
-    """A repetition would not help, and a redirect is not followed: it would send the token elsewhere."""
+    """A rejected request is not retried, and a redirect is not followed: it would send the token elsewhere."""
     partner.fail(status, Location=f"{partner.url}/token/refresh")
-    with pytest.raises(CommandError, match=f"The partner answered {status}"):
+    with pytest.raises(CommandError, match=f"The partner responded with {status}"):
         refresh()
 
     assert (partner.answers, secrets.read(SECRET)) == ([status], saved)
@@ -189,16 +195,16 @@ def test_refusal_is_not_repeated(partner: Partner, saved: str, status: int) -> N
 def test_stale_token_is_refused(partner: Partner, saved: str) -> None:
     """If the token was rotated elsewhere, the job fails at once."""
     partner.refresh(saved, "by hand")
-    with pytest.raises(CommandError, match="The partner answered 401"):
+    with pytest.raises(CommandError, match="The partner responded with 401"):
         refresh()
 
     assert (partner.answers, secrets.read(SECRET)) == ([401], saved)
 
 
-def test_token_that_was_saved_meanwhile_stays(
+def test_token_that_was_saved_in_the_meantime_stays(
     partner: Partner, saved: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """If a person saves a token while the job waits for the partner, theirs is not replaced."""
+    """A token that is saved while the job waits for the partner is not replaced."""
     refresh_token = api.refresh
 
     def wait(url: str, token: str, key: str) -> str:
@@ -216,17 +222,17 @@ def test_token_that_was_saved_meanwhile_stays(
     "body",
     ["", "null", "[]", "{}", '{"token": 7}', '{"token": ""}', '{"token": "a b c d"}', "<html>", "x" * 70_000],
 )
-def test_answer_without_a_token_is_refused(partner: Partner, saved: str, body: str) -> None:
-    """The old token stays."""
+def test_response_without_a_token_is_refused(partner: Partner, saved: str, body: str) -> None:
+    """A response without a token leaves the old token in force."""
     partner.fail(200, body=body)
-    with pytest.raises(CommandError, match="Expected an answer"):
+    with pytest.raises(CommandError, match="Expected a response"):
         refresh()
 
     assert secrets.read(SECRET) == saved
 
 
-def test_hanging_partner_is_asked_again(partner: Partner, saved: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A request that gets no answer is repeated; its late rotation is the same one."""
+def test_request_that_hangs_is_repeated(partner: Partner, saved: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A request without a response is repeated; its late rotation has the same result."""
     monkeypatch.setattr(api, "TIMEOUT_SECONDS", 0.2)
     partner.hang()
     refresh()
@@ -238,10 +244,10 @@ def test_hanging_partner_is_asked_again(partner: Partner, saved: str, monkeypatc
 
 
 def test_hanging_partner_fails_the_job(partner: Partner, saved: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """After three tries the job fails, and the old token stays; the next run works."""
+    """After three attempts the job fails, and the old token stays; the next run works."""
     monkeypatch.setattr(api, "TIMEOUT_SECONDS", 0.1)
     partner.hang(times=3)
-    with pytest.raises(CommandError, match="The partner did not answer: timed out"):
+    with pytest.raises(CommandError, match="The partner did not respond: timed out"):
         refresh()
     after_failure = secrets.read(SECRET)
     partner.release.set()
@@ -262,9 +268,9 @@ def test_token_is_sent_only_encrypted(settings: Settings, partner: Partner, save
 
 @pytest.mark.parametrize("url", ["http://127.0.0.1:1", "http://localhost:1/prefix"])
 def test_absent_partner_fails_the_job(settings: Settings, partner: Partner, saved: str, url: str) -> None:
-    """The message says that the partner did not answer."""
+    """The message says that the partner did not respond."""
     settings.PARTNER_URL = url
-    with pytest.raises(CommandError, match="The partner did not answer"):
+    with pytest.raises(CommandError, match="The partner did not respond"):
         refresh()
 
     assert secrets.read(SECRET) == saved

@@ -1,4 +1,4 @@
-"""The guide's flow on the emulator: save the token, deploy, run once by hand, then every twelve hours."""
+"""The flow of the guide on the emulator: save the token, deploy, run once manually, then every twelve hours."""
 
 from __future__ import annotations
 
@@ -110,7 +110,7 @@ def _is_task(process: Path, database: Path) -> bool:
 
 @pytest.fixture
 def flow(migrated: Path, tmp_path: Path, settings: Settings) -> Iterator[Flow]:
-    """A production on the emulator, and a partner."""
+    """A production environment on the emulator, and a partner server."""
     database = tmp_path / "example.sqlite3"
     copyfile(migrated, database)
     with Emulator(directory=PROJECT) as emulator, serve() as partner:
@@ -143,7 +143,7 @@ def deployed(flow: Flow, monkeypatch: pytest.MonkeyPatch) -> Flow:
 
 @pytest.mark.faults
 def test_guide(deployed: Flow) -> None:
-    """Nothing runs at the deployment; a run by hand and the ticks at 0:00 and 12:00 in Tokyo rotate the token."""
+    """Deployment runs nothing; a manual run and the ticks at 0:00 and 12:00 in Tokyo rotate the token."""
     flow, tokens = deployed, [deployed.partner.token]
     at_deployment = flow.executions()
     flow.run()
@@ -203,8 +203,8 @@ def test_killed_run_loses_nothing(deployed: Flow) -> None:
     assert flow.versions() == {1: "ENABLED", 2: "ENABLED"}
 
 
-def test_secret_manager_is_away(deployed: Flow, monkeypatch: pytest.MonkeyPatch) -> None:
-    """If the update fails after the partner's answer, the old token stays; the next run gets the same new one."""
+def test_unavailable_secret_manager(deployed: Flow, monkeypatch: pytest.MonkeyPatch) -> None:
+    """If the update fails after the response, the old token stays; the next run gets the same new one."""
     flow, first = deployed, deployed.partner.token
     monkeypatch.setattr(manager, "WAIT_SECONDS", 0.3)
     flow.emulator.faults.fail("SecretManagerService.AddSecretVersion", times=None)

@@ -65,7 +65,7 @@ def began(run: JobRun, **values: Any) -> None:
 
 
 def test_worker_resolves_and_masks_a_secret(monkeypatch: pytest.MonkeyPatch, settings: Settings) -> None:
-    """`run()` gets the value; neither the record nor the error, which the worker logs, has it."""
+    """`run()` gets the value; the record and the error that the worker logs do not contain it."""
     settings.CLOUDRUN_JOBS = {**settings.CLOUDRUN_JOBS, "SECRETS": {"token": "hunter2!"}}
     monkeypatch.setattr(echo.Command, "secret_options", ("note",), raising=False)
     found: list[str] = []
@@ -85,7 +85,7 @@ def test_worker_resolves_and_masks_a_secret(monkeypatch: pytest.MonkeyPatch, set
 
 
 def test_worker_rejects_a_redacted_argument(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A run that was recorded with a plain value, by an earlier version, fails."""
+    """A run with a redacted argument, recorded by an earlier version, fails."""
     monkeypatch.setattr(echo.Command, "secret_options", ("note",), raising=False)
     recorded = new_run("echo", "--note=[secret]")
     work(recorded)

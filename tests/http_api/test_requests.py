@@ -377,7 +377,7 @@ def test_all_refused_options_are_named(call: Callable[..., Any]) -> None:
 def test_secret_option_of_a_body_is_refused(
     call: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, value: str
 ) -> None:
-    """A caller could name any secret that the job's account may read."""
+    """Callers cannot set a secret option: they could name any secret that the job's account may read."""
     monkeypatch.setattr(echo.Command, "secret_options", ("note",), raising=False)
     monkeypatch.setattr(echo.Command, "http_options", ("partner",))
     response = call("POST", "jobs/echo/", data=json.dumps({"note": value}))
@@ -388,8 +388,8 @@ def test_secret_option_of_a_body_is_refused(
     assert not JobRun.objects.exists()
 
 
-def test_rerun_of_a_typed_value_is_refused(call: Callable[..., Any]) -> None:
-    """The value is not recorded."""
+def test_rerun_of_a_plain_value_is_refused(call: Callable[..., Any]) -> None:
+    """A plain value is not recorded, so its run cannot be rerun."""
     run = JobRun.objects.create(
         command="echo", argv=["echo", "--note=[secret]"], environment="test", trigger="manual", status="failed"
     )

@@ -85,7 +85,7 @@ def test_request(
 def test_secret_option_of_a_url_is_refused(
     call: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, method: str, value: str
 ) -> None:
-    """A caller could name any secret that the job's account may read."""
+    """Callers cannot set a secret option: they could name any secret that the job's account may read."""
     monkeypatch.setattr(echo.Command, "secret_options", ("note",), raising=False)
     monkeypatch.setattr(echo.Command, "http_options", ("partner",))
 

@@ -1,1 +1,1 @@
-"""An app with a job that leaks the value of its secret option in each way that is masked."""
+"""An app whose job writes the value of its secret option in each way that is masked."""

@@ -1,4 +1,4 @@
-"""What a container writes, in each way, as Google's client reads it back from the emulator."""
+"""Google's client reads from the emulator what a container writes, in each way to write it."""
 
 from __future__ import annotations
 
@@ -116,7 +116,7 @@ def test_every_way_is_an_entry(container: Container, over_grpc: bool) -> None:
 
 @pytest.mark.parametrize("recipe", ["json", "google"])
 def test_recipes_of_logging_are_entries(container: Container, recipe: str) -> None:
-    """With a recipe of docs/logging.md, a job's records are such entries too, and so are the package's own."""
+    """With a recipe of docs/logging.md, the records of a job and of the package are such entries too."""
     container.cloud.finish(container.declare("tests.logs.recipe_settings", RECIPE=recipe), "speak-production")
 
     entries = container.entries()

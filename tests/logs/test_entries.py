@@ -113,8 +113,8 @@ def wide() -> list[Any]:
         (circle(), [1, "…"]),
     ],
 )
-def test_value_that_json_cannot_say_is_readable(value: object, expected: object) -> None:
-    """Each value becomes the nearest that JSON has."""
+def test_value_that_json_cannot_express_is_readable(value: object, expected: object) -> None:
+    """Each value becomes the nearest JSON value."""
     entry = strict(entries.encode_record(record(given=value)))
 
     assert entry["given"] == expected
@@ -129,8 +129,8 @@ def digits() -> int:
 
 
 @pytest.mark.parametrize("make", [deep, wide, many, digits])
-def test_value_without_end_is_cut(make: Callable[[], object]) -> None:
-    """A value that is too deep, too wide or too long ends the entry, not the job."""
+def test_value_that_is_too_large_is_cut(make: Callable[[], object]) -> None:
+    """A value that is too deep, too wide or too long is cut, and the job continues."""
     strict(entries.encode_record(record(given=make())))
 
 
@@ -159,7 +159,7 @@ def test_long_texts_lose_their_middle(texts: list[str], length: int) -> None:
 
 
 def test_the_longest_text_is_cut() -> None:
-    """The others stay as they are."""
+    """Shorter texts do not change."""
     entry = strict(entries.encode_record(record("a" * 1000, rows=[1], long="x" * 10**6)))
 
     assert (entry["message"], entry["rows"]) == ("a" * 1000, [1])
@@ -199,7 +199,7 @@ RESERVED = [
 
 @pytest.mark.parametrize("name", RESERVED)
 def test_extra_shadows_no_field(name: str) -> None:
-    """It has another name."""
+    """An extra with the name of a field is renamed."""
     entry = strict(entries.encode_record(record(level=logging.ERROR, **{name: "mine"})))
     without = strict(entries.encode_record(record(level=logging.ERROR)))
 
@@ -208,7 +208,7 @@ def test_extra_shadows_no_field(name: str) -> None:
 
 
 def test_error_without_a_traceback_is_reported() -> None:
-    """Error Reporting gets the place, and no stack_trace."""
+    """Error Reporting gets the source location, and no stack_trace."""
     entry = strict(entries.encode_record(record(level=logging.CRITICAL)))
 
     assert entry["severity"] == "CRITICAL"
@@ -248,7 +248,7 @@ def long() -> BaseException:
 
 @pytest.mark.parametrize("make", [group, endless, long])
 def test_traceback_is_one_field(make: Callable[[], BaseException]) -> None:
-    """Whatever is raised is one entry."""
+    """Every exception is one entry."""
     entry = strict(entries.encode_record(with_error(make())))
 
     assert "Traceback (most recent call last):\n" in entry["stack_trace"]
@@ -274,7 +274,7 @@ FORMATTERS = {
     ids=["extras", "long", "mapping", "error"],
 )
 def test_filter_prepares_records_for_any_formatter(formatter: logging.Formatter, made: Any) -> None:
-    """A formatter of JSON writes the same entry as the package itself."""
+    """A JSON formatter writes the same entry as the package itself."""
     original = made()
     filtered = JobContextFilter().filter(original)
     prepared = filtered if isinstance(filtered, logging.LogRecord) else original  # Python 3.11 has no other.
@@ -287,8 +287,8 @@ def test_filter_prepares_records_for_any_formatter(formatter: logging.Formatter,
 
 
 @pytest.mark.parametrize("formatter", FORMATTERS.values(), ids=FORMATTERS.keys())
-def test_data_named_like_a_records_attributes_is_written(formatter: logging.Formatter) -> None:
-    """A mapping may have any keys; those of a record's attributes get another name where they would break it."""
+def test_data_with_names_of_record_attributes_is_written(formatter: logging.Formatter) -> None:
+    """A mapping may have any keys; keys that would break the record are renamed."""
     made = record({"args": 1, "name": "x", "exc_info": 7, "stack_info": 3, "created": "now"}, level=logging.ERROR)
     filtered = JobContextFilter().filter(made)
     prepared = filtered if isinstance(filtered, logging.LogRecord) else made
@@ -299,7 +299,7 @@ def test_data_named_like_a_records_attributes_is_written(formatter: logging.Form
 
 
 def test_filter_leaves_the_record_to_other_handlers() -> None:
-    """They get it with its exception, its arguments and its extras."""
+    """Other handlers get the record with its exception, its arguments and its extras."""
     made = with_error(ValueError("x"))
     made.msg, made.args = "%s", (float("nan"),)
     before = {**vars(made)}
@@ -324,7 +324,7 @@ def test_filter_leaves_the_record_to_other_handlers() -> None:
     ],
 )
 def test_trace_is_that_of_traceparent(monkeypatch: pytest.MonkeyPatch, parent: str, trace: Any, span: Any) -> None:
-    """A header that is not valid is no trace."""
+    """A valid TRACEPARENT sets the trace; an invalid one is ignored."""
     monkeypatch.setenv("TRACEPARENT", parent)
     fields = context.fields()
 
@@ -333,7 +333,7 @@ def test_trace_is_that_of_traceparent(monkeypatch: pytest.MonkeyPatch, parent: s
 
 
 def test_span_of_opentelemetry_comes_first(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The current span names the trace."""
+    """The current span sets the trace, even with a TRACEPARENT."""
     from opentelemetry import trace
 
     monkeypatch.setenv("TRACEPARENT", "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01")
@@ -363,13 +363,13 @@ def google_handler(*, is_own: bool) -> tuple[logging.Handler, io.StringIO]:
 
 @pytest.fixture(autouse=True)
 def _no_diagnostics(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The first record of Google's handler is followed by one about its version."""
+    """Google's handler writes a record about its version after the first record; disable it."""
     monkeypatch.setattr("google.cloud.logging_v2._instrumentation_emitted", True)
 
 
 @pytest.mark.parametrize("extra", STRANGE, ids=["names", "mappings", "others", "values"])
 def test_handler_of_google_writes_any_extra(extra: dict[Any, Any]) -> None:
-    """Its own filter would raise for some of these values."""
+    """Google's own filter would raise an exception for some of these values."""
     handler, written = google_handler(is_own=True)
     made = record("done", 1)
     vars(made).update(extra)
@@ -381,7 +381,7 @@ def test_handler_of_google_writes_any_extra(extra: dict[Any, Any]) -> None:
 
 @pytest.mark.parametrize("is_own", [True, False], ids=["own", "google's"])
 def test_handlers_of_google_write_the_same(is_own: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    """With the filter, Google's own handler writes the labels, the trace and the place too."""
+    """With the filter, Google's own handler writes the labels, the trace and the source location too."""
     monkeypatch.setenv("CLOUD_RUN_EXECUTION", "shop-x7k2p")
     monkeypatch.setenv("TRACEPARENT", f"00-{'0a' * 16}-{'b7' * 8}-01")
     handler, written = google_handler(is_own=is_own)

@@ -1,4 +1,4 @@
-"""What goes through a command's stdout, stderr and style on Cloud Run."""
+"""On Cloud Run, a command's stdout and stderr write entries with the severities of its style."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ STYLED: dict[str, Callable[[Style], Any]] = {
 @pytest.mark.filterwarnings("default")
 @pytest.mark.parametrize("make", STYLED.values(), ids=STYLED.keys())
 def test_style_survives_formatting(writer: Writer, make: Callable[[Style], Any]) -> None:
-    """The severity is that of the most severe part, however the text was put together; the next line has none."""
+    """The most severe part sets the severity, however the text was composed; the next line has the default."""
     text = make(writer.style)
     writer.stream.write(text)
     writer.stream.write(f"{text} again")
@@ -94,7 +94,7 @@ def test_style_survives_formatting(writer: Writer, make: Callable[[Style], Any])
 
 
 def test_styled_text_is_plain(writer: Writer, capsys: pytest.CaptureFixture[str]) -> None:
-    """What is not written as an entry is the text alone."""
+    """A styled text that is not written as an entry is plain."""
     styled = writer.style.ERROR("bad")
     print(styled, f"{styled}")  # noqa: T201
 
@@ -104,7 +104,7 @@ def test_styled_text_is_plain(writer: Writer, capsys: pytest.CaptureFixture[str]
 
 
 def test_stored_styles_do_not_colour_other_lines(writer: Writer) -> None:
-    """A styled text that is used later does not decide the lines that merely resemble it."""
+    """A styled text that is used later does not change lines that merely resemble it."""
     mark = writer.style.ERROR("E")
     writer.stream.write("Export started")
     writer.stream.write(f"{mark}: broken")
@@ -124,7 +124,7 @@ def test_stored_styles_do_not_colour_other_lines(writer: Writer) -> None:
     ids=["made", "number", "within a word", "within a number"],
 )
 def test_text_that_is_not_written_decides_no_other_line(writer: Writer, make: Callable[[Style], Any]) -> None:
-    """Neither a line that has its words, nor one in which a word or a number contains them."""
+    """An unwritten styled text does not change a line that contains the same words, letters or digits."""
     made = make(writer.style)
     writer.stream.write("nothing failed of 210 rows, 2 wait")
     writer.stream.write(made)
@@ -133,7 +133,7 @@ def test_text_that_is_not_written_decides_no_other_line(writer: Writer, make: Ca
 
 
 def test_texts_are_styled_until_they_are_written(writer: Writer) -> None:
-    """Several may be formatted before the first one is written; each decides one line."""
+    """Several texts may be formatted before the first is written; each sets the severity of one line."""
     made = [f"{writer.style.ERROR('x')} {number}" for number in range(3)]
     made.append(f"{writer.style.WARNING('a')} {writer.style.SUCCESS('x')}")
     for text in ["starts", *made, "x a"]:
@@ -143,7 +143,7 @@ def test_texts_are_styled_until_they_are_written(writer: Writer) -> None:
 
 
 def test_style_function_of_write(writer: Writer) -> None:
-    """It decides, as an argument and as an attribute."""
+    """The style function sets the severity, as an argument and as an attribute."""
     writer.stream.write("a", writer.style.WARNING)
     writer.stream.write("b", str.upper)
     writer.stream.style_func = writer.style.SUCCESS
@@ -154,7 +154,7 @@ def test_style_function_of_write(writer: Writer) -> None:
 
 @given(st.lists(st.tuples(st.sampled_from(["a", "b c", "x\ny", "z\n", "\n", "", " ", "\r\n"]), st.booleans())))
 def test_parts_are_joined_and_nothing_is_lost(tmp_path_factory: Any, parts: list[tuple[str, bool]]) -> None:
-    """The messages are what was written, in order, without blank lines and line breaks at their ends."""
+    """The messages are the written texts, in order, without blank lines and trailing line breaks."""
     writer = Writer(tmp_path_factory.mktemp("joined") / "out")
     for text, ends in parts:
         writer.stream.write(text, ending=None if ends else "")
@@ -178,8 +178,8 @@ def test_threads_do_not_join_each_others_parts(writer: Writer) -> None:
     assert writer.lines() == [("INFO", "thread ends"), ("INFO", "main ends")]
 
 
-def test_what_is_no_text_is_written(writer: Writer) -> None:
-    """Bytes and objects do not raise."""
+def test_values_other_than_text_are_written(writer: Writer) -> None:
+    """Bytes and objects raise nothing."""
     writer.stream.write(b"Z\xfcrich")
     writer.stream.write(7)
     print("a", 1, file=writer.stream)
@@ -188,7 +188,7 @@ def test_what_is_no_text_is_written(writer: Writer) -> None:
 
 
 def test_place_is_that_of_the_call(writer: Writer) -> None:
-    """The line of the job, not one of Django or of this package."""
+    """The source location is a line of the job, not of Django or of this package."""
     writer.stream.write("a", ending="")
     writer.stream.write("b")
     output.OutputWrapper(writer.stream).write("c")
@@ -199,7 +199,7 @@ def test_place_is_that_of_the_call(writer: Writer) -> None:
 
 
 def test_stream_of_the_caller_is_plain(monkeypatch: pytest.MonkeyPatch) -> None:
-    """On Cloud Run too, what a caller captures is text."""
+    """A stream that a caller passes gets plain text, on Cloud Run too."""
     monkeypatch.setenv("CLOUD_RUN_EXECUTION", "echo-production-x7k2p")
     monkeypatch.setenv("ECHO_TO_STDOUT", "1")
     out, err = io.StringIO(), io.StringIO()
@@ -209,7 +209,7 @@ def test_stream_of_the_caller_is_plain(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_worker_that_logs_its_output_writes_entries(monkeypatch: pytest.MonkeyPatch, capfd: Any) -> None:
-    """Celery replaces stdout with a logger in a worker; a job's output has its own severity all the same."""
+    """In a worker, Celery replaces stdout with a logger; a job's output still has its own severity."""
     proxy = LoggingProxy(logging.getLogger("celery"), logging.WARNING)
     monkeypatch.setenv("CLOUD_RUN_WORKER_POOL", "workers")
     monkeypatch.setattr(sys, "stdout", proxy)
@@ -251,7 +251,7 @@ BROKEN = {
 
 @pytest.mark.parametrize("change", BROKEN.values(), ids=BROKEN.keys())
 def test_broken_output_raises_nothing(tmp_path: Path, change: str) -> None:
-    """The job goes on."""
+    """If the output is closed or broken, the job continues."""
     write = (
         "command.stdout.write('x' * 9000); command.stderr.write('x', command.style.ERROR); command.stdout.flush()"
     )
@@ -262,7 +262,7 @@ def test_broken_output_raises_nothing(tmp_path: Path, change: str) -> None:
 
 
 def test_order_of_prints_and_entries_is_kept() -> None:
-    """What print() has buffered is written first, and what is unfinished at the exit."""
+    """The buffer of print() is written before an entry, and unfinished lines at the exit."""
     code = "print('one'); command.stdout.write('two'); print('three', end='')"
     code += "; command.stdout.write('four', ending='')"
     done = run(code)
@@ -273,14 +273,14 @@ def test_order_of_prints_and_entries_is_kept() -> None:
 
 
 def test_full_pipe_that_does_not_block_loses_nothing() -> None:
-    """The write waits for the reader."""
+    """A write to a full pipe waits for the reader."""
     code = "import os; os.set_blocking(1, False)\nfor _ in range(40): command.stdout.write('x' * 100_000)"
 
     assert len(entries(run(code).stdout)) == 40
 
 
 def test_a_terminal_stays_a_terminal() -> None:
-    """There the output is plain, and coloured."""
+    """On a terminal, the output is plain and coloured."""
     terminal, end = pty.openpty()
     run("command.stdout.write(command.style.SUCCESS('good'))", stdout=end, stderr=end, env={"TERM": "xterm"})
     os.close(end)
@@ -350,7 +350,7 @@ signal.setitimer(signal.ITIMER_REAL, 0)
 
 
 def test_lines_of_processes_threads_and_handlers_do_not_mix() -> None:
-    """Each line is whole, however long, whatever else writes to the full pipe at the same time."""
+    """Lines of any length stay whole while processes, threads and handlers write to a full pipe."""
     reading, writing = os.pipe()
     with Popen(program(LINES), env=environment(), stdout=writing, stderr=subprocess.PIPE) as process:
         os.close(writing)

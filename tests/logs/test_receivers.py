@@ -180,7 +180,7 @@ def test_own_records_are_entries_where_no_handler_is_configured(capfd: pytest.Ca
 def test_level_of_the_logger_is_respected(
     capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A project can silence the records."""
+    """A project can silence the package's records by the level of the logger."""
     monkeypatch.setattr(receivers.logger.logger, "level", logging.ERROR)
     call_command("outcome", "text")
 
@@ -190,7 +190,7 @@ def test_level_of_the_logger_is_respected(
 def test_a_large_result_is_logged_in_part(
     caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Its numbers remain, for metrics."""
+    """The numbers of a large result are logged, for metrics."""
     result = {"processed": 3, "names": ["x" * 100] * 1000}
     monkeypatch.setattr(echo.Command, "run", lambda self, **options: result)
     with caplog.at_level(logging.INFO, "cloudrun_jobs"):
@@ -198,7 +198,7 @@ def test_a_large_result_is_logged_in_part(
 
     found = caplog.records[-1].__dict__["result"]
     assert found["processed"] == 3
-    assert len(found["names"]) == receivers.MAX_ITEM
+    assert len(found["names"]) == receivers.MAX_ITEM_LENGTH
 
 
 @pytest.fixture
@@ -210,7 +210,7 @@ def _hooks(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("_hooks")
 def test_uncaught_exception_of_a_thread_is_one_entry(capfd: pytest.CaptureFixture[str]) -> None:
-    """It has the traceback, the place, and the thread's name."""
+    """The entry has the traceback, the source location and the thread's name."""
     thread = threading.Thread(target=lambda: 1 / 0, name="worker-7")
     thread.start()
     thread.join()

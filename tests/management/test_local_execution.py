@@ -62,7 +62,7 @@ def test_each_task_is_a_process() -> None:
 
 
 def test_entries_are_shown_by_their_messages(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A project that logs lines of JSON sees what they say."""
+    """Log entries in JSON are shown as their messages."""
     monkeypatch.setenv("DJANGO_SETTINGS_MODULE", "tests.logs.recipe_settings")
     monkeypatch.setenv("RECIPE", "json")
     done = run_locally("tasks", "--local")

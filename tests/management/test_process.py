@@ -36,7 +36,7 @@ CONTAINER = {
 
 
 def manage(*argv: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    """Run a command in a container; the messages of its entries are its output."""
+    """Run a command in a container, and return its output with the messages of its entries."""
     done = manage_raw(*argv, **environment)
     done.stdout, done.stderr = shown(done.stdout), shown(done.stderr)
     return done

@@ -26,7 +26,7 @@ def in_file(request: Any, secrets: dict[str, Any]) -> dict[str, Any]:
 
 @pytest.fixture(scope="session")
 def emulator() -> Iterator[Emulator]:
-    """An emulator that the tests share; each has a project of its own."""
+    """An emulator that the tests share. Each test has its own project."""
     with Emulator() as emulator:
         yield emulator
 

@@ -1,4 +1,4 @@
-"""What `cloudrun_jobs.secrets` does, whichever store the settings name."""
+"""The behaviour of `cloudrun_jobs.secrets` with every store."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def test_read_bytes():
     assert secrets.read_bytes("binary") == b"\xff"
 
 
-def test_value_that_is_no_text_is_refused():
+def test_value_that_is_not_text_is_refused():
     """`read()` of a value that is not UTF-8 points to `read_bytes()`."""
     with pytest.raises(
         InvalidSecret, match=r"binary: expected text, but version 1 is not UTF-8. Use secrets.read_bytes"
@@ -31,7 +31,7 @@ def test_value_that_is_no_text_is_refused():
 
 
 def test_latest_version():
-    """The number of the newest enabled version is what an update expects."""
+    """The number of the newest enabled version is the one for `expected`."""
     assert secrets.latest_version("token") == 3
     assert secrets.update("token", "four", expected=secrets.latest_version("token")) == 4
 
@@ -46,7 +46,7 @@ def test_update(value):
 
 def test_update_expects_the_newest_version():
     """An update that expects an older version adds nothing."""
-    with pytest.raises(SecretConflict, match="token: expected version 1 to be the newest, but it is 3"):
+    with pytest.raises(SecretConflict, match="token: expected version 1 to be the newest, but the newest is 3"):
         secrets.update("token", "four", expected=1)
 
     assert secrets.latest_version("token") == 3
@@ -54,7 +54,7 @@ def test_update_expects_the_newest_version():
 
 
 def test_create():
-    """A secret that does not exist is created if the update says so."""
+    """A secret that does not exist is created only with `create=True`."""
     with pytest.raises(SecretNotFound, match=r"fresh: .*create=True"):
         secrets.update("fresh", "one")
 
@@ -64,7 +64,7 @@ def test_create():
 
 def test_secret_that_must_not_exist():
     """`expected=0` means that the secret has no version yet."""
-    with pytest.raises(SecretConflict, match="expected version 0 to be the newest, but it is 3"):
+    with pytest.raises(SecretConflict, match="expected version 0 to be the newest, but the newest is 3"):
         secrets.update("token", "four", create=True, expected=0)
 
 
@@ -119,7 +119,7 @@ def test_invalid_name(name):
 
 @pytest.mark.parametrize("reference", ["", "a b", "token:0", "token:-1", "token:x", "token:3\n", None, 3])
 def test_invalid_reference(reference):
-    """What is no reference is refused, and not repeated in the error: it may be a value."""
+    """Another value is rejected, and the error does not repeat it: it may be a secret."""
     with pytest.raises(InvalidSecret, match="expected the name of a secret, got something else"):
         secrets.read(reference)
 

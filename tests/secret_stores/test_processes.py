@@ -52,7 +52,7 @@ print(secrets.update("token", "one", create=True))
 
 @pytest.mark.faults
 def test_processes_update_a_file(tmp_path):
-    """Each number belongs to one process, and no update is lost."""
+    """Each version number belongs to one process, and no update is lost."""
     path = tmp_path / "secrets.json"
     path.write_text('{"token": "-"}')
     command = [sys.executable, str(UPDATER), str(path)]
@@ -87,7 +87,7 @@ def test_forked_process_reads(tmp_path):
 
 @pytest.mark.faults
 def test_forked_process_does_not_keep_the_lock(tmp_path):
-    """A child that was forked during an update lets its parent update the file again."""
+    """A child that was forked during an update does not block later updates of its parent."""
     command = [sys.executable, "-c", FORKED_WHILE_LOCKED, str(tmp_path / "secrets.json")]
     done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, timeout=60)
 

@@ -132,12 +132,12 @@ def test_read_is_repeated(manager, impatient, code):
     assert secrets.read("token") == "two"
 
 
-def test_away(manager, impatient):
-    """While the service is away the old value stays readable, and an update that was not written says so."""
+def test_unavailable_service(manager, impatient):
+    """While the service is unavailable, a cached value stays readable, and an update fails and adds nothing."""
     secrets.read("token")
     manager.emulator.faults.fail("*", times=None)
 
-    with pytest.raises(SecretUnavailable, match=r"token: .*updated.*did not answer"):
+    with pytest.raises(SecretUnavailable, match=r"token: .*updated.*did not respond"):
         secrets.update("token", VALUE)
     assert secrets.read("token") == "two"
     with pytest.raises(SecretUnavailable, match=r"Is the emulator running at 127.0.0.1"):
@@ -159,8 +159,8 @@ def hang(faults):
 
 @pytest.mark.parametrize("expected", [None, 2])
 @pytest.mark.parametrize("fault", [lose_answer, hang])
-def test_answer_of_an_update_is_lost(manager, impatient, monkeypatch, fault, expected):
-    """A version whose answer was lost is found by its value, and not added again."""
+def test_response_to_an_update_is_lost(manager, impatient, monkeypatch, fault, expected):
+    """A version whose response was lost is found by its value, and not added again."""
     monkeypatch.setattr(store, "WAIT_SECONDS", 5)
     monkeypatch.setattr(store, "CALL_TIMEOUT_SECONDS", 0.3)
     fault(manager.emulator.faults)
@@ -187,7 +187,7 @@ def test_unanswered_update_that_cannot_be_looked_up(manager, impatient):
 
 
 def test_unanswered_update_that_takes_effect_late(manager, impatient, monkeypatch):
-    """If the call that was given up took effect after the look for it, the first version counts."""
+    """If the abandoned call takes effect after the search for its version, the first version stays."""
     find = store.SecretManager._find
 
     def find_nothing(self, *args):
@@ -201,7 +201,7 @@ def test_unanswered_update_that_takes_effect_late(manager, impatient, monkeypatc
 
 
 def test_unanswered_update_of_an_account_that_may_only_add(manager, impatient):
-    """It cannot look for its version, so it adds the value again."""
+    """The account cannot look for its version, so the value is added again."""
     for method in (GET, LIST, ACCESS):
         manager.emulator.faults.fail(method, "PERMISSION_DENIED", times=None)
     manager.emulator.faults.fail_after(ADD, times=1)
@@ -210,7 +210,7 @@ def test_unanswered_update_of_an_account_that_may_only_add(manager, impatient):
 
 
 def test_unanswered_update_that_cannot_be_read(manager, impatient):
-    """A version that may be that of the update, and cannot be compared, is left as it is."""
+    """A version that the update may have added, but cannot read, does not change."""
     manager.emulator.faults.fail(ACCESS, "PERMISSION_DENIED", times=None)
     manager.emulator.faults.fail_after(ADD, times=1)
 
@@ -219,15 +219,15 @@ def test_unanswered_update_that_cannot_be_read(manager, impatient):
     assert manager.states() == dict.fromkeys((1, 2, 3), "ENABLED")
 
 
-def test_state_that_the_error_does_not_tell(manager):
-    """If the error of the service has no number, the enabled versions are listed."""
+def test_error_without_a_version_number(manager):
+    """If the error of the service names no version, the enabled versions are listed."""
     manager.emulator.faults.fail(ACCESS, "FAILED_PRECONDITION", "Not now.")
 
     assert secrets.read("token") == "two"
 
 
 def test_expired_credentials(manager):
-    """Credentials that expired are no outage: the error comes at once."""
+    """Expired credentials are not an outage: the error is raised at once."""
     message = "Getting metadata from plugin failed with error: ('invalid_grant: Bad Request', {})"
     manager.emulator.faults.fail(ACCESS, "UNAVAILABLE", message)
 
@@ -251,7 +251,7 @@ def test_checksum_that_was_not_verified(manager, monkeypatch):
 
 
 def test_account_that_may_only_add_versions(manager):
-    """Without `expected` and `keep` an update takes roles/secretmanager.secretVersionAdder only."""
+    """Without `expected` and `keep`, an update needs only roles/secretmanager.secretVersionAdder."""
     for method in (GET, LIST, ACCESS):
         manager.emulator.faults.fail(method, "PERMISSION_DENIED", times=None)
 
@@ -261,7 +261,7 @@ def test_account_that_may_only_add_versions(manager):
 
 
 def test_late_update_disables_its_version(manager, monkeypatch):
-    """An update that another one overtakes after its check disables its own version."""
+    """If another update is added after the check, this update disables its own version."""
     latest = store.SecretManager.latest
 
     def overtaken(self, name):
@@ -277,7 +277,7 @@ def test_late_update_disables_its_version(manager, monkeypatch):
     assert secrets.read("token") == "winner"
 
 
-def test_loser_that_cannot_disable_its_version_says_so(manager, monkeypatch):
+def test_losing_version_that_cannot_be_disabled_is_reported(manager, monkeypatch):
     """The error names the version that is still enabled."""
     latest = store.SecretManager.latest
 
@@ -305,8 +305,8 @@ def test_disabled_newest_version_is_skipped(manager):
 
 
 def test_many_disabled_versions(manager, monkeypatch):
-    """After some versions the enabled ones are listed."""
-    monkeypatch.setattr(store, "STEPS_DOWN", 1)
+    """After a number of disabled versions, the enabled ones are listed."""
+    monkeypatch.setattr(store, "MAX_VERSION_PROBES", 1)
     for number in (3, 4, 5):
         manager.add(b"loser")
         manager.disable(number)
@@ -325,7 +325,7 @@ def test_every_version_is_disabled(manager):
 
 
 def test_concurrent_updates(manager):
-    """Of concurrent updates that expect the same version one wins; no reader fails, and all read its value."""
+    """If concurrent updates expect the same version, one wins; no reader fails, and all read its value."""
     done = []
 
     def update(number):
@@ -357,7 +357,7 @@ def test_concurrent_updates(manager):
 
 
 def test_updaters_that_try_again(manager):
-    """Updaters that repeat what they lost succeed; each number has one winner, and only losers are disabled."""
+    """Updaters that retry succeed; each number has one winner, and only losing versions are disabled."""
 
     def win(label, times=4):
         numbers = []
@@ -379,14 +379,14 @@ def test_updaters_that_try_again(manager):
 
 
 def test_damaged_value(manager, monkeypatch):
-    """A checksum that does not match is an error, of a read and of an update."""
+    """A checksum that does not match is an error for a read and for an update."""
     manager.add(VALUE.encode())
     monkeypatch.setattr(secret_manager, "_crc32c", lambda data: 7)
 
     with pytest.raises(SecretCorrupted, match=r"token: cannot be read .* checksum .* does not match") as caught:
         secrets.read("token")
     assert VALUE not in with_locals(caught.value)
-    with pytest.raises(SecretCorrupted, match=r"token: cannot be updated .* damaged on the way"):
+    with pytest.raises(SecretCorrupted, match=r"token: cannot be updated .* damaged in transit"):
         secrets.update("token", VALUE)
     assert manager.states() == dict.fromkeys((1, 2, 3), "ENABLED")
 
@@ -441,7 +441,7 @@ def test_api_that_is_not_enabled(manager):
 
 @pytest.mark.parametrize("fault", ["PERMISSION_DENIED", "INVALID_ARGUMENT", "UNAVAILABLE"])
 def test_value_is_in_no_traceback(manager, impatient, fault):
-    """A traceback with the local variables of all frames of the package does not have the value."""
+    """A traceback with the local variables of all frames of the package does not contain the value."""
     manager.emulator.faults.fail(ADD, fault, times=None)
 
     with pytest.raises(SecretError) as caught:
@@ -451,7 +451,7 @@ def test_value_is_in_no_traceback(manager, impatient, fault):
 
 
 def test_created_secret(manager):
-    """A created secret is replicated automatically and says what manages it."""
+    """A created secret has automatic replication and a label that names this package."""
     manager.emulator.faults.fail_after(CREATE, times=1)
     secrets.update("fresh", VALUE, create=True)
     found = manager.emulator.clients.secrets.get_secret(name=f"projects/{manager.project}/secrets/fresh")

@@ -1,4 +1,4 @@
-"""Where secrets are: the settings, their checks, and what shows them."""
+"""The settings of secrets, their checks, and the places that could show their values."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def test_local_environment_without_secrets(settings, environment):
 
 
 def test_cloud_environment_needs_a_project(settings):
-    """Secret Manager is that of PROJECT."""
+    """Secret Manager requires PROJECT."""
     settings.CLOUDRUN_JOBS = {"ENVIRONMENT": "production"}
 
     with pytest.raises(InvalidSettings, match=r"CLOUDRUN_JOBS\['PROJECT'\]: required for secrets"):
@@ -41,7 +41,7 @@ def test_cloud_environment_needs_a_project(settings):
 
 
 def test_emulator_is_used_whatever_the_settings_say(manager, settings, monkeypatch):
-    """A process with CLOUDRUN_EMULATOR_HOST has its secrets there: the emulator is a closed world."""
+    """A process with CLOUDRUN_EMULATOR_HOST reads and updates the emulator's secrets only."""
     monkeypatch.setenv("CLOUDRUN_EMULATOR_HOST", manager.emulator.grpc)
     settings.CLOUDRUN_JOBS = {**CLOUD, "PROJECT": manager.project, "SECRETS": {"token": "local"}}
 
@@ -50,7 +50,7 @@ def test_emulator_is_used_whatever_the_settings_say(manager, settings, monkeypat
 
 @pytest.mark.parametrize("host", ["secretmanager.googleapis.com:443", "10.0.0.1:8491", "127.0.0.1"])
 def test_emulator_is_on_this_machine(settings, monkeypatch, host):
-    """Another host gets no secrets: the calls have no encryption."""
+    """Another host is rejected: the calls have no encryption."""
     monkeypatch.setenv("CLOUDRUN_EMULATOR_HOST", host)
     settings.CLOUDRUN_JOBS = {"ENVIRONMENT": "local", "PROJECT": "acme"}
 
@@ -81,7 +81,7 @@ def test_invalid_setting(settings, value):
     ],
 )
 def test_invalid_values(settings, value, message):
-    """The error names the secret and its version; neither it nor its traceback has a value."""
+    """The error names the secret and its version; neither the error nor its traceback contains a value."""
     settings.CLOUDRUN_JOBS = {"ENVIRONMENT": "local", "SECRETS": value}
 
     with pytest.raises(InvalidSettings, match=message) as caught:
@@ -224,7 +224,7 @@ def test_values_in_a_cloud_environment_are_an_error(settings, monkeypatch, value
 
 
 def test_missing_extra_of_a_job_with_secret_options(settings, monkeypatch):
-    """Such a job can only be called with references to Secret Manager."""
+    """A job with secret options requires Google's client."""
     settings.CLOUDRUN_JOBS = CLOUD
     monkeypatch.setattr(Distribution, "discover", lambda **names: [])
     monkeypatch.setattr(echo.Command, "secret_options", ("text",), raising=False)
@@ -267,7 +267,7 @@ def test_file_is_created(settings, tmp_path):
 
 @pytest.mark.parametrize("content", [b"", b"{", b"[]", b"\xff", b"[" * 100_000, b'{"token": "s3cret"'])
 def test_unreadable_file(settings, tmp_path, content):
-    """A file that is no JSON object is named; an update does not replace it."""
+    """The error names a file that is not a JSON object; an update does not replace it."""
     path = tmp_path / "secrets.json"
     path.write_bytes(content)
     settings.CLOUDRUN_JOBS = {"ENVIRONMENT": "local", "SECRETS": path}
@@ -280,7 +280,7 @@ def test_unreadable_file(settings, tmp_path, content):
 
 
 def test_directory_is_missing(settings, tmp_path):
-    """Where the file cannot be written, the error says why."""
+    """If the directory does not exist, the error says so."""
     settings.CLOUDRUN_JOBS = {"ENVIRONMENT": "local", "SECRETS": tmp_path / "missing" / "secrets.json"}
 
     with pytest.raises(SecretUnavailable, match=r"missing/secrets.json.lock: cannot be opened: No such file"):
@@ -300,7 +300,7 @@ def test_lock_is_held(settings, tmp_path, monkeypatch):
 
 
 def test_file_that_cannot_be_written(settings, tmp_path, monkeypatch):
-    """A full disk leaves the file as it was, and nothing beside it."""
+    """If the disk is full, the file does not change, and no temporary file is left."""
     path = tmp_path / "secrets.json"
     path.write_text('{"token": "one"}')
     settings.CLOUDRUN_JOBS = {"ENVIRONMENT": "local", "SECRETS": path}
@@ -316,7 +316,7 @@ def test_file_that_cannot_be_written(settings, tmp_path, monkeypatch):
 
 
 def test_directory_instead_of_a_file(settings, tmp_path):
-    """A path that cannot be read is named."""
+    """The error names a path that cannot be read."""
     settings.CLOUDRUN_JOBS = {"ENVIRONMENT": "local", "SECRETS": tmp_path}
 
     with pytest.raises(InvalidSettings, match="expected a readable JSON file of secrets: Is a directory"):
@@ -324,14 +324,14 @@ def test_directory_instead_of_a_file(settings, tmp_path):
 
 
 def test_absent_setting(settings):
-    """None is as good as no setting."""
+    """None is the same as no setting."""
     settings.CLOUDRUN_JOBS = {"ENVIRONMENT": "local", "SECRETS": None}
 
     assert conf.load().secrets is None
 
 
 def test_names_of_the_package():
-    """The package lists its names, and has no others."""
+    """The package has the names in `dir()`, and no others."""
     assert dir(secrets) == ["SecretRef", "latest_version", "read", "read_bytes", "update"]
     with pytest.raises(AttributeError, match="has no attribute 'write'"):
         secrets.write  # noqa: B018

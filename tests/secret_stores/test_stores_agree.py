@@ -1,4 +1,4 @@
-"""Secret Manager and the local stores give the same answers."""
+"""Secret Manager and the local stores have the same results and errors."""
 
 from __future__ import annotations
 

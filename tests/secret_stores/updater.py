@@ -1,4 +1,4 @@
-"""A process that updates a secret of a file as often as it wins; prints the numbers and values it wrote."""
+"""Update a secret in a file until a number of updates has won; print their numbers and labels."""
 
 from __future__ import annotations
 

@@ -15,21 +15,21 @@ from cloudrun_jobs.backends.cloudrun.targets import HEALTH_PATH
 from cloudrun_jobs.deploy.desired import DesiredJob, WorkerPool
 from cloudrun_jobs.exceptions import CloudRunJobsError
 
-LABEL = "cloudrun_jobs"  # The first part of the names of labels.
-CHANNEL = re.compile(r"projects/[a-z0-9.:-]+/notificationChannels/[0-9]+")
-# An incident stays open for this time after the last data. Only then a later failure notifies again.
+LABEL_PREFIX = "cloudrun_jobs"  # The first part of the names of labels.
+CHANNEL_PATTERN = re.compile(r"projects/[a-z0-9.:-]+/notificationChannels/[0-9]+")
+# An incident closes this long after the last data. Only then does a later failure notify again.
 AUTO_CLOSE = "1800s"
 REDIS_CPU_LIMIT = 0.7  # Of the main thread, which executes all commands on one core.
 WORKER_ERRORS_PER_MINUTE = 5
 # Each deployment starts each instance once.
-RESTARTS = """\
+RESTARTS_QUERY = """\
 (sum(increase({metric}_count{{{labels}}}[10m])) or vector(0))
 > 3 + 2 * (sum(avg_over_time({instances}{{{labels}}}[10m])) or vector(0))"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Alerts:
-    """What the alert policies need beside the jobs."""
+    """The inputs of the alert policies besides the jobs."""
 
     environment: str
     service_url: str | None = None
@@ -38,7 +38,7 @@ class Alerts:
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """An alert policy. Its kind and resource identify it in the cloud, as labels."""
+    """An alert policy. Labels with its kind and resource identify it in the cloud."""
 
     kind: str
     resource: str
@@ -55,9 +55,9 @@ class UptimeCheck:
 
 
 def channel_name(channel: str, project: str) -> str:
-    """Return the full name of a notification channel, which may be given as its number."""
+    """Return the full name of a notification channel, given by its name or number."""
     name = channel if "/" in channel else f"projects/{project}/notificationChannels/{channel}"
-    if CHANNEL.fullmatch(name) is None:
+    if CHANNEL_PATTERN.fullmatch(name) is None:
         expected = "expected a number or projects/PROJECT/notificationChannels/NUMBER"
         hint = "`gcloud beta monitoring channels list` shows the names."
         raise CloudRunJobsError(f"Notification channel: {expected}, got {channel!r}.", hint=hint)
@@ -65,13 +65,15 @@ def channel_name(channel: str, project: str) -> str:
 
 
 def labels(policy: Policy, region: str) -> dict[str, str]:
-    """Return the labels that identify a policy in the cloud, whatever a person names it."""
+    """Return the labels that identify a policy in the cloud, even if its display name changes."""
     names = ("alert", "resource", "region")
-    return dict(zip((f"{LABEL}_{name}" for name in names), (policy.kind, policy.resource, region), strict=True))
+    return dict(
+        zip((f"{LABEL_PREFIX}_{name}" for name in names), (policy.kind, policy.resource, region), strict=True)
+    )
 
 
 def uptime_check(alerts: Alerts) -> UptimeCheck | None:
-    """Return the check of `health/`, if the project has a web service."""
+    """Return the uptime check of `health/`; None if the project has no web service."""
     url = urlsplit(alerts.service_url or "")
     if url.scheme != "https" or url.hostname is None:  # HTTP is for this machine, which Google cannot reach.
         return None
@@ -79,6 +81,7 @@ def uptime_check(alerts: Alerts) -> UptimeCheck | None:
 
 
 def failed_execution(job: DesiredJob, region: str) -> Policy:
+    """Return the policy for failed executions of the job."""
     condition = _threshold(
         {
             "resource.type": "cloud_run_job",
@@ -96,7 +99,7 @@ def failed_execution(job: DesiredJob, region: str) -> Policy:
 
 
 def unhealthy(check: UptimeCheck, check_id: str) -> Policy:
-    """Return the policy for a check whose id may be an expression."""
+    """Return the policy for the uptime check, whose id may be a Terraform expression."""
     condition = _threshold(
         {
             "resource.type": "uptime_url",
@@ -112,14 +115,14 @@ def unhealthy(check: UptimeCheck, check_id: str) -> Policy:
         group_by="resource.label.host",
     )
     text = (
-        f"`{HEALTH_PATH}` of {check.host} reports a fault, such as an overdue schedule, or does not answer. "
-        "Its response to a caller with the scope `read` lists the faults."
+        f"`{HEALTH_PATH}` of {check.host} reports a fault, such as an overdue schedule, or does not respond. "
+        "The response to a caller with the scope `read` lists the faults."
     )
     return _policy("unhealthy", check.name, "schedule overdue, or unhealthy", "ERROR", text, condition)
 
 
 def of_workers(pools: Sequence[WorkerPool], region: str, redis: dict[str, str]) -> Iterator[Policy]:
-    """Yield the policies for the worker pools and their Redis, which these resource labels identify."""
+    """Yield the policies for the worker pools and their Redis. `redis` are the resource labels of Redis."""
     for pool in pools:
         yield _worker_errors(pool.job.id, region)
         yield _worker_restarts(pool.job.id, region)
@@ -152,14 +155,14 @@ def _worker_restarts(pool: str, region: str) -> Policy:
     }
     condition = {
         "conditionPrometheusQueryLanguage": {
-            "query": RESTARTS.format(**metrics, labels=labels),
+            "query": RESTARTS_QUERY.format(**metrics, labels=labels),
             "duration": "0s",
             "evaluationInterval": "60s",
         }
     }
     text = (
-        f"Containers of `{pool}` start more often than a deployment explains: in ten minutes, over three times "
-        "and twice per instance. The system log of the worker pool has the reason, such as its memory limit."
+        f"Containers of `{pool}` start more often than a deployment explains: in ten minutes, more than three "
+        "plus two per instance. The system log of the worker pool shows the reason, such as the memory limit."
     )
     return _policy("restarts", pool, "containers restart", "ERROR", text, condition)
 

@@ -51,7 +51,7 @@ policies=$(gcloud alpha monitoring policies list --project={project} --verbosity
     name,enabled,userLabels.cloudrun_jobs_checksum,notificationChannels.join(","))')
 
 # Create or update an alert policy: KIND, RESOURCE; the policy is read from stdin.
-# A disabled policy stays disabled, and its channels are kept unless others are given.
+# A disabled policy stays disabled. A policy keeps its channels unless others are given.
 alert() {{
   policy=$(cat)
   checksum=$(printf %s "$policy" | cksum | cut -d ' ' -f 1)

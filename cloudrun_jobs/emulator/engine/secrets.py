@@ -1,4 +1,4 @@
-"""The secrets: their versions, and the values that a job's environment refers to."""
+"""Keep secrets and their versions, and look up the secrets of a job's environment variables."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 ENV_PREFIX = "CLOUDRUN_EMULATOR_SECRET_"
 ENABLED, DISABLED, DESTROYED = "ENABLED", "DISABLED", "DESTROYED"
 KEY = re.compile(r"[A-Za-z0-9_-]{1,255}(:(latest|[1-9][0-9]{0,3}))?", re.ASCII)
-MAX_BYTES = 65536  # Of a version.
+MAX_BYTES = 65536  # Secret Manager's limit for a version.
 VERSION_KEYS = frozenset({"value", "base64", "disabled"})
 
 
@@ -42,7 +42,7 @@ def new_etag() -> str:
 
 @dataclass(slots=True)
 class Version:
-    """A version, whose number is its place in the list."""
+    """A version. Its number is its position in the list."""
 
     data: bytes = field(repr=False)
     state: str = ENABLED
@@ -54,7 +54,7 @@ class Version:
 
 @dataclass(slots=True)
 class Secret:
-    """A secret with its versions; also one that was deleted, so that it is not seeded again."""
+    """A secret with its versions. A deleted secret is kept, so that it is not seeded again."""
 
     name: str
     message: bytes = b""  # The serialised `Secret` of the wire protocol.
@@ -84,9 +84,9 @@ def _text(data: bytes) -> str:
 
 @dataclass(slots=True)
 class Secrets:
-    """The secrets by name. Values that the emulator was started with are those of every project."""
+    """The secrets by name. The seeds, with which the emulator was started, are in every project."""
 
-    seeds: Mapping[str, Any]  # By id, or ``id:version``; a list of versions, as in a file of `CLOUDRUN_JOBS`.
+    seeds: Mapping[str, Any]  # Values by id or ``id:version``, or lists of versions by id.
     save: Callable[[Secret], None] = lambda _: None
     by_name: dict[str, Secret] = field(default_factory=dict)
     lock: threading.RLock = field(default_factory=threading.RLock)
@@ -102,7 +102,7 @@ class Secrets:
             self._seed(key.partition(":")[0])
 
     def find(self, name: str) -> Secret | None:
-        """Return the secret of this name, if it exists."""
+        """Return the secret with this name; None if there is none."""
         with self.lock:
             if name not in self.by_name and (versions := self._seed(names.short(name))) is not None:
                 self.by_name[name] = Secret(name, versions=versions)
@@ -110,7 +110,7 @@ class Secrets:
             return found if found is not None and not found.deleted else None
 
     def of_project(self, project: str) -> list[Secret]:
-        """Return the secrets of a project by name."""
+        """Return the secrets of a project, sorted by name."""
         prefix = f"projects/{project}/secrets/"
         with self.lock:
             ids = {key.partition(":")[0] for key in self.seeds}
@@ -131,7 +131,7 @@ class Secrets:
             text = data.decode()
         except UnicodeDecodeError:
             text = "\0"
-        if "\0" in text:  # No environment variable can hold it.
+        if "\0" in text:  # Environment variables cannot contain NUL.
             raise MissingSecret(f"{message} is not text", hint="A variable holds UTF-8 without NUL.")
         return text
 
@@ -144,7 +144,7 @@ class Secrets:
             found = versions[number - 1]
             if found.state == ENABLED:
                 return found.data
-            hint = f"Version {number} of the secret is {found.state.lower()}. Cloud Run takes no older one."
+            hint = f"Version {number} of the secret is {found.state.lower()}. Cloud Run does not use an older one."
             raise MissingSecret(f"{message} is in {found.state} state", hint=hint)
         secret_id = names.short(name)
         seed = self.seeds.get(secret_id, os.environ.get(_variable(secret_id)))
@@ -158,7 +158,7 @@ class Secrets:
         raise MissingSecret(f"{message} was not found", hint=hint)
 
     def _seed(self, secret_id: str) -> list[Version] | None:
-        """Return the versions that the emulator was started with; the value without a version is the newest."""
+        """Return the versions of the seeds. A value without a version is the newest."""
         numbered = {
             int(version): _version(key, value)
             for key, value in self.seeds.items()
@@ -183,7 +183,7 @@ def _variable(secret_id: str) -> str:
 
 
 def _version(key: str, value: Any) -> Version:
-    """Return the version of one value of the file."""
+    """Parse a seed's value as a version. Raises `InvalidConfiguration`."""
     if value is None:
         return Version(b"", DESTROYED)
     fields = value if isinstance(value, Mapping) else {"value": value}

@@ -17,10 +17,10 @@ if TYPE_CHECKING:
 
     from cloudrun_jobs.emulator.clock import Clock
 
-GOOGLE = "logging.googleapis.com/"
-MESSAGES = {
-    f"{GOOGLE}sourceLocation": "source_location",
-    f"{GOOGLE}operation": "operation",
+FIELD_PREFIX = "logging.googleapis.com/"
+MESSAGE_FIELDS = {
+    f"{FIELD_PREFIX}sourceLocation": "source_location",
+    f"{FIELD_PREFIX}operation": "operation",
     "httpRequest": "http_request",
 }
 LABEL_PREFIX = "run.googleapis.com/"
@@ -98,14 +98,14 @@ def _structure(entry: Any, fields: dict[str, Any]) -> None:
     https://cloud.google.com/logging/docs/structured-logging#structured_logging_special_fields
     """
     entry.severity = _severity(fields.pop("severity", "DEFAULT"))
-    for key, value in _object(fields.pop(f"{GOOGLE}labels", {})).items():
+    for key, value in _object(fields.pop(f"{FIELD_PREFIX}labels", {})).items():
         entry.labels[key] = str(value)
     for name, field in (("trace", "trace"), ("spanId", "span_id"), ("insertId", "insert_id")):
-        if isinstance(fields.get(GOOGLE + name), str):
-            setattr(entry, field, fields.pop(GOOGLE + name))
-    if isinstance(fields.get(f"{GOOGLE}trace_sampled"), bool):
-        entry.trace_sampled = fields.pop(f"{GOOGLE}trace_sampled")
-    for name, field in MESSAGES.items():
+        if isinstance(fields.get(FIELD_PREFIX + name), str):
+            setattr(entry, field, fields.pop(FIELD_PREFIX + name))
+    if isinstance(fields.get(f"{FIELD_PREFIX}trace_sampled"), bool):
+        entry.trace_sampled = fields.pop(f"{FIELD_PREFIX}trace_sampled")
+    for name, field in MESSAGE_FIELDS.items():
         _lift(fields, name, getattr(entry, field))
     _lift_time(entry, fields)
     if set(fields) == {"message"} and isinstance(fields["message"], str):
@@ -119,7 +119,7 @@ def _structure(entry: Any, fields: dict[str, Any]) -> None:
 
 
 def _lift(fields: dict[str, Any], name: str, target: Any) -> None:
-    """Move an object to a field of the entry. One that does not fit the field stays in the payload."""
+    """Move an object from the payload to a field of the entry, unless it does not fit the field."""
     if isinstance(value := fields.get(name), dict):
         try:
             json_format.ParseDict(value, target)
@@ -139,7 +139,7 @@ def _lift_time(entry: Any, fields: dict[str, Any]) -> None:
                 entry.timestamp.seconds, entry.timestamp.nanos = int(value["seconds"]), int(value["nanos"])
             else:
                 continue
-        except (TypeError, ValueError):  # It is no time, and stays in the payload.
+        except (TypeError, ValueError):  # It is not a time, and stays in the payload.
             entry.ClearField("timestamp")
         else:
             del fields[name]

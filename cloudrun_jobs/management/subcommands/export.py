@@ -95,4 +95,4 @@ def _health_warnings() -> list[str]:
     if credentials.load().has_public_health:
         return []
     setting = conf.setting_name("HTTP", "HEALTH")
-    return [f'The uptime check of health/ fails, because it has no credential. Set {setting} to "public".']
+    return [f'The uptime check of health/ fails, because it sends no credentials. Set {setting} to "public".']

@@ -91,7 +91,7 @@ def export(options: dict[str, Any], _only_these_jobs: None) -> Export:
 
 @pytest.fixture
 def celery(settings: Settings, options: dict[str, Any]) -> None:
-    """A Celery backend, with variables and an account that all containers have."""
+    """Configure a Celery backend, with variables and an account for all containers."""
     entry = {
         "BACKEND": "cloudrun_jobs.backends.celery.CeleryBackend",
         "OPTIONS": {"app": "example.celery_app.app", "queues": ["ingest", "backtest"]},

@@ -1,4 +1,4 @@
-"""Cloud Monitoring's alert policies and uptime checks, in memory. Other requests go on to an emulator.
+"""Serve Cloud Monitoring's alert policies and uptime checks from memory. Forward other requests to an emulator.
 
 gcloud sends fields that it does not know. So that mistakes are found, requests are compared with the messages that
 Google generated for gcloud.
@@ -52,7 +52,7 @@ def mistakes(value: Resource, name: str) -> Iterator[str]:
 
 @dataclass
 class Monitoring:
-    """The resources by name, and the writing requests."""
+    """The resources by name, and the requests that wrote them."""
 
     address: str = ""
     resources: dict[str, Resource] = field(default_factory=dict)
@@ -65,7 +65,7 @@ class Monitoring:
         return {each["displayName"]: each for each in found}
 
     def answer(self, method: str, path: str, mask: str | None, body: Resource) -> tuple[int, Resource]:
-        """Respond as the API v3: to lists, and to requests that get, create and change a resource."""
+        """Respond like the API v3 to requests that list, get, create and change resources."""
         name = path.removeprefix("/v3/")
         collection = name.rpartition("/")[2]
         if method == "GET" and name in self.resources:
@@ -115,7 +115,7 @@ class Handler(BaseHTTPRequestHandler):
 
 @contextmanager
 def serve(emulator: str) -> Iterator[Monitoring]:
-    """Serve as the HTTP proxy of a gcloud."""
+    """Serve as the HTTP proxy of gcloud."""
     monitoring = Monitoring()
     handler = type("Handler", (Handler,), {"monitoring": monitoring, "emulator": emulator})
     with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:

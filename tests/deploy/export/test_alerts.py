@@ -1,4 +1,4 @@
-"""The alert policies of an export: what each one watches, and which resources it covers."""
+"""The alert policies of an export, their conditions, and the resources that they cover."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def policies(document: str) -> dict[str, dict[str, Any]]:
 
 
 def documents(script: str) -> list[str]:
-    """Return the policies of a script of gcloud commands."""
+    """Return the policies in a script of gcloud commands."""
     return re.findall(r"<<'END_OF_POLICY'.*?\n(.*?)\nEND_OF_POLICY\n", script, re.DOTALL)
 
 
@@ -54,7 +54,7 @@ def test_failed_execution(export: Export) -> None:
 
 
 def test_every_job_has_a_policy(export: Export) -> None:
-    """Without --command, there is one for each job, and none of a web service or of workers."""
+    """Without --command, each job has a policy; without a web service or workers, there are no others."""
     within = resources(export("terraform", *IMAGE, commands=()))
 
     assert list(within[POLICY]) == [f"{job}_failed" for job in within["google_cloud_run_v2_job"]]
@@ -65,7 +65,7 @@ def test_every_job_has_a_policy(export: Export) -> None:
     ("service_url", "port"), [("https://web.example.com", 443), ("https://web.example.com:65535/", 65535)]
 )
 def test_health(export: Export, options: dict[str, Any], service_url: str, port: int) -> None:
-    """With a URL of the web service, an uptime check reads its health, and a policy the check."""
+    """With a URL of the web service, an uptime check requests its health, and a policy uses the check."""
     options["service_url"] = service_url
     within = resources(export("terraform", *IMAGE))
 
@@ -80,7 +80,7 @@ def test_health(export: Export, options: dict[str, Any], service_url: str, port:
 
 
 def test_health_of_this_machine_is_not_checked(export: Export, options: dict[str, Any]) -> None:
-    """Google cannot reach a service on this machine."""
+    """A service on this machine has no uptime check, because Google cannot reach it."""
     options["service_url"] = "http://localhost:8000"
 
     assert CHECK not in resources(export("terraform", *IMAGE))
@@ -96,7 +96,7 @@ def test_port_that_does_not_exist_is_rejected(export: Export, options: dict[str,
 
 
 def test_health_is_at_its_url() -> None:
-    """The path of the check is that of the API."""
+    """The path of the uptime check is the path of health in the HTTP API."""
     assert reverse("cloudrun_jobs:health") == HEALTH_PATH
 
 
@@ -126,7 +126,7 @@ def test_workers(export: Export) -> None:
 
 @pytest.mark.usefixtures("celery")
 def test_gcloud_has_the_same_policies(export: Export, options: dict[str, Any]) -> None:
-    """The script is valid, and has the policies of the Terraform document, with any Redis of the region."""
+    """The script is valid, and has the policies of the Terraform document, for every Redis of the region."""
     options["service_url"] = "https://web.example.com"
     script = export("gcloud", commands=())
     terraform = policies(export("terraform", commands=()))
@@ -139,8 +139,8 @@ def test_gcloud_has_the_same_policies(export: Export, options: dict[str, Any]) -
 
 @pytest.mark.parametrize("form", ["terraform", "gcloud"])
 @pytest.mark.usefixtures("celery")
-def test_alerts_can_be_left_out(export: Export, options: dict[str, Any], form: str) -> None:
-    """With --no-alerts, nothing of Cloud Monitoring is exported."""
+def test_alerts_can_be_omitted(export: Export, options: dict[str, Any], form: str) -> None:
+    """With --no-alerts, no resources of Cloud Monitoring are exported."""
     options["service_url"] = "https://web.example.com"
 
     document = export(form, "--no-alerts", commands=())
@@ -148,7 +148,7 @@ def test_alerts_can_be_left_out(export: Export, options: dict[str, Any], form: s
 
 
 def test_channels(export: Export) -> None:
-    """A channel is given by its name or number, and is a default in both formats; without one there is none."""
+    """Channels have a name or number, and are defaults in both formats; without any, the default is empty."""
     name = "projects/other/notificationChannels/2"
     channels = ("--notification-channel", "1", "--notification-channel", name)
     expected = ["projects/acme/notificationChannels/1", name]
@@ -174,7 +174,7 @@ def test_missing_health_is_reported(settings: Settings, options: dict[str, Any])
     settings.ROOT_URLCONF = "tests.containers.project.standin.web"
 
     text = messages("--format", "terraform", *IMAGE, "--command", "echo")
-    assert "there is no URL /cloudrun_jobs/health/" in text
+    assert "this project has no URL /cloudrun_jobs/health/" in text
 
 
 @pytest.mark.parametrize(("health", "is_reported"), [("closed", True), ("public", False)])

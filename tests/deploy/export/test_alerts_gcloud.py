@@ -1,4 +1,4 @@
-"""The real gcloud creates the alert policies of the script once, and keeps what people change."""
+"""The real gcloud creates the alert policies of the script once, and keeps manual changes."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def gcloud(monitoring: Monitoring, tmp_path: Path) -> Gcloud:
 
 
 def run(script: str, gcloud: Gcloud, **variables: str) -> str:
-    """Run the script; return what it writes to stderr."""
+    """Run the script and return its stderr."""
     env = {**gcloud.environment(), **variables}
     done = subprocess.run(["sh"], input=script, capture_output=True, text=True, timeout=200, env=env)
     assert done.returncode == 0, done.stderr
@@ -47,7 +47,7 @@ def run(script: str, gcloud: Gcloud, **variables: str) -> str:
 
 
 def without_jobs(script: str) -> str:
-    """Return the part of the script that writes the alerts."""
+    """Return the part of the script for the alerts."""
     return "set -eu\n" + script[script.index("# The notification channels") :]
 
 
@@ -68,7 +68,7 @@ def workers_script(celery: None, options: dict[str, Any]) -> str:
 
 
 def test_second_run_writes_nothing(workers_script: str, gcloud: Gcloud, monitoring: Monitoring) -> None:
-    """The script creates each policy and the uptime check; a second run finds them all."""
+    """The script creates each policy and the uptime check; a second run changes none of them."""
     messages = run(workers_script, gcloud)
     created = list(monitoring.writes)
     run(workers_script, gcloud)
@@ -117,10 +117,10 @@ def test_mistakes_are_found(workers_script: str, mistake: tuple[str, str], messa
     assert {each for body in bodies for each in mistakes(body, "AlertPolicy")} == ({message} if message else set())
 
 
-def test_what_people_change_is_kept(
+def test_manual_changes_are_kept(
     export: Export, gcloud: Gcloud, monitoring: Monitoring, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A policy notifies the exported channels; what people change stays, unless the variable names channels."""
+    """A policy notifies the exported channels; manual changes stay, unless the variable names channels."""
     run(without_jobs(export("gcloud", *IMAGE, "--notification-channel", "1")), gcloud)
     exported = monitoring.policies[FAILED]["notificationChannels"]
     monitoring.policies[FAILED].update(enabled=False, notificationChannels=CHANNELS[1:])

@@ -1,4 +1,4 @@
-"""Write alert policies, and the uptime check that one of them reads."""
+"""Write the alert policies, and the uptime check of the policy for `health/`."""
 
 from __future__ import annotations
 
@@ -51,14 +51,14 @@ def _policy(policy: alerts.Policy, declarations: Declarations) -> dict[str, Any]
 
 
 def _snake_case(value: Any) -> Any:
-    """Return the value with the names of the API's fields as Terraform's arguments."""
+    """Convert the names of the API's fields to the names of Terraform's arguments."""
     if isinstance(value, dict):
         return {re.sub("[A-Z]", r"_\g<0>", name).lower(): _snake_case(item) for name, item in value.items()}
     return [_snake_case(item) for item in value] if isinstance(value, list) else value
 
 
 def _expressions(body: dict[str, Any]) -> dict[str, Any]:
-    """Return the policy with the references in its filters as expressions."""
+    """Mark the filters of the policy as expressions, because they may contain references."""
     for condition in body["conditions"]:
         if threshold := condition.get("condition_threshold"):
             threshold["filter"] = Expression(threshold["filter"])

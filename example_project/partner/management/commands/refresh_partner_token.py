@@ -11,16 +11,16 @@ from cloudrun_jobs import CloudRunJobs, secrets
 from cloudrun_jobs.exceptions import SecretNotFound
 from partner import SECRET, api
 
-KEPT_VERSIONS = 2  # The new token, and the one before, to look at after a failure.
+KEPT_VERSIONS = 2  # The new token and the previous one, for diagnosis after a failure.
 
 
 class Command(CloudRunJobs):
     help = "Refresh the token of the partner's API"
     schedule = "0 */12 * * *"
     time_zone = "Asia/Tokyo"
-    # Three attempts, each of which may hang or be told to wait, take at most five minutes.
+    # Three attempts take at most five minutes, even if each of them hangs or waits for Retry-After.
     timeout = 600
-    # The client repeats requests itself. One more attempt of the task is for what ends the container in the midst.
+    # The client retries requests itself. One more attempt of the task repeats a run whose container was killed.
     max_retries = 1
 
     @property
@@ -34,11 +34,11 @@ class Command(CloudRunJobs):
             raise CommandError(f"{error} Save the first token: manage.py save_partner_token") from error
         token = secrets.read(f"{SECRET}:{number}")
         try:
-            # If the process ends before the update, the next run reads the same version and sends the same key,
-            # and the partner returns the same new token.
+            # If the process ends before the update, the next run reads the same version and sends the same key.
+            # The partner then returns the same new token.
             token = api.refresh(_url(), token, key=f"{SECRET}-{number}")
         except api.PartnerError as error:
-            raise CommandError(f"{error} Version {number} of {SECRET} stays.") from error
+            raise CommandError(f"{error} Version {number} of {SECRET} stays in force.") from error
         version = secrets.update(SECRET, token, expected=number, keep=KEPT_VERSIONS)
         self.stdout.write(self.style.SUCCESS(f"{SECRET} has version {version}."))
         return {"version": version}

@@ -1,4 +1,4 @@
-"""Save the first token of the partner's API: `manage.py save_partner_token`, which asks for it."""
+"""Save the first token of the partner's API: `manage.py save_partner_token` prompts for it."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class Command(BaseCommand):
 
     def add_arguments(self, parser: CommandParser) -> None:
         # No option for the token: arguments are visible in the process list and the shell's history.
-        parser.add_argument("--replace", action="store_true", help="replace the token that is saved")
+        parser.add_argument("--replace", action="store_true", help="replace the saved token")
 
     def handle(self, *args: Any, replace: bool, **options: Any) -> None:
         token = (getpass("Token: ") if sys.stdin.isatty() else sys.stdin.read()).strip()
@@ -27,7 +27,7 @@ class Command(BaseCommand):
         try:
             version = secrets.update(SECRET, token, expected=None if replace else 0, create=True)
         except SecretConflict as error:
-            raise CommandError(f"{SECRET} has a token already. Pass --replace to replace it.") from error
+            raise CommandError(f"{SECRET} already has a token. Pass --replace to replace it.") from error
         except SecretError as error:
             raise CommandError(str(error)) from error
         self.stdout.write(self.style.SUCCESS(f"{SECRET} has version {version}."))

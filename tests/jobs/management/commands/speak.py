@@ -1,4 +1,4 @@
-"""A job that writes in each way that a job can."""
+"""A job that writes in every way that is available to a job."""
 
 from __future__ import annotations
 
