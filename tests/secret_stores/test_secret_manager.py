@@ -278,8 +278,9 @@ def test_account_that_may_only_add_versions(manager):
         secrets.update("token", VALUE, expected=3)
 
 
-def test_late_update_disables_its_version(manager, monkeypatch):
-    """An update that another one overtakes after its check disables its own version."""
+@pytest.fixture
+def overtaken(manager, monkeypatch):
+    """Let another process add the version "winner" after the check of an update."""
     latest = store.SecretManager.latest
 
     def overtaken(self, name):
@@ -288,6 +289,10 @@ def test_late_update_disables_its_version(manager, monkeypatch):
         return found
 
     monkeypatch.setattr(store.SecretManager, "latest", overtaken)
+
+
+def test_late_update_disables_its_version(manager, overtaken):
+    """An update that another one overtakes after its check disables its own version."""
     with pytest.raises(SecretConflict, match=r"expected version 2 .* version 3. Version 4 .* is disabled"):
         secrets.update("token", VALUE, expected=2)
 
@@ -295,16 +300,8 @@ def test_late_update_disables_its_version(manager, monkeypatch):
     assert secrets.read("token") == "winner"
 
 
-def test_loser_that_cannot_disable_its_version_says_so(manager, monkeypatch):
+def test_loser_that_cannot_disable_its_version_says_so(manager, overtaken):
     """The error names the version that is still enabled."""
-    latest = store.SecretManager.latest
-
-    def overtaken(self, name):
-        found = latest(self, name)
-        manager.add(b"winner")
-        return found
-
-    monkeypatch.setattr(store.SecretManager, "latest", overtaken)
     manager.emulator.faults.fail(DISABLE, "PERMISSION_DENIED")
     with pytest.raises(SecretConflict, match="version 4 of this update could not be disabled: token: version 4"):
         secrets.update("token", VALUE, expected=2)
