@@ -17,7 +17,7 @@ class Command(CloudRunJobs):
     help = "Refresh the token of the partner's API"
     schedule = "0 */12 * * *"
     time_zone = "Asia/Tokyo"
-    # Three attempts, each of which may hang or be told to wait, take at most five minutes.
+    # Three attempts, each of which may hang or wait for the partner, take at most five minutes.
     timeout = 600
     # The client repeats requests itself. One more attempt of the task is for what ends the container in the midst.
     max_retries = 1
