@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 MAX_PAGE_SIZE = 25000
 ID = re.compile(r"[A-Za-z0-9_-]{1,255}")
 SECRET_NAME = re.compile(r"projects/([^/]+)/secrets/([A-Za-z0-9_-]{1,255})")
-VERSION_NAME = re.compile(rf"({SECRET_NAME.pattern})/versions/([A-Za-z0-9_-]+)")
+VERSION_NAME = re.compile(rf"({SECRET_NAME.pattern})/versions/([A-Za-z0-9_-]{{1,63}})")
 STATE_FILTER = re.compile(r"state\s*[:=]\s*\"?(\w+)\"?", re.IGNORECASE)
 SECRET_FILTER = re.compile(r"(?:(name)|labels\.([\w-]+))\s*([:=])\s*\"?([\w-]+|\*)\"?")
 # An update keeps these fields, which callers cannot set.

@@ -67,12 +67,15 @@ def update(
     _check_options(name, problem, expected, keep)
     store = stores.configured()
     since = cache.clock()
-    with store.exclusive():
-        number = _add(store, name, payload, expected, create)
-        if keep is not None:
-            _disable_older(store, name, number, keep)
+    try:
+        with store.exclusive():
+            number = _add(store, name, payload, expected, create)
+            if keep is not None:
+                _disable_older(store, name, number, keep)
+    except SecretConflict:
+        cache.discard(store.identity, name)  # The caller reads the secret again.
+        raise
     if store.is_remote:
-        cache.discard(store.identity, name)
         cache.put((store.identity, name, None), Version(number, payload), since)
     return number
 
@@ -137,8 +140,6 @@ def _withdraw(store: Store, name: str, expected: int, first: int, number: int) -
         store.disable(name, number)
     except SecretError as error:
         failure = str(error)
-    if store.is_remote:
-        cache.discard(store.identity, name)
     if failure:
         message = f"it was replaced by version {first}, and version {number} of this update could not be disabled"
         raise _conflict(name, expected, f"{message}: {failure}")

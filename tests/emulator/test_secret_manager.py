@@ -155,6 +155,7 @@ def test_invalid_payload(client, payload, message):
         ("access_secret_version", f"{TOKEN}/versions/latest", exceptions.NotFound, "has no versions"),
         ("get_secret", "projects/acme/secrets/no", exceptions.NotFound, "not found"),
         ("delete_secret", "projects/acme/secrets/no", exceptions.NotFound, "not found"),
+        ("get_secret_version", f"{TOKEN}/versions/{'1' * 5000}", exceptions.BadRequest, "resource name"),
     ],
 )
 def test_missing(client, method, name, error, message):
@@ -368,6 +369,15 @@ def test_task_without_a_usable_version_does_not_start(emulator, value, message):
 
     assert message in condition(execution).message
     assert not execution.start_time
+
+
+@pytest.mark.parametrize("version", ["2", "0", "1" * 5000])
+def test_task_whose_version_does_not_exist_does_not_start(emulator, version):
+    """The execution fails, whatever the number."""
+    create(emulator.clients.secrets, "token", b"one")
+    execution = Cloud(emulator).finish(with_secret("token", version))
+
+    assert "was not found" in condition(execution).message
 
 
 def deleted(client):

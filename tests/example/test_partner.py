@@ -109,9 +109,7 @@ def test_secret_that_is_no_token_is_not_sent(partner: Partner, text: str) -> Non
 
 def test_refresh_without_a_token_fails(partner: Partner) -> None:
     """The error names the secret, and the partner gets no request."""
-    with pytest.raises(
-        CommandError, match=r"partner-token: .* Save the first token: manage.py save_partner_token"
-    ):
+    with pytest.raises(CommandError, match=r"partner-token: .* Save the first token: manage.py save_partner"):
         refresh()
 
     assert partner.answers == []

@@ -71,6 +71,7 @@ def test_processes_update_a_file(tmp_path):
 @pytest.mark.faults
 def test_forked_process_reads(tmp_path):
     """A forked process has a client and a cache of its own, and the parent keeps its own."""
+    proxy = dict.fromkeys(("http_proxy", "https_proxy"), "http://127.0.0.1:1")  # The emulator is on this machine.
     with Emulator(secrets={"token": "one"}) as emulator:
         done = subprocess.run(
             [sys.executable, "-c", FORKING],
@@ -78,7 +79,7 @@ def test_forked_process_reads(tmp_path):
             text=True,
             cwd=ROOT,
             timeout=60,
-            env={**os.environ, "CLOUDRUN_EMULATOR_HOST": emulator.grpc, "PYTHONWARNINGS": "ignore"},
+            env={**os.environ, **proxy, "CLOUDRUN_EMULATOR_HOST": emulator.grpc, "PYTHONWARNINGS": "ignore"},
         )
 
     assert done.returncode == 0, done.stderr

@@ -105,6 +105,16 @@ def test_read_that_an_update_overtakes_does_not_restore_the_old_value(manager, m
     assert secrets.read("token") == VALUE
 
 
+def test_conflict_empties_the_cache(manager):
+    """After a conflict the process reads what is newest, as the error says, and not what it expected."""
+    secrets.read("token")
+    manager.add(b"winner")
+    with pytest.raises(SecretConflict, match="Read the secret again"):
+        secrets.update("token", VALUE, expected=2)
+
+    assert secrets.read("token") == "winner"
+
+
 def test_cache_is_bounded(manager, monkeypatch):
     """The oldest values leave the cache."""
     monkeypatch.setattr(cache, "MAX_ENTRIES", 2)
@@ -175,6 +185,14 @@ def test_update_that_was_not_written_is_repeated(manager, impatient):
 
     assert secrets.update("token", VALUE, expected=2) == 3
     assert manager.states() == dict.fromkeys((1, 2, 3), "ENABLED")
+
+
+def test_update_that_was_refused_is_not_looked_up(manager, impatient):
+    """A call that the service refused, for its quota, has not taken effect."""
+    manager.emulator.faults.fail(ADD, "RESOURCE_EXHAUSTED", times=1)
+    manager.emulator.faults.fail(LIST, "PERMISSION_DENIED", times=None)
+
+    assert secrets.update("token", VALUE, expected=2) == 3
 
 
 def test_unanswered_update_that_cannot_be_looked_up(manager, impatient):
@@ -260,8 +278,9 @@ def test_account_that_may_only_add_versions(manager):
         secrets.update("token", VALUE, expected=3)
 
 
-def test_late_update_disables_its_version(manager, monkeypatch):
-    """If another update is added after the check, this update disables its own version."""
+@pytest.fixture
+def overtaken(manager, monkeypatch):
+    """Let another process add the version "winner" after the check of an update."""
     latest = store.SecretManager.latest
 
     def overtaken(self, name):
@@ -270,6 +289,10 @@ def test_late_update_disables_its_version(manager, monkeypatch):
         return found
 
     monkeypatch.setattr(store.SecretManager, "latest", overtaken)
+
+
+def test_late_update_disables_its_version(manager, overtaken):
+    """An update that another one overtakes after its check disables its own version."""
     with pytest.raises(SecretConflict, match=r"expected version 2 .* version 3. Version 4 .* is disabled"):
         secrets.update("token", VALUE, expected=2)
 
@@ -277,16 +300,8 @@ def test_late_update_disables_its_version(manager, monkeypatch):
     assert secrets.read("token") == "winner"
 
 
-def test_losing_version_that_cannot_be_disabled_is_reported(manager, monkeypatch):
+def test_losing_version_that_cannot_be_disabled_is_reported(manager, overtaken):
     """The error names the version that is still enabled."""
-    latest = store.SecretManager.latest
-
-    def overtaken(self, name):
-        found = latest(self, name)
-        manager.add(b"winner")
-        return found
-
-    monkeypatch.setattr(store.SecretManager, "latest", overtaken)
     manager.emulator.faults.fail(DISABLE, "PERMISSION_DENIED")
     with pytest.raises(SecretConflict, match="version 4 of this update could not be disabled: token: version 4"):
         secrets.update("token", VALUE, expected=2)
@@ -389,6 +404,16 @@ def test_damaged_value(manager, monkeypatch):
     with pytest.raises(SecretCorrupted, match=r"token: cannot be updated .* damaged in transit"):
         secrets.update("token", VALUE)
     assert manager.states() == dict.fromkeys((1, 2, 3), "ENABLED")
+
+
+def test_value_that_is_damaged_once_is_read_again(manager, monkeypatch):
+    """A checksum that does not match is not an error at once."""
+    checksums = [7]
+    original = secret_manager._crc32c
+    monkeypatch.setattr(secret_manager, "_crc32c", lambda data: checksums.pop() if checksums else original(data))
+
+    assert secrets.read("token") == "two"
+    assert manager.emulator.calls[ACCESS] == 2
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import tempfile
 import threading
 import traceback
 from concurrent.futures import ThreadPoolExecutor
@@ -17,7 +19,7 @@ from django.views.debug import SafeExceptionReporterFilter
 from cloudrun_jobs import conf, secrets
 from cloudrun_jobs.checks import TAG, check_settings
 from cloudrun_jobs.exceptions import InvalidSettings, SecretDisabled, SecretError, SecretUnavailable
-from cloudrun_jobs.secrets import cache, local, stores
+from cloudrun_jobs.secrets import access, cache, local, stores
 from tests.jobs.management.commands import echo
 
 CLOUD = {"ENVIRONMENT": "production", "PROJECT": "acme", "REGION": "asia-northeast1"}
@@ -285,6 +287,22 @@ def test_directory_is_missing(settings, tmp_path):
 
     with pytest.raises(SecretUnavailable, match=r"missing/secrets.json.lock: cannot be opened: No such file"):
         secrets.update("token", "one", create=True)
+
+
+def test_file_cannot_be_written(settings, tmp_path, monkeypatch):
+    """The error says that nothing was changed; its traceback has no value."""
+    path = tmp_path / "secrets.json"
+    path.write_text('{"token": "s3cret-1"}')
+    settings.CLOUDRUN_JOBS = {"ENVIRONMENT": "local", "SECRETS": path}
+    monkeypatch.setattr(tempfile, "mkstemp", lambda **_: os.open("/nowhere/file", os.O_RDONLY))
+
+    with pytest.raises(
+        SecretUnavailable, match=r"cannot be written: No such file .* Nothing was changed"
+    ) as caught:
+        secrets.update("token", "s3cret-2")
+    text = "".join(traceback.TracebackException.from_exception(caught.value, capture_locals=True).format())
+    assert "s3cret" not in text.partition(access.__file__)[2]
+    assert secrets.read("token") == "s3cret-1"
 
 
 def test_lock_is_held(settings, tmp_path, monkeypatch):

@@ -138,7 +138,8 @@ class Secrets:
     def _data(self, name: str, version: str) -> bytes:
         secret = self.find(name)
         versions = secret.versions if secret is not None else []
-        number = len(versions) if version == "latest" else int(version) if version.isdecimal() else 0
+        number = int(version) if re.fullmatch("[0-9]{1,9}", version) else 0
+        number = len(versions) if version == "latest" else number
         message = f"Secret {name}/versions/{version}"
         if 0 < number <= len(versions):
             found = versions[number - 1]
