@@ -6,6 +6,7 @@ import io
 import json
 import subprocess
 import threading
+import traceback
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -115,6 +116,7 @@ FAILURES: list[Run] = [
     lambda job, value: fail(Unprintable(value)),
     lambda job, value: fail(UnicodeDecodeError("utf-8", value.encode(), 0, 1, value)),
     lambda job, value: fail(ExceptionGroup(value, [ValueError(value)])),
+    lambda job, value: fail(BaseExceptionGroup(value, [SystemExit(value)])),
     lambda job, value: fail(subprocess.CalledProcessError(1, ["curl", value], output=value)),
     lambda job, value: fail(type(f"E{value}", (Exception,), {})(value)),
     lambda job, value: fail_with_cause(value),
@@ -153,6 +155,7 @@ def test_errors_are_masked(work: Callable[[Run], None], start: Callable[..., Any
         start(note=TOKEN)
 
     shown = f"{caught.value} {caught.value!r} {caught.value.__cause__!r} {getattr(caught.value, 'code', '')}"
+    shown += "".join(traceback.format_exception(caught.value))
     assert_nowhere(everything() + shown)
     assert JobRun.objects.get().status == "failed"
 

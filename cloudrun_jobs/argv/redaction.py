@@ -6,7 +6,8 @@ import re
 import threading
 from argparse import Action
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from functools import partial
 from reprlib import repr as shortened
 from typing import Any
 
@@ -14,6 +15,7 @@ HIDDEN = "[secret]"  # In place of an argument.
 MASK = "***"  # In place of a value inside a text.
 
 MIN_SECRET_LENGTH = 6  # characters: shorter values would be masked inside ordinary words.
+MAX_PATTERN_LENGTH = 4096  # characters of a value for whose every form a regular expression is compiled.
 
 MARK = "cloudrun_jobs secret"  # An attribute of argparse actions; the space prevents collisions.
 
@@ -63,10 +65,10 @@ def is_redacted(argument: str) -> bool:
     return argument.endswith(HIDDEN)
 
 
-# The number of times that each text is protected: several threads may run jobs with the same value.
+# The number of times that each value is protected: several threads may run jobs with the same value.
 _protected: Counter[str] = Counter()
 _lock = threading.Lock()
-_pattern: re.Pattern[str] | None = None
+_mask: Callable[[str], str] | None = None
 
 
 def protect(values: Iterable[str]) -> None:
@@ -85,20 +87,21 @@ def release(values: Iterable[str]) -> None:
 
 def is_protecting() -> bool:
     """Return True if any value is protected."""
-    return _pattern is not None
+    return _mask is not None
 
 
 def mask(text: str) -> str:
     """Return the text with `***` in place of each protected value.
 
-    It recognises the escaped forms of Python, JSON, URLs, HTML and shells, even if they are nested.
+    It recognises the escaped forms of Python, JSON, URLs, HTML and shells, also inside of each other; of values
+    over `MAX_PATTERN_LENGTH`, those of Python, JSON, URLs and HTML, and lines that have nothing else.
     """
-    return text if _pattern is None else _pattern.sub(MASK, text)
+    return text if _mask is None else _mask(text)
 
 
 def masked(value: Any) -> Any:
     """Return a copy of a JSON value with its texts, keys and numbers masked."""
-    if _pattern is None or value is None or isinstance(value, bool):
+    if _mask is None or value is None or isinstance(value, bool):
         return value
     if isinstance(value, str):
         return mask(value)
@@ -106,20 +109,58 @@ def masked(value: Any) -> Any:
         return [masked(item) for item in value]
     if isinstance(value, dict):
         return {mask(key): masked(item) for key, item in value.items()}
-    return MASK if _pattern.search(str(value)) else value
+    return value if mask(text := str(value)) == text else MASK
 
 
 def _update(values: Iterable[str], change: int) -> None:
-    global _pattern  # Every line of output reads it, without the lock.
-    texts = [text for value in values for text in {value, *map(str.strip, [value, *value.splitlines()])}]
+    global _mask  # Every line of output reads it, without the lock.
     with _lock:
-        for text in (text for text in texts if len(text) >= MIN_SECRET_LENGTH):
-            _protected[text] += change
-            if _protected[text] <= 0:
-                del _protected[text]
-        longest_first = sorted(_protected, key=len, reverse=True)
-        expression = "|".join(map(_escapable, longest_first))
-        _pattern = re.compile(expression, re.DOTALL) if expression else None
+        for value in values:
+            _protected[value] += change
+            if _protected[value] <= 0:
+                del _protected[value]
+        _mask = _mask_of(_protected)
+
+
+def _mask_of(values: Iterable[str]) -> Callable[[str], str] | None:
+    """Return a function that masks the values; None if there is nothing to mask."""
+    short, forms, lines = set[str](), set[str](), set[str]()
+    for value in values:
+        parts = {text for text in map(str.strip, [value, *value.splitlines()]) if len(text) >= MIN_SECRET_LENGTH}
+        if len(value) <= MAX_PATTERN_LENGTH:
+            short |= parts | ({value} if len(value) >= MIN_SECRET_LENGTH else set())
+        else:
+            lines |= parts
+            forms |= {form for text in (value, value.strip()) for form in _forms(text)}
+    if not short and not forms:
+        return None
+    expression = "|".join(map(_escapable, sorted(short, key=len, reverse=True)))
+    replace = partial(re.compile(expression, re.DOTALL).sub, MASK) if short else str
+    return partial(_mask_long, replace, sorted(forms, key=len, reverse=True), lines) if forms else replace
+
+
+def _mask_long(replace: Callable[[str], str], forms: Collection[str], lines: Collection[str], text: str) -> str:
+    for form in forms:
+        text = text.replace(form, MASK)
+    for line in map(str.strip, text.splitlines()):
+        if line in lines:
+            text = text.replace(line, MASK)
+    return replace(text)
+
+
+def _forms(text: str) -> Iterator[str]:
+    """Yield the usual forms of a value that is too long for a regular expression."""
+    import html
+    import json
+    from urllib.parse import quote, quote_plus
+
+    def encode(value: str) -> str:
+        return json.dumps(value, ensure_ascii=False)
+
+    escaped = (text, html.escape(text), *(function(text)[1:-1] for function in (repr, ascii, encode, json.dumps)))
+    quoted = (function(text, errors="replace") for function in (quote, partial(quote, safe=""), quote_plus))
+    for form in (*escaped, *quoted):
+        yield from (form, encode(form)[1:-1])
 
 
 BACKSLASH = r"(?:\\|%(?:25)*5[Cc])"

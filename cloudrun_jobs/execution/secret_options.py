@@ -62,7 +62,7 @@ def protected(
         yield
     except BaseException as error:
         mask_error(error)
-        if ends_process or not isinstance(error, Exception) or not _shows_value(error):
+        if ends_process or not _shows_value(error):
             raise
         failure = error
     finally:
@@ -70,7 +70,7 @@ def protected(
         if not ends_process:
             release(active.protected)
     if shown:  # The exception computes its text, which would show the value.
-        raise JobFailed(shown)
+        raise JobFailed(shown) from None
 
 
 def resolve(

@@ -114,7 +114,7 @@ def _refusal(status: int, retry_after: str | None) -> PartnerError:
         return PartnerUnavailable(f"The partner responded with {status}{asked}.", wait)
     if status == 401:
         return PartnerError(
-            "The partner responded with 401: it rejects the token. Save another: manage.py save_partner_token --replace."
+            "The partner responded with 401: it rejects the token. Run save_partner_token --replace."
         )
     return PartnerError(f"The partner responded with {status}.")
 

@@ -6,6 +6,7 @@ import html
 import json
 import shlex
 import threading
+import time
 from collections.abc import Callable, Iterator
 from urllib.parse import quote, quote_plus, urlencode
 
@@ -94,6 +95,32 @@ def test_lines_are_masked() -> None:
         release(["-----BEGIN-----\n  aGVsbG8=\n--"])
 
 
+LONG = 64 * 1024 // len(VALUE.encode()) * VALUE
+LONG_FORMS: list[Callable[[str], str]] = [
+    str,
+    repr,
+    json.dumps,
+    lambda text: json.dumps({"a": repr(text)}, ensure_ascii=False),
+    lambda text: quote(text, safe=""),
+    quote_plus,
+    html.escape,
+]
+
+
+def test_the_longest_value_is_masked_at_once() -> None:
+    """A value of 64 KiB delays neither the start nor the lines of the job, and is masked in its usual forms."""
+    before = time.perf_counter()
+    protect([LONG])
+    try:
+        lines = {mask(f"line {number} of the import, which has 7 partners") for number in range(10_000)}
+        shown = [mask(form(f"a {LONG} b")).replace(MASK, "X") for form in LONG_FORMS]
+        assert (len(lines), shown) == (10_000, [form("a X b") for form in LONG_FORMS])
+        assert mask(f"begin\n{LONG.splitlines()[1]}\nend") == "begin\n***\nend"
+    finally:
+        release([LONG])
+    assert time.perf_counter() - before < 5
+
+
 def test_longest_value_is_masked_first() -> None:
     """A value that begins with another value is masked as a whole."""
     protect(["abcdef", "abcdefgh"])
@@ -123,7 +150,7 @@ def test_nothing_is_kept_after_release() -> None:
     release([VALUE])
     try:
         assert mask(VALUE) == VALUE
-        assert redaction._pattern is None
+        assert not redaction.is_protecting()
     finally:
         protect([VALUE])
 
