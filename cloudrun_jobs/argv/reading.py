@@ -25,11 +25,11 @@ from django.core.exceptions import ImproperlyConfigured
 
 from cloudrun_jobs import conf
 from cloudrun_jobs.argv.redaction import HIDDEN, MIN_SECRET_LENGTH, is_secret, mark, redact
-from cloudrun_jobs.argv.secret_ref import SecretRef
 from cloudrun_jobs.exceptions import InvalidArguments
 
 if TYPE_CHECKING:
     from cloudrun_jobs.argv.parsing import Parsable
+    from cloudrun_jobs.argv.secret_ref import SecretRef
 
 # Imported at the start of every job, unlike the modules that write arguments.
 
@@ -109,7 +109,7 @@ class Reading:
     def plain_secrets(self) -> set[str]:
         """Return the plain values of secret options that the parser read last."""
         texts = (text for use in self._uses if is_secret(use.action) for text in use.texts)
-        return {text for text in texts if SecretRef.decode(text) is None}
+        return {text for text in texts if _reference(text) is None}
 
     def convert(self, name: str, reference: SecretRef, text: str) -> Any:
         """Convert the text of a secret to the option's value. Raises what the option's type raises."""
@@ -185,7 +185,7 @@ class Reading:
         raise ArgumentError(action, f"invalid value: {HIDDEN}")
 
     def _check_secret(self, action: Action, text: str) -> None:
-        if SecretRef.decode(text) is not None:
+        if _reference(text) is not None:
             return
         if self.is_request:
             message = f"{action.dest}: expected a SecretRef, got a plain value, which would be recorded."
@@ -196,16 +196,28 @@ class Reading:
             raise ArgumentError(action, f"expected a value of at least {MIN_SECRET_LENGTH} characters")
 
 
+def _reference(text: str) -> SecretRef | None:
+    from cloudrun_jobs.argv.secret_ref import SecretRef  # Most jobs have no secret options.
+
+    return SecretRef.decode(text)
+
+
+def _is_reference(value: object) -> bool:
+    from cloudrun_jobs.argv.secret_ref import SecretRef
+
+    return isinstance(value, SecretRef)
+
+
 @contextmanager
 def _references_kept(parser: ArgumentParser) -> Iterator[None]:
     """Make the parser return references to secrets unchanged, without applying the option's type and choices."""
 
     def get_value(action: Action, text: str) -> Any:
-        reference = SecretRef.decode(text) if is_secret(action) else None
+        reference = _reference(text) if is_secret(action) else None
         return convert(action, text) if reference is None else reference
 
     def check_value(action: Action, value: Any) -> None:
-        if not isinstance(value, SecretRef):
+        if not is_secret(action) or not _is_reference(value):
             check(action, value)
 
     convert, check = parser._get_value, parser._check_value

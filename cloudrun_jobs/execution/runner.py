@@ -6,7 +6,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from functools import partial
 from inspect import iscoroutine
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -17,7 +17,8 @@ from django.dispatch import Signal
 
 from cloudrun_jobs import conf, environ, exceptions, signals
 from cloudrun_jobs.argv.reading import reading_of
-from cloudrun_jobs.execution import deadlines, interrupts, locking, secret_options
+from cloudrun_jobs.argv.redaction import is_protecting
+from cloudrun_jobs.execution import deadlines, interrupts, locking
 from cloudrun_jobs.execution.active import ActiveRun, activated
 from cloudrun_jobs.execution.attempt import Attempt
 from cloudrun_jobs.execution.claim import AlreadyClaimed, Invocation
@@ -63,7 +64,7 @@ def _record_job(job: JobCommand, args: tuple[Any, ...], options: dict[str, Any])
     spec = job.spec
     with (
         activated(job) as active,
-        secret_options.protected(job, active, args, options, ends_process=_is_command_line(job)),
+        _secrets_protected(job, active, args, options),
         _as_command_error(job),
         ExitStack() as cleanup,
         interrupts.handle_signals(spec.timeout.total_seconds()) as termination,
@@ -112,6 +113,17 @@ def _record_job(job: JobCommand, args: tuple[Any, ...], options: dict[str, Any])
             _work(job, active, attempt, partial(_run, job, active, attempt, args, options), send_finished)
         active.result = attempt.value
         return attempt.value
+
+
+def _secrets_protected(
+    job: JobCommand, active: ActiveRun, args: tuple[Any, ...], options: Mapping[str, Any]
+) -> AbstractContextManager[None]:
+    """Return a context manager that masks the values of secret options, if the job has any."""
+    if not job.spec.secret_options:
+        return nullcontext()
+    from cloudrun_jobs.execution import secret_options  # Most jobs have none, and need not import it.
+
+    return secret_options.protected(job, active, args, options, ends_process=_is_command_line(job))
 
 
 def _raise_failed_items(job: JobCommand, attempt: Attempt) -> None:
@@ -191,6 +203,7 @@ def _argv(job: JobCommand, args: tuple[Any, ...], options: Mapping[str, Any]) ->
             return None
         return reading_of(job).redact(given)
     from cloudrun_jobs.argv import parser_of, serialise  # A container need not import these.
+    from cloudrun_jobs.execution import secret_options
     from cloudrun_jobs.locks.policy import DJANGO_OPTIONS
 
     own = {name: value for name, value in options.items() if name not in DJANGO_OPTIONS}
@@ -247,7 +260,10 @@ def _work(
             _call_run(job, attempt, run)
         _reduce_if_last(job, attempt)
     except BaseException as raised:
-        secret_options.mask_error(raised)
+        if is_protecting():
+            from cloudrun_jobs.execution import secret_options
+
+            secret_options.mask_error(raised)
         error = _normalise_exit_code(raised)
         raise
     finally:
@@ -283,7 +299,10 @@ def _run(
 ) -> Any:
     job._active.raise_if_interrupted()  # During the wait for its locks.
     with conf.reading_anew(), environ.variables_set(attempt.share_variables):
-        args, options = secret_options.resolve(job, active, args, options)
+        if job.spec.secret_options:
+            from cloudrun_jobs.execution import secret_options
+
+            args, options = secret_options.resolve(job, active, args, options)
         result = job.run(*args, **options)
         if not iscoroutine(result):
             return result

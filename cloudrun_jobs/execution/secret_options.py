@@ -50,9 +50,6 @@ def protected(
 
     If the process ends with the run, they stay masked: the traceback is printed afterwards.
     """
-    if not job.spec.secret_options:
-        yield
-        return
     failure: BaseException | None = None
     try:
         _protect(active, _plain_values(job, args, options))
