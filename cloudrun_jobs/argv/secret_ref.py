@@ -9,7 +9,7 @@ from typing import Self
 from cloudrun_jobs.exceptions import InvalidSecret
 
 PREFIX = "secret:"  # Of a reference among container arguments: --token=secret:partner-token:3
-PATTERN = re.compile(r"([A-Za-z0-9_-]{1,255})(?::(latest|[1-9][0-9]{0,9}))?", re.ASCII)
+PATTERN = r"([A-Za-z0-9_-]{1,255})(?::(latest|[1-9][0-9]{0,9}))?"
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +26,7 @@ class SecretRef:
     reference: str
 
     def __post_init__(self) -> None:
-        if not isinstance(self.reference, str) or not PATTERN.fullmatch(self.reference):
+        if not isinstance(self.reference, str) or not re.fullmatch(PATTERN, self.reference):
             message = "SecretRef: expected a name of letters, digits, '-' and '_', and a version or none."
             raise InvalidSecret(message, hint="Write 'partner-token' or 'partner-token:3'.")
 
@@ -50,4 +50,4 @@ class SecretRef:
     def decode(cls, argument: str) -> Self | None:
         """Return the reference in a container argument; None if it holds none."""
         reference = argument.removeprefix(PREFIX)
-        return cls(reference) if reference != argument and PATTERN.fullmatch(reference) else None
+        return cls(reference) if reference != argument and re.fullmatch(PATTERN, reference) else None
