@@ -19,7 +19,10 @@ from cloudrun_jobs import conf, environ
 from cloudrun_jobs.exceptions import CloudRunJobsError
 
 FIELD_PREFIX = "logging.googleapis.com/"
-TRACEPARENT_PATTERN = r"(?!ff)[0-9a-f]{2}-(?!0{32})([0-9a-f]{32})-(?!0{16})([0-9a-f]{16})-([0-9a-f]{2})(-.*)?"
+# Only versions after 00 may have more fields: https://www.w3.org/TR/trace-context/
+TRACEPARENT_PATTERN = (
+    r"(?!ff|00.{53}-)[0-9a-f]{2}-(?!0{32})([0-9a-f]{32})-(?!0{16})([0-9a-f]{16})-([0-9a-f]{2})(-.*)?"
+)
 FILTER_MAY_REPLACE_RECORD = sys.version_info >= (3, 12)  # A filter may return another record.
 RUN_VARIABLE = "_CLOUDRUN_JOBS_RUN"  # A container's execution and run, for the processes that the run starts.
 ENTRY_ATTRIBUTE = "_cloudrun_jobs_entry"  # A record's attribute: the fields of its entry.
@@ -120,7 +123,7 @@ def _span() -> tuple[str, str, bool] | None:
 
 @cache
 def _parent(text: str) -> tuple[str, str, bool] | None:
-    found = re.fullmatch(TRACEPARENT_PATTERN, text.strip().lower()) if text else None
+    found = re.fullmatch(TRACEPARENT_PATTERN, text.strip()) if text else None
     return (_name(found[1]), found[2], bool(int(found[3], 16) & 1)) if found else None
 
 

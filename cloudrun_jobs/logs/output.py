@@ -230,6 +230,7 @@ class EntryStream(OutputWrapper):
 
     def finish(self) -> None:
         """Write the unfinished lines of all threads."""
+        _streams.pop(id(self), None)
         while self._unfinished:
             with suppress(KeyError):  # Another thread has taken it.
                 _, line = self._unfinished.popitem()

@@ -319,6 +319,13 @@ def test_filter_leaves_the_record_to_other_handlers() -> None:
         ),
         ("00-00000000000000000000000000000000-b7ad6b7169203331-01", None, None),
         ("ff-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01", None, None),
+        ("00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01-more", None, None),
+        ("00-0AF7651916CD43DD8448EB211C80319C-b7ad6b7169203331-01", None, None),
+        (
+            "01-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01-more",
+            "0af7651916cd43dd8448eb211c80319c",
+            "b7ad6b7169203331",
+        ),
         ("rubbish\n", None, None),
         ("", None, None),
     ],

@@ -167,6 +167,15 @@ def test_parts_are_joined_and_nothing_is_lost(tmp_path_factory: Any, parts: list
     writer._file.close()
 
 
+def test_finished_streams_are_not_kept(writer: Writer) -> None:
+    """A worker runs jobs for weeks."""
+    writer.stream.write("begun", ending="")
+    assert writer.stream in output._streams.values()
+    writer.stream.finish()
+
+    assert writer.stream not in output._streams.values()
+
+
 def test_threads_do_not_join_each_others_parts(writer: Writer) -> None:
     """A line belongs to the thread that began it."""
     writer.stream.write("main ", ending="")
