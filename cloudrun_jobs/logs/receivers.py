@@ -316,7 +316,8 @@ def _bounded(result: Any) -> Any:
         return result
     if not isinstance(result, dict):
         return f"{text[:MAX_ITEM_LENGTH]}…"
-    values = {name: value for name, value in list(result.items())[:100] if len(str(name)) <= MAX_ITEM_LENGTH}
+    short = ((name, value) for name, value in result.items() if len(str(name)) <= MAX_ITEM_LENGTH)
+    values = dict(sorted(short, key=lambda item: not isinstance(item[1], int | float))[:100])
     return {
         name: value if value is None or isinstance(value, int | float) else f"{value}"[:MAX_ITEM_LENGTH]
         for name, value in values.items()

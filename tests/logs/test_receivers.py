@@ -191,7 +191,7 @@ def test_a_large_result_is_logged_in_part(
     caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The numbers of a large result are logged, for metrics."""
-    result = {"processed": 3, "names": ["x" * 100] * 1000}
+    result = {"names": ["x" * 100] * 1000, **{f"partner {number}": ["x"] for number in range(100)}, "processed": 3}
     monkeypatch.setattr(echo.Command, "run", lambda self, **options: result)
     with caplog.at_level(logging.INFO, "cloudrun_jobs"):
         call_command("echo")
