@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import os
 import signal
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from typing import Any
@@ -79,11 +80,31 @@ def _is_free(number: signal.Signals) -> bool:
     return handler == signal.SIG_DFL or (handler == signal.SIG_IGN and number in termination.ignored_signals)
 
 
+_fork = threading.local()  # The signal mask of a thread that forks; None if no signal has a handler of a job.
+
+
+def _block_before_fork() -> None:
+    """Block the signals: an exception of a handler is lost in the hooks that a child runs after its fork."""
+    has_handlers = any(map(_is_handled, WAKEUP_SIGNALS))
+    _fork.mask = signal.pthread_sigmask(signal.SIG_BLOCK, WAKEUP_SIGNALS) if has_handlers else None
+
+
+def _unblock_after_fork() -> None:
+    if (mask := _fork.mask) is not None:
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+
+
 def _reset_after_fork() -> None:
     """Give a forked child the default actions. It has no wakeup fd, so `Process.terminate()` might not end it."""
-    for number in WAKEUP_SIGNALS:
-        if signal.getsignal(number) is POOL_HANDLERS[number]:
-            signal.signal(number, signal.SIG_DFL)
+    for number in filter(_is_handled, WAKEUP_SIGNALS):
+        signal.signal(number, signal.SIG_DFL)
+    _unblock_after_fork()
 
 
-os.register_at_fork(after_in_child=_reset_after_fork)
+def _is_handled(number: signal.Signals) -> bool:
+    return signal.getsignal(number) is POOL_HANDLERS[number]
+
+
+os.register_at_fork(
+    before=_block_before_fork, after_in_parent=_unblock_after_fork, after_in_child=_reset_after_fork
+)

@@ -358,6 +358,48 @@ def test_forked_child_has_the_default_actions(container: Container, monkeypatch:
     assert seen == [0]
 
 
+# A job that forks a child, to which SIGTERM comes at once: the hook runs before those of the package.
+FORKING = """
+import os, signal, time
+os.register_at_fork(after_in_child=lambda: os.kill(os.getpid(), signal.SIGTERM))
+import django
+django.setup()
+from django.core.management import execute_from_command_line
+from tests.jobs.management.commands import outcome
+
+def run(self, *args, **options):
+    child = os.fork()
+    if not child:
+        time.sleep(300)
+        os._exit(0)
+    print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+
+outcome.Command.run = run
+execute_from_command_line(["manage.py", "outcome", "none"])
+"""
+
+
+@pytest.mark.parametrize("database", ["sqlite"], indirect=True)
+def test_sigterm_during_a_fork_ends_the_child(database: str) -> None:
+    """The signal is not lost in the hooks that run after the fork."""
+    environment = {
+        "DJANGO_SETTINGS_MODULE": "tests.runs.settings",
+        "RUNS_DATABASE": json.dumps(database_settings(database)),
+        "RUNS_ENVIRONMENT": "test",
+    }
+    done = subprocess.run(
+        [sys.executable, "-c", FORKING],
+        env={**os.environ, **environment},
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=True,
+    )
+
+    assert done.stdout == f"{-signal.SIGTERM}\n"
+
+
 # A job whose clean-up after SIGTERM hangs. The arguments are its timeout and how it hangs.
 HANGING = """
 import sys, time
