@@ -89,13 +89,13 @@ def pair(session: nox.Session, django: str) -> None:
 def oldest(session: nox.Session) -> None:
     """The suite on the oldest pair, with coverage, which costs a third of the time more.
 
-    Without what is slow and does not depend on the pair: the newest pair has the further servers, the tests that
-    are repeated on SQLite, the README's commands, the images' scripts and the example's whole history.
+    Without what is slow and does not depend on the pair: the newest pair has the further servers, the README's
+    commands, the images' scripts and the example's whole history.
     """
     install(session, OLDEST[1])
     session.run("coverage", "erase")
     slow = ("tests/test_readme.py", "tests/containers", "tests/example/test_collected_rates_match_source.py")
-    selected = ("-k", "not gcloud and not mariadb and not sqlite and not valkey and not pgbouncer")
+    selected = ("-k", "not gcloud and not mariadb and not valkey and not pgbouncer")
     ignored = [f"--ignore={path}" for path in slow]
     session.run("coverage", "run", "-m", "pytest", *SUITE, *selected, *ignored)
     session.run("coverage", "combine", "--quiet")

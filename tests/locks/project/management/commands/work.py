@@ -101,7 +101,7 @@ class Command(CloudRunJobs):
         """Start this job in a subprocess with the same environment."""
         child = [sys.executable, "-m", "django", "work", f"--shop={options['shop']}", "--seconds=0"]
         done = subprocess.run(child, check=False, capture_output=True, text=True)
-        self.note("child", code=done.returncode, output=done.stderr)
+        self.note("child", code=done.returncode, output=done.stdout)
 
     def atomic(self, options: dict[str, Any]) -> None:
         """Work in one transaction, which is rolled back."""
