@@ -163,7 +163,8 @@ def test_concurrent_reconcilers_start_one(dying: Dying, database: str, monkeypat
     for thread in threads:
         thread.join()
 
-    assert sorted(results) == ["already claimed", "reducing"]
+    # The later one sees the claim, or the execution that the earlier one has started.
+    assert sorted(results) in (["already claimed", "reducing"], ["reducing", "under way"])
     assert len(dying.cloud.requests) == 1
 
 
