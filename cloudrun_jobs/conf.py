@@ -215,7 +215,7 @@ def _valid_secrets(where: str, value: Any) -> LocalSecrets | Path | None:
     if value is None:
         return None
     expected = "a dictionary of secrets by name, or the path of a JSON file"
-    with suppress(Exception):  # The error of a value that cannot be copied, or of "~nobody", may show it.
+    with suppress(Exception):  # The error of a value that cannot be copied, or of "~unknown", may show it.
         if isinstance(value, Mapping):
             expected = "texts as the values of secrets"
             return LocalSecrets(dict(value))

@@ -23,7 +23,7 @@ from django.core.management.color import Style
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cloudrun_jobs.logs import output
+from cloudrun_jobs.logs import output, styles
 from tests.jobs.management.commands import echo
 from tests.logs.reading import entries
 from tests.waiting import wait_for
@@ -38,7 +38,7 @@ class Writer:
         self._path = path
         self._file = path.open("w", encoding="utf-8")
         self.stream = output.EntryStream(name, self._file)
-        self.style: Any = output.entry_style(echo.Command(no_color=True).style)
+        self.style: Any = styles.entry_style(echo.Command(no_color=True).style)
 
     def entries(self) -> list[dict[str, Any]]:
         self.stream.finish()
