@@ -44,6 +44,12 @@ class Flow:
     partner: Partner
     database: Path
 
+    def run_until_partner_hangs(self) -> None:
+        """Start an execution, and return when it waits for the partner."""
+        self.partner.hang(times=3)
+        self.run()
+        wait_for(lambda: len(self.partner.planned) < 3)
+
     def run(self) -> str:
         """Start the job without arguments, as the console's button does; return the execution."""
         job = run_v2.RunJobRequest(name=f"{PARENT}/jobs/{NAME}")
@@ -174,9 +180,7 @@ def test_guide(deployed: Flow) -> None:
 def test_overlapping_run_is_skipped(deployed: Flow) -> None:
     """While one run waits for the partner, a second one exits without a request."""
     flow = deployed
-    flow.partner.hang(times=3)
-    flow.run()
-    wait_for(lambda: len(flow.partner.planned) < 3)
+    flow.run_until_partner_hangs()
     flow.run()
     flow.finished(1)
     flow.partner.release.set()
@@ -191,9 +195,7 @@ def test_overlapping_run_is_skipped(deployed: Flow) -> None:
 def test_killed_run_loses_nothing(deployed: Flow) -> None:
     """If the process is killed before it gets the new token, the next attempt gets the same one."""
     flow = deployed
-    flow.partner.hang(times=3)
-    flow.run()
-    wait_for(lambda: len(flow.partner.planned) < 3)
+    flow.run_until_partner_hangs()
     os.kill(flow.task(), signal.SIGKILL)
     flow.partner.release.set()
     [execution] = flow.finished(1)
