@@ -66,14 +66,15 @@ def test_worker_forked_during_a_call_can_start_jobs(
 FORK = """
 import os, sys, weakref
 from cloudrun_jobs.backends.cloudrun import clients
+from cloudrun_jobs.backends.cloudrun.server import Server
 
-client = clients.jobs("127.0.0.1:1")
+client = clients.jobs(Server("127.0.0.1:1"))
 kept = weakref.ref(client)
 number = id(client)
 del client
 child = os.fork()
 if child == 0:
-    os._exit(0 if id(clients.jobs("127.0.0.1:1")) != number and kept() is not None else 1)
+    os._exit(0 if id(clients.jobs(Server("127.0.0.1:1"))) != number and kept() is not None else 1)
 sys.exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
 """
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from cloudrun_jobs import conf
 from cloudrun_jobs.backends.base import Backend, Request, check_number
+from cloudrun_jobs.backends.cloudrun.server import Server
 from cloudrun_jobs.conf import Settings
 from cloudrun_jobs.environ import local_endpoint
 from cloudrun_jobs.exceptions import InvalidSettings
@@ -29,9 +30,10 @@ class CloudRunBackend(Backend):
     """Starts executions with `JobsClient.run_job`, each with its own arguments.
 
     Options: `endpoint`, "host:port" of a server on this machine to call instead of Google's, without encryption or
-    credentials (default: the environment variable CLOUDRUN_EMULATOR_HOST); `rpc_timeout`, the timeout of a
-    call in seconds; `send_deadline`, the timeout of `delay()` in seconds; `runs_per_minute`, the most executions
-    that a process starts in a minute, below the project's quota of "Job run requests per minute per region".
+    credentials (default: the environment variable CLOUDRUN_EMULATOR_HOST); `access_token`, which identifies the
+    caller to that server; `rpc_timeout`, the timeout of a call in seconds; `send_deadline`, the timeout of
+    `delay()` in seconds; `runs_per_minute`, the most executions that a process starts in a minute, below the project's quota
+    of "Job run requests per minute per region".
     `service_account` of jobs that name none; `scheduler_service_account`, as which Cloud Scheduler starts them;
     `scheduler_region`, if Cloud Scheduler does not serve REGION; `service_url`, the URL of the web service, for
     commands that run in it. `reservations`, the service that `reserve()` uses, "cloud_scheduler" or "cloud_tasks";
@@ -47,6 +49,7 @@ class CloudRunBackend(Backend):
         settings: Settings,
         *,
         endpoint: str | None = None,
+        access_token: str | None = None,
         rpc_timeout: float = 30.0,
         send_deadline: float = 20.0,
         runs_per_minute: int = 50,
@@ -64,6 +67,7 @@ class CloudRunBackend(Backend):
         check_number("runs_per_minute", runs_per_minute)
         # A task of the emulator never calls Google.
         self.endpoint = local_endpoint({"endpoint": endpoint})
+        self.server = Server(self.endpoint, _access_token(access_token, self.endpoint))
         self.rpc_timeout = rpc_timeout
         self.send_deadline = send_deadline
         self.runs_per_minute = int(runs_per_minute)
@@ -158,6 +162,17 @@ def _check_location(settings: Settings) -> None:
         variables = " and ".join(f"{conf.PREFIX}{key}" for key in missing)
         hint = f"Set them there, or as {variables} in the environment."
         raise InvalidSettings(f"{where}: required by CloudRunBackend, not set.", hint=hint)
+
+
+def _access_token(value: str | None, endpoint: str | None) -> str | None:
+    """Return the option's value. Raises `InvalidSettings` for a token that Google's services would get."""
+    where = conf.setting_name("OPTIONS", "access_token")
+    if value is not None and not (isinstance(value, str) and re.fullmatch(r"[!-~]+", value)):
+        raise InvalidSettings(f"{where}: expected printable ASCII characters without spaces, got another value.")
+    if value is not None and endpoint is None:
+        hint = "Leave it out: calls to Google use the application default credentials."
+        raise InvalidSettings(f"{where}: only for a server on this machine, but no endpoint is set.", hint=hint)
+    return value
 
 
 PORT = "[0-9]{1,4}|[1-5][0-9]{4}|6[0-4][0-9]{3}|65[0-4][0-9]{2}|655[0-2][0-9]|6553[0-5]"

@@ -39,7 +39,7 @@ def run_job(backend: CloudRunBackend, request: Request, timeout: float) -> Cloud
     # Wrap the plain message: building it with proto-plus takes five times as long.
     message = run_v2.RunJobRequest.wrap(run_v2.RunJobRequest.pb()(name=name, overrides=overrides))
     with translate_errors(name, RUN, endpoint=backend.endpoint):
-        sent = clients.jobs(backend.endpoint).run_job(message, timeout=timeout)
+        sent = clients.jobs(backend.server).run_job(message, timeout=timeout)
     return CloudRunOperation(request.run_id, backend, execution=sent.metadata, operation=sent.operation)
 
 
@@ -51,7 +51,7 @@ def find_execution(backend: CloudRunBackend, request: Request, timeout: float) -
     wanted = {RUN_ID_VARIABLE: request.run_id, REDUCE_VARIABLE: request.env.get(REDUCE_VARIABLE, "")}
     name = f"{backend.parent}/jobs/{request.job}"
     with translate_errors(name, LIST, endpoint=backend.endpoint):
-        client = clients.executions(backend.endpoint)
+        client = clients.executions(backend.server)
         for execution in client.list_executions(parent=name, timeout=timeout):
             # The template of an execution includes its overrides.
             variables = (variable for container in execution.template.containers for variable in container.env)

@@ -72,7 +72,7 @@ class CloudRunOperation(PollingFuture, Operation):
         self.run_id = run_id
         self._execution = execution or Execution()
         self._operation = operation
-        self._endpoint, self._rpc_timeout = backend.endpoint, backend.rpc_timeout
+        self._server, self._rpc_timeout = backend.server, backend.rpc_timeout
         self._lock = RLock()
 
     def __repr__(self) -> str:
@@ -115,8 +115,8 @@ class CloudRunOperation(PollingFuture, Operation):
             if run is None and awaits_commit(self.run_id):
                 raise self._not_sent_yet()
             return run is not None and run.cancel()
-        client = clients.executions(self._endpoint)
-        with translate_errors(self.execution_name, CANCEL, endpoint=self._endpoint):
+        client = clients.executions(self._server)
+        with translate_errors(self.execution_name, CANCEL, endpoint=self._server.endpoint):
             try:
                 client.cancel_execution(name=self.execution_name, timeout=self._rpc_timeout)
             except api.FailedPrecondition:
@@ -138,8 +138,8 @@ class CloudRunOperation(PollingFuture, Operation):
 
     def get_state(self, retry: Retry | None = None, timeout: float | None = None) -> ExecutionState:
         """Read the execution once and return its state; a deleted execution is lost."""
-        client = clients.executions(self._endpoint)
-        with translate_errors(self.execution_name, GET, endpoint=self._endpoint):
+        client = clients.executions(self._server)
+        with translate_errors(self.execution_name, GET, endpoint=self._server.endpoint):
             try:
                 name, timeout = self.execution_name, timeout or self._rpc_timeout
                 self._execution = client.get_execution(name=name, retry=retry, timeout=timeout)

@@ -60,9 +60,9 @@ def unreserve(backend: CloudRunBackend, key: str, *, timeout: float) -> None:
     name = f"{backend.parent}/{key}" if is_task else f"{backend.scheduler_parent}/jobs/{key}"
     with translate_errors(name, DELETE_TASK if is_task else DELETE, endpoint=backend.endpoint), suppress(NotFound):
         if is_task:
-            clients.tasks(backend.endpoint).delete_task(name=name, retry=None, timeout=timeout)
+            clients.tasks(backend.server).delete_task(name=name, retry=None, timeout=timeout)
         else:
-            clients.scheduler(backend.endpoint).delete_job(name=name, retry=None, timeout=timeout)
+            clients.scheduler(backend.server).delete_job(name=name, retry=None, timeout=timeout)
 
 
 def _create_task(
@@ -78,7 +78,7 @@ def _create_task(
         schedule_time=reservation.at,
         dispatch_deadline=DISPATCH_DEADLINE,
     )
-    client = clients.tasks(backend.endpoint)
+    client = clients.tasks(backend.server)
     # Cloud Tasks also rejects the id of a task that it has run.
     with translate_errors(task.name, CREATE_TASK, endpoint=backend.endpoint), suppress(AlreadyExists):
         client.create_task(parent=f"{backend.parent}/{queue}", task=task, retry=None, timeout=timeout)
@@ -99,7 +99,7 @@ def _create_scheduler_job(
         time_zone=reservation.time_zone,
         http_target=target,
     )
-    client = clients.scheduler(backend.endpoint)
+    client = clients.scheduler(backend.server)
     with translate_errors(job.name, CREATE, endpoint=backend.endpoint):
         try:
             created = client.create_job(parent=backend.scheduler_parent, job=job, retry=None, timeout=timeout)

@@ -45,7 +45,7 @@ class Jobs(CloudStore):
     writes_per_minute = 180  # Newer projects allow 60; calls beyond that are rejected and retried.
 
     def __init__(self, backend: CloudRunBackend) -> None:
-        super().__init__(backend, backend.parent, clients.jobs(backend.endpoint))
+        super().__init__(backend, backend.parent, clients.jobs(backend.server))
 
     def create(self, change: Change) -> str:
         job = Job()
@@ -67,7 +67,7 @@ class Jobs(CloudStore):
     def service_fields(self, name: str) -> SharedFields:
         """Return the fields of a service that its jobs share."""
         full_name = f"{self.parent}/services/{name}"
-        client = clients.services(self._backend.endpoint)
+        client = clients.services(self._backend.server)
         with translate_errors(full_name, GET_SERVICE, endpoint=self._backend.endpoint):
             template = self.call(client.get_service, name=full_name).template
         if (count := len(template.containers)) != 1:

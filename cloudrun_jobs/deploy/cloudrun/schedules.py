@@ -63,7 +63,7 @@ class Schedules(CloudStore):
     writes_per_minute = 500  # https://cloud.google.com/scheduler/quotas
 
     def __init__(self, backend: CloudRunBackend) -> None:
-        super().__init__(backend, backend.scheduler_parent, clients.scheduler(backend.endpoint))
+        super().__init__(backend, backend.scheduler_parent, clients.scheduler(backend.server))
 
     def create(self, change: Change) -> str:
         self.write(change, CREATE, self._client.create_job, parent=self.parent, job=self._message(change))

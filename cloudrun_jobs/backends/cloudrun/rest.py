@@ -1,0 +1,74 @@
+"""Call Google's services that have no client among the requirements, over REST."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import requests
+from google.api_core import exceptions as api
+from google.api_core.exceptions import from_http_response
+from google.auth import default
+from google.auth.transport.requests import AuthorizedSession
+
+from cloudrun_jobs.backends.cloudrun.errors import ApiMethod, translate_errors
+from cloudrun_jobs.backends.cloudrun.server import Server
+
+SCOPE = "https://www.googleapis.com/auth/cloud-platform"
+
+
+class RestClient:
+    """A client of all services.
+
+    It calls Google's with the application default credentials, or the server on this machine that replaces them.
+    """
+
+    def __init__(self, server: Server, *, timeout: float) -> None:
+        self._server, self._timeout = server, timeout
+        self._session: requests.Session | None = None
+
+    def call(
+        self,
+        service: str,
+        verb: str,
+        path: str,
+        method: ApiMethod,
+        *,
+        resource: str,
+        body: Any = None,
+        **query: Any,
+    ) -> dict[str, Any]:
+        """Return the response of a method: `call("serviceusage", "GET", "v1/projects/acme/services", ...)`.
+
+        Raises one of the `ServiceError`s.
+        """
+        with translate_errors(resource, method, endpoint=self._server.endpoint):
+            try:
+                response = self._connected().request(
+                    verb, f"{self._address(service)}/{path}", params=query, json=body, timeout=self._timeout
+                )
+            except requests.RequestException as error:
+                raise api.ServiceUnavailable(str(error)) from error
+            if not response.ok:
+                raise from_http_response(response)
+            content: dict[str, Any] = response.json()
+            return content
+
+    def _address(self, service: str) -> str:
+        if self._server.endpoint is None:
+            return f"https://{service}.googleapis.com"
+        return f"http://{self._server.endpoint}"
+
+    def _connected(self) -> requests.Session:
+        if self._session is None:
+            self._session = self._connect()
+        return self._session
+
+    def _connect(self) -> requests.Session:
+        if self._server.endpoint is None:
+            credentials, _ = default(scopes=[SCOPE])
+            return AuthorizedSession(credentials)
+        session = requests.Session()
+        session.trust_env = False  # No proxy of the environment for a server on this machine.
+        if self._server.access_token is not None:
+            session.headers["Authorization"] = f"Bearer {self._server.access_token}"
+        return session
