@@ -32,8 +32,8 @@ class CloudRunBackend(Backend):
     Options: `endpoint`, "host:port" of a server on this machine to call instead of Google's, without encryption or
     credentials (default: the environment variable CLOUDRUN_EMULATOR_HOST); `access_token`, which identifies the
     caller to that server; `rpc_timeout`, the timeout of a call in seconds; `send_deadline`, the timeout of
-    `delay()` in seconds; `runs_per_minute`, the most executions that a process starts in a minute, below the project's quota
-    of "Job run requests per minute per region".
+    `delay()` in seconds; `runs_per_minute`, the most executions that a process starts in a minute, below the
+    project's quota of "Job run requests per minute per region".
     `service_account` of jobs that name none; `scheduler_service_account`, as which Cloud Scheduler starts them;
     `scheduler_region`, if Cloud Scheduler does not serve REGION; `service_url`, the URL of the web service, for
     commands that run in it. `reservations`, the service that `reserve()` uses, "cloud_scheduler" or "cloud_tasks";
