@@ -27,7 +27,7 @@ def check_containers(facts: Facts) -> Iterator[Finding | CloudRunJobsError]:
     for spec in facts.deployed():
         try:
             if spec.name in facts.existing_jobs():
-                request = Request(job=spec.name, argv=ARGUMENTS, run_id="")
+                request = Request(job=spec.name, argv=ARGUMENTS, script=spec.script, run_id="")
                 started.append((spec, run_job(facts.backend, request, facts.backend.rpc_timeout)))
         except CloudRunJobsError as error:
             yield error

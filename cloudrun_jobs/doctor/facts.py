@@ -151,8 +151,8 @@ class Facts:
 
     @fact
     def _services(self) -> list[Mapping[str, Any]]:
-        found = self._get("run", f"v2/{self.backend.parent}/services", "run.services.list", "roles/run.viewer")
-        return list((found or {}).get("services", ()))
+        found = self._read("run", f"v2/{self.backend.parent}/services", "run.services.list", "roles/run.viewer")
+        return list(found.get("services", ()))
 
     @fact
     def scheduler_regions(self) -> set[str]:
@@ -178,7 +178,7 @@ class Facts:
     def apis(self, names: tuple[str, ...]) -> dict[str, bool]:
         """Whether the APIs of these names are enabled in the project."""
         parent = f"projects/{self.project}"
-        found = self._get(
+        found = self._read(
             "serviceusage",
             f"v1/{parent}/services:batchGet",
             "serviceusage.services.get",
@@ -186,16 +186,15 @@ class Facts:
             names=[f"{parent}/services/{name}" for name in names],
         )
         states = {
-            service["name"].rpartition("/")[2]: service.get("state")
-            for service in (found or {}).get("services", ())
+            service["name"].rpartition("/")[2]: service.get("state") for service in found.get("services", ())
         }
         return {name: states.get(name) == "ENABLED" for name in names}
 
     @fact
     def project_number(self) -> str:
         path = f"v1/projects/{self.project}"
-        found = self._get("cloudresourcemanager", path, "resourcemanager.projects.get", "roles/browser")
-        return str((found or {}).get("projectNumber", ""))
+        found = self._read("cloudresourcemanager", path, "resourcemanager.projects.get", "roles/browser")
+        return str(found["projectNumber"])
 
     @fact
     def granted(self, permissions: tuple[str, ...]) -> set[str]:
@@ -293,6 +292,13 @@ class Facts:
         return None if time is None else time - before - (datetime.now(UTC) - before) / 2
 
     # Calls.
+
+    def _read(self, service: str, path: str, permission: str, role: str, **query: Any) -> Mapping[str, Any]:
+        """Return the response about a resource that every project has."""
+        found = self._get(service, path, permission, role, **query)
+        if found is None:
+            raise ServiceError(f"{path}: not found.", hint=f"Is {self.project} the project's id?")
+        return found
 
     def _get(self, service: str, path: str, permission: str, role: str, **query: Any) -> Mapping[str, Any] | None:
         return self._call(service, "GET", path, permission, role, **query)

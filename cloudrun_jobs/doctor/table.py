@@ -6,4 +6,4 @@ from cloudrun_jobs.doctor.checks import access, jobs, runtime, schedules, secret
 
 CHECKS = (*access.CHECKS, *jobs.CHECKS, *schedules.CHECKS, *service.CHECKS, *secrets.CHECKS, *runtime.CHECKS)
 EXECUTION_FAILED = "execution_failed"  # Of `--execute`.
-IDS = (*(id_ for check in CHECKS for id_ in check.ids), EXECUTION_FAILED)
+IDS = tuple(dict.fromkeys([*(id_ for check in CHECKS for id_ in check.ids), EXECUTION_FAILED]))

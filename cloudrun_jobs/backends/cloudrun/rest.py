@@ -50,7 +50,7 @@ class RestClient:
             except requests.RequestException as error:
                 raise api.ServiceUnavailable(str(error)) from error
             if not response.ok:
-                raise from_http_response(response)
+                raise _error(response)
             content: dict[str, Any] = response.json()
             return content
 
@@ -95,3 +95,11 @@ class RestClient:
         if self._server.access_token is not None:
             session.headers["Authorization"] = f"Bearer {self._server.access_token}"
         return session
+
+
+def _error(response: requests.Response) -> api.GoogleAPICallError:
+    try:
+        return from_http_response(response)
+    except AttributeError:  # The errors of OAuth have another form.
+        message = response.json().get("error_description") or response.text
+        return api.from_http_status(response.status_code, message)

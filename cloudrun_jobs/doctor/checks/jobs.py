@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import re
+import shlex
 from collections import Counter
 from collections.abc import Iterator
 
 from cloudrun_jobs.deploy.drift import command_of
-from cloudrun_jobs.deploy.plan import Change
+from cloudrun_jobs.deploy.plan import Change, Desired
 from cloudrun_jobs.deploy.plan.printing import describe_field
 from cloudrun_jobs.doctor.checks.check import Check
 from cloudrun_jobs.doctor.commands import gcloud, manage
 from cloudrun_jobs.doctor.facts import Facts
 from cloudrun_jobs.doctor.findings import Finding
-from cloudrun_jobs.spec import JobSpec
+from cloudrun_jobs.spec import JobSpec, is_interpreter
 
 DEFAULT_RETRIES = 3  # Cloud Run's.
 SYNC, IMAGE = "sync_cloudrun_jobs", "IMAGE"
@@ -70,17 +71,54 @@ def job_fields(facts: Facts, spec: JobSpec) -> Iterator[Finding]:
     if change is None or change.action != "update" or not _is_adopted(change):
         return
     fields = {field.name: field for field in change.fields}
-    retries = fields.get("max_retries")
-    if retries and retries.old == DEFAULT_RETRIES and "max_retries" not in spec.declared:
-        del fields["max_retries"]
-        message = f"{spec.name} retries failed tasks {retries.old} times, Cloud Run's default; declared are none."
-        yield Finding("retries_default", spec.command, message, _sync(spec))
+    if _has_default_retries(facts, spec):
+        fields.pop("max_retries", None)
     if entrypoint := fields.pop("entrypoint", None):
         message = f"{spec.name} does not start this code: {describe_field(entrypoint)}."
         yield Finding("entrypoint_differs", spec.command, message, _sync(spec))
     if fields:
         message = f"{spec.name} differs from the code: {', '.join(map(describe_field, fields.values()))}."
         yield Finding("job_drift", spec.command, message, _sync(spec))
+
+
+def retries_default(facts: Facts, spec: JobSpec) -> Iterator[Finding]:
+    if _has_default_retries(facts, spec):
+        change = _change(facts, spec)
+        is_synced = change is not None and "max_retries" in {field.name for field in change.fields}
+        declare = "" if is_synced else f"In the class of {spec.command}: max_retries = 0, then "
+        message = (
+            f"{spec.name} retries failed tasks {DEFAULT_RETRIES} times, Cloud Run's default; the code declares no"
+            " retries."
+        )
+        yield Finding("retries_default", spec.command, message, declare + _sync(spec))
+
+
+def _has_default_retries(facts: Facts, spec: JobSpec) -> bool:
+    existing = facts.existing_jobs().get(spec.name)
+    if existing is None or existing.ownership is None:
+        return False
+    return existing.fields.get("max_retries") == DEFAULT_RETRIES and "max_retries" not in spec.declared
+
+
+def entrypoint_unfit(facts: Facts, spec: JobSpec) -> Iterator[Finding]:
+    """The entrypoint of an adopted job is its own, and decides whether the arguments begin with manage.py."""
+    existing, desired = facts.existing_jobs().get(spec.name), _desired(facts, spec)
+    entrypoint = existing.fields.get("entrypoint", ()) if existing else ()
+    if (
+        entrypoint
+        and desired
+        and "entrypoint" in desired.initial
+        and is_interpreter(entrypoint) != bool(spec.script)
+    ):
+        message = (
+            f"{spec.name} starts {shlex.join(entrypoint)}, but the code's arguments are for another entrypoint."
+        )
+        fix = f"In the class of {spec.command}: entrypoint = {list(entrypoint)}"
+        yield Finding("entrypoint_differs", spec.command, message, fix)
+
+
+def _desired(facts: Facts, spec: JobSpec) -> Desired | None:
+    return next((item for item in facts.job_drift().desired if item.id == spec.name), None)
 
 
 def job_orphaned(facts: Facts, change: Change) -> Iterator[Finding]:
@@ -173,7 +211,9 @@ CHECKS = (
     Check(("job_undeployable",), job_undeployable, lambda facts: facts.job_drift().errors),
     Check(("job_missing",), job_missing, Facts.deployed),
     Check(("job_not_synced",), job_not_synced, Facts.deployed),
-    Check(("retries_default", "entrypoint_differs", "job_drift"), job_fields, Facts.deployed),
+    Check(("entrypoint_differs", "job_drift"), job_fields, Facts.deployed),
+    Check(("retries_default",), retries_default, Facts.deployed),
+    Check(("entrypoint_differs",), entrypoint_unfit, Facts.deployed),
     Check(("job_orphaned",), job_orphaned, _orphans),
     Check(("job_not_ready",), job_not_ready, Facts.deployed),
     Check(("container_ambiguous",), container_ambiguous, Facts.deployed),
