@@ -14,7 +14,9 @@ class Services:
         self.by_name: dict[str, run_v2.Service] = {}
 
     def get(self, request: run_v2.GetServiceRequest) -> run_v2.Service:
-        service = self.by_name.get(validated(request.name, "services"))
-        if service is None:
-            raise not_found("SERVICE", names.short(request.name), names.location_of(request.name))
-        return run_v2.Service(service)
+        self.check_exists(request.name)
+        return run_v2.Service(self.by_name[request.name])
+
+    def check_exists(self, name: str) -> None:
+        if validated(name, "services") not in self.by_name:
+            raise not_found("SERVICE", names.short(name), names.location_of(name))
