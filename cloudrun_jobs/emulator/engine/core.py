@@ -10,6 +10,7 @@ from cloudrun_jobs.emulator.engine.executions import Executions
 from cloudrun_jobs.emulator.engine.jobs import Jobs
 from cloudrun_jobs.emulator.engine.operations import Operations
 from cloudrun_jobs.emulator.engine.services import Services
+from cloudrun_jobs.emulator.engine.worker_pools import WorkerPools
 
 if TYPE_CHECKING:
     from cloudrun_jobs.emulator.engine.lifecycle import Platform
@@ -24,7 +25,8 @@ class Engine:
         self.executions = Executions(store, platform)
         self.jobs = Jobs(store, platform.clock, self.executions.start_by_token)
         self.operations = Operations(store)
-        self.services = Services()
+        self.services = Services(store, platform.clock, platform.config.services)
+        self.worker_pools = WorkerPools(store, platform.clock)
 
     def test_permissions(self, request: Any, caller: Any) -> Any:
         held = [name for name in request.permissions if self._iam.allows(caller.principal, name)]
