@@ -1,7 +1,4 @@
-"""The gRPC port: relay HTTP/2 to the gRPC server, and answer HTTP/1 with the address of the HTTP port.
-
-The gRPC server itself answers HTTP/1 with bytes that no HTTP client can show.
-"""
+"""The gRPC port: relay HTTP/2 to the gRPC server and HTTP/1 to the HTTP port, so that one address serves both."""
 
 from __future__ import annotations
 
@@ -11,8 +8,6 @@ import socket
 import threading
 from typing import TYPE_CHECKING
 
-from cloudrun_jobs.emulator.errors import failed_precondition
-
 if TYPE_CHECKING:
     from cloudrun_jobs.emulator.closed_world import Addresses
 
@@ -20,7 +15,6 @@ PREFACE_START = b"PRI"  # Starts HTTP/2; no method of HTTP/1 starts with it.
 TLS_HANDSHAKE = 0x16
 CHUNK_BYTES = 1 << 16
 FIRST_BYTES_TIMEOUT = 60.0  # seconds
-LINGER_TIMEOUT = 1.0  # seconds to read the rest of a rejected request, so that the client gets the response
 
 
 class PortInUse(OSError):
@@ -69,51 +63,35 @@ class GrpcPort:
         server.close()  # On return, the loop cancels the connections.
 
     async def _accepted(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        with contextlib.closing(writer), contextlib.suppress(OSError, EOFError, asyncio.LimitOverrunError):
+        with contextlib.closing(writer), contextlib.suppress(OSError, EOFError):
             first = await asyncio.wait_for(reader.readexactly(len(PREFACE_START)), FIRST_BYTES_TIMEOUT)
             if first == PREFACE_START:
-                await self._relay(first, reader, writer)
+                await _relay(first, reader, writer, self._server_port)
             elif first[0] != TLS_HANDSHAKE:
-                await self._reject(reader, writer)
+                await _relay(first, reader, writer, int(self._addresses.http.rpartition(":")[2]))
 
-    async def _relay(self, first: bytes, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        server_reader, server_writer = await asyncio.open_connection("127.0.0.1", self._server_port)
-        with contextlib.closing(server_writer):
-            server_writer.write(first)
-            both = [
-                asyncio.ensure_future(_copy(reader, server_writer)),
-                asyncio.ensure_future(_copy(server_reader, writer)),
-            ]
-            try:
-                # Either side may end the connection.
-                await asyncio.wait(both, return_when=asyncio.FIRST_COMPLETED)
-            finally:
-                for copying in both:
-                    copying.cancel()
-                await asyncio.gather(*both, return_exceptions=True)
 
-    async def _reject(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        await reader.readuntil(b"\r\n\r\n")
-        address = self._addresses.http
-        error = failed_precondition(
-            f"This is the gRPC port of the Cloud Run emulator; its HTTP port is {address}."
-        )
-        body = error.body()
-        head = (
-            f"HTTP/1.1 400 This is the gRPC port; the HTTP port is {address}\r\nContent-Type: application/json\r\n"
-        )
-        writer.write(f"{head}Content-Length: {len(body)}\r\nConnection: close\r\n\r\n".encode() + body)
-        writer.write_eof()
-        with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(_discard(reader), LINGER_TIMEOUT)
+async def _relay(
+    first: bytes, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, server_port: int
+) -> None:
+    server_reader, server_writer = await asyncio.open_connection("127.0.0.1", server_port)
+    with contextlib.closing(server_writer):
+        server_writer.write(first)
+        both = [
+            asyncio.ensure_future(_copy(reader, server_writer)),
+            asyncio.ensure_future(_copy(server_reader, writer)),
+        ]
+        try:
+            # A side that has sent everything may still wait for the response.
+            await asyncio.wait(both, return_when=asyncio.FIRST_EXCEPTION)
+        finally:
+            for copying in both:
+                copying.cancel()
+            await asyncio.gather(*both, return_exceptions=True)
 
 
 async def _copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
     while chunk := await reader.read(CHUNK_BYTES):
         writer.write(chunk)
         await writer.drain()
-
-
-async def _discard(reader: asyncio.StreamReader) -> None:
-    while await reader.read(CHUNK_BYTES):
-        pass
+    writer.write_eof()
