@@ -104,6 +104,16 @@ class Emulator:
         return self._engine.services.by_name
 
     @property
+    def revisions(self) -> dict[str, run_v2.Revision]:
+        """The revisions of services, by full name."""
+        return self._engine.store.revisions
+
+    @property
+    def worker_pools(self) -> dict[str, run_v2.WorkerPool]:
+        """The worker pools, by full name."""
+        return self._engine.store.worker_pools
+
+    @property
     def calls(self) -> Counter[str]:
         """The number of calls per method, ``Jobs.RunJob``. Call `clear()` on it to restart the count."""
         return self._service.calls
