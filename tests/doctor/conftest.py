@@ -16,7 +16,7 @@ from tests.doctor.project import POLICY, Project
 @pytest.fixture(scope="package")
 def shared_emulator() -> Iterator[Emulator]:
     """Return an emulator that checks callers. Each test has a project of its own on it."""
-    with Emulator(iam=POLICY, grace=1.0) as emulator:
+    with Emulator(iam=POLICY, grace=1.0, registry=()) as emulator:
         yield emulator
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import shlex
 from collections.abc import Sequence
@@ -68,6 +69,10 @@ class Diagnosis:
     def ids(self) -> list[str]:
         return [finding["id"] for finding in self.findings]
 
+    @property
+    def summary(self) -> list[tuple[str, str | None, str]]:
+        return [(finding["id"], finding["job"], finding["fix"]) for finding in self.findings]
+
 
 @dataclass
 class Project:
@@ -98,6 +103,12 @@ class Project:
         server = Server(self.emulator.grpc, self.emulator.tokens.access_token(OWNER))
         self.rest = RestClient(server, timeout=10.0)
         self._jobs, self._scheduler = clients.jobs(server), clients.scheduler(server)
+        self._services = clients.services(server)
+
+    def set(self, **values: Any) -> None:
+        """Change the settings."""
+        self.values |= values
+        self.apply()
 
     def apply(self) -> None:
         """Put the changed settings in force."""
@@ -120,6 +131,9 @@ class Project:
     def create_account(self, name: str) -> None:
         self.owner("iam", "POST", f"v1/projects/{self.id}/serviceAccounts", body={"accountId": name})
 
+    def delete_account(self, name: str) -> None:
+        self.owner("iam", "DELETE", f"v1/projects/{self.id}/serviceAccounts/{self.account(name)}")
+
     @property
     def agent(self) -> str:
         number = self.owner("cloudresourcemanager", "GET", f"v1/projects/{self.id}")["projectNumber"]
@@ -133,6 +147,8 @@ class Project:
         self.roles += [(self.account("scheduler"), role) for role in SCHEDULER_ROLES]
         self.roles.append((self.agent, AGENT_ROLE))
         self.grant()
+        self.emulator.images.push(self.image(1))
+        self.emulator.images.push(self.image(2))
         self.manage("sync_cloudrun_jobs", "--image", self.image(1), "--command", *self.commands)
         self.manage("sync_cloudrun_schedules", "--command", *self.commands)
 
@@ -142,6 +158,10 @@ class Project:
         bindings += [{"role": role, "members": [f"serviceAccount:{account}"]} for account, role in self.roles]
         path = f"v1/projects/{self.id}:setIamPolicy"
         self.owner("cloudresourcemanager", "POST", path, body={"policy": {"bindings": bindings}})
+
+    def allow(self, account: str, role: str) -> None:
+        self.roles.append((account, role))
+        self.grant()
 
     def revoke(self, account: str, *roles: str) -> None:
         self.roles = [(holder, role) for holder, role in self.roles if holder != account or role not in roles]
@@ -166,6 +186,64 @@ class Project:
 
     def delete_schedule(self, name: str = "nightly-production") -> None:
         self._scheduler.delete_job(name=f"{self.place}/jobs/{name}")
+
+    def add_service(self) -> None:
+        """Deploy a web service, and let `nightly` run in it."""
+        service = run_v2.Service()
+        service.template.containers = [run_v2.Container(image=self.image(1))]
+        service.template.scaling.min_instance_count = 1
+        self._services.create_service(parent=self.place, service_id="web", service=service)
+        url = self.service().uri
+        self.options["service_url"] = url
+        self.values["HTTP"] = {"OIDC": {"audience": url, "emails": [self.account("scheduler")]}}
+        self.apply()
+        self.declare(nightly, target="service", timeout=300)
+        self.manage("sync_cloudrun_jobs", "--command", "nightly")
+        self.manage("sync_cloudrun_schedules", "--command", "nightly")
+
+    def move_service(self, url: str) -> None:
+        """Use another URL of the service, in the settings and in its Scheduler job."""
+        self.options["service_url"] = url
+        self.values["HTTP"] = {"OIDC": {**self.values["HTTP"]["OIDC"], "audience": url}}
+        self.apply()
+        self.manage("sync_cloudrun_schedules", "--command", "nightly")
+
+    def service(self) -> run_v2.Service:
+        return self._services.get_service(name=f"{self.place}/services/web")
+
+    def update_service(self, **template: Any) -> None:
+        service = self.service()
+        for name, value in template.items():
+            setattr(service.template, name, value)
+        self._services.update_service(service=service)
+
+    def freeze_traffic(self) -> None:
+        """Send all requests to the current revision, whatever is deployed later."""
+        service = self.service()
+        revision = service.latest_ready_revision.rpartition("/")[2]
+        kind = run_v2.TrafficTargetAllocationType.TRAFFIC_TARGET_ALLOCATION_TYPE_REVISION
+        service.traffic = [run_v2.TrafficTarget(type_=kind, revision=revision, percent=100)]
+        self._services.update_service(service=service)
+
+    def add_secret(self, name: str) -> None:
+        path = f"v1/projects/{self.id}/secrets"
+        body: dict[str, Any] = {"replication": {"automatic": {}}}
+        self.owner("secretmanager", "POST", path, body=body, secretId=name)
+        payload = {"payload": {"data": base64.b64encode(b"some value").decode()}}
+        self.owner("secretmanager", "POST", f"{path}/{name}:addVersion", body=payload)
+        self.allow_secret(name)
+
+    def allow_secret(self, name: str, *accounts: str) -> None:
+        """Let the jobs' account, or these, read the secret."""
+        role = "roles/secretmanager.secretAccessor"
+        members = [f"serviceAccount:{account}" for account in accounts or [self.account("jobs-runtime")]]
+        body = {"policy": {"bindings": [{"role": role, "members": members}]}}
+        self.owner("secretmanager", "POST", f"v1/projects/{self.id}/secrets/{name}:setIamPolicy", body=body)
+
+    def use_secret(self, name: str = "api-key") -> None:
+        """Let `echo` read a secret, and sync it."""
+        self.declare(secrets={"API_KEY": name})
+        self.manage("sync_cloudrun_jobs", "--command", "echo")
 
     def manage(self, *command: str) -> None:
         call_command(*command, stdout=StringIO(), stderr=StringIO(), skip_checks=True)

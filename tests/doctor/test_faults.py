@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.doctor.faults import MANAGED, Fault
+from tests.doctor.faults import GCLOUD, MANAGED, WRITTEN, Fault
 from tests.doctor.project import Project
 
 
@@ -16,17 +16,35 @@ def test_healthy_project_has_no_findings(project: Project) -> None:
     assert "Not checked" not in found.messages
 
 
+def found_of(fault: Fault, project: Project) -> list[tuple[str, str | None, str]]:
+    """Return what `doctor` is to find of a fault."""
+    fix = fault.fix.replace("PROJECT", project.id).replace("AGENT", project.agent)
+    url = project.options.get("service_url", "")
+    return [(fault.id, fault.job, fix.replace("SERVICE_URL", url))]
+
+
 @pytest.mark.parametrize("fault", MANAGED, ids=str)
 def test_fault_is_found_and_mended(fault: Fault, project: Project) -> None:
     """The fault is the only finding, and is gone after its command."""
     fault.plant(project)
     found = project.doctor()
 
-    assert [(each["id"], each["job"], each["fix"]) for each in found.findings] == [
-        (fault.id, fault.job, fault.fix.replace("PROJECT", project.id))
-    ]
-    assert found.status == 1
+    assert (found.summary, found.status) == (found_of(fault, project), 1)
 
     project.mend(found.findings[0]["fix"])
 
-    assert project.doctor().findings == []
+    assert project.doctor().summary == []
+
+
+@pytest.mark.parametrize("fault", [fault for fault in (*GCLOUD, *WRITTEN) if fault.mend], ids=str)
+def test_fault_is_found_until_it_is_mended(fault: Fault, project: Project) -> None:
+    """The fault is the only finding, until what its fix says is done."""
+    fault.plant(project)
+    found = project.doctor()
+
+    assert (found.summary, found.status) == (found_of(fault, project), 1)
+
+    assert fault.mend is not None
+    fault.mend(project)
+
+    assert project.doctor().summary == []
