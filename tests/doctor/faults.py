@@ -129,6 +129,10 @@ def _fail_attempt(project: Project) -> None:
     job.status.code = 7
 
 
+def _succeed(project: Project) -> None:
+    project.emulator.scheduler.entries[f"{project.place}/jobs/nightly-production"].job.status.code = 0
+
+
 def _oidc(**values: Any) -> Callable[[Project], None]:
     """Return a function that changes the settings of the web service's OIDC tokens."""
 
@@ -362,6 +366,7 @@ GCLOUD = (
         job="nightly",
         plant=_fail_attempt,
         fix=f"gcloud scheduler jobs run nightly-production --location={REGION} --project=PROJECT",
+        mend=_succeed,
     ),
     Fault(
         id="schedule_disabled",

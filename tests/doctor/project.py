@@ -45,7 +45,7 @@ POLICY = {
     "bindings": [
         {"role": "roles/owner", "members": [f"user:{OWNER}"]},
         {
-            "role": "roles/iam.roleViewer",
+            "role": "roles/artifactregistry.reader",
             "members": [f"serviceAccount:{CALLER}"],
         },  # The accounts that it names exist.
     ]
