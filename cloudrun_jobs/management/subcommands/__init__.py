@@ -7,6 +7,7 @@ from importlib import import_module
 NAMES = (
     "doctor",
     "export",
+    "list",
     "locks",
     "prune",
     "reconcile",
