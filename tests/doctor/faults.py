@@ -233,6 +233,11 @@ SYNC_NIGHTLY = "manage.py sync_cloudrun_schedules --command nightly"
 WHERE = f"--region={REGION} --project=PROJECT"
 SCHEDULER = "--member=serviceAccount:scheduler@PROJECT.iam.gserviceaccount.com"
 DEPLOYER = f"--member=serviceAccount:{CALLER}"
+GRANT_SECRET = (
+    "gcloud secrets add-iam-policy-binding api-key --project=PROJECT"
+    " --member=serviceAccount:jobs-runtime@PROJECT.iam.gserviceaccount.com"
+    " --role=roles/secretmanager.secretAccessor"
+)
 RECONCILE = {"schedule": "*/5 * * * *"}
 
 # Mended by a command of `manage.py`.
@@ -429,7 +434,7 @@ GCLOUD = (
         id="secret_missing",
         job="echo",
         plant=Project.use_secret,
-        fix="gcloud secrets create api-key --data-file=FILE --project=PROJECT",
+        fix=f"gcloud secrets create api-key --data-file=FILE --project=PROJECT && {GRANT_SECRET}",
         mend=lambda project: project.add_secret("api-key"),
     ),
     Fault(
@@ -443,9 +448,7 @@ GCLOUD = (
         id="secret_access",
         job="echo",
         plant=_use_unreadable_secret,
-        fix="gcloud secrets add-iam-policy-binding api-key --project=PROJECT"
-        " --member=serviceAccount:jobs-runtime@PROJECT.iam.gserviceaccount.com"
-        " --role=roles/secretmanager.secretAccessor",
+        fix=GRANT_SECRET,
         mend=lambda project: project.allow_secret("api-key"),
     ),
 )
