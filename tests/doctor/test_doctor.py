@@ -361,6 +361,7 @@ def test_output_on_a_terminal(project: Project, monkeypatch: pytest.MonkeyPatch)
         f"    The Cloud Run Job echo-production does not exist in {project.id},",
         f"    {REGION}.",
         f"    manage.py sync_cloudrun_jobs --image {project.image(1)} --command echo",
+        "",
         "nightly",
         "  schedule_missing",
         f"    Not in Cloud Scheduler, {REGION}: nightly-production.",

@@ -86,6 +86,7 @@ def _check_ids(ids: Collection[str]) -> None:
 def _check_containers(command: BaseCommand, facts: Facts) -> Iterator[Finding]:
     from cloudrun_jobs.doctor.execution import check_containers
 
+    write_message(command, "Running `manage.py check` in the containers of the jobs.")
     for result in check_containers(facts):
         if isinstance(result, Finding):
             yield result
@@ -107,8 +108,8 @@ def _write(command: BaseCommand, findings: list[Finding], options: dict[str, Any
         return
     columns = min(shutil.get_terminal_size().columns, MAX_COLUMNS)
     by_job = sorted(findings, key=lambda finding: finding.job or "")
-    for job, group in groupby(by_job, key=lambda finding: finding.job):
-        command.stdout.write(escape(job or PROJECT))
+    for number, (job, group) in enumerate(groupby(by_job, key=lambda finding: finding.job)):
+        command.stdout.write("\n" * bool(number) + escape(job or PROJECT))
         for finding in group:
             command.stdout.write(f"  {command.style.ERROR(finding.id)}")
             for line in wrap(escape(finding.message), columns - 4, break_on_hyphens=False, break_long_words=False):
