@@ -213,7 +213,7 @@ def check_jobs(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[C
     messages: list[CheckMessage] = [_unreadable(name, error) for name, error in found.unreadable.items()]
     try:
         messages += [message for name, job in found.jobs.items() for message in _check_job(name, job)]
-        messages += _check_names(found.jobs)
+        messages += _check_names(found.jobs.values())
         messages += _check_http_names(found.jobs)
         messages += _check_jobs_of_backends(found.jobs)
         messages += _check_routes(found.jobs)
@@ -384,14 +384,21 @@ def _check_arguments(
         return
 
 
-def _check_names(commands: Iterable[str]) -> Iterator[CheckMessage]:
+def _check_names(jobs: Iterable[CloudRunJobs]) -> Iterator[CheckMessage]:
     first: dict[str, str] = {}
-    for command in commands:
-        name = resource_name(command, conf.load().environment)
+    for job in jobs:
+        command, name = job.command_name, _name_of(job)
         other = first.setdefault(name, command)
         if other != command:
             message = f"{other} and {command} would both be the Cloud Run job {name!r}."
-            yield Error(message, hint="Rename one of the commands.", id="cloudrun_jobs.E007")
+            yield Error(message, hint="Rename one, by its module or `job_name`.", id="cloudrun_jobs.E007")
+
+
+def _name_of(job: CloudRunJobs) -> str:
+    try:
+        return job.spec.name
+    except InvalidJob:
+        return resource_name(job.command_name, conf.load().environment)
 
 
 def _check_http_names(jobs: Mapping[str, CloudRunJobs]) -> Iterator[CheckMessage]:

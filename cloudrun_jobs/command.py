@@ -49,6 +49,11 @@ class CloudRunJobs(BaseCommand):
     An attribute that is not declared gets its value from `CLOUDRUN_JOBS["DEFAULTS"]`, or the default named here.
     """
 
+    #: The name of the Cloud Run Job, or a name by environment: {"production": "nightly-import"}. Of a job that
+    #: exists, such as one created at the console, the sync changes only what the class declares. Default: the
+    #: command's name with hyphens, and the environment.
+    job_name: ClassVar[str | Mapping[str, str] | None]
+
     #: When Cloud Scheduler starts the job, in its own cron dialect: "0 9 * * 1-5", "every 5 minutes"; or a list of
     #: `Schedule(...)`, each with its own arguments and time zone. Default: None, never.
     schedule: ClassVar[str | Schedule | Sequence[str | Schedule] | None]
@@ -124,7 +129,8 @@ class CloudRunJobs(BaseCommand):
     service_account: ClassVar[str | None]
     #: The container image. Default: that of `sync_cloudrun_jobs --image`.
     image: ClassVar[str | None]
-    #: What precedes the command's name in the container. Default: ["python", "manage.py"].
+    #: What precedes the command's name in the container. If it ends in a Python interpreter, `manage.py` is the
+    #: first argument. Default: ["python", "manage.py"].
     entrypoint: ClassVar[Sequence[str]]
 
     #: The options of an execution that is started without any, such as from the console. Default: none.

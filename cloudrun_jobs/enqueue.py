@@ -249,7 +249,7 @@ def _addressed(request: Request, backend: Backend, spec: JobSpec) -> Request:
     if problems := list(backend.problems(spec)):
         raise InvalidJob(spec.command, problems)
     if backend.tracks_executions:
-        return request  # The job's resource has the number of tasks.
+        return replace(request, script=spec.script)  # The job's resource has the number of tasks.
     tasks = request.elements or request.overrides.tasks or spec.tasks
     timeout = int((request.overrides.timeout or spec.timeout).total_seconds())
     return replace(request, queue=backend.queue_of(spec), tasks=tasks, timeout=timeout)

@@ -40,6 +40,7 @@ class Request:
 
     job: str  #: The name of the Cloud Run Job.
     argv: tuple[str, ...]  #: The arguments after `manage.py`: the command's name, then its own arguments.
+    script: str = ""  #: What precedes them in the container's arguments; "" if its entrypoint ends in `manage.py`.
     run_id: str
     overrides: Overrides = NO_OVERRIDES
     elements: int | None = None  #: The number of elements of `delay_many()`.
@@ -50,6 +51,11 @@ class Request:
     indexes: tuple[int, ...] | None = None  #: The tasks to start, if not all of them.
     extra_env: Mapping[str, str] = field(default_factory=dict)  #: Environment variables in addition to the run id.
     work: Callable[[], Any] | None = None  #: Runs the job in this process and returns its result in JSON form.
+
+    @property
+    def container_args(self) -> tuple[str, ...]:
+        """The arguments of the container."""
+        return (self.script, *self.argv) if self.script else self.argv
 
     @property
     def env(self) -> dict[str, str]:

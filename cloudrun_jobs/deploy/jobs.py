@@ -16,6 +16,8 @@ from cloudrun_jobs.spec.ownership import OwnershipLabel
 if TYPE_CHECKING:
     from cloudrun_jobs.backends.cloudrun import CloudRunBackend
 
+KEPT_FIELDS = frozenset({"entrypoint", "args", "timeout", "max_retries", "tasks"})
+
 
 def desired(
     jobs: Iterable[CloudRunJobs],
@@ -39,16 +41,19 @@ def _desired_job(
 ) -> DesiredJob:
     spec = job.spec
     shared, optional = shared_fields(spec, backend), optional_fields(spec, backend)
+    # Only callers may know the required arguments: they are checked only if some are declared.
+    args = build(job, (), spec.args, {}) if spec.args else (spec.command,)
     declared = (*optional, *flatten({**vars(shared), "labels": spec.labels}))
     return DesiredJob(
         id=spec.name,
         label=spec.command,
         **ownership_and_note(spec, declared),
+        # A job that was created elsewhere under its declared name keeps what the class does not declare.
+        initial=KEPT_FIELDS - spec.declared if spec.declared_name else frozenset(),
         # The class's image takes precedence over --image, and --image over DEFAULTS.
         image=getattr(type(job), "image", None) or image or spec.image,
         entrypoint=spec.entrypoint,
-        # Only callers may know the required arguments: they are checked only if some are declared.
-        args=build(job, (), spec.args, {}) if spec.args else (spec.command,),
+        args=(spec.script, *args) if spec.script else args,
         timeout=spec.timeout,
         max_retries=spec.max_retries,
         tasks=spec.tasks,

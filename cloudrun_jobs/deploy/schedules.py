@@ -44,6 +44,12 @@ def start_arguments(job: CloudRunJobs, spec: JobSpec, schedule: Schedule) -> tup
     return argv(job, spec, schedule) if schedule.args else (spec.command,)
 
 
+def _container_args(job: CloudRunJobs, spec: JobSpec, schedule: Schedule) -> tuple[str, ...]:
+    """Return the arguments in the body: with the script for a container, without it for the web service."""
+    arguments = start_arguments(job, spec, schedule)
+    return (spec.script, *arguments) if spec.script and spec.target != "service" else arguments
+
+
 def tick(spec: JobSpec, schedule: Schedule) -> str:
     """Return the variable that names the schedule to the executions it starts."""
     return ScheduleTick(spec.scheduler_job_id(schedule), schedule.cron, str(schedule.time_zone)).encode()
@@ -67,7 +73,7 @@ def _desired(
         time_zone=schedule.time_zone or spec.time_zone,
         url=url,
         token=token,
-        args=start_arguments(job, spec, schedule),
+        args=_container_args(job, spec, schedule),
         tick=tick(spec, schedule),
         to_service=spec.target == "service",
         attempt_deadline=spec.delivery_deadline,

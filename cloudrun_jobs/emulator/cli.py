@@ -19,7 +19,7 @@ from cloudrun_jobs.emulator.config import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -34,6 +34,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=[],
         metavar="NAME=DIR",
         help="run this container image in a directory; repeatable",
+    )
+    add(
+        "--service",
+        action="append",
+        default=[],
+        metavar="NAME=URL",
+        help="the local URL that answers for a service; repeatable",
     )
     add("--directory", type=Path, default=Path.cwd(), help="directory of all other images (default: current)")
     add("--grace", type=float, default=10.0, help="seconds between SIGTERM and SIGKILL (default: 10)")
@@ -107,7 +114,8 @@ def _settings(options: dict[str, Any]) -> dict[str, Any]:
     settings["pass_env"] = tuple(options["pass_env"])
     settings["allow_hosts"] = tuple(options["allow_host"])
     settings["disabled_apis"] = tuple(options["disable_api"])
-    settings["images"] = dict(_image(text) for text in options["image"])
+    settings["images"] = {name: Path(text) for name, text in _pairs("image", "DIR", options)}
+    settings["services"] = dict(_pairs("service", "URL", options))
     for name in ("secrets", "iam"):
         if options[name] is not None:
             settings[name] = read_json(options[name])
@@ -124,8 +132,10 @@ def _names(path: Path) -> tuple[str, ...]:
     return tuple(content)
 
 
-def _image(text: str) -> tuple[str, Path]:
-    name, equals, directory = text.partition("=")
-    if not (name and equals and directory):
-        raise InvalidConfiguration(f"expected --image NAME=DIR, got {text!r}")
-    return name, Path(directory)
+def _pairs(option: str, value: str, options: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    """Split the texts of a repeatable option ``--image NAME=DIR``."""
+    for text in options[option]:
+        name, equals, rest = text.partition("=")
+        if not (name and equals and rest):
+            raise InvalidConfiguration(f"expected --{option} NAME={value}, got {text!r}")
+        yield name, rest

@@ -6,6 +6,7 @@ not look up the names of other hosts. No variable of a job changes that.
 
 from __future__ import annotations
 
+import ipaddress
 import json
 import re
 from dataclasses import dataclass
@@ -98,6 +99,21 @@ def is_closed(name: str) -> bool:
 
 
 CLOSED_NAMES = frozenset(variables(Addresses(), TaskDirectory(Path()), ()))
+
+
+def is_loopback(host: str) -> bool:
+    if host == "localhost" or host.endswith(".localhost"):
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def is_local_url(url: str) -> bool:
+    """Return True if the URL is one of HTTP on this machine."""
+    parts = urlsplit(url)
+    return parts.scheme in ("http", "https") and is_loopback(parts.hostname or "")
 
 
 def is_google(host: str) -> bool:

@@ -38,6 +38,7 @@ class Config:
     enforce_memory: bool = False
     pass_env: tuple[str, ...] = ()  # Names of variables passed from the emulator's environment to tasks.
     allow_hosts: tuple[str, ...] = ()  # Hosts, other than this machine, that tasks may call over HTTP.
+    services: Mapping[str, str] = field(default_factory=dict)  # Local URLs by service, which no container answers.
     retention: int = 1000  # Finished executions kept per job.
     state: Path | None = None
     secrets: Mapping[str, Any] = field(default_factory=dict, repr=False)  # Values, or lists of versions, by id.
@@ -55,6 +56,9 @@ class Config:
                 raise InvalidConfiguration(f"expected a directory for {name!r}, got {str(directory)!r}")
         self._check_project()
         self._check_closed_world()
+        for name, url in self.services.items():
+            if not closed_world.is_local_url(url):
+                raise InvalidConfiguration(f"expected a URL of this machine for the service {name!r}, got {url!r}")
 
     def _check_project(self) -> None:
         for name in self.disabled_apis:

@@ -27,10 +27,10 @@ UNIT_BYTES = {"": 1, "k": 10**3, "M": 10**6, "G": 10**9, "Ki": 2**10, "Mi": 2**2
 QUANTITY = re.compile(r"(\d+(?:\.\d+)?)(k|M|G|Ki|Mi|Gi)?")
 
 
-def check_job_id(job_id: str) -> None:
+def check_job_id(job_id: str, field: str = "CreateJobRequest.job_id") -> None:
     if not JOB_ID.fullmatch(job_id) or len(job_id) > MAX_JOB_ID_LENGTH:
         raise invalid(
-            f"Violation in CreateJobRequest.job_id: got {job_id!r}, but a job id must use only lowercase "
+            f"Violation in {field}: got {job_id!r}, but an id must use only lowercase "
             "letters, digits and hyphens, must begin with a letter, may not end with a hyphen, and must be "
             "less than 64 characters."
         )

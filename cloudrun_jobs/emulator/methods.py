@@ -11,8 +11,10 @@ from google.cloud import run_v2, scheduler_v1
 from google.cloud.logging_v2.types import ListLogEntriesRequest, WriteLogEntriesRequest
 from google.cloud.run_v2.services.executions.transports.rest_base import _BaseExecutionsRestTransport
 from google.cloud.run_v2.services.jobs.transports.rest_base import _BaseJobsRestTransport
+from google.cloud.run_v2.services.revisions.transports.rest_base import _BaseRevisionsRestTransport
 from google.cloud.run_v2.services.services.transports.rest_base import _BaseServicesRestTransport
 from google.cloud.run_v2.services.tasks.transports.rest_base import _BaseTasksRestTransport
+from google.cloud.run_v2.services.worker_pools.transports.rest_base import _BaseWorkerPoolsRestTransport
 from google.cloud.scheduler_v1.services.cloud_scheduler.transports.rest_base import (
     _BaseCloudSchedulerRestTransport,
 )
@@ -43,6 +45,7 @@ def methods(
 ) -> list[Method]:
     return [
         *_jobs(engine, iam),
+        *_services(engine, iam),
         *_executions(engine),
         *_operations(engine),
         *_scheduler(scheduler),
@@ -70,10 +73,36 @@ def _jobs(engine: Engine, iam: Iam) -> Iterator[Method]:
         yield Method(f"{RUN}.Jobs", rpc, request, handle, _routes(_BaseJobsRestTransport, rpc))
     routes = _with_v1(_BaseJobsRestTransport, "jobs")
     yield from policy_methods(f"{RUN}.Jobs", iam, jobs.check_exists, routes)
-    get, get_routes = _plain(engine.services.get), _routes(_BaseServicesRestTransport, "GetService")
-    yield Method(f"{RUN}.Services", "GetService", run_v2.GetServiceRequest, get, get_routes)
-    routes = _with_v1(_BaseServicesRestTransport, "services")
-    yield from policy_methods(f"{RUN}.Services", iam, engine.services.check_exists, routes)
+
+
+def _services(engine: Engine, iam: Iam) -> Iterator[Method]:
+    services, pools = engine.services, engine.worker_pools
+    table: list[tuple[str, Any, Handle]] = [
+        ("CreateService", run_v2.CreateServiceRequest, lambda r, c: services.create(r, c.principal)),
+        ("GetService", run_v2.GetServiceRequest, _plain(services.get)),
+        ("ListServices", run_v2.ListServicesRequest, _plain(services.listed)),
+        ("UpdateService", run_v2.UpdateServiceRequest, lambda r, c: services.update(r, c.principal)),
+        ("DeleteService", run_v2.DeleteServiceRequest, _plain(services.delete)),
+    ]
+    for rpc, request, handle in table:
+        yield Method(f"{RUN}.Services", rpc, request, handle, _routes(_BaseServicesRestTransport, rpc))
+    with_v1 = _with_v1(_BaseServicesRestTransport, "services")
+    yield from policy_methods(f"{RUN}.Services", iam, services.check_exists, with_v1)
+    revisions: list[tuple[str, Any, Handle]] = [
+        ("GetRevision", run_v2.GetRevisionRequest, _plain(services.get_revision)),
+        ("ListRevisions", run_v2.ListRevisionsRequest, _plain(services.list_revisions)),
+    ]
+    for rpc, request, handle in revisions:
+        yield Method(f"{RUN}.Revisions", rpc, request, handle, _routes(_BaseRevisionsRestTransport, rpc))
+    worker_pools: list[tuple[str, Any, Handle]] = [
+        ("CreateWorkerPool", run_v2.CreateWorkerPoolRequest, lambda r, c: pools.create(r, c.principal)),
+        ("GetWorkerPool", run_v2.GetWorkerPoolRequest, _plain(pools.get)),
+        ("ListWorkerPools", run_v2.ListWorkerPoolsRequest, _plain(pools.listed)),
+        ("UpdateWorkerPool", run_v2.UpdateWorkerPoolRequest, lambda r, c: pools.update(r, c.principal)),
+        ("DeleteWorkerPool", run_v2.DeleteWorkerPoolRequest, _plain(pools.delete)),
+    ]
+    for rpc, request, handle in worker_pools:
+        yield Method(f"{RUN}.WorkerPools", rpc, request, handle, _routes(_BaseWorkerPoolsRestTransport, rpc))
 
 
 def _executions(engine: Engine) -> Iterator[Method]:

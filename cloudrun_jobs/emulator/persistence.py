@@ -18,12 +18,19 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from cloudrun_jobs.emulator.engine.secrets import Secrets
-    from cloudrun_jobs.emulator.engine.store import Store
+    from cloudrun_jobs.emulator.engine.store import Saved, Store
     from cloudrun_jobs.emulator.project.documents import Documents
     from cloudrun_jobs.emulator.scheduler.jobs import ScheduledJobs
     from cloudrun_jobs.emulator.state import State
 
 INTERRUPTED = "The emulator stopped while this execution was running."
+# The message and the attribute of the store, by the kind of the row.
+RESOURCES: dict[str, tuple[Any, str]] = {
+    "job": (run_v2.Job, "jobs"),
+    "service": (run_v2.Service, "services"),
+    "revision": (run_v2.Revision, "revisions"),
+    "worker pool": (run_v2.WorkerPool, "worker_pools"),
+}
 UNAVAILABLE = 14  # The number of the gRPC status.
 
 
@@ -31,11 +38,12 @@ class Persistence:
     def __init__(self, state: State) -> None:
         self._state = state
 
-    def save(self, resource: run_v2.Job | Record) -> None:
+    def save(self, resource: Saved) -> None:
         if isinstance(resource, Record):
             self._save_record(resource)
         else:
-            self._state.save("job", resource.name, run_v2.Job.serialize(resource))
+            kind = next(kind for kind, (message, _) in RESOURCES.items() if isinstance(resource, message))
+            self._state.save(kind, resource.name, type(resource).serialize(resource))
 
     def save_scheduled(self, job: scheduler_v1.Job) -> None:
         # Jobs of both services have names of the same form.
@@ -64,9 +72,9 @@ class Persistence:
         self._state.remove(f"scheduler:{name}")
 
     def restore(self, store: Store, scheduler: ScheduledJobs, secrets: Secrets, now: datetime) -> None:
-        for body in self._state.load("job"):
-            job = run_v2.Job.deserialize(body)
-            store.jobs[job.name] = job
+        for kind, (message, collection) in RESOURCES.items():
+            for resource in map(message.deserialize, self._state.load(kind)):
+                getattr(store, collection)[resource.name] = resource
         for record in self._records():
             if not record.execution.completion_time:
                 interrupt(record, now)

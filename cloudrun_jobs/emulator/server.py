@@ -29,7 +29,8 @@ from cloudrun_jobs.emulator.frontends.admin_api import (
 from cloudrun_jobs.emulator.frontends.console import Console
 from cloudrun_jobs.emulator.frontends.grpc_frontend import GrpcFrontend
 from cloudrun_jobs.emulator.frontends.http_frontend import HttpFrontend
-from cloudrun_jobs.emulator.frontends.knative import frontend as knative
+from cloudrun_jobs.emulator.frontends.knative.frontend import KnativeFrontend
+from cloudrun_jobs.emulator.frontends.knative.serving import ServingFrontend
 from cloudrun_jobs.emulator.frontends.rest_frontend import RestFrontend
 from cloudrun_jobs.emulator.iam.access import Iam
 from cloudrun_jobs.emulator.logs.store import LogStore
@@ -119,6 +120,16 @@ class Emulator:
         return self._engine.services.by_name
 
     @property
+    def revisions(self) -> dict[str, run_v2.Revision]:
+        """The revisions of services, by full name."""
+        return self._engine.store.revisions
+
+    @property
+    def worker_pools(self) -> dict[str, run_v2.WorkerPool]:
+        """The worker pools, by full name."""
+        return self._engine.store.worker_pools
+
+    @property
     def calls(self) -> Counter[str]:
         """The number of calls per method, ``Jobs.RunJob``. Call `clear()` on it to restart the count."""
         return self._service.calls
@@ -160,7 +171,8 @@ class Emulator:
         return {
             "/": console.overview,
             CONSOLE_PREFIX: console.execution,
-            knative.PATH_PREFIX: knative.KnativeFrontend(self._service, self._engine.executions).respond,
+            KnativeFrontend.path_prefix: KnativeFrontend(self._service, self._engine.executions).respond,
+            ServingFrontend.path_prefix: ServingFrontend(self._service).respond,
             PATH_PREFIX: admin_api.respond,
             CERTIFICATES_PATH: admin_api.certificates,
             KEYS_PATH: admin_api.keys,

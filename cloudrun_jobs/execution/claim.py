@@ -24,6 +24,7 @@ from cloudrun_jobs.runs import database
 from cloudrun_jobs.runs.execution_names import assign_execution_name
 from cloudrun_jobs.runs.requester import current_requester
 from cloudrun_jobs.signals import run_recreated
+from cloudrun_jobs.spec import declared_name
 from cloudrun_jobs.spec.tick import CLOCK_TOLERANCE, REPEAT_TICK_HINT, ScheduleTick, is_over
 
 UNSTARTED = (Status.PENDING, Status.SENT)
@@ -40,6 +41,7 @@ class Invocation(NamedTuple):
     task: CloudRunTask | None = None
     run_id: str = ""  # Set for a request that this process recorded.
     known: JobRun | None = None  # The record of the requested run, if this process has just read it.
+    script: str = ""  # What precedes `argv` in the arguments of the job's container.
     values: Mapping[str, Any] = MappingProxyType({})  # Of the record, for a run that an HTTP request triggers.
     reduces: bool = False  # Whether the job has `reduce()`.
     reduces_partial: bool = False  # Whether it is called even if a task has failed.
@@ -167,6 +169,14 @@ def _execution_values(start: Invocation, execution: str | None) -> dict[str, Any
     return values
 
 
+def _container_values(start: Invocation) -> dict[str, Any]:
+    """Return what a later execution of the run needs: the name of the job, and the script of its container."""
+    if start.task is None or start.task.in_worker:
+        return {}
+    name = declared_name(start.task.job, start.command, start.environment)
+    return {"job_name": name, "script": start.script}
+
+
 def _recreate(start: Invocation, run_id: UUID, execution: str | None) -> JobRun | AlreadyClaimed:
     """Insert the record of a run again that was pruned, or is missing from a restored backup."""
     insert = partial(_insert, start, pk=run_id, execution=execution, trigger=Trigger.DELAY)
@@ -258,6 +268,7 @@ def _insert(start: Invocation, **values: Any) -> JobRun:
         "status": Status.RUNNING,
         "started_at": Now(),
         **_execution_values(start, values.get("execution")),
+        **_container_values(start),
         **values,
     }
     run = JobRun(**fields)

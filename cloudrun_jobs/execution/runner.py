@@ -183,6 +183,7 @@ def _invocation(
         # A job that is called by another job is not part of the execution.
         task=active.task if requested or is_nested() else environ.current_task(),
         run_id=str(requested.pk) if requested else "",
+        script=spec.script,
     )
 
 

@@ -70,6 +70,10 @@ class JobRun(Record):
     #: The arguments after `manage.py`, with references as the values of secret options; null if a command
     #: line cannot express them.
     argv = models.JSONField(null=True)
+    #: The name of the Cloud Run Job if the command declares it; empty if it follows from command and environment.
+    job_name = models.CharField(max_length=63, blank=True, default="", db_default="")
+    #: What precedes `argv` in the arguments of the container: "manage.py", or nothing if its entrypoint has it.
+    script = models.CharField(max_length=63, blank=True, default="", db_default="")
     #: What the request overrides of its job with `using()`: "tasks", "timeout" in seconds, "env"; null if nothing.
     overrides = models.JSONField(null=True)
     #: The run whose failed tasks this run repeats.
@@ -171,7 +175,7 @@ class JobRun(Record):
     @property
     def job(self) -> str:
         """The name of the Cloud Run Job."""
-        return resource_name(self.command, self.environment)
+        return self.job_name or resource_name(self.command, self.environment)
 
     @property
     def is_finished(self) -> bool:

@@ -37,6 +37,7 @@ from cloudrun_jobs.runs import database, reruns
 from cloudrun_jobs.runs.execution_names import assign_execution_name
 from cloudrun_jobs.runs.requester import current_requester
 from cloudrun_jobs.signals import dispatch_failed, dispatch_postponed, run_record_failed
+from cloudrun_jobs.spec import declared_name
 from cloudrun_jobs.spec.overrides import Overrides
 
 T = TypeVar("T")
@@ -69,6 +70,8 @@ def new_run(
         id=request.run_id,
         command=request.argv[0],
         argv=[*request.argv],
+        job_name=declared_name(request.job, request.argv[0], environment),
+        script=request.script,
         overrides=request.overrides.encode(),
         elements=request.elements,
         task_count=request.elements or request.tasks,
@@ -89,6 +92,7 @@ def request_of(run: JobRun) -> Request:
     return Request(
         job=run.job,
         argv=tuple(run.argv or ()),
+        script=run.script,
         run_id=str(run.pk),
         overrides=Overrides.decode(run.overrides),
         elements=run.elements,

@@ -2,7 +2,16 @@
 
 from __future__ import annotations
 
-from cloudrun_jobs.spec.job import DECLARATIONS, MAX_NAME, JobSpec, check_declarations, declare, resource_name
+from cloudrun_jobs.spec.job import (
+    DECLARATIONS,
+    MAX_NAME,
+    JobSpec,
+    check_declarations,
+    declare,
+    declared_name,
+    is_interpreter,
+    resource_name,
+)
 from cloudrun_jobs.spec.resources import canonical_cpu, canonical_memory
 from cloudrun_jobs.spec.schedule import Schedule
 
@@ -15,5 +24,7 @@ __all__ = [
     "canonical_memory",
     "check_declarations",
     "declare",
+    "declared_name",
+    "is_interpreter",
     "resource_name",
 ]

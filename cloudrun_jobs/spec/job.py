@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import timedelta
 from fnmatch import fnmatchcase
 from hashlib import sha256
@@ -21,6 +21,9 @@ from cloudrun_jobs.spec.validators import VALIDATORS
 from cloudrun_jobs.suggestions import did_you_mean
 
 MAX_NAME = 63
+SCRIPT = "manage.py"
+# The last program of an entrypoint, if it is Python, and its options without -c and -m; elements end in NUL.
+INTERPRETER = re.compile(r"(?:^|[/\0])python[0-9.]*(?:\0(?:-[WX]\0[^\0]+|-(?!c|m)[^\0]*))*$")
 NO_ITEMS: Mapping[str, Any] = MappingProxyType({})
 
 
@@ -33,6 +36,7 @@ class JobSpec(Frozen):
     declared: frozenset[str]
 
     #: The attributes of `CloudRunJobs`, normalised: durations are timedeltas, lists are tuples.
+    job_name: str | Mapping[str, str] | None = None
     schedule: str | Schedule | tuple[str | Schedule, ...] | None = None
     time_zone: str = "Etc/UTC"
     target: str = "job"
@@ -78,12 +82,23 @@ class JobSpec(Frozen):
     @property
     def name(self) -> str:
         """The name of the Cloud Run Job resource."""
-        return resource_name(self.command, self.environment)
+        return self.declared_name or resource_name(self.command, self.environment)
+
+    @property
+    def declared_name(self) -> str:
+        """The name that `job_name` declares for the environment; "" if it declares none."""
+        name = self.job_name.get(self.environment) if isinstance(self.job_name, Mapping) else self.job_name
+        return name or ""
 
     @property
     def is_shortened(self) -> bool:
         """True if the name is too long for Cloud Run, so that `name` ends in a hash."""
-        return self.name != _full_name(self.command, self.environment)
+        return not self.declared_name and self.name != _full_name(self.command, self.environment)
+
+    @property
+    def script(self) -> str:
+        """The first argument of the container: "manage.py" if `entrypoint` is a Python interpreter, else ""."""
+        return SCRIPT if is_interpreter(self.entrypoint) else ""
 
     @property
     def backend_alias(self) -> str:
@@ -122,6 +137,11 @@ class JobSpec(Frozen):
     def scheduler_job_id(self, schedule: Schedule) -> str:
         """Return the name of the Scheduler job of one of the schedules."""
         return f"{self.name}-{schedule.name}" if schedule.name else self.name
+
+
+def is_interpreter(entrypoint: Sequence[str]) -> bool:
+    """Return True if the entrypoint ends in a Python interpreter, so that the first argument is a script."""
+    return bool(INTERPRETER.search("\0".join(entrypoint)))
 
 
 DECLARATIONS = tuple(
@@ -177,6 +197,11 @@ def resource_name(command: str, environment: str) -> str:
         return name
     digest = sha256(name.encode()).hexdigest()[:8]
     return f"{name[: MAX_NAME - len(digest) - 1].rstrip('-')}-{digest}"
+
+
+def declared_name(job: str, command: str, environment: str) -> str:
+    """Return the name of a Cloud Run Job; "" if it follows from the command and the environment."""
+    return "" if job == resource_name(command, environment) else job
 
 
 def _full_name(command: str, environment: str) -> str:

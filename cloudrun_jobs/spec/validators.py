@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
-from cloudrun_jobs import environ
+from cloudrun_jobs import conf, environ
 from cloudrun_jobs.exceptions import DeclarationError, Verbatim
 from cloudrun_jobs.spec.resources import check_resources
 from cloudrun_jobs.spec.schedule import check_delivery, check_schedules, check_time_zone
@@ -43,9 +43,19 @@ EGRESS = ("private-ranges-only", "all-traffic")
 
 
 def _check_name(spec: JobSpec) -> Iterator[DeclarationError]:
+    names = spec.job_name if isinstance(spec.job_name, Mapping) else {spec.environment: spec.job_name}
+    for environment, name in names.items():
+        if not is_text(environment, conf.PATTERNS["ENVIRONMENT"][0]) or not _is_job_name(name):
+            expected = "a name of up to 63 lower-case letters, digits and hyphens, or a dictionary by environment"
+            yield DeclarationError("job_name", expected, spec.job_name)
+            return
     if not is_text(spec.name, r"[a-z][a-z0-9-]*[a-z0-9]"):
         expected = "a module name of lower-case letters, digits and underscores, beginning with a letter"
         yield DeclarationError("name", expected, spec.command, id="cloudrun_jobs.E007")
+
+
+def _is_job_name(name: object) -> bool:
+    return name is None or is_text(name, r"[a-z]([a-z0-9-]{0,61}[a-z0-9])?")
 
 
 def _check_timeout(spec: JobSpec) -> Iterator[DeclarationError]:

@@ -63,6 +63,8 @@ CLOUDRUN_JOBS = {
     **(WITH_BROKER if CELERY_BROKER_URL else {}),
     **(WITH_REDIS if REDIS_URL and os.environ.get("DISABLE_REDIS") != "true" else {}),
     "HTTP": {
+        # A deployment asks the new revision for its health before it gets traffic.
+        "HEALTH": "public",
         "TOKENS": [
             {
                 "name": "ingest",
@@ -120,8 +122,19 @@ TEMPLATES = [
 ROOT_URLCONF = "example.urls"
 WSGI_APPLICATION = "example.wsgi.application"
 
+# Cloud SQL for PostgreSQL, by its socket or its address; without it, SQLite, which containers cannot share.
+POSTGRES_HOST = os.environ.get("EXAMPLE_POSTGRES_HOST", "")
+
 DATABASES = {
     "default": {
+        "ENGINE": "django.db.backends.postgresql",
+        "HOST": POSTGRES_HOST,
+        "NAME": os.environ.get("EXAMPLE_POSTGRES_DATABASE", "example"),
+        "USER": os.environ.get("EXAMPLE_POSTGRES_USER", "example"),
+        "PASSWORD": os.environ.get("EXAMPLE_POSTGRES_PASSWORD", ""),
+    }
+    if POSTGRES_HOST
+    else {
         "ENGINE": "django.db.backends.sqlite3",
         "NAME": os.environ.get("EXAMPLE_DATABASE", BASE_DIR / "db.sqlite3"),
         # A transaction that reads first and writes later fails if another one writes in between. With IMMEDIATE

@@ -142,6 +142,14 @@ def test_unknown_command_fails(start: Start, name: str) -> None:
     assert f"Unknown command: '{name}'" in output
 
 
+def test_hyphens_in_the_name_stand_for_underscores(start: Start) -> None:
+    """Jobs that were created elsewhere name their command as Cloud Run names jobs."""
+    code, output = start("cloudrun-jobs", "token", "ci").end()
+
+    assert code == 0, output
+    assert "'name': 'ci'" in output
+
+
 def test_celery_is_started(start: Start) -> None:
     """Arguments that begin with `celery` are a command line of Celery, whose exit code is kept."""
     code, output = start("celery", "no_such_command").end()

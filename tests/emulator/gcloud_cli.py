@@ -44,6 +44,7 @@ class Gcloud:
             "CLOUDSDK_CORE_DISABLE_PROMPTS": "1",
             "CLOUDSDK_CORE_DISABLE_USAGE_REPORTING": "1",
             "CLOUDSDK_COMPONENT_MANAGER_DISABLE_UPDATE_CHECK": "1",
+            "CLOUDSDK_CORE_SHOULD_PROMPT_TO_ENABLE_API": "0",
             "CLOUDSDK_RUN_REGION": REGION,
             # Regional calls prefix the host with the region, so only a proxy can receive them.
             "CLOUDSDK_API_ENDPOINT_OVERRIDES_RUN": "http://run.googleapis.com/",

@@ -44,6 +44,9 @@ VALID: list[dict[str, Any]] = [
     {"vpc": {"network": "default", "subnetwork": "jobs", "tags": ["a"], "egress": "private-ranges-only"}},
     {"cloud_sql": ["acme:asia-northeast1:main", "example.com:acme:asia-northeast1:main"]},
     {"labels": {"team": "billing", "empty": ""}},
+    {"job_name": "nightly-import"},
+    {"job_name": {"production": "nightly-import", "staging": None}},
+    {"job_name": "x" * 63},
 ]
 INVALID: list[tuple[dict[str, Any], str]] = [
     (
@@ -51,6 +54,14 @@ INVALID: list[tuple[dict[str, Any], str]] = [
         "timeout: expected whole seconds from 1 to 604800 (168 hours), or a timedelta, got 0 seconds.",
     ),
     ({"timeout": timedelta(hours=169)}, "timeout"),
+    ({"job_name": "Nightly"}, "job_name: expected a name of up to 63 lower-case letters, digits and hyphens"),
+    ({"job_name": "nightly-"}, "job_name"),
+    ({"job_name": "7-nights"}, "job_name"),
+    ({"job_name": ""}, "job_name"),
+    ({"job_name": "x" * 64}, "job_name"),
+    ({"job_name": ["nightly"]}, "job_name"),
+    ({"job_name": {"production": "a/b"}}, "job_name"),
+    ({"job_name": {"Production": "nightly"}}, "job_name"),
     ({"timeout": timedelta(milliseconds=1500)}, "got 1.5 seconds."),
     ({"timeout": True}, "timeout"),
     ({"timeout": 10**30}, "timeout"),
@@ -248,3 +259,40 @@ def test_long_names_are_shortened_and_stay_distinct() -> None:
     assert len(name) <= MAX_NAME
     assert name != other
     assert name == resource_name("x" * 80, "production")
+
+
+@pytest.mark.parametrize(
+    ("entrypoint", "script"),
+    [
+        (["python"], "manage.py"),
+        (["/opt/venv/bin/python3.13"], "manage.py"),
+        (["python", "-u"], "manage.py"),
+        (["python", "-X", "dev", "-W", "error"], "manage.py"),
+        (["uv", "run", "python"], "manage.py"),
+        (["python", "manage.py"], ""),
+        (["python", "-m", "app"], ""),
+        (["python", "-c", "import app"], ""),
+        (["python", "-u", "-m", "app"], ""),
+        (["/server/entrypoint.sh"], ""),
+        (["not-python"], ""),
+        (["python-wrapper"], ""),
+    ],
+)
+def test_python_alone_gets_the_script(entrypoint: list[str], script: str) -> None:
+    """An entrypoint that ends in a Python interpreter needs `manage.py` as the first argument."""
+    assert declare("work", {"entrypoint": entrypoint}).script == script
+
+
+@pytest.mark.parametrize(
+    ("job_name", "name"),
+    [
+        (None, "work-test"),
+        ("own", "own"),
+        ({"test": "own"}, "own"),
+        ({"staging": "own"}, "work-test"),
+        ({}, "work-test"),
+    ],
+)
+def test_name_is_the_declared_one(job_name: Any, name: str) -> None:
+    """A dictionary declares a name for some environments."""
+    assert declare("work", {"job_name": job_name}).name == name

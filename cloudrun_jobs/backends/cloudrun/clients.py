@@ -8,8 +8,11 @@ from threading import Lock
 from typing import TYPE_CHECKING, Any, cast
 
 import grpc
+from google.auth.exceptions import GoogleAuthError
 
+from cloudrun_jobs.backends.cloudrun.errors import LOGIN_HINT
 from cloudrun_jobs.backends.cloudrun.server import Server
+from cloudrun_jobs.exceptions import AccessDenied, sentence
 
 if TYPE_CHECKING:
     from google.cloud.logging_v2.services.logging_service_v2 import LoggingServiceV2Client
@@ -63,7 +66,11 @@ def _client(module: str, service: str, server: Server) -> Any:
 def _connect(module: str, service: str, server: Server) -> Any:
     client = getattr(import_module(f"google.cloud.{module}"), f"{service}Client")
     if server.endpoint is None:
-        return client()
+        try:
+            return client()
+        except GoogleAuthError as error:
+            message = f"{client.__name__}: no valid credentials. {sentence(str(error))}"
+            raise AccessDenied(message, hint=LOGIN_HINT) from error
     channel = grpc.insecure_channel(server.endpoint, LOOPBACK_CHANNEL)
     if server.access_token is not None:
         channel = grpc.intercept_channel(channel, _Authorization(server.access_token))

@@ -27,6 +27,8 @@ NOT_ENABLED = "has not been used in project"
 
 CREATE_JOB_HINT = "Create it: manage.py sync_cloudrun_jobs --image IMAGE"
 
+LOGIN_HINT = "Attach a service account to the workload, or run `gcloud auth application-default login`."
+
 # In gRPC's message about a call that was not sent, for it has no connection.
 NOT_CONNECTED = "failed to connect to all addresses"
 HTTP_REQUEST, HTTP_ANSWER = b"HEAD / HTTP/1.0\r\n\r\n", b"HTTP/"
@@ -64,8 +66,7 @@ def _translate(error: Exception, resource: str, method: ApiMethod, endpoint: str
             hint = "Enable it with `gcloud services enable`." if NOT_ENABLED in message else _grant_hint(method)
             return AccessDenied(f"{resource}: permission denied. {message}", hint=hint)
         case GoogleAuthError() | api.Unauthorized():
-            hint = "Attach a service account to the workload, or run `gcloud auth application-default login`."
-            return AccessDenied(f"{resource}: no valid credentials. {message}", hint=hint)
+            return AccessDenied(f"{resource}: no valid credentials. {message}", hint=LOGIN_HINT)
         case api.NotFound() if method.starts:
             return JobNotDeployed(f"{resource}: Cloud Run has no such job. {message}", hint=CREATE_JOB_HINT)
         case api.TooManyRequests() | api.RetryError(cause=api.TooManyRequests()):

@@ -31,7 +31,7 @@ def run_job(backend: CloudRunBackend, request: Request, timeout: float) -> Cloud
     name = f"{backend.parent}/jobs/{request.job}"
     # The arguments replace those of the job; the variables are added to the job's.
     variables = [{"name": variable, "value": value} for variable, value in request.env.items()]
-    overrides: dict[str, Any] = {"container_overrides": [{"args": request.argv, "env": variables}]}
+    overrides: dict[str, Any] = {"container_overrides": [{"args": request.container_args, "env": variables}]}
     if request.overrides.tasks is not None:
         overrides["task_count"] = request.overrides.tasks
     if request.overrides.timeout is not None:

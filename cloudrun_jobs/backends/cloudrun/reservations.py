@@ -46,7 +46,7 @@ def reserve(backend: CloudRunBackend, request: Request, reservation: Reservation
     target = {
         "http_method": "POST",
         "headers": {"Content-Type": targets.CONTENT_TYPE},
-        "body": targets.encode_body(targets.job_body(request.argv, request.env, request.overrides)),
+        "body": targets.encode_body(targets.job_body(request.container_args, request.env, request.overrides)),
         "oauth_token": {"service_account_email": backend.reservation_account()},
     }
     if backend.reservations == CLOUD_TASKS:

@@ -27,6 +27,7 @@ class Desired:
     label: str  # Its name in the plan.
     ownership: OwnershipLabel
     note: str = ""
+    initial: frozenset[str] = frozenset()  # The fields that only a new resource gets.
 
     @property
     def fields(self) -> dict[str, Any]:
@@ -169,6 +170,7 @@ def _field_changes(desired: Desired, existing: Existing | None) -> Iterator[Fiel
         new_fields = {"ownership": desired.ownership, **new_fields}
         yield from (FieldChange(name, None, value) for name, value in new_fields.items())
         return
+    new_fields = {name: value for name, value in new_fields.items() if name not in desired.initial}
     owned = existing.ownership.fields if existing.ownership else ()
     for name, new in (new_fields | {name: None for name in owned if name not in new_fields}).items():
         if (old := existing.fields.get(name)) != new:

@@ -13,7 +13,7 @@ from cloudrun_jobs.emulator.engine.outcomes import Kind, Outcome
 from cloudrun_jobs.emulator.processes.spawner import Program, Spawner
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
     from pathlib import Path
 
     from google.cloud import run_v2
@@ -119,13 +119,19 @@ def program(
 def _argv(container: run_v2.Container, directory: Path) -> list[str]:
     command = list(container.command)
     if not command and (directory / "manage.py").exists():
-        # An image has its own entry point; assume that of a Django project.
-        command = ["python", "manage.py"]
+        command = _image_command(container.args)
     argv = [*command, *container.args]
     if argv and "/" not in argv[0]:
         inside = bin_directory(directory) / argv[0]
         return [str(inside), *argv[1:]] if inside.exists() else argv
     return argv
+
+
+def _image_command(args: Iterable[str]) -> list[str]:
+    """Return the entry point of a Django project's image, which accepts hyphens in the command's name."""
+    name = next(iter(args), "")
+    has_hyphens = "-" in name and not name.startswith("-")
+    return ["python", "manage.py", *(["cloudrun_exec"] if has_hyphens else [])]
 
 
 def environment(

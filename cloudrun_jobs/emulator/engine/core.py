@@ -8,6 +8,7 @@ from cloudrun_jobs.emulator.engine.executions import Executions
 from cloudrun_jobs.emulator.engine.jobs import Jobs
 from cloudrun_jobs.emulator.engine.operations import Operations
 from cloudrun_jobs.emulator.engine.services import Services
+from cloudrun_jobs.emulator.engine.worker_pools import WorkerPools
 
 if TYPE_CHECKING:
     from cloudrun_jobs.emulator.engine.lifecycle import Platform
@@ -21,7 +22,8 @@ class Engine:
         self.executions = Executions(store, platform)
         self.jobs = Jobs(store, platform, self.executions.start_by_token, policies.drop)
         self.operations = Operations(store)
-        self.services = Services()
+        self.services = Services(store, platform.clock, platform.config.services, policies.drop)
+        self.worker_pools = WorkerPools(store, platform.clock)
 
     def signal(self, execution_name: str, number: int) -> None:
         """Send a signal to every running task of an execution."""

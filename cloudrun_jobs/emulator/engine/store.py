@@ -6,7 +6,7 @@ import secrets
 import string
 import threading
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 from cloudrun_jobs.emulator import names
 from cloudrun_jobs.emulator.errors import invalid
@@ -40,16 +40,22 @@ class Record:
         return self.lifecycle is None
 
 
+Saved: TypeAlias = "run_v2.Job | run_v2.Service | run_v2.Revision | run_v2.WorkerPool | Record"
+
+
 @dataclass(slots=True)
 class Store:
     jobs: dict[str, run_v2.Job] = field(default_factory=dict)
+    services: dict[str, run_v2.Service] = field(default_factory=dict)
+    revisions: dict[str, run_v2.Revision] = field(default_factory=dict)  # In the order of their creation.
+    worker_pools: dict[str, run_v2.WorkerPool] = field(default_factory=dict)
     executions: dict[str, Record] = field(default_factory=dict)
     operations: dict[str, Record | operations_pb2.Operation] = field(default_factory=dict)
     # Held for every change; notified when an execution starts or ends.
     changed: threading.Condition = field(default_factory=lambda: threading.Condition(threading.RLock()))
     closed: bool = False  # Calls that wait for an operation return.
     # Called with each changed resource, to persist it.
-    save: Callable[[run_v2.Job | Record], None] = lambda _: None
+    save: Callable[[Saved], None] = lambda _: None
     remove: Callable[[str], None] = lambda _: None
 
     def executions_of(self, job_name: str) -> list[Record]:

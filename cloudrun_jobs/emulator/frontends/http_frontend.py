@@ -9,11 +9,10 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING, Any, Protocol
 from urllib.parse import urlsplit
 
-from cloudrun_jobs.emulator.closed_world import is_google
+from cloudrun_jobs.emulator.closed_world import is_google, is_loopback
 from cloudrun_jobs.emulator.errors import failed_precondition
 from cloudrun_jobs.emulator.frontends import http2
 from cloudrun_jobs.emulator.frontends.grpc_port import PortInUse
-from cloudrun_jobs.emulator.scheduler.delivery import is_loopback
 from cloudrun_jobs.emulator.web import Request, Response
 
 if TYPE_CHECKING:

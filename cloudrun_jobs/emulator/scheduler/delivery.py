@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import http.client
-import ipaddress
 import socket
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -15,6 +14,7 @@ from google.cloud import scheduler_v1
 from google.rpc import status_pb2
 
 from cloudrun_jobs.emulator import names
+from cloudrun_jobs.emulator.closed_world import is_loopback
 from cloudrun_jobs.emulator.errors import ServiceError
 from cloudrun_jobs.emulator.scheduler.validation import is_english_like
 from cloudrun_jobs.emulator.web import Request, Response
@@ -152,15 +152,6 @@ def _send(
         return Result(0, "DEADLINE_EXCEEDED", "URL_TIMEOUT. The attempt deadline was exceeded.")
     except (OSError, http.client.HTTPException) as error:
         return Result(0, "UNAVAILABLE", f"URL_UNREACHABLE. {error}")
-
-
-def is_loopback(host: str) -> bool:
-    if host == "localhost" or host.endswith(".localhost"):
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
 
 
 def _is_cloud_run(host: str) -> bool:

@@ -7,8 +7,8 @@ from typing import Any
 
 from django.core.management.base import BaseCommand
 
+from cloudrun_jobs.management.finding import add_run_argument, find_run
 from cloudrun_jobs.management.output import write_message
-from cloudrun_jobs.management.subcommands.show import add_run_argument, find_run
 
 HELP = "Run a job again with the arguments of an earlier run."
 

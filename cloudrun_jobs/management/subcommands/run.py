@@ -11,9 +11,10 @@ from django.core.management.base import BaseCommand, CommandError
 from cloudrun_jobs import command_line
 from cloudrun_jobs.command import CloudRunJobs
 from cloudrun_jobs.exceptions import sentence
+from cloudrun_jobs.management.exits import ERROR, INTERRUPTED
+from cloudrun_jobs.management.finding import find_job
 from cloudrun_jobs.management.local_execution import LocalExecution, Output
 from cloudrun_jobs.management.output import write_message
-from cloudrun_jobs.management.selection import selected_jobs
 from cloudrun_jobs.models import JobRun, Status
 
 HELP = "Run a job. Its own arguments follow `--`."
@@ -21,7 +22,6 @@ USAGE = "%(prog)s [-h] [--local] [--tasks N] job [-- ARGUMENT ...]"
 MAX_LOCAL_TASKS = 1000  # Processes on one machine.
 MAX_LISTED = 20  # failed tasks
 MAX_ERROR = 500  # characters
-INTERRUPTED = 130  # exit status
 
 
 def add_arguments(parser: ArgumentParser) -> None:
@@ -37,7 +37,7 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 
 def run(command: BaseCommand, **options: Any) -> None:
-    [job] = selected_jobs([options["job"]])
+    job = find_job(options["job"])
     arguments, tasks = options["job_arguments"], options["tasks"]
     if options["local"]:
         _run_locally(command, job, arguments, tasks)
@@ -50,7 +50,8 @@ def run(command: BaseCommand, **options: Any) -> None:
 def _run_locally(command: BaseCommand, job: CloudRunJobs, arguments: Sequence[str], tasks: int | None) -> None:
     count = job.spec.tasks if tasks is None else tasks
     if not 1 <= count <= MAX_LOCAL_TASKS:
-        raise CommandError(f"--tasks: expected 1 to {MAX_LOCAL_TASKS} with --local, got {count}.")
+        message = f"--tasks: expected 1 to {MAX_LOCAL_TASKS} with --local, got {count}."
+        raise CommandError(message, returncode=ERROR)
     validated = command_line.validate(job, (job.command_name, *arguments), {})
     execution = LocalExecution(job.spec, validated, count, Output(command.stdout, command.stderr))
     try:

@@ -9,12 +9,23 @@ from django.core.management import get_commands
 from django.core.management.base import BaseCommand, CommandError
 
 from cloudrun_jobs.conf import DEFAULT_ALIAS
-from cloudrun_jobs.management.output import add_json_option, write_rows
+from cloudrun_jobs.management.exits import ERROR
+from cloudrun_jobs.management.output import add_json_option, write_message, write_rows
 from cloudrun_jobs.models import JobRun
+from cloudrun_jobs.registry import find_jobs
 from cloudrun_jobs.runs.data import LISTED, listed_data
 from cloudrun_jobs.suggestions import did_you_mean
-from cloudrun_jobs.terminal import format_duration, format_time
+from cloudrun_jobs.terminal import Shrink, format_duration, format_time
 
+# The first eight digits name a run; the time keeps its minute.
+SHRINK = (
+    Shrink("RUN", 8, ""),
+    Shrink("CREATED", 16, ""),
+    Shrink("REQUESTED BY", 8),
+    Shrink("STATUS", 9),
+    Shrink("JOB", 10),
+    Shrink("BACKEND", 7),
+)
 HELP = "Show the latest runs."
 
 
@@ -28,7 +39,7 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 def run(command: BaseCommand, **options: Any) -> None:
     if options["limit"] < 1:
-        raise CommandError(f"--limit: expected at least 1, got {options['limit']}.")
+        raise CommandError(f"--limit: expected at least 1, got {options['limit']}.", returncode=ERROR)
     runs = list(_selected(options).newest_first().only(*LISTED)[: options["limit"]])
     write_rows(
         command,
@@ -37,7 +48,10 @@ def run(command: BaseCommand, **options: Any) -> None:
         headings=("RUN", "JOB", "STATUS", "CREATED", "TOOK", "BACKEND", "REQUESTED BY"),
         rows=[_row(run) for run in runs],
         empty="No such run is recorded.",
+        shrink=SHRINK,
     )
+    if runs and not options["json"]:
+        write_message(command, f"`manage.py cloudrun_jobs show {str(runs[0].pk)[:8]}` shows the newest run.")
 
 
 def status_text(run: JobRun) -> str:
@@ -50,7 +64,7 @@ def _selected(options: dict[str, Any]) -> Any:
     if job := options["job"]:
         runs = runs.for_command(job)
         if job not in get_commands() and not runs.exists():
-            hint = did_you_mean(job, {*JobRun.objects.commands()})
+            hint = did_you_mean(job, {*JobRun.objects.commands(), *find_jobs().jobs})
             raise CommandError(f"There is no command {job!r}, and no run of one. {hint}".rstrip())
     runs = runs.failed() if options["failed"] else runs
     return runs.running() if options["running"] else runs

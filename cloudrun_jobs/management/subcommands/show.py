@@ -3,21 +3,18 @@
 from __future__ import annotations
 
 import json
-import re
 import shlex
 from argparse import ArgumentParser
 from collections.abc import Iterator
 from textwrap import indent
 from typing import Any
 
-from django.core.management.base import BaseCommand, CommandError
-from django.db.models import CharField
-from django.db.models.functions import Cast
+from django.core.management.base import BaseCommand
 
+from cloudrun_jobs.management.finding import add_run_argument, find_run
 from cloudrun_jobs.management.output import add_json_option, write_json, write_message
 from cloudrun_jobs.management.subcommands.runs import status_text
 from cloudrun_jobs.models import JobRun, failures
-from cloudrun_jobs.models.runs import is_run_id, short_name
 from cloudrun_jobs.models.statuses import ITEMS
 from cloudrun_jobs.runs.data import run_data
 from cloudrun_jobs.terminal import escape, format_duration, format_time, table
@@ -27,50 +24,25 @@ HELP = "Show one run."
 
 def add_arguments(parser: ArgumentParser) -> None:
     add_run_argument(parser)
-    parser.add_argument("--traceback", action="store_true", help="Show the traceback of the exception.")
+    parser.add_argument(
+        "--traceback", action="store_true", dest="show_traceback", help="Show the traceback of the exception."
+    )
     add_json_option(parser)
-
-
-def add_run_argument(parser: ArgumentParser) -> None:
-    help_text = "The run's id, its first eight digits, or its execution's name."
-    parser.add_argument("id", metavar="run", help=help_text)
 
 
 def run(command: BaseCommand, **options: Any) -> None:
     found = find_run(options["id"])
     if options["json"]:
-        write_json(command, run_data(found, traceback=options["traceback"]))
+        write_json(command, run_data(found, traceback=options["show_traceback"]))
         return
     command.stdout.write(table(*((name, value) for name, value in _rows(found) if value not in {"", "-"})))
-    if options["traceback"] and found.traceback:
+    if options["show_traceback"] and found.traceback:
         # Indented: a line of an exception's text is no row of the table.
         command.stdout.write(
             "\n" + indent(escape(found.traceback.expandtabs(4), keep="\n"), "  ", lambda line: True)
         )
     elif found.traceback:
         write_message(command, "Add --traceback to see the traceback.")
-
-
-def find_run(name: str) -> JobRun:
-    """Return the run that the argument names. Raises `CommandError`."""
-    runs = JobRun.objects.filter(pk=name) if is_run_id(name) else JobRun.objects.filter(execution=short_name(name))
-    if (found := runs.first() or _find_by_prefix(name.lower())) is not None:
-        return found
-    of_job = f" {name}" if JobRun.objects.for_command(name).exists() else ""
-    raise CommandError(f"No run {name!r} is recorded. `manage.py cloudrun_jobs runs{of_job}` lists the runs.")
-
-
-def _find_by_prefix(prefix: str) -> JobRun | None:
-    """Return the run whose id begins so. Raises `CommandError` if there are several."""
-    if not re.fullmatch(r"[0-9a-f]{8}[0-9a-f-]*", prefix):
-        return None
-    # Databases differ in the hyphens of a UUID, which follow the first eight digits.
-    runs = JobRun.objects.annotate(text=Cast("pk", CharField())).filter(text__startswith=prefix[:8])
-    found = [run for run in runs if str(run.pk).startswith(prefix)]
-    if len(found) > 1:
-        ids = ", ".join(str(run.pk) for run in found[:5])
-        raise CommandError(f"The ids of {len(found)} runs begin with {prefix!r}: {ids}. Write more of the id.")
-    return found[0] if found else None
 
 
 def _rows(run: JobRun) -> Iterator[tuple[str, str]]:

@@ -68,7 +68,8 @@ def _variable(name: str, value: Redacted | Secret) -> dict[str, Any]:
 
 def scheduler_job(schedule: DesiredSchedulerJob, declarations: Declarations, accounts: Accounts) -> dict[str, Any]:
     return present(
-        **{"//": f"manage.py {shlex.join(schedule.args)}"},  # For readers: the body is in base64.
+        # For readers: the body is in base64.
+        **{"//": f"manage.py {shlex.join(schedule.args).removeprefix('manage.py ')}"},
         name=schedule.id,
         region=declarations.scheduler_region,
         project=declarations.project,

@@ -25,8 +25,8 @@ def other_annotations(annotations: dict[str, str]) -> dict[str, str]:
     return {name: value for name, value in annotations.items() if name not in FIELD_ANNOTATIONS}
 
 
-def annotations_to_v2(annotations: dict[str, str], task: run_v2.TaskTemplate) -> None:
-    """Set the fields of the task that the annotations describe."""
+def annotations_to_v2(annotations: dict[str, str], task: Any) -> None:
+    """Set the fields of the template of tasks or revisions that the annotations describe."""
     if VPC_EGRESS in annotations or VPC_CONNECTOR in annotations or NETWORK_INTERFACES in annotations:
         task.vpc_access = run_v2.VpcAccess(
             connector=annotations.get(VPC_CONNECTOR, ""),
@@ -37,13 +37,12 @@ def annotations_to_v2(annotations: dict[str, str], task: run_v2.TaskTemplate) ->
         sockets = run_v2.CloudSqlInstance(instances=instances.split(","))
         task.volumes = [*task.volumes, run_v2.Volume(name=CLOUD_SQL_VOLUME, cloud_sql_instance=sockets)]
         if task.containers:
-            task.containers[0].volume_mounts = [
-                run_v2.VolumeMount(name=CLOUD_SQL_VOLUME, mount_path=CLOUD_SQL_MOUNT_PATH)
-            ]
+            mount = run_v2.VolumeMount(name=CLOUD_SQL_VOLUME, mount_path=CLOUD_SQL_MOUNT_PATH)
+            task.containers[0].volume_mounts = [*task.containers[0].volume_mounts, mount]
 
 
-def annotations_to_v1(task: run_v2.TaskTemplate) -> dict[str, str]:
-    """Return the annotations that describe the task's fields."""
+def annotations_to_v1(task: Any) -> dict[str, str]:
+    """Return the annotations that describe the fields of a template."""
     access = task.vpc_access
     instances = [name for volume in task.volumes for name in volume.cloud_sql_instance.instances]
     found = {

@@ -22,7 +22,7 @@ CommonReason = run_v2.Condition.CommonReason
 
 
 def job(resource: run_v2.Job) -> dict[str, Any]:
-    v1 = _resource("Job", resource, resource.labels, {})
+    v1 = v1_resource("Job", resource, resource.labels, {})
     annotations = v1["metadata"]["annotations"]
     annotations[f"{ANNOTATION_PREFIX}creator"] = resource.creator
     annotations[f"{ANNOTATION_PREFIX}lastModifier"] = resource.last_modifier
@@ -33,7 +33,7 @@ def job(resource: run_v2.Job) -> dict[str, Any]:
     v1["spec"] = specs.job_spec_to_v1(resource)
     v1["status"] = {
         "observedGeneration": resource.observed_generation,
-        "conditions": _conditions([resource.terminal_condition]),
+        "conditions": conditions([resource.terminal_condition]),
         "executionCount": resource.execution_count,
         "latestCreatedExecution": _reference(resource.latest_created_execution),
     }
@@ -42,18 +42,18 @@ def job(resource: run_v2.Job) -> dict[str, Any]:
 
 def execution(resource: run_v2.Execution) -> dict[str, Any]:
     job_id = resource.job
-    v1 = _resource("Execution", resource, resource.labels, {f"{ANNOTATION_PREFIX}job": job_id})
+    v1 = v1_resource("Execution", resource, resource.labels, {f"{ANNOTATION_PREFIX}job": job_id})
     v1["metadata"]["annotations"][f"{ANNOTATION_PREFIX}creator"] = resource.creator
     v1["spec"] = {
         "parallelism": resource.parallelism,
         "taskCount": resource.task_count,
         "template": {"spec": specs.task_spec_to_v1(resource.template)},
     }
-    v1["status"] = _without_empty(
+    v1["status"] = without_empty(
         observedGeneration=resource.observed_generation,
-        conditions=_conditions(resource.conditions),
-        startTime=_time(resource.start_time),
-        completionTime=_time(resource.completion_time),
+        conditions=conditions(resource.conditions),
+        startTime=timestamp(resource.start_time),
+        completionTime=timestamp(resource.completion_time),
         runningCount=resource.running_count,
         succeededCount=resource.succeeded_count,
         failedCount=resource.failed_count,
@@ -70,14 +70,14 @@ def task(resource: run_v2.Task) -> dict[str, Any]:
         f"{ANNOTATION_PREFIX}execution": resource.execution,
         f"{ANNOTATION_PREFIX}taskIndex": str(resource.index),
     }
-    v1 = _resource("Task", resource, resource.labels, own)
+    v1 = v1_resource("Task", resource, resource.labels, own)
     v1["spec"] = specs.task_spec_to_v1(resource)
-    v1["status"] = _without_empty(
+    v1["status"] = without_empty(
         observedGeneration=resource.observed_generation,
-        conditions=_conditions(resource.conditions),
+        conditions=conditions(resource.conditions),
         index=resource.index,
-        startTime=_time(resource.start_time),
-        completionTime=_time(resource.completion_time),
+        startTime=timestamp(resource.start_time),
+        completionTime=timestamp(resource.completion_time),
         retried=resource.retried,
         lastAttemptResult=_result(resource.last_attempt_result),
         logUri=resource.log_uri,
@@ -87,7 +87,7 @@ def task(resource: run_v2.Task) -> dict[str, Any]:
     return v1
 
 
-def _resource(kind: str, resource: Any, labels: Any, own_labels: dict[str, str]) -> dict[str, Any]:
+def v1_resource(kind: str, resource: Any, labels: Any, own_labels: dict[str, str]) -> dict[str, Any]:
     location = names.location_of(resource.name)
     metadata = {
         "name": names.short(resource.name),
@@ -95,21 +95,21 @@ def _resource(kind: str, resource: Any, labels: Any, own_labels: dict[str, str])
         "uid": resource.uid,
         "generation": resource.generation,
         "resourceVersion": resource.etag.strip('"'),
-        "creationTimestamp": _time(resource.create_time),
+        "creationTimestamp": timestamp(resource.create_time),
         "labels": {**labels, **own_labels, specs.LOCATION_LABEL: location.region},
         "annotations": dict(resource.annotations),
     }
     return {"apiVersion": API_VERSION, "kind": kind, "metadata": metadata}
 
 
-def _conditions(conditions: Iterable[run_v2.Condition]) -> list[dict[str, Any]]:
+def conditions(conditions: Iterable[run_v2.Condition]) -> list[dict[str, Any]]:
     return [
-        _without_empty(
+        without_empty(
             type=condition.type_,
             status=STATUS.get(condition.state, "Unknown"),
             reason=_reason(condition),
             message=condition.message,
-            lastTransitionTime=_time(condition.last_transition_time),
+            lastTransitionTime=timestamp(condition.last_transition_time),
         )
         for condition in conditions
     ]
@@ -131,22 +131,22 @@ def _camel(name: str) -> str:
 def _reference(reference: run_v2.ExecutionReference) -> dict[str, Any]:
     if not reference.name:
         return {}
-    return _without_empty(
+    return without_empty(
         name=reference.name,
-        creationTimestamp=_time(reference.create_time),
-        completionTimestamp=_time(reference.completion_time),
+        creationTimestamp=timestamp(reference.create_time),
+        completionTimestamp=timestamp(reference.completion_time),
         completionStatus=run_v2.ExecutionReference.CompletionStatus(reference.completion_status).name,
     )
 
 
 def _result(result: run_v2.TaskAttemptResult) -> dict[str, Any]:
-    status = _without_empty(code=result.status.code, message=result.status.message)
-    return _without_empty(exitCode=result.exit_code, termSignal=result.term_signal, status=status)
+    status = without_empty(code=result.status.code, message=result.status.message)
+    return without_empty(exitCode=result.exit_code, termSignal=result.term_signal, status=status)
 
 
-def _time(instant: datetime | None) -> str:
+def timestamp(instant: datetime | None) -> str:
     return instant.isoformat().replace("+00:00", "Z") if instant else ""
 
 
-def _without_empty(**fields: Any) -> dict[str, Any]:
+def without_empty(**fields: Any) -> dict[str, Any]:
     return {name: value for name, value in fields.items() if value}

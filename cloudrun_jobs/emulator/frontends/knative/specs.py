@@ -3,17 +3,24 @@
 from __future__ import annotations
 
 from datetime import timedelta
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from google.cloud import run_v2
+from google.protobuf import json_format
 
 from cloudrun_jobs.emulator.errors import invalid
 from cloudrun_jobs.emulator.frontends.knative.annotations import (
+    CLOUD_SQL_VOLUME,
     annotations_to_v1,
     annotations_to_v2,
     other_annotations,
 )
 
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+# Fields of a container that have the same JSON in v1 and v2.
+SAME_CONTAINER_FIELDS = ("ports", "volumeMounts", "livenessProbe", "startupProbe", "dependsOn")
 CLIENT_NAME, CLIENT_VERSION = "run.googleapis.com/client-name", "run.googleapis.com/client-version"
 # The service sets these annotations on the jobs it returns, and ignores them in an update.
 SERVICE_SET_ANNOTATIONS = (
@@ -66,8 +73,9 @@ def _template_to_v2(v1: dict[str, Any]) -> run_v2.ExecutionTemplate:
 
 def _task_to_v2(v1: dict[str, Any]) -> run_v2.TaskTemplate:
     task = run_v2.TaskTemplate(
-        containers=[_container_to_v2(container) for container in v1.get("containers", [])],
+        containers=[container_to_v2(container) for container in v1.get("containers", [])],
         service_account=v1.get("serviceAccountName", ""),
+        volumes=[volume_to_v2(volume) for volume in v1.get("volumes", [])],
     )
     if "maxRetries" in v1:
         task.max_retries = int(v1["maxRetries"])
@@ -76,8 +84,8 @@ def _task_to_v2(v1: dict[str, Any]) -> run_v2.TaskTemplate:
     return task
 
 
-def _container_to_v2(v1: dict[str, Any]) -> run_v2.Container:
-    return run_v2.Container(
+def container_to_v2(v1: dict[str, Any]) -> run_v2.Container:
+    container = run_v2.Container(
         name=v1.get("name", ""),
         image=v1.get("image", ""),
         command=v1.get("command", []),
@@ -86,6 +94,12 @@ def _container_to_v2(v1: dict[str, Any]) -> run_v2.Container:
         working_dir=v1.get("workingDir", ""),
         resources=run_v2.ResourceRequirements(limits=v1.get("resources", {}).get("limits", {})),
     )
+    same = {field: v1[field] for field in SAME_CONTAINER_FIELDS if field in v1}
+    try:
+        json_format.ParseDict(same, run_v2.Container.pb(container), ignore_unknown_fields=True)
+    except json_format.ParseError as error:
+        raise ValueError(str(error)) from error
+    return container
 
 
 def variable_to_v2(v1: dict[str, Any]) -> run_v2.EnvVar:
@@ -145,8 +159,9 @@ def job_spec_to_v1(job: run_v2.Job) -> dict[str, Any]:
 
 def task_spec_to_v1(task: run_v2.TaskTemplate | run_v2.Task) -> dict[str, Any]:
     spec: dict[str, Any] = {
-        "containers": [_container_to_v1(container) for container in task.containers],
+        "containers": [container_to_v1(container) for container in task.containers],
         "serviceAccountName": task.service_account,
+        **volumes_to_v1(task.volumes),
     }
     if isinstance(task, run_v2.Task) or "max_retries" in task:
         spec["maxRetries"] = task.max_retries
@@ -156,7 +171,7 @@ def task_spec_to_v1(task: run_v2.TaskTemplate | run_v2.Task) -> dict[str, Any]:
     return spec
 
 
-def _container_to_v1(container: run_v2.Container) -> dict[str, Any]:
+def container_to_v1(container: run_v2.Container) -> dict[str, Any]:
     v1: dict[str, Any] = {
         "name": container.name,
         "image": container.image,
@@ -166,7 +181,44 @@ def _container_to_v1(container: run_v2.Container) -> dict[str, Any]:
         "workingDir": container.working_dir,
         "resources": {"limits": dict(container.resources.limits)},
     }
+    given = json_format.MessageToDict(run_v2.Container.pb(container))
+    v1 |= {field: given[field] for field in SAME_CONTAINER_FIELDS if field in given}
+    if mounts := [mount for mount in v1.pop("volumeMounts", []) if mount["name"] != CLOUD_SQL_VOLUME]:
+        v1["volumeMounts"] = mounts
     return {key: value for key, value in v1.items() if value or key in ("image", "resources")}
+
+
+def volume_to_v2(v1: dict[str, Any]) -> run_v2.Volume:
+    """Translate a volume of a secret, of memory or of a bucket."""
+    volume = run_v2.Volume(name=v1["name"])
+    if secret := v1.get("secret"):
+        items = [{"path": item["path"], "version": item["key"]} for item in secret.get("items", [])]
+        volume.secret = run_v2.SecretVolumeSource(secret=secret["secretName"], items=items)
+    elif "emptyDir" in v1:
+        volume.empty_dir = run_v2.EmptyDirVolumeSource(
+            medium="MEMORY", size_limit=v1["emptyDir"].get("sizeLimit", "")
+        )
+    elif bucket := v1.get("csi", {}).get("volumeAttributes", {}).get("bucketName"):
+        volume.gcs = run_v2.GCSVolumeSource(bucket=bucket, read_only=v1["csi"].get("readOnly", False))
+    else:
+        raise invalid(f"The emulator does not support the kind of the volume {v1['name']!r}.")
+    return volume
+
+
+def volumes_to_v1(volumes: Iterable[run_v2.Volume]) -> dict[str, Any]:
+    """Return the field `volumes` of a v1 spec, if there is a volume that is not an annotation."""
+    found = [_volume_to_v1(volume) for volume in volumes if not volume.cloud_sql_instance.instances]
+    return {"volumes": found} if found else {}
+
+
+def _volume_to_v1(volume: run_v2.Volume) -> dict[str, Any]:
+    if volume.secret.secret:
+        items = [{"path": item.path, "key": item.version} for item in volume.secret.items]
+        return {"name": volume.name, "secret": {"secretName": volume.secret.secret, "items": items}}
+    if volume.gcs.bucket:
+        attributes = {"volumeAttributes": {"bucketName": volume.gcs.bucket}, "readOnly": volume.gcs.read_only}
+        return {"name": volume.name, "csi": {"driver": "gcsfuse.run.googleapis.com", **attributes}}
+    return {"name": volume.name, "emptyDir": {"medium": "Memory", "sizeLimit": volume.empty_dir.size_limit}}
 
 
 def _variable_to_v1(variable: run_v2.EnvVar) -> dict[str, Any]:

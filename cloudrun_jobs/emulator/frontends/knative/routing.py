@@ -1,0 +1,86 @@
+"""Route a request of the v1 API to the handler of its verb and kind."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from cloudrun_jobs.emulator import names
+from cloudrun_jobs.emulator.errors import ServiceError, invalid
+from cloudrun_jobs.emulator.web import Request, Response
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from cloudrun_jobs.emulator.service import Caller, Service
+
+HOST = re.compile(r"(?:(?P<region>[a-z0-9-]+)-)?run\.[a-z.]+(?::\d+)?")
+PATH = re.compile(r"(?P<project>[^/]+)/(?P<kind>[a-z]+)(?:/(?P<id>[^/:]+))?(?::(?P<verb>\w+))?")
+ANY_ID = "-"
+
+
+class V1Frontend:
+    """Answers the requests below a path prefix; subclasses have the handlers, by ``VERB kind/ID:verb``."""
+
+    path_prefix: ClassVar[str]
+    handlers: ClassVar[Mapping[str, Callable[..., dict[str, Any]]]]
+
+    def __init__(self, service: Service) -> None:
+        self.service = service
+
+    def respond(self, request: Request, caller: Caller) -> Response:
+        try:
+            return Response.json(self._call(request, caller))
+        except ServiceError as error:
+            return Response(error.http_status, error.body())
+
+    def _call(self, request: Request, caller: Caller) -> dict[str, Any]:
+        match = PATH.fullmatch(request.path.removeprefix(self.path_prefix))
+        if match is None:
+            raise _not_found(request)
+        location = names.Location(match["project"], _region(request.host))
+        call = f"{request.verb} {match['kind']}"
+        call += ("/ID" if match["id"] else "") + (f":{match['verb']}" if match["verb"] else "")
+        handler = self.handlers.get(call)
+        if handler is None:
+            raise _not_found(request)
+        return handler(self, location, match["id"] or "", request, caller)
+
+
+def paging(request: Request) -> dict[str, Any]:
+    limit = request.parameter("limit", "0")
+    if not limit.isdecimal():
+        raise invalid(f"Invalid value at 'limit': {limit!r}.")
+    return {"page_size": int(limit), "page_token": request.parameter("continue")}
+
+
+def page(api_version: str, kind: str, items: list[dict[str, Any]], token: str) -> dict[str, Any]:
+    # gcloud fails on a list without metadata.
+    metadata = {"continue": token} if token else {}
+    return {"apiVersion": api_version, "kind": kind, "metadata": metadata, "items": items}
+
+
+def content(request: Request) -> dict[str, Any]:
+    try:
+        value = json.loads(request.body or b"{}")
+    except (ValueError, RecursionError) as error:
+        raise invalid(f"Invalid JSON payload received. {error}") from error
+    if not isinstance(value, dict):
+        raise invalid("Invalid JSON payload received. Expected an object.")
+    return value
+
+
+def validate_only(request: Request) -> bool:
+    """Return True for a dry run."""
+    return request.parameter("dryRun") == "all"
+
+
+def _region(host: str) -> str:
+    """Return the region in the host, ``europe-west4-run.googleapis.com``, or ``-`` for all regions."""
+    match = HOST.fullmatch(host)
+    return (match["region"] if match else None) or ANY_ID
+
+
+def _not_found(request: Request) -> ServiceError:
+    return ServiceError("NOT_FOUND", f"The requested URL {request.path} was not found on this server.")

@@ -1,0 +1,89 @@
+"""Find the run or the job that an argument names, and suggest a similar name if there is none."""
+
+from __future__ import annotations
+
+import re
+from argparse import ArgumentParser
+from uuid import UUID
+
+from django.core.management import get_commands
+from django.core.management.base import CommandError
+from django.db import connections
+from django.db.models import CharField
+from django.db.models.functions import Cast
+
+from cloudrun_jobs.command import CloudRunJobs
+from cloudrun_jobs.management.exits import ERROR, FAILED
+from cloudrun_jobs.models import JobRun
+from cloudrun_jobs.models.querysets import JobRunQuerySet
+from cloudrun_jobs.models.runs import is_run_id, short_name
+from cloudrun_jobs.registry import find_jobs
+from cloudrun_jobs.suggestions import closest, did_you_mean
+
+SUGGESTED_RUNS = 200  # The newest runs, among which a similar name is looked for.
+MIN_PREFIX = 8  # digits
+RUN_HELP = "The run's id, its first eight digits, or its execution's name."
+
+
+def add_run_argument(parser: ArgumentParser) -> None:
+    parser.add_argument("id", metavar="run", help=RUN_HELP)
+
+
+def find_run(name: str) -> JobRun:
+    """Return the run that the argument names. Raises `CommandError`."""
+    if (run := find_run_or_none(name)) is not None:
+        return run
+    if JobRun.objects.for_command(name).exists():
+        raise CommandError(
+            f"No run {name!r} is recorded. `manage.py cloudrun_jobs runs {name}` lists the runs of the job."
+        )
+    hint = similar_run(name) or "`manage.py cloudrun_jobs runs` lists the runs."
+    raise CommandError(f"No run {name!r} is recorded. {hint}", returncode=FAILED)
+
+
+def find_run_or_none(name: str) -> JobRun | None:
+    """Return the run that the argument names, if there is one. Raises `CommandError` if there are several."""
+    if is_run_id(name):
+        return JobRun.objects.filter(pk=name).first()
+    return JobRun.objects.filter(execution=short_name(name)).first() or _find_by_prefix(name.lower())
+
+
+def similar_run(name: str, others: set[str] = frozenset()) -> str:  # type: ignore[assignment]
+    """Return "Did you mean ...?" for a recent run, an execution or one of the other names that is similar."""
+    newest = JobRun.objects.newest_first().values_list("pk", "execution")[:SUGGESTED_RUNS]
+    ids, executions = {str(pk) for pk, _ in newest}, {execution for _, execution in newest if execution}
+    known = {each[: max(len(name), MIN_PREFIX)] for each in ids}
+    return closest(name, known | executions | others)
+
+
+def find_job(name: str) -> CloudRunJobs:
+    """Return the declared job. Raises `CommandError`."""
+    found = find_jobs()
+    if name in found.jobs:
+        return found.jobs[name]
+    if (error := found.unreadable.get(name)) is not None:
+        message = f"{name}: cannot be imported. {type(error).__name__}: {error}"
+        raise CommandError(message, returncode=ERROR) from error
+    what = "is a command, but not a Cloud Run job" if name in get_commands() else "is not a Cloud Run job"
+    raise CommandError(f"{name!r} {what}. {did_you_mean(name, found.jobs)}".rstrip(), returncode=FAILED)
+
+
+def _find_by_prefix(prefix: str) -> JobRun | None:
+    """Return the run whose id begins so. Raises `CommandError` if there are several."""
+    if not re.fullmatch(r"[0-9a-f]{8}[0-9a-f-]*", prefix):
+        return None
+    found = [run for run in _beginning_with(prefix[:MIN_PREFIX]) if str(run.pk).startswith(prefix)]
+    if len(found) > 1:
+        ids = ", ".join(str(run.pk) for run in found[:5])
+        raise CommandError(f"The ids of {len(found)} runs begin with {prefix!r}: {ids}. Write more of the id.")
+    return found[0] if found else None
+
+
+def _beginning_with(digits: str) -> JobRunQuerySet:
+    """Return the runs whose ids begin with these eight digits."""
+    features = connections[JobRun.objects.db].features
+    if connections[JobRun.objects.db].vendor == "mysql" and features.has_native_uuid_field:
+        # MariaDB sorts a UUID by its last digits. Databases differ in the hyphens, which follow the eight digits.
+        return JobRun.objects.annotate(text=Cast("pk", CharField())).filter(text__startswith=digits)
+    first, last = (UUID(f"{digits}{digit * 24}") for digit in "0f")
+    return JobRun.objects.filter(pk__gte=first, pk__lte=last)

@@ -1,0 +1,4 @@
+#!/bin/sh
+# Send all requests to the new revision.
+set -eu
+gcloud run services update-traffic "web-$ENVIRONMENT" --to-latest

@@ -1,0 +1,7 @@
+#!/bin/sh
+# Ask the new revision for its health. It answers 503 if the database, the locks or a migration is missing.
+set -eu
+url=$(gcloud run services describe "web-$ENVIRONMENT" --flatten=status.traffic \
+  --format='csv[no-heading](status.traffic.tag,status.traffic.url)' | sed -n 's/^next,//p')
+
+curl --fail --silent --show-error --retry 3 --retry-delay 2 --max-time 60 "${url:?no revision has the tag next}/cloudrun_jobs/health/"

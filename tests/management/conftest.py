@@ -1,0 +1,17 @@
+"""Fixtures: the command line, and an emulator with settings that use it."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.deploy.conftest import _only_these_jobs, emulator, options
+from tests.emulator.fixtures import cloudrun_emulator, cloudrun_emulator_options
+from tests.management.cli import Cli
+
+__all__ = ["_only_these_jobs", "cloudrun_emulator", "cloudrun_emulator_options", "emulator", "options"]
+
+
+@pytest.fixture
+def cli(capsys: pytest.CaptureFixture[str]) -> Cli:
+    """Type `manage.py cloudrun_jobs ...`."""
+    return Cli(capsys)

@@ -1,0 +1,167 @@
+"""The exit status and the one line on stderr after each kind of error."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+import pytest
+from django.db import OperationalError
+from pytest_django import Settings
+
+from cloudrun_jobs.backends.cloudrun import clients
+from cloudrun_jobs.emulator import Emulator
+from cloudrun_jobs.management.subcommands import SUBCOMMANDS
+from cloudrun_jobs.models import JobRun
+from tests.management.cli import Cli
+
+MANAGE = Path(__file__).parents[1] / "manage.py"
+SECRET = "swordfish"
+PREFIX = "5f0c2a9e"
+
+USAGE = {
+    "no subcommand": ([], "arguments are required: subcommand"),
+    "an unknown subcommand": (["rns"], "there is no subcommand 'rns'. Did you mean 'runs'?"),
+    "a strange subcommand": (["\x1b[31m\n"], "there is no subcommand '\\x1b[31m\\n'. Known: "),
+    "an unknown option": (["runs", "--jsn"], "unknown option --jsn. Did you mean '--json'?"),
+    "an abbreviated option": (["runs", "--jso"], "unknown option --jso. Did you mean '--json'?"),
+    "an unknown short option": (["runs", "-x"], "unknown option -x. --help lists the options."),
+    "a superfluous argument": (["runs", "echo", "b"], "unexpected argument. --help shows the usage."),
+    "a missing value": (["runs", "--limit"], "--limit: expected one argument"),
+    "a value of a wrong type": (["runs", "--limit=x"], "--limit: invalid int value: 'x'"),
+    "an unknown choice": (
+        ["export", "--format=teraform"],
+        "--format: unknown value 'teraform'. Did you mean",
+    ),
+    "arguments of a job": (["runs", "--", "x"], "only the subcommand `run` takes them"),
+    "an option of the job": (["run", "echo", "--token", SECRET], "unknown option --token. Write the job's own"),
+    "with its value": (["run", "echo", f"--token={SECRET}"], "unknown option --token. Write the job's own"),
+    "a short one": (["run", "echo", f"-t{SECRET}"], "unknown option -t. Write the job's own"),
+    "an argument of the job": (
+        ["run", "echo", SECRET],
+        "unexpected argument. Write the job's own",
+    ),
+}
+
+
+@pytest.mark.parametrize(("argv", "message"), USAGE.values(), ids=USAGE)
+def test_mistakes_on_the_command_line_exit_2(cli: Cli, argv: list[str], message: str) -> None:
+    """One line on stderr says what to type, and has no value that may be a secret."""
+    typed = cli(*argv)
+
+    assert (typed.status, typed.out, typed.err.count("\n")) == (2, "", 1)
+    assert message in typed.err
+    assert SECRET not in typed.err
+
+
+NAMES = {
+    "a job": (["run", "ech"], "'ech' is not a Cloud Run job. Did you mean 'echo'?"),
+    "a command that is no job": (["run", "migrate"], "'migrate' is a command, but not a Cloud Run job."),
+    "a job without runs": (["runs", "ehco"], "Did you mean 'echo'?"),
+    "a run": (["show", "x"], "No run 'x' is recorded. `manage.py cloudrun_jobs runs` lists the runs."),
+    "a run, with a traceback": (["show", "x", "--traceback"], "No run 'x' is recorded."),
+    "a misspelt run": (["show", "5f0c2a9f"], f"Did you mean '{PREFIX}'?"),
+    "a misspelt execution": (["rerun", "echo-x7k2"], "Did you mean 'echo-x7k2p'?"),
+    "an ambiguous prefix": (["show", PREFIX], f"The ids of 2 runs begin with '{PREFIX}'"),
+}
+
+
+@pytest.mark.parametrize(("argv", "message"), NAMES.values(), ids=NAMES)
+def test_unknown_names_exit_1(cli: Cli, argv: list[str], message: str) -> None:
+    """A similar name is suggested."""
+    for number, execution in enumerate((None, "echo-x7k2p")):
+        pk = f"{PREFIX}-0000-4000-8000-{number:012}"
+        JobRun.objects.create(pk=pk, command="sweep", environment="test", trigger="delay", execution=execution)
+
+    typed = cli(*argv)
+
+    assert (typed.status, typed.out, typed.err.count("\n")) == (1, "", 1)
+    assert message in typed.err
+
+
+@pytest.mark.parametrize("options", ["--settings=tests.settings", "--no-color", "--verbosity=2", "-v2"])
+def test_options_of_django_may_follow_the_subcommand(cli: Cli, options: str) -> None:
+    assert cli("runs", options)[:2] == (0, "")
+
+
+def test_missing_project_exits_2(cli: Cli, settings: Settings) -> None:
+    """The line names the settings, whatever the system checks say."""
+    settings.CLOUDRUN_JOBS = {"ENVIRONMENT": "production"}
+    typed = cli("run", "echo")
+
+    assert (typed.status, typed.err.count("\n")) == (2, 1)
+    assert "CLOUDRUN_JOBS['PROJECT'] and CLOUDRUN_JOBS['REGION']: required" in typed.err
+
+
+@pytest.fixture
+def _google(settings: Settings, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
+    """Use Google's services, in a process that has no credentials."""
+    settings.CLOUDRUN_JOBS = {"ENVIRONMENT": "production", "PROJECT": "acme", "REGION": "europe-west4"}
+    monkeypatch.setenv("CLOUDSDK_CONFIG", str(tmp_path))
+    monkeypatch.setenv("NO_GCE_CHECK", "true")
+    monkeypatch.delenv("GOOGLE_APPLICATION_CREDENTIALS", raising=False)
+    with mock.patch.dict(clients._clients, clear=True):
+        yield
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.usefixtures("_google")
+def test_missing_credentials_exit_2(cli: Cli) -> None:
+    """The line names the command that creates them; the log does not repeat it."""
+    typed = cli("run", "echo")
+
+    assert (typed.status, typed.out, typed.err.count("\n")) == (2, "", 1)
+    assert "no valid credentials." in typed.err
+    assert "`gcloud auth application-default login`" in typed.err
+
+
+@pytest.mark.django_db(transaction=True)
+def test_error_of_an_api_exits_2(cli: Cli, options: dict[str, Any], emulator: Emulator) -> None:
+    """The job is not deployed."""
+    typed = cli("run", "echo")
+
+    assert (typed.status, typed.out, typed.err.count("\n")) == (2, "", 1)
+    assert "Create it: manage.py sync_cloudrun_jobs" in typed.err
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "line"),
+    [
+        (KeyboardInterrupt(), 130, "CommandError: Interrupted.\n"),
+        (BrokenPipeError(), 141, ""),
+        (OperationalError("no\nroute\n"), 1, "CommandError: The database 'default' failed: no\\nroute\n"),
+    ],
+    ids=["ctrl-c", "pipe", "database"],
+)
+def test_interrupts_and_failures(
+    cli: Cli, monkeypatch: pytest.MonkeyPatch, error: BaseException, status: int, line: str
+) -> None:
+    monkeypatch.setattr("cloudrun_jobs.management.exits._discard_output", lambda: None)
+    monkeypatch.setattr(SUBCOMMANDS["runs"], "run", mock.Mock(side_effect=error))
+
+    assert cli("runs") == (status, "", line)
+
+
+@pytest.mark.usefixtures("process_database")
+def test_closed_pipe_is_no_error() -> None:
+    """As `cloudrun_jobs runs | head -0`: no traceback, even at the exit of the interpreter."""
+    reading, writing = os.pipe()
+    os.close(reading)
+    command = [sys.executable, str(MANAGE), "cloudrun_jobs", "stats", "--json"]
+    done = subprocess.run(
+        command,
+        stdout=writing,
+        stderr=subprocess.PIPE,
+        check=False,
+        # A shell may have left it ignored, as Python does.
+        preexec_fn=lambda: signal.signal(signal.SIGPIPE, signal.SIG_IGN),
+    )
+    os.close(writing)
+
+    assert (done.returncode, done.stderr) == (141, b"")
