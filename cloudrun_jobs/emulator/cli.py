@@ -62,6 +62,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add("--secrets", type=Path, metavar="FILE", help="JSON object of secrets by id: values, or lists of versions")
     add("--iam", type=Path, metavar="FILE", help="check callers against this JSON IAM policy")
+    add(
+        "--disable-api",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="start with this API disabled, such as run.googleapis.com; repeatable",
+    )
+    add("--registry", type=Path, metavar="FILE", help="JSON list of the container images that exist")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -105,13 +113,23 @@ def _settings(options: dict[str, Any]) -> dict[str, Any]:
     }
     settings["pass_env"] = tuple(options["pass_env"])
     settings["allow_hosts"] = tuple(options["allow_host"])
+    settings["disabled_apis"] = tuple(options["disable_api"])
     settings["images"] = {name: Path(text) for name, text in _pairs("image", "DIR", options)}
     settings["services"] = dict(_pairs("service", "URL", options))
     for name in ("secrets", "iam"):
         if options[name] is not None:
             settings[name] = read_json(options[name])
+    if options["registry"] is not None:
+        settings["registry"] = _names(options["registry"])
     Config(**settings)
     return settings
+
+
+def _names(path: Path) -> tuple[str, ...]:
+    content = read_json(path)
+    if not isinstance(content, list):
+        raise InvalidConfiguration(f"expected a JSON list of images at {str(path)!r}, got another value")
+    return tuple(content)
 
 
 def _pairs(option: str, value: str, options: dict[str, Any]) -> Iterator[tuple[str, str]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 # Free on a machine with the emulators of gcloud, Firebase and other projects, which use 8080 to 8087 and 8123.
 DEFAULT_PORT = 8490
 DEFAULT_GRPC_PORT = 8491
+API_NAME = re.compile(r"[a-z0-9-]+(?:\.[a-z0-9-]+)*\.googleapis\.com")
 
 
 class InvalidConfiguration(ValueError):
@@ -41,6 +43,8 @@ class Config:
     state: Path | None = None
     secrets: Mapping[str, Any] = field(default_factory=dict, repr=False)  # Values, or lists of versions, by id.
     iam: Mapping[str, Any] | None = None
+    disabled_apis: tuple[str, ...] = ()  # APIs that are disabled at the start, such as run.googleapis.com.
+    registry: tuple[str, ...] | None = None  # Images that exist in Artifact Registry; None: each one does.
 
     def __post_init__(self) -> None:
         if self.grace < 0:
@@ -50,11 +54,19 @@ class Config:
         for name, directory in {"directory": self.directory, **self.images}.items():
             if not directory.is_dir():
                 raise InvalidConfiguration(f"expected a directory for {name!r}, got {str(directory)!r}")
-
+        self._check_project()
         self._check_closed_world()
         for name, url in self.services.items():
             if not closed_world.is_local_url(url):
                 raise InvalidConfiguration(f"expected a URL of this machine for the service {name!r}, got {url!r}")
+
+    def _check_project(self) -> None:
+        for name in self.disabled_apis:
+            if not API_NAME.fullmatch(name):
+                raise InvalidConfiguration(f"expected an API such as run.googleapis.com, got {name!r}")
+        for image in self.registry or ():
+            if not isinstance(image, str) or not image:
+                raise InvalidConfiguration(f"expected a list of names of container images, got {image!r}")
 
     def _check_closed_world(self) -> None:
         for name in self.pass_env:

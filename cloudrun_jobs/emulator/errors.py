@@ -6,8 +6,12 @@ import json
 from typing import TYPE_CHECKING, Any
 
 import grpc
+from google.protobuf import json_format
+from google.rpc import error_details_pb2, status_pb2  # noqa: F401 - The first one registers the types of details.
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from cloudrun_jobs.emulator.names import Location
 
 HTTP_STATUS = {
@@ -33,13 +37,14 @@ HTTP_STATUS = {
 class ServiceError(Exception):
     """An RPC that failed. Each frontend translates the status into its own protocol."""
 
-    def __init__(self, code: str, message: str) -> None:
+    def __init__(self, code: str, message: str, details: Sequence[dict[str, Any]] = ()) -> None:
         if code not in HTTP_STATUS:
             expected = ", ".join(HTTP_STATUS)
             raise ValueError(f"expected a status code such as {expected}, got {code!r}")
         super().__init__(message)
         self.code = code
         self.message = message
+        self.details = details  # Messages of google.rpc in JSON.
 
     @property
     def grpc_code(self) -> Any:
@@ -54,8 +59,15 @@ class ServiceError(Exception):
     def http_status(self) -> int:
         return HTTP_STATUS[self.code]
 
+    def status(self) -> bytes:
+        """Return the error with its details as a serialised ``google.rpc.Status``."""
+        content = {"code": self.number, "message": self.message, "details": list(self.details)}
+        return bytes(json_format.ParseDict(content, status_pb2.Status()).SerializeToString())
+
     def body(self) -> bytes:
-        error = {"code": self.http_status, "message": self.message, "status": self.code}
+        error: dict[str, Any] = {"code": self.http_status, "message": self.message, "status": self.code}
+        if self.details:
+            error["details"] = self.details
         return json.dumps({"error": error}).encode()
 
 
@@ -80,10 +92,33 @@ def already_exists(resource_id: str) -> ServiceError:
 
 
 def permission_denied(permission: str, resource: str) -> ServiceError:
-    preposition = "for" if permission.startswith("secretmanager.") else "on"
+    service = permission.partition(".")[0]
+    if service == "cloudscheduler":
+        return _principal_lacks(permission, resource)
+    if service == "resourcemanager":
+        return ServiceError("PERMISSION_DENIED", "The caller does not have permission")
+    preposition = "for" if service == "secretmanager" else "on"
     return ServiceError(
         "PERMISSION_DENIED",
         f"Permission '{permission}' denied {preposition} resource '{resource}' (or it may not exist).",
+    )
+
+
+def act_as_denied(email: str, method: str) -> ServiceError:
+    """The caller may not give this service account to a job."""
+    if method.startswith("CloudScheduler."):
+        return _principal_lacks("iam.serviceAccounts.actAs", email)
+    return ServiceError(
+        "PERMISSION_DENIED",
+        f"Permission 'iam.serviceaccounts.actAs' denied on service account {email} (or it may not exist).",
+    )
+
+
+def _principal_lacks(permission: str, resource: str) -> ServiceError:
+    return ServiceError(
+        "PERMISSION_DENIED",
+        f'The principal (user or service account) lacks IAM permission "{permission}" for the resource '
+        f'"{resource}" (or the resource may not exist).',
     )
 
 

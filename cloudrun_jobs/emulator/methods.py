@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from functools import partial
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
@@ -17,15 +18,16 @@ from google.cloud.run_v2.services.worker_pools.transports.rest_base import _Base
 from google.cloud.scheduler_v1.services.cloud_scheduler.transports.rest_base import (
     _BaseCloudSchedulerRestTransport,
 )
-from google.iam.v1 import iam_policy_pb2
 from google.longrunning import operations_pb2
 
+from cloudrun_jobs.emulator.project.methods import PLACE, policy_methods, policy_routes
 from cloudrun_jobs.emulator.service import Caller, Method, Route
 
 if TYPE_CHECKING:
     from cloudrun_jobs.emulator.clock import Clock
     from cloudrun_jobs.emulator.engine.core import Engine
     from cloudrun_jobs.emulator.engine.secrets import Secrets
+    from cloudrun_jobs.emulator.iam.access import Iam
     from cloudrun_jobs.emulator.logs.store import LogStore
     from cloudrun_jobs.emulator.scheduler.jobs import ScheduledJobs
 
@@ -39,16 +41,16 @@ Handle = Callable[[Any, Caller], Any]
 
 
 def methods(
-    engine: Engine, scheduler: ScheduledJobs, logs: LogStore, secrets: Secrets, clock: Clock
+    engine: Engine, scheduler: ScheduledJobs, logs: LogStore, secrets: Secrets, clock: Clock, iam: Iam
 ) -> list[Method]:
     return [
-        *_jobs(engine),
-        *_services(engine),
+        *_jobs(engine, iam),
+        *_services(engine, iam),
         *_executions(engine),
         *_operations(engine),
         *_scheduler(scheduler),
         *_logging(logs),
-        *(_secrets(secrets, clock) if has_secret_manager() else ()),
+        *(_secrets(secrets, clock, iam) if has_secret_manager() else ()),
     ]
 
 
@@ -57,7 +59,7 @@ def has_secret_manager() -> bool:
     return all(find_spec(name) for name in ("google.cloud.secretmanager_v1", "google_crc32c"))
 
 
-def _jobs(engine: Engine) -> Iterator[Method]:
+def _jobs(engine: Engine, iam: Iam) -> Iterator[Method]:
     jobs = engine.jobs
     table: list[tuple[str, Any, Handle]] = [
         ("CreateJob", run_v2.CreateJobRequest, lambda r, c: jobs.create(r, c.principal)),
@@ -66,15 +68,14 @@ def _jobs(engine: Engine) -> Iterator[Method]:
         ("UpdateJob", run_v2.UpdateJobRequest, lambda r, c: jobs.update(r, c.principal)),
         ("DeleteJob", run_v2.DeleteJobRequest, _plain(jobs.delete)),
         ("RunJob", run_v2.RunJobRequest, lambda r, c: engine.executions.run(r, c.principal)),
-        ("GetIamPolicy", iam_policy_pb2.GetIamPolicyRequest, _plain(jobs.get_iam_policy)),
-        ("SetIamPolicy", iam_policy_pb2.SetIamPolicyRequest, _plain(jobs.set_iam_policy)),
-        ("TestIamPermissions", iam_policy_pb2.TestIamPermissionsRequest, engine.test_permissions),
     ]
     for rpc, request, handle in table:
         yield Method(f"{RUN}.Jobs", rpc, request, handle, _routes(_BaseJobsRestTransport, rpc))
+    routes = _with_v1(_BaseJobsRestTransport, "jobs")
+    yield from policy_methods(f"{RUN}.Jobs", iam, jobs.check_exists, routes)
 
 
-def _services(engine: Engine) -> Iterator[Method]:
+def _services(engine: Engine, iam: Iam) -> Iterator[Method]:
     services, pools = engine.services, engine.worker_pools
     table: list[tuple[str, Any, Handle]] = [
         ("CreateService", run_v2.CreateServiceRequest, lambda r, c: services.create(r, c.principal)),
@@ -85,6 +86,8 @@ def _services(engine: Engine) -> Iterator[Method]:
     ]
     for rpc, request, handle in table:
         yield Method(f"{RUN}.Services", rpc, request, handle, _routes(_BaseServicesRestTransport, rpc))
+    with_v1 = _with_v1(_BaseServicesRestTransport, "services")
+    yield from policy_methods(f"{RUN}.Services", iam, services.check_exists, with_v1)
     revisions: list[tuple[str, Any, Handle]] = [
         ("GetRevision", run_v2.GetRevisionRequest, _plain(services.get_revision)),
         ("ListRevisions", run_v2.ListRevisionsRequest, _plain(services.list_revisions)),
@@ -154,7 +157,7 @@ def _logging(logs: LogStore) -> Iterator[Method]:
     yield Method(LOGGING, "ListLogEntries", ListLogEntriesRequest, _plain(logs.listed), [read])
 
 
-def _secrets(secrets: Secrets, clock: Clock) -> Iterator[Method]:
+def _secrets(secrets: Secrets, clock: Clock, iam: Iam) -> Iterator[Method]:
     from google.cloud import secretmanager_v1
     from google.cloud.secretmanager_v1.services.secret_manager_service.transports.rest_base import (
         _BaseSecretManagerServiceRestTransport,
@@ -162,7 +165,7 @@ def _secrets(secrets: Secrets, clock: Clock) -> Iterator[Method]:
 
     from cloudrun_jobs.emulator.secret_manager import SecretManager
 
-    manager = SecretManager(secrets, clock)
+    manager = SecretManager(secrets, clock, iam.policies.drop)
     table: list[tuple[str, Callable[[Any], Any]]] = [
         ("CreateSecret", manager.create),
         ("GetSecret", manager.get),
@@ -180,11 +183,19 @@ def _secrets(secrets: Secrets, clock: Clock) -> Iterator[Method]:
     for rpc, handle in table:
         request = getattr(secretmanager_v1, f"{rpc}Request")
         yield Method(SECRETS, rpc, request, _plain(handle), _routes(_BaseSecretManagerServiceRestTransport, rpc))
+    routes = partial(_routes, _BaseSecretManagerServiceRestTransport)
+    yield from policy_methods(SECRETS, iam, manager.check_exists, routes)
 
 
 def _plain(handle: Callable[[Any], Any]) -> Handle:
     """Adapt a handler that does not depend on the caller."""
     return lambda request, _: handle(request)
+
+
+def _with_v1(transport: Any, collection: str) -> Callable[[str], list[Route]]:
+    """Return the HTTP rules of v2 and of v1, which gcloud uses for policies."""
+    v1 = policy_routes(f"{PLACE}/{collection}/*")
+    return lambda rpc: [*_routes(transport, rpc), *v1(rpc)]
 
 
 def _routes(transport: Any, rpc: str) -> list[Route]:

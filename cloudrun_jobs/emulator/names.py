@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 
 
@@ -58,3 +59,21 @@ def matches(pattern: str, name: str) -> bool:
     """Return True if the name matches the pattern, in which ``-`` stands for any id."""
     expected, got = pattern.split("/"), name.split("/")
     return len(expected) == len(got) and all(e in ("-", g) for e, g in zip(expected, got, strict=True))
+
+
+def project_of(name: str) -> str:
+    """Return the project in any resource name; an empty text if it has none."""
+    parts = name.split("/")
+    return parts[1] if len(parts) > 1 and parts[0] == "projects" else ""
+
+
+def project_number(project: str) -> str:
+    """Return the number of a project, which is always the same for the same id."""
+    if project.isdecimal():
+        return project
+    return str(10**11 + int.from_bytes(hashlib.sha256(project.encode()).digest()[:8], "big") % (9 * 10**11))
+
+
+def default_account(project: str) -> str:
+    """Return the account of resources that name none: the default one of Compute Engine."""
+    return f"{project_number(project)}-compute@developer.gserviceaccount.com"

@@ -1,7 +1,8 @@
-"""Save jobs, executions, scheduler jobs and secrets, and restore them at the next start."""
+"""Save jobs, executions, scheduler jobs, secrets and documents, and restore them at the next start."""
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING, Any
 
 from google.cloud import run_v2, scheduler_v1
@@ -11,12 +12,14 @@ from google.rpc import status_pb2
 from cloudrun_jobs.emulator.engine import conditions, operations
 from cloudrun_jobs.emulator.engine.secrets import Secret
 from cloudrun_jobs.emulator.engine.store import Record
+from cloudrun_jobs.emulator.project.documents import KINDS
 
 if TYPE_CHECKING:
     from datetime import datetime
 
     from cloudrun_jobs.emulator.engine.secrets import Secrets
     from cloudrun_jobs.emulator.engine.store import Saved, Store
+    from cloudrun_jobs.emulator.project.documents import Documents
     from cloudrun_jobs.emulator.scheduler.jobs import ScheduledJobs
     from cloudrun_jobs.emulator.state import State
 
@@ -48,6 +51,18 @@ class Persistence:
 
     def save_secret(self, secret: Secret) -> None:
         self._state.save("secret", secret.name, secret.encode())
+
+    def save_document(self, kind: str, name: str, value: Any) -> None:
+        row = f"{kind}:{name}"
+        if value is None:
+            self._state.remove(row)
+        else:
+            self._state.save(kind, row, json.dumps([name, value]).encode())
+
+    def restore_documents(self, documents: Documents) -> None:
+        for kind in KINDS:
+            for body in self._state.load(kind):
+                documents.restore(kind, *json.loads(body))
 
     def remove(self, name: str) -> None:
         for row in (name, f"{name}:tasks", f"{name}:operation"):

@@ -42,9 +42,10 @@ SERVICE_SET_FIELDS = ("name", "create_time", "etag", "replication")
 class SecretManager:
     """The methods of Secret Manager, with the messages of its protocol."""
 
-    def __init__(self, secrets: Secrets, clock: Clock) -> None:
+    def __init__(self, secrets: Secrets, clock: Clock, drop_policy: Callable[[str], None]) -> None:
         self._secrets = secrets
         self._clock = clock
+        self._drop_policy = drop_policy
 
     def create(self, request: api.CreateSecretRequest) -> api.Secret:
         project = re.fullmatch(r"projects/([^/]+)", request.parent)
@@ -94,6 +95,7 @@ class SecretManager:
             secret = self._existing(request.name)
             _check_etag(secret, request.etag)
             secret.deleted, secret.versions, secret.message = True, [], b""
+            self._drop_policy(request.name)
             self._secrets.save(secret)
         return empty_pb2.Empty()
 
@@ -160,6 +162,10 @@ class SecretManager:
                 version.data, version.destroyed = b"", self._now()
             self._secrets.save(secret)
             return _version_message(secret, number)
+
+    def check_exists(self, name: str) -> None:
+        with self._secrets.lock:
+            self._existing(name)
 
     def _existing(self, name: str) -> Secret:
         if not SECRET_NAME.fullmatch(name):

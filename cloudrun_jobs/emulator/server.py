@@ -23,6 +23,7 @@ from cloudrun_jobs.emulator.frontends.admin_api import (
     DISCOVERY_PATH,
     KEYS_PATH,
     PATH_PREFIX,
+    TOKEN_INFO_PATHS,
     AdminApi,
 )
 from cloudrun_jobs.emulator.frontends.console import Console
@@ -31,11 +32,17 @@ from cloudrun_jobs.emulator.frontends.http_frontend import HttpFrontend
 from cloudrun_jobs.emulator.frontends.knative.frontend import KnativeFrontend
 from cloudrun_jobs.emulator.frontends.knative.serving import ServingFrontend
 from cloudrun_jobs.emulator.frontends.rest_frontend import RestFrontend
-from cloudrun_jobs.emulator.iam import Iam
+from cloudrun_jobs.emulator.iam.access import Iam
 from cloudrun_jobs.emulator.logs.store import LogStore
 from cloudrun_jobs.emulator.methods import methods
 from cloudrun_jobs.emulator.persistence import Persistence
 from cloudrun_jobs.emulator.processes.spawner import Spawner
+from cloudrun_jobs.emulator.project import methods as project
+from cloudrun_jobs.emulator.project.artifact_registry import ArtifactRegistry
+from cloudrun_jobs.emulator.project.documents import Documents
+from cloudrun_jobs.emulator.project.images import Images
+from cloudrun_jobs.emulator.project.service_accounts import ServiceAccounts
+from cloudrun_jobs.emulator.project.service_usage import ServiceUsage
 from cloudrun_jobs.emulator.scheduler.delivery import HttpDelivery
 from cloudrun_jobs.emulator.scheduler.jobs import ScheduledJobs
 from cloudrun_jobs.emulator.scheduler.logs import DeliveryLog
@@ -66,7 +73,10 @@ class Emulator:
         self.faults = Faults()
         self.logs = LogStore(self.clock)
         self.tokens = Tokens()
-        iam = Iam(config.iam)
+        self._documents = documents = Documents()
+        iam = Iam(config.iam, documents)
+        self.images = images = Images(documents, config.registry)
+        apis = ServiceUsage(documents, config.disabled_apis)
         self._state: State | None = None
         self._http_delivery = HttpDelivery(
             self.clock, self.tokens, lambda request: self._application.deliver(request)
@@ -75,10 +85,16 @@ class Emulator:
         self._spawner = Spawner()
         self._addresses = Addresses()
         self._secrets = secrets = Secrets(config.secrets)
-        platform = Platform(config, self.clock, self._spawner, self.logs, secrets, self.faults, self._addresses)
-        self._engine = Engine(platform, iam, Store())
-        served = methods(self._engine, self.scheduler, self.logs, secrets, self.clock)
-        self._service = Service(served, self.faults, iam)
+        platform = Platform(
+            config, self.clock, self._spawner, self.logs, secrets, self.faults, self._addresses, images
+        )
+        self._engine = Engine(platform, iam.policies, Store())
+        registry = ArtifactRegistry(documents, images, iam.policies, self.clock)
+        served = [
+            *methods(self._engine, self.scheduler, self.logs, secrets, self.clock, iam),
+            *project.methods(iam, ServiceAccounts(documents, iam), apis, registry),
+        ]
+        self._service = Service(served, self.faults, iam, apis)
         self._application = Application(RestFrontend(self._service), self.tokens, self._handlers())
         self._http = HttpFrontend(self._application, self._addresses)
         self._grpc = GrpcFrontend(self._service, self.tokens, self._addresses)
@@ -145,6 +161,8 @@ class Emulator:
         self._engine.store.save, self._engine.store.remove = persistence.save, persistence.remove
         self.scheduler.save, self.scheduler.remove = persistence.save_scheduled, persistence.remove_scheduled
         self._secrets.save = persistence.save_secret
+        persistence.restore_documents(self._documents)
+        self._documents.save = persistence.save_document
         self._state = state
 
     def _handlers(self) -> dict[str, Callable[[Request, Caller], Response]]:
@@ -159,6 +177,7 @@ class Emulator:
             CERTIFICATES_PATH: admin_api.certificates,
             KEYS_PATH: admin_api.keys,
             DISCOVERY_PATH: admin_api.discovery,
+            **dict.fromkeys(TOKEN_INFO_PATHS, admin_api.token_info),
             METADATA_PREFIX: no_metadata,
         }
 

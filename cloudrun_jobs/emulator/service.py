@@ -11,7 +11,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from cloudrun_jobs.emulator.faults import Faults
-    from cloudrun_jobs.emulator.iam import Iam
+    from cloudrun_jobs.emulator.iam.access import Iam
+    from cloudrun_jobs.emulator.project.service_usage import ServiceUsage
 
 ANONYMOUS = "anonymous"
 
@@ -30,6 +31,7 @@ class Route:
     verb: str
     uri: str
     body: str = ""
+    host: str = ""  # Only for requests to this host, or to a regional one of the same service.
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +40,7 @@ class Method:
 
     service: str
     rpc: str
-    request: Any  # A message class of proto-plus or plain protobuf.
+    request: Any  # A message class of proto-plus or plain protobuf; `dict` for methods without a gRPC client.
     handle: Callable[[Any, Caller], Any]
     routes: Sequence[Route] = ()
 
@@ -49,10 +51,11 @@ class Method:
 
 
 class Service:
-    def __init__(self, methods: Sequence[Method], faults: Faults, iam: Iam) -> None:
+    def __init__(self, methods: Sequence[Method], faults: Faults, iam: Iam, apis: ServiceUsage) -> None:
         self.methods: Mapping[str, Method] = {method.key: method for method in methods}
         self._faults = faults
         self._iam = iam
+        self._apis = apis
         self._closing = threading.Event()
         self._calls_lock = threading.Lock()
         self.calls: Counter[str] = Counter()
@@ -61,6 +64,8 @@ class Service:
     def call(self, key: str, request: Any, caller: Caller) -> Any:
         with self._calls_lock:
             self.calls[key] += 1
+        self._iam.authenticate(caller.principal)
+        self._apis.check(self.methods[key], request)
         self._iam.check(key, request, caller.principal)
         self._faults.raise_before(key)
         delay = self._faults.take_delay(key)

@@ -40,6 +40,10 @@ def set_condition(
     conditions.append(condition)
 
 
+def image_missing_message(image: str) -> str:
+    return f"Image '{image}' not found."
+
+
 def imported_message(seconds: float) -> str:
     return f"Imported container image in {format_duration(seconds)}."
 

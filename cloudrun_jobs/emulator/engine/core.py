@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
-
-from google.iam.v1 import iam_policy_pb2
+from typing import TYPE_CHECKING
 
 from cloudrun_jobs.emulator.engine.executions import Executions
 from cloudrun_jobs.emulator.engine.jobs import Jobs
@@ -15,22 +13,17 @@ from cloudrun_jobs.emulator.engine.worker_pools import WorkerPools
 if TYPE_CHECKING:
     from cloudrun_jobs.emulator.engine.lifecycle import Platform
     from cloudrun_jobs.emulator.engine.store import Store
-    from cloudrun_jobs.emulator.iam import Iam
+    from cloudrun_jobs.emulator.iam.policies import Policies
 
 
 class Engine:
-    def __init__(self, platform: Platform, iam: Iam, store: Store) -> None:
+    def __init__(self, platform: Platform, policies: Policies, store: Store) -> None:
         self.store = store
-        self._iam = iam
         self.executions = Executions(store, platform)
-        self.jobs = Jobs(store, platform.clock, self.executions.start_by_token)
+        self.jobs = Jobs(store, platform, self.executions.start_by_token, policies.drop)
         self.operations = Operations(store)
-        self.services = Services(store, platform.clock, platform.config.services)
+        self.services = Services(store, platform.clock, platform.config.services, policies.drop)
         self.worker_pools = WorkerPools(store, platform.clock)
-
-    def test_permissions(self, request: Any, caller: Any) -> Any:
-        held = [name for name in request.permissions if self._iam.allows(caller.principal, name)]
-        return iam_policy_pb2.TestIamPermissionsResponse(permissions=held)
 
     def signal(self, execution_name: str, number: int) -> None:
         """Send a signal to every running task of an execution."""

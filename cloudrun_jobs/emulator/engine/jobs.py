@@ -7,7 +7,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from google.cloud import run_v2
-from google.iam.v1 import iam_policy_pb2, policy_pb2
+from google.rpc import status_pb2
 
 from cloudrun_jobs.emulator import limits, names
 from cloudrun_jobs.emulator.engine import conditions, operations
@@ -19,8 +19,10 @@ if TYPE_CHECKING:
 
     from google.longrunning import operations_pb2
 
-    from cloudrun_jobs.emulator.clock import Clock
+    from cloudrun_jobs.emulator.engine.lifecycle import Platform
 
+CommonReason = run_v2.Condition.CommonReason
+NOT_FOUND = 5  # The number of the gRPC status.
 DEFAULT_TIMEOUT = timedelta(seconds=600)
 DEFAULT_RETRIES = 3
 DEFAULT_LIMITS = {"cpu": "1000m", "memory": "512Mi"}
@@ -29,10 +31,18 @@ SERVICE_SET_FIELDS = ("name", "uid", "create_time", "creator", "execution_count"
 
 
 class Jobs:
-    def __init__(self, store: Store, clock: Clock, start: Callable[[run_v2.Job], None]) -> None:
+    def __init__(
+        self,
+        store: Store,
+        platform: Platform,
+        start: Callable[[run_v2.Job], None],
+        drop_policy: Callable[[str], None],
+    ) -> None:
         self._store = store
-        self._clock = clock
+        self._clock = platform.clock
+        self._images = platform.images
         self._start = start  # Runs a job that has an execution token.
+        self._drop_policy = drop_policy
 
     def create(self, request: run_v2.CreateJobRequest, principal: str) -> operations_pb2.Operation:
         location = names.location_of(validated(request.parent))
@@ -86,18 +96,9 @@ class Jobs:
                 self._remove(job.name)
             return operation
 
-    def get_iam_policy(self, request: iam_policy_pb2.GetIamPolicyRequest) -> policy_pb2.Policy:
+    def check_exists(self, name: str) -> None:
         with self._store.changed:
-            self.existing(request.resource)
-            return self._store.policies.get(request.resource, policy_pb2.Policy(etag=b"ACAB"))
-
-    def set_iam_policy(self, request: iam_policy_pb2.SetIamPolicyRequest) -> policy_pb2.Policy:
-        with self._store.changed:
-            self.existing(request.resource)
-            policy = self._store.policies[request.resource] = policy_pb2.Policy()
-            policy.CopyFrom(request.policy)
-            policy.etag = uuid.uuid4().bytes[:8]
-            return policy
+            self.existing(name)
 
     def existing(self, name: str) -> run_v2.Job:
         job = self._store.jobs.get(validated(name, "jobs"))
@@ -114,7 +115,18 @@ class Jobs:
         )
 
     def _put(self, job: run_v2.Job, *, validate_only: bool) -> operations_pb2.Operation:
+        missing = self._images.missing(job.template.template)
+        if missing is not None:
+            job.terminal_condition = run_v2.Condition(
+                type_="Ready",
+                state=conditions.FAILED,
+                reason=CommonReason.CONTAINER_MISSING,
+                message=conditions.image_missing_message(missing),
+                last_transition_time=self._clock.now(),
+            )
         operation = operations.finished(operations.new_name(names.location_of(job.name)), job)
+        if missing is not None:
+            operation.error.CopyFrom(status_pb2.Status(code=NOT_FOUND, message=job.terminal_condition.message))
         if validate_only:
             return operation
         self._store.jobs[job.name] = job
@@ -130,7 +142,7 @@ class Jobs:
                 record.lifecycle.cancel()
             del self._store.executions[record.execution.name]
             self._store.remove(record.execution.name)
-        self._store.policies.pop(job_name, None)
+        self._drop_policy(job_name)
         del self._store.jobs[job_name]
         self._store.remove(job_name)
 

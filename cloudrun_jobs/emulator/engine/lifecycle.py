@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from cloudrun_jobs.emulator.faults import Faults
     from cloudrun_jobs.emulator.logs.store import LogStore
     from cloudrun_jobs.emulator.processes.spawner import Spawner
+    from cloudrun_jobs.emulator.project.images import Images
 
 Reason = run_v2.Condition.ExecutionReason
 CommonReason = run_v2.Condition.CommonReason
@@ -41,6 +42,7 @@ class Platform:
     secrets: Secrets
     faults: Faults
     addresses: closed_world.Addresses
+    images: Images
 
 
 @dataclass(slots=True, eq=False)
@@ -120,21 +122,24 @@ class ExecutionLifecycle:
 
     def _provision(self) -> None:
         now = self.platform.clock.now()
+        missing = self.platform.images.missing(self.execution.template)
+        if missing is not None:
+            self._fail_before_start(conditions.image_missing_message(missing), CommonReason.CONTAINER_MISSING)
+            return
         try:
             for variable in self.execution.template.containers[0].env:
                 self.platform.secrets.value(variable, self.execution.name)
         except MissingSecret as error:
             TaskLog(self.platform.logs, self.execution, 0, 0, self.platform.clock).system(error.hint, "ERROR")
-            self._fail_before_start(str(error))
+            self._fail_before_start(str(error), CommonReason.SECRETS_ACCESS_CHECK_FAILED)
             return
         waited = (now - self.execution.create_time).total_seconds()
         self._set_condition("ResourcesAvailable", conditions.SUCCEEDED, conditions.PROVISIONED)
         self._set_condition("ContainerReady", conditions.SUCCEEDED, conditions.imported_message(waited))
         self._start_waiting_tasks()
 
-    def _fail_before_start(self, message: str) -> None:
+    def _fail_before_start(self, message: str, reason: int) -> None:
         """Fail the execution before any task starts."""
-        reason = CommonReason.SECRETS_ACCESS_CHECK_FAILED
         self._set_condition("ContainerReady", conditions.FAILED, message, reason=reason)
         self._set_condition("Completed", conditions.FAILED, message, reason=reason)
         self.record.error = status_pb2.Status(code=9, message=message)

@@ -16,7 +16,7 @@ from cloudrun_jobs.emulator.engine.store import Store, paginate, random_id, vali
 from cloudrun_jobs.emulator.errors import already_exists, invalid, not_found
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
 
     from google.longrunning import operations_pb2
 
@@ -39,8 +39,11 @@ TEMPLATE_FIELDS = (
 
 
 class Services:
-    def __init__(self, store: Store, clock: Clock, urls: Mapping[str, str]) -> None:
+    def __init__(
+        self, store: Store, clock: Clock, urls: Mapping[str, str], drop_policy: Callable[[str], None]
+    ) -> None:
         self._store = store
+        self._drop_policy = drop_policy
         self._clock = clock
         self._urls = urls  # Local URLs by the id of the service that they stand for.
 
@@ -92,7 +95,7 @@ class Services:
                 for name in [service.name, *self._revisions_of(service.name)]:
                     self._store.services.pop(name, None)
                     self._store.revisions.pop(name, None)
-                    self._store.policies.pop(name, None)
+                    self._drop_policy(name)
                     self._store.remove(name)
             return operation
 
@@ -111,6 +114,9 @@ class Services:
             found = [each for name, each in self._store.revisions.items() if names.matches(pattern, name)]
             revisions, token = paginate(reversed(found), request.page_size, request.page_token)
             return run_v2.ListRevisionsResponse(revisions=revisions, next_page_token=token)
+
+    def check_exists(self, name: str) -> None:
+        self.existing(name)
 
     def existing(self, name: str) -> run_v2.Service:
         service = self.by_name.get(validated(name, "services"))

@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from google.cloud import run_v2
-    from google.iam.v1 import policy_pb2
     from google.longrunning import operations_pb2
 
     from cloudrun_jobs.emulator.engine.lifecycle import ExecutionLifecycle
@@ -50,7 +49,6 @@ class Store:
     services: dict[str, run_v2.Service] = field(default_factory=dict)
     revisions: dict[str, run_v2.Revision] = field(default_factory=dict)  # In the order of their creation.
     worker_pools: dict[str, run_v2.WorkerPool] = field(default_factory=dict)
-    policies: dict[str, policy_pb2.Policy] = field(default_factory=dict)
     executions: dict[str, Record] = field(default_factory=dict)
     operations: dict[str, Record | operations_pb2.Operation] = field(default_factory=dict)
     # Held for every change; notified when an execution starts or ends.

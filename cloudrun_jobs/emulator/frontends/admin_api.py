@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import time
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +21,9 @@ if TYPE_CHECKING:
 PATH_PREFIX = "/_emulator/"
 CERTIFICATES_PATH = "/oauth2/v1/certs"
 KEYS_PATH = "/oauth2/v3/certs"
+TOKEN_INFO_PATHS = ("/tokeninfo", "/oauth2/v1/tokeninfo", "/oauth2/v2/tokeninfo", "/oauth2/v3/tokeninfo")
+SCOPES = "https://www.googleapis.com/auth/cloud-platform https://www.googleapis.com/auth/userinfo.email openid"
+TOKEN_LIFETIME = 3599  # seconds
 DISCOVERY_PATH = "/.well-known/openid-configuration"
 
 
@@ -34,6 +39,7 @@ class AdminApi:
             "POST prune": lambda body: emulator.prune(body["execution"]),
             "POST maintain": lambda body: emulator.maintain(**body),
             "POST token": self._issue_token,
+            "POST images": lambda body: emulator.images.push(body["image"]),
         }
 
     def respond(self, request: Request, _: Caller) -> Response:
@@ -59,6 +65,27 @@ class AdminApi:
         """Return the OpenID configuration, which points verifiers of OIDC tokens to the keys."""
         issuer = self._emulator.http
         return Response.json({"issuer": issuer, "jwks_uri": issuer + KEYS_PATH})
+
+    def token_info(self, request: Request, _: Caller) -> Response:
+        """Return the account of an access token, as Google's OAuth service does."""
+        token = request.parameter("access_token")
+        email = self._emulator.tokens.principal(f"Bearer {token}")
+        if email is None:
+            return Response.json({"error": "invalid_token", "error_description": "Invalid Value"}, 400)
+        account = str(int.from_bytes(hashlib.sha256(email.encode()).digest()[:8], "big"))
+        return Response.json(
+            {
+                "azp": account,
+                "aud": account,
+                "sub": account,
+                "scope": SCOPES,
+                "exp": str(int(time.time()) + TOKEN_LIFETIME),
+                "expires_in": str(TOKEN_LIFETIME),
+                "email": email,
+                "email_verified": "true",
+                "access_type": "online",
+            }
+        )
 
     def _issue_token(self, body: dict[str, Any]) -> dict[str, str]:
         """Return an access token of the account, or an ID token for an audience."""

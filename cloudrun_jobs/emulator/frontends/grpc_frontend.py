@@ -55,6 +55,8 @@ class GrpcFrontend:
     def _handlers(self) -> list[Any]:
         services: dict[str, dict[str, Any]] = defaultdict(dict)
         for method in self._service.methods.values():
+            if method.request is dict:
+                continue
             services[method.service][method.rpc] = grpc.unary_unary_rpc_method_handler(
                 self._handler(method),
                 request_deserializer=_deserializer(method.request),
@@ -67,6 +69,8 @@ class GrpcFrontend:
             try:
                 return self._service.call(method.key, request, self._caller(context))
             except ServiceError as error:
+                if error.details:
+                    context.set_trailing_metadata((("grpc-status-details-bin", error.status()),))
                 context.abort(error.grpc_code, error.message)
 
         return handle

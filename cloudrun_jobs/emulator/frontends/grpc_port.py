@@ -27,6 +27,8 @@ class PortInUse(OSError):
 class GrpcPort:
     def __init__(self, addresses: Addresses) -> None:
         self._addresses = addresses
+        # The event loop refers to a task only weakly once the client has sent everything.
+        self._connections: set[asyncio.Task[None] | None] = set()
         self._serving = threading.Event()
         self._stopped = asyncio.Event()
 
@@ -63,12 +65,20 @@ class GrpcPort:
         server.close()  # On return, the loop cancels the connections.
 
     async def _accepted(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        with contextlib.closing(writer), contextlib.suppress(OSError, EOFError):
-            first = await asyncio.wait_for(reader.readexactly(len(PREFACE_START)), FIRST_BYTES_TIMEOUT)
-            if first == PREFACE_START:
-                await _relay(first, reader, writer, self._server_port)
-            elif first[0] != TLS_HANDSHAKE:
-                await _relay(first, reader, writer, int(self._addresses.http.rpartition(":")[2]))
+        task = asyncio.current_task()
+        self._connections.add(task)
+        try:
+            with contextlib.closing(writer), contextlib.suppress(OSError, EOFError):
+                await self._serve_connection(reader, writer)
+        finally:
+            self._connections.discard(task)
+
+    async def _serve_connection(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        first = await asyncio.wait_for(reader.readexactly(len(PREFACE_START)), FIRST_BYTES_TIMEOUT)
+        if first == PREFACE_START:
+            await _relay(first, reader, writer, self._server_port)
+        elif first[0] != TLS_HANDSHAKE:
+            await _relay(first, reader, writer, int(self._addresses.http.rpartition(":")[2]))
 
 
 async def _relay(
@@ -77,17 +87,13 @@ async def _relay(
     server_reader, server_writer = await asyncio.open_connection("127.0.0.1", server_port)
     with contextlib.closing(server_writer):
         server_writer.write(first)
-        both = [
-            asyncio.ensure_future(_copy(reader, server_writer)),
-            asyncio.ensure_future(_copy(server_reader, writer)),
-        ]
+        sending = asyncio.create_task(_copy(reader, server_writer))
         try:
-            # A side that has sent everything may still wait for the response.
-            await asyncio.wait(both, return_when=asyncio.FIRST_EXCEPTION)
+            # Until the server closes it: a client that has sent everything still waits for the response.
+            await _copy(server_reader, writer)
         finally:
-            for copying in both:
-                copying.cancel()
-            await asyncio.gather(*both, return_exceptions=True)
+            sending.cancel()
+            await asyncio.wait([sending])
 
 
 async def _copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

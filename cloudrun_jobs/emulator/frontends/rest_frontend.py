@@ -32,6 +32,7 @@ class Rule:
     pattern: re.Pattern[str]
     variables: tuple[str, ...]
     body: str
+    host: str
     method: Method
 
 
@@ -40,22 +41,25 @@ class RestFrontend:
         self._service = service
         rules = [rule for method in service.methods.values() for rule in _rules(method)]
         # Rules with a custom verb come first: the other patterns would match ":verb" as part of the id.
-        self._rules = sorted(rules, key=lambda rule: ":" not in rule.pattern.pattern)
+        self._rules = sorted(rules, key=lambda rule: (":" not in rule.pattern.pattern, not rule.host))
 
     def respond(self, request: Request, caller: Caller) -> Response:
         try:
             rule, values = self._find(request)
-            message = _message(rule, values, request)
+            is_plain = rule.method.request is dict
+            message = _fields(rule, values, request) if is_plain else _message(rule, values, request)
             response = raw(self._service.call(rule.method.key, message, caller))
         except ServiceError as error:
             return Response(error.http_status, error.body())
+        if is_plain:
+            return Response.json(response)
         numbers = "enum-encoding=int" in request.parameter("$alt")
         return Response(200, json_format.MessageToJson(response, use_integers_for_enums=numbers).encode())
 
     def _find(self, request: Request) -> tuple[Rule, list[str]]:
         for rule in self._rules:
             match = rule.pattern.fullmatch(request.path)
-            if match is not None and rule.verb == request.verb:
+            if match is not None and rule.verb == request.verb and _serves(rule, request.host):
                 return rule, [unquote(value) for value in match.groups()]
         raise ServiceError("NOT_FOUND", f"The requested URL {request.path} was not found on this server.")
 
@@ -68,7 +72,20 @@ def _rules(method: Method) -> Iterator[Rule]:
             variables.append(match[1])
             rest = rest[match.end() :]
         compiled = re.compile(pattern + re.escape(rest))
-        yield Rule(route.verb.upper(), compiled, tuple(variables), route.body, method)
+        yield Rule(route.verb.upper(), compiled, tuple(variables), route.body, route.host, method)
+
+
+def _serves(rule: Rule, host: str) -> bool:
+    return not rule.host or host == rule.host or host.endswith(f"-{rule.host}")
+
+
+def _fields(rule: Rule, values: list[str], request: Request) -> dict[str, Any]:
+    """Return the fields of a request without a message class; the path takes precedence."""
+    fields: dict[str, Any] = _body(rule.body, request)
+    for name, value in request.query:
+        if not name.startswith("$") and name not in COMMON:
+            _put(fields, name, value)
+    return fields | dict(zip(rule.variables, values, strict=True))
 
 
 def _message(rule: Rule, values: list[str], request: Request) -> Any:

@@ -12,6 +12,7 @@ from google.protobuf import empty_pb2, field_mask_pb2
 from cloudrun_jobs.emulator import names
 from cloudrun_jobs.emulator.engine.store import paginate, random_id, validated
 from cloudrun_jobs.emulator.errors import ServiceError, failed_precondition, invalid
+from cloudrun_jobs.emulator.project.locations import check_scheduler_region
 from cloudrun_jobs.emulator.scheduler import retries
 from cloudrun_jobs.emulator.scheduler.delivery import LOST_RESPONSE, HttpDelivery, Result
 from cloudrun_jobs.emulator.scheduler.validation import check, schedule_of, with_defaults
@@ -64,7 +65,7 @@ class ScheduledJobs:
     _lock: threading.RLock = field(default_factory=threading.RLock)
 
     def create(self, request: scheduler_v1.CreateJobRequest) -> scheduler_v1.Job:
-        location = names.location_of(validated(request.parent))
+        location = _location(validated(request.parent))
         job = with_defaults(request.job)
         job.name = validated(job.name or location.job(random_id(20)), "jobs")
         if names.location_of(job.name) != location:
@@ -87,7 +88,7 @@ class ScheduledJobs:
             return scheduler_v1.Job(self._existing(request.name).job)
 
     def listed(self, request: scheduler_v1.ListJobsRequest) -> scheduler_v1.ListJobsResponse:
-        pattern = names.location_of(validated(request.parent)).job("-")
+        pattern = _location(validated(request.parent)).job("-")
         with self._lock:
             found = [self.entries[name].job for name in sorted(self.entries) if names.matches(pattern, name)]
             jobs, token = paginate(found, request.page_size, request.page_token, MAX_PAGE_SIZE)
@@ -139,7 +140,8 @@ class ScheduledJobs:
             return self._put(entry)
 
     def _existing(self, name: str) -> Entry:
-        entry = self.entries.get(validated(name, "jobs"))
+        _location(validated(name, "jobs"))
+        entry = self.entries.get(name)
         if entry is None:
             raise ServiceError("NOT_FOUND", "Job not found.")
         return entry
@@ -211,6 +213,13 @@ class ScheduledJobs:
         delivery.retries += 1
         self.clock.call_later(wait.total_seconds(), lambda: self._attempt(delivery))
         return True
+
+
+def _location(name: str) -> names.Location:
+    """Return the location in a name, if Cloud Scheduler serves it."""
+    location = names.location_of(name)
+    check_scheduler_region(location.region)
+    return location
 
 
 def _masked(request: scheduler_v1.UpdateJobRequest, old: scheduler_v1.Job) -> scheduler_v1.Job:

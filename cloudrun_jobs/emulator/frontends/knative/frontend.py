@@ -130,7 +130,8 @@ def _selected(request: Request) -> dict[str, str]:
 
 
 def _job_of(operation: Any) -> run_v2.Job:
-    job: run_v2.Job = run_v2.Job.deserialize(operation.response.value)
+    # The metadata: an operation that failed, for its image does not exist, has no response.
+    job: run_v2.Job = run_v2.Job.deserialize(operation.metadata.value)
     return job
 
 

@@ -1,0 +1,133 @@
+"""Check callers against the IAM policies of resources."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from google.iam.v1 import iam_policy_pb2
+
+from cloudrun_jobs.emulator.config import InvalidConfiguration
+from cloudrun_jobs.emulator.errors import ServiceError, act_as_denied, invalid, permission_denied
+from cloudrun_jobs.emulator.iam import roles
+from cloudrun_jobs.emulator.iam.permissions import (
+    ACT_AS,
+    PERMISSIONS,
+    RUN_WITH_OVERRIDES,
+    accounts_of,
+    resource_of,
+)
+from cloudrun_jobs.emulator.iam.policies import Policies, is_google_managed, service_accounts
+from cloudrun_jobs.emulator.names import default_account, project_of
+from cloudrun_jobs.emulator.service import ANONYMOUS
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from google.iam.v1 import policy_pb2
+
+    from cloudrun_jobs.emulator.project.documents import Documents
+    from cloudrun_jobs.emulator.service import Caller
+
+# What a project without checks grants, for clients that read its policy.
+OPEN_POLICY = {"bindings": [{"role": "roles/owner", "members": ["allUsers"]}]}
+
+
+class Iam:
+    """The policies, and the checks against them. Without a policy of the projects, everything is allowed.
+
+    The policy has the format of ``gcloud projects get-iam-policy``. The role of a binding may also be a single
+    permission.
+    """
+
+    def __init__(self, policy: Mapping[str, Any] | None, documents: Documents) -> None:
+        self.is_enforced = policy is not None
+        for binding in (policy or {}).get("bindings", []):
+            _check_role(binding.get("role", ""))
+        self._documents = documents
+        self.mentioned_accounts = service_accounts(policy or {})
+        self.policies = Policies(documents, OPEN_POLICY if policy is None else policy)
+
+    def check(self, method: str, request: Any, principal: str) -> None:
+        """Raise PERMISSION_DENIED if the policies do not allow the call."""
+        if not self.is_enforced or method not in PERMISSIONS:
+            return
+        resource = resource_of(request)
+        needed = [PERMISSIONS[method]]
+        if method == "Jobs.RunJob" and "overrides" in request:
+            needed.append(RUN_WITH_OVERRIDES)
+        for permission in needed:
+            if not self.allows(principal, permission, resource):
+                raise permission_denied(permission, resource or "the project")
+        for email in accounts_of(method, request):
+            self._check_act_as(principal, email or default_account(project_of(resource)), resource, method)
+
+    def authenticate(self, principal: str) -> None:
+        """Raise UNAUTHENTICATED if the call has no credential."""
+        if self.is_enforced and principal == ANONYMOUS:
+            raise ServiceError(
+                "UNAUTHENTICATED",
+                "Request is missing required authentication credential. Expected OAuth 2 access token, "
+                "login cookie or other valid authentication credential.",
+            )
+
+    def allows(self, principal: str, permission: str, resource: str) -> bool:
+        return not self.is_enforced or self.policies.grants(principal, permission, resource)
+
+    def account_exists(self, email: str) -> bool:
+        """Return True if a service account exists. Without checks, each one does until it is deleted."""
+        email = email.lower()
+        account = self._documents.get("account", email)
+        if account is not None:
+            return not account["deleted"]
+        return not self.is_enforced or email in self.mentioned_accounts or is_google_managed(email)
+
+    def _check_act_as(self, principal: str, email: str, resource: str, method: str) -> None:
+        account = f"projects/{project_of(resource)}/serviceAccounts/{email}"
+        if not (self.account_exists(email) and self.allows(principal, ACT_AS, account)):
+            raise act_as_denied(email, method)
+
+
+class PolicyMethods:
+    """GetIamPolicy, SetIamPolicy and TestIamPermissions of one type of resource."""
+
+    def __init__(self, iam: Iam, check_exists: Callable[[str], Any]) -> None:
+        self._iam = iam
+        self._check_exists = check_exists
+
+    def get(self, request: iam_policy_pb2.GetIamPolicyRequest, _: Caller) -> policy_pb2.Policy:
+        self._check_exists(request.resource)
+        return self._iam.policies.get(request.resource)
+
+    def set(self, request: iam_policy_pb2.SetIamPolicyRequest, _: Caller) -> policy_pb2.Policy:
+        self._check_exists(request.resource)
+        for binding in request.policy.bindings:
+            for member in binding.members:
+                kind, _colon, email = member.partition(":")
+                if kind == "serviceAccount" and not self._iam.account_exists(email):
+                    raise invalid(f"Service account {email} does not exist.")
+        return self._iam.policies.set(request)
+
+    def test(self, request: iam_policy_pb2.TestIamPermissionsRequest, caller: Caller) -> Any:
+        """Return the permissions that the caller has; none on a resource that does not exist."""
+        for name in request.permissions:
+            if not roles.is_permission(name):
+                raise invalid(f"Permission {name} is not valid for this resource.")
+        if self._iam.is_enforced and not self._exists(request.resource):
+            return iam_policy_pb2.TestIamPermissionsResponse()
+        held = [name for name in request.permissions if self._iam.allows(caller.principal, name, request.resource)]
+        return iam_policy_pb2.TestIamPermissionsResponse(permissions=held)
+
+    def _exists(self, resource: str) -> bool:
+        try:
+            self._check_exists(resource)
+        except ServiceError as error:
+            if error.code == "NOT_FOUND":
+                return False
+            raise
+        return True
+
+
+def _check_role(role: str) -> None:
+    if not roles.is_role(role) and role not in roles.permissions():
+        known = ", ".join(sorted(roles.roles()))
+        raise InvalidConfiguration(f"expected a permission or a role, such as one of {known}, got {role!r}")

@@ -1,0 +1,127 @@
+"""The permission that each method requires."""
+
+from __future__ import annotations
+
+from typing import Any
+
+RUN_WITH_OVERRIDES = "run.jobs.runWithOverrides"
+ACT_AS = "iam.serviceAccounts.actAs"
+PERMISSIONS = {
+    "Jobs.CreateJob": "run.jobs.create",
+    "Jobs.GetJob": "run.jobs.get",
+    "Jobs.ListJobs": "run.jobs.list",
+    "Jobs.UpdateJob": "run.jobs.update",
+    "Jobs.DeleteJob": "run.jobs.delete",
+    "Jobs.RunJob": "run.jobs.run",
+    "Jobs.GetIamPolicy": "run.jobs.getIamPolicy",
+    "Jobs.SetIamPolicy": "run.jobs.setIamPolicy",
+    "Services.GetService": "run.services.get",
+    "Services.CreateService": "run.services.create",
+    "Services.ListServices": "run.services.list",
+    "Services.UpdateService": "run.services.update",
+    "Services.DeleteService": "run.services.delete",
+    "Revisions.GetRevision": "run.revisions.get",
+    "Revisions.ListRevisions": "run.revisions.list",
+    "WorkerPools.CreateWorkerPool": "run.workerpools.create",
+    "WorkerPools.GetWorkerPool": "run.workerpools.get",
+    "WorkerPools.ListWorkerPools": "run.workerpools.list",
+    "WorkerPools.UpdateWorkerPool": "run.workerpools.update",
+    "WorkerPools.DeleteWorkerPool": "run.workerpools.delete",
+    "Services.GetIamPolicy": "run.services.getIamPolicy",
+    "Services.SetIamPolicy": "run.services.setIamPolicy",
+    "Executions.GetExecution": "run.executions.get",
+    "Executions.ListExecutions": "run.executions.list",
+    "Executions.DeleteExecution": "run.executions.delete",
+    "Executions.CancelExecution": "run.executions.cancel",
+    "Tasks.GetTask": "run.tasks.get",
+    "Tasks.ListTasks": "run.tasks.list",
+    "Operations.GetOperation": "run.operations.get",
+    "Operations.WaitOperation": "run.operations.get",
+    "Operations.ListOperations": "run.operations.list",
+    "Operations.DeleteOperation": "run.operations.delete",
+    "Regions.ListLocations": "run.locations.list",
+    "CloudScheduler.ListJobs": "cloudscheduler.jobs.list",
+    "CloudScheduler.GetJob": "cloudscheduler.jobs.get",
+    "CloudScheduler.CreateJob": "cloudscheduler.jobs.create",
+    "CloudScheduler.UpdateJob": "cloudscheduler.jobs.update",
+    "CloudScheduler.DeleteJob": "cloudscheduler.jobs.delete",
+    "CloudScheduler.PauseJob": "cloudscheduler.jobs.pause",
+    "CloudScheduler.ResumeJob": "cloudscheduler.jobs.enable",
+    "CloudScheduler.RunJob": "cloudscheduler.jobs.run",
+    "Locations.GetLocation": "cloudscheduler.locations.get",
+    "Locations.ListLocations": "cloudscheduler.locations.list",
+    "LoggingServiceV2.WriteLogEntries": "logging.logEntries.create",
+    "LoggingServiceV2.ListLogEntries": "logging.logEntries.list",
+    "SecretManagerService.CreateSecret": "secretmanager.secrets.create",
+    "SecretManagerService.GetSecret": "secretmanager.secrets.get",
+    "SecretManagerService.ListSecrets": "secretmanager.secrets.list",
+    "SecretManagerService.UpdateSecret": "secretmanager.secrets.update",
+    "SecretManagerService.DeleteSecret": "secretmanager.secrets.delete",
+    "SecretManagerService.GetIamPolicy": "secretmanager.secrets.getIamPolicy",
+    "SecretManagerService.SetIamPolicy": "secretmanager.secrets.setIamPolicy",
+    "SecretManagerService.AddSecretVersion": "secretmanager.versions.add",
+    "SecretManagerService.GetSecretVersion": "secretmanager.versions.get",
+    "SecretManagerService.AccessSecretVersion": "secretmanager.versions.access",
+    "SecretManagerService.ListSecretVersions": "secretmanager.versions.list",
+    "SecretManagerService.EnableSecretVersion": "secretmanager.versions.enable",
+    "SecretManagerService.DisableSecretVersion": "secretmanager.versions.disable",
+    "SecretManagerService.DestroySecretVersion": "secretmanager.versions.destroy",
+    "Projects.GetProject": "resourcemanager.projects.get",
+    "Projects.GetIamPolicy": "resourcemanager.projects.getIamPolicy",
+    "Projects.SetIamPolicy": "resourcemanager.projects.setIamPolicy",
+    "IAM.CreateServiceAccount": "iam.serviceAccounts.create",
+    "IAM.GetServiceAccount": "iam.serviceAccounts.get",
+    "IAM.ListServiceAccounts": "iam.serviceAccounts.list",
+    "IAM.DeleteServiceAccount": "iam.serviceAccounts.delete",
+    "IAM.GetIamPolicy": "iam.serviceAccounts.getIamPolicy",
+    "IAM.SetIamPolicy": "iam.serviceAccounts.setIamPolicy",
+    "ServiceUsage.GetService": "serviceusage.services.get",
+    "ServiceUsage.ListServices": "serviceusage.services.list",
+    "ServiceUsage.BatchGetServices": "serviceusage.services.get",
+    "ServiceUsage.EnableService": "serviceusage.services.enable",
+    "ServiceUsage.BatchEnableServices": "serviceusage.services.enable",
+    "ServiceUsage.DisableService": "serviceusage.services.disable",
+    "ArtifactRegistry.CreateRepository": "artifactregistry.repositories.create",
+    "ArtifactRegistry.GetRepository": "artifactregistry.repositories.get",
+    "ArtifactRegistry.ListRepositories": "artifactregistry.repositories.list",
+    "ArtifactRegistry.DeleteRepository": "artifactregistry.repositories.delete",
+    "ArtifactRegistry.GetIamPolicy": "artifactregistry.repositories.getIamPolicy",
+    "ArtifactRegistry.SetIamPolicy": "artifactregistry.repositories.setIamPolicy",
+    "ArtifactRegistry.GetDockerImage": "artifactregistry.dockerimages.get",
+    "ArtifactRegistry.ListDockerImages": "artifactregistry.dockerimages.list",
+    "ArtifactRegistry.GetPackage": "artifactregistry.packages.get",
+    "ArtifactRegistry.ListVersions": "artifactregistry.versions.list",
+    "ArtifactRegistry.GetVersion": "artifactregistry.versions.get",
+    "ArtifactRegistry.GetTag": "artifactregistry.tags.get",
+    "ArtifactRegistry.ListTags": "artifactregistry.tags.list",
+}
+
+
+def resource_of(request: Any) -> str:
+    """Return the name of the resource of a request, or an empty text."""
+    for field in ("name", "parent", "resource", "log_name"):
+        value = _field(request, field)
+        if value:
+            return str(value)
+    for field in ("job", "secret"):
+        inner = _field(request, field)
+        if inner is not None and inner.name:
+            return str(inner.name)
+    entries = _field(request, "entries") or ()
+    names = [*(_field(request, "resource_names") or ()), *(entry.log_name for entry in entries)]
+    return str(names[0]) if names else ""
+
+
+def accounts_of(method: str, request: Any) -> list[str]:
+    """Return the service accounts that a request gives to a resource; an empty text is the default account."""
+    if method in ("Jobs.CreateJob", "Jobs.UpdateJob"):
+        return [request.job.template.template.service_account]
+    if method in ("CloudScheduler.CreateJob", "CloudScheduler.UpdateJob"):
+        target = request.job.http_target
+        tokens = (target.oauth_token.service_account_email, target.oidc_token.service_account_email)
+        return [email for email in tokens if email]
+    return []
+
+
+def _field(request: Any, name: str) -> Any:
+    return request.get(name) if isinstance(request, dict) else getattr(request, name, None)

@@ -1,0 +1,133 @@
+"""Keep the IAM policies of resources, and look up what they grant."""
+
+from __future__ import annotations
+
+import copy
+import re
+import secrets
+from typing import TYPE_CHECKING, Any
+
+from google.iam.v1 import policy_pb2
+from google.protobuf import json_format
+
+from cloudrun_jobs.emulator.errors import ServiceError, invalid
+from cloudrun_jobs.emulator.iam import roles
+from cloudrun_jobs.emulator.service import ANONYMOUS
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from google.iam.v1 import iam_policy_pb2
+
+    from cloudrun_jobs.emulator.project.documents import Documents
+
+EMPTY_ETAG = "ACAB"  # The etag of a policy that was never set.
+EVERYONE = ("allUsers", "allAuthenticatedUsers")
+MEMBER_TYPES = (
+    "user", "serviceAccount", "group", "domain", "principal", "principalSet", "deleted", "projectOwner",
+    "projectEditor", "projectViewer",
+)  # fmt: skip
+ACCOUNT = re.compile(r"projects/([^/]+)/serviceAccounts/([^/]+)")
+ACCOUNT_PROJECT = re.compile(r"[^@]+@([a-z0-9-]+)\.iam\.gserviceaccount\.com")
+
+
+class Policies:
+    """The policy of each resource. Each project starts with the policy that the emulator was started with."""
+
+    def __init__(self, documents: Documents, of_projects: Mapping[str, Any]) -> None:
+        self._documents = documents
+        self._of_projects = of_projects
+
+    def get(self, resource: str) -> policy_pb2.Policy:
+        content = {"version": 1, "etag": EMPTY_ETAG, **self._content(canonical(resource))}
+        return json_format.ParseDict(content, policy_pb2.Policy(), ignore_unknown_fields=True)
+
+    def set(self, request: iam_policy_pb2.SetIamPolicyRequest) -> policy_pb2.Policy:
+        """Replace a policy, unless it changed since the caller read it."""
+        _check(request.policy)
+        resource = canonical(request.resource)
+        with self._documents.lock:
+            if request.policy.etag and request.policy.etag != self.get(resource).etag:
+                raise ServiceError(
+                    "ABORTED",
+                    "There were concurrent policy changes. Please retry the whole read-modify-write with "
+                    "exponential backoff.",
+                )
+            policy = policy_pb2.Policy()
+            policy.CopyFrom(request.policy)
+            policy.version = max(policy.version, 1)
+            policy.etag = secrets.token_bytes(9)
+            self._documents.put("policy", resource, json_format.MessageToDict(policy))
+        return self.get(resource)
+
+    def drop(self, resource: str) -> None:
+        """Forget the policy of a deleted resource."""
+        self._documents.remove("policy", canonical(resource))
+
+    def grants(self, principal: str, permission: str, resource: str) -> bool:
+        """Return True if the policy of the resource, or of one that contains it, grants the permission."""
+        members = _members(principal)
+        return any(
+            not members.isdisjoint(_lower(member) for member in binding.get("members", ()))
+            and permission in _granted(binding.get("role", ""))
+            for name in _ancestors(canonical(resource))
+            for binding in self._content(name).get("bindings", ())
+        )
+
+    def _content(self, resource: str) -> Mapping[str, Any]:
+        content = self._documents.get("policy", resource)
+        if content is None and resource.count("/") == 1:
+            return copy.deepcopy(self._of_projects)
+        return content or {}
+
+
+def canonical(resource: str) -> str:
+    """Return the name of a service account with its project, which callers may replace by a hyphen."""
+    match = ACCOUNT.match(resource)
+    if match is None:
+        return resource
+    project = ACCOUNT_PROJECT.fullmatch(match[2])
+    return f"projects/{project[1] if project else match[1]}/serviceAccounts/{match[2]}"
+
+
+def is_google_managed(email: str) -> bool:
+    """Return True for accounts that exist in every project, such as the default one of Compute Engine."""
+    return not ACCOUNT_PROJECT.fullmatch(email) or "@gcp-sa-" in email
+
+
+def service_accounts(policy: Mapping[str, Any]) -> set[str]:
+    """Return the e-mails of the service accounts that a policy mentions."""
+    members = [member for binding in policy.get("bindings", ()) for member in binding.get("members", ())]
+    return {member.partition(":")[2].lower() for member in members if member.startswith("serviceAccount:")}
+
+
+def _check(policy: policy_pb2.Policy) -> None:
+    for binding in policy.bindings:
+        if not roles.is_role(binding.role):
+            raise invalid(f"Role {binding.role} is not supported for this resource.")
+        for member in binding.members:
+            if member not in EVERYONE and member.partition(":")[0] not in MEMBER_TYPES:
+                raise invalid(
+                    f"The member {member} is of an unknown type. Please set a valid type prefix for the member."
+                )
+
+
+def _ancestors(resource: str) -> Iterator[str]:
+    """Yield the names of the resource's project, of each resource in it that contains the resource, and itself."""
+    parts = resource.split("/") if resource.startswith("projects/") else ["projects", "-"]
+    for end in range(2, len(parts) + 1, 2):
+        yield "/".join(parts[:end])
+
+
+def _members(principal: str) -> set[str]:
+    members = {"allusers", principal.lower(), f"user:{principal.lower()}", f"serviceaccount:{principal.lower()}"}
+    return members if principal == ANONYMOUS else members | {"allauthenticatedusers"}
+
+
+def _lower(member: Any) -> str:
+    return str(member).lower()
+
+
+def _granted(role: str) -> frozenset[str]:
+    """Return the permissions of a role, or the permission itself, which a policy of the emulator may name."""
+    return roles.roles().get(role, frozenset({role}))

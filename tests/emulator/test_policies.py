@@ -1,0 +1,269 @@
+"""IAM policies of single resources, and who may act as a service account."""
+
+from __future__ import annotations
+
+import pytest
+import requests
+from google.api_core import exceptions
+from google.cloud import scheduler_v1
+
+from cloudrun_jobs.emulator import Emulator
+from tests.emulator.cloud import PLACE
+
+OWNER, CALLER = "owner@example.com", "caller@acme.iam.gserviceaccount.com"
+RUNTIME = "runtime@acme.iam.gserviceaccount.com"
+POLICY = {
+    "bindings": [
+        {"role": "roles/owner", "members": [f"user:{OWNER}"]},
+        {"role": "roles/browser.none", "members": [f"serviceAccount:{CALLER}", f"serviceAccount:{RUNTIME}"]},
+    ]
+}
+JOB = f"{PLACE}/jobs/work"
+SECRET = "projects/acme/secrets/token"
+REPOSITORY = f"{PLACE}/repositories/images"
+ACCOUNT = f"projects/acme/serviceAccounts/{RUNTIME}"
+# The resource, a permission on it, and a role that grants it.
+RESOURCES = {
+    "project": ("v1/projects/acme", "serviceusage.services.list", "roles/serviceusage.serviceUsageViewer"),
+    "project v3": ("v3/projects/acme", "run.jobs.list", "roles/run.viewer"),
+    "job v1": (f"v1/{JOB}", "run.jobs.run", "roles/run.invoker"),
+    "job v2": (f"v2/{JOB}", "run.jobs.runWithOverrides", "roles/run.jobsExecutorWithOverrides"),
+    "account": (f"v1/{ACCOUNT}", "iam.serviceAccounts.actAs", "roles/iam.serviceAccountUser"),
+    "account without project": (
+        f"v1/projects/-/serviceAccounts/{RUNTIME}",
+        "iam.serviceAccounts.getAccessToken",
+        "roles/iam.serviceAccountTokenCreator",
+    ),
+    "secret": (f"v1/{SECRET}", "secretmanager.versions.access", "roles/secretmanager.secretAccessor"),
+    "repository": (f"v1/{REPOSITORY}", "artifactregistry.tags.get", "roles/artifactregistry.reader"),
+}
+
+
+class Rest:
+    """Calls the emulator's gRPC port over HTTP, as an account."""
+
+    def __init__(self, emulator, email):
+        self._address = f"http://{emulator.grpc}"
+        self._headers = {"Authorization": f"Bearer {emulator.tokens.access_token(email)}"}
+
+    def __call__(self, verb, path, **body):
+        response = requests.request(
+            verb, f"{self._address}/{path}", json=body or None, headers=self._headers, timeout=10
+        )
+        return response.json()
+
+    def error(self, verb, path, **body):
+        return self(verb, path, **body)["error"]
+
+    def policy(self, path):
+        verb = "POST" if path[2:] == "/projects/acme" or "serviceAccounts" in path else "GET"
+        return self(verb, f"{path}:getIamPolicy")
+
+    def bind(self, path, role, member):
+        policy = self.policy(path)
+        bindings = [*policy.get("bindings", []), {"role": role, "members": [member]}]
+        return self("POST", f"{path}:setIamPolicy", policy={**policy, "bindings": bindings})
+
+    def held(self, path, *permissions):
+        return self("POST", f"{path}:testIamPermissions", permissions=permissions).get("permissions", [])
+
+
+@pytest.fixture
+def cloudrun_emulator_options():
+    return {"grace": 1.0, "iam": POLICY, "secrets": {"token": "s"}, "registry": [_image("app:1")]}
+
+
+def _image(name):
+    return f"europe-west4-docker.pkg.dev/acme/images/{name}"
+
+
+@pytest.fixture
+def owner(emulator):
+    rest = Rest(emulator, OWNER)
+    body = {"template": {"template": {"containers": [{"image": "app"}]}}}
+    assert "error" not in rest("POST", f"v2/{PLACE}/jobs?jobId=work", **body)
+    return rest
+
+
+@pytest.fixture
+def caller(emulator):
+    return Rest(emulator, CALLER)
+
+
+@pytest.mark.parametrize(("path", "permission", "role"), RESOURCES.values(), ids=RESOURCES)
+def test_policy_of_a_resource_grants_its_role(owner, caller, path, permission, role):
+    """A binding in the policy of a resource grants its role on that resource, and can be read again."""
+    before = caller.held(path, permission)
+    changed = owner.bind(path, role, f"serviceAccount:{CALLER}")
+
+    assert before == []
+    assert caller.held(path, permission) == [permission]
+    assert owner.policy(path) == changed
+
+
+def test_policy_of_a_job_is_not_that_of_another(owner, caller):
+    """A binding in the policy of a job allows calls on this job only."""
+    owner.bind(f"v1/{JOB}", "roles/run.viewer", f"serviceAccount:{CALLER}")
+
+    assert caller("GET", f"v2/{JOB}")["name"] == JOB
+    assert caller.error("GET", f"v2/{JOB}2")["status"] == "PERMISSION_DENIED"
+    assert caller.error("GET", f"v2/{PLACE}/jobs")["status"] == "PERMISSION_DENIED"
+
+
+@pytest.mark.parametrize(
+    ("member", "is_granted"),
+    [
+        (f"serviceAccount:{CALLER}", True),
+        (f"serviceAccount:{CALLER.upper()}", True),
+        (f"user:{CALLER}", True),
+        ("allUsers", True),
+        ("allAuthenticatedUsers", True),
+        (f"user:{OWNER}", False),
+        ("group:everyone@example.com", False),
+    ],
+)
+def test_members(owner, caller, member, is_granted):
+    """A binding grants its role to the members that it names."""
+    owner.bind(f"v1/{JOB}", "roles/run.invoker", member)
+
+    assert caller.held(f"v1/{JOB}", "run.jobs.run") == (["run.jobs.run"] if is_granted else [])
+
+
+def test_concurrent_change_of_a_policy_is_rejected(owner):
+    """A policy that changed since it was read is not replaced."""
+    before = owner.policy(f"v1/{JOB}")
+    owner.bind(f"v1/{JOB}", "roles/run.invoker", "allUsers")
+    error = owner.error("POST", f"v1/{JOB}:setIamPolicy", policy=before)
+
+    assert (error["code"], error["status"]) == (409, "ABORTED")
+    assert owner.policy(f"v1/{JOB}")["bindings"] == [{"role": "roles/run.invoker", "members": ["allUsers"]}]
+
+
+@pytest.mark.parametrize(
+    ("role", "member", "message"),
+    [
+        ("roles/run.nonsense", "allUsers", "Role roles/run.nonsense is not supported"),
+        ("run.jobs.run", "allUsers", "Role run.jobs.run is not supported"),
+        ("roles/run.invoker", CALLER, "is of an unknown type"),
+        ("roles/run.invoker", "serviceAccount:none@acme.iam.gserviceaccount.com", "does not exist"),
+    ],
+)
+def test_invalid_binding_is_rejected(owner, role, member, message):
+    """A binding with an unknown role, or with a member that cannot exist, is rejected."""
+    binding = {"role": role, "members": [member]}
+    error = owner.error("POST", f"v1/{JOB}:setIamPolicy", policy={"bindings": [binding]})
+
+    assert error["status"] == "INVALID_ARGUMENT"
+    assert message in error["message"]
+
+
+def test_roles_of_other_services_and_custom_roles_are_kept(owner, caller):
+    """Roles that grant nothing here can be bound, for a policy contains them."""
+    owner.bind("v1/projects/acme", "roles/cloudsql.client", f"serviceAccount:{CALLER}")
+    changed = owner.bind("v1/projects/acme", "projects/acme/roles/deployer", f"serviceAccount:{CALLER}")
+
+    assert {"roles/cloudsql.client", "projects/acme/roles/deployer"} <= {b["role"] for b in changed["bindings"]}
+    assert caller.held("v1/projects/acme", "run.jobs.get") == []
+
+
+def test_policy_needs_its_own_permission(owner, caller):
+    """To read or to change a policy requires a permission on the resource."""
+    assert "run.jobs.getIamPolicy" in caller.error("GET", f"v1/{JOB}:getIamPolicy")["message"]
+    assert "run.jobs.setIamPolicy" in caller.error("POST", f"v1/{JOB}:setIamPolicy", policy={})["message"]
+
+
+def test_permissions_on_a_missing_resource(owner):
+    """TestIamPermissions returns no permission on a resource that does not exist."""
+    assert owner.held(f"v1/{JOB}2", "run.jobs.run") == []
+    assert owner.error("GET", f"v1/{JOB}2:getIamPolicy")["status"] == "NOT_FOUND"
+
+
+def test_unknown_permission_is_rejected(owner):
+    """TestIamPermissions rejects a permission that the type of resource does not have."""
+    error = owner.error("POST", f"v1/{JOB}:testIamPermissions", permissions=["run.jobs.start"])
+
+    assert error["message"] == "Permission run.jobs.start is not valid for this resource."
+
+
+def test_policy_goes_with_its_resource(owner):
+    """A resource that is created again has no policy."""
+    owner.bind(f"v1/{JOB}", "roles/run.invoker", "allUsers")
+    owner("DELETE", f"v2/{JOB}")
+    body = {"template": {"template": {"containers": [{"image": "app"}]}}}
+    owner("POST", f"v2/{PLACE}/jobs?jobId=work", **body)
+
+    assert "bindings" not in owner.policy(f"v1/{JOB}")
+
+
+def test_job_with_an_account_needs_act_as(owner, caller):
+    """A job is created only by a caller that may act as its service account."""
+    owner.bind("v1/projects/acme", "roles/run.developer", f"serviceAccount:{CALLER}")
+    template = {"template": {"serviceAccount": RUNTIME, "containers": [{"image": "app"}]}}
+    path = f"v2/{PLACE}/jobs?jobId=other"
+    error = caller.error("POST", path, template=template)
+    owner.bind(f"v1/{ACCOUNT}", "roles/iam.serviceAccountUser", f"serviceAccount:{CALLER}")
+
+    assert error["message"] == (
+        f"Permission 'iam.serviceaccounts.actAs' denied on service account {RUNTIME} (or it may not exist)."
+    )
+    assert caller("POST", path, template=template)["done"]
+
+
+def test_job_without_an_account_uses_the_default_one(owner, caller):
+    """A job that names no account runs as the default one, which its creator must be allowed to act as."""
+    owner.bind("v1/projects/acme", "roles/run.developer", f"serviceAccount:{CALLER}")
+    error = caller.error("PATCH", f"v2/{JOB}", template={"template": {"containers": [{"image": "app"}]}})
+
+    assert "-compute@developer.gserviceaccount.com (or it may not exist)" in error["message"]
+
+
+def test_job_with_an_unknown_account_is_rejected(owner):
+    """Nobody may act as a service account that does not exist."""
+    template = {"template": {"serviceAccount": "x" + RUNTIME, "containers": [{"image": "app"}]}}
+
+    assert "actAs" in owner.error("POST", f"v2/{PLACE}/jobs?jobId=other", template=template)["message"]
+
+
+def test_schedule_needs_act_as(owner, caller):
+    """A Scheduler job is created only by a caller that may act as the account of its token."""
+    owner.bind("v1/projects/acme", "roles/cloudscheduler.admin", f"serviceAccount:{CALLER}")
+    target = {"uri": "https://run.googleapis.com/v2/x", "oauthToken": {"serviceAccountEmail": RUNTIME}}
+    error = caller.error("POST", f"v1/{PLACE}/jobs", schedule="0 * * * *", httpTarget=target)
+
+    assert error["message"] == (
+        'The principal (user or service account) lacks IAM permission "iam.serviceAccounts.actAs" for the '
+        f'resource "{RUNTIME}" (or the resource may not exist).'
+    )
+
+
+def test_policies_survive_a_restart(tmp_path):
+    """With --state, policies and accounts are kept."""
+    with Emulator(state=tmp_path) as emulator:
+        rest = Rest(emulator, OWNER)
+        rest("POST", "v1/projects/acme/serviceAccounts", accountId="runtime")
+        before = rest.bind("v1/projects/acme", "roles/run.viewer", f"serviceAccount:{RUNTIME}")
+    with Emulator(state=tmp_path) as emulator:
+        rest = Rest(emulator, OWNER)
+
+        assert rest.policy("v1/projects/acme") == before
+        assert [each["email"] for each in rest("GET", "v1/projects/acme/serviceAccounts")["accounts"]] == [RUNTIME]
+
+
+def test_without_checks_everything_is_allowed():
+    """Without a policy, each permission is held, and the policy of a project says so."""
+    with Emulator(port=0) as emulator:
+        rest = Rest(emulator, CALLER)
+
+        assert rest.held("v1/projects/acme", "run.jobs.run", "compute.disks.get") == [
+            "run.jobs.run",
+            "compute.disks.get",
+        ]
+        assert rest.policy("v1/projects/acme")["bindings"] == [{"role": "roles/owner", "members": ["allUsers"]}]
+
+
+def test_scheduler_client_gets_the_error(emulator, owner):
+    """The gRPC client of Cloud Scheduler gets the message about a missing permission."""
+    request = scheduler_v1.ListJobsRequest(parent=PLACE)
+    metadata = [("authorization", f"Bearer {emulator.tokens.access_token(CALLER)}")]
+    with pytest.raises(exceptions.PermissionDenied, match=r'lacks IAM permission "cloudscheduler.jobs.list"'):
+        emulator.clients.scheduler.list_jobs(request, metadata=metadata)
