@@ -9,12 +9,14 @@ import unicodedata
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 from itertools import accumulate
+from typing import NamedTuple
 
 from django.core.management.base import OutputWrapper
 from django.utils import timezone
 
 BAR_WIDTH = 24  # Columns.
 DRAW_INTERVAL = 0.1  # Seconds.
+GAP = 2  # Columns between two cells.
 ERASE = "\r\x1b[2K"
 UNSAFE_CATEGORIES = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})  # Controls, bidirectional overrides, line breaks.
 
@@ -51,13 +53,30 @@ class ProgressBar:
 def fit(text: str, columns: int) -> str:
     """Return as much of the text as fits on one line of that many columns; Japanese characters take two."""
     line = "".join(character if character.isprintable() else " " for character in text)
-    ends = accumulate(1 + (unicodedata.east_asian_width(character) in "WF") for character in line)
+    ends = accumulate(map(_columns_of, line))
     return "".join(character for character, end in zip(line, ends, strict=True) if end <= columns)
+
+
+def columns_of(text: str) -> int:
+    """Return the number of columns that the text takes on a terminal."""
+    return len(text) if text.isascii() else sum(map(_columns_of, text))
+
+
+def _columns_of(character: str) -> int:
+    # Accents, and the vowels and final consonants of decomposed Korean, are written over the letter before them.
+    if unicodedata.combining(character) or "\u1160" <= character <= "\u11ff":
+        return 0
+    return 1 + (unicodedata.east_asian_width(character) in "WF")
 
 
 def is_unsafe(character: str) -> bool:
     """Return True for a character that can move the cursor, reorder text or begin a line."""
     return unicodedata.category(character) in UNSAFE_CATEGORIES
+
+
+def width_of(stream: OutputWrapper) -> int | None:
+    """Return the number of columns of a terminal; None for a stream that is no terminal."""
+    return shutil.get_terminal_size().columns if stream.isatty() else None
 
 
 def escape(text: str, *, keep: str = "") -> str:
@@ -75,12 +94,44 @@ def escape(text: str, *, keep: str = "") -> str:
     )
 
 
-def table(*rows: Sequence[str]) -> str:
-    """Return the rows, escaped, with each column as wide as its widest cell."""
-    rows = tuple([escape(cell) for cell in row] for row in rows)
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    widths[-1] = 0
-    return "\n".join("  ".join(map(str.ljust, row, widths)).rstrip() for row in rows)
+class Shrink(NamedTuple):
+    """A column of a table that may become narrower on a terminal."""
+
+    heading: str
+    minimum: int  # columns
+    mark: str = "…"  # The end of a cell that was cut.
+
+
+def table(*rows: Sequence[str], columns: int | None = None, shrink: Sequence[Shrink] = ()) -> str:
+    """Return the rows, escaped, with each column as wide as its widest cell.
+
+    If the first row, the headings, and the others take more than `columns`, the columns in `shrink` are cut, in
+    this order.
+    """
+    cells = [[escape(cell) for cell in row] for row in rows]
+    if columns is not None:
+        for each in shrink:
+            _cut(cells, cells[0].index(each.heading), each, columns)
+    widths = [*_widths(cells)[:-1], 0]
+    return "\n".join("  ".join(map(_padded, row, widths)).rstrip() for row in cells)
+
+
+def _widths(rows: Sequence[Sequence[str]]) -> list[int]:
+    return [max(map(columns_of, column)) for column in zip(*rows, strict=True)]
+
+
+def _cut(rows: Sequence[list[str]], index: int, column: Shrink, columns: int) -> None:
+    """Cut the cells of one column by as much as the rows are too wide."""
+    widths = _widths(rows)
+    excess = sum(widths) + GAP * (len(widths) - 1) - columns
+    width = max(widths[index] - excess, column.minimum)
+    for row in rows if excess > 0 else ():
+        if columns_of(row[index]) > width:
+            row[index] = fit(row[index], width - len(column.mark)) + column.mark
+
+
+def _padded(text: str, width: int) -> str:
+    return text + " " * (width - columns_of(text))
 
 
 def format_time(when: datetime | None) -> str:
@@ -88,6 +139,13 @@ def format_time(when: datetime | None) -> str:
     if when is None:
         return "-"
     return f"{timezone.localtime(when):%F %T %Z}" if timezone.is_aware(when) else f"{when:%F %T}"
+
+
+def format_minute(when: datetime | None) -> str:
+    """Return a time in the project's time zone to the minute, without the year, or "-"."""
+    if when is None:
+        return "-"
+    return f"{timezone.localtime(when) if timezone.is_aware(when) else when:%m-%d %H:%M}"
 
 
 def format_duration(start: datetime | None, end: datetime | None) -> str:

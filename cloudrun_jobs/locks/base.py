@@ -179,6 +179,10 @@ class LockBackend(ABC):
         """Query the server; return check messages about it."""
         return []
 
+    def server_time(self) -> datetime | None:
+        """Return the time of the server's clock; None if there is no server."""
+        return None
+
     def close(self) -> None:  # noqa: B027  (memory has none)
         """Close idle connections."""
 

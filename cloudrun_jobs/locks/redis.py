@@ -10,6 +10,7 @@ import json
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
+from datetime import datetime, timedelta
 from functools import partial
 from hashlib import sha1
 from typing import Any
@@ -22,7 +23,7 @@ from redis.retry import Retry
 from cloudrun_jobs import conf
 from cloudrun_jobs.conf import Settings
 from cloudrun_jobs.exceptions import InvalidSettings, LockUnavailable, LockUnknown
-from cloudrun_jobs.locks.base import Grant, Holder, Holders, LockBackend, Owner
+from cloudrun_jobs.locks.base import EPOCH, Grant, Holder, Holders, LockBackend, Owner
 from cloudrun_jobs.locks.names import LockName
 
 TOKEN_RETENTION_MS = 24 * 3600 * 1000
@@ -205,6 +206,10 @@ class RedisLocks(LockBackend):
                 hint="Set maxmemory-policy to noeviction, or use a separate server for the locks.",
                 id="cloudrun_jobs.W020",
             )
+
+    def server_time(self) -> datetime | None:
+        seconds, microseconds = self._call(self.client.time)
+        return EPOCH + timedelta(seconds=seconds, microseconds=microseconds)
 
     def close(self) -> None:
         self._forget_connections()

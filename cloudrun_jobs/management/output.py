@@ -11,7 +11,7 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandError
 from django.core.serializers.json import DjangoJSONEncoder
 
-from cloudrun_jobs.terminal import escape, is_unsafe, table
+from cloudrun_jobs.terminal import Shrink, escape, is_unsafe, table, width_of
 
 
 def add_json_option(parser: ArgumentParser) -> None:
@@ -33,12 +33,16 @@ def write_rows(
     headings: Sequence[str],
     rows: Sequence[Sequence[str]],
     empty: str,
+    shrink: Sequence[Shrink] = (),
 ) -> None:
-    """Write the data as JSON if `--json` was given, else the rows as a table, or a message if there are none."""
+    """Write the data as JSON if `--json` was given, else the rows as a table, or a message if there are none.
+
+    On a terminal that is too narrow, the columns in `shrink` are cut.
+    """
     if options["json"]:
         write_json(command, data)
     elif rows:
-        command.stdout.write(table(headings, *rows))
+        command.stdout.write(table(headings, *rows, columns=width_of(command.stdout), shrink=shrink))
     else:
         write_message(command, empty)
 

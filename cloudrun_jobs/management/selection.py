@@ -29,15 +29,19 @@ def add_command_option(parser: ArgumentParser) -> None:
 
 def cloudrun_backend() -> CloudRunBackend:
     """Return the first backend that is Cloud Run. Raises `CommandError` if none is."""
-    for backend in backends.configured():
-        if isinstance(backend, CloudRunBackend):
-            return backend
+    if (backend := cloudrun_backend_or_none()) is not None:
+        return backend
     environment = conf.load().environment
     raise CommandError(
         f"The environment {environment!r} has no jobs and no schedules in the cloud. Set"
         " CLOUDRUN_JOBS['ENVIRONMENT'], or CLOUDRUN_JOBS_ENVIRONMENT in the environment.",
         returncode=EXIT_ERROR,
     )
+
+
+def cloudrun_backend_or_none() -> CloudRunBackend | None:
+    """Return the first backend that is Cloud Run; None in the environments "local" and "test"."""
+    return next((each for each in backends.configured() if isinstance(each, CloudRunBackend)), None)
 
 
 def selected_jobs(commands: Sequence[str] | None) -> list[CloudRunJobs]:

@@ -15,12 +15,12 @@ from django.db.models.functions import Cast, StrIndex
 from django.db.models.lookups import GreaterThan
 
 from cloudrun_jobs.models.functions import Now
-from cloudrun_jobs.models.statistics import read_last_ticks, read_stats
+from cloudrun_jobs.models.statistics import read_last_runs, read_last_ticks, read_stats
 from cloudrun_jobs.models.statuses import SIGTERM_REASONS, UNFINISHED, Status
 from cloudrun_jobs.models.values import Stats
 
 if TYPE_CHECKING:
-    from cloudrun_jobs.models.runs import JobRun  # noqa: F401  (of the annotations)
+    from cloudrun_jobs.models.runs import JobRun
 
 HEARTBEAT_TIMEOUT = timedelta(minutes=2)  # Six heartbeats.
 
@@ -116,6 +116,10 @@ class JobRunQuerySet(models.QuerySet["JobRun"]):
         Filters do not apply.
         """
         return read_stats(self, newest, command)
+
+    def last_runs(self, commands: Sequence[str], fields: Sequence[str]) -> dict[str, JobRun]:
+        """Return the newest run of each of these jobs by the job's name, with two queries."""
+        return read_last_runs(self, commands, fields)
 
     def last_ticks(self, environment: str, schedules: Sequence[str]) -> dict[str, datetime]:
         """Return the last ticks of these Scheduler jobs by their names, with one query. Filters do not apply."""

@@ -56,19 +56,36 @@ LAST_TICK = """
         WHERE tick.schedule = %s AND tick.environment = %s AND tick.scheduled_for IS NOT NULL
         ORDER BY tick.scheduled_for DESC LIMIT 1
     ) AS id"""
+LAST_RUNS = "SELECT run.id, run.command FROM ({ids}) last JOIN {table} run ON run.id = last.id"
+LAST_RUN = """
+    SELECT (
+        SELECT newest.id FROM {table} newest WHERE newest.command = %s ORDER BY newest.created_at DESC LIMIT 1
+    ) AS id"""
 UNION_LIMIT = 400  # queries; SQLite's is 500 in a compound SELECT.
 
 
 def read_last_ticks(runs: JobRunQuerySet, environment: str, schedules: Sequence[str]) -> dict[str, datetime]:
     """Return the latest due time for which each of these Scheduler jobs has started a run, by its name."""
-    if not schedules:
-        return {}
-    counts = [len(schedules[start : start + UNION_LIMIT]) for start in range(0, len(schedules), UNION_LIMIT)]
-    parts = [f"SELECT id FROM ({_union([LAST_TICK] * count)}) part{part}" for part, count in enumerate(counts)]  # noqa: S608
+    given = [(schedule, environment) for schedule in schedules]
+    found = _look_up(runs, LAST_TICKS, LAST_TICK, given)
+    return {cast(str, run.schedule): cast(datetime, run.scheduled_for) for run in found}
+
+
+def read_last_runs(runs: JobRunQuerySet, commands: Sequence[str], fields: Sequence[str]) -> dict[str, JobRun]:
+    """Return the newest run of each of these jobs with these fields, by the job's name, with two queries."""
+    ids = [run.pk for run in _look_up(runs, LAST_RUNS, LAST_RUN, [(command,) for command in commands])]
+    return {run.command: run for run in runs.filter(pk__in=ids).only(*fields)} if ids else {}
+
+
+def _look_up(runs: JobRunQuerySet, query: str, one: str, values: Sequence[tuple[str, ...]]) -> Iterable[JobRun]:
+    """Return the runs that `one` finds for each of the tuples of values, with one query."""
+    if not values:
+        return ()
+    counts = [len(values[start : start + UNION_LIMIT]) for start in range(0, len(values), UNION_LIMIT)]
+    parts = [f"SELECT id FROM ({_union([one] * count)}) part{part}" for part, count in enumerate(counts)]  # noqa: S608
     table = connections[runs.db].ops.quote_name(runs.model._meta.db_table)
-    sql = LAST_TICKS.replace("{ids}", _union(parts)).format(table=table)
-    given = [value for schedule in schedules for value in (schedule, environment)]
-    return {cast(str, run.schedule): cast(datetime, run.scheduled_for) for run in runs.raw(sql, given)}
+    sql = query.replace("{ids}", _union(parts)).format(table=table)
+    return runs.raw(sql, [value for given in values for value in given])
 
 
 def _union(queries: Sequence[str]) -> str:

@@ -9,6 +9,7 @@ from cloudrun_jobs.spec.job import (
     check_declarations,
     declare,
     declared_name,
+    is_interpreter,
     resource_name,
 )
 from cloudrun_jobs.spec.resources import canonical_cpu, canonical_memory
@@ -24,5 +25,6 @@ __all__ = [
     "check_declarations",
     "declare",
     "declared_name",
+    "is_interpreter",
     "resource_name",
 ]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import timedelta
 from fnmatch import fnmatchcase
 from hashlib import sha256
@@ -98,7 +98,7 @@ class JobSpec(Frozen):
     @property
     def script(self) -> str:
         """The first argument of the container: "manage.py" if `entrypoint` is a Python interpreter, else ""."""
-        return SCRIPT if INTERPRETER.search("\0".join(self.entrypoint)) else ""
+        return SCRIPT if is_interpreter(self.entrypoint) else ""
 
     @property
     def backend_alias(self) -> str:
@@ -137,6 +137,11 @@ class JobSpec(Frozen):
     def scheduler_job_id(self, schedule: Schedule) -> str:
         """Return the name of the Scheduler job of one of the schedules."""
         return f"{self.name}-{schedule.name}" if schedule.name else self.name
+
+
+def is_interpreter(entrypoint: Sequence[str]) -> bool:
+    """Return True if the entrypoint ends in a Python interpreter, so that the first argument is a script."""
+    return bool(INTERPRETER.search("\0".join(entrypoint)))
 
 
 DECLARATIONS = tuple(

@@ -8,12 +8,13 @@ import requests
 from google.api_core import exceptions as api
 from google.api_core.exceptions import from_http_response
 from google.auth import default
-from google.auth.transport.requests import AuthorizedSession
+from google.auth.transport.requests import AuthorizedSession, Request
 
 from cloudrun_jobs.backends.cloudrun.errors import ApiMethod, translate_errors
 from cloudrun_jobs.backends.cloudrun.server import Server
 
 SCOPE = "https://www.googleapis.com/auth/cloud-platform"
+TOKENINFO = ApiMethod(permission="", role="")
 
 
 class RestClient:
@@ -49,9 +50,31 @@ class RestClient:
             except requests.RequestException as error:
                 raise api.ServiceUnavailable(str(error)) from error
             if not response.ok:
-                raise from_http_response(response)
+                raise _error(response)
             content: dict[str, Any] = response.json()
             return content
+
+    def account(self) -> str | None:
+        """Return the e-mail address of the caller's account; None if it cannot be determined."""
+        session = self._connected()
+        if isinstance(session, AuthorizedSession):
+            email = self._service_account(session)
+        elif self._server.access_token is None:
+            return None
+        else:
+            email = ""
+        if not email:
+            email = self.call("oauth2", "POST", "tokeninfo", TOKENINFO, resource="The access token").get(
+                "email", ""
+            )
+        return email or None
+
+    def _service_account(self, session: AuthorizedSession) -> str:
+        credentials = session.credentials
+        with translate_errors("The credentials", TOKENINFO, endpoint=self._server.endpoint):
+            credentials.refresh(Request())  # Those of a machine name their account only then.
+        email = str(getattr(credentials, "service_account_email", None) or "")
+        return email if "@" in email else ""
 
     def _address(self, service: str) -> str:
         if self._server.endpoint is None:
@@ -72,3 +95,11 @@ class RestClient:
         if self._server.access_token is not None:
             session.headers["Authorization"] = f"Bearer {self._server.access_token}"
         return session
+
+
+def _error(response: requests.Response) -> api.GoogleAPICallError:
+    try:
+        return from_http_response(response)
+    except AttributeError:  # The errors of OAuth have another form.
+        message = response.json().get("error_description") or response.text
+        return api.from_http_status(response.status_code, message)

@@ -55,7 +55,7 @@ def _describe(change: Change, plan: Plan) -> str:
     if change.action == "create":
         return desired.summary()
     shown = [field for field in change.fields if field.name not in DERIVED_FIELDS] or change.fields
-    parts = [_describe_field(field) for field in shown]
+    parts = [describe_field(field) for field in shown]
     if not desired.summary_fields.isdisjoint(field.name for field in shown):
         parts.append(desired.summary())
     if change.existing and change.existing.paused:
@@ -70,7 +70,8 @@ def _orphan_reason(change: Change, plan: Plan) -> str:
     return "no command declares it"
 
 
-def _describe_field(field: FieldChange) -> str:
+def describe_field(field: FieldChange) -> str:
+    """Return the old and the new value of a field; those of variables are never shown."""
     if isinstance(field.old, Redacted) and isinstance(field.new, Redacted):
         return f"{field.name}: another value"
     return f"{field.name}: {_as_text(field.old)} → {_as_text(field.new)}"

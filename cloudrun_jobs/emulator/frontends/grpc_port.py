@@ -38,6 +38,8 @@ class GrpcPort:
             self._socket = socket.create_server(("127.0.0.1", port), backlog=128)
         except OSError as error:
             raise PortInUse(port) from error
+        # Connections inherit it. asyncio sets it on sockets that name their protocol, which this one does not.
+        self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         return int(self._socket.getsockname()[1])
 
     def serve(self, server_port: int) -> None:

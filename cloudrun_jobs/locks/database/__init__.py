@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any, TypeVar
 
 from django import db
@@ -31,7 +31,7 @@ from cloudrun_jobs.exceptions import (
     LockUnavailable,
     LockUnknown,
 )
-from cloudrun_jobs.locks.base import Grant, Holder, Holders, LockBackend, Owner, available_slot
+from cloudrun_jobs.locks.base import EPOCH, Grant, Holder, Holders, LockBackend, Owner, available_slot
 from cloudrun_jobs.locks.database.dialects import DIALECTS, SLOTS, TASKS, Dialect, Row, execute
 from cloudrun_jobs.locks.database.pool import REPLY_LIMIT_SECONDS, ConnectionPool
 from cloudrun_jobs.locks.database.transactions import TransactionalLeases
@@ -184,6 +184,9 @@ class DatabaseLocks(LockBackend):
                 id="cloudrun_jobs.W021",
             )
 
+    def server_time(self) -> datetime | None:
+        return EPOCH + timedelta(microseconds=self._run(lambda cursor: _fetch_value(cursor, self.dialect.now)))
+
     def close(self) -> None:
         self._connections.close()
 
@@ -285,6 +288,12 @@ def _values(name: LockName, owner: Owner, ttl: float) -> dict[str, Any]:
 def _fetch(cursor: CursorWrapper, statement: str, values: Mapping[str, Any]) -> list[Row]:
     cursor.execute(statement, values)
     return list(map(Row._make, cursor))
+
+
+def _fetch_value(cursor: CursorWrapper, expression: str) -> int:
+    cursor.execute(f"SELECT {expression}")
+    value: int = cursor.fetchone()[0]
+    return value
 
 
 def _count_tasks(cursor: CursorWrapper, slot: tuple[str, int]) -> int:

@@ -10,13 +10,22 @@ from django.core.management.base import BaseCommand, CommandError
 
 from cloudrun_jobs.conf import DEFAULT_ALIAS
 from cloudrun_jobs.management.exits import ERROR
-from cloudrun_jobs.management.output import add_json_option, write_rows
+from cloudrun_jobs.management.output import add_json_option, write_message, write_rows
 from cloudrun_jobs.models import JobRun
 from cloudrun_jobs.registry import find_jobs
 from cloudrun_jobs.runs.data import LISTED, listed_data
 from cloudrun_jobs.suggestions import did_you_mean
-from cloudrun_jobs.terminal import format_duration, format_time
+from cloudrun_jobs.terminal import Shrink, format_duration, format_time
 
+# The first eight digits name a run; the time keeps its minute.
+SHRINK = (
+    Shrink("RUN", 8, ""),
+    Shrink("CREATED", 16, ""),
+    Shrink("REQUESTED BY", 8),
+    Shrink("STATUS", 9),
+    Shrink("JOB", 10),
+    Shrink("BACKEND", 7),
+)
 HELP = "Show the latest runs."
 
 
@@ -39,7 +48,10 @@ def run(command: BaseCommand, **options: Any) -> None:
         headings=("RUN", "JOB", "STATUS", "CREATED", "TOOK", "BACKEND", "REQUESTED BY"),
         rows=[_row(run) for run in runs],
         empty="No such run is recorded.",
+        shrink=SHRINK,
     )
+    if runs and not options["json"]:
+        write_message(command, f"`manage.py cloudrun_jobs show {str(runs[0].pk)[:8]}` shows the newest run.")
 
 
 def status_text(run: JobRun) -> str:

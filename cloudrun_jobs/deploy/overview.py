@@ -1,0 +1,109 @@
+"""Read what the lists of both services say about each command: drift, pauses and troubles."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from cloudrun_jobs.command import CloudRunJobs
+from cloudrun_jobs.deploy.drift import job_drift, schedule_drift
+from cloudrun_jobs.deploy.plan import Change, Existing, Plan
+from cloudrun_jobs.deploy.plan.printing import DERIVED_FIELDS
+from cloudrun_jobs.exceptions import CloudRunJobsError
+
+if TYPE_CHECKING:
+    from cloudrun_jobs.backends.cloudrun import CloudRunBackend
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Overview:
+    """The differences, by command, and what else the lists say."""
+
+    #: Such as "job missing" or "schedule: time_zone", by command.
+    changes: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    #: What a service reports about its resource, by command.
+    troubles: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    #: The ids of the Scheduler jobs that are paused.
+    paused: frozenset[str] = frozenset()
+    #: The ids of resources that no command declares any more.
+    orphans: Sequence[str] = ()
+    #: The errors because of which the rest is incomplete.
+    errors: Sequence[CloudRunJobsError] = ()
+
+    @property
+    def exists(self) -> bool:
+        return bool(self.changes or self.orphans)
+
+
+def read(
+    jobs: Sequence[CloudRunJobs], backend: CloudRunBackend, *, undeclared: Iterable[str] = (), orphans: bool = True
+) -> Overview:
+    """Return the drift of these jobs; resources of the commands `undeclared` are no orphans."""
+    found = _Found()
+    for name, list_existing, compare in (
+        ("job", _list_jobs, job_drift),
+        ("schedule", _list_schedules, schedule_drift),
+    ):
+        try:
+            existing = list_existing(backend)
+            drift = compare(jobs, existing, backend)
+        except CloudRunJobsError as error:
+            found.errors.append(error)
+        else:
+            found.errors += drift.errors.values()
+            found.add(name, drift.plan, existing, {*undeclared})
+    return Overview(
+        changes=dict(found.changes),
+        troubles=dict(found.troubles),
+        paused=frozenset(found.paused),
+        orphans=found.orphans if orphans else (),
+        errors=found.errors,
+    )
+
+
+def _list_jobs(backend: CloudRunBackend) -> list[Existing]:
+    from cloudrun_jobs.deploy.cloudrun.jobs import Jobs
+
+    return Jobs(backend).list()
+
+
+def _list_schedules(backend: CloudRunBackend) -> list[Existing]:
+    from cloudrun_jobs.deploy.cloudrun.schedules import Schedules
+
+    return Schedules(backend).list()
+
+
+class _Found:
+    def __init__(self) -> None:
+        self.changes = defaultdict[str, list[str]](list)
+        self.troubles = defaultdict[str, list[str]](list)
+        self.paused, self.orphans = set[str](), list[str]()
+        self.errors: list[CloudRunJobsError] = []
+
+    def add(self, name: str, planned: Plan, existing: Sequence[Existing], undeclared: set[str]) -> None:
+        for change in planned.changes:
+            if change.desired is not None:
+                self.changes[change.desired.ownership.command].append(_described(name, change))
+        for item in existing:
+            command = item.ownership.command if item.ownership else ""
+            if item.paused:
+                self.paused.add(item.id)
+            if item.trouble and command:
+                self.troubles[command].append(f"{name} {item.trouble}")
+        self.orphans += _orphans(planned, undeclared)
+
+
+def _described(name: str, change: Change) -> str:
+    if change.action == "create":
+        return f"{name} missing"
+    changed = [each.name for each in change.fields]
+    return f"{name}: {', '.join([each for each in changed if each not in DERIVED_FIELDS] or changed)}"
+
+
+def _orphans(planned: Plan, undeclared: set[str]) -> Iterator[str]:
+    for change in planned.orphans:
+        owner = change.existing.ownership if change.existing else None
+        if owner is None or owner.command not in undeclared:
+            yield change.id

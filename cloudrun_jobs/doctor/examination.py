@@ -1,0 +1,74 @@
+"""Run the checks, and collect what they find and what could not be checked."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping
+from typing import Any, NamedTuple
+
+from django.db import Error
+
+from cloudrun_jobs.doctor.checks.check import Check
+from cloudrun_jobs.doctor.facts import Facts
+from cloudrun_jobs.doctor.findings import Finding
+from cloudrun_jobs.doctor.table import CHECKS
+from cloudrun_jobs.exceptions import AccessDenied, CloudRunJobsError, ServiceUnavailable
+
+# Consequences: left out if another finding of the same job tells the cause.
+CONSEQUENCES = frozenset({"job_not_ready", "schedule_failing"})
+FORBIDDEN = 403
+
+
+class Examination(NamedTuple):
+    """The findings, and the ids of the checks that an error prevented, by its message."""
+
+    findings: list[Finding]
+    not_checked: Mapping[str, Collection[str]]
+
+
+def examine(facts: Facts, skip: Collection[str] = ()) -> Examination:
+    """Run all checks but those whose ids are in `skip`."""
+    found: list[Finding] = []
+    not_checked: dict[str, list[str]] = {}
+    for check in CHECKS:
+        if skip and {*skip}.issuperset(check.ids):
+            continue
+        for result in _results(check, facts):
+            if isinstance(result, Finding):
+                found += [result] if result.id not in skip else []
+            else:
+                ids = not_checked.setdefault(str(result), [])
+                ids += [id_ for id_ in check.ids if id_ not in {*ids, *skip}]
+    causes = {finding.job for finding in found if finding.id not in CONSEQUENCES}
+    findings = [finding for finding in found if finding.id not in CONSEQUENCES or finding.job not in causes]
+    return Examination(list(dict.fromkeys(findings)), not_checked)
+
+
+def _results(check: Check, facts: Facts) -> Iterator[Finding | Exception]:
+    """Yield the findings about each subject of the check, and the errors that prevented it."""
+    try:
+        subjects = list(check.each(facts))
+    except (CloudRunJobsError, Error) as error:
+        yield error
+        return
+    for subject in subjects:
+        yield from _results_of(check, facts, subject)
+
+
+def _results_of(check: Check, facts: Facts, subject: Any) -> Iterator[Finding | Exception]:
+    try:
+        yield from check.find(facts, subject)
+    except (CloudRunJobsError, Error) as error:
+        yield error
+
+
+def check_connection(facts: Facts) -> None:
+    """Raise `ServiceError` without valid credentials, or without a connection."""
+    try:
+        facts.existing_jobs()
+    except AccessDenied as error:
+        if getattr(error.__cause__, "code", None) != FORBIDDEN:
+            raise
+    except ServiceUnavailable:
+        raise
+    except CloudRunJobsError:
+        pass  # The checks report it.

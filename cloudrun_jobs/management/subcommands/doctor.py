@@ -1,0 +1,140 @@
+"""Find what is wrong with the jobs in the cloud."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from argparse import ArgumentParser
+from collections.abc import Collection, Iterator, Mapping
+from itertools import groupby
+from textwrap import wrap
+from typing import TYPE_CHECKING, Any
+
+from django.core.management.base import BaseCommand, CommandError
+
+from cloudrun_jobs.doctor import Finding
+from cloudrun_jobs.exceptions import ServiceError
+from cloudrun_jobs.management.output import add_json_option, write_json, write_message
+from cloudrun_jobs.management.selection import EXIT_ERROR, add_command_option, cloudrun_backend
+from cloudrun_jobs.registry import find_jobs
+from cloudrun_jobs.suggestions import did_you_mean
+from cloudrun_jobs.terminal import escape
+
+if TYPE_CHECKING:
+    from cloudrun_jobs.doctor.facts import Facts
+
+HELP = "Ask Google's services, the database and the lock server what is wrong, and show how to mend it."
+EXIT_FINDINGS = 1
+MAX_COLUMNS = 120
+PROJECT = "The project"  # The heading of findings that concern no single job.
+
+
+def add_arguments(parser: ArgumentParser) -> None:
+    add_command_option(parser)
+    parser.add_argument(
+        "--execute",
+        action="store_true",
+        help="Also run `manage.py check` in the container of each job, as an execution.",
+    )
+    parser.add_argument(
+        "--skip", action="extend", nargs="+", default=[], metavar="ID", help="Leave out findings with these ids."
+    )
+    add_json_option(parser)
+
+
+def run(command: BaseCommand, **options: Any) -> None:
+    backend = cloudrun_backend()
+    # Google's clients take most of a second to import.
+    from cloudrun_jobs.doctor.examination import check_connection, examine
+    from cloudrun_jobs.doctor.facts import Facts
+
+    _check_ids(options["skip"])
+    found = find_jobs()
+    commands = options["commands"]
+    for name in commands or ():
+        if name not in {**found.jobs, **found.unreadable}:
+            hint = did_you_mean(name, found.jobs)
+            raise CommandError(f"{name!r} is not a Cloud Run job. {hint}".strip(), returncode=EXIT_FINDINGS)
+    jobs = [job for name, job in found.jobs.items() if commands is None or name in commands]
+    unreadable = {n: error for n, error in found.unreadable.items() if commands is None or n in commands}
+    facts = Facts(backend, jobs, unreadable=unreadable, commands=commands)
+    try:
+        check_connection(facts)
+    except ServiceError as error:
+        raise CommandError(str(error), returncode=EXIT_ERROR) from error
+    _write_account(command, facts)
+    findings, not_checked = examine(facts, options["skip"])
+    if options["execute"]:
+        findings += _check_containers(command, facts)
+    _write(command, findings, options)
+    _write_notes(command, facts, not_checked)
+    write_message(command, _summary(findings, jobs))
+    if findings:
+        sys.exit(EXIT_FINDINGS)
+
+
+def _check_ids(ids: Collection[str]) -> None:
+    from cloudrun_jobs.doctor.table import IDS
+
+    for id_ in ids:
+        if id_ not in IDS:
+            raise CommandError(
+                f"--skip: unknown id {id_!r}. {did_you_mean(id_, IDS)}".strip(), returncode=EXIT_ERROR
+            )
+
+
+def _check_containers(command: BaseCommand, facts: Facts) -> Iterator[Finding]:
+    from cloudrun_jobs.doctor.execution import check_containers
+
+    for result in check_containers(facts):
+        if isinstance(result, Finding):
+            yield result
+        else:
+            write_message(command, f"Not checked: execution_failed. {result}", command.style.WARNING)
+
+
+def _write_account(command: BaseCommand, facts: Facts) -> None:
+    try:
+        account = facts.account() or "an account that cannot be determined"
+    except ServiceError as error:
+        account = f"an account that cannot be determined ({error})"
+    write_message(command, f"Checking {facts.project}, {facts.region}, as {account}.")
+
+
+def _write(command: BaseCommand, findings: list[Finding], options: dict[str, Any]) -> None:
+    if options["json"]:
+        write_json(command, [finding._asdict() for finding in findings], indent=2)
+        return
+    columns = min(shutil.get_terminal_size().columns, MAX_COLUMNS)
+    by_job = sorted(findings, key=lambda finding: finding.job or "")
+    for job, group in groupby(by_job, key=lambda finding: finding.job):
+        command.stdout.write(escape(job or PROJECT))
+        for finding in group:
+            command.stdout.write(f"  {command.style.ERROR(finding.id)}")
+            for line in wrap(escape(finding.message), columns - 4, break_on_hyphens=False, break_long_words=False):
+                command.stdout.write(f"    {line}")
+            command.stdout.write(f"    {command.style.SUCCESS(escape(finding.fix))}")
+
+
+def _write_notes(command: BaseCommand, facts: Facts, not_checked: Mapping[str, Collection[str]]) -> None:
+    from cloudrun_jobs.doctor.checks.jobs import unchecked_images
+    from cloudrun_jobs.doctor.checks.schedules import paused
+
+    for message, ids in not_checked.items():
+        write_message(command, f"Not checked: {', '.join(ids)}. {message}", command.style.WARNING)
+    try:
+        for image in unchecked_images(facts):
+            write_message(command, f"Not checked: the image {image} is not in Artifact Registry.")
+        for name, scheduler_job in paused(facts):
+            hint = f"`manage.py cloudrun_jobs resume {name}` resumes it."
+            write_message(command, f"{scheduler_job} was paused by hand. {hint}")
+    except ServiceError:
+        pass  # Among those above.
+
+
+def _summary(findings: list[Finding], jobs: Collection[object]) -> str:
+    if not findings:
+        count = f"{len(jobs)} job{'s' * (len(jobs) != 1)}"
+        return f"No faults found in {count}. `manage.py cloudrun_jobs list` lists the jobs."
+    count = f"{len(findings)} finding{'s' * (len(findings) > 1)}"
+    return f"{count}. Run the commands above, then `manage.py cloudrun_jobs doctor` again."
