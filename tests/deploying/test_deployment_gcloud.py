@@ -54,7 +54,7 @@ def test_gcloud_deploys_a_worker_and_pings_it(machine, cloud, web):
 
     assert done.returncode == 0, done.stderr
     assert (pool.template.containers[0].image, pool.scaling.manual_instance_count) == (IMAGE, 2)
-    assert pool.template.service_account == "jobs@acme.iam.gserviceaccount.com"
+    assert pool.template.service_account == "app-jobs@acme.iam.gserviceaccount.com"
     assert (ping.succeeded_count, image_of(cloud, "celery-ping-production")) == (1, IMAGE)
 
 
