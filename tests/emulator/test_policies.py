@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import pytest
-import requests
 from google.api_core import exceptions
 from google.cloud import scheduler_v1
 
 from cloudrun_jobs.emulator import Emulator
 from tests.emulator.cloud import PLACE
+from tests.emulator.rest import Rest
 
 OWNER, CALLER = "owner@example.com", "caller@acme.iam.gserviceaccount.com"
 RUNTIME = "runtime@acme.iam.gserviceaccount.com"
@@ -37,35 +37,6 @@ RESOURCES = {
     "secret": (f"v1/{SECRET}", "secretmanager.versions.access", "roles/secretmanager.secretAccessor"),
     "repository": (f"v1/{REPOSITORY}", "artifactregistry.tags.get", "roles/artifactregistry.reader"),
 }
-
-
-class Rest:
-    """Calls the emulator's gRPC port over HTTP, as an account."""
-
-    def __init__(self, emulator, email):
-        self._address = f"http://{emulator.grpc}"
-        self._headers = {"Authorization": f"Bearer {emulator.tokens.access_token(email)}"}
-
-    def __call__(self, verb, path, **body):
-        response = requests.request(
-            verb, f"{self._address}/{path}", json=body or None, headers=self._headers, timeout=10
-        )
-        return response.json()
-
-    def error(self, verb, path, **body):
-        return self(verb, path, **body)["error"]
-
-    def policy(self, path):
-        verb = "POST" if path[2:] == "/projects/acme" or "serviceAccounts" in path else "GET"
-        return self(verb, f"{path}:getIamPolicy")
-
-    def bind(self, path, role, member):
-        policy = self.policy(path)
-        bindings = [*policy.get("bindings", []), {"role": role, "members": [member]}]
-        return self("POST", f"{path}:setIamPolicy", policy={**policy, "bindings": bindings})
-
-    def held(self, path, *permissions):
-        return self("POST", f"{path}:testIamPermissions", permissions=permissions).get("permissions", [])
 
 
 @pytest.fixture

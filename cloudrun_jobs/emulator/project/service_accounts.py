@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import base64
 import re
+import secrets
 from typing import TYPE_CHECKING, Any
 
-from cloudrun_jobs.emulator.engine.secrets import new_etag
 from cloudrun_jobs.emulator.engine.store import paginate
 from cloudrun_jobs.emulator.errors import ServiceError, invalid
 from cloudrun_jobs.emulator.iam.policies import canonical
@@ -44,7 +45,7 @@ class ServiceAccounts:
                     f"Service account {account_id} already exists within project projects/{project}.",
                 )
             texts = {name: str(given[name]) for name in ("displayName", "description") if given.get(name)}
-            self._documents.put("account", email, {"deleted": False, "etag": new_etag().strip('"'), **texts})
+            self._documents.put("account", email, {"deleted": False, "etag": _etag(), **texts})
         return self._message(email)
 
     def get(self, request: Mapping[str, Any], _: Caller) -> dict[str, Any]:
@@ -85,3 +86,7 @@ class ServiceAccounts:
         unique = f"1{project_number(email)}"
         own = {"name": name, "projectId": project_of(name), "uniqueId": unique, "email": email}
         return {**own, "oauth2ClientId": unique, **kept}
+
+
+def _etag() -> str:
+    return base64.b64encode(secrets.token_bytes(9)).decode()
