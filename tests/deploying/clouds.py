@@ -43,7 +43,7 @@ class Handler(BaseHTTPRequestHandler):
             self.written.append((self.command, path, body))
         name = path.strip("/")
         done = {"name": f"{name}/operations/1", "done": True, "status": "DONE", "response": {}}
-        return {**done, "kind": "sql#operation", "operationType": "CREATE", "targetProject": "acme", "user": "me"}
+        return {**done, "settings": {}}
 
     do_GET = do_POST = do_PUT = do_PATCH = do_DELETE = answer  # noqa: N815 - names of the base class
 
