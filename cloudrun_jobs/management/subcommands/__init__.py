@@ -8,6 +8,7 @@ NAMES = (
     "export",
     "list",
     "locks",
+    "logs",
     "prune",
     "reconcile",
     "rerun",
