@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterable
 from functools import partial
+from time import monotonic, sleep
 
 from django.core.management.base import BaseCommand, CommandError
 from django.utils import timezone
@@ -56,18 +56,18 @@ class _Follower:
         self._run, self._source, self._write, self._bar = run, source, write, bar
         self._next_read = 0.0
         self._refresh_interval, self._longest_interval = REFRESH_INTERVALS
-        self._next_refresh = time.monotonic() + self._refresh_interval
+        self._next_refresh = monotonic() + self._refresh_interval
 
     def run_to_end(self) -> JobRun:
         saw_it_run = False
         while not (run := self._reload()).is_finished:
             saw_it_run = True
             self._read_if_due(run)
-            time.sleep(min(POLL_INTERVAL, self._source.interval if self._source else POLL_INTERVAL))
+            sleep(min(POLL_INTERVAL, self._source.interval if self._source else POLL_INTERVAL))
         if self._source is not None:
             self._write(run, self._source.read(run))
             if (delay := self._source.delay) and (saw_it_run or _ended_within(run, delay)):
-                time.sleep(delay)
+                sleep(delay)
                 self._write(run, self._source.read(run))
         return run
 
@@ -79,16 +79,16 @@ class _Follower:
         [(run, progress)] = found
         if not run.is_finished:
             self._draw(run, progress)
-        if time.monotonic() >= self._next_refresh and not run.is_finished:
+        if monotonic() >= self._next_refresh and not run.is_finished:
             run = retry_until_available(partial(run.refresh), seconds=RECORD_TIMEOUT)
-            self._next_refresh = time.monotonic() + self._refresh_interval
+            self._next_refresh = monotonic() + self._refresh_interval
             self._refresh_interval = min(self._refresh_interval * 1.5, self._longest_interval)
         return run
 
     def _read_if_due(self, run: JobRun) -> None:
-        if self._source is not None and time.monotonic() >= self._next_read:
+        if self._source is not None and monotonic() >= self._next_read:
             self._write(run, self._source.read(run))
-            self._next_read = time.monotonic() + self._source.interval
+            self._next_read = monotonic() + self._source.interval
 
     def _draw(self, run: JobRun, progress: Progress | None) -> None:
         if progress is not None:
@@ -107,10 +107,16 @@ def check_outcome(run: JobRun) -> None:
     """Raise `CommandError` with exit status 1 if the run has not succeeded."""
     if run.status in SUCCESSFUL:
         return
-    reason = f" ({run.reason})" if run.reason not in {"", run.status} else ""
     shown = f"`manage.py cloudrun_jobs show {str(run.pk)[:8]}` shows the run."
-    message = " ".join(filter(None, (f"The run is {run.status}{reason}.", error_of(run), shown)))
+    message = " ".join(filter(None, (f"{state_text(run)}.", error_of(run), shown)))
     raise CommandError(message, returncode=FAILED)
+
+
+def state_text(run: JobRun, subject: str = "The run") -> str:
+    """Return the status of the run as a sentence without its full stop."""
+    verb = "has" if run.status in {Status.SUCCEEDED, Status.FAILED} else "was" if run.is_finished else "is"
+    reason = f" ({run.reason})" if run.reason not in {"", run.status} else ""
+    return f"{subject} {verb} {run.status}{reason}"
 
 
 def error_of(run: JobRun | None) -> str:

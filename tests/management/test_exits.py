@@ -41,6 +41,7 @@ USAGE = {
     ),
     "arguments of a job": (["runs", "--", "x"], "only the subcommand `run` takes them"),
     "an option of the job": (["run", "echo", "--token", SECRET], "unknown option --token. Write the job's own"),
+    "a misspelt option": (["run", "echo", "--wiat"], "unknown option --wiat. Did you mean '--wait'? Write the"),
     "with its value": (["run", "echo", f"--token={SECRET}"], "unknown option --token. Write the job's own"),
     "a short one": (["run", "echo", f"-t{SECRET}"], "unknown option -t. Write the job's own"),
     "an argument of the job": (

@@ -5,14 +5,17 @@ from __future__ import annotations
 from importlib import import_module
 
 NAMES = (
+    "cancel",
     "export",
     "list",
     "locks",
     "logs",
+    "pause",
     "prune",
     "reconcile",
     "rerun",
     "reservations",
+    "resume",
     "run",
     "runs",
     "show",

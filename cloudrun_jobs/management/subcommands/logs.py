@@ -16,7 +16,7 @@ from django.utils.dateparse import parse_datetime
 from cloudrun_jobs.backends.log_entries import SEVERITIES, LogEntry, LogQuery
 from cloudrun_jobs.management.exits import FAILED
 from cloudrun_jobs.management.finding import add_run_argument, find_run
-from cloudrun_jobs.management.following import follow
+from cloudrun_jobs.management.following import follow, state_text
 from cloudrun_jobs.management.log_sources import source_of
 from cloudrun_jobs.management.output import add_json_option, write_json, write_message
 from cloudrun_jobs.models import JobRun
@@ -83,7 +83,7 @@ def write_entry(command: BaseCommand, run: JobRun, entry: LogEntry, *, as_json: 
         return
     time, task = f"{timezone.localtime(entry.time):%m-%d %H:%M:%S}", ""
     if entry.task is not None and run.task_count > 1:
-        task = f"[{entry.task + 1}/{run.task_count}] "
+        task = f"[task {entry.task}] "
     severity = f"{'' if entry.severity == 'DEFAULT' else entry.severity:<7}"
     style: Callable[[str], str] = getattr(command.style, STYLES.get(entry.severity, ""), str)
     text = escape(entry.text.replace("\r\n", "\n").rstrip().expandtabs(4), keep="\n")
@@ -95,8 +95,8 @@ def _last_line(run: JobRun, count: int) -> str:
     name = str(run.pk)[:8]
     nothing = "" if count else "No such entry. "
     if not run.is_finished:
-        return f"{nothing}The run is {run.status}. `manage.py cloudrun_jobs logs {name} --follow` follows its log."
-    return f"{nothing}The run is {run.status}. `manage.py cloudrun_jobs show {name}` shows it."
+        return f"{nothing}{state_text(run)}. `manage.py cloudrun_jobs logs {name} --follow` follows its log."
+    return f"{nothing}{state_text(run)}. `manage.py cloudrun_jobs show {name}` shows it."
 
 
 def _index(text: str) -> int:

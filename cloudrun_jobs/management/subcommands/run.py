@@ -4,25 +4,23 @@ from __future__ import annotations
 
 from argparse import ArgumentParser, ArgumentTypeError
 from collections.abc import Iterable, Sequence
+from functools import partial
 from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError
-from django.db import Error
 
-from cloudrun_jobs import backends, command_line
+from cloudrun_jobs import command_line
 from cloudrun_jobs.backends.log_entries import LogEntry, LogQuery
 from cloudrun_jobs.command import CloudRunJobs
-from cloudrun_jobs.exceptions import CloudRunJobsError
 from cloudrun_jobs.management.exits import ERROR, FAILED, INTERRUPTED
 from cloudrun_jobs.management.finding import find_job
-from cloudrun_jobs.management.following import check_outcome, error_of, follow
+from cloudrun_jobs.management.following import check_outcome, error_of, follow, state_text
 from cloudrun_jobs.management.local_execution import Cancelled, LocalExecution
 from cloudrun_jobs.management.log_sources import source_of
 from cloudrun_jobs.management.output import write_message
+from cloudrun_jobs.management.starting import next_command, start
 from cloudrun_jobs.management.subcommands.logs import not_kept, write_entry
 from cloudrun_jobs.models import JobRun, Status
-from cloudrun_jobs.operations import Operation
-from cloudrun_jobs.runs.requester import current_requester
 
 HELP = "Run a job. Its own arguments follow `--`."
 USAGE = "%(prog)s [-h] [--local] [--wait] [--follow] [--tasks N] [--env NAME=VALUE] job [-- ARGUMENT ...]"
@@ -68,30 +66,13 @@ def run(command: BaseCommand, **options: Any) -> None:
         _run_locally(command, job.using(env=env) if env else job, arguments, tasks, env)
         return
     configured = job if tasks is None and not env else job.using(tasks=tasks, env=env or None)
-    started = _start(configured, arguments)
+    started = start(job.command_name, partial(configured.delay_argv, arguments))
     command.stdout.write(started.run_id)
     command.stdout.flush()
     if options["wait"] or options["follow"]:
         _wait(command, started.run_id, with_log=options["follow"])
     else:
-        write_message(command, f"{_next_command(started.run_id, 'show')} shows the run.")
-
-
-def _start(job: CloudRunJobs, arguments: Sequence[str]) -> Operation:
-    """Start the run. Raises `CommandError` if it ran in this process and failed."""
-    if not backends.for_job(job.spec).runs_in_process:
-        return job.delay_argv(arguments)
-    command_line.validate(job, (job.command_name, *arguments), {})
-    try:
-        return job.delay_argv(arguments)
-    except (CloudRunJobsError, Error):
-        raise
-    except (Exception, SystemExit) as error:
-        runs = JobRun.objects.for_command(job.command_name).filter(requested_by=current_requester())
-        failed = runs.newest_first().first()
-        shown = f"{_next_command(failed.pk, 'show', '--traceback')} shows where." if failed else ""
-        message = _joined("The run failed.", error_of(failed) or f"{type(error).__name__}: {error}.", shown)
-        raise CommandError(message, returncode=FAILED) from error
+        write_message(command, f"{next_command(started.run_id, 'show')} shows the run.")
 
 
 def _wait(command: BaseCommand, run_id: str, *, with_log: bool) -> None:
@@ -107,7 +88,7 @@ def _wait(command: BaseCommand, run_id: str, *, with_log: bool) -> None:
 
     ended = follow(command, found, source, write)
     check_outcome(ended)
-    write_message(command, f"The run is {ended.status}. {_next_command(run_id, 'show')} shows it.")
+    write_message(command, f"{state_text(ended)}. {next_command(run_id, 'show')} shows it.")
 
 
 def _run_locally(
@@ -123,14 +104,14 @@ def _run_locally(
         execution.wait()
     except KeyboardInterrupt:
         run = execution.run
-        again = f" {_next_command(run.pk, 'rerun', '--failed')} does the rest." if run else ""
+        again = f" {next_command(run.pk, 'rerun', '--failed')} does the rest." if run else ""
         raise CommandError(f"Interrupted: all tasks have ended.{again}", returncode=INTERRUPTED) from None
     except Cancelled:
         run = execution.run
-        again = f"{_next_command(run.pk, 'rerun', '--failed')} does the rest." if run else ""
+        again = f"{next_command(run.pk, 'rerun', '--failed')} does the rest." if run else ""
         raise CommandError(_joined("The run was cancelled.", again), returncode=FAILED) from None
     run = execution.run
-    shown = f"{_next_command(run.pk, 'show')} shows the run." if run else ""
+    shown = f"{next_command(run.pk, 'show')} shows the run." if run else ""
     if failed := execution.failed:
         listed = ", ".join(task.prefix.strip() for task in failed[:MAX_LISTED])
         listed += ", ..." if len(failed) > MAX_LISTED else ""
@@ -144,7 +125,3 @@ def _run_locally(
 
 def _joined(*sentences: str) -> str:
     return " ".join(filter(None, sentences))
-
-
-def _next_command(run_id: object, subcommand: str, *options: str) -> str:
-    return f"`{' '.join(['manage.py cloudrun_jobs', subcommand, str(run_id)[:8], *options])}`"
