@@ -22,6 +22,7 @@ class Gcloud:
 
     http: str
     directory: Path
+    token: str = "fake"
 
     def __call__(self, *args: str, succeeds: bool = True) -> Any:
         """Run gcloud and return its JSON output; if `succeeds` is false, return stderr."""
@@ -38,7 +39,7 @@ class Gcloud:
         port = self.http.rpartition(":")[2]
         settings = {
             "CLOUDSDK_CONFIG": str(self.directory),
-            "CLOUDSDK_AUTH_ACCESS_TOKEN": "fake",
+            "CLOUDSDK_AUTH_ACCESS_TOKEN": self.token,
             "CLOUDSDK_CORE_PROJECT": PROJECT,
             "CLOUDSDK_CORE_DISABLE_PROMPTS": "1",
             "CLOUDSDK_CORE_DISABLE_USAGE_REPORTING": "1",
@@ -51,6 +52,11 @@ class Gcloud:
             "CLOUDSDK_API_ENDPOINT_OVERRIDES_LOGGING": "http://logging.googleapis.com/",
             "CLOUDSDK_API_ENDPOINT_OVERRIDES_SECRETMANAGER": "http://secretmanager.googleapis.com/",
             "CLOUDSDK_API_ENDPOINT_OVERRIDES_MONITORING": "http://monitoring.googleapis.com/",
+            "CLOUDSDK_API_ENDPOINT_OVERRIDES_SERVICEUSAGE": "http://serviceusage.googleapis.com/",
+            "CLOUDSDK_API_ENDPOINT_OVERRIDES_CLOUDRESOURCEMANAGER": "http://cloudresourcemanager.googleapis.com/",
+            "CLOUDSDK_API_ENDPOINT_OVERRIDES_IAM": "http://iam.googleapis.com/",
+            "CLOUDSDK_API_ENDPOINT_OVERRIDES_ARTIFACTREGISTRY": "http://artifactregistry.googleapis.com/",
+            "CLOUDSDK_API_ENDPOINT_OVERRIDES_CONTAINERANALYSIS": "http://containeranalysis.googleapis.com/",
             "CLOUDSDK_PROXY_TYPE": "http_no_tunnel",
             "CLOUDSDK_PROXY_ADDRESS": "127.0.0.1",
             "CLOUDSDK_PROXY_PORT": port,

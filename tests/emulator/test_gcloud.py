@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import pytest
+from google.cloud import run_v2
 
+from cloudrun_jobs.emulator import Emulator
 from tests.emulator.cloud import PLACE, eventually, job_of, script
 from tests.emulator.gcloud_cli import NEEDS_GCLOUD, REGION, Gcloud
+from tests.emulator.rest import Rest
 
 pytestmark = NEEDS_GCLOUD
 AT = f"--location={REGION}"
@@ -92,3 +95,63 @@ def test_secrets(gcloud, tmp_path):
     assert found["payload"]["data"] == "dHdv"
     states = {each["name"].rpartition("/")[2]: each["state"] for each in listed}
     assert states == {"2": "ENABLED", "1": "DISABLED"}
+
+
+OWNER, RUNTIME = "owner@example.com", "runtime@acme.iam.gserviceaccount.com"
+IMAGE = f"{REGION}-docker.pkg.dev/acme/images/app"
+
+
+@pytest.fixture
+def project():
+    """An emulator that checks permissions, has the API of Cloud Run disabled, and knows one image."""
+    policy = {"bindings": [{"role": "roles/owner", "members": [f"user:{OWNER}"]}]}
+    options = {"disabled_apis": ("run.googleapis.com",), "registry": (f"{IMAGE}:1",), "secrets": {"token": "s"}}
+    with Emulator(grace=1.0, iam=policy, **options) as emulator:
+        yield emulator
+
+
+@pytest.fixture
+def owner(project, tmp_path):
+    return Gcloud(project.http, tmp_path, project.tokens.access_token(OWNER))
+
+
+def test_gcloud_grants_roles(project, owner):
+    """gcloud enables an API, creates an account, and gives it roles on the project and on resources in it."""
+    runtime, member = Rest(project, RUNTIME), f"--member=serviceAccount:{RUNTIME}"
+    service = f"{PLACE}/services/web"
+    project.services[service] = run_v2.Service(name=service)
+    owner("services", "enable", "run.googleapis.com")
+    owner("iam", "service-accounts", "create", "runtime")
+    owner("run", "jobs", "create", "work", f"--image={IMAGE}:1", f"--service-account={RUNTIME}")
+    bind = "add-iam-policy-binding"
+    owner("projects", bind, "acme", member, "--role=roles/run.viewer")
+    owner("iam", "service-accounts", bind, RUNTIME, member, "--role=roles/iam.serviceAccountUser")
+    owner("run", "jobs", bind, "work", member, "--role=roles/run.invoker")
+    owner("run", "services", bind, "web", member, "--role=roles/run.invoker")
+    owner("secrets", bind, "token", member, "--role=roles/secretmanager.secretAccessor")
+    policy = owner("projects", "get-iam-policy", "acme")
+
+    assert {"role": "roles/run.viewer", "members": [f"serviceAccount:{RUNTIME}"]} in policy["bindings"]
+    assert runtime.held(f"v1/{PLACE}/jobs/work", "run.jobs.run", "run.jobs.update") == ["run.jobs.run"]
+    assert runtime.held(f"v1/{service}", "run.routes.invoke") == ["run.routes.invoke"]
+    assert runtime.held(f"v1/projects/-/serviceAccounts/{RUNTIME}", "iam.serviceAccounts.actAs")
+    assert runtime.held("v1/projects/acme/secrets/token", "secretmanager.versions.access")
+
+
+def test_gcloud_finds_images_and_regions(project, owner):
+    """gcloud creates a repository, finds an image, fails to deploy a missing one, and lists regions and APIs."""
+    enabled = owner("services", "list", "--enabled")
+    owner("services", "enable", "run.googleapis.com", "sqladmin.googleapis.com")
+    repository = owner("artifacts", "repositories", "create", "new", "--repository-format=docker", AT)
+    image = owner("artifacts", "docker", "images", "describe", f"{IMAGE}:1")
+    [listed] = owner("artifacts", "docker", "images", "list", IMAGE.rpartition("/")[0], "--include-tags")
+    missing = owner("artifacts", "docker", "images", "describe", f"{IMAGE}:2", succeeds=False)
+    failed = owner("run", "jobs", "create", "work", f"--image={IMAGE}:2", succeeds=False)
+    regions = {each["locationId"] for each in owner("scheduler", "locations", "list")}
+
+    assert "run.googleapis.com" not in [each["config"]["name"] for each in enabled]
+    assert repository["format"] == "DOCKER"
+    assert (listed["version"], listed["tags"]) == (image["image_summary"]["digest"], ["1"])
+    assert "Image not found" in missing
+    assert f"Image '{IMAGE}:2' not found." in failed
+    assert (REGION in regions, "us-east5" in regions) == (True, False)

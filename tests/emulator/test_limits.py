@@ -163,7 +163,7 @@ def test_allow_missing_creates_the_job(cloud):
     assert created.generation == 1
 
 
-def test_job_policy_is_stored_but_not_checked(cloud):
+def test_job_policy_is_stored(cloud):
     """A job's policy is stored; without a configured policy, every permission is granted."""
     name = cloud.create(script("exit 0")).name
     jobs = cloud.emulator.clients.jobs

@@ -103,7 +103,7 @@ def resource_of(request: Any) -> str:
         value = _field(request, field)
         if value:
             return str(value)
-    for field in ("job", "secret"):
+    for field in ("job", "secret", "service"):
         inner = _field(request, field)
         if inner is not None and inner.name:
             return str(inner.name)
@@ -116,6 +116,8 @@ def accounts_of(method: str, request: Any) -> list[str]:
     """Return the service accounts that a request gives to a resource; an empty text is the default account."""
     if method in ("Jobs.CreateJob", "Jobs.UpdateJob"):
         return [request.job.template.template.service_account]
+    if method in ("Services.CreateService", "Services.UpdateService"):
+        return [request.service.template.service_account]
     if method in ("CloudScheduler.CreateJob", "CloudScheduler.UpdateJob"):
         target = request.job.http_target
         tokens = (target.oauth_token.service_account_email, target.oidc_token.service_account_email)

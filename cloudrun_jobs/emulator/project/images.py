@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
 
     from google.cloud import run_v2
 
@@ -47,7 +48,7 @@ class Image:
 
     @property
     def document(self) -> str:
-        return f"{self.uri}:{self.tag}"
+        return f"{self.uri}:{self.tag}" if self.tag else f"{self.uri}@{self.digest}"
 
 
 class Images:
@@ -90,25 +91,23 @@ class Images:
 
     def in_repository(self, repository: str, package: str = "") -> list[Image]:
         """Return the images of a repository, or only those of one package."""
-        names = self._documents.names("image")
-        images = [Image.parse(f"{name}@{self._documents.get('image', name)}") for name in names]
-        return [
-            image
-            for image in images
-            if image is not None and image.repository == repository and package in ("", image.package)
-        ]
+        return [each for each in self._all() if each.repository == repository and package in ("", each.package)]
 
     def repositories(self) -> set[str]:
-        images = [Image.parse(name) for name in self._documents.names("image")]
-        return {image.repository for image in images if image is not None}
+        return {image.repository for image in self._all()}
+
+    def _all(self) -> Iterator[Image]:
+        for name in self._documents.names("image"):
+            image = Image.parse(name)
+            if image is not None:
+                yield dataclasses.replace(image, digest=self._documents.get("image", name))
 
     def _add(self, reference: str, *, save: bool) -> None:
         image = Image.parse(reference)
         if image is None:
             return
-        name = image.document if image.tag else f"{image.uri}:untagged-{image.digest[7:19]}"
         add = self._documents.put if save else self._documents.restore
-        add("image", name, image.digest or _digest(image.document))
+        add("image", image.document, image.digest or _digest(image.document))
 
 
 def _digest(text: str) -> str:
