@@ -120,12 +120,16 @@ def _write(command: BaseCommand, findings: list[Finding], options: dict[str, Any
 def _write_notes(command: BaseCommand, facts: Facts, not_checked: Mapping[str, Collection[str]]) -> None:
     from cloudrun_jobs.doctor.checks.jobs import unchecked_images
     from cloudrun_jobs.doctor.checks.schedules import paused
+    from cloudrun_jobs.doctor.checks.service import unchecked_url
 
     for message, ids in not_checked.items():
         write_message(command, f"Not checked: {', '.join(ids)}. {message}", command.style.WARNING)
     try:
         for image in unchecked_images(facts):
             write_message(command, f"Not checked: the image {image} is not in Artifact Registry.")
+        if url := unchecked_url(facts):
+            hint = "as an audience, by `gcloud run services update NAME --add-custom-audiences=URL`."
+            write_message(command, f"Not checked: the service at {url}. It is found if it names this URL {hint}")
         for name, scheduler_job in paused(facts):
             hint = f"`manage.py cloudrun_jobs resume {name}` resumes it."
             write_message(command, f"{scheduler_job} was paused by hand. {hint}")
