@@ -14,6 +14,7 @@ import pytest
 import time_machine
 from django.core.management import call_command
 from django.core.management.base import CommandError
+from django.db import connection
 from google.cloud import scheduler_v1
 from pytest_django import Settings
 from redis import Redis
@@ -216,6 +217,17 @@ def test_database_that_does_not_answer(project: Project, monkeypatch: pytest.Mon
 
 def _fail() -> Any:
     raise OSError("The network is unreachable.")
+
+
+def test_database_without_tables(project: Project) -> None:
+    """The tables of locks and of records are missing: one finding, for one command creates both."""
+    cursor = connection.cursor()
+    cursor.execute("DELETE FROM django_migrations WHERE app = 'cloudrun_jobs'")
+    cursor.execute("DROP TABLE cloudrun_jobs_locktask")
+    cursor.execute("DROP TABLE cloudrun_jobs_lockslot")
+    found = project.doctor()
+
+    assert found.summary == [("migrations_missing", None, "manage.py migrate --database=default")]
 
 
 def test_records_in_sqlite(project: Project) -> None:
