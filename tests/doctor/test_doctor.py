@@ -256,6 +256,18 @@ def test_container_is_checked_by_an_execution(project: Project) -> None:
     )
 
 
+@pytest.mark.parametrize(("at_once", "started"), [(1, 1), (2, 2)])
+def test_check_takes_as_few_tasks_as_possible(project: Project, at_once: int, started: int) -> None:
+    """Of a job with three tasks, no more are started than Cloud Run requires."""
+    project.declare(entrypoint=("/bin/true",), tasks=3, task_parallelism=at_once)
+    project.manage("sync_cloudrun_jobs", "--command", "echo")
+    found = project.doctor("--execute", commands=["echo"])
+
+    listed = project.owner("run", "GET", f"v2/{project.place}/jobs/echo-production/executions")
+    (execution,) = listed["executions"]
+    assert (found.findings, execution["taskCount"]) == ([], started)
+
+
 def test_nothing_is_executed_otherwise(project: Project) -> None:
     """Without --execute, no call changes anything."""
     project.emulator.calls.clear()
