@@ -138,6 +138,28 @@ def test_roles_of_other_services_and_custom_roles_are_kept(owner, caller):
     assert caller.held("v1/projects/acme", "run.jobs.get") == []
 
 
+def test_custom_role_grants_its_permissions(owner, caller):
+    """A custom role grants the permissions that it includes, until it is changed."""
+    role = {"title": "Runner", "includedPermissions": ["run.jobs.run", "compute.disks.get"]}
+    testable = owner("POST", "v1/permissions:queryTestablePermissions", pageSize=1000)["permissions"]
+    created = owner("POST", "v1/projects/acme/roles", roleId="runner", role=role)
+    owner.bind("v1/projects/acme", created["name"], f"serviceAccount:{CALLER}")
+    before = caller.held(f"v1/{JOB}", "run.jobs.run", "run.jobs.get")
+    owner("PATCH", f"v1/{created['name']}", includedPermissions=["run.jobs.get"])
+
+    assert "run.jobs.run" in [each["name"] for each in testable]
+    assert before == ["run.jobs.run"]
+    assert caller.held(f"v1/{JOB}", "run.jobs.run", "run.jobs.get") == ["run.jobs.get"]
+    assert owner("GET", f"v1/{created['name']}")["includedPermissions"] == ["run.jobs.get"]
+    assert [each["name"] for each in owner("GET", "v1/projects/acme/roles")["roles"]] == [created["name"]]
+    assert owner("DELETE", f"v1/{created['name']}")["deleted"]
+    assert caller.held(f"v1/{JOB}", "run.jobs.get") == []
+    assert caller("GET", "v1/roles/run.jobsExecutor")["includedPermissions"] == [
+        "run.executions.cancel",
+        "run.jobs.run",
+    ]
+
+
 def test_policy_needs_its_own_permission(owner, caller):
     """To read or to change a policy requires a permission on the resource."""
     assert "run.jobs.getIamPolicy" in caller.error("GET", f"v1/{JOB}:getIamPolicy")["message"]
@@ -254,7 +276,8 @@ def test_without_checks_everything_is_allowed():
             "run.jobs.run",
             "compute.disks.get",
         ]
-        assert rest.policy("v1/projects/acme")["bindings"] == [{"role": "roles/owner", "members": ["allUsers"]}]
+        assert rest.held(f"v1/{JOB}", "run.jobs.run") == ["run.jobs.run"]
+        assert {"role": "roles/owner", "members": ["allUsers"]} in rest.policy("v1/projects/acme")["bindings"]
 
 
 def test_scheduler_client_gets_the_error(emulator, owner):
