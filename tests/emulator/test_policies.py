@@ -189,6 +189,14 @@ def test_policy_goes_with_its_resource(owner):
     assert "bindings" not in owner.policy(f"v1/{JOB}")
 
 
+def test_binding_of_a_deleted_account_stays(owner):
+    """A policy that mentions a deleted account can still be changed."""
+    owner.bind(f"v1/{JOB}", "roles/run.invoker", f"serviceAccount:{RUNTIME}")
+    owner("DELETE", f"v1/{ACCOUNT}")
+
+    assert len(owner.bind(f"v1/{JOB}", "roles/run.viewer", "allUsers")["bindings"]) == 2
+
+
 def test_job_with_an_account_needs_act_as(owner, caller):
     """A job is created only by a caller that may act as its service account."""
     owner.bind("v1/projects/acme", "roles/run.developer", f"serviceAccount:{CALLER}")

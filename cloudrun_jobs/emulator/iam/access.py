@@ -109,11 +109,12 @@ class PolicyMethods:
 
     def set(self, request: iam_policy_pb2.SetIamPolicyRequest, _: Caller) -> policy_pb2.Policy:
         self._check_exists(request.resource)
-        for binding in request.policy.bindings:
-            for member in binding.members:
-                kind, _colon, email = member.partition(":")
-                if kind == "serviceAccount" and not self._iam.account_exists(email):
-                    raise invalid(f"Service account {email} does not exist.")
+        # Members of accounts that were deleted later may stay.
+        added = _members(request.policy) - _members(self._iam.policies.get(request.resource))
+        for member in sorted(added):
+            kind, _colon, email = member.partition(":")
+            if kind == "serviceAccount" and not self._iam.account_exists(email):
+                raise invalid(f"Service account {email} does not exist.")
         return self._iam.policies.set(request)
 
     def test(self, request: iam_policy_pb2.TestIamPermissionsRequest, caller: Caller) -> Any:
@@ -134,6 +135,10 @@ class PolicyMethods:
                 return False
             raise
         return True
+
+
+def _members(policy: policy_pb2.Policy) -> set[str]:
+    return {member for binding in policy.bindings for member in binding.members}
 
 
 def _check(policy: Mapping[str, Any]) -> None:
