@@ -42,6 +42,7 @@ class Web:
     """A local server in place of the service's revisions."""
 
     def __init__(self) -> None:
+        self.url = ""
         self.status = 200
         self.requests: list[tuple[str, list[str]]] = []
         self.emulator: Emulator | None = None
@@ -65,7 +66,7 @@ def web() -> Iterator[Web]:
     with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
         thread = threading.Thread(target=server.serve_forever, args=(0.01,))
         thread.start()
-        web.url = f"http://127.0.0.1:{server.server_port}"  # type: ignore[attr-defined]
+        web.url = f"http://127.0.0.1:{server.server_port}"
         yield web
         server.shutdown()
         thread.join()
@@ -75,7 +76,7 @@ def web() -> Iterator[Web]:
 def emulator(web: Web) -> Iterator[Emulator]:
     images = {REPOSITORY: ROOT / "example_project"}
     pass_env = ("PYTHONPATH",)
-    with Emulator(grace=1.0, images=images, services={"web-production": web.url}, pass_env=pass_env) as emulator:  # type: ignore[attr-defined]
+    with Emulator(grace=1.0, images=images, services={"web-production": web.url}, pass_env=pass_env) as emulator:
         web.emulator = emulator
         yield emulator
 
@@ -89,11 +90,9 @@ def cloud(emulator: Emulator, tmp_path: Path) -> Cloud:
         "EXAMPLE_SECRET_KEY": "for this test",
         "EXAMPLE_DATABASE": str(tmp_path / "db.sqlite3"),
     }
-    cloud.create(job(image=FIRST, env=variables), "migrate-production")
-    cloud.emulator.clients.jobs  # noqa: B018 - opens the channel
-    migrate = cloud.emulator.clients.jobs.get_job(name=f"{PLACE}/jobs/migrate-production")
+    migrate = job(image=FIRST, env=variables)
     migrate.template.template.containers[0].args = ["migrate", "--noinput"]
-    cloud.emulator.clients.jobs.update_job(job=migrate).result()
+    cloud.create(migrate, "migrate-production")
     cloud.create(job("/bin/sh", "-c", "echo pong", image=FIRST), "celery-ping-production")
     return cloud
 

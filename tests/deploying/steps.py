@@ -67,7 +67,7 @@ with open({record!r}, "a") as record:
     record.write(json.dumps([name, *args]) + "\\n")
 if name in {failing!r}:
     sys.exit("planted failure")
-if name == "gcloud" and args[0] != "auth":
+if name == "gcloud" and args[0] not in ("auth", "builds"):
     os.execv({gcloud!r}, ["gcloud", *args])
 if args[:1] == ["run"] and "--entrypoint" in args:
     script = args[args.index("--entrypoint") + 1]
@@ -94,7 +94,7 @@ class Machine:
         lines = self.record.read_text().splitlines() if self.record.exists() else []
         return [json.loads(line) for line in lines]
 
-    def run(self, step: Step) -> subprocess.CompletedProcess[str]:
+    def run(self, step: Step, timeout: float = 120) -> subprocess.CompletedProcess[str]:
         """Run a step's script as GitHub Actions and Cloud Build do: by `bash -e`, in the project's directory."""
         bin_directory = self.directory / "bin"
         bin_directory.mkdir(exist_ok=True)
@@ -111,7 +111,7 @@ class Machine:
         path = os.pathsep.join((str(bin_directory), str(Path(sys.executable).parent), os.environ["PATH"]))
         environment = {**self.environment, **step.environment, "PATH": path}
         command = ["bash", "-e", "-c", step.script]
-        return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=120)
+        return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=timeout)
 
     def deploy(self, steps: list[Step]) -> tuple[list[str], Any]:
         """Run the steps until one fails; return the names of those that ran, and the last one's result."""
