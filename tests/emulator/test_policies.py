@@ -211,6 +211,15 @@ def test_job_with_an_account_needs_act_as(owner, caller):
     assert caller("POST", path, template=template)["done"]
 
 
+def test_service_with_an_account_needs_act_as(owner, caller):
+    """A service is created only by a caller that may act as its service account."""
+    owner.bind("v1/projects/acme", "roles/run.developer", f"serviceAccount:{CALLER}")
+    template = {"serviceAccount": RUNTIME, "containers": [{"image": "app"}]}
+
+    assert "actAs" in caller.error("POST", f"v2/{PLACE}/services?serviceId=web", template=template)["message"]
+    assert "error" not in owner("POST", f"v2/{PLACE}/services?serviceId=web", template=template)
+
+
 def test_job_without_an_account_uses_the_default_one(owner, caller):
     """A job that names no account runs as the default one, which its creator must be allowed to act as."""
     owner.bind("v1/projects/acme", "roles/run.developer", f"serviceAccount:{CALLER}")

@@ -201,6 +201,26 @@ def test_execution_needs_the_image(cloud, enabled):
     assert succeeded.succeeded_count == 1
 
 
+def test_service_with_a_missing_image_serves_its_last_revision(emulator, rest, enabled):
+    """A revision whose image is missing gets no traffic; deployed again after a push, it does."""
+    path, image = f"v2/{PLACE}/services", f"{REGISTRY}/app:new"
+    rest("POST", f"{path}?serviceId=web", template={"containers": [{"image": f"{REGISTRY}/app:1"}]})
+    first = rest("GET", f"{path}/web")
+    failed = rest("PATCH", f"{path}/web", template={"containers": [{"image": image}]})
+    second = rest("GET", f"{path}/web")
+    emulator.images.push(image)
+    rest("PATCH", f"{path}/web", template={"containers": [{"image": image}]})
+    third = rest("GET", f"{path}/web")
+
+    revision = second["latestCreatedRevision"].rpartition("/")[2]
+    assert failed["error"]["message"] == (
+        f"Revision '{revision}' is not ready and cannot serve traffic. Image '{image}' not found."
+    )
+    assert second["terminalCondition"]["message"] == failed["error"]["message"]
+    assert second["latestReadyRevision"] == first["latestReadyRevision"] != second["latestCreatedRevision"]
+    assert third["latestReadyRevision"] == third["latestCreatedRevision"] != second["latestCreatedRevision"]
+
+
 def test_each_image_exists_without_a_list():
     """Without a list of images, each image and each repository exists."""
     with Emulator() as emulator:
