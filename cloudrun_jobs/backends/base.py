@@ -23,6 +23,7 @@ from cloudrun_jobs.exceptions import (
 from cloudrun_jobs.spec.overrides import NO_OVERRIDES, Overrides
 
 if TYPE_CHECKING:  # A container that submits nothing need not import these.
+    from cloudrun_jobs.backends.log_entries import LogEntry, LogQuery
     from cloudrun_jobs.models import JobRun
     from cloudrun_jobs.operations import ExecutionState, Operation
     from cloudrun_jobs.spec import JobSpec
@@ -83,6 +84,9 @@ class Backend(ABC):
     # Does the backend know whether an execution has ended? Otherwise, `reconcile` submits runs without a heartbeat
     # again, and its workers must ignore a task that is running or has ended: see `execution.delivery`.
     tracks_executions = True
+
+    # Is the output of runs kept where read_log() finds it?
+    keeps_logs = False
 
     # Does a request to the trigger of a job submit a run, instead of running the job in it?
     submits_triggers = False
@@ -180,6 +184,10 @@ class Backend(ABC):
     def unreserve(self, key: str, *, timeout: float) -> None:
         """Delete the reservation with one request. Idempotent. Raises one of the `ServiceError`s."""
         raise NotImplementedError(f"{type(self).__name__} has no unreserve().")
+
+    def read_log(self, run: JobRun, query: LogQuery) -> list[LogEntry]:
+        """Return the log entries of a run in the order of their times. Raises one of the `ServiceError`s."""
+        raise NotImplementedError(f"{type(self).__name__} has no read_log().")
 
     def check(self) -> Iterable[CheckMessage]:
         """Return system check messages about this backend's configuration."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping
+from http import HTTPStatus
 from typing import Any, NamedTuple
 
 from django.db import Error
@@ -11,11 +12,11 @@ from cloudrun_jobs.doctor.checks.check import Check
 from cloudrun_jobs.doctor.facts import Facts
 from cloudrun_jobs.doctor.findings import Finding
 from cloudrun_jobs.doctor.table import CHECKS
-from cloudrun_jobs.exceptions import AccessDenied, CloudRunJobsError, ServiceUnavailable
+from cloudrun_jobs.exceptions import CloudRunJobsError, ServiceError
 
 # Consequences: left out if another finding of the same job tells the cause.
 CONSEQUENCES = frozenset({"job_not_ready", "schedule_failing"})
-FORBIDDEN = 403
+CLIENT_ERRORS = range(400, 500)  # Of HTTP.
 
 
 class Examination(NamedTuple):
@@ -65,10 +66,8 @@ def check_connection(facts: Facts) -> None:
     """Raise `ServiceError` without valid credentials, or without a connection."""
     try:
         facts.existing_jobs()
-    except AccessDenied as error:
-        if getattr(error.__cause__, "code", None) != FORBIDDEN:
+    except ServiceError as error:
+        code = getattr(error.__cause__, "code", None)
+        # The checks report that a request was rejected.
+        if code not in CLIENT_ERRORS or code == HTTPStatus.UNAUTHORIZED:
             raise
-    except ServiceUnavailable:
-        raise
-    except CloudRunJobsError:
-        pass  # The checks report it.

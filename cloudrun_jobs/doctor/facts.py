@@ -6,7 +6,7 @@ A fact that cannot be read raises the same `CloudRunJobsError` each time. One th
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from functools import wraps
@@ -135,8 +135,10 @@ class Facts:
     @fact
     def job_account(self, spec: JobSpec) -> str:
         """The account as which the job runs."""
-        existing = self.existing_jobs().get(spec.name)
-        found = existing.fields.get("service_account") if existing else None
+        found = None
+        with suppress(ServiceError):  # What is declared is known all the same.
+            existing = self.existing_jobs().get(spec.name)
+            found = existing.fields.get("service_account") if existing else None
         declared = spec.service_account or self.backend.service_account
         return found or declared or DEFAULT_ACCOUNT.format(self.project_number())
 
@@ -151,21 +153,15 @@ class Facts:
 
     @fact
     def _services(self) -> list[Mapping[str, Any]]:
-        found = self._read("run", f"v2/{self.backend.parent}/services", "run.services.list", "roles/run.viewer")
-        return list(found.get("services", ()))
+        path = f"v2/{self.backend.parent}/services"
+        return list(self._pages("services", "run", path, "run.services.list", "roles/run.viewer"))
 
     @fact
     def scheduler_regions(self) -> set[str]:
         """The regions that Cloud Scheduler serves."""
-        path = f"v1/projects/{self.project}/locations"
-        found = self._get(
-            "cloudscheduler",
-            path,
-            "cloudscheduler.locations.list",
-            "roles/cloudscheduler.viewer",
-            pageSize=PAGE_SIZE,
-        )
-        return {location["locationId"] for location in (found or {}).get("locations", ())}
+        path, role = f"v1/projects/{self.project}/locations", "roles/cloudscheduler.viewer"
+        found = self._pages("locations", "cloudscheduler", path, "cloudscheduler.locations.list", role)
+        return {location["locationId"] for location in found}
 
     # APIs, accounts and policies.
 
@@ -299,6 +295,16 @@ class Facts:
         if found is None:
             raise ServiceError(f"{path}: not found.", hint=f"Is {self.project} the project's id?")
         return found
+
+    def _pages(self, field: str, *call: str) -> Iterator[Mapping[str, Any]]:
+        """Yield the items of all pages of a list."""
+        token = ""
+        while True:
+            page = self._read(*call, pageSize=PAGE_SIZE, pageToken=token)
+            yield from page.get(field, ())
+            token = page.get("nextPageToken", "")
+            if not token:
+                return
 
     def _get(self, service: str, path: str, permission: str, role: str, **query: Any) -> Mapping[str, Any] | None:
         return self._call(service, "GET", path, permission, role, **query)

@@ -86,7 +86,7 @@ class Emulator:
         self._addresses = Addresses()
         self._secrets = secrets = Secrets(config.secrets)
         platform = Platform(
-            config, self.clock, self._spawner, self.logs, secrets, self.faults, self._addresses, images
+            config, self.clock, self._spawner, self.logs, secrets, self.faults, self._addresses, images, iam
         )
         self._engine = Engine(platform, iam.policies, Store())
         registry = ArtifactRegistry(documents, images, iam.policies, self.clock)

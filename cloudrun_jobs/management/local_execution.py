@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import os
 import secrets
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from threading import RLock, Thread
 from typing import IO
@@ -21,6 +20,7 @@ from django.utils.autoreload import get_child_arguments
 from cloudrun_jobs.environ import LOCAL_VARIABLE
 from cloudrun_jobs.exceptions import sentence
 from cloudrun_jobs.locks import executions
+from cloudrun_jobs.management import local_output
 from cloudrun_jobs.models import JobRun, Status
 from cloudrun_jobs.models.functions import Now
 from cloudrun_jobs.operations import ExecutionState
@@ -37,14 +37,26 @@ PROGRESS_INTERVAL = 1.0  # seconds
 GRACE_SECONDS = 9.5
 
 
+class Cancelled(Exception):
+    """`cancel` has requested the end of the run."""
+
+
 class LocalExecution:
     """One execution: a process for each task, which is restarted up to `max_retries` times."""
 
-    def __init__(self, spec: JobSpec, arguments: Sequence[str], tasks: int, output: Output) -> None:
+    def __init__(
+        self,
+        spec: JobSpec,
+        arguments: Sequence[str],
+        tasks: int,
+        streams: tuple[OutputWrapper, OutputWrapper],
+        env: Mapping[str, str],
+    ) -> None:
         self.name = f"{spec.name[:56].rstrip('-')}-{secrets.token_hex(3)}"
         self._spec = spec
         self._arguments = arguments
-        self._output = output
+        self._env = env
+        self._output = Output(*streams, local_output.Recorder(self.name))
         self._tasks = [Task(index, tasks) for index in range(tasks)]
 
     @property
@@ -58,17 +70,18 @@ class LocalExecution:
         return [task for task in self._tasks if task.status != 0]
 
     def wait(self) -> None:
-        """Start the tasks, and wait until they have ended. Ctrl-C and SIGTERM end them within ten seconds."""
+        """Start the tasks, and wait until they have ended. Ctrl-C, SIGTERM and a cancellation end them."""
         try:
             with _sigterm_as_ctrl_c():
                 self._supervise()
-        except KeyboardInterrupt:
+        except (KeyboardInterrupt, Cancelled):
             with _ignoring_database_errors():
                 JobRun.objects.filter(execution=self.name).update(cancel_requested_at=Now())
             raise
         finally:
             self._end()
             self._output.erase()
+            self._output.recorder.close()
             with _ignoring_database_errors():
                 self._record()
 
@@ -90,7 +103,7 @@ class LocalExecution:
         if task.process is not None:
             task.is_finished = task.attempt >= self._spec.max_retries
             retried = "" if task.is_finished else f"; attempt {task.attempt + 1} starts"
-            self._output.write(f"{task.prefix}attempt {task.attempt} {_end_of(status)}{retried}")
+            self._output.write(task, f"attempt {task.attempt} {_end_of(status)}{retried}")
         if not task.is_finished:
             self._start(task)
 
@@ -105,11 +118,13 @@ class LocalExecution:
     def _environment(self) -> dict[str, str]:
         variables = {"CLOUD_RUN_JOB": self._spec.name, "CLOUD_RUN_EXECUTION": self.name}
         user = {LOCAL_VARIABLE: current_requester(), "PYTHONUNBUFFERED": "1"}
-        return {**os.environ, **variables, **user}
+        return {**os.environ, **self._env, **variables, **user}
 
     def _report(self) -> None:
         with _ignoring_database_errors():
             run = self.run
+            if run is not None and run.cancel_requested_at is not None:
+                raise Cancelled
             progress = run and run.progress
             if progress:
                 self._output.draw(progress.done, progress.total, str(progress))
@@ -187,7 +202,7 @@ class Task:
             start_new_session=True,  # The terminal sends Ctrl-C to this process alone.
         )
         pipes = ((self.process.stdout, output.stdout), (self.process.stderr, output.stderr))
-        self._readers = [Thread(target=output.copy, args=(self.prefix, *pipe), daemon=True) for pipe in pipes]
+        self._readers = [Thread(target=output.copy, args=(self, *pipe), daemon=True) for pipe in pipes]
         for reader in self._readers:
             reader.start()
 
@@ -220,24 +235,29 @@ class Task:
 class Output:
     """Writes the lines of all tasks, and one line of progress on a terminal."""
 
-    def __init__(self, stdout: OutputWrapper, stderr: OutputWrapper) -> None:
-        self.stdout, self.stderr = stdout, stderr
+    def __init__(self, stdout: OutputWrapper, stderr: OutputWrapper, recorder: local_output.Recorder) -> None:
+        self.stdout, self.stderr, self.recorder = stdout, stderr, recorder
         self._bar = ProgressBar(stderr)
         self._lock = RLock()
 
-    def copy(self, prefix: str, source: IO[str], target: OutputWrapper) -> None:
-        """Write each line of the source, with the prefix, until its end."""
+    def copy(self, task: Task, source: IO[str], target: OutputWrapper) -> None:
+        """Write each line of the source, with the task's prefix, until its end, and keep it."""
+        severity, attempt = "ERROR" if target is self.stderr else "INFO", task.attempt
         with source:
             for line in source:
+                text, own_severity = local_output.entry_of(line.rstrip("\n"))
+                self.recorder.write(text, severity=own_severity or severity, task=task.index, attempt=attempt)
                 with self._lock:
                     self._bar.erase()
-                    target.write(prefix + shown(line.rstrip("\n")), str)
+                    target.write(task.prefix + text, str)
                     target.flush()
 
-    def write(self, message: str) -> None:
+    def write(self, task: Task, message: str) -> None:
+        """Write a message about the task to stderr, and keep it."""
+        self.recorder.write(message, severity="NOTICE", task=task.index)
         with self._lock:
             self._bar.erase()
-            self.stderr.write(message, str)
+            self.stderr.write(task.prefix + message, str)
 
     def draw(self, done: int, total: int | None, text: str) -> None:
         with self._lock:
@@ -246,18 +266,6 @@ class Output:
     def erase(self) -> None:
         with self._lock:
             self._bar.erase()
-
-
-def shown(line: str) -> str:
-    """Return a line of output as text: for a Cloud Logging entry, its message and traceback."""
-    if not line.startswith("{"):
-        return line
-    with suppress(ValueError, RecursionError):
-        entry = json.loads(line)
-        if isinstance(entry.get("severity"), str) and isinstance(entry.get("message"), str):
-            texts = (entry["message"], entry.get("stack_trace"))
-            return "\n".join(text.rstrip("\n") for text in texts if isinstance(text, str))
-    return line
 
 
 def _end_of(status: int | None) -> str:

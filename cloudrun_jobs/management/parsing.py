@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
+from difflib import get_close_matches
 from typing import Any, NoReturn
 
 from django.core.management.base import CommandError, CommandParser
@@ -15,6 +16,9 @@ USAGE_ERROR = 2  # exit status
 # Options that Django reads wherever they are on the command line.
 DJANGO_OPTIONS = ("--settings", "--pythonpath")
 DJANGO_FLAGS = ("--no-color", "--force-color", "--traceback")
+
+
+MIN_SIMILARITY = 0.8  # of an option of the job and one of `run`, to be taken for it
 
 
 class Parser(CommandParser):
@@ -70,6 +74,8 @@ def _unknown(parser: argparse.ArgumentParser, arguments: Sequence[str]) -> str:
     options = [_name(argument) for argument in arguments if argument.startswith("-") and argument != "-"]
     hint = closest(options[0], known) if options else ""
     if takes_job_arguments(parser):
+        # Most likely it is an option of the job.
+        hint = hint if get_close_matches(options[0] if options else "", known, cutoff=MIN_SIMILARITY) else ""
         hint = f"{hint} Write the job's own arguments after `--`: `run JOB -- ARGUMENTS`.".strip()
     if options:
         return f"unknown option {options[0]}. {hint or '--help lists the options.'}"

@@ -7,7 +7,8 @@ from google.api_core import exceptions
 from google.cloud import scheduler_v1
 
 from cloudrun_jobs.emulator import Emulator
-from tests.emulator.cloud import PLACE
+from cloudrun_jobs.emulator.config import InvalidConfiguration
+from tests.emulator.cloud import PLACE, eventually
 from tests.emulator.rest import Rest
 
 OWNER, CALLER = "owner@example.com", "caller@acme.iam.gserviceaccount.com"
@@ -207,6 +208,30 @@ def test_schedule_needs_act_as(owner, caller):
     )
 
 
+def test_account_of_a_job_needs_access_to_its_secrets(cloud, owner):
+    """An execution starts only if the account of its job may read the secrets of its variables."""
+    source = {"secretKeyRef": {"secret": "token", "version": "latest"}}
+    container = {"image": "app", "command": ["true"], "env": [{"name": "TOKEN", "valueSource": source}]}
+    template = {"maxRetries": 0, "serviceAccount": RUNTIME, "containers": [container]}
+    owner("PATCH", f"v2/{JOB}", template={"template": template})
+    request = {"name": JOB}
+    metadata = [("authorization", f"Bearer {cloud.emulator.tokens.access_token(OWNER)}")]
+
+    def execution():
+        name = cloud.emulator.clients.jobs.run_job(request, metadata=metadata).metadata.name
+        return eventually(lambda: (found := owner("GET", f"v2/{name}")).get("completionTime") and found)
+
+    denied = execution()
+    owner.bind(f"v1/{SECRET}", "roles/secretmanager.secretAccessor", f"serviceAccount:{RUNTIME}")
+
+    message = denied["conditions"][-1]["message"]
+    assert message.startswith(
+        "spec.template.spec.containers[0].env[0].value_from.secret_key_ref.name: Permission "
+    )
+    assert f"/secrets/token/versions/latest for Revision service account {RUNTIME}." in message
+    assert execution()["succeededCount"] == 1
+
+
 def test_policies_survive_a_restart(tmp_path):
     """With --state, policies and accounts are kept."""
     with Emulator(state=tmp_path) as emulator:
@@ -238,3 +263,12 @@ def test_scheduler_client_gets_the_error(emulator, owner):
     metadata = [("authorization", f"Bearer {emulator.tokens.access_token(CALLER)}")]
     with pytest.raises(exceptions.PermissionDenied, match=r'lacks IAM permission "cloudscheduler.jobs.list"'):
         emulator.clients.scheduler.list_jobs(request, metadata=metadata)
+
+
+@pytest.mark.parametrize(
+    "policy", [[], {"bindings": 1}, {"bindings": ["x"]}, {"bindings": [{"role": "roles/nonsense", "members": []}]}]
+)
+def test_file_without_a_policy_is_rejected(policy):
+    """A file that contains no policy is rejected in one line."""
+    with pytest.raises(InvalidConfiguration, match="expected"):
+        Emulator(iam=policy)

@@ -288,3 +288,21 @@ def test_faults_apply_to_plain_methods(emulator, rest):
     assert rest.error("GET", APIS)["status"] == "UNAVAILABLE"
     assert "services" in rest("GET", APIS)
     assert emulator.calls["ServiceUsage.ListServices"] == 2
+
+
+@pytest.mark.parametrize(
+    ("verb", "path", "body"),
+    [
+        ("GET", f"{APIS}?pageSize=x", {}),
+        ("GET", f"{APIS}?pageSize=1&pageSize=2", {}),
+        ("GET", f"{APIS}?filter=x&filter=y", {}),
+        ("POST", f"{APIS}:batchEnable", {"serviceIds": "run.googleapis.com"}),
+        ("POST", ACCOUNTS, {"accountId": "runtime", "serviceAccount": 1}),
+        ("POST", ACCOUNTS, {"accountId": ["x"]}),
+        ("POST", f"v1/{PLACE}/repositories", {}),
+        ("POST", "v1/projects/acme:setIamPolicy", {"policy": 1}),
+    ],
+)
+def test_malformed_request_is_rejected(rest, verb, path, body):
+    """A request with a value of the wrong type is rejected with INVALID_ARGUMENT."""
+    assert rest.error(verb, path, **body)["status"] == "INVALID_ARGUMENT"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from tests.deploy.conftest import _only_these_jobs, emulator, options
@@ -15,3 +17,9 @@ __all__ = ["_only_these_jobs", "cloudrun_emulator", "cloudrun_emulator_options",
 def cli(capsys: pytest.CaptureFixture[str]) -> Cli:
     """Type `manage.py cloudrun_jobs ...`."""
     return Cli(capsys)
+
+
+@pytest.fixture(autouse=True)
+def _state(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Keep the output of local runs in the directory of the test."""
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))

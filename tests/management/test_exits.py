@@ -41,6 +41,7 @@ USAGE = {
     ),
     "arguments of a job": (["runs", "--", "x"], "only the subcommand `run` takes them"),
     "an option of the job": (["run", "echo", "--token", SECRET], "unknown option --token. Write the job's own"),
+    "a misspelt option": (["run", "echo", "--wiat"], "unknown option --wiat. Did you mean '--wait'? Write the"),
     "with its value": (["run", "echo", f"--token={SECRET}"], "unknown option --token. Write the job's own"),
     "a short one": (["run", "echo", f"-t{SECRET}"], "unknown option -t. Write the job's own"),
     "an argument of the job": (
@@ -64,8 +65,8 @@ NAMES = {
     "a job": (["run", "ech"], "'ech' is not a Cloud Run job. Did you mean 'echo'?"),
     "a command that is no job": (["run", "migrate"], "'migrate' is a command, but not a Cloud Run job."),
     "a job without runs": (["runs", "ehco"], "Did you mean 'echo'?"),
-    "a run": (["show", "x"], "No run 'x' is recorded. `manage.py cloudrun_jobs runs` lists the runs."),
-    "a run, with a traceback": (["show", "x", "--traceback"], "No run 'x' is recorded."),
+    "a run": (["show", "x"], "No run 'x' is recorded, and no job has this name. `manage.py"),
+    "a run, with a traceback": (["show", "x", "--traceback"], "No run 'x' is recorded"),
     "a misspelt run": (["show", "5f0c2a9f"], f"Did you mean '{PREFIX}'?"),
     "a misspelt execution": (["rerun", "echo-x7k2"], "Did you mean 'echo-x7k2p'?"),
     "an ambiguous prefix": (["show", PREFIX], f"The ids of 2 runs begin with '{PREFIX}'"),

@@ -27,7 +27,7 @@ def declare(monkeypatch: pytest.MonkeyPatch) -> Declare:
 
     def declare(**attributes: dict[str, Any]) -> list[CloudRunJobs]:
         jobs = {name: _job(name, each) for name, each in attributes.items()}
-        for module in ("subcommands.list", "selection"):
+        for module in ("listing", "selection"):
             monkeypatch.setattr(f"cloudrun_jobs.management.{module}.find_jobs", lambda: FoundJobs(jobs))
         return [*jobs.values()]
 
@@ -84,8 +84,8 @@ def test_states(cli: Cli, options: dict[str, Any], emulator: Emulator, declare: 
 
     assert typed.status == 0
     assert [cell.strip() for cell in plain if cell] == ["plain", "-", "-", "-"]
-    assert "0 9 * * 2 Asia/Seoul" in second
-    assert second[-1] == "paused; schedule: schedule"
+    assert "0 9 * * 2 Asia/Seoul" in typed.lines[2]
+    assert second[-1].strip() == "paused; schedule: schedule"
     assert "failed" in " ".join(nightly)
     assert "overdue since" in nightly[-1]
     assert nightly[-1].endswith("; job: timeout")

@@ -232,12 +232,12 @@ def test_reservations_are_listed(record: Record, capsys: pytest.CaptureFixture[s
     assert (found["run"], found["scheduled_for"]) == (str(run.pk), "2027-01-02T03:04:00Z")
 
 
-def test_show_refuses_a_job(record: Record) -> None:
-    """The error for the name of a job says how to list its runs."""
-    record("echo", Status.SUCCEEDED)
+def test_show_refuses_a_job_that_is_gone(record: Record) -> None:
+    """The error for the name of a job that no longer exists says how to list its runs."""
+    record("swept", Status.SUCCEEDED)
 
-    with pytest.raises(CommandError, match=re.escape("`manage.py cloudrun_jobs runs echo` lists")):
-        call_command("cloudrun_jobs", "show", "echo")
+    with pytest.raises(CommandError, match=re.escape("`manage.py cloudrun_jobs runs swept` lists")):
+        call_command("cloudrun_jobs", "show", "swept")
 
 
 def test_a_redundant_reason_is_omitted(record: Record, capsys: pytest.CaptureFixture[str]) -> None:

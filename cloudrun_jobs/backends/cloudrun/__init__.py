@@ -21,6 +21,7 @@ from cloudrun_jobs.spec.reservation import CLOUD_SCHEDULER, CLOUD_TASKS
 
 if TYPE_CHECKING:
     from cloudrun_jobs.backends.cloudrun.operation import CloudRunOperation
+    from cloudrun_jobs.backends.log_entries import LogEntry, LogQuery
     from cloudrun_jobs.models import JobRun
     from cloudrun_jobs.operations import ExecutionState
     from cloudrun_jobs.spec.reservation import Reservation
@@ -43,6 +44,7 @@ class CloudRunBackend(Backend):
     supports_reserve = True
     supports_terminate = True
     supports_tasks = True
+    keeps_logs = True
 
     def __init__(
         self,
@@ -150,6 +152,12 @@ class CloudRunBackend(Backend):
         reported = f"{self.parent}/jobs/{run.job}/executions/{run.execution}" if run.execution else ""
         execution = Execution(name=run.execution_name or reported, log_uri=run.log_uri)
         return CloudRunOperation(str(run.pk), self, execution=execution)
+
+    def read_log(self, run: JobRun, query: LogQuery) -> list[LogEntry]:
+        """Read the entries of the run's execution, or those of a service or worker pool with the run's label."""
+        from cloudrun_jobs.backends.cloudrun.entries import read_entries
+
+        return read_entries(self, run, query)
 
     def get_state(self, run: JobRun) -> ExecutionState:
         return self.operation(run).get_state()

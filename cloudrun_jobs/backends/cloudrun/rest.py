@@ -97,9 +97,10 @@ class RestClient:
         return session
 
 
-def _error(response: requests.Response) -> api.GoogleAPICallError:
+def _error(response: requests.Response) -> Exception:
     try:
-        return from_http_response(response)
+        error: Exception = from_http_response(response)
     except AttributeError:  # The errors of OAuth have another form.
         message = response.json().get("error_description") or response.text
-        return api.from_http_status(response.status_code, message)
+        error = api.from_http_status(response.status_code, message)
+    return error

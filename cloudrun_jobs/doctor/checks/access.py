@@ -128,12 +128,18 @@ def permission_on_job(facts: Facts, subject: tuple[Need, JobSpec]) -> Iterator[F
 
 
 def _message(facts: Facts, need: Need, missing: list[str], resource: str) -> str:
-    return f"{facts.account() or 'This process'} may not {need.purpose}: {', '.join(missing)} on {resource}."
+    return f"{_account(facts) or 'This process'} may not {need.purpose}: {', '.join(missing)} on {resource}."
 
 
 def _self(facts: Facts) -> str:
-    account = facts.account()
+    account = _account(facts)
     return member(account) if account else UNKNOWN_MEMBER
+
+
+def _account(facts: Facts) -> str | None:
+    with suppress(ServiceError):  # The command shows the error.
+        return facts.account()
+    return None
 
 
 def _accounts(facts: Facts) -> list[str]:
@@ -158,7 +164,7 @@ def permission_act_as(facts: Facts, account: str) -> Iterator[Finding]:
             member=_self(facts),
             role="roles/iam.serviceAccountUser",
         )
-        caller = facts.account() or "This process"
+        caller = _account(facts) or "This process"
         message = f"{caller} may not attach {account} to jobs and schedules: iam.serviceAccounts.actAs is missing."
         yield Finding("permission_act_as", None, message, fix)
 

@@ -66,7 +66,7 @@ def region_unsupported(facts: Facts, _: None) -> Iterator[Finding]:
 
 def schedule_undeployable(facts: Facts, command: str) -> Iterator[Finding]:
     # The check of the settings reports its own.
-    if not any(_unset(facts, spec) for spec in facts.scheduled() if spec.command == command):
+    if not any(list(_unset(facts, spec)) for spec in facts.scheduled() if spec.command == command):
         error = facts.schedule_drift().errors[command]
         yield Finding("schedule_undeployable", command, error.args[0], error.hint or manage("check"))
 

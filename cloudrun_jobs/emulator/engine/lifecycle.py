@@ -13,7 +13,7 @@ from cloudrun_jobs.emulator import closed_world, names
 from cloudrun_jobs.emulator.engine import attempts, conditions
 from cloudrun_jobs.emulator.engine.attempts import Attempt
 from cloudrun_jobs.emulator.engine.outcomes import Kind, Outcome
-from cloudrun_jobs.emulator.engine.secrets import MissingSecret, Secrets
+from cloudrun_jobs.emulator.engine.secrets import MissingSecret, Secrets, secret_name
 from cloudrun_jobs.emulator.logs.tasks import TaskLog
 
 if TYPE_CHECKING:
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from cloudrun_jobs.emulator.config import Config
     from cloudrun_jobs.emulator.engine.store import Record, Store
     from cloudrun_jobs.emulator.faults import Faults
+    from cloudrun_jobs.emulator.iam.access import Iam
     from cloudrun_jobs.emulator.logs.store import LogStore
     from cloudrun_jobs.emulator.processes.spawner import Spawner
     from cloudrun_jobs.emulator.project.images import Images
@@ -43,6 +44,7 @@ class Platform:
     faults: Faults
     addresses: closed_world.Addresses
     images: Images
+    iam: Iam
 
 
 @dataclass(slots=True, eq=False)
@@ -127,7 +129,8 @@ class ExecutionLifecycle:
             self._fail_before_start(conditions.image_missing_message(missing), CommonReason.CONTAINER_MISSING)
             return
         try:
-            for variable in self.execution.template.containers[0].env:
+            for position, variable in enumerate(self.execution.template.containers[0].env):
+                self._check_access(position, variable)
                 self.platform.secrets.value(variable, self.execution.name)
         except MissingSecret as error:
             TaskLog(self.platform.logs, self.execution, 0, 0, self.platform.clock).system(error.hint, "ERROR")
@@ -137,6 +140,22 @@ class ExecutionLifecycle:
         self._set_condition("ResourcesAvailable", conditions.SUCCEEDED, conditions.PROVISIONED)
         self._set_condition("ContainerReady", conditions.SUCCEEDED, conditions.imported_message(waited))
         self._start_waiting_tasks()
+
+    def _check_access(self, position: int, variable: run_v2.EnvVar) -> None:
+        """Raise an error if the account of the execution may not read the secret of a variable."""
+        name = secret_name(variable, self.execution.name)
+        project = names.project_of(self.execution.name)
+        account = self.execution.template.service_account or names.default_account(project)
+        if name is not None and not self.platform.iam.allows(account, "secretmanager.versions.access", name):
+            version = variable.value_source.secret_key_ref.version or "latest"
+            number = names.project_number(names.project_of(name))
+            raise MissingSecret(
+                f"spec.template.spec.containers[0].env[{position}].value_from.secret_key_ref.name: Permission "
+                f"denied on secret: projects/{number}/secrets/{names.short(name)}/versions/{version} for Revision "
+                f"service account {account}. The service account used must be granted the 'Secret Manager Secret "
+                "Accessor' role (roles/secretmanager.secretAccessor) at the secret, project or higher level.",
+                hint=f"The IAM policies of {name} and of its project do not grant {account} access.",
+            )
 
     def _fail_before_start(self, message: str, reason: int) -> None:
         """Fail the execution before any task starts."""

@@ -119,11 +119,10 @@ class Secrets:
 
     def value(self, variable: run_v2.EnvVar, resource: str) -> str:
         """Return the value of a variable, looked up if it refers to a secret."""
-        reference = variable.value_source.secret_key_ref
-        if not reference.secret:
+        name = secret_name(variable, resource)
+        if name is None:
             return variable.value
-        project, version = names.location_of(resource).project, reference.version or "latest"
-        name = reference.secret if "/" in reference.secret else f"projects/{project}/secrets/{reference.secret}"
+        version = variable.value_source.secret_key_ref.version or "latest"
         with self.lock:
             data = self._data(name, version)
         message = f"Secret {name}/versions/{version}"
@@ -177,6 +176,14 @@ class Secrets:
         versions = [numbered.get(number) or Version(b"", DESTROYED) for number in numbers]
         versions += [_version(secret_id, each) for each in newest]
         return versions or None
+
+
+def secret_name(variable: run_v2.EnvVar, resource: str) -> str | None:
+    """Return the name of the secret that a variable of this resource refers to; None if it refers to none."""
+    secret = variable.value_source.secret_key_ref.secret
+    if not secret or "/" in secret:
+        return secret or None
+    return f"projects/{names.location_of(resource).project}/secrets/{secret}"
 
 
 def _variable(secret_id: str) -> str:

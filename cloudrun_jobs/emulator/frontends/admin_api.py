@@ -69,7 +69,8 @@ class AdminApi:
     def token_info(self, request: Request, _: Caller) -> Response:
         """Return the account of an access token, as Google's OAuth service does."""
         token = request.parameter("access_token")
-        email = self._emulator.tokens.principal(f"Bearer {token}")
+        bearer = f"Bearer {token}" if token else request.headers.get("authorization", "")
+        email = self._emulator.tokens.principal(bearer)
         if email is None:
             return Response.json({"error": "invalid_token", "error_description": "Invalid Value"}, 400)
         account = str(int.from_bytes(hashlib.sha256(email.encode()).digest()[:8], "big"))

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from google.iam.v1 import iam_policy_pb2
+from google.iam.v1 import iam_policy_pb2, policy_pb2
+from google.protobuf import json_format
 
 from cloudrun_jobs.emulator.config import InvalidConfiguration
 from cloudrun_jobs.emulator.errors import ServiceError, act_as_denied, invalid, permission_denied
@@ -23,8 +24,6 @@ from cloudrun_jobs.emulator.service import ANONYMOUS
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from google.iam.v1 import policy_pb2
-
     from cloudrun_jobs.emulator.project.documents import Documents
     from cloudrun_jobs.emulator.service import Caller
 
@@ -41,8 +40,7 @@ class Iam:
 
     def __init__(self, policy: Mapping[str, Any] | None, documents: Documents) -> None:
         self.is_enforced = policy is not None
-        for binding in (policy or {}).get("bindings", []):
-            _check_role(binding.get("role", ""))
+        _check({} if policy is None else policy)
         self._documents = documents
         self.mentioned_accounts = service_accounts(policy or {})
         self.policies = Policies(documents, OPEN_POLICY if policy is None else policy)
@@ -127,7 +125,17 @@ class PolicyMethods:
         return True
 
 
-def _check_role(role: str) -> None:
-    if not roles.is_role(role) and role not in roles.permissions():
-        known = ", ".join(sorted(roles.roles()))
-        raise InvalidConfiguration(f"expected a permission or a role, such as one of {known}, got {role!r}")
+def _check(policy: Mapping[str, Any]) -> None:
+    """Raise `InvalidConfiguration` if this is no policy, or if a role is unknown."""
+    if not isinstance(policy, dict):
+        raise InvalidConfiguration("expected an IAM policy, a JSON object, got another value")
+    try:
+        message = json_format.ParseDict(policy, policy_pb2.Policy(), ignore_unknown_fields=True)
+    except (json_format.ParseError, AttributeError, TypeError) as error:
+        raise InvalidConfiguration(f"expected an IAM policy: {error}") from error
+    for binding in message.bindings:
+        if not roles.is_role(binding.role) and binding.role not in roles.permissions():
+            known = ", ".join(sorted(roles.roles()))
+            raise InvalidConfiguration(
+                f"expected a permission or a role, such as one of {known}, got {binding.role!r}"
+            )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import re
 import secrets
 from typing import TYPE_CHECKING, Any
@@ -77,7 +76,7 @@ class Policies:
     def _content(self, resource: str) -> Mapping[str, Any]:
         content = self._documents.get("policy", resource)
         if content is None and resource.count("/") == 1:
-            return copy.deepcopy(self._of_projects)
+            return self._of_projects
         return content or {}
 
 

@@ -139,7 +139,8 @@ def _compare(path: list[str], sign: str, value: str) -> Predicate:
     if path == ["severity"]:
         return _compare_key(lambda entry: entry.severity, sign, _severity(value))
     if path in (["timestamp"], ["receiveTimestamp"]):
-        return _compare_key(lambda entry: entry.timestamp.ToDatetime(UTC), sign, _instant(value))
+        field = "timestamp" if path == ["timestamp"] else "receive_timestamp"
+        return _compare_key(lambda entry: getattr(entry, field).ToDatetime(UTC), sign, _instant(value))
     if sign in ("=~", "!~"):
         _check_pattern(value)
     if sign in ("!=", "!~"):

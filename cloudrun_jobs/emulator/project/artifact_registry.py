@@ -7,10 +7,10 @@ import uuid
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
-from cloudrun_jobs.emulator.engine.store import paginate
 from cloudrun_jobs.emulator.errors import ServiceError, invalid
 from cloudrun_jobs.emulator.names import parent, short
 from cloudrun_jobs.emulator.project.images import Image, Images
+from cloudrun_jobs.emulator.project.paging import page
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -53,7 +53,7 @@ class ArtifactRegistry:
         prefix = f"{request['parent']}/repositories/"
         names = {name for name in self._images.repositories() if name.startswith(prefix)}
         names |= set(self._documents.names("repository", prefix))
-        return _page("repositories", [self._message(name) for name in sorted(names)], request)
+        return page("repositories", [self._message(name) for name in sorted(names)], request)
 
     def delete(self, request: Mapping[str, Any], _: Caller) -> dict[str, Any]:
         name = self.existing(request["name"])
@@ -78,7 +78,7 @@ class ArtifactRegistry:
     def list_docker_images(self, request: Mapping[str, Any], _: Caller) -> dict[str, Any]:
         repository = self.existing(request["parent"])
         found = {image.digest + image.package: image for image in self._images.in_repository(repository)}
-        return _page("dockerImages", [self._image(image) for image in found.values()], request)
+        return page("dockerImages", [self._image(image) for image in found.values()], request)
 
     def get_package(self, request: Mapping[str, Any], _: Caller) -> dict[str, Any]:
         repository, package = _package(request["name"])
@@ -93,7 +93,7 @@ class ArtifactRegistry:
 
     def list_tags(self, request: Mapping[str, Any], _: Caller) -> dict[str, Any]:
         tags = [_tag(image) for image in self._images.in_repository(*_package(request["parent"])) if image.tag]
-        return _page("tags", tags, request)
+        return page("tags", tags, request)
 
     def get_version(self, request: Mapping[str, Any], _: Caller) -> dict[str, Any]:
         repository, package = _package(parent(request["name"]))
@@ -103,7 +103,7 @@ class ArtifactRegistry:
     def list_versions(self, request: Mapping[str, Any], _: Caller) -> dict[str, Any]:
         images = self._images.in_repository(*_package(request["parent"]))
         found = {image.digest: image for image in images}
-        return _page("versions", [self._version(image) for image in found.values()], request)
+        return page("versions", [self._version(image) for image in found.values()], request)
 
     def existing(self, name: str) -> str:
         """Return the name of a repository if it exists. Without a list of images, each one does."""
@@ -180,8 +180,3 @@ def _found(image: Image | None, kind: str, name: str) -> Image:
 
 def _not_found(kind: str, name: str) -> ServiceError:
     return ServiceError("NOT_FOUND", f"{kind.capitalize()} {name!r} not found.")
-
-
-def _page(field: str, found: list[dict[str, Any]], request: Mapping[str, Any]) -> dict[str, Any]:
-    page, token = paginate(found, int(request.get("pageSize", 0)), request.get("pageToken", ""))
-    return {field: page, **({"nextPageToken": token} if token else {})}

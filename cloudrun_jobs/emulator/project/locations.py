@@ -9,6 +9,7 @@ from google.cloud.location import locations_pb2
 from cloudrun_jobs.emulator.engine.store import paginate
 from cloudrun_jobs.emulator.errors import ServiceError, invalid
 from cloudrun_jobs.emulator.names import project_of, short
+from cloudrun_jobs.emulator.project.paging import page
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -52,17 +53,15 @@ def list_scheduler_locations(
     request: locations_pb2.ListLocationsRequest, _: Caller
 ) -> locations_pb2.ListLocationsResponse:
     found = [locations_pb2.Location(**_location(project_of(request.name), region)) for region in SCHEDULER_REGIONS]
-    page, token = paginate(found, request.page_size, request.page_token)
-    return locations_pb2.ListLocationsResponse(locations=page, next_page_token=token)
+    items, token = paginate(found, request.page_size, request.page_token)
+    return locations_pb2.ListLocationsResponse(locations=items, next_page_token=token)
 
 
 def list_run_locations(request: Mapping[str, Any], _: Caller) -> dict[str, Any]:
     found = [_location(project_of(request["name"]), region) for region in RUN_REGIONS]
-    page, token = paginate(found, int(request.get("pageSize", 0)), request.get("pageToken", ""))
-    renamed = [
-        {"name": each["name"], "locationId": each["location_id"], "labels": each["labels"]} for each in page
-    ]
-    return {"locations": renamed, **({"nextPageToken": token} if token else {})}
+    for each in found:
+        each["locationId"] = each.pop("location_id")
+    return page("locations", found, request)
 
 
 def _location(project: str, region: str) -> dict[str, Any]:

@@ -7,10 +7,10 @@ import re
 import secrets
 from typing import TYPE_CHECKING, Any
 
-from cloudrun_jobs.emulator.engine.store import paginate
 from cloudrun_jobs.emulator.errors import ServiceError, invalid
 from cloudrun_jobs.emulator.iam.policies import canonical
 from cloudrun_jobs.emulator.names import project_number, project_of, short
+from cloudrun_jobs.emulator.project.paging import page
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -37,6 +37,8 @@ class ServiceAccounts:
             )
         email = f"{account_id}@{project}.iam.gserviceaccount.com"
         given = request.get("serviceAccount") or {}
+        if not isinstance(given, dict):
+            raise invalid("Invalid value at 'service_account': expected an object.")
         with self._documents.lock:
             existing = self._documents.get("account", email)
             if existing is not None and not existing["deleted"]:
@@ -56,9 +58,7 @@ class ServiceAccounts:
         emails = {email for email in self._documents.names("account") if email.endswith(suffix)}
         emails |= {email for email in self._iam.mentioned_accounts if email.endswith(suffix)}
         found = [self._message(email) for email in sorted(emails) if self._iam.account_exists(email)]
-        size, token = int(request.get("pageSize", 0)), request.get("pageToken", "")
-        page, token = paginate(found, size, token, MAX_PAGE_SIZE)
-        return {"accounts": page, **({"nextPageToken": token} if token else {})}
+        return page("accounts", found, request, MAX_PAGE_SIZE)
 
     def delete(self, request: Mapping[str, Any], _: Caller) -> dict[str, Any]:
         email = self.existing(request["name"])

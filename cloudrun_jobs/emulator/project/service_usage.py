@@ -7,10 +7,10 @@ import uuid
 from typing import TYPE_CHECKING, Any
 
 from cloudrun_jobs.emulator.config import API_NAME
-from cloudrun_jobs.emulator.engine.store import paginate
 from cloudrun_jobs.emulator.errors import ServiceError, invalid
 from cloudrun_jobs.emulator.iam.permissions import resource_of
 from cloudrun_jobs.emulator.names import project_number, project_of
+from cloudrun_jobs.emulator.project.paging import page
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -77,16 +77,14 @@ class ServiceUsage:
 
     def list_services(self, request: Mapping[str, Any], _: Caller) -> dict[str, Any]:
         project = project_of(request["parent"])
-        wanted = STATE_FILTER.fullmatch(request.get("filter", "").strip())
+        wanted = STATE_FILTER.fullmatch(str(request.get("filter", "")).strip())
         if request.get("filter") and wanted is None:
             raise invalid(f"Invalid filter {request['filter']!r}: expected 'state:ENABLED' or 'state:DISABLED'.")
         names = sorted({*TITLES, *self._disabled_in(project)})
         found = [self._service(project, name) for name in names]
         if wanted is not None:
             found = [each for each in found if each["state"] == wanted[1].upper()]
-        size, token = int(request.get("pageSize", 0)), request.get("pageToken", "")
-        page, token = paginate(found, size, token, MAX_PAGE_SIZE)
-        return {"services": page, **({"nextPageToken": token} if token else {})}
+        return page("services", found, request, MAX_PAGE_SIZE)
 
     def get_service(self, request: Mapping[str, Any], _: Caller) -> dict[str, Any]:
         project, api = _split(request["name"])

@@ -5,14 +5,18 @@ from __future__ import annotations
 from importlib import import_module
 
 NAMES = (
+    "cancel",
     "doctor",
     "export",
     "list",
     "locks",
+    "logs",
+    "pause",
     "prune",
     "reconcile",
     "rerun",
     "reservations",
+    "resume",
     "run",
     "runs",
     "show",

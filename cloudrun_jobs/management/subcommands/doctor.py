@@ -68,7 +68,7 @@ def run(command: BaseCommand, **options: Any) -> None:
         findings += _check_containers(command, facts)
     _write(command, findings, options)
     _write_notes(command, facts, not_checked)
-    write_message(command, _summary(findings, jobs))
+    write_message(command, _summary(findings, jobs, sum(map(len, not_checked.values()))))
     if findings:
         sys.exit(EXIT_FINDINGS)
 
@@ -132,9 +132,10 @@ def _write_notes(command: BaseCommand, facts: Facts, not_checked: Mapping[str, C
         pass  # Among those above.
 
 
-def _summary(findings: list[Finding], jobs: Collection[object]) -> str:
+def _summary(findings: list[Finding], jobs: Collection[object], missing: int) -> str:
     if not findings:
         count = f"{len(jobs)} job{'s' * (len(jobs) != 1)}"
-        return f"No faults found in {count}. `manage.py cloudrun_jobs list` lists the jobs."
+        but = f", but {missing} check{'s' * (missing > 1)} could not be made" if missing else ""
+        return f"No faults found in {count}{but}. `manage.py cloudrun_jobs list` lists the jobs."
     count = f"{len(findings)} finding{'s' * (len(findings) > 1)}"
     return f"{count}. Run the commands above, then `manage.py cloudrun_jobs doctor` again."

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from argparse import ArgumentParser
+from functools import partial
 from typing import Any
 
 from django.core.management.base import BaseCommand
 
 from cloudrun_jobs.management.finding import add_run_argument, find_run
 from cloudrun_jobs.management.output import write_message
+from cloudrun_jobs.management.starting import next_command, start
 
 HELP = "Run a job again with the arguments of an earlier run."
 
@@ -19,6 +21,7 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 
 def run(command: BaseCommand, **options: Any) -> None:
-    operation = find_run(options["id"]).rerun(failed_only=options["failed"])
+    found = find_run(options["id"])
+    operation = start(found.command, partial(found.rerun, failed_only=options["failed"]))
     command.stdout.write(operation.run_id)
-    write_message(command, f"`manage.py cloudrun_jobs show {operation.run_id}` shows the new run.")
+    write_message(command, f"{next_command(operation.run_id, 'show')} shows the new run.")

@@ -2,26 +2,30 @@
 
 from __future__ import annotations
 
-from argparse import ArgumentParser
-from collections.abc import Sequence
+from argparse import ArgumentParser, ArgumentTypeError
+from collections.abc import Iterable, Sequence
+from functools import partial
 from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError
 
 from cloudrun_jobs import command_line
+from cloudrun_jobs.backends.log_entries import LogEntry, LogQuery
 from cloudrun_jobs.command import CloudRunJobs
-from cloudrun_jobs.exceptions import sentence
-from cloudrun_jobs.management.exits import ERROR, INTERRUPTED
+from cloudrun_jobs.management.exits import ERROR, FAILED, INTERRUPTED
 from cloudrun_jobs.management.finding import find_job
-from cloudrun_jobs.management.local_execution import LocalExecution, Output
+from cloudrun_jobs.management.following import check_outcome, error_of, follow, state_text
+from cloudrun_jobs.management.local_execution import Cancelled, LocalExecution
+from cloudrun_jobs.management.log_sources import source_of
 from cloudrun_jobs.management.output import write_message
+from cloudrun_jobs.management.starting import next_command, start
+from cloudrun_jobs.management.subcommands.logs import not_kept, write_entry
 from cloudrun_jobs.models import JobRun, Status
 
 HELP = "Run a job. Its own arguments follow `--`."
-USAGE = "%(prog)s [-h] [--local] [--tasks N] job [-- ARGUMENT ...]"
+USAGE = "%(prog)s [-h] [--local] [--wait] [--follow] [--tasks N] [--env NAME=VALUE] job [-- ARGUMENT ...]"
 MAX_LOCAL_TASKS = 1000  # Processes on one machine.
 MAX_LISTED = 20  # failed tasks
-MAX_ERROR = 500  # characters
 
 
 def add_arguments(parser: ArgumentParser) -> None:
@@ -32,42 +36,88 @@ def add_arguments(parser: ArgumentParser) -> None:
         action="store_true",
         help="Run each task as a process on this machine, with the variables that Cloud Run would set.",
     )
+    parser.add_argument(
+        "--wait", action="store_true", help="Wait for the end of the run; exit with 1 if it failed."
+    )
+    parser.add_argument("--follow", action="store_true", help="As --wait, and print its log.")
     parser.add_argument("--tasks", type=int, metavar="N", help="The number of tasks. Default: `tasks` of the job.")
+    parser.add_argument(
+        "--env",
+        type=_variable,
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="An environment variable of this run. Can be repeated.",
+    )
     parser.set_defaults(takes_job_arguments=True)
+
+
+def _variable(text: str) -> tuple[str, str]:
+    name, sign, value = text.partition("=")
+    if not sign or not name:
+        raise ArgumentTypeError("expected NAME=VALUE")  # Without the text, which may be a secret.
+    return name, value
 
 
 def run(command: BaseCommand, **options: Any) -> None:
     job = find_job(options["job"])
-    arguments, tasks = options["job_arguments"], options["tasks"]
+    arguments, tasks, env = options["job_arguments"], options["tasks"], dict(options["env"])
     if options["local"]:
-        _run_locally(command, job, arguments, tasks)
+        _run_locally(command, job.using(env=env) if env else job, arguments, tasks, env)
         return
-    started = (job if tasks is None else job.using(tasks=tasks)).delay_argv(arguments)
+    configured = job if tasks is None and not env else job.using(tasks=tasks, env=env or None)
+    started = start(job.command_name, partial(configured.delay_argv, arguments))
     command.stdout.write(started.run_id)
-    write_message(command, f"`manage.py cloudrun_jobs show {started.run_id[:8]}` shows the run.")
+    command.stdout.flush()
+    if options["wait"] or options["follow"]:
+        _wait(command, started.run_id, with_log=options["follow"])
+    else:
+        write_message(command, f"{next_command(started.run_id, 'show')} shows the run.")
 
 
-def _run_locally(command: BaseCommand, job: CloudRunJobs, arguments: Sequence[str], tasks: int | None) -> None:
+def _wait(command: BaseCommand, run_id: str, *, with_log: bool) -> None:
+    found = JobRun.objects.get(pk=run_id)
+    source = source_of(found, LogQuery()) if with_log else None
+    if with_log and source is None:
+        write_message(command, not_kept(found))
+
+    def write(run: JobRun, entries: Iterable[LogEntry]) -> None:
+        for entry in entries:
+            write_entry(command, run, entry)
+        command.stdout.flush()
+
+    ended = follow(command, found, source, write)
+    check_outcome(ended)
+    write_message(command, f"{state_text(ended)}. {next_command(run_id, 'show')} shows it.")
+
+
+def _run_locally(
+    command: BaseCommand, job: CloudRunJobs, arguments: Sequence[str], tasks: int | None, env: dict[str, str]
+) -> None:
     count = job.spec.tasks if tasks is None else tasks
     if not 1 <= count <= MAX_LOCAL_TASKS:
         message = f"--tasks: expected 1 to {MAX_LOCAL_TASKS} with --local, got {count}."
         raise CommandError(message, returncode=ERROR)
     validated = command_line.validate(job, (job.command_name, *arguments), {})
-    execution = LocalExecution(job.spec, validated, count, Output(command.stdout, command.stderr))
+    execution = LocalExecution(job.spec, validated, count, (command.stdout, command.stderr), env)
     try:
         execution.wait()
     except KeyboardInterrupt:
         run = execution.run
-        again = f" {_next_command(run, 'rerun', '--failed')} does the rest." if run else ""
+        again = f" {next_command(run.pk, 'rerun', '--failed')} does the rest." if run else ""
         raise CommandError(f"Interrupted: all tasks have ended.{again}", returncode=INTERRUPTED) from None
+    except Cancelled:
+        run = execution.run
+        again = f"{next_command(run.pk, 'rerun', '--failed')} does the rest." if run else ""
+        raise CommandError(_joined("The run was cancelled.", again), returncode=FAILED) from None
     run = execution.run
-    shown = f"{_next_command(run, 'show')} shows the run." if run else ""
+    shown = f"{next_command(run.pk, 'show')} shows the run." if run else ""
     if failed := execution.failed:
         listed = ", ".join(task.prefix.strip() for task in failed[:MAX_LISTED])
         listed += ", ..." if len(failed) > MAX_LISTED else ""
-        raise CommandError(_joined(f"{len(failed)} of {count} tasks failed: {listed}.", _error_of(run), shown))
+        raise CommandError(_joined(f"{len(failed)} of {count} tasks failed: {listed}.", error_of(run), shown))
     if run is not None and run.status == Status.FAILED:
-        raise CommandError(_joined(f"The run failed ({run.reason}).", _error_of(run), shown))
+        raise CommandError(_joined(f"The run failed ({run.reason}).", error_of(run), shown))
     write_message(
         command, _joined(f"{count} tasks have ended: {run.status if run else 'without a record'}.", shown)
     )
@@ -75,13 +125,3 @@ def _run_locally(command: BaseCommand, job: CloudRunJobs, arguments: Sequence[st
 
 def _joined(*sentences: str) -> str:
     return " ".join(filter(None, sentences))
-
-
-def _next_command(run: JobRun, subcommand: str, *options: str) -> str:
-    return f"`{' '.join(['manage.py cloudrun_jobs', subcommand, str(run.pk)[:8], *options])}`"
-
-
-def _error_of(run: JobRun | None) -> str:
-    """Return the recorded error as a sentence, shortened."""
-    error = ": ".join(filter(None, (run.error_class, run.error_message))) if run else ""
-    return sentence(error if len(error) <= MAX_ERROR else f"{error[:MAX_ERROR]}…")

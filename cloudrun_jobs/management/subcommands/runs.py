@@ -17,6 +17,7 @@ from cloudrun_jobs.runs.data import LISTED, listed_data
 from cloudrun_jobs.suggestions import did_you_mean
 from cloudrun_jobs.terminal import Shrink, format_duration, format_time
 
+HEADINGS = ("RUN", "JOB", "STATUS", "CREATED", "TOOK", "BACKEND", "REQUESTED BY")
 # The first eight digits name a run; the time keeps its minute.
 SHRINK = (
     Shrink("RUN", 8, ""),
@@ -45,8 +46,8 @@ def run(command: BaseCommand, **options: Any) -> None:
         command,
         options,
         data=[listed_data(run) for run in runs],
-        headings=("RUN", "JOB", "STATUS", "CREATED", "TOOK", "BACKEND", "REQUESTED BY"),
-        rows=[_row(run) for run in runs],
+        headings=HEADINGS,
+        rows=[[*row_of(run).values()] for run in runs],
         empty="No such run is recorded.",
         shrink=SHRINK,
     )
@@ -70,7 +71,14 @@ def _selected(options: dict[str, Any]) -> Any:
     return runs.running() if options["running"] else runs
 
 
-def _row(run: JobRun) -> tuple[str, ...]:
-    requester = run.requested_by or run.get_trigger_display()
-    created, took = format_time(run.created_at), format_duration(run.started_at, run.finished_at)
-    return str(run.pk), run.command, status_text(run), created, took, run.backend or DEFAULT_ALIAS, requester
+def row_of(run: JobRun) -> dict[str, str]:
+    """Return the cells of a run's row by their headings."""
+    return {
+        "RUN": str(run.pk),
+        "JOB": run.command,
+        "STATUS": status_text(run),
+        "CREATED": format_time(run.created_at),
+        "TOOK": format_duration(run.started_at, run.finished_at),
+        "BACKEND": run.backend or DEFAULT_ALIAS,
+        "REQUESTED BY": run.requested_by or run.get_trigger_display(),
+    }

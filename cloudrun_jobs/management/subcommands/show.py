@@ -1,4 +1,4 @@
-"""Show one run."""
+"""Show one run or one job."""
 
 from __future__ import annotations
 
@@ -9,40 +9,71 @@ from collections.abc import Iterator
 from textwrap import indent
 from typing import Any
 
-from django.core.management.base import BaseCommand
+from django.core.management.base import BaseCommand, CommandError
 
-from cloudrun_jobs.management.finding import add_run_argument, find_run
+from cloudrun_jobs.management import job_details
+from cloudrun_jobs.management.finding import RUN_HELP, find_run_or_none, similar_run
 from cloudrun_jobs.management.output import add_json_option, write_json, write_message
 from cloudrun_jobs.management.subcommands.runs import status_text
 from cloudrun_jobs.models import JobRun, failures
 from cloudrun_jobs.models.statuses import ITEMS
+from cloudrun_jobs.registry import find_jobs
 from cloudrun_jobs.runs.data import run_data
 from cloudrun_jobs.terminal import escape, format_duration, format_time, table
 
-HELP = "Show one run."
+HELP = "Show one run, or one job."
 
 
 def add_arguments(parser: ArgumentParser) -> None:
-    add_run_argument(parser)
+    parser.add_argument("name", metavar="run|job", help=f"{RUN_HELP} Or the name of a job.")
     parser.add_argument(
         "--traceback", action="store_true", dest="show_traceback", help="Show the traceback of the exception."
     )
+    parser.add_argument("--offline", action="store_true", help="Call no Google API for a job.")
     add_json_option(parser)
 
 
 def run(command: BaseCommand, **options: Any) -> None:
-    found = find_run(options["id"])
+    name = options["name"]
+    found = find_run_or_none(name)
+    if found is None and name in (jobs := find_jobs()).jobs.keys() | jobs.unreadable.keys():
+        job_details.show(command, name, as_json=options["json"], offline=options["offline"])
+    elif found is None:
+        raise _unknown(name, {*jobs.jobs})
+    else:
+        _show_run(command, found, options)
+
+
+def _unknown(name: str, jobs: set[str]) -> CommandError:
+    if JobRun.objects.for_command(name).exists():
+        hint = f"`manage.py cloudrun_jobs runs {name}` lists the runs of the job, which no longer exists."
+    else:
+        hint = similar_run(name, jobs) or "`manage.py cloudrun_jobs runs` lists the runs, `list` the jobs."
+    return CommandError(f"No run {name!r} is recorded, and no job has this name. {hint}")
+
+
+def _show_run(command: BaseCommand, found: JobRun, options: dict[str, Any]) -> None:
+    with_traceback = options["show_traceback"]
     if options["json"]:
-        write_json(command, run_data(found, traceback=options["show_traceback"]))
+        write_json(command, run_data(found, traceback=with_traceback))
         return
     command.stdout.write(table(*((name, value) for name, value in _rows(found) if value not in {"", "-"})))
-    if options["show_traceback"] and found.traceback:
+    if with_traceback and found.traceback:
         # Indented: a line of an exception's text is no row of the table.
         command.stdout.write(
             "\n" + indent(escape(found.traceback.expandtabs(4), keep="\n"), "  ", lambda line: True)
         )
     elif found.traceback:
         write_message(command, "Add --traceback to see the traceback.")
+    write_message(command, _next_step(found))
+
+
+def _next_step(found: JobRun) -> str:
+    verb = "manage.py cloudrun_jobs"
+    name = str(found.pk)[:8]
+    if not found.is_finished:
+        return f"`{verb} logs {name} --follow` follows its log, and `{verb} cancel {name}` cancels it."
+    return f"`{verb} logs {name}` prints its log, and `{verb} rerun {name}` runs it again."
 
 
 def _rows(run: JobRun) -> Iterator[tuple[str, str]]:

@@ -1,0 +1,85 @@
+"""The new log entries of a run: from its backend, or from the file of a local run."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import replace
+from datetime import datetime, timedelta
+from typing import Protocol
+
+from django.utils import timezone
+
+from cloudrun_jobs import backends
+from cloudrun_jobs.backends.base import Backend
+from cloudrun_jobs.backends.log_entries import LogEntry, LogQuery
+from cloudrun_jobs.exceptions import InvalidSettings
+from cloudrun_jobs.management import local_output
+from cloudrun_jobs.management.selection import cloudrun_backend_or_none
+from cloudrun_jobs.models import JobRun
+
+# A project has 60 reads a minute: ten followers of a run each take five.
+READ_INTERVAL = 12.0  # seconds
+LOCAL_READ_INTERVAL = 0.2  # seconds
+INGESTION_SECONDS = 5.0  # Entries arrive later than the end of their run.
+INDEXING_TOLERANCE = timedelta(seconds=60)  # Entries are listed later than they are received.
+
+
+class Source(Protocol):
+    """Reads the log of one run."""
+
+    interval: float  #: Seconds between two reads.
+    delay: float  #: Seconds after the end of the run until its last entries can be read.
+
+    def read(self, run: JobRun) -> Iterable[LogEntry]:
+        """Return the entries that no earlier call has returned."""
+        ...
+
+
+def source_of(run: JobRun, query: LogQuery) -> Source | None:
+    """Return the source of the run's entries; None if its output is not kept."""
+    if (path := local_output.path_of(run.execution)) is not None:
+        return FileSource(local_output.LocalLog(path), query)
+    backend = _keeper(run)
+    return BackendSource(backend, query) if backend is not None else None
+
+
+def _keeper(run: JobRun) -> Backend | None:
+    """Return the backend that keeps the log: of a run on Celery workers, that of Cloud Run."""
+    try:
+        backend = backends.for_run(run)
+    except InvalidSettings:  # It is no longer configured.
+        return cloudrun_backend_or_none()
+    return backend if backend.keeps_logs else cloudrun_backend_or_none()
+
+
+class FileSource:
+    """The output of `run --local`."""
+
+    interval, delay = LOCAL_READ_INTERVAL, 0.0
+
+    def __init__(self, log: local_output.LocalLog, query: LogQuery) -> None:
+        self._log, self._query = log, query
+
+    def read(self, run: JobRun) -> Iterable[LogEntry]:
+        return filter(self._query.includes, self._log.read())
+
+
+class BackendSource:
+    """The entries that a backend keeps."""
+
+    interval, delay = READ_INTERVAL, INGESTION_SECONDS
+
+    def __init__(self, backend: Backend, query: LogQuery) -> None:
+        self._backend, self._query = backend, query
+        self._seen: set[tuple[str, datetime]] = set()  # Those of the last two reads.
+        self._read_before: set[tuple[str, datetime]] = set()
+
+    def read(self, run: JobRun) -> Iterable[LogEntry]:
+        """Read what was received since the last call: an entry may arrive after others of a later time."""
+        before = timezone.now()
+        found = self._backend.read_log(run, self._query)
+        self._query = replace(self._query, received_since=before - INDEXING_TOLERANCE)
+        ids = {(entry.id, entry.time): entry for entry in found}
+        new = [entry for key, entry in ids.items() if key not in self._seen]
+        self._seen, self._read_before = {*ids} | self._read_before, {*ids}
+        return new

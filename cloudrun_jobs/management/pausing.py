@@ -1,0 +1,49 @@
+"""Pause or resume all schedules of a job."""
+
+from __future__ import annotations
+
+from argparse import ArgumentParser
+
+from django.core.management.base import BaseCommand, CommandError
+
+from cloudrun_jobs.deploy import schedules
+from cloudrun_jobs.exceptions import ServiceError
+from cloudrun_jobs.management.exits import ERROR, FAILED
+from cloudrun_jobs.management.finding import find_job
+from cloudrun_jobs.management.output import write_message
+from cloudrun_jobs.management.selection import cloudrun_backend
+from cloudrun_jobs.terminal import escape
+
+
+def add_arguments(parser: ArgumentParser) -> None:
+    parser.add_argument("job", help="The command.")
+
+
+def set_paused(command: BaseCommand, name: str, *, paused: bool) -> None:
+    """Pause or resume the Scheduler jobs of the job, and print the state of each. Raises `CommandError`."""
+    spec = find_job(name).spec
+    if not spec.schedules:
+        raise CommandError(f"{name}: the job has no schedule.", returncode=FAILED)
+    backend = cloudrun_backend()
+    if not schedules.is_deployed(spec, backend):
+        message = f"{name}: the backend {spec.backend_alias!r} starts its schedule, not Cloud Scheduler."
+        raise CommandError(message, returncode=FAILED)
+    from cloudrun_jobs.deploy.cloudrun.pausing import set_state
+
+    errors = []
+    for schedule in spec.schedules:
+        scheduler_job = spec.scheduler_job_id(schedule)
+        try:
+            changed = set_state(backend, scheduler_job, paused=paused)
+        except ServiceError as error:
+            errors.append(str(error))
+        else:
+            state = "paused" if paused else "enabled"
+            command.stdout.write(escape(f"{scheduler_job}: {state if changed else f'already {state}'}"))
+    if errors:
+        raise CommandError(" ".join(errors), returncode=ERROR)
+    other = f"`manage.py cloudrun_jobs resume {name}` resumes it." if paused else f"`{LIST}` shows when it is due."
+    write_message(command, other)
+
+
+LIST = "manage.py cloudrun_jobs list"

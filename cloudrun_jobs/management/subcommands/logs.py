@@ -1,0 +1,118 @@
+"""Print the log of a run."""
+
+from __future__ import annotations
+
+import re
+from argparse import ArgumentParser, ArgumentTypeError
+from collections.abc import Callable, Iterable
+from dataclasses import asdict
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from django.core.management.base import BaseCommand, CommandError
+from django.utils import timezone
+from django.utils.dateparse import parse_datetime
+
+from cloudrun_jobs.backends.log_entries import SEVERITIES, LogEntry, LogQuery
+from cloudrun_jobs.management.exits import FAILED
+from cloudrun_jobs.management.finding import add_run_argument, find_run
+from cloudrun_jobs.management.following import follow, state_text
+from cloudrun_jobs.management.log_sources import source_of
+from cloudrun_jobs.management.output import add_json_option, write_json, write_message
+from cloudrun_jobs.models import JobRun
+from cloudrun_jobs.terminal import columns_of, escape
+
+HELP = "Print the log of a run."
+UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
+STYLES = {"WARNING": "WARNING", "ERROR": "ERROR", "CRITICAL": "ERROR", "ALERT": "ERROR", "EMERGENCY": "ERROR"}
+
+
+def add_arguments(parser: ArgumentParser) -> None:
+    add_run_argument(parser)
+    parser.add_argument("--follow", action="store_true", help="Print new entries until the run has ended.")
+    parser.add_argument("--task", type=_index, metavar="N", help="Only the entries of this task, from 0.")
+    parser.add_argument(
+        "--severity",
+        type=str.upper,
+        choices=SEVERITIES,
+        default="DEFAULT",
+        metavar="SEVERITY",
+        help="Only entries of this severity or above, such as ERROR.",
+    )
+    parser.add_argument(
+        "--since", type=_time, metavar="TIME", help="Only newer entries: 90s, 10m, 2h, 1d, or a time."
+    )
+    add_json_option(parser)
+
+
+def run(command: BaseCommand, **options: Any) -> None:
+    found = find_run(options["id"])
+    query = LogQuery(task=options["task"], severity=options["severity"], since=options["since"])
+    source = source_of(found, query)
+    if source is None:
+        raise CommandError(not_kept(found), returncode=FAILED)
+    count = 0
+
+    def write(run: JobRun, entries: Iterable[LogEntry]) -> None:
+        nonlocal count
+        for entry in entries:
+            count += 1
+            write_entry(command, run, entry, as_json=options["json"])
+        command.stdout.flush()
+
+    if options["follow"]:
+        found = follow(command, found, source, write)
+    else:
+        write(found, source.read(found))
+    if not options["json"]:
+        write_message(command, _last_line(found, count))
+
+
+def not_kept(run: JobRun) -> str:
+    """Return why there is no log."""
+    return (
+        f"The output of run {str(run.pk)[:8]} was not kept: it ran in the process that started it, or on another"
+        f" machine. `manage.py cloudrun_jobs run {run.command} --local` keeps that of a new run."
+    )
+
+
+def write_entry(command: BaseCommand, run: JobRun, entry: LogEntry, *, as_json: bool = False) -> None:
+    """Write one entry: its lines below each other, without what could control the terminal."""
+    if as_json:
+        write_json(command, asdict(entry))
+        return
+    time, task = f"{timezone.localtime(entry.time):%m-%d %H:%M:%S}", ""
+    if entry.task is not None and run.task_count > 1:
+        task = f"[task {entry.task}] "
+    severity = f"{'' if entry.severity == 'DEFAULT' else entry.severity:<7}"
+    style: Callable[[str], str] = getattr(command.style, STYLES.get(entry.severity, ""), str)
+    text = escape(entry.text.replace("\r\n", "\n").rstrip().expandtabs(4), keep="\n")
+    margin = " " * columns_of(f"{time} {severity} {task}")
+    command.stdout.write(f"{time} {style(severity)} {task}" + text.replace("\n", f"\n{margin}"))
+
+
+def _last_line(run: JobRun, count: int) -> str:
+    name = str(run.pk)[:8]
+    nothing = "" if count else "No such entry. "
+    if not run.is_finished:
+        return f"{nothing}{state_text(run)}. `manage.py cloudrun_jobs logs {name} --follow` follows its log."
+    return f"{nothing}{state_text(run)}. `manage.py cloudrun_jobs show {name}` shows it."
+
+
+def _index(text: str) -> int:
+    if not (text.isascii() and text.isdigit() and len(text) < 6):
+        raise ArgumentTypeError(f"expected the number of a task, from 0, got {text!r:.100}")
+    return int(text)
+
+
+def _time(text: str) -> datetime:
+    """Return the time of "10m" ago, or of an ISO time, in the project's time zone unless it has one."""
+    if found := re.fullmatch(r"([0-9]{1,6})([smhd])", text):
+        return datetime.now(UTC) - timedelta(**{UNITS[found[2]]: int(found[1])})
+    try:
+        when = parse_datetime(text)
+    except ValueError:
+        when = None
+    if when is None:
+        raise ArgumentTypeError(f"expected 90s, 10m, 2h, 1d or a time such as 2026-01-31T09:00, got {text!r:.100}")
+    return when if timezone.is_aware(when) else timezone.make_aware(when)
