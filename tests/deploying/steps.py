@@ -7,7 +7,7 @@ import os
 import re
 import subprocess
 import sys
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from string import Template
 from typing import Any
@@ -58,6 +58,15 @@ def cloud_build_steps(substitutions: dict[str, str] | None = None) -> list[Step]
     env = dict(Template(text).substitute(values).split("=", 1) for text in build["options"]["env"])
     # The image has the project at /app.
     return [Step(step["id"], step["script"].replace("/app/", f"{ROOT}/"), env) for step in build["steps"]]
+
+
+def with_token(steps: list[Step], token: str) -> list[Step]:
+    """Return the steps with an access token for the image's commands, instead of credentials in a file."""
+    changed = []
+    for step in steps:
+        options = json.dumps({**json.loads(step.environment["CLOUDRUN_JOBS_OPTIONS"]), "access_token": token})
+        changed.append(replace(step, environment={**step.environment, "CLOUDRUN_JOBS_OPTIONS": options}))
+    return changed
 
 
 STUB = """#!{python}
