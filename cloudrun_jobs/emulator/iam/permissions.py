@@ -18,6 +18,7 @@ PERMISSIONS = {
     "Services.GetService": "run.services.get",
     "Services.CreateService": "run.services.create",
     "Services.ListServices": "run.services.list",
+    "RegionalServices.ListServices": "run.services.list",
     "Services.UpdateService": "run.services.update",
     "Services.DeleteService": "run.services.delete",
     "Revisions.GetRevision": "run.revisions.get",
