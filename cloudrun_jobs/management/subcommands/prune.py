@@ -32,11 +32,11 @@ def run(command: BaseCommand, **options: Any) -> None:
     if rows:
         command.stdout.write(table(("JOB", "RUNS"), *rows))
     done = "would be deleted. Run without --dry-run to delete them" if options["dry_run"] else "deleted"
+    left = ""
     if not options["dry_run"]:
         _remove_output()
-    write_message(
-        command, f"{sum(counts.values())} runs {done}. `manage.py cloudrun_jobs stats` shows what is left."
-    )
+        left = " `manage.py cloudrun_jobs stats` shows what is left."
+    write_message(command, f"{sum(counts.values())} runs {done}.{left}")
 
 
 def _remove_output() -> None:
