@@ -1,4 +1,4 @@
-"""Measure `manage.py cloudrun_jobs`: `list` against gcloud, `runs` of a million rows, the reads of `logs --follow`.
+"""Measure `manage.py cloudrun_jobs`: `list` against gcloud, `runs` of a million rows, reads of `logs --follow`.
 
 Both `list` and gcloud are processes that call the same emulator, in turn. `runs` reads PostgreSQL.
 """
