@@ -243,6 +243,7 @@ def terraform(session: nox.Session) -> None:
         "pytest",
         "-q",
         "tests/deploy/export/test_terraform.py",
+        "tests/deploying/test_terraform.py",
         env=env,
         external=True,
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
@@ -20,6 +20,8 @@ from google.cloud.scheduler_v1.services.cloud_scheduler.transports.rest_base imp
 )
 from google.longrunning import operations_pb2
 
+from cloudrun_jobs.emulator.frontends.knative.routing import page
+from cloudrun_jobs.emulator.frontends.knative.serving import API_VERSION, service_to_v1
 from cloudrun_jobs.emulator.project.methods import PLACE, policy_methods, policy_routes
 from cloudrun_jobs.emulator.service import Caller, Method, Route
 
@@ -27,6 +29,7 @@ if TYPE_CHECKING:
     from cloudrun_jobs.emulator.clock import Clock
     from cloudrun_jobs.emulator.engine.core import Engine
     from cloudrun_jobs.emulator.engine.secrets import Secrets
+    from cloudrun_jobs.emulator.engine.services import Services
     from cloudrun_jobs.emulator.iam.access import Iam
     from cloudrun_jobs.emulator.logs.store import LogStore
     from cloudrun_jobs.emulator.scheduler.jobs import ScheduledJobs
@@ -86,6 +89,9 @@ def _services(engine: Engine, iam: Iam) -> Iterator[Method]:
     ]
     for rpc, request, handle in table:
         yield Method(f"{RUN}.Services", rpc, request, handle, _routes(_BaseServicesRestTransport, rpc))
+    # `gcloud run services list` uses this path of v1.
+    regional = Route("get", "/v1/{parent=projects/*/locations/*}/services")
+    yield Method("google.cloud.run.v1.RegionalServices", "ListServices", dict, _regional(services), [regional])
     with_v1 = _with_v1(_BaseServicesRestTransport, "services")
     yield from policy_methods(f"{RUN}.Services", iam, services.check_exists, with_v1)
     revisions: list[tuple[str, Any, Handle]] = [
@@ -103,6 +109,14 @@ def _services(engine: Engine, iam: Iam) -> Iterator[Method]:
     ]
     for rpc, request, handle in worker_pools:
         yield Method(f"{RUN}.WorkerPools", rpc, request, handle, _routes(_BaseWorkerPoolsRestTransport, rpc))
+
+
+def _regional(services: Services) -> Handle:
+    def listed(request: Mapping[str, str], _: Caller) -> dict[str, Any]:
+        found = services.listed(run_v2.ListServicesRequest(parent=request["parent"]))
+        return page(API_VERSION, "ServiceList", [service_to_v1(each) for each in found.services], "")
+
+    return listed
 
 
 def _executions(engine: Engine) -> Iterator[Method]:

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import os
 import threading
+from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import pytest
-from google.cloud import run_v2
+from google.cloud import run_v2, scheduler_v1
+from google.iam.v1 import iam_policy_pb2, policy_pb2
 
 from cloudrun_jobs.emulator import Emulator
+from cloudrun_jobs.emulator.service import Caller
 from tests.deploying.steps import REPOSITORY, ROOT, Machine
-from tests.emulator.cloud import PLACE, Cloud, job
+from tests.emulator.cloud import PLACE, job
 from tests.emulator.gcloud_cli import Gcloud
 
 if TYPE_CHECKING:
@@ -21,6 +24,7 @@ if TYPE_CHECKING:
 
 WEB = f"{PLACE}/services/web-production"
 FIRST = f"{REPOSITORY}:first"
+DEPLOYER, ADMINISTRATOR = "app-deployer@acme.iam.gserviceaccount.com", "administrator@example.com"
 
 
 class HealthHandler(BaseHTTPRequestHandler):
@@ -72,19 +76,68 @@ def web() -> Iterator[Web]:
         thread.join()
 
 
+@dataclass
+class Project:
+    """The emulator, called as an administrator: the deployment's account may do less."""
+
+    emulator: Emulator
+
+    def call(self, method: str, request: Any) -> Any:
+        return self.emulator._service.call(method, request, Caller(ADMINISTRATOR))
+
+    def create_account(self, account_id: str) -> None:
+        """Create a service account as which the deployment's account may let things run."""
+        created = self.call("IAM.CreateServiceAccount", {"name": "projects/acme", "accountId": account_id})
+        binding = {"role": "roles/iam.serviceAccountUser", "members": [f"serviceAccount:{DEPLOYER}"]}
+        policy = policy_pb2.Policy(bindings=[binding])
+        request = iam_policy_pb2.SetIamPolicyRequest(resource=created["name"], policy=policy)
+        self.call("IAM.SetIamPolicy", request)
+
+    def create(self, declared: run_v2.Job, job_id: str) -> None:
+        declared.template.template.service_account = "app-jobs@acme.iam.gserviceaccount.com"
+        self.call("Jobs.CreateJob", run_v2.CreateJobRequest(parent=PLACE, job=declared, job_id=job_id))
+
+    def job(self, job_id: str) -> run_v2.Job:
+        job: run_v2.Job = self.call("Jobs.GetJob", run_v2.GetJobRequest(name=f"{PLACE}/jobs/{job_id}"))
+        return job
+
+    def image_of(self, job_id: str) -> str:
+        return self.job(job_id).template.template.containers[0].image
+
+    def execution(self, job_id: str) -> run_v2.Execution:
+        """Return the job's one execution."""
+        request = run_v2.ListExecutionsRequest(parent=f"{PLACE}/jobs/{job_id}")
+        [execution] = self.call("Executions.ListExecutions", request).executions
+        return cast("run_v2.Execution", execution)
+
+    def jobs(self) -> list[str]:
+        jobs = self.call("Jobs.ListJobs", run_v2.ListJobsRequest(parent=PLACE)).jobs
+        return [each.name.rpartition("/")[2] for each in jobs]
+
+    def schedules(self) -> list[str]:
+        jobs = self.call("CloudScheduler.ListJobs", scheduler_v1.ListJobsRequest(parent=PLACE)).jobs
+        return [each.name.rpartition("/")[2] for each in jobs]
+
+
 @pytest.fixture
 def emulator(web: Web) -> Iterator[Emulator]:
     images = {REPOSITORY: ROOT / "example_project"}
-    pass_env = ("PYTHONPATH",)
-    with Emulator(grace=1.0, images=images, services={"web-production": web.url}, pass_env=pass_env) as emulator:
+    # The account has the roles of docs/deploy.md, and no other.
+    roles = ("run.developer", "cloudscheduler.admin", "logging.logWriter")
+    bindings = [{"role": f"roles/{role}", "members": [f"serviceAccount:{DEPLOYER}"]} for role in roles]
+    bindings.append({"role": "roles/owner", "members": [f"user:{ADMINISTRATOR}"]})
+    options = {"services": {"web-production": web.url}, "pass_env": ("PYTHONPATH",)}
+    with Emulator(grace=1.0, images=images, iam={"bindings": bindings}, **options) as emulator:
         web.emulator = emulator
         yield emulator
 
 
 @pytest.fixture
-def cloud(emulator: Emulator, tmp_path: Path) -> Cloud:
-    """The emulator with a service and the jobs `migrate` and `celery-ping`, all with the first image."""
-    cloud = Cloud(emulator)
+def project(emulator: Emulator, tmp_path: Path) -> Project:
+    """The emulator with accounts, and the jobs `migrate` and `celery-ping`, both with the first image."""
+    project = Project(emulator)
+    for account in ("app-web", "app-jobs", "app-scheduler"):
+        project.create_account(account)
     variables = {
         "CLOUDRUN_JOBS_ENVIRONMENT": "production",
         "EXAMPLE_SECRET_KEY": "for this test",
@@ -92,17 +145,24 @@ def cloud(emulator: Emulator, tmp_path: Path) -> Cloud:
     }
     migrate = job(image=FIRST, env=variables)
     migrate.template.template.containers[0].args = ["migrate", "--noinput"]
-    cloud.create(migrate, "migrate-production")
-    cloud.create(job("/bin/sh", "-c", "echo pong", image=FIRST), "celery-ping-production")
-    return cloud
+    project.create(migrate, "migrate-production")
+    project.create(job("/bin/sh", "-c", "echo pong", image=FIRST), "celery-ping-production")
+    return project
 
 
 @pytest.fixture
-def machine(emulator: Emulator, cloud: Cloud, tmp_path: Path) -> Machine:
+def token(emulator: Emulator) -> str:
+    """The access token of the deployment's account."""
+    return emulator.tokens.access_token(DEPLOYER)
+
+
+@pytest.fixture
+def machine(emulator: Emulator, project: Project, token: str, tmp_path: Path) -> Machine:
     """A machine of CI: gcloud reaches the emulator as its proxy, the image's commands over gRPC."""
     environment = {
         **Gcloud(emulator.http, tmp_path / "gcloud").environment(),
         "CLOUDRUN_EMULATOR_HOST": emulator.grpc,
+        "CLOUDSDK_AUTH_ACCESS_TOKEN": token,
         "PYTHONPATH": os.pathsep.join((str(ROOT), str(ROOT / "example_project"))),
     }
     del environment["CLOUDSDK_CORE_PROJECT"], environment["CLOUDSDK_RUN_REGION"]

@@ -7,7 +7,7 @@ import os
 import re
 import subprocess
 import sys
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from string import Template
 from typing import Any
@@ -46,7 +46,7 @@ def github_steps(branch: str = "main", variables: dict[str, str] | None = None) 
     env = {name: EXPRESSION.sub(lambda match: values[match[1]], text) for name, text in job["env"].items()}
     # google-github-actions/auth writes this file.
     env["GOOGLE_APPLICATION_CREDENTIALS"] = "/credentials.json"
-    return [Step(step["name"], step["run"], env) for step in job["steps"] if "run" in step]
+    return [Step(step["name"], in_image(step["run"]), env) for step in job["steps"] if "run" in step]
 
 
 def cloud_build_steps(substitutions: dict[str, str] | None = None) -> list[Step]:
@@ -56,8 +56,22 @@ def cloud_build_steps(substitutions: dict[str, str] | None = None) -> list[Step]
     values |= {f"_{name}": value for name, value in (substitutions or {}).items()}
     values["_IMAGE"] = Template(values["_IMAGE"]).substitute(values)
     env = dict(Template(text).substitute(values).split("=", 1) for text in build["options"]["env"])
-    # The image has the project at /app.
-    return [Step(step["id"], step["script"].replace("/app/", f"{ROOT}/"), env) for step in build["steps"]]
+    scripts = {step["id"]: step.get("script") or step["entrypoint"] for step in build["steps"]}
+    return [Step(name, in_image(script), env) for name, script in scripts.items()]
+
+
+def in_image(script: str) -> str:
+    """Return the script with the paths of the image replaced: the project is at /app there."""
+    return script.replace("/app/", f"{ROOT}/")
+
+
+def with_token(steps: list[Step], token: str) -> list[Step]:
+    """Return the steps with an access token for the image's commands, instead of credentials in a file."""
+    changed = []
+    for step in steps:
+        options = json.dumps({**json.loads(step.environment["CLOUDRUN_JOBS_OPTIONS"]), "access_token": token})
+        changed.append(replace(step, environment={**step.environment, "CLOUDRUN_JOBS_OPTIONS": options}))
+    return changed
 
 
 STUB = """#!{python}
@@ -71,7 +85,7 @@ if name == "gcloud" and args[0] not in ("auth", "builds"):
     os.execv({gcloud!r}, ["gcloud", *args])
 if args[:1] == ["run"] and "--entrypoint" in args:
     script = args[args.index("--entrypoint") + 1]
-    os.execv(os.path.join({image!r}, script), [script])
+    os.execv(script, [script])
 """
 
 
@@ -103,7 +117,6 @@ class Machine:
             record=str(self.record),
             failing=self.failing,
             gcloud=self.gcloud,
-            image=str(ROOT / "example_project"),
         )
         for name in {*self.stubs, *self.failing}:
             (bin_directory / name).write_text(text)

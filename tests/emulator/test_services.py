@@ -234,6 +234,20 @@ def test_service_survives_the_way_to_v2_and_back(emulator):
     assert found["metadata"]["labels"].items() >= V1["metadata"]["labels"].items()
 
 
+@pytest.mark.parametrize("kind", ["configurations", "routes"])
+def test_service_has_a_configuration_and_a_route(emulator, kind):
+    """The configuration of a service is its template, the route its traffic."""
+    path = "serving.knative.dev/v1/namespaces/acme"
+    service = v1(emulator, "POST", f"{path}/services", V1)
+    found = v1(emulator, "GET", f"{path}/{kind}/web")
+    [listed] = v1(emulator, "GET", f"{path}/{kind}")["items"]
+
+    assert listed == found
+    assert found["spec"].items() < service["spec"].items()
+    assert found["status"].items() < service["status"].items()
+    assert found["kind"].lower() + "s" == kind
+
+
 @pytest.mark.parametrize("read", [serving.service_to_v2, worker_pools.pool_to_v2])
 @pytest.mark.parametrize(
     "resource",
@@ -295,9 +309,11 @@ def test_gcloud_deploys_a_revision_before_its_traffic(emulator, tmp_path):
     gcloud("run", "services", "update-traffic", "web", f"--to-revisions={new['revisionName']}=100")
     served = emulator.services[WEB]
     listed = gcloud("run", "revisions", "list", "--service=web")
+    [service] = gcloud("run", "services", "list")
     gcloud("run", "services", "delete", "web")
 
     assert (first["percent"], new["url"]) == (100, "https://next---web-acme.europe-west4.run.app")
     assert served.template.scaling.min_instance_count == 1
     assert [(s.revision, s.percent) for s in served.traffic_statuses if s.percent] == [(new["revisionName"], 100)]
-    assert (len(listed), WEB in emulator.services) == (3, False)
+    assert (service["status"]["url"], len(listed)) == ("https://web-acme.europe-west4.run.app", 3)
+    assert WEB not in emulator.services

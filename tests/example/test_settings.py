@@ -44,3 +44,18 @@ def test_urls(
     assert (found["CELERY_BROKER_URL"], found["CELERY_RESULT_BACKEND"]) == (broker, results)
     assert ("BACKENDS" in jobs, "ROUTES" in jobs) == (bool(broker), bool(broker))
     assert jobs.get("LOCKS", {"OPTIONS": {"url": None}})["OPTIONS"]["url"] == locks
+
+
+def test_database_of_containers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With the host of Cloud SQL, the database is PostgreSQL, which containers share."""
+    host = "/cloudsql/acme:asia-northeast1:main"
+    found = read(monkeypatch, {"EXAMPLE_POSTGRES_HOST": host, "EXAMPLE_POSTGRES_PASSWORD": "secret"})
+    [database] = found["DATABASES"].values()
+
+    assert database["ENGINE"] == "django.db.backends.postgresql"
+    assert (database["HOST"], database["PASSWORD"]) == (host, "secret")
+
+
+def test_health_is_public(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A deployment asks a revision for its health without a credential."""
+    assert read(monkeypatch, {})["CLOUDRUN_JOBS"]["HTTP"]["HEALTH"] == "public"

@@ -19,25 +19,33 @@ from tf.schema import Attribute, Block, NestedBlock, NestMode, Schema
 from tf.types import Bool, List, Map, Number, String, TfType
 
 RESOURCES = {
+    "artifact_registry_repository": "ArtifactRegistryRepository",
+    "artifact_registry_repository_iam_member": "ArtifactRegistryRepositoryIamMember",
     "cloud_run_v2_job": "CloudRunV2Job",
     "cloud_run_v2_job_iam_member": "CloudRunV2JobIamMember",
     "cloud_run_v2_worker_pool": "CloudRunV2WorkerPool",
     "cloud_scheduler_job": "CloudSchedulerJob",
+    "iam_workload_identity_pool": "IamWorkloadIdentityPool",
+    "iam_workload_identity_pool_provider": "IamWorkloadIdentityPoolProvider",
     "monitoring_alert_policy": "MonitoringAlertPolicy",
     "monitoring_uptime_check_config": "MonitoringUptimeCheckConfig",
+    "project_iam_member": "ProjectIamMember",
+    "project_service": "ProjectService",
     "redis_instance": "RedisInstance",
     "secret_manager_secret": "SecretManagerSecret",
     "secret_manager_secret_iam_member": "SecretManagerSecretIamMember",
     "secret_manager_secret_version": "SecretManagerSecretVersion",
     "service_account": "ServiceAccount",
+    "service_account_iam_member": "ServiceAccountIamMember",
 }
 # Arguments that Terraform adds to every resource.
 META = {"connection", "count", "depends_on", "for_each", "lifecycle", "provider", "provisioners"}
 # Attributes that the service computes and other resources refer to.
 COMPUTED = {
+    "iam_workload_identity_pool": ("name",),
     "monitoring_uptime_check_config": ("uptime_check_id",),
     "redis_instance": ("auth_string", "host", "port"),
-    "service_account": ("email",),
+    "service_account": ("email", "name"),
 }
 
 

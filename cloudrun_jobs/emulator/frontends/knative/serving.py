@@ -54,6 +54,11 @@ ENVIRONMENTS: dict[str, Any] = {
     "gen1": Environment.EXECUTION_ENVIRONMENT_GEN1,
     "gen2": Environment.EXECUTION_ENVIRONMENT_GEN2,
 }
+# The fields of a service that its configuration and its route have.
+PARTS = {
+    "Configuration": ("template", "latestReadyRevisionName", "latestCreatedRevisionName", "conditions"),
+    "Route": ("traffic", "url", "address", "conditions"),
+}
 SELECTOR = re.compile(r"([a-z./-]+) *=+ *([A-Za-z0-9._-]+)")
 
 
@@ -106,12 +111,24 @@ class ServingFrontend(V1Frontend):
         items = [revision_to_v1(revision) for revision in revisions]
         return page(API_VERSION, "RevisionList", items, found.next_page_token)
 
+    def _get_part(self, location: names.Location, short: str, request: Request, caller: Caller) -> dict[str, Any]:
+        """Return the configuration or the route of a service."""
+        return _part(self._get(location, short, request, caller), request)
+
+    def _list_parts(self, location: names.Location, _: str, request: Request, caller: Caller) -> dict[str, Any]:
+        found = self._list(location, "", request, caller)
+        return {**found, "items": [_part(service, request) for service in found["items"]]}
+
     handlers = {
         "POST services": _create,
         "GET services": _list,
         "GET services/ID": _get,
         "PUT services/ID": _replace,
         "DELETE services/ID": _delete,
+        "GET configurations": _list_parts,
+        "GET configurations/ID": _get_part,
+        "GET routes": _list_parts,
+        "GET routes/ID": _get_part,
         "GET revisions": _list_revisions,
         "GET revisions/ID": _get_revision,
     }
@@ -216,6 +233,15 @@ def service_to_v1(service: run_v2.Service) -> dict[str, Any]:
     return v1
 
 
+def _part(service: dict[str, Any], request: Request) -> dict[str, Any]:
+    """Return the part of a v1 service that the path names: its configuration, or its route."""
+    kind = "Configuration" if "/configurations" in request.path else "Route"
+    part = {**service, "kind": kind}
+    for field in ("spec", "status"):
+        part[field] = {key: value for key, value in service[field].items() if key in PARTS[kind]}
+    return part
+
+
 def revision_to_v1(revision: run_v2.Revision) -> dict[str, Any]:
     v1 = resources.v1_resource("Revision", revision, revision.labels, {SERVICE_LABEL: revision.service})
     v1["apiVersion"] = API_VERSION
@@ -281,5 +307,5 @@ def _name(location: names.Location, short: str) -> str:
 
 
 def _service_of(operation: Any) -> run_v2.Service:
-    service: run_v2.Service = run_v2.Service.deserialize(operation.response.value)
+    service: run_v2.Service = run_v2.Service.deserialize(operation.metadata.value)
     return service
