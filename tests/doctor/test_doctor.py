@@ -15,7 +15,7 @@ import time_machine
 from django.core.management import call_command
 from django.core.management.base import CommandError
 from django.db import connection
-from google.cloud import scheduler_v1
+from google.cloud import run_v2, scheduler_v1
 from pytest_django import Settings
 from redis import Redis
 
@@ -370,6 +370,24 @@ def test_secrets_of_arguments(project: Project) -> None:
     assert [(each["id"], each["fix"].split(" --")[0]) for each in found.findings] == [
         ("secret_version", "gcloud secrets versions add note"),
         ("secret_access", "gcloud secrets add-iam-policy-binding note"),
+    ]
+
+
+def test_secrets_of_the_deployed_job(project: Project) -> None:
+    """Secrets that the code does not declare, such as those of --from-service, are checked as well."""
+    job = project.job()
+    selector = {"secret": "db-password", "version": "latest"}
+    variable = run_v2.EnvVar(name="PASSWORD", value_source={"secret_key_ref": selector})
+    job.template.template.containers[0].env.append(variable)
+    item = {"path": "key", "version": "2"}
+    files = run_v2.Volume(name="keys", secret={"secret": f"projects/{project.id}/secrets/keys", "items": [item]})
+    job.template.template.volumes.append(files)
+    project.update_job(job)
+    found = project.doctor()
+
+    assert [(each["id"], each["fix"].split(" --")[0]) for each in found.findings] == [
+        ("secret_missing", "gcloud secrets create db-password"),
+        ("secret_missing", "gcloud secrets create keys"),
     ]
 
 
