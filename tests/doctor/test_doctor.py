@@ -38,6 +38,7 @@ from tests.servers import redis as redis_servers
 from tests.servers.process import Server as LockServer
 
 DEVELOPER, SCHEDULER_ADMIN = "roles/run.developer", "roles/cloudscheduler.admin"
+SECRETS = {"secret_missing", "secret_version", "secret_access"}  # Of the example's jobs.
 # Planted in this module.
 OTHERS = {
     "permission_run",
@@ -488,6 +489,20 @@ def test_healthy_output(project: Project) -> None:
     assert found.messages.splitlines()[-1] == (
         "No faults found in 2 jobs. `manage.py cloudrun_jobs list` lists the jobs."
     )
+
+
+def test_all_jobs(project: Project) -> None:
+    """Without --command, all jobs are checked, that of RECONCILE included, and what is left of others."""
+    project.manage("sync_cloudrun_jobs", "--image", project.image(1))
+    project.manage("sync_cloudrun_schedules")
+    healthy = project.doctor(commands=[])
+    job = project.job()
+    job.annotations = {name: text.replace("echo", "gone") for name, text in job.annotations.items()}
+    job.name = ""
+    project.create_job(job, "gone-production")
+
+    assert [finding for finding in healthy.findings if finding["id"] not in SECRETS] == []
+    assert ("job_orphaned", "gone", "manage.py sync_cloudrun_jobs --prune") in project.doctor(commands=[]).summary
 
 
 def test_unknown_job(project: Project) -> None:
