@@ -249,6 +249,7 @@ def test_container_is_checked_by_an_execution(project: Project) -> None:
     found = project.doctor("--execute")
 
     assert [(each["id"], each["job"]) for each in found.findings] == [("execution_failed", "echo")]
+    assert project.doctor("--execute", "--skip", "execution_failed").findings == []
     execution = found.findings[0]["message"].partition("execution ")[2].partition(":")[0]
     assert execution.startswith("echo-production-")
     assert found.findings[0]["fix"] == (
@@ -434,6 +435,7 @@ def test_policies_that_cannot_be_read(project: Project) -> None:
     assert found.findings == []
     assert "Not checked: scheduler_role, scheduler_agent." in found.messages
     assert "resourcemanager.projects.getIamPolicy" in found.messages
+    assert "No faults found in 2 jobs, but 2 checks could not be made." in project.doctor(as_json=False).messages
 
 
 def test_skipped_findings(project: Project) -> None:
@@ -442,7 +444,8 @@ def test_skipped_findings(project: Project) -> None:
     project.delete_schedule()
 
     assert project.doctor("--skip", "job_missing").ids == ["schedule_missing"]
-    assert project.doctor("--skip", "job_missing", "schedule_missing").status == 0
+    healthy = project.doctor("--skip", "job_missing", "schedule_missing")
+    assert (healthy.output, healthy.messages, healthy.status) == ("[]\n", "", 0)
     unknown = project.doctor("--skip", "job_mising")
     assert (unknown.status, unknown.messages.count("Did you mean 'job_missing'?")) == (2, 1)
 
@@ -604,7 +607,7 @@ def test_emulator_without_policy(settings: Settings, monkeypatch: pytest.MonkeyP
         project.apply()
         project.manage("sync_cloudrun_jobs", "--image", project.image(1), "--command", *project.commands)
         project.manage("sync_cloudrun_schedules", "--command", *project.commands)
-        found = project.doctor()
+        found = project.doctor(as_json=False)
 
-    assert (found.findings, found.status) == ([], 0)
+    assert (found.output, found.status) == ("", 0)
     assert "as an account that cannot be determined." in found.messages
