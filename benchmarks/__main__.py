@@ -7,6 +7,7 @@ import sys
 from benchmarks import (
     celery,
     claim,
+    cli,
     emulator,
     http,
     locks,
@@ -35,6 +36,7 @@ BENCHMARKS = {
     "streams": streams.main,
     "shard": shard.main,
     "sync": lambda: sync.main([]),
+    "cli": cli.main,
     "celery": lambda: celery.main([]),
 }
 

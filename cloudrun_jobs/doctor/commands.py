@@ -5,7 +5,8 @@ from __future__ import annotations
 import shlex
 
 SCHEDULER_AGENT = "service-{}@gcp-sa-cloudscheduler.iam.gserviceaccount.com"
-DEFAULT_ACCOUNT = "{}-compute@developer.gserviceaccount.com"
+COMPUTE_DOMAIN = "developer.gserviceaccount.com"  # Of the default account of each project.
+DEFAULT_ACCOUNT = f"{{}}-compute@{COMPUTE_DOMAIN}"
 
 
 def gcloud(*words: str, **flags: str) -> str:

@@ -25,7 +25,7 @@ from cloudrun_jobs.deploy.cloudrun.jobs import Jobs
 from cloudrun_jobs.deploy.cloudrun.schedules import Schedules
 from cloudrun_jobs.deploy.plan import Existing
 from cloudrun_jobs.doctor import roles
-from cloudrun_jobs.doctor.commands import DEFAULT_ACCOUNT, member
+from cloudrun_jobs.doctor.commands import COMPUTE_DOMAIN, DEFAULT_ACCOUNT, member, project_of
 from cloudrun_jobs.exceptions import CloudRunJobsError, InvalidJob, ServiceError
 from cloudrun_jobs.runs import health
 from cloudrun_jobs.spec import JobSpec
@@ -81,7 +81,7 @@ class Facts:
 
     @fact
     def specs(self) -> list[JobSpec]:
-        """The declarations, except for invalid ones, which the system checks report."""
+        """Return the declarations, except for invalid ones, which the system checks report."""
         found = []
         for job in self.jobs:
             with suppress(InvalidJob):
@@ -89,15 +89,15 @@ class Facts:
         return found
 
     def commands(self) -> set[str]:
-        """The names of the jobs, which sync commands accept."""
+        """Return the names of the jobs, which the sync commands accept."""
         return {job.command_name for job in self.jobs}
 
     def deployed(self) -> list[JobSpec]:
-        """The jobs that are Cloud Run Jobs."""
+        """Return the jobs that are Cloud Run Jobs."""
         return [spec for spec in self.specs() if job_declarations.is_deployed(spec, self.backend)]
 
     def scheduled(self) -> list[JobSpec]:
-        """The jobs with schedules."""
+        """Return the jobs with schedules."""
         return [
             spec
             for spec in self.specs()
@@ -105,11 +105,11 @@ class Facts:
         ]
 
     def in_service(self) -> list[JobSpec]:
-        """The jobs with schedules that call the web service."""
+        """Return the jobs with schedules that call the web service."""
         return [spec for spec in self.scheduled() if spec.target == "service"]
 
     def scheduler_account(self, spec: JobSpec) -> str | None:
-        """The account as which Cloud Scheduler starts the job."""
+        """Return the account as which Cloud Scheduler starts the job; None if it is not set."""
         return self.backend.scheduler_service_account or self.backend.service_account or spec.service_account
 
     # Cloud Run and Cloud Scheduler.
@@ -134,7 +134,7 @@ class Facts:
 
     @fact
     def job_account(self, spec: JobSpec) -> str:
-        """The account as which the job runs."""
+        """Return the account as which the job runs."""
         found = None
         with suppress(ServiceError):  # What is declared is known all the same.
             existing = self.existing_jobs().get(spec.name)
@@ -144,10 +144,10 @@ class Facts:
 
     @fact
     def service(self) -> Mapping[str, Any] | None:
-        """The web service whose URL is in the settings."""
+        """Return the web service whose URL is in the settings."""
         url = (self.backend.service_url or "").rstrip("/")
         for service in self._services():
-            if url in {service.get("uri"), *service.get("urls", ())}:
+            if url in {service.get("uri"), *service.get("urls", ()), *service.get("customAudiences", ())}:
                 return service
         return None
 
@@ -158,7 +158,7 @@ class Facts:
 
     @fact
     def scheduler_regions(self) -> set[str]:
-        """The regions that Cloud Scheduler serves."""
+        """Return the regions that Cloud Scheduler serves."""
         path, role = f"v1/projects/{self.project}/locations", "roles/cloudscheduler.viewer"
         found = self._pages("locations", "cloudscheduler", path, "cloudscheduler.locations.list", role)
         return {location["locationId"] for location in found}
@@ -167,12 +167,12 @@ class Facts:
 
     @fact
     def account(self) -> str | None:
-        """The account of this process; None if it cannot be determined."""
+        """Return the account of this process; None if it cannot be determined."""
         return self._rest.account()
 
     @fact
     def apis(self, names: tuple[str, ...]) -> dict[str, bool]:
-        """Whether the APIs of these names are enabled in the project."""
+        """Return for each API of these names whether the project has enabled it."""
         parent = f"projects/{self.project}"
         found = self._read(
             "serviceusage",
@@ -194,29 +194,39 @@ class Facts:
 
     @fact
     def granted(self, permissions: tuple[str, ...]) -> set[str]:
-        """Which of the permissions this process has on the project."""
+        """Return the permissions of these that this process has on the project."""
         return self._test("cloudresourcemanager", f"v1/projects/{self.project}", permissions)
 
     @fact
     def granted_on_job(self, name: str, permissions: tuple[str, ...]) -> set[str]:
-        """Which of the permissions this process has on the job."""
+        """Return the permissions of these that this process has on the job."""
         return self._test("run", f"v2/{self.backend.parent}/jobs/{name}", permissions)
 
     @fact
     def may_act_as(self, account: str) -> bool:
-        """Whether this process may attach the service account to jobs and Scheduler jobs."""
+        """Return True if this process may attach the service account to jobs and Scheduler jobs."""
         permission = "iam.serviceAccounts.actAs"
-        return permission in self._test("iam", f"v1/projects/-/serviceAccounts/{account}", (permission,))
+        return permission in self._test("iam", self._account_path(account), (permission,))
 
     @fact
+    def service_account(self, account: str) -> Mapping[str, Any] | None:
+        path = self._account_path(account)
+        return self._get("iam", path, "iam.serviceAccounts.get", "roles/iam.serviceAccountViewer")
+
+    def _account_path(self, account: str) -> str:
+        name, _, domain = account.partition("@")
+        project = project_of(account, "-")
+        if domain == COMPUTE_DOMAIN:
+            number = name.partition("-")[0]
+            project = self.project if number == self.project_number() else number
+        return f"v1/projects/{project}/serviceAccounts/{account}"
+
     def account_exists(self, account: str) -> bool:
-        path = f"v1/projects/-/serviceAccounts/{account}"
-        found = self._get("iam", path, "iam.serviceAccounts.get", "roles/iam.serviceAccountViewer")
-        return found is not None and not found.get("disabled", False)
+        return self.service_account(account) is not None
 
     @fact
     def account_has(self, account: str, permission: str, *resource: str) -> bool:
-        """Whether an account has the permission on the project, or on the resource: its service and its path.
+        """Return True if an account has the permission on the project, or on the resource: its service and path.
 
         Groups, folders and organizations are not searched, and conditions are taken to be true.
         """
@@ -227,8 +237,9 @@ class Facts:
         )
 
     @fact
-    def has_project_role(self, account: str, role: str) -> bool:
-        return role in roles.roles_of(self._project_policy(), member(account))
+    def has_project_role(self, account: str, *sufficient: str) -> bool:
+        """Return True if an account has one of the roles on the project."""
+        return not {*sufficient}.isdisjoint(roles.roles_of(self._project_policy(), member(account)))
 
     @fact
     def _project_policy(self) -> Mapping[str, Any]:
@@ -254,7 +265,7 @@ class Facts:
 
     @fact
     def image_exists(self, repository: str, package: str, version: str) -> bool:
-        """Whether Artifact Registry has the image: `version` is "tags/TAG" or "versions/DIGEST"."""
+        """Return True if Artifact Registry has the image; `version` is "tags/TAG" or "versions/DIGEST"."""
         path = f"v1/{repository}/packages/{quote(package, safe='')}/{version}"
         role = "roles/artifactregistry.reader"
         return self._get("artifactregistry", path, "artifactregistry.tags.get", role) is not None
@@ -268,7 +279,7 @@ class Facts:
 
     @fact
     def secret_state(self, name: str, version: str) -> str | None:
-        """The state of a version: "ENABLED", "DISABLED" or "DESTROYED"; None if there is no such version."""
+        """Return the state of a version: "ENABLED", "DISABLED" or "DESTROYED"; None if it does not exist."""
         path = f"v1/projects/{self.project}/secrets/{name}/versions/{version}"
         role = "roles/secretmanager.viewer"
         found = self._get("secretmanager", path, "secretmanager.versions.get", role)

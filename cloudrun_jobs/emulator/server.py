@@ -39,6 +39,7 @@ from cloudrun_jobs.emulator.persistence import Persistence
 from cloudrun_jobs.emulator.processes.spawner import Spawner
 from cloudrun_jobs.emulator.project import methods as project
 from cloudrun_jobs.emulator.project.artifact_registry import ArtifactRegistry
+from cloudrun_jobs.emulator.project.custom_roles import CustomRoles
 from cloudrun_jobs.emulator.project.documents import Documents
 from cloudrun_jobs.emulator.project.images import Images
 from cloudrun_jobs.emulator.project.service_accounts import ServiceAccounts
@@ -92,7 +93,7 @@ class Emulator:
         registry = ArtifactRegistry(documents, images, iam.policies, self.clock)
         served = [
             *methods(self._engine, self.scheduler, self.logs, secrets, self.clock, iam),
-            *project.methods(iam, ServiceAccounts(documents, iam), apis, registry),
+            *project.methods(iam, ServiceAccounts(documents, iam), CustomRoles(documents), apis, registry),
         ]
         self._service = Service(served, self.faults, iam, apis)
         self._application = Application(RestFrontend(self._service), self.tokens, self._handlers())

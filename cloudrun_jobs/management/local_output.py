@@ -21,6 +21,7 @@ from cloudrun_jobs.backends.log_entries import SEVERITIES, LogEntry
 MAX_FILE_BYTES = 16 * 1024 * 1024
 MAX_FILES = 200
 MAX_AGE_SECONDS = 30 * 24 * 3600
+UNRECORDED_SECONDS = 24 * 3600
 NAME = r"[a-z0-9][a-z0-9-]{0,99}"
 
 
@@ -123,6 +124,15 @@ class LocalLog:
             task=entry["task"],  # type: ignore[arg-type]
             attempt=entry["attempt"],  # type: ignore[arg-type]
         )
+
+
+def names() -> set[str]:
+    """Return the executions whose output is kept, except those of the last day: their run may not be recorded."""
+    try:
+        files = [*directory().glob("*.jsonl")]
+    except (OSError, RuntimeError):
+        return set()
+    return {path.stem for path in files if _modified(path) < time.time() - UNRECORDED_SECONDS}
 
 
 def remove(executions: set[str]) -> None:

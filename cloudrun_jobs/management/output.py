@@ -34,15 +34,19 @@ def write_rows(
     rows: Sequence[Sequence[str]],
     empty: str,
     shrink: Sequence[Shrink] = (),
+    next_step: str = "",
 ) -> None:
     """Write the data as JSON if `--json` was given, else the rows as a table, or a message if there are none.
 
-    On a terminal that is too narrow, the columns in `shrink` are cut.
+    On a terminal that is too narrow, the columns in `shrink` are cut. A table is followed by the next step, on
+    stderr.
     """
     if options["json"]:
         write_json(command, data)
     elif rows:
         command.stdout.write(table(headings, *rows, columns=width_of(command.stdout), shrink=shrink))
+        if next_step:
+            write_message(command, next_step)
     else:
         write_message(command, empty)
 

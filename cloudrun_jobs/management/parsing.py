@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
-from difflib import get_close_matches
 from typing import Any, NoReturn
 
 from django.core.management.base import CommandError, CommandParser
@@ -70,6 +69,8 @@ def takes_job_arguments(parser: argparse.ArgumentParser) -> bool:
 
 def _unknown(parser: argparse.ArgumentParser, arguments: Sequence[str]) -> str:
     """Return what is wrong with arguments that the subcommand does not have, without their values."""
+    from difflib import get_close_matches  # As in `suggestions`.
+
     known = [name for action in parser._actions for name in action.option_strings if name.startswith("--")]
     options = [_name(argument) for argument in arguments if argument.startswith("-") and argument != "-"]
     hint = closest(options[0], known) if options else ""

@@ -176,6 +176,18 @@ def _grant(account: str, role: str) -> Callable[[Project], None]:
     return grant
 
 
+def _set_disabled(value: bool) -> Callable[[Project], None]:
+    def change(project: Project) -> None:
+        kept = {"deleted": False, "disabled": value}
+        project.emulator._documents.put("account", project.account("scheduler"), kept)
+
+    return change
+
+
+def _set_deleted(project: Project, account: str) -> None:
+    project.emulator._documents.put("account", account, {"deleted": True})
+
+
 def _set_api(state: str) -> Callable[[Project], None]:
     def change(project: Project) -> None:
         api = f"v1/projects/{project.id}/services/logging.googleapis.com:{state}"
@@ -233,6 +245,11 @@ SYNC_NIGHTLY = "manage.py sync_cloudrun_schedules --command nightly"
 WHERE = f"--region={REGION} --project=PROJECT"
 SCHEDULER = "--member=serviceAccount:scheduler@PROJECT.iam.gserviceaccount.com"
 DEPLOYER = f"--member=serviceAccount:{CALLER}"
+GRANT_SECRET = (
+    "gcloud secrets add-iam-policy-binding api-key --project=PROJECT"
+    " --member=serviceAccount:jobs-runtime@PROJECT.iam.gserviceaccount.com"
+    " --role=roles/secretmanager.secretAccessor"
+)
 RECONCILE = {"schedule": "*/5 * * * *"}
 
 # Mended by a command of `manage.py`.
@@ -429,7 +446,7 @@ GCLOUD = (
         id="secret_missing",
         job="echo",
         plant=Project.use_secret,
-        fix="gcloud secrets create api-key --data-file=FILE --project=PROJECT",
+        fix=f"gcloud secrets create api-key --data-file=FILE --project=PROJECT && {GRANT_SECRET}",
         mend=lambda project: project.add_secret("api-key"),
     ),
     Fault(
@@ -443,9 +460,7 @@ GCLOUD = (
         id="secret_access",
         job="echo",
         plant=_use_unreadable_secret,
-        fix="gcloud secrets add-iam-policy-binding api-key --project=PROJECT"
-        " --member=serviceAccount:jobs-runtime@PROJECT.iam.gserviceaccount.com"
-        " --role=roles/secretmanager.secretAccessor",
+        fix=GRANT_SECRET,
         mend=lambda project: project.allow_secret("api-key"),
     ),
 )
@@ -457,6 +472,23 @@ WRITTEN = (
         plant=_forget_migration,
         fix="manage.py migrate --database=default",
         mend=_record_migration,
+    ),
+    Fault(
+        id="account_disabled",
+        plant=_set_disabled(True),
+        fix="gcloud iam service-accounts enable scheduler@PROJECT.iam.gserviceaccount.com --project=PROJECT",
+        mend=_set_disabled(False),
+    ),
+    Fault(
+        id="account_missing",
+        name="default_account_missing",
+        plant=_both(
+            _setting("service_account", None),
+            _sync,
+            lambda project: _set_deleted(project, project.default_account),
+        ),
+        fix="gcloud services enable compute.googleapis.com --project=PROJECT",
+        mend=_both(_setting("service_account", "jobs-runtime@PROJECT.iam.gserviceaccount.com"), _sync),
     ),
     Fault(
         id="reconciler_late",

@@ -103,7 +103,7 @@ class Project:
         server = Server(self.emulator.grpc, self.emulator.tokens.access_token(OWNER))
         self.rest = RestClient(server, timeout=10.0)
         self._jobs, self._scheduler = clients.jobs(server), clients.scheduler(server)
-        self._services = clients.services(server)
+        self.services = clients.services(server)
 
     def set(self, **values: Any) -> None:
         """Change the settings."""
@@ -135,9 +135,16 @@ class Project:
         self.owner("iam", "DELETE", f"v1/projects/{self.id}/serviceAccounts/{self.account(name)}")
 
     @property
+    def number(self) -> str:
+        return str(self.owner("cloudresourcemanager", "GET", f"v1/projects/{self.id}")["projectNumber"])
+
+    @property
+    def default_account(self) -> str:
+        return f"{self.number}-compute@developer.gserviceaccount.com"
+
+    @property
     def agent(self) -> str:
-        number = self.owner("cloudresourcemanager", "GET", f"v1/projects/{self.id}")["projectNumber"]
-        return f"service-{number}@gcp-sa-cloudscheduler.iam.gserviceaccount.com"
+        return f"service-{self.number}@gcp-sa-cloudscheduler.iam.gserviceaccount.com"
 
     def deploy(self) -> None:
         """Create the accounts, grant the roles, and sync the jobs and the schedules."""
@@ -192,7 +199,7 @@ class Project:
         service = run_v2.Service()
         service.template.containers = [run_v2.Container(image=self.image(1))]
         service.template.scaling.min_instance_count = 1
-        self._services.create_service(parent=self.place, service_id="web", service=service)
+        self.services.create_service(parent=self.place, service_id="web", service=service)
         url = self.service().uri
         self.options["service_url"] = url
         self.values["HTTP"] = {"OIDC": {"audience": url, "emails": [self.account("scheduler")]}}
@@ -209,13 +216,13 @@ class Project:
         self.manage("sync_cloudrun_schedules", "--command", "nightly")
 
     def service(self) -> run_v2.Service:
-        return self._services.get_service(name=f"{self.place}/services/web")
+        return self.services.get_service(name=f"{self.place}/services/web")
 
     def update_service(self, **template: Any) -> None:
         service = self.service()
         for name, value in template.items():
             setattr(service.template, name, value)
-        self._services.update_service(service=service)
+        self.services.update_service(service=service)
 
     def freeze_traffic(self) -> None:
         """Send all requests to the current revision, whatever is deployed later."""
@@ -223,7 +230,7 @@ class Project:
         revision = service.latest_ready_revision.rpartition("/")[2]
         kind = run_v2.TrafficTargetAllocationType.TRAFFIC_TARGET_ALLOCATION_TYPE_REVISION
         service.traffic = [run_v2.TrafficTarget(type_=kind, revision=revision, percent=100)]
-        self._services.update_service(service=service)
+        self.services.update_service(service=service)
 
     def add_secret(self, name: str) -> None:
         path = f"v1/projects/{self.id}/secrets"

@@ -18,6 +18,7 @@ from google.cloud import scheduler_v1
 from pytest_django import Settings
 from redis import Redis
 
+from cloudrun_jobs import Schedule, SecretRef
 from cloudrun_jobs.backends.cloudrun.rest import RestClient
 from cloudrun_jobs.backends.cloudrun.server import Server
 from cloudrun_jobs.doctor.checks import runtime
@@ -25,6 +26,7 @@ from cloudrun_jobs.doctor.facts import Facts
 from cloudrun_jobs.doctor.regions import PLACES, nearest
 from cloudrun_jobs.doctor.roles import ROLES, grants
 from cloudrun_jobs.doctor.table import CHECKS, IDS
+from cloudrun_jobs.emulator import Emulator
 from cloudrun_jobs.emulator.iam.roles import roles as published_roles
 from cloudrun_jobs.emulator.project.locations import RUN_REGIONS, SCHEDULER_REGIONS
 from cloudrun_jobs.locks.database import DatabaseLocks
@@ -292,6 +294,69 @@ def test_entrypoint_of_an_adopted_job(project: Project) -> None:
     ]
 
 
+def test_service_behind_another_url(project: Project) -> None:
+    """A service is found if it names the URL as an audience, and is named as not checked otherwise."""
+    project.add_service()
+    project.move_service("https://web.example.com")
+    unknown = project.doctor()
+    service = project.service()
+    service.custom_audiences = ["https://web.example.com"]
+    service.template.scaling.min_instance_count = 0
+    project.services.update_service(service=service)
+
+    assert (unknown.findings, unknown.status) == ([], 0)
+    assert "Not checked: the service at https://web.example.com." in unknown.messages
+    assert project.doctor().ids == ["service_cold"]
+
+
+def test_image_of_the_jobs_that_are_not_selected(project: Project) -> None:
+    """A job is compared with all jobs of the environment."""
+    project.manage("sync_cloudrun_jobs", "--image", project.image(1), "--command", "walk")
+    project.manage("sync_cloudrun_jobs", "--image", project.image(2), "--command", "echo")
+
+    assert project.doctor(commands=["echo"]).ids == ["image_differs"]
+
+
+def test_image_of_a_class(project: Project) -> None:
+    """A job whose class names its image has another one by intention."""
+    project.declare(image=project.image(2))
+    project.manage("sync_cloudrun_jobs", "--command", "echo")
+
+    assert project.doctor().findings == []
+
+
+def test_several_schedules(project: Project) -> None:
+    """Each schedule of a list is checked by its own name."""
+    project.declare(nightly, schedule=["0 3 * * *", Schedule("0 4 * * *", name="late")])
+    found = project.doctor()
+
+    missing = f"Not in Cloud Scheduler, {REGION}: nightly-production-1, nightly-production-late."
+    assert [(each["id"], each["message"]) for each in found.findings[:1]] == [("schedule_missing", missing)]
+    assert found.ids == ["schedule_missing", "schedule_orphaned"]
+
+
+def test_secrets_of_arguments(project: Project) -> None:
+    """A secret that the arguments of a schedule or a job refer to is checked like one of a variable."""
+    project.add_secret("note")
+    project.allow_secret("note", project.account("scheduler"))
+    project.declare(secret_options=("note",), args={"note": SecretRef("note:3")})
+    project.manage("sync_cloudrun_jobs", "--command", "echo")
+    found = project.doctor()
+
+    assert [(each["id"], each["fix"].split(" --")[0]) for each in found.findings] == [
+        ("secret_version", "gcloud secrets versions add note"),
+        ("secret_access", "gcloud secrets add-iam-policy-binding note"),
+    ]
+
+
+def test_custom_role(project: Project) -> None:
+    """A role that the project defines is read; one that cannot be read grants nothing."""
+    project.revoke(project.account("scheduler"), "roles/run.jobsExecutorWithOverrides")
+    project.allow(project.account("scheduler"), f"projects/{project.id}/roles/starter")
+
+    assert project.doctor().ids == ["scheduler_role"]
+
+
 def test_paused_schedule_is_a_message(project: Project) -> None:
     """A pause is deliberate: it is no finding, nor are the ticks that it skips."""
     project.emulator.scheduler.entries[
@@ -361,6 +426,7 @@ def test_output_on_a_terminal(project: Project, monkeypatch: pytest.MonkeyPatch)
         f"    The Cloud Run Job echo-production does not exist in {project.id},",
         f"    {REGION}.",
         f"    manage.py sync_cloudrun_jobs --image {project.image(1)} --command echo",
+        "",
         "nightly",
         "  schedule_missing",
         f"    Not in Cloud Scheduler, {REGION}: nightly-production.",
@@ -471,3 +537,17 @@ def test_ids_are_unique() -> None:
     """An id belongs to one check, or to two that find it in different ways."""
     assert len(IDS) == len(set(IDS))
     assert {id_ for check in CHECKS for id_ in check.ids} < set(IDS)
+
+
+def test_emulator_without_policy(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On an emulator that checks no caller, a project needs only its jobs."""
+    with Emulator(grace=1.0) as emulator:
+        project = Project(emulator, "acme", settings, monkeypatch)
+        del project.options["access_token"]
+        project.apply()
+        project.manage("sync_cloudrun_jobs", "--image", project.image(1), "--command", *project.commands)
+        project.manage("sync_cloudrun_schedules", "--command", *project.commands)
+        found = project.doctor()
+
+    assert (found.findings, found.status) == ([], 0)
+    assert "as an account that cannot be determined." in found.messages

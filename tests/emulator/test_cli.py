@@ -13,6 +13,7 @@ from pathlib import Path
 
 import grpc
 import pytest
+import requests
 from google.cloud import run_v2
 
 from cloudrun_jobs.emulator.clients import Clients
@@ -107,6 +108,8 @@ def test_used_grpc_port_is_reported():
         (["--image", "app=/nowhere"], "expected a directory for 'app', got '/nowhere'"),
         (["--grace", "-1"], "expected a grace of 0 s or more, got -1.0"),
         (["--state", "/dev/null"], "expected a directory for the state at '/dev/null'"),
+        (["--disable-api", "run"], "expected an API such as run.googleapis.com, got 'run'"),
+        (["--registry", "pyproject.toml"], "expected a readable JSON file at 'pyproject.toml'"),
         (["--secrets", "/nowhere.json"], "expected a readable JSON file at '/nowhere.json'"),
     ],
 )
@@ -117,6 +120,24 @@ def test_invalid_option_is_reported(options, message):
     assert done.returncode == 1
     assert done.stderr.startswith(f"cloudrun_emulator: {message}")
     assert done.stderr.count("\n") == 1
+
+
+def test_project_options(tmp_path):
+    """--disable-api, --registry and --iam describe the project."""
+    registry, iam = tmp_path / "registry.json", tmp_path / "iam.json"
+    registry.write_text('["europe-west4-docker.pkg.dev/acme/images/app:1"]')
+    iam.write_text('{"bindings": [{"role": "roles/owner", "members": ["user:a@example.com"]}]}')
+    options = ("--disable-api", "run.googleapis.com", "--registry", str(registry), "--iam", str(iam))
+    with serving(*options) as (_, addresses):
+        http = addresses["http"]
+        token = requests.post(f"{http}/_emulator/token", json={"email": "a@example.com"}, timeout=10).json()
+        headers = {"Authorization": f"Bearer {token['access_token']}"}
+        repositories = requests.get(f"{http}/v1/{PLACE}/repositories", headers=headers, timeout=10).json()
+        jobs = requests.get(f"{http}/v2/{PLACE}/jobs", headers=headers, timeout=10)
+
+        assert [each["name"] for each in repositories["repositories"]] == [f"{PLACE}/repositories/images"]
+        assert "has not been used in project acme" in jobs.json()["error"]["message"]
+        assert requests.get(f"{http}/v2/{PLACE}/jobs", timeout=10).status_code == 401
 
 
 def test_runs_without_django():

@@ -138,6 +138,28 @@ def test_roles_of_other_services_and_custom_roles_are_kept(owner, caller):
     assert caller.held("v1/projects/acme", "run.jobs.get") == []
 
 
+def test_custom_role_grants_its_permissions(owner, caller):
+    """A custom role grants the permissions that it includes, until it is changed."""
+    role = {"title": "Runner", "includedPermissions": ["run.jobs.run", "compute.disks.get"]}
+    testable = owner("POST", "v1/permissions:queryTestablePermissions", pageSize=1000)["permissions"]
+    created = owner("POST", "v1/projects/acme/roles", roleId="runner", role=role)
+    owner.bind("v1/projects/acme", created["name"], f"serviceAccount:{CALLER}")
+    before = caller.held(f"v1/{JOB}", "run.jobs.run", "run.jobs.get")
+    owner("PATCH", f"v1/{created['name']}", includedPermissions=["run.jobs.get"])
+
+    assert "run.jobs.run" in [each["name"] for each in testable]
+    assert before == ["run.jobs.run"]
+    assert caller.held(f"v1/{JOB}", "run.jobs.run", "run.jobs.get") == ["run.jobs.get"]
+    assert owner("GET", f"v1/{created['name']}")["includedPermissions"] == ["run.jobs.get"]
+    assert [each["name"] for each in owner("GET", "v1/projects/acme/roles")["roles"]] == [created["name"]]
+    assert owner("DELETE", f"v1/{created['name']}")["deleted"]
+    assert caller.held(f"v1/{JOB}", "run.jobs.get") == []
+    assert caller("GET", "v1/roles/run.jobsExecutor")["includedPermissions"] == [
+        "run.executions.cancel",
+        "run.jobs.run",
+    ]
+
+
 def test_policy_needs_its_own_permission(owner, caller):
     """To read or to change a policy requires a permission on the resource."""
     assert "run.jobs.getIamPolicy" in caller.error("GET", f"v1/{JOB}:getIamPolicy")["message"]
@@ -167,6 +189,14 @@ def test_policy_goes_with_its_resource(owner):
     assert "bindings" not in owner.policy(f"v1/{JOB}")
 
 
+def test_binding_of_a_deleted_account_stays(owner):
+    """A policy that mentions a deleted account can still be changed."""
+    owner.bind(f"v1/{JOB}", "roles/run.invoker", f"serviceAccount:{RUNTIME}")
+    owner("DELETE", f"v1/{ACCOUNT}")
+
+    assert len(owner.bind(f"v1/{JOB}", "roles/run.viewer", "allUsers")["bindings"]) == 2
+
+
 def test_job_with_an_account_needs_act_as(owner, caller):
     """A job is created only by a caller that may act as its service account."""
     owner.bind("v1/projects/acme", "roles/run.developer", f"serviceAccount:{CALLER}")
@@ -179,6 +209,15 @@ def test_job_with_an_account_needs_act_as(owner, caller):
         f"Permission 'iam.serviceaccounts.actAs' denied on service account {RUNTIME} (or it may not exist)."
     )
     assert caller("POST", path, template=template)["done"]
+
+
+def test_service_with_an_account_needs_act_as(owner, caller):
+    """A service is created only by a caller that may act as its service account."""
+    owner.bind("v1/projects/acme", "roles/run.developer", f"serviceAccount:{CALLER}")
+    template = {"serviceAccount": RUNTIME, "containers": [{"image": "app"}]}
+
+    assert "actAs" in caller.error("POST", f"v2/{PLACE}/services?serviceId=web", template=template)["message"]
+    assert "error" not in owner("POST", f"v2/{PLACE}/services?serviceId=web", template=template)
 
 
 def test_job_without_an_account_uses_the_default_one(owner, caller):
@@ -254,7 +293,8 @@ def test_without_checks_everything_is_allowed():
             "run.jobs.run",
             "compute.disks.get",
         ]
-        assert rest.policy("v1/projects/acme")["bindings"] == [{"role": "roles/owner", "members": ["allUsers"]}]
+        assert rest.held(f"v1/{JOB}", "run.jobs.run") == ["run.jobs.run"]
+        assert {"role": "roles/owner", "members": ["allUsers"]} in rest.policy("v1/projects/acme")["bindings"]
 
 
 def test_scheduler_client_gets_the_error(emulator, owner):

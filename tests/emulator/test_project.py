@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from uuid import uuid4
+
 import pytest
 import requests
 from google.api_core import exceptions
@@ -20,13 +22,25 @@ DIGEST = "sha256:" + "ab" * 32
 REGISTRY = "europe-west4-docker.pkg.dev/acme/images"
 
 
+IMAGES = (f"{REGISTRY}/app:1", f"{REGISTRY}/team/tool@{DIGEST}")
+
+
 @pytest.fixture
 def cloudrun_emulator_options():
-    return {
-        "grace": 1.0,
-        "disabled_apis": ("cloudscheduler.googleapis.com", "run.googleapis.com"),
-        "registry": (f"{REGISTRY}/app:1", f"{REGISTRY}/team/tool@{DIGEST}"),
-    }
+    disabled = ("cloudscheduler.googleapis.com", "run.googleapis.com")
+    return {"grace": 1.0, "disabled_apis": disabled, "registry": IMAGES}
+
+
+@pytest.fixture(scope="module")
+def shared():
+    """An emulator for tests that change nothing that others read."""
+    with Emulator(grace=1.0, registry=IMAGES) as emulator:
+        yield emulator
+
+
+@pytest.fixture(scope="module")
+def reader(shared):
+    return Rest(shared)
 
 
 @pytest.fixture
@@ -90,9 +104,9 @@ def test_disabled_api_is_disabled_in_one_project(rest, enabled):
     assert "error" not in rest("GET", "v1/projects/other/secrets")
 
 
-def test_unknown_api_is_rejected(rest):
+def test_unknown_api_is_rejected(reader):
     """A name that no API has is rejected."""
-    error = rest.error("POST", f"{APIS}/run.googleapi.com:enable")
+    error = reader.error("POST", f"{APIS}/run.googleapi.com:enable")
 
     assert error["message"] == "Not found or permission denied for service(s): run.googleapi.com."
 
@@ -132,22 +146,22 @@ def test_account_is_created_and_deleted(rest):
         ("/packages/none", False),
     ],
 )
-def test_only_listed_images_exist(rest, path, found):
+def test_only_listed_images_exist(reader, path, found):
     """With a list of images, others do not exist."""
-    assert ("error" not in rest("GET", f"v1/{REPOSITORY}{path}")) == found
+    assert ("error" not in reader("GET", f"v1/{REPOSITORY}{path}")) == found
 
 
-def test_images_are_listed(rest):
+def test_images_are_listed(reader):
     """The images of a repository are listed with their tags."""
-    images = rest("GET", f"v1/{REPOSITORY}/dockerImages")["dockerImages"]
-    version = rest("GET", f"v1/{REPOSITORY}/packages/app/tags/1")["version"]
+    images = reader("GET", f"v1/{REPOSITORY}/dockerImages")["dockerImages"]
+    version = reader("GET", f"v1/{REPOSITORY}/packages/app/tags/1")["version"]
 
     assert {image["uri"].partition("@")[0]: image["tags"] for image in images} == {
         f"{REGISTRY}/app": ["1"],
         f"{REGISTRY}/team/tool": [],
     }
     assert version.startswith(f"{REPOSITORY}/packages/app/versions/sha256:")
-    assert rest("GET", f"v1/{REPOSITORY}/packages/app/versions")["versions"][0]["name"] == version
+    assert reader("GET", f"v1/{REPOSITORY}/packages/app/versions")["versions"][0]["name"] == version
 
 
 def test_repository_is_created_and_deleted(rest):
@@ -178,11 +192,12 @@ def test_repository_is_created_and_deleted(rest):
         ("python:3.13", True),
     ],
 )
-def test_job_with_a_missing_image_fails(cloud, enabled, image, exists):
+def test_job_with_a_missing_image_fails(shared, image, exists):
     """The operation that creates a job fails if its image does not exist; images of other registries do."""
-    request = run_v2.CreateJobRequest(parent=PLACE, job_id="work", job=job("true", image=image))
-    error = cloud.emulator.clients.jobs.create_job(request).exception()
-    created = cloud.emulator.clients.jobs.get_job(name=f"{PLACE}/jobs/work")
+    job_id = f"work-{uuid4().hex[:8]}"
+    request = run_v2.CreateJobRequest(parent=PLACE, job_id=job_id, job=job("true", image=image))
+    error = shared.clients.jobs.create_job(request).exception()
+    created = shared.clients.jobs.get_job(name=f"{PLACE}/jobs/{job_id}")
 
     assert (error is None) == exists
     assert created.terminal_condition.message == ("" if exists else f"Image '{image}' not found.")
@@ -201,6 +216,26 @@ def test_execution_needs_the_image(cloud, enabled):
     assert succeeded.succeeded_count == 1
 
 
+def test_service_with_a_missing_image_serves_its_last_revision(emulator, rest, enabled):
+    """A revision whose image is missing gets no traffic; deployed again after a push, it does."""
+    path, image = f"v2/{PLACE}/services", f"{REGISTRY}/app:new"
+    rest("POST", f"{path}?serviceId=web", template={"containers": [{"image": f"{REGISTRY}/app:1"}]})
+    first = rest("GET", f"{path}/web")
+    failed = rest("PATCH", f"{path}/web", template={"containers": [{"image": image}]})
+    second = rest("GET", f"{path}/web")
+    emulator.images.push(image)
+    rest("PATCH", f"{path}/web", template={"containers": [{"image": image}]})
+    third = rest("GET", f"{path}/web")
+
+    revision = second["latestCreatedRevision"].rpartition("/")[2]
+    assert failed["error"]["message"] == (
+        f"Revision '{revision}' is not ready and cannot serve traffic. Image '{image}' not found."
+    )
+    assert second["terminalCondition"]["message"] == failed["error"]["message"]
+    assert second["latestReadyRevision"] == first["latestReadyRevision"] != second["latestCreatedRevision"]
+    assert third["latestReadyRevision"] == third["latestCreatedRevision"] != second["latestCreatedRevision"]
+
+
 def test_each_image_exists_without_a_list():
     """Without a list of images, each image and each repository exists."""
     with Emulator() as emulator:
@@ -211,19 +246,19 @@ def test_each_image_exists_without_a_list():
         assert rest("GET", f"v1/{REPOSITORY}")["format"] == "DOCKER"
 
 
-def test_project_is_read(rest):
+def test_project_is_read(reader):
     """A project has a number, which is always the same."""
-    project = rest("GET", "v1/projects/acme")
+    project = reader("GET", "v1/projects/acme")
 
     assert (project["projectId"], project["lifecycleState"]) == ("acme", "ACTIVE")
-    assert rest("GET", "v3/projects/acme")["name"] == f"projects/{project['projectNumber']}"
+    assert reader("GET", "v3/projects/acme")["name"] == f"projects/{project['projectNumber']}"
 
 
-def test_regions_of_the_scheduler(emulator, rest, enabled):
+def test_regions_of_the_scheduler(shared, reader):
     """Cloud Scheduler lists its regions, over gRPC and over REST; it does not serve those of Cloud Run only."""
-    client = emulator.clients.scheduler
+    client = shared.clients.scheduler
     listed = client.list_locations(locations_pb2.ListLocationsRequest(name="projects/acme")).locations
-    over_rest = rest("GET", "v1/projects/acme/locations")["locations"]
+    over_rest = reader("GET", "v1/projects/acme/locations")["locations"]
 
     assert [each.location_id for each in listed] == [each["locationId"] for each in over_rest]
     assert client.get_location(locations_pb2.GetLocationRequest(name=PLACE)).location_id == "europe-west4"
@@ -232,21 +267,21 @@ def test_regions_of_the_scheduler(emulator, rest, enabled):
 
 
 @pytest.mark.parametrize("region", ["us-east5", "europe-southwest1", "australia-southeast2", "mars"])
-def test_region_without_scheduler_is_rejected(emulator, enabled, region):
+def test_region_without_scheduler_is_rejected(shared, region):
     """Cloud Scheduler rejects a region that it does not serve."""
     parent = f"projects/acme/locations/{region}"
     message = f"Location '{region}' is not a valid location. Use ListLocations to list valid locations."
     created = scheduler_v1.Job(schedule="* * * * *", http_target={"uri": "http://localhost/"})
 
     with pytest.raises(exceptions.InvalidArgument, match=message):
-        emulator.clients.scheduler.create_job(parent=parent, job=created)
+        shared.clients.scheduler.create_job(parent=parent, job=created)
     with pytest.raises(exceptions.InvalidArgument, match=message):
-        emulator.clients.scheduler.list_jobs(parent=parent)
+        shared.clients.scheduler.list_jobs(parent=parent)
 
 
-def test_regions_of_cloud_run(emulator, enabled):
+def test_regions_of_cloud_run(shared):
     """The regions of Cloud Run are served to requests for its host."""
-    proxies = {"http": emulator.http}
+    proxies = {"http": shared.http}
     url = "http://run.googleapis.com/v1/projects/acme/locations"
     regions = {each["locationId"] for each in requests.get(url, proxies=proxies, timeout=10).json()["locations"]}
 
@@ -254,10 +289,10 @@ def test_regions_of_cloud_run(emulator, enabled):
 
 
 @pytest.mark.parametrize("path", ["tokeninfo", "oauth2/v1/tokeninfo", "oauth2/v3/tokeninfo"])
-def test_token_info_names_the_account(emulator, rest, path):
+def test_token_info_names_the_account(shared, path):
     """Token info returns the account of an access token, and an error for another text."""
     body = {"email": "jobs@acme.iam.gserviceaccount.com"}
-    url = f"http://{emulator.grpc}"
+    url = f"http://{shared.grpc}"
     token = requests.post(f"{url}/_emulator/token", json=body, timeout=10).json()["access_token"]
     found = requests.get(f"{url}/{path}", params={"access_token": token}, timeout=10)
     unknown = requests.get(f"{url}/{path}", params={"access_token": "x"}, timeout=10)
@@ -303,6 +338,6 @@ def test_faults_apply_to_plain_methods(emulator, rest):
         ("POST", "v1/projects/acme:setIamPolicy", {"policy": 1}),
     ],
 )
-def test_malformed_request_is_rejected(rest, verb, path, body):
+def test_malformed_request_is_rejected(reader, verb, path, body):
     """A request with a value of the wrong type is rejected with INVALID_ARGUMENT."""
-    assert rest.error(verb, path, **body)["status"] == "INVALID_ARGUMENT"
+    assert reader.error(verb, path, **body)["status"] == "INVALID_ARGUMENT"

@@ -36,7 +36,7 @@ def test_old_runs_are_deleted_with_their_tasks(record: Record, capsys: pytest.Ca
     assert TaskRun.objects.count() == 2
     printed = capsys.readouterr()
     assert printed.out.splitlines() == ["JOB      RUNS", "ancient  1", "old      3"]
-    assert printed.err == "4 runs deleted.\n"
+    assert printed.err == "4 runs deleted. `manage.py cloudrun_jobs stats` shows what is left.\n"
 
 
 def test_prune_keeps_the_newest_of_each_job(record: Record) -> None:

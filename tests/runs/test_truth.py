@@ -186,7 +186,8 @@ def test_reconcile_reports_runs_still_being_dispatched(
 
     JobRun.objects.filter(pk=run.pk).update(sending_until=LONG_AGO)
     call_command("cloudrun_jobs", "reconcile")
-    assert capsys.readouterr() == ("1 sent.\n", "")
+    left = "`manage.py cloudrun_jobs runs --running` lists the unfinished runs.\n"
+    assert capsys.readouterr() == ("1 sent.\n", left)
 
 
 def test_an_unrequested_run_can_be_cancelled(cloud: CloudRun, container: Container) -> None:

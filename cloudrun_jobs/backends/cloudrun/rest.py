@@ -55,26 +55,21 @@ class RestClient:
             return content
 
     def account(self) -> str | None:
-        """Return the e-mail address of the caller's account; None if it cannot be determined."""
-        session = self._connected()
-        if isinstance(session, AuthorizedSession):
-            email = self._service_account(session)
-        elif self._server.access_token is None:
-            return None
-        else:
-            email = ""
-        if not email:
-            email = self.call("oauth2", "POST", "tokeninfo", TOKENINFO, resource="The access token").get(
-                "email", ""
-            )
-        return email or None
+        """Return the e-mail address of the caller's account; None if it cannot be determined.
 
-    def _service_account(self, session: AuthorizedSession) -> str:
-        credentials = session.credentials
+        Raises one of the `ServiceError`s.
+        """
+        if self._server.endpoint is not None and self._server.access_token is None:
+            return None
         with translate_errors("The credentials", TOKENINFO, endpoint=self._server.endpoint):
-            credentials.refresh(Request())  # Those of a machine name their account only then.
-        email = str(getattr(credentials, "service_account_email", None) or "")
-        return email if "@" in email else ""
+            email = _service_account(self._connected())
+        # By POST: the token is in a header then, and in no address that an error shows.
+        found = (
+            {"email": email}
+            if email
+            else self.call("oauth2", "POST", "tokeninfo", TOKENINFO, resource="The token")
+        )
+        return found.get("email") or None
 
     def _address(self, service: str) -> str:
         if self._server.endpoint is None:
@@ -95,6 +90,15 @@ class RestClient:
         if self._server.access_token is not None:
             session.headers["Authorization"] = f"Bearer {self._server.access_token}"
         return session
+
+
+def _service_account(session: requests.Session) -> str:
+    """Return the service account of Google's credentials; "" if they are a user's, or a token."""
+    if not isinstance(session, AuthorizedSession):
+        return ""
+    session.credentials.refresh(Request())  # Those of a machine know their account only then.
+    email = str(getattr(session.credentials, "service_account_email", None) or "")
+    return email if "@" in email else ""
 
 
 def _error(response: requests.Response) -> Exception:

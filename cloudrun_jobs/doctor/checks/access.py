@@ -7,7 +7,7 @@ from contextlib import suppress
 from typing import NamedTuple
 
 from cloudrun_jobs.doctor.checks.check import Check
-from cloudrun_jobs.doctor.commands import gcloud, member, project_of
+from cloudrun_jobs.doctor.commands import COMPUTE_DOMAIN, gcloud, member, project_of
 from cloudrun_jobs.doctor.facts import Facts
 from cloudrun_jobs.doctor.findings import Finding
 from cloudrun_jobs.exceptions import ServiceError
@@ -151,9 +151,19 @@ def _accounts(facts: Facts) -> list[str]:
 
 def account_missing(facts: Facts, account: str) -> Iterator[Finding]:
     if not facts.account_exists(account):
+        name, _, domain = account.partition("@")
         project = project_of(account, facts.project)
-        fix = gcloud("iam", "service-accounts", "create", account.partition("@")[0], project=project)
+        fix = gcloud("iam", "service-accounts", "create", name, project=project)
+        if domain == COMPUTE_DOMAIN:
+            fix = gcloud("services", "enable", "compute.googleapis.com", project=project)
         yield Finding("account_missing", None, f"The service account {account} does not exist.", fix)
+
+
+def account_disabled(facts: Facts, account: str) -> Iterator[Finding]:
+    found = facts.service_account(account)
+    if found is not None and found.get("disabled"):
+        fix = gcloud("iam", "service-accounts", "enable", account, project=project_of(account, facts.project))
+        yield Finding("account_disabled", None, f"The service account {account} is disabled.", fix)
 
 
 def permission_act_as(facts: Facts, account: str) -> Iterator[Finding]:
@@ -182,5 +192,6 @@ CHECKS = (
         _project_needs,
     ),
     Check(("account_missing",), account_missing, _accounts),
+    Check(("account_disabled",), account_disabled, _accounts),
     Check(("permission_act_as",), permission_act_as, _accounts),
 )

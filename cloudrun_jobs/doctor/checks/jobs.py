@@ -163,15 +163,19 @@ def _image(facts: Facts, spec: JobSpec) -> str:
 
 
 def _usual_image(facts: Facts) -> str:
-    """Return the image that most jobs have whose class names none; of several, that of the job changed last."""
+    """Return the image that most jobs of the environment have; of several, that of the job changed last.
+
+    Jobs whose class names an image do not count.
+    """
+    environment = facts.backend.settings.environment
+    own = {spec.name for spec in facts.deployed() if spec.image is not None}
     found = [
-        (existing.fields.get("image", ""), existing.message.update_time)
-        for spec in facts.deployed()
-        if spec.image is None and (existing := facts.existing_jobs().get(spec.name))
+        (str(item.fields.get("image", "")), item.message.update_time)
+        for item in facts.existing_jobs().values()
+        if item.id not in own and item.ownership is not None and item.ownership.environment == environment
     ]
     counts = Counter(image for image, _ in found)
-    newest = max(found, key=lambda item: (counts[item[0]], item[1]), default=("", None))
-    return str(newest[0])
+    return max(found, key=lambda item: (counts[item[0]], item[1]), default=("", None))[0]
 
 
 def image_differs(facts: Facts, spec: JobSpec) -> Iterator[Finding]:

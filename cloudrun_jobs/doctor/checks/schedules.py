@@ -20,6 +20,7 @@ from cloudrun_jobs.spec import JobSpec
 SYNC = "sync_cloudrun_schedules"
 RECONCILE = "CLOUDRUN_JOBS['RECONCILE'] = {'schedule': '*/5 * * * *'}"
 AGENT_ROLE = "roles/cloudscheduler.serviceAgent"
+TOKEN_ROLES = ("roles/owner", "roles/iam.serviceAccountTokenCreator")  # They include its permissions.
 START_PERMISSIONS = ("run.jobs.run", "run.jobs.runWithOverrides")
 # The codes of gRPC, by which Cloud Scheduler reports its last attempt.
 CODES = {
@@ -160,7 +161,7 @@ def scheduler_agent(facts: Facts, _: None) -> Iterator[Finding]:
     if not facts.scheduled() or not (number := facts.project_number()):
         return
     agent = SCHEDULER_AGENT.format(number)
-    if not facts.has_project_role(agent, AGENT_ROLE):
+    if not facts.has_project_role(agent, AGENT_ROLE, *TOKEN_ROLES):
         fix = gcloud(
             *("projects", "add-iam-policy-binding", facts.project),
             member=member(agent),

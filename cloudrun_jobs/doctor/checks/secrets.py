@@ -13,6 +13,8 @@ from cloudrun_jobs.doctor.facts import Facts
 from cloudrun_jobs.doctor.findings import Finding
 from cloudrun_jobs.spec import JobSpec
 
+ACCESS = "secretmanager.versions.access"
+
 
 class Use(NamedTuple):
     """A secret that a job reads."""
@@ -55,6 +57,9 @@ def _defaults(job: CloudRunJobs, spec: JobSpec) -> dict[str, object]:
 def secret_missing(facts: Facts, use: Use) -> Iterator[Finding]:
     if not facts.secret_exists(use.name):
         fix = gcloud("secrets", "create", use.name, data_file="FILE", project=facts.project)
+        account = facts.job_account(use.spec)
+        if not facts.account_has(account, ACCESS):
+            fix = f"{fix} && {_grant(facts, use, account)}"
         message = f"{use.spec.command} needs the secret {use.name}, which does not exist in {facts.project}."
         yield Finding("secret_missing", use.spec.command, message, fix)
 
@@ -77,15 +82,18 @@ def secret_access(facts: Facts, use: Use) -> Iterator[Finding]:
     if not facts.secret_exists(use.name) or not facts.account_exists(account):
         return  # Other checks report it.
     path = f"v1/projects/{facts.project}/secrets/{use.name}"
-    if not facts.account_has(account, "secretmanager.versions.access", "secretmanager", path):
-        fix = gcloud(
-            *("secrets", "add-iam-policy-binding", use.name),
-            project=facts.project,
-            member=member(account),
-            role="roles/secretmanager.secretAccessor",
-        )
+    if not facts.account_has(account, ACCESS, "secretmanager", path):
         message = f"{use.spec.command} cannot read the secret {use.name}: its account {account} has no access."
-        yield Finding("secret_access", use.spec.command, message, fix)
+        yield Finding("secret_access", use.spec.command, message, _grant(facts, use, account))
+
+
+def _grant(facts: Facts, use: Use, account: str) -> str:
+    return gcloud(
+        *("secrets", "add-iam-policy-binding", use.name),
+        project=facts.project,
+        member=member(account),
+        role="roles/secretmanager.secretAccessor",
+    )
 
 
 CHECKS = (

@@ -31,6 +31,12 @@ def service_missing(facts: Facts, _: None) -> Iterator[Finding]:
         yield Finding("service_missing", None, message, fix)
 
 
+def unchecked_url(facts: Facts) -> str:
+    """Return the URL of the service if it is not one of Cloud Run, and no service names it as an audience."""
+    url = facts.backend.service_url or ""
+    return url if _is_used(facts) and not GOOGLE_URL.match(url) and facts.service() is None else ""
+
+
 def _name(service: Mapping[str, Any]) -> str:
     return str(service["name"]).rpartition("/")[2]
 

@@ -22,7 +22,7 @@ class Engine:
         self.executions = Executions(store, platform)
         self.jobs = Jobs(store, platform, self.executions.start_by_token, policies.drop)
         self.operations = Operations(store)
-        self.services = Services(store, platform.clock, platform.config.services, policies.drop)
+        self.services = Services(store, platform, policies.drop)
         self.worker_pools = WorkerPools(store, platform.clock)
 
     def signal(self, execution_name: str, number: int) -> None:

@@ -8,6 +8,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from google.cloud import run_v2
+from google.rpc import status_pb2
 
 from cloudrun_jobs.emulator import limits, names
 from cloudrun_jobs.emulator.engine import conditions, operations
@@ -16,12 +17,13 @@ from cloudrun_jobs.emulator.engine.store import Store, paginate, random_id, vali
 from cloudrun_jobs.emulator.errors import already_exists, invalid, not_found
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Iterable
 
     from google.longrunning import operations_pb2
 
-    from cloudrun_jobs.emulator.clock import Clock
+    from cloudrun_jobs.emulator.engine.lifecycle import Platform
 
+FAILED_PRECONDITION = 9  # The number of the gRPC status.
 DEFAULT_TIMEOUT = timedelta(seconds=300)
 DEFAULT_CONCURRENCY = 80  # requests
 DEFAULT_MAX_INSTANCES = 100
@@ -39,13 +41,12 @@ TEMPLATE_FIELDS = (
 
 
 class Services:
-    def __init__(
-        self, store: Store, clock: Clock, urls: Mapping[str, str], drop_policy: Callable[[str], None]
-    ) -> None:
+    def __init__(self, store: Store, platform: Platform, drop_policy: Callable[[str], None]) -> None:
         self._store = store
         self._drop_policy = drop_policy
-        self._clock = clock
-        self._urls = urls  # Local URLs by the id of the service that they stand for.
+        self._clock = platform.clock
+        self._images = platform.images
+        self._urls = platform.config.services  # Local URLs by the id of the service that they stand for.
 
     @property
     def by_name(self) -> dict[str, run_v2.Service]:
@@ -134,15 +135,23 @@ class Services:
         service.generation = service.observed_generation = (old.generation if old else 0) + 1
         service.update_time, service.last_modifier, service.etag = now, principal, f'"{uuid.uuid4().hex[:16]}"'
         revision = None
-        if old is None or not old.latest_created_revision or old.template != service.template:
+        if old is None or old.template != service.template or self._can_become_ready(old):
             revision = self._new_revision(service)
-            service.latest_created_revision = service.latest_ready_revision = revision.name
+            service.latest_created_revision = revision.name
+            if _failure(revision) is None:
+                service.latest_ready_revision = revision.name
         service.uri = self._url(service.name)
         service.urls = [service.uri]
         service.traffic_statuses = [self._status(service, target) for target in service.traffic]
-        service.terminal_condition = _ready("Ready", now)
-        service.conditions = [_ready("RoutesReady", now), _ready("ConfigurationsReady", now)]
+        failure = None if revision is None else _failure(revision)
+        service.terminal_condition = _condition("Ready", now, failure)
+        service.conditions = [
+            _condition("RoutesReady", now, failure),
+            _condition("ConfigurationsReady", now, failure),
+        ]
         operation = operations.finished(operations.new_name(names.location_of(service.name)), service)
+        if failure is not None:
+            operation.error.CopyFrom(status_pb2.Status(code=FAILED_PRECONDITION, message=failure))
         if not validate_only:
             if revision is not None:
                 self._store.revisions[revision.name] = revision
@@ -152,6 +161,12 @@ class Services:
             self._store.save(service)
         return operation
 
+    def _can_become_ready(self, old: run_v2.Service) -> bool:
+        """Return True if the latest revision is not ready, or missing, but a new one would be."""
+        created = old.latest_created_revision
+        is_ready = bool(created) and created == old.latest_ready_revision
+        return not is_ready and self._images.missing(old.template) is None
+
     def _new_revision(self, service: run_v2.Service) -> run_v2.Revision:
         template, short = service.template, names.short(service.name)
         given = template.revision
@@ -160,7 +175,8 @@ class Services:
         name = f"{service.name}/revisions/{given or f'{short}-{service.generation:05d}-{random_id(3)}'}"
         if name in self._store.revisions:
             raise already_exists(given)
-        now = self._clock.now()
+        now, missing = self._clock.now(), self._images.missing(template)
+        failure = None if missing is None else conditions.image_missing_message(missing)
         return run_v2.Revision(
             name=name,
             uid=str(uuid.uuid4()),
@@ -170,7 +186,9 @@ class Services:
             create_time=now,
             update_time=now,
             creator=service.last_modifier,
-            conditions=[_ready("Ready", now), _ready("ContainerHealthy", now), _ready("ResourcesAvailable", now)],
+            conditions=[
+                _condition(type_, now, failure) for type_ in ("Ready", "ContainerHealthy", "ResourcesAvailable")
+            ],
             **{field: getattr(template, field) for field in TEMPLATE_FIELDS},
         )
 
@@ -247,5 +265,21 @@ def _masked(old: run_v2.Service, request: run_v2.UpdateServiceRequest) -> run_v2
     return service
 
 
-def _ready(type_: str, now: Any) -> run_v2.Condition:
-    return run_v2.Condition(type_=type_, state=conditions.SUCCEEDED, last_transition_time=now)
+def _failure(revision: run_v2.Revision) -> str | None:
+    """Return what a service reports about a revision that is not ready; None about one that is."""
+    message = revision.conditions[0].message
+    if not message:
+        return None
+    return f"Revision '{names.short(revision.name)}' is not ready and cannot serve traffic. {message}"
+
+
+def _condition(type_: str, now: Any, failure: str | None) -> run_v2.Condition:
+    if failure is None:
+        return run_v2.Condition(type_=type_, state=conditions.SUCCEEDED, last_transition_time=now)
+    return run_v2.Condition(
+        type_=type_,
+        state=conditions.FAILED,
+        reason=run_v2.Condition.CommonReason.CONTAINER_MISSING,
+        message=failure,
+        last_transition_time=now,
+    )

@@ -18,7 +18,7 @@ from cloudrun_jobs.emulator.iam.permissions import (
     resource_of,
 )
 from cloudrun_jobs.emulator.iam.policies import Policies, is_google_managed, service_accounts
-from cloudrun_jobs.emulator.names import default_account, project_of
+from cloudrun_jobs.emulator.names import default_account, project_number, project_of
 from cloudrun_jobs.emulator.service import ANONYMOUS
 
 if TYPE_CHECKING:
@@ -26,9 +26,6 @@ if TYPE_CHECKING:
 
     from cloudrun_jobs.emulator.project.documents import Documents
     from cloudrun_jobs.emulator.service import Caller
-
-# What a project without checks grants, for clients that read its policy.
-OPEN_POLICY = {"bindings": [{"role": "roles/owner", "members": ["allUsers"]}]}
 
 
 class Iam:
@@ -43,13 +40,15 @@ class Iam:
         _check({} if policy is None else policy)
         self._documents = documents
         self.mentioned_accounts = service_accounts(policy or {})
-        self.policies = Policies(documents, OPEN_POLICY if policy is None else policy)
+        self.policies = Policies(documents, open_policy if policy is None else lambda _: policy)
 
     def check(self, method: str, request: Any, principal: str) -> None:
         """Raise PERMISSION_DENIED if the policies do not allow the call."""
         if not self.is_enforced or method not in PERMISSIONS:
             return
         resource = resource_of(request)
+        if resource.startswith("roles/"):
+            return  # Predefined roles are public.
         needed = [PERMISSIONS[method]]
         if method == "Jobs.RunJob" and "overrides" in request:
             needed.append(RUN_WITH_OVERRIDES)
@@ -85,6 +84,18 @@ class Iam:
             raise act_as_denied(email, method)
 
 
+def open_policy(project: str) -> Mapping[str, Any]:
+    """Return the policy of a project without checks, for clients that read it."""
+    agent = f"serviceAccount:service-{project_number(project)}@gcp-sa-cloudscheduler.iam.gserviceaccount.com"
+    return {
+        "bindings": [
+            {"role": "roles/owner", "members": ["allUsers"]},
+            # The service grants this one when Cloud Scheduler is enabled.
+            {"role": "roles/cloudscheduler.serviceAgent", "members": [agent]},
+        ]
+    }
+
+
 class PolicyMethods:
     """GetIamPolicy, SetIamPolicy and TestIamPermissions of one type of resource."""
 
@@ -98,11 +109,12 @@ class PolicyMethods:
 
     def set(self, request: iam_policy_pb2.SetIamPolicyRequest, _: Caller) -> policy_pb2.Policy:
         self._check_exists(request.resource)
-        for binding in request.policy.bindings:
-            for member in binding.members:
-                kind, _colon, email = member.partition(":")
-                if kind == "serviceAccount" and not self._iam.account_exists(email):
-                    raise invalid(f"Service account {email} does not exist.")
+        # Members of accounts that were deleted later may stay.
+        added = _members(request.policy) - _members(self._iam.policies.get(request.resource))
+        for member in sorted(added):
+            kind, _colon, email = member.partition(":")
+            if kind == "serviceAccount" and not self._iam.account_exists(email):
+                raise invalid(f"Service account {email} does not exist.")
         return self._iam.policies.set(request)
 
     def test(self, request: iam_policy_pb2.TestIamPermissionsRequest, caller: Caller) -> Any:
@@ -123,6 +135,10 @@ class PolicyMethods:
                 return False
             raise
         return True
+
+
+def _members(policy: policy_pb2.Policy) -> set[str]:
+    return {member for binding in policy.bindings for member in binding.members}
 
 
 def _check(policy: Mapping[str, Any]) -> None:

@@ -11,10 +11,11 @@ from google.protobuf import json_format
 
 from cloudrun_jobs.emulator.errors import ServiceError, invalid
 from cloudrun_jobs.emulator.iam import roles
+from cloudrun_jobs.emulator.names import project_of
 from cloudrun_jobs.emulator.service import ANONYMOUS
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Callable, Collection, Iterator, Mapping
 
     from google.iam.v1 import iam_policy_pb2
 
@@ -33,9 +34,9 @@ ACCOUNT_PROJECT = re.compile(r"[^@]+@([a-z0-9-]+)\.iam\.gserviceaccount\.com")
 class Policies:
     """The policy of each resource. Each project starts with the policy that the emulator was started with."""
 
-    def __init__(self, documents: Documents, of_projects: Mapping[str, Any]) -> None:
+    def __init__(self, documents: Documents, of_project: Callable[[str], Mapping[str, Any]]) -> None:
         self._documents = documents
-        self._of_projects = of_projects
+        self._of_project = of_project
 
     def get(self, resource: str) -> policy_pb2.Policy:
         content = {"version": 1, "etag": EMPTY_ETAG, **self._content(canonical(resource))}
@@ -68,15 +69,20 @@ class Policies:
         members = _members(principal)
         return any(
             not members.isdisjoint(_lower(member) for member in binding.get("members", ()))
-            and permission in _granted(binding.get("role", ""))
+            and permission in self._granted(binding.get("role", ""))
             for name in _ancestors(canonical(resource))
             for binding in self._content(name).get("bindings", ())
         )
 
+    def _granted(self, role: str) -> Collection[str]:
+        """Return the permissions of a role, or the permission itself, which a policy of the emulator may name."""
+        custom: dict[str, Any] | None = self._documents.get("role", role)
+        return custom["includedPermissions"] if custom is not None else roles.roles().get(role, (role,))
+
     def _content(self, resource: str) -> Mapping[str, Any]:
         content = self._documents.get("policy", resource)
         if content is None and resource.count("/") == 1:
-            return self._of_projects
+            return self._of_project(project_of(resource))
         return content or {}
 
 
@@ -125,8 +131,3 @@ def _members(principal: str) -> set[str]:
 
 def _lower(member: Any) -> str:
     return str(member).lower()
-
-
-def _granted(role: str) -> frozenset[str]:
-    """Return the permissions of a role, or the permission itself, which a policy of the emulator may name."""
-    return roles.roles().get(role, frozenset({role}))

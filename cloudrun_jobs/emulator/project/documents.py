@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-KINDS = ("policy", "account", "apis", "repository", "image")
+KINDS = ("policy", "account", "apis", "repository", "image", "role")
 
 
 @dataclass(slots=True)

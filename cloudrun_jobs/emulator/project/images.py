@@ -72,8 +72,8 @@ class Images:
         found = self.in_repository(image.repository, image.package)
         return any(each.digest == image.digest or (image.tag and each.tag == image.tag) for each in found)
 
-    def missing(self, template: run_v2.TaskTemplate) -> str | None:
-        """Return the first image of a task that does not exist."""
+    def missing(self, template: run_v2.TaskTemplate | run_v2.RevisionTemplate) -> str | None:
+        """Return the first image of a task or a revision that does not exist."""
         images = [container.image for container in template.containers]
         return next((image for image in images if not self.exists(image)), None)
 

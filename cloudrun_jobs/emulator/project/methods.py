@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from cloudrun_jobs.emulator.iam.access import Iam
     from cloudrun_jobs.emulator.project.artifact_registry import ArtifactRegistry
+    from cloudrun_jobs.emulator.project.custom_roles import CustomRoles
     from cloudrun_jobs.emulator.project.service_accounts import ServiceAccounts
     from cloudrun_jobs.emulator.project.service_usage import ServiceUsage
 
@@ -60,10 +61,11 @@ def policy_routes(
 
 
 def methods(
-    iam: Iam, accounts: ServiceAccounts, apis: ServiceUsage, registry: ArtifactRegistry
+    iam: Iam, accounts: ServiceAccounts, custom_roles: CustomRoles, apis: ServiceUsage, registry: ArtifactRegistry
 ) -> Iterator[Method]:
     yield from _projects(iam)
     yield from _accounts(iam, accounts)
+    yield from _roles(custom_roles)
     yield from _apis(apis)
     yield from _registry(iam, registry)
     yield from _locations()
@@ -86,6 +88,24 @@ def _accounts(iam: Iam, accounts: ServiceAccounts) -> Iterator[Method]:
         ("GetServiceAccount", accounts.get, "get", f"/v1/{{name={account}}}"),
         ("DeleteServiceAccount", accounts.delete, "delete", f"/v1/{{name={account}}}"),
     )
+
+
+def _roles(roles: CustomRoles) -> Iterator[Method]:
+    parent, name = "/v1/{parent=projects/*}/roles", "/v1/{name=projects/*/roles/*}"
+    yield from _plain(
+        IAM,
+        ("CreateRole", roles.create, "post", parent),
+        ("ListRoles", roles.listed, "get", parent),
+        ("UpdateRole", roles.update, "patch", name),
+        ("DeleteRole", roles.delete, "delete", name),
+        (
+            "QueryTestablePermissions",
+            roles.testable_permissions,
+            "post",
+            "/v1/permissions:queryTestablePermissions",
+        ),
+    )
+    yield Method(IAM, "GetRole", dict, roles.get, [Route("get", name), Route("get", "/v1/{name=roles/*}")])
 
 
 def _apis(apis: ServiceUsage) -> Iterator[Method]:
@@ -136,6 +156,6 @@ def _locations() -> Iterator[Method]:
 
 
 def _plain(service: str, *table: tuple[str, Any, str, str]) -> Iterator[Method]:
-    """Yield methods over plain dictionaries; those with the verb "post" take the body."""
+    """Yield methods over plain dictionaries; those that write take the body."""
     for rpc, handle, verb, uri in table:
-        yield Method(service, rpc, dict, handle, [Route(verb, uri, "*" if verb == "post" else "")])
+        yield Method(service, rpc, dict, handle, [Route(verb, uri, "*" if verb in ("post", "patch") else "")])

@@ -86,6 +86,7 @@ def _check_ids(ids: Collection[str]) -> None:
 def _check_containers(command: BaseCommand, facts: Facts) -> Iterator[Finding]:
     from cloudrun_jobs.doctor.execution import check_containers
 
+    write_message(command, "Running `manage.py check` in the containers of the jobs.")
     for result in check_containers(facts):
         if isinstance(result, Finding):
             yield result
@@ -107,8 +108,8 @@ def _write(command: BaseCommand, findings: list[Finding], options: dict[str, Any
         return
     columns = min(shutil.get_terminal_size().columns, MAX_COLUMNS)
     by_job = sorted(findings, key=lambda finding: finding.job or "")
-    for job, group in groupby(by_job, key=lambda finding: finding.job):
-        command.stdout.write(escape(job or PROJECT))
+    for number, (job, group) in enumerate(groupby(by_job, key=lambda finding: finding.job)):
+        command.stdout.write("\n" * bool(number) + escape(job or PROJECT))
         for finding in group:
             command.stdout.write(f"  {command.style.ERROR(finding.id)}")
             for line in wrap(escape(finding.message), columns - 4, break_on_hyphens=False, break_long_words=False):
@@ -119,12 +120,16 @@ def _write(command: BaseCommand, findings: list[Finding], options: dict[str, Any
 def _write_notes(command: BaseCommand, facts: Facts, not_checked: Mapping[str, Collection[str]]) -> None:
     from cloudrun_jobs.doctor.checks.jobs import unchecked_images
     from cloudrun_jobs.doctor.checks.schedules import paused
+    from cloudrun_jobs.doctor.checks.service import unchecked_url
 
     for message, ids in not_checked.items():
         write_message(command, f"Not checked: {', '.join(ids)}. {message}", command.style.WARNING)
     try:
         for image in unchecked_images(facts):
             write_message(command, f"Not checked: the image {image} is not in Artifact Registry.")
+        if url := unchecked_url(facts):
+            hint = "as an audience, by `gcloud run services update NAME --add-custom-audiences=URL`."
+            write_message(command, f"Not checked: the service at {url}. It is found if it names this URL {hint}")
         for name, scheduler_job in paused(facts):
             hint = f"`manage.py cloudrun_jobs resume {name}` resumes it."
             write_message(command, f"{scheduler_job} was paused by hand. {hint}")

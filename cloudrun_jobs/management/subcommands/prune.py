@@ -8,6 +8,7 @@ from typing import Any
 
 from django.core.management.base import BaseCommand
 
+from cloudrun_jobs.management import local_output
 from cloudrun_jobs.management.output import write_message
 from cloudrun_jobs.models import JobRun
 from cloudrun_jobs.runs import prune
@@ -31,7 +32,18 @@ def run(command: BaseCommand, **options: Any) -> None:
     if rows:
         command.stdout.write(table(("JOB", "RUNS"), *rows))
     done = "would be deleted. Run without --dry-run to delete them" if options["dry_run"] else "deleted"
-    write_message(command, f"{sum(counts.values())} runs {done}.")
+    left = ""
+    if not options["dry_run"]:
+        _remove_output()
+        left = " `manage.py cloudrun_jobs stats` shows what is left."
+    write_message(command, f"{sum(counts.values())} runs {done}.{left}")
+
+
+def _remove_output() -> None:
+    """Delete the kept output of local runs that are no longer recorded."""
+    names = local_output.names()
+    recorded = JobRun.objects.filter(execution__in=names).values_list("execution", flat=True)
+    local_output.remove(names - {*recorded})
 
 
 def _count(text: str) -> int:

@@ -27,5 +27,7 @@ def run(command: BaseCommand, **options: Any) -> None:
         # Until their dispatch lease ends, a slow dispatcher cannot be distinguished from a dead one.
         message = f"{waiting} still being dispatched, until {format_time(until)}. Run this again afterwards."
         write_message(command, message)
+    else:
+        write_message(command, "`manage.py cloudrun_jobs runs --running` lists the unfinished runs.")
     if done[DENIED]:
         raise CommandError("Some runs could not be reconciled: a permission is missing. See the log.")

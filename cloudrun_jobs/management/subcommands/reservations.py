@@ -8,7 +8,7 @@ from django.core.management.base import BaseCommand
 
 from cloudrun_jobs.management.output import add_json_option, write_rows
 from cloudrun_jobs.models import JobRun, Status, Trigger
-from cloudrun_jobs.terminal import format_time
+from cloudrun_jobs.terminal import Shrink, format_time
 
 HELP = "Show the runs that reserve() created and that are not due yet."
 add_arguments = add_json_option
@@ -23,6 +23,14 @@ def run(command: BaseCommand, **options: Any) -> None:
         headings=("RUN", "JOB", "DUE", "REQUESTED BY", "SCHEDULER JOB"),
         rows=[_row(run) for run in runs],
         empty="No run is reserved.",
+        shrink=(
+            Shrink("RUN", 8, ""),
+            Shrink("SCHEDULER JOB", 12),
+            Shrink("DUE", 16, ""),
+            Shrink("REQUESTED BY", 8),
+            Shrink("JOB", 14),
+        ),
+        next_step="`manage.py cloudrun_jobs cancel RUN` cancels a reserved run.",
     )
 
 

@@ -10,7 +10,8 @@ from django.core.management.base import BaseCommand, CommandError
 
 from cloudrun_jobs.conf import DEFAULT_ALIAS
 from cloudrun_jobs.management.exits import ERROR
-from cloudrun_jobs.management.output import add_json_option, write_message, write_rows
+from cloudrun_jobs.management.output import add_json_option, write_rows
+from cloudrun_jobs.management.starting import next_command
 from cloudrun_jobs.models import JobRun
 from cloudrun_jobs.registry import find_jobs
 from cloudrun_jobs.runs.data import LISTED, listed_data
@@ -50,9 +51,8 @@ def run(command: BaseCommand, **options: Any) -> None:
         rows=[[*row_of(run).values()] for run in runs],
         empty="No such run is recorded.",
         shrink=SHRINK,
+        next_step=f"{next_command(runs[0].pk, 'show')} shows the newest run." if runs else "",
     )
-    if runs and not options["json"]:
-        write_message(command, f"`manage.py cloudrun_jobs show {str(runs[0].pk)[:8]}` shows the newest run.")
 
 
 def status_text(run: JobRun) -> str:

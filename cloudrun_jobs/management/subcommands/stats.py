@@ -9,7 +9,7 @@ from django.core.management.base import BaseCommand
 from cloudrun_jobs.management.output import add_json_option, write_rows
 from cloudrun_jobs.models import JobRun, Stats, Status
 from cloudrun_jobs.runs.data import stats_data
-from cloudrun_jobs.terminal import format_time
+from cloudrun_jobs.terminal import Shrink, format_time
 
 HELP = "Show how the newest 100 runs of each job ended, and when it last succeeded and failed."
 add_arguments = add_json_option
@@ -24,6 +24,13 @@ def run(command: BaseCommand, **options: Any) -> None:
         headings=("JOB", "LAST SUCCESS", "LAST FAILURE", "NEWEST RUNS"),
         rows=[_row(job, stats) for job, stats in by_job.items()],
         empty="No run is recorded.",
+        shrink=(
+            Shrink("LAST SUCCESS", 16, ""),
+            Shrink("LAST FAILURE", 16, ""),
+            Shrink("NEWEST RUNS", 20),
+            Shrink("JOB", 14),
+        ),
+        next_step="`manage.py cloudrun_jobs runs JOB --failed` lists the failures of a job.",
     )
 
 

@@ -10,6 +10,7 @@ from django.core.management.base import BaseCommand, CommandError
 
 from cloudrun_jobs.exceptions import LockError
 from cloudrun_jobs.locks import Holder, current, names
+from cloudrun_jobs.management.output import write_message
 from cloudrun_jobs.registry import find_jobs
 from cloudrun_jobs.suggestions import closest
 from cloudrun_jobs.terminal import escape
@@ -29,6 +30,7 @@ def run(command: BaseCommand, **options: Any) -> None:
     except LockError as error:
         raise CommandError(str(error)) from error
     command.stdout.write(escape(message))
+    write_message(command, f"{LOCKS} lists the locks that are held.")
 
 
 def _unlock(name: str, *, force: bool) -> str:

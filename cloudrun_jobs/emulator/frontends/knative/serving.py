@@ -307,5 +307,5 @@ def _name(location: names.Location, short: str) -> str:
 
 
 def _service_of(operation: Any) -> run_v2.Service:
-    service: run_v2.Service = run_v2.Service.deserialize(operation.response.value)
+    service: run_v2.Service = run_v2.Service.deserialize(operation.metadata.value)
     return service
