@@ -8,6 +8,7 @@ from cloudrun_jobs.backends.base import Request
 from cloudrun_jobs.backends.cloudrun.executions import run_job
 from cloudrun_jobs.backends.cloudrun.operation import CloudRunOperation
 from cloudrun_jobs.backoff import attempts
+from cloudrun_jobs.deploy.plan import Existing
 from cloudrun_jobs.doctor.commands import gcloud
 from cloudrun_jobs.doctor.facts import Facts
 from cloudrun_jobs.doctor.findings import Finding
@@ -15,6 +16,7 @@ from cloudrun_jobs.doctor.table import EXECUTION_FAILED
 from cloudrun_jobs.exceptions import CloudRunJobsError
 from cloudrun_jobs.operations import ExecutionState
 from cloudrun_jobs.spec import JobSpec
+from cloudrun_jobs.spec.overrides import NO_OVERRIDES, Overrides
 
 ARGUMENTS = ("check",)
 TIME_LIMIT_SECONDS = 600.0
@@ -26,9 +28,8 @@ def check_containers(facts: Facts) -> Iterator[Finding | CloudRunJobsError]:
     started: list[tuple[JobSpec, CloudRunOperation]] = []
     for spec in facts.deployed():
         try:
-            if spec.name in facts.existing_jobs():
-                request = Request(job=spec.name, argv=ARGUMENTS, script=spec.script, run_id="")
-                started.append((spec, run_job(facts.backend, request, facts.backend.rpc_timeout)))
+            if existing := facts.existing_jobs().get(spec.name):
+                started.append((spec, _start(facts, spec, existing)))
         except CloudRunJobsError as error:
             yield error
     for spec, operation in started:
@@ -36,6 +37,14 @@ def check_containers(facts: Facts) -> Iterator[Finding | CloudRunJobsError]:
             yield from _finding(facts, spec, operation)
         except CloudRunJobsError as error:
             yield error
+
+
+def _start(facts: Facts, spec: JobSpec, existing: Existing) -> CloudRunOperation:
+    # As few tasks as Cloud Run accepts: not fewer than run at once.
+    tasks = existing.fields.get("task_parallelism") or 1
+    overrides = Overrides(tasks=tasks) if tasks < existing.fields.get("tasks", 1) else NO_OVERRIDES
+    request = Request(job=spec.name, argv=ARGUMENTS, script=spec.script, run_id="", overrides=overrides)
+    return run_job(facts.backend, request, facts.backend.rpc_timeout)
 
 
 def _finding(facts: Facts, spec: JobSpec, operation: CloudRunOperation) -> Iterator[Finding]:

@@ -271,17 +271,14 @@ class Facts:
         return self._get("artifactregistry", path, "artifactregistry.tags.get", role) is not None
 
     @fact
-    def secret_exists(self, name: str) -> bool:
-        path = f"v1/projects/{self.project}/secrets/{name}"
-        return (
-            self._get("secretmanager", path, "secretmanager.secrets.get", "roles/secretmanager.viewer") is not None
-        )
+    def secret_exists(self, path: str) -> bool:
+        role = "roles/secretmanager.viewer"
+        return self._get("secretmanager", f"v1/{path}", "secretmanager.secrets.get", role) is not None
 
     @fact
-    def secret_state(self, name: str, version: str) -> str | None:
+    def secret_state(self, path: str, version: str) -> str | None:
         """Return the state of a version: "ENABLED", "DISABLED" or "DESTROYED"; None if it does not exist."""
-        path = f"v1/projects/{self.project}/secrets/{name}/versions/{version}"
-        role = "roles/secretmanager.viewer"
+        path, role = f"v1/{path}/versions/{version}", "roles/secretmanager.viewer"
         found = self._get("secretmanager", path, "secretmanager.versions.get", role)
         return None if found is None else str(found.get("state", ""))
 

@@ -184,6 +184,9 @@ class Project:
     def update_job(self, job: run_v2.Job) -> None:
         self._jobs.update_job(job=job)
 
+    def create_job(self, job: run_v2.Job, name: str) -> None:
+        self._jobs.create_job(parent=self.place, job=job, job_id=name)
+
     def delete_job(self, name: str = "echo-production") -> None:
         self._jobs.delete_job(name=f"{self.place}/jobs/{name}")
 
@@ -263,7 +266,8 @@ class Project:
 
     def doctor(self, *args: str, commands: Sequence[str] | None = None, as_json: bool = True) -> Diagnosis:
         stdout, stderr, status = StringIO(), StringIO(), 0
-        selected = ["--command", *(self.commands if commands is None else commands)]
+        names = self.commands if commands is None else commands
+        selected = ["--command", *names] if names else []
         options = [*(["--json"] if as_json else []), *selected, *args]
         try:
             call_command("cloudrun_jobs", "doctor", *options, stdout=stdout, stderr=stderr)

@@ -14,7 +14,8 @@ import pytest
 import time_machine
 from django.core.management import call_command
 from django.core.management.base import CommandError
-from google.cloud import scheduler_v1
+from django.db import connection
+from google.cloud import run_v2, scheduler_v1
 from pytest_django import Settings
 from redis import Redis
 
@@ -37,6 +38,7 @@ from tests.servers import redis as redis_servers
 from tests.servers.process import Server as LockServer
 
 DEVELOPER, SCHEDULER_ADMIN = "roles/run.developer", "roles/cloudscheduler.admin"
+SECRETS = {"secret_missing", "secret_version", "secret_access"}  # Of the example's jobs.
 # Planted in this module.
 OTHERS = {
     "permission_run",
@@ -218,6 +220,17 @@ def _fail() -> Any:
     raise OSError("The network is unreachable.")
 
 
+def test_database_without_tables(project: Project) -> None:
+    """The tables of locks and of records are missing: one finding, for one command creates both."""
+    cursor = connection.cursor()
+    cursor.execute("DELETE FROM django_migrations WHERE app = 'cloudrun_jobs'")
+    cursor.execute("DROP TABLE cloudrun_jobs_locktask")
+    cursor.execute("DROP TABLE cloudrun_jobs_lockslot")
+    found = project.doctor()
+
+    assert found.summary == [("migrations_missing", None, "manage.py migrate --database=default")]
+
+
 def test_records_in_sqlite(project: Project) -> None:
     """On Google's own services, SQLite is found; an emulator's tasks share the file."""
     facts = Facts(cloudrun_backend(), [])
@@ -236,12 +249,25 @@ def test_container_is_checked_by_an_execution(project: Project) -> None:
     found = project.doctor("--execute")
 
     assert [(each["id"], each["job"]) for each in found.findings] == [("execution_failed", "echo")]
+    assert project.doctor("--execute", "--skip", "execution_failed").findings == []
     execution = found.findings[0]["message"].partition("execution ")[2].partition(":")[0]
     assert execution.startswith("echo-production-")
     assert found.findings[0]["fix"] == (
         'gcloud logging read \'resource.type="cloud_run_job" AND'
         f' labels."run.googleapis.com/execution_name"="{execution}"\' --project={project.id}'
     )
+
+
+@pytest.mark.parametrize(("at_once", "started"), [(1, 1), (2, 2)])
+def test_check_takes_as_few_tasks_as_possible(project: Project, at_once: int, started: int) -> None:
+    """Of a job with three tasks, no more are started than Cloud Run requires."""
+    project.declare(entrypoint=("/bin/true",), tasks=3, task_parallelism=at_once)
+    project.manage("sync_cloudrun_jobs", "--command", "echo")
+    found = project.doctor("--execute", commands=["echo"])
+
+    listed = project.owner("run", "GET", f"v2/{project.place}/jobs/echo-production/executions")
+    (execution,) = listed["executions"]
+    assert (found.findings, execution["taskCount"]) == ([], started)
 
 
 def test_nothing_is_executed_otherwise(project: Project) -> None:
@@ -349,6 +375,24 @@ def test_secrets_of_arguments(project: Project) -> None:
     ]
 
 
+def test_secrets_of_the_deployed_job(project: Project) -> None:
+    """Secrets that the code does not declare, such as those of --from-service, are checked as well."""
+    job = project.job()
+    selector = {"secret": "db-password", "version": "latest"}
+    variable = run_v2.EnvVar(name="PASSWORD", value_source={"secret_key_ref": selector})
+    job.template.template.containers[0].env.append(variable)
+    item = {"path": "key", "version": "2"}
+    files = run_v2.Volume(name="keys", secret={"secret": f"projects/{project.id}/secrets/keys", "items": [item]})
+    job.template.template.volumes.append(files)
+    project.update_job(job)
+    found = project.doctor()
+
+    assert [(each["id"], each["fix"].split(" --")[0]) for each in found.findings] == [
+        ("secret_missing", "gcloud secrets create db-password"),
+        ("secret_missing", "gcloud secrets create keys"),
+    ]
+
+
 def test_custom_role(project: Project) -> None:
     """A role that the project defines is read; one that cannot be read grants nothing."""
     project.revoke(project.account("scheduler"), "roles/run.jobsExecutorWithOverrides")
@@ -391,6 +435,7 @@ def test_policies_that_cannot_be_read(project: Project) -> None:
     assert found.findings == []
     assert "Not checked: scheduler_role, scheduler_agent." in found.messages
     assert "resourcemanager.projects.getIamPolicy" in found.messages
+    assert "No faults found in 2 jobs, but 2 checks could not be made." in project.doctor(as_json=False).messages
 
 
 def test_skipped_findings(project: Project) -> None:
@@ -399,7 +444,8 @@ def test_skipped_findings(project: Project) -> None:
     project.delete_schedule()
 
     assert project.doctor("--skip", "job_missing").ids == ["schedule_missing"]
-    assert project.doctor("--skip", "job_missing", "schedule_missing").status == 0
+    healthy = project.doctor("--skip", "job_missing", "schedule_missing")
+    assert (healthy.output, healthy.messages, healthy.status) == ("[]\n", "", 0)
     unknown = project.doctor("--skip", "job_mising")
     assert (unknown.status, unknown.messages.count("Did you mean 'job_missing'?")) == (2, 1)
 
@@ -446,6 +492,20 @@ def test_healthy_output(project: Project) -> None:
     assert found.messages.splitlines()[-1] == (
         "No faults found in 2 jobs. `manage.py cloudrun_jobs list` lists the jobs."
     )
+
+
+def test_all_jobs(project: Project) -> None:
+    """Without --command, all jobs are checked, that of RECONCILE included, and what is left of others."""
+    project.manage("sync_cloudrun_jobs", "--image", project.image(1))
+    project.manage("sync_cloudrun_schedules")
+    healthy = project.doctor(commands=[])
+    job = project.job()
+    job.annotations = {name: text.replace("echo", "gone") for name, text in job.annotations.items()}
+    job.name = ""
+    project.create_job(job, "gone-production")
+
+    assert [finding for finding in healthy.findings if finding["id"] not in SECRETS] == []
+    assert ("job_orphaned", "gone", "manage.py sync_cloudrun_jobs --prune") in project.doctor(commands=[]).summary
 
 
 def test_unknown_job(project: Project) -> None:
@@ -547,7 +607,7 @@ def test_emulator_without_policy(settings: Settings, monkeypatch: pytest.MonkeyP
         project.apply()
         project.manage("sync_cloudrun_jobs", "--image", project.image(1), "--command", *project.commands)
         project.manage("sync_cloudrun_schedules", "--command", *project.commands)
-        found = project.doctor()
+        found = project.doctor(as_json=False)
 
-    assert (found.findings, found.status) == ([], 0)
+    assert (found.output, found.status) == ("", 0)
     assert "as an account that cannot be determined." in found.messages

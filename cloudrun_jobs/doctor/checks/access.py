@@ -7,6 +7,7 @@ from contextlib import suppress
 from typing import NamedTuple
 
 from cloudrun_jobs.doctor.checks.check import Check
+from cloudrun_jobs.doctor.checks.secrets import uses
 from cloudrun_jobs.doctor.commands import COMPUTE_DOMAIN, gcloud, member, project_of
 from cloudrun_jobs.doctor.facts import Facts
 from cloudrun_jobs.doctor.findings import Finding
@@ -71,7 +72,7 @@ def _needed_apis(facts: Facts) -> tuple[str, ...]:
         "run": True,
         "cloudscheduler": True,
         "logging": True,
-        "secretmanager": any(spec.secrets or spec.secret_options for spec in facts.specs()),
+        "secretmanager": bool(uses(facts)) or any(spec.secret_options for spec in facts.specs()),
         "artifactregistry": any("docker.pkg.dev/" in image for image in _images(facts)),
         "cloudtasks": facts.backend.reservations == CLOUD_TASKS,
     }

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import cast
 
 from cloudrun_jobs import conf
-from cloudrun_jobs.deploy.desired import DesiredSchedulerJob
 from cloudrun_jobs.deploy.drift import command_of
 from cloudrun_jobs.deploy.plan import Change, Existing
 from cloudrun_jobs.deploy.plan.printing import describe_field
@@ -185,11 +183,6 @@ def paused(facts: Facts) -> list[tuple[str, str]]:
         (spec.command, name, existing) for spec in facts.scheduled() for name, existing in _existing(facts, spec)
     ]
     return [(command, name) for command, name, existing in found if existing.paused]
-
-
-def desired_schedules(facts: Facts, spec: JobSpec) -> list[DesiredSchedulerJob]:
-    found = (item for item in facts.schedule_drift().desired if item.ownership.command == spec.command)
-    return [cast(DesiredSchedulerJob, item) for item in found]
 
 
 CHECKS = (

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import NamedTuple
 
 from cloudrun_jobs.argv.secret_ref import SecretRef
 from cloudrun_jobs.command import CloudRunJobs
+from cloudrun_jobs.deploy.desired import Secret
+from cloudrun_jobs.deploy.plan import Existing
 from cloudrun_jobs.doctor.checks.check import Check
 from cloudrun_jobs.doctor.commands import gcloud, member
 from cloudrun_jobs.doctor.facts import Facts
 from cloudrun_jobs.doctor.findings import Finding
+from cloudrun_jobs.exceptions import ServiceError
 from cloudrun_jobs.spec import JobSpec
 
 ACCESS = "secretmanager.versions.access"
@@ -20,31 +25,51 @@ class Use(NamedTuple):
     """A secret that a job reads."""
 
     spec: JobSpec
+    project: str
     name: str
     version: str
 
+    @property
+    def path(self) -> str:
+        return f"projects/{self.project}/secrets/{self.name}"
 
-def _uses(facts: Facts) -> list[Use]:
-    """Return the secrets of the jobs' variables, and those that the arguments of schedules and jobs refer to."""
+
+def uses(facts: Facts) -> list[Use]:
+    """Return the secrets of the jobs' variables and files, and those that the arguments of runs refer to."""
     deployed = {spec.command: spec for spec in facts.deployed()}
     found = [
-        Use(deployed[job.command_name], *_parts(reference))
+        Use(deployed[job.command_name], *_parts(name, facts.project), version or "latest")
         for job in facts.jobs
         if job.command_name in deployed
-        for reference in _references(job, deployed[job.command_name])
+        for name, version in _references(facts, job, deployed[job.command_name])
     ]
     return list(dict.fromkeys(found))
 
 
-def _parts(reference: str) -> tuple[str, str]:
-    name, _, version = reference.partition(":")
-    return name, version or "latest"
+def _parts(name: str, project: str) -> tuple[str, str]:
+    """Return the project and the id of a secret, which may be named with another project."""
+    found = re.fullmatch(r"projects/([^/]+)/secrets/([^/]+)", name)
+    return (found[1], found[2]) if found else (project, name)
 
 
-def _references(job: CloudRunJobs, spec: JobSpec) -> Iterator[str]:
-    yield from spec.secrets.values()
+def _references(facts: Facts, job: CloudRunJobs, spec: JobSpec) -> Iterator[tuple[str, str]]:
+    for reference in spec.secrets.values():
+        name, _, version = reference.partition(":")
+        yield name, version
     for args in (spec.args, *(schedule.args for schedule in spec.schedules), _defaults(job, spec)):
-        yield from (value.reference for value in args.values() if isinstance(value, SecretRef))
+        yield from ((value.name, value.version) for value in args.values() if isinstance(value, SecretRef))
+    with suppress(ServiceError):  # Other checks report it.
+        if existing := facts.existing_jobs().get(spec.name):
+            yield from _existing(existing)
+
+
+def _existing(existing: Existing) -> Iterator[tuple[str, str]]:
+    """Yield the secrets that the deployed job reads, as of the service that it was synced from."""
+    yield from ((value.name, value.version) for value in existing.fields.values() if isinstance(value, Secret))
+    for volume in existing.message.template.template.volumes:
+        if "secret" in volume:
+            for item in volume.secret.items or [None]:
+                yield volume.secret.secret, item.version if item else ""
 
 
 def _defaults(job: CloudRunJobs, spec: JobSpec) -> dict[str, object]:
@@ -55,23 +80,23 @@ def _defaults(job: CloudRunJobs, spec: JobSpec) -> dict[str, object]:
 
 
 def secret_missing(facts: Facts, use: Use) -> Iterator[Finding]:
-    if not facts.secret_exists(use.name):
-        fix = gcloud("secrets", "create", use.name, data_file="FILE", project=facts.project)
+    if not facts.secret_exists(use.path):
+        fix = gcloud("secrets", "create", use.name, data_file="FILE", project=use.project)
         account = facts.job_account(use.spec)
         if not facts.account_has(account, ACCESS):
-            fix = f"{fix} && {_grant(facts, use, account)}"
-        message = f"{use.spec.command} needs the secret {use.name}, which does not exist in {facts.project}."
+            fix = f"{fix} && {_grant(use, account)}"
+        message = f"{use.spec.command} needs the secret {use.name}, which does not exist in {use.project}."
         yield Finding("secret_missing", use.spec.command, message, fix)
 
 
 def secret_version(facts: Facts, use: Use) -> Iterator[Finding]:
-    if not facts.secret_exists(use.name) or (state := facts.secret_state(use.name, use.version)) == "ENABLED":
+    if not facts.secret_exists(use.path) or (state := facts.secret_state(use.path, use.version)) == "ENABLED":
         return
     if state == "DISABLED" and use.version != "latest":
-        flags = {"secret": use.name, "project": facts.project}
+        flags = {"secret": use.name, "project": use.project}
         fix = gcloud("secrets", "versions", "enable", use.version, **flags)
     else:
-        fix = gcloud("secrets", "versions", "add", use.name, data_file="FILE", project=facts.project)
+        fix = gcloud("secrets", "versions", "add", use.name, data_file="FILE", project=use.project)
     state = f"is {state.lower()}" if state else "does not exist"
     message = f"{use.spec.command} cannot read the secret {use.name}: its version {use.version} {state}."
     yield Finding("secret_version", use.spec.command, message, fix)
@@ -79,25 +104,24 @@ def secret_version(facts: Facts, use: Use) -> Iterator[Finding]:
 
 def secret_access(facts: Facts, use: Use) -> Iterator[Finding]:
     account = facts.job_account(use.spec)
-    if not facts.secret_exists(use.name) or not facts.account_exists(account):
+    if not facts.secret_exists(use.path) or not facts.account_exists(account):
         return  # Other checks report it.
-    path = f"v1/projects/{facts.project}/secrets/{use.name}"
-    if not facts.account_has(account, ACCESS, "secretmanager", path):
+    if not facts.account_has(account, ACCESS, "secretmanager", f"v1/{use.path}"):
         message = f"{use.spec.command} cannot read the secret {use.name}: its account {account} has no access."
-        yield Finding("secret_access", use.spec.command, message, _grant(facts, use, account))
+        yield Finding("secret_access", use.spec.command, message, _grant(use, account))
 
 
-def _grant(facts: Facts, use: Use, account: str) -> str:
+def _grant(use: Use, account: str) -> str:
     return gcloud(
         *("secrets", "add-iam-policy-binding", use.name),
-        project=facts.project,
+        project=use.project,
         member=member(account),
         role="roles/secretmanager.secretAccessor",
     )
 
 
 CHECKS = (
-    Check(("secret_missing",), secret_missing, _uses),
-    Check(("secret_version",), secret_version, _uses),
-    Check(("secret_access",), secret_access, _uses),
+    Check(("secret_missing",), secret_missing, uses),
+    Check(("secret_version",), secret_version, uses),
+    Check(("secret_access",), secret_access, uses),
 )

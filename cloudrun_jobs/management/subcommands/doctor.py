@@ -47,6 +47,7 @@ def run(command: BaseCommand, **options: Any) -> None:
     # Google's clients take most of a second to import.
     from cloudrun_jobs.doctor.examination import check_connection, examine
     from cloudrun_jobs.doctor.facts import Facts
+    from cloudrun_jobs.doctor.table import EXECUTION_FAILED
 
     _check_ids(options["skip"])
     found = find_jobs()
@@ -62,13 +63,15 @@ def run(command: BaseCommand, **options: Any) -> None:
         check_connection(facts)
     except ServiceError as error:
         raise CommandError(str(error), returncode=EXIT_ERROR) from error
-    _write_account(command, facts)
+    if not options["json"]:
+        _write_account(command, facts)
     findings, not_checked = examine(facts, options["skip"])
-    if options["execute"]:
+    if options["execute"] and EXECUTION_FAILED not in options["skip"]:
         findings += _check_containers(command, facts)
     _write(command, findings, options)
     _write_notes(command, facts, not_checked)
-    write_message(command, _summary(findings, jobs, sum(map(len, not_checked.values()))))
+    if not options["json"]:
+        write_message(command, _summary(findings, jobs, sum(map(len, not_checked.values()))))
     if findings:
         sys.exit(EXIT_FINDINGS)
 
