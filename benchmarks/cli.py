@@ -22,7 +22,7 @@ from benchmarks.measuring import interleaved, report, timed
 from benchmarks.startup import MODELS, make_project
 
 ROOT = Path(__file__).resolve().parent.parent
-JOBS, ROUNDS = 200, 9
+JOBS, ROUNDS = 200, 7
 FOLLOWERS, WINDOW_SECONDS = 10, 60.0
 SIZES, READ_ROUNDS = (1_000, 1_000_000), 5
 REGION, ACCOUNT = "europe-west4", "scheduler@acme.iam.gserviceaccount.com"

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cloudrun_jobs.management.output import write_json, write_rows
-from cloudrun_jobs.terminal import escape, is_unsafe, table
+from cloudrun_jobs.terminal import Shrink, columns_of, escape, is_unsafe, table
 
 # Any character, the unsafe ones often.
 TEXT = st.text(
@@ -58,3 +58,35 @@ def test_json_is_escaped_and_unchanged(data: Any) -> None:
 
     assert not any(is_unsafe(character) for character in text.replace("\n", ""))
     assert json.loads(compact) == json.loads(indented) == data
+
+
+def test_japanese_and_korean_cells_are_aligned() -> None:
+    """They take two columns for a character; a decomposed syllable takes the two of its first letter."""
+    decomposed = "\u1112\u1161\u11ab"  # 한
+    rows = table(("JOB", "BY"), ("日次集計", "a"), ("한국", "b"), (decomposed, "c"), ("e\u0301cho", "d")).split(
+        "\n"
+    )
+
+    assert [columns_of(row[:-1]) for row in rows[1:]] == [10, 10, 10, 10]
+
+
+SHRINK = (Shrink("RUN", 4, ""), Shrink("BY", 4))
+
+
+@given(st.lists(st.tuples(st.text(), st.text(), st.text()), max_size=4), st.integers(20, 60))
+def test_cut_tables_are_no_wider_than_their_minimum(rows: list[tuple[str, str, str]], columns: int) -> None:
+    """Only the columns in `shrink` are cut, in their order, and never below their minimum."""
+    headings = ("RUN", "JOB", "BY")
+    whole, cut = table(headings, *rows), table(headings, *rows, columns=columns, shrink=SHRINK)
+    fixed = max(columns_of(escape(row[1])) for row in (headings, *rows))
+
+    assert max(map(columns_of, cut.split("\n"))) <= max(columns, 4 + 2 + fixed + 2 + 4)
+    assert cut == whole or max(map(columns_of, whole.split("\n"))) > columns - 1
+
+
+def test_first_columns_are_cut_first() -> None:
+    """An id loses its end without a mark; a text ends with one."""
+    rows = (("RUN", "JOB", "BY"), ("0123456789", "echo", "日本語日本語"))
+
+    assert table(*rows, columns=28, shrink=SHRINK).split("\n")[1] == "01234567  echo  日本語日本語"
+    assert table(*rows, columns=18, shrink=SHRINK).split("\n")[1] == "0123  echo  日本…"

@@ -26,9 +26,14 @@ locals {
 
   # The roles on the whole project.
   project_roles = {
-    app-web      = ["roles/cloudsql.client", "roles/run.viewer"]
-    app-jobs     = ["roles/cloudsql.client", "roles/run.viewer"]
-    app-deployer = ["roles/cloudscheduler.admin", "roles/logging.logWriter", "roles/run.developer"]
+    app-web  = ["roles/cloudsql.client", "roles/run.viewer"]
+    app-jobs = ["roles/cloudsql.client", "roles/run.viewer"]
+    app-deployer = [
+      "roles/cloudscheduler.admin",
+      "roles/logging.logWriter",
+      "roles/run.developer",
+      "roles/storage.objectViewer",
+    ]
   }
   project_bindings = merge([
     for account, roles in local.project_roles : { for role in roles : "${account} ${role}" => [account, role] }

@@ -122,7 +122,7 @@ class Project:
 @pytest.fixture
 def emulator(web: Web) -> Iterator[Emulator]:
     images = {REPOSITORY: ROOT / "example_project"}
-    # The account has the roles of docs/deploy.md, and no other.
+    # The account has the roles of docs/deploy.md that its steps need, and no other.
     roles = ("run.developer", "cloudscheduler.admin", "logging.logWriter")
     bindings = [{"role": f"roles/{role}", "members": [f"serviceAccount:{DEPLOYER}"]} for role in roles]
     bindings.append({"role": "roles/owner", "members": [f"user:{ADMINISTRATOR}"]})

@@ -108,7 +108,7 @@ class Machine:
         lines = self.record.read_text().splitlines() if self.record.exists() else []
         return [json.loads(line) for line in lines]
 
-    def run(self, step: Step, timeout: float = 120) -> subprocess.CompletedProcess[str]:
+    def run(self, step: Step, timeout: float = 300) -> subprocess.CompletedProcess[str]:
         """Run a step's script as GitHub Actions and Cloud Build do: by `bash -e`, in the project's directory."""
         bin_directory = self.directory / "bin"
         bin_directory.mkdir(exist_ok=True)

@@ -80,7 +80,7 @@ def test_gcloud_follows_the_guide(machine, emulator, written):
     """Each line works: a job runs by hand and by its schedule, and `doctor` finds nothing. Then all is removed."""
     guide, removal = GUIDE.read_text().split(REMOVAL)
     settings = BLOCK.search(guide)[0].removeprefix("```sh\n").removesuffix("```")
-    done = machine.run(Step("guide", script(guide), {}), timeout=400)
+    done = machine.run(Step("guide", script(guide), {}), timeout=900)
 
     assert done.returncode == 0, done.stderr[-4000:]
     place = "projects/acme/locations/asia-northeast1"
@@ -89,7 +89,7 @@ def test_gcloud_follows_the_guide(machine, emulator, written):
     assert [each.succeeded_count for each in executions] == [1, 1]
     assert len(list(clients.scheduler.list_jobs(parent=place))) == 2
 
-    done = machine.run(Step("removal", settings + script(removal), {}))
+    done = machine.run(Step("removal", settings + script(removal), {}), timeout=900)
 
     assert done.returncode == 0, done.stderr[-4000:]
     assert list(clients.jobs.list_jobs(parent=place)) == list(clients.scheduler.list_jobs(parent=place)) == []

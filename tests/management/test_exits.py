@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 import subprocess
@@ -17,6 +18,7 @@ from pytest_django import Settings
 
 from cloudrun_jobs.backends.cloudrun import clients
 from cloudrun_jobs.emulator import Emulator
+from cloudrun_jobs.management.exits import errors_reported_once
 from cloudrun_jobs.management.subcommands import SUBCOMMANDS
 from cloudrun_jobs.models import JobRun
 from tests.management.cli import Cli
@@ -120,6 +122,25 @@ def test_missing_credentials_exit_2(cli: Cli) -> None:
     assert (typed.status, typed.out, typed.err.count("\n")) == (2, "", 1)
     assert "no valid credentials." in typed.err
     assert "`gcloud auth application-default login`" in typed.err
+
+
+@pytest.mark.parametrize(
+    ("name", "level", "action", "is_printed"),
+    [
+        ("google.auth._default", logging.WARNING, "", False),
+        ("cloudrun_jobs", logging.WARNING, "dispatch_failed", False),
+        ("cloudrun_jobs", logging.ERROR, "dispatch_failed", True),
+        ("shop", logging.WARNING, "", True),
+    ],
+)
+def test_log_does_not_repeat_the_error(name: str, level: int, action: str, is_printed: bool) -> None:
+    """Without a handler, Python prints warnings to stderr, where the error is one line."""
+    record = logging.makeLogRecord({"name": name, "levelno": level, "action": action})
+    assert logging.lastResort is not None
+    with errors_reported_once():
+        assert bool(logging.lastResort.filter(record)) is is_printed
+
+    assert logging.lastResort.filter(record)
 
 
 @pytest.mark.django_db(transaction=True)
