@@ -197,7 +197,7 @@ def containers(session: nox.Session) -> None:
 def gcloud(session: nox.Session) -> None:
     """The gcloud CLI against the emulator."""
     install(session, NEWEST[1])
-    folders = ("tests/emulator", "tests/deploy", "tests/deploying", "tests/example")
+    folders = ("tests/emulator", "tests/deploy", "tests/deploying", "tests/doctor", "tests/example")
     session.run("pytest", "-q", "-n", "2", "-k", "gcloud", *folders, *session.posargs)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from dataclasses import replace
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from uuid import uuid4
 
 import pytest
@@ -369,6 +369,14 @@ def _race(locks: LockBackend, name: LockName, threads: int) -> list[Grant]:
         thread.join(20)
     assert len(answers) == threads
     return [answer for answer in answers if isinstance(answer, Grant)]
+
+
+def test_server_time_is_that_of_the_leases(locks):
+    """A server on this machine has this machine's clock; a backend without a server has none."""
+    server_time = locks.server_time()
+
+    assert server_time is None or abs(server_time - datetime.now(UTC)) < timedelta(seconds=10)
+    assert (server_time is None) is not locks.is_shared
 
 
 def test_statement_decides_whatever_was_read_before(locks, name, monkeypatch):
