@@ -10,11 +10,12 @@ from google.auth.credentials import Credentials
 from google.cloud import run_v2
 
 from cloudrun_jobs.backends.cloudrun import rest
+from cloudrun_jobs.backends.cloudrun.errors import ApiMethod
 from cloudrun_jobs.backends.cloudrun.rest import RestClient
 from cloudrun_jobs.backends.cloudrun.server import Server
 from cloudrun_jobs.doctor import execution, facts
 from cloudrun_jobs.doctor.commands import project_of
-from cloudrun_jobs.exceptions import ServiceError
+from cloudrun_jobs.exceptions import ServiceError, ServiceUnavailable
 from cloudrun_jobs.models import JobRun
 from tests.doctor.project import CALLER, Project, nightly
 
@@ -33,6 +34,16 @@ def test_account_of_a_machine(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(rest, "default", lambda scopes: (MachineCredentials(), "acme"))
 
     assert RestClient(Server(), timeout=1.0).account() == "web@acme.iam.gserviceaccount.com"
+
+
+def test_google_that_does_not_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A proxy that does not answer is a service that is unavailable."""
+    monkeypatch.setattr(rest, "default", lambda scopes: (MachineCredentials(), "acme"))
+    monkeypatch.setenv("HTTPS_PROXY", "http://127.0.0.1:1")
+    method = ApiMethod(permission="", role="")
+
+    with pytest.raises(ServiceUnavailable, match=r"iam\.googleapis\.com"):
+        RestClient(Server(), timeout=1.0).call("iam", "GET", "v1/roles/viewer", method, resource="roles/viewer")
 
 
 def test_account_that_cannot_be_determined(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
