@@ -22,7 +22,7 @@ from benchmarks.measuring import interleaved, report, timed
 from benchmarks.startup import MODELS, make_project
 
 ROOT = Path(__file__).resolve().parent.parent
-JOBS, ROUNDS = 200, 7
+JOBS, ROUNDS = 200, 9
 FOLLOWERS, WINDOW_SECONDS = 10, 60.0
 SIZES, READ_ROUNDS = (1_000, 1_000_000), 5
 REGION, ACCOUNT = "europe-west4", "scheduler@acme.iam.gserviceaccount.com"
@@ -39,6 +39,11 @@ from cloudrun_jobs.deploy.cloudrun.jobs import Jobs
 Jobs.writes_per_minute = 100_000
 call_command("sync_cloudrun_jobs")
 call_command("sync_cloudrun_schedules")
+""".strip()
+START = f"""
+from app.management.commands.job_0 import Command
+for _ in range({FOLLOWERS}):
+    print(Command().delay().run_id)
 """.strip()
 COUNT = """
 import io
@@ -121,7 +126,7 @@ def _follow(project: Path, emulator: Any, environment: Mapping[str, str]) -> Non
     job = emulator.clients.jobs.get_job(name=f"{parent}/jobs/job-0-production")
     job.template.template.containers = [run_v2.Container(image="bench", command=["/bin/sh", "-c", "sleep 600"])]
     emulator.clients.jobs.update_job(job=job).result()
-    ids = [_manage(project, environment, "run", "job_0").strip() for _ in range(FOLLOWERS)]
+    ids = _shell(project, START, environment).split()[-FOLLOWERS:]
     emulator.calls.clear()
     command = [sys.executable, str(project), "cloudrun_jobs", "logs", "--follow"]
     followers = [subprocess.Popen([*command, each], env=environment, stderr=subprocess.DEVNULL) for each in ids]
@@ -137,13 +142,6 @@ def _follow(project: Path, emulator: Any, environment: Mapping[str, str]) -> Non
             follower.kill()
             follower.wait()
     print(f"\n`logs --follow` of {FOLLOWERS} executions: {reads} reads in the first minute (less than 60)")
-
-
-def _manage(project: Path, environment: Mapping[str, str], *arguments: str) -> str:
-    command = [sys.executable, str(project), "cloudrun_jobs", *arguments]
-    return subprocess.run(
-        command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, check=True
-    ).stdout
 
 
 def _read() -> None:

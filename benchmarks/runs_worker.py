@@ -153,4 +153,5 @@ def read() -> None:
         print(f"  {what:20} {few * 1000:7.2f} ms {many * 1000:7.2f} ms   {many / few:5.2f}")
 
 
-{"prepare": prepare, "delay": delay, "count": count, "read": read}[sys.argv[1]]()
+if __name__ == "__main__":
+    {"prepare": prepare, "delay": delay, "count": count, "read": read}[sys.argv[1]]()

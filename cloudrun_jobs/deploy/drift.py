@@ -28,16 +28,6 @@ class Drift:
     desired: Sequence[Desired] = ()
     errors: Mapping[str, CloudRunJobsError] = field(default_factory=dict)  # By command.
 
-    def of(self, command: str) -> list[Change]:
-        """Return the changes of a command's resources, its orphans included."""
-        return [change for change in (*self.plan.changes, *self.plan.orphans) if command_of(change) == command]
-
-    @property
-    def commands(self) -> set[str]:
-        """The commands with changes, orphans or an error."""
-        changes = (*self.plan.changes, *self.plan.orphans)
-        return {command for change in changes if (command := command_of(change))} | set(self.errors)
-
 
 def command_of(change: Change) -> str | None:
     """Return the command that declares, or once declared, the resource."""
@@ -53,13 +43,15 @@ def job_drift(
     backend: CloudRunBackend,
     *,
     commands: Collection[str] | None = None,
+    unreadable: Collection[str] = (),
 ) -> Drift:
     """Compare the Cloud Run Jobs; `existing` is what the store `Jobs` lists.
 
     The image is compared only where the code declares one. With `commands`, only their resources can be orphans.
+    Those of the commands `unreadable` are none.
     """
     declare = partial(job_declarations.desired, backend=backend)
-    return _drift(jobs, existing, backend, declare, job_declarations.is_deployed, commands)
+    return _drift(jobs, existing, backend, declare, job_declarations.is_deployed, commands, unreadable)
 
 
 def schedule_drift(
@@ -68,13 +60,15 @@ def schedule_drift(
     backend: CloudRunBackend,
     *,
     commands: Collection[str] | None = None,
+    unreadable: Collection[str] = (),
 ) -> Drift:
     """Compare the Scheduler jobs; `existing` is what the store `Schedules` lists.
 
     With `commands`, only their resources can be orphans.
+    Those of the commands `unreadable` are none.
     """
     declare = partial(schedules.desired, backend=backend)
-    return _drift(jobs, existing, backend, declare, _is_scheduled, commands)
+    return _drift(jobs, existing, backend, declare, _is_scheduled, commands, unreadable)
 
 
 def _is_scheduled(spec: JobSpec, backend: CloudRunBackend) -> bool:
@@ -88,6 +82,7 @@ def _drift(
     declare: Callable[[list[CloudRunJobs]], Sequence[Desired]],
     is_deployed: Callable[[JobSpec, CloudRunBackend], bool],
     commands: Collection[str] | None,
+    unreadable: Collection[str],
 ) -> Drift:
     environment, by_id = backend.settings.environment, {item.id: item for item in existing}
     desired: list[Desired] = []
@@ -105,6 +100,7 @@ def _drift(
         else:
             desired += own
     whole = plan(desired, existing, environment=environment, commands=commands, other_backends=other_backends)
-    # What a job with an error declares is unknown.
-    orphans = tuple(change for change in whole.orphans if command_of(change) not in errors)
+    # What a job with an error declares is unknown, as is what a command declares that cannot be imported.
+    unknown = {*errors, *unreadable}
+    orphans = tuple(change for change in whole.orphans if command_of(change) not in unknown)
     return Drift(plan=replace(whole, orphans=orphans), desired=tuple(desired), errors=errors)

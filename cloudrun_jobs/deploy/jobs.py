@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
@@ -9,8 +10,10 @@ from cloudrun_jobs import conf
 from cloudrun_jobs.command import CloudRunJobs
 from cloudrun_jobs.command_line import build
 from cloudrun_jobs.deploy.desired import CLOUD_SQL_PATH, DesiredJob, Secret, SharedFields
-from cloudrun_jobs.deploy.plan import Redacted, flatten
+from cloudrun_jobs.deploy.plan import Desired, Existing, Redacted, flatten
+from cloudrun_jobs.exceptions import CloudRunJobsError
 from cloudrun_jobs.spec import JobSpec, canonical_cpu, canonical_memory
+from cloudrun_jobs.spec.job import SCRIPT, is_interpreter
 from cloudrun_jobs.spec.ownership import OwnershipLabel
 
 if TYPE_CHECKING:
@@ -34,6 +37,25 @@ def desired(
 def is_deployed(spec: JobSpec, backend: CloudRunBackend) -> bool:
     """Return True if the job has a Cloud Run Job: it runs on this backend."""
     return spec.backend_alias == backend.alias
+
+
+def unfit_entrypoint(desired: Desired, existing: Existing) -> tuple[str, ...]:
+    """Return the entrypoint that an adopted job keeps, if it cannot run the arguments; else ()."""
+    entrypoint: tuple[str, ...] = existing.fields.get("entrypoint", ())
+    is_kept = bool(entrypoint) and "entrypoint" in desired.initial
+    has_script = desired.fields["args"][0] == SCRIPT
+    return entrypoint if is_kept and is_interpreter(entrypoint) != has_script else ()
+
+
+def reject_unfit_entrypoints(desired: Iterable[Desired], existing: Iterable[Existing]) -> None:
+    """Raise `CloudRunJobsError` for an adopted job that would not start the command."""
+    by_id = {item.id: item for item in existing}
+    for item in desired:
+        if item.id in by_id and (entrypoint := unfit_entrypoint(item, by_id[item.id])):
+            message = (
+                f"{item.label}: {item.id} keeps its entrypoint, {shlex.join(entrypoint)}, so no run would start."
+            )
+            raise CloudRunJobsError(message, hint=f"Declare entrypoint = {[*entrypoint]} in its class.")
 
 
 def _desired_job(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -38,9 +38,13 @@ class Overview:
 
 
 def read(
-    jobs: Sequence[CloudRunJobs], backend: CloudRunBackend, *, undeclared: Iterable[str] = (), orphans: bool = True
+    jobs: Sequence[CloudRunJobs],
+    backend: CloudRunBackend,
+    *,
+    unreadable: Collection[str] = (),
+    orphans: bool = True,
 ) -> Overview:
-    """Return the drift of these jobs; resources of the commands `undeclared` are no orphans."""
+    """Return the drift of these jobs; resources of the commands `unreadable` are no orphans."""
     found = _Found()
     for name, list_existing, compare in (
         ("job", _list_jobs, job_drift),
@@ -48,12 +52,12 @@ def read(
     ):
         try:
             existing = list_existing(backend)
-            drift = compare(jobs, existing, backend)
+            drift = compare(jobs, existing, backend, unreadable=unreadable)
         except CloudRunJobsError as error:
             found.errors.append(error)
         else:
             found.errors += drift.errors.values()
-            found.add(name, drift.plan, existing, {*undeclared})
+            found.add(name, drift.plan, existing)
     return Overview(
         changes=dict(found.changes),
         troubles=dict(found.troubles),
@@ -82,7 +86,7 @@ class _Found:
         self.paused, self.orphans = set[str](), list[str]()
         self.errors: list[CloudRunJobsError] = []
 
-    def add(self, name: str, planned: Plan, existing: Sequence[Existing], undeclared: set[str]) -> None:
+    def add(self, name: str, planned: Plan, existing: Sequence[Existing]) -> None:
         for change in planned.changes:
             if change.desired is not None:
                 self.changes[change.desired.ownership.command].append(_described(name, change))
@@ -92,7 +96,7 @@ class _Found:
                 self.paused.add(item.id)
             if item.trouble and command:
                 self.troubles[command].append(f"{name} {item.trouble}")
-        self.orphans += _orphans(planned, undeclared)
+        self.orphans += (change.id for change in planned.orphans)
 
 
 def _described(name: str, change: Change) -> str:
@@ -100,10 +104,3 @@ def _described(name: str, change: Change) -> str:
         return f"{name} missing"
     changed = [each.name for each in change.fields]
     return f"{name}: {', '.join([each for each in changed if each not in DERIVED_FIELDS] or changed)}"
-
-
-def _orphans(planned: Plan, undeclared: set[str]) -> Iterator[str]:
-    for change in planned.orphans:
-        owner = change.existing.ownership if change.existing else None
-        if owner is None or owner.command not in undeclared:
-            yield change.id

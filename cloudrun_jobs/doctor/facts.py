@@ -125,12 +125,16 @@ class Facts:
     @fact
     def job_drift(self) -> drift.Drift:
         existing = list(self.existing_jobs().values())
-        return drift.job_drift(self.jobs, existing, self.backend, commands=self._selected)
+        return drift.job_drift(
+            self.jobs, existing, self.backend, commands=self._selected, unreadable=self.unreadable
+        )
 
     @fact
     def schedule_drift(self) -> drift.Drift:
         existing = list(self.existing_schedules().values())
-        return drift.schedule_drift(self.jobs, existing, self.backend, commands=self._selected)
+        return drift.schedule_drift(
+            self.jobs, existing, self.backend, commands=self._selected, unreadable=self.unreadable
+        )
 
     @fact
     def job_account(self, spec: JobSpec) -> str:

@@ -110,12 +110,12 @@ def read(*, offline: bool = False, check: bool = False, only: str | None = None)
 
 
 def _drift(
-    jobs: Sequence[CloudRunJobs], undeclared: set[str], *, offline: bool, check: bool, only: str | None
+    jobs: Sequence[CloudRunJobs], unreadable: set[str], *, offline: bool, check: bool, only: str | None
 ) -> Overview | None:
     backend = cloudrun_backend() if check else cloudrun_backend_or_none()
     if offline or backend is None:
         return None
-    return overview.read(jobs, backend, undeclared=undeclared, orphans=only is None)
+    return overview.read(jobs, backend, unreadable=unreadable, orphans=only is None)
 
 
 def state_of(listing: Listing, spec: JobSpec, now_paused: Sequence[str]) -> str:

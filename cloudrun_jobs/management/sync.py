@@ -12,7 +12,7 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 from cloudrun_jobs import conf
 from cloudrun_jobs.backends.cloudrun import CloudRunBackend
 from cloudrun_jobs.command import CloudRunJobs
-from cloudrun_jobs.deploy.plan import Change, Desired, Plan, Store, apply, plan, printing
+from cloudrun_jobs.deploy.plan import Change, Desired, Existing, Plan, Store, apply, plan, printing
 from cloudrun_jobs.exceptions import CloudRunJobsError, ServiceError
 from cloudrun_jobs.management.output import add_json_option, escaped_errors, write_json, write_message
 from cloudrun_jobs.management.selection import EXIT_ERROR, add_command_option, cloudrun_backend, selected_jobs
@@ -53,6 +53,9 @@ class SyncCommand(BaseCommand):
     def is_deployed(self, spec: JobSpec, backend: CloudRunBackend) -> bool:
         """Return False if another backend needs no such resource for the job."""
 
+    def check_existing(self, desired: Sequence[Any], existing: Sequence[Existing]) -> None:
+        """Raise `CloudRunJobsError` for a resource that cannot become what the code declares."""
+
     def check_plan(self, todo: Plan) -> None:
         """Raise `CloudRunJobsError` for a plan that cannot be applied."""
 
@@ -75,9 +78,11 @@ class SyncCommand(BaseCommand):
         backend = cloudrun_backend()
         jobs = selected_jobs(options["commands"])
         store = self.store(backend)
+        desired, existing = self.desired(jobs, store, backend, options), store.list()
+        self.check_existing(desired, existing)
         todo = plan(
-            self.desired(jobs, store, backend, options),
-            store.list(),
+            desired,
+            existing,
             environment=backend.settings.environment,
             commands=options["commands"],
             prune=options["prune"],

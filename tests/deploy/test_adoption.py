@@ -36,6 +36,7 @@ TEMPLATE: dict[str, Any] = {
 @pytest.fixture
 def console_job(emulator: Emulator, monkeypatch: pytest.MonkeyPatch) -> run_v2.Job:
     monkeypatch.setattr(echo.Command, "job_name", NAME, raising=False)
+    monkeypatch.setattr(echo.Command, "entrypoint", ["python"], raising=False)
     job = run_v2.Job(template=TEMPLATE, labels={"team": "billing"})
     created: run_v2.Job = emulator.clients.jobs.create_job(parent=PLACE, job_id=NAME, job=job).result()
     return created
@@ -120,3 +121,16 @@ def test_schedule_starts_the_adopted_job_with_the_script(
     assert job.http_target.uri.endswith(f"/jobs/{NAME}:run")
     assert b'"args": ["manage.py", "echo"]' in job.http_target.body
     assert "Nothing to change" in sync_schedules("--command", "echo").messages
+
+
+def test_entrypoint_that_cannot_run_the_arguments_is_rejected(
+    sync_jobs: Sync, emulator: Emulator, console_job: run_v2.Job, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The job keeps its entrypoint, so each run would fail: the message says what to declare."""
+    monkeypatch.delattr(echo.Command, "entrypoint")
+    synced = sync_jobs()
+
+    assert synced.status == 2
+    assert "keeps its entrypoint, python, so no run would start." in synced.messages
+    assert "Declare entrypoint = ['python'] in its class." in synced.messages
+    assert adopted(emulator) == console_job

@@ -22,6 +22,7 @@ from redis import Redis
 from cloudrun_jobs import Schedule, SecretRef
 from cloudrun_jobs.backends.cloudrun.rest import RestClient
 from cloudrun_jobs.backends.cloudrun.server import Server
+from cloudrun_jobs.deploy.desired import OWNERSHIP_ANNOTATION
 from cloudrun_jobs.doctor.checks import runtime
 from cloudrun_jobs.doctor.facts import Facts
 from cloudrun_jobs.doctor.regions import PLACES, nearest
@@ -32,6 +33,7 @@ from cloudrun_jobs.emulator.iam.roles import roles as published_roles
 from cloudrun_jobs.emulator.project.locations import RUN_REGIONS, SCHEDULER_REGIONS
 from cloudrun_jobs.locks.database import DatabaseLocks
 from cloudrun_jobs.management.selection import cloudrun_backend
+from cloudrun_jobs.spec.ownership import OwnershipLabel
 from tests.doctor.faults import GCLOUD, MANAGED, WRITTEN
 from tests.doctor.project import CALLER, REGION, Project, nightly
 from tests.servers import redis as redis_servers
@@ -152,7 +154,11 @@ def test_other_registries_are_not_checked(project: Project) -> None:
 
 
 def test_command_that_cannot_be_imported(project: Project, settings: Settings) -> None:
-    """It is found, with the exception."""
+    """It is found, with the exception; its job is not an orphan, for what it declares is unknown."""
+    job = project.job()
+    label = OwnershipLabel(environment="production", command="broken")
+    deployed = run_v2.Job(template=job.template, annotations={OWNERSHIP_ANNOTATION: str(label)})
+    project.create_job(deployed, "broken-production")
     settings.INSTALLED_APPS = [*settings.INSTALLED_APPS, "tests.invalid_commands"]
     call_command.__globals__["get_commands"].cache_clear()
     found = project.doctor(commands=[*project.commands, "broken"])

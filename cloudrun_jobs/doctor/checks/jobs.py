@@ -8,13 +8,14 @@ from collections import Counter
 from collections.abc import Iterator
 
 from cloudrun_jobs.deploy.drift import command_of
+from cloudrun_jobs.deploy.jobs import unfit_entrypoint
 from cloudrun_jobs.deploy.plan import Change, Desired
 from cloudrun_jobs.deploy.plan.printing import describe_field
 from cloudrun_jobs.doctor.checks.check import Check
 from cloudrun_jobs.doctor.commands import gcloud, manage
 from cloudrun_jobs.doctor.facts import Facts
 from cloudrun_jobs.doctor.findings import Finding
-from cloudrun_jobs.spec import JobSpec, is_interpreter
+from cloudrun_jobs.spec import JobSpec
 
 DEFAULT_RETRIES = 3  # Cloud Run's.
 SYNC, IMAGE = "sync_cloudrun_jobs", "IMAGE"
@@ -103,13 +104,7 @@ def _has_default_retries(facts: Facts, spec: JobSpec) -> bool:
 def entrypoint_unfit(facts: Facts, spec: JobSpec) -> Iterator[Finding]:
     """The entrypoint of an adopted job is its own, and decides whether the arguments begin with manage.py."""
     existing, desired = facts.existing_jobs().get(spec.name), _desired(facts, spec)
-    entrypoint = existing.fields.get("entrypoint", ()) if existing else ()
-    if (
-        entrypoint
-        and desired
-        and "entrypoint" in desired.initial
-        and is_interpreter(entrypoint) != bool(spec.script)
-    ):
+    if existing and desired and (entrypoint := unfit_entrypoint(desired, existing)):
         message = (
             f"{spec.name} starts {shlex.join(entrypoint)}, but the code's arguments are for another entrypoint."
         )

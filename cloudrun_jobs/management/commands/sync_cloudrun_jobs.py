@@ -10,7 +10,7 @@ from django.core.management.base import CommandParser
 from cloudrun_jobs.backends.cloudrun import CloudRunBackend
 from cloudrun_jobs.command import CloudRunJobs
 from cloudrun_jobs.deploy import jobs as job_declarations
-from cloudrun_jobs.deploy.plan import Desired, Plan
+from cloudrun_jobs.deploy.plan import Desired, Existing, Plan
 from cloudrun_jobs.exceptions import CloudRunJobsError
 from cloudrun_jobs.management.sync import SyncCommand
 from cloudrun_jobs.spec import JobSpec
@@ -45,6 +45,9 @@ class Command(SyncCommand):
 
     def is_deployed(self, spec: JobSpec, backend: CloudRunBackend) -> bool:
         return job_declarations.is_deployed(spec, backend)
+
+    def check_existing(self, desired: Sequence[Any], existing: Sequence[Existing]) -> None:
+        job_declarations.reject_unfit_entrypoints(desired, existing)
 
     def check_plan(self, todo: Plan) -> None:
         for change in todo.changes:
