@@ -82,6 +82,13 @@ def test_staging_is_deployed_by_its_branch():
     assert workflow[True] == {"push": {"branches": ["main", "staging"]}}
 
 
+def test_image_is_built_before_credentials_are_written():
+    """google-github-actions/auth writes credentials into the directory that Docker copies from."""
+    text = (FOLDER / "deploy.yml").read_text()
+
+    assert text.index("docker build") < text.index("google-github-actions/auth")
+
+
 def test_every_script_is_used_by_both():
     """There is no script that neither file runs."""
     texts = [(FOLDER / name).read_text() for name in ("deploy.yml", "cloudbuild.yaml")]

@@ -7,6 +7,7 @@ import re
 import shutil
 
 import pytest
+import yaml
 
 from tests.deploy.export.terraform import NEEDS_PROVIDER, NEEDS_TERRAFORM, install_provider, terraform
 from tests.deploying.steps import FOLDER, ROOT
@@ -23,10 +24,25 @@ def test_roles_are_those_of_the_guide():
 
 def test_apis_are_those_of_the_guide():
     """Terraform enables the APIs that the guide enables by gcloud, and no other."""
-    names = re.search(r"apis = \[(.+?)\]", ACCESS.read_text())[1]
+    names = re.search(r"apis = \[(.+?)\]", ACCESS.read_text(), re.DOTALL)[1]
     command = re.search(r"gcloud services enable (.+?)```", GUIDE.read_text(), re.DOTALL)[1]
 
     assert sorted(re.findall(r"\w+", names)) == sorted(API.findall(command))
+
+
+def test_only_the_branches_that_are_deployed_are_admitted():
+    """The conditions of both admit one repository, and the branches on which deploy.yml runs."""
+    found = [re.search(r"assertion\.repository == .+\]", path.read_text())[0] for path in (ACCESS, GUIDE)]
+    workflow = yaml.safe_load((FOLDER / "deploy.yml").read_text())
+    branches = [f"refs/heads/{branch}" for branch in workflow[True]["push"]["branches"]]
+
+    assert found[0].replace("${var.repository}", "$REPOSITORY") == found[1]
+    assert found[1] == f"assertion.repository == '$REPOSITORY' && assertion.ref in {branches}"
+
+
+def test_actions_may_become_the_deployer():
+    """google-github-actions/auth exchanges the workflow's token by one API, and impersonates the account by another."""
+    assert {"sts", "iamcredentials"} <= set(API.findall(GUIDE.read_text()))
 
 
 @NEEDS_TERRAFORM

@@ -82,6 +82,13 @@ def test_failed_job_ends_the_pipeline(workflow, cloud, logged):
     assert cloud.output() == []
 
 
+def test_every_job_may_run_for_hours():
+    """The connector does not give up after its 30 minutes: each call has a timeout."""
+    text = (FOLDER / "workflow.yaml").read_text()
+
+    assert text.count("call: googleapis.run") == text.count("timeout: 7200") == 2
+
+
 def test_defaults(workflow, cloud):
     """Without arguments, the pipeline runs in production."""
     cloud.create(script("exit 0"), COLLECT.replace("staging", "production"))

@@ -290,14 +290,15 @@ def test_regions_of_cloud_run(shared):
 
 @pytest.mark.parametrize("path", ["tokeninfo", "oauth2/v1/tokeninfo", "oauth2/v3/tokeninfo"])
 def test_token_info_names_the_account(shared, path):
-    """Token info returns the account of an access token, and an error for another text."""
+    """Token info returns the account of the access token in a form or an address, and does not read the header."""
     body = {"email": "app-jobs@acme.iam.gserviceaccount.com"}
     url = f"http://{shared.grpc}"
     token = requests.post(f"{url}/_emulator/token", json=body, timeout=10).json()["access_token"]
-    found = requests.get(f"{url}/{path}", params={"access_token": token}, timeout=10)
-    unknown = requests.get(f"{url}/{path}", params={"access_token": "x"}, timeout=10)
+    found = requests.post(f"{url}/{path}", data={"access_token": token}, timeout=10)
+    by_address = requests.get(f"{url}/{path}", params={"access_token": token}, timeout=10)
+    unknown = requests.post(f"{url}/{path}", headers={"Authorization": f"Bearer {token}"}, timeout=10)
 
-    assert found.json()["email"] == body["email"]
+    assert found.json()["email"] == by_address.json()["email"] == body["email"]
     assert (unknown.status_code, unknown.json()["error"]) == (400, "invalid_token")
 
 

@@ -68,7 +68,10 @@ class ServiceUsage:
     def check(self, method: Method, request: Any) -> None:
         """Raise the error of the service if the API of this method is disabled in the project of the request."""
         api = next((api for prefix, api in API_OF_SERVICE.items() if method.service.startswith(prefix)), None)
-        project = project_of(resource_of(request))
+        resource = resource_of(request)
+        project = project_of(resource)
+        if project == "-":  # An account's e-mail address names its project.
+            project = resource.rpartition("@")[2].partition(".")[0]
         if api is not None and method.key not in EXEMPT and not self.is_enabled(project, api):
             raise disabled(api, project)
 
