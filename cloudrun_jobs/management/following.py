@@ -13,6 +13,7 @@ from cloudrun_jobs.backends.log_entries import LogEntry
 from cloudrun_jobs.exceptions import sentence
 from cloudrun_jobs.management.exits import FAILED, INTERRUPTED
 from cloudrun_jobs.management.log_sources import Source
+from cloudrun_jobs.management.output import next_command
 from cloudrun_jobs.models import JobRun, Progress, Status
 from cloudrun_jobs.runs.data import read_progress
 from cloudrun_jobs.runs.database import retry_until_available
@@ -44,9 +45,7 @@ def follow(
     try:
         return _Follower(run, source, write_above_bar, bar).run_to_end()
     except KeyboardInterrupt:
-        name = str(run.pk)[:8]
-        message = f"Interrupted: run {name} continues. `manage.py cloudrun_jobs cancel {name}` cancels it."
-        raise CommandError(message, returncode=INTERRUPTED) from None
+        raise CommandError(interrupted(run), returncode=INTERRUPTED) from None
     finally:
         bar.erase()
 
@@ -107,9 +106,17 @@ def check_outcome(run: JobRun) -> None:
     """Raise `CommandError` with exit status 1 if the run has not succeeded."""
     if run.status in SUCCESSFUL:
         return
-    shown = f"`manage.py cloudrun_jobs show {str(run.pk)[:8]}` shows the run."
+    shown = f"{next_command('show', run.pk)} shows the run."
     message = " ".join(filter(None, (f"{state_text(run)}.", error_of(run), shown)))
     raise CommandError(message, returncode=FAILED)
+
+
+def interrupted(run: JobRun) -> str:
+    """Return what becomes of the run after Ctrl-C."""
+    if run.is_finished:
+        return f"Interrupted: {state_text(run, 'the run')}. {next_command('show', run.pk)} shows it."
+    continues = f"Interrupted: run {str(run.pk)[:8]} continues."
+    return f"{continues} {next_command('cancel', run.pk)} cancels it."
 
 
 def state_text(run: JobRun, subject: str = "The run") -> str:

@@ -9,6 +9,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
+from django.db import connection
 from django.utils import timezone
 from google.logging.type import log_severity_pb2
 from google.protobuf import json_format
@@ -119,7 +120,16 @@ def test_entries_are_selected(
 
 @pytest.mark.parametrize(
     "arguments",
-    [["--task=x"], ["--task=-1"], ["--severity=LOUD"], ["--since=soon"], ["--since=2026-13-01"]],
+    [
+        ["--task=x"],
+        ["--task=-1"],
+        ["--severity=LOUD"],
+        ["--since=soon"],
+        ["--since=2026-13-01"],
+        ["--since=999999d"],
+        ["--since=0001-01-01T00:00:00+09:00"],
+        ["--since=9999-12-31T23:59:59-05:00"],
+    ],
     ids=str,
 )
 def test_invalid_options_exit_2(cli: Cli, arguments: list[str]) -> None:
@@ -306,3 +316,17 @@ def test_local_output_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize("execution", [None, "", "../settings", "a/b", "UPPER", "absent"], ids=str)
 def test_only_names_of_executions_are_files(execution: str | None) -> None:
     assert local_output.path_of(execution) is None
+
+
+def test_output_of_another_database_survives_prune(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    """All projects of a user keep it in one directory; each knows the runs of its own database."""
+    files = []
+    for name in ("theirs", "mine"):
+        monkeypatch.setitem(connection.settings_dict, "HOST", name)
+        local_output.Recorder(f"echo-{name}").close()
+        files.append(local_output.path_of(f"echo-{name}"))
+        assert files[-1] is not None
+        os.utime(files[-1], (0, 10**9 * 1.7))
+    assert cli("prune").status == 0
+
+    assert [file is not None and file.exists() for file in files] == [True, False]

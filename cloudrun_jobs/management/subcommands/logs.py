@@ -18,7 +18,7 @@ from cloudrun_jobs.management.exits import FAILED
 from cloudrun_jobs.management.finding import add_run_argument, find_run
 from cloudrun_jobs.management.following import follow, state_text
 from cloudrun_jobs.management.log_sources import source_of
-from cloudrun_jobs.management.output import add_json_option, write_json, write_message
+from cloudrun_jobs.management.output import add_json_option, next_command, write_json, write_message
 from cloudrun_jobs.models import JobRun
 from cloudrun_jobs.terminal import columns_of, escape
 
@@ -72,7 +72,7 @@ def not_kept(run: JobRun) -> str:
     """Return why there is no log."""
     return (
         f"The output of run {str(run.pk)[:8]} was not kept: it ran in the process that started it, or on another"
-        f" machine. `manage.py cloudrun_jobs run {run.command} --local` keeps that of a new run."
+        f" machine. {next_command('run', run.command, '--local')} keeps that of a new run."
     )
 
 
@@ -92,11 +92,10 @@ def write_entry(command: BaseCommand, run: JobRun, entry: LogEntry, *, as_json: 
 
 
 def _last_line(run: JobRun, count: int) -> str:
-    name = str(run.pk)[:8]
     nothing = "" if count else "No such entry. "
     if not run.is_finished:
-        return f"{nothing}{state_text(run)}. `manage.py cloudrun_jobs logs {name} --follow` follows its log."
-    return f"{nothing}{state_text(run)}. `manage.py cloudrun_jobs show {name}` shows it."
+        return f"{nothing}{state_text(run)}. {next_command('logs', run.pk, '--follow')} follows its log."
+    return f"{nothing}{state_text(run)}. {next_command('show', run.pk)} shows it."
 
 
 def _index(text: str) -> int:
@@ -107,12 +106,11 @@ def _index(text: str) -> int:
 
 def _time(text: str) -> datetime:
     """Return the time of "10m" ago, or of an ISO time, in the project's time zone unless it has one."""
-    if found := re.fullmatch(r"([0-9]{1,6})([smhd])", text):
-        return datetime.now(UTC) - timedelta(**{UNITS[found[2]]: int(found[1])})
     try:
-        when = parse_datetime(text)
-    except ValueError:
-        when = None
-    if when is None:
-        raise ArgumentTypeError(f"expected 90s, 10m, 2h, 1d or a time such as 2026-01-31T09:00, got {text!r:.100}")
-    return when if timezone.is_aware(when) else timezone.make_aware(when)
+        if found := re.fullmatch(r"([0-9]{1,6})([smhd])", text):
+            return datetime.now(UTC) - timedelta(**{UNITS[found[2]]: int(found[1])})
+        if (when := parse_datetime(text)) is not None:
+            return (when if timezone.is_aware(when) else timezone.make_aware(when)).astimezone(UTC)
+    except (ValueError, OverflowError):
+        pass
+    raise ArgumentTypeError(f"expected 90s, 10m, 2h, 1d or a time such as 2026-01-31T09:00, got {text!r:.100}")

@@ -13,7 +13,7 @@ from django.core.management.base import BaseCommand, CommandError
 
 from cloudrun_jobs.management import job_details
 from cloudrun_jobs.management.finding import RUN_HELP, find_run_or_none, similar_run
-from cloudrun_jobs.management.output import add_json_option, write_json, write_message
+from cloudrun_jobs.management.output import add_json_option, next_command, write_json, write_message
 from cloudrun_jobs.management.subcommands.runs import status_text
 from cloudrun_jobs.models import JobRun, failures
 from cloudrun_jobs.models.statuses import ITEMS
@@ -46,9 +46,9 @@ def run(command: BaseCommand, **options: Any) -> None:
 
 def _unknown(name: str, jobs: set[str]) -> CommandError:
     if JobRun.objects.for_command(name).exists():
-        hint = f"`manage.py cloudrun_jobs runs {name}` lists the runs of the job, which no longer exists."
+        hint = f"{next_command('runs', name)} lists the runs of the job, which no longer exists."
     else:
-        hint = similar_run(name, jobs) or "`manage.py cloudrun_jobs runs` lists the runs, `list` the jobs."
+        hint = similar_run(name, jobs) or f"{next_command('runs')} lists the runs, `list` the jobs."
     return CommandError(f"No run {name!r} is recorded, and no job has this name. {hint}")
 
 
@@ -69,11 +69,10 @@ def _show_run(command: BaseCommand, found: JobRun, options: dict[str, Any]) -> N
 
 
 def _next_step(found: JobRun) -> str:
-    verb = "manage.py cloudrun_jobs"
-    name = str(found.pk)[:8]
     if not found.is_finished:
-        return f"`{verb} logs {name} --follow` follows its log, and `{verb} cancel {name}` cancels it."
-    return f"`{verb} logs {name}` prints its log, and `{verb} rerun {name}` runs it again."
+        follow, cancel = next_command("logs", found.pk, "--follow"), next_command("cancel", found.pk)
+        return f"{follow} follows its log, and {cancel} cancels it."
+    return f"{next_command('logs', found.pk)} prints its log, and {next_command('rerun', found.pk)} runs it again."
 
 
 def _rows(run: JobRun) -> Iterator[tuple[str, str]]:
