@@ -54,7 +54,7 @@ def _finding(facts: Facts, spec: JobSpec, operation: CloudRunOperation) -> Itera
     name = operation.execution_name.rpartition("/")[2]
     label = f'labels."run.googleapis.com/execution_name"="{name}"'
     fix = gcloud("logging", "read", f'resource.type="cloud_run_job" AND {label}', project=facts.project)
-    problem = state.message or f"it has not ended within {TIME_LIMIT_SECONDS:.0f} seconds"
+    problem = state.message if state.status else f"it has not ended within {TIME_LIMIT_SECONDS:.0f} seconds"
     message = f"`manage.py check` fails in the container of {spec.name}, execution {name}: {problem}"
     yield Finding(EXECUTION_FAILED, spec.command, message, fix)
 

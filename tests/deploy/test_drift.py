@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from cloudrun_jobs.backends.cloudrun import CloudRunBackend
-from cloudrun_jobs.deploy.drift import job_drift, schedule_drift
+from cloudrun_jobs.deploy.drift import command_of, job_drift, schedule_drift
 from cloudrun_jobs.deploy.plan import Existing
 from cloudrun_jobs.management.selection import cloudrun_backend
 from cloudrun_jobs.spec.ownership import OwnershipLabel
@@ -27,15 +27,15 @@ def test_missing_jobs_are_created(backend: CloudRunBackend) -> None:
     """Each job that does not exist is a change of its command."""
     found = job_drift([echo.Command(), walk.Command()], [], backend)
 
-    assert [change.action for change in found.of("echo")] == ["create"]
-    assert found.commands == {"echo", "walk"}
+    assert [change.action for change in found.plan.changes] == ["create", "create"]
+    assert [command_of(change) for change in found.plan.changes] == ["echo", "walk"]
 
 
 def test_orphan_belongs_to_its_command(backend: CloudRunBackend) -> None:
     """A Scheduler job that a command no longer declares is found under the command."""
     found = schedule_drift([echo.Command()], [existing("echo-production", "echo")], backend)
 
-    assert [change.action for change in found.of("echo")] == ["delete"]
+    assert [command_of(change) for change in found.plan.orphans] == ["echo"]
 
 
 def test_error_of_one_job_leaves_the_others(backend: CloudRunBackend) -> None:

@@ -168,6 +168,18 @@ def test_command_that_cannot_be_imported(project: Project, settings: Settings) -
     ]
 
 
+def test_resources_of_a_command_that_cannot_be_imported(project: Project, settings: Settings) -> None:
+    """What such a command declares is unknown: its job is no orphan, which --prune would delete."""
+    settings.INSTALLED_APPS = [*settings.INSTALLED_APPS, "tests.invalid_commands"]
+    call_command.__globals__["get_commands"].cache_clear()
+    job = project.job()
+    job.annotations = {name: text.replace("echo", "broken") for name, text in job.annotations.items()}
+    job.name = ""
+    project.create_job(job, "broken-production")
+
+    assert project.doctor(commands=[*project.commands, "broken"]).ids == ["command_unreadable"]
+
+
 @pytest.mark.parametrize(("seconds", "direction"), [(-60, "behind"), (60, "ahead of")])
 def test_clock_that_differs(
     project: Project, monkeypatch: pytest.MonkeyPatch, seconds: int, direction: str
