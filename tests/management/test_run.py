@@ -221,3 +221,19 @@ def test_error_of_the_api_names_the_run(cli: Cli, cloud: Cloud) -> None:
     assert typed.status == 2
     name = str(JobRun.objects.get().pk)[:8]
     assert typed.err.endswith(f"`manage.py cloudrun_jobs show {name}` shows the run.\n")
+
+
+def test_outage_of_the_service_does_not_end_the_waiting(cli: Cli, cloud: Cloud, emulator: Emulator) -> None:
+    """It is reported once."""
+    deploy(cloud, "exit 0")
+    emulator.faults.fail("Executions.GetExecution", times=3)
+    typed = cli("run", "echo", "--wait")
+
+    assert (typed.status, typed.err.count("Trying again.")) == (0, 1)
+
+
+def test_run_without_a_log_has_no_hint_to_it(cli: Cli) -> None:
+    """Its output went to the process that started it."""
+    name = cli("run", "echo", "--", "--partner=7").out.strip()[:8]
+
+    assert cli("show", name).err == f"`manage.py cloudrun_jobs rerun {name}` runs it again.\n"

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from argparse import ArgumentParser, ArgumentTypeError
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError
 
 from cloudrun_jobs import command_line
-from cloudrun_jobs.backends.log_entries import LogEntry, LogQuery
+from cloudrun_jobs.backends.log_entries import LogQuery
 from cloudrun_jobs.command import CloudRunJobs
 from cloudrun_jobs.management.exits import ERROR, FAILED, INTERRUPTED
 from cloudrun_jobs.management.finding import find_job
@@ -19,7 +19,7 @@ from cloudrun_jobs.management.local_execution import Cancelled, LocalExecution
 from cloudrun_jobs.management.log_sources import source_of
 from cloudrun_jobs.management.output import next_command, write_message
 from cloudrun_jobs.management.starting import start
-from cloudrun_jobs.management.subcommands.logs import not_kept, write_entry
+from cloudrun_jobs.management.subcommands.logs import EntryWriter, not_kept
 from cloudrun_jobs.models import JobRun, Status
 
 HELP = "Run a job. Its own arguments follow `--`."
@@ -80,13 +80,7 @@ def _wait(command: BaseCommand, run_id: str, *, with_log: bool) -> None:
     source = source_of(found, LogQuery()) if with_log else None
     if with_log and source is None:
         write_message(command, not_kept(found))
-
-    def write(run: JobRun, entries: Iterable[LogEntry]) -> None:
-        for entry in entries:
-            write_entry(command, run, entry)
-        command.stdout.flush()
-
-    ended = follow(command, found, source, write)
+    ended = follow(command, found, source, EntryWriter(command, found).write)
     check_outcome(ended)
     write_message(command, f"{state_text(ended)}. {next_command('show', run_id)} shows it.")
 

@@ -11,14 +11,18 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError
 
+from cloudrun_jobs.backends.log_entries import LogQuery
+from cloudrun_jobs.exceptions import OutcomeUnknown
 from cloudrun_jobs.management import job_details
 from cloudrun_jobs.management.finding import RUN_HELP, find_run_or_none, similar_run
+from cloudrun_jobs.management.log_sources import source_of
 from cloudrun_jobs.management.output import add_json_option, next_command, write_json, write_message
 from cloudrun_jobs.management.subcommands.runs import status_text
 from cloudrun_jobs.models import JobRun, failures
 from cloudrun_jobs.models.statuses import ITEMS
 from cloudrun_jobs.registry import find_jobs
 from cloudrun_jobs.runs.data import run_data
+from cloudrun_jobs.runs.dispatch import NOT_SENT
 from cloudrun_jobs.terminal import escape, format_duration, format_time, table
 
 HELP = "Show one run, or one job."
@@ -72,7 +76,11 @@ def _next_step(found: JobRun) -> str:
     if not found.is_finished:
         follow, cancel = next_command("logs", found.pk, "--follow"), next_command("cancel", found.pk)
         return f"{follow} follows its log, and {cancel} cancels it."
-    return f"{next_command('logs', found.pk)} prints its log, and {next_command('rerun', found.pk)} runs it again."
+    if found.error_class == OutcomeUnknown.__name__:
+        return "An execution may have been started: look for it before you repeat the run."
+    again = f"{next_command('rerun', found.pk)} runs it again."
+    has_log = found.reason != NOT_SENT and source_of(found, LogQuery()) is not None
+    return f"{next_command('logs', found.pk)} prints its log, and {again}" if has_log else again
 
 
 def _rows(run: JobRun) -> Iterator[tuple[str, str]]:
