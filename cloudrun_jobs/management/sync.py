@@ -16,6 +16,7 @@ from cloudrun_jobs.deploy.plan import Change, Desired, Existing, Plan, Store, ap
 from cloudrun_jobs.exceptions import CloudRunJobsError, ServiceError
 from cloudrun_jobs.management.output import add_json_option, escaped_errors, write_json, write_message
 from cloudrun_jobs.management.selection import EXIT_ERROR, add_command_option, cloudrun_backend, selected_jobs
+from cloudrun_jobs.management.streams import writable_output
 from cloudrun_jobs.spec import JobSpec
 from cloudrun_jobs.terminal import ProgressBar, escape
 
@@ -70,7 +71,8 @@ class SyncCommand(BaseCommand):
     @escaped_errors()
     def handle(self, *args: Any, **options: Any) -> None:
         try:
-            self._sync(options)
+            with writable_output(self):
+                self._sync(options)
         except CloudRunJobsError as error:
             raise CommandError(str(error), returncode=EXIT_ERROR) from error
 
