@@ -10,6 +10,7 @@ from typing import Any
 from django.core.management.base import BaseCommand
 from django.core.serializers.json import DjangoJSONEncoder
 
+from cloudrun_jobs.management.streams import is_utf8
 from cloudrun_jobs.models.runs import is_run_id
 from cloudrun_jobs.terminal import Shrink, escape, is_unsafe, table, width_of
 
@@ -21,7 +22,7 @@ def add_json_option(parser: ArgumentParser) -> None:
 
 
 def write_json(command: BaseCommand, data: Any, *, indent: int | None = None) -> None:
-    text = json.dumps(data, cls=DjangoJSONEncoder, ensure_ascii=False, indent=indent)
+    text = json.dumps(data, cls=DjangoJSONEncoder, ensure_ascii=not is_utf8(command.stdout), indent=indent)
     # Line breaks of the indentation: those of values are escaped.
     safe = (json.dumps(char)[1:-1] if char != "\n" and is_unsafe(char) else char for char in text)
     command.stdout.write("".join(safe))

@@ -64,8 +64,9 @@ def load() -> Any:
 def serve(cli: Any, listener: socket.socket) -> None:
     """Answer each connection in a process of its own, until standard input is closed."""
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+    number = listener.fileno()
     while True:
-        readable, _, _ = select.select([listener, 0], [], [])
+        readable, _, _ = select.select([number, 0], [], [])
         if 0 in readable:
             return
         connection, _ = listener.accept()
@@ -79,7 +80,7 @@ def answer(cli: Any, connection: socket.socket) -> NoReturn:
     code = 70
     try:
         code = call(cli, connection)
-    except Exception:
+    except Exception:  # noqa: BLE001  (an error of gcloud, which the client prints)
         traceback.print_exc()
     finally:
         connection.sendall(bytes([code]))
@@ -113,8 +114,8 @@ def call(cli: Any, connection: socket.socket) -> int:
 
 if __name__ == "__main__":
     library, address = sys.argv[1:]
-    sys.path[:0] = [os.path.join(library, "third_party"), library]
-    sys.argv = [os.path.join(library, "gcloud.py")]
+    sys.path[:0] = [f"{library}/third_party", library]
+    sys.argv = [f"{library}/gcloud.py"]
     tree = load()
     gc.freeze()
     with socket.socket(socket.AF_UNIX) as listening:

@@ -172,7 +172,7 @@ def test_error_of_an_api_exits_2(cli: Cli, options: dict[str, Any], emulator: Em
 def test_interrupts_and_failures(
     cli: Cli, monkeypatch: pytest.MonkeyPatch, error: BaseException, status: int, line: str
 ) -> None:
-    monkeypatch.setattr("cloudrun_jobs.management.exits._discard_output", lambda: None)
+    monkeypatch.setattr("cloudrun_jobs.management.streams._discard_output", lambda: None)
     monkeypatch.setattr(SUBCOMMANDS["runs"], "run", mock.Mock(side_effect=error))
 
     assert cli("runs") == (status, "", line)
