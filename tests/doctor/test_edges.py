@@ -138,7 +138,7 @@ def test_other_failures_are_no_rate_limits(project: Project) -> None:
 @pytest.mark.parametrize(
     ("account", "expected"),
     [
-        ("jobs@other.iam.gserviceaccount.com", "other"),
+        ("app-jobs@other.iam.gserviceaccount.com", "other"),
         ("other@appspot.gserviceaccount.com", "other"),
         ("me@example.com", "acme"),
     ],

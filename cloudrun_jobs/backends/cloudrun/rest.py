@@ -36,6 +36,7 @@ class RestClient:
         *,
         resource: str,
         body: Any = None,
+        form: dict[str, str] | None = None,
         **query: Any,
     ) -> dict[str, Any]:
         """Return the response of a method: `call("serviceusage", "GET", "v1/projects/acme/services", ...)`.
@@ -45,7 +46,12 @@ class RestClient:
         with translate_errors(resource, method, endpoint=self._server.endpoint):
             try:
                 response = self._connected().request(
-                    verb, f"{self._address(service)}/{path}", params=query, json=body, timeout=self._timeout
+                    verb,
+                    f"{self._address(service)}/{path}",
+                    params=query,
+                    json=body,
+                    data=form,
+                    timeout=self._timeout,
                 )
                 if not response.ok:
                     raise _error(response)
@@ -62,13 +68,13 @@ class RestClient:
         if self._server.endpoint is not None and self._server.access_token is None:
             return None
         with translate_errors("The credentials", TOKENINFO, endpoint=self._server.endpoint):
-            email = _service_account(self._connected())
-        # By POST: the token is in a header then, and in no address that an error shows.
-        found = (
-            {"email": email}
-            if email
-            else self.call("oauth2", "POST", "tokeninfo", TOKENINFO, resource="The token")
-        )
+            session = self._connected()
+            email = _service_account(session)
+        if email:
+            return email
+        # As a field of a form: an address would be shown by errors.
+        form = {"access_token": _token(session)}
+        found = self.call("oauth2", "POST", "tokeninfo", TOKENINFO, resource="The token", form=form)
         return found.get("email") or None
 
     def _address(self, service: str) -> str:
@@ -99,6 +105,12 @@ def _service_account(session: requests.Session) -> str:
     session.credentials.refresh(Request())  # Those of a machine know their account only then.
     email = str(getattr(session.credentials, "service_account_email", None) or "")
     return email if "@" in email else ""
+
+
+def _token(session: requests.Session) -> str:
+    if isinstance(session, AuthorizedSession):
+        return str(session.credentials.token)
+    return str(session.headers["Authorization"]).removeprefix("Bearer ")
 
 
 def _error(response: requests.Response) -> Exception:
