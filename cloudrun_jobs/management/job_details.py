@@ -42,7 +42,7 @@ def show(command: BaseCommand, name: str, *, as_json: bool, offline: bool) -> No
             command.stdout.write("\n" + _runs_table(command, runs))
         if lock_error:
             write_message(command, lock_error)
-    listing.raise_errors()
+    listing.raise_errors(command)
     if not as_json:
         write_message(command, f"`manage.py cloudrun_jobs run {name}` starts it.")
 

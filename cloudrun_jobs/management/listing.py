@@ -7,14 +7,14 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from django.conf import settings
-from django.core.management.base import CommandError
+from django.core.management.base import BaseCommand
 
 from cloudrun_jobs.command import CloudRunJobs
 from cloudrun_jobs.conf import DEFAULT_ALIAS
 from cloudrun_jobs.deploy import overview
 from cloudrun_jobs.deploy.overview import Overview
 from cloudrun_jobs.exceptions import CloudRunJobsError, InvalidJob
-from cloudrun_jobs.management.exits import ERROR, status_of
+from cloudrun_jobs.management.exits import ERROR, raise_together, status_of
 from cloudrun_jobs.management.selection import cloudrun_backend, cloudrun_backend_or_none
 from cloudrun_jobs.models import JobRun
 from cloudrun_jobs.registry import find_jobs
@@ -42,13 +42,12 @@ class Listing:
     @property
     def error_texts(self) -> list[str]:
         """The errors because of which the listing is incomplete."""
-        return [str(error) for error in (*self.invalid.values(), *self.drift_errors)]
+        return [*dict.fromkeys(map(str, (*self.invalid.values(), *self.drift_errors)))]
 
-    def raise_errors(self) -> None:
+    def raise_errors(self, command: BaseCommand) -> None:
         """Raise `CommandError` if the listing is incomplete: to be called once it is printed."""
-        if texts := self.error_texts:
-            statuses = {status_of(error) for error in self.drift_errors} or {ERROR}
-            raise CommandError(" ".join(dict.fromkeys(texts)), returncode=max(statuses))
+        statuses = {status_of(error) for error in self.drift_errors} or {ERROR}
+        raise_together(command, self.error_texts, returncode=max(statuses))
 
     @property
     def data(self) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from django.core.management.base import BaseCommand, CommandError
 
 from cloudrun_jobs.deploy import schedules
 from cloudrun_jobs.exceptions import ServiceError
-from cloudrun_jobs.management.exits import ERROR, FAILED
+from cloudrun_jobs.management.exits import ERROR, FAILED, raise_together
 from cloudrun_jobs.management.finding import find_job
 from cloudrun_jobs.management.output import write_message
 from cloudrun_jobs.management.selection import cloudrun_backend
@@ -40,8 +40,7 @@ def set_paused(command: BaseCommand, name: str, *, paused: bool) -> None:
         else:
             state = "paused" if paused else "enabled"
             command.stdout.write(escape(f"{scheduler_job}: {state if changed else f'already {state}'}"))
-    if errors:
-        raise CommandError(" ".join(errors), returncode=ERROR)
+    raise_together(command, errors, returncode=ERROR)
     other = f"`manage.py cloudrun_jobs resume {name}` resumes it." if paused else f"`{LIST}` shows when it is due."
     write_message(command, other)
 

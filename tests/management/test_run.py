@@ -158,7 +158,7 @@ def test_pause_and_resume_are_idempotent(cli: Cli, options: dict[str, Any], emul
 REFUSED = {
     "no schedule": ("echo", 1, "echo: the job has no schedule."),
     "unknown": ("nigthly", 1, "Did you mean 'nightly'?"),
-    "not deployed": ("nightly", 2, "Create it: manage.py sync_cloudrun_schedules"),
+    "not deployed": ("nightly", 2, "Create it with `manage.py sync_cloudrun_schedules`."),
 }
 
 

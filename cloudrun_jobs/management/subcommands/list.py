@@ -35,7 +35,7 @@ def run(command: BaseCommand, **options: Any) -> None:
         write_json(command, listing.data)
     else:
         _write(command, listing, options)
-    listing.raise_errors()
+    listing.raise_errors(command)
     if options["check"] and listing.drift is not None and listing.drift.exists:
         raise CommandError(f"{_drift_count(listing.drift)}. {SYNC_HINT}", returncode=FAILED)
     if not options["json"]:
