@@ -29,13 +29,21 @@ ERRORS = (InvalidArguments, InvalidJob, InvalidSettings, SecretError, ServiceErr
 
 
 @contextmanager
-def exits() -> Iterator[None]:
-    """Turn every error into a `CommandError` of one line with its exit status."""
+def escaped_errors() -> Iterator[None]:
+    """Escape the text of a `CommandError`, which Django prints."""
     try:
         yield
     except CommandError as error:
         error.args = (escape(str(error)),)
         raise
+
+
+@contextmanager
+def exits() -> Iterator[None]:
+    """Turn every error into a `CommandError` of one line with its exit status."""
+    try:
+        with escaped_errors():
+            yield
     except CloudRunJobsError as error:
         raise CommandError(escape(str(error)), returncode=status_of(error)) from error
     except Error as error:

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import json
 from argparse import ArgumentParser
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from typing import Any
 
-from django.core.management.base import BaseCommand, CommandError
+from django.core.management.base import BaseCommand
 from django.core.serializers.json import DjangoJSONEncoder
 
 from cloudrun_jobs.management.streams import is_utf8
+from cloudrun_jobs.models.runs import is_run_id
 from cloudrun_jobs.terminal import Shrink, escape, is_unsafe, table, width_of
+
+ID_DIGITS = 8  # of a run, which name it
 
 
 def add_json_option(parser: ArgumentParser) -> None:
@@ -57,11 +59,7 @@ def write_message(command: BaseCommand, message: str, style: Callable[[str], str
     command.stderr.write(escape(message), style)
 
 
-@contextmanager
-def escaped_errors() -> Iterator[None]:
-    """Escape the text of a `CommandError`, which Django prints."""
-    try:
-        yield
-    except CommandError as error:
-        error.args = (escape(str(error)),)
-        raise
+def next_command(subcommand: str, name: object = "", *options: str) -> str:
+    """Return the command line that continues, in back-ticks: of a run, with the first digits of its id."""
+    given = str(name)[:ID_DIGITS] if is_run_id(str(name)) else str(name)
+    return f"`{' '.join(filter(None, ['manage.py cloudrun_jobs', subcommand, given, *options]))}`"

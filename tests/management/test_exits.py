@@ -38,7 +38,15 @@ USAGE = {
     "an unknown short option": (["runs", "-x"], "unknown option -x. --help lists the options."),
     "a superfluous argument": (["runs", "echo", "b"], "unexpected argument. --help shows the usage."),
     "a missing value": (["runs", "--limit"], "--limit: expected one argument"),
-    "a value of a wrong type": (["runs", "--limit=x"], "--limit: invalid int value: 'x'"),
+    "a value of a wrong type": (
+        ["runs", "--limit=x"],
+        "--limit: expected a whole number from 1 to",
+    ),
+    "a number that is too big": (
+        ["runs", f"--limit={'9' * 20}"],
+        "--limit: expected a whole number from 1",
+    ),
+    "a number that is too small": (["runs", "--limit=0"], "--limit: expected a whole number from 1"),
     "an unknown choice": (
         ["export", "--format=teraform"],
         "--format: unknown value 'teraform'. Did you mean",

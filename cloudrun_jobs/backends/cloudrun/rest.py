@@ -47,11 +47,11 @@ class RestClient:
                 response = self._connected().request(
                     verb, f"{self._address(service)}/{path}", params=query, json=body, timeout=self._timeout
                 )
+                if not response.ok:
+                    raise _error(response)
+                content: dict[str, Any] = response.json()
             except requests.RequestException as error:
                 raise api.ServiceUnavailable(str(error)) from error
-            if not response.ok:
-                raise _error(response)
-            content: dict[str, Any] = response.json()
             return content
 
     def account(self) -> str | None:
