@@ -42,6 +42,9 @@ USAGE = {
         ["runs", "--limit=x"],
         "--limit: expected a whole number from 1 to",
     ),
+    "no number of tasks": (["run", "echo", "--tasks=x"], "--tasks: expected a whole number"),
+    "too few tasks": (["run", "echo", "--tasks=0"], "CommandError: --tasks: expected a whole number from 1 to"),
+    "a variable of Cloud Run": (["run", "echo", "--env", "CLOUD_RUN_JOB=x"], "CommandError: --env: "),
     "a number that is too big": (
         ["runs", f"--limit={'9' * 20}"],
         "--limit: expected a whole number from 1",

@@ -41,7 +41,9 @@ def add_arguments(parser: ArgumentParser) -> None:
         "--wait", action="store_true", help="Wait for the end of the run; exit with 1 if it failed."
     )
     parser.add_argument("--follow", action="store_true", help="As --wait, and print its log.")
-    parser.add_argument("--tasks", type=int, metavar="N", help="The number of tasks. Default: `tasks` of the job.")
+    parser.add_argument(
+        "--tasks", type=_tasks, metavar="N", help="The number of tasks. Default: `tasks` of the job."
+    )
     parser.add_argument(
         "--env",
         type=_variable,
@@ -51,6 +53,13 @@ def add_arguments(parser: ArgumentParser) -> None:
         help="An environment variable of this run. Can be repeated.",
     )
     parser.set_defaults(takes_job_arguments=True)
+
+
+def _tasks(text: str) -> int:
+    try:
+        return int(text)
+    except ValueError:
+        raise ArgumentTypeError("expected a whole number") from None
 
 
 def _variable(text: str) -> tuple[str, str]:
@@ -109,13 +118,11 @@ def _run_locally(
     try:
         execution.wait()
     except KeyboardInterrupt:
-        run = execution.run
-        again = f" {next_command('rerun', run.pk, '--failed')} does the rest." if run else ""
-        raise CommandError(f"Interrupted: all tasks have ended.{again}", returncode=INTERRUPTED) from None
+        message = _joined("Interrupted: the run is cancelled, and its tasks have ended.", _rest(execution.run))
+        raise CommandError(message, returncode=INTERRUPTED) from None
     except Cancelled:
-        run = execution.run
-        again = f"{next_command('rerun', run.pk, '--failed')} does the rest." if run else ""
-        raise CommandError(_joined("The run was cancelled.", again), returncode=FAILED) from None
+        message = _joined("The run was cancelled, and its tasks have ended.", _rest(execution.run))
+        raise CommandError(message, returncode=FAILED) from None
     run = execution.run
     shown = f"{next_command('show', run.pk)} shows the run." if run else ""
     if failed := execution.failed:
@@ -127,6 +134,11 @@ def _run_locally(
     write_message(
         command, _joined(f"{count} tasks have ended: {run.status if run else 'without a record'}.", shown)
     )
+
+
+def _rest(run: JobRun | None) -> str:
+    """Return the command that runs the tasks that are not done: in this process, without `--local`."""
+    return f"{next_command('rerun', run.pk, '--failed')} runs the rest in one process." if run else ""
 
 
 def _joined(*sentences: str) -> str:
