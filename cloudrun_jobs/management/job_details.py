@@ -94,7 +94,7 @@ def _rows(spec: JobSpec, listing: Listing, help_text: str, holders: Sequence[Hol
     if cloud is not None:
         in_sync = [] if cloud.errors else ["in sync"]
         yield from _labelled("Cloud", [*cloud.changes.get(spec.command, in_sync)])
-        yield from _labelled("Trouble", [*cloud.troubles.get(spec.command, ())])
+        yield from _labelled("Problem", [*cloud.troubles.get(spec.command, ())])
     yield "Console", _console_url(spec)
 
 

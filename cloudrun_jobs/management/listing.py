@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -56,7 +57,7 @@ class Listing:
             "jobs": [self.job_data(spec) for spec in self.specs],
             "orphans": list(self.drift.orphans) if self.drift else None,
             "errors": self.error_texts,
-            "unreadable": {name: f"{type(error).__name__}: {error}" for name, error in self.unreadable.items()},
+            "import_errors": {name: f"{type(error).__name__}: {error}" for name, error in self.unreadable.items()},
         }
 
     def job_data(self, spec: JobSpec) -> dict[str, Any]:
@@ -69,7 +70,7 @@ class Listing:
             "schedules": [self._schedule_data(*each) for each in schedules],
             "last_run": last and listed_data(last),
             "drift": None if cloud is None else list(cloud.changes.get(name, ())),
-            "troubles": None if cloud is None else list(cloud.troubles.get(name, ())),
+            "problems": None if cloud is None else list(cloud.troubles.get(name, ())),
         }
 
     def _schedule_data(self, schedule: Schedule, due: DueSchedule) -> dict[str, Any]:
@@ -127,7 +128,7 @@ def state_of(listing: Listing, spec: JobSpec, now_paused: Sequence[str]) -> str:
         found.append("paused" if len(now_paused) == len(spec.schedules) else f"{len(now_paused)} paused")
     if cloud is not None:
         found += [*cloud.changes.get(spec.command, ()), *cloud.troubles.get(spec.command, ())]
-    return "; ".join(found)
+    return "; ".join(text if count == 1 else f"{text} ({count})" for text, count in Counter(found).items())
 
 
 def paused_of(listing: Listing, spec: JobSpec) -> list[str]:
