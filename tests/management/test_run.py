@@ -137,6 +137,15 @@ def test_failure_in_this_process_exits_1(cli: Cli) -> None:
     assert cli("rerun", str(JobRun.objects.get().pk)).status == 1
 
 
+def test_rerun_of_what_has_not_failed(cli: Cli) -> None:
+    """The hint is a command, not a call of Python."""
+    name = cli("run", "echo").out[:8]
+    typed = cli("rerun", name, "--failed")
+
+    assert typed.status == 1
+    assert typed.err.endswith(f"`manage.py cloudrun_jobs rerun {name}` repeats the whole run.\n")
+
+
 def test_rerun_names_the_next_command(cli: Cli) -> None:
     first = cli("run", "echo", "--", "--partner=7").out.strip()
     typed = cli("rerun", first[:8])
@@ -162,7 +171,7 @@ def test_pause_and_resume_are_idempotent(cli: Cli, options: dict[str, Any], emul
 REFUSED = {
     "no schedule": ("echo", 1, "echo: the job has no schedule."),
     "unknown": ("nigthly", 1, "Did you mean 'nightly'?"),
-    "not deployed": ("nightly", 2, "Create it: manage.py sync_cloudrun_schedules"),
+    "not deployed": ("nightly", 2, "Create it with `manage.py sync_cloudrun_schedules`."),
 }
 
 

@@ -66,7 +66,8 @@ def _translate(error: Exception, resource: str, method: ApiMethod, endpoint: str
             hint = "Enable it with `gcloud services enable`." if NOT_ENABLED in message else _grant_hint(method)
             return AccessDenied(f"{resource}: permission denied. {message}", hint=hint)
         case GoogleAuthError() | api.Unauthorized():
-            return AccessDenied(f"{resource}: no valid credentials. {message}", hint=LOGIN_HINT)
+            hint = _token_hint(endpoint) if endpoint else LOGIN_HINT
+            return AccessDenied(f"{resource}: no valid credentials. {message}", hint=hint)
         case api.NotFound() if method.starts:
             return JobNotDeployed(f"{resource}: Cloud Run has no such job. {message}", hint=CREATE_JOB_HINT)
         case api.TooManyRequests() | api.RetryError(cause=api.TooManyRequests()):
@@ -102,14 +103,25 @@ def _endpoint_hint() -> str:
     return f"Start `manage.py cloudrun_emulator`, and set {place} to its gRPC address."
 
 
+def _token_hint(endpoint: str) -> str:
+    """Return what to do after a server on this machine, where nothing else identifies the caller."""
+    place = conf.setting_name("OPTIONS", "access_token")
+    if conf.load().options.get("access_token") is None:
+        return f"The server at {endpoint} requires an access token: set {place}."
+    return f"{place} is invalid or has expired: set it to a new token of the server at {endpoint}."
+
+
 def _grant_hint(method: ApiMethod) -> str:
     also = f", and {method.also}" if method.also else ""
     return f"Grant {method.permission} ({method.role}) on it{also} to the identity this process runs as."
 
 
 def _no_response(resource: str, message: str, method: ApiMethod, endpoint: str | None) -> ServiceError:
-    if endpoint and not method.polls and NOT_CONNECTED in message and (problem := _problem_of(endpoint)):
-        return ServiceError(f"{resource}: not sent. {problem}", hint=_endpoint_hint())
+    if endpoint and NOT_CONNECTED in message:
+        if problem := _problem_of(endpoint):
+            kind = ServiceUnavailable if method.polls else ServiceError
+            return kind(f"{resource}: {problem}", hint=_endpoint_hint())
+        message = f"The server at {endpoint} accepts no gRPC call."
     message = f"{resource}: no response. {message}"
     where = f"Is a server running at {endpoint}?" if endpoint else ""
     if method.starts:
