@@ -124,6 +124,11 @@ def _set_state(state: Any) -> Callable[[Project], None]:
     return change
 
 
+def _move_schedules(project: Project) -> None:
+    _setting("scheduler_region", "europe-west1")(project)
+    project.manage("sync_cloudrun_schedules", "--command", "nightly")
+
+
 def _fail_attempt(project: Project) -> None:
     job = project.emulator.scheduler.entries[f"{project.place}/jobs/nightly-production"].job
     job.status.code = 7
@@ -386,6 +391,13 @@ GCLOUD = (
         mend=_succeed,
     ),
     Fault(
+        id="schedule_elsewhere",
+        job="nightly",
+        plant=_move_schedules,
+        fix=f"gcloud scheduler jobs delete nightly-production --location={REGION} --project=PROJECT",
+        mend=Project.delete_schedule,
+    ),
+    Fault(
         id="schedule_disabled",
         job="nightly",
         plant=_set_state(scheduler_v1.Job.State.DISABLED),
@@ -446,7 +458,7 @@ GCLOUD = (
         id="secret_missing",
         job="echo",
         plant=Project.use_secret,
-        fix=f"gcloud secrets create api-key --data-file=FILE --project=PROJECT && {GRANT_SECRET}",
+        fix=f"gcloud secrets create api-key --data-file=- --project=PROJECT && {GRANT_SECRET}",
         mend=lambda project: project.add_secret("api-key"),
     ),
     Fault(
@@ -516,6 +528,7 @@ WRITTEN = (
         plant=_setting("scheduler_region", "europe-north1"),
         fix="In the settings: CLOUDRUN_JOBS['OPTIONS']['scheduler_region'] = 'europe-central2'",
         mend=_both(
+            Project.delete_schedule,
             _setting("scheduler_region", "europe-central2"),
             lambda project: project.manage("sync_cloudrun_schedules", "--command", "nightly"),
         ),
@@ -553,8 +566,8 @@ WRITTEN = (
     Fault(
         id="reconcile_unscheduled",
         plant=lambda project: project.set(RECONCILE={}),
-        fix="In the settings: CLOUDRUN_JOBS['RECONCILE'] = {'schedule': '*/5 * * * *'}, then run both sync"
-        " commands",
+        fix="In the settings: CLOUDRUN_JOBS['RECONCILE'] = {'schedule': '*/5 * * * *'}, then"
+        f" manage.py sync_cloudrun_jobs --image {IMAGE}:1 && manage.py sync_cloudrun_schedules",
         mend=lambda project: project.set(RECONCILE=RECONCILE),
     ),
     Fault(
