@@ -83,7 +83,7 @@ def _setting(name: str, value: Any) -> Callable[[Project], None]:
     def change(project: Project) -> None:
         project.options[name] = value.replace("PROJECT", project.id) if isinstance(value, str) else value
         if value is None:
-            del project.options[name]
+            project.options.pop(name, None)
         project.apply()
 
     return change
@@ -610,3 +610,32 @@ WRITTEN = (
         mend=_finish_runs,
     ),
 )
+
+# Faults that can follow each other in one project: each leaves it healthy, and the last ones not as it was.
+ORDER = {
+    "jobs": (
+        *("job_missing", "job_not_ready", "retries_default", "entrypoint_differs", "job_drift"),
+        *("job_undeployable", "container_ambiguous", "reconcile_unscheduled", "job_not_synced", "image_differs"),
+        *("job_orphaned",),
+    ),
+    "schedules": (
+        *("schedule_missing", "schedule_drift", "schedule_failing", "schedule_disabled", "schedule_overdue"),
+        *("schedule_undeployable", "schedule_elsewhere"),
+    ),
+    "service": (
+        *("attempt_deadline_short", "service_cold", "service_timeout", "service_invoker", "service_url_unset"),
+        *("service_missing", "oidc_audience", "oidc_email", "oidc_commands", "service_traffic"),
+    ),
+    "access": (
+        *("api_disabled", "permission_schedules", "scheduler_agent", "account_missing", "account_disabled"),
+        *("scheduler_role", "scheduler_role_without_overrides", "scheduler_account_unset"),
+        *("default_account_missing",),
+    ),
+    "secrets": ("secret_missing", "secret_version", "secret_access", "schedule_orphaned"),
+    "runtime": (
+        *("migrations_missing", "reconciler_late", "runs_waiting", "rate_limited", "locks_private"),
+        *("region_unsupported",),
+    ),
+}
+_FAULTS = {str(fault): fault for fault in (*MANAGED, *GCLOUD, *WRITTEN)}
+GROUPS = {group: [_FAULTS[name] for name in names] for group, names in ORDER.items()}
