@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from datetime import timedelta
 
 from cloudrun_jobs.backends.base import Request
 from cloudrun_jobs.backends.cloudrun.executions import run_job
@@ -16,9 +17,10 @@ from cloudrun_jobs.doctor.table import EXECUTION_FAILED
 from cloudrun_jobs.exceptions import CloudRunJobsError
 from cloudrun_jobs.operations import ExecutionState
 from cloudrun_jobs.spec import JobSpec
-from cloudrun_jobs.spec.overrides import NO_OVERRIDES, Overrides
+from cloudrun_jobs.spec.overrides import Overrides
 
 ARGUMENTS = ("check",)
+TASK_TIMEOUT = timedelta(minutes=5)  # Of each attempt.
 TIME_LIMIT_SECONDS = 600.0
 POLL_INTERVAL_SECONDS = 5.0  # At most.
 
@@ -42,7 +44,8 @@ def check_containers(facts: Facts) -> Iterator[Finding | CloudRunJobsError]:
 def _start(facts: Facts, spec: JobSpec, existing: Existing) -> CloudRunOperation:
     # As few tasks as Cloud Run accepts: not fewer than run at once.
     tasks = existing.fields.get("task_parallelism") or 1
-    overrides = Overrides(tasks=tasks) if tasks < existing.fields.get("tasks", 1) else NO_OVERRIDES
+    fewer = tasks if tasks < existing.fields.get("tasks", 1) else None
+    overrides = Overrides(tasks=fewer, timeout=TASK_TIMEOUT)
     request = Request(job=spec.name, argv=ARGUMENTS, script=spec.script, run_id="", overrides=overrides)
     return run_job(facts.backend, request, facts.backend.rpc_timeout)
 

@@ -6,6 +6,7 @@ A fact that cannot be read raises the same `CloudRunJobsError` each time. One th
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
@@ -14,7 +15,7 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 from urllib.parse import quote
 
-from cloudrun_jobs import locks
+from cloudrun_jobs import conf, locks
 from cloudrun_jobs.backends.cloudrun.errors import ApiMethod
 from cloudrun_jobs.backends.cloudrun.rest import RestClient
 from cloudrun_jobs.command import CloudRunJobs
@@ -36,6 +37,8 @@ if TYPE_CHECKING:
 Value = TypeVar("Value")
 
 PAGE_SIZE = 500
+REGIONAL_URL = re.compile(r"https://[^/]+\.(?P<region>[a-z]+-[a-z]+\d+)\.run\.app")
+POLICY_VERSION = 3  # Others hide the roles of bindings with conditions.
 
 
 def fact(read: Callable[..., Value]) -> Callable[..., Value]:
@@ -55,6 +58,21 @@ def fact(read: Callable[..., Value]) -> Callable[..., Value]:
         return cast("Value", value)
 
     return reading
+
+
+def own_place(job: Existing) -> int:
+    """Return the place of the container that has this package's variables; 0 if none has."""
+    own = (
+        place
+        for place, container in enumerate(job.message.template.template.containers)
+        if any(variable.name.startswith(conf.PREFIX) for variable in container.env)
+    )
+    return next(own, 0)
+
+
+def image_of(job: Existing) -> str:
+    containers = job.message.template.template.containers
+    return str(containers[own_place(job)].image) if containers else ""
 
 
 class Facts:
@@ -92,6 +110,9 @@ class Facts:
         """Return the names of the jobs, which the sync commands accept."""
         return {job.command_name for job in self.jobs}
 
+    def is_selected(self, command: str) -> bool:
+        return self._selected is None or command in self._selected
+
     def deployed(self) -> list[JobSpec]:
         """Return the jobs that are Cloud Run Jobs."""
         return [spec for spec in self.specs() if job_declarations.is_deployed(spec, self.backend)]
@@ -123,6 +144,32 @@ class Facts:
         return {item.id: item for item in Schedules(self.backend).list()}
 
     @fact
+    def usual_image(self) -> str:
+        """Return the image that most jobs of the environment have; of several, that of the job changed last.
+
+        Jobs whose class names an image do not count.
+        """
+        environment = self.backend.settings.environment
+        own = {spec.name for spec in self.deployed() if spec.image is not None}
+        found = [
+            (image_of(item), item.message.update_time)
+            for item in self.existing_jobs().values()
+            if item.id not in own and item.ownership is not None and item.ownership.environment == environment
+        ]
+        counts = Counter(image for image, _ in found)
+        return max(found, key=lambda item: (counts[item[0]], item[1]), default=("", None))[0]
+
+    @fact
+    def schedules_elsewhere(self) -> list[Existing]:
+        """Return the Scheduler jobs of the jobs' region, if the settings name another region for schedules."""
+        regions = {self.region, self.scheduler_region}
+        if len(regions) == 1 or not regions <= self.scheduler_regions():
+            return []
+        store = Schedules(self.backend)
+        store.parent = self.backend.parent
+        return store.list()
+
+    @fact
     def job_drift(self) -> drift.Drift:
         existing = list(self.existing_jobs().values())
         return drift.job_drift(
@@ -150,14 +197,15 @@ class Facts:
     def service(self) -> Mapping[str, Any] | None:
         """Return the web service whose URL is in the settings."""
         url = (self.backend.service_url or "").rstrip("/")
-        for service in self._services():
+        found = REGIONAL_URL.fullmatch(url)
+        for service in self._services(found["region"] if found else self.region):
             if url in {service.get("uri"), *service.get("urls", ()), *service.get("customAudiences", ())}:
                 return service
         return None
 
     @fact
-    def _services(self) -> list[Mapping[str, Any]]:
-        path = f"v2/{self.backend.parent}/services"
+    def _services(self, region: str) -> list[Mapping[str, Any]]:
+        path = f"v2/projects/{self.project}/locations/{region}/services"
         return list(self._pages("services", "run", path, "run.services.list", "roles/run.viewer"))
 
     @fact
@@ -219,7 +267,7 @@ class Facts:
 
     def _account_path(self, account: str) -> str:
         name, _, domain = account.partition("@")
-        project = project_of(account, "-")
+        project = project_of(account, self.project)
         if domain == COMPUTE_DOMAIN:
             number = name.partition("-")[0]
             project = self.project if number == self.project_number() else number
@@ -249,13 +297,19 @@ class Facts:
     def _project_policy(self) -> Mapping[str, Any]:
         path = f"v1/projects/{self.project}"
         permission, role = "resourcemanager.projects.getIamPolicy", "roles/iam.securityReviewer"
-        return self._call("cloudresourcemanager", "POST", f"{path}:getIamPolicy", permission, role, body={}) or {}
+        body = {"options": {"requestedPolicyVersion": POLICY_VERSION}}
+        return (
+            self._call("cloudresourcemanager", "POST", f"{path}:getIamPolicy", permission, role, body=body) or {}
+        )
 
     @fact
     def _policy(self, service: str, path: str) -> Mapping[str, Any]:
         kind = path.split("/")[-2]
         permission = f"{service}.{kind}.getIamPolicy"
-        return self._get(service, f"{path}:getIamPolicy", permission, "roles/iam.securityReviewer") or {}
+        version = {"options.requestedPolicyVersion": POLICY_VERSION}
+        return (
+            self._get(service, f"{path}:getIamPolicy", permission, "roles/iam.securityReviewer", **version) or {}
+        )
 
     def _role_grants(self, role: str, permission: str) -> bool:
         return permission in self._custom_role(role) if roles.is_custom(role) else roles.grants(role, permission)

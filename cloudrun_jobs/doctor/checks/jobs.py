@@ -4,21 +4,23 @@ from __future__ import annotations
 
 import re
 import shlex
-from collections import Counter
 from collections.abc import Iterator
+from contextlib import suppress
 
 from cloudrun_jobs.deploy.drift import command_of
 from cloudrun_jobs.deploy.jobs import unfit_entrypoint
 from cloudrun_jobs.deploy.plan import Change, Desired
 from cloudrun_jobs.deploy.plan.printing import describe_field
 from cloudrun_jobs.doctor.checks.check import Check
-from cloudrun_jobs.doctor.commands import gcloud, manage
-from cloudrun_jobs.doctor.facts import Facts
+from cloudrun_jobs.doctor.checks.schedules import is_unscheduled_reconcile
+from cloudrun_jobs.doctor.commands import IMAGE, gcloud, manage
+from cloudrun_jobs.doctor.facts import Facts, image_of, own_place
 from cloudrun_jobs.doctor.findings import Finding
+from cloudrun_jobs.exceptions import ServiceError
 from cloudrun_jobs.spec import JobSpec
 
 DEFAULT_RETRIES = 3  # Cloud Run's.
-SYNC, IMAGE = "sync_cloudrun_jobs", "IMAGE"
+SYNC = "sync_cloudrun_jobs"
 # us-docker.pkg.dev/acme/repository/some/image:tag@sha256:0123
 IMAGE_NAME = re.compile(
     r"(?P<location>[a-z0-9-]+)-docker\.pkg\.dev/(?P<project>[^/]+)/(?P<repository>[^/]+)/(?P<package>[^:@]+)"
@@ -54,7 +56,7 @@ def job_undeployable(facts: Facts, command: str) -> Iterator[Finding]:
 def job_missing(facts: Facts, spec: JobSpec) -> Iterator[Finding]:
     change = _change(facts, spec)
     if change is not None and change.action == "create":
-        images = () if spec.image else ("--image", _usual_image(facts) or IMAGE)
+        images = () if spec.image else ("--image", facts.usual_image() or IMAGE)
         fix = manage(SYNC, *images, "--command", spec.command)
         message = f"The Cloud Run Job {spec.name} does not exist in {facts.project}, {facts.region}."
         yield Finding("job_missing", spec.command, message, fix)
@@ -69,8 +71,8 @@ def job_not_synced(facts: Facts, spec: JobSpec) -> Iterator[Finding]:
 
 def job_fields(facts: Facts, spec: JobSpec) -> Iterator[Finding]:
     change = _change(facts, spec)
-    if change is None or change.action != "update" or not _is_adopted(change):
-        return
+    if change is None or change.action != "update" or not _is_adopted(change) or _own_place(facts, spec):
+        return  # Of a job whose first container is another one, the sync would change that one.
     fields = {field.name: field for field in change.fields}
     if _has_default_retries(facts, spec):
         fields.pop("max_retries", None)
@@ -86,7 +88,7 @@ def retries_default(facts: Facts, spec: JobSpec) -> Iterator[Finding]:
     if _has_default_retries(facts, spec):
         change = _change(facts, spec)
         is_synced = change is not None and "max_retries" in {field.name for field in change.fields}
-        declare = "" if is_synced else f"In the class of {spec.command}: max_retries = 0, then "
+        declare = "" if is_synced else f"In the class of {spec.command}: max_retries = 0, or 3 to keep them, then "
         message = (
             f"{spec.name} retries failed tasks {DEFAULT_RETRIES} times, Cloud Run's default; the code declares no"
             " retries."
@@ -127,7 +129,7 @@ def job_not_ready(facts: Facts, spec: JobSpec) -> Iterator[Finding]:
     if existing and existing.trouble:
         fix = gcloud(
             *("run", "jobs", "update", spec.name),
-            image=str(existing.fields.get("image")),
+            image=str(existing.fields.get("image") or facts.usual_image() or IMAGE),
             region=facts.region,
             project=facts.project,
         )
@@ -138,7 +140,8 @@ def container_ambiguous(facts: Facts, spec: JobSpec) -> Iterator[Finding]:
     existing = facts.existing_jobs().get(spec.name)
     containers = existing.message.template.template.containers if existing else ()
     if len(containers) > 1:
-        names = [container.name for container in containers[1:]]
+        own = _own_place(facts, spec)
+        names = [container.name for place, container in enumerate(containers) if place != own]
         fix = gcloud(
             *("run", "jobs", "update", spec.name),
             remove_containers=",".join(names),
@@ -152,34 +155,37 @@ def container_ambiguous(facts: Facts, spec: JobSpec) -> Iterator[Finding]:
         yield Finding("container_ambiguous", spec.command, message, fix)
 
 
+def _own_place(facts: Facts, spec: JobSpec) -> int:
+    existing = facts.existing_jobs().get(spec.name)
+    return own_place(existing) if existing else 0
+
+
 def _image(facts: Facts, spec: JobSpec) -> str:
     existing = facts.existing_jobs().get(spec.name)
-    return str(existing.fields.get("image", "")) if existing else ""
-
-
-def _usual_image(facts: Facts) -> str:
-    """Return the image that most jobs of the environment have; of several, that of the job changed last.
-
-    Jobs whose class names an image do not count.
-    """
-    environment = facts.backend.settings.environment
-    own = {spec.name for spec in facts.deployed() if spec.image is not None}
-    found = [
-        (str(item.fields.get("image", "")), item.message.update_time)
-        for item in facts.existing_jobs().values()
-        if item.id not in own and item.ownership is not None and item.ownership.environment == environment
-    ]
-    counts = Counter(image for image, _ in found)
-    return max(found, key=lambda item: (counts[item[0]], item[1]), default=("", None))[0]
+    return image_of(existing) if existing else ""
 
 
 def image_differs(facts: Facts, spec: JobSpec) -> Iterator[Finding]:
-    image, usual = _image(facts, spec), _usual_image(facts)
-    if spec.image is None and image and image != usual:
-        message = f"{spec.name} has the image {image}, the other jobs have {usual}."
-        yield Finding(
-            "image_differs", spec.command, message, manage(SYNC, "--image", usual, "--command", spec.command)
-        )
+    usual = _other_image(facts, spec)
+    if usual and not _is_missing(facts, spec):
+        message = f"{spec.name} has the image {_image(facts, spec)}, the other jobs have {usual}."
+        yield Finding("image_differs", spec.command, message, _sync_image(spec, usual))
+
+
+def _other_image(facts: Facts, spec: JobSpec) -> str:
+    """Return the image of the other jobs; "" if this job has it, or one of its own."""
+    image, usual = _image(facts, spec), facts.usual_image()
+    return usual if spec.image is None and image and image != usual else ""
+
+
+def _sync_image(spec: JobSpec, image: str) -> str:
+    return manage(SYNC, "--image", image, "--command", spec.command)
+
+
+def _is_missing(facts: Facts, spec: JobSpec) -> bool:
+    with suppress(ServiceError):  # The check of the image reports it.
+        return any(image_missing(facts, spec))
+    return False
 
 
 def image_missing(facts: Facts, spec: JobSpec) -> Iterator[Finding]:
@@ -192,6 +198,8 @@ def image_missing(facts: Facts, spec: JobSpec) -> Iterator[Finding]:
     if not facts.image_exists(repository, found["package"], version):
         message = f"The image of {spec.name} does not exist: {image}."
         fix = gcloud("builds", "submit", ".", tag=image.partition("@")[0], project=found["project"])
+        if usual := _other_image(facts, spec):
+            fix = _sync_image(spec, usual)
         yield Finding("image_missing", spec.command, message, fix)
 
 
@@ -202,7 +210,8 @@ def unchecked_images(facts: Facts) -> list[str]:
 
 
 def _orphans(facts: Facts) -> tuple[Change, ...]:
-    return facts.job_drift().plan.orphans
+    orphans = facts.job_drift().plan.orphans
+    return tuple(change for change in orphans if not is_unscheduled_reconcile(command_of(change)))
 
 
 CHECKS = (
