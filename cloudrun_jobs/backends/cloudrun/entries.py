@@ -53,6 +53,17 @@ def read_entries(backend: CloudRunBackend, run: JobRun, query: LogQuery) -> list
                 return entries
 
 
+def has_entry(backend: CloudRunBackend, condition: str) -> bool:
+    """Return True if an entry of the last day matches the condition, of Cloud Logging's query language."""
+    parent = f"projects/{backend.settings.project}"
+    request = ListLogEntriesRequest(resource_names=[parent], filter=condition, page_size=1)
+    with translate_errors(f"{parent}/logs", LIST, endpoint=backend.endpoint):
+        _read_quota().wait()
+        client = clients.logging(backend.server)
+        pager = client.list_log_entries(request, retry=RETRY_WHEN_EXHAUSTED, timeout=backend.rpc_timeout)
+        return bool(next(iter(pager.pages)).entries)
+
+
 @cache
 def _read_quota() -> Quota:
     return Quota(READS_PER_MINUTE)
