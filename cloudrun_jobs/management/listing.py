@@ -9,6 +9,7 @@ from typing import Any
 from django.conf import settings
 from django.core.management.base import CommandError
 
+from cloudrun_jobs import conf
 from cloudrun_jobs.command import CloudRunJobs
 from cloudrun_jobs.conf import DEFAULT_ALIAS
 from cloudrun_jobs.deploy import overview
@@ -102,7 +103,7 @@ def read(*, offline: bool = False, check: bool = False, only: str | None = None)
     return Listing(
         specs=specs,
         due=due,
-        last_runs=JobRun.objects.last_runs([*jobs], LISTED),
+        last_runs=JobRun.objects.last_runs(conf.load().environment, [*jobs], LISTED),
         drift=_drift([*jobs.values()], {*invalid, *found.unreadable}, offline=offline, check=check, only=only),
         invalid=invalid if only is None else {},
         unreadable=found.unreadable if only is None else {},

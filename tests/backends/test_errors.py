@@ -33,7 +33,7 @@ ANSWERS = [
     (Code.DEADLINE_EXCEEDED, OutcomeUnknown, r"no response"),
     (Code.INTERNAL, OutcomeUnknown, r"no response"),
     (Code.ABORTED, OutcomeUnknown, r"no response"),
-    (Code.CANCELLED, OutcomeUnknown, r"The execution may exist: check before"),
+    (Code.CANCELLED, OutcomeUnknown, r"An execution may have started"),
     (Code.UNKNOWN, OutcomeUnknown, r"no response"),
     (Code.UNIMPLEMENTED, ServiceError, r"rejected"),
 ]

@@ -598,10 +598,20 @@ def test_server_that_does_not_answer(project: Project) -> None:
     assert "No server listens at 127.0.0.1:1." in found.messages
 
 
-def test_local_environment(settings: Settings) -> None:
-    """In the environment "local" there is nothing to ask: one line, and exit status 2."""
-    settings.CLOUDRUN_JOBS = {"ENVIRONMENT": "local"}
-    with pytest.raises(CommandError, match="'local' has no jobs and no schedules in the cloud") as raised:
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"ENVIRONMENT": "local"}, "'local' has no jobs and no schedules in the cloud"),
+        (
+            {"ENVIRONMENT": "production", "BACKEND": "cloudrun_jobs.backends.celery.CeleryBackend"},
+            "'production' runs no jobs on Cloud Run",
+        ),
+    ],
+)
+def test_environment_without_cloud_run(settings: Settings, values: dict[str, Any], message: str) -> None:
+    """In the environment "local", and if Celery runs all jobs, there is nothing to ask: exit status 2."""
+    settings.CLOUDRUN_JOBS = values
+    with pytest.raises(CommandError, match=message) as raised:
         call_command("cloudrun_jobs", "doctor", stdout=StringIO(), stderr=StringIO())
 
     assert raised.value.returncode == 2

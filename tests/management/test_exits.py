@@ -36,7 +36,15 @@ USAGE = {
     "an unknown short option": (["runs", "-x"], "unknown option -x. --help lists the options."),
     "a superfluous argument": (["runs", "echo", "b"], "unexpected argument. --help shows the usage."),
     "a missing value": (["runs", "--limit"], "--limit: expected one argument"),
-    "a value of a wrong type": (["runs", "--limit=x"], "--limit: invalid int value: 'x'"),
+    "a value of a wrong type": (
+        ["runs", "--limit=x"],
+        "--limit: expected a whole number from 1 to",
+    ),
+    "a number that is too big": (
+        ["runs", f"--limit={'9' * 20}"],
+        "--limit: expected a whole number from 1",
+    ),
+    "a number that is too small": (["runs", "--limit=0"], "--limit: expected a whole number from 1"),
     "an unknown choice": (
         ["export", "--format=teraform"],
         "--format: unknown value 'teraform'. Did you mean",
@@ -164,7 +172,7 @@ def test_error_of_an_api_exits_2(cli: Cli, options: dict[str, Any], emulator: Em
 def test_interrupts_and_failures(
     cli: Cli, monkeypatch: pytest.MonkeyPatch, error: BaseException, status: int, line: str
 ) -> None:
-    monkeypatch.setattr("cloudrun_jobs.management.exits._discard_output", lambda: None)
+    monkeypatch.setattr("cloudrun_jobs.management.streams._discard_output", lambda: None)
     monkeypatch.setattr(SUBCOMMANDS["runs"], "run", mock.Mock(side_effect=error))
 
     assert cli("runs") == (status, "", line)

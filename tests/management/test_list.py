@@ -78,6 +78,14 @@ def test_states(cli: Cli, options: dict[str, Any], emulator: Emulator, declare: 
     run = JobRun.objects.create(
         command="nightly", environment="production", trigger="schedule", status=Status.FAILED, **tick
     )
+    JobRun.objects.create(
+        command="nightly",
+        environment="production",
+        trigger="delay",
+        status=Status.SUCCEEDED,
+        created_at=run.created_at - timedelta(days=1),
+    )
+    elsewhere = JobRun.objects.create(command="nightly", environment="staging", trigger="delay")
 
     typed = cli("list")
     nightly, second, plain = (line.split("  ") for line in typed.lines[1:])
@@ -100,6 +108,7 @@ def test_states(cli: Cli, options: dict[str, Any], emulator: Emulator, declare: 
         False,
     )
     assert (found["nightly"]["last_run"]["id"], found["nightly"]["drift"]) == (str(run.pk), ["job: timeout"])
+    assert str(elsewhere.pk) not in cli("show", "nightly", "--json").out
 
 
 def test_check_exits_1_after_drift(

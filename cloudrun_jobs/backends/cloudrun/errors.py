@@ -125,5 +125,5 @@ def _no_response(resource: str, message: str, method: ApiMethod, endpoint: str |
     message = f"{resource}: no response. {message}"
     where = f"Is a server running at {endpoint}?" if endpoint else ""
     if method.starts:
-        return OutcomeUnknown(message, hint=f"{where} The execution may exist: check before repeating.".strip())
+        return OutcomeUnknown(message, hint=f"{where} An execution may have started.".strip())
     return ServiceUnavailable(message, hint=where)

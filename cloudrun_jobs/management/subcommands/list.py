@@ -13,11 +13,12 @@ from django.core.management.base import BaseCommand, CommandError
 from cloudrun_jobs.deploy.overview import Overview
 from cloudrun_jobs.management.exits import FAILED
 from cloudrun_jobs.management.listing import Listing, paused_of, read, schedule_text, state_of
-from cloudrun_jobs.management.output import add_json_option, write_json, write_message, write_rows
+from cloudrun_jobs.management.output import add_json_option, next_command, write_json, write_message, write_rows
 from cloudrun_jobs.spec import JobSpec
 from cloudrun_jobs.terminal import Shrink, format_minute
 
 HELP = "List the declared jobs: schedule, next and last run, and what differs in the cloud."
+SYNC_HINT = "`manage.py sync_cloudrun_jobs` and `sync_cloudrun_schedules` end the drift; --dry-run shows it."
 # A cut LAST RUN keeps the status.
 SHRINK = (Shrink("SCHEDULE", 12), Shrink("STATE", 18), Shrink("LAST RUN", 10), Shrink("JOB", 14))
 
@@ -79,9 +80,6 @@ def _next(listing: Listing, spec: JobSpec, paused: Sequence[str]) -> datetime | 
     return min(times, default=None)
 
 
-SYNC_HINT = "`manage.py sync_cloudrun_jobs` and `sync_cloudrun_schedules` apply it; with --dry-run they show it."
-
-
 def _drift_count(found: Overview) -> str:
     count = len(found.changes) + len(found.orphans)
     return f"{count} {'difference' if count == 1 else 'differences'} between the code and the cloud"
@@ -91,4 +89,4 @@ def _next_step(listing: Listing) -> str:
     zone = f"Times are in {settings.TIME_ZONE}. " if listing.specs else ""
     if listing.drift is not None and listing.drift.exists:
         return f"{zone}{_drift_count(listing.drift)}. {SYNC_HINT}"
-    return f"{zone}`manage.py cloudrun_jobs show JOB` shows one job."
+    return f"{zone}{next_command('show', 'JOB')} shows one job."

@@ -3,23 +3,23 @@
 from __future__ import annotations
 
 from argparse import ArgumentParser, ArgumentTypeError
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError
 
 from cloudrun_jobs import command_line
-from cloudrun_jobs.backends.log_entries import LogEntry, LogQuery
+from cloudrun_jobs.backends.log_entries import LogQuery
 from cloudrun_jobs.command import CloudRunJobs
 from cloudrun_jobs.management.exits import ERROR, FAILED, INTERRUPTED
 from cloudrun_jobs.management.finding import find_job
 from cloudrun_jobs.management.following import check_outcome, error_of, follow, state_text
 from cloudrun_jobs.management.local_execution import Cancelled, LocalExecution
 from cloudrun_jobs.management.log_sources import source_of
-from cloudrun_jobs.management.output import write_message
-from cloudrun_jobs.management.starting import next_command, start
-from cloudrun_jobs.management.subcommands.logs import not_kept, write_entry
+from cloudrun_jobs.management.output import next_command, write_message
+from cloudrun_jobs.management.starting import start
+from cloudrun_jobs.management.subcommands.logs import EntryWriter, not_kept
 from cloudrun_jobs.models import JobRun, Status
 
 HELP = "Run a job. Its own arguments follow `--`."
@@ -72,7 +72,7 @@ def run(command: BaseCommand, **options: Any) -> None:
     if options["wait"] or options["follow"]:
         _wait(command, started.run_id, with_log=options["follow"])
     else:
-        write_message(command, f"{next_command(started.run_id, 'show')} shows the run.")
+        write_message(command, f"{next_command('show', started.run_id)} shows the run.")
 
 
 def _wait(command: BaseCommand, run_id: str, *, with_log: bool) -> None:
@@ -80,15 +80,9 @@ def _wait(command: BaseCommand, run_id: str, *, with_log: bool) -> None:
     source = source_of(found, LogQuery()) if with_log else None
     if with_log and source is None:
         write_message(command, not_kept(found))
-
-    def write(run: JobRun, entries: Iterable[LogEntry]) -> None:
-        for entry in entries:
-            write_entry(command, run, entry)
-        command.stdout.flush()
-
-    ended = follow(command, found, source, write)
+    ended = follow(command, found, source, EntryWriter(command, found).write)
     check_outcome(ended)
-    write_message(command, f"{state_text(ended)}. {next_command(run_id, 'show')} shows it.")
+    write_message(command, f"{state_text(ended)}. {next_command('show', run_id)} shows it.")
 
 
 def _run_locally(
@@ -104,14 +98,14 @@ def _run_locally(
         execution.wait()
     except KeyboardInterrupt:
         run = execution.run
-        again = f" {next_command(run.pk, 'rerun', '--failed')} does the rest." if run else ""
+        again = f" {next_command('rerun', run.pk, '--failed')} does the rest." if run else ""
         raise CommandError(f"Interrupted: all tasks have ended.{again}", returncode=INTERRUPTED) from None
     except Cancelled:
         run = execution.run
-        again = f"{next_command(run.pk, 'rerun', '--failed')} does the rest." if run else ""
+        again = f"{next_command('rerun', run.pk, '--failed')} does the rest." if run else ""
         raise CommandError(_joined("The run was cancelled.", again), returncode=FAILED) from None
     run = execution.run
-    shown = f"{next_command(run.pk, 'show')} shows the run." if run else ""
+    shown = f"{next_command('show', run.pk)} shows the run." if run else ""
     if failed := execution.failed:
         listed = ", ".join(task.prefix.strip() for task in failed[:MAX_LISTED])
         listed += ", ..." if len(failed) > MAX_LISTED else ""
