@@ -15,7 +15,7 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 from urllib.parse import quote
 
-from cloudrun_jobs import conf, locks
+from cloudrun_jobs import locks
 from cloudrun_jobs.backends.cloudrun.errors import ApiMethod
 from cloudrun_jobs.backends.cloudrun.rest import RestClient
 from cloudrun_jobs.command import CloudRunJobs
@@ -37,8 +37,17 @@ if TYPE_CHECKING:
 Value = TypeVar("Value")
 
 PAGE_SIZE = 500
+# us-docker.pkg.dev/acme/repository/some/image:tag@sha256:0123
+IMAGE_NAME = re.compile(
+    r"(?P<location>[a-z0-9-]+)-docker\.pkg\.dev/(?P<project>[^/]+)/(?P<repository>[^/]+)/(?P<package>[^:@]+)"
+    r"(:(?P<tag>[^@]+))?(@(?P<digest>sha256:[0-9a-f]+))?"
+)
 REGIONAL_URL = re.compile(r"https://[^/]+\.(?P<region>[a-z]+-[a-z]+\d+)\.run\.app")
 POLICY_VERSION = 3  # Others hide the roles of bindings with conditions.
+
+
+def repository_of(image: re.Match[str]) -> str:
+    return f"projects/{image['project']}/locations/{image['location']}/repositories/{image['repository']}"
 
 
 def fact(read: Callable[..., Value]) -> Callable[..., Value]:
@@ -58,21 +67,6 @@ def fact(read: Callable[..., Value]) -> Callable[..., Value]:
         return cast("Value", value)
 
     return reading
-
-
-def own_place(job: Existing) -> int:
-    """Return the place of the container that has this package's variables; 0 if none has."""
-    own = (
-        place
-        for place, container in enumerate(job.message.template.template.containers)
-        if any(variable.name.startswith(conf.PREFIX) for variable in container.env)
-    )
-    return next(own, 0)
-
-
-def image_of(job: Existing) -> str:
-    containers = job.message.template.template.containers
-    return str(containers[own_place(job)].image) if containers else ""
 
 
 class Facts:
@@ -152,11 +146,12 @@ class Facts:
         environment = self.backend.settings.environment
         own = {spec.name for spec in self.deployed() if spec.image is not None}
         found = [
-            (image_of(item), item.message.update_time)
+            (str(item.fields.get("image", "")), item.message.update_time)
             for item in self.existing_jobs().values()
             if item.id not in own and item.ownership is not None and item.ownership.environment == environment
         ]
         counts = Counter(image for image, _ in found)
+        found = [item for item in found if not self.lacks_image(item[0])] or found
         return max(found, key=lambda item: (counts[item[0]], item[1]), default=("", None))[0]
 
     @fact
@@ -327,6 +322,25 @@ class Facts:
         path = f"v1/{repository}/packages/{quote(package, safe='')}/{version}"
         role = "roles/artifactregistry.reader"
         return self._get("artifactregistry", path, "artifactregistry.tags.get", role) is not None
+
+    def has_image(self, image: str) -> bool:
+        """Return True if the image exists, or is one of another registry."""
+        found = IMAGE_NAME.fullmatch(image)
+        if found is None:
+            return True
+        version = f"versions/{found['digest']}" if found["digest"] else f"tags/{found['tag'] or 'latest'}"
+        return self.image_exists(repository_of(found), found["package"], version)
+
+    def lacks_image(self, image: str) -> bool:
+        """Return True if the image does not exist. One that cannot be looked up may exist."""
+        with suppress(ServiceError):
+            return not self.has_image(image)
+        return False
+
+    @fact
+    def repository_exists(self, path: str) -> bool:
+        role = "roles/artifactregistry.reader"
+        return self._get("artifactregistry", f"v1/{path}", "artifactregistry.repositories.get", role) is not None
 
     @fact
     def secret_exists(self, path: str) -> bool:

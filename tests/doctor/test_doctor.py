@@ -19,6 +19,7 @@ from cloudrun_jobs import Schedule, SecretRef
 from cloudrun_jobs.backends.cloudrun.rest import RestClient
 from cloudrun_jobs.backends.cloudrun.server import Server
 from cloudrun_jobs.deploy.desired import OWNERSHIP_ANNOTATION
+from cloudrun_jobs.doctor import execution
 from cloudrun_jobs.doctor.checks import runtime
 from cloudrun_jobs.doctor.facts import Facts
 from cloudrun_jobs.doctor.regions import PLACES, nearest
@@ -36,6 +37,7 @@ from tests.servers import redis as redis_servers
 from tests.servers.process import Server as LockServer
 
 DEVELOPER, SCHEDULER_ADMIN = "roles/run.developer", "roles/cloudscheduler.admin"
+CHECKED = ("/bin/sh", "-c", "echo System check identified no issues.")
 SECRETS = {"secret_missing", "secret_version", "secret_access"}  # Of the example's jobs.
 # Planted in this module.
 OTHERS = {
@@ -118,8 +120,9 @@ def test_cloud_tasks_needs_other_permissions(project: Project) -> None:
     ]
 
 
-def test_image_that_was_deleted(project: Project) -> None:
-    """Each job whose image is not in Artifact Registry is found."""
+def test_image_that_was_deleted(project: Project, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Each job whose image is not in Artifact Registry is found; the repository is created if it is missing."""
+    monkeypatch.chdir(tmp_path)
     repository = f"v1/{project.place}/repositories/jobs"
     project.owner("artifactregistry", "DELETE", repository)
     found = project.doctor()
@@ -128,11 +131,34 @@ def test_image_that_was_deleted(project: Project) -> None:
         ("image_missing", "echo"),
         ("image_missing", "nightly"),
     ]
-    assert found.findings[0]["fix"] == f"gcloud builds submit . --tag={project.image(1)} --project={project.id}"
+    build = f"gcloud builds submit . --tag={project.image(1)} --project={project.id}"
+    create = f"gcloud artifacts repositories create jobs --repository-format=docker --location={REGION}"
+    assert found.findings[0]["fix"] == f"{create} --project={project.id} && {build}"
 
     project.emulator.images.push(project.image(1))
 
     assert project.doctor().findings == []
+
+
+def test_image_that_only_one_job_lacks(project: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The job gets the image of the others. Without another, an image is built; none has the lost digest."""
+    app = f"{REGION}-docker.pkg.dev/{project.id}/old/app"
+    project.emulator.images.push(f"{app}@sha256:{'0' * 64}")
+    project.manage("sync_cloudrun_jobs", "--image", f"{app}@sha256:{'0' * 64}", "--command", "echo")
+    project.owner("artifactregistry", "DELETE", f"v1/{project.place}/repositories/old")
+    project.emulator.images.push(f"{app}:other")
+    sync = "manage.py sync_cloudrun_jobs --image"
+
+    assert project.doctor().summary == [("image_missing", "echo", f"{sync} {project.image(1)} --command echo")]
+
+    (tmp_path / "DockerfileServer").touch()
+    monkeypatch.chdir(tmp_path)
+    project.owner("artifactregistry", "DELETE", f"v1/{project.place}/repositories/jobs")
+
+    build = f"docker build --file=DockerfileServer --tag={app} . && docker push {app}"
+    assert project.doctor(commands=["echo"]).summary == [
+        ("image_missing", "echo", f"{build} && {sync} {app} --command echo")
+    ]
 
 
 def test_other_registries_are_not_checked(project: Project) -> None:
@@ -256,7 +282,7 @@ def test_records_in_sqlite(project: Project) -> None:
 def test_container_is_checked_by_an_execution(project: Project) -> None:
     """With --execute, a container that cannot run this code is found, with its execution and the log's command."""
     project.declare(entrypoint=("/bin/sh", "-c", "exit 3"))
-    project.declare(nightly, entrypoint=("/bin/true",))
+    project.declare(nightly, entrypoint=CHECKED)
     project.manage("sync_cloudrun_jobs", "--command", *project.commands)
     found = project.doctor("--execute")
 
@@ -270,10 +296,28 @@ def test_container_is_checked_by_an_execution(project: Project) -> None:
     )
 
 
+def test_container_that_ignores_its_arguments(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A container that succeeds without the check is found; one that is known to be broken is not started."""
+    monkeypatch.setattr(execution, "LOG_DELAY_SECONDS", 0.2)
+    project.declare(entrypoint=("/bin/true",))
+    project.manage("sync_cloudrun_jobs", "--image", "example.com/app", "--command", *project.commands)
+    old = f"{REGION}-docker.pkg.dev/{project.id}/old/app"
+    project.emulator.images.push(old)
+    project.manage("sync_cloudrun_jobs", "--image", old, "--command", "nightly")
+    project.owner("artifactregistry", "DELETE", f"v1/{project.place}/repositories/old")
+    found = project.doctor("--execute")
+
+    assert [(each["id"], each["job"]) for each in found.findings] == [
+        ("image_missing", "nightly"),
+        ("execution_failed", "echo"),
+    ]
+    assert "its entrypoint does not start the arguments" in found.findings[1]["message"]
+
+
 @pytest.mark.parametrize(("at_once", "started"), [(1, 1), (2, 2)])
 def test_check_takes_as_few_tasks_as_possible(project: Project, at_once: int, started: int) -> None:
     """Of a job with three tasks, no more are started than Cloud Run requires."""
-    project.declare(entrypoint=("/bin/true",), tasks=3, task_parallelism=at_once)
+    project.declare(entrypoint=CHECKED, tasks=3, task_parallelism=at_once)
     project.manage("sync_cloudrun_jobs", "--command", "echo")
     found = project.doctor("--execute", commands=["echo"])
 
@@ -550,10 +594,20 @@ def test_server_that_does_not_answer(project: Project) -> None:
     assert "No server listens at 127.0.0.1:1." in found.messages
 
 
-def test_local_environment(settings: Settings) -> None:
-    """In the environment "local" there is nothing to ask: one line, and exit status 2."""
-    settings.CLOUDRUN_JOBS = {"ENVIRONMENT": "local"}
-    with pytest.raises(CommandError, match="'local' has no jobs and no schedules in the cloud") as raised:
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"ENVIRONMENT": "local"}, "'local' has no jobs and no schedules in the cloud"),
+        (
+            {"ENVIRONMENT": "production", "BACKEND": "cloudrun_jobs.backends.celery.CeleryBackend"},
+            "'production' runs no jobs on Cloud Run",
+        ),
+    ],
+)
+def test_environment_without_cloud_run(settings: Settings, values: dict[str, Any], message: str) -> None:
+    """In the environment "local", and if Celery runs all jobs, there is nothing to ask: exit status 2."""
+    settings.CLOUDRUN_JOBS = values
+    with pytest.raises(CommandError, match=message) as raised:
         call_command("cloudrun_jobs", "doctor", stdout=StringIO(), stderr=StringIO())
 
     assert raised.value.returncode == 2

@@ -24,8 +24,8 @@ from cloudrun_jobs.doctor.commands import project_of
 from cloudrun_jobs.exceptions import ServiceError, ServiceUnavailable
 from cloudrun_jobs.management.selection import cloudrun_backend
 from cloudrun_jobs.models import JobRun
-from cloudrun_jobs.operations import ExecutionState
 from tests.doctor.project import ANY, CALLER, OWNER, Project, nightly
+from tests.doctor.test_doctor import CHECKED
 
 
 class MachineCredentials(Credentials):  # type: ignore[misc]  # google-auth has no types
@@ -73,7 +73,7 @@ def test_execution_that_cannot_be_started_or_read(
     project: Project, monkeypatch: pytest.MonkeyPatch, step: str
 ) -> None:
     """It is named as not checked; a job that does not exist is left out."""
-    project.declare(nightly, entrypoint=("/bin/true",))
+    project.declare(nightly, entrypoint=CHECKED)
     project.manage("sync_cloudrun_jobs", "--command", "nightly")
     project.delete_job()
     monkeypatch.setattr(execution, step, _fail)
@@ -273,9 +273,17 @@ def test_sidecar_that_comes_first(project: Project) -> None:
     job.template.template.containers[0].name = "job"
     job.template.template.containers.insert(0, run_v2.Container(name="proxy", image="proxy:1"))
     project.update_job(job)
-    (found,) = project.doctor().findings
+    project.declare(timeout=90)
+    found = project.doctor()
 
-    assert (found["id"], "--remove-containers=proxy" in found["fix"]) == ("container_ambiguous", True)
+    assert found.ids == ["job_drift", "container_ambiguous"]
+    assert "--remove-containers=proxy" in found.findings[1]["fix"]
+
+    project.mend(found.findings[0]["fix"])
+
+    # The sync leaves the other container alone.
+    assert [each.image for each in project.job().template.template.containers] == ["proxy:1", project.image(1)]
+    assert project.doctor().ids == ["container_ambiguous"]
 
 
 def test_invalid_declaration_is_found_once(project: Project) -> None:
@@ -286,11 +294,20 @@ def test_invalid_declaration_is_found_once(project: Project) -> None:
 
 
 def test_scope_of_a_token(project: Project) -> None:
-    """A token of another scope, which Cloud Run rejects, is a difference."""
+    """A token of another scope, which Cloud Run rejects, is a difference, which the message tells."""
     job = project.emulator.scheduler.entries[f"{project.place}/jobs/nightly-production"].job
     job.http_target.oauth_token.scope = "https://www.googleapis.com/auth/userinfo.email"
+    (found,) = project.doctor().findings
+    account = project.account("scheduler")
 
-    assert project.doctor().ids == ["schedule_drift"]
+    assert found["message"].endswith(
+        f"token: OAuth of {account} with the scope https://www.googleapis.com/auth/userinfo.email"
+        f" → OAuth of {account}."
+    )
+
+    project.mend(found["fix"])
+
+    assert project.doctor().findings == []
 
 
 def test_execution_that_cannot_be_started_is_no_success(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -305,7 +322,7 @@ def test_execution_has_a_time_limit(project: Project, monkeypatch: pytest.Monkey
     """A task of the check ends after five minutes, whatever the job's own timeout is."""
     given: list[Request] = []
     monkeypatch.setattr(execution, "run_job", lambda backend, request, timeout: given.append(request))
-    monkeypatch.setattr(execution, "_wait", lambda operation: ExecutionState(status="succeeded"))
+    monkeypatch.setattr(execution, "_finding", lambda *args: ())
     project.doctor("--execute", commands=["echo"])
 
     assert [request.overrides.timeout for request in given] == [timedelta(minutes=5)]

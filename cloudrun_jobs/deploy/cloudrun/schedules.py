@@ -135,9 +135,11 @@ def _read_token(job: Job) -> targets.AuthToken | None:
     target = job.http_target
     if "oidc_token" in target:
         return targets.AuthToken(target.oidc_token.service_account_email, target.oidc_token.audience)
+    if "oauth_token" not in target:
+        return None
     # Cloud Run rejects a token of another scope.
-    usable = "oauth_token" in target and target.oauth_token.scope in ("", CLOUD_PLATFORM)
-    return targets.AuthToken(target.oauth_token.service_account_email) if usable else None
+    scope = "" if target.oauth_token.scope == CLOUD_PLATFORM else target.oauth_token.scope
+    return targets.AuthToken(target.oauth_token.service_account_email, scope=scope)
 
 
 def _path(field: str, job: Job) -> str:

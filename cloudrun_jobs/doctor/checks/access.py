@@ -48,7 +48,7 @@ JOB_NEEDS = (
 PROJECT_NEEDS = (
     Need(
         "permission_sync",
-        ("run.jobs.create", "run.jobs.list", "run.jobs.update", "run.jobs.delete"),
+        ("run.jobs.create", "run.jobs.list", "run.jobs.update", "run.jobs.delete", "run.services.get"),
         "roles/run.developer",
         "sync Cloud Run Jobs",
     ),

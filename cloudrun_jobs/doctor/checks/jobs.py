@@ -5,27 +5,22 @@ from __future__ import annotations
 import re
 import shlex
 from collections.abc import Iterator
-from contextlib import suppress
+from pathlib import Path
 
+from cloudrun_jobs.deploy.cloudrun.fields import own_container
 from cloudrun_jobs.deploy.drift import command_of
 from cloudrun_jobs.deploy.jobs import unfit_entrypoint
 from cloudrun_jobs.deploy.plan import Change, Desired
-from cloudrun_jobs.deploy.plan.printing import describe_field
+from cloudrun_jobs.deploy.plan.printing import describe_field, shown_fields
 from cloudrun_jobs.doctor.checks.check import Check
 from cloudrun_jobs.doctor.checks.schedules import is_unscheduled_reconcile
 from cloudrun_jobs.doctor.commands import IMAGE, gcloud, manage
-from cloudrun_jobs.doctor.facts import Facts, image_of, own_place
+from cloudrun_jobs.doctor.facts import IMAGE_NAME, Facts, repository_of
 from cloudrun_jobs.doctor.findings import Finding
-from cloudrun_jobs.exceptions import ServiceError
 from cloudrun_jobs.spec import JobSpec
 
 DEFAULT_RETRIES = 3  # Cloud Run's.
 SYNC = "sync_cloudrun_jobs"
-# us-docker.pkg.dev/acme/repository/some/image:tag@sha256:0123
-IMAGE_NAME = re.compile(
-    r"(?P<location>[a-z0-9-]+)-docker\.pkg\.dev/(?P<project>[^/]+)/(?P<repository>[^/]+)/(?P<package>[^:@]+)"
-    r"(:(?P<tag>[^@]+))?(@(?P<digest>sha256:[0-9a-f]+))?"
-)
 
 
 def _change(facts: Facts, spec: JobSpec) -> Change | None:
@@ -71,9 +66,9 @@ def job_not_synced(facts: Facts, spec: JobSpec) -> Iterator[Finding]:
 
 def job_fields(facts: Facts, spec: JobSpec) -> Iterator[Finding]:
     change = _change(facts, spec)
-    if change is None or change.action != "update" or not _is_adopted(change) or _own_place(facts, spec):
-        return  # Of a job whose first container is another one, the sync would change that one.
-    fields = {field.name: field for field in change.fields}
+    if change is None or change.action != "update" or not _is_adopted(change):
+        return
+    fields = {field.name: field for field in shown_fields(change)}
     if _has_default_retries(facts, spec):
         fields.pop("max_retries", None)
     if entrypoint := fields.pop("entrypoint", None):
@@ -138,10 +133,10 @@ def job_not_ready(facts: Facts, spec: JobSpec) -> Iterator[Finding]:
 
 def container_ambiguous(facts: Facts, spec: JobSpec) -> Iterator[Finding]:
     existing = facts.existing_jobs().get(spec.name)
-    containers = existing.message.template.template.containers if existing else ()
+    containers = list(existing.message.template.template.containers) if existing else []
     if len(containers) > 1:
-        own = _own_place(facts, spec)
-        names = [container.name for place, container in enumerate(containers) if place != own]
+        own = own_container(containers)
+        names = [container.name for container in containers if container is not own]
         fix = gcloud(
             *("run", "jobs", "update", spec.name),
             remove_containers=",".join(names),
@@ -155,19 +150,14 @@ def container_ambiguous(facts: Facts, spec: JobSpec) -> Iterator[Finding]:
         yield Finding("container_ambiguous", spec.command, message, fix)
 
 
-def _own_place(facts: Facts, spec: JobSpec) -> int:
-    existing = facts.existing_jobs().get(spec.name)
-    return own_place(existing) if existing else 0
-
-
 def _image(facts: Facts, spec: JobSpec) -> str:
     existing = facts.existing_jobs().get(spec.name)
-    return image_of(existing) if existing else ""
+    return str(existing.fields.get("image", "")) if existing else ""
 
 
 def image_differs(facts: Facts, spec: JobSpec) -> Iterator[Finding]:
     usual = _other_image(facts, spec)
-    if usual and not _is_missing(facts, spec):
+    if usual and not facts.lacks_image(_image(facts, spec)):
         message = f"{spec.name} has the image {_image(facts, spec)}, the other jobs have {usual}."
         yield Finding("image_differs", spec.command, message, _sync_image(spec, usual))
 
@@ -182,25 +172,36 @@ def _sync_image(spec: JobSpec, image: str) -> str:
     return manage(SYNC, "--image", image, "--command", spec.command)
 
 
-def _is_missing(facts: Facts, spec: JobSpec) -> bool:
-    with suppress(ServiceError):  # The check of the image reports it.
-        return any(image_missing(facts, spec))
-    return False
-
-
 def image_missing(facts: Facts, spec: JobSpec) -> Iterator[Finding]:
-    image = _image(facts, spec)
+    image, usual = _image(facts, spec), _other_image(facts, spec)
     found = IMAGE_NAME.fullmatch(image)
-    if found is None:
+    if found is None or facts.has_image(image):
         return
-    repository = f"projects/{found['project']}/locations/{found['location']}/repositories/{found['repository']}"
-    version = f"versions/{found['digest']}" if found["digest"] else f"tags/{found['tag'] or 'latest'}"
-    if not facts.image_exists(repository, found["package"], version):
-        message = f"The image of {spec.name} does not exist: {image}."
-        fix = gcloud("builds", "submit", ".", tag=image.partition("@")[0], project=found["project"])
-        if usual := _other_image(facts, spec):
-            fix = _sync_image(spec, usual)
-        yield Finding("image_missing", spec.command, message, fix)
+    message = f"The image of {spec.name} does not exist: {image}."
+    if usual and not facts.lacks_image(usual):
+        fix = _sync_image(spec, usual)
+    elif facts.repository_exists(repository_of(found)):
+        fix = _build(spec, found)
+    else:
+        message = f"{message} Nor does its repository, {found['repository']}."
+        where = {"location": found["location"], "project": found["project"]}
+        create = ("artifacts", "repositories", "create", found["repository"])
+        fix = f"{gcloud(*create, repository_format='docker', **where)} && {_build(spec, found)}"
+    yield Finding("image_missing", spec.command, message, fix)
+
+
+def _build(spec: JobSpec, found: re.Match[str]) -> str:
+    """Return the command that builds and pushes the image, by the working directory's Dockerfile."""
+    name = found[0].partition("@")[0]
+    files = sorted(path.name for path in Path().glob("Dockerfile*"))
+    if not files or "Dockerfile" in files:
+        build = gcloud("builds", "submit", ".", tag=name, project=found["project"])
+    else:  # gcloud builds by a file of that name only.
+        build = (
+            f"{shlex.join(['docker', 'build', f'--file={files[0]}', f'--tag={name}', '.'])} && docker push {name}"
+        )
+    # No build has the digest of another one.
+    return f"{build} && {_sync_image(spec, name)}" if found["digest"] else build
 
 
 def unchecked_images(facts: Facts) -> list[str]:

@@ -8,7 +8,7 @@ from contextlib import suppress
 from cloudrun_jobs import conf
 from cloudrun_jobs.deploy.drift import command_of
 from cloudrun_jobs.deploy.plan import Change, Existing
-from cloudrun_jobs.deploy.plan.printing import describe_field
+from cloudrun_jobs.deploy.plan.printing import describe_field, shown_fields
 from cloudrun_jobs.doctor.checks.check import Check
 from cloudrun_jobs.doctor.commands import IMAGE, SCHEDULER_AGENT, gcloud, grant_on, manage
 from cloudrun_jobs.doctor.facts import Facts
@@ -95,7 +95,7 @@ def schedule_fields(facts: Facts, spec: JobSpec) -> Iterator[Finding]:
         existing = change.existing
         if existing is None or existing.trouble:
             continue
-        fields = {field.name: field for field in change.fields}
+        fields = {field.name: field for field in shown_fields(change)}
         deadline = fields.get("attempt_deadline")
         if deadline and spec.runs_in_request and deadline.old < spec.timeout:
             del fields["attempt_deadline"]
