@@ -185,7 +185,7 @@ class Backend(ABC):
         """Delete the reservation with one request. Idempotent. Raises one of the `ServiceError`s."""
         raise NotImplementedError(f"{type(self).__name__} has no unreserve().")
 
-    def read_log(self, run: JobRun, query: LogQuery) -> list[LogEntry]:
+    def read_log(self, run: JobRun, query: LogQuery) -> Iterable[LogEntry]:
         """Return the log entries of a run in the order of their times. Raises one of the `ServiceError`s."""
         raise NotImplementedError(f"{type(self).__name__} has no read_log().")
 

@@ -30,6 +30,7 @@ class LogEntry:
     text: str  #: The message, and the traceback below it.
     task: int | None = None
     attempt: int | None = None
+    received: datetime | None = None  #: When the service received it, by the service's clock.
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from argparse import ArgumentParser
+from collections.abc import Collection, Iterable
 from uuid import UUID
 
 from django.core.management import get_commands
@@ -14,6 +15,7 @@ from django.db.models.functions import Cast
 
 from cloudrun_jobs.command import CloudRunJobs
 from cloudrun_jobs.management.exits import ERROR, FAILED
+from cloudrun_jobs.management.output import next_command
 from cloudrun_jobs.models import JobRun
 from cloudrun_jobs.models.querysets import JobRunQuerySet
 from cloudrun_jobs.models.runs import is_run_id, short_name
@@ -34,10 +36,9 @@ def find_run(name: str) -> JobRun:
     if (run := find_run_or_none(name)) is not None:
         return run
     if JobRun.objects.for_command(name).exists():
-        raise CommandError(
-            f"No run {name!r} is recorded. `manage.py cloudrun_jobs runs {name}` lists the runs of the job."
-        )
-    hint = similar_run(name) or "`manage.py cloudrun_jobs runs` lists the runs."
+        message = f"No run {name!r} is recorded. {next_command('runs', name)} lists the runs of the job."
+        raise CommandError(message, returncode=FAILED)
+    hint = similar_run(name) or f"{next_command('runs')} lists the runs."
     raise CommandError(f"No run {name!r} is recorded. {hint}", returncode=FAILED)
 
 
@@ -48,12 +49,12 @@ def find_run_or_none(name: str) -> JobRun | None:
     return JobRun.objects.filter(execution=short_name(name)).first() or _find_by_prefix(name.lower())
 
 
-def similar_run(name: str, others: set[str] = frozenset()) -> str:  # type: ignore[assignment]
+def similar_run(name: str, others: Collection[str] = ()) -> str:
     """Return "Did you mean ...?" for a recent run, an execution or one of the other names that is similar."""
     newest = JobRun.objects.newest_first().values_list("pk", "execution")[:SUGGESTED_RUNS]
     ids, executions = {str(pk) for pk, _ in newest}, {execution for _, execution in newest if execution}
     known = {each[: max(len(name), MIN_PREFIX)] for each in ids}
-    return closest(name, known | executions | others)
+    return closest(name, {*known, *executions, *others})
 
 
 def find_job(name: str) -> CloudRunJobs:
@@ -64,8 +65,13 @@ def find_job(name: str) -> CloudRunJobs:
     if (error := found.unreadable.get(name)) is not None:
         message = f"{name}: cannot be imported. {type(error).__name__}: {error}"
         raise CommandError(message, returncode=ERROR) from error
+    raise unknown_job(name, found.jobs)
+
+
+def unknown_job(name: str, jobs: Iterable[str], returncode: int = FAILED) -> CommandError:
+    """Return the error about a name that no job has."""
     what = "is a command, but not a Cloud Run job" if name in get_commands() else "is not a Cloud Run job"
-    raise CommandError(f"{name!r} {what}. {did_you_mean(name, found.jobs)}".rstrip(), returncode=FAILED)
+    return CommandError(f"{name!r} {what}. {did_you_mean(name, jobs)}".rstrip(), returncode=returncode)
 
 
 def _find_by_prefix(prefix: str) -> JobRun | None:

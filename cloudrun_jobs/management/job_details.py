@@ -15,7 +15,7 @@ from cloudrun_jobs.exceptions import LockError
 from cloudrun_jobs.locks import Holder, current, names
 from cloudrun_jobs.management.finding import find_job
 from cloudrun_jobs.management.listing import Listing, read
-from cloudrun_jobs.management.output import write_json, write_message
+from cloudrun_jobs.management.output import next_command, write_json, write_message
 from cloudrun_jobs.management.selection import cloudrun_backend_or_none
 from cloudrun_jobs.management.subcommands.runs import SHRINK, row_of
 from cloudrun_jobs.models import JobRun
@@ -31,7 +31,8 @@ def show(command: BaseCommand, name: str, *, as_json: bool, offline: bool) -> No
     """Print the job. Raises `CommandError` afterwards if Google's APIs did not answer."""
     job = find_job(name)
     spec, listing = job.spec, read(offline=offline, only=name)
-    runs = list(JobRun.objects.for_command(name).newest_first().only(*LISTED)[:LAST_RUNS])
+    own = JobRun.objects.for_command(name).filter(environment=spec.environment)
+    runs = list(own.newest_first().only(*LISTED)[:LAST_RUNS])
     holders, lock_error = _holders(name)
     if as_json:
         write_json(command, {**_data(spec, listing, job.help), **_state(runs, holders, lock_error)})
@@ -42,9 +43,9 @@ def show(command: BaseCommand, name: str, *, as_json: bool, offline: bool) -> No
             command.stdout.write("\n" + _runs_table(command, runs))
         if lock_error:
             write_message(command, lock_error)
-    listing.raise_errors()
+    listing.raise_errors(command)
     if not as_json:
-        write_message(command, f"`manage.py cloudrun_jobs run {name}` starts it.")
+        write_message(command, f"{next_command('run', name)} starts it.")
 
 
 def _holders(name: str) -> tuple[list[Holder], str]:
@@ -93,7 +94,7 @@ def _rows(spec: JobSpec, listing: Listing, help_text: str, holders: Sequence[Hol
     if cloud is not None:
         in_sync = [] if cloud.errors else ["in sync"]
         yield from _labelled("Cloud", [*cloud.changes.get(spec.command, in_sync)])
-        yield from _labelled("Trouble", [*cloud.troubles.get(spec.command, ())])
+        yield from _labelled("Problem", [*cloud.troubles.get(spec.command, ())])
     yield "Console", _console_url(spec)
 
 

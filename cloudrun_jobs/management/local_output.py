@@ -1,6 +1,7 @@
 """Keep the output of `run --local`: a file per execution, readable by this user alone.
 
-The files are in `$XDG_STATE_HOME/cloudrun_jobs`, by default in `~/.local/state`. The newest are kept.
+The files are below `$XDG_STATE_HOME/cloudrun_jobs`, by default in `~/.local/state`, in a directory for each
+database of run records. The newest are kept.
 """
 
 from __future__ import annotations
@@ -12,11 +13,15 @@ import time
 from collections.abc import Iterator
 from contextlib import suppress
 from datetime import UTC, datetime
+from hashlib import sha256
 from pathlib import Path
 from threading import Lock
 from typing import IO
 
+from django.db import connections
+
 from cloudrun_jobs.backends.log_entries import SEVERITIES, LogEntry
+from cloudrun_jobs.runs.database import database_alias
 
 MAX_FILE_BYTES = 16 * 1024 * 1024
 MAX_FILES = 200
@@ -26,9 +31,18 @@ NAME = r"[a-z0-9][a-z0-9-]{0,99}"
 
 
 def directory() -> Path:
-    """Return the directory of the files."""
+    """Return the directory of the files whose runs this project's database has."""
     state = Path(os.environ.get("XDG_STATE_HOME", ""))
-    return (state if state.is_absolute() else Path.home() / ".local" / "state") / "cloudrun_jobs"
+    parent = state if state.is_absolute() else Path.home() / ".local" / "state"
+    return parent / "cloudrun_jobs" / _database_digest()
+
+
+def _database_digest() -> str:
+    database = connections[database_alias()].settings_dict
+    identity = [str(database.get(key, "")) for key in ("ENGINE", "HOST", "PORT", "NAME")]
+    if "sqlite" in identity[0]:
+        identity[-1] = str(Path(identity[-1]).absolute())
+    return sha256(json.dumps(identity).encode()).hexdigest()[:16]
 
 
 def path_of(execution: str | None) -> Path | None:
@@ -48,7 +62,8 @@ class Recorder:
         self._lock, self._left = Lock(), MAX_FILE_BYTES
         self._file: IO[str] | None = None
         with suppress(OSError, RuntimeError):
-            directory().mkdir(mode=0o700, parents=True, exist_ok=True)
+            directory().parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            directory().mkdir(mode=0o700, exist_ok=True)
             remove_old()
             path = directory() / f"{execution}.jsonl"
             number = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)

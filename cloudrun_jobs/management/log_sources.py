@@ -7,8 +7,6 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Protocol
 
-from django.utils import timezone
-
 from cloudrun_jobs import backends
 from cloudrun_jobs.backends.base import Backend
 from cloudrun_jobs.backends.log_entries import LogEntry, LogQuery
@@ -73,13 +71,17 @@ class BackendSource:
         self._backend, self._query = backend, query
         self._seen: set[tuple[str, datetime]] = set()  # Those of the last two reads.
         self._read_before: set[tuple[str, datetime]] = set()
+        self._received: datetime | None = None  # The newest, by the service's clock.
 
     def read(self, run: JobRun) -> Iterable[LogEntry]:
         """Read what was received since the last call: an entry may arrive after others of a later time."""
-        before = timezone.now()
-        found = self._backend.read_log(run, self._query)
-        self._query = replace(self._query, received_since=before - INDEXING_TOLERANCE)
-        ids = {(entry.id, entry.time): entry for entry in found}
-        new = [entry for key, entry in ids.items() if key not in self._seen]
-        self._seen, self._read_before = {*ids} | self._read_before, {*ids}
-        return new
+        since = self._received and self._received - INDEXING_TOLERANCE
+        found = set()
+        for entry in self._backend.read_log(run, replace(self._query, received_since=since)):
+            key = entry.id, entry.time
+            found.add(key)
+            self._received = max(filter(None, (self._received, entry.received)), default=None)
+            if key not in self._seen:
+                self._seen.add(key)  # At once: the next page may fail, and is then read again.
+                yield entry
+        self._seen, self._read_before = found | self._read_before, found

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import json
 from argparse import ArgumentParser
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from typing import Any
 
-from django.core.management.base import BaseCommand, CommandError
+from django.core.management.base import BaseCommand
 from django.core.serializers.json import DjangoJSONEncoder
 
+from cloudrun_jobs.management.streams import is_utf8
+from cloudrun_jobs.models.runs import is_run_id
 from cloudrun_jobs.terminal import Shrink, escape, is_unsafe, table, width_of
+
+ID_DIGITS = 8  # of a run, which name it
 
 
 def add_json_option(parser: ArgumentParser) -> None:
@@ -19,7 +22,7 @@ def add_json_option(parser: ArgumentParser) -> None:
 
 
 def write_json(command: BaseCommand, data: Any, *, indent: int | None = None) -> None:
-    text = json.dumps(data, cls=DjangoJSONEncoder, ensure_ascii=False, indent=indent)
+    text = json.dumps(data, cls=DjangoJSONEncoder, ensure_ascii=not is_utf8(command.stdout), indent=indent)
     # Line breaks of the indentation: those of values are escaped.
     safe = (json.dumps(char)[1:-1] if char != "\n" and is_unsafe(char) else char for char in text)
     command.stdout.write("".join(safe))
@@ -56,11 +59,7 @@ def write_message(command: BaseCommand, message: str, style: Callable[[str], str
     command.stderr.write(escape(message), style)
 
 
-@contextmanager
-def escaped_errors() -> Iterator[None]:
-    """Escape the text of a `CommandError`, which Django prints."""
-    try:
-        yield
-    except CommandError as error:
-        error.args = (escape(str(error)),)
-        raise
+def next_command(subcommand: str, name: object = "", *options: str) -> str:
+    """Return the command line that continues, in back-ticks: of a run, with the first digits of its id."""
+    given = str(name)[:ID_DIGITS] if is_run_id(str(name)) else str(name)
+    return f"`{' '.join(filter(None, ['manage.py cloudrun_jobs', subcommand, given, *options]))}`"

@@ -8,10 +8,10 @@ from typing import Any, NoReturn
 
 from django.core.management.base import CommandError, CommandParser
 
+from cloudrun_jobs.management.exits import ERROR
 from cloudrun_jobs.suggestions import closest, did_you_mean
 from cloudrun_jobs.terminal import escape
 
-USAGE_ERROR = 2  # exit status
 # Options that Django reads wherever they are on the command line.
 DJANGO_OPTIONS = ("--settings", "--pythonpath")
 DJANGO_FLAGS = ("--no-color", "--force-color", "--traceback")
@@ -26,8 +26,8 @@ class Parser(CommandParser):
     def error(self, message: str) -> NoReturn:
         """Exit with status 2 and one line; without a command line, raise `CommandError`."""
         if self.called_from_command_line:
-            self.exit(USAGE_ERROR, f"{self.prog}: error: {escape(message)}\n")
-        raise CommandError(message, returncode=USAGE_ERROR)
+            self.exit(ERROR, f"{self.prog}: error: {escape(message)}\n")
+        raise CommandError(message, returncode=ERROR)
 
     def parse_args(self, args: Any = None, namespace: Any = None) -> Any:
         """Parse the arguments before `--`; the arguments after it belong to the job."""

@@ -10,10 +10,9 @@ from django.core.management.base import CommandError
 from cloudrun_jobs import backends, conf
 from cloudrun_jobs.backends.cloudrun import CloudRunBackend
 from cloudrun_jobs.command import CloudRunJobs
+from cloudrun_jobs.management.exits import ERROR, FAILED
+from cloudrun_jobs.management.finding import unknown_job
 from cloudrun_jobs.registry import find_jobs
-from cloudrun_jobs.suggestions import did_you_mean
-
-EXIT_ERROR = 2
 
 
 def add_command_option(parser: ArgumentParser) -> None:
@@ -32,11 +31,12 @@ def cloudrun_backend() -> CloudRunBackend:
     if (backend := cloudrun_backend_or_none()) is not None:
         return backend
     environment = conf.load().environment
-    raise CommandError(
-        f"The environment {environment!r} has no jobs and no schedules in the cloud. Set"
-        " CLOUDRUN_JOBS['ENVIRONMENT'], or CLOUDRUN_JOBS_ENVIRONMENT in the environment.",
-        returncode=EXIT_ERROR,
-    )
+    problem = "has no jobs and no schedules in the cloud"
+    hint = "Set CLOUDRUN_JOBS['ENVIRONMENT'], or CLOUDRUN_JOBS_ENVIRONMENT in the environment."
+    if environment not in conf.INLINE_ENVIRONMENTS:
+        problem = "runs no jobs on Cloud Run"
+        hint = "Name the CloudRunBackend in CLOUDRUN_JOBS['BACKEND'] or CLOUDRUN_JOBS['BACKENDS']."
+    raise CommandError(f"The environment {environment!r} {problem}. {hint}", returncode=ERROR)
 
 
 def cloudrun_backend_or_none() -> CloudRunBackend | None:
@@ -44,15 +44,17 @@ def cloudrun_backend_or_none() -> CloudRunBackend | None:
     return next((each for each in backends.configured() if isinstance(each, CloudRunBackend)), None)
 
 
-def selected_jobs(commands: Sequence[str] | None) -> list[CloudRunJobs]:
-    """Return the selected jobs, or all. Raises `CommandError` if a command is not a job or cannot be imported."""
+def selected_jobs(commands: Sequence[str] | None, *, unknown: int = FAILED) -> list[CloudRunJobs]:
+    """Return the selected jobs, or all. Raises `CommandError` if a command is not a job or cannot be imported.
+
+    `unknown` is the exit status if it is not a job.
+    """
     found = find_jobs()
     for name, error in found.unreadable.items():
         if commands is None or name in commands:
             message = f"{name}: cannot be imported, so nothing was changed. {type(error).__name__}: {error}"
-            raise CommandError(message, returncode=EXIT_ERROR) from error
+            raise CommandError(message, returncode=ERROR) from error
     for name in commands or ():
         if name not in found.jobs:
-            hint = did_you_mean(name, found.jobs)
-            raise CommandError(f"{name!r} is not a Cloud Run job. {hint}", returncode=EXIT_ERROR)
+            raise unknown_job(name, found.jobs, unknown)
     return [job for name, job in found.jobs.items() if commands is None or name in commands]

@@ -14,12 +14,13 @@ from cloudrun_jobs.backends.cloudrun import CloudRunBackend
 from cloudrun_jobs.command import CloudRunJobs
 from cloudrun_jobs.deploy.plan import Change, Desired, Existing, Plan, Store, apply, plan, printing
 from cloudrun_jobs.exceptions import CloudRunJobsError, ServiceError
-from cloudrun_jobs.management.output import add_json_option, escaped_errors, write_json, write_message
-from cloudrun_jobs.management.selection import EXIT_ERROR, add_command_option, cloudrun_backend, selected_jobs
+from cloudrun_jobs.management.exits import ERROR, FAILED, escaped_errors
+from cloudrun_jobs.management.output import add_json_option, write_json, write_message
+from cloudrun_jobs.management.selection import add_command_option, cloudrun_backend, selected_jobs
+from cloudrun_jobs.management.streams import writable_output
 from cloudrun_jobs.spec import JobSpec
 from cloudrun_jobs.terminal import ProgressBar, escape
 
-EXIT_DRIFT = 1
 MIN_CHANGES_FOR_BAR = 11
 
 
@@ -64,19 +65,20 @@ class SyncCommand(BaseCommand):
         try:
             return super().execute(*args, **options)
         except SystemCheckError as error:
-            error.returncode = EXIT_ERROR
+            error.returncode = ERROR
             raise
 
     @escaped_errors()
     def handle(self, *args: Any, **options: Any) -> None:
         try:
-            self._sync(options)
+            with writable_output(self):
+                self._sync(options)
         except CloudRunJobsError as error:
-            raise CommandError(str(error), returncode=EXIT_ERROR) from error
+            raise CommandError(str(error), returncode=ERROR) from error
 
     def _sync(self, options: dict[str, Any]) -> None:
         backend = cloudrun_backend()
-        jobs = selected_jobs(options["commands"])
+        jobs = selected_jobs(options["commands"], unknown=ERROR)  # 1 is drift.
         store = self.store(backend)
         desired, existing = self.desired(jobs, store, backend, options), store.list()
         self.check_existing(desired, existing)
@@ -107,7 +109,7 @@ class SyncCommand(BaseCommand):
             self._write_summary(todo)
             write_message(self, _next_step(todo))
         if options["check"] and todo.has_drift:
-            sys.exit(EXIT_DRIFT)
+            sys.exit(FAILED)
 
     def _apply(self, todo: Plan, store: Store, options: dict[str, Any]) -> None:
         lines = {change.id: self._coloured(line, change) for line, change in printing.as_lines(todo)}
@@ -135,7 +137,7 @@ class SyncCommand(BaseCommand):
             self._write_summary(todo)
         if failures:
             message = f"{len(failures)} of {_count(total)} failed. The others were applied; run it again to retry."
-            raise CommandError(message, returncode=EXIT_ERROR)
+            raise CommandError(message, returncode=ERROR)
         write_message(self, f"{_count(total)} applied." if total else "Nothing to change.")
 
     def _write_summary(self, todo: Plan) -> None:

@@ -117,9 +117,9 @@ class JobRunQuerySet(models.QuerySet["JobRun"]):
         """
         return read_stats(self, newest, command)
 
-    def last_runs(self, commands: Sequence[str], fields: Sequence[str]) -> dict[str, JobRun]:
+    def last_runs(self, environment: str, commands: Sequence[str], fields: Sequence[str]) -> dict[str, JobRun]:
         """Return the newest run of each of these jobs by the job's name, with two queries."""
-        return read_last_runs(self, commands, fields)
+        return read_last_runs(self, environment, commands, fields)
 
     def last_ticks(self, environment: str, schedules: Sequence[str]) -> dict[str, datetime]:
         """Return the last ticks of these Scheduler jobs by their names, with one query. Filters do not apply."""

@@ -59,7 +59,8 @@ LAST_TICK = """
 LAST_RUNS = "SELECT run.id, run.command FROM ({ids}) last JOIN {table} run ON run.id = last.id"
 LAST_RUN = """
     SELECT (
-        SELECT newest.id FROM {table} newest WHERE newest.command = %s ORDER BY newest.created_at DESC LIMIT 1
+        SELECT newest.id FROM {table} newest WHERE newest.command = %s AND newest.environment = %s
+        ORDER BY newest.created_at DESC LIMIT 1
     ) AS id"""
 UNION_LIMIT = 400  # queries; SQLite's is 500 in a compound SELECT.
 
@@ -71,9 +72,11 @@ def read_last_ticks(runs: JobRunQuerySet, environment: str, schedules: Sequence[
     return {cast(str, run.schedule): cast(datetime, run.scheduled_for) for run in found}
 
 
-def read_last_runs(runs: JobRunQuerySet, commands: Sequence[str], fields: Sequence[str]) -> dict[str, JobRun]:
-    """Return the newest run of each of these jobs with these fields, by the job's name, with two queries."""
-    ids = [run.pk for run in _look_up(runs, LAST_RUNS, LAST_RUN, [(command,) for command in commands])]
+def read_last_runs(
+    runs: JobRunQuerySet, environment: str, commands: Sequence[str], fields: Sequence[str]
+) -> dict[str, JobRun]:
+    """Return each job's newest run in the environment with these fields, by its name, with two queries."""
+    ids = [run.pk for run in _look_up(runs, LAST_RUNS, LAST_RUN, [(command, environment) for command in commands])]
     return {run.command: run for run in runs.filter(pk__in=ids).only(*fields)} if ids else {}
 
 

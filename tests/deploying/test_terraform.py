@@ -41,7 +41,7 @@ def test_only_the_branches_that_are_deployed_are_admitted():
 
 
 def test_actions_may_become_the_deployer():
-    """google-github-actions/auth exchanges the workflow's token by one API, and impersonates the account by another."""
+    """google-github-actions/auth exchanges a token by one API, and impersonates the account by the other."""
     assert {"sts", "iamcredentials"} <= set(API.findall(GUIDE.read_text()))
 
 

@@ -64,8 +64,9 @@ def load() -> Any:
 def serve(cli: Any, listener: socket.socket) -> None:
     """Answer each connection in a process of its own, until standard input is closed."""
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+    number = listener.fileno()
     while True:
-        readable, _, _ = select.select([listener.fileno(), 0], [], [])
+        readable, _, _ = select.select([number, 0], [], [])
         if 0 in readable:
             return
         connection, _ = listener.accept()
@@ -79,7 +80,7 @@ def answer(cli: Any, connection: socket.socket) -> NoReturn:
     code = 70
     try:
         code = call(cli, connection)
-    except Exception:
+    except Exception:  # noqa: BLE001  (an error of gcloud, which the client prints)
         traceback.print_exc()
     finally:
         connection.sendall(bytes([code]))

@@ -130,6 +130,7 @@ def test_account_is_created_and_deleted(rest):
     assert rest.error("POST", ACCOUNTS, accountId="x")["status"] == "INVALID_ARGUMENT"
     assert rest("DELETE", f"{ACCOUNTS}/{email}") == {}
     assert rest.error("GET", f"{ACCOUNTS}/{email}")["status"] == "NOT_FOUND"
+    assert rest.error("GET", f"v1/projects/-/serviceAccounts/{email}")["status"] == "PERMISSION_DENIED"
 
 
 @pytest.mark.parametrize(

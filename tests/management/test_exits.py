@@ -13,14 +13,16 @@ from typing import Any
 from unittest import mock
 
 import pytest
+from django.core.management.base import BaseCommand, CommandError
 from django.db import OperationalError
 from pytest_django import Settings
 
 from cloudrun_jobs.backends.cloudrun import clients
 from cloudrun_jobs.emulator import Emulator
-from cloudrun_jobs.management.exits import errors_reported_once
+from cloudrun_jobs.management.exits import errors_reported_once, raise_together
 from cloudrun_jobs.management.subcommands import SUBCOMMANDS
 from cloudrun_jobs.models import JobRun
+from tests.backends.test_fork import free_port
 from tests.management.cli import Cli
 
 MANAGE = Path(__file__).parents[1] / "manage.py"
@@ -36,7 +38,18 @@ USAGE = {
     "an unknown short option": (["runs", "-x"], "unknown option -x. --help lists the options."),
     "a superfluous argument": (["runs", "echo", "b"], "unexpected argument. --help shows the usage."),
     "a missing value": (["runs", "--limit"], "--limit: expected one argument"),
-    "a value of a wrong type": (["runs", "--limit=x"], "--limit: invalid int value: 'x'"),
+    "a value of a wrong type": (
+        ["runs", "--limit=x"],
+        "--limit: expected a whole number from 1 to",
+    ),
+    "no number of tasks": (["run", "echo", "--tasks=x"], "--tasks: expected a whole number"),
+    "too few tasks": (["run", "echo", "--tasks=0"], "CommandError: --tasks: expected a whole number from 1 to"),
+    "a variable of Cloud Run": (["run", "echo", "--env", "CLOUD_RUN_JOB=x"], "CommandError: --env: "),
+    "a number that is too big": (
+        ["runs", f"--limit={'9' * 20}"],
+        "--limit: expected a whole number from 1",
+    ),
+    "a number that is too small": (["runs", "--limit=0"], "--limit: expected a whole number from 1"),
     "an unknown choice": (
         ["export", "--format=teraform"],
         "--format: unknown value 'teraform'. Did you mean",
@@ -124,6 +137,33 @@ def test_missing_credentials_exit_2(cli: Cli) -> None:
     assert "`gcloud auth application-default login`" in typed.err
 
 
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.usefixtures("_google", "_only_these_jobs")
+def test_same_error_of_two_services_is_one(cli: Cli) -> None:
+    """`list` reads the jobs and the schedules."""
+    assert cli("list").err.count("no valid credentials.") == 1
+
+
+@pytest.mark.parametrize("read_log", [("logs", PREFIX), ("list",)], ids=["logs", "list"])
+def test_missing_server_has_one_message(cli: Cli, options: dict[str, Any], read_log: tuple[str, ...]) -> None:
+    """The emulator has ended, or was not started."""
+    options["endpoint"] = f"127.0.0.1:{free_port()}"
+    pk = f"{PREFIX}-0000-4000-8000-000000000000"
+    JobRun.objects.create(pk=pk, command="echo", environment="production", trigger="delay", execution="echo-x7k2p")
+    typed = cli(*read_log)
+
+    assert typed.status == 2
+    assert f": No server listens at {options['endpoint']}. Start `manage.py cloudrun_emulator`" in typed.err
+
+
+def test_several_errors_have_a_line_each(capsys: pytest.CaptureFixture[str]) -> None:
+    """A command in one of them can be copied; the same error is printed once."""
+    with pytest.raises(CommandError, match=r"There are 2 errors\.") as raised:
+        raise_together(BaseCommand(), ["a", "b", "a"], returncode=2)
+
+    assert (raised.value.returncode, capsys.readouterr().err) == (2, "a\nb\n")
+
+
 @pytest.mark.parametrize(
     ("name", "level", "action", "is_printed"),
     [
@@ -164,7 +204,7 @@ def test_error_of_an_api_exits_2(cli: Cli, options: dict[str, Any], emulator: Em
 def test_interrupts_and_failures(
     cli: Cli, monkeypatch: pytest.MonkeyPatch, error: BaseException, status: int, line: str
 ) -> None:
-    monkeypatch.setattr("cloudrun_jobs.management.exits._discard_output", lambda: None)
+    monkeypatch.setattr("cloudrun_jobs.management.streams._discard_output", lambda: None)
     monkeypatch.setattr(SUBCOMMANDS["runs"], "run", mock.Mock(side_effect=error))
 
     assert cli("runs") == (status, "", line)

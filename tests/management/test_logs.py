@@ -9,20 +9,30 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
+from django.db import connection
 from django.utils import timezone
 from google.logging.type import log_severity_pb2
 from google.protobuf import json_format
 from pytest_django import Settings
 
+from cloudrun_jobs.backends.cloudrun import entries
+from cloudrun_jobs.backends.log_entries import LogQuery
 from cloudrun_jobs.emulator import Emulator
 from cloudrun_jobs.emulator.logs.store import Entry
+from cloudrun_jobs.exceptions import ServiceUnavailable
 from cloudrun_jobs.management import following, local_output, log_sources
 from cloudrun_jobs.models import JobRun, Status
+from tests.jobs.management.commands import echo
 from tests.management.cli import Cli
 
 EXECUTION = "echo-production-x7k2p"
 NOW = datetime(2026, 3, 20, 3, 0, tzinfo=UTC)
 Write = Callable[..., None]
+
+
+@pytest.fixture(autouse=True)
+def _unused_quota() -> None:
+    entries._read_quota.cache_clear()
 
 
 @pytest.fixture
@@ -119,7 +129,16 @@ def test_entries_are_selected(
 
 @pytest.mark.parametrize(
     "arguments",
-    [["--task=x"], ["--task=-1"], ["--severity=LOUD"], ["--since=soon"], ["--since=2026-13-01"]],
+    [
+        ["--task=x"],
+        ["--task=-1"],
+        ["--severity=LOUD"],
+        ["--since=soon"],
+        ["--since=2026-13-01"],
+        ["--since=999999d"],
+        ["--since=0001-01-01T00:00:00+09:00"],
+        ["--since=9999-12-31T23:59:59-05:00"],
+    ],
     ids=str,
 )
 def test_invalid_options_exit_2(cli: Cli, arguments: list[str]) -> None:
@@ -306,3 +325,106 @@ def test_local_output_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize("execution", [None, "", "../settings", "a/b", "UPPER", "absent"], ids=str)
 def test_only_names_of_executions_are_files(execution: str | None) -> None:
     assert local_output.path_of(execution) is None
+
+
+def test_output_of_another_database_survives_prune(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    """All projects of a user keep it in one directory; each knows the runs of its own database."""
+    files = []
+    for name in ("theirs", "mine"):
+        monkeypatch.setitem(connection.settings_dict, "HOST", name)
+        local_output.Recorder(f"echo-{name}").close()
+        files.append(local_output.path_of(f"echo-{name}"))
+        assert files[-1] is not None
+        os.utime(files[-1], (0, 10**9 * 1.7))
+    assert cli("prune").status == 0
+
+    assert [file is not None and file.exists() for file in files] == [True, False]
+
+
+def test_outage_of_the_service_does_not_end_the_follower(
+    cli: Cli, run: JobRun, write: Write, emulator: Emulator, followed: Callable[..., list[float]]
+) -> None:
+    """It warns once, and reads again."""
+    write("first")
+    followed(*[nothing] * 30)
+    emulator.faults.fail("LoggingServiceV2.ListLogEntries", times=2)
+    typed = cli("logs", str(run.pk), "--follow")
+
+    assert (typed.status, [line.split()[-1] for line in typed.lines]) == (0, ["first"])
+    assert typed.err.count("Trying again.") == 1
+
+
+@pytest.mark.parametrize("code", ["UNAVAILABLE", "PERMISSION_DENIED"])
+def test_follower_that_gives_up_names_the_run(
+    cli: Cli,
+    run: JobRun,
+    emulator: Emulator,
+    followed: Callable[..., list[float]],
+    monkeypatch: pytest.MonkeyPatch,
+    code: str,
+) -> None:
+    """After some minutes, or at once: the run continues, and can be followed again."""
+    monkeypatch.setattr(following, "SERVICE_TIMEOUT", 20.0)
+    followed(*[nothing] * 40)
+    emulator.faults.fail("LoggingServiceV2.ListLogEntries", code, times=None)
+    typed = cli("logs", str(run.pk), "--follow")
+    name = str(run.pk)[:8]
+
+    assert (typed.status, f"Run {name} continues." in typed.err) == (2, True)
+    assert typed.err.endswith(
+        f"Run {name} continues. `manage.py cloudrun_jobs logs {name} --follow` follows it.\n"
+    )
+
+
+def test_clock_of_this_machine_does_not_matter(
+    cli: Cli, run: JobRun, write: Write, followed: Callable[..., list[float]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The service's clock says which entries are new."""
+    write("first")
+    followed(*[nothing] * 12, lambda: write("late", after=1), *[nothing] * 12)
+    ahead = timezone.now() + timedelta(hours=1)
+    monkeypatch.setattr("django.utils.timezone.now", lambda: ahead)
+
+    assert [line.split()[-1] for line in cli("logs", str(run.pk), "--follow").lines] == ["first", "late"]
+
+
+def test_pages_are_read_when_they_are_due(
+    run: JobRun, write: Write, emulator: Emulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A long log is written from its first page on; after an error, it continues where it was."""
+    monkeypatch.setattr(entries, "PAGE_SIZE", 1)
+    write("first")
+    write("second", after=1)
+    source = log_sources.source_of(run, LogQuery())
+    assert source is not None
+    emulator.calls.clear()
+    found = iter(source.read(run))
+
+    assert (next(found).text, emulator.calls["LoggingServiceV2.ListLogEntries"]) == ("first", 1)
+    emulator.faults.fail("LoggingServiceV2.ListLogEntries")
+    with pytest.raises(ServiceUnavailable):
+        next(found)
+    assert [entry.text for entry in source.read(run)] == ["second"]
+
+
+@pytest.mark.parametrize(("overrides", "declared"), [({"tasks": 2}, 1), (None, 2)])
+def test_tasks_are_shown_before_the_record_has_their_number(
+    cli: Cli,
+    options: dict[str, Any],
+    write: Write,
+    monkeypatch: pytest.MonkeyPatch,
+    overrides: dict[str, int] | None,
+    declared: int,
+) -> None:
+    """They are known from the request, or from the declaration."""
+    monkeypatch.setattr(echo.Command, "tasks", declared, raising=False)
+    run = record(status=Status.SENT, execution=EXECUTION, created_at=NOW, overrides=overrides)
+    write("first")
+
+    assert cli("logs", str(run.pk)).lines == ["03-20 12:00:00 INFO    [task 0] first"]
+
+
+def test_unknown_task_exits_2(cli: Cli, run: JobRun) -> None:
+    typed = cli("logs", str(run.pk), "--task=2")
+
+    assert (typed.status, typed.err) == (2, "CommandError: --task: the run has the tasks 0 to 1, got 2.\n")

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from typing import Any
+from unittest import mock
 
 import pytest
 from django.core.management import call_command
+from django.db import IntegrityError
 
 from cloudrun_jobs.emulator import Emulator
+from cloudrun_jobs.exceptions import InvalidArguments, QuotaExhausted
 from cloudrun_jobs.management import following, local_output
 from cloudrun_jobs.models import JobRun, Status
 from tests.deploy.commands import Terminal, sync
 from tests.emulator.cloud import Cloud, eventually, script
+from tests.jobs.management.commands import outcome
 from tests.management.cli import Cli
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -133,6 +137,15 @@ def test_failure_in_this_process_exits_1(cli: Cli) -> None:
     assert cli("rerun", str(JobRun.objects.get().pk)).status == 1
 
 
+def test_rerun_of_what_has_not_failed(cli: Cli) -> None:
+    """The hint is a command, not a call of Python."""
+    name = cli("run", "echo").out[:8]
+    typed = cli("rerun", name, "--failed")
+
+    assert typed.status == 1
+    assert typed.err.endswith(f"`manage.py cloudrun_jobs rerun {name}` repeats the whole run.\n")
+
+
 def test_rerun_names_the_next_command(cli: Cli) -> None:
     first = cli("run", "echo", "--", "--partner=7").out.strip()
     typed = cli("rerun", first[:8])
@@ -158,7 +171,7 @@ def test_pause_and_resume_are_idempotent(cli: Cli, options: dict[str, Any], emul
 REFUSED = {
     "no schedule": ("echo", 1, "echo: the job has no schedule."),
     "unknown": ("nigthly", 1, "Did you mean 'nightly'?"),
-    "not deployed": ("nightly", 2, "Create it: manage.py sync_cloudrun_schedules"),
+    "not deployed": ("nightly", 2, "Create it with `manage.py sync_cloudrun_schedules`."),
 }
 
 
@@ -171,3 +184,65 @@ def test_jobs_that_cannot_be_paused(
 
     assert (typed.status, typed.err.count("\n")) == (status, 1)
     assert message in typed.err
+
+
+def test_error_of_another_run_is_not_reported(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The error before the run starts is this one, not that of an earlier run of the job."""
+    cli("run", "outcome", "--", "error")
+    monkeypatch.setattr(outcome.Command, "get_lock_key", mock.Mock(side_effect=RuntimeError("no key")))
+    typed = cli("run", "outcome", "--", "error")
+
+    assert (typed.status, "RuntimeError: no key." in typed.err, "ZeroDivision" in typed.err) == (1, True, False)
+
+
+@pytest.mark.parametrize(
+    "error", [IntegrityError("not unique"), QuotaExhausted("of another job"), InvalidArguments("x"), SystemExit(3)]
+)
+def test_exception_of_the_job_is_the_outcome_of_its_run(
+    cli: Cli, monkeypatch: pytest.MonkeyPatch, error: BaseException
+) -> None:
+    """Whatever its type: one line with the run, and exit status 1."""
+    monkeypatch.setitem(outcome.ENDINGS, "error", mock.Mock(side_effect=error))
+    typed = cli("run", "outcome", "--", "error")
+
+    last = typed.err.splitlines()[-1]
+    assert (typed.status, last.startswith("CommandError: The run failed. ")) == (1, True)
+    assert last.endswith(f"show {str(JobRun.objects.get().pk)[:8]} --traceback` shows where.")
+
+
+def test_ctrl_c_while_the_request_is_sent_names_the_run(
+    cli: Cli, cloud: Cloud, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is recorded: the reconciler would send it later."""
+    monkeypatch.setattr("cloudrun_jobs.runs.dispatch.submit", mock.Mock(side_effect=KeyboardInterrupt))
+    monkeypatch.setattr("cloudrun_jobs.runs.dispatch.start_execution", mock.Mock(side_effect=KeyboardInterrupt))
+    typed = cli("run", "echo")
+    name = str(JobRun.objects.get().pk)[:8]
+
+    assert typed.status == 130
+    assert typed.err.endswith(f"run {name} continues. `manage.py cloudrun_jobs cancel {name}` cancels it.\n")
+
+
+def test_error_of_the_api_names_the_run(cli: Cli, cloud: Cloud) -> None:
+    """The job is not deployed, and the request is recorded."""
+    typed = cli("run", "echo")
+
+    assert typed.status == 2
+    name = str(JobRun.objects.get().pk)[:8]
+    assert typed.err.endswith(f"`manage.py cloudrun_jobs show {name}` shows the run.\n")
+
+
+def test_outage_of_the_service_does_not_end_the_waiting(cli: Cli, cloud: Cloud, emulator: Emulator) -> None:
+    """It is reported once."""
+    deploy(cloud, "exit 0")
+    emulator.faults.fail("Executions.GetExecution", times=3)
+    typed = cli("run", "echo", "--wait")
+
+    assert (typed.status, typed.err.count("Trying again.")) == (0, 1)
+
+
+def test_run_without_a_log_has_no_hint_to_it(cli: Cli) -> None:
+    """Its output went to the process that started it."""
+    name = cli("run", "echo", "--", "--partner=7").out.strip()[:8]
+
+    assert cli("show", name).err == f"`manage.py cloudrun_jobs rerun {name}` runs it again.\n"

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 import time
+from collections.abc import Iterable
 from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
@@ -153,7 +154,7 @@ class CloudRunBackend(Backend):
         execution = Execution(name=run.execution_name or reported, log_uri=run.log_uri)
         return CloudRunOperation(str(run.pk), self, execution=execution)
 
-    def read_log(self, run: JobRun, query: LogQuery) -> list[LogEntry]:
+    def read_log(self, run: JobRun, query: LogQuery) -> Iterable[LogEntry]:
         """Read the entries of the run's execution, or those of a service or worker pool with the run's label."""
         from cloudrun_jobs.backends.cloudrun.entries import read_entries
 

@@ -32,25 +32,33 @@ NAMES = {number: name for name, number in SEVERITIES.items()}
 LABEL = "run.googleapis.com/"
 
 
-def read_entries(backend: CloudRunBackend, run: JobRun, query: LogQuery) -> list[LogEntry]:
-    """Return the entries in the order of their times. Raises one of the `ServiceError`s."""
+def read_entries(backend: CloudRunBackend, run: JobRun, query: LogQuery) -> Iterator[LogEntry]:
+    """Yield the entries in the order of their times, page by page. Raises one of the `ServiceError`s."""
     parent = f"projects/{backend.settings.project}"
     request = ListLogEntriesRequest(
         resource_names=[parent], filter=filter_of(run, query), order_by="timestamp asc", page_size=PAGE_SIZE
     )
-    entries: list[LogEntry] = []
-    with translate_errors(f"{parent}/logs", LIST, endpoint=backend.endpoint):
-        client = clients.logging(backend.server)
-        token = ""
-        while True:
-            _read_quota().wait()
-            request.page_token = token
+    while True:
+        _read_quota().wait()
+        with translate_errors(f"{parent}/logs", LIST, endpoint=backend.endpoint):
+            client = clients.logging(backend.server)
             pager = client.list_log_entries(request, retry=RETRY_WHEN_EXHAUSTED, timeout=backend.rpc_timeout)
             page = next(iter(pager.pages))
-            entries += (_entry(GoogleEntry.pb(each)) for each in page.entries)
-            token = page.next_page_token
-            if not token:
-                return entries
+        yield from (_entry(GoogleEntry.pb(each)) for each in page.entries)
+        request.page_token = page.next_page_token
+        if not page.next_page_token:
+            return
+
+
+def has_entry(backend: CloudRunBackend, condition: str) -> bool:
+    """Return True if an entry of the last day matches the condition, of Cloud Logging's query language."""
+    parent = f"projects/{backend.settings.project}"
+    request = ListLogEntriesRequest(resource_names=[parent], filter=condition, page_size=1)
+    with translate_errors(f"{parent}/logs", LIST, endpoint=backend.endpoint):
+        _read_quota().wait()
+        client = clients.logging(backend.server)
+        pager = client.list_log_entries(request, retry=RETRY_WHEN_EXHAUSTED, timeout=backend.rpc_timeout)
+        return next(iter(pager), None) is not None  # A page may be empty, and another one follow.
 
 
 @cache
@@ -111,6 +119,7 @@ def _entry(entry: Any) -> LogEntry:
         text=_text(entry),
         task=_number(entry, "task_index", "task"),
         attempt=_number(entry, "task_attempt", "attempt"),
+        received=entry.receive_timestamp.ToDatetime(UTC) if entry.HasField("receive_timestamp") else None,
     )
 
 

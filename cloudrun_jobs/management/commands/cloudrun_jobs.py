@@ -9,6 +9,7 @@ from django.core.management.base import BaseCommand, CommandParser
 
 from cloudrun_jobs.management.exits import errors_reported_once, exits
 from cloudrun_jobs.management.parsing import Parser, add_django_options
+from cloudrun_jobs.management.streams import writable_output
 from cloudrun_jobs.management.subcommands import SUBCOMMANDS
 from cloudrun_jobs.runs import database
 
@@ -32,6 +33,5 @@ class Command(BaseCommand):
         return super().execute(*args, **{**options, "skip_checks": True})
 
     def handle(self, *args: Any, **options: Any) -> None:
-        with exits(), errors_reported_once():
+        with exits(), errors_reported_once(), writable_output(self):
             database.with_migration_hint(partial(options["subcommand"].run, self, **options))
-            self.stdout.flush()

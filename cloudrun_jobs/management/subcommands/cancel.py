@@ -12,7 +12,7 @@ from cloudrun_jobs.management import local_output
 from cloudrun_jobs.management.exits import FAILED
 from cloudrun_jobs.management.finding import add_run_argument, find_run
 from cloudrun_jobs.management.following import state_text
-from cloudrun_jobs.management.output import write_message
+from cloudrun_jobs.management.output import next_command, write_message
 from cloudrun_jobs.models import JobRun, Status
 from cloudrun_jobs.models.functions import Now
 from cloudrun_jobs.models.statuses import UNFINISHED
@@ -35,12 +35,12 @@ def run(command: BaseCommand, **options: Any) -> None:
     found.refresh_from_db()
     if found.is_finished and found.status != Status.CANCELLED:
         message = f"Run {name} is not cancelled: {state_text(found, 'it')}."
-        raise CommandError(f"{message} `manage.py cloudrun_jobs show {name}` shows it.", returncode=FAILED)
+        raise CommandError(f"{message} {next_command('show', found.pk)} shows it.", returncode=FAILED)
     write_message(command, _message(found, name))
 
 
 def _message(run: JobRun, name: str) -> str:
-    shown = f"`manage.py cloudrun_jobs show {name}` shows it."
+    shown = f"{next_command('show', run.pk)} shows it."
     if run.status == Status.CANCELLED:
         return f"Run {name} was cancelled. {shown}"
     return f"Run {name} ends once its tasks have noticed the cancellation. {shown}"

@@ -14,8 +14,10 @@ from django.core.management.base import BaseCommand, CommandError
 
 from cloudrun_jobs.doctor import Finding
 from cloudrun_jobs.exceptions import ServiceError
-from cloudrun_jobs.management.output import add_json_option, write_json, write_message
-from cloudrun_jobs.management.selection import EXIT_ERROR, add_command_option, cloudrun_backend
+from cloudrun_jobs.management.exits import ERROR, FAILED
+from cloudrun_jobs.management.finding import unknown_job
+from cloudrun_jobs.management.output import add_json_option, next_command, write_json, write_message
+from cloudrun_jobs.management.selection import add_command_option, cloudrun_backend
 from cloudrun_jobs.registry import find_jobs
 from cloudrun_jobs.suggestions import did_you_mean
 from cloudrun_jobs.terminal import escape
@@ -24,7 +26,6 @@ if TYPE_CHECKING:
     from cloudrun_jobs.doctor.facts import Facts
 
 HELP = "Ask Google's services, the database and the lock server what is wrong, and show how to mend it."
-EXIT_FINDINGS = 1
 MAX_COLUMNS = 120
 PROJECT = "The project"  # The heading of findings that concern no single job.
 
@@ -54,26 +55,26 @@ def run(command: BaseCommand, **options: Any) -> None:
     commands = options["commands"]
     for name in commands or ():
         if name not in {**found.jobs, **found.unreadable}:
-            hint = did_you_mean(name, found.jobs)
-            raise CommandError(f"{name!r} is not a Cloud Run job. {hint}".strip(), returncode=EXIT_FINDINGS)
+            raise unknown_job(name, found.jobs)
     jobs = [job for name, job in found.jobs.items() if commands is None or name in commands]
     unreadable = {n: error for n, error in found.unreadable.items() if commands is None or n in commands}
     facts = Facts(backend, jobs, unreadable=unreadable, commands=commands)
     try:
         check_connection(facts)
     except ServiceError as error:
-        raise CommandError(str(error), returncode=EXIT_ERROR) from error
+        raise CommandError(str(error), returncode=ERROR) from error
     if not options["json"]:
         _write_account(command, facts)
     findings, not_checked = examine(facts, options["skip"])
     if options["execute"] and EXECUTION_FAILED not in options["skip"]:
-        findings += _check_containers(command, facts)
+        findings += _check_containers(command, facts, [*findings], not_checked)
     _write(command, findings, options)
     _write_notes(command, facts, not_checked)
+    missing = {id_ for ids in not_checked.values() for id_ in ids}
     if not options["json"]:
-        write_message(command, _summary(findings, jobs, sum(map(len, not_checked.values()))))
-    if findings:
-        sys.exit(EXIT_FINDINGS)
+        write_message(command, _summary(findings, jobs, len(missing)))
+    if findings or missing:
+        sys.exit(FAILED if findings else ERROR)
 
 
 def _check_ids(ids: Collection[str]) -> None:
@@ -81,20 +82,21 @@ def _check_ids(ids: Collection[str]) -> None:
 
     for id_ in ids:
         if id_ not in IDS:
-            raise CommandError(
-                f"--skip: unknown id {id_!r}. {did_you_mean(id_, IDS)}".strip(), returncode=EXIT_ERROR
-            )
+            raise CommandError(f"--skip: unknown id {id_!r}. {did_you_mean(id_, IDS)}".strip(), returncode=ERROR)
 
 
-def _check_containers(command: BaseCommand, facts: Facts) -> Iterator[Finding]:
+def _check_containers(
+    command: BaseCommand, facts: Facts, found: list[Finding], not_checked: dict[str, list[str]]
+) -> Iterator[Finding]:
     from cloudrun_jobs.doctor.execution import check_containers
+    from cloudrun_jobs.doctor.table import EXECUTION_FAILED
 
     write_message(command, "Running `manage.py check` in the containers of the jobs.")
-    for result in check_containers(facts):
+    for result in check_containers(facts, found):
         if isinstance(result, Finding):
             yield result
         else:
-            write_message(command, f"Not checked: execution_failed. {result}", command.style.WARNING)
+            not_checked.setdefault(str(result), []).append(EXECUTION_FAILED)
 
 
 def _write_account(command: BaseCommand, facts: Facts) -> None:
@@ -134,7 +136,7 @@ def _write_notes(command: BaseCommand, facts: Facts, not_checked: Mapping[str, C
             hint = "as an audience, by `gcloud run services update NAME --add-custom-audiences=URL`."
             write_message(command, f"Not checked: the service at {url}. It is found if it names this URL {hint}")
         for name, scheduler_job in paused(facts):
-            hint = f"`manage.py cloudrun_jobs resume {name}` resumes it."
+            hint = f"{next_command('resume', name)} resumes it."
             write_message(command, f"{scheduler_job} was paused by hand. {hint}")
     except ServiceError:
         pass  # Among those above.
@@ -144,6 +146,6 @@ def _summary(findings: list[Finding], jobs: Collection[object], missing: int) ->
     if not findings:
         count = f"{len(jobs)} job{'s' * (len(jobs) != 1)}"
         but = f", but {missing} check{'s' * (missing > 1)} could not be made" if missing else ""
-        return f"No faults found in {count}{but}. `manage.py cloudrun_jobs list` lists the jobs."
+        return f"No faults found in {count}{but}. {next_command('list')} lists the jobs."
     count = f"{len(findings)} finding{'s' * (len(findings) > 1)}"
-    return f"{count}. Run the commands above, then `manage.py cloudrun_jobs doctor` again."
+    return f"{count}. Run the commands above, then {next_command('doctor')} again."

@@ -16,8 +16,9 @@ from cloudrun_jobs.deploy import schedules, workers
 from cloudrun_jobs.deploy.export import FORMATS, Declarations
 from cloudrun_jobs.deploy.export.alerts import Alerts, channel_name, uptime_check
 from cloudrun_jobs.exceptions import CloudRunJobsError
+from cloudrun_jobs.management.exits import ERROR
 from cloudrun_jobs.management.output import write_message
-from cloudrun_jobs.management.selection import EXIT_ERROR, add_command_option, cloudrun_backend, selected_jobs
+from cloudrun_jobs.management.selection import add_command_option, cloudrun_backend, selected_jobs
 
 HELP = "Print the jobs and schedules for Terraform, for gcloud, or as YAML."
 
@@ -41,7 +42,7 @@ def run(command: BaseCommand, **options: Any) -> None:
         declarations = _declarations(options)
         command.stdout.write(FORMATS[options["format"]](declarations), ending="")
     except CloudRunJobsError as error:
-        raise CommandError(str(error), returncode=EXIT_ERROR) from error
+        raise CommandError(str(error), returncode=ERROR) from error
     for warning in _warnings(declarations, options["format"]):
         write_message(command, warning, command.style.WARNING)
 

@@ -9,7 +9,7 @@ from django.core.management.base import BaseCommand, CommandError
 
 from cloudrun_jobs.exceptions import LockError
 from cloudrun_jobs.locks import current, names
-from cloudrun_jobs.management.output import add_json_option, write_rows
+from cloudrun_jobs.management.output import add_json_option, next_command, write_rows
 from cloudrun_jobs.terminal import Shrink, escape
 
 HELP = "Show the locks that are held, and their holders."
@@ -32,5 +32,5 @@ def run(command: BaseCommand, **options: Any) -> None:
         rows=[(holder.label, str(holder.slot), str(holder.token), str(holder)) for holder in holders],
         empty="No lock is held.",
         shrink=(Shrink("HOLDER", 30), Shrink("LOCK", 20)),
-        next_step="`manage.py cloudrun_jobs unlock LOCK` releases a lock whose holder is gone.",
+        next_step=f"{next_command('unlock', 'LOCK')} releases a lock whose holder is gone.",
     )

@@ -9,7 +9,7 @@ from typing import Any
 from django.core.management.base import BaseCommand
 
 from cloudrun_jobs.management import local_output
-from cloudrun_jobs.management.output import write_message
+from cloudrun_jobs.management.output import next_command, write_message
 from cloudrun_jobs.models import JobRun
 from cloudrun_jobs.runs import prune
 from cloudrun_jobs.terminal import table
@@ -35,7 +35,7 @@ def run(command: BaseCommand, **options: Any) -> None:
     left = ""
     if not options["dry_run"]:
         _remove_output()
-        left = " `manage.py cloudrun_jobs stats` shows what is left."
+        left = f" {next_command('stats')} shows what is left."
     write_message(command, f"{sum(counts.values())} runs {done}.{left}")
 
 

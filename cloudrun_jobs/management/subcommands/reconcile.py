@@ -7,7 +7,7 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError
 
-from cloudrun_jobs.management.output import write_message
+from cloudrun_jobs.management.output import next_command, write_message
 from cloudrun_jobs.runs.reconcile import DENIED, reconcile_all, undispatched
 from cloudrun_jobs.terminal import format_time
 
@@ -28,6 +28,6 @@ def run(command: BaseCommand, **options: Any) -> None:
         message = f"{waiting} still being dispatched, until {format_time(until)}. Run this again afterwards."
         write_message(command, message)
     else:
-        write_message(command, "`manage.py cloudrun_jobs runs --running` lists the unfinished runs.")
+        write_message(command, f"{next_command('runs', '', '--running')} lists the unfinished runs.")
     if done[DENIED]:
         raise CommandError("Some runs could not be reconciled: a permission is missing. See the log.")

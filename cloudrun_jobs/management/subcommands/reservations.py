@@ -6,7 +6,7 @@ from typing import Any
 
 from django.core.management.base import BaseCommand
 
-from cloudrun_jobs.management.output import add_json_option, write_rows
+from cloudrun_jobs.management.output import add_json_option, next_command, write_rows
 from cloudrun_jobs.models import JobRun, Status, Trigger
 from cloudrun_jobs.terminal import Shrink, format_time
 
@@ -30,7 +30,7 @@ def run(command: BaseCommand, **options: Any) -> None:
             Shrink("REQUESTED BY", 8),
             Shrink("JOB", 14),
         ),
-        next_step="`manage.py cloudrun_jobs cancel RUN` cancels a reserved run.",
+        next_step=f"{next_command('cancel', 'RUN')} cancels a reserved run.",
     )
 
 
@@ -41,4 +41,4 @@ def _row(run: JobRun) -> tuple[str, ...]:
 
 def _data(run: JobRun) -> dict[str, Any]:
     fields = {name: getattr(run, name) for name in ("command", "argv", "scheduled_for", "requested_by")}
-    return {"run": str(run.pk), **fields, "scheduler_job": run.schedule}
+    return {"id": str(run.pk), **fields, "scheduler_job": run.schedule}

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from argparse import ArgumentParser
+from argparse import ArgumentParser, ArgumentTypeError
 from typing import Any
 
 from django.core.management import get_commands
 from django.core.management.base import BaseCommand, CommandError
 
 from cloudrun_jobs.conf import DEFAULT_ALIAS
-from cloudrun_jobs.management.exits import ERROR
-from cloudrun_jobs.management.output import add_json_option, write_rows
-from cloudrun_jobs.management.starting import next_command
+from cloudrun_jobs.management.output import add_json_option, next_command, write_rows
 from cloudrun_jobs.models import JobRun
 from cloudrun_jobs.registry import find_jobs
 from cloudrun_jobs.runs.data import LISTED, listed_data
@@ -28,6 +26,7 @@ SHRINK = (
     Shrink("JOB", 10),
     Shrink("BACKEND", 7),
 )
+MAX_LIMIT_DIGITS = 9
 HELP = "Show the latest runs."
 
 
@@ -35,13 +34,11 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("job", nargs="?", help="The command. Default: all.")
     parser.add_argument("--failed", action="store_true", help="Show only runs that failed or were lost.")
     parser.add_argument("--running", action="store_true", help="Show only runs that have not ended.")
-    parser.add_argument("--limit", type=int, default=50, help="The number of runs. Default: 50.")
+    parser.add_argument("--limit", type=_limit, default=50, help="The number of runs. Default: 50.")
     add_json_option(parser)
 
 
 def run(command: BaseCommand, **options: Any) -> None:
-    if options["limit"] < 1:
-        raise CommandError(f"--limit: expected at least 1, got {options['limit']}.", returncode=ERROR)
     runs = list(_selected(options).newest_first().only(*LISTED)[: options["limit"]])
     write_rows(
         command,
@@ -51,8 +48,15 @@ def run(command: BaseCommand, **options: Any) -> None:
         rows=[[*row_of(run).values()] for run in runs],
         empty="No such run is recorded.",
         shrink=SHRINK,
-        next_step=f"{next_command(runs[0].pk, 'show')} shows the newest run." if runs else "",
+        next_step=f"{next_command('show', runs[0].pk)} shows the newest run." if runs else "",
     )
+
+
+def _limit(text: str) -> int:
+    number = int(text) if text.isascii() and text.isdigit() and len(text) <= MAX_LIMIT_DIGITS else 0
+    if number < 1:
+        raise ArgumentTypeError(f"expected a whole number from 1 to {'9' * MAX_LIMIT_DIGITS}, got {text!r:.100}")
+    return number
 
 
 def status_text(run: JobRun) -> str:

@@ -11,14 +11,18 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError
 
+from cloudrun_jobs.backends.log_entries import LogQuery
+from cloudrun_jobs.exceptions import OutcomeUnknown
 from cloudrun_jobs.management import job_details
 from cloudrun_jobs.management.finding import RUN_HELP, find_run_or_none, similar_run
-from cloudrun_jobs.management.output import add_json_option, write_json, write_message
+from cloudrun_jobs.management.log_sources import source_of
+from cloudrun_jobs.management.output import add_json_option, next_command, write_json, write_message
 from cloudrun_jobs.management.subcommands.runs import status_text
 from cloudrun_jobs.models import JobRun, failures
 from cloudrun_jobs.models.statuses import ITEMS
 from cloudrun_jobs.registry import find_jobs
 from cloudrun_jobs.runs.data import run_data
+from cloudrun_jobs.runs.dispatch import NOT_SENT
 from cloudrun_jobs.terminal import escape, format_duration, format_time, table
 
 HELP = "Show one run, or one job."
@@ -46,9 +50,9 @@ def run(command: BaseCommand, **options: Any) -> None:
 
 def _unknown(name: str, jobs: set[str]) -> CommandError:
     if JobRun.objects.for_command(name).exists():
-        hint = f"`manage.py cloudrun_jobs runs {name}` lists the runs of the job, which no longer exists."
+        hint = f"{next_command('runs', name)} lists the runs of the job, which no longer exists."
     else:
-        hint = similar_run(name, jobs) or "`manage.py cloudrun_jobs runs` lists the runs, `list` the jobs."
+        hint = similar_run(name, jobs) or f"{next_command('runs')} lists the runs, `list` the jobs."
     return CommandError(f"No run {name!r} is recorded, and no job has this name. {hint}")
 
 
@@ -69,11 +73,14 @@ def _show_run(command: BaseCommand, found: JobRun, options: dict[str, Any]) -> N
 
 
 def _next_step(found: JobRun) -> str:
-    verb = "manage.py cloudrun_jobs"
-    name = str(found.pk)[:8]
     if not found.is_finished:
-        return f"`{verb} logs {name} --follow` follows its log, and `{verb} cancel {name}` cancels it."
-    return f"`{verb} logs {name}` prints its log, and `{verb} rerun {name}` runs it again."
+        follow, cancel = next_command("logs", found.pk, "--follow"), next_command("cancel", found.pk)
+        return f"{follow} follows its log, and {cancel} cancels it."
+    if found.error_class == OutcomeUnknown.__name__:
+        return "An execution may have been started: look for it before you repeat the run."
+    again = f"{next_command('rerun', found.pk)} runs it again."
+    has_log = found.reason != NOT_SENT and source_of(found, LogQuery()) is not None
+    return f"{next_command('logs', found.pk)} prints its log, and {again}" if has_log else again
 
 
 def _rows(run: JobRun) -> Iterator[tuple[str, str]]:

@@ -6,7 +6,7 @@ from typing import Any
 
 from django.core.management.base import BaseCommand
 
-from cloudrun_jobs.management.output import add_json_option, write_rows
+from cloudrun_jobs.management.output import add_json_option, next_command, write_rows
 from cloudrun_jobs.models import JobRun, Stats, Status
 from cloudrun_jobs.runs.data import stats_data
 from cloudrun_jobs.terminal import Shrink, format_time
@@ -30,7 +30,7 @@ def run(command: BaseCommand, **options: Any) -> None:
             Shrink("NEWEST RUNS", 20),
             Shrink("JOB", 14),
         ),
-        next_step="`manage.py cloudrun_jobs runs JOB --failed` lists the failures of a job.",
+        next_step=f"{next_command('runs', 'JOB', '--failed')} lists the failures of a job.",
     )
 
 
