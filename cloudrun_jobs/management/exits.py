@@ -56,6 +56,9 @@ def exits() -> Iterator[None]:
     except BrokenPipeError:
         _discard_output()
         sys.exit(BROKEN_PIPE)
+    except OSError as error:
+        _discard_output()
+        raise CommandError(escape(f"{type(error).__name__}: {error}"), returncode=ERROR) from error
 
 
 @contextmanager

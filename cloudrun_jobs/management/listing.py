@@ -128,7 +128,7 @@ def state_of(listing: Listing, spec: JobSpec, now_paused: Sequence[str]) -> str:
         found.append("paused" if len(now_paused) == len(spec.schedules) else f"{len(now_paused)} paused")
     if cloud is not None:
         found += [*cloud.changes.get(spec.command, ()), *cloud.troubles.get(spec.command, ())]
-    return "; ".join(found)
+    return "; ".join(dict.fromkeys(found))
 
 
 def paused_of(listing: Listing, spec: JobSpec) -> list[str]:

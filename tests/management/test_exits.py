@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import json
 import logging
 import os
 import signal
@@ -13,6 +15,7 @@ from typing import Any
 from unittest import mock
 
 import pytest
+from django.core.management import call_command
 from django.db import OperationalError
 from pytest_django import Settings
 
@@ -195,3 +198,36 @@ def test_closed_pipe_is_no_error() -> None:
     os.close(writing)
 
     assert (done.returncode, done.stderr) == (141, b"")
+
+
+@pytest.mark.parametrize("arguments", [["runs"], ["runs", "--json"]], ids=str)
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1"])
+def test_output_that_the_encoding_lacks_is_escaped(
+    capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, arguments: list[str], encoding: str
+) -> None:
+    """JSON stays valid."""
+    JobRun.objects.create(command="echo", environment="test", trigger="delay", requested_by="미나 👩")
+    with os.fdopen(os.dup(1), "w", encoding=encoding) as stream:
+        monkeypatch.setattr(sys, "stdout", stream)
+        call_command("cloudrun_jobs", *arguments)
+    out = capfd.readouterr().out
+
+    assert "\\ubbf8\\ub098" in out
+    assert "--json" not in arguments or json.loads(out)[0]["requested_by"] == "미나 👩"
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EIO])
+def test_output_that_cannot_be_written_exits_2(cli: Cli, monkeypatch: pytest.MonkeyPatch, number: int) -> None:
+    """The disk is full."""
+    monkeypatch.setattr("cloudrun_jobs.management.exits._discard_output", lambda: None)
+    monkeypatch.setattr(SUBCOMMANDS["runs"], "run", mock.Mock(side_effect=OSError(number, os.strerror(number))))
+    typed = cli("runs")
+
+    assert (typed.status, typed.err) == (2, f"CommandError: OSError: [Errno {number}] {os.strerror(number)}\n")
+
+
+def test_closed_stdout_is_no_error(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Python has no stream then."""
+    monkeypatch.setattr(sys, "stdout", None)
+
+    assert cli("stats", "--json").status == 0

@@ -232,6 +232,15 @@ def test_outage_of_the_service_does_not_end_the_waiting(cli: Cli, cloud: Cloud, 
     assert (typed.status, typed.err.count("Trying again.")) == (0, 1)
 
 
+@pytest.mark.parametrize(
+    ("arguments", "message"), [(["--tasks=0"], "--tasks: expected"), (["--env=CLOUD_RUN_JOB=x"], "--env: ")]
+)
+def test_errors_of_overrides_name_the_option(cli: Cli, arguments: list[str], message: str) -> None:
+    typed = cli("run", "echo", *arguments)
+
+    assert (typed.status, f"echo: {message}" in typed.err) == (2, True)
+
+
 def test_run_without_a_log_has_no_hint_to_it(cli: Cli) -> None:
     """Its output went to the process that started it."""
     name = cli("run", "echo", "--", "--partner=7").out.strip()[:8]

@@ -66,7 +66,7 @@ def _translate(error: Exception, resource: str, method: ApiMethod, endpoint: str
             hint = "Enable it with `gcloud services enable`." if NOT_ENABLED in message else _grant_hint(method)
             return AccessDenied(f"{resource}: permission denied. {message}", hint=hint)
         case GoogleAuthError() | api.Unauthorized():
-            return AccessDenied(f"{resource}: no valid credentials. {message}", hint=LOGIN_HINT)
+            return AccessDenied(f"{resource}: no valid credentials. {message}", hint=_login_hint(endpoint))
         case api.NotFound() if method.starts:
             return JobNotDeployed(f"{resource}: Cloud Run has no such job. {message}", hint=CREATE_JOB_HINT)
         case api.TooManyRequests() | api.RetryError(cause=api.TooManyRequests()):
@@ -100,6 +100,12 @@ def _endpoint_hint() -> str:
     from_options = conf.load().options.get("endpoint")
     place = conf.setting_name("OPTIONS", "endpoint") if from_options else EMULATOR_VARIABLE
     return f"Start `manage.py cloudrun_emulator`, and set {place} to its gRPC address."
+
+
+def _login_hint(endpoint: str | None) -> str:
+    if endpoint is None:
+        return LOGIN_HINT
+    return f"Set {conf.setting_name('OPTIONS', 'access_token')} to a token that the server at {endpoint} accepts."
 
 
 def _grant_hint(method: ApiMethod) -> str:

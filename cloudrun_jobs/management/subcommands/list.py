@@ -20,7 +20,13 @@ from cloudrun_jobs.terminal import Shrink, format_minute
 HELP = "List the declared jobs: schedule, next and last run, and what differs in the cloud."
 SYNC_HINT = "`manage.py sync_cloudrun_jobs` and `sync_cloudrun_schedules` end the drift; --dry-run shows it."
 # A cut LAST RUN keeps the status.
-SHRINK = (Shrink("SCHEDULE", 12), Shrink("STATE", 18), Shrink("LAST RUN", 10), Shrink("JOB", 14))
+SHRINK = (
+    Shrink("JOB", 24),
+    Shrink("STATE", 18),
+    Shrink("SCHEDULE", 12),
+    Shrink("LAST RUN", 10),
+    Shrink("JOB", 14),
+)
 
 
 def add_arguments(parser: ArgumentParser) -> None:

@@ -12,6 +12,7 @@ from django.core.management.base import BaseCommand, CommandError
 from cloudrun_jobs import command_line
 from cloudrun_jobs.backends.log_entries import LogQuery
 from cloudrun_jobs.command import CloudRunJobs
+from cloudrun_jobs.exceptions import InvalidArguments
 from cloudrun_jobs.management.exits import ERROR, FAILED, INTERRUPTED
 from cloudrun_jobs.management.finding import find_job
 from cloudrun_jobs.management.following import check_outcome, error_of, follow, state_text
@@ -63,9 +64,9 @@ def run(command: BaseCommand, **options: Any) -> None:
     job = find_job(options["job"])
     arguments, tasks, env = options["job_arguments"], options["tasks"], dict(options["env"])
     if options["local"]:
-        _run_locally(command, job.using(env=env) if env else job, arguments, tasks, env)
+        _run_locally(command, _configured(job, None, env), arguments, tasks, env)
         return
-    configured = job if tasks is None and not env else job.using(tasks=tasks, env=env or None)
+    configured = _configured(job, tasks, env)
     started = start(job.command_name, partial(configured.delay_argv, arguments))
     command.stdout.write(started.run_id)
     command.stdout.flush()
@@ -73,6 +74,15 @@ def run(command: BaseCommand, **options: Any) -> None:
         _wait(command, started.run_id, with_log=options["follow"])
     else:
         write_message(command, f"{next_command('show', started.run_id)} shows the run.")
+
+
+def _configured(job: CloudRunJobs, tasks: int | None, env: dict[str, str]) -> CloudRunJobs:
+    """Return the job with these overrides. Raises `InvalidArguments`, in the words of the command line."""
+    try:
+        return job if tasks is None and not env else job.using(tasks=tasks, env=env or None)
+    except InvalidArguments as error:
+        message = str(error.args[0]).replace("using(): ", "--", 1)
+        raise InvalidArguments(message, hint=error.hint) from error
 
 
 def _wait(command: BaseCommand, run_id: str, *, with_log: bool) -> None:
@@ -97,13 +107,10 @@ def _run_locally(
     try:
         execution.wait()
     except KeyboardInterrupt:
-        run = execution.run
-        again = f" {next_command('rerun', run.pk, '--failed')} does the rest." if run else ""
-        raise CommandError(f"Interrupted: all tasks have ended.{again}", returncode=INTERRUPTED) from None
+        message = _joined("Interrupted: the run was cancelled, and all tasks have ended.", _rest_of(execution.run))
+        raise CommandError(message, returncode=INTERRUPTED) from None
     except Cancelled:
-        run = execution.run
-        again = f"{next_command('rerun', run.pk, '--failed')} does the rest." if run else ""
-        raise CommandError(_joined("The run was cancelled.", again), returncode=FAILED) from None
+        raise CommandError(_joined("The run was cancelled.", _rest_of(execution.run)), returncode=FAILED) from None
     run = execution.run
     shown = f"{next_command('show', run.pk)} shows the run." if run else ""
     if failed := execution.failed:
@@ -115,6 +122,10 @@ def _run_locally(
     write_message(
         command, _joined(f"{count} tasks have ended: {run.status if run else 'without a record'}.", shown)
     )
+
+
+def _rest_of(run: JobRun | None) -> str:
+    return f"{next_command('rerun', run.pk, '--failed')} repeats the tasks that have not succeeded." if run else ""
 
 
 def _joined(*sentences: str) -> str:
