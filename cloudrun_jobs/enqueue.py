@@ -228,7 +228,7 @@ def _submit(
             operation = backend.operation(run)
     else:
         earlier = dispatch.find_earlier(run, key)
-        if earlier is not None and earlier.reason != dispatch.NOT_SENT:
+        if earlier is not None and earlier.reason not in dispatch.UNDISPATCHED_REASONS:
             return backends.for_run(earlier).operation(earlier), earlier, False
         operation = backend.operation(run)
 

@@ -99,7 +99,7 @@ class Shrink(NamedTuple):
 
     heading: str
     minimum: int  # columns
-    mark: str = "…"  # The end of a cell that was cut; without one, the column has its whole width or the minimum.
+    mark: str = "…"  # The end of a cell that was cut.
 
 
 def table(*rows: Sequence[str], columns: int | None = None, shrink: Sequence[Shrink] = ()) -> str:
@@ -124,7 +124,7 @@ def _cut(rows: Sequence[list[str]], index: int, column: Shrink, columns: int) ->
     """Cut the cells of one column by as much as the rows are too wide."""
     widths = _widths(rows)
     excess = sum(widths) + GAP * (len(widths) - 1) - columns
-    width = max(widths[index] - excess, column.minimum) if column.mark else column.minimum
+    width = max(widths[index] - excess, column.minimum)
     for row in rows if excess > 0 else ():
         if columns_of(row[index]) > width:
             row[index] = fit(row[index], width - len(column.mark)) + column.mark

@@ -88,5 +88,5 @@ def test_first_columns_are_cut_first() -> None:
     """An id loses its end without a mark; a text ends with one."""
     rows = (("RUN", "JOB", "BY"), ("0123456789", "echo", "日本語日本語"))
 
-    assert table(*rows, columns=28, shrink=SHRINK).split("\n")[1] == "0123  echo  日本語日本語"
+    assert table(*rows, columns=28, shrink=SHRINK).split("\n")[1] == "01234567  echo  日本語日本語"
     assert table(*rows, columns=18, shrink=SHRINK).split("\n")[1] == "0123  echo  日本…"

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import logging
-import os
-import sys
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 
-from django.core.management.base import CommandError
+from django.core.management.base import BaseCommand, CommandError
 from django.db import Error
 
 from cloudrun_jobs.exceptions import (
@@ -19,13 +17,13 @@ from cloudrun_jobs.exceptions import (
     SecretError,
     ServiceError,
 )
+from cloudrun_jobs.management.output import write_message
 from cloudrun_jobs.runs import database
 from cloudrun_jobs.terminal import escape
 
 FAILED = 1  # A run or a check failed, there is drift, or a name is unknown.
 ERROR = 2  # The command line, the settings or the credentials are wrong, or a service failed.
 INTERRUPTED = 130  # Ctrl-C
-BROKEN_PIPE = 141  # The reader of the output has closed it, as `head` does.
 
 ERRORS = (InvalidArguments, InvalidJob, InvalidSettings, SecretError, ServiceError)
 
@@ -53,12 +51,6 @@ def exits() -> Iterator[None]:
         raise CommandError(escape(message.rstrip()), returncode=FAILED) from error
     except KeyboardInterrupt:
         raise CommandError("Interrupted.", returncode=INTERRUPTED) from None
-    except BrokenPipeError:
-        _discard_output()
-        sys.exit(BROKEN_PIPE)
-    except OSError as error:
-        _discard_output()
-        raise CommandError(escape(f"{type(error).__name__}: {error}"), returncode=ERROR) from error
 
 
 @contextmanager
@@ -82,12 +74,17 @@ def _is_not_raised(record: logging.LogRecord) -> bool:
     return getattr(record, "action", "") != "dispatch_failed" or record.levelno >= logging.ERROR
 
 
+def raise_together(command: BaseCommand, errors: Iterable[str], *, returncode: int) -> None:
+    """Raise `CommandError` if there are errors. If there are several, print each on a line of its own before."""
+    texts = [*dict.fromkeys(errors)]
+    if len(texts) > 1:
+        for text in texts:
+            write_message(command, text)
+        raise CommandError(f"There are {len(texts)} errors.", returncode=returncode)
+    if texts:
+        raise CommandError(texts[0], returncode=returncode)
+
+
 def status_of(error: CloudRunJobsError) -> int:
     """Return the exit status after an error of the package."""
     return ERROR if isinstance(error, ERRORS) else FAILED
-
-
-def _discard_output() -> None:
-    """Write what is buffered nowhere: Python flushes stdout at the exit, which would fail again."""
-    with suppress(OSError, ValueError, AttributeError):
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import io
 import json
 from argparse import ArgumentParser
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from django.core.management.base import BaseCommand, OutputWrapper
+from django.core.management.base import BaseCommand
 from django.core.serializers.json import DjangoJSONEncoder
 
+from cloudrun_jobs.management.streams import is_utf8
 from cloudrun_jobs.models.runs import is_run_id
 from cloudrun_jobs.terminal import Shrink, escape, is_unsafe, table, width_of
 
@@ -21,27 +21,8 @@ def add_json_option(parser: ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="Print JSON.")
 
 
-class _Discarding(io.TextIOBase):
-    def write(self, text: str, /) -> int:
-        return len(text)
-
-
-def writable(stream: OutputWrapper) -> OutputWrapper:
-    """Return the stream, which escapes what its encoding lacks; if it is closed, one that discards everything."""
-    out = getattr(stream, "_out", None)
-    if out is None:
-        return OutputWrapper(_Discarding())
-    if isinstance(out, io.TextIOWrapper) and not _is_unicode(stream):
-        out.reconfigure(errors="backslashreplace")
-    return stream
-
-
-def _is_unicode(stream: OutputWrapper) -> bool:
-    return (getattr(stream, "encoding", None) or "utf-8").lower().replace("-", "").startswith("utf")
-
-
 def write_json(command: BaseCommand, data: Any, *, indent: int | None = None) -> None:
-    text = json.dumps(data, cls=DjangoJSONEncoder, ensure_ascii=not _is_unicode(command.stdout), indent=indent)
+    text = json.dumps(data, cls=DjangoJSONEncoder, ensure_ascii=not is_utf8(command.stdout), indent=indent)
     # Line breaks of the indentation: those of values are escaped.
     safe = (json.dumps(char)[1:-1] if char != "\n" and is_unsafe(char) else char for char in text)
     command.stdout.write("".join(safe))

@@ -17,6 +17,7 @@ from cloudrun_jobs.exceptions import CloudRunJobsError, ServiceError
 from cloudrun_jobs.management.exits import ERROR, FAILED, escaped_errors
 from cloudrun_jobs.management.output import add_json_option, write_json, write_message
 from cloudrun_jobs.management.selection import add_command_option, cloudrun_backend, selected_jobs
+from cloudrun_jobs.management.streams import writable_output
 from cloudrun_jobs.spec import JobSpec
 from cloudrun_jobs.terminal import ProgressBar, escape
 
@@ -70,7 +71,8 @@ class SyncCommand(BaseCommand):
     @escaped_errors()
     def handle(self, *args: Any, **options: Any) -> None:
         try:
-            self._sync(options)
+            with writable_output(self):
+                self._sync(options)
         except CloudRunJobsError as error:
             raise CommandError(str(error), returncode=ERROR) from error
 

@@ -47,8 +47,10 @@ DISPATCH_LEASE_REFRESH_SECONDS = 30.0  # A dispatcher renews its lease after wai
 
 RECORD_UPDATE_LIMIT_SECONDS = 5.0  # For updates that the execution's own claim would make up for.
 
-NOT_SENT = "not_sent"
-NEVER_SENT = Q(status=Status.FAILED, reason=NOT_SENT, execution=None)
+NOT_SENT, NO_RESPONSE = "not_sent", "no_response"
+# An execution that an unanswered request has started does no work: it cannot claim a run that has failed.
+UNDISPATCHED_REASONS = (NOT_SENT, NO_RESPONSE)
+NEVER_SENT = Q(status=Status.FAILED, reason__in=UNDISPATCHED_REASONS, execution=None)
 
 TASK_BATCH_SIZE = 500  # Rows that one statement inserts.
 
@@ -226,8 +228,11 @@ def send(backend: Backend, run: JobRun, request: Request) -> Operation:
     try:
         operation = start_execution(backend, run, request)
     except ServiceError as error:
-        claimed = None if record_failed_dispatch(run, error, propagates=True) else _claimed_run(run)
+        is_recorded = record_failed_dispatch(run, error, propagates=True)
+        claimed = None if is_recorded else _claimed_run(run)
         if claimed is None:
+            if is_recorded and isinstance(error, OutcomeUnknown):
+                error.hint = f"{error.hint} The run has failed: an execution that starts now does no work.".strip()
             raise
         return backend.operation(claimed)
     record_dispatched(run, operation)
@@ -286,7 +291,7 @@ def start_execution(
 
     def step(timeout: float) -> Operation:
         nonlocal is_unclear
-        if is_unclear and (found := backend.find(request, timeout=timeout)):
+        if is_unclear and (found := _find_started(backend, request, timeout)):
             return found
         is_unclear = False
         # During a long wait for quota the lease may have expired, and the run been sent or cancelled.
@@ -299,6 +304,14 @@ def start_execution(
             raise
 
     return retry_with_backoff(step, backend.send_deadline)
+
+
+def _find_started(backend: Backend, request: Request, timeout: float) -> Operation | None:
+    """Return the execution that an unanswered request has started. Raises `OutcomeUnknown` without a response."""
+    try:
+        return backend.find(request, timeout=timeout)
+    except TRANSIENT_ERRORS as error:
+        raise OutcomeUnknown(str(error.args[0]), hint=error.hint) from error
 
 
 def retry_with_backoff(step: Callable[[float], T], seconds: float) -> T:
@@ -331,7 +344,8 @@ def _update_record(run: JobRun, work: Callable[[], bool]) -> bool:
 
 def record_failed_dispatch(run: JobRun, error: ServiceError, *, propagates: bool = False) -> bool:
     """Record that the run will not be dispatched; return False if it is no longer pending, or the update fails."""
-    values = {"reason": NOT_SENT, "error_class": type(error).__name__, "error_message": str(error)}
+    reason = NO_RESPONSE if isinstance(error, OutcomeUnknown) else NOT_SENT
+    values = {"reason": reason, "error_class": type(error).__name__, "error_message": str(error)}
     pending = Q(status=Status.PENDING)
     recorded = _update_record(run, lambda: run.transition(Status.FAILED, pending, finished_at=Now(), **values))
     if recorded:

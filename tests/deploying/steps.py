@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 from dataclasses import dataclass, field, replace
@@ -74,7 +75,7 @@ def with_token(steps: list[Step], token: str) -> list[Step]:
     return changed
 
 
-STUB = """#!{python}
+STUB = """#!{python} -IS
 import json, os, sys
 name, args = os.path.basename(sys.argv[0]), sys.argv[1:]
 with open({record!r}, "a") as record:
@@ -97,7 +98,6 @@ class Machine:
     environment: dict[str, str] = field(default_factory=dict)
     failing: tuple[str, ...] = ()
     stubs: tuple[str, ...] = ("docker", "gcloud", "apt-get")
-    gcloud: str = "/usr/bin/gcloud"
 
     @property
     def record(self) -> Path:
@@ -112,12 +112,8 @@ class Machine:
         """Run a step's script as GitHub Actions and Cloud Build do: by `bash -e`, in the project's directory."""
         bin_directory = self.directory / "bin"
         bin_directory.mkdir(exist_ok=True)
-        text = STUB.format(
-            python=sys.executable,
-            record=str(self.record),
-            failing=self.failing,
-            gcloud=self.gcloud,
-        )
+        names = {"python": sys.executable, "record": str(self.record), "failing": self.failing}
+        text = STUB.format(**names, gcloud=shutil.which("gcloud", path=self.environment.get("PATH")))
         for name in {*self.stubs, *self.failing}:
             (bin_directory / name).write_text(text)
             (bin_directory / name).chmod(0o755)

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import atexit
 import json
 import os
 import shutil
 import subprocess
+import sys
+import tempfile
+from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +19,44 @@ import pytest
 
 REGION, PROJECT = "europe-west4", "acme"
 NEEDS_GCLOUD = pytest.mark.skipif(shutil.which("gcloud") is None, reason="gcloud is not installed")
+SERVER = Path(__file__).with_name("gcloud_server.py")
+CLIENT = """#!{python} -IS
+import json, os, socket, sys
+with socket.socket(socket.AF_UNIX) as connection:
+    connection.connect({address!r})
+    socket.send_fds(connection, [b"x"], [0, 1, 2])
+    connection.sendall(json.dumps([sys.argv[1:], os.getcwd(), dict(os.environ)]).encode())
+    connection.shutdown(socket.SHUT_WR)
+    code = connection.recv(1)
+sys.exit(code[0] if code else "gcloud was killed")
+"""
+
+
+@cache
+def program() -> str:
+    """Return the path of gcloud: of a client of `gcloud_server.py`, if gcloud brings its own Python."""
+    gcloud = shutil.which("gcloud")
+    assert gcloud is not None
+    root = Path(gcloud).resolve().parents[1]
+    python = root / "platform" / "bundledpythonunix" / "bin" / "python3"
+    return preloaded(python, root / "lib") if python.exists() else gcloud
+
+
+def preloaded(python: Path, library: Path) -> str:
+    """Start the server, which ends with this process, and return the path of its client."""
+    stack = ExitStack()
+    atexit.register(stack.close)
+    directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="gcloud")))
+    address, client = str(directory / "socket"), directory / "gcloud"
+    client.write_text(CLIENT.format(python=sys.executable, address=address))
+    client.chmod(0o755)
+    command = [str(python), "-S", str(SERVER), str(library), address]
+    environment = {"PATH": os.environ["PATH"], "CLOUDSDK_CONFIG": str(directory / "config")}
+    # Standard input is closed at the end of the `with` block, which ends the server.
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    server = stack.enter_context(subprocess.Popen(command, env=environment, **pipes))  # type: ignore[call-overload]
+    assert server.stdout.readline() == b"ready\n"
+    return str(client)
 
 
 @dataclass
@@ -27,7 +70,7 @@ class Gcloud:
     def __call__(self, *args: str, succeeds: bool = True) -> Any:
         """Run gcloud and return its JSON output; if `succeeds` is false, return stderr."""
         done = subprocess.run(
-            ["gcloud", *args, "--format=json"], capture_output=True, text=True, timeout=90, env=self.environment()
+            [program(), *args, "--format=json"], capture_output=True, text=True, timeout=90, env=self.environment()
         )
         assert (done.returncode == 0) is succeeds, done.stderr
         if not succeeds:
@@ -61,5 +104,6 @@ class Gcloud:
             "CLOUDSDK_PROXY_ADDRESS": "127.0.0.1",
             "CLOUDSDK_PROXY_PORT": port,
         }
-        keep = {name: os.environ[name] for name in ("PATH", "HOME", "LANG") if name in os.environ}
-        return {**keep, **settings}
+        keep = {name: os.environ[name] for name in ("HOME", "LANG") if name in os.environ}
+        path = os.pathsep.join((str(Path(program()).parent), os.environ["PATH"]))
+        return {**keep, "PATH": path, **settings}

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import errno
-import json
 import logging
 import os
 import signal
@@ -15,15 +13,16 @@ from typing import Any
 from unittest import mock
 
 import pytest
-from django.core.management import call_command
+from django.core.management.base import BaseCommand, CommandError
 from django.db import OperationalError
 from pytest_django import Settings
 
 from cloudrun_jobs.backends.cloudrun import clients
 from cloudrun_jobs.emulator import Emulator
-from cloudrun_jobs.management.exits import errors_reported_once
+from cloudrun_jobs.management.exits import errors_reported_once, raise_together
 from cloudrun_jobs.management.subcommands import SUBCOMMANDS
 from cloudrun_jobs.models import JobRun
+from tests.backends.test_fork import free_port
 from tests.management.cli import Cli
 
 MANAGE = Path(__file__).parents[1] / "manage.py"
@@ -43,6 +42,9 @@ USAGE = {
         ["runs", "--limit=x"],
         "--limit: expected a whole number from 1 to",
     ),
+    "no number of tasks": (["run", "echo", "--tasks=x"], "--tasks: expected a whole number"),
+    "too few tasks": (["run", "echo", "--tasks=0"], "CommandError: --tasks: expected a whole number from 1 to"),
+    "a variable of Cloud Run": (["run", "echo", "--env", "CLOUD_RUN_JOB=x"], "CommandError: --env: "),
     "a number that is too big": (
         ["runs", f"--limit={'9' * 20}"],
         "--limit: expected a whole number from 1",
@@ -135,6 +137,33 @@ def test_missing_credentials_exit_2(cli: Cli) -> None:
     assert "`gcloud auth application-default login`" in typed.err
 
 
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.usefixtures("_google", "_only_these_jobs")
+def test_same_error_of_two_services_is_one(cli: Cli) -> None:
+    """`list` reads the jobs and the schedules."""
+    assert cli("list").err.count("no valid credentials.") == 1
+
+
+@pytest.mark.parametrize("read_log", [("logs", PREFIX), ("list",)], ids=["logs", "list"])
+def test_missing_server_has_one_message(cli: Cli, options: dict[str, Any], read_log: tuple[str, ...]) -> None:
+    """The emulator has ended, or was not started."""
+    options["endpoint"] = f"127.0.0.1:{free_port()}"
+    pk = f"{PREFIX}-0000-4000-8000-000000000000"
+    JobRun.objects.create(pk=pk, command="echo", environment="production", trigger="delay", execution="echo-x7k2p")
+    typed = cli(*read_log)
+
+    assert typed.status == 2
+    assert f": No server listens at {options['endpoint']}. Start `manage.py cloudrun_emulator`" in typed.err
+
+
+def test_several_errors_have_a_line_each(capsys: pytest.CaptureFixture[str]) -> None:
+    """A command in one of them can be copied; the same error is printed once."""
+    with pytest.raises(CommandError, match=r"There are 2 errors\.") as raised:
+        raise_together(BaseCommand(), ["a", "b", "a"], returncode=2)
+
+    assert (raised.value.returncode, capsys.readouterr().err) == (2, "a\nb\n")
+
+
 @pytest.mark.parametrize(
     ("name", "level", "action", "is_printed"),
     [
@@ -175,7 +204,7 @@ def test_error_of_an_api_exits_2(cli: Cli, options: dict[str, Any], emulator: Em
 def test_interrupts_and_failures(
     cli: Cli, monkeypatch: pytest.MonkeyPatch, error: BaseException, status: int, line: str
 ) -> None:
-    monkeypatch.setattr("cloudrun_jobs.management.exits._discard_output", lambda: None)
+    monkeypatch.setattr("cloudrun_jobs.management.streams._discard_output", lambda: None)
     monkeypatch.setattr(SUBCOMMANDS["runs"], "run", mock.Mock(side_effect=error))
 
     assert cli("runs") == (status, "", line)
@@ -198,36 +227,3 @@ def test_closed_pipe_is_no_error() -> None:
     os.close(writing)
 
     assert (done.returncode, done.stderr) == (141, b"")
-
-
-@pytest.mark.parametrize("arguments", [["runs"], ["runs", "--json"]], ids=str)
-@pytest.mark.parametrize("encoding", ["ascii", "latin-1"])
-def test_output_that_the_encoding_lacks_is_escaped(
-    capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, arguments: list[str], encoding: str
-) -> None:
-    """JSON stays valid."""
-    JobRun.objects.create(command="echo", environment="test", trigger="delay", requested_by="미나 👩")
-    with os.fdopen(os.dup(1), "w", encoding=encoding) as stream:
-        monkeypatch.setattr(sys, "stdout", stream)
-        call_command("cloudrun_jobs", *arguments)
-    out = capfd.readouterr().out
-
-    assert "\\ubbf8\\ub098" in out
-    assert "--json" not in arguments or json.loads(out)[0]["requested_by"] == "미나 👩"
-
-
-@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EIO])
-def test_output_that_cannot_be_written_exits_2(cli: Cli, monkeypatch: pytest.MonkeyPatch, number: int) -> None:
-    """The disk is full."""
-    monkeypatch.setattr("cloudrun_jobs.management.exits._discard_output", lambda: None)
-    monkeypatch.setattr(SUBCOMMANDS["runs"], "run", mock.Mock(side_effect=OSError(number, os.strerror(number))))
-    typed = cli("runs")
-
-    assert (typed.status, typed.err) == (2, f"CommandError: OSError: [Errno {number}] {os.strerror(number)}\n")
-
-
-def test_closed_stdout_is_no_error(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Python has no stream then."""
-    monkeypatch.setattr(sys, "stdout", None)
-
-    assert cli("stats", "--json").status == 0

@@ -137,6 +137,15 @@ def test_failure_in_this_process_exits_1(cli: Cli) -> None:
     assert cli("rerun", str(JobRun.objects.get().pk)).status == 1
 
 
+def test_rerun_of_what_has_not_failed(cli: Cli) -> None:
+    """The hint is a command, not a call of Python."""
+    name = cli("run", "echo").out[:8]
+    typed = cli("rerun", name, "--failed")
+
+    assert typed.status == 1
+    assert typed.err.endswith(f"`manage.py cloudrun_jobs rerun {name}` repeats the whole run.\n")
+
+
 def test_rerun_names_the_next_command(cli: Cli) -> None:
     first = cli("run", "echo", "--", "--partner=7").out.strip()
     typed = cli("rerun", first[:8])
@@ -162,7 +171,7 @@ def test_pause_and_resume_are_idempotent(cli: Cli, options: dict[str, Any], emul
 REFUSED = {
     "no schedule": ("echo", 1, "echo: the job has no schedule."),
     "unknown": ("nigthly", 1, "Did you mean 'nightly'?"),
-    "not deployed": ("nightly", 2, "Create it: manage.py sync_cloudrun_schedules"),
+    "not deployed": ("nightly", 2, "Create it with `manage.py sync_cloudrun_schedules`."),
 }
 
 
@@ -230,15 +239,6 @@ def test_outage_of_the_service_does_not_end_the_waiting(cli: Cli, cloud: Cloud, 
     typed = cli("run", "echo", "--wait")
 
     assert (typed.status, typed.err.count("Trying again.")) == (0, 1)
-
-
-@pytest.mark.parametrize(
-    ("arguments", "message"), [(["--tasks=0"], "--tasks: expected"), (["--env=CLOUD_RUN_JOB=x"], "--env: ")]
-)
-def test_errors_of_overrides_name_the_option(cli: Cli, arguments: list[str], message: str) -> None:
-    typed = cli("run", "echo", *arguments)
-
-    assert (typed.status, f"echo: {message}" in typed.err) == (2, True)
 
 
 def test_run_without_a_log_has_no_hint_to_it(cli: Cli) -> None:

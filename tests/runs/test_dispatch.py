@@ -145,10 +145,7 @@ def test_a_failing_hook_before_the_dispatch(cloud: CloudRun, database: str) -> N
     assert JobRun.objects.get().status == Status.SENT
 
 
-@pytest.mark.parametrize(
-    ("error", "kind"),
-    [(UNAVAILABLE, OutcomeUnknown), (DENIED, AccessDenied), ((Code.NOT_FOUND, "none"), JobNotDeployed)],
-)
+@pytest.mark.parametrize(("error", "kind"), [(DENIED, AccessDenied), ((Code.NOT_FOUND, "none"), JobNotDeployed)])
 def test_a_failure_reaches_the_caller(cloud: CloudRun, error: tuple[Code, str], kind: type[ServiceError]) -> None:
     """Outside a transaction, delay() raises, and the failed run is not dispatched later."""
     cloud.errors = [error] * 20
@@ -161,6 +158,25 @@ def test_a_failure_reaches_the_caller(cloud: CloudRun, error: tuple[Code, str], 
     assert run.finished_at is not None
     cloud.errors = []
     assert reconcile(current()) == {}
+
+
+def test_no_response_is_not_called_not_sent(cloud: CloudRun, container: Container) -> None:
+    """The run has failed, the error names it, and an execution that has started all the same does no work."""
+    cloud.errors = [UNAVAILABLE] * 20
+    cloud.errors_of_searches = [UNAVAILABLE] * 20
+    with pytest.raises(OutcomeUnknown) as caught:
+        echo.Command().delay(idempotency_key="once")
+    cloud.errors, cloud.errors_of_searches = [], []
+
+    run = JobRun.objects.get()
+    assert (run.status, run.reason, run.error_class) == (Status.FAILED, "no_response", "OutcomeUnknown")
+    assert str(caught.value).endswith("The run has failed: an execution that starts now does no work.")
+    JobRun.objects.update(sending_until=LONG_AGO)
+    assert reconcile(current()) == {}
+    assert container.run("echo", run_id=str(run.pk)) == 0
+    run.refresh_from_db()
+    assert (run.status, run.started_at) == (Status.FAILED, None)
+    assert echo.Command().delay(idempotency_key="once").run.status == Status.SENT
 
 
 def test_a_transient_failure_after_the_commit_postpones(

@@ -8,8 +8,8 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandParser
 
 from cloudrun_jobs.management.exits import errors_reported_once, exits
-from cloudrun_jobs.management.output import writable
 from cloudrun_jobs.management.parsing import Parser, add_django_options
+from cloudrun_jobs.management.streams import writable_output
 from cloudrun_jobs.runs import database
 
 
@@ -17,7 +17,7 @@ class Command(BaseCommand):
     help = "Run and inspect jobs, and maintain runs, locks and reservations."
 
     def add_arguments(self, parser: CommandParser) -> None:
-        # Each job's system checks import this module, and need none of the subcommands.
+        # The system checks of every command import this module, and need none of the subcommands.
         from cloudrun_jobs.management.subcommands import SUBCOMMANDS
 
         parser.__class__ = Parser  # Django creates it.
@@ -35,7 +35,5 @@ class Command(BaseCommand):
         return super().execute(*args, **{**options, "skip_checks": True})
 
     def handle(self, *args: Any, **options: Any) -> None:
-        self.stdout = writable(self.stdout)
-        with exits(), errors_reported_once():
+        with exits(), errors_reported_once(), writable_output(self):
             database.with_migration_hint(partial(options["subcommand"].run, self, **options))
-            self.stdout.flush()

@@ -41,7 +41,9 @@ def add_arguments(parser: ArgumentParser) -> None:
         "--wait", action="store_true", help="Wait for the end of the run; exit with 1 if it failed."
     )
     parser.add_argument("--follow", action="store_true", help="As --wait, and print its log.")
-    parser.add_argument("--tasks", type=int, metavar="N", help="The number of tasks. Default: `tasks` of the job.")
+    parser.add_argument(
+        "--tasks", type=_tasks, metavar="N", help="The number of tasks. Default: `tasks` of the job."
+    )
     parser.add_argument(
         "--env",
         type=_variable,
@@ -51,6 +53,13 @@ def add_arguments(parser: ArgumentParser) -> None:
         help="An environment variable of this run. Can be repeated.",
     )
     parser.set_defaults(takes_job_arguments=True)
+
+
+def _tasks(text: str) -> int:
+    try:
+        return int(text)
+    except ValueError:
+        raise ArgumentTypeError("expected a whole number") from None
 
 
 def _variable(text: str) -> tuple[str, str]:
@@ -64,9 +73,9 @@ def run(command: BaseCommand, **options: Any) -> None:
     job = find_job(options["job"])
     arguments, tasks, env = options["job_arguments"], options["tasks"], dict(options["env"])
     if options["local"]:
-        _run_locally(command, _configured(job, None, env), arguments, tasks, env)
+        _run_locally(command, _using(job, env=env), arguments, tasks, env)
         return
-    configured = _configured(job, tasks, env)
+    configured = _using(job, tasks=tasks, env=env)
     started = start(job.command_name, partial(configured.delay_argv, arguments))
     command.stdout.write(started.run_id)
     command.stdout.flush()
@@ -76,13 +85,15 @@ def run(command: BaseCommand, **options: Any) -> None:
         write_message(command, f"{next_command('show', started.run_id)} shows the run.")
 
 
-def _configured(job: CloudRunJobs, tasks: int | None, env: dict[str, str]) -> CloudRunJobs:
-    """Return the job with these overrides. Raises `InvalidArguments`, in the words of the command line."""
+def _using(job: CloudRunJobs, *, tasks: int | None = None, env: dict[str, str]) -> CloudRunJobs:
+    """Return the job with the options of this run. Raises `InvalidArguments`, which names the option."""
+    if tasks is None and not env:
+        return job
     try:
-        return job if tasks is None and not env else job.using(tasks=tasks, env=env or None)
+        return job.using(tasks=tasks, env=env or None)
     except InvalidArguments as error:
-        message = str(error.args[0]).replace("using(): ", "--", 1)
-        raise InvalidArguments(message, hint=error.hint) from error
+        message = str(error.args[0]).replace(f"{job.command_name}: using(): ", "--", 1)
+        raise InvalidArguments(message, hint=error.hint) from None
 
 
 def _wait(command: BaseCommand, run_id: str, *, with_log: bool) -> None:
@@ -107,10 +118,11 @@ def _run_locally(
     try:
         execution.wait()
     except KeyboardInterrupt:
-        message = _joined("Interrupted: the run was cancelled, and all tasks have ended.", _rest_of(execution.run))
+        message = _joined("Interrupted: the run is cancelled, and its tasks have ended.", _rest(execution.run))
         raise CommandError(message, returncode=INTERRUPTED) from None
     except Cancelled:
-        raise CommandError(_joined("The run was cancelled.", _rest_of(execution.run)), returncode=FAILED) from None
+        message = _joined("The run was cancelled, and its tasks have ended.", _rest(execution.run))
+        raise CommandError(message, returncode=FAILED) from None
     run = execution.run
     shown = f"{next_command('show', run.pk)} shows the run." if run else ""
     if failed := execution.failed:
@@ -124,8 +136,9 @@ def _run_locally(
     )
 
 
-def _rest_of(run: JobRun | None) -> str:
-    return f"{next_command('rerun', run.pk, '--failed')} repeats the tasks that have not succeeded." if run else ""
+def _rest(run: JobRun | None) -> str:
+    """Return the command that runs the tasks that are not done: in this process, without `--local`."""
+    return f"{next_command('rerun', run.pk, '--failed')} runs the rest in one process." if run else ""
 
 
 def _joined(*sentences: str) -> str:
