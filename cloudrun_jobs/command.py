@@ -411,6 +411,7 @@ class CloudRunJobs(BaseCommand):
         """Create the parser, without abbreviations: `--sett=x` must not be taken for `--settings=x`."""
         options = {"allow_abbrev": False, "formatter_class": _HelpFormatter, **kwargs}
         parser = super().create_parser(prog_name, subcommand, **options)
+        parser.__class__ = _Parser  # Django creates it.
         reading.remember(self, parser)
         return parser
 
@@ -431,6 +432,19 @@ class CloudRunJobs(BaseCommand):
         return result if isinstance(result, str) else None
 
     _active: ActiveRun | None = None
+
+
+class _Parser(CommandParser):
+    """The parser of a job."""
+
+    def error(self, message: str) -> Any:
+        """Report the error; of unknown arguments, only the first option's name: a value may be a secret."""
+        start, unknown, arguments = message.partition("unrecognized arguments: ")
+        if unknown and not start:
+            first = arguments.split()[0] if arguments.strip() else ""
+            name = first.partition("=")[0] if first.startswith("--") else first[:2]
+            message = f"unrecognized arguments: {name if name.startswith('-') else '(not shown)'}"
+        return super().error(message)
 
 
 def _use_entries(command: BaseCommand, given: Collection[str] = ()) -> None:

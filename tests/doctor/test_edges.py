@@ -9,6 +9,7 @@ from threading import Thread
 from typing import Any
 
 import pytest
+import requests
 from google.auth.credentials import Credentials
 from google.cloud import run_v2, scheduler_v1
 
@@ -52,6 +53,17 @@ def test_google_that_does_not_answer(monkeypatch: pytest.MonkeyPatch) -> None:
 
     with pytest.raises(ServiceUnavailable, match=r"iam\.googleapis\.com"):
         RestClient(Server(), timeout=1.0).call("iam", "GET", "v1/roles/viewer", method, resource="roles/viewer")
+
+
+def test_answer_that_is_no_json(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The page of a proxy is a service that is unavailable."""
+    page = requests.Response()
+    page.status_code, page._content = 200, b"<html>"
+    monkeypatch.setattr(requests.Session, "request", lambda *args, **options: page)
+    method = ApiMethod(permission="", role="")
+
+    with pytest.raises(ServiceUnavailable):
+        RestClient(Server("127.0.0.1:1"), timeout=1.0).call("iam", "GET", "v1", method, resource="roles/viewer")
 
 
 def test_account_that_cannot_be_determined(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -178,7 +178,7 @@ REFUSED = {
     "an unknown job": (["echos", "--local"], "'echos' is not a Cloud Run job. Did you mean 'echo'"),
     "no task": (["echo", "--local", "--tasks=0"], "--tasks: expected 1 to 1000 with --local, got 0"),
     "too many tasks": (["echo", "--local", "--tasks=1001"], "expected 1 to 1000"),
-    "an unknown option": (["echo", "--local", "--", "--partnr=7"], "unrecognized arguments: --partnr=7"),
+    "an unknown option": (["echo", "--local", "--", "--partnr=7"], "unrecognized arguments: --partnr"),
     "a wrong type": (["echo", "--", "--partner=x"], "invalid int value: 'x'"),
 }
 
@@ -189,6 +189,7 @@ def test_bad_input_starts_nothing(arguments: list[str], message: str) -> None:
         call_command("cloudrun_jobs", "run", *arguments)
 
     assert message in str(refused.value)
+    assert "=7" not in str(refused.value)
 
 
 @pytest.mark.django_db

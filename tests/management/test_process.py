@@ -212,6 +212,8 @@ def test_checking_a_cloud_backend_imports_no_google_client() -> None:
     code = (
         "import django, sys; django.setup()\n"
         "from django.core.checks import run_checks; assert not run_checks()\n"
+        "assert 'cloudrun_jobs.management.commands.cloudrun_jobs' in sys.modules\n"
+        "assert 'cloudrun_jobs.management.subcommands' not in sys.modules\n"
         "import cloudrun_jobs.management.subcommands.doctor\n"
         "print(*sys.modules)"
     )

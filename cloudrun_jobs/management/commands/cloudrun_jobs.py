@@ -10,7 +10,6 @@ from django.core.management.base import BaseCommand, CommandParser
 from cloudrun_jobs.management.exits import errors_reported_once, exits
 from cloudrun_jobs.management.parsing import Parser, add_django_options
 from cloudrun_jobs.management.streams import writable_output
-from cloudrun_jobs.management.subcommands import SUBCOMMANDS
 from cloudrun_jobs.runs import database
 
 
@@ -18,6 +17,9 @@ class Command(BaseCommand):
     help = "Run and inspect jobs, and maintain runs, locks and reservations."
 
     def add_arguments(self, parser: CommandParser) -> None:
+        # The system checks of every command import this module, and need none of the subcommands.
+        from cloudrun_jobs.management.subcommands import SUBCOMMANDS
+
         parser.__class__ = Parser  # Django creates it.
         subparsers = parser.add_subparsers(title="subcommands", required=True, metavar="subcommand")
         for name, subcommand in SUBCOMMANDS.items():
