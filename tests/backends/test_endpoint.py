@@ -23,7 +23,7 @@ from tests.backends.server import CloudRun, serve
 from tests.backends.test_fork import free_port
 from tests.jobs.management.commands import echo
 
-ACCOUNT = "jobs@acme.iam.gserviceaccount.com"
+ACCOUNT = "app-jobs@acme.iam.gserviceaccount.com"
 CALLS: dict[str, Callable[[], Any]] = {
     "delay": lambda: echo.Command().delay(),
     "reserve": lambda: echo.Command().reserve(3600),

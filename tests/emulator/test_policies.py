@@ -101,6 +101,19 @@ def test_members(owner, caller, member, is_granted):
     assert caller.held(f"v1/{JOB}", "run.jobs.run") == (["run.jobs.run"] if is_granted else [])
 
 
+def test_conditions_are_for_callers_that_know_them(owner):
+    """Below version 3, the role of a binding with a condition is replaced, and the condition left out."""
+    condition = {"title": "office hours", "expression": "request.time.getHours() > 7"}
+    binding = {"role": "roles/run.invoker", "members": ["allUsers"], "condition": condition}
+    owner("POST", f"v2/{JOB}:setIamPolicy", policy={"version": 3, "bindings": [binding]})
+    (hidden,) = owner("GET", f"v2/{JOB}:getIamPolicy")["bindings"]
+    (shown,) = owner("GET", f"v2/{JOB}:getIamPolicy?options.requestedPolicyVersion=3")["bindings"]
+
+    assert hidden["role"].startswith("roles/run.invoker_withcond_")
+    assert "condition" not in hidden
+    assert shown == binding
+
+
 def test_concurrent_change_of_a_policy_is_rejected(owner):
     """A policy that changed since it was read is not replaced."""
     before = owner.policy(f"v1/{JOB}")

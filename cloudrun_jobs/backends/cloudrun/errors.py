@@ -24,6 +24,7 @@ from cloudrun_jobs.exceptions import (
 
 # In the message about an API that is not enabled in the project.
 NOT_ENABLED = "has not been used in project"
+API_DISABLED = "SERVICE_DISABLED"  # The reason in its details.
 
 CREATE_JOB_HINT = "Create it: manage.py sync_cloudrun_jobs --image IMAGE"
 
@@ -63,7 +64,7 @@ def _translate(error: Exception, resource: str, method: ApiMethod, endpoint: str
     message = sentence(getattr(error, "message", None) or str(error))
     match error:
         case api.Forbidden():
-            hint = "Enable it with `gcloud services enable`." if NOT_ENABLED in message else _grant_hint(method)
+            hint = _enable_hint(error) if NOT_ENABLED in message else _grant_hint(method)
             return AccessDenied(f"{resource}: permission denied. {message}", hint=hint)
         case GoogleAuthError() | api.Unauthorized():
             hint = _token_hint(endpoint) if endpoint else LOGIN_HINT
@@ -80,6 +81,17 @@ def _translate(error: Exception, resource: str, method: ApiMethod, endpoint: str
         case _ if isinstance(error, AMBIGUOUS_ERRORS):
             return _no_response(resource, message, method, endpoint)
     return ServiceError(f"{resource}: rejected. {message}")
+
+
+def disabled_api(error: BaseException | None) -> str:
+    """Return the name of the API whose being disabled caused an error of Google's clients; "" for other errors."""
+    if not isinstance(error, api.GoogleAPICallError) or error.reason != API_DISABLED:
+        return ""
+    return str((error.metadata or {}).get("service", ""))
+
+
+def _enable_hint(error: Exception) -> str:
+    return f"Enable it with `{' '.join(('gcloud services enable', disabled_api(error))).strip()}`."
 
 
 def _problem_of(endpoint: str) -> str:
