@@ -9,7 +9,7 @@ import unicodedata
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 from itertools import accumulate
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from django.core.management.base import OutputWrapper
 from django.utils import timezone
@@ -41,13 +41,27 @@ class ProgressBar:
 
     def erase(self) -> None:
         """Clear the line, for other output or at the end."""
-        if self._visible:
+        if self._drawn_at >= 0:
             self._drawn_at = -DRAW_INTERVAL
             self._write(ERASE)
 
     def _write(self, text: str) -> None:
         self._stream.write(text, str, ending="")  # Without the red of errors.
         self._stream.flush()
+
+
+class AboveBar:
+    """A stream whose output erases the bar first, which is drawn again below it."""
+
+    def __init__(self, stream: Any, bar: ProgressBar) -> None:
+        self.stream, self._bar = stream, bar
+
+    def write(self, text: str) -> Any:
+        self._bar.erase()
+        return self.stream.write(text)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.stream, name)
 
 
 def fit(text: str, columns: int) -> str:

@@ -5,13 +5,18 @@ from __future__ import annotations
 import json
 from io import StringIO
 from typing import Any
+from unittest import mock
 
+import pytest
 from django.core.management.base import BaseCommand
 from hypothesis import given
 from hypothesis import strategies as st
 
+from cloudrun_jobs.execution.progress import ProgressReporter
 from cloudrun_jobs.management.output import write_json, write_rows
+from cloudrun_jobs.models import Progress
 from cloudrun_jobs.terminal import Shrink, columns_of, escape, is_unsafe, table
+from tests.jobs.management.commands import walk
 
 # Any character, the unsafe ones often.
 TEXT = st.text(
@@ -36,6 +41,31 @@ def test_printed_characters_stay() -> None:
     text = "Zürich \u3000日本語\u00a0한국어 ✓ 🎉 a\\b"
 
     assert escape(text) == text
+
+
+class Terminal(StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def test_output_of_a_job_is_above_its_bar(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A line on stdout replaces the bar, which is drawn again below it; at the end stdout is as before."""
+    monkeypatch.setenv("TERM", "xterm")
+    terminal = Terminal()
+    job = walk.Command(stdout=terminal, stderr=terminal)
+    reporter = ProgressReporter(job, mock.Mock(), verbosity=1)
+    for step in (1, 2):
+        reporter.report(Progress(step, 4, f"step {step}"))
+        job.stdout.write(f"line {step}")
+    reporter.stop()
+    job.stdout.write("end")
+
+    assert [part for part in terminal.getvalue().split("\r\x1b[2K") if part] == [
+        "[######------------------]  25%  1 of 4: step 1",
+        "line 1\n",
+        "[############------------]  50%  2 of 4: step 2",
+        "line 2\nend\n",
+    ]
 
 
 @given(st.lists(st.tuples(TEXT, TEXT), min_size=1))

@@ -12,7 +12,7 @@ from cloudrun_jobs.exceptions import InvalidProgress
 from cloudrun_jobs.models import Progress
 from cloudrun_jobs.models.values import storable
 from cloudrun_jobs.signals import job_progressed
-from cloudrun_jobs.terminal import ProgressBar
+from cloudrun_jobs.terminal import AboveBar, ProgressBar
 
 if TYPE_CHECKING:
     from cloudrun_jobs.execution.active import ActiveRun
@@ -58,6 +58,8 @@ class ProgressReporter:
         self._pending: Progress | None = None
         self._signalled_at = -SIGNAL_INTERVAL
         self._bar = ProgressBar(job.stderr, visible=verbosity > 0)
+        if job.stdout.isatty():
+            job.stdout._out = AboveBar(job.stdout._out, self._bar)  # type: ignore[attr-defined]  # django-stubs omits it
 
     def report(self, progress: Progress) -> None:
         """Pass the progress to the heartbeat, to the signal's receivers and to the terminal."""
@@ -71,6 +73,8 @@ class ProgressReporter:
         """Send the latest progress and erase the bar."""
         self._signal()
         self._bar.erase()
+        if isinstance(self._job.stdout._out, AboveBar):
+            self._job.stdout._out = self._job.stdout._out.stream
 
     def _signal(self) -> None:
         progress, self._pending = self._pending, None
