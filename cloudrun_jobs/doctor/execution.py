@@ -24,7 +24,7 @@ POLL_INTERVAL_SECONDS = 5.0  # At most.
 
 
 def check_containers(facts: Facts) -> Iterator[Finding | CloudRunJobsError]:
-    """Start an execution of each job that exists; yield the findings about those that do not succeed."""
+    """Start an execution of each job that exists; yield a finding for each that does not succeed."""
     started: list[tuple[JobSpec, CloudRunOperation]] = []
     for spec in facts.deployed():
         try:
@@ -40,7 +40,7 @@ def check_containers(facts: Facts) -> Iterator[Finding | CloudRunJobsError]:
 
 
 def _start(facts: Facts, spec: JobSpec, existing: Existing) -> CloudRunOperation:
-    # As few tasks as Cloud Run accepts: not fewer than run at once.
+    # The smallest number that Cloud Run accepts: the task parallelism.
     tasks = existing.fields.get("task_parallelism") or 1
     overrides = Overrides(tasks=tasks) if tasks < existing.fields.get("tasks", 1) else NO_OVERRIDES
     request = Request(job=spec.name, argv=ARGUMENTS, script=spec.script, run_id="", overrides=overrides)

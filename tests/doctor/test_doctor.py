@@ -453,7 +453,7 @@ def test_policies_that_cannot_be_read(project: Project) -> None:
     assert found.findings == []
     assert "Not checked: scheduler_role, scheduler_agent." in found.messages
     assert "resourcemanager.projects.getIamPolicy" in found.messages
-    assert "No faults found in 2 jobs, but 2 checks could not be made." in project.doctor(as_json=False).messages
+    assert "No findings in 2 jobs, but 2 checks could not run." in project.doctor(as_json=False).messages
 
 
 def test_skipped_findings(project: Project) -> None:
@@ -508,7 +508,7 @@ def test_healthy_output(project: Project) -> None:
 
     assert (found.output, found.status) == ("", 0)
     assert found.messages.splitlines()[-1] == (
-        "No faults found in 2 jobs. `manage.py cloudrun_jobs list` lists the jobs."
+        "No findings in 2 jobs. `manage.py cloudrun_jobs list` lists the jobs."
     )
 
 

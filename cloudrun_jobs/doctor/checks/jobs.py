@@ -27,7 +27,7 @@ IMAGE_NAME = re.compile(
 
 
 def _change(facts: Facts, spec: JobSpec) -> Change | None:
-    """Return what a sync would create or update of the job."""
+    """Return the change that a sync would make to the job."""
     changes = facts.job_drift().plan.changes
     return next((change for change in changes if command_of(change) == spec.command), None)
 
@@ -102,7 +102,7 @@ def _has_default_retries(facts: Facts, spec: JobSpec) -> bool:
 
 
 def entrypoint_unfit(facts: Facts, spec: JobSpec) -> Iterator[Finding]:
-    """The entrypoint of an adopted job is its own, and decides whether the arguments begin with manage.py."""
+    """An adopted job keeps its entrypoint, which determines if the arguments begin with `manage.py`."""
     existing, desired = facts.existing_jobs().get(spec.name), _desired(facts, spec)
     if existing and desired and (entrypoint := unfit_entrypoint(desired, existing)):
         message = (
@@ -158,9 +158,9 @@ def _image(facts: Facts, spec: JobSpec) -> str:
 
 
 def _usual_image(facts: Facts) -> str:
-    """Return the image that most jobs of the environment have; of several, that of the job changed last.
+    """Return the most common image of the environment's jobs; if several are, that of the job changed last.
 
-    Jobs whose class names an image do not count.
+    Jobs whose class declares an image do not count.
     """
     environment = facts.backend.settings.environment
     own = {spec.name for spec in facts.deployed() if spec.image is not None}

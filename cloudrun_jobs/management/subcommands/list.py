@@ -19,7 +19,7 @@ from cloudrun_jobs.terminal import Shrink, format_minute
 
 HELP = "List the declared jobs: schedule, next and last run, and what differs in the cloud."
 SYNC_HINT = "`manage.py sync_cloudrun_jobs` and `sync_cloudrun_schedules` end the drift; --dry-run shows it."
-# A cut LAST RUN keeps the status.
+# A truncated LAST RUN keeps the status.
 SHRINK = (Shrink("SCHEDULE", 12), Shrink("STATE", 18), Shrink("LAST RUN", 10), Shrink("JOB", 14))
 
 
