@@ -19,7 +19,7 @@ from django.conf import settings
 WORK = sys.argv[1]
 PLACES = json.loads(os.environ["BENCHMARK_PLACES"])
 SQLITE = {"ENGINE": "django.db.backends.sqlite3", "NAME": ":memory:"}
-ACCOUNT = "jobs@acme.iam.gserviceaccount.com"
+ACCOUNT = "app-jobs@acme.iam.gserviceaccount.com"
 LOCKS = {"BACKEND": "cloudrun_jobs.locks.redis.RedisLocks", "OPTIONS": {"url": PLACES["redis"]}}
 
 settings.configure(

@@ -15,7 +15,7 @@ OPTIONS = {
     "project_id": "acme",
     "location": "asia-northeast1",
     "base_url": "https://example.com/tasks/",
-    "oidc_service_account": "jobs@acme.iam.gserviceaccount.com",
+    "oidc_service_account": "app-jobs@acme.iam.gserviceaccount.com",
 }
 settings.configure(
     SECRET_KEY="x",

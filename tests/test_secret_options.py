@@ -105,7 +105,7 @@ REQUESTS: list[Callable[[Any], object]] = [
 @pytest.mark.parametrize("request_run", REQUESTS, ids=map(str, range(len(REQUESTS))))
 @pytest.mark.parametrize(
     "changes",
-    [{"ENVIRONMENT": "test"}, {"OPTIONS": {"service_account": "jobs@acme.iam.gserviceaccount.com"}}],
+    [{"ENVIRONMENT": "test"}, {"OPTIONS": {"service_account": "app-jobs@acme.iam.gserviceaccount.com"}}],
     ids=["test", "production"],
 )
 def test_requests_refuse_plain_values(

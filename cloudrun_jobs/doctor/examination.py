@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator
 from http import HTTPStatus
 from typing import Any, NamedTuple
 
@@ -23,7 +23,7 @@ class Examination(NamedTuple):
     """The findings, and the ids of the checks that could not run, by error message."""
 
     findings: list[Finding]
-    not_checked: Mapping[str, Collection[str]]
+    not_checked: dict[str, list[str]]
 
 
 def examine(facts: Facts, skip: Collection[str] = ()) -> Examination:
@@ -37,8 +37,8 @@ def examine(facts: Facts, skip: Collection[str] = ()) -> Examination:
             if isinstance(result, Finding):
                 found += [result] if result.id not in skip else []
             else:
-                ids = not_checked.setdefault(str(result), [])
-                ids += [id_ for id_ in check.ids if id_ not in {*ids, *skip}]
+                ids = [id_ for id_ in check.ids if id_ not in skip]
+                not_checked[str(result)] = list(dict.fromkeys([*not_checked.get(str(result), ()), *ids]))
     causes = {finding.job for finding in found if finding.id not in CONSEQUENCES}
     findings = [finding for finding in found if finding.id not in CONSEQUENCES or finding.job not in causes]
     return Examination(list(dict.fromkeys(findings)), not_checked)

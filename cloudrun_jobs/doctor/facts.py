@@ -6,6 +6,7 @@ A fact that cannot be read raises the same `CloudRunJobsError` each time. A reso
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
@@ -36,6 +37,17 @@ if TYPE_CHECKING:
 Value = TypeVar("Value")
 
 PAGE_SIZE = 500
+# us-docker.pkg.dev/acme/repository/some/image:tag@sha256:0123
+IMAGE_NAME = re.compile(
+    r"(?P<location>[a-z0-9-]+)-docker\.pkg\.dev/(?P<project>[^/]+)/(?P<repository>[^/]+)/(?P<package>[^:@]+)"
+    r"(:(?P<tag>[^@]+))?(@(?P<digest>sha256:[0-9a-f]+))?"
+)
+REGIONAL_URL = re.compile(r"https://[^/]+\.(?P<region>[a-z]+-[a-z]+\d+)\.run\.app")
+POLICY_VERSION = 3  # Others hide the roles of bindings with conditions.
+
+
+def repository_of(image: re.Match[str]) -> str:
+    return f"projects/{image['project']}/locations/{image['location']}/repositories/{image['repository']}"
 
 
 def fact(read: Callable[..., Value]) -> Callable[..., Value]:
@@ -92,6 +104,9 @@ class Facts:
         """Return the names of the jobs, which the sync commands accept."""
         return {job.command_name for job in self.jobs}
 
+    def is_selected(self, command: str) -> bool:
+        return self._selected is None or command in self._selected
+
     def deployed(self) -> list[JobSpec]:
         """Return the jobs that are Cloud Run Jobs."""
         return [spec for spec in self.specs() if job_declarations.is_deployed(spec, self.backend)]
@@ -123,6 +138,33 @@ class Facts:
         return {item.id: item for item in Schedules(self.backend).list()}
 
     @fact
+    def usual_image(self) -> str:
+        """Return the image that most jobs of the environment have; of several, that of the job changed last.
+
+        Jobs whose class names an image do not count.
+        """
+        environment = self.backend.settings.environment
+        own = {spec.name for spec in self.deployed() if spec.image is not None}
+        found = [
+            (str(item.fields.get("image", "")), item.message.update_time)
+            for item in self.existing_jobs().values()
+            if item.id not in own and item.ownership is not None and item.ownership.environment == environment
+        ]
+        counts = Counter(image for image, _ in found)
+        found = [item for item in found if not self.lacks_image(item[0])] or found
+        return max(found, key=lambda item: (counts[item[0]], item[1]), default=("", None))[0]
+
+    @fact
+    def schedules_elsewhere(self) -> list[Existing]:
+        """Return the Scheduler jobs of the jobs' region, if the settings name another region for schedules."""
+        regions = {self.region, self.scheduler_region}
+        if len(regions) == 1 or not regions <= self.scheduler_regions():
+            return []
+        store = Schedules(self.backend)
+        store.parent = self.backend.parent
+        return store.list()
+
+    @fact
     def job_drift(self) -> drift.Drift:
         existing = list(self.existing_jobs().values())
         return drift.job_drift(
@@ -150,14 +192,15 @@ class Facts:
     def service(self) -> Mapping[str, Any] | None:
         """Return the web service whose URL is in the settings."""
         url = (self.backend.service_url or "").rstrip("/")
-        for service in self._services():
+        found = REGIONAL_URL.fullmatch(url)
+        for service in self._services(found["region"] if found else self.region):
             if url in {service.get("uri"), *service.get("urls", ()), *service.get("customAudiences", ())}:
                 return service
         return None
 
     @fact
-    def _services(self) -> list[Mapping[str, Any]]:
-        path = f"v2/{self.backend.parent}/services"
+    def _services(self, region: str) -> list[Mapping[str, Any]]:
+        path = f"v2/projects/{self.project}/locations/{region}/services"
         return list(self._pages("services", "run", path, "run.services.list", "roles/run.viewer"))
 
     @fact
@@ -219,7 +262,7 @@ class Facts:
 
     def _account_path(self, account: str) -> str:
         name, _, domain = account.partition("@")
-        project = project_of(account, "-")
+        project = project_of(account, self.project)
         if domain == COMPUTE_DOMAIN:
             number = name.partition("-")[0]
             project = self.project if number == self.project_number() else number
@@ -249,13 +292,19 @@ class Facts:
     def _project_policy(self) -> Mapping[str, Any]:
         path = f"v1/projects/{self.project}"
         permission, role = "resourcemanager.projects.getIamPolicy", "roles/iam.securityReviewer"
-        return self._call("cloudresourcemanager", "POST", f"{path}:getIamPolicy", permission, role, body={}) or {}
+        body = {"options": {"requestedPolicyVersion": POLICY_VERSION}}
+        return (
+            self._call("cloudresourcemanager", "POST", f"{path}:getIamPolicy", permission, role, body=body) or {}
+        )
 
     @fact
     def _policy(self, service: str, path: str) -> Mapping[str, Any]:
         kind = path.split("/")[-2]
         permission = f"{service}.{kind}.getIamPolicy"
-        return self._get(service, f"{path}:getIamPolicy", permission, "roles/iam.securityReviewer") or {}
+        version = {"options.requestedPolicyVersion": POLICY_VERSION}
+        return (
+            self._get(service, f"{path}:getIamPolicy", permission, "roles/iam.securityReviewer", **version) or {}
+        )
 
     def _role_grants(self, role: str, permission: str) -> bool:
         return permission in self._custom_role(role) if roles.is_custom(role) else roles.grants(role, permission)
@@ -273,6 +322,25 @@ class Facts:
         path = f"v1/{repository}/packages/{quote(package, safe='')}/{version}"
         role = "roles/artifactregistry.reader"
         return self._get("artifactregistry", path, "artifactregistry.tags.get", role) is not None
+
+    def has_image(self, image: str) -> bool:
+        """Return True if the image exists, or is one of another registry."""
+        found = IMAGE_NAME.fullmatch(image)
+        if found is None:
+            return True
+        version = f"versions/{found['digest']}" if found["digest"] else f"tags/{found['tag'] or 'latest'}"
+        return self.image_exists(repository_of(found), found["package"], version)
+
+    def lacks_image(self, image: str) -> bool:
+        """Return True if the image does not exist. One that cannot be looked up may exist."""
+        with suppress(ServiceError):
+            return not self.has_image(image)
+        return False
+
+    @fact
+    def repository_exists(self, path: str) -> bool:
+        role = "roles/artifactregistry.reader"
+        return self._get("artifactregistry", f"v1/{path}", "artifactregistry.repositories.get", role) is not None
 
     @fact
     def secret_exists(self, path: str) -> bool:

@@ -33,4 +33,4 @@ def show_health(request: HttpRequest, caller: Caller) -> HttpResponseBase:
 
 
 def _data(finding: Finding) -> dict[str, Any]:
-    return {name: value for name, value in asdict(finding).items() if value}
+    return {name: value for name, value in asdict(finding).items() if value and name != "scheduler_job"}

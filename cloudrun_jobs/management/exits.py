@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
-from django.core.management.base import CommandError
+from django.core.management.base import BaseCommand, CommandError
 from django.db import Error
 
 from cloudrun_jobs.exceptions import (
@@ -17,6 +17,7 @@ from cloudrun_jobs.exceptions import (
     SecretError,
     ServiceError,
 )
+from cloudrun_jobs.management.output import write_message
 from cloudrun_jobs.runs import database
 from cloudrun_jobs.terminal import escape
 
@@ -71,6 +72,17 @@ def _is_not_raised(record: logging.LogRecord) -> bool:
         return False
     # At level ERROR, the dispatch failed without raising an error.
     return getattr(record, "action", "") != "dispatch_failed" or record.levelno >= logging.ERROR
+
+
+def raise_together(command: BaseCommand, errors: Iterable[str], *, returncode: int) -> None:
+    """Raise `CommandError` if there are errors. If there are several, print each on a line of its own before."""
+    texts = [*dict.fromkeys(errors)]
+    if len(texts) > 1:
+        for text in texts:
+            write_message(command, text)
+        raise CommandError(f"There are {len(texts)} errors.", returncode=returncode)
+    if texts:
+        raise CommandError(texts[0], returncode=returncode)
 
 
 def status_of(error: CloudRunJobsError) -> int:

@@ -43,7 +43,7 @@ def show(command: BaseCommand, name: str, *, as_json: bool, offline: bool) -> No
             command.stdout.write("\n" + _runs_table(command, runs))
         if lock_error:
             write_message(command, lock_error)
-    listing.raise_errors()
+    listing.raise_errors(command)
     if not as_json:
         write_message(command, f"{next_command('run', name)} starts it.")
 
@@ -94,7 +94,7 @@ def _rows(spec: JobSpec, listing: Listing, help_text: str, holders: Sequence[Hol
     if cloud is not None:
         in_sync = [] if cloud.errors else ["in sync"]
         yield from _labelled("Cloud", [*cloud.changes.get(spec.command, in_sync)])
-        yield from _labelled("Trouble", [*cloud.troubles.get(spec.command, ())])
+        yield from _labelled("Problem", [*cloud.troubles.get(spec.command, ())])
     yield "Console", _console_url(spec)
 
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from django.conf import settings
-from django.core.management.base import CommandError
+from django.core.management.base import BaseCommand
 
 from cloudrun_jobs import conf
 from cloudrun_jobs.command import CloudRunJobs
@@ -15,7 +16,7 @@ from cloudrun_jobs.conf import DEFAULT_ALIAS
 from cloudrun_jobs.deploy import overview
 from cloudrun_jobs.deploy.overview import Overview
 from cloudrun_jobs.exceptions import CloudRunJobsError, InvalidJob
-from cloudrun_jobs.management.exits import ERROR, status_of
+from cloudrun_jobs.management.exits import ERROR, raise_together, status_of
 from cloudrun_jobs.management.selection import cloudrun_backend, cloudrun_backend_or_none
 from cloudrun_jobs.models import JobRun
 from cloudrun_jobs.registry import find_jobs
@@ -43,13 +44,12 @@ class Listing:
     @property
     def error_texts(self) -> list[str]:
         """The errors that make the listing incomplete."""
-        return [str(error) for error in (*self.invalid.values(), *self.drift_errors)]
+        return [*dict.fromkeys(map(str, (*self.invalid.values(), *self.drift_errors)))]
 
-    def raise_errors(self) -> None:
+    def raise_errors(self, command: BaseCommand) -> None:
         """Raise `CommandError` if the listing is incomplete. Call this after printing."""
-        if texts := self.error_texts:
-            statuses = {status_of(error) for error in self.drift_errors} or {ERROR}
-            raise CommandError(" ".join(dict.fromkeys(texts)), returncode=max(statuses))
+        statuses = {status_of(error) for error in self.drift_errors} or {ERROR}
+        raise_together(command, self.error_texts, returncode=max(statuses))
 
     @property
     def data(self) -> dict[str, Any]:
@@ -57,7 +57,7 @@ class Listing:
             "jobs": [self.job_data(spec) for spec in self.specs],
             "orphans": list(self.drift.orphans) if self.drift else None,
             "errors": self.error_texts,
-            "unreadable": {name: f"{type(error).__name__}: {error}" for name, error in self.unreadable.items()},
+            "import_errors": {name: f"{type(error).__name__}: {error}" for name, error in self.unreadable.items()},
         }
 
     def job_data(self, spec: JobSpec) -> dict[str, Any]:
@@ -70,7 +70,7 @@ class Listing:
             "schedules": [self._schedule_data(*each) for each in schedules],
             "last_run": last and listed_data(last),
             "drift": None if cloud is None else list(cloud.changes.get(name, ())),
-            "troubles": None if cloud is None else list(cloud.troubles.get(name, ())),
+            "problems": None if cloud is None else list(cloud.troubles.get(name, ())),
         }
 
     def _schedule_data(self, schedule: Schedule, due: DueSchedule) -> dict[str, Any]:
@@ -128,7 +128,7 @@ def state_of(listing: Listing, spec: JobSpec, now_paused: Sequence[str]) -> str:
         found.append("paused" if len(now_paused) == len(spec.schedules) else f"{len(now_paused)} paused")
     if cloud is not None:
         found += [*cloud.changes.get(spec.command, ()), *cloud.troubles.get(spec.command, ())]
-    return "; ".join(found)
+    return "; ".join(text if count == 1 else f"{text} ({count})" for text, count in Counter(found).items())
 
 
 def paused_of(listing: Listing, spec: JobSpec) -> list[str]:

@@ -8,7 +8,7 @@ from django.core.management.base import BaseCommand, CommandError
 
 from cloudrun_jobs.deploy import schedules
 from cloudrun_jobs.exceptions import ServiceError
-from cloudrun_jobs.management.exits import ERROR, FAILED
+from cloudrun_jobs.management.exits import ERROR, FAILED, raise_together
 from cloudrun_jobs.management.finding import find_job
 from cloudrun_jobs.management.output import next_command, write_message
 from cloudrun_jobs.management.selection import cloudrun_backend
@@ -40,7 +40,6 @@ def set_paused(command: BaseCommand, name: str, *, paused: bool) -> None:
         else:
             state = "paused" if paused else "enabled"
             command.stdout.write(escape(f"{scheduler_job}: {state if changed else f'already {state}'}"))
-    if errors:
-        raise CommandError(" ".join(dict.fromkeys(errors)), returncode=ERROR)
+    raise_together(command, errors, returncode=ERROR)
     resumed = f"{next_command('resume', name)} resumes it."
     write_message(command, resumed if paused else f"{next_command('list')} shows when it is due.")

@@ -31,11 +31,12 @@ def cloudrun_backend() -> CloudRunBackend:
     if (backend := cloudrun_backend_or_none()) is not None:
         return backend
     environment = conf.load().environment
-    raise CommandError(
-        f"The environment {environment!r} has no jobs and no schedules in the cloud. Set"
-        " CLOUDRUN_JOBS['ENVIRONMENT'], or CLOUDRUN_JOBS_ENVIRONMENT in the environment.",
-        returncode=ERROR,
-    )
+    problem = "has no jobs and no schedules in the cloud"
+    hint = "Set CLOUDRUN_JOBS['ENVIRONMENT'], or CLOUDRUN_JOBS_ENVIRONMENT in the environment."
+    if environment not in conf.INLINE_ENVIRONMENTS:
+        problem = "runs no jobs on Cloud Run"
+        hint = "Name the CloudRunBackend in CLOUDRUN_JOBS['BACKEND'] or CLOUDRUN_JOBS['BACKENDS']."
+    raise CommandError(f"The environment {environment!r} {problem}. {hint}", returncode=ERROR)
 
 
 def cloudrun_backend_or_none() -> CloudRunBackend | None:

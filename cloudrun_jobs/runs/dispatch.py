@@ -231,17 +231,12 @@ def send(backend: Backend, run: JobRun, request: Request) -> Operation:
         is_recorded = record_failed_dispatch(run, error, propagates=True)
         claimed = None if is_recorded else _claimed_run(run)
         if claimed is None:
-            if isinstance(error, OutcomeUnknown):
-                error.hint = f"{error.hint} {_after_no_response(run, is_recorded=is_recorded)}".strip()
+            if is_recorded and isinstance(error, OutcomeUnknown):
+                error.hint = f"{error.hint} The run has failed: an execution that starts now does no work.".strip()
             raise
         return backend.operation(claimed)
     record_dispatched(run, operation)
     return operation
-
-
-def _after_no_response(run: JobRun, *, is_recorded: bool) -> str:
-    safe = "The run has failed: an execution that starts now does no work. " if is_recorded else ""
-    return f"{safe}`manage.py cloudrun_jobs show {run.pk}` shows the run."
 
 
 def _claimed_run(run: JobRun) -> JobRun | None:

@@ -42,6 +42,7 @@ class Finding:
     hint: str = ""
     #: The job that it concerns; None if it concerns all.
     command: str | None = None
+    scheduler_job: str = ""
     since: datetime | None = None
 
 
@@ -162,6 +163,7 @@ def _overdue(specs: Sequence[JobSpec]) -> Iterator[Finding]:
                 message=f"{schedule.scheduler_job} was due at {since:%F %T} UTC and has not started a run since.",
                 hint="It may be paused: `manage.py sync_cloudrun_schedules --dry-run` reports that.",
                 command=schedule.command,
+                scheduler_job=schedule.scheduler_job,
                 since=since,
             )
 

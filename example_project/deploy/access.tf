@@ -22,7 +22,10 @@ variable "jobs" {
 }
 
 locals {
-  apis = ["artifactregistry", "cloudbuild", "cloudscheduler", "iam", "run", "secretmanager", "sqladmin"]
+  apis = [
+    "artifactregistry", "cloudbuild", "cloudresourcemanager", "cloudscheduler", "iam", "iamcredentials", "logging", "run",
+    "secretmanager", "serviceusage", "sqladmin", "sts",
+  ]
 
   # The roles on the whole project.
   project_roles = {
@@ -112,12 +115,12 @@ resource "google_iam_workload_identity_pool" "github" {
   workload_identity_pool_id = "github"
 }
 
-# Without the condition, each repository of GitHub could become app-deployer.
+# Without the condition, each repository of GitHub, and each branch, could become app-deployer.
 resource "google_iam_workload_identity_pool_provider" "github" {
   project                            = var.project_id
   workload_identity_pool_id          = google_iam_workload_identity_pool.github.workload_identity_pool_id
   workload_identity_pool_provider_id = "github"
-  attribute_condition                = "assertion.repository == '${var.repository}'"
+  attribute_condition                = "assertion.repository == '${var.repository}' && assertion.ref in ['refs/heads/main', 'refs/heads/staging']"
   attribute_mapping = {
     "google.subject"       = "assertion.sub"
     "attribute.repository" = "assertion.repository"

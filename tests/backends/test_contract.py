@@ -31,7 +31,7 @@ from tests.backends.server import CloudRun
 from tests.servers.process import free_port
 
 app = Celery("contract")
-ACCOUNT = "jobs@acme.iam.gserviceaccount.com"
+ACCOUNT = "app-jobs@acme.iam.gserviceaccount.com"
 ENDED = "2026-01-02T00:00:00Z"
 LOCKS = {"BACKEND": "cloudrun_jobs.locks.local.LocalLocks"}
 

@@ -23,7 +23,7 @@ from tests.backends.server import CloudRun, serve
 from tests.backends.test_fork import free_port
 from tests.jobs.management.commands import echo
 
-ACCOUNT = "jobs@acme.iam.gserviceaccount.com"
+ACCOUNT = "app-jobs@acme.iam.gserviceaccount.com"
 CALLS: dict[str, Callable[[], Any]] = {
     "delay": lambda: echo.Command().delay(),
     "reserve": lambda: echo.Command().reserve(3600),
@@ -75,7 +75,7 @@ def test_refused_connection_is_an_error_at_once(use_endpoint: Callable[..., None
         CALLS[call]()
 
     assert time.monotonic() - before < 5
-    assert f"not sent. No server listens at {endpoint}. Start `manage.py cloudrun_emulator`" in str(raised.value)
+    assert f": No server listens at {endpoint}. Start `manage.py cloudrun_emulator`" in str(raised.value)
     assert not isinstance(raised.value, ServiceUnavailable)
     assert JobRun.objects.get().status == Status.FAILED
 

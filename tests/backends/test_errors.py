@@ -25,7 +25,11 @@ Code = grpc.StatusCode
 CREATE = r"Create it: manage\.py sync_cloudrun_jobs --image IMAGE"
 ANSWERS = [
     (Code.PERMISSION_DENIED, AccessDenied, r"run\.jobs\.run and run\.jobs\.runWithOverrides .*WithOverrides\)"),
-    (Code.UNAUTHENTICATED, AccessDenied, r"gcloud auth application-default login"),
+    (
+        Code.UNAUTHENTICATED,
+        AccessDenied,
+        r"requires an access token: set CLOUDRUN_JOBS\['OPTIONS'\]\['access_token'\]\.",
+    ),
     (Code.NOT_FOUND, JobNotDeployed, CREATE),
     (Code.RESOURCE_EXHAUSTED, QuotaExhausted, r"a quota is exhausted\. a message"),
     (Code.INVALID_ARGUMENT, ServiceError, r"rejected\. a message"),
@@ -52,6 +56,16 @@ def test_service_error_is_translated(
     assert type(raised.value) is kind
     assert "projects/acme/locations/asia-northeast1/jobs/echo-production" in str(raised.value)
     assert issubclass(kind, TRANSIENT_ERRORS) or len(cloud_run.requests) == 1
+
+
+def test_rejected_access_token_is_reported(cloud_run: CloudRun, settings: Settings) -> None:
+    """Towards a server on this machine, no other credentials are used."""
+    options = {**settings.CLOUDRUN_JOBS["OPTIONS"], "access_token": "ya29.expired"}
+    settings.CLOUDRUN_JOBS = {**settings.CLOUDRUN_JOBS, "OPTIONS": options}
+    cloud_run.errors = [(Code.UNAUTHENTICATED, "a message")]
+
+    with pytest.raises(AccessDenied, match=r"\['access_token'\] is invalid or has expired: set it to a new token"):
+        echo.Command().delay()
 
 
 @pytest.mark.usefixtures("transactional_db")

@@ -117,7 +117,7 @@ def test_same_key_with_other_overrides_is_refused(cloud_run: CloudRun) -> None:
 
 def test_reservation_has_the_overrides(cloudrun_emulator: Any, settings: Any) -> None:
     """The execution that the reservation starts has them, seen on the emulator."""
-    account = "jobs@acme.iam.gserviceaccount.com"
+    account = "app-jobs@acme.iam.gserviceaccount.com"
     settings.CLOUDRUN_JOBS = {
         "ENVIRONMENT": "production",
         "PROJECT": "acme",

@@ -95,7 +95,7 @@ EVERYTHING: dict[str, Any] = {
     "task_parallelism": 3,
     "cpu": 0.5,
     "memory": "1024Mi",
-    "service_account": "jobs@acme.iam.gserviceaccount.com",
+    "service_account": "app-jobs@acme.iam.gserviceaccount.com",
     "env_vars": {"LANG": "ko_KR.UTF-8", "EMPTY": ""},
     "secrets": {"KEY": "partner-key", "OLD": "partner-key:3"},
     "vpc": {"network": "default", "subnetwork": "jobs", "tags": ["a", "b"], "egress": "all-traffic"},
@@ -118,7 +118,7 @@ def test_everything_declared_is_written(
     assert (task.timeout.total_seconds(), task.max_retries) == (60, 2)
     assert (execution.task_count, execution.parallelism) == (5, 3)
     assert dict(main.resources.limits) == {"cpu": "500m", "memory": "1Gi"}
-    assert task.service_account == "jobs@acme.iam.gserviceaccount.com"
+    assert task.service_account == "app-jobs@acme.iam.gserviceaccount.com"
     own = {"LANG": "ko_KR.UTF-8", "EMPTY": "", "KEY": "partner-key:latest", "OLD": "partner-key:3"}
     assert variables(emulator) == SETTINGS_VARIABLES | own
     interface = task.vpc_access.network_interfaces[0]

@@ -572,7 +572,7 @@ def test_missing_scheduler_account_is_reported(sync_schedules: Sync, options: di
     """Without a service account there is no token; the error names the option."""
     del options["scheduler_service_account"]
     without_account = sync_schedules()
-    options["service_account"] = "jobs@acme.iam.gserviceaccount.com"
+    options["service_account"] = "app-jobs@acme.iam.gserviceaccount.com"
 
     assert "OPTIONS']['scheduler_service_account']" in without_account.messages
     assert sync_schedules("--dry-run").status == 0

@@ -1,4 +1,4 @@
-"""The faults that the tests plant, one for each kind of finding, and the commands that mend them."""
+"""The faults that the tests plant, one for each kind of finding, and their fixes."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ LONG_AGO = datetime.now(UTC) - timedelta(days=2)
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fault:
     """One fault. In `fix`, PROJECT stands for the project, AGENT for Cloud Scheduler's service agent, and
-    SERVICE_URL for the address of the service. `mend` does what a `fix` says that is no command of `manage.py`.
+    SERVICE_URL for the address of the service. `mend` carries out a `fix` that is not a command of `manage.py`.
     """
 
     id: str
@@ -38,7 +38,7 @@ class Fault:
 
 
 def _edit(change: Callable[[run_v2.Job], object]) -> Callable[[Project], None]:
-    """Return a function that changes the job `echo` as the console would."""
+    """Return a function that changes the job `echo` like the console."""
 
     def plant(project: Project) -> None:
         job = project.job()
@@ -83,7 +83,7 @@ def _setting(name: str, value: Any) -> Callable[[Project], None]:
     def change(project: Project) -> None:
         project.options[name] = value.replace("PROJECT", project.id) if isinstance(value, str) else value
         if value is None:
-            del project.options[name]
+            project.options.pop(name, None)
         project.apply()
 
     return change
@@ -124,6 +124,11 @@ def _set_state(state: Any) -> Callable[[Project], None]:
     return change
 
 
+def _move_schedules(project: Project) -> None:
+    _setting("scheduler_region", "europe-west1")(project)
+    project.manage("sync_cloudrun_schedules", "--command", "nightly")
+
+
 def _fail_attempt(project: Project) -> None:
     job = project.emulator.scheduler.entries[f"{project.place}/jobs/nightly-production"].job
     job.status.code = 7
@@ -145,7 +150,7 @@ def _oidc(**values: Any) -> Callable[[Project], None]:
 
 
 def _accept(project: Project) -> None:
-    """Write into the settings what the finding says."""
+    """Change the settings as the fix says."""
     url, account = project.service().uri, project.account("scheduler")
     project.values["HTTP"] = {"OIDC": {"audience": url, "emails": [account], "commands": ["nightly"]}}
     project.apply()
@@ -252,7 +257,7 @@ GRANT_SECRET = (
 )
 RECONCILE = {"schedule": "*/5 * * * *"}
 
-# Mended by a command of `manage.py`.
+# Fixed by a command of `manage.py`.
 MANAGED = (
     Fault(
         id="job_missing",
@@ -316,7 +321,7 @@ MANAGED = (
     ),
 )
 
-# Mended by a command of gcloud.
+# Fixed by a command of gcloud.
 GCLOUD = (
     Fault(
         id="api_disabled",
@@ -386,6 +391,13 @@ GCLOUD = (
         mend=_succeed,
     ),
     Fault(
+        id="schedule_elsewhere",
+        job="nightly",
+        plant=_move_schedules,
+        fix=f"gcloud scheduler jobs delete nightly-production --location={REGION} --project=PROJECT",
+        mend=Project.delete_schedule,
+    ),
+    Fault(
         id="schedule_disabled",
         job="nightly",
         plant=_set_state(scheduler_v1.Job.State.DISABLED),
@@ -446,7 +458,7 @@ GCLOUD = (
         id="secret_missing",
         job="echo",
         plant=Project.use_secret,
-        fix=f"gcloud secrets create api-key --data-file=FILE --project=PROJECT && {GRANT_SECRET}",
+        fix=f"gcloud secrets create api-key --data-file=- --project=PROJECT && {GRANT_SECRET}",
         mend=lambda project: project.add_secret("api-key"),
     ),
     Fault(
@@ -465,7 +477,7 @@ GCLOUD = (
     ),
 )
 
-# Mended in the settings or in the code, or by a command that other tests cover.
+# Fixed in the settings or in the code, or by a command that other tests cover.
 WRITTEN = (
     Fault(
         id="migrations_missing",
@@ -516,6 +528,7 @@ WRITTEN = (
         plant=_setting("scheduler_region", "europe-north1"),
         fix="In the settings: CLOUDRUN_JOBS['OPTIONS']['scheduler_region'] = 'europe-central2'",
         mend=_both(
+            Project.delete_schedule,
             _setting("scheduler_region", "europe-central2"),
             lambda project: project.manage("sync_cloudrun_schedules", "--command", "nightly"),
         ),
@@ -553,8 +566,8 @@ WRITTEN = (
     Fault(
         id="reconcile_unscheduled",
         plant=lambda project: project.set(RECONCILE={}),
-        fix="In the settings: CLOUDRUN_JOBS['RECONCILE'] = {'schedule': '*/5 * * * *'}, then run both sync"
-        " commands",
+        fix="In the settings: CLOUDRUN_JOBS['RECONCILE'] = {'schedule': '*/5 * * * *'}, then"
+        f" manage.py sync_cloudrun_jobs --image {IMAGE}:1 && manage.py sync_cloudrun_schedules",
         mend=lambda project: project.set(RECONCILE=RECONCILE),
     ),
     Fault(
@@ -597,3 +610,32 @@ WRITTEN = (
         mend=_finish_runs,
     ),
 )
+
+# Faults that can follow each other in one project: each leaves it healthy, and the last ones not as it was.
+ORDER = {
+    "jobs": (
+        *("job_missing", "job_not_ready", "retries_default", "entrypoint_differs", "job_drift"),
+        *("job_undeployable", "container_ambiguous", "reconcile_unscheduled", "job_not_synced", "image_differs"),
+        *("job_orphaned",),
+    ),
+    "schedules": (
+        *("schedule_missing", "schedule_drift", "schedule_failing", "schedule_disabled", "schedule_overdue"),
+        *("schedule_undeployable", "schedule_elsewhere"),
+    ),
+    "service": (
+        *("attempt_deadline_short", "service_cold", "service_timeout", "service_invoker", "service_url_unset"),
+        *("service_missing", "oidc_audience", "oidc_email", "oidc_commands", "service_traffic"),
+    ),
+    "access": (
+        *("api_disabled", "permission_schedules", "scheduler_agent", "account_missing", "account_disabled"),
+        *("scheduler_role", "scheduler_role_without_overrides", "scheduler_account_unset"),
+        *("default_account_missing",),
+    ),
+    "secrets": ("secret_missing", "secret_version", "secret_access", "schedule_orphaned"),
+    "runtime": (
+        *("migrations_missing", "reconciler_late", "runs_waiting", "rate_limited", "locks_private"),
+        *("region_unsupported",),
+    ),
+}
+_FAULTS = {str(fault): fault for fault in (*MANAGED, *GCLOUD, *WRITTEN)}
+GROUPS = {group: [_FAULTS[name] for name in names] for group, names in ORDER.items()}

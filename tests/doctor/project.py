@@ -6,6 +6,7 @@ import base64
 import json
 import shlex
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from io import StringIO
 from typing import Any, cast
@@ -13,6 +14,7 @@ from typing import Any, cast
 import pytest
 from django.core.management import call_command
 from django.core.management.base import CommandError
+from google.api_core.exceptions import AlreadyExists
 from google.cloud import run_v2, scheduler_v1
 from google.protobuf.field_mask_pb2 import FieldMask
 from pytest_django import Settings
@@ -40,7 +42,7 @@ CALLER_ROLES = (
 )
 SCHEDULER_ROLES = ("roles/run.jobsExecutorWithOverrides", "roles/run.invoker")
 AGENT_ROLE = "roles/cloudscheduler.serviceAgent"
-# Of every project at first.
+# The initial permissions of every project.
 POLICY = {
     "bindings": [
         {"role": "roles/owner", "members": [f"user:{OWNER}"]},
@@ -202,7 +204,8 @@ class Project:
         service = run_v2.Service()
         service.template.containers = [run_v2.Container(image=self.image(1))]
         service.template.scaling.min_instance_count = 1
-        self.services.create_service(parent=self.place, service_id="web", service=service)
+        with suppress(AlreadyExists):
+            self.services.create_service(parent=self.place, service_id="web", service=service)
         url = self.service().uri
         self.options["service_url"] = url
         self.values["HTTP"] = {"OIDC": {"audience": url, "emails": [self.account("scheduler")]}}
@@ -238,13 +241,19 @@ class Project:
     def add_secret(self, name: str) -> None:
         path = f"v1/projects/{self.id}/secrets"
         body: dict[str, Any] = {"replication": {"automatic": {}}}
+        if self.has_secret(name):
+            return
         self.owner("secretmanager", "POST", path, body=body, secretId=name)
         payload = {"payload": {"data": base64.b64encode(b"some value").decode()}}
         self.owner("secretmanager", "POST", f"{path}/{name}:addVersion", body=payload)
         self.allow_secret(name)
 
+    def has_secret(self, name: str) -> bool:
+        found = self.owner("secretmanager", "GET", f"v1/projects/{self.id}/secrets")
+        return any(secret["name"].endswith(f"/{name}") for secret in found.get("secrets", ()))
+
     def allow_secret(self, name: str, *accounts: str) -> None:
-        """Let the jobs' account, or these, read the secret."""
+        """Grant the jobs' account, or these accounts, access to the secret."""
         role = "roles/secretmanager.secretAccessor"
         members = [f"serviceAccount:{account}" for account in accounts or [self.account("jobs-runtime")]]
         body = {"policy": {"bindings": [{"role": role, "members": members}]}}

@@ -1,15 +1,17 @@
-"""Each planted fault is found, alone, with the command that mends it."""
+"""Each planted fault is the only finding, with its fix."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+
 import pytest
 
-from tests.doctor.faults import GCLOUD, MANAGED, WRITTEN, Fault
+from tests.doctor.faults import GCLOUD, GROUPS, MANAGED, WRITTEN, Fault
 from tests.doctor.project import Project
 
 
 def test_healthy_project_has_no_findings(project: Project) -> None:
-    """Of a project that is deployed as documented, nothing is reported."""
+    """A project that is deployed as documented has no findings."""
     found = project.doctor()
 
     assert (found.findings, found.status) == ([], 0)
@@ -17,34 +19,37 @@ def test_healthy_project_has_no_findings(project: Project) -> None:
 
 
 def found_of(fault: Fault, project: Project) -> list[tuple[str, str | None, str]]:
-    """Return what `doctor` is to find of a fault."""
+    """Return the expected finding of a fault."""
     fix = fault.fix.replace("PROJECT", project.id).replace("AGENT", project.agent)
     url = project.options.get("service_url", "")
     return [(fault.id, fault.job, fix.replace("SERVICE_URL", url))]
 
 
-@pytest.mark.parametrize("fault", MANAGED, ids=str)
-def test_fault_is_found_and_mended(fault: Fault, project: Project) -> None:
-    """The fault is the only finding, and is gone after its command."""
-    fault.plant(project)
-    found = project.doctor()
+def mend(project: Project, fault: Fault, fix: str) -> None:
+    """Run a command line of `manage.py`, or do what another fix says."""
+    fault.mend(project) if fault.mend else project.mend(fix)
 
-    assert (found.summary, found.status) == (found_of(fault, project), 1)
 
-    project.mend(found.findings[0]["fix"])
-
+def mend_all(
+    project: Project, faults: Sequence[Fault], run: Callable[[Project, Fault, str], object] = mend
+) -> None:
+    """Plant the faults one after the other: each is found alone, so the one before it was mended."""
+    for fault in faults:
+        fault.plant(project)
+        found = project.doctor()
+        assert (found.summary, found.status) == (found_of(fault, project), 1), fault
+        run(project, fault, found.findings[0]["fix"])
     assert project.doctor().summary == []
 
 
-@pytest.mark.parametrize("fault", [*GCLOUD, *WRITTEN], ids=str)
-def test_fault_is_found_until_it_is_mended(fault: Fault, project: Project) -> None:
-    """The fault is the only finding, until what its fix says is done."""
-    fault.plant(project)
-    found = project.doctor()
+@pytest.mark.parametrize("group", GROUPS)
+def test_faults_are_found_and_mended(group: str, project: Project) -> None:
+    """Each fault is the only finding, and is gone after its fix."""
+    mend_all(project, GROUPS[group])
 
-    assert (found.summary, found.status) == (found_of(fault, project), 1)
 
-    assert fault.mend is not None
-    fault.mend(project)
+def test_each_fault_is_in_a_group() -> None:
+    """All planted faults are tested, once."""
+    tested = [fault for faults in GROUPS.values() for fault in faults]
 
-    assert project.doctor().summary == []
+    assert sorted(map(str, tested)) == sorted(map(str, (*MANAGED, *GCLOUD, *WRITTEN)))

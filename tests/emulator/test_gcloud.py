@@ -60,7 +60,7 @@ def test_scheduler_job_is_created_updated_and_run(gcloud, cloud):
     """gcloud creates a scheduler job for a Cloud Run job, updates only its schedule, and runs it."""
     cloud.create(script("echo up"))
     uri = f"--uri=https://run.googleapis.com/v2/{PLACE}/jobs/work:run"
-    account = "--oauth-service-account-email=jobs@acme.iam.gserviceaccount.com"
+    account = "--oauth-service-account-email=app-jobs@acme.iam.gserviceaccount.com"
     options = ("--schedule=0 * * * *", "--time-zone=Asia/Tokyo", "--max-retry-attempts=2", uri, account)
     gcloud("scheduler", "jobs", "create", "http", "tick", AT, *options)
     gcloud("scheduler", "jobs", "update", "http", "tick", AT, "--schedule=30 * * * *")

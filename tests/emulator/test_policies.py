@@ -1,4 +1,4 @@
-"""IAM policies of single resources, and who may act as a service account."""
+"""IAM policies of single resources, and permission to act as a service account."""
 
 from __future__ import annotations
 
@@ -99,6 +99,19 @@ def test_members(owner, caller, member, is_granted):
     owner.bind(f"v1/{JOB}", "roles/run.invoker", member)
 
     assert caller.held(f"v1/{JOB}", "run.jobs.run") == (["run.jobs.run"] if is_granted else [])
+
+
+def test_conditions_are_for_callers_that_know_them(owner):
+    """Below version 3, the role of a binding with a condition is replaced, and the condition left out."""
+    condition = {"title": "office hours", "expression": "request.time.getHours() > 7"}
+    binding = {"role": "roles/run.invoker", "members": ["allUsers"], "condition": condition}
+    owner("POST", f"v2/{JOB}:setIamPolicy", policy={"version": 3, "bindings": [binding]})
+    (hidden,) = owner("GET", f"v2/{JOB}:getIamPolicy")["bindings"]
+    (shown,) = owner("GET", f"v2/{JOB}:getIamPolicy?options.requestedPolicyVersion=3")["bindings"]
+
+    assert hidden["role"].startswith("roles/run.invoker_withcond_")
+    assert "condition" not in hidden
+    assert shown == binding
 
 
 def test_concurrent_change_of_a_policy_is_rejected(owner):
@@ -229,7 +242,7 @@ def test_job_without_an_account_uses_the_default_one(owner, caller):
 
 
 def test_job_with_an_unknown_account_is_rejected(owner):
-    """Nobody may act as a service account that does not exist."""
+    """No caller may act as a service account that does not exist."""
     template = {"template": {"serviceAccount": "x" + RUNTIME, "containers": [{"image": "app"}]}}
 
     assert "actAs" in owner.error("POST", f"v2/{PLACE}/jobs?jobId=other", template=template)["message"]
@@ -285,7 +298,7 @@ def test_policies_survive_a_restart(tmp_path):
 
 
 def test_without_checks_everything_is_allowed():
-    """Without a policy, each permission is held, and the policy of a project says so."""
+    """Without a policy, every permission is granted, and the policy of a project contains this grant."""
     with Emulator(port=0) as emulator:
         rest = Rest(emulator, CALLER)
 

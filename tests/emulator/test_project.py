@@ -33,7 +33,7 @@ def cloudrun_emulator_options():
 
 @pytest.fixture(scope="module")
 def shared():
-    """An emulator for tests that change nothing that others read."""
+    """An emulator shared by tests that do not affect each other."""
     with Emulator(grace=1.0, registry=IMAGES) as emulator:
         yield emulator
 
@@ -130,6 +130,7 @@ def test_account_is_created_and_deleted(rest):
     assert rest.error("POST", ACCOUNTS, accountId="x")["status"] == "INVALID_ARGUMENT"
     assert rest("DELETE", f"{ACCOUNTS}/{email}") == {}
     assert rest.error("GET", f"{ACCOUNTS}/{email}")["status"] == "NOT_FOUND"
+    assert rest.error("GET", f"v1/projects/-/serviceAccounts/{email}")["status"] == "PERMISSION_DENIED"
 
 
 @pytest.mark.parametrize(
@@ -147,7 +148,7 @@ def test_account_is_created_and_deleted(rest):
     ],
 )
 def test_only_listed_images_exist(reader, path, found):
-    """With a list of images, others do not exist."""
+    """With a list of images, no other image exists."""
     assert ("error" not in reader("GET", f"v1/{REPOSITORY}{path}")) == found
 
 
@@ -291,7 +292,7 @@ def test_regions_of_cloud_run(shared):
 @pytest.mark.parametrize("path", ["tokeninfo", "oauth2/v1/tokeninfo", "oauth2/v3/tokeninfo"])
 def test_token_info_names_the_account(shared, path):
     """Token info returns the account of an access token, and an error for another text."""
-    body = {"email": "jobs@acme.iam.gserviceaccount.com"}
+    body = {"email": "app-jobs@acme.iam.gserviceaccount.com"}
     url = f"http://{shared.grpc}"
     token = requests.post(f"{url}/_emulator/token", json=body, timeout=10).json()["access_token"]
     found = requests.get(f"{url}/{path}", params={"access_token": token}, timeout=10)

@@ -22,7 +22,7 @@ from tests.emulator.cloud import PLACE, eventually, script
 
 State = scheduler_v1.Job.State
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
-ACCOUNT = "jobs@acme.iam.gserviceaccount.com"
+ACCOUNT = "app-jobs@acme.iam.gserviceaccount.com"
 HOOK = "https://hooks.example.com/tick"
 RUN = f"https://run.googleapis.com/v2/{PLACE}/jobs/work:run"
 

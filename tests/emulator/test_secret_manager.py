@@ -331,11 +331,11 @@ def test_invalid_seeds(secrets):
 
 def test_permissions():
     """The roles of Secret Manager grant the same permissions as in the cloud."""
-    members = ["serviceAccount:jobs@acme.iam.gserviceaccount.com"]
+    members = ["serviceAccount:app-jobs@acme.iam.gserviceaccount.com"]
     role = "roles/secretmanager.secretAccessor"
     policy = {"bindings": [{"role": role, "members": members}]}
     with Emulator(iam=policy, secrets={"token": "one"}) as emulator:
-        token = emulator.tokens.access_token("jobs@acme.iam.gserviceaccount.com")
+        token = emulator.tokens.access_token("app-jobs@acme.iam.gserviceaccount.com")
         metadata = [("authorization", f"Bearer {token}")]
         client, name = emulator.clients.secrets, f"{TOKEN}/versions/latest"
 

@@ -131,7 +131,7 @@ def flow(migrated: Path, tmp_path: Path, settings: Settings) -> Iterator[Flow]:
             "ENVIRONMENT": "production",
             "PROJECT": "acme",
             "REGION": REGION,
-            "OPTIONS": {"endpoint": emulator.grpc, "service_account": "jobs@acme.iam.gserviceaccount.com"},
+            "OPTIONS": {"endpoint": emulator.grpc, "service_account": "app-jobs@acme.iam.gserviceaccount.com"},
             "DEFAULTS": {"image": "example", "env_vars": variables},
         }
         yield Flow(emulator, partner, database)

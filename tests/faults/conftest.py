@@ -40,7 +40,7 @@ from tests.faults.project.management.commands.work import Command
 OPTIONS = {
     "runs_per_minute": 10_000,
     "send_deadline": 5,
-    "service_account": "jobs@acme.iam.gserviceaccount.com",
+    "service_account": "app-jobs@acme.iam.gserviceaccount.com",
 }
 RECONCILE_AGE = timedelta(minutes=10)
 

@@ -65,7 +65,7 @@ def test_a_task_starts_the_run(scene: Scene, tasks: CloudTasks) -> None:
     )
     assert task.http_request.http_method == tasks_v2.HttpMethod.POST
     assert task.http_request.headers == {"Content-Type": "application/json"}
-    assert task.http_request.oauth_token.service_account_email == "jobs@acme.iam.gserviceaccount.com"
+    assert task.http_request.oauth_token.service_account_email == "app-jobs@acme.iam.gserviceaccount.com"
     assert override["args"] == run.argv
     assert {variable["name"]: variable["value"] for variable in override["env"]} == variables
 
@@ -215,7 +215,7 @@ def test_invalid_options_are_refused(settings: Settings, options: dict[str, Any]
 
 def test_a_missing_client_is_reported(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     """The error names the extra to install, before anything is recorded."""
-    options = {**TASKS, "service_account": "jobs@acme.iam.gserviceaccount.com"}
+    options = {**TASKS, "service_account": "app-jobs@acme.iam.gserviceaccount.com"}
     settings.CLOUDRUN_JOBS = {"ENVIRONMENT": "production", "PROJECT": "acme", "REGION": "europe-west4"}
     settings.CLOUDRUN_JOBS["OPTIONS"] = options
     monkeypatch.setattr("cloudrun_jobs.backends.cloudrun.find_spec", lambda name: None)

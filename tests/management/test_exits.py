@@ -1,4 +1,4 @@
-"""The exit status and the one line on stderr after each kind of error."""
+"""The exit status and the one-line message of each kind of error."""
 
 from __future__ import annotations
 
@@ -13,14 +13,16 @@ from typing import Any
 from unittest import mock
 
 import pytest
+from django.core.management.base import BaseCommand, CommandError
 from django.db import OperationalError
 from pytest_django import Settings
 
 from cloudrun_jobs.backends.cloudrun import clients
 from cloudrun_jobs.emulator import Emulator
-from cloudrun_jobs.management.exits import errors_reported_once
+from cloudrun_jobs.management.exits import errors_reported_once, raise_together
 from cloudrun_jobs.management.subcommands import SUBCOMMANDS
 from cloudrun_jobs.models import JobRun
+from tests.backends.test_fork import free_port
 from tests.management.cli import Cli
 
 MANAGE = Path(__file__).parents[1] / "manage.py"
@@ -40,6 +42,9 @@ USAGE = {
         ["runs", "--limit=x"],
         "--limit: expected a whole number from 1 to",
     ),
+    "no number of tasks": (["run", "echo", "--tasks=x"], "--tasks: expected a whole number"),
+    "too few tasks": (["run", "echo", "--tasks=0"], "CommandError: --tasks: expected a whole number from 1 to"),
+    "a variable of Cloud Run": (["run", "echo", "--env", "CLOUD_RUN_JOB=x"], "CommandError: --env: "),
     "a number that is too big": (
         ["runs", f"--limit={'9' * 20}"],
         "--limit: expected a whole number from 1",
@@ -63,7 +68,7 @@ USAGE = {
 
 @pytest.mark.parametrize(("argv", "message"), USAGE.values(), ids=USAGE)
 def test_mistakes_on_the_command_line_exit_2(cli: Cli, argv: list[str], message: str) -> None:
-    """One line on stderr says what to type, and has no value that may be a secret."""
+    """The error is one line on stderr with the next step, and contains no value that may be a secret."""
     typed = cli(*argv)
 
     assert (typed.status, typed.out, typed.err.count("\n")) == (2, "", 1)
@@ -102,7 +107,7 @@ def test_options_of_django_may_follow_the_subcommand(cli: Cli, options: str) -> 
 
 
 def test_missing_project_exits_2(cli: Cli, settings: Settings) -> None:
-    """The line names the settings, whatever the system checks say."""
+    """The error names the settings, regardless of the system checks."""
     settings.CLOUDRUN_JOBS = {"ENVIRONMENT": "production"}
     typed = cli("run", "echo")
 
@@ -124,12 +129,39 @@ def _google(settings: Settings, monkeypatch: pytest.MonkeyPatch, tmp_path: Path)
 @pytest.mark.django_db(transaction=True)
 @pytest.mark.usefixtures("_google")
 def test_missing_credentials_exit_2(cli: Cli) -> None:
-    """The line names the command that creates them; the log does not repeat it."""
+    """The error names the command that creates credentials; the log does not repeat it."""
     typed = cli("run", "echo")
 
     assert (typed.status, typed.out, typed.err.count("\n")) == (2, "", 1)
     assert "no valid credentials." in typed.err
     assert "`gcloud auth application-default login`" in typed.err
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.usefixtures("_google", "_only_these_jobs")
+def test_same_error_of_two_services_is_one(cli: Cli) -> None:
+    """`list` reads the jobs and the schedules."""
+    assert cli("list").err.count("no valid credentials.") == 1
+
+
+@pytest.mark.parametrize("read_log", [("logs", PREFIX), ("list",)], ids=["logs", "list"])
+def test_missing_server_has_one_message(cli: Cli, options: dict[str, Any], read_log: tuple[str, ...]) -> None:
+    """The emulator has ended, or was not started."""
+    options["endpoint"] = f"127.0.0.1:{free_port()}"
+    pk = f"{PREFIX}-0000-4000-8000-000000000000"
+    JobRun.objects.create(pk=pk, command="echo", environment="production", trigger="delay", execution="echo-x7k2p")
+    typed = cli(*read_log)
+
+    assert typed.status == 2
+    assert f": No server listens at {options['endpoint']}. Start `manage.py cloudrun_emulator`" in typed.err
+
+
+def test_several_errors_have_a_line_each(capsys: pytest.CaptureFixture[str]) -> None:
+    """A command in one of them can be copied; the same error is printed once."""
+    with pytest.raises(CommandError, match=r"There are 2 errors\.") as raised:
+        raise_together(BaseCommand(), ["a", "b", "a"], returncode=2)
+
+    assert (raised.value.returncode, capsys.readouterr().err) == (2, "a\nb\n")
 
 
 @pytest.mark.parametrize(
@@ -142,7 +174,7 @@ def test_missing_credentials_exit_2(cli: Cli) -> None:
     ],
 )
 def test_log_does_not_repeat_the_error(name: str, level: int, action: str, is_printed: bool) -> None:
-    """Without a handler, Python prints warnings to stderr, where the error is one line."""
+    """Python's last-resort handler adds no line to the error on stderr."""
     record = logging.makeLogRecord({"name": name, "levelno": level, "action": action})
     assert logging.lastResort is not None
     with errors_reported_once():
@@ -153,7 +185,7 @@ def test_log_does_not_repeat_the_error(name: str, level: int, action: str, is_pr
 
 @pytest.mark.django_db(transaction=True)
 def test_error_of_an_api_exits_2(cli: Cli, options: dict[str, Any], emulator: Emulator) -> None:
-    """The job is not deployed."""
+    """`run` exits 2 for a job that is not deployed."""
     typed = cli("run", "echo")
 
     assert (typed.status, typed.out, typed.err.count("\n")) == (2, "", 1)
@@ -180,7 +212,7 @@ def test_interrupts_and_failures(
 
 @pytest.mark.usefixtures("process_database")
 def test_closed_pipe_is_no_error() -> None:
-    """As `cloudrun_jobs runs | head -0`: no traceback, even at the exit of the interpreter."""
+    """A closed pipe, as in `cloudrun_jobs runs | head -0`, causes no traceback, even at interpreter exit."""
     reading, writing = os.pipe()
     os.close(reading)
     command = [sys.executable, str(MANAGE), "cloudrun_jobs", "stats", "--json"]

@@ -11,8 +11,9 @@ from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 from pytest_django import Settings
 
-from cloudrun_jobs import CloudRunJobs
+from cloudrun_jobs import CloudRunJobs, Schedule
 from cloudrun_jobs.emulator import Emulator
+from cloudrun_jobs.management.subcommands.list import IMPORT_HINT
 from cloudrun_jobs.models import JobRun, Status
 from cloudrun_jobs.registry import FoundJobs
 from tests.deploy.commands import PLACE, sync
@@ -111,10 +112,53 @@ def test_states(cli: Cli, options: dict[str, Any], emulator: Emulator, declare: 
     assert str(elsewhere.pk) not in cli("show", "nightly", "--json").out
 
 
+def test_several_schedules_in_a_narrow_terminal(
+    cli: Cli, options: dict[str, Any], declare: Declare, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The number of schedules stays, and the long name is cut first."""
+    two = [Schedule("0 3 * * *", time_zone="Asia/Seoul"), Schedule("0 9 * * *", name="late")]
+    declare(a_job_with_a_name_that_is_very_long={"schedule": two}, b=NIGHTLY)
+    monkeypatch.setattr("cloudrun_jobs.management.output.width_of", lambda stream: 80)
+    narrow = cli("list").lines[1]
+
+    assert narrow.startswith("a_job_with_a_name_that…  (+1) 0 3 * …")
+    assert narrow.endswith("…")
+
+
+def test_each_difference_is_counted(cli: Cli, options: dict[str, Any], declare: Declare) -> None:
+    """A job that has not been deployed, with its two schedules."""
+    declare(nightly={"schedule": [Schedule("0 3 * * *"), Schedule("0 9 * * *", name="late")]})
+    typed = cli("list")
+
+    assert typed.lines[1].endswith("job missing; schedule missing (2)")
+    assert "3 differences between" in typed.err
+
+
+def test_command_that_cannot_be_imported_stops_the_syncs(
+    cli: Cli, options: dict[str, Any], declare: Declare, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The hint does not name commands that would change nothing; the JSON names the error."""
+    found = FoundJobs({job.command_name: job for job in declare(b=NIGHTLY)}, {"broken": ImportError("no")})
+    monkeypatch.setattr("cloudrun_jobs.management.listing.find_jobs", lambda: found)
+
+    assert cli("list").err.splitlines()[-1].endswith(f"the code and the cloud. {IMPORT_HINT}")
+    data = cli("list", "--json").data
+    assert (data["import_errors"], data["jobs"][0]["problems"]) == ({"broken": "ImportError: no"}, [])
+
+
+def test_reserved_run_has_its_id(cli: Cli) -> None:
+    """Under the name that all other lists give it."""
+    run = JobRun.objects.create(
+        command="echo", environment="test", trigger="reserve", scheduled_for=timezone.now()
+    )
+
+    assert [each["id"] for each in cli("reservations", "--json").data] == [str(run.pk)]
+
+
 def test_check_exits_1_after_drift(
     cli: Cli, options: dict[str, Any], emulator: Emulator, declare: Declare
 ) -> None:
-    """As `sync_cloudrun_jobs --check`; a pause is no drift."""
+    """`list --check` exits 1 after drift, as `sync_cloudrun_jobs --check` does; a pause is not drift."""
     declare(nightly=NIGHTLY)
     assert cli("list", "--check").status == 1
     synced(emulator)
@@ -147,7 +191,7 @@ def test_offline_calls_nothing(
     declare: Declare,
     environment: str,
 ) -> None:
-    """Nor does the list of an environment without a cloud."""
+    """The list of an environment without a cloud has no drift either."""
     settings.CLOUDRUN_JOBS = {**settings.CLOUDRUN_JOBS, "ENVIRONMENT": environment}
     declare(nightly=NIGHTLY)
     arguments = ["--offline"] if environment == "production" else []
@@ -164,7 +208,7 @@ def test_check_needs_a_cloud(cli: Cli) -> None:
 def test_invalid_job_does_not_hide_the_others(
     cli: Cli, options: dict[str, Any], emulator: Emulator, declare: Declare
 ) -> None:
-    """Nor do its resources become orphans."""
+    """An invalid job does not hide the other jobs, and its resources are not orphans."""
     declare(nightly=NIGHTLY, plain={})
     synced(emulator)
     declare(nightly={"schedule": "0 3 * *"}, plain={})

@@ -135,7 +135,7 @@ def test_ctrl_c_ends_all_tasks(waiting: subprocess.Popen[str], number: signal.Si
 
     assert time.monotonic() - before < 10
     assert waiting.returncode == 130
-    assert "Interrupted: all tasks have ended. `manage.py cloudrun_jobs rerun " in err
+    assert "the run is cancelled, and its tasks have ended. `manage.py cloudrun_jobs rerun " in err
     assert not any(Path(f"/proc/{task}").exists() for task in tasks)
     assert recorded()["status"] == "cancelled"
 

@@ -208,10 +208,11 @@ def test_importing_a_job_loads_no_models() -> None:
 
 
 def test_checking_a_cloud_backend_imports_no_google_client() -> None:
-    """System checks stay fast when the cloud is configured."""
+    """System checks and subcommands stay fast when the cloud is configured."""
     code = (
         "import django, sys; django.setup()\n"
         "from django.core.checks import run_checks; assert not run_checks()\n"
+        "import cloudrun_jobs.management.subcommands.doctor\n"
         "print(*sys.modules)"
     )
     environment = {

@@ -137,6 +137,15 @@ def test_failure_in_this_process_exits_1(cli: Cli) -> None:
     assert cli("rerun", str(JobRun.objects.get().pk)).status == 1
 
 
+def test_rerun_of_what_has_not_failed(cli: Cli) -> None:
+    """The hint is a command, not a call of Python."""
+    name = cli("run", "echo").out[:8]
+    typed = cli("rerun", name, "--failed")
+
+    assert typed.status == 1
+    assert typed.err.endswith(f"`manage.py cloudrun_jobs rerun {name}` repeats the whole run.\n")
+
+
 def test_rerun_names_the_next_command(cli: Cli) -> None:
     first = cli("run", "echo", "--", "--partner=7").out.strip()
     typed = cli("rerun", first[:8])
@@ -162,7 +171,7 @@ def test_pause_and_resume_are_idempotent(cli: Cli, options: dict[str, Any], emul
 REFUSED = {
     "no schedule": ("echo", 1, "echo: the job has no schedule."),
     "unknown": ("nigthly", 1, "Did you mean 'nightly'?"),
-    "not deployed": ("nightly", 2, "Create it: manage.py sync_cloudrun_schedules"),
+    "not deployed": ("nightly", 2, "Create it with `manage.py sync_cloudrun_schedules`."),
 }
 
 
@@ -204,7 +213,7 @@ def test_exception_of_the_job_is_the_outcome_of_its_run(
 def test_ctrl_c_while_the_request_is_sent_names_the_run(
     cli: Cli, cloud: Cloud, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It is recorded: the reconciler would send it later."""
+    """The error names the recorded run, which `reconcile` would dispatch later."""
     monkeypatch.setattr("cloudrun_jobs.runs.dispatch.submit", mock.Mock(side_effect=KeyboardInterrupt))
     monkeypatch.setattr("cloudrun_jobs.runs.dispatch.start_execution", mock.Mock(side_effect=KeyboardInterrupt))
     typed = cli("run", "echo")
@@ -224,7 +233,7 @@ def test_error_of_the_api_names_the_run(cli: Cli, cloud: Cloud) -> None:
 
 
 def test_outage_of_the_service_does_not_end_the_waiting(cli: Cli, cloud: Cloud, emulator: Emulator) -> None:
-    """It is reported once."""
+    """An outage of the service is reported once."""
     deploy(cloud, "exit 0")
     emulator.faults.fail("Executions.GetExecution", times=3)
     typed = cli("run", "echo", "--wait")

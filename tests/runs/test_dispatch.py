@@ -170,7 +170,7 @@ def test_no_response_is_not_called_not_sent(cloud: CloudRun, container: Containe
 
     run = JobRun.objects.get()
     assert (run.status, run.reason, run.error_class) == (Status.FAILED, "no_response", "OutcomeUnknown")
-    assert str(caught.value).endswith(f"does no work. `manage.py cloudrun_jobs show {run.pk}` shows the run.")
+    assert str(caught.value).endswith("The run has failed: an execution that starts now does no work.")
     JobRun.objects.update(sending_until=LONG_AGO)
     assert reconcile(current()) == {}
     assert container.run("echo", run_id=str(run.pk)) == 0

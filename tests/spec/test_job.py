@@ -26,7 +26,7 @@ VALID: list[dict[str, Any]] = [
     {"cpu": "80m", "memory": "128Mi"},
     {"cpu": "4", "memory": "3G"},
     {"time_zone": "Asia/Seoul", "schedule": "0 9 * * 1-5"},
-    {"service_account": "jobs@acme.iam.gserviceaccount.com"},
+    {"service_account": "app-jobs@acme.iam.gserviceaccount.com"},
     {"secrets": {"KEY": "partner-key", "OLD": "partner-key:3", "NEW": "partner-key:latest"}},
     {"env_vars": {"LANG": "ko_KR.UTF-8"}},
     {"schedule": []},

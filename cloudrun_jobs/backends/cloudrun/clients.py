@@ -69,7 +69,7 @@ def _connect(module: str, service: str, server: Server) -> Any:
         try:
             return client()
         except GoogleAuthError as error:
-            message = f"{client.__name__}: no valid credentials. {sentence(str(error))}"
+            message = f"Google Cloud: no valid credentials. {sentence(str(error))}"
             raise AccessDenied(message, hint=LOGIN_HINT) from error
     channel = grpc.insecure_channel(server.endpoint, LOOPBACK_CHANNEL)
     if server.access_token is not None:

@@ -50,6 +50,17 @@ def read_entries(backend: CloudRunBackend, run: JobRun, query: LogQuery) -> Iter
             return
 
 
+def has_entry(backend: CloudRunBackend, condition: str) -> bool:
+    """Return True if an entry of the last day matches the condition, of Cloud Logging's query language."""
+    parent = f"projects/{backend.settings.project}"
+    request = ListLogEntriesRequest(resource_names=[parent], filter=condition, page_size=1)
+    with translate_errors(f"{parent}/logs", LIST, endpoint=backend.endpoint):
+        _read_quota().wait()
+        client = clients.logging(backend.server)
+        pager = client.list_log_entries(request, retry=RETRY_WHEN_EXHAUSTED, timeout=backend.rpc_timeout)
+        return next(iter(pager), None) is not None  # A page may be empty, and another one follow.
+
+
 @cache
 def _read_quota() -> Quota:
     return Quota(READS_PER_MINUTE)

@@ -24,6 +24,7 @@ from cloudrun_jobs.exceptions import (
 
 # In the message about an API that is not enabled in the project.
 NOT_ENABLED = "has not been used in project"
+API_DISABLED = "SERVICE_DISABLED"  # The reason in its details.
 
 CREATE_JOB_HINT = "Create it: manage.py sync_cloudrun_jobs --image IMAGE"
 
@@ -63,10 +64,11 @@ def _translate(error: Exception, resource: str, method: ApiMethod, endpoint: str
     message = sentence(getattr(error, "message", None) or str(error))
     match error:
         case api.Forbidden():
-            hint = "Enable it with `gcloud services enable`." if NOT_ENABLED in message else _grant_hint(method)
+            hint = _enable_hint(error) if NOT_ENABLED in message else _grant_hint(method)
             return AccessDenied(f"{resource}: permission denied. {message}", hint=hint)
         case GoogleAuthError() | api.Unauthorized():
-            return AccessDenied(f"{resource}: no valid credentials. {message}", hint=LOGIN_HINT)
+            hint = _token_hint(endpoint) if endpoint else LOGIN_HINT
+            return AccessDenied(f"{resource}: no valid credentials. {message}", hint=hint)
         case api.NotFound() if method.starts:
             return JobNotDeployed(f"{resource}: Cloud Run has no such job. {message}", hint=CREATE_JOB_HINT)
         case api.TooManyRequests() | api.RetryError(cause=api.TooManyRequests()):
@@ -79,6 +81,17 @@ def _translate(error: Exception, resource: str, method: ApiMethod, endpoint: str
         case _ if isinstance(error, AMBIGUOUS_ERRORS):
             return _no_response(resource, message, method, endpoint)
     return ServiceError(f"{resource}: rejected. {message}")
+
+
+def disabled_api(error: BaseException | None) -> str:
+    """Return the name of the API whose being disabled caused an error of Google's clients; "" for other errors."""
+    if not isinstance(error, api.GoogleAPICallError) or error.reason != API_DISABLED:
+        return ""
+    return str((error.metadata or {}).get("service", ""))
+
+
+def _enable_hint(error: Exception) -> str:
+    return f"Enable it with `{' '.join(('gcloud services enable', disabled_api(error))).strip()}`."
 
 
 def _problem_of(endpoint: str) -> str:
@@ -102,14 +115,25 @@ def _endpoint_hint() -> str:
     return f"Start `manage.py cloudrun_emulator`, and set {place} to its gRPC address."
 
 
+def _token_hint(endpoint: str) -> str:
+    """Return what to do after a server on this machine, where nothing else identifies the caller."""
+    place = conf.setting_name("OPTIONS", "access_token")
+    if conf.load().options.get("access_token") is None:
+        return f"The server at {endpoint} requires an access token: set {place}."
+    return f"{place} is invalid or has expired: set it to a new token of the server at {endpoint}."
+
+
 def _grant_hint(method: ApiMethod) -> str:
     also = f", and {method.also}" if method.also else ""
     return f"Grant {method.permission} ({method.role}) on it{also} to the identity this process runs as."
 
 
 def _no_response(resource: str, message: str, method: ApiMethod, endpoint: str | None) -> ServiceError:
-    if endpoint and not method.polls and NOT_CONNECTED in message and (problem := _problem_of(endpoint)):
-        return ServiceError(f"{resource}: not sent. {problem}", hint=_endpoint_hint())
+    if endpoint and NOT_CONNECTED in message:
+        if problem := _problem_of(endpoint):
+            kind = ServiceUnavailable if method.polls else ServiceError
+            return kind(f"{resource}: {problem}", hint=_endpoint_hint())
+        message = f"The server at {endpoint} accepts no gRPC call."
     message = f"{resource}: no response. {message}"
     where = f"Is a server running at {endpoint}?" if endpoint else ""
     if method.starts:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import requests
@@ -36,6 +37,7 @@ class RestClient:
         *,
         resource: str,
         body: Any = None,
+        form: Mapping[str, str] | None = None,
         **query: Any,
     ) -> dict[str, Any]:
         """Return the response of a method: `call("serviceusage", "GET", "v1/projects/acme/services", ...)`.
@@ -43,16 +45,16 @@ class RestClient:
         Raises one of the `ServiceError`s.
         """
         with translate_errors(resource, method, endpoint=self._server.endpoint):
+            address = self._address(service)
             try:
                 response = self._connected().request(
-                    verb, f"{self._address(service)}/{path}", params=query, json=body, timeout=self._timeout
+                    verb, f"{address}/{path}", params=query, json=body, data=form, timeout=self._timeout
                 )
-                if not response.ok:
-                    raise _error(response)
-                content: dict[str, Any] = response.json()
             except requests.RequestException as error:
-                raise api.ServiceUnavailable(str(error)) from error
-            return content
+                raise api.ServiceUnavailable(f"{address} does not answer ({type(error).__name__}).") from error
+            if not response.ok:
+                raise _error(response)
+            return _content(response, address)
 
     def account(self) -> str | None:
         """Return the e-mail address of the caller's account; None if it cannot be determined.
@@ -63,13 +65,19 @@ class RestClient:
             return None
         with translate_errors("The credentials", TOKENINFO, endpoint=self._server.endpoint):
             email = _service_account(self._connected())
-        # With POST, the token is in a header, and not in a URL that an error shows.
-        found = (
-            {"email": email}
-            if email
-            else self.call("oauth2", "POST", "tokeninfo", TOKENINFO, resource="The token")
-        )
+            token = self._token()
+        if email:
+            return email
+        # As a form: an error shows the address, but not the content.
+        form = {"access_token": token}
+        found = self.call("oauth2", "POST", "tokeninfo", TOKENINFO, resource="The token", form=form)
         return found.get("email") or None
+
+    def _token(self) -> str:
+        session = self._connected()
+        if isinstance(session, AuthorizedSession):
+            return str(session.credentials.token)
+        return self._server.access_token or ""
 
     def _address(self, service: str) -> str:
         if self._server.endpoint is None:
@@ -101,10 +109,32 @@ def _service_account(session: requests.Session) -> str:
     return email if "@" in email else ""
 
 
-def _error(response: requests.Response) -> Exception:
+def _content(response: requests.Response, address: str) -> dict[str, Any]:
     try:
-        error: Exception = from_http_response(response)
-    except AttributeError:  # The errors of OAuth have another form.
-        message = response.json().get("error_description") or response.text
-        error = api.from_http_status(response.status_code, message)
+        content = response.json()
+    except requests.JSONDecodeError as error:
+        raise api.ServiceUnavailable(f"{address} answers with {_type(response)}, not with JSON.") from error
+    if not isinstance(content, dict):
+        raise api.ServiceUnavailable(f"{address} answers with JSON of another form.")
+    return content
+
+
+def _type(response: requests.Response) -> str:
+    return response.headers.get("Content-Type", "").partition(";")[0] or "content of no type"
+
+
+def _error(response: requests.Response) -> Exception:
+    """Return the exception for a response, whose message is that of the service, without the address."""
+    try:
+        error: api.GoogleAPICallError = from_http_response(response)
+    except (AttributeError, TypeError):  # The errors of OAuth, and those of proxies, have other forms.
+        error = api.from_http_status(response.status_code, _description(response))
+    if response.request.url:
+        error.message = error.message.removeprefix(f"{response.request.method} {response.request.url}: ")
     return error
+
+
+def _description(response: requests.Response) -> str:
+    content = response.json()
+    found = content.get("error_description") if isinstance(content, dict) else None
+    return str(found or f"HTTP status {response.status_code}")

@@ -21,9 +21,12 @@ class AuthToken:
 
     service_account: str
     audience: str = ""
+    scope: str = ""  # Of OAuth, if it is not cloud-platform.
 
     def __str__(self) -> str:
-        return f"OIDC of {self.service_account}" if self.audience else f"OAuth of {self.service_account}"
+        if self.audience:
+            return f"OIDC of {self.service_account} for {self.audience}"
+        return f"OAuth of {self.service_account}{self.scope and f' with the scope {self.scope}'}"
 
 
 def job_url(project: str, region: str, job: str) -> str:

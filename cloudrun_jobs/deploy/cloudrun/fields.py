@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from google.cloud.run_v2 import types
 
+from cloudrun_jobs import conf
 from cloudrun_jobs.deploy.desired import CLOUD_SQL_PATH, INTERFACE_FIELDS, Secret, SecretFiles, SharedFields
 from cloudrun_jobs.deploy.plan import Redacted, flatten
 from cloudrun_jobs.spec import canonical_cpu, canonical_memory
@@ -15,6 +16,7 @@ EGRESS = {
     "all-traffic": types.VpcAccess.VpcEgress.ALL_TRAFFIC,
     "private-ranges-only": types.VpcAccess.VpcEgress.PRIVATE_RANGES_ONLY,
 }
+VARIABLE = f"{conf.PREFIX}ENVIRONMENT"  # Of each container that was synced.
 # The attributes of messages that are not named like the fields.
 ATTRIBUTES = {"tasks": "task_count", "task_parallelism": "parallelism", "entrypoint": "command"}
 
@@ -22,7 +24,7 @@ ATTRIBUTES = {"tasks": "task_count", "task_parallelism": "parallelism", "entrypo
 def read(job: types.Job) -> dict[str, Any]:
     """Return all fields that a command can declare."""
     execution, task = job.template, job.template.template
-    container = task.containers[0] if task.containers else types.Container()
+    container = own_container(task.containers or [types.Container()])
     return flatten(
         {
             "tasks": execution.task_count,
@@ -154,11 +156,16 @@ def _mount(task: types.TaskTemplate, container: types.Container, volume: types.V
     container.volume_mounts = [*container.volume_mounts, types.VolumeMount(name=volume.name, mount_path=path)]
 
 
+def own_container(containers: Sequence[types.Container]) -> types.Container:
+    """Return the container with this package's variables, else the first. Others are sidecars."""
+    own = (each for each in containers if any(variable.name == VARIABLE for variable in each.env))
+    return next(own, containers[0])
+
+
 def _container(job: types.Job) -> types.Container:
-    """Return the first container, which runs the job; others are sidecars."""
     if not job.template.template.containers:
         job.template.template.containers = [types.Container()]
-    return job.template.template.containers[0]
+    return own_container(job.template.template.containers)
 
 
 WRITERS: dict[str, Callable[[types.Job, str, Any], None]] = {

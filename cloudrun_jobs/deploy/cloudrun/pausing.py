@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from cloudrun_jobs.backends.cloudrun import CloudRunBackend
 
 HINTS: dict[type[Exception], str] = {
-    NotFound: "Create it: manage.py sync_cloudrun_schedules",
+    NotFound: "Create it with `manage.py sync_cloudrun_schedules`.",
     FailedPrecondition: "Its last update failed, or Cloud Scheduler disabled it: run the sync again.",
 }
 GET = ApiMethod(permission="cloudscheduler.jobs.get", role="roles/cloudscheduler.viewer", hints=HINTS)

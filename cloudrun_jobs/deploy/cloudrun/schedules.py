@@ -52,6 +52,7 @@ PATHS = {
     "tick": "http_target.body",
     "to_service": "http_target.body",
 }
+CLOUD_PLATFORM = "https://www.googleapis.com/auth/cloud-platform"  # The default scope.
 TROUBLES = {
     Job.State.UPDATE_FAILED: "its last update failed and is repeated",
     Job.State.DISABLED: "Cloud Scheduler disabled it",
@@ -134,7 +135,11 @@ def _read_token(job: Job) -> targets.AuthToken | None:
     target = job.http_target
     if "oidc_token" in target:
         return targets.AuthToken(target.oidc_token.service_account_email, target.oidc_token.audience)
-    return targets.AuthToken(target.oauth_token.service_account_email) if "oauth_token" in target else None
+    if "oauth_token" not in target:
+        return None
+    # Cloud Run rejects a token of another scope.
+    scope = "" if target.oauth_token.scope == CLOUD_PLATFORM else target.oauth_token.scope
+    return targets.AuthToken(target.oauth_token.service_account_email, scope=scope)
 
 
 def _path(field: str, job: Job) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import timedelta
 from typing import Any
 
@@ -54,7 +54,7 @@ def _describe(change: Change, plan: Plan) -> str:
         return f"({_orphan_reason(change, plan)}; {'deleted' if plan.prune else 'will be deleted with --prune'})"
     if change.action == "create":
         return desired.summary()
-    shown = [field for field in change.fields if field.name not in DERIVED_FIELDS] or change.fields
+    shown = shown_fields(change)
     parts = [describe_field(field) for field in shown]
     if not desired.summary_fields.isdisjoint(field.name for field in shown):
         parts.append(desired.summary())
@@ -70,16 +70,23 @@ def _orphan_reason(change: Change, plan: Plan) -> str:
     return "no command declares it"
 
 
+def shown_fields(change: Change) -> Sequence[FieldChange]:
+    """Return the fields that differ, without those that follow from others."""
+    return [field for field in change.fields if field.name not in DERIVED_FIELDS] or change.fields
+
+
 def describe_field(field: FieldChange) -> str:
     """Return the old and the new value of a field; those of variables are never shown."""
     if isinstance(field.old, Redacted) and isinstance(field.new, Redacted):
         return f"{field.name}: another value"
+    if isinstance(field.old, OwnershipLabel) and field.old.command == field.new.command:
+        return f"{field.name}: declares {_as_text(field.old.fields)} → {_as_text(field.new.fields)}"
     return f"{field.name}: {_as_text(field.old)} → {_as_text(field.new)}"
 
 
 def _as_text(value: Any) -> str:
     match value:
-        case None | ():
+        case None | () | "":
             return "none"
         case Redacted():
             return "a value"

@@ -6,9 +6,11 @@ from collections.abc import Iterator
 from contextlib import suppress
 from typing import NamedTuple
 
+from cloudrun_jobs import conf
+from cloudrun_jobs.backends.cloudrun.errors import disabled_api
 from cloudrun_jobs.doctor.checks.check import Check
 from cloudrun_jobs.doctor.checks.secrets import uses
-from cloudrun_jobs.doctor.commands import COMPUTE_DOMAIN, gcloud, member, project_of
+from cloudrun_jobs.doctor.commands import COMPUTE_DOMAIN, gcloud, is_service_account, member, project_of
 from cloudrun_jobs.doctor.facts import Facts
 from cloudrun_jobs.doctor.findings import Finding
 from cloudrun_jobs.exceptions import ServiceError
@@ -16,6 +18,7 @@ from cloudrun_jobs.spec import JobSpec
 from cloudrun_jobs.spec.reservation import CLOUD_TASKS
 
 SCHEDULER_VERBS = ("create", "delete", "enable", "get", "list", "pause", "run", "update")
+OWN_APIS = ("serviceusage", "cloudresourcemanager", "iam")  # That the checks themselves call.
 UNKNOWN_MEMBER = "MEMBER"  # Shown if this process's account cannot be determined.
 
 
@@ -45,7 +48,7 @@ JOB_NEEDS = (
 PROJECT_NEEDS = (
     Need(
         "permission_sync",
-        ("run.jobs.create", "run.jobs.list", "run.jobs.update", "run.jobs.delete"),
+        ("run.jobs.create", "run.jobs.list", "run.jobs.update", "run.jobs.delete", "run.services.get"),
         "roles/run.developer",
         "sync Cloud Run Jobs",
     ),
@@ -75,6 +78,7 @@ def _needed_apis(facts: Facts) -> tuple[str, ...]:
         "secretmanager": bool(uses(facts)) or any(spec.secret_options for spec in facts.specs()),
         "artifactregistry": any("docker.pkg.dev/" in image for image in _images(facts)),
         "cloudtasks": facts.backend.reservations == CLOUD_TASKS,
+        **dict.fromkeys(OWN_APIS, True),
     }
     return tuple(f"{name}.googleapis.com" for name, is_used in used.items() if is_used)
 
@@ -86,10 +90,18 @@ def _images(facts: Facts) -> Iterator[str]:
 
 
 def api_disabled(facts: Facts, _: None) -> Iterator[Finding]:
-    for name, enabled in facts.apis(_needed_apis(facts)).items():
-        if not enabled:
-            fix = gcloud("services", "enable", name, project=facts.project)
-            yield Finding("api_disabled", None, f"The API {name} is not enabled in {facts.project}.", fix)
+    for name in _disabled(facts):
+        fix = gcloud("services", "enable", name, project=facts.project)
+        yield Finding("api_disabled", None, f"The API {name} is not enabled in {facts.project}.", fix)
+
+
+def _disabled(facts: Facts) -> list[str]:
+    try:
+        return [name for name, enabled in facts.apis(_needed_apis(facts)).items() if not enabled]
+    except ServiceError as error:
+        if name := disabled_api(error.__cause__):  # Service Usage's own.
+            return [name]
+        raise
 
 
 def _missing(facts: Facts, need: Need) -> list[str]:
@@ -101,31 +113,32 @@ def _missing(facts: Facts, need: Need) -> list[str]:
 
 def permission_on_project(facts: Facts, need: Need) -> Iterator[Finding]:
     if missing := _missing(facts, need):
-        fix = gcloud(
-            "projects",
-            "add-iam-policy-binding",
-            facts.project,
-            member=_self(facts),
-            role=need.role,
-            condition="None",
-        )
+        words = ("projects", "add-iam-policy-binding", facts.project)
+        fix = gcloud(*words, member=_self(facts), role=need.role, condition="None")
         yield Finding(need.id, None, _message(facts, need, missing, f"the project {facts.project}"), fix)
 
 
-def permission_on_job(facts: Facts, subject: tuple[Need, JobSpec]) -> Iterator[Finding]:
-    need, spec = subject
-    # Permissions on the project hold for all jobs.
-    if (missing := _missing(facts, need)) and (
-        missing := sorted({*missing} - facts.granted_on_job(spec.name, tuple(missing)))
-    ):
-        fix = gcloud(
-            *("run", "jobs", "add-iam-policy-binding", spec.name),
-            region=facts.region,
-            project=facts.project,
-            member=_self(facts),
-            role=need.role,
-        )
-        yield Finding(need.id, spec.command, _message(facts, need, missing, f"the job {spec.name}"), fix)
+def permission_on_jobs(facts: Facts, need: Need) -> Iterator[Finding]:
+    """Permissions on the project hold for all jobs. Those that no job grants are found once, on the project."""
+    missing = _missing(facts, need)
+    specs = _existing(facts) if missing else []
+    lacking = {spec: sorted({*missing} - facts.granted_on_job(spec.name, tuple(missing))) for spec in specs}
+    if len(specs) != 1 and all(lacking.values()):
+        yield from permission_on_project(facts, need)
+        return
+    for spec, names in lacking.items():
+        if names:
+            words = ("run", "jobs", "add-iam-policy-binding", spec.name)
+            place = {"region": facts.region, "project": facts.project}
+            fix = gcloud(*words, **place, member=_self(facts), role=need.role)
+            yield Finding(need.id, spec.command, _message(facts, need, names, f"the job {spec.name}"), fix)
+
+
+def _existing(facts: Facts) -> list[JobSpec]:
+    """Return the jobs that exist: no role can be granted on others."""
+    with suppress(ServiceError):  # Other checks report it.
+        return [spec for spec in facts.deployed() if spec.name in facts.existing_jobs()]
+    return facts.deployed()
 
 
 def _message(facts: Facts, need: Need, missing: list[str], resource: str) -> str:
@@ -150,8 +163,16 @@ def _accounts(facts: Facts) -> list[str]:
     return list(dict.fromkeys(accounts))
 
 
+def _service_accounts(facts: Facts) -> list[str]:
+    return [account for account in _accounts(facts) if is_service_account(account)]
+
+
 def account_missing(facts: Facts, account: str) -> Iterator[Finding]:
-    if not facts.account_exists(account):
+    if not is_service_account(account):
+        setting, example = conf.setting_name("OPTIONS"), f"scheduler@{facts.project}.iam.gserviceaccount.com"
+        fix = f"In the settings: {setting}: name a service account, such as {example}"
+        yield Finding("account_missing", None, f"{account} is no service account: nothing can run as it.", fix)
+    elif not facts.account_exists(account):
         name, _, domain = account.partition("@")
         project = project_of(account, facts.project)
         fix = gcloud("iam", "service-accounts", "create", name, project=project)
@@ -184,8 +205,8 @@ CHECKS = (
     Check(("api_disabled",), api_disabled),
     Check(
         ("permission_run", "permission_read"),
-        permission_on_job,
-        lambda facts: [(need, spec) for need in JOB_NEEDS for spec in facts.deployed()],
+        permission_on_jobs,
+        lambda facts: JOB_NEEDS if facts.deployed() else (),
     ),
     Check(
         ("permission_sync", "permission_schedules", "permission_logs", "permission_tasks"),
@@ -193,6 +214,6 @@ CHECKS = (
         _project_needs,
     ),
     Check(("account_missing",), account_missing, _accounts),
-    Check(("account_disabled",), account_disabled, _accounts),
-    Check(("permission_act_as",), permission_act_as, _accounts),
+    Check(("account_disabled",), account_disabled, _service_accounts),
+    Check(("permission_act_as",), permission_act_as, _service_accounts),
 )

@@ -4,26 +4,23 @@ from __future__ import annotations
 
 import re
 import shlex
-from collections import Counter
 from collections.abc import Iterator
+from pathlib import Path
 
+from cloudrun_jobs.deploy.cloudrun.fields import own_container
 from cloudrun_jobs.deploy.drift import command_of
 from cloudrun_jobs.deploy.jobs import unfit_entrypoint
 from cloudrun_jobs.deploy.plan import Change, Desired
-from cloudrun_jobs.deploy.plan.printing import describe_field
+from cloudrun_jobs.deploy.plan.printing import describe_field, shown_fields
 from cloudrun_jobs.doctor.checks.check import Check
-from cloudrun_jobs.doctor.commands import gcloud, manage
-from cloudrun_jobs.doctor.facts import Facts
+from cloudrun_jobs.doctor.checks.schedules import is_unscheduled_reconcile
+from cloudrun_jobs.doctor.commands import IMAGE, gcloud, manage
+from cloudrun_jobs.doctor.facts import IMAGE_NAME, Facts, repository_of
 from cloudrun_jobs.doctor.findings import Finding
 from cloudrun_jobs.spec import JobSpec
 
 DEFAULT_RETRIES = 3  # Cloud Run's.
-SYNC, IMAGE = "sync_cloudrun_jobs", "IMAGE"
-# us-docker.pkg.dev/acme/repository/some/image:tag@sha256:0123
-IMAGE_NAME = re.compile(
-    r"(?P<location>[a-z0-9-]+)-docker\.pkg\.dev/(?P<project>[^/]+)/(?P<repository>[^/]+)/(?P<package>[^:@]+)"
-    r"(:(?P<tag>[^@]+))?(@(?P<digest>sha256:[0-9a-f]+))?"
-)
+SYNC = "sync_cloudrun_jobs"
 
 
 def _change(facts: Facts, spec: JobSpec) -> Change | None:
@@ -54,7 +51,7 @@ def job_undeployable(facts: Facts, command: str) -> Iterator[Finding]:
 def job_missing(facts: Facts, spec: JobSpec) -> Iterator[Finding]:
     change = _change(facts, spec)
     if change is not None and change.action == "create":
-        images = () if spec.image else ("--image", _usual_image(facts) or IMAGE)
+        images = () if spec.image else ("--image", facts.usual_image() or IMAGE)
         fix = manage(SYNC, *images, "--command", spec.command)
         message = f"The Cloud Run Job {spec.name} does not exist in {facts.project}, {facts.region}."
         yield Finding("job_missing", spec.command, message, fix)
@@ -71,7 +68,7 @@ def job_fields(facts: Facts, spec: JobSpec) -> Iterator[Finding]:
     change = _change(facts, spec)
     if change is None or change.action != "update" or not _is_adopted(change):
         return
-    fields = {field.name: field for field in change.fields}
+    fields = {field.name: field for field in shown_fields(change)}
     if _has_default_retries(facts, spec):
         fields.pop("max_retries", None)
     if entrypoint := fields.pop("entrypoint", None):
@@ -86,7 +83,7 @@ def retries_default(facts: Facts, spec: JobSpec) -> Iterator[Finding]:
     if _has_default_retries(facts, spec):
         change = _change(facts, spec)
         is_synced = change is not None and "max_retries" in {field.name for field in change.fields}
-        declare = "" if is_synced else f"In the class of {spec.command}: max_retries = 0, then "
+        declare = "" if is_synced else f"In the class of {spec.command}: max_retries = 0, or 3 to keep them, then "
         message = (
             f"{spec.name} retries failed tasks {DEFAULT_RETRIES} times, Cloud Run's default; the code declares no"
             " retries."
@@ -127,7 +124,7 @@ def job_not_ready(facts: Facts, spec: JobSpec) -> Iterator[Finding]:
     if existing and existing.trouble:
         fix = gcloud(
             *("run", "jobs", "update", spec.name),
-            image=str(existing.fields.get("image")),
+            image=str(existing.fields.get("image") or facts.usual_image() or IMAGE),
             region=facts.region,
             project=facts.project,
         )
@@ -136,9 +133,10 @@ def job_not_ready(facts: Facts, spec: JobSpec) -> Iterator[Finding]:
 
 def container_ambiguous(facts: Facts, spec: JobSpec) -> Iterator[Finding]:
     existing = facts.existing_jobs().get(spec.name)
-    containers = existing.message.template.template.containers if existing else ()
+    containers = list(existing.message.template.template.containers) if existing else []
     if len(containers) > 1:
-        names = [container.name for container in containers[1:]]
+        own = own_container(containers)
+        names = [container.name for container in containers if container is not own]
         fix = gcloud(
             *("run", "jobs", "update", spec.name),
             remove_containers=",".join(names),
@@ -157,42 +155,53 @@ def _image(facts: Facts, spec: JobSpec) -> str:
     return str(existing.fields.get("image", "")) if existing else ""
 
 
-def _usual_image(facts: Facts) -> str:
-    """Return the most common image of the environment's jobs; if several are, that of the job changed last.
-
-    Jobs whose class declares an image do not count.
-    """
-    environment = facts.backend.settings.environment
-    own = {spec.name for spec in facts.deployed() if spec.image is not None}
-    found = [
-        (str(item.fields.get("image", "")), item.message.update_time)
-        for item in facts.existing_jobs().values()
-        if item.id not in own and item.ownership is not None and item.ownership.environment == environment
-    ]
-    counts = Counter(image for image, _ in found)
-    return max(found, key=lambda item: (counts[item[0]], item[1]), default=("", None))[0]
-
-
 def image_differs(facts: Facts, spec: JobSpec) -> Iterator[Finding]:
-    image, usual = _image(facts, spec), _usual_image(facts)
-    if spec.image is None and image and image != usual:
-        message = f"{spec.name} has the image {image}, the other jobs have {usual}."
-        yield Finding(
-            "image_differs", spec.command, message, manage(SYNC, "--image", usual, "--command", spec.command)
-        )
+    usual = _other_image(facts, spec)
+    if usual and not facts.lacks_image(_image(facts, spec)):
+        message = f"{spec.name} has the image {_image(facts, spec)}, the other jobs have {usual}."
+        yield Finding("image_differs", spec.command, message, _sync_image(spec, usual))
+
+
+def _other_image(facts: Facts, spec: JobSpec) -> str:
+    """Return the image of the other jobs; "" if this job has it, or one of its own."""
+    image, usual = _image(facts, spec), facts.usual_image()
+    return usual if spec.image is None and image and image != usual else ""
+
+
+def _sync_image(spec: JobSpec, image: str) -> str:
+    return manage(SYNC, "--image", image, "--command", spec.command)
 
 
 def image_missing(facts: Facts, spec: JobSpec) -> Iterator[Finding]:
-    image = _image(facts, spec)
+    image, usual = _image(facts, spec), _other_image(facts, spec)
     found = IMAGE_NAME.fullmatch(image)
-    if found is None:
+    if found is None or facts.has_image(image):
         return
-    repository = f"projects/{found['project']}/locations/{found['location']}/repositories/{found['repository']}"
-    version = f"versions/{found['digest']}" if found["digest"] else f"tags/{found['tag'] or 'latest'}"
-    if not facts.image_exists(repository, found["package"], version):
-        message = f"The image of {spec.name} does not exist: {image}."
-        fix = gcloud("builds", "submit", ".", tag=image.partition("@")[0], project=found["project"])
-        yield Finding("image_missing", spec.command, message, fix)
+    message = f"The image of {spec.name} does not exist: {image}."
+    if usual and not facts.lacks_image(usual):
+        fix = _sync_image(spec, usual)
+    elif facts.repository_exists(repository_of(found)):
+        fix = _build(spec, found)
+    else:
+        message = f"{message} Nor does its repository, {found['repository']}."
+        where = {"location": found["location"], "project": found["project"]}
+        create = ("artifacts", "repositories", "create", found["repository"])
+        fix = f"{gcloud(*create, repository_format='docker', **where)} && {_build(spec, found)}"
+    yield Finding("image_missing", spec.command, message, fix)
+
+
+def _build(spec: JobSpec, found: re.Match[str]) -> str:
+    """Return the command that builds and pushes the image, by the working directory's Dockerfile."""
+    name = found[0].partition("@")[0]
+    files = sorted(path.name for path in Path().glob("Dockerfile*"))
+    if not files or "Dockerfile" in files:
+        build = gcloud("builds", "submit", ".", tag=name, project=found["project"])
+    else:  # gcloud builds by a file of that name only.
+        build = (
+            f"{shlex.join(['docker', 'build', f'--file={files[0]}', f'--tag={name}', '.'])} && docker push {name}"
+        )
+    # No build has the digest of another one.
+    return f"{build} && {_sync_image(spec, name)}" if found["digest"] else build
 
 
 def unchecked_images(facts: Facts) -> list[str]:
@@ -202,7 +211,8 @@ def unchecked_images(facts: Facts) -> list[str]:
 
 
 def _orphans(facts: Facts) -> tuple[Change, ...]:
-    return facts.job_drift().plan.orphans
+    orphans = facts.job_drift().plan.orphans
+    return tuple(change for change in orphans if not is_unscheduled_reconcile(command_of(change)))
 
 
 CHECKS = (

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+import shlex
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from datetime import timedelta
+from typing import Any
 
 from django.db import connections
 
@@ -52,14 +54,35 @@ def _paused_commands(facts: Facts) -> set[str]:
 
 def _fix(facts: Facts, fault: health.Finding) -> str:
     if fault.code == "schedule_overdue":
-        name = fault.message.partition(" ")[0]
+        name = fault.scheduler_job
         return gcloud("scheduler", "jobs", "run", name, location=facts.scheduler_region, project=facts.project)
     fixes = {
-        "database_unreachable": manage("check", "--database", "default"),
-        "lock_server_unreachable": manage("check", "--database", "default"),
+        "database_unreachable": manage("check", "--database", database.database_alias()),
+        "lock_server_unreachable": _lock_server_fix(),
         "migrations_missing": manage("migrate", f"--database={database.database_alias()}"),
     }
     return fixes.get(fault.code, manage("cloudrun_jobs", "reconcile"))
+
+
+def _lock_server_fix() -> str:
+    """Return a command that reaches the lock server, as the containers do; it shows the error."""
+    if (server := _redis()) is None:
+        return manage("check", "--database", database.database_alias())
+    setting = conf.setting_name("LOCKS", "OPTIONS", "url")
+    return f"In the settings: {setting} = a server that answers `{_redis_cli(server, 'ping')}`"
+
+
+def _redis() -> Mapping[str, Any] | None:
+    """Return how the lock backend connects to Redis; None if it uses another server."""
+    pool = getattr(getattr(locks.current(), "client", None), "connection_pool", None)
+    return pool and pool.connection_kwargs
+
+
+def _redis_cli(server: Mapping[str, Any], *words: str) -> str:
+    """Return a command line for the server; redis-cli takes the password from REDISCLI_AUTH."""
+    address = ["-s", server["path"]] if "path" in server else ["-h", server["host"], "-p", str(server["port"])]
+    user = ["--user", server["username"]] if server.get("username") else []
+    return shlex.join(["redis-cli", *address, *user, *words])
 
 
 def locks_private(facts: Facts, _: None) -> Iterator[Finding]:
@@ -83,7 +106,8 @@ def locks_evicted(facts: Facts, _: None) -> Iterator[Finding]:
     if _is_reachable(facts):
         for found in locks.current().inspect():
             if found.id == "cloudrun_jobs.W020":
-                fix = "redis-cli config set maxmemory-policy noeviction"
+                server = _redis() or {"host": "HOST", "port": "PORT"}
+                fix = _redis_cli(server, "config", "set", "maxmemory-policy", "noeviction")
                 yield Finding("locks_evicted", None, found.msg, fix)
 
 

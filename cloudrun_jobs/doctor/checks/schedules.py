@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import suppress
 
 from cloudrun_jobs import conf
 from cloudrun_jobs.deploy.drift import command_of
 from cloudrun_jobs.deploy.plan import Change, Existing
-from cloudrun_jobs.deploy.plan.printing import describe_field
+from cloudrun_jobs.deploy.plan.printing import describe_field, shown_fields
 from cloudrun_jobs.doctor.checks.check import Check
-from cloudrun_jobs.doctor.commands import SCHEDULER_AGENT, gcloud, manage, member
+from cloudrun_jobs.doctor.commands import IMAGE, SCHEDULER_AGENT, gcloud, grant_on, manage
 from cloudrun_jobs.doctor.facts import Facts
 from cloudrun_jobs.doctor.findings import Finding
 from cloudrun_jobs.doctor.regions import nearest
+from cloudrun_jobs.exceptions import CloudRunJobsError, ServiceError
 from cloudrun_jobs.spec import JobSpec
+from cloudrun_jobs.spec.ownership import SYNC as SYNC_KIND
 
 SYNC = "sync_cloudrun_schedules"
 RECONCILE = "CLOUDRUN_JOBS['RECONCILE'] = {'schedule': '*/5 * * * *'}"
@@ -59,15 +62,24 @@ def region_unsupported(facts: Facts, _: None) -> Iterator[Finding]:
         return
     setting = conf.setting_name("OPTIONS", "scheduler_region")
     message = f"Cloud Scheduler does not serve the region {facts.scheduler_region}."
-    fix = f"In the settings: {setting} = '{nearest(facts.scheduler_region, served)}'"
+    region = nearest(facts.scheduler_region, served)
+    value = repr(region) if region else "a region that `gcloud scheduler locations list` shows"
+    fix = f"In the settings: {setting} = {value}"
     yield Finding("region_unsupported", None, message, fix)
 
 
 def schedule_undeployable(facts: Facts, command: str) -> Iterator[Finding]:
-    # `_unset` reports these errors.
-    if not any(list(_unset(facts, spec)) for spec in facts.scheduled() if spec.command == command):
-        error = facts.schedule_drift().errors[command]
+    error = facts.schedule_drift().errors[command]
+    # The checks of the settings and of the job report their own.
+    if not _is_reported(facts, command, error):
         yield Finding("schedule_undeployable", command, error.args[0], error.hint or manage("check"))
+
+
+def _is_reported(facts: Facts, command: str, error: CloudRunJobsError) -> bool:
+    with suppress(ServiceError):  # Other checks report it.
+        if str(facts.job_drift().errors.get(command)) == str(error):
+            return True
+    return any(list(_unset(facts, spec)) for spec in facts.scheduled() if spec.command == command)
 
 
 def schedule_missing(facts: Facts, spec: JobSpec) -> Iterator[Finding]:
@@ -83,7 +95,7 @@ def schedule_fields(facts: Facts, spec: JobSpec) -> Iterator[Finding]:
         existing = change.existing
         if existing is None or existing.trouble:
             continue
-        fields = {field.name: field for field in change.fields}
+        fields = {field.name: field for field in shown_fields(change)}
         deadline = fields.get("attempt_deadline")
         if deadline and spec.runs_in_request and deadline.old < spec.timeout:
             del fields["attempt_deadline"]
@@ -106,7 +118,28 @@ def schedule_orphaned(facts: Facts, change: Change) -> Iterator[Finding]:
 
 
 def _orphans(facts: Facts) -> tuple[Change, ...]:
-    return facts.schedule_drift().plan.orphans
+    orphans = facts.schedule_drift().plan.orphans
+    return tuple(change for change in orphans if not is_unscheduled_reconcile(command_of(change)))
+
+
+def is_unscheduled_reconcile(command: str | None) -> bool:
+    """Return True for what is left of RECONCILE without a schedule: another check says what to do."""
+    return command == conf.RECONCILE_COMMAND and not conf.load().reconcile.get("schedule")
+
+
+def schedule_elsewhere(facts: Facts, existing: Existing) -> Iterator[Finding]:
+    """After a change of the region, Cloud Scheduler would start the jobs twice."""
+    owner = existing.ownership
+    if owner is None or owner.kind != SYNC_KIND or owner.environment != facts.backend.settings.environment:
+        return
+    if facts.is_selected(owner.command):
+        words = ("scheduler", "jobs", "delete", existing.id)
+        fix = gcloud(*words, location=facts.region, project=facts.project)
+        message = (
+            f"The Scheduler job {existing.id} is in {facts.region}, though schedules are in"
+            f" {facts.scheduler_region}: both start {owner.command}."
+        )
+        yield Finding("schedule_elsewhere", owner.command, message, fix)
 
 
 def _existing(facts: Facts, spec: JobSpec) -> Iterator[tuple[str, Existing]]:
@@ -143,14 +176,12 @@ def scheduler_role(facts: Facts, spec: JobSpec) -> Iterator[Finding]:
     job = f"v2/{facts.backend.parent}/jobs/{spec.name}"
     missing = [name for name in START_PERMISSIONS if not facts.account_has(account, name, "run", job)]
     if missing:
-        fix = gcloud(
-            *("run", "jobs", "add-iam-policy-binding", spec.name),
-            region=facts.region,
-            project=facts.project,
-            member=member(account),
-            role="roles/run.jobsExecutorWithOverrides",
+        where = {"region": facts.region, "project": facts.project}
+        fix = grant_on(("run", "jobs"), spec.name, account, "roles/run.jobsExecutorWithOverrides", **where)
+        message = (
+            f"Cloud Scheduler cannot start {spec.name}: {account} lacks {', '.join(missing)} on it; groups are not"
+            " searched."
         )
-        message = f"Cloud Scheduler cannot start {spec.name}: {account} lacks {', '.join(missing)} on it."
         yield Finding("scheduler_role", spec.command, message, fix)
 
 
@@ -160,21 +191,24 @@ def scheduler_agent(facts: Facts, _: None) -> Iterator[Finding]:
         return
     agent = SCHEDULER_AGENT.format(number)
     if not facts.has_project_role(agent, AGENT_ROLE, *TOKEN_ROLES):
-        fix = gcloud(
-            *("projects", "add-iam-policy-binding", facts.project),
-            member=member(agent),
-            role=AGENT_ROLE,
-            condition="None",
-        )
+        fix = grant_on(("projects",), facts.project, agent, AGENT_ROLE)
         message = f"Cloud Scheduler cannot create tokens: its service agent {agent} lacks {AGENT_ROLE}."
         yield Finding("scheduler_agent", None, message, fix)
 
 
 def reconcile_unscheduled(facts: Facts, _: None) -> Iterator[Finding]:
-    if not conf.load().reconcile.get("schedule"):
-        message = "No schedule reconciles runs: one whose container died stays unfinished, or is never dispatched."
-        fix = f"In the settings: {RECONCILE}, then run both sync commands"
-        yield Finding("reconcile_unscheduled", None, message, fix)
+    consequence = "a run whose container died stays unfinished, or is never dispatched."
+    image = ""
+    if facts.specs() and not conf.load().reconcile.get("schedule"):
+        with suppress(ServiceError):  # Other checks report it.
+            image = facts.usual_image()
+        jobs = manage("sync_cloudrun_jobs", "--image", image or IMAGE)
+        fix = f"In the settings: {RECONCILE}, then {jobs} && {manage(SYNC)}"
+        yield Finding("reconcile_unscheduled", None, f"No schedule reconciles runs: {consequence}", fix)
+    for command, name in paused(facts):
+        if command == conf.RECONCILE_COMMAND:
+            message = f"{name}, which reconciles runs, is paused: {consequence}"
+            yield Finding("reconcile_unscheduled", None, message, manage("cloudrun_jobs", "resume", command))
 
 
 def paused(facts: Facts) -> list[tuple[str, str]]:
@@ -192,6 +226,7 @@ CHECKS = (
     Check(("schedule_missing",), schedule_missing, Facts.scheduled),
     Check(("attempt_deadline_short", "schedule_drift"), schedule_fields, Facts.scheduled),
     Check(("schedule_orphaned",), schedule_orphaned, _orphans),
+    Check(("schedule_elsewhere",), schedule_elsewhere, Facts.schedules_elsewhere),
     Check(("schedule_disabled",), schedule_disabled, Facts.scheduled),
     Check(("schedule_failing",), schedule_failing, Facts.scheduled),
     Check(("scheduler_role",), scheduler_role, Facts.scheduled),

@@ -12,7 +12,7 @@ from cloudrun_jobs.command import CloudRunJobs
 from cloudrun_jobs.deploy.desired import Secret
 from cloudrun_jobs.deploy.plan import Existing
 from cloudrun_jobs.doctor.checks.check import Check
-from cloudrun_jobs.doctor.commands import gcloud, member
+from cloudrun_jobs.doctor.commands import gcloud, grant_on, manage
 from cloudrun_jobs.doctor.facts import Facts
 from cloudrun_jobs.doctor.findings import Finding
 from cloudrun_jobs.exceptions import ServiceError
@@ -81,7 +81,8 @@ def _defaults(job: CloudRunJobs, spec: JobSpec) -> dict[str, object]:
 
 def secret_missing(facts: Facts, use: Use) -> Iterator[Finding]:
     if not facts.secret_exists(use.path):
-        fix = gcloud("secrets", "create", use.name, data_file="FILE", project=use.project)
+        # The value comes from the standard input.
+        fix = gcloud("secrets", "create", use.name, data_file="-", project=use.project)
         account = facts.job_account(use.spec)
         if not facts.account_has(account, ACCESS):
             fix = f"{fix} && {_grant(use, account)}"
@@ -95,8 +96,11 @@ def secret_version(facts: Facts, use: Use) -> Iterator[Finding]:
     if state == "DISABLED" and use.version != "latest":
         flags = {"secret": use.name, "project": use.project}
         fix = gcloud("secrets", "versions", "enable", use.version, **flags)
-    else:
-        fix = gcloud("secrets", "versions", "add", use.name, data_file="FILE", project=use.project)
+    elif use.version == "latest":
+        fix = gcloud("secrets", "versions", "add", use.name, data_file="-", project=use.project)
+    else:  # A new version gets another number.
+        versions = gcloud("secrets", "versions", "list", use.name, filter="state=ENABLED", project=use.project)
+        fix = f"Name a version that `{versions}` shows, then {_sync(use)}"
     state = f"is {state.lower()}" if state else "does not exist"
     message = f"{use.spec.command} cannot read the secret {use.name}: its version {use.version} {state}."
     yield Finding("secret_version", use.spec.command, message, fix)
@@ -112,12 +116,12 @@ def secret_access(facts: Facts, use: Use) -> Iterator[Finding]:
 
 
 def _grant(use: Use, account: str) -> str:
-    return gcloud(
-        *("secrets", "add-iam-policy-binding", use.name),
-        project=use.project,
-        member=member(account),
-        role="roles/secretmanager.secretAccessor",
-    )
+    role = "roles/secretmanager.secretAccessor"
+    return grant_on(("secrets",), use.name, account, role, project=use.project)
+
+
+def _sync(use: Use) -> str:
+    return manage("sync_cloudrun_jobs", "--command", use.spec.command)
 
 
 CHECKS = (

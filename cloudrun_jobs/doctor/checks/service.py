@@ -8,7 +8,7 @@ from typing import Any
 
 from cloudrun_jobs import conf
 from cloudrun_jobs.doctor.checks.check import Check
-from cloudrun_jobs.doctor.commands import gcloud, member
+from cloudrun_jobs.doctor.commands import gcloud, grant_on
 from cloudrun_jobs.doctor.facts import Facts
 from cloudrun_jobs.doctor.findings import Finding
 from cloudrun_jobs.http import credentials
@@ -26,7 +26,7 @@ def service_missing(facts: Facts, _: None) -> Iterator[Finding]:
     # Another URL may be that of a load balancer, which this check cannot resolve.
     if _is_used(facts) and GOOGLE_URL.match(url) and facts.service() is None:
         setting = conf.setting_name("OPTIONS", "service_url")
-        message = f"No service in {facts.project}, {facts.region} has the URL {url}, which {setting} names."
+        message = f"No service in {facts.project} has the URL {url}, which {setting} names."
         fix = f"In the settings: {setting} = the URL that `gcloud run services list` shows"
         yield Finding("service_missing", None, message, fix)
 
@@ -42,8 +42,11 @@ def _name(service: Mapping[str, Any]) -> str:
 
 
 def _update(facts: Facts, service: Mapping[str, Any], **flags: str) -> str:
-    name = _name(service)
-    return gcloud("run", "services", "update", name, **flags, region=facts.region, project=facts.project)
+    return gcloud("run", "services", "update", _name(service), **flags, **_place(facts, service))
+
+
+def _place(facts: Facts, service: Mapping[str, Any]) -> dict[str, str]:
+    return {"region": str(service["name"]).split("/")[3], "project": facts.project}
 
 
 def service_cold(facts: Facts, _: None) -> Iterator[Finding]:
@@ -75,15 +78,10 @@ def service_invoker(facts: Facts, spec: JobSpec) -> Iterator[Finding]:
     if service is None or account is None or service.get("invokerIamDisabled"):
         return
     if facts.account_exists(account) and not facts.account_has(
-        account, "run.routes.invoke", "run", f"v2/{facts.backend.parent}/services/{_name(service)}"
+        account, "run.routes.invoke", "run", f"v2/{service['name']}"
     ):
-        fix = gcloud(
-            *("run", "services", "add-iam-policy-binding", _name(service)),
-            region=facts.region,
-            project=facts.project,
-            member=member(account),
-            role="roles/run.invoker",
-        )
+        place = _place(facts, service)
+        fix = grant_on(("run", "services"), _name(service), account, "roles/run.invoker", **place)
         message = f"Cloud Scheduler cannot call {_name(service)} for {spec.command}: {account} may not invoke it."
         yield Finding("service_invoker", spec.command, message, fix)
 
@@ -95,11 +93,8 @@ def service_traffic(facts: Facts, _: None) -> Iterator[Finding]:
     newest = str(service.get("latestReadyRevision", "")).rpartition("/")[2]
     served = {str(part.get("revision", "")).rpartition("/")[2] for part in service.get("trafficStatuses", ())}
     if newest and served and newest not in served:
-        fix = gcloud(
-            *("run", "services", "update-traffic", _name(service), "--to-latest"),
-            region=facts.region,
-            project=facts.project,
-        )
+        words = ("run", "services", "update-traffic", _name(service), "--to-latest")
+        fix = gcloud(*words, **_place(facts, service))
         message = f"The newest revision of {_name(service)}, {newest}, gets no traffic: jobs run older code."
         yield Finding("service_traffic", None, message, fix)
 

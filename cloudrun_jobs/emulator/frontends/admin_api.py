@@ -7,6 +7,7 @@ import json
 import time
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
+from urllib.parse import parse_qsl
 
 from cloudrun_jobs.emulator.errors import ServiceError
 from cloudrun_jobs.emulator.faults import UnknownFault
@@ -68,9 +69,9 @@ class AdminApi:
 
     def token_info(self, request: Request, _: Caller) -> Response:
         """Return the account of an access token, as Google's OAuth service does."""
-        token = request.parameter("access_token")
-        bearer = f"Bearer {token}" if token else request.headers.get("authorization", "")
-        email = self._emulator.tokens.principal(bearer)
+        form = dict(parse_qsl(request.body.decode("utf-8", "replace")))
+        token = request.parameter("access_token") or form.get("access_token", "")
+        email = self._emulator.tokens.principal(f"Bearer {token}")
         if email is None:
             return Response.json({"error": "invalid_token", "error_description": "Invalid Value"}, 400)
         account = str(int.from_bytes(hashlib.sha256(email.encode()).digest()[:8], "big"))

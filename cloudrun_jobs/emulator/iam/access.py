@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from typing import TYPE_CHECKING, Any
 
 from google.iam.v1 import iam_policy_pb2, policy_pb2
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
 
     from cloudrun_jobs.emulator.project.documents import Documents
     from cloudrun_jobs.emulator.service import Caller
+
+CONDITIONS_VERSION = 3  # Of policies.
 
 
 class Iam:
@@ -105,7 +108,10 @@ class PolicyMethods:
 
     def get(self, request: iam_policy_pb2.GetIamPolicyRequest, _: Caller) -> policy_pb2.Policy:
         self._check_exists(request.resource)
-        return self._iam.policies.get(request.resource)
+        policy = self._iam.policies.get(request.resource)
+        if request.options.requested_policy_version < CONDITIONS_VERSION:
+            _hide_conditions(policy)
+        return policy
 
     def set(self, request: iam_policy_pb2.SetIamPolicyRequest, _: Caller) -> policy_pb2.Policy:
         self._check_exists(request.resource)
@@ -135,6 +141,16 @@ class PolicyMethods:
                 return False
             raise
         return True
+
+
+def _hide_conditions(policy: policy_pb2.Policy) -> None:
+    """Replace the condition of each binding by a suffix of its role, for callers that know no conditions."""
+    for binding in policy.bindings:
+        if binding.HasField("condition"):
+            digest = hashlib.sha256(binding.condition.SerializeToString(deterministic=True)).hexdigest()
+            binding.role += f"_withcond_{digest[:20]}"
+            binding.ClearField("condition")
+    policy.version = 1
 
 
 def _members(policy: policy_pb2.Policy) -> set[str]:

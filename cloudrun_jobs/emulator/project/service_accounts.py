@@ -7,7 +7,7 @@ import re
 import secrets
 from typing import TYPE_CHECKING, Any
 
-from cloudrun_jobs.emulator.errors import ServiceError, invalid
+from cloudrun_jobs.emulator.errors import ServiceError, invalid, permission_denied
 from cloudrun_jobs.emulator.iam.policies import canonical
 from cloudrun_jobs.emulator.names import project_number, project_of, short
 from cloudrun_jobs.emulator.project.paging import page
@@ -75,6 +75,8 @@ class ServiceAccounts:
                 f"Invalid service account name {name!r}: expected projects/PROJECT/serviceAccounts/EMAIL."
             )
         if not self._iam.account_exists(email):
+            if project_of(name) == "-":  # The service does not tell whether an account exists in any project.
+                raise permission_denied("iam.serviceAccounts.get", name)
             raise ServiceError("NOT_FOUND", f"Unknown service account: {email}")
         return email
 

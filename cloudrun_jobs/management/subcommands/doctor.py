@@ -67,13 +67,14 @@ def run(command: BaseCommand, **options: Any) -> None:
         _write_account(command, facts)
     findings, not_checked = examine(facts, options["skip"])
     if options["execute"] and EXECUTION_FAILED not in options["skip"]:
-        findings += _check_containers(command, facts)
+        findings += _check_containers(command, facts, [*findings], not_checked)
     _write(command, findings, options)
     _write_notes(command, facts, not_checked)
+    missing = {id_ for ids in not_checked.values() for id_ in ids}
     if not options["json"]:
-        write_message(command, _summary(findings, jobs, sum(map(len, not_checked.values()))))
-    if findings:
-        sys.exit(FAILED)
+        write_message(command, _summary(findings, jobs, len(missing)))
+    if findings or missing:
+        sys.exit(FAILED if findings else ERROR)
 
 
 def _check_ids(ids: Collection[str]) -> None:
@@ -84,15 +85,18 @@ def _check_ids(ids: Collection[str]) -> None:
             raise CommandError(f"--skip: unknown id {id_!r}. {did_you_mean(id_, IDS)}".strip(), returncode=ERROR)
 
 
-def _check_containers(command: BaseCommand, facts: Facts) -> Iterator[Finding]:
+def _check_containers(
+    command: BaseCommand, facts: Facts, found: list[Finding], not_checked: dict[str, list[str]]
+) -> Iterator[Finding]:
     from cloudrun_jobs.doctor.execution import check_containers
+    from cloudrun_jobs.doctor.table import EXECUTION_FAILED
 
     write_message(command, "Running `manage.py check` in the containers of the jobs.")
-    for result in check_containers(facts):
+    for result in check_containers(facts, found):
         if isinstance(result, Finding):
             yield result
         else:
-            write_message(command, f"Not checked: execution_failed. {result}", command.style.WARNING)
+            not_checked.setdefault(str(result), []).append(EXECUTION_FAILED)
 
 
 def _write_account(command: BaseCommand, facts: Facts) -> None:

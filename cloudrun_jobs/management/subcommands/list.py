@@ -19,8 +19,18 @@ from cloudrun_jobs.terminal import Shrink, format_minute
 
 HELP = "List the declared jobs: schedule, next and last run, and what differs in the cloud."
 SYNC_HINT = "`manage.py sync_cloudrun_jobs` and `sync_cloudrun_schedules` end the drift; --dry-run shows it."
-# A truncated LAST RUN keeps the status.
-SHRINK = (Shrink("SCHEDULE", 12), Shrink("STATE", 18), Shrink("LAST RUN", 10), Shrink("JOB", 14))
+IMPORT_HINT = (
+    "No sync changes anything until every command can be imported, unless --command selects those that can."
+)
+# First what is too long, then what can be missed: a cut LAST RUN keeps the status.
+SHRINK = (
+    Shrink("JOB", 24),
+    Shrink("SCHEDULE", 20),
+    Shrink("STATE", 18),
+    Shrink("LAST RUN", 10),
+    Shrink("SCHEDULE", 12),
+    Shrink("JOB", 14),
+)
 
 
 def add_arguments(parser: ArgumentParser) -> None:
@@ -36,7 +46,7 @@ def run(command: BaseCommand, **options: Any) -> None:
         write_json(command, listing.data)
     else:
         _write(command, listing, options)
-    listing.raise_errors()
+    listing.raise_errors(command)
     if options["check"] and listing.drift is not None and listing.drift.exists:
         raise CommandError(f"{_drift_count(listing.drift)}. {SYNC_HINT}", returncode=FAILED)
     if not options["json"]:
@@ -65,10 +75,10 @@ def _write(command: BaseCommand, listing: Listing, options: dict[str, Any]) -> N
 def _row(listing: Listing, spec: JobSpec) -> tuple[str, ...]:
     paused, last = paused_of(listing, spec), listing.last_runs.get(spec.command)
     first, *others = [schedule_text(schedule) for schedule in spec.schedules] or ["-"]
-    more = f" (+{len(others)})" if others else ""
+    more = f"(+{len(others)}) " if others else ""  # In front, where a narrow terminal keeps it.
     ran = f"{last.status} {format_minute(last.created_at)}" if last else "-"
     due, state = format_minute(_next(listing, spec, paused)), state_of(listing, spec, paused)
-    return spec.command, first + more, due, ran, state
+    return spec.command, more + first, due, ran, state
 
 
 def _next(listing: Listing, spec: JobSpec, paused: Sequence[str]) -> datetime | None:
@@ -81,12 +91,13 @@ def _next(listing: Listing, spec: JobSpec, paused: Sequence[str]) -> datetime | 
 
 
 def _drift_count(found: Overview) -> str:
-    count = len(found.changes) + len(found.orphans)
+    count = sum(map(len, found.changes.values())) + len(found.orphans)
     return f"{count} {'difference' if count == 1 else 'differences'} between the code and the cloud"
 
 
 def _next_step(listing: Listing) -> str:
     zone = f"Times are in {settings.TIME_ZONE}. " if listing.specs else ""
     if listing.drift is not None and listing.drift.exists:
-        return f"{zone}{_drift_count(listing.drift)}. {SYNC_HINT}"
+        first = IMPORT_HINT if listing.unreadable else SYNC_HINT
+        return f"{zone}{_drift_count(listing.drift)}. {first}"
     return f"{zone}{next_command('show', 'JOB')} shows one job."

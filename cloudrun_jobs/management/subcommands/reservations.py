@@ -41,4 +41,4 @@ def _row(run: JobRun) -> tuple[str, ...]:
 
 def _data(run: JobRun) -> dict[str, Any]:
     fields = {name: getattr(run, name) for name in ("command", "argv", "scheduled_for", "requested_by")}
-    return {"run": str(run.pk), **fields, "scheduler_job": run.schedule}
+    return {"id": str(run.pk), **fields, "scheduler_job": run.schedule}

@@ -12,6 +12,7 @@ from django.core.management.base import BaseCommand, CommandError
 from cloudrun_jobs import command_line
 from cloudrun_jobs.backends.log_entries import LogQuery
 from cloudrun_jobs.command import CloudRunJobs
+from cloudrun_jobs.exceptions import InvalidArguments
 from cloudrun_jobs.management.exits import ERROR, FAILED, INTERRUPTED
 from cloudrun_jobs.management.finding import find_job
 from cloudrun_jobs.management.following import check_outcome, error_of, follow, state_text
@@ -40,7 +41,9 @@ def add_arguments(parser: ArgumentParser) -> None:
         "--wait", action="store_true", help="Wait for the end of the run; exit with 1 if it failed."
     )
     parser.add_argument("--follow", action="store_true", help="As --wait, and print its log.")
-    parser.add_argument("--tasks", type=int, metavar="N", help="The number of tasks. Default: `tasks` of the job.")
+    parser.add_argument(
+        "--tasks", type=_tasks, metavar="N", help="The number of tasks. Default: `tasks` of the job."
+    )
     parser.add_argument(
         "--env",
         type=_variable,
@@ -50,6 +53,13 @@ def add_arguments(parser: ArgumentParser) -> None:
         help="An environment variable of this run. Can be repeated.",
     )
     parser.set_defaults(takes_job_arguments=True)
+
+
+def _tasks(text: str) -> int:
+    try:
+        return int(text)
+    except ValueError:
+        raise ArgumentTypeError("expected a whole number") from None
 
 
 def _variable(text: str) -> tuple[str, str]:
@@ -63,9 +73,9 @@ def run(command: BaseCommand, **options: Any) -> None:
     job = find_job(options["job"])
     arguments, tasks, env = options["job_arguments"], options["tasks"], dict(options["env"])
     if options["local"]:
-        _run_locally(command, job.using(env=env) if env else job, arguments, tasks, env)
+        _run_locally(command, _using(job, env=env), arguments, tasks, env)
         return
-    configured = job if tasks is None and not env else job.using(tasks=tasks, env=env or None)
+    configured = _using(job, tasks=tasks, env=env)
     started = start(job.command_name, partial(configured.delay_argv, arguments))
     command.stdout.write(started.run_id)
     command.stdout.flush()
@@ -73,6 +83,17 @@ def run(command: BaseCommand, **options: Any) -> None:
         _wait(command, started.run_id, with_log=options["follow"])
     else:
         write_message(command, f"{next_command('show', started.run_id)} shows the run.")
+
+
+def _using(job: CloudRunJobs, *, tasks: int | None = None, env: dict[str, str]) -> CloudRunJobs:
+    """Return the job with the options of this run. Raises `InvalidArguments`, which names the option."""
+    if tasks is None and not env:
+        return job
+    try:
+        return job.using(tasks=tasks, env=env or None)
+    except InvalidArguments as error:
+        message = str(error.args[0]).replace(f"{job.command_name}: using(): ", "--", 1)
+        raise InvalidArguments(message, hint=error.hint) from None
 
 
 def _wait(command: BaseCommand, run_id: str, *, with_log: bool) -> None:
@@ -97,13 +118,11 @@ def _run_locally(
     try:
         execution.wait()
     except KeyboardInterrupt:
-        run = execution.run
-        again = f" {next_command('rerun', run.pk, '--failed')} does the rest." if run else ""
-        raise CommandError(f"Interrupted: all tasks have ended.{again}", returncode=INTERRUPTED) from None
+        message = _joined("Interrupted: the run is cancelled, and its tasks have ended.", _rest(execution.run))
+        raise CommandError(message, returncode=INTERRUPTED) from None
     except Cancelled:
-        run = execution.run
-        again = f"{next_command('rerun', run.pk, '--failed')} does the rest." if run else ""
-        raise CommandError(_joined("The run was cancelled.", again), returncode=FAILED) from None
+        message = _joined("The run was cancelled, and its tasks have ended.", _rest(execution.run))
+        raise CommandError(message, returncode=FAILED) from None
     run = execution.run
     shown = f"{next_command('show', run.pk)} shows the run." if run else ""
     if failed := execution.failed:
@@ -115,6 +134,11 @@ def _run_locally(
     write_message(
         command, _joined(f"{count} tasks have ended: {run.status if run else 'without a record'}.", shown)
     )
+
+
+def _rest(run: JobRun | None) -> str:
+    """Return the command that runs the tasks that are not done: in this process, without `--local`."""
+    return f"{next_command('rerun', run.pk, '--failed')} runs the rest in one process." if run else ""
 
 
 def _joined(*sentences: str) -> str:

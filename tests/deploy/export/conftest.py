@@ -29,7 +29,7 @@ __all__ = [
 ]
 
 Export = Callable[..., str]
-JOBS = "jobs@acme.iam.gserviceaccount.com"
+JOBS = "app-jobs@acme.iam.gserviceaccount.com"
 # Text with a meaning in a shell, YAML, Terraform or gcloud.
 ODD = (
     'it\'s "$HOME" `id` ${var.x} %{if} $${x} %%{y} $$${z} \\ ^:^a,b\n'

@@ -25,7 +25,7 @@ CLOUDRUN_JOBS = {
         "endpoint": given["endpoint"],
         "runs_per_minute": 10_000,
         "send_deadline": float(os.environ.get("SEND_DEADLINE", "20")),
-        "service_account": "jobs@acme.iam.gserviceaccount.com",
+        "service_account": "app-jobs@acme.iam.gserviceaccount.com",
         **given.get("options", {}),
     },
 }
