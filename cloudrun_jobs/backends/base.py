@@ -41,7 +41,7 @@ class Request:
 
     job: str  #: The name of the Cloud Run Job.
     argv: tuple[str, ...]  #: The arguments after `manage.py`: the command's name, then its own arguments.
-    script: str = ""  #: What precedes them in the container's arguments; "" if its entrypoint ends in `manage.py`.
+    script: str = ""  #: Precedes `argv` in the container's arguments; "" if the entrypoint ends in `manage.py`.
     run_id: str
     overrides: Overrides = NO_OVERRIDES
     elements: int | None = None  #: The number of elements of `delay_many()`.
@@ -186,7 +186,7 @@ class Backend(ABC):
         raise NotImplementedError(f"{type(self).__name__} has no unreserve().")
 
     def read_log(self, run: JobRun, query: LogQuery) -> Iterable[LogEntry]:
-        """Return the log entries of a run in the order of their times. Raises one of the `ServiceError`s."""
+        """Return the log entries of a run, ordered by time. Raises one of the `ServiceError`s."""
         raise NotImplementedError(f"{type(self).__name__} has no read_log().")
 
     def check(self) -> Iterable[CheckMessage]:

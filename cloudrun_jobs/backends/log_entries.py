@@ -1,4 +1,4 @@
-"""Log entries of a run, and what a reader asks for."""
+"""Log entries of a run, and queries for them."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class LogQuery:
     received_since: datetime | None = None
 
     def includes(self, entry: LogEntry) -> bool:
-        """Return True if the query asks for the entry, apart from `received_since`."""
+        """Return True if the entry matches the query, apart from `received_since`."""
         return (
             (self.task is None or entry.task == self.task)
             and SEVERITIES.get(entry.severity, 0) >= SEVERITIES[self.severity]

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Drift:
-    """What a sync would change, and the errors of the jobs for which it cannot be planned."""
+    """The changes that a sync would make, and the errors of the jobs that cannot be planned."""
 
     plan: Plan
     desired: Sequence[Desired] = ()
@@ -100,7 +100,7 @@ def _drift(
         else:
             desired += own
     whole = plan(desired, existing, environment=environment, commands=commands, other_backends=other_backends)
-    # What a job with an error declares is unknown, as is what a command declares that cannot be imported.
+    # The resources of a job with an error, or of a command that cannot be imported, are unknown.
     unknown = {*errors, *unreadable}
     orphans = tuple(change for change in whole.orphans if command_of(change) not in unknown)
     return Drift(plan=replace(whole, orphans=orphans), desired=tuple(desired), errors=errors)

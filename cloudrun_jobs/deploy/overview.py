@@ -1,4 +1,4 @@
-"""Read what the lists of both services say about each command: drift, pauses and troubles."""
+"""Read the drift, the pauses and the troubles of each command from the lists of both services."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Overview:
-    """The differences, by command, and what else the lists say."""
+    """The differences by command, the pauses, the orphans and the errors."""
 
     #: Such as "job missing" or "schedule: time_zone", by command.
     changes: Mapping[str, Sequence[str]] = field(default_factory=dict)
-    #: What a service reports about its resource, by command.
+    #: The errors that a service reports about a resource, by command.
     troubles: Mapping[str, Sequence[str]] = field(default_factory=dict)
     #: The ids of the Scheduler jobs that are paused.
     paused: frozenset[str] = frozenset()
     #: The ids of resources that no command declares any more.
     orphans: Sequence[str] = ()
-    #: The errors because of which the rest is incomplete.
+    #: The errors that make the overview incomplete.
     errors: Sequence[CloudRunJobsError] = ()
 
     @property
@@ -44,7 +44,7 @@ def read(
     unreadable: Collection[str] = (),
     orphans: bool = True,
 ) -> Overview:
-    """Return the drift of these jobs; resources of the commands `unreadable` are no orphans."""
+    """Return the drift of these jobs; resources of `unreadable` commands are not orphans."""
     found = _Found()
     for name, list_existing, compare in (
         ("job", _list_jobs, job_drift),

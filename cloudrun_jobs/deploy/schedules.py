@@ -86,7 +86,7 @@ def _target(spec: JobSpec, backend: CloudRunBackend) -> tuple[str, targets.AuthT
     account = backend.scheduler_service_account or backend.service_account or spec.service_account
     if account is None:
         raise InvalidSettings(
-            f"{spec.command}: no service account for Cloud Scheduler to start it as.",
+            f"{spec.command}: no service account is set for Cloud Scheduler to start the job.",
             hint=f"Set {conf.setting_name('OPTIONS', 'scheduler_service_account')}.",
         )
     if spec.target != "service":

@@ -1,4 +1,4 @@
-"""Find what is wrong with a project in the cloud, and the command that mends each fault."""
+"""Find problems of a project in the cloud, each with its fix."""
 
 from __future__ import annotations
 

@@ -1,11 +1,11 @@
-"""Write the command lines that mend findings."""
+"""Build the command lines that fix findings."""
 
 from __future__ import annotations
 
 import shlex
 
 SCHEDULER_AGENT = "service-{}@gcp-sa-cloudscheduler.iam.gserviceaccount.com"
-COMPUTE_DOMAIN = "developer.gserviceaccount.com"  # Of the default account of each project.
+COMPUTE_DOMAIN = "developer.gserviceaccount.com"  # The domain of each project's default account.
 DEFAULT_ACCOUNT = f"{{}}-compute@{COMPUTE_DOMAIN}"
 
 IMAGE = "IMAGE"  # Where no image is known.

@@ -1,4 +1,4 @@
-"""Run the checks, and collect what they find and what could not be checked."""
+"""Run the checks, and collect the findings and the checks that could not run."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from cloudrun_jobs.doctor.findings import Finding
 from cloudrun_jobs.doctor.table import CHECKS
 from cloudrun_jobs.exceptions import CloudRunJobsError, ServiceError
 
-# Consequences: left out if another finding of the same job tells the cause.
+# Left out if another finding of the same job is the cause.
 CONSEQUENCES = frozenset({"job_not_ready", "schedule_failing"})
 CLIENT_ERRORS = range(400, 500)  # Of HTTP.
 
 
 class Examination(NamedTuple):
-    """The findings, and the ids of the checks that an error prevented, by its message."""
+    """The findings, and the ids of the checks that could not run, by error message."""
 
     findings: list[Finding]
     not_checked: dict[str, list[str]]
@@ -45,7 +45,7 @@ def examine(facts: Facts, skip: Collection[str] = ()) -> Examination:
 
 
 def _results(check: Check, facts: Facts) -> Iterator[Finding | Exception]:
-    """Yield the findings about each subject of the check, and the errors that prevented it."""
+    """Yield the findings about each subject of the check, and the errors that prevented the check."""
     try:
         subjects = list(check.each(facts))
     except (CloudRunJobsError, Error) as error:
@@ -63,7 +63,7 @@ def _results_of(check: Check, facts: Facts, subject: Any) -> Iterator[Finding | 
 
 
 def check_connection(facts: Facts) -> None:
-    """Raise `ServiceError` without valid credentials, or without a connection."""
+    """Raise `ServiceError` if the credentials are invalid or there is no connection."""
     try:
         facts.existing_jobs()
     except ServiceError as error:

@@ -33,7 +33,7 @@ CAUSES = frozenset(
 
 
 def check_containers(facts: Facts, found: Collection[Finding] = ()) -> Iterator[Finding | CloudRunJobsError]:
-    """Start an execution of each job that exists; yield the findings about those that do not succeed.
+    """Start an execution of each job that exists; yield a finding for each that does not succeed.
 
     Jobs whose findings in `found` tell why they cannot start are left out.
     """
@@ -53,7 +53,7 @@ def check_containers(facts: Facts, found: Collection[Finding] = ()) -> Iterator[
 
 
 def _start(facts: Facts, spec: JobSpec, existing: Existing) -> CloudRunOperation:
-    # As few tasks as Cloud Run accepts: not fewer than run at once.
+    # The smallest number that Cloud Run accepts: the task parallelism.
     tasks = existing.fields.get("task_parallelism") or 1
     fewer = tasks if tasks < existing.fields.get("tasks", 1) else None
     overrides = Overrides(tasks=fewer, timeout=TASK_TIMEOUT)

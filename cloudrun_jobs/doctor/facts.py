@@ -1,6 +1,6 @@
-"""What is known of a project: each fact is read once, when a check first needs it.
+"""Read the facts about a project: each once, when a check first needs it.
 
-A fact that cannot be read raises the same `CloudRunJobsError` each time. One that does not exist is None.
+A fact that cannot be read raises the same `CloudRunJobsError` each time. A resource that does not exist is None.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ def repository_of(image: re.Match[str]) -> str:
 
 
 def fact(read: Callable[..., Value]) -> Callable[..., Value]:
-    """Keep what a method returns, or the error that it raises, for each of its arguments."""
+    """Cache the result of a method, or its `CloudRunJobsError`, by its arguments."""
 
     @wraps(read)
     def reading(self: Facts, *args: Any) -> Value:
@@ -124,7 +124,7 @@ class Facts:
         return [spec for spec in self.scheduled() if spec.target == "service"]
 
     def scheduler_account(self, spec: JobSpec) -> str | None:
-        """Return the account as which Cloud Scheduler starts the job; None if it is not set."""
+        """Return the account with which Cloud Scheduler starts the job; None if it is not set."""
         return self.backend.scheduler_service_account or self.backend.service_account or spec.service_account
 
     # Cloud Run and Cloud Scheduler.
@@ -180,9 +180,9 @@ class Facts:
 
     @fact
     def job_account(self, spec: JobSpec) -> str:
-        """Return the account as which the job runs."""
+        """Return the service account of the job."""
         found = None
-        with suppress(ServiceError):  # What is declared is known all the same.
+        with suppress(ServiceError):  # The declared account is still known.
             existing = self.existing_jobs().get(spec.name)
             found = existing.fields.get("service_account") if existing else None
         declared = spec.service_account or self.backend.service_account
@@ -219,7 +219,7 @@ class Facts:
 
     @fact
     def apis(self, names: tuple[str, ...]) -> dict[str, bool]:
-        """Return for each API of these names whether the project has enabled it."""
+        """Return a mapping from the name of each API to True if the project has enabled it."""
         parent = f"projects/{self.project}"
         found = self._read(
             "serviceusage",
@@ -241,12 +241,12 @@ class Facts:
 
     @fact
     def granted(self, permissions: tuple[str, ...]) -> set[str]:
-        """Return the permissions of these that this process has on the project."""
+        """Return those of the permissions that this process has on the project."""
         return self._test("cloudresourcemanager", f"v1/projects/{self.project}", permissions)
 
     @fact
     def granted_on_job(self, name: str, permissions: tuple[str, ...]) -> set[str]:
-        """Return the permissions of these that this process has on the job."""
+        """Return those of the permissions that this process has on the job."""
         return self._test("run", f"v2/{self.backend.parent}/jobs/{name}", permissions)
 
     @fact
@@ -275,7 +275,7 @@ class Facts:
     def account_has(self, account: str, permission: str, *resource: str) -> bool:
         """Return True if an account has the permission on the project, or on the resource: its service and path.
 
-        Groups, folders and organizations are not searched, and conditions are taken to be true.
+        Groups, folders and organizations are not searched, and conditions are assumed to be true.
         """
         holder = member(account)
         policies = [self._project_policy, *([lambda: self._policy(*resource)] if resource else ())]

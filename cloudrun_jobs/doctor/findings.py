@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 
 class Finding(NamedTuple):
-    """One fault, and the command that mends it."""
+    """One problem and its fix: a command, or a change of the settings or the code."""
 
     #: A stable name of the kind of fault, such as "api_disabled".
     id: str

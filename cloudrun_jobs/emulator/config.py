@@ -38,13 +38,13 @@ class Config:
     enforce_memory: bool = False
     pass_env: tuple[str, ...] = ()  # Names of variables passed from the emulator's environment to tasks.
     allow_hosts: tuple[str, ...] = ()  # Hosts, other than this machine, that tasks may call over HTTP.
-    services: Mapping[str, str] = field(default_factory=dict)  # Local URLs by service, which no container answers.
+    services: Mapping[str, str] = field(default_factory=dict)  # Local URLs that stand in for services, by name.
     retention: int = 1000  # Finished executions kept per job.
     state: Path | None = None
     secrets: Mapping[str, Any] = field(default_factory=dict, repr=False)  # Values, or lists of versions, by id.
     iam: Mapping[str, Any] | None = None
     disabled_apis: tuple[str, ...] = ()  # APIs that are disabled at the start, such as run.googleapis.com.
-    registry: tuple[str, ...] | None = None  # Images that exist in Artifact Registry; None: each one does.
+    registry: tuple[str, ...] | None = None  # Images that exist in Artifact Registry; None: every image exists.
 
     def __post_init__(self) -> None:
         if self.grace < 0:

@@ -105,7 +105,7 @@ def permission_denied(permission: str, resource: str) -> ServiceError:
 
 
 def act_as_denied(email: str, method: str) -> ServiceError:
-    """The caller may not give this service account to a job."""
+    """The caller may not attach this service account to a job."""
     if method.startswith("CloudScheduler."):
         return _principal_lacks("iam.serviceAccounts.actAs", email)
     return ServiceError(

@@ -55,7 +55,7 @@ def exits() -> Iterator[None]:
 
 @contextmanager
 def errors_reported_once() -> Iterator[None]:
-    """Keep Python's last resort from printing an error that `exits()` reports."""
+    """Prevent Python's last-resort handler from printing an error that `exits()` reports."""
     handler = logging.lastResort  # For loggers without a handler.
     if handler is None:
         yield
@@ -70,7 +70,7 @@ def errors_reported_once() -> Iterator[None]:
 def _is_not_raised(record: logging.LogRecord) -> bool:
     if record.name.startswith("google."):
         return False
-    # As an error, the record is of a dispatch whose error is not raised.
+    # At level ERROR, the dispatch failed without raising an error.
     return getattr(record, "action", "") != "dispatch_failed" or record.levelno >= logging.ERROR
 
 

@@ -22,7 +22,7 @@ from cloudrun_jobs.models.runs import is_run_id, short_name
 from cloudrun_jobs.registry import find_jobs
 from cloudrun_jobs.suggestions import closest, did_you_mean
 
-SUGGESTED_RUNS = 200  # The newest runs, among which a similar name is looked for.
+SUGGESTED_RUNS = 200  # The newest runs, which are searched for a similar name.
 MIN_PREFIX = 8  # digits
 RUN_HELP = "The run's id, its first eight digits, or its execution's name."
 
@@ -50,7 +50,7 @@ def find_run_or_none(name: str) -> JobRun | None:
 
 
 def similar_run(name: str, others: Collection[str] = ()) -> str:
-    """Return "Did you mean ...?" for a recent run, an execution or one of the other names that is similar."""
+    """Return "Did you mean ...?" for a similar recent run, execution or other name; "" if there is none."""
     newest = JobRun.objects.newest_first().values_list("pk", "execution")[:SUGGESTED_RUNS]
     ids, executions = {str(pk) for pk, _ in newest}, {execution for _, execution in newest if execution}
     known = {each[: max(len(name), MIN_PREFIX)] for each in ids}
@@ -69,19 +69,19 @@ def find_job(name: str) -> CloudRunJobs:
 
 
 def unknown_job(name: str, jobs: Iterable[str], returncode: int = FAILED) -> CommandError:
-    """Return the error about a name that no job has."""
+    """Return the error for an unknown job."""
     what = "is a command, but not a Cloud Run job" if name in get_commands() else "is not a Cloud Run job"
     return CommandError(f"{name!r} {what}. {did_you_mean(name, jobs)}".rstrip(), returncode=returncode)
 
 
 def _find_by_prefix(prefix: str) -> JobRun | None:
-    """Return the run whose id begins so. Raises `CommandError` if there are several."""
+    """Return the run whose id begins with the prefix. Raises `CommandError` if there are several."""
     if not re.fullmatch(r"[0-9a-f]{8}[0-9a-f-]*", prefix):
         return None
     found = [run for run in _beginning_with(prefix[:MIN_PREFIX]) if str(run.pk).startswith(prefix)]
     if len(found) > 1:
         ids = ", ".join(str(run.pk) for run in found[:5])
-        raise CommandError(f"The ids of {len(found)} runs begin with {prefix!r}: {ids}. Write more of the id.")
+        raise CommandError(f"The ids of {len(found)} runs begin with {prefix!r}: {ids}. Use a longer prefix.")
     return found[0] if found else None
 
 
@@ -89,7 +89,7 @@ def _beginning_with(digits: str) -> JobRunQuerySet:
     """Return the runs whose ids begin with these eight digits."""
     features = connections[JobRun.objects.db].features
     if connections[JobRun.objects.db].vendor == "mysql" and features.has_native_uuid_field:
-        # MariaDB sorts a UUID by its last digits. Databases differ in the hyphens, which follow the eight digits.
+        # MariaDB sorts a UUID by its last digits. Only the first eight digits have no hyphens.
         return JobRun.objects.annotate(text=Cast("pk", CharField())).filter(text__startswith=digits)
     first, last = (UUID(f"{digits}{digit * 24}") for digit in "0f")
     return JobRun.objects.filter(pk__gte=first, pk__lte=last)

@@ -35,9 +35,9 @@ Write = Callable[[JobRun, Iterable[LogEntry]], None]
 def follow(
     command: BaseCommand, run: JobRun, source: Source | None = None, write: Write = lambda run, entries: None
 ) -> JobRun:
-    """Return the run once it has ended and `write` has got its whole log.
+    """Return the run when it has ended and its whole log was passed to `write`.
 
-    Ctrl-C leaves the run alone. Raises `CommandError`.
+    Ctrl-C does not stop the run. Raises `CommandError`.
     """
     bar = ProgressBar(command.stderr)
 
@@ -86,7 +86,7 @@ class _Follower:
             sleep(source.interval)
 
     def _tolerating(self, run: JobRun, call: str, work: Callable[[], object]) -> bool:
-        """Do the work; return False if the service is unavailable, with a warning for the first time.
+        """Do the work; return False if the service is unavailable, and warn the first time.
 
         Raises `CommandError` after five minutes, and at once after another error of the service.
         """
@@ -104,7 +104,7 @@ class _Follower:
         return True
 
     def _reload(self) -> JobRun:
-        """Read the record; now and then, update it from the execution, whose container may have died."""
+        """Read the record; at intervals, update it from the execution, whose container may have died."""
         found = retry_until_available(lambda: [*read_progress([self._run.pk])], seconds=RECORD_TIMEOUT)
         if not found:
             raise CommandError(f"{self._run}: its record was deleted.", returncode=FAILED)
@@ -161,7 +161,7 @@ def check_outcome(run: JobRun) -> None:
 
 
 def interrupted(run: JobRun) -> str:
-    """Return what becomes of the run after Ctrl-C."""
+    """Return the message after Ctrl-C: the state of the run, and the next command."""
     if run.is_finished:
         return f"Interrupted: {state_text(run, 'the run')}. {next_command('show', run.pk)} shows it."
     continues = f"Interrupted: run {str(run.pk)[:8]} continues."

@@ -1,4 +1,4 @@
-"""Show one job: its declaration, schedules, last runs, lock, and what differs in the cloud."""
+"""Show one job: its declaration, schedules, last runs, locks and drift."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ HEADINGS = ("RUN", "STATUS", "CREATED", "TOOK", "REQUESTED BY")
 
 
 def show(command: BaseCommand, name: str, *, as_json: bool, offline: bool) -> None:
-    """Print the job. Raises `CommandError` afterwards if Google's APIs did not answer."""
+    """Print the job. Raises `CommandError` afterwards if a Google API failed."""
     job = find_job(name)
     spec, listing = job.spec, read(offline=offline, only=name)
     own = JobRun.objects.for_command(name).filter(environment=spec.environment)

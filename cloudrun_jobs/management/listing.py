@@ -1,4 +1,4 @@
-"""Read what is known of the declared jobs: their schedules, last runs, drift and pauses."""
+"""Read the declared jobs with their schedules, last runs, drift and pauses."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from cloudrun_jobs.terminal import format_minute
 
 @dataclass(frozen=True, kw_only=True)
 class Listing:
-    """The declared jobs, with what their records and the cloud say."""
+    """The declared jobs, with their records and their state in the cloud."""
 
     specs: Sequence[JobSpec]
     due: Mapping[str, Sequence[DueSchedule]]
@@ -43,11 +43,11 @@ class Listing:
 
     @property
     def error_texts(self) -> list[str]:
-        """The errors because of which the listing is incomplete."""
+        """The errors that make the listing incomplete."""
         return [*dict.fromkeys(map(str, (*self.invalid.values(), *self.drift_errors)))]
 
     def raise_errors(self, command: BaseCommand) -> None:
-        """Raise `CommandError` if the listing is incomplete: to be called once it is printed."""
+        """Raise `CommandError` if the listing is incomplete. Call this after printing."""
         statuses = {status_of(error) for error in self.drift_errors} or {ERROR}
         raise_together(command, self.error_texts, returncode=max(statuses))
 
@@ -120,7 +120,7 @@ def _drift(
 
 
 def state_of(listing: Listing, spec: JobSpec, now_paused: Sequence[str]) -> str:
-    """Return what is unusual about the job, in a few words."""
+    """Return a short text of what is unusual about the job."""
     found, cloud = [], listing.drift
     if overdue := [due.overdue_since for due in listing.due.get(spec.command, ()) if due.overdue_since]:
         found.append(f"overdue since {format_minute(min(overdue))}")
@@ -138,6 +138,6 @@ def paused_of(listing: Listing, spec: JobSpec) -> list[str]:
 
 
 def schedule_text(schedule: Schedule) -> str:
-    """Return the expression, with its time zone unless it is that of the project."""
+    """Return the expression, with its time zone if that differs from the project's."""
     zone = str(schedule.time_zone)
     return schedule.cron if zone == settings.TIME_ZONE else f"{schedule.cron} {zone}"

@@ -38,7 +38,7 @@ GRACE_SECONDS = 9.5
 
 
 class Cancelled(Exception):
-    """`cancel` has requested the end of the run."""
+    """`cancel` requested the end of the run."""
 
 
 class LocalExecution:
@@ -241,7 +241,7 @@ class Output:
         self._lock = RLock()
 
     def copy(self, task: Task, source: IO[str], target: OutputWrapper) -> None:
-        """Write each line of the source, with the task's prefix, until its end, and keep it."""
+        """Write each line of the source with the task's prefix, and record it."""
         severity, attempt = "ERROR" if target is self.stderr else "INFO", task.attempt
         with source:
             for line in source:
@@ -253,7 +253,7 @@ class Output:
                     target.flush()
 
     def write(self, task: Task, message: str) -> None:
-        """Write a message about the task to stderr, and keep it."""
+        """Write a message about the task to stderr, and record it."""
         self.recorder.write(message, severity="NOTICE", task=task.index)
         with self._lock:
             self._bar.erase()

@@ -1,4 +1,4 @@
-"""Keep the output of `run --local`: a file per execution, readable by this user alone.
+"""Keep the output of `run --local`: a file per execution, readable only by this user.
 
 The files are below `$XDG_STATE_HOME/cloudrun_jobs`, by default in `~/.local/state`, in a directory for each
 database of run records. The newest are kept.
@@ -31,7 +31,7 @@ NAME = r"[a-z0-9][a-z0-9-]{0,99}"
 
 
 def directory() -> Path:
-    """Return the directory of the files whose runs this project's database has."""
+    """Return the directory for the runs in this project's database."""
     state = Path(os.environ.get("XDG_STATE_HOME", ""))
     parent = state if state.is_absolute() else Path.home() / ".local" / "state"
     return parent / "cloudrun_jobs" / _database_digest()
@@ -49,14 +49,14 @@ def path_of(execution: str | None) -> Path | None:
     """Return the file of an execution, if its output was kept."""
     if execution is None or not re.fullmatch(NAME, execution):
         return None
-    with suppress(OSError, RuntimeError):  # There may be no home.
+    with suppress(OSError, RuntimeError):  # There may be no home directory.
         path = directory() / f"{execution}.jsonl"
         return path if path.is_file() else None
     return None
 
 
 class Recorder:
-    """Writes the entries of one execution; without a directory to write to, nothing."""
+    """Writes the entries of one execution, or nothing if there is no writable directory."""
 
     def __init__(self, execution: str) -> None:
         self._lock, self._left = Lock(), MAX_FILE_BYTES
@@ -113,7 +113,7 @@ def entry_of(line: str) -> tuple[str, str | None]:
 
 
 class LocalLog:
-    """Reads a file from where the last call has stopped."""
+    """Reads a file, each call from the end of the previous one."""
 
     def __init__(self, path: Path) -> None:
         self._path, self._offset, self._number = path, 0, 0
@@ -142,7 +142,7 @@ class LocalLog:
 
 
 def names() -> set[str]:
-    """Return the executions whose output is kept, except those of the last day: their run may not be recorded."""
+    """Return the executions whose output is kept, except those of the last day: a run may not be recorded yet."""
     try:
         files = [*directory().glob("*.jsonl")]
     except (OSError, RuntimeError):

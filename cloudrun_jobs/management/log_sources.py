@@ -1,4 +1,4 @@
-"""The new log entries of a run: from its backend, or from the file of a local run."""
+"""Read the new log entries of a run, from its backend or from the file of a local run."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from cloudrun_jobs.management import local_output
 from cloudrun_jobs.management.selection import cloudrun_backend_or_none
 from cloudrun_jobs.models import JobRun
 
-# A project has 60 reads a minute: ten followers of a run each take five.
+# The quota of a project is 60 reads per minute. Ten followers read five times each.
 READ_INTERVAL = 12.0  # seconds
 LOCAL_READ_INTERVAL = 0.2  # seconds
-INGESTION_SECONDS = 5.0  # Entries arrive later than the end of their run.
-INDEXING_TOLERANCE = timedelta(seconds=60)  # Entries are listed later than they are received.
+INGESTION_SECONDS = 5.0  # Entries may arrive after the end of their run.
+INDEXING_TOLERANCE = timedelta(seconds=60)  # Entries are listed some time after they are received.
 
 
 class Source(Protocol):
@@ -42,7 +42,7 @@ def source_of(run: JobRun, query: LogQuery) -> Source | None:
 
 
 def _keeper(run: JobRun) -> Backend | None:
-    """Return the backend that keeps the log: of a run on Celery workers, that of Cloud Run."""
+    """Return the backend that keeps the log: for a run on Celery workers, the one for Cloud Run."""
     try:
         backend = backends.for_run(run)
     except InvalidSettings:  # It is no longer configured.
@@ -74,7 +74,7 @@ class BackendSource:
         self._received: datetime | None = None  # The newest, by the service's clock.
 
     def read(self, run: JobRun) -> Iterable[LogEntry]:
-        """Read what was received since the last call: an entry may arrive after others of a later time."""
+        """Read the entries received since the last call: entries may arrive out of order."""
         since = self._received and self._received - INDEXING_TOLERANCE
         found = set()
         for entry in self._backend.read_log(run, replace(self._query, received_since=since)):

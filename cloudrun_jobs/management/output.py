@@ -14,7 +14,7 @@ from cloudrun_jobs.management.streams import is_utf8
 from cloudrun_jobs.models.runs import is_run_id
 from cloudrun_jobs.terminal import Shrink, escape, is_unsafe, table, width_of
 
-ID_DIGITS = 8  # of a run, which name it
+ID_DIGITS = 8  # that identify a run
 
 
 def add_json_option(parser: ArgumentParser) -> None:
@@ -60,6 +60,6 @@ def write_message(command: BaseCommand, message: str, style: Callable[[str], str
 
 
 def next_command(subcommand: str, name: object = "", *options: str) -> str:
-    """Return the command line that continues, in back-ticks: of a run, with the first digits of its id."""
+    """Return the next command line in back-ticks, with a run's id shortened to its first digits."""
     given = str(name)[:ID_DIGITS] if is_run_id(str(name)) else str(name)
     return f"`{' '.join(filter(None, ['manage.py cloudrun_jobs', subcommand, given, *options]))}`"

@@ -17,11 +17,11 @@ DJANGO_OPTIONS = ("--settings", "--pythonpath")
 DJANGO_FLAGS = ("--no-color", "--force-color", "--traceback")
 
 
-MIN_SIMILARITY = 0.8  # of an option of the job and one of `run`, to be taken for it
+MIN_SIMILARITY = 0.8  # of an unknown option and one of `run`, to suggest the latter
 
 
 class Parser(CommandParser):
-    """A parser of the command or of a subcommand. An error never shows a value: it may be a job's secret."""
+    """A parser of the command or of a subcommand. An error never contains a value, which may be a job's secret."""
 
     def error(self, message: str) -> NoReturn:
         """Exit with status 2 and one line; without a command line, raise `CommandError`."""
@@ -68,7 +68,7 @@ def takes_job_arguments(parser: argparse.ArgumentParser) -> bool:
 
 
 def _unknown(parser: argparse.ArgumentParser, arguments: Sequence[str]) -> str:
-    """Return what is wrong with arguments that the subcommand does not have, without their values."""
+    """Return the error for unknown arguments, without their values."""
     from difflib import get_close_matches  # As in `suggestions`.
 
     known = [name for action in parser._actions for name in action.option_strings if name.startswith("--")]

@@ -58,7 +58,7 @@ def _reread(runs: list[JobRun]) -> JobRun | None:
 
 
 def _describe(error: BaseException, run: JobRun | None) -> CommandError | None:
-    """Return the error as the outcome of the run; None if it is not the run's."""
+    """Return the error as the outcome of the run; None if the run did not raise it."""
     if isinstance(error, ServiceError) and run is not None and run.started_at is None:
         message = f"{sentence(str(error))} {next_command('show', run.pk)} shows the run."
         return CommandError(message, returncode=status_of(error))

@@ -13,12 +13,12 @@ from django.core.management.base import BaseCommand, CommandError, OutputWrapper
 
 BROKEN_PIPE = 141  # The exit status after the reader of the output has closed it, as `head` does.
 WRITE_FAILED = 2  # The exit status after the output could not be written.
-# Errors of a file or a device without a name. Those of a connection are not about the output.
+# Errors of a file or a device without a name. Errors of a connection are not those of the output.
 WRITE_ERRORS = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EBADF})
 
 
 class Discarded(TextIOBase):
-    """Stands for a stream that was closed before the start, as by `>&-`."""
+    """Replaces a stream that was closed before the process started, as by `>&-`."""
 
     def write(self, text: str, /) -> int:
         return len(text)
@@ -51,7 +51,7 @@ def is_utf8(stream: OutputWrapper) -> bool:
 
 
 def _replace_closed() -> None:
-    """Python has no stream for a file descriptor that was closed at its start."""
+    """Replace the streams that Python omits because their file descriptors were closed at startup."""
     sys.stdout = sys.stdout or Discarded()
     sys.stderr = sys.stderr or Discarded()
 
@@ -64,6 +64,6 @@ def _prepare(stream: OutputWrapper) -> None:
 
 
 def _discard_output() -> None:
-    """Write what is buffered nowhere: Python flushes stdout at the exit, which would fail again."""
+    """Discard the buffered output: Python flushes stdout at exit, which would fail again."""
     with suppress(OSError, ValueError, AttributeError):
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -1,4 +1,4 @@
-"""`job_name` adopts a job that the console created, and the sync keeps what the class does not declare."""
+"""`job_name` adopts a job that was created in the console; a sync keeps undeclared fields."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def test_adopted_job_keeps_what_the_class_does_not_declare(
 def test_declared_fields_are_written_to_the_adopted_job(
     sync_jobs: Sync, emulator: Emulator, console_job: run_v2.Job, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The image of the option as well."""
+    """An adopted job gets the image of `--image`."""
     declared = {"max_retries": 0, "timeout": 600, "entrypoint": ["python", "-u"], "args": {"partner": 7}}
     for name, value in declared.items():
         monkeypatch.setattr(echo.Command, name, value, raising=False)
@@ -94,7 +94,7 @@ def test_new_job_gets_the_declared_name_and_all_defaults(
 def test_name_of_another_environment_is_not_used(
     sync_jobs: Sync, emulator: Emulator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """An environment that the dictionary does not name has the usual name."""
+    """In an environment that the dictionary does not contain, the job has the default name."""
     monkeypatch.setattr(echo.Command, "job_name", {"staging": NAME}, raising=False)
     sync_jobs("--image", "app")
     assert [job.name for job in emulator.clients.jobs.list_jobs(parent=PLACE)] == [f"{PLACE}/jobs/echo-production"]
@@ -103,7 +103,7 @@ def test_name_of_another_environment_is_not_used(
 def test_job_of_another_environment_is_not_adopted(
     sync_jobs: Sync, emulator: Emulator, console_job: run_v2.Job, options: dict[str, Any], settings: Any
 ) -> None:
-    """A name that is the same in all environments would give two of them one job."""
+    """The same name in all environments of a project is rejected."""
     sync_jobs()
     settings.CLOUDRUN_JOBS = {**settings.CLOUDRUN_JOBS, "ENVIRONMENT": "staging"}
     assert "belongs to the environment 'production'" in sync_jobs().messages

@@ -1,4 +1,4 @@
-"""Drift is computed job by job: the error of one does not hide the changes of the others."""
+"""Drift is computed for each job: the error of one does not hide the changes of the rest."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def test_orphan_belongs_to_its_command(backend: CloudRunBackend) -> None:
 
 
 def test_error_of_one_job_leaves_the_others(backend: CloudRunBackend) -> None:
-    """A job whose name another environment has is an error; the others are compared."""
+    """A job whose name belongs to another environment is an error; the other jobs are compared."""
     found = job_drift([echo.Command(), walk.Command()], [existing("echo-production", "echo", "staging")], backend)
 
     assert list(found.errors) == ["echo"]
@@ -49,7 +49,7 @@ def test_error_of_one_job_leaves_the_others(backend: CloudRunBackend) -> None:
 def test_resources_of_a_job_with_an_error_are_no_orphans(
     backend: CloudRunBackend, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What a job with an error declares is unknown, so nothing of it is reported as undeclared."""
+    """The resources of a job with an error are not reported as orphans."""
     monkeypatch.setattr(nightly.Command, "schedule", "every so often")
     found = schedule_drift([nightly.Command()], [existing("nightly-production", "nightly")], backend)
 
@@ -57,7 +57,7 @@ def test_resources_of_a_job_with_an_error_are_no_orphans(
 
 
 def test_duplicate_name_is_an_error_of_the_later_job(backend: CloudRunBackend) -> None:
-    """Of two jobs with one name, the first is compared and the second is an error."""
+    """If two jobs have the same name, the first is compared and the second is an error."""
     found = job_drift([echo.Command(), echo.Command()], [], backend)
 
     assert (list(found.errors), len(found.plan.changes)) == (["echo"], 1)

@@ -1,4 +1,4 @@
-"""An emulator with the example's image, and what docs/deploy.md creates before the first deployment."""
+"""An emulator with the example's image and the resources of docs/deploy.md before the first deployment."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ DEPLOYER, ADMINISTRATOR = "app-deployer@acme.iam.gserviceaccount.com", "administ
 
 
 class HealthHandler(BaseHTTPRequestHandler):
-    """Answers as the new revision does, and notes where the traffic was at that time."""
+    """Responds as the new revision, and records where the traffic was at that time."""
 
     web: Web
 
@@ -86,7 +86,7 @@ class Project:
         return self.emulator._service.call(method, request, Caller(ADMINISTRATOR))
 
     def create_account(self, account_id: str) -> None:
-        """Create a service account as which the deployment's account may let things run."""
+        """Create a service account that the deployment's account may attach to resources."""
         created = self.call("IAM.CreateServiceAccount", {"name": "projects/acme", "accountId": account_id})
         binding = {"role": "roles/iam.serviceAccountUser", "members": [f"serviceAccount:{DEPLOYER}"]}
         policy = policy_pb2.Policy(bindings=[binding])

@@ -1,4 +1,4 @@
-"""Read the steps of the deployment's files, as GitHub Actions and Cloud Build do, and run their scripts."""
+"""Read the steps of the deployment files, as GitHub Actions and Cloud Build do, and run their scripts."""
 
 from __future__ import annotations
 

@@ -21,7 +21,7 @@ GUIDE = (ROOT / "docs" / "troubleshooting.md").read_text()
 MESSAGES = [line for block in re.findall(r"```text\n(.+?)```", GUIDE, re.DOTALL) for line in block.splitlines()]
 FINDINGS = [text for line in re.findall(r"^`doctor`: (.+?)\.", GUIDE, re.MULTILINE) for text in line.split(", ")]
 JOB = "collect-rates-production"
-# https://cloud.google.com/run/docs/troubleshooting, and curl's own words, which a test of the deployment reads.
+# https://cloud.google.com/run/docs/troubleshooting, and curl's message, which a test of the deployment reads.
 DOCUMENTED = {
     "The request was aborted because there was no available instance.",
     "curl: (22) The requested URL returned error: 503",
@@ -49,13 +49,13 @@ PRODUCED = {
 
 @pytest.mark.parametrize("message", sorted(PRODUCED | DOCUMENTED))
 def test_message_is_explained(message):
-    """The page has each of these messages, in the words in which it is found."""
+    """The page contains each of these messages verbatim."""
     assert message in MESSAGES
 
 
 @pytest.mark.parametrize("message", sorted(set(MESSAGES) - PRODUCED - DOCUMENTED))
 def test_other_message_is_one_of_ours(message):
-    """Messages with parts that differ are those of the code: a lock, a change, a name, a status."""
+    """Messages with variable parts are those of the code: a lock, a change, a name, a status."""
     sources = (acquire, receivers, printing, runtime)
     words = re.findall(r"was skipped: the lock|for the lock|schedule:|account ID|Too Many Requests", message)
     texts = [ROOT.joinpath("cloudrun_jobs/emulator/project/service_accounts.py").read_text()]

@@ -1,4 +1,4 @@
-"""Interpret a workflow of Workflows, as far as workflow.yaml uses the language."""
+"""Interpret the subset of the Workflows language that workflow.yaml uses."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The faults that the tests plant, one for each kind of finding, and the commands that mend them."""
+"""The faults that the tests plant, one for each kind of finding, and their fixes."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ LONG_AGO = datetime.now(UTC) - timedelta(days=2)
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fault:
     """One fault. In `fix`, PROJECT stands for the project, AGENT for Cloud Scheduler's service agent, and
-    SERVICE_URL for the address of the service. `mend` does what a `fix` says that is no command of `manage.py`.
+    SERVICE_URL for the address of the service. `mend` carries out a `fix` that is not a command of `manage.py`.
     """
 
     id: str
@@ -38,7 +38,7 @@ class Fault:
 
 
 def _edit(change: Callable[[run_v2.Job], object]) -> Callable[[Project], None]:
-    """Return a function that changes the job `echo` as the console would."""
+    """Return a function that changes the job `echo` like the console."""
 
     def plant(project: Project) -> None:
         job = project.job()
@@ -150,7 +150,7 @@ def _oidc(**values: Any) -> Callable[[Project], None]:
 
 
 def _accept(project: Project) -> None:
-    """Write into the settings what the finding says."""
+    """Change the settings as the fix says."""
     url, account = project.service().uri, project.account("scheduler")
     project.values["HTTP"] = {"OIDC": {"audience": url, "emails": [account], "commands": ["nightly"]}}
     project.apply()
@@ -257,7 +257,7 @@ GRANT_SECRET = (
 )
 RECONCILE = {"schedule": "*/5 * * * *"}
 
-# Mended by a command of `manage.py`.
+# Fixed by a command of `manage.py`.
 MANAGED = (
     Fault(
         id="job_missing",
@@ -321,7 +321,7 @@ MANAGED = (
     ),
 )
 
-# Mended by a command of gcloud.
+# Fixed by a command of gcloud.
 GCLOUD = (
     Fault(
         id="api_disabled",
@@ -477,7 +477,7 @@ GCLOUD = (
     ),
 )
 
-# Mended in the settings or in the code, or by a command that other tests cover.
+# Fixed in the settings or in the code, or by a command that other tests cover.
 WRITTEN = (
     Fault(
         id="migrations_missing",

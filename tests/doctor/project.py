@@ -42,7 +42,7 @@ CALLER_ROLES = (
 )
 SCHEDULER_ROLES = ("roles/run.jobsExecutorWithOverrides", "roles/run.invoker")
 AGENT_ROLE = "roles/cloudscheduler.serviceAgent"
-# Of every project at first.
+# The initial permissions of every project.
 POLICY = {
     "bindings": [
         {"role": "roles/owner", "members": [f"user:{OWNER}"]},
@@ -253,7 +253,7 @@ class Project:
         return any(secret["name"].endswith(f"/{name}") for secret in found.get("secrets", ()))
 
     def allow_secret(self, name: str, *accounts: str) -> None:
-        """Let the jobs' account, or these, read the secret."""
+        """Grant the jobs' account, or these accounts, access to the secret."""
         role = "roles/secretmanager.secretAccessor"
         members = [f"serviceAccount:{account}" for account in accounts or [self.account("jobs-runtime")]]
         body = {"policy": {"bindings": [{"role": role, "members": members}]}}

@@ -1,4 +1,4 @@
-"""What `doctor` checks beyond the table of faults, what it cannot check, and its output."""
+"""Findings outside the table of faults, checks that cannot run, and the output of `doctor`."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ def test_missing_permissions(project: Project, role: str, instead: list[str], id
 
 
 def test_caller_without_any_role_on_jobs(project: Project) -> None:
-    """Everything that it lacks is found, and what it cannot see is named."""
+    """All missing permissions are found, and checks that cannot run are reported."""
     project.revoke(CALLER, DEVELOPER, "roles/logging.viewer", "roles/iam.securityReviewer")
     found = project.doctor()
 
@@ -109,7 +109,7 @@ def test_permission_on_the_job_is_enough(project: Project) -> None:
 
 
 def test_cloud_tasks_needs_other_permissions(project: Project) -> None:
-    """With reservations in Cloud Tasks, its permissions are tested as well, one role each."""
+    """With reservations in Cloud Tasks, its permissions are tested as well; each has a role of its own."""
     project.options.update(reservations="cloud_tasks", tasks_queue="runs")
     project.apply()
     found = project.doctor()
@@ -163,7 +163,7 @@ def test_image_that_only_one_job_lacks(project: Project, tmp_path: Path, monkeyp
 
 
 def test_other_registries_are_not_checked(project: Project) -> None:
-    """That is said, for it is no finding."""
+    """An image in another registry is reported as not checked, and is not a finding."""
     project.manage("sync_cloudrun_jobs", "--image", "registry.example.com/app", "--command", *project.commands)
     found = project.doctor()
 
@@ -172,7 +172,7 @@ def test_other_registries_are_not_checked(project: Project) -> None:
 
 
 def test_command_that_cannot_be_imported(project: Project, settings: Settings) -> None:
-    """It is found, with the exception; its job is not an orphan, for what it declares is unknown."""
+    """The command is a finding with its exception; its job, whose declaration is unknown, is not an orphan."""
     job = project.job()
     label = OwnershipLabel(environment="production", command="broken")
     deployed = run_v2.Job(template=job.template, annotations={OWNERSHIP_ANNOTATION: str(label)})
@@ -187,7 +187,7 @@ def test_command_that_cannot_be_imported(project: Project, settings: Settings) -
 
 
 def test_resources_of_a_command_that_cannot_be_imported(project: Project, settings: Settings) -> None:
-    """What such a command declares is unknown: its job is no orphan, which --prune would delete."""
+    """A job whose command cannot be imported is not an orphan, so that --prune does not delete it."""
     settings.INSTALLED_APPS = [*settings.INSTALLED_APPS, "tests.invalid_commands"]
     call_command.__globals__["get_commands"].cache_clear()
     job = project.job()
@@ -220,7 +220,7 @@ def test_clock_of_this_machine_that_differs(project: Project) -> None:
 
 
 def test_lock_server_that_does_not_answer(project: Project) -> None:
-    """It is one finding: what it would say is not checked."""
+    """An unavailable lock server is one finding; the checks that need it do not run."""
     project.set(
         LOCKS={"BACKEND": "cloudrun_jobs.locks.redis.RedisLocks", "OPTIONS": {"url": "redis://127.0.0.1:1"}}
     )
@@ -248,7 +248,7 @@ def test_lock_server_that_evicts(project: Project, redis_server: LockServer) -> 
 
 
 def test_database_that_does_not_answer(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It is one finding, and the services are checked all the same."""
+    """An unavailable database is one finding, and the services are still checked."""
     monkeypatch.setattr("cloudrun_jobs.runs.health._missing_migrations", _fail)
     found = project.doctor()
 
@@ -317,7 +317,7 @@ def test_container_that_ignores_its_arguments(project: Project, monkeypatch: pyt
 
 @pytest.mark.parametrize(("at_once", "started"), [(1, 1), (2, 2)])
 def test_check_takes_as_few_tasks_as_possible(project: Project, at_once: int, started: int) -> None:
-    """Of a job with three tasks, no more are started than Cloud Run requires."""
+    """The check starts no more tasks of a job than Cloud Run requires."""
     project.declare(entrypoint=CHECKED, tasks=3, task_parallelism=at_once)
     project.manage("sync_cloudrun_jobs", "--command", "echo")
     found = project.doctor("--execute", commands=["echo"])
@@ -337,7 +337,7 @@ def test_nothing_is_executed_otherwise(project: Project) -> None:
 
 
 def test_number_of_calls_does_not_grow_with_the_jobs(project: Project) -> None:
-    """One more job costs no call, if its roles are granted on the project."""
+    """Another job needs no further call if its roles are granted on the project."""
     project.manage("sync_cloudrun_jobs", "--image", project.image(1), "--command", "walk")
     project.emulator.calls.clear()
     project.doctor()
@@ -378,7 +378,7 @@ def test_entrypoint_of_an_adopted_job(project: Project) -> None:
 
 
 def test_service_behind_another_url(project: Project) -> None:
-    """A service is found if it names the URL as an audience, and is named as not checked otherwise."""
+    """A service is found if the URL is one of its audiences; otherwise it is reported as not checked."""
     project.add_service()
     project.move_service("https://web.example.com")
     unknown = project.doctor()
@@ -401,7 +401,7 @@ def test_image_of_the_jobs_that_are_not_selected(project: Project) -> None:
 
 
 def test_image_of_a_class(project: Project) -> None:
-    """A job whose class names its image has another one by intention."""
+    """A job whose class declares an image is not compared with the other jobs."""
     project.declare(image=project.image(2))
     project.manage("sync_cloudrun_jobs", "--command", "echo")
 
@@ -474,7 +474,7 @@ def test_paused_schedule_is_a_message(project: Project) -> None:
 
 
 def test_disabled_api_leaves_the_rest_unchecked(project: Project) -> None:
-    """Without Cloud Scheduler's API there is one finding; its checks are named as not made."""
+    """If Cloud Scheduler's API is disabled, there is one finding, and its checks are reported as not checked."""
     api = f"v1/projects/{project.id}/services/cloudscheduler.googleapis.com"
     project.owner("serviceusage", "POST", f"{api}:disable", body={})
     found = project.doctor()
@@ -486,14 +486,14 @@ def test_disabled_api_leaves_the_rest_unchecked(project: Project) -> None:
 
 
 def test_policies_that_cannot_be_read(project: Project) -> None:
-    """Without the permission for a check, the check is named, with the permission."""
+    """A check without its permission is reported as not checked, with the permission."""
     project.revoke(CALLER, "roles/iam.securityReviewer")
     found = project.doctor()
 
     assert (found.findings, found.status) == ([], 2)
     assert "Not checked: scheduler_role, scheduler_agent." in found.messages
     assert "resourcemanager.projects.getIamPolicy" in found.messages
-    assert "No faults found in 2 jobs, but 2 checks could not be made." in project.doctor(as_json=False).messages
+    assert "No findings in 2 jobs, but 2 checks could not run." in project.doctor(as_json=False).messages
 
 
 def test_skipped_findings(project: Project) -> None:
@@ -548,12 +548,12 @@ def test_healthy_output(project: Project) -> None:
 
     assert (found.output, found.status) == ("", 0)
     assert found.messages.splitlines()[-1] == (
-        "No faults found in 2 jobs. `manage.py cloudrun_jobs list` lists the jobs."
+        "No findings in 2 jobs. `manage.py cloudrun_jobs list` lists the jobs."
     )
 
 
 def test_all_jobs(project: Project) -> None:
-    """Without --command, all jobs are checked, that of RECONCILE included, and what is left of others."""
+    """Without --command, all jobs are checked, including that of RECONCILE, and orphans."""
     project.manage("sync_cloudrun_jobs", "--image", project.image(1))
     project.manage("sync_cloudrun_schedules")
     healthy = project.doctor(commands=[])
@@ -567,7 +567,7 @@ def test_all_jobs(project: Project) -> None:
 
 
 def test_unknown_job(project: Project) -> None:
-    """A misspelt name exits with status 1, and a suggestion."""
+    """A misspelt name exits with status 1 and a suggestion."""
     found = project.doctor(commands=["ecko"])
 
     assert (found.output, found.status) == ("", 1)
@@ -576,7 +576,7 @@ def test_unknown_job(project: Project) -> None:
 
 @pytest.mark.parametrize("token", ["", "ya29.wrong"])
 def test_caller_without_valid_credentials(project: Project, token: str) -> None:
-    """Nothing can be checked: one line, and exit status 2."""
+    """Without valid credentials, `doctor` prints one line and exits 2."""
     project.options["access_token"] = token or None
     project.apply()
     found = project.doctor()
@@ -586,7 +586,7 @@ def test_caller_without_valid_credentials(project: Project, token: str) -> None:
 
 
 def test_server_that_does_not_answer(project: Project) -> None:
-    """Without a connection nothing can be checked: one line, and exit status 2."""
+    """Without a connection, `doctor` prints one line and exits 2."""
     project.options["endpoint"] = "127.0.0.1:1"
     project.apply()
     found = project.doctor()
@@ -624,7 +624,7 @@ def test_invalid_token_has_an_error_of_its_own(project: Project) -> None:
 
 @pytest.mark.parametrize("permission", ROLES)
 def test_roles_are_those_that_google_publishes(permission: str) -> None:
-    """Which roles grant a permission agrees with the list that the emulator has."""
+    """The roles that grant a permission are those of the emulator's list."""
     known = published_roles()
 
     assert {role for role in known if permission in known[role] and grants(role, permission)} == {
@@ -633,7 +633,7 @@ def test_roles_are_those_that_google_publishes(permission: str) -> None:
 
 
 def test_regions_have_a_nearest_one() -> None:
-    """Each region of Cloud Run has a place, and a near region with Cloud Scheduler."""
+    """Each region of Cloud Run has coordinates, and a nearest region of Cloud Scheduler."""
     assert set(RUN_REGIONS) <= set(PLACES)
     assert nearest("africa-south1", SCHEDULER_REGIONS) in SCHEDULER_REGIONS
     assert nearest("us-east5", SCHEDULER_REGIONS) == "us-east4"

@@ -1,4 +1,4 @@
-"""`doctor` beside a service that fails, and with Google's own credentials."""
+"""`doctor` with a service that fails, and with Google's own credentials."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def test_account_of_a_machine(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_google_that_does_not_answer(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A proxy that does not answer is a service that is unavailable."""
+    """A proxy that does not respond is reported as an unavailable service."""
     monkeypatch.setattr(rest, "default", lambda scopes: (MachineCredentials(), "acme"))
     monkeypatch.setenv("HTTPS_PROXY", "http://127.0.0.1:1")
     method = ApiMethod(permission="", role="")
@@ -67,7 +67,7 @@ def test_answer_that_is_no_json(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_account_that_cannot_be_determined(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The rest is checked all the same; the fix has a placeholder for the account."""
+    """The other checks still run; the fix has a placeholder for the account."""
     project.revoke(CALLER, "roles/iam.serviceAccountUser")
     monkeypatch.setattr(RestClient, "account", _fail)
     found = project.doctor(as_json=False)
@@ -84,7 +84,7 @@ def _fail(*args: Any) -> Any:
 def test_execution_that_cannot_be_started_or_read(
     project: Project, monkeypatch: pytest.MonkeyPatch, step: str
 ) -> None:
-    """It is named as not checked; a job that does not exist is left out."""
+    """The job is reported as not checked; a job that does not exist is skipped."""
     project.declare(nightly, entrypoint=CHECKED)
     project.manage("sync_cloudrun_jobs", "--command", "nightly")
     project.delete_job()
@@ -96,7 +96,7 @@ def test_execution_that_cannot_be_started_or_read(
 
 
 def test_execution_that_does_not_end(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
-    """After the time limit, that is the finding."""
+    """An execution that has not ended within the time limit is a finding."""
     project.declare(entrypoint=("/bin/sh", "-c", "exec sleep 60"))
     project.manage("sync_cloudrun_jobs", "--command", "echo")
     monkeypatch.setattr(execution, "TIME_LIMIT_SECONDS", 0.1)
@@ -114,7 +114,7 @@ def test_lists_of_several_pages(project: Project, monkeypatch: pytest.MonkeyPatc
 
 
 def test_project_without_an_answer(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
-    """If a service does not know the project, that is named."""
+    """A project that a service does not know is reported."""
     monkeypatch.setattr(facts.Facts, "_get", lambda *args, **options: None)
     found = project.doctor()
 
@@ -135,7 +135,7 @@ def test_web_service_without_oidc(project: Project) -> None:
 
 
 def test_missing_secret_of_an_account_with_access(project: Project) -> None:
-    """An account that may read all secrets of the project needs no other role; other volumes are no secrets."""
+    """An account that may read all secrets of the project needs no other role; other volumes are not secrets."""
     project.allow(project.account("jobs-runtime"), "roles/secretmanager.secretAccessor")
     project.use_secret()
     job = project.job()
@@ -148,7 +148,7 @@ def test_missing_secret_of_an_account_with_access(project: Project) -> None:
 
 
 def test_other_failures_are_no_rate_limits(project: Project) -> None:
-    """A number 429 within another one is no status."""
+    """The digits 429 within another number are not a status."""
     given = {"command": "echo", "environment": "production", "trigger": "delay", "status": "failed"}
     JobRun.objects.create(finished_at=datetime.now(UTC), error_message="Order 14290 is invalid.", **given)
 

@@ -1,4 +1,4 @@
-"""Each planted fault is found, alone, with the command that mends it."""
+"""Each planted fault is the only finding, with its fix."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from tests.doctor.project import Project
 
 
 def test_healthy_project_has_no_findings(project: Project) -> None:
-    """Of a project that is deployed as documented, nothing is reported."""
+    """A project that is deployed as documented has no findings."""
     found = project.doctor()
 
     assert (found.findings, found.status) == ([], 0)
@@ -19,7 +19,7 @@ def test_healthy_project_has_no_findings(project: Project) -> None:
 
 
 def found_of(fault: Fault, project: Project) -> list[tuple[str, str | None, str]]:
-    """Return what `doctor` is to find of a fault."""
+    """Return the expected finding of a fault."""
     fix = fault.fix.replace("PROJECT", project.id).replace("AGENT", project.agent)
     url = project.options.get("service_url", "")
     return [(fault.id, fault.job, fix.replace("SERVICE_URL", url))]

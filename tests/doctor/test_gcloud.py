@@ -1,4 +1,4 @@
-"""The commands of gcloud that `doctor` shows mend the faults, run as they are shown."""
+"""Run the gcloud commands that `doctor` prints, and check that they fix the faults."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""IAM policies of single resources, and who may act as a service account."""
+"""IAM policies of single resources, and permission to act as a service account."""
 
 from __future__ import annotations
 
@@ -242,7 +242,7 @@ def test_job_without_an_account_uses_the_default_one(owner, caller):
 
 
 def test_job_with_an_unknown_account_is_rejected(owner):
-    """Nobody may act as a service account that does not exist."""
+    """No caller may act as a service account that does not exist."""
     template = {"template": {"serviceAccount": "x" + RUNTIME, "containers": [{"image": "app"}]}}
 
     assert "actAs" in owner.error("POST", f"v2/{PLACE}/jobs?jobId=other", template=template)["message"]
@@ -298,7 +298,7 @@ def test_policies_survive_a_restart(tmp_path):
 
 
 def test_without_checks_everything_is_allowed():
-    """Without a policy, each permission is held, and the policy of a project says so."""
+    """Without a policy, every permission is granted, and the policy of a project contains this grant."""
     with Emulator(port=0) as emulator:
         rest = Rest(emulator, CALLER)
 

@@ -33,7 +33,7 @@ def cloudrun_emulator_options():
 
 @pytest.fixture(scope="module")
 def shared():
-    """An emulator for tests that change nothing that others read."""
+    """An emulator shared by tests that do not affect each other."""
     with Emulator(grace=1.0, registry=IMAGES) as emulator:
         yield emulator
 
@@ -148,7 +148,7 @@ def test_account_is_created_and_deleted(rest):
     ],
 )
 def test_only_listed_images_exist(reader, path, found):
-    """With a list of images, others do not exist."""
+    """With a list of images, no other image exists."""
     assert ("error" not in reader("GET", f"v1/{REPOSITORY}{path}")) == found
 
 

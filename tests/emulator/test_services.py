@@ -224,7 +224,7 @@ def v1(emulator, verb, path, body=None):
 
 
 def test_service_survives_the_way_to_v2_and_back(emulator):
-    """Every field of a v1 service is read back: what gcloud changes next must hold the rest."""
+    """Every field of a v1 service is read back, because gcloud replaces whole services."""
     path = "serving.knative.dev/v1/namespaces/acme/services"
     v1(emulator, "POST", path, V1)
     found = v1(emulator, "GET", f"{path}/web")

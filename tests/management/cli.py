@@ -1,4 +1,4 @@
-"""Type `manage.py cloudrun_jobs ...` in this process, as from a command line."""
+"""Run `manage.py cloudrun_jobs ...` in this process, as from a command line."""
 
 from __future__ import annotations
 

@@ -15,7 +15,7 @@ __all__ = ["_only_these_jobs", "cloudrun_emulator", "cloudrun_emulator_options",
 
 @pytest.fixture
 def cli(capsys: pytest.CaptureFixture[str]) -> Cli:
-    """Type `manage.py cloudrun_jobs ...`."""
+    """Run `manage.py cloudrun_jobs ...`."""
     return Cli(capsys)
 
 

@@ -34,7 +34,7 @@ class Utility:
 def test_hyphens_of_the_name_alone_become_underscores(
     monkeypatch: pytest.MonkeyPatch, given: list[str], started: list[str]
 ) -> None:
-    """A command with that very name takes precedence; arguments stay as they are."""
+    """A command with that exact name takes precedence; arguments stay as they are."""
     monkeypatch.setattr(cloudrun_exec, "get_commands", lambda: {"very-name": "app", "refresh_token": "app"})
     monkeypatch.setattr(cloudrun_exec, "ManagementUtility", Utility)
     monkeypatch.setattr(sys, "argv", sys.argv)

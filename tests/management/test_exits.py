@@ -1,4 +1,4 @@
-"""The exit status and the one line on stderr after each kind of error."""
+"""The exit status and the one-line message of each kind of error."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ USAGE = {
 
 @pytest.mark.parametrize(("argv", "message"), USAGE.values(), ids=USAGE)
 def test_mistakes_on_the_command_line_exit_2(cli: Cli, argv: list[str], message: str) -> None:
-    """One line on stderr says what to type, and has no value that may be a secret."""
+    """The error is one line on stderr with the next step, and contains no value that may be a secret."""
     typed = cli(*argv)
 
     assert (typed.status, typed.out, typed.err.count("\n")) == (2, "", 1)
@@ -107,7 +107,7 @@ def test_options_of_django_may_follow_the_subcommand(cli: Cli, options: str) -> 
 
 
 def test_missing_project_exits_2(cli: Cli, settings: Settings) -> None:
-    """The line names the settings, whatever the system checks say."""
+    """The error names the settings, regardless of the system checks."""
     settings.CLOUDRUN_JOBS = {"ENVIRONMENT": "production"}
     typed = cli("run", "echo")
 
@@ -129,7 +129,7 @@ def _google(settings: Settings, monkeypatch: pytest.MonkeyPatch, tmp_path: Path)
 @pytest.mark.django_db(transaction=True)
 @pytest.mark.usefixtures("_google")
 def test_missing_credentials_exit_2(cli: Cli) -> None:
-    """The line names the command that creates them; the log does not repeat it."""
+    """The error names the command that creates credentials; the log does not repeat it."""
     typed = cli("run", "echo")
 
     assert (typed.status, typed.out, typed.err.count("\n")) == (2, "", 1)
@@ -174,7 +174,7 @@ def test_several_errors_have_a_line_each(capsys: pytest.CaptureFixture[str]) -> 
     ],
 )
 def test_log_does_not_repeat_the_error(name: str, level: int, action: str, is_printed: bool) -> None:
-    """Without a handler, Python prints warnings to stderr, where the error is one line."""
+    """Python's last-resort handler adds no line to the error on stderr."""
     record = logging.makeLogRecord({"name": name, "levelno": level, "action": action})
     assert logging.lastResort is not None
     with errors_reported_once():
@@ -185,7 +185,7 @@ def test_log_does_not_repeat_the_error(name: str, level: int, action: str, is_pr
 
 @pytest.mark.django_db(transaction=True)
 def test_error_of_an_api_exits_2(cli: Cli, options: dict[str, Any], emulator: Emulator) -> None:
-    """The job is not deployed."""
+    """`run` exits 2 for a job that is not deployed."""
     typed = cli("run", "echo")
 
     assert (typed.status, typed.out, typed.err.count("\n")) == (2, "", 1)
@@ -212,7 +212,7 @@ def test_interrupts_and_failures(
 
 @pytest.mark.usefixtures("process_database")
 def test_closed_pipe_is_no_error() -> None:
-    """As `cloudrun_jobs runs | head -0`: no traceback, even at the exit of the interpreter."""
+    """A closed pipe, as in `cloudrun_jobs runs | head -0`, causes no traceback, even at interpreter exit."""
     reading, writing = os.pipe()
     os.close(reading)
     command = [sys.executable, str(MANAGE), "cloudrun_jobs", "stats", "--json"]

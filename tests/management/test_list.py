@@ -158,7 +158,7 @@ def test_reserved_run_has_its_id(cli: Cli) -> None:
 def test_check_exits_1_after_drift(
     cli: Cli, options: dict[str, Any], emulator: Emulator, declare: Declare
 ) -> None:
-    """As `sync_cloudrun_jobs --check`; a pause is no drift."""
+    """`list --check` exits 1 after drift, as `sync_cloudrun_jobs --check` does; a pause is not drift."""
     declare(nightly=NIGHTLY)
     assert cli("list", "--check").status == 1
     synced(emulator)
@@ -191,7 +191,7 @@ def test_offline_calls_nothing(
     declare: Declare,
     environment: str,
 ) -> None:
-    """Nor does the list of an environment without a cloud."""
+    """The list of an environment without a cloud has no drift either."""
     settings.CLOUDRUN_JOBS = {**settings.CLOUDRUN_JOBS, "ENVIRONMENT": environment}
     declare(nightly=NIGHTLY)
     arguments = ["--offline"] if environment == "production" else []
@@ -208,7 +208,7 @@ def test_check_needs_a_cloud(cli: Cli) -> None:
 def test_invalid_job_does_not_hide_the_others(
     cli: Cli, options: dict[str, Any], emulator: Emulator, declare: Declare
 ) -> None:
-    """Nor do its resources become orphans."""
+    """An invalid job does not hide the other jobs, and its resources are not orphans."""
     declare(nightly=NIGHTLY, plain={})
     synced(emulator)
     declare(nightly={"schedule": "0 3 * *"}, plain={})

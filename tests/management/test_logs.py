@@ -71,7 +71,7 @@ def task(index: int) -> dict[str, str]:
 
 
 def test_log_of_a_job_is_that_of_its_execution(cli: Cli, run: JobRun, write: Write) -> None:
-    """In the order of the times; a task's number is shown if there are several."""
+    """Entries are ordered by time; the task's number is shown if there are several tasks."""
     write("second", after=1, labels=task(1))
     write("first")
     write("of another execution", labels={"run.googleapis.com/execution_name": "echo-production-00000"})
@@ -85,7 +85,7 @@ def test_log_of_a_job_is_that_of_its_execution(cli: Cli, run: JobRun, write: Wri
 def test_log_of_a_service_or_a_worker_pool_is_found_by_its_label(
     cli: Cli, options: dict[str, Any], write: Write, resource: str
 ) -> None:
-    """Such a run has no execution of Cloud Run: a service runs many."""
+    """A service runs many jobs, so its entries are found by the label of the run."""
     run, other = record(created_at=NOW), record(created_at=NOW)
     write("mine", resource=resource, labels={"run": str(run.pk)})
     write("of another run", resource=resource, labels={"run": str(other.pk)})
@@ -148,7 +148,7 @@ def test_invalid_options_exit_2(cli: Cli, arguments: list[str]) -> None:
 
 
 def test_entries_cannot_control_the_terminal(cli: Cli, run: JobRun, write: Write) -> None:
-    """Lines stay below each other; everything else that could move the cursor is escaped."""
+    """Line breaks are kept and indented; all other control characters are escaped."""
     trace = "Traceback:\r\n  File \x1b[2J\n日本語エラー \u202e 한국어"
     write({"message": "failed\x07", "stack_trace": trace}, severity="ERROR")
     write({"rows": 7}, after=1)
@@ -165,7 +165,7 @@ def test_entries_cannot_control_the_terminal(cli: Cli, run: JobRun, write: Write
 
 
 def test_entries_as_json(cli: Cli, run: JobRun, write: Write) -> None:
-    """A line of JSON for each entry, and no message."""
+    """`--json` prints one line of JSON for each entry, and no message."""
     write("first", id="a")
     typed = cli("logs", str(run.pk), "--json")
 
@@ -183,7 +183,7 @@ def test_entries_as_json(cli: Cli, run: JobRun, write: Write) -> None:
 
 
 def test_follow_of_an_ended_run_reads_once(cli: Cli, run: JobRun, write: Write, emulator: Emulator) -> None:
-    """It prints the log and exits 0."""
+    """If the run has ended, `--follow` prints the log and exits 0."""
     write("first")
     emulator.calls.clear()
 
@@ -222,7 +222,7 @@ def nothing() -> None:
 def test_late_entries_are_shown_once(
     cli: Cli, run: JobRun, write: Write, followed: Callable[..., list[float]]
 ) -> None:
-    """An entry that arrives after later ones is shown, and none is shown twice."""
+    """A late entry is printed, and no entry is printed twice."""
     write("first", after=60)
     late = [lambda: write("late", after=1), *[nothing] * 12, lambda: write("last", after=90), *[nothing] * 12]
     followed(*late)
@@ -234,7 +234,7 @@ def test_late_entries_are_shown_once(
 def test_ten_followers_read_less_than_sixty_times_a_minute(
     cli: Cli, run: JobRun, emulator: Emulator, followed: Callable[..., list[float]]
 ) -> None:
-    """Cloud Logging allows a project 60 reads a minute."""
+    """`--follow` stays within Cloud Logging's quota of 60 reads per minute."""
     slept = followed(*[nothing] * 240)
     emulator.calls.clear()
     cli("logs", str(run.pk), "--follow")
@@ -246,7 +246,7 @@ def test_ten_followers_read_less_than_sixty_times_a_minute(
 def test_entries_of_the_last_seconds_are_awaited(
     cli: Cli, run: JobRun, write: Write, followed: Callable[..., list[float]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Cloud Logging lists entries some seconds after they were written."""
+    """Entries that Cloud Logging lists some seconds late are printed."""
     slept = followed()
     sleep = following.sleep
     monkeypatch.setattr(following, "sleep", lambda seconds: (sleep(seconds), write(f"after {seconds}")))
@@ -256,7 +256,7 @@ def test_entries_of_the_last_seconds_are_awaited(
 
 
 def test_ctrl_c_leaves_the_run_alone(cli: Cli, run: JobRun, followed: Callable[..., list[float]]) -> None:
-    """The last line is the command that cancels it."""
+    """Ctrl-C prints the command that cancels the run."""
     followed(lambda: (_ for _ in ()).throw(KeyboardInterrupt))
     typed = cli("logs", str(run.pk), "--follow")
     name = str(run.pk)[:8]
@@ -274,7 +274,7 @@ def test_error_of_the_api_exits_2(cli: Cli, run: JobRun, emulator: Emulator) -> 
 
 
 def test_output_that_was_not_kept(cli: Cli) -> None:
-    """That of a run in the caller's process went to the caller."""
+    """The output of a run in the caller's process is not kept."""
     run = record(environment="test", status=Status.SUCCEEDED)
     typed = cli("logs", str(run.pk))
 
@@ -344,7 +344,7 @@ def test_output_of_another_database_survives_prune(cli: Cli, monkeypatch: pytest
 def test_outage_of_the_service_does_not_end_the_follower(
     cli: Cli, run: JobRun, write: Write, emulator: Emulator, followed: Callable[..., list[float]]
 ) -> None:
-    """It warns once, and reads again."""
+    """An outage is reported once, and the read is repeated."""
     write("first")
     followed(*[nothing] * 30)
     emulator.faults.fail("LoggingServiceV2.ListLogEntries", times=2)

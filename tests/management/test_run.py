@@ -213,7 +213,7 @@ def test_exception_of_the_job_is_the_outcome_of_its_run(
 def test_ctrl_c_while_the_request_is_sent_names_the_run(
     cli: Cli, cloud: Cloud, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It is recorded: the reconciler would send it later."""
+    """The error names the recorded run, which `reconcile` would dispatch later."""
     monkeypatch.setattr("cloudrun_jobs.runs.dispatch.submit", mock.Mock(side_effect=KeyboardInterrupt))
     monkeypatch.setattr("cloudrun_jobs.runs.dispatch.start_execution", mock.Mock(side_effect=KeyboardInterrupt))
     typed = cli("run", "echo")
@@ -233,7 +233,7 @@ def test_error_of_the_api_names_the_run(cli: Cli, cloud: Cloud) -> None:
 
 
 def test_outage_of_the_service_does_not_end_the_waiting(cli: Cli, cloud: Cloud, emulator: Emulator) -> None:
-    """It is reported once."""
+    """An outage of the service is reported once."""
     deploy(cloud, "exit 0")
     emulator.faults.fail("Executions.GetExecution", times=3)
     typed = cli("run", "echo", "--wait")

@@ -21,7 +21,7 @@ def record(command: str, **values: Any) -> JobRun:
 
 
 def test_job_is_shown(cli: Cli, options: dict[str, Any], emulator: Emulator) -> None:
-    """With its schedules, its last runs, the holder of its lock, and what differs in the cloud."""
+    """`show JOB` prints the schedules, the last runs, the holder of the lock, and the drift."""
     sync("sync_cloudrun_schedules", emulator, "--command", "nightly")
     emulator.clients.scheduler.pause_job(name=f"{PLACE}/jobs/nightly-production")
     run = record("nightly", status=Status.FAILED)
@@ -56,7 +56,7 @@ def test_job_without_a_cloud(cli: Cli, arguments: list[str]) -> None:
 
 
 def test_errors_do_not_hide_the_job(cli: Cli, options: dict[str, Any], emulator: Emulator) -> None:
-    """That of an API is the last line; that of the lock server a message before it."""
+    """The error of an API is the last line, after that of the lock server."""
     emulator.faults.fail("Jobs.ListJobs", "PERMISSION_DENIED")
     with mock.patch("cloudrun_jobs.management.job_details.current", side_effect=LockUnavailable("no lock server")):
         typed = cli("show", "echo")

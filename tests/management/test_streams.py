@@ -38,8 +38,8 @@ def test_json_is_valid_in_every_encoding(encoding: str) -> None:
 
 @pytest.mark.parametrize(("encoding", "shown"), [("ascii", r"\xe9 \u6771\u4eac \U0001f600"), ("utf-8", TEXT)])
 @pytest.mark.django_db
-def test_text_has_escapes_for_what_the_encoding_lacks(encoding: str, shown: str) -> None:
-    """It is no error, as with `LC_ALL=C`."""
+def test_characters_outside_the_encoding_are_escaped(encoding: str, shown: str) -> None:
+    """Characters that the encoding cannot represent are escaped, as with `LC_ALL=C`."""
     run = JobRun.objects.create(command="echo", environment="test", trigger="delay", error_message=TEXT)
 
     assert shown in written(encoding, "show", str(run.pk))

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 LIST = ApiMethod(permission="logging.logEntries.list", role="roles/logging.viewer", polls=True)
 PAGE_SIZE = 1000
-# Below the 60 of a project: https://cloud.google.com/logging/quotas#api-limits
+# Below the quota of 60 per project: https://cloud.google.com/logging/quotas#api-limits
 READS_PER_MINUTE = 50
 CLOCK_TOLERANCE = timedelta(minutes=10)  # Between the clocks of the database, the containers and the service.
 NAMES = {number: name for name, number in SEVERITIES.items()}
@@ -66,7 +66,7 @@ def _read_quota() -> Quota:
     return Quota(READS_PER_MINUTE)
 
 
-# A thread that a forked child does not have may hold its lock.
+# Its lock may be held by a thread that a forked child does not have.
 os.register_at_fork(after_in_child=_read_quota.cache_clear)
 
 
@@ -139,7 +139,7 @@ def _payload_text(payload: dict[str, Any]) -> str:
 
 
 def _number(entry: Any, *labels: str) -> int | None:
-    """Return the number that Cloud Run, or else the job, gives in a label."""
+    """Return the number in Cloud Run's label, or else in the job's label."""
     for label in (f"{LABEL}{labels[0]}", labels[1]):
         if label in entry.labels and entry.labels[label].isdecimal():
             return int(entry.labels[label])

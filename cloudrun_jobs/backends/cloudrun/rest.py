@@ -1,4 +1,4 @@
-"""Call Google's services that have no client among the requirements, over REST."""
+"""Call Google's services without a client library in the requirements, over REST."""
 
 from __future__ import annotations
 
@@ -94,7 +94,7 @@ class RestClient:
             credentials, _ = default(scopes=[SCOPE])
             return AuthorizedSession(credentials)
         session = requests.Session()
-        session.trust_env = False  # No proxy of the environment for a server on this machine.
+        session.trust_env = False  # Do not use the environment's proxy for a server on this machine.
         if self._server.access_token is not None:
             session.headers["Authorization"] = f"Bearer {self._server.access_token}"
         return session
@@ -104,7 +104,7 @@ def _service_account(session: requests.Session) -> str:
     """Return the service account of Google's credentials; "" if they are a user's, or a token."""
     if not isinstance(session, AuthorizedSession):
         return ""
-    session.credentials.refresh(Request())  # Those of a machine know their account only then.
+    session.credentials.refresh(Request())  # A machine's credentials know their account only after a refresh.
     email = str(getattr(session.credentials, "service_account_email", None) or "")
     return email if "@" in email else ""
 

@@ -1,1 +1,1 @@
-"""The checks: each yields the findings of one kind, or of a few that one fact decides."""
+"""The checks: each yields the findings of one id, or of a few that depend on the same fact."""

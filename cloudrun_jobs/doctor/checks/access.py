@@ -19,11 +19,11 @@ from cloudrun_jobs.spec.reservation import CLOUD_TASKS
 
 SCHEDULER_VERBS = ("create", "delete", "enable", "get", "list", "pause", "run", "update")
 OWN_APIS = ("serviceusage", "cloudresourcemanager", "iam")  # That the checks themselves call.
-UNKNOWN_MEMBER = "MEMBER"  # Where this process's account cannot be determined.
+UNKNOWN_MEMBER = "MEMBER"  # Shown if this process's account cannot be determined.
 
 
 class Need(NamedTuple):
-    """Permissions that one narrow role grants, and what fails without them."""
+    """Permissions that one narrow role grants, and their purpose."""
 
     id: str
     permissions: tuple[str, ...]
@@ -105,7 +105,7 @@ def _disabled(facts: Facts) -> list[str]:
 
 
 def _missing(facts: Facts, need: Need) -> list[str]:
-    """Return the permissions that this process lacks on the project."""
+    """Return the permissions that this process does not have on the project."""
     needs = [*JOB_NEEDS, *_project_needs(facts)]
     granted = facts.granted(tuple(sorted({name for each in needs for name in each.permissions})))
     return [name for name in need.permissions if name not in granted]

@@ -15,7 +15,7 @@ def once(facts: Facts) -> Iterable[None]:
 
 
 class Check(NamedTuple):
-    """Yields the findings with one of the ids, for each of its subjects: a fault of one hides no other."""
+    """Yields findings with these ids for each of its subjects. An error of one does not affect the rest."""
 
     ids: tuple[str, ...]
     find: Callable[[Facts, Any], Iterator[Finding]]

@@ -24,7 +24,7 @@ SYNC = "sync_cloudrun_jobs"
 
 
 def _change(facts: Facts, spec: JobSpec) -> Change | None:
-    """Return what a sync would create or update of the job."""
+    """Return the change that a sync would make to the job."""
     changes = facts.job_drift().plan.changes
     return next((change for change in changes if command_of(change) == spec.command), None)
 
@@ -99,7 +99,7 @@ def _has_default_retries(facts: Facts, spec: JobSpec) -> bool:
 
 
 def entrypoint_unfit(facts: Facts, spec: JobSpec) -> Iterator[Finding]:
-    """The entrypoint of an adopted job is its own, and decides whether the arguments begin with manage.py."""
+    """An adopted job keeps its entrypoint, which determines if the arguments begin with `manage.py`."""
     existing, desired = facts.existing_jobs().get(spec.name), _desired(facts, spec)
     if existing and desired and (entrypoint := unfit_entrypoint(desired, existing)):
         message = (

@@ -24,7 +24,7 @@ from cloudrun_jobs.runs import database, health
 
 CLOCK_TOLERANCE = timedelta(seconds=5)
 RATE_LIMIT_PERIOD = timedelta(hours=24)
-# What HTTP clients say about status 429.
+# How HTTP clients report status 429.
 RATE_LIMIT = re.compile(r"\b429\b|too many requests", re.IGNORECASE)
 FAULTS = (
     "database_unreachable",
@@ -37,9 +37,9 @@ FAULTS = (
 
 
 def faults(facts: Facts, _: None) -> Iterator[Finding]:
-    """Yield what the health check of the HTTP API also finds, except for schedules that were paused by hand."""
+    """Yield the findings of the HTTP API's health check, except those of schedules that were paused by hand."""
     paused_commands = _paused_commands(facts)
-    # Locks and records may both lack their tables, which one command creates.
+    # The tables of the locks and of the records may both be missing; one command creates both.
     unique = {fault if fault.code != "migrations_missing" else None: fault for fault in facts.faults()}
     for fault in unique.values():
         if fault.code != "schedule_overdue" or fault.command not in paused_commands:
@@ -125,7 +125,7 @@ def _is_reachable(facts: Facts) -> bool:
 
 
 def rate_limited(facts: Facts, _: None) -> Iterator[Finding]:
-    """Cloud Run's containers share outgoing addresses with other customers', which services limit."""
+    """Containers share outgoing addresses with other customers, and services limit requests by address."""
     if not _is_reachable(facts) or any(fault.code == "migrations_missing" for fault in facts.faults()):
         return
     failed = JobRun.objects.filter(

@@ -21,9 +21,9 @@ from cloudrun_jobs.spec.ownership import SYNC as SYNC_KIND
 SYNC = "sync_cloudrun_schedules"
 RECONCILE = "CLOUDRUN_JOBS['RECONCILE'] = {'schedule': '*/5 * * * *'}"
 AGENT_ROLE = "roles/cloudscheduler.serviceAgent"
-TOKEN_ROLES = ("roles/owner", "roles/iam.serviceAccountTokenCreator")  # They include its permissions.
+TOKEN_ROLES = ("roles/owner", "roles/iam.serviceAccountTokenCreator")  # They include those of AGENT_ROLE.
 START_PERMISSIONS = ("run.jobs.run", "run.jobs.runWithOverrides")
-# The codes of gRPC, by which Cloud Scheduler reports its last attempt.
+# The gRPC status codes that Cloud Scheduler reports for its last attempt.
 CODES = {
     4: "DEADLINE_EXCEEDED: it took longer than its attempt-deadline",
     5: "NOT_FOUND",
@@ -47,7 +47,7 @@ def _unset(facts: Facts, spec: JobSpec) -> Iterator[Finding]:
     """Yield the settings without which the schedules cannot be planned."""
     if facts.scheduler_account(spec) is None:
         setting = conf.setting_name("OPTIONS", "scheduler_service_account")
-        message = f"{spec.command}: no service account for Cloud Scheduler to start it as."
+        message = f"{spec.command}: no service account is set for Cloud Scheduler to start the job."
         fix = f"{setting} = 'scheduler@{facts.project}.iam.gserviceaccount.com'"
         yield Finding("scheduler_account_unset", spec.command, message, f"In the settings: {fix}")
     if spec.target == "service" and facts.backend.service_url is None:
@@ -212,7 +212,7 @@ def reconcile_unscheduled(facts: Facts, _: None) -> Iterator[Finding]:
 
 
 def paused(facts: Facts) -> list[tuple[str, str]]:
-    """Return the commands and the names of the Scheduler jobs that were paused by hand, which is no fault."""
+    """Return the commands and the names of the Scheduler jobs that were paused by hand. They are not findings."""
     found = [
         (spec.command, name, existing) for spec in facts.scheduled() for name, existing in _existing(facts, spec)
     ]

@@ -35,7 +35,7 @@ class Use(NamedTuple):
 
 
 def uses(facts: Facts) -> list[Use]:
-    """Return the secrets of the jobs' variables and files, and those that the arguments of runs refer to."""
+    """Return the secrets of the jobs' variables and files, and those in the arguments of jobs and schedules."""
     deployed = {spec.command: spec for spec in facts.deployed()}
     found = [
         Use(deployed[job.command_name], *_parts(name, facts.project), version or "latest")
@@ -47,7 +47,7 @@ def uses(facts: Facts) -> list[Use]:
 
 
 def _parts(name: str, project: str) -> tuple[str, str]:
-    """Return the project and the id of a secret, which may be named with another project."""
+    """Return the project and the id of a secret, whose name may contain another project."""
     found = re.fullmatch(r"projects/([^/]+)/secrets/([^/]+)", name)
     return (found[1], found[2]) if found else (project, name)
 
@@ -64,7 +64,7 @@ def _references(facts: Facts, job: CloudRunJobs, spec: JobSpec) -> Iterator[tupl
 
 
 def _existing(existing: Existing) -> Iterator[tuple[str, str]]:
-    """Yield the secrets that the deployed job reads, as of the service that it was synced from."""
+    """Yield the secrets that the deployed job reads, such as those of the service that it was synced from."""
     yield from ((value.name, value.version) for value in existing.fields.values() if isinstance(value, Secret))
     for volume in existing.message.template.template.volumes:
         if "secret" in volume:

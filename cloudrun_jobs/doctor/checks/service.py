@@ -23,7 +23,7 @@ def _is_used(facts: Facts) -> bool:
 
 def service_missing(facts: Facts, _: None) -> Iterator[Finding]:
     url = facts.backend.service_url or ""
-    # Another URL may be a load balancer's, which this check does not know.
+    # Another URL may be that of a load balancer, which this check cannot resolve.
     if _is_used(facts) and GOOGLE_URL.match(url) and facts.service() is None:
         setting = conf.setting_name("OPTIONS", "service_url")
         message = f"No service in {facts.project} has the URL {url}, which {setting} names."
@@ -32,7 +32,7 @@ def service_missing(facts: Facts, _: None) -> Iterator[Finding]:
 
 
 def unchecked_url(facts: Facts) -> str:
-    """Return the URL of the service if it is not one of Cloud Run, and no service names it as an audience."""
+    """Return the URL if it is not one of Cloud Run, and no service has it as an audience; else ""."""
     url = facts.backend.service_url or ""
     return url if _is_used(facts) and not GOOGLE_URL.match(url) and facts.service() is None else ""
 
@@ -55,7 +55,7 @@ def service_cold(facts: Facts, _: None) -> Iterator[Finding]:
         return
     template = service.get("template", {}).get("scaling", {}).get("minInstanceCount", 0)
     if not template and not service.get("scaling", {}).get("minInstanceCount", 0):
-        message = f"The service {_name(service)} has no minimum of instances: its jobs wait for cold starts."
+        message = f"The service {_name(service)} has no minimum instances: its jobs wait for cold starts."
         yield Finding("service_cold", None, message, _update(facts, service, min_instances="1"))
 
 
@@ -73,7 +73,7 @@ def service_timeout(facts: Facts, spec: JobSpec) -> Iterator[Finding]:
 
 
 def service_invoker(facts: Facts, spec: JobSpec) -> Iterator[Finding]:
-    """Without the role, Cloud Run rejects the requests before the service gets them."""
+    """Without the role, Cloud Run rejects the requests before they reach the service."""
     service, account = facts.service() if _is_used(facts) else None, facts.scheduler_account(spec)
     if service is None or account is None or service.get("invokerIamDisabled"):
         return
@@ -95,12 +95,12 @@ def service_traffic(facts: Facts, _: None) -> Iterator[Finding]:
     if newest and served and newest not in served:
         words = ("run", "services", "update-traffic", _name(service), "--to-latest")
         fix = gcloud(*words, **_place(facts, service))
-        message = f"The newest revision of {_name(service)}, {newest}, gets no traffic: jobs run in older code."
+        message = f"The newest revision of {_name(service)}, {newest}, gets no traffic: jobs run older code."
         yield Finding("service_traffic", None, message, fix)
 
 
 def oidc_rejected(facts: Facts, spec: JobSpec) -> Iterator[Finding]:
-    """The service accepts the token of a Scheduler job only if its settings name the audience and the account."""
+    """The service accepts a Scheduler job's token only if its settings contain the audience and the account."""
     account, url = facts.scheduler_account(spec), (facts.backend.service_url or "").rstrip("/")
     if not url or account is None:
         return

@@ -193,7 +193,7 @@ class Services:
         )
 
     def _status(self, service: run_v2.Service, target: run_v2.TrafficTarget) -> run_v2.TrafficTargetStatus:
-        """Return what became of a target: the revision that it names, and the URL of its tag."""
+        """Return the status of a traffic target: its revision, and the URL of its tag."""
         latest = names.short(service.latest_ready_revision)
         revision = target.revision or latest
         name = f"{service.name}/revisions/{revision}"
@@ -266,7 +266,7 @@ def _masked(old: run_v2.Service, request: run_v2.UpdateServiceRequest) -> run_v2
 
 
 def _failure(revision: run_v2.Revision) -> str | None:
-    """Return what a service reports about a revision that is not ready; None about one that is."""
+    """Return the failure that a service reports about its revision; None if the revision is ready."""
     message = revision.conditions[0].message
     if not message:
         return None

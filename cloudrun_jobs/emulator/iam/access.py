@@ -32,7 +32,7 @@ CONDITIONS_VERSION = 3  # Of policies.
 
 
 class Iam:
-    """The policies, and the checks against them. Without a policy of the projects, everything is allowed.
+    """The policies, and the checks against them. Without a policy for projects, everything is allowed.
 
     The policy has the format of ``gcloud projects get-iam-policy``. The role of a binding may also be a single
     permission.
@@ -74,7 +74,7 @@ class Iam:
         return not self.is_enforced or self.policies.grants(principal, permission, resource)
 
     def account_exists(self, email: str) -> bool:
-        """Return True if a service account exists. Without checks, each one does until it is deleted."""
+        """Return True if a service account exists. Without checks, every account exists until it is deleted."""
         email = email.lower()
         account = self._documents.get("account", email)
         if account is not None:
@@ -158,7 +158,7 @@ def _members(policy: policy_pb2.Policy) -> set[str]:
 
 
 def _check(policy: Mapping[str, Any]) -> None:
-    """Raise `InvalidConfiguration` if this is no policy, or if a role is unknown."""
+    """Raise `InvalidConfiguration` if the policy is invalid, or if a role is unknown."""
     if not isinstance(policy, dict):
         raise InvalidConfiguration("expected an IAM policy, a JSON object, got another value")
     try:

@@ -11,7 +11,7 @@ from django.core.management.base import BaseCommand, CommandError
 
 
 class Command(BaseCommand):
-    help = "Run another command. Hyphens in its name stand for underscores, unless a command has that very name."
+    help = "Run another command. Hyphens in its name stand for underscores, unless a command has that exact name."
 
     def run_from_argv(self, argv: Sequence[str]) -> None:
         """Run the command as if it had been named on the command line; its arguments are not parsed here."""

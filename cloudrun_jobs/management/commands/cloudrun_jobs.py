@@ -31,7 +31,7 @@ class Command(BaseCommand):
             subparser.set_defaults(subcommand=subcommand, subparser=subparser)
 
     def execute(self, *args: Any, **options: Any) -> str | None:
-        """Run without the system checks: most subcommands serve to find out what is wrong."""
+        """Run without the system checks, because most subcommands are for diagnosis."""
         return super().execute(*args, **{**options, "skip_checks": True})
 
     def handle(self, *args: Any, **options: Any) -> None:

@@ -43,4 +43,4 @@ def _message(run: JobRun, name: str) -> str:
     shown = f"{next_command('show', run.pk)} shows it."
     if run.status == Status.CANCELLED:
         return f"Run {name} was cancelled. {shown}"
-    return f"Run {name} ends once its tasks have noticed the cancellation. {shown}"
+    return f"Run {name} ends when its tasks detect the cancellation. {shown}"

@@ -1,4 +1,4 @@
-"""Find what is wrong with the jobs in the cloud."""
+"""Check the deployment, and show the fix for each finding."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ from cloudrun_jobs.terminal import escape
 if TYPE_CHECKING:
     from cloudrun_jobs.doctor.facts import Facts
 
-HELP = "Ask Google's services, the database and the lock server what is wrong, and show how to mend it."
+HELP = "Check Google's services, the database and the lock server, and show the fix for each finding."
 MAX_COLUMNS = 120
-PROJECT = "The project"  # The heading of findings that concern no single job.
+PROJECT = "The project"  # The heading of findings that do not belong to one job.
 
 
 def add_arguments(parser: ArgumentParser) -> None:
@@ -139,13 +139,13 @@ def _write_notes(command: BaseCommand, facts: Facts, not_checked: Mapping[str, C
             hint = f"{next_command('resume', name)} resumes it."
             write_message(command, f"{scheduler_job} was paused by hand. {hint}")
     except ServiceError:
-        pass  # Among those above.
+        pass  # It is already in the list above.
 
 
 def _summary(findings: list[Finding], jobs: Collection[object], missing: int) -> str:
     if not findings:
         count = f"{len(jobs)} job{'s' * (len(jobs) != 1)}"
-        but = f", but {missing} check{'s' * (missing > 1)} could not be made" if missing else ""
-        return f"No faults found in {count}{but}. {next_command('list')} lists the jobs."
+        but = f", but {missing} check{'s' * (missing > 1)} could not run" if missing else ""
+        return f"No findings in {count}{but}. {next_command('list')} lists the jobs."
     count = f"{len(findings)} finding{'s' * (len(findings) > 1)}"
     return f"{count}. Run the commands above, then {next_command('doctor')} again."

@@ -73,18 +73,18 @@ def _check_task(run: JobRun, task: int | None) -> None:
 
 
 def not_kept(run: JobRun) -> str:
-    """Return why there is no log."""
+    """Return the reason why there is no log."""
     return (
         f"The output of run {str(run.pk)[:8]} was not kept: it ran in the process that started it, or on another"
-        f" machine. {next_command('run', run.command, '--local')} keeps that of a new run."
+        f" machine. {next_command('run', run.command, '--local')} keeps the output of a new run."
     )
 
 
 class EntryWriter:
-    """Writes the entries of a run: its lines below each other, without what could control the terminal."""
+    """Writes the entries of a run. Control characters are escaped."""
 
     def __init__(self, command: BaseCommand, run: JobRun, *, as_json: bool = False) -> None:
-        self.count = 0  # Written entries.
+        self.count = 0  # Entries written so far.
         self._command, self._as_json = command, as_json
         self._shows_task = _may_have_tasks(run)
 

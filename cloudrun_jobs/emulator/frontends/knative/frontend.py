@@ -130,7 +130,7 @@ def _selected(request: Request) -> dict[str, str]:
 
 
 def _job_of(operation: Any) -> run_v2.Job:
-    # The metadata: an operation that failed, for its image does not exist, has no response.
+    # The metadata: an operation that failed because its image is missing has no response.
     job: run_v2.Job = run_v2.Job.deserialize(operation.metadata.value)
     return job
 
