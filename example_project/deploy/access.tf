@@ -1,4 +1,4 @@
-# What docs/deploy.md creates once with gcloud: APIs, accounts, roles, the image repository, and GitHub's identity.
+# The one-time resources of docs/deploy.md: APIs, accounts, roles, the image repository, and GitHub's identity pool.
 # `manage.py cloudrun_jobs export --format terraform` adds the jobs and schedules.
 
 variable "project_id" {
@@ -115,7 +115,7 @@ resource "google_iam_workload_identity_pool" "github" {
   workload_identity_pool_id = "github"
 }
 
-# Without the condition, each repository of GitHub, and each branch, could become app-deployer.
+# Without the condition, every repository and branch on GitHub could impersonate app-deployer.
 resource "google_iam_workload_identity_pool_provider" "github" {
   project                            = var.project_id
   workload_identity_pool_id          = google_iam_workload_identity_pool.github.workload_identity_pool_id

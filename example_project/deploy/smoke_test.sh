@@ -1,5 +1,5 @@
 #!/bin/sh
-# Ask the new revision for its health. It answers 503 if the database, the locks or a migration is missing.
+# Check the health of the new revision. It responds with 503 if the database, the locks or a migration is missing.
 set -eu
 url=$(gcloud run services describe "web-$ENVIRONMENT" --flatten=status.traffic \
   --format='csv[no-heading](status.traffic.tag,status.traffic.url)' | sed -n 's/^next,//p')

@@ -63,7 +63,7 @@ CLOUDRUN_JOBS = {
     **(WITH_BROKER if CELERY_BROKER_URL else {}),
     **(WITH_REDIS if REDIS_URL and os.environ.get("DISABLE_REDIS") != "true" else {}),
     "HTTP": {
-        # A deployment asks the new revision for its health before it gets traffic.
+        # A deployment checks the health of the new revision before it gets traffic.
         "HEALTH": "public",
         "TOKENS": [
             {

@@ -57,5 +57,5 @@ def test_database_of_containers(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_health_is_public(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A deployment asks a revision for its health without a credential."""
+    """A deployment checks the health of a revision without a credential."""
     assert read(monkeypatch, {})["CLOUDRUN_JOBS"]["HTTP"]["HEALTH"] == "public"
