@@ -198,7 +198,7 @@ def gcloud(session: nox.Session) -> None:
     """The gcloud CLI against the emulator."""
     install(session, NEWEST[1])
     folders = ("tests/emulator", "tests/deploy", "tests/deploying", "tests/doctor", "tests/example")
-    session.run("pytest", "-q", "-n", "2", "-k", "gcloud", *folders, *session.posargs)
+    session.run("pytest", "-q", "-n", "3", "--dist", "worksteal", "-k", "gcloud", *folders, *session.posargs)
 
 
 @nox.session(python=NEWEST[0])
