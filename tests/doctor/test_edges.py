@@ -196,12 +196,12 @@ def test_role_with_a_condition(project: Project) -> None:
 
 
 def test_person_as_account_of_cloud_scheduler(project: Project) -> None:
-    """An address that is no service account is found as such, and is not looked up."""
+    """An address that is not a service account is a finding, and is not looked up."""
     project.options["scheduler_service_account"] = "dev@example.com"
     project.apply()
     (found,) = [each for each in project.doctor().findings if each["id"] == "account_missing"]
 
-    assert found["message"] == "dev@example.com is no service account: nothing can run as it."
+    assert found["message"] == "dev@example.com is not a service account, so nothing can run as it."
 
 
 def test_roles_are_not_granted_on_a_missing_job(project: Project) -> None:
