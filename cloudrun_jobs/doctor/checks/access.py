@@ -171,7 +171,9 @@ def account_missing(facts: Facts, account: str) -> Iterator[Finding]:
     if not is_service_account(account):
         setting, example = conf.setting_name("OPTIONS"), f"scheduler@{facts.project}.iam.gserviceaccount.com"
         fix = f"In the settings: {setting}: name a service account, such as {example}"
-        yield Finding("account_missing", None, f"{account} is not a service account, so nothing can run as it.", fix)
+        yield Finding(
+            "account_missing", None, f"{account} is not a service account, so nothing can run as it.", fix
+        )
     elif not facts.account_exists(account):
         name, _, domain = account.partition("@")
         project = project_of(account, facts.project)
