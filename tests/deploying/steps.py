@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -63,7 +64,7 @@ def cloud_build_steps(substitutions: dict[str, str] | None = None) -> list[Step]
 
 def in_image(script: str) -> str:
     """Return the script with the paths of the image replaced: the project is at /app there."""
-    return script.replace("/app/", f"{ROOT}/")
+    return script.replace("/app/", f"{shlex.quote(str(ROOT))}/")
 
 
 def with_token(steps: list[Step], token: str) -> list[Step]:
@@ -75,7 +76,10 @@ def with_token(steps: list[Step], token: str) -> list[Step]:
     return changed
 
 
-STUB = """#!{python} -IS
+# The first lines are a shell script too: the path of an interpreter in `#!` must not contain a space.
+STUB = """#!/bin/sh
+'''exec' "{python}" -IS "$0" "$@"
+' '''
 import json, os, sys
 name, args = os.path.basename(sys.argv[0]), sys.argv[1:]
 with open({record!r}, "a") as record:

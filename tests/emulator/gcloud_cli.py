@@ -20,7 +20,10 @@ import pytest
 REGION, PROJECT = "europe-west4", "acme"
 NEEDS_GCLOUD = pytest.mark.skipif(shutil.which("gcloud") is None, reason="gcloud is not installed")
 SERVER = Path(__file__).with_name("gcloud_server.py")
-CLIENT = """#!{python} -IS
+# The first lines are a shell script too: the path of an interpreter in `#!` must not contain a space.
+CLIENT = """#!/bin/sh
+'''exec' "{python}" -IS "$0" "$@"
+' '''
 import json, os, socket, sys
 with socket.socket(socket.AF_UNIX) as connection:
     connection.connect({address!r})

@@ -229,7 +229,7 @@ def test_reservations_are_listed(record: Record, capsys: pytest.CaptureFixture[s
     assert head.split("  ")[0] == "RUN"
     assert line.startswith(f"{run.pk}  echo  2027-01-02 12:04:00 JST  ada")
     (found,) = as_json(capsys, "reservations")
-    assert (found["run"], found["scheduled_for"]) == (str(run.pk), "2027-01-02T03:04:00Z")
+    assert (found["id"], found["scheduled_for"]) == (str(run.pk), "2027-01-02T03:04:00Z")
 
 
 def test_show_refuses_a_job_that_is_gone(record: Record) -> None:
@@ -282,7 +282,7 @@ def test_a_misspelt_job_is_refused(record: Record) -> None:
 
 def test_a_limit_of_zero_is_refused(database: str) -> None:
     """The limit must be at least 1."""
-    with pytest.raises(CommandError, match="at least 1, got 0"):
+    with pytest.raises(CommandError, match="expected a whole number from 1 to 999999999, got '0'"):
         call_command("cloudrun_jobs", "runs", "--limit=0")
 
 

@@ -422,7 +422,7 @@ def test_command_line(cloud: CloudRun, job: Job, capsys: pytest.CaptureFixture[s
     again = run.reruns.get()
 
     assert printed.out == f"{again.pk}\n"
-    assert f"`manage.py cloudrun_jobs show {again.pk}`" in printed.err
+    assert f"`manage.py cloudrun_jobs show {str(again.pk)[:8]}`" in printed.err
     with pytest.raises(CommandError, match="cannot be rerun"):
         call_command("cloudrun_jobs", "rerun", EXECUTION, "--failed")
     call_command("cloudrun_jobs", "rerun", EXECUTION)

@@ -47,7 +47,7 @@ def test_least_privilege(export: Export) -> None:
     calls = {"for_each": "${var.cloudrun_jobs_callers}", "member": "${each.value}"}
 
     assert evaluated(within["google_secret_manager_secret_iam_member"], within) == {
-        "jobs_partner-key": {
+        "app-jobs_partner-key": {
             "project": "acme",
             "secret_id": "partner-key",
             "role": "roles/secretmanager.secretAccessor",
@@ -74,7 +74,7 @@ def test_accounts_of_the_project_are_resources(export: Export) -> None:
     within = resources(export("terraform", *IMAGE))
 
     assert within["google_service_account"] == {
-        "jobs": {"account_id": "jobs", "project": "acme"},
+        "app-jobs": {"account_id": "app-jobs", "project": "acme"},
         "scheduler": {"account_id": "scheduler", "project": "acme"},
     }
 
@@ -100,7 +100,7 @@ def test_job_depends_on_its_secret_bindings(export: Export) -> None:
     """Cloud Run rejects a job whose account has no access to its secrets."""
     job = resources(export("terraform", *IMAGE))["google_cloud_run_v2_job"]["echo-production"]
 
-    assert job["depends_on"] == ["google_secret_manager_secret_iam_member.jobs_partner-key"]
+    assert job["depends_on"] == ["google_secret_manager_secret_iam_member.app-jobs_partner-key"]
 
 
 def test_target_service(export: Export, options: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -179,7 +179,7 @@ def test_worker_pool_is_created_after_its_secrets(export: Export) -> None:
     versions, members = (within[f"google_secret_manager_secret_{kind}"] for kind in ("version", "iam_member"))
     assert set(pool["depends_on"]) == {
         *(f"google_secret_manager_secret_version.{name}" for name in versions),
-        *(f"google_secret_manager_secret_iam_member.{name}" for name in members if name.startswith("jobs_")),
+        *(f"google_secret_manager_secret_iam_member.{name}" for name in members if name.startswith("app-jobs_")),
     }
     assert versions["celery-broker-url"]["secret_data"] == (
         "redis://:${google_redis_instance.celery.auth_string}@${google_redis_instance.celery.host}"
