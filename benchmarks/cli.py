@@ -103,11 +103,11 @@ def _list(project: Path, emulator: Any, environment: Mapping[str, str], director
     print(f"\n`list` of {JOBS} jobs: {calls} calls (at most 3), {queries} queries (at most 6)")
     ours = [sys.executable, str(project), "cloudrun_jobs", "list"]
     sides = {"list": lambda: timed(lambda: _quietly(ours, environment))}
-    if shutil.which("gcloud"):
+    if program := shutil.which("gcloud"):  # Not the one of the tests, which is loaded before it is called.
         from tests.emulator.gcloud_cli import Gcloud
 
         gcloud = Gcloud(emulator.http, directory / "gcloud").environment()
-        theirs = ["gcloud", "run", "jobs", "list"]
+        theirs = [program, "run", "jobs", "list"]
         sides["gcloud run jobs list"] = lambda: timed(lambda: _quietly(theirs, gcloud))
     interleaved(sides, 1)
     report(f"{JOBS} jobs", interleaved(sides, ROUNDS), base="list")
