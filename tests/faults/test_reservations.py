@@ -200,7 +200,8 @@ def test_reservations_are_listed(scene: Scene) -> None:
     run = reserve(scene)
     out, err = scene.send(CALL + "call_command('cloudrun_jobs', 'reservations')").communicate(timeout=60)
 
-    assert (str(run.pk) in out, "work" in out, err) == (True, True, "")
+    assert (str(run.pk) in out, "work" in out) == (True, True)
+    assert err == "`manage.py cloudrun_jobs cancel RUN` cancels a reserved run.\n"
 
 
 def test_a_tick_delivered_twice_runs_once(scene: Scene) -> None:

@@ -354,6 +354,7 @@ threads = [threading.Thread(target=work, args=(kind,)) for kind in "ef"]
 work("d")
 [thread.join() for thread in threads]
 signal.setitimer(signal.ITIMER_REAL, 0)
+signal.signal(signal.SIGALRM, signal.SIG_IGN)
 [child.join() for child in children]
 """
 
