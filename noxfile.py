@@ -216,7 +216,7 @@ def fuzz(session: nox.Session) -> None:
     tests = Path(".nox") / "lint" / "bin" / "python"
     schemathesis = Path(session.bin).absolute() / "schemathesis"
     # The same cases in each run of CI; without the options, others.
-    options = session.posargs or ["--seed", "1", "--examples", "6"]
+    options = session.posargs or ["--seed", "1", "--examples", "4"]
     command = (str(tests.absolute()), "-m", "tests.http_api.fuzz", str(schemathesis))
     session.run(*command, *options, external=True)
 
