@@ -21,9 +21,9 @@ nox.options.reuse_existing_virtualenvs = True
 nox.options.sessions = ["lint", "tests"]
 
 
-# Three workers: tests wait for processes and servers, and two would leave two cores idle for a third of the time.
+# Four workers: tests wait for processes and servers, and two would leave two cores idle for a third of the time.
 # gcloud's own tests take seconds for each call: `make test-clients`.
-SUITE = ("-q", "-n", "3", "--dist", "worksteal", "-k", "not gcloud")
+SUITE = ("-q", "-n", "4", "--dist", "worksteal", "-k", "not gcloud")
 
 
 def pythons() -> list[int]:
