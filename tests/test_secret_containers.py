@@ -21,7 +21,11 @@ from tests.emulator.fixtures import cloudrun_emulator
 
 __all__ = ["cloudrun_emulator"]
 
-pytestmark = pytest.mark.faults  # It starts many processes.
+pytestmark = [
+    pytest.mark.faults,  # It starts many processes.
+    # One test searches the command lines of all processes, and another one passes the value there.
+    pytest.mark.xdist_group("secret containers"),
+]
 
 ROOT = Path(__file__).resolve().parents[1]
 VALUE = "-s3cr\"et/'日本\\%41 &x"
