@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
@@ -72,8 +72,7 @@ def _jobs(engine: Engine, iam: Iam) -> Iterator[Method]:
         ("DeleteJob", run_v2.DeleteJobRequest, _plain(jobs.delete)),
         ("RunJob", run_v2.RunJobRequest, lambda r, c: engine.executions.run(r, c.principal)),
     ]
-    for rpc, request, handle in table:
-        yield Method(f"{RUN}.Jobs", rpc, request, handle, _routes(_BaseJobsRestTransport, rpc))
+    yield from _methods(f"{RUN}.Jobs", _BaseJobsRestTransport, table)
     routes = _with_v1(_BaseJobsRestTransport, "jobs")
     yield from policy_methods(f"{RUN}.Jobs", iam, jobs.check_exists, routes)
 
@@ -87,8 +86,7 @@ def _services(engine: Engine, iam: Iam) -> Iterator[Method]:
         ("UpdateService", run_v2.UpdateServiceRequest, lambda r, c: services.update(r, c.principal)),
         ("DeleteService", run_v2.DeleteServiceRequest, _plain(services.delete)),
     ]
-    for rpc, request, handle in table:
-        yield Method(f"{RUN}.Services", rpc, request, handle, _routes(_BaseServicesRestTransport, rpc))
+    yield from _methods(f"{RUN}.Services", _BaseServicesRestTransport, table)
     # `gcloud run services list` uses this path of v1.
     regional = Route("get", "/v1/{parent=projects/*/locations/*}/services")
     yield Method("google.cloud.run.v1.RegionalServices", "ListServices", dict, _regional(services), [regional])
@@ -98,8 +96,7 @@ def _services(engine: Engine, iam: Iam) -> Iterator[Method]:
         ("GetRevision", run_v2.GetRevisionRequest, _plain(services.get_revision)),
         ("ListRevisions", run_v2.ListRevisionsRequest, _plain(services.list_revisions)),
     ]
-    for rpc, request, handle in revisions:
-        yield Method(f"{RUN}.Revisions", rpc, request, handle, _routes(_BaseRevisionsRestTransport, rpc))
+    yield from _methods(f"{RUN}.Revisions", _BaseRevisionsRestTransport, revisions)
     worker_pools: list[tuple[str, Any, Handle]] = [
         ("CreateWorkerPool", run_v2.CreateWorkerPoolRequest, lambda r, c: pools.create(r, c.principal)),
         ("GetWorkerPool", run_v2.GetWorkerPoolRequest, _plain(pools.get)),
@@ -107,8 +104,7 @@ def _services(engine: Engine, iam: Iam) -> Iterator[Method]:
         ("UpdateWorkerPool", run_v2.UpdateWorkerPoolRequest, lambda r, c: pools.update(r, c.principal)),
         ("DeleteWorkerPool", run_v2.DeleteWorkerPoolRequest, _plain(pools.delete)),
     ]
-    for rpc, request, handle in worker_pools:
-        yield Method(f"{RUN}.WorkerPools", rpc, request, handle, _routes(_BaseWorkerPoolsRestTransport, rpc))
+    yield from _methods(f"{RUN}.WorkerPools", _BaseWorkerPoolsRestTransport, worker_pools)
 
 
 def _regional(services: Services) -> Handle:
@@ -127,14 +123,12 @@ def _executions(engine: Engine) -> Iterator[Method]:
         ("DeleteExecution", run_v2.DeleteExecutionRequest, _plain(executions.delete)),
         ("CancelExecution", run_v2.CancelExecutionRequest, _plain(executions.cancel)),
     ]
-    for rpc, request, handle in table:
-        yield Method(f"{RUN}.Executions", rpc, request, handle, _routes(_BaseExecutionsRestTransport, rpc))
+    yield from _methods(f"{RUN}.Executions", _BaseExecutionsRestTransport, table)
     tasks: list[tuple[str, Any, Handle]] = [
         ("GetTask", run_v2.GetTaskRequest, _plain(executions.get_task)),
         ("ListTasks", run_v2.ListTasksRequest, _plain(executions.list_tasks)),
     ]
-    for rpc, request, handle in tasks:
-        yield Method(f"{RUN}.Tasks", rpc, request, handle, _routes(_BaseTasksRestTransport, rpc))
+    yield from _methods(f"{RUN}.Tasks", _BaseTasksRestTransport, tasks)
 
 
 def _operations(engine: Engine) -> Iterator[Method]:
@@ -145,8 +139,7 @@ def _operations(engine: Engine) -> Iterator[Method]:
         ("WaitOperation", operations_pb2.WaitOperationRequest, _plain(operations.wait)),
         ("DeleteOperation", operations_pb2.DeleteOperationRequest, _plain(operations.delete)),
     ]
-    for rpc, request, handle in table:
-        yield Method(OPERATIONS, rpc, request, handle, _routes(_BaseJobsRestTransport, rpc))
+    yield from _methods(OPERATIONS, _BaseJobsRestTransport, table)
 
 
 def _scheduler(scheduler: ScheduledJobs) -> Iterator[Method]:
@@ -160,8 +153,7 @@ def _scheduler(scheduler: ScheduledJobs) -> Iterator[Method]:
         ("ResumeJob", scheduler_v1.ResumeJobRequest, _plain(scheduler.resume)),
         ("RunJob", scheduler_v1.RunJobRequest, _plain(scheduler.run)),
     ]
-    for rpc, request, handle in table:
-        yield Method(SCHEDULER, rpc, request, handle, _routes(_BaseCloudSchedulerRestTransport, rpc))
+    yield from _methods(SCHEDULER, _BaseCloudSchedulerRestTransport, table)
 
 
 def _logging(logs: LogStore) -> Iterator[Method]:
@@ -199,6 +191,11 @@ def _secrets(secrets: Secrets, clock: Clock, iam: Iam) -> Iterator[Method]:
         yield Method(SECRETS, rpc, request, _plain(handle), _routes(_BaseSecretManagerServiceRestTransport, rpc))
     routes = partial(_routes, _BaseSecretManagerServiceRestTransport)
     yield from policy_methods(SECRETS, iam, manager.check_exists, routes)
+
+
+def _methods(service: str, transport: Any, table: Iterable[tuple[str, Any, Handle]]) -> Iterator[Method]:
+    for rpc, request, handle in table:
+        yield Method(service, rpc, request, handle, _routes(transport, rpc))
 
 
 def _plain(handle: Callable[[Any], Any]) -> Handle:

@@ -12,7 +12,6 @@ from google.cloud import run_v2
 
 from cloudrun_jobs.emulator import names
 from cloudrun_jobs.emulator.engine.services import LATEST, REVISION
-from cloudrun_jobs.emulator.errors import invalid
 from cloudrun_jobs.emulator.frontends.knative import resources, specs
 from cloudrun_jobs.emulator.frontends.knative.annotations import (
     annotations_to_v1,
@@ -134,15 +133,9 @@ class ServingFrontend(V1Frontend):
     }
 
 
+@specs.readable("service")
 def service_to_v2(v1: dict[str, Any]) -> run_v2.Service:
     """Translate a v1 service to v2, or raise INVALID_ARGUMENT if it is malformed."""
-    try:
-        return _service_to_v2(v1)
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
-        raise invalid(f"Invalid JSON payload received. The service cannot be read: {error!r}.") from error
-
-
-def _service_to_v2(v1: dict[str, Any]) -> run_v2.Service:
     metadata = v1.get("metadata", {})
     annotations = {k: v for k, v in metadata.get("annotations", {}).items() if k not in SERVICE_SET_ANNOTATIONS}
     service = run_v2.Service(

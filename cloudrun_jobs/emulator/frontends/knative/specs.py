@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +18,7 @@ from cloudrun_jobs.emulator.frontends.knative.annotations import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
 
 # Fields of a container that have the same JSON in v1 and v2.
 SAME_CONTAINER_FIELDS = ("ports", "volumeMounts", "livenessProbe", "startupProbe", "dependsOn")
@@ -31,15 +32,18 @@ SERVICE_SET_ANNOTATIONS = (
 LOCATION_LABEL = "cloud.googleapis.com/location"
 
 
+@contextmanager
+def readable(kind: str) -> Iterator[None]:
+    """Raise INVALID_ARGUMENT if the block cannot read a malformed message; also a decorator."""
+    try:
+        yield
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise invalid(f"Invalid JSON payload received. The {kind} cannot be read: {error!r}.") from error
+
+
+@readable("job")
 def job_to_v2(v1: dict[str, Any]) -> run_v2.Job:
     """Translate a v1 job to v2, or raise INVALID_ARGUMENT if it is malformed."""
-    try:
-        return _job_to_v2(v1)
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
-        raise invalid(f"Invalid JSON payload received. The job cannot be read: {error!r}.") from error
-
-
-def _job_to_v2(v1: dict[str, Any]) -> run_v2.Job:
     metadata, spec = v1.get("metadata", {}), v1["spec"]["template"]
     annotations = dict(metadata.get("annotations", {}))
     labels = {key: value for key, value in metadata.get("labels", {}).items() if key != LOCATION_LABEL}
@@ -111,25 +115,23 @@ def variable_to_v2(v1: dict[str, Any]) -> run_v2.EnvVar:
     return run_v2.EnvVar(name=v1["name"], value_source=run_v2.EnvVarSource(secret_key_ref=selector))
 
 
+@readable("overrides")
 def overrides_to_v2(v1: dict[str, Any]) -> run_v2.RunJobRequest.Overrides:
     """Translate the overrides of ``gcloud run jobs execute`` to v2."""
-    try:
-        containers = [
-            run_v2.RunJobRequest.Overrides.ContainerOverride(
-                name=container.get("name", ""),
-                args=container.get("args", []),
-                env=[variable_to_v2(variable) for variable in container.get("env", [])],
-                clear_args=container.get("clearArgs", False),
-            )
-            for container in v1.get("containerOverrides", [])
-        ]
-        overrides = run_v2.RunJobRequest.Overrides(
-            container_overrides=containers, task_count=int(v1.get("taskCount", 0))
+    containers = [
+        run_v2.RunJobRequest.Overrides.ContainerOverride(
+            name=container.get("name", ""),
+            args=container.get("args", []),
+            env=[variable_to_v2(variable) for variable in container.get("env", [])],
+            clear_args=container.get("clearArgs", False),
         )
-        if "timeoutSeconds" in v1:
-            overrides.timeout = timedelta(seconds=int(v1["timeoutSeconds"]))
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
-        raise invalid(f"Invalid JSON payload received. The overrides cannot be read: {error!r}.") from error
+        for container in v1.get("containerOverrides", [])
+    ]
+    overrides = run_v2.RunJobRequest.Overrides(
+        container_overrides=containers, task_count=int(v1.get("taskCount", 0))
+    )
+    if "timeoutSeconds" in v1:
+        overrides.timeout = timedelta(seconds=int(v1["timeoutSeconds"]))
     return overrides
 
 

@@ -8,7 +8,6 @@ from google.cloud import run_v2
 
 from cloudrun_jobs.emulator import names
 from cloudrun_jobs.emulator.engine.worker_pools import COLLECTION
-from cloudrun_jobs.emulator.errors import invalid
 from cloudrun_jobs.emulator.frontends.knative import resources, specs
 from cloudrun_jobs.emulator.frontends.knative.annotations import (
     annotations_to_v1,
@@ -77,15 +76,9 @@ HANDLERS = {
 }
 
 
+@specs.readable("worker pool")
 def pool_to_v2(v1: dict[str, Any]) -> run_v2.WorkerPool:
     """Translate a v1 worker pool to v2, or raise INVALID_ARGUMENT if it is malformed."""
-    try:
-        return _pool_to_v2(v1)
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
-        raise invalid(f"Invalid JSON payload received. The worker pool cannot be read: {error!r}.") from error
-
-
-def _pool_to_v2(v1: dict[str, Any]) -> run_v2.WorkerPool:
     metadata, template = v1.get("metadata", {}), v1["spec"]["template"]
     annotations, given = dict(metadata.get("annotations", {})), template.get("metadata", {})
     spec = template["spec"]
