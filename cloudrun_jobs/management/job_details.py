@@ -11,12 +11,13 @@ from django.core.management.base import BaseCommand
 
 from cloudrun_jobs.backends.cloudrun import CloudRunBackend
 from cloudrun_jobs.conf import DEFAULT_ALIAS
+from cloudrun_jobs.deploy.listing import Listing
+from cloudrun_jobs.deploy.target import cloudrun_backend_or_none
 from cloudrun_jobs.exceptions import LockError
 from cloudrun_jobs.locks import Holder, current, names
 from cloudrun_jobs.management.finding import find_job
-from cloudrun_jobs.management.listing import Listing, read
+from cloudrun_jobs.management.listing import raise_errors, read
 from cloudrun_jobs.management.output import next_command, write_json, write_message
-from cloudrun_jobs.management.selection import cloudrun_backend_or_none
 from cloudrun_jobs.management.subcommands.runs import SHRINK, row_of
 from cloudrun_jobs.models import JobRun
 from cloudrun_jobs.runs.data import LISTED, listed_data
@@ -43,7 +44,7 @@ def show(command: BaseCommand, name: str, *, as_json: bool, offline: bool) -> No
             command.stdout.write("\n" + _runs_table(command, runs))
         if lock_error:
             write_message(command, lock_error)
-    listing.raise_errors(command)
+    raise_errors(command, listing)
     if not as_json:
         write_message(command, f"{next_command('run', name)} starts it.")
 

@@ -7,9 +7,10 @@ from collections.abc import Sequence
 
 from django.core.management.base import CommandError
 
-from cloudrun_jobs import backends, conf
+from cloudrun_jobs import conf
 from cloudrun_jobs.backends.cloudrun import CloudRunBackend
 from cloudrun_jobs.command import CloudRunJobs
+from cloudrun_jobs.deploy.target import cloudrun_backend_or_none
 from cloudrun_jobs.management.exits import ERROR, FAILED
 from cloudrun_jobs.management.finding import unknown_job
 from cloudrun_jobs.registry import find_jobs
@@ -37,11 +38,6 @@ def cloudrun_backend() -> CloudRunBackend:
         problem = "runs no jobs on Cloud Run"
         hint = "Name the CloudRunBackend in CLOUDRUN_JOBS['BACKEND'] or CLOUDRUN_JOBS['BACKENDS']."
     raise CommandError(f"The environment {environment!r} {problem}. {hint}", returncode=ERROR)
-
-
-def cloudrun_backend_or_none() -> CloudRunBackend | None:
-    """Return the first backend that is Cloud Run; None in the environments "local" and "test"."""
-    return next((each for each in backends.configured() if isinstance(each, CloudRunBackend)), None)
 
 
 def selected_jobs(commands: Sequence[str] | None, *, unknown: int = FAILED) -> list[CloudRunJobs]:

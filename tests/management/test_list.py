@@ -139,7 +139,7 @@ def test_command_that_cannot_be_imported_stops_the_syncs(
 ) -> None:
     """The hint does not name commands that would change nothing; the JSON names the error."""
     found = FoundJobs({job.command_name: job for job in declare(b=NIGHTLY)}, {"broken": ImportError("no")})
-    monkeypatch.setattr("cloudrun_jobs.management.listing.find_jobs", lambda: found)
+    monkeypatch.setattr("cloudrun_jobs.deploy.listing.find_jobs", lambda: found)
 
     assert cli("list").err.splitlines()[-1].endswith(f"the code and the cloud. {IMPORT_HINT}")
     data = cli("list", "--json").data

@@ -10,9 +10,10 @@ from typing import Any
 from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError
 
+from cloudrun_jobs.deploy.listing import Listing
 from cloudrun_jobs.deploy.overview import Overview
 from cloudrun_jobs.management.exits import FAILED
-from cloudrun_jobs.management.listing import Listing, paused_of, read, schedule_text, state_of
+from cloudrun_jobs.management.listing import paused_of, raise_errors, read, schedule_text, state_of
 from cloudrun_jobs.management.output import add_json_option, next_command, write_json, write_message, write_rows
 from cloudrun_jobs.spec import JobSpec
 from cloudrun_jobs.terminal import Shrink, format_minute
@@ -46,7 +47,7 @@ def run(command: BaseCommand, **options: Any) -> None:
         write_json(command, listing.data)
     else:
         _write(command, listing, options)
-    listing.raise_errors(command)
+    raise_errors(command, listing)
     if options["check"] and listing.drift is not None and listing.drift.exists:
         raise CommandError(f"{_drift_count(listing.drift)}. {SYNC_HINT}", returncode=FAILED)
     if not options["json"]:
