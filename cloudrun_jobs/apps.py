@@ -6,13 +6,14 @@ import signal
 import sys
 
 from django.apps import AppConfig
+from django.utils.translation import gettext_lazy as _
 
 
 class CloudRunJobsConfig(AppConfig):
     """Connects the log's receivers and registers the system checks; in a container, makes output line-buffered."""
 
     name = "cloudrun_jobs"
-    verbose_name = "Cloud Run Jobs"
+    verbose_name = _("Cloud Run Jobs")
     default_auto_field = "django.db.models.BigAutoField"
 
     def ready(self) -> None:

@@ -127,8 +127,7 @@ def _unauthenticated(message: str) -> HttpError:
 
 def _session_caller(request: HttpRequest) -> Caller | None:
     """Return the signed-in member of staff. Raises `HttpError` for an unsafe request without a CSRF token."""
-    user = getattr(request, "user", None)
-    if user is None or not (user.is_authenticated and user.is_active and user.is_staff):
+    if (caller := staff_caller(getattr(request, "user", None))) is None:
         return None
     if request.method == "POST":
         read_body(request)  # The check parses forms. After it has read the stream, there is no body left to read.
@@ -136,6 +135,13 @@ def _session_caller(request: HttpRequest) -> Caller | None:
     check.process_request(request)
     if (reason := check.process_view(request, HttpResponse, (), {})) is not None:
         raise HttpError(HTTPStatus.FORBIDDEN, "csrf_failed", f"The CSRF check failed: {reason}")
+    return caller
+
+
+def staff_caller(user: Any) -> Caller | None:
+    """Return the member of staff with the scopes of their permissions; None for any other user."""
+    if user is None or not (user.is_authenticated and user.is_active and user.is_staff):
+        return None
     granted = (scope for name, scope in PERMISSIONS.items() if user.has_perm(f"cloudrun_jobs.{name}"))
     return Caller(user.get_username(), frozenset(granted), user=user)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from cloudrun_jobs.models.items import ItemChunk, ItemList
+from cloudrun_jobs.models.jobs import Job
 from cloudrun_jobs.models.locks import LockSlot, LockTask, LockToken
 from cloudrun_jobs.models.runs import JobRun, TaskRun, Trigger
 from cloudrun_jobs.models.statuses import Status
@@ -12,6 +13,7 @@ __all__ = [
     "Claims",
     "ItemChunk",
     "ItemList",
+    "Job",
     "JobRun",
     "LockSlot",
     "LockTask",

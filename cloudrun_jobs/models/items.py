@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from django.db import models
+from django.utils.translation import gettext_lazy as _
 
 from cloudrun_jobs.models.querysets import PrimaryManager
 from cloudrun_jobs.models.runs import JobRun, Record
@@ -36,6 +37,8 @@ class ItemList(Record):
     objects = PrimaryManager()
 
     class Meta:
+        verbose_name = _("item list")
+        verbose_name_plural = _("item lists")
         constraints = [
             models.UniqueConstraint(fields=["run", "kind", "number"], name="cloudrun_jobs_one_list_per_call")
         ]
@@ -76,6 +79,8 @@ class ItemChunk(Record):
     objects = PrimaryManager()
 
     class Meta:
+        verbose_name = _("item chunk")
+        verbose_name_plural = _("item chunks")
         constraints = [
             models.UniqueConstraint(fields=["list", "start", "size"], name="cloudrun_jobs_one_chunk_per_item")
         ]

@@ -7,6 +7,7 @@ clock: integers compare alike on every server, whatever the session's time zone.
 from __future__ import annotations
 
 from django.db import models
+from django.utils.translation import gettext_lazy as _
 
 
 class LockSlot(models.Model):
@@ -26,6 +27,10 @@ class LockSlot(models.Model):
     #: The receipts of the latest releases. They identify a release that is repeated after a lost reply.
     released = models.CharField(max_length=1000, db_default="")
 
+    class Meta:
+        verbose_name = _("lock slot")
+        verbose_name_plural = _("lock slots")
+
     def __str__(self) -> str:
         return f"{self.label} ({self.slot})"
 
@@ -39,6 +44,10 @@ class LockToken(models.Model):
     id = models.CharField(primary_key=True, max_length=190)  # That of the slot.
     token = models.BigIntegerField()
 
+    class Meta:
+        verbose_name = _("lock token")
+        verbose_name_plural = _("lock tokens")
+
     def __str__(self) -> str:
         return f"{self.id}: {self.token}"
 
@@ -51,6 +60,8 @@ class LockTask(models.Model):
     task_index = models.PositiveIntegerField()
 
     class Meta:
+        verbose_name = _("lock task")
+        verbose_name_plural = _("lock tasks")
         constraints = [
             models.UniqueConstraint(
                 fields=["slot_id", "token", "task_index"], name="cloudrun_jobs_one_end_per_task"

@@ -15,6 +15,7 @@ from django.core.serializers.json import DjangoJSONEncoder
 from django.db import models, router
 from django.db.models import F, Q, Value
 from django.db.models.functions import Coalesce, NullIf
+from django.utils.translation import gettext_lazy as _
 
 from cloudrun_jobs.exceptions import JobCancelled, JobFailed, sentence
 from cloudrun_jobs.models.functions import Now
@@ -42,8 +43,8 @@ class Trigger(models.TextChoices):
 
     DELAY = "delay", "delay()"
     RESERVE = "reserve", "reserve()"
-    SCHEDULE = "schedule", "its schedule"
-    MANUAL = "manual", "by hand"
+    SCHEDULE = "schedule", _("its schedule")
+    MANUAL = "manual", _("by hand")
     HTTP = "http", "HTTP"
 
 
@@ -66,7 +67,7 @@ class JobRun(Record):
     """One run of a job."""
 
     id = models.UUIDField(primary_key=True, default=uuid4, editable=False)
-    command = models.CharField(max_length=150)
+    command = models.CharField(_("job"), max_length=150)
     #: The arguments after `manage.py`, with references as the values of secret options; null if a command
     #: line cannot express them.
     argv = models.JSONField(null=True)
@@ -82,39 +83,39 @@ class JobRun(Record):
     shares = models.JSONField(null=True)
     #: The number of elements of `delay_many()`, whose arguments the tasks have; null for other runs.
     elements = models.PositiveIntegerField(null=True)
-    environment = models.CharField(max_length=63)
+    environment = models.CharField(_("environment"), max_length=63)
     #: The alias of the backend that runs it; empty for the project's default backend.
-    backend = models.CharField(max_length=63, blank=True, default="", db_default="")
+    backend = models.CharField(_("backend"), max_length=63, blank=True, default="", db_default="")
     #: The queue that it is sent to; empty for a backend without queues.
-    queue = models.CharField(max_length=63, blank=True, default="", db_default="")
+    queue = models.CharField(_("queue"), max_length=63, blank=True, default="", db_default="")
     #: The seconds that an attempt of a task may take, for a backend that gets them with the request.
     timeout = models.PositiveIntegerField(null=True)
-    trigger = models.CharField(max_length=10, choices=Trigger)
+    trigger = models.CharField(_("trigger"), max_length=10, choices=Trigger)
     #: The user, service or execution that requested the run; see `requested_by()`.
-    requested_by = models.CharField(max_length=200, blank=True)
+    requested_by = models.CharField(_("requested by"), max_length=200, blank=True)
     idempotency_key = models.CharField(max_length=200, null=True)  # noqa: DJ001  (with a digest; nulls are not unique)
     #: The Scheduler job that started the run, or will start it.
-    schedule = models.CharField(max_length=200, null=True)  # noqa: DJ001  (nulls are not unique)
+    schedule = models.CharField(_("schedule"), max_length=200, null=True)  # noqa: DJ001  (nulls are not unique)
     #: The due time of the schedule's tick or of the reservation.
-    scheduled_for = models.DateTimeField(null=True)
+    scheduled_for = models.DateTimeField(_("due"), null=True)
 
-    status = models.CharField(max_length=10, choices=Status, default=Status.PENDING)
+    status = models.CharField(_("status"), max_length=10, choices=Status, default=Status.PENDING)
     #: Why the run has its status, as a stable identifier: "timeout", "exit_code", "lock_held".
-    reason = models.CharField(max_length=40, blank=True)
-    created_at = models.DateTimeField(db_default=Now())
-    sent_at = models.DateTimeField(null=True)
-    started_at = models.DateTimeField(null=True)
-    finished_at = models.DateTimeField(null=True)
+    reason = models.CharField(_("reason"), max_length=40, blank=True)
+    created_at = models.DateTimeField(_("created"), db_default=Now())
+    sent_at = models.DateTimeField(_("sent"), null=True)
+    started_at = models.DateTimeField(_("started"), null=True)
+    finished_at = models.DateTimeField(_("ended"), null=True)
     cancel_requested_at = models.DateTimeField(null=True)
     #: The end of the dispatcher's lease; after it, `reconcile` dispatches a run that is still pending.
     sending_until = models.DateTimeField(null=True)
 
     #: The short name of the Cloud Run execution, as its containers know it.
-    execution = models.CharField(max_length=100, null=True, unique=True)  # noqa: DJ001  (nulls are not unique)
+    execution = models.CharField(_("execution"), max_length=100, null=True, unique=True)  # noqa: DJ001  (nulls are not unique)
     #: The full resource name of the execution.
     execution_name = models.CharField(max_length=300, blank=True)
     log_uri = models.TextField(blank=True)
-    image = models.TextField(blank=True)
+    image = models.TextField(_("image"), blank=True)
     task_count = models.PositiveIntegerField(default=1)
     succeeded_count = models.PositiveIntegerField(default=0)
     failed_count = models.PositiveIntegerField(default=0)
@@ -140,15 +141,17 @@ class JobRun(Record):
     items_total = models.PositiveBigIntegerField(null=True)
 
     #: What `run()` returned; for several tasks a list by index, see `return_value`.
-    result = models.JSONField(null=True, encoder=DjangoJSONEncoder)
+    result = models.JSONField(_("result"), null=True, encoder=DjangoJSONEncoder)
     error_class = models.CharField(max_length=200, blank=True)
-    error_message = models.TextField(blank=True)
+    error_message = models.TextField(_("error"), blank=True)
     #: For staff only: it may contain confidential values.
-    traceback = models.TextField(blank=True)
+    traceback = models.TextField(_("traceback"), blank=True)
 
     objects = JobRunManager()
 
     class Meta:
+        verbose_name = _("run")
+        verbose_name_plural = _("runs")
         get_latest_by = "created_at"
         permissions = [("run_job", "Can run jobs"), ("cancel_job", "Can cancel runs")]
         indexes = [
@@ -397,6 +400,8 @@ class TaskRun(Record):
     objects = PrimaryManager()
 
     class Meta:
+        verbose_name = _("task")
+        verbose_name_plural = _("tasks")
         constraints = [models.UniqueConstraint(fields=["run", "index"], name="cloudrun_jobs_one_row_per_task")]
 
     def __str__(self) -> str:

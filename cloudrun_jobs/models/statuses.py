@@ -5,20 +5,21 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 
 from django.db import models
+from django.utils.translation import gettext_lazy as _
 
 
 class Status(models.TextChoices):
     """The status of a run or of one of its tasks."""
 
-    PENDING = "pending", "pending"  #: Recorded, but not yet dispatched.
-    SENT = "sent", "sent"  #: Dispatched; no container has claimed it yet.
-    RUNNING = "running", "running"  #: Claimed by a container or process.
+    PENDING = "pending", _("pending")  #: Recorded, but not yet dispatched.
+    SENT = "sent", _("sent")  #: Dispatched; no container has claimed it yet.
+    RUNNING = "running", _("running")  #: Claimed by a container or process.
     #: Every task succeeded. With `lock_scope = "task"`, a skipped task counts as done if another one succeeded.
-    SUCCEEDED = "succeeded", "succeeded"
-    FAILED = "failed", "failed"  #: A task failed on its last attempt, or the run could not be dispatched.
-    CANCELLED = "cancelled", "cancelled"  #: Cancelled before its end.
-    SKIPPED = "skipped", "skipped"  #: Another execution holds the lock, or has claimed the same tick.
-    LOST = "lost", "lost"  #: The outcome could not be determined.
+    SUCCEEDED = "succeeded", _("succeeded")
+    FAILED = "failed", _("failed")  #: A task failed on its last attempt, or the run could not be dispatched.
+    CANCELLED = "cancelled", _("cancelled")  #: Cancelled before its end.
+    SKIPPED = "skipped", _("skipped")  #: Another execution holds the lock, or has claimed the same tick.
+    LOST = "lost", _("lost")  #: The outcome could not be determined.
 
 
 UNFINISHED = frozenset({Status.PENDING, Status.SENT, Status.RUNNING})

@@ -41,7 +41,7 @@ def repeat_all(run: JobRun) -> Rerun:
 def repeat_failed(run: JobRun, *, task_parallelism: int, runs_in_process: bool) -> Rerun:
     """Return a rerun of the failed tasks and items. Raises `RerunRefused`."""
     if not run.is_finished:
-        _refuse(run, f"it is {run.get_status_display()}", "Wait until it ends, or cancel it.")
+        _refuse(run, f"it is {run.status}", "Wait until it ends, or cancel it.")
     _refuse_second(run)
     _refuse_redacted(run, run.argv or ())
     undone, shares = failures.undone_tasks(run), _shares(run)

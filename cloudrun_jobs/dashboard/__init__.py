@@ -1,0 +1,1 @@
+"""The pages that show and run jobs, in the admin and on their own."""

@@ -1,0 +1,62 @@
+"""Where the pages are shown: in an admin site, or on their own."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import TYPE_CHECKING, Any, NamedTuple
+from uuid import UUID
+
+from cloudrun_jobs.http.authentication import Caller
+
+if TYPE_CHECKING:
+    from django.http import HttpRequest, HttpResponseBase
+
+
+class Level(StrEnum):
+    """The level of a notice, and its CSS class in the admin."""
+
+    SUCCESS = "success"
+    WARNING = "warning"
+    ERROR = "error"
+
+
+class Link(NamedTuple):
+    """A link of the trail above a page."""
+
+    text: str
+    url: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Page:
+    """A page: the template of its content with its context, and what the site shows around it."""
+
+    template: str  #: Below `templates/cloudrun_jobs/pages/`.
+    title: str
+    context: Mapping[str, Any] = field(default_factory=dict)
+    #: The pages above this one, from the first.
+    trail: Sequence[Link] = ()
+    status: int = 200
+
+
+class Site(ABC):
+    """The URLs of the pages, the template around them, and their users."""
+
+    @abstractmethod
+    def url(self, name: str, *arguments: str | UUID) -> str:
+        """Return the URL of the view of that name in `dashboard.views.VIEWS`."""
+
+    @abstractmethod
+    def caller(self, request: HttpRequest) -> Caller | None:
+        """Return the signed-in user with the scopes of their permissions; None if nobody may see the pages."""
+
+    @abstractmethod
+    def render(self, request: HttpRequest, page: Page) -> HttpResponseBase:
+        """Return the page in the template of the site."""
+
+    @abstractmethod
+    def notify(self, request: HttpRequest, level: Level, message: str) -> None:
+        """Show the message on the next page that this user opens."""
