@@ -1,65 +1,46 @@
-"""Jobs and runs in the admin: see, start, cancel and rerun them."""
+"""Jobs and runs in the admin: see, start, cancel and rerun them.
+
+Each start of a job in a project with the admin imports this module. The first request imports the pages.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
-from uuid import UUID
 
-from django.contrib import admin, messages
-from django.contrib.admin.utils import quote
-from django.http import HttpResponseBase
-from django.template.response import TemplateResponse
-from django.urls import URLPattern, path, reverse
+from django.contrib import admin
+from django.urls import URLPattern, path
 
-from cloudrun_jobs.dashboard.site import Level, Page, Site
-from cloudrun_jobs.dashboard.view import View, bind
-from cloudrun_jobs.dashboard.views import JOB_VIEWS, RUN_VIEWS
-from cloudrun_jobs.http.authentication import Caller, staff_caller
+from cloudrun_jobs.dashboard.paths import JOB_PATHS, RUN_PATHS
+from cloudrun_jobs.dashboard.view import view_of
 from cloudrun_jobs.models import JobRun
 from cloudrun_jobs.models.jobs import Job
 
 if TYPE_CHECKING:
     from django.http import HttpRequest
 
+    from cloudrun_jobs.dashboard.site import Site
+
     ModelAdmin = admin.ModelAdmin[Any]
 else:
     ModelAdmin = admin.ModelAdmin  # Not generic at run time.
 
-MESSAGE_LEVELS = {Level.SUCCESS: messages.SUCCESS, Level.WARNING: messages.WARNING, Level.ERROR: messages.ERROR}
-#: Views that have the names of the admin's own.
-OWN_NAMES = {"jobs": "job_changelist", "job": "job_change", "runs": "jobrun_changelist", "run": "jobrun_change"}
-
-
-class AdminPages(Site):
-    """The pages in an admin site."""
-
-    def __init__(self, admin_site: admin.AdminSite) -> None:
-        self._admin_site = admin_site
-
-    def url(self, name: str, *arguments: str | UUID) -> str:
-        view = f"{self._admin_site.name}:cloudrun_jobs_{OWN_NAMES.get(name, name)}"
-        return reverse(view, args=[quote(argument) for argument in arguments])
-
-    def caller(self, request: HttpRequest) -> Caller | None:
-        return staff_caller(request.user)
-
-    def render(self, request: HttpRequest, page: Page) -> HttpResponseBase:
-        context = {**self._admin_site.each_context(request), **page.context, "page": page, "site": self}
-        context["title"] = page.title
-        return TemplateResponse(request, "admin/cloudrun_jobs/page.html", context, status=page.status)
-
-    def notify(self, request: HttpRequest, level: Level, message: str) -> None:
-        messages.add_message(request, MESSAGE_LEVELS[level], message)
-
-    def urls(self, views: Sequence[View]) -> list[URLPattern]:
-        """Return the URLs of these views, for `ModelAdmin.get_urls()`."""
-        wrap = self._admin_site.admin_view
-        return [path(view.path, wrap(bind(self, view)), name=f"cloudrun_jobs_{view.name}") for view in views]
-
 
 class ReadOnlyAdmin(ModelAdmin):
     """Rows that the admin shows and does not change."""
+
+    def page_urls(self, paths: Mapping[str, str]) -> list[URLPattern]:
+        """Return the URLs of these pages, for `get_urls()`."""
+        wrap = self.admin_site.admin_view
+        return [
+            path(pattern, wrap(view_of(name, self._load_site)), name=f"cloudrun_jobs_{name}")
+            for name, pattern in paths.items()
+        ]
+
+    def _load_site(self) -> Site:
+        from cloudrun_jobs.dashboard.admin_pages import AdminPages
+
+        return AdminPages(self.admin_site)
 
     def has_add_permission(self, request: HttpRequest) -> bool:
         return False
@@ -71,8 +52,7 @@ class ReadOnlyAdmin(ModelAdmin):
         return False
 
     def has_view_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        caller = staff_caller(request.user)
-        return caller is not None and "read" in caller.scopes
+        return request.user.has_perm("cloudrun_jobs.view_jobrun")
 
 
 @admin.register(Job)
@@ -80,7 +60,7 @@ class JobAdmin(ReadOnlyAdmin):
     """The declared jobs."""
 
     def get_urls(self) -> list[Any]:
-        return [*AdminPages(self.admin_site).urls(JOB_VIEWS), *super().get_urls()]
+        return [*self.page_urls(JOB_PATHS), *super().get_urls()]
 
 
 @admin.register(JobRun)
@@ -88,4 +68,7 @@ class JobRunAdmin(ReadOnlyAdmin):
     """The recorded runs."""
 
     def get_urls(self) -> list[Any]:
-        return [*AdminPages(self.admin_site).urls(RUN_VIEWS[1:]), *super().get_urls()]
+        return [
+            *self.page_urls({name: RUN_PATHS[name] for name in RUN_PATHS if name != "runs"}),
+            *super().get_urls(),
+        ]
