@@ -4,7 +4,7 @@ PYTHON ?= $(shell for python in python3.14 python3.13 python3.12 python3.11 pyth
 NOX = .venv/bin/python -m nox --no-error-on-external-run
 
 .PHONY: servers demo demo-export test lint test-oldest test-pair test-faults test-bigquery test-wheel wheel soak mutations \
-	test-clients test-containers bench lock clean
+	test-clients test-containers bench messages lock clean
 
 demo: .venv/ready
 	@$(NOX) --session demo
@@ -63,6 +63,10 @@ test-clients: .venv/ready
 # Builds DockerfileServer and runs it: root on Debian.
 test-containers: .venv/ready
 	@$(NOX) --session containers
+
+# Writes the strings of the pages into the catalogs of cloudrun_jobs/locale, and compiles them. It needs GNU gettext.
+messages: .venv/ready
+	@$(NOX) --session messages
 
 bench: .venv/ready
 	@$(NOX) --session bench

@@ -102,6 +102,16 @@ def oldest(session: nox.Session) -> None:
     session.run("coverage", "report", "--fail-under=95")
 
 
+@nox.session(python=NEWEST[0])
+def messages(session: nox.Session) -> None:
+    """The catalogs of the languages, with the strings of the code, and compiled."""
+    install(session, NEWEST[1])
+    options = ("--no-wrap", "--add-location", "file", "--ignore", "emulator/*", "--no-obsolete")
+    with session.chdir("cloudrun_jobs"):
+        session.run("django-admin", "makemessages", "--locale", "ja", "--locale", "ko", *options)
+        session.run("django-admin", "compilemessages", "--locale", "ja", "--locale", "ko")
+
+
 @nox.session(venv_backend="none")
 def wheel(session: nox.Session) -> None:
     """The sdist and, from it, the wheel: built once, into dist/, and checked for what it holds."""
