@@ -84,9 +84,7 @@ def job_rows(
     return sorted(rows, key=lambda row: row.command)
 
 
-def _job_row(
-    site: Site, listing: Listing, spec: JobSpec, holders: Sequence[HolderRow], may_run: bool
-) -> JobRow:
+def _job_row(site: Site, listing: Listing, spec: JobSpec, holders: Sequence[HolderRow], may_run: bool) -> JobRow:
     command, cloud = spec.command, listing.drift
     last = listing.last_runs.get(command)
     return JobRow(
@@ -94,7 +92,7 @@ def _job_row(
         url=site.url("job", command),
         start_url=site.url("start", command) if may_run else "",
         schedules=schedule_rows(listing, spec),
-        last_run=last and run_row(site, last),
+        last_run=run_row(site, last) if last else None,
         holders=holders,
         changes=cloud.changes.get(command, ()) if cloud else (),
         troubles=cloud.troubles.get(command, ()) if cloud else (),
@@ -134,7 +132,7 @@ def holder_rows(site: Site, commands: Iterable[str]) -> tuple[dict[str, list[Hol
         return {}, str(error)
     executions = {holder.holder for each in holders.values() for holder in each}
     runs = JobRun.objects.filter(execution__in=executions, environment=conf.load().environment)
-    urls = {execution: site.url("run", pk) for pk, execution in runs.values_list("pk", "execution") if executions}
+    urls = {execution: site.url("run", pk) for pk, execution in runs.values_list("pk", "execution")}
     return {
         command: [HolderRow(holder=holder, run_url=urls.get(holder.holder, "")) for holder in each]
         for command, each in holders.items()

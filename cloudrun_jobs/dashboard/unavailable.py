@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import wraps
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
@@ -16,8 +17,9 @@ from cloudrun_jobs.runs.database import migrate_hint, with_migration_hint
 if TYPE_CHECKING:
     from django.http import HttpRequest, HttpResponseBase
 
-    from cloudrun_jobs.dashboard.view import Handler
     from cloudrun_jobs.http.authentication import Caller
+
+    Handler = Callable[..., HttpResponseBase]
 
 
 def explain_errors(handler: Handler) -> Handler:
