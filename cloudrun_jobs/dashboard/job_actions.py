@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from django.shortcuts import redirect
@@ -63,15 +63,18 @@ def _set_paused(
     return redirect(f"{site.url('job', command)}?cloud=1")
 
 
-def _state_messages(changes: list[StateChange], *, paused: bool) -> Iterator[tuple[Level, str]]:
-    done = _("The schedule %(name)s is paused.") if paused else _("The schedule %(name)s is resumed.")
-    same = _("The schedule %(name)s was paused already.") if paused else _("The schedule %(name)s was not paused.")
-    for name, is_changed, error in changes:
-        if error is not None:
-            yield Level.ERROR, plain(error)
-        else:
-            level = Level.SUCCESS if is_changed else Level.WARNING
-            yield level, (done if is_changed else same) % {"name": name}
+def _state_messages(changes: Sequence[StateChange], *, paused: bool) -> Iterator[tuple[Level, str]]:
+    """Yield a message for those that were changed, for those that were not, and for each error."""
+    changed = [change.scheduler_job for change in changes if change.is_changed]
+    same = [change.scheduler_job for change in changes if not (change.is_changed or change.error)]
+    if changed:
+        message = _("Paused: %(names)s.") if paused else _("Resumed: %(names)s.")
+        yield Level.SUCCESS, message % {"names": ", ".join(changed)}
+    if same:
+        message = _("Already paused: %(names)s.") if paused else _("Not paused, so not resumed: %(names)s.")
+        yield Level.WARNING, message % {"names": ", ".join(same)}
+    for error in dict.fromkeys(plain(change.error) for change in changes if change.error):
+        yield Level.ERROR, error
 
 
 @explain_errors
