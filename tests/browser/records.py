@@ -16,7 +16,7 @@ USERS = {"operator": ("view_jobrun", "run_job", "cancel_job"), "reader": ("view_
 FAILED, RUNNING, SUCCEEDED = (UUID(int=number) for number in (1, 2, 3))
 
 LONG = "https://storage.example/" + "an-address-without-a-space/" * 20
-HOSTILE = "<script>alert(1)</script> \x1b[31m \u202egnp.exe & \"quotes\" '" + "x" * 3000
+HOSTILE = '<script>alert(1)</script> \x1b[31m \u202egnp.exe & "quotes" \'' + "x" * 3000
 TRACEBACK = 'Traceback (most recent call last):\n  File "/app/jobs.py", line 7, in run\n    ' + "y" * 300 + "\n"
 
 
@@ -39,7 +39,15 @@ def create_runs() -> None:
     now = timezone.now()
     begun = {"sent_at": now - timedelta(hours=2), "started_at": now - timedelta(hours=2)}
     failure = {"error_class": "ValueError", "error_message": HOSTILE, "traceback": TRACEBACK * 30}
-    run(FAILED, "failed", argv=["walk", "3", f"--until={LONG}"], failed_count=1, finished_at=now, **begun, **failure)
+    run(
+        FAILED,
+        "failed",
+        argv=["walk", "3", f"--until={LONG}"],
+        failed_count=1,
+        finished_at=now,
+        **begun,
+        **failure,
+    )
     running = run(RUNNING, "running", task_count=12, succeeded_count=3, **begun)
     result = {"rows": 7, "text": HOSTILE, "list": list(range(50)), "نص": "עברית"}
     run(SUCCEEDED, "succeeded", result=result, succeeded_count=1, finished_at=now, **begun)
@@ -53,7 +61,9 @@ def create_runs() -> None:
             progress_total=12,
             progress_text=f"step {index} {LONG[:100]}",
         )
-    for number, status in enumerate(("succeeded", "failed", "cancelled", "skipped", "lost", "pending", "sent") * 8):
+    for number, status in enumerate(
+        ("succeeded", "failed", "cancelled", "skipped", "lost", "pending", "sent") * 8
+    ):
         at = {} if status in {"pending", "sent"} else {**begun, "finished_at": now - timedelta(minutes=number)}
         run(uuid4(), status, command=("walk", "echo", "nightly")[number % 3], **at)
     run(uuid4(), "failed", command="a_command_that_is_gone", finished_at=now, **begun)

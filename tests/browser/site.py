@@ -30,7 +30,9 @@ def variables(database: Path, emulator: Emulator | None = None, *, unfold: bool 
         "CLOUDRUN_JOBS_REGION": "europe-west4",
         "BROWSER_UNFOLD": "1" if unfold else "",
     }
-    return found if emulator is None else {**found, "CLOUDRUN_JOBS_OPTIONS": json.dumps({"endpoint": emulator.grpc})}
+    return (
+        found if emulator is None else {**found, "CLOUDRUN_JOBS_OPTIONS": json.dumps({"endpoint": emulator.grpc})}
+    )
 
 
 def fill(database: Path) -> None:
