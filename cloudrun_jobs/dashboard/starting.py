@@ -112,12 +112,7 @@ class StartPage:
             run = actions.start(self.caller, request)
         except IdempotencyKeyReused:
             # Another form is not another run: the person decides whether to start it.
-            form.add_error(
-                None,
-                gettext(
-                    "This form has already started a run, with other values. To start another one, send the form again."
-                ),
-            )
+            form.add_error(None, gettext("This form has already started a run, with other values. To start another one, send the form again."))
             return self.show(form)
         except InvalidArguments as error:
             form.report(error)
@@ -133,11 +128,7 @@ class StartPage:
         may_read = "read" in self.caller.scopes
         url = self.site.url("start", self.command)
         links = [
-            {
-                "url": f"{url}?{urlencode([(SUBCOMMAND, name) for name in each.names])}",
-                "name": each.names[-1],
-                "help": each.help,
-            }
+            {"url": f"{url}?{urlencode([(SUBCOMMAND, name) for name in each.names])}", "name": each.names[-1], "help": each.help}
             for each in (form.next_subcommands if form else ())
         ]
         context = {
@@ -151,9 +142,7 @@ class StartPage:
             **context,
         }
         title = gettext("Run %(command)s") % {"command": readable(self.command)}
-        trail = (
-            [Link(gettext("Jobs"), self.site.url("jobs")), Link(self.command, context["back"])] if may_read else []
-        )
+        trail = [Link(gettext("Jobs"), self.site.url("jobs")), Link(self.command, context["back"])] if may_read else []
         return self.site.render(
             self.request, Page(template="start.html", title=title, context=context, trail=trail, status=status)
         )
@@ -162,15 +151,10 @@ class StartPage:
         """Show the run, with a notice."""
         level, message = Level.SUCCESS, gettext("The run has been requested.")
         if not is_new:
-            level, message = (
-                Level.WARNING,
-                gettext("This form had already started this run. No other run was started."),
-            )
+            level, message = Level.WARNING, gettext("This form had already started this run. No other run was started.")
         elif run.is_finished:  # It ran in this process.
             level = Level.SUCCESS if run.status == Status.SUCCEEDED else Level.ERROR
-            message = gettext("The run has ended with the status “%(status)s”.") % {
-                "status": run.get_status_display()
-            }
+            message = gettext("The run has ended with the status “%(status)s”.") % {"status": run.get_status_display()}
         return self._leave(level, message, run)
 
     def _failed(self, form: StartForm, request: RunRequest, error: Exception) -> HttpResponseBase:
