@@ -11,7 +11,6 @@ from tests.settings import INSTALLED_APPS, MIDDLEWARE
 
 ALLOWED_HOSTS = ["127.0.0.1"]
 ROOT_URLCONF = "tests.browser.urls"
-LOGIN_URL = "login"
 PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]  # Fast.
 CLOUDRUN_JOBS = {"HTTP": {"SESSION": True}}
 

@@ -12,9 +12,9 @@ from pathlib import Path
 
 from cloudrun_jobs.emulator import Emulator
 from tests.emulator.cloud import Cloud, job
+from tests.http_api.live import listens
 from tests.servers.process import free_port
 from tests.waiting import wait_for
-from tests.http_api.live import listens
 
 ROOT = Path(__file__).parents[2]
 
