@@ -62,7 +62,7 @@ class Visitor:
             self.page.set_viewport_size({"width": width, "height": HEIGHT})
             self.page.emulate_media(color_scheme=scheme)  # type: ignore[arg-type]
             wide += [f"{name} at {width}: {each}" for each in self.page.evaluate(OVERFLOW)]
-            self.page.screenshot(path=directory / f"{name}-{width}-{scheme}.png", full_page=True)
+            self.page.screenshot(path=directory / f"{name}-{width}-{scheme}.png", full_page=True, animations="disabled")
         return wide
 
     def _note(self, message: ConsoleMessage) -> None:
