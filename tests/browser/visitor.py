@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,28 +13,23 @@ if TYPE_CHECKING:
     from playwright.sync_api import Browser, ConsoleMessage, Page
 
 DASHBOARD, ADMIN = "/cloudrun_jobs/dashboard", "/admin/cloudrun_jobs"
-#: Widths and colours of a page that was loaded once.
-VIEWS = [(width, scheme) for width in (390, 1280) for scheme in ("light", "dark")]
 HEIGHT = 900
-# The page is not wider than the window, and neither is anything that is visible outside a box that scrolls.
+# What is beyond the right edge of the window, if the page can be scrolled to it.
 OVERFLOW = """() => {
   const width = document.documentElement.clientWidth;
-  const found = document.documentElement.scrollWidth > width || document.body.scrollWidth > width;
-  return found ? [...document.querySelectorAll('body *')]
-    .filter(each => each.getBoundingClientRect().right > width + 1 && !each.closest('.scroll, .results, pre'))
-    .map(each => each.tagName + '.' + each.className).slice(0, 5) : [];
+  if (Math.max(document.documentElement.scrollWidth, document.body.scrollWidth) <= width) return [];
+  const beyond = each => each.getBoundingClientRect().right > width + 1;
+  const found = [...document.querySelectorAll('body *')].filter(each => beyond(each) && !each.closest('.scroll, pre'));
+  return found.map(each => `${each.tagName}#${each.id}.${each.className}`).slice(0, 5);
 }"""
 
 
 class Visitor:
     """A page in a session of its own, and the errors in its console."""
 
-    def __init__(
-        self, browser: Browser, site: Site, language: str = "en", width: int = 1280, **options: Any
-    ) -> None:
-        viewport = {"width": width, "height": HEIGHT}
-        self.context = browser.new_context(base_url=site.url, locale=language, viewport=viewport, **options)
-        self.context.set_default_timeout(15_000)
+    def __init__(self, browser: Browser, site: Site, language: str = "en", **options: Any) -> None:
+        self.context = browser.new_context(base_url=site.url, locale=language, **options)
+        self.context.set_default_timeout(20_000)
         self.page: Page = self.context.new_page()
         self.errors: list[str] = []
         self.expected: set[int] = set()  # Statuses of responses, which the console names too.
@@ -41,11 +37,12 @@ class Visitor:
         self.page.on("pageerror", lambda error: self.errors.append(str(error)))
 
     def sign_in(self, user: str) -> None:
-        self.page.goto(f"{DASHBOARD}/jobs/")  # Redirects to the admin's.
+        """Sign in on the page that the dashboard redirects to: the admin's."""
+        self.page.goto(f"{DASHBOARD}/")
         self.page.locator("[name=username]").fill(user)
         self.page.locator("[name=password]").fill(PASSWORD)
         self.page.keyboard.press("Enter")
-        self.page.wait_for_url(f"**{DASHBOARD}/jobs/")
+        self.page.wait_for_url(f"**{DASHBOARD}/**")
 
     def goto(self, path: str) -> Page:
         self.page.goto(path)
@@ -55,14 +52,15 @@ class Visitor:
         self.context.close()
         return self.errors
 
-    def photograph(self, name: str, directory: Path) -> list[str]:
-        """Save a screenshot in each of `VIEWS`; return what is wider than the window."""
+    def photograph(self, name: str, directory: Path, views: Iterable[tuple[int, str]]) -> list[str]:
+        """Save a screenshot at each width and in each colour scheme; return what is wider than the window."""
         wide = []
-        for width, scheme in VIEWS:
+        for width, scheme in views:
             self.page.set_viewport_size({"width": width, "height": HEIGHT})
             self.page.emulate_media(color_scheme=scheme)  # type: ignore[arg-type]
             wide += [f"{name} at {width}: {each}" for each in self.page.evaluate(OVERFLOW)]
-            self.page.screenshot(path=directory / f"{name}-{width}-{scheme}.png", full_page=True, animations="disabled")
+            path = directory / f"{name}-{width}-{scheme}.png"
+            self.page.screenshot(path=path, full_page=True, animations="disabled")
         return wide
 
     def _note(self, message: ConsoleMessage) -> None:
