@@ -5,22 +5,33 @@ from __future__ import annotations
 from typing import Any
 
 from django.apps import apps
+from django.utils.translation import gettext_lazy as _
 
 from cloudrun_jobs.http.authentication import Caller
 from cloudrun_jobs.models import JobRun
 from cloudrun_jobs.models.jobs import Job
 from cloudrun_jobs.signals import http_action, job_action
 
-MESSAGES = {"start": "Started over HTTP.", "cancel": "Cancelled over HTTP.", "rerun": "Rerun over HTTP."}
+MESSAGES = {"start": _("Started."), "cancel": _("Cancelled."), "rerun": _("Rerun.")}
+OVER_HTTP = {
+    "start": _("Started over HTTP."),
+    "cancel": _("Cancelled over HTTP."),
+    "rerun": _("Rerun over HTTP."),
+}
 
 
-def audit(caller: Caller, action: str, run: JobRun) -> None:
+def audit(caller: Caller, action: str, run: JobRun, *, over_http: bool = False) -> None:
     """Record the caller's action on a run."""
     http_action.send_robust(JobRun, run=run, action=action, caller=caller.name)
-    _add_to_history(caller, run, MESSAGES[action], is_addition=action != "cancel")
+    message = str((OVER_HTTP if over_http else MESSAGES)[action])
+    _add_to_history(caller, run, message, is_addition=action != "cancel")
 
 
-JOB_MESSAGES = {"pause": "Paused {}.", "resume": "Resumed {}.", "release_lock": "Released the lock {}."}
+JOB_MESSAGES = {
+    "pause": _("Paused {}."),
+    "resume": _("Resumed {}."),
+    "release_lock": _("Released the lock {}."),
+}
 
 
 def audit_job(caller: Caller, action: str, command: str, subject: str) -> None:
