@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import re
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -9,9 +10,11 @@ from unittest.mock import ANY
 from xml.etree import ElementTree
 
 import pytest
+from django.contrib.admin.utils import quote
 from django.db import connection
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
+from django.urls import reverse
 from django.utils import timezone
 
 from cloudrun_jobs import Schedule
@@ -218,3 +221,17 @@ def test_job_of_another_environment_is_gone(reader: Client, declare: Declare) ->
 
     assert GONE in text_of(response)
     assert str(run.pk) not in response.content.decode()
+
+
+@pytest.mark.parametrize("command", ["run_daily_ingest", *STRANGE_NAMES])
+def test_job_has_a_page_in_the_admin(admin_client: Client, command: str) -> None:
+    """At the URL that the history of the admin has for it, and whose forms lead to it again."""
+    record(command)
+    hold(command)
+    address = reverse("admin:cloudrun_jobs_job_change", args=[quote(command)])
+    content = admin_client.get(address).content.decode()
+    action = re.search(r'action="([^"]+release-lock/)"', content)
+
+    assert "No lock of the job is held." not in content
+    assert action
+    assert admin_client.post(html.unescape(action[1])).headers["Location"] == address
