@@ -17,6 +17,7 @@ from cloudrun_jobs.models import JobRun, TaskRun, failures
 
 #: A longer JSON text is not indented on a page.
 MAX_JSON_LENGTH = 10 * MAX_LENGTH
+MAX_INDENTED_LENGTH = 4 * 2**20
 
 TEXTS = {"error": "error_message", "traceback": "traceback", "image": "image", "logs": "log_uri"}
 VALUES = {"arguments": "argv", "overrides": "overrides", "result": "result"}
@@ -54,9 +55,20 @@ def readable(text: str | None) -> str | None:
         return None
     try:
         value = json.loads(text)
-        return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, indent=2)
+        return value if isinstance(value, str) else _indented(value)
     except (ValueError, RecursionError):
         return text
+
+
+def _indented(value: Any) -> str:
+    """Return the value as JSON. Raises `ValueError` if the indentation of nested values makes it too long."""
+    parts, length = list[str](), 0
+    for part in json.JSONEncoder(ensure_ascii=False, indent=2).iterencode(value):
+        parts.append(part)
+        length += len(part)
+        if length > MAX_INDENTED_LENGTH:
+            raise ValueError("too long")
+    return "".join(parts)
 
 
 def command_line(text: str | None) -> str | None:

@@ -55,7 +55,7 @@ def rerun(site: Site, request: HttpRequest, caller: Caller, run_id: UUID) -> Htt
     failed_only, key = request.POST.get("failed_only") == "1", _key(request, caller)
     try:
         run = JobRun.objects.get(pk=run_id)
-        if (job := _job_of(run)) is None or run.argv is None:
+        if (job := _job_of(run)) is None or run.argv is None or key is None:
             site.notify(request, Level.ERROR, _impossible(run, job))
             return redirect(site.url("run", run_id))
         started = actions.rerun(caller, run, job, failed_only=failed_only, key=key)
@@ -85,7 +85,9 @@ def _impossible(run: JobRun, job: CloudRunJobs | None) -> str:
     if job is None:
         message = _("Nothing was started: the command “%(command)s” no longer exists, or is no longer a job.")
         return message % {"command": plain(run.command)}
-    return _("Nothing was started: the arguments of the run were not recorded.")
+    if run.argv is None:
+        return _("Nothing was started: the arguments of the run were not recorded.")
+    return _("Nothing was started: the form was incomplete. Send it from this page.")
 
 
 def _deleted(site: Site, request: HttpRequest) -> HttpResponseBase:
