@@ -28,7 +28,6 @@ from cloudrun_jobs.exceptions import InvalidArguments, sentence
 from cloudrun_jobs.http.options import FORMATS, MAX_CHOICES, NUMBERS, is_required, of_type
 from cloudrun_jobs.terminal import escape
 
-MAX_TEXT = 2000  # characters of a help text or an error
 MAX_DEFAULT = 200  # characters
 INPUT_TYPES = {"date": "date", "date-time": "datetime-local", "time": "time"}
 # The texts of one line are in an input, which browsers neither complete nor correct.
@@ -71,11 +70,6 @@ def inputs(parser: ArgumentParser, action: Action) -> Iterator[Input]:
 def is_flag(action: Action) -> bool:
     """Return True for an argument without a value that sets True."""
     return action.nargs == 0 and action.const is True
-
-
-def readable(text: str) -> str:
-    """Return a text of the job or its parser for a page: escaped, and not too long."""
-    return escape(text[:MAX_TEXT] + "…" * (len(text) > MAX_TEXT), keep="\n\t")
 
 
 def _of_flag(action: Action) -> Any:
@@ -169,7 +163,7 @@ def label_of(action: Action) -> str:
         name = max(action.option_strings, key=len).lstrip("-+/")
     else:
         name = action.metavar if isinstance(action.metavar, str) else action.dest
-    return readable(capfirst(" ".join(name.replace("-", " ").replace("_", " ").split())))
+    return str(capfirst(" ".join(name.replace("-", " ").replace("_", " ").split())))
 
 
 def _help(parser: ArgumentParser, action: Action) -> str:
@@ -179,7 +173,7 @@ def _help(parser: ArgumentParser, action: Action) -> str:
         text = parser._get_formatter()._expand_help(action)
     except Exception:  # noqa: BLE001  (a stray "%", or the text of a default: the help is shown as it is)
         text = str(action.help)
-    return sentence(readable(text.strip()))
+    return sentence(text)
 
 
 def _default(parser: ArgumentParser, action: Action) -> str:
@@ -206,4 +200,4 @@ def _default_text(action: Action, default: Any) -> str:
         text = ", ".join(text_of(item, action) for item in items)
     except InvalidArguments:
         return ""
-    return escape(text[:MAX_DEFAULT] + "…" * (len(text) > MAX_DEFAULT))
+    return text[:MAX_DEFAULT] + "…" * (len(text) > MAX_DEFAULT)
