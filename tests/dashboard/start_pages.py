@@ -15,6 +15,7 @@ from django.core.management.base import CommandParser
 from django.test import Client, override_settings
 from django.urls import reverse
 
+from cloudrun_jobs import CloudRunJobs
 from tests.jobs.management.commands import everything
 
 JOB = "everything"
@@ -33,7 +34,7 @@ def sign_in(*permissions: str, name: str = "mina", **options: Any) -> Client:
 
 @contextmanager
 def job_with(*declared: AddArguments, **attributes: Any) -> Iterator[list[dict[str, Any]]]:
-    """Give the job these arguments, and attributes; return the list of the options that `run()` receives."""
+    """Replace the job by one with these arguments and attributes; return the list of the options that `run()` receives."""
     received = list[dict[str, Any]]()
 
     def add_arguments(command: Any, parser: CommandParser) -> None:
@@ -43,8 +44,9 @@ def job_with(*declared: AddArguments, **attributes: Any) -> Iterator[list[dict[s
     def run(command: Any, *args: Any, **options: Any) -> None:
         received.append({name: value for name, value in options.items() if name not in DJANGO})
 
-    values = {"add_arguments": add_arguments, "run": run, **attributes}
-    with mock.patch.multiple(everything.Command, **values), override_settings(CLOUDRUN_JOBS=SESSION):
+    values = {"__module__": everything.__name__, "add_arguments": add_arguments, "run": run, **attributes}
+    command = type("Command", (CloudRunJobs,), values)
+    with mock.patch.object(everything, "Command", command), override_settings(CLOUDRUN_JOBS=SESSION):
         yield received
 
 

@@ -60,11 +60,7 @@ KINDS: dict[str, tuple[Any, Any, Any]] = {
     "append-to-default": (argument("--x", action="append", default=["z"]), "a", ["z", "a"]),
     "append-numbers": (argument("--x", action="append", type=int), "1\n2", [1, 2]),
     "append-choices": (argument("--x", action="append", choices=["a", "b", "c"]), ["a", "c"], ["a", "c"]),
-    "append-pairs": (
-        argument("--x", action="append", nargs=2),
-        "a\r\nb\r\n\r\nc d\r\ne",
-        [["a", "b"], ["c d", "e"]],
-    ),
+    "append-pairs": (argument("--x", action="append", nargs=2), "a\nb\n\nc d\ne", [["a", "b"], ["c d", "e"]]),
     "append-const": (argument("--x", action="append_const", const=7), "on", [7]),
     "extend": (argument("--x", action="extend", nargs="+", type=int), "1\n-2", [1, -2]),
     "list": (argument("--x", nargs="+"), "a\nb c", ["a", "b c"]),
