@@ -34,7 +34,7 @@ def sign_in(*permissions: str, name: str = "mina", **options: Any) -> Client:
 
 @contextmanager
 def job_with(*declared: AddArguments, **attributes: Any) -> Iterator[list[dict[str, Any]]]:
-    """Replace the job by one with these arguments and attributes; return the list of the options that `run()` receives."""
+    """Replace the job by one with these arguments and attributes; return what `run()` receives, call by call."""
     received = list[dict[str, Any]]()
 
     def add_arguments(command: Any, parser: CommandParser) -> None:
