@@ -7,40 +7,61 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
+from uuid import UUID
 
-from django.contrib import admin
-from django.urls import URLPattern, path
+from django.contrib import admin, messages
+from django.contrib.admin.utils import unquote
+from django.core.exceptions import PermissionDenied
+from django.core.paginator import Paginator
+from django.forms import Media
+from django.http import HttpResponseBase, HttpResponseRedirect
+from django.urls import URLPattern, path, reverse
+from django.utils import timezone
+from django.utils.html import format_html
+from django.utils.translation import gettext
+from django.utils.translation import gettext_lazy as _
 
 from cloudrun_jobs.dashboard.paths import JOB_PATHS, RUN_PATHS
-from cloudrun_jobs.dashboard.view import view_of
-from cloudrun_jobs.models import JobRun
+from cloudrun_jobs.dashboard.run_filters import LONG_FIELDS, RUN_COLUMNS, RUN_FILTERS
+from cloudrun_jobs.dashboard.text import duration, plain, shown
+from cloudrun_jobs.dashboard.view import non_atomic, view_of
+from cloudrun_jobs.models import JobRun, Progress
 from cloudrun_jobs.models.jobs import Job
 
 if TYPE_CHECKING:
+    from django.db.models import QuerySet
     from django.http import HttpRequest
 
     from cloudrun_jobs.dashboard.site import Site
 
     ModelAdmin = admin.ModelAdmin[Any]
 else:
-    ModelAdmin = admin.ModelAdmin  # Not generic at run time.
+    ModelAdmin = object  # A project combines the mixins with its own.
+
+#: The pages that replace the admin's own, with their URLs.
+REPLACED = frozenset({"jobs", "job", "runs", "run"})
 
 
-class ReadOnlyAdmin(ModelAdmin):
-    """Rows that the admin shows and does not change."""
+class ReadOnlyAdminMixin(ModelAdmin):
+    """Rows that the admin shows and does not change, with pages of the dashboard."""
 
-    def page_urls(self, paths: Mapping[str, str]) -> list[URLPattern]:
-        """Return the URLs of these pages, for `get_urls()`."""
-        wrap = self.admin_site.admin_view
-        return [
-            path(pattern, wrap(view_of(name, self._load_site)), name=f"cloudrun_jobs_{name}")
-            for name, pattern in paths.items()
+    #: The paths of the pages below the list, by name.
+    page_paths: Mapping[str, str]
+
+    def get_urls(self) -> list[URLPattern]:
+        own = {name: pattern for name, pattern in self.page_paths.items() if name not in REPLACED}
+        patterns = [
+            path(pattern, self.admin_site.admin_view(self._view(name)), name=f"cloudrun_jobs_{name}")
+            for name, pattern in own.items()
         ]
+        theirs = super().get_urls()
+        for pattern in theirs:
+            non_atomic(pattern.callback)
+        return [*patterns, *theirs]
 
-    def _load_site(self) -> Site:
-        from cloudrun_jobs.dashboard.admin_pages import AdminPages
-
-        return AdminPages(self.admin_site)
+    @property
+    def media(self) -> Media:
+        return super().media + Media(css={"all": ["cloudrun_jobs/pages.css"]})
 
     def has_add_permission(self, request: HttpRequest) -> bool:
         return False
@@ -52,23 +73,159 @@ class ReadOnlyAdmin(ModelAdmin):
         return False
 
     def has_view_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        """Return True if the user may see jobs and runs, or this run."""
         return request.user.has_perm("cloudrun_jobs.view_jobrun")
+
+    def has_run_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        """Return True if the user may start jobs, pause them, release their locks, and rerun runs, or this run."""
+        return request.user.has_perm("cloudrun_jobs.run_job")
+
+    def has_cancel_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        """Return True if the user may cancel runs, or this run."""
+        return request.user.has_perm("cloudrun_jobs.cancel_job")
+
+    def show_page(self, request: HttpRequest, name: str, **parameters: Any) -> HttpResponseBase:
+        """Return the response of the page of that name."""
+        return view_of(name, self.load_site)(request, **parameters)
+
+    def load_site(self, run: JobRun | None = None) -> Site:
+        from cloudrun_jobs.dashboard.admin_pages import AdminPages
+
+        return AdminPages(self, run)
+
+    def _view(self, name: str) -> Any:
+        def respond(request: HttpRequest, **parameters: Any) -> HttpResponseBase:
+            given = {key: unquote(value) if isinstance(value, str) else value for key, value in parameters.items()}
+            return self.show_page(request, name, **given)
+
+        return non_atomic(respond)
+
+
+class JobAdminMixin(ReadOnlyAdminMixin):
+    """The declared jobs, for a `ModelAdmin` of `cloudrun_jobs.models.Job`."""
+
+    page_paths = JOB_PATHS
+
+    def changelist_view(self, request: HttpRequest, extra_context: Any = None) -> Any:
+        return self.show_page(request, "jobs")
+
+    def change_view(
+        self, request: HttpRequest, object_id: str, form_url: str = "", extra_context: Any = None
+    ) -> Any:
+        return self.show_page(request, "job", command=unquote(object_id))
+
+    def get_object(self, request: HttpRequest, object_id: str, from_field: str | None = None) -> Job | None:
+        """Return the job of that name, for its history; None if it is not declared and has no runs."""
+        from cloudrun_jobs.registry import find_job
+
+        if "\0" in object_id or not (find_job(object_id) or JobRun.objects.for_command(object_id).exists()):
+            return None
+        return Job(pk=object_id, command=object_id)
+
+
+class JobRunAdminMixin(ReadOnlyAdminMixin):
+    """The recorded runs, for a `ModelAdmin` of `cloudrun_jobs.models.JobRun`.
+
+    @admin.register(JobRun)
+    class RunAdmin(JobRunAdminMixin, unfold.admin.ModelAdmin):
+        pass
+    """
+
+    page_paths = RUN_PATHS
+    list_display = RUN_COLUMNS
+    list_filter = RUN_FILTERS
+    ordering = ("-created_at",)
+    sortable_by = ("created_at",)  # The order of an index.
+    list_per_page = 100
+    show_full_result_count = False
+    show_facets = admin.ShowFacets.NEVER  # Each would count the whole table.
+    search_fields = ("command",)  # Shows the search box; see `get_search_results()`.
+    search_help_text = _("A run's id or its first eight digits, an execution, a job.")
+
+    @admin.display(description=_("job"))
+    def run_job(self, run: JobRun) -> str:
+        return format_html('{} <span class="quiet">{}</span>', shown(run.command), str(run.pk)[:8])
+
+    @admin.display(description=_("status"))
+    def run_status(self, run: JobRun) -> str:
+        reason = run.reason if run.reason != run.status else ""
+        return format_html(
+            '<span class="cloudrun-jobs"><span class="status status-{}">{}</span> {}</span>',
+            run.status,
+            run.get_status_display(),
+            shown(reason) if reason else "",
+        )
+
+    @admin.display(description=_("duration"))
+    def run_duration(self, run: JobRun) -> str:
+        if run.started_at is None:
+            return "-"
+        return duration((run.finished_at or timezone.now()) - run.started_at)
+
+    @admin.display(description=_("progress"))
+    def run_progress(self, run: JobRun) -> str:
+        progress: Progress | None = getattr(run, "shown_progress", None)
+        if progress is not None:
+            return shown(progress)
+        if run.task_count == 1:
+            return "-"
+        counts = {"succeeded": run.succeeded_count, "total": run.task_count}
+        return gettext("%(succeeded)s of %(total)s tasks") % counts
+
+    @admin.display(description=_("requested by"))
+    def run_requester(self, run: JobRun) -> str:
+        if not run.requested_by:
+            return run.get_trigger_display()
+        return format_html("{} ({})", shown(run.requested_by), run.get_trigger_display())
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:
+        return super().get_queryset(request).defer(*LONG_FIELDS)
+
+    def get_changelist(self, request: HttpRequest, **kwargs: Any) -> Any:
+        from cloudrun_jobs.dashboard.run_list import RunListMixin
+
+        return type("RunList", (RunListMixin, super().get_changelist(request, **kwargs)), {})
+
+    def get_paginator(self, request: HttpRequest, queryset: Any, *args: Any, **kwargs: Any) -> Paginator[Any]:
+        from cloudrun_jobs.dashboard.run_list import CappedPaginator
+
+        return CappedPaginator(queryset, *args, **kwargs)
+
+    def get_search_results(
+        self, request: HttpRequest, queryset: QuerySet[Any], search_term: str
+    ) -> tuple[QuerySet[Any], bool]:
+        from cloudrun_jobs.dashboard.run_list import search_runs
+
+        return search_runs(request, queryset, search_term), False
+
+    def change_view(
+        self, request: HttpRequest, object_id: str, form_url: str = "", extra_context: Any = None
+    ) -> Any:
+        try:
+            run_id = UUID(unquote(object_id))
+        except ValueError:
+            return self._redirect_to_list(request, unquote(object_id))
+        return self.show_page(request, "run", run_id=run_id)
+
+    def show_page(self, request: HttpRequest, name: str, **parameters: Any) -> HttpResponseBase:
+        if not self.has_view_permission(request):
+            raise PermissionDenied
+        run: JobRun | None = self.get_object(request, str(parameters["run_id"]))
+        if run is None:
+            return self._redirect_to_list(request, str(parameters["run_id"]))
+        return view_of(name, lambda: self.load_site(run))(request, **parameters)
+
+    def _redirect_to_list(self, request: HttpRequest, name: str) -> HttpResponseBase:
+        message = gettext("No run “%(name)s” is recorded. It may have been deleted.") % {"name": plain(name)}
+        self.message_user(request, message, messages.WARNING)
+        return HttpResponseRedirect(reverse(f"{self.admin_site.name}:cloudrun_jobs_jobrun_changelist"))
 
 
 @admin.register(Job)
-class JobAdmin(ReadOnlyAdmin):
+class JobAdmin(JobAdminMixin, admin.ModelAdmin):  # type: ignore[type-arg]
     """The declared jobs."""
-
-    def get_urls(self) -> list[Any]:
-        return [*self.page_urls(JOB_PATHS), *super().get_urls()]
 
 
 @admin.register(JobRun)
-class JobRunAdmin(ReadOnlyAdmin):
+class JobRunAdmin(JobRunAdminMixin, admin.ModelAdmin):  # type: ignore[type-arg]
     """The recorded runs."""
-
-    def get_urls(self) -> list[Any]:
-        return [
-            *self.page_urls({name: RUN_PATHS[name] for name in RUN_PATHS if name != "runs"}),
-            *super().get_urls(),
-        ]

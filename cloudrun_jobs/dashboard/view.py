@@ -49,11 +49,17 @@ def view_of(name: str, load_site: Callable[[], Site]) -> Callable[..., HttpRespo
         with conf.reading_once():
             return view.handler(site, request, _caller(site, request, view.scope), **parameters)
 
-    # In the transaction of ATOMIC_REQUESTS an action would not see the commits of other processes, and a failed
-    # run would roll back its own record.
+    return non_atomic(respond)
+
+
+def non_atomic(view: Callable[..., HttpResponseBase]) -> Callable[..., HttpResponseBase]:
+    """Return the view, without the transaction of ATOMIC_REQUESTS.
+
+    In it, an action would not see the commits of other processes, and a failed run would roll back its own record.
+    """
     for alias in connections:
-        transaction.non_atomic_requests(using=alias)(respond)
-    return respond
+        transaction.non_atomic_requests(using=alias)(view)
+    return view
 
 
 def _caller(site: Site, request: HttpRequest, scope: str) -> Caller:

@@ -110,6 +110,10 @@ redis.call('DEL', KEYS[2], KEYS[3])
 return 1
 """)
 
+RELEASE_SLOT = Script("""
+return redis.call('HGET', KEYS[1], 'token') == ARGV[1] and redis.call('DEL', KEYS[1]) or 0
+""")
+
 RELEASE_HOLDER = Script("""
 local released = 0
 for _, key in ipairs(KEYS) do
@@ -181,7 +185,7 @@ class RedisLocks(LockBackend):
         return bool(self._run(COMPLETE_TASK, keys, [grant.nonce, grant.token, index, count]))
 
     def holders(self, prefix: str) -> Sequence[Holder]:
-        found = self._read_all(self._slots(prefix))
+        found = self._read_all(self._slots(prefix.replace("/", "}/", 1)))
         return sorted(found, key=lambda holder: (holder.label, holder.slot))
 
     def force_release(self, lock: str) -> Sequence[Holder]:
@@ -190,6 +194,9 @@ class RedisLocks(LockBackend):
         if keys:
             self._call(lambda: self.client.delete(*keys))
         return found
+
+    def release_slot(self, lock: str, slot: int, token: int) -> bool:
+        return bool(self._run(RELEASE_SLOT, [_key(lock, slot)], [token]))
 
     def release_holder(self, prefix: str, holder: str) -> int:
         keys = self._slots(prefix)
