@@ -120,8 +120,8 @@ class StartForm(forms.Form):
         return next((self[name] for name in found), None)
 
     @property
-    def has_field_errors(self) -> bool:
-        return any(name in self.fields for name in self.errors)
+    def invalid_fields(self) -> list[BoundField]:
+        return [field for field in self if field.errors]
 
     @property
     def sections(self) -> list[Section]:

@@ -94,3 +94,44 @@ def test_untouched_form_sends_nothing(kind: str) -> None:
         post(client)
 
     assert JobRun.objects.get().argv == ["everything"]
+
+
+LABELS = {
+    "Dry run": argument("-n", "--dry-run", action="store_true"),
+    "Send mail": argument("--send-mail", action=argparse.BooleanOptionalAction),
+    "No cache": argument("--no-cache", action="store_false", dest="cache"),
+    "Input file": argument("input_file"),
+    "FILE": argument("input_file", metavar="FILE"),
+    "X": argument("-x"),
+    "名前": argument("--名前"),
+}
+
+
+@pytest.mark.parametrize("label", LABELS)
+def test_label_is_the_name_in_words(label: str) -> None:
+    """The label of a field is the longest name of its option, or the metavar of a positional."""
+    with job_with(LABELS[label]):
+        form = sign_in("view_jobrun", "run_job").get(start_url()).context["form"]
+
+    assert [field.label for field in form] == [label]
+
+
+HELP = {
+    "A number (7). Default: 3.": argument("--x", type=int, default=3, help="A number (7)"),
+    "A number (3).": argument("--x", type=int, default=3, help="A number (%(default)s)"),
+    "50% of %(all)s.": argument("--x", help="50% of %(all)s"),
+    "Default: yes.": argument("--x", action=argparse.BooleanOptionalAction, default=True),
+    "One value per line. Default: a, b.": argument("--x", nargs="*", default=["a", "b"]),
+    "One value per line. The values are added to the default: a.": argument("--x", action="append", default=["a"]),
+    "Default: 2026-02-03.": argument("--x", type=date.fromisoformat, default=date(2026, 2, 3)),
+    "": argument("--x", type=Path, default=object()),
+}
+
+
+@pytest.mark.parametrize("text", HELP)
+def test_help_has_the_default(text: str) -> None:
+    """The help of the parser is followed by how to fill in the field, and the default."""
+    with job_with(HELP[text]):
+        form = sign_in("view_jobrun", "run_job").get(start_url()).context["form"]
+
+    assert form["option-x"].help_text == text

@@ -71,7 +71,8 @@ def test_error_is_at_the_field_of_its_argument(operator: Client, case: str) -> N
     assert 'aria-invalid="true"' in response.content.decode()
     assert 'id_option-x_error"' in response.content.decode().partition("aria-describedby")[2]
     assert response.context["form"]["option-x"].value() == value
-    assert "No run was started." in text_of(response)
+    assert "No run was started. Correct these values: X" in text_of(response)
+    assert '<a href="#id_option-x">' in response.content.decode()
     assert (received, JobRun.objects.count()) == ([], 0)
 
 
