@@ -8,6 +8,7 @@ from benchmarks import (
     celery,
     claim,
     cli,
+    dashboard,
     emulator,
     http,
     locks,
@@ -37,6 +38,7 @@ BENCHMARKS = {
     "shard": shard.main,
     "sync": lambda: sync.main([]),
     "cli": cli.main,
+    "dashboard": dashboard.main,
     "celery": lambda: celery.main([]),
 }
 
