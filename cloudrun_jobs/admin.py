@@ -5,34 +5,40 @@ Each start of a job in a project with the admin imports this module. The first r
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
-from uuid import UUID
+from uuid import UUID, uuid4
 
 from django.contrib import admin, messages
+from django.contrib.admin.helpers import ACTION_CHECKBOX_NAME
 from django.contrib.admin.utils import unquote
-from django.core.exceptions import PermissionDenied
+from django.core.exceptions import BadRequest, PermissionDenied
 from django.core.paginator import Paginator
 from django.forms import Media
 from django.http import HttpResponseBase, HttpResponseRedirect
 from django.urls import URLPattern, path, reverse
 from django.utils import timezone
 from django.utils.html import format_html
+from django.utils.text import capfirst
 from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
+from django.views.decorators.http import require_POST
 
+from cloudrun_jobs import conf
 from cloudrun_jobs.dashboard.paths import JOB_PATHS, RUN_PATHS
 from cloudrun_jobs.dashboard.run_filters import LONG_FIELDS, RUN_COLUMNS, RUN_FILTERS
 from cloudrun_jobs.dashboard.text import duration, plain, shown
 from cloudrun_jobs.dashboard.view import non_atomic, view_of
 from cloudrun_jobs.models import JobRun, Progress
 from cloudrun_jobs.models.jobs import Job
+from cloudrun_jobs.models.runs import is_run_id
 
 if TYPE_CHECKING:
     from django.db.models import QuerySet
     from django.http import HttpRequest
 
-    from cloudrun_jobs.dashboard.site import Site
+    from cloudrun_jobs.dashboard.site import Level, Site
+    from cloudrun_jobs.http.authentication import Caller
 
     ModelAdmin = admin.ModelAdmin[Any]
 else:
@@ -136,6 +142,7 @@ class JobRunAdminMixin(ReadOnlyAdminMixin):
     list_filter = RUN_FILTERS
     ordering = ("-created_at",)
     sortable_by = ("created_at",)  # The order of an index.
+    actions: Any = ("cancel_runs", "rerun_runs")
     list_per_page = 100
     show_full_result_count = False
     show_facets = admin.ShowFacets.NEVER  # Each would count the whole table.
@@ -178,6 +185,56 @@ class JobRunAdminMixin(ReadOnlyAdminMixin):
             return run.get_trigger_display()
         return format_html("{} ({})", shown(run.requested_by), run.get_trigger_display())
 
+    @admin.action(description=_("Cancel selected runs"), permissions=["cancel"])
+    def cancel_runs(self, request: HttpRequest, queryset: QuerySet[Any]) -> None:
+        from cloudrun_jobs.dashboard.selected_runs import cancel_runs
+
+        runs = self._selected(request, queryset, self.has_cancel_permission)
+        self._notify(request, cancel_runs(self._caller(request), runs))
+
+    @admin.action(description=_("Rerun selected runs"), permissions=["run"])
+    def rerun_runs(self, request: HttpRequest, queryset: QuerySet[Any]) -> HttpResponseBase | None:
+        """Show the runs to be confirmed."""
+        from cloudrun_jobs.dashboard.site import Link, Page
+
+        runs = self._selected(request, queryset, self.has_run_permission)
+        if not runs:
+            return None
+        site = self.load_site()
+        page = Page(
+            template="rerun_selected.html",
+            title=gettext("Rerun selected runs"),
+            # The key makes a form that is submitted twice start each run once.
+            context={"runs": runs, "key": uuid4()},
+            trail=[Link(capfirst(str(self.opts.verbose_name_plural)), site.url("runs"))],
+        )
+        return site.render(request, page)
+
+    def rerun_selected_view(self, request: HttpRequest) -> HttpResponseBase:
+        """Start the confirmed runs."""
+        from cloudrun_jobs.dashboard.selected_runs import rerun_runs
+
+        if not (self.has_view_permission(request) and self.has_run_permission(request)):
+            raise PermissionDenied
+        key, ids = request.POST.get("key", ""), request.POST.getlist("run")
+        if not all(map(is_run_id, (key, *ids))):
+            raise BadRequest("Expected ids of runs and a key.")
+        runs = self._selected(request, self.get_queryset(request).filter(pk__in=ids), self.has_run_permission)
+        self._notify(request, rerun_runs(self._caller(request), runs, key))
+        return HttpResponseRedirect(reverse(f"{self.admin_site.name}:cloudrun_jobs_jobrun_changelist"))
+
+    def get_urls(self) -> list[URLPattern]:
+        view = self.admin_site.admin_view(non_atomic(require_POST(self.rerun_selected_view)))
+        return [path("rerun-selected/", view, name="cloudrun_jobs_rerun_selected"), *super().get_urls()]
+
+    def changelist_view(self, request: HttpRequest, extra_context: Any = None) -> Any:
+        if {*request.POST.getlist("action")} & {"cancel_runs", "rerun_runs"} - self.get_actions(request).keys():
+            raise PermissionDenied  # Django would show the list.
+        if not all(map(is_run_id, request.POST.getlist(ACTION_CHECKBOX_NAME))):
+            raise BadRequest("Expected ids of runs.")
+        with conf.reading_once():
+            return super().changelist_view(request, extra_context)
+
     def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:
         return super().get_queryset(request).defer(*LONG_FIELDS)
 
@@ -214,6 +271,33 @@ class JobRunAdminMixin(ReadOnlyAdminMixin):
         if run is None:
             return self._redirect_to_list(request, str(parameters["run_id"]))
         return view_of(name, lambda: self.load_site(run))(request, **parameters)
+
+    def _selected(
+        self, request: HttpRequest, queryset: QuerySet[Any], may: Callable[[HttpRequest, JobRun], bool]
+    ) -> Sequence[JobRun]:
+        """Return the selected runs; none, with a message, if they are too many. Raises `PermissionDenied`."""
+        from cloudrun_jobs.dashboard.selected_runs import MAX_SELECTED
+
+        ids = [*queryset.values_list("pk", flat=True)[: MAX_SELECTED + 1]]
+        if len(ids) > MAX_SELECTED:
+            message = gettext("Select at most %(limit)d runs. No run was changed.") % {"limit": MAX_SELECTED}
+            self.message_user(request, message, messages.WARNING)
+            return ()
+        runs = [*self.get_queryset(request).defer(None).defer("result", "traceback").filter(pk__in=ids)]
+        if not all(may(request, run) for run in runs):
+            raise PermissionDenied
+        return runs
+
+    def _caller(self, request: HttpRequest) -> Caller:
+        caller = self.load_site().caller(request)
+        if caller is None:
+            raise PermissionDenied
+        return caller
+
+    def _notify(self, request: HttpRequest, found: Iterable[tuple[Level, str]]) -> None:
+        site = self.load_site()
+        for level, message in found:
+            site.notify(request, level, message)
 
     def _redirect_to_list(self, request: HttpRequest, name: str) -> HttpResponseBase:
         message = gettext("No run “%(name)s” is recorded. It may have been deleted.") % {"name": plain(name)}

@@ -47,8 +47,11 @@ class ValueFilter(admin.SimpleListFilter):
         if not value:
             return queryset
         # Databases reject some texts, such as NUL, that no run has.
-        is_known = any(value == known for known, _label in self.lookup_choices)
-        return queryset.filter(**{str(self.parameter_name): value}) if is_known else queryset.none()
+        return queryset.filter(**{f"{self.parameter_name}__in": [*self.matching(request, value)]})
+
+    def matching(self, request: HttpRequest, value: str) -> Iterator[str]:
+        """Yield the values of runs that the parameter stands for."""
+        return (known for known, _label in self.lookup_choices if known == value)
 
     def has_output(self) -> bool:
         return super().has_output() or bool(self.value())
@@ -94,7 +97,12 @@ class SelectFilter(ValueFilter, FormFilter):
     controls = "admin/cloudrun_jobs/filter_select.html"
 
     def lookups(self, request: HttpRequest, model_admin: Any) -> Sequence[tuple[str, str]]:
-        return [(value, plain(value)) for value in distinct_values(request, str(self.parameter_name)) if value]
+        texts = [plain(value) for value in distinct_values(request, str(self.parameter_name)) if value]
+        return [(text, text) for text in texts]
+
+    def matching(self, request: HttpRequest, value: str) -> Iterator[str]:
+        known = distinct_values(request, str(self.parameter_name))
+        return (each for each in known if value in {each, plain(each)})
 
 
 class JobFilter(SelectFilter):

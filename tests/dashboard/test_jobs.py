@@ -139,7 +139,7 @@ def log_out(emulator: Emulator, options: dict[str, Any]) -> None:
     ("damage", "error"),
     [
         (deny, "Grant cloudscheduler.jobs.list"),
-        (time_out, "did not respond"),
+        (time_out, "no response"),
         (stop, "No server listens at"),
         (log_out, "no valid credentials"),
     ],
