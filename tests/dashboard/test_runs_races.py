@@ -5,22 +5,21 @@ from __future__ import annotations
 from collections.abc import Iterator
 from threading import Barrier, Thread
 from typing import Any
-from uuid import UUID, uuid4
+from uuid import uuid4
 
 import pytest
 from django.db import connections
-from django.http import HttpResponse
 from django.test import RequestFactory
 from pytest_django import Settings
 
 from cloudrun_jobs.dashboard import run_actions
-from cloudrun_jobs.dashboard.site import Level, Page, Site
+from cloudrun_jobs.dashboard.site import Level, Site
 from cloudrun_jobs.http import actions
 from cloudrun_jobs.http.authentication import Caller
 from cloudrun_jobs.models import JobRun, Status, TaskRun
 from cloudrun_jobs.runs import dispatch, handle, reruns
 from cloudrun_jobs.signals import http_action
-from tests.dashboard.run_pages import record_run
+from tests.dashboard.run_pages import Notices, record_run
 from tests.servers.routing import records_in
 
 MEETING_TIMEOUT = 60  # seconds
@@ -32,25 +31,6 @@ def _records(postgres: str, settings: Settings, django_db_blocker: Any) -> Itera
     with records_in(postgres, settings, django_db_blocker):
         yield
         connections[postgres].close()
-
-
-class Notices(Site):
-    """A site that keeps the notices of its users."""
-
-    def __init__(self) -> None:
-        self.notices: list[tuple[Level, str]] = []
-
-    def url(self, name: str, *arguments: str | UUID) -> str:
-        return "/".join(["", name, *map(str, arguments)])
-
-    def caller(self, request: Any) -> Caller | None:
-        return None
-
-    def render(self, request: Any, page: Page) -> HttpResponse:
-        return HttpResponse()
-
-    def notify(self, request: Any, level: Level, message: str) -> None:
-        self.notices.append((level, message))
 
 
 def at_once(site: Site, name: str, run: JobRun, *forms: dict[str, str]) -> list[str]:
