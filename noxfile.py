@@ -240,6 +240,14 @@ def frameworks(session: nox.Session) -> None:
 
 
 @nox.session(python=NEWEST[0])
+def browser(session: nox.Session) -> None:
+    """The pages in Chromium, with the admin and django-unfold, in an environment of its own."""
+    others = ("playwright==1.65.*", "axe-playwright-python==0.1.8", "django-unfold==0.110.*")
+    session.install("--quiet", "--constraint", locked(NEWEST[1]), *others, "--editable", ".[dev,emulator]")
+    session.run("pytest", "-q", "-n", "2", "--dist", "loadfile", "tests/browser", *session.posargs)
+
+
+@nox.session(python=NEWEST[0])
 def terraform(session: nox.Session) -> None:
     """Terraform, if it is installed, with what stands in for Google's provider in an environment of its own."""
     session.install("--quiet", "tf==1.2.0")

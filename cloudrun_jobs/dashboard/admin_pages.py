@@ -14,7 +14,7 @@ from django.template.response import TemplateResponse
 from django.urls import reverse
 from django.utils.translation import gettext
 
-from cloudrun_jobs.dashboard.site import Level, Link, Page, Site
+from cloudrun_jobs.dashboard.site import LIVE_HEADER, Level, Link, Page, Site
 from cloudrun_jobs.http.authentication import Caller
 
 if TYPE_CHECKING:
@@ -66,6 +66,8 @@ class AdminPages(Site):
             "has_breadcrumb_list": VERSION >= (6, 1),
             "breadcrumbs": [*self._breadcrumbs(), *page.trail],
         }
+        if LIVE_HEADER in request.headers:
+            context["messages"] = ()
         return TemplateResponse(request, "admin/cloudrun_jobs/page.html", context, status=page.status)
 
     def _breadcrumbs(self) -> Iterator[Link]:

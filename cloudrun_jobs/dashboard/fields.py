@@ -16,23 +16,24 @@ from argparse import (
 )
 from collections.abc import Callable, Iterator, Sized
 from dataclasses import dataclass
+from enum import Enum
 from typing import Any
 
 from django import forms
+from django.utils.functional import Promise
 from django.utils.text import capfirst
 from django.utils.translation import gettext
 
 from cloudrun_jobs.argv.binding import takes_several
-from cloudrun_jobs.argv.values import text_of
+from cloudrun_jobs.argv.values import PLAIN, text_of
 from cloudrun_jobs.exceptions import InvalidArguments, sentence
 from cloudrun_jobs.http.options import FORMATS, MAX_CHOICES, NUMBERS, is_required, of_type
 from cloudrun_jobs.terminal import escape
 
-MAX_TEXT = 2000  # characters of a help text or an error
 MAX_DEFAULT = 200  # characters
 INPUT_TYPES = {"date": "date", "date-time": "datetime-local", "time": "time"}
 # The texts of one line are in an input, which browsers neither complete nor correct.
-PLAIN = {"autocomplete": "off", "spellcheck": "false", "autocapitalize": "off"}
+VERBATIM = {"autocomplete": "off", "spellcheck": "false", "autocapitalize": "off"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,11 +74,6 @@ def is_flag(action: Action) -> bool:
     return action.nargs == 0 and action.const is True
 
 
-def readable(text: str) -> str:
-    """Return a text of the job or its parser for a page: escaped, and not too long."""
-    return escape(text[:MAX_TEXT] + "…" * (len(text) > MAX_TEXT), keep="\n\t")
-
-
 def _of_flag(action: Action) -> Any:
     return [action.const] if isinstance(action, _AppendConstAction) else action.const
 
@@ -94,10 +90,10 @@ def _has_uses(action: Action) -> bool:
 def _single(parser: ArgumentParser, action: Action) -> forms.Field:
     if choices := _choices(action):
         return _select(parser, action, choices)
-    widget: forms.Widget = forms.TextInput(attrs=PLAIN)
+    widget: forms.Widget = forms.TextInput(attrs=VERBATIM)
     hint = ""
     if action.type is json.loads:
-        widget, hint = forms.Textarea(attrs={**PLAIN, "rows": 4}), gettext("A JSON value.")
+        widget, hint = forms.Textarea(attrs={**VERBATIM, "rows": 4}), gettext("A JSON value.")
     elif of_type(NUMBERS, action):
         widget = forms.NumberInput(attrs={"step": "1" if action.type is int else "any"})
     elif kind := INPUT_TYPES.get(of_type(FORMATS, action) or ""):
@@ -117,14 +113,15 @@ def _list(parser: ArgumentParser, action: Action) -> Input:
     hint = gettext("One value per line.")
     if _has_uses(action):
         hint = gettext("One value per line, and an empty line between the uses of the option.")
-    widget = forms.Textarea(attrs={**PLAIN, "rows": 4})
+    widget = forms.Textarea(attrs={**VERBATIM, "rows": 4})
     field = forms.CharField(strip=False, widget=widget, **_described(parser, action, hint))
     return Input(action, field, _uses if _has_uses(action) else _lines)
 
 
 def _select(parser: ArgumentParser, action: Action, choices: list[tuple[str, str]]) -> forms.ChoiceField:
     # A required select has an empty option as well: the first choice must not be taken by accident.
-    return forms.ChoiceField(choices=[("", "—"), *choices], **_described(parser, action))
+    empty = gettext("Choose a value") if is_required(action) else gettext("Default")
+    return forms.ChoiceField(choices=[("", empty), *choices], **_described(parser, action))
 
 
 def _checkbox(parser: ArgumentParser, action: Action) -> forms.BooleanField:
@@ -166,10 +163,12 @@ def _described(parser: ArgumentParser, action: Action, hint: str = "") -> dict[s
 def label_of(action: Action) -> str:
     """Return the name of the argument in words: "Dry run" of `--dry-run`."""
     if action.option_strings:
-        name = max(action.option_strings, key=len).lstrip("-+/")
+        is_pair = isinstance(action, BooleanOptionalAction)
+        names = [name for name in action.option_strings if not (is_pair and name.startswith("--no-"))]
+        name = max(names, key=len).lstrip("-+/")
     else:
         name = action.metavar if isinstance(action.metavar, str) else action.dest
-    return readable(capfirst(" ".join(name.replace("-", " ").replace("_", " ").split())))
+    return str(capfirst(" ".join(name.replace("-", " ").replace("_", " ").split())))
 
 
 def _help(parser: ArgumentParser, action: Action) -> str:
@@ -179,7 +178,7 @@ def _help(parser: ArgumentParser, action: Action) -> str:
         text = parser._get_formatter()._expand_help(action)
     except Exception:  # noqa: BLE001  (a stray "%", or the text of a default: the help is shown as it is)
         text = str(action.help)
-    return sentence(readable(text.strip()))
+    return sentence(text)
 
 
 def _default(parser: ArgumentParser, action: Action) -> str:
@@ -199,11 +198,11 @@ def _default(parser: ArgumentParser, action: Action) -> str:
 
 
 def _default_text(action: Action, default: Any) -> str:
-    if default is None or default is SUPPRESS:
-        return ""
     items = default if isinstance(default, list | tuple) else [default]
+    if not all(isinstance(item, (*PLAIN, Enum, Promise)) for item in items) or default == SUPPRESS:
+        return ""
     try:
         text = ", ".join(text_of(item, action) for item in items)
     except InvalidArguments:
         return ""
-    return escape(text[:MAX_DEFAULT] + "…" * (len(text) > MAX_DEFAULT))
+    return text[:MAX_DEFAULT] + "…" * (len(text) > MAX_DEFAULT)

@@ -21,7 +21,7 @@ from django.utils.translation import gettext
 
 from cloudrun_jobs import argv
 from cloudrun_jobs.argv.binding import is_writable, own_arguments, subparsers
-from cloudrun_jobs.dashboard.fields import Input, inputs, is_flag, readable
+from cloudrun_jobs.dashboard.fields import Input, inputs, is_flag
 from cloudrun_jobs.exceptions import InvalidArguments
 from cloudrun_jobs.http.options import is_required
 
@@ -61,15 +61,16 @@ class UnknownSubcommand(LookupError):
 class StartForm(forms.Form):
     """The arguments of a job, and of the chosen subcommands.
 
-    A field that is left as it is sends nothing, so the parser's defaults apply. Raises `UnknownSubcommand`, and
-    what the command raises when it builds its parser.
+    A field that is left as it is sends nothing, so the parser's defaults apply. Raises `InvalidJob`,
+    `UnknownSubcommand`, and what the command raises when it builds its parser.
     """
 
     def __init__(self, job: CloudRunJobs, subcommands: Sequence[str] = (), data: QueryDict | None = None) -> None:
         super().__init__(data)
         self.job, self.subcommands = job, [*subcommands]
-        self.parser: ArgumentParser = argv.parser_of(job)
-        self._parsers = [self.parser]
+        self._secret_options = job.spec.secret_options
+        self.parser = argv.parser_of(job)
+        self._parsers: list[ArgumentParser] = [self.parser]
         for name in subcommands:
             self._parsers.append(_subparser(self._parsers[-1], name))
         self._inputs: dict[str, Input] = {}
@@ -83,7 +84,7 @@ class StartForm(forms.Form):
         # A dest of a parser above is bound there.
         above = {action.dest for each in self._parsers[: self._parsers.index(parser)] for action in each._actions}
         for action in own_arguments(parser):
-            if action.dest not in above and _is_shown(action, self.job.spec.secret_options):
+            if action.dest not in above and _is_shown(action, self._secret_options):
                 for each in inputs(parser, action):
                     self._inputs[self._free_name(action, each.suffix)] = each
             elif is_required(action):
@@ -102,9 +103,7 @@ class StartForm(forms.Form):
         """The subcommands that may follow the chosen ones."""
         action = subparsers(self._parsers[-1])
         helps = {each.dest: each.help for each in action._choices_actions} if action else {}
-        return [
-            Subcommand([*self.subcommands, name], readable(str(helps.get(name) or ""))) for name in _names(action)
-        ]
+        return [Subcommand([*self.subcommands, name], str(helps.get(name) or "")) for name in _names(action)]
 
     @property
     def needs_subcommand(self) -> bool:
@@ -119,6 +118,10 @@ class StartForm(forms.Form):
             name for name, each in self._inputs.items() if each.action.dest == DRY_RUN and is_flag(each.action)
         )
         return next((self[name] for name in found), None)
+
+    @property
+    def invalid_fields(self) -> list[BoundField]:
+        return [field for field in self if field.errors]
 
     @property
     def sections(self) -> list[Section]:
@@ -138,7 +141,7 @@ class StartForm(forms.Form):
         seen = set[int]()
         for group in parser._action_groups:
             is_own = any(group is each for each in own)
-            section = Section("" if is_own else readable(group.title or ""), readable(group.description or ""))
+            section = Section("" if is_own else str(group.title or ""), str(group.description or ""))
             for action in group._group_actions:
                 if (excluding := exclusive.get(id(action))) is None:
                     section.fields.extend(self._bound([action]))
@@ -203,7 +206,7 @@ class StartForm(forms.Form):
     def report(self, error: InvalidArguments) -> None:
         """Show the error at the field of the argument that it names, or above the form."""
         message = error.args[0].removeprefix(f"{self.job.command_name}: ")
-        text = readable(str(InvalidArguments(message, hint=error.hint)))
+        text = str(InvalidArguments(message, hint=error.hint))
         for name, each in self._inputs.items():
             starts = (f"argument {_get_action_name(each.action)}: ", f"{each.action.dest}: ")
             if start := next(filter(message.startswith, starts), None):

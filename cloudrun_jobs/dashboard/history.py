@@ -43,7 +43,7 @@ class History:
 
     bars: Sequence[Bar]
     statuses: Sequence[Status]  #: Those of its runs, for the legend.
-    longest: timedelta
+    longest: timedelta  #: Of those that have ended; the height of the drawing.
     width: int = MAX_RUNS * (BAR_WIDTH + GAP)
     height: int = HEIGHT
     bar_width: int = BAR_WIDTH
@@ -59,7 +59,8 @@ def took(run: JobRun, now: datetime | None = None) -> timedelta | None:
 
 def draw(rows: Sequence[RunRow]) -> History:
     """Return the drawing of these runs, the newest of which is the first."""
-    longest = max((row.took for row in rows if row.took), default=timedelta(0))
+    # A run that hangs would leave the others no height.
+    longest = max((row.took for row in rows if row.took and row.run.is_finished), default=timedelta(0))
     found = {row.run.status for row in rows}
     return History(
         bars=[_bar(row, number, longest) for number, row in enumerate(rows[:MAX_RUNS])],
@@ -70,7 +71,7 @@ def draw(rows: Sequence[RunRow]) -> History:
 
 def _bar(row: RunRow, number: int, longest: timedelta) -> Bar:
     share = (row.took or timedelta(0)) / longest if longest else 0.0
-    height = max(round(share * HEIGHT), MIN_BAR_HEIGHT)
+    height = max(round(min(share, 1.0) * HEIGHT), MIN_BAR_HEIGHT)
     values = {
         "status": row.run.get_status_display(),
         "time": f"{timezone.localtime(row.run.created_at):%F %T}",

@@ -128,7 +128,6 @@ def _cloud_context(listing: Listing, cloud: Cloud) -> dict[str, Any]:
         "orphans": drift.orphans if drift else (),
         "changes": drift.changes if drift else {},
         "troubles": drift.troubles if drift else {},
-        "time_zone": timezone.get_current_timezone_name(),
     }
 
 

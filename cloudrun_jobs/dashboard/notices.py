@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from cloudrun_jobs.dashboard.site import Level
+from cloudrun_jobs.dashboard.site import LIVE_HEADER, Level
 
 if TYPE_CHECKING:
     from django.http import HttpRequest
@@ -13,8 +13,6 @@ KEY = "cloudrun_jobs_notices"
 # A session in a cookie has room for about 4,000 bytes, and loses everything beyond them.
 MAX_NOTICES = 3
 MAX_CHARACTERS = 300
-#: The header of requests by live.js, which shows no notices.
-LIVE_HEADER = "x-cloudrun-jobs-live"
 
 
 class Notice(NamedTuple):

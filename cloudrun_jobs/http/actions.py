@@ -32,10 +32,10 @@ def start(
 
     Raises `CloudRunJobsError`. The failure of a job that runs in this process is in its record.
     """
-    run_id, is_new = str(uuid4()), True
+    run_id, is_new, trigger = str(uuid4()), True, Trigger.HTTP if over_http else Trigger.MANUAL
     try:
         with requested_by(caller.name):
-            _, run, is_new = enqueue_run(run_id=run_id, trigger=Trigger.HTTP)
+            _, run, is_new = enqueue_run(run_id=run_id, trigger=trigger)
     except (InvalidArguments, ServiceError):
         raise
     except (Exception, JobInterrupted, LeaseLost):

@@ -8,7 +8,6 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING
 from uuid import UUID
 
-from django.db.models import Q
 from django.http import HttpResponseBase
 from django.urls import reverse
 
@@ -56,9 +55,7 @@ def list_runs(request: HttpRequest, caller: Caller, command: str = "") -> HttpRe
         runs = runs.filter(command__in=caller.commands)
     cursor = given.pop("cursor", None)
     if cursor is not None:
-        # The first condition is for the index.
-        runs = runs.filter(created_at__lte=cursor.created_at)
-        runs = runs.filter(Q(created_at__lt=cursor.created_at) | Q(pk__lt=cursor.run_id))
+        runs = cursor.following(runs)
     found = list(runs.filter(**{LOOKUPS.get(name, name): value for name, value in given.items()})[: PAGE + 1])
     page, more = found[:PAGE], found[PAGE:]
     following = Cursor(page[-1].created_at, page[-1].pk).encode() if more else None

@@ -13,6 +13,7 @@ from cloudrun_jobs.models import ItemChunk, JobRun, TaskRun, failures
 from cloudrun_jobs.models.statuses import DONE, FINISHED
 from cloudrun_jobs.spec.shares import Shares
 
+SECRETS = "secrets"  # `RerunRefused.reason`
 WHOLE = "rerun() without failed_only repeats the whole run."
 
 
@@ -119,7 +120,7 @@ def _refuse_redacted(run: JobRun, arguments: Sequence[str]) -> None:
     if any(map(is_redacted, arguments)):
         message = f"{run}: cannot be rerun: the values of its secret options are not recorded."
         hint = "Start the job again, with SecretRef('name') as their values."
-        raise RerunRefused(message, hint=hint, reason="secrets")
+        raise RerunRefused(message, hint=hint, reason=SECRETS)
 
 
 def _refuse(run: JobRun, reason: str, why: str, hint: str) -> NoReturn:

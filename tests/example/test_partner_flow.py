@@ -208,10 +208,11 @@ def test_killed_run_loses_nothing(deployed: Flow) -> None:
 def test_unavailable_secret_manager(deployed: Flow, monkeypatch: pytest.MonkeyPatch) -> None:
     """If the update fails after the response, the old token stays; the next run gets the same new one."""
     flow, first = deployed, deployed.partner.token
-    monkeypatch.setattr(manager, "WAIT_SECONDS", 0.3)
     flow.emulator.faults.fail("SecretManagerService.AddSecretVersion", times=None)
-    with pytest.raises(SecretUnavailable):
-        call_command("refresh_partner_token", stdout=StringIO())
+    with monkeypatch.context() as patch:
+        patch.setattr(manager, "WAIT_SECONDS", 0.3)
+        with pytest.raises(SecretUnavailable):
+            call_command("refresh_partner_token", stdout=StringIO())
     rotated, saved = flow.partner.token, flow.token()
     flow.emulator.faults.clear()
     call_command("refresh_partner_token", stdout=StringIO())

@@ -55,6 +55,11 @@ class Process:
     _go: threading.Semaphore = field(default_factory=lambda: threading.Semaphore(0))
     _stopped: threading.Semaphore = field(default_factory=lambda: threading.Semaphore(0))
 
+    @property
+    def has_recorded(self) -> bool:
+        """Return True if it has recorded its success or skip. A process that `fails` does so in run() alone."""
+        return self.at == f"after {RECORD}" and not (self.fails and self.has_worked)
+
     def start(self) -> None:
         threading.Thread(target=self._run, daemon=True).start()
         self.wait()
@@ -270,7 +275,7 @@ class World:
         worked = {p.task.index for p in mine if p.has_worked}
         if len(done) < self.count:
             # A killed process records nothing: `reconcile` ends its run. It may be killed after its record too.
-            has_recorded = any(p.code and p.at == f"after {RECORD}" and not p.fails for p in last)
+            has_recorded = any(p.code and p.has_recorded for p in last)
             assert run.status in {Status.FAILED, Status.RUNNING} or has_recorded
         elif worked:
             assert run.status == Status.SUCCEEDED
@@ -285,7 +290,7 @@ class World:
 def _repeats(process: Process, group: list[Process]) -> bool:
     """Return True if an earlier attempt of the task recorded its success or skip, and was killed afterwards."""
     earlier = [p for p in group if p.task.index == process.task.index and p.task.attempt < process.task.attempt]
-    return any(p.at == f"after {RECORD}" and not p.fails for p in earlier)
+    return any(p.has_recorded for p in earlier)
 
 
 @pytest.mark.parametrize("scope", ["execution", "task"])
@@ -311,6 +316,26 @@ def test_all_tasks_work_or_all_are_skipped(scope: str, monkeypatch: pytest.Monke
         world.check()
 
     check()
+
+
+def test_a_task_that_records_its_skip_and_is_killed_then() -> None:
+    """A process that does not reach run() does not fail in it: its run is skipped. The search once found this."""
+    world = World("execution", 3)
+    world.start("outcome-test-a", 0, 0)
+    world.processes[0].go()
+    for start in [(0, 0), (1, 0)]:
+        world.start("outcome-test-b", *start)
+        world.processes[-1].go()
+    for attempt in range(ATTEMPTS):
+        world.start("outcome-test-b", 2, attempt, fails=True)
+        killed = world.processes[-1]
+        if attempt == ATTEMPTS - 1:
+            killed.step()
+        killed.kill()
+    world.finish()
+
+    assert (killed.at, killed.code) == (f"after {RECORD}", 1)
+    world.check()
 
 
 def choose(world: World, data: st.DataObject) -> None:

@@ -8,6 +8,7 @@ import sys
 import traceback
 from base64 import b64encode
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 
 import pytest
 
@@ -42,10 +43,20 @@ def with_locals(error):
 
 
 @pytest.fixture
-def impatient(monkeypatch):
-    """A short wait for an unavailable service."""
-    monkeypatch.setattr(store, "WAIT_SECONDS", 0.3)
+def short_pauses(monkeypatch):
+    """Short pauses between attempts, for as long as usual: a call to a loaded machine may take seconds."""
     monkeypatch.setattr(store, "FIRST_PAUSE_SECONDS", 0.01)
+    monkeypatch.setattr(store, "LONGEST_PAUSE_SECONDS", 0.1)
+
+
+@contextmanager
+def outage(manager, method="*", code="UNAVAILABLE"):
+    """Fail all calls, without a long wait for their success."""
+    manager.emulator.faults.fail(method, code, times=None)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(store, "WAIT_SECONDS", 0.3)
+        yield
+    manager.emulator.faults.clear()
 
 
 @pytest.fixture
@@ -135,25 +146,23 @@ def test_latest_version_is_not_cached(manager):
 
 
 @pytest.mark.parametrize("code", ["UNAVAILABLE", "DEADLINE_EXCEEDED", "INTERNAL", "RESOURCE_EXHAUSTED"])
-def test_read_is_repeated(manager, impatient, code):
+def test_read_is_repeated(manager, short_pauses, code):
     """A read is repeated while the service is unavailable."""
     manager.emulator.faults.fail(ACCESS, code, times=2)
 
     assert secrets.read("token") == "two"
 
 
-def test_unavailable_service(manager, impatient):
+def test_unavailable_service(manager, short_pauses):
     """While the service is unavailable, a cached value stays readable, and an update fails and adds nothing."""
     secrets.read("token")
-    manager.emulator.faults.fail("*", times=None)
 
-    with pytest.raises(SecretUnavailable, match=r"token: .*updated.*did not respond"):
-        secrets.update("token", VALUE)
-    assert secrets.read("token") == "two"
-    with pytest.raises(SecretUnavailable, match=r"Is the emulator running at 127.0.0.1"):
-        secrets.read("token:1")
-
-    manager.emulator.faults.clear()
+    with outage(manager):
+        with pytest.raises(SecretUnavailable, match=r"token: .*updated.*did not respond"):
+            secrets.update("token", VALUE)
+        assert secrets.read("token") == "two"
+        with pytest.raises(SecretUnavailable, match=r"Is the emulator running at 127.0.0.1"):
+            secrets.read("token:1")
 
     assert manager.states() == {1: "ENABLED", 2: "ENABLED"}
     assert secrets.update("token", VALUE, expected=2) == 3
@@ -169,9 +178,8 @@ def hang(faults):
 
 @pytest.mark.parametrize("expected", [None, 2])
 @pytest.mark.parametrize("fault", [lose_answer, hang])
-def test_response_to_an_update_is_lost(manager, impatient, monkeypatch, fault, expected):
+def test_response_to_an_update_is_lost(manager, short_pauses, monkeypatch, fault, expected):
     """A version whose response was lost is found by its value, and not added again."""
-    monkeypatch.setattr(store, "WAIT_SECONDS", 5)
     monkeypatch.setattr(store, "CALL_TIMEOUT_SECONDS", 0.3)
     fault(manager.emulator.faults)
 
@@ -179,7 +187,7 @@ def test_response_to_an_update_is_lost(manager, impatient, monkeypatch, fault, e
     assert manager.states() == dict.fromkeys((1, 2, 3), "ENABLED")
 
 
-def test_update_that_was_not_written_is_repeated(manager, impatient):
+def test_update_that_was_not_written_is_repeated(manager, short_pauses):
     """A call that failed before it took effect is repeated."""
     manager.emulator.faults.fail(ADD, times=2)
 
@@ -187,7 +195,7 @@ def test_update_that_was_not_written_is_repeated(manager, impatient):
     assert manager.states() == dict.fromkeys((1, 2, 3), "ENABLED")
 
 
-def test_update_that_was_refused_is_not_looked_up(manager, impatient):
+def test_update_that_was_refused_is_not_looked_up(manager, short_pauses):
     """A call that the service refused, for its quota, has not taken effect."""
     manager.emulator.faults.fail(ADD, "RESOURCE_EXHAUSTED", times=1)
     manager.emulator.faults.fail(LIST, "PERMISSION_DENIED", times=None)
@@ -195,7 +203,7 @@ def test_update_that_was_refused_is_not_looked_up(manager, impatient):
     assert secrets.update("token", VALUE, expected=2) == 3
 
 
-def test_unanswered_update_that_cannot_be_looked_up(manager, impatient):
+def test_unanswered_update_that_cannot_be_looked_up(manager, short_pauses):
     """If it cannot be determined whether a version was added, the error says so."""
     manager.emulator.faults.fail_after(ADD, times=1)
     manager.emulator.faults.fail(LIST, "PERMISSION_DENIED", times=None)
@@ -204,7 +212,7 @@ def test_unanswered_update_that_cannot_be_looked_up(manager, impatient):
         secrets.update("token", VALUE)
 
 
-def test_unanswered_update_that_takes_effect_late(manager, impatient, monkeypatch):
+def test_unanswered_update_that_takes_effect_late(manager, short_pauses, monkeypatch):
     """If the abandoned call takes effect after the search for its version, the first version stays."""
     find = store.SecretManager._find
 
@@ -218,7 +226,7 @@ def test_unanswered_update_that_takes_effect_late(manager, impatient, monkeypatc
     assert manager.states() == {1: "ENABLED", 2: "ENABLED", 3: "ENABLED", 4: "DISABLED"}
 
 
-def test_unanswered_update_of_an_account_that_may_only_add(manager, impatient):
+def test_unanswered_update_of_an_account_that_may_only_add(manager, short_pauses):
     """The account cannot look for its version, so the value is added again."""
     for method in (GET, LIST, ACCESS):
         manager.emulator.faults.fail(method, "PERMISSION_DENIED", times=None)
@@ -227,7 +235,7 @@ def test_unanswered_update_of_an_account_that_may_only_add(manager, impatient):
     assert secrets.update("token", VALUE) == 4
 
 
-def test_unanswered_update_that_cannot_be_read(manager, impatient):
+def test_unanswered_update_that_cannot_be_read(manager, short_pauses):
     """A version that the update may have added, but cannot read, does not change."""
     manager.emulator.faults.fail(ACCESS, "PERMISSION_DENIED", times=None)
     manager.emulator.faults.fail_after(ADD, times=1)
@@ -465,11 +473,9 @@ def test_api_that_is_not_enabled(manager):
 
 
 @pytest.mark.parametrize("fault", ["PERMISSION_DENIED", "INVALID_ARGUMENT", "UNAVAILABLE"])
-def test_value_is_in_no_traceback(manager, impatient, fault):
+def test_value_is_in_no_traceback(manager, fault):
     """A traceback with the local variables of all frames of the package does not contain the value."""
-    manager.emulator.faults.fail(ADD, fault, times=None)
-
-    with pytest.raises(SecretError) as caught:
+    with outage(manager, ADD, fault), pytest.raises(SecretError) as caught:
         secrets.update("token", VALUE)
 
     assert VALUE not in with_locals(caught.value)
