@@ -5,7 +5,7 @@ NOX = .venv/bin/python -m nox --no-error-on-external-run
 
 .PHONY: servers demo demo-export test lint test-oldest test-pair test-faults test-bigquery test-wheel wheel soak mutations \
 	test-clients test-gcloud test-api test-containers \
-	environment-of-lint bench lock clean
+	environment-of-lint bench messages lock clean
 
 demo: .venv/ready
 	@$(NOX) --session demo
@@ -73,6 +73,10 @@ environment-of-lint: .venv/ready
 # Builds DockerfileServer and runs it: root on Debian.
 test-containers: .venv/ready
 	@$(NOX) --session containers
+
+# Writes the strings of the pages into the catalogs of cloudrun_jobs/locale, and compiles them. It needs GNU gettext.
+messages: .venv/ready
+	@$(NOX) --session messages
 
 bench: .venv/ready
 	@$(NOX) --session bench

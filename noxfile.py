@@ -111,6 +111,16 @@ def oldest(session: nox.Session) -> None:
     session.run("coverage", "report", "--fail-under=95")
 
 
+@nox.session(python=NEWEST[0])
+def messages(session: nox.Session) -> None:
+    """The catalogs of the languages, with the strings of the code, and compiled."""
+    install(session, NEWEST[1])
+    options = ("--no-wrap", "--add-location", "file", "--ignore", "emulator/*", "--no-obsolete")
+    with session.chdir("cloudrun_jobs"):
+        session.run("django-admin", "makemessages", "--locale", "ja", "--locale", "ko", *options)
+        session.run("django-admin", "compilemessages", "--locale", "ja", "--locale", "ko")
+
+
 @nox.session(venv_backend="none")
 def wheel(session: nox.Session) -> None:
     """The sdist and, from it, the wheel: built once, into dist/, and checked for what it holds."""
@@ -239,6 +249,14 @@ def frameworks(session: nox.Session) -> None:
     others = ("django-ninja==1.7.*", "djangorestframework==3.18.*", "drf-spectacular")
     session.install("--quiet", "--constraint", locked(NEWEST[1]), *others, "--editable", ".")
     session.run("python", "-m", "tests.http_api.frameworks")
+
+
+@nox.session(python=NEWEST[0])
+def browser(session: nox.Session) -> None:
+    """The pages in Chromium, with the admin and django-unfold, in an environment of its own."""
+    others = ("playwright==1.65.*", "axe-playwright-python==0.1.8", "django-unfold==0.110.*")
+    session.install("--quiet", "--constraint", locked(NEWEST[1]), *others, "--editable", ".[dev,emulator]")
+    session.run("pytest", "-q", "-n", "2", "--dist", "loadfile", "tests/browser", *session.posargs)
 
 
 @nox.session(python=NEWEST[0])

@@ -1,65 +1,73 @@
-"""Jobs and runs in the admin: see, start, cancel and rerun them."""
+"""Jobs and runs in the admin: see, start, cancel and rerun them.
+
+Each start of a job in a project with the admin imports this module. The first request imports the pages.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
-from uuid import UUID
+from uuid import UUID, uuid4
 
 from django.contrib import admin, messages
-from django.contrib.admin.utils import quote
-from django.http import HttpResponseBase
-from django.template.response import TemplateResponse
+from django.contrib.admin.helpers import ACTION_CHECKBOX_NAME
+from django.contrib.admin.utils import unquote
+from django.core.exceptions import BadRequest, PermissionDenied
+from django.core.paginator import Paginator
+from django.forms import Media
+from django.http import HttpResponseBase, HttpResponseRedirect
 from django.urls import URLPattern, path, reverse
+from django.utils import timezone
+from django.utils.html import format_html
+from django.utils.text import capfirst
+from django.utils.translation import gettext
+from django.utils.translation import gettext_lazy as _
+from django.views.decorators.http import require_POST
 
-from cloudrun_jobs.dashboard.site import Level, Page, Site
-from cloudrun_jobs.dashboard.view import View, bind
-from cloudrun_jobs.dashboard.views import JOB_VIEWS, RUN_VIEWS
-from cloudrun_jobs.http.authentication import Caller, staff_caller
-from cloudrun_jobs.models import JobRun
+from cloudrun_jobs import conf
+from cloudrun_jobs.dashboard.paths import JOB_PATHS, RUN_PATHS
+from cloudrun_jobs.dashboard.run_filters import LONG_FIELDS, RUN_COLUMNS, RUN_FILTERS
+from cloudrun_jobs.dashboard.text import duration, plain, shown
+from cloudrun_jobs.dashboard.view import non_atomic, view_of
+from cloudrun_jobs.models import JobRun, Progress
 from cloudrun_jobs.models.jobs import Job
+from cloudrun_jobs.models.runs import is_run_id
 
 if TYPE_CHECKING:
+    from django.db.models import QuerySet
     from django.http import HttpRequest
+
+    from cloudrun_jobs.dashboard.site import Level, Site
+    from cloudrun_jobs.http.authentication import Caller
 
     ModelAdmin = admin.ModelAdmin[Any]
 else:
-    ModelAdmin = admin.ModelAdmin  # Not generic at run time.
+    ModelAdmin = object  # A project combines the mixins with its own.
 
-MESSAGE_LEVELS = {Level.SUCCESS: messages.SUCCESS, Level.WARNING: messages.WARNING, Level.ERROR: messages.ERROR}
-#: Views that have the names of the admin's own.
-OWN_NAMES = {"jobs": "job_changelist", "job": "job_change", "runs": "jobrun_changelist", "run": "jobrun_change"}
-
-
-class AdminPages(Site):
-    """The pages in an admin site."""
-
-    def __init__(self, admin_site: admin.AdminSite) -> None:
-        self._admin_site = admin_site
-
-    def url(self, name: str, *arguments: str | UUID) -> str:
-        view = f"{self._admin_site.name}:cloudrun_jobs_{OWN_NAMES.get(name, name)}"
-        return reverse(view, args=[quote(argument) for argument in arguments])
-
-    def caller(self, request: HttpRequest) -> Caller | None:
-        return staff_caller(request.user)
-
-    def render(self, request: HttpRequest, page: Page) -> HttpResponseBase:
-        context = {**self._admin_site.each_context(request), **page.context, "page": page, "site": self}
-        context["title"] = page.title
-        return TemplateResponse(request, "admin/cloudrun_jobs/page.html", context, status=page.status)
-
-    def notify(self, request: HttpRequest, level: Level, message: str) -> None:
-        messages.add_message(request, MESSAGE_LEVELS[level], message)
-
-    def urls(self, views: Sequence[View]) -> list[URLPattern]:
-        """Return the URLs of these views, for `ModelAdmin.get_urls()`."""
-        wrap = self._admin_site.admin_view
-        return [path(view.path, wrap(bind(self, view)), name=f"cloudrun_jobs_{view.name}") for view in views]
+#: The pages that replace the admin's own, with their URLs.
+REPLACED = frozenset({"jobs", "job", "runs", "run"})
 
 
-class ReadOnlyAdmin(ModelAdmin):
-    """Rows that the admin shows and does not change."""
+class ReadOnlyAdminMixin(ModelAdmin):
+    """Rows that the admin shows and does not change, with pages of the dashboard."""
+
+    #: The paths of the pages below the list, by name.
+    page_paths: Mapping[str, str]
+
+    def get_urls(self) -> list[URLPattern]:
+        own = {name: pattern for name, pattern in self.page_paths.items() if name not in REPLACED}
+        patterns = [
+            path(pattern, self.admin_site.admin_view(self._view(name)), name=f"cloudrun_jobs_{name}")
+            for name, pattern in own.items()
+        ]
+        theirs = super().get_urls()
+        for pattern in theirs:
+            non_atomic(pattern.callback)
+        return [*patterns, *theirs]
+
+    @property
+    def media(self) -> Media:
+        return super().media + Media(css={"all": ["cloudrun_jobs/pages.css"]})
 
     def has_add_permission(self, request: HttpRequest) -> bool:
         return False
@@ -71,21 +79,242 @@ class ReadOnlyAdmin(ModelAdmin):
         return False
 
     def has_view_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        caller = staff_caller(request.user)
-        return caller is not None and "read" in caller.scopes
+        """Return True if the user may see jobs and runs, or this run."""
+        return request.user.has_perm("cloudrun_jobs.view_jobrun")
+
+    def has_run_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        """Return True if the user may start jobs, pause them, release their locks, and rerun runs, or this run."""
+        return request.user.has_perm("cloudrun_jobs.run_job")
+
+    def has_cancel_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        """Return True if the user may cancel runs, or this run."""
+        return request.user.has_perm("cloudrun_jobs.cancel_job")
+
+    def show_page(self, request: HttpRequest, name: str, **parameters: Any) -> HttpResponseBase:
+        """Return the response of the page of that name."""
+        return view_of(name, self.load_site)(request, **parameters)
+
+    def load_site(self, run: JobRun | None = None) -> Site:
+        from cloudrun_jobs.dashboard.admin_pages import AdminPages
+
+        return AdminPages(self, run)
+
+    def _view(self, name: str) -> Any:
+        def respond(request: HttpRequest, **parameters: Any) -> HttpResponseBase:
+            given = {key: unquote(value) if isinstance(value, str) else value for key, value in parameters.items()}
+            return self.show_page(request, name, **given)
+
+        return non_atomic(respond)
+
+
+class JobAdminMixin(ReadOnlyAdminMixin):
+    """The declared jobs, for a `ModelAdmin` of `cloudrun_jobs.models.Job`."""
+
+    page_paths = JOB_PATHS
+
+    def changelist_view(self, request: HttpRequest, extra_context: Any = None) -> Any:
+        return self.show_page(request, "jobs")
+
+    def change_view(
+        self, request: HttpRequest, object_id: str, form_url: str = "", extra_context: Any = None
+    ) -> Any:
+        return self.show_page(request, "job", command=unquote(object_id))
+
+    def get_object(self, request: HttpRequest, object_id: str, from_field: str | None = None) -> Job | None:
+        """Return the job of that name, for its history; None if it is not declared and has no runs."""
+        from cloudrun_jobs.registry import find_job
+
+        if "\0" in object_id or not (find_job(object_id) or JobRun.objects.for_command(object_id).exists()):
+            return None
+        return Job(pk=object_id, command=object_id)
+
+
+class JobRunAdminMixin(ReadOnlyAdminMixin):
+    """The recorded runs, for a `ModelAdmin` of `cloudrun_jobs.models.JobRun`.
+
+    @admin.register(JobRun)
+    class RunAdmin(JobRunAdminMixin, unfold.admin.ModelAdmin):
+        pass
+    """
+
+    page_paths = RUN_PATHS
+    list_display = RUN_COLUMNS
+    list_filter = RUN_FILTERS
+    ordering = ("-created_at",)
+    sortable_by = ("created_at",)  # The order of an index.
+    actions: Any = ("cancel_runs", "rerun_runs")
+    list_per_page = 100
+    show_full_result_count = False
+    show_facets = admin.ShowFacets.NEVER  # Each would count the whole table.
+    search_fields = ("command",)  # Shows the search box; see `get_search_results()`.
+    search_help_text = _("A run's id or its first eight digits, an execution, a job.")
+
+    @admin.display(description=_("job"))
+    def run_job(self, run: JobRun) -> str:
+        return format_html('{} <span class="quiet">{}</span>', shown(run.command), str(run.pk)[:8])
+
+    @admin.display(description=_("status"))
+    def run_status(self, run: JobRun) -> str:
+        from cloudrun_jobs.dashboard.reasons import explain
+
+        reason = explain(run.reason)
+        return format_html(
+            '<span class="cloudrun-jobs"><span class="status status-{}">{}</span> <small>{}</small></span>',
+            run.status,
+            run.get_status_display(),
+            shown(reason) if reason else "",
+        )
+
+    @admin.display(description=_("duration"))
+    def run_duration(self, run: JobRun) -> str:
+        if run.started_at is None:
+            return "-"
+        return duration((run.finished_at or timezone.now()) - run.started_at)
+
+    @admin.display(description=_("progress"))
+    def run_progress(self, run: JobRun) -> str:
+        progress: Progress | None = getattr(run, "shown_progress", None)
+        if progress is not None:
+            from cloudrun_jobs.dashboard.run_details import bar
+
+            counted = bar(progress).text
+            return shown(f"{counted}: {progress.text}" if progress.text else counted)
+        if run.task_count == 1:
+            return "-"
+        counts = {"succeeded": run.succeeded_count, "total": run.task_count}
+        return gettext("%(succeeded)s of %(total)s tasks") % counts
+
+    @admin.display(description=_("requested by"))
+    def run_requester(self, run: JobRun) -> str:
+        if not run.requested_by:
+            return run.get_trigger_display()
+        return format_html("{} ({})", shown(run.requested_by), run.get_trigger_display())
+
+    @admin.action(description=_("Cancel selected runs"), permissions=["cancel"])
+    def cancel_runs(self, request: HttpRequest, queryset: QuerySet[Any]) -> None:
+        from cloudrun_jobs.dashboard.selected_runs import cancel_runs
+
+        runs = self._selected(request, queryset, self.has_cancel_permission)
+        self._notify(request, cancel_runs(self._caller(request), runs))
+
+    @admin.action(description=_("Rerun selected runs"), permissions=["run"])
+    def rerun_runs(self, request: HttpRequest, queryset: QuerySet[Any]) -> HttpResponseBase | None:
+        """Show the runs to be confirmed."""
+        from cloudrun_jobs.dashboard.site import Link, Page
+
+        runs = self._selected(request, queryset, self.has_run_permission)
+        if not runs:
+            return None
+        site = self.load_site()
+        page = Page(
+            template="rerun_selected.html",
+            title=gettext("Rerun selected runs"),
+            # The key makes a form that is submitted twice start each run once.
+            context={"runs": runs, "key": uuid4()},
+            trail=[Link(capfirst(str(self.opts.verbose_name_plural)), site.url("runs"))],
+        )
+        return site.render(request, page)
+
+    def rerun_selected_view(self, request: HttpRequest) -> HttpResponseBase:
+        """Start the confirmed runs."""
+        from cloudrun_jobs.dashboard.selected_runs import rerun_runs
+
+        if not (self.has_view_permission(request) and self.has_run_permission(request)):
+            raise PermissionDenied
+        key, ids = request.POST.get("key", ""), request.POST.getlist("run")
+        if not all(map(is_run_id, (key, *ids))):
+            raise BadRequest("Expected ids of runs and a key.")
+        runs = self._selected(request, self.get_queryset(request).filter(pk__in=ids), self.has_run_permission)
+        self._notify(request, rerun_runs(self._caller(request), runs, key))
+        return HttpResponseRedirect(reverse(f"{self.admin_site.name}:cloudrun_jobs_jobrun_changelist"))
+
+    def get_urls(self) -> list[URLPattern]:
+        view = self.admin_site.admin_view(non_atomic(require_POST(self.rerun_selected_view)))
+        return [path("rerun-selected/", view, name="cloudrun_jobs_rerun_selected"), *super().get_urls()]
+
+    def changelist_view(self, request: HttpRequest, extra_context: Any = None) -> Any:
+        if {*request.POST.getlist("action")} & {"cancel_runs", "rerun_runs"} - self.get_actions(request).keys():
+            raise PermissionDenied  # Django would show the list.
+        if not all(map(is_run_id, request.POST.getlist(ACTION_CHECKBOX_NAME))):
+            raise BadRequest("Expected ids of runs.")
+        with conf.reading_once():
+            return super().changelist_view(request, extra_context)
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:
+        return super().get_queryset(request).defer(*LONG_FIELDS)
+
+    def get_changelist(self, request: HttpRequest, **kwargs: Any) -> Any:
+        from cloudrun_jobs.dashboard.run_list import RunListMixin
+
+        return type("RunList", (RunListMixin, super().get_changelist(request, **kwargs)), {})
+
+    def get_paginator(self, request: HttpRequest, queryset: Any, *args: Any, **kwargs: Any) -> Paginator[Any]:
+        from cloudrun_jobs.dashboard.run_list import CappedPaginator
+
+        return CappedPaginator(queryset, *args, **kwargs)
+
+    def get_search_results(
+        self, request: HttpRequest, queryset: QuerySet[Any], search_term: str
+    ) -> tuple[QuerySet[Any], bool]:
+        from cloudrun_jobs.dashboard.run_list import search_runs
+
+        return search_runs(request, queryset, search_term), False
+
+    def change_view(
+        self, request: HttpRequest, object_id: str, form_url: str = "", extra_context: Any = None
+    ) -> Any:
+        try:
+            run_id = UUID(unquote(object_id))
+        except ValueError:
+            return self._redirect_to_list(request, unquote(object_id))
+        return self.show_page(request, "run", run_id=run_id)
+
+    def show_page(self, request: HttpRequest, name: str, **parameters: Any) -> HttpResponseBase:
+        if not self.has_view_permission(request):
+            raise PermissionDenied
+        run: JobRun | None = self.get_object(request, str(parameters["run_id"]))
+        if run is None:
+            return self._redirect_to_list(request, str(parameters["run_id"]))
+        return view_of(name, lambda: self.load_site(run))(request, **parameters)
+
+    def _selected(
+        self, request: HttpRequest, queryset: QuerySet[Any], may: Callable[[HttpRequest, JobRun], bool]
+    ) -> Sequence[JobRun]:
+        """Return the selected runs; none, with a message, if they are too many. Raises `PermissionDenied`."""
+        from cloudrun_jobs.dashboard.selected_runs import MAX_SELECTED
+
+        ids = [*queryset.values_list("pk", flat=True)[: MAX_SELECTED + 1]]
+        if len(ids) > MAX_SELECTED:
+            message = gettext("Select at most %(limit)d runs. No run was changed.") % {"limit": MAX_SELECTED}
+            self.message_user(request, message, messages.WARNING)
+            return ()
+        runs = [*self.get_queryset(request).defer(None).defer("result", "traceback").filter(pk__in=ids)]
+        if not all(may(request, run) for run in runs):
+            raise PermissionDenied
+        return runs
+
+    def _caller(self, request: HttpRequest) -> Caller:
+        caller = self.load_site().caller(request)
+        if caller is None:
+            raise PermissionDenied
+        return caller
+
+    def _notify(self, request: HttpRequest, found: Iterable[tuple[Level, str]]) -> None:
+        site = self.load_site()
+        for level, message in found:
+            site.notify(request, level, message)
+
+    def _redirect_to_list(self, request: HttpRequest, name: str) -> HttpResponseBase:
+        message = gettext("No run “%(name)s” is recorded. It may have been deleted.") % {"name": plain(name)}
+        self.message_user(request, message, messages.WARNING)
+        return HttpResponseRedirect(reverse(f"{self.admin_site.name}:cloudrun_jobs_jobrun_changelist"))
 
 
 @admin.register(Job)
-class JobAdmin(ReadOnlyAdmin):
+class JobAdmin(JobAdminMixin, admin.ModelAdmin):  # type: ignore[type-arg]
     """The declared jobs."""
-
-    def get_urls(self) -> list[Any]:
-        return [*AdminPages(self.admin_site).urls(JOB_VIEWS), *super().get_urls()]
 
 
 @admin.register(JobRun)
-class JobRunAdmin(ReadOnlyAdmin):
+class JobRunAdmin(JobRunAdminMixin, admin.ModelAdmin):  # type: ignore[type-arg]
     """The recorded runs."""
-
-    def get_urls(self) -> list[Any]:
-        return [*AdminPages(self.admin_site).urls(RUN_VIEWS[1:]), *super().get_urls()]

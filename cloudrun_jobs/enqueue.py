@@ -85,7 +85,12 @@ def delay_argv(job: JobCommand, arguments: Sequence[str]) -> Operation:
 
 
 def request_run_argv(
-    job: JobCommand, arguments: Sequence[str], *, run_id: str = "", trigger: Trigger = Trigger.DELAY
+    job: JobCommand,
+    arguments: Sequence[str],
+    *,
+    key: str | None = None,
+    run_id: str = "",
+    trigger: Trigger = Trigger.DELAY,
 ) -> tuple[Operation, JobRun, bool]:
     """Like `request_run()`, with command-line arguments."""
     spec, run_id = job.spec, run_id or str(uuid4())
@@ -102,7 +107,8 @@ def request_run_argv(
         elements=len(elements) or None,
     )
     values = repeats.values if repeats else {}
-    return _submit(job, spec, request, trigger=trigger, elements=validated if elements else (), **values)
+    tasks = validated if elements else ()
+    return _submit(job, spec, request, trigger=trigger, key=key, elements=tasks, **values)
 
 
 @async_unsafe("reserve() cannot be called from async code: use sync_to_async(command.reserve), as adelay() does.")

@@ -255,6 +255,13 @@ class RerunRefused(CloudRunJobsError):
     repeats the failed tasks.
     """
 
+    #: A stable identifier: "secrets", "unfinished", "not_started", "nothing_failed", "repeated" or "deleted".
+    reason: str
+
+    def __init__(self, message: str, *, hint: str = "", reason: str = "") -> None:
+        super().__init__(message, hint=hint)
+        self.reason = reason
+
 
 class JobFailed(CloudRunJobsError):
     """The execution ended, and not every task of it succeeded."""

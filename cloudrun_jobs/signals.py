@@ -48,6 +48,11 @@ dispatch_failed = Signal()
 #: Arguments: run, action ("start", "cancel" or "rerun"), caller (the name of the credential).
 http_action = Signal()
 
+#: A member of staff paused or resumed the schedules of a job, or released one of its locks. The sender is
+#: `models.JobRun`. Arguments: command, action ("pause", "resume" or "release_lock"), subject (str, the Scheduler
+#: jobs, or the lock and its holder), caller (the name of the user).
+job_action = Signal()
+
 #: A request to the HTTP API was not counted, because Django's cache is unavailable: `RATE` does not limit it.
 #: The sender is `http.credentials.Rate`. Arguments: caller, error.
 rate_limit_failed = Signal()

@@ -8,7 +8,9 @@ from argparse import (
     SUPPRESS,
     Action,
     ArgumentParser,
+    BooleanOptionalAction,
     FileType,
+    _CountAction,
     _HelpAction,
     _SubParsersAction,
     _VersionAction,
@@ -98,7 +100,7 @@ def _bind_names(parser: ArgumentParser, options: dict[str, Any]) -> tuple[dict[s
 
 def _subcommand(parser: ArgumentParser, args: list[Any], options: dict[str, Any]) -> tuple[str | None, list[Any]]:
     """Return the subcommand's name, from the options or the next argument, and the remaining arguments."""
-    action = _subparsers(parser)
+    action = subparsers(parser)
     if action is None:
         return None, args
     if action.dest != SUPPRESS and action.dest in options:
@@ -107,7 +109,7 @@ def _subcommand(parser: ArgumentParser, args: list[Any], options: dict[str, Any]
 
 
 def _subparser(parser: ArgumentParser, name: str) -> ArgumentParser:
-    action = _subparsers(parser)
+    action = subparsers(parser)
     choices: dict[str, ArgumentParser] = dict(action.choices or {}) if action else {}
     if not isinstance(name, str) or name not in choices:
         hint = did_you_mean(str(name), choices)
@@ -115,7 +117,7 @@ def _subparser(parser: ArgumentParser, name: str) -> ArgumentParser:
     return choices[name]
 
 
-def _subparsers(parser: ArgumentParser) -> _SubParsersAction[ArgumentParser] | None:
+def subparsers(parser: ArgumentParser) -> _SubParsersAction[ArgumentParser] | None:
     return next((action for action in parser._actions if isinstance(action, _SubParsersAction)), None)
 
 
@@ -123,6 +125,17 @@ def _named(parser: ArgumentParser) -> list[Action]:
     """Return the arguments that have values; argparse has no public list of them."""
     others = (_HelpAction, _VersionAction, _SubParsersAction)
     return [action for action in parser._actions if not isinstance(action, others)]
+
+
+def own_arguments(parser: ArgumentParser) -> list[Action]:
+    """Return the arguments that the job declares, without those of every command."""
+    django = {
+        name for action in BaseCommand().create_parser("manage.py", "")._actions for name in action.option_strings
+    }
+    named = [action for action in _named(parser) if not belongs_to_manage(action)]
+    return [
+        action for action in named if not action.option_strings or not django.issuperset(action.option_strings)
+    ]
 
 
 def _positionals(parser: ArgumentParser) -> list[Action]:
@@ -144,7 +157,7 @@ def _names(parser: ArgumentParser) -> dict[str, str]:
 
 def dests(parser: ArgumentParser) -> frozenset[str]:
     """Return the names of the values that parsing may produce, those of subcommands included."""
-    action = _subparsers(parser)
+    action = subparsers(parser)
     below: list[ArgumentParser] = list((action.choices or {}).values()) if action else []
     return frozenset({other.dest for other in parser._actions} | {*parser._defaults}).union(*map(dests, below))
 
@@ -161,6 +174,14 @@ def takes_several(action: Action) -> bool:
 
 def opens_file(action: Action) -> bool:
     return isinstance(action.type, FileType)
+
+
+def is_writable(action: Action) -> bool:
+    """Return True if the argument has a value that can be written."""
+    if opens_file(action) or (action.nargs == REMAINDER and action.option_strings):
+        return False
+    has_value = action.nargs != 0 or action.const is not None
+    return has_value or isinstance(action, _CountAction | BooleanOptionalAction)
 
 
 def _unknown_option(name: str, known: Sequence[str]) -> InvalidArguments:

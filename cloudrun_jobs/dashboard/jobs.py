@@ -2,21 +2,183 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import shlex
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
 
-from cloudrun_jobs.dashboard.site import Page, Site
+from django.http import Http404
+from django.utils import timezone
+from django.utils.text import capfirst
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy
+
+from cloudrun_jobs import conf
+from cloudrun_jobs.conf import DEFAULT_ALIAS
+from cloudrun_jobs.dashboard.history import MAX_RUNS, draw
+from cloudrun_jobs.dashboard.job_rows import (
+    declaration_errors,
+    holder_rows,
+    job_rows,
+    run_row,
+    schedule_rows,
+)
+from cloudrun_jobs.dashboard.site import Link, Page, Site
+from cloudrun_jobs.dashboard.text import duration, plain
+from cloudrun_jobs.dashboard.unavailable import explain_errors
+from cloudrun_jobs.deploy import listing as listings
+from cloudrun_jobs.deploy import schedules
+from cloudrun_jobs.deploy.listing import Listing
+from cloudrun_jobs.deploy.target import cloudrun_backend_or_none, console_url, logs_url
+from cloudrun_jobs.exceptions import CloudRunJobsError
+from cloudrun_jobs.models import JobRun, Stats, Status
+from cloudrun_jobs.models.values import NO_STATS
+from cloudrun_jobs.registry import find_job
+from cloudrun_jobs.runs.data import LISTED
+from cloudrun_jobs.spec import JobSpec
 
 if TYPE_CHECKING:
     from django.http import HttpRequest, HttpResponseBase
 
+    from cloudrun_jobs.backends.cloudrun import CloudRunBackend
     from cloudrun_jobs.http.authentication import Caller
 
+TITLE = gettext_lazy("Jobs")
+LAST_RUNS = 10
 
+
+@dataclass(frozen=True, slots=True)
+class Cloud:
+    """Google Cloud, if jobs run there, and when it was compared with the code."""
+
+    backend: CloudRunBackend | None
+    error: str = ""  #: Of the settings.
+    compared_at: datetime | None = None
+
+
+@explain_errors
 def show_jobs(site: Site, request: HttpRequest, caller: Caller) -> HttpResponseBase:
     """Show every declared job: schedules, next and last run, locks; with `?cloud=1`, drift and pauses."""
-    return site.render(request, Page(template="jobs.html", title="Jobs"))
+    listing, cloud = _read(request)
+    commands = [spec.command for spec in listing.specs]
+    holders, lock_error = holder_rows(site, [*commands, *declaration_errors(listing)])
+    context = {
+        **_cloud_context(listing, cloud),
+        "jobs": job_rows(site, listing, holders, may_run="run" in caller.scopes),
+        "may_run": "run" in caller.scopes,
+        "lock_error": lock_error,
+    }
+    return site.render(request, Page(template="jobs.html", title=str(TITLE), context=context))
 
 
+@explain_errors
 def show_job(site: Site, request: HttpRequest, caller: Caller, command: str) -> HttpResponseBase:
-    """Show one job, with its last runs."""
-    return site.render(request, Page(template="job.html", title=command, context={"command": command}))
+    """Show one job, with its last runs; also one whose command is gone, as long as it has runs."""
+    if "\0" in command:  # PostgreSQL rejects it, and no name has it.
+        raise Http404
+    listing, cloud = _read(request, only=command)
+    spec, error = next(iter(listing.specs), None), declaration_errors(listing).get(command, "")
+    recorded = JobRun.objects.for_command(command)
+    own = recorded.filter(environment=conf.load().environment)
+    runs = [run_row(site, run) for run in own.newest_first().only(*LISTED)[:MAX_RUNS]]
+    if not (spec or error or runs or recorded.exists()):
+        raise Http404
+    holders, lock_error = holder_rows(site, [command])
+    may_run = "run" in caller.scopes
+    context = {
+        **_cloud_context(listing, cloud),
+        "command": command,
+        "is_declared": spec is not None,
+        "error": error,
+        "may_run": may_run,
+        "start_url": site.url("start", command) if may_run and spec else "",
+        "lock_error": lock_error,
+        "holders": holders.get(command, ()),
+        "release_url": site.url("release_lock", command),
+        "runs": runs[:LAST_RUNS],
+        "all_runs": runs,
+        "history": draw(runs),
+        "stats": _stats(command),
+        **(_declaration_context(site, listing, spec, cloud, may_run=may_run) if spec else {}),
+    }
+    trail = (Link(str(TITLE), site.url("jobs")),)
+    page = Page(template="job.html", title=plain(command), context=context, trail=trail)
+    return site.render(request, page)
+
+
+def _read(request: HttpRequest, only: str | None = None) -> tuple[Listing, Cloud]:
+    """Return the listing; with `?cloud=1`, with what Google's services know of it."""
+    try:
+        backend, error = cloudrun_backend_or_none(), ""
+    except CloudRunJobsError as invalid:
+        backend, error = None, str(invalid)
+    is_compared = backend is not None and request.GET.get("cloud") == "1"
+    listing = listings.read(backend if is_compared else None, only=only)
+    return listing, Cloud(backend, error, timezone.now() if is_compared else None)
+
+
+def _cloud_context(listing: Listing, cloud: Cloud) -> dict[str, Any]:
+    drift = listing.drift
+    return {
+        "has_cloud": cloud.backend is not None,
+        "compared_at": cloud.compared_at,
+        # Such as of each job, about the same permission.
+        "cloud_errors": [*dict.fromkeys(filter(None, [cloud.error, *map(str, listing.drift_errors)]))],
+        "orphans": drift.orphans if drift else (),
+        "changes": drift.changes if drift else {},
+        "troubles": drift.troubles if drift else {},
+    }
+
+
+def _declaration_context(
+    site: Site, listing: Listing, spec: JobSpec, cloud: Cloud, *, may_run: bool
+) -> dict[str, Any]:
+    """Return what the page shows of a job that is declared."""
+    rows, job = schedule_rows(listing, spec), find_job(spec.command)
+    states = {row.is_paused for row in rows}
+    can_pause = may_run and bool(rows) and _starts_schedules(cloud, spec)
+    return {
+        "help": job.help if job else "",
+        "facts": [*_facts(spec)],
+        "schedules": rows,
+        "changes": listing.drift.changes.get(spec.command, ()) if listing.drift else (),
+        "troubles": listing.drift.troubles.get(spec.command, ()) if listing.drift else (),
+        "pause_url": site.url("pause", spec.command) if can_pause and states != {True} else "",
+        "resume_url": site.url("resume", spec.command) if can_pause and states != {False} else "",
+        "console_url": console_url(spec) if cloud.backend else "",
+        "logs_url": logs_url(spec) if cloud.backend else "",
+    }
+
+
+def _starts_schedules(cloud: Cloud, spec: JobSpec) -> bool:
+    return cloud.backend is not None and schedules.is_deployed(spec, cloud.backend)
+
+
+def _facts(spec: JobSpec) -> Iterator[tuple[str, str]]:
+    """Yield the declaration of the job, each part with its name."""
+    yield _("Cloud Run job"), spec.name
+    yield _("Backend"), spec.backend_alias or DEFAULT_ALIAS
+    yield _("Target"), _("The web service") if spec.target == "service" else _("A job")
+    yield _("Command line"), shlex.join([*spec.entrypoint, spec.command])
+    if spec.image:
+        yield capfirst(_("image")), spec.image
+    yield _("Tasks"), str(spec.tasks)
+    yield _("Timeout per attempt"), duration(spec.timeout)
+    yield _("Retries of a task"), str(spec.max_retries)
+    parallelism = _("Unlimited") if spec.parallelism is None else str(spec.parallelism)
+    yield _("Executions at once"), parallelism
+
+
+def _stats(command: str) -> dict[str, Any]:
+    """Return the statistics of the newest runs of the job."""
+    stats: Stats = JobRun.objects.stats(command=command).get(command, NO_STATS)
+    succeeded = stats.counts.get(Status.SUCCEEDED, 0)
+    ended = succeeded + stats.counts.get(Status.FAILED, 0) + stats.counts.get(Status.LOST, 0)
+    return {
+        "p50": stats.p50,
+        "p95": stats.p95,
+        "succeeded": succeeded,
+        "ended": ended,
+        "rate": round(100 * succeeded / ended) if ended else None,
+    }

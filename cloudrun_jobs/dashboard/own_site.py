@@ -1,32 +1,54 @@
-"""The dashboard: the pages on their own, for the session of a member of staff."""
+"""The dashboard: the pages on their own, below `dashboard/` of `cloudrun_jobs.urls`."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 from django.shortcuts import render
 from django.urls import reverse
+from django.utils.translation import gettext_lazy
 
+from cloudrun_jobs.dashboard.notices import add_notice, take_notices
+from cloudrun_jobs.dashboard.sign_in import sign_out_url
 from cloudrun_jobs.dashboard.site import Level, Page, Site
 from cloudrun_jobs.http.authentication import Caller, staff_caller
 
 if TYPE_CHECKING:
-    from django.http import HttpRequest, HttpResponseBase
+    from django.http import HttpRequest, HttpResponse
+
+SECTIONS = {"jobs": gettext_lazy("Jobs"), "runs": gettext_lazy("Runs")}
 
 
 class OwnSite(Site):
-    """The pages below `dashboard/` of `cloudrun_jobs.urls`."""
+    """The dashboard, which needs no admin, no `django.contrib.messages` and no context processors."""
 
     def url(self, name: str, *arguments: str | UUID) -> str:
         return reverse(f"cloudrun_jobs:dashboard_{name}", args=arguments)
 
     def caller(self, request: HttpRequest) -> Caller | None:
-        return staff_caller(request.user)
+        return staff_caller(getattr(request, "user", None))
 
-    def render(self, request: HttpRequest, page: Page) -> HttpResponseBase:
-        context = {**page.context, "page": page, "site": self}
+    def render(self, request: HttpRequest, page: Page) -> HttpResponse:
+        return self.show(request, page, getattr(request, "user", None))
+
+    def show(self, request: HttpRequest, page: Page, user: Any) -> HttpResponse:
+        """Return the page in a frame for this user. Without one, the frame needs neither session nor database."""
+        is_signed_in = user is not None and user.is_authenticated
+        caller = staff_caller(user)
+        may_read = caller is not None and "read" in caller.scopes
+        urls = [(self.url(name), title) for name, title in SECTIONS.items()] if may_read else []
+        context = {
+            **page.context,
+            "page": page,
+            "site": self,
+            "request": request,
+            "sections": [(url, title, request.path.startswith(url)) for url, title in urls],
+            "user_name": user.get_username() if is_signed_in else "",
+            "sign_out_url": sign_out_url() if is_signed_in else None,
+            "notices": take_notices(request) if may_read else [],
+        }
         return render(request, "cloudrun_jobs/dashboard/page.html", context, status=page.status)
 
     def notify(self, request: HttpRequest, level: Level, message: str) -> None:
-        request.session.setdefault("cloudrun_jobs_notices", []).append([level, message])
+        add_notice(request, level, message)

@@ -15,6 +15,10 @@ if TYPE_CHECKING:
     from django.http import HttpRequest, HttpResponseBase
 
 
+#: The header of a request by live.js, which updates parts of a page: it must not use up the notices for the user.
+LIVE_HEADER = "x-cloudrun-jobs-live"
+
+
 class Level(StrEnum):
     """The level of a notice, and its CSS class in the admin."""
 

@@ -1,10 +1,12 @@
-"""Wrap the views of the pages: permissions, methods, CSRF and transactions."""
+"""Wrap the views of the pages: permissions, methods, CSRF and transactions.
+
+Each start of a job in a project with the admin imports this module. The first request imports the pages.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import update_wrapper
 from typing import TYPE_CHECKING, Any
 
 from django.core.exceptions import PermissionDenied
@@ -21,37 +23,43 @@ if TYPE_CHECKING:
     from cloudrun_jobs.dashboard.site import Site
     from cloudrun_jobs.http.authentication import Caller
 
-#: Called with the site, the request, the user and the parameters of the URL.
-Handler = Callable[..., "HttpResponseBase"]
-
 
 @dataclass(frozen=True, slots=True)
 class View:
-    """A view of the pages: its path below the pages of jobs or of runs, and the scope that its users need."""
+    """What a URL of the pages does, and the scope that its users need."""
 
-    name: str
-    path: str
-    handler: Handler
+    #: Called with the site, the request, the user and the parameters of the URL.
+    handler: Callable[..., HttpResponseBase]
     scope: str
     methods: tuple[str, ...] = ("GET",)
 
 
-def bind(site: Site, view: View) -> Callable[..., HttpResponseBase]:
-    """Return the view on that site, as a view of Django."""
+def view_of(name: str, load_site: Callable[[], Site]) -> Callable[..., HttpResponseBase]:
+    """Return the view of that name on the site, as a view of Django. The first request calls `load_site`."""
 
+    @never_cache
+    @csrf_protect
     def respond(request: HttpRequest, **parameters: Any) -> HttpResponseBase:
+        from cloudrun_jobs.dashboard.views import VIEWS
+
+        view, site = VIEWS[name], load_site()
         # A HEAD is a GET whose content the server drops.
         if ("GET" if request.method == "HEAD" else request.method) not in view.methods:
             return HttpResponseNotAllowed(view.methods)
         with conf.reading_once():
             return view.handler(site, request, _caller(site, request, view.scope), **parameters)
 
-    wrapped = update_wrapper(never_cache(csrf_protect(respond)), view.handler)
-    # In the transaction of ATOMIC_REQUESTS an action would not see the commits of other processes, and a failed
-    # run would roll back its own record.
+    return non_atomic(respond)
+
+
+def non_atomic(view: Callable[..., HttpResponseBase]) -> Callable[..., HttpResponseBase]:
+    """Return the view, without the transaction of ATOMIC_REQUESTS.
+
+    In it, an action would not see the commits of other processes, and a failed run would roll back its own record.
+    """
     for alias in connections:
-        transaction.non_atomic_requests(using=alias)(wrapped)
-    return wrapped
+        transaction.non_atomic_requests(using=alias)(view)
+    return view
 
 
 def _caller(site: Site, request: HttpRequest, scope: str) -> Caller:

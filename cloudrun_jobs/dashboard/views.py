@@ -1,7 +1,8 @@
-"""The table of the views: what an admin site and the dashboard show, and where."""
+"""The table of the views: what the URLs of `dashboard.paths` do."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 from uuid import UUID
 
@@ -23,20 +24,17 @@ def follow_run(site: Site, request: HttpRequest, caller: Caller, run_id: UUID) -
     return stream_events(request, caller, str(run_id))
 
 
-#: The first of each is the site's own list, which an admin site replaces.
-JOB_VIEWS = (
-    View("jobs", "", jobs.show_jobs, "read"),
-    View("job", "<str:command>/", jobs.show_job, "read"),
-    View("start", "<str:command>/start/", starting.start, "run", GET_POST),
-    View("pause", "<str:command>/pause/", job_actions.pause, "run", POST),
-    View("resume", "<str:command>/resume/", job_actions.resume, "run", POST),
-    View("release_lock", "<str:command>/release-lock/", job_actions.release_lock, "run", POST),
-)
-RUN_VIEWS = (
-    View("runs", "", runs.list_runs, "read"),
-    View("run", "<uuid:run_id>/", runs.show_run, "read"),
-    View("cancel", "<uuid:run_id>/cancel/", run_actions.cancel, "cancel", POST),
-    View("rerun", "<uuid:run_id>/rerun/", run_actions.rerun, "run", POST),
-    View("text", "<uuid:run_id>/text/<str:field>/", runs.show_text, "read"),
-    View("events", "<uuid:run_id>/events/", follow_run, "read"),
-)
+VIEWS: Mapping[str, View] = {
+    "jobs": View(jobs.show_jobs, "read"),
+    "job": View(jobs.show_job, "read"),
+    "start": View(starting.start, "run", GET_POST),
+    "pause": View(job_actions.pause, "run", POST),
+    "resume": View(job_actions.resume, "run", POST),
+    "release_lock": View(job_actions.release_lock, "run", POST),
+    "runs": View(runs.list_runs, "read"),
+    "run": View(runs.show_run, "read"),
+    "cancel": View(run_actions.cancel, "cancel", POST),
+    "rerun": View(run_actions.rerun, "run", POST),
+    "text": View(runs.show_text, "read"),
+    "events": View(follow_run, "read"),
+}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from cloudrun_jobs import conf
 from cloudrun_jobs.command import CloudRunJobs
@@ -17,6 +17,8 @@ from cloudrun_jobs.registry import find_jobs
 from cloudrun_jobs.runs.data import LISTED, listed_data
 from cloudrun_jobs.runs.due import DueSchedule, due_schedules
 from cloudrun_jobs.spec import JobSpec, Schedule
+
+Error = TypeVar("Error")
 
 if TYPE_CHECKING:
     from cloudrun_jobs.backends.cloudrun import CloudRunBackend
@@ -103,6 +105,10 @@ def read(backend: CloudRunBackend | None = None, *, only: str | None = None) -> 
         due=due,
         last_runs=JobRun.objects.last_runs(conf.load().environment, [*jobs], LISTED),
         drift=drift,
-        invalid=invalid if only is None else {},
-        unreadable=found.unreadable if only is None else {},
+        invalid=_selected(invalid, only),
+        unreadable=_selected(found.unreadable, only),
     )
+
+
+def _selected(errors: Mapping[str, Error], only: str | None) -> dict[str, Error]:
+    return {name: error for name, error in errors.items() if only in {None, name}}

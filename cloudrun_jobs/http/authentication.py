@@ -131,11 +131,17 @@ def _session_caller(request: HttpRequest) -> Caller | None:
         return None
     if request.method == "POST":
         read_body(request)  # The check parses forms. After it has read the stream, there is no body left to read.
-    check = _CsrfCheck(lambda request: HttpResponse())
-    check.process_request(request)
-    if (reason := check.process_view(request, HttpResponse, (), {})) is not None:
+    if (reason := csrf_failure(request)) is not None:
         raise HttpError(HTTPStatus.FORBIDDEN, "csrf_failed", f"The CSRF check failed: {reason}")
     return caller
+
+
+def csrf_failure(request: HttpRequest) -> str | None:
+    """Return why an unsafe request is not accepted as one of this site's pages; None if it is."""
+    check = _CsrfCheck(lambda request: HttpResponse())
+    check.process_request(request)
+    reason: Any = check.process_view(request, HttpResponse, (), {})
+    return None if reason is None else str(reason)
 
 
 def staff_caller(user: Any) -> Caller | None:

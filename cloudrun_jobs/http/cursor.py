@@ -8,6 +8,11 @@ from datetime import UTC, datetime
 from typing import NamedTuple
 from uuid import UUID
 
+from django.db.models import Q
+
+from cloudrun_jobs.http.query import MAX_YEAR, MIN_YEAR
+from cloudrun_jobs.models.querysets import JobRunQuerySet
+
 
 class Cursor(NamedTuple):
     """The last run of a page."""
@@ -26,8 +31,15 @@ class Cursor(NamedTuple):
             padded = text.encode("ascii") + b"=" * (-len(text) % 4)
             created_at, run_id = base64.b64decode(padded, altchars=b"-_", validate=True).decode("ascii").split(" ")
             cursor = cls(datetime.fromisoformat(created_at), UUID(hex=run_id))
-        except (ValueError, binascii.Error):
-            cursor = None
-        if cursor is None or cursor.created_at.tzinfo is None or cursor.encode() != text:
+            is_own = cursor.created_at.tzinfo is not None and cursor.encode() == text
+        except (ValueError, OverflowError, binascii.Error):
+            is_own = False
+        if not (is_own and MIN_YEAR <= cursor.created_at.year <= MAX_YEAR):
             raise ValueError("Expected the value of `next` of an earlier page")
         return cursor
+
+    def following(self, runs: JobRunQuerySet) -> JobRunQuerySet:
+        """Return the runs that follow this one, newest first."""
+        # The first condition is for the index.
+        runs = runs.filter(created_at__lte=self.created_at)
+        return runs.filter(Q(created_at__lt=self.created_at) | Q(pk__lt=self.run_id))

@@ -5,12 +5,12 @@ from __future__ import annotations
 from argparse import ArgumentParser
 from collections.abc import Mapping
 from functools import partial
-from hashlib import sha256
 from typing import TYPE_CHECKING, Any
 
 from django.http import HttpResponseBase
 
 from cloudrun_jobs import argv, enqueue
+from cloudrun_jobs.http.actions import own_key
 from cloudrun_jobs.http.authentication import Caller
 from cloudrun_jobs.http.body import read_object
 from cloudrun_jobs.http.errors import bad_request, method_not_allowed, not_found, unprocessable
@@ -66,7 +66,7 @@ def enqueue_job(request: HttpRequest, caller: Caller, name: str, options: Mappin
         raise unprocessable("The body has options that the URL sets.", fields=fields)
     options = {**options, **given}
     enqueue_run = partial(enqueue.request_run, job, (), options, key=_key(request, caller), parser=parser)
-    return start(caller, enqueue_run, action="start")
+    return start(caller, enqueue_run)
 
 
 def refuse_secret_options(job: CloudRunJobs, options: Mapping[str, Any]) -> None:
@@ -120,5 +120,4 @@ def _key(request: HttpRequest, caller: Caller) -> str | None:
         _read_key(key)
     except ValueError as error:
         raise bad_request("invalid_request", f"Idempotency-Key: {error}.") from None
-    # A digest: names are of any length, and may contain what looks like a key.
-    return f"{sha256(caller.name.encode()).hexdigest()} {key}"
+    return own_key(caller, key)

@@ -8,6 +8,7 @@ import re
 from argparse import (
     ONE_OR_MORE,
     OPTIONAL,
+    REMAINDER,
     SUPPRESS,
     ZERO_OR_MORE,
     Action,
@@ -57,7 +58,7 @@ def read_option(action: Action, value: Any) -> Any:
 def _read_item(action: Action, value: Any) -> Any:
     if action.type is json.loads:
         return json.dumps(value)
-    pattern = _of_type(NUMBERS, action)
+    pattern = of_type(NUMBERS, action)
     if pattern is None or value is None:
         return value
     if isinstance(value, list) and isinstance(action, _AppendAction) and action.nargs is not None:
@@ -73,7 +74,7 @@ def _read_item(action: Action, value: Any) -> Any:
 
 def is_required(action: Action) -> bool:
     """Return True if the parser rejects arguments without it. argparse marks positionals of any number, too."""
-    return action.required and action.nargs != ZERO_OR_MORE
+    return action.required and action.nargs not in (ZERO_OR_MORE, REMAINDER)
 
 
 def option_schema(actions: Sequence[Action]) -> dict[str, Any]:
@@ -124,10 +125,10 @@ def _item(action: Action) -> dict[str, Any]:
         return {}
     if _has_few_choices(action):
         return {"enum": list(action.choices or ())}
-    if digits := _of_type(NUMBERS, action):
+    if digits := of_type(NUMBERS, action):
         number = {"type": "integer" if action.type is int else "number"}
         return {"anyOf": [number, {"type": "string", "pattern": f"^{digits}$"}]}
-    if name := _of_type(FORMATS, action):
+    if name := of_type(FORMATS, action):
         return {"type": "string", "format": name}
     is_open_list = action.option_strings and action.nargs in (ZERO_OR_MORE, ONE_OR_MORE)
     takes_any = action.option_strings and not loses_double_dash()
@@ -156,5 +157,6 @@ def _is_json(value: Any) -> bool:
     return is_finite and (value is None or isinstance(value, str | int | float | bool))
 
 
-def _of_type(values: Iterable[tuple[Any, str]], action: Action) -> str | None:
+def of_type(values: Iterable[tuple[Any, str]], action: Action) -> str | None:
+    """Return what the pairs have for the type of the argument."""
     return next((value for kind, value in values if kind == action.type), None)

@@ -2,31 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from http import HTTPStatus
-from typing import TYPE_CHECKING, Any
-from uuid import UUID, uuid4
+from typing import TYPE_CHECKING
+from uuid import UUID
 
-from django.db.models import Q
 from django.http import HttpResponseBase
 from django.urls import reverse
 
-from cloudrun_jobs import enqueue
 from cloudrun_jobs.backoff import attempts
 from cloudrun_jobs.exceptions import (
     CloudRunJobsError,
     IdempotencyKeyReused,
     InvalidArguments,
-    JobInterrupted,
     JobNotDeployed,
-    LeaseLost,
     QuotaExhausted,
     RerunRefused,
     ServiceError,
     ServiceUnavailable,
 )
-from cloudrun_jobs.http import query
-from cloudrun_jobs.http.audit import audit
+from cloudrun_jobs.http import actions, query
 from cloudrun_jobs.http.authentication import Caller
 from cloudrun_jobs.http.body import read_flag, refuse_body
 from cloudrun_jobs.http.cursor import Cursor
@@ -38,8 +34,6 @@ from cloudrun_jobs.models.runs import short_name
 from cloudrun_jobs.operations import Operation
 from cloudrun_jobs.registry import find_job
 from cloudrun_jobs.runs.data import LISTED, listed_data, run_data
-from cloudrun_jobs.runs.handle import configured
-from cloudrun_jobs.runs.requester import requested_by
 
 if TYPE_CHECKING:
     from django.http import HttpRequest
@@ -61,9 +55,7 @@ def list_runs(request: HttpRequest, caller: Caller, command: str = "") -> HttpRe
         runs = runs.filter(command__in=caller.commands)
     cursor = given.pop("cursor", None)
     if cursor is not None:
-        # The first condition is for the index.
-        runs = runs.filter(created_at__lte=cursor.created_at)
-        runs = runs.filter(Q(created_at__lt=cursor.created_at) | Q(pk__lt=cursor.run_id))
+        runs = cursor.following(runs)
     found = list(runs.filter(**{LOOKUPS.get(name, name): value for name, value in given.items()})[: PAGE + 1])
     page, more = found[:PAGE], found[PAGE:]
     following = Cursor(page[-1].created_at, page[-1].pk).encode() if more else None
@@ -108,13 +100,11 @@ def cancel_run(request: HttpRequest, caller: Caller, name: str) -> HttpResponseB
     if run.is_finished:
         raise _ended(run)
     try:
-        run.cancel()
+        is_cancelled = actions.cancel(caller, run, over_http=True)
     except ServiceError as error:
         raise _service_error(error) from None
-    run.refresh_from_db()
-    if run.is_finished and run.status != Status.CANCELLED:
+    if not is_cancelled:
         raise _ended(run)
-    audit(caller, "cancel", run)
     url = reverse("cloudrun_jobs:run", args=(run.pk,))
     return json_response({"job_id": run.pk, "status": run.status, "url": url}, HTTPStatus.ACCEPTED, Location=url)
 
@@ -128,18 +118,15 @@ def rerun(request: HttpRequest, caller: Caller, name: str) -> HttpResponseBase:
     query.read_query(request, {})
     failed_only = read_flag(request, "failed_only")
     run = find_run(caller, "run", name)
-    recorded = run.argv
-    if recorded is None:
+    if run.argv is None:
         raise unprocessable("The arguments of this run were not recorded.", hint="Start a run of the command.")
     job = find_job(run.command)
     if job is None:
         raise unprocessable(f"The command {run.command!r} no longer exists, or is no longer a job.")
 
-    def enqueue_again(**given: Any) -> tuple[Operation, JobRun, bool]:
-        return enqueue.request_run_argv(configured(job, run, failed_only=failed_only), recorded[1:], **given)
-
     try:
-        return queued(start(caller, enqueue_again, action="rerun"))
+        with _refusals():
+            return queued(actions.rerun(caller, run, job, failed_only=failed_only, over_http=True))
     except RerunRefused as error:
         raise HttpError(HTTPStatus.CONFLICT, "rerun_refused", error.args[0], hint=error.hint) from None
 
@@ -152,27 +139,23 @@ RERUN_BODY = {
 }
 
 
-def start(caller: Caller, enqueue_run: Callable[..., tuple[Operation, JobRun, bool]], *, action: str) -> JobRun:
-    """Enqueue a run for the caller, and return it."""
-    run_id, is_new = str(uuid4()), True
+def start(caller: Caller, enqueue_run: Callable[..., tuple[Operation, JobRun, bool]]) -> JobRun:
+    """Enqueue a run for the caller, and return it. Raises `HttpError`."""
+    with _refusals():
+        return actions.start(caller, enqueue_run, over_http=True)
+
+
+@contextmanager
+def _refusals() -> Iterator[None]:
+    """Raise `HttpError` for a request that cannot be enqueued."""
     try:
-        with requested_by(caller.name):
-            _, run, is_new = enqueue_run(run_id=run_id, trigger=Trigger.HTTP)
+        yield
     except IdempotencyKeyReused:
         raise unprocessable("The Idempotency-Key was used with another body.") from None
     except InvalidArguments as error:
         raise unprocessable(error.args[0], hint=error.hint) from None
     except ServiceError as error:
         raise _service_error(error, hint="The record of the run has the reason; so has the log.") from None
-    except (Exception, JobInterrupted, LeaseLost):
-        # In the environments "local" and "test" the job has run, and failed: its record says so.
-        failed = JobRun.objects.filter(pk=run_id, finished_at__isnull=False).first()
-        if failed is None:
-            raise
-        run = failed
-    if is_new:  # Otherwise an earlier request has the same key.
-        audit(caller, action, run)
-    return run
 
 
 def queued(run: JobRun) -> HttpResponseBase:

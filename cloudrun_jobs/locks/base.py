@@ -150,6 +150,10 @@ class LockBackend(ABC):
         """End the leases of a lock and of the tasks below it; return their holders."""
 
     @abstractmethod
+    def release_slot(self, lock: str, slot: int, token: int) -> bool:
+        """End the lease of a slot that has this token; return False if it had ended or has another holder."""
+
+    @abstractmethod
     def release_holder(self, prefix: str, holder: str) -> int:
         """End the leases that a holder has of locks whose keys begin with `prefix`; return their number."""
 

@@ -89,6 +89,14 @@ class LocalLocks(LockBackend):
                 del _leases[key]
             return freed
 
+    def release_slot(self, lock: str, slot: int, token: int) -> bool:
+        with _mutex:
+            leased = _live(lock, slot, time.monotonic())
+            if leased is None or leased.token != token:
+                return False
+            del _leases[lock, slot]
+            return True
+
     def release_holder(self, prefix: str, holder: str) -> int:
         with _mutex:
             now = time.monotonic()

@@ -110,6 +110,10 @@ redis.call('DEL', KEYS[2], KEYS[3])
 return 1
 """)
 
+RELEASE_SLOT = Script("""
+return redis.call('HGET', KEYS[1], 'token') == ARGV[1] and redis.call('DEL', KEYS[1]) or 0
+""")
+
 RELEASE_HOLDER = Script("""
 local released = 0
 for _, key in ipairs(KEYS) do
@@ -181,7 +185,7 @@ class RedisLocks(LockBackend):
         return bool(self._run(COMPLETE_TASK, keys, [grant.nonce, grant.token, index, count]))
 
     def holders(self, prefix: str) -> Sequence[Holder]:
-        found = self._read_all(self._slots(prefix))
+        found = self._read_all(self._slots(prefix.replace("/", "}/", 1)))
         return sorted(found, key=lambda holder: (holder.label, holder.slot))
 
     def force_release(self, lock: str) -> Sequence[Holder]:
@@ -190,6 +194,9 @@ class RedisLocks(LockBackend):
         if keys:
             self._call(lambda: self.client.delete(*keys))
         return found
+
+    def release_slot(self, lock: str, slot: int, token: int) -> bool:
+        return bool(self._run(RELEASE_SLOT, [_key(lock, slot)], [token]))
 
     def release_holder(self, prefix: str, holder: str) -> int:
         keys = self._slots(prefix)
@@ -233,17 +240,22 @@ class RedisLocks(LockBackend):
         return [key for key in found if key.rpartition(":")[2].isdigit() and ":done:" not in key]
 
     def _read_all(self, keys: Sequence[str]) -> list[Holder]:
-        return [holder for key in keys if (holder := self._call(partial(self._read, key)))]
+        return self._call(partial(self._read, keys)) if keys else []
 
-    def _read(self, key: str) -> Holder | None:
+    def _read(self, keys: Sequence[str]) -> list[Holder]:
+        """Return the holders of these slots, with one request."""
         with self.client.pipeline() as pipe:
             pipe.time()
-            pipe.pttl(key)
-            pipe.hmget(key, "token", "holder", "index", "attempt", "label", "since")
-            (seconds, microseconds), left, lease = pipe.execute()
-        lock, _, slot = key.rpartition(":")
-        lock = lock.replace("{", "").replace("}", "")
-        return _holder(lock, seconds * 10**6 + microseconds, int(slot), left, *lease) if lease[0] else None
+            for key in keys:
+                pipe.pttl(key)
+                pipe.hmget(key, "token", "holder", "index", "attempt", "label", "since")
+            (seconds, microseconds), *answers = pipe.execute()
+        now, found = seconds * 10**6 + microseconds, []
+        for key, left, lease in zip(keys, answers[::2], answers[1::2], strict=True):
+            lock, _, slot = key.rpartition(":")
+            if lease[0]:
+                found.append(_holder(lock.replace("{", "").replace("}", ""), now, int(slot), left, *lease))
+        return found
 
     def _wait_for_replicas(self, grant: Grant, ttl: float) -> None:
         if not self.wait_replicas:

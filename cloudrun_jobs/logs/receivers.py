@@ -248,6 +248,12 @@ def log_http_action(sender: type, run: JobRun, action: str, caller: str, **kwarg
     logger.info("Run %s: %s by %s over HTTP", run, action, caller, extra=extra)
 
 
+@receiver(signals.job_action, dispatch_uid=UID)
+def log_job_action(sender: type, command: str, action: str, subject: str, caller: str, **kwargs: Any) -> None:
+    extra = {"action": "job_action", "command": command, "caller": caller}
+    logger.info("Job %s: %s of %s by %s", command, action, subject, caller, extra=extra)
+
+
 @receiver(signals.rate_limit_failed, dispatch_uid=UID)
 def log_rate_limit_failed(sender: type, caller: str, error: Exception, **kwargs: Any) -> None:
     extra = {"action": "rate_limit_failed", "caller": caller}

@@ -2,28 +2,22 @@
 
 from __future__ import annotations
 
-import re
 from argparse import ArgumentParser
 from collections.abc import Collection, Iterable
-from uuid import UUID
 
 from django.core.management import get_commands
 from django.core.management.base import CommandError
-from django.db import connections
-from django.db.models import CharField
-from django.db.models.functions import Cast
 
 from cloudrun_jobs.command import CloudRunJobs
 from cloudrun_jobs.management.exits import ERROR, FAILED
 from cloudrun_jobs.management.output import next_command
 from cloudrun_jobs.models import JobRun
-from cloudrun_jobs.models.querysets import JobRunQuerySet
+from cloudrun_jobs.models.querysets import MIN_PREFIX
 from cloudrun_jobs.models.runs import is_run_id, short_name
 from cloudrun_jobs.registry import find_jobs
 from cloudrun_jobs.suggestions import closest, did_you_mean
 
 SUGGESTED_RUNS = 200  # The newest runs, which are searched for a similar name.
-MIN_PREFIX = 8  # digits
 RUN_HELP = "The run's id, its first eight digits, or its execution's name."
 
 
@@ -46,7 +40,7 @@ def find_run_or_none(name: str) -> JobRun | None:
     """Return the run that the argument names, if there is one. Raises `CommandError` if there are several."""
     if is_run_id(name):
         return JobRun.objects.filter(pk=name).first()
-    return JobRun.objects.filter(execution=short_name(name)).first() or _find_by_prefix(name.lower())
+    return JobRun.objects.filter(execution=short_name(name)).first() or _find_by_prefix(name)
 
 
 def similar_run(name: str, others: Collection[str] = ()) -> str:
@@ -76,20 +70,8 @@ def unknown_job(name: str, jobs: Iterable[str], returncode: int = FAILED) -> Com
 
 def _find_by_prefix(prefix: str) -> JobRun | None:
     """Return the run whose id begins with the prefix. Raises `CommandError` if there are several."""
-    if not re.fullmatch(r"[0-9a-f]{8}[0-9a-f-]*", prefix):
-        return None
-    found = [run for run in _beginning_with(prefix[:MIN_PREFIX]) if str(run.pk).startswith(prefix)]
+    found = list(JobRun.objects.with_id_prefix(prefix))
     if len(found) > 1:
         ids = ", ".join(str(run.pk) for run in found[:5])
         raise CommandError(f"The ids of {len(found)} runs begin with {prefix!r}: {ids}. Use a longer prefix.")
     return found[0] if found else None
-
-
-def _beginning_with(digits: str) -> JobRunQuerySet:
-    """Return the runs whose ids begin with these eight digits."""
-    features = connections[JobRun.objects.db].features
-    if connections[JobRun.objects.db].vendor == "mysql" and features.has_native_uuid_field:
-        # MariaDB sorts a UUID by its last digits. Only the first eight digits have no hyphens.
-        return JobRun.objects.annotate(text=Cast("pk", CharField())).filter(text__startswith=digits)
-    first, last = (UUID(f"{digits}{digit * 24}") for digit in "0f")
-    return JobRun.objects.filter(pk__gte=first, pk__lte=last)

@@ -9,12 +9,12 @@ from typing import Any
 
 from django.core.management.base import BaseCommand
 
-from cloudrun_jobs.backends.cloudrun import CloudRunBackend
 from cloudrun_jobs.conf import DEFAULT_ALIAS
 from cloudrun_jobs.deploy.listing import Listing
-from cloudrun_jobs.deploy.target import cloudrun_backend_or_none
+from cloudrun_jobs.deploy.target import console_url
 from cloudrun_jobs.exceptions import LockError
-from cloudrun_jobs.locks import Holder, current, names
+from cloudrun_jobs.locks import Holder
+from cloudrun_jobs.locks.jobs import holders_by_job
 from cloudrun_jobs.management.finding import find_job
 from cloudrun_jobs.management.listing import raise_errors, read
 from cloudrun_jobs.management.output import next_command, write_json, write_message
@@ -52,8 +52,7 @@ def show(command: BaseCommand, name: str, *, as_json: bool, offline: bool) -> No
 def _holders(name: str) -> tuple[list[Holder], str]:
     """Return the holders of the job's locks, and the error if the lock server is unavailable."""
     try:
-        holders = current().holders(names.prefix())
-        return [each for each in holders if each.label.partition("#")[0] == name], ""
+        return [*holders_by_job([name]).get(name, ())], ""
     except LockError as error:
         return [], str(error)
 
@@ -68,7 +67,7 @@ def _data(spec: JobSpec, listing: Listing, help_text: str) -> dict[str, Any]:
         "parallelism": spec.parallelism,
         "target": spec.target,
         "image": spec.image,
-        "console_url": _console_url(spec),
+        "console_url": console_url(spec),
         "errors": listing.error_texts,
     }
 
@@ -96,7 +95,7 @@ def _rows(spec: JobSpec, listing: Listing, help_text: str, holders: Sequence[Hol
         in_sync = [] if cloud.errors else ["in sync"]
         yield from _labelled("Cloud", [*cloud.changes.get(spec.command, in_sync)])
         yield from _labelled("Problem", [*cloud.troubles.get(spec.command, ())])
-    yield "Console", _console_url(spec)
+    yield "Console", console_url(spec)
 
 
 def _schedules(spec: JobSpec, listing: Listing) -> Iterator[tuple[str, str]]:
@@ -122,12 +121,3 @@ def _runs_table(command: BaseCommand, runs: Sequence[JobRun]) -> str:
 def _columns(runs: Sequence[JobRun]) -> Iterator[tuple[str, ...]]:
     cells = [dict(row_of(run)) for run in runs]
     return ((heading, *(row[heading] for row in cells)) for heading in HEADINGS)
-
-
-def _console_url(spec: JobSpec) -> str:
-    backend = cloudrun_backend_or_none()
-    if not isinstance(backend, CloudRunBackend) or spec.backend_alias != backend.alias or spec.target == "service":
-        return ""
-    page = "https://console.cloud.google.com/run/jobs/details"
-    settings = backend.settings
-    return f"{page}/{settings.region}/{spec.name}/executions?project={settings.project}"

@@ -20,11 +20,11 @@ from django.utils.autoreload import get_child_arguments
 from cloudrun_jobs.environ import LOCAL_VARIABLE
 from cloudrun_jobs.exceptions import sentence
 from cloudrun_jobs.locks import executions
-from cloudrun_jobs.management import local_output
 from cloudrun_jobs.models import JobRun, Status
 from cloudrun_jobs.models.functions import Now
 from cloudrun_jobs.operations import ExecutionState
 from cloudrun_jobs.process.connections import close
+from cloudrun_jobs.runs import local_output
 from cloudrun_jobs.runs.database import database_alias
 from cloudrun_jobs.runs.requester import current_requester
 from cloudrun_jobs.spec import JobSpec

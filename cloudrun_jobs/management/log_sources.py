@@ -12,8 +12,8 @@ from cloudrun_jobs.backends.base import Backend
 from cloudrun_jobs.backends.log_entries import LogEntry, LogQuery
 from cloudrun_jobs.deploy.target import cloudrun_backend_or_none
 from cloudrun_jobs.exceptions import InvalidSettings
-from cloudrun_jobs.management import local_output
 from cloudrun_jobs.models import JobRun
+from cloudrun_jobs.runs import local_output
 
 # The quota of a project is 60 reads per minute. Ten followers read five times each.
 READ_INTERVAL = 12.0  # seconds

@@ -7,7 +7,6 @@ from argparse import ArgumentParser
 from django.core.management.base import BaseCommand, CommandError
 
 from cloudrun_jobs.deploy import schedules
-from cloudrun_jobs.exceptions import ServiceError
 from cloudrun_jobs.management.exits import ERROR, FAILED, raise_together
 from cloudrun_jobs.management.finding import find_job
 from cloudrun_jobs.management.output import next_command, write_message
@@ -28,18 +27,14 @@ def set_paused(command: BaseCommand, name: str, *, paused: bool) -> None:
     if not schedules.is_deployed(spec, backend):
         message = f"{name}: the backend {spec.backend_alias!r} starts its schedule, not Cloud Scheduler."
         raise CommandError(message, returncode=FAILED)
-    from cloudrun_jobs.deploy.cloudrun.pausing import set_state
+    from cloudrun_jobs.deploy.cloudrun.pausing import set_states
 
-    errors = []
-    for schedule in spec.schedules:
-        scheduler_job = spec.scheduler_job_id(schedule)
-        try:
-            changed = set_state(backend, scheduler_job, paused=paused)
-        except ServiceError as error:
+    errors, state = [], "paused" if paused else "enabled"
+    for scheduler_job, is_changed, error in set_states(backend, spec, paused=paused):
+        if error is not None:
             errors.append(str(error))
         else:
-            state = "paused" if paused else "enabled"
-            command.stdout.write(escape(f"{scheduler_job}: {state if changed else f'already {state}'}"))
+            command.stdout.write(escape(f"{scheduler_job}: {state if is_changed else f'already {state}'}"))
     raise_together(command, errors, returncode=ERROR)
     resumed = f"{next_command('resume', name)} resumes it."
     write_message(command, resumed if paused else f"{next_command('list')} shows when it is due.")

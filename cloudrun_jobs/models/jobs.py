@@ -5,6 +5,7 @@ from __future__ import annotations
 from django.utils.translation import gettext_lazy as _
 
 from cloudrun_jobs.models.runs import JobRun
+from cloudrun_jobs.terminal import escape
 
 
 class Job(JobRun):
@@ -20,4 +21,4 @@ class Job(JobRun):
         verbose_name_plural = _("jobs")
 
     def __str__(self) -> str:
-        return self.command
+        return escape(self.command)

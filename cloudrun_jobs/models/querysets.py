@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator, Sequence
 from datetime import datetime, timedelta
 from functools import reduce
+from itertools import pairwise
 from operator import or_
 from typing import TYPE_CHECKING, TypeVar
+from uuid import UUID
 
-from django.db import models, router
+from django.db import connections, models, router
 from django.db.models import Q, Value
 from django.db.models.functions import Cast, StrIndex
 from django.db.models.lookups import GreaterThan
 
 from cloudrun_jobs.models.functions import Now
-from cloudrun_jobs.models.statistics import read_last_runs, read_last_ticks, read_stats
+from cloudrun_jobs.models.statistics import read_last_runs, read_last_ticks, read_stats, read_values
 from cloudrun_jobs.models.statuses import SIGTERM_REASONS, UNFINISHED, Status
 from cloudrun_jobs.models.values import Stats
 
@@ -27,6 +30,9 @@ HEARTBEAT_TIMEOUT = timedelta(minutes=2)  # Six heartbeats.
 # A run whose heartbeat has timed out is watched for this long before it is marked as lost: after an outage of the
 # database, all heartbeats are old.
 LIVENESS_GRACE_SECONDS = 30.0
+
+MIN_PREFIX = 8  # digits of a run's id
+GROUPS = (8, 12, 16, 20, 32)  # The digits before each hyphen of a UUID, and all of them.
 
 # No process is dispatching the run.
 NOT_LEASED = Q(sending_until=None) | Q(sending_until__lt=Now())
@@ -109,6 +115,23 @@ class JobRunQuerySet(models.QuerySet["JobRun"]):
         names, name = self.order_by("command").values_list("command", flat=True), ""
         while name := names.filter(command__gt=name).first() or "":
             yield name
+
+    def distinct_values(self, column: str) -> list[str]:
+        """Return the values of a column that an index begins with, with one query. Filters do not apply."""
+        return read_values(self, column)
+
+    def with_id_prefix(self, prefix: str) -> JobRunQuerySet:
+        """Return the runs whose ids begin with the prefix, eight digits or more; for other text, no runs."""
+        digits = prefix.lower().replace("-", "")
+        if not re.fullmatch(f"[0-9a-f]{{{MIN_PREFIX},{GROUPS[-1]}}}", digits):
+            return self.none()
+        connection = connections[self.db]
+        if connection.vendor == "mysql" and connection.features.has_native_uuid_field:
+            # MariaDB sorts a UUID by its last digits.
+            text = "-".join(filter(None, (digits[start:end] for start, end in pairwise((0, *GROUPS)))))
+            return self.annotate(id_text=Cast("pk", models.CharField())).filter(id_text__startswith=text)
+        first, last = (UUID(digits.ljust(GROUPS[-1], digit)) for digit in "0f")
+        return self.filter(pk__gte=first, pk__lte=last)
 
     def stats(self, newest: int = 100, command: str | None = None) -> dict[str, Stats]:
         """Return the outcomes of every job's newest runs, or of one job's, by job name, with one query.

@@ -31,6 +31,7 @@ from cloudrun_jobs.models.statuses import (
 )
 from cloudrun_jobs.models.values import Progress
 from cloudrun_jobs.spec import resource_name
+from cloudrun_jobs.terminal import escape
 
 if TYPE_CHECKING:
     from cloudrun_jobs.operations import ExecutionState, Operation
@@ -173,7 +174,7 @@ class JobRun(Record):
         ]
 
     def __str__(self) -> str:
-        return f"{self.command} {self.id}"
+        return f"{escape(self.command)} {self.id}"
 
     @property
     def job(self) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from datetime import timedelta
 from typing import Any
 from uuid import UUID
@@ -60,8 +60,8 @@ def progress_data(progress: Progress | None) -> dict[str, Any] | None:
     return progress and progress._asdict()
 
 
-def read_progress(run_ids: Collection[UUID]) -> Iterator[tuple[JobRun, Progress | None]]:
-    """Yield these runs without their hidden fields, each with its progress, with one query."""
+def read_progress(run_ids: Collection[UUID], only: Sequence[str] = ()) -> Iterator[tuple[JobRun, Progress | None]]:
+    """Yield these runs without their hidden fields, or with `only`, each with its progress, with one query."""
     reports = TaskRun.objects.filter(run=OuterRef("pk"), progress_done__isnull=False)
     texts = reports.exclude(progress_text="").order_by("-heartbeat_at").values("progress_text")[:1]
     runs: QuerySet[Any] = JobRun.objects.filter(pk__in=run_ids).annotate(
@@ -70,6 +70,6 @@ def read_progress(run_ids: Collection[UUID]) -> Iterator[tuple[JobRun, Progress 
         totals=Count("tasks__progress_total"),
         text=Subquery(texts),
     )
-    for run in runs.defer(*HIDDEN):
+    for run in runs.only(*only) if only else runs.defer(*HIDDEN):
         total = run.total if run.totals == run.task_count else None if run.totals else run.items_total
         yield run, None if run.done is None else Progress(run.done, total, run.text or "")

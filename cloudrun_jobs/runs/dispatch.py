@@ -160,6 +160,12 @@ def find_earlier(run: JobRun, key: str | None) -> JobRun | None:
     return earlier
 
 
+def find_by_key(command: str, environment: str, key: str) -> JobRun | None:
+    """Return the run that was requested with this idempotency key, if there is one."""
+    stored = _storage_key(command, key)
+    return JobRun.objects.filter(command=command, environment=environment, idempotency_key=stored).first()
+
+
 def _redispatch_failed(earlier: JobRun, run: JobRun) -> bool:
     """Return True if the run's dispatch had failed: the first caller to repeat it dispatches it."""
     pending = {"status": Status.PENDING, "reason": "", "finished_at": None, "error_class": "", "error_message": ""}

@@ -17,7 +17,7 @@ from cloudrun_jobs.exceptions import CloudRunJobsError
 from cloudrun_jobs.models import JobRun, Status
 from cloudrun_jobs.models.functions import Now
 from cloudrun_jobs.operations import Operation
-from cloudrun_jobs.runs import reruns, reservations
+from cloudrun_jobs.runs import local_output, reruns, reservations
 from cloudrun_jobs.runs.database import database_alias
 from cloudrun_jobs.spec.overrides import Overrides
 
@@ -45,7 +45,10 @@ def cancel(run: JobRun) -> bool:
         return True
     run.update_if(Q(status__in=(Status.SENT, Status.RUNNING)), cancel_requested_at=Now())
     run.refresh_from_db()
-    return bool(not run.is_finished and run.execution and operation(run).cancel())
+    if run.is_finished or not run.execution:
+        return False
+    # The process of `run --local` reads the request from the record: no backend knows its execution.
+    return local_output.path_of(run.execution) is not None or bool(operation(run).cancel())
 
 
 def rerun(run: JobRun, *, failed_only: bool = False) -> Operation:

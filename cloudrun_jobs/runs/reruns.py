@@ -13,6 +13,7 @@ from cloudrun_jobs.models import ItemChunk, JobRun, TaskRun, failures
 from cloudrun_jobs.models.statuses import DONE, FINISHED
 from cloudrun_jobs.spec.shares import Shares
 
+SECRETS = "secrets"  # `RerunRefused.reason`
 WHOLE = "rerun() without failed_only repeats the whole run."
 
 
@@ -41,13 +42,13 @@ def repeat_all(run: JobRun) -> Rerun:
 def repeat_failed(run: JobRun, *, task_parallelism: int, runs_in_process: bool) -> Rerun:
     """Return a rerun of the failed tasks and items. Raises `RerunRefused`."""
     if not run.is_finished:
-        _refuse(run, f"it is {run.status}", "Wait until it ends, or cancel it.")
+        _refuse(run, "unfinished", f"it is {run.status}", "Wait until it ends, or cancel it.")
     _refuse_second(run)
     _refuse_redacted(run, run.argv or ())
     undone, shares = failures.undone_tasks(run), _shares(run)
     if not run.tasks.exists():
         if run.shares is None:
-            _refuse(run, "no task has started", WHOLE)
+            _refuse(run, "not_started", "no task has started", WHOLE)
         undone = list(range(len(shares.indexes)))
     undone_chunks = failures.chunks_of(run).exclude(status=ItemChunk.Status.DONE)
     # Tasks beyond the shares have only claimed items.
@@ -59,7 +60,7 @@ def repeat_failed(run: JobRun, *, task_parallelism: int, runs_in_process: bool) 
         again = sorted({*again, *(index for index, own in enumerate(shares.indexes) if own in with_items)})
     is_unreduced = run.reduces and not run.elements and run.status not in DONE
     if not again and not left and not is_unreduced:
-        _refuse(run, "nothing has failed", WHOLE)
+        _refuse(run, "nothing_failed", "nothing has failed", WHOLE)
     elements = _elements(run, again)
     # Cloud Run accepts no fewer tasks than `task_parallelism`; tasks without a share end at once.
     wanted = len(again) or min(run.task_count, left) or 1
@@ -72,7 +73,7 @@ def claim(rerun: JobRun) -> None:
     # An UPDATE locks the row on every database: if two reruns start at once, the second finds the first.
     run = rerun.rerun_of
     if run is None or not JobRun.objects.filter(pk=run.pk, status__in=FINISHED).update(status=F("status")):
-        _refuse(run or rerun, "it was deleted, or has started again", "")
+        _refuse(run or rerun, "unfinished", "it was deleted, or has started again", "")
     _refuse_second(run, rerun)
 
 
@@ -87,9 +88,9 @@ def _refuse_second(run: JobRun, rerun: JobRun | None = None) -> None:
     reruns = JobRun.objects.filter(rerun_of=run.pk)
     other = (reruns if rerun is None else reruns.exclude(pk=rerun.pk)).newest_first().first()
     if other is not None and other.is_finished:
-        _refuse(run, f"run {other.pk} has repeated its failed tasks", "Rerun that run.")
+        _refuse(run, "repeated", f"run {other.pk} has repeated its failed tasks", "Rerun that run.")
     if other is not None:
-        _refuse(run, f"run {other.pk} repeats its failed tasks", "Wait until that run ends.")
+        _refuse(run, "repeated", f"run {other.pk} repeats its failed tasks", "Wait until that run ends.")
 
 
 def _shares(run: JobRun) -> Shares:
@@ -98,7 +99,7 @@ def _shares(run: JobRun) -> Shares:
         return Shares(run.pk, run.task_count, tuple(range(run.task_count)))
     shares = Shares.decode(run.shares)
     if not JobRun.objects.filter(pk=shares.origin).exists():
-        _refuse(run, "the first run of its items was deleted", "Start a new run.")
+        _refuse(run, "deleted", "the first run of its items was deleted", "Start a new run.")
     return shares
 
 
@@ -108,7 +109,8 @@ def _elements(run: JobRun, indexes: Sequence[int]) -> Sequence[tuple[str, ...]]:
     rows = {task.index: task.argv for task in TaskRun.objects.filter(run=run.pk).defer("result")}
     found = [rows.get(index) for index in indexes]
     if None in found:
-        _refuse(run, "the arguments of its elements were deleted", "Call delay_many() of the command instead.")
+        hint = "Call delay_many() of the command instead."
+        _refuse(run, "deleted", "the arguments of its elements were deleted", hint)
     for arguments in found:
         _refuse_redacted(run, arguments or ())
     return [tuple(arguments) for arguments in found if arguments is not None]
@@ -117,8 +119,9 @@ def _elements(run: JobRun, indexes: Sequence[int]) -> Sequence[tuple[str, ...]]:
 def _refuse_redacted(run: JobRun, arguments: Sequence[str]) -> None:
     if any(map(is_redacted, arguments)):
         message = f"{run}: cannot be rerun: the values of its secret options are not recorded."
-        raise RerunRefused(message, hint="Start the job again, with SecretRef('name') as their values.")
+        hint = "Start the job again, with SecretRef('name') as their values."
+        raise RerunRefused(message, hint=hint, reason=SECRETS)
 
 
-def _refuse(run: JobRun, why: str, hint: str) -> NoReturn:
-    raise RerunRefused(f"{run}: its failed tasks cannot be rerun: {why}.", hint=hint)
+def _refuse(run: JobRun, reason: str, why: str, hint: str) -> NoReturn:
+    raise RerunRefused(f"{run}: its failed tasks cannot be rerun: {why}.", hint=hint, reason=reason)

@@ -3,21 +3,26 @@
 from __future__ import annotations
 
 import json
+from base64 import urlsafe_b64encode
 from collections.abc import Callable
 from hashlib import sha256
+from pathlib import Path
 from typing import Any
 
 import pytest
+from django.db.models import Q
 from django.test import Client
 
 from cloudrun_jobs.emulator import Emulator
 from cloudrun_jobs.exceptions import JobInterrupted, LeaseLost
-from cloudrun_jobs.models import JobRun
+from cloudrun_jobs.models import JobRun, Status
+from cloudrun_jobs.runs import local_output
 from tests.http_api.conftest import configured
 from tests.jobs.management.commands import echo
 
 RUN = "1b9d6bcd-bbfd-4b2d-9b5d-ab8dfbbd4bed"  # Of the fixture.
 UNKNOWN = "00000000-0000-4000-8000-000000000000"
+YEAR_0 = urlsafe_b64encode(b"0001-01-01T00:00:00+14:00 " + b"0" * 32).decode().rstrip("=")  # In UTC.
 DEEP = '{"note": ' + "[" * 40 + "]" * 40 + "}"
 
 # Method, path, what differs from an authorised request, status, the error's code, and the new rows.
@@ -60,6 +65,7 @@ REQUESTS: list[tuple[str, str, dict[str, Any], int, str | None, int]] = [
     ("GET", "jobs/?until=yesterday", {}, 400, "invalid_query", 0),
     ("GET", "jobs/?cursor=AAAA", {}, 400, "invalid_cursor", 0),
     ("GET", "jobs/?cursor=", {}, 400, "invalid_cursor", 0),
+    ("GET", f"jobs/?cursor={YEAR_0}", {}, 400, "invalid_cursor", 0),
     ("GET", "jobs/?cursor=a&cursor=b", {}, 400, "invalid_cursor", 0),
     ("GET", "jobs/?cursor=AAAA&status=queued", {}, 400, "invalid_query", 0),
     ("GET", "jobs/?limit=5", {}, 400, "invalid_query", 0),
@@ -277,6 +283,28 @@ def test_request_that_cloud_run_refuses(
     assert "sync_cloudrun_jobs" in error["hint"]
     assert "acme" not in response.content.decode()
     assert JobRun.objects.get().reason == "not_sent"
+
+
+@pytest.mark.django_db(transaction=True)
+def test_local_run_is_cancelled_without_a_call(
+    call: Callable[..., Any],
+    settings: Any,
+    cloudrun_emulator: Emulator,
+    run: JobRun,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
+    """The process of `run --local` reads the request from the record."""
+    cloud = {"PROJECT": "acme", "REGION": "asia-northeast1", "OPTIONS": {"endpoint": cloudrun_emulator.grpc}}
+    settings.CLOUDRUN_JOBS = {**configured(), **cloud, "ENVIRONMENT": "production"}
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
+    local_output.Recorder("echo-production-abcdef").close()
+    run.update_if(Q(), status=Status.RUNNING, execution="echo-production-abcdef")
+    cloudrun_emulator.calls.clear()
+
+    assert call("POST", f"jobs/{run.pk}/cancel/").status_code == 202
+    run.refresh_from_db()
+    assert (run.cancel_requested_at is not None, cloudrun_emulator.calls) == (True, {})
 
 
 @pytest.mark.parametrize("path", ["jobs/echo/", f"jobs/{RUN}/rerun/"])

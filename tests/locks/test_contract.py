@@ -223,6 +223,39 @@ def test_force_release_frees_a_lock_and_those_of_its_tasks(locks, name):
     assert locks.holders(name.key) == []
 
 
+def test_release_slot_frees_one_slot(locks, name):
+    """The holder of the slot cannot renew it, and that of another slot can; a second release does nothing."""
+    grants = [taken(locks.acquire(name, 2, owner(execution), TTL)) for execution in ("a", "b")]
+    slot = (name.key, grants[0].slot, grants[0].token)
+
+    assert [locks.release_slot(*slot), locks.release_slot(*slot)] == [True, False]
+
+    assert [locks.renew(grant, TTL) for grant in grants] == [False, True]
+    assert taken(locks.acquire(name, 2, owner("c"), TTL)).slot == grants[0].slot
+
+
+def test_release_slot_leaves_the_next_holder(locks, name):
+    """A token names one holder: that of an earlier one, or of another slot, releases nothing."""
+    first = taken(locks.acquire(name, 1, owner("a"), TTL))
+    locks.release(first)
+    second = taken(locks.acquire(name, 1, owner("b"), TTL))
+
+    assert not locks.release_slot(name.key, 0, first.token)
+    assert not locks.release_slot(name.key, 1, second.token)
+    assert not locks.release_slot(f"{name.key}0", 0, second.token)
+
+    assert locks.renew(second, TTL)
+
+
+def test_holders_below_a_slot(locks, name):
+    """The tasks of an execution hold locks below its slot, and those of another slot are not listed."""
+    taken(locks.acquire(name, 2, owner("a"), TTL))
+    below = taken(locks.acquire(name.part("0/3", "[3]"), 1, owner("a", index=3), TTL))
+    taken(locks.acquire(name.part("1/3", "[3]"), 1, owner("b", index=3), TTL))
+
+    assert [holder.token for holder in locks.holders(f"{name.key}/0/")] == [below.token]
+
+
 def test_release_holder_frees_what_an_execution_holds(locks, name):
     """All slots of all of its tasks, in all locks with the prefix; its processes can neither renew nor release."""
     second, elsewhere = (names.lock_name(f"{name.label} {part}") for part in ("second", "elsewhere"))

@@ -28,8 +28,8 @@ def declare(monkeypatch: pytest.MonkeyPatch) -> Declare:
 
     def declare(**attributes: dict[str, Any]) -> list[CloudRunJobs]:
         jobs = {name: _job(name, each) for name, each in attributes.items()}
-        for module in ("listing", "selection"):
-            monkeypatch.setattr(f"cloudrun_jobs.management.{module}.find_jobs", lambda: FoundJobs(jobs))
+        for module in ("deploy.listing", "management.selection"):
+            monkeypatch.setattr(f"cloudrun_jobs.{module}.find_jobs", lambda: FoundJobs(jobs))
         return [*jobs.values()]
 
     return declare

@@ -20,8 +20,9 @@ from cloudrun_jobs.backends.log_entries import LogQuery
 from cloudrun_jobs.emulator import Emulator
 from cloudrun_jobs.emulator.logs.store import Entry
 from cloudrun_jobs.exceptions import ServiceUnavailable
-from cloudrun_jobs.management import following, local_output, log_sources
+from cloudrun_jobs.management import following, log_sources
 from cloudrun_jobs.models import JobRun, Status
+from cloudrun_jobs.runs import local_output
 from tests.jobs.management.commands import echo
 from tests.management.cli import Cli
 

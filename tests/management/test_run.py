@@ -11,8 +11,9 @@ from django.db import IntegrityError
 
 from cloudrun_jobs.emulator import Emulator
 from cloudrun_jobs.exceptions import InvalidArguments, QuotaExhausted
-from cloudrun_jobs.management import following, local_output
+from cloudrun_jobs.management import following
 from cloudrun_jobs.models import JobRun, Status
+from cloudrun_jobs.runs import local_output
 from tests.deploy.commands import Terminal, sync
 from tests.emulator.cloud import Cloud, eventually, script
 from tests.jobs.management.commands import outcome

@@ -7,9 +7,10 @@ from unittest import mock
 
 import pytest
 
-from cloudrun_jobs import LockManager
 from cloudrun_jobs.emulator import Emulator
 from cloudrun_jobs.exceptions import LockUnavailable
+from cloudrun_jobs.locks import current, names
+from cloudrun_jobs.locks.base import Owner
 from cloudrun_jobs.management.finding import find_run
 from cloudrun_jobs.models import JobRun, Status
 from tests.deploy.commands import PLACE, sync
@@ -25,14 +26,14 @@ def test_job_is_shown(cli: Cli, options: dict[str, Any], emulator: Emulator) -> 
     sync("sync_cloudrun_schedules", emulator, "--command", "nightly")
     emulator.clients.scheduler.pause_job(name=f"{PLACE}/jobs/nightly-production")
     run = record("nightly", status=Status.FAILED)
-    with LockManager("nightly").lock():
-        typed = cli("show", "nightly")
-        data = cli("show", "nightly", "--json").data
+    current().acquire(names.for_job("nightly"), 1, Owner(holder="nightly-x7k2p", nonce="1"), 60)
+    typed = cli("show", "nightly")
+    data = cli("show", "nightly", "--json").data
 
     shown = dict(line.split("  ", 1) for line in typed.lines[: typed.lines.index("")])
     assert typed.status == 0
     assert shown["Schedule"].split("  ")[-1] == "paused"
-    assert shown["Lock held by"].strip().startswith("nightly: ")
+    assert shown["Lock held by"].strip().startswith("nightly: nightly-x7k2p")
     assert shown["Cloud"].strip() == "job missing"
     assert shown["Console"].strip().endswith("/europe-west4/nightly-production/executions?project=acme")
     assert typed.lines[-1].startswith(f"{run.pk}  failed")
@@ -58,7 +59,7 @@ def test_job_without_a_cloud(cli: Cli, arguments: list[str]) -> None:
 def test_errors_do_not_hide_the_job(cli: Cli, options: dict[str, Any], emulator: Emulator) -> None:
     """The error of an API is the last line, after that of the lock server."""
     emulator.faults.fail("Jobs.ListJobs", "PERMISSION_DENIED")
-    with mock.patch("cloudrun_jobs.management.job_details.current", side_effect=LockUnavailable("no lock server")):
+    with mock.patch("cloudrun_jobs.locks.jobs.current", side_effect=LockUnavailable("no lock server")):
         typed = cli("show", "echo")
 
     assert (typed.status, typed.lines[0].split()) == (2, ["Job", "echo"])

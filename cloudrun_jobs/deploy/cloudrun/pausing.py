@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, NamedTuple
 
 from google.api_core.exceptions import FailedPrecondition, NotFound
 from google.cloud.scheduler_v1.types import Job
@@ -11,6 +12,8 @@ from cloudrun_jobs.backends.cloudrun import clients
 from cloudrun_jobs.backends.cloudrun.errors import ApiMethod, translate_errors
 from cloudrun_jobs.backends.cloudrun.quota import RETRY_WHEN_EXHAUSTED
 from cloudrun_jobs.backends.cloudrun.reservations import ADMIN
+from cloudrun_jobs.exceptions import ServiceError
+from cloudrun_jobs.spec import JobSpec
 
 if TYPE_CHECKING:
     from cloudrun_jobs.backends.cloudrun import CloudRunBackend
@@ -24,15 +27,43 @@ PAUSE = ApiMethod(permission="cloudscheduler.jobs.pause", role=ADMIN, hints=HINT
 RESUME = ApiMethod(permission="cloudscheduler.jobs.enable", role=ADMIN, hints=HINTS)
 
 
-def set_state(backend: CloudRunBackend, scheduler_job: str, *, paused: bool) -> bool:
-    """Pause or resume the Scheduler job; return False if it is so already. Raises one of the `ServiceError`s."""
+class StateChange(NamedTuple):
+    """What became of one Scheduler job."""
+
+    scheduler_job: str
+    is_changed: bool = False  #: False also if it was in that state already.
+    error: ServiceError | None = None
+
+
+def set_states(backend: CloudRunBackend, spec: JobSpec, *, paused: bool) -> Iterator[StateChange]:
+    """Pause or resume the Scheduler jobs of a job one by one, also after an error of one of them."""
+    for schedule in spec.schedules:
+        scheduler_job = spec.scheduler_job_id(schedule)
+        try:
+            yield StateChange(scheduler_job, is_changed=_set_state(backend, scheduler_job, paused=paused))
+        except ServiceError as error:
+            yield StateChange(scheduler_job, error=error)
+
+
+def _set_state(backend: CloudRunBackend, scheduler_job: str, *, paused: bool) -> bool:
+    """Return False if it is so already."""
     client, name = clients.scheduler(backend.server), f"{backend.scheduler_parent}/jobs/{scheduler_job}"
     wanted = Job.State.PAUSED if paused else Job.State.ENABLED
-    with translate_errors(name, GET, endpoint=backend.endpoint):
-        found = client.get_job(name=name, retry=RETRY_WHEN_EXHAUSTED, timeout=backend.rpc_timeout)
-    if found.state == wanted:
+
+    def is_so() -> bool:
+        with translate_errors(name, GET, endpoint=backend.endpoint):
+            found = client.get_job(name=name, retry=RETRY_WHEN_EXHAUSTED, timeout=backend.rpc_timeout)
+        return bool(found.state == wanted)
+
+    if is_so():
         return False
     change = client.pause_job if paused else client.resume_job
-    with translate_errors(name, PAUSE if paused else RESUME, endpoint=backend.endpoint):
-        change(name=name, retry=RETRY_WHEN_EXHAUSTED, timeout=backend.rpc_timeout)
+    try:
+        with translate_errors(name, PAUSE if paused else RESUME, endpoint=backend.endpoint):
+            change(name=name, retry=RETRY_WHEN_EXHAUSTED, timeout=backend.rpc_timeout)
+    except ServiceError as error:
+        # Another process may have done the same in between.
+        if isinstance(error.__cause__, FailedPrecondition) and is_so():
+            return False
+        raise
     return True

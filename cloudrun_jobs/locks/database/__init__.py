@@ -138,6 +138,11 @@ class DatabaseLocks(LockBackend):
             self._changed(self.dialect.take_away, _own(row.grant()))
         return [row.holder() for row in rows]
 
+    def release_slot(self, lock: str, slot: int, token: int) -> bool:
+        rows = self._rows("id = %(id)s", id=_id(lock, slot))
+        own = (_own(row.grant()) for row in rows if row.token == token)
+        return any(self._changed(self.dialect.take_away, values) for values in own)
+
     def release_holder(self, prefix: str, holder: str) -> int:
         found = self._rows("holder = %(holder)s AND lock_key LIKE %(keys)s", holder=holder, keys=f"{prefix}%")
         # A server may ignore case and trailing spaces.

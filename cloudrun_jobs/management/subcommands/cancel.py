@@ -6,16 +6,12 @@ from argparse import ArgumentParser
 from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError
-from django.db.models import Q
 
-from cloudrun_jobs.management import local_output
 from cloudrun_jobs.management.exits import FAILED
 from cloudrun_jobs.management.finding import add_run_argument, find_run
 from cloudrun_jobs.management.following import state_text
 from cloudrun_jobs.management.output import next_command, write_message
 from cloudrun_jobs.models import JobRun, Status
-from cloudrun_jobs.models.functions import Now
-from cloudrun_jobs.models.statuses import UNFINISHED
 
 HELP = "Cancel a run."
 
@@ -27,10 +23,7 @@ def add_arguments(parser: ArgumentParser) -> None:
 def run(command: BaseCommand, **options: Any) -> None:
     found = find_run(options["id"])
     name = str(found.pk)[:8]
-    if local_output.path_of(found.execution) is not None:
-        # The process of `run --local` reads the request.
-        found.update_if(Q(status__in=UNFINISHED), cancel_requested_at=Now())
-    elif not found.is_finished:
+    if not found.is_finished:
         found.cancel()
     found.refresh_from_db()
     if found.is_finished and found.status != Status.CANCELLED:

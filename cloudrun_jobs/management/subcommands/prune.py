@@ -8,10 +8,9 @@ from typing import Any
 
 from django.core.management.base import BaseCommand
 
-from cloudrun_jobs.management import local_output
 from cloudrun_jobs.management.output import next_command, write_message
 from cloudrun_jobs.models import JobRun
-from cloudrun_jobs.runs import prune
+from cloudrun_jobs.runs import local_output, prune
 from cloudrun_jobs.terminal import table
 
 HELP = "Delete the records of old runs."

@@ -30,7 +30,9 @@ def run(command: BaseCommand, **options: Any) -> None:
         if error.hint != WHOLE:
             raise
         raise RerunRefused(
-            str(error.args[0]), hint=f"{next_command('rerun', found.pk)} repeats the whole run."
+            str(error.args[0]),
+            hint=f"{next_command('rerun', found.pk)} repeats the whole run.",
+            reason=error.reason,
         ) from None
     command.stdout.write(operation.run_id)
     write_message(command, f"{next_command('show', operation.run_id)} shows the new run.")

@@ -1,0 +1,86 @@
+"""Draw the durations and outcomes of a job's last runs as bars."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from django.utils import timezone
+from django.utils.translation import gettext as _
+
+from cloudrun_jobs.dashboard.text import duration
+from cloudrun_jobs.models import JobRun, Status
+
+MAX_RUNS = 60
+BAR_WIDTH, GAP, HEIGHT = 8, 2, 100  # Units of the drawing.
+MIN_BAR_HEIGHT = 4
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunRow:
+    """A run with its page, and its duration until now if it has not ended; None if it has not started."""
+
+    run: JobRun
+    url: str
+    took: timedelta | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bar:
+    """The bar of a run: higher for a longer one."""
+
+    row: RunRow
+    x: int
+    y: int
+    height: int
+    title: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class History:
+    """A drawing, the newest run on the right."""
+
+    bars: Sequence[Bar]
+    statuses: Sequence[Status]  #: Those of its runs, for the legend.
+    longest: timedelta  #: Of those that have ended; the height of the drawing.
+    width: int = MAX_RUNS * (BAR_WIDTH + GAP)
+    height: int = HEIGHT
+    bar_width: int = BAR_WIDTH
+
+
+def took(run: JobRun, now: datetime | None = None) -> timedelta | None:
+    """Return the duration of a run, until now if it has not ended; None if it has not started."""
+    if run.started_at is None:
+        return None
+    end = run.finished_at or (None if run.is_finished else now or timezone.now())
+    return None if end is None else max(end - run.started_at, timedelta(0))
+
+
+def draw(rows: Sequence[RunRow]) -> History:
+    """Return the drawing of these runs, the newest of which is the first."""
+    # A run that hangs would leave the others no height.
+    longest = max((row.took for row in rows if row.took and row.run.is_finished), default=timedelta(0))
+    found = {row.run.status for row in rows}
+    return History(
+        bars=[_bar(row, number, longest) for number, row in enumerate(rows[:MAX_RUNS])],
+        statuses=[status for status in Status if status in found],
+        longest=longest,
+    )
+
+
+def _bar(row: RunRow, number: int, longest: timedelta) -> Bar:
+    share = (row.took or timedelta(0)) / longest if longest else 0.0
+    height = max(round(min(share, 1.0) * HEIGHT), MIN_BAR_HEIGHT)
+    values = {
+        "status": row.run.get_status_display(),
+        "time": f"{timezone.localtime(row.run.created_at):%F %T}",
+        "duration": duration(row.took),
+    }
+    return Bar(
+        row=row,
+        x=(MAX_RUNS - 1 - number) * (BAR_WIDTH + GAP) + GAP // 2,
+        y=HEIGHT - height,
+        height=height,
+        title=_("%(status)s, requested %(time)s, duration %(duration)s") % values,
+    )

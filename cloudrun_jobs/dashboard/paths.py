@@ -1,0 +1,45 @@
+"""The paths of the pages by name, below those of jobs and those of runs. `dashboard.views` has their handlers.
+
+Each start of a job in a project with the admin imports this module, and little else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from django.urls import register_converter
+
+
+class JobConverter:
+    """The name of a job in a URL: any text. Records may name jobs that no command can be."""
+
+    regex = "[^/]+"
+
+    def to_python(self, value: str) -> str:
+        return value.replace("%2E", ".").replace("%2F", "/").replace("%25", "%")
+
+    def to_url(self, value: str) -> str:
+        # A browser resolves "." and "..", and a slash would end this part of the path.
+        name = value.replace("%", "%25").replace("/", "%2F")
+        return name if name.strip(".") else name.replace(".", "%2E")
+
+
+register_converter(JobConverter, "job")
+
+JOB_PATHS: Mapping[str, str] = {
+    "jobs": "",
+    "job": "<job:command>/",
+    "start": "<job:command>/start/",
+    "pause": "<job:command>/pause/",
+    "resume": "<job:command>/resume/",
+    "release_lock": "<job:command>/release-lock/",
+}
+#: An admin site has a list of runs of its own.
+RUN_PATHS: Mapping[str, str] = {
+    "runs": "",
+    "run": "<uuid:run_id>/",
+    "cancel": "<uuid:run_id>/cancel/",
+    "rerun": "<uuid:run_id>/rerun/",
+    "text": "<uuid:run_id>/text/<str:field>/",
+    "events": "<uuid:run_id>/events/",
+}

@@ -1,0 +1,251 @@
+"""Read what the page of a run shows, with a number of queries that does not depend on its tasks."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+from django.db.models import Case, Count, Q, QuerySet, Subquery, Sum, When
+from django.utils import timezone
+from django.utils.formats import number_format
+from django.utils.translation import gettext as _
+
+from cloudrun_jobs.argv.redaction import is_redacted
+from cloudrun_jobs.command import CloudRunJobs
+from cloudrun_jobs.dashboard import excerpts
+from cloudrun_jobs.dashboard.history import took
+from cloudrun_jobs.dashboard.site import Site
+from cloudrun_jobs.dashboard.text import MAX_LENGTH
+from cloudrun_jobs.exceptions import RerunRefused
+from cloudrun_jobs.execution.sharding.writing import counts
+from cloudrun_jobs.models import Claims, JobRun, Progress, Status, TaskRun, failures
+from cloudrun_jobs.models.statuses import DONE
+from cloudrun_jobs.registry import find_job
+from cloudrun_jobs.runs import reruns
+from cloudrun_jobs.runs.data import HIDDEN
+from cloudrun_jobs.spec.shares import Shares
+
+TASKS_PER_PAGE = 100
+MAX_RERUNS = 20
+MAX_ARGUMENTS = 50  # of the list; the command line has all
+FIRST = (Status.FAILED, Status.LOST)
+#: Read as text.
+TEXTS = (*excerpts.TEXTS.values(), *excerpts.VALUES.values())
+TASK_TEXTS = (*excerpts.TASK_TEXTS.values(), *excerpts.TASK_VALUES.values())
+
+
+@dataclass(frozen=True, slots=True)
+class Excerpt:
+    """The text of a field, or its beginning, and the page of all of it; "" if there is no more."""
+
+    text: str
+    rest_url: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Bar:
+    """The progress of a run or of a task: as text, and in percent if the total is known."""
+
+    text: str
+    message: str
+    percent: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class TaskRow:
+    """A task, with what the page shows of it."""
+
+    task: TaskRun
+    took: timedelta | None
+    error: Excerpt | None
+    arguments: Excerpt | None
+    result_url: str
+    progress: Bar | None
+
+
+@dataclass(frozen=True, slots=True)
+class Tasks:
+    """A page of the tasks: those that failed first, then by index."""
+
+    rows: Sequence[TaskRow]
+    number: int
+    has_more: bool
+    unstarted: int  #: The number of tasks without a record.
+
+
+@dataclass(frozen=True, slots=True)
+class Items:
+    """The items of `claim()`."""
+
+    counts: Claims
+    failed: Sequence[tuple[failures.FailedItem, str]]  #: Each with its JSON text.
+    more_failed: int
+    rest_url: str
+
+
+def read_run(run_id: UUID) -> JobRun | None:
+    """Return the run, with the beginnings of its texts in place of their fields; None if it is not recorded."""
+    texts = TaskRun.objects.filter(run=run_id, progress_done__isnull=False).exclude(progress_text="")
+    starts = {f"{field}_start": excerpts.start_of(name) for field, name in excerpts.TEXTS.items()}
+    runs: QuerySet[Any] = JobRun.objects.filter(pk=run_id).annotate(
+        **starts,
+        arguments_start=excerpts.start_of_json("argv"),
+        overrides_start=excerpts.text_of("overrides"),
+        result_start=excerpts.start_of_json("result"),
+        progress_text=Subquery(texts.order_by("-heartbeat_at").values("progress_text")[:1]),
+    )
+    run: JobRun | None = runs.defer(*HIDDEN, *TEXTS).first()
+    if run is not None:
+        arguments = excerpts.decode(vars(run)["arguments_start"])
+        # As far as they can be shown and repeated, without another query.
+        run.argv = arguments if excerpts.is_command_line(arguments) else None
+    return run
+
+
+class RunDetails:
+    """What the page of one run shows."""
+
+    def __init__(self, site: Site, run: JobRun, *, page: int = 1) -> None:
+        self._site, self.run, self._page, self._now = site, run, page, timezone.now()
+        with suppress(Exception, SystemExit):  # The command cannot be imported.
+            self.job = find_job(run.command)
+
+    job: CloudRunJobs | None = None
+
+    def excerpt(self, field: str) -> Excerpt | None:
+        """Return the text of a field, or its beginning; None if it is empty."""
+        start = vars(self.run)[f"{field}_start"]
+        text = excerpts.FORMATS[field](start) if field in excerpts.FORMATS else start
+        return self._excerpt(field, text)
+
+    def _excerpt(self, field: str, text: str | None) -> Excerpt | None:
+        if not text:
+            return None
+        is_cut = len(text) > MAX_LENGTH
+        return Excerpt(text, self._site.url("text", self.run.pk, field) if is_cut else "")
+
+    @property
+    def arguments(self) -> Sequence[str]:
+        """The arguments after the command, for a list."""
+        return (self.run.argv or [])[1 : MAX_ARGUMENTS + 1]
+
+    @property
+    def took(self) -> timedelta | None:
+        return took(self.run, self._now)
+
+    def summary(self) -> dict[str, Any]:
+        """Return the number of tasks that have a record, and the sums of their progress."""
+        return TaskRun.objects.filter(run=self.run.pk).aggregate(
+            started=Count("pk"),
+            done=Sum("progress_done"),
+            total=Sum("progress_total"),
+            totals=Count("progress_total"),
+        )
+
+    def progress(self, summary: dict[str, Any]) -> Bar | None:
+        """Return the progress of all tasks together; None if no task has reported any."""
+        if summary["done"] is None:
+            return None
+        items = None if summary["totals"] else self.run.items_total
+        total = summary["total"] if summary["totals"] == self.run.task_count else items
+        return bar(Progress(summary["done"], total, vars(self.run)["progress_text"] or ""))
+
+    def tasks(self, summary: dict[str, Any]) -> Tasks:
+        """Return a page of the tasks."""
+        first = (self._page - 1) * TASKS_PER_PAGE
+        rows: QuerySet[Any] = TaskRun.objects.filter(run=self.run.pk).annotate(
+            error_start=excerpts.start_of("error_message"),
+            arguments_start=excerpts.start_of_json("argv"),
+            has_result=Q(result__isnull=False),
+            rank=Case(When(status__in=FIRST, then=0), default=1),
+        )
+        found = rows.defer(*TASK_TEXTS).order_by("rank", "index")[first : first + TASKS_PER_PAGE + 1]
+        tasks = list(found)
+        return Tasks(
+            rows=[self._task_row(task) for task in tasks[:TASKS_PER_PAGE]],
+            number=self._page,
+            has_more=len(tasks) > TASKS_PER_PAGE,
+            unstarted=max(0, self.run.task_count - max(summary["started"], self._ended)),
+        )
+
+    @property
+    def _ended(self) -> int:
+        """The number of tasks that the service reports as ended, of which some may have no record."""
+        return self.run.succeeded_count + self.run.failed_count + self.run.cancelled_count
+
+    def _task_row(self, task: Any) -> TaskRow:
+        field = f"task-{task.index}"
+        message = task.error_start or (f"exit status {task.exit_code}" if task.exit_code else "")
+        # The run has the results of its tasks, unless they are too long.
+        in_task = task.has_result and vars(self.run)["result_start"] is None
+        return TaskRow(
+            task=task,
+            took=self._task_duration(task),
+            error=self._excerpt(f"{field}-error", message),
+            arguments=self._excerpt(f"{field}-arguments", excerpts.command_line(task.arguments_start)),
+            result_url=self._site.url("text", self.run.pk, f"{field}-result") if in_task else "",
+            progress=None if task.progress is None else bar(task.progress),
+        )
+
+    def _task_duration(self, task: TaskRun) -> timedelta | None:
+        end: datetime | None = task.finished_at or (self._now if task.status == Status.RUNNING else None)
+        return None if end is None else max(end - task.started_at, timedelta(0))
+
+    def items(self) -> Items | None:
+        """Return the items of the run; None if it claims none."""
+        if not failures.claims_items(self.run):
+            return None
+        origin = Shares.decode(self.run.shares).origin if self.run.shares else self.run.pk
+        found, failed = counts(origin), failures.failed_items(self.run)
+        if not (sum(found) or failed.count):
+            return None
+        texts = [(item, json.dumps(item.item, ensure_ascii=False)) for item in failed.listed]
+        is_cut = any(len(text) > MAX_LENGTH or len(item.error_message) > MAX_LENGTH for item, text in texts)
+        rest_url = self._site.url("text", self.run.pk, excerpts.ITEMS) if is_cut else ""
+        return Items(found, texts, failed.count - len(texts), rest_url)
+
+    def reruns(self) -> list[JobRun]:
+        """Return the newest runs that repeat failed tasks of this one."""
+        return list(self.run.reruns.newest_first().only("status", "created_at")[:MAX_RERUNS])
+
+    @property
+    def can_rerun(self) -> bool:
+        """Whether the run can be repeated: its command exists, and all of its arguments are recorded."""
+        run = self.run
+        return bool(self.job and run.is_finished and run.argv and not any(map(is_redacted, run.argv)))
+
+    @property
+    def can_rerun_failed(self) -> bool:
+        """Whether failed tasks or items of the run can be repeated."""
+        if not self.can_rerun or (self.run.status in DONE and not failures.claims_items(self.run)):
+            return False
+        try:
+            reruns.repeat_failed(self.run, task_parallelism=1, runs_in_process=True)
+        except RerunRefused:
+            return False
+        return True
+
+    def counts(self) -> Iterator[tuple[str, int]]:
+        """Yield the outcomes of the tasks, and the number of each."""
+        names = {
+            "succeeded_count": _("Succeeded"),
+            "failed_count": _("Failed"),
+            "cancelled_count": _("Cancelled"),
+            "retried_count": _("Retries"),
+        }
+        return ((label, count) for name, label in names.items() if (count := getattr(self.run, name)))
+
+
+def bar(progress: Progress) -> Bar:
+    """Return the progress as text and in percent."""
+    done, total = (None if each is None else number_format(each, force_grouping=True) for each in progress[:2])
+    if progress.total is None:
+        return Bar(str(done), progress.text, None)
+    text = _("%(done)s of %(total)s") % {"done": done, "total": total}
+    part = progress.done * 100 // progress.total if progress.total > 0 else 100
+    return Bar(text, progress.text, min(max(part, 0), 100))

@@ -1,0 +1,89 @@
+"""Read a page of the list of runs: filtered, newest first, without counting them."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlencode
+
+from django import forms
+from django.core.exceptions import ValidationError
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy
+
+from cloudrun_jobs import conf
+from cloudrun_jobs.dashboard.job_rows import run_row
+from cloudrun_jobs.dashboard.site import Site
+from cloudrun_jobs.http.cursor import Cursor
+from cloudrun_jobs.http.query import MAX_YEAR, MIN_YEAR
+from cloudrun_jobs.models import JobRun, Status, Trigger
+from cloudrun_jobs.registry import find_jobs
+from cloudrun_jobs.runs.data import LISTED
+
+if TYPE_CHECKING:
+    from django.http import HttpRequest
+
+PAGE = 100  # runs
+ANY = [("", gettext_lazy("any"))]
+LOOKUPS = {"job": "command", "since": "created_at__gte", "until": "created_at__lt"}
+TIME_INPUT = forms.DateTimeInput(attrs={"type": "datetime-local"}, format="%Y-%m-%dT%H:%M")
+
+
+def check_year(value: datetime) -> None:
+    """Raise `ValidationError` for a time that databases do not compare alike."""
+    if not MIN_YEAR <= value.year <= MAX_YEAR:
+        years = {"first": MIN_YEAR, "last": MAX_YEAR}
+        raise ValidationError(_("Enter a year from %(first)s to %(last)s."), params=years)
+
+
+class Filters(forms.Form):
+    """The filters of the list."""
+
+    job = forms.CharField(
+        label=gettext_lazy("Job"), required=False, max_length=150, widget=forms.TextInput({"list": "jobs"})
+    )
+    status = forms.ChoiceField(label=gettext_lazy("Status"), required=False, choices=[*ANY, *Status.choices])
+    trigger = forms.ChoiceField(label=gettext_lazy("Trigger"), required=False, choices=[*ANY, *Trigger.choices])
+    since = forms.DateTimeField(
+        label=gettext_lazy("Since"), required=False, widget=TIME_INPUT, validators=[check_year]
+    )
+    until = forms.DateTimeField(
+        label=gettext_lazy("Until"), required=False, widget=TIME_INPUT, validators=[check_year]
+    )
+
+    def given(self) -> dict[str, str]:
+        """Return the filters that are set, as the query has them."""
+        return {name: value for name in self.fields if (value := self.data.get(name))}
+
+
+def read(site: Site, request: HttpRequest) -> dict[str, Any]:
+    """Return the runs that the query asks for. An invalid filter is reported, and no run is shown."""
+    filters = Filters(request.GET, label_suffix="")
+    after, problem = request.GET.get("after", ""), ""
+    runs, cursor = JobRun.objects.order_by("-created_at", "-pk").only("environment", *LISTED), None
+    if not filters.is_valid():
+        runs = runs.none()
+    try:
+        cursor = Cursor.decode(after) if after else None
+    except ValueError:
+        problem = _("The address of the page is invalid. These are the newest runs.")
+    if cursor is not None:
+        runs = cursor.following(runs)
+    values = {name: value for name, value in filters.cleaned_data.items() if value}
+    found = list(runs.filter(**{LOOKUPS.get(name, name): value for name, value in values.items()})[: PAGE + 1])
+    return {
+        "filters": filters,
+        "problem": problem,
+        "is_filtered": bool(filters.given()),
+        "rows": [run_row(site, run) for run in found[:PAGE]],
+        "environment": conf.load().environment,
+        "jobs": sorted(find_jobs().jobs),
+        "newest_url": _url(filters) if cursor else "",
+        "older_url": _url(filters, after=Cursor(found[PAGE - 1].created_at, found[PAGE - 1].pk).encode())
+        if len(found) > PAGE
+        else "",
+    }
+
+
+def _url(filters: Filters, **parameters: str) -> str:
+    return f"?{urlencode({**filters.given(), **parameters})}"
