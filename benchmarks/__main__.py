@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 
 from benchmarks import (
+    admin,
     celery,
     claim,
     cli,
@@ -24,6 +25,7 @@ from benchmarks import (
 )
 
 BENCHMARKS = {
+    "admin": admin.main,
     "startup": startup.main,
     "urls": urls.main,
     "sending": sending.main,
