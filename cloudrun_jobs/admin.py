@@ -288,7 +288,7 @@ class JobRunAdminMixin(ReadOnlyAdminMixin):
             message = gettext("Select at most %(limit)d runs. No run was changed.") % {"limit": MAX_SELECTED}
             self.message_user(request, message, messages.WARNING)
             return ()
-        runs = [*self.get_queryset(request).defer(None).defer("result", "traceback").filter(pk__in=ids)]
+        runs = [*self.get_queryset(request).filter(pk__in=ids)]
         if not all(may(request, run) for run in runs):
             raise PermissionDenied
         return runs
