@@ -6,7 +6,7 @@ Each start of a job in a project with the admin imports this module. The first r
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 from uuid import UUID, uuid4
 
 from django.contrib import admin, messages
@@ -138,15 +138,15 @@ class JobRunAdminMixin(ReadOnlyAdminMixin):
     """
 
     page_paths = RUN_PATHS
-    list_display = RUN_COLUMNS
-    list_filter = RUN_FILTERS
-    ordering = ("-created_at",)
-    sortable_by = ("created_at",)  # The order of an index.
+    list_display: Any = RUN_COLUMNS
+    list_filter: ClassVar[Any] = RUN_FILTERS
+    ordering: ClassVar[Any] = ("-created_at",)
+    sortable_by: ClassVar[Any] = ("created_at",)  # The order of an index.
     actions: Any = ("cancel_runs", "rerun_runs")
     list_per_page = 100
     show_full_result_count = False
     show_facets = admin.ShowFacets.NEVER  # Each would count the whole table.
-    search_fields = ("command",)  # Shows the search box; see `get_search_results()`.
+    search_fields: ClassVar[Any] = ("command",)  # Shows the search box; see `get_search_results()`.
     search_help_text = _("A run's id or its first eight digits, an execution, a job.")
 
     @admin.display(description=_("job"))
