@@ -9,6 +9,7 @@ from benchmarks import (
     celery,
     claim,
     cli,
+    dashboard,
     emulator,
     http,
     locks,
@@ -39,6 +40,7 @@ BENCHMARKS = {
     "shard": shard.main,
     "sync": lambda: sync.main([]),
     "cli": cli.main,
+    "dashboard": dashboard.main,
     "celery": lambda: celery.main([]),
 }
 
