@@ -29,8 +29,7 @@ from cloudrun_jobs.dashboard.paths import JOB_PATHS, RUN_PATHS
 from cloudrun_jobs.dashboard.run_filters import LONG_FIELDS, RUN_COLUMNS, RUN_FILTERS
 from cloudrun_jobs.dashboard.text import duration, plain, shown
 from cloudrun_jobs.dashboard.view import non_atomic, view_of
-from cloudrun_jobs.models import JobRun, Progress
-from cloudrun_jobs.models.jobs import Job
+from cloudrun_jobs.models import Job, JobRun, Progress
 from cloudrun_jobs.models.runs import is_run_id
 
 if TYPE_CHECKING:

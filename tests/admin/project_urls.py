@@ -10,8 +10,7 @@ from django.urls import path
 from django.utils.module_loading import import_string
 
 from cloudrun_jobs.admin import JobAdminMixin, JobRunAdminMixin
-from cloudrun_jobs.models import JobRun
-from cloudrun_jobs.models.jobs import Job
+from cloudrun_jobs.models import Job, JobRun
 
 path_of_class = "unfold.admin.ModelAdmin" if apps.is_installed("unfold") else "django.contrib.admin.ModelAdmin"
 ModelAdmin: Any = import_string(path_of_class)

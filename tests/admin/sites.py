@@ -8,8 +8,7 @@ from django.contrib import admin
 from django.urls import path
 
 from cloudrun_jobs.admin import JobAdmin, JobRunAdminMixin
-from cloudrun_jobs.models import JobRun
-from cloudrun_jobs.models.jobs import Job
+from cloudrun_jobs.models import Job, JobRun
 
 if TYPE_CHECKING:
     ModelAdmin = admin.ModelAdmin[Any]
