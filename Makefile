@@ -4,7 +4,8 @@ PYTHON ?= $(shell for python in python3.14 python3.13 python3.12 python3.11 pyth
 NOX = .venv/bin/python -m nox --no-error-on-external-run
 
 .PHONY: servers demo demo-export test lint test-oldest test-pair test-faults test-bigquery test-wheel wheel soak mutations \
-	test-clients test-containers bench messages lock clean
+	test-clients test-gcloud test-api test-containers \
+	environment-of-lint bench messages lock clean
 
 demo: .venv/ready
 	@$(NOX) --session demo
@@ -57,8 +58,17 @@ mutations: .venv/ready servers
 
 # Drives the emulator with gcloud and Airflow, the HTTP API with schemathesis and beside Django Ninja and DRF, and
 # validates what is exported for Terraform with Terraform.
-test-clients: .venv/ready
-	@$(NOX) --session lint gcloud clients fuzz frameworks terraform
+test-clients: test-gcloud test-api
+
+test-gcloud: environment-of-lint
+	@$(NOX) --session gcloud clients terraform
+
+test-api: environment-of-lint
+	@$(NOX) --session fuzz frameworks
+
+# The environment in which those sessions run the package's side.
+environment-of-lint: .venv/ready
+	@$(NOX) --install-only --session lint
 
 # Builds DockerfileServer and runs it: root on Debian.
 test-containers: .venv/ready

@@ -90,14 +90,23 @@ def oldest(session: nox.Session) -> None:
     """The suite on the oldest pair, with coverage, which costs a third of the time more.
 
     Without what is slow and does not depend on the pair: the newest pair has the further servers, the README's
-    commands, the images' scripts and the example's whole history.
+    commands, the images' scripts, the example's whole history, the emulator's own tests and Hypothesis's searches
+    in full.
     """
     install(session, OLDEST[1])
     session.run("coverage", "erase")
-    slow = ("tests/test_readme.py", "tests/containers", "tests/example/test_collected_rates_match_source.py")
+    slow = (
+        "tests/test_readme.py",
+        "tests/containers",
+        "tests/deploying",
+        "tests/emulator",
+        "tests/example/test_collected_rates_match_source.py",
+        "tests/repository",
+    )
     selected = ("-k", "not gcloud and not mariadb and not valkey and not pgbouncer")
     ignored = [f"--ignore={path}" for path in slow]
-    session.run("coverage", "run", "-m", "pytest", *SUITE, *selected, *ignored)
+    env = {"HYPOTHESIS_PROFILE": "few"}
+    session.run("coverage", "run", "-m", "pytest", *SUITE, *selected, *ignored, env=env)
     session.run("coverage", "combine", "--quiet")
     session.run("coverage", "report", "--fail-under=95")
 
@@ -143,8 +152,11 @@ def installed(session: nox.Session) -> None:
 def faults(session: nox.Session) -> None:
     """What locks and records guarantee while processes and servers are killed, stopped and cut off."""
     install(session, NEWEST[1])
+    # Only the modules that have such tests: each process of pytest-xdist imports all that are named.
+    modules = [str(path) for path in sorted(Path("tests").rglob("test_*.py")) if "mark.faults" in path.read_text()]
+    modules = [path for path in modules if not path.startswith("tests/bigquery/")]  # It has a session of its own.
     # A module with workers of Celery starts them once, on one process.
-    session.run("pytest", "-q", "-n", "3", "--dist", "loadgroup", "-m", "faults", *session.posargs)
+    session.run("pytest", "-q", "-n", "3", "--dist", "loadgroup", "-m", "faults", *(session.posargs or modules))
 
 
 @nox.session(python=NEWEST[0])

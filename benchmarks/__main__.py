@@ -5,9 +5,11 @@ from __future__ import annotations
 import sys
 
 from benchmarks import (
+    admin,
     celery,
     claim,
     cli,
+    dashboard,
     emulator,
     http,
     locks,
@@ -23,6 +25,7 @@ from benchmarks import (
 )
 
 BENCHMARKS = {
+    "admin": admin.main,
     "startup": startup.main,
     "urls": urls.main,
     "sending": sending.main,
@@ -37,6 +40,7 @@ BENCHMARKS = {
     "shard": shard.main,
     "sync": lambda: sync.main([]),
     "cli": cli.main,
+    "dashboard": dashboard.main,
     "celery": lambda: celery.main([]),
 }
 

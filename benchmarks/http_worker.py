@@ -11,26 +11,16 @@ import time
 from collections.abc import Callable
 from datetime import timedelta
 from hashlib import sha256
-from typing import Any
 from urllib.parse import urlencode
 
 import django
 from django.conf import settings
 
+from benchmarks.rows import CurrentDatabase, fill
+
 DATABASES = json.loads(os.environ["BENCHMARK_DATABASES"])
 TOKEN = "the token of the benchmark"
 DIGEST = sha256(TOKEN.encode()).hexdigest()
-
-
-class CurrentDatabase:
-    """Routes all queries to one database."""
-
-    name = "default"
-
-    def db_for_read(self, model: Any, **hints: Any) -> str:
-        return self.name
-
-    db_for_write = db_for_read
 
 
 ROUTER = CurrentDatabase()
@@ -78,39 +68,14 @@ FILTERS = {
     "trigger": ["schedule", "http", "reserve"],
 }
 CLIENT = Client()
-# The newest run is of today, the others are ten seconds apart. Each filter has a page of runs in both databases.
-FILL = """
-INSERT INTO cloudrun_jobs_jobrun
-  (id, command, environment, trigger, requested_by, status, reason, created_at, started_at, finished_at,
-   execution, execution_name, log_uri, image, task_count, succeeded_count, failed_count, cancelled_count,
-   retried_count, error_class, error_message, traceback)
-SELECT gen_random_uuid(), 'job_' || n % {jobs}, 'production',
-  CASE WHEN n % 151 = 0 THEN 'http' WHEN n % 7 = 0 THEN 'delay' ELSE 'schedule' END, '',
-  CASE WHEN n % 149 = 0 THEN 'lost' WHEN n % 37 = 0 THEN 'failed' ELSE 'succeeded' END,
-  CASE WHEN n % 149 = 0 THEN 'silent' WHEN n % 111 = 0 THEN 'timeout' WHEN n % 37 = 0 THEN 'exit_code' ELSE '' END,
-  t, t, t + interval '40 seconds',
-  'execution-' || n, 'projects/acme/locations/asia-northeast1/jobs/job/executions/execution-' || n, '', '',
-  1, 1, 0, 0, 0, '', '', ''
-FROM (SELECT n, now() - ({rows} - n) * interval '10 seconds' AS t FROM generate_series(1, {rows}) AS n) AS numbers
-"""
-INDEXES = """
-SELECT indexname, indexdef FROM pg_indexes
-WHERE tablename = 'cloudrun_jobs_jobrun' AND indexname LIKE 'cloudrun_jobs_run_%'
-"""
-
-
-def fill(name: str) -> None:
-    """Migrate the database, and insert its runs before the indexes, which is faster."""
-    call_command("migrate", database=name, verbosity=0)
-    with connections[name].cursor() as cursor:
-        cursor.execute(INDEXES)
-        indexes = dict(cursor.fetchall())
-        for index in indexes:
-            cursor.execute(f"DROP INDEX {index}")
-        cursor.execute(FILL.format(jobs=JOBS, rows=int(name.rpartition("_")[2])))
-        for definition in indexes.values():
-            cursor.execute(definition)
-        cursor.execute("VACUUM ANALYZE cloudrun_jobs_jobrun")
+# Each filter has a page of runs in both databases.
+VALUES = {
+    "command": f"'job_' || n % {JOBS}",
+    "trigger": "CASE WHEN n % 151 = 0 THEN 'http' WHEN n % 7 = 0 THEN 'delay' ELSE 'schedule' END",
+    "status": "CASE WHEN n % 149 = 0 THEN 'lost' WHEN n % 37 = 0 THEN 'failed' ELSE 'succeeded' END",
+    "reason": "CASE WHEN n % 149 = 0 THEN 'silent' WHEN n % 111 = 0 THEN 'timeout'"
+    " WHEN n % 37 = 0 THEN 'exit_code' ELSE '' END",
+}
 
 
 def pages() -> None:
@@ -118,7 +83,7 @@ def pages() -> None:
     names = [name for name in DATABASES if name.startswith("runs_")]
     started = time.monotonic()
     for name in names:
-        fill(name)
+        fill(name, VALUES)
     print(f"\nFilled in {time.monotonic() - started:.0f} s")
     queries = _queries(names)
     print(f"\nGET jobs/, p95 of {READINGS}: 20 000 against 1 000 000 runs of {JOBS} jobs (ratio at most 2)")

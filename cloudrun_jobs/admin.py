@@ -155,9 +155,11 @@ class JobRunAdminMixin(ReadOnlyAdminMixin):
 
     @admin.display(description=_("status"))
     def run_status(self, run: JobRun) -> str:
-        reason = run.reason if run.reason != run.status else ""
+        from cloudrun_jobs.dashboard.reasons import explain
+
+        reason = explain(run.reason)
         return format_html(
-            '<span class="cloudrun-jobs"><span class="status status-{}">{}</span> {}</span>',
+            '<span class="cloudrun-jobs"><span class="status status-{}">{}</span> <small>{}</small></span>',
             run.status,
             run.get_status_display(),
             shown(reason) if reason else "",
@@ -173,7 +175,10 @@ class JobRunAdminMixin(ReadOnlyAdminMixin):
     def run_progress(self, run: JobRun) -> str:
         progress: Progress | None = getattr(run, "shown_progress", None)
         if progress is not None:
-            return shown(progress)
+            from cloudrun_jobs.dashboard.run_details import bar
+
+            counted = bar(progress).text
+            return shown(f"{counted}: {progress.text}" if progress.text else counted)
         if run.task_count == 1:
             return "-"
         counts = {"succeeded": run.succeeded_count, "total": run.task_count}

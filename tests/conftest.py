@@ -16,6 +16,7 @@ from tests.servers.fixtures import *  # noqa: F403
 
 # A loaded machine is slow, not wrong: no deadlines.
 settings.register_profile("default", deadline=None, max_examples=40, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile("few", settings.get_profile("default"), max_examples=10)
 settings.register_profile("thorough", deadline=None, max_examples=1000)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "default"))
 

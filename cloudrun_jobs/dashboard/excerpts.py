@@ -24,6 +24,8 @@ VALUES = {"arguments": "argv", "overrides": "overrides", "result": "result"}
 TASK_TEXTS, TASK_VALUES = {"error": "error_message"}, {"arguments": "argv", "result": "result"}
 TASK_FIELD = re.compile(r"task-([0-9]{1,9})-(error|arguments|result)")
 ITEMS = "items"
+#: A control character as JSON escapes it, after an even number of backslashes. The pages write it as \x1b.
+CONTROL = re.compile(r"(?<!\\)((?:\\\\)*)\\u00([01][0-9a-f])")
 
 
 def text_of(name: str) -> Expression:
@@ -68,7 +70,7 @@ def _indented(value: Any) -> str:
         length += len(part)
         if length > MAX_INDENTED_LENGTH:
             raise ValueError("too long")
-    return "".join(parts)
+    return CONTROL.sub(r"\1\\x\2", "".join(parts))
 
 
 def command_line(text: str | None) -> str | None:

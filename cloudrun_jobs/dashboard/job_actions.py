@@ -93,7 +93,7 @@ def _release(caller: Caller, command: str, slot: tuple[str, str], token: str) ->
     """Release the slot if its holder has this token, and return what is so now. Raises `LockError`."""
     holder = _holder(command, slot)
     if holder and str(holder.token) == token and release(holder.lock, holder.slot, holder.token):
-        audit_job(caller, "release_lock", command, f"{holder.label} of {holder.holder}")
+        audit_job(caller, "release_lock", command, f"{holder.label} ({holder.holder})")
         message = _("The lock %(lock)s, which %(holder)s held, is released.")
         return Level.SUCCESS, message % _names(holder)
     if holder := _holder(command, slot):

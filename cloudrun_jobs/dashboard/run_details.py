@@ -13,14 +13,12 @@ from uuid import UUID
 from django.db.models import Case, Count, Q, QuerySet, Subquery, Sum, When
 from django.utils import timezone
 from django.utils.formats import number_format
-from django.utils.functional import Promise
 from django.utils.translation import gettext as _
 
 from cloudrun_jobs.argv.redaction import is_redacted
 from cloudrun_jobs.command import CloudRunJobs
 from cloudrun_jobs.dashboard import excerpts
 from cloudrun_jobs.dashboard.history import took
-from cloudrun_jobs.dashboard.reasons import explain
 from cloudrun_jobs.dashboard.site import Site
 from cloudrun_jobs.dashboard.text import MAX_LENGTH
 from cloudrun_jobs.exceptions import RerunRefused
@@ -63,7 +61,6 @@ class TaskRow:
     """A task, with what the page shows of it."""
 
     task: TaskRun
-    reason: Promise | str
     took: timedelta | None
     error: Excerpt | None
     arguments: Excerpt | None
@@ -173,8 +170,13 @@ class RunDetails:
             rows=[self._task_row(task) for task in tasks[:TASKS_PER_PAGE]],
             number=self._page,
             has_more=len(tasks) > TASKS_PER_PAGE,
-            unstarted=max(0, self.run.task_count - summary["started"]),
+            unstarted=max(0, self.run.task_count - max(summary["started"], self._ended)),
         )
+
+    @property
+    def _ended(self) -> int:
+        """The number of tasks that the service reports as ended, of which some may have no record."""
+        return self.run.succeeded_count + self.run.failed_count + self.run.cancelled_count
 
     def _task_row(self, task: Any) -> TaskRow:
         field = f"task-{task.index}"
@@ -183,7 +185,6 @@ class RunDetails:
         in_task = task.has_result and vars(self.run)["result_start"] is None
         return TaskRow(
             task=task,
-            reason=explain(task.reason),
             took=self._task_duration(task),
             error=self._excerpt(f"{field}-error", message),
             arguments=self._excerpt(f"{field}-arguments", excerpts.command_line(task.arguments_start)),
@@ -232,10 +233,10 @@ class RunDetails:
     def counts(self) -> Iterator[tuple[str, int]]:
         """Yield the outcomes of the tasks, and the number of each."""
         names = {
-            "succeeded_count": _("succeeded"),
-            "failed_count": _("failed"),
-            "cancelled_count": _("cancelled"),
-            "retried_count": _("retried"),
+            "succeeded_count": _("Succeeded"),
+            "failed_count": _("Failed"),
+            "cancelled_count": _("Cancelled"),
+            "retried_count": _("Retries"),
         }
         return ((label, count) for name, label in names.items() if (count := getattr(self.run, name)))
 

@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 RUN_COLUMNS = ("run_job", "run_status", "created_at", "run_duration", "run_progress", "run_requester")
 #: The fields of runs that may be long. The list does not load them.
 LONG_FIELDS = ("argv", "overrides", "shares", "result", "error_message", "traceback", "log_uri", "image")
+#: The fields of the parameters that have another name, as in the dashboard.
+LOOKUPS = {"job": "command"}
 #: The links above the dates, each with the days before today.
 PERIODS = ((_("Today"), 0), (_("Last 7 days"), 6), (_("Last 30 days"), 29))
 
@@ -47,7 +49,11 @@ class ValueFilter(admin.SimpleListFilter):
         if not value:
             return queryset
         # Databases reject some texts, such as NUL, that no run has.
-        return queryset.filter(**{f"{self.parameter_name}__in": [*self.matching(request, value)]})
+        return queryset.filter(**{f"{self.field}__in": [*self.matching(request, value)]})
+
+    @property
+    def field(self) -> str:
+        return LOOKUPS.get(str(self.parameter_name), str(self.parameter_name))
 
     def matching(self, request: HttpRequest, value: str) -> Iterator[str]:
         """Yield the values of runs that the parameter stands for."""
@@ -97,19 +103,21 @@ class SelectFilter(ValueFilter, FormFilter):
     controls = "admin/cloudrun_jobs/filter_select.html"
 
     def lookups(self, request: HttpRequest, model_admin: Any) -> Sequence[tuple[str, str]]:
-        texts = [plain(value) for value in distinct_values(request, str(self.parameter_name)) if value]
-        return [(text, text) for text in texts]
+        values = distinct_values(request, self.field)
+        return [(plain(value), plain(self.label(value))) for value in values if value]
+
+    def label(self, value: str) -> Any:
+        return value
 
     def matching(self, request: HttpRequest, value: str) -> Iterator[str]:
-        known = distinct_values(request, str(self.parameter_name))
-        return (each for each in known if value in {each, plain(each)})
+        return (each for each in distinct_values(request, self.field) if value in {each, plain(each)})
 
 
 class JobFilter(SelectFilter):
     """Selects the runs of a job."""
 
     title = _("job")
-    parameter_name = "command"
+    parameter_name = "job"
 
 
 class ReasonFilter(SelectFilter):
@@ -117,6 +125,11 @@ class ReasonFilter(SelectFilter):
 
     title = _("reason")
     parameter_name = "reason"
+
+    def label(self, value: str) -> Any:
+        from cloudrun_jobs.dashboard.reasons import explain
+
+        return explain(value)
 
 
 class CreatedFilter(FormFilter):

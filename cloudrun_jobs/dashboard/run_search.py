@@ -13,7 +13,6 @@ from django.utils.translation import gettext_lazy
 
 from cloudrun_jobs import conf
 from cloudrun_jobs.dashboard.job_rows import run_row
-from cloudrun_jobs.dashboard.reasons import explain
 from cloudrun_jobs.dashboard.site import Site
 from cloudrun_jobs.http.cursor import Cursor
 from cloudrun_jobs.http.query import MAX_YEAR, MIN_YEAR
@@ -59,7 +58,7 @@ class Filters(forms.Form):
 
 def read(site: Site, request: HttpRequest) -> dict[str, Any]:
     """Return the runs that the query asks for. An invalid filter is reported, and no run is shown."""
-    filters = Filters(request.GET)
+    filters = Filters(request.GET, label_suffix="")
     after, problem = request.GET.get("after", ""), ""
     runs, cursor = JobRun.objects.order_by("-created_at", "-pk").only("environment", *LISTED), None
     if not filters.is_valid():
@@ -76,7 +75,7 @@ def read(site: Site, request: HttpRequest) -> dict[str, Any]:
         "filters": filters,
         "problem": problem,
         "is_filtered": bool(filters.given()),
-        "rows": [(run_row(site, run), explain(run.reason)) for run in found[:PAGE]],
+        "rows": [run_row(site, run) for run in found[:PAGE]],
         "environment": conf.load().environment,
         "jobs": sorted(find_jobs().jobs),
         "newest_url": _url(filters) if cursor else "",

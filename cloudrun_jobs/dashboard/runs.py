@@ -12,7 +12,6 @@ from django.utils.translation import gettext_lazy
 
 from cloudrun_jobs import conf
 from cloudrun_jobs.dashboard import excerpts, run_search
-from cloudrun_jobs.dashboard.reasons import explain
 from cloudrun_jobs.dashboard.run_details import RunDetails, read_run
 from cloudrun_jobs.dashboard.site import Link, Page, Site
 from cloudrun_jobs.dashboard.text import LINES, plain
@@ -63,7 +62,6 @@ def _context(site: Site, details: RunDetails) -> dict[str, Any]:
     run, summary = details.run, details.summary()
     return {
         "run": run,
-        "reason": explain(run.reason),
         "took": details.took,
         "counts": [*details.counts()],
         "progress": details.progress(summary),

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from enum import Enum, auto
 
 from django.utils.translation import ngettext
 
+from cloudrun_jobs.dashboard.failures import describe
 from cloudrun_jobs.dashboard.site import Level
-from cloudrun_jobs.dashboard.text import plain
-from cloudrun_jobs.exceptions import CloudRunJobsError, ServiceError
+from cloudrun_jobs.exceptions import CloudRunJobsError
 from cloudrun_jobs.http import actions
 from cloudrun_jobs.http.authentication import Caller
 from cloudrun_jobs.models import JobRun, Status
@@ -28,7 +29,6 @@ class Outcome(Enum):
     STARTED = auto()
     GONE = auto()
     NOT_RECORDED = auto()
-    REFUSED = auto()
     FAILED = auto()
 
 
@@ -43,19 +43,16 @@ def rerun_runs(caller: Caller, runs: Iterable[JobRun], key: str) -> Iterator[tup
 
 
 def _messages(runs: Iterable[JobRun], act: Callable[[JobRun], Outcome]) -> Iterator[tuple[Level, str]]:
-    counts, reasons = Counter[Outcome](), dict[Outcome, str]()
+    counts, reason = Counter[Outcome](), ""
     for run in runs:
         try:
             outcome = act(run)
         except CloudRunJobsError as error:
-            outcome = Outcome.FAILED if isinstance(error, ServiceError) else Outcome.REFUSED
-            # The text of a service's error names resources, and is in the log.
-            reason = type(error).__name__ if outcome == Outcome.FAILED else plain(error.args[0])
-            reasons.setdefault(outcome, reason)
+            outcome, reason = Outcome.FAILED, reason or describe(error)
         counts[outcome] += 1
     for outcome in Outcome:
         if count := counts[outcome]:
-            yield _level(outcome), _text(outcome, count) % {"count": count, "reason": reasons.get(outcome, "")}
+            yield _level(outcome), _text(outcome, count) % {"count": count, "reason": reason}
 
 
 def _cancel(caller: Caller, run: JobRun) -> Outcome:
@@ -67,7 +64,10 @@ def _cancel(caller: Caller, run: JobRun) -> Outcome:
 def _rerun(caller: Caller, run: JobRun, key: str) -> Outcome:
     if run.argv is None:
         return Outcome.NOT_RECORDED
-    if (job := find_job(run.command)) is None:
+    job = None
+    with suppress(Exception, SystemExit):  # The command cannot be imported.
+        job = find_job(run.command)
+    if job is None:
         return Outcome.GONE
     actions.rerun(caller, run, job, key=key)
     return Outcome.STARTED
@@ -99,14 +99,9 @@ def _text(outcome: Outcome, count: int) -> str:
             "%(count)d runs were not started again: their arguments were not recorded.",
             count,
         ),
-        Outcome.REFUSED: ngettext(
-            "%(count)d run was left as it is: %(reason)s",
-            "%(count)d runs were left as they are. The first: %(reason)s",
-            count,
-        ),
         Outcome.FAILED: ngettext(
-            "The request to Cloud Run failed for %(count)d run (%(reason)s). The log has the reason.",
-            "The request to Cloud Run failed for %(count)d runs (%(reason)s). The log has the reason.",
+            "%(count)d run was left as it is. %(reason)s",
+            "%(count)d runs were left as they are. The first: %(reason)s",
             count,
         ),
     }

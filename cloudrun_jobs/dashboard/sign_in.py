@@ -30,7 +30,7 @@ def sign_in_url(request: HttpRequest, following: str) -> str | None:
     if urlsplit(url).netloc not in {"", request.get_host()}:
         following = request.build_absolute_uri(following)
     separator = "&" if urlsplit(url).query else "?"
-    return f"{url}{separator}{urlencode({'next': following})}"
+    return f"{url}{separator}{urlencode({'next': following}, safe='/')}"
 
 
 def sign_out_url() -> str | None:

@@ -39,6 +39,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
+LEVELS = {Status.SUCCEEDED: Level.SUCCESS, Status.SKIPPED: Level.WARNING}
 SUBCOMMAND = "subcommand"  # In the query, once for each level.
 
 
@@ -158,7 +159,7 @@ class StartPage:
         if not run.is_finished:
             return self._leave(Level.SUCCESS, _("The run has been requested."), run)
         # It ran in this process.
-        level = Level.SUCCESS if run.status == Status.SUCCEEDED else Level.ERROR
+        level = LEVELS.get(Status(run.status), Level.ERROR)
         message = _("The run has ended with the status “%(status)s”.")
         return self._leave(level, message % {"status": run.get_status_display()}, run)
 

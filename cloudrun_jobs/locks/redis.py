@@ -240,17 +240,22 @@ class RedisLocks(LockBackend):
         return [key for key in found if key.rpartition(":")[2].isdigit() and ":done:" not in key]
 
     def _read_all(self, keys: Sequence[str]) -> list[Holder]:
-        return [holder for key in keys if (holder := self._call(partial(self._read, key)))]
+        return self._call(partial(self._read, keys)) if keys else []
 
-    def _read(self, key: str) -> Holder | None:
+    def _read(self, keys: Sequence[str]) -> list[Holder]:
+        """Return the holders of these slots, with one request."""
         with self.client.pipeline() as pipe:
             pipe.time()
-            pipe.pttl(key)
-            pipe.hmget(key, "token", "holder", "index", "attempt", "label", "since")
-            (seconds, microseconds), left, lease = pipe.execute()
-        lock, _, slot = key.rpartition(":")
-        lock = lock.replace("{", "").replace("}", "")
-        return _holder(lock, seconds * 10**6 + microseconds, int(slot), left, *lease) if lease[0] else None
+            for key in keys:
+                pipe.pttl(key)
+                pipe.hmget(key, "token", "holder", "index", "attempt", "label", "since")
+            (seconds, microseconds), *answers = pipe.execute()
+        now, found = seconds * 10**6 + microseconds, []
+        for key, left, lease in zip(keys, answers[::2], answers[1::2], strict=True):
+            lock, _, slot = key.rpartition(":")
+            if lease[0]:
+                found.append(_holder(lock.replace("{", "").replace("}", ""), now, int(slot), left, *lease))
+        return found
 
     def _wait_for_replicas(self, grant: Grant, ttl: float) -> None:
         if not self.wait_replicas:

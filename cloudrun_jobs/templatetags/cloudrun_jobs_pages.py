@@ -1,17 +1,18 @@
-"""Filters of the pages: text from jobs and people, durations and times."""
+"""Filters of the pages: text from jobs and people, reasons, durations and times."""
 
 from __future__ import annotations
 
 from django import template
 from django.utils.safestring import SafeString
 
-from cloudrun_jobs.dashboard import text
+from cloudrun_jobs.dashboard import reasons, text
 
 register = template.Library()
 register.filter("shown", text.shown, is_safe=False)
 register.filter("is_cut", text.is_cut)
 register.filter("duration", text.duration)
 register.filter("timestamp", text.timestamp)
+register.filter("explain", reasons.explain)
 
 
 @register.filter

@@ -48,7 +48,7 @@ def test_columns(staff: Client) -> None:
     columns = ("run_job", "run_status", "run_duration", "run_progress", "run_requester")
     assert [text_of(response, column) for column in columns] == [
         f"walk {str(run.pk)[:8]}",
-        "failed timeout",
+        "failed The attempt exceeded its timeout.",
         "3 min 12 s",
         "3 of 4 tasks",
         "mina (delay())",
@@ -89,10 +89,10 @@ FILTERS = {
     "status=": ["walk", "echo"],
     "status=nonsense": [],
     "status=%00": [],
-    "command=echo": ["echo"],
-    "command=gone": [],
-    "command=%00": [],
-    "command=%27%22%3B--": [],
+    "job=echo": ["echo"],
+    "job=gone": [],
+    "job=%00": [],
+    "job=%27%22%3B--": [],
     "reason=timeout": ["walk"],
     "reason=x": [],
     "trigger=http": ["echo"],
@@ -138,9 +138,9 @@ def test_filter_forms_keep_the_other_filters(staff: Client) -> None:
     """The form of a filter sends the other filters and the search too, and not its own value twice."""
     record()
 
-    page = staff.get(f"{RUNS}?status=succeeded&command=echo&q=echo&p=1").content.decode()
+    page = staff.get(f"{RUNS}?status=succeeded&job=echo&q=echo&p=1").content.decode()
 
-    form = re.search(r"<form[^>]*>(?:(?!</form>).)*<select name=\"command\".*?</form>", page, re.DOTALL)
+    form = re.search(r"<form[^>]*>(?:(?!</form>).)*<select name=\"job\".*?</form>", page, re.DOTALL)
     assert form is not None
     assert re.findall('<input type="hidden" name="(.*?)" value="(.*?)">', form[0]) == [
         ("status", "succeeded"),
@@ -158,7 +158,7 @@ def test_hundreds_of_jobs_are_one_control(staff: Client) -> None:
         page = staff.get(RUNS).content.decode()
 
     assert page.count('<option value="job_') == 300
-    assert "?command=job_" not in page
+    assert "?job=job_" not in page
     assert sum('MIN("command")' in query["sql"] for query in queries) == 1
 
 
@@ -211,9 +211,7 @@ def test_search_finds_jobs_by_a_declared_name(staff: Client, monkeypatch: pytest
     assert shown(staff.get(RUNS, {"q": "reverberation"})) == ["echo"]
 
 
-@pytest.mark.parametrize(
-    "query", ["", "?status=running", "?command=walk&q=walk", "?q=deadbeef", "?since=2026-01-01"]
-)
+@pytest.mark.parametrize("query", ["", "?status=running", "?job=walk&q=walk", "?q=deadbeef", "?since=2026-01-01"])
 def test_queries_of_a_page(staff: Client, query: str) -> None:
     """A page makes a constant number of queries, however many runs it shows, and reads no long field."""
     for _ in range(30):

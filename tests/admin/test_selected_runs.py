@@ -90,7 +90,8 @@ def test_failed_request_to_the_service(staff: Client, monkeypatch: pytest.Monkey
 
     assert messages_of(act(staff, "cancel_runs", running, waiting)) == [
         "1 run was cancelled.",
-        "The request to Cloud Run failed for 1 run (ServiceUnavailable). The log has the reason.",
+        "1 run was left as it is. The service did not carry out the request (ServiceUnavailable). Try again later. "
+        "projects/acme is away",
     ]
 
 
@@ -140,7 +141,10 @@ def test_form_that_is_shown_twice(staff: Client) -> None:
     ("values", "message"),
     [
         ({"argv": None}, "1 run was not started again: its arguments were not recorded."),
-        ({"argv": ["echo", "--partner=seven"]}, "1 run was left as it is: "),
+        (
+            {"argv": ["echo", "--partner=seven"]},
+            "1 run was left as it is. Nothing was started: the command rejects the arguments.",
+        ),
     ],
 )
 def test_runs_that_cannot_be_repeated(staff: Client, values: Any, message: str) -> None:

@@ -37,7 +37,7 @@ def create_users() -> None:
 
 def create_runs() -> None:
     now = timezone.now()
-    begun = {"sent_at": now - timedelta(hours=2), "started_at": now - timedelta(hours=2)}
+    begun: dict[str, Any] = {"sent_at": now - timedelta(hours=2), "started_at": now - timedelta(hours=2)}
     failure = {"error_class": "ValueError", "error_message": HOSTILE, "traceback": TRACEBACK * 30}
     run(
         FAILED,

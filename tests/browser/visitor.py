@@ -19,7 +19,8 @@ OVERFLOW = """() => {
   const width = document.documentElement.clientWidth;
   if (Math.max(document.documentElement.scrollWidth, document.body.scrollWidth) <= width) return [];
   const beyond = each => each.getBoundingClientRect().right > width + 1;
-  const found = [...document.querySelectorAll('body *')].filter(each => beyond(each) && !each.closest('.scroll, pre'));
+  const all = [...document.querySelectorAll('body *')].filter(beyond);
+  const found = all.filter(each => !each.closest('.scroll, pre'));
   return found.map(each => `${each.tagName}#${each.id}.${each.className}`).slice(0, 5);
 }"""
 

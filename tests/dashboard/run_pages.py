@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import re
 from typing import Any
-from uuid import uuid4
+from uuid import UUID, uuid4
 
+from django.http import HttpResponse
 from django.test import Client
 
+from cloudrun_jobs.dashboard.site import Level, Page, Site
+from cloudrun_jobs.http.authentication import Caller
 from cloudrun_jobs.models import JobRun, Status, TaskRun
 from tests.dashboard.job_pages import record, url
 
@@ -35,3 +38,22 @@ def form_of(response: Any, name: str) -> dict[str, str]:
     """Return the hidden fields of the form on the page."""
     form = response.content.decode().partition(f'id="{name}-form"')[2].partition("</form>")[0]
     return dict(re.findall(r'<input type="hidden" name="(\w+)" value="([^"]*)"', form))
+
+
+class Notices(Site):
+    """A site that keeps the notices of its users."""
+
+    def __init__(self) -> None:
+        self.notices: list[tuple[Level, str]] = []
+
+    def url(self, name: str, *arguments: str | UUID) -> str:
+        return "/".join(["", name, *map(str, arguments)])
+
+    def caller(self, request: Any) -> Caller | None:
+        return None
+
+    def render(self, request: Any, page: Page) -> HttpResponse:
+        return HttpResponse()
+
+    def notify(self, request: Any, level: Level, message: str) -> None:
+        self.notices.append((level, message))

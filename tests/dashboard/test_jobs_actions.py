@@ -211,7 +211,7 @@ def test_lock_is_released(
     assert "No lock of the job is held." in text
     assert isinstance(task, Grant)
     assert not current().holders(grant.lock)
-    assert history(operator) == [("operator", command, f"Released the lock {command} of nightly-x7k2p.")]
+    assert history(operator) == [("operator", command, f"Released the lock {command} (nightly-x7k2p).")]
     current().close()
 
 

@@ -69,7 +69,7 @@ def test_run_that_has_failed(operator: Client) -> None:
     assert "Duration 3 min 12 s" in text
     assert "Requested by mina" in text
     assert "Image app:1" in text
-    assert "retried: 2" in text
+    assert "Retries: 2" in text
     assert "Times are in Asia/Tokyo." in text
     assert '<details id="traceback-details">' in raw(response)
     assert f'href="{url("job", "echo")}"' in raw(response)
@@ -195,6 +195,27 @@ def test_result_is_indented(operator: Client) -> None:
 
     assert "{\n  &quot;a&quot;: [\n    1,\n    &quot;日本&quot;\n  ]\n}" in found
     assert ">two\nlines</bdi>" in text
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        (["\x1b\x1b"], '"\\x1b\\x1b"'),
+        (["\\\x1b"], '"\\\\\\x1b"'),
+        (["\\u001b"], '"\\\\u001b"'),
+        (["\x7f\u202e"], '"\\x7f\\u202e"'),
+    ],
+)
+def test_control_characters_in_values(operator: Client, value: Any, expected: str) -> None:
+    """They have one form, in JSON as elsewhere."""
+    assert expected in text_of(page(operator, "run", record_run(result=value).pk))
+
+
+def test_tasks_that_the_service_counts(operator: Client) -> None:
+    """A task that Cloud Run reports has started, even if its container recorded nothing."""
+    run = record_run(task_count=3, succeeded_count=1, failed_count=1, status=Status.FAILED)
+
+    assert "1 task has not started." in text_of(page(operator, "run", run.pk))
 
 
 def test_secrets_stay_hidden(operator: Client) -> None:

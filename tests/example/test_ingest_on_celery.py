@@ -29,7 +29,7 @@ from tests.waiting import wait_for
 
 __all__ = ["curl"]
 
-pytestmark = pytest.mark.faults
+pytestmark = [pytest.mark.faults, pytest.mark.xdist_group("ingest on Celery")]  # One worker for all of them.
 
 CELERY = [str(Path(sys.executable).with_name("celery")), "-A", "example.celery_app"]
 QUEUES = "ingest,ai_analysis,backtest,market_data,notifications"

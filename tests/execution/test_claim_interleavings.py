@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -28,6 +27,7 @@ from cloudrun_jobs.execution.sharding import claims as claiming
 from cloudrun_jobs.execution.termination import Termination
 from cloudrun_jobs.models import ItemChunk, JobRun
 from cloudrun_jobs.models.functions import Now
+from tests.examples import scaled
 from tests.jobs.management.commands import outcome
 from tests.runs.conftest import EXECUTION, request
 from tests.servers.fixtures import add_database
@@ -201,7 +201,7 @@ def test_each_item_is_done_once_or_listed(database: str) -> None:
     """In any interleaving, each item is written exactly once or listed as failed."""
 
     @settings(
-        max_examples=600 if os.environ.get("HYPOTHESIS_PROFILE") == "thorough" else 25,
+        max_examples=scaled(25),
         deadline=None,
         suppress_health_check=list(HealthCheck),
         phases=[Phase.explicit, Phase.generate, Phase.shrink],

@@ -16,6 +16,7 @@ from cloudrun_jobs.exceptions import JobInterrupted
 from cloudrun_jobs.execution.attempt import Attempt
 from cloudrun_jobs.execution.supervision import Death, record_death
 from cloudrun_jobs.models import JobRun, Status
+from tests.examples import scaled
 from tests.execution.test_delivery import WORKER, new_run, silence, work
 from tests.jobs.management.commands import outcome
 from tests.runs.conftest import store_records
@@ -84,7 +85,7 @@ class World:
         assert (self.run.status == Status.SUCCEEDED) is ("succeed" in self.ended)
 
 
-@settings(max_examples=15)
+@settings(max_examples=scaled(15))
 @given(
     endings=st.lists(st.sampled_from(["raise", "interrupt", "die"]), max_size=6),
     steps=st.lists(st.sampled_from(["message", "death", "silence"]), max_size=14),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -24,6 +23,7 @@ from cloudrun_jobs.locks import local
 from cloudrun_jobs.locks.base import Grant
 from cloudrun_jobs.locks.local import LocalLocks
 from cloudrun_jobs.models import JobRun, Status
+from tests.examples import scaled
 from tests.jobs.management.commands import outcome
 from tests.runs.conftest import request
 from tests.servers.fixtures import add_database
@@ -299,7 +299,7 @@ def test_all_tasks_work_or_all_are_skipped(scope: str, monkeypatch: pytest.Monke
     monkeypatch.setattr(outcome.Command, "lock_scope", scope, raising=False)
 
     @settings(
-        max_examples=600 if os.environ.get("HYPOTHESIS_PROFILE") == "thorough" else 40,
+        max_examples=scaled(40),
         deadline=None,
         suppress_health_check=list(HealthCheck),
         phases=[Phase.explicit, Phase.generate, Phase.shrink],

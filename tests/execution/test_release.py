@@ -41,6 +41,7 @@ from cloudrun_jobs.models.statuses import FINISHED
 from cloudrun_jobs.runs.reconcile import reconcile
 from cloudrun_jobs.signals import lock_release_failed
 from tests.backends.server import CloudRun
+from tests.examples import scaled
 from tests.jobs.management.commands import outcome
 from tests.locks.workers import database_settings
 from tests.runs.conftest import EXECUTION, OTHER, Container
@@ -355,7 +356,9 @@ ENDINGS = st.sampled_from(["text", "exit 0", "error", "killed"])
 FAULTS = st.lists(st.sampled_from(["ok", "lost", "refused"]), max_size=4)
 
 
-@hypothesis_settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@hypothesis_settings(
+    max_examples=scaled(20), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
 @given(data=st.data(), count=st.integers(1, 3))
 def test_whatever_happens_a_run_that_is_over_holds_nothing(
     container: Container, cloud: CloudRun, data: st.DataObject, count: int

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from base64 import urlsafe_b64encode
 from collections.abc import Callable
 from hashlib import sha256
 from pathlib import Path
@@ -21,6 +22,7 @@ from tests.jobs.management.commands import echo
 
 RUN = "1b9d6bcd-bbfd-4b2d-9b5d-ab8dfbbd4bed"  # Of the fixture.
 UNKNOWN = "00000000-0000-4000-8000-000000000000"
+YEAR_0 = urlsafe_b64encode(b"0001-01-01T00:00:00+14:00 " + b"0" * 32).decode().rstrip("=")  # In UTC.
 DEEP = '{"note": ' + "[" * 40 + "]" * 40 + "}"
 
 # Method, path, what differs from an authorised request, status, the error's code, and the new rows.
@@ -63,6 +65,7 @@ REQUESTS: list[tuple[str, str, dict[str, Any], int, str | None, int]] = [
     ("GET", "jobs/?until=yesterday", {}, 400, "invalid_query", 0),
     ("GET", "jobs/?cursor=AAAA", {}, 400, "invalid_cursor", 0),
     ("GET", "jobs/?cursor=", {}, 400, "invalid_cursor", 0),
+    ("GET", f"jobs/?cursor={YEAR_0}", {}, 400, "invalid_cursor", 0),
     ("GET", "jobs/?cursor=a&cursor=b", {}, 400, "invalid_cursor", 0),
     ("GET", "jobs/?cursor=AAAA&status=queued", {}, 400, "invalid_query", 0),
     ("GET", "jobs/?limit=5", {}, 400, "invalid_query", 0),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass, replace
 from typing import Any
 from uuid import uuid4
@@ -22,6 +21,7 @@ from hypothesis.stateful import (
 
 from cloudrun_jobs.locks import names
 from cloudrun_jobs.locks.base import Grant, LockBackend, Owner
+from tests.examples import scaled
 from tests.locks.conftest import KINDS, build
 
 SLOTS = 2
@@ -152,8 +152,8 @@ def test_backend_and_model_agree(kind, request):
     """At least 2,000 steps in a thorough run, some hundreds in every run."""
     backend = build(kind, request, lease=1)
     machine = type("Machine", (Model,), {"backend": backend})
-    runs = 80 if os.environ.get("HYPOTHESIS_PROFILE") == "thorough" else 15
+    search = settings(max_examples=scaled(15), stateful_step_count=30, deadline=None)
 
-    run_state_machine_as_test(machine, settings=settings(max_examples=runs, stateful_step_count=30, deadline=None))
+    run_state_machine_as_test(machine, settings=search)
 
     backend.close()

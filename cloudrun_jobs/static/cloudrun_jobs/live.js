@@ -43,17 +43,18 @@
         element.removeAttribute("data-live-every");
         continue;
       }
+      const isRun = element.hasAttribute("data-live");
       const before = statusOf(element);
       morph(element, fresh);
       const after = statusOf(element);
-      if (after !== before && after) announce(after);
+      // A screen reader hears the status of a run that is followed, and none of a list.
+      if (isRun && after && after !== before) announce(after);
     }
   }
 
-  // The status that a screen reader hears: that of the followed run, and none of a list.
   function statusOf(element) {
-    const status = element.hasAttribute("data-live") ? element.querySelector(".status") : null;
-    return status ? status.textContent.trim() : null;
+    const status = element.querySelector(".status");
+    return status && status.textContent.trim();
   }
 
   function morph(old, fresh) {
@@ -125,7 +126,13 @@
   const isField = (field) => !["BUTTON", "FIELDSET", "OUTPUT"].includes(field.nodeName) && field.type !== "hidden";
 
   function isChanged(field) {
-    if (field.options) return [...field.options].some((option) => option.selected !== option.defaultSelected);
+    if (field.nodeName === "SELECT") {
+      const options = [...field.options];
+      const hasDefault = field.multiple || options.some((option) => option.defaultSelected);
+      return hasDefault
+        ? options.some((option) => option.selected !== option.defaultSelected)
+        : field.selectedIndex > 0;
+    }
     if (["checkbox", "radio"].includes(field.type)) return field.checked !== field.defaultChecked;
     return field.value !== field.defaultValue;
   }
