@@ -67,7 +67,6 @@ def show_jobs(site: Site, request: HttpRequest, caller: Caller) -> HttpResponseB
     context = {
         **_cloud_context(listing, cloud),
         "jobs": job_rows(site, listing, holders, may_run="run" in caller.scopes),
-        "may_run": "run" in caller.scopes,
         "lock_error": lock_error,
     }
     return site.render(request, Page(template="jobs.html", title=str(TITLE), context=context))
