@@ -126,6 +126,7 @@ def _cloud_context(listing: Listing, cloud: Cloud) -> dict[str, Any]:
         # Such as of each job, about the same permission.
         "cloud_errors": [*dict.fromkeys(filter(None, [cloud.error, *map(str, listing.drift_errors)]))],
         "orphans": drift.orphans if drift else (),
+        "time_zone": timezone.get_current_timezone_name(),
     }
 
 
