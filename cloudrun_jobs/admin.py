@@ -6,7 +6,7 @@ Each start of a job in a project with the admin imports this module. The first r
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 from uuid import UUID, uuid4
 
 from django.contrib import admin, messages
@@ -29,8 +29,7 @@ from cloudrun_jobs.dashboard.paths import JOB_PATHS, RUN_PATHS
 from cloudrun_jobs.dashboard.run_filters import LONG_FIELDS, RUN_COLUMNS, RUN_FILTERS
 from cloudrun_jobs.dashboard.text import duration, plain, shown
 from cloudrun_jobs.dashboard.view import non_atomic, view_of
-from cloudrun_jobs.models import JobRun, Progress
-from cloudrun_jobs.models.jobs import Job
+from cloudrun_jobs.models import Job, JobRun, Progress
 from cloudrun_jobs.models.runs import is_run_id
 
 if TYPE_CHECKING:
@@ -138,15 +137,15 @@ class JobRunAdminMixin(ReadOnlyAdminMixin):
     """
 
     page_paths = RUN_PATHS
-    list_display = RUN_COLUMNS
-    list_filter = RUN_FILTERS
-    ordering = ("-created_at",)
-    sortable_by = ("created_at",)  # The order of an index.
+    list_display: Any = RUN_COLUMNS
+    list_filter: ClassVar[Any] = RUN_FILTERS
+    ordering: ClassVar[Any] = ("-created_at",)
+    sortable_by: ClassVar[Any] = ("created_at",)  # The order of an index.
     actions: Any = ("cancel_runs", "rerun_runs")
     list_per_page = 100
     show_full_result_count = False
     show_facets = admin.ShowFacets.NEVER  # Each would count the whole table.
-    search_fields = ("command",)  # Shows the search box; see `get_search_results()`.
+    search_fields: ClassVar[Any] = ("command",)  # Shows the search box; see `get_search_results()`.
     search_help_text = _("A run's id or its first eight digits, an execution, a job.")
 
     @admin.display(description=_("job"))
@@ -288,7 +287,7 @@ class JobRunAdminMixin(ReadOnlyAdminMixin):
             message = gettext("Select at most %(limit)d runs. No run was changed.") % {"limit": MAX_SELECTED}
             self.message_user(request, message, messages.WARNING)
             return ()
-        runs = [*self.get_queryset(request).defer(None).defer("result", "traceback").filter(pk__in=ids)]
+        runs = [*self.get_queryset(request).filter(pk__in=ids)]
         if not all(may(request, run) for run in runs):
             raise PermissionDenied
         return runs

@@ -25,8 +25,8 @@ if TYPE_CHECKING:
 
 #: The columns of the list, most of them methods of `JobRunAdminMixin`.
 RUN_COLUMNS = ("run_job", "run_status", "created_at", "run_duration", "run_progress", "run_requester")
-#: The fields of runs that may be long. The list does not load them.
-LONG_FIELDS = ("argv", "overrides", "shares", "result", "error_message", "traceback", "log_uri", "image")
+#: What the list never loads, unless a project makes it a column.
+LONG_FIELDS = ("result", "traceback")
 #: The fields of the parameters that have another name, as in the dashboard.
 LOOKUPS = {"job": "command"}
 #: The links above the dates, each with the days before today.

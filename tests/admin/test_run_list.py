@@ -16,7 +16,7 @@ from django.test import Client
 from django.test.utils import CaptureQueriesContext
 
 from cloudrun_jobs.dashboard import run_list
-from cloudrun_jobs.models import JobRun, Status, TaskRun
+from cloudrun_jobs.models import Job, JobRun, Status, TaskRun
 from tests.admin.conftest import JOBS, RUNS, record, shown
 
 HOSTILE = "<script>alert(1)</script>\x1b[31m\u202egnp.exe"
@@ -293,8 +293,6 @@ def test_history_of_a_job(staff: Client) -> None:
     """The admin's history of a job shows the actions that are logged under its name, and links to its page."""
     from django.contrib.admin.models import CHANGE, LogEntry
     from django.contrib.auth.models import User
-
-    from cloudrun_jobs.models.jobs import Job
 
     job = Job(pk="run_daily_ingest", command="run_daily_ingest")
     LogEntry.objects.log_actions(User.objects.get().pk, [job], CHANGE, "Paused it.", single_object=True)

@@ -1,0 +1,106 @@
+"""Admin sites of a project's own, and its own subclasses of the list of runs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from django.test import Client
+
+from cloudrun_jobs.models import Status
+from tests.admin.conftest import record, shown
+
+RUNS, JOBS = "/backstage/cloudrun_jobs/jobrun/", "/backstage/cloudrun_jobs/job/"
+
+pytestmark = pytest.mark.urls("tests.admin.sites")
+
+
+@pytest.fixture
+def guest(sign_in: Callable[..., Client]) -> Client:
+    """A browser with a user who is not staff."""
+    return sign_in("view_jobrun", "cancel_job", is_staff=False)
+
+
+READ = (RUNS, JOBS, f"{RUNS}{{run}}/change/", f"{JOBS}echo/change/", f"{JOBS}echo/history/")
+
+
+@pytest.mark.parametrize("path", READ)
+def test_site_decides_who_may_enter(guest: Client, path: str) -> None:
+    """A site that admits other users than staff shows them jobs and runs, with links to this site alone."""
+    page = guest.get(path.format(run=record().pk)).content.decode()
+
+    assert "/backstage/cloudrun_jobs/" in page
+    assert "/admin/cloudrun_jobs/" not in page
+
+
+def test_other_site_refuses_them(guest: Client) -> None:
+    """The same user cannot enter the other site."""
+    assert guest.get("/admin/cloudrun_jobs/jobrun/").status_code == 302
+
+
+def test_site_without_sidebar(guest: Client) -> None:
+    """A site without a sidebar shows the pages without one."""
+    assert "nav-sidebar" not in guest.get(f"{JOBS}echo/change/").content.decode()
+
+
+def test_columns_of_a_project(guest: Client) -> None:
+    """The list shows the columns that a project defines, from any field, without a query for each run."""
+    record(argv=["echo", "--partner=7"])
+
+    page = guest.get(RUNS).content.decode()
+
+    assert '<td class="field-first_argument">--partner=7</td>' in page
+    assert '<td class="field-environment">test</td>' in page
+
+
+@pytest.mark.parametrize("query", ["", "?environment=test&status=succeeded", "?environment=gone"])
+def test_columns_of_a_project_cost_no_query_each(
+    guest: Client, django_assert_max_num_queries: Any, query: str
+) -> None:
+    """However many runs the list shows, their fields are read with one query."""
+    for _ in range(20):
+        record()
+
+    with django_assert_max_num_queries(14):
+        guest.get(RUNS + query)
+
+
+def test_actions_of_a_project(guest: Client) -> None:
+    """A project's own actions are offered beside those of the package."""
+    run = record()
+
+    response = guest.post(RUNS, {"action": "count_runs", "_selected_action": run.pk, "index": 0}, follow=True)
+
+    assert "1 runs are selected." in response.content.decode()
+
+
+def test_rows_that_a_project_hides(guest: Client) -> None:
+    """A run that the project's queryset leaves out is neither listed nor shown, nor cancelled."""
+    hidden = record("secret", Status.PENDING)
+
+    assert shown(guest.get(RUNS)) == []
+    assert guest.get(f"{RUNS}{hidden.pk}/change/").status_code == 302
+    assert guest.post(f"{RUNS}{hidden.pk}/cancel/").status_code == 302
+
+    hidden.refresh_from_db()
+    assert hidden.status == Status.PENDING
+
+
+@pytest.mark.parametrize("bulk", [True, False])
+def test_permission_for_one_run(guest: Client, bulk: bool) -> None:
+    """A permission that a project decides for each run is asked for it, on its page and in the list."""
+    kept = record("keep", Status.PENDING)
+    values = {"action": "cancel_runs", "_selected_action": kept.pk, "index": 0}
+
+    response = guest.post(RUNS if bulk else f"{RUNS}{kept.pk}/cancel/", values)
+
+    kept.refresh_from_db()
+    assert (response.status_code, kept.status) == (403, Status.PENDING)
+
+
+def test_signed_out(client: Client) -> None:
+    """A user who is signed out is sent to the site's own page for signing in, and comes back."""
+    response = client.get(f"{JOBS}echo/change/")
+
+    assert response.headers["Location"] == f"/backstage/login/?next={JOBS}echo/change/"
