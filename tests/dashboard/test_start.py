@@ -126,6 +126,7 @@ HELP = {
     "One value per line. The values are added to the default: a.": argument("--x", action="append", default=["a"]),
     "Default: 2026-02-03.": argument("--x", type=date.fromisoformat, default=date(2026, 2, 3)),
     "": argument("--x", type=Path, default=object()),
+    "No text.": argument("--x", default="\0", choices=["a", ["b"]], help="No text"),
 }
 
 
