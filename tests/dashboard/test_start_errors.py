@@ -6,6 +6,7 @@ import argparse
 import json
 import sys
 from typing import Any, NoReturn
+from unittest.mock import Mock
 from uuid import uuid4
 
 import pytest
@@ -294,6 +295,17 @@ def test_invalid_settings(operator: Client, monkeypatch: pytest.MonkeyPatch) -> 
         response = operator.get(start_url())
 
     assert "The settings are invalid. Run “manage.py check”. CLOUDRUN_JOBS['REGION']" in text_of(response)
+
+
+def test_backend_that_cannot_be_loaded(operator: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The page says why it is not available."""
+    error = InvalidSettings("CLOUDRUN_JOBS['BACKENDS']: expected a class.")
+    with job_with():
+        monkeypatch.setattr("cloudrun_jobs.backends.for_job", Mock(side_effect=error))
+        response = operator.get(start_url())
+
+    assert response.status_code == 503
+    assert "CLOUDRUN_JOBS['BACKENDS']: expected a class." in text_of(response)
 
 
 def test_exception_of_the_lock_key(operator: Client) -> None:

@@ -57,7 +57,7 @@ def test_form_that_is_sent_twice_at_once_starts_one_run() -> None:
 
     def send() -> str:
         try:
-            response: Any = starting.start(site, RequestFactory().post("/", body), CALLER, JOB)
+            response: Any = starting.start(site, RequestFactory().post("/", body), CALLER, command=JOB)
             return str(response.url)
         finally:
             has_ended.set()
