@@ -4,7 +4,7 @@ PYTHON ?= $(shell for python in python3.14 python3.13 python3.12 python3.11 pyth
 NOX = .venv/bin/python -m nox --no-error-on-external-run
 
 .PHONY: servers demo demo-export test lint test-oldest test-pair test-faults test-bigquery test-wheel wheel soak mutations \
-	test-clients test-gcloud test-api test-containers \
+	test-clients test-gcloud test-api test-browser test-containers \
 	environment-of-lint bench messages lock clean
 
 demo: .venv/ready
@@ -69,6 +69,10 @@ test-api: environment-of-lint
 # The environment in which those sessions run the package's side.
 environment-of-lint: .venv/ready
 	@$(NOX) --install-only --session lint
+
+# Opens the admin and the dashboard in Chromium; tests/browser/screenshots has what it saw.
+test-browser: .venv/ready servers
+	@$(NOX) --session browser
 
 # Builds DockerfileServer and runs it: root on Debian.
 test-containers: .venv/ready

@@ -81,10 +81,11 @@ class StartForm(forms.Form):
         self.fields.update({name: each.field for name, each in self._inputs.items()})
 
     def _add_arguments(self, parser: ArgumentParser) -> None:
-        # A dest of a parser above is bound there.
-        above = {action.dest for each in self._parsers[: self._parsers.index(parser)] for action in each._actions}
+        # An option of the same dest below wins.
+        below = self._parsers[self._parsers.index(parser) + 1 :]
+        replaced = {action.dest for each in below for action in own_arguments(each)}
         for action in own_arguments(parser):
-            if action.dest not in above and _is_shown(action, self._secret_options):
+            if action.dest not in replaced and _is_shown(action, self._secret_options):
                 for each in inputs(parser, action):
                     self._inputs[self._free_name(action, each.suffix)] = each
             elif is_required(action):

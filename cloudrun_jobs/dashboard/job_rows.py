@@ -6,11 +6,14 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
+from django.utils.translation import gettext as _
+
 from cloudrun_jobs import conf, cron
 from cloudrun_jobs.dashboard.history import RunRow, took
 from cloudrun_jobs.dashboard.schedule_words import in_words
 from cloudrun_jobs.dashboard.site import Site
 from cloudrun_jobs.deploy.listing import Listing
+from cloudrun_jobs.deploy.overview import Difference
 from cloudrun_jobs.exceptions import CloudRunJobsError
 from cloudrun_jobs.locks import Holder
 from cloudrun_jobs.locks.jobs import holders_by_job
@@ -34,7 +37,7 @@ class ScheduleRow:
     def next_times(self) -> Iterator[datetime]:
         """The next due times; none of an English-like schedule."""
         time, zone = self.due.next_due, str(self.schedule.time_zone)
-        for _ in range(DUE_TIMES):
+        for _number in range(DUE_TIMES):
             if time is None:
                 return
             yield time
@@ -94,7 +97,7 @@ def _job_row(site: Site, listing: Listing, spec: JobSpec, holders: Sequence[Hold
         schedules=schedule_rows(listing, spec),
         last_run=run_row(site, last) if last else None,
         holders=holders,
-        changes=cloud.changes.get(command, ()) if cloud else (),
+        changes=change_texts(listing, command),
         troubles=cloud.troubles.get(command, ()) if cloud else (),
     )
 
@@ -103,6 +106,19 @@ def declaration_errors(listing: Listing) -> dict[str, str]:
     """Return the errors of the commands that are invalid or cannot be imported, by command."""
     unreadable = {name: f"{type(error).__name__}: {error}" for name, error in listing.unreadable.items()}
     return {**{name: str(error) for name, error in listing.invalid.items()}, **unreadable}
+
+
+def change_texts(listing: Listing, command: str) -> list[str]:
+    """Return the differences between the job and the cloud."""
+    return [_change_text(each) for each in listing.drift.changes.get(command, ())] if listing.drift else []
+
+
+def _change_text(change: Difference) -> str:
+    is_job, fields = change.resource == "job", {"fields": ", ".join(change.fields)}
+    if not change.fields:
+        return _("The Cloud Run job is missing.") if is_job else _("The Scheduler job is missing.")
+    differs = _("The Cloud Run job differs: %(fields)s") if is_job else _("The Scheduler job differs: %(fields)s")
+    return differs % fields
 
 
 def schedule_rows(listing: Listing, spec: JobSpec) -> list[ScheduleRow]:

@@ -18,6 +18,7 @@ from cloudrun_jobs import conf
 from cloudrun_jobs.conf import DEFAULT_ALIAS
 from cloudrun_jobs.dashboard.history import MAX_RUNS, draw
 from cloudrun_jobs.dashboard.job_rows import (
+    change_texts,
     declaration_errors,
     holder_rows,
     job_rows,
@@ -126,8 +127,6 @@ def _cloud_context(listing: Listing, cloud: Cloud) -> dict[str, Any]:
         # Such as of each job, about the same permission.
         "cloud_errors": [*dict.fromkeys(filter(None, [cloud.error, *map(str, listing.drift_errors)]))],
         "orphans": drift.orphans if drift else (),
-        "changes": drift.changes if drift else {},
-        "troubles": drift.troubles if drift else {},
     }
 
 
@@ -142,7 +141,7 @@ def _declaration_context(
         "help": job.help if job else "",
         "facts": [*_facts(spec)],
         "schedules": rows,
-        "changes": listing.drift.changes.get(spec.command, ()) if listing.drift else (),
+        "changes": change_texts(listing, spec.command),
         "troubles": listing.drift.troubles.get(spec.command, ()) if listing.drift else (),
         "pause_url": site.url("pause", spec.command) if can_pause and states != {True} else "",
         "resume_url": site.url("resume", spec.command) if can_pause and states != {False} else "",

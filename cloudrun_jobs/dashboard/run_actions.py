@@ -10,9 +10,11 @@ from django.shortcuts import redirect
 from django.utils.log import log_response
 from django.utils.translation import gettext as _
 
+from cloudrun_jobs.dashboard.excerpts import is_command_line
 from cloudrun_jobs.dashboard.failures import describe
 from cloudrun_jobs.dashboard.site import Level, Site
 from cloudrun_jobs.dashboard.text import plain
+from cloudrun_jobs.dashboard.unavailable import explain_errors
 from cloudrun_jobs.exceptions import CloudRunJobsError
 from cloudrun_jobs.http import actions
 from cloudrun_jobs.models import JobRun, Status
@@ -25,6 +27,7 @@ if TYPE_CHECKING:
     from cloudrun_jobs.http.authentication import Caller
 
 
+@explain_errors
 def cancel(site: Site, request: HttpRequest, caller: Caller, run_id: UUID) -> HttpResponseBase:
     """Cancel the run, unless it has ended."""
     try:
@@ -50,12 +53,13 @@ def _cancelled(run: JobRun, *, is_changed: bool) -> tuple[Level, str]:
     return Level.WARNING, message % {"status": run.get_status_display()}
 
 
+@explain_errors
 def rerun(site: Site, request: HttpRequest, caller: Caller, run_id: UUID) -> HttpResponseBase:
     """Start a new run with the arguments of this one, or of its failed tasks."""
     failed_only, key = request.POST.get("failed_only") == "1", _key(request, caller)
     try:
         run = JobRun.objects.get(pk=run_id)
-        if (job := _job_of(run)) is None or run.argv is None or key is None:
+        if (job := _job_of(run)) is None or not is_command_line(run.argv) or key is None:
             site.notify(request, Level.ERROR, _impossible(run, job))
             return redirect(site.url("run", run_id))
         started = actions.rerun(caller, run, job, failed_only=failed_only, key=key)
@@ -85,7 +89,7 @@ def _impossible(run: JobRun, job: CloudRunJobs | None) -> str:
     if job is None:
         message = _("Nothing was started: the command “%(command)s” no longer exists, or is no longer a job.")
         return message % {"command": plain(run.command)}
-    if run.argv is None:
+    if not is_command_line(run.argv):
         return _("Nothing was started: the arguments of the run were not recorded.")
     return _("Nothing was started: the form was incomplete. Send it from this page.")
 

@@ -62,7 +62,7 @@ class Listing:
             "backend": spec.backend_alias or DEFAULT_ALIAS,
             "schedules": [self._schedule_data(*each) for each in schedules],
             "last_run": last and listed_data(last),
-            "drift": None if cloud is None else list(cloud.changes.get(name, ())),
+            "drift": None if cloud is None else [*map(str, cloud.changes.get(name, ()))],
             "problems": None if cloud is None else list(cloud.troubles.get(name, ())),
         }
 

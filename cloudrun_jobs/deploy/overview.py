@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from cloudrun_jobs.command import CloudRunJobs
 from cloudrun_jobs.deploy.drift import job_drift, schedule_drift
@@ -17,12 +17,22 @@ if TYPE_CHECKING:
     from cloudrun_jobs.backends.cloudrun import CloudRunBackend
 
 
+class Difference(NamedTuple):
+    """What is different in the cloud: "job missing", or "schedule: time_zone"."""
+
+    resource: str  #: "job" or "schedule".
+    fields: Sequence[str] = ()  #: Those that differ; none if the resource is missing.
+
+    def __str__(self) -> str:
+        return f"{self.resource}: {', '.join(self.fields)}" if self.fields else f"{self.resource} missing"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Overview:
     """The differences by command, the pauses, the orphans and the errors."""
 
-    #: Such as "job missing" or "schedule: time_zone", by command.
-    changes: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    #: The differences of each command.
+    changes: Mapping[str, Sequence[Difference]] = field(default_factory=dict)
     #: The errors that a service reports about a resource, by command.
     troubles: Mapping[str, Sequence[str]] = field(default_factory=dict)
     #: The ids of the Scheduler jobs that are paused.
@@ -81,7 +91,7 @@ def _list_schedules(backend: CloudRunBackend) -> list[Existing]:
 
 class _Found:
     def __init__(self) -> None:
-        self.changes = defaultdict[str, list[str]](list)
+        self.changes = defaultdict[str, list[Difference]](list)
         self.troubles = defaultdict[str, list[str]](list)
         self.paused, self.orphans = set[str](), list[str]()
         self.errors: list[CloudRunJobsError] = []
@@ -89,7 +99,7 @@ class _Found:
     def add(self, name: str, planned: Plan, existing: Sequence[Existing]) -> None:
         for change in planned.changes:
             if change.desired is not None:
-                self.changes[change.desired.ownership.command].append(_described(name, change))
+                self.changes[change.desired.ownership.command].append(_difference(name, change))
         for item in existing:
             command = item.ownership.command if item.ownership else ""
             if item.paused:
@@ -99,8 +109,8 @@ class _Found:
         self.orphans += (change.id for change in planned.orphans)
 
 
-def _described(name: str, change: Change) -> str:
+def _difference(name: str, change: Change) -> Difference:
     if change.action == "create":
-        return f"{name} missing"
+        return Difference(name)
     changed = [each.name for each in change.fields]
-    return f"{name}: {', '.join([each for each in changed if each not in DERIVED_FIELDS] or changed)}"
+    return Difference(name, tuple(each for each in changed if each not in DERIVED_FIELDS) or tuple(changed))

@@ -92,8 +92,8 @@ def _rows(spec: JobSpec, listing: Listing, help_text: str, holders: Sequence[Hol
     yield from _schedules(spec, listing)
     yield from _labelled("Lock held by", [f"{holder.label}: {holder}" for holder in holders])
     if cloud is not None:
-        in_sync = [] if cloud.errors else ["in sync"]
-        yield from _labelled("Cloud", [*cloud.changes.get(spec.command, in_sync)])
+        changes = [*map(str, cloud.changes.get(spec.command, ()))]
+        yield from _labelled("Cloud", changes or ([] if cloud.errors else ["in sync"]))
         yield from _labelled("Problem", [*cloud.troubles.get(spec.command, ())])
     yield "Console", console_url(spec)
 

@@ -37,7 +37,7 @@ def state_of(listed: Listing, spec: JobSpec, now_paused: Sequence[str]) -> str:
     if now_paused:
         found.append("paused" if len(now_paused) == len(spec.schedules) else f"{len(now_paused)} paused")
     if cloud is not None:
-        found += [*cloud.changes.get(spec.command, ()), *cloud.troubles.get(spec.command, ())]
+        found += [*map(str, cloud.changes.get(spec.command, ())), *cloud.troubles.get(spec.command, ())]
     return "; ".join(text if count == 1 else f"{text} ({count})" for text, count in Counter(found).items())
 
 

@@ -24,7 +24,7 @@ if not SECRET_KEY:
 ALLOWED_HOSTS = list(filter(None, os.environ.get("EXAMPLE_ALLOWED_HOSTS", "").split(",")))
 
 # The token of the ingest API, and the URL of this service, which Cloud Scheduler calls with the ID tokens of an
-# account. Without either, the HTTP API is closed.
+# account. Without either, the HTTP API accepts only sessions.
 INGEST_TOKEN = os.environ.get("EXAMPLE_INGEST_TOKEN", "")
 SERVICE_URL = os.environ.get("EXAMPLE_SERVICE_URL", "")
 SCHEDULER_ACCOUNT = os.environ.get("EXAMPLE_SCHEDULER_ACCOUNT", "")
@@ -63,6 +63,8 @@ CLOUDRUN_JOBS = {
     **(WITH_BROKER if CELERY_BROKER_URL else {}),
     **(WITH_REDIS if REDIS_URL and os.environ.get("DISABLE_REDIS") != "true" else {}),
     "HTTP": {
+        # The dashboard, for members of staff.
+        "SESSION": True,
         # A deployment checks the health of the new revision before it gets traffic.
         "HEALTH": "public",
         "TOKENS": [
@@ -149,6 +151,8 @@ AUTH_PASSWORD_VALIDATORS = [
     {"NAME": f"django.contrib.auth.password_validation.{validator}"}
     for validator in ("MinimumLengthValidator", "CommonPasswordValidator", "NumericPasswordValidator")
 ]
+
+LOGIN_URL = "login"
 
 LANGUAGE_CODE = "en-us"
 TIME_ZONE = "UTC"

@@ -48,21 +48,21 @@ def create_runs() -> None:
         **begun,
         **failure,
     )
-    running = run(RUNNING, "running", task_count=12, succeeded_count=3, **begun)
+    running = run(RUNNING, "running", task_count=4, succeeded_count=2, **begun)
     result = {"rows": 7, "text": HOSTILE, "list": list(range(50)), "نص": "עברית"}
     run(SUCCEEDED, "succeeded", result=result, succeeded_count=1, finished_at=now, **begun)
-    for index in range(12):
+    for index in range(4):
         running.tasks.create(
             index=index,
             worker=uuid4(),
-            status="running" if index > 2 else "succeeded",
-            finished_at=None if index > 2 else now,
+            status="running" if index > 1 else "succeeded",
+            finished_at=None if index > 1 else now,
             progress_done=index,
-            progress_total=12,
+            progress_total=4,
             progress_text=f"step {index} {LONG[:100]}",
         )
     for number, status in enumerate(
-        ("succeeded", "failed", "cancelled", "skipped", "lost", "pending", "sent") * 8
+        ("succeeded", "failed", "cancelled", "skipped", "lost", "pending", "sent") * 3
     ):
         at = {} if status in {"pending", "sent"} else {**begun, "finished_at": now - timedelta(minutes=number)}
         run(uuid4(), status, command=("walk", "echo", "nightly")[number % 3], **at)

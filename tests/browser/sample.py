@@ -25,7 +25,8 @@ class Sample:
 
     def __init__(self, visitor: Visitor, content: str) -> None:
         self.page: Page = visitor.page
-        self.content, self.status, self.headers = content, 200, {}
+        self.content, self.status = content, 200
+        self.headers: dict[str, str] = {}
         self.events = ""
         self.requests = self.streams = 0
         self.page.route(f"**{PATH}", self._serve)

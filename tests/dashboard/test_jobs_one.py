@@ -78,7 +78,7 @@ def test_state_in_the_cloud(reader: Client, cloud: dict[str, Any], emulator: Emu
     assert not emulator.calls
     text = text_of(page(reader, "job", "nightly", query="?cloud=1"))
     assert re.search(r"not paused late : .* paused", text)
-    assert "schedule: schedule" in text
+    assert "The Scheduler job differs: schedule" in text
 
 
 def test_queries_do_not_depend_on_the_number_of_runs(reader: Client, declare: Declare) -> None:
@@ -109,6 +109,7 @@ def test_history_is_drawn(reader: Client, declare: Declare) -> None:
         f"bar status-{each}" for each in ("skipped", "failed", "succeeded")
     ]
     assert [int(bar.get("height", "")) for bar, _ in bars] == [4, 50, 100]
+    assert [int(bar.get("x", "")) for bar, _ in bars] == [591, 581, 571]
     assert bars[1][1].get("fill") == "url(#history-failed) none"
     assert [title.text for title in drawn.iter("title")][1] == (
         "failed, requested 2025-12-31 21:00:00, duration 50 s"

@@ -281,9 +281,7 @@ def test_number_of_queries_is_constant(operator: Client) -> None:
     TaskRun.objects.filter(run__in=runs).update(status=Status.FAILED, progress_done=1, error_message="no")
     counts = []
     for run in runs:
-        with CaptureQueriesContext(
-            connection,
-        ) as queries:
+        with CaptureQueriesContext(connection) as queries:
             page(operator, "run", run.pk)
         counts.append(len(queries))
 

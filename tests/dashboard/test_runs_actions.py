@@ -209,6 +209,7 @@ def test_what_failed_is_rerun_once(operator: Client) -> None:
     ("values", "fields", "notice"),
     [
         ({"argv": None}, {}, "the arguments of the run were not recorded"),
+        ({"argv": {"a": 1}}, {}, "the arguments of the run were not recorded"),
         ({"argv": ["echo", f"--note={HIDDEN}"]}, {}, "secret options are not recorded"),
         ({"argv": ["echo", "--gone"]}, {}, "the command rejects the arguments"),
         ({"status": Status.RUNNING}, {"failed_only": "1"}, "the run has not ended"),
@@ -241,6 +242,21 @@ def test_job_that_fails_in_this_process(operator: Client) -> None:
     response = post(operator, "rerun", run, key=uuid4())
 
     assert "ZeroDivisionError division by zero" in text_of(response)
+
+
+@pytest.mark.parametrize(("name", "status"), [("cancel", Status.PENDING), ("rerun", Status.FAILED)])
+def test_actions_in_the_admin(operator: Client, name: str, status: Status) -> None:
+    """The page of the admin has the same forms, and shows the same notices."""
+    run = record_run("echo", status=status, error_message="x" * 3000)
+    shown = operator.get(f"/admin/cloudrun_jobs/jobrun/{run.pk}/change/")
+    target = f"/admin/cloudrun_jobs/jobrun/{run.pk}/{name}/"
+    response = operator.post(target, form_of(shown, name), follow=True)
+
+    assert f'<form method="post" action="{target}"' in shown.content.decode()
+    assert f'href="/admin/cloudrun_jobs/jobrun/{run.pk}/text/error/"' in shown.content.decode()
+    assert response.redirect_chain[0][0].startswith("/admin/cloudrun_jobs/jobrun/")
+    assert 'class="success"' in response.content.decode()
+    assert len(operator.get(f"/admin/cloudrun_jobs/jobrun/{run.pk}/text/error/").content) == 3000
 
 
 @pytest.mark.parametrize("name", ["cancel", "rerun"])

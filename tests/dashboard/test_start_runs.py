@@ -15,6 +15,7 @@ from tests.dashboard.start_pages import (
     JOB,
     SESSION,
     argument,
+    error_of,
     job_with,
     post,
     sign_in,
@@ -107,11 +108,12 @@ def test_form_without_a_key_starts_nothing(operator: Client, key: str) -> None:
     assert received == []
 
 
-def test_key_survives_an_error(operator: Client) -> None:
+@pytest.mark.parametrize("value", ["", "a"])
+def test_key_survives_an_error(operator: Client, value: str) -> None:
     """The corrected form has the key of the first, so that only one of them starts a run."""
     key = uuid4()
-    with job_with(argument("--x", type=int)):
-        response = operator.post(start_url(), {"key": key, "option-x": "a"})
+    with job_with(argument("--x", type=int, required=True)):
+        response = operator.post(start_url(), {"key": key, "option-x": value})
 
     assert f'name="key" value="{key}"' in response.content.decode()
 
@@ -233,6 +235,22 @@ def test_subcommand_of_a_subcommand_runs(operator: Client) -> None:
         {"verbose": False, "action": "add", "name": "mina", "depth": 2},
         {"verbose": False, "action": "add", "name": "mina"},
     ]
+
+
+def shadowed(parser: Any) -> None:
+    parser.add_argument("--limit")
+    parser.add_subparsers(dest="action").add_parser("list").add_argument("--limit", type=int, default=3)
+
+
+def test_option_that_a_subcommand_replaces(operator: Client) -> None:
+    """An option that the command and its subcommand have is that of the subcommand, as in argparse."""
+    with job_with(shadowed) as received:
+        response = post(operator, "list", limit="a")
+        post(operator, "list", limit="4")
+
+    assert [*response.context["form"].fields] == ["option-limit"]
+    assert error_of(response, "limit") == "invalid int value: 'a'"
+    assert received == [{"action": "list", "limit": 4}]
 
 
 def test_unknown_subcommand(operator: Client) -> None:

@@ -67,8 +67,13 @@ def terminate_while_recording(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize(
-    ("ending", "code", "status"),
-    [("text", 0, Status.SUCCEEDED), ("exit", 3, Status.FAILED), ("error", 1, Status.FAILED)],
+    ("database", "ending", "code", "status"),
+    [
+        ("sqlite", "text", 0, Status.SUCCEEDED),
+        ("postgres", "exit", 3, Status.FAILED),
+        ("mariadb", "error", 1, Status.FAILED),
+    ],
+    indirect=["database"],
 )
 def test_sigterm_after_the_work_keeps_the_exit_status(
     database: str, ending: str, code: int, status: Status
@@ -453,7 +458,11 @@ def hanging(database: str, hang: str, timeout: int = 600, **variables: str) -> I
             process.kill()
 
 
-@pytest.mark.parametrize("hang", ["sleep", "loop", "without the interpreter"])
+@pytest.mark.parametrize(
+    ("database", "hang"),
+    [("sqlite", "without the interpreter"), ("postgres", "sleep"), ("mariadb", "loop")],
+    indirect=["database"],
+)
 def test_a_second_sigterm_ends_a_process_that_hangs(database: str, hang: str) -> None:
     """Outside Cloud Run the second signal has the default action, whatever the job does."""
     with hanging(database, hang) as process:

@@ -287,6 +287,7 @@ def test_a_run_of_another_command_is_not_claimed(container: Container, worked: l
 FOREIGN = {"environment": "staging"}
 
 
+@pytest.mark.parametrize("database", ["sqlite"], indirect=True)
 @pytest.mark.parametrize("status", list(Status))
 @pytest.mark.parametrize("execution", [None, EXECUTION, OTHER])
 def test_a_run_of_another_environment_is_refused(

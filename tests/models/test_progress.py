@@ -103,6 +103,7 @@ def test_progress_is_logged(database: str, caplog: pytest.LogCaptureFixture) -> 
     assert (entry.done, entry.total, entry.text, entry.run_id) == (1, 1, "step 1", str(run.pk))
 
 
+@pytest.mark.parametrize("database", ["sqlite"], indirect=True)
 def test_progress_is_printed_as_json_in_a_container(database: str) -> None:
     """A container whose logging drops the record prints a line of JSON for Cloud Logging."""
     with start(database, "walk", "2", env=CONTAINER, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
@@ -133,6 +134,7 @@ def read(terminal: int) -> bytes:
         return b""
 
 
+@pytest.mark.parametrize("database", ["sqlite"], indirect=True)
 def test_a_terminal_shows_a_bar(database: str) -> None:
     """The bar is drawn in one line, which is erased at the end."""
     shown = terminal_output(database, "4", "--seconds=0.11")
@@ -144,11 +146,13 @@ def test_a_terminal_shows_a_bar(database: str) -> None:
     assert "\n" not in shown
 
 
+@pytest.mark.parametrize("database", ["sqlite"], indirect=True)
 def test_verbosity_0_shows_no_bar(database: str) -> None:
     """--verbosity 0 disables the bar."""
     assert terminal_output(database, "2", "--verbosity=0") == ""
 
 
+@pytest.mark.parametrize("database", ["sqlite"], indirect=True)
 def test_a_file_gets_no_bar(database: str) -> None:
     """No bar is drawn if stderr is not a terminal."""
     errors = io.StringIO()

@@ -29,6 +29,7 @@ ANALYZE = {
 TRANSITIONS = list(product(Status, Status))
 
 
+@pytest.mark.parametrize("database", ["sqlite"], indirect=True)
 @pytest.mark.parametrize(("source", "to"), TRANSITIONS)
 def test_every_transition_is_allowed_or_refused(source: Status, to: Status) -> None:
     """An allowed transition changes row and object, a forbidden one neither."""
@@ -84,6 +85,7 @@ def test_any_transitions_by_two_processes(moves: list[tuple[Status, int]]) -> No
         assert JobRun.objects.get(pk=run.pk).status == status
 
 
+@pytest.mark.parametrize("database", ["sqlite"], indirect=True)
 @pytest.mark.parametrize("status", [Status.SUCCEEDED, Status.CANCELLED, Status.FAILED, Status.SKIPPED])
 @pytest.mark.parametrize("seen", ["succeeded", "failed", "cancelled", "lost"])
 def test_the_services_state_does_not_override_the_container(status: Status, seen: str) -> None:
