@@ -24,7 +24,7 @@ def findings(page: Page, schemes: Mapping[str, Any] = SCHEMES) -> list[tuple[str
     """Return the rule, the element and whether it is in our markup, of each finding in these colour schemes."""
     found = []
     for scheme, options in schemes.items():
-        page.emulate_media(color_scheme=scheme)  # type: ignore[arg-type]
+        page.emulate_media(color_scheme=scheme)
         found += _run(page, options)
     in_ours = page.evaluate(IN_OURS, [selector for _, selector in found])
     return [(rule, selector, ours) for (rule, selector), ours in zip(found, in_ours, strict=True)]

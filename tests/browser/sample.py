@@ -55,11 +55,11 @@ class Sample:
 
     @property
     def state(self) -> str:
-        return self.page.locator(".live-state").inner_text()
+        return str(self.page.locator(".live-state").inner_text())
 
     @property
     def announced(self) -> str:
-        return self.page.locator("[role=status]").inner_text()
+        return str(self.page.locator("[role=status]").inner_text())
 
     def _serve(self, route: Route) -> None:
         self.requests += 1
