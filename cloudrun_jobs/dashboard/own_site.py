@@ -5,7 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
-from django.shortcuts import render
+from django.http import HttpResponse
+from django.template import TemplateDoesNotExist
+from django.template.backends.django import DjangoTemplates
+from django.template.loader import get_template
 from django.urls import reverse
 from django.utils.translation import gettext_lazy
 
@@ -15,8 +18,9 @@ from cloudrun_jobs.dashboard.site import Level, Page, Site
 from cloudrun_jobs.http.authentication import Caller, staff_caller
 
 if TYPE_CHECKING:
-    from django.http import HttpRequest, HttpResponse
+    from django.http import HttpRequest
 
+TEMPLATE = "cloudrun_jobs/dashboard/page.html"
 SECTIONS = {"jobs": gettext_lazy("Jobs"), "runs": gettext_lazy("Runs")}
 
 
@@ -48,7 +52,15 @@ class OwnSite(Site):
             "sign_out_url": sign_out_url() if is_signed_in else None,
             "notices": take_notices(request) if may_read else [],
         }
-        return render(request, "cloudrun_jobs/dashboard/page.html", context, status=page.status)
+        return HttpResponse(_template().render(context, request), status=page.status)
 
     def notify(self, request: HttpRequest, level: Level, message: str) -> None:
         add_notice(request, level, message)
+
+
+def _template() -> Any:
+    try:
+        return get_template(TEMPLATE)
+    except TemplateDoesNotExist:  # A project without templates, or with those of another engine.
+        options: dict[str, Any] = {"NAME": "cloudrun_jobs", "DIRS": [], "APP_DIRS": True, "OPTIONS": {}}
+        return DjangoTemplates(options).get_template(TEMPLATE)

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from http import HTTPStatus
 from typing import TYPE_CHECKING
 from uuid import UUID
+
+from django.core.exceptions import BadRequest
+from django.http import Http404
 
 from cloudrun_jobs.dashboard import job_actions, jobs, run_actions, runs, starting
 from cloudrun_jobs.dashboard.site import Site
 from cloudrun_jobs.dashboard.view import View
+from cloudrun_jobs.http.errors import HttpError
 from cloudrun_jobs.http.events import stream_events
 
 if TYPE_CHECKING:
@@ -21,7 +26,10 @@ GET_POST, POST = ("GET", "POST"), ("POST",)
 
 def follow_run(site: Site, request: HttpRequest, caller: Caller, run_id: UUID) -> HttpResponseBase:
     """Stream the events of a run."""
-    return stream_events(request, caller, str(run_id))
+    try:
+        return stream_events(request, caller, str(run_id))
+    except HttpError as error:  # For the pages of the site, as from any other view.
+        raise (Http404 if error.status == HTTPStatus.NOT_FOUND else BadRequest) from None
 
 
 VIEWS: Mapping[str, View] = {

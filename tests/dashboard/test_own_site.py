@@ -22,6 +22,7 @@ from cloudrun_jobs.dashboard.notices import MAX_CHARACTERS, MAX_NOTICES
 from cloudrun_jobs.dashboard.site import Level, Page
 from cloudrun_jobs.dashboard.view import View
 from cloudrun_jobs.dashboard.views import VIEWS
+from cloudrun_jobs.models import JobRun
 
 HERE = "tests.dashboard.test_own_site"
 BASE = "/cloudrun_jobs/dashboard/"
@@ -248,6 +249,31 @@ def test_database_without_the_users_is_a_page(
     monkeypatch.setattr("django.contrib.auth.backends.ModelBackend.get_user", fail(OperationalError("down")))
 
     assert client.get(JOBS).status_code == 503
+
+
+@pytest.mark.parametrize("engine", ["none", "other", "without apps"])
+def test_project_without_our_templates(client: Client, staff: User, settings: Any, engine: str) -> None:
+    """The dashboard needs no template engine of the project, and none of its context processors."""
+    django = {"BACKEND": "django.template.backends.django.DjangoTemplates"}
+    other = {"BACKEND": "django.template.backends.dummy.TemplateStrings", "APP_DIRS": False}
+    settings.TEMPLATES = {"none": [], "other": [other], "without apps": [django]}[engine]
+
+    assert client.get(f"{BASE}runs/").status_code == 200
+    assert "<h1><bdi>Not found</bdi></h1>" in text(client.get(f"{BASE}nothing/"))
+
+
+@pytest.mark.parametrize("query", ["", "?x=1"])
+@pytest.mark.parametrize("base", [f"{BASE}runs/", "/admin/cloudrun_jobs/jobrun/"])
+def test_invalid_stream_is_refused(client: Client, staff: User, base: str, query: str) -> None:
+    """A stream with parameters, or of a run that does not exist, is refused without an error of the server."""
+    run = JobRun.objects.create(command="echo", environment="test", trigger="delay")
+    found, missing = (
+        client.get(f"{base}{run.pk}/events/{query}"),
+        client.get(f"{base}{UUID(int=9)}/events/{query}"),
+    )
+
+    assert found.status_code == (400 if query else 200)
+    assert missing.status_code in {302, 400, 404}
 
 
 def test_page_cannot_be_framed_or_kept(client: Client, staff: User, settings: Any, handle: Any) -> None:
