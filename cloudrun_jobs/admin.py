@@ -66,7 +66,7 @@ class ReadOnlyAdminMixin(ModelAdmin):
 
     @property
     def media(self) -> Media:
-        return super().media + Media(css={"all": ["cloudrun_jobs/pages.css"]})
+        return super().media + Media(css={"all": ["cloudrun_jobs/pages.css", "cloudrun_jobs/admin.css"]})
 
     def has_add_permission(self, request: HttpRequest) -> bool:
         return False

@@ -58,6 +58,11 @@ class CappedPaginator(AnyPaginator):
         counted: int = self.object_list.order_by()[: MAX_COUNT + 1].count()
         return counted if counted <= MAX_COUNT else CappedCount(MAX_COUNT)
 
+    @property
+    def is_capped(self) -> bool:
+        """True if there are more rows than the pages show."""
+        return isinstance(self.count, CappedCount)
+
 
 class SearchForm(ChangeListSearchForm):
     """Accepts any text: no run has what is not valid in a name."""

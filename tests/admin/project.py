@@ -74,17 +74,17 @@ def main() -> None:
     call_command("migrate", run_syncdb=True, verbosity=0)
     call_command("check", stdout=StringIO())
     client = Client()
-    client.force_login(get_user_model().objects.create_superuser(email="mina@example.com"))
-    run = JobRun.objects.create(
-        command="echo", argv=["echo"], environment="test", trigger="delay", status="pending"
-    )
-    pages = (
+    users: Any = get_user_model().objects
+    client.force_login(users.create_superuser(email="mina@example.com"))
+    fields = {"argv": ["echo"], "environment": "test", "trigger": "delay", "status": "pending"}
+    run = JobRun.objects.create(command="echo", **fields)
+    pages = [
         RUNS,
         f"{RUNS}?q=echo&job=echo&since=2026-01-01",
         f"{RUNS}{run.pk}/change/",
         f"{RUNS}{run.pk}/history/",
-    )
-    pages += (JOBS, f"{JOBS}echo/change/", f"{JOBS}echo/history/", "/admin/", "/admin/cloudrun_jobs/")
+    ]
+    pages += [JOBS, f"{JOBS}echo/change/", f"{JOBS}echo/history/", "/admin/", "/admin/cloudrun_jobs/"]
     confirmation = _act(client, "rerun_runs", run)
     key = re.search('name="key" value="(.*?)"', confirmation)
     assert key is not None
