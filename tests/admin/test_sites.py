@@ -10,6 +10,7 @@ from django.test import Client
 
 from cloudrun_jobs.models import Status
 from tests.admin.conftest import record, shown
+from tests.admin.sites import backstage
 
 RUNS, JOBS = "/backstage/cloudrun_jobs/jobrun/", "/backstage/cloudrun_jobs/job/"
 
@@ -104,3 +105,15 @@ def test_signed_out(client: Client) -> None:
     response = client.get(f"{JOBS}echo/change/")
 
     assert response.headers["Location"] == f"/backstage/login/?next={JOBS}echo/change/"
+
+
+def test_variables_of_a_site(sign_in: Callable[..., Client], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Variables of all pages of the site, such as the `environment` of Unfold, do not replace those of a page."""
+    names = {"environment": "frame", "help": "frame", "command": "frame", "form": "frame", "runs": "frame"}
+    each_context = backstage.each_context
+    monkeypatch.setattr(backstage, "each_context", lambda request: {**each_context(request), **names})
+
+    response = sign_in("view_jobrun", "run_job").get(f"{JOBS}echo/start/")
+
+    assert "The job runs in the environment <bdi>test</bdi>." in response.content.decode()
+    assert 'id="start"' in response.content.decode()

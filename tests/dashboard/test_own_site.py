@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import logging
+import os
+import subprocess
+import sys
 from collections.abc import Callable
 from typing import Any
 from uuid import UUID
@@ -300,3 +303,24 @@ def test_notices_fit_into_a_cookie(client: Client, handle: Any, settings: Any) -
     assert len(client.cookies["sessionid"].value) < 3000
     assert text(response).count('class="notice') == MAX_NOTICES
     assert chr(0x1F600 + 8) * (MAX_CHARACTERS - 1) + "…" in text(response)
+
+
+STARTED = """
+import sys, django
+django.setup()
+import cloudrun_jobs.urls
+print(*sys.modules)
+"""
+
+
+def test_urls_import_no_pages() -> None:
+    """The start of a job, which imports the URLs, imports neither the pages nor what they need."""
+    command = [sys.executable, "-c", STARTED]
+    env = {**os.environ, "DJANGO_SETTINGS_MODULE": "tests.settings"}
+    loaded = set(subprocess.run(command, env=env, stdout=subprocess.PIPE, text=True, check=True).stdout.split())
+
+    assert "cloudrun_jobs.urls" in loaded
+    assert (
+        not {"cloudrun_jobs.dashboard.views", "cloudrun_jobs.dashboard.gate", "cloudrun_jobs.http.endpoint"}
+        & loaded
+    )
