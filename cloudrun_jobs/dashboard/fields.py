@@ -79,7 +79,8 @@ def _of_flag(action: Action) -> Any:
 
 
 def _is_list(action: Action) -> bool:
-    return isinstance(action, _AppendAction) or takes_several(action)
+    is_repeated = isinstance(action, _AppendAction) and bool(action.option_strings)
+    return is_repeated or takes_several(action)
 
 
 def _has_uses(action: Action) -> bool:

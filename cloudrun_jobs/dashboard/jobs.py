@@ -67,7 +67,6 @@ def show_jobs(site: Site, request: HttpRequest, caller: Caller) -> HttpResponseB
     context = {
         **_cloud_context(listing, cloud),
         "jobs": job_rows(site, listing, holders, may_run="run" in caller.scopes),
-        "may_run": "run" in caller.scopes,
         "lock_error": lock_error,
     }
     return site.render(request, Page(template="jobs.html", title=str(TITLE), context=context))
@@ -127,6 +126,7 @@ def _cloud_context(listing: Listing, cloud: Cloud) -> dict[str, Any]:
         # Such as of each job, about the same permission.
         "cloud_errors": [*dict.fromkeys(filter(None, [cloud.error, *map(str, listing.drift_errors)]))],
         "orphans": drift.orphans if drift else (),
+        "time_zone": timezone.get_current_timezone_name(),
     }
 
 

@@ -33,7 +33,8 @@ from cloudrun_jobs.spec.shares import Shares
 TASKS_PER_PAGE = 100
 MAX_RERUNS = 20
 MAX_ARGUMENTS = 50  # of the list; the command line has all
-FIRST = (Status.FAILED, Status.LOST)
+#: The statuses of the tasks that come first.
+FAILURES = (Status.FAILED, Status.LOST)
 #: Read as text.
 TEXTS = (*excerpts.TEXTS.values(), *excerpts.VALUES.values())
 TASK_TEXTS = (*excerpts.TASK_TEXTS.values(), *excerpts.TASK_VALUES.values())
@@ -94,7 +95,7 @@ def read_run(run_id: UUID) -> JobRun | None:
     starts = {f"{field}_start": excerpts.start_of(name) for field, name in excerpts.TEXTS.items()}
     runs: QuerySet[Any] = JobRun.objects.filter(pk=run_id).annotate(
         **starts,
-        arguments_start=excerpts.start_of_json("argv"),
+        arguments_start=excerpts.text_of("argv"),
         overrides_start=excerpts.text_of("overrides"),
         result_start=excerpts.start_of_json("result"),
         progress_text=Subquery(texts.order_by("-heartbeat_at").values("progress_text")[:1]),
@@ -102,24 +103,26 @@ def read_run(run_id: UUID) -> JobRun | None:
     run: JobRun | None = runs.defer(*HIDDEN, *TEXTS).first()
     if run is not None:
         arguments = excerpts.decode(vars(run)["arguments_start"])
-        # As far as they can be shown and repeated, without another query.
+        # No other query reads it, and what is no command line cannot be repeated.
         run.argv = arguments if excerpts.is_command_line(arguments) else None
     return run
 
 
 class RunDetails:
-    """What the page of one run shows."""
+    """What the page of one run shows. `run` is that of `read_run()`."""
+
+    #: None if the command is gone, is no longer a job, or cannot be imported.
+    job: CloudRunJobs | None = None
 
     def __init__(self, site: Site, run: JobRun, *, page: int = 1) -> None:
         self._site, self.run, self._page, self._now = site, run, page, timezone.now()
-        with suppress(Exception, SystemExit):  # The command cannot be imported.
+        self._texts: dict[str, Any] = vars(run)
+        with suppress(Exception, SystemExit):
             self.job = find_job(run.command)
-
-    job: CloudRunJobs | None = None
 
     def excerpt(self, field: str) -> Excerpt | None:
         """Return the text of a field, or its beginning; None if it is empty."""
-        start = vars(self.run)[f"{field}_start"]
+        start = self._texts[f"{field}_start"]
         text = excerpts.FORMATS[field](start) if field in excerpts.FORMATS else start
         return self._excerpt(field, text)
 
@@ -153,7 +156,7 @@ class RunDetails:
             return None
         items = None if summary["totals"] else self.run.items_total
         total = summary["total"] if summary["totals"] == self.run.task_count else items
-        return bar(Progress(summary["done"], total, vars(self.run)["progress_text"] or ""))
+        return bar(Progress(summary["done"], total, self._texts["progress_text"] or ""))
 
     def tasks(self, summary: dict[str, Any]) -> Tasks:
         """Return a page of the tasks."""
@@ -162,7 +165,7 @@ class RunDetails:
             error_start=excerpts.start_of("error_message"),
             arguments_start=excerpts.start_of_json("argv"),
             has_result=Q(result__isnull=False),
-            rank=Case(When(status__in=FIRST, then=0), default=1),
+            rank=Case(When(status__in=FAILURES, then=0), default=1),
         )
         found = rows.defer(*TASK_TEXTS).order_by("rank", "index")[first : first + TASKS_PER_PAGE + 1]
         tasks = list(found)
@@ -182,7 +185,7 @@ class RunDetails:
         field = f"task-{task.index}"
         message = task.error_start or (f"exit status {task.exit_code}" if task.exit_code else "")
         # The run has the results of its tasks, unless they are too long.
-        in_task = task.has_result and vars(self.run)["result_start"] is None
+        in_task = task.has_result and self._texts["result_start"] is None
         return TaskRow(
             task=task,
             took=self._task_duration(task),

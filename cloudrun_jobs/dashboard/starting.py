@@ -17,6 +17,7 @@ from cloudrun_jobs import backends, enqueue
 from cloudrun_jobs.dashboard.forms import StartForm, UnknownSubcommand
 from cloudrun_jobs.dashboard.site import Level, Link, Page, Site
 from cloudrun_jobs.dashboard.text import plain
+from cloudrun_jobs.dashboard.unavailable import explain_errors
 from cloudrun_jobs.exceptions import (
     CloudRunJobsError,
     IdempotencyKeyReused,
@@ -43,6 +44,7 @@ LEVELS = {Status.SUCCEEDED: Level.SUCCESS, Status.SKIPPED: Level.WARNING}
 SUBCOMMAND = "subcommand"  # In the query, once for each level.
 
 
+@explain_errors
 def start(site: Site, request: HttpRequest, caller: Caller, command: str) -> HttpResponseBase:
     """Show the form of the job's options; start a run when it is posted."""
     page = StartPage(site, request, caller, command)

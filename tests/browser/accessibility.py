@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from axe_playwright_python.sync_playwright import Axe
@@ -11,18 +12,20 @@ if TYPE_CHECKING:
 
 IN_OURS = "selectors => selectors.map(each => !!document.querySelector(each)?.closest('.cloudrun-jobs'))"
 CONTRAST = {"runOnly": {"type": "rule", "values": ["color-contrast"]}}
+#: What axe looks for in each colour scheme.
+SCHEMES: Mapping[str, Any] = {"light": {}, "dark": CONTRAST}
 # Links of the admin change their colour slowly.
 FINISH = (
     "() => document.getAnimations().filter(each => each instanceof CSSTransition).forEach(each => each.finish())"
 )
 
 
-def findings(page: Page) -> list[tuple[str, str, bool]]:
-    """Return the rule, the element and whether it is in our markup, of each finding, in both colour schemes."""
-    page.emulate_media(color_scheme="light")
-    found = _run(page, {})
-    page.emulate_media(color_scheme="dark")
-    found += _run(page, CONTRAST)
+def findings(page: Page, schemes: Mapping[str, Any] = SCHEMES) -> list[tuple[str, str, bool]]:
+    """Return the rule, the element and whether it is in our markup, of each finding in these colour schemes."""
+    found = []
+    for scheme, options in schemes.items():
+        page.emulate_media(color_scheme=scheme)
+        found += _run(page, options)
     in_ours = page.evaluate(IN_OURS, [selector for _, selector in found])
     return [(rule, selector, ours) for (rule, selector), ours in zip(found, in_ours, strict=True)]
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from tests.browser.visitor import Visitor
+from tests.waiting import wait_for
 
 if TYPE_CHECKING:
     from playwright.sync_api import Page, Route
@@ -44,13 +45,21 @@ class Sample:
         while self.requests == before:
             self.wait(seconds)
 
+    def wait_for_state(self, state: str) -> None:
+        """Let the time of the page pass until it shows this state."""
+        wait_for(lambda: self._state_after(1) == state)
+
+    def _state_after(self, seconds: float) -> str:
+        self.wait(seconds)
+        return self.state
+
     @property
     def state(self) -> str:
-        return self.page.locator(".live-state").inner_text()
+        return str(self.page.locator(".live-state").inner_text())
 
     @property
     def announced(self) -> str:
-        return self.page.locator("[role=status]").inner_text()
+        return str(self.page.locator("[role=status]").inner_text())
 
     def _serve(self, route: Route) -> None:
         self.requests += 1

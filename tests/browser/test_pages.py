@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from itertools import product
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from tests.browser.accessibility import findings, unknown
+from tests.browser.accessibility import SCHEMES, findings, unknown
 from tests.browser.records import FAILED, RUNNING, SUCCEEDED
 from tests.browser.site import Site
 from tests.browser.visitor import ADMIN, DASHBOARD, Visitor
@@ -56,10 +57,11 @@ def test_unfold_shows_the_pages(
     unfold_site: Site, visit: Callable[..., Visitor], screenshots: Path, language: str, scheme: str
 ) -> None:
     """In an admin of django-unfold the pages fit, and have no findings of their own."""
-    visitor = visit(unfold_site, language=language, color_scheme=scheme)
-    wide = photograph_all(visitor, "admin", language, screenshots / "unfold", product((390, 1280), (scheme,)))
+    visitor = visit(unfold_site, language=language, color_scheme=scheme)  # Which a loaded page keeps.
+    views, schemes = product((390, 1280), (scheme,)), {scheme: SCHEMES[scheme]}
+    wide = photograph_all(visitor, "admin", language, screenshots / "unfold", views)
 
-    assert (wide, find_all(visitor, "admin", known(visitor))) == ([], [])
+    assert (wide, find_all(visitor, "admin", known(visitor, schemes), schemes)) == ([], [])
 
 
 def photograph_all(
@@ -73,12 +75,16 @@ def photograph_all(
     return wide
 
 
-def known(visitor: Visitor) -> frozenset[str]:
+def known(visitor: Visitor, schemes: Mapping[str, Any] = SCHEMES) -> frozenset[str]:
     """Return the rules that a page of the admin itself violates."""
-    return frozenset(rule for rule, _, _ in findings(visitor.goto("/admin/auth/user/")))
+    return frozenset(rule for rule, _, _ in findings(visitor.goto("/admin/auth/user/"), schemes))
 
 
-def find_all(visitor: Visitor, skin: str, known: frozenset[str]) -> list[str]:
-    visitor.expected = {404}
-    pages = PAGES[skin].items()
-    return [f"{name}: {each}" for name, path in pages for each in unknown(findings(visitor.goto(path)), known)]
+def find_all(
+    visitor: Visitor, skin: str, known: frozenset[str], schemes: Mapping[str, Any] = SCHEMES
+) -> list[str]:
+    visitor.expected, found = {404}, []
+    for name, path in PAGES[skin].items():
+        visitor.goto(path)
+        found += [f"{name}: {each}" for each in unknown(findings(visitor.page, schemes), known)]
+    return found

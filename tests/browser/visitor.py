@@ -59,7 +59,7 @@ class Visitor:
         wide = []
         for width, scheme in views:
             self.page.set_viewport_size({"width": width, "height": HEIGHT})
-            self.page.emulate_media(color_scheme=scheme)  # type: ignore[arg-type]
+            self.page.emulate_media(color_scheme=scheme)
             wide += [f"{name} at {width}: {each}" for each in self.page.evaluate(OVERFLOW)]
             path = directory / f"{name}-{width}-{scheme}.png"
             self.page.screenshot(path=path, full_page=True, animations="disabled")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
@@ -19,6 +20,7 @@ from cloudrun_jobs.argv.redaction import HIDDEN
 from cloudrun_jobs.dashboard import excerpts
 from cloudrun_jobs.dashboard.reasons import REASONS
 from cloudrun_jobs.models import ItemChunk, ItemList, Status, TaskRun, Trigger
+from cloudrun_jobs.runs import local_output
 from cloudrun_jobs.terminal import is_unsafe
 from tests.dashboard.conftest import SignIn
 from tests.dashboard.job_pages import page, text_of, url
@@ -349,6 +351,31 @@ def test_links_to_the_console(operator: Client, execution_name: str, log_uri: st
     run = record_run(execution_name=execution_name, log_uri=log_uri)
 
     assert re.findall(r'href="([^"]*)" rel="noreferrer"', raw(page(operator, "run", run.pk))) == links
+
+
+@pytest.mark.parametrize(
+    ("values", "is_linked"),
+    [
+        ({"execution": "echo-production-x7k2p"}, True),
+        ({"execution": "echo-production-abcdef"}, False),
+        ({"execution": None}, False),
+        ({"execution": "x", "backend": "gone"}, False),
+    ],
+)
+def test_execution_that_a_schedule_started(
+    operator: Client,
+    cloud: Any,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    values: dict[str, Any],
+    is_linked: bool,
+) -> None:
+    """It is known by its short name alone, and linked unless it ran on this machine, or its backend is gone."""
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
+    local_output.Recorder("echo-production-abcdef").close()
+    content = raw(page(operator, "run", record_run("echo", **values).pk))
+
+    assert ("run/jobs/executions/details/" in content) == is_linked
 
 
 @pytest.mark.parametrize("command", ["gone", "migrate", "a/b", "日本"])

@@ -303,3 +303,12 @@ def test_permissions(sign_in: SignIn, name: str, permissions: tuple[str, ...]) -
     assert response.status_code == 403
     run.refresh_from_db()
     assert (run.status, JobRun.objects.count()) == (Status.PENDING, 1)
+
+
+def test_run_with_long_arguments(operator: Client) -> None:
+    """Arguments of any length are repeated."""
+    run = record_run("echo", argv=["echo", f"--note={'x' * 30_000}"])
+    fields = form_of(page(operator, "run", run.pk), "rerun")
+    post(operator, "rerun", run, **fields)
+
+    assert JobRun.objects.exclude(pk=run.pk).get().argv == run.argv

@@ -41,7 +41,7 @@ def at_once(site: Site, name: str, run: JobRun, *forms: dict[str, str]) -> list[
         request = RequestFactory().post("/", fields)
         caller = Caller(fields.get("user", str(number)), frozenset({"read", "run", "cancel"}))
         try:
-            response: Any = getattr(run_actions, name)(site, request, caller, run.pk)
+            response: Any = getattr(run_actions, name)(site, request, caller, run_id=run.pk)
             targets.append(response.url)
         finally:
             connections.close_all()

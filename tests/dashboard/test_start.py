@@ -30,6 +30,7 @@ KINDS: dict[str, tuple[Any, Any, Any]] = {
     "optional-positional": (argument("x", nargs="?"), "a", "a"),
     "positional-list": (argument("x", nargs="*"), "a b\r\nc", ["a b", "c"]),
     "positional-two": (argument("x", nargs=2, type=int), "1\r\n2\r\n", [1, 2]),
+    "positional-append": (argument("x", action="append"), "a", ["a"]),
     "remainder": (argument("x", nargs=argparse.REMAINDER), "a\r\nb", ["a", "b"]),
     "text": (argument("--x"), " -b c=d ", " -b c=d "),
     "text-of-a-line-break": (argument("--x"), "a\nb", "a\nb"),
@@ -125,6 +126,7 @@ HELP = {
     "One value per line. The values are added to the default: a.": argument("--x", action="append", default=["a"]),
     "Default: 2026-02-03.": argument("--x", type=date.fromisoformat, default=date(2026, 2, 3)),
     "": argument("--x", type=Path, default=object()),
+    "No text.": argument("--x", default="\0", choices=["a", ["b"]], help="No text"),
 }
 
 

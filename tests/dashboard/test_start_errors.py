@@ -6,12 +6,14 @@ import argparse
 import json
 import sys
 from typing import Any, NoReturn
+from unittest.mock import Mock
 from uuid import uuid4
 
 import pytest
 from django.contrib.auth.models import User
 from django.test import Client
 
+from cloudrun_jobs.exceptions import InvalidSettings
 from cloudrun_jobs.models import JobRun
 from tests.dashboard.start_pages import (
     AddArguments,
@@ -33,10 +35,8 @@ def operator() -> Client:
     return sign_in("view_jobrun", "run_job")
 
 
-def even(text: str) -> int:
-    if int(text) % 2:
-        raise argparse.ArgumentTypeError("<b>expected</b> an \x1beven number")
-    return int(text)
+def even(text: str) -> NoReturn:
+    raise argparse.ArgumentTypeError("<b>expected</b> an \x1beven number")
 
 
 def broken(text: str) -> NoReturn:
@@ -129,6 +129,14 @@ def test_excluding_arguments_are_a_group(operator: Client) -> None:
         "not allowed with argument --x",
         "not allowed with argument --y",
     }
+
+
+def test_group_of_hidden_arguments_is_not_shown(operator: Client) -> None:
+    """A group has no legend if it has no field."""
+    with job_with(exclusive, secret_options=["x", "y"]):
+        page = operator.get(start_url())
+
+    assert "Set at most one of these." not in text_of(page)
 
 
 def test_required_group(operator: Client) -> None:
@@ -274,6 +282,30 @@ def test_invalid_declaration(operator: Client) -> None:
 
     assert "The declaration of this job is invalid." in text_of(response)
     assert "timeout: expected" in text_of(response)
+
+
+def test_invalid_settings(operator: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The page names the setting."""
+
+    def find_job(name: str) -> NoReturn:
+        raise InvalidSettings("CLOUDRUN_JOBS['REGION']: expected a region.")
+
+    with job_with():
+        monkeypatch.setattr("cloudrun_jobs.dashboard.starting.find_job", find_job)
+        response = operator.get(start_url())
+
+    assert "The settings are invalid. Run “manage.py check”. CLOUDRUN_JOBS['REGION']" in text_of(response)
+
+
+def test_backend_that_cannot_be_loaded(operator: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The page says why it is not available."""
+    error = InvalidSettings("CLOUDRUN_JOBS['BACKENDS']: expected a class.")
+    with job_with():
+        monkeypatch.setattr("cloudrun_jobs.backends.for_job", Mock(side_effect=error))
+        response = operator.get(start_url())
+
+    assert response.status_code == 503
+    assert "CLOUDRUN_JOBS['BACKENDS']: expected a class." in text_of(response)
 
 
 def test_exception_of_the_lock_key(operator: Client) -> None:

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from django.core.management.base import CommandError, CommandParser
 from django.http import QueryDict
-from hypothesis import event, given
+from hypothesis import event, example, given
 from hypothesis import strategies as st
 from hypothesis.strategies import SearchStrategy
 
@@ -136,7 +136,16 @@ def read_from_the_form(given: dict[str, Given]) -> dict[str, Any] | None:
     return received[0] if received else None
 
 
+EACH_FORM = {
+    "--o0": Given(OPTIONS[7], "on"),
+    "--o1": Given(OPTIONS[12], "a\r\n-b"),
+    "--o2": Given(OPTIONS[15], ["a"]),
+    "position": Given(POSITIONAL, "c"),
+}
+
+
 @given(arguments())
+@example(EACH_FORM)
 def test_form_and_command_line_agree(given: dict[str, Given]) -> None:
     """A form never accepts what the parser rejects, and never changes a value."""
     arrived = read_from_the_form(given)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import Any
+from unittest.mock import Mock
 from uuid import uuid4
 
 import pytest
@@ -10,6 +11,7 @@ from django.contrib.admin.models import LogEntry
 from django.test import Client, override_settings
 from django.urls import reverse
 
+from cloudrun_jobs.exceptions import AccessDenied, JobNotDeployed
 from cloudrun_jobs.models import JobRun, Status, Trigger
 from tests.dashboard.start_pages import (
     JOB,
@@ -175,14 +177,24 @@ def test_failing_job_shows_its_run(operator: Client, run: Any) -> None:
     assert "failed" in str(operator.session["cloudrun_jobs_notices"])
 
 
-def test_run_that_was_not_sent_is_shown(operator: Client) -> None:
+SERVICE_ERRORS = {
+    JobNotDeployed("everything: no such job."): "Run “manage.py sync_cloudrun_jobs”, and start the job again.",
+    AccessDenied("projects/acme/jobs/everything"): "The request to Cloud Run failed (AccessDenied).",
+}
+
+
+@pytest.mark.parametrize(("error", "message"), SERVICE_ERRORS.items())
+def test_run_that_was_not_sent_is_shown(
+    operator: Client, monkeypatch: pytest.MonkeyPatch, error: Exception, message: str
+) -> None:
     """The notice says what to do, and the record has the reason."""
+    monkeypatch.setattr("tests.example.backends.RejectingBackend.submit", Mock(side_effect=error))
     rejecting = {**SESSION, "ENVIRONMENT": "production", "BACKEND": f"{BACKENDS}.RejectingBackend"}
     with job_with(), override_settings(CLOUDRUN_JOBS=rejecting):
         response = post(operator)
 
     assert response.url.endswith(f"/{JobRun.objects.get().pk}/")
-    assert "Run “manage.py sync_cloudrun_jobs”" in str(operator.session["cloudrun_jobs_notices"])
+    assert message in str(operator.session["cloudrun_jobs_notices"])
 
 
 def test_sent_run_is_shown(operator: Client) -> None:

@@ -34,11 +34,9 @@ class Notices(Site):
     def url(self, name: str, *arguments: str | UUID) -> str:
         return "/".join([name, *map(str, arguments)])
 
-    def caller(self, request: Any) -> Caller:
-        return CALLER
+    def caller(self, request: Any) -> Caller: ...
 
-    def render(self, request: Any, page: Page) -> HttpResponse:
-        return HttpResponse(page.title)
+    def render(self, request: Any, page: Page) -> HttpResponse: ...
 
     def notify(self, request: Any, level: Level, message: str) -> None:
         self.levels.append(level)
@@ -59,7 +57,7 @@ def test_form_that_is_sent_twice_at_once_starts_one_run() -> None:
 
     def send() -> str:
         try:
-            response: Any = starting.start(site, RequestFactory().post("/", body), CALLER, JOB)
+            response: Any = starting.start(site, RequestFactory().post("/", body), CALLER, command=JOB)
             return str(response.url)
         finally:
             has_ended.set()

@@ -9,5 +9,5 @@ from tests.settings import *  # noqa: F403
 
 ALLOWED_HOSTS = ["127.0.0.1"]
 ROOT_URLCONF = "tests.http_api.live_urls"
-INSTALLED_APPS = ["django.contrib.admin", *(app for app in INSTALLED_APPS if app != "rates")]  # noqa: F405
+INSTALLED_APPS = [app for app in INSTALLED_APPS if app != "rates"]  # noqa: F405
 globals().update(json.loads(os.environ["TESTS_LIVE_SETTINGS"]))
