@@ -146,10 +146,6 @@ class LockBackend(ABC):
         """Return the holders of the locks whose keys begin with `prefix`, by name and slot."""
 
     @abstractmethod
-    def force_release(self, lock: str) -> Sequence[Holder]:
-        """End the leases of a lock and of the tasks below it; return their holders."""
-
-    @abstractmethod
     def release_slot(self, lock: str, slot: int, token: int) -> bool:
         """End the lease of a slot that has this token; return False if it had ended or has another holder."""
 

@@ -80,15 +80,6 @@ class LocalLocks(LockBackend):
             keys = sorted(key for key in _leases if key[0].startswith(prefix))
             return [_holder(*key, leased) for key in keys if (leased := _live(*key, now))]
 
-    def force_release(self, lock: str) -> Sequence[Holder]:
-        with _mutex:
-            now = time.monotonic()
-            keys = sorted(key for key in _leases if key[0] == lock or key[0].startswith(f"{lock}/"))
-            freed = [_holder(*key, leased) for key in keys if (leased := _live(*key, now))]
-            for key in keys:
-                del _leases[key]
-            return freed
-
     def release_slot(self, lock: str, slot: int, token: int) -> bool:
         with _mutex:
             leased = _live(lock, slot, time.monotonic())

@@ -188,13 +188,6 @@ class RedisLocks(LockBackend):
         found = self._read_all(self._slots(prefix.replace("/", "}/", 1)))
         return sorted(found, key=lambda holder: (holder.label, holder.slot))
 
-    def force_release(self, lock: str) -> Sequence[Holder]:
-        keys = self._slots(f"{lock}}}:") + self._slots(f"{lock}}}/")
-        found = self._read_all(keys)
-        if keys:
-            self._call(lambda: self.client.delete(*keys))
-        return found
-
     def release_slot(self, lock: str, slot: int, token: int) -> bool:
         return bool(self._run(RELEASE_SLOT, [_key(lock, slot)], [token]))
 

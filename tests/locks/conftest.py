@@ -13,7 +13,7 @@ import pytest
 
 from cloudrun_jobs.conf import Settings
 from cloudrun_jobs.exceptions import LockError
-from cloudrun_jobs.locks.base import Grant, LockBackend, Owner
+from cloudrun_jobs.locks.base import Grant, Holder, LockBackend, Owner
 from cloudrun_jobs.locks.database import DatabaseLocks
 from cloudrun_jobs.locks.keeper import LeaseKeeper
 from cloudrun_jobs.locks.local import LocalLocks
@@ -88,11 +88,15 @@ class LockServer:
 
     def lock_of(self, token: int) -> LockName:
         # By its token: the server still has leases of other tests' killed executions.
-        holder = next(holder for holder in self.backend.holders("crj1:") if holder.token == token)
+        holder = self._holder(token)
         return LockName(key=holder.lock, label=holder.label)
 
-    def force_release(self, token: int) -> None:
-        assert self.backend.force_release(self.lock_of(token).key)
+    def take_away(self, token: int) -> None:
+        holder = self._holder(token)
+        assert self.backend.release_slot(holder.lock, holder.slot, holder.token)
+
+    def _holder(self, token: int) -> Holder:
+        return next(holder for holder in self.backend.holders("crj1:") if holder.token == token)
 
     def refuses(self, lock: LockName) -> bool:
         """Return True if another execution cannot acquire the lock."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from unittest import mock
 from uuid import uuid4
 
 import pytest
@@ -125,6 +126,24 @@ def test_unlock_refuses_a_live_lease_and_frees_it_by_force(held, capsys):
     assert "released" in capsys.readouterr().out
     call_command("cloudrun_jobs", "unlock", held.name)
     assert "not held" in capsys.readouterr().out
+
+
+def test_unlock_leaves_the_next_holder(held):
+    """The lock gets another holder while the command releases what it has listed."""
+    release_slot = type(current()).release_slot
+
+    def late(self, lock, slot, token):
+        held.release_lock()
+        held.await_lock()
+        return release_slot(self, lock, slot, token)
+
+    with (
+        mock.patch.object(type(current()), "release_slot", late),
+        pytest.raises(CommandError, match=f"A holder of {held.name} has released it, or has changed"),
+    ):
+        call_command("cloudrun_jobs", "unlock", held.name, "--force")
+
+    assert held.holders()
 
 
 def test_unlock_refuses_unknown_names(held, capsys):

@@ -119,8 +119,9 @@ class Model(RuleBasedStateMachine):
 
     @precondition(lambda self: any(slot.owner for slot in self.slots))
     @rule()
-    def force_release(self) -> None:
-        self.backend.force_release(self.name.key)
+    def take_away(self) -> None:
+        for holder in self.backend.holders(self.name.key):
+            assert self.backend.release_slot(holder.lock, holder.slot, holder.token)
         for slot in self.slots:
             slot.owner = None
 

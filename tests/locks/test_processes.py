@@ -138,7 +138,7 @@ def test_job_survives_a_move_to_another_machine(workers, own_option):
 def test_lost_lease_ends_a_job_that_catches_exceptions(workers, lock_server, own_option):
     """`LeaseLost` is no `Exception`, so `except Exception` does not catch it."""
     first = workers.start("work", own_option, "--how=stubbornly")
-    lock_server.force_release(first.wait_until_working()["token"])
+    lock_server.take_away(first.wait_until_working()["token"])
 
     status, output = first.wait()
 

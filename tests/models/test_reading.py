@@ -7,7 +7,7 @@ import re
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import pytest
 from django.core.management import CommandError, call_command
@@ -45,6 +45,47 @@ def test_querysets(record: Record) -> None:
     assert set(JobRun.objects.running()) == {active}
     assert JobRun.objects.for_command("echo").latest() == active
     assert list(JobRun.objects.commands()) == ["echo", "other"]
+
+
+def test_distinct_values(record: Record, database: str) -> None:
+    """The values of an indexed column are read with one query."""
+    for command, reason in (("echo", ""), ("echo", "timeout"), ("other", "error")):
+        record(command, Status.FAILED, reason=reason, count=2)
+
+    with CaptureQueriesContext(connections[database]) as queries:
+        found = {column: JobRun.objects.distinct_values(column) for column in ("command", "reason", "trigger")}
+
+    assert found == {"command": ["echo", "other"], "reason": ["", "error", "timeout"], "trigger": ["delay"]}
+    assert len(queries) == 3
+
+
+def test_distinct_values_without_runs(database: str) -> None:
+    """An empty table has no values."""
+    assert JobRun.objects.distinct_values("command") == []
+
+
+PREFIXES = {
+    "deadbeef": 2,
+    "DEADBEEF-0000": 2,
+    "deadbeef-0000-4000-8000-00000000000": 2,
+    "deadbeef-0000-4000-8000-000000000001": 1,
+    "deadbeef000040008000000000000001": 1,
+    "deadbee": 0,
+    "deadbeef-0001": 0,
+    "deadbeef0000400080000000000000010": 0,
+    "nonsense": 0,
+    "": 0,
+}
+
+
+@pytest.mark.parametrize("prefix", PREFIXES)
+def test_runs_are_found_by_the_start_of_their_id(record: Record, prefix: str) -> None:
+    """Eight digits or more find the runs whose ids begin with them, with or without hyphens."""
+    for number in (1, 2):
+        record("echo", Status.SUCCEEDED, pk=UUID(f"deadbeef-0000-4000-8000-00000000000{number}"))
+    record("echo", Status.SUCCEEDED)
+
+    assert JobRun.objects.with_id_prefix(prefix).count() == PREFIXES[prefix]
 
 
 def test_stats_by_job(record: Record) -> None:

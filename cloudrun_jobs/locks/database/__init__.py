@@ -131,13 +131,6 @@ class DatabaseLocks(LockBackend):
         rows = self._rows("lock_key LIKE %(keys)s", keys=f"{prefix}%")
         return sorted((row.holder() for row in rows if row.live), key=lambda holder: (holder.label, holder.slot))
 
-    def force_release(self, lock: str) -> Sequence[Holder]:
-        found = self._rows("lock_key = %(lock)s OR lock_key LIKE %(parts)s", lock=lock, parts=f"{lock}/%")
-        rows = [row for row in found if row.live]
-        for row in rows:
-            self._changed(self.dialect.take_away, _own(row.grant()))
-        return [row.holder() for row in rows]
-
     def release_slot(self, lock: str, slot: int, token: int) -> bool:
         rows = self._rows("id = %(id)s", id=_id(lock, slot))
         own = (_own(row.grant()) for row in rows if row.token == token)

@@ -10,6 +10,7 @@ from django.core.management.base import BaseCommand, CommandError
 
 from cloudrun_jobs.exceptions import LockError
 from cloudrun_jobs.locks import Holder, current, names
+from cloudrun_jobs.locks.jobs import release
 from cloudrun_jobs.management.output import write_message
 from cloudrun_jobs.registry import find_jobs
 from cloudrun_jobs.suggestions import closest
@@ -42,8 +43,9 @@ def _unlock(name: str, *, force: bool) -> str:
     if not force:
         held_by = "; ".join(map(str, holders))
         raise CommandError(f"{name} is held by {held_by}. Add --force if the holder is gone.")
-    for lock in {holder.lock for holder in holders}:
-        current().force_release(lock)
+    released = [release(holder.lock, holder.slot, holder.token) for holder in holders]
+    if not all(released):
+        raise CommandError(f"A holder of {name} has released it, or has changed. {LOCKS} lists the holders.")
     return f"{name}: released."
 
 
