@@ -29,6 +29,7 @@ BASE = "/cloudrun_jobs/dashboard/"
 JOBS = f"{BASE}jobs/"
 RUN = f"{BASE}runs/{UUID(int=7)}/"
 OPEN = {"ENVIRONMENT": "test", "HTTP": {"SESSION": True}}
+TOKEN = {"name": "n8n", "sha256": "a" * 64, "scopes": ["read"]}
 CLOSED = '{"error": {"code": "not_found", "message": "There is nothing at this URL."}}'
 
 #: A project with nothing else.
@@ -75,7 +76,7 @@ def text(response: Any) -> str:
     return " ".join(response.content.decode().split())
 
 
-@pytest.mark.parametrize("http", [{}, {"TOKENS": []}, {"SESSION": False}, {"HEALTH": "public"}])
+@pytest.mark.parametrize("http", [{}, {"TOKENS": [TOKEN]}, {"SESSION": False}, {"HEALTH": "public"}])
 @pytest.mark.parametrize("url", [BASE, JOBS, RUN, f"{BASE}other/", BASE.rstrip("/")])
 def test_dashboard_is_closed_without_sessions(
     client: Client, staff: User, settings: Any, http: dict[str, Any], url: str
