@@ -8,7 +8,7 @@ import re
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from urllib.parse import quote
-from uuid import UUID, uuid4
+from uuid import UUID
 
 import pytest
 from django.db import connection
@@ -23,6 +23,8 @@ from tests.dashboard.job_pages import page, text_of, url
 from tests.dashboard.run_pages import record_run
 
 NOON = datetime(2026, 1, 2, 3, tzinfo=UTC)  # At noon in Tokyo, the time zone of the tests.
+
+RUN_ID = UUID("5f0c2d3e-8a51-4c39-9d0e-6f1b2a3c4d5e")
 
 
 def listed(response: Any) -> list[UUID]:
@@ -146,9 +148,9 @@ def test_pages_have_every_run_once(reader: Client, monkeypatch: pytest.MonkeyPat
         "é",
         "\x00",
         "a" * 5000,
-        base64.urlsafe_b64encode(b"0001-01-01T00:00:00+14:00 " + uuid4().hex.encode()).decode().rstrip("="),
-        Cursor(datetime(1, 1, 1, tzinfo=UTC), uuid4()).encode(),
-        Cursor(datetime(9999, 12, 31, tzinfo=UTC), uuid4()).encode(),
+        base64.urlsafe_b64encode(b"0001-01-01T00:00:00+14:00 " + RUN_ID.hex.encode()).decode().rstrip("="),
+        Cursor(datetime(1, 1, 1, tzinfo=UTC), RUN_ID).encode(),
+        Cursor(datetime(9999, 12, 31, tzinfo=UTC), RUN_ID).encode(),
     ],
 )
 def test_invalid_address_of_a_page(reader: Client, after: str) -> None:
