@@ -10,6 +10,7 @@ from django import VERSION
 from django.contrib import messages
 from django.contrib.admin.utils import quote
 from django.http import HttpResponseBase
+from django.template.loader import render_to_string
 from django.template.response import TemplateResponse
 from django.urls import reverse
 from django.utils.translation import gettext
@@ -53,11 +54,12 @@ class AdminPages(Site):
         site = self._admin.admin_site
         # For the tags and links of the admin.
         request.current_app = site.name
+        # Apart from the page around it: an admin site may use the same names.
+        content = {**page.context, "page": page, "site": self}
         context = {
-            **page.context,
             **site.each_context(request),
             "page": page,
-            "site": self,
+            "page_content": render_to_string(f"cloudrun_jobs/pages/{page.template}", content, request),
             "title": page.title,
             "is_popup": False,
             # Unfold shows them above the page.

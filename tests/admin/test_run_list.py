@@ -226,6 +226,7 @@ def test_queries_of_a_page(staff: Client, query: str) -> None:
 
     own = [each["sql"] for each in queries if OWN_QUERIES.search(each["sql"])]
     assert len(own) <= 6
+    assert all("LIMIT" in sql for sql in own if "COUNT(*)" in sql)
     assert not [sql for sql in own if "traceback" in sql or '"result"' in sql or "argv" in sql]
 
 
