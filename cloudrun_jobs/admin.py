@@ -150,7 +150,9 @@ class JobRunAdminMixin(ReadOnlyAdminMixin):
 
     @admin.display(description=_("job"))
     def run_job(self, run: JobRun) -> str:
-        return format_html('{} <span class="quiet">{}</span>', shown(run.command), str(run.pk)[:8])
+        environment = getattr(run, "other_environment", "")
+        digits = f"{str(run.pk)[:8]} {environment}".rstrip()
+        return format_html('{} <span class="quiet">{}</span>', shown(run.command), shown(digits))
 
     @admin.display(description=_("status"))
     def run_status(self, run: JobRun) -> str:

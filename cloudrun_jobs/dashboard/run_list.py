@@ -33,7 +33,7 @@ MAX_SEARCH = 300  # characters; the full name of an execution has fewer
 
 #: What the columns of `JobRunAdminMixin` show, and what names a run elsewhere in the admin.
 FIELDS = (
-    *("id", "command", "status", "reason", "trigger", "requested_by"),
+    *("id", "command", "environment", "status", "reason", "trigger", "requested_by"),
     *("created_at", "started_at", "finished_at", "task_count", "succeeded_count", "items_total"),
 )
 #: The columns for which the list loads these fields, and the box of the actions.
@@ -89,8 +89,10 @@ class RunListMixin(ChangeList):
         super().get_results(request)
         ids = {run.pk for run in self.result_list if not run.is_finished}
         progress = {run.pk: progress for run, progress in read_progress(ids, only=FIELDS)} if ids else {}
+        environment = conf.load().environment
         for run in self.result_list:
             run.shown_progress = progress.get(run.pk)
+            run.other_environment = "" if run.environment == environment else run.environment
 
     def _field_of(self, name: Any) -> str | None:
         try:

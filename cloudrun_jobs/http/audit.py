@@ -45,7 +45,8 @@ def audit_job(caller: Caller, action: str, command: str, subject: str) -> None:
 
 
 def _add_to_history(caller: Caller, row: Any, message: Text, *, is_addition: bool = False) -> None:
-    if caller.user is None or not apps.is_installed("django.contrib.admin"):
+    # An admin site of a project may admit users without an account.
+    if getattr(caller.user, "pk", None) is None or not apps.is_installed("django.contrib.admin"):
         return
     from django.contrib.admin.models import ADDITION, CHANGE, LogEntry
 

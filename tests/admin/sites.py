@@ -24,6 +24,10 @@ class Backstage(admin.AdminSite):
     def has_permission(self, request: Any) -> bool:
         return bool(request.user.is_active)
 
+    def each_context(self, request: Any) -> dict[str, Any]:
+        # As django-unfold's: names that pages use as well.
+        return {**super().each_context(request), "environment": "", "run": "", "job": "", "runs": (), "rows": ()}
+
 
 class BackstageRuns(JobRunAdminMixin, ModelAdmin):
     """The runs of a project's own choice, with its own columns, filters and actions."""

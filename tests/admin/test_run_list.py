@@ -58,6 +58,13 @@ def test_columns(staff: Client) -> None:
     ]
 
 
+def test_run_of_another_environment(staff: Client) -> None:
+    """A run of another environment than that of the settings has its name beside it."""
+    run = record(environment="staging")
+
+    assert text_of(staff.get(RUNS), "run_job") == f"echo {str(run.pk)[:8]} staging"
+
+
 def test_progress_of_running_runs(staff: Client) -> None:
     """A run that has not ended shows what its tasks have reported."""
     run = record("walk", Status.RUNNING, task_count=2)
@@ -226,6 +233,7 @@ def test_queries_of_a_page(staff: Client, query: str) -> None:
 
     own = [each["sql"] for each in queries if OWN_QUERIES.search(each["sql"])]
     assert len(own) <= 6
+    assert all("LIMIT" in sql for sql in own if "COUNT(*)" in sql)
     assert not [sql for sql in own if "traceback" in sql or '"result"' in sql or "argv" in sql]
 
 

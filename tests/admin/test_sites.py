@@ -6,6 +6,8 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from django.contrib.admin.models import LogEntry
+from django.contrib.auth.models import AnonymousUser
 from django.test import Client
 
 from cloudrun_jobs.models import Status
@@ -43,6 +45,14 @@ def test_other_site_refuses_them(guest: Client) -> None:
 def test_site_without_sidebar(guest: Client) -> None:
     """A site without a sidebar shows the pages without one."""
     assert "nav-sidebar" not in guest.get(f"{JOBS}echo/change/").content.decode()
+
+
+def test_names_of_the_site(guest: Client) -> None:
+    """What a site adds to the context of its templates does not replace what a page shows."""
+    run = record(requested_by="mina")
+
+    assert "mina" in guest.get(f"{RUNS}{run.pk}/change/").content.decode()
+    assert str(run.pk) in guest.get(f"{JOBS}echo/change/").content.decode()
 
 
 def test_columns_of_a_project(guest: Client) -> None:
@@ -98,6 +108,18 @@ def test_permission_for_one_run(guest: Client, bulk: bool) -> None:
 
     kept.refresh_from_db()
     assert (response.status_code, kept.status) == (403, Status.PENDING)
+
+
+def test_visitor_without_an_account(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A site may let visitors without an account cancel runs; the history has accounts alone."""
+    monkeypatch.setattr(AnonymousUser, "is_active", True)
+    monkeypatch.setattr(AnonymousUser, "has_perm", lambda *_: True)
+    waiting = record(status=Status.PENDING)
+
+    client.post(RUNS, {"action": "cancel_runs", "_selected_action": waiting.pk, "index": 0})
+
+    waiting.refresh_from_db()
+    assert (waiting.status, LogEntry.objects.count()) == (Status.CANCELLED, 0)
 
 
 def test_signed_out(client: Client) -> None:
