@@ -25,8 +25,8 @@ from django.utils.translation import gettext_lazy as _
 from django.views.decorators.http import require_POST
 
 from cloudrun_jobs import conf
+from cloudrun_jobs.dashboard.admin_site.filters import LONG_FIELDS, RUN_COLUMNS, RUN_FILTERS
 from cloudrun_jobs.dashboard.paths import JOB_PATHS, RUN_PATHS
-from cloudrun_jobs.dashboard.run_filters import LONG_FIELDS, RUN_COLUMNS, RUN_FILTERS
 from cloudrun_jobs.dashboard.text import duration, plain, shown
 from cloudrun_jobs.dashboard.view import non_atomic, view_of
 from cloudrun_jobs.models import Job, JobRun, Progress
@@ -94,7 +94,7 @@ class ReadOnlyAdminMixin(ModelAdmin):
         return view_of(name, self.load_site)(request, **parameters)
 
     def load_site(self, run: JobRun | None = None) -> Site:
-        from cloudrun_jobs.dashboard.admin_pages import AdminPages
+        from cloudrun_jobs.dashboard.admin_site.pages import AdminPages
 
         return AdminPages(self, run)
 
@@ -156,7 +156,7 @@ class JobRunAdminMixin(ReadOnlyAdminMixin):
 
     @admin.display(description=_("status"))
     def run_status(self, run: JobRun) -> str:
-        from cloudrun_jobs.dashboard.reasons import explain
+        from cloudrun_jobs.dashboard.runs.reasons import explain
 
         reason = explain(run.reason)
         return format_html(
@@ -176,7 +176,7 @@ class JobRunAdminMixin(ReadOnlyAdminMixin):
     def run_progress(self, run: JobRun) -> str:
         progress: Progress | None = getattr(run, "shown_progress", None)
         if progress is not None:
-            from cloudrun_jobs.dashboard.run_details import bar
+            from cloudrun_jobs.dashboard.runs.details import bar
 
             counted = bar(progress).text
             return shown(f"{counted}: {progress.text}" if progress.text else counted)
@@ -193,7 +193,7 @@ class JobRunAdminMixin(ReadOnlyAdminMixin):
 
     @admin.action(description=_("Cancel selected runs"), permissions=["cancel"])
     def cancel_runs(self, request: HttpRequest, queryset: QuerySet[Any]) -> None:
-        from cloudrun_jobs.dashboard.selected_runs import cancel_runs
+        from cloudrun_jobs.dashboard.admin_site.actions import cancel_runs
 
         runs = self._selected(request, queryset, self.has_cancel_permission)
         self._notify(request, cancel_runs(self._caller(request), runs))
@@ -218,7 +218,7 @@ class JobRunAdminMixin(ReadOnlyAdminMixin):
 
     def rerun_selected_view(self, request: HttpRequest) -> HttpResponseBase:
         """Start the confirmed runs."""
-        from cloudrun_jobs.dashboard.selected_runs import rerun_runs
+        from cloudrun_jobs.dashboard.admin_site.actions import rerun_runs
 
         if not (self.has_view_permission(request) and self.has_run_permission(request)):
             raise PermissionDenied
@@ -245,19 +245,19 @@ class JobRunAdminMixin(ReadOnlyAdminMixin):
         return super().get_queryset(request).defer(*LONG_FIELDS)
 
     def get_changelist(self, request: HttpRequest, **kwargs: Any) -> Any:
-        from cloudrun_jobs.dashboard.run_list import RunListMixin
+        from cloudrun_jobs.dashboard.admin_site.changelist import RunListMixin
 
         return type("RunList", (RunListMixin, super().get_changelist(request, **kwargs)), {})
 
     def get_paginator(self, request: HttpRequest, queryset: Any, *args: Any, **kwargs: Any) -> Paginator[Any]:
-        from cloudrun_jobs.dashboard.run_list import CappedPaginator
+        from cloudrun_jobs.dashboard.admin_site.changelist import CappedPaginator
 
         return CappedPaginator(queryset, *args, **kwargs)
 
     def get_search_results(
         self, request: HttpRequest, queryset: QuerySet[Any], search_term: str
     ) -> tuple[QuerySet[Any], bool]:
-        from cloudrun_jobs.dashboard.run_list import search_runs
+        from cloudrun_jobs.dashboard.admin_site.changelist import search_runs
 
         return search_runs(request, queryset, search_term), False
 
@@ -282,7 +282,7 @@ class JobRunAdminMixin(ReadOnlyAdminMixin):
         self, request: HttpRequest, queryset: QuerySet[Any], may: Callable[[HttpRequest, JobRun], bool]
     ) -> Sequence[JobRun]:
         """Return the selected runs; none, with a message, if they are too many. Raises `PermissionDenied`."""
-        from cloudrun_jobs.dashboard.selected_runs import MAX_SELECTED
+        from cloudrun_jobs.dashboard.admin_site.actions import MAX_SELECTED
 
         ids = [*queryset.values_list("pk", flat=True)[: MAX_SELECTED + 1]]
         if len(ids) > MAX_SELECTED:

@@ -35,7 +35,7 @@ def _missing() -> Route:
 
 
 def _load_site() -> Site:
-    from cloudrun_jobs.dashboard.own_site import OwnSite
+    from cloudrun_jobs.dashboard.own_site.site import OwnSite
 
     return OwnSite()
 
@@ -45,7 +45,7 @@ def _dashboard_view(name: str) -> Callable[..., HttpResponseBase]:
 
     @wraps(page_view)
     def view(request: HttpRequest, **parameters: Any) -> HttpResponseBase:
-        from cloudrun_jobs.dashboard.gate import respond
+        from cloudrun_jobs.dashboard.own_site.access import respond
 
         return respond(name, page_view, request, parameters)
 
@@ -53,7 +53,7 @@ def _dashboard_view(name: str) -> Callable[..., HttpResponseBase]:
 
 
 def _dashboard_redirect(request: HttpRequest, path: str = "") -> HttpResponseBase:
-    from cloudrun_jobs.dashboard.gate import redirect_or_missing
+    from cloudrun_jobs.dashboard.own_site.access import redirect_or_missing
 
     return redirect_or_missing(request, path)
 

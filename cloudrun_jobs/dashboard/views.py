@@ -10,8 +10,12 @@ from uuid import UUID
 from django.core.exceptions import BadRequest
 from django.http import Http404
 
-from cloudrun_jobs.dashboard import job_actions, jobs, run_actions, runs, starting
+from cloudrun_jobs.dashboard.jobs import actions as job_actions
+from cloudrun_jobs.dashboard.jobs import pages as jobs
+from cloudrun_jobs.dashboard.runs import actions as run_actions
+from cloudrun_jobs.dashboard.runs import pages as runs
 from cloudrun_jobs.dashboard.site import Site
+from cloudrun_jobs.dashboard.start import pages as start
 from cloudrun_jobs.dashboard.view import View
 from cloudrun_jobs.http.errors import HttpError
 from cloudrun_jobs.http.events import stream_events
@@ -35,7 +39,7 @@ def follow_run(site: Site, request: HttpRequest, caller: Caller, run_id: UUID) -
 VIEWS: Mapping[str, View] = {
     "jobs": View(jobs.show_jobs, "read"),
     "job": View(jobs.show_job, "read"),
-    "start": View(starting.start, "run", GET_POST),
+    "start": View(start.start, "run", GET_POST),
     "pause": View(job_actions.pause, "run", POST),
     "resume": View(job_actions.resume, "run", POST),
     "release_lock": View(job_actions.release_lock, "run", POST),

@@ -5,7 +5,8 @@ from __future__ import annotations
 from django import template
 from django.utils.safestring import SafeString
 
-from cloudrun_jobs.dashboard import reasons, text
+from cloudrun_jobs.dashboard import text
+from cloudrun_jobs.dashboard.runs import reasons
 
 register = template.Library()
 register.filter("shown", text.shown, is_safe=False)

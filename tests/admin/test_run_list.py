@@ -18,7 +18,7 @@ from django.db import connection
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
 
-from cloudrun_jobs.dashboard import run_list
+from cloudrun_jobs.dashboard.admin_site import changelist as run_list
 from cloudrun_jobs.models import Job, JobRun, Status, TaskRun
 from tests.admin.conftest import JOBS, RUNS, record, shown
 

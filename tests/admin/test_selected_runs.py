@@ -14,7 +14,7 @@ from django.contrib.messages import get_messages
 from django.test import Client
 
 from cloudrun_jobs.backends.inline import InlineBackend
-from cloudrun_jobs.dashboard import selected_runs
+from cloudrun_jobs.dashboard.admin_site import actions as selected_runs
 from cloudrun_jobs.exceptions import ServiceUnavailable
 from cloudrun_jobs.models import JobRun, Status
 from tests.admin.conftest import RUNS, record

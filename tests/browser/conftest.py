@@ -23,9 +23,6 @@ if TYPE_CHECKING:
 # `make test` has no Playwright: `make test-browser` names this directory.
 collect_ignore_glob = [] if find_spec("playwright") else ["test_*.py"]
 
-# Playwright runs an event loop in the thread of the tests, and the suite's own fixtures use the database.
-os.environ["DJANGO_ALLOW_ASYNC_UNSAFE"] = "true"
-
 ARGUMENTS = [
     "--no-sandbox",
     "--disable-gpu",

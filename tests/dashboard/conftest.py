@@ -62,7 +62,7 @@ def declare(monkeypatch: pytest.MonkeyPatch) -> Declare:
         unreadable = {name: each for name, each in given.items() if isinstance(each, BaseException)}
         for module in ("registry.jobs", "deploy.listing", "management.selection"):
             monkeypatch.setattr(f"cloudrun_jobs.{module}.find_jobs", lambda: FoundJobs(jobs, unreadable))
-        monkeypatch.setattr("cloudrun_jobs.dashboard.jobs.find_job", jobs.get)
+        monkeypatch.setattr("cloudrun_jobs.dashboard.jobs.pages.find_job", jobs.get)
 
     return declare
 

@@ -18,7 +18,7 @@ from django.http import HttpResponseRedirect
 from django.test import Client
 from django.urls import include, path
 
-from cloudrun_jobs.dashboard.notices import MAX_CHARACTERS, MAX_NOTICES
+from cloudrun_jobs.dashboard.own_site.notices import MAX_CHARACTERS, MAX_NOTICES
 from cloudrun_jobs.dashboard.site import Level, Page
 from cloudrun_jobs.dashboard.view import View
 from cloudrun_jobs.dashboard.views import VIEWS
@@ -347,7 +347,5 @@ def test_urls_import_no_pages() -> None:
     loaded = set(subprocess.run(command, env=env, stdout=subprocess.PIPE, text=True, check=True).stdout.split())
 
     assert "cloudrun_jobs.urls" in loaded
-    assert (
-        not {"cloudrun_jobs.dashboard.views", "cloudrun_jobs.dashboard.gate", "cloudrun_jobs.http.endpoint"}
-        & loaded
-    )
+    pages = {f"cloudrun_jobs.dashboard.{name}" for name in ("views", "own_site.access", "start.pages")}
+    assert not {*pages, "cloudrun_jobs.http.endpoint"} & loaded

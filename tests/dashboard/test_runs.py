@@ -17,8 +17,8 @@ from django.utils import timezone, translation
 from pytest_django import Settings
 
 from cloudrun_jobs.argv.redaction import HIDDEN
-from cloudrun_jobs.dashboard import excerpts
-from cloudrun_jobs.dashboard.reasons import REASONS
+from cloudrun_jobs.dashboard.runs import excerpts
+from cloudrun_jobs.dashboard.runs.reasons import REASONS
 from cloudrun_jobs.models import ItemChunk, ItemList, Status, TaskRun, Trigger
 from cloudrun_jobs.runs import local_output
 from cloudrun_jobs.terminal import is_unsafe

@@ -9,8 +9,8 @@ import pytest
 from django.db import connections
 from pytest_django import Settings
 
-from cloudrun_jobs.dashboard.excerpts import whole_text
-from cloudrun_jobs.dashboard.run_details import RunDetails, read_run
+from cloudrun_jobs.dashboard.runs.details import RunDetails, read_run
+from cloudrun_jobs.dashboard.runs.excerpts import whole_text
 from cloudrun_jobs.models import Status, TaskRun
 from tests.dashboard.run_pages import Notices, record_run
 from tests.servers.routing import records_in

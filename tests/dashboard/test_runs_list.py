@@ -16,7 +16,7 @@ from django.test import Client
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
-from cloudrun_jobs.dashboard import run_search
+from cloudrun_jobs.dashboard.runs import search as run_search
 from cloudrun_jobs.http.cursor import Cursor
 from cloudrun_jobs.models import JobRun, Status, Trigger
 from tests.dashboard.job_pages import page, text_of, url

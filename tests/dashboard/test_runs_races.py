@@ -12,7 +12,7 @@ from django.db import connections
 from django.test import RequestFactory
 from pytest_django import Settings
 
-from cloudrun_jobs.dashboard import run_actions
+from cloudrun_jobs.dashboard.runs import actions as run_actions
 from cloudrun_jobs.dashboard.site import Level, Site
 from cloudrun_jobs.http import actions
 from cloudrun_jobs.http.authentication import Caller

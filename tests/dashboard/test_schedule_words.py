@@ -13,7 +13,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from cloudrun_jobs import cron
-from cloudrun_jobs.dashboard.schedule_words import in_words
+from cloudrun_jobs.dashboard.jobs.schedule_words import in_words
 from tests.cron.grammar import cron_expressions, english_expressions
 
 WORDS = {

@@ -291,7 +291,7 @@ def test_invalid_settings(operator: Client, monkeypatch: pytest.MonkeyPatch) -> 
         raise InvalidSettings("CLOUDRUN_JOBS['REGION']: expected a region.")
 
     with job_with():
-        monkeypatch.setattr("cloudrun_jobs.dashboard.starting.find_job", find_job)
+        monkeypatch.setattr("cloudrun_jobs.dashboard.start.pages.find_job", find_job)
         response = operator.get(start_url())
 
     assert "The settings are invalid. Run “manage.py check”. CLOUDRUN_JOBS['REGION']" in text_of(response)

@@ -13,7 +13,7 @@ from hypothesis import event, example, given
 from hypothesis import strategies as st
 from hypothesis.strategies import SearchStrategy
 
-from cloudrun_jobs.dashboard.forms import StartForm
+from cloudrun_jobs.dashboard.start.form import StartForm
 from cloudrun_jobs.exceptions import InvalidArguments
 from tests.dashboard.start_pages import job_with
 from tests.jobs.management.commands import everything

@@ -14,8 +14,8 @@ from django.http import HttpResponse
 from django.test import RequestFactory
 from pytest_django import Settings
 
-from cloudrun_jobs.dashboard import starting
 from cloudrun_jobs.dashboard.site import Level, Page, Site
+from cloudrun_jobs.dashboard.start import pages as starting
 from cloudrun_jobs.http.authentication import Caller
 from cloudrun_jobs.models import JobRun
 from tests.dashboard.start_pages import JOB, argument, job_with, values_of

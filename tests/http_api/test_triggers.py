@@ -187,7 +187,8 @@ def test_tick_is_recorded(deliver: Any) -> None:
 
 def test_repeated_delivery_gets_the_recorded_answer(deliver: Any) -> None:
     """A tick that succeeded is not run again; the next tick is."""
-    first, again, later = deliver(minutes_ago(2)), deliver(minutes_ago(2)), deliver(minutes_ago(1))
+    due = minutes_ago(2)
+    first, again, later = deliver(due), deliver(due), deliver(due + timedelta(minutes=1))
 
     assert again.json() == {**first.json(), "duplicate": True}
     assert (again.status_code, later.json()) == (200, first.json())
@@ -204,7 +205,8 @@ def test_failed_tick_runs_again_until_it_succeeds(deliver: Any, service: Any) ->
         return "third"
 
     service(run=run)
-    answers = [deliver(minutes_ago(1)) for _ in range(5)]
+    due = minutes_ago(1)
+    answers = [deliver(due) for _ in range(5)]
 
     assert [answer.status_code for answer in answers] == [500, 500, 200, 200, 200]
     assert [answer.json().get("duplicate") for answer in answers] == [None, None, None, True, True]

@@ -49,7 +49,7 @@ def test_one_run_of_each_tick(deliver: Any, queue: type[RecordingQueue], service
     """A repeated delivery gets the same run, whatever its status."""
     service(schedule=[Schedule("* * * * *", args={"partner": 8})], http_options=())
     due, body = minutes_ago(2), json.dumps(DECLARED).encode()
-    first, again, later = deliver(due, body), deliver(due, body), deliver(minutes_ago(1), body)
+    first, again, later = deliver(due, body), deliver(due, body), deliver(due + timedelta(minutes=1), body)
     run = JobRun.objects.get(pk=first.json()["job_id"])
     JobRun.objects.filter(pk=run.pk).update(status=Status.FAILED, reason="exit_code")
     last = deliver(due, body)
@@ -97,10 +97,11 @@ def test_unavailable_broker_delays_the_run(deliver: Any, fail: Any) -> None:
 def test_refused_run_is_sent_by_the_next_delivery(deliver: Any, queue: type[RecordingQueue], fail: Any) -> None:
     """The response is an error, and Cloud Scheduler's retry sends the same run."""
     fail(AccessDenied("The password is wrong."))
-    first = deliver(minutes_ago(1))
+    due = minutes_ago(1)
+    first = deliver(due)
     failed = JobRun.objects.get()
     fail(None)
-    second = deliver(minutes_ago(1))
+    second = deliver(due)
 
     assert (first.status_code, first.json()["error"]["code"], failed.reason) == (502, "service_error", "not_sent")
     assert (second.status_code, second.json()) == (202, {"status": "queued", "job_id": str(failed.pk)})

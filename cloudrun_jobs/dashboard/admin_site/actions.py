@@ -9,7 +9,7 @@ from enum import Enum, auto
 
 from django.utils.translation import ngettext
 
-from cloudrun_jobs.dashboard.failures import describe
+from cloudrun_jobs.dashboard.errors import describe
 from cloudrun_jobs.dashboard.site import Level
 from cloudrun_jobs.exceptions import CloudRunJobsError
 from cloudrun_jobs.http import actions

@@ -12,8 +12,8 @@ from django.template.loader import get_template
 from django.urls import reverse
 from django.utils.translation import gettext_lazy
 
-from cloudrun_jobs.dashboard.notices import add_notice, take_notices
-from cloudrun_jobs.dashboard.sign_in import sign_out_url
+from cloudrun_jobs.dashboard.own_site.notices import add_notice, take_notices
+from cloudrun_jobs.dashboard.own_site.sign_in import sign_out_url
 from cloudrun_jobs.dashboard.site import Level, Page, Site
 from cloudrun_jobs.http.authentication import Caller, staff_caller
 

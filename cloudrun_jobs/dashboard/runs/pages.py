@@ -11,8 +11,8 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
 from cloudrun_jobs import conf
-from cloudrun_jobs.dashboard import excerpts, run_search
-from cloudrun_jobs.dashboard.run_details import RunDetails, read_run
+from cloudrun_jobs.dashboard.runs import excerpts, search
+from cloudrun_jobs.dashboard.runs.details import RunDetails, read_run
 from cloudrun_jobs.dashboard.site import Link, Page, Site
 from cloudrun_jobs.dashboard.text import LINES, plain
 from cloudrun_jobs.dashboard.unavailable import explain_errors
@@ -32,7 +32,7 @@ MAX_PAGE_DIGITS = 4  # of tasks
 @explain_errors
 def list_runs(site: Site, request: HttpRequest, caller: Caller) -> HttpResponseBase:
     """List the runs, newest first. In the admin, its own list replaces this one."""
-    context = {**run_search.read(site, request), "time_zone": timezone.get_current_timezone_name()}
+    context = {**search.read(site, request), "time_zone": timezone.get_current_timezone_name()}
     return site.render(request, Page(template="runs.html", title=str(TITLE), context=context))
 
 

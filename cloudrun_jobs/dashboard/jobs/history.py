@@ -4,26 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import timedelta
 
 from django.utils import timezone
 from django.utils.translation import gettext as _
 
+from cloudrun_jobs.dashboard.runs.rows import RunRow
 from cloudrun_jobs.dashboard.text import duration
-from cloudrun_jobs.models import JobRun, Status
+from cloudrun_jobs.models import Status
 
 MAX_RUNS = 60
 BAR_WIDTH, GAP, HEIGHT = 8, 2, 100  # Units of the drawing.
 MIN_BAR_HEIGHT = 4
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RunRow:
-    """A run with its page, and its duration until now if it has not ended; None if it has not started."""
-
-    run: JobRun
-    url: str
-    took: timedelta | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,14 +39,6 @@ class History:
     width: int = MAX_RUNS * (BAR_WIDTH + GAP)
     height: int = HEIGHT
     bar_width: int = BAR_WIDTH
-
-
-def took(run: JobRun, now: datetime | None = None) -> timedelta | None:
-    """Return the duration of a run, until now if it has not ended; None if it has not started."""
-    if run.started_at is None:
-        return None
-    end = run.finished_at or (None if run.is_finished else now or timezone.now())
-    return None if end is None else max(end - run.started_at, timedelta(0))
 
 
 def draw(rows: Sequence[RunRow]) -> History:

@@ -10,8 +10,8 @@ from django.shortcuts import redirect
 from django.utils.log import log_response
 from django.utils.translation import gettext as _
 
-from cloudrun_jobs.dashboard.excerpts import is_command_line
-from cloudrun_jobs.dashboard.failures import describe
+from cloudrun_jobs.dashboard.errors import describe
+from cloudrun_jobs.dashboard.runs.excerpts import is_command_line
 from cloudrun_jobs.dashboard.site import Level, Site
 from cloudrun_jobs.dashboard.text import plain
 from cloudrun_jobs.dashboard.unavailable import explain_errors

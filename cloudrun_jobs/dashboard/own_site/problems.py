@@ -14,7 +14,7 @@ from django.utils.log import log_response
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
-from cloudrun_jobs.dashboard.own_site import OwnSite
+from cloudrun_jobs.dashboard.own_site.site import OwnSite
 from cloudrun_jobs.dashboard.site import Page
 from cloudrun_jobs.exceptions import InvalidJob, InvalidSettings
 from cloudrun_jobs.http.authentication import PERMISSIONS

@@ -13,7 +13,7 @@ from django.db.models import Q, QuerySet
 from django.utils.functional import cached_property
 
 from cloudrun_jobs import conf
-from cloudrun_jobs.dashboard.run_filters import LONG_FIELDS, RUN_COLUMNS, distinct_values
+from cloudrun_jobs.dashboard.admin_site.filters import LONG_FIELDS, RUN_COLUMNS, distinct_values
 from cloudrun_jobs.models import JobRun
 from cloudrun_jobs.models.runs import short_name
 from cloudrun_jobs.registry import find_specs

@@ -21,7 +21,7 @@ from django.utils.translation import gettext
 
 from cloudrun_jobs import argv
 from cloudrun_jobs.argv.binding import is_writable, own_arguments, subparsers
-from cloudrun_jobs.dashboard.fields import Input, inputs, is_flag
+from cloudrun_jobs.dashboard.start.fields import Input, inputs, is_flag
 from cloudrun_jobs.exceptions import InvalidArguments
 from cloudrun_jobs.http.options import is_required
 

@@ -9,8 +9,8 @@ from datetime import datetime
 from django.utils.translation import gettext as _
 
 from cloudrun_jobs import conf, cron
-from cloudrun_jobs.dashboard.history import RunRow, took
-from cloudrun_jobs.dashboard.schedule_words import in_words
+from cloudrun_jobs.dashboard.jobs.schedule_words import in_words
+from cloudrun_jobs.dashboard.runs.rows import RunRow, run_row
 from cloudrun_jobs.dashboard.site import Site
 from cloudrun_jobs.deploy.listing import Listing
 from cloudrun_jobs.deploy.overview import Difference
@@ -133,11 +133,6 @@ def schedule_rows(listing: Listing, spec: JobSpec) -> list[ScheduleRow]:
         )
         for schedule, due in zip(spec.schedules, listing.due.get(spec.command, ()), strict=True)
     ]
-
-
-def run_row(site: Site, run: JobRun) -> RunRow:
-    """Return the run with its page."""
-    return RunRow(run=run, url=site.url("run", run.pk), took=took(run))
 
 
 def holder_rows(site: Site, commands: Iterable[str]) -> tuple[dict[str, list[HolderRow]], str]:

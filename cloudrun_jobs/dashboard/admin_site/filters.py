@@ -127,7 +127,7 @@ class ReasonFilter(SelectFilter):
     parameter_name = "reason"
 
     def label(self, value: str) -> Any:
-        from cloudrun_jobs.dashboard.reasons import explain
+        from cloudrun_jobs.dashboard.runs.reasons import explain
 
         return explain(value)
 

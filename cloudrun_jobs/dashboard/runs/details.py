@@ -17,8 +17,8 @@ from django.utils.translation import gettext as _
 
 from cloudrun_jobs.argv.redaction import is_redacted
 from cloudrun_jobs.command import CloudRunJobs
-from cloudrun_jobs.dashboard import excerpts
-from cloudrun_jobs.dashboard.history import took
+from cloudrun_jobs.dashboard.runs import excerpts
+from cloudrun_jobs.dashboard.runs.rows import took
 from cloudrun_jobs.dashboard.site import Site
 from cloudrun_jobs.dashboard.text import MAX_LENGTH
 from cloudrun_jobs.exceptions import RerunRefused

@@ -14,8 +14,8 @@ from django.shortcuts import redirect
 from django.utils.translation import gettext as _
 
 from cloudrun_jobs import backends, enqueue
-from cloudrun_jobs.dashboard.forms import StartForm, UnknownSubcommand
 from cloudrun_jobs.dashboard.site import Level, Link, Page, Site
+from cloudrun_jobs.dashboard.start.form import StartForm, UnknownSubcommand
 from cloudrun_jobs.dashboard.text import plain
 from cloudrun_jobs.dashboard.unavailable import explain_errors
 from cloudrun_jobs.exceptions import (

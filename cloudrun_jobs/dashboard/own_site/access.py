@@ -10,9 +10,9 @@ from django.http import HttpResponseBase, HttpResponseNotAllowed, HttpResponseRe
 from django.utils.cache import add_never_cache_headers
 
 from cloudrun_jobs import conf
-from cloudrun_jobs.dashboard import problems
-from cloudrun_jobs.dashboard.own_site import OwnSite
-from cloudrun_jobs.dashboard.sign_in import sign_in_url
+from cloudrun_jobs.dashboard.own_site import problems
+from cloudrun_jobs.dashboard.own_site.sign_in import sign_in_url
+from cloudrun_jobs.dashboard.own_site.site import OwnSite
 from cloudrun_jobs.dashboard.views import VIEWS
 from cloudrun_jobs.http import credentials
 from cloudrun_jobs.http.authentication import csrf_failure, staff_caller

@@ -12,7 +12,7 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
 from cloudrun_jobs import conf
-from cloudrun_jobs.dashboard.job_rows import run_row
+from cloudrun_jobs.dashboard.runs.rows import run_row
 from cloudrun_jobs.dashboard.site import Site
 from cloudrun_jobs.http.cursor import Cursor
 from cloudrun_jobs.http.query import MAX_YEAR, MIN_YEAR

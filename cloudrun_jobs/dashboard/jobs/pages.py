@@ -16,15 +16,15 @@ from django.utils.translation import gettext_lazy
 
 from cloudrun_jobs import conf
 from cloudrun_jobs.conf import DEFAULT_ALIAS
-from cloudrun_jobs.dashboard.history import MAX_RUNS, draw
-from cloudrun_jobs.dashboard.job_rows import (
+from cloudrun_jobs.dashboard.jobs.history import MAX_RUNS, draw
+from cloudrun_jobs.dashboard.jobs.rows import (
     change_texts,
     declaration_errors,
     holder_rows,
     job_rows,
-    run_row,
     schedule_rows,
 )
+from cloudrun_jobs.dashboard.runs.rows import run_row
 from cloudrun_jobs.dashboard.site import Link, Page, Site
 from cloudrun_jobs.dashboard.text import duration, plain
 from cloudrun_jobs.dashboard.unavailable import explain_errors

@@ -1,0 +1,1 @@
+"""What only the dashboard has: its address, access, errors and notices."""
