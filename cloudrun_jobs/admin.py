@@ -170,7 +170,7 @@ class JobRunAdminMixin(ReadOnlyAdminMixin):
     def run_duration(self, run: JobRun) -> str:
         if run.started_at is None:
             return "-"
-        return duration((run.finished_at or timezone.now()) - run.started_at)
+        return shown(duration((run.finished_at or timezone.now()) - run.started_at))
 
     @admin.display(description=_("progress"))
     def run_progress(self, run: JobRun) -> str:

@@ -52,7 +52,7 @@ def test_columns(staff: Client) -> None:
     assert [text_of(response, column) for column in columns] == [
         f"walk {str(run.pk)[:8]}",
         "failed The attempt exceeded its timeout.",
-        "3 min 12 s",
+        "3\xa0min\xa012\xa0s",
         "3 of 4 tasks",
         "mina (delay())",
     ]

@@ -235,3 +235,11 @@ def test_reader_sees_no_action(reader: Client, operator: Client, declare: Declar
     ]
 
     assert seen == [[True, True], [False, True], [False, False], [False, False]]
+
+
+def test_what_has_a_direction_of_its_own_keeps_it(reader: Client) -> None:
+    """Where a page is written from right to left, the fields of a schedule stay in their order."""
+    declare(nightly=NIGHTLY)
+
+    assert '<code dir="ltr">0 3 * * *</code> <bdi>Asia/Tokyo</bdi>' in page(reader, "jobs").content.decode()
+    assert '<code dir="ltr">0 3 * * *</code>' in page(reader, "job", "nightly").content.decode()

@@ -112,7 +112,7 @@ def test_history_is_drawn(reader: Client, declare: Declare) -> None:
     assert [int(bar.get("x", "")) for bar, _ in bars] == [591, 581, 571]
     assert bars[1][1].get("fill") == "url(#history-failed) none"
     assert [title.text for title in drawn.iter("title")][1] == (
-        "failed, requested 2025-12-31 21:00:00, duration 50 s"
+        "failed, requested \u20682025-12-31 21:00:00\u2069, duration \u206850\xa0s\u2069"
     )
     assert {pattern.get("id") for pattern in drawn.iter("pattern")} == {
         f"history-{status}" for status in Status if status != Status.SUCCEEDED

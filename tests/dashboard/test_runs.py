@@ -93,7 +93,7 @@ def test_run_that_is_running(operator: Client) -> None:
 @pytest.mark.parametrize(
     ("done", "total", "expected"),
     [
-        (5, None, '<progress aria-label="Progress"></progress> 5'),
+        (5, None, '<progress aria-label="Progress"></progress> <bdi>5</bdi>'),
         (7, 0, '<progress max="100" value="100"'),
         (9, 3, '<progress max="100" value="100"'),
         (-9, 3, '<progress max="100" value="0"'),
