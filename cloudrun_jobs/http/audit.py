@@ -15,10 +15,16 @@ from cloudrun_jobs.models.jobs import Job
 from cloudrun_jobs.signals import http_action, job_action
 
 Text = str | Promise
-MESSAGES: Mapping[str, Text] = {"start": _("Started."), "cancel": _("Cancelled."), "rerun": _("Rerun.")}
+MESSAGES: Mapping[str, Text] = {
+    "start": _("Started."),
+    "cancel": _("Cancelled."),
+    "request_cancel": _("Cancellation requested."),
+    "rerun": _("Rerun."),
+}
 OVER_HTTP: Mapping[str, Text] = {
     "start": _("Started over HTTP."),
     "cancel": _("Cancelled over HTTP."),
+    "request_cancel": _("Cancellation requested over HTTP."),
     "rerun": _("Rerun over HTTP."),
 }
 
@@ -26,8 +32,10 @@ OVER_HTTP: Mapping[str, Text] = {
 def audit(caller: Caller, action: str, run: JobRun, *, over_http: bool = False) -> None:
     """Record the caller's action on a run."""
     http_action.send_robust(JobRun, run=run, action=action, caller=caller.name)
-    message = (OVER_HTTP if over_http else MESSAGES)[action]
-    _add_to_history(caller, run, message, is_addition=action != "cancel")
+    is_cancellation = action == "cancel"
+    name = "request_cancel" if is_cancellation and not run.is_finished else action
+    message = (OVER_HTTP if over_http else MESSAGES)[name]
+    _add_to_history(caller, run, message, is_addition=not is_cancellation)
 
 
 JOB_MESSAGES: Mapping[str, Text] = {

@@ -385,6 +385,7 @@ def test_run_of_a_command_that_is_gone(operator: Client, command: str) -> None:
     response = page(operator, "run", run.pk)
 
     assert "no longer a job of this project" in text_of(response)
+    assert f'href="{url("job", command)}"' in raw(response)
     assert 'id="rerun"' not in raw(response)
 
 

@@ -36,7 +36,7 @@ def cancel(site: Site, request: HttpRequest, caller: Caller, run_id: UUID) -> Ht
     except JobRun.DoesNotExist:
         return _deleted(site, request)
     except CloudRunJobsError as error:
-        return _failed(site, request, run_id, error)
+        return _failed(site, request, run_id, error, query="?again=1")
     site.notify(request, *_cancelled(run, is_changed=is_changed))
     return redirect(site.url("run", run_id))
 
@@ -99,8 +99,10 @@ def _deleted(site: Site, request: HttpRequest) -> HttpResponseBase:
     return redirect(site.url("runs"))
 
 
-def _failed(site: Site, request: HttpRequest, run_id: UUID, error: CloudRunJobsError) -> HttpResponseBase:
+def _failed(
+    site: Site, request: HttpRequest, run_id: UUID, error: CloudRunJobsError, query: str = ""
+) -> HttpResponseBase:
     site.notify(request, Level.ERROR, describe(error))
-    response = redirect(site.url("run", run_id))
+    response = redirect(f"{site.url('run', run_id)}{query}")
     log_response("%s: %s", error, request.path, response=response, request=request, level="warning")
     return response
