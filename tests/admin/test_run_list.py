@@ -344,3 +344,9 @@ def test_history_of_a_removed_job(staff: Client) -> None:
     record("removed")
 
     assert staff.get(f"{JOBS}removed/history/").status_code == 200
+
+
+@pytest.mark.parametrize("query", ["created_at__year=0", f"task_count__gt={10**30}", "tasks__index=1"])
+def test_other_lookups_are_refused(staff: Client, query: str) -> None:
+    """The address selects runs by the filters only: databases reject some values of other look-ups."""
+    assert staff.get(f"{RUNS}?{query}").status_code == 400
