@@ -90,7 +90,7 @@ def test_failed_request_to_the_service(staff: Client, monkeypatch: pytest.Monkey
 
     cancelled, failed = messages_of(act(staff, "cancel_runs", running, waiting))
     assert cancelled == "1 run was cancelled."
-    assert failed.startswith("1 run was left as it is. The service did not carry out the request (ServiceUnav")
+    assert failed.startswith("The service did not carry out the request (ServiceUnav")
 
 
 def test_rerun_is_confirmed(staff: Client) -> None:
@@ -141,7 +141,7 @@ def test_form_that_is_shown_twice(staff: Client) -> None:
         ({"argv": None}, "1 run was not started again: its arguments were not recorded."),
         (
             {"argv": ["echo", "--partner=seven"]},
-            "1 run was left as it is. Nothing was started: the command rejects",
+            "Nothing was started: the command rejects",
         ),
     ],
 )
@@ -149,7 +149,7 @@ def test_runs_that_cannot_be_repeated(staff: Client, values: Any, message: str) 
     """A run without valid arguments is not started, and the message says why."""
     response = staff.post(CONFIRM, form_of(act(staff, "rerun_runs", record(**values))))
 
-    assert [text[: len(message)] for text in messages_of(response)] == [message]
+    assert messages_of(response)[-1].startswith(message)
     assert JobRun.objects.count() == 1
 
 

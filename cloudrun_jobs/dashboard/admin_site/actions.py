@@ -52,7 +52,9 @@ def _messages(runs: Iterable[JobRun], act: Callable[[JobRun], Outcome]) -> Itera
         counts[outcome] += 1
     for outcome in Outcome:
         if count := counts[outcome]:
-            yield _level(outcome), _text(outcome, count) % {"count": count, "reason": reason}
+            yield _level(outcome), _text(outcome, count) % {"count": count}
+    if reason:
+        yield Level.ERROR, reason
 
 
 def _cancel(caller: Caller, run: JobRun) -> Outcome:
@@ -100,8 +102,8 @@ def _text(outcome: Outcome, count: int) -> str:
             count,
         ),
         Outcome.FAILED: ngettext(
-            "%(count)d run was left as it is. %(reason)s",
-            "%(count)d runs were left as they are. The first: %(reason)s",
+            "%(count)d run was left as it is, for this reason:",
+            "%(count)d runs were left as they are. The reason of the first:",
             count,
         ),
     }
