@@ -22,6 +22,8 @@ def plain(value: object, *, keep: str = "") -> str:
     # Never more than that of a megabyte is escaped.
     text = "" if value is None else str(value)
     start = text[:MAX_LENGTH].replace("\r\n", "\n") if "\n" in keep else text[:MAX_LENGTH]
+    if start.isspace():  # Nobody would see it, or could follow a link with this text.
+        start = "".join(f"\\x{ord(character):02x}" for character in start)
     return escape(start, keep=keep) + ("…" if len(text) > MAX_LENGTH else "")
 
 
@@ -67,4 +69,6 @@ def timestamp(value: datetime | None) -> SafeString | str:
     if value is None:
         return "-"
     when = timezone.localtime(value) if timezone.is_aware(value) else value
-    return format_html('<time datetime="{}" dir="ltr">{}</time>', when.isoformat(timespec="seconds"), f"{when:%F %T}")
+    return format_html(
+        '<time datetime="{}" dir="ltr">{}</time>', when.isoformat(timespec="seconds"), f"{when:%F %T}"
+    )

@@ -89,6 +89,14 @@ def test_durations_have_two_units(value: Any, expected: str) -> None:
     assert rendered("duration", value) == f"<bdi>{expected}</bdi>".replace(" ", "\xa0")
 
 
+@pytest.mark.parametrize(
+    ("value", "expected"), [(" ", r"\x20"), ("\u3000\n", r"\x3000\x0a"), ("", ""), (" a", " a")]
+)
+def test_blank_text_is_visible(value: str, expected: str) -> None:
+    """A text of spaces only is shown as escapes: nobody could follow a link with it."""
+    assert text.plain(value) == expected
+
+
 def test_durations_use_the_format_of_the_language() -> None:
     """The decimal separator is that of the language."""
     with translation.override("de"):
