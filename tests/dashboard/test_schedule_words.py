@@ -175,3 +175,10 @@ def clock(text: str) -> int:
     """Return a time of day in minutes since midnight."""
     hour, _, minute = text.partition(":")
     return int(hour) * 60 + int(minute)
+
+
+def test_language_without_a_translation_is_not_mixed() -> None:
+    """The names of days and months are not those of Django, which has more languages."""
+    with override("de"):
+        assert in_words("0 9 1-3 10 *") == "At 09:00, on days 1 to 3 of October"
+        assert in_words("0 9 * * 1-5") == "At 09:00, Monday to Friday"
