@@ -236,3 +236,10 @@ def test_job_has_a_page_in_the_admin(operator: Client, command: str) -> None:
     assert "No lock of the job is held." not in content
     assert action
     assert operator.post(html.unescape(action[1])).headers["Location"] == address
+
+
+def test_link_to_all_runs(reader: Client) -> None:
+    """The page leads to the list of the runs of this job."""
+    record("a&b")
+
+    assert f'href="{url("runs")}?job=a%26b"' in page(reader, "job", "a&b").content.decode()
