@@ -123,7 +123,8 @@ class JobAdminMixin(ReadOnlyAdminMixin):
         """Return the job of that name, for its history; None if it is not declared and has no runs."""
         from cloudrun_jobs.registry import find_job
 
-        if "\0" in object_id or not (find_job(object_id) or JobRun.objects.for_command(object_id).exists()):
+        runs = self.load_site().runs(request)
+        if "\0" in object_id or not (find_job(object_id) or runs.for_command(object_id).exists()):
             return None
         return Job(pk=object_id, command=object_id)
 

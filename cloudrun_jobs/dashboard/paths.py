@@ -24,15 +24,16 @@ class JobConverter:
         return name if name.strip(".") else name.replace(".", "%2E")
 
 
-register_converter(JobConverter, "job")
+# The names of converters are the project's: it may have a "job" of its own.
+register_converter(JobConverter, "cloudrun_jobs_job")
 
 JOB_PATHS: Mapping[str, str] = {
     "jobs": "",
-    "job": "<job:command>/",
-    "start": "<job:command>/start/",
-    "pause": "<job:command>/pause/",
-    "resume": "<job:command>/resume/",
-    "release_lock": "<job:command>/release-lock/",
+    "job": "<cloudrun_jobs_job:command>/",
+    "start": "<cloudrun_jobs_job:command>/start/",
+    "pause": "<cloudrun_jobs_job:command>/pause/",
+    "resume": "<cloudrun_jobs_job:command>/resume/",
+    "release_lock": "<cloudrun_jobs_job:command>/release-lock/",
 }
 #: An admin site has a list of runs of its own.
 RUN_PATHS: Mapping[str, str] = {

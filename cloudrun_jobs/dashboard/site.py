@@ -10,9 +10,12 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from uuid import UUID
 
 from cloudrun_jobs.http.authentication import Caller
+from cloudrun_jobs.models import JobRun
 
 if TYPE_CHECKING:
     from django.http import HttpRequest, HttpResponseBase
+
+    from cloudrun_jobs.models.querysets import JobRunQuerySet
 
 
 #: The header of a request by live.js, which updates parts of a page: it must not use up the notices for the user.
@@ -20,7 +23,7 @@ LIVE_HEADER = "x-cloudrun-jobs-live"
 
 
 class Level(StrEnum):
-    """The level of a notice, and its CSS class in the admin."""
+    """The level of a notice, and its CSS class in the dashboard."""
 
     SUCCESS = "success"
     WARNING = "warning"
@@ -55,7 +58,13 @@ class Site(ABC):
 
     @abstractmethod
     def caller(self, request: HttpRequest) -> Caller | None:
-        """Return the signed-in user with the scopes of their permissions; None if nobody may see the pages."""
+        """Return the signed-in user with the scopes of their permissions; None if the user may not see the
+        pages.
+        """
+
+    def runs(self, request: HttpRequest) -> JobRunQuerySet:
+        """Return the runs that the pages of jobs may show."""
+        return JobRun.objects.all()
 
     @abstractmethod
     def render(self, request: HttpRequest, page: Page) -> HttpResponseBase:

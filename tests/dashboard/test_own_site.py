@@ -17,6 +17,7 @@ from django.db import OperationalError
 from django.http import HttpResponseRedirect
 from django.test import Client
 from django.urls import include, path
+from django.urls.converters import get_converters
 
 from cloudrun_jobs.dashboard.own_site.notices import MAX_CHARACTERS, MAX_NOTICES
 from cloudrun_jobs.dashboard.site import Level, Page
@@ -349,3 +350,8 @@ def test_urls_import_no_pages() -> None:
     assert "cloudrun_jobs.urls" in loaded
     pages = {f"cloudrun_jobs.dashboard.{name}" for name in ("views", "own_site.access", "start.pages")}
     assert not {*pages, "cloudrun_jobs.http.endpoint"} & loaded
+
+
+def test_names_of_converters_are_left_to_the_project() -> None:
+    """Django has one registry of them, and rejects a second "job"."""
+    assert "job" not in get_converters()

@@ -17,11 +17,12 @@ from django.utils.translation import gettext
 
 from cloudrun_jobs.dashboard.site import LIVE_HEADER, Level, Link, Page, Site
 from cloudrun_jobs.http.authentication import Caller
+from cloudrun_jobs.models import JobRun
 
 if TYPE_CHECKING:
     from django.http import HttpRequest
 
-    from cloudrun_jobs.models import JobRun
+    from cloudrun_jobs.models.querysets import JobRunQuerySet
 
 MESSAGE_LEVELS = {Level.SUCCESS: messages.SUCCESS, Level.WARNING: messages.WARNING, Level.ERROR: messages.ERROR}
 #: Views that have the names of the admin's own.
@@ -49,6 +50,14 @@ class AdminPages(Site):
         }
         scopes = frozenset(scope for scope, is_allowed in allowed.items() if is_allowed)
         return Caller(request.user.get_username(), scopes, user=request.user)
+
+    def runs(self, request: HttpRequest) -> JobRunQuerySet:
+        """Return the runs of the site's list. Their fields are those that a page asks for."""
+        site = self._admin.admin_site
+        if not (site.is_registered(JobRun) and site.get_model_admin(JobRun).has_view_permission(request)):
+            return JobRun.objects.none()
+        runs: JobRunQuerySet = site.get_model_admin(JobRun).get_queryset(request)
+        return runs.defer(None)
 
     def render(self, request: HttpRequest, page: Page) -> HttpResponseBase:
         site = self._admin.admin_site

@@ -9,6 +9,7 @@ from django.shortcuts import redirect
 from django.utils import timezone
 from django.utils.translation import gettext as _
 
+from cloudrun_jobs.dashboard.errors import describe
 from cloudrun_jobs.dashboard.site import Level, Site
 from cloudrun_jobs.dashboard.text import plain
 from cloudrun_jobs.dashboard.unavailable import explain_errors
@@ -73,7 +74,7 @@ def _state_messages(changes: Sequence[StateChange], *, paused: bool) -> Iterator
     if same:
         message = _("Already paused: %(names)s.") if paused else _("Not paused, so not resumed: %(names)s.")
         yield Level.WARNING, message % {"names": ", ".join(same)}
-    for error in dict.fromkeys(plain(change.error) for change in changes if change.error):
+    for error in dict.fromkeys(describe(change.error) for change in changes if change.error):
         yield Level.ERROR, error
 
 
@@ -84,7 +85,7 @@ def release_lock(site: Site, request: HttpRequest, caller: Caller, command: str)
     try:
         level, message = _release(caller, command, (lock, slot), token)
     except CloudRunJobsError as error:
-        level, message = Level.ERROR, plain(error)
+        level, message = Level.ERROR, describe(error)
     site.notify(request, level, message)
     return redirect(site.url("job", command))
 

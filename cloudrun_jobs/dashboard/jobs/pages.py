@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
@@ -33,8 +33,8 @@ from cloudrun_jobs.deploy import schedules
 from cloudrun_jobs.deploy.listing import Listing
 from cloudrun_jobs.deploy.target import cloudrun_backend_or_none, console_url, logs_url
 from cloudrun_jobs.exceptions import CloudRunJobsError
-from cloudrun_jobs.models import JobRun, Stats, Status
-from cloudrun_jobs.models.values import NO_STATS
+from cloudrun_jobs.models import JobRun, Status
+from cloudrun_jobs.models.statistics import FAILURES, percentile
 from cloudrun_jobs.registry import find_job
 from cloudrun_jobs.runs.data import LISTED
 from cloudrun_jobs.spec import JobSpec
@@ -44,6 +44,7 @@ if TYPE_CHECKING:
 
     from cloudrun_jobs.backends.cloudrun import CloudRunBackend
     from cloudrun_jobs.http.authentication import Caller
+    from cloudrun_jobs.models.querysets import JobRunQuerySet
 
 TITLE = gettext_lazy("Jobs")
 LAST_RUNS = 10
@@ -61,9 +62,10 @@ class Cloud:
 @explain_errors
 def show_jobs(site: Site, request: HttpRequest, caller: Caller) -> HttpResponseBase:
     """Show every declared job: schedules, next and last run, locks; with `?cloud=1`, drift and pauses."""
-    listing, cloud = _read(request)
+    recorded = site.runs(request)
+    listing, cloud = _read(request, recorded)
     commands = [spec.command for spec in listing.specs]
-    holders, lock_error = holder_rows(site, [*commands, *declaration_errors(listing)])
+    holders, lock_error = holder_rows(site, [*commands, *declaration_errors(listing)], recorded)
     context = {
         **_cloud_context(listing, cloud),
         "jobs": job_rows(site, listing, holders, may_run="run" in caller.scopes),
@@ -77,14 +79,15 @@ def show_job(site: Site, request: HttpRequest, caller: Caller, command: str) -> 
     """Show one job, with its last runs; also one whose command is gone, as long as it has runs."""
     if "\0" in command:  # PostgreSQL rejects it, and no name has it.
         raise Http404
-    listing, cloud = _read(request, only=command)
+    recorded = site.runs(request)
+    listing, cloud = _read(request, recorded, only=command)
     spec, error = next(iter(listing.specs), None), declaration_errors(listing).get(command, "")
-    recorded = JobRun.objects.for_command(command)
-    own = recorded.filter(environment=conf.load().environment)
+    all_runs = recorded.for_command(command)
+    own = all_runs.filter(environment=conf.load().environment)
     runs = [run_row(site, run) for run in own.newest_first().only(*LISTED)[:MAX_RUNS]]
-    if not (spec or error or runs or recorded.exists()):
+    if not (spec or error or runs or all_runs.exists()):
         raise Http404
-    holders, lock_error = holder_rows(site, [command])
+    holders, lock_error = holder_rows(site, [command], recorded)
     may_run = "run" in caller.scopes
     context = {
         **_cloud_context(listing, cloud),
@@ -99,7 +102,7 @@ def show_job(site: Site, request: HttpRequest, caller: Caller, command: str) -> 
         "runs": runs[:LAST_RUNS],
         "all_runs": runs,
         "history": draw(runs),
-        "stats": _stats(command),
+        "stats": _stats([row.run for row in runs]),
         **(_declaration_context(site, listing, spec, cloud, may_run=may_run) if spec else {}),
     }
     trail = (Link(str(TITLE), site.url("jobs")),)
@@ -107,14 +110,14 @@ def show_job(site: Site, request: HttpRequest, caller: Caller, command: str) -> 
     return site.render(request, page)
 
 
-def _read(request: HttpRequest, only: str | None = None) -> tuple[Listing, Cloud]:
+def _read(request: HttpRequest, recorded: JobRunQuerySet, *, only: str | None = None) -> tuple[Listing, Cloud]:
     """Return the listing; with `?cloud=1`, with what Google's services know of it."""
     try:
         backend, error = cloudrun_backend_or_none(), ""
     except CloudRunJobsError as invalid:
         backend, error = None, str(invalid)
     is_compared = backend is not None and request.GET.get("cloud") == "1"
-    listing = listings.read(backend if is_compared else None, only=only)
+    listing = listings.read(backend if is_compared else None, only=only, runs=recorded)
     return listing, Cloud(backend, error, timezone.now() if is_compared else None)
 
 
@@ -169,14 +172,14 @@ def _facts(spec: JobSpec) -> Iterator[tuple[str, str]]:
     yield _("Executions at once"), parallelism
 
 
-def _stats(command: str) -> dict[str, Any]:
-    """Return the statistics of the newest runs of the job."""
-    stats: Stats = JobRun.objects.stats(command=command).get(command, NO_STATS)
-    succeeded = stats.counts.get(Status.SUCCEEDED, 0)
-    ended = succeeded + stats.counts.get(Status.FAILED, 0) + stats.counts.get(Status.LOST, 0)
+def _stats(runs: Sequence[JobRun]) -> dict[str, Any]:
+    """Return the statistics of these runs, which the page shows."""
+    durations = sorted(run.finished_at - run.started_at for run in runs if run.started_at and run.finished_at)
+    succeeded = sum(run.status == Status.SUCCEEDED for run in runs)
+    ended = succeeded + sum(run.status in FAILURES for run in runs)
     return {
-        "p50": stats.p50,
-        "p95": stats.p95,
+        "p50": percentile(durations, 50),
+        "p95": percentile(durations, 95),
         "succeeded": succeeded,
         "ended": ended,
         "rate": round(100 * succeeded / ended) if ended else None,

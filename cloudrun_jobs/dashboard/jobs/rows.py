@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import TYPE_CHECKING
 
 from django.utils.translation import gettext as _
 
@@ -17,9 +18,11 @@ from cloudrun_jobs.deploy.overview import Difference
 from cloudrun_jobs.exceptions import CloudRunJobsError
 from cloudrun_jobs.locks import Holder
 from cloudrun_jobs.locks.jobs import holders_by_job
-from cloudrun_jobs.models import JobRun
 from cloudrun_jobs.runs.due import DueSchedule
 from cloudrun_jobs.spec import JobSpec, Schedule
+
+if TYPE_CHECKING:
+    from cloudrun_jobs.models.querysets import JobRunQuerySet
 
 DUE_TIMES = 3
 
@@ -135,14 +138,19 @@ def schedule_rows(listing: Listing, spec: JobSpec) -> list[ScheduleRow]:
     ]
 
 
-def holder_rows(site: Site, commands: Iterable[str]) -> tuple[dict[str, list[HolderRow]], str]:
-    """Return the holders of the jobs' locks by command; if the lock server is unavailable, none and its error."""
+def holder_rows(
+    site: Site, commands: Iterable[str], recorded: JobRunQuerySet
+) -> tuple[dict[str, list[HolderRow]], str]:
+    """Return the holders of the jobs' locks by command; if the lock server is unavailable, none and its error.
+
+    They are linked to their runs among `recorded`.
+    """
     try:
         holders = holders_by_job(commands)
     except CloudRunJobsError as error:
         return {}, str(error)
     executions = {holder.holder for each in holders.values() for holder in each}
-    runs = JobRun.objects.filter(execution__in=executions, environment=conf.load().environment)
+    runs = recorded.filter(execution__in=executions, environment=conf.load().environment)
     urls = {execution: site.url("run", pk) for pk, execution in runs.values_list("pk", "execution")}
     return {
         command: [HolderRow(holder=holder, run_url=urls.get(holder.holder, "")) for holder in each]

@@ -151,7 +151,7 @@ def problem_of(error: Exception, scope: str) -> Problem:
     """Return the problem of one of `ERRORS`, in a view that needs the scope."""
     match error:
         case HttpError():
-            found = BY_STATUS.get(error.status) or replace(MALFORMED, status=error.status, message=str(error))
+            found = BY_STATUS.get(error.status) or replace(MALFORMED, status=error.status)
             return found.with_headers(error.headers)
         case PermissionDenied():
             return refused(scope)

@@ -183,13 +183,13 @@ class RunDetails:
 
     def _task_row(self, task: Any) -> TaskRow:
         field = f"task-{task.index}"
-        message = task.error_start or (f"exit status {task.exit_code}" if task.exit_code else "")
+        exit_status = _("exit status %(code)s") % {"code": task.exit_code} if task.exit_code else ""
         # The run has the results of its tasks, unless they are too long.
         in_task = task.has_result and self._texts["result_start"] is None
         return TaskRow(
             task=task,
             took=self._task_duration(task),
-            error=self._excerpt(f"{field}-error", message),
+            error=self._excerpt(f"{field}-error", task.error_start or exit_status),
             arguments=self._excerpt(f"{field}-arguments", excerpts.command_line(task.arguments_start)),
             result_url=self._site.url("text", self.run.pk, f"{field}-result") if in_task else "",
             progress=None if task.progress is None else bar(task.progress),
