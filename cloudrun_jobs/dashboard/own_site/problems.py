@@ -25,7 +25,7 @@ from cloudrun_jobs.models import JobRun
 if TYPE_CHECKING:
     from django.http import HttpRequest, HttpResponse
 
-#: What `of_error()` has a page for.
+#: What `problem_of()` has a page for.
 ERRORS = (
     HttpError,
     Http404,

@@ -47,7 +47,7 @@ def show_run(site: Site, request: HttpRequest, caller: Caller, run_id: UUID) -> 
         template="run.html",
         title=f"{plain(run.command)} {str(run.pk)[:ID_DIGITS]}",
         trail=[Link(str(TITLE), site.url("runs"))],
-        context={**_context(site, details), **_links(site, details), **_actions(site, details, caller)},
+        context={**_context(details), **_links(site, details), **_actions(site, details, caller)},
     )
     return site.render(request, page)
 
@@ -58,7 +58,7 @@ def _page_number(request: HttpRequest) -> int:
     return max(number, 1)
 
 
-def _context(site: Site, details: RunDetails) -> dict[str, Any]:
+def _context(details: RunDetails) -> dict[str, Any]:
     run, summary = details.run, details.summary()
     return {
         "run": run,

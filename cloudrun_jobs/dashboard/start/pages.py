@@ -15,7 +15,7 @@ from django.utils.translation import gettext as _
 
 from cloudrun_jobs import backends, enqueue
 from cloudrun_jobs.dashboard.site import Level, Link, Page, Site
-from cloudrun_jobs.dashboard.start.form import StartForm, UnknownSubcommand
+from cloudrun_jobs.dashboard.start.form import StartForm
 from cloudrun_jobs.dashboard.text import plain
 from cloudrun_jobs.dashboard.unavailable import explain_errors
 from cloudrun_jobs.exceptions import (
@@ -76,7 +76,7 @@ def _form(request: HttpRequest, command: str) -> StartForm:
         raise NoForm(_("The declaration of this job is invalid. Run “manage.py check”."), error) from None
     except InvalidSettings as error:
         raise NoForm(_("The settings are invalid. Run “manage.py check”."), error) from None
-    except UnknownSubcommand:
+    except InvalidArguments:
         message = _("The job has no such subcommand. It may have been removed since the page was shown.")
         raise NoForm(message, status=HTTPStatus.NOT_FOUND) from None
     # Importing a command, creating it and building its parser may raise anything, or exit.
