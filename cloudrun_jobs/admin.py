@@ -26,7 +26,7 @@ from django.views.decorators.http import require_POST
 
 from cloudrun_jobs import conf
 from cloudrun_jobs.dashboard.admin_site.filters import LONG_FIELDS, RUN_COLUMNS, RUN_FILTERS
-from cloudrun_jobs.dashboard.paths import JOB_PATHS, RUN_PATHS
+from cloudrun_jobs.dashboard.paths import ADMIN_VIEW_NAMES, JOB_PATHS, RUN_PATHS
 from cloudrun_jobs.dashboard.text import duration, plain, shown
 from cloudrun_jobs.dashboard.view import non_atomic, view_of
 from cloudrun_jobs.models import Job, JobRun, Progress
@@ -43,9 +43,6 @@ if TYPE_CHECKING:
 else:
     ModelAdmin = object  # A project combines the mixins with its own.
 
-#: The pages that replace the admin's own, with their URLs.
-REPLACED = frozenset({"jobs", "job", "runs", "run"})
-
 
 class ReadOnlyAdminMixin(ModelAdmin):
     """Rows that the admin shows and does not change, with pages of the dashboard."""
@@ -54,15 +51,15 @@ class ReadOnlyAdminMixin(ModelAdmin):
     page_paths: Mapping[str, str]
 
     def get_urls(self) -> list[URLPattern]:
-        own = {name: pattern for name, pattern in self.page_paths.items() if name not in REPLACED}
+        own = {name: pattern for name, pattern in self.page_paths.items() if name not in ADMIN_VIEW_NAMES}
         patterns = [
             path(pattern, self.admin_site.admin_view(self._view(name)), name=f"cloudrun_jobs_{name}")
             for name, pattern in own.items()
         ]
-        theirs = super().get_urls()
-        for pattern in theirs:
+        inherited = super().get_urls()
+        for pattern in inherited:
             non_atomic(pattern.callback)
-        return [*patterns, *theirs]
+        return [*patterns, *inherited]
 
     @property
     def media(self) -> Media:

@@ -27,8 +27,8 @@ REFUSALS: Mapping[str, Promise] = {
     ),
     "unfinished": gettext_lazy("Nothing was started: the run has not ended, so what failed is not known yet."),
     "not_started": gettext_lazy("Nothing was started: no task of the run has started. Rerun the whole run."),
-    "nothing_failed": gettext_lazy("Nothing was started: nothing of the run has failed that is left to repeat."),
-    "repeated": gettext_lazy("Nothing was started: another run repeats the failed tasks already."),
+    "nothing_failed": gettext_lazy("Nothing was started: nothing is left to repeat."),
+    "repeated": gettext_lazy("Nothing was started: another run already repeats the failed tasks."),
     "deleted": gettext_lazy("Nothing was started: records that are needed to repeat what failed were deleted."),
 }
 

@@ -44,3 +44,10 @@ RUN_PATHS: Mapping[str, str] = {
     "text": "<uuid:run_id>/text/<str:field>/",
     "events": "<uuid:run_id>/events/",
 }
+#: The views that an admin site has itself, with their names there.
+ADMIN_VIEW_NAMES: Mapping[str, str] = {
+    "jobs": "job_changelist",
+    "job": "job_change",
+    "runs": "jobrun_changelist",
+    "run": "jobrun_change",
+}

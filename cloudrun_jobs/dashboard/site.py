@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from uuid import UUID
 
 from cloudrun_jobs.http.authentication import Caller
-from cloudrun_jobs.models import JobRun
+from cloudrun_jobs.models import Job, JobRun
 
 if TYPE_CHECKING:
     from django.http import HttpRequest, HttpResponseBase
@@ -47,6 +47,8 @@ class Page:
     #: The pages above this one, from the first.
     trail: Sequence[Link] = ()
     status: int = 200
+    #: What the page shows, if an admin site has a history of it.
+    record: JobRun | Job | None = None
 
 
 class Site(ABC):

@@ -61,7 +61,7 @@ def test_cancel_twice(staff: Client) -> None:
 
 
 def test_cancel_of_a_running_run(staff: Client) -> None:
-    """A run of this process is asked to end, and its record says so."""
+    """The cancellation of a run in this process is recorded."""
     running = record(status=Status.RUNNING, execution="own")
 
     response = act(staff, "cancel_runs", running)

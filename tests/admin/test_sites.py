@@ -49,6 +49,15 @@ def test_site_without_sidebar(guest: Client) -> None:
     assert "nav-sidebar" not in guest.get(f"{JOBS}echo/change/").content.decode()
 
 
+@pytest.mark.parametrize("path", [f"{RUNS}{{run}}/", f"{JOBS}echo/"])
+def test_page_links_its_history(guest: Client, path: str) -> None:
+    """The pages of a job and of a run link the history of the site."""
+    path = path.format(run=record().pk)
+
+    assert f'href="{path}history/"' in guest.get(f"{path}change/").content.decode()
+    assert guest.get(f"{path}history/").status_code == 200
+
+
 def test_names_of_the_site(guest: Client) -> None:
     """What a site adds to the context of its templates does not replace what a page shows."""
     run = record(requested_by="mina")

@@ -52,7 +52,7 @@ def test_declaration_is_shown(reader: Client, declare: Declare) -> None:
     assert "Command line python manage.py nightly" in text
     assert "Tasks 3 Timeout per attempt 1 min 30 s Retries of a task 2" in text
     assert re.search(r"1 : Every day at 03:00 0 3 \* \* \* Asia/Seoul( \d{4}-\d\d-\d\d 03:00:00){3}", text)
-    assert "often : every 2 hours Asia/Tokyo Only Cloud Scheduler knows." in text
+    assert "often : every 2 hours Asia/Tokyo Computed by Cloud Scheduler" in text
     assert "Google Cloud console" not in text
 
 

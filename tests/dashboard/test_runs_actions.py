@@ -91,7 +91,7 @@ def test_local_run_is_cancelled(
     ("status", "notice"),
     [
         (Status.SUCCEEDED, "The run was not cancelled: it has ended with the status “succeeded”."),
-        (Status.CANCELLED, "The run was cancelled already."),
+        (Status.CANCELLED, "The run had already been cancelled."),
     ],
 )
 def test_cancelling_a_run_that_has_ended(operator: Client, status: Status, notice: str) -> None:

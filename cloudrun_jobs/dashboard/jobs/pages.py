@@ -33,7 +33,7 @@ from cloudrun_jobs.deploy import schedules
 from cloudrun_jobs.deploy.listing import Listing
 from cloudrun_jobs.deploy.target import cloudrun_backend_or_none, console_url, logs_url
 from cloudrun_jobs.exceptions import CloudRunJobsError
-from cloudrun_jobs.models import JobRun, Status
+from cloudrun_jobs.models import Job, JobRun, Status
 from cloudrun_jobs.models.statistics import FAILURES, percentile
 from cloudrun_jobs.registry import find_job
 from cloudrun_jobs.runs.data import LISTED
@@ -106,7 +106,8 @@ def show_job(site: Site, request: HttpRequest, caller: Caller, command: str) -> 
         **(_declaration_context(site, listing, spec, cloud, may_run=may_run) if spec else {}),
     }
     trail = (Link(str(TITLE), site.url("jobs")),)
-    page = Page(template="job.html", title=plain(command), context=context, trail=trail)
+    job = Job(pk=command, command=command)
+    page = Page(template="job.html", title=plain(command), context=context, trail=trail, record=job)
     return site.render(request, page)
 
 
@@ -145,7 +146,7 @@ def _declaration_context(
         "facts": [*_facts(spec)],
         "schedules": rows,
         "changes": change_texts(listing, spec.command),
-        "troubles": listing.drift.troubles.get(spec.command, ()) if listing.drift else (),
+        "problems": listing.drift.troubles.get(spec.command, ()) if listing.drift else (),
         "pause_url": site.url("pause", spec.command) if can_pause and states != {True} else "",
         "resume_url": site.url("resume", spec.command) if can_pause and states != {False} else "",
         "console_url": console_url(spec) if cloud.backend else "",

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from django.utils.translation import gettext as _
 
 from cloudrun_jobs import conf, cron
-from cloudrun_jobs.dashboard.jobs.schedule_words import in_words
+from cloudrun_jobs.dashboard.jobs.schedule_words import schedule_text
 from cloudrun_jobs.dashboard.runs.rows import RunRow, run_row
 from cloudrun_jobs.dashboard.site import Site
 from cloudrun_jobs.deploy.listing import Listing
@@ -32,7 +32,7 @@ class ScheduleRow:
     """A schedule, and its state in the cloud; `is_paused` is None if that is unknown."""
 
     schedule: Schedule
-    words: str
+    text: str  #: Empty if only the expression is exact.
     due: DueSchedule
     is_paused: bool | None
 
@@ -67,7 +67,7 @@ class JobRow:
     last_run: RunRow | None = None
     holders: Sequence[HolderRow] = ()
     changes: Sequence[str] = ()
-    troubles: Sequence[str] = ()
+    problems: Sequence[str] = ()
 
     @property
     def is_paused(self) -> bool:
@@ -101,7 +101,7 @@ def _job_row(site: Site, listing: Listing, spec: JobSpec, holders: Sequence[Hold
         last_run=run_row(site, last) if last else None,
         holders=holders,
         changes=change_texts(listing, command),
-        troubles=cloud.troubles.get(command, ()) if cloud else (),
+        problems=cloud.troubles.get(command, ()) if cloud else (),
     )
 
 
@@ -130,7 +130,7 @@ def schedule_rows(listing: Listing, spec: JobSpec) -> list[ScheduleRow]:
     return [
         ScheduleRow(
             schedule=schedule,
-            words=in_words(schedule.cron),
+            text=schedule_text(schedule.cron),
             due=due,
             is_paused=None if paused is None else due.scheduler_job in paused,
         )

@@ -1,4 +1,4 @@
-"""Open the dashboard to members of staff who are signed in, and show others why it is closed to them."""
+"""Check who may open the dashboard, and show a page to users who may not."""
 
 from __future__ import annotations
 

@@ -77,7 +77,7 @@ NOT_FOUND = Problem(
 METHOD_NOT_ALLOWED = Problem(
     HTTPStatus.METHOD_NOT_ALLOWED,
     gettext_lazy("Method not allowed"),
-    gettext_lazy("This address does not take this kind of request. Use the buttons on the pages."),
+    gettext_lazy("This address does not accept this kind of request. Use the buttons on the pages."),
 )
 MALFORMED = Problem(
     HTTPStatus.BAD_REQUEST, gettext_lazy("Malformed request"), gettext_lazy("The request is malformed.")
@@ -103,7 +103,7 @@ RATE_LIMITED = Problem(
 UNAVAILABLE = Problem(
     HTTPStatus.SERVICE_UNAVAILABLE,
     gettext_lazy("Database unavailable"),
-    gettext_lazy("The database does not answer, or has no tables for the run records. Try again in a moment."),
+    gettext_lazy("The database does not respond, or has no tables for the run records. Try again in a moment."),
     {"Retry-After": "30"},
     needs_database=False,
 )

@@ -48,7 +48,7 @@ def _cancelled(run: JobRun, *, is_changed: bool) -> tuple[Level, str]:
     if is_changed:
         return Level.SUCCESS, _("The run is cancelled.")
     if run.status == Status.CANCELLED:
-        return Level.WARNING, _("The run was cancelled already.")
+        return Level.WARNING, _("The run had already been cancelled.")
     message = _("The run was not cancelled: it has ended with the status “%(status)s”.")
     return Level.WARNING, message % {"status": run.get_status_display()}
 

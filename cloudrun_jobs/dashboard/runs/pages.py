@@ -47,6 +47,7 @@ def show_run(site: Site, request: HttpRequest, caller: Caller, run_id: UUID) -> 
         template="run.html",
         title=f"{plain(run.command)} {str(run.pk)[:ID_DIGITS]}",
         trail=[Link(str(TITLE), site.url("runs"))],
+        record=run,
         context={**_context(details), **_links(site, details), **_actions(site, details, caller)},
     )
     return site.render(request, page)

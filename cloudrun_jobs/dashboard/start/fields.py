@@ -149,7 +149,7 @@ def _uses(text: str) -> list[list[str]]:
 
 
 def _normalised(text: str) -> str:
-    """Return the text with the line breaks of Python: a browser sends others."""
+    """Return the text with the line breaks of Python: browsers send \\r\\n."""
     return text.replace("\r\n", "\n").replace("\r", "\n")
 
 

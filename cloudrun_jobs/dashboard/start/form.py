@@ -37,7 +37,7 @@ DRY_RUN = "dry_run"
 
 @dataclass(frozen=True, slots=True)
 class Section:
-    """A group of fields, with a legend unless it is the group of all others."""
+    """A group of fields. The fields outside of any group have no legend."""
 
     legend: str
     text: str
