@@ -106,7 +106,7 @@ def _shares(run: JobRun) -> Shares:
 def _elements(run: JobRun, indexes: Sequence[int]) -> Sequence[tuple[str, ...]]:
     if run.elements is None:
         return ()
-    rows = {task.index: task.argv for task in TaskRun.objects.filter(run=run.pk).defer("result")}
+    rows = dict(TaskRun.objects.filter(run=run.pk).values_list("index", "argv"))
     found = [rows.get(index) for index in indexes]
     if None in found:
         hint = "Call delay_many() of the command instead."
