@@ -17,7 +17,6 @@ from django.core.paginator import Paginator
 from django.forms import Media
 from django.http import HttpResponseBase, HttpResponseRedirect
 from django.urls import URLPattern, path, reverse
-from django.utils import timezone
 from django.utils.html import format_html
 from django.utils.text import capfirst
 from django.utils.translation import gettext
@@ -166,9 +165,9 @@ class JobRunAdminMixin(ReadOnlyAdminMixin):
 
     @admin.display(description=_("duration"))
     def run_duration(self, run: JobRun) -> str:
-        if run.started_at is None:
-            return "-"
-        return duration((run.finished_at or timezone.now()) - run.started_at)
+        from cloudrun_jobs.dashboard.runs.rows import took
+
+        return duration(took(run))
 
     @admin.display(description=_("progress"))
     def run_progress(self, run: JobRun) -> str:
@@ -199,6 +198,7 @@ class JobRunAdminMixin(ReadOnlyAdminMixin):
     @admin.action(description=_("Rerun selected runs"), permissions=["run"])
     def rerun_runs(self, request: HttpRequest, queryset: QuerySet[Any]) -> HttpResponseBase | None:
         """Show the runs to be confirmed."""
+        from cloudrun_jobs.dashboard.runs.excerpts import command_lines
         from cloudrun_jobs.dashboard.site import Link, Page
 
         runs = self._selected(request, queryset, self.has_run_permission)
@@ -209,7 +209,7 @@ class JobRunAdminMixin(ReadOnlyAdminMixin):
             template="rerun_selected.html",
             title=gettext("Rerun selected runs"),
             # The key makes a form that is submitted twice start each run once.
-            context={"runs": runs, "key": uuid4()},
+            context={"rows": [*zip(runs, command_lines(runs), strict=True)], "key": uuid4()},
             trail=[Link(capfirst(str(self.opts.verbose_name_plural)), site.url("runs"))],
         )
         return site.render(request, page)
@@ -287,7 +287,8 @@ class JobRunAdminMixin(ReadOnlyAdminMixin):
             message = gettext("Select at most %(limit)d runs. No run was changed.") % {"limit": MAX_SELECTED}
             self.message_user(request, message, messages.WARNING)
             return ()
-        runs = [*self.get_queryset(request).filter(pk__in=ids)]
+        # The arguments of a hundred runs may be a hundred megabytes.
+        runs = [*self.get_queryset(request).filter(pk__in=ids).defer("argv")]
         if not all(may(request, run) for run in runs):
             raise PermissionDenied
         return runs

@@ -133,7 +133,7 @@ def _stats(rows: Sequence[JobRun], newest: int) -> Stats:
         row.finished_at - row.started_at for row in newest_rows if row.started_at and row.finished_at
     )
     return Stats(
-        counts=dict(Counter(Status(row.status) for row in newest_rows)),
+        counts=dict(Counter(row.status for row in newest_rows)),
         last_success=_last_end(rows, [Status.SUCCEEDED]),
         last_failure=_last_end(rows, FAILURES),
         p50=percentile(durations, 50),

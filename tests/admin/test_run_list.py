@@ -65,6 +65,13 @@ def test_run_of_another_environment(staff: Client) -> None:
     assert text_of(staff.get(RUNS), "run_job") == f"echo {str(run.pk)[:8]} staging"
 
 
+def test_duration_of_a_lost_run(staff: Client) -> None:
+    """A run that has ended at an unknown time has none."""
+    record(status=Status.LOST, started_at=datetime(2026, 11, 1, 3, tzinfo=UTC))
+
+    assert text_of(staff.get(RUNS), "run_duration") == "-"
+
+
 def test_progress_of_running_runs(staff: Client) -> None:
     """A run that has not ended shows what its tasks have reported."""
     run = record("walk", Status.RUNNING, task_count=2)

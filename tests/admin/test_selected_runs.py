@@ -103,6 +103,15 @@ def test_rerun_is_confirmed(staff: Client) -> None:
     assert JobRun.objects.count() == 1
 
 
+@pytest.mark.parametrize("argv", [["echo", *["--partner=7"] * 10_000], {"a": ["b"] * 10_000}])
+def test_long_arguments_are_cut(staff: Client, argv: Any) -> None:
+    """The page shows the beginning of arguments of any size and kind."""
+    content = act(staff, "rerun_runs", *[record(argv=argv) for _ in range(3)]).content.decode()
+
+    assert len(content) < 40_000
+    assert content.count("…</bdi>") == 3
+
+
 def test_rerun(staff: Client) -> None:
     """The confirmed runs are started with the arguments of the earlier ones, in the user's name."""
     form = form_of(act(staff, "rerun_runs", record(argv=["echo", "--partner=7"]), record("removed")))

@@ -54,6 +54,18 @@ def test_job_without_arguments_is_confirmed(operator: Client) -> None:
     assert received == []
 
 
+@pytest.mark.parametrize(("count", "kind"), [(20, 'type="checkbox"'), (21, "<option")])
+def test_many_choices_are_one_control(operator: Client, count: int, kind: str) -> None:
+    """A list of up to 20 choices has checkboxes; a longer one is a box to select from."""
+    choices = [f"c{number}" for number in range(count)]
+    with job_with(argument("--markets", nargs="*", choices=choices)) as received:
+        content = operator.get(start_url()).content.decode()
+        post(operator, markets=["c0", "c19"])
+
+    assert content.partition("c19")[0].rpartition(kind)[1]
+    assert received == [{"markets": ["c0", "c19"]}]
+
+
 def test_dry_run_is_beside_the_button(operator: Client) -> None:
     """The flag is the last field, whatever its place among the arguments."""
     with job_with(argument("--dry-run", action="store_true"), argument("--x")) as received:

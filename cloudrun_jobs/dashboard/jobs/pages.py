@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -24,7 +25,7 @@ from cloudrun_jobs.dashboard.jobs.rows import (
     job_rows,
     schedule_rows,
 )
-from cloudrun_jobs.dashboard.runs.rows import run_row
+from cloudrun_jobs.dashboard.runs.rows import RunRow, run_row
 from cloudrun_jobs.dashboard.site import Link, Page, Site
 from cloudrun_jobs.dashboard.text import duration, plain
 from cloudrun_jobs.dashboard.unavailable import explain_errors
@@ -33,8 +34,8 @@ from cloudrun_jobs.deploy import schedules
 from cloudrun_jobs.deploy.listing import Listing
 from cloudrun_jobs.deploy.target import cloudrun_backend_or_none, console_url, logs_url
 from cloudrun_jobs.exceptions import CloudRunJobsError
-from cloudrun_jobs.models import Job, JobRun, Status
-from cloudrun_jobs.models.statistics import FAILURES, percentile
+from cloudrun_jobs.models import Job, Status
+from cloudrun_jobs.models.statistics import percentile
 from cloudrun_jobs.registry import find_job
 from cloudrun_jobs.runs.data import LISTED
 from cloudrun_jobs.spec import JobSpec
@@ -48,6 +49,7 @@ if TYPE_CHECKING:
 
 TITLE = gettext_lazy("Jobs")
 LAST_RUNS = 10
+MAX_HOLDERS, HOLDERS_IN_LIST = 100, 3  # of the locks of one job
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +67,8 @@ def show_jobs(site: Site, request: HttpRequest, caller: Caller) -> HttpResponseB
     recorded = site.runs(request)
     listing, cloud = _read(request, recorded)
     commands = [spec.command for spec in listing.specs]
-    holders, lock_error = holder_rows(site, [*commands, *declaration_errors(listing)], recorded)
+    named = [*commands, *declaration_errors(listing)]
+    holders, lock_error = holder_rows(site, named, recorded, limit=HOLDERS_IN_LIST)
     context = {
         **_cloud_context(listing, cloud),
         "jobs": job_rows(site, listing, holders, may_run="run" in caller.scopes),
@@ -87,7 +90,7 @@ def show_job(site: Site, request: HttpRequest, caller: Caller, command: str) -> 
     runs = [run_row(site, run) for run in own.newest_first().only(*LISTED)[:MAX_RUNS]]
     if not (spec or error or runs or all_runs.exists()):
         raise Http404
-    holders, lock_error = holder_rows(site, [command], recorded)
+    holders, lock_error = holder_rows(site, [command], recorded, limit=MAX_HOLDERS)
     may_run = "run" in caller.scopes
     context = {
         **_cloud_context(listing, cloud),
@@ -97,12 +100,12 @@ def show_job(site: Site, request: HttpRequest, caller: Caller, command: str) -> 
         "may_run": may_run,
         "start_url": site.url("start", command) if may_run and spec else "",
         "lock_error": lock_error,
-        "holders": holders.get(command, ()),
+        "holders": holders.get(command),
         "release_url": site.url("release_lock", command),
         "runs": runs[:LAST_RUNS],
         "all_runs": runs,
         "history": draw(runs),
-        "stats": _stats([row.run for row in runs]),
+        "stats": _stats(runs),
         **(_declaration_context(site, listing, spec, cloud, may_run=may_run) if spec else {}),
     }
     trail = (Link(str(TITLE), site.url("jobs")),)
@@ -173,11 +176,12 @@ def _facts(spec: JobSpec) -> Iterator[tuple[str, str]]:
     yield _("Executions at once"), parallelism
 
 
-def _stats(runs: Sequence[JobRun]) -> dict[str, Any]:
-    """Return the statistics of these runs, which the page shows."""
-    durations = sorted(run.finished_at - run.started_at for run in runs if run.started_at and run.finished_at)
-    succeeded = sum(run.status == Status.SUCCEEDED for run in runs)
-    ended = succeeded + sum(run.status in FAILURES for run in runs)
+def _stats(rows: Sequence[RunRow]) -> dict[str, Any]:
+    """Return the statistics of these runs."""
+    durations = sorted(row.took for row in rows if row.run.is_finished and row.took is not None)
+    counts = Counter(row.run.status for row in rows)
+    succeeded = counts[Status.SUCCEEDED]
+    ended = succeeded + counts[Status.FAILED] + counts[Status.LOST]
     return {
         "p50": percentile(durations, 50),
         "p95": percentile(durations, 95),

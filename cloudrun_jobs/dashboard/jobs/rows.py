@@ -56,6 +56,14 @@ class HolderRow:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Holders:
+    """The holders of a job's locks that a page shows, and the number of those that it does not."""
+
+    rows: Sequence[HolderRow]
+    more: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class JobRow:
     """A command that is a job, or that cannot be imported."""
 
@@ -65,7 +73,7 @@ class JobRow:
     error: str = ""
     schedules: Sequence[ScheduleRow] = ()
     last_run: RunRow | None = None
-    holders: Sequence[HolderRow] = ()
+    holders: Holders | None = None
     changes: Sequence[str] = ()
     problems: Sequence[str] = ()
 
@@ -78,11 +86,9 @@ class JobRow:
         return min((row.due.overdue_since for row in self.schedules if row.due.overdue_since), default=None)
 
 
-def job_rows(
-    site: Site, listing: Listing, holders: Mapping[str, Sequence[HolderRow]], *, may_run: bool
-) -> list[JobRow]:
+def job_rows(site: Site, listing: Listing, holders: Mapping[str, Holders], *, may_run: bool) -> list[JobRow]:
     """Return every command of the listing, by name."""
-    rows = [_job_row(site, listing, spec, holders.get(spec.command, ()), may_run) for spec in listing.specs]
+    rows = [_job_row(site, listing, spec, holders.get(spec.command), may_run) for spec in listing.specs]
     rows += (
         JobRow(command=command, url=site.url("job", command), error=error)
         for command, error in declaration_errors(listing).items()
@@ -90,7 +96,7 @@ def job_rows(
     return sorted(rows, key=lambda row: row.command)
 
 
-def _job_row(site: Site, listing: Listing, spec: JobSpec, holders: Sequence[HolderRow], may_run: bool) -> JobRow:
+def _job_row(site: Site, listing: Listing, spec: JobSpec, holders: Holders | None, may_run: bool) -> JobRow:
     command, cloud = spec.command, listing.drift
     last = listing.last_runs.get(command)
     return JobRow(
@@ -139,9 +145,9 @@ def schedule_rows(listing: Listing, spec: JobSpec) -> list[ScheduleRow]:
 
 
 def holder_rows(
-    site: Site, commands: Iterable[str], recorded: JobRunQuerySet
-) -> tuple[dict[str, list[HolderRow]], str]:
-    """Return the holders of the jobs' locks by command; if the lock server is unavailable, none and its error.
+    site: Site, commands: Iterable[str], recorded: JobRunQuerySet, *, limit: int
+) -> tuple[dict[str, Holders], str]:
+    """Return each job's first holders by command; if the lock server is unavailable, none and its error.
 
     They are linked to their runs among `recorded`.
     """
@@ -149,10 +155,14 @@ def holder_rows(
         holders = holders_by_job(commands)
     except CloudRunJobsError as error:
         return {}, str(error)
-    executions = {holder.holder for each in holders.values() for holder in each}
+    shown = {command: each[:limit] for command, each in holders.items()}
+    executions = {holder.holder for each in shown.values() for holder in each}
     runs = recorded.filter(execution__in=executions, environment=conf.load().environment)
     urls = {execution: site.url("run", pk) for pk, execution in runs.values_list("pk", "execution")}
     return {
-        command: [HolderRow(holder=holder, run_url=urls.get(holder.holder, "")) for holder in each]
-        for command, each in holders.items()
+        command: Holders(
+            rows=[HolderRow(holder=holder, run_url=urls.get(holder.holder, "")) for holder in each],
+            more=len(holders[command]) - len(each),
+        )
+        for command, each in shown.items()
     }, ""

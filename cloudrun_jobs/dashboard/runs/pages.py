@@ -14,7 +14,7 @@ from cloudrun_jobs import conf
 from cloudrun_jobs.dashboard.runs import excerpts, search
 from cloudrun_jobs.dashboard.runs.details import RunDetails, read_run
 from cloudrun_jobs.dashboard.site import Link, Page, Site
-from cloudrun_jobs.dashboard.text import LINES, plain
+from cloudrun_jobs.dashboard.text import LINES, MAX_LENGTH, plain
 from cloudrun_jobs.dashboard.unavailable import explain_errors
 from cloudrun_jobs.deploy.target import execution_url
 from cloudrun_jobs.terminal import escape
@@ -60,14 +60,14 @@ def _page_number(request: HttpRequest) -> int:
 
 
 def _context(details: RunDetails) -> dict[str, Any]:
-    run, summary = details.run, details.summary()
+    run = details.run
     return {
         "run": run,
         "took": details.took,
         "counts": [*details.counts()],
-        "progress": details.progress(summary),
-        "tasks": details.tasks(summary),
-        "items": details.items(),
+        "progress": details.progress,
+        "tasks": details.tasks,
+        "items": details.items,
         "arguments": details.arguments,
         "texts": {name: details.excerpt(name) for name in (*excerpts.TEXTS, *excerpts.VALUES)},
         "time_zone": timezone.get_current_timezone_name(),
@@ -77,13 +77,14 @@ def _context(details: RunDetails) -> dict[str, Any]:
 
 def _links(site: Site, details: RunDetails) -> dict[str, Any]:
     run, log_uri = details.run, vars(details.run)["logs_start"]
+    is_link = log_uri.startswith(("https://", "http://")) and len(log_uri) <= MAX_LENGTH
     return {
         "job_url": site.url("job", run.command) if details.job else "",
         "console_url": execution_url(run),
-        # The text of a service: no other scheme is a link.
-        "log_url": log_uri if log_uri.startswith(("https://", "http://")) else "",
+        # The text of a service: no other scheme is a link, and what was cut would lead elsewhere.
+        "log_url": log_uri if is_link else "",
         "rerun_of_url": site.url("run", run.rerun_of_id) if run.rerun_of_id else "",
-        "reruns": [(site.url("run", each.pk), each) for each in details.reruns()],
+        "reruns": [(site.url("run", each.pk), each) for each in details.reruns],
         "events_url": "" if run.is_finished else site.url("events", run.pk),
     }
 
