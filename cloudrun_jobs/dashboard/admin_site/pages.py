@@ -9,7 +9,7 @@ from uuid import UUID
 from django import VERSION
 from django.contrib import messages
 from django.contrib.admin.utils import quote
-from django.http import HttpResponseBase
+from django.http import HttpResponse
 from django.template.loader import render_to_string
 from django.template.response import TemplateResponse
 from django.urls import reverse
@@ -50,7 +50,7 @@ class AdminPages(Site):
         scopes = frozenset(scope for scope, is_allowed in allowed.items() if is_allowed)
         return Caller(request.user.get_username(), scopes, user=request.user)
 
-    def render(self, request: HttpRequest, page: Page) -> HttpResponseBase:
+    def render(self, request: HttpRequest, page: Page) -> HttpResponse:
         site = self._admin.admin_site
         # For the tags and links of the admin.
         request.current_app = site.name
