@@ -6,6 +6,7 @@ Each start of a job in a project with the admin imports this module. The first r
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import wraps
 from typing import TYPE_CHECKING, Any, ClassVar
 from uuid import UUID, uuid4
 
@@ -14,9 +15,11 @@ from django.contrib.admin.helpers import ACTION_CHECKBOX_NAME
 from django.contrib.admin.utils import unquote
 from django.core.exceptions import BadRequest, PermissionDenied
 from django.core.paginator import Paginator
+from django.db import Error
 from django.forms import Media
-from django.http import HttpResponseBase, HttpResponseRedirect
+from django.http import Http404, HttpResponseBase, HttpResponseRedirect
 from django.urls import URLPattern, path, reverse
+from django.utils.cache import add_never_cache_headers
 from django.utils.html import format_html
 from django.utils.text import capfirst
 from django.utils.translation import gettext
@@ -28,6 +31,7 @@ from cloudrun_jobs.dashboard.admin_site.filters import LONG_FIELDS, RUN_COLUMNS,
 from cloudrun_jobs.dashboard.paths import ADMIN_VIEW_NAMES, JOB_PATHS, RUN_PATHS
 from cloudrun_jobs.dashboard.text import duration, plain, shown
 from cloudrun_jobs.dashboard.view import non_atomic, view_of
+from cloudrun_jobs.exceptions import CloudRunJobsError
 from cloudrun_jobs.models import Job, JobRun, Progress
 from cloudrun_jobs.models.runs import is_run_id
 
@@ -51,14 +55,19 @@ class ReadOnlyAdminMixin(ModelAdmin):
 
     def get_urls(self) -> list[URLPattern]:
         own = {name: pattern for name, pattern in self.page_paths.items() if name not in ADMIN_VIEW_NAMES}
-        patterns = [
-            path(pattern, self.admin_site.admin_view(self._view(name)), name=f"cloudrun_jobs_{name}")
-            for name, pattern in own.items()
+        views = {f"cloudrun_jobs_{name}": (pattern, self._view(name)) for name, pattern in own.items()}
+        views |= self.extra_views()
+        urls = [
+            path(pattern, self.admin_site.admin_view(view), name=name) for name, (pattern, view) in views.items()
         ]
-        inherited = super().get_urls()
-        for pattern in inherited:
-            non_atomic(pattern.callback)
-        return [*patterns, *inherited]
+        urls += super().get_urls()
+        for url in urls:
+            url.callback = non_atomic(self._explain_faults(url.callback))
+        return urls
+
+    def extra_views(self) -> dict[str, tuple[str, Any]]:
+        """Return the views that are no pages, with their paths, by name."""
+        return {}
 
     @property
     def media(self) -> Media:
@@ -99,7 +108,23 @@ class ReadOnlyAdminMixin(ModelAdmin):
             given = {key: unquote(value) if isinstance(value, str) else value for key, value in parameters.items()}
             return self.show_page(request, name, **given)
 
-        return non_atomic(respond)
+        return respond
+
+    def _explain_faults(self, view: Callable[..., HttpResponseBase]) -> Callable[..., HttpResponseBase]:
+        """Return the view, with a page in place of an error of the database or of the settings."""
+
+        @wraps(view)
+        def respond(request: HttpRequest, *args: Any, **parameters: Any) -> HttpResponseBase:
+            try:
+                return view(request, *args, **parameters)
+            except (Error, CloudRunJobsError) as error:
+                from cloudrun_jobs.dashboard.errors import fault_of
+
+                response = fault_of(error).response(self.load_site(), request, error)
+                add_never_cache_headers(response)
+                return response
+
+        return respond
 
 
 class JobAdminMixin(ReadOnlyAdminMixin):
@@ -227,9 +252,8 @@ class JobRunAdminMixin(ReadOnlyAdminMixin):
         self._notify(request, rerun_runs(self._caller(request), runs, key))
         return HttpResponseRedirect(reverse(f"{self.admin_site.name}:cloudrun_jobs_jobrun_changelist"))
 
-    def get_urls(self) -> list[URLPattern]:
-        view = self.admin_site.admin_view(non_atomic(require_POST(self.rerun_selected_view)))
-        return [path("rerun-selected/", view, name="cloudrun_jobs_rerun_selected"), *super().get_urls()]
+    def extra_views(self) -> dict[str, tuple[str, Any]]:
+        return {"cloudrun_jobs_rerun_selected": ("rerun-selected/", require_POST(self.rerun_selected_view))}
 
     def changelist_view(self, request: HttpRequest, extra_context: Any = None) -> Any:
         if {*request.POST.getlist("action")} & {"cancel_runs", "rerun_runs"} - self.get_actions(request).keys():
@@ -273,6 +297,10 @@ class JobRunAdminMixin(ReadOnlyAdminMixin):
             raise PermissionDenied
         run: JobRun | None = self.get_object(request, str(parameters["run_id"]))
         if run is None:
+            from cloudrun_jobs.dashboard.site import is_live
+
+            if is_live(request, name):
+                raise Http404  # The user sees no message of it, and live.js ends.
             return self._redirect_to_list(request, str(parameters["run_id"]))
         return view_of(name, lambda: self.load_site(run))(request, **parameters)
 

@@ -13,13 +13,19 @@ from cloudrun_jobs.http.authentication import Caller
 from cloudrun_jobs.models import Job, JobRun
 
 if TYPE_CHECKING:
-    from django.http import HttpRequest, HttpResponseBase
+    from django.http import HttpRequest, HttpResponse
 
     from cloudrun_jobs.models.querysets import JobRunQuerySet
 
 
 #: The header of a request by live.js, which updates parts of a page: it must not use up the notices for the user.
 LIVE_HEADER = "x-cloudrun-jobs-live"
+
+
+def is_live(request: HttpRequest, name: str) -> bool:
+    """Return True if an open page makes this request to the view of that name, and not its user."""
+    # An EventSource cannot send the header.
+    return request.method == "GET" and (LIVE_HEADER in request.headers or name == "events")
 
 
 class Level(StrEnum):
@@ -69,7 +75,7 @@ class Site(ABC):
         return JobRun.objects.all()
 
     @abstractmethod
-    def render(self, request: HttpRequest, page: Page) -> HttpResponseBase:
+    def render(self, request: HttpRequest, page: Page) -> HttpResponse:
         """Return the page in the template of the site."""
 
     @abstractmethod

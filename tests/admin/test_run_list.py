@@ -351,3 +351,12 @@ def test_history_of_a_removed_job(staff: Client) -> None:
     record("removed")
 
     assert staff.get(f"{JOBS}removed/history/").status_code == 200
+
+
+@pytest.mark.parametrize(("name", "headers"), [("change", {"x-cloudrun-jobs-live": "1"}), ("events", {})])
+def test_open_page_of_a_deleted_run_ends(staff: Client, name: str, headers: dict[str, str]) -> None:
+    """The requests of an open page leave no message for the next page of the user."""
+    response = staff.get(f"{RUNS}{UUID(int=9)}/{name}/", headers=headers)
+
+    assert response.status_code == 404
+    assert "is recorded" not in staff.get(RUNS).content.decode()

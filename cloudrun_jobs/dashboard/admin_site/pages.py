@@ -9,7 +9,7 @@ from uuid import UUID
 from django import VERSION
 from django.contrib import messages
 from django.contrib.admin.utils import quote
-from django.http import HttpResponseBase
+from django.http import HttpResponse
 from django.template.loader import render_to_string
 from django.template.response import TemplateResponse
 from django.urls import reverse
@@ -58,7 +58,7 @@ class AdminPages(Site):
         runs: JobRunQuerySet = site.get_model_admin(JobRun).get_queryset(request)
         return runs.defer(None)
 
-    def render(self, request: HttpRequest, page: Page) -> HttpResponseBase:
+    def render(self, request: HttpRequest, page: Page) -> HttpResponse:
         site = self._admin.admin_site
         # For the tags and links of the admin.
         request.current_app = site.name

@@ -28,7 +28,6 @@ from cloudrun_jobs.dashboard.jobs.rows import (
 from cloudrun_jobs.dashboard.runs.rows import RunRow, run_row
 from cloudrun_jobs.dashboard.site import Link, Page, Site
 from cloudrun_jobs.dashboard.text import duration, plain
-from cloudrun_jobs.dashboard.unavailable import explain_errors
 from cloudrun_jobs.deploy import listing as listings
 from cloudrun_jobs.deploy import schedules
 from cloudrun_jobs.deploy.listing import Listing
@@ -61,7 +60,6 @@ class Cloud:
     compared_at: datetime | None = None
 
 
-@explain_errors
 def show_jobs(site: Site, request: HttpRequest, caller: Caller) -> HttpResponseBase:
     """Show every declared job: schedules, next and last run, locks; with `?cloud=1`, drift and pauses."""
     recorded = site.runs(request)
@@ -77,7 +75,6 @@ def show_jobs(site: Site, request: HttpRequest, caller: Caller) -> HttpResponseB
     return site.render(request, Page(template="jobs.html", title=str(TITLE), context=context))
 
 
-@explain_errors
 def show_job(site: Site, request: HttpRequest, caller: Caller, command: str) -> HttpResponseBase:
     """Show one job, with its last runs; also one whose command is gone, as long as it has runs."""
     if "\0" in command:  # PostgreSQL rejects it, and no name has it.

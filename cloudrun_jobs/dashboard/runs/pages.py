@@ -15,7 +15,6 @@ from cloudrun_jobs.dashboard.runs import excerpts, search
 from cloudrun_jobs.dashboard.runs.details import RunDetails, read_run
 from cloudrun_jobs.dashboard.site import Link, Page, Site
 from cloudrun_jobs.dashboard.text import LINES, MAX_LENGTH, plain
-from cloudrun_jobs.dashboard.unavailable import explain_errors
 from cloudrun_jobs.deploy.target import execution_url
 from cloudrun_jobs.terminal import escape
 
@@ -29,14 +28,12 @@ ID_DIGITS = 8  # that identify a run for a reader
 MAX_PAGE_DIGITS = 4  # of tasks
 
 
-@explain_errors
 def list_runs(site: Site, request: HttpRequest, caller: Caller) -> HttpResponseBase:
     """List the runs, newest first. In the admin, its own list replaces this one."""
     context = {**search.read(site, request), "time_zone": timezone.get_current_timezone_name()}
     return site.render(request, Page(template="runs.html", title=str(TITLE), context=context))
 
 
-@explain_errors
 def show_run(site: Site, request: HttpRequest, caller: Caller, run_id: UUID) -> HttpResponseBase:
     """Show one run."""
     run = read_run(run_id)
@@ -101,7 +98,6 @@ def _actions(site: Site, details: RunDetails, caller: Caller) -> dict[str, Any]:
     }
 
 
-@explain_errors
 def show_text(site: Site, request: HttpRequest, caller: Caller, run_id: UUID, field: str) -> HttpResponseBase:
     """Return the whole text of one field of a run, or of one of its tasks."""
     text = excerpts.whole_text(run_id, field)
