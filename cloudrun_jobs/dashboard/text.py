@@ -33,11 +33,6 @@ def shown(value: object, *, keep: str = "") -> SafeString:
     return mark_safe(f"<bdi>{escape_html(plain(value, keep=keep))}</bdi>")  # noqa: S308  (escaped)
 
 
-def is_cut(value: object) -> bool:
-    """Return True if `plain()` does not show the whole value."""
-    return value is not None and len(str(value)) > MAX_LENGTH
-
-
 def isolated(value: str) -> str:
     """Return the text with the characters that isolate its direction, for where no element can."""
     return f"\u2068{value}\u2069"

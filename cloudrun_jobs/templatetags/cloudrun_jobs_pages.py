@@ -13,7 +13,6 @@ from cloudrun_jobs.dashboard.runs import reasons
 
 register = template.Library()
 register.filter("shown", text.shown, is_safe=False)
-register.filter("is_cut", text.is_cut)
 register.filter("timestamp", text.timestamp)
 register.filter("explain", reasons.explain)
 

@@ -61,7 +61,7 @@ def test_cancel_twice(staff: Client) -> None:
 
 
 def test_cancel_of_a_running_run(staff: Client) -> None:
-    """A run of this process is asked to end, and its record says so."""
+    """The cancellation of a run in this process is recorded."""
     running = record(status=Status.RUNNING, execution="own")
 
     response = act(staff, "cancel_runs", running)
@@ -101,6 +101,15 @@ def test_rerun_is_confirmed(staff: Client) -> None:
 
     assert "--note=&lt;b&gt;\\u202e" in response.content.decode()
     assert JobRun.objects.count() == 1
+
+
+@pytest.mark.parametrize("argv", [["echo", *["--partner=7"] * 10_000], {"a": ["b"] * 10_000}])
+def test_long_arguments_are_cut(staff: Client, argv: Any) -> None:
+    """The page shows the beginning of arguments of any size and kind."""
+    content = act(staff, "rerun_runs", *[record(argv=argv) for _ in range(3)]).content.decode()
+
+    assert len(content) < 40_000
+    assert content.count("…</bdi>") == 3
 
 
 def test_rerun(staff: Client) -> None:

@@ -1,4 +1,4 @@
-"""Put schedules into words: "At 09:00, Monday to Friday"."""
+"""Describe schedules as text: "At 09:00, Monday to Friday"."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ MONTHS = dict(
 )
 
 
-def in_words(expression: str) -> str:
+def schedule_text(expression: str) -> str:
     """Return the schedule as a sentence in the current language; empty if no short sentence is exact.
 
     The English-like forms are returned as they are.

@@ -14,7 +14,6 @@ from cloudrun_jobs.dashboard.errors import describe
 from cloudrun_jobs.dashboard.runs.excerpts import is_command_line
 from cloudrun_jobs.dashboard.site import Level, Site
 from cloudrun_jobs.dashboard.text import plain
-from cloudrun_jobs.dashboard.unavailable import explain_errors
 from cloudrun_jobs.exceptions import CloudRunJobsError
 from cloudrun_jobs.http import actions
 from cloudrun_jobs.models import JobRun, Status
@@ -27,7 +26,6 @@ if TYPE_CHECKING:
     from cloudrun_jobs.http.authentication import Caller
 
 
-@explain_errors
 def cancel(site: Site, request: HttpRequest, caller: Caller, run_id: UUID) -> HttpResponseBase:
     """Cancel the run, unless it has ended."""
     try:
@@ -48,12 +46,11 @@ def _cancelled(run: JobRun, *, is_changed: bool) -> tuple[Level, str]:
     if is_changed:
         return Level.SUCCESS, _("The run is cancelled.")
     if run.status == Status.CANCELLED:
-        return Level.WARNING, _("The run was cancelled already.")
+        return Level.WARNING, _("The run had already been cancelled.")
     message = _("The run was not cancelled: it has ended with the status “%(status)s”.")
     return Level.WARNING, message % {"status": run.get_status_display()}
 
 
-@explain_errors
 def rerun(site: Site, request: HttpRequest, caller: Caller, run_id: UUID) -> HttpResponseBase:
     """Start a new run with the arguments of this one, or of its failed tasks."""
     failed_only, key = request.POST.get("failed_only") == "1", _key(request, caller)
