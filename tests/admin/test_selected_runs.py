@@ -88,8 +88,8 @@ def test_failed_request_to_the_service(staff: Client, monkeypatch: pytest.Monkey
     monkeypatch.setattr("cloudrun_jobs.runs.handle.operation", cancel)
     waiting, running = record(status=Status.PENDING), record(status=Status.RUNNING, execution="e")
 
-    cancelled, failed = messages_of(act(staff, "cancel_runs", running, waiting))
-    assert cancelled == "1 run was cancelled."
+    cancelled, count, failed = messages_of(act(staff, "cancel_runs", running, waiting))
+    assert (cancelled, count) == ("1 run was cancelled.", "1 run was left as it is, for this reason:")
     assert failed.startswith("The service did not carry out the request (ServiceUnav")
 
 

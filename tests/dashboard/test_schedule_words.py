@@ -83,7 +83,7 @@ def test_english_like_schedule_is_its_own_words(expression: str) -> None:
 
 
 def test_names_of_days_are_in_the_language_of_the_page() -> None:
-    """The names of days and months are those of Django's translations."""
+    """The names of days and months are translated with the sentence."""
     with override("ja"):
         assert "月曜日" in schedule_text("0 9 * 6 MON")
         assert "6月" in schedule_text("0 9 * 6 MON")
