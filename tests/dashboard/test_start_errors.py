@@ -219,7 +219,7 @@ def test_texts_of_the_job_are_escaped(operator: Client) -> None:
         page = operator.get(start_url()).content.decode().partition("<main")[2]
 
     assert "<i>" not in page
-    assert "&lt;i&gt;help &lt;i&gt;default % manage.py everything." in page
+    assert "&lt;i&gt;help &lt;i&gt;default % manage.py everything" in page
     assert r"&lt;i&gt;job \x1b" in page
     assert r"\u202e" in page
 
