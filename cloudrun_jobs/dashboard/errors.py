@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 
+from django.db import Error as DatabaseError
 from django.utils.functional import Promise
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
@@ -20,6 +22,11 @@ from cloudrun_jobs.exceptions import (
     ServiceUnavailable,
 )
 
+logger = logging.getLogger(__name__)
+
+#: What the code of a job may raise while it is imported, or reads its arguments.
+ANY_ERROR = (Exception, SystemExit)
+
 #: By `RerunRefused.reason`.
 REFUSALS: Mapping[str, Promise] = {
     "secrets": gettext_lazy(
@@ -33,8 +40,10 @@ REFUSALS: Mapping[str, Promise] = {
 }
 
 
-def describe(error: CloudRunJobsError) -> str:
+def describe(error: BaseException) -> str:
     """Return what happened, and what to do. The text of the error itself is English."""
+    if not isinstance(error, CloudRunJobsError):
+        return _describe_unexpected(error)
     if isinstance(error, RerunRefused) and error.reason in REFUSALS:
         return str(REFUSALS[error.reason])
     kind = {"kind": type(error).__name__, "error": plain(error)}
@@ -45,7 +54,16 @@ def describe(error: CloudRunJobsError) -> str:
     if isinstance(error, ServiceError):
         return _("The service rejected the request (%(kind)s). %(error)s") % kind
     if isinstance(error, IdempotencyKeyReused):
-        return _("Nothing was started: the form was sent before with other values. Open it again.")
+        return _("This form has already started a run, with other values. To start another run, send it again.")
     if isinstance(error, InvalidArguments):
         return _("Nothing was started: the command rejects the arguments. %(error)s") % kind
+    return _("The request failed (%(kind)s). %(error)s") % kind
+
+
+def _describe_unexpected(error: BaseException) -> str:
+    """Log an error of the code of a job or of the database, and describe it."""
+    logger.error("An action of a page failed", exc_info=error)
+    kind = {"kind": type(error).__name__, "error": plain(error)}
+    if isinstance(error, DatabaseError):  # Its text may name hosts and users.
+        return _("The request failed (%(kind)s). The log has the reason.") % kind
     return _("The request failed (%(kind)s). %(error)s") % kind

@@ -13,6 +13,7 @@ from cloudrun_jobs import conf
 from cloudrun_jobs.dashboard.own_site import problems
 from cloudrun_jobs.dashboard.own_site.sign_in import sign_in_url
 from cloudrun_jobs.dashboard.own_site.site import OwnSite
+from cloudrun_jobs.dashboard.site import LIVE_HEADER
 from cloudrun_jobs.dashboard.views import VIEWS
 from cloudrun_jobs.http import credentials
 from cloudrun_jobs.http.authentication import csrf_failure, staff_caller
@@ -86,5 +87,7 @@ def _refusal(
     may_read = caller is not None and "read" in caller.scopes
     if caller is None or not {"read", scope} <= caller.scopes:
         return problems.refused(scope if may_read else "read").response(request)
-    check_rate(caller.name, rate)
+    # A page that is open and read again does not use up the requests that its buttons need.
+    is_live = request.method == "GET" and LIVE_HEADER in request.headers
+    check_rate(f"live: {caller.name}" if is_live else caller.name, rate)
     return problems.FORGED.response(request) if csrf_failure(request) else None

@@ -14,6 +14,7 @@ from django.views.debug import SafeExceptionReporterFilter
 
 from cloudrun_jobs.dashboard.text import MAX_LENGTH
 from cloudrun_jobs.models import JobRun, TaskRun, failures
+from cloudrun_jobs.runs.reruns import is_command_line
 
 #: A longer JSON text is not indented on a page.
 MAX_JSON_LENGTH = 10 * MAX_LENGTH
@@ -77,10 +78,6 @@ def command_line(text: str | None) -> str | None:
     """Return recorded arguments as a shell reads them."""
     arguments = decode(text)
     return shlex.join(arguments) if is_command_line(arguments) else text
-
-
-def is_command_line(arguments: Any) -> bool:
-    return isinstance(arguments, list) and all(isinstance(argument, str) for argument in arguments)
 
 
 def readable_overrides(text: str | None) -> str | None:
