@@ -218,6 +218,19 @@ def test_rate_is_limited(client: Client, staff: User, settings: Any, handle: Any
     assert "Too many requests" in text(response)
 
 
+def test_open_page_leaves_requests_for_its_buttons(
+    client: Client, staff: User, settings: Any, handle: Any
+) -> None:
+    """Requests that read an open page again have a count of their own; a form is never one of them."""
+    settings.CLOUDRUN_JOBS = {**OPEN, "HTTP": {"SESSION": True, "RATE": "1/h"}}
+    handle(lambda site, request, caller: site.render(request, Page(template="problem.html", title="Fine")))
+    live = {"x-cloudrun-jobs-live": "1"}
+    statuses = [client.get(JOBS, headers=headers).status_code for headers in (live, live, {})]
+
+    assert statuses == [200, 429, 200]
+    assert client.post(JOBS, headers=live).status_code == 429
+
+
 @pytest.mark.parametrize(
     ("http", "status"), [({"SESSION": True, "TOKNES": []}, 500), ({"SESSION": "yes"}, 500), ("open", 500)]
 )
