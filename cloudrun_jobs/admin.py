@@ -6,6 +6,7 @@ Each start of a job in a project with the admin imports this module. The first r
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import wraps
 from typing import TYPE_CHECKING, Any, ClassVar
 from uuid import UUID, uuid4
 
@@ -15,10 +16,11 @@ from django.contrib.admin.utils import unquote
 from django.core.exceptions import BadRequest, PermissionDenied
 from django.core.management import get_commands
 from django.core.paginator import Paginator
+from django.db import Error
 from django.forms import Media
-from django.http import HttpResponseBase, HttpResponseRedirect
+from django.http import Http404, HttpResponseBase, HttpResponseRedirect
 from django.urls import URLPattern, path, reverse
-from django.utils import timezone
+from django.utils.cache import add_never_cache_headers
 from django.utils.html import format_html
 from django.utils.text import capfirst
 from django.utils.translation import gettext
@@ -27,9 +29,10 @@ from django.views.decorators.http import require_POST
 
 from cloudrun_jobs import conf
 from cloudrun_jobs.dashboard.admin_site.filters import RUN_COLUMNS, RUN_FILTERS
-from cloudrun_jobs.dashboard.paths import JOB_PATHS, RUN_PATHS
+from cloudrun_jobs.dashboard.paths import ADMIN_VIEW_NAMES, JOB_PATHS, RUN_PATHS
 from cloudrun_jobs.dashboard.text import duration, plain, shown
 from cloudrun_jobs.dashboard.view import non_atomic, view_of
+from cloudrun_jobs.exceptions import CloudRunJobsError
 from cloudrun_jobs.models import Job, JobRun, Progress
 from cloudrun_jobs.models.querysets import LONG_FIELDS
 from cloudrun_jobs.models.runs import is_run_id
@@ -45,9 +48,6 @@ if TYPE_CHECKING:
 else:
     ModelAdmin = object  # A project combines the mixins with its own.
 
-#: The pages that replace the admin's own, with their URLs.
-REPLACED = frozenset({"jobs", "job", "runs", "run"})
-
 
 class ReadOnlyAdminMixin(ModelAdmin):
     """Rows that the admin shows and does not change, with pages of the dashboard."""
@@ -56,15 +56,20 @@ class ReadOnlyAdminMixin(ModelAdmin):
     page_paths: Mapping[str, str]
 
     def get_urls(self) -> list[URLPattern]:
-        own = {name: pattern for name, pattern in self.page_paths.items() if name not in REPLACED}
-        patterns = [
-            path(pattern, self.admin_site.admin_view(self._view(name)), name=f"cloudrun_jobs_{name}")
-            for name, pattern in own.items()
+        own = {name: pattern for name, pattern in self.page_paths.items() if name not in ADMIN_VIEW_NAMES}
+        views = {f"cloudrun_jobs_{name}": (pattern, self._view(name)) for name, pattern in own.items()}
+        views |= self.extra_views()
+        urls = [
+            path(pattern, self.admin_site.admin_view(view), name=name) for name, (pattern, view) in views.items()
         ]
-        theirs = super().get_urls()
-        for pattern in theirs:
-            non_atomic(pattern.callback)
-        return [*patterns, *theirs]
+        urls += super().get_urls()
+        for url in urls:
+            url.callback = non_atomic(self._explain_faults(url.callback))
+        return urls
+
+    def extra_views(self) -> dict[str, tuple[str, Any]]:
+        """Return the views that are no pages, with their paths, by name."""
+        return {}
 
     @property
     def media(self) -> Media:
@@ -105,7 +110,23 @@ class ReadOnlyAdminMixin(ModelAdmin):
             given = {key: unquote(value) if isinstance(value, str) else value for key, value in parameters.items()}
             return self.show_page(request, name, **given)
 
-        return non_atomic(respond)
+        return respond
+
+    def _explain_faults(self, view: Callable[..., HttpResponseBase]) -> Callable[..., HttpResponseBase]:
+        """Return the view, with a page in place of an error of the database or of the settings."""
+
+        @wraps(view)
+        def respond(request: HttpRequest, *args: Any, **parameters: Any) -> HttpResponseBase:
+            try:
+                return view(request, *args, **parameters)
+            except (Error, CloudRunJobsError) as error:
+                from cloudrun_jobs.dashboard.errors import fault_of
+
+                response = fault_of(error).response(self.load_site(), request, error)
+                add_never_cache_headers(response)
+                return response
+
+        return respond
 
 
 class JobAdminMixin(ReadOnlyAdminMixin):
@@ -123,8 +144,9 @@ class JobAdminMixin(ReadOnlyAdminMixin):
 
     def get_object(self, request: HttpRequest, object_id: str, from_field: str | None = None) -> Job | None:
         """Return the job of that name, for its history; None if there is no such command and it has no runs."""
+        runs = self.load_site().runs(request)
         is_declared = object_id in get_commands()  # It may be one that cannot be imported.
-        if "\0" in object_id or not (is_declared or JobRun.objects.for_command(object_id).exists()):
+        if "\0" in object_id or not (is_declared or runs.for_command(object_id).exists()):
             return None
         return Job(pk=object_id, command=object_id)
 
@@ -169,9 +191,9 @@ class JobRunAdminMixin(ReadOnlyAdminMixin):
 
     @admin.display(description=_("duration"))
     def run_duration(self, run: JobRun) -> str:
-        if run.started_at is None:
-            return "-"
-        return duration((run.finished_at or timezone.now()) - run.started_at)
+        from cloudrun_jobs.dashboard.runs.rows import took
+
+        return duration(took(run))
 
     @admin.display(description=_("progress"))
     def run_progress(self, run: JobRun) -> str:
@@ -202,7 +224,7 @@ class JobRunAdminMixin(ReadOnlyAdminMixin):
     @admin.action(description=_("Rerun selected runs"), permissions=["run"])
     def rerun_runs(self, request: HttpRequest, queryset: QuerySet[Any]) -> HttpResponseBase | None:
         """Show the runs to be confirmed."""
-        from cloudrun_jobs.dashboard.admin_site.actions import with_arguments
+        from cloudrun_jobs.dashboard.runs.excerpts import command_lines
         from cloudrun_jobs.dashboard.site import Link, Page
 
         runs = self._selected(request, queryset, self.has_run_permission)
@@ -213,7 +235,7 @@ class JobRunAdminMixin(ReadOnlyAdminMixin):
             template="rerun_selected.html",
             title=gettext("Rerun selected runs"),
             # The key makes a form that is submitted twice start each run once.
-            context={"runs": with_arguments(runs), "key": uuid4()},
+            context={"rows": [*zip(runs, command_lines(runs), strict=True)], "key": uuid4()},
             trail=[Link(capfirst(str(self.opts.verbose_name_plural)), site.url("runs"))],
         )
         return site.render(request, page)
@@ -232,9 +254,8 @@ class JobRunAdminMixin(ReadOnlyAdminMixin):
         self._notify(request, rerun_runs(self._caller(request), runs, key))
         return HttpResponseRedirect(reverse(f"{self.admin_site.name}:cloudrun_jobs_jobrun_changelist"))
 
-    def get_urls(self) -> list[URLPattern]:
-        view = self.admin_site.admin_view(non_atomic(require_POST(self.rerun_selected_view)))
-        return [path("rerun-selected/", view, name="cloudrun_jobs_rerun_selected"), *super().get_urls()]
+    def extra_views(self) -> dict[str, tuple[str, Any]]:
+        return {"cloudrun_jobs_rerun_selected": ("rerun-selected/", require_POST(self.rerun_selected_view))}
 
     def changelist_view(self, request: HttpRequest, extra_context: Any = None) -> Any:
         if {*request.POST.getlist("action")} & {"cancel_runs", "rerun_runs"} - self.get_actions(request).keys():
@@ -278,6 +299,10 @@ class JobRunAdminMixin(ReadOnlyAdminMixin):
             raise PermissionDenied
         run: JobRun | None = self.get_object(request, str(parameters["run_id"]))
         if run is None:
+            from cloudrun_jobs.dashboard.site import is_live
+
+            if is_live(request, name):
+                raise Http404  # The user sees no message of it, and live.js ends.
             return self._redirect_to_list(request, str(parameters["run_id"]))
         return view_of(name, lambda: self.load_site(run))(request, **parameters)
 
@@ -292,7 +317,7 @@ class JobRunAdminMixin(ReadOnlyAdminMixin):
             message = gettext("Select at most %(limit)d runs. No run was changed.") % {"limit": MAX_SELECTED}
             self.message_user(request, message, messages.WARNING)
             return ()
-        # A rerun loads the arguments, one run at a time: they may be long.
+        # The arguments of a hundred runs may be a hundred megabytes.
         runs = [*self.get_queryset(request).filter(pk__in=ids).defer("argv")]
         if not all(may(request, run) for run in runs):
             raise PermissionDenied

@@ -44,9 +44,10 @@ dispatch_postponed = Signal()
 #: Arguments: run, error, propagates (True if the caller gets it).
 dispatch_failed = Signal()
 
-#: A caller of the HTTP API started, cancelled or reran a run. The sender is `models.JobRun`.
-#: Arguments: run, action ("start", "cancel" or "rerun"), caller (the name of the credential).
-http_action = Signal()
+#: A caller of the HTTP API, or a user of the admin or the dashboard, started, cancelled or reran a run. The sender
+#: is `models.JobRun`. Arguments: run, action ("start", "cancel" or "rerun"), caller (the name of the credential or
+#: of the user).
+run_action = Signal()
 
 #: A member of staff paused or resumed the schedules of a job, or released one of its locks. The sender is
 #: `models.JobRun`. Arguments: command, action ("pause", "resume" or "release_lock"), subject (str, the Scheduler

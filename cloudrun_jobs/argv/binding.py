@@ -62,7 +62,7 @@ def _bind(
     subcommand, args = _subcommand(parser, args, options)
     if subcommand is not None:
         # argparse lets a subcommand's option win over one of the same dest above it.
-        below, options, args = _bind(_subparser(parser, subcommand), args, options)
+        below, options, args = _bind(subparser(parser, subcommand), args, options)
     named, options = _bind_names(parser, options)
     if both := sorted(values.keys() & named.keys()):
         raise InvalidArguments(f"Got {both[0]!r} by position and by name.")
@@ -108,7 +108,8 @@ def _subcommand(parser: ArgumentParser, args: list[Any], options: dict[str, Any]
     return (args[0], args[1:]) if args else (None, args)
 
 
-def _subparser(parser: ArgumentParser, name: str) -> ArgumentParser:
+def subparser(parser: ArgumentParser, name: object) -> ArgumentParser:
+    """Return the parser of the subcommand. Raises `InvalidArguments`."""
     action = subparsers(parser)
     choices: dict[str, ArgumentParser] = dict(action.choices or {}) if action else {}
     if not isinstance(name, str) or name not in choices:

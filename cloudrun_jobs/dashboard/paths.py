@@ -24,15 +24,16 @@ class JobConverter:
         return name if name.strip(".") else name.replace(".", "%2E")
 
 
-register_converter(JobConverter, "job")
+# The names of converters are the project's: it may have a "job" of its own.
+register_converter(JobConverter, "cloudrun_jobs_job")
 
 JOB_PATHS: Mapping[str, str] = {
     "jobs": "",
-    "job": "<job:command>/",
-    "start": "<job:command>/start/",
-    "pause": "<job:command>/pause/",
-    "resume": "<job:command>/resume/",
-    "release_lock": "<job:command>/release-lock/",
+    "job": "<cloudrun_jobs_job:command>/",
+    "start": "<cloudrun_jobs_job:command>/start/",
+    "pause": "<cloudrun_jobs_job:command>/pause/",
+    "resume": "<cloudrun_jobs_job:command>/resume/",
+    "release_lock": "<cloudrun_jobs_job:command>/release-lock/",
 }
 #: An admin site has a list of runs of its own.
 RUN_PATHS: Mapping[str, str] = {
@@ -42,4 +43,11 @@ RUN_PATHS: Mapping[str, str] = {
     "rerun": "<uuid:run_id>/rerun/",
     "text": "<uuid:run_id>/text/<str:field>/",
     "events": "<uuid:run_id>/events/",
+}
+#: The views that an admin site has itself, with their names there.
+ADMIN_VIEW_NAMES: Mapping[str, str] = {
+    "jobs": "job_changelist",
+    "job": "job_change",
+    "runs": "jobrun_changelist",
+    "run": "jobrun_change",
 }

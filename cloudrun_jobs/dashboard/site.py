@@ -10,17 +10,26 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from uuid import UUID
 
 from cloudrun_jobs.http.authentication import Caller
+from cloudrun_jobs.models import Job, JobRun
 
 if TYPE_CHECKING:
-    from django.http import HttpRequest, HttpResponseBase
+    from django.http import HttpRequest, HttpResponse
+
+    from cloudrun_jobs.models.querysets import JobRunQuerySet
 
 
 #: The header of a request by live.js, which updates parts of a page: it must not use up the notices for the user.
 LIVE_HEADER = "x-cloudrun-jobs-live"
 
 
+def is_live(request: HttpRequest, name: str) -> bool:
+    """Return True if an open page makes this request to the view of that name, and not its user."""
+    # An EventSource cannot send the header.
+    return request.method == "GET" and (LIVE_HEADER in request.headers or name == "events")
+
+
 class Level(StrEnum):
-    """The level of a notice, and its CSS class in the admin."""
+    """The level of a notice, and its CSS class in the dashboard."""
 
     SUCCESS = "success"
     WARNING = "warning"
@@ -44,6 +53,8 @@ class Page:
     #: The pages above this one, from the first.
     trail: Sequence[Link] = ()
     status: int = 200
+    #: What the page shows, if an admin site has a history of it.
+    record: JobRun | Job | None = None
 
 
 class Site(ABC):
@@ -55,10 +66,16 @@ class Site(ABC):
 
     @abstractmethod
     def caller(self, request: HttpRequest) -> Caller | None:
-        """Return the signed-in user with the scopes of their permissions; None if nobody may see the pages."""
+        """Return the signed-in user with the scopes of their permissions; None if the user may not see the
+        pages.
+        """
+
+    def runs(self, request: HttpRequest) -> JobRunQuerySet:
+        """Return the runs that the pages of jobs may show."""
+        return JobRun.objects.all()
 
     @abstractmethod
-    def render(self, request: HttpRequest, page: Page) -> HttpResponseBase:
+    def render(self, request: HttpRequest, page: Page) -> HttpResponse:
         """Return the page in the template of the site."""
 
     @abstractmethod

@@ -31,11 +31,6 @@ def shown(value: object, *, keep: str = "") -> SafeString:
     return mark_safe(f"<bdi>{escape_html(plain(value, keep=keep))}</bdi>")  # noqa: S308  (escaped)
 
 
-def is_cut(value: object) -> bool:
-    """Return True if `plain()` does not show the whole value."""
-    return value is not None and len(str(value)) > MAX_LENGTH
-
-
 def duration(value: timedelta | float | None) -> str:
     """Return a duration, also given in seconds, in its two largest units: "3 min 12 s"; "-" for None."""
     if value is None:

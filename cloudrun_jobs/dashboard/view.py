@@ -64,6 +64,6 @@ def non_atomic(view: Callable[..., HttpResponseBase]) -> Callable[..., HttpRespo
 
 def _caller(site: Site, request: HttpRequest, scope: str) -> Caller:
     caller = site.caller(request)
-    if caller is None or scope not in caller.scopes:
+    if caller is None or not {"read", scope} <= caller.scopes:
         raise PermissionDenied
     return caller

@@ -22,6 +22,7 @@ Error = TypeVar("Error")
 
 if TYPE_CHECKING:
     from cloudrun_jobs.backends.cloudrun import CloudRunBackend
+    from cloudrun_jobs.models.querysets import JobRunQuerySet
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,10 +79,12 @@ class Listing:
         }
 
 
-def read(backend: CloudRunBackend | None = None, *, only: str | None = None) -> Listing:
+def read(
+    backend: CloudRunBackend | None = None, *, only: str | None = None, runs: JobRunQuerySet | None = None
+) -> Listing:
     """Return all declared jobs, or one; with a backend, also what Google's services know of them.
 
-    Raises `CloudRunJobsError` for invalid settings.
+    A last run that is not among `runs` is left out. Raises `CloudRunJobsError` for invalid settings.
     """
     found, invalid = find_jobs(), dict[str, InvalidJob]()
     jobs = dict[str, CloudRunJobs]()
@@ -100,10 +103,11 @@ def read(backend: CloudRunBackend | None = None, *, only: str | None = None) -> 
     if backend is not None:
         unreadable = {*invalid, *found.unreadable}
         drift = overview.read([*jobs.values()], backend, unreadable=unreadable, orphans=only is None)
+    recorded = JobRun.objects.all() if runs is None else runs
     return Listing(
         specs=specs,
         due=due,
-        last_runs=JobRun.objects.last_runs(conf.load().environment, [*jobs], LISTED),
+        last_runs=recorded.last_runs(conf.load().environment, [*jobs], LISTED),
         drift=drift,
         invalid=_selected(invalid, only),
         unreadable=_selected(found.unreadable, only),

@@ -34,8 +34,8 @@ def logs_url(spec: JobSpec) -> str:
     if (backend := _backend_of(spec)) is None:
         return ""
     labels = {"job_name": spec.name, "location": backend.settings.region}
-    wanted = [f'resource.labels.{name}="{value}"' for name, value in labels.items()]
-    query = "\n".join(['resource.type="cloud_run_job"', *wanted])
+    filters = [f'resource.labels.{name}="{value}"' for name, value in labels.items()]
+    query = "\n".join(['resource.type="cloud_run_job"', *filters])
     return f"{CONSOLE}/logs/query;query={quote(query, safe='')}?project={backend.settings.project}"
 
 

@@ -224,7 +224,7 @@ def _fail_request(run: JobRun) -> NoReturn:
     """Raise for a request of this process whose run cannot start: its caller expects a result."""
     if run.cancel_requested_at or run.status == Status.CANCELLED:
         raise exceptions.JobCancelled(f"{run}: cancelled before it started.")
-    raise exceptions.JobFailed(f"{run}: {run.get_status_display()} before it started.")
+    raise exceptions.JobFailed(f"{run}: {run.status} before it started.")
 
 
 @contextmanager

@@ -13,8 +13,10 @@ from cloudrun_jobs.http.errors import HttpError
 from cloudrun_jobs.signals import rate_limit_failed
 
 
-def check_rate(name: str, rate: Rate | None) -> None:
+def check_rate(name: str, rate: Rate | None, *, counter: str = "") -> None:
     """Count the request. Raises `HttpError` if the credential has used up its requests of the period.
+
+    Each `counter` of a credential has a limit of its own.
 
     While the cache is unavailable, requests are not limited.
     """
@@ -23,7 +25,7 @@ def check_rate(name: str, rate: Rate | None) -> None:
     now = time.time()
     period = int(now // rate.seconds)
     # A digest: a name may be longer than the keys of caches.
-    key = f"cloudrun_jobs:rate:{sha256(name.encode()).hexdigest()}:{period}"
+    key = f"cloudrun_jobs:rate:{sha256(name.encode()).hexdigest()}{counter}:{period}"
     try:
         count = _count(key, rate.seconds * 2)
     except Exception as error:  # noqa: BLE001  (the errors of caches have no common class)

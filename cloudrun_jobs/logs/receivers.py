@@ -242,10 +242,10 @@ def log_dispatch_failed(
     logger.log(level, "Run %s cannot be dispatched: %s", run, error, extra=extra)
 
 
-@receiver(signals.http_action, dispatch_uid=UID)
-def log_http_action(sender: type, run: JobRun, action: str, caller: str, **kwargs: Any) -> None:
-    extra = {**_run_extra("http_action", run), "caller": caller}
-    logger.info("Run %s: %s by %s over HTTP", run, action, caller, extra=extra)
+@receiver(signals.run_action, dispatch_uid=UID)
+def log_run_action(sender: type, run: JobRun, action: str, caller: str, **kwargs: Any) -> None:
+    extra = {**_run_extra("run_action", run), "caller": caller}
+    logger.info("Run %s: %s by %s", run, action, caller, extra=extra)
 
 
 @receiver(signals.job_action, dispatch_uid=UID)

@@ -90,12 +90,21 @@ def chunks_of(run: JobRun) -> QuerySet[ItemChunk]:
 
 def failed_items(run: JobRun) -> Failures[FailedItem]:
     """Return the items that have failed. An item that a rerun completes is no longer among them."""
-    failed = chunks_of(run).filter(status=ItemChunk.Status.FAILED).order_by("list", "start")
-    found = [
+    found = first_failed_items(run)
+    count = len(found) if len(found) <= MAX_LISTED else _failed_chunks(run).count()
+    return Failures(count, found[:MAX_LISTED])
+
+
+def first_failed_items(run: JobRun) -> list[FailedItem]:
+    """Return the first items that have failed, one more than a list has, with one query."""
+    return [
         FailedItem(chunk.start, chunk.items[0] if chunk.items else None, chunk.error_class, chunk.error_message)
-        for chunk in failed[: MAX_LISTED + 1]
+        for chunk in _failed_chunks(run).order_by("list", "start")[: MAX_LISTED + 1]
     ]
-    return Failures(len(found) if len(found) <= MAX_LISTED else failed.count(), found[:MAX_LISTED])
+
+
+def _failed_chunks(run: JobRun) -> QuerySet[ItemChunk]:
+    return chunks_of(run).filter(status=ItemChunk.Status.FAILED)
 
 
 def claims_items(run: JobRun) -> bool:

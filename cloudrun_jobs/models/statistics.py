@@ -133,11 +133,11 @@ def _stats(rows: Sequence[JobRun], newest: int) -> Stats:
         row.finished_at - row.started_at for row in newest_rows if row.started_at and row.finished_at
     )
     return Stats(
-        counts=dict(Counter(Status(row.status) for row in newest_rows)),
+        counts=dict(Counter(row.status for row in newest_rows)),
         last_success=_last_end(rows, [Status.SUCCEEDED]),
         last_failure=_last_end(rows, FAILURES),
-        p50=_percentile(durations, 50),
-        p95=_percentile(durations, 95),
+        p50=percentile(durations, 50),
+        p95=percentile(durations, 95),
     )
 
 
@@ -145,6 +145,6 @@ def _last_end(rows: Iterable[JobRun], statuses: Sequence[Status]) -> datetime | 
     return max((row.finished_at for row in rows if row.finished_at and row.status in statuses), default=None)
 
 
-def _percentile(durations: Sequence[timedelta], percent: int) -> timedelta | None:
+def percentile(durations: Sequence[timedelta], percent: int) -> timedelta | None:
     """Return the shortest duration that so many per cent of all do not exceed."""
     return durations[math.ceil(len(durations) * percent / 100) - 1] if durations else None

@@ -6,8 +6,6 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import NamedTuple
 
-from cloudrun_jobs.models.statuses import Status
-
 
 class Progress(NamedTuple):
     """The progress of a run or of a task."""
@@ -27,13 +25,18 @@ class Progress(NamedTuple):
         if not reports:
             return None
         totals = [report.total for report in reports if report.total is not None]
-        total = sum(totals) if len(totals) == task_count else None if totals else items
+        total = combined_total(sum(totals), len(totals), task_count=task_count, items=items)
         text = next((report.text for report in reversed(reports) if report.text), "")
         return cls(sum(report.done for report in reports), total, text)
 
     def __str__(self) -> str:
         count = f"{self.done:,}" if self.total is None else f"{self.done:,} of {self.total:,}"
         return f"{count}: {self.text}" if self.text else count
+
+
+def combined_total(total: int, reported: int, *, task_count: int, items: int | None) -> int | None:
+    """Return the total of a run, `reported` of whose tasks have reported this total; None if it is not known."""
+    return total if reported == task_count else None if reported else items
 
 
 class Claims(NamedTuple):
@@ -47,7 +50,8 @@ class Claims(NamedTuple):
 class Stats(NamedTuple):
     """The recent outcomes of a job."""
 
-    counts: Mapping[Status, int]  #: The number of its newest runs by status, without zeros.
+    #: The number of its newest runs by status, without zeros. A newer release may have recorded other statuses.
+    counts: Mapping[str, int]
     last_success: datetime | None  #: The end of the latest run that succeeded, however old.
     last_failure: datetime | None  #: The end of the latest run that failed or was lost, however old.
     p50: timedelta | None  #: The duration that half of its newest runs did not exceed.

@@ -6,9 +6,13 @@ that denies access an `OperationalError`.
 
 from __future__ import annotations
 
+import re
+
 from django.db import DataError, Error, IntegrityError, NotSupportedError, ProgrammingError
 
 MISSING_TABLE = frozenset({"42P01", 1146})
+MISSING_COLUMN = frozenset({"42703", 1054})
+SQLITE_MISSING_COLUMN = re.compile("no such column|has no column named")
 
 PERMANENT_CLASSES = (ProgrammingError, IntegrityError, DataError, NotSupportedError)
 
@@ -39,3 +43,9 @@ def is_transient(error: Error) -> bool:
 
 def is_missing_table(error: Error) -> bool:
     return error_code(error) in MISSING_TABLE or str(error).startswith("no such table")
+
+
+def is_outdated_schema(error: Error) -> bool:
+    """Return True if a table or a column is missing."""
+    is_missing_column = error_code(error) in MISSING_COLUMN or SQLITE_MISSING_COLUMN.search(str(error))
+    return is_missing_table(error) or bool(is_missing_column)

@@ -8,8 +8,10 @@ from typing import Any
 from uuid import UUID
 
 from django.db.models import Count, OuterRef, QuerySet, Subquery, Sum
+from django.views.debug import SafeExceptionReporterFilter
 
 from cloudrun_jobs.models import JobRun, Progress, Stats, TaskRun, failures
+from cloudrun_jobs.models.values import combined_total
 
 TIMES = ("created_at", "started_at", "finished_at")
 #: The fields of a run in a list.
@@ -50,10 +52,22 @@ def _failures_data(found: failures.Failures[Any]) -> dict[str, Any]:
 
 
 def record_data(run: JobRun, *, traceback: bool = False) -> dict[str, Any]:
-    """Return every field of the run; the traceback only on request."""
+    """Return every field of the run, without secrets; the traceback only on request."""
     hidden = HIDDEN - {"traceback"} if traceback else HIDDEN
     names = [field.attname for field in JobRun._meta.concrete_fields if field.attname not in hidden]
-    return {name: getattr(run, name) for name in names}
+    return {**{name: getattr(run, name) for name in names}, "overrides": cleansed_overrides(run.overrides)}
+
+
+def cleansed_overrides(overrides: Any) -> Any:
+    """Return the overrides of a run without the values of variables that are named like secrets."""
+    if not isinstance(overrides, dict) or not isinstance(overrides.get("env"), dict):
+        return overrides
+    return {**overrides, "env": {name: _cleansed(name, value) for name, value in overrides["env"].items()}}
+
+
+def _cleansed(name: str, value: Any) -> Any:
+    reporter = SafeExceptionReporterFilter
+    return reporter.cleansed_substitute if reporter.hidden_settings.search(name) else value
 
 
 def progress_data(progress: Progress | None) -> dict[str, Any] | None:
@@ -71,5 +85,5 @@ def read_progress(run_ids: Collection[UUID], only: Sequence[str] = ()) -> Iterat
         text=Subquery(texts),
     )
     for run in runs.only(*only) if only else runs.defer(*HIDDEN):
-        total = run.total if run.totals == run.task_count else None if run.totals else run.items_total
+        total = combined_total(run.total, run.totals, task_count=run.task_count, items=run.items_total)
         yield run, None if run.done is None else Progress(run.done, total, run.text or "")

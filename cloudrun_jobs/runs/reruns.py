@@ -91,7 +91,7 @@ def reopen_items(rerun: JobRun) -> None:
 def _refuse_second(run: JobRun, rerun: JobRun | None = None) -> None:
     """Raise `RerunRefused` if another run repeats the failed tasks: its record has what is left."""
     reruns = JobRun.objects.filter(rerun_of=run.pk)
-    other = (reruns if rerun is None else reruns.exclude(pk=rerun.pk)).newest_first().first()
+    other = (reruns if rerun is None else reruns.exclude(pk=rerun.pk)).newest_first().only("status").first()
     if other is not None and other.is_finished:
         _refuse(run, "repeated", f"run {other.pk} has repeated its failed tasks", "Rerun that run.")
     if other is not None:
@@ -111,7 +111,7 @@ def _shares(run: JobRun) -> Shares:
 def _elements(run: JobRun, indexes: Sequence[int]) -> Sequence[tuple[str, ...]]:
     if run.elements is None:
         return ()
-    rows = {task.index: task.argv for task in TaskRun.objects.filter(run=run.pk).defer("result")}
+    rows = dict(TaskRun.objects.filter(run=run.pk).values_list("index", "argv"))
     found = [rows.get(index) for index in indexes]
     if None in found:
         hint = "Call delay_many() of the command instead."

@@ -10,7 +10,6 @@ from cloudrun_jobs.dashboard.runs import reasons
 
 register = template.Library()
 register.filter("shown", text.shown, is_safe=False)
-register.filter("is_cut", text.is_cut)
 register.filter("duration", text.duration)
 register.filter("timestamp", text.timestamp)
 register.filter("explain", reasons.explain)

@@ -17,7 +17,7 @@ else:
 
 
 class Backstage(admin.AdminSite):
-    """A site for everybody who is signed in."""
+    """A site for every user who is signed in."""
 
     enable_nav_sidebar = False
 
@@ -45,7 +45,7 @@ class BackstageRuns(JobRunAdminMixin, ModelAdmin):
         self.message_user(request, f"{queryset.count()} runs are selected.")
 
     def get_queryset(self, request: Any) -> Any:
-        return super().get_queryset(request).exclude(command="secret")
+        return super().get_queryset(request).exclude(command="secret").exclude(requested_by="ceo")
 
     def has_cancel_permission(self, request: Any, obj: Any = None) -> bool:
         return super().has_cancel_permission(request) and (obj is None or obj.command != "keep")

@@ -66,6 +66,13 @@ def test_run_of_another_environment(staff: Client) -> None:
     assert text_of(staff.get(RUNS), "run_job") == f"echo {str(run.pk)[:8]} staging"
 
 
+def test_duration_of_a_lost_run(staff: Client) -> None:
+    """A run that has ended at an unknown time has none."""
+    record(status=Status.LOST, started_at=datetime(2026, 11, 1, 3, tzinfo=UTC))
+
+    assert text_of(staff.get(RUNS), "run_duration") == "-"
+
+
 def test_progress_of_running_runs(staff: Client) -> None:
     """A run that has not ended shows what its tasks have reported."""
     run = record("walk", Status.RUNNING, task_count=2)
@@ -355,3 +362,12 @@ def test_history_of_a_removed_job(staff: Client) -> None:
     record("removed")
 
     assert staff.get(f"{JOBS}removed/history/").status_code == 200
+
+
+@pytest.mark.parametrize(("name", "headers"), [("change", {"x-cloudrun-jobs-live": "1"}), ("events", {})])
+def test_open_page_of_a_deleted_run_ends(staff: Client, name: str, headers: dict[str, str]) -> None:
+    """The requests of an open page leave no message for the next page of the user."""
+    response = staff.get(f"{RUNS}{UUID(int=9)}/{name}/", headers=headers)
+
+    assert response.status_code == 404
+    assert "is recorded" not in staff.get(RUNS).content.decode()

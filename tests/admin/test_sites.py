@@ -10,9 +10,11 @@ from django.contrib.admin.models import LogEntry
 from django.contrib.auth.models import AnonymousUser
 from django.test import Client
 
+from cloudrun_jobs.locks import current
 from cloudrun_jobs.models import Status
 from tests.admin.conftest import record, shown
-from tests.admin.sites import backstage
+from tests.admin.sites import BackstageRuns, backstage
+from tests.dashboard.job_pages import hold
 
 RUNS, JOBS = "/backstage/cloudrun_jobs/jobrun/", "/backstage/cloudrun_jobs/job/"
 
@@ -45,6 +47,15 @@ def test_other_site_refuses_them(guest: Client) -> None:
 def test_site_without_sidebar(guest: Client) -> None:
     """A site without a sidebar shows the pages without one."""
     assert "nav-sidebar" not in guest.get(f"{JOBS}echo/change/").content.decode()
+
+
+@pytest.mark.parametrize("path", [f"{RUNS}{{run}}/", f"{JOBS}echo/"])
+def test_page_links_its_history(guest: Client, path: str) -> None:
+    """The pages of a job and of a run link the history of the site."""
+    path = path.format(run=record().pk)
+
+    assert f'href="{path}history/"' in guest.get(f"{path}change/").content.decode()
+    assert guest.get(f"{path}history/").status_code == 200
 
 
 def test_names_of_the_site(guest: Client) -> None:
@@ -96,6 +107,38 @@ def test_rows_that_a_project_hides(guest: Client) -> None:
 
     hidden.refresh_from_db()
     assert hidden.status == Status.PENDING
+
+
+@pytest.mark.parametrize(("path", "status"), [("change", 404), ("history", 302)])
+def test_job_whose_runs_a_project_hides(guest: Client, path: str, status: int) -> None:
+    """A job that only runs tell of is not shown if the project's queryset leaves out all of them."""
+    record("secret", requested_by="ceo")
+
+    assert guest.get(f"{JOBS}secret/{path}/").status_code == status
+
+
+@pytest.mark.parametrize("path", ["", "echo/change/"])
+def test_pages_of_jobs_show_the_runs_of_the_site(
+    guest: Client, django_assert_max_num_queries: Any, path: str
+) -> None:
+    """Last runs and links of holders are those of the project's queryset, with a bounded number of queries."""
+    hidden = record(requested_by="ceo", execution="echo-x7k2p")
+    hold("echo", "echo-x7k2p")
+
+    with django_assert_max_num_queries(9):
+        page = guest.get(JOBS + path).content.decode()
+
+    assert "echo-x7k2p" in page
+    assert not [text for text in ("ceo", str(hidden.pk)) if text in page]
+    current().close()
+
+
+def test_permission_of_runs_counts_for_jobs(guest: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A user who may not see runs in this site sees none on the pages of jobs."""
+    monkeypatch.setattr(BackstageRuns, "has_view_permission", lambda *_: False)
+    run = record()
+
+    assert str(run.pk) not in guest.get(f"{JOBS}echo/change/").content.decode()
 
 
 @pytest.mark.parametrize("bulk", [True, False])

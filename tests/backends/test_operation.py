@@ -12,6 +12,7 @@ import grpc
 import pytest
 from asgiref.sync import async_to_sync
 from django.db import OperationalError, connection
+from django.utils import translation
 from google.api_core.future.polling import DEFAULT_POLLING
 from google.cloud import run_v2
 
@@ -157,11 +158,11 @@ def test_callback_is_called_after_a_permanent_error(cloud_run: CloudRun) -> None
 
 
 def test_deleted_execution_fails(cloud_run: CloudRun) -> None:
-    """The handle does not wait for an execution that no longer exists."""
+    """The handle does not wait for an execution that no longer exists. Its error is English in every language."""
     operation = echo.Command().delay()
     cloud_run.errors = [(grpc.StatusCode.NOT_FOUND, "Resource 'x' of kind 'EXECUTION' does not exist.")]
 
-    with pytest.raises(JobFailed, match=r"lost\. Cloud Run has no such execution"):
+    with translation.override("ja"), pytest.raises(JobFailed, match=r"lost\. Cloud Run has no such execution"):
         operation.result()
 
 

@@ -68,27 +68,6 @@ def test_update_keeps_what_the_user_has_done(sample: Callable[[str], Sample]) ->
     assert page.page.locator("tr").first.inner_text() == "new"
 
 
-FORM = '<form id="form"><input id="{}" value="{}"><select><option>a<option>b</select><button>Send</button></form>'
-
-
-@pytest.mark.parametrize("is_typed", [True, False])
-def test_edited_form_is_left_alone(sample: Callable[[str], Sample], is_typed: bool) -> None:
-    """A form with input, or with the focus in a field, does not change; one without does."""
-    page = sample(POLLED.format("first" + FORM.format("field", "old")))
-    page.page.locator("#field").fill("typed" if is_typed else "old")
-    page.update(POLLED.format("second" + FORM.format("field", "new")))
-    shows(page, "second")
-
-    assert page.page.locator("#field").input_value() == ("typed" if is_typed else "old")
-
-    page.page.locator("#field").fill("old")
-    page.page.locator("button", has_text="Send").focus()
-    page.update(POLLED.format("third" + FORM.format("field", "newer")))
-    shows(page, "third")
-
-    assert page.page.locator("#field").get_attribute("value") == "newer"
-
-
 def test_pause_stops_requests(sample: Callable[[str], Sample]) -> None:
     """The button, with the keyboard, stops and resumes updates; it says whether it is pressed."""
     page = sample(POLLED.format("first"))

@@ -11,6 +11,7 @@ import pytest
 from django.contrib.admin.models import LogEntry
 from django.contrib.contenttypes.models import ContentType
 from django.test import Client
+from django.urls import reverse
 from google.cloud.scheduler_v1 import CloudSchedulerClient
 from pytest_django import Settings
 
@@ -303,11 +304,17 @@ def test_lock_server_that_is_away(operator: Client, settings: Settings, command:
     assert "Connection refused" in post(operator, "release_lock", command, lock="a", slot="0", token="1")
 
 
+@pytest.mark.parametrize("permission", ["view_jobrun", "run_job"])
+@pytest.mark.parametrize("base", ["cloudrun_jobs:dashboard", "admin:cloudrun_jobs"])
 @pytest.mark.parametrize("action", POSTS)
-def test_actions_need_the_permission(reader: Client, command: str, action: str) -> None:
+def test_actions_need_both_permissions(
+    sign_in: SignIn, command: str, action: str, base: str, permission: str
+) -> None:
+    """A user needs the permissions to see runs and to start them, in the dashboard and in the admin."""
     grant = hold(command)
+    address = reverse(f"{base}_{action}", args=[command])
 
-    assert reader.post(url(action, command), slot(grant)).status_code == 403
+    assert sign_in(permission).post(address, slot(grant)).status_code == 403
     assert is_held(grant)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import html
 import re
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from unittest.mock import ANY
@@ -19,7 +20,8 @@ from django.utils import timezone
 
 from cloudrun_jobs import Schedule
 from cloudrun_jobs.emulator import Emulator
-from cloudrun_jobs.models import Status
+from cloudrun_jobs.locks.jobs import holders_by_job
+from cloudrun_jobs.models import JobRun, Status
 from tests.dashboard.conftest import Declare
 from tests.dashboard.job_pages import NIGHTLY, hold, page, record, text_of, url
 from tests.dashboard.test_jobs import MAX_QUERIES, synced
@@ -52,7 +54,7 @@ def test_declaration_is_shown(reader: Client, declare: Declare) -> None:
     assert "Command line python manage.py nightly" in text
     assert "Tasks 3 Timeout per attempt 1 min 30 s Retries of a task 2" in text
     assert re.search(r"1 : Every day at 03:00 0 3 \* \* \* Asia/Seoul( \d{4}-\d\d-\d\d 03:00:00){3}", text)
-    assert "often : every 2 hours Asia/Tokyo Only Cloud Scheduler knows." in text
+    assert "often : every 2 hours Asia/Tokyo Computed by Cloud Scheduler" in text
     assert "Google Cloud console" not in text
 
 
@@ -155,6 +157,65 @@ def test_statistics(reader: Client, declare: Declare) -> None:
 
     assert "Half of the runs took at most 50 s 95% of the runs took at most 1 min 40 s" in text
     assert "Success rate 91%: 10 of 11 runs" in text
+
+
+@pytest.mark.parametrize("name", ["job", "jobs"])
+def test_page_of_jobs_is_polled(reader: Client, declare: Declare, name: str) -> None:
+    """Every 30 seconds: each request scans the locks."""
+    declare(nightly=NIGHTLY)
+
+    assert 'data-live-every="30"' in page(reader, name, *["nightly"][: name == "job"]).content.decode()
+
+
+def test_statistics_are_those_of_the_environment(reader: Client, declare: Declare) -> None:
+    """As are the runs above them."""
+    declare(nightly=NIGHTLY)
+    ended("nightly", Status.SUCCEEDED, 5)
+    for _ in range(5):
+        ended("nightly", Status.FAILED, 90, environment="production")
+    text = text_of(page(reader, "job", "nightly"))
+
+    assert "95% of the runs took at most 5.0 s Success rate 100%: 1 of 1 run" in text
+
+
+@pytest.mark.parametrize("site", ["cloudrun_jobs:dashboard_job", "admin:cloudrun_jobs_job_change"])
+def test_status_of_a_newer_release(reader: Client, declare: Declare, site: str) -> None:
+    """A status that this release does not know is shown as it is."""
+    declare(nightly=NIGHTLY)
+    ended("nightly", "postponed", 5)  # type: ignore[arg-type]
+    response = reader.get(reverse(site, args=["nightly"]))
+
+    assert (response.status_code, "postponed" in response.content.decode()) == (200, True)
+    assert JobRun.objects.stats()["nightly"].counts == {"postponed": 1}
+
+
+@pytest.mark.parametrize(("name", "arguments", "limit"), [("job", ["nightly"], 100), ("jobs", [], 3)])
+def test_locks_are_limited(
+    operator: Client, declare: Declare, name: str, arguments: list[str], limit: int
+) -> None:
+    """The page of a job shows the first 100 of its locks, the list three of each job, and the number of others."""
+    declare(nightly=NIGHTLY)
+    for number in range(102):
+        hold("nightly", f"holder-{number}-x", slots=102)
+    response = page(operator, name, *arguments)
+
+    assert len({*re.findall(r"holder-\d+-x", response.content.decode())}) == limit
+    assert f"{102 - limit} more locks are held." in text_of(response)
+
+
+def test_ids_of_locks_are_unique(operator: Client, declare: Declare, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Slots of one lock, and locks of one job, may have the same token."""
+    declare(nightly=NIGHTLY)
+    for holder in ("one", "two"):
+        record("nightly", execution=holder)
+        hold("nightly", holder, slots=2)
+    found = [replace(holder, token=7) for holder in holders_by_job(["nightly"])["nightly"]]
+    found += [replace(holder, lock=f"{holder.lock}-other") for holder in found]
+    monkeypatch.setattr("cloudrun_jobs.dashboard.jobs.rows.holders_by_job", lambda commands: {"nightly": found})
+    ids = re.findall(r' id="([^"]+)"', page(operator, "job", "nightly").content.decode())
+
+    assert len([name for name in ids if name.startswith(("release-", "holder-"))]) == 8
+    assert sorted({*ids}) == sorted(ids)
 
 
 def test_job_without_runs(reader: Client, declare: Declare) -> None:

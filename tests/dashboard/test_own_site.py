@@ -8,20 +8,23 @@ import subprocess
 import sys
 from collections.abc import Callable
 from typing import Any
+from unittest import mock
 from uuid import UUID
 
 import pytest
 from django.contrib.auth.models import Permission, User
 from django.core.cache import cache
-from django.db import OperationalError
+from django.db import InternalError, OperationalError, connection
 from django.http import HttpResponseRedirect
 from django.test import Client
 from django.urls import include, path
+from django.urls.converters import get_converters
 
 from cloudrun_jobs.dashboard.own_site.notices import MAX_CHARACTERS, MAX_NOTICES
 from cloudrun_jobs.dashboard.site import Level, Page
 from cloudrun_jobs.dashboard.view import View
 from cloudrun_jobs.dashboard.views import VIEWS
+from cloudrun_jobs.exceptions import RecordUnavailable
 from cloudrun_jobs.models import JobRun
 
 HERE = "tests.dashboard.test_own_site"
@@ -218,17 +221,17 @@ def test_rate_is_limited(client: Client, staff: User, settings: Any, handle: Any
     assert "Too many requests" in text(response)
 
 
-def test_open_page_leaves_requests_for_its_buttons(
-    client: Client, staff: User, settings: Any, handle: Any
+@pytest.mark.parametrize(("path", "headers"), [(JOBS, {"x-cloudrun-jobs-live": "1"}), (f"{RUN}events/", {})])
+def test_open_page_does_not_use_up_the_rate(
+    client: Client, staff: User, settings: Any, path: str, headers: dict[str, str]
 ) -> None:
-    """Requests that read an open page again have a count of their own; a form is never one of them."""
+    """The requests of a page that is open have a limit of their own, so that the user's click is accepted."""
     settings.CLOUDRUN_JOBS = {**OPEN, "HTTP": {"SESSION": True, "RATE": "1/h"}}
-    handle(lambda site, request, caller: site.render(request, Page(template="problem.html", title="Fine")))
-    live = {"x-cloudrun-jobs-live": "1"}
-    statuses = [client.get(JOBS, headers=headers).status_code for headers in (live, live, {})]
+    live = [client.get(path, headers=headers).status_code for _ in range(2)]
+    clicks = [client.post(f"{RUN}cancel/", headers=headers).status_code for _ in range(2)]
 
-    assert statuses == [200, 429, 200]
-    assert client.post(JOBS, headers=live).status_code == 429
+    assert live[1] == 429
+    assert clicks == [302, 429]
 
 
 @pytest.mark.parametrize(
@@ -256,6 +259,59 @@ def test_database_that_is_down_is_a_page(client: Client, staff: User, handle: An
     assert "1234" in caplog.text
 
 
+ADMIN = "/admin/cloudrun_jobs/"
+PATHS = (
+    *(JOBS, f"{BASE}jobs/echo/", f"{BASE}runs/", RUN, f"{RUN}events/", f"{RUN}text/error/"),
+    *(f"{ADMIN}job/", f"{ADMIN}job/echo/change/", f"{ADMIN}job/gone/history/"),
+    *(f"{ADMIN}jobrun/", f"{ADMIN}jobrun/?status=failed", f"{ADMIN}jobrun/{UUID(int=7)}/change/"),
+    *(f"{ADMIN}jobrun/{UUID(int=7)}/{name}/" for name in ("events", "history", "text/error")),
+)
+
+
+@pytest.mark.parametrize("path", PATHS)
+@pytest.mark.parametrize("error", [OperationalError, InternalError, RecordUnavailable])
+def test_outage_is_a_page(
+    client: Client, staff: User, path: str, error: type[Exception], caplog: pytest.LogCaptureFixture
+) -> None:
+    """While the records cannot be read, each page says so, and the text of the driver is in the log alone."""
+    with connection.execute_wrapper(without_records(error("10.0.0.3 closed the connection"))):
+        response = client.get(path)
+
+    assert response.status_code == 503
+    assert "The database does not answer" in text(response)
+    assert "10.0.0.3" not in text(response)
+    assert "migrate" not in text(response)
+    assert "no-store" in response["Cache-Control"]
+    assert [str(each.exc_info[1]) for each in caplog.records if each.exc_info] == [
+        "10.0.0.3 closed the connection"
+    ]
+
+
+@pytest.mark.parametrize("path", ["job/nothing/pause/", f"jobrun/{UUID(int=7)}/cancel/", "jobrun/rerun-selected/"])
+def test_outage_during_an_action_is_a_page(client: Client, staff: User, path: str, settings: Any) -> None:
+    """An action of the admin during an outage shows the same page."""
+    fields = {"key": UUID(int=1), "run": UUID(int=7)}
+    with (
+        mock.patch("cloudrun_jobs.dashboard.jobs.actions.find_specs", side_effect=OperationalError("down")),
+        connection.execute_wrapper(without_records(OperationalError("down"))),
+    ):
+        response = client.post(f"{ADMIN}{path}", fields)
+
+    assert response.status_code == 503
+    assert "The database does not answer" in text(response)
+
+
+def without_records(error: Exception) -> Callable[..., Any]:
+    """Return a wrapper that lets each query of this package's tables fail."""
+
+    def execute(run: Any, sql: str, parameters: Any, many: bool, context: Any) -> Any:
+        if "cloudrun_jobs_" in sql:
+            raise error
+        return run(sql, parameters, many, context)
+
+    return execute
+
+
 def test_database_without_the_users_is_a_page(
     client: Client, staff: User, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -271,8 +327,10 @@ def test_project_without_our_templates(client: Client, staff: User, settings: An
     django = {"BACKEND": "django.template.backends.django.DjangoTemplates"}
     other = {"BACKEND": "django.template.backends.dummy.TemplateStrings", "APP_DIRS": False}
     settings.TEMPLATES = {"none": [], "other": [other], "without apps": [django]}[engine]
+    run = JobRun.objects.create(command="everything", environment="test", trigger="delay")
+    paths = ("jobs/", "jobs/everything/", "jobs/everything/start/", "runs/", f"runs/{run.pk}/")
 
-    assert client.get(f"{BASE}runs/").status_code == 200
+    assert {client.get(f"{BASE}{path}").status_code for path in paths} == {200}
     assert "<h1><bdi>Not found</bdi></h1>" in text(client.get(f"{BASE}nothing/"))
 
 
@@ -362,3 +420,8 @@ def test_urls_import_no_pages() -> None:
     assert "cloudrun_jobs.urls" in loaded
     pages = {f"cloudrun_jobs.dashboard.{name}" for name in ("views", "own_site.access", "start.pages")}
     assert not {*pages, "cloudrun_jobs.http.endpoint"} & loaded
+
+
+def test_names_of_converters_are_left_to_the_project() -> None:
+    """Django has one registry of them, and rejects a second "job"."""
+    assert "job" not in get_converters()

@@ -54,6 +54,19 @@ def test_pending_run_is_cancelled(operator: Client) -> None:
     )
 
 
+@pytest.mark.parametrize("language", ["en", "ja"])
+def test_history_and_log_do_not_depend_on_the_language(
+    operator: Client, caplog: pytest.LogCaptureFixture, language: str
+) -> None:
+    """The history keeps its text, so that is English; the log names the user, and no HTTP API."""
+    caplog.set_level("INFO", logger="cloudrun_jobs")
+    run = record_run(status=Status.PENDING)
+    operator.post(url("cancel", run.pk), headers={"accept-language": language})
+
+    assert LogEntry.objects.get().change_message == "Cancelled."
+    assert f"Run {run}: cancel by mina" in caplog.messages
+
+
 def test_running_run_records_the_request(operator: Client) -> None:
     """The page of a run that is at work says that it ends later."""
     run = record_run(status=Status.RUNNING, started_at=timezone.now())
@@ -82,7 +95,7 @@ def test_local_run_is_cancelled(
     ("status", "notice"),
     [
         (Status.SUCCEEDED, "The run was not cancelled: it has ended with the status “succeeded”."),
-        (Status.CANCELLED, "The run was cancelled already."),
+        (Status.CANCELLED, "The run had already been cancelled."),
     ],
 )
 def test_cancelling_a_run_that_has_ended(operator: Client, status: Status, notice: str) -> None:

@@ -72,8 +72,7 @@ def test_tasks() -> None:
     tasks.filter(index=2).update(status=Status.FAILED, error_message=LONG, result=[1], argv=["echo", "x"])
     tasks.update(progress_done=2, progress_total=4, progress_text="rows")
     details = RunDetails(Notices(), read_run(details.run.pk) or details.run)
-    summary = details.summary()
-    page, bar = details.tasks(summary), details.progress(summary)
+    page, bar = details.tasks, details.progress
 
     assert [row.task.index for row in page.rows] == [2, 0, 1]
     assert [bool(row.result_url) for row in page.rows] == [True, False, False]

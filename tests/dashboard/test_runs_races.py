@@ -18,7 +18,7 @@ from cloudrun_jobs.http import actions
 from cloudrun_jobs.http.authentication import Caller
 from cloudrun_jobs.models import JobRun, Status, TaskRun
 from cloudrun_jobs.runs import dispatch, handle, reruns
-from cloudrun_jobs.signals import http_action
+from cloudrun_jobs.signals import run_action
 from tests.dashboard.run_pages import Notices, record_run
 from tests.servers.routing import records_in
 
@@ -73,9 +73,9 @@ def test_two_people_cancel_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     def collect(action: str, **values: Any) -> None:
         audited.append(action)
 
-    http_action.connect(collect)
+    run_action.connect(collect)
     targets = at_once(site, "cancel", run, {}, {})
-    http_action.disconnect(collect)
+    run_action.disconnect(collect)
 
     run.refresh_from_db()
     assert (run.status, targets, audited) == (Status.CANCELLED, [f"/run/{run.pk}"] * 2, ["cancel"])

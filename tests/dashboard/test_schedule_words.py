@@ -13,7 +13,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from cloudrun_jobs import cron
-from cloudrun_jobs.dashboard.jobs.schedule_words import in_words
+from cloudrun_jobs.dashboard.jobs.schedule_words import schedule_text
 from tests.cron.grammar import cron_expressions, english_expressions
 
 WORDS = {
@@ -67,26 +67,26 @@ NO_WORDS = [
 @pytest.mark.parametrize("expression", WORDS)
 def test_schedule_is_put_into_words(expression: str) -> None:
     """A sentence has the times, the days and the months, as far as they are restricted."""
-    assert in_words(expression) == WORDS[expression]
+    assert schedule_text(expression) == WORDS[expression]
 
 
 @pytest.mark.parametrize("expression", NO_WORDS)
 def test_schedule_without_exact_sentence_has_no_words(expression: str) -> None:
     """A schedule that no short sentence says exactly, and an invalid one, have no words."""
-    assert in_words(expression) == ""
+    assert schedule_text(expression) == ""
 
 
 @given(english_expressions())
 def test_english_like_schedule_is_its_own_words(expression: str) -> None:
     """An English-like schedule of Cloud Scheduler is returned as it is."""
-    assert in_words(expression) == expression
+    assert schedule_text(expression) == expression
 
 
 def test_names_of_days_are_in_the_language_of_the_page() -> None:
     """The names of days and months are those of Django's translations."""
     with override("ja"):
-        assert "月曜日" in in_words("0 9 * 6 MON")
-        assert "6月" in in_words("0 9 * 6 MON")
+        assert "月曜日" in schedule_text("0 9 * 6 MON")
+        assert "6月" in schedule_text("0 9 * 6 MON")
 
 
 SIMPLE = st.tuples(
@@ -101,7 +101,7 @@ SIMPLE = st.tuples(
 @given(SIMPLE | cron_expressions(), st.dates(date(2026, 1, 1), date(2029, 12, 31)))
 def test_words_mean_the_due_times(expression: str, day: date) -> None:
     """The times that an English sentence means are those of the schedule."""
-    words = in_words(expression)
+    words = schedule_text(expression)
     assume(words)
     after = datetime(day.year, day.month, day.day, tzinfo=UTC) - timedelta(minutes=1)
     assert [*islice(due_times(expression, after), 12)] == [*islice(meant_times(words, day), 12)]

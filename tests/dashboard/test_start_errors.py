@@ -237,14 +237,17 @@ def leave(parser: Any) -> NoReturn:
 )
 @pytest.mark.parametrize("method", ["get", "post"])
 def test_parser_that_cannot_be_built_is_explained(
-    operator: Client, add: AddArguments, error: str, method: str
+    operator: Client, add: AddArguments, error: str, method: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """The page says what the command raised."""
+    """The page says what the command raised, and the log of the request has it."""
     with job_with(add):
         response = getattr(operator, method)(start_url(), {"key": uuid4()})
 
     assert response.status_code == 200
     assert error in text_of(response)
+    assert [(each.name, each.levelname, bool(each.exc_info)) for each in caplog.records] == [
+        ("django.request", "ERROR", True)
+    ]
 
 
 def test_parser_may_print_and_query(operator: Client, capsys: Any) -> None:
@@ -298,17 +301,17 @@ def test_invalid_settings(operator: Client, monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def test_backend_that_cannot_be_loaded(operator: Client, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The page says why it is not available."""
+    """The page says where the reason is."""
     error = InvalidSettings("CLOUDRUN_JOBS['BACKENDS']: expected a class.")
     with job_with():
         monkeypatch.setattr("cloudrun_jobs.backends.for_job", Mock(side_effect=error))
         response = operator.get(start_url())
 
-    assert response.status_code == 503
-    assert "CLOUDRUN_JOBS['BACKENDS']: expected a class." in text_of(response)
+    assert response.status_code == 500
+    assert "The settings of cloudrun_jobs are invalid." in text_of(response)
 
 
-def test_exception_of_the_lock_key(operator: Client) -> None:
+def test_exception_of_the_lock_key(operator: Client, caplog: pytest.LogCaptureFixture) -> None:
     """An exception of the job before the run starts is shown above the form, without control characters."""
 
     def get_lock_key(command: Any, **options: Any) -> Any:
@@ -318,3 +321,4 @@ def test_exception_of_the_lock_key(operator: Client) -> None:
         response = post(operator)
 
     assert r"The request failed (LookupError). \x1bpartner" in text_of(response)
+    assert [each.name for each in caplog.records if each.exc_info] == ["django.request"]

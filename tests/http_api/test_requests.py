@@ -340,7 +340,7 @@ def test_repeated_request_is_logged_once(call: Callable[..., Any], caplog: pytes
     for _ in range(2):
         call("POST", "jobs/echo/", headers={"idempotency-key": "a"})
 
-    assert [getattr(each, "action", "") for each in caplog.records].count("http_action") == 1
+    assert [getattr(each, "action", "") for each in caplog.records].count("run_action") == 1
 
 
 @pytest.mark.parametrize("error", [JobInterrupted("interrupted"), LeaseLost("lost")], ids=["interrupt", "lease"])

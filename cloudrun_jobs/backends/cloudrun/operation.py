@@ -273,7 +273,7 @@ def _recorded_outcome(run: JobRun) -> JobRun | Exception:
     if run.status in SUCCESSFUL:
         return run if run.has_result else _unavailable(run.execution_name or str(run))
     listed = failures.describe(run)
-    message = f"{run}: {run.get_status_display()}. {sentence(run.error_message)} {listed}".strip()
+    message = f"{run}: {run.status}. {sentence(run.error_message)} {listed}".strip()
     return (JobCancelled if run.status == Status.CANCELLED else JobFailed)(message)
 
 

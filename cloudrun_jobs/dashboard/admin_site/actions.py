@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+import logging
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from enum import Enum, auto
 from uuid import UUID
 
 from django.utils.translation import ngettext
 
 from cloudrun_jobs.dashboard.errors import ANY_ERROR, describe
-from cloudrun_jobs.dashboard.runs import excerpts
 from cloudrun_jobs.dashboard.site import Level
+from cloudrun_jobs.exceptions import CloudRunJobsError
 from cloudrun_jobs.http import actions
 from cloudrun_jobs.http.authentication import Caller
 from cloudrun_jobs.models import JobRun, Status
 from cloudrun_jobs.registry import find_job_or_none
 from cloudrun_jobs.runs.reruns import is_command_line
+
+logger = logging.getLogger("django.request")
 
 MAX_SELECTED = 100  # runs: each takes a request to Google
 
@@ -60,17 +63,12 @@ def _messages(
         except ANY_ERROR as error:
             outcome, reason = failed(run), describe(error)
             reasons.setdefault(outcome, reason)
+            if not isinstance(error, CloudRunJobsError):
+                logger.exception("%s: the action failed", run)
         counts[outcome] += 1
     for outcome in Outcome:
         if count := counts[outcome]:
             yield _level(outcome), _text(outcome, count) % {"count": count, "reason": reasons.get(outcome)}
-
-
-def with_arguments(runs: Sequence[JobRun]) -> list[tuple[JobRun, str | None]]:
-    """Return each run with its arguments as a shell reads them, or with the beginning of their JSON text."""
-    found = JobRun.objects.filter(pk__in=[run.pk for run in runs])
-    texts = dict(found.values_list("pk", excerpts.start_of_json("argv")))
-    return [(run, excerpts.command_line(texts.get(run.pk))) for run in runs]
 
 
 def _cancel(caller: Caller, run: JobRun) -> Outcome:

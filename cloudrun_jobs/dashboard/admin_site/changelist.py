@@ -54,9 +54,8 @@ class CappedPaginator(AnyPaginator):
 
     @cached_property
     def count(self) -> int:
-        if not isinstance(self.object_list, QuerySet):
-            return len(self.object_list)
-        counted: int = self.object_list.order_by()[: MAX_COUNT + 1].count()
+        runs: Any = self.object_list
+        counted: int = runs.order_by()[: MAX_COUNT + 1].count()
         return counted if counted <= MAX_COUNT else CappedCount(MAX_COUNT)
 
     @property

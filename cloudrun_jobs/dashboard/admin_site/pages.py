@@ -9,23 +9,23 @@ from uuid import UUID
 from django import VERSION
 from django.contrib import messages
 from django.contrib.admin.utils import quote
-from django.http import HttpResponseBase
+from django.http import HttpResponse
 from django.template.loader import render_to_string
 from django.template.response import TemplateResponse
 from django.urls import reverse
 from django.utils.translation import gettext
 
+from cloudrun_jobs.dashboard.paths import ADMIN_VIEW_NAMES
 from cloudrun_jobs.dashboard.site import LIVE_HEADER, Level, Link, Page, Site
 from cloudrun_jobs.http.authentication import Caller
+from cloudrun_jobs.models import Job, JobRun
 
 if TYPE_CHECKING:
     from django.http import HttpRequest
 
-    from cloudrun_jobs.models import JobRun
+    from cloudrun_jobs.models.querysets import JobRunQuerySet
 
 MESSAGE_LEVELS = {Level.SUCCESS: messages.SUCCESS, Level.WARNING: messages.WARNING, Level.ERROR: messages.ERROR}
-#: Views that have the names of the admin's own.
-OWN_NAMES = {"jobs": "job_changelist", "job": "job_change", "runs": "jobrun_changelist", "run": "jobrun_change"}
 
 
 class AdminPages(Site):
@@ -35,7 +35,7 @@ class AdminPages(Site):
         self._admin, self._run = model_admin, run
 
     def url(self, name: str, *arguments: str | UUID) -> str:
-        view = f"{self._admin.admin_site.name}:cloudrun_jobs_{OWN_NAMES.get(name, name)}"
+        view = f"{self._admin.admin_site.name}:cloudrun_jobs_{ADMIN_VIEW_NAMES.get(name, name)}"
         return reverse(view, args=[quote(argument) for argument in arguments])
 
     def caller(self, request: HttpRequest) -> Caller | None:
@@ -50,7 +50,15 @@ class AdminPages(Site):
         scopes = frozenset(scope for scope, is_allowed in allowed.items() if is_allowed)
         return Caller(request.user.get_username(), scopes, user=request.user)
 
-    def render(self, request: HttpRequest, page: Page) -> HttpResponseBase:
+    def runs(self, request: HttpRequest) -> JobRunQuerySet:
+        """Return the runs of the site's list. Their fields are those that a page asks for."""
+        site = self._admin.admin_site
+        if not (site.is_registered(JobRun) and site.get_model_admin(JobRun).has_view_permission(request)):
+            return JobRun.objects.none()
+        runs: JobRunQuerySet = site.get_model_admin(JobRun).get_queryset(request)
+        return runs.defer(None)
+
+    def render(self, request: HttpRequest, page: Page) -> HttpResponse:
         site = self._admin.admin_site
         # For the tags and links of the admin.
         request.current_app = site.name
@@ -68,9 +76,15 @@ class AdminPages(Site):
             "has_breadcrumb_list": VERSION >= (6, 1),
             "breadcrumbs": [*self._breadcrumbs(), *page.trail],
         }
+        if page.record is not None:
+            context["history_url"] = self._history_url(page.record)
         if LIVE_HEADER in request.headers:
             context["messages"] = ()
         return TemplateResponse(request, "admin/cloudrun_jobs/page.html", context, status=page.status)
+
+    def _history_url(self, record: JobRun | Job) -> str:
+        view = f"{self._admin.admin_site.name}:cloudrun_jobs_{record._meta.model_name}_history"
+        return reverse(view, args=[quote(record.pk)])
 
     def _breadcrumbs(self) -> Iterator[Link]:
         """Yield the pages of the admin above the first page of the trail."""

@@ -9,9 +9,9 @@ from django.shortcuts import redirect
 from django.utils import timezone
 from django.utils.translation import gettext as _
 
+from cloudrun_jobs.dashboard.errors import describe
 from cloudrun_jobs.dashboard.site import Level, Site
 from cloudrun_jobs.dashboard.text import plain
-from cloudrun_jobs.dashboard.unavailable import explain_errors
 from cloudrun_jobs.deploy import schedules
 from cloudrun_jobs.deploy.target import cloudrun_backend_or_none
 from cloudrun_jobs.exceptions import CloudRunJobsError
@@ -27,13 +27,11 @@ if TYPE_CHECKING:
     from cloudrun_jobs.locks import Holder
 
 
-@explain_errors
 def pause(site: Site, request: HttpRequest, caller: Caller, command: str) -> HttpResponseBase:
     """Pause the schedules of the job."""
     return _set_paused(site, request, caller, command, paused=True)
 
 
-@explain_errors
 def resume(site: Site, request: HttpRequest, caller: Caller, command: str) -> HttpResponseBase:
     """Resume the schedules of the job."""
     return _set_paused(site, request, caller, command, paused=False)
@@ -73,18 +71,17 @@ def _state_messages(changes: Sequence[StateChange], *, paused: bool) -> Iterator
     if same:
         message = _("Already paused: %(names)s.") if paused else _("Not paused, so not resumed: %(names)s.")
         yield Level.WARNING, message % {"names": ", ".join(same)}
-    for error in dict.fromkeys(plain(change.error) for change in changes if change.error):
+    for error in dict.fromkeys(describe(change.error) for change in changes if change.error):
         yield Level.ERROR, error
 
 
-@explain_errors
 def release_lock(site: Site, request: HttpRequest, caller: Caller, command: str) -> HttpResponseBase:
     """Release a lock of the job, unless its holder has changed since the page was shown."""
     lock, slot, token = (request.POST.get(name, "") for name in ("lock", "slot", "token"))
     try:
         level, message = _release(caller, command, (lock, slot), token)
     except CloudRunJobsError as error:
-        level, message = Level.ERROR, plain(error)
+        level, message = Level.ERROR, describe(error)
     site.notify(request, level, message)
     return redirect(site.url("job", command))
 

@@ -43,7 +43,7 @@ class History:
 
 def draw(rows: Sequence[RunRow]) -> History:
     """Return the drawing of these runs, the newest of which is the first."""
-    # A run that hangs would leave the others no height.
+    # A run that hangs would flatten the bars of other runs.
     longest = max((row.took for row in rows if row.took and row.run.is_finished), default=timedelta(0))
     found = {row.run.status for row in rows}
     return History(

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
@@ -24,17 +25,16 @@ from cloudrun_jobs.dashboard.jobs.rows import (
     job_rows,
     schedule_rows,
 )
-from cloudrun_jobs.dashboard.runs.rows import run_row
+from cloudrun_jobs.dashboard.runs.rows import RunRow, run_row
 from cloudrun_jobs.dashboard.site import Link, Page, Site
 from cloudrun_jobs.dashboard.text import duration, plain
-from cloudrun_jobs.dashboard.unavailable import explain_errors
 from cloudrun_jobs.deploy import listing as listings
 from cloudrun_jobs.deploy import schedules
 from cloudrun_jobs.deploy.listing import Listing
 from cloudrun_jobs.deploy.target import cloudrun_backend_or_none, console_url, logs_url
 from cloudrun_jobs.exceptions import CloudRunJobsError
-from cloudrun_jobs.models import JobRun, Stats, Status
-from cloudrun_jobs.models.values import NO_STATS
+from cloudrun_jobs.models import Job, Status
+from cloudrun_jobs.models.statistics import percentile
 from cloudrun_jobs.registry import find_job
 from cloudrun_jobs.runs.data import LISTED
 from cloudrun_jobs.spec import JobSpec
@@ -44,9 +44,11 @@ if TYPE_CHECKING:
 
     from cloudrun_jobs.backends.cloudrun import CloudRunBackend
     from cloudrun_jobs.http.authentication import Caller
+    from cloudrun_jobs.models.querysets import JobRunQuerySet
 
 TITLE = gettext_lazy("Jobs")
 LAST_RUNS = 10
+MAX_HOLDERS, HOLDERS_IN_LIST = 100, 3  # of the locks of one job
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,12 +60,13 @@ class Cloud:
     compared_at: datetime | None = None
 
 
-@explain_errors
 def show_jobs(site: Site, request: HttpRequest, caller: Caller) -> HttpResponseBase:
     """Show every declared job: schedules, next and last run, locks; with `?cloud=1`, drift and pauses."""
-    listing, cloud = _read(request)
+    recorded = site.runs(request)
+    listing, cloud = _read(request, recorded)
     commands = [spec.command for spec in listing.specs]
-    holders, lock_error = holder_rows(site, [*commands, *declaration_errors(listing)])
+    named = [*commands, *declaration_errors(listing)]
+    holders, lock_error = holder_rows(site, named, recorded, limit=HOLDERS_IN_LIST)
     context = {
         **_cloud_context(listing, cloud),
         "jobs": job_rows(site, listing, holders, may_run="run" in caller.scopes),
@@ -72,19 +75,19 @@ def show_jobs(site: Site, request: HttpRequest, caller: Caller) -> HttpResponseB
     return site.render(request, Page(template="jobs.html", title=str(TITLE), context=context))
 
 
-@explain_errors
 def show_job(site: Site, request: HttpRequest, caller: Caller, command: str) -> HttpResponseBase:
     """Show one job, with its last runs; also one whose command is gone, as long as it has runs."""
     if "\0" in command:  # PostgreSQL rejects it, and no name has it.
         raise Http404
-    listing, cloud = _read(request, only=command)
+    recorded = site.runs(request)
+    listing, cloud = _read(request, recorded, only=command)
     spec, error = next(iter(listing.specs), None), declaration_errors(listing).get(command, "")
-    recorded = JobRun.objects.for_command(command)
-    own = recorded.filter(environment=conf.load().environment)
+    all_runs = recorded.for_command(command)
+    own = all_runs.filter(environment=conf.load().environment)
     runs = [run_row(site, run) for run in own.newest_first().only(*LISTED)[:MAX_RUNS]]
-    if not (spec or error or runs or recorded.exists()):
+    if not (spec or error or runs or all_runs.exists()):
         raise Http404
-    holders, lock_error = holder_rows(site, [command])
+    holders, lock_error = holder_rows(site, [command], recorded, limit=MAX_HOLDERS)
     may_run = "run" in caller.scopes
     context = {
         **_cloud_context(listing, cloud),
@@ -94,27 +97,28 @@ def show_job(site: Site, request: HttpRequest, caller: Caller, command: str) -> 
         "may_run": may_run,
         "start_url": site.url("start", command) if may_run and spec else "",
         "lock_error": lock_error,
-        "holders": holders.get(command, ()),
+        "holders": holders.get(command),
         "release_url": site.url("release_lock", command),
         "runs": runs[:LAST_RUNS],
         "all_runs": runs,
         "history": draw(runs),
-        "stats": _stats(command),
+        "stats": _stats(runs),
         **(_declaration_context(site, listing, spec, cloud, may_run=may_run) if spec else {}),
     }
     trail = (Link(str(TITLE), site.url("jobs")),)
-    page = Page(template="job.html", title=plain(command), context=context, trail=trail)
+    job = Job(pk=command, command=command)
+    page = Page(template="job.html", title=plain(command), context=context, trail=trail, record=job)
     return site.render(request, page)
 
 
-def _read(request: HttpRequest, only: str | None = None) -> tuple[Listing, Cloud]:
+def _read(request: HttpRequest, recorded: JobRunQuerySet, *, only: str | None = None) -> tuple[Listing, Cloud]:
     """Return the listing; with `?cloud=1`, with what Google's services know of it."""
     try:
         backend, error = cloudrun_backend_or_none(), ""
     except CloudRunJobsError as invalid:
         backend, error = None, str(invalid)
     is_compared = backend is not None and request.GET.get("cloud") == "1"
-    listing = listings.read(backend if is_compared else None, only=only)
+    listing = listings.read(backend if is_compared else None, only=only, runs=recorded)
     return listing, Cloud(backend, error, timezone.now() if is_compared else None)
 
 
@@ -142,7 +146,7 @@ def _declaration_context(
         "facts": [*_facts(spec)],
         "schedules": rows,
         "changes": change_texts(listing, spec.command),
-        "troubles": listing.drift.troubles.get(spec.command, ()) if listing.drift else (),
+        "problems": listing.drift.troubles.get(spec.command, ()) if listing.drift else (),
         "pause_url": site.url("pause", spec.command) if can_pause and states != {True} else "",
         "resume_url": site.url("resume", spec.command) if can_pause and states != {False} else "",
         "console_url": console_url(spec) if cloud.backend else "",
@@ -169,14 +173,15 @@ def _facts(spec: JobSpec) -> Iterator[tuple[str, str]]:
     yield _("Executions at once"), parallelism
 
 
-def _stats(command: str) -> dict[str, Any]:
-    """Return the statistics of the newest runs of the job."""
-    stats: Stats = JobRun.objects.stats(command=command).get(command, NO_STATS)
-    succeeded = stats.counts.get(Status.SUCCEEDED, 0)
-    ended = succeeded + stats.counts.get(Status.FAILED, 0) + stats.counts.get(Status.LOST, 0)
+def _stats(rows: Sequence[RunRow]) -> dict[str, Any]:
+    """Return the statistics of these runs."""
+    durations = sorted(row.took for row in rows if row.run.is_finished and row.took is not None)
+    counts = Counter(row.run.status for row in rows)
+    succeeded = counts[Status.SUCCEEDED]
+    ended = succeeded + counts[Status.FAILED] + counts[Status.LOST]
     return {
-        "p50": stats.p50,
-        "p95": stats.p95,
+        "p50": percentile(durations, 50),
+        "p95": percentile(durations, 95),
         "succeeded": succeeded,
         "ended": ended,
         "rate": round(100 * succeeded / ended) if ended else None,

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import TYPE_CHECKING
 
 from django.utils.translation import gettext as _
 
 from cloudrun_jobs import conf, cron
-from cloudrun_jobs.dashboard.jobs.schedule_words import in_words
+from cloudrun_jobs.dashboard.jobs.schedule_words import schedule_text
 from cloudrun_jobs.dashboard.runs.rows import RunRow, run_row
 from cloudrun_jobs.dashboard.site import Site
 from cloudrun_jobs.deploy.listing import Listing
@@ -17,9 +18,11 @@ from cloudrun_jobs.deploy.overview import Difference
 from cloudrun_jobs.exceptions import CloudRunJobsError
 from cloudrun_jobs.locks import Holder
 from cloudrun_jobs.locks.jobs import holders_by_job
-from cloudrun_jobs.models import JobRun
 from cloudrun_jobs.runs.due import DueSchedule
 from cloudrun_jobs.spec import JobSpec, Schedule
+
+if TYPE_CHECKING:
+    from cloudrun_jobs.models.querysets import JobRunQuerySet
 
 DUE_TIMES = 3
 
@@ -29,7 +32,7 @@ class ScheduleRow:
     """A schedule, and its state in the cloud; `is_paused` is None if that is unknown."""
 
     schedule: Schedule
-    words: str
+    text: str  #: Empty if only the expression is exact.
     due: DueSchedule
     is_paused: bool | None
 
@@ -53,6 +56,14 @@ class HolderRow:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Holders:
+    """The holders of a job's locks that a page shows, and the number of those that it does not."""
+
+    rows: Sequence[HolderRow]
+    more: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class JobRow:
     """A command that is a job, or that cannot be imported."""
 
@@ -62,9 +73,9 @@ class JobRow:
     error: str = ""
     schedules: Sequence[ScheduleRow] = ()
     last_run: RunRow | None = None
-    holders: Sequence[HolderRow] = ()
+    holders: Holders | None = None
     changes: Sequence[str] = ()
-    troubles: Sequence[str] = ()
+    problems: Sequence[str] = ()
 
     @property
     def is_paused(self) -> bool:
@@ -75,11 +86,9 @@ class JobRow:
         return min((row.due.overdue_since for row in self.schedules if row.due.overdue_since), default=None)
 
 
-def job_rows(
-    site: Site, listing: Listing, holders: Mapping[str, Sequence[HolderRow]], *, may_run: bool
-) -> list[JobRow]:
+def job_rows(site: Site, listing: Listing, holders: Mapping[str, Holders], *, may_run: bool) -> list[JobRow]:
     """Return every command of the listing, by name."""
-    rows = [_job_row(site, listing, spec, holders.get(spec.command, ()), may_run) for spec in listing.specs]
+    rows = [_job_row(site, listing, spec, holders.get(spec.command), may_run) for spec in listing.specs]
     rows += (
         JobRow(command=command, url=site.url("job", command), error=error)
         for command, error in declaration_errors(listing).items()
@@ -87,7 +96,7 @@ def job_rows(
     return sorted(rows, key=lambda row: row.command)
 
 
-def _job_row(site: Site, listing: Listing, spec: JobSpec, holders: Sequence[HolderRow], may_run: bool) -> JobRow:
+def _job_row(site: Site, listing: Listing, spec: JobSpec, holders: Holders | None, may_run: bool) -> JobRow:
     command, cloud = spec.command, listing.drift
     last = listing.last_runs.get(command)
     return JobRow(
@@ -98,7 +107,7 @@ def _job_row(site: Site, listing: Listing, spec: JobSpec, holders: Sequence[Hold
         last_run=run_row(site, last) if last else None,
         holders=holders,
         changes=change_texts(listing, command),
-        troubles=cloud.troubles.get(command, ()) if cloud else (),
+        problems=cloud.troubles.get(command, ()) if cloud else (),
     )
 
 
@@ -127,7 +136,7 @@ def schedule_rows(listing: Listing, spec: JobSpec) -> list[ScheduleRow]:
     return [
         ScheduleRow(
             schedule=schedule,
-            words=in_words(schedule.cron),
+            text=schedule_text(schedule.cron),
             due=due,
             is_paused=None if paused is None else due.scheduler_job in paused,
         )
@@ -135,16 +144,25 @@ def schedule_rows(listing: Listing, spec: JobSpec) -> list[ScheduleRow]:
     ]
 
 
-def holder_rows(site: Site, commands: Iterable[str]) -> tuple[dict[str, list[HolderRow]], str]:
-    """Return the holders of the jobs' locks by command; if the lock server is unavailable, none and its error."""
+def holder_rows(
+    site: Site, commands: Iterable[str], recorded: JobRunQuerySet, *, limit: int
+) -> tuple[dict[str, Holders], str]:
+    """Return each job's first holders by command; if the lock server is unavailable, none and its error.
+
+    They are linked to their runs among `recorded`.
+    """
     try:
         holders = holders_by_job(commands)
     except CloudRunJobsError as error:
         return {}, str(error)
-    executions = {holder.holder for each in holders.values() for holder in each}
-    runs = JobRun.objects.filter(execution__in=executions, environment=conf.load().environment)
+    shown = {command: each[:limit] for command, each in holders.items()}
+    executions = {holder.holder for each in shown.values() for holder in each}
+    runs = recorded.filter(execution__in=executions, environment=conf.load().environment)
     urls = {execution: site.url("run", pk) for pk, execution in runs.values_list("pk", "execution")}
     return {
-        command: [HolderRow(holder=holder, run_url=urls.get(holder.holder, "")) for holder in each]
-        for command, each in holders.items()
+        command: Holders(
+            rows=[HolderRow(holder=holder, run_url=urls.get(holder.holder, "")) for holder in each],
+            more=len(holders[command]) - len(each),
+        )
+        for command, each in shown.items()
     }, ""

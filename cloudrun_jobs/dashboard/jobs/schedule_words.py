@@ -1,4 +1,4 @@
-"""Put schedules into words: "At 09:00, Monday to Friday"."""
+"""Describe schedules as text: "At 09:00, Monday to Friday"."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ MIN_RANGE = 3  # "Saturday and Sunday", but "Friday to Sunday".
 MIN_INTERVALS = 5  # Fewer times of a day are listed.
 
 
-def in_words(expression: str) -> str:
+def schedule_text(expression: str) -> str:
     """Return the schedule as a sentence in the current language; empty if no short sentence is exact.
 
     The English-like forms are returned as they are.

@@ -1,8 +1,9 @@
-"""Open the dashboard to members of staff who are signed in, and show others why it is closed to them."""
+"""Check who may open the dashboard, and show a page to users who may not."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +14,7 @@ from cloudrun_jobs import conf
 from cloudrun_jobs.dashboard.own_site import problems
 from cloudrun_jobs.dashboard.own_site.sign_in import sign_in_url
 from cloudrun_jobs.dashboard.own_site.site import OwnSite
-from cloudrun_jobs.dashboard.site import LIVE_HEADER
+from cloudrun_jobs.dashboard.site import is_live
 from cloudrun_jobs.dashboard.views import VIEWS
 from cloudrun_jobs.http import credentials
 from cloudrun_jobs.http.authentication import csrf_failure, staff_caller
@@ -28,8 +29,7 @@ def respond(
     name: str, view: Callable[..., HttpResponseBase], request: HttpRequest, parameters: Mapping[str, Any]
 ) -> HttpResponseBase:
     """Return the response of the view of that name to a user who may open it."""
-    methods = VIEWS[name].methods
-    return _guarded(request, VIEWS[name].scope, partial(view, request, **parameters), has_page="GET" in methods)
+    return _guarded(request, name, partial(view, request, **parameters))
 
 
 def redirect_or_missing(request: HttpRequest, path: str) -> HttpResponseBase:
@@ -40,26 +40,24 @@ def redirect_or_missing(request: HttpRequest, path: str) -> HttpResponseBase:
             return HttpResponseRedirect(OwnSite().url("jobs"))
         if request.method == "GET" and not path.endswith("/"):
             return HttpResponseRedirect(request.get_full_path(force_append_slash=True))
-        return problems.NOT_FOUND.response(request)
+        return problems.NOT_FOUND.response(OwnSite(), request)
 
-    return _guarded(request, "read", view, has_page=True)
+    return _guarded(request, "jobs", view)
 
 
-def _guarded(
-    request: HttpRequest, scope: str, view: Callable[[], HttpResponseBase], *, has_page: bool
-) -> HttpResponseBase:
-    """Return the response of the view, unless the request may not reach it."""
+def _guarded(request: HttpRequest, name: str, view: Callable[[], HttpResponseBase]) -> HttpResponseBase:
+    """Return the response of the view, unless the request may not reach the one of that name."""
     try:
         with conf.reading_once():
             configured = credentials.load()
             if not configured.session:
                 return _closed()
-            response = _refusal(request, scope, configured.rate, has_page=has_page) or view()
+            response = _refusal(request, name, configured.rate) or view()
     except problems.ERRORS as error:
-        response = problems.problem_of(error, scope).response(request, error)
+        response = problems.problem_of(error, VIEWS[name].scope).response(OwnSite(), request, error)
     if isinstance(response, HttpResponseNotAllowed):
         allowed = {"Allow": response["Allow"]}
-        response = problems.METHOD_NOT_ALLOWED.with_headers(allowed).response(request)
+        response = replace(problems.METHOD_NOT_ALLOWED, headers=allowed).response(OwnSite(), request)
     add_never_cache_headers(response)
     # No other site may lay its page over the buttons, whatever the project's middleware.
     response["X-Frame-Options"] = "DENY"
@@ -73,21 +71,19 @@ def _closed() -> HttpResponseBase:
     return response
 
 
-def _refusal(
-    request: HttpRequest, scope: str, rate: credentials.Rate | None, *, has_page: bool
-) -> HttpResponseBase | None:
+def _refusal(request: HttpRequest, name: str, rate: credentials.Rate | None) -> HttpResponseBase | None:
     """Return the response to a request that is forged, or whose user may not open the page; None for any other."""
-    user = getattr(request, "user", None)
+    user, scope = getattr(request, "user", None), VIEWS[name].scope
     if user is None:
-        return problems.NO_USERS.response(request)
+        return problems.NO_USERS.response(OwnSite(), request)
     if not user.is_authenticated:
+        has_page = "GET" in VIEWS[name].methods
         url = sign_in_url(request, request.get_full_path() if has_page else OwnSite().url("jobs"))
-        return HttpResponseRedirect(url) if url else problems.NO_SIGN_IN.response(request)
+        return HttpResponseRedirect(url) if url else problems.NO_SIGN_IN.response(OwnSite(), request)
     caller = staff_caller(user)
     may_read = caller is not None and "read" in caller.scopes
     if caller is None or not {"read", scope} <= caller.scopes:
-        return problems.refused(scope if may_read else "read").response(request)
-    # A page that is open and read again does not use up the requests that its buttons need.
-    is_live = request.method == "GET" and LIVE_HEADER in request.headers
-    check_rate(f"live: {caller.name}" if is_live else caller.name, rate)
-    return problems.FORGED.response(request) if csrf_failure(request) else None
+        return problems.refused(scope if may_read else "read").response(OwnSite(), request)
+    # Apart from the requests of the user: a page that is open must not refuse them an action.
+    check_rate(caller.name, rate, counter="live" if is_live(request, name) else "")
+    return problems.FORGED.response(OwnSite(), request) if csrf_failure(request) else None

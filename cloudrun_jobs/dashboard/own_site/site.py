@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
@@ -34,10 +35,9 @@ class OwnSite(Site):
         return staff_caller(getattr(request, "user", None))
 
     def render(self, request: HttpRequest, page: Page) -> HttpResponse:
-        return self.show(request, page, getattr(request, "user", None))
-
-    def show(self, request: HttpRequest, page: Page, user: Any) -> HttpResponse:
-        """Return the page in a frame for this user. Without one, the frame needs neither session nor database."""
+        # Without a user, the frame needs neither session nor database, which may be the fault.
+        is_fault = page.status >= HTTPStatus.INTERNAL_SERVER_ERROR
+        user: Any = None if is_fault else getattr(request, "user", None)
         is_signed_in = user is not None and user.is_authenticated
         caller = staff_caller(user)
         may_read = caller is not None and "read" in caller.scopes

@@ -12,7 +12,7 @@ from django.utils.translation import gettext as _
 from cloudrun_jobs.dashboard.errors import ANY_ERROR, describe
 from cloudrun_jobs.dashboard.site import Level, Site
 from cloudrun_jobs.dashboard.text import plain
-from cloudrun_jobs.dashboard.unavailable import explain_errors
+from cloudrun_jobs.exceptions import CloudRunJobsError
 from cloudrun_jobs.http import actions
 from cloudrun_jobs.models import JobRun, Status
 from cloudrun_jobs.models.querysets import LONG_FIELDS
@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     from cloudrun_jobs.http.authentication import Caller
 
 
-@explain_errors
 def cancel(site: Site, request: HttpRequest, caller: Caller, run_id: UUID) -> HttpResponseBase:
     """Cancel the run, unless it has ended."""
     if (run := _find(run_id)) is None:
@@ -48,12 +47,11 @@ def _cancelled(run: JobRun, *, is_changed: bool) -> tuple[Level, str]:
     if is_changed:
         return Level.SUCCESS, _("The run is cancelled.")
     if run.status == Status.CANCELLED:
-        return Level.WARNING, _("The run was cancelled already.")
+        return Level.WARNING, _("The run had already been cancelled.")
     message = _("The run was not cancelled: it has ended with the status “%(status)s”.")
     return Level.WARNING, message % {"status": run.get_status_display()}
 
 
-@explain_errors
 def rerun(site: Site, request: HttpRequest, caller: Caller, run_id: UUID) -> HttpResponseBase:
     """Start a new run with the arguments of this one, or of its failed tasks."""
     failed_only, key = request.POST.get("failed_only") == "1", actions.form_key(request)
@@ -106,5 +104,14 @@ def _not_sent(run: JobRun, error: BaseException) -> str:
 def _failed(site: Site, request: HttpRequest, run: JobRun, message: str, error: BaseException) -> HttpResponseBase:
     site.notify(request, Level.ERROR, message)
     response = redirect(site.url("run", run.pk))
-    log_response("%s: %s", error, request.path, response=response, request=request, level="warning")
+    is_fault = not isinstance(error, CloudRunJobsError)  # Of the code of the job, or of the database.
+    log_response(
+        "%s: %s",
+        error,
+        request.path,
+        response=response,
+        request=request,
+        level="error" if is_fault else "warning",
+        exception=error if is_fault else None,
+    )
     return response

@@ -12,6 +12,7 @@ from uuid import UUID
 from django.db.models import Case, Count, Q, QuerySet, Subquery, Sum, When
 from django.utils import timezone
 from django.utils.formats import number_format
+from django.utils.functional import cached_property
 from django.utils.translation import gettext as _
 
 from cloudrun_jobs.argv.redaction import is_redacted
@@ -19,12 +20,11 @@ from cloudrun_jobs.dashboard.runs import excerpts
 from cloudrun_jobs.dashboard.runs.rows import took
 from cloudrun_jobs.dashboard.site import Site
 from cloudrun_jobs.dashboard.text import MAX_LENGTH
-from cloudrun_jobs.exceptions import RerunRefused
 from cloudrun_jobs.execution.sharding.writing import counts
 from cloudrun_jobs.models import Claims, JobRun, Progress, Status, TaskRun, failures
 from cloudrun_jobs.models.statuses import DONE
+from cloudrun_jobs.models.values import combined_total
 from cloudrun_jobs.registry import find_job_or_none
-from cloudrun_jobs.runs import reruns
 from cloudrun_jobs.runs.data import HIDDEN
 from cloudrun_jobs.runs.reruns import is_command_line
 from cloudrun_jobs.spec.shares import Shares
@@ -136,6 +136,7 @@ class RunDetails:
     def took(self) -> timedelta | None:
         return took(self.run, self._now)
 
+    @cached_property
     def summary(self) -> dict[str, Any]:
         """Return the number of tasks that have a record, and the sums of their progress."""
         return TaskRun.objects.filter(run=self.run.pk).aggregate(
@@ -145,16 +146,18 @@ class RunDetails:
             totals=Count("progress_total"),
         )
 
-    def progress(self, summary: dict[str, Any]) -> Bar | None:
-        """Return the progress of all tasks together; None if no task has reported any."""
-        if summary["done"] is None:
+    @property
+    def progress(self) -> Bar | None:
+        """The progress of all tasks together; None if no task has reported any."""
+        run, found = self.run, self.summary
+        if found["done"] is None:
             return None
-        items = None if summary["totals"] else self.run.items_total
-        total = summary["total"] if summary["totals"] == self.run.task_count else items
-        return bar(Progress(summary["done"], total, self._texts["progress_text"] or ""))
+        total = combined_total(found["total"], found["totals"], task_count=run.task_count, items=run.items_total)
+        return bar(Progress(found["done"], total, self._texts["progress_text"] or ""))
 
-    def tasks(self, summary: dict[str, Any]) -> Tasks:
-        """Return a page of the tasks."""
+    @property
+    def tasks(self) -> Tasks:
+        """A page of the tasks."""
         first = (self._page - 1) * TASKS_PER_PAGE
         rows: QuerySet[Any] = TaskRun.objects.filter(run=self.run.pk).annotate(
             error_start=excerpts.start_of("error_message"),
@@ -168,7 +171,7 @@ class RunDetails:
             rows=[self._task_row(task) for task in tasks[:TASKS_PER_PAGE]],
             number=self._page,
             has_more=len(tasks) > TASKS_PER_PAGE,
-            unstarted=max(0, self.run.task_count - max(summary["started"], self._ended)),
+            unstarted=max(0, self.run.task_count - max(self.summary["started"], self._ended)),
         )
 
     @property
@@ -178,13 +181,13 @@ class RunDetails:
 
     def _task_row(self, task: Any) -> TaskRow:
         field = f"task-{task.index}"
-        message = task.error_start or (f"exit status {task.exit_code}" if task.exit_code else "")
+        exit_status = _("exit status %(code)s") % {"code": task.exit_code} if task.exit_code else ""
         # The run has the results of its tasks, unless they are too long.
         in_task = task.has_result and self._texts["result_start"] is None
         return TaskRow(
             task=task,
             took=self._task_duration(task),
-            error=self._excerpt(f"{field}-error", message),
+            error=self._excerpt(f"{field}-error", task.error_start or exit_status),
             arguments=self._excerpt(f"{field}-arguments", excerpts.command_line(task.arguments_start)),
             result_url=self._site.url("text", self.run.pk, f"{field}-result") if in_task else "",
             progress=None if task.progress is None else bar(task.progress),
@@ -194,21 +197,23 @@ class RunDetails:
         end: datetime | None = task.finished_at or (self._now if task.status == Status.RUNNING else None)
         return None if end is None else max(end - task.started_at, timedelta(0))
 
+    @cached_property
     def items(self) -> Items | None:
-        """Return the items of the run; None if it claims none."""
+        """The items of the run; None if it claims none."""
         if not failures.claims_items(self.run):
             return None
         origin = Shares.decode(self.run.shares).origin if self.run.shares else self.run.pk
-        found, failed = counts(origin), failures.failed_items(self.run)
-        if not (sum(found) or failed.count):
+        found, failed = counts(origin), failures.first_failed_items(self.run)[: failures.MAX_LISTED]
+        if not (sum(found) or failed):
             return None
-        texts = [(item, json.dumps(item.item, ensure_ascii=False)) for item in failed.listed]
+        texts = [(item, json.dumps(item.item, ensure_ascii=False)) for item in failed]
         is_cut = any(len(text) > MAX_LENGTH or len(item.error_message) > MAX_LENGTH for item, text in texts)
         rest_url = self._site.url("text", self.run.pk, excerpts.ITEMS) if is_cut else ""
-        return Items(found, texts, failed.count - len(texts), rest_url)
+        return Items(found, texts, found.failed - len(texts), rest_url)
 
+    @cached_property
     def reruns(self) -> list[JobRun]:
-        """Return the newest runs that repeat failed tasks of this one."""
+        """The newest runs that repeat failed tasks of this one."""
         return list(self.run.reruns.newest_first().only("status", "created_at")[:MAX_RERUNS])
 
     @property
@@ -219,14 +224,14 @@ class RunDetails:
 
     @property
     def can_rerun_failed(self) -> bool:
-        """Whether failed tasks or items of the run can be repeated."""
-        if not self.can_rerun or (self.run.status in DONE and not failures.claims_items(self.run)):
-            return False
-        try:
-            reruns.repeat_failed(self.run, task_parallelism=1, runs_in_process=True)
-        except RerunRefused:
-            return False
-        return True
+        """Whether failed tasks or items of the run may be repeated; a request may still be refused."""
+        has_started = self.summary["started"] > 0 or self.run.shares is not None
+        return self.can_rerun and has_started and not self.reruns and self._has_failures
+
+    @property
+    def _has_failures(self) -> bool:
+        items = self.items
+        return self.run.status not in DONE or (items is not None and items.counts.failed + items.counts.left > 0)
 
     def counts(self) -> Iterator[tuple[str, int]]:
         """Yield the outcomes of the tasks, and the number of each."""

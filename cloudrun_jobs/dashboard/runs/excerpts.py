@@ -5,15 +5,16 @@ from __future__ import annotations
 import json
 import re
 import shlex
+from collections.abc import Sequence
 from typing import Any
 from uuid import UUID
 
 from django.db.models import Expression, QuerySet, TextField
 from django.db.models.functions import Cast, Left
-from django.views.debug import SafeExceptionReporterFilter
 
 from cloudrun_jobs.dashboard.text import MAX_LENGTH
 from cloudrun_jobs.models import JobRun, TaskRun, failures
+from cloudrun_jobs.runs.data import cleansed_overrides
 from cloudrun_jobs.runs.reruns import is_command_line
 
 #: A longer JSON text is not indented on a page.
@@ -80,18 +81,17 @@ def command_line(text: str | None) -> str | None:
     return shlex.join(arguments) if is_command_line(arguments) else text
 
 
+def command_lines(runs: Sequence[JobRun]) -> list[str | None]:
+    """Return the command line of each run, or its beginning, with one query."""
+    rows: QuerySet[Any] = JobRun.objects.filter(pk__in=[run.pk for run in runs])
+    texts = dict(rows.values_list("pk", start_of_json("argv")))
+    return [command_line(texts.get(run.pk)) for run in runs]
+
+
 def readable_overrides(text: str | None) -> str | None:
     """Return the overrides of a run indented, without the values of variables that are named like secrets."""
     overrides = decode(text)
-    if isinstance(overrides, dict) and isinstance(overrides.get("env"), dict):
-        overrides["env"] = {name: _cleansed(name, value) for name, value in overrides["env"].items()}
-        return json.dumps(overrides, ensure_ascii=False, indent=2)
-    return readable(text)
-
-
-def _cleansed(name: str, value: Any) -> Any:
-    reporter = SafeExceptionReporterFilter
-    return reporter.cleansed_substitute if reporter.hidden_settings.search(name) else value
+    return readable(text if overrides is None else json.dumps(cleansed_overrides(overrides), ensure_ascii=False))
 
 
 FORMATS = {"arguments": command_line, "overrides": readable_overrides, "result": readable}

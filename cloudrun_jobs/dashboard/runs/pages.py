@@ -14,8 +14,7 @@ from cloudrun_jobs import conf
 from cloudrun_jobs.dashboard.runs import excerpts, search
 from cloudrun_jobs.dashboard.runs.details import RunDetails, read_run
 from cloudrun_jobs.dashboard.site import Link, Page, Site
-from cloudrun_jobs.dashboard.text import LINES, plain
-from cloudrun_jobs.dashboard.unavailable import explain_errors
+from cloudrun_jobs.dashboard.text import LINES, MAX_LENGTH, plain
 from cloudrun_jobs.deploy.target import execution_url
 from cloudrun_jobs.terminal import escape
 
@@ -29,14 +28,12 @@ ID_DIGITS = 8  # that identify a run for a reader
 MAX_PAGE_DIGITS = 4  # of tasks
 
 
-@explain_errors
 def list_runs(site: Site, request: HttpRequest, caller: Caller) -> HttpResponseBase:
     """List the runs, newest first. In the admin, its own list replaces this one."""
     context = {**search.read(site, request), "time_zone": timezone.get_current_timezone_name()}
     return site.render(request, Page(template="runs.html", title=str(TITLE), context=context))
 
 
-@explain_errors
 def show_run(site: Site, request: HttpRequest, caller: Caller, run_id: UUID) -> HttpResponseBase:
     """Show one run."""
     run = read_run(run_id)
@@ -47,7 +44,8 @@ def show_run(site: Site, request: HttpRequest, caller: Caller, run_id: UUID) -> 
         template="run.html",
         title=f"{plain(run.command)} {str(run.pk)[:ID_DIGITS]}",
         trail=[Link(str(TITLE), site.url("runs"))],
-        context={**_context(site, details), **_links(site, details), **_actions(site, details, caller)},
+        record=run,
+        context={**_context(details), **_links(site, details), **_actions(site, details, caller)},
     )
     return site.render(request, page)
 
@@ -58,15 +56,15 @@ def _page_number(request: HttpRequest) -> int:
     return max(number, 1)
 
 
-def _context(site: Site, details: RunDetails) -> dict[str, Any]:
-    run, summary = details.run, details.summary()
+def _context(details: RunDetails) -> dict[str, Any]:
+    run = details.run
     return {
         "run": run,
         "took": details.took,
         "counts": [*details.counts()],
-        "progress": details.progress(summary),
-        "tasks": details.tasks(summary),
-        "items": details.items(),
+        "progress": details.progress,
+        "tasks": details.tasks,
+        "items": details.items,
         "arguments": details.arguments,
         "texts": {name: details.excerpt(name) for name in (*excerpts.TEXTS, *excerpts.VALUES)},
         "time_zone": timezone.get_current_timezone_name(),
@@ -76,13 +74,14 @@ def _context(site: Site, details: RunDetails) -> dict[str, Any]:
 
 def _links(site: Site, details: RunDetails) -> dict[str, Any]:
     run, log_uri = details.run, vars(details.run)["logs_start"]
+    is_link = log_uri.startswith(("https://", "http://")) and len(log_uri) <= MAX_LENGTH
     return {
         "job_url": site.url("job", run.command) if details.job else "",
         "console_url": execution_url(run),
-        # The text of a service: no other scheme is a link.
-        "log_url": log_uri if log_uri.startswith(("https://", "http://")) else "",
+        # The text of a service: no other scheme is a link, and what was cut would lead elsewhere.
+        "log_url": log_uri if is_link else "",
         "rerun_of_url": site.url("run", run.rerun_of_id) if run.rerun_of_id else "",
-        "reruns": [(site.url("run", each.pk), each) for each in details.reruns()],
+        "reruns": [(site.url("run", each.pk), each) for each in details.reruns],
         "events_url": "" if run.is_finished else site.url("events", run.pk),
     }
 
@@ -99,7 +98,6 @@ def _actions(site: Site, details: RunDetails, caller: Caller) -> dict[str, Any]:
     }
 
 
-@explain_errors
 def show_text(site: Site, request: HttpRequest, caller: Caller, run_id: UUID, field: str) -> HttpResponseBase:
     """Return the whole text of one field of a run, or of one of its tasks."""
     text = excerpts.whole_text(run_id, field)

@@ -31,6 +31,7 @@ from cloudrun_jobs.http.options import FORMATS, MAX_CHOICES, NUMBERS, is_require
 from cloudrun_jobs.terminal import escape
 
 MAX_DEFAULT = 200  # characters
+MAX_CHECKBOXES = 20  # of one argument
 INPUT_TYPES = {"date": "date", "date-time": "datetime-local", "time": "time"}
 # The texts of one line are in an input, which browsers neither complete nor correct.
 VERBATIM = {"autocomplete": "off", "spellcheck": "false", "autocapitalize": "off"}
@@ -107,15 +108,16 @@ def _single(parser: ArgumentParser, action: Action) -> forms.Field:
 def _list(parser: ArgumentParser, action: Action) -> Input:
     may_be_chosen = not isinstance(action.nargs, int) and not _has_uses(action)
     if may_be_chosen and (choices := _choices(action)):
+        widget: Any = forms.CheckboxSelectMultiple if len(choices) <= MAX_CHECKBOXES else forms.SelectMultiple
         field: forms.Field = forms.MultipleChoiceField(
-            choices=choices, widget=forms.CheckboxSelectMultiple, **_described(parser, action)
+            choices=choices, widget=widget, **_described(parser, action)
         )
         return Input(action, field, list)
     hint = gettext("One value per line.")
     if _has_uses(action):
         hint = gettext("One value per line, and an empty line between the uses of the option.")
-    widget = forms.Textarea(attrs={**VERBATIM, "rows": 4})
-    field = forms.CharField(strip=False, widget=widget, **_described(parser, action, hint))
+    textarea = forms.Textarea(attrs={**VERBATIM, "rows": 4})
+    field = forms.CharField(strip=False, widget=textarea, **_described(parser, action, hint))
     return Input(action, field, _uses if _has_uses(action) else _lines)
 
 
@@ -149,7 +151,7 @@ def _uses(text: str) -> list[list[str]]:
 
 
 def _normalised(text: str) -> str:
-    """Return the text with the line breaks of Python: a browser sends others."""
+    """Return the text with the line breaks of Python: browsers send \\r\\n."""
     return text.replace("\r\n", "\n").replace("\r", "\n")
 
 

@@ -20,7 +20,7 @@ from django import forms
 from django.utils.translation import gettext
 
 from cloudrun_jobs import argv
-from cloudrun_jobs.argv.binding import is_writable, own_arguments, subparsers
+from cloudrun_jobs.argv.binding import is_writable, own_arguments, subparser, subparsers
 from cloudrun_jobs.dashboard.start.fields import Input, inputs, is_flag
 from cloudrun_jobs.exceptions import InvalidArguments
 from cloudrun_jobs.http.options import is_required
@@ -37,7 +37,7 @@ DRY_RUN = "dry_run"
 
 @dataclass(frozen=True, slots=True)
 class Section:
-    """A group of fields, with a legend unless it is the group of all others."""
+    """A group of fields. The fields outside of any group have no legend."""
 
     legend: str
     text: str
@@ -54,15 +54,11 @@ class Subcommand:
     help: str
 
 
-class UnknownSubcommand(LookupError):
-    """The parser has no such subcommand."""
-
-
 class StartForm(forms.Form):
     """The arguments of a job, and of the chosen subcommands.
 
     A field that is left as it is sends nothing, so the parser's defaults apply. Raises `InvalidJob`,
-    `UnknownSubcommand`, and what the command raises when it builds its parser.
+    `InvalidArguments` for an unknown subcommand, and what the command raises when it builds its parser.
     """
 
     def __init__(self, job: CloudRunJobs, subcommands: Sequence[str] = (), data: QueryDict | None = None) -> None:
@@ -72,7 +68,7 @@ class StartForm(forms.Form):
         self.parser = argv.parser_of(job)
         self._parsers: list[ArgumentParser] = [self.parser]
         for name in subcommands:
-            self._parsers.append(_subparser(self._parsers[-1], name))
+            self._parsers.append(subparser(self._parsers[-1], name))
         self._inputs: dict[str, Input] = {}
         #: The required arguments that the form cannot have.
         self.missing: list[str] = []
@@ -213,13 +209,6 @@ class StartForm(forms.Form):
             if start := next(filter(message.startswith, starts), None):
                 return self.add_error(name, text.removeprefix(start))
         return self.add_error(None, text)
-
-
-def _subparser(parser: ArgumentParser, name: str) -> ArgumentParser:
-    action = subparsers(parser)
-    if action is None or name not in action.choices:
-        raise UnknownSubcommand(name)
-    return action.choices[name]
 
 
 def _names(action: _SubParsersAction[ArgumentParser] | None) -> list[str]:

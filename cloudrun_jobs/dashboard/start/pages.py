@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterator
 from dataclasses import dataclass
 from http import HTTPStatus
@@ -11,15 +10,16 @@ from urllib.parse import urlencode
 from uuid import UUID, uuid4
 
 from django.shortcuts import redirect
+from django.utils.log import log_response
 from django.utils.translation import gettext as _
 
 from cloudrun_jobs import backends, enqueue
 from cloudrun_jobs.dashboard.errors import ANY_ERROR, describe
 from cloudrun_jobs.dashboard.site import Level, Link, Page, Site
-from cloudrun_jobs.dashboard.start.form import StartForm, UnknownSubcommand
+from cloudrun_jobs.dashboard.start.form import StartForm
 from cloudrun_jobs.dashboard.text import plain
-from cloudrun_jobs.dashboard.unavailable import explain_errors
 from cloudrun_jobs.exceptions import (
+    CloudRunJobsError,
     IdempotencyKeyReused,
     InvalidArguments,
     InvalidJob,
@@ -31,25 +31,25 @@ from cloudrun_jobs.operations import Operation
 from cloudrun_jobs.registry import find_job
 
 if TYPE_CHECKING:
-    from django.http import HttpRequest, HttpResponseBase
+    from django.http import HttpRequest, HttpResponse
 
     from cloudrun_jobs.command import CloudRunJobs
     from cloudrun_jobs.http.authentication import Caller
-
-logger = logging.getLogger(__name__)
 
 LEVELS = {Status.SUCCEEDED: Level.SUCCESS, Status.SKIPPED: Level.WARNING}
 SUBCOMMAND = "subcommand"  # In the query, once for each level.
 
 
-@explain_errors
-def start(site: Site, request: HttpRequest, caller: Caller, command: str) -> HttpResponseBase:
+def start(site: Site, request: HttpRequest, caller: Caller, command: str) -> HttpResponse:
     """Show the form of the job's options; start a run when it is posted."""
     page = StartPage(site, request, caller, command)
     try:
         form = _form(request, command)
     except NoForm as reason:
-        return page.refuse(reason)
+        response = page.refuse(reason)
+        if reason.__cause__:
+            page.log(reason.__cause__, response)
+        return response
     if request.method == "POST" and not form.missing:
         return page.post(form)
     return page.show(form)
@@ -74,14 +74,13 @@ def _form(request: HttpRequest, command: str) -> StartForm:
         raise NoForm(_("The declaration of this job is invalid. Run “manage.py check”."), error) from None
     except InvalidSettings as error:
         raise NoForm(_("The settings are invalid. Run “manage.py check”."), error) from None
-    except UnknownSubcommand:
+    except InvalidArguments:
         message = _("The job has no such subcommand. It may have been removed since the page was shown.")
         raise NoForm(message, status=HTTPStatus.NOT_FOUND) from None
     # Importing a command, creating it and building its parser may raise anything, or exit.
     except (Exception, SystemExit) as error:
-        logger.exception("The form of the job %s cannot be shown", command)
         message = _("The options of this job cannot be read, because its command raised an error.")
-        raise NoForm(message, f"{type(error).__name__}: {error}") from None
+        raise NoForm(message, f"{type(error).__name__}: {error}") from error
 
 
 def _job(command: str) -> CloudRunJobs:
@@ -101,7 +100,7 @@ class StartPage:
     caller: Caller
     command: str
 
-    def post(self, form: StartForm) -> HttpResponseBase:
+    def post(self, form: StartForm) -> HttpResponse:
         """Start a run with the values of the form, and show it; or show the form with its errors."""
         key = actions.form_key(self.request)
         if key is None:
@@ -115,7 +114,7 @@ class StartPage:
             return self._failed(form, request, error, key)
         return self._started(run, is_new=is_new)
 
-    def show(self, form: StartForm, *, key: UUID | None = None) -> HttpResponseBase:
+    def show(self, form: StartForm, *, key: UUID | None = None) -> HttpResponse:
         """Return the page with the form; `key` identifies its request, so that a second one starts nothing."""
         spec = form.job.spec
         return self._render(
@@ -127,9 +126,21 @@ class StartPage:
             help=form.job.help,
         )
 
-    def refuse(self, reason: NoForm) -> HttpResponseBase:
+    def refuse(self, reason: NoForm) -> HttpResponse:
         """Return the page that says why there is no form."""
         return self._render(reason.status, problem=str(reason), details=reason.details)
+
+    def log(self, error: BaseException, response: HttpResponse) -> None:
+        """Log an exception of the job, which the response describes."""
+        log_response(
+            "%s: %s",
+            error,
+            self.request.path,
+            response=response,
+            request=self.request,
+            level="error",
+            exception=error,
+        )
 
     def _links(self, form: StartForm) -> Iterator[dict[str, str]]:
         url = self.site.url("start", self.command)
@@ -137,22 +148,18 @@ class StartPage:
             query = urlencode([(SUBCOMMAND, name) for name in each.names])
             yield {"url": f"{url}?{query}", "name": each.names[-1], "help": each.help}
 
-    def _render(self, status: int = HTTPStatus.OK, **context: Any) -> HttpResponseBase:
-        title, trail = _("Run %(command)s") % {"command": plain(self.command)}, []
-        if "read" in self.caller.scopes:
-            back = self.site.url("job", self.command)
-            context["back"] = back
-            trail = [Link(_("Jobs"), self.site.url("jobs")), Link(plain(self.command), back)]
+    def _render(self, status: int = HTTPStatus.OK, **context: Any) -> HttpResponse:
+        back = self.site.url("job", self.command)
         page = Page(
             template="start.html",
-            title=title,
-            context={"command": self.command, **context},
-            trail=trail,
+            title=_("Run %(command)s") % {"command": plain(self.command)},
+            context={"command": self.command, "back": back, **context},
+            trail=[Link(_("Jobs"), self.site.url("jobs")), Link(plain(self.command), back)],
             status=status,
         )
         return self.site.render(self.request, page)
 
-    def _started(self, run: JobRun, *, is_new: bool) -> HttpResponseBase:
+    def _started(self, run: JobRun, *, is_new: bool) -> HttpResponse:
         if not is_new:
             message = _("This form had already started this run. No other run was started.")
             return self._leave(Level.WARNING, message, run)
@@ -163,8 +170,16 @@ class StartPage:
         message = _("The run has ended with the status “%(status)s”.")
         return self._leave(level, message % {"status": run.get_status_display()}, run)
 
-    def _failed(self, form: StartForm, request: RunRequest, error: BaseException, key: UUID) -> HttpResponseBase:
+    def _failed(self, form: StartForm, request: RunRequest, error: BaseException, key: UUID) -> HttpResponse:
         """Show the run that could not be sent, or why no run was started."""
+        response = self._explain_failure(form, request, error, key)
+        if not isinstance(error, CloudRunJobsError):
+            self.log(error, response)
+        return response
+
+    def _explain_failure(
+        self, form: StartForm, request: RunRequest, error: BaseException, key: UUID
+    ) -> HttpResponse:
         if run := JobRun.objects.filter(pk=request.run_id).first():
             return self._leave(Level.ERROR, describe(error), run)
         if isinstance(error, IdempotencyKeyReused):
@@ -177,11 +192,10 @@ class StartPage:
             form.add_error(None, describe(error))
         return self.show(form, key=key)
 
-    def _leave(self, level: Level, message: str, run: JobRun) -> HttpResponseBase:
-        """Show the run with a notice; to a user who may not read runs, the empty form with it."""
+    def _leave(self, level: Level, message: str, run: JobRun) -> HttpResponse:
+        """Show the run with a notice."""
         self.site.notify(self.request, level, message)
-        may_read = "read" in self.caller.scopes
-        return redirect(self.site.url("run", run.pk) if may_read else self.site.url("start", self.command))
+        return redirect(self.site.url("run", run.pk))
 
 
 class RunRequest:

@@ -46,16 +46,16 @@ def set_states(backend: CloudRunBackend, spec: JobSpec, *, paused: bool) -> Iter
 
 
 def _set_state(backend: CloudRunBackend, scheduler_job: str, *, paused: bool) -> bool:
-    """Return False if it is so already."""
+    """Return False if it is in that state already."""
     client, name = clients.scheduler(backend.server), f"{backend.scheduler_parent}/jobs/{scheduler_job}"
-    wanted = Job.State.PAUSED if paused else Job.State.ENABLED
+    target = Job.State.PAUSED if paused else Job.State.ENABLED
 
-    def is_so() -> bool:
+    def is_in_state() -> bool:
         with translate_errors(name, GET, endpoint=backend.endpoint):
             found = client.get_job(name=name, retry=RETRY_WHEN_EXHAUSTED, timeout=backend.rpc_timeout)
-        return bool(found.state == wanted)
+        return bool(found.state == target)
 
-    if is_so():
+    if is_in_state():
         return False
     change = client.pause_job if paused else client.resume_job
     try:
@@ -63,7 +63,7 @@ def _set_state(backend: CloudRunBackend, scheduler_job: str, *, paused: bool) ->
             change(name=name, retry=RETRY_WHEN_EXHAUSTED, timeout=backend.rpc_timeout)
     except ServiceError as error:
         # Another process may have done the same in between.
-        if isinstance(error.__cause__, FailedPrecondition) and is_so():
+        if isinstance(error.__cause__, FailedPrecondition) and is_in_state():
             return False
         raise
     return True

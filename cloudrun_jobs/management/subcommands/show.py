@@ -21,7 +21,7 @@ from cloudrun_jobs.management.subcommands.runs import status_text
 from cloudrun_jobs.models import JobRun, failures
 from cloudrun_jobs.models.statuses import ITEMS
 from cloudrun_jobs.registry import find_jobs
-from cloudrun_jobs.runs.data import run_data
+from cloudrun_jobs.runs.data import cleansed_overrides, run_data
 from cloudrun_jobs.runs.dispatch import NOT_SENT
 from cloudrun_jobs.terminal import escape, format_duration, format_time, table
 
@@ -89,7 +89,7 @@ def _rows(run: JobRun) -> Iterator[tuple[str, str]]:
     yield "Command line", shlex.join(run.argv) if run.argv else ""
     yield "Backend", ", ".join(filter(None, (run.backend, run.queue and f"queue {run.queue}")))
     yield "Elements", str(run.elements or "")
-    yield "Overrides", json.dumps(run.overrides, ensure_ascii=False) if run.overrides else ""
+    yield "Overrides", json.dumps(cleansed_overrides(run.overrides), ensure_ascii=False) if run.overrides else ""
     yield "Status", status_text(run)
     yield "Error", ": ".join(filter(None, (run.error_class, run.error_message)))
     yield "Requested by", ", ".join(filter(None, (run.requested_by, run.get_trigger_display())))

@@ -58,7 +58,7 @@
   }
 
   function morph(old, fresh) {
-    if (old.isEqualNode(fresh) || isEdited(old)) return;
+    if (old.isEqualNode(fresh)) return;
     if (old.nodeType !== Node.ELEMENT_NODE) {
       old.nodeValue = fresh.nodeValue;
       return;
@@ -94,7 +94,7 @@
   }
 
   // What the user opens and closes.
-  const isOwn = (element, name) => name === "open" && ["DETAILS", "DIALOG"].includes(element.nodeName);
+  const isOwn = (element, name) => name === "open" && element.nodeName === "DETAILS";
 
   // Return the node from `next` on that `child` is a newer version of.
   function matching(next, child) {
@@ -114,27 +114,6 @@
     if (node.id) return `#${node.id}`;
     const link = ["TR", "LI"].includes(node.nodeName) ? node.querySelector("a[href]") : null;
     return link && link.getAttribute("href");
-  }
-
-  // Return true for a form with input, or in which the user is about to give some.
-  function isEdited(node) {
-    if (node.nodeName !== "FORM") return false;
-    const active = document.activeElement;
-    return [...node.elements].some((field) => isField(field) && (field === active || isChanged(field)));
-  }
-
-  const isField = (field) => !["BUTTON", "FIELDSET", "OUTPUT"].includes(field.nodeName) && field.type !== "hidden";
-
-  function isChanged(field) {
-    if (field.nodeName === "SELECT") {
-      const options = [...field.options];
-      const hasDefault = field.multiple || options.some((option) => option.defaultSelected);
-      return hasDefault
-        ? options.some((option) => option.selected !== option.defaultSelected)
-        : field.selectedIndex > 0;
-    }
-    if (["checkbox", "radio"].includes(field.type)) return field.checked !== field.defaultChecked;
-    return field.value !== field.defaultValue;
   }
 
   // Requests.
