@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from http import HTTPStatus
@@ -39,6 +40,11 @@ Text = str | Promise
 #: What `fault_of()` has a page for.
 FAULTS = (Error, CloudRunJobsError)
 
+logger = logging.getLogger(__name__)
+
+#: What the code of a job may raise while it is imported, or reads its arguments.
+ANY_ERROR = (Exception, SystemExit)
+
 #: By `RerunRefused.reason`.
 REFUSALS: Mapping[str, Promise] = {
     "secrets": gettext_lazy(
@@ -52,8 +58,10 @@ REFUSALS: Mapping[str, Promise] = {
 }
 
 
-def describe(error: CloudRunJobsError) -> str:
+def describe(error: BaseException) -> str:
     """Return what happened, and what to do. The text of the error itself is English."""
+    if not isinstance(error, CloudRunJobsError):
+        return _describe_unexpected(error)
     if isinstance(error, RerunRefused) and error.reason in REFUSALS:
         return str(REFUSALS[error.reason])
     kind = {"kind": type(error).__name__, "error": plain(error)}
@@ -64,9 +72,18 @@ def describe(error: CloudRunJobsError) -> str:
     if isinstance(error, ServiceError):
         return _("The service rejected the request (%(kind)s). %(error)s") % kind
     if isinstance(error, IdempotencyKeyReused):
-        return _("Nothing was started: the form was sent before with other values. Open it again.")
+        return _("This form has already started a run, with other values. To start another run, send it again.")
     if isinstance(error, InvalidArguments):
         return _("Nothing was started: the command rejects the arguments. %(error)s") % kind
+    return _("The request failed (%(kind)s). %(error)s") % kind
+
+
+def _describe_unexpected(error: BaseException) -> str:
+    """Log an error of the code of a job or of the database, and describe it."""
+    logger.error("An action of a page failed", exc_info=error)
+    kind = {"kind": type(error).__name__, "error": plain(error)}
+    if isinstance(error, Error):  # Its text may name hosts and users.
+        return _("The request failed (%(kind)s). The log has the reason.") % kind
     return _("The request failed (%(kind)s). %(error)s") % kind
 
 
