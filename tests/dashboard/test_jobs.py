@@ -198,7 +198,7 @@ def test_lock_server_that_is_away(reader: Client, settings: Settings, declare: D
     declare(nightly=NIGHTLY)
     texts = [text_of(page(reader, *names)) for names in (("jobs",), ("job", "nightly"))]
 
-    assert all("the holders of locks are not known: Redis at 127.0.0.1" in text for text in texts)
+    assert all("the holders of locks are unknown: Redis at 127.0.0.1" in text for text in texts)
     assert all("Every day at 03:00" in text for text in texts)
 
 

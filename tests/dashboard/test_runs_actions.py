@@ -247,7 +247,7 @@ def test_what_failed_is_rerun_once(operator: Client) -> None:
     assert (new.rerun_of, new.result["partner"]) == (run, 7)
     assert first.redirect_chain == second.redirect_chain == [(url("run", new.pk), 302)]
     later = post(operator, "rerun", run, key=uuid4(), failed_only="1")
-    assert "another run repeats the failed tasks already" in text_of(later)
+    assert "another run already repeats the failed tasks" in text_of(later)
     assert "rerun-failed" not in page(operator, "run", run.pk).content.decode()
     assert JobRun.objects.count() == 2
 
