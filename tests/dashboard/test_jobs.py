@@ -103,7 +103,7 @@ def test_drift_pauses_and_orphans(
 
     assert "paused" in row
     assert "The Cloud Run job differs: timeout" in row
-    assert f"are those of Google Cloud at {timezone.localtime():%F}" in text_of(response)
+    assert f"Compared with Google Cloud at {timezone.localtime():%F}" in text_of(response)
     assert "No command declares these resources" in text_of(response)
     assert "gone-production" in text_of(response)
     assert "data-live-every" not in response.content.decode()
