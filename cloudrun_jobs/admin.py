@@ -193,7 +193,7 @@ class JobRunAdminMixin(ReadOnlyAdminMixin):
     def run_duration(self, run: JobRun) -> str:
         from cloudrun_jobs.dashboard.runs.rows import took
 
-        return duration(took(run))
+        return shown(duration(took(run)))
 
     @admin.display(description=_("progress"))
     def run_progress(self, run: JobRun) -> str:
@@ -264,6 +264,14 @@ class JobRunAdminMixin(ReadOnlyAdminMixin):
             raise BadRequest("Expected ids of runs.")
         with conf.reading_once():
             return super().changelist_view(request, extra_context)
+
+    def lookup_allowed(self, lookup: str, value: str, request: HttpRequest) -> bool:
+        """Allow the parameters of the filters: of other look-ups, a database may reject the value."""
+        filters = (each[0] if isinstance(each, tuple | list) else each for each in self.get_list_filter(request))
+        names = (getattr(each, "parameter_name", each) for each in filters)
+        allowed = ["until", self.date_hierarchy, *names]
+        is_filter = any(name and f"{lookup}__".startswith(f"{name}__") for name in allowed)
+        return is_filter and super().lookup_allowed(lookup, value, request)
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:
         return super().get_queryset(request).defer(*LONG_FIELDS)

@@ -6,8 +6,8 @@ from datetime import datetime, timedelta
 
 from django.utils import timezone
 from django.utils.formats import number_format
+from django.utils.html import avoid_wrapping, format_html
 from django.utils.html import escape as escape_html
-from django.utils.html import format_html
 from django.utils.safestring import SafeString, mark_safe
 from django.utils.translation import gettext as _
 
@@ -22,6 +22,8 @@ def plain(value: object, *, keep: str = "") -> str:
     # Never more than that of a megabyte is escaped.
     text = "" if value is None else str(value)
     start = text[:MAX_LENGTH].replace("\r\n", "\n") if "\n" in keep else text[:MAX_LENGTH]
+    if start.isspace():  # Nobody would see it, or could follow a link with this text.
+        start = "".join(f"\\x{ord(character):02x}" for character in start)
     return escape(start, keep=keep) + ("…" if len(text) > MAX_LENGTH else "")
 
 
@@ -31,10 +33,17 @@ def shown(value: object, *, keep: str = "") -> SafeString:
     return mark_safe(f"<bdi>{escape_html(plain(value, keep=keep))}</bdi>")  # noqa: S308  (escaped)
 
 
+def isolated(value: str) -> str:
+    """Return the text with the characters that isolate its direction, for where no element can."""
+    return f"\u2068{value}\u2069"
+
+
 def duration(value: timedelta | float | None) -> str:
     """Return a duration, also given in seconds, in its two largest units: "3 min 12 s"; "-" for None."""
-    if value is None:
-        return "-"
+    return "-" if value is None else avoid_wrapping(_units(value))
+
+
+def _units(value: timedelta | float) -> str:
     exact = max(value.total_seconds() if isinstance(value, timedelta) else float(value), 0.0)
     if round(exact, 1) < 10:
         return _("%(seconds)s s") % {"seconds": number_format(round(exact, 1), 0 if exact == 0 else 1)}
@@ -55,4 +64,6 @@ def timestamp(value: datetime | None) -> SafeString | str:
     if value is None:
         return "-"
     when = timezone.localtime(value) if timezone.is_aware(value) else value
-    return format_html('<time datetime="{}">{}</time>', when.isoformat(timespec="seconds"), f"{when:%F %T}")
+    return format_html(
+        '<time datetime="{}" dir="ltr">{}</time>', when.isoformat(timespec="seconds"), f"{when:%F %T}"
+    )

@@ -8,7 +8,14 @@ from typing import TYPE_CHECKING, Any
 from uuid import UUID, uuid4
 
 from cloudrun_jobs import enqueue
-from cloudrun_jobs.exceptions import InvalidArguments, JobInterrupted, LeaseLost, RerunRefused, ServiceError
+from cloudrun_jobs.exceptions import (
+    CloudRunJobsError,
+    InvalidArguments,
+    JobInterrupted,
+    LeaseLost,
+    RerunRefused,
+    ServiceError,
+)
 from cloudrun_jobs.http.audit import audit
 from cloudrun_jobs.http.authentication import Caller
 from cloudrun_jobs.models import JobRun, Status, Trigger
@@ -81,11 +88,19 @@ def rerun(
 
 def cancel(caller: Caller, run: JobRun, *, over_http: bool = False) -> bool:
     """Cancel the run, and reload it; return False if it has ended otherwise. Raises `ServiceError`."""
-    is_cancelled = run.cancel()
+    is_requested = run.cancel_requested_at is not None
+    try:
+        is_cancelled = run.cancel()
+    except CloudRunJobsError:
+        # The tasks read the request from the record all the same.
+        if not is_requested and run.cancel_requested_at is not None:
+            audit(caller, "cancel", run, over_http=over_http)
+        raise
     run.refresh_from_db()
     if run.is_finished and run.status != Status.CANCELLED:
         return False
-    if is_cancelled or not run.is_finished:  # Otherwise another caller was faster.
+    # Otherwise another caller was faster, or the request is in the history.
+    if is_cancelled if run.is_finished else not is_requested:
         audit(caller, "cancel", run, over_http=over_http)
     return True
 

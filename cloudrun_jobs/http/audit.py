@@ -13,7 +13,12 @@ from cloudrun_jobs.models.jobs import Job
 from cloudrun_jobs.signals import job_action, run_action
 
 # In English: the history keeps them, for readers of every language.
-MESSAGES: Mapping[str, str] = {"start": "Started", "cancel": "Cancelled", "rerun": "Rerun"}
+MESSAGES: Mapping[str, str] = {
+    "start": "Started",
+    "cancel": "Cancelled",
+    "request_cancel": "Cancellation requested",
+    "rerun": "Rerun",
+}
 JOB_MESSAGES: Mapping[str, str] = {
     "pause": "Paused {}.",
     "resume": "Resumed {}.",
@@ -24,8 +29,10 @@ JOB_MESSAGES: Mapping[str, str] = {
 def audit(caller: Caller, action: str, run: JobRun, *, over_http: bool = False) -> None:
     """Record the caller's action on a run."""
     run_action.send_robust(JobRun, run=run, action=action, caller=caller.name)
-    message = f"{MESSAGES[action]}{' over HTTP' if over_http else ''}."
-    _add_to_history(caller, run, message, is_addition=action != "cancel")
+    is_cancellation = action == "cancel"
+    name = "request_cancel" if is_cancellation and not run.is_finished else action
+    message = f"{MESSAGES[name]}{' over HTTP' if over_http else ''}."
+    _add_to_history(caller, run, message, is_addition=not is_cancellation)
 
 
 def audit_job(caller: Caller, action: str, command: str, subject: str) -> None:

@@ -173,7 +173,7 @@ class Migration(migrations.Migration):
                 choices=[
                     ("delay", "delay()"),
                     ("reserve", "reserve()"),
-                    ("schedule", "its schedule"),
+                    ("schedule", "schedule"),
                     ("manual", "by hand"),
                     ("http", "HTTP"),
                 ],

@@ -16,6 +16,7 @@ from django.db import models, router
 from django.db.models import F, Q, Value
 from django.db.models.functions import Coalesce, NullIf
 from django.utils.translation import gettext_lazy as _
+from django.utils.translation import pgettext_lazy
 
 from cloudrun_jobs.exceptions import JobCancelled, JobFailed, sentence
 from cloudrun_jobs.models.functions import Now
@@ -44,7 +45,7 @@ class Trigger(models.TextChoices):
 
     DELAY = "delay", "delay()"
     RESERVE = "reserve", "reserve()"
-    SCHEDULE = "schedule", _("its schedule")
+    SCHEDULE = "schedule", _("schedule")
     MANUAL = "manual", _("by hand")
     HTTP = "http", "HTTP"
 
@@ -104,7 +105,7 @@ class JobRun(Record):
     #: Why the run has its status, as a stable identifier: "timeout", "exit_code", "lock_held".
     reason = models.CharField(_("reason"), max_length=40, blank=True)
     created_at = models.DateTimeField(_("created"), db_default=Now())
-    sent_at = models.DateTimeField(_("sent"), null=True)
+    sent_at = models.DateTimeField(pgettext_lazy("time", "sent"), null=True)
     started_at = models.DateTimeField(_("started"), null=True)
     finished_at = models.DateTimeField(_("ended"), null=True)
     cancel_requested_at = models.DateTimeField(null=True)

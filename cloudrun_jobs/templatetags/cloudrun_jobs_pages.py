@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
+
 from django import template
+from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
 from cloudrun_jobs.dashboard import text
@@ -10,9 +13,14 @@ from cloudrun_jobs.dashboard.runs import reasons
 
 register = template.Library()
 register.filter("shown", text.shown, is_safe=False)
-register.filter("duration", text.duration)
 register.filter("timestamp", text.timestamp)
 register.filter("explain", reasons.explain)
+
+
+@register.filter
+def duration(value: timedelta | float | None) -> SafeString:
+    """Return `duration()` as HTML, in an element that isolates its direction."""
+    return format_html("<bdi>{}</bdi>", text.duration(value))
 
 
 @register.filter

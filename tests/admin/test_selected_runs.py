@@ -156,7 +156,7 @@ def test_form_that_is_shown_twice(staff: Client) -> None:
         ),
         (
             {"argv": ["echo", "--partner=seven"]},
-            "1 run was left as it is. Nothing was started: the command rejects",
+            "Nothing was started: the command rejects",
         ),
     ],
 )
@@ -164,7 +164,7 @@ def test_runs_that_cannot_be_repeated(staff: Client, values: Any, message: str) 
     """A run without valid arguments is not started, and the message says why."""
     response = staff.post(CONFIRM, form_of(act(staff, "rerun_runs", record(**values))))
 
-    assert [text[: len(message)] for text in messages_of(response)] == [message]
+    assert messages_of(response)[-1].startswith(message)
     assert JobRun.objects.count() == 1
 
 

@@ -46,14 +46,14 @@ def test_each_job_has_a_row(operator: Client, declare: Declare) -> None:
     assert "overdue since" in row
     assert response.content.decode().count(f'href="{url("run", run.pk)}"') == 2
     assert f'href="{url("start", "nightly")}"' in response.content.decode()
-    assert row_of(response, "plain") == "plain Run now plain None None"
+    assert row_of(response, "plain") == "plain Run now plain - - - -"
 
 
 def test_english_like_schedule_has_no_due_time(reader: Client, declare: Declare) -> None:
     """Only Cloud Scheduler knows when it is due."""
     declare(often={"schedule": "every 2 hours"})
 
-    assert row_of(page(reader, "jobs"), "often") == "often every 2 hours Asia/Tokyo None"
+    assert row_of(page(reader, "jobs"), "often") == "often - every 2 hours Asia/Tokyo - -"
 
 
 def test_project_without_jobs(reader: Client, declare: Declare) -> None:
@@ -235,3 +235,11 @@ def test_reader_sees_no_action(reader: Client, operator: Client, declare: Declar
     ]
 
     assert seen == [[True, True], [False, True], [False, False], [False, False]]
+
+
+def test_what_has_a_direction_of_its_own_keeps_it(reader: Client, declare: Declare) -> None:
+    """Where a page is written from right to left, the fields of a schedule stay in their order."""
+    declare(nightly=NIGHTLY)
+
+    assert '<code dir="ltr">0 3 * * *</code> <bdi>Asia/Tokyo</bdi>' in page(reader, "jobs").content.decode()
+    assert '<code dir="ltr">0 3 * * *</code>' in page(reader, "job", "nightly").content.decode()

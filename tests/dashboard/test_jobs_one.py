@@ -114,7 +114,7 @@ def test_history_is_drawn(reader: Client, declare: Declare) -> None:
     assert [int(bar.get("x", "")) for bar, _ in bars] == [591, 581, 571]
     assert bars[1][1].get("fill") == "url(#history-failed) none"
     assert [title.text for title in drawn.iter("title")][1] == (
-        "failed, requested 2025-12-31 21:00:00, duration 50 s"
+        "failed, requested \u20682025-12-31 21:00:00\u2069, duration \u206850\xa0s\u2069"
     )
     assert {pattern.get("id") for pattern in drawn.iter("pattern")} == {
         f"history-{status}" for status in Status if status != Status.SUCCEEDED
@@ -297,3 +297,10 @@ def test_job_has_a_page_in_the_admin(operator: Client, command: str) -> None:
     assert "No lock of the job is held." not in content
     assert action
     assert operator.post(html.unescape(action[1])).headers["Location"] == address
+
+
+def test_link_to_all_runs(reader: Client) -> None:
+    """The page leads to the list of the runs of this job."""
+    record("a&b")
+
+    assert f'href="{url("runs")}?job=a%26b"' in page(reader, "job", "a&b").content.decode()

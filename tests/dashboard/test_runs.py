@@ -97,7 +97,7 @@ def test_run_that_is_running(operator: Client) -> None:
 @pytest.mark.parametrize(
     ("done", "total", "expected"),
     [
-        (5, None, '<progress aria-label="Progress"></progress> 5'),
+        (5, None, '<progress aria-label="Progress"></progress> <bdi>5</bdi>'),
         (7, 0, '<progress max="100" value="100"'),
         (9, 3, '<progress max="100" value="100"'),
         (-9, 3, '<progress max="100" value="0"'),
@@ -442,6 +442,7 @@ def test_run_of_a_command_that_is_gone(operator: Client, command: str) -> None:
     response = page(operator, "run", run.pk)
 
     assert "no longer a job of this project" in text_of(response)
+    assert f'href="{url("job", command)}"' in raw(response)
     assert 'id="rerun"' not in raw(response)
 
 

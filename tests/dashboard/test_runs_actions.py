@@ -359,3 +359,23 @@ def test_run_with_long_arguments(operator: Client) -> None:
     post(operator, "rerun", run, **fields)
 
     assert JobRun.objects.exclude(pk=run.pk).get().argv == run.argv
+
+
+def test_pending_cancellation_is_requested_once(operator: Client) -> None:
+    """The history says that it was requested, and the page has no second button for it."""
+    run = record_run(status=Status.RUNNING, started_at=timezone.now())
+    first, _second = (post(operator, "cancel", run) for _ in range(2))
+
+    assert [entry.change_message for entry in LogEntry.objects.all()] == ["Cancellation requested."]
+    assert 'id="cancel"' not in first.content.decode()
+
+
+def test_failed_cancellation_may_be_repeated(operator: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    """If the service rejects the request, which is recorded, the page has the button again."""
+    failing = Mock(side_effect=ServiceUnavailable("later"))
+    monkeypatch.setattr("cloudrun_jobs.runs.handle.operation", failing)
+    run = record_run(status=Status.RUNNING, started_at=timezone.now(), execution="echo-x7k2p")
+    first, second = (post(operator, "cancel", run) for _ in range(2))
+
+    assert ['id="cancel"' in each.content.decode() for each in (first, second)] == [True, True]
+    assert [entry.change_message for entry in LogEntry.objects.all()] == ["Cancellation requested."]

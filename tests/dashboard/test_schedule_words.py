@@ -83,7 +83,7 @@ def test_english_like_schedule_is_its_own_words(expression: str) -> None:
 
 
 def test_names_of_days_are_in_the_language_of_the_page() -> None:
-    """The names of days and months are those of Django's translations."""
+    """The names of days and months are translated with the sentence."""
     with override("ja"):
         assert "月曜日" in schedule_text("0 9 * 6 MON")
         assert "6月" in schedule_text("0 9 * 6 MON")
@@ -175,3 +175,10 @@ def clock(text: str) -> int:
     """Return a time of day in minutes since midnight."""
     hour, _, minute = text.partition(":")
     return int(hour) * 60 + int(minute)
+
+
+def test_language_without_a_translation_is_not_mixed() -> None:
+    """The names of days and months are not those of Django, which has more languages."""
+    with override("de"):
+        assert schedule_text("0 9 1-3 10 *") == "At 09:00, on days 1 to 3 of October"
+        assert schedule_text("0 9 * * 1-5") == "At 09:00, Monday to Friday"

@@ -118,15 +118,17 @@ def test_label_is_the_name_in_words(label: str) -> None:
 
 
 HELP = {
-    "A number (7). Default: 3.": argument("--x", type=int, default=3, help="A number (7)"),
-    "A number (3).": argument("--x", type=int, default=3, help="A number (%(default)s)"),
-    "50% of %(all)s.": argument("--x", help="50% of %(all)s"),
+    "A number (7)\nDefault: 3.": argument("--x", type=int, default=3, help="A number (7)"),
+    "A number (3)": argument("--x", type=int, default=3, help="A number (%(default)s)"),
+    "50% of %(all)s": argument("--x", help="50% of %(all)s"),
     "Default: yes.": argument("--x", action=argparse.BooleanOptionalAction, default=True),
-    "One value per line. Default: a, b.": argument("--x", nargs="*", default=["a", "b"]),
-    "One value per line. The values are added to the default: a.": argument("--x", action="append", default=["a"]),
+    "One value per line.\nDefault: a, b.": argument("--x", nargs="*", default=["a", "b"]),
+    "One value per line.\nThe values are added to the default: a.": argument(
+        "--x", action="append", default=["a"]
+    ),
     "Default: 2026-02-03.": argument("--x", type=date.fromisoformat, default=date(2026, 2, 3)),
     "": argument("--x", type=Path, default=object()),
-    "No text.": argument("--x", default="\0", choices=["a", ["b"]], help="No text"),
+    "No text": argument("--x", default="\0", choices=["a", ["b"]], help="No text"),
 }
 
 

@@ -243,7 +243,7 @@ def test_parser_that_cannot_be_built_is_explained(
     with job_with(add):
         response = getattr(operator, method)(start_url(), {"key": uuid4()})
 
-    assert response.status_code == 200
+    assert response.status_code == 503
     assert error in text_of(response)
     assert [(each.name, each.levelname, bool(each.exc_info)) for each in caplog.records] == [
         ("django.request", "ERROR", True)
@@ -283,6 +283,7 @@ def test_invalid_declaration(operator: Client) -> None:
     with job_with(timeout=-1):
         response = operator.get(start_url())
 
+    assert response.status_code == 503
     assert "The declaration of this job is invalid." in text_of(response)
     assert "timeout: expected" in text_of(response)
 
@@ -297,6 +298,7 @@ def test_invalid_settings(operator: Client, monkeypatch: pytest.MonkeyPatch) -> 
         monkeypatch.setattr("cloudrun_jobs.dashboard.start.pages.find_job", find_job)
         response = operator.get(start_url())
 
+    assert response.status_code == 503
     assert "The settings are invalid. Run “manage.py check”. CLOUDRUN_JOBS['REGION']" in text_of(response)
 
 

@@ -85,14 +85,22 @@ def test_any_text_is_safe(value: str) -> None:
     ],
 )
 def test_durations_have_two_units(value: Any, expected: str) -> None:
-    """A duration is shown in its two largest units."""
-    assert rendered("duration", value) == expected
+    """A duration is shown in its two largest units, isolated from the direction of the page, and on one line."""
+    assert rendered("duration", value) == f"<bdi>{expected}</bdi>".replace(" ", "\xa0")
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"), [(" ", r"\x20"), ("\u3000\n", r"\x3000\x0a"), ("", ""), (" a", " a")]
+)
+def test_blank_text_is_visible(value: str, expected: str) -> None:
+    """A text of spaces only is shown as escapes: nobody could follow a link with it."""
+    assert text.plain(value) == expected
 
 
 def test_durations_use_the_format_of_the_language() -> None:
     """The decimal separator is that of the language."""
     with translation.override("de"):
-        assert text.duration(1.5) == "1,5 s"
+        assert text.duration(1.5) == "1,5\xa0s"
 
 
 @pytest.mark.parametrize(
@@ -101,11 +109,11 @@ def test_durations_use_the_format_of_the_language() -> None:
         (None, "-"),
         (
             datetime(2026, 1, 2, 3, 4, 5, 6, tzinfo=UTC),
-            '<time datetime="2026-01-02T12:04:05+09:00">2026-01-02 12:04:05</time>',
+            '<time datetime="2026-01-02T12:04:05+09:00" dir="ltr">2026-01-02 12:04:05</time>',
         ),
         (
             datetime.fromisoformat("2026-01-02T03:04:05"),
-            '<time datetime="2026-01-02T03:04:05">2026-01-02 03:04:05</time>',
+            '<time datetime="2026-01-02T03:04:05" dir="ltr">2026-01-02 03:04:05</time>',
         ),
     ],
 )

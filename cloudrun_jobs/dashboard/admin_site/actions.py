@@ -132,8 +132,8 @@ def _text(outcome: Outcome, count: int) -> str:
             count,
         ),
         Outcome.FAILED: ngettext(
-            "%(count)d run was left as it is. %(reason)s",
-            "%(count)d runs were left as they are. The first: %(reason)s",
+            "%(count)d run was left as it is, for this reason:",
+            "%(count)d runs were left as they are. The reason of the first:",
             count,
         ),
     }

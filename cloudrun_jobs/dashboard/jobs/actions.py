@@ -11,7 +11,7 @@ from django.utils.translation import gettext as _
 
 from cloudrun_jobs.dashboard.errors import describe
 from cloudrun_jobs.dashboard.site import Level, Site
-from cloudrun_jobs.dashboard.text import plain
+from cloudrun_jobs.dashboard.text import isolated, plain
 from cloudrun_jobs.deploy import schedules
 from cloudrun_jobs.deploy.target import cloudrun_backend_or_none
 from cloudrun_jobs.exceptions import CloudRunJobsError
@@ -105,5 +105,5 @@ def _holder(command: str, slot: tuple[str, str]) -> Holder | None:
 
 
 def _names(holder: Holder) -> dict[str, str]:
-    since = f"{timezone.localtime(holder.since):%F %T}"
+    since = isolated(f"{timezone.localtime(holder.since):%F %T}")
     return {"lock": plain(holder.label), "holder": plain(holder.holder), "since": since}

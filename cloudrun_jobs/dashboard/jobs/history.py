@@ -10,7 +10,7 @@ from django.utils import timezone
 from django.utils.translation import gettext as _
 
 from cloudrun_jobs.dashboard.runs.rows import RunRow
-from cloudrun_jobs.dashboard.text import duration
+from cloudrun_jobs.dashboard.text import duration, isolated
 from cloudrun_jobs.models import Status
 
 MAX_RUNS = 60
@@ -58,8 +58,8 @@ def _bar(row: RunRow, number: int, longest: timedelta) -> Bar:
     height = max(round(min(share, 1.0) * HEIGHT), MIN_BAR_HEIGHT)
     values = {
         "status": row.run.get_status_display(),
-        "time": f"{timezone.localtime(row.run.created_at):%F %T}",
-        "duration": duration(row.took),
+        "time": isolated(f"{timezone.localtime(row.run.created_at):%F %T}"),
+        "duration": isolated(duration(row.took)),
     }
     return Bar(
         row=row,

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlencode
 
 from django.http import Http404
 from django.utils import timezone
@@ -99,6 +100,7 @@ def show_job(site: Site, request: HttpRequest, caller: Caller, command: str) -> 
         "lock_error": lock_error,
         "holders": holders.get(command),
         "release_url": site.url("release_lock", command),
+        "runs_url": f"{site.url('runs')}?{urlencode({'job': command})}",
         "runs": runs[:LAST_RUNS],
         "all_runs": runs,
         "history": draw(runs),
@@ -162,7 +164,7 @@ def _facts(spec: JobSpec) -> Iterator[tuple[str, str]]:
     """Yield the declaration of the job, each part with its name."""
     yield _("Cloud Run job"), spec.name
     yield _("Backend"), spec.backend_alias or DEFAULT_ALIAS
-    yield _("Target"), _("The web service") if spec.target == "service" else _("A job")
+    yield _("Target"), _("Web service") if spec.target == "service" else _("Cloud Run job")
     yield _("Command line"), shlex.join([*spec.entrypoint, spec.command])
     if spec.image:
         yield capfirst(_("image")), spec.image

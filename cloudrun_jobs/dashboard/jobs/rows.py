@@ -85,6 +85,10 @@ class JobRow:
     def overdue_since(self) -> datetime | None:
         return min((row.due.overdue_since for row in self.schedules if row.due.overdue_since), default=None)
 
+    @property
+    def has_state(self) -> bool:
+        return bool(self.error or self.overdue_since or self.is_paused or self.changes or self.problems)
+
 
 def job_rows(site: Site, listing: Listing, holders: Mapping[str, Holders], *, may_run: bool) -> list[JobRow]:
     """Return every command of the listing, by name."""

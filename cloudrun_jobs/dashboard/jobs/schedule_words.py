@@ -6,8 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from itertools import pairwise
 from typing import Any
 
-from django.utils.dates import MONTHS, WEEKDAYS
-from django.utils.translation import gettext, ngettext, pgettext
+from django.utils.translation import gettext, ngettext, pgettext, pgettext_lazy
 
 from cloudrun_jobs import cron
 from cloudrun_jobs.cron.dialect import FIELDS
@@ -17,6 +16,39 @@ from cloudrun_jobs.exceptions import InvalidSchedule
 MAX_ITEMS = 12  # A longer list is harder to read than the expression.
 MIN_RANGE = 3  # "Saturday and Sunday", but "Friday to Sunday".
 MIN_INTERVALS = 5  # Fewer times of a day are listed.
+# Django's own names are translated into more languages than the sentences around them.
+WEEKDAYS = dict(
+    enumerate(
+        [
+            pgettext_lazy("schedule", "Monday"),
+            pgettext_lazy("schedule", "Tuesday"),
+            pgettext_lazy("schedule", "Wednesday"),
+            pgettext_lazy("schedule", "Thursday"),
+            pgettext_lazy("schedule", "Friday"),
+            pgettext_lazy("schedule", "Saturday"),
+            pgettext_lazy("schedule", "Sunday"),
+        ]
+    )
+)
+MONTHS = dict(
+    enumerate(
+        [
+            pgettext_lazy("schedule", "January"),
+            pgettext_lazy("schedule", "February"),
+            pgettext_lazy("schedule", "March"),
+            pgettext_lazy("schedule", "April"),
+            pgettext_lazy("schedule", "May"),
+            pgettext_lazy("schedule", "June"),
+            pgettext_lazy("schedule", "July"),
+            pgettext_lazy("schedule", "August"),
+            pgettext_lazy("schedule", "September"),
+            pgettext_lazy("schedule", "October"),
+            pgettext_lazy("schedule", "November"),
+            pgettext_lazy("schedule", "December"),
+        ],
+        1,
+    )
+)
 
 
 def schedule_text(expression: str) -> str:
@@ -33,7 +65,7 @@ def schedule_text(expression: str) -> str:
     minutes, hours, of_month, months, of_week = (
         sorted(field.values(part)) for field, part in zip(FIELDS, expression.split(" "), strict=True)
     )
-    weekdays = sorted({(day - 1) % 7 for day in of_week})  # From Monday, as Django's.
+    weekdays = sorted({(day - 1) % 7 for day in of_week})  # From Monday.
     if cron.names_both_days(expression):  # Due on either: on every day if one of them is.
         if len(of_month) < 31 and len(weekdays) < 7:
             return ""

@@ -45,7 +45,7 @@ def show_run(site: Site, request: HttpRequest, caller: Caller, run_id: UUID) -> 
         title=f"{plain(run.command)} {str(run.pk)[:ID_DIGITS]}",
         trail=[Link(str(TITLE), site.url("runs"))],
         record=run,
-        context={**_context(details), **_links(site, details), **_actions(site, details, caller)},
+        context={**_context(details), **_links(site, details), **_actions(site, request, details, caller)},
     )
     return site.render(request, page)
 
@@ -76,7 +76,8 @@ def _links(site: Site, details: RunDetails) -> dict[str, Any]:
     run, log_uri = details.run, vars(details.run)["logs_start"]
     is_link = log_uri.startswith(("https://", "http://")) and len(log_uri) <= MAX_LENGTH
     return {
-        "job_url": site.url("job", run.command) if details.job else "",
+        "job_url": site.url("job", run.command),
+        "has_job": details.job is not None,
         "console_url": execution_url(run),
         # The text of a service: no other scheme is a link, and what was cut would lead elsewhere.
         "log_url": log_uri if is_link else "",
@@ -86,11 +87,13 @@ def _links(site: Site, details: RunDetails) -> dict[str, Any]:
     }
 
 
-def _actions(site: Site, details: RunDetails, caller: Caller) -> dict[str, Any]:
+def _actions(site: Site, request: HttpRequest, details: RunDetails, caller: Caller) -> dict[str, Any]:
     run, may_run = details.run, "run" in caller.scopes
     may_rerun = may_run and details.can_rerun
+    # `?again=1` follows a request that failed.
+    is_cancellable = not run.is_finished and (not run.cancel_requested_at or request.GET.get("again") == "1")
     return {
-        "cancel_url": site.url("cancel", run.pk) if "cancel" in caller.scopes and not run.is_finished else "",
+        "cancel_url": site.url("cancel", run.pk) if "cancel" in caller.scopes and is_cancellable else "",
         "rerun_url": site.url("rerun", run.pk) if may_rerun else "",
         "may_rerun_failed": may_rerun and details.can_rerun_failed,
         "key": uuid4(),

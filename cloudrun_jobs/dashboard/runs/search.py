@@ -45,10 +45,10 @@ class Filters(forms.Form):
     status = forms.ChoiceField(label=gettext_lazy("Status"), required=False, choices=[*ANY, *Status.choices])
     trigger = forms.ChoiceField(label=gettext_lazy("Trigger"), required=False, choices=[*ANY, *Trigger.choices])
     since = forms.DateTimeField(
-        label=gettext_lazy("Since"), required=False, widget=TIME_INPUT, validators=[check_year]
+        label=gettext_lazy("Created since"), required=False, widget=TIME_INPUT, validators=[check_year]
     )
     until = forms.DateTimeField(
-        label=gettext_lazy("Until"), required=False, widget=TIME_INPUT, validators=[check_year]
+        label=gettext_lazy("Created until"), required=False, widget=TIME_INPUT, validators=[check_year]
     )
 
     def given(self) -> dict[str, str]:

@@ -22,11 +22,11 @@ from typing import Any
 from django import forms
 from django.utils.functional import Promise
 from django.utils.text import capfirst
-from django.utils.translation import gettext
+from django.utils.translation import gettext, pgettext
 
 from cloudrun_jobs.argv.binding import takes_several
 from cloudrun_jobs.argv.values import PLAIN, text_of
-from cloudrun_jobs.exceptions import InvalidArguments, sentence
+from cloudrun_jobs.exceptions import InvalidArguments
 from cloudrun_jobs.http.options import FORMATS, MAX_CHOICES, NUMBERS, is_required, of_type
 from cloudrun_jobs.terminal import escape
 
@@ -51,7 +51,7 @@ class Input:
 def inputs(parser: ArgumentParser, action: Action) -> Iterator[Input]:
     """Yield the fields of one argument."""
     if isinstance(action, BooleanOptionalAction):
-        choices = [("yes", gettext("Yes")), ("no", gettext("No"))]
+        choices = [("yes", pgettext("job", "Yes")), ("no", pgettext("job", "No"))]
         yield Input(action, _select(parser, action, choices), lambda text: text == "yes")
     elif isinstance(action, _CountAction):
         least = action.default if isinstance(action.default, int) else 0
@@ -159,7 +159,7 @@ def _described(parser: ArgumentParser, action: Action, hint: str = "") -> dict[s
     return {
         "required": is_required(action),
         "label": label_of(action),
-        "help_text": " ".join(filter(None, (_help(parser, action), hint, _default(parser, action)))),
+        "help_text": "\n".join(filter(None, (_help(parser, action), hint, _default(parser, action)))),
     }
 
 
@@ -178,10 +178,9 @@ def _help(parser: ArgumentParser, action: Action) -> str:
     if not action.help:
         return ""
     try:
-        text = parser._get_formatter()._expand_help(action)
+        return str(parser._get_formatter()._expand_help(action))
     except Exception:  # noqa: BLE001  (a stray "%", or the text of a default: the help is shown as it is)
-        text = str(action.help)
-    return sentence(text)
+        return str(action.help)
 
 
 def _default(parser: ArgumentParser, action: Action) -> str:

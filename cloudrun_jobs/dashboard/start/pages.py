@@ -58,7 +58,9 @@ def start(site: Site, request: HttpRequest, caller: Caller, command: str) -> Htt
 class NoForm(Exception):
     """A job has no form; the message says why, in the language of the page."""
 
-    def __init__(self, message: str, details: object = "", status: HTTPStatus = HTTPStatus.OK) -> None:
+    def __init__(
+        self, message: str, details: object = "", status: HTTPStatus = HTTPStatus.SERVICE_UNAVAILABLE
+    ) -> None:
         super().__init__(message)
         self.details, self.status = str(details), status
 
