@@ -14,6 +14,7 @@ from django.contrib import admin, messages
 from django.contrib.admin.helpers import ACTION_CHECKBOX_NAME
 from django.contrib.admin.utils import unquote
 from django.core.exceptions import BadRequest, PermissionDenied
+from django.core.management import get_commands
 from django.core.paginator import Paginator
 from django.db import Error
 from django.forms import Media
@@ -27,12 +28,13 @@ from django.utils.translation import gettext_lazy as _
 from django.views.decorators.http import require_POST
 
 from cloudrun_jobs import conf
-from cloudrun_jobs.dashboard.admin_site.filters import LONG_FIELDS, RUN_COLUMNS, RUN_FILTERS
+from cloudrun_jobs.dashboard.admin_site.filters import RUN_COLUMNS, RUN_FILTERS
 from cloudrun_jobs.dashboard.paths import ADMIN_VIEW_NAMES, JOB_PATHS, RUN_PATHS
 from cloudrun_jobs.dashboard.text import duration, plain, shown
 from cloudrun_jobs.dashboard.view import non_atomic, view_of
 from cloudrun_jobs.exceptions import CloudRunJobsError
 from cloudrun_jobs.models import Job, JobRun, Progress
+from cloudrun_jobs.models.querysets import LONG_FIELDS
 from cloudrun_jobs.models.runs import is_run_id
 
 if TYPE_CHECKING:
@@ -141,11 +143,10 @@ class JobAdminMixin(ReadOnlyAdminMixin):
         return self.show_page(request, "job", command=unquote(object_id))
 
     def get_object(self, request: HttpRequest, object_id: str, from_field: str | None = None) -> Job | None:
-        """Return the job of that name, for its history; None if it is not declared and has no runs."""
-        from cloudrun_jobs.registry import find_job
-
+        """Return the job of that name, for its history; None if there is no such command and it has no runs."""
         runs = self.load_site().runs(request)
-        if "\0" in object_id or not (find_job(object_id) or runs.for_command(object_id).exists()):
+        is_declared = object_id in get_commands()  # It may be one that cannot be imported.
+        if "\0" in object_id or not (is_declared or runs.for_command(object_id).exists()):
             return None
         return Job(pk=object_id, command=object_id)
 
@@ -242,11 +243,12 @@ class JobRunAdminMixin(ReadOnlyAdminMixin):
     def rerun_selected_view(self, request: HttpRequest) -> HttpResponseBase:
         """Start the confirmed runs."""
         from cloudrun_jobs.dashboard.admin_site.actions import rerun_runs
+        from cloudrun_jobs.http.actions import form_key
 
         if not (self.has_view_permission(request) and self.has_run_permission(request)):
             raise PermissionDenied
-        key, ids = request.POST.get("key", ""), request.POST.getlist("run")
-        if not all(map(is_run_id, (key, *ids))):
+        key, ids = form_key(request), request.POST.getlist("run")
+        if key is None or not all(map(is_run_id, ids)):
             raise BadRequest("Expected ids of runs and a key.")
         runs = self._selected(request, self.get_queryset(request).filter(pk__in=ids), self.has_run_permission)
         self._notify(request, rerun_runs(self._caller(request), runs, key))

@@ -39,6 +39,9 @@ Text = str | Promise
 #: What `fault_of()` has a page for.
 FAULTS = (Error, CloudRunJobsError)
 
+#: What the code of a job may raise while it is imported, or reads its arguments.
+ANY_ERROR = (Exception, SystemExit)
+
 #: By `RerunRefused.reason`.
 REFUSALS: Mapping[str, Promise] = {
     "secrets": gettext_lazy(
@@ -52,8 +55,10 @@ REFUSALS: Mapping[str, Promise] = {
 }
 
 
-def describe(error: CloudRunJobsError) -> str:
+def describe(error: BaseException) -> str:
     """Return what happened, and what to do. The text of the error itself is English."""
+    if not isinstance(error, CloudRunJobsError):
+        return _describe_unexpected(error)
     if isinstance(error, RerunRefused) and error.reason in REFUSALS:
         return str(REFUSALS[error.reason])
     kind = {"kind": type(error).__name__, "error": plain(error)}
@@ -64,9 +69,17 @@ def describe(error: CloudRunJobsError) -> str:
     if isinstance(error, ServiceError):
         return _("The service rejected the request (%(kind)s). %(error)s") % kind
     if isinstance(error, IdempotencyKeyReused):
-        return _("Nothing was started: the form was sent before with other values. Open it again.")
+        return _("This form has already started a run, with other values. To start another run, send it again.")
     if isinstance(error, InvalidArguments):
         return _("Nothing was started: the command rejects the arguments. %(error)s") % kind
+    return _("The request failed (%(kind)s). %(error)s") % kind
+
+
+def _describe_unexpected(error: BaseException) -> str:
+    """Describe an error of the code of a job or of the database."""
+    kind = {"kind": type(error).__name__, "error": plain(error)}
+    if isinstance(error, Error):  # Its text may name hosts and users.
+        return _("The request failed (%(kind)s). The log has the reason.") % kind
     return _("The request failed (%(kind)s). %(error)s") % kind
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from hashlib import sha256
 from typing import TYPE_CHECKING, Any
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 from cloudrun_jobs import enqueue
 from cloudrun_jobs.exceptions import (
@@ -25,6 +25,8 @@ from cloudrun_jobs.runs.handle import configured
 from cloudrun_jobs.runs.requester import requested_by
 
 if TYPE_CHECKING:
+    from django.http import HttpRequest
+
     from cloudrun_jobs.command import CloudRunJobs
 
 
@@ -34,8 +36,8 @@ def start(
     *,
     action: str = "start",
     over_http: bool = False,
-) -> JobRun:
-    """Enqueue a run for the caller, and return it, or the run of an earlier request with the same key.
+) -> tuple[JobRun, bool]:
+    """Enqueue a run for the caller; return it and True, or the run of an earlier request with the key and False.
 
     Raises `CloudRunJobsError`. The failure of a job that runs in this process is in its record.
     """
@@ -53,7 +55,7 @@ def start(
         run = failed
     if is_new:
         audit(caller, action, run, over_http=over_http)
-    return run
+    return run, is_new
 
 
 def rerun(
@@ -64,10 +66,10 @@ def rerun(
     failed_only: bool = False,
     key: str | None = None,
     over_http: bool = False,
-) -> JobRun:
+) -> tuple[JobRun, bool]:
     """Start a new run with the recorded arguments of this one; with `failed_only`, of its failed tasks and items.
 
-    Raises `CloudRunJobsError`, of which `RerunRefused` if there is nothing to rerun.
+    Return it as `start()` does. Raises `CloudRunJobsError`, of which `RerunRefused` if there is nothing to rerun.
     """
     arguments = (run.argv or [])[1:]
 
@@ -81,7 +83,7 @@ def rerun(
         earlier = key and dispatch.find_by_key(run.command, job.spec.environment, key)
         if not earlier:
             raise
-        return earlier
+        return earlier, False
 
 
 def cancel(caller: Caller, run: JobRun, *, over_http: bool = False) -> bool:
@@ -103,7 +105,15 @@ def cancel(caller: Caller, run: JobRun, *, over_http: bool = False) -> bool:
     return True
 
 
-def own_key(caller: Caller, key: str) -> str:
+def form_key(request: HttpRequest) -> UUID | None:
+    """Return the key of a form, with which a second submission returns the run of the first; None without one."""
+    try:
+        return UUID(request.POST.get("key", ""))
+    except ValueError:
+        return None
+
+
+def own_key(caller: Caller, key: object) -> str:
     """Return an idempotency key that no other caller has."""
     # A digest: names are of any length, and may contain what looks like a key.
     return f"{sha256(caller.name.encode()).hexdigest()} {key}"

@@ -30,10 +30,12 @@ from cloudrun_jobs.http.endpoint import json_response
 from cloudrun_jobs.http.errors import HttpError, method_not_allowed, not_found, unprocessable
 from cloudrun_jobs.http.query import Parameter
 from cloudrun_jobs.models import JobRun, Status, Trigger
+from cloudrun_jobs.models.querysets import LONG_FIELDS
 from cloudrun_jobs.models.runs import short_name
 from cloudrun_jobs.operations import Operation
 from cloudrun_jobs.registry import find_job
 from cloudrun_jobs.runs.data import LISTED, listed_data, run_data
+from cloudrun_jobs.runs.reruns import is_command_line
 
 if TYPE_CHECKING:
     from django.http import HttpRequest
@@ -118,7 +120,7 @@ def rerun(request: HttpRequest, caller: Caller, name: str) -> HttpResponseBase:
     query.read_query(request, {})
     failed_only = read_flag(request, "failed_only")
     run = find_run(caller, "run", name)
-    if run.argv is None:
+    if not is_command_line(run.argv):
         raise unprocessable("The arguments of this run were not recorded.", hint="Start a run of the command.")
     job = find_job(run.command)
     if job is None:
@@ -126,9 +128,10 @@ def rerun(request: HttpRequest, caller: Caller, name: str) -> HttpResponseBase:
 
     try:
         with _refusals():
-            return queued(actions.rerun(caller, run, job, failed_only=failed_only, over_http=True))
+            started, _ = actions.rerun(caller, run, job, failed_only=failed_only, over_http=True)
     except RerunRefused as error:
         raise HttpError(HTTPStatus.CONFLICT, "rerun_refused", error.args[0], hint=error.hint) from None
+    return queued(started)
 
 
 #: The schema of the body of `rerun()`.
@@ -142,7 +145,8 @@ RERUN_BODY = {
 def start(caller: Caller, enqueue_run: Callable[..., tuple[Operation, JobRun, bool]]) -> JobRun:
     """Enqueue a run for the caller, and return it. Raises `HttpError`."""
     with _refusals():
-        return actions.start(caller, enqueue_run, over_http=True)
+        run, _ = actions.start(caller, enqueue_run, over_http=True)
+    return run
 
 
 @contextmanager
@@ -176,11 +180,16 @@ def _service_error(error: CloudRunJobsError, *, hint: str = "The log has the rea
 
 
 def find_run(caller: Caller, scope: str, name: str, command: str = "") -> JobRun:
-    """Return the run of that id or execution name; with `command`, only one of that job. Raises `HttpError`."""
+    """Return the run of that id or execution name; with `command`, only one of that job. Raises `HttpError`.
+
+    Its long fields are loaded only for a reader.
+    """
     try:
         runs = JobRun.objects.filter(pk=UUID(name))
     except ValueError:
         runs = JobRun.objects.filter(execution=short_name(name))
+    if scope != "read":
+        runs = runs.defer(*LONG_FIELDS)
     # PostgreSQL rejects NUL, which no name has.
     run = None if "\0" in name else (runs.filter(command=command) if command else runs).first()
     if run is None:

@@ -31,6 +31,9 @@ HEARTBEAT_TIMEOUT = timedelta(minutes=2)  # Six heartbeats.
 # database, all heartbeats are old.
 LIVENESS_GRACE_SECONDS = 30.0
 
+#: What lists and actions do not load.
+LONG_FIELDS = ("result", "traceback")
+
 MIN_PREFIX = 8  # digits of a run's id
 GROUPS = (8, 12, 16, 20, 32)  # The digits before each hyphen of a UUID, and all of them.
 

@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from cloudrun_jobs.registry.jobs import FoundJobs, find_job, find_jobs, find_specs
+from cloudrun_jobs.registry.jobs import FoundJobs, find_job, find_job_or_none, find_jobs, find_specs
 
-__all__ = ["FoundJobs", "find_job", "find_jobs", "find_specs"]
+__all__ = ["FoundJobs", "find_job", "find_job_or_none", "find_jobs", "find_specs"]

@@ -56,6 +56,13 @@ def find_job(name: str) -> CloudRunJobs | None:
     return _load(name, get_commands().get(name), _project_packages(), SourceReader())
 
 
+def find_job_or_none(name: str) -> CloudRunJobs | None:
+    """Return `find_job()` of the name; None as well if the command cannot be imported."""
+    with suppress(Exception, SystemExit):
+        return find_job(name)
+    return None
+
+
 def _load(name: str, app: object, own: Collection[str], reader: SourceReader) -> CloudRunJobs | None:
     """Return the command if it is a job that the settings do not disable."""
     module = f"{app}.management.commands.{name}"

@@ -57,7 +57,7 @@ def rerun(run: JobRun, *, failed_only: bool = False) -> Operation:
     With `failed_only`, it repeats only failed tasks and items.
     """
     arguments = run.argv
-    if arguments is None:
+    if not reruns.is_command_line(arguments):
         hint = "Call delay() of the command instead."
         raise CloudRunJobsError(f"{run}: cannot be rerun, its arguments were not recorded.", hint=hint)
     app = get_commands().get(run.command)

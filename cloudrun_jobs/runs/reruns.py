@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple, NoReturn
+from typing import Any, NamedTuple, NoReturn, TypeGuard
 
 from django.db.models import F
 
@@ -31,6 +31,11 @@ class Rerun(NamedTuple):
     def values(self) -> dict[str, Any]:
         """The fields of the new run."""
         return {} if self.shares is None else {"rerun_of": self.run, "shares": self.shares.encode()}
+
+
+def is_command_line(arguments: Any) -> TypeGuard[list[str]]:
+    """Return True if these recorded arguments can be given to a command again."""
+    return isinstance(arguments, list) and all(isinstance(argument, str) for argument in arguments)
 
 
 def repeat_all(run: JobRun) -> Rerun:

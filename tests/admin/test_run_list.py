@@ -9,6 +9,7 @@ from datetime import UTC, datetime, timedelta
 from html import unescape
 from io import StringIO
 from typing import Any
+from unittest.mock import Mock
 from uuid import UUID
 
 import pytest
@@ -327,6 +328,16 @@ def test_history_of_a_job(staff: Client) -> None:
 
     assert "Paused it." in page
     assert f'href="{JOBS}run_5Fdaily_5Fingest/change/"' in page
+
+
+@pytest.mark.parametrize(("name", "status"), [("echo", 200), ("removed", 302)])
+def test_history_imports_no_command(
+    staff: Client, monkeypatch: pytest.MonkeyPatch, name: str, status: int
+) -> None:
+    """The history of a job whose command cannot be imported is shown; that of no command is not found."""
+    monkeypatch.setattr("cloudrun_jobs.registry.jobs.import_module", Mock(side_effect=ImportError))
+
+    assert staff.get(f"{JOBS}{name}/history/").status_code == status
 
 
 @pytest.mark.filterwarnings("error")

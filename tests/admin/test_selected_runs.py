@@ -5,12 +5,14 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from typing import Any
+from unittest.mock import Mock
 from uuid import uuid4
 
 import pytest
 from django.contrib.admin.models import LogEntry
 from django.contrib.auth.models import User
 from django.contrib.messages import get_messages
+from django.db import OperationalError
 from django.test import Client
 
 from cloudrun_jobs.backends.inline import InlineBackend
@@ -18,6 +20,7 @@ from cloudrun_jobs.dashboard.admin_site import actions as selected_runs
 from cloudrun_jobs.exceptions import ServiceUnavailable
 from cloudrun_jobs.models import JobRun, Status
 from tests.admin.conftest import RUNS, record
+from tests.dashboard.start_pages import JOB, job_with
 
 CONFIRM = f"{RUNS}rerun-selected/"
 
@@ -80,7 +83,7 @@ def test_cancel_of_a_run_whose_job_is_gone(staff: Client) -> None:
 
 
 def test_failed_request_to_the_service(staff: Client, monkeypatch: pytest.MonkeyPatch) -> None:
-    """An error of the service is reported for its runs; the others are cancelled."""
+    """A cancellation that is recorded and not sent is reported as such; the others are carried out."""
 
     def cancel(*args: Any) -> bool:
         raise ServiceUnavailable("projects/acme is away")
@@ -88,9 +91,9 @@ def test_failed_request_to_the_service(staff: Client, monkeypatch: pytest.Monkey
     monkeypatch.setattr("cloudrun_jobs.runs.handle.operation", cancel)
     waiting, running = record(status=Status.PENDING), record(status=Status.RUNNING, execution="e")
 
-    cancelled, count, failed = messages_of(act(staff, "cancel_runs", running, waiting))
-    assert (cancelled, count) == ("1 run was cancelled.", "1 run was left as it is, for this reason:")
-    assert failed.startswith("The service did not carry out the request (ServiceUnav")
+    cancelled, failed = messages_of(act(staff, "cancel_runs", running, waiting))
+    assert cancelled == "1 run was cancelled."
+    assert failed.startswith("1 cancellation is recorded, but was not sent. The service did not carry out")
 
 
 def test_rerun_is_confirmed(staff: Client) -> None:
@@ -127,11 +130,11 @@ def test_rerun(staff: Client) -> None:
 
 
 def test_form_that_is_sent_twice(staff: Client) -> None:
-    """A second submission of the same form starts nothing."""
+    """A second submission of the same form starts nothing, and says so."""
     form = form_of(act(staff, "rerun_runs", record(), record()))
-    for _ in range(2):
-        staff.post(CONFIRM, form)
+    responses = [staff.post(CONFIRM, form) for _ in range(2)]
 
+    assert messages_of(responses[1])[-1] == "This form had already started 2 runs."
     assert JobRun.objects.count() == 4
 
 
@@ -147,7 +150,10 @@ def test_form_that_is_shown_twice(staff: Client) -> None:
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        ({"argv": None}, "1 run was not started again: its arguments were not recorded."),
+        *(
+            ({"argv": argv}, "1 run was not started again: its arguments were not recorded.")
+            for argv in (None, 5, "echo", {"a": 1}, [[]], [None])
+        ),
         (
             {"argv": ["echo", "--partner=seven"]},
             "Nothing was started: the command rejects",
@@ -160,6 +166,42 @@ def test_runs_that_cannot_be_repeated(staff: Client, values: Any, message: str) 
 
     assert messages_of(response)[-1].startswith(message)
     assert JobRun.objects.count() == 1
+
+
+def test_job_whose_parser_fails(staff: Client, caplog: pytest.LogCaptureFixture) -> None:
+    """An exception of the code of a job is reported and logged; the other runs are started."""
+    form = form_of(act(staff, "rerun_runs", record(JOB), record()))
+
+    with job_with(Mock(side_effect=RuntimeError("no partners"))):
+        response = staff.post(CONFIRM, form)
+
+    assert messages_of(response) == [
+        "1 run was started.",
+        "1 run was left as it is. The request failed (RuntimeError). no partners",
+    ]
+    assert "no partners" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("error", "message"),
+    [
+        (JobRun.DoesNotExist(), "The record of 1 run has been deleted."),
+        (OperationalError("host db"), "1 run was left as it is. The request failed (OperationalError). The log h"),
+    ],
+)
+def test_failure_during_the_action(
+    staff: Client, monkeypatch: pytest.MonkeyPatch, error: Exception, message: str
+) -> None:
+    """If a record is deleted, or the database fails, the other runs are cancelled."""
+    cancel, first = JobRun.cancel, record(status=Status.PENDING)
+
+    def fail_once(run: JobRun) -> bool:
+        return cancel(run) if run != first else Mock(side_effect=error)()
+
+    monkeypatch.setattr(JobRun, "cancel", fail_once)
+    messages = messages_of(act(staff, "cancel_runs", first, record(status=Status.PENDING)))
+
+    assert [messages[0], messages[1][: len(message)]] == ["1 run was cancelled.", message]
 
 
 def test_failing_job(staff: Client) -> None:

@@ -103,7 +103,7 @@ def test_drift_pauses_and_orphans(
 
     assert "paused" in row
     assert "The Cloud Run job differs: timeout" in row
-    assert f"are those of Google Cloud at {timezone.localtime():%F}" in text_of(response)
+    assert f"Compared with Google Cloud at {timezone.localtime():%F}" in text_of(response)
     assert "No command declares these resources" in text_of(response)
     assert "gone-production" in text_of(response)
     assert "data-live-every" not in response.content.decode()
@@ -198,7 +198,7 @@ def test_lock_server_that_is_away(reader: Client, settings: Settings, declare: D
     declare(nightly=NIGHTLY)
     texts = [text_of(page(reader, *names)) for names in (("jobs",), ("job", "nightly"))]
 
-    assert all("the holders of locks are not known: Redis at 127.0.0.1" in text for text in texts)
+    assert all("the holders of locks are unknown: Redis at 127.0.0.1" in text for text in texts)
     assert all("Every day at 03:00" in text for text in texts)
 
 

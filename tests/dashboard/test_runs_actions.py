@@ -9,6 +9,8 @@ from uuid import uuid4
 import pytest
 from django.contrib.admin.models import LogEntry
 from django.contrib.auth.models import User
+from django.db.models import JSONField, Value
+from django.db.models.functions import Cast
 from django.test import Client
 from django.utils import timezone
 
@@ -21,6 +23,7 @@ from cloudrun_jobs.runs import local_output
 from tests.dashboard.conftest import SignIn
 from tests.dashboard.job_pages import page, text_of, url
 from tests.dashboard.run_pages import ALL, form_of, post, record_run
+from tests.dashboard.start_pages import JOB, job_with
 
 
 @pytest.fixture
@@ -152,6 +155,35 @@ def test_error_of_the_service_is_a_notice(
     assert LogEntry.objects.count() == 0
 
 
+@pytest.mark.parametrize("error", [RuntimeError("\x1bno partners"), SystemExit("\x1bno partners")])
+def test_rerun_of_a_job_whose_parser_fails(operator: Client, error: BaseException) -> None:
+    """What the code of a job raises is a notice, and nothing is started."""
+    run = record_run(JOB)
+    with job_with(Mock(side_effect=error)):
+        text = text_of(post(operator, "rerun", run, key=uuid4()))
+
+    assert rf"The request failed ({type(error).__name__}). \x1bno partners" in text
+    assert JobRun.objects.count() == 1
+
+
+def test_cancellation_that_is_recorded_and_not_sent(operator: Client) -> None:
+    """The notice says what has become of the request if its backend is no longer in the settings."""
+    run = record_run(status=Status.SENT, execution="e", backend="nope")
+
+    text = text_of(post(operator, "cancel", run))
+    assert "The cancellation is recorded, but was not sent. The request failed (InvalidSettings)." in text
+    assert "A cancellation was requested at" in text
+
+
+@pytest.mark.parametrize("name", ["cancel", "rerun"])
+def test_result_that_cannot_be_decoded(operator: Client, name: str) -> None:
+    """Actions do not read the result of a run."""
+    run = record_run("echo", status=Status.PENDING)
+    JobRun.objects.filter(pk=run.pk).update(result=Cast(Value("9" * 5000), JSONField()))
+
+    assert "notice-success" in post(operator, name, run, key=uuid4()).content.decode()
+
+
 @pytest.mark.django_db(transaction=True)
 def test_job_that_is_not_deployed(operator: Client, cloud: Any) -> None:
     """A rerun that Cloud Run rejects is a notice on the page of the run."""
@@ -173,6 +205,7 @@ def test_rerun_starts_one_run(operator: Client) -> None:
     assert (new.argv, new.trigger, new.requested_by) == (run.argv, Trigger.MANUAL, "mina")
     assert first.redirect_chain == second.redirect_chain == [(url("run", new.pk), 302)]
     assert "The run is started." in text_of(first)
+    assert "This form had already started this run. No other run was started." in text_of(second)
     assert [entry.change_message for entry in LogEntry.objects.all()] == ["Rerun."]
 
 
@@ -214,7 +247,7 @@ def test_what_failed_is_rerun_once(operator: Client) -> None:
     assert (new.rerun_of, new.result["partner"]) == (run, 7)
     assert first.redirect_chain == second.redirect_chain == [(url("run", new.pk), 302)]
     later = post(operator, "rerun", run, key=uuid4(), failed_only="1")
-    assert "another run repeats the failed tasks already" in text_of(later)
+    assert "another run already repeats the failed tasks" in text_of(later)
     assert "rerun-failed" not in page(operator, "run", run.pk).content.decode()
     assert JobRun.objects.count() == 2
 
@@ -246,7 +279,7 @@ def test_key_that_was_used_for_other_arguments(operator: Client) -> None:
     for partner in (7, 8):
         response = post(operator, "rerun", record_run("echo", argv=["echo", f"--partner={partner}"]), key=key)
 
-    assert "the form was sent before with other values" in text_of(response)
+    assert "This form has already started a run, with other values." in text_of(response)
     assert JobRun.objects.count() == 3
 
 

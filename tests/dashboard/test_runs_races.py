@@ -104,7 +104,7 @@ def test_what_failed_is_rerun_twice_at_once(monkeypatch: pytest.MonkeyPatch, use
     new = JobRun.objects.exclude(pk=run.pk).get()
     expected = {"mina": [f"/run/{new.pk}"] * 2, "yuki": sorted([f"/run/{new.pk}", f"/run/{run.pk}"])}
     assert sorted(targets) == expected[user]
-    assert sum("another run repeats" in message for _, message in site.notices) == (user == "yuki")
+    assert sum("another run already repeats" in message for _, message in site.notices) == (user == "yuki")
 
 
 def test_run_that_is_deleted_meanwhile(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -314,13 +314,13 @@ def test_backend_that_cannot_be_loaded(operator: Client, monkeypatch: pytest.Mon
 
 
 def test_exception_of_the_lock_key(operator: Client, caplog: pytest.LogCaptureFixture) -> None:
-    """An exception of the job before the run starts is shown above the form."""
+    """An exception of the job before the run starts is shown above the form, without control characters."""
 
     def get_lock_key(command: Any, **options: Any) -> Any:
-        raise KeyError("partner")
+        raise LookupError("\x1bpartner")
 
     with job_with(get_lock_key=get_lock_key):
         response = post(operator)
 
-    assert "The run could not be started: KeyError: 'partner'" in text_of(response)
+    assert r"The request failed (LookupError). \x1bpartner" in text_of(response)
     assert [each.name for each in caplog.records if each.exc_info] == ["django.request"]

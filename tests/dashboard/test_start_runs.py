@@ -188,8 +188,9 @@ def test_failing_job_shows_its_run(operator: Client, run: Any) -> None:
 
 
 SERVICE_ERRORS = {
-    JobNotDeployed("everything: no such job."): "Run “manage.py sync_cloudrun_jobs”, and start the job again.",
-    AccessDenied("projects/acme/jobs/everything"): "The request to Cloud Run failed (AccessDenied).",
+    JobNotDeployed("everything: no such job."): "Run “manage.py sync_cloudrun_jobs”, then try again.",
+    AccessDenied("\x1bacme"): r"The service rejected the request (AccessDenied). \\x1bacme",
+    RuntimeError("\x1bacme" + "x" * 100_000): r"The request failed (RuntimeError). \\x1bacmexxx",
 }
 
 
@@ -205,6 +206,7 @@ def test_run_that_was_not_sent_is_shown(
 
     assert response.url.endswith(f"/{JobRun.objects.get().pk}/")
     assert message in str(operator.session["cloudrun_jobs_notices"])
+    assert len(str(operator.session["cloudrun_jobs_notices"])) < 2200
 
 
 def test_sent_run_is_shown(operator: Client) -> None:

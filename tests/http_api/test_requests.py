@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from django.db.models import Q
+from django.db.models import JSONField, Q, Value
+from django.db.models.functions import Cast
 from django.test import Client
 
 from cloudrun_jobs.emulator import Emulator
@@ -414,6 +415,23 @@ def test_secret_option_of_a_body_is_refused(
     assert response.json()["error"]["fields"].keys() == {"note"}
     assert value not in response.text
     assert not JobRun.objects.exists()
+
+
+@pytest.mark.parametrize("argv", [None, 5, {"a": 1}, [[]]])
+def test_rerun_without_arguments_is_refused(call: Callable[..., Any], argv: Any) -> None:
+    """What was recorded as arguments may be no command line."""
+    run = JobRun.objects.create(command="echo", argv=argv, environment="test", trigger="manual", status="failed")
+
+    assert call("POST", f"jobs/{run.pk}/rerun/").status_code == 422
+
+
+@pytest.mark.parametrize("action", ["cancel", "rerun"])
+def test_actions_do_not_read_the_result(call: Callable[..., Any], action: str) -> None:
+    """A run whose result cannot be decoded can be cancelled and repeated."""
+    run = JobRun.objects.create(command="echo", argv=["echo"], environment="test", trigger="manual")
+    JobRun.objects.update(result=Cast(Value("9" * 5000), JSONField()))
+
+    assert call("POST", f"jobs/{run.pk}/{action}/").status_code == 202
 
 
 def test_rerun_of_a_plain_value_is_refused(call: Callable[..., Any]) -> None:

@@ -16,7 +16,12 @@ from django.db import connections
 from django.db.utils import DatabaseErrorWrapper
 
 from cloudrun_jobs.process.connections import close
-from cloudrun_jobs.process.database_errors import error_code, is_missing_table, is_transient
+from cloudrun_jobs.process.database_errors import (
+    error_code,
+    is_missing_table,
+    is_outdated_schema,
+    is_transient,
+)
 from tests.servers.sql import mariadb_settings, postgres_settings
 
 # By SQLSTATE, also of classes that psycopg has no exception for.
@@ -93,6 +98,7 @@ def test_postgres_will_not_recover(state: str) -> None:
 
     assert not is_transient(error)
     assert is_missing_table(error) == (state == "42P01")
+    assert is_outdated_schema(error) == (state in {"42P01", "42703"})
     assert error_code(error) == state
 
 
@@ -109,6 +115,7 @@ def test_mysql_will_not_recover(number: int) -> None:
 
     assert not is_transient(error)
     assert is_missing_table(error) == (number == 1146)
+    assert is_outdated_schema(error) == (number in {1146, 1054})
     assert error_code(error) == number
 
 
@@ -161,6 +168,7 @@ def test_sqlite_will_not_recover(tmp_path: Path) -> None:
 
     assert not any(map(is_transient, (table, column, no_database)))
     assert [is_missing_table(error) for error in (table, column, no_database)] == [True, False, False]
+    assert [is_outdated_schema(error) for error in (table, column, no_database)] == [True, True, False]
 
 
 @pytest.fixture

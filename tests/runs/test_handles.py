@@ -176,9 +176,10 @@ def test_rerun_of_an_inline_run() -> None:
     assert JobRun.objects.count() == 2
 
 
-def test_rerun_needs_the_arguments() -> None:
+@pytest.mark.parametrize("argv", [None, 5, [[]]])
+def test_rerun_needs_the_arguments(argv: Any) -> None:
     """The error for a run without recorded arguments says what to do."""
-    run = request(argv=None)
+    run = request(argv=argv)
 
     with pytest.raises(CloudRunJobsError, match=r"its arguments were not recorded.*Call delay\(\)"):
         run.rerun()

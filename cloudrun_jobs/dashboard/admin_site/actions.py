@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import logging
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import suppress
 from enum import Enum, auto
+from uuid import UUID
 
 from django.utils.translation import ngettext
 
-from cloudrun_jobs.dashboard.errors import describe
+from cloudrun_jobs.dashboard.errors import ANY_ERROR, describe
 from cloudrun_jobs.dashboard.site import Level
 from cloudrun_jobs.exceptions import CloudRunJobsError
 from cloudrun_jobs.http import actions
 from cloudrun_jobs.http.authentication import Caller
 from cloudrun_jobs.models import JobRun, Status
-from cloudrun_jobs.registry import find_job
+from cloudrun_jobs.registry import find_job_or_none
+from cloudrun_jobs.runs.reruns import is_command_line
+
+logger = logging.getLogger("django.request")
 
 MAX_SELECTED = 100  # runs: each takes a request to Google
 
@@ -27,34 +31,44 @@ class Outcome(Enum):
     REQUESTED = auto()  # It ends when its tasks detect the cancellation.
     ENDED = auto()
     STARTED = auto()
+    REPEATED = auto()  # An earlier submission of the form has started it.
     GONE = auto()
     NOT_RECORDED = auto()
+    DELETED = auto()
+    NOT_SENT = auto()  # Its tasks detect the cancellation, if they are running.
     FAILED = auto()
 
 
 def cancel_runs(caller: Caller, runs: Iterable[JobRun]) -> Iterator[tuple[Level, str]]:
     """Cancel the runs; yield a message for each outcome."""
-    return _messages(runs, lambda run: _cancel(caller, run))
+    return _messages(runs, lambda run: _cancel(caller, run), _failed_cancellation)
 
 
-def rerun_runs(caller: Caller, runs: Iterable[JobRun], key: str) -> Iterator[tuple[Level, str]]:
+def rerun_runs(caller: Caller, runs: Iterable[JobRun], key: UUID) -> Iterator[tuple[Level, str]]:
     """Start each run again, once for each `key`; yield a message for each outcome."""
     return _messages(runs, lambda run: _rerun(caller, run, actions.own_key(caller, f"{key} {run.pk}")))
 
 
-def _messages(runs: Iterable[JobRun], act: Callable[[JobRun], Outcome]) -> Iterator[tuple[Level, str]]:
-    counts, reason = Counter[Outcome](), ""
+def _messages(
+    runs: Iterable[JobRun],
+    act: Callable[[JobRun], Outcome],
+    failed: Callable[[JobRun], Outcome] = lambda run: Outcome.FAILED,
+) -> Iterator[tuple[Level, str]]:
+    counts, reasons = Counter[Outcome](), dict[Outcome, str]()
     for run in runs:
         try:
             outcome = act(run)
-        except CloudRunJobsError as error:
-            outcome, reason = Outcome.FAILED, reason or describe(error)
+        except JobRun.DoesNotExist:
+            outcome = Outcome.DELETED
+        except ANY_ERROR as error:
+            outcome, reason = failed(run), describe(error)
+            reasons.setdefault(outcome, reason)
+            if not isinstance(error, CloudRunJobsError):
+                logger.exception("%s: the action failed", run)
         counts[outcome] += 1
     for outcome in Outcome:
         if count := counts[outcome]:
-            yield _level(outcome), _text(outcome, count) % {"count": count}
-    if reason:
-        yield Level.ERROR, reason
+            yield _level(outcome), _text(outcome, count) % {"count": count, "reason": reasons.get(outcome)}
 
 
 def _cancel(caller: Caller, run: JobRun) -> Outcome:
@@ -63,22 +77,23 @@ def _cancel(caller: Caller, run: JobRun) -> Outcome:
     return Outcome.CANCELLED if run.status == Status.CANCELLED else Outcome.REQUESTED
 
 
+def _failed_cancellation(run: JobRun) -> Outcome:
+    return Outcome.FAILED if run.cancel_requested_at is None else Outcome.NOT_SENT
+
+
 def _rerun(caller: Caller, run: JobRun, key: str) -> Outcome:
-    if run.argv is None:
+    if not is_command_line(run.argv):
         return Outcome.NOT_RECORDED
-    job = None
-    with suppress(Exception, SystemExit):  # The command cannot be imported.
-        job = find_job(run.command)
-    if job is None:
+    if (job := find_job_or_none(run.command)) is None:
         return Outcome.GONE
-    actions.rerun(caller, run, job, key=key)
-    return Outcome.STARTED
+    _, is_new = actions.rerun(caller, run, job, key=key)
+    return Outcome.STARTED if is_new else Outcome.REPEATED
 
 
 def _level(outcome: Outcome) -> Level:
     if outcome in {Outcome.CANCELLED, Outcome.REQUESTED, Outcome.STARTED}:
         return Level.SUCCESS
-    return Level.ERROR if outcome == Outcome.FAILED else Level.WARNING
+    return Level.ERROR if outcome in {Outcome.NOT_SENT, Outcome.FAILED} else Level.WARNING
 
 
 def _text(outcome: Outcome, count: int) -> str:
@@ -91,6 +106,11 @@ def _text(outcome: Outcome, count: int) -> str:
         ),
         Outcome.ENDED: ngettext("%(count)d run had already ended.", "%(count)d runs had already ended.", count),
         Outcome.STARTED: ngettext("%(count)d run was started.", "%(count)d runs were started.", count),
+        Outcome.REPEATED: ngettext(
+            "This form had already started %(count)d run.",
+            "This form had already started %(count)d runs.",
+            count,
+        ),
         Outcome.GONE: ngettext(
             "%(count)d run was not started again: its job no longer exists.",
             "%(count)d runs were not started again: their jobs no longer exist.",
@@ -99,6 +119,16 @@ def _text(outcome: Outcome, count: int) -> str:
         Outcome.NOT_RECORDED: ngettext(
             "%(count)d run was not started again: its arguments were not recorded.",
             "%(count)d runs were not started again: their arguments were not recorded.",
+            count,
+        ),
+        Outcome.DELETED: ngettext(
+            "The record of %(count)d run has been deleted.",
+            "The records of %(count)d runs have been deleted.",
+            count,
+        ),
+        Outcome.NOT_SENT: ngettext(
+            "%(count)d cancellation is recorded, but was not sent. %(reason)s",
+            "%(count)d cancellations are recorded, but were not sent. The first: %(reason)s",
             count,
         ),
         Outcome.FAILED: ngettext(

@@ -13,8 +13,9 @@ from django.db.models import Q, QuerySet
 from django.utils.functional import cached_property
 
 from cloudrun_jobs import conf
-from cloudrun_jobs.dashboard.admin_site.filters import LONG_FIELDS, RUN_COLUMNS, distinct_values
+from cloudrun_jobs.dashboard.admin_site.filters import RUN_COLUMNS, distinct_values
 from cloudrun_jobs.models import JobRun
+from cloudrun_jobs.models.querysets import LONG_FIELDS
 from cloudrun_jobs.models.runs import short_name
 from cloudrun_jobs.registry import find_specs
 from cloudrun_jobs.runs.data import read_progress

@@ -25,8 +25,6 @@ if TYPE_CHECKING:
 
 #: The columns of the list, most of them methods of `JobRunAdminMixin`.
 RUN_COLUMNS = ("run_job", "run_status", "created_at", "run_duration", "run_progress", "run_requester")
-#: What the list never loads, unless a project makes it a column.
-LONG_FIELDS = ("result", "traceback")
 #: The fields of the parameters that have another name, as in the dashboard.
 LOOKUPS = {"job": "command"}
 #: The links above the dates, each with the days before today.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
 from typing import TYPE_CHECKING
 from uuid import UUID
 
@@ -10,14 +9,15 @@ from django.shortcuts import redirect
 from django.utils.log import log_response
 from django.utils.translation import gettext as _
 
-from cloudrun_jobs.dashboard.errors import describe
-from cloudrun_jobs.dashboard.runs.excerpts import is_command_line
+from cloudrun_jobs.dashboard.errors import ANY_ERROR, describe
 from cloudrun_jobs.dashboard.site import Level, Site
 from cloudrun_jobs.dashboard.text import plain
 from cloudrun_jobs.exceptions import CloudRunJobsError
 from cloudrun_jobs.http import actions
 from cloudrun_jobs.models import JobRun, Status
-from cloudrun_jobs.registry import find_job
+from cloudrun_jobs.models.querysets import LONG_FIELDS
+from cloudrun_jobs.registry import find_job_or_none
+from cloudrun_jobs.runs.reruns import is_command_line
 
 if TYPE_CHECKING:
     from django.http import HttpRequest, HttpResponseBase
@@ -28,13 +28,14 @@ if TYPE_CHECKING:
 
 def cancel(site: Site, request: HttpRequest, caller: Caller, run_id: UUID) -> HttpResponseBase:
     """Cancel the run, unless it has ended."""
+    if (run := _find(run_id)) is None:
+        return _deleted(site, request)
     try:
-        run = JobRun.objects.get(pk=run_id)
         is_changed = not run.is_finished and actions.cancel(caller, run)
     except JobRun.DoesNotExist:
         return _deleted(site, request)
-    except CloudRunJobsError as error:
-        return _failed(site, request, run_id, error, query="?again=1")
+    except ANY_ERROR as error:
+        return _failed(site, request, run, _not_sent(run, error), error)
     site.notify(request, *_cancelled(run, is_changed=is_changed))
     return redirect(site.url("run", run_id))
 
@@ -53,33 +54,26 @@ def _cancelled(run: JobRun, *, is_changed: bool) -> tuple[Level, str]:
 
 def rerun(site: Site, request: HttpRequest, caller: Caller, run_id: UUID) -> HttpResponseBase:
     """Start a new run with the arguments of this one, or of its failed tasks."""
-    failed_only, key = request.POST.get("failed_only") == "1", _key(request, caller)
-    try:
-        run = JobRun.objects.get(pk=run_id)
-        if (job := _job_of(run)) is None or not is_command_line(run.argv) or key is None:
-            site.notify(request, Level.ERROR, _impossible(run, job))
-            return redirect(site.url("run", run_id))
-        started = actions.rerun(caller, run, job, failed_only=failed_only, key=key)
-    except JobRun.DoesNotExist:
+    failed_only, key = request.POST.get("failed_only") == "1", actions.form_key(request)
+    if (run := _find(run_id)) is None:
         return _deleted(site, request)
-    except CloudRunJobsError as error:
-        return _failed(site, request, run_id, error)
-    site.notify(request, Level.SUCCESS, _("The run is started. This is its page."))
+    if (job := find_job_or_none(run.command)) is None or not is_command_line(run.argv) or key is None:
+        site.notify(request, Level.ERROR, _impossible(run, job))
+        return redirect(site.url("run", run_id))
+    try:
+        started, is_new = actions.rerun(
+            caller, run, job, failed_only=failed_only, key=actions.own_key(caller, key)
+        )
+    except ANY_ERROR as error:
+        return _failed(site, request, run, describe(error), error)
+    site.notify(request, *_started(is_new=is_new))
     return redirect(site.url("run", started.pk))
 
 
-def _key(request: HttpRequest, caller: Caller) -> str | None:
-    """Return the key of the form, with which a second submission returns the run of the first."""
-    try:
-        return actions.own_key(caller, str(UUID(request.POST.get("key", ""))))
-    except ValueError:
-        return None
-
-
-def _job_of(run: JobRun) -> CloudRunJobs | None:
-    with suppress(Exception, SystemExit):  # The command cannot be imported.
-        return find_job(run.command)
-    return None
+def _started(*, is_new: bool) -> tuple[Level, str]:
+    if is_new:
+        return Level.SUCCESS, _("The run is started. This is its page.")
+    return Level.WARNING, _("This form had already started this run. No other run was started.")
 
 
 def _impossible(run: JobRun, job: CloudRunJobs | None) -> str:
@@ -96,10 +90,28 @@ def _deleted(site: Site, request: HttpRequest) -> HttpResponseBase:
     return redirect(site.url("runs"))
 
 
-def _failed(
-    site: Site, request: HttpRequest, run_id: UUID, error: CloudRunJobsError, query: str = ""
-) -> HttpResponseBase:
-    site.notify(request, Level.ERROR, describe(error))
-    response = redirect(f"{site.url('run', run_id)}{query}")
-    log_response("%s: %s", error, request.path, response=response, request=request, level="warning")
+def _find(run_id: UUID) -> JobRun | None:
+    return JobRun.objects.defer(*LONG_FIELDS).filter(pk=run_id).first()
+
+
+def _not_sent(run: JobRun, error: BaseException) -> str:
+    """Return what is so now: tasks that are running detect a recorded cancellation."""
+    if run.cancel_requested_at is None:
+        return describe(error)
+    return _("The cancellation is recorded, but was not sent. %(reason)s") % {"reason": describe(error)}
+
+
+def _failed(site: Site, request: HttpRequest, run: JobRun, message: str, error: BaseException) -> HttpResponseBase:
+    site.notify(request, Level.ERROR, message)
+    response = redirect(site.url("run", run.pk))
+    is_fault = not isinstance(error, CloudRunJobsError)  # Of the code of the job, or of the database.
+    log_response(
+        "%s: %s",
+        error,
+        request.path,
+        response=response,
+        request=request,
+        level="error" if is_fault else "warning",
+        exception=error if is_fault else None,
+    )
     return response

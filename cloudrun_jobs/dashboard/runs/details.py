@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -17,7 +16,6 @@ from django.utils.functional import cached_property
 from django.utils.translation import gettext as _
 
 from cloudrun_jobs.argv.redaction import is_redacted
-from cloudrun_jobs.command import CloudRunJobs
 from cloudrun_jobs.dashboard.runs import excerpts
 from cloudrun_jobs.dashboard.runs.rows import took
 from cloudrun_jobs.dashboard.site import Site
@@ -26,8 +24,9 @@ from cloudrun_jobs.execution.sharding.writing import counts
 from cloudrun_jobs.models import Claims, JobRun, Progress, Status, TaskRun, failures
 from cloudrun_jobs.models.statuses import DONE
 from cloudrun_jobs.models.values import combined_total
-from cloudrun_jobs.registry import find_job
+from cloudrun_jobs.registry import find_job_or_none
 from cloudrun_jobs.runs.data import HIDDEN
+from cloudrun_jobs.runs.reruns import is_command_line
 from cloudrun_jobs.spec.shares import Shares
 
 TASKS_PER_PAGE = 100
@@ -104,21 +103,17 @@ def read_run(run_id: UUID) -> JobRun | None:
     if run is not None:
         arguments = excerpts.decode(vars(run)["arguments_start"])
         # No other query reads it, and what is no command line cannot be repeated.
-        run.argv = arguments if excerpts.is_command_line(arguments) else None
+        run.argv = arguments if is_command_line(arguments) else None
     return run
 
 
 class RunDetails:
     """What the page of one run shows. `run` is that of `read_run()`."""
 
-    #: None if the command is gone, is no longer a job, or cannot be imported.
-    job: CloudRunJobs | None = None
-
     def __init__(self, site: Site, run: JobRun, *, page: int = 1) -> None:
         self._site, self.run, self._page, self._now = site, run, page, timezone.now()
         self._texts: dict[str, Any] = vars(run)
-        with suppress(Exception, SystemExit):
-            self.job = find_job(run.command)
+        self.job = find_job_or_none(run.command)
 
     def excerpt(self, field: str) -> Excerpt | None:
         """Return the text of a field, or its beginning; None if it is empty."""

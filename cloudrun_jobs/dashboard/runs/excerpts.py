@@ -15,6 +15,7 @@ from django.db.models.functions import Cast, Left
 from cloudrun_jobs.dashboard.text import MAX_LENGTH
 from cloudrun_jobs.models import JobRun, TaskRun, failures
 from cloudrun_jobs.runs.data import cleansed_overrides
+from cloudrun_jobs.runs.reruns import is_command_line
 
 #: A longer JSON text is not indented on a page.
 MAX_JSON_LENGTH = 10 * MAX_LENGTH
@@ -85,10 +86,6 @@ def command_lines(runs: Sequence[JobRun]) -> list[str | None]:
     rows: QuerySet[Any] = JobRun.objects.filter(pk__in=[run.pk for run in runs])
     texts = dict(rows.values_list("pk", start_of_json("argv")))
     return [command_line(texts.get(run.pk)) for run in runs]
-
-
-def is_command_line(arguments: Any) -> bool:
-    return isinstance(arguments, list) and all(isinstance(argument, str) for argument in arguments)
 
 
 def readable_overrides(text: str | None) -> str | None:

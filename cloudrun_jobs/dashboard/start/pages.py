@@ -14,6 +14,7 @@ from django.utils.log import log_response
 from django.utils.translation import gettext as _
 
 from cloudrun_jobs import backends, enqueue
+from cloudrun_jobs.dashboard.errors import ANY_ERROR, describe
 from cloudrun_jobs.dashboard.site import Level, Link, Page, Site
 from cloudrun_jobs.dashboard.start.form import StartForm
 from cloudrun_jobs.dashboard.text import plain
@@ -23,8 +24,6 @@ from cloudrun_jobs.exceptions import (
     InvalidArguments,
     InvalidJob,
     InvalidSettings,
-    JobNotDeployed,
-    ServiceError,
 )
 from cloudrun_jobs.http import actions
 from cloudrun_jobs.models import JobRun, Status
@@ -105,17 +104,17 @@ class StartPage:
 
     def post(self, form: StartForm) -> HttpResponse:
         """Start a run with the values of the form, and show it; or show the form with its errors."""
-        key = _key(self.request.POST.get("key", ""))
+        key = actions.form_key(self.request)
         if key is None:
             form.add_error(None, _("The form was incomplete. Send it again."))
         if key is None or not form.is_valid():
             return self.show(form, key=key)
-        request = RunRequest(form, actions.own_key(self.caller, str(key)))
+        request = RunRequest(form, actions.own_key(self.caller, key))
         try:
-            run = actions.start(self.caller, request)
-        except Exception as error:  # noqa: BLE001  (of the job as well: its parser, its lock key)
+            run, is_new = actions.start(self.caller, request)
+        except ANY_ERROR as error:
             return self._failed(form, request, error, key)
-        return self._started(run, is_new=request.is_new)
+        return self._started(run, is_new=is_new)
 
     def show(self, form: StartForm, *, key: UUID | None = None) -> HttpResponse:
         """Return the page with the form; `key` identifies its request, so that a second one starts nothing."""
@@ -173,24 +172,26 @@ class StartPage:
         message = _("The run has ended with the status “%(status)s”.")
         return self._leave(level, message % {"status": run.get_status_display()}, run)
 
-    def _failed(self, form: StartForm, request: RunRequest, error: Exception, key: UUID) -> HttpResponse:
+    def _failed(self, form: StartForm, request: RunRequest, error: BaseException, key: UUID) -> HttpResponse:
         """Show the run that could not be sent, or why no run was started."""
         response = self._explain_failure(form, request, error, key)
         if not isinstance(error, CloudRunJobsError):
             self.log(error, response)
         return response
 
-    def _explain_failure(self, form: StartForm, request: RunRequest, error: Exception, key: UUID) -> HttpResponse:
+    def _explain_failure(
+        self, form: StartForm, request: RunRequest, error: BaseException, key: UUID
+    ) -> HttpResponse:
         if run := JobRun.objects.filter(pk=request.run_id).first():
-            return self._leave(Level.ERROR, _explain(error), run)
+            return self._leave(Level.ERROR, describe(error), run)
         if isinstance(error, IdempotencyKeyReused):
             # A new key is another run: the person decides whether to start it.
-            form.add_error(None, _explain(error))
+            form.add_error(None, describe(error))
             return self.show(form)
         if isinstance(error, InvalidArguments):
             form.report(error)
         else:
-            form.add_error(None, _explain(error))
+            form.add_error(None, describe(error))
         return self.show(form, key=key)
 
     def _leave(self, level: Level, message: str, run: JobRun) -> HttpResponse:
@@ -204,33 +205,10 @@ class RunRequest:
 
     def __init__(self, form: StartForm, key: str) -> None:
         self._form, self._key = form, key
-        self.run_id, self.is_new = str(uuid4()), True
+        self.run_id = str(uuid4())
 
     def __call__(self, *, run_id: str, **given: Any) -> tuple[Operation, JobRun, bool]:
         self.run_id = run_id
         args, options = self._form.call()
         job, parser = self._form.job, self._form.parser
-        result = enqueue.request_run(job, args, options, key=self._key, run_id=run_id, parser=parser, **given)
-        self.is_new = result[2]
-        return result
-
-
-def _key(text: str) -> UUID | None:
-    try:
-        return UUID(text)
-    except ValueError:
-        return None
-
-
-def _explain(error: Exception) -> str:
-    """Return what has happened and what to do, in the language of the page."""
-    if isinstance(error, IdempotencyKeyReused):
-        return _("This form has already started a run, with other values. To start another run, send it again.")
-    if isinstance(error, JobNotDeployed):
-        return _("Cloud Run has no such job. Run “manage.py sync_cloudrun_jobs”, and start the job again.")
-    if isinstance(error, ServiceError):
-        # The text of the error names resources. The record of the run and the log have it.
-        message = _("The request to Cloud Run failed (%(error)s). The run and the log have the reason.")
-        return message % {"error": type(error).__name__}
-    text = str(error) if isinstance(error, CloudRunJobsError) else f"{type(error).__name__}: {error}"
-    return _("The run could not be started: %(error)s") % {"error": text}
+        return enqueue.request_run(job, args, options, key=self._key, run_id=run_id, parser=parser, **given)
