@@ -103,7 +103,9 @@ def _not_sent(run: JobRun, error: BaseException) -> str:
 
 def _failed(site: Site, request: HttpRequest, run: JobRun, message: str, error: BaseException) -> HttpResponseBase:
     site.notify(request, Level.ERROR, message)
-    response = redirect(site.url("run", run.pk))
+    # With the button again: the recorded request was not sent.
+    again = "?again=1" if run.cancel_requested_at else ""
+    response = redirect(f"{site.url('run', run.pk)}{again}")
     is_fault = not isinstance(error, CloudRunJobsError)  # Of the code of the job, or of the database.
     log_response(
         "%s: %s",
