@@ -91,9 +91,10 @@ def test_failed_request_to_the_service(staff: Client, monkeypatch: pytest.Monkey
     monkeypatch.setattr("cloudrun_jobs.runs.handle.operation", cancel)
     waiting, running = record(status=Status.PENDING), record(status=Status.RUNNING, execution="e")
 
-    cancelled, failed = messages_of(act(staff, "cancel_runs", running, waiting))
+    cancelled, count, failed = messages_of(act(staff, "cancel_runs", running, waiting))
     assert cancelled == "1 run was cancelled."
-    assert failed.startswith("1 cancellation is recorded, but was not sent. The service did not carry out")
+    assert count == "1 cancellation is recorded, but was not sent, for this reason:"
+    assert failed.startswith("The service did not carry out")
 
 
 def test_rerun_is_confirmed(staff: Client) -> None:
@@ -177,7 +178,8 @@ def test_job_whose_parser_fails(staff: Client, caplog: pytest.LogCaptureFixture)
 
     assert messages_of(response) == [
         "1 run was started.",
-        "1 run was left as it is. The request failed (RuntimeError). no partners",
+        "1 run was left as it is, for this reason:",
+        "The request failed (RuntimeError). no partners",
     ]
     assert "no partners" in caplog.text
 
@@ -186,7 +188,7 @@ def test_job_whose_parser_fails(staff: Client, caplog: pytest.LogCaptureFixture)
     ("error", "message"),
     [
         (JobRun.DoesNotExist(), "The record of 1 run has been deleted."),
-        (OperationalError("host db"), "1 run was left as it is. The request failed (OperationalError). The log h"),
+        (OperationalError("host db"), "The request failed (OperationalError). The log h"),
     ],
 )
 def test_failure_during_the_action(

@@ -68,7 +68,9 @@ def _messages(
         counts[outcome] += 1
     for outcome in Outcome:
         if count := counts[outcome]:
-            yield _level(outcome), _text(outcome, count) % {"count": count, "reason": reasons.get(outcome)}
+            yield _level(outcome), _text(outcome, count) % {"count": count}
+            if reason := reasons.get(outcome):
+                yield Level.ERROR, reason
 
 
 def _cancel(caller: Caller, run: JobRun) -> Outcome:
@@ -127,8 +129,8 @@ def _text(outcome: Outcome, count: int) -> str:
             count,
         ),
         Outcome.NOT_SENT: ngettext(
-            "%(count)d cancellation is recorded, but was not sent. %(reason)s",
-            "%(count)d cancellations are recorded, but were not sent. The first: %(reason)s",
+            "%(count)d cancellation is recorded, but was not sent, for this reason:",
+            "%(count)d cancellations are recorded, but were not sent. The reason of the first:",
             count,
         ),
         Outcome.FAILED: ngettext(
