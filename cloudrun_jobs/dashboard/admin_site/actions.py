@@ -69,8 +69,8 @@ def _messages(
     for outcome in Outcome:
         if count := counts[outcome]:
             yield _level(outcome), _text(outcome, count) % {"count": count}
-            if reason := reasons.get(outcome):
-                yield Level.ERROR, reason
+            if outcome in reasons:
+                yield Level.ERROR, reasons[outcome]
 
 
 def _cancel(caller: Caller, run: JobRun) -> Outcome:
