@@ -108,6 +108,11 @@ class Problem:
         return response
 
 
+METHOD_NOT_ALLOWED = Problem(
+    HTTPStatus.METHOD_NOT_ALLOWED,
+    gettext_lazy("Method not allowed"),
+    gettext_lazy("This address does not accept this kind of request. Use the buttons on the pages."),
+)
 UNAVAILABLE = Problem(
     HTTPStatus.SERVICE_UNAVAILABLE,
     gettext_lazy("Database unavailable"),

@@ -5,20 +5,19 @@ Each start of a job in a project with the admin imports this module. The first r
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from django.core.exceptions import PermissionDenied
 from django.db import connections, transaction
-from django.http import HttpResponseNotAllowed
 from django.views.decorators.cache import never_cache
 from django.views.decorators.csrf import csrf_protect
 
 from cloudrun_jobs import conf
 
 if TYPE_CHECKING:
-    from django.http import HttpRequest, HttpResponseBase
+    from django.http import HttpRequest, HttpResponse, HttpResponseBase
 
     from cloudrun_jobs.dashboard.site import Site
     from cloudrun_jobs.http.authentication import Caller
@@ -45,11 +44,18 @@ def view_of(name: str, load_site: Callable[[], Site]) -> Callable[..., HttpRespo
         view, site = VIEWS[name], load_site()
         # A HEAD is a GET whose content the server drops.
         if ("GET" if request.method == "HEAD" else request.method) not in view.methods:
-            return HttpResponseNotAllowed(view.methods)
+            return _not_allowed(site, request, view.methods)
         with conf.reading_once():
             return view.handler(site, request, _caller(site, request, view.scope), **parameters)
 
     return non_atomic(respond)
+
+
+def _not_allowed(site: Site, request: HttpRequest, methods: Iterable[str]) -> HttpResponse:
+    """Return a page: after a sign-in, the browser opens the address of a form whose session had expired."""
+    from cloudrun_jobs.dashboard.errors import METHOD_NOT_ALLOWED
+
+    return replace(METHOD_NOT_ALLOWED, headers={"Allow": ", ".join(methods)}).response(site, request)
 
 
 def non_atomic(view: Callable[..., HttpResponseBase]) -> Callable[..., HttpResponseBase]:

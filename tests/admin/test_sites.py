@@ -44,6 +44,16 @@ def test_other_site_refuses_them(guest: Client) -> None:
     assert guest.get("/admin/cloudrun_jobs/jobrun/").status_code == 302
 
 
+@pytest.mark.parametrize("path", [f"{JOBS}echo/pause/", f"{JOBS}echo/release-lock/", f"{RUNS}{{run}}/cancel/"])
+def test_address_of_an_action_is_a_page(sign_in: Callable[..., Client], path: str) -> None:
+    """After a sign-in, the browser opens the address of the form: a page says that it does nothing."""
+    client = sign_in("view_jobrun", "run_job", "cancel_job", is_staff=False)
+    response = client.get(path.format(run=record().pk))
+
+    assert (response.status_code, response["Allow"]) == (405, "POST")
+    assert "Use the buttons on the pages." in response.content.decode()
+
+
 def test_site_without_sidebar(guest: Client) -> None:
     """A site without a sidebar shows the pages without one."""
     assert "nav-sidebar" not in guest.get(f"{JOBS}echo/change/").content.decode()

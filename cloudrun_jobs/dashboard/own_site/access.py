@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from django.http import HttpResponseBase, HttpResponseNotAllowed, HttpResponseRedirect
+from django.http import HttpResponseBase, HttpResponseRedirect
 from django.utils.cache import add_never_cache_headers
 
 from cloudrun_jobs import conf
@@ -55,9 +54,6 @@ def _guarded(request: HttpRequest, name: str, view: Callable[[], HttpResponseBas
             response = _refusal(request, name, configured.rate) or view()
     except problems.ERRORS as error:
         response = problems.problem_of(error, VIEWS[name].scope).response(OwnSite(), request, error)
-    if isinstance(response, HttpResponseNotAllowed):
-        allowed = {"Allow": response["Allow"]}
-        response = replace(problems.METHOD_NOT_ALLOWED, headers=allowed).response(OwnSite(), request)
     add_never_cache_headers(response)
     # No other site may lay its page over the buttons, whatever the project's middleware.
     response["X-Frame-Options"] = "DENY"

@@ -10,7 +10,7 @@ from django.http import Http404
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
-from cloudrun_jobs.dashboard.errors import FAULTS, Problem, fault_of
+from cloudrun_jobs.dashboard.errors import FAULTS, METHOD_NOT_ALLOWED, Problem, fault_of
 from cloudrun_jobs.http.authentication import PERMISSIONS
 from cloudrun_jobs.http.endpoint import REJECTIONS
 from cloudrun_jobs.http.errors import HttpError
@@ -30,11 +30,6 @@ NOT_FOUND = Problem(
     HTTPStatus.NOT_FOUND,
     gettext_lazy("Not found"),
     gettext_lazy("There is no page at this address. The job or the run may have been removed."),
-)
-METHOD_NOT_ALLOWED = Problem(
-    HTTPStatus.METHOD_NOT_ALLOWED,
-    gettext_lazy("Method not allowed"),
-    gettext_lazy("This address does not accept this kind of request. Use the buttons on the pages."),
 )
 MALFORMED = Problem(
     HTTPStatus.BAD_REQUEST, gettext_lazy("Malformed request"), gettext_lazy("The request is malformed.")
