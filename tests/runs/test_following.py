@@ -11,6 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from pathlib import Path
 from threading import Event, Timer
+from threading import enumerate as threads
 from types import SimpleNamespace
 from typing import Any
 
@@ -74,6 +75,10 @@ def worker(database: str) -> Iterator[Callable[[], None]]:
         assert started.wait(60)
         yield proceed.set
         proceed.set()
+    # They query the database, which is closed after the test.
+    for thread in threads():
+        if thread.name == "cloudrun_jobs callbacks":
+            thread.join(30)
 
 
 def test_a_repeated_key_follows_the_run(worker: Callable[[], None]) -> None:

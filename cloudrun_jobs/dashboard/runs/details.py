@@ -214,7 +214,8 @@ class RunDetails:
     @cached_property
     def reruns(self) -> list[JobRun]:
         """The newest runs that repeat failed tasks of this one."""
-        return list(self.run.reruns.newest_first().only("status", "created_at")[:MAX_RERUNS])
+        # Django 5.2 reads the reference of each row if it is deferred.
+        return list(self.run.reruns.newest_first().only("status", "created_at", "rerun_of")[:MAX_RERUNS])
 
     @property
     def can_rerun(self) -> bool:
