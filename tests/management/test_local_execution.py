@@ -111,7 +111,7 @@ def waiting(tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
         # A shell may have started the tests in the background, where SIGINT is ignored.
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
-    wait_for(lambda: len(list(folder.iterdir())) == 2)
+    wait_for(lambda: len(list(folder.iterdir())) == 2, seconds=90)
     yield process
     process.kill()
     process.communicate()

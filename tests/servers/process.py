@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import random
 import shutil
 import signal
 import socket
@@ -10,18 +11,27 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
 START_SECONDS = 60
+PORTS = (15000, 32000)
 
 
 def free_port() -> int:
-    """Return a free port of the loopback interface."""
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return int(listener.getsockname()[1])
+    """Return a free port of the loopback interface.
+
+    It is below those that the system gives to outgoing connections: one of them could take the port before the
+    server does.
+    """
+    choice = random.SystemRandom()  # Another than that of the tests, whose workers may have one seed.
+    while True:
+        port = choice.randint(*PORTS)
+        with socket.socket() as listener, suppress(OSError):
+            listener.bind(("127.0.0.1", port))
+            return port
 
 
 def need(program: str) -> str:
