@@ -1,4 +1,4 @@
-"""The runs that a form starts: once, by whom, and what the user is told."""
+"""The runs that a form starts: their number, their requester and the notices."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ def test_second_submit_starts_nothing(operator: Client) -> None:
 
 
 def test_form_with_other_values_is_not_sent_again(operator: Client) -> None:
-    """The user is told that it has started a run, and may start another one with the same form."""
+    """A notice says that it has started a run; the same form may start another one."""
     with job_with(argument("--x")) as received:
         body = values_of(x="a")
         operator.post(start_url(), body)

@@ -93,7 +93,7 @@ def test_durations_have_two_units(value: Any, expected: str) -> None:
     ("value", "expected"), [(" ", r"\x20"), ("\u3000\n", r"\x3000\x0a"), ("", ""), (" a", " a")]
 )
 def test_blank_text_is_visible(value: str, expected: str) -> None:
-    """A text of spaces only is shown as escapes: nobody could follow a link with it."""
+    """A text of spaces only is shown as escapes: a link needs visible text."""
     assert text.plain(value) == expected
 
 
