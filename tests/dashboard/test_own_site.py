@@ -120,7 +120,7 @@ def test_anonymous_visitor_is_sent_to_sign_in(
 
 
 def test_action_of_anonymous_visitor_returns_to_a_page(client: Client) -> None:
-    """After signing in, nobody is sent to a URL that only takes a POST."""
+    """A sign-in does not lead to a URL that only takes a POST."""
     assert client.post(f"{RUN}cancel/")["Location"] == f"/admin/login/?next={JOBS}"
     assert client.post(f"{JOBS}echo/start/")["Location"] == f"/admin/login/?next={JOBS}echo/start/"
 
@@ -200,7 +200,7 @@ def test_forged_request_is_refused(staff: User, settings: Any, handle: Any, midd
     ["django.contrib.auth.middleware.AuthenticationMiddleware", "django.contrib.sessions.middleware.S"],
 )
 def test_missing_middleware_is_named(client: Client, settings: Any, middleware: str) -> None:
-    """A project without signed-in users is told what it lacks."""
+    """The page of a project without signed-in users names what it lacks."""
     prefixes = ("django.contrib.auth", "django.contrib.messages", middleware)
     settings.MIDDLEWARE = [each for each in settings.MIDDLEWARE if not each.startswith(prefixes)]
     response = client.get(JOBS)

@@ -66,7 +66,7 @@ def meet(monkeypatch: pytest.MonkeyPatch, owner: Any, name: str) -> None:
 
 
 def test_two_people_cancel_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    """One of them cancels the run, and both are told that it is cancelled."""
+    """One of them cancels the run, and both responses say that it is cancelled."""
     meet(monkeypatch, handle, "cancel")
     run, site, audited = record_run(status=Status.PENDING), Notices(), list[str]()
 

@@ -66,7 +66,7 @@ NO_WORDS = [
 
 @pytest.mark.parametrize("expression", WORDS)
 def test_schedule_is_put_into_words(expression: str) -> None:
-    """A sentence has the times, the days and the months, as far as they are restricted."""
+    """A sentence has the times, and those of days and months that are restricted."""
     assert schedule_text(expression) == WORDS[expression]
 
 
