@@ -22,7 +22,7 @@ def plain(value: object, *, keep: str = "") -> str:
     # Never more than that of a megabyte is escaped.
     text = "" if value is None else str(value)
     start = text[:MAX_LENGTH].replace("\r\n", "\n") if "\n" in keep else text[:MAX_LENGTH]
-    if start.isspace():  # Nobody would see it, or could follow a link with this text.
+    if start.isspace():  # A link needs visible text.
         start = "".join(f"\\x{ord(character):02x}" for character in start)
     return escape(start, keep=keep) + ("…" if len(text) > MAX_LENGTH else "")
 

@@ -117,6 +117,6 @@ def _read(rows: QuerySet[Any], field: str, texts: dict[str, str], values: dict[s
 
 
 def _items(run: JobRun | None) -> str | None:
-    """Return the failed items of the run, as far as it lists them."""
+    """Return the failed items of the run that its record lists."""
     found = failures.failed_items(run).listed if run and failures.claims_items(run) else ()
     return json.dumps([item._asdict() for item in found], ensure_ascii=False, indent=2) if found else None
