@@ -12,6 +12,7 @@ import django
 from django.conf import settings
 
 from benchmarks.rows import CurrentDatabase, fill
+from tests.settings import TEMPLATES
 
 DATABASES = json.loads(os.environ["BENCHMARK_DATABASES"])
 ROUTER = CurrentDatabase()
@@ -32,19 +33,7 @@ settings.configure(
         "django.contrib.auth.middleware.AuthenticationMiddleware",
         "django.contrib.messages.middleware.MessageMiddleware",
     ],
-    TEMPLATES=[
-        {
-            "BACKEND": "django.template.backends.django.DjangoTemplates",
-            "APP_DIRS": True,
-            "OPTIONS": {
-                "context_processors": [
-                    "django.template.context_processors.request",
-                    "django.contrib.auth.context_processors.auth",
-                    "django.contrib.messages.context_processors.messages",
-                ]
-            },
-        }
-    ],
+    TEMPLATES=TEMPLATES,
     STATIC_URL="static/",
     ROOT_URLCONF="benchmarks.admin_urls",
     DATABASES=DATABASES,

@@ -14,6 +14,8 @@ from typing import Any
 import django
 from django.conf import settings
 
+from tests.settings import TEMPLATES
+
 SKIN = sys.argv[1:2]
 settings.configure(
     SECRET_KEY="only for tests",
@@ -37,19 +39,7 @@ settings.configure(
         "django.contrib.auth.middleware.AuthenticationMiddleware",
         "django.contrib.messages.middleware.MessageMiddleware",
     ],
-    TEMPLATES=[
-        {
-            "BACKEND": "django.template.backends.django.DjangoTemplates",
-            "APP_DIRS": True,
-            "OPTIONS": {
-                "context_processors": [
-                    "django.template.context_processors.request",
-                    "django.contrib.auth.context_processors.auth",
-                    "django.contrib.messages.context_processors.messages",
-                ]
-            },
-        }
-    ],
+    TEMPLATES=TEMPLATES,
     STATIC_URL="static/",
     ROOT_URLCONF="tests.admin.project_urls",
     DATABASES={"default": {"ENGINE": "django.db.backends.sqlite3", "NAME": ":memory:"}},
