@@ -1,17 +1,22 @@
-"""The cursor of a page of runs: where the next page begins, newest first."""
+"""Read a page of runs, newest first, and the cursor of the next one."""
 
 from __future__ import annotations
 
 import base64
 import binascii
+from collections.abc import Mapping
 from datetime import UTC, datetime
-from typing import NamedTuple
+from typing import Any, NamedTuple
 from uuid import UUID
 
 from django.db.models import Q
 
 from cloudrun_jobs.http.query import MAX_YEAR, MIN_YEAR
+from cloudrun_jobs.models import JobRun
 from cloudrun_jobs.models.querysets import JobRunQuerySet
+
+PAGE = 100  # runs
+LOOKUPS = {"since": "created_at__gte", "until": "created_at__lt"}
 
 
 class Cursor(NamedTuple):
@@ -43,3 +48,18 @@ class Cursor(NamedTuple):
         # The first condition is for the index.
         runs = runs.filter(created_at__lte=self.created_at)
         return runs.filter(Q(created_at__lt=self.created_at) | Q(pk__lt=self.run_id))
+
+
+def read_page(
+    runs: JobRunQuerySet, filters: Mapping[str, Any], cursor: Cursor | None
+) -> tuple[list[JobRun], str | None]:
+    """Return a page of the runs that meet the filters, and the cursor of the next page as text; None at the end.
+
+    The filters are fields, "since" and "until".
+    """
+    runs = runs.order_by("-created_at", "-pk")
+    if cursor is not None:
+        runs = cursor.following(runs)
+    found = list(runs.filter(**{LOOKUPS.get(name, name): value for name, value in filters.items()})[: PAGE + 1])
+    page, more = found[:PAGE], found[PAGE:]
+    return page, Cursor(page[-1].created_at, page[-1].pk).encode() if more else None

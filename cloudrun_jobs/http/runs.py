@@ -25,7 +25,7 @@ from cloudrun_jobs.exceptions import (
 from cloudrun_jobs.http import actions, query
 from cloudrun_jobs.http.authentication import Caller
 from cloudrun_jobs.http.body import read_flag, refuse_body
-from cloudrun_jobs.http.cursor import Cursor
+from cloudrun_jobs.http.cursor import Cursor, read_page
 from cloudrun_jobs.http.endpoint import json_response
 from cloudrun_jobs.http.errors import HttpError, method_not_allowed, not_found, unprocessable
 from cloudrun_jobs.http.query import Parameter
@@ -40,7 +40,6 @@ from cloudrun_jobs.runs.reruns import is_command_line
 if TYPE_CHECKING:
     from django.http import HttpRequest
 
-PAGE = 100  # runs
 MAX_WAIT = 60.0  # seconds
 WAIT_POLL_INTERVAL = 1.0  # seconds, at most
 
@@ -49,18 +48,14 @@ def list_runs(request: HttpRequest, caller: Caller, command: str = "") -> HttpRe
     """Return a page of runs, newest first; with `command`, only runs of that command."""
     allowed = {name: read for name, read in LIST_PARAMETERS.items() if not (command and name == "command")}
     given = query.read_query(request, allowed)
-    runs = JobRun.objects.order_by("-created_at", "-pk").only(*LISTED)
+    runs = JobRun.objects.only(*LISTED)
     if command := given.pop("command", command):
         caller.check("read", command)
         runs = runs.for_command(command)
     elif caller.commands is not None:
         runs = runs.filter(command__in=caller.commands)
     cursor = given.pop("cursor", None)
-    if cursor is not None:
-        runs = cursor.following(runs)
-    found = list(runs.filter(**{LOOKUPS.get(name, name): value for name, value in given.items()})[: PAGE + 1])
-    page, more = found[:PAGE], found[PAGE:]
-    following = Cursor(page[-1].created_at, page[-1].pk).encode() if more else None
+    page, following = read_page(runs, given, cursor)
     return json_response({"runs": [listed_data(run) for run in page], "next": following})
 
 
@@ -209,7 +204,6 @@ LIST_PARAMETERS: Mapping[str, Parameter] = {
         Cursor.decode, {"type": "string"}, "The value of `next` in the previous page.", "invalid_cursor"
     ),
 }
-LOOKUPS = {"since": "created_at__gte", "until": "created_at__lt"}
 
 SHOW_PARAMETERS: Mapping[str, Parameter] = {
     "wait": query.seconds(MAX_WAIT, "Respond once the run has ended, or after this many seconds."),

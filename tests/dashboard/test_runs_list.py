@@ -16,7 +16,6 @@ from django.test import Client
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
-from cloudrun_jobs.dashboard.runs import search as run_search
 from cloudrun_jobs.http.cursor import Cursor
 from cloudrun_jobs.models import JobRun, Status, Trigger
 from tests.dashboard.job_pages import page, text_of, url
@@ -126,7 +125,7 @@ def test_invalid_filters_are_reported(reader: Client, query: str) -> None:
 
 def test_pages_have_every_run_once(reader: Client, monkeypatch: pytest.MonkeyPatch) -> None:
     """Pages continue after the last run, also among runs of the same time, and keep the filters."""
-    monkeypatch.setattr(run_search, "PAGE", 3)
+    monkeypatch.setattr("cloudrun_jobs.http.cursor.PAGE", 3)
     runs = [record_run("echo", created_at=NOON - timedelta(hours=number // 4)) for number in range(8)]
     record_run("nightly", created_at=NOON)
     first = page(reader, "runs", query="?job=echo")

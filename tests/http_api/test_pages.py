@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cloudrun_jobs.http import query, runs
+from cloudrun_jobs.http import query
 from cloudrun_jobs.http.cursor import Cursor
 from cloudrun_jobs.http.query import MAX_YEAR, MIN_YEAR
 from cloudrun_jobs.models import JobRun
@@ -41,7 +41,7 @@ def pages(call: Callable[..., Any], query: str = "") -> list[list[str]]:
 @pytest.mark.parametrize("at", [1, 4, 100])
 def test_each_run_is_on_one_page(call: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, at: int) -> None:
     """Newest first, also where several runs have the same time."""
-    monkeypatch.setattr(runs, "PAGE", 5)
+    monkeypatch.setattr("cloudrun_jobs.http.cursor.PAGE", 5)
     made = create(17, at=at)
 
     found = pages(call)
@@ -52,7 +52,7 @@ def test_each_run_is_on_one_page(call: Callable[..., Any], monkeypatch: pytest.M
 
 def test_new_runs_do_not_shift_the_pages(call: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
     """A cursor continues after the last run of its page."""
-    monkeypatch.setattr(runs, "PAGE", 2)
+    monkeypatch.setattr("cloudrun_jobs.http.cursor.PAGE", 2)
     made = create(4)
     first = call("GET", "jobs/").json()
     JobRun.objects.create(command="echo", environment="test", trigger="delay")

@@ -14,7 +14,7 @@ from django.utils.translation import gettext_lazy
 from cloudrun_jobs import conf
 from cloudrun_jobs.dashboard.runs.rows import run_row
 from cloudrun_jobs.dashboard.site import Site
-from cloudrun_jobs.http.cursor import Cursor
+from cloudrun_jobs.http.cursor import Cursor, read_page
 from cloudrun_jobs.http.query import MAX_YEAR, MIN_YEAR
 from cloudrun_jobs.models import JobRun, Status, Trigger
 from cloudrun_jobs.registry import find_jobs
@@ -23,9 +23,7 @@ from cloudrun_jobs.runs.data import LISTED
 if TYPE_CHECKING:
     from django.http import HttpRequest
 
-PAGE = 100  # runs
 ANY = [("", gettext_lazy("any"))]
-LOOKUPS = {"job": "command", "since": "created_at__gte", "until": "created_at__lt"}
 TIME_INPUT = forms.DateTimeInput(attrs={"type": "datetime-local"}, format="%Y-%m-%dT%H:%M")
 
 
@@ -60,28 +58,26 @@ def read(site: Site, request: HttpRequest) -> dict[str, Any]:
     """Return the runs that the query asks for. An invalid filter is reported, and no run is shown."""
     filters = Filters(request.GET, label_suffix="")
     after, problem = request.GET.get("after", ""), ""
-    runs, cursor = JobRun.objects.order_by("-created_at", "-pk").only("environment", *LISTED), None
+    runs, cursor = JobRun.objects.only("environment", *LISTED), None
     if not filters.is_valid():
         runs = runs.none()
     try:
         cursor = Cursor.decode(after) if after else None
     except ValueError:
         problem = _("The address of the page is invalid. These are the newest runs.")
-    if cursor is not None:
-        runs = cursor.following(runs)
     values = {name: value for name, value in filters.cleaned_data.items() if value}
-    found = list(runs.filter(**{LOOKUPS.get(name, name): value for name, value in values.items()})[: PAGE + 1])
+    if job := values.pop("job", ""):
+        runs = runs.for_command(job)
+    page, following = read_page(runs, values, cursor)
     return {
         "filters": filters,
         "problem": problem,
         "is_filtered": bool(filters.given()),
-        "rows": [run_row(site, run) for run in found[:PAGE]],
+        "rows": [run_row(site, run) for run in page],
         "environment": conf.load().environment,
         "jobs": sorted(find_jobs().jobs),
         "newest_url": _url(filters) if cursor else "",
-        "older_url": _url(filters, after=Cursor(found[PAGE - 1].created_at, found[PAGE - 1].pk).encode())
-        if len(found) > PAGE
-        else "",
+        "older_url": _url(filters, after=following) if following else "",
     }
 
 
