@@ -12,7 +12,7 @@ from cloudrun_jobs.emulator.web import Request, Response
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from cloudrun_jobs.emulator.frontends.rest_frontend import RestFrontend
+    from cloudrun_jobs.emulator.frontends.rest.frontend import RestFrontend
     from cloudrun_jobs.emulator.tokens import Tokens
 
 

@@ -31,7 +31,7 @@ from cloudrun_jobs.emulator.frontends.grpc_frontend import GrpcFrontend
 from cloudrun_jobs.emulator.frontends.http_frontend import HttpFrontend
 from cloudrun_jobs.emulator.frontends.knative.frontend import KnativeFrontend
 from cloudrun_jobs.emulator.frontends.knative.serving import ServingFrontend
-from cloudrun_jobs.emulator.frontends.rest_frontend import RestFrontend
+from cloudrun_jobs.emulator.frontends.rest.frontend import RestFrontend
 from cloudrun_jobs.emulator.iam.access import Iam
 from cloudrun_jobs.emulator.logs.store import LogStore
 from cloudrun_jobs.emulator.methods import methods

@@ -1,0 +1,70 @@
+"""The REST frontend: the same calls as gRPC, mapped by the clients' own HTTP rules."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+from urllib.parse import unquote
+
+from cloudrun_jobs.emulator.errors import ServiceError
+from cloudrun_jobs.emulator.frontends.rest import messages
+from cloudrun_jobs.emulator.service import Caller, Method, Service
+from cloudrun_jobs.emulator.web import Request, Response
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+VARIABLE = re.compile(r"\{([a-z_.]+)=([^}]+)\}")
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """One compiled HTTP rule."""
+
+    verb: str
+    pattern: re.Pattern[str]
+    variables: tuple[str, ...]
+    body: str
+    host: str
+    method: Method
+
+
+class RestFrontend:
+    def __init__(self, service: Service) -> None:
+        self._service = service
+        rules = [rule for method in service.methods.values() for rule in _rules(method)]
+        # Rules with a custom verb come first: the other patterns would match ":verb" as part of the id.
+        self._rules = sorted(rules, key=lambda rule: (":" not in rule.pattern.pattern, not rule.host))
+
+    def respond(self, request: Request, caller: Caller) -> Response:
+        try:
+            rule, values = self._find(request)
+            path = dict(zip(rule.variables, values, strict=True))
+            message = messages.read(rule.method.request, request, rule.body, path)
+            response = self._service.call(rule.method.key, message, caller)
+        except ServiceError as error:
+            return Response(error.http_status, error.body())
+        return messages.respond(response, request)
+
+    def _find(self, request: Request) -> tuple[Rule, list[str]]:
+        for rule in self._rules:
+            match = rule.pattern.fullmatch(request.path)
+            if match is not None and rule.verb == request.verb and _serves(rule, request.host):
+                return rule, [unquote(value) for value in match.groups()]
+        raise ServiceError("NOT_FOUND", f"The requested URL {request.path} was not found on this server.")
+
+
+def _rules(method: Method) -> Iterator[Rule]:
+    for route in method.routes:
+        pattern, variables, rest = "", [], route.uri
+        while match := VARIABLE.search(rest):
+            pattern += re.escape(rest[: match.start()]) + "(" + match[2].replace("*", "[^/]+") + ")"
+            variables.append(match[1])
+            rest = rest[match.end() :]
+        compiled = re.compile(pattern + re.escape(rest))
+        yield Rule(route.verb.upper(), compiled, tuple(variables), route.body, route.host, method)
+
+
+def _serves(rule: Rule, host: str) -> bool:
+    return not rule.host or host == rule.host or host.endswith(f"-{rule.host}")
