@@ -136,7 +136,7 @@ def installed(session: nox.Session) -> None:
     lock = ["--quiet", "--constraint", locked(NEWEST[1])]
     session.install(*lock, f"django-cloudrun-jobs @ {built.as_uri()}")
     session.run("python", "-P", "tests/package/new_project.py")
-    session.install(*lock, f"django-cloudrun-jobs[dev,emulator] @ {built.as_uri()}")
+    session.install(*lock, f"django-cloudrun-jobs[dev] @ {built.as_uri()}")
     # In a copy, which has no package beside the tests.
     copy = Path(session.create_tmp()) / "suite"
     shutil.rmtree(copy, ignore_errors=True)
@@ -255,7 +255,7 @@ def frameworks(session: nox.Session) -> None:
 def browser(session: nox.Session) -> None:
     """The pages in Chromium, with the admin and django-unfold, in an environment of its own."""
     others = ("playwright==1.65.*", "axe-playwright-python==0.1.8", "django-unfold==0.110.*")
-    session.install("--quiet", "--constraint", locked(NEWEST[1]), *others, "--editable", ".[dev,emulator]")
+    session.install("--quiet", "--constraint", locked(NEWEST[1]), *others, "--editable", ".[dev]")
     # Playwright runs an event loop in the thread of the tests, and the suite's own fixtures use the database.
     env = {"DJANGO_ALLOW_ASYNC_UNSAFE": "true"}
     pytest = ("pytest", "-q", "-n", "2", "--dist", "loadfile")
