@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from google.cloud import run_v2
 from google.longrunning import operations_pb2
 
-from cloudrun_jobs.emulator import names
+from cloudrun_jobs.emulator import messages, names
 from cloudrun_jobs.emulator.engine import conditions, operations, overrides
 from cloudrun_jobs.emulator.engine.jobs import set_latest_execution
 from cloudrun_jobs.emulator.engine.lifecycle import ExecutionLifecycle, Platform
@@ -180,6 +180,7 @@ class Executions:
             reconciling=True,
             etag=f'"{uuid.uuid4().hex[:16]}"',
         )
+        messages.carry(template, execution)
         conditions.set_condition(
             execution.conditions, "Completed", conditions.PENDING, now, conditions.WAITING_TO_START
         )
@@ -222,6 +223,7 @@ def _tasks(execution: run_v2.Execution) -> list[run_v2.Task]:
         service_account=execution.template.service_account,
         execution_environment=execution.template.execution_environment,
     )
+    messages.carry(execution.template, task)
     return [_numbered(task, execution, index) for index in range(execution.task_count)]
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from google.cloud import run_v2
 from google.rpc import status_pb2
 
-from cloudrun_jobs.emulator import limits, names
+from cloudrun_jobs.emulator import limits, messages, names
 from cloudrun_jobs.emulator.engine import conditions, operations
 from cloudrun_jobs.emulator.engine.jobs import DEFAULT_LIMITS
 from cloudrun_jobs.emulator.engine.store import Store, paginate, random_id, validated
@@ -177,7 +177,7 @@ class Services:
             raise already_exists(given)
         now, missing = self._clock.now(), self._images.missing(template)
         failure = None if missing is None else conditions.image_missing_message(missing)
-        return run_v2.Revision(
+        revision = run_v2.Revision(
             name=name,
             uid=str(uuid.uuid4()),
             service=short,
@@ -191,6 +191,8 @@ class Services:
             ],
             **{field: getattr(template, field) for field in TEMPLATE_FIELDS},
         )
+        messages.carry(template, revision)
+        return revision
 
     def _status(self, service: run_v2.Service, target: run_v2.TrafficTarget) -> run_v2.TrafficTargetStatus:
         """Return the status of a traffic target: its revision, and the URL of its tag."""

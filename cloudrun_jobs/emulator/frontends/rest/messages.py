@@ -10,7 +10,7 @@ from google.protobuf import json_format
 from google.protobuf.descriptor import FieldDescriptor
 
 from cloudrun_jobs.emulator.errors import invalid
-from cloudrun_jobs.emulator.service import raw, raw_class
+from cloudrun_jobs.emulator.messages import extended_class, reduce, to_json
 from cloudrun_jobs.emulator.web import Request, Response
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ def read(message_class: Any, request: Request, body: str, path: Mapping[str, str
     """
     if message_class is dict:
         return {**_with_query(_body(body, request), request, None), **path}
-    pb = raw_class(message_class)()
+    pb = extended_class(message_class)()
     fields = _with_query(_body(body, request), request, pb.DESCRIPTOR)
     try:
         json_format.ParseDict(fields, pb)
@@ -36,15 +36,14 @@ def read(message_class: Any, request: Request, body: str, path: Mapping[str, str
         raise invalid(_explain(error)) from error
     for name, value in path.items():
         _set(pb, name, value)
-    return message_class.wrap(pb) if hasattr(message_class, "wrap") else pb
+    return reduce(pb, message_class)
 
 
 def respond(response: Any, request: Request) -> Response:
     if isinstance(response, dict):
         return Response.json(response)
     numbers = "enum-encoding=int" in request.parameter("$alt")
-    text = json_format.MessageToJson(raw(response), use_integers_for_enums=numbers)
-    return Response(200, text.encode())
+    return Response.json(to_json(response, use_integers_for_enums=numbers))
 
 
 def _with_query(fields: dict[str, Any], request: Request, descriptor: Any) -> dict[str, Any]:
