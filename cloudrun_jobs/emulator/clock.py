@@ -38,7 +38,7 @@ class Clock:
 
     def __init__(self) -> None:
         self._changed = threading.Condition(threading.RLock())
-        self._advancing = threading.Lock()
+        self._advancing = threading.RLock()  # An action may advance the clock too.
         self._timers: list[Timer] = []
         self._order = itertools.count()
         self._scale = 1.0

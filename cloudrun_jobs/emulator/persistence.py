@@ -45,9 +45,10 @@ class Persistence:
             kind = next(kind for kind, (message, _) in RESOURCES.items() if isinstance(resource, message))
             self._state.save(kind, resource.name, type(resource).serialize(resource))
 
-    def save_scheduled(self, job: scheduler_v1.Job) -> None:
+    def save_scheduled(self, job: scheduler_v1.Job, deliveries: list[dict[str, Any]]) -> None:
         # Jobs of both services have names of the same form.
         self._state.save("scheduled", f"scheduler:{job.name}", scheduler_v1.Job.serialize(job))
+        self._state.save("deliveries", f"deliveries:{job.name}", json.dumps([job.name, deliveries]).encode())
 
     def save_secret(self, secret: Secret) -> None:
         self._state.save("secret", secret.name, secret.encode())
@@ -69,7 +70,8 @@ class Persistence:
             self._state.remove(row)
 
     def remove_scheduled(self, name: str) -> None:
-        self._state.remove(f"scheduler:{name}")
+        for kind in ("scheduler", "deliveries"):
+            self._state.remove(f"{kind}:{name}")
 
     def restore(self, store: Store, scheduler: ScheduledJobs, secrets: Secrets, now: datetime) -> None:
         for kind, (message, collection) in RESOURCES.items():
@@ -82,8 +84,9 @@ class Persistence:
             store.executions[record.execution.name] = record
             for name in record.operations:
                 store.operations[name] = record
-        for body in self._state.load("scheduled"):
-            scheduler.restore(scheduler_v1.Job.deserialize(body))
+        deliveries = dict(map(json.loads, self._state.load("deliveries")))
+        for job in map(scheduler_v1.Job.deserialize, self._state.load("scheduled")):
+            scheduler.restore(job, deliveries.get(job.name, ()))
         for secret in map(Secret.decode, self._state.load("secret")):
             secrets.by_name[secret.name] = secret
 

@@ -32,6 +32,7 @@ from cloudrun_jobs.emulator.frontends.http_frontend import HttpFrontend
 from cloudrun_jobs.emulator.frontends.knative.frontend import KnativeFrontend
 from cloudrun_jobs.emulator.frontends.knative.serving import ServingFrontend
 from cloudrun_jobs.emulator.frontends.rest.frontend import RestFrontend
+from cloudrun_jobs.emulator.http_delivery import HttpDelivery
 from cloudrun_jobs.emulator.iam.access import Iam
 from cloudrun_jobs.emulator.logs.store import LogStore
 from cloudrun_jobs.emulator.methods import methods
@@ -44,7 +45,6 @@ from cloudrun_jobs.emulator.project.documents import Documents
 from cloudrun_jobs.emulator.project.images import Images
 from cloudrun_jobs.emulator.project.service_accounts import ServiceAccounts
 from cloudrun_jobs.emulator.project.service_usage import ServiceUsage
-from cloudrun_jobs.emulator.scheduler.delivery import HttpDelivery
 from cloudrun_jobs.emulator.scheduler.jobs import ScheduledJobs
 from cloudrun_jobs.emulator.scheduler.logs import DeliveryLog
 from cloudrun_jobs.emulator.service import Service
@@ -80,9 +80,9 @@ class Emulator:
         apis = ServiceUsage(documents, config.disabled_apis)
         self._state: State | None = None
         self._http_delivery = HttpDelivery(
-            self.clock, self.tokens, lambda request: self._application.deliver(request)
+            self.clock, self.tokens, self.faults, lambda request: self._application.deliver(request)
         )
-        self.scheduler = ScheduledJobs(self.clock, self._http_delivery, DeliveryLog(self.logs), self.faults)
+        self.scheduler = ScheduledJobs(self.clock, self._http_delivery, DeliveryLog(self.logs))
         self._spawner = Spawner()
         self._addresses = Addresses()
         self._secrets = secrets = Secrets(config.secrets)

@@ -11,8 +11,8 @@ from cloudrun_jobs.deploy.plan import printing
 from cloudrun_jobs.doctor.checks import runtime
 from cloudrun_jobs.emulator import errors
 from cloudrun_jobs.emulator.engine import conditions, outcomes
+from cloudrun_jobs.emulator.http_delivery import Result
 from cloudrun_jobs.emulator.project import service_usage
-from cloudrun_jobs.emulator.scheduler.delivery import Result
 from cloudrun_jobs.locks import acquire
 from cloudrun_jobs.logs import receivers
 from tests.deploying.steps import ROOT

@@ -4,25 +4,26 @@ from __future__ import annotations
 
 import threading
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from google.cloud import scheduler_v1
 from google.protobuf import empty_pb2, field_mask_pb2
 
 from cloudrun_jobs.emulator import names
+from cloudrun_jobs.emulator.backoff import Backoff
+from cloudrun_jobs.emulator.clock import EPOCH
 from cloudrun_jobs.emulator.engine.store import paginate, random_id, validated
 from cloudrun_jobs.emulator.errors import ServiceError, failed_precondition, invalid
+from cloudrun_jobs.emulator.http_delivery import HttpDelivery, Result, body_of
 from cloudrun_jobs.emulator.project.locations import check_scheduler_region
-from cloudrun_jobs.emulator.scheduler import retries
-from cloudrun_jobs.emulator.scheduler.delivery import LOST_RESPONSE, HttpDelivery, Result
-from cloudrun_jobs.emulator.scheduler.validation import check, schedule_of, with_defaults
+from cloudrun_jobs.emulator.scheduler.calendar import Interval
+from cloudrun_jobs.emulator.scheduler.validation import check, is_english_like, schedule_of, with_defaults
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, MutableMapping
-    from datetime import datetime
+    from collections.abc import Callable, Iterable, MutableMapping
 
     from cloudrun_jobs.emulator.clock import Clock, Timer
-    from cloudrun_jobs.emulator.faults import Faults
     from cloudrun_jobs.emulator.scheduler.calendar import Schedule
     from cloudrun_jobs.emulator.scheduler.logs import DeliveryLog
 
@@ -33,24 +34,48 @@ SERVICE_SET_FIELDS = ("state", "status", "schedule_time", "last_attempt_time")
 
 
 @dataclass(slots=True, eq=False)
-class Entry:
-    """A job with its parsed schedule and the timer of its next tick."""
+class Delivery:
+    """The delivery of one tick, or of one call of RunJob. All attempts share the scheduled time."""
 
-    job: scheduler_v1.Job
-    schedule: Schedule
-    timer: Timer | None = None
-    busy: bool = False  # A tick is being delivered or waits for a retry.
+    scheduled: datetime | None
+    started: datetime
+    manual: bool = False
+    retries: int = 0
+    retry_at: datetime | None = None  # None while an attempt is in flight.
+    timer: Timer | None = None  # Of the retry.
+
+    def encode(self) -> dict[str, Any]:
+        times = {name: getattr(self, name) for name in ("scheduled", "started", "retry_at")}
+        texts = {name: time and time.isoformat() for name, time in times.items()}
+        return {**texts, "manual": self.manual, "retries": self.retries}
+
+    @classmethod
+    def decode(cls, value: dict[str, Any]) -> Delivery:
+        times = {name: value[name] and datetime.fromisoformat(value[name]) for name in ("scheduled", "retry_at")}
+        started = datetime.fromisoformat(value["started"])
+        return cls(times["scheduled"], started, value["manual"], value["retries"], times["retry_at"])
 
 
 @dataclass(slots=True, eq=False)
-class Delivery:
-    """The delivery of one tick. All attempts share the scheduled time."""
+class Entry:
+    """A job with its parsed schedule, its next tick and its unfinished deliveries."""
 
-    entry: Entry
-    scheduled: datetime | None
-    started: datetime
-    manual: bool
-    retries: int = 0
+    job: scheduler_v1.Job
+    schedule: Schedule
+    due: datetime | None = None  # The next tick.
+    timer: Timer | None = None  # Of the next tick.
+    delayed: datetime | None = None  # The first tick that fell due while an attempt of the last one was in flight.
+    deliveries: list[Delivery] = field(default_factory=list)
+
+    @property
+    def scheduled(self) -> Delivery | None:
+        """The unfinished delivery of a tick: there is at most one."""
+        return next((delivery for delivery in self.deliveries if not delivery.manual), None)
+
+    def next_attempt(self) -> datetime | None:
+        """Return when the job is attempted next: for a retry, for a delayed tick, or for the next tick."""
+        times = [self.due, self.delayed, *(delivery.retry_at for delivery in self.deliveries)]
+        return min((time for time in times if time is not None), default=None)
 
 
 @dataclass(slots=True)
@@ -58,8 +83,7 @@ class ScheduledJobs:
     clock: Clock
     http_delivery: HttpDelivery
     log: DeliveryLog
-    faults: Faults
-    save: Callable[[scheduler_v1.Job], None] = lambda _: None
+    save: Callable[[scheduler_v1.Job, list[dict[str, Any]]], None] = lambda _, __: None
     remove: Callable[[str], None] = lambda _: None
     entries: MutableMapping[str, Entry] = field(default_factory=dict)
     _lock: threading.RLock = field(default_factory=threading.RLock)
@@ -77,10 +101,13 @@ class ScheduledJobs:
             job.state = State(State.ENABLED)
             return self._put(Entry(job, schedule_of(job)))
 
-    def restore(self, job: scheduler_v1.Job) -> None:
-        """Add a job that was saved by an earlier emulator."""
+    def restore(self, job: scheduler_v1.Job, deliveries: Iterable[dict[str, Any]]) -> None:
+        """Add a job that was saved by an earlier emulator; make the attempts again that it interrupted."""
         with self._lock:
             entry = self.entries[job.name] = Entry(job, schedule_of(job))
+            entry.deliveries = [Delivery.decode(each) for each in deliveries]
+            for delivery in entry.deliveries:
+                self._set_retry(entry, delivery, delivery.retry_at or self.clock.now())
             self._arm(entry)
 
     def get(self, request: scheduler_v1.GetJobRequest) -> scheduler_v1.Job:
@@ -108,36 +135,44 @@ class ScheduledJobs:
     def delete(self, request: scheduler_v1.DeleteJobRequest) -> Any:
         with self._lock:
             entry = self._existing(request.name)
-            _disarm(entry)
+            _cancel(entry.timer, *(delivery.timer for delivery in entry.deliveries))
             del self.entries[request.name]
             self.remove(request.name)
         return empty_pb2.Empty()
 
     def pause(self, request: scheduler_v1.PauseJobRequest) -> scheduler_v1.Job:
-        return self._set_state(request.name, State.ENABLED, State.PAUSED)
+        with self._lock:
+            entry = self._in_state(request.name, State.ENABLED)
+            entry.delayed = None
+            delivery = entry.scheduled
+            if delivery is not None and delivery.retry_at is not None:
+                _cancel(delivery.timer)
+                entry.deliveries.remove(delivery)
+            entry.job.state = State(State.PAUSED)
+            return self._put(entry)
 
     def resume(self, request: scheduler_v1.ResumeJobRequest) -> scheduler_v1.Job:
-        return self._set_state(request.name, State.PAUSED, State.ENABLED)
+        with self._lock:
+            entry = self._in_state(request.name, State.PAUSED)
+            entry.job.state = State(State.ENABLED)
+            return self._put(entry)
 
     def run(self, request: scheduler_v1.RunJobRequest) -> scheduler_v1.Job:
         """Deliver the job now, even if it is paused or busy; return without waiting for the delivery."""
         with self._lock:
             entry = self._existing(request.name)
-            scheduled = entry.schedule.next_after(self.clock.now())
-            delivery = Delivery(entry, scheduled, self.clock.now(), manual=True)
+            now = self.clock.now()
+            delivery = Delivery(entry.schedule.next_after(now), now, manual=True)
+            entry.deliveries.append(delivery)
             job = scheduler_v1.Job(entry.job)
-        self.clock.call_soon(lambda: self._attempt(delivery))
+        self.clock.call_soon(lambda: self._attempt(entry, delivery))
         return job
 
-    def _set_state(self, name: str, expected: int, state: int) -> scheduler_v1.Job:
-        with self._lock:
-            entry = self._existing(name)
-            if entry.job.state != expected:
-                raise failed_precondition(
-                    f"Job must be {State(expected).name}, but is {State(entry.job.state).name}."
-                )
-            entry.job.state = State(state)
-            return self._put(entry)
+    def _in_state(self, name: str, expected: int) -> Entry:
+        entry = self._existing(name)
+        if entry.job.state != expected:
+            raise failed_precondition(f"Job must be {State(expected).name}, but is {State(entry.job.state).name}.")
+        return entry
 
     def _existing(self, name: str) -> Entry:
         _location(validated(name, "jobs"))
@@ -149,70 +184,122 @@ class ScheduledJobs:
     def _put(self, entry: Entry) -> scheduler_v1.Job:
         entry.job.user_update_time = self.clock.now()
         self.entries[entry.job.name] = entry
-        if not entry.busy:
-            self._arm(entry)
-        self.save(entry.job)
+        self._arm(entry)
+        self._show_and_save(entry)
         return scheduler_v1.Job(entry.job)
 
-    def _arm(self, entry: Entry) -> None:
-        """Set the timer for the next tick. Ticks that fall due while another is being delivered are skipped."""
-        _disarm(entry)
-        due = entry.schedule.next_after(self.clock.now())
-        pb = scheduler_v1.Job.pb(entry.job)
-        if entry.job.state != State.ENABLED or due is None:
-            pb.ClearField("schedule_time")
-            return
-        pb.schedule_time.FromDatetime(due)
-        entry.timer = self.clock.call_at(due, lambda: self._tick(entry, due))
+    def _arm(self, entry: Entry, after: datetime | None = None) -> None:
+        """Set the timer for the next tick. An interval is counted from the end of the last delivery."""
+        _cancel(entry.timer)
+        waits = isinstance(entry.schedule, Interval) and entry.scheduled is not None
+        is_due = entry.job.state == State.ENABLED and not waits
+        now = max(self.clock.now(), after or EPOCH)
+        entry.due = due = entry.schedule.next_after(now) if is_due else None
+        entry.timer = None if due is None else self.clock.call_at(due, lambda: self._tick(entry, due))
 
     def _tick(self, entry: Entry, due: datetime) -> None:
         with self._lock:
-            if entry.job.state != State.ENABLED or entry.job.name not in self.entries:
+            # The timer may have fired while it was cancelled.
+            if self.entries.get(entry.job.name) is not entry or entry.due != due:
                 return
-            entry.busy = True
-            delivery = Delivery(entry, due, self.clock.now(), manual=False)
-        self._attempt(delivery)
+            earlier = entry.scheduled
+            delivery = self._begin(entry, due) if earlier is None else None
+            if earlier is not None and earlier.retry_at is None:
+                entry.delayed = entry.delayed or due
+            self._arm(entry, after=due)
+            self._show_and_save(entry)
+        if delivery is not None:
+            self._attempt(entry, delivery)
 
-    def _attempt(self, delivery: Delivery) -> None:
-        with self._lock:
-            job = scheduler_v1.Job(delivery.entry.job)
-        result = self._deliver(job, delivery.scheduled)
-        with self._lock:
-            self._record(delivery, result)
+    def _begin(self, entry: Entry, due: datetime) -> Delivery:
+        delivery = Delivery(due, self.clock.now())
+        entry.deliveries.append(delivery)
+        return delivery
+
+    def _attempt(self, entry: Entry, delivery: Delivery) -> None:
+        """Make an attempt, and those of the tick that it delays."""
+        following: Delivery | None = delivery
+        while following is not None:
+            delivery = following
+            with self._lock:
+                if delivery not in entry.deliveries:  # The retry was cancelled while its timer fired.
+                    return
+                delivery.retry_at = delivery.timer = None
+                if not delivery.manual and entry.due is not None and entry.due <= self.clock.now():
+                    self._arm(entry)  # This start is the one of a tick that is due at this instant too.
+                scheduler_v1.Job.pb(entry.job).last_attempt_time.FromDatetime(self.clock.now())
+                self._show_and_save(entry)
+                job = scheduler_v1.Job(entry.job)
+            result = self._deliver(job, delivery.scheduled)
+            with self._lock:
+                scheduler_v1.Job.pb(entry.job).status.CopyFrom(result.as_status())
+                following = self._end(entry, delivery, result)
+                self._show_and_save(entry)
 
     def _deliver(self, job: scheduler_v1.Job, scheduled: datetime | None) -> Result:
         self.log.started(job, scheduled)
-        result = self.http_delivery.deliver(job, scheduled)
-        if self.faults.take_double_delivery():
-            result = self.http_delivery.deliver(job, scheduled)
-        if self.faults.take_lost_response():
-            result = LOST_RESPONSE
+        target = job.http_target
+        result = self.http_delivery.deliver(target, target.uri, headers(job, scheduled), job.attempt_deadline)
         self.log.finished(job, result)
         return result
 
-    def _record(self, delivery: Delivery, result: Result) -> None:
-        entry, now = delivery.entry, self.clock.now()
-        pb = scheduler_v1.Job.pb(entry.job)
-        pb.last_attempt_time.FromDatetime(now)
-        pb.status.CopyFrom(result.as_status())
-        known = entry.job.name in self.entries
-        if known and not result.acknowledged and self._retry(delivery, now):
-            return
-        if not delivery.manual:
-            entry.busy = False
-        if known:
-            if not entry.busy:
-                self._arm(entry)
-            self.save(entry.job)
+    def _end(self, entry: Entry, delivery: Delivery, result: Result) -> Delivery | None:
+        """Retry the delivery or finish it; return that of the tick that it delayed."""
+        may_retry = delivery.manual or entry.job.state == State.ENABLED
+        config = entry.job.retry_config
+        now = self.clock.now()
+        if not result.acknowledged and may_retry and should_retry(config, delivery.retries, delivery.started, now):
+            self._set_retry(entry, delivery, now + backoff_of(config).wait(delivery.retries))
+            delivery.retries += 1
+            if not delivery.manual:
+                entry.delayed = None  # The retries continue through that tick.
+            return None
+        entry.deliveries.remove(delivery)
+        if delivery.manual:
+            return None
+        delayed, entry.delayed = entry.delayed, None
+        if delayed is not None:
+            return self._begin(entry, delayed)
+        if isinstance(entry.schedule, Interval):
+            self._arm(entry)
+        return None
 
-    def _retry(self, delivery: Delivery, now: datetime) -> bool:
-        config = delivery.entry.job.retry_config
-        if not retries.should_retry(config, delivery.retries, delivery.started, now):
-            return False
-        wait = retries.backoff(config, delivery.retries)
-        delivery.retries += 1
-        self.clock.call_later(wait.total_seconds(), lambda: self._attempt(delivery))
-        return True
+    def _set_retry(self, entry: Entry, delivery: Delivery, at: datetime) -> None:
+        if self.entries.get(entry.job.name) is entry:
+            delivery.retry_at = at
+            delivery.timer = self.clock.call_at(at, lambda: self._attempt(entry, delivery))
+
+    def _show_and_save(self, entry: Entry) -> None:
+        """Update the time of the next attempt in the job, and save the job unless it was deleted."""
+        pb, at = scheduler_v1.Job.pb(entry.job), entry.next_attempt()
+        pb.ClearField("schedule_time")
+        if at is not None:
+            pb.schedule_time.FromDatetime(at)
+        if self.entries.get(entry.job.name) is entry:
+            self.save(entry.job, [delivery.encode() for delivery in entry.deliveries])
+
+
+def headers(job: scheduler_v1.Job, scheduled: datetime | None) -> dict[str, str]:
+    """Return the headers that Cloud Scheduler adds to those of the target."""
+    given = {name.lower() for name in job.http_target.headers}
+    added = {"User-Agent": "Google-Cloud-Scheduler", "X-CloudScheduler": "true"}
+    added["X-CloudScheduler-JobName"] = names.short(job.name)
+    if body_of(job.http_target) and "content-type" not in given:
+        added["Content-Type"] = "application/octet-stream"
+    # By the API's definition, English-like schedules have no schedule time.
+    if scheduled is not None and not is_english_like(job):
+        added["X-CloudScheduler-ScheduleTime"] = scheduled.isoformat().replace("+00:00", "Z")
+    return added
+
+
+def backoff_of(config: scheduler_v1.RetryConfig) -> Backoff:
+    return Backoff(config.min_backoff_duration, config.max_backoff_duration, config.max_doublings)
+
+
+def should_retry(config: scheduler_v1.RetryConfig, retries: int, first_attempt: datetime, now: datetime) -> bool:
+    """Return True if the delivery should be retried: until both the count and the duration limit are reached."""
+    within_duration = bool(config.max_retry_duration) and now - first_attempt < config.max_retry_duration
+    return retries < config.retry_count or within_duration
 
 
 def _location(name: str) -> names.Location:
@@ -236,7 +323,7 @@ def _masked(request: scheduler_v1.UpdateJobRequest, old: scheduler_v1.Job) -> sc
     return job
 
 
-def _disarm(entry: Entry) -> None:
-    if entry.timer is not None:
-        entry.timer.cancel()
-        entry.timer = None
+def _cancel(*timers: Timer | None) -> None:
+    for timer in timers:
+        if timer is not None:
+            timer.cancel()

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from google.cloud import scheduler_v1
 
-    from cloudrun_jobs.emulator.scheduler.delivery import Result
+    from cloudrun_jobs.emulator.http_delivery import Result
 
 TYPE_PREFIX = "type.googleapis.com/google.cloud.scheduler.logging."
 

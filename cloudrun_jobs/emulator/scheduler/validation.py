@@ -11,7 +11,8 @@ from zoneinfo import ZoneInfo
 from google.cloud import scheduler_v1
 
 from cloudrun_jobs.emulator import names
-from cloudrun_jobs.emulator.errors import invalid
+from cloudrun_jobs.emulator.errors import ServiceError, invalid
+from cloudrun_jobs.emulator.http_delivery import MAX_HEADER_BYTES, MAX_URL_LENGTH, METHODS_WITH_BODY
 from cloudrun_jobs.emulator.scheduler import cron, english
 
 if TYPE_CHECKING:
@@ -19,13 +20,11 @@ if TYPE_CHECKING:
 
 JOB_ID = re.compile(r"[A-Za-z0-9_-]{1,500}")
 MAX_DESCRIPTION_LENGTH = 500
-MAX_URL_LENGTH = 2083
 MAX_JOB_BYTES = 1 << 20
-MAX_HEADER_BYTES = 80 * 1024
 MAX_RETRIES = 5
 MIN_ATTEMPT_DEADLINE, MAX_ATTEMPT_DEADLINE = timedelta(seconds=15), timedelta(minutes=30)
 DEFAULT_ATTEMPT_DEADLINE = timedelta(minutes=3)
-METHODS_WITH_BODY = (scheduler_v1.HttpMethod.POST, scheduler_v1.HttpMethod.PUT, scheduler_v1.HttpMethod.PATCH)
+UNSUPPORTED_TARGETS = {"pubsub_target": "Pub/Sub", "app_engine_http_target": "App Engine"}
 INVALID_SCHEDULE_MESSAGE = "Schedule or time zone is invalid."
 
 
@@ -34,7 +33,7 @@ def with_defaults(given: scheduler_v1.Job) -> scheduler_v1.Job:
     job = scheduler_v1.Job(given)
     job.time_zone = job.time_zone or "Etc/UTC"
     job.attempt_deadline = job.attempt_deadline or DEFAULT_ATTEMPT_DEADLINE
-    if job.http_target.http_method == scheduler_v1.HttpMethod.HTTP_METHOD_UNSPECIFIED:
+    if "http_target" in job and job.http_target.http_method == scheduler_v1.HttpMethod.HTTP_METHOD_UNSPECIFIED:
         job.http_target.http_method = scheduler_v1.HttpMethod(scheduler_v1.HttpMethod.POST)
     retry = job.retry_config
     retry.max_retry_duration = retry.max_retry_duration or timedelta(0)
@@ -78,13 +77,16 @@ def is_english_like(job: scheduler_v1.Job) -> bool:
 
 
 def _check_target(job: scheduler_v1.Job) -> None:
+    for field, service in UNSUPPORTED_TARGETS.items():
+        if field in job:
+            raise ServiceError("UNIMPLEMENTED", f"Job.{field} is not supported: the emulator has no {service}.")
     if "http_target" not in job:
-        raise invalid("Job.target must be an http_target: the emulator has no Pub/Sub and no App Engine.")
+        raise invalid("Job.target is required: http_target, pubsub_target or app_engine_http_target.")
     target = job.http_target
     url = urlsplit(target.uri)
     if url.scheme not in ("http", "https") or not url.hostname or len(target.uri) > MAX_URL_LENGTH:
         raise invalid(f"Job.http_target.uri must be an http or https URL of at most {MAX_URL_LENGTH} characters.")
-    if target.body and target.http_method not in METHODS_WITH_BODY:
+    if target.body and target.http_method.name not in METHODS_WITH_BODY:
         raise invalid("Job.http_target.body is allowed only with the methods POST, PUT and PATCH.")
     if sum(len(name) + len(value) for name, value in target.headers.items()) > MAX_HEADER_BYTES:
         raise invalid("Job.http_target.headers must be less than 80KB in total.")

@@ -1,4 +1,4 @@
-"""Deliver a scheduler job to its HTTP target, as Cloud Scheduler does, and return the result."""
+"""Deliver HTTP requests for Cloud Scheduler and Cloud Tasks, and return the result."""
 
 from __future__ import annotations
 
@@ -7,26 +7,30 @@ import http.client
 import socket
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from urllib.parse import SplitResult, urlsplit, urlunsplit
 
-from google.cloud import scheduler_v1
 from google.rpc import status_pb2
 
-from cloudrun_jobs.emulator import names
 from cloudrun_jobs.emulator.closed_world import is_loopback
 from cloudrun_jobs.emulator.errors import ServiceError
-from cloudrun_jobs.emulator.scheduler.validation import is_english_like
 from cloudrun_jobs.emulator.web import Request, Response
 
 if TYPE_CHECKING:
-    from datetime import datetime
+    from collections.abc import Mapping
+    from datetime import timedelta
 
     from cloudrun_jobs.emulator.clock import Clock
+    from cloudrun_jobs.emulator.faults import Faults
     from cloudrun_jobs.emulator.tokens import Tokens
 
 RUN_API_HOST = "run.googleapis.com"
 METHODS_WITH_BODY = ("POST", "PUT", "PATCH")
+# The services ignore or replace these headers of a target, and all with these prefixes.
+IGNORED_HEADERS = ("host", "content-length", "user-agent")
+IGNORED_PREFIXES = ("x-google-", "x-appengine-")
+MAX_HEADER_BYTES = 80 * 1024
+MAX_URL_LENGTH = 2083
 # The status code for an HTTP status; all others above 299 are UNKNOWN.
 CODE_BY_HTTP_STATUS = {
     400: "INVALID_ARGUMENT",
@@ -55,10 +59,10 @@ class Result:
     def acknowledged(self) -> bool:
         return 200 <= self.status <= 299
 
-    def as_status(self) -> status_pb2.Status:
+    def as_status(self, message: str = "") -> status_pb2.Status:
         if self.acknowledged:
             return status_pb2.Status()
-        return status_pb2.Status(code=ServiceError(self.code, "").number)
+        return status_pb2.Status(code=ServiceError(self.code, "").number, message=message)
 
     @classmethod
     def of(cls, status: int) -> Result:
@@ -71,37 +75,32 @@ LOST_RESPONSE = Result(0, "UNAVAILABLE", "URL_UNREACHABLE. The response was lost
 
 @dataclass(slots=True)
 class HttpDelivery:
-    """Sends requests to the emulator's Cloud Run, to registered handlers and to this machine only."""
+    """Sends requests to the emulator's Cloud Run, to registered handlers and to this machine only.
+
+    A target is an HttpTarget of Cloud Scheduler or an HttpRequest of Cloud Tasks.
+    """
 
     clock: Clock
     tokens: Tokens
+    faults: Faults
     cloud_run: Handler
     issuer: str = ""
     handlers: dict[str, Handler] = field(default_factory=dict)
     _open: set[http.client.HTTPConnection] = field(default_factory=set)
 
-    def deliver(self, job: scheduler_v1.Job, scheduled: datetime | None) -> Result:
-        target = job.http_target
-        url = urlsplit(target.uri)
-        headers = self._headers(job, scheduled)
-        verb = scheduler_v1.HttpMethod(target.http_method).name
-        request = Request.from_url(verb, target.uri, headers, _body(target))
-        if target.uri in self.handlers:
-            return Result.of(self.handlers[target.uri](request).status)
-        if _is_cloud_run(url.hostname or ""):
-            return Result.of(self.cloud_run(request).status)
-        if not is_loopback(url.hostname or ""):
-            debug = f"The emulator delivers only to this machine and to {RUN_API_HOST}, not to {url.hostname}."
-            return Result(0, "PERMISSION_DENIED", debug)
-        deadline = self.clock.real_seconds(job.attempt_deadline.total_seconds())
-        kind = http.client.HTTPSConnection if url.scheme == "https" else http.client.HTTPConnection
-        connection = kind(url.netloc, timeout=deadline)
-        self._open.add(connection)
-        try:
-            return _send(connection, url, request, headers)
-        finally:
-            self._open.discard(connection)
-            connection.close()
+    def deliver(self, target: Any, url: str, headers: Mapping[str, str], deadline: timedelta) -> Result:
+        """Deliver a request, with the faults that are planned. `headers` are those of the service."""
+        own = {**headers, **self._authorization(target, url)}
+        replaced = {name.lower() for name in own}
+        all_headers = {
+            **{name: value for name, value in forwarded(target.headers).items() if name.lower() not in replaced},
+            **own,
+        }
+        verb, body = target.http_method.name, body_of(target)
+        result = self._send(Request.from_url(verb, url, all_headers, body), url, all_headers, deadline)
+        if self.faults.take_double_delivery():
+            result = self._send(Request.from_url(verb, url, all_headers, body), url, all_headers, deadline)
+        return LOST_RESPONSE if self.faults.take_lost_response() else result
 
     def close(self) -> None:
         """Abort the deliveries that wait for a response."""
@@ -110,33 +109,46 @@ class HttpDelivery:
                 # Closing alone would not wake up the reading thread.
                 connection.sock.shutdown(socket.SHUT_RDWR)
 
-    def _headers(self, job: scheduler_v1.Job, scheduled: datetime | None) -> dict[str, str]:
-        target = job.http_target
-        headers = {name: value for name, value in target.headers.items() if name.lower() != "content-length"}
-        if _body(target):
-            headers.setdefault("Content-Type", "application/octet-stream")
-        headers["User-Agent"] = "Google-Cloud-Scheduler"
-        headers["X-CloudScheduler"] = "true"
-        headers["X-CloudScheduler-JobName"] = names.short(job.name)
-        # By the API's definition, English-like schedules have no schedule time.
-        if scheduled is not None and not is_english_like(job):
-            headers["X-CloudScheduler-ScheduleTime"] = scheduled.isoformat().replace("+00:00", "Z")
-        headers.update(self._authorization(target))
-        return headers
+    def _send(self, request: Request, url: str, headers: dict[str, str], deadline: timedelta) -> Result:
+        parts = urlsplit(url)
+        if url in self.handlers:
+            return Result.of(self.handlers[url](request).status)
+        if _is_cloud_run(parts.hostname or ""):
+            return Result.of(self.cloud_run(request).status)
+        if not is_loopback(parts.hostname or ""):
+            debug = f"The emulator delivers only to this machine and to {RUN_API_HOST}, not to {parts.hostname}."
+            return Result(0, "PERMISSION_DENIED", debug)
+        kind = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
+        connection = kind(parts.netloc, timeout=self.clock.real_seconds(deadline.total_seconds()))
+        self._open.add(connection)
+        try:
+            return _send(connection, parts, request, headers)
+        finally:
+            self._open.discard(connection)
+            connection.close()
 
-    def _authorization(self, target: scheduler_v1.HttpTarget) -> dict[str, str]:
+    def _authorization(self, target: Any, url: str) -> dict[str, str]:
         if target.oauth_token.service_account_email:
             token = self.tokens.access_token(target.oauth_token.service_account_email)
         elif target.oidc_token.service_account_email:
-            audience = target.oidc_token.audience or target.uri
+            audience = target.oidc_token.audience or url
             token = self.tokens.id_token(target.oidc_token.service_account_email, audience, self.issuer)
         else:
             return {}
         return {"Authorization": f"Bearer {token}"}
 
 
-def _body(target: scheduler_v1.HttpTarget) -> bytes:
-    return bytes(target.body) if scheduler_v1.HttpMethod(target.http_method).name in METHODS_WITH_BODY else b""
+def forwarded(headers: Mapping[str, str]) -> dict[str, str]:
+    """Return the headers of a target that a delivery has."""
+    return {name: value for name, value in headers.items() if not _is_ignored(name.lower())}
+
+
+def body_of(target: Any) -> bytes:
+    return bytes(target.body) if target.http_method.name in METHODS_WITH_BODY else b""
+
+
+def _is_ignored(name: str) -> bool:
+    return name in IGNORED_HEADERS or name.startswith(IGNORED_PREFIXES)
 
 
 def _send(
