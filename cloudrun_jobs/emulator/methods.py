@@ -22,6 +22,7 @@ from google.longrunning import operations_pb2
 
 from cloudrun_jobs.emulator.frontends.knative.routing import page
 from cloudrun_jobs.emulator.frontends.knative.serving import API_VERSION, service_to_v1
+from cloudrun_jobs.emulator.iam.policies import canonical
 from cloudrun_jobs.emulator.project.methods import PLACE, policy_methods, policy_routes
 from cloudrun_jobs.emulator.service import Caller, Method, Route
 
@@ -105,6 +106,10 @@ def _services(engine: Engine, iam: Iam) -> Iterator[Method]:
         ("DeleteWorkerPool", run_v2.DeleteWorkerPoolRequest, _plain(pools.delete)),
     ]
     yield from _methods(f"{RUN}.WorkerPools", _BaseWorkerPoolsRestTransport, worker_pools)
+    pools_with_v1 = _with_v1(_BaseWorkerPoolsRestTransport, "workerpools")
+    yield from policy_methods(
+        f"{RUN}.WorkerPools", iam, lambda name: pools.existing(canonical(name)), pools_with_v1
+    )
 
 
 def _regional(services: Services) -> Handle:

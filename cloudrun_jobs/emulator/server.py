@@ -75,7 +75,7 @@ class Emulator:
         self.logs = LogStore(self.clock)
         self.tokens = Tokens()
         self._documents = documents = Documents()
-        iam = Iam(config.iam, documents)
+        self._iam = iam = Iam(config.iam, documents)
         self.images = images = Images(documents, config.registry)
         apis = ServiceUsage(documents, config.disabled_apis)
         self._state: State | None = None
@@ -191,6 +191,7 @@ class Emulator:
             if self.config.state is not None:
                 self._restore(State(self.config.state))
             on_error.pop_all()
+        self._iam.warn_of_unevaluated()
         self._http_delivery.issuer = self.http
         self._spawner.open()
         self.clock.start()

@@ -110,6 +110,10 @@ def test_used_grpc_port_is_reported():
         (["--state", "/dev/null"], "expected a directory for the state at '/dev/null'"),
         (["--disable-api", "run"], "expected an API such as run.googleapis.com, got 'run'"),
         (["--registry", "pyproject.toml"], "expected a readable JSON file at 'pyproject.toml'"),
+        (
+            ["--iam", "cloudrun_jobs/emulator/iam/roles.json"],
+            "expected an IAM policy with bindings, got an object with ",
+        ),
         (["--secrets", "/nowhere.json"], "expected a readable JSON file at '/nowhere.json'"),
     ],
 )

@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+import json
+from functools import partial
+
 import pytest
 from google.cloud import run_v2
+from google.iam.v1.policy_pb2 import Policy
+from google.protobuf import json_format
 
 from cloudrun_jobs.emulator import Emulator
+from cloudrun_jobs.emulator.iam.access import Iam
+from cloudrun_jobs.emulator.project.documents import Documents
 from tests.emulator.cloud import PLACE, eventually, job_of, script
 from tests.emulator.gcloud_cli import NEEDS_GCLOUD, REGION, Gcloud
 from tests.emulator.rest import Rest
@@ -136,6 +143,46 @@ def test_gcloud_grants_roles(project, owner):
     assert runtime.held(f"v1/{service}", "run.routes.invoke") == ["run.routes.invoke"]
     assert runtime.held(f"v1/projects/-/serviceAccounts/{RUNTIME}", "iam.serviceAccounts.actAs")
     assert runtime.held("v1/projects/acme/secrets/token", "secretmanager.versions.access")
+
+
+CONDITION = '--condition=title=until 2099,expression=request.time < timestamp("2099-01-01T00:00:00Z")'
+
+
+@pytest.mark.parametrize("collection", ["jobs", "services"])
+def test_gcloud_changes_the_policy_of_a_resource(owner, project, tmp_path, collection):
+    """gcloud adds a binding, writes the policy that it read, and removes the binding again."""
+    owner("services", "enable", "run.googleapis.com")
+    owner("run", "jobs", "create", "work", "--image=app")
+    project.services[f"{PLACE}/services/work"] = run_v2.Service(name=f"{PLACE}/services/work")
+    run = partial(owner, "run", collection)
+    role = ("--role=roles/run.invoker", "--member=user:a@example.com")
+    added = run("add-iam-policy-binding", "work", *role)
+    file = tmp_path / "policy.json"
+    file.write_text(json.dumps(run("get-iam-policy", "work")))
+    written = run("set-iam-policy", "work", str(file))
+    removed = run("remove-iam-policy-binding", "work", *role)
+
+    assert added["bindings"] == [{"role": "roles/run.invoker", "members": ["user:a@example.com"]}]
+    assert written["bindings"] == added["bindings"]
+    assert "bindings" not in removed
+
+
+def test_gcloud_sets_conditions(owner, project):
+    """gcloud adds and removes a binding with a condition, on a service and on the project."""
+    project.services[f"{PLACE}/services/web"] = run_v2.Service(name=f"{PLACE}/services/web")
+    owner("services", "enable", "run.googleapis.com")
+    binding = ("--role=roles/run.viewer", "--member=user:a@example.com", CONDITION)
+    service = owner("run", "services", "add-iam-policy-binding", "web", *binding)
+    changed = owner("projects", "add-iam-policy-binding", "acme", *binding)
+    printed = owner("projects", "get-iam-policy", "acme")
+    removed = owner("run", "services", "remove-iam-policy-binding", "web", *binding)
+
+    [stored] = service["bindings"]
+    assert stored["condition"]["title"] == "until 2099"
+    assert (service["version"], changed["version"]) == (3, 3)
+    assert "bindings" not in removed
+    assert Iam(printed, Documents()).allows("a@example.com", "run.jobs.list", "projects/acme")
+    assert Iam(printed, Documents()).policies.get("projects/acme") == json_format.ParseDict(printed, Policy())
 
 
 def test_gcloud_finds_images_and_regions(project, owner):

@@ -16,7 +16,7 @@ RUNTIME = "runtime@acme.iam.gserviceaccount.com"
 POLICY = {
     "bindings": [
         {"role": "roles/owner", "members": [f"user:{OWNER}"]},
-        {"role": "roles/browser.none", "members": [f"serviceAccount:{CALLER}", f"serviceAccount:{RUNTIME}"]},
+        {"role": "roles/pubsub.publisher", "members": [f"serviceAccount:{CALLER}", f"serviceAccount:{RUNTIME}"]},
     ]
 }
 JOB = f"{PLACE}/jobs/work"
@@ -29,6 +29,8 @@ RESOURCES = {
     "project v3": ("v3/projects/acme", "run.jobs.list", "roles/run.viewer"),
     "job v1": (f"v1/{JOB}", "run.jobs.run", "roles/run.invoker"),
     "job v2": (f"v2/{JOB}", "run.jobs.runWithOverrides", "roles/run.jobsExecutorWithOverrides"),
+    "worker pool v1": (f"v1/{PLACE}/workerpools/pool", "run.workerpools.get", "roles/run.viewer"),
+    "worker pool v2": (f"v2/{PLACE}/workerPools/pool", "run.workerpools.update", "roles/run.developer"),
     "account": (f"v1/{ACCOUNT}", "iam.serviceAccounts.actAs", "roles/iam.serviceAccountUser"),
     "account without project": (
         f"v1/projects/-/serviceAccounts/{RUNTIME}",
@@ -54,6 +56,7 @@ def owner(emulator):
     rest = Rest(emulator, OWNER)
     body = {"template": {"template": {"containers": [{"image": "app"}]}}}
     assert "error" not in rest("POST", f"v2/{PLACE}/jobs?jobId=work", **body)
+    assert "error" not in rest("POST", f"v2/{PLACE}/workerPools?workerPoolId=pool", **body["template"])
     return rest
 
 
@@ -319,7 +322,15 @@ def test_scheduler_client_gets_the_error(emulator, owner):
 
 
 @pytest.mark.parametrize(
-    "policy", [[], {"bindings": 1}, {"bindings": ["x"]}, {"bindings": [{"role": "roles/nonsense", "members": []}]}]
+    "policy",
+    [
+        [],
+        {"bindings": 1},
+        {"bindings": ["x"]},
+        {"bindings": [{"role": "run.nonsense", "members": []}]},
+        {"version": "x"},
+        {"roles": {}},
+    ],
 )
 def test_file_without_a_policy_is_rejected(policy):
     """A file that contains no policy is rejected in one line."""

@@ -23,7 +23,7 @@ class Engine:
         self.jobs = Jobs(store, platform, self.executions.start_by_token, policies.drop)
         self.operations = Operations(store)
         self.services = Services(store, platform, policies.drop)
-        self.worker_pools = WorkerPools(store, platform.clock)
+        self.worker_pools = WorkerPools(store, platform.clock, policies.drop)
 
     def signal(self, execution_name: str, number: int) -> None:
         """Send a signal to every running task of an execution."""

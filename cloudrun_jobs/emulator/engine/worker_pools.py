@@ -14,6 +14,8 @@ from cloudrun_jobs.emulator.engine.store import Store, paginate, random_id, vali
 from cloudrun_jobs.emulator.errors import already_exists, not_found
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from google.longrunning import operations_pb2
 
     from cloudrun_jobs.emulator.clock import Clock
@@ -23,8 +25,9 @@ LATEST = run_v2.InstanceSplitAllocationType.INSTANCE_SPLIT_ALLOCATION_TYPE_LATES
 
 
 class WorkerPools:
-    def __init__(self, store: Store, clock: Clock) -> None:
+    def __init__(self, store: Store, clock: Clock, drop_policy: Callable[[str], None]) -> None:
         self._store = store
+        self._drop_policy = drop_policy
         self._clock = clock
 
     def create(self, request: run_v2.CreateWorkerPoolRequest, principal: str) -> operations_pb2.Operation:
@@ -67,6 +70,7 @@ class WorkerPools:
                 self._store.operations[operation.name] = operation
                 del self._store.worker_pools[pool.name]
                 self._store.remove(pool.name)
+                self._drop_policy(pool.name)
             return operation
 
     def existing(self, name: str) -> run_v2.WorkerPool:

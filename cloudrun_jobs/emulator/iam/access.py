@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 from typing import TYPE_CHECKING, Any
 
 from google.iam.v1 import iam_policy_pb2, policy_pb2
-from google.protobuf import json_format
 
-from cloudrun_jobs.emulator.config import InvalidConfiguration
 from cloudrun_jobs.emulator.errors import ServiceError, act_as_denied, invalid, permission_denied
-from cloudrun_jobs.emulator.iam import roles
+from cloudrun_jobs.emulator.iam import initial_policy, roles
 from cloudrun_jobs.emulator.iam.permissions import (
     ACT_AS,
     PERMISSIONS,
@@ -18,7 +17,7 @@ from cloudrun_jobs.emulator.iam.permissions import (
     accounts_of,
     resource_of,
 )
-from cloudrun_jobs.emulator.iam.policies import Policies, is_google_managed, service_accounts
+from cloudrun_jobs.emulator.iam.policies import CONDITION_SUFFIX, Policies, is_google_managed
 from cloudrun_jobs.emulator.names import default_account, project_number, project_of
 from cloudrun_jobs.emulator.service import ANONYMOUS
 
@@ -28,6 +27,7 @@ if TYPE_CHECKING:
     from cloudrun_jobs.emulator.project.documents import Documents
     from cloudrun_jobs.emulator.service import Caller
 
+logger = logging.getLogger(__name__)
 CONDITIONS_VERSION = 3  # Of policies.
 
 
@@ -40,10 +40,17 @@ class Iam:
 
     def __init__(self, policy: Mapping[str, Any] | None, documents: Documents) -> None:
         self.is_enforced = policy is not None
-        _check({} if policy is None else policy)
+        self._initial = initial_policy.read({} if policy is None else policy)
         self._documents = documents
-        self.mentioned_accounts = service_accounts(policy or {})
-        self.policies = Policies(documents, open_policy if policy is None else lambda _: policy)
+        self.mentioned_accounts = initial_policy.service_accounts(self._initial)
+        of_project = (lambda _: self._initial) if self.is_enforced else open_policy
+        self.policies = Policies(documents, of_project, initial_policy.project_number(self._initial))
+
+    def warn_of_unevaluated(self) -> None:
+        """Log once what the emulator does not evaluate of the policy that it started with."""
+        found = initial_policy.not_evaluated(self._initial, self._documents.names("role"))
+        if found:
+            logger.warning("The emulator checks a part of the IAM policy. Not evaluated: %s.", "; ".join(found))
 
     def check(self, method: str, request: Any, principal: str) -> None:
         """Raise PERMISSION_DENIED if the policies do not allow the call."""
@@ -148,26 +155,10 @@ def _hide_conditions(policy: policy_pb2.Policy) -> None:
     for binding in policy.bindings:
         if binding.HasField("condition"):
             digest = hashlib.sha256(binding.condition.SerializeToString(deterministic=True)).hexdigest()
-            binding.role += f"_withcond_{digest[:20]}"
+            binding.role += f"{CONDITION_SUFFIX}{digest[:20]}"
             binding.ClearField("condition")
     policy.version = 1
 
 
 def _members(policy: policy_pb2.Policy) -> set[str]:
     return {member for binding in policy.bindings for member in binding.members}
-
-
-def _check(policy: Mapping[str, Any]) -> None:
-    """Raise `InvalidConfiguration` if the policy is invalid, or if a role is unknown."""
-    if not isinstance(policy, dict):
-        raise InvalidConfiguration("expected an IAM policy, a JSON object, got another value")
-    try:
-        message = json_format.ParseDict(policy, policy_pb2.Policy(), ignore_unknown_fields=True)
-    except (json_format.ParseError, AttributeError, TypeError) as error:
-        raise InvalidConfiguration(f"expected an IAM policy: {error}") from error
-    for binding in message.bindings:
-        if not roles.is_role(binding.role) and binding.role not in roles.permissions():
-            known = ", ".join(sorted(roles.roles()))
-            raise InvalidConfiguration(
-                f"expected a permission or a role, such as one of {known}, got {binding.role!r}"
-            )

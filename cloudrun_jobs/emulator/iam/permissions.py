@@ -28,6 +28,8 @@ PERMISSIONS = {
     "WorkerPools.ListWorkerPools": "run.workerpools.list",
     "WorkerPools.UpdateWorkerPool": "run.workerpools.update",
     "WorkerPools.DeleteWorkerPool": "run.workerpools.delete",
+    "WorkerPools.GetIamPolicy": "run.workerpools.getIamPolicy",
+    "WorkerPools.SetIamPolicy": "run.workerpools.setIamPolicy",
     "Services.GetIamPolicy": "run.services.getIamPolicy",
     "Services.SetIamPolicy": "run.services.setIamPolicy",
     "Executions.GetExecution": "run.executions.get",
@@ -124,6 +126,8 @@ def accounts_of(method: str, request: Any) -> list[str]:
         return [request.job.template.template.service_account]
     if method in ("Services.CreateService", "Services.UpdateService"):
         return [request.service.template.service_account]
+    if method in ("WorkerPools.CreateWorkerPool", "WorkerPools.UpdateWorkerPool"):
+        return [request.worker_pool.template.service_account]
     if method in ("CloudScheduler.CreateJob", "CloudScheduler.UpdateJob"):
         target = request.job.http_target
         tokens = (target.oauth_token.service_account_email, target.oidc_token.service_account_email)

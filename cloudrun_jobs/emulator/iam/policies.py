@@ -11,7 +11,7 @@ from google.protobuf import json_format
 
 from cloudrun_jobs.emulator.errors import ServiceError, invalid
 from cloudrun_jobs.emulator.iam import roles
-from cloudrun_jobs.emulator.names import project_of
+from cloudrun_jobs.emulator.names import default_account, project_of
 from cloudrun_jobs.emulator.service import ANONYMOUS
 
 if TYPE_CHECKING:
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from cloudrun_jobs.emulator.project.documents import Documents
 
 EMPTY_ETAG = "ACAB"  # The etag of a policy that was never set.
+CONDITION_SUFFIX = "_withcond_"
 EVERYONE = ("allUsers", "allAuthenticatedUsers")
 MEMBER_TYPES = (
     "user", "serviceAccount", "group", "domain", "principal", "principalSet", "deleted", "projectOwner",
@@ -34,9 +35,13 @@ ACCOUNT_PROJECT = re.compile(r"[^@]+@([a-z0-9-]+)\.iam\.gserviceaccount\.com")
 class Policies:
     """The policy of each resource. Each project starts with the policy that the emulator was started with."""
 
-    def __init__(self, documents: Documents, of_project: Callable[[str], Mapping[str, Any]]) -> None:
+    def __init__(
+        self, documents: Documents, of_project: Callable[[str], Mapping[str, Any]], number_of_project: str
+    ) -> None:
         self._documents = documents
         self._of_project = of_project
+        # The project's number in `of_project`'s policy, which is not the one that the emulator gives a project.
+        self._number = number_of_project
 
     def get(self, resource: str) -> policy_pb2.Policy:
         content = {"version": 1, "etag": EMPTY_ETAG, **self._content(canonical(resource))}
@@ -47,12 +52,7 @@ class Policies:
         _check(request.policy)
         resource = canonical(request.resource)
         with self._documents.lock:
-            if request.policy.etag and request.policy.etag != self.get(resource).etag:
-                raise ServiceError(
-                    "ABORTED",
-                    "There were concurrent policy changes. Please retry the whole read-modify-write with "
-                    "exponential backoff.",
-                )
+            _check_unchanged(request.policy, self.get(resource))
             policy = policy_pb2.Policy()
             policy.CopyFrom(request.policy)
             policy.version = max(policy.version, 1)
@@ -67,6 +67,8 @@ class Policies:
     def grants(self, principal: str, permission: str, resource: str) -> bool:
         """Return True if the policy of the resource, or of one that contains it, grants the permission."""
         members = _members(principal)
+        if self._number and principal == default_account(project_of(resource)):
+            members.add(f"serviceaccount:{default_account(self._number)}")
         return any(
             not members.isdisjoint(_lower(member) for member in binding.get("members", ()))
             and permission in self._granted(binding.get("role", ""))
@@ -77,7 +79,11 @@ class Policies:
     def _granted(self, role: str) -> Collection[str]:
         """Return the permissions of a role, or the permission itself, which a policy of the emulator may name."""
         custom: dict[str, Any] | None = self._documents.get("role", role)
-        return custom["includedPermissions"] if custom is not None else roles.roles().get(role, (role,))
+        return (
+            custom["includedPermissions"]
+            if custom is not None
+            else roles.roles().get(without_condition(role), (role,))
+        )
 
     def _content(self, resource: str) -> Mapping[str, Any]:
         content = self._documents.get("policy", resource)
@@ -87,10 +93,13 @@ class Policies:
 
 
 def canonical(resource: str) -> str:
-    """Return the name of a service account with its project, which callers may replace by a hyphen."""
+    """Return the name of a service account with its project, which callers may replace by a hyphen.
+
+    v1 of Cloud Run writes the collection of worker pools in small letters.
+    """
     match = ACCOUNT.match(resource)
     if match is None:
-        return resource
+        return resource.replace("/workerpools/", "/workerPools/")
     project = ACCOUNT_PROJECT.fullmatch(match[2])
     return f"projects/{project[1] if project else match[1]}/serviceAccounts/{match[2]}"
 
@@ -100,10 +109,9 @@ def is_google_managed(email: str) -> bool:
     return not ACCOUNT_PROJECT.fullmatch(email) or "@gcp-sa-" in email
 
 
-def service_accounts(policy: Mapping[str, Any]) -> set[str]:
-    """Return the e-mails of the service accounts that a policy mentions."""
-    members = [member for binding in policy.get("bindings", ()) for member in binding.get("members", ())]
-    return {member.partition(":")[2].lower() for member in members if member.startswith("serviceAccount:")}
+def without_condition(role: str) -> str:
+    """Return the role of a binding whose condition was left out, for a caller that knows no conditions."""
+    return role.partition(CONDITION_SUFFIX)[0]
 
 
 def _check(policy: policy_pb2.Policy) -> None:
@@ -117,6 +125,24 @@ def _check(policy: policy_pb2.Policy) -> None:
                 )
 
 
+def _check_unchanged(policy: policy_pb2.Policy, existing: policy_pb2.Policy) -> None:
+    """Raise an error if the caller read another policy, or read it without its conditions."""
+    if not policy.etag:
+        return
+    if policy.etag != existing.etag:
+        raise ServiceError(
+            "ABORTED",
+            "There were concurrent policy changes. Please retry the whole read-modify-write with exponential "
+            "backoff.",
+        )
+    if policy.version < existing.version:
+        raise invalid(
+            f"Specified policy version ({policy.version}) cannot be less than the existing policy version "
+            f"({existing.version}). For more information, please refer to "
+            "https://cloud.google.com/iam/docs/policies#versions."
+        )
+
+
 def _ancestors(resource: str) -> Iterator[str]:
     """Yield the names of the resource's project, of each resource in it that contains the resource, and itself."""
     parts = resource.split("/") if resource.startswith("projects/") else ["projects", "-"]
@@ -125,8 +151,11 @@ def _ancestors(resource: str) -> Iterator[str]:
 
 
 def _members(principal: str) -> set[str]:
-    members = {"allusers", principal.lower(), f"user:{principal.lower()}", f"serviceaccount:{principal.lower()}"}
-    return members if principal == ANONYMOUS else members | {"allauthenticatedusers"}
+    if principal == ANONYMOUS:
+        return {"allusers"}
+    email = principal.lower()
+    of_domain = f"domain:{email.rpartition('@')[2]}"
+    return {"allusers", "allauthenticatedusers", email, f"user:{email}", f"serviceaccount:{email}", of_domain}
 
 
 def _lower(member: Any) -> str:

@@ -1,6 +1,6 @@
-"""The predefined roles of the emulated services, limited to permissions on the resources that exist here.
+"""The predefined roles of all services, limited to permissions on the resources that exist here.
 
-``roles.json`` has the permissions of each role by resource type, as Google published them in August 2026.
+``roles.json`` maps permissions to the roles that grant exactly these, as Google published them in August 2026.
 """
 
 from __future__ import annotations
@@ -15,14 +15,19 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 CUSTOM_ROLE = re.compile(r"(projects|organizations)/[^/]+/roles/[A-Za-z0-9_.]+")
-PREDEFINED_ROLE = re.compile(r"roles/[A-Za-z0-9]+(\.[A-Za-z0-9]+)+")
+PREDEFINED_ROLE = re.compile(r"roles/([A-Za-z0-9]+)(\.[A-Za-z0-9]+)*")
 
 
 @cache
 def roles() -> Mapping[str, frozenset[str]]:
     """Return the permissions of each role."""
     content = json.loads(Path(__file__).with_name("roles.json").read_text())
-    return {role: frozenset(_permissions(text)) for role, text in content.items()}
+    return {
+        f"roles/{name}": granted
+        for text, names in content.items()
+        for granted in (frozenset(_permissions(text)),)
+        for name in names.split()
+    }
 
 
 @cache
@@ -31,11 +36,17 @@ def permissions() -> frozenset[str]:
     return frozenset().union(*roles().values())
 
 
+def has_role_name(name: str) -> bool:
+    """Return True for the name of a custom role, or of a role that Google may have published since."""
+    return bool(CUSTOM_ROLE.fullmatch(name) or PREDEFINED_ROLE.fullmatch(name))
+
+
 def is_role(name: str) -> bool:
-    """Return True if a role with this name may exist: roles of services that are not emulated grant nothing."""
+    """Return False if no role can have this name: the roles of the emulated services are known."""
     if name in roles() or CUSTOM_ROLE.fullmatch(name):
         return True
-    return bool(PREDEFINED_ROLE.fullmatch(name)) and _service(name) not in {_service(each) for each in roles()}
+    match = PREDEFINED_ROLE.fullmatch(name)
+    return match is not None and match[2] is not None and match[1] not in _emulated_services()
 
 
 def is_permission(name: str) -> bool:
@@ -44,8 +55,9 @@ def is_permission(name: str) -> bool:
     return name in permissions() or name.rpartition(".")[0] not in kinds
 
 
-def _service(role: str) -> str:
-    return role.removeprefix("roles/").partition(".")[0]
+@cache
+def _emulated_services() -> frozenset[str]:
+    return frozenset(each.partition(".")[0] for each in permissions())
 
 
 def _permissions(text: str) -> list[str]:
