@@ -24,9 +24,9 @@ if TYPE_CHECKING:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
-    port_help = "%s port; 0 chooses a free port (default: %%(default)s)"
-    add("--port", type=int, default=DEFAULT_PORT, help=port_help % "HTTP")
-    add("--grpc-port", type=int, default=DEFAULT_GRPC_PORT, help=port_help % "gRPC")
+    add("--port", type=int, default=DEFAULT_PORT, help="HTTP port; 0 chooses a free port (default: %(default)s)")
+    grpc_default = f"default: {DEFAULT_GRPC_PORT}, or with --port 0 a free port"
+    add("--grpc-port", type=int, help=f"gRPC port; 0 chooses a free port ({grpc_default})")
     add("--json", action="store_true", help="print the addresses as one line of JSON when ready")
     add(
         "--image",
@@ -34,6 +34,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=[],
         metavar="NAME=DIR",
         help="run this container image in a directory; repeatable",
+    )
+    add(
+        "--no-entrypoint",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="this image has no entry point: its arguments are the whole command; repeatable",
     )
     add(
         "--service",
@@ -108,9 +115,12 @@ def _settings(options: dict[str, Any]) -> dict[str, Any]:
     """Convert command line options to the arguments of `Config`."""
     settings: dict[str, Any] = {
         name: options[name]
-        for name in ("port", "grpc_port", "directory", "grace", "max_parallelism", "enforce_memory", "state")
+        for name in ("port", "directory", "grace", "max_parallelism", "enforce_memory", "state")
         if options[name] is not None
     }
+    default_grpc_port = DEFAULT_GRPC_PORT if options["port"] else 0
+    settings["grpc_port"] = default_grpc_port if options["grpc_port"] is None else options["grpc_port"]
+    settings["no_entrypoint"] = tuple(options["no_entrypoint"])
     settings["pass_env"] = tuple(options["pass_env"])
     settings["allow_hosts"] = tuple(options["allow_host"])
     settings["disabled_apis"] = tuple(options["disable_api"])

@@ -27,12 +27,13 @@ class InvalidConfiguration(ValueError):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Config:
-    """The options of an emulator, shared by `Emulator` and the command line."""
+    """The options of an emulator, shared by `Emulator` and the command line. Paths may be given as text."""
 
     port: int = 0  # HTTP port; 0 chooses a free port.
     grpc_port: int = 0
     directory: Path = field(default_factory=Path.cwd)  # Working directory of images without an entry in `images`.
     images: Mapping[str, Path] = field(default_factory=dict)
+    no_entrypoint: tuple[str, ...] = ()  # Names of `images` without an entry point: the arguments are the command.
     grace: float = 10.0  # Seconds between SIGTERM and SIGKILL.
     max_parallelism: int = max(4, 2 * (os.cpu_count() or 1))  # Used for jobs with parallelism 0.
     enforce_memory: bool = False
@@ -47,18 +48,35 @@ class Config:
     registry: tuple[str, ...] | None = None  # Images that exist in Artifact Registry; None: every image exists.
 
     def __post_init__(self) -> None:
+        self._convert()
         if self.grace < 0:
             raise InvalidConfiguration(f"expected a grace of 0 s or more, got {self.grace}")
         if self.max_parallelism < 1:
             raise InvalidConfiguration(f"expected a max_parallelism of 1 or more, got {self.max_parallelism}")
-        for name, directory in {"directory": self.directory, **self.images}.items():
-            if not directory.is_dir():
-                raise InvalidConfiguration(f"expected a directory for {name!r}, got {str(directory)!r}")
+        self._check_images()
         self._check_project()
         self._check_closed_world()
         for name, url in self.services.items():
             if not closed_world.is_local_url(url):
                 raise InvalidConfiguration(f"expected a URL of this machine for the service {name!r}, got {url!r}")
+
+    def _convert(self) -> None:
+        """Make paths of texts, and reject a text in place of several."""
+        for name in ("no_entrypoint", "pass_env", "allow_hosts", "disabled_apis", "registry"):
+            if isinstance(value := getattr(self, name), str):
+                raise InvalidConfiguration(f"expected a list of texts for {name}, got {value!r}")
+        object.__setattr__(self, "directory", Path(self.directory))
+        object.__setattr__(self, "images", {name: Path(path) for name, path in self.images.items()})
+        object.__setattr__(self, "state", None if self.state is None else Path(self.state))
+
+    def _check_images(self) -> None:
+        for name, directory in {"directory": self.directory, **self.images}.items():
+            if not directory.is_dir():
+                raise InvalidConfiguration(f"expected a directory for {name!r}, got {str(directory)!r}")
+        for name in self.no_entrypoint:
+            if name not in self.images:
+                known = ", ".join(self.images) or "no images"
+                raise InvalidConfiguration(f"expected an image for no_entrypoint, one of {known}, got {name!r}")
 
     def _check_project(self) -> None:
         for name in self.disabled_apis:
@@ -82,10 +100,17 @@ class Config:
 
     def directory_of(self, image: str) -> Path:
         """Return the directory for a container image, looked up with and without the image's tag."""
+        return self.images.get(self._name_of(image), self.directory)
+
+    def has_entrypoint(self, image: str) -> bool:
+        return self._name_of(image) not in self.no_entrypoint
+
+    def _name_of(self, image: str) -> str:
+        if image in self.images:
+            return image
         without_digest = image.partition("@")[0]
         head, colon, tag = without_digest.rpartition(":")
-        untagged = head if colon and "/" not in tag else without_digest
-        return self.images.get(image) or self.images.get(untagged) or self.directory
+        return head if colon and "/" not in tag else without_digest
 
 
 def bin_directory(directory: Path) -> Path:

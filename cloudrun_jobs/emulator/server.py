@@ -65,7 +65,7 @@ if TYPE_CHECKING:
 class Emulator:
     """A local Cloud Run, Cloud Scheduler and Secret Manager. Use `with`, or call `start` and `stop`.
 
-    The options are those of `Config`: ``Emulator(grace=1.0, images={"app": Path("app")})``.
+    The options are those of `Config`: ``Emulator(grace=1.0, images={"app": "app"})``.
     """
 
     def __init__(self, **options: Any) -> None:

@@ -17,11 +17,12 @@ import requests
 from google.cloud import run_v2
 
 from cloudrun_jobs.emulator.clients import Clients
+from cloudrun_jobs.emulator.config import DEFAULT_GRPC_PORT, Config, InvalidConfiguration
 from tests.emulator.cloud import PLACE, eventually, script
 from tests.emulator.test_processes import alive
 
 ROOT = Path(__file__).parents[2]
-COMMAND = [sys.executable, "-m", "cloudrun_jobs.emulator", "--port", "0", "--grpc-port", "0", "--json"]
+COMMAND = [sys.executable, "-m", "cloudrun_jobs.emulator", "--port", "0", "--json"]
 
 
 @contextlib.contextmanager
@@ -49,10 +50,11 @@ def start_task(address, tmp_path):
 
 
 def test_ready_line_names_serving_addresses():
-    """The emulator prints one line of JSON with the addresses that it already serves."""
+    """The emulator prints one line of JSON with the addresses that it already serves, on free ports for 0."""
     with serving() as (_, addresses):
         assert set(addresses) == {"grpc", "http"}
         assert addresses["http"].startswith("http://127.0.0.1:")
+        assert addresses["grpc"] != f"127.0.0.1:{DEFAULT_GRPC_PORT}"
         channel = grpc.insecure_channel(addresses["grpc"])
         grpc.channel_ready_future(channel).result(timeout=10)
         channel.close()
@@ -106,6 +108,8 @@ def test_used_grpc_port_is_reported():
     [
         (["--image", "app"], "expected --image NAME=DIR, got 'app'"),
         (["--image", "app=/nowhere"], "expected a directory for 'app', got '/nowhere'"),
+        (["--no-entrypoint", "app"], "expected an image for no_entrypoint, one of no images, got 'app'"),
+        (["--image", "a=.", "--no-entrypoint", "b"], "expected an image for no_entrypoint, one of a, got 'b'"),
         (["--grace", "-1"], "expected a grace of 0 s or more, got -1.0"),
         (["--state", "/dev/null"], "expected a directory for the state at '/dev/null'"),
         (["--disable-api", "run"], "expected an API such as run.googleapis.com, got 'run'"),
@@ -169,3 +173,23 @@ def test_management_command_serves_emulator():
         process.send_signal(signal.SIGINT)
 
         assert process.wait(timeout=20) == 0
+
+
+@pytest.mark.parametrize("name", ["no_entrypoint", "pass_env", "allow_hosts", "disabled_apis", "registry"])
+def test_text_in_place_of_a_list_is_rejected(name):
+    """An option that takes several texts rejects a single one, which is a sequence of letters too."""
+    with pytest.raises(InvalidConfiguration, match=f"expected a list of texts for {name}, got 'app'"):
+        Config(**{name: "app"})
+
+
+def test_paths_may_be_texts(tmp_path):
+    """Every path among the options may be given as text."""
+    config = Config(directory=str(tmp_path), images={"app": str(tmp_path)}, state=str(tmp_path / "state"))
+
+    assert (config.directory, config.images, config.state) == (tmp_path, {"app": tmp_path}, tmp_path / "state")
+
+
+def test_text_that_is_no_directory_is_rejected():
+    """A path that is given as text is checked like any other."""
+    with pytest.raises(InvalidConfiguration, match="expected a directory for 'app', got '/nowhere'"):
+        Config(images={"app": "/nowhere"})

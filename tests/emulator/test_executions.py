@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from pathlib import Path
 
 import pytest
 from google.api_core import exceptions
@@ -11,9 +12,12 @@ from google.cloud import run_v2
 from google.protobuf import duration_pb2, json_format
 
 from cloudrun_jobs.emulator import Emulator
-from cloudrun_jobs.emulator.closed_world import CLOSED_NAMES
+from cloudrun_jobs.emulator.closed_world import CLOSED_NAMES, TaskDirectory
+from cloudrun_jobs.emulator.config import Config, bin_directory
+from cloudrun_jobs.emulator.engine.attempts import program
 from tests.emulator.cloud import PLACE, Cloud, condition, eventually, job, job_of, script
 
+PYTHON = str(bin_directory(Path("/nowhere")) / "python")
 PRINT_ENVIRONMENT = "import json, os; print(json.dumps(dict(os.environ)))"
 
 
@@ -296,6 +300,42 @@ def test_image_without_command_runs_manage_py(tmp_path):
         cloud.finish(declared)
 
         assert cloud.output() == ["['refresh', '--partner=7']"]
+
+
+@pytest.mark.parametrize(
+    ("image", "command", "args", "argv"),
+    [
+        ("bare", [], ["/bin/echo", "x"], ["/bin/echo", "x"]),
+        ("bare:1", [], ["/bin/echo", "x"], ["/bin/echo", "x"]),
+        ("bare@sha256:0", [], ["/bin/echo", "x"], ["/bin/echo", "x"]),
+        ("bare", ["/bin/sh"], ["-c", "x"], ["/bin/sh", "-c", "x"]),
+        ("bare", [], [], []),
+        ("app", [], ["work"], [PYTHON, "manage.py", "work"]),
+        ("app", ["/bin/sh"], ["work"], ["/bin/sh", "work"]),
+        ("other", [], ["work"], [PYTHON, "manage.py", "work"]),
+    ],
+)
+def test_image_without_an_entry_point_runs_its_arguments(tmp_path, image, command, args, argv):
+    """The arguments of an image without an entry point are the whole command."""
+    (tmp_path / "manage.py").write_text("")
+    images = {"bare": str(tmp_path), "app": str(tmp_path)}
+    config = Config(images=images, no_entrypoint=("bare",), directory=str(tmp_path))
+    container = run_v2.Container(image=image, command=command, args=args)
+    execution = run_v2.Execution(template={"containers": [container]})
+
+    assert program(execution, config, {}, TaskDirectory(tmp_path)).argv == argv
+
+
+def test_image_without_any_command_fails(tmp_path):
+    """A task without an entry point, a command and arguments fails, and the next one runs."""
+    with Emulator(images={"bare": tmp_path}, no_entrypoint=["bare"]) as emulator:
+        cloud = Cloud(emulator)
+        failed = cloud.finish(job(image="bare"))
+        logged = [entry.text_payload for entry in emulator.logs.all()]
+
+        assert "exit code: 127" in condition(failed).message
+        assert "Application failed to start: no command specified" in logged
+        assert cloud.finish(script("exit 0"), "other").succeeded_count == 1
 
 
 def test_secret_is_in_the_environment(tmp_path):

@@ -106,7 +106,7 @@ def program(
     directory = config.directory_of(container.image)
     working = directory / container.working_dir if container.working_dir else directory
     return Program(
-        argv=_argv(container, directory),
+        argv=_argv(container, directory, has_entrypoint=config.has_entrypoint(container.image)),
         cwd=str(working if working.is_dir() else directory),
         env=env,
         directory=str(files.path),
@@ -116,9 +116,9 @@ def program(
     )
 
 
-def _argv(container: run_v2.Container, directory: Path) -> list[str]:
+def _argv(container: run_v2.Container, directory: Path, *, has_entrypoint: bool) -> list[str]:
     command = list(container.command)
-    if not command and (directory / "manage.py").exists():
+    if not command and has_entrypoint and (directory / "manage.py").exists():
         command = _image_command(container.args)
     argv = [*command, *container.args]
     if argv and "/" not in argv[0]:

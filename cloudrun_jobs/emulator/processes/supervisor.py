@@ -212,6 +212,8 @@ def _write(files: dict[str, str | None]) -> None:
 
 
 def _spawn(argv: list[str], cwd: str, env: dict[str, str], out: int, err: int) -> subprocess.Popen[bytes]:
+    if not argv:
+        raise ValueError("no command specified")
     return subprocess.Popen(  # noqa: S603 - running the command of a job is the purpose
         argv, cwd=cwd, env=env, stdin=subprocess.DEVNULL, stdout=out, stderr=err, start_new_session=True
     )
