@@ -20,8 +20,7 @@ from google.cloud.scheduler_v1.services.cloud_scheduler.transports.rest_base imp
 )
 from google.longrunning import operations_pb2
 
-from cloudrun_jobs.emulator.frontends.knative.routing import page
-from cloudrun_jobs.emulator.frontends.knative.serving import API_VERSION, service_to_v1
+from cloudrun_jobs.emulator.frontends.knative.frontend import regional_services
 from cloudrun_jobs.emulator.iam.policies import canonical
 from cloudrun_jobs.emulator.project.methods import PLACE, policy_methods, policy_routes
 from cloudrun_jobs.emulator.service import Caller, Method, Route
@@ -115,7 +114,7 @@ def _services(engine: Engine, iam: Iam) -> Iterator[Method]:
 def _regional(services: Services) -> Handle:
     def listed(request: Mapping[str, str], _: Caller) -> dict[str, Any]:
         found = services.listed(run_v2.ListServicesRequest(parent=request["parent"]))
-        return page(API_VERSION, "ServiceList", [service_to_v1(each) for each in found.services], "")
+        return regional_services(list(found.services))
 
     return listed
 

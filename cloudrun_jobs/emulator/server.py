@@ -29,8 +29,7 @@ from cloudrun_jobs.emulator.frontends.admin_api import (
 from cloudrun_jobs.emulator.frontends.console import Console
 from cloudrun_jobs.emulator.frontends.grpc_frontend import GrpcFrontend
 from cloudrun_jobs.emulator.frontends.http_frontend import HttpFrontend
-from cloudrun_jobs.emulator.frontends.knative.frontend import KnativeFrontend
-from cloudrun_jobs.emulator.frontends.knative.serving import ServingFrontend
+from cloudrun_jobs.emulator.frontends.knative.frontend import KnativeFrontend, ServingFrontend
 from cloudrun_jobs.emulator.frontends.rest.frontend import RestFrontend
 from cloudrun_jobs.emulator.http_delivery import HttpDelivery
 from cloudrun_jobs.emulator.iam.access import Iam
@@ -172,8 +171,8 @@ class Emulator:
         return {
             "/": console.overview,
             CONSOLE_PREFIX: console.execution,
-            KnativeFrontend.path_prefix: KnativeFrontend(self._service, self._engine.executions).respond,
-            ServingFrontend.path_prefix: ServingFrontend(self._service).respond,
+            KnativeFrontend.path_prefix: KnativeFrontend(self._service, self._engine).respond,
+            ServingFrontend.path_prefix: ServingFrontend(self._service, self._engine).respond,
             PATH_PREFIX: admin_api.respond,
             CERTIFICATES_PATH: admin_api.certificates,
             KEYS_PATH: admin_api.keys,

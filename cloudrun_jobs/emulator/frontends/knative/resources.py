@@ -1,105 +1,230 @@
-"""Render jobs, executions and tasks as v1 resources, with their metadata and status."""
+"""Write resources of v2 as those of v1, with their metadata and status, and read them from v1."""
 
 from __future__ import annotations
 
+import hashlib
+import json
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from google.cloud import run_v2
 
 from cloudrun_jobs.emulator import names
-from cloudrun_jobs.emulator.frontends.knative import specs
+from cloudrun_jobs.emulator.frontends.knative import mapping
+from cloudrun_jobs.emulator.frontends.knative.fields import Message, Problems
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
     from datetime import datetime
 
-API_VERSION = "run.googleapis.com/v1"
-ANNOTATION_PREFIX = "run.googleapis.com/"
+RUN, SERVING = mapping.RUN, mapping.SERVING
+LOCATION_LABEL = "cloud.googleapis.com/location"
 State = run_v2.Condition.State
 STATUS = {State.CONDITION_SUCCEEDED: "True", State.CONDITION_FAILED: "False"}
 ExecutionReason = run_v2.Condition.ExecutionReason
 CommonReason = run_v2.Condition.CommonReason
 
 
-def job(resource: run_v2.Job) -> dict[str, Any]:
-    v1 = v1_resource("Job", resource, resource.labels, {})
-    annotations = v1["metadata"]["annotations"]
-    annotations[f"{ANNOTATION_PREFIX}creator"] = resource.creator
-    annotations[f"{ANNOTATION_PREFIX}lastModifier"] = resource.last_modifier
-    if resource.client:
-        annotations[specs.CLIENT_NAME] = resource.client
-    if resource.client_version:
-        annotations[specs.CLIENT_VERSION] = resource.client_version
-    v1["spec"] = specs.job_spec_to_v1(resource)
-    v1["status"] = {
-        "observedGeneration": resource.observed_generation,
-        "conditions": conditions([resource.terminal_condition]),
-        "executionCount": resource.execution_count,
-        "latestCreatedExecution": _reference(resource.latest_created_execution),
-    }
-    return v1
+@dataclass(frozen=True)
+class Kind:
+    """A kind of resources of v1."""
+
+    name: str
+    mapping: Message
+    status: Callable[[Any], dict[str, Any]]
+    labels: Callable[[Any], dict[str, str]] = lambda _: {}
+    annotations: Callable[[Any], dict[str, str]] = lambda _: {}
+    group: str = RUN
+
+    @property
+    def api_version(self) -> str:
+        return f"{self.group}v1"
+
+    def read(self, v1: dict[str, Any], stored: Any) -> None:
+        """Overlay the v2 message with a v1 resource, or raise INVALID_ARGUMENT if that is malformed."""
+        checked = _checked(self.mapping, v1, self.name.lower())
+        template = checked.get("spec", {}).get("template", {})
+        annotations = template.get("metadata", {}).get("annotations", {})
+        self.mapping.overlay(_pb(stored), checked, mapping.aliases_of(annotations))
+
+    def write(self, resource: Any) -> dict[str, Any]:
+        """Return the v1 resource."""
+        found = self.mapping.render(_pb(resource))
+        location = names.location_of(resource.name)
+        found["metadata"] = {
+            **found["metadata"],
+            "name": names.short(resource.name),
+            "namespace": location.project,
+            "uid": resource.uid,
+            "generation": resource.generation,
+            "resourceVersion": resource.etag.strip('"'),
+            "creationTimestamp": timestamp(resource.create_time),
+            "labels": {
+                **found["metadata"].get("labels", {}),
+                **self.labels(resource),
+                LOCATION_LABEL: location.region,
+            },
+            "annotations": {
+                **found["metadata"].get("annotations", {}),
+                **without_empty(**self.annotations(resource)),
+            },
+        }
+        return {"apiVersion": self.api_version, "kind": self.name, **found, "status": self.status(resource)}
 
 
-def execution(resource: run_v2.Execution) -> dict[str, Any]:
-    job_id = resource.job
-    v1 = v1_resource("Execution", resource, resource.labels, {f"{ANNOTATION_PREFIX}job": job_id})
-    v1["metadata"]["annotations"][f"{ANNOTATION_PREFIX}creator"] = resource.creator
-    v1["spec"] = {
-        "parallelism": resource.parallelism,
-        "taskCount": resource.task_count,
-        "template": {"spec": specs.task_spec_to_v1(resource.template)},
+def read_run_request(v1: dict[str, Any], request: run_v2.RunJobRequest) -> None:
+    """Set the overrides of ``gcloud run jobs execute``."""
+    checked = _checked(mapping.RUN_JOB_REQUEST, v1, "")
+    mapping.RUN_JOB_REQUEST.overlay(_pb(request), checked, {})
+
+
+def _checked(message: Message, v1: dict[str, Any], root: str) -> dict[str, Any]:
+    problems = Problems()
+    checked = message.check(v1, root, problems)
+    if problems:
+        raise problems.error()
+    return checked or {}
+
+
+def _pb(message: Any) -> Any:
+    return type(message).pb(message)
+
+
+def _people(resource: Any) -> dict[str, str]:
+    return {f"{RUN}creator": resource.creator, f"{RUN}lastModifier": getattr(resource, "last_modifier", "")}
+
+
+def _job_status(job: run_v2.Job) -> dict[str, Any]:
+    return {
+        "observedGeneration": job.observed_generation,
+        "conditions": conditions([job.terminal_condition]),
+        "executionCount": job.execution_count,
+        "latestCreatedExecution": _reference(job.latest_created_execution),
     }
-    v1["status"] = without_empty(
-        observedGeneration=resource.observed_generation,
-        conditions=conditions(resource.conditions),
-        startTime=timestamp(resource.start_time),
-        completionTime=timestamp(resource.completion_time),
-        runningCount=resource.running_count,
-        succeededCount=resource.succeeded_count,
-        failedCount=resource.failed_count,
-        cancelledCount=resource.cancelled_count,
-        retriedCount=resource.retried_count,
-        logUri=resource.log_uri,
+
+
+def _execution_status(execution: run_v2.Execution) -> dict[str, Any]:
+    return without_empty(
+        observedGeneration=execution.observed_generation,
+        conditions=conditions(execution.conditions),
+        startTime=timestamp(execution.start_time),
+        completionTime=timestamp(execution.completion_time),
+        runningCount=execution.running_count,
+        succeededCount=execution.succeeded_count,
+        failedCount=execution.failed_count,
+        cancelledCount=execution.cancelled_count,
+        retriedCount=execution.retried_count,
+        logUri=execution.log_uri,
     )
-    return v1
 
 
-def task(resource: run_v2.Task) -> dict[str, Any]:
-    own = {
-        f"{ANNOTATION_PREFIX}job": resource.job,
-        f"{ANNOTATION_PREFIX}execution": resource.execution,
-        f"{ANNOTATION_PREFIX}taskIndex": str(resource.index),
+def _task_labels(task: run_v2.Task) -> dict[str, str]:
+    return {
+        f"{RUN}job": task.job,
+        f"{RUN}execution": task.execution,
+        f"{RUN}taskIndex": str(task.index),
+        f"{RUN}runningState": running_state(task),
     }
-    v1 = v1_resource("Task", resource, resource.labels, own)
-    v1["spec"] = specs.task_spec_to_v1(resource)
-    v1["status"] = without_empty(
-        observedGeneration=resource.observed_generation,
-        conditions=conditions(resource.conditions),
-        index=resource.index,
-        startTime=timestamp(resource.start_time),
-        completionTime=timestamp(resource.completion_time),
-        retried=resource.retried,
-        lastAttemptResult=_result(resource.last_attempt_result),
-        logUri=resource.log_uri,
+
+
+def running_state(task: run_v2.Task) -> str:
+    """Return the state of a task, which is a label in v1."""
+    if not task.completion_time:
+        return "Running" if task.start_time else "Pending"
+    completed = next(each for each in task.conditions if each.type_ == "Completed")
+    if completed.state == State.CONDITION_SUCCEEDED:
+        return "Succeeded"
+    if completed.execution_reason != ExecutionReason.CANCELLED:
+        return "Failed"
+    return "Cancelled" if task.start_time else "Abandoned"
+
+
+def _task_status(task: run_v2.Task) -> dict[str, Any]:
+    status = without_empty(
+        observedGeneration=task.observed_generation,
+        conditions=conditions(task.conditions),
+        startTime=timestamp(task.start_time),
+        completionTime=timestamp(task.completion_time),
+        retried=task.retried,
+        lastAttemptResult=_result(task.last_attempt_result),
+        logUri=task.log_uri,
     )
     # gcloud needs the index even if it is 0.
-    v1["status"]["index"] = resource.index
-    return v1
+    return {**status, "index": task.index}
 
 
-def v1_resource(kind: str, resource: Any, labels: Any, own_labels: dict[str, str]) -> dict[str, Any]:
-    location = names.location_of(resource.name)
-    metadata = {
-        "name": names.short(resource.name),
-        "namespace": location.project,
-        "uid": resource.uid,
-        "generation": resource.generation,
-        "resourceVersion": resource.etag.strip('"'),
-        "creationTimestamp": timestamp(resource.create_time),
-        "labels": {**labels, **own_labels, specs.LOCATION_LABEL: location.region},
-        "annotations": dict(resource.annotations),
+def _service_annotations(service: run_v2.Service) -> dict[str, str]:
+    ingress = mapping.SERVICE.render(_pb(service))["metadata"]["annotations"].get(f"{RUN}ingress", "")
+    return {
+        f"{SERVING}creator": service.creator,
+        f"{SERVING}lastModifier": service.last_modifier,
+        f"{RUN}ingress-status": ingress,
+        f"{RUN}urls": json.dumps(list(service.urls)) if service.urls else "",
     }
-    return {"apiVersion": API_VERSION, "kind": kind, "metadata": metadata}
+
+
+def _service_status(service: run_v2.Service) -> dict[str, Any]:
+    return without_empty(
+        observedGeneration=service.observed_generation,
+        conditions=conditions([service.terminal_condition, *service.conditions]),
+        latestReadyRevisionName=names.short(service.latest_ready_revision),
+        latestCreatedRevisionName=names.short(service.latest_created_revision),
+        traffic=[_traffic_status(status) for status in service.traffic_statuses],
+        url=service.uri,
+        address={"url": service.uri} if service.uri else {},
+    )
+
+
+def _traffic_status(status: run_v2.TrafficTargetStatus) -> dict[str, Any]:
+    return {**mapping.TRAFFIC.render(_pb(status)), **without_empty(url=status.uri)}
+
+
+def _revision_status(revision: run_v2.Revision) -> dict[str, Any]:
+    return without_empty(
+        observedGeneration=revision.observed_generation,
+        conditions=conditions(revision.conditions),
+        imageDigest=_digest(revision.containers[0].image) if revision.containers else "",
+    )
+
+
+def _digest(image: str) -> str:
+    """Return the image by a digest that is made of its name: there is no registry."""
+    repository, at, _ = image.partition("@")
+    if at:
+        return image
+    head, colon, tag = repository.rpartition(":")
+    untagged = head if colon and "/" not in tag else repository
+    return f"{untagged}@sha256:{hashlib.sha256(image.encode()).hexdigest()}"
+
+
+def _pool_status(pool: run_v2.WorkerPool) -> dict[str, Any]:
+    return {
+        "observedGeneration": pool.observed_generation,
+        "conditions": conditions([pool.terminal_condition]),
+        "latestReadyRevisionName": names.short(pool.latest_ready_revision),
+        "latestCreatedRevisionName": names.short(pool.latest_created_revision),
+        "instanceSplits": mapping.WORKER_POOL.render(_pb(pool))["spec"].get("instanceSplits", []),
+    }
+
+
+JOB = Kind("Job", mapping.JOB, _job_status, annotations=_people)
+EXECUTION = Kind(
+    "Execution",
+    mapping.EXECUTION,
+    _execution_status,
+    labels=lambda execution: {f"{RUN}job": execution.job},
+    annotations=_people,
+)
+TASK = Kind("Task", mapping.TASK, _task_status, labels=_task_labels)
+SERVICE = Kind("Service", mapping.SERVICE, _service_status, annotations=_service_annotations, group=SERVING)
+REVISION = Kind(
+    "Revision",
+    mapping.REVISION,
+    _revision_status,
+    labels=lambda revision: {f"{SERVING}service": revision.service},
+    group=SERVING,
+)
+WORKER_POOL = Kind("WorkerPool", mapping.WORKER_POOL, _pool_status, annotations=_people)
 
 
 def conditions(conditions: Iterable[run_v2.Condition]) -> list[dict[str, Any]]:

@@ -13,6 +13,7 @@ from cloudrun_jobs.emulator.web import Request, Response
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
+    from cloudrun_jobs.emulator.engine.core import Engine
     from cloudrun_jobs.emulator.service import Caller, Service
 
 HOST = re.compile(r"(?:(?P<region>[a-z0-9-]+)-)?run\.[a-z.]+(?::\d+)?")
@@ -26,8 +27,9 @@ class V1Frontend:
     path_prefix: ClassVar[str]
     handlers: ClassVar[Mapping[str, Callable[..., dict[str, Any]]]]
 
-    def __init__(self, service: Service) -> None:
+    def __init__(self, service: Service, engine: Engine) -> None:
         self.service = service
+        self.engine = engine
 
     def respond(self, request: Request, caller: Caller) -> Response:
         try:
@@ -45,20 +47,10 @@ class V1Frontend:
         handler = self.handlers.get(call)
         if handler is None:
             raise _not_found(request)
+        if location.region == ANY_ID and call != f"GET {match['kind']}":
+            # Only lists are of all regions.
+            raise ServiceError("UNIMPLEMENTED", "Operation is not implemented, or supported, or enabled.")
         return handler(self, location, match["id"] or "", request, caller)
-
-
-def paging(request: Request) -> dict[str, Any]:
-    limit = request.parameter("limit", "0")
-    if not limit.isdecimal():
-        raise invalid(f"Invalid value at 'limit': {limit!r}.")
-    return {"page_size": int(limit), "page_token": request.parameter("continue")}
-
-
-def page(api_version: str, kind: str, items: list[dict[str, Any]], token: str) -> dict[str, Any]:
-    # gcloud fails on a list without metadata.
-    metadata = {"continue": token} if token else {}
-    return {"apiVersion": api_version, "kind": kind, "metadata": metadata, "items": items}
 
 
 def content(request: Request) -> dict[str, Any]:
@@ -69,6 +61,13 @@ def content(request: Request) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise invalid("Invalid JSON payload received. Expected an object.")
     return value
+
+
+def limit(request: Request) -> int:
+    text = request.parameter("limit", "0")
+    if not text.isdecimal():
+        raise invalid(f"Invalid value at 'limit': {text!r}.")
+    return int(text)
 
 
 def validate_only(request: Request) -> bool:

@@ -1,0 +1,462 @@
+"""Fields of v1's JSON, and how each is kept in the messages of v2.
+
+A field reads its v1 value from a v2 message (`get`) and writes it there (`overlay`). An overlay changes a message
+only where its v1 value differs, so the parts of a v2 message that v1 cannot express stay as they are.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from google.protobuf import json_format
+from google.protobuf.duration_pb2 import Duration
+
+from cloudrun_jobs.emulator.errors import ServiceError, invalid
+
+Check = Callable[[Any, str, "Problems"], Any]
+# The aliases of secrets in other projects, in the annotation `run.googleapis.com/secrets`.
+Aliases = Mapping[str, str]
+INT32, INT64 = 2**31, 2**63
+
+
+class Problems(list[tuple[str, str]]):
+    """What is wrong with a JSON payload: the path and the sentence of each problem."""
+
+    def unknown(self, name: str, path: str, reason: str = "Cannot find field.") -> None:
+        at = f" at '{path}'" if path else ""
+        self.append((path, f'Invalid JSON payload received. Unknown name "{name}"{at}: {reason}'))
+
+    def wrong(self, path: str, type_name: str, value: Any) -> None:
+        self.append((path, f"Invalid value at '{path}' ({type_name}), {json.dumps(value)}"))
+
+    def error(self) -> ServiceError:
+        violations = [{"field": path, "description": text} for path, text in self]
+        details = {"@type": "type.googleapis.com/google.rpc.BadRequest", "fieldViolations": violations}
+        return ServiceError("INVALID_ARGUMENT", "\n".join(text for _, text in self), [details])
+
+
+def snake(name: str) -> str:
+    """Return the name as in errors: ``taskCount`` is ``task_count``."""
+    return re.sub("([A-Z]+)", r"_\1", name).lower()
+
+
+# The types of values. Each check returns the value in its canonical form, and None for null.
+
+
+@dataclass(frozen=True)
+class Scalar:
+    name: str
+    read: Callable[[Any], Any]
+
+    def check(self, value: Any, path: str, problems: Problems) -> Any:
+        try:
+            return self.read(value)
+        except (TypeError, ValueError, OverflowError):
+            problems.wrong(path, self.name, value)
+            return None
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str):
+        raise TypeError
+    value.encode()  # A lone surrogate is no text.
+    return value
+
+
+def _boolean(value: Any) -> bool:
+    if not isinstance(value, bool):
+        raise TypeError
+    return value
+
+
+def _integer(limit: int) -> Callable[[Any], int]:
+    def read(value: Any) -> int:
+        if isinstance(value, bool) or (isinstance(value, float) and not value.is_integer()):
+            raise TypeError
+        number = int(value)
+        if not -limit <= number < limit:
+            raise ValueError
+        return number
+
+    return read
+
+
+TEXT = Scalar("TYPE_STRING", _text)
+BOOLEAN = Scalar("TYPE_BOOL", _boolean)
+INTEGER = Scalar("TYPE_INT32", _integer(INT32))
+# Protobuf's JSON format writes a 64-bit number as a string.
+LONG = Scalar("TYPE_INT64", lambda value: str(_integer(INT64)(value)))
+
+
+@dataclass(frozen=True)
+class Anything:
+    """A value that only the service sets: what a client sends is ignored."""
+
+    def check(self, value: Any, path: str, problems: Problems) -> None:
+        return None
+
+
+@dataclass(frozen=True)
+class Unsupported:
+    """A field of Knative that Cloud Run does not support."""
+
+    def check(self, value: Any, path: str, problems: Problems) -> None:
+        if value:
+            problems.append((path, f"must not set the field(s): {path.partition('.')[2]}"))
+
+
+@dataclass(frozen=True)
+class Listing:
+    """A list of values of one type."""
+
+    of: Any
+
+    def check(self, value: Any, path: str, problems: Problems) -> list[Any] | None:
+        if not isinstance(value, list):
+            problems.wrong(path, self.of.name, value)
+            return None
+        return [_checked(self.of, item, f"{path}[{index}]", problems) for index, item in enumerate(value)] or None
+
+
+@dataclass(frozen=True)
+class Texts:
+    """A map from text to text."""
+
+    def check(self, value: Any, path: str, problems: Problems) -> dict[str, str] | None:
+        if not isinstance(value, dict):
+            problems.wrong(path, "map", value)
+            return None
+        return {
+            key: TEXT.check(item, f"{path}[{index}].value", problems)
+            for index, (key, item) in enumerate(value.items())
+        } or None
+
+
+TEXTS, MAP, IGNORED, UNSUPPORTED = Listing(TEXT), Texts(), Anything(), Unsupported()
+
+
+def _checked(kind: Any, value: Any, path: str, problems: Problems) -> Any:
+    if value is None:
+        problems.wrong(path, getattr(kind, "name", "TYPE_STRING"), value)
+        return None
+    return kind.check(value, path, problems)
+
+
+# The forms of a value in v1 and in v2.
+
+
+@dataclass(frozen=True)
+class Codec:
+    parse: Callable[[Any], Any] = lambda value: value
+    render: Callable[[Any], Any] = lambda value: value
+
+
+def enum(values: Mapping[str, int]) -> Codec:
+    """Return the codec of an enum with other names in v1. Several may have one number: the first is rendered."""
+
+    def parse(value: str) -> int:
+        if value not in values:
+            raise ValueError(f"expected one of {', '.join(values)}")
+        return values[value]
+
+    return Codec(parse, lambda number: next((name for name, each in values.items() if each == number), None))
+
+
+def _flag(text: str) -> bool:
+    if text.lower() not in ("true", "false"):
+        raise ValueError("expected true or false")
+    return text.lower() == "true"
+
+
+def _hours(text: str) -> Duration:
+    return Duration(seconds=3600 * int(text))
+
+
+def _parsed_json(expected: type) -> Callable[[str], Any]:
+    def parse(text: str) -> Any:
+        value = json.loads(text)
+        if not isinstance(value, expected):
+            raise TypeError(f"expected a JSON {expected.__name__}")
+        return value
+
+    return parse
+
+
+def messages(message_class: Any) -> Codec:
+    """Return the codec of a list of messages that v1 has as JSON in a string."""
+
+    def parse(text: str) -> list[Any]:
+        return [json_format.ParseDict(each, message_class()) for each in _parsed_json(list)(text)]
+
+    return Codec(parse, lambda found: json.dumps([json_format.MessageToDict(each) for each in found]))
+
+
+SAME = Codec()
+SECONDS = Codec(lambda value: Duration(seconds=int(value)), lambda duration: duration.seconds)
+SECONDS_TEXT = Codec(SECONDS.parse, lambda duration: str(duration.seconds))
+HOURS = Codec(_hours, lambda duration: str(duration.seconds // 3600))
+NUMBER_TEXT = Codec(_integer(INT32), str)
+FLAG_TEXT = Codec(_flag, lambda value: "true" if value else "false")
+JSON_LIST = Codec(_parsed_json(list), json.dumps)
+JSON_MAP = Codec(_parsed_json(dict), lambda value: json.dumps(value, sort_keys=True))
+
+
+# Fields.
+
+
+@dataclass(frozen=True)
+class Field:
+    """A value in v1 that is one field of v2; without a path, v2 does not have it, and it is dropped."""
+
+    name: str
+    kind: Any = TEXT
+    path: str = ""
+    codec: Codec = SAME
+
+    def get(self, pb: Any) -> Any:
+        """Return the v1 value; None if it is not set, or has no v1 form."""
+        parent = _parent(pb, self.path)
+        value = None if parent is None else _get(parent, self.path.rpartition(".")[2])
+        return None if value is None else self.codec.render(value)
+
+    def put(self, pb: Any, value: Any, aliases: Aliases) -> None:
+        if not self.path or not _exists(pb, self.path):
+            return
+        if value is None:
+            _clear(pb, self.path.split("."))
+            return
+        parsed = self.codec.parse(value)
+        *parents, last = self.path.split(".")
+        for name in parents:
+            pb = getattr(pb, name)
+        _set(pb, last, parsed)
+
+    def overlay(self, pb: Any, value: Any, aliases: Aliases) -> None:
+        if self.get(pb) != value:
+            self.put(pb, value, aliases)
+
+
+@dataclass(frozen=True)
+class Message:
+    """A message of v1 with its fields."""
+
+    name: str
+    fields: tuple[Field, ...]
+
+    def check(self, value: Any, path: str, problems: Problems) -> dict[str, Any] | None:
+        """Return the JSON object with the names of fields as in the table, and note what is wrong with it."""
+        if not isinstance(value, dict):
+            problems.wrong(path, f"type.googleapis.com/google.cloud.run.v1.{self.name}", value)
+            return None
+        known = {form: each for each in self.fields for form in (each.name, snake(each.name))}
+        found = {}
+        for name, given in value.items():
+            if name not in known:
+                problems.unknown(name, path)
+            elif isinstance(given, list) and not isinstance(known[name].kind, Listing | Anything | Unsupported):
+                problems.unknown(name, path, "Proto field is not repeating, cannot start list.")
+            elif given is not None:
+                each = known[name]
+                checked = each.kind.check(given, f"{path}.{snake(each.name)}", problems)
+                if checked is not None:
+                    found[each.name] = checked
+        return found
+
+    def render(self, pb: Any) -> dict[str, Any]:
+        found = {each.name: each.get(pb) for each in self.fields}
+        return {name: value for name, value in found.items() if value is not None}
+
+    def overlay(self, pb: Any, v1: Mapping[str, Any], aliases: Aliases) -> None:
+        for each in self.fields:
+            each.overlay(pb, v1.get(each.name), aliases)
+
+
+@dataclass(frozen=True)
+class Inline(Field):
+    """A message of v1 whose fields are in a message that v2 always has: this one, or the one at the path."""
+
+    def get(self, pb: Any) -> dict[str, Any]:
+        # gcloud fails on a template without metadata, even if it would be empty.
+        found: dict[str, Any] = self.kind.render(getattr(pb, self.path) if self.path else pb)
+        return found
+
+    def overlay(self, pb: Any, value: Any, aliases: Aliases) -> None:
+        self.kind.overlay(getattr(pb, self.path) if self.path else pb, value or {}, aliases)
+
+
+@dataclass(frozen=True)
+class Optional(Field):
+    """A message of v1 that is a message of v2, or absent from both."""
+
+    def get(self, pb: Any) -> dict[str, Any] | None:
+        if not _exists(pb, self.path) or not pb.HasField(self.path):
+            return None
+        found: dict[str, Any] = self.kind.render(getattr(pb, self.path))
+        return found
+
+    def overlay(self, pb: Any, value: Any, aliases: Aliases) -> None:
+        if not _exists(pb, self.path):
+            return
+        if value is None:
+            pb.ClearField(self.path)
+            return
+        inner = getattr(pb, self.path)
+        inner.SetInParent()
+        self.kind.overlay(inner, value, aliases)
+
+
+@dataclass(frozen=True)
+class Items(Field):
+    """A list of messages: an item keeps what v1 lacks of the stored item with its key, or at its place."""
+
+    key: str = ""
+    is_hidden: Callable[[Any], bool] = field(default=lambda _: False)
+
+    def get(self, pb: Any) -> list[dict[str, Any]] | None:
+        if not _exists(pb, self.path):
+            return None
+        return [self.kind.of.render(each) for each in getattr(pb, self.path) if not self.is_hidden(each)] or None
+
+    def overlay(self, pb: Any, value: Any, aliases: Aliases) -> None:
+        if not _exists(pb, self.path):
+            return
+        found = getattr(pb, self.path)
+        if not value and not found:
+            return  # Even an empty list would set the messages around it.
+        stored = [_copy(each) for each in found]
+        hidden = [(index, each) for index, each in enumerate(stored) if self.is_hidden(each)]
+        free = [each for each in stored if not self.is_hidden(each)]
+        result = [self._overlaid(each, index, free, aliases, found) for index, each in enumerate(value or ())]
+        for index, each in hidden:
+            result.insert(index, each)
+        del found[:]
+        found.extend(result)
+
+    def _overlaid(self, v1: Any, index: int, free: list[Any], aliases: Aliases, found: Any) -> Any:
+        target = self._match(v1.get(self.key), index, free) or found.add()
+        self.kind.of.overlay(target, v1, aliases)
+        return _copy(target)
+
+    def _match(self, name: Any, index: int, free: list[Any]) -> Any:
+        """Take the stored item of this name, or the one at this place for an item without a name."""
+        for position, each in enumerate(free):
+            if each is not None and (position == index if name is None else self._name(each) == name):
+                free[position] = None
+                return each
+        return None
+
+    def _name(self, pb: Any) -> Any:
+        return next((each.get(pb) for each in self.kind.of.fields if each.name == self.key), None)
+
+
+@dataclass(frozen=True)
+class Annotations(Field):
+    """The annotations of a resource: some are fields of v2, the others its annotations."""
+
+    rows: tuple[Field, ...] = ()
+    set_by_service: frozenset[str] = frozenset()
+
+    def get(self, pb: Any) -> dict[str, str]:
+        own = dict(pb.annotations) if _exists(pb, "annotations") else {}
+        return {**own, **{row.name: value for row in self.rows if (value := row.get(pb)) is not None}}
+
+    def overlay(self, pb: Any, value: Any, aliases: Aliases) -> None:
+        rest = {name: text for name, text in (value or {}).items() if name not in self.set_by_service}
+        for row in self.rows:
+            text = rest.pop(row.name, None)
+            try:
+                row.overlay(pb, text, aliases)
+            except (ValueError, TypeError, AttributeError, json_format.Error) as error:
+                raise invalid(f"metadata.annotations[{row.name}]: Invalid value {text!r}: {error}") from error
+        if dict(pb.annotations) != rest:
+            _set(pb, "annotations", rest)
+
+
+@dataclass(frozen=True)
+class Labels(Field):
+    """The labels of a resource, without those that the service sets."""
+
+    def overlay(self, pb: Any, value: Any, aliases: Aliases) -> None:
+        rest = {name: text for name, text in (value or {}).items() if not is_system_label(name)}
+        if dict(pb.labels) != rest:
+            _set(pb, "labels", rest)
+
+
+def is_system_label(name: str) -> bool:
+    return name.startswith(("run.googleapis.com/", "cloud.googleapis.com/", "serving.knative.dev/"))
+
+
+def _exists(pb: Any, path: str) -> bool:
+    """Return True if the message has the field: an older client library lacks newer ones."""
+    descriptor = pb.DESCRIPTOR
+    for name in path.split("."):
+        found = descriptor.fields_by_name.get(name)
+        if found is None:
+            return False
+        descriptor = found.message_type
+    return True
+
+
+def _parent(pb: Any, path: str) -> Any | None:
+    """Return the message that has the last field of the path; None if it is not set."""
+    if not path or not _exists(pb, path):
+        return None
+    for name in path.split(".")[:-1]:
+        if not pb.HasField(name):
+            return None
+        pb = getattr(pb, name)
+    return pb
+
+
+def _get(pb: Any, name: str) -> Any:
+    descriptor = pb.DESCRIPTOR.fields_by_name[name]
+    value = getattr(pb, name)
+    if _is_map(descriptor):
+        return dict(value) or None
+    if descriptor.is_repeated:
+        return list(value) or None
+    if descriptor.has_presence:
+        return value if pb.HasField(name) else None
+    return value or None
+
+
+def _set(pb: Any, name: str, value: Any) -> None:
+    descriptor = pb.DESCRIPTOR.fields_by_name[name]
+    if not descriptor.is_repeated:
+        if descriptor.message_type:
+            getattr(pb, name).CopyFrom(value)
+        else:
+            setattr(pb, name, value)
+        return
+    pb.ClearField(name)
+    if _is_map(descriptor):
+        getattr(pb, name).update(value)
+    else:
+        getattr(pb, name).extend(value)
+
+
+def _clear(pb: Any, path: list[str]) -> None:
+    """Clear the field, and the messages around it that are then empty."""
+    name, *rest = path
+    if rest:
+        if not pb.HasField(name):
+            return
+        inner = getattr(pb, name)
+        _clear(inner, rest)
+        if inner.ByteSize():
+            return
+    pb.ClearField(name)
+
+
+def _is_map(descriptor: Any) -> bool:
+    return bool(descriptor.message_type and descriptor.message_type.GetOptions().map_entry)
+
+
+def _copy(pb: Any) -> Any:
+    copy = type(pb)()
+    copy.CopyFrom(pb)
+    return copy
