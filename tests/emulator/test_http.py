@@ -196,12 +196,12 @@ def test_links_lead_to_the_console(cloud, emulator):
     execution = cloud.finish(script('echo "output of <$CLOUD_RUN_TASK_INDEX>"', task_count=3))
     task = cloud.tasks(execution.name)[2]
     knative = f"{emulator.http}/apis/run.googleapis.com/v1/namespaces/acme"
-    short = execution.name.rpartition("/")[2]
+    short, region = execution.name.rpartition("/")[2], {"Host": "europe-west4-run.googleapis.com"}
     found = [
         execution.log_uri,
-        requests.get(f"{knative}/executions/{short}", timeout=10).json()["status"]["logUri"],
+        requests.get(f"{knative}/executions/{short}", headers=region, timeout=10).json()["status"]["logUri"],
         task.log_uri,
-        requests.get(f"{knative}/tasks/{short}-task2", timeout=10).json()["status"]["logUri"],
+        requests.get(f"{knative}/tasks/{short}-task2", headers=region, timeout=10).json()["status"]["logUri"],
     ]
 
     assert [uri for uri in found if not uri.startswith(f"{emulator.http}/")] == []

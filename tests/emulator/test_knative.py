@@ -1,114 +1,349 @@
-"""Translation between v1 and v2 preserves the job."""
+"""v1 and v2 hold the same declaration."""
 
 from __future__ import annotations
 
 import json
-from datetime import timedelta
+from datetime import UTC, datetime
 
 import pytest
+import requests
 from google.cloud import run_v2
-from hypothesis import given
+from google.protobuf import message_factory
+from google.protobuf.descriptor import FieldDescriptor
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from cloudrun_jobs.emulator import Emulator
 from cloudrun_jobs.emulator.errors import ServiceError
-from cloudrun_jobs.emulator.frontends.knative import specs
+from cloudrun_jobs.emulator.frontends.knative import mapping, resources, selectors
+from cloudrun_jobs.emulator.frontends.knative.fields import Annotations, Inline, Items, Optional
+from cloudrun_jobs.emulator.messages import extended_class
 
-words = st.text(st.characters(codec="utf-8", exclude_characters="\0"), max_size=12)
-names = st.from_regex(r"[a-z]{1,8}", fullmatch=True)
-secrets = st.builds(run_v2.SecretKeySelector, secret=names, version=names)
-references = st.builds(run_v2.EnvVarSource, secret_key_ref=secrets)
-variables = st.one_of(
-    st.builds(run_v2.EnvVar, name=names, value=words),
-    st.builds(run_v2.EnvVar, name=names, value_source=references),
-)
-containers = st.builds(
-    run_v2.Container,
-    name=names,
-    image=words,
-    command=st.lists(words, max_size=3),
-    args=st.lists(words, max_size=3),
-    env=st.lists(variables, max_size=3),
-    working_dir=words,
-    resources=st.builds(run_v2.ResourceRequirements, limits=st.dictionaries(names, names, max_size=2)),
-)
-tasks = st.builds(
-    run_v2.TaskTemplate,
-    containers=st.lists(containers, max_size=2),
-    max_retries=st.integers(0, 10),
-    timeout=st.integers(1, 604_800).map(lambda seconds: timedelta(seconds=seconds)),
-    service_account=words,
-)
-jobs = st.builds(
-    run_v2.Job,
-    client=names,
-    client_version=names,
-    labels=st.dictionaries(names, words, max_size=2),
-    annotations=st.dictionaries(names, words, max_size=2),
-    template=st.builds(
-        run_v2.ExecutionTemplate,
-        parallelism=st.integers(0, 100),
-        task_count=st.integers(0, 10_000),
-        labels=st.dictionaries(names, words, max_size=2),
-        annotations=st.dictionaries(names, words, max_size=2),
-        template=tasks,
-    ),
-)
-
-
-@given(jobs)
-def test_job_survives_round_trip(job):
-    """A v2 job translated to v1 JSON and back is unchanged."""
-    annotations = {**job.annotations, specs.CLIENT_NAME: job.client, specs.CLIENT_VERSION: job.client_version}
-    v1 = {"metadata": {"labels": dict(job.labels), "annotations": annotations}, "spec": specs.job_spec_to_v1(job)}
-
-    assert specs.job_to_v2(json.loads(json.dumps(v1))) == job
-
-
-INTERFACE = {"network": "default", "subnetwork": "jobs", "tags": ["a", "b"]}
-SOCKETS = {
-    "name": "cloudsql",
-    "cloud_sql_instance": {"instances": ["acme:europe-west4:main", "acme:europe-west4:logs"]},
+State, Reason = run_v2.Condition.State, run_v2.Condition.ExecutionReason
+NOW = datetime(2026, 3, 1, tzinfo=UTC)
+DONE = {"type_": "Completed", "state": State.CONDITION_SUCCEEDED}
+FAILED = {"type_": "Completed", "state": State.CONDITION_FAILED}
+CANCELLED = {**FAILED, "execution_reason": Reason.CANCELLED}
+KINDS = {"Job": mapping.JOB, "Service": mapping.SERVICE, "WorkerPool": mapping.WORKER_POOL}
+# A field that neither the client nor the emulator knows, with the number 70001.
+UNKNOWN_FIELD = b"\x8a\x97\x22\x03new"
+NAMES = ["a", "b", "app", mapping.CLOUD_SQL_VOLUME, "projects/other/secrets/token"]
+SCALARS = {
+    FieldDescriptor.TYPE_STRING: st.sampled_from(NAMES),
+    FieldDescriptor.TYPE_INT32: st.integers(0, 9),
+    FieldDescriptor.TYPE_INT64: st.integers(0, 9),
+    FieldDescriptor.TYPE_FLOAT: st.sampled_from([0.5, 1.0]),
+    FieldDescriptor.TYPE_BOOL: st.booleans(),
+    FieldDescriptor.TYPE_BYTES: st.binary(max_size=2),
 }
-MOUNTED = {"image": "app", "volume_mounts": [{"name": "cloudsql", "mount_path": "/cloudsql"}]}
+
+
+@st.composite
+def filled(draw, message_class, *, chance=2):
+    """Return a message with a choice of its fields, of every type and at every depth."""
+    message = message_class()
+    for field in message_class.DESCRIPTOR.fields:
+        # The type of a share of traffic is never unspecified.
+        if field.name == "type_" or draw(st.integers(1, chance)) == 1:
+            _fill(draw, message, field, chance)
+    message.MergeFromString(draw(st.sampled_from([b"", UNKNOWN_FIELD])))
+    return message
+
+
+def _fill(draw, message, field, chance):
+    if field.message_type and field.message_type.GetOptions().map_entry:
+        getattr(message, field.name).update(draw(st.dictionaries(st.sampled_from(NAMES), SCALARS[9], max_size=2)))
+    elif field.is_repeated:
+        getattr(message, field.name).extend(draw(st.lists(_value(field, chance), max_size=2)))
+    elif field.message_type:
+        getattr(message, field.name).CopyFrom(draw(_value(field, chance)))
+    else:
+        setattr(message, field.name, draw(_value(field, chance)))
+
+
+def _value(field, chance):
+    if field.enum_type:
+        return st.sampled_from([value.number for value in field.enum_type.values if value.number])
+    if field.message_type is None:
+        return SCALARS[field.type]
+    return filled(message_factory.GetMessageClass(field.message_type), chance=chance)
+
+
+def overlaid(table, v1, message):
+    """Return the message overlaid with the v1 resource, after its way through JSON."""
+    checked = resources.check(table, json.loads(json.dumps(v1)), "resource")
+    annotations = checked["spec"]["template"]["metadata"].get("annotations", {})
+    table.overlay(message, checked, mapping.aliases_of(annotations))
+    return message
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@settings(max_examples=15, deadline=None, suppress_health_check=list(HealthCheck))
+@given(data=st.data())
+def test_resource_written_back_through_v1_is_unchanged(kind, data):
+    """A v2 resource that v1 reads and writes back keeps every field, also those that v1 lacks."""
+    resource = data.draw(filled(extended_class(getattr(run_v2, kind))))
+    before = resource.SerializeToString(deterministic=True)
+    after = overlaid(KINDS[kind], KINDS[kind].render(resource), resource)
+
+    assert after.SerializeToString(deterministic=True) == before
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@settings(max_examples=15, deadline=None, suppress_health_check=list(HealthCheck))
+@given(data=st.data())
+def test_v1_resource_is_read_back(kind, data):
+    """A v1 resource with any field that v1 has is read back from an empty v2 resource."""
+    message_class = extended_class(getattr(run_v2, kind))
+    v1 = KINDS[kind].render(data.draw(filled(message_class)))
+
+    assert KINDS[kind].render(overlaid(KINDS[kind], v1, message_class())) == v1
+
+
+@settings(max_examples=15, deadline=None, suppress_health_check=list(HealthCheck))
+@given(st.data())
+def test_resource_replaced_by_an_empty_one_keeps_what_v1_lacks(data):
+    """A replacement without any field clears all that v1 has, and only that."""
+    job = overlaid(
+        mapping.JOB, {"spec": {"template": {"metadata": {}}}}, data.draw(filled(extended_class(run_v2.Job)))
+    )
+    shown = mapping.JOB.render(job)
+
+    assert shown["spec"]["template"]["spec"] == {"template": {"spec": {}}}
+
+
+def paths(table, descriptor):
+    """Yield the v2 paths of a table's rows with the descriptors that they start from."""
+    for row in table.fields:
+        if isinstance(row, Annotations):
+            yield from ((each.path, descriptor) for each in row.rows if type(each).__name__ in PLAIN)
+        elif isinstance(row, Inline | Optional | Items):
+            inner = descriptor.fields_by_name[row.path].message_type if row.path else descriptor
+            yield from paths(row.kind.of if isinstance(row, Items) else row.kind, inner)
+        elif row.path:
+            yield row.path, descriptor
+
+
+PLAIN = ("Field", "Policy", "JsonMessages")
+
+
+def resolve(path, descriptor):
+    for name in path.split("."):
+        descriptor = descriptor.fields_by_name[name].message_type or descriptor.fields_by_name[name]
+    return descriptor
+
+
+TABLES = {**KINDS, "Execution": mapping.EXECUTION, "Task": mapping.TASK, "Revision": mapping.REVISION}
+
+
+@pytest.mark.parametrize("kind", TABLES)
+def test_every_row_is_a_field_of_v2(kind):
+    """Every path of the table is a field of the message of v2."""
+    descriptor = extended_class(getattr(run_v2, kind)).DESCRIPTOR
+
+    assert all(resolve(*row) for row in paths(TABLES[kind], descriptor))
+
+
+def job_with(task=None, container=None, **spec):
+    container = {"image": "app", **(container or {})}
+    task = {"containers": [container], **(task or {})}
+    return {"spec": {"template": {"spec": {"template": {"spec": task}, **spec}}}}
+
+
+TASK = "job.spec.template.spec.template.spec"
 
 
 @pytest.mark.parametrize(
-    "task",
+    ("v1", "message"),
     [
-        {"vpc_access": {"network_interfaces": [INTERFACE], "egress": "ALL_TRAFFIC"}},
-        {"vpc_access": {"network_interfaces": [{"network": "default"}]}},
-        {"vpc_access": {"connector": "projects/acme/locations/europe-west4/connectors/main"}},
-        {"vpc_access": {"egress": "PRIVATE_RANGES_ONLY"}},
-        {"volumes": [SOCKETS], "containers": [MOUNTED]},
+        (job_with(task={"maxRetrys": 1}), f"Unknown name \"maxRetrys\" at '{TASK}': Cannot find field."),
+        (job_with(taskcountt=1), "Unknown name \"taskcountt\" at 'job.spec.template.spec': Cannot find field."),
+        (job_with(container={"img": ""}), f"Unknown name \"img\" at '{TASK}.containers[0]': Cannot find field."),
+        ({"sepc": {}}, "Unknown name \"sepc\" at 'job': Cannot find field."),
+        ({"spec": 1}, "Invalid value at 'job.spec' (type.googleapis.com/google.cloud.run.v1.JobSpec), 1"),
+        ({"spec": [1]}, "Unknown name \"spec\" at 'job': Proto field is not repeating, cannot start list."),
+        (
+            job_with(taskCount="many"),
+            "at 'job.spec.template.spec.task_count' (TYPE_INT32), \"many\"",
+        ),
+        (job_with(taskCount=2**31), "(TYPE_INT32), 2147483648"),
+        (job_with(taskCount=1.5), "(TYPE_INT32), 1.5"),
+        (job_with(taskCount=True), "(TYPE_INT32), true"),
+        (job_with(container={"args": [1]}), f"Invalid value at '{TASK}.containers[0].args[0]' (TYPE_STRING), 1"),
+        (job_with(container={"args": "a"}), f"Invalid value at '{TASK}.containers[0].args' (TYPE_STRING), \"a\""),
+        (job_with(container={"env": [{"name": 1}]}), "containers[0].env[0].name' (TYPE_STRING), 1"),
+        (job_with(container={"resources": {"limits": {"cpu": 1}}}), "limits[0].value' (TYPE_STRING), 1"),
+        (job_with(container={"envFrom": [{}]}), "must not set the field(s): spec.template.spec"),
+        (
+            {"metadata": {"labels": {"a": None}}},
+            "'job.metadata.labels[0].value' (TYPE_STRING), null",
+        ),
+        (
+            {"metadata": {"annotations": {"run.googleapis.com/launch-stage": "SOON"}}},
+            "metadata.annotations[run.googleapis.com/launch-stage]: Invalid value 'SOON'",
+        ),
     ],
 )
-def test_annotations_become_fields(task):
-    """Networks and databases are annotations in v1 and fields in v2, never both."""
-    job = run_v2.Job(template={"template": task})
-    v1 = specs.job_spec_to_v1(job)
-    again = specs.job_to_v2({"spec": v1})
+def test_malformed_job_is_rejected(v1, message):
+    """An unknown name and a value of a wrong type are rejected, with their path."""
+    with pytest.raises(ServiceError) as raised:
+        resources.JOB.read(v1, run_v2.Job())
 
-    assert again.template.annotations == {}
-    assert again.template.template.vpc_access == job.template.template.vpc_access
-    assert again.template.template.volumes == job.template.template.volumes
-    assert [container.volume_mounts for container in again.template.template.containers] == [
-        container.volume_mounts for container in job.template.template.containers
-    ]
+    assert raised.value.code == "INVALID_ARGUMENT"
+    assert message in raised.value.message
+
+
+def test_every_problem_is_reported():
+    """The error has one violation for each problem."""
+    with pytest.raises(ServiceError) as raised:
+        resources.JOB.read(job_with(taskCount="a", container={"img": "", "name": 1}), run_v2.Job())
+
+    [details] = raised.value.details
+    assert len(details["fieldViolations"]) == 3
+    assert raised.value.message.count("\n") == 2
 
 
 @pytest.mark.parametrize(
-    "v1",
+    ("annotations", "task"),
     [
-        {},
-        {"spec": 1},
-        {"spec": {"template": {"spec": {"template": {"spec": {"containers": [1]}}}}}},
-        {"spec": {"template": {"spec": {"taskCount": "many", "template": {"spec": {}}}}}},
-        {"spec": {"template": {"spec": {"template": {"spec": {"containers": [{"env": [{}]}]}}}}}},
+        ({"execution-environment": "gen2"}, {"execution_environment": "EXECUTION_ENVIRONMENT_GEN2"}),
+        ({"encryption-key": "k"}, {"encryption_key": "k"}),
+        ({"gpu-zonal-redundancy-disabled": "true"}, {"gpu_zonal_redundancy_disabled": True}),
+        ({"vpc-access-egress": "private-ranges-only"}, {"vpc_access": {"egress": "PRIVATE_RANGES_ONLY"}}),
+        ({"vpc-access-egress": "all"}, {"vpc_access": {"egress": "ALL_TRAFFIC"}}),
+        ({"vpc-access-connector": "c"}, {"vpc_access": {"connector": "c"}}),
+        (
+            {"network-interfaces": '[{"network":"default","tags":["a"]}]'},
+            {"vpc_access": {"network_interfaces": [{"network": "default", "tags": ["a"]}]}},
+        ),
+        (
+            {"cloudsql-instances": "acme:europe-west4:main,acme:europe-west4:logs"},
+            {
+                "volumes": [
+                    {
+                        "name": "cloudsql",
+                        "cloud_sql_instance": {"instances": ["acme:europe-west4:main", "acme:europe-west4:logs"]},
+                    }
+                ],
+                "containers": [
+                    {
+                        "name": "app",
+                        "volume_mounts": [{"name": "cloudsql", "mount_path": "/cloudsql"}],
+                    }
+                ],
+            },
+        ),
+        ({"container-dependencies": '{"app":["b"]}'}, {"containers": [{"name": "app", "depends_on": ["b"]}]}),
+    ],
+    ids=str,
+)
+def test_annotations_of_a_template_are_fields(annotations, task):
+    """System annotations of v1 are fields of v2, never annotations of both."""
+    annotations = {f"run.googleapis.com/{name}": value for name, value in annotations.items()}
+    spec = {"template": {"spec": {"containers": [{"name": "app"}]}}}
+    v1 = {"spec": {"template": {"metadata": {"annotations": annotations}, "spec": spec}}}
+    job = resources.JOB.read(v1, run_v2.Job())
+
+    assert job.template.annotations == {}
+    assert job.template.template == run_v2.TaskTemplate({"containers": [{"name": "app"}], **task})
+
+
+@pytest.mark.parametrize(
+    ("fields", "state"),
+    [
+        ({}, "Pending"),
+        ({"start_time": NOW}, "Running"),
+        ({"start_time": NOW, "completion_time": NOW, "conditions": [DONE]}, "Succeeded"),
+        ({"start_time": NOW, "completion_time": NOW, "conditions": [FAILED]}, "Failed"),
+        ({"start_time": NOW, "completion_time": NOW, "conditions": [CANCELLED]}, "Cancelled"),
+        ({"completion_time": NOW, "conditions": [CANCELLED]}, "Abandoned"),
     ],
 )
-def test_malformed_job_is_rejected(v1):
-    """A malformed job is rejected with INVALID_ARGUMENT."""
-    with pytest.raises(ServiceError, match="cannot be read") as raised:
-        specs.job_to_v2(v1)
+def test_task_has_a_running_state(fields, state):
+    """The state of a task is a label of it in v1."""
+    name = "projects/acme/locations/europe-west4/jobs/work/executions/work-1/tasks/work-1-task0"
+
+    labels = resources.TASK.write(run_v2.Task(name=name, **fields))["metadata"]["labels"]
+
+    assert labels["run.googleapis.com/runningState"] == state
+
+
+@pytest.fixture(scope="module")
+def call():
+    """Call the v1 API of an emulator, with a host and a path."""
+    with Emulator(grace=1.0) as emulator:
+
+        def call(verb, path, host="europe-west4-run.googleapis.com", **body):
+            url = f"{emulator.http}/apis/run.googleapis.com/v1/namespaces/acme/{path}"
+            response = requests.request(verb, url, json=body or None, headers={"Host": host}, timeout=10)
+            return response.status_code, response.json()
+
+        yield call
+
+
+def test_replacement_of_an_old_version_is_refused(call):
+    """A replacement with the version of an earlier read is refused."""
+    _, created = call("POST", "jobs", metadata={"name": "versions"}, **job_with())
+    first = call("PUT", "jobs/versions", **created)
+    status, second = call("PUT", "jobs/versions", **created)
+
+    assert (first[0], status, second["error"]["status"]) == (200, 409, "ABORTED")
+
+
+@pytest.mark.parametrize(
+    ("path", "status"), [("jobs", 200), ("executions", 200), ("tasks", 200), ("jobs/work", 501), ("tasks/a", 501)]
+)
+def test_only_lists_are_of_all_regions(call, path, status):
+    """A host without a region serves lists of all regions, and nothing else."""
+    assert call("GET", path, host="run.googleapis.com")[0] == status
+
+
+@pytest.mark.parametrize("kind", ["jobs", "executions", "tasks", "workerpools"])
+def test_every_list_has_a_selector(call, kind):
+    """Every list refuses a text that is no selector, and returns nothing for labels that nothing has."""
+    assert call("GET", f"{kind}?labelSelector=a%3E1")[0] == 400
+    assert call("GET", f"{kind}?labelSelector=missing")[1]["items"] == []
+
+
+SELECTED = {"app": "web", "tier": "", "run.googleapis.com/job": "work"}
+
+
+@pytest.mark.parametrize(
+    ("text", "matches"),
+    [
+        ("", True),
+        ("app=web", True),
+        ("app == web", True),
+        ("app = other", False),
+        ("app!=other", True),
+        ("app != web", False),
+        ("missing!=web", True),
+        ("app in (web, other)", True),
+        ("app in (other)", False),
+        ("app notin (other)", True),
+        ("app notIn (web,other)", False),
+        ("missing notin (web)", True),
+        ("app", True),
+        ("missing", False),
+        ("!missing", True),
+        ("! app", False),
+        ("tier=", True),
+        ("tier in (,a)", True),
+        ("run.googleapis.com/job = work,app in (web,other),!missing", True),
+        ("run.googleapis.com/job = work,app in (web,other),missing", False),
+    ],
+)
+def test_label_selector_selects(text, matches):
+    """Selectors have the meaning that Kubernetes documents."""
+    assert selectors.parse(text).matches(SELECTED) is matches
+
+
+@pytest.mark.parametrize(
+    "text", ["app>1", "app=web other", "=web", "app in web", "app in (a", "app,,b", ",", "a=b=c", "a~b"]
+)
+def test_unknown_label_selector_is_rejected(text):
+    """A text that is no label selector is rejected."""
+    with pytest.raises(ServiceError, match="Invalid label selector") as raised:
+        selectors.parse(text)
 
     assert raised.value.code == "INVALID_ARGUMENT"

@@ -14,8 +14,9 @@ from google.cloud.run_v2.services.services.transports import ServicesGrpcTranspo
 
 from cloudrun_jobs.emulator import Emulator
 from cloudrun_jobs.emulator.config import InvalidConfiguration
+from cloudrun_jobs.emulator.engine.services import LATEST, REVISION
 from cloudrun_jobs.emulator.errors import ServiceError
-from cloudrun_jobs.emulator.frontends.knative import serving, worker_pools
+from cloudrun_jobs.emulator.frontends.knative import resources
 from tests.emulator.cloud import PLACE
 from tests.emulator.gcloud_cli import NEEDS_GCLOUD, Gcloud
 
@@ -69,7 +70,7 @@ def test_only_a_changed_template_makes_a_revision(services, revisions):
     changed.template.containers[0].image = f"{IMAGE}:2"
     second = services.update_service(service=changed).result()
     serving_first = first.latest_ready_revision.rpartition("/")[2]
-    second.traffic = [{"type_": serving.REVISION, "revision": serving_first, "percent": 100}]
+    second.traffic = [{"type_": REVISION, "revision": serving_first, "percent": 100}]
     third = services.update_service(service=second).result()
     listed = list(revisions.list_revisions(parent=WEB))
 
@@ -95,12 +96,12 @@ def test_update_mask_keeps_the_other_fields(services):
     [
         (run_v2.Service(), "at least one container"),
         (declared(image=""), "an image is required"),
-        (declared(traffic=[{"percent": 60, "type_": serving.LATEST}]), "add up to 100, got 60"),
+        (declared(traffic=[{"percent": 60, "type_": LATEST}]), "add up to 100, got 60"),
         (
-            declared(traffic=[{"percent": 100, "type_": serving.REVISION, "revision": "web-9"}]),
+            declared(traffic=[{"percent": 100, "type_": REVISION, "revision": "web-9"}]),
             "'web-9' is not found",
         ),
-        (declared(traffic=[{"percent": 100, "type_": serving.LATEST, "tag": "Next"}]), "Traffic tag 'Next'"),
+        (declared(traffic=[{"percent": 100, "type_": LATEST, "tag": "Next"}]), "Traffic tag 'Next'"),
         (declared(name=f"{PLACE}/services/other"), "Violation in Service.name"),
     ],
 )
@@ -141,7 +142,7 @@ def test_services_outlive_the_emulator(tmp_path):
 @pytest.mark.parametrize("cloudrun_emulator_options", [{"services": {"web": "http://127.0.0.1:8000/"}}])
 def test_local_url_answers_for_a_service(services):
     """A configured local URL is that of the service, and of its tags."""
-    traffic = [{"percent": 100, "type_": serving.LATEST, "tag": "next"}]
+    traffic = [{"percent": 100, "type_": LATEST, "tag": "next"}]
     service = create(services, declared(traffic=traffic))
 
     assert (service.uri, service.traffic_statuses[0].uri) == ("http://127.0.0.1:8000", "http://127.0.0.1:8000")
@@ -248,21 +249,20 @@ def test_service_has_a_configuration_and_a_route(emulator, kind):
     assert found["kind"].lower() + "s" == kind
 
 
-@pytest.mark.parametrize("read", [serving.service_to_v2, worker_pools.pool_to_v2])
+@pytest.mark.parametrize("kind", [resources.SERVICE, resources.WORKER_POOL], ids=lambda kind: kind.name)
 @pytest.mark.parametrize(
     "resource",
     [
-        {},
         {"spec": 1},
         {"spec": {"template": {"spec": {"containers": [1]}}}},
         {"spec": {"template": {"spec": {"containers": [{"image": "a", "ports": 8080}]}}}},
         {"spec": {"template": {"spec": {"containers": [], "volumes": [{"name": "a", "tape": {}}]}}}},
     ],
 )
-def test_malformed_resource_is_rejected(read, resource):
+def test_malformed_resource_is_rejected(kind, resource):
     """A malformed service or worker pool is rejected with INVALID_ARGUMENT."""
     with pytest.raises(ServiceError) as raised:
-        read(resource)
+        kind.read(resource, getattr(run_v2, kind.name)())
 
     assert raised.value.code == "INVALID_ARGUMENT"
 

@@ -59,8 +59,8 @@ def handlers(declared: Declared) -> Handlers:
 def _create(
     declared: Declared, frontend: V1Frontend, location: names.Location, _: str, request: Request, caller: Caller
 ) -> dict[str, Any]:
-    v1, resource = content(request), getattr(run_v2, declared.kind.name)()
-    declared.kind.read(v1, resource)
+    v1 = content(request)
+    resource = declared.kind.read(v1, getattr(run_v2, declared.kind.name)())
     fields = {declared.field: resource, f"{declared.field}_id": v1.get("metadata", {}).get("name", "")}
     create = declared.request("Create", parent=str(location), validate_only=validate_only(request), **fields)
     return declared.written(declared.call(frontend, "Create", create, caller))
@@ -78,9 +78,9 @@ def _replace(
     store = frontend.engine.store
     with store.changed:
         # A copy, or an empty resource: then the update fails.
-        resource = getattr(run_v2, declared.kind.name)(getattr(store, f"{declared.field}s").get(name))
-    _check_version(v1, resource, short)
-    declared.kind.read(v1, resource)
+        stored = getattr(run_v2, declared.kind.name)(getattr(store, f"{declared.field}s").get(name))
+    _check_version(v1, stored, short)
+    resource = declared.kind.read(v1, stored)
     resource.name = name
     update = declared.request("Update", validate_only=validate_only(request), **{declared.field: resource})
     return declared.written(declared.call(frontend, "Update", update, caller))

@@ -13,7 +13,6 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from google.protobuf import json_format
-from google.protobuf.duration_pb2 import Duration
 
 from cloudrun_jobs.emulator.errors import ServiceError, invalid
 
@@ -172,10 +171,6 @@ def _flag(text: str) -> bool:
     return text.lower() == "true"
 
 
-def _hours(text: str) -> Duration:
-    return Duration(seconds=3600 * int(text))
-
-
 def _parsed_json(expected: type) -> Callable[[str], Any]:
     def parse(text: str) -> Any:
         value = json.loads(text)
@@ -186,19 +181,10 @@ def _parsed_json(expected: type) -> Callable[[str], Any]:
     return parse
 
 
-def messages(message_class: Any) -> Codec:
-    """Return the codec of a list of messages that v1 has as JSON in a string."""
-
-    def parse(text: str) -> list[Any]:
-        return [json_format.ParseDict(each, message_class()) for each in _parsed_json(list)(text)]
-
-    return Codec(parse, lambda found: json.dumps([json_format.MessageToDict(each) for each in found]))
-
-
 SAME = Codec()
-SECONDS = Codec(lambda value: Duration(seconds=int(value)), lambda duration: duration.seconds)
+SECONDS = Codec(int, lambda duration: duration.seconds)
 SECONDS_TEXT = Codec(SECONDS.parse, lambda duration: str(duration.seconds))
-HOURS = Codec(_hours, lambda duration: str(duration.seconds // 3600))
+HOURS = Codec(lambda text: 3600 * int(text), lambda duration: str(duration.seconds // 3600))
 NUMBER_TEXT = Codec(_integer(INT32), str)
 FLAG_TEXT = Codec(_flag, lambda value: "true" if value else "false")
 JSON_LIST = Codec(_parsed_json(list), json.dumps)
@@ -224,7 +210,7 @@ class Field:
         return None if value is None else self.codec.render(value)
 
     def put(self, pb: Any, value: Any, aliases: Aliases) -> None:
-        if not self.path or not _exists(pb, self.path):
+        if not self.path:
             return
         if value is None:
             _clear(pb, self.path.split("."))
@@ -238,6 +224,26 @@ class Field:
     def overlay(self, pb: Any, value: Any, aliases: Aliases) -> None:
         if self.get(pb) != value:
             self.put(pb, value, aliases)
+
+
+@dataclass(frozen=True)
+class JsonMessages(Field):
+    """A list of messages, which v1 has as JSON in a string."""
+
+    def get(self, pb: Any) -> str | None:
+        parent = _parent(pb, self.path)
+        found = None if parent is None else _get(parent, self.path.rpartition(".")[2])
+        return None if found is None else json.dumps([json_format.MessageToDict(each) for each in found])
+
+    def put(self, pb: Any, value: Any, aliases: Aliases) -> None:
+        super().put(pb, None, aliases)
+        if value is None:
+            return
+        *parents, last = self.path.split(".")
+        for name in parents:
+            pb = getattr(pb, name)
+        for each in JSON_LIST.parse(value):
+            json_format.ParseDict(each, getattr(pb, last).add())
 
 
 @dataclass(frozen=True)
@@ -293,16 +299,14 @@ class Optional(Field):
     """A message of v1 that is a message of v2, or absent from both."""
 
     def get(self, pb: Any) -> dict[str, Any] | None:
-        if not _exists(pb, self.path) or not pb.HasField(self.path):
+        if not pb.HasField(self.path):
             return None
         found: dict[str, Any] = self.kind.render(getattr(pb, self.path))
         return found
 
     def overlay(self, pb: Any, value: Any, aliases: Aliases) -> None:
-        if not _exists(pb, self.path):
-            return
         if value is None:
-            pb.ClearField(self.path)
+            _clear(pb, [self.path])
             return
         inner = getattr(pb, self.path)
         inner.SetInParent()
@@ -317,13 +321,9 @@ class Items(Field):
     is_hidden: Callable[[Any], bool] = field(default=lambda _: False)
 
     def get(self, pb: Any) -> list[dict[str, Any]] | None:
-        if not _exists(pb, self.path):
-            return None
         return [self.kind.of.render(each) for each in getattr(pb, self.path) if not self.is_hidden(each)] or None
 
     def overlay(self, pb: Any, value: Any, aliases: Aliases) -> None:
-        if not _exists(pb, self.path):
-            return
         found = getattr(pb, self.path)
         if not value and not found:
             return  # Even an empty list would set the messages around it.
@@ -361,8 +361,7 @@ class Annotations(Field):
     set_by_service: frozenset[str] = frozenset()
 
     def get(self, pb: Any) -> dict[str, str]:
-        own = dict(pb.annotations) if _exists(pb, "annotations") else {}
-        return {**own, **{row.name: value for row in self.rows if (value := row.get(pb)) is not None}}
+        return {**pb.annotations, **{row.name: value for row in self.rows if (value := row.get(pb)) is not None}}
 
     def overlay(self, pb: Any, value: Any, aliases: Aliases) -> None:
         rest = {name: text for name, text in (value or {}).items() if name not in self.set_by_service}
@@ -390,20 +389,9 @@ def is_system_label(name: str) -> bool:
     return name.startswith(("run.googleapis.com/", "cloud.googleapis.com/", "serving.knative.dev/"))
 
 
-def _exists(pb: Any, path: str) -> bool:
-    """Return True if the message has the field: an older client library lacks newer ones."""
-    descriptor = pb.DESCRIPTOR
-    for name in path.split("."):
-        found = descriptor.fields_by_name.get(name)
-        if found is None:
-            return False
-        descriptor = found.message_type
-    return True
-
-
 def _parent(pb: Any, path: str) -> Any | None:
     """Return the message that has the last field of the path; None if it is not set."""
-    if not path or not _exists(pb, path):
+    if not path:
         return None
     for name in path.split(".")[:-1]:
         if not pb.HasField(name):
@@ -428,7 +416,8 @@ def _set(pb: Any, name: str, value: Any) -> None:
     descriptor = pb.DESCRIPTOR.fields_by_name[name]
     if not descriptor.is_repeated:
         if descriptor.message_type:
-            getattr(pb, name).CopyFrom(value)
+            getattr(pb, name).FromSeconds(value)  # A duration.
+            getattr(pb, name).SetInParent()
         else:
             setattr(pb, name, value)
         return
@@ -442,9 +431,9 @@ def _set(pb: Any, name: str, value: Any) -> None:
 def _clear(pb: Any, path: list[str]) -> None:
     """Clear the field, and the messages around it that are then empty."""
     name, *rest = path
+    if pb.DESCRIPTOR.fields_by_name[name].has_presence and not pb.HasField(name):
+        return  # Even clearing a field would set the messages around it.
     if rest:
-        if not pb.HasField(name):
-            return
         inner = getattr(pb, name)
         _clear(inner, rest)
         if inner.ByteSize():

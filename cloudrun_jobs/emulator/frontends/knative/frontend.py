@@ -31,8 +31,7 @@ class KnativeFrontend(V1Frontend):
     path_prefix = "/apis/run.googleapis.com/v1/namespaces/"
 
     def _run(self, location: names.Location, job_id: str, request: Request, caller: Caller) -> dict[str, Any]:
-        run = run_v2.RunJobRequest(name=location.job(job_id))
-        resources.read_run_request(content(request), run)
+        run = resources.read_run_request(content(request), location.job(job_id))
         # v1 returns the execution, v2 an operation.
         return _execution(self.service.call("Jobs.RunJob", run, caller))
 

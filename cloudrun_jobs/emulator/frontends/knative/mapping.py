@@ -35,12 +35,12 @@ from cloudrun_jobs.emulator.frontends.knative.fields import (
     Field,
     Inline,
     Items,
+    JsonMessages,
     Labels,
     Listing,
     Message,
     Optional,
     enum,
-    messages,
 )
 
 RUN, SERVING, SCALING = "run.googleapis.com/", "serving.knative.dev/", "autoscaling.knative.dev/"
@@ -422,9 +422,8 @@ EGRESS = {"all-traffic": 1, "all": 1, "private-ranges-only": 2}
 
 
 def _pod_annotations(prefix: str = "") -> tuple[Field, ...]:
-    """Return the annotations of a template of tasks or revisions, which is at this path in the message."""
+    """Return the annotations of any template, which is at this path in the message."""
     at = f"{prefix}." if prefix else ""
-    interfaces = messages(run_v2.VpcAccess.NetworkInterface.pb())
     return (
         CloudSql(f"{RUN}cloudsql-instances", TEXT, prefix),
         SecretAliases(SECRETS, TEXT, prefix),
@@ -432,27 +431,31 @@ def _pod_annotations(prefix: str = "") -> tuple[Field, ...]:
         ByContainer(f"{RUN}base-images", TEXT, "base_image_uri", template=prefix),
         Field(f"{RUN}vpc-access-connector", TEXT, f"{at}vpc_access.connector"),
         Field(f"{RUN}vpc-access-egress", TEXT, f"{at}vpc_access.egress", enum(EGRESS)),
-        Field(f"{RUN}network-interfaces", TEXT, f"{at}vpc_access.network_interfaces", interfaces),
-        Field(f"{RUN}execution-environment", TEXT, f"{at}execution_environment", enum({"gen1": 1, "gen2": 2})),
+        JsonMessages(f"{RUN}network-interfaces", TEXT, f"{at}vpc_access.network_interfaces"),
         Field(f"{RUN}encryption-key", TEXT, f"{at}encryption_key"),
-        Field(
-            f"{RUN}post-key-revocation-action-type",
-            TEXT,
-            f"{at}encryption_key_revocation_action",
-            enum({"prevent-new": 1, "shut-down": 2}),
-        ),
-        Field(f"{RUN}encryption-key-shutdown-hours", TEXT, f"{at}encryption_key_shutdown_duration", HOURS),
         Field(f"{RUN}gpu-zonal-redundancy-disabled", TEXT, f"{at}gpu_zonal_redundancy_disabled", FLAG_TEXT),
-        Field(f"{RUN}identity", TEXT, f"{at}workload_identity_config.identity"),
-        Field(
-            f"{RUN}enable-workload-certificate",
-            TEXT,
-            f"{at}workload_identity_config.identity_certificate_enabled",
-            FLAG_TEXT,
-        ),
     )
 
 
+def _process_annotations(prefix: str = "") -> tuple[Field, ...]:
+    """Return the annotations of a template of tasks or of a service's revisions."""
+    at = f"{prefix}." if prefix else ""
+    identity, environments = f"{at}workload_identity_config", {"gen1": 1, "gen2": 2}
+    return (
+        *_pod_annotations(prefix),
+        Field(f"{RUN}execution-environment", TEXT, f"{at}execution_environment", enum(environments)),
+        Field(f"{RUN}identity", TEXT, f"{identity}.identity"),
+        Field(f"{RUN}enable-workload-certificate", TEXT, f"{identity}.identity_certificate_enabled", FLAG_TEXT),
+    )
+
+
+REVOCATIONS = enum({"prevent-new": 1, "shut-down": 2})
+INSTANCE_ANNOTATIONS = (
+    *CLIENT,
+    Field(f"{RUN}post-key-revocation-action-type", TEXT, "encryption_key_revocation_action", REVOCATIONS),
+    Field(f"{RUN}encryption-key-shutdown-hours", TEXT, "encryption_key_shutdown_duration", HOURS),
+    Field(f"{RUN}mesh", TEXT, "service_mesh.mesh"),
+)
 SERVICE_ANNOTATIONS = (
     *CLIENT,
     STAGE,
@@ -483,13 +486,11 @@ SERVICE_ANNOTATIONS = (
     Field(f"{RUN}build-worker-pool", TEXT, "build_config.worker_pool"),
 )
 REVISION_ANNOTATIONS = (
-    *CLIENT,
-    *_pod_annotations(),
+    *INSTANCE_ANNOTATIONS,
+    *_process_annotations(),
     Field(f"{SCALING}minScale", TEXT, "scaling.min_instance_count", NUMBER_TEXT),
     Field(f"{SCALING}maxScale", TEXT, "scaling.max_instance_count", NUMBER_TEXT),
     Field(f"{RUN}sessionAffinity", TEXT, "session_affinity", FLAG_TEXT),
-    Field(f"{RUN}health-check-disabled", TEXT, "health_check_disabled", FLAG_TEXT),
-    Field(f"{RUN}mesh", TEXT, "service_mesh.mesh"),
     EachContainer(f"{RUN}cpu-throttling", TEXT, "cpu_idle", absent=True),
     EachContainer(f"{RUN}startup-cpu-boost", TEXT, "startup_cpu_boost"),
 )
@@ -557,19 +558,25 @@ TASK_SPEC = Message(
         Field("timeoutSeconds", LONG, "timeout", SECONDS_TEXT),
     ),
 )
-EXECUTION_SPEC = Message(
-    "ExecutionSpec",
-    (
-        Field("parallelism", INTEGER, "parallelism"),
-        Field("taskCount", INTEGER, "task_count"),
-        Field("delayExecution", BOOLEAN, "delay_execution"),
-        Inline("template", Message("TaskTemplateSpec", (Inline("spec", TASK_SPEC),)), "template"),
-    ),
-)
-TASK_ANNOTATIONS = (*CLIENT, *_pod_annotations())
-EXECUTION_ANNOTATIONS = (*CLIENT, STAGE, *_pod_annotations("template"))
+TASK_TEMPLATE = Message("TaskTemplateSpec", (Inline("spec", TASK_SPEC),))
+
+
+def _execution_spec(delay: str = "") -> Message:
+    return Message(
+        "ExecutionSpec",
+        (
+            Field("parallelism", INTEGER, "parallelism"),
+            Field("taskCount", INTEGER, "task_count"),
+            Field("delayExecution", BOOLEAN, delay),
+            Inline("template", TASK_TEMPLATE, "template"),
+        ),
+    )
+
+
 EXECUTION_TEMPLATE = _template(
-    "ExecutionTemplateSpec", _metadata((*CLIENT, *_pod_annotations("template"))), EXECUTION_SPEC
+    "ExecutionTemplateSpec",
+    _metadata((*CLIENT, *_process_annotations("template"))),
+    _execution_spec("delay_execution"),
 )
 JOB_SPEC = Message(
     "JobSpec",
@@ -580,8 +587,8 @@ JOB_SPEC = Message(
     ),
 )
 JOB = _resource("Job", (*CLIENT, STAGE, *AUTHORIZATION), JOB_SPEC)
-EXECUTION = _resource("Execution", EXECUTION_ANNOTATIONS, EXECUTION_SPEC)
-TASK = _resource("Task", TASK_ANNOTATIONS, TASK_SPEC)
+EXECUTION = _resource("Execution", (*CLIENT, STAGE, *_process_annotations("template")), _execution_spec())
+TASK = _resource("Task", _process_annotations(), TASK_SPEC)
 
 OVERRIDES = Message(
     "Overrides",
@@ -611,19 +618,29 @@ RUN_JOB_REQUEST = Message("RunJobRequest", (Optional("overrides", OVERRIDES, "ov
 
 # Services, revisions and worker pools.
 
-REVISION_SPEC = Message(
-    "RevisionSpec",
-    (
-        *POD,
-        Field("containerConcurrency", INTEGER, "max_instance_request_concurrency"),
-        Field("timeoutSeconds", INTEGER, "timeout", SECONDS),
-        Field("enableServiceLinks", UNSUPPORTED),
-        Field("imagePullSecrets", UNSUPPORTED),
-        Field("runtimeClassName"),
-    ),
+
+def _revision_spec(concurrency: str = "", timeout: str = "") -> Message:
+    return Message(
+        "RevisionSpec",
+        (
+            *POD,
+            Field("containerConcurrency", INTEGER, concurrency),
+            Field("timeoutSeconds", INTEGER, timeout, SECONDS),
+            Field("enableServiceLinks", UNSUPPORTED),
+            Field("imagePullSecrets", UNSUPPORTED),
+            Field("runtimeClassName"),
+        ),
+    )
+
+
+REVISION_SPEC = _revision_spec("max_instance_request_concurrency", "timeout")
+HEALTH_CHECK = Field(f"{RUN}health-check-disabled", TEXT, "health_check_disabled", FLAG_TEXT)
+REVISION_TEMPLATE = _template(
+    "RevisionTemplate", _metadata((*REVISION_ANNOTATIONS, HEALTH_CHECK), "revision"), REVISION_SPEC
 )
-REVISION_TEMPLATE = _template("RevisionTemplate", _metadata(REVISION_ANNOTATIONS, "revision"), REVISION_SPEC)
-POOL_TEMPLATE = _template("RevisionTemplate", _metadata((*CLIENT, *_pod_annotations()), "revision"), REVISION_SPEC)
+POOL_TEMPLATE = _template(
+    "RevisionTemplate", _metadata((*INSTANCE_ANNOTATIONS, *_pod_annotations()), "revision"), _revision_spec()
+)
 SHARE = (
     Latest("latestRevision", BOOLEAN, "type_"),
     Field("revisionName", TEXT, "revision"),

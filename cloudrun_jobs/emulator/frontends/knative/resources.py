@@ -12,6 +12,7 @@ from google.cloud import run_v2
 from cloudrun_jobs.emulator import names
 from cloudrun_jobs.emulator.frontends.knative import mapping
 from cloudrun_jobs.emulator.frontends.knative.fields import Message, Problems
+from cloudrun_jobs.emulator.messages import extend, reduce
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -40,16 +41,18 @@ class Kind:
     def api_version(self) -> str:
         return f"{self.group}v1"
 
-    def read(self, v1: dict[str, Any], stored: Any) -> None:
-        """Overlay the v2 message with a v1 resource, or raise INVALID_ARGUMENT if that is malformed."""
-        checked = _checked(self.mapping, v1, self.name.lower())
+    def read(self, v1: dict[str, Any], stored: Any) -> Any:
+        """Return the v2 message overlaid with a v1 resource, or raise INVALID_ARGUMENT if that is malformed."""
+        checked = check(self.mapping, v1, self.name.lower())
         template = checked.get("spec", {}).get("template", {})
         annotations = template.get("metadata", {}).get("annotations", {})
-        self.mapping.overlay(_pb(stored), checked, mapping.aliases_of(annotations))
+        overlaid = extend(stored)
+        self.mapping.overlay(overlaid, checked, mapping.aliases_of(annotations))
+        return reduce(overlaid, type(stored))
 
     def write(self, resource: Any) -> dict[str, Any]:
         """Return the v1 resource."""
-        found = self.mapping.render(_pb(resource))
+        found = self.mapping.render(extend(resource))
         location = names.location_of(resource.name)
         found["metadata"] = {
             **found["metadata"],
@@ -72,22 +75,20 @@ class Kind:
         return {"apiVersion": self.api_version, "kind": self.name, **found, "status": self.status(resource)}
 
 
-def read_run_request(v1: dict[str, Any], request: run_v2.RunJobRequest) -> None:
-    """Set the overrides of ``gcloud run jobs execute``."""
-    checked = _checked(mapping.RUN_JOB_REQUEST, v1, "")
-    mapping.RUN_JOB_REQUEST.overlay(_pb(request), checked, {})
+def read_run_request(v1: dict[str, Any], name: str) -> Any:
+    """Return the request of ``gcloud run jobs execute``, with its overrides."""
+    request = extend(run_v2.RunJobRequest(name=name))
+    mapping.RUN_JOB_REQUEST.overlay(request, check(mapping.RUN_JOB_REQUEST, v1, ""), {})
+    return reduce(request, run_v2.RunJobRequest)
 
 
-def _checked(message: Message, v1: dict[str, Any], root: str) -> dict[str, Any]:
+def check(message: Message, v1: dict[str, Any], root: str) -> dict[str, Any]:
+    """Return the JSON object in its canonical form, or raise INVALID_ARGUMENT."""
     problems = Problems()
     checked = message.check(v1, root, problems)
     if problems:
         raise problems.error()
     return checked or {}
-
-
-def _pb(message: Any) -> Any:
-    return type(message).pb(message)
 
 
 def _people(resource: Any) -> dict[str, str]:
@@ -154,7 +155,7 @@ def _task_status(task: run_v2.Task) -> dict[str, Any]:
 
 
 def _service_annotations(service: run_v2.Service) -> dict[str, str]:
-    ingress = mapping.SERVICE.render(_pb(service))["metadata"]["annotations"].get(f"{RUN}ingress", "")
+    ingress = mapping.SERVICE.render(extend(service))["metadata"]["annotations"].get(f"{RUN}ingress", "")
     return {
         f"{SERVING}creator": service.creator,
         f"{SERVING}lastModifier": service.last_modifier,
@@ -176,7 +177,7 @@ def _service_status(service: run_v2.Service) -> dict[str, Any]:
 
 
 def _traffic_status(status: run_v2.TrafficTargetStatus) -> dict[str, Any]:
-    return {**mapping.TRAFFIC.render(_pb(status)), **without_empty(url=status.uri)}
+    return {**mapping.TRAFFIC.render(extend(status)), **without_empty(url=status.uri)}
 
 
 def _revision_status(revision: run_v2.Revision) -> dict[str, Any]:
@@ -203,7 +204,7 @@ def _pool_status(pool: run_v2.WorkerPool) -> dict[str, Any]:
         "conditions": conditions([pool.terminal_condition]),
         "latestReadyRevisionName": names.short(pool.latest_ready_revision),
         "latestCreatedRevisionName": names.short(pool.latest_created_revision),
-        "instanceSplits": mapping.WORKER_POOL.render(_pb(pool))["spec"].get("instanceSplits", []),
+        "instanceSplits": mapping.WORKER_POOL.render(extend(pool))["spec"].get("instanceSplits", []),
     }
 
 
