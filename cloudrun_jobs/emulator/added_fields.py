@@ -110,3 +110,28 @@ LOGGING_FIELDS: Fields = {
     "ListLogEntriesRequest": {"project_ids": "repeated string"},
     "LogEntry": {"otel": "google.protobuf.Struct"},
 }
+# The requests of services without a client, in one message. Fields that it lacks are not checked.
+PLAIN_FIELDS: Fields = {
+    "Request": {
+        **dict.fromkeys(("name", "parent", "resource", "filter", "page_token", "update_mask"), "string"),
+        "page_size": "int32",
+        **dict.fromkeys(("account_id", "role_id", "repository_id", "full_resource_name"), "string"),
+        **dict.fromkeys(("names", "service_ids"), "repeated string"),
+        "role": "Role",
+        "service_account": "ServiceAccount",
+        # Resources that are the whole body: a role and a repository.
+        **dict.fromkeys(("title", "description", "stage", "etag", "format"), "string"),
+        "included_permissions": "repeated string",
+        "labels": "map string",
+    },
+    "Role": {
+        **dict.fromkeys(("name", "title", "description", "stage", "etag"), "string"),
+        "included_permissions": "repeated string",
+        "deleted": "bool",
+    },
+    "ServiceAccount": {
+        **dict.fromkeys(("name", "project_id", "unique_id", "email", "display_name", "etag"), "string"),
+        **dict.fromkeys(("description", "oauth2_client_id"), "string"),
+        "disabled": "bool",
+    },
+}

@@ -16,7 +16,8 @@ from google.protobuf import descriptor_pb2, json_format, message_factory
 from google.protobuf.descriptor_pool import DescriptorPool
 from google.rpc import error_details_pb2
 
-from cloudrun_jobs.emulator.added_fields import LOGGING_FIELDS, RUN_ENUMS, RUN_FIELDS
+from cloudrun_jobs.emulator import json_reader
+from cloudrun_jobs.emulator.added_fields import LOGGING_FIELDS, PLAIN_FIELDS, RUN_ENUMS, RUN_FIELDS
 from cloudrun_jobs.emulator.service import raw, raw_class
 
 if TYPE_CHECKING:
@@ -27,10 +28,17 @@ if TYPE_CHECKING:
 Field = descriptor_pb2.FieldDescriptorProto
 # The numbers of added fields in Google's own definition are unknown; these are free.
 FIRST_NUMBER = 50_001
-SCALARS = {"bool": Field.TYPE_BOOL, "float": Field.TYPE_FLOAT, "string": Field.TYPE_STRING}
+SCALARS = {
+    "bool": Field.TYPE_BOOL,
+    "float": Field.TYPE_FLOAT,
+    "int32": Field.TYPE_INT32,
+    "string": Field.TYPE_STRING,
+}
+PLAIN = "cloudrun_jobs.emulator"  # The package of requests without a client's class.
 EXTENDED: dict[str, tuple[Any, Fields, Enums]] = {
     "google.cloud.run.v2": (run_v2, RUN_FIELDS, RUN_ENUMS),
     "google.logging.v2": (logging_types, LOGGING_FIELDS, {}),
+    PLAIN: (None, PLAIN_FIELDS, {}),
 }
 
 
@@ -58,6 +66,22 @@ def to_json(message: Any, **options: Any) -> Any:
     # The messages in an operation are Cloud Run's, those in a log entry are of any kind.
     nested = pool() if isinstance(message, operations_pb2.Operation) else None
     return json_format.MessageToDict(extend(message), descriptor_pool=nested, **options)
+
+
+def from_json(message_class: Any, content: dict[str, Any], at: str = "") -> Any:
+    """Return a client's message from JSON, or raise INVALID_ARGUMENT. `at` is its path in the request."""
+    message = extended_class(message_class)()
+    json_reader.fill(message, content, at)
+    return reduce(message, message_class)
+
+
+def plain_request(content: dict[str, Any]) -> dict[str, Any]:
+    """Check the request of a method without a message class. Fields of unknown names stay as they are."""
+    message = message_factory.GetMessageClass(pool().FindMessageTypeByName(f"{PLAIN}.Request"))()
+    known = {name for name in content if json_reader.find_field(message.DESCRIPTOR, name) is not None}
+    json_reader.fill(message, {name: content[name] for name in known})
+    others = {name: value for name, value in content.items() if name not in known}
+    return {**others, **json_format.MessageToDict(message)}
 
 
 def carry(source: Any, target: Any) -> None:
@@ -88,7 +112,8 @@ def pool() -> Any:
     result = DescriptorPool()
     _add_file(result, error_details_pb2.DESCRIPTOR, set())
     for package, (module, fields, enums) in EXTENDED.items():
-        files = {raw_class(item).DESCRIPTOR.file for item in vars(module).values() if _is_message(item, package)}
+        items = vars(module).values() if module is not None else ()
+        files = {raw_class(item).DESCRIPTOR.file for item in items if _is_message(item, package)}
         result.AddSerializedFile(_merged(result, package, files, fields, enums).SerializeToString())
     return result
 

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import google_crc32c
 from google.cloud import secretmanager_v1 as api
-from google.protobuf import empty_pb2, field_mask_pb2
+from google.protobuf import empty_pb2
 
-from cloudrun_jobs.emulator import names
+from cloudrun_jobs.emulator import field_masks, names
 from cloudrun_jobs.emulator.engine.secrets import (
     DESTROYED,
     DISABLED,
@@ -72,22 +72,20 @@ class SecretManager:
         return api.ListSecretsResponse(secrets=page, next_page_token=token, total_size=len(found))
 
     def update(self, request: api.UpdateSecretRequest) -> api.Secret:
-        mask = field_mask_pb2.FieldMask(paths=request.update_mask.paths)
-        if not mask.paths or not mask.IsValidForDescriptor(api.Secret.pb().DESCRIPTOR):
-            raise invalid(f"Invalid update_mask: [{', '.join(mask.paths)}].")
+        paths = list(request.update_mask.paths)
+        if not paths:
+            raise invalid("Field [update_mask] is required.")
         with self._secrets.lock:
             secret = self._existing(request.secret.name)
             _check_etag(secret, request.secret.etag)
             message = self._message(secret)
-            for path in SERVICE_SET_FIELDS:
-                if path in mask.paths:
+            updated = field_masks.updated(message, request.secret, paths)
+            for path in paths:
+                if path.partition(".")[0] in SERVICE_SET_FIELDS:
                     raise invalid(f"Field [{path}] cannot be updated.")
-            source, target = api.Secret.pb(request.secret), api.Secret.pb(message)
-            mask.MergeMessage(source, target, replace_message_field=True, replace_repeated_field=True)
-            for name in [path for path in mask.paths if path in ("labels", "annotations", "version_aliases")]:
-                target.ClearField(name)  # A map would be merged.
-                getattr(target, name).update(getattr(source, name))
-            secret.message, secret.etag = target.SerializeToString(), new_etag()
+            for name in SERVICE_SET_FIELDS:  # A mask of "*" names them too.
+                setattr(updated, name, getattr(message, name))
+            secret.message, secret.etag = api.Secret.serialize(updated), new_etag()
             return self._put(secret)
 
     def delete(self, request: api.DeleteSecretRequest) -> Any:

@@ -18,10 +18,11 @@ class Rest:
         self._headers = {"Authorization": f"Bearer {emulator.tokens.access_token(email)}"}
 
     def __call__(self, verb: str, path: str, **body: Any) -> Any:
-        response = requests.request(
-            verb, f"{self._address}/{path}", json=body or None, headers=self._headers, timeout=10
-        )
-        return response.json()
+        return self.response(verb, path, **body).json()
+
+    def response(self, verb: str, path: str, **body: Any) -> requests.Response:
+        url = f"{self._address}/{path}"
+        return requests.request(verb, url, json=body or None, headers=self._headers, timeout=10)
 
     def error(self, verb: str, path: str, **body: Any) -> Any:
         return self(verb, path, **body)["error"]

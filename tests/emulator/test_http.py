@@ -31,8 +31,9 @@ def test_unknown_field_is_named(http):
     response = http("POST", f"{JOBS}?jobId=work", json={"templat": {}})
 
     assert response.status_code == 400
-    message = 'Invalid JSON payload received. Unknown name "templat": Cannot find field.'
-    assert response.json()["error"] == {"code": 400, "message": message, "status": "INVALID_ARGUMENT"}
+    message = "Invalid JSON payload received. Unknown name \"templat\" at 'job': Cannot find field."
+    assert response.json()["error"]["message"] == message
+    assert response.json()["error"]["status"] == "INVALID_ARGUMENT"
 
 
 @pytest.mark.parametrize(

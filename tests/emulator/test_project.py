@@ -333,7 +333,7 @@ def test_faults_apply_to_plain_methods(emulator, rest):
         ("GET", f"{APIS}?pageSize=x", {}),
         ("GET", f"{APIS}?pageSize=1&pageSize=2", {}),
         ("GET", f"{APIS}?filter=x&filter=y", {}),
-        ("POST", f"{APIS}:batchEnable", {"serviceIds": "run.googleapis.com"}),
+        ("POST", f"{APIS}:batchEnable", {"serviceIds": [1]}),
         ("POST", ACCOUNTS, {"accountId": "runtime", "serviceAccount": 1}),
         ("POST", ACCOUNTS, {"accountId": ["x"]}),
         ("POST", f"v1/{PLACE}/repositories", {}),

@@ -228,7 +228,7 @@ def test_unknown_update_mask_is_rejected(scheduler):
     job = declare(scheduler)
     mask = field_mask_pb2.FieldMask(paths=["nonsense"])
 
-    with pytest.raises(exceptions.InvalidArgument, match="update_mask"):
+    with pytest.raises(exceptions.InvalidArgument, match="Invalid mask for Job: "):
         scheduler.update_job(scheduler_v1.UpdateJobRequest(job=job, update_mask=mask))
 
 

@@ -192,7 +192,6 @@ def test_invalid_id(over_grpc, secret_id):
         ("list_secrets", {"parent": PROJECT, "filter": "colour"}),
         ("list_secret_versions", {"parent": TOKEN, "filter": "colour"}),
         ("create_secret", {"parent": PROJECT, "secret_id": "new", "secret": {}}),
-        ("update_secret", {"secret": {"name": TOKEN}}),
         ("update_secret", {"secret": {"name": TOKEN}, "update_mask": {"paths": ["colour"]}}),
         ("update_secret", {"secret": {"name": TOKEN}, "update_mask": {"paths": ["etag"]}}),
     ],
@@ -203,6 +202,14 @@ def test_invalid_request(over_grpc, method, request_):
 
     with pytest.raises(exceptions.InvalidArgument, match=r"Invalid|must be provided|cannot be updated"):
         getattr(over_grpc, method)(request=request_)
+
+
+def test_update_without_a_mask_is_rejected(over_grpc):
+    """An update of a secret needs a mask."""
+    create(over_grpc)
+
+    with pytest.raises(exceptions.InvalidArgument, match=r"Field \[update_mask\] is required\."):
+        over_grpc.update_secret(request={"secret": {"name": TOKEN}})
 
 
 @pytest.mark.parametrize(

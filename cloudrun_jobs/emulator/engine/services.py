@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any
 from google.cloud import run_v2
 from google.rpc import status_pb2
 
-from cloudrun_jobs.emulator import limits, messages, names
+from cloudrun_jobs.emulator import field_masks, limits, messages, names
 from cloudrun_jobs.emulator.engine import conditions, operations
 from cloudrun_jobs.emulator.engine.jobs import DEFAULT_LIMITS
 from cloudrun_jobs.emulator.engine.store import Store, paginate, random_id, validated
-from cloudrun_jobs.emulator.errors import already_exists, invalid, not_found
+from cloudrun_jobs.emulator.errors import ServiceError, already_exists, invalid, not_found
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -81,7 +81,9 @@ class Services:
                 parent, short = str(names.location_of(name)), names.short(name)
                 create = run_v2.CreateServiceRequest(parent=parent, service=request.service, service_id=short)
                 return self.create(create, principal)
-            old, service = self.existing(name), _with_defaults(_masked(self.existing(name), request), name)
+            old = self.existing(name)
+            masked = field_masks.updated(old, request.service, request.update_mask.paths)
+            service = _with_defaults(masked, name)
             for field in SERVICE_SET_FIELDS:
                 setattr(service, field, getattr(old, field))
             return self._put(service, old, principal, validate_only=request.validate_only)
@@ -174,7 +176,9 @@ class Services:
             raise invalid(f"Revision name {given!r} must begin with the name of the service, {short + '-'!r}.")
         name = f"{service.name}/revisions/{given or f'{short}-{service.generation:05d}-{random_id(3)}'}"
         if name in self._store.revisions:
-            raise already_exists(given)
+            raise ServiceError(
+                "ALREADY_EXISTS", f"Revision named '{given}' with different configuration already exists."
+            )
         now, missing = self._clock.now(), self._images.missing(template)
         failure = None if missing is None else conditions.image_missing_message(missing)
         revision = run_v2.Revision(
@@ -254,17 +258,6 @@ def _check_traffic(targets: Iterable[run_v2.TrafficTarget]) -> None:
     for tag in tags:
         if not TAG.fullmatch(tag) or tags.count(tag) > 1:
             raise invalid(f"Traffic tag {tag!r} must be unique, and use lowercase letters, digits and hyphens.")
-
-
-def _masked(old: run_v2.Service, request: run_v2.UpdateServiceRequest) -> run_v2.Service:
-    """Return the request's service, or the old one with the fields of the update mask."""
-    if not request.update_mask.paths:
-        return request.service
-    service = run_v2.Service(old)
-    run_v2.UpdateServiceRequest.pb(request).update_mask.MergeMessage(
-        run_v2.Service.pb(request.service), run_v2.Service.pb(service), True, True
-    )
-    return service
 
 
 def _failure(revision: run_v2.Revision) -> str | None:

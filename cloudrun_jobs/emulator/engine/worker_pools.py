@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from google.cloud import run_v2
 
-from cloudrun_jobs.emulator import limits, names
+from cloudrun_jobs.emulator import field_masks, limits, names
 from cloudrun_jobs.emulator.engine import conditions, operations
 from cloudrun_jobs.emulator.engine.services import set_container_defaults
 from cloudrun_jobs.emulator.engine.store import Store, paginate, random_id, validated
@@ -56,7 +56,9 @@ class WorkerPools:
 
     def update(self, request: run_v2.UpdateWorkerPoolRequest, principal: str) -> operations_pb2.Operation:
         with self._store.changed:
-            old, pool = self.existing(request.worker_pool.name), run_v2.WorkerPool(request.worker_pool)
+            old = self.existing(request.worker_pool.name)
+            pool = field_masks.updated(old, request.worker_pool, request.update_mask.paths)
+            pool.name = old.name
             pool.uid, pool.creator, pool.create_time = old.uid, old.creator, old.create_time
             generation = old.generation + 1
             return self._put(pool, principal, generation=generation, validate_only=request.validate_only)

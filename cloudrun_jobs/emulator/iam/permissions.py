@@ -111,6 +111,8 @@ def resource_of(request: Any) -> str:
         value = _field(request, field)
         if value:
             return str(value)
+    if isinstance(request, dict):
+        return ""
     for field in ("job", "secret", "service"):
         inner = _field(request, field)
         if inner is not None and inner.name:

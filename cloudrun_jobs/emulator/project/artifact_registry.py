@@ -33,7 +33,7 @@ class ArtifactRegistry:
         self._operations: dict[str, dict[str, Any]] = {}
 
     def create(self, request: Mapping[str, Any], _: Caller) -> dict[str, Any]:
-        repository_id = str(request.get("repositoryId", ""))
+        repository_id = request.get("repositoryId", "")
         if not REPOSITORY_ID.fullmatch(repository_id):
             raise invalid(f"Invalid repository id {repository_id!r}.")
         name = f"{request['parent']}/repositories/{repository_id}"

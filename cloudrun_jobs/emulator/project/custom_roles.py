@@ -7,6 +7,7 @@ import re
 import secrets
 from typing import TYPE_CHECKING, Any
 
+from cloudrun_jobs.emulator import field_masks
 from cloudrun_jobs.emulator.errors import ServiceError, invalid
 from cloudrun_jobs.emulator.iam import roles
 from cloudrun_jobs.emulator.project.paging import page
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from cloudrun_jobs.emulator.project.documents import Documents
     from cloudrun_jobs.emulator.service import Caller
 
+FIELDS = ("title", "description", "stage", "includedPermissions")
 ROLE_ID = re.compile(r"[a-zA-Z0-9_.]{3,64}")
 
 
@@ -25,8 +27,8 @@ class CustomRoles:
         self._documents = documents
 
     def create(self, request: Mapping[str, Any], _: Caller) -> dict[str, Any]:
-        role_id, given = str(request.get("roleId", "")), request.get("role") or {}
-        if not ROLE_ID.fullmatch(role_id) or not isinstance(given, dict):
+        role_id, given = request.get("roleId", ""), request.get("role", {})
+        if not ROLE_ID.fullmatch(role_id):
             raise invalid(f"The role_id {role_id!r} must have a length between 3 and 64 of [a-zA-Z0-9_.].")
         name = f"{request['parent']}/roles/{role_id}"
         if self._documents.get("role", name) is not None:
@@ -37,8 +39,8 @@ class CustomRoles:
     def update(self, request: Mapping[str, Any], _: Caller) -> dict[str, Any]:
         name = request["name"]
         before = self._existing(name)
-        given = {key: value for key, value in request.items() if key not in ("name", "updateMask", "etag")}
-        self._documents.put("role", name, _checked({**before, **given}))
+        mask = request.get("updateMask", "")
+        self._documents.put("role", name, _checked(field_masks.updated_json(before, request, mask, FIELDS)))
         return self._message(name)
 
     def get(self, request: Mapping[str, Any], _: Caller) -> dict[str, Any]:
@@ -75,11 +77,9 @@ class CustomRoles:
 def _checked(given: Mapping[str, Any]) -> dict[str, Any]:
     """Return the content of a role. Raises INVALID_ARGUMENT if a permission does not exist."""
     permissions = given.get("includedPermissions", [])
-    if not isinstance(permissions, list):
-        raise invalid("Invalid value at 'role.included_permissions': expected a list.")
     for permission in permissions:
-        if not isinstance(permission, str) or not roles.is_permission(permission):
+        if not roles.is_permission(permission):
             raise invalid(f"Permission {permission} is not valid.")
-    kept = {key: given[key] for key in ("title", "description", "stage") if key in given}
+    kept = {key: given[key] for key in FIELDS if key in given}
     etag = base64.b64encode(secrets.token_bytes(9)).decode()
     return {**kept, "includedPermissions": permissions, "etag": etag}

@@ -29,16 +29,14 @@ class ServiceAccounts:
         self._iam = iam
 
     def create(self, request: Mapping[str, Any], _: Caller) -> dict[str, Any]:
-        project, account_id = project_of(request["name"]), str(request.get("accountId", ""))
+        project, account_id = project_of(request["name"]), request.get("accountId", "")
         if not ACCOUNT_ID.fullmatch(account_id):
             raise invalid(
                 f"The account ID {account_id!r} does not have a length between 6 and 30, or does not match the "
                 "pattern [a-z]([-a-z0-9]*[a-z0-9])."
             )
         email = f"{account_id}@{project}.iam.gserviceaccount.com"
-        given = request.get("serviceAccount") or {}
-        if not isinstance(given, dict):
-            raise invalid("Invalid value at 'service_account': expected an object.")
+        given = request.get("serviceAccount", {})
         with self._documents.lock:
             existing = self._documents.get("account", email)
             if existing is not None and not existing["deleted"]:
@@ -46,7 +44,7 @@ class ServiceAccounts:
                     "ALREADY_EXISTS",
                     f"Service account {account_id} already exists within project projects/{project}.",
                 )
-            texts = {name: str(given[name]) for name in ("displayName", "description") if given.get(name)}
+            texts = {name: given[name] for name in ("displayName", "description") if name in given}
             self._documents.put("account", email, {"deleted": False, "etag": _etag(), **texts})
         return self._message(email)
 

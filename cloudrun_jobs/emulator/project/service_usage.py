@@ -80,7 +80,7 @@ class ServiceUsage:
 
     def list_services(self, request: Mapping[str, Any], _: Caller) -> dict[str, Any]:
         project = project_of(request["parent"])
-        wanted = STATE_FILTER.fullmatch(str(request.get("filter", "")).strip())
+        wanted = STATE_FILTER.fullmatch(request.get("filter", "").strip())
         if request.get("filter") and wanted is None:
             raise invalid(f"Invalid filter {request['filter']!r}: expected 'state:ENABLED' or 'state:DISABLED'.")
         names = sorted({*TITLES, *self._disabled_in(project)})
@@ -94,9 +94,7 @@ class ServiceUsage:
         return self._service(project, api)
 
     def batch_get_services(self, request: Mapping[str, Any], _: Caller) -> dict[str, Any]:
-        names = request.get("names", [])
-        names = [names] if isinstance(names, str) else names
-        return {"services": [self._service(*_split(name)) for name in names]}
+        return {"services": [self._service(*_split(name)) for name in request.get("names", [])]}
 
     def enable_service(self, request: Mapping[str, Any], _: Caller) -> dict[str, Any]:
         project, api = _split(request["name"])
@@ -104,7 +102,7 @@ class ServiceUsage:
 
     def batch_enable_services(self, request: Mapping[str, Any], _: Caller) -> dict[str, Any]:
         project, apis = project_of(request["parent"]), request.get("serviceIds", [])
-        if not isinstance(apis, list) or not 0 < len(apis) <= MAX_BATCH:
+        if not 0 < len(apis) <= MAX_BATCH:
             raise invalid(f"Invalid service_ids: expected 1 to {MAX_BATCH} services.")
         return self._change(project, [_checked(api) for api in apis], enable=True, kind="BatchEnableServices")
 
@@ -188,6 +186,6 @@ def _split(name: str) -> tuple[str, str]:
 
 
 def _checked(api: str) -> str:
-    if not isinstance(api, str) or not API_NAME.fullmatch(api):
+    if not API_NAME.fullmatch(api):
         raise ServiceError("PERMISSION_DENIED", f"Not found or permission denied for service(s): {api}.")
     return api

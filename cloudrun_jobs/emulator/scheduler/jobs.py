@@ -8,9 +8,9 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from google.cloud import scheduler_v1
-from google.protobuf import empty_pb2, field_mask_pb2
+from google.protobuf import empty_pb2
 
-from cloudrun_jobs.emulator import names
+from cloudrun_jobs.emulator import field_masks, names
 from cloudrun_jobs.emulator.backoff import Backoff
 from cloudrun_jobs.emulator.clock import EPOCH
 from cloudrun_jobs.emulator.engine.store import paginate, random_id, validated
@@ -311,14 +311,9 @@ def _location(name: str) -> names.Location:
 
 def _masked(request: scheduler_v1.UpdateJobRequest, old: scheduler_v1.Job) -> scheduler_v1.Job:
     """Return the job with the fields of the update mask replaced; gcloud sends defaults for the others."""
-    if not request.update_mask.paths:
-        return request.job
-    job = scheduler_v1.Job(old)
-    mask = field_mask_pb2.FieldMask(paths=request.update_mask.paths)
-    if not mask.IsValidForDescriptor(scheduler_v1.Job.pb().DESCRIPTOR):
-        raise invalid(f"Invalid update_mask: {', '.join(mask.paths)}.")
-    source, target = scheduler_v1.Job.pb(request.job), scheduler_v1.Job.pb(job)
-    mask.MergeMessage(source, target, replace_message_field=True, replace_repeated_field=True)
+    job: scheduler_v1.Job = field_masks.updated(
+        old, request.job, request.update_mask.paths, lambda path: invalid(f"Invalid mask for Job: {path}")
+    )
     job.name = old.name
     return job
 

@@ -42,10 +42,9 @@ class RestFrontend:
             rule, values = self._find(request)
             path = dict(zip(rule.variables, values, strict=True))
             message = messages.read(rule.method.request, request, rule.body, path)
-            response = self._service.call(rule.method.key, message, caller)
+            return messages.respond(self._service.call(rule.method.key, message, caller), request)
         except ServiceError as error:
             return Response(error.http_status, error.body())
-        return messages.respond(response, request)
 
     def _find(self, request: Request) -> tuple[Rule, list[str]]:
         for rule in self._rules:

@@ -3,22 +3,22 @@
 from __future__ import annotations
 
 import json
-import re
 from typing import TYPE_CHECKING, Any
 
-from google.protobuf import json_format
-from google.protobuf.descriptor import FieldDescriptor
-
+from cloudrun_jobs.emulator import json_reader
 from cloudrun_jobs.emulator.errors import invalid
-from cloudrun_jobs.emulator.messages import extended_class, reduce, to_json
+from cloudrun_jobs.emulator.frontends.rest import partial
+from cloudrun_jobs.emulator.messages import extended_class, plain_request, reduce, to_json
 from cloudrun_jobs.emulator.web import Request, Response
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-# Parameters of the transport, not of the method.
-COMMON = ("alt", "key", "prettyPrint", "quotaUser", "fields")
-UNKNOWN_NAME = re.compile(r'has no field named "([^"]+)"')
+# Parameters of the transport, not of the method; those of the system begin with "$" as well.
+COMMON = (
+    *("access_token", "alt", "callback", "fields", "key", "oauth_token", "prettyPrint", "quotaUser"),
+    *("uploadType", "upload_protocol"),
+)
 
 
 def read(message_class: Any, request: Request, body: str, path: Mapping[str, str]) -> Any:
@@ -26,66 +26,93 @@ def read(message_class: Any, request: Request, body: str, path: Mapping[str, str
 
     `body` is the field that the body sets, or ``*``. The message of a method without a message class is a dict.
     """
+    _check_common(request)
     if message_class is dict:
-        return {**_with_query(_body(body, request), request, None), **path}
+        return plain_request({**_body(body, request), **_query(request, None), **path})
     pb = extended_class(message_class)()
-    fields = _with_query(_body(body, request), request, pb.DESCRIPTOR)
-    try:
-        json_format.ParseDict(fields, pb)
-    except (json_format.ParseError, RecursionError) as error:
-        raise invalid(_explain(error)) from error
+    json_reader.fill(pb, _body(body, request))
+    json_reader.fill(pb, _query(request, pb.DESCRIPTOR))
     for name, value in path.items():
         _set(pb, name, value)
     return reduce(pb, message_class)
 
 
 def respond(response: Any, request: Request) -> Response:
-    if isinstance(response, dict):
-        return Response.json(response)
+    fields = _common(request, "fields") or request.headers.get("x-goog-fieldmask", "")
     numbers = "enum-encoding=int" in request.parameter("$alt")
-    return Response.json(to_json(response, use_integers_for_enums=numbers))
+    content = response if isinstance(response, dict) else to_json(response, use_integers_for_enums=numbers)
+    if fields:
+        selection = partial.parse(fields)
+        if not isinstance(response, dict):
+            partial.check(selection, extended_class(type(response)).DESCRIPTOR, fields)
+        content = partial.select(content, selection)
+    indent = None if _common(request, "prettyPrint") == "false" else 2
+    return Response(200, json.dumps(content, indent=indent).encode())
 
 
-def _with_query(fields: dict[str, Any], request: Request, descriptor: Any) -> dict[str, Any]:
+def _common(request: Request, name: str) -> str:
+    return request.parameter(name) or request.parameter(f"${name}")
+
+
+def _check_common(request: Request) -> None:
+    """Refuse the parameters whose response would not be the JSON of the method."""
+    alt = _common(request, "alt").partition(";")[0]
+    if alt not in ("", "json"):
+        raise invalid(f"The emulator responds in JSON only, not with alt={alt}.")
+    if _common(request, "callback"):
+        raise invalid("The emulator does not serve JSONP: every web page could read its responses.")
+
+
+def _query(request: Request, descriptor: Any) -> dict[str, Any]:
+    """Return the fields that the query sets. Without a descriptor, the names are not checked."""
+    fields: dict[str, Any] = {}
     for name, value in request.query:
-        if not name.startswith("$") and name not in COMMON:
-            _put(fields, name, value if descriptor is None else _typed(descriptor, name, value))
+        if name.startswith("$") or name in COMMON:
+            continue
+        if (descriptor is not None and not _is_field(descriptor, name)) or not _put(fields, name, value):
+            reason = f"Cannot bind query parameter. Field '{name}' could not be found in request message."
+            raise json_reader.violation_error([json_reader.unknown_name(name, "", reason)])
     return fields
+
+
+def _is_field(descriptor: Any, name: str) -> bool:
+    for part in name.split("."):
+        field = None if descriptor is None else json_reader.find_field(descriptor, part)
+        if field is None:
+            return False
+        descriptor = field.message_type
+        if descriptor is not None and json_reader.is_map(field):
+            return True
+    return True
 
 
 def _body(field: str, request: Request) -> dict[str, Any]:
     if not field or not request.body:
         return {}
-    try:
-        content = json.loads(request.body)
-    except (ValueError, RecursionError) as error:
-        raise invalid(f"Invalid JSON payload received. {error}") from error
+    content = json_reader.decode(request.body)
     if not isinstance(content, dict):
-        raise invalid("Invalid JSON payload received. Expected an object.")
+        reason = "Root element must be a message."
+        raise json_reader.violation_error([json_reader.unknown_name("", "", reason)])
     return content if field == "*" else {field: content}
 
 
-def _put(fields: dict[str, Any], name: str, value: Any) -> None:
-    """Set a nested field such as ``job.name``; a repeated parameter becomes a list."""
+def _put(fields: dict[str, Any], name: str, value: str) -> bool:
+    """Set a nested field such as ``job.name``, or add to its list. Return False if it conflicts with another."""
     *parents, last = name.split(".")
     for parent in parents:
         fields = fields.setdefault(parent, {})
-    if last in fields and isinstance(value, str):
-        earlier = fields[last]
-        value = [*(earlier if isinstance(earlier, list) else [earlier]), value]
-    fields[last] = value
+        if not isinstance(fields, dict):
+            return False
+    if isinstance(fields.get(last), dict):
+        return False
+    fields[last] = _with(fields.get(last), value)
+    return True
 
 
-def _typed(descriptor: Any, name: str, value: str) -> Any:
-    """Convert the text of a boolean field to a boolean, as JSON requires. Other values stay strings."""
-    for part in name.split("."):
-        field = descriptor.fields_by_camelcase_name.get(part) or descriptor.fields_by_name.get(part)
-        if field is None:
-            return value
-        descriptor = field.message_type
-    if field.type == FieldDescriptor.TYPE_BOOL and value.lower() in ("true", "false"):
-        return value.lower() == "true"
-    return value
+def _with(earlier: Any, value: str) -> Any:
+    if earlier is None:
+        return value
+    return [*(earlier if isinstance(earlier, list) else [earlier]), value]
 
 
 def _set(pb: Any, path: str, value: str) -> None:
@@ -93,10 +120,3 @@ def _set(pb: Any, path: str, value: str) -> None:
     for parent in parents:
         pb = getattr(pb, parent)
     setattr(pb, last, value)
-
-
-def _explain(error: Exception) -> str:
-    unknown = UNKNOWN_NAME.search(str(error))
-    if unknown is not None:
-        return f'Invalid JSON payload received. Unknown name "{unknown[1]}": Cannot find field.'
-    return f"Invalid JSON payload received. {error}"
