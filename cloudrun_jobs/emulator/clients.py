@@ -16,6 +16,7 @@ from google.cloud.scheduler_v1.services.cloud_scheduler.transports import CloudS
 
 if TYPE_CHECKING:
     from google.cloud.secretmanager_v1.services.secret_manager_service import SecretManagerServiceClient
+    from google.cloud.tasks_v2.services.cloud_tasks import CloudTasksClient
 
 
 class Clients:
@@ -54,6 +55,13 @@ class Clients:
 
         transport = SecretManagerServiceClient.get_transport_class("grpc")
         return SecretManagerServiceClient(transport=transport(channel=self._channel))
+
+    @cached_property
+    def cloud_tasks(self) -> CloudTasksClient:
+        """The client of the extra ``tasks``."""
+        from google.cloud.tasks_v2.services.cloud_tasks import CloudTasksClient
+
+        return CloudTasksClient(transport=CloudTasksClient.get_transport_class("grpc")(channel=self._channel))
 
     def close(self) -> None:
         self._channel.close()

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+MAX_THREADS = 256  # Each delivery takes one until it has its response.
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -45,7 +46,7 @@ class Clock:
         self._virtual = time.time()
         self._real = time.monotonic()
         self._stopped = False
-        self._pool = ThreadPoolExecutor(16, "emulator-timer")
+        self._pool = ThreadPoolExecutor(MAX_THREADS, "emulator-timer")
         self._thread = threading.Thread(target=self._run, name="emulator-clock", daemon=True)
 
     def start(self) -> None:

@@ -93,7 +93,7 @@ def already_exists(resource_id: str) -> ServiceError:
 
 def permission_denied(permission: str, resource: str) -> ServiceError:
     service = permission.partition(".")[0]
-    if service == "cloudscheduler":
+    if service in ("cloudscheduler", "cloudtasks"):
         return _principal_lacks(permission, resource)
     if service == "resourcemanager":
         return ServiceError("PERMISSION_DENIED", "The caller does not have permission")
@@ -106,7 +106,7 @@ def permission_denied(permission: str, resource: str) -> ServiceError:
 
 def act_as_denied(email: str, method: str) -> ServiceError:
     """The caller may not attach this service account to a job."""
-    if method.startswith("CloudScheduler."):
+    if method.startswith(("CloudScheduler.", "CloudTasks.")):
         return _principal_lacks("iam.serviceAccounts.actAs", email)
     return ServiceError(
         "PERMISSION_DENIED",

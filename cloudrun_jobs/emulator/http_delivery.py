@@ -59,10 +59,15 @@ class Result:
     def acknowledged(self) -> bool:
         return 200 <= self.status <= 299
 
-    def as_status(self, message: str = "") -> status_pb2.Status:
+    @property
+    def http_status(self) -> int:
+        """The status of the response, or the one that stands for the reason: 504 for a timeout."""
+        return self.status or ServiceError(self.code, "").http_status
+
+    def as_status(self) -> status_pb2.Status:
         if self.acknowledged:
             return status_pb2.Status()
-        return status_pb2.Status(code=ServiceError(self.code, "").number, message=message)
+        return status_pb2.Status(code=ServiceError(self.code, "").number)
 
     @classmethod
     def of(cls, status: int) -> Result:

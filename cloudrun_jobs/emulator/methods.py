@@ -27,6 +27,7 @@ from cloudrun_jobs.emulator.service import Caller, Method, Route
 
 if TYPE_CHECKING:
     from cloudrun_jobs.emulator.clock import Clock
+    from cloudrun_jobs.emulator.cloud_tasks.service import CloudTasks
     from cloudrun_jobs.emulator.engine.core import Engine
     from cloudrun_jobs.emulator.engine.secrets import Secrets
     from cloudrun_jobs.emulator.engine.services import Services
@@ -38,13 +39,20 @@ RUN = "google.cloud.run.v2"
 SCHEDULER = "google.cloud.scheduler.v1.CloudScheduler"
 LOGGING = "google.logging.v2.LoggingServiceV2"
 SECRETS = "google.cloud.secretmanager.v1.SecretManagerService"
+CLOUD_TASKS = "google.cloud.tasks.v2.CloudTasks"
 OPERATIONS = "google.longrunning.Operations"
 
 Handle = Callable[[Any, Caller], Any]
 
 
 def methods(
-    engine: Engine, scheduler: ScheduledJobs, logs: LogStore, secrets: Secrets, clock: Clock, iam: Iam
+    engine: Engine,
+    scheduler: ScheduledJobs,
+    logs: LogStore,
+    secrets: Secrets,
+    clock: Clock,
+    iam: Iam,
+    cloud_tasks: CloudTasks | None,
 ) -> list[Method]:
     return [
         *_jobs(engine, iam),
@@ -54,12 +62,18 @@ def methods(
         *_scheduler(scheduler),
         *_logging(logs),
         *(_secrets(secrets, clock, iam) if has_secret_manager() else ()),
+        *(_cloud_tasks(cloud_tasks, iam) if cloud_tasks is not None else ()),
     ]
 
 
 def has_secret_manager() -> bool:
     """Return True if the libraries that serve Secret Manager are installed: those of the extra ``secrets``."""
     return all(find_spec(name) for name in ("google.cloud.secretmanager_v1", "google_crc32c"))
+
+
+def has_cloud_tasks() -> bool:
+    """Return True if the library that serves Cloud Tasks is installed: that of the extra ``tasks``."""
+    return find_spec("google.cloud.tasks_v2") is not None
 
 
 def _jobs(engine: Engine, iam: Iam) -> Iterator[Method]:
@@ -195,6 +209,31 @@ def _secrets(secrets: Secrets, clock: Clock, iam: Iam) -> Iterator[Method]:
         yield Method(SECRETS, rpc, request, _plain(handle), _routes(_BaseSecretManagerServiceRestTransport, rpc))
     routes = partial(_routes, _BaseSecretManagerServiceRestTransport)
     yield from policy_methods(SECRETS, iam, manager.check_exists, routes)
+
+
+def _cloud_tasks(tasks: CloudTasks, iam: Iam) -> Iterator[Method]:
+    from google.cloud import tasks_v2
+    from google.cloud.tasks_v2.services.cloud_tasks.transports.rest_base import _BaseCloudTasksRestTransport
+
+    table: list[tuple[str, Callable[[Any], Any]]] = [
+        ("CreateQueue", tasks.create_queue),
+        ("GetQueue", tasks.get_queue),
+        ("ListQueues", tasks.list_queues),
+        ("UpdateQueue", tasks.update_queue),
+        ("DeleteQueue", tasks.delete_queue),
+        ("PauseQueue", tasks.pause_queue),
+        ("ResumeQueue", tasks.resume_queue),
+        ("PurgeQueue", tasks.purge_queue),
+        ("CreateTask", tasks.create_task),
+        ("GetTask", tasks.get_task),
+        ("ListTasks", tasks.list_tasks),
+        ("DeleteTask", tasks.delete_task),
+        ("RunTask", tasks.run_task),
+    ]
+    requests = ((rpc, getattr(tasks_v2, f"{rpc}Request"), _plain(handle)) for rpc, handle in table)
+    yield from _methods(CLOUD_TASKS, _BaseCloudTasksRestTransport, requests)
+    routes = partial(_routes, _BaseCloudTasksRestTransport)
+    yield from policy_methods(CLOUD_TASKS, iam, tasks.check_exists, routes)
 
 
 def _methods(service: str, transport: Any, table: Iterable[tuple[str, Any, Handle]]) -> Iterator[Method]:

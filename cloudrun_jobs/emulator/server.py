@@ -34,7 +34,7 @@ from cloudrun_jobs.emulator.frontends.rest.frontend import RestFrontend
 from cloudrun_jobs.emulator.http_delivery import HttpDelivery
 from cloudrun_jobs.emulator.iam.access import Iam
 from cloudrun_jobs.emulator.logs.store import LogStore
-from cloudrun_jobs.emulator.methods import methods
+from cloudrun_jobs.emulator.methods import has_cloud_tasks, methods
 from cloudrun_jobs.emulator.persistence import Persistence
 from cloudrun_jobs.emulator.processes.spawner import Spawner
 from cloudrun_jobs.emulator.project import methods as project
@@ -57,6 +57,7 @@ if TYPE_CHECKING:
 
     from google.cloud import run_v2
 
+    from cloudrun_jobs.emulator.cloud_tasks.service import CloudTasks
     from cloudrun_jobs.emulator.service import Caller
     from cloudrun_jobs.emulator.web import Request, Response
 
@@ -82,6 +83,7 @@ class Emulator:
             self.clock, self.tokens, self.faults, lambda request: self._application.deliver(request)
         )
         self.scheduler = ScheduledJobs(self.clock, self._http_delivery, DeliveryLog(self.logs))
+        self.cloud_tasks = self._cloud_tasks(iam)
         self._spawner = Spawner()
         self._addresses = Addresses()
         self._secrets = secrets = Secrets(config.secrets)
@@ -91,7 +93,7 @@ class Emulator:
         self._engine = Engine(platform, iam.policies, Store())
         registry = ArtifactRegistry(documents, images, iam.policies, self.clock)
         served = [
-            *methods(self._engine, self.scheduler, self.logs, secrets, self.clock, iam),
+            *methods(self._engine, self.scheduler, self.logs, secrets, self.clock, iam, self.cloud_tasks),
             *project.methods(iam, ServiceAccounts(documents, iam), CustomRoles(documents), apis, registry),
         ]
         self._service = Service(served, self.faults, iam, apis)
@@ -149,8 +151,15 @@ class Emulator:
         self.clock.call_later(seconds, lambda: self._engine.signal(execution, signal.SIGCONT))
 
     def on_delivery(self, uri: str, handler: Callable[[Request], Response]) -> None:
-        """Handle Cloud Scheduler's deliveries to this URI with a function."""
+        """Handle the deliveries of Cloud Scheduler and Cloud Tasks to this URI with a function."""
         self._http_delivery.handlers[uri] = handler
+
+    def _cloud_tasks(self, iam: Iam) -> CloudTasks | None:
+        if not has_cloud_tasks():
+            return None
+        from cloudrun_jobs.emulator.cloud_tasks.service import CloudTasks
+
+        return CloudTasks(self.clock, self._http_delivery, iam.policies.drop)
 
     def _restore(self, state: State) -> None:
         """Restore the saved state, and save changes from now on."""
@@ -163,6 +172,8 @@ class Emulator:
         self._secrets.save = persistence.save_secret
         persistence.restore_documents(self._documents)
         self._documents.save = persistence.save_document
+        if self.cloud_tasks is not None:
+            self.cloud_tasks.restore(state)
         self._state = state
 
     def _handlers(self) -> dict[str, Callable[[Request, Caller], Response]]:

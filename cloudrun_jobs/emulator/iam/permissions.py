@@ -53,6 +53,21 @@ PERMISSIONS = {
     "CloudScheduler.RunJob": "cloudscheduler.jobs.run",
     "Locations.GetLocation": "cloudscheduler.locations.get",
     "Locations.ListLocations": "cloudscheduler.locations.list",
+    "CloudTasks.CreateQueue": "cloudtasks.queues.create",
+    "CloudTasks.GetQueue": "cloudtasks.queues.get",
+    "CloudTasks.ListQueues": "cloudtasks.queues.list",
+    "CloudTasks.UpdateQueue": "cloudtasks.queues.update",
+    "CloudTasks.DeleteQueue": "cloudtasks.queues.delete",
+    "CloudTasks.PauseQueue": "cloudtasks.queues.pause",
+    "CloudTasks.ResumeQueue": "cloudtasks.queues.resume",
+    "CloudTasks.PurgeQueue": "cloudtasks.queues.purge",
+    "CloudTasks.GetIamPolicy": "cloudtasks.queues.getIamPolicy",
+    "CloudTasks.SetIamPolicy": "cloudtasks.queues.setIamPolicy",
+    "CloudTasks.CreateTask": "cloudtasks.tasks.create",
+    "CloudTasks.GetTask": "cloudtasks.tasks.get",
+    "CloudTasks.ListTasks": "cloudtasks.tasks.list",
+    "CloudTasks.DeleteTask": "cloudtasks.tasks.delete",
+    "CloudTasks.RunTask": "cloudtasks.tasks.run",
     "LoggingServiceV2.WriteLogEntries": "logging.logEntries.create",
     "LoggingServiceV2.ListLogEntries": "logging.logEntries.list",
     "SecretManagerService.CreateSecret": "secretmanager.secrets.create",
@@ -113,7 +128,7 @@ def resource_of(request: Any) -> str:
             return str(value)
     if isinstance(request, dict):
         return ""
-    for field in ("job", "secret", "service"):
+    for field in ("job", "secret", "service", "queue"):
         inner = _field(request, field)
         if inner is not None and inner.name:
             return str(inner.name)
@@ -131,10 +146,15 @@ def accounts_of(method: str, request: Any) -> list[str]:
     if method in ("WorkerPools.CreateWorkerPool", "WorkerPools.UpdateWorkerPool"):
         return [request.worker_pool.template.service_account]
     if method in ("CloudScheduler.CreateJob", "CloudScheduler.UpdateJob"):
-        target = request.job.http_target
-        tokens = (target.oauth_token.service_account_email, target.oidc_token.service_account_email)
-        return [email for email in tokens if email]
+        return _accounts_of_target(request.job.http_target)
+    if method == "CloudTasks.CreateTask":
+        return _accounts_of_target(request.task.http_request)
     return []
+
+
+def _accounts_of_target(target: Any) -> list[str]:
+    tokens = (target.oauth_token.service_account_email, target.oidc_token.service_account_email)
+    return [email for email in tokens if email]
 
 
 def _field(request: Any, name: str) -> Any:

@@ -41,6 +41,7 @@ API_OF_SERVICE = {
     "google.cloud.run.": "run.googleapis.com",
     "google.longrunning.": "run.googleapis.com",
     "google.cloud.scheduler.": "cloudscheduler.googleapis.com",
+    "google.cloud.tasks.": "cloudtasks.googleapis.com",
     "google.cloud.location.": "cloudscheduler.googleapis.com",
     "google.logging.": "logging.googleapis.com",
     "google.cloud.secretmanager.": "secretmanager.googleapis.com",
