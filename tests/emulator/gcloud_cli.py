@@ -95,6 +95,7 @@ class Gcloud:
             # Regional calls prefix the host with the region, so only a proxy can receive them.
             "CLOUDSDK_API_ENDPOINT_OVERRIDES_RUN": "http://run.googleapis.com/",
             "CLOUDSDK_API_ENDPOINT_OVERRIDES_CLOUDSCHEDULER": "http://cloudscheduler.googleapis.com/",
+            "CLOUDSDK_API_ENDPOINT_OVERRIDES_CLOUDTASKS": "http://cloudtasks.googleapis.com/",
             "CLOUDSDK_API_ENDPOINT_OVERRIDES_LOGGING": "http://logging.googleapis.com/",
             "CLOUDSDK_API_ENDPOINT_OVERRIDES_SECRETMANAGER": "http://secretmanager.googleapis.com/",
             "CLOUDSDK_API_ENDPOINT_OVERRIDES_MONITORING": "http://monitoring.googleapis.com/",

@@ -28,7 +28,8 @@ class Rest:
         return self(verb, path, **body)["error"]
 
     def policy(self, path: str) -> Any:
-        verb = "POST" if path[2:] == "/projects/acme" or "serviceAccounts" in path else "GET"
+        is_post = path[2:] == "/projects/acme" or "/serviceAccounts/" in path or "/queues/" in path
+        verb = "POST" if is_post else "GET"
         return self(verb, f"{path}:getIamPolicy")
 
     def bind(self, path: str, role: str, member: str) -> Any:

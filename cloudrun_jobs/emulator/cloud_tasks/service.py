@@ -368,7 +368,7 @@ def _masked(request: api.UpdateQueueRequest, old: api.Queue) -> api.Queue:
 def _view(task: api.Task, view: Any) -> api.Task:
     """Return a task with or without its body."""
     shown = api.Task(task)
-    shown.view = api.Task.View.FULL if view == api.Task.View.FULL else api.Task.View.BASIC
+    shown.view = api.Task.View(api.Task.View.FULL if view == api.Task.View.FULL else api.Task.View.BASIC)
     if shown.view == api.Task.View.BASIC:
         shown.http_request.body = b""
     return shown

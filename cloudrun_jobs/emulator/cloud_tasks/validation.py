@@ -39,6 +39,7 @@ def queue_with_defaults(given: tasks_v2.Queue) -> tasks_v2.Queue:
     """Return the queue with the service's defaults, or raise INVALID_ARGUMENT."""
     if "http_target" in given:
         raise ServiceError("UNIMPLEMENTED", "Queue.http_target is not supported by the emulator.")
+    check_retry_config(given.retry_config)
     queue = tasks_v2.Queue(given)
     limits, retry = queue.rate_limits, queue.retry_config
     limits.max_dispatches_per_second = limits.max_dispatches_per_second or DEFAULT_RATE
@@ -48,7 +49,6 @@ def queue_with_defaults(given: tasks_v2.Queue) -> tasks_v2.Queue:
     retry.min_backoff = retry.min_backoff or min(DEFAULT_MIN_BACKOFF, retry.max_backoff or DEFAULT_MIN_BACKOFF)
     retry.max_backoff = retry.max_backoff or max(DEFAULT_MAX_BACKOFF, retry.min_backoff)
     _check_rate_limits(limits)
-    check_retry_config(retry)
     limits.max_burst_size = max(MIN_BURST, int(limits.max_dispatches_per_second / 5))
     return queue
 
@@ -168,7 +168,8 @@ def _http_request(given: tasks_v2.Task) -> tasks_v2.HttpRequest:
     if "http_request" not in given:
         raise invalid("Task.http_request or Task.app_engine_http_request is required.")
     request = tasks_v2.HttpRequest(given.http_request)
-    request.http_method = request.http_method or tasks_v2.HttpMethod.POST
+    if request.http_method == tasks_v2.HttpMethod.HTTP_METHOD_UNSPECIFIED:
+        request.http_method = tasks_v2.HttpMethod(tasks_v2.HttpMethod.POST)
     _check_url(request.url)
     if request.body and request.http_method.name not in METHODS_WITH_BODY:
         raise invalid("HttpRequest.body is allowed only with the methods POST, PUT and PATCH.")

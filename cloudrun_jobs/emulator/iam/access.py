@@ -13,8 +13,8 @@ from cloudrun_jobs.emulator.iam import initial_policy, roles
 from cloudrun_jobs.emulator.iam.permissions import (
     ACT_AS,
     PERMISSIONS,
-    RUN_WITH_OVERRIDES,
     accounts_of,
+    additional_permissions,
     resource_of,
 )
 from cloudrun_jobs.emulator.iam.policies import CONDITION_SUFFIX, Policies, is_google_managed
@@ -59,10 +59,7 @@ class Iam:
         resource = resource_of(request)
         if resource.startswith("roles/"):
             return  # Predefined roles are public.
-        needed = [PERMISSIONS[method]]
-        if method == "Jobs.RunJob" and "overrides" in request:
-            needed.append(RUN_WITH_OVERRIDES)
-        for permission in needed:
+        for permission in (PERMISSIONS[method], *additional_permissions(method, request)):
             if not self.allows(principal, permission, resource):
                 raise permission_denied(permission, resource or "the project")
         for email in accounts_of(method, request):

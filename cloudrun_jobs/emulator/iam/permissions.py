@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 RUN_WITH_OVERRIDES = "run.jobs.runWithOverrides"
+FULL_VIEW = "cloudtasks.tasks.fullView"
 ACT_AS = "iam.serviceAccounts.actAs"
 PERMISSIONS = {
     "Jobs.CreateJob": "run.jobs.create",
@@ -68,6 +69,8 @@ PERMISSIONS = {
     "CloudTasks.ListTasks": "cloudtasks.tasks.list",
     "CloudTasks.DeleteTask": "cloudtasks.tasks.delete",
     "CloudTasks.RunTask": "cloudtasks.tasks.run",
+    "TaskLocations.GetLocation": "cloudtasks.locations.get",
+    "TaskLocations.ListLocations": "cloudtasks.locations.list",
     "LoggingServiceV2.WriteLogEntries": "logging.logEntries.create",
     "LoggingServiceV2.ListLogEntries": "logging.logEntries.list",
     "SecretManagerService.CreateSecret": "secretmanager.secrets.create",
@@ -135,6 +138,15 @@ def resource_of(request: Any) -> str:
     entries = _field(request, "entries") or ()
     names = [*(_field(request, "resource_names") or ()), *(entry.log_name for entry in entries)]
     return str(names[0]) if names else ""
+
+
+def additional_permissions(method: str, request: Any) -> list[str]:
+    """Return the permissions that this request requires besides that of its method."""
+    if method == "Jobs.RunJob" and "overrides" in request:
+        return [RUN_WITH_OVERRIDES]
+    if method.startswith("CloudTasks.") and getattr(_field(request, "response_view"), "name", "") == "FULL":
+        return [FULL_VIEW]
+    return []
 
 
 def accounts_of(method: str, request: Any) -> list[str]:

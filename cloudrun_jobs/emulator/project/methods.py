@@ -29,6 +29,7 @@ PLACE = "projects/*/locations/*"
 REPOSITORY = f"{PLACE}/repositories/*"
 PACKAGE = f"{REPOSITORY}/packages/*"
 RUN_HOST = "run.googleapis.com"
+TASKS_HOST = "cloudtasks.googleapis.com"
 REQUESTS: dict[str, Any] = {
     "GetIamPolicy": iam_policy_pb2.GetIamPolicyRequest,
     "SetIamPolicy": iam_policy_pb2.SetIamPolicyRequest,
@@ -151,6 +152,10 @@ def _locations() -> Iterator[Method]:
     yield Method(service, "GetLocation", locations_pb2.GetLocationRequest, get, [Route("get", name)])
     uri = "/v1/{name=projects/*}/locations"
     yield Method(service, "ListLocations", locations_pb2.ListLocationsRequest, listed, [Route("get", uri)])
+    tasks = "google.cloud.tasks.v2.TaskLocations"
+    get_routes, list_routes = ([Route("get", f"/v2{each[3:]}", host=TASKS_HOST)] for each in (name, uri))
+    yield Method(tasks, "GetLocation", locations_pb2.GetLocationRequest, get, get_routes)
+    yield Method(tasks, "ListLocations", locations_pb2.ListLocationsRequest, listed, list_routes)
     run_route = Route("get", uri, host=RUN_HOST)
     yield Method("google.cloud.run.v1.Regions", "ListLocations", dict, locations.list_run_locations, [run_route])
 
