@@ -140,6 +140,17 @@ def test_update_changes_what_the_mask_names(both):
     assert (updated.retry_config.max_attempts, updated.state) == (7, State.PAUSED)
 
 
+def test_a_mask_without_a_value_restores_the_default(client):
+    """A field that the mask names and the queue lacks gets its default again; an unknown one is rejected."""
+    queue = new_queue(client, retry_config={"max_attempts": 7, "max_doublings": 3})
+    mask = field_mask_pb2.FieldMask(paths=["retry_config.max_attempts"])
+    updated = client.update_queue(queue={"name": queue}, update_mask=mask)
+
+    assert (updated.retry_config.max_attempts, updated.retry_config.max_doublings) == (100, 3)
+    with pytest.raises(exceptions.InvalidArgument, match="nonsense"):
+        client.update_queue(queue={"name": queue}, update_mask=field_mask_pb2.FieldMask(paths=["nonsense"]))
+
+
 def test_update_creates_a_missing_queue(client):
     """An update of a queue that does not exist creates it."""
     queue = client.update_queue(queue={"name": queue_name()})

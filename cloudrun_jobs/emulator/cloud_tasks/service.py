@@ -11,9 +11,9 @@ from itertools import takewhile
 from typing import TYPE_CHECKING, Any
 
 from google.cloud import tasks_v2 as api
-from google.protobuf import empty_pb2, field_mask_pb2
+from google.protobuf import empty_pb2
 
-from cloudrun_jobs.emulator import names
+from cloudrun_jobs.emulator import field_masks, names
 from cloudrun_jobs.emulator.cloud_tasks import validation
 from cloudrun_jobs.emulator.cloud_tasks.queues import QueuedTask, State, TaskQueue
 from cloudrun_jobs.emulator.engine.store import paginate
@@ -103,7 +103,8 @@ class CloudTasks:
             existing = self.queues.get(name)
             if existing is None:
                 return self._new_queue(request.queue)
-            queue = validation.queue_with_defaults(_masked(request, existing.queue))
+            masked = field_masks.updated(existing.queue, request.queue, request.update_mask.paths)
+            queue = validation.queue_with_defaults(masked)
             for field in OUTPUT_FIELDS:
                 setattr(queue, field, getattr(existing.queue, field))
             existing.queue = queue
@@ -354,15 +355,6 @@ class CloudTasks:
     def _remove_row(self, name: str) -> None:
         if self._state is not None:
             self._state.remove(name)
-
-
-def _masked(request: api.UpdateQueueRequest, old: api.Queue) -> api.Queue:
-    mask = field_mask_pb2.FieldMask(paths=request.update_mask.paths)
-    if not mask.paths:
-        return request.queue
-    queue = api.Queue(old)
-    mask.MergeMessage(api.Queue.pb(request.queue), api.Queue.pb(queue), True, True)
-    return queue
 
 
 def _view(task: api.Task, view: Any) -> api.Task:
