@@ -5,12 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from werkzeug.exceptions import HTTPException, NotFound
+
 from cloudrun_jobs.emulator.errors import ServiceError
 from cloudrun_jobs.emulator.service import ANONYMOUS, Caller
-from cloudrun_jobs.emulator.web import Request, Response
+from cloudrun_jobs.emulator.web import Request, Response, failure, http_failure
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from werkzeug.routing import Map
 
     from cloudrun_jobs.emulator.frontends.rest.frontend import RestFrontend
     from cloudrun_jobs.emulator.tokens import Tokens
@@ -20,20 +22,23 @@ if TYPE_CHECKING:
 class Application:
     rest: RestFrontend
     tokens: Tokens
-    # By path. A path that ends with a slash, except "/" itself, matches every path below it.
-    handlers: dict[str, Callable[[Request, Caller], Response]]
+    # Its endpoints are functions of a request, its caller, and the variables of the rule.
+    routes: Map
 
     def respond(self, request: Request) -> Response:
-        caller = Caller(self.tokens.principal(request.headers.get("authorization", "")) or ANONYMOUS)
-        for path, handler in self.handlers.items():
-            is_prefix = path != "/" and path.endswith("/") and request.path.startswith(path)
-            if is_prefix or request.path == path:
-                return handler(request, caller)
-        return self.rest.respond(request, caller)
+        caller = Caller(self.tokens.principal(request.headers.get("Authorization", "")) or ANONYMOUS)
+        try:
+            handler, variables = self.routes.bind("").match(request.path, request.method)
+        except NotFound:
+            return self.rest.respond(request, caller)
+        except HTTPException as error:
+            return http_failure(error.code or 500, f"{error.description}")
+        response: Response = handler(request, caller, **variables)
+        return response
 
     def deliver(self, request: Request) -> Response:
         """Handle a delivery from Cloud Scheduler; like any Google API, require an OAuth token."""
-        if self.tokens.principal(request.headers.get("authorization", "")) is None:
+        if self.tokens.principal(request.headers.get("Authorization", "")) is None:
             error = ServiceError("UNAUTHENTICATED", "Request is missing required authentication credential.")
-            return Response(error.http_status, error.body())
+            return failure(error)
         return self.respond(request)

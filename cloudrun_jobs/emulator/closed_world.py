@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from cloudrun_jobs.emulator.errors import ServiceError
-from cloudrun_jobs.emulator.web import Request, Response
+from cloudrun_jobs.emulator.web import Request, Response, failure
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -127,7 +127,7 @@ def replaced(container: run_v2.Container) -> list[str]:
     return sorted(variable.name for variable in container.env if is_closed(variable.name))
 
 
-def no_metadata(_: Request, __: Caller) -> Response:
+def no_metadata(_: Request, __: Caller, **___: str) -> Response:
     """Answer a client that looks for Google's metadata server."""
-    error = ServiceError("NOT_FOUND", "The Cloud Run emulator has no metadata server: tasks have no credentials.")
-    return Response(error.http_status, error.body())
+    message = "The Cloud Run emulator has no metadata server: tasks have no credentials."
+    return failure(ServiceError("NOT_FOUND", message))

@@ -117,9 +117,9 @@ class HttpDelivery:
     def _send(self, request: Request, url: str, headers: dict[str, str], deadline: timedelta) -> Result:
         parts = urlsplit(url)
         if url in self.handlers:
-            return Result.of(self.handlers[url](request).status)
+            return Result.of(self.handlers[url](request).status_code)
         if _is_cloud_run(parts.hostname or ""):
-            return Result.of(self.cloud_run(request).status)
+            return Result.of(self.cloud_run(request).status_code)
         if not is_loopback(parts.hostname or ""):
             debug = f"The emulator delivers only to this machine and to {RUN_API_HOST}, not to {parts.hostname}."
             return Result(0, "PERMISSION_DENIED", debug)
@@ -161,7 +161,7 @@ def _send(
 ) -> Result:
     try:
         path = urlunsplit(("", "", url.path or "/", url.query, ""))
-        connection.request(request.verb, path, request.body or None, headers)
+        connection.request(request.method, path, request.get_data() or None, headers)
         response = connection.getresponse()
         response.read()
         return Result.of(response.status)

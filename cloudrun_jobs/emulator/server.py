@@ -7,6 +7,8 @@ from contextlib import ExitStack
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Self
 
+from werkzeug.routing import Map, Rule
+
 from cloudrun_jobs.emulator.application import Application
 from cloudrun_jobs.emulator.clients import Clients
 from cloudrun_jobs.emulator.clock import Clock
@@ -30,6 +32,7 @@ from cloudrun_jobs.emulator.frontends.console import Console
 from cloudrun_jobs.emulator.frontends.grpc_frontend import GrpcFrontend
 from cloudrun_jobs.emulator.frontends.http_frontend import HttpFrontend
 from cloudrun_jobs.emulator.frontends.knative.frontend import KnativeFrontend, ServingFrontend
+from cloudrun_jobs.emulator.frontends.ports import Ports
 from cloudrun_jobs.emulator.frontends.rest.frontend import RestFrontend
 from cloudrun_jobs.emulator.http_delivery import HttpDelivery
 from cloudrun_jobs.emulator.iam.access import Iam
@@ -58,7 +61,6 @@ if TYPE_CHECKING:
     from google.cloud import run_v2
 
     from cloudrun_jobs.emulator.cloud_tasks.service import CloudTasks
-    from cloudrun_jobs.emulator.service import Caller
     from cloudrun_jobs.emulator.web import Request, Response
 
 
@@ -97,9 +99,10 @@ class Emulator:
             *project.methods(iam, ServiceAccounts(documents, iam), CustomRoles(documents), apis, registry),
         ]
         self._service = Service(served, self.faults, iam, apis)
-        self._application = Application(RestFrontend(self._service), self.tokens, self._handlers())
-        self._http = HttpFrontend(self._application, self._addresses)
-        self._grpc = GrpcFrontend(self._service, self.tokens, self._addresses)
+        self._application = Application(RestFrontend(self._service), self.tokens, self._routes())
+        self._http = HttpFrontend(self._application)
+        self._grpc = GrpcFrontend(self._service, self.tokens)
+        self._ports = Ports()
 
     @property
     def grpc(self) -> str:
@@ -176,28 +179,32 @@ class Emulator:
             self.cloud_tasks.restore(state)
         self._state = state
 
-    def _handlers(self) -> dict[str, Callable[[Request, Caller], Response]]:
+    def _routes(self) -> Map:
+        """Return the paths that are not those of an API in REST."""
         admin_api = AdminApi(self)
         console = Console(self._engine, self.scheduler, self.logs)
-        return {
+        knative = KnativeFrontend(self._service, self._engine)
+        serving = ServingFrontend(self._service, self._engine)
+        endpoints: dict[str, Callable[..., Response]] = {
             "/": console.overview,
-            CONSOLE_PREFIX: console.execution,
-            KnativeFrontend.path_prefix: KnativeFrontend(self._service, self._engine).respond,
-            ServingFrontend.path_prefix: ServingFrontend(self._service, self._engine).respond,
-            PATH_PREFIX: admin_api.respond,
+            f"{CONSOLE_PREFIX}<path:name>": console.execution,
+            f"{knative.path_prefix}<path:rest>": knative.respond,
+            f"{serving.path_prefix}<path:rest>": serving.respond,
+            f"{PATH_PREFIX}<endpoint>": admin_api.respond,
             CERTIFICATES_PATH: admin_api.certificates,
             KEYS_PATH: admin_api.keys,
             DISCOVERY_PATH: admin_api.discovery,
             **dict.fromkeys(TOKEN_INFO_PATHS, admin_api.token_info),
-            METADATA_PREFIX: no_metadata,
+            f"{METADATA_PREFIX}<path:rest>": no_metadata,
         }
+        rules = [Rule(path, endpoint=endpoint) for path, endpoint in endpoints.items()]
+        return Map(rules, strict_slashes=False, merge_slashes=False)
 
     def start(self) -> Self:
         with ExitStack() as on_error:
-            self._addresses.http = f"http://127.0.0.1:{self._http.bind(self.config.port)}"
-            on_error.callback(self._http.close)
-            self._addresses.grpc = f"127.0.0.1:{self._grpc.bind(self.config.grpc_port)}"
-            on_error.callback(self._grpc.close)
+            on_error.callback(self._ports.close)
+            self._addresses.http = f"http://127.0.0.1:{self._ports.bind(self.config.port)}"
+            self._addresses.grpc = f"127.0.0.1:{self._ports.bind(self.config.grpc_port)}"
             if self.config.state is not None:
                 self._restore(State(self.config.state))
             on_error.pop_all()
@@ -205,8 +212,7 @@ class Emulator:
         self._http_delivery.issuer = self.http
         self._spawner.open()
         self.clock.start()
-        self._http.serve()
-        self._grpc.serve()
+        self._ports.serve(self._grpc.serve(), self._http.serve())
         return self
 
     def _close_state(self) -> None:
@@ -223,6 +229,7 @@ class Emulator:
         self._engine.close()
         self._grpc.stop()
         self._http.stop()
+        self._ports.stop()
         self._spawner.close()
         self._close_state()
 

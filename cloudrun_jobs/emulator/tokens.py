@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import base64
 import hashlib
-import json
 import secrets
 import threading
 import time
 from typing import Any
 
-from cryptography.hazmat.primitives import serialization
+import jwt
 from cryptography.hazmat.primitives.asymmetric import rsa
-from google.auth import crypt, jwt
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+from jwt.algorithms import RSAAlgorithm
 
+ALGORITHM = "RS256"
 ID_TOKEN_LIFETIME = 3600  # seconds
 
 
@@ -47,7 +47,7 @@ class Tokens:
             "iat": now,
             "exp": now + ID_TOKEN_LIFETIME,
         }
-        return bytes(jwt.encode(self._signer(), claims)).decode()  # type: ignore[no-untyped-call]
+        return jwt.encode(claims, self._private_key(), ALGORITHM, {"kid": self.key_id})
 
     def principal(self, authorization: str) -> str | None:
         """Return the account of an ``Authorization`` header, or None if the token is unknown."""
@@ -58,33 +58,16 @@ class Tokens:
 
     def public_keys(self) -> dict[str, str]:
         """Return the public key in PEM by its id, the format that google-auth expects."""
-        pem = (
-            self._private_key()
-            .public_key()
-            .public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo)
-        )
+        pem = self._public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
         return {self.key_id: pem.decode()}
 
     def keys(self) -> dict[str, Any]:
         """Return the public key as a JSON Web Key Set."""
-        numbers = self._private_key().public_key().public_numbers()
-        key = {
-            "kty": "RSA",
-            "use": "sig",
-            "alg": "RS256",
-            "kid": self.key_id,
-            "n": _base64(numbers.n),
-            "e": _base64(numbers.e),
-        }
-        return {"keys": [key]}
+        key = RSAAlgorithm.to_jwk(self._public_key(), as_dict=True)
+        return {"keys": [{**key, "use": "sig", "alg": ALGORITHM, "kid": self.key_id}]}
 
-    def _signer(self) -> Any:
-        pem = self._private_key().private_bytes(
-            serialization.Encoding.PEM,
-            serialization.PrivateFormat.TraditionalOpenSSL,
-            serialization.NoEncryption(),
-        )
-        return crypt.RSASigner.from_string(pem, self.key_id)  # type: ignore[no-untyped-call]
+    def _public_key(self) -> rsa.RSAPublicKey:
+        return self._private_key().public_key()
 
     def _private_key(self) -> rsa.RSAPrivateKey:
         with self._lock:
@@ -97,13 +80,7 @@ class Tokens:
 def _jwt_issuer(token: str) -> str | None:
     """Return the issuer of a self-signed JWT. The signature is not verified: the emulator trusts every caller."""
     try:
-        payload = token.split(".")[1]
-        claims = json.loads(base64.urlsafe_b64decode(payload + "=" * (-len(payload) % 4)))
-    except (IndexError, ValueError):
+        issuer = jwt.decode(token, options={"verify_signature": False}).get("iss")
+    except jwt.InvalidTokenError:
         return None
-    return str(claims["iss"]) if isinstance(claims, dict) and "iss" in claims else None
-
-
-def _base64(number: int) -> str:
-    data = number.to_bytes((number.bit_length() + 7) // 8, "big")
-    return base64.urlsafe_b64encode(data).rstrip(b"=").decode()
+    return str(issuer) if issuer else None

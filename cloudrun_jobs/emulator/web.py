@@ -3,41 +3,62 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, field
+from functools import cached_property
+from io import BytesIO
 from typing import TYPE_CHECKING, Any
-from urllib.parse import parse_qsl, urlsplit
+from urllib.parse import unquote_to_bytes, urlsplit
+
+import werkzeug
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from cloudrun_jobs.emulator.errors import ServiceError
 
-@dataclass(frozen=True, slots=True)
-class Request:
-    verb: str  # In upper case.
-    path: str  # As sent, still percent-encoded.
-    host: str = ""
-    query: tuple[tuple[str, str], ...] = ()
-    headers: Mapping[str, str] = field(default_factory=dict)  # Names in lower case.
-    body: bytes = b""
+
+class Request(werkzeug.Request):
+    """Werkzeug's request, with the path as it was sent."""
+
+    @cached_property
+    def raw_path(self) -> str:
+        """The path, still percent-encoded."""
+        return urlsplit(self.environ["REQUEST_URI"]).path or "/"
 
     @classmethod
-    def from_url(cls, verb: str, url: str, headers: Mapping[str, str], body: bytes) -> Request:
+    def from_url(cls, method: str, url: str, headers: Mapping[str, str], body: bytes) -> Request:
         parts = urlsplit(url)
-        query = tuple(parse_qsl(parts.query, keep_blank_values=True))
-        lower = {name.lower(): value for name, value in headers.items()}
-        return cls(verb, parts.path or "/", parts.netloc or lower.get("host", ""), query, lower, body)
+        sent = {"Host": parts.netloc, **headers}
+        environ = {f"HTTP_{name.upper().replace('-', '_')}": value for name, value in sent.items()}
+        environ["CONTENT_TYPE"] = environ.get("HTTP_CONTENT_TYPE", "")
+        return cls(
+            environ
+            | {
+                "REQUEST_METHOD": method,
+                "REQUEST_URI": url,
+                "PATH_INFO": unquote_to_bytes(parts.path).decode("latin-1"),
+                "QUERY_STRING": parts.query,
+                "wsgi.url_scheme": parts.scheme,
+                "wsgi.input": BytesIO(body),
+                "CONTENT_LENGTH": str(len(body)),
+            }
+        )
 
-    def parameter(self, name: str, default: str = "") -> str:
-        return dict(self.query).get(name, default)
+
+class Response(werkzeug.Response):
+    """Werkzeug's response, of JSON by default."""
+
+    default_mimetype = "application/json"
 
 
-@dataclass(frozen=True, slots=True)
-class Response:
-    status: int
-    body: bytes = b""
-    content_type: str = "application/json"
-    reason: str | None = None  # The status line's, which many clients show instead of the body.
+def json_response(value: Any, status: int = 200) -> Response:
+    return Response(json.dumps(value), status)
 
-    @classmethod
-    def json(cls, value: Any, status: int = 200, reason: str | None = None) -> Response:
-        return cls(status, json.dumps(value).encode(), reason=reason)
+
+def failure(error: ServiceError) -> Response:
+    """Return the response of a call that failed."""
+    return Response(error.body(), error.http_status)
+
+
+def http_failure(status: int, message: str) -> Response:
+    """Return the response of a request that is not a call."""
+    return json_response({"error": {"code": status, "message": message}}, status)

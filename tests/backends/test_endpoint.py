@@ -93,14 +93,6 @@ def test_http_port_is_reported(use_endpoint: Callable[..., None], call: str) -> 
     assert time.monotonic() - before < 5
 
 
-def test_emulators_http_port_is_reported(use_endpoint: Callable[..., None], cloudrun_emulator: Any) -> None:
-    """The emulator's own HTTP port names its gRPC port."""
-    use_endpoint(cloudrun_emulator.http.removeprefix("http://"))
-
-    with pytest.raises(ServiceError, match="HTTP port of the Cloud Run emulator"):
-        echo.Command().delay()
-
-
 def test_other_server_is_retried(use_endpoint: Callable[..., None]) -> None:
     """A server that accepts connections and closes them may be about to start: the request is repeated."""
     with listen(Impatient) as port:

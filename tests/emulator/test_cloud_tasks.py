@@ -35,7 +35,7 @@ class Hook:
     def __call__(self, request):
         self.requests.append(request)
         self.times.append(self.clock.now())
-        return Response(self.statuses.pop(0) if self.statuses else 200)
+        return Response(status=self.statuses.pop(0) if self.statuses else 200)
 
     def tasks(self):
         return [request.headers["x-cloudtasks-taskname"] for request in self.requests]
@@ -237,8 +237,10 @@ def test_task_is_delivered_when_due(both, clock, hook):
     [request] = hook.requests
 
     assert (created.schedule_time, created.create_time) == (NOON + timedelta(days=29), NOON)
-    assert (request.verb, request.body) == ("POST", b"hi")
-    assert {name: value for name, value in request.headers.items() if name != "host"} == {
+    assert (request.method, request.get_data()) == ("POST", b"hi")
+    assert {name.lower(): value for name, value in request.headers} == {
+        "host": "hooks.example.com",
+        "content-length": "2",
         "user-agent": "Google-Cloud-Tasks",
         "x-own": "1",
         "x-cloudtasks-queuename": queue.rpartition("/")[2],

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gzip
+import json
 import shutil
 import socket
 import subprocess
@@ -92,9 +94,11 @@ def test_known_host_is_accepted(http, host):
 @pytest.mark.parametrize(
     ("request_head", "status"),
     [
-        (b"POST /x HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n", b"411"),
+        (b"POST /x HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\nx\r\n", b"400"),
+        (b"POST /x HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nabc\r\n0\r\n", b"400"),
         (b"POST /x HTTP/1.1\r\nHost: localhost\r\nContent-Length: x\r\n\r\n", b"400"),
         (b"POST /x HTTP/1.1\r\nHost: localhost\r\nContent-Length: 99999999999\r\n\r\n", b"413"),
+        (b"GET http://[/ HTTP/1.1\r\nHost: localhost\r\n\r\n", b"400"),
         (b"NONSENSE\r\n\r\n", b"400"),
     ],
 )
@@ -105,6 +109,45 @@ def test_malformed_request_is_rejected(emulator, request_head, status):
         connection.sendall(request_head)
 
         assert status in connection.recv(200)
+
+
+def gzipped(text):
+    return gzip.compress(text.encode())
+
+
+@pytest.mark.parametrize(
+    ("body", "encoding"),
+    [
+        (gzipped(json.dumps(BODY)), "gzip"),
+        (gzipped(json.dumps(BODY)[:20]) + gzipped(json.dumps(BODY)[20:]), "GZIP"),
+        (iter([json.dumps(BODY)[:20].encode(), json.dumps(BODY)[20:].encode()]), "identity"),
+        (iter([gzipped(json.dumps(BODY))]), "gzip"),
+    ],
+    ids=["gzip", "gzip of two members", "chunked", "chunked gzip"],
+)
+def test_encoded_body_is_read(http, body, encoding):
+    """Bodies may be compressed with gzip, and sent in chunks."""
+    response = http("POST", f"{JOBS}?jobId=work", data=body, headers={"Content-Encoding": encoding})
+
+    assert response.json()["metadata"]["name"] == f"{PLACE}/jobs/work"
+
+
+@pytest.mark.parametrize(
+    ("body", "encoding", "status", "message"),
+    [
+        (b"{}", "gzip", 400, "The body is not gzip"),
+        (gzipped("{}")[:-4], "gzip", 400, "The body is not gzip"),
+        (gzip.compress(bytes(65 * 2**20)), "gzip", 413, "longer than 67108864 bytes"),
+        (b"{}", "br", 415, "expected the content encoding gzip, got 'br'"),
+    ],
+    ids=["text", "truncated", "bomb", "unknown"],
+)
+def test_wrong_encoding_is_rejected(http, body, encoding, status, message):
+    """A body that is not of its encoding is rejected, and so is one that expands beyond the limit."""
+    response = http("POST", f"{JOBS}?jobId=work", data=body, headers={"Content-Encoding": encoding})
+
+    assert response.status_code == status
+    assert message in response.json()["error"]["message"]
 
 
 def test_idle_connections_do_not_block(emulator, http):

@@ -36,7 +36,7 @@ class Hook:
 
     def __call__(self, request):
         self.requests.append(request)
-        return Response(self.statuses.pop(0) if self.statuses else 200)
+        return Response(status=self.statuses.pop(0) if self.statuses else 200)
 
 
 @pytest.fixture
@@ -79,8 +79,8 @@ def test_delivery_headers(emulator, scheduler, hook):
     emulator.clock.advance(timedelta(hours=1))
 
     [request] = hook.requests
-    assert request.verb == "POST"
-    assert request.body == b"{}"
+    assert request.method == "POST"
+    assert request.get_data() == b"{}"
     assert request.headers["user-agent"] == "Google-Cloud-Scheduler"
     assert request.headers["x-cloudscheduler"] == "true"
     assert request.headers["x-cloudscheduler-jobname"] == "tick"

@@ -8,7 +8,7 @@ from google.cloud import scheduler_v1
 
 from cloudrun_jobs.emulator import Emulator
 from cloudrun_jobs.emulator.config import InvalidConfiguration
-from cloudrun_jobs.emulator.frontends.grpc_port import PortInUse
+from cloudrun_jobs.emulator.frontends.ports import PortInUse
 from tests.emulator.cloud import PLACE, Cloud, condition, job_of, script
 
 

@@ -138,13 +138,15 @@ answers: list[Any] = []
 
 def forward(url: str, request: Request) -> Response:
     """Send a delivery to the server, and keep the response."""
-    path = "/" + request.path.lstrip("/")
-    sent = urllib.request.Request(url + path, data=request.body, headers=dict(request.headers), method="POST")
+    path = "/" + request.raw_path.lstrip("/")
+    sent = urllib.request.Request(
+        url + path, data=request.get_data(), headers=dict(request.headers), method="POST"
+    )
     sent.remove_header("Host")
     try:
         with urllib.request.urlopen(sent, timeout=60) as response:
             answers.append(json.load(response))
-            return Response(response.status)
+            return Response(status=response.status)
     except urllib.error.HTTPError as error:
         answers.append(json.load(error))
-        return Response(error.code)
+        return Response(status=error.code)

@@ -11,12 +11,12 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.request import urlopen
 
+import jwt
 import pytest
 from django.test import Client
-from google.auth import jwt
 
 from cloudrun_jobs.emulator import Emulator
-from cloudrun_jobs.emulator.tokens import Tokens
+from cloudrun_jobs.emulator.tokens import ALGORITHM, Tokens
 from cloudrun_jobs.http import certificates
 from cloudrun_jobs.http.certificates import Certificates, CertificatesUnavailable
 from tests.http_api.conftest import configured
@@ -108,7 +108,7 @@ def signed(tokens: Tokens, *, key_id: str | None = None, **claims: Any) -> str:
         **claims,
     }
     payload = {name: value for name, value in given.items() if value is not None}
-    return bytes(jwt.encode(tokens._signer(), payload, key_id=key_id or tokens.key_id)).decode()  # type: ignore[no-untyped-call]
+    return jwt.encode(payload, tokens._private_key(), ALGORITHM, {"kid": key_id or tokens.key_id})
 
 
 def test_cloud_schedulers_token_is_accepted(http: Client, settings: Any, cloudrun_emulator: Emulator) -> None:

@@ -7,11 +7,10 @@ import json
 import time
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
-from urllib.parse import parse_qsl
 
 from cloudrun_jobs.emulator.errors import ServiceError
 from cloudrun_jobs.emulator.faults import UnknownFault
-from cloudrun_jobs.emulator.web import Request, Response
+from cloudrun_jobs.emulator.web import Request, Response, failure, http_failure, json_response
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -43,39 +42,37 @@ class AdminApi:
             "POST images": lambda body: emulator.images.push(body["image"]),
         }
 
-    def respond(self, request: Request, _: Caller) -> Response:
-        handler = self._handlers.get(f"{request.verb} {request.path.removeprefix(PATH_PREFIX)}")
+    def respond(self, request: Request, _: Caller, endpoint: str) -> Response:
+        handler = self._handlers.get(f"{request.method} {endpoint}")
         if handler is None:
-            return _error(404, f"The admin API has no endpoint {request.verb} {request.path}.")
+            return http_failure(404, f"The admin API has no endpoint {request.method} {request.path}.")
         try:
-            return Response.json(handler(json.loads(request.body or b"{}")) or {})
+            return json_response(handler(json.loads(request.get_data() or b"{}")) or {})
         except ServiceError as error:
-            return Response(error.http_status, error.body())
+            return failure(error)
         except UnknownFault as error:
-            return _error(400, str(error))
+            return http_failure(400, str(error))
         except (AttributeError, KeyError, TypeError, ValueError) as error:
-            return _error(400, f"The request to {request.path} is invalid: {error}")
+            return http_failure(400, f"The request to {request.path} is invalid: {error}")
 
     def certificates(self, _: Request, __: Caller) -> Response:
-        return Response.json(self._emulator.tokens.public_keys())
+        return json_response(self._emulator.tokens.public_keys())
 
     def keys(self, _: Request, __: Caller) -> Response:
-        return Response.json(self._emulator.tokens.keys())
+        return json_response(self._emulator.tokens.keys())
 
     def discovery(self, _: Request, __: Caller) -> Response:
         """Return the OpenID configuration, which points verifiers of OIDC tokens to the keys."""
         issuer = self._emulator.http
-        return Response.json({"issuer": issuer, "jwks_uri": issuer + KEYS_PATH})
+        return json_response({"issuer": issuer, "jwks_uri": issuer + KEYS_PATH})
 
     def token_info(self, request: Request, _: Caller) -> Response:
         """Return the account of an access token, as Google's OAuth service does."""
-        form = dict(parse_qsl(request.body.decode("utf-8", "replace")))
-        token = request.parameter("access_token") or form.get("access_token", "")
-        email = self._emulator.tokens.principal(f"Bearer {token}")
+        email = self._emulator.tokens.principal(f"Bearer {request.values.get('access_token', '')}")
         if email is None:
-            return Response.json({"error": "invalid_token", "error_description": "Invalid Value"}, 400)
+            return json_response({"error": "invalid_token", "error_description": "Invalid Value"}, 400)
         account = str(int.from_bytes(hashlib.sha256(email.encode()).digest()[:8], "big"))
-        return Response.json(
+        return json_response(
             {
                 "azp": account,
                 "aud": account,
@@ -111,7 +108,3 @@ class AdminApi:
         else:
             clock.scale(float(body["scale"]))
         return self._clock()
-
-
-def _error(status: int, message: str) -> Response:
-    return Response.json({"error": {"code": status, "message": message}}, status)

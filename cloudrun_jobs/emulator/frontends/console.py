@@ -59,9 +59,8 @@ class Console:
         body = f"<h1>Cloud Run emulator</h1><h2>Jobs</h2>{jobs}<h2>Executions</h2>{executions}"
         return _html("Cloud Run emulator", f"{body}<h2>Schedules</h2>{schedules}")
 
-    def execution(self, request: Request, _: Caller) -> Response:
+    def execution(self, request: Request, _: Caller, name: str) -> Response:
         """Show the tasks and the output of the execution whose full name is in the path, or of one task of it."""
-        name = request.path.removeprefix(CONSOLE_PREFIX)
         with self._engine.store.changed:
             record = self._engine.store.executions.get(name)
             if record is None:
@@ -69,7 +68,7 @@ class Console:
             summary = _table(("Execution", "State", "Tasks", "Created", "Message"), [_execution(record.execution)])
             tasks = _table(("Task", "State", "Retried", "Message"), map(_task, record.tasks[:MAX_ROWS]))
         title = escape(names.short(name))
-        task = request.parameter("task")
+        task = request.args.get("task", "")
         heading = f"Output of task {escape(task)}" if task else "Output"
         body = f'<p><a href="/">All</a></p><h1>{title}</h1>{summary}<h2>Tasks</h2>{tasks}<h2>{heading}</h2>'
         return _html(title, f"{body}<pre>{self._output(names.short(name), task)}</pre>")
@@ -152,4 +151,4 @@ def _table(headings: Iterable[str], rows: Iterable[Sequence[str]]) -> str:
 
 def _html(title: str, body: str, status: int = 200) -> Response:
     page = f"{HTML_HEAD.format(title=title)}{body}</body></html>\n"
-    return Response(status, page.encode(), "text/html; charset=utf-8")
+    return Response(page, status, mimetype="text/html")

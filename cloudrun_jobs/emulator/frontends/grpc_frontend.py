@@ -9,13 +9,11 @@ from typing import TYPE_CHECKING, Any
 import grpc
 
 from cloudrun_jobs.emulator.errors import ServiceError
-from cloudrun_jobs.emulator.frontends.grpc_port import GrpcPort
 from cloudrun_jobs.emulator.service import ANONYMOUS, Caller, Method, Service, raw, raw_class
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from cloudrun_jobs.emulator.closed_world import Addresses
     from cloudrun_jobs.emulator.tokens import Tokens
 
 # WaitOperation occupies a thread until it returns.
@@ -24,33 +22,24 @@ MAX_MESSAGE_BYTES = 64 * 1024 * 1024
 
 
 class GrpcFrontend:
-    def __init__(self, service: Service, tokens: Tokens, addresses: Addresses) -> None:
+    def __init__(self, service: Service, tokens: Tokens) -> None:
         self._service = service
         self._tokens = tokens
-        self._addresses = addresses
 
-    def bind(self, port: int) -> int:
-        self._port = GrpcPort(self._addresses)
-        return self._port.bind(port)
-
-    def serve(self) -> None:
+    def serve(self) -> int:
+        """Serve on a free port; return its number."""
         self._pool = ThreadPoolExecutor(MAX_THREADS, "emulator-grpc")
         # With SO_REUSEPORT, another emulator could receive the calls.
         options = [("grpc.so_reuseport", 0), ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES)]
         self._server = grpc.server(self._pool, options=options)
         self._server.add_generic_rpc_handlers(self._handlers())
-        server_port = self._server.add_insecure_port("127.0.0.1:0")
+        port = self._server.add_insecure_port("127.0.0.1:0")
         self._server.start()
-        self._port.serve(server_port)
+        return int(port)
 
     def stop(self) -> None:
         self._server.stop(grace=0.2).wait()
-        self._port.stop()
         self._pool.shutdown()
-
-    def close(self) -> None:
-        """Release the port without having served."""
-        self._port.close()
 
     def _handlers(self) -> list[Any]:
         services: dict[str, dict[str, Any]] = defaultdict(dict)

@@ -121,8 +121,8 @@ def listed(
     frontend: V1Frontend, kind: Kind, field: str, parent: str, request: Request, caller: Caller
 ) -> dict[str, Any]:
     """Return the resources that the request's label selector matches, or a page of them."""
-    selector = selectors.parse(request.parameter("labelSelector"))
-    size, token = limit(request), request.parameter("continue")
+    selector = selectors.parse(request.args.get("labelSelector", ""))
+    size, token = limit(request), request.args.get("continue", "")
     request_class = getattr(run_v2, f"List{kind.name}sRequest")
 
     def page(page_size: int, page_token: str) -> tuple[list[dict[str, Any]], str]:

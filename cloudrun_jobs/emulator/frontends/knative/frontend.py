@@ -119,7 +119,7 @@ def regional_services(services: list[run_v2.Service]) -> dict[str, Any]:
 
 def _required(request: Request, name: str) -> str:
     """Return the id that the label selector requires, so that only its part of the store is read."""
-    required = selectors.parse(request.parameter("labelSelector")).required
+    required = selectors.parse(request.args.get("labelSelector", "")).required
     return required.get(f"{resources.RUN}{name}", "")
 
 
@@ -129,7 +129,7 @@ def _execution(operation: Any) -> dict[str, Any]:
 
 def _part(service: dict[str, Any], request: Request) -> dict[str, Any]:
     """Return the part of a v1 service that the path names: its configuration, or its route."""
-    kind = "Configuration" if "/configurations" in request.path else "Route"
+    kind = "Configuration" if "/configurations" in request.raw_path else "Route"
     part = {**service, "kind": kind}
     for field in ("spec", "status"):
         part[field] = {key: value for key, value in service[field].items() if key in PARTS[kind]}

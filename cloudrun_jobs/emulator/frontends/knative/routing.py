@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from cloudrun_jobs.emulator import names
 from cloudrun_jobs.emulator.errors import ServiceError, invalid
-from cloudrun_jobs.emulator.web import Request, Response
+from cloudrun_jobs.emulator.web import Request, Response, failure, json_response
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -31,18 +31,18 @@ class V1Frontend:
         self.service = service
         self.engine = engine
 
-    def respond(self, request: Request, caller: Caller) -> Response:
+    def respond(self, request: Request, caller: Caller, **_: str) -> Response:
         try:
-            return Response.json(self._call(request, caller))
+            return json_response(self._call(request, caller))
         except ServiceError as error:
-            return Response(error.http_status, error.body())
+            return failure(error)
 
     def _call(self, request: Request, caller: Caller) -> dict[str, Any]:
-        match = PATH.fullmatch(request.path.removeprefix(self.path_prefix))
+        match = PATH.fullmatch(request.raw_path.removeprefix(self.path_prefix))
         if match is None:
             raise _not_found(request)
         location = names.Location(match["project"], _region(request.host))
-        call = f"{request.verb} {match['kind']}"
+        call = f"{request.method} {match['kind']}"
         call += ("/ID" if match["id"] else "") + (f":{match['verb']}" if match["verb"] else "")
         handler = self.handlers.get(call)
         if handler is None:
@@ -55,7 +55,7 @@ class V1Frontend:
 
 def content(request: Request) -> dict[str, Any]:
     try:
-        value = json.loads(request.body or b"{}")
+        value = json.loads(request.get_data() or b"{}")
     except (ValueError, RecursionError) as error:
         raise invalid(f"Invalid JSON payload received. {error}") from error
     if not isinstance(value, dict):
@@ -64,7 +64,7 @@ def content(request: Request) -> dict[str, Any]:
 
 
 def limit(request: Request) -> int:
-    text = request.parameter("limit", "0")
+    text = request.args.get("limit", "0")
     if not text.isdecimal():
         raise invalid(f"Invalid value at 'limit': {text!r}.")
     return int(text)
@@ -72,7 +72,7 @@ def limit(request: Request) -> int:
 
 def validate_only(request: Request) -> bool:
     """Return True for a dry run."""
-    return request.parameter("dryRun") == "all"
+    return request.args.get("dryRun", "") == "all"
 
 
 def _region(host: str) -> str:
@@ -82,4 +82,4 @@ def _region(host: str) -> str:
 
 
 def _not_found(request: Request) -> ServiceError:
-    return ServiceError("NOT_FOUND", f"The requested URL {request.path} was not found on this server.")
+    return ServiceError("NOT_FOUND", f"The requested URL {request.raw_path} was not found on this server.")

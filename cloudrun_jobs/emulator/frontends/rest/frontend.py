@@ -10,7 +10,7 @@ from urllib.parse import unquote
 from cloudrun_jobs.emulator.errors import ServiceError
 from cloudrun_jobs.emulator.frontends.rest import messages
 from cloudrun_jobs.emulator.service import Caller, Method, Service
-from cloudrun_jobs.emulator.web import Request, Response
+from cloudrun_jobs.emulator.web import Request, Response, failure
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -44,14 +44,14 @@ class RestFrontend:
             message = messages.read(rule.method.request, request, rule.body, path)
             return messages.respond(self._service.call(rule.method.key, message, caller), request)
         except ServiceError as error:
-            return Response(error.http_status, error.body())
+            return failure(error)
 
     def _find(self, request: Request) -> tuple[Rule, list[str]]:
         for rule in self._rules:
-            match = rule.pattern.fullmatch(request.path)
-            if match is not None and rule.verb == request.verb and _serves(rule, request.host):
+            match = rule.pattern.fullmatch(request.raw_path)
+            if match is not None and rule.verb == request.method and _serves(rule, request.host):
                 return rule, [unquote(value) for value in match.groups()]
-        raise ServiceError("NOT_FOUND", f"The requested URL {request.path} was not found on this server.")
+        raise ServiceError("NOT_FOUND", f"The requested URL {request.raw_path} was not found on this server.")
 
 
 def _rules(method: Method) -> Iterator[Rule]:

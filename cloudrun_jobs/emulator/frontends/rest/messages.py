@@ -39,7 +39,7 @@ def read(message_class: Any, request: Request, body: str, path: Mapping[str, str
 
 def respond(response: Any, request: Request) -> Response:
     fields = _common(request, "fields") or request.headers.get("x-goog-fieldmask", "")
-    numbers = "enum-encoding=int" in request.parameter("$alt")
+    numbers = "enum-encoding=int" in request.args.get("$alt", "")
     content = response if isinstance(response, dict) else to_json(response, use_integers_for_enums=numbers)
     if fields:
         selection = partial.parse(fields)
@@ -47,11 +47,11 @@ def respond(response: Any, request: Request) -> Response:
             partial.check(selection, extended_class(type(response)).DESCRIPTOR, fields)
         content = partial.select(content, selection)
     indent = None if _common(request, "prettyPrint") == "false" else 2
-    return Response(200, json.dumps(content, indent=indent).encode())
+    return Response(json.dumps(content, indent=indent))
 
 
 def _common(request: Request, name: str) -> str:
-    return request.parameter(name) or request.parameter(f"${name}")
+    return request.args.get(name, "") or request.args.get(f"${name}", "")
 
 
 def _check_common(request: Request) -> None:
@@ -66,7 +66,7 @@ def _check_common(request: Request) -> None:
 def _query(request: Request, descriptor: Any) -> dict[str, Any]:
     """Return the fields that the query sets. Without a descriptor, the names are not checked."""
     fields: dict[str, Any] = {}
-    for name, value in request.query:
+    for name, value in request.args.items(multi=True):
         if name.startswith("$") or name in COMMON:
             continue
         if (descriptor is not None and not _is_field(descriptor, name)) or not _put(fields, name, value):
@@ -87,9 +87,9 @@ def _is_field(descriptor: Any, name: str) -> bool:
 
 
 def _body(field: str, request: Request) -> dict[str, Any]:
-    if not field or not request.body:
+    if not field or not request.get_data():
         return {}
-    content = json_reader.decode(request.body)
+    content = json_reader.decode(request.get_data())
     if not isinstance(content, dict):
         reason = "Root element must be a message."
         raise json_reader.violation_error([json_reader.unknown_name("", "", reason)])

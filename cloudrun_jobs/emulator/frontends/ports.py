@@ -1,4 +1,4 @@
-"""The gRPC port: relay HTTP/2 to the gRPC server and HTTP/1 to the HTTP port, so that one address serves both."""
+"""The public ports: each relays HTTP/2 to the gRPC server and HTTP/1 to the HTTP server."""
 
 from __future__ import annotations
 
@@ -6,10 +6,6 @@ import asyncio
 import contextlib
 import socket
 import threading
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from cloudrun_jobs.emulator.closed_world import Addresses
 
 PREFACE_START = b"PRI"  # Starts HTTP/2; no method of HTTP/1 starts with it.
 TLS_HANDSHAKE = 0x16
@@ -24,9 +20,9 @@ class PortInUse(OSError):
         super().__init__(f"port {port} is in use; choose another, or 0 for any free one")
 
 
-class GrpcPort:
-    def __init__(self, addresses: Addresses) -> None:
-        self._addresses = addresses
+class Ports:
+    def __init__(self) -> None:
+        self._sockets: list[socket.socket] = []
         # The event loop refers to a task only weakly once the client has sent everything.
         self._connections: set[asyncio.Task[None] | None] = set()
         self._serving = threading.Event()
@@ -35,18 +31,20 @@ class GrpcPort:
     def bind(self, port: int) -> int:
         """Listen on the port, or on a free one if it is 0; return its number."""
         try:
-            self._socket = socket.create_server(("127.0.0.1", port), backlog=128)
+            listener = socket.create_server(("127.0.0.1", port), backlog=128)
         except OSError as error:
             raise PortInUse(port) from error
         # Connections inherit it. asyncio sets it on sockets that name their protocol, which this one does not.
-        self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        return int(self._socket.getsockname()[1])
+        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self._sockets.append(listener)
+        return int(listener.getsockname()[1])
 
-    def serve(self, server_port: int) -> None:
-        """Relay to the gRPC server on this port, in a thread."""
-        self._server_port = server_port
+    def serve(self, grpc_port: int, http_port: int) -> None:
+        """Relay to the servers on these ports, in a thread."""
+        self._grpc_port = grpc_port
+        self._http_port = http_port
         self._thread = threading.Thread(
-            target=asyncio.run, args=(self._serve(),), name="emulator-grpc-port", daemon=True
+            target=asyncio.run, args=(self._serve(),), name="emulator-ports", daemon=True
         )
         self._thread.start()
         self._serving.wait()
@@ -56,15 +54,17 @@ class GrpcPort:
         self._thread.join()
 
     def close(self) -> None:
-        """Release the port without having served."""
-        self._socket.close()
+        """Release the ports without having served."""
+        for listener in self._sockets:
+            listener.close()
 
     async def _serve(self) -> None:
         self._loop = asyncio.get_running_loop()
-        server = await asyncio.start_server(self._accepted, sock=self._socket)
+        servers = [await asyncio.start_server(self._accepted, sock=listener) for listener in self._sockets]
         self._serving.set()
         await self._stopped.wait()
-        server.close()  # On return, the loop cancels the connections.
+        for server in servers:
+            server.close()  # On return, the loop cancels the connections.
 
     async def _accepted(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()
@@ -77,10 +77,9 @@ class GrpcPort:
 
     async def _serve_connection(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         first = await asyncio.wait_for(reader.readexactly(len(PREFACE_START)), FIRST_BYTES_TIMEOUT)
-        if first == PREFACE_START:
-            await _relay(first, reader, writer, self._server_port)
-        elif first[0] != TLS_HANDSHAKE:
-            await _relay(first, reader, writer, int(self._addresses.http.rpartition(":")[2]))
+        if first[0] != TLS_HANDSHAKE:
+            server_port = self._grpc_port if first == PREFACE_START else self._http_port
+            await _relay(first, reader, writer, server_port)
 
 
 async def _relay(
