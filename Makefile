@@ -4,7 +4,7 @@ PYTHON ?= $(shell for python in python3.14 python3.13 python3.12 python3.11 pyth
 NOX = .venv/bin/python -m nox --no-error-on-external-run
 
 .PHONY: servers demo demo-export test lint test-oldest test-pair test-faults test-bigquery test-wheel wheel soak mutations \
-	test-clients test-gcloud test-api test-browser test-containers \
+	test-clients test-client test-gcloud test-libraries test-airflow test-api test-browser test-containers \
 	environment-of-lint bench messages lock clean
 
 demo: .venv/ready
@@ -56,12 +56,24 @@ soak: .venv/ready servers
 mutations: .venv/ready servers
 	@$(NOX) --session mutations
 
-# Drives the emulator with gcloud and Airflow, the HTTP API with schemathesis and beside Django Ninja and DRF, and
-# validates what is exported for Terraform with Terraform.
-test-clients: test-gcloud test-api
+# Drives the emulator with gcloud and with the libraries of tests/clients, the HTTP API with schemathesis and beside
+# Django Ninja and DRF, and validates what is exported for Terraform with Terraform.
+test-clients: test-gcloud test-libraries test-airflow test-api
 
 test-gcloud: environment-of-lint
-	@$(NOX) --session gcloud clients terraform
+	@$(NOX) --session gcloud terraform
+
+# Prefect, django-tasks-google, Google's libraries for Node and others, each in an environment of its own.
+test-libraries: environment-of-lint
+	@$(NOX) --session client --keywords "not airflow"
+
+# Installs 1.4 GB.
+test-airflow: environment-of-lint
+	@$(NOX) --session "client(airflow)"
+
+# One of the libraries: make test-client CLIENT=prefect
+test-client: environment-of-lint
+	@$(NOX) --session "client($(CLIENT))"
 
 test-api: environment-of-lint
 	@$(NOX) --session fuzz frameworks

@@ -223,12 +223,32 @@ def gcloud(session: nox.Session) -> None:
     session.run("pytest", "-q", "-n", "3", "--dist", "worksteal", "-k", "gcloud", *folders, *session.posargs)
 
 
+# The modules of tests/clients, and what their environments have. Node's libraries are in its package.json.
+CLIENTS = {
+    "airflow": ("apache-airflow-providers-google==22.8.0",),
+    "cloudrun_job": ("django-cloudrun-job==0.1.0", "Django==6.1.3"),
+    "discovery": ("google-api-python-client==2.202.0",),
+    "django_tasks_google": ("django-tasks-google==0.6.0", "Django==6.1.3"),
+    "litestar_queues": ("litestar-queues[cloudrun,sqlspec]==0.12.0", "aiosqlite==0.22.1"),
+    "nodejs": (),
+    "prefect": ("prefect-gcp==0.6.22",),
+    "taskferry": ("taskferry-cloudrun[gcp]==0.4.0", "google-cloud-logging==3.17.0"),
+}
+
+
 @nox.session(python=NEWEST[0])
-def clients(session: nox.Session) -> None:
-    """Airflow's Cloud Run operator, in an environment of its own, against the emulator."""
-    session.install("--quiet", "apache-airflow-providers-google")
+@nox.parametrize("name", list(CLIENTS), ids=list(CLIENTS))
+def client(session: nox.Session, name: str) -> None:
+    """A client of another project's, in an environment of its own, against the emulator."""
+    if name == "nodejs":
+        if not shutil.which("npm"):
+            session.skip("Node's libraries are not tested: npm is not installed.")
+        with session.chdir("tests/clients/node"):
+            session.run("npm", "ci", "--silent", "--ignore-scripts", "--no-audit", "--no-fund", external=True)
+    else:
+        session.install("--quiet", *CLIENTS[name])
     emulator = Path(".nox") / "lint" / "bin" / "python"
-    session.run("python", "tests/emulator/airflow_client.py", str(emulator.absolute()), *session.posargs)
+    session.run("python", "-m", f"tests.clients.{name}", str(emulator.absolute()))
 
 
 @nox.session(python=NEWEST[0])
