@@ -8,7 +8,9 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
+from cloudrun_jobs.emulator import messages
 from cloudrun_jobs.emulator.errors import invalid
+from cloudrun_jobs.emulator.template_limits import check_metadata, check_template, has_gpu
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -19,12 +21,11 @@ JOB_ID = re.compile(r"[a-z](?:[-a-z0-9]*[a-z0-9])?")
 MAX_JOB_ID_LENGTH = 63
 MAX_TASKS = 10_000
 MAX_TIMEOUT_SECONDS = 168 * 3600
+MAX_GPU_TIMEOUT_SECONDS = MAX_DELAYED_TIMEOUT_SECONDS = 12 * 3600
 MAX_RETRIES = 10
 MAX_ARGS = MAX_ENV = 1000
 MAX_ENV_BYTES = 32_768
 RESERVED_ENV = re.compile(r"PORT|K_.*|CLOUD_RUN_.*|X_GOOGLE_.*")
-UNIT_BYTES = {"": 1, "k": 10**3, "M": 10**6, "G": 10**9, "Ki": 2**10, "Mi": 2**20, "Gi": 2**30}
-QUANTITY = re.compile(r"(\d+(?:\.\d+)?)(k|M|G|Ki|Mi|Gi)?")
 
 
 def check_job_id(job_id: str, field: str = "CreateJobRequest.job_id") -> None:
@@ -42,13 +43,16 @@ def check_job(job: run_v2.Job) -> None:
     if not template.containers:
         raise invalid("Violation in Job.template.template.containers: a job needs at least one container.")
     check_task_count(job.template.task_count)
-    check_timeout(template.timeout.total_seconds() if template.timeout else 0)
+    check_timeout(job.template, template.timeout.total_seconds() if template.timeout else 0)
     if not 0 <= template.max_retries <= MAX_RETRIES:
         raise _out_of_range("max_retries", template.max_retries, f"between 0 and {MAX_RETRIES}")
     if not 0 <= job.template.parallelism <= job.template.task_count:
         raise _out_of_range("parallelism", job.template.parallelism, "between 0 and task_count")
     for container in template.containers:
         check_container(container)
+    check_metadata(job, "Job")
+    check_metadata(job.template, "Job.template")
+    check_template(template, "template.template")
     _check_execution_token(job)
 
 
@@ -57,7 +61,6 @@ def check_container(container: run_v2.Container) -> None:
         raise invalid("Violation in Job.template.template.containers.image: an image is required.")
     check_args(container.args)
     check_env(container.env)
-    memory_bytes(container)
 
 
 def check_task_count(count: int) -> None:
@@ -65,9 +68,14 @@ def check_task_count(count: int) -> None:
         raise _out_of_range("task_count", count, f"between 1 and {MAX_TASKS}")
 
 
-def check_timeout(seconds: float) -> None:
-    if not 1 <= seconds <= MAX_TIMEOUT_SECONDS:
-        raise _out_of_range("timeout", f"{seconds:g}s", f"between 1s and {MAX_TIMEOUT_SECONDS}s")
+def check_timeout(template: run_v2.ExecutionTemplate, seconds: float) -> None:
+    most, tasks = MAX_TIMEOUT_SECONDS, ""
+    if has_gpu(template.template):
+        most, tasks = MAX_GPU_TIMEOUT_SECONDS, " for tasks with a GPU"
+    elif messages.to_json(template).get("delayExecution"):
+        most, tasks = MAX_DELAYED_TIMEOUT_SECONDS, " for delayed executions"
+    if not 1 <= seconds <= most:
+        raise _out_of_range("timeout", f"{seconds:g}s", f"between 1s and {most}s{tasks}")
 
 
 def check_args(args: Iterable[str]) -> None:
@@ -88,15 +96,6 @@ def check_env(env: Iterable[run_v2.EnvVar]) -> None:
         )
     for variable in variables:
         _check_variable(variable)
-
-
-def memory_bytes(container: run_v2.Container) -> int:
-    """Return the memory limit of a container in bytes."""
-    text = container.resources.limits.get("memory", "512Mi")
-    match = QUANTITY.fullmatch(text)
-    if match is None:
-        raise invalid(f"Invalid value specified for memory: {text!r} is not a quantity such as 512Mi.")
-    return int(float(match[1]) * UNIT_BYTES[match[2] or ""])
 
 
 def _check_variable(variable: run_v2.EnvVar) -> None:

@@ -85,25 +85,22 @@ def plain_request(content: dict[str, Any]) -> dict[str, Any]:
 
 
 def carry(source: Any, target: Any) -> None:
-    """Copy the added fields that both messages have, as from the template of a task to the task."""
+    """Copy the fields that both messages have and the target does not set, as from a template to its revision."""
     given, result = extend(source), extended_class(type(target))()
-    common = _added_to(given).keys() & _added_to(result).keys()
+    present = {field.name for field, _ in raw(target).ListFields()}
     for field, value in given.ListFields():
-        if field.name in common:
+        if field.name in result.DESCRIPTOR.fields_by_name and field.name not in present:
             _set(result, field, value)
     raw(target).MergeFromString(result.SerializeToString())
 
 
-def _added_to(message: Any) -> dict[str, str]:
-    package, _, name = message.DESCRIPTOR.full_name.rpartition(".")
-    return EXTENDED[package][1].get(name, {})
-
-
 def _set(message: Any, field: Any, value: Any) -> None:
-    if field.message_type is None:
-        setattr(message, field.name, value)
-    else:
+    if json_reader.is_repeated(field):
+        getattr(message, field.name).MergeFrom(value)
+    elif field.message_type is not None:
         getattr(message, field.name).CopyFrom(value)
+    else:
+        setattr(message, field.name, value)
 
 
 @cache

@@ -74,7 +74,7 @@ def test_undecodable_output_is_kept(cloud):
 def test_memory_limit_is_enforced():
     """With `enforce_memory`, a task beyond its memory limit is killed and reports the service's message."""
     declared = job(sys.executable, "-c", "x = b'x' * (200 << 20); import time; time.sleep(60)")
-    declared.template.template.containers[0].resources.limits = {"memory": "64Mi"}
+    declared.template.template.containers[0].resources.limits = {"cpu": "80m", "memory": "128Mi"}
     with Emulator(enforce_memory=True) as emulator:
         cloud = Cloud(emulator)
         execution = cloud.finish(declared)
@@ -82,7 +82,7 @@ def test_memory_limit_is_enforced():
         [task] = cloud.tasks(execution.name)
         assert task.last_attempt_result.status.message == "The configured memory limit was reached."
         [line] = cloud.output("varlog%2Fsystem")
-        assert line.startswith("Memory limit of 64 MiB exceeded with ")
+        assert line.startswith("Memory limit of 128 MiB exceeded with ")
 
 
 def test_stop_kills_every_task():

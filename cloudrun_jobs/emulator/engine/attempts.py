@@ -7,7 +7,7 @@ import site
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
-from cloudrun_jobs.emulator import closed_world, limits, names
+from cloudrun_jobs.emulator import closed_world, names, template_limits
 from cloudrun_jobs.emulator.config import Config, bin_directory
 from cloudrun_jobs.emulator.engine.outcomes import Kind, Outcome
 from cloudrun_jobs.emulator.processes.spawner import Program, Spawner
@@ -112,7 +112,7 @@ def program(
         directory=str(files.path),
         files=files.content,
         identity=IDENTITY_VARIABLES,
-        memory=limits.memory_bytes(container) if config.enforce_memory else 0,
+        memory=template_limits.memory_bytes(container) if config.enforce_memory else 0,
     )
 
 

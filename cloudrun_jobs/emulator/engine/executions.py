@@ -13,7 +13,7 @@ from cloudrun_jobs.emulator import messages, names
 from cloudrun_jobs.emulator.engine import conditions, operations, overrides
 from cloudrun_jobs.emulator.engine.jobs import set_latest_execution
 from cloudrun_jobs.emulator.engine.lifecycle import ExecutionLifecycle, Platform
-from cloudrun_jobs.emulator.engine.store import Record, Store, paginate, random_id, validated
+from cloudrun_jobs.emulator.engine.store import Record, Store, paginate, placed, random_id, validated
 from cloudrun_jobs.emulator.errors import failed_precondition, not_found
 
 if TYPE_CHECKING:
@@ -119,7 +119,7 @@ class Executions:
             return run_v2.ListTasksResponse(tasks=tasks, next_page_token=token)
 
     def existing(self, name: str) -> Record:
-        record = self._store.executions.get(validated(name, "jobs", "executions"))
+        record = self._store.executions.get(placed(name, "jobs", "executions"))
         if record is None:
             raise not_found("EXECUTION", names.short(name), names.location_of(name))
         return record
@@ -141,7 +141,7 @@ class Executions:
             self._store.drop_execution(name)
 
     def _job(self, name: str) -> run_v2.Job:
-        job = self._store.jobs.get(validated(name, "jobs"))
+        job = self._store.jobs.get(placed(name, "jobs"))
         if job is None:
             raise not_found("JOB", names.short(name), names.location_of(name))
         return job
@@ -174,9 +174,9 @@ class Executions:
             update_time=now,
             # The short id: clients such as Airflow build names from it.
             job=names.short(job.name),
-            parallelism=template.parallelism,
-            task_count=template.task_count,
-            template=template.template,
+            launch_stage=job.launch_stage,
+            observed_generation=1,
+            parallelism=self._parallelism(template),
             reconciling=True,
             etag=f'"{uuid.uuid4().hex[:16]}"',
         )
@@ -185,6 +185,10 @@ class Executions:
             execution.conditions, "Completed", conditions.PENDING, now, conditions.WAITING_TO_START
         )
         return execution
+
+    def _parallelism(self, template: run_v2.ExecutionTemplate) -> int:
+        """Return how many tasks may run at once; the highest possible number if the job does not limit it."""
+        return template.parallelism or min(template.task_count, self._platform.config.max_parallelism)
 
     def _on_completed(self, record: Record) -> None:
         job = self._store.jobs.get(names.parent(record.execution.name))
@@ -212,16 +216,11 @@ def _tasks(execution: run_v2.Execution) -> list[run_v2.Task]:
         generation=1,
         observed_generation=1,
         create_time=execution.create_time,
+        update_time=execution.create_time,
         labels=execution.labels,
         annotations=execution.annotations,
         job=execution.job,
         execution=names.short(execution.name),
-        containers=execution.template.containers,
-        volumes=execution.template.volumes,
-        max_retries=execution.template.max_retries,
-        timeout=execution.template.timeout,
-        service_account=execution.template.service_account,
-        execution_environment=execution.template.execution_environment,
     )
     messages.carry(execution.template, task)
     return [_numbered(task, execution, index) for index in range(execution.task_count)]
@@ -233,6 +232,7 @@ def _numbered(task: run_v2.Task, execution: run_v2.Execution, index: int) -> run
     pb.index = index
     pb.name = f"{execution.name}/tasks/{names.short(execution.name)}-task{index}"
     pb.uid = str(uuid.uuid4())
+    pb.etag = f'"{pb.uid[:8]}"'
     return copy
 
 

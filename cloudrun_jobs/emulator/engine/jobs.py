@@ -10,9 +10,10 @@ from google.cloud import run_v2
 from google.rpc import status_pb2
 
 from cloudrun_jobs.emulator import limits, names
-from cloudrun_jobs.emulator.engine import conditions, operations
-from cloudrun_jobs.emulator.engine.store import Store, paginate, validated
+from cloudrun_jobs.emulator.engine import conditions, operations, output_only
+from cloudrun_jobs.emulator.engine.store import Store, paginate, placed, validated
 from cloudrun_jobs.emulator.errors import already_exists, invalid, not_found
+from cloudrun_jobs.emulator.template_limits import GPU
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -26,6 +27,7 @@ NOT_FOUND = 5  # The number of the gRPC status.
 DEFAULT_TIMEOUT = timedelta(seconds=600)
 DEFAULT_RETRIES = 3
 DEFAULT_LIMITS = {"cpu": "1000m", "memory": "512Mi"}
+GPU_LIMITS = {"cpu": "4000m", "memory": "16Gi"}
 # An update keeps these fields, which callers cannot set.
 SERVICE_SET_FIELDS = ("name", "uid", "create_time", "creator", "execution_count", "latest_created_execution")
 
@@ -45,7 +47,7 @@ class Jobs:
         self._drop_policy = drop_policy
 
     def create(self, request: run_v2.CreateJobRequest, principal: str) -> operations_pb2.Operation:
-        location = names.location_of(validated(request.parent))
+        location = names.location_of(placed(request.parent))
         limits.check_job_id(request.job_id)
         job = with_defaults(request.job, location.job(request.job_id))
         limits.check_job(job)
@@ -69,7 +71,7 @@ class Jobs:
             return run_v2.ListJobsResponse(jobs=jobs, next_page_token=token)
 
     def update(self, request: run_v2.UpdateJobRequest, principal: str) -> operations_pb2.Operation:
-        name = validated(request.job.name, "jobs")
+        name = placed(request.job.name, "jobs")
         with self._store.changed:
             if name not in self._store.jobs and request.allow_missing:
                 create = run_v2.CreateJobRequest(
@@ -101,7 +103,7 @@ class Jobs:
             self.existing(name)
 
     def existing(self, name: str) -> run_v2.Job:
-        job = self._store.jobs.get(validated(name, "jobs"))
+        job = self._store.jobs.get(placed(name, "jobs"))
         if job is None:
             raise not_found("JOB", names.short(name), names.location_of(name))
         return job
@@ -110,9 +112,11 @@ class Jobs:
         now = self._clock.now()
         job.generation = job.observed_generation = generation
         job.update_time, job.last_modifier, job.etag = now, principal, f'"{uuid.uuid4().hex[:16]}"'
-        job.terminal_condition = run_v2.Condition(
-            type_="Ready", state=conditions.SUCCEEDED, last_transition_time=now
+        ready, available = (
+            run_v2.Condition(type_=type_, state=conditions.SUCCEEDED, last_transition_time=now)
+            for type_ in ("Ready", "ResourcesAvailable")
         )
+        job.terminal_condition, job.conditions = ready, [available]
 
     def _put(self, job: run_v2.Job, *, validate_only: bool) -> operations_pb2.Operation:
         missing = self._images.missing(job.template.template)
@@ -151,9 +155,10 @@ def with_defaults(given: run_v2.Job, name: str) -> run_v2.Job:
     """Return the job as the service stores it: with defaults, and without fields that only the service sets."""
     if given.name not in ("", name):
         raise invalid(f"Violation in Job.name: got {given.name!r}, expected it to be empty or {name!r}.")
-    job = run_v2.Job(given)
-    job.name, job.reconciling = name, False
-    job.conditions, job.template.task_count = [], job.template.task_count or 1
+    job: run_v2.Job = output_only.prepare(given)
+    # Clients such as Prefect read it from jobs that never ran, too.
+    job.name, job.latest_created_execution = name, run_v2.ExecutionReference()
+    job.template.task_count = job.template.task_count or 1
     _set_task_defaults(job.template.template)
     return job
 
@@ -165,9 +170,15 @@ def _set_task_defaults(template: run_v2.TaskTemplate) -> None:
     if "max_retries" not in template:
         template.max_retries = DEFAULT_RETRIES
     for container in template.containers:
-        # Some releases of protobuf return an empty string from setdefault(), so test for the keys first.
-        for key in DEFAULT_LIMITS.keys() - container.resources.limits.keys():
-            container.resources.limits[key] = DEFAULT_LIMITS[key]
+        set_default_limits(container)
+
+
+def set_default_limits(container: run_v2.Container) -> None:
+    limits_ = container.resources.limits
+    defaults = GPU_LIMITS if GPU in limits_ else DEFAULT_LIMITS
+    # Some releases of protobuf return an empty string from setdefault(), so test for the keys first.
+    for key in defaults.keys() - limits_.keys():
+        limits_[key] = defaults[key]
 
 
 def set_latest_execution(job: run_v2.Job, execution: run_v2.Execution, status: Any) -> None:

@@ -166,7 +166,7 @@ class ExecutionLifecycle:
         self._complete()
 
     def _start_waiting_tasks(self) -> None:
-        limit = self.execution.parallelism or self.platform.config.max_parallelism
+        limit = self.execution.parallelism
         while self.waiting and len(self.running) < limit:
             self._start(*self.waiting.popleft())
 

@@ -23,7 +23,7 @@ def apply(job: run_v2.Job, overrides: Overrides) -> run_v2.ExecutionTemplate:
             )
         template.task_count = overrides.task_count
     if overrides.timeout:
-        limits.check_timeout(overrides.timeout.total_seconds())
+        limits.check_timeout(template, overrides.timeout.total_seconds())
         template.template.timeout = overrides.timeout
     for override in overrides.container_overrides:
         _apply_to_container(_container(template.template, override.name), override)

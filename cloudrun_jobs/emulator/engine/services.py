@@ -11,10 +11,11 @@ from google.cloud import run_v2
 from google.rpc import status_pb2
 
 from cloudrun_jobs.emulator import field_masks, limits, messages, names
-from cloudrun_jobs.emulator.engine import conditions, operations
-from cloudrun_jobs.emulator.engine.jobs import DEFAULT_LIMITS
-from cloudrun_jobs.emulator.engine.store import Store, paginate, random_id, validated
+from cloudrun_jobs.emulator.engine import conditions, operations, output_only
+from cloudrun_jobs.emulator.engine.jobs import set_default_limits
+from cloudrun_jobs.emulator.engine.store import Store, paginate, placed, random_id, validated
 from cloudrun_jobs.emulator.errors import ServiceError, already_exists, invalid, not_found
+from cloudrun_jobs.emulator.template_limits import check_metadata, check_template
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -33,11 +34,6 @@ LATEST = Allocation.TRAFFIC_TARGET_ALLOCATION_TYPE_LATEST
 REVISION = Allocation.TRAFFIC_TARGET_ALLOCATION_TYPE_REVISION
 # An update keeps these fields, which callers cannot set.
 SERVICE_SET_FIELDS = ("name", "uid", "create_time", "creator", "latest_created_revision", "latest_ready_revision")
-# A revision has these fields of the service's template.
-TEMPLATE_FIELDS = (
-    *("labels", "annotations", "scaling", "vpc_access", "timeout", "service_account", "containers", "volumes"),
-    *("execution_environment", "max_instance_request_concurrency"),
-)
 
 
 class Services:
@@ -53,7 +49,7 @@ class Services:
         return self._store.services
 
     def create(self, request: run_v2.CreateServiceRequest, principal: str) -> operations_pb2.Operation:
-        location = names.location_of(validated(request.parent))
+        location = names.location_of(placed(request.parent))
         limits.check_job_id(request.service_id, "CreateServiceRequest.service_id")
         service = _with_defaults(request.service, f"{location}/services/{request.service_id}")
         with self._store.changed:
@@ -75,7 +71,7 @@ class Services:
             return run_v2.ListServicesResponse(services=services, next_page_token=token)
 
     def update(self, request: run_v2.UpdateServiceRequest, principal: str) -> operations_pb2.Operation:
-        name = validated(request.service.name, "services")
+        name = placed(request.service.name, "services")
         with self._store.changed:
             if name not in self.by_name and request.allow_missing:
                 parent, short = str(names.location_of(name)), names.short(name)
@@ -122,7 +118,7 @@ class Services:
         self.existing(name)
 
     def existing(self, name: str) -> run_v2.Service:
-        service = self.by_name.get(validated(name, "services"))
+        service = self.by_name.get(placed(name, "services"))
         if service is None:
             raise not_found("SERVICE", names.short(name), names.location_of(name))
         return service
@@ -193,7 +189,8 @@ class Services:
             conditions=[
                 _condition(type_, now, failure) for type_ in ("Ready", "ContainerHealthy", "ResourcesAvailable")
             ],
-            **{field: getattr(template, field) for field in TEMPLATE_FIELDS},
+            etag=f'"{uuid.uuid4().hex[:16]}"',
+            launch_stage=service.launch_stage,
         )
         messages.carry(template, revision)
         return revision
@@ -226,10 +223,12 @@ def _with_defaults(given: run_v2.Service, name: str) -> run_v2.Service:
     """Return the service as it is stored: with defaults, or raise INVALID_ARGUMENT."""
     if given.name not in ("", name):
         raise invalid(f"Violation in Service.name: got {given.name!r}, expected it to be empty or {name!r}.")
-    service = run_v2.Service(given)
-    service.name, service.reconciling, service.conditions = name, False, []
+    service: run_v2.Service = output_only.prepare(given)
+    service.name = name
     template = service.template
-    set_container_defaults(template.containers)
+    check_metadata(service, "Service")
+    check_metadata(template, "Service.template")
+    set_container_defaults(template)
     template.timeout = template.timeout or DEFAULT_TIMEOUT
     template.max_instance_request_concurrency = template.max_instance_request_concurrency or DEFAULT_CONCURRENCY
     template.scaling.max_instance_count = template.scaling.max_instance_count or DEFAULT_MAX_INSTANCES
@@ -240,14 +239,14 @@ def _with_defaults(given: run_v2.Service, name: str) -> run_v2.Service:
     return service
 
 
-def set_container_defaults(containers: Any) -> None:
+def set_container_defaults(template: Any) -> None:
     """Check the containers of a service or a worker pool, and set their default limits."""
-    if not containers:
+    if not template.containers:
         raise invalid("Violation in template.containers: at least one container is needed.")
-    for container in containers:
+    for container in template.containers:
         limits.check_container(container)
-        for key in DEFAULT_LIMITS.keys() - container.resources.limits.keys():
-            container.resources.limits[key] = DEFAULT_LIMITS[key]
+        set_default_limits(container)
+    check_template(template)
 
 
 def _check_traffic(targets: Iterable[run_v2.TrafficTarget]) -> None:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 from cloudrun_jobs.emulator import names
-from cloudrun_jobs.emulator.errors import invalid
+from cloudrun_jobs.emulator.errors import ServiceError, invalid
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -82,6 +82,13 @@ def paginate(
     start, all_items = int(page_token or 0), list(items)
     end = start + min(page_size or maximum, maximum)
     return all_items[start:end], str(end) if end < len(all_items) else ""
+
+
+def placed(name: str, *collections: str) -> str:
+    """Return the validated name of one resource, or of the parent of a new one: it has a region, not ``-``."""
+    if names.location_of(validated(name, *collections)).region == "-":
+        raise ServiceError("UNIMPLEMENTED", "Operation is not implemented, or supported, or enabled.")
+    return name
 
 
 def validated(name: str, *collections: str) -> str:

@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING
 from google.cloud import run_v2
 
 from cloudrun_jobs.emulator import field_masks, limits, names
-from cloudrun_jobs.emulator.engine import conditions, operations
+from cloudrun_jobs.emulator.engine import conditions, operations, output_only
 from cloudrun_jobs.emulator.engine.services import set_container_defaults
-from cloudrun_jobs.emulator.engine.store import Store, paginate, random_id, validated
+from cloudrun_jobs.emulator.engine.store import Store, paginate, placed, random_id, validated
 from cloudrun_jobs.emulator.errors import already_exists, not_found
+from cloudrun_jobs.emulator.template_limits import check_metadata
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -31,9 +32,9 @@ class WorkerPools:
         self._clock = clock
 
     def create(self, request: run_v2.CreateWorkerPoolRequest, principal: str) -> operations_pb2.Operation:
-        location = names.location_of(validated(request.parent))
+        location = names.location_of(placed(request.parent))
         limits.check_job_id(request.worker_pool_id, "CreateWorkerPoolRequest.worker_pool_id")
-        pool = run_v2.WorkerPool(request.worker_pool)
+        pool = output_only.prepare(request.worker_pool)
         pool.name = f"{location}/{COLLECTION}/{request.worker_pool_id}"
         with self._store.changed:
             if pool.name in self._store.worker_pools:
@@ -57,7 +58,7 @@ class WorkerPools:
     def update(self, request: run_v2.UpdateWorkerPoolRequest, principal: str) -> operations_pb2.Operation:
         with self._store.changed:
             old = self.existing(request.worker_pool.name)
-            pool = field_masks.updated(old, request.worker_pool, request.update_mask.paths)
+            pool = output_only.prepare(field_masks.updated(old, request.worker_pool, request.update_mask.paths))
             pool.name = old.name
             pool.uid, pool.creator, pool.create_time = old.uid, old.creator, old.create_time
             generation = old.generation + 1
@@ -76,7 +77,7 @@ class WorkerPools:
             return operation
 
     def existing(self, name: str) -> run_v2.WorkerPool:
-        pool = self._store.worker_pools.get(validated(name, COLLECTION))
+        pool = self._store.worker_pools.get(placed(name, COLLECTION))
         if pool is None:
             raise not_found("WORKERPOOL", names.short(name), names.location_of(name))
         return pool
@@ -84,7 +85,9 @@ class WorkerPools:
     def _put(
         self, pool: run_v2.WorkerPool, principal: str, *, generation: int, validate_only: bool
     ) -> operations_pb2.Operation:
-        set_container_defaults(pool.template.containers)
+        check_metadata(pool, "WorkerPool")
+        check_metadata(pool.template, "WorkerPool.template")
+        set_container_defaults(pool.template)
         now, short = self._clock.now(), names.short(pool.name)
         pool.generation = pool.observed_generation = generation
         pool.update_time, pool.last_modifier, pool.etag = now, principal, f'"{uuid.uuid4().hex[:16]}"'

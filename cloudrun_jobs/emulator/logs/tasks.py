@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from google.logging.type import log_severity_pb2
 from google.protobuf import json_format
 
-from cloudrun_jobs.emulator import limits, names
+from cloudrun_jobs.emulator import names, template_limits
 from cloudrun_jobs.emulator.logs.store import Entry, LogStore
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ class TaskLog:
     ) -> None:
         self._store = store
         self._clock = clock
-        self._limit = limits.memory_bytes(execution.template.containers[0])
+        self._limit = template_limits.memory_bytes(execution.template.containers[0])
         self._base = base_entry(execution)
         self._base.labels[f"{LABEL_PREFIX}task_index"] = str(index)
         self._base.labels[f"{LABEL_PREFIX}task_attempt"] = str(attempt)
