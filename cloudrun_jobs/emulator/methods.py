@@ -8,7 +8,6 @@ from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 from google.cloud import run_v2, scheduler_v1
-from google.cloud.logging_v2.types import ListLogEntriesRequest, WriteLogEntriesRequest
 from google.cloud.run_v2.services.executions.transports.rest_base import _BaseExecutionsRestTransport
 from google.cloud.run_v2.services.jobs.transports.rest_base import _BaseJobsRestTransport
 from google.cloud.run_v2.services.revisions.transports.rest_base import _BaseRevisionsRestTransport
@@ -22,6 +21,7 @@ from google.longrunning import operations_pb2
 
 from cloudrun_jobs.emulator.frontends.knative.frontend import regional_services
 from cloudrun_jobs.emulator.iam.policies import canonical
+from cloudrun_jobs.emulator.logs.methods import methods as logging_methods
 from cloudrun_jobs.emulator.project.methods import PLACE, policy_methods, policy_routes
 from cloudrun_jobs.emulator.service import Caller, Method, Route
 
@@ -37,7 +37,6 @@ if TYPE_CHECKING:
 
 RUN = "google.cloud.run.v2"
 SCHEDULER = "google.cloud.scheduler.v1.CloudScheduler"
-LOGGING = "google.logging.v2.LoggingServiceV2"
 SECRETS = "google.cloud.secretmanager.v1.SecretManagerService"
 CLOUD_TASKS = "google.cloud.tasks.v2.CloudTasks"
 OPERATIONS = "google.longrunning.Operations"
@@ -60,7 +59,7 @@ def methods(
         *_executions(engine),
         *_operations(engine),
         *_scheduler(scheduler),
-        *_logging(logs),
+        *logging_methods(logs),
         *(_secrets(secrets, clock, iam) if has_secret_manager() else ()),
         *(_cloud_tasks(cloud_tasks, iam) if cloud_tasks is not None else ()),
     ]
@@ -172,13 +171,6 @@ def _scheduler(scheduler: ScheduledJobs) -> Iterator[Method]:
         ("RunJob", scheduler_v1.RunJobRequest, _plain(scheduler.run)),
     ]
     yield from _methods(SCHEDULER, _BaseCloudSchedulerRestTransport, table)
-
-
-def _logging(logs: LogStore) -> Iterator[Method]:
-    # The Logging client has no REST transport with these rules.
-    write, read = Route("post", "/v2/entries:write", "*"), Route("post", "/v2/entries:list", "*")
-    yield Method(LOGGING, "WriteLogEntries", WriteLogEntriesRequest, _plain(logs.write), [write])
-    yield Method(LOGGING, "ListLogEntries", ListLogEntriesRequest, _plain(logs.listed), [read])
 
 
 def _secrets(secrets: Secrets, clock: Clock, iam: Iam) -> Iterator[Method]:

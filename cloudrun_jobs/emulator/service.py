@@ -43,6 +43,7 @@ class Method:
     request: Any  # A message class of proto-plus or plain protobuf; `dict` for methods without a gRPC client.
     handle: Callable[[Any, Caller], Any]
     routes: Sequence[Route] = ()
+    streams: bool = False  # Over gRPC alone: the handler returns an iterable of responses, which has a `close`.
 
     @property
     def key(self) -> str:

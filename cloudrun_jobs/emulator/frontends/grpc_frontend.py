@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import grpc
 
@@ -46,8 +46,11 @@ class GrpcFrontend:
         for method in self._service.methods.values():
             if method.request is dict:
                 continue
-            services[method.service][method.rpc] = grpc.unary_unary_rpc_method_handler(
-                self._handler(method),
+            kind, handle = grpc.unary_unary_rpc_method_handler, self._handler(method)
+            if method.streams:
+                kind, handle = grpc.stream_stream_rpc_method_handler, self._stream_handler(method)
+            services[method.service][method.rpc] = kind(
+                handle,
                 request_deserializer=_deserializer(method.request),
                 response_serializer=lambda message: raw(message).SerializeToString(),
             )
@@ -58,15 +61,35 @@ class GrpcFrontend:
             try:
                 return self._service.call(method.key, request, self._caller(context))
             except ServiceError as error:
-                if error.details:
-                    context.set_trailing_metadata((("grpc-status-details-bin", error.status()),))
-                context.abort(error.grpc_code, error.message)
+                _abort(context, error)
+
+        return handle
+
+    def _stream_handler(self, method: Method) -> Callable[[Any, Any], Any]:
+        """Return a handler for a stream of requests, of which the first decides what is streamed back."""
+        open_stream = self._handler(method)
+
+        def handle(requests: Any, context: Any) -> Any:
+            request = next(requests, None)
+            if request is None:
+                return
+            stream = open_stream(request, context)
+            if not context.add_callback(stream.close):  # The call has ended already.
+                stream.close()
+            yield from stream
 
         return handle
 
     def _caller(self, context: Any) -> Caller:
         metadata = dict(context.invocation_metadata())
         return Caller(self._tokens.principal(str(metadata.get("authorization", ""))) or ANONYMOUS)
+
+
+def _abort(context: Any, error: ServiceError) -> NoReturn:
+    if error.details:
+        context.set_trailing_metadata((("grpc-status-details-bin", error.status()),))
+    context.abort(error.grpc_code, error.message)
+    raise AssertionError("abort() raises an exception")
 
 
 def _deserializer(request_class: Any) -> Callable[[bytes], Any]:
