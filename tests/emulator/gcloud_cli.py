@@ -73,7 +73,7 @@ class Gcloud:
     def __call__(self, *args: str, succeeds: bool = True) -> Any:
         """Run gcloud and return its JSON output; if `succeeds` is false, return stderr."""
         done = subprocess.run(
-            [program(), *args, "--format=json"], capture_output=True, text=True, timeout=90, env=self.environment()
+            [program(), "--format=json", *args], capture_output=True, text=True, timeout=90, env=self.environment()
         )
         assert (done.returncode == 0) is succeeds, done.stderr
         if not succeeds:

@@ -46,7 +46,7 @@ class Declared:
 
 
 def handlers(declared: Declared) -> Handlers:
-    plural = declared.collection.lower()
+    plural = declared.kind.plural
     return {
         f"POST {plural}": partial(_create, declared),
         f"GET {plural}": partial(_list, declared),

@@ -41,6 +41,10 @@ class Kind:
     def api_version(self) -> str:
         return f"{self.group}v1"
 
+    @property
+    def plural(self) -> str:
+        return f"{self.name.lower()}s"
+
     def read(self, v1: dict[str, Any], stored: Any) -> Any:
         """Return the v2 message overlaid with a v1 resource, or raise INVALID_ARGUMENT if that is malformed."""
         checked = check(self.mapping, v1, self.name.lower())
@@ -53,11 +57,12 @@ class Kind:
     def write(self, resource: Any) -> dict[str, Any]:
         """Return the v1 resource."""
         found = self.mapping.render(extend(resource))
-        location = names.location_of(resource.name)
+        location, short = names.location_of(resource.name), names.short(resource.name)
         found["metadata"] = {
             **found["metadata"],
-            "name": names.short(resource.name),
+            "name": short,
             "namespace": location.project,
+            "selfLink": f"/apis/{self.api_version}/namespaces/{location.project}/{self.plural}/{short}",
             "uid": resource.uid,
             "generation": resource.generation,
             "resourceVersion": resource.etag.strip('"'),
