@@ -3,7 +3,7 @@ PYTHON ?= $(shell for python in python3.14 python3.13 python3.12 python3.11 pyth
 	$$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$python && break; done)
 NOX = .venv/bin/python -m nox --no-error-on-external-run
 
-.PHONY: servers demo demo-export test lint test-oldest test-pair test-faults test-bigquery test-wheel wheel soak mutations \
+.PHONY: servers demo demo-export test lint test-oldest coverage test-pair test-faults test-bigquery test-wheel wheel soak mutations \
 	test-clients test-client test-gcloud test-libraries test-airflow test-api test-browser test-containers \
 	environment-of-lint bench messages lock clean
 
@@ -28,6 +28,10 @@ lint: .venv/ready
 
 test-oldest: .venv/ready servers
 	@$(NOX) --session oldest
+
+# What the tests of the oldest pair leave uncovered, at most 5%.
+coverage: .venv/ready servers
+	@$(NOX) --session coverage
 
 # One pair of Python and Django: make test-pair PAIR=3.12-django6.0
 test-pair: .venv/ready servers

@@ -24,6 +24,7 @@ nox.options.sessions = ["lint", "tests"]
 # Four workers: tests wait for processes and servers, and two would leave two cores idle for a third of the time.
 # gcloud's own tests take seconds for each call: `make test-clients`.
 SUITE = ("-q", "-n", "4", "--dist", "worksteal", "-k", "not gcloud")
+FEW_EXAMPLES = {"HYPOTHESIS_PROFILE": "few"}
 
 
 def pythons() -> list[int]:
@@ -85,28 +86,36 @@ def pair(session: nox.Session, django: str) -> None:
     suite(session, django)
 
 
+# What the oldest pair leaves out, for it is slow and does not depend on the pair: the further servers, the README's
+# commands, the images' scripts, the example's whole history and the emulator's own tests.
+LEFT_OUT = (
+    "tests/test_readme.py",
+    "tests/containers",
+    "tests/deploying",
+    "tests/emulator",
+    "tests/example/test_collected_rates_match_source.py",
+    "tests/repository",
+)
+OLDEST_SUITE = (
+    *SUITE,
+    *("-k", "not gcloud and not mariadb and not valkey and not pgbouncer"),
+    *(f"--ignore={path}" for path in LEFT_OUT),
+)
+
+
 @nox.session(python=OLDEST[0])
 def oldest(session: nox.Session) -> None:
-    """The suite on the oldest pair, with coverage, which costs a third of the time more.
+    """The suite on the oldest pair, with a quarter of the examples of Hypothesis."""
+    install(session, OLDEST[1])
+    session.run("pytest", *OLDEST_SUITE, env=FEW_EXAMPLES)
 
-    Without what is slow and does not depend on the pair: the newest pair has the further servers, the README's
-    commands, the images' scripts, the example's whole history, the emulator's own tests and Hypothesis's searches
-    in full.
-    """
+
+@nox.session(python=OLDEST[0])
+def coverage(session: nox.Session) -> None:
+    """The suite on the oldest pair with coverage, which costs a third of the time more."""
     install(session, OLDEST[1])
     session.run("coverage", "erase")
-    slow = (
-        "tests/test_readme.py",
-        "tests/containers",
-        "tests/deploying",
-        "tests/emulator",
-        "tests/example/test_collected_rates_match_source.py",
-        "tests/repository",
-    )
-    selected = ("-k", "not gcloud and not mariadb and not valkey and not pgbouncer")
-    ignored = [f"--ignore={path}" for path in slow]
-    env = {"HYPOTHESIS_PROFILE": "few"}
-    session.run("coverage", "run", "-m", "pytest", *SUITE, *selected, *ignored, env=env)
+    session.run("coverage", "run", "-m", "pytest", *OLDEST_SUITE, env=FEW_EXAMPLES)
     session.run("coverage", "combine", "--quiet")
     session.run("coverage", "report", "--fail-under=95")
 
