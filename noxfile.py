@@ -86,7 +86,7 @@ def pair(session: nox.Session, django: str) -> None:
     suite(session, django)
 
 
-# What the oldest pair leaves out, for it is slow and does not depend on the pair: the further servers, the README's
+# What the oldest pair leaves out, as slow and independent of the pair: the further servers, the README's
 # commands, the images' scripts, the example's whole history and the emulator's own tests.
 LEFT_OUT = (
     "tests/test_readme.py",
