@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import http.client
+import logging
 import socket
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from cloudrun_jobs.emulator.faults import Faults
     from cloudrun_jobs.emulator.tokens import Tokens
 
+logger = logging.getLogger(__name__)
 RUN_API_HOST = "run.googleapis.com"
 METHODS_WITH_BODY = ("POST", "PUT", "PATCH")
 # The services ignore or replace these headers of a target, and all with these prefixes.
@@ -117,14 +119,16 @@ class HttpDelivery:
     def _send(self, request: Request, url: str, headers: dict[str, str], deadline: timedelta) -> Result:
         parts = urlsplit(url)
         if url in self.handlers:
-            return Result.of(self.handlers[url](request).status_code)
+            return _handled(self.handlers[url], request)
         if _is_cloud_run(parts.hostname or ""):
             return Result.of(self.cloud_run(request).status_code)
         if not is_loopback(parts.hostname or ""):
             debug = f"The emulator delivers only to this machine and to {RUN_API_HOST}, not to {parts.hostname}."
             return Result(0, "PERMISSION_DENIED", debug)
         kind = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
-        connection = kind(parts.netloc, timeout=self.clock.real_seconds(deadline.total_seconds()))
+        connection = kind(
+            parts.hostname or "", parts.port, timeout=self.clock.real_seconds(deadline.total_seconds())
+        )
         self._open.add(connection)
         try:
             return _send(connection, parts, request, headers)
@@ -148,8 +152,27 @@ def forwarded(headers: Mapping[str, str]) -> dict[str, str]:
     return {name: value for name, value in headers.items() if not _is_ignored(name.lower())}
 
 
+def is_http_url(url: str) -> bool:
+    """Return True if the URL is one that can be delivered to."""
+    try:
+        parts = urlsplit(url)
+        _port = parts.port
+    except ValueError:
+        return False
+    return parts.scheme in ("http", "https") and bool(parts.hostname) and len(url) <= MAX_URL_LENGTH
+
+
 def body_of(target: Any) -> bytes:
     return bytes(target.body) if target.http_method.name in METHODS_WITH_BODY else b""
+
+
+def _handled(handler: Handler, request: Request) -> Result:
+    """Call a function of a test; an exception, which is logged, is a response of 500."""
+    try:
+        return Result.of(handler(request).status_code)
+    except Exception:
+        logger.exception("The function for deliveries to %s failed.", request.url)
+        return Result.of(500)
 
 
 def _is_ignored(name: str) -> bool:
@@ -167,7 +190,7 @@ def _send(
         return Result.of(response.status)
     except TimeoutError:
         return Result(0, "DEADLINE_EXCEEDED", "URL_TIMEOUT. The attempt deadline was exceeded.")
-    except (OSError, http.client.HTTPException) as error:
+    except (OSError, http.client.HTTPException, ValueError) as error:  # ValueError: of a header's characters.
         return Result(0, "UNAVAILABLE", f"URL_UNREACHABLE. {error}")
 
 

@@ -293,7 +293,9 @@ TASK_ERRORS = [
     ({"http_request": {"url": ""}}, "HttpRequest.url is required."),
     ({"http_request": {"url": "example.com"}}, "HttpTarget.url must start with 'http://' or 'https://'."),
     ({"http_request": {"url": "ftp://example.com"}}, "HttpTarget.url must start with 'http://' or 'https://'."),
-    ({"http_request": {"url": f"https://example.com/{'x' * 2083}"}}, "HttpRequest.url must be at most 2083"),
+    ({"http_request": {"url": f"https://example.com/{'x' * 2083}"}}, "HttpRequest.url must be a URL of at"),
+    ({"http_request": {"url": "http://[::1"}}, "HttpRequest.url must be a URL of at most 2083 characters"),
+    ({"http_request": {"url": "http://127.0.0.1:99999/"}}, "HttpRequest.url must be a URL of at most 2083"),
     ({"http_request": {"http_method": "GET", "body": b"x"}}, "HttpRequest.body is allowed only with the methods"),
     ({"http_request": {"headers": {"X": "x" * 82_000}}}, "HttpRequest.headers must be less than 80KB"),
     ({"http_request": {"body": b"x" * 102_400}}, "Task size too large"),
@@ -397,6 +399,30 @@ def test_a_task_fails_for_good(client, clock, hook, config, attempts):
 
     assert len(hook.requests) == attempts
     assert list(client.list_tasks(parent=queue)) == []
+
+
+@pytest.mark.parametrize(
+    ("http", "message"),
+    [
+        ({"url": "https://example.com/"}, "PERMISSION_DENIED(7): HTTP status code 403"),
+        ({"url": "http://127.0.0.1:9/"}, "UNAVAILABLE(14): HTTP status code 503"),
+        ({"url": "http://user:word@127.0.0.1:9/"}, "UNAVAILABLE(14): HTTP status code 503"),
+        ({"url": "http://127.0.0.1:9/a b"}, "UNAVAILABLE(14): HTTP status code 503"),
+        ({"headers": {"X-Own": "a\nb"}, "url": "http://127.0.0.1:9/"}, "UNAVAILABLE(14): HTTP status code 503"),
+        ({"headers": {"X-Own": "\u3042"}, "url": "http://127.0.0.1:9/"}, "UNAVAILABLE(14): HTTP status code 503"),
+        ({"url": "https://hooks.example.com/raises"}, "INTERNAL(13): HTTP status code 500"),
+    ],
+)
+def test_a_delivery_that_cannot_be_made_fails(shared, client, clock, http, message):
+    """A target that is not reached, or a function that raises, fails the attempt, and the task is retried."""
+    shared.on_delivery("https://hooks.example.com/raises", lambda _: 1 // 0)
+    queue = new_queue(client, retry_config={"min_backoff": HOUR})
+    name = add(client, queue, "a", HOUR, http_request=http).name
+    clock.advance(HOUR)
+    task = client.get_task(name=name)
+
+    assert (task.dispatch_count, task.last_attempt.response_status.message) == (1, message)
+    assert task.schedule_time == NOON + 2 * HOUR
 
 
 def test_retry_settings_of_a_task(client, clock, hook):

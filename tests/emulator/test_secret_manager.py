@@ -422,7 +422,7 @@ print(secrets.read("token"), secrets.update("token", "two", expected=1), secrets
 
 
 def test_emulator_without_the_client(monkeypatch):
-    """Without the extra `secrets`, the emulator starts, and jobs get the secrets of its options."""
+    """Without the extras `secrets` and `tasks`, the emulator starts, and jobs get the secrets of its options."""
     monkeypatch.setattr("cloudrun_jobs.emulator.methods.find_spec", lambda name: None)
     with Emulator(secrets={"token": "one"}) as emulator:
         cloud = Cloud(emulator)
@@ -430,3 +430,4 @@ def test_emulator_without_the_client(monkeypatch):
 
         assert cloud.output() == ["one"]
         assert "SecretManagerService.AccessSecretVersion" not in emulator.faults.methods
+        assert "CloudTasks.CreateTask" not in emulator.faults.methods

@@ -11,7 +11,13 @@ from google.cloud import tasks_v2
 
 from cloudrun_jobs.emulator import names
 from cloudrun_jobs.emulator.errors import ServiceError, invalid
-from cloudrun_jobs.emulator.http_delivery import MAX_HEADER_BYTES, MAX_URL_LENGTH, METHODS_WITH_BODY, forwarded
+from cloudrun_jobs.emulator.http_delivery import (
+    MAX_HEADER_BYTES,
+    MAX_URL_LENGTH,
+    METHODS_WITH_BODY,
+    forwarded,
+    is_http_url,
+)
 from cloudrun_jobs.emulator.project.locations import check_scheduler_region
 
 if TYPE_CHECKING:
@@ -184,8 +190,8 @@ def _check_url(url: str) -> None:
         raise invalid("HttpRequest.url is required.")
     if not url.startswith(("http://", "https://")):
         raise invalid("HttpTarget.url must start with 'http://' or 'https://'.")
-    if len(url) > MAX_URL_LENGTH:
-        raise invalid(f"HttpRequest.url must be at most {MAX_URL_LENGTH} characters long.")
+    if not is_http_url(url):
+        raise invalid(f"HttpRequest.url must be a URL of at most {MAX_URL_LENGTH} characters.")
 
 
 def _with_help(message: str, description: str, fragment: str) -> ServiceError:

@@ -5,14 +5,13 @@ from __future__ import annotations
 import re
 from datetime import timedelta
 from typing import TYPE_CHECKING
-from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo
 
 from google.cloud import scheduler_v1
 
 from cloudrun_jobs.emulator import names
 from cloudrun_jobs.emulator.errors import ServiceError, invalid
-from cloudrun_jobs.emulator.http_delivery import MAX_HEADER_BYTES, MAX_URL_LENGTH, METHODS_WITH_BODY
+from cloudrun_jobs.emulator.http_delivery import MAX_HEADER_BYTES, MAX_URL_LENGTH, METHODS_WITH_BODY, is_http_url
 from cloudrun_jobs.emulator.scheduler import cron, english
 
 if TYPE_CHECKING:
@@ -83,8 +82,7 @@ def _check_target(job: scheduler_v1.Job) -> None:
     if "http_target" not in job:
         raise invalid("Job.target is required: http_target, pubsub_target or app_engine_http_target.")
     target = job.http_target
-    url = urlsplit(target.uri)
-    if url.scheme not in ("http", "https") or not url.hostname or len(target.uri) > MAX_URL_LENGTH:
+    if not is_http_url(target.uri):
         raise invalid(f"Job.http_target.uri must be an http or https URL of at most {MAX_URL_LENGTH} characters.")
     if target.body and target.http_method.name not in METHODS_WITH_BODY:
         raise invalid("Job.http_target.body is allowed only with the methods POST, PUT and PATCH.")
