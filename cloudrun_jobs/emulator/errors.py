@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import TYPE_CHECKING, Any
 
 import grpc
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
 
     from cloudrun_jobs.emulator.names import Location
 
+API_PATH = re.compile(r"/(?:apis|v[1-9][a-z0-9]*/(?:projects|folders|organizations|billingAccounts))/.")
 HTTP_STATUS = {
     "CANCELLED": 499,
     "UNKNOWN": 500,
@@ -85,6 +87,13 @@ def not_found(kind: str, resource_id: str, location: Location) -> ServiceError:
         f"Resource '{resource_id}' of kind '{kind}' in region '{location.region}' "
         f"in project '{location.project}' does not exist.",
     )
+
+
+def not_served(verb: str, path: str) -> ServiceError:
+    """Return the error for a URL that no rule matches: below the version of an API, it may be that of a method."""
+    if API_PATH.match(path):
+        return ServiceError("UNIMPLEMENTED", f"The emulator does not serve {verb} {path}.")
+    return ServiceError("NOT_FOUND", f"The requested URL {path} was not found on this server.")
 
 
 def already_exists(resource_id: str) -> ServiceError:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from functools import partial
 from uuid import uuid4
 
+import grpc
 import pytest
 import requests
 from google.api_core import exceptions
 from google.cloud import run_v2, scheduler_v1
 from google.cloud.location import locations_pb2
+from google.cloud.run_v2.services.builds.transports import BuildsGrpcTransport
 
 from cloudrun_jobs.emulator import Emulator
 from cloudrun_jobs.emulator.config import InvalidConfiguration
@@ -280,13 +283,73 @@ def test_region_without_scheduler_is_rejected(shared, region):
         shared.clients.scheduler.list_jobs(parent=parent)
 
 
-def test_regions_of_cloud_run(shared):
-    """The regions of Cloud Run are served to requests for its host."""
-    proxies = {"http": shared.http}
-    url = "http://run.googleapis.com/v1/projects/acme/locations"
-    regions = {each["locationId"] for each in requests.get(url, proxies=proxies, timeout=10).json()["locations"]}
+@pytest.mark.parametrize(
+    ("host", "version", "region"),
+    [
+        ("run.googleapis.com", "v1", "us-east5"),
+        ("europe-west4-run.googleapis.com", "v1", "us-east5"),
+        ("secretmanager.googleapis.com", "v1", "us-east5"),
+        ("cloudscheduler.googleapis.com", "v1", "us-west4"),
+        ("cloudtasks.googleapis.com", "v2", "us-west4"),
+        ("logging.googleapis.com", "v2", "global"),
+    ],
+)
+def test_each_service_has_locations(shared, host, version, region):
+    """The host of a request, or the version of its API, names the service whose locations are returned."""
+    get = partial(requests.get, proxies={"http": shared.http}, timeout=10)
+    listed = get(f"http://{host}/{version}/projects/acme/locations").json()["locations"]
+    one = get(f"http://{host}/{version}/projects/acme/locations/{region}").json()
+    missing = get(f"http://{host}/{version}/projects/acme/locations/mars")
 
-    assert {"us-east5", "europe-west4"} <= regions
+    assert one in listed
+    assert set(one) == {"name", "locationId", "labels"}
+    assert one["locationId"] == region
+    assert missing.status_code == 404
+
+
+@pytest.mark.parametrize(
+    ("verb", "path"),
+    [
+        ("GET", f"v2/{PLACE}/jobs/work/executions/work-1/work-1:exportStatus"),
+        ("GET", f"v2/{PLACE}/services/web/revisions/web-1/web-1:exportStatus"),
+        ("POST", f"v2/{PLACE}/jobs:exportImage"),
+        ("GET", f"v2/{PLACE}/jobs:exportImageMetadata"),
+        ("GET", f"v2/{PLACE}/jobs:exportMetadata"),
+        ("GET", f"v2/{PLACE}:exportProjectMetadata"),
+        ("POST", f"v2/{PLACE}:uploadSource"),
+        ("POST", f"v2/{PLACE}/builds:submit"),
+        ("GET", f"v2/{PLACE}/instances"),
+        ("DELETE", f"v2/{PLACE}/services/web/revisions/web-1"),
+        ("GET", f"v1/{PLACE}/cmekConfig"),
+        ("POST", "v1/projects/acme/secrets/token:rotateSecret"),
+        ("GET", "v2/projects/acme/sinks"),
+        ("GET", "apis/domains.cloudrun.com/v1/namespaces/acme/domainmappings"),
+        ("GET", "apis/run.googleapis.com/v1/namespaces/acme/instances"),
+        ("POST", "apis/run.googleapis.com/v1/namespaces/acme/instances/one:start"),
+    ],
+)
+def test_method_that_is_not_served(reader, verb, path):
+    """A method that the emulator lacks is answered with UNIMPLEMENTED and a sentence."""
+    error = reader.error(verb, path)
+
+    assert (error["code"], error["status"]) == (501, "UNIMPLEMENTED")
+    assert error["message"] == f"The emulator does not serve {verb} /{path}."
+
+
+def test_grpc_method_that_is_not_served(shared):
+    """A method that the emulator lacks is answered with UNIMPLEMENTED and a sentence over gRPC too."""
+    with grpc.insecure_channel(shared.grpc) as channel:
+        client = run_v2.BuildsClient(transport=BuildsGrpcTransport(channel=channel))
+        with pytest.raises(exceptions.MethodNotImplemented, match=r"does not serve .*Builds/SubmitBuild"):
+            client.submit_build({"parent": PLACE})
+
+
+@pytest.mark.parametrize("path", ["nonsense", "v2", "v2/nonsense", "v2/projects", "apis"])
+def test_url_outside_of_the_apis_is_not_found(shared, path):
+    """A URL that is not below the resources of an API is not found."""
+    response = requests.get(f"{shared.http}/{path}", timeout=10)
+
+    assert response.status_code == 404
 
 
 @pytest.mark.parametrize("path", ["tokeninfo", "oauth2/v1/tokeninfo", "oauth2/v3/tokeninfo"])

@@ -54,7 +54,8 @@ class GrpcFrontend:
                 request_deserializer=_deserializer(method.request),
                 response_serializer=lambda message: raw(message).SerializeToString(),
             )
-        return [grpc.method_handlers_generic_handler(name, rpcs) for name, rpcs in services.items()]
+        served = [grpc.method_handlers_generic_handler(name, rpcs) for name, rpcs in services.items()]
+        return [*served, _NotServed()]
 
     def _handler(self, method: Method) -> Callable[[Any, Any], Any]:
         def handle(request: Any, context: Any) -> Any:
@@ -90,6 +91,16 @@ def _abort(context: Any, error: ServiceError) -> NoReturn:
         context.set_trailing_metadata((("grpc-status-details-bin", error.status()),))
     context.abort(error.grpc_code, error.message)
     raise AssertionError("abort() raises an exception")
+
+
+class _NotServed(grpc.GenericRpcHandler):  # type: ignore[misc]
+    """Handles the methods that no other handler has."""
+
+    def service(self, call: Any) -> Any:
+        def abort(_: Any, context: Any) -> None:
+            context.abort(grpc.StatusCode.UNIMPLEMENTED, f"The emulator does not serve {call.method}.")
+
+        return grpc.stream_stream_rpc_method_handler(abort)
 
 
 def _deserializer(request_class: Any) -> Callable[[bytes], Any]:

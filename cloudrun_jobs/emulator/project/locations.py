@@ -1,4 +1,4 @@
-"""The regions in which Cloud Scheduler and Cloud Run are available, as documented in October 2026."""
+"""The regions in which the services are available, as documented in October 2026."""
 
 from __future__ import annotations
 
@@ -12,9 +12,11 @@ from cloudrun_jobs.emulator.names import project_of, short
 from cloudrun_jobs.emulator.project.paging import page
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Collection, Mapping
 
     from cloudrun_jobs.emulator.service import Caller
+
+    Handle = Callable[[Mapping[str, Any], Caller], dict[str, Any]]
 
 SCHEDULER_REGIONS = (
     "asia-east1", "asia-east2", "asia-northeast1", "asia-northeast2", "asia-northeast3", "asia-south1",
@@ -57,11 +59,29 @@ def list_scheduler_locations(
     return locations_pb2.ListLocationsResponse(locations=items, next_page_token=token)
 
 
-def list_run_locations(request: Mapping[str, Any], _: Caller) -> dict[str, Any]:
-    found = [_location(project_of(request["name"]), region) for region in RUN_REGIONS]
-    for each in found:
-        each["locationId"] = each.pop("location_id")
-    return page("locations", found, request)
+def lister(regions: Collection[str]) -> Handle:
+    """Return the ListLocations of a service whose gRPC clients call that of Cloud Scheduler."""
+    return lambda request, _: page(
+        "locations", [_json(project_of(request["name"]), region) for region in regions], request
+    )
+
+
+def getter(regions: Collection[str]) -> Handle:
+    """Return the GetLocation of such a service."""
+
+    def get(request: Mapping[str, Any], _: Caller) -> dict[str, Any]:
+        region = short(request["name"])
+        if region not in regions:
+            raise ServiceError("NOT_FOUND", f"Location {region} is not found or access is unauthorized.")
+        return _json(project_of(request["name"]), region)
+
+    return get
+
+
+def _json(project: str, region: str) -> dict[str, Any]:
+    location = _location(project, region)
+    location["locationId"] = location.pop("location_id")
+    return location
 
 
 def _location(project: str, region: str) -> dict[str, Any]:

@@ -28,8 +28,12 @@ CONTAINER_ANALYSIS = "grafeas.v1.Grafeas"
 PLACE = "projects/*/locations/*"
 REPOSITORY = f"{PLACE}/repositories/*"
 PACKAGE = f"{REPOSITORY}/packages/*"
-RUN_HOST = "run.googleapis.com"
-TASKS_HOST = "cloudtasks.googleapis.com"
+LOCATIONS = (
+    ("google.cloud.run.v1.RunLocations", "v1", "run.googleapis.com", locations.RUN_REGIONS),
+    ("google.cloud.secretmanager.v1.SecretLocations", "v1", "secretmanager.googleapis.com", locations.RUN_REGIONS),
+    ("google.cloud.tasks.v2.TaskLocations", "v2", "", locations.SCHEDULER_REGIONS),
+    ("google.logging.v2.LogLocations", "v2", "logging.googleapis.com", ("global", *locations.RUN_REGIONS)),
+)
 REQUESTS: dict[str, Any] = {
     "GetIamPolicy": iam_policy_pb2.GetIamPolicyRequest,
     "SetIamPolicy": iam_policy_pb2.SetIamPolicyRequest,
@@ -152,12 +156,12 @@ def _locations() -> Iterator[Method]:
     yield Method(service, "GetLocation", locations_pb2.GetLocationRequest, get, [Route("get", name)])
     uri = "/v1/{name=projects/*}/locations"
     yield Method(service, "ListLocations", locations_pb2.ListLocationsRequest, listed, [Route("get", uri)])
-    tasks = "google.cloud.tasks.v2.TaskLocations"
-    get_routes, list_routes = ([Route("get", f"/v2{each[3:]}", host=TASKS_HOST)] for each in (name, uri))
-    yield Method(tasks, "GetLocation", locations_pb2.GetLocationRequest, get, get_routes)
-    yield Method(tasks, "ListLocations", locations_pb2.ListLocationsRequest, listed, list_routes)
-    run_route = Route("get", uri, host=RUN_HOST)
-    yield Method("google.cloud.run.v1.Regions", "ListLocations", dict, locations.list_run_locations, [run_route])
+    # Their gRPC clients call the methods above; over REST, the host and the version tell the services apart.
+    for name, version, host, regions in LOCATIONS:
+        of_project = Route("get", f"/{version}/{{name=projects/*}}/locations", host=host)
+        yield Method(name, "ListLocations", dict, locations.lister(regions), [of_project])
+        one = Route("get", f"/{version}/{{name={PLACE}}}", host=host)
+        yield Method(name, "GetLocation", dict, locations.getter(regions), [one])
 
 
 def _plain(service: str, *table: tuple[str, Any, str, str]) -> Iterator[Method]:

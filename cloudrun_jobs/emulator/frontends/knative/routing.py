@@ -7,7 +7,7 @@ import re
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from cloudrun_jobs.emulator import names
-from cloudrun_jobs.emulator.errors import ServiceError, invalid
+from cloudrun_jobs.emulator.errors import ServiceError, invalid, not_served
 from cloudrun_jobs.emulator.web import Request, Response, failure, json_response
 
 if TYPE_CHECKING:
@@ -40,13 +40,13 @@ class V1Frontend:
     def _call(self, request: Request, caller: Caller) -> dict[str, Any]:
         match = PATH.fullmatch(request.raw_path.removeprefix(self.path_prefix))
         if match is None:
-            raise _not_found(request)
+            raise not_served(request.method, request.raw_path)
         location = names.Location(match["project"], _region(request.host))
         call = f"{request.method} {match['kind']}"
         call += ("/ID" if match["id"] else "") + (f":{match['verb']}" if match["verb"] else "")
         handler = self.handlers.get(call)
         if handler is None:
-            raise _not_found(request)
+            raise not_served(request.method, request.raw_path)
         if location.region == ANY_ID and call != f"GET {match['kind']}":
             # Only lists are of all regions.
             raise ServiceError("UNIMPLEMENTED", "Operation is not implemented, or supported, or enabled.")
@@ -79,7 +79,3 @@ def _region(host: str) -> str:
     """Return the region in the host, ``europe-west4-run.googleapis.com``, or ``-`` for all regions."""
     match = HOST.fullmatch(host)
     return (match["region"] if match else None) or ANY_ID
-
-
-def _not_found(request: Request) -> ServiceError:
-    return ServiceError("NOT_FOUND", f"The requested URL {request.raw_path} was not found on this server.")

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 from urllib.parse import unquote
 
-from cloudrun_jobs.emulator.errors import ServiceError
+from cloudrun_jobs.emulator.errors import ServiceError, not_served
 from cloudrun_jobs.emulator.frontends.rest import messages
 from cloudrun_jobs.emulator.service import Caller, Method, Service
 from cloudrun_jobs.emulator.web import Request, Response, failure
@@ -15,6 +15,7 @@ from cloudrun_jobs.emulator.web import Request, Response, failure
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+NO_CUSTOM_VERB = "(?!.*:[A-Za-z]{1,60}$)"  # A digest is longer.
 VARIABLE = re.compile(r"\{([a-z_.]+)=([^}]+)\}")
 
 
@@ -34,8 +35,7 @@ class RestFrontend:
     def __init__(self, service: Service) -> None:
         self._service = service
         rules = [rule for method in service.methods.values() for rule in _rules(method)]
-        # Rules with a custom verb come first: the other patterns would match ":verb" as part of the id.
-        self._rules = sorted(rules, key=lambda rule: (":" not in rule.pattern.pattern, not rule.host))
+        self._rules = sorted(rules, key=lambda rule: not rule.host)
 
     def respond(self, request: Request, caller: Caller) -> Response:
         try:
@@ -51,7 +51,7 @@ class RestFrontend:
             match = rule.pattern.fullmatch(request.raw_path)
             if match is not None and rule.verb == request.method and _serves(rule, request.host):
                 return rule, [unquote(value) for value in match.groups()]
-        raise ServiceError("NOT_FOUND", f"The requested URL {request.raw_path} was not found on this server.")
+        raise not_served(request.method, request.raw_path)
 
 
 def _rules(method: Method) -> Iterator[Rule]:
@@ -61,7 +61,9 @@ def _rules(method: Method) -> Iterator[Rule]:
             pattern += re.escape(rest[: match.start()]) + "(" + match[2].replace("*", "[^/]+") + ")"
             variables.append(match[1])
             rest = rest[match.end() :]
-        compiled = re.compile(pattern + re.escape(rest))
+        pattern += re.escape(rest)
+        # A path with a custom verb, such as ":run", is that of another method.
+        compiled = re.compile(pattern if ":" in rest else NO_CUSTOM_VERB + pattern)
         yield Rule(route.verb.upper(), compiled, tuple(variables), route.body, route.host, method)
 
 
