@@ -9,7 +9,9 @@ import grpc
 import pytest
 from google.api_core import exceptions
 from google.cloud.logging_v2.types import (
+    DeleteLogRequest,
     ListLogEntriesRequest,
+    ListLogsRequest,
     LogEntry,
     TailLogEntriesRequest,
     TailLogEntriesResponse,
@@ -19,9 +21,11 @@ from google.cloud.logging_v2.types import (
 from cloudrun_jobs.emulator import Emulator
 from cloudrun_jobs.emulator.clock import Clock
 from cloudrun_jobs.emulator.errors import ServiceError
+from cloudrun_jobs.emulator.iam.access import Iam
 from cloudrun_jobs.emulator.logs import tailing
 from cloudrun_jobs.emulator.logs.methods import compiled
 from cloudrun_jobs.emulator.logs.store import Entry, LogStore
+from cloudrun_jobs.emulator.project.documents import Documents
 from tests.emulator.cloud import eventually
 from tests.emulator.rest import Rest
 
@@ -300,3 +304,21 @@ def test_closed_tail_ends(store, tails):
 
     assert list(opened[0]) == []
     assert tails.open(requests[0])
+
+
+@pytest.mark.parametrize(
+    ("method", "request_", "permission"),
+    [
+        ("ListLogs", ListLogsRequest(parent="projects/acme"), "logging.logs.list"),
+        ("DeleteLog", DeleteLogRequest(log_name="projects/acme/logs/a"), "logging.logs.delete"),
+        ("TailLogEntries", TailLogEntriesRequest(resource_names=["projects/acme"]), "logging.logEntries.list"),
+    ],
+)
+def test_methods_need_their_permission(method, request_, permission):
+    """A caller with the permission of the method may call it, and another may not."""
+    policy = {"bindings": [{"role": permission, "members": ["user:ann@example.com"]}]}
+    iam = Iam(policy, Documents())
+    iam.check(f"LoggingServiceV2.{method}", request_, "ann@example.com")
+
+    with pytest.raises(ServiceError, match=permission):
+        iam.check(f"LoggingServiceV2.{method}", request_, "bob@example.com")
