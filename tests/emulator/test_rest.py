@@ -320,6 +320,14 @@ def test_fields_of_a_list(rest):
     assert list(services[0]) == ["name"]
 
 
+def test_revisions_of_a_worker_pool_are_not_found(rest):
+    """Worker pools have no revisions here: a list is empty, and a single one is not found."""
+    revisions = f"v2/{PLACE}/workerPools/pool/revisions"
+
+    assert rest("GET", revisions) == {}
+    assert rest.error("GET", f"{revisions}/pool-1")["status"] == "NOT_FOUND"
+
+
 @pytest.mark.parametrize("query", ["alt=media", "alt=proto", "callback=f"])
 def test_other_forms_of_a_response_are_refused(rest, query):
     """The emulator responds in JSON only; JSONP would let web pages read responses."""

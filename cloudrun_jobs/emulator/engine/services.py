@@ -100,7 +100,7 @@ class Services:
 
     def get_revision(self, request: run_v2.GetRevisionRequest) -> run_v2.Revision:
         with self._store.changed:
-            pattern = validated(request.name, "services", "revisions")
+            pattern = validated(request.name, _owners(request.name), "revisions")
             for name, revision in self._store.revisions.items():
                 if names.matches(pattern, name):
                     return run_v2.Revision(revision)
@@ -108,7 +108,7 @@ class Services:
 
     def list_revisions(self, request: run_v2.ListRevisionsRequest) -> run_v2.ListRevisionsResponse:
         """Return the revisions of a service, or of all with ``-``, newest first."""
-        pattern = f"{validated(request.parent, 'services')}/revisions/-"
+        pattern = f"{validated(request.parent, _owners(request.parent))}/revisions/-"
         with self._store.changed:
             found = [each for name, each in self._store.revisions.items() if names.matches(pattern, name)]
             revisions, token = paginate(reversed(found), request.page_size, request.page_token)
@@ -247,6 +247,11 @@ def set_container_defaults(template: Any) -> None:
         limits.check_container(container)
         set_default_limits(container)
     check_template(template)
+
+
+def _owners(name: str) -> str:
+    """Return the collection in the name of a revision. No revisions of worker pools are kept."""
+    return "workerPools" if "/workerPools/" in name else "services"
 
 
 def _check_traffic(targets: Iterable[run_v2.TrafficTarget]) -> None:
