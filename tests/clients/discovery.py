@@ -265,6 +265,36 @@ def scheduler() -> None:
     api.check()
 
 
+def cloud_tasks() -> None:
+    api, queues, name = Api("cloudtasks", "v2"), "projects.locations.queues", f"{PARENT}/queues/mail"
+    assert api(f"{queues}.create", parent=PARENT, body={"name": name})["state"] == "RUNNING"
+    assert api(f"{queues}.list", parent=PARENT)["queues"][0]["name"] == name
+    changed = api(
+        f"{queues}.patch",
+        name=name,
+        updateMask="retryConfig.maxAttempts",
+        body={"retryConfig": {"maxAttempts": 3}},
+    )
+    assert changed["retryConfig"]["maxAttempts"] == 3
+    assert api(f"{queues}.pause", name=name, body={})["state"] == "PAUSED"
+    tasks, request = f"{queues}.tasks", {"url": "http://127.0.0.1:9/", "httpMethod": "POST"}
+    for task in ("first", "second"):
+        body = {"task": {"name": f"{name}/tasks/{task}", "httpRequest": request}}
+        assert api(f"{tasks}.create", parent=name, body=body)["name"] == f"{name}/tasks/{task}"
+    assert len(api(f"{tasks}.list", parent=name)["tasks"]) == 2
+    assert api(f"{tasks}.run", name=f"{name}/tasks/first", body={})["name"] == f"{name}/tasks/first"
+    assert eventually(lambda: api(f"{tasks}.get", name=f"{name}/tasks/first").get("dispatchCount"))
+    api(f"{tasks}.delete", name=f"{name}/tasks/second")
+    assert api(f"{queues}.purge", name=name, body={})["name"] == name
+    assert api(f"{queues}.resume", name=name, body={})["state"] == "RUNNING"
+    assert api(f"{queues}.get", name=name)["state"] == "RUNNING"
+    policies(api, queues, name)
+    api(f"{queues}.delete", name=name)
+    assert api("projects.locations.get", name=PARENT)["locationId"] == REGION
+    assert api("projects.locations.list", name=f"projects/{PROJECT}")["locations"]
+    api.check(besides=("projects.locations.operations.",))  # Those of Cloud Run.
+
+
 def logging() -> None:
     api, log = Api("logging", "v2"), f"projects/{PROJECT}/logs/app"
     entries = [{"textPayload": "hello", "severity": "ERROR", "resource": {"type": "global"}}]
@@ -346,7 +376,17 @@ def service_usage() -> None:
 
 
 def main() -> None:
-    for part in (run_v2, run_v1, scheduler, logging, secret_manager, iam, resource_manager, service_usage):
+    for part in (
+        run_v2,
+        run_v1,
+        scheduler,
+        cloud_tasks,
+        logging,
+        secret_manager,
+        iam,
+        resource_manager,
+        service_usage,
+    ):
         part()
 
 

@@ -1,4 +1,4 @@
-"""django-tasks-google: tasks of Django on Cloud Run jobs, and recurring ones on Cloud Scheduler."""
+"""django-tasks-google: tasks on Cloud Tasks and Cloud Run jobs, and recurring ones on Cloud Scheduler."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import contextlib
 import os
 import sys
 import threading
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 from unittest import mock
 from wsgiref.simple_server import WSGIRequestHandler, make_server
@@ -59,7 +60,8 @@ TASKS = {{
     "jobs": {{
         "BACKEND": "django_tasks_google.backends.CloudRunJobsBackend",
         "QUEUES": ["default"],
-        "OPTIONS": OPTIONS | {{"queue_aliases": {{"default": "app-jobs"}}}},
+        # The backends' caches of retries would share a key, which has the name of the queue alone.
+        "OPTIONS": OPTIONS | {{"queue_aliases": {{"default": "app-jobs"}}, "cache_prefix": "jobs"}},
     }},
 }}
 """
@@ -98,6 +100,18 @@ def flaky(context):
 @task(backend="jobs")
 def broken():
     raise ValueError("every attempt fails")
+
+
+@task
+def welcome(user_id):
+    return {"welcomed": user_id}
+
+
+@task(takes_context=True)
+def flaky_welcome(context):
+    if context.attempt == 1:
+        raise ValueError("the first delivery fails")
+    return context.attempt
 
 
 @task(backend="jobs")
@@ -157,8 +171,35 @@ def finished(result: Any) -> Any:
     return result
 
 
-def cloud_run_jobs() -> None:
+def cloud_tasks() -> None:
     import work  # type: ignore[import-not-found]  # In the directory of the project.
+    from django.utils import timezone
+    from django_tasks_google.models import TaskExecution
+    from google.cloud import tasks_v2
+
+    retries = {"max_attempts": 3, "min_backoff": "0.1s", "max_backoff": "0.1s"}
+    queue = tasks_v2.Queue({"name": f"{PARENT}/queues/app-tasks", "retry_config": retries})
+    tasks_v2.CloudTasksClient().create_queue(parent=PARENT, queue=queue)
+
+    done = finished(work.welcome.enqueue(user_id=1))
+    assert done.return_value == {"welcomed": 1}
+    execution = TaskExecution.objects.get(pk=done.id)
+    assert execution.cloud_task_name.startswith(f"{queue.name}/tasks/")
+    assert execution.max_attempts == 3
+    step("enqueued a task, which Cloud Tasks delivered as", execution.cloud_task_name)
+
+    due = timezone.now() + timedelta(seconds=2)
+    delayed = finished(work.welcome.using(run_after=due).enqueue(user_id=2))
+    assert delayed.started_at >= due
+    step("delayed a task")
+
+    done = finished(work.flaky_welcome.enqueue())
+    assert (done.return_value, len(done.errors)) == (2, 1)
+    step("retried a task")
+
+
+def cloud_run_jobs() -> None:
+    import work
     from django.db import transaction
     from django.tasks import TaskResultStatus
     from django_tasks_google.base import cancel_task
@@ -243,5 +284,6 @@ if __name__ == "__main__":
     ):
         # Its arguments are the whole command, and so are those of each execution.
         create_job("app-jobs", {"image": "app", "args": ["python", "manage.py", "check"]}, max_retries=1)
+        cloud_tasks()
         cloud_run_jobs()
         cloud_scheduler()
