@@ -296,12 +296,22 @@ def cloud_tasks() -> None:
 
 
 def logging() -> None:
+    from googleapiclient.errors import HttpError
+
     api, log = Api("logging", "v2"), f"projects/{PROJECT}/logs/app"
     entries = [{"textPayload": "hello", "severity": "ERROR", "resource": {"type": "global"}}]
     api("entries.write", body={"logName": log, "entries": entries})
     query = {"resourceNames": [f"projects/{PROJECT}"], "filter": f'logName="{log}" AND severity>=WARNING'}
     assert [entry["textPayload"] for entry in api("entries.list", body=query)["entries"]] == ["hello"]
-    api.check(besides=("projects.locations.operations.", "locations.operations."))  # Those of Cloud Run.
+    assert log in api("projects.logs.list", parent=f"projects/{PROJECT}")["logNames"]
+    api("projects.logs.delete", logName=log)
+    with fails_with("404", HttpError):
+        api("logs.delete", logName=log)
+    assert api("entries.list", body=query).get("entries", []) == []
+    assert api("monitoredResourceDescriptors.list")["resourceDescriptors"]
+    # The emulator has projects alone, and its operations are those of Cloud Run.
+    operations = ("projects.locations.operations.", "locations.operations.")
+    api.check(besides=("billingAccounts.", "folders.", "organizations.", *operations))
 
 
 def secret_manager() -> None:

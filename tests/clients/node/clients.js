@@ -124,6 +124,28 @@ async function cloudLogging(execution) {
   step('streamed it, page by page');
 }
 
+async function ownLog() {
+  const log = logging.log(`app-${transport}`);
+  const tail = transport === 'grpc' && logging.tailEntries({filter: `log_id("app-${transport}")`});
+  const tailed = [];
+  if (tail) tail.on('data', ({entries}) => tailed.push(...entries.map(entry => entry.data.message)));
+  await eventually(async () => {
+    await log.write(log.entry({severity: 'WARNING', resource: {type: 'global'}}, {message: 'disk is full'}));
+    return !tail || tailed.length > 0;
+  });
+  if (tail) tail.end();
+  if (tail) step('tailed a log');
+
+  const [entries] = await log.getEntries({filter: 'severity>=WARNING AND jsonPayload.message:"disk"'});
+  assert.equal(entries[0].data.message, 'disk is full');
+  assert.equal(entries[0].metadata.severity, 'WARNING');
+  const [logs] = await logging.loggingService.listLogs({parent: `projects/${project}`});
+  assert.ok(logs.includes(`projects/${project}/logs/app-${transport}`));
+  await log.delete();
+  assert.deepEqual((await log.getEntries())[0], []);
+  step('wrote, read, listed and deleted a log');
+}
+
 async function cloudScheduler() {
   const name = `${parent}/jobs/${transport}-daily`;
   const uri = `https://europe-west4-run.googleapis.com/apis/run.googleapis.com/v1/namespaces/${project}/jobs/${transport}:run`;
@@ -158,6 +180,7 @@ async function cloudScheduler() {
 async function main() {
   const execution = await cloudRun();
   await cloudLogging(execution);
+  await ownLog();
   await cloudScheduler();
   const [removal] = await jobs.deleteJob({name: `${parent}/jobs/${transport}`});
   await removal.promise();
@@ -165,7 +188,10 @@ async function main() {
   step('deleted the job');
 }
 
-main().catch(error => {
-  console.error(error);
-  process.exit(1);
-});
+main().then(
+  () => process.exit(0), // The stream of a tail would keep the process.
+  error => {
+    console.error(error);
+    process.exit(1);
+  },
+);
