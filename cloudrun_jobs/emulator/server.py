@@ -182,12 +182,14 @@ class Emulator:
     def _routes(self) -> Map:
         """Return the paths that are not those of an API in REST."""
         admin_api = AdminApi(self)
-        console = Console(self._engine, self.scheduler, self.logs)
+        console = Console(self, self._engine)
         knative = KnativeFrontend(self._service, self._engine)
         serving = ServingFrontend(self._service, self._engine)
         endpoints: dict[str, Callable[..., Response]] = {
             "/": console.overview,
             f"{CONSOLE_PREFIX}<path:name>": console.execution,
+            "/jobs/<path:name>": console.job,
+            "/actions/<any(execute, cancel, pause, resume, run):action>": console.act,
             f"{knative.path_prefix}<path:rest>": knative.respond,
             f"{serving.path_prefix}<path:rest>": serving.respond,
             f"{PATH_PREFIX}<endpoint>": admin_api.respond,
@@ -197,7 +199,8 @@ class Emulator:
             **dict.fromkeys(TOKEN_INFO_PATHS, admin_api.token_info),
             f"{METADATA_PREFIX}<path:rest>": no_metadata,
         }
-        rules = [Rule(path, endpoint=endpoint) for path, endpoint in endpoints.items()]
+        methods = {console.act: ("POST",)}
+        rules = [Rule(path, endpoint=each, methods=methods.get(each)) for path, each in endpoints.items()]
         return Map(rules, strict_slashes=False, merge_slashes=False)
 
     def start(self) -> Self:

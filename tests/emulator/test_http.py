@@ -13,6 +13,7 @@ import requests
 from google.api_core import exceptions
 from google.auth.credentials import AnonymousCredentials
 from google.cloud import logging as cloud_logging
+from google.cloud import scheduler_v1
 from google.cloud.logging_v2.types import LogEntry
 
 from tests.emulator.cloud import PLACE, eventually, job_of, script
@@ -224,15 +225,94 @@ def test_keys_are_discoverable(http, emulator):
 
 def test_console_escapes_html(http, cloud):
     """The console shows jobs, executions, tasks and output, all escaped."""
-    execution = cloud.finish(script("echo '<script>alert(1)</script>'"))
+    execution = cloud.finish(script("echo '<script>alert(1)</script>'", env={"X": "<b>"}))
     overview = http("GET", "/")
     detail = http("GET", f"/executions/{execution.name}")
 
     assert overview.headers["Content-Type"] == "text/html; charset=utf-8"
     assert f'href="/executions/{execution.name}"' in overview.text
-    assert '<meta http-equiv="refresh"' in overview.text
     assert "&lt;script&gt;alert(1)&lt;/script&gt;" in detail.text
+    assert "&lt;b&gt;" in detail.text
     assert "<script" not in overview.text + detail.text
+
+
+def test_console_masks_secrets(http, cloud):
+    """The page of an execution shows its variables and run id, but no value that is or could be a secret."""
+    env = {
+        "COLOUR": "red",
+        "API_KEY": "s3cret",
+        "DB": "postgres://me:s3cret@host/db",
+        "CLOUDRUN_JOBS_RUN_ID": "run-4711",
+    }
+    execution = cloud.finish(script("exit 0", env=env))
+    page = http("GET", f"/executions/{execution.name}").text
+
+    assert "s3cret" not in page
+    assert page.count("********") == 2
+    assert "<dt>Run id</dt><dd><code>run-4711</code></dd>" in page
+    assert "<code>red</code>" in page
+
+
+def press(http, emulator, action, name, **headers):
+    """Send what a button of the console sends, and return the response."""
+    sent = {"Origin": emulator.http, **headers}
+    return http("POST", f"/actions/{action}", data={"name": name}, headers=sent, allow_redirects=False)
+
+
+def test_console_starts_and_cancels(http, cloud, emulator):
+    """The buttons start and cancel an execution, whose page refreshes itself until it is done."""
+    job = cloud.create(script("sleep 60")).name
+    page = press(http, emulator, "execute", job).headers["Location"]
+    name = page.removeprefix("/executions/")
+    while_running = http("GET", page).text
+    cancelled = press(http, emulator, "cancel", name)
+    cloud.outcome(name)
+    again = press(http, emulator, "cancel", name)
+
+    assert "<script" in while_running
+    assert (cancelled.status_code, cancelled.headers["Location"]) == (303, page)
+    assert again.status_code == 400
+    assert "cannot be cancelled because it is not running" in again.text
+    assert '<span class="cancelled">cancelled</span>' in http("GET", f"/jobs/{job}").text
+
+
+def test_console_changes_schedules(http, emulator):
+    """The buttons pause, resume and run a Scheduler job, whose times have their zone."""
+    name = f"{PLACE}/jobs/nightly"
+    target = {"uri": f"{emulator.http}/none", "http_method": "GET"}
+    job = scheduler_v1.Job(name=name, schedule="0 3 * * *", time_zone="Asia/Tokyo", http_target=target)
+    emulator.clients.scheduler.create_job(parent=PLACE, job=job)
+    actions = ("pause", "pause", "resume", "run")
+    answers = [press(http, emulator, action, name) for action in actions]
+
+    assert [answer.status_code for answer in answers] == [303, 400, 303, 303]
+    assert answers[-1].headers["Location"] == "/#schedules"
+    assert "03:00:00 Asia/Tokyo" in http("GET", "/").text
+    assert eventually(lambda: "NOT_FOUND" in http("GET", "/").text)
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"Origin": None},
+        {"Origin": "null"},
+        {"Origin": "http://evil.example.com"},
+        {"Sec-Fetch-Site": "cross-site"},
+        {"Sec-Fetch-Site": "none"},
+    ],
+)
+def test_button_of_another_page_is_rejected(http, cloud, emulator, headers):
+    """Only the console's own pages can start something: a button needs their origin."""
+    job = cloud.create(script("exit 0")).name
+
+    assert press(http, emulator, "execute", job, **headers).status_code == 403
+    assert emulator.clients.jobs.get_job(name=job).execution_count == 0
+
+
+@pytest.mark.parametrize("path", ["/jobs/x", "/executions/x", "/actions/run", "/actions/none"])
+def test_missing_page_is_reported(http, path):
+    """A missing page is an error of the matching status."""
+    assert http("GET", path).status_code in (404, 405)
 
 
 def test_links_lead_to_the_console(cloud, emulator):

@@ -1,116 +1,223 @@
-"""The web console at ``/``: jobs, executions, tasks and logs in plain HTML that refreshes itself."""
+"""The web console at ``/``: jobs, executions, schedules and output, and buttons that start and stop them."""
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import json
-from html import escape
+import re
+import shlex
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
+from zoneinfo import ZoneInfo
 
-from google.cloud import run_v2
+from google.cloud import run_v2, scheduler_v1
 from google.logging.type import log_severity_pb2
 from google.protobuf import json_format
+from google.rpc import code_pb2
 
 from cloudrun_jobs.emulator import names
 from cloudrun_jobs.emulator.engine.executions import CONSOLE_PREFIX
+from cloudrun_jobs.emulator.errors import ServiceError
+from cloudrun_jobs.emulator.service import ANONYMOUS
 from cloudrun_jobs.emulator.web import Request, Response
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Callable
+    from datetime import datetime
+
+    from jinja2 import Environment
 
     from cloudrun_jobs.emulator.engine.core import Engine
-    from cloudrun_jobs.emulator.logs.store import LogStore
-    from cloudrun_jobs.emulator.scheduler.jobs import ScheduledJobs
+    from cloudrun_jobs.emulator.server import Emulator
     from cloudrun_jobs.emulator.service import Caller
 
 MAX_ROWS = 50  # Newest executions, or first tasks.
 MAX_LINES = 200  # Newest lines of output.
-HTML_HEAD = """<!doctype html>
-<html lang="en"><head><meta charset="utf-8"><meta http-equiv="refresh" content="1">
-<meta name="viewport" content="width=device-width, initial-scale=1"><title>{title}</title>
-<style>
-body {{ font: 15px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 72rem; padding: 0 1rem; color: #222 }}
-table {{ border-collapse: collapse; width: 100% }}
-th, td {{ text-align: left; padding: .3rem .8rem .3rem 0; border-bottom: 1px solid #ddd; vertical-align: top }}
-pre {{ background: #f5f5f5; padding: 1rem; overflow-x: auto }}
-a {{ color: #0b57d0 }}
-.succeeded {{ color: #146c2e }} .failed, .cancelled {{ color: #b3261e }} .running {{ color: #7a4f01 }}
-.notice {{ color: #146c2e }} .warning {{ color: #7a4f01 }}
-.error, .critical, .alert, .emergency {{ color: #b3261e }}
-</style></head><body>
-"""
+RUN_ID_VARIABLE = "CLOUDRUN_JOBS_RUN_ID"
+MASK = "********"
+SECRET_NAME = re.compile(
+    r"KEY|TOKEN|SECRET|PASS|PWD|CREDENTIAL|AUTH|PRIVATE|SIGNATURE|COOKIE|SESSION|DSN|SALT", re.IGNORECASE
+)
+URL_WITH_PASSWORD = re.compile(r"://[^/@\s]*:[^/@\s]*@")
+# Reload once a second, unless the reader uses a control or selects text.
+REFRESH = (
+    "setInterval(() => { if (document.activeElement === document.body && !String(getSelection())) "
+    "location.reload() }, 1000)"
+)
+REFRESH_HASH = base64.b64encode(hashlib.sha256(REFRESH.encode()).digest()).decode()
+HEADERS = {
+    "Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'; form-action 'self'; "
+    f"script-src 'sha256-{REFRESH_HASH}'; frame-ancestors 'none'; base-uri 'none'",
+    "Cache-Control": "no-store",
+}
 
 
 class Console:
-    def __init__(self, engine: Engine, scheduler: ScheduledJobs, logs: LogStore) -> None:
+    def __init__(self, emulator: Emulator, engine: Engine) -> None:
+        self._emulator = emulator
         self._engine = engine
-        self._scheduler = scheduler
-        self._logs = logs
+        scheduler = emulator.scheduler
+        # By the last part of the path. Each takes the name of a resource and returns the path of the next page.
+        self._actions: dict[str, Callable[[str], Any]] = {
+            "execute": self._execute,
+            "cancel": lambda name: engine.executions.cancel(run_v2.CancelExecutionRequest(name=name)),
+            "pause": lambda name: scheduler.pause(scheduler_v1.PauseJobRequest(name=name)),
+            "resume": lambda name: scheduler.resume(scheduler_v1.ResumeJobRequest(name=name)),
+            "run": lambda name: scheduler.run(scheduler_v1.RunJobRequest(name=name)),
+        }
 
     def overview(self, _: Request, __: Caller) -> Response:
-        with self._engine.store.changed:
-            jobs = _table(("Job", "Location", "Executions", "Image"), map(_job, self._engine.store.jobs.values()))
-            newest = list(self._engine.store.executions.values())[: -MAX_ROWS - 1 : -1]
-            executions = _table(
-                ("Execution", "State", "Tasks", "Created", "Message"),
-                (_execution(record.execution) for record in newest),
-            )
-        scheduled = [_scheduled(entry.job) for entry in list(self._scheduler.entries.values())]
-        schedules = _table(("Scheduler job", "State", "Schedule", "Next"), scheduled)
-        body = f"<h1>Cloud Run emulator</h1><h2>Jobs</h2>{jobs}<h2>Executions</h2>{executions}"
-        return _html("Cloud Run emulator", f"{body}<h2>Schedules</h2>{schedules}")
+        store = self._engine.store
+        with store.changed:
+            content: dict[str, Any] = {
+                "jobs": [run_v2.Job(job) for job in store.jobs.values()],
+                "found": _newest(store.executions),
+                "services": list(store.services.values()),
+                "worker_pools": list(store.worker_pools),
+                "refresh": any(not record.done for record in store.executions.values()),
+            }
+        tasks = self._emulator.cloud_tasks
+        return self._page(
+            "overview.html",
+            **content,
+            scheduled=[entry.job for entry in list(self._emulator.scheduler.entries.values())],
+            queues=list(tasks.queues.values()) if tasks else [],
+        )
+
+    def job(self, _: Request, __: Caller, name: str) -> Response:
+        store = self._engine.store
+        with store.changed:
+            if name not in store.jobs:
+                return self._error(404, "This job does not exist.")
+            records = {record.execution.name: record for record in store.executions_of(name)}
+            content: dict[str, Any] = {"job": run_v2.Job(store.jobs[name]), "found": _newest(records)}
+        return self._page("job.html", **content, refresh=any(not record.done for record in records.values()))
 
     def execution(self, request: Request, _: Caller, name: str) -> Response:
-        """Show the tasks and the output of the execution whose full name is in the path, or of one task of it."""
+        """Show the tasks and the output of an execution, or the output of one task of it."""
         with self._engine.store.changed:
             record = self._engine.store.executions.get(name)
             if record is None:
-                return _html("Not found", "<h1>This execution does not exist.</h1>", 404)
-            summary = _table(("Execution", "State", "Tasks", "Created", "Message"), [_execution(record.execution)])
-            tasks = _table(("Task", "State", "Retried", "Message"), map(_task, record.tasks[:MAX_ROWS]))
-        title = escape(names.short(name))
+                return self._error(404, "This execution does not exist.")
+            execution = run_v2.Execution(record.execution)
+            tasks = [run_v2.Task(task) for task in record.tasks[:MAX_ROWS]]
         task = request.args.get("task", "")
-        heading = f"Output of task {escape(task)}" if task else "Output"
-        body = f'<p><a href="/">All</a></p><h1>{title}</h1>{summary}<h2>Tasks</h2>{tasks}<h2>{heading}</h2>'
-        return _html(title, f"{body}<pre>{self._output(names.short(name), task)}</pre>")
+        variables = {variable.name: variable.value for variable in execution.template.containers[0].env}
+        return self._page(
+            "execution.html",
+            execution=execution,
+            job=execution.name.partition("/executions/")[0],
+            run_id=variables.get(RUN_ID_VARIABLE, ""),
+            environment=[_masked(variable) for variable in execution.template.containers[0].env],
+            tasks=tasks,
+            task=task,
+            output=self._output(names.short(name), task),
+            refresh=not record.done,
+        )
 
-    def _output(self, execution_id: str, task: str) -> str:
+    def act(self, request: Request, _: Caller, action: str) -> Response:
+        """Carry out the action of a button, and redirect to a page that shows its effect."""
+        origin, site = request.headers.get("Origin"), request.headers.get("Sec-Fetch-Site", "same-origin")
+        if origin != f"http://{request.host}" or site != "same-origin":
+            return self._error(403, "Only the buttons of the console do this. Open the console, and use them.")
+        name = request.form.get("name", "")
+        try:
+            result = self._actions[action](name)
+        except ServiceError as error:
+            return self._error(error.http_status, error.message)
+        location = "/#schedules"
+        if action in ("execute", "cancel"):
+            location = CONSOLE_PREFIX + (result if action == "execute" else name)
+        return Response(status=303, headers={"Location": location})
+
+    def _execute(self, job: str) -> str:
+        """Run a job, and return the name of its execution."""
+        operation = self._engine.executions.run(run_v2.RunJobRequest(name=job), ANONYMOUS)
+        return str(run_v2.Execution.deserialize(operation.metadata.value).name)
+
+    def _output(self, execution_id: str, task: str) -> list[dict[str, str]]:
         wanted = {"run.googleapis.com/execution_name": execution_id}
         if task:
             wanted["run.googleapis.com/task_index"] = task
-        entries = [entry for entry in self._logs.all() if wanted.items() <= dict(entry.labels).items()]
-        return "\n".join(_log_line(entry) for entry in entries[-MAX_LINES:])
+        entries = [
+            entry
+            for entry in self._emulator.logs.all()
+            if all(entry.labels.get(name) == value for name, value in wanted.items())
+        ]
+        return [_log_line(entry) for entry in entries[-MAX_LINES:]]
+
+    def _error(self, status: int, message: str) -> Response:
+        return self._page("error.html", status=status, message=message)
+
+    def _page(self, template: str, *, status: int = 200, **content: Any) -> Response:
+        text = self._templates.get_template(template).render(script=REFRESH, **content)
+        return Response(text, status, HEADERS, mimetype="text/html")
+
+    @cached_property
+    def _templates(self) -> Environment:
+        # Imported late: most emulators show no page, and all would wait for it.
+        from jinja2 import Environment, PackageLoader
+
+        templates = Environment(
+            loader=PackageLoader("cloudrun_jobs.emulator.frontends"),
+            autoescape=True,
+            trim_blocks=True,
+        )
+        templates.filters |= {
+            "arguments": lambda resource: shlex.join(_container(resource).args),
+            "command": lambda resource: shlex.join(_container(resource).command) or "the image's own",
+            "duration": self._duration,
+            "last_attempt": _last_attempt,
+            "location": lambda name: names.location_of(name).region,
+            "message": _message,
+            "short": names.short,
+            "state": _state,
+            "utc": lambda time: _zoned(time, "UTC"),
+            "zoned": _zoned,
+        }
+        return templates
+
+    def _duration(self, resource: run_v2.Execution | run_v2.Task) -> str:
+        if not resource.start_time:
+            return ""
+        end = resource.completion_time or self._emulator.clock.now()
+        return f"{(end - resource.start_time).total_seconds():.1f} s"
 
 
-def _job(job: run_v2.Job) -> Sequence[str]:
-    images = ", ".join(container.image for container in job.template.template.containers)
-    cells = (names.short(job.name), str(names.location_of(job.name)), job.execution_count, images)
-    return [escape(str(cell)) for cell in cells]
+def _newest(records: dict[str, Any]) -> list[run_v2.Execution]:
+    return [run_v2.Execution(record.execution) for record in list(records.values())[: -MAX_ROWS - 1 : -1]]
 
 
-def _execution(execution: run_v2.Execution) -> Sequence[str]:
-    counts = f"{execution.succeeded_count} of {execution.task_count} succeeded"
-    link = f'<a href="{CONSOLE_PREFIX}{escape(execution.name)}">{escape(names.short(execution.name))}</a>'
-    created = escape(f"{execution.create_time:%Y-%m-%d %H:%M:%S}")
-    return [link, _state(execution), counts, created, escape(_message(execution))]
+def _container(resource: run_v2.Execution | run_v2.ExecutionTemplate) -> run_v2.Container:
+    container: run_v2.Container = resource.template.containers[0]
+    return container
 
 
-def _task(task: run_v2.Task) -> Sequence[str]:
-    return [escape(str(task.index)), _state(task), escape(str(task.retried)), escape(_message(task))]
+def _masked(variable: run_v2.EnvVar) -> tuple[str, str]:
+    """Return a variable and its value, without what is or could be a secret."""
+    reference = variable.value_source.secret_key_ref
+    if reference.secret:
+        return variable.name, f"secret {reference.secret}, version {reference.version or 'latest'}"
+    secret = SECRET_NAME.search(variable.name) or URL_WITH_PASSWORD.search(variable.value)
+    return variable.name, MASK if secret and variable.value else variable.value
 
 
-def _scheduled(job: Any) -> Sequence[str]:
-    due = f"{job.schedule_time:%Y-%m-%d %H:%M:%S}" if job.schedule_time else "never"
-    return [
-        escape(text) for text in (names.short(job.name), job.state.name, f"{job.schedule} {job.time_zone}", due)
-    ]
+def _zoned(time: datetime | None, zone: str) -> str:
+    if not time:
+        return "never"
+    return f"{time.astimezone(ZoneInfo(zone or 'UTC')):%Y-%m-%d %H:%M:%S} {zone or 'UTC'}"
+
+
+def _last_attempt(job: scheduler_v1.Job) -> str:
+    if not job.last_attempt_time:
+        return "none"
+    status = job.status
+    outcome = f"{code_pb2.Code.Name(status.code)} {status.message}".strip()
+    return f"{outcome}, {_zoned(job.last_attempt_time, job.time_zone)}"
 
 
 def _state(resource: run_v2.Execution | run_v2.Task) -> str:
-    state = _state_name(resource)
-    return f'<span class="{state}">{state}</span>'
-
-
-def _state_name(resource: run_v2.Execution | run_v2.Task) -> str:
     if not resource.completion_time:
         return "running" if resource.start_time else "waiting"
     completed = next((c for c in resource.conditions if c.type_ == "Completed"), run_v2.Condition())
@@ -124,12 +231,11 @@ def _message(resource: run_v2.Execution | run_v2.Task) -> str:
     return next((condition.message for condition in resource.conditions if condition.type_ == "Completed"), "")
 
 
-def _log_line(entry: Any) -> str:
-    """Return an entry in HTML: its time, task, severity and message, and its traceback."""
+def _log_line(entry: Any) -> dict[str, str]:
+    """Return the severity of an entry, and a line of its time, task, severity and message."""
     severity = log_severity_pb2.LogSeverity.Name(entry.severity) if entry.severity else ""
     time, task = f"{entry.timestamp.ToDatetime():%H:%M:%S}", entry.labels["run.googleapis.com/task_index"]
-    line = escape(f"{time} task {task}  {severity:8} {_payload(entry)}")
-    return f'<span class="{severity.lower()}">{line}</span>' if severity else line
+    return {"severity": severity, "text": f"{time} task {task}  {severity:8} {_payload(entry)}"}
 
 
 def _payload(entry: Any) -> str:
@@ -138,17 +244,3 @@ def _payload(entry: Any) -> str:
     fields = json_format.MessageToDict(entry.json_payload)
     texts = [text for name in ("message", "stack_trace") if isinstance(text := fields.get(name), str)]
     return "\n".join(texts) or json.dumps(fields, ensure_ascii=False)
-
-
-def _table(headings: Iterable[str], rows: Iterable[Sequence[str]]) -> str:
-    """Render a table from cells that are already HTML."""
-    body = "".join("<tr>" + "".join(f"<td>{cell}</td>" for cell in row) + "</tr>" for row in rows)
-    if not body:
-        return "<p>None yet.</p>"
-    head = "".join(f"<th>{heading}</th>" for heading in headings)
-    return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
-
-
-def _html(title: str, body: str, status: int = 200) -> Response:
-    page = f"{HTML_HEAD.format(title=title)}{body}</body></html>\n"
-    return Response(page, status, mimetype="text/html")

@@ -71,12 +71,14 @@ class _RequestHandler(WSGIRequestHandler):
             response = http_failure(error.code or 500, str(error.description))
             response.headers["Connection"] = "close"  # The rest of the request may be unread.
             reason = getattr(error, "reason", None)
+        body = response.get_data()
+        response.content_length = len(body)
         self.send_response(response.status_code, reason)
         for name, value in response.headers:
             self.send_header(name, value)
         self.end_headers()
         if self.command != "HEAD":
-            self.wfile.write(response.get_data())
+            self.wfile.write(body)
 
     def version_string(self) -> str:
         return "cloudrun-emulator"
