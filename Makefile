@@ -69,7 +69,7 @@ test-gcloud: environment-of-lint
 
 # Prefect, django-tasks-google, Google's libraries for Node and others, each in an environment of its own.
 test-libraries: environment-of-lint
-	@$(NOX) --session client --keywords "not airflow"
+	@$(NOX) --keywords "client and not airflow"
 
 # Installs 1.4 GB.
 test-airflow: environment-of-lint

@@ -98,6 +98,8 @@ def _example(pattern: str) -> str:
 
 
 def run_v2() -> None:
+    from googleapiclient.errors import HttpError
+
     api = Api("run", "v2")
     container = {"image": "app", "command": ["/bin/sh", "-c", 'exec sleep "$0"'], "args": ["0"]}
     job = {"template": {"template": {"containers": [container], "maxRetries": 0}}}
@@ -153,8 +155,11 @@ def run_v2() -> None:
     assert len(api(f"{pools}.list", parent=PARENT)["workerPools"]) == 1
     finish(api(f"{pools}.patch", name=name, body={"template": {"containers": [{"image": "app:2"}]}}))
     policies(api, pools, name)
+    assert not api(f"{pools}.revisions.list", parent=name).get("revisions")
+    with fails_with("404", HttpError):
+        api(f"{pools}.revisions.get", name=f"{name}/revisions/none")
     finish(api(f"{pools}.delete", name=name))
-    api.check(besides=(f"{pools}.revisions.",))  # Worker pools have no revisions here.
+    api.check()
 
 
 def policies(api: Api, collection: str, name: str) -> None:
@@ -309,6 +314,9 @@ def logging() -> None:
         api("logs.delete", logName=log)
     assert api("entries.list", body=query).get("entries", []) == []
     assert api("monitoredResourceDescriptors.list")["resourceDescriptors"]
+    for locations in ("projects.locations", "locations"):
+        assert api(f"{locations}.get", name=PARENT)["locationId"] == REGION
+    assert api("projects.locations.list", name=f"projects/{PROJECT}")["locations"]
     # The emulator has projects alone, and its operations are those of Cloud Run.
     operations = ("projects.locations.operations.", "locations.operations.")
     api.check(besides=("billingAccounts.", "folders.", "organizations.", *operations))
