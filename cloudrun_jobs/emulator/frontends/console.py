@@ -72,7 +72,7 @@ class Console:
         with store.changed:
             content: dict[str, Any] = {
                 "jobs": [run_v2.Job(job) for job in store.jobs.values()],
-                "found": _newest(store.executions),
+                "found": _newest(list(store.executions.values())),
                 "services": list(store.services.values()),
                 "worker_pools": list(store.worker_pools),
                 "refresh": any(not record.done for record in store.executions.values()),
@@ -90,9 +90,9 @@ class Console:
         with store.changed:
             if name not in store.jobs:
                 return self._error(404, "This job does not exist.")
-            records = {record.execution.name: record for record in store.executions_of(name)}
+            records = store.executions_of(name)
             content: dict[str, Any] = {"job": run_v2.Job(store.jobs[name]), "found": _newest(records)}
-        return self._page("job.html", **content, refresh=any(not record.done for record in records.values()))
+        return self._page("job.html", **content, refresh=any(not record.done for record in records))
 
     def execution(self, request: Request, _: Caller, name: str) -> Response:
         """Show the tasks and the output of an execution, or the output of one task of it."""
@@ -185,8 +185,8 @@ class Console:
         return f"{(end - resource.start_time).total_seconds():.1f} s"
 
 
-def _newest(records: dict[str, Any]) -> list[run_v2.Execution]:
-    return [run_v2.Execution(record.execution) for record in list(records.values())[: -MAX_ROWS - 1 : -1]]
+def _newest(records: list[Any]) -> list[run_v2.Execution]:
+    return [run_v2.Execution(record.execution) for record in records[: -MAX_ROWS - 1 : -1]]
 
 
 def _container(resource: run_v2.Execution | run_v2.ExecutionTemplate) -> run_v2.Container:
