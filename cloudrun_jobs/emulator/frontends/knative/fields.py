@@ -14,28 +14,18 @@ from typing import Any
 
 from google.protobuf import json_format
 
-from cloudrun_jobs.emulator.errors import ServiceError, invalid
+from cloudrun_jobs.emulator.errors import invalid
+from cloudrun_jobs.emulator.json_reader import unknown_name
 
-Check = Callable[[Any, str, "Problems"], Any]
+# The path and the sentence of each violation in a JSON payload.
+Violations = list[tuple[str, str]]
 # The aliases of secrets in other projects, in the annotation `run.googleapis.com/secrets`.
 Aliases = Mapping[str, str]
 INT32, INT64 = 2**31, 2**63
 
 
-class Problems(list[tuple[str, str]]):
-    """What is wrong with a JSON payload: the path and the sentence of each problem."""
-
-    def unknown(self, name: str, path: str, reason: str = "Cannot find field.") -> None:
-        at = f" at '{path}'" if path else ""
-        self.append((path, f'Invalid JSON payload received. Unknown name "{name}"{at}: {reason}'))
-
-    def wrong(self, path: str, type_name: str, value: Any) -> None:
-        self.append((path, f"Invalid value at '{path}' ({type_name}), {json.dumps(value)}"))
-
-    def error(self) -> ServiceError:
-        violations = [{"field": path, "description": text} for path, text in self]
-        details = {"@type": "type.googleapis.com/google.rpc.BadRequest", "fieldViolations": violations}
-        return ServiceError("INVALID_ARGUMENT", "\n".join(text for _, text in self), [details])
+def wrong(path: str, type_name: str, value: Any) -> tuple[str, str]:
+    return path, f"Invalid value at '{path}' ({type_name}), {json.dumps(value)}"
 
 
 def snake(name: str) -> str:
@@ -51,11 +41,11 @@ class Scalar:
     name: str
     read: Callable[[Any], Any]
 
-    def check(self, value: Any, path: str, problems: Problems) -> Any:
+    def check(self, value: Any, path: str, violations: Violations) -> Any:
         try:
             return self.read(value)
-        except (TypeError, ValueError, OverflowError):
-            problems.wrong(path, self.name, value)
+        except (KeyError, TypeError, ValueError, OverflowError):
+            violations.append(wrong(path, self.name, value))
             return None
 
 
@@ -67,9 +57,9 @@ def _text(value: Any) -> str:
 
 
 def _boolean(value: Any) -> bool:
-    if not isinstance(value, bool):
-        raise TypeError
-    return value
+    if isinstance(value, bool):
+        return value
+    return {"true": True, "false": False}[_text(value)]
 
 
 def _integer(limit: int) -> Callable[[Any], int]:
@@ -95,7 +85,7 @@ LONG = Scalar("TYPE_INT64", lambda value: str(_integer(INT64)(value)))
 class Anything:
     """A value that only the service sets: what a client sends is ignored."""
 
-    def check(self, value: Any, path: str, problems: Problems) -> None:
+    def check(self, value: Any, path: str, violations: Violations) -> None:
         return None
 
 
@@ -103,9 +93,9 @@ class Anything:
 class Unsupported:
     """A field of Knative that Cloud Run does not support."""
 
-    def check(self, value: Any, path: str, problems: Problems) -> None:
+    def check(self, value: Any, path: str, violations: Violations) -> None:
         if value:
-            problems.append((path, f"must not set the field(s): {path.partition('.')[2]}"))
+            violations.append((path, f"must not set the field(s): {path.partition('.')[2]}"))
 
 
 @dataclass(frozen=True)
@@ -114,35 +104,32 @@ class Listing:
 
     of: Any
 
-    def check(self, value: Any, path: str, problems: Problems) -> list[Any] | None:
-        if not isinstance(value, list):
-            problems.wrong(path, self.of.name, value)
-            return None
-        return [_checked(self.of, item, f"{path}[{index}]", problems) for index, item in enumerate(value)] or None
+    def check(self, value: Any, path: str, violations: Violations) -> list[Any] | None:
+        # Google's frontend takes a single value for a list of one, and leaves out null.
+        items = value if isinstance(value, list) else [value]
+        return [
+            self.of.check(item, f"{path}[{index}]", violations)
+            for index, item in enumerate(items)
+            if item is not None
+        ] or None
 
 
 @dataclass(frozen=True)
 class Texts:
     """A map from text to text."""
 
-    def check(self, value: Any, path: str, problems: Problems) -> dict[str, str] | None:
+    def check(self, value: Any, path: str, violations: Violations) -> dict[str, str] | None:
         if not isinstance(value, dict):
-            problems.wrong(path, "map", value)
+            violations.append(wrong(path, "map", value))
             return None
         return {
-            key: TEXT.check(item, f"{path}[{index}].value", problems)
+            key: TEXT.check(item, f"{path}[{index}].value", violations)
             for index, (key, item) in enumerate(value.items())
+            if item is not None
         } or None
 
 
 TEXTS, MAP, IGNORED, UNSUPPORTED = Listing(TEXT), Texts(), Anything(), Unsupported()
-
-
-def _checked(kind: Any, value: Any, path: str, problems: Problems) -> Any:
-    if value is None:
-        problems.wrong(path, getattr(kind, "name", "TYPE_STRING"), value)
-        return None
-    return kind.check(value, path, problems)
 
 
 # The forms of a value in v1 and in v2.
@@ -253,21 +240,21 @@ class Message:
     name: str
     fields: tuple[Field, ...]
 
-    def check(self, value: Any, path: str, problems: Problems) -> dict[str, Any] | None:
+    def check(self, value: Any, path: str, violations: Violations) -> dict[str, Any] | None:
         """Return the JSON object with the names of fields as in the table, and note what is wrong with it."""
         if not isinstance(value, dict):
-            problems.wrong(path, f"type.googleapis.com/google.cloud.run.v1.{self.name}", value)
+            violations.append(wrong(path, f"type.googleapis.com/google.cloud.run.v1.{self.name}", value))
             return None
         known = {form: each for each in self.fields for form in (each.name, snake(each.name))}
         found = {}
         for name, given in value.items():
             if name not in known:
-                problems.unknown(name, path)
+                violations.append(unknown_name(name, path))
             elif isinstance(given, list) and not isinstance(known[name].kind, Listing | Anything | Unsupported):
-                problems.unknown(name, path, "Proto field is not repeating, cannot start list.")
+                violations.append(unknown_name(name, path, "Proto field is not repeating, cannot start list."))
             elif given is not None:
                 each = known[name]
-                checked = each.kind.check(given, f"{path}.{snake(each.name)}", problems)
+                checked = each.kind.check(given, f"{path}.{snake(each.name)}", violations)
                 if checked is not None:
                     found[each.name] = checked
         return found

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from google.cloud import run_v2
 
+from cloudrun_jobs.emulator.errors import ServiceError, not_found
 from cloudrun_jobs.emulator.frontends.knative import resources, selectors
 from cloudrun_jobs.emulator.frontends.knative.crud import Declared, handlers, listed, listing
 from cloudrun_jobs.emulator.frontends.knative.routing import ANY_ID, V1Frontend, content
@@ -57,7 +58,10 @@ class KnativeFrontend(V1Frontend):
         return {"kind": "Status", "status": "Success"}
 
     def _get_task(self, location: names.Location, short: str, _: Request, caller: Caller) -> dict[str, Any]:
-        execution = self.engine.executions.full_name(location, short.rpartition("-task")[0])
+        try:
+            execution = self.engine.executions.full_name(location, short.rpartition("-task")[0])
+        except ServiceError as error:
+            raise not_found("TASK", short, location) from error
         request = run_v2.GetTaskRequest(name=f"{execution}/tasks/{short}")
         return resources.TASK.write(self.service.call("Tasks.GetTask", request, caller))
 

@@ -13,6 +13,7 @@ from typing import Any
 
 from google.cloud import run_v2
 
+from cloudrun_jobs.emulator import names
 from cloudrun_jobs.emulator.errors import invalid
 from cloudrun_jobs.emulator.frontends.knative.fields import (
     BOOLEAN,
@@ -76,8 +77,8 @@ class SecretAliases(Field):
     """The aliases of all secrets of other projects in a template."""
 
     def get(self, pb: Any) -> str | None:
-        names = sorted({name for name in _secrets(self._template(pb)) if "/" in name})
-        return ",".join(f"{_alias(name)}:{name}" for name in names) or None
+        found = sorted({_numbered(name) for name in _secrets(self._template(pb)) if "/" in name})
+        return ",".join(f"{_alias(name)}:{name}" for name in found) or None
 
     def put(self, pb: Any, value: Any, aliases: Aliases) -> None:
         """Do nothing: the fields of the secrets have the names themselves."""
@@ -222,7 +223,13 @@ class Policy(Field):
 
 
 def _alias(name: str) -> str:
-    return f"{name.rpartition('/')[2][:5]}-{uuid.uuid5(uuid.NAMESPACE_URL, name)}"
+    return f"{name.rpartition('/')[2][:5]}-{uuid.uuid5(uuid.NAMESPACE_URL, _numbered(name))}"
+
+
+def _numbered(name: str) -> str:
+    """Return the name of a secret with the number of its project, which gcloud expects in an alias."""
+    project, _, secret = name.removeprefix("projects/").partition("/")
+    return f"projects/{names.project_number(project)}/{secret}"
 
 
 def aliases_of(annotations: dict[str, str]) -> Aliases:

@@ -11,7 +11,8 @@ from google.cloud import run_v2
 
 from cloudrun_jobs.emulator import names
 from cloudrun_jobs.emulator.frontends.knative import mapping
-from cloudrun_jobs.emulator.frontends.knative.fields import Message, Problems
+from cloudrun_jobs.emulator.frontends.knative.fields import Message, Violations
+from cloudrun_jobs.emulator.json_reader import violation_error
 from cloudrun_jobs.emulator.messages import extend, reduce
 
 if TYPE_CHECKING:
@@ -89,10 +90,10 @@ def read_run_request(v1: dict[str, Any], name: str) -> Any:
 
 def check(message: Message, v1: dict[str, Any], root: str) -> dict[str, Any]:
     """Return the JSON object in its canonical form, or raise INVALID_ARGUMENT."""
-    problems = Problems()
-    checked = message.check(v1, root, problems)
-    if problems:
-        raise problems.error()
+    violations: Violations = []
+    checked = message.check(v1, root, violations)
+    if violations:
+        raise violation_error(violations)
     return checked or {}
 
 

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import re
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from cloudrun_jobs.emulator import names
+from cloudrun_jobs.emulator import json_reader, names
 from cloudrun_jobs.emulator.errors import ServiceError, invalid, not_served
 from cloudrun_jobs.emulator.web import Request, Response, failure, json_response
 
@@ -54,10 +53,7 @@ class V1Frontend:
 
 
 def content(request: Request) -> dict[str, Any]:
-    try:
-        value = json.loads(request.get_data() or b"{}")
-    except (ValueError, RecursionError) as error:
-        raise invalid(f"Invalid JSON payload received. {error}") from error
+    value = json_reader.decode(request.get_data() or b"{}")
     if not isinstance(value, dict):
         raise invalid("Invalid JSON payload received. Expected an object.")
     return value
