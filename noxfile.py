@@ -258,6 +258,13 @@ def client(session: nox.Session, name: str) -> None:
         session.install("--quiet", *CLIENTS[name])
     emulator = Path(".nox") / "lint" / "bin" / "python"
     session.run("python", "-m", f"tests.clients.{name}", str(emulator.absolute()))
+    if name == "discovery":
+        (documents,) = (
+            Path(session.virtualenv.location).resolve().glob("lib/*/site-packages/googleapiclient/*/documents")
+        )
+        comparisons = ("-m", "pytest", "-q", "tests/emulator/test_discovery_documents.py")
+        env = {"TESTS_DISCOVERY_DOCUMENTS": str(documents)}
+        session.run(str(emulator.absolute()), *comparisons, env=env, external=True)
 
 
 @nox.session(python=NEWEST[0])

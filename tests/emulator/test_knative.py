@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from datetime import UTC, datetime
-from pathlib import Path
 
 import pytest
 import requests
@@ -17,7 +16,7 @@ from hypothesis import strategies as st
 from cloudrun_jobs.emulator import Emulator
 from cloudrun_jobs.emulator.errors import ServiceError
 from cloudrun_jobs.emulator.frontends.knative import mapping, resources, selectors
-from cloudrun_jobs.emulator.frontends.knative.fields import Annotations, Inline, Items, Listing, Message, Optional
+from cloudrun_jobs.emulator.frontends.knative.fields import Annotations, Inline, Items, Optional
 from cloudrun_jobs.emulator.messages import extended_class
 
 State, Reason = run_v2.Condition.State, run_v2.Condition.ExecutionReason
@@ -343,28 +342,6 @@ def test_unknown_label_selector_is_rejected(text):
         selectors.parse(text)
 
     assert raised.value.code == "INVALID_ARGUMENT"
-
-
-def messages_of(table):
-    """Yield the messages of a table by name."""
-    yield table.name, {row.name for row in table.fields}
-    for row in table.fields:
-        kind = row.kind.of if isinstance(row.kind, Listing) else row.kind
-        if isinstance(kind, Message):
-            yield from messages_of(kind)
-
-
-@pytest.mark.parametrize("kind", [*TABLES, "RunJobRequest"])
-def test_table_has_every_field_of_v1(kind):
-    """The table has the fields of the discovery document, and no others."""
-    discovery = pytest.importorskip("googleapiclient.discovery_cache")
-    document = Path(discovery.__file__).parent / "documents" / "run.v1.json"
-    schemas = json.loads(document.read_text())["schemas"]
-    tables = {**TABLES, "RunJobRequest": mapping.RUN_JOB_REQUEST}
-
-    assert [
-        (name, fields) for name, fields in messages_of(tables[kind]) if fields != set(schemas[name]["properties"])
-    ] == []
 
 
 def test_unknown_task_is_named(call):

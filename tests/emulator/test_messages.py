@@ -2,16 +2,11 @@
 
 from __future__ import annotations
 
-import importlib.util
-import json
-from pathlib import Path
-
 import pytest
 from google.cloud import run_v2, scheduler_v1
 from google.protobuf import json_format
 
 from cloudrun_jobs.emulator import messages
-from cloudrun_jobs.emulator.added_fields import RUN_FIELDS
 from tests.emulator.cloud import PLACE
 from tests.emulator.rest import Rest
 
@@ -101,74 +96,3 @@ def test_unknown_field_beside_added_ones_is_refused(emulator):
     )
 
     assert error["status"] == "INVALID_ARGUMENT"
-
-
-def _document(name):
-    """Return the schemas of a discovery document; skip the test without google-api-python-client."""
-    if importlib.util.find_spec("googleapiclient") is None:
-        pytest.skip("needs google-api-python-client")
-    origin = importlib.util.find_spec("googleapiclient").origin
-    path = Path(origin).parent / "discovery_cache" / "documents" / f"{name}.json"
-    return json.loads(path.read_text())["schemas"]
-
-
-def _fields(schema):
-    return set(schema.get("properties", {}))
-
-
-def _camel_case(name):
-    first, *rest = name.split("_")
-    return first + "".join(map(str.capitalize, rest))
-
-
-def _values(schemas, schema, field):
-    """Return the values of a field with an enum in a document."""
-    found = schemas[schema]["properties"][field]
-    return found.get("items", found)["enum"]
-
-
-def _reachable(descriptor, seen):
-    if descriptor.full_name not in seen:
-        seen[descriptor.full_name] = descriptor
-        for field in descriptor.fields:
-            if field.message_type is not None:
-                _reachable(field.message_type, seen)
-    return seen
-
-
-def test_cloud_run_messages_have_all_fields_of_the_discovery_document():
-    """Each message that a resource contains has the fields and the enum values of the REST API, and no others."""
-    schemas, seen = _document("run.v2"), {}
-    for message in (run_v2.Job, run_v2.Execution, run_v2.Task, run_v2.Service, run_v2.Revision, run_v2.WorkerPool):
-        _reachable(messages.extended_class(message).DESCRIPTOR, seen)
-    found = {f"GoogleCloudRunV2{name.removeprefix('google.cloud.run.v2.')}": each for name, each in seen.items()}
-    missing = {
-        (name, field)
-        for name, message in found.items()
-        if name in schemas
-        for field in _fields(schemas[name]) - {field.json_name for field in message.fields}
-    }
-    unknown = {
-        (name, field.json_name, value)
-        for name, message in found.items()
-        if name in schemas
-        for field in message.fields
-        if field.enum_type is not None
-        for value in set(_values(schemas, name, field.json_name)) - set(field.enum_type.values_by_name)
-    }
-
-    assert missing == set()
-    assert unknown == set()
-
-
-def test_added_fields_are_in_the_discovery_document():
-    """Every message and field of the table is in the REST API."""
-    schemas = _document("run.v2")
-    names = {"RunJobRequest.Overrides": "Overrides"}
-    extra = {
-        (name, field)
-        for name, fields in RUN_FIELDS.items()
-        for field in set(map(_camel_case, fields)) - _fields(schemas[f"GoogleCloudRunV2{names.get(name, name)}"])
-    }
-
-    assert extra == set()
