@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 MAX_THREADS = 256  # Each delivery takes one until it has its response.
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+END = datetime(9000, 1, 1, tzinfo=UTC)  # Later, the expiry times of resources would be beyond `datetime.max`.
+MAX_SCALE = 1e6
 
 
 @dataclass(order=True, slots=True)
@@ -74,21 +76,27 @@ class Clock:
 
     def freeze(self, at: datetime | None = None) -> None:
         """Stop the clock at its current instant, or at `at`."""
+        if at is not None and not EPOCH <= at < END:
+            raise ValueError(f"expected an instant between {EPOCH:%Y} and {END:%Y}, got {at}")
         self._set(0.0, at)
 
     def scale(self, factor: float) -> None:
         """Run the clock `factor` times as fast as real time."""
-        if factor <= 0:
-            raise ValueError(f"expected a factor above 0, got {factor}; freeze() stops the clock")
+        if not 0 < factor <= MAX_SCALE:
+            raise ValueError(
+                f"expected a factor above 0 and of at most {MAX_SCALE:g}, got {factor}; freeze() stops the clock"
+            )
         self._set(factor, None)
 
     def advance(self, by: timedelta | float) -> None:
         """Move the clock forward by a duration (or seconds) and fire every timer that falls due."""
         seconds = by.total_seconds() if isinstance(by, timedelta) else float(by)
-        if seconds < 0:
+        if not seconds >= 0:
             raise ValueError(f"expected a duration of 0 or more, got {seconds} s: time does not go back")
         with self._advancing:
             end = self.seconds() + seconds
+            if end > END.timestamp():
+                raise ValueError(f"expected an instant before {END:%Y}, got {seconds:g} s from now")
             while (timer := self._next_due(end)) is not None:
                 self._fire(timer)
             self._move_to(end)

@@ -78,9 +78,20 @@ def test_foreign_host_is_rejected(http, host):
     assert http("GET", JOBS, headers={"Host": host}).status_code in (400, 403)
 
 
-def test_cross_origin_request_is_rejected(http):
+def test_bug_has_a_response(emulator, http, monkeypatch, capfd):
+    """An exception that no frontend expects is printed, and answered with INTERNAL."""
+    monkeypatch.setattr(emulator.tokens, "principal", lambda _: 1 / 0)
+
+    response = http("GET", JOBS)
+
+    assert (response.status_code, response.json()["error"]["status"]) == (500, "INTERNAL")
+    assert "ZeroDivisionError" in capfd.readouterr().err
+
+
+@pytest.mark.parametrize("origin", ["https://evil.example.com", "http://[", "null", ""])
+def test_cross_origin_request_is_rejected(http, origin):
     """A cross-origin request is rejected and changes nothing."""
-    response = http("POST", f"{JOBS}?jobId=work", json=BODY, headers={"Origin": "https://evil.example.com"})
+    response = http("POST", f"{JOBS}?jobId=work", json=BODY, headers={"Origin": origin})
 
     assert response.status_code == 403
     assert http("GET", JOBS).json() == {}
@@ -196,6 +207,11 @@ def test_admin_api_controls_faults(http, cloud):
         ("faults", []),
         ("clock", {}),
         ("clock", {"advance": -1}),
+        ("clock", {"advance": 1e30}),
+        ("clock", {"advance": "inf"}),
+        ("clock", {"advance": "nan"}),
+        ("clock", {"scale": 1e300}),
+        ("clock", {"freeze": "9999-12-31T00:00:00Z"}),
         ("prune", {"execution": "nonsense"}),
     ],
 )

@@ -100,6 +100,8 @@ def test_default_page_size(logging, project):
         ({"page_size": -1}, "page_size must not be negative"),
         ({"order_by": "severity"}, "Unsupported order_by 'severity'"),
         ({"page_token": "x"}, "page_token must be the next_page_token of an earlier response"),
+        ({"page_token": "NQ=="}, "page_token must be the next_page_token of an earlier response"),
+        ({"page_token": "WyJhIiwgbnVsbCwgMSwgMiwgM10="}, "page_token must be the next_page_token"),
         ({"filter": "a=b OR AND"}, "Unparseable filter: syntax error at line 1, column 8, token 'AND'"),
     ],
 )

@@ -173,8 +173,9 @@ def _as_text(found: Any, zone: tzinfo = UTC) -> str:
 
 def _timestamp(found: Instant, zone: tzinfo) -> str:
     moment = (EPOCH + timedelta(seconds=found.seconds)).astimezone(zone)
+    whole, offset = moment.isoformat()[:-6], moment.isoformat()[-6:]
     fraction = f".{found.nanos:09d}".rstrip("0").rstrip(".")
-    return f"{moment:%Y-%m-%dT%H:%M:%S}{fraction}{moment:%:z}".replace("+00:00", "Z")
+    return f"{whole}{fraction}{'Z' if offset == '+00:00' else offset}"
 
 
 def _integer(text: str) -> Any:

@@ -209,9 +209,10 @@ def _position(token: str, arguments: str) -> tuple[Any, ...] | None:
     if not token:
         return None
     try:
-        digest, *key = json.loads(base64.urlsafe_b64decode(token))
-    except ValueError as error:
+        digest, seconds, nanos, insert_id, project = json.loads(base64.urlsafe_b64decode(token))
+        key = int(seconds), int(nanos), str(insert_id), str(project)
+    except (TypeError, ValueError, OverflowError, RecursionError) as error:
         raise invalid("page_token must be the next_page_token of an earlier response.") from error
     if digest != arguments:
         raise invalid("page_token doesn't match arguments from the request")
-    return tuple(key)
+    return key
