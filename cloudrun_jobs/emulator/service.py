@@ -7,6 +7,8 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from cloudrun_jobs.emulator import value_ranges
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
@@ -66,6 +68,8 @@ class Service:
         with self._calls_lock:
             self.calls[key] += 1
         self._iam.authenticate(caller.principal)
+        if not isinstance(request, dict):
+            value_ranges.check(raw(request))
         self._apis.check(self.methods[key], request)
         self._iam.check(key, request, caller.principal)
         self._faults.raise_before(key)
