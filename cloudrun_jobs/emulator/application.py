@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -17,27 +18,37 @@ if TYPE_CHECKING:
     from cloudrun_jobs.emulator.frontends.rest.frontend import RestFrontend
     from cloudrun_jobs.emulator.tokens import Tokens
 
+logger = logging.getLogger(__name__)
+
 
 @dataclass(slots=True)
 class Application:
     rest: RestFrontend
     tokens: Tokens
-    # Its endpoints are functions of a request, its caller, and the variables of the rule.
+    # The endpoints are functions of a request, its caller, and the variables of the rule.
     routes: Map
 
     def respond(self, request: Request) -> Response:
+        try:
+            return self._respond(request)
+        except HTTPException as error:
+            return http_failure(error.code or 500, f"{error.description}")
+        except Exception:
+            # A bug of the emulator: without a response, clients would try again.
+            logger.exception("The emulator failed to handle %s %s.", request.method, request.url)
+            return failure(ServiceError("INTERNAL", "Internal error encountered. The emulator's stderr shows it."))
+
+    def _respond(self, request: Request) -> Response:
         caller = Caller(self.tokens.principal(request.headers.get("Authorization", "")) or ANONYMOUS)
         try:
             handler, variables = self.routes.bind("").match(request.path, request.method)
         except NotFound:
             return self.rest.respond(request, caller)
-        except HTTPException as error:
-            return http_failure(error.code or 500, f"{error.description}")
         response: Response = handler(request, caller, **variables)
         return response
 
     def deliver(self, request: Request) -> Response:
-        """Handle a delivery from Cloud Scheduler; like any Google API, require an OAuth token."""
+        """Handle a delivery from Cloud Scheduler or Cloud Tasks; like any Google API, require an OAuth token."""
         if self.tokens.principal(request.headers.get("Authorization", "")) is None:
             error = ServiceError("UNAUTHENTICATED", "Request is missing required authentication credential.")
             return failure(error)

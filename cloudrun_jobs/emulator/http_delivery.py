@@ -5,20 +5,24 @@ from __future__ import annotations
 import contextlib
 import http.client
 import logging
+import re
 import socket
+import ssl
+import threading
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
-from urllib.parse import SplitResult, urlsplit, urlunsplit
+from urllib.parse import SplitResult, quote, urlsplit, urlunsplit
 
 from google.rpc import status_pb2
 
 from cloudrun_jobs.emulator.closed_world import is_loopback
-from cloudrun_jobs.emulator.errors import ServiceError
+from cloudrun_jobs.emulator.errors import ServiceError, invalid
 from cloudrun_jobs.emulator.web import Request, Response
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
     from datetime import timedelta
 
     from cloudrun_jobs.emulator.clock import Clock
@@ -32,7 +36,12 @@ METHODS_WITH_BODY = ("POST", "PUT", "PATCH")
 IGNORED_HEADERS = ("host", "content-length", "user-agent")
 IGNORED_PREFIXES = ("x-google-", "x-appengine-")
 MAX_HEADER_BYTES = 80 * 1024
-MAX_URL_LENGTH = 2083
+MAX_URL_LENGTH = 2083  # After encoding.
+# All other characters of a URL are percent-encoded.
+URL_CHARACTERS = "%/:?#[]@!$&'()*+,;=~"
+HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+HEADER_VALUE = re.compile(r"[\t -~]*")
+CONNECT_ROUND = 1.0  # After so many seconds, an attempt to connect ends if the emulator stops.
 # The status code for an HTTP status; all others above 299 are UNKNOWN.
 CODE_BY_HTTP_STATUS = {
     400: "INVALID_ARGUMENT",
@@ -93,10 +102,17 @@ class HttpDelivery:
     cloud_run: Handler
     issuer: str = ""
     handlers: dict[str, Handler] = field(default_factory=dict)
-    _open: set[http.client.HTTPConnection] = field(default_factory=set)
+    _open: set[socket.socket] = field(default_factory=set)
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+    closed: bool = False
 
-    def deliver(self, target: Any, url: str, headers: Mapping[str, str], deadline: timedelta) -> Result:
-        """Deliver a request, with the faults that are planned. `headers` are those of the service."""
+    def deliver(self, target: Any, url: str, headers: Mapping[str, str], deadline: timedelta) -> Result | None:
+        """Deliver a request, with the faults that are planned. `headers` are those of the service.
+
+        Return None if the emulator stopped meanwhile, so that there is no result.
+        """
+        if self.closed:
+            return None
         own = {**headers, **self._authorization(target, url)}
         replaced = {name.lower() for name in own}
         all_headers = {
@@ -104,20 +120,26 @@ class HttpDelivery:
             **own,
         }
         verb, body = target.http_method.name, body_of(target)
-        result = self._send(Request.from_url(verb, url, all_headers, body), url, all_headers, deadline)
+        result = self._send(Request.from_url(verb, encoded(url), all_headers, body), url, all_headers, deadline)
         if self.faults.take_double_delivery():
-            result = self._send(Request.from_url(verb, url, all_headers, body), url, all_headers, deadline)
+            result = self._send(
+                Request.from_url(verb, encoded(url), all_headers, body), url, all_headers, deadline
+            )
+        if self.closed:
+            return None
         return LOST_RESPONSE if self.faults.take_lost_response() else result
 
     def close(self) -> None:
-        """Abort the deliveries that wait for a response."""
-        for connection in list(self._open):
-            with contextlib.suppress(OSError, AttributeError):
-                # Closing alone would not wake up the reading thread.
-                connection.sock.shutdown(socket.SHUT_RDWR)
+        """Abort the deliveries that wait for a response, and make no others."""
+        with self._lock:
+            self.closed = True
+            for sock in self._open:
+                with contextlib.suppress(OSError):
+                    # Closing alone would not wake up the reading thread.
+                    sock.shutdown(socket.SHUT_RDWR)
 
     def _send(self, request: Request, url: str, headers: dict[str, str], deadline: timedelta) -> Result:
-        parts = urlsplit(url)
+        parts = urlsplit(encoded(url))
         if url in self.handlers:
             return _handled(self.handlers[url], request)
         if _is_cloud_run(parts.hostname or ""):
@@ -125,16 +147,55 @@ class HttpDelivery:
         if not is_loopback(parts.hostname or ""):
             debug = f"The emulator delivers only to this machine and to {RUN_API_HOST}, not to {parts.hostname}."
             return Result(0, "PERMISSION_DENIED", debug)
-        kind = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
-        connection = kind(
-            parts.hostname or "", parts.port, timeout=self.clock.real_seconds(deadline.total_seconds())
-        )
-        self._open.add(connection)
         try:
-            return _send(connection, parts, request, headers)
+            with self._connected(parts, self.clock.real_seconds(deadline.total_seconds())) as connection:
+                return _exchange(connection, parts, request, headers)
+        except TimeoutError:
+            return Result(0, "DEADLINE_EXCEEDED", "URL_TIMEOUT. The attempt deadline was exceeded.")
+        except (OSError, http.client.HTTPException, ValueError) as error:  # ValueError: of a header's characters.
+            return Result(0, "UNAVAILABLE", f"URL_UNREACHABLE. {error}")
+
+    @contextlib.contextmanager
+    def _connected(self, url: SplitResult, seconds: float) -> Iterator[http.client.HTTPConnection]:
+        """Connect to the host of a URL. `close` can abort each step."""
+        is_https = url.scheme == "https"
+        kind = http.client.HTTPSConnection if is_https else http.client.HTTPConnection
+        connection = kind(url.hostname or "", url.port)
+        sock = self._socket((connection.host, connection.port), seconds)
+        if is_https:
+            context = ssl.create_default_context()
+            sock = context.wrap_socket(sock, server_hostname=url.hostname, do_handshake_on_connect=False)
+        with sock, contextlib.closing(connection), self._abortable(sock):
+            if isinstance(sock, ssl.SSLSocket):
+                sock.do_handshake()
+            connection.sock = sock
+            yield connection
+
+    def _socket(self, address: tuple[str, int], seconds: float) -> socket.socket:
+        """Return a connected socket. A server that is busy may accept no connections for some time."""
+        end = time.monotonic() + seconds
+        while True:
+            remaining = max(end - time.monotonic(), 0.001)
+            try:
+                sock = socket.create_connection(address, min(remaining, CONNECT_ROUND))
+            except TimeoutError:
+                if self.closed or remaining <= CONNECT_ROUND:
+                    raise
+            else:
+                sock.settimeout(seconds)
+                return sock
+
+    @contextlib.contextmanager
+    def _abortable(self, sock: socket.socket) -> Iterator[None]:
+        with self._lock:
+            if self.closed:
+                raise ConnectionAbortedError("The emulator stops.")
+            self._open.add(sock)
+        try:
+            yield
         finally:
-            self._open.discard(connection)
-            connection.close()
+            with self._lock:
+                self._open.discard(sock)
 
     def _authorization(self, target: Any, url: str) -> dict[str, str]:
         if target.oauth_token.service_account_email:
@@ -154,12 +215,32 @@ def forwarded(headers: Mapping[str, str]) -> dict[str, str]:
 
 def is_http_url(url: str) -> bool:
     """Return True if the URL is one that can be delivered to."""
+    url = encoded(url)
     try:
         parts = urlsplit(url)
         _port = parts.port
     except ValueError:
         return False
-    return parts.scheme in ("http", "https") and bool(parts.hostname) and len(url) <= MAX_URL_LENGTH
+    host = parts.hostname or "%"  # No host has encoded characters.
+    return parts.scheme in ("http", "https") and "%" not in host and len(url) <= MAX_URL_LENGTH
+
+
+def encoded(url: str) -> str:
+    """Return a URL with the characters percent-encoded that a request cannot have."""
+    return quote(url, URL_CHARACTERS)
+
+
+def check_headers(headers: Mapping[str, str], field_name: str) -> None:
+    """Raise INVALID_ARGUMENT for headers that no request can have, or that are too long."""
+    if sum(len(name) + len(value) for name, value in headers.items()) > MAX_HEADER_BYTES:
+        raise invalid(f"{field_name} must be less than 80KB in total.")
+    for name, value in headers.items():
+        if not HEADER_NAME.fullmatch(name):
+            raise invalid(f"{field_name} has the invalid name {name!r}.")
+        if not HEADER_VALUE.fullmatch(value):
+            raise invalid(
+                f"{field_name} must have values of printable ASCII characters; that of {name!r} has others."
+            )
 
 
 def body_of(target: Any) -> bytes:
@@ -179,19 +260,14 @@ def _is_ignored(name: str) -> bool:
     return name in IGNORED_HEADERS or name.startswith(IGNORED_PREFIXES)
 
 
-def _send(
+def _exchange(
     connection: http.client.HTTPConnection, url: SplitResult, request: Request, headers: dict[str, str]
 ) -> Result:
-    try:
-        path = urlunsplit(("", "", url.path or "/", url.query, ""))
-        connection.request(request.method, path, request.get_data() or None, headers)
-        response = connection.getresponse()
-        response.read()
-        return Result.of(response.status)
-    except TimeoutError:
-        return Result(0, "DEADLINE_EXCEEDED", "URL_TIMEOUT. The attempt deadline was exceeded.")
-    except (OSError, http.client.HTTPException, ValueError) as error:  # ValueError: of a header's characters.
-        return Result(0, "UNAVAILABLE", f"URL_UNREACHABLE. {error}")
+    path = urlunsplit(("", "", url.path or "/", url.query, ""))
+    connection.request(request.method, path, request.get_data() or None, headers)
+    response = connection.getresponse()
+    response.read()
+    return Result.of(response.status)
 
 
 def _is_cloud_run(host: str) -> bool:

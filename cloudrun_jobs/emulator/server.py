@@ -227,8 +227,8 @@ class Emulator:
         if "clients" in vars(self):
             self.clients.close()
         self._http_delivery.close()
-        self.clock.stop()
         self._service.close()
+        self.clock.stop()
         self._engine.close()
         self._grpc.stop()
         self._http.stop()

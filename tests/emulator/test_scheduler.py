@@ -17,6 +17,7 @@ from google.cloud import scheduler_v1
 from google.protobuf import field_mask_pb2
 
 from cloudrun_jobs.emulator import Emulator
+from cloudrun_jobs.emulator.service import Service
 from cloudrun_jobs.emulator.web import Response
 from tests.emulator.cloud import PLACE, eventually, script
 
@@ -136,6 +137,9 @@ def test_invalid_schedule_is_rejected(scheduler, schedule, zone):
         ({"uri": "ftp://example.com"}, "uri"),
         ({"uri": "https://example.com/" + "x" * 2083}, "uri"),
         ({"headers": {"X": "x" * 82_000}}, "headers"),
+        ({"headers": {"X": "a\r\nb"}}, "headers"),
+        ({"headers": {"X Y": "a"}}, "headers"),
+        ({"uri": "http://127.0.0.1\n:1/"}, "uri"),
     ],
 )
 def test_job_beyond_a_limit_is_rejected(scheduler, fields, message):
@@ -359,11 +363,15 @@ def test_other_hosts_are_not_called(emulator, scheduler):
 def test_local_target_gets_an_oidc_token(emulator, scheduler):
     """A target on this machine gets an OIDC token that verifies with the published key."""
     with local_server() as (uri, received):
-        declare(scheduler, uri=f"{uri}/hook?x=1", oidc_token={"service_account_email": ACCOUNT, "audience": "me"})
+        declare(
+            scheduler,
+            uri=f"{uri}/a hook?x=\u3042\r\n",
+            oidc_token={"service_account_email": ACCOUNT, "audience": "me"},
+        )
         emulator.clock.advance(timedelta(hours=1))
         [(path, headers)] = received
 
-    assert path == "/hook?x=1"
+    assert path == "/a%20hook?x=%E3%81%82%0D%0A"
     certificates = requests.get(f"{emulator.http}/oauth2/v1/certs", timeout=10).json()
     claims = jwt.decode(headers["Authorization"].removeprefix("Bearer "), certs=certificates, audience="me")
     assert (claims["email"], claims["email_verified"]) == (ACCOUNT, True)
@@ -381,7 +389,7 @@ def test_attempt_deadline_fails_the_attempt(emulator, scheduler):
 
 
 def test_stop_aborts_a_delivery():
-    """Stopping the emulator does not wait for a target that does not respond."""
+    """Stopping does not wait for a target that does not respond; the attempt is unfinished, to be made again."""
     with local_server(silent=True) as (uri, received):
         with Emulator() as emulator:
             name = declare(emulator.clients.scheduler, uri=uri).name
@@ -390,6 +398,7 @@ def test_stop_aborts_a_delivery():
             stopping = time.monotonic()
 
         assert time.monotonic() - stopping < 10
+    assert len(emulator.scheduler.entries[name].deliveries) == 1
 
 
 def test_failing_handler_is_logged(emulator, scheduler, caplog):
@@ -400,6 +409,18 @@ def test_failing_handler_is_logged(emulator, scheduler, caplog):
     eventually(lambda: "ZeroDivisionError" in caplog.text)
 
     assert "integer" in caplog.text
+
+
+def test_bug_in_a_delivery_to_cloud_run_is_a_response(emulator, scheduler, caplog, monkeypatch):
+    """A bug of the emulator fails the attempt with INTERNAL and is logged; the next tick is delivered."""
+    name = declare(scheduler, uri=RUN, oauth_token={"service_account_email": ACCOUNT}).name
+    with monkeypatch.context() as broken:
+        broken.setattr(Service, "call", lambda *_: 1 // 0)
+        emulator.clock.advance(timedelta(hours=2))
+
+    job = scheduler.get_job(name=name)
+    assert (job.status.code, job.last_attempt_time) == (13, NOON + timedelta(hours=2))
+    assert "ZeroDivisionError" in caplog.text
 
 
 def test_delivery_attempts_are_logged(emulator, scheduler, hook):

@@ -7,6 +7,7 @@ import re
 import secrets
 import threading
 from datetime import datetime, timedelta
+from functools import partial
 from itertools import takewhile
 from typing import TYPE_CHECKING, Any
 
@@ -26,7 +27,8 @@ if TYPE_CHECKING:
     from cloudrun_jobs.emulator.http_delivery import HttpDelivery
     from cloudrun_jobs.emulator.state import State as SavedState
 
-MOST_AT_ONCE = 50  # Dispatches of a queue: each takes a thread.
+# Each dispatch takes a thread of the clock, which the rest of the emulator needs too.
+MAX_DISPATCHES_OF_QUEUE, MAX_DISPATCHES = 50, 150
 MAX_TASK_PAGE, MAX_QUEUE_PAGE = 1000, 9800
 TASK_RETENTION = timedelta(days=31)
 # A name cannot be used again for so long.
@@ -46,6 +48,7 @@ class CloudTasks:
         self._drop_policy = drop_policy
         self._lock = threading.RLock()
         self.queues: dict[str, TaskQueue] = {}
+        self._running = 0  # Dispatches of all queues.
         # When each name can be used again, in the order of the deletions.
         self._task_names: dict[str, datetime] = {}
         self._queue_names: dict[str, datetime] = {}
@@ -76,11 +79,6 @@ class CloudTasks:
         with self._lock:
             if name in self.queues:
                 raise ServiceError("ALREADY_EXISTS", "Queue already exists")
-            if self._is_taken(self._queue_names, name):
-                raise ServiceError(
-                    "FAILED_PRECONDITION",
-                    "The queue cannot be created because a queue with this name existed too recently.",
-                )
             return self._new_queue(request.queue)
 
     def get_queue(self, request: api.GetQueueRequest) -> api.Queue:
@@ -230,18 +228,38 @@ class CloudTasks:
                 queued = self._next(queue)
                 if queued is None:
                     return
-                queue.running += 1
-                if queue.may_dispatch(MOST_AT_ONCE):
+                self._count(queue, 1)
+                if self._may_dispatch(queue):
                     self._clock.call_later(0, lambda: self._pump(queue))
             try:
                 self._attempt(queue, queued)
             finally:
-                with self._lock:
-                    queue.running -= 1
+                is_handed_over = self._finish(queue)
+            if is_handed_over:
+                return
+
+    def _finish(self, queue: TaskQueue) -> bool:
+        """Count a dispatch that ended; return True if the queues that waited for it take turns."""
+        with self._lock:
+            was_full = self._running >= MAX_DISPATCHES
+            self._count(queue, -1)
+            if was_full:
+                by_running = sorted(self.queues.values(), key=lambda each: each.running)
+                for each in filter(self._may_dispatch, by_running):
+                    self._clock.call_soon(partial(self._pump, each))
+        return was_full
+
+    def _count(self, queue: TaskQueue, change: int) -> None:
+        queue.running += change
+        self._running += change
+
+    def _may_dispatch(self, queue: TaskQueue) -> bool:
+        is_full = self._running >= MAX_DISPATCHES or self._delivery.closed
+        return not is_full and queue.may_dispatch(MAX_DISPATCHES_OF_QUEUE)
 
     def _next(self, queue: TaskQueue) -> QueuedTask | None:
         """Take the next task that may be dispatched now, or set the timer for the next token."""
-        if not queue.may_dispatch(MOST_AT_ONCE):
+        if not self._may_dispatch(queue):
             return None
         wait = queue.seconds_to_token(self._clock.now())
         if wait > 0:
@@ -255,7 +273,7 @@ class CloudTasks:
 
     def _attempt(self, queue: TaskQueue, queued: QueuedTask) -> None:
         with self._lock:
-            if not self._is_queued(queue, queued):
+            if self._delivery.closed or not self._is_queued(queue, queued):
                 return
             queued.begin(self._clock.now())
             self._save_task(queued)
@@ -264,7 +282,7 @@ class CloudTasks:
         headers["User-Agent"] = validation.USER_AGENT
         result = self._delivery.deliver(target, target.url, headers, task.dispatch_deadline)
         with self._lock:
-            if not self._is_queued(queue, queued):
+            if result is None or not self._is_queued(queue, queued):
                 return
             now = self._clock.now()
             queued.end(result, now)
@@ -280,6 +298,11 @@ class CloudTasks:
     # State
 
     def _new_queue(self, given: api.Queue) -> api.Queue:
+        if self._is_taken(self._queue_names, given.name):
+            raise ServiceError(
+                "FAILED_PRECONDITION",
+                "The queue cannot be created because a queue with this name existed too recently.",
+            )
         queue = validation.queue_with_defaults(given)
         queue.state = State(State.RUNNING)
         api.Queue.pb(queue).ClearField("purge_time")

@@ -12,9 +12,9 @@ from google.cloud import tasks_v2
 from cloudrun_jobs.emulator import names
 from cloudrun_jobs.emulator.errors import ServiceError, invalid
 from cloudrun_jobs.emulator.http_delivery import (
-    MAX_HEADER_BYTES,
     MAX_URL_LENGTH,
     METHODS_WITH_BODY,
+    check_headers,
     forwarded,
     is_http_url,
 )
@@ -55,6 +55,8 @@ def queue_with_defaults(given: tasks_v2.Queue) -> tasks_v2.Queue:
     retry.min_backoff = retry.min_backoff or min(DEFAULT_MIN_BACKOFF, retry.max_backoff or DEFAULT_MIN_BACKOFF)
     retry.max_backoff = retry.max_backoff or max(DEFAULT_MAX_BACKOFF, retry.min_backoff)
     _check_rate_limits(limits)
+    if not 0 <= queue.stackdriver_logging_config.sampling_ratio <= 1:
+        raise invalid("StackdriverLoggingConfig.samplingRatio must be between [0.0, 1.0].")
     limits.max_burst_size = max(MIN_BURST, int(limits.max_dispatches_per_second / 5))
     return queue
 
@@ -66,7 +68,7 @@ def _check_rate_limits(limits: tasks_v2.RateLimits) -> None:
     ):
         if value < 0:
             raise invalid(f"RateLimits.{field} cannot be negative.")
-        if value > maximum:
+        if not value <= maximum:  # Also if it is not a number.
             raise invalid(f"RateLimits.{field} must be less than or equal to {maximum:.0f}.")
 
 
@@ -179,8 +181,7 @@ def _http_request(given: tasks_v2.Task) -> tasks_v2.HttpRequest:
     _check_url(request.url)
     if request.body and request.http_method.name not in METHODS_WITH_BODY:
         raise invalid("HttpRequest.body is allowed only with the methods POST, PUT and PATCH.")
-    if sum(len(name) + len(value) for name, value in request.headers.items()) > MAX_HEADER_BYTES:
-        raise invalid("HttpRequest.headers must be less than 80KB in total.")
+    check_headers(request.headers, "HttpRequest.headers")
     request.headers = {**forwarded(request.headers), "User-Agent": USER_AGENT}
     return request
 

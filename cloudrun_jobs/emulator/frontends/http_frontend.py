@@ -24,8 +24,7 @@ from werkzeug.serving import ThreadedWSGIServer, WSGIRequestHandler
 from werkzeug.wsgi import get_input_stream
 
 from cloudrun_jobs.emulator.closed_world import is_google, is_loopback
-from cloudrun_jobs.emulator.errors import ServiceError
-from cloudrun_jobs.emulator.web import Request, Response, failure, http_failure
+from cloudrun_jobs.emulator.web import Request, Response, http_failure
 
 MAX_BODY_BYTES = 64 * 1024 * 1024
 IDLE_TIMEOUT = 60.0  # seconds
@@ -68,7 +67,7 @@ class _RequestHandler(WSGIRequestHandler):
     def run_wsgi(self) -> None:
         reason = None
         try:
-            response = self._respond(self._request())
+            response = self.server.application.respond(self._request())
         except HTTPException as error:
             response = http_failure(error.code or 500, str(error.description))
             response.headers["Connection"] = "close"  # The rest of the request may be unread.
@@ -81,13 +80,6 @@ class _RequestHandler(WSGIRequestHandler):
         self.end_headers()
         if self.command != "HEAD":
             self.wfile.write(body)
-
-    def _respond(self, request: Request) -> Response:
-        try:
-            return self.server.application.respond(request)
-        except Exception:  # noqa: BLE001 - A bug of the emulator: without a response, clients would try again.
-            self.server.handle_error(self.request, self.client_address)
-            return failure(ServiceError("INTERNAL", "Internal error encountered. The emulator's stderr shows it."))
 
     def version_string(self) -> str:
         return "cloudrun-emulator"

@@ -231,16 +231,19 @@ class ScheduledJobs:
                 self._show_and_save(entry)
                 job = scheduler_v1.Job(entry.job)
             result = self._deliver(job, delivery.scheduled)
+            if result is None:
+                return  # The emulator stopped; it makes the attempt again when it is restored.
             with self._lock:
                 scheduler_v1.Job.pb(entry.job).status.CopyFrom(result.as_status())
                 following = self._end(entry, delivery, result)
                 self._show_and_save(entry)
 
-    def _deliver(self, job: scheduler_v1.Job, scheduled: datetime | None) -> Result:
+    def _deliver(self, job: scheduler_v1.Job, scheduled: datetime | None) -> Result | None:
         self.log.started(job, scheduled)
         target = job.http_target
         result = self.http_delivery.deliver(target, target.uri, headers(job, scheduled), job.attempt_deadline)
-        self.log.finished(job, result)
+        if result is not None:
+            self.log.finished(job, result)
         return result
 
     def _end(self, entry: Entry, delivery: Delivery, result: Result) -> Delivery | None:

@@ -11,7 +11,7 @@ from google.cloud import scheduler_v1
 
 from cloudrun_jobs.emulator import names
 from cloudrun_jobs.emulator.errors import ServiceError, invalid
-from cloudrun_jobs.emulator.http_delivery import MAX_HEADER_BYTES, MAX_URL_LENGTH, METHODS_WITH_BODY, is_http_url
+from cloudrun_jobs.emulator.http_delivery import MAX_URL_LENGTH, METHODS_WITH_BODY, check_headers, is_http_url
 from cloudrun_jobs.emulator.scheduler import cron, english
 
 if TYPE_CHECKING:
@@ -86,5 +86,4 @@ def _check_target(job: scheduler_v1.Job) -> None:
         raise invalid(f"Job.http_target.uri must be an http or https URL of at most {MAX_URL_LENGTH} characters.")
     if target.body and target.http_method.name not in METHODS_WITH_BODY:
         raise invalid("Job.http_target.body is allowed only with the methods POST, PUT and PATCH.")
-    if sum(len(name) + len(value) for name, value in target.headers.items()) > MAX_HEADER_BYTES:
-        raise invalid("Job.http_target.headers must be less than 80KB in total.")
+    check_headers(target.headers, "Job.http_target.headers")
