@@ -7,6 +7,7 @@ the machine; ratios can be compared.
 from __future__ import annotations
 
 import json
+import resource
 import statistics
 import subprocess
 import sys
@@ -102,6 +103,29 @@ def wide_true():
     return wide(("/bin/true",))
 
 
+def processor_seconds():
+    """Processor time of this process and of the children that have ended."""
+    return sum(sum(resource.getrusage(of)[:2]) for of in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+
+
+def wide_cpu():
+    """Processor time of `wide_true`, client included, against ``xargs``, which varies less under other load."""
+    started = processor_seconds()
+    numbers = "\n".join(map(str, range(1000)))
+    subprocess.run(["xargs", "-P50", "-I{}", "/bin/true"], input=numbers, text=True, check=True)
+    bare = processor_seconds() - started
+    started = processor_seconds()
+    with Emulator() as emulator:
+        name = create(emulator, "/bin/true", task_count=1000, parallelism=50)
+        wait(emulator, emulator.clients.jobs.run_job(name=name))
+    emulated = processor_seconds() - started
+    return {
+        "emulator_cpu_s": round(emulated, 2),
+        "xargs_cpu_s": round(bare, 2),
+        "ratio": round(emulated / bare, 2),
+    }
+
+
 def year():
     """Seconds for a year of an every-minute schedule, 525 600 ticks, on the frozen clock."""
     delivered = []
@@ -132,7 +156,7 @@ def memory():
         return {"before_mib": round(start), "added_mib": round(resident_mib() - start), "executions_kept": kept}
 
 
-MEASUREMENTS = {m.__name__: m for m in (rpc, executions, wide, wide_python, wide_true, year, memory)}
+MEASUREMENTS = {m.__name__: m for m in (rpc, executions, wide, wide_python, wide_true, wide_cpu, year, memory)}
 
 
 def main(names):

@@ -14,10 +14,19 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from google.protobuf.timestamp_pb2 import Timestamp
+
 MAX_THREADS = 256  # Each delivery takes one until it has its response.
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 END = datetime(9000, 1, 1, tzinfo=UTC)  # Later, the expiry times of resources would be beyond `datetime.max`.
 MAX_SCALE = 1e6
+
+
+def write_timestamp(timestamp: Timestamp, instant: datetime) -> None:
+    """Set a protobuf timestamp, ten times as fast as its own `FromDatetime`, several times per task."""
+    elapsed = instant - EPOCH
+    timestamp.seconds = elapsed.days * 86_400 + elapsed.seconds
+    timestamp.nanos = elapsed.microseconds * 1000
 
 
 @dataclass(order=True, slots=True)

@@ -10,7 +10,6 @@ import ipaddress
 import json
 import re
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
@@ -25,6 +24,7 @@ if TYPE_CHECKING:
     from cloudrun_jobs.emulator.service import Caller
 
 NO_CREDENTIALS = "none: tasks on the Cloud Run emulator have no Google credentials"
+CREDENTIALS = json.dumps({"type": NO_CREDENTIALS})
 METADATA_PREFIX = "/computeMetadata/"
 LOOPBACK_HOSTS = ("localhost", "127.0.0.1", "127.0.0.0/8", "::1")
 PROXY_VARIABLES = ("http_proxy", "https_proxy", "all_proxy", "grpc_proxy")
@@ -53,32 +53,26 @@ class Addresses:
 class TaskDirectory:
     """The files of one attempt: an empty home directory, and a gcloud configuration without credentials."""
 
-    path: Path
+    path: str
 
     @property
-    def home(self) -> Path:
-        return self.path / "home"
-
-    @property
-    def gcloud(self) -> Path:
-        return self.path / "gcloud"
+    def variables(self) -> dict[str, str]:
+        return {"HOME": f"{self.path}/home", "CLOUDSDK_CONFIG": f"{self.path}/gcloud"}
 
     @property
     def content(self) -> dict[str, str | None]:
         """The text of each file by its path; None for a directory."""
         # Without this file, the error of Google's clients would recommend logging in, which changes nothing here.
-        credentials = self.gcloud / "application_default_credentials.json"
-        return {str(self.home): None, str(credentials): json.dumps({"type": NO_CREDENTIALS})}
+        credentials = f"{self.path}/gcloud/application_default_credentials.json"
+        return {f"{self.path}/home": None, credentials: CREDENTIALS}
 
 
-def variables(addresses: Addresses, files: TaskDirectory, allowed_hosts: Iterable[str]) -> dict[str, str]:
-    """Return the variables that keep a task on the emulator."""
+def variables(addresses: Addresses, allowed_hosts: Iterable[str]) -> dict[str, str]:
+    """Return the variables that keep a task on the emulator, besides those of its directory."""
     metadata_host = urlsplit(addresses.http).netloc
     direct = ",".join((*LOOPBACK_HOSTS, *allowed_hosts))
     closed = {
         "CLOUDRUN_EMULATOR_HOST": addresses.grpc,
-        "HOME": str(files.home),
-        "CLOUDSDK_CONFIG": str(files.gcloud),
         "CLOUDSDK_CORE_CHECK_GCE_METADATA": "false",
         # The HTTP frontend answers that it has no metadata; the other two keep clients from looking for it.
         "GCE_METADATA_HOST": metadata_host,
@@ -98,7 +92,7 @@ def is_closed(name: str) -> bool:
     return bool(REMOVED.fullmatch(name)) or name in CLOSED_NAMES
 
 
-CLOSED_NAMES = frozenset(variables(Addresses(), TaskDirectory(Path()), ()))
+CLOSED_NAMES = frozenset(variables(Addresses(), ()) | TaskDirectory("").variables)
 
 
 def is_loopback(host: str) -> bool:

@@ -109,11 +109,11 @@ def interrupt(record: Record, now: datetime) -> None:
     unfinished = [task for task in record.tasks if not task.completion_time]
     for task in unfinished:
         task.completion_time = now
-        conditions.set_condition(task.conditions, "Completed", conditions.FAILED, now, INTERRUPTED)
+        conditions.set_condition(task, "Completed", conditions.FAILED, now, INTERRUPTED)
     execution.failed_count += len(unfinished)
     execution.running_count = 0
     execution.completion_time, execution.reconciling = now, False
-    conditions.set_condition(execution.conditions, "Completed", conditions.FAILED, now, INTERRUPTED)
+    conditions.set_condition(execution, "Completed", conditions.FAILED, now, INTERRUPTED)
     record.error = status_pb2.Status(code=UNAVAILABLE, message=INTERRUPTED)
 
 

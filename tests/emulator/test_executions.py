@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -12,9 +13,10 @@ from google.cloud import run_v2
 from google.protobuf import duration_pb2, json_format
 
 from cloudrun_jobs.emulator import Emulator
-from cloudrun_jobs.emulator.closed_world import CLOSED_NAMES, TaskDirectory
+from cloudrun_jobs.emulator.closed_world import CLOSED_NAMES
 from cloudrun_jobs.emulator.config import Config, bin_directory
-from cloudrun_jobs.emulator.engine.attempts import program
+from cloudrun_jobs.emulator.engine.attempts import Container
+from cloudrun_jobs.emulator.engine.lifecycle import ExecutionLifecycle
 from tests.emulator.cloud import PLACE, Cloud, condition, eventually, job, job_of, script
 
 PYTHON = str(bin_directory(Path("/nowhere")) / "python")
@@ -323,7 +325,7 @@ def test_image_without_an_entry_point_runs_its_arguments(tmp_path, image, comman
     container = run_v2.Container(image=image, command=command, args=args)
     execution = run_v2.Execution(template={"containers": [container]})
 
-    assert program(execution, config, {}, TaskDirectory(tmp_path)).argv == argv
+    assert Container.of(execution, config, {}).argv == argv
 
 
 def test_image_without_any_command_fails(tmp_path):
@@ -429,3 +431,44 @@ def test_fields_that_do_not_fit_stay_in_the_payload(cloud):
 
     [entry] = [found for found in cloud.emulator.logs.all() if found.HasField("json_payload")]
     assert json_format.MessageToDict(entry.json_payload) == given
+
+
+@pytest.fixture
+def blocked(cloud, monkeypatch):
+    """Block the start of containers until this event is set."""
+    event = threading.Event()
+    start = ExecutionLifecycle._start_unless_cancelled
+    monkeypatch.setattr(
+        ExecutionLifecycle, "_start_unless_cancelled", lambda lifecycle: event.wait(30) and start(lifecycle)
+    )
+    yield event
+    event.set()
+
+
+def test_run_job_responds_before_the_container_starts(cloud, blocked):
+    """RunJob's response does not wait for the start of the container, which follows it."""
+    execution = cloud.start(script("exit 0")).metadata
+
+    assert cloud.execution(execution.name).running_count == 0
+    assert condition(execution).state == run_v2.Condition.State.CONDITION_PENDING
+
+    blocked.set()
+    assert cloud.outcome(execution.name).succeeded_count == 1
+
+
+@pytest.mark.parametrize("method", ["cancel_execution", "delete_execution"])
+def test_execution_that_ends_before_its_start_starts_nothing(cloud, blocked, method):
+    """An execution that is cancelled or deleted between RunJob's response and its start starts no container."""
+    execution = cloud.start(script("echo ran")).metadata
+    getattr(cloud.emulator.clients.executions, method)(name=execution.name)
+
+    blocked.set()
+    assert cloud.finish(script("echo other"), "other").succeeded_count == 1
+    assert cloud.output() == ["other"]
+
+
+def test_frozen_clock_starts_containers(cloud):
+    """Containers start although the clock is frozen."""
+    cloud.emulator.clock.freeze()
+
+    assert cloud.finish(script("exit 0")).succeeded_count == 1

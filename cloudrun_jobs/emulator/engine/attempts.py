@@ -13,7 +13,7 @@ from cloudrun_jobs.emulator.engine.outcomes import Kind, Outcome
 from cloudrun_jobs.emulator.processes.spawner import Program, Spawner
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping, Sequence
     from pathlib import Path
 
     from google.cloud import run_v2
@@ -38,7 +38,7 @@ class Attempt:
     listener: AttemptListener
     index: int
     number: int
-    timeout: float
+    container: Container
     log: TaskLog
     clock: Clock
     spawner: Spawner
@@ -53,7 +53,7 @@ class Attempt:
 
     def started(self) -> None:
         self.listener.attempt_started(self)
-        self.timer = self.clock.call_later(self.timeout, self.on_timeout)
+        self.timer = self.clock.call_later(self.container.timeout, self.on_timeout)
         if self.forced_end is not None:
             self.end(self.forced_end, grace=0)
 
@@ -71,12 +71,12 @@ class Attempt:
     def exited(self, code: int, memory: int) -> None:
         if memory:
             self.end_reason = Kind.OUT_OF_MEMORY
-            self.log.out_of_memory(memory)
+            self.log.out_of_memory(self.container.memory, memory)
         self._finish(Outcome(self.end_reason, code) if self.end_reason else Outcome.of_exit(code))
 
     def on_timeout(self) -> None:
         self.log.system(
-            f"Terminating task because it has reached the maximum timeout of {self.timeout:g} seconds.",
+            f"Terminating task because it has reached the maximum timeout of {self.container.timeout:g} seconds.",
             "ERROR",
         )
         self.end(Kind.TIMED_OUT, grace=self.grace)
@@ -95,25 +95,73 @@ class Attempt:
         self.listener.attempt_ended(self, outcome)
 
 
-def program(
-    execution: run_v2.Execution,
-    config: Config,
-    env: Mapping[str, str],
-    files: closed_world.TaskDirectory,
-) -> Program:
-    """Return the program that replaces the container of an attempt."""
-    container = execution.template.containers[0]
-    directory = config.directory_of(container.image)
-    working = directory / container.working_dir if container.working_dir else directory
-    return Program(
-        argv=_argv(container, directory, has_entrypoint=config.has_entrypoint(container.image)),
-        cwd=str(working if working.is_dir() else directory),
-        env=env,
-        directory=str(files.path),
-        files=files.content,
-        identity=IDENTITY_VARIABLES,
-        memory=template_limits.memory_bytes(container) if config.enforce_memory else 0,
-    )
+@dataclass(frozen=True, slots=True)
+class Container:
+    """The container of an execution: what its attempts share, read once from its messages."""
+
+    argv: Sequence[str]
+    cwd: str
+    env: Mapping[str, str]
+    closed: Mapping[str, str]  # Variables that keep a task on the emulator.
+    secrets: Mapping[str, run_v2.EnvVar]  # Variables that refer to secrets, looked up at each start.
+    replaced: Sequence[str]  # Declared variables whose values a task does not get.
+    memory: int  # bytes; enforced if `enforce_memory`.
+    enforce_memory: bool
+    timeout: float  # seconds
+
+    @classmethod
+    def of(cls, execution: run_v2.Execution, config: Config, closed: Mapping[str, str]) -> Container:
+        container = execution.template.containers[0]
+        directory = config.directory_of(container.image)
+        working = directory / container.working_dir if container.working_dir else directory
+        variables = {each.name: each for each in container.env if not closed_world.is_closed(each.name)}
+        secrets = {name: each for name, each in variables.items() if each.value_source.secret_key_ref.secret}
+        return cls(
+            argv=_argv(container, directory, has_entrypoint=config.has_entrypoint(container.image)),
+            cwd=str(working if working.is_dir() else directory),
+            env={
+                "PATH": f"{bin_directory(directory)}:/usr/local/bin:/usr/bin:/bin",
+                **_user_site(),
+                **{name: os.environ[name] for name in config.pass_env if name in os.environ},
+                **{name: each.value for name, each in variables.items()},
+            },
+            closed={
+                **closed,
+                "CLOUD_RUN_JOB": execution.job,
+                "CLOUD_RUN_EXECUTION": names.short(execution.name),
+                "CLOUD_RUN_TASK_COUNT": str(execution.task_count),
+            },
+            secrets=secrets,
+            replaced=closed_world.replaced(container),
+            memory=template_limits.memory_bytes(container),
+            enforce_memory=config.enforce_memory,
+            timeout=execution.template.timeout.total_seconds(),
+        )
+
+    def environment(
+        self, index: int, number: int, files: closed_world.TaskDirectory, secret: Callable[[run_v2.EnvVar], str]
+    ) -> dict[str, str]:
+        """Return all variables of an attempt."""
+        return {
+            **self.env,
+            **{name: secret(variable) for name, variable in self.secrets.items()},
+            **self.closed,
+            **files.variables,
+            "CLOUD_RUN_TASK_INDEX": str(index),
+            "CLOUD_RUN_TASK_ATTEMPT": str(number),
+        }
+
+    def program(self, env: Mapping[str, str], files: closed_world.TaskDirectory) -> Program:
+        """Return the program that replaces the container of an attempt."""
+        return Program(
+            argv=self.argv,
+            cwd=self.cwd,
+            env=env,
+            directory=files.path,
+            files=files.content,
+            identity=IDENTITY_VARIABLES,
+            memory=self.memory if self.enforce_memory else 0,
+        )
 
 
 def _argv(container: run_v2.Container, directory: Path, *, has_entrypoint: bool) -> list[str]:
@@ -132,31 +180,6 @@ def _image_command(args: Iterable[str]) -> list[str]:
     name = next(iter(args), "")
     has_hyphens = "-" in name and not name.startswith("-")
     return ["python", "manage.py", *(["cloudrun_exec"] if has_hyphens else [])]
-
-
-def environment(
-    execution: run_v2.Execution,
-    index: int,
-    number: int,
-    config: Config,
-    closed: Mapping[str, str],
-    secret: Callable[[run_v2.EnvVar], str],
-) -> dict[str, str]:
-    """Return all variables of an attempt."""
-    container = execution.template.containers[0]
-    declared = {variable.name: secret(variable) for variable in container.env}
-    return {
-        "PATH": f"{bin_directory(config.directory_of(container.image))}:/usr/local/bin:/usr/bin:/bin",
-        **_user_site(),
-        **{name: os.environ[name] for name in config.pass_env if name in os.environ},
-        **{name: value for name, value in declared.items() if not closed_world.is_closed(name)},
-        **closed,
-        "CLOUD_RUN_JOB": execution.job,
-        "CLOUD_RUN_EXECUTION": names.short(execution.name),
-        "CLOUD_RUN_TASK_INDEX": str(index),
-        "CLOUD_RUN_TASK_ATTEMPT": str(number),
-        "CLOUD_RUN_TASK_COUNT": str(execution.task_count),
-    }
 
 
 def _user_site() -> dict[str, str]:

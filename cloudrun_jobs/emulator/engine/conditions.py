@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING
 
 from google.cloud import run_v2
 
+from cloudrun_jobs.emulator.clock import write_timestamp
+
 if TYPE_CHECKING:
-    from collections.abc import MutableSequence
     from datetime import datetime
 
 # The members of proto-plus enumerations are integers to type checkers.
@@ -24,20 +25,21 @@ CANCELLING = "Cancelling execution."
 
 
 def set_condition(
-    conditions: MutableSequence[run_v2.Condition],
+    resource: run_v2.Execution | run_v2.Task,
     type_: str,
     state: int,
     now: datetime,
     message: str = "",
-    **reason: object,
+    **reason: int,
 ) -> None:
     """Set the condition of this type, keeping the order of first appearance."""
-    condition = run_v2.Condition(type_=type_, state=state, message=message, last_transition_time=now, **reason)
-    for position, existing in enumerate(conditions):
-        if existing.type_ == type_:
-            conditions[position] = condition
-            return
-    conditions.append(condition)
+    conditions = type(resource).pb(resource).conditions
+    condition = next((existing for existing in conditions if existing.type_ == type_), None) or conditions.add()
+    condition.Clear()
+    condition.type_, condition.state, condition.message = type_, state, message
+    write_timestamp(condition.last_transition_time, now)
+    for name, value in reason.items():
+        setattr(condition, name, value)
 
 
 def image_missing_message(image: str) -> str:

@@ -181,9 +181,7 @@ class Executions:
             etag=f'"{uuid.uuid4().hex[:16]}"',
         )
         messages.carry(template, execution)
-        conditions.set_condition(
-            execution.conditions, "Completed", conditions.PENDING, now, conditions.WAITING_TO_START
-        )
+        conditions.set_condition(execution, "Completed", conditions.PENDING, now, conditions.WAITING_TO_START)
         return execution
 
     def _parallelism(self, template: run_v2.ExecutionTemplate) -> int:

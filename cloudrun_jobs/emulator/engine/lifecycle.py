@@ -4,17 +4,18 @@ from __future__ import annotations
 
 from collections import deque
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from google.cloud import run_v2
 from google.rpc import status_pb2
 
 from cloudrun_jobs.emulator import closed_world, names
-from cloudrun_jobs.emulator.engine import attempts, conditions
-from cloudrun_jobs.emulator.engine.attempts import Attempt
+from cloudrun_jobs.emulator.clock import write_timestamp
+from cloudrun_jobs.emulator.engine import conditions
+from cloudrun_jobs.emulator.engine.attempts import Attempt, Container
 from cloudrun_jobs.emulator.engine.outcomes import Kind, Outcome
 from cloudrun_jobs.emulator.engine.secrets import MissingSecret, Secrets, secret_name
-from cloudrun_jobs.emulator.logs.tasks import TaskLog
+from cloudrun_jobs.emulator.logs.tasks import TaskLog, base_entry
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -60,18 +61,29 @@ class ExecutionLifecycle:
     failure: tuple[Outcome, str] | None = None
     cancelled: bool = False
     cold_start: Timer | None = None
+    container: Container = field(init=False)
+    log_base: Any = field(init=False)
 
     @property
     def execution(self) -> run_v2.Execution:
         return self.record.execution
 
+    @property
+    def _pb(self) -> Any:
+        """The execution as a protobuf message, whose fields are read and written faster."""
+        return run_v2.Execution.pb(self.record.execution)
+
+    def _task(self, index: int) -> Any:
+        return run_v2.Task.pb(self.record.tasks[index])
+
     def begin(self) -> None:
+        """Start the tasks soon: RunJob's response does not wait for them."""
         self.waiting.extend((index, 0) for index in range(self.execution.task_count))
         delay = self.platform.faults.take_cold_start()
         if delay:
-            self.cold_start = self.platform.clock.call_later(delay, self._end_cold_start)
+            self.cold_start = self.platform.clock.call_later(delay, self._start_unless_cancelled)
         else:
-            self._provision()
+            self.platform.spawner.call_soon(self._start_unless_cancelled)
 
     def cancel(self) -> None:
         """Drop the waiting tasks and stop the running ones."""
@@ -95,19 +107,19 @@ class ExecutionLifecycle:
     def attempt_started(self, attempt: Attempt) -> None:
         with self.store.changed:
             now = self.platform.clock.now()
-            task = self.record.tasks[attempt.index]
-            if not task.start_time:
-                task.start_time = now
-            conditions.set_condition(task.conditions, "Started", conditions.SUCCEEDED, now)
-            if not self.execution.start_time:
+            task = self._task(attempt.index)
+            if not task.HasField("start_time"):
+                write_timestamp(task.start_time, now)
+            conditions.set_condition(self.record.tasks[attempt.index], "Started", conditions.SUCCEEDED, now)
+            if not self._pb.HasField("start_time"):
                 self._mark_started()
 
     def attempt_ended(self, attempt: Attempt, outcome: Outcome) -> None:
         with self.store.changed:
             del self.running[attempt.index]
-            self.execution.running_count -= 1
-            task = self.record.tasks[attempt.index]
-            task.last_attempt_result = outcome.result()
+            self._pb.running_count -= 1
+            task = self._task(attempt.index)
+            task.last_attempt_result.CopyFrom(run_v2.TaskAttemptResult.pb(outcome.result()))
             if outcome.kind is Kind.INFRASTRUCTURE and not self.cancelled:
                 self.waiting.appendleft((attempt.index, attempt.number))
             elif self._may_retry(outcome, task):
@@ -117,13 +129,14 @@ class ExecutionLifecycle:
             self._start_waiting_tasks()
             self._complete_when_done()
 
-    def _end_cold_start(self) -> None:
+    def _start_unless_cancelled(self) -> None:
         with self.store.changed:
             if not self.cancelled:
                 self._provision()
 
     def _provision(self) -> None:
         now = self.platform.clock.now()
+        self.log_base = base_entry(self.execution)
         missing = self.platform.images.missing(self.execution.template)
         if missing is not None:
             self._fail_before_start(conditions.image_missing_message(missing), CommonReason.CONTAINER_MISSING)
@@ -133,10 +146,13 @@ class ExecutionLifecycle:
                 self._check_access(position, variable)
                 self.platform.secrets.value(variable, self.execution.name)
         except MissingSecret as error:
-            TaskLog(self.platform.logs, self.execution, 0, 0, self.platform.clock).system(error.hint, "ERROR")
+            self._log(0, 0).system(error.hint, "ERROR")
             self._fail_before_start(str(error), CommonReason.SECRETS_ACCESS_CHECK_FAILED)
             return
         waited = (now - self.execution.create_time).total_seconds()
+        config = self.platform.config
+        closed = closed_world.variables(self.platform.addresses, config.allow_hosts)
+        self.container = Container.of(self.execution, config, closed)
         self._set_condition("ResourcesAvailable", conditions.SUCCEEDED, conditions.PROVISIONED)
         self._set_condition("ContainerReady", conditions.SUCCEEDED, conditions.imported_message(waited))
         self._start_waiting_tasks()
@@ -166,69 +182,67 @@ class ExecutionLifecycle:
         self._complete()
 
     def _start_waiting_tasks(self) -> None:
-        limit = self.execution.parallelism
+        limit = self._pb.parallelism
         while self.waiting and len(self.running) < limit:
             self._start(*self.waiting.popleft())
 
     def _start(self, index: int, number: int) -> None:
-        platform, task = self.platform, self.record.tasks[index]
+        platform = self.platform
         attempt = Attempt(
             listener=self,
             index=index,
             number=number,
-            timeout=self.execution.template.timeout.total_seconds(),
-            log=TaskLog(platform.logs, self.execution, index, number, platform.clock),
+            container=self.container,
+            log=self._log(index, number),
             clock=platform.clock,
             spawner=platform.spawner,
             grace=platform.config.grace,
             forced_end=platform.faults.take_forced_end(),
         )
-        task.scheduled_time = platform.clock.now()
+        write_timestamp(self._task(index).scheduled_time, platform.clock.now())
         self.running[index] = attempt
-        self.execution.running_count += 1
-        directory = platform.spawner.new_path(f"{names.short(task.name)}-{number}")
-        files = closed_world.TaskDirectory(directory)
-        attempt.start(attempts.program(self.execution, platform.config, self._environment(attempt, files), files))
-
-    def _environment(self, attempt: Attempt, files: closed_world.TaskDirectory) -> dict[str, str]:
-        container = self.execution.template.containers[0]
-        for name in closed_world.replaced(container):
+        self._pb.running_count += 1
+        for name in self.container.replaced:
             attempt.log.system(
                 f"The emulator replaced the variable {name} of this job: it is a closed world.", "WARNING"
             )
-        config = self.platform.config
-        closed = closed_world.variables(self.platform.addresses, files, config.allow_hosts)
-        return attempts.environment(self.execution, attempt.index, attempt.number, config, closed, self._secret)
+        files = closed_world.TaskDirectory(platform.spawner.directory())
+        env = self.container.environment(index, number, files, self._secret)
+        attempt.start(self.container.program(env, files))
+
+    def _log(self, index: int, number: int) -> TaskLog:
+        return TaskLog(self.platform.logs, self.log_base, index, number)
 
     def _secret(self, variable: run_v2.EnvVar) -> str:
         return self.platform.secrets.value(variable, self.execution.name)
 
-    def _may_retry(self, outcome: Outcome, task: run_v2.Task) -> bool:
+    def _may_retry(self, outcome: Outcome, task: Any) -> bool:
         failed = outcome.kind in (Kind.EXITED, Kind.TIMED_OUT, Kind.OUT_OF_MEMORY)
         return failed and not self.cancelled and task.retried < task.max_retries
 
-    def _retry(self, attempt: Attempt, task: run_v2.Task) -> None:
+    def _retry(self, attempt: Attempt, task: Any) -> None:
         # retried_count counts tasks that were retried, not retries.
-        self.execution.retried_count += 0 if task.retried else 1
+        self._pb.retried_count += 0 if task.retried else 1
         task.retried += 1
         self.waiting.appendleft((attempt.index, attempt.number + 1))
 
     def _finish_task(self, index: int, outcome: Outcome) -> None:
-        now, task = self.platform.clock.now(), self.record.tasks[index]
-        task.completion_time = task.update_time = now
+        now, task = self.platform.clock.now(), self._task(index)
+        write_timestamp(task.completion_time, now)
+        write_timestamp(task.update_time, now)
         if outcome.kind is Kind.SUCCEEDED:
-            self.execution.succeeded_count += 1
-            conditions.set_condition(task.conditions, "Completed", conditions.SUCCEEDED, now)
+            self._pb.succeeded_count += 1
+            conditions.set_condition(self.record.tasks[index], "Completed", conditions.SUCCEEDED, now)
             return
         if self.cancelled:
-            self.execution.cancelled_count += 1
+            self._pb.cancelled_count += 1
             message, reason = conditions.CANCELLED, Reason.CANCELLED
         else:
-            self.execution.failed_count += 1
+            self._pb.failed_count += 1
             message, reason = outcome.failure_message(names.short(task.name)), _execution_reason(outcome)
             self.failure = self.failure or (outcome, message)
         conditions.set_condition(
-            task.conditions, "Completed", conditions.FAILED, now, message, execution_reason=reason
+            self.record.tasks[index], "Completed", conditions.FAILED, now, message, execution_reason=reason
         )
 
     def _mark_started(self) -> None:
@@ -268,10 +282,10 @@ class ExecutionLifecycle:
         self.on_completed(self.record)
         self.store.changed.notify_all()
 
-    def _set_condition(self, type_: str, state: int, message: str, **reason: object) -> None:
+    def _set_condition(self, type_: str, state: int, message: str, **reason: int) -> None:
         now = self.platform.clock.now()
         self.execution.update_time = now
-        conditions.set_condition(self.execution.conditions, type_, state, now, message, **reason)
+        conditions.set_condition(self.execution, type_, state, now, message, **reason)
 
 
 def _execution_reason(outcome: Outcome) -> int:

@@ -7,6 +7,7 @@ import threading
 from collections import deque
 from typing import TYPE_CHECKING, Any
 
+from cloudrun_jobs.emulator.clock import write_timestamp
 from cloudrun_jobs.emulator.logs.fields import Entry
 
 if TYPE_CHECKING:
@@ -32,9 +33,9 @@ class LogStore:
         """Store an entry, adding a timestamp and an id if it has none."""
         now = self._clock.now()
         with self._lock:
-            entry.receive_timestamp.FromDatetime(now)
+            write_timestamp(entry.receive_timestamp, now)
             if not entry.HasField("timestamp"):
-                entry.timestamp.FromDatetime(now)
+                write_timestamp(entry.timestamp, now)
             if not entry.insert_id:
                 entry.insert_id = f"emulator-{next(self._ids):012d}"
             deleted_at = self._deleted.get(entry.log_name)

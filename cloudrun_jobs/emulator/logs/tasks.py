@@ -9,13 +9,11 @@ from typing import TYPE_CHECKING, Any
 from google.logging.type import log_severity_pb2
 from google.protobuf import json_format
 
-from cloudrun_jobs.emulator import names, template_limits
+from cloudrun_jobs.emulator import names
 from cloudrun_jobs.emulator.logs.store import Entry, LogStore
 
 if TYPE_CHECKING:
     from google.cloud import run_v2
-
-    from cloudrun_jobs.emulator.clock import Clock
 
 FIELD_PREFIX = "logging.googleapis.com/"
 MESSAGE_FIELDS = {
@@ -27,13 +25,12 @@ LABEL_PREFIX = "run.googleapis.com/"
 
 
 class TaskLog:
-    def __init__(
-        self, store: LogStore, execution: run_v2.Execution, index: int, attempt: int, clock: Clock
-    ) -> None:
+    """The log of an attempt. `shared` is the `base_entry` of its execution."""
+
+    def __init__(self, store: LogStore, shared: Any, index: int, attempt: int) -> None:
         self._store = store
-        self._clock = clock
-        self._limit = template_limits.memory_bytes(execution.template.containers[0])
-        self._base = base_entry(execution)
+        self._base = Entry()
+        self._base.CopyFrom(shared)
         self._base.labels[f"{LABEL_PREFIX}task_index"] = str(index)
         self._base.labels[f"{LABEL_PREFIX}task_attempt"] = str(attempt)
         self._base.labels["instanceId"] = uuid.uuid4().hex
@@ -55,10 +52,10 @@ class TaskLog:
         entry.severity = log_severity_pb2.LogSeverity.Value(severity)
         self._store.add(entry)
 
-    def out_of_memory(self, used: int) -> None:
+    def out_of_memory(self, limit: int, used: int) -> None:
         mib = 1 << 20
         self.system(
-            f"Memory limit of {self._limit // mib} MiB exceeded with {used // mib} MiB used. "
+            f"Memory limit of {limit // mib} MiB exceeded with {used // mib} MiB used. "
             "Consider increasing the memory limit.",
             "ERROR",
         )

@@ -43,7 +43,7 @@ class ProcessListener(Protocol):
 class Program:
     """A program to run. `identity` names the variables of `env` that identify the attempt.
 
-    The `directory`, which contains all `files`, is removed when the program ends.
+    The `directory` contains all `files`. What the program changed there is removed when it ends.
     """
 
     argv: Sequence[str]
@@ -61,6 +61,7 @@ class Process:
 
     key: int
     listener: ProcessListener
+    directory: str
     pid: int = 0
     streams: list[Stream] = field(default_factory=list)
     on_end: Callable[[], None] | None = None
@@ -74,6 +75,7 @@ class Spawner:
         self._keys = itertools.count(1)
         self._processes: dict[int, Process] = {}
         self._calls: deque[Callable[[], None]] = deque()
+        self._directories: list[str] = []  # Those of finished processes.
         self._receive_buffer = b""
         self._stopping = False
         self._supervised = True
@@ -103,37 +105,41 @@ class Spawner:
     def supervisor_pid(self) -> int:
         return self._supervisor.pid
 
-    def new_path(self, name: str) -> Path:
-        """Return a new path, below a directory that is removed when the supervisor ends."""
-        return self._root / f"{name}-{next(self._keys)}"
+    def directory(self) -> str:
+        """Return the path of a directory that no process uses, and that is removed when the supervisor ends."""
+        try:
+            return self._directories.pop()
+        except IndexError:
+            return f"{self._root}/task-{next(self._keys)}"
 
-    def start(self, program: Program, listener: ProcessListener) -> int:
-        key = next(self._keys)
-        self._submit(lambda: self._start(key, program, listener))
-        return key
-
-    def stop(self, key: int, *, grace: float) -> None:
-        """Send SIGTERM, and SIGKILL after the grace period (seconds); with a grace of 0, send SIGKILL at once."""
-        self._submit(partial(self._send, {"command": "stop", "key": key, "grace": grace}))
-
-    def signal(self, key: int, number: int) -> None:
-        self._submit(partial(self._send, {"command": "signal", "key": key, "number": int(number)}))
-
-    def close(self) -> None:
-        """Kill every process and wait for the supervisor to exit."""
-        if not self._stopping:
-            self._submit(self._request_stop)
-            self._thread.join()
-            self._supervisor.wait()
-            shutil.rmtree(self._root, ignore_errors=True)  # If the supervisor was killed.
-            os.close(self._wakeup_write)
-
-    def _submit(self, call: Callable[[], None]) -> None:
+    def call_soon(self, call: Callable[[], None]) -> None:
+        """Call a function on the spawner's thread."""
         self._calls.append(call)
         try:
             os.write(self._wakeup_write, b"!")
         except BlockingIOError:
             return  # The pipe is full, so the thread wakes up anyway.
+
+    def start(self, program: Program, listener: ProcessListener) -> int:
+        key = next(self._keys)
+        self.call_soon(lambda: self._start(key, program, listener))
+        return key
+
+    def stop(self, key: int, *, grace: float) -> None:
+        """Send SIGTERM, and SIGKILL after the grace period (seconds); with a grace of 0, send SIGKILL at once."""
+        self.call_soon(partial(self._send, {"command": "stop", "key": key, "grace": grace}))
+
+    def signal(self, key: int, number: int) -> None:
+        self.call_soon(partial(self._send, {"command": "signal", "key": key, "number": int(number)}))
+
+    def close(self) -> None:
+        """Kill every process and wait for the supervisor to exit."""
+        if not self._stopping:
+            self.call_soon(self._request_stop)
+            self._thread.join()
+            self._supervisor.wait()
+            shutil.rmtree(self._root, ignore_errors=True)  # If the supervisor was killed.
+            os.close(self._wakeup_write)
 
     def _request_stop(self) -> None:
         self._stopping = True
@@ -168,7 +174,7 @@ class Spawner:
             self._calls.popleft()()
 
     def _start(self, key: int, program: Program, listener: ProcessListener) -> None:
-        process = self._processes[key] = Process(key, listener)
+        process = self._processes[key] = Process(key, listener, program.directory)
         if not self._supervised:
             self._end(
                 process, lambda: listener.start_failed("the supervisor process was killed; restart the emulator")
@@ -255,6 +261,7 @@ class Spawner:
             if process.on_end is not None and (not process.streams or process.drain_deadline <= now):
                 self._close_streams(process)
                 del self._processes[process.key]
+                self._directories.append(process.directory)
                 process.on_end()
 
     def _on_supervisor_lost(self) -> None:
