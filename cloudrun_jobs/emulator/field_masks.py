@@ -31,7 +31,7 @@ def updated(
     """
     masked = list(paths)
     if not masked or masked == [WHOLE]:
-        return type(old)(given)
+        return reduce(extend(given), type(old))
     source, target = extend(given), extend(old)
     for path in masked:
         segments = _segments(path)

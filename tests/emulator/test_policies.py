@@ -117,6 +117,51 @@ def test_conditions_are_for_callers_that_know_them(owner):
     assert shown == binding
 
 
+AUDIT = [{"service": "run.googleapis.com", "auditLogConfigs": [{"logType": "DATA_READ"}]}]
+OPEN = [{"role": "roles/run.invoker", "members": ["allUsers"]}]
+
+
+@pytest.mark.parametrize(
+    ("mask", "sent", "kept"),
+    [
+        ("", {"bindings": OPEN}, {"bindings": OPEN, "auditConfigs": AUDIT}),
+        ("", {}, {"auditConfigs": AUDIT}),
+        ("bindings,etag", {"bindings": OPEN}, {"bindings": OPEN, "auditConfigs": AUDIT}),
+        ("auditConfigs", {"bindings": []}, {"bindings": OPEN}),
+        ("bindings,auditConfigs", {}, {}),
+    ],
+)
+def test_update_mask_limits_the_change_of_a_policy(owner, mask, sent, kept):
+    """Only the fields in the mask change; without a mask, the bindings."""
+    path = f"v2/{JOB}"
+    owner("POST", f"{path}:setIamPolicy", policy={"bindings": OPEN, "auditConfigs": AUDIT}, updateMask="*")
+
+    policy = owner("POST", f"{path}:setIamPolicy", policy=sent, updateMask=mask)
+
+    assert {name: policy[name] for name in ("bindings", "auditConfigs") if name in policy} == kept
+
+
+@pytest.mark.parametrize(
+    ("body", "message"),
+    [
+        ({"policy": {}, "updateMask": "nope"}, "Invalid update_mask: nope."),
+        ({"policy": {"version": 2}}, "Invalid policy version 2"),
+        (
+            {"policy": {"version": 1, "bindings": [{**OPEN[0], "condition": {"expression": "true"}}]}},
+            "has no conditions",
+        ),
+    ],
+)
+def test_invalid_policy_changes_nothing(owner, body, message):
+    """A policy of an invalid version, or with an unknown field in its mask, is rejected."""
+    owner.bind(f"v1/{JOB}", "roles/run.invoker", "allUsers")
+
+    error = owner.error("POST", f"v2/{JOB}:setIamPolicy", **body)
+
+    assert (error["status"], message in error["message"]) == ("INVALID_ARGUMENT", True)
+    assert owner.policy(f"v1/{JOB}")["bindings"] == OPEN
+
+
 def test_concurrent_change_of_a_policy_is_rejected(owner):
     """A policy that changed since it was read is not replaced."""
     before = owner.policy(f"v1/{JOB}")

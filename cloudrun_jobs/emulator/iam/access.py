@@ -17,7 +17,13 @@ from cloudrun_jobs.emulator.iam.permissions import (
     additional_permissions,
     resource_of,
 )
-from cloudrun_jobs.emulator.iam.policies import CONDITION_SUFFIX, Policies, is_google_managed
+from cloudrun_jobs.emulator.iam.policies import (
+    CONDITION_SUFFIX,
+    CONDITIONS_VERSION,
+    Policies,
+    check_version,
+    is_google_managed,
+)
 from cloudrun_jobs.emulator.names import default_account, project_number, project_of
 from cloudrun_jobs.emulator.service import ANONYMOUS
 
@@ -28,7 +34,6 @@ if TYPE_CHECKING:
     from cloudrun_jobs.emulator.service import Caller
 
 logger = logging.getLogger(__name__)
-CONDITIONS_VERSION = 3  # Of policies.
 
 
 class Iam:
@@ -112,6 +117,7 @@ class PolicyMethods:
 
     def get(self, request: iam_policy_pb2.GetIamPolicyRequest, _: Caller) -> policy_pb2.Policy:
         self._check_exists(request.resource)
+        check_version(request.options.requested_policy_version)
         policy = self._iam.policies.get(request.resource)
         if request.options.requested_policy_version < CONDITIONS_VERSION:
             _hide_conditions(policy)

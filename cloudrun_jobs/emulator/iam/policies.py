@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from google.iam.v1 import policy_pb2
 from google.protobuf import json_format
 
+from cloudrun_jobs.emulator import field_masks
 from cloudrun_jobs.emulator.errors import ServiceError, invalid
 from cloudrun_jobs.emulator.iam import roles
 from cloudrun_jobs.emulator.names import default_account, project_of
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
 
 EMPTY_ETAG = "ACAB"  # The etag of a policy that was never set.
 CONDITION_SUFFIX = "_withcond_"
+CONDITIONS_VERSION = 3
+VERSIONS = (0, 1, CONDITIONS_VERSION)
 EVERYONE = ("allUsers", "allAuthenticatedUsers")
 MEMBER_TYPES = (
     "user", "serviceAccount", "group", "domain", "principal", "principalSet", "deleted", "projectOwner",
@@ -48,13 +51,16 @@ class Policies:
         return json_format.ParseDict(content, policy_pb2.Policy(), ignore_unknown_fields=True)
 
     def set(self, request: iam_policy_pb2.SetIamPolicyRequest) -> policy_pb2.Policy:
-        """Replace a policy, unless it changed since the caller read it."""
+        """Replace the fields of the mask in a policy, unless it changed since the caller read it."""
         _check(request.policy)
         resource = canonical(request.resource)
+        paths = set(request.update_mask.paths) or {"bindings"}
+        if "bindings" in paths:
+            paths.add("version")  # That of the bindings.
         with self._documents.lock:
-            _check_unchanged(request.policy, self.get(resource))
-            policy = policy_pb2.Policy()
-            policy.CopyFrom(request.policy)
+            existing = self.get(resource)
+            _check_unchanged(request.policy, existing)
+            policy = field_masks.updated(existing, request.policy, paths)
             policy.version = max(policy.version, 1)
             policy.etag = secrets.token_bytes(9)
             self._documents.put("policy", resource, json_format.MessageToDict(policy))
@@ -114,7 +120,17 @@ def without_condition(role: str) -> str:
     return role.partition(CONDITION_SUFFIX)[0]
 
 
+def check_version(version: int) -> None:
+    if version not in VERSIONS:
+        raise invalid(f"Invalid policy version {version}: expected 0, 1 or 3.")
+
+
 def _check(policy: policy_pb2.Policy) -> None:
+    check_version(policy.version)
+    if policy.version != CONDITIONS_VERSION and any(each.HasField("condition") for each in policy.bindings):
+        raise invalid(
+            f"Specified policy version ({policy.version}) has no conditions: expected {CONDITIONS_VERSION}."
+        )
     for binding in policy.bindings:
         if not roles.is_role(binding.role):
             raise invalid(f"Role {binding.role} is not supported for this resource.")
