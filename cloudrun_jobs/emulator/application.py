@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from werkzeug.exceptions import HTTPException, NotFound
 
 from cloudrun_jobs.emulator.errors import ServiceError
+from cloudrun_jobs.emulator.events import CallFailed, Events
 from cloudrun_jobs.emulator.service import ANONYMOUS, Caller
 from cloudrun_jobs.emulator.web import Request, Response, failure, http_failure
 
@@ -25,10 +26,18 @@ logger = logging.getLogger(__name__)
 class Application:
     rest: RestFrontend
     tokens: Tokens
+    events: Events
     # The endpoints are functions of a request, its caller, and the variables of the rule.
     routes: Map
 
     def respond(self, request: Request) -> Response:
+        response = self._handle(request)
+        if response.error is not None:
+            call, error = f"{request.method} {request.path}", response.error
+            self.events.announce(CallFailed(call, error.code, error.message))
+        return response
+
+    def _handle(self, request: Request) -> Response:
         try:
             return self._respond(request)
         except HTTPException as error:

@@ -1,12 +1,14 @@
-"""The command line: parse the options, print one line when ready, and serve until SIGINT or SIGTERM."""
+"""The command line: parse the options, print what happens, and serve until SIGINT or SIGTERM."""
 
 from __future__ import annotations
 
 import argparse
 import json
+import os
 import signal
 import sys
 import threading
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +22,9 @@ from cloudrun_jobs.emulator.config import (
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
+    from contextlib import AbstractContextManager
+
+    from cloudrun_jobs.emulator.server import Emulator
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -28,6 +33,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     grpc_default = f"default: {DEFAULT_GRPC_PORT}, or with --port 0 a free port"
     add("--grpc-port", type=int, help=f"gRPC port; 0 chooses a free port ({grpc_default})")
     add("--json", action="store_true", help="print the addresses as one line of JSON when ready")
+    add("--verbose", action="store_true", help="print the output of tasks to stderr")
     add(
         "--image",
         action="append",
@@ -103,12 +109,23 @@ def _serve(options: dict[str, Any], stopped: threading.Event) -> None:
     # Imported late: --help and invalid options do not need the Google clients, which take most of a second.
     from cloudrun_jobs.emulator.server import Emulator
 
-    with Emulator(**settings) as emulator:
+    with Emulator(**settings) as emulator, _terminal(emulator, options):
         ready = {"grpc": emulator.grpc, "http": emulator.http}
         text = json.dumps(ready) if options["json"] else f"Ready: gRPC {emulator.grpc}, HTTP {emulator.http}"
         sys.stdout.write(f"{text}\n")
         sys.stdout.flush()
         stopped.wait()
+
+
+def _terminal(emulator: Emulator, options: dict[str, Any]) -> AbstractContextManager[object]:
+    from cloudrun_jobs.emulator.terminal import Terminal, has_colours
+
+    if sys.stderr is None:  # It was closed before the start.
+        return nullcontext()
+    # Two options of every management command.
+    colours = not options.get("no_color") and has_colours(sys.stderr, os.environ)
+    colours = colours or bool(options.get("force_color"))
+    return Terminal(emulator, sys.stderr, verbose=options["verbose"], colours=colours)
 
 
 def _settings(options: dict[str, Any]) -> dict[str, Any]:

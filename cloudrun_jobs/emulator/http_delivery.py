@@ -19,6 +19,7 @@ from google.rpc import status_pb2
 
 from cloudrun_jobs.emulator.closed_world import is_loopback
 from cloudrun_jobs.emulator.errors import ServiceError, invalid
+from cloudrun_jobs.emulator.events import Delivered, Events
 from cloudrun_jobs.emulator.web import Request, Response
 
 if TYPE_CHECKING:
@@ -99,6 +100,7 @@ class HttpDelivery:
     clock: Clock
     tokens: Tokens
     faults: Faults
+    events: Events
     cloud_run: Handler
     issuer: str = ""
     handlers: dict[str, Handler] = field(default_factory=dict)
@@ -106,11 +108,19 @@ class HttpDelivery:
     _lock: threading.Lock = field(default_factory=threading.Lock)
     closed: bool = False
 
-    def deliver(self, target: Any, url: str, headers: Mapping[str, str], deadline: timedelta) -> Result | None:
-        """Deliver a request, with the faults that are planned. `headers` are those of the service.
+    def deliver(
+        self, name: str, target: Any, url: str, headers: Mapping[str, str], deadline: timedelta
+    ) -> Result | None:
+        """Deliver a request of a Scheduler job or a task, with the faults that are planned.
 
-        Return None if the emulator stopped meanwhile, so that there is no result.
+        `headers` are those of the service. Return None if the emulator stopped meanwhile: there is no result.
         """
+        result = self._deliver(target, url, headers, deadline)
+        if result is not None:
+            self.events.announce(Delivered(name, target.http_method.name, url, result))
+        return result
+
+    def _deliver(self, target: Any, url: str, headers: Mapping[str, str], deadline: timedelta) -> Result | None:
         if self.closed:
             return None
         own = {**headers, **self._authorization(target, url)}

@@ -19,6 +19,7 @@ from cloudrun_jobs.emulator.engine.executions import CONSOLE_PREFIX, set_links
 from cloudrun_jobs.emulator.engine.lifecycle import Platform
 from cloudrun_jobs.emulator.engine.secrets import Secrets
 from cloudrun_jobs.emulator.engine.store import Store
+from cloudrun_jobs.emulator.events import Events
 from cloudrun_jobs.emulator.faults import Faults
 from cloudrun_jobs.emulator.frontends.admin_api import (
     CERTIFICATES_PATH,
@@ -74,6 +75,7 @@ class Emulator:
         self.config = config = Config(**options)
         self.clock = Clock()
         self.faults = Faults()
+        self.events = events = Events()
         self.logs = LogStore(self.clock)
         self.tokens = Tokens()
         self._documents = documents = Documents()
@@ -82,7 +84,7 @@ class Emulator:
         apis = ServiceUsage(documents, config.disabled_apis)
         self._state: State | None = None
         self._http_delivery = HttpDelivery(
-            self.clock, self.tokens, self.faults, lambda request: self._application.deliver(request)
+            self.clock, self.tokens, self.faults, events, lambda request: self._application.deliver(request)
         )
         self.scheduler = ScheduledJobs(self.clock, self._http_delivery, DeliveryLog(self.logs))
         self.cloud_tasks = self._cloud_tasks(iam)
@@ -90,7 +92,16 @@ class Emulator:
         self._addresses = Addresses()
         self._secrets = secrets = Secrets(config.secrets)
         platform = Platform(
-            config, self.clock, self._spawner, self.logs, secrets, self.faults, self._addresses, images, iam
+            config,
+            self.clock,
+            self._spawner,
+            self.logs,
+            secrets,
+            self.faults,
+            events,
+            self._addresses,
+            images,
+            iam,
         )
         self._engine = Engine(platform, iam.policies, Store())
         registry = ArtifactRegistry(documents, images, iam.policies, self.clock)
@@ -99,9 +110,9 @@ class Emulator:
             *project.methods(iam, ServiceAccounts(documents, iam), CustomRoles(documents), apis, registry),
         ]
         self._service = Service(served, self.faults, iam, apis)
-        self._application = Application(RestFrontend(self._service), self.tokens, self._routes())
+        self._application = Application(RestFrontend(self._service), self.tokens, events, self._routes())
         self._http = HttpFrontend(self._application)
-        self._grpc = GrpcFrontend(self._service, self.tokens)
+        self._grpc = GrpcFrontend(self._service, self.tokens, events)
         self._ports = Ports()
 
     @property

@@ -48,6 +48,7 @@ class Response(werkzeug.Response):
     """Werkzeug's response, of JSON by default."""
 
     default_mimetype = "application/json"
+    error: ServiceError | None = None  # Of a call that failed.
 
 
 def json_response(value: Any, status: int = 200) -> Response:
@@ -56,7 +57,9 @@ def json_response(value: Any, status: int = 200) -> Response:
 
 def failure(error: ServiceError) -> Response:
     """Return the response of a call that failed."""
-    return Response(error.body(), error.http_status)
+    response = Response(error.body(), error.http_status)
+    response.error = error
+    return response
 
 
 def http_failure(status: int, message: str) -> Response:

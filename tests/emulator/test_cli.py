@@ -26,10 +26,11 @@ COMMAND = [sys.executable, "-m", "cloudrun_jobs.emulator", "--port", "0", "--jso
 
 
 @contextlib.contextmanager
-def serving(*options, command=COMMAND, **environment):
+def serving(*options, command=COMMAND, stderr=None, **environment):
     """Run an emulator as a process; yield the process and the addresses that it prints."""
+    env = {**os.environ, **environment}
     with subprocess.Popen(
-        [*command, *options], stdout=subprocess.PIPE, text=True, cwd=ROOT, env={**os.environ, **environment}
+        [*command, *options], stdout=subprocess.PIPE, stderr=stderr, text=True, cwd=ROOT, env=env
     ) as process:
         try:
             yield process, json.loads(process.stdout.readline())

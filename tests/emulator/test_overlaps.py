@@ -59,7 +59,7 @@ class Scene:
     def save(self, job, deliveries):
         self.saved[job.name] = job, deliveries
 
-    def deliver(self, _target, _url, headers, _deadline):
+    def deliver(self, _name, _target, _url, headers, _deadline):
         planned = self.plan.pop(0) if self.plan else Attempt()
         start = self.clock.now()
         self.running += 1

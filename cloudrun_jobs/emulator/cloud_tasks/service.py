@@ -280,7 +280,7 @@ class CloudTasks:
             task, headers = api.Task(queued.task), queued.headers()
         target = task.http_request
         headers["User-Agent"] = validation.USER_AGENT
-        result = self._delivery.deliver(target, target.url, headers, task.dispatch_deadline)
+        result = self._delivery.deliver(task.name, target, target.url, headers, task.dispatch_deadline)
         with self._lock:
             if result is None or not self._is_queued(queue, queued):
                 return

@@ -15,6 +15,7 @@ from cloudrun_jobs.emulator.engine import conditions
 from cloudrun_jobs.emulator.engine.attempts import Attempt, Container
 from cloudrun_jobs.emulator.engine.outcomes import Kind, Outcome
 from cloudrun_jobs.emulator.engine.secrets import MissingSecret, Secrets, secret_name
+from cloudrun_jobs.emulator.events import AttemptEnded, ExecutionEnded, ExecutionStarted
 from cloudrun_jobs.emulator.logs.tasks import TaskLog, base_entry
 
 if TYPE_CHECKING:
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from cloudrun_jobs.emulator.clock import Clock, Timer
     from cloudrun_jobs.emulator.config import Config
     from cloudrun_jobs.emulator.engine.store import Record, Store
+    from cloudrun_jobs.emulator.events import Events
     from cloudrun_jobs.emulator.faults import Faults
     from cloudrun_jobs.emulator.iam.access import Iam
     from cloudrun_jobs.emulator.logs.store import LogStore
@@ -43,6 +45,7 @@ class Platform:
     logs: LogStore
     secrets: Secrets
     faults: Faults
+    events: Events
     addresses: closed_world.Addresses
     images: Images
     iam: Iam
@@ -78,6 +81,8 @@ class ExecutionLifecycle:
 
     def begin(self) -> None:
         """Start the tasks soon: RunJob's response does not wait for them."""
+        started = ExecutionStarted(self.execution.name, self.execution.task_count)
+        self.platform.events.announce(started)
         self.waiting.extend((index, 0) for index in range(self.execution.task_count))
         delay = self.platform.faults.take_cold_start()
         if delay:
@@ -120,12 +125,17 @@ class ExecutionLifecycle:
             self._pb.running_count -= 1
             task = self._task(attempt.index)
             task.last_attempt_result.CopyFrom(run_v2.TaskAttemptResult.pb(outcome.result()))
+            remaining = len(self.waiting)
             if outcome.kind is Kind.INFRASTRUCTURE and not self.cancelled:
                 self.waiting.appendleft((attempt.index, attempt.number))
             elif self._may_retry(outcome, task):
                 self._retry(attempt, task)
             else:
                 self._finish_task(attempt.index, outcome)
+            restarts = len(self.waiting) > remaining
+            self.platform.events.announce(
+                AttemptEnded(self.execution.name, attempt.index, attempt.number, outcome, restarts)
+            )
             self._start_waiting_tasks()
             self._complete_when_done()
 
@@ -279,8 +289,23 @@ class ExecutionLifecycle:
         self.execution.reconciling = False
         self.execution.observed_generation = self.execution.generation
         self.record.lifecycle = None
+        self.platform.events.announce(self._ended())
         self.on_completed(self.record)
         self.store.changed.notify_all()
+
+    def _ended(self) -> ExecutionEnded:
+        execution = self.execution
+        completed = next(each for each in execution.conditions if each.type_ == "Completed")
+        failed = completed.state == conditions.FAILED
+        seconds = (execution.completion_time - execution.create_time).total_seconds()
+        tasks = {
+            "succeeded": execution.succeeded_count,
+            "failed": execution.failed_count,
+            "cancelled": execution.cancelled_count,
+            "retried": execution.retried_count,
+        }
+        outcome = "cancelled" if self.cancelled else "failed" if failed else "succeeded"
+        return ExecutionEnded(execution.name, outcome, seconds, tasks, completed.message)
 
     def _set_condition(self, type_: str, state: int, message: str, **reason: int) -> None:
         now = self.platform.clock.now()

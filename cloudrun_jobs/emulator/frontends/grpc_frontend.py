@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import grpc
 
 from cloudrun_jobs.emulator.errors import ServiceError
+from cloudrun_jobs.emulator.events import CallFailed, Events
 from cloudrun_jobs.emulator.service import ANONYMOUS, Caller, Method, Service, raw, raw_class
 
 if TYPE_CHECKING:
@@ -22,9 +23,10 @@ MAX_MESSAGE_BYTES = 64 * 1024 * 1024
 
 
 class GrpcFrontend:
-    def __init__(self, service: Service, tokens: Tokens) -> None:
+    def __init__(self, service: Service, tokens: Tokens, events: Events) -> None:
         self._service = service
         self._tokens = tokens
+        self._events = events
 
     def serve(self) -> int:
         """Serve on a free port; return its number."""
@@ -55,13 +57,14 @@ class GrpcFrontend:
                 response_serializer=lambda message: raw(message).SerializeToString(),
             )
         served = [grpc.method_handlers_generic_handler(name, rpcs) for name, rpcs in services.items()]
-        return [*served, _NotServed()]
+        return [*served, _NotServed(self._events)]
 
     def _handler(self, method: Method) -> Callable[[Any, Any], Any]:
         def handle(request: Any, context: Any) -> Any:
             try:
                 return self._service.call(method.key, request, self._caller(context))
             except ServiceError as error:
+                self._events.announce(CallFailed(method.key, error.code, error.message))
                 _abort(context, error)
 
         return handle
@@ -96,9 +99,14 @@ def _abort(context: Any, error: ServiceError) -> NoReturn:
 class _NotServed(grpc.GenericRpcHandler):  # type: ignore[misc]
     """Handles the methods that no other handler has."""
 
+    def __init__(self, events: Events) -> None:
+        self._events = events
+
     def service(self, call: Any) -> Any:
         def abort(_: Any, context: Any) -> None:
-            context.abort(grpc.StatusCode.UNIMPLEMENTED, f"The emulator does not serve {call.method}.")
+            message = f"The emulator does not serve {call.method}."
+            self._events.announce(CallFailed(call.method, "UNIMPLEMENTED", message))
+            context.abort(grpc.StatusCode.UNIMPLEMENTED, message)
 
         return grpc.stream_stream_rpc_method_handler(abort)
 

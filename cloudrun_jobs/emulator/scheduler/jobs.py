@@ -241,7 +241,9 @@ class ScheduledJobs:
     def _deliver(self, job: scheduler_v1.Job, scheduled: datetime | None) -> Result | None:
         self.log.started(job, scheduled)
         target = job.http_target
-        result = self.http_delivery.deliver(target, target.uri, headers(job, scheduled), job.attempt_deadline)
+        result = self.http_delivery.deliver(
+            job.name, target, target.uri, headers(job, scheduled), job.attempt_deadline
+        )
         if result is not None:
             self.log.finished(job, result)
         return result
