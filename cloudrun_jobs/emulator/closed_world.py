@@ -13,15 +13,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from cloudrun_jobs.emulator.errors import ServiceError
-from cloudrun_jobs.emulator.web import Request, Response, failure
-
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from google.cloud import run_v2
 
-    from cloudrun_jobs.emulator.service import Caller
 
 NO_CREDENTIALS = "none: tasks on the Cloud Run emulator have no Google credentials"
 CREDENTIALS = json.dumps({"type": NO_CREDENTIALS})
@@ -119,9 +115,3 @@ def is_google(host: str) -> bool:
 def replaced(container: run_v2.Container) -> list[str]:
     """Return the declared variables whose values a task does not get."""
     return sorted(variable.name for variable in container.env if is_closed(variable.name))
-
-
-def no_metadata(_: Request, __: Caller, **___: str) -> Response:
-    """Answer a client that looks for Google's metadata server."""
-    message = "The Cloud Run emulator has no metadata server: tasks have no credentials."
-    return failure(ServiceError("NOT_FOUND", message))

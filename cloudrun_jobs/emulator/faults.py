@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from dataclasses import dataclass
+from inspect import Parameter, signature
 from typing import Any, Literal
 
 from cloudrun_jobs.emulator.engine.outcomes import Kind
@@ -15,10 +16,12 @@ FaultKind = Literal[
 ]  # fmt: skip
 METHOD_FAULTS = ("fail", "fail_after", "delay", "exhaust")
 OTHER_FAULTS = ("cold_start", "double_delivery", "lose_response", "out_of_memory", "infrastructure_retry")
+OPTION_TYPES = {"method": str, "code": str, "message": str, "times": int | None, "seconds": int | float}
+MAX_SECONDS = 366 * 24 * 3600.0
 
 
-class UnknownFault(ValueError):
-    """The fault or its method does not exist."""
+class InvalidFault(ValueError):
+    """The fault or its method does not exist, or an option of it is invalid."""
 
 
 @dataclass(slots=True)
@@ -76,11 +79,11 @@ class Faults:
         self._add("cold_start", "", times, seconds)
 
     def double_delivery(self, times: int | None = 1) -> None:
-        """Deliver the next tick of Cloud Scheduler twice."""
+        """Repeat the next delivery of Cloud Scheduler or Cloud Tasks."""
         self._add("double_delivery", "", times)
 
     def lose_response(self, times: int | None = 1) -> None:
-        """Lose the response to Cloud Scheduler's next delivery, which then counts as failed."""
+        """Lose the response to the next such delivery, which then counts as failed."""
         self._add("lose_response", "", times)
 
     def out_of_memory(self, times: int | None = 1) -> None:
@@ -98,13 +101,19 @@ class Faults:
     def plan(self, what: str, **options: Any) -> None:
         """Plan a fault by its name, for the admin API."""
         if what not in (*METHOD_FAULTS, *OTHER_FAULTS):
-            raise UnknownFault(
+            raise InvalidFault(
                 f"expected a fault among {', '.join((*METHOD_FAULTS, *OTHER_FAULTS))}; got {what!r}"
             )
-        try:
-            getattr(self, what)(**options)
-        except TypeError as error:
-            raise UnknownFault(f"fault {what!r}: {error}") from error
+        parameters = signature(getattr(self, what)).parameters
+        for name, value in options.items():
+            if name not in parameters:
+                raise InvalidFault(f"expected {', '.join(parameters)} for {what}, got {name}")
+            if not isinstance(value, OPTION_TYPES[name]):
+                raise InvalidFault(f"expected another type of {name}, got {value!r}")
+        for name, parameter in parameters.items():
+            if parameter.default is Parameter.empty and name not in options:
+                raise InvalidFault(f"expected {name} for {what}, got none")
+        getattr(self, what)(**options)
 
     def pending(self) -> list[dict[str, Any]]:
         with self._lock:
@@ -150,8 +159,12 @@ class Faults:
         seconds: float = 0,
         error: ServiceError | None = None,
     ) -> None:
-        if what in METHOD_FAULTS and method != "*" and method not in self.methods:
-            raise UnknownFault(f"expected a method among {', '.join(sorted(self.methods))}; got {method!r}")
+        if what in METHOD_FAULTS and method not in ("*", *self.methods):
+            raise InvalidFault(f"expected a method among {', '.join(sorted(self.methods))}; got {method!r}")
+        if times is not None and times < 1:
+            raise InvalidFault(f"expected 1 time or more, or no limit; got {times}")
+        if not 0 <= seconds <= MAX_SECONDS:
+            raise InvalidFault(f"expected 0 to {MAX_SECONDS:.0f} seconds, got {seconds}")
         with self._lock:
             self._faults.append(Fault(what, method, times, seconds, error))
 

@@ -12,7 +12,7 @@ from werkzeug.routing import Map, Rule
 from cloudrun_jobs.emulator.application import Application
 from cloudrun_jobs.emulator.clients import Clients
 from cloudrun_jobs.emulator.clock import Clock
-from cloudrun_jobs.emulator.closed_world import METADATA_PREFIX, Addresses, no_metadata
+from cloudrun_jobs.emulator.closed_world import METADATA_PREFIX, Addresses
 from cloudrun_jobs.emulator.config import Config
 from cloudrun_jobs.emulator.engine.core import Engine
 from cloudrun_jobs.emulator.engine.executions import CONSOLE_PREFIX, set_links
@@ -20,7 +20,7 @@ from cloudrun_jobs.emulator.engine.lifecycle import Platform
 from cloudrun_jobs.emulator.engine.secrets import Secrets
 from cloudrun_jobs.emulator.engine.store import Store
 from cloudrun_jobs.emulator.events import Events
-from cloudrun_jobs.emulator.faults import Faults
+from cloudrun_jobs.emulator.faults import MAX_SECONDS, Faults
 from cloudrun_jobs.emulator.frontends.admin_api import (
     CERTIFICATES_PATH,
     DISCOVERY_PATH,
@@ -28,6 +28,7 @@ from cloudrun_jobs.emulator.frontends.admin_api import (
     PATH_PREFIX,
     TOKEN_INFO_PATHS,
     AdminApi,
+    no_metadata,
 )
 from cloudrun_jobs.emulator.frontends.console import Console
 from cloudrun_jobs.emulator.frontends.grpc_frontend import GrpcFrontend
@@ -66,7 +67,9 @@ if TYPE_CHECKING:
 
 
 class Emulator:
-    """A local Cloud Run, Cloud Scheduler and Secret Manager. Use `with`, or call `start` and `stop`.
+    """A local Cloud Run, Cloud Scheduler, Cloud Tasks, Secret Manager and Cloud Logging.
+
+    Use `with`, or call `start` and `stop`.
 
     The options are those of `Config`: ``Emulator(grace=1.0, images={"app": "app"})``.
     """
@@ -161,6 +164,8 @@ class Emulator:
 
     def maintain(self, execution: str, seconds: float = 10.0) -> None:
         """Simulate maintenance of the machine: send SIGTSTP to the execution's tasks, and SIGCONT afterwards."""
+        if not 0 <= seconds <= MAX_SECONDS:
+            raise ValueError(f"expected 0 to {MAX_SECONDS:.0f} seconds, got {seconds}")
         self._engine.signal(execution, signal.SIGTSTP)
         self.clock.call_later(seconds, lambda: self._engine.signal(execution, signal.SIGCONT))
 
@@ -210,7 +215,11 @@ class Emulator:
             **dict.fromkeys(TOKEN_INFO_PATHS, admin_api.token_info),
             f"{METADATA_PREFIX}<path:rest>": no_metadata,
         }
-        methods = {console.act: ("POST",)}
+        methods: dict[Callable[..., Response], tuple[str, ...]] = {
+            **dict.fromkeys((console.overview, console.execution, console.job), ("GET",)),
+            **dict.fromkeys((admin_api.certificates, admin_api.keys, admin_api.discovery), ("GET",)),
+            console.act: ("POST",),
+        }
         rules = [Rule(path, endpoint=each, methods=methods.get(each)) for path, each in endpoints.items()]
         return Map(rules, strict_slashes=False, merge_slashes=False)
 

@@ -8,7 +8,7 @@ import pytest
 from google.api_core import exceptions
 from google.cloud import run_v2
 
-from cloudrun_jobs.emulator.faults import UnknownFault
+from cloudrun_jobs.emulator.faults import InvalidFault
 from tests.emulator.cloud import script
 
 
@@ -97,7 +97,7 @@ def test_cold_start_waits_for_the_clock(cloud):
 
 def test_unknown_method_is_rejected(cloud):
     """A fault for an unknown method is rejected with a list of the known methods."""
-    with pytest.raises(UnknownFault, match=r"Jobs\.RunJob"):
+    with pytest.raises(InvalidFault, match=r"Jobs\.RunJob"):
         cloud.emulator.faults.fail("Jobs.Run")
 
 

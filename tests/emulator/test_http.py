@@ -198,29 +198,59 @@ def test_admin_api_controls_faults(http, cloud):
 
 
 @pytest.mark.parametrize(
-    ("endpoint", "body"),
+    ("endpoint", "body", "message"),
     [
-        ("faults", {"what": "nonsense"}),
-        ("faults", {"what": "fail", "method": "Jobs.Nonsense"}),
-        ("faults", {"what": "fail", "method": "Jobs.GetJob", "code": "NONSENSE"}),
-        ("faults", {"what": "fail", "nonsense": 1}),
-        ("faults", []),
-        ("clock", {}),
-        ("clock", {"advance": -1}),
-        ("clock", {"advance": 1e30}),
-        ("clock", {"advance": "inf"}),
-        ("clock", {"advance": "nan"}),
-        ("clock", {"scale": 1e300}),
-        ("clock", {"freeze": "9999-12-31T00:00:00Z"}),
-        ("prune", {"execution": "nonsense"}),
+        ("faults", {"what": "nonsense"}, "expected a fault among fail, "),
+        ("faults", {}, "expected a text for what, got none"),
+        ("faults", {"what": ["fail"]}, 'expected a text for what, got ["fail"]'),
+        ("faults", {"what": "fail"}, "expected method for fail, got none"),
+        ("faults", {"what": "fail", "method": "Jobs.Nonsense"}, "expected a method among "),
+        ("faults", {"what": "exhaust", "method": 5}, "expected another type of method, got 5"),
+        ("faults", {"what": "fail", "method": "*", "code": "NONSENSE"}, "expected a status code such as "),
+        ("faults", {"what": "fail", "method": "*", "code": []}, "expected another type of code, got []"),
+        ("faults", {"what": "fail", "method": "*", "times": "2"}, "expected another type of times, got '2'"),
+        ("faults", {"what": "fail", "method": "*", "times": 0}, "expected 1 time or more, or no limit; got 0"),
+        ("faults", {"what": "delay", "method": "*", "seconds": 1e30}, "expected 0 to 31622400 seconds, got 1e+30"),
+        ("faults", {"what": "cold_start", "seconds": -1}, "expected 0 to 31622400 seconds, got -1"),
+        ("faults", {"what": "cold_start", "secs": 1}, "expected seconds, times for cold_start, got secs"),
+        ("faults", [], "expected a JSON object, got []"),
+        ("faults", 5, "expected a JSON object, got 5"),
+        ("clock", {}, "expected freeze, advance or scale"),
+        ("clock", {"advance": -1}, "expected a duration of 0 or more, got -1.0 s: time does not go back"),
+        ("clock", {"advance": 10**400}, "expected a number for advance, got 1000"),
+        ("clock", {"advance": 1e17}, "expected an instant before 9000, got 1e+17 s from now"),
+        ("clock", {"advance": "5"}, 'expected a number for advance, got "5"'),
+        ("clock", {"scale": True}, "expected a number for scale, got true"),
+        ("clock", {"scale": 1e12}, "expected a factor above 0 and of at most 1e+06"),
+        ("clock", {"freeze": "noon"}, "expected true, or an instant such as 2026-03-01T12:00:00Z for freeze, got"),
+        ("clock", {"freeze": 5}, "expected true, or an instant such as 2026-03-01T12:00:00Z for freeze, got 5"),
+        ("clock", {"freeze": "9999-12-31T00:00:00Z"}, "expected an instant between 1970 and 9000"),
+        ("prune", {"execution": {}}, "expected a text for execution, got {}"),
+        ("maintain", {}, "expected a text for execution, got none"),
+        ("maintain", {"execution": "x", "seconds": 1e12}, "expected 0 to 31622400 seconds, got 1"),
+        ("images", {"image": None}, "expected a text for image, got null"),
+        ("token", {"email": 5}, "expected a text for email, got 5"),
+        ("token", {"email": "a@example.com", "audience": []}, "expected a text for audience, got []"),
     ],
 )
-def test_invalid_admin_request_is_rejected(http, endpoint, body):
-    """An invalid request to the admin API returns 400 with a message."""
+def test_invalid_admin_request_is_rejected(http, endpoint, body, message):
+    """An invalid request to the admin API returns 400 with the expected and the given value."""
     response = http("POST", f"/_emulator/{endpoint}", json=body)
 
     assert response.status_code == 400
-    assert response.json()["error"]["message"]
+    prefix = f"The request to /_emulator/{endpoint} is invalid: "
+    assert response.json()["error"]["message"].startswith(prefix + message)
+
+
+@pytest.mark.parametrize("body", [b"{", b"\xff", b"[" * 100_000, b'{"advance": NaN}', b'{"advance": Infinity}'])
+def test_malformed_admin_request_is_rejected(http, body):
+    """A body of the admin API that is not JSON is rejected, and so are numbers that JSON lacks."""
+    assert http("POST", "/_emulator/clock", data=body).status_code == 400
+
+
+def test_admin_api_names_missing_resources(http):
+    """The admin API answers for a missing or misspelt execution as the service does."""
+    assert http("POST", "/_emulator/prune", json={"execution": "nonsense"}).status_code == 400
 
 
 def test_admin_api_controls_the_clock(http):
@@ -252,21 +282,45 @@ def test_console_escapes_html(http, cloud):
     assert "<script" not in overview.text + detail.text
 
 
+SECRET_VALUES = [
+    "postgres://me:s3cret@host/db",
+    "redis://:a/s3cret@host/0",
+    "https://s3cret@example.com/x",
+    "mysql://host/d?user=x&password=s3cret",
+    "host=x password = s3cret",
+    "AccountName=x;AccountKey=s3cret",
+    '{"private_key": "s3cret"}',
+    "-----BEGIN RSA PRIVATE KEY-----\ns3cret",
+    "Bearer s3cret",
+    "ya29.s3cret",
+    "ghp_s3cret",
+    "xoxb-s3cret",
+    "sk-s3cret",
+    "eyJhbGciOi.eyJzdWIi.s3cret",
+    "https://hooks.slack.com/services/T0/B0/s3cret",
+    "https://discord.com/api/webhooks/1/s3cret",
+]
+
+
 def test_console_masks_secrets(http, cloud):
     """The page of an execution shows its variables and run id, but no value that is or could be a secret."""
     env = {
         "COLOUR": "red",
-        "API_KEY": "s3cret",
-        "DB": "postgres://me:s3cret@host/db",
+        "PARTITION_KEY": "region",
+        "AUTHOR": "me",
+        "SITE": "https://example.com/a?b=c",
         "CLOUDRUN_JOBS_RUN_ID": "run-4711",
+        "API_KEY": "s3cret",
+        "AUTHORIZATION": "s3cret",
+        **{f"V{number}": value for number, value in enumerate(SECRET_VALUES)},
     }
     execution = cloud.finish(script("exit 0", env=env))
     page = http("GET", f"/executions/{execution.name}").text
 
     assert "s3cret" not in page
-    assert page.count("********") == 2
+    assert page.count("********") == 2 + len(SECRET_VALUES)
     assert "<dt>Run id</dt><dd><code>run-4711</code></dd>" in page
-    assert "<code>red</code>" in page
+    assert [value for value in ("red", "region", "me", "https://example.com/a?b=c") if value not in page] == []
 
 
 def press(http, emulator, action, name, **headers):
@@ -307,6 +361,15 @@ def test_console_changes_schedules(http, emulator):
     assert eventually(lambda: "NOT_FOUND" in http("GET", "/").text)
 
 
+def test_console_shows_times_in_unknown_zones_in_utc(http, emulator):
+    """The page shows the time of a Scheduler job in UTC if the system has no time zone of its name."""
+    name, target = f"{PLACE}/jobs/nightly", {"uri": f"{emulator.http}/none", "http_method": "GET"}
+    job = scheduler_v1.Job(name=name, schedule="0 3 * * *", time_zone="utc", http_target=target)
+    emulator.clients.scheduler.create_job(parent=PLACE, job=job)
+
+    assert "03:00:00 UTC" in http("GET", "/").text
+
+
 @pytest.mark.parametrize(
     "headers",
     [
@@ -323,6 +386,12 @@ def test_button_of_another_page_is_rejected(http, cloud, emulator, headers):
 
     assert press(http, emulator, "execute", job, **headers).status_code == 403
     assert emulator.clients.jobs.get_job(name=job).execution_count == 0
+
+
+@pytest.mark.parametrize("path", ["/", "/jobs/x", "/executions/x", "/oauth2/v3/certs"])
+def test_page_is_only_read(http, path):
+    """A page is read by GET, and by no other method."""
+    assert http("POST", path).status_code == 405
 
 
 @pytest.mark.parametrize("path", ["/jobs/x", "/executions/x", "/actions/run", "/actions/none"])

@@ -5,11 +5,10 @@ from __future__ import annotations
 import hashlib
 import json
 import time
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from cloudrun_jobs.emulator.errors import ServiceError
-from cloudrun_jobs.emulator.faults import UnknownFault
 from cloudrun_jobs.emulator.web import Request, Response, failure, http_failure, json_response
 
 if TYPE_CHECKING:
@@ -25,6 +24,7 @@ TOKEN_INFO_PATHS = ("/tokeninfo", "/oauth2/v1/tokeninfo", "/oauth2/v2/tokeninfo"
 SCOPES = "https://www.googleapis.com/auth/cloud-platform https://www.googleapis.com/auth/userinfo.email openid"
 TOKEN_LIFETIME = 3599  # seconds
 DISCOVERY_PATH = "/.well-known/openid-configuration"
+MAX_NUMBER = 1e18
 
 
 class AdminApi:
@@ -32,14 +32,14 @@ class AdminApi:
         self._emulator = emulator
         self._handlers: dict[str, Callable[[dict[str, Any]], Any]] = {
             "GET faults": lambda _: emulator.faults.pending(),
-            "POST faults": lambda body: emulator.faults.plan(**body),
+            "POST faults": self._plan,
             "DELETE faults": lambda _: emulator.faults.clear(),
             "GET clock": lambda _: self._clock(),
             "POST clock": self._set_clock,
-            "POST prune": lambda body: emulator.prune(body["execution"]),
-            "POST maintain": lambda body: emulator.maintain(**body),
+            "POST prune": lambda body: emulator.prune(_value(body, "execution", "a text")),
+            "POST maintain": self._maintain,
             "POST token": self._issue_token,
-            "POST images": lambda body: emulator.images.push(body["image"]),
+            "POST images": lambda body: emulator.images.push(_value(body, "image", "a text")),
         }
 
     def respond(self, request: Request, _: Caller, endpoint: str) -> Response:
@@ -47,13 +47,11 @@ class AdminApi:
         if handler is None:
             return http_failure(404, f"The admin API has no endpoint {request.method} {request.path}.")
         try:
-            return json_response(handler(json.loads(request.get_data() or b"{}")) or {})
+            return json_response(handler(_body(request)) or {})
         except ServiceError as error:
             return failure(error)
-        except UnknownFault as error:
-            return http_failure(400, str(error))
-        except (AttributeError, KeyError, TypeError, ValueError) as error:
-            return http_failure(400, f"The request to {request.path} is invalid: {error}")
+        except ValueError as error:
+            return http_failure(400, f"The request to {request.path} is invalid: {error}.")
 
     def certificates(self, _: Request, __: Caller) -> Response:
         return json_response(self._emulator.tokens.public_keys())
@@ -86,12 +84,19 @@ class AdminApi:
             }
         )
 
+    def _plan(self, body: dict[str, Any]) -> None:
+        self._emulator.faults.plan(**{"what": _value(body, "what", "a text"), **body})
+
+    def _maintain(self, body: dict[str, Any]) -> None:
+        seconds = _value({"seconds": 10.0, **body}, "seconds", "a number")
+        self._emulator.maintain(_value(body, "execution", "a text"), seconds)
+
     def _issue_token(self, body: dict[str, Any]) -> dict[str, str]:
         """Return an access token of the account, or an ID token for an audience."""
-        tokens = self._emulator.tokens
+        tokens, email = self._emulator.tokens, _value(body, "email", "a text")
         if "audience" in body:
-            return {"id_token": tokens.id_token(body["email"], body["audience"], self._emulator.http)}
-        return {"access_token": tokens.access_token(body["email"])}
+            return {"id_token": tokens.id_token(email, _value(body, "audience", "a text"), self._emulator.http)}
+        return {"access_token": tokens.access_token(email)}
 
     def _clock(self) -> dict[str, Any]:
         clock = self._emulator.clock
@@ -101,10 +106,47 @@ class AdminApi:
         """Freeze the clock now or at an instant, advance it by seconds, or scale it by a factor."""
         clock = self._emulator.clock
         if "freeze" in body:
-            at = body["freeze"]
-            clock.freeze(datetime.fromisoformat(at) if isinstance(at, str) else None)
+            clock.freeze(_instant(body["freeze"]))
         elif "advance" in body:
-            clock.advance(float(body["advance"]))
+            clock.advance(_value(body, "advance", "a number"))
+        elif "scale" in body:
+            clock.scale(_value(body, "scale", "a number"))
         else:
-            clock.scale(float(body["scale"]))
+            raise ValueError("expected freeze, advance or scale")
         return self._clock()
+
+
+def _body(request: Request) -> dict[str, Any]:
+    try:
+        body = json.loads(request.get_data() or b"{}")
+    except (ValueError, RecursionError) as error:
+        raise ValueError("expected a body in JSON") from error
+    if isinstance(body, dict):
+        return body
+    raise ValueError(f"expected a JSON object, got {json.dumps(body)}")
+
+
+def _value(body: dict[str, Any], name: str, expected: str) -> Any:
+    """Return a field of a request, or raise ValueError if it is missing or of another type."""
+    value = body.get(name)
+    is_number = isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) < MAX_NUMBER
+    if is_number if expected == "a number" else isinstance(value, str) and value:
+        return value
+    raise ValueError(f"expected {expected} for {name}, got {json.dumps(value) if name in body else 'none'}")
+
+
+def _instant(value: Any) -> datetime | None:
+    """Return the instant of ``freeze``: None, the current one, for true."""
+    if value is True:
+        return None
+    try:
+        return datetime.fromisoformat(value).astimezone(UTC)
+    except (TypeError, ValueError, OverflowError) as error:
+        expected = "true, or an instant such as 2026-03-01T12:00:00Z"
+        raise ValueError(f"expected {expected} for freeze, got {json.dumps(value)}") from error
+
+
+def no_metadata(_: Request, __: Caller, **___: str) -> Response:
+    """Answer a client that looks for Google's metadata server."""
+    message = "The Cloud Run emulator has no metadata server: tasks have no credentials."
+    return failure(ServiceError("NOT_FOUND", message))

@@ -1,4 +1,7 @@
-"""The web console at ``/``: jobs, executions, schedules and output, and buttons that start and stop them."""
+"""The web console at ``/``: the resources and the output of executions, and buttons that start and stop them.
+
+The buttons act on the resources directly, not by calls: permissions and faults do not apply to them.
+"""
 
 from __future__ import annotations
 
@@ -7,9 +10,10 @@ import hashlib
 import json
 import re
 import shlex
+from datetime import UTC
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
-from zoneinfo import ZoneInfo
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from google.cloud import run_v2, scheduler_v1
 from google.logging.type import log_severity_pb2
@@ -34,12 +38,22 @@ if TYPE_CHECKING:
 
 MAX_ROWS = 50  # Newest executions, or first tasks.
 MAX_LINES = 200  # Newest lines of output.
+TIME_FORMAT = "%Y-%m-%d %H:%M:%S"
 RUN_ID_VARIABLE = "CLOUDRUN_JOBS_RUN_ID"
 MASK = "********"
 SECRET_NAME = re.compile(
-    r"KEY|TOKEN|SECRET|PASS|PWD|CREDENTIAL|AUTH|PRIVATE|SIGNATURE|COOKIE|SESSION|DSN|SALT", re.IGNORECASE
+    r"TOKEN|SECRET|PASS|PWD|CREDENTIAL|AUTH(?!OR(?!I))|PRIVATE|SIGNATURE|COOKIE|SESSION|DSN|SALT|WEBHOOK"
+    r"|(?<!PARTITION_)(?<!PRIMARY_)(?<!FOREIGN_)(?<!SORT_)KEY(?!SPACE|BOARD|WORD)",
+    re.IGNORECASE,
 )
-URL_WITH_PASSWORD = re.compile(r"://[^/@\s]*:[^/@\s]*@")
+SECRET_VALUE = re.compile(
+    r"://\S*@"  # A URL with a user: its password may contain any character.
+    r"|(?:pass(?:word|wd|phrase)?|pwd|token|secret|key|sig(?:nature)?|credentials?)[\"']?\s*[=:]"
+    r"|-----BEGIN [A-Z ]*PRIVATE KEY|\b(?:Bearer|Basic) \S"
+    r"|\b(?:ya29\.|gh[a-z]_|github_pat_|glpat-|xox[a-z]-|xapp-|sk[-_]|rk_|AKIA|AIza|GOCSPX-|npm_|pypi-|hf_|SG\.)"
+    r"|\beyJ[\w-]+\.eyJ|\bhooks\.|/webhooks?/",
+    re.IGNORECASE,
+)
 # Reload once a second, unless the reader uses a control or selects text.
 REFRESH = (
     "setInterval(() => { if (document.activeElement === document.body && !String(getSelection())) "
@@ -173,7 +187,7 @@ class Console:
             "message": _message,
             "short": names.short,
             "state": _state,
-            "utc": lambda time: _zoned(time, "UTC"),
+            "utc": _utc,
             "zoned": _zoned,
         }
         return templates
@@ -199,14 +213,21 @@ def _masked(variable: run_v2.EnvVar) -> tuple[str, str]:
     reference = variable.value_source.secret_key_ref
     if reference.secret:
         return variable.name, f"secret {reference.secret}, version {reference.version or 'latest'}"
-    secret = SECRET_NAME.search(variable.name) or URL_WITH_PASSWORD.search(variable.value)
+    secret = SECRET_NAME.search(variable.name) or SECRET_VALUE.search(variable.value)
     return variable.name, MASK if secret and variable.value else variable.value
 
 
 def _zoned(time: datetime | None, zone: str) -> str:
     if not time:
         return "never"
-    return f"{time.astimezone(ZoneInfo(zone or 'UTC')):%Y-%m-%d %H:%M:%S} {zone or 'UTC'}"
+    try:
+        return f"{time.astimezone(ZoneInfo(zone)):{TIME_FORMAT}} {zone}"
+    except (ZoneInfoNotFoundError, ValueError):  # UTC, whose name may be "utc", or a system without time zones.
+        return _utc(time)
+
+
+def _utc(time: datetime | None) -> str:
+    return f"{time.astimezone(UTC):{TIME_FORMAT}} UTC" if time else "never"
 
 
 def _last_attempt(job: scheduler_v1.Job) -> str:
