@@ -12,6 +12,7 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from cloudrun_jobs.emulator import MissingExtra
 from cloudrun_jobs.emulator.config import (
     DEFAULT_GRPC_PORT,
     DEFAULT_PORT,
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
     from cloudrun_jobs.emulator.server import Emulator
+
+DESCRIPTION = "Serve a local Cloud Run, Cloud Scheduler and Cloud Tasks to Google's clients and gcloud."
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -65,13 +68,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         metavar="HOST",
-        help="let tasks call this host and its subdomains over HTTP; repeatable",
+        help="let tasks call this host and its subdomains over HTTP and gRPC; repeatable",
     )
     add(
         "--state",
         type=Path,
         metavar="DIR",
-        help="keep jobs, executions, schedules and secrets here across restarts",
+        help="keep the resources, but not the logs, here across restarts",
     )
     add("--secrets", type=Path, metavar="FILE", help="JSON object of secrets by id: values, or lists of versions")
     add("--iam", type=Path, metavar="FILE", help="check callers against this JSON IAM policy")
@@ -86,7 +89,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser("cloudrun_emulator", description="A local Cloud Run and Cloud Scheduler.")
+    parser = argparse.ArgumentParser("cloudrun_emulator", description=DESCRIPTION)
     add_arguments(parser)
     return run(vars(parser.parse_args(argv)))
 
@@ -98,7 +101,7 @@ def run(options: dict[str, Any]) -> int:
         signal.signal(number, lambda *_: stopped.set())
     try:
         _serve(options, stopped)
-    except (InvalidConfiguration, OSError) as error:
+    except (InvalidConfiguration, MissingExtra, OSError) as error:
         sys.stderr.write(f"cloudrun_emulator: {error}\n")
         return 1
     return 0
@@ -107,7 +110,7 @@ def run(options: dict[str, Any]) -> int:
 def _serve(options: dict[str, Any], stopped: threading.Event) -> None:
     settings = _settings(options)
     # Imported late: --help and invalid options do not need the Google clients, which take most of a second.
-    from cloudrun_jobs.emulator.server import Emulator
+    from cloudrun_jobs.emulator import Emulator
 
     with Emulator(**settings) as emulator, _terminal(emulator, options):
         ready = {"grpc": emulator.grpc, "http": emulator.http}

@@ -163,6 +163,28 @@ def test_runs_without_django():
         clients.close()
 
 
+@pytest.mark.parametrize("module", ["werkzeug", "re2"])
+@pytest.mark.parametrize("command", ["cloudrun_jobs.emulator.cli.main([])", "CALL('cloudrun_emulator')"])
+def test_missing_extra_is_reported(module, command):
+    """Without a library of the extra, the command is one line that names what to install, and its status is 1."""
+    block = (
+        f"import sys; sys.modules['{module}'] = None; import django, cloudrun_jobs.emulator.cli; django.setup(); "
+    )
+    block += "from django.core.management import call_command as CALL; "
+    done = subprocess.run(
+        [sys.executable, "-c", f"{block} sys.exit({command})"],
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+        timeout=60,
+        env={**os.environ, "DJANGO_SETTINGS_MODULE": "tests.settings"},
+    )
+
+    assert done.returncode == 1
+    hint = 'install the extra: pip install "django-cloudrun-jobs[emulator]"'
+    assert done.stderr == f"cloudrun_emulator: the emulator requires {module}; {hint}\n"
+
+
 def test_management_command_serves_emulator():
     """``manage.py cloudrun_emulator`` serves the same emulator."""
     command = [sys.executable, "-m", "django", "cloudrun_emulator", *COMMAND[3:]]

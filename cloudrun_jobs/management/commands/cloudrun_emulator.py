@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 class Command(BaseCommand):
-    help = "Serve a local Cloud Run and Cloud Scheduler for the Google clients and gcloud"
+    help = "Serve a local Cloud Run, Cloud Scheduler and Cloud Tasks to Google's clients and gcloud."
     # Tasks run in their own processes, which run the system checks that they need.
     requires_system_checks = []
 
