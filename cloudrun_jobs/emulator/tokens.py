@@ -1,4 +1,4 @@
-"""Identify callers by their tokens, and issue the tokens of Cloud Scheduler, signed by a published key."""
+"""Identify callers by their tokens, and sign the tokens of deliveries with a published key."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class Tokens:
         self._issued: dict[str, str] = {}
         self._accounts: dict[str, str] = {}
         self._key: rsa.RSAPrivateKey | None = None
-        # Another one for each emulator: verifiers keep keys by their id.
+        # Each emulator has a key of its own, and an id for it, as verifiers cache keys by id.
         self.key_id = f"emulator-{secrets.token_hex(4)}"
         self._lock = threading.Lock()
 

@@ -1,4 +1,4 @@
-"""HTTP requests and responses, shared by the HTTP frontends and Cloud Scheduler's deliveries."""
+"""HTTP requests and responses, shared by the HTTP frontends and the deliveries of tasks and schedules."""
 
 from __future__ import annotations
 

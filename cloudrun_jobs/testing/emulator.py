@@ -1,4 +1,4 @@
-"""The pytest fixture `cloudrun_emulator`: a Cloud Run and a Cloud Scheduler for one test.
+"""The pytest fixture `cloudrun_emulator`: a local Cloud Run with its services for one test.
 
 Add this module to `pytest_plugins`, or import the fixtures in a `conftest.py`.
 """
