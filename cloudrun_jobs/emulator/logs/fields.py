@@ -15,6 +15,7 @@ from google.cloud.logging_v2.types import LogEntry
 from google.protobuf import symbol_database
 from google.protobuf.descriptor import Descriptor, EnumDescriptor, FieldDescriptor
 
+from cloudrun_jobs.emulator.json_reader import is_map, is_repeated
 from cloudrun_jobs.emulator.logs.query import MalformedFilter
 
 # The raw message: there are many thousands of entries, and proto-plus takes ten times as long for each.
@@ -93,7 +94,7 @@ def _resolve(message: Descriptor, path: tuple[str, ...]) -> Field:
         if message is Entry.DESCRIPTOR and _normalised(name) in UNSET:
             return MISSING
         raise UnknownField(f"Field not found: '{name}'.")
-    if _is_map(field):
+    if is_map(field):
         return _in_map(field, rest)
     if rest and field.message_type is None:
         raise UnknownField(f"Field not found: '{'.'.join(path)}'; '{name}' has no fields. Quote keys with dots.")
@@ -126,7 +127,7 @@ def _inside(field: FieldDescriptor, rest: tuple[str, ...]) -> Field:
             lambda message: _in_any(get(message), rest, lambda found, inner: found.is_present(inner), False),
         )
     inner = _resolve(field.message_type, rest)
-    if field.is_repeated:
+    if is_repeated(field):
         return Field(
             inner.type,
             lambda message: (value for each in get(message) for value in inner.values(each)),
@@ -158,10 +159,10 @@ def _in_map(field: FieldDescriptor, rest: list[str]) -> Field:
 @cache
 def _reader(field: FieldDescriptor) -> Values:
     """Return a function that returns the values in the value of a field."""
-    if _is_map(field):
+    if is_map(field):
         return lambda value: [value[key] for key in value]  # Faster than its method `values`.
     read = _element_reader(field)
-    if field.is_repeated:
+    if is_repeated(field):
         return lambda value: [each for element in value for each in read(element)]
     return read
 
@@ -265,10 +266,6 @@ def _fields(message: Descriptor) -> dict[str, FieldDescriptor]:
 
 def _normalised(name: str) -> str:
     return name.replace("_", "").lower()
-
-
-def _is_map(field: FieldDescriptor) -> bool:
-    return field.message_type is not None and bool(field.message_type.GetOptions().map_entry)
 
 
 def _scalar_type(field: FieldDescriptor) -> Any:

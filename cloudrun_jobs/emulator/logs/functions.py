@@ -197,7 +197,7 @@ def _regexp_extract(call: Call) -> Field:
     field, expression = _arguments(call, 2)
     if not isinstance(expression, Member) or not expression.is_quoted:
         raise MalformedFilter("expected a regular expression in double quotes in regexp_extract()")
-    compiled = pattern(expression.source[1:-1].replace("\\\\", "\\"))
+    compiled = pattern(expression.source[1:-1].replace("\\\\", "\\"), captures=True)
     if compiled.groups != 1:
         raise MalformedFilter(f"expected one capture group in regexp_extract(), got {compiled.groups}")
     source = _field(call, field)

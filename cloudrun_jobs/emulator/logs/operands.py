@@ -34,6 +34,7 @@ COMPARISONS: dict[str, Callable[[Any, Any], bool]] = {
     ">=": operator.ge,
 }
 REGEX_OPERATORS = ("=~", "!~")
+MAX_REGEX_BYTES = 512 * 1024  # Of memory for a compiled expression. The service has a limit too, not documented.
 TYPE_NAMES = {bool: "a boolean", float: "a number", Instant: "a timestamp", Length: "a duration"}
 
 
@@ -155,16 +156,20 @@ def duration(text: str) -> Any:
     return Length(-nanos if parts[1] else nanos)
 
 
-def pattern(text: str) -> Any:
-    """Compile a regular expression of RE2, which takes linear time for any expression and text.
+def pattern(text: str, *, captures: bool) -> Any:
+    """Compile a regular expression of RE2, whose time is linear in the length of a text.
+
+    Without captures, it does not also grow with the number of groups.
 
     Raises:
-        MalformedFilter: it is not an expression of RE2; look-around and back-references are none.
+        MalformedFilter: it is too large, or not an expression of RE2; look-around and back-references are none.
     """
     import re2  # type: ignore[import-untyped]
 
     options = re2.Options()
     options.log_errors = False
+    options.max_mem = MAX_REGEX_BYTES
+    options.never_capture = not captures
     try:
         return re2.compile(text, options)
     except re2.error as error:
@@ -176,7 +181,8 @@ def pattern(text: str) -> Any:
 def _pattern_test(sign: str, value: Member) -> Callable[[Any], bool]:
     if not value.is_quoted:
         raise MalformedFilter(f"regular expressions must begin and end with '\"', token '{value.source}'")
-    search = pattern(value.source[1:-1]).search  # As it is written: RE2 has escape sequences of its own.
+    # As it is written: RE2 has escape sequences of its own.
+    search = pattern(value.source[1:-1], captures=False).search
     if sign == "=~":
         return lambda found: search(found) is not None
     return lambda found: search(found) is None
