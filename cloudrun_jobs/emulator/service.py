@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from cloudrun_jobs.emulator import value_ranges
+from cloudrun_jobs.emulator.errors import ServiceError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -77,7 +78,12 @@ class Service:
         response = self.methods[key].handle(request, caller)
         if delay:
             self._closing.wait(delay)
-        self._faults.raise_after(key)
+        try:
+            self._faults.raise_after(key)
+        except ServiceError:
+            if self.methods[key].streams:
+                response.close()
+            raise
         return response
 
     def close(self) -> None:

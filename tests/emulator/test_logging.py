@@ -17,6 +17,7 @@ from google.cloud.logging_v2.types import (
     TailLogEntriesResponse,
     WriteLogEntriesRequest,
 )
+from google.iam.v1 import iam_policy_pb2
 
 from cloudrun_jobs.emulator import Emulator
 from cloudrun_jobs.emulator.clock import Clock
@@ -324,3 +325,53 @@ def test_methods_need_their_permission(method, request_, permission):
 
     with pytest.raises(ServiceError, match=permission):
         iam.check(f"LoggingServiceV2.{method}", request_, "bob@example.com")
+
+
+@pytest.mark.parametrize(
+    "request_",
+    [
+        ListLogEntriesRequest(resource_names=["projects/acme", "projects/other"]),
+        TailLogEntriesRequest(resource_names=["projects/acme", "projects/other"]),
+        WriteLogEntriesRequest(log_name="projects/acme/logs/a", entries=[{"log_name": "projects/other/logs/a"}]),
+    ],
+    ids=["list", "tail", "write"],
+)
+def test_every_project_of_a_request_is_checked(request_):
+    """A request that names several projects needs the permission in each of them."""
+    method = f"LoggingServiceV2.{type(request_).__name__.removesuffix('Request')}"
+    iam = Iam({"bindings": [{"role": "roles/logging.admin", "members": ["user:ann@example.com"]}]}, Documents())
+    iam.check(method, request_, "ann@example.com")
+    iam.policies.set(iam_policy_pb2.SetIamPolicyRequest(resource="projects/other"))
+
+    with pytest.raises(ServiceError, match="projects/other"):
+        iam.check(method, request_, "ann@example.com")
+
+
+def test_filter_of_a_tail_does_not_fail_the_writer(store):
+    """The filter of a session runs in the thread of the session, also if it raises an error."""
+    tails = tailing.Tails(store, lambda _: lambda entry: 1 / 0)
+    tail = tails.open(TailLogEntriesRequest(resource_names=["projects/acme"], buffer_window={}))
+    add(store, "1")
+
+    assert len(store.all()) == 1
+    with pytest.raises(ZeroDivisionError):
+        next(iter(tail))
+
+
+def test_session_whose_opening_fails_is_closed(emulator, logging, tail, monkeypatch):
+    """A session is not counted if the call that opened it failed."""
+    monkeypatch.setattr(tailing, "MAX_SESSIONS", 1)
+    emulator.faults.fail_after("LoggingServiceV2.TailLogEntries")
+    _, failed = tail(resource_names=["projects/faulty"])
+
+    assert eventually(lambda: failed) == ["UNAVAILABLE"]
+
+    call, received = tail(resource_names=["projects/faulty"], buffer_window={"nanos": 1000})
+
+    def arrived():
+        write(logging, "projects/faulty/logs/a", "1")
+        return received
+
+    assert eventually(arrived)[0] == "1"
+
+    call.cancel()

@@ -15,7 +15,7 @@ from cloudrun_jobs.emulator.iam.permissions import (
     PERMISSIONS,
     accounts_of,
     additional_permissions,
-    resource_of,
+    resources_of,
 )
 from cloudrun_jobs.emulator.iam.policies import (
     CONDITION_SUFFIX,
@@ -61,7 +61,10 @@ class Iam:
         """Raise PERMISSION_DENIED if the policies do not allow the call."""
         if not self.is_enforced or method not in PERMISSIONS:
             return
-        resource = resource_of(request)
+        for resource in resources_of(request) or [""]:
+            self._check_resource(method, request, principal, resource)
+
+    def _check_resource(self, method: str, request: Any, principal: str, resource: str) -> None:
         if resource.startswith("roles/"):
             return  # Predefined roles are public.
         for permission in (PERMISSIONS[method], *additional_permissions(method, request)):

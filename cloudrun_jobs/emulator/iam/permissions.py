@@ -131,21 +131,20 @@ PERMISSIONS = {
 }
 
 
-def resource_of(request: Any) -> str:
-    """Return the name of the resource of a request, or an empty text."""
-    for field in ("name", "parent", "resource", "log_name"):
+def resources_of(request: Any) -> list[str]:
+    """Return the names of the resources of a request; several only if it reads or writes several logs."""
+    for field in ("name", "parent", "resource"):
         value = _field(request, field)
-        if value:
-            return str(value)
+        if value and isinstance(value, str):  # The `resource` of WriteLogEntries is a message.
+            return [value]
     if isinstance(request, dict):
-        return ""
+        return []
     for field in ("job", "secret", "service", "queue"):
         inner = _field(request, field)
         if inner is not None and inner.name:
-            return str(inner.name)
-    entries = _field(request, "entries") or ()
-    names = [*(_field(request, "resource_names") or ()), *(entry.log_name for entry in entries)]
-    return str(names[0]) if names else ""
+            return [str(inner.name)]
+    logs = [_field(request, "log_name"), *(entry.log_name for entry in _field(request, "entries") or ())]
+    return list(dict.fromkeys(filter(None, [*logs, *(_field(request, "resource_names") or ())])))
 
 
 def additional_permissions(method: str, request: Any) -> list[str]:

@@ -79,7 +79,8 @@ class Tail:
         self._is_closed = False
 
     def receive(self, entry: Any) -> None:
-        if not (entry.log_name.startswith(self.projects) and self._matches(entry)):
+        """Keep an entry. The thread of the session applies the filter, so that it does not delay the writer."""
+        if not entry.log_name.startswith(self.projects):
             return
         with self._changed:
             if len(self._buffer) < MAX_BUFFERED:
@@ -98,27 +99,32 @@ class Tail:
         self._on_close(self)
 
     def __iter__(self) -> Iterator[TailLogEntriesResponse]:
-        while (response := self._next()) is not None:
-            yield response
+        while (taken := self._take()) is not None:
+            entries, suppressed = [entry for entry in taken[0] if self._matches(entry)], taken[1]
+            if entries or suppressed:
+                yield _response(entries, suppressed)
 
-    def _next(self) -> TailLogEntriesResponse | None:
+    def _take(self) -> tuple[list[Any], int] | None:
+        """Wait for entries; return those that may be sent, and the number of suppressed ones. None if closed."""
         with self._changed:
             while not self._is_closed:
-                wait = self._buffer[0][0] - time.monotonic() if self._buffer else None
-                if wait is not None and wait <= 0:
-                    return self._response()
-                self._changed.wait(wait)
+                now = time.monotonic()
+                wait = self._buffer[0][0] - now if self._buffer else None
+                if wait is None or wait > 0:
+                    self._changed.wait(wait)
+                    continue
+                entries: list[Any] = []
+                while self._buffer and self._buffer[0][0] <= now and len(entries) < RESPONSE_SIZE:
+                    entries.append(self._buffer.popleft()[1])
+                suppressed, self._suppressed = self._suppressed, 0
+                return entries, suppressed
         return None
 
-    def _response(self) -> TailLogEntriesResponse:
-        now = time.monotonic()
-        entries: list[Any] = []
-        while self._buffer and self._buffer[0][0] <= now and len(entries) < RESPONSE_SIZE:
-            entries.append(self._buffer.popleft()[1])
-        entries.sort(key=lambda entry: (entry.timestamp.seconds, entry.timestamp.nanos, entry.insert_id))
-        response = TailLogEntriesResponse(entries=entries)
-        if self._suppressed:
-            info = TailLogEntriesResponse.SuppressionInfo
-            response.suppression_info = [info(reason=info.Reason.NOT_CONSUMED, suppressed_count=self._suppressed)]
-            self._suppressed = 0
-        return response
+
+def _response(entries: list[Any], suppressed: int) -> TailLogEntriesResponse:
+    entries.sort(key=lambda entry: (entry.timestamp.seconds, entry.timestamp.nanos, entry.insert_id))
+    response = TailLogEntriesResponse(entries=entries)
+    if suppressed:
+        info = TailLogEntriesResponse.SuppressionInfo
+        response.suppression_info = [info(reason=info.Reason.NOT_CONSUMED, suppressed_count=suppressed)]
+    return response

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from cloudrun_jobs.emulator.config import API_NAME
 from cloudrun_jobs.emulator.errors import ServiceError, invalid
-from cloudrun_jobs.emulator.iam.permissions import resource_of
+from cloudrun_jobs.emulator.iam.permissions import resources_of
 from cloudrun_jobs.emulator.names import project_number, project_of
 from cloudrun_jobs.emulator.project.paging import page
 
@@ -69,12 +69,14 @@ class ServiceUsage:
     def check(self, method: Method, request: Any) -> None:
         """Raise the error of the service if the API of this method is disabled in the project of the request."""
         api = next((api for prefix, api in API_OF_SERVICE.items() if method.service.startswith(prefix)), None)
-        resource = resource_of(request)
-        project = project_of(resource)
-        if project == "-":  # An account's e-mail address names its project.
-            project = resource.rpartition("@")[2].partition(".")[0]
-        if api is not None and method.key not in EXEMPT and not self.is_enabled(project, api):
-            raise disabled(api, project)
+        if api is None or method.key in EXEMPT:
+            return
+        for resource in resources_of(request) or [""]:
+            project = project_of(resource)
+            if project == "-":  # An account's e-mail address names its project.
+                project = resource.rpartition("@")[2].partition(".")[0]
+            if not self.is_enabled(project, api):
+                raise disabled(api, project)
 
     def is_enabled(self, project: str, api: str) -> bool:
         return api not in self._disabled_in(project)
