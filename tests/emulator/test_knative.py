@@ -13,13 +13,14 @@ from google.protobuf.descriptor import FieldDescriptor
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from cloudrun_jobs.emulator import Emulator
+from cloudrun_jobs.emulator import Emulator, names
 from cloudrun_jobs.emulator.errors import ServiceError
 from cloudrun_jobs.emulator.frontends.knative import mapping, resources, selectors
 from cloudrun_jobs.emulator.frontends.knative.fields import Annotations, Inline, Items, Optional
-from cloudrun_jobs.emulator.messages import extended_class
+from cloudrun_jobs.emulator.messages import extend, extended_class
 
 State, Reason = run_v2.Condition.State, run_v2.Condition.ExecutionReason
+LOCATION = names.Location("acme", "europe-west4")
 NOW = datetime(2026, 3, 1, tzinfo=UTC)
 DONE = {"type_": "Completed", "state": State.CONDITION_SUCCEEDED}
 FAILED = {"type_": "Completed", "state": State.CONDITION_FAILED}
@@ -150,6 +151,25 @@ def job_with(task=None, container=None, **spec):
     return {"spec": {"template": {"spec": {"template": {"spec": task}, **spec}}}}
 
 
+def with_volume(**source):
+    return job_with(task={"volumes": [{"name": "files", **source}]})
+
+
+def annotated(name, value):
+    job = job_with()
+    job["spec"]["template"]["metadata"] = {"annotations": {f"run.googleapis.com/{name}": value}}
+    return job
+
+
+BUCKET = {"driver": mapping.GCS_DRIVER}
+KEY = {"secretKeyRef": {"name": "s", "key": "1"}}
+
+
+def read(v1, stored=None):
+    """Return the stored v2 job, or an empty one, overlaid with a v1 job."""
+    return resources.JOB.read(resources.JOB.check(v1, LOCATION), stored or run_v2.Job())
+
+
 TASK = "job.spec.template.spec.template.spec"
 
 
@@ -177,12 +197,38 @@ TASK = "job.spec.template.spec.template.spec"
             {"metadata": {"annotations": {"run.googleapis.com/launch-stage": "SOON"}}},
             "metadata.annotations[run.googleapis.com/launch-stage]: Invalid value 'SOON'",
         ),
+        (
+            {"metadata": "x"},
+            "Invalid value at 'job.metadata' (type.googleapis.com/google.cloud.run.v1.ObjectMeta)",
+        ),
+        ({"metadata": {"namespace": "other"}}, "metadata.namespace: Invalid value 'other': expected 'acme'."),
+        ({"kind": "Service"}, "kind: Invalid value 'Service': expected 'Job'."),
+        ({"apiVersion": "v2"}, "apiVersion: Invalid value 'v2': expected 'run.googleapis.com/v1'."),
+        (job_with(task={"timeoutSeconds": 10**15}), "timeoutSeconds: Invalid value '1000000000000000': expected"),
+        (job_with(taskCount="1_0"), '(TYPE_INT32), "1_0"'),
+        (with_volume(secret={"secretName": "s"}, emptyDir={}), "got secret, emptyDir"),
+        (
+            with_volume(emptyDir={"medium": "Tape"}),
+            "medium: Invalid value 'Tape': expected one of '', Memory, Disk.",
+        ),
+        (with_volume(csi={"driver": "tape"}), "expected the driver gcsfuse.run.googleapis.com or"),
+        (with_volume(csi={**BUCKET, "volumeAttributes": {"x": "y"}}), "no volumeAttributes but bucketName, mount"),
+        (with_volume(csi={"driver": mapping.SQL_DRIVER, "readOnly": True}), "expected no readOnly"),
+        (job_with(container={"startupProbe": {"httpGet": {}, "tcpSocket": {}}}), "got httpGet, tcpSocket"),
+        (job_with(container={"env": [{"name": "A", "value": "b", "valueFrom": KEY}]}), "got value, valueFrom"),
+        (annotated("network-interfaces", "[1]"), "Invalid value '[1]': expected a JSON list of objects."),
+        (annotated("network-interfaces", '[{"x":1}]'), "Unknown name \"x\" at '[0]': Cannot find field."),
+        (annotated("network-interfaces", "["), "Invalid value '[': expected a JSON list of objects."),
+        (annotated("container-dependencies", '{"a":1}'), "expected a JSON object of lists of strings."),
+        (annotated("container-dependencies", '{"b":[]}'), "expected the names of containers, got 'b'."),
+        (annotated("base-images", '{"a":[]}'), "expected a JSON object of strings."),
+        (annotated("gpu-zonal-redundancy-disabled", "yes"), "expected true or false."),
     ],
 )
 def test_malformed_job_is_rejected(v1, message):
     """An unknown name and a value of a wrong type are rejected, with their path."""
     with pytest.raises(ServiceError) as raised:
-        resources.JOB.read(v1, run_v2.Job())
+        read(v1)
 
     assert raised.value.code == "INVALID_ARGUMENT"
     assert message in raised.value.message
@@ -191,7 +237,7 @@ def test_malformed_job_is_rejected(v1, message):
 def test_every_problem_is_reported():
     """The error has one violation for each problem."""
     with pytest.raises(ServiceError) as raised:
-        resources.JOB.read(job_with(taskCount="a", container={"img": "", "name": 1}), run_v2.Job())
+        read(job_with(taskCount="a", container={"img": "", "name": 1}))
 
     [details] = raised.value.details
     assert len(details["fieldViolations"]) == 3
@@ -237,10 +283,94 @@ def test_annotations_of_a_template_are_fields(annotations, task):
     annotations = {f"run.googleapis.com/{name}": value for name, value in annotations.items()}
     spec = {"template": {"spec": {"containers": [{"name": "app"}]}}}
     v1 = {"spec": {"template": {"metadata": {"annotations": annotations}, "spec": spec}}}
-    job = resources.JOB.read(v1, run_v2.Job())
+    job = read(v1)
 
     assert job.template.annotations == {}
     assert job.template.template == run_v2.TaskTemplate({"containers": [{"name": "app"}], **task})
+
+
+SQL = {"name": "cloudsql", "cloud_sql_instance": {"instances": ["p:r:i"]}}
+SQL_MOUNT = {"name": "cloudsql", "mount_path": "/cloudsql"}
+SQL_ANNOTATION = ("cloudsql-instances", "p:r:i")
+DISK = {"name": "cloudsql", "empty_dir": {}}
+MOUNTED_DISK = job_with(
+    container={"volumeMounts": [{"name": "cloudsql", "mountPath": "/cloudsql"}]},
+    task={"volumes": [{"name": "cloudsql", "emptyDir": {}}]},
+)
+
+
+def tasks(*containers, **fields):
+    return run_v2.TaskTemplate({"containers": [{"image": "app", **each} for each in containers], **fields})
+
+
+def named(annotation=None, *names):
+    job = annotated(*annotation) if annotation else job_with()
+    job["spec"]["template"]["spec"]["template"]["spec"]["containers"] = [
+        {"image": "app", **({"name": name} if name else {})} for name in names
+    ]
+    return job
+
+
+BOOST = {"resources": {"startup_cpu_boost": True}}
+
+
+@pytest.mark.parametrize(
+    ("stored", "v1", "expected"),
+    [
+        (tasks({"name": "a", **BOOST}), named(None, "b"), tasks({"name": "b", **BOOST})),
+        (tasks(BOOST), named(None, "main"), tasks({"name": "main", **BOOST})),
+        (
+            tasks({"name": "a", **BOOST}, {"name": "b"}),
+            named(None, "b", "a"),
+            tasks({"name": "b"}, {"name": "a", **BOOST}),
+        ),
+        (tasks({"name": "a", **BOOST}, {"name": "b"}), named(None, "b"), tasks({"name": "b"})),
+        (
+            tasks({"name": "a", "volume_mounts": [SQL_MOUNT]}, volumes=[SQL]),
+            named(SQL_ANNOTATION, "b"),
+            tasks({"name": "b", "volume_mounts": [SQL_MOUNT]}, volumes=[SQL]),
+        ),
+        (
+            tasks({"name": "a", "volume_mounts": [SQL_MOUNT]}, {"name": "b"}, volumes=[SQL]),
+            named(SQL_ANNOTATION, "b"),
+            tasks({"name": "b", "volume_mounts": [SQL_MOUNT]}, volumes=[SQL]),
+        ),
+        (tasks({"volume_mounts": [SQL_MOUNT]}, volumes=[SQL]), named(None, ""), tasks({})),
+        (
+            tasks({"volume_mounts": [SQL_MOUNT]}, volumes=[SQL]),
+            MOUNTED_DISK,
+            tasks({"volume_mounts": [SQL_MOUNT]}, volumes=[DISK]),
+        ),
+        (
+            tasks({"volume_mounts": [SQL_MOUNT]}, volumes=[DISK]),
+            MOUNTED_DISK,
+            tasks({"volume_mounts": [SQL_MOUNT]}, volumes=[DISK]),
+        ),
+        (
+            tasks(),
+            job_with(container={"env": [{"name": "A", "value": "", "valueFrom": KEY}]}),
+            tasks({"env": [{"name": "A", "value_source": {"secret_key_ref": {"secret": "s", "version": "1"}}}]}),
+        ),
+    ],
+)
+def test_replacement_keeps_what_v1_does_not_name(stored, v1, expected):
+    """A renamed container keeps its fields; Cloud SQL keeps its mount as long as its annotation is there."""
+    job = read(v1, run_v2.Job(template=run_v2.ExecutionTemplate(template=stored)))
+
+    assert job.template.template == expected
+
+
+@pytest.mark.parametrize(
+    ("volume", "shown"),
+    [(DISK, [{"name": "cloudsql", "mountPath": "/cloudsql"}]), (SQL, None)],
+    ids=["empty directory", "Cloud SQL"],
+)
+def test_only_mounts_of_cloud_sql_are_hidden(volume, shown):
+    """v1 shows each mount but that of the volume which its annotation stands for."""
+    job = run_v2.Job(template={"template": tasks({"volume_mounts": [SQL_MOUNT]}, volumes=[volume])})
+    [container] = mapping.JOB.render(extend(job))["spec"]["template"]["spec"]["template"]["spec"]["containers"]
+
+    assert container.get("volumeMounts") == shown
 
 
 @pytest.mark.parametrize(
@@ -283,6 +413,44 @@ def test_replacement_of_an_old_version_is_refused(call):
     status, second = call("PUT", "jobs/versions", **created)
 
     assert (first[0], status, second["error"]["status"]) == (200, 409, "ABORTED")
+
+
+@pytest.mark.parametrize(
+    ("verb", "path", "body"),
+    [
+        ("POST", "jobs", {"metadata": None}),
+        ("PUT", "jobs/malformed", {"metadata": "x"}),
+        ("PUT", "jobs/malformed", {"metadata": []}),
+        ("PUT", "jobs/malformed", {"metadata": {"name": "other"}}),
+        ("GET", "jobs?limit=99999999999", {}),
+        ("GET", f"jobs?limit={'9' * 5000}", {}),
+        ("POST", "jobs/work:run", {"overrides": 5}),
+        ("POST", "jobs/work:run", {"overrides": {"timeoutSeconds": 10**15}}),
+    ],
+)
+def test_malformed_request_is_answered(call, verb, path, body):
+    """A malformed request is INVALID_ARGUMENT, and no path of a violation begins with a dot."""
+    status, answer = call(verb, path, **body)
+
+    assert (status, answer["error"]["status"]) == (400, "INVALID_ARGUMENT")
+    assert "at '." not in answer["error"]["message"]
+
+
+def test_replacement_waits_for_a_change_at_the_same_time(call, monkeypatch):
+    """A replacement without a version is one of the newest resource, also if that changes meanwhile."""
+    call("POST", "jobs", metadata={"name": "both"}, **job_with())
+    overlay, others = resources.Kind.read, [job_with(task={"serviceAccountName": "other"})]
+
+    def read_late(kind, checked, stored):
+        found = overlay(kind, checked, stored)
+        if others:
+            call("PUT", "jobs/both", **others.pop())
+        return found
+
+    monkeypatch.setattr(resources.Kind, "read", read_late)
+    status, replaced = call("PUT", "jobs/both", **job_with(taskCount=2))
+
+    assert (status, replaced["metadata"]["generation"]) == (200, 3)
 
 
 @pytest.mark.parametrize(

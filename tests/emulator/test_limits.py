@@ -150,6 +150,22 @@ def test_update_keeps_service_set_fields(cloud):
     assert updated.etag != created.etag
 
 
+def test_stale_etag_is_refused(cloud):
+    """An update, a run and a deletion with the etag of an older version are refused."""
+    stale = cloud.create(script("exit 0"))
+    jobs = cloud.emulator.clients.jobs
+    current = jobs.update_job(job=stale).result()
+
+    with pytest.raises(exceptions.Aborted, match="Conflict for resource 'work'"):
+        jobs.update_job(job=stale)
+    with pytest.raises(exceptions.Aborted):
+        jobs.run_job(run_v2.RunJobRequest(name=stale.name, etag=stale.etag))
+    with pytest.raises(exceptions.Aborted):
+        jobs.delete_job(run_v2.DeleteJobRequest(name=stale.name, etag=stale.etag))
+
+    assert jobs.delete_job(run_v2.DeleteJobRequest(name=stale.name, etag=current.etag)).result()
+
+
 def test_allow_missing_creates_the_job(cloud):
     """An update creates a missing job only with `allow_missing`."""
     job = run_v2.Job(name=f"{PLACE}/jobs/new", template=script("exit 0").template)

@@ -284,6 +284,8 @@ def test_fields_selects_parts_of_a_response(fields, expected):
         ("template)", "template)"),
         (",", ","),
         ("a//b", "a//b"),
+        ("a(" * 1500, "a(" * 1500),
+        ("a/" * 1500, "a/" * 1500),
     ],
 )
 def test_wrong_fields_are_refused(rest, fields, path):

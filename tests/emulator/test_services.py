@@ -12,7 +12,7 @@ from google.cloud import run_v2
 from google.cloud.run_v2.services.revisions.transports import RevisionsGrpcTransport
 from google.cloud.run_v2.services.services.transports import ServicesGrpcTransport
 
-from cloudrun_jobs.emulator import Emulator
+from cloudrun_jobs.emulator import Emulator, names
 from cloudrun_jobs.emulator.config import InvalidConfiguration
 from cloudrun_jobs.emulator.engine.services import LATEST, REVISION
 from cloudrun_jobs.emulator.errors import ServiceError
@@ -262,7 +262,7 @@ def test_service_has_a_configuration_and_a_route(emulator, kind):
 def test_malformed_resource_is_rejected(kind, resource):
     """A malformed service or worker pool is rejected with INVALID_ARGUMENT."""
     with pytest.raises(ServiceError) as raised:
-        kind.read(resource, getattr(run_v2, kind.name)())
+        kind.check(resource, names.Location("acme", "europe-west4"))
 
     assert raised.value.code == "INVALID_ARGUMENT"
 

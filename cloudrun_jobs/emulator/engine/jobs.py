@@ -11,7 +11,7 @@ from google.rpc import status_pb2
 
 from cloudrun_jobs.emulator import limits, names
 from cloudrun_jobs.emulator.engine import conditions, operations, output_only
-from cloudrun_jobs.emulator.engine.store import Store, paginate, placed, validated
+from cloudrun_jobs.emulator.engine.store import Store, check_etag, paginate, placed, validated
 from cloudrun_jobs.emulator.errors import already_exists, invalid, not_found
 from cloudrun_jobs.emulator.template_limits import GPU
 
@@ -82,6 +82,7 @@ class Jobs:
                 )
                 return self.create(create, principal)
             old, job = self.existing(name), with_defaults(request.job, name)
+            check_etag(request.job.etag, old)
             limits.check_job(job)
             for field in SERVICE_SET_FIELDS:
                 setattr(job, field, getattr(old, field))
@@ -91,6 +92,7 @@ class Jobs:
     def delete(self, request: run_v2.DeleteJobRequest) -> operations_pb2.Operation:
         with self._store.changed:
             job = run_v2.Job(self.existing(request.name))
+            check_etag(request.etag, job)
             job.delete_time, job.expire_time = self._clock.now(), self._clock.now() + timedelta(days=30)
             operation = operations.finished(operations.new_name(names.location_of(job.name)), job)
             if not request.validate_only:

@@ -13,7 +13,7 @@ from google.rpc import status_pb2
 from cloudrun_jobs.emulator import field_masks, limits, messages, names
 from cloudrun_jobs.emulator.engine import conditions, operations, output_only
 from cloudrun_jobs.emulator.engine.jobs import set_default_limits
-from cloudrun_jobs.emulator.engine.store import Store, paginate, placed, random_id, validated
+from cloudrun_jobs.emulator.engine.store import Store, check_etag, paginate, placed, random_id, validated
 from cloudrun_jobs.emulator.errors import ServiceError, already_exists, invalid, not_found
 from cloudrun_jobs.emulator.template_limits import check_metadata, check_template
 
@@ -78,6 +78,7 @@ class Services:
                 create = run_v2.CreateServiceRequest(parent=parent, service=request.service, service_id=short)
                 return self.create(create, principal)
             old = self.existing(name)
+            check_etag(request.service.etag, old)
             masked = field_masks.updated(old, request.service, request.update_mask.paths)
             service = _with_defaults(masked, name)
             for field in SERVICE_SET_FIELDS:
@@ -87,6 +88,7 @@ class Services:
     def delete(self, request: run_v2.DeleteServiceRequest) -> operations_pb2.Operation:
         with self._store.changed:
             service = run_v2.Service(self.existing(request.name))
+            check_etag(request.etag, service)
             service.delete_time = self._clock.now()
             operation = operations.finished(operations.new_name(names.location_of(service.name)), service)
             if not request.validate_only:

@@ -84,6 +84,17 @@ def paginate(
     return all_items[start:end], str(end) if end < len(all_items) else ""
 
 
+def check_etag(etag: str, resource: Any) -> None:
+    """Raise ABORTED if a request is for another version of a resource; without an etag, it is for any."""
+    given, current = etag.strip('"'), resource.etag.strip('"')
+    if given and given != current:
+        raise ServiceError(
+            "ABORTED",
+            f"Conflict for resource '{names.short(resource.name)}': version '{given}' was specified "
+            f"but current version is '{current}'.",
+        )
+
+
 def placed(name: str, *collections: str) -> str:
     """Return the validated name of one resource, or of the parent of a new one: it has a region, not ``-``."""
     if names.location_of(validated(name, *collections)).region == "-":

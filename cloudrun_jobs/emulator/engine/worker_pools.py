@@ -10,7 +10,7 @@ from google.cloud import run_v2
 from cloudrun_jobs.emulator import field_masks, limits, names
 from cloudrun_jobs.emulator.engine import conditions, operations, output_only
 from cloudrun_jobs.emulator.engine.services import set_container_defaults
-from cloudrun_jobs.emulator.engine.store import Store, paginate, placed, random_id, validated
+from cloudrun_jobs.emulator.engine.store import Store, check_etag, paginate, placed, random_id, validated
 from cloudrun_jobs.emulator.errors import already_exists, not_found
 from cloudrun_jobs.emulator.template_limits import check_metadata
 
@@ -58,6 +58,7 @@ class WorkerPools:
     def update(self, request: run_v2.UpdateWorkerPoolRequest, principal: str) -> operations_pb2.Operation:
         with self._store.changed:
             old = self.existing(request.worker_pool.name)
+            check_etag(request.worker_pool.etag, old)
             pool = output_only.prepare(field_masks.updated(old, request.worker_pool, request.update_mask.paths))
             pool.name = old.name
             pool.uid, pool.creator, pool.create_time = old.uid, old.creator, old.create_time
@@ -67,6 +68,7 @@ class WorkerPools:
     def delete(self, request: run_v2.DeleteWorkerPoolRequest) -> operations_pb2.Operation:
         with self._store.changed:
             pool = run_v2.WorkerPool(self.existing(request.name))
+            check_etag(request.etag, pool)
             pool.delete_time = self._clock.now()
             operation = operations.finished(operations.new_name(names.location_of(pool.name)), pool)
             if not request.validate_only:

@@ -24,7 +24,7 @@ Handlers = dict[str, Callable[..., dict[str, Any]]]
 
 
 @dataclass(frozen=True)
-class Declared:
+class DeclaredKind:
     """A kind of resources that clients declare, and its name in v2's messages."""
 
     kind: Kind
@@ -45,7 +45,7 @@ class Declared:
         return self.kind.write(getattr(run_v2, self.kind.name).deserialize(operation.metadata.value))
 
 
-def handlers(declared: Declared) -> Handlers:
+def handlers(declared: DeclaredKind) -> Handlers:
     plural = declared.kind.plural
     return {
         f"POST {plural}": partial(_create, declared),
@@ -57,9 +57,14 @@ def handlers(declared: Declared) -> Handlers:
 
 
 def _create(
-    declared: Declared, frontend: V1Frontend, location: names.Location, _: str, request: Request, caller: Caller
+    declared: DeclaredKind,
+    frontend: V1Frontend,
+    location: names.Location,
+    _: str,
+    request: Request,
+    caller: Caller,
 ) -> dict[str, Any]:
-    v1 = content(request)
+    v1 = declared.kind.check(content(request), location)
     resource = declared.kind.read(v1, getattr(run_v2, declared.kind.name)())
     fields = {declared.field: resource, f"{declared.field}_id": v1.get("metadata", {}).get("name", "")}
     create = declared.request("Create", parent=str(location), validate_only=validate_only(request), **fields)
@@ -67,50 +72,56 @@ def _create(
 
 
 def _replace(
-    declared: Declared,
+    declared: DeclaredKind,
     frontend: V1Frontend,
     location: names.Location,
     short: str,
     request: Request,
     caller: Caller,
 ) -> dict[str, Any]:
-    v1, name = content(request), declared.name(location, short)
+    v1, name = declared.kind.check(content(request), location, short), declared.name(location, short)
+    version = v1.get("metadata", {}).get("resourceVersion")
+    while True:
+        stored = _stored(declared, frontend, name)
+        resource = declared.kind.read(v1, stored)
+        resource.name, resource.etag = name, f'"{version}"' if version else stored.etag
+        update = declared.request("Update", validate_only=validate_only(request), **{declared.field: resource})
+        try:
+            return declared.written(declared.call(frontend, "Update", update, caller))
+        except ServiceError as error:
+            is_newer = _stored(declared, frontend, name).etag != stored.etag
+            if version or error.code != "ABORTED" or not is_newer:
+                raise
+            # Without a version, the replacement is one of what another request has just stored.
+
+
+def _stored(declared: DeclaredKind, frontend: V1Frontend, name: str) -> Any:
+    """Return a copy of the resource; an empty one, whose update fails, if there is none."""
     store = frontend.engine.store
     with store.changed:
-        # A copy, or an empty resource: then the update fails.
-        stored = getattr(run_v2, declared.kind.name)(getattr(store, f"{declared.field}s").get(name))
-    _check_version(v1, stored, short)
-    resource = declared.kind.read(v1, stored)
-    resource.name = name
-    update = declared.request("Update", validate_only=validate_only(request), **{declared.field: resource})
-    return declared.written(declared.call(frontend, "Update", update, caller))
-
-
-def _check_version(v1: dict[str, Any], stored: Any, short: str) -> None:
-    given, current = v1.get("metadata", {}).get("resourceVersion"), stored.etag.strip('"')
-    if given and current and given != current:
-        raise ServiceError(
-            "ABORTED",
-            f"Conflict for resource '{short}': version '{given}' was specified "
-            f"but current version is '{current}'.",
-        )
+        return getattr(run_v2, declared.kind.name)(getattr(store, f"{declared.field}s").get(name))
 
 
 def _get(
-    declared: Declared, frontend: V1Frontend, location: names.Location, short: str, _: Request, caller: Caller
+    declared: DeclaredKind, frontend: V1Frontend, location: names.Location, short: str, _: Request, caller: Caller
 ) -> dict[str, Any]:
     request = declared.request("Get", name=declared.name(location, short))
     return declared.kind.write(declared.call(frontend, "Get", request, caller))
 
 
 def _list(
-    declared: Declared, frontend: V1Frontend, location: names.Location, _: str, request: Request, caller: Caller
+    declared: DeclaredKind,
+    frontend: V1Frontend,
+    location: names.Location,
+    _: str,
+    request: Request,
+    caller: Caller,
 ) -> dict[str, Any]:
     return listed(frontend, declared.kind, declared.field, str(location), request, caller)
 
 
 def _delete(
-    declared: Declared, frontend: V1Frontend, location: names.Location, short: str, _: Request, caller: Caller
+    declared: DeclaredKind, frontend: V1Frontend, location: names.Location, short: str, _: Request, caller: Caller
 ) -> dict[str, Any]:
     request = declared.request("Delete", name=declared.name(location, short))
     declared.call(frontend, "Delete", request, caller)

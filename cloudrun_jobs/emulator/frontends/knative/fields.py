@@ -14,14 +14,19 @@ from typing import Any
 
 from google.protobuf import json_format
 
-from cloudrun_jobs.emulator.errors import invalid
-from cloudrun_jobs.emulator.json_reader import unknown_name
+from cloudrun_jobs.emulator import json_reader
+from cloudrun_jobs.emulator.errors import ServiceError, invalid
 
 # The path and the sentence of each violation in a JSON payload.
 Violations = list[tuple[str, str]]
 # The aliases of secrets in other projects, in the annotation `run.googleapis.com/secrets`.
 Aliases = Mapping[str, str]
 INT32, INT64 = 2**31, 2**63
+MAX_SECONDS = 315_576_000_000  # of a google.protobuf.Duration
+
+
+class Unexpected(ValueError):
+    """A text that has no form in v2; its message is what was expected."""
 
 
 def wrong(path: str, type_name: str, value: Any) -> tuple[str, str]:
@@ -31,6 +36,10 @@ def wrong(path: str, type_name: str, value: Any) -> tuple[str, str]:
 def snake(name: str) -> str:
     """Return the name as in errors: ``taskCount`` is ``task_count``."""
     return re.sub("([A-Z]+)", r"_\1", name).lower()
+
+
+def _at(path: str, name: str) -> str:
+    return f"{path}.{name}" if path else name
 
 
 # The types of values. Each check returns the value in its canonical form, and None for null.
@@ -66,6 +75,8 @@ def _integer(limit: int) -> Callable[[Any], int]:
     def read(value: Any) -> int:
         if isinstance(value, bool) or (isinstance(value, float) and not value.is_integer()):
             raise TypeError
+        if isinstance(value, str) and not json_reader.INTEGER.fullmatch(value):
+            raise ValueError
         number = int(value)
         if not -limit <= number < limit:
             raise ValueError
@@ -95,7 +106,8 @@ class Unsupported:
 
     def check(self, value: Any, path: str, violations: Violations) -> None:
         if value:
-            violations.append((path, f"must not set the field(s): {path.partition('.')[2]}"))
+            in_resource = path[path.find(".spec.") + 1 :]
+            violations.append((path, f"must not set the field(s): {in_resource}"))
 
 
 @dataclass(frozen=True)
@@ -139,43 +151,73 @@ TEXTS, MAP, IGNORED, UNSUPPORTED = Listing(TEXT), Texts(), Anything(), Unsupport
 class Codec:
     parse: Callable[[Any], Any] = lambda value: value
     render: Callable[[Any], Any] = lambda value: value
+    expected: str = ""  # For the error of a value that cannot be parsed.
 
 
 def enum(values: Mapping[str, int]) -> Codec:
     """Return the codec of an enum with other names in v1. Several may have one number: the first is rendered."""
-
-    def parse(value: str) -> int:
-        if value not in values:
-            raise ValueError(f"expected one of {', '.join(values)}")
-        return values[value]
-
-    return Codec(parse, lambda number: next((name for name, each in values.items() if each == number), None))
+    return Codec(
+        values.__getitem__,
+        lambda number: next((name for name, each in values.items() if each == number), None),
+        f"one of {', '.join(name or repr(name) for name in values)}",
+    )
 
 
 def _flag(text: str) -> bool:
-    if text.lower() not in ("true", "false"):
-        raise ValueError("expected true or false")
-    return text.lower() == "true"
+    return {"true": True, "false": False}[text.lower()]
 
 
-def _parsed_json(expected: type) -> Callable[[str], Any]:
+def _seconds(unit: int) -> Callable[[Any], int]:
+    def parse(value: Any) -> int:
+        seconds = unit * _integer(INT64)(value)
+        if abs(seconds) > MAX_SECONDS:
+            raise ValueError
+        return seconds
+
+    return parse
+
+
+def _parsed_json(check: Callable[[Any], bool]) -> Callable[[str], Any]:
     def parse(text: str) -> Any:
-        value = json.loads(text)
-        if not isinstance(value, expected):
-            raise TypeError(f"expected a JSON {expected.__name__}")
+        value = json_reader.decode(text.encode())
+        if not check(value):
+            raise TypeError
         return value
 
     return parse
 
 
+def _is_list(value: Any, of: type = str) -> bool:
+    return isinstance(value, list) and all(isinstance(each, of) for each in value)
+
+
+def _is_map_of(check: Callable[[Any], bool]) -> Callable[[Any], bool]:
+    return lambda value: isinstance(value, dict) and all(check(each) for each in value.values())
+
+
+def _sorted_json(value: Any) -> str:
+    return json.dumps(value, sort_keys=True)
+
+
 SAME = Codec()
-SECONDS = Codec(int, lambda duration: duration.seconds)
-SECONDS_TEXT = Codec(SECONDS.parse, lambda duration: str(duration.seconds))
-HOURS = Codec(lambda text: 3600 * int(text), lambda duration: str(duration.seconds // 3600))
-NUMBER_TEXT = Codec(_integer(INT32), str)
-FLAG_TEXT = Codec(_flag, lambda value: "true" if value else "false")
-JSON_LIST = Codec(_parsed_json(list), json.dumps)
-JSON_MAP = Codec(_parsed_json(dict), lambda value: json.dumps(value, sort_keys=True))
+SECONDS = Codec(_seconds(1), lambda duration: duration.seconds, "a number of seconds")
+SECONDS_TEXT = Codec(SECONDS.parse, lambda duration: str(duration.seconds), SECONDS.expected)
+HOURS = Codec(_seconds(3600), lambda duration: str(duration.seconds // 3600), "a number of hours")
+NUMBER_TEXT = Codec(_integer(INT32), str, "a number")
+FLAG_TEXT = Codec(_flag, lambda value: "true" if value else "false", "true or false")
+JSON_LIST = Codec(_parsed_json(_is_list), json.dumps, "a JSON list of strings")
+JSON_MAP = Codec(
+    _parsed_json(_is_map_of(lambda each: isinstance(each, str))), _sorted_json, "a JSON object of strings"
+)
+JSON_LISTS = Codec(_parsed_json(_is_map_of(_is_list)), _sorted_json, "a JSON object of lists of strings")
+JSON_MESSAGES = Codec(_parsed_json(lambda value: _is_list(value, dict)), json.dumps, "a JSON list of objects")
+
+
+def parsed(codec: Codec, value: Any) -> Any:
+    try:
+        return codec.parse(value)
+    except (KeyError, TypeError, ValueError, OverflowError, ServiceError) as error:
+        raise Unexpected(codec.expected) from error
 
 
 # Fields.
@@ -202,11 +244,11 @@ class Field:
         if value is None:
             _clear(pb, self.path.split("."))
             return
-        parsed = self.codec.parse(value)
+        found = parsed(self.codec, value)
         *parents, last = self.path.split(".")
         for name in parents:
             pb = getattr(pb, name)
-        _set(pb, last, parsed)
+        _set(pb, last, found)
 
     def overlay(self, pb: Any, value: Any, aliases: Aliases) -> None:
         if self.get(pb) != value:
@@ -226,11 +268,15 @@ class JsonMessages(Field):
         super().put(pb, None, aliases)
         if value is None:
             return
+        messages = parsed(JSON_MESSAGES, value)
         *parents, last = self.path.split(".")
         for name in parents:
             pb = getattr(pb, name)
-        for each in JSON_LIST.parse(value):
-            json_format.ParseDict(each, getattr(pb, last).add())
+        for index, each in enumerate(messages):
+            try:
+                json_reader.fill(getattr(pb, last).add(), each, f"[{index}]")
+            except ServiceError as error:
+                raise Unexpected(f"a list of {last.replace('_', ' ')}: {error.message}") from error
 
 
 @dataclass(frozen=True)
@@ -239,6 +285,7 @@ class Message:
 
     name: str
     fields: tuple[Field, ...]
+    one_of: tuple[str, ...] = ()  # At most one of these fields is set.
 
     def check(self, value: Any, path: str, violations: Violations) -> dict[str, Any] | None:
         """Return the JSON object with the names of fields as in the table, and note what is wrong with it."""
@@ -249,15 +296,29 @@ class Message:
         found = {}
         for name, given in value.items():
             if name not in known:
-                violations.append(unknown_name(name, path))
+                violations.append(json_reader.unknown_name(name, path))
             elif isinstance(given, list) and not isinstance(known[name].kind, Listing | Anything | Unsupported):
-                violations.append(unknown_name(name, path, "Proto field is not repeating, cannot start list."))
+                violations.append(
+                    json_reader.unknown_name(name, path, "Proto field is not repeating, cannot start list.")
+                )
             elif given is not None:
                 each = known[name]
-                checked = each.kind.check(given, f"{path}.{snake(each.name)}", violations)
+                checked = each.kind.check(given, _at(path, snake(each.name)), violations)
                 if checked is not None:
                     found[each.name] = checked
-        return found
+        return self._without_rivals(found, path, violations)
+
+    def _without_rivals(self, found: dict[str, Any], path: str, violations: Violations) -> dict[str, Any]:
+        """Note two fields that exclude each other; an empty text beside another field counts as no value."""
+        rivals = [name for name in self.one_of if name in found]
+        empty = [name for name in rivals if found[name] == ""]
+        if len(rivals) - len(empty) > 1:
+            expected, given = ", ".join(self.one_of), ", ".join(rivals)
+            violations.append(
+                (path, f"Invalid value at '{path}': expected at most one of {expected}, got {given}")
+            )
+        ignored = empty if len(rivals) > 1 else []
+        return {name: value for name, value in found.items() if name not in ignored}
 
     def render(self, pb: Any) -> dict[str, Any]:
         found = {each.name: each.get(pb) for each in self.fields}
@@ -265,7 +326,15 @@ class Message:
 
     def overlay(self, pb: Any, v1: Mapping[str, Any], aliases: Aliases) -> None:
         for each in self.fields:
-            each.overlay(pb, v1.get(each.name), aliases)
+            value = v1.get(each.name)
+            try:
+                each.overlay(pb, value, aliases)
+            except Unexpected as error:
+                raise unexpected(each.name, value, error) from error
+
+
+def unexpected(name: str, value: Any, error: Unexpected) -> ServiceError:
+    return invalid(f"{name}: Invalid value {value!r}: expected {error}.")
 
 
 @dataclass(frozen=True)
@@ -314,27 +383,35 @@ class Items(Field):
         found = getattr(pb, self.path)
         if not value and not found:
             return  # Even an empty list would set the messages around it.
-        stored = [_copy(each) for each in found]
+        stored = [copied(each) for each in found]
         hidden = [(index, each) for index, each in enumerate(stored) if self.is_hidden(each)]
         free = [each for each in stored if not self.is_hidden(each)]
-        result = [self._overlaid(each, index, free, aliases, found) for index, each in enumerate(value or ())]
+        result = []
+        for v1, origin in zip(value or (), self._origins(value or (), free), strict=True):
+            target = found.add() if origin is None else free[origin]
+            self.kind.of.overlay(target, v1, aliases)
+            result.append(copied(target))
         for index, each in hidden:
             result.insert(index, each)
         del found[:]
         found.extend(result)
 
-    def _overlaid(self, v1: Any, index: int, free: list[Any], aliases: Aliases, found: Any) -> Any:
-        target = self._match(v1.get(self.key), index, free) or found.add()
-        self.kind.of.overlay(target, v1, aliases)
-        return _copy(target)
-
-    def _match(self, name: Any, index: int, free: list[Any]) -> Any:
-        """Take the stored item of this name, or the one at this place for an item without a name."""
-        for position, each in enumerate(free):
-            if each is not None and (position == index if name is None else self._name(each) == name):
-                free[position] = None
-                return each
-        return None
+    def _origins(self, value: Any, stored: Any) -> list[int | None]:
+        """Return the index of the stored item that each item overlays: of the same name, or else in its place."""
+        names, given = [self._name(each) for each in stored], [v1.get(self.key) for v1 in value]
+        origins: list[int | None] = []
+        for name in given:
+            same = (index for index, each in enumerate(names) if each == name and index not in origins)
+            origins.append(None if name is None else next(same, None))
+        for index, origin in enumerate(origins):
+            if (
+                origin is None
+                and index < len(names)
+                and index not in origins
+                and (given[index] is None or names[index] is None or names[index] not in given)
+            ):
+                origins[index] = index
+        return origins
 
     def _name(self, pb: Any) -> Any:
         return next((each.get(pb) for each in self.kind.of.fields if each.name == self.key), None)
@@ -356,8 +433,8 @@ class Annotations(Field):
             text = rest.pop(row.name, None)
             try:
                 row.overlay(pb, text, aliases)
-            except (ValueError, TypeError, AttributeError, json_format.Error) as error:
-                raise invalid(f"metadata.annotations[{row.name}]: Invalid value {text!r}: {error}") from error
+            except Unexpected as error:
+                raise unexpected(f"metadata.annotations[{row.name}]", text, error) from error
         if dict(pb.annotations) != rest:
             _set(pb, "annotations", rest)
 
@@ -390,9 +467,9 @@ def _parent(pb: Any, path: str) -> Any | None:
 def _get(pb: Any, name: str) -> Any:
     descriptor = pb.DESCRIPTOR.fields_by_name[name]
     value = getattr(pb, name)
-    if _is_map(descriptor):
+    if json_reader.is_map(descriptor):
         return dict(value) or None
-    if descriptor.is_repeated:
+    if json_reader.is_repeated(descriptor):
         return list(value) or None
     if descriptor.has_presence:
         return value if pb.HasField(name) else None
@@ -401,7 +478,7 @@ def _get(pb: Any, name: str) -> Any:
 
 def _set(pb: Any, name: str, value: Any) -> None:
     descriptor = pb.DESCRIPTOR.fields_by_name[name]
-    if not descriptor.is_repeated:
+    if not json_reader.is_repeated(descriptor):
         if descriptor.message_type:
             getattr(pb, name).FromSeconds(value)  # A duration.
             getattr(pb, name).SetInParent()
@@ -409,7 +486,7 @@ def _set(pb: Any, name: str, value: Any) -> None:
             setattr(pb, name, value)
         return
     pb.ClearField(name)
-    if _is_map(descriptor):
+    if json_reader.is_map(descriptor):
         getattr(pb, name).update(value)
     else:
         getattr(pb, name).extend(value)
@@ -428,11 +505,7 @@ def _clear(pb: Any, path: list[str]) -> None:
     pb.ClearField(name)
 
 
-def _is_map(descriptor: Any) -> bool:
-    return bool(descriptor.message_type and descriptor.message_type.GetOptions().map_entry)
-
-
-def _copy(pb: Any) -> Any:
+def copied(pb: Any) -> Any:
     copy = type(pb)()
     copy.CopyFrom(pb)
     return copy

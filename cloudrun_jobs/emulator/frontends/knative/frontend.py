@@ -8,7 +8,7 @@ from google.cloud import run_v2
 
 from cloudrun_jobs.emulator.errors import ServiceError, not_found
 from cloudrun_jobs.emulator.frontends.knative import resources, selectors
-from cloudrun_jobs.emulator.frontends.knative.crud import Declared, handlers, listed, listing
+from cloudrun_jobs.emulator.frontends.knative.crud import DeclaredKind, handlers, listed, listing
 from cloudrun_jobs.emulator.frontends.knative.routing import ANY_ID, V1Frontend, content
 
 if TYPE_CHECKING:
@@ -16,9 +16,9 @@ if TYPE_CHECKING:
     from cloudrun_jobs.emulator.service import Caller
     from cloudrun_jobs.emulator.web import Request
 
-JOBS = Declared(resources.JOB, "job", "jobs")
-SERVICES = Declared(resources.SERVICE, "service", "services")
-WORKER_POOLS = Declared(resources.WORKER_POOL, "worker_pool", "workerPools")
+JOBS = DeclaredKind(resources.JOB, "job", "jobs")
+SERVICES = DeclaredKind(resources.SERVICE, "service", "services")
+WORKER_POOLS = DeclaredKind(resources.WORKER_POOL, "worker_pool", "workerPools")
 # The fields of a service that its configuration and its route have.
 PARTS = {
     "Configuration": ("template", "latestReadyRevisionName", "latestCreatedRevisionName", "conditions"),

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import uuid
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,6 +23,7 @@ from cloudrun_jobs.emulator.frontends.knative.fields import (
     IGNORED,
     INTEGER,
     JSON_LIST,
+    JSON_LISTS,
     JSON_MAP,
     LONG,
     MAP,
@@ -33,6 +35,7 @@ from cloudrun_jobs.emulator.frontends.knative.fields import (
     UNSUPPORTED,
     Aliases,
     Annotations,
+    Codec,
     Field,
     Inline,
     Items,
@@ -41,14 +44,19 @@ from cloudrun_jobs.emulator.frontends.knative.fields import (
     Listing,
     Message,
     Optional,
+    Unexpected,
+    copied,
     enum,
+    parsed,
 )
 
 RUN, SERVING, SCALING = "run.googleapis.com/", "serving.knative.dev/", "autoscaling.knative.dev/"
 CREATOR, LAST_MODIFIER = "creator", "lastModifier"
 SECRETS = f"{RUN}secrets"
 GCS_DRIVER, SQL_DRIVER = "gcsfuse.run.googleapis.com", "cloudsql.run.googleapis.com"
+DRIVERS = {GCS_DRIVER: ("bucketName", "mountOptions"), SQL_DRIVER: ("instances",)}
 # The volume of the sockets of Cloud SQL, which v1 has as an annotation.
+CLOUD_SQL = f"{RUN}cloudsql-instances"
 CLOUD_SQL_VOLUME, CLOUD_SQL_MOUNT_PATH = "cloudsql", "/cloudsql"
 # The service sets these annotations, and ignores them in what a client sends.
 SET_BY_SERVICE = frozenset(
@@ -99,7 +107,7 @@ class EachContainer(Field):
         return None if found == self.absent else FLAG_TEXT.render(found)
 
     def put(self, pb: Any, value: Any, aliases: Aliases) -> None:
-        flag = self.absent if value is None else FLAG_TEXT.parse(value)
+        flag = self.absent if value is None else parsed(FLAG_TEXT, value)
         for container in pb.containers:
             setattr(container.resources, self.path, flag)
 
@@ -108,6 +116,7 @@ class EachContainer(Field):
 class ByContainer(Field):
     """A JSON object in v1 with one value for each named container, which is a field of the container in v2."""
 
+    codec: Codec = JSON_MAP
     template: str = ""
 
     def get(self, pb: Any) -> str | None:
@@ -116,10 +125,10 @@ class ByContainer(Field):
         return json.dumps(found) if found else None
 
     def put(self, pb: Any, value: Any, aliases: Aliases) -> None:
-        given = JSON_MAP.parse(value) if value else {}
+        given = parsed(self.codec, value) if value else {}
         containers = {each.name: each for each in self._containers(pb)}
         if unknown := given.keys() - containers.keys():
-            raise ValueError(f"no container has the name {min(unknown)!r}")
+            raise Unexpected(f"the names of containers, got {min(unknown)!r}")
         for name, container in containers.items():
             Field(self.name, path=self.path).put(container, given.get(name), aliases)
 
@@ -128,29 +137,56 @@ class ByContainer(Field):
 
 
 @dataclass(frozen=True)
+class Containers(Items):
+    """The containers of a template, without the mounts of Cloud SQL: v1 has an annotation instead."""
+
+    def get(self, pb: Any) -> list[dict[str, Any]] | None:
+        shown = copied(pb)
+        _take_cloud_sql_mounts(shown)
+        return super().get(shown)
+
+    def overlay(self, pb: Any, value: Any, aliases: Aliases) -> None:
+        mounts, origins = _take_cloud_sql_mounts(pb), self._origins(value or (), pb.containers)
+        super().overlay(pb, value, aliases)
+        kept = [() if origin is None else mounts[origin] for origin in origins]
+        for container, own in zip(pb.containers, kept, strict=True):
+            for index, mount in own:
+                container.volume_mounts.insert(index, mount)
+        if any(mounts) and not any(kept):  # The container that had the mount is gone.
+            _mount_cloud_sql(pb)
+
+
+@dataclass(frozen=True)
 class CloudSql(Field):
     """The instances of Cloud SQL: an annotation in v1, a volume and its mount in v2."""
 
     def get(self, pb: Any) -> str | None:
         volume = next(filter(_is_cloud_sql, self._template(pb).volumes), None)
-        return None if volume is None else ",".join(volume.cloud_sql_instance.instances)
+        return None if volume is None else ",".join(volume.cloud_sql_instance.instances) or None
 
     def put(self, pb: Any, value: Any, aliases: Aliases) -> None:
+        if not value:
+            return  # The row of the absent annotation has removed the volume.
         template = self._template(pb)
         volume = next(filter(_is_cloud_sql, template.volumes), None)
-        if not value:
-            _remove(template.volumes, _is_cloud_sql)
-            for container in template.containers:
-                _remove(container.volume_mounts, _is_cloud_sql_mount)
-            return
         if volume is None:
             volume = template.volumes.add(name=CLOUD_SQL_VOLUME)
-            for container in template.containers[:1]:
-                container.volume_mounts.add(name=CLOUD_SQL_VOLUME, mount_path=CLOUD_SQL_MOUNT_PATH)
+            _mount_cloud_sql(template)
         volume.cloud_sql_instance.instances[:] = value.split(",")
 
     def _template(self, pb: Any) -> Any:
         return getattr(pb, self.path) if self.path else pb
+
+
+@dataclass(frozen=True)
+class AbsentCloudSql(CloudSql):
+    """The volume and the mounts of an annotation that is gone. They go before v1 can use their names."""
+
+    def overlay(self, pb: Any, value: Any, aliases: Aliases) -> None:
+        if not (value or {}).get("annotations", {}).get(CLOUD_SQL) and self.get(pb) is not None:
+            template = self._template(pb)
+            _take_cloud_sql_mounts(template)
+            _take(template.volumes, _is_cloud_sql)
 
 
 @dataclass(frozen=True)
@@ -170,14 +206,18 @@ class Csi(Field):
             pb.ClearField("gcs")
             pb.ClearField("cloud_sql_instance")
             return
-        attributes = value.get("volumeAttributes", {})
-        if value.get("driver") == SQL_DRIVER:
+        driver, attributes = value.get("driver", ""), value.get("volumeAttributes", {})
+        if driver not in DRIVERS:
+            raise Unexpected(f"the driver {' or '.join(DRIVERS)}")
+        if attributes.keys() - DRIVERS[driver]:
+            raise Unexpected(f"no volumeAttributes but {', '.join(DRIVERS[driver])}")
+        if driver == SQL_DRIVER:
+            if value.get("readOnly"):
+                raise Unexpected(f"no readOnly with the driver {SQL_DRIVER}")
             pb.cloud_sql_instance.instances[:] = _split(attributes.get("instances", ""))
-        elif value.get("driver") == GCS_DRIVER:
+        else:
             pb.gcs.bucket, pb.gcs.read_only = attributes.get("bucketName", ""), value.get("readOnly", False)
             pb.gcs.mount_options[:] = _split(attributes.get("mountOptions", ""))
-        else:
-            raise invalid(f"Unsupported CSI driver {value.get('driver', '')!r}, expected {GCS_DRIVER!r}.")
 
 
 @dataclass(frozen=True)
@@ -253,14 +293,27 @@ def _is_cloud_sql(volume: Any) -> bool:
     return bool(volume.name == CLOUD_SQL_VOLUME and volume.HasField("cloud_sql_instance"))
 
 
-def _is_cloud_sql_mount(mount: Any) -> bool:
-    return bool(mount.name == CLOUD_SQL_VOLUME)
+def _take_cloud_sql_mounts(template: Any) -> list[list[tuple[int, Any]]]:
+    """Remove the mounts of the volume of Cloud SQL; return those of each container with their indexes."""
+    if not any(map(_is_cloud_sql, template.volumes)):
+        return [[] for _ in template.containers]
+    return [
+        _take(container.volume_mounts, lambda mount: mount.name == CLOUD_SQL_VOLUME)
+        for container in template.containers
+    ]
 
 
-def _remove(items: Any, is_removed: Any) -> None:
-    for index in reversed(range(len(items))):
-        if is_removed(items[index]):
-            del items[index]
+def _mount_cloud_sql(template: Any) -> None:
+    for container in template.containers[:1]:
+        container.volume_mounts.add(name=CLOUD_SQL_VOLUME, mount_path=CLOUD_SQL_MOUNT_PATH)
+
+
+def _take(items: Any, is_taken: Callable[[Any], bool]) -> list[tuple[int, Any]]:
+    """Remove items from a list, and return them with their indexes."""
+    taken = [(index, copied(each)) for index, each in enumerate(items) if is_taken(each)]
+    for index, _ in reversed(taken):
+        del items[index]
+    return taken
 
 
 def _driver(name: str, attributes: dict[str, str], *, read_only: bool = False) -> dict[str, Any]:
@@ -291,6 +344,7 @@ ENV = Message(
         Optional("valueFrom", ENV_SOURCE, "value_source"),
         Field("value", TEXT, "value"),
     ),
+    one_of=("value", "valueFrom"),
 )
 HEADER = Message("HTTPHeader", (Field("name", TEXT, "name"), Field("value", TEXT, "value")))
 HTTP_GET = Message(
@@ -318,6 +372,7 @@ PROBE = Message(
         Optional("grpc", GRPC, "grpc"),
         Field("exec", UNSUPPORTED),
     ),
+    one_of=("httpGet", "tcpSocket", "grpc"),
 )
 PORT = Message(
     "ContainerPort",
@@ -336,7 +391,6 @@ MOUNT = Message(
         Field("readOnly", BOOLEAN),
     ),
 )
-MOUNTS = Items("volumeMounts", Listing(MOUNT), "volume_mounts", key="mountPath", is_hidden=_is_cloud_sql_mount)
 RESOURCES = Message("ResourceRequirements", (Field("limits", MAP, "limits"), Field("requests", MAP)))
 PROCESS = (
     Field("name", TEXT, "name"),
@@ -345,7 +399,7 @@ PROCESS = (
     Field("args", TEXTS, "args"),
     Items("env", Listing(ENV), "env", key="name"),
     Field("workingDir", TEXT, "working_dir"),
-    MOUNTS,
+    Items("volumeMounts", Listing(MOUNT), "volume_mounts", key="mountPath"),
 )
 CONTAINER = Message(
     "Container",
@@ -408,9 +462,10 @@ VOLUME = Message(
         Optional("filestore", Message("FilestoreVolumeSource", (Field("volume", TEXT, "volume"),)), "filestore"),
         Field("configMap", UNSUPPORTED),
     ),
+    one_of=("secret", "emptyDir", "nfs", "csi", "filestore"),
 )
 POD = (
-    Items("containers", Listing(CONTAINER), "containers", key="name"),
+    Containers("containers", Listing(CONTAINER), "containers", key="name"),
     Items("volumes", Listing(VOLUME), "volumes", key="name", is_hidden=_is_cloud_sql),
     Field("serviceAccountName", TEXT, "service_account"),
     NodeSelector("nodeSelector", MAP),
@@ -432,9 +487,9 @@ def _pod_annotations(prefix: str = "") -> tuple[Field, ...]:
     """Return the annotations of any template, which is at this path in the message."""
     at = f"{prefix}." if prefix else ""
     return (
-        CloudSql(f"{RUN}cloudsql-instances", TEXT, prefix),
+        CloudSql(CLOUD_SQL, TEXT, prefix),
         SecretAliases(SECRETS, TEXT, prefix),
-        ByContainer(f"{RUN}container-dependencies", TEXT, "depends_on", template=prefix),
+        ByContainer(f"{RUN}container-dependencies", TEXT, "depends_on", JSON_LISTS, prefix),
         ByContainer(f"{RUN}base-images", TEXT, "base_image_uri", template=prefix),
         Field(f"{RUN}vpc-access-connector", TEXT, f"{at}vpc_access.connector"),
         Field(f"{RUN}vpc-access-egress", TEXT, f"{at}vpc_access.egress", enum(EGRESS)),
@@ -537,9 +592,11 @@ def _metadata(annotations: tuple[Field, ...], name: str = "") -> Message:
     )
 
 
-def _template(name: str, metadata: Message, spec: Message) -> Message:
-    # The containers come first: some annotations are fields of theirs.
-    return Message(name, (Inline("spec", spec), Inline("metadata", metadata)))
+def _template(name: str, metadata: Message, spec: Message, pod: str = "") -> Message:
+    # The containers come before the annotations, some of which are fields of theirs.
+    return Message(
+        name, (AbsentCloudSql("metadata", MAP, pod), Inline("spec", spec), Inline("metadata", metadata))
+    )
 
 
 def _resource(name: str, annotations: tuple[Field, ...], spec: Message) -> Message:
@@ -584,6 +641,7 @@ EXECUTION_TEMPLATE = _template(
     "ExecutionTemplateSpec",
     _metadata((*CLIENT, *_process_annotations("template"))),
     _execution_spec("delay_execution"),
+    "template",
 )
 JOB_SPEC = Message(
     "JobSpec",

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from google.cloud import run_v2
 
 from cloudrun_jobs.emulator import names
+from cloudrun_jobs.emulator.errors import invalid
 from cloudrun_jobs.emulator.frontends.knative import mapping
 from cloudrun_jobs.emulator.frontends.knative.fields import Message, Violations
 from cloudrun_jobs.emulator.json_reader import violation_error
@@ -46,9 +47,22 @@ class Kind:
     def plural(self) -> str:
         return f"{self.name.lower()}s"
 
-    def read(self, v1: dict[str, Any], stored: Any) -> Any:
-        """Return the v2 message overlaid with a v1 resource, or raise INVALID_ARGUMENT if that is malformed."""
+    def check(self, v1: dict[str, Any], location: names.Location, short: str = "") -> dict[str, Any]:
+        """Return a v1 resource in its canonical form, or raise INVALID_ARGUMENT.
+
+        Its kind, its namespace and, if not empty, its name must be those of the request.
+        """
         checked = check(self.mapping, v1, self.name.lower())
+        metadata, number = checked.get("metadata", {}), names.project_number(location.project)
+        _check_equal("apiVersion", checked.get("apiVersion"), self.api_version)
+        _check_equal("kind", checked.get("kind"), self.name)
+        _check_equal("metadata.name", metadata.get("name"), short)
+        if names.project_number(metadata.get("namespace", number)) != number:
+            _check_equal("metadata.namespace", metadata["namespace"], location.project)
+        return checked
+
+    def read(self, checked: dict[str, Any], stored: Any) -> Any:
+        """Return the v2 message overlaid with a v1 resource in its canonical form."""
         template = checked.get("spec", {}).get("template", {})
         annotations = template.get("metadata", {}).get("annotations", {})
         overlaid = extend(stored)
@@ -95,6 +109,11 @@ def check(message: Message, v1: dict[str, Any], root: str) -> dict[str, Any]:
     if violations:
         raise violation_error(violations)
     return checked or {}
+
+
+def _check_equal(field: str, given: str | None, expected: str) -> None:
+    if given and expected and given != expected:
+        raise invalid(f"{field}: Invalid value {given!r}: expected {expected!r}.")
 
 
 def _people(resource: Any) -> dict[str, str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 HOST = re.compile(r"(?:(?P<region>[a-z0-9-]+)-)?run\.[a-z.]+(?::\d+)?")
 PATH = re.compile(r"(?P<project>[^/]+)/(?P<kind>[a-z]+)(?:/(?P<id>[^/:]+))?(?::(?P<verb>\w+))?")
 ANY_ID = "-"
+MAX_LIMIT = 2**31 - 1
 
 
 class V1Frontend:
@@ -61,8 +63,8 @@ def content(request: Request) -> dict[str, Any]:
 
 def limit(request: Request) -> int:
     text = request.args.get("limit", "0")
-    if not text.isdecimal():
-        raise invalid(f"Invalid value at 'limit': {text!r}.")
+    if not re.fullmatch("[0-9]{1,10}", text) or int(text) > MAX_LIMIT:
+        raise invalid(f"Invalid value at 'limit' (TYPE_INT32), {json.dumps(text)}")
     return int(text)
 
 

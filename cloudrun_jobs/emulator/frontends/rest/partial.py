@@ -9,7 +9,7 @@ import re
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from cloudrun_jobs.emulator.errors import ServiceError
-from cloudrun_jobs.emulator.json_reader import FREE_FORM, STRUCT, find_field, is_map, violation_error
+from cloudrun_jobs.emulator.json_reader import FREE_FORM, MAX_DEPTH, STRUCT, find_field, is_map, violation_error
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -24,7 +24,7 @@ ANY_FIELD = "*"
 def parse(text: str) -> Selection:
     """Parse a selection: ``name,template/template(timeout,containers.image)``."""
     tokens = [token.strip() for token in TOKEN.findall(text)]
-    selection = _list(tokens, text)
+    selection = _list(tokens, text, MAX_DEPTH)
     if tokens:
         raise _unmatched(text, text)
     return selection
@@ -64,24 +64,25 @@ def _plain(name: str) -> str:
     return name.replace("_", "").lower()
 
 
-def _list(tokens: list[str], text: str) -> Selection:
+def _list(tokens: list[str], text: str, depth: int) -> Selection:
+    """Parse the selections up to a closing parenthesis; fields have at most `depth` levels below them."""
     selection: Selection = {}
     while True:
-        _merge(selection, _path(tokens, text))
+        _merge(selection, _path(tokens, text, depth))
         if not tokens or tokens[0] != ",":
             return selection
         tokens.pop(0)
 
 
-def _path(tokens: list[str], text: str) -> Selection:
-    if not tokens or not NAME.fullmatch(tokens[0]):
+def _path(tokens: list[str], text: str, depth: int) -> Selection:
+    if not depth or not tokens or not NAME.fullmatch(tokens[0]):
         raise _unmatched(text, text)
     name = tokens.pop(0)
     if not tokens or tokens[0] in (",", ")"):
         return {name: {}}
     if tokens.pop(0) != "(":
-        return {name: _path(tokens, text)}
-    inner = _list(tokens, text)
+        return {name: _path(tokens, text, depth - 1)}
+    inner = _list(tokens, text, depth - 1)
     if not tokens or tokens.pop(0) != ")":
         raise _unmatched(text, text)
     return {name: inner}
