@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import timedelta
 
+LONGEST = timedelta(days=36_500)  # Later, the retry would be beyond `datetime.max`.
+
 
 @dataclass(frozen=True, slots=True)
 class Backoff:
@@ -20,4 +22,4 @@ class Backoff:
         # More doublings than this exceed every maximum; timedelta has a limit of its own.
         doubled = min(retry, self.doublings, 40)
         seconds = self.minimum.total_seconds() * 2**doubled * (retry - doubled + 1)
-        return min(timedelta(seconds=min(seconds, self.maximum.total_seconds())), self.maximum)
+        return min(timedelta(seconds=min(seconds, self.maximum.total_seconds())), self.maximum, LONGEST)

@@ -135,7 +135,7 @@ class HttpDelivery:
             result = self._send(
                 Request.from_url(verb, encoded(url), all_headers, body), url, all_headers, deadline
             )
-        if self.closed:
+        if self.closed and not result.status:
             return None
         return LOST_RESPONSE if self.faults.take_lost_response() else result
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-import math
 import socket
 import threading
 import time
@@ -186,11 +185,6 @@ QUEUE_ERRORS = [
         {"rate_limits": {"max_concurrent_dispatches": 5001}},
         "RateLimits.maxConcurrentDispatches must be less than or equal to 5000.",
     ),
-    (
-        {"rate_limits": {"max_dispatches_per_second": math.nan}},
-        "RateLimits.maxDispatchesPerSecond must be less than or equal to 500.",
-    ),
-    ({"stackdriver_logging_config": {"sampling_ratio": math.nan}}, SAMPLING_MESSAGE),
     ({"stackdriver_logging_config": {"sampling_ratio": 1.5}}, SAMPLING_MESSAGE),
     ({"stackdriver_logging_config": {"sampling_ratio": -0.5}}, SAMPLING_MESSAGE),
     ({"retry_config": {"max_attempts": -2}}, "RetryConfig.maxAttempts must be greater or equal to -1."),
@@ -453,6 +447,17 @@ def test_a_delivery_that_cannot_be_made_fails(shared, client, clock, http, messa
 
     assert (task.dispatch_count, task.last_attempt.response_status.message) == (1, message)
     assert task.schedule_time == NOON + 2 * HOUR
+
+
+def test_longest_back_off(client, clock, hook):
+    """A back-off of more years than a calendar has is one of a century, on the emulator."""
+    years = timedelta(days=365 * 9_000)
+    queue = new_queue(client, retry_config={"min_backoff": years, "max_backoff": years})
+    hook.statuses = [500]
+    name = add(client, queue, "a", HOUR).name
+    clock.advance(HOUR)
+
+    assert client.get_task(name=name).schedule_time == NOON + HOUR + timedelta(days=36_500)
 
 
 def test_retry_settings_of_a_task(client, clock, hook):

@@ -68,7 +68,7 @@ def _check_rate_limits(limits: tasks_v2.RateLimits) -> None:
     ):
         if value < 0:
             raise invalid(f"RateLimits.{field} cannot be negative.")
-        if not value <= maximum:  # Also if it is not a number.
+        if value > maximum:
             raise invalid(f"RateLimits.{field} must be less than or equal to {maximum:.0f}.")
 
 
