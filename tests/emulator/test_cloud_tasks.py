@@ -524,7 +524,7 @@ def test_dispatches_of_all_queues_are_limited(client, shared, monkeypatch):
 
     def slow(request):
         started.append(request.headers["X-CloudTasks-TaskName"])
-        turns.acquire()
+        turns.acquire(timeout=30)
         return Response()
 
     shared.on_delivery(HOOK, slow)
