@@ -33,6 +33,16 @@ MEMORY_OF_CPU = {
 L4 = "nvidia-l4"
 L4_CPU, L4_MEMORY_BYTES = 4000, 16 * GI
 NAMESPACES = re.compile(r"(?:[^/]+\.)?(?:run|cloud)\.googleapis\.com/|(?:serving|autoscaling)\.knative\.dev/")
+# Annotations that gcloud sends over v1, and that no field of v2 stands for.
+V1_ANNOTATIONS = frozenset(
+    f"run.googleapis.com/{name}"
+    for name in (
+        "build-id", "enable-automatic-updates", "function-target", "gclb-domain-name", "image-uri",
+        "linux-base-image-update", "max-surge", "max-unavailable", "mesh-dataplane", "multi-region-id",
+        "overflow-scaling", "regions", "scalingMode", "source-location", "sources", "startupProbeType",
+        "threat-detection",
+    )
+)  # fmt: skip
 # The keys that gcloud sets over v1 have a domain: client.knative.dev/nonce.
 LABEL_KEY = re.compile(r"(?:[a-z0-9.-]+\.[a-z]+/)?[^\W\dA-Z_][\w-]{0,62}")
 LABEL_VALUE = re.compile(r"[\w-]{0,63}")
@@ -44,7 +54,7 @@ def check_metadata(message: Any, where: str) -> None:
     """Check the labels and annotations of a resource or of its template."""
     for field in ("labels", "annotations"):
         for key in getattr(message, field):
-            if NAMESPACES.match(key):
+            if NAMESPACES.match(key) and key not in V1_ANNOTATIONS:
                 raise invalid(
                     f"Violation in {where}.{field}: the key {key!r} is in a namespace that is reserved for the "
                     "system; Cloud Run API v2 has fields instead."

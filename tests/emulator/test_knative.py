@@ -406,6 +406,19 @@ def call():
         yield call
 
 
+@pytest.mark.parametrize("name", ["scalingMode", "sources", "build-id"])
+def test_annotation_without_a_field_of_v2_is_kept(call, name):
+    """An annotation of gcloud's that no field of v2 stands for is kept."""
+    annotations = {f"run.googleapis.com/{name}": "value"}
+    spec = {"template": {"spec": {"containers": [{"image": "app"}]}}}
+    pool = f"pool-{name.lower()}"
+    created, _ = call("POST", "workerpools", metadata={"name": pool, "annotations": annotations}, spec=spec)
+    _, read = call("GET", f"workerpools/{pool}")
+
+    assert created == 200
+    assert annotations.items() <= read["metadata"]["annotations"].items()
+
+
 def test_replacement_of_an_old_version_is_refused(call):
     """A replacement with the version of an earlier read is refused."""
     _, created = call("POST", "jobs", metadata={"name": "versions"}, **job_with())
