@@ -394,13 +394,15 @@ def test_concurrent_change_is_reported(sync_jobs: Sync, emulator: Emulator, code
 
 
 def test_reverted_concurrent_change_is_reported(sync_jobs: Sync, emulator: Emulator) -> None:
-    """An update writes the whole job; the generation shows a change since it was listed."""
+    """An update writes the whole job; without an etag, the generation shows a change since it was listed."""
     sync_jobs("--image", "app:1")
     backend, reports = backends.current(), list[tuple[str, ServiceError | None]]()
     assert isinstance(backend, CloudRunBackend)
     store = Jobs(backend)
     desired = job_declarations.desired([echo.Command()], backend, image="app:2")
-    todo = plan(desired, store.list(), environment="production")
+    [listed] = store.list()
+    listed.message.etag = ""
+    todo = plan(desired, [listed], environment="production")
     edited = job(emulator)
     edited.labels["cost"] = "high"
     update(emulator, edited)
