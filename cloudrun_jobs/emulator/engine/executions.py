@@ -13,7 +13,7 @@ from cloudrun_jobs.emulator import messages, names
 from cloudrun_jobs.emulator.engine import conditions, operations, overrides
 from cloudrun_jobs.emulator.engine.jobs import set_latest_execution
 from cloudrun_jobs.emulator.engine.lifecycle import ExecutionLifecycle, Platform
-from cloudrun_jobs.emulator.engine.store import Record, Store, check_etag, paginate, placed, random_id, validated
+from cloudrun_jobs.emulator.engine.store import Record, Store, paginate, placed, random_id, validated
 from cloudrun_jobs.emulator.errors import failed_precondition, not_found
 
 if TYPE_CHECKING:
@@ -31,7 +31,6 @@ class Executions:
     def run(self, request: run_v2.RunJobRequest, principal: str) -> operations_pb2.Operation:
         with self._store.changed:
             job = self._job(request.name)
-            check_etag(request.etag, job)
             template = overrides.apply(job, request.overrides)
             name = operations.new_name(names.location_of(job.name))
             if request.validate_only:
@@ -84,7 +83,6 @@ class Executions:
     def cancel(self, request: run_v2.CancelExecutionRequest) -> operations_pb2.Operation:
         with self._store.changed:
             record = self.existing(request.name)
-            check_etag(request.etag, record.execution)
             if record.lifecycle is None or record.lifecycle.cancelled:
                 raise failed_precondition(
                     f"Execution '{names.short(request.name)}' cannot be cancelled because it is not running."
@@ -96,7 +94,6 @@ class Executions:
     def delete(self, request: run_v2.DeleteExecutionRequest) -> operations_pb2.Operation:
         with self._store.changed:
             record = self.existing(request.name)
-            check_etag(request.etag, record.execution)
             if not request.validate_only:
                 record.deleted = True
                 record.execution.delete_time = self._platform.clock.now()

@@ -88,7 +88,6 @@ class Services:
     def delete(self, request: run_v2.DeleteServiceRequest) -> operations_pb2.Operation:
         with self._store.changed:
             service = run_v2.Service(self.existing(request.name))
-            check_etag(request.etag, service)
             service.delete_time = self._clock.now()
             operation = operations.finished(operations.new_name(names.location_of(service.name)), service)
             if not request.validate_only:

@@ -68,7 +68,6 @@ class WorkerPools:
     def delete(self, request: run_v2.DeleteWorkerPoolRequest) -> operations_pb2.Operation:
         with self._store.changed:
             pool = run_v2.WorkerPool(self.existing(request.name))
-            check_etag(request.etag, pool)
             pool.delete_time = self._clock.now()
             operation = operations.finished(operations.new_name(names.location_of(pool.name)), pool)
             if not request.validate_only:
