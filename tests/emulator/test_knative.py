@@ -386,7 +386,7 @@ def test_only_mounts_of_cloud_sql_are_hidden(volume, shown):
 )
 def test_task_has_a_running_state(fields, state):
     """The state of a task is a label of it in v1."""
-    name = "projects/acme/locations/europe-west4/jobs/work/executions/work-1/tasks/work-1-task0"
+    name = "projects/acme/locations/europe-west4/jobs/app/executions/app-1/tasks/app-1-task0"
 
     labels = resources.TASK.write(run_v2.Task(name=name, **fields))["metadata"]["labels"]
 

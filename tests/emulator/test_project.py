@@ -310,7 +310,7 @@ def test_each_service_has_locations(shared, host, version, region):
 @pytest.mark.parametrize(
     ("verb", "path"),
     [
-        ("GET", f"v2/{PLACE}/jobs/work/executions/work-1/work-1:exportStatus"),
+        ("GET", f"v2/{PLACE}/jobs/app/executions/app-1/app-1:exportStatus"),
         ("GET", f"v2/{PLACE}/services/web/revisions/web-1/web-1:exportStatus"),
         ("POST", f"v2/{PLACE}/jobs:exportImage"),
         ("GET", f"v2/{PLACE}/jobs:exportImageMetadata"),

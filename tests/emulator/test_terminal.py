@@ -23,7 +23,7 @@ from cloudrun_jobs.emulator.terminal import Formatter, Line, escape, has_colours
 from tests.emulator.cloud import PLACE, eventually, job, script
 from tests.emulator.test_cli import COMMAND, ROOT, serving
 
-NAME = f"{PLACE}/jobs/work/executions/work-ab12c"
+NAME = f"{PLACE}/jobs/report/executions/report-ab12c"
 TICK, TASK = f"{PLACE}/jobs/tick", f"{PLACE}/queues/mail/tasks/7"
 COUNTS = {"succeeded": 0, "failed": 0, "cancelled": 0, "retried": 0}
 SUCCEEDED, FAILED = Outcome(Kind.SUCCEEDED), Outcome(Kind.EXITED, 3)
@@ -39,7 +39,7 @@ def output(payload, log="stdout", severity=0, **fields):
     """Return a log entry of the first task."""
     entry = Entry(log_name=f"projects/acme/logs/run.googleapis.com%2F{log}", severity=severity, **fields)
     entry.resource.type = "cloud_run_job"
-    entry.labels["run.googleapis.com/execution_name"] = "work-ab12c"
+    entry.labels["run.googleapis.com/execution_name"] = "report-ab12c"
     entry.labels["run.googleapis.com/task_index"] = "0"
     if isinstance(payload, str):
         entry.text_payload = payload
@@ -51,38 +51,41 @@ def output(payload, log="stdout", severity=0, **fields):
 @pytest.mark.parametrize(
     ("event", "line"),
     [
-        (ExecutionStarted(NAME, 1), "work-ab12c  started: 1 task"),
-        (ExecutionStarted(NAME, 1000), "work-ab12c  started: 1000 tasks"),
-        (AttemptEnded(NAME, 0, 0, SUCCEEDED, False), "work-ab12c  task 0 succeeded: exit code 0"),
-        (AttemptEnded(NAME, 0, 1, SUCCEEDED, False), "work-ab12c  task 0 (attempt 2) succeeded: exit code 0"),
-        (AttemptEnded(NAME, 2, 0, FAILED, False), "work-ab12c  task 2 failed: exit code 3"),
-        (AttemptEnded(NAME, 2, 0, FAILED, True), "work-ab12c  task 2 (attempt 1) failed: exit code 3; retrying"),
-        (AttemptEnded(NAME, 0, 0, Outcome(Kind.EXITED, -9), False), "work-ab12c  task 0 failed: signal 9"),
-        (AttemptEnded(NAME, 0, 0, Outcome(Kind.EXITED, -35), False), "work-ab12c  task 0 failed: signal 35"),
-        (AttemptEnded(NAME, 0, 0, Outcome(Kind.TIMED_OUT, -15), False), "work-ab12c  task 0 failed: timed out"),
-        (AttemptEnded(NAME, 0, 0, Outcome(Kind.OUT_OF_MEMORY), False), "work-ab12c  task 0 failed: out of memory"),
-        (AttemptEnded(NAME, 0, 0, Outcome(Kind.CANCELLED), False), "work-ab12c  task 0 cancelled"),
+        (ExecutionStarted(NAME, 1), "report-ab12c  started: 1 task"),
+        (ExecutionStarted(NAME, 1000), "report-ab12c  started: 1000 tasks"),
+        (AttemptEnded(NAME, 0, 0, SUCCEEDED, False), "report-ab12c  task 0 succeeded: exit code 0"),
+        (AttemptEnded(NAME, 0, 1, SUCCEEDED, False), "report-ab12c  task 0 (attempt 2) succeeded: exit code 0"),
+        (AttemptEnded(NAME, 2, 0, FAILED, False), "report-ab12c  task 2 failed: exit code 3"),
+        (AttemptEnded(NAME, 2, 0, FAILED, True), "report-ab12c  task 2 (attempt 1) failed: exit code 3; retrying"),
+        (AttemptEnded(NAME, 0, 0, Outcome(Kind.EXITED, -9), False), "report-ab12c  task 0 failed: signal 9"),
+        (AttemptEnded(NAME, 0, 0, Outcome(Kind.EXITED, -35), False), "report-ab12c  task 0 failed: signal 35"),
+        (AttemptEnded(NAME, 0, 0, Outcome(Kind.TIMED_OUT, -15), False), "report-ab12c  task 0 failed: timed out"),
+        (
+            AttemptEnded(NAME, 0, 0, Outcome(Kind.OUT_OF_MEMORY), False),
+            "report-ab12c  task 0 failed: out of memory",
+        ),
+        (AttemptEnded(NAME, 0, 0, Outcome(Kind.CANCELLED), False), "report-ab12c  task 0 cancelled"),
         (
             AttemptEnded(NAME, 0, 0, Outcome(Kind.INFRASTRUCTURE), True),
-            "work-ab12c  task 0 (attempt 1) failed: infrastructure; retrying",
+            "report-ab12c  task 0 (attempt 1) failed: infrastructure; retrying",
         ),
         (
             ExecutionEnded(NAME, "succeeded", 2.04, COUNTS | {"succeeded": 1}, "Execution completed."),
-            "work-ab12c  succeeded in 2.0 s: 1 task succeeded",
+            "report-ab12c  succeeded in 2.0 s: 1 task succeeded",
         ),
         (
             ExecutionEnded(
                 NAME, "failed", 61, {"succeeded": 2, "failed": 1, "cancelled": 0, "retried": 3}, "Task…"
             ),
-            "work-ab12c  failed in 61.0 s: 2 tasks succeeded, 1 failed, 3 retried",
+            "report-ab12c  failed in 61.0 s: 2 tasks succeeded, 1 failed, 3 retried",
         ),
         (
             ExecutionEnded(NAME, "failed", 0, COUNTS, "Image 'app' not found."),
-            "work-ab12c  failed in 0.0 s: Image 'app' not found.",
+            "report-ab12c  failed in 0.0 s: Image 'app' not found.",
         ),
         (
             ExecutionEnded(NAME, "cancelled", 1, COUNTS, "Cancelled."),
-            "work-ab12c  cancelled in 1.0 s: 0 tasks started",
+            "report-ab12c  cancelled in 1.0 s: 0 tasks started",
         ),
         (Delivered(TICK, "POST", "http://a/", Result.of(204)), "tick  delivered: POST http://a/ 204"),
         (Delivered(TICK, "POST", "http://a/", Result.of(503)), "tick  delivery failed: POST http://a/ 503"),
@@ -91,9 +94,9 @@ def output(payload, log="stdout", severity=0, **fields):
             "mail/7  delivery failed: GET http://a/ UNAVAILABLE Connection refused",
         ),
         (CallFailed("Jobs.GetJob", "NOT_FOUND", "No job."), "Jobs.GetJob  NOT_FOUND: No job."),
-        (output("hello"), "work-ab12c  task 0 | hello"),
-        (output({"message": "hello", "partner": 7}, severity=400), "work-ab12c  task 0 | WARNING hello"),
-        (output({"partner": 7}), 'work-ab12c  task 0 | {"partner": 7.0}'),
+        (output("hello"), "report-ab12c  task 0 | hello"),
+        (output({"message": "hello", "partner": 7}, severity=400), "report-ab12c  task 0 | WARNING hello"),
+        (output({"partner": 7}), 'report-ab12c  task 0 | {"partner": 7.0}'),
     ],
 )
 def test_event_has_line(event, line):
@@ -107,8 +110,8 @@ def test_error_of_the_platform_precedes_the_end_of_the_task():
     ended = AttemptEnded(NAME, 0, 0, Outcome(Kind.EXITED, 127), False)
 
     assert formatted(ExecutionStarted(NAME, 1), error, ended)[1:] == [
-        "work-ab12c  task 0: Application failed to start: no such file",
-        "work-ab12c  task 0 failed: exit code 127",
+        "report-ab12c  task 0: Application failed to start: no such file",
+        "report-ab12c  task 0 failed: exit code 127",
     ]
 
 
@@ -118,9 +121,9 @@ def test_large_execution_has_few_lines():
     lines = formatted(ExecutionStarted(NAME, 1000), *ended)
 
     assert len(lines) == 1 + 10 + 1 + 9
-    assert lines[1] == "work-ab12c  task 1 failed: exit code 3"
-    assert lines[11] == "work-ab12c  further lines about its tasks are left out"
-    assert lines[-1] == "work-ab12c  900 of 1000 tasks finished, 855 failed"
+    assert lines[1] == "report-ab12c  task 1 failed: exit code 3"
+    assert lines[11] == "report-ab12c  further lines about its tasks are left out"
+    assert lines[-1] == "report-ab12c  900 of 1000 tasks finished, 855 failed"
 
 
 def test_successes_of_a_large_execution_leave_room_for_a_failure():
@@ -129,8 +132,8 @@ def test_successes_of_a_large_execution_leave_room_for_a_failure():
     failed = AttemptEnded(NAME, 18, 0, FAILED, False)
 
     assert formatted(ExecutionStarted(NAME, 20), *ended, failed)[1:] == [
-        "work-ab12c  10 of 20 tasks finished",
-        "work-ab12c  task 18 failed: exit code 3",
+        "report-ab12c  10 of 20 tasks finished",
+        "report-ab12c  task 18 failed: exit code 3",
     ]
 
 
